@@ -1,0 +1,25 @@
+/** The shape of one run's input: about 200 bytes of JSON. */
+export interface Input {
+  readonly i: number
+  readonly id: string
+  readonly customer: string
+  readonly note: string
+  readonly amount: number
+}
+
+/** A system under measurement. Kinds are `s1`, `s3`, `s10` (so many steps one after another) and `sleep` (one second). */
+export interface Adapter<Handle> {
+  readonly name: string
+  boot(): Promise<void>
+  /** Resolves when the run is durably accepted. */
+  start(kind: string, input: Input): Promise<Handle>
+  /** Resolves when the run has completed. */
+  result(handle: Handle): Promise<unknown>
+  /** Further processes whose memory counts. */
+  procs(): Array<{ readonly name: string; readonly pid: number }>
+  disk?(): Promise<{ readonly bytes: number }>
+  shutdown?(): Promise<void>
+}
+
+/** Runs the workloads that `ONLY` names, prints one JSON line, and ends the process. */
+export function main<Handle>(adapter: Adapter<Handle>): Promise<never>

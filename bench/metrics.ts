@@ -1,0 +1,109 @@
+/** What is measured: how each figure is read from a harness result, and which way is better. */
+
+/** The line that the harness prints, as far as we read it. */
+export interface HarnessResult {
+  readonly [workload: string]: { readonly [field: string]: unknown } | string | undefined
+}
+
+export interface Metric {
+  /** As `--only` names it. */
+  readonly workload: string
+  readonly metric: string
+  readonly label: string
+  readonly better: "lower" | "higher"
+  /** Workloads that must have run before in the same process for the figure to mean something. */
+  readonly after?: ReadonlyArray<string>
+  /** Place of the figure in the harness result. */
+  readonly path: readonly [workload: string, ...fields: Array<string>]
+}
+
+export const metrics: ReadonlyArray<Metric> = [
+  {
+    workload: "W1",
+    metric: "p50_ms",
+    label: "one-step run, latency p50, ms",
+    better: "lower",
+    path: ["W1", "p50"]
+  },
+  {
+    workload: "W1",
+    metric: "p95_ms",
+    label: "one-step run, latency p95, ms",
+    better: "lower",
+    path: ["W1", "p95"]
+  },
+  {
+    workload: "W2",
+    metric: "p50_ms",
+    label: "ten-step run, latency p50, ms",
+    better: "lower",
+    path: ["W2", "p50"]
+  },
+  {
+    workload: "W2",
+    metric: "p95_ms",
+    label: "ten-step run, latency p95, ms",
+    better: "lower",
+    path: ["W2", "p95"]
+  },
+  {
+    workload: "W3_64",
+    metric: "runs_per_second",
+    label: "3-step runs a second, 64 in flight",
+    better: "higher",
+    path: ["W3_64", "wfPerSec"]
+  },
+  {
+    workload: "W3_64",
+    metric: "bytes_per_run",
+    label: "bytes on disk a 3-step run",
+    better: "lower",
+    // The write-ahead log has grown to its full size by then, so that growth is that of the data.
+    after: ["W1", "W2"],
+    path: ["W6", "diskPerWf", "bytes"]
+  },
+  {
+    workload: "W3_256",
+    metric: "runs_per_second",
+    label: "3-step runs a second, 256 in flight",
+    better: "higher",
+    path: ["W3_256", "wfPerSec"]
+  },
+  {
+    workload: "W4",
+    metric: "starts_per_second",
+    label: "5,000 starts: accepted a second",
+    better: "higher",
+    path: ["W4", "startsPerSec"]
+  },
+  {
+    workload: "W4",
+    metric: "done_per_second",
+    label: "5,000 starts: completed a second",
+    better: "higher",
+    path: ["W4", "wfPerSec"]
+  },
+  {
+    workload: "W5",
+    metric: "done_seconds",
+    label: "2,000 sleeps of 1 s: seconds until all are done",
+    better: "lower",
+    path: ["W5", "doneSec"]
+  }
+]
+
+/** The figure of a metric, or an error that says why there is none. */
+export const readFigure = (metric: Metric, result: HarnessResult): number => {
+  const failure = Object(result[metric.path[0]]).error
+  if (failure !== undefined) throw new Error(`${result.peer}, ${metric.path[0]}: ${failure}`)
+  const figure = metric.path.reduce<unknown>((at, field) => Object(at)[field], result)
+  if (typeof figure !== "number") throw new Error(`${result.peer} printed no ${metric.path.join(".")}`)
+  return figure
+}
+
+/** The middle of the figures; the mean of the two in the middle when their number is even. */
+export const median = (figures: ReadonlyArray<number>): number => {
+  const sorted = figures.toSorted((a, b) => a - b)
+  const middle = sorted.slice(Math.ceil(sorted.length / 2) - 1, Math.floor(sorted.length / 2) + 1)
+  return middle.reduce((sum, figure) => sum + figure, 0) / middle.length
+}

@@ -1,0 +1,122 @@
+/**
+ * `npm run quickstart`: an order survives the death of its process.
+ *
+ * This file tells the story and checks it. It starts engine.ts, which kills itself in the middle of a step; starts it
+ * again on the same database; and then counts, in a log outside of the engine, how often each step really ran.
+ */
+import { fork } from "node:child_process"
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import process from "node:process"
+import { isDeepStrictEqual } from "node:util"
+import { startEngine } from "@ironflow/node/engine"
+import * as Ledger from "./ledger.ts"
+
+const begun = performance.now()
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-quickstart-"))
+const database = path.join(folder, "shop.db")
+const ledger = path.join(folder, "ledger.jsonl")
+
+interface Ending {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+}
+
+/** One life of the engine's process. When a step asks for an approval, we are the person who gives it. */
+const live = (life: number): Promise<Ending> =>
+  new Promise((resolve, reject) => {
+    const child = fork(path.join(import.meta.dirname, "engine.ts"), [database, ledger, String(life)])
+    const patience = setTimeout(() => child.kill("SIGKILL"), 20_000)
+    child.on("message", (message: { readonly approvalWanted: string }) =>
+      child.send({ orderId: message.approvalWanted, by: "you" })
+    )
+    child.on("error", reject)
+    child.on("exit", (code, signal) => {
+      clearTimeout(patience)
+      resolve({ code, signal })
+    })
+  })
+
+let failures = 0
+const check = (claim: string, actual: unknown, expected: unknown): void => {
+  const holds = isDeepStrictEqual(actual, expected)
+  console.log(`   ${holds ? "✓" : "✗"} ${claim}`)
+  if (holds) return
+  failures += 1
+  console.log(`     expected ${JSON.stringify(expected)}\n     found    ${JSON.stringify(actual)}`)
+}
+
+console.log("\n1. An engine starts on an empty SQLite file, and an order comes in.\n")
+const first = await live(1)
+
+console.log("\n2. That process is gone. A new one opens the same file, and the order goes on where it was.\n")
+const second = await live(2)
+
+console.log("\n4. What really happened? The steps kept a log of their own, outside of the engine.\n")
+check("the first process was killed", first.signal, "SIGKILL")
+check("the second ended by itself", second, { code: 0, signal: null })
+
+const ran = Ledger.read(ledger)
+const livesOf = (step: string) =>
+  ran
+    .filter((entry) => entry.functionId === "process-order" && entry.step === step)
+    .map((entry) => entry.life)
+for (const step of ["validate", "charge", "reserve-stock", "print-label"]) {
+  check(`${step} ran once, in the first process`, livesOf(step), [1])
+}
+check("pack ran twice: killed in the first process, finished in the second", livesOf("pack"), [1, 2])
+for (const step of ["ask-approval", "ship"]) {
+  check(`${step} ran once, in the second process`, livesOf(step), [2])
+}
+check(
+  "the gift was rolled back in reverse order",
+  ran.filter((entry) => entry.functionId === "send-gift").map((entry) => entry.step),
+  ["reserve-stock", "charge", "book-courier", "refund", "release-stock"]
+)
+
+{
+  // The same file once more: what the engine wrote down agrees with the log.
+  await using engine = await startEngine({ filename: database, logger: false })
+  const { runs } = await engine.client.listRuns()
+  const stepsOf = async (functionId: string) => {
+    const [run, ...others] = runs.filter((candidate) => candidate.functionId === functionId)
+    if (run === undefined || others.length > 0) return { status: `${others.length} runs too many`, steps: [] }
+    const steps = await engine.client.getRunSteps(run.id)
+    return { status: run.status, steps: steps.map((step) => `${step.name} ${step.status}`) }
+  }
+  const order = await stepsOf("process-order")
+  check(
+    "the engine's journal of the order has every step once, the approval among them",
+    { status: order.status, steps: order.steps.toSorted() },
+    {
+      status: "completed",
+      steps: [
+        "approval completed",
+        "ask-approval completed",
+        "charge completed",
+        "let-it-settle completed",
+        "pack completed",
+        "print-label completed",
+        "reserve-stock completed",
+        "ship completed",
+        "validate completed"
+      ]
+    }
+  )
+  check("and that of the gift ends with its compensations", await stepsOf("send-gift"), {
+    status: "failed",
+    steps: [
+      "reserve-stock completed",
+      "charge completed",
+      "book-courier failed",
+      "compensate:charge completed",
+      "compensate:reserve-stock completed"
+    ]
+  })
+}
+
+fs.rmSync(folder, { recursive: true, force: true })
+const seconds = ((performance.now() - begun) / 1000).toFixed(1)
+console.log(failures === 0 ? `\nAll of it holds (${seconds} s).\n` : `\n${failures} claims do not hold.\n`)
+process.exitCode = failures === 0 ? 0 : 1

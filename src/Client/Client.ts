@@ -1,0 +1,283 @@
+/**
+ * The server-side client: emit events, look at runs, steer them.
+ *
+ * {@link ClientApi} is written once and read twice: as Effects by the {@link Client} service, as Promises by
+ * `createClient()`. Where the calls go is a matter of the layer behind the service.
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as HKT from "effect/HKT"
+import type {
+  ConnectionError,
+  FunctionNotFoundError,
+  IronflowError,
+  RunNotFoundError,
+  TimeoutError,
+  ValidationError
+} from "../Errors.ts"
+
+/** The Effect reading of an API: failures are in the type. */
+export interface EffectKind extends HKT.TypeLambda {
+  readonly type: Effect.Effect<this["Target"], this["Out1"]>
+}
+
+/** The Promise reading of an API: failures reject with the same error instances. */
+export interface PromiseKind extends HKT.TypeLambda {
+  readonly type: Promise<this["Target"]>
+}
+
+/** A result of type `A` that may fail with `E`, in the reading `F`. */
+export type Kind<F extends HKT.TypeLambda, A, E> = HKT.Kind<F, never, never, E, A>
+
+/** What may go wrong in any call: the connection, or an answer of the engine that has no class of its own. */
+export type ClientError = ConnectionError | TimeoutError | IronflowError
+
+export interface CallOptions {
+  /** Aborts the call; the promise rejects with the signal's reason. */
+  readonly signal?: AbortSignal
+}
+
+export interface EmitOptions extends CallOptions {
+  /** Schema version of the event; 1 by default. */
+  readonly version?: number
+  /** Emitting again with the same key within 24 hours returns the first result and creates nothing. */
+  readonly idempotencyKey?: string
+  readonly metadata?: Record<string, unknown>
+}
+
+export interface EmitResult {
+  /** One run for every function whose trigger matched; empty when none did. */
+  readonly runIds: Array<string>
+  readonly eventId: string
+}
+
+export interface PublishOptions extends CallOptions {
+  /** Publishing again with the same key within 24 hours returns the first result. */
+  readonly idempotencyKey?: string
+}
+
+export interface PublishResult {
+  readonly eventId: string
+  /** Position of the message in the log of its environment. */
+  readonly sequence: number
+}
+
+export type RunStatus =
+  "pending" | "running" | "waiting" | "compensating" | "paused" | "completed" | "failed" | "cancelled"
+
+/** The statuses that a run never leaves by itself. */
+export const isTerminal = (status: RunStatus): status is "completed" | "failed" | "cancelled" =>
+  status === "completed" || status === "failed" || status === "cancelled"
+
+export interface RunError {
+  readonly message: string
+  readonly code: string
+  readonly name?: string
+  readonly stack?: string
+  readonly retryable?: boolean
+  readonly details?: unknown
+}
+
+/** One durable execution of a function for one event. Times are ISO strings. */
+export interface Run {
+  readonly id: string
+  readonly functionId: string
+  readonly eventId: string
+  readonly status: RunStatus
+  readonly attempt: number
+  readonly maxAttempts: number
+  /** Data of the triggering event. */
+  readonly input?: any
+  readonly output?: any
+  readonly error?: RunError
+  readonly workerId?: string
+  readonly actorId?: string
+  readonly parentRunId?: string
+  readonly pauseReason?: string
+  readonly createdAt: string
+  readonly updatedAt: string
+  readonly startedAt?: string
+  readonly endedAt?: string
+}
+
+export interface ListRunsOptions extends CallOptions {
+  readonly functionId?: string
+  readonly status?: RunStatus
+  /** 50 by default, 1000 at most. */
+  readonly limit?: number
+  /** `nextCursor` of the previous page. */
+  readonly cursor?: string
+}
+
+/** Newest first. */
+export interface ListRunsResult {
+  readonly runs: Array<Run>
+  readonly totalCount: number
+  readonly nextCursor?: string
+}
+
+export type StepStatus = "completed" | "failed" | "waiting"
+
+/** A step of a run, in the order in which the handler saw the results; waiting ones come last. */
+export interface RunStep {
+  /** The step id, `<run id>:<name>:<n>`; what `patchStep` takes. */
+  readonly id: string
+  readonly name: string
+  readonly kind: string
+  readonly status: StepStatus
+  readonly attempt: number
+  readonly output?: any
+  readonly error?: RunError
+  readonly startedAt?: string
+  readonly endedAt?: string
+  /** When a waiting step is due, if it waits for a time or has a timeout. */
+  readonly dueAt?: string
+}
+
+/**
+ * Why a run is where it is: one current reason, in words and in numbers.
+ *
+ * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `SLEEPING`, `WAITING_FOR_EVENT`,
+ * `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`, `CONCURRENCY_LIMIT`,
+ * `ACTOR_BUSY`.
+ */
+export interface Explanation {
+  readonly runId: string
+  readonly status: RunStatus
+  readonly code: string
+  /** A sentence for a person. */
+  readonly message: string
+  /** The facts behind the sentence: limit and holders, event and match value, due time, worker. */
+  readonly details: { readonly [key: string]: unknown }
+}
+
+export interface WaitForRunOptions extends CallOptions {
+  /** Give up after this many milliseconds with a `TimeoutError`; the run goes on. No limit by default. */
+  readonly timeout?: number
+}
+
+export interface FunctionInfo {
+  readonly id: string
+  readonly name: string
+  readonly triggers: ReadonlyArray<{
+    readonly event?: string
+    readonly expression?: string
+    readonly cron?: string
+  }>
+  /** One more with every change of configuration or code. */
+  readonly version: number
+  readonly codeHash: string
+  readonly createdAt: string
+  readonly updatedAt: string
+}
+
+export interface WorkerInfo {
+  readonly id: string
+  readonly hostname: string
+  readonly functionIds: ReadonlyArray<string>
+  readonly maxConcurrentJobs: number
+  readonly activeJobs: number
+  readonly labels: { readonly [key: string]: string }
+  readonly transport: string
+  readonly registeredAt: string
+}
+
+/** The client's methods, in the reading `F`. */
+export interface ClientApi<F extends HKT.TypeLambda> {
+  /** Stores an event and starts one run for every function whose trigger matches; durable when it returns. */
+  emit(
+    eventName: string,
+    data: unknown,
+    options?: EmitOptions
+  ): Kind<F, EmitResult, ValidationError | ClientError>
+  /** @deprecated Use `emit`. */
+  trigger(
+    eventName: string,
+    data: unknown,
+    options?: EmitOptions
+  ): Kind<F, EmitResult, ValidationError | ClientError>
+  /** Publishes a message to a topic. Starts no function. */
+  publish(
+    topic: string,
+    data: unknown,
+    options?: PublishOptions
+  ): Kind<F, PublishResult, ValidationError | ClientError>
+  getRun(runId: string, options?: CallOptions): Kind<F, Run, RunNotFoundError | ClientError>
+  listRuns(options?: ListRunsOptions): Kind<F, ListRunsResult, ValidationError | ClientError>
+  /** The steps of a run: finished ones in order, then waiting ones. */
+  getRunSteps(runId: string, options?: CallOptions): Kind<F, Array<RunStep>, RunNotFoundError | ClientError>
+  /** Why a run is where it is. */
+  explain(runId: string, options?: CallOptions): Kind<F, Explanation, RunNotFoundError | ClientError>
+  /** Waits until a run has completed, failed or been cancelled, and returns it. */
+  waitForRun(
+    runId: string,
+    options?: WaitForRunOptions
+  ): Kind<F, Run, RunNotFoundError | TimeoutError | ClientError>
+  /**
+   * Cancels a run and the children it waits for. A run that has ended already stays as it is and is returned; one that
+   * is compensating refuses with `INVALID_STATE`.
+   */
+  cancelRun(
+    runId: string,
+    reason?: string,
+    options?: CallOptions
+  ): Kind<F, Run, RunNotFoundError | ClientError>
+  /**
+   * Runs a failed or cancelled run again: completed steps keep their results, from `fromStep` (a name or step id) on
+   * they run again.
+   */
+  retryRun(
+    runId: string,
+    fromStep?: string,
+    options?: CallOptions
+  ): Kind<F, Run, RunNotFoundError | ClientError>
+  /** Continues a paused run, or retries a failed one. */
+  resumeRun(
+    runId: string,
+    fromStep?: string,
+    options?: CallOptions
+  ): Kind<F, Run, RunNotFoundError | ClientError>
+  /** Keeps a run from being dispatched until `resumeRun`; a turn in flight is called back. */
+  pauseRun(
+    runId: string,
+    reason?: string,
+    options?: CallOptions
+  ): Kind<F, Run, RunNotFoundError | ClientError>
+  /** Replaces the output of a step that has finished, or finishes one that has not. */
+  patchStep(
+    stepId: string,
+    output: unknown,
+    reason?: string,
+    options?: CallOptions
+  ): Kind<F, void, RunNotFoundError | ValidationError | ClientError>
+  listFunctions(options?: CallOptions): Kind<F, Array<FunctionInfo>, ClientError>
+  listWorkers(options?: CallOptions): Kind<F, Array<WorkerInfo>, ClientError>
+  /** `"ok"` when the engine answers. */
+  health(options?: CallOptions): Kind<F, string, ClientError>
+}
+
+/** Every method of {@link ClientApi} by name; what the Promise face is derived from. */
+export const clientMethods = [
+  "emit",
+  "trigger",
+  "publish",
+  "getRun",
+  "listRuns",
+  "getRunSteps",
+  "explain",
+  "waitForRun",
+  "cancelRun",
+  "retryRun",
+  "resumeRun",
+  "pauseRun",
+  "patchStep",
+  "listFunctions",
+  "listWorkers",
+  "health"
+] as const satisfies ReadonlyArray<keyof ClientApi<EffectKind>>
+
+/** Errors of {@link ClientApi} that name what was not found. */
+export type NotFound = RunNotFoundError | FunctionNotFoundError
+
+/** The client as an Effect service. `Engine.layerClient` provides it inside the engine's process. */
+export class Client extends Context.Service<Client, ClientApi<EffectKind>>()("@ironflow/node/Client") {}

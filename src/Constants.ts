@@ -1,0 +1,111 @@
+/** Numbers and words that both sides of the wire share. */
+
+export const DEFAULT_PORT = 9123
+export const DEFAULT_HOST = "localhost"
+export const DEFAULT_SERVER_URL = "http://localhost:9123"
+export const DEFAULT_WS_URL = "ws://localhost:9123/ws"
+export const DEFAULT_ENVIRONMENT = "default"
+
+/** Milliseconds. */
+export const DEFAULT_TIMEOUTS = { CLIENT: 30_000, FUNCTION: 600_000, TRIGGER_SYNC: 30_000 } as const
+
+export const DEFAULT_RETRY = {
+  MAX_ATTEMPTS: 3,
+  INITIAL_DELAY_MS: 1000,
+  BACKOFF_FACTOR: 2.0,
+  MAX_DELAY_MS: 300_000
+} as const
+
+export const DEFAULT_CLIENT_RETRY = {
+  MAX_ATTEMPTS: 3,
+  INITIAL_DELAY_MS: 100,
+  BACKOFF_MULTIPLIER: 2.0,
+  MAX_DELAY_MS: 10_000,
+  CONNECTION_RETRY_DELAY_MS: 2000
+} as const
+
+export const DEFAULT_WORKER = {
+  MAX_CONCURRENT_JOBS: 10,
+  HEARTBEAT_INTERVAL_MS: 30_000,
+  RECONNECT_DELAY_MS: 5000,
+  CHECKPOINT_INTERVAL_MS: 1000,
+  MAX_CHECKPOINT_STEPS: 500,
+  MAX_CHECKPOINT_BACKOFF_MS: 30_000
+} as const
+
+export const DEFAULT_RECONNECT = {
+  ENABLED: true,
+  MAX_ATTEMPTS: 10,
+  INITIAL_DELAY_MS: 1000,
+  MAX_DELAY_MS: 30_000,
+  MULTIPLIER: 2
+} as const
+
+export const TIMING = {
+  POLL_INTERVAL_MS: 1000,
+  ERROR_RETRY_DELAY_MS: 5000,
+  RECONNECT_DELAY_MS: 1000,
+  WS_CLOSE_NORMAL: 1000
+} as const
+
+/** Names of the environment variables. */
+export const ENV_VARS = {
+  SERVER_URL: "IRONFLOW_SERVER_URL",
+  SIGNING_KEY: "IRONFLOW_SIGNING_KEY",
+  API_KEY: "IRONFLOW_API_KEY",
+  LOG_LEVEL: "IRONFLOW_LOG_LEVEL"
+} as const
+
+export const HEADERS = { ENVIRONMENT: "X-Ironflow-Environment" } as const
+export const HTTP_HEADERS = { CONTENT_TYPE_JSON: "application/json" } as const
+export const JSON_HEADERS = { "Content-Type": "application/json" } as const
+
+export const STEP_TYPES = { INVOKE: "invoke", SLEEP: "sleep", WAIT_FOR_EVENT: "wait_for_event" } as const
+export const STEP_STATUS = { COMPLETED: "completed", FAILED: "failed", WAITING: "waiting" } as const
+
+export const RUN_STATUS = {
+  PENDING: "pending",
+  RUNNING: "running",
+  COMPLETED: "completed",
+  FAILED: "failed",
+  CANCELLED: "cancelled",
+  PAUSED: "paused",
+  WAITING_FOR_CAPACITY: "waiting_for_capacity",
+  WAITING: "waiting"
+} as const
+
+export const WS_MESSAGE_TYPES = {
+  SUBSCRIBE: "subscribe",
+  UNSUBSCRIBE: "unsubscribe",
+  ACK: "ack",
+  EVENT: "event",
+  SUBSCRIPTION_RESULT: "subscription_result",
+  SUBSCRIPTION_ERROR: "subscription_error",
+  ERROR: "error"
+} as const
+
+export const ACK_TYPES = { ACK: "ack", NAK: "nak", TERM: "term" } as const
+
+export const API_ENDPOINTS = {
+  TRIGGER: "/ironflow.v1.IronflowService/Trigger",
+  TRIGGER_SYNC: "/ironflow.v1.IronflowService/TriggerSync",
+  GET_RUN: "/ironflow.v1.IronflowService/GetRun",
+  LIST_RUNS: "/ironflow.v1.IronflowService/ListRuns",
+  CANCEL_RUN: "/ironflow.v1.IronflowService/CancelRun",
+  RETRY_RUN: "/ironflow.v1.IronflowService/RetryRun",
+  REGISTER_FUNCTION: "/ironflow.v1.IronflowService/RegisterFunction",
+  HEALTH: "/ironflow.v1.IronflowService/Health",
+  EMIT: "/ironflow.v1.PubSubService/Emit",
+  CREATE_CONSUMER_GROUP: "/ironflow.v1.PubSubService/CreateConsumerGroup",
+  GET_CONSUMER_GROUP: "/ironflow.v1.PubSubService/GetConsumerGroup",
+  LIST_CONSUMER_GROUPS: "/ironflow.v1.PubSubService/ListConsumerGroups",
+  DELETE_CONSUMER_GROUP: "/ironflow.v1.PubSubService/DeleteConsumerGroup"
+} as const
+
+/** Where an event came from. */
+export const EventSource = { API: "api", CRON: "cron", WEBHOOK: "webhook" } as const
+export type EventSourceType = (typeof EventSource)[keyof typeof EventSource]
+
+/** The WebSocket URL of a server URL: `https://` becomes `wss://`, `http://` becomes `ws://`, and `/ws` follows. */
+export const getWebSocketUrl = (serverUrl: string = DEFAULT_SERVER_URL): string =>
+  `${serverUrl.replace(/^http(s?):\/\//, "ws$1://")}/ws`

@@ -1,0 +1,52 @@
+/** Durations as users write them: a number of milliseconds, or text such as `"30s"`, `"1.5h"`, `"7d"`. */
+import { ValidationError } from "./Errors.ts"
+
+/** Milliseconds, or a number with a unit: `ms`, `s`, `m`, `h` or `d`. */
+export type Duration = string | number
+
+const units = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
+
+const grammar = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/
+
+const allowed =
+  'write milliseconds as a number, or digits and one unit of ms, s, m, h, d without spaces, like "500ms", "1.5s", "7d"'
+
+/** Milliseconds of a duration; text is rounded down. Throws `ValidationError` when the text is not a duration. */
+export const parseDuration = (duration: Duration): number => {
+  if (typeof duration === "number") return duration
+  const match = typeof duration === "string" ? grammar.exec(duration) : null
+  const ms = match === null ? Number.NaN : Number(match[1]) * units[match[2] as keyof typeof units]
+  if (!Number.isFinite(ms)) throw new ValidationError(`Invalid duration ${show(duration)}: ${allowed}`)
+  // Rounded to the nanosecond first: 1.001s is 1000.9999999999999 in floating point.
+  return Math.floor(Math.round(ms * 1e6) / 1e6)
+}
+
+/**
+ * Milliseconds of a duration that must be positive and finite. `what` names it in the error (`timeout of step
+ * "charge"`). Throws `ValidationError`.
+ */
+export const positiveDuration = (duration: Duration, what: string): number => {
+  const ms = typeof duration === "number" ? duration : parseNamed(duration, what)
+  if (Number.isFinite(ms) && ms > 0) return ms
+  throw new ValidationError(`Invalid ${what}: ${show(duration)} is not a positive, finite duration; ${allowed}`)
+}
+
+const parseNamed = (duration: string, what: string): number => {
+  try {
+    return parseDuration(duration)
+  } catch {
+    // Said again with the place where it was written, which is what the user needs.
+    throw new ValidationError(`Invalid ${what}: ${show(duration)} is not a duration; ${allowed}`)
+  }
+}
+
+/** Milliseconds in their largest whole unit, truncated: 5400000 is `"1h"`, 1500 is `"1s"`, 500 is `"500ms"`. */
+export const formatDuration = (ms: number): string => {
+  if (ms >= units.d) return `${Math.floor(ms / units.d)}d`
+  if (ms >= units.h) return `${Math.floor(ms / units.h)}h`
+  if (ms >= units.m) return `${Math.floor(ms / units.m)}m`
+  if (ms >= units.s) return `${Math.floor(ms / units.s)}s`
+  return `${Math.floor(ms)}ms`
+}
+
+const show = (value: unknown): string => (typeof value === "string" ? JSON.stringify(value) : String(value))

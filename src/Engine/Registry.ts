@@ -1,0 +1,154 @@
+/**
+ * The functions that the engine knows, in memory: what an event starts is decided here, without a query.
+ *
+ * A store fills it at start and after every committed registration.
+ */
+import { decodeJson } from "../Json.ts"
+import { readPath } from "../Path.ts"
+import type { FunctionRegistration, JsonText } from "../Protocol/Worker.ts"
+import { matchesPattern } from "../Pattern.ts"
+import { matchTriggers } from "../Trigger.ts"
+
+/** An event as triggers, match paths and expressions see it. `data` and `metadata` are parsed on first use. */
+export interface EventView {
+  readonly id: string
+  readonly name: string
+  readonly version: number
+  readonly data: unknown
+  readonly metadata: unknown
+  /** ISO string. */
+  readonly timestamp: string
+  readonly source: string | undefined
+  /** The event as JSON, as a wait delivers it. */
+  readonly toText: () => JsonText
+}
+
+export const eventView = (event: {
+  readonly id: string
+  readonly name: string
+  readonly version: number
+  readonly data: JsonText
+  readonly metadata?: JsonText
+  readonly timestamp: number
+  readonly source?: string
+}): EventView => {
+  let data: { readonly value: unknown } | undefined
+  let metadata: { readonly value: unknown } | undefined
+  return {
+    id: event.id,
+    name: event.name,
+    version: event.version,
+    get data() {
+      return (data ??= { value: decodeJson(event.data) }).value
+    },
+    get metadata() {
+      return (metadata ??= { value: decodeJson(event.metadata) }).value
+    },
+    get timestamp() {
+      return new Date(event.timestamp).toISOString()
+    },
+    source: event.source,
+    toText: () =>
+      `{"id":${JSON.stringify(event.id)},"name":${JSON.stringify(event.name)},"version":${event.version},"data":${event.data}` +
+      (event.metadata === undefined ? "" : `,"metadata":${event.metadata}`) +
+      (event.source === undefined ? "" : `,"source":${JSON.stringify(event.source)}`) +
+      `,"timestamp":"${new Date(event.timestamp).toISOString()}"}`
+  }
+}
+
+/** A function with its key in the database. */
+export interface RegisteredFunction {
+  readonly key: number
+  readonly environment: string
+  readonly registration: FunctionRegistration
+}
+
+export interface Matched {
+  readonly functions: ReadonlyArray<RegisteredFunction>
+  /** Expressions that failed for this event; they count as no match. */
+  readonly warnings: ReadonlyArray<string>
+}
+
+/** Names whose candidates are remembered, at most. */
+const CACHED_NAMES = 10_000
+
+export class Registry {
+  readonly #byKey = new Map<number, RegisteredFunction>()
+  readonly #byId = new Map<string, Map<string, RegisteredFunction>>()
+  /** Environment and event name to the functions that have a trigger for the name, whatever its expression. */
+  readonly #candidates = new Map<string, ReadonlyArray<RegisteredFunction>>()
+
+  put(fn: RegisteredFunction): void {
+    this.#byKey.set(fn.key, fn)
+    let functions = this.#byId.get(fn.environment)
+    if (functions === undefined) this.#byId.set(fn.environment, (functions = new Map()))
+    functions.set(fn.registration.id, fn)
+    this.#candidates.clear()
+  }
+
+  get(environment: string, id: string): RegisteredFunction | undefined {
+    return this.#byId.get(environment)?.get(id)
+  }
+
+  byKey(key: number): RegisteredFunction | undefined {
+    return this.#byKey.get(key)
+  }
+
+  /** The functions of an environment, in the order in which they were first registered. */
+  list(environment: string): ReadonlyArray<RegisteredFunction> {
+    return [...(this.#byId.get(environment)?.values() ?? [])]
+  }
+
+  /** The functions that an event starts: each once, however many of its triggers match. */
+  match(environment: string, event: EventView): Matched {
+    const candidates = this.#candidatesFor(environment, event.name)
+    if (candidates.length === 0) return { functions: [], warnings: [] }
+    const functions: Array<RegisteredFunction> = []
+    const warnings: Array<string> = []
+    for (const fn of candidates) {
+      const { triggers, id } = fn.registration
+      const verdict = matchTriggers(triggers, event)
+      if (verdict.matched) functions.push(fn)
+      for (const error of verdict.errors) warnings.push(`function "${id}": ${error}`)
+    }
+    return { functions, warnings }
+  }
+
+  #candidatesFor(environment: string, name: string): ReadonlyArray<RegisteredFunction> {
+    const key = `${environment}\n${name}`
+    let candidates = this.#candidates.get(key)
+    if (candidates === undefined) {
+      candidates = this.list(environment).filter((fn) =>
+        fn.registration.triggers.some(({ event }) => event !== undefined && matchesPattern(event, name))
+      )
+      if (this.#candidates.size >= CACHED_NAMES) this.#candidates.clear()
+      this.#candidates.set(key, candidates)
+    }
+    return candidates
+  }
+}
+
+/** The concurrency key of a run: the JSON of the value at the function's path, `""` for one limit over all runs. */
+export const concurrencyKey = (registration: FunctionRegistration, event: EventView): string | undefined => {
+  const { concurrency } = registration
+  if (concurrency === undefined) return undefined
+  if (concurrency.key === undefined) return ""
+  return JSON.stringify(readPath({ event }, concurrency.key) ?? null)
+}
+
+/** The actor of a run: the JSON of the value at the function's `actorKey`; runs without a value have none. */
+export const actorOf = (registration: FunctionRegistration, event: EventView): string | undefined => {
+  if (registration.actorKey === undefined) return undefined
+  const value = readPath({ event }, registration.actorKey)
+  return value === undefined || value === null ? undefined : JSON.stringify(value)
+}
+
+/** Whether a worker with these labels may run the function: `metadata.requires` asks for equal labels. */
+export const acceptsLabels = (
+  registration: FunctionRegistration,
+  labels: { readonly [key: string]: string }
+): boolean => {
+  const requires = registration.metadata?.requires
+  if (requires === null || typeof requires !== "object") return true
+  return Object.entries(requires).every(([name, value]) => labels[name] === String(value))
+}

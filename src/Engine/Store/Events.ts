@@ -1,0 +1,284 @@
+/** The log: events start runs and satisfy waits in the transaction that stores them; messages do neither. */
+import { compilePattern } from "../../Pattern.ts"
+import { compileExpression } from "../../Expression.ts"
+import { readPath } from "../../Path.ts"
+import { type EventView, eventView } from "../Registry.ts"
+import { fingerprint, recall, remember } from "./Idempotency.ts"
+import { createRun } from "./RunRows.ts"
+import type { AppendedEvent, AppendedMessage, NewEvent, NewMessage } from "./Store.ts"
+import { type Row, type Transaction, WaitKind } from "./Transaction.ts"
+import { fireWait } from "./Waits.ts"
+
+const LogKind = { event: 0, message: 1 } as const
+
+/** What the expression of a wait may speak of. */
+const waitRoots = ["event", "trigger"] as const
+
+/** The name under which the waits for a pattern are indexed. */
+const ANY_NAME = "*"
+
+export const appendEvent = (tx: Transaction, input: NewEvent): AppendedEvent => {
+  const environment = tx.environment(input.environment)
+  const print = input.idempotencyKey === undefined ? "" : fingerprint(input.name, input.data)
+  if (input.idempotencyKey !== undefined) {
+    const earlier = recall<{ eventId: string; position: number; runIds: Array<string> }>(
+      tx,
+      environment,
+      "emit",
+      input.idempotencyKey,
+      print
+    )
+    if (earlier !== undefined) {
+      return { ...earlier.result, duplicate: true, conflicting: earlier.conflicting, warnings: [] }
+    }
+  }
+
+  const { id, position, timestamp } = insertLogRow(tx, environment, LogKind.event, input)
+  const view = eventView({
+    id,
+    name: input.name,
+    version: input.version,
+    data: input.data,
+    timestamp,
+    ...(input.metadata === undefined ? {} : { metadata: input.metadata })
+  })
+  const matched = tx.registry.match(input.environment, view)
+  const runIds = matched.functions.map((fn) => createRun(tx, { environment, fn, event: position, view }).id)
+  const warnings = [...matched.warnings, ...satisfyWaits(tx, environment, position, view)]
+
+  if (input.idempotencyKey !== undefined) {
+    remember(tx, environment, "emit", input.idempotencyKey, print, { eventId: id, position, runIds })
+  }
+  return { eventId: id, position, runIds, duplicate: false, conflicting: false, warnings }
+}
+
+export const appendMessage = (tx: Transaction, input: NewMessage): AppendedMessage => {
+  const environment = tx.environment(input.environment)
+  const print = input.idempotencyKey === undefined ? "" : fingerprint(input.topic, input.data)
+  if (input.idempotencyKey !== undefined) {
+    const earlier = recall<{ eventId: string; sequence: number }>(
+      tx,
+      environment,
+      "publish",
+      input.idempotencyKey,
+      print
+    )
+    if (earlier !== undefined)
+      return { ...earlier.result, duplicate: true, conflicting: earlier.conflicting }
+  }
+  const { id, position } = insertLogRow(tx, environment, LogKind.message, {
+    name: input.topic,
+    version: 1,
+    data: input.data,
+    ...(input.idempotencyKey === undefined ? {} : { idempotencyKey: input.idempotencyKey })
+  })
+  const result = { eventId: id, sequence: position }
+  if (input.idempotencyKey !== undefined) {
+    remember(tx, environment, "publish", input.idempotencyKey, print, result)
+  }
+  return { ...result, duplicate: false, conflicting: false }
+}
+
+/** The position of the newest row of the log; 0 when it is empty. */
+export const endOfLog = (tx: Transaction): number =>
+  Number(tx.get("SELECT max(position) AS position FROM events")?.position ?? 0)
+
+/** What a wait looks for. */
+export interface WaitFilter {
+  readonly event: string
+  /** Set when `event` has wildcards. */
+  readonly pattern: boolean
+  readonly match?: EventMatch
+}
+
+/** How a candidate is compared: a path with the trigger's value there, or an expression. */
+export type EventMatch =
+  | { readonly _tag: "Path"; readonly path: string; readonly value: string }
+  | { readonly _tag: "Expression"; readonly text: string }
+
+/** The first event after `after` that a wait of `run` accepts. */
+export const findEvent = (
+  tx: Transaction,
+  environment: number,
+  filter: WaitFilter,
+  after: number,
+  trigger: () => EventView
+): { readonly view: EventView; readonly position: number } | undefined => {
+  const accepts = filter.pattern ? compilePattern(filter.event) : undefined
+  let position = after
+  while (true) {
+    const rows =
+      accepts === undefined
+        ? tx.all(
+            "SELECT * FROM events WHERE environment = ? AND kind = 0 AND name = ? AND position > ? ORDER BY position LIMIT 200",
+            environment,
+            filter.event,
+            position
+          )
+        : tx.all(
+            "SELECT * FROM events WHERE position > ? AND environment = ? AND kind = 0 ORDER BY position LIMIT 200",
+            position,
+            environment
+          )
+    for (const row of rows) {
+      position = Number(row.position)
+      if (accepts !== undefined && !accepts(String(row.name))) continue
+      const view = viewOfRow(row)
+      if (matches(filter.match, view, trigger)) return { view, position }
+    }
+    if (rows.length < 200) return undefined
+  }
+}
+
+/** A row of the log as expressions and waits see it. */
+export const viewOfRow = (row: Row): EventView =>
+  eventView({
+    id: String(row.id),
+    name: String(row.name),
+    version: Number(row.version),
+    data: String(row.data),
+    timestamp: Number(row.timestamp),
+    ...(row.metadata == null ? {} : { metadata: String(row.metadata) }),
+    ...(row.source == null ? {} : { source: String(row.source) })
+  })
+
+/** The value at a match path as it is indexed; an absent value matches nothing. */
+export const matchValue = (root: EventView, path: string): string | undefined => {
+  const value = readPath(root, path)
+  return value === undefined ? undefined : JSON.stringify(value)
+}
+
+const matches = (match: EventMatch | undefined, view: EventView, trigger: () => EventView): boolean => {
+  if (match === undefined) return true
+  if (match._tag === "Path") return matchValue(view, match.path) === match.value
+  return compileExpression(match.text, waitRoots).evaluate({ event: view, trigger: trigger() }).matched
+}
+
+const insertLogRow = (
+  tx: Transaction,
+  environment: number,
+  kind: number,
+  input: {
+    readonly name: string
+    readonly version: number
+    readonly data: string
+    readonly metadata?: string
+    readonly source?: string
+    readonly idempotencyKey?: string
+  }
+): { readonly id: string; readonly position: number; readonly timestamp: number } => {
+  const timestamp = tx.now()
+  const id = kind === LogKind.event ? tx.ids.event() : tx.ids.message()
+  const position = tx.insert(
+    "INSERT INTO events (environment, kind, id, name, version, data, metadata, source, idempotency_key, timestamp) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    environment,
+    kind,
+    id,
+    input.name,
+    input.version,
+    input.data,
+    input.metadata ?? null,
+    input.source ?? null,
+    input.idempotencyKey ?? null,
+    timestamp
+  )
+  return { id, position, timestamp }
+}
+
+const OPEN_FOR_EVENT = `environment = ? AND event = ? AND kind = ${WaitKind.event} AND fired IS NULL`
+
+/** Fires every open wait that accepts the event; returns what went wrong in their expressions. */
+const satisfyWaits = (
+  tx: Transaction,
+  environment: number,
+  position: number,
+  view: EventView
+): ReadonlyArray<string> => {
+  const warnings: Array<string> = []
+  for (const name of [view.name, ANY_NAME]) {
+    // one wait at a time per distinct path: the index leads from path to path, and then to the equal values only
+    let path: string | undefined
+    while (
+      (path = nextPath(tx, environment, name, path)) !== undefined
+    ) {
+      const value = matchValue(view, path)
+      if (value === undefined) continue
+      const rows = tx.all(
+        `SELECT run, step_key, pattern FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path = ? AND match_value = ?`,
+        environment,
+        name,
+        path,
+        value
+      )
+      for (const row of rows) deliver(tx, row, view, position)
+    }
+    const rest = tx.all(
+      `SELECT run, step_key, pattern, expression FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path IS NULL`,
+      environment,
+      name
+    )
+    for (const row of rest) {
+      if (row.expression !== null) {
+        const trigger = triggerView(tx, Number(row.run))
+        const verdict = compileExpression(String(row.expression), waitRoots).evaluate({
+          event: view,
+          trigger
+        })
+        if (verdict.error !== undefined) warnings.push(`match of wait "${row.step_key}": ${verdict.error}`)
+        if (!verdict.matched) continue
+      }
+      deliver(tx, row, view, position)
+    }
+  }
+  return warnings
+}
+
+const nextPath = (
+  tx: Transaction,
+  environment: number,
+  name: string,
+  after: string | undefined
+): string | undefined => {
+  const row = tx.get(
+    `SELECT match_path FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path > ? ORDER BY match_path LIMIT 1`,
+    environment,
+    name,
+    after ?? ""
+  )
+  return row === undefined ? undefined : String(row.match_path)
+}
+
+const deliver = (tx: Transaction, row: Row, view: EventView, position: number): void => {
+  if (row.pattern !== null && !compilePattern(String(row.pattern))(view.name)) return
+  fireWait(
+    tx,
+    Number(row.run),
+    String(row.step_key),
+    { _tag: "Success", value: view.toText() },
+    position
+  )
+}
+
+/** The triggering event of a run. */
+export const triggerView = (tx: Transaction, run: number): EventView => {
+  const row = tx.get(
+    "SELECT r.id AS run_id, r.input, r.created_at, e.* FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.key = ?",
+    run
+  )
+  if (row === undefined) throw new Error(`no run with key ${run}`)
+  return row.input === null ? viewOfRow(row) : invocationView(String(row.run_id), String(row.input), Number(row.created_at))
+}
+
+/** The event that an invoked run sees: there is none in the log, its data is the input. */
+export const invocationView = (runId: string, input: string, createdAt: number): EventView =>
+  eventView({
+    id: `evt_${runId.slice(runId.indexOf("_") + 1)}`,
+    name: "ironflow.invoke",
+    version: 1,
+    data: input,
+    timestamp: createdAt,
+    source: "invoke"
+  })
+
+/** Where a wait for `event` is indexed. */
+export const waitName = (filter: WaitFilter): string => (filter.pattern ? ANY_NAME : filter.event)

@@ -1,0 +1,182 @@
+/** Reading runs: pages of them, their steps, and the situation of one. */
+import type { FunctionInfo, ListRunsResult, RunStep } from "../../Client/Client.ts"
+import { ValidationError } from "../../Errors.ts"
+import { decodeJson } from "../../Json.ts"
+import { findRun, readRun, runError } from "./RunRows.ts"
+import type { ListRunsQuery, RunSituation } from "./Store.ts"
+import { type Row, RUN_ITSELF, Status, statuses, type Transaction, WaitKind } from "./Transaction.ts"
+
+export const listRuns = (tx: Transaction, query: ListRunsQuery): ListRunsResult => {
+  const environment = tx.findEnvironment(query.environment)
+  const fn = query.functionId === undefined ? undefined : tx.registry.get(query.environment, query.functionId)
+  if (environment === undefined || (query.functionId !== undefined && fn === undefined)) {
+    return { runs: [], totalCount: 0 }
+  }
+  const conditions = ["environment = ?"]
+  const values: Array<number> = [environment]
+  if (fn !== undefined) {
+    conditions.push("function = ?")
+    values.push(fn.key)
+  }
+  if (query.status !== undefined) {
+    conditions.push("status = ?")
+    values.push(statuses.indexOf(query.status))
+    // the partial indexes hold few rows: completed runs are found by going back through all
+    if (query.status === "failed" || query.status === "cancelled") conditions.push("status IN (6, 7)")
+    else if (query.status !== "completed") conditions.push("ended_at IS NULL")
+  }
+  const where = conditions.join(" AND ")
+  const totalCount = Number(tx.get(`SELECT count(*) AS total FROM runs WHERE ${where}`, ...values)?.total)
+  const before = query.cursor === undefined ? undefined : readCursor(query.cursor)
+  const rows =
+    before === undefined
+      ? tx.all(`SELECT * FROM runs WHERE ${where} ORDER BY key DESC LIMIT ?`, ...values, query.limit + 1)
+      : tx.all(
+          `SELECT * FROM runs WHERE ${where} AND key < ? ORDER BY key DESC LIMIT ?`,
+          ...values,
+          before,
+          query.limit + 1
+        )
+  const page = rows.slice(0, query.limit)
+  const last = page.at(-1)
+  return {
+    runs: page.map((row) => readRun(tx, row)),
+    totalCount,
+    ...(rows.length > query.limit && last !== undefined ? { nextCursor: `r${last.key}` } : {})
+  }
+}
+
+const readCursor = (cursor: string): number => {
+  const key = /^r(\d{1,15})$/.exec(cursor)?.[1]
+  if (key === undefined) {
+    throw new ValidationError(`Cursor "${cursor}" is not one that listRuns returned: pass nextCursor of the page before`)
+  }
+  return Number(key)
+}
+
+export const getRunSteps = (tx: Transaction, environment: string, runId: string): Array<RunStep> => {
+  const run = findRun(tx, environment, runId)
+  const finished = tx
+    .all("SELECT * FROM steps WHERE run = ? AND kind <> 'parallel' ORDER BY seq", run.key!)
+    .map((row): RunStep => {
+      const output = Number(row.failed) === 0 && row.value !== null ? decodeJson(String(row.value)) : undefined
+      return {
+        id: `${runId}:${row.step_key}`,
+        name: String(row.name),
+        kind: String(row.kind),
+        status: Number(row.failed) === 0 ? "completed" : "failed",
+        attempt: Number(row.attempt),
+        ...(output === undefined ? {} : { output }),
+        ...(Number(row.failed) === 0 ? {} : { error: runError(row.value) }),
+        startedAt: iso(row.started_at),
+        endedAt: iso(row.ended_at)
+      }
+    })
+  const open = tx
+    .all(`SELECT * FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`, run.key!)
+    .map(
+      (row): RunStep => ({
+        id: `${runId}:${row.step_key}`,
+        name: String(row.name),
+        kind: String(row.step_kind),
+        status: "waiting",
+        attempt: Number(row.failures) + 1,
+        ...(Number(row.kind) === WaitKind.retry && row.value !== null ? { error: runError(row.value) } : {}),
+        startedAt: iso(row.created_at),
+        ...(row.due_at === null ? {} : { dueAt: iso(row.due_at) })
+      })
+    )
+  return [...finished, ...open]
+}
+
+const kindNames = {
+  [WaitKind.sleep]: "sleep",
+  [WaitKind.event]: "event",
+  [WaitKind.child]: "child",
+  [WaitKind.retry]: "retry",
+  [WaitKind.runRetry]: "run-retry"
+} as const
+
+export const getSituation = (tx: Transaction, environment: string, runId: string): RunSituation => {
+  const row = findRun(tx, environment, runId)
+  const fn = tx.registry.byKey(Number(row.function))
+  const holders =
+    row.concurrency_key === null
+      ? []
+      : tx
+          .all(
+            "SELECT id FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL LIMIT 20",
+            row.function!,
+            row.concurrency_key!
+          )
+          .map((holder) => String(holder.id))
+  const bound =
+    row.actor === null
+      ? undefined
+      : tx.get("SELECT worker FROM actors WHERE function = ? AND actor = ?", row.function!, row.actor!)
+  return {
+    run: readRun(tx, row),
+    environment,
+    holders,
+    waits: tx.all("SELECT * FROM waits WHERE run = ? ORDER BY due_at", row.key!).map((wait) => waitOf(tx, runId, wait)),
+    ...(row.lease === null
+      ? {}
+      : {
+          lease: {
+            workerId: String(row.worker),
+            ...(row.lease_until === null ? {} : { until: iso(row.lease_until) })
+          }
+        }),
+    ...(row.ready_at === null ? {} : { readyAt: Number(row.ready_at) }),
+    ...(row.concurrency_key === null ? {} : { concurrencyKey: String(row.concurrency_key) }),
+    ...(row.pause === null ? {} : { pause: JSON.parse(String(row.pause)) }),
+    ...(fn === undefined ? {} : { registration: fn.registration }),
+    ...(bound === undefined ? {} : { actorWorkerId: String(bound.worker) })
+  }
+}
+
+const waitOf = (tx: Transaction, runId: string, row: Row): RunSituation["waits"][number] => {
+  // written by this store from `WaitKind`
+  const kind = Number(row.kind) as keyof typeof kindNames
+  const match = row.match_path ?? row.expression
+  const child = row.child === null ? undefined : tx.get("SELECT id FROM runs WHERE key = ?", row.child!)
+  return {
+    stepId: `${runId}:${row.step_key}`,
+    name: String(row.name),
+    kind: kindNames[kind],
+    fired: row.fired !== null,
+    failures: Number(row.failures),
+    ...(row.due_at === null ? {} : { dueAt: Number(row.due_at) }),
+    ...(row.event === null ? {} : { event: String(row.pattern ?? row.event) }),
+    ...(match == null ? {} : { match: String(match) }),
+    ...(row.match_value === null ? {} : { matchValue: String(row.match_value) }),
+    ...(child === undefined ? {} : { childRunId: String(child.id) }),
+    ...(kind === WaitKind.retry && row.value !== null ? { error: runError(row.value).message } : {})
+  }
+}
+
+export const listFunctions = (tx: Transaction, environment: string): Array<FunctionInfo> =>
+  tx.registry.list(environment).map((fn) => {
+    const row = tx.get("SELECT version, created_at, updated_at FROM functions WHERE key = ?", fn.key)
+    return {
+      id: fn.registration.id,
+      name: fn.registration.name,
+      triggers: fn.registration.triggers,
+      version: Number(row?.version),
+      codeHash: fn.registration.codeHash,
+      createdAt: iso(row?.created_at),
+      updatedAt: iso(row?.updated_at)
+    }
+  })
+
+/** Unfinished runs that nothing will ever move (guarantee G2). */
+export const countStuckRuns = (tx: Transaction): number =>
+  Number(
+    tx.get(
+      `SELECT count(*) AS stuck FROM runs r WHERE r.ended_at IS NULL AND r.lease IS NULL AND r.ready_at IS NULL
+       AND r.status <> ${Status.paused}
+       AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)`
+    )?.stuck
+  )
+
+const iso = (value: unknown): string => new Date(Number(value)).toISOString()

@@ -1,0 +1,361 @@
+/** Leases: who may run a turn, and what happens when the holder is gone. */
+import { LimitExceededError, serializeError } from "../../Errors.ts"
+import * as Limits from "../../Limits.ts"
+import type { Job, JobEvent, JournalEntry, OpenStep, StepKind } from "../../Protocol/Worker.ts"
+import { acceptsLabels, type RegisteredFunction } from "../Registry.ts"
+import { endRun } from "./RunRows.ts"
+import type { Claim, Demand } from "./Store.ts"
+import { type Row, RUN_ITSELF, Status, type Transaction } from "./Transaction.ts"
+import { endLease, pauseRow } from "./Turns.ts"
+import { delayRun, makeReady, readOutcome } from "./Waits.ts"
+
+/** After this many losses of a run without a new journal entry somebody has to look at it (guarantee G5). */
+export const LOSSES_UNTIL_PAUSE = 10
+
+/** A worker with room, while runs are being handed out. */
+interface Taker {
+  readonly demand: Demand
+  credit: number
+}
+
+/**
+ * Leases ready runs, oldest first within a function. Of several workers with room the one with the code that was
+ * registered last is preferred, then the one with more room.
+ */
+export const claimRuns = (tx: Transaction, demands: ReadonlyArray<Demand>): ReadonlyArray<Claim> => {
+  const claims: Array<Claim> = []
+  const takers = demands.map((demand): Taker => ({ demand, credit: demand.credit }))
+  for (const key of [...tx.hot]) {
+    const fn = tx.registry.byKey(key)
+    if (fn === undefined) continue
+    const able = takers.filter(
+      ({ credit, demand }) =>
+        credit > 0 &&
+        demand.environment === fn.environment &&
+        demand.functions.has(fn.registration.id) &&
+        acceptsLabels(fn.registration, demand.labels)
+    )
+    if (able.length === 0) continue
+    tx.hot.delete(key)
+    // to the end of the line: the next claim starts with another function, so that a busy one starves nobody
+    if (!claimFunction(tx, fn, able, claims)) tx.hot.add(key)
+    if (takers.every((taker) => taker.credit === 0)) break
+  }
+  return claims
+}
+
+const CLAIM_COLUMNS = `r.*, e.id AS e_id, e.name AS e_name, e.version AS e_version, e.data AS e_data,
+  e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp`
+const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
+
+/** Hands out runs of one function; says whether none is left that somebody could take now. */
+const claimFunction = (
+  tx: Transaction,
+  fn: RegisteredFunction,
+  takers: ReadonlyArray<Taker>,
+  claims: Array<Claim>
+): boolean => {
+  const wanted = takers.reduce((sum, taker) => sum + taker.credit, 0)
+  if (fn.registration.concurrency !== undefined) return claimLimited(tx, fn, takers, claims)
+  const rows = tx.all(
+    `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ORDER BY r.ready_at LIMIT ?`,
+    fn.key,
+    fn.registration.actorKey === undefined ? wanted : wanted + 100
+  )
+  const before = claims.length
+  for (const row of rows) claimRow(tx, fn, row, takers, claims)
+  return rows.length < wanted && claims.length - before === rows.length
+}
+
+/** Under a limit every key has its own room: goes from key to key by the index, and takes what there is room for. */
+const claimLimited = (
+  tx: Transaction,
+  fn: RegisteredFunction,
+  takers: ReadonlyArray<Taker>,
+  claims: Array<Claim>
+): boolean => {
+  const limit = fn.registration.concurrency!.limit
+  let after: string | undefined
+  while (takers.some((taker) => taker.credit > 0)) {
+    const next =
+      after === undefined
+        ? tx.get(
+            "SELECT concurrency_key FROM runs WHERE function = ? AND ready_at IS NOT NULL AND concurrency_key IS NOT NULL ORDER BY concurrency_key LIMIT 1",
+            fn.key
+          )
+        : tx.get(
+            "SELECT concurrency_key FROM runs WHERE function = ? AND ready_at IS NOT NULL AND concurrency_key > ? ORDER BY concurrency_key LIMIT 1",
+            fn.key,
+            after
+          )
+    if (next === undefined) return claimUnkeyed(tx, fn, takers, claims)
+    after = String(next.concurrency_key)
+    const held = tx.get(
+      "SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL",
+      fn.key,
+      after
+    )
+    const room = limit - Number(held?.held)
+    if (room <= 0) continue
+    const rows = tx.all(
+      `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.concurrency_key = ? AND r.ready_at IS NOT NULL ORDER BY r.ready_at LIMIT ?`,
+      fn.key,
+      after,
+      room
+    )
+    for (const row of rows) claimRow(tx, fn, row, takers, claims)
+  }
+  return false
+}
+
+/** Runs from before the function had a limit have no key, and none applies to them. */
+const claimUnkeyed = (
+  tx: Transaction,
+  fn: RegisteredFunction,
+  takers: ReadonlyArray<Taker>,
+  claims: Array<Claim>
+): boolean => {
+  const rows = tx.all(
+    `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL AND r.concurrency_key IS NULL ORDER BY r.ready_at LIMIT 100`,
+    fn.key
+  )
+  const before = claims.length
+  for (const row of rows) claimRow(tx, fn, row, takers, claims)
+  return claims.length - before === rows.length && rows.length < 100
+}
+
+const claimRow = (
+  tx: Transaction,
+  fn: RegisteredFunction,
+  row: Row,
+  takers: ReadonlyArray<Taker>,
+  claims: Array<Claim>
+): void => {
+  const taker = chooseTaker(tx, fn, row, takers)
+  if (taker === undefined) return
+  const key = Number(row.key)
+  const journal = row.started_at === null ? [] : readJournal(tx, key)
+  const excess = journal.length > Limits.stepsPerRun ? new LimitExceededError(`Run ${row.id}`, journal.length, Limits.stepsPerRun, "steps") : historyExcess(row, journal)
+  if (excess !== undefined) {
+    endRun(
+      tx,
+      { key, id: String(row.id), function: fn.key, parent: row.parent === null ? null : Number(row.parent) },
+      { _tag: "Failed", error: serializeError(excess) }
+    )
+    return
+  }
+
+  const { demand } = taker
+  const now = tx.now()
+  const jobId = tx.ids.job()
+  tx.run(
+    `UPDATE runs SET status = CASE status WHEN ${Status.compensating} THEN status ELSE ${Status.running} END,
+       lease = ?, worker = ?, lease_until = ?, ready_at = NULL, started_at = coalesce(started_at, ?), updated_at = ?
+     WHERE key = ?`,
+    jobId,
+    demand.workerId,
+    demand.leaseMs === undefined ? null : now + demand.leaseMs,
+    now,
+    now,
+    key
+  )
+  if (demand.leaseMs !== undefined) tx.markDue(now + demand.leaseMs)
+  taker.credit--
+  const job: Job = {
+    jobId,
+    runId: String(row.id),
+    functionId: fn.registration.id,
+    environment: fn.environment,
+    attempt: Number(row.attempt),
+    generation: Number(row.generation),
+    event: jobEvent(row),
+    journal,
+    open: row.started_at === null ? [] : readOpenSteps(tx, key),
+    lingerMs: Number(row.linger_ms),
+    createdAt: Number(row.created_at),
+    ...(Number(row.status) === Status.compensating
+      ? {
+          compensating: {
+            error: JSON.parse(String(row.error)),
+            compensations: JSON.parse(String(row.compensations))
+          }
+        }
+      : {})
+  }
+  claims.push({ workerId: demand.workerId, job })
+}
+
+/** The worker for a run: the one of its actor while that lives, else the preferred one with room. */
+const chooseTaker = (
+  tx: Transaction,
+  fn: RegisteredFunction,
+  row: Row,
+  takers: ReadonlyArray<Taker>
+): Taker | undefined => {
+  if (row.actor === null) return preferred(fn, takers)
+  const bound = tx.get("SELECT worker FROM actors WHERE function = ? AND actor = ?", fn.key, row.actor!)
+  if (bound !== undefined) {
+    return takers.find(({ credit, demand }) => credit > 0 && demand.workerId === bound.worker)
+  }
+  const taker = preferred(fn, takers)
+  if (taker !== undefined) {
+    tx.run(
+      "INSERT INTO actors (function, actor, worker) VALUES (?, ?, ?)",
+      fn.key,
+      row.actor!,
+      taker.demand.workerId
+    )
+  }
+  return taker
+}
+
+const preferred = (fn: RegisteredFunction, takers: ReadonlyArray<Taker>): Taker | undefined => {
+  let best: Taker | undefined
+  let bestMatches = false
+  for (const taker of takers) {
+    if (taker.credit <= 0) continue
+    const matches = taker.demand.functions.get(fn.registration.id) === fn.registration.codeHash
+    if (best === undefined || (matches && !bestMatches) || (matches === bestMatches && taker.credit > best.credit)) {
+      best = taker
+      bestMatches = matches
+    }
+  }
+  return best
+}
+
+const jobEvent = (row: Row): JobEvent =>
+  row.input === null
+    ? {
+        id: String(row.e_id),
+        name: String(row.e_name),
+        version: Number(row.e_version),
+        data: String(row.e_data),
+        timestamp: Number(row.e_timestamp),
+        ...(row.e_metadata === null ? {} : { metadata: String(row.e_metadata) }),
+        ...(row.e_source === null ? {} : { source: String(row.e_source) }),
+        ...(row.e_key === null ? {} : { idempotencyKey: String(row.e_key) })
+      }
+    : {
+        id: `evt_${String(row.id).slice(String(row.id).indexOf("_") + 1)}`,
+        name: "ironflow.invoke",
+        version: 1,
+        data: String(row.input),
+        timestamp: Number(row.created_at),
+        source: "invoke"
+      }
+
+const readJournal = (tx: Transaction, run: number): ReadonlyArray<JournalEntry> =>
+  tx.all("SELECT * FROM steps WHERE run = ? ORDER BY seq", run).map((row) => ({
+    stepKey: String(row.step_key),
+    name: String(row.name),
+    // written by this store from a `StepKind`
+    kind: String(row.kind) as StepKind,
+    outcome: readOutcome(row),
+    attempt: Number(row.attempt)
+  }))
+
+const historyExcess = (row: Row, journal: ReadonlyArray<JournalEntry>): LimitExceededError | undefined => {
+  let bytes = 0
+  for (const { outcome } of journal) {
+    if (outcome._tag === "Success") bytes += outcome.value?.length ?? 0
+  }
+  return bytes > Limits.historyBytes ? new LimitExceededError(`History of run ${row.id}`, bytes, Limits.historyBytes, "bytes") : undefined
+}
+
+const readOpenSteps = (tx: Transaction, run: number): ReadonlyArray<OpenStep> =>
+  tx
+    .all(
+      `SELECT step_key, name, step_kind, failures, fired FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`,
+      run
+    )
+    .map((row) => ({
+      stepKey: String(row.step_key),
+      name: String(row.name),
+      // written by this store from a `StepKind`
+      kind: String(row.step_kind) as StepKind,
+      failures: Number(row.failures),
+      pending: row.fired === null
+    }))
+
+export const extendLeases = (
+  tx: Transaction,
+  jobIds: ReadonlyArray<string>,
+  leaseMs: number
+): ReadonlyArray<string> => {
+  const until = tx.now() + leaseMs
+  return jobIds.filter(
+    (jobId) => tx.run("UPDATE runs SET lease_until = ? WHERE lease = ? AND lease_until IS NOT NULL", until, jobId) === 0
+  )
+}
+
+/** Takes every run back from a worker; `lost` says that the worker died on them. */
+export const releaseWorker = (tx: Transaction, workerId: string, lost: boolean): number => {
+  const rows = tx.all("SELECT key, function FROM runs WHERE worker = ? AND lease IS NOT NULL", workerId)
+  for (const row of rows) releaseRun(tx, Number(row.key), Number(row.function), lost, `worker ${workerId} is gone`)
+  for (const row of tx.all("SELECT DISTINCT function FROM actors WHERE worker = ?", workerId)) {
+    tx.markReady(Number(row.function))
+  }
+  tx.run("DELETE FROM actors WHERE worker = ?", workerId)
+  return rows.length
+}
+
+/** Takes back the runs whose worker lived in the process that had the database open before. */
+export const recoverLeases = (tx: Transaction): number => {
+  const rows = tx.all("SELECT key, function, worker FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL")
+  for (const row of rows) {
+    releaseRun(tx, Number(row.key), Number(row.function), true, "the process that ran it ended")
+  }
+  for (const row of tx.all("SELECT DISTINCT worker FROM actors")) {
+    const lives = tx.get("SELECT 1 FROM runs WHERE worker = ? AND lease_until IS NOT NULL LIMIT 1", row.worker!)
+    if (lives === undefined) tx.run("DELETE FROM actors WHERE worker = ?", row.worker!)
+  }
+  return rows.length
+}
+
+/** Takes back the runs whose lease has run out, at most `limit` of them. */
+export const expireLeases = (tx: Transaction, limit: number): number => {
+  const rows = tx.all(
+    "SELECT key, function, lease, worker FROM runs WHERE lease_until <= ? ORDER BY lease_until LIMIT ?",
+    tx.now(),
+    limit
+  )
+  for (const row of rows) {
+    tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: String(row.lease), reason: "the lease ran out" })
+    releaseRun(tx, Number(row.key), Number(row.function), true, `worker ${row.worker} let its lease run out`)
+  }
+  return rows.length
+}
+
+/** The wait before a run that lost its worker is dispatched again, milliseconds: none the first time. */
+const lossDelayMs = (losses: number): number => (losses <= 1 ? 0 : Math.min(1000 * 2 ** (losses - 2), 60_000))
+
+const releaseRun = (tx: Transaction, run: number, fn: number, lost: boolean, why: string): void => {
+  endLease(tx, run)
+  if (!lost) return makeReady(tx, run)
+  const row = tx.get("SELECT losses, loss_seq FROM runs WHERE key = ?", run)
+  const lastSeq = Number(tx.get("SELECT max(seq) AS seq FROM steps WHERE run = ?", run)?.seq ?? 0)
+  const losses = lastSeq > Number(row?.loss_seq) ? 1 : Number(row?.losses) + 1
+  tx.run("UPDATE runs SET losses = ?, loss_seq = ? WHERE key = ?", losses, lastSeq, run)
+  if (losses >= LOSSES_UNTIL_PAUSE) {
+    return pauseRow(tx, run, {
+      code: "LOST_REPEATEDLY",
+      message:
+        `Its worker was lost ${losses} times without a step being completed in between (last: ${why}). ` +
+        `Look for a crash in the step that comes next, then resume the run.`,
+      details: { losses, last: why }
+    })
+  }
+  const delay = lossDelayMs(losses)
+  if (delay === 0) return makeReady(tx, run)
+  delayRun(tx, run, tx.now() + delay)
+  tx.markReady(fn)
+}
+
+/** Dispatches a run again whose turn ended while its handler was still at work, with a longer linger. */
+export const markLate = (tx: Transaction, runId: string, lingerMs: number): void => {
+  const row = tx.get("SELECT key, linger_ms FROM runs WHERE id = ? AND ended_at IS NULL", runId)
+  if (row === undefined) return
+  const longer = Math.min(5000, Math.max(50, lingerMs * 2, Number(row.linger_ms)))
+  tx.run("UPDATE runs SET linger_ms = ? WHERE key = ?", longer, row.key!)
+  makeReady(tx, Number(row.key))
+}

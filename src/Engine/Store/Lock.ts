@@ -1,0 +1,43 @@
+/**
+ * One engine a database file. The lock is a tiny SQLite database beside it on which the holder keeps a transaction open:
+ * the operating system lets go of it when the process ends, however it ends, and others can still read who holds it.
+ */
+import { hostname } from "node:os"
+import { DatabaseSync } from "node:sqlite"
+import { StoreError } from "../../Errors.ts"
+
+/** Takes the lock of `filename`, or throws a `StoreError` with code `STORE_LOCKED` that names the holder. */
+export const acquireLock = (filename: string, startedAt: number): { readonly release: () => void } => {
+  const db = new DatabaseSync(`${filename}.lock`)
+  try {
+    db.exec("BEGIN IMMEDIATE")
+    db.exec("CREATE TABLE IF NOT EXISTS holder (pid INTEGER, host TEXT, started_at INTEGER); DELETE FROM holder")
+    db.prepare("INSERT INTO holder VALUES (?, ?, ?)").run(process.pid, hostname(), startedAt)
+    db.exec("COMMIT; BEGIN IMMEDIATE")
+    return { release: () => db.close() }
+  } catch (cause) {
+    const holder = readHolder(db)
+    db.close()
+    if (!isBusy(cause)) throw cause
+    throw new StoreError(
+      `Database "${filename}" is in use by another engine${holder}: one engine at a time may open a SQLite file. ` +
+        `Stop the other one, or give this one a file of its own.`,
+      { code: "STORE_LOCKED", cause }
+    )
+  }
+}
+
+/** Whether an error says that somebody else holds the database: SQLITE_BUSY or SQLITE_LOCKED. */
+const isBusy = (cause: unknown): boolean =>
+  cause instanceof Error && "errcode" in cause && (cause.errcode === 5 || cause.errcode === 6)
+
+const readHolder = (db: DatabaseSync): string => {
+  try {
+    const row = db.prepare("SELECT pid, host, started_at FROM holder").get()
+    if (row === undefined) return ""
+    return ` (process ${row.pid} on ${row.host}, since ${new Date(Number(row.started_at)).toISOString()})`
+  } catch {
+    // who holds it is a courtesy: the holder may be writing its name this very moment
+    return ""
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * The tables on SQLite, as ordered, forward-only migrations. `PRAGMA user_version` says how many have run.
+ *
+ * Integer keys stand for environments, functions and runs inside the database, so that indexes stay small; ids are what
+ * users see. Times are epoch milliseconds. Payloads are the JSON text that came in.
+ */
+export const migrations: ReadonlyArray<string> = [
+  `
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+CREATE TABLE environments (key INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+CREATE TABLE functions (
+  key INTEGER PRIMARY KEY,
+  environment INTEGER NOT NULL,
+  id TEXT NOT NULL,
+  registration TEXT NOT NULL,
+  hash TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  UNIQUE (environment, id)
+);
+
+-- The log. kind 0: an event; kind 1: a message, name is the topic.
+CREATE TABLE events (
+  position INTEGER PRIMARY KEY,
+  environment INTEGER NOT NULL,
+  kind INTEGER NOT NULL,
+  id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  data TEXT NOT NULL,
+  metadata TEXT,
+  source TEXT,
+  idempotency_key TEXT,
+  timestamp INTEGER NOT NULL
+);
+CREATE INDEX events_name ON events (environment, kind, name, position);
+
+CREATE TABLE idempotency (
+  environment INTEGER NOT NULL,
+  operation TEXT NOT NULL,
+  key TEXT NOT NULL,
+  fingerprint TEXT NOT NULL,
+  result TEXT NOT NULL,
+  expires_at INTEGER NOT NULL,
+  PRIMARY KEY (environment, operation, key)
+) WITHOUT ROWID;
+CREATE INDEX idempotency_expiry ON idempotency (expires_at);
+
+-- event: log position of the trigger; for a child run the end of the log when it was invoked, and input is its data.
+-- ready_at: the run can be claimed. lease: the job id of the live turn. lease_until: absent for workers in the process.
+CREATE TABLE runs (
+  key INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  environment INTEGER NOT NULL,
+  function INTEGER NOT NULL,
+  status INTEGER NOT NULL,
+  event INTEGER NOT NULL,
+  input TEXT,
+  attempt INTEGER NOT NULL DEFAULT 1,
+  generation INTEGER NOT NULL DEFAULT 0,
+  ready_at INTEGER,
+  lease TEXT,
+  worker TEXT,
+  lease_until INTEGER,
+  output TEXT,
+  error TEXT,
+  compensations TEXT,
+  concurrency_key TEXT,
+  actor TEXT,
+  parent INTEGER,
+  parent_step TEXT,
+  linger_ms INTEGER NOT NULL DEFAULT 0,
+  losses INTEGER NOT NULL DEFAULT 0,
+  loss_seq INTEGER NOT NULL DEFAULT 0,
+  pause TEXT,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  started_at INTEGER,
+  ended_at INTEGER
+);
+CREATE INDEX runs_ready ON runs (function, ready_at) WHERE ready_at IS NOT NULL;
+CREATE INDEX runs_ready_key ON runs (function, concurrency_key, ready_at)
+  WHERE ready_at IS NOT NULL AND concurrency_key IS NOT NULL;
+CREATE INDEX runs_leased ON runs (worker) WHERE lease IS NOT NULL;
+CREATE INDEX runs_leased_key ON runs (function, concurrency_key)
+  WHERE lease IS NOT NULL AND concurrency_key IS NOT NULL;
+CREATE INDEX runs_lease_until ON runs (lease_until) WHERE lease_until IS NOT NULL;
+CREATE INDEX runs_unfinished ON runs (key) WHERE ended_at IS NULL;
+CREATE INDEX runs_ended_badly ON runs (status, key) WHERE status IN (6, 7);
+CREATE INDEX runs_parent ON runs (parent) WHERE parent IS NOT NULL;
+
+-- The journal: finished steps, seq is the order in which the handler saw them.
+-- event, wait: log position of the event that a wait received, and which wait that was.
+CREATE TABLE steps (
+  run INTEGER NOT NULL,
+  step_key TEXT NOT NULL,
+  seq INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  failed INTEGER NOT NULL,
+  value TEXT,
+  attempt INTEGER NOT NULL,
+  started_at INTEGER NOT NULL,
+  ended_at INTEGER NOT NULL,
+  event INTEGER,
+  wait TEXT,
+  PRIMARY KEY (run, step_key)
+) WITHOUT ROWID;
+
+-- Entries that a patch, a retry from a step or a new generation replaced.
+CREATE TABLE superseded_steps (
+  run INTEGER NOT NULL,
+  step_key TEXT NOT NULL,
+  superseded_at INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  entry TEXT NOT NULL
+);
+CREATE INDEX superseded_steps_run ON superseded_steps (run);
+
+-- Open steps. event: the name waited for, or "*" when pattern holds a pattern. fired: NULL while it waits; else the order in which it fired, and failed/value are the outcome.
+CREATE TABLE waits (
+  run INTEGER NOT NULL,
+  step_key TEXT NOT NULL,
+  kind INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  step_kind TEXT NOT NULL,
+  due_at INTEGER,
+  failures INTEGER NOT NULL DEFAULT 0,
+  environment INTEGER,
+  event TEXT,
+  pattern TEXT,
+  match_path TEXT,
+  match_value TEXT,
+  expression TEXT,
+  wait TEXT,
+  timeout_ms INTEGER,
+  child INTEGER,
+  fired INTEGER,
+  failed INTEGER,
+  value TEXT,
+  event_position INTEGER,
+  created_at INTEGER NOT NULL,
+  PRIMARY KEY (run, step_key)
+) WITHOUT ROWID;
+CREATE INDEX waits_due ON waits (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX waits_event ON waits (environment, event, match_path, match_value) WHERE kind = 2 AND fired IS NULL;
+CREATE INDEX waits_child ON waits (child) WHERE child IS NOT NULL AND fired IS NULL;
+
+-- The worker that an actor's runs go to while it lives.
+CREATE TABLE actors (
+  function INTEGER NOT NULL,
+  actor TEXT NOT NULL,
+  worker TEXT NOT NULL,
+  PRIMARY KEY (function, actor)
+) WITHOUT ROWID;
+CREATE INDEX actors_worker ON actors (worker);
+`
+]

@@ -1,0 +1,189 @@
+/** Rows of runs: how they come to be, how they end, and how they are read. */
+import type { Run, RunError } from "../../Client/Client.ts"
+import { InvokeError, RunNotFoundError, type SerializedError, serializeError } from "../../Errors.ts"
+import { decodeJson } from "../../Json.ts"
+import type { JsonText, Outcome } from "../../Protocol/Worker.ts"
+import { actorOf, concurrencyKey, type EventView, type RegisteredFunction } from "../Registry.ts"
+import { type Row, Status, statuses, type Transaction } from "./Transaction.ts"
+import { fireWait } from "./Waits.ts"
+
+/** Creates a run that can be claimed at once. */
+export const createRun = (
+  tx: Transaction,
+  input: {
+    readonly environment: number
+    readonly fn: RegisteredFunction
+    /** Log position of the trigger; for an invoked run the end of the log. */
+    readonly event: number
+    readonly view: EventView
+    readonly id?: string
+    /** Data of an invoked run. */
+    readonly data?: JsonText
+    readonly parent?: { readonly run: number; readonly stepKey: string }
+  }
+): { readonly id: string; readonly key: number } => {
+  const now = tx.now()
+  const id = input.id ?? tx.ids.run()
+  const { registration } = input.fn
+  const key = tx.insert(
+    `INSERT INTO runs (id, environment, function, status, event, input, ready_at, concurrency_key, actor, parent, parent_step, created_at, updated_at)
+     VALUES (?, ?, ?, ${Status.pending}, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    id,
+    input.environment,
+    input.fn.key,
+    input.event,
+    input.data ?? null,
+    now,
+    concurrencyKey(registration, input.view) ?? null,
+    actorOf(registration, input.view) ?? null,
+    input.parent?.run ?? null,
+    input.parent?.stepKey ?? null,
+    now,
+    now
+  )
+  tx.markReady(input.fn.key)
+  return { id, key }
+}
+
+/** How a run ends. */
+export type Ending =
+  | { readonly _tag: "Completed"; readonly output: JsonText | undefined }
+  | { readonly _tag: "Failed"; readonly error: SerializedError }
+  | { readonly _tag: "Cancelled"; readonly error: SerializedError }
+
+/**
+ * Ends a run: frees its lease, drops its waits, tells the run that waits for it, and cancels the children that it waits
+ * for when it was cancelled itself.
+ */
+export const endRun = (
+  tx: Transaction,
+  run: { readonly key: number; readonly id: string; readonly function: number; readonly parent: number | null },
+  ending: Ending
+): void => {
+  const now = tx.now()
+  const status =
+    ending._tag === "Completed" ? Status.completed : ending._tag === "Failed" ? Status.failed : Status.cancelled
+  tx.run(
+    `UPDATE runs SET status = ?, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL, pause = NULL, ended_at = ?, updated_at = ? WHERE key = ?`,
+    status,
+    ending._tag === "Completed" ? (ending.output ?? null) : null,
+    ending._tag === "Completed" ? null : JSON.stringify(ending.error),
+    now,
+    now,
+    run.key
+  )
+  const children =
+    ending._tag === "Cancelled"
+      ? tx.all("SELECT child FROM waits WHERE run = ? AND child IS NOT NULL AND fired IS NULL", run.key)
+      : []
+  tx.run("DELETE FROM waits WHERE run = ?", run.key)
+  tx.markEnded(run.id)
+  // a lease that ended may make room under a concurrency limit, or for the next run of an actor
+  tx.markReady(run.function)
+  if (run.parent !== null) tellParent(tx, run, ending)
+  for (const child of children) {
+    const row = tx.get("SELECT * FROM runs WHERE key = ? AND ended_at IS NULL", child.child!)
+    if (row !== undefined && Number(row.status) !== Status.compensating) {
+      cancelRow(tx, row, `Parent run ${run.id} was cancelled`)
+    }
+  }
+}
+
+/** Cancels an unfinished run and tells its live turn. */
+export const cancelRow = (tx: Transaction, row: Row, reason: string): void => {
+  if (row.lease !== null) {
+    tx.notify(String(row.worker), { _tag: "Cancelled", jobId: String(row.lease), reason })
+  }
+  endRun(
+    tx,
+    {
+      key: Number(row.key),
+      id: String(row.id),
+      function: Number(row.function),
+      parent: row.parent === null ? null : Number(row.parent)
+    },
+    {
+      _tag: "Cancelled",
+      error: { name: "RunCancelledError", message: reason, code: "RUN_CANCELLED", retryable: false, data: { runId: row.id } }
+    }
+  )
+}
+
+const tellParent = (
+  tx: Transaction,
+  run: { readonly key: number; readonly id: string; readonly function: number },
+  ending: Ending
+): void => {
+  const waiting = tx.get("SELECT run, step_key FROM waits WHERE child = ? AND fired IS NULL", run.key)
+  if (waiting === undefined) return
+  const functionId = tx.registry.byKey(run.function)?.registration.id ?? String(run.function)
+  const outcome: Outcome =
+    ending._tag === "Completed"
+      ? { _tag: "Success", value: ending.output }
+      : { _tag: "Failure", error: serializeError(new InvokeError(functionId, run.id, ending.error.message)) }
+  fireWait(tx, Number(waiting.run), String(waiting.step_key), outcome)
+}
+
+/** The row of a run, or a `RunNotFoundError`. */
+export const findRun = (tx: Transaction, environment: string, runId: string): Row => {
+  const key = tx.findEnvironment(environment)
+  const row =
+    key === undefined ? undefined : tx.get("SELECT * FROM runs WHERE id = ? AND environment = ?", runId, key)
+  if (row === undefined) throw new RunNotFoundError(runId)
+  return row
+}
+
+const text = (value: unknown): string | undefined => (value == null ? undefined : String(value))
+const iso = (value: unknown): string | undefined =>
+  value == null ? undefined : new Date(Number(value)).toISOString()
+
+/** A stored error as clients see it. */
+export const runError = (json: unknown): RunError => {
+  // written by this engine: it is a serialised error
+  const error = JSON.parse(String(json)) as SerializedError
+  return {
+    message: error.message,
+    code: error.code ?? "ERROR",
+    name: error.name,
+    ...(error.stack === undefined ? {} : { stack: error.stack }),
+    ...(error.retryable === undefined ? {} : { retryable: error.retryable }),
+    ...(error.data === undefined ? {} : { details: error.data })
+  }
+}
+
+/** A row of `runs` as clients see it. */
+export const readRun = (tx: Transaction, row: Row): Run => {
+  const fn = tx.registry.byKey(Number(row.function))
+  const event =
+    row.input === null
+      ? tx.get("SELECT id, data FROM events WHERE position = ?", row.event!)
+      : { id: `evt_${String(row.id).slice(String(row.id).indexOf("_") + 1)}`, data: row.input }
+  const optional = {
+    input: decodeJson(text(event?.data)),
+    output: decodeJson(text(row.output)),
+    error: row.error === null ? undefined : runError(row.error),
+    workerId: text(row.worker),
+    actorId: row.actor === null ? undefined : actorText(String(row.actor)),
+    parentRunId: row.parent === null ? undefined : text(tx.get("SELECT id FROM runs WHERE key = ?", row.parent!)?.id),
+    pauseReason: row.pause === null ? undefined : String((JSON.parse(String(row.pause)) as { message: string }).message),
+    startedAt: iso(row.started_at),
+    endedAt: iso(row.ended_at)
+  }
+  return {
+    id: String(row.id),
+    functionId: fn?.registration.id ?? String(row.function),
+    eventId: text(event?.id) ?? "",
+    status: statuses[Number(row.status)]!,
+    attempt: Number(row.attempt),
+    maxAttempts: fn?.registration.retry.maxAttempts ?? 1,
+    ...Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined)),
+    createdAt: iso(row.created_at)!,
+    updatedAt: iso(row.updated_at)!
+  }
+}
+
+/** An actor is stored as JSON; a string reads better without its quotes. */
+const actorText = (json: string): string => {
+  const value: unknown = JSON.parse(json)
+  return typeof value === "string" ? value : json
+}

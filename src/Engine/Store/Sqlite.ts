@@ -1,0 +1,232 @@
+/**
+ * The store on SQLite, through Node's built-in module: nothing to install, one file, one process at a time.
+ *
+ * Writes go through one group commit with `synchronous=FULL`: what was acknowledged survives the loss of power. Reads run
+ * on the same connection between commits, so they see all that was acknowledged and nothing that was not.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import { DatabaseSync } from "node:sqlite"
+import { IronflowError, StoreError } from "../../Errors.ts"
+import { makeIdGenerator } from "../../Ids.ts"
+import { Registry } from "../Registry.ts"
+import { appendEvent, appendMessage } from "./Events.ts"
+import { GroupCommit } from "./GroupCommit.ts"
+import * as Inspection from "./Inspection.ts"
+import { claimRuns, extendLeases, markLate, recoverLeases, releaseWorker } from "./Leases.ts"
+import { acquireLock } from "./Lock.ts"
+import { migrations } from "./Migrations.ts"
+import { loadRegistrations, registerFunctions } from "./Registrations.ts"
+import { findRun, readRun } from "./RunRows.ts"
+import * as Steering from "./Steering.ts"
+import { type Changes, Store, type StoreService } from "./Store.ts"
+import { fireDue } from "./Timers.ts"
+import { Transaction } from "./Transaction.ts"
+import { applyReport } from "./Turns.ts"
+
+export interface SqliteOptions {
+  /** Path of the database file, which is created when it does not exist; `":memory:"` for one that is gone with the process. */
+  readonly filename: string
+}
+
+/** Most commands in one transaction. */
+const GROUP = 512
+
+/**
+ * Opens a database. Fails with `StoreError`: `STORE_LOCKED` when another engine has the file open, `STORE_CORRUPT` when
+ * it is damaged or not an Ironflow database, `STORE_UNAVAILABLE` when it cannot be opened or written.
+ */
+export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const random = yield* Random.Random
+    const now = () => clock.currentTimeMillisUnsafe()
+    const { db, release } = yield* Effect.try({
+      try: () => open(options.filename, now()),
+      catch: (cause) => storeError(`Cannot open database "${options.filename}"`, cause)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(release))
+
+    const listeners = new Set<(changes: Changes) => void>()
+    const { tx, writer } = yield* Effect.try({
+      try: () => {
+        migrate(db, options.filename)
+        const tx = new Transaction({
+          db,
+          now,
+          registry: new Registry(),
+          ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below))
+        })
+        const writer = new GroupCommit(db, {
+          max: GROUP,
+          begin: () => tx.begin(),
+          committed: () => {
+            const changes = tx.committed()
+            for (const listener of listeners) listener(changes)
+          }
+        })
+        loadRegistrations(tx)
+        return { tx, writer }
+      },
+      catch: (cause) => storeError(`Cannot use database "${options.filename}"`, cause)
+    })
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() =>
+        writer.close(new StoreError(`Database "${options.filename}" is closed`, { code: "STORE_UNAVAILABLE" }))
+      )
+    )
+
+    const write = <A>(what: string, run: () => A): Effect.Effect<A, StoreError> =>
+      Effect.callback((resume) => {
+        writer.submit(
+          run,
+          (value) => resume(Effect.succeed(value)),
+          (cause) => resume(Effect.fail(storeError(`Cannot ${what}`, cause)))
+        )
+      })
+    const read = <A>(what: string, run: () => A): Effect.Effect<A, StoreError> =>
+      Effect.try({ try: run, catch: (cause) => storeError(`Cannot ${what}`, cause) })
+    /** For commands that refuse with an error of ours, which they do before they write anything. */
+    const refusable = <A, E>(self: Effect.Effect<A | Refusal, E>): Effect.Effect<A, E | IronflowError> =>
+      Effect.flatMap(self, (result) => (result instanceof Refusal ? Effect.fail(result.error) : Effect.succeed(result)))
+    const steer = <A>(what: string, run: () => A) => refusable(write(what, () => refusal(run)))
+    const inspect = <A>(what: string, run: () => A) => refusable(read(what, () => refusal(run)))
+
+    yield* write("take back leases", () => recoverLeases(tx))
+
+    return Store.of({
+      onCommit: (listener) => {
+        listeners.add(listener)
+        return () => void listeners.delete(listener)
+      },
+      registerFunctions: (environment, functions) =>
+        write("register functions", () => registerFunctions(tx, environment, functions)),
+      listFunctions: (environment) => read("list functions", () => Inspection.listFunctions(tx, environment)),
+      appendEvent: (event) => write(`store event "${event.name}"`, () => appendEvent(tx, event)),
+      appendMessage: (message) =>
+        write(`store a message of topic "${message.topic}"`, () => appendMessage(tx, message)),
+      claimRuns: (demands) => write("claim runs", () => claimRuns(tx, demands)),
+      applyReports: (reports) => write("store reports", () => reports.map((report) => applyReport(tx, report))),
+      extendLeases: (jobIds, leaseMs) => write("extend leases", () => extendLeases(tx, jobIds, leaseMs)),
+      releaseWorker: (workerId, lost) =>
+        write(`release worker ${workerId}`, () => releaseWorker(tx, workerId, lost)),
+      markLate: (runId, lingerMs) => write(`wake run ${runId}`, () => markLate(tx, runId, lingerMs)),
+      fireDue: () => write("fire timers", () => fireDue(tx)),
+      getRun: (environment, runId) =>
+        inspect(`read run ${runId}`, () => readRun(tx, findRun(tx, environment, runId))),
+      listRuns: (query) => inspect("list runs", () => Inspection.listRuns(tx, query)),
+      getRunSteps: (environment, runId) =>
+        inspect(`read the steps of run ${runId}`, () => Inspection.getRunSteps(tx, environment, runId)),
+      getSituation: (environment, runId) =>
+        inspect(`read run ${runId}`, () => Inspection.getSituation(tx, environment, runId)),
+      cancelRun: (environment, runId, reason) =>
+        steer(`cancel run ${runId}`, () => Steering.cancelRun(tx, environment, runId, reason)),
+      pauseRun: (environment, runId, reason) =>
+        steer(`pause run ${runId}`, () => Steering.pauseRun(tx, environment, runId, reason)),
+      resumeRun: (environment, runId, fromStep) =>
+        steer(`resume run ${runId}`, () => Steering.resumeRun(tx, environment, runId, fromStep)),
+      retryRun: (environment, runId, fromStep) =>
+        steer(`retry run ${runId}`, () => Steering.retryRun(tx, environment, runId, fromStep)),
+      patchStep: (environment, stepId, output, reason) =>
+        steer(`patch step ${stepId}`, () => Steering.patchStep(tx, environment, stepId, output, reason)),
+      countStuckRuns: () => read("count stuck runs", () => Inspection.countStuckRuns(tx))
+    })
+  })
+
+/** {@link Store} on SQLite. */
+export const layer = (options: SqliteOptions): Layer.Layer<Store, StoreError> => Layer.effect(Store, make(options))
+
+/** An error of ours as a value, so that refusing one command does not roll back the group that it is in. */
+class Refusal {
+  readonly error: IronflowError
+  constructor(error: IronflowError) {
+    this.error = error
+  }
+}
+
+const refusal = <A>(run: () => A): A | Refusal => {
+  try {
+    return run()
+  } catch (error) {
+    if (error instanceof IronflowError && !(error instanceof StoreError)) return new Refusal(error)
+    throw error
+  }
+}
+
+const open = (filename: string, now: number): { readonly db: DatabaseSync; readonly release: () => void } => {
+  const lock = filename === ":memory:" ? undefined : acquireLock(filename, now)
+  try {
+    const db = new DatabaseSync(filename, { timeout: 5000 })
+    db.exec(
+      "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000"
+    )
+    return {
+      db,
+      release: () => {
+        db.close()
+        lock?.release()
+      }
+    }
+  } catch (error) {
+    lock?.release()
+    throw error
+  }
+}
+
+/** Marks a database as ours: "Iron" in ASCII. */
+const APPLICATION_ID = 0x49726f6e
+
+const migrate = (db: DatabaseSync, filename: string): void => {
+  const pragma = (name: string) => Number(Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0])
+  const done = pragma("user_version")
+  const foreign =
+    pragma("application_id") !== APPLICATION_ID &&
+    db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined
+  if (foreign) {
+    throw new StoreError(
+      `"${filename}" is a SQLite database of something else: give the engine a file of its own.`,
+      { code: "STORE_CORRUPT" }
+    )
+  }
+  if (done > migrations.length) {
+    throw new StoreError(
+      `Database "${filename}" was written by a newer version (its tables are at ${done}, this version knows ${migrations.length}): upgrade @ironflow/node.`,
+      { code: "STORE_UNAVAILABLE" }
+    )
+  }
+  db.exec("BEGIN IMMEDIATE")
+  try {
+    for (const migration of migrations.slice(done)) db.exec(migration)
+    db.exec(`PRAGMA user_version = ${migrations.length}; PRAGMA application_id = ${APPLICATION_ID}; COMMIT`)
+  } catch (error) {
+    db.exec("ROLLBACK")
+    throw error
+  }
+}
+
+/** SQLite's result codes that say what is wrong with the file. */
+const CORRUPT = new Set([11, 26])
+const UNAVAILABLE = new Set([5, 6, 8, 10, 13, 14, 23])
+
+const storeError = (what: string, cause: unknown): StoreError => {
+  if (cause instanceof StoreError) return cause
+  const errcode = cause instanceof Error && "errcode" in cause ? Number(cause.errcode) & 0xff : undefined
+  const reason = cause instanceof Error ? cause.message : String(cause)
+  if (errcode !== undefined && CORRUPT.has(errcode)) {
+    return new StoreError(`${what}: ${reason}. The file is damaged or is not a database: restore it from a backup.`, {
+      code: "STORE_CORRUPT",
+      cause
+    })
+  }
+  if (errcode !== undefined && UNAVAILABLE.has(errcode)) {
+    return new StoreError(`${what}: ${reason}. Check that the folder exists, is writable and has room.`, {
+      code: "STORE_UNAVAILABLE",
+      retryable: true,
+      cause
+    })
+  }
+  return new StoreError(`${what}: ${reason}`, { cause })
+}

@@ -1,0 +1,216 @@
+/** Steering runs from the outside: cancel, pause, resume, retry, patch. Every refusal comes before the first write. */
+import { InvalidStateError, type SerializedError, StepNotFoundError, ValidationError } from "../../Errors.ts"
+import type { JsonText } from "../../Protocol/Worker.ts"
+import type { Run } from "../../Client/Client.ts"
+import { cancelRow, findRun, readRun } from "./RunRows.ts"
+import { type Row, Status, statuses, type Transaction } from "./Transaction.ts"
+import { endLease, type Pause, pauseRow } from "./Turns.ts"
+import { makeReady } from "./Waits.ts"
+
+export const cancelRun = (tx: Transaction, environment: string, runId: string, reason: string): Run => {
+  const row = findRun(tx, environment, runId)
+  if (Number(row.status) === Status.compensating) {
+    throw new InvalidStateError(
+      `Run ${runId} is rolling back and cannot be cancelled: its compensations would be left half done. Wait until it has failed.`
+    )
+  }
+  if (row.ended_at === null) cancelRow(tx, row, reason)
+  return reread(tx, environment, runId)
+}
+
+export const pauseRun = (tx: Transaction, environment: string, runId: string, reason: string): Run => {
+  const row = findRun(tx, environment, runId)
+  if (row.ended_at !== null) throw ended(row, "paused")
+  if (row.pause === null) {
+    const pause: Pause = { code: "PAUSED", message: reason === "" ? "Paused by a client" : reason }
+    // a live turn goes on to its next report, so that the result of a step that is running is kept
+    if (row.lease !== null) tx.run("UPDATE runs SET pause = ? WHERE key = ?", JSON.stringify(pause), row.key!)
+    else pauseRow(tx, Number(row.key), pause)
+  }
+  return reread(tx, environment, runId)
+}
+
+export const resumeRun = (tx: Transaction, environment: string, runId: string, fromStep?: string): Run => {
+  const row = findRun(tx, environment, runId)
+  const key = Number(row.key)
+  const status = Number(row.status)
+  if (status === Status.failed || status === Status.cancelled) return retryRun(tx, environment, runId, fromStep)
+  if (row.lease !== null && row.pause !== null) {
+    tx.run("UPDATE runs SET pause = NULL WHERE key = ?", key)
+    return reread(tx, environment, runId)
+  }
+  if (status !== Status.paused) {
+    throw new InvalidStateError(
+      `Run ${runId} is ${statuses[status]} and cannot be resumed: only a paused or a failed run can.`
+    )
+  }
+  const from = fromStep === undefined ? undefined : findStep(tx, row, fromStep)
+  if (from !== undefined) supersedeFrom(tx, key, from, "resumed from a step")
+  // written by `pauseRow`
+  const pause = JSON.parse(String(row.pause)) as Pause
+  tx.run(
+    "UPDATE runs SET status = ?, pause = NULL, losses = 0, updated_at = ? WHERE key = ?",
+    pause.wasCompensating === true ? Status.compensating : Status.waiting,
+    tx.now(),
+    key
+  )
+  makeReady(tx, key)
+  return reread(tx, environment, runId)
+}
+
+export const retryRun = (tx: Transaction, environment: string, runId: string, fromStep?: string): Run => {
+  const row = findRun(tx, environment, runId)
+  const key = Number(row.key)
+  const status = Number(row.status)
+  if (status !== Status.failed && status !== Status.cancelled) {
+    throw new InvalidStateError(
+      `Run ${runId} is ${statuses[status]} and cannot be retried: only a failed or cancelled run can. ` +
+        (status === Status.paused ? "Resume it instead." : "Emit its event again for a new run.")
+    )
+  }
+  const from = fromStep === undefined ? undefined : findStep(tx, row, fromStep)
+  const compensated = tx
+    .all("SELECT name FROM steps WHERE run = ? AND kind = 'compensate'", key)
+    .map((step) => String(step.name).replace(/^compensate:/, ""))
+  if (compensated.length > 0) supersedeCompensated(tx, key, compensated)
+  supersedeFailure(tx, row)
+  if (from !== undefined) supersedeFrom(tx, key, from, "retried from a step")
+  tx.run(
+    `UPDATE runs SET status = ${Status.waiting}, attempt = 1, generation = generation + ?, error = NULL, output = NULL,
+       compensations = NULL, losses = 0, ended_at = NULL, updated_at = ? WHERE key = ?`,
+    compensated.length > 0 ? 1 : 0,
+    tx.now(),
+    key
+  )
+  makeReady(tx, key)
+  return reread(tx, environment, runId)
+}
+
+export const patchStep = (
+  tx: Transaction,
+  environment: string,
+  stepId: string,
+  output: JsonText,
+  reason: string
+): void => {
+  const colon = stepId.indexOf(":")
+  if (colon <= 0) {
+    throw new ValidationError(
+      `"${stepId}" is not a step id: a step id is "<run id>:<name>:<n>", as getRunSteps returns it`
+    )
+  }
+  const runId = stepId.slice(0, colon)
+  const stepKey = stepId.slice(colon + 1)
+  const row = findRun(tx, environment, runId)
+  const key = Number(row.key)
+  const finished = tx.get("SELECT 1 FROM steps WHERE run = ? AND step_key = ?", key, stepKey)
+  const open = tx.get("SELECT name, step_kind, created_at FROM waits WHERE run = ? AND step_key = ?", key, stepKey)
+  if (finished === undefined && (open === undefined || row.ended_at !== null)) throw new StepNotFoundError(runId, stepId)
+
+  if (row.lease !== null) {
+    // the live turn has seen, or is about to see, another result
+    tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: String(row.lease), reason: "a step was patched" })
+    endLease(tx, key)
+  }
+  const now = tx.now()
+  if (finished !== undefined) {
+    keepSuperseded(tx, key, "step_key = ?", stepKey, reason === "" ? "patched" : `patched: ${reason}`)
+    tx.run("UPDATE steps SET failed = 0, value = ? WHERE run = ? AND step_key = ?", output, key, stepKey)
+  } else if (open !== undefined) {
+    tx.run("DELETE FROM waits WHERE run = ? AND step_key = ?", key, stepKey)
+    tx.run(
+      `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at)
+       VALUES (?, ?, ?, ?, ?, 0, ?, 1, ?, ?) ON CONFLICT DO UPDATE SET failed = 0, value = excluded.value`,
+      key,
+      stepKey,
+      tx.nextSeq(),
+      open.name!,
+      open.step_kind!,
+      output,
+      open.created_at!,
+      now
+    )
+  }
+  makeReady(tx, key)
+}
+
+const reread = (tx: Transaction, environment: string, runId: string): Run =>
+  readRun(tx, findRun(tx, environment, runId))
+
+const ended = (row: Row, verb: string): InvalidStateError =>
+  new InvalidStateError(`Run ${row.id} has ${statuses[Number(row.status)]} and cannot be ${verb}`)
+
+/** The place in the journal of a step given by name, step id or step id without the run id. */
+const findStep = (tx: Transaction, run: Row, wanted: string): number => {
+  const step = tx.get(
+    "SELECT seq FROM steps WHERE run = ? AND (step_key = ? OR name = ? OR ? = ? || ':' || step_key) ORDER BY seq LIMIT 1",
+    run.key!,
+    wanted,
+    wanted,
+    wanted,
+    run.id!
+  )
+  if (step === undefined) throw new StepNotFoundError(String(run.id), wanted)
+  return Number(step.seq)
+}
+
+/** Takes journal entries out and keeps what they were. `condition` has one parameter, `value`. */
+const supersede = (
+  tx: Transaction,
+  run: number,
+  condition: string,
+  value: string | number,
+  reason: string
+): void => {
+  keepSuperseded(tx, run, condition, value, reason)
+  tx.run(`DELETE FROM steps WHERE run = ? AND ${condition}`, run, value)
+}
+
+const keepSuperseded = (
+  tx: Transaction,
+  run: number,
+  condition: string,
+  value: string | number,
+  reason: string
+): void => {
+  tx.run(
+    `INSERT INTO superseded_steps (run, step_key, superseded_at, reason, entry)
+     SELECT run, step_key, ?, ?, json_object('name', name, 'kind', kind, 'seq', seq, 'failed', failed, 'value', value,
+       'attempt', attempt, 'started_at', started_at, 'ended_at', ended_at)
+     FROM steps WHERE run = ? AND ${condition}`,
+    tx.now(),
+    reason,
+    run,
+    value
+  )
+}
+
+const supersedeFrom = (tx: Transaction, run: number, seq: number, reason: string): void =>
+  supersede(tx, run, "seq >= ?", seq, reason)
+
+/** After a rollback the rolled back steps have to run again, and so may the rollback. */
+const supersedeCompensated = (tx: Transaction, run: number, names: ReadonlyArray<string>): void => {
+  supersede(tx, run, "kind = ?", "compensate", "rolled back")
+  for (const name of new Set(names)) supersede(tx, run, "name = ?", name, "rolled back")
+}
+
+/** Takes out the failure that ended the run: the step that the error names, or else every failed step. */
+const supersedeFailure = (tx: Transaction, row: Row): void => {
+  const run = Number(row.key)
+  // written by this store: a serialised error
+  const error = row.error === null ? undefined : (JSON.parse(String(row.error)) as SerializedError)
+  const stepId = error?.data?.stepId
+  const culprit =
+    typeof stepId === "string"
+      ? tx.get(
+          "SELECT step_key FROM steps WHERE run = ? AND failed = 1 AND ? = ? || ':' || step_key",
+          run,
+          stepId,
+          row.id!
+        )
+      : undefined
+  if (culprit === undefined) return supersede(tx, run, "failed = ?", 1, "retried")
+  supersede(tx, run, "step_key = ?", String(culprit.step_key), "retried")
+  // verdicts of parallel calls that this step failed
+  supersede(tx, run, "failed = 1 AND kind = ?", "parallel", "retried")
+}

@@ -1,0 +1,214 @@
+/**
+ * Where the engine keeps everything: one interface of verb-first operations, each one atomic change or one read.
+ *
+ * An operation that changes something answers after its change is durable. Changes that arrive together share a
+ * commit. What a commit means for the rest of the engine (a wait of a live turn fired, a run became ready, a run
+ * ended, something is due) is told once per commit to the listeners of `onCommit`, before the callers wake.
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type {
+  FunctionInfo,
+  ListRunsResult,
+  Run,
+  RunStatus,
+  RunStep
+} from "../../Client/Client.ts"
+import type {
+  IronflowError,
+  RunNotFoundError,
+  StepNotFoundError,
+  StoreError,
+  ValidationError
+} from "../../Errors.ts"
+import type {
+  FunctionRegistration,
+  Job,
+  JsonText,
+  Notice,
+  TurnAck,
+  TurnReport
+} from "../../Protocol/Worker.ts"
+
+/** An event to append to the log. */
+export interface NewEvent {
+  readonly environment: string
+  readonly name: string
+  readonly version: number
+  readonly data: JsonText
+  readonly metadata?: JsonText
+  readonly source?: string
+  readonly idempotencyKey?: string
+}
+
+export interface AppendedEvent {
+  readonly eventId: string
+  readonly position: number
+  readonly runIds: Array<string>
+  /** Whether an earlier event with the same idempotency key was returned instead. */
+  readonly duplicate: boolean
+  /** The earlier event with the same key had another name or other data. */
+  readonly conflicting: boolean
+  /** Trigger or concurrency expressions that failed for this event: they count as no match. */
+  readonly warnings: ReadonlyArray<string>
+}
+
+export interface NewMessage {
+  readonly environment: string
+  readonly topic: string
+  readonly data: JsonText
+  readonly idempotencyKey?: string
+}
+
+export interface AppendedMessage {
+  readonly eventId: string
+  readonly sequence: number
+  readonly duplicate: boolean
+  readonly conflicting: boolean
+}
+
+/** A worker that has room for more runs. */
+export interface Demand {
+  readonly workerId: string
+  readonly environment: string
+  /** Function id to code hash, as the worker registered them. */
+  readonly functions: ReadonlyMap<string, string>
+  readonly labels: { readonly [key: string]: string }
+  readonly credit: number
+  /** How long a lease holds without a sign of life; absent for a worker in this process, which cannot outlive it. */
+  readonly leaseMs?: number
+}
+
+export interface Claim {
+  readonly workerId: string
+  readonly job: Job
+}
+
+/** What a commit changed that somebody may be waiting for. */
+export interface Changes {
+  /** Messages for turns in flight. */
+  readonly notices: ReadonlyArray<{ readonly workerId: string; readonly notice: Notice }>
+  /** Ids of the runs that completed, failed or were cancelled. */
+  readonly ended: ReadonlyArray<string>
+  /** A run can be claimed. */
+  readonly ready: boolean
+  /** The earliest time at which something new is due, epoch milliseconds; `Infinity` when nothing is. */
+  readonly dueAt: number
+}
+
+export interface Fired {
+  /** How many timers and leases were due. */
+  readonly count: number
+  /** When the next one is due, epoch milliseconds; `Infinity` when nothing is. */
+  readonly nextDueAt: number
+}
+
+export interface ListRunsQuery {
+  readonly environment: string
+  readonly functionId?: string
+  readonly status?: RunStatus
+  readonly limit: number
+  readonly cursor?: string
+}
+
+/** What `explain` needs to know about a run that is in the database. */
+export interface RunSituation {
+  readonly run: Run
+  readonly environment: string
+  /** The live lease, if any. */
+  readonly lease?: { readonly workerId: string; readonly until?: string }
+  /** Since when the run can be claimed, epoch milliseconds. */
+  readonly readyAt?: number
+  readonly concurrencyKey?: string
+  /** Runs that hold a lease under the same concurrency key. */
+  readonly holders: ReadonlyArray<string>
+  readonly waits: ReadonlyArray<{
+    readonly stepId: string
+    readonly name: string
+    readonly kind: "sleep" | "event" | "child" | "retry" | "run-retry"
+    readonly dueAt?: number
+    readonly fired: boolean
+    readonly event?: string
+    readonly match?: string
+    readonly matchValue?: string
+    readonly childRunId?: string
+    readonly failures?: number
+    readonly error?: string
+  }>
+  readonly pause?: { readonly code: string; readonly message: string; readonly details?: unknown }
+  readonly registration?: FunctionRegistration
+  /** The worker to which the run's actor is bound. */
+  readonly actorWorkerId?: string
+}
+
+/** Where a run may be steered from the outside. */
+export type SteerError = RunNotFoundError | StepNotFoundError | ValidationError | IronflowError | StoreError
+
+export interface StoreService {
+  /** Calls `listener` after every commit that changed something; returns the way to stop that. */
+  readonly onCommit: (listener: (changes: Changes) => void) => () => void
+
+  /** Adds functions or replaces their configuration. */
+  readonly registerFunctions: (
+    environment: string,
+    functions: ReadonlyArray<FunctionRegistration>
+  ) => Effect.Effect<void, StoreError>
+  readonly listFunctions: (environment: string) => Effect.Effect<Array<FunctionInfo>, StoreError>
+
+  /** Stores an event, starts the runs that it triggers and fires the waits that it satisfies. */
+  readonly appendEvent: (event: NewEvent) => Effect.Effect<AppendedEvent, StoreError>
+  /** Stores a message of a topic. */
+  readonly appendMessage: (message: NewMessage) => Effect.Effect<AppendedMessage, StoreError>
+
+  /** Leases ready runs to workers with room. */
+  readonly claimRuns: (demands: ReadonlyArray<Demand>) => Effect.Effect<ReadonlyArray<Claim>, StoreError>
+  /** Applies reports of turns; each all or none. A report whose lease is not the run's changes nothing. */
+  readonly applyReports: (
+    reports: ReadonlyArray<TurnReport>
+  ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
+  /** Extends leases; returns the job ids whose lease is gone. */
+  readonly extendLeases: (
+    jobIds: ReadonlyArray<string>,
+    leaseMs: number
+  ) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** Ends the leases of a worker that is gone. `lost` says that it died: that counts as a loss of each run. */
+  readonly releaseWorker: (workerId: string, lost: boolean) => Effect.Effect<number, StoreError>
+  /** A step call came after the end of its turn: dispatch the run again with a longer linger. */
+  readonly markLate: (runId: string, lingerMs: number) => Effect.Effect<void, StoreError>
+  /** Fires what is due: waits, retries, expired leases, expired idempotency keys. */
+  readonly fireDue: () => Effect.Effect<Fired, StoreError>
+
+  readonly getRun: (environment: string, runId: string) => Effect.Effect<Run, SteerError>
+  readonly listRuns: (query: ListRunsQuery) => Effect.Effect<ListRunsResult, SteerError>
+  readonly getRunSteps: (
+    environment: string,
+    runId: string
+  ) => Effect.Effect<Array<RunStep>, SteerError>
+  readonly getSituation: (
+    environment: string,
+    runId: string
+  ) => Effect.Effect<RunSituation, SteerError>
+  readonly cancelRun: (
+    environment: string,
+    runId: string,
+    reason: string
+  ) => Effect.Effect<Run, SteerError>
+  readonly pauseRun: (environment: string, runId: string, reason: string) => Effect.Effect<Run, SteerError>
+  readonly resumeRun: (environment: string, runId: string, fromStep?: string) => Effect.Effect<Run, SteerError>
+  readonly retryRun: (environment: string, runId: string, fromStep?: string) => Effect.Effect<Run, SteerError>
+  readonly patchStep: (
+    environment: string,
+    stepId: string,
+    output: JsonText,
+    reason: string
+  ) => Effect.Effect<void, SteerError>
+  /**
+   * Runs that are neither leased, due, paused nor waiting on something that exists; always 0 (guarantee G2). It reads
+   * every unfinished run: for checks, not for hot paths.
+   */
+  readonly countStuckRuns: () => Effect.Effect<number, StoreError>
+}
+
+/** The engine's storage. */
+export class Store extends Context.Service<Store, StoreService>()("@ironflow/node/Store") {}
+

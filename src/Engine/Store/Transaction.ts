@@ -1,0 +1,182 @@
+/**
+ * What a command of the SQLite store works with: the database, the time, ids, the order of things, and the list of what
+ * the commit will mean for others.
+ */
+import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
+import type { IdGenerator } from "../../Ids.ts"
+import type { Notice } from "../../Protocol/Worker.ts"
+import type { Registry } from "../Registry.ts"
+import type { Changes } from "./Store.ts"
+
+/** How run states are stored; the order is part of the database. */
+export const statuses = [
+  "pending",
+  "running",
+  "waiting",
+  "compensating",
+  "paused",
+  "completed",
+  "failed",
+  "cancelled"
+] as const
+
+export const Status = {
+  pending: 0,
+  running: 1,
+  waiting: 2,
+  compensating: 3,
+  paused: 4,
+  completed: 5,
+  failed: 6,
+  cancelled: 7
+} as const
+
+/** How the kinds of waits are stored; the order is part of the database. `runRetry` waits for a whole run. */
+export const WaitKind = { sleep: 1, event: 2, child: 3, retry: 4, runRetry: 5 } as const
+
+/** The step key of the wait that stands for the run itself. */
+export const RUN_ITSELF = ""
+
+export type Row = Record<string, SQLInputValue>
+
+/** The numbers that order journal entries come from blocks; `meta` remembers where the next block starts. */
+const SEQ_BLOCK = 1_000_000_000
+const SEQ_RESERVE = 100_000_000
+
+class PendingChanges implements Changes {
+  readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
+  readonly ended: Array<string> = []
+  ready = false
+  dueAt = Number.POSITIVE_INFINITY
+}
+
+export class Transaction {
+  readonly db: DatabaseSync
+  readonly ids: IdGenerator
+  readonly registry: Registry
+  /** Keys of functions that may have ready runs: a hint for claims, never wrong by omission. */
+  readonly hot = new Set<number>()
+  readonly now: () => number
+  changes = new PendingChanges()
+  readonly #statements = new Map<string, StatementSync>()
+  readonly #environments = new Map<string, number>()
+  readonly #environmentNames = new Map<number, string>()
+  readonly #onCommit: Array<() => void> = []
+  #seq = 0
+  #seqEnd = 0
+
+  constructor(options: {
+    readonly db: DatabaseSync
+    readonly ids: IdGenerator
+    readonly registry: Registry
+    readonly now: () => number
+  }) {
+    this.db = options.db
+    this.ids = options.ids
+    this.registry = options.registry
+    this.now = options.now
+    for (const row of this.all("SELECT key, name FROM environments")) {
+      this.#rememberEnvironment(String(row.name), Number(row.key))
+    }
+    this.#seqEnd = this.#seq = Number(this.get("SELECT value FROM meta WHERE name = 'seq'")?.value ?? 0)
+  }
+
+  /** Starts a transaction: forgets what a rolled back one has gathered, and makes sure that numbers last. */
+  begin(): void {
+    this.changes = new PendingChanges()
+    this.#onCommit.length = 0
+    if (this.#seqEnd - this.#seq < SEQ_RESERVE) {
+      const end = this.#seqEnd + SEQ_BLOCK
+      this.run("INSERT OR REPLACE INTO meta (name, value) VALUES ('seq', ?)", end)
+      this.afterCommit(() => (this.#seqEnd = end))
+    }
+  }
+
+  /** Runs `f` once the transaction is durable. */
+  afterCommit(f: () => void): void {
+    this.#onCommit.push(f)
+  }
+
+  /** Ends a transaction that was committed. */
+  committed(): Changes {
+    for (const f of this.#onCommit) f()
+    return this.changes
+  }
+
+  /** The next number in the order of journal entries and fired waits. */
+  nextSeq(): number {
+    return ++this.#seq
+  }
+
+  all(sql: string, ...values: ReadonlyArray<SQLInputValue>): Array<Row> {
+    return this.#statement(sql).all(...values) as Array<Row>
+  }
+
+  get(sql: string, ...values: ReadonlyArray<SQLInputValue>): Row | undefined {
+    return this.#statement(sql).get(...values) as Row | undefined
+  }
+
+  /** Runs a statement and returns the number of rows that it changed. */
+  run(sql: string, ...values: ReadonlyArray<SQLInputValue>): number {
+    return Number(this.#statement(sql).run(...values).changes)
+  }
+
+  /** Inserts a row and returns its integer key. */
+  insert(sql: string, ...values: ReadonlyArray<SQLInputValue>): number {
+    return Number(this.#statement(sql).run(...values).lastInsertRowid)
+  }
+
+  /** The key of an environment, which comes into being when it is first named. */
+  environment(name: string): number {
+    const known = this.#environments.get(name)
+    if (known !== undefined) return known
+    const row = this.get("SELECT key FROM environments WHERE name = ?", name)
+    const key =
+      row === undefined ? this.insert("INSERT INTO environments (name) VALUES (?)", name) : Number(row.key)
+    this.afterCommit(() => this.#rememberEnvironment(name, key))
+    return key
+  }
+
+  /** The key of an environment if it exists. */
+  findEnvironment(name: string): number | undefined {
+    return this.#environments.get(name)
+  }
+
+  environmentName(key: number): string {
+    return this.#environmentNames.get(key) ?? String(this.get("SELECT name FROM environments WHERE key = ?", key)?.name)
+  }
+
+  /** Tells a live turn something. */
+  notify(workerId: string, notice: Notice): void {
+    this.changes.notices.push({ workerId, notice })
+  }
+
+  /** Something of a function is ready to be claimed. */
+  markReady(functionKey: number): void {
+    this.hot.add(functionKey)
+    this.changes.ready = true
+  }
+
+  /** Something is due at `at`. */
+  markDue(at: number): void {
+    if (at < this.changes.dueAt) this.changes.dueAt = at
+  }
+
+  markEnded(runId: string): void {
+    this.changes.ended.push(runId)
+  }
+
+  #rememberEnvironment(name: string, key: number): void {
+    this.#environments.set(name, key)
+    this.#environmentNames.set(key, name)
+  }
+
+  #statement(sql: string): StatementSync {
+    let statement = this.#statements.get(sql)
+    if (statement === undefined) {
+      statement = this.db.prepare(sql)
+      this.#statements.set(sql, statement)
+    }
+    return statement
+  }
+}

@@ -1,0 +1,380 @@
+/** Reports of turns: each op is one change of the run that the turn holds. */
+import { FunctionNotFoundError, serializeError } from "../../Errors.ts"
+import { isPath } from "../../Path.ts"
+import { isPattern } from "../../Pattern.ts"
+import { type Due, endsTurn, type JsonText, type Outcome, type TurnAck, type TurnOp, type TurnReport } from "../../Protocol/Worker.ts"
+import { appendMessage, endOfLog, type EventMatch, findEvent, invocationView, matchValue, triggerView, waitName } from "./Events.ts"
+import { createRun, endRun } from "./RunRows.ts"
+import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
+import { delayRun, makeReady, outcomeColumns, readOutcome, settleFiredWaits, settleWait } from "./Waits.ts"
+
+/** The run that a report is about. */
+interface LeasedRun {
+  readonly key: number
+  readonly id: string
+  readonly environment: number
+  readonly function: number
+  readonly status: number
+  readonly event: number
+  readonly parent: number | null
+}
+
+export const applyReport = (tx: Transaction, report: TurnReport): TurnAck => {
+  const row = tx.get(
+    "SELECT key, environment, function, status, event, parent, lease, worker, pause FROM runs WHERE id = ?",
+    report.runId
+  )
+  if (row === undefined || row.lease !== report.jobId) {
+    return Number(row?.status) === Status.cancelled
+      ? { _tag: "Refused", reason: "CANCELLED", message: `Run ${report.runId} was cancelled` }
+      : {
+          _tag: "Refused",
+          reason: "LEASE_LOST",
+          message: `Run ${report.runId} is not leased to job ${report.jobId} any more`
+        }
+  }
+  const run: LeasedRun = {
+    key: Number(row.key),
+    id: report.runId,
+    environment: Number(row.environment),
+    function: Number(row.function),
+    status: Number(row.status),
+    event: Number(row.event),
+    parent: row.parent === null ? null : Number(row.parent)
+  }
+  const outcomes = report.ops.map((op) => applyOp(tx, run, op))
+  if (row.pause !== null) takeEffect(tx, run, row, report)
+  return { _tag: "Accepted", outcomes }
+}
+
+/** A pause was asked for while the turn was live: what it had to report is stored, and it is called back. */
+const takeEffect = (tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): void => {
+  const last = report.ops.at(-1)
+  if (last?._tag === "Complete" || last?._tag === "Fail" || last?._tag === "Pause") return
+  if (last === undefined || !endsTurn(last)) {
+    tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: report.jobId, reason: "the run was paused" })
+    endLease(tx, run.key)
+  }
+  // written by `pauseRun`
+  pauseRow(tx, run.key, JSON.parse(String(row.pause)) as Pause)
+  tx.markReady(run.function)
+}
+
+const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefined => {
+  switch (op._tag) {
+    case "StepDone": {
+      const [failed, value] = outcomeColumns(op.outcome)
+      insertStep(tx, run, op, failed, value, op.attempt, op.startedAt, op.endedAt)
+      if (op.attempt > 1) tx.run("DELETE FROM waits WHERE run = ? AND step_key = ?", run.key, op.stepKey)
+      return undefined
+    }
+    case "StepRetry": {
+      const dueAt = dueTime(tx, op.due)
+      tx.run(
+        `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, failures, value, created_at)
+         VALUES (?, ?, ${WaitKind.retry}, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (run, step_key) DO UPDATE SET due_at = excluded.due_at, fired = NULL,
+           failures = excluded.failures, value = excluded.value
+         WHERE excluded.failures > failures`,
+        run.key,
+        op.stepKey,
+        op.name,
+        op.kind,
+        dueAt,
+        op.failures,
+        JSON.stringify(op.error),
+        tx.now()
+      )
+      tx.markDue(dueAt)
+      return undefined
+    }
+    case "Sleep": {
+      const dueAt = dueTime(tx, op.due)
+      const added = tx.run(
+        `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, created_at)
+         VALUES (?, ?, ${WaitKind.sleep}, ?, 'sleep', ?, ?) ON CONFLICT DO NOTHING`,
+        run.key,
+        op.stepKey,
+        op.name,
+        dueAt,
+        tx.now()
+      )
+      if (added === 0) return firedOutcome(tx, run, op.stepKey)
+      tx.markDue(dueAt)
+      return undefined
+    }
+    case "WaitForEvent":
+      return openEventWait(tx, run, op)
+    case "Invoke":
+      return openChildWait(tx, run, op)
+    case "InvokeAsync": {
+      const child = startChild(tx, run, op.functionId, op.input)
+      const outcome: Outcome =
+        child === undefined
+          ? unknownFunction(op.functionId)
+          : { _tag: "Success", value: JSON.stringify({ runId: child.id }) }
+      return recordNow(tx, run, op.stepKey, op.name, "invokeAsync", outcome)
+    }
+    case "Publish": {
+      const message = appendMessage(tx, {
+        environment: tx.environmentName(run.environment),
+        topic: op.topic,
+        data: op.data
+      })
+      return recordNow(tx, run, op.stepKey, op.name, "publish", {
+        _tag: "Success",
+        value: JSON.stringify({ eventId: message.eventId, sequence: message.sequence })
+      })
+    }
+    case "Settle":
+      settleWait(tx, run.key, op.stepKey)
+      return undefined
+    case "Withdraw":
+      tx.run("DELETE FROM waits WHERE run = ? AND step_key = ?", run.key, op.stepKey)
+      return undefined
+    case "Complete":
+      endRun(tx, run, { _tag: "Completed", output: op.output })
+      return undefined
+    case "Fail":
+      endRun(tx, run, { _tag: "Failed", error: op.error })
+      return undefined
+    case "Compensate":
+      tx.run("DELETE FROM waits WHERE run = ?", run.key)
+      tx.run(
+        `UPDATE runs SET status = ${Status.compensating}, error = ?, compensations = ?, updated_at = ? WHERE key = ?`,
+        JSON.stringify(op.error),
+        JSON.stringify(op.compensations),
+        tx.now(),
+        run.key
+      )
+      return undefined
+    case "RetryRun": {
+      endLease(tx, run.key)
+      tx.run("UPDATE runs SET attempt = attempt + 1, error = ? WHERE key = ?", JSON.stringify(op.error), run.key)
+      delayRun(tx, run.key, dueTime(tx, op.due))
+      tx.markReady(run.function)
+      return undefined
+    }
+    case "Suspend": {
+      const open = tx.get(
+        `SELECT count(*) AS pending, (SELECT count(*) FROM waits WHERE run = ? AND fired IS NOT NULL) AS fired
+         FROM waits WHERE run = ? AND fired IS NULL AND step_key <> '${RUN_ITSELF}'`,
+        run.key,
+        run.key
+      )
+      endLease(tx, run.key)
+      // something fired that the worker had not heard of yet, or nothing is left that could wake the run
+      if (Number(open?.fired) > 0 || Number(open?.pending) === 0) makeReady(tx, run.key)
+      tx.markReady(run.function)
+      return undefined
+    }
+    case "Pause":
+      endLease(tx, run.key)
+      pauseRow(tx, run.key, { code: op.code, message: op.message, details: op.details })
+      tx.markReady(run.function)
+      return undefined
+    case "Release":
+      endLease(tx, run.key)
+      makeReady(tx, run.key)
+      return undefined
+  }
+}
+
+/**
+ * Takes a run back from its worker: what fired enters the journal, and the run waits. A turn that was compensating goes
+ * on compensating.
+ */
+export const endLease = (tx: Transaction, run: number): void => {
+  settleFiredWaits(tx, run)
+  tx.run(
+    `UPDATE runs SET status = CASE status WHEN ${Status.compensating} THEN status ELSE ${Status.waiting} END,
+       lease = NULL, lease_until = NULL, updated_at = ? WHERE key = ?`,
+    tx.now(),
+    run
+  )
+}
+
+/** Why a run is paused, and what it goes back to. */
+export interface Pause {
+  readonly code: string
+  readonly message: string
+  readonly details?: unknown
+  readonly wasCompensating?: boolean
+}
+
+export const pauseRow = (tx: Transaction, run: number, pause: Pause): void => {
+  const status = Number(tx.get("SELECT status FROM runs WHERE key = ?", run)?.status)
+  tx.run(
+    `UPDATE runs SET status = ${Status.paused}, pause = ?, ready_at = NULL, updated_at = ? WHERE key = ?`,
+    JSON.stringify({ ...pause, ...(status === Status.compensating ? { wasCompensating: true } : {}) }),
+    tx.now(),
+    run
+  )
+}
+
+const dueTime = (tx: Transaction, due: Due): number => ("at" in due ? due.at : tx.now() + due.afterMs)
+
+const insertStep = (
+  tx: Transaction,
+  run: LeasedRun,
+  step: { readonly stepKey: string; readonly name: string; readonly kind: string },
+  failed: number,
+  value: string | null,
+  attempt: number,
+  startedAt: number,
+  endedAt: number
+): void => {
+  tx.run(
+    "INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    run.key,
+    step.stepKey,
+    tx.nextSeq(),
+    step.name,
+    step.kind,
+    failed,
+    value,
+    attempt,
+    startedAt,
+    endedAt
+  )
+}
+
+/** Journals a step that the engine itself has just carried out. */
+const recordNow = (
+  tx: Transaction,
+  run: LeasedRun,
+  stepKey: string,
+  name: string,
+  kind: string,
+  outcome: Outcome
+): Outcome => {
+  const [failed, value] = outcomeColumns(outcome)
+  const now = tx.now()
+  insertStep(tx, run, { stepKey, name, kind }, failed, value, 1, now, now)
+  return outcome
+}
+
+/** The outcome of a wait that is over already, if it is. */
+const firedOutcome = (tx: Transaction, run: LeasedRun, stepKey: string): Outcome | undefined => {
+  const row = tx.get(
+    "SELECT failed, value FROM waits WHERE run = ? AND step_key = ? AND fired IS NOT NULL",
+    run.key,
+    stepKey
+  )
+  return row === undefined ? undefined : readOutcome(row)
+}
+
+const unknownFunction = (functionId: string): Outcome => ({
+  _tag: "Failure",
+  error: serializeError(new FunctionNotFoundError(functionId))
+})
+
+const startChild = (
+  tx: Transaction,
+  run: LeasedRun,
+  functionId: string,
+  input: JsonText | undefined,
+  stepKey?: string
+): { readonly id: string; readonly key: number } | undefined => {
+  const fn = tx.registry.get(tx.environmentName(run.environment), functionId)
+  if (fn === undefined) return undefined
+  const id = tx.ids.run()
+  const data = input ?? "null"
+  return createRun(tx, {
+    environment: run.environment,
+    fn,
+    event: endOfLog(tx),
+    view: invocationView(id, data, tx.now()),
+    id,
+    data,
+    ...(stepKey === undefined ? {} : { parent: { run: run.key, stepKey } })
+  })
+}
+
+const openChildWait = (
+  tx: Transaction,
+  run: LeasedRun,
+  op: Extract<TurnOp, { readonly _tag: "Invoke" }>
+): Outcome | undefined => {
+  const known = tx.get("SELECT fired FROM waits WHERE run = ? AND step_key = ?", run.key, op.stepKey)
+  if (known !== undefined) return known.fired === null ? undefined : firedOutcome(tx, run, op.stepKey)
+  const child = startChild(tx, run, op.functionId, op.input, op.stepKey)
+  const now = tx.now()
+  const outcome = child === undefined ? unknownFunction(op.functionId) : undefined
+  const [failed, value] = outcome === undefined ? [null, null] : outcomeColumns(outcome)
+  const dueAt = outcome === undefined ? now + op.timeoutMs : null
+  tx.run(
+    `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, child, timeout_ms, event, fired, failed, value, created_at)
+     VALUES (?, ?, ${WaitKind.child}, ?, 'invoke', ?, ?, ?, ?, ?, ?, ?, ?)`,
+    run.key,
+    op.stepKey,
+    op.name,
+    dueAt,
+    child?.key ?? null,
+    op.timeoutMs,
+    op.functionId,
+    outcome === undefined ? null : tx.nextSeq(),
+    failed,
+    value,
+    now
+  )
+  if (dueAt !== null) tx.markDue(dueAt)
+  return outcome
+}
+
+/**
+ * Opens a wait for an event, or finds it satisfied already: it looks back to just after the later of the run's trigger
+ * and the last event that the same wait of the same branch received (guarantee G8).
+ */
+const openEventWait = (
+  tx: Transaction,
+  run: LeasedRun,
+  op: Extract<TurnOp, { readonly _tag: "WaitForEvent" }>
+): Outcome | undefined => {
+  const known = tx.get("SELECT fired FROM waits WHERE run = ? AND step_key = ?", run.key, op.stepKey)
+  if (known !== undefined) return known.fired === null ? undefined : firedOutcome(tx, run, op.stepKey)
+  const pattern = isPattern(op.event)
+  const identity = JSON.stringify([op.scope, op.event, op.match ?? null])
+  let trigger: ReturnType<typeof triggerView> | undefined
+  const triggerOnce = () => (trigger ??= triggerView(tx, run.key))
+
+  let match: EventMatch | undefined
+  let impossible = false
+  if (op.match !== undefined && isPath(op.match)) {
+    const value = matchValue(triggerOnce(), op.match)
+    // the trigger has nothing at the path: no event can equal it
+    impossible = value === undefined
+    match = { _tag: "Path", path: op.match, value: value ?? "" }
+  } else if (op.match !== undefined) {
+    match = { _tag: "Expression", text: op.match }
+  }
+
+  const filter = { event: op.event, pattern, ...(match === undefined ? {} : { match }) }
+  const delivered = tx.get("SELECT max(event) AS position FROM steps WHERE run = ? AND wait = ?", run.key, identity)
+  const after = Math.max(run.event, Number(delivered?.position ?? 0))
+  const found = impossible ? undefined : findEvent(tx, run.environment, filter, after, triggerOnce)
+  const dueAt = found === undefined ? dueTime(tx, op.timeout) : null
+  tx.run(
+    `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, environment, event, pattern, match_path, match_value, expression, wait, timeout_ms, fired, failed, value, event_position, created_at)
+     VALUES (?, ?, ${WaitKind.event}, ?, 'waitForEvent', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    run.key,
+    op.stepKey,
+    op.name,
+    dueAt,
+    run.environment,
+    waitName(filter),
+    pattern ? op.event : null,
+    match?._tag === "Path" ? match.path : null,
+    match?._tag === "Path" ? match.value : null,
+    match?._tag === "Expression" ? match.text : null,
+    identity,
+    op.timeoutMs,
+    found === undefined ? null : tx.nextSeq(),
+    found === undefined ? null : 0,
+    found === undefined ? null : found.view.toText(),
+    found?.position ?? null,
+    tx.now()
+  )
+  if (dueAt !== null) tx.markDue(dueAt)
+  return found === undefined ? undefined : { _tag: "Success", value: found.view.toText() }
+}

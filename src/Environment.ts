@@ -1,0 +1,20 @@
+/** What the process's environment variables say. An empty variable counts as not set. */
+import { DEFAULT_ENVIRONMENT, DEFAULT_SERVER_URL, ENV_VARS } from "./Constants.ts"
+
+/** The environment variable, `undefined` when it is not set or empty. */
+export const readEnvironmentVariable = (name: string): string | undefined => {
+  // Some edge runtimes have no `process`.
+  const value = typeof process === "undefined" ? undefined : process.env[name]
+  return value === "" ? undefined : value
+}
+
+/** `IRONFLOW_SERVER_URL`, else `http://localhost:9123`. */
+export const getServerUrl = (): string => readEnvironmentVariable(ENV_VARS.SERVER_URL) ?? DEFAULT_SERVER_URL
+
+/** The given environment name, else `IRONFLOW_ENV`, else `default`. */
+export const resolveEnvironment = (name?: string): string =>
+  name || readEnvironmentVariable("IRONFLOW_ENV") || DEFAULT_ENVIRONMENT
+
+/** The given API key, else `IRONFLOW_API_KEY`, else none. */
+export const resolveApiKey = (apiKey?: string): string | undefined =>
+  apiKey || readEnvironmentVariable(ENV_VARS.API_KEY)

@@ -1,0 +1,75 @@
+/**
+ * Timers of a worker: many deadlines, most of which are cancelled long before they pass, behind one sleeping fiber.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
+import { Heap, type Ranked } from "./Heap.ts"
+
+export interface Alarm {
+  /**
+   * Calls `fn` once, when the clock shows `epochMs` or later. Returns a function that cancels the call and forgets it.
+   * `fn` must not throw.
+   */
+  readonly at: (epochMs: number, fn: () => void) => () => void
+}
+
+interface Entry extends Ranked {
+  readonly fn: () => void
+}
+
+/** Clocks may jump, and timers have an upper bound: look again at least this often. */
+const longestSleepMs = 3_600_000
+
+/** An alarm over the clock in context. It ends with the scope, and then calls nothing any more. */
+export const make: Effect.Effect<Alarm, never, Scope.Scope> = Effect.gen(function* () {
+  const clock = yield* Clock.Clock
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const entries = new Heap<Entry>()
+  let sleeper: Fiber.Fiber<void> | undefined
+  let wakesAt = Number.POSITIVE_INFINITY
+  let closed = false
+
+  const ring = (): void => {
+    sleeper = undefined
+    wakesAt = Number.POSITIVE_INFINITY
+    const now = clock.currentTimeMillisUnsafe()
+    for (let first = entries.peek(); first !== undefined && first.rank <= now; first = entries.peek()) {
+      entries.remove(first)
+      first.fn()
+    }
+    arm()
+  }
+
+  const arm = (): void => {
+    const first = entries.peek()
+    // A sleeper that wakes too early, because what it slept for was cancelled, costs less than one restarted each time.
+    if (closed || first === undefined || wakesAt <= first.rank) return
+    sleeper?.interruptUnsafe()
+    const now = clock.currentTimeMillisUnsafe()
+    const ms = Math.min(Math.max(first.rank - now, 0), longestSleepMs)
+    wakesAt = now + ms
+    sleeper = runFork(Effect.andThen(clock.sleep(Duration.millis(ms)), Effect.sync(ring)))
+  }
+
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      closed = true
+      entries.clear()
+      sleeper?.interruptUnsafe()
+    })
+  )
+
+  return {
+    at: (epochMs, fn) => {
+      const entry: Entry = { rank: epochMs, position: -1, fn }
+      if (!closed) {
+        entries.add(entry)
+        arm()
+      }
+      return () => entries.remove(entry)
+    }
+  }
+})

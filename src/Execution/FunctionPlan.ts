@@ -1,0 +1,65 @@
+/** What every turn of a function needs of its configuration, worked out once. */
+import { resolveRetry, type RetryPolicy } from "../Backoff.ts"
+import { type Duration, formatDuration, positiveDuration } from "../Duration.ts"
+import { type AnyFunction, functionTimeout } from "../Function.ts"
+import type { StepKind } from "../Protocol/Worker.ts"
+
+/** Time for one attempt of a step: milliseconds, and as the user wrote it. */
+export interface StepTimeout {
+  readonly ms: number
+  readonly text: string
+}
+
+export interface FunctionPlan {
+  readonly functionId: string
+  readonly retry: RetryPolicy
+  readonly timeoutMs: number
+  readonly stepTimeout: StepTimeout | undefined
+  /** Where in the user's code steps were called, by kind and name, as far as it is known. */
+  readonly callSites: Map<string, string>
+}
+
+/** A handler that makes up step names without end must not fill the memory. */
+const maxCallSites = 500
+
+const plans = new WeakMap<AnyFunction, FunctionPlan>()
+
+export const functionPlan = (fn: AnyFunction): FunctionPlan => {
+  let plan = plans.get(fn)
+  if (plan === undefined) {
+    const { id, retry, stepTimeout } = fn.config
+    plan = {
+      functionId: id,
+      retry: resolveRetry(retry, `retry of function "${id}"`),
+      timeoutMs: functionTimeout(fn),
+      stepTimeout:
+        stepTimeout === undefined
+          ? undefined
+          : resolveStepTimeout(stepTimeout, `stepTimeout of function "${id}"`),
+      callSites: new Map()
+    }
+    plans.set(fn, plan)
+  }
+  return plan
+}
+
+/** Throws `ValidationError` when the duration is not one, or not positive. */
+export const resolveStepTimeout = (timeout: Duration, what: string): StepTimeout => {
+  const ms = positiveDuration(timeout, what)
+  return { ms, text: typeof timeout === "string" ? timeout : formatDuration(ms) }
+}
+
+/** Remembers where a step is called, the first time. `entry` is the function that the user's code called. */
+export const rememberCallSite = (plan: FunctionPlan, kind: StepKind, name: string, entry: Function): void => {
+  const key = `${kind}:${name}`
+  if (plan.callSites.has(key) || plan.callSites.size >= maxCallSites) return
+  plan.callSites.set(key, callSite(entry))
+}
+
+/** The line of the user's code that called `entry`; empty when it is not on the stack. */
+export const callSite = (entry: Function): string => {
+  const holder: { stack?: string } = {}
+  Error.captureStackTrace(holder, entry)
+  const line = holder.stack?.split("\n").find((text) => text.startsWith("    at ") && !text.includes("node:"))
+  return line === undefined ? "" : line.slice("    at ".length)
+}

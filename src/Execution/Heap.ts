@@ -1,0 +1,73 @@
+/** What a {@link Heap} holds. `rank` orders it; the heap keeps `position` itself. */
+export interface Ranked {
+  readonly rank: number
+  /** Place in the heap; -1 when it is in none. */
+  position: number
+}
+
+/** The lowest rank first, among equals in no promised order. Any entry can be removed in logarithmic time. */
+export class Heap<A extends Ranked> {
+  readonly #entries: Array<A> = []
+
+  get size(): number {
+    return this.#entries.length
+  }
+
+  peek(): A | undefined {
+    return this.#entries[0]
+  }
+
+  add(entry: A): void {
+    this.#entries.push(entry)
+    this.#rise(entry, this.#entries.length - 1)
+  }
+
+  /** Removes the entry if it is in the heap. */
+  remove(entry: A): void {
+    const position = entry.position
+    if (position < 0) return
+    entry.position = -1
+    const last = this.#entries.pop()
+    if (last === undefined || last === entry) return
+    this.#rise(last, position)
+    if (last.position === position) this.#sink(last, position)
+  }
+
+  clear(): void {
+    for (const entry of this.#entries) entry.position = -1
+    this.#entries.length = 0
+  }
+
+  #rise(entry: A, from: number): void {
+    let position = from
+    while (position > 0) {
+      const above = (position - 1) >> 1
+      const parent = this.#entries[above] as A
+      if (parent.rank <= entry.rank) break
+      this.#put(parent, position)
+      position = above
+    }
+    this.#put(entry, position)
+  }
+
+  #sink(entry: A, from: number): void {
+    let position = from
+    for (;;) {
+      const left = 2 * position + 1
+      const first = this.#entries[left]
+      if (first === undefined) break
+      const second = this.#entries[left + 1]
+      const child = second !== undefined && second.rank < first.rank ? second : first
+      if (entry.rank <= child.rank) break
+      const next = child.position
+      this.#put(child, position)
+      position = next
+    }
+    this.#put(entry, position)
+  }
+
+  #put(entry: A, position: number): void {
+    this.#entries[position] = entry
+    entry.position = position
+  }
+}

@@ -1,0 +1,44 @@
+/** Where steps are called: at the root of a handler, or in a branch of a parallel call. */
+import type { StepAbortedError } from "../Errors.ts"
+import { StepKeys } from "./StepId.ts"
+
+/** The branches of one parallel call; the root of the handler is a group of its own. */
+export class BranchGroup {
+  /** The scope that made the parallel call; `undefined` for the root. */
+  readonly parent: Scope | undefined
+  /**
+   * Why nothing new may start here. Steps that are recorded or running still answer, so that branches come far enough
+   * to register their compensations.
+   */
+  stopped: StepAbortedError | undefined = undefined
+
+  constructor(parent: Scope | undefined) {
+    this.parent = parent
+  }
+}
+
+export class Scope {
+  readonly group: BranchGroup
+  readonly keys: StepKeys
+
+  constructor(group: BranchGroup, prefix: string) {
+    this.group = group
+    this.keys = new StepKeys(prefix)
+  }
+}
+
+/** Whether the scope belongs to the group, directly or through the branches of inner calls. */
+export const isWithin = (scope: Scope, group: BranchGroup): boolean => {
+  for (let at: Scope | undefined = scope; at !== undefined; at = at.group.parent) {
+    if (at.group === group) return true
+  }
+  return false
+}
+
+/** Whether a stopped parallel call is around the scope. */
+export const isStopped = (scope: Scope): boolean => {
+  for (let at: Scope | undefined = scope; at !== undefined; at = at.group.parent) {
+    if (at.group.stopped !== undefined) return true
+  }
+  return false
+}

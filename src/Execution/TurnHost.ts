@@ -1,0 +1,49 @@
+/** What a turn needs from outside, and what the outside gets of it. */
+import type * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import type { SerializedError } from "../Errors.ts"
+import type { Logger } from "../Logger.ts"
+import type { JsonText, Notice, Outcome, TurnOp } from "../Protocol/Worker.ts"
+import type { Alarm } from "./Alarm.ts"
+
+export interface TurnHost {
+  /**
+   * Queues an op of this turn; ops are sent in order. `onAck` is called after the commit, in the same order, with the
+   * op's outcome as `TurnAck` describes it. It may be called before `report` returns.
+   */
+  readonly report: (op: TurnOp, onAck?: (outcome: Outcome | undefined) => void) => void
+  readonly clock: Clock.Clock
+  readonly alarm: Alarm
+  /** The worker's logger. */
+  readonly logger: Logger
+  /** Services for Effect handlers. */
+  readonly context: Context.Context<never>
+  /**
+   * The handler went on after its turn had been suspended: `stepName` is the step that it called, or a word for its
+   * end. The turn was judged quiet too early.
+   */
+  readonly late: (stepName: string) => void
+  /** Brings the data of a stored event to its newest version. */
+  readonly upcast?: (name: string, data: unknown, version: number) => unknown
+}
+
+/** How a turn ended. */
+export type TurnEnd =
+  | { readonly _tag: "Completed"; readonly output: JsonText | undefined }
+  | { readonly _tag: "Failed"; readonly error: SerializedError }
+  /** Something outside steps failed; the engine starts another turn after the delay. */
+  | { readonly _tag: "Retrying"; readonly error: SerializedError }
+  | { readonly _tag: "Suspended"; readonly open: ReadonlyArray<string> }
+  | { readonly _tag: "Paused"; readonly code: string; readonly message: string }
+  /** `TurnHandle.abort` was called. */
+  | { readonly _tag: "Aborted"; readonly reason: Error }
+
+export interface TurnHandle {
+  /** Tells the turn of a wait that is over. Other notices are not for the turn. */
+  readonly notice: (notice: Notice) => void
+  /**
+   * Ends the turn at once: signals abort with `reason`, an Effect handler is interrupted, nothing more is reported. For
+   * a refused report, a lost lease, a cancelled run, a forced stop.
+   */
+  readonly abort: (reason: Error) => void
+}

@@ -1,0 +1,353 @@
+/**
+ * Functions: a configuration and a handler that the engine runs durably.
+ *
+ * {@link createFunction} takes an async handler that uses `step`; {@link make} takes an Effect handler that uses the
+ * `Step` module, whose failures and requirements stay in its type. Both check the configuration at once.
+ */
+import { createHash } from "node:crypto"
+import type * as Effect from "effect/Effect"
+import { resolveRetry, type RetryConfig } from "./Backoff.ts"
+import { DEFAULT_TIMEOUTS } from "./Constants.ts"
+import { type Duration, positiveDuration } from "./Duration.ts"
+import { ValidationError } from "./Errors.ts"
+import type { EventDefinition, IronflowEvent } from "./Event.ts"
+import { encodeJson, isObject } from "./Json.ts"
+import { checkName, listLength } from "./Limits.ts"
+import type { Logger } from "./Logger.ts"
+import { isPath } from "./Path.ts"
+import { matchesPattern } from "./Pattern.ts"
+import type { SecretsClient } from "./Secrets.ts"
+import { type AnySchema, isSchema, type SchemaOutput, type StandardSchemaV1, validateData } from "./StandardSchema.ts"
+import type { Step, StepClient } from "./Step.ts"
+import { checkTrigger, type Trigger } from "./Trigger.ts"
+
+/** How a function prefers to be run: by a worker that pulls, or by a request to its `serve()` handler. */
+export type ExecutionMode = "push" | "pull"
+
+export interface ConcurrencyConfig {
+  /** Runs that may be in a turn at once, at least 1. Suspended runs do not count. */
+  readonly limit: number
+  /** Dotted path (`event.data.customerId`); each value of it has the limit for itself. */
+  readonly key?: string
+}
+
+export type RecordingRetention = "7d" | "30d" | "90d" | "forever"
+
+/** What `S` stands for when there is no schema: nothing is known about the data. */
+// oxlint-disable-next-line typescript/no-explicit-any -- README examples read `event.data.x` without a schema
+export type NoSchema = StandardSchemaV1<any, any>
+
+export interface FunctionConfig<S extends AnySchema = AnySchema> {
+  /** Unique within an environment. No white space, no `*` or `>`. */
+  readonly id: string
+  /** For people; the id by default. */
+  readonly name?: string
+  readonly description?: string
+  /** What starts runs. An empty list is for functions that are only invoked. */
+  readonly triggers: ReadonlyArray<Trigger>
+  /** For failed steps, and for what fails outside of steps. */
+  readonly retry?: RetryConfig
+  /** Milliseconds that one turn of the handler may take, suspensions not counted; 600000 (10 minutes) by default. */
+  readonly timeout?: number
+  readonly concurrency?: ConcurrencyConfig
+  readonly mode?: ExecutionMode
+  /** Dotted path; runs with the same value go to the same worker while that one lives. */
+  readonly actorKey?: string
+  /** Validates the event's data before the handler runs, and types it. */
+  readonly schema?: S
+  /** Names of the secrets that the handler reads. */
+  readonly secrets?: ReadonlyArray<string>
+  /** Time for one attempt of a step; none by default. */
+  readonly stepTimeout?: Duration
+  readonly recording?: boolean
+  readonly recordingRetention?: RecordingRetention | (string & {})
+  /** Anything JSON can carry. `requires` restricts the workers that may run the function to those with equal labels. */
+  readonly metadata?: Record<string, unknown>
+}
+
+/** The run that a handler is in. */
+export interface RunInfo {
+  readonly id: string
+  readonly functionId: string
+  /** Turns started because something outside steps failed, the first included. */
+  readonly attempt: number
+  readonly startedAt: Date
+}
+
+/** What an async handler is given. */
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export interface FunctionContext<T = any> {
+  readonly event: IronflowEvent<T>
+  readonly step: StepClient
+  readonly run: RunInfo
+  /** Silent while recorded steps are replayed, so that each line appears once. */
+  readonly logger: Logger
+  readonly secrets: SecretsClient
+  /** Aborts when the turn ends: the run was suspended, cancelled or lost. */
+  readonly signal: AbortSignal
+  /** Registers what has to be done when the turn ends, in place of a `finally` that a suspension never reaches. */
+  readonly onTurnEnd: (callback: () => void | Promise<void>) => void
+}
+
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export type FunctionHandler<T = any, R = unknown> = (context: FunctionContext<T>) => R | Promise<R>
+
+/** A function with an async handler. `T` is the data of its events, `R` what it returns. */
+// oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
+export interface IronflowFunction<T = any, R = any> {
+  readonly config: FunctionConfig
+  readonly handler: FunctionHandler<T, R>
+}
+
+export type CreateFunctionConfig<S extends AnySchema = AnySchema> = FunctionConfig<S>
+
+/**
+ * Defines a function with an async handler. Throws `ValidationError` naming the function and the field when the
+ * configuration is not acceptable.
+ */
+export const createFunction = <S extends AnySchema = NoSchema, R = unknown>(
+  config: FunctionConfig<S>,
+  handler: FunctionHandler<SchemaOutput<S>, R>
+): IronflowFunction<SchemaOutput<S>, R> => {
+  checkConfig(config)
+  if (typeof handler !== "function") {
+    throw new ValidationError(`Function "${config.id}": the handler must be a function, got ${typeof handler}`)
+  }
+  return { config, handler }
+}
+
+/** The singleton of the documentation. */
+export const ironflow = { createFunction } as const
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The Effect face
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** A trigger, or an event definition, which triggers by its name and types the data. */
+export type TriggerSource = Trigger | EventDefinition
+
+/** Data of the events that the sources let through; unknown in advance (`any`) where one of them is no definition. */
+export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = [Sources[number]] extends [
+  EventDefinition<infer T>
+]
+  ? [Sources[number]] extends [never]
+    ? // oxlint-disable-next-line typescript/no-explicit-any -- the input of a function that is only invoked
+      any
+    : T
+  : // oxlint-disable-next-line typescript/no-explicit-any -- a plain trigger says nothing about the data
+    any
+
+export interface EffectFunctionConfig<Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<TriggerSource>>
+  extends Omit<FunctionConfig, "triggers" | "schema"> {
+  /** What starts runs. Definitions with a schema validate the data and type it. */
+  readonly triggers: Sources
+}
+
+/** What an Effect handler is given; steps are in the `Step` module. */
+export interface EffectFunctionContext<T> {
+  readonly event: IronflowEvent<T>
+  readonly run: RunInfo
+  readonly logger: Logger
+  readonly secrets: SecretsClient
+}
+
+/**
+ * A function with an Effect handler: `A` is what it returns, `E` what it fails with, `R` what it needs besides steps,
+ * `T` the data of its events.
+ */
+// oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
+export interface EffectFunction<A = any, E = any, R = any, T = any> {
+  readonly config: FunctionConfig & {
+    /** The definitions among the triggers. */
+    readonly definitions: ReadonlyArray<EventDefinition>
+  }
+  readonly program: (context: EffectFunctionContext<T>) => Effect.Effect<A, E, R | Step>
+}
+
+/** A function of either face. */
+export type AnyFunction = IronflowFunction | EffectFunction
+
+/** What the Effect handlers among the functions need. */
+export type FunctionRequirements<F> = F extends {
+  // oxlint-disable-next-line typescript/no-explicit-any -- a context of any data
+  readonly program: (context: any) => Effect.Effect<unknown, unknown, infer R>
+}
+  ? Exclude<R, Step>
+  : never
+
+/**
+ * Defines a function with an Effect handler.
+ *
+ * ```ts
+ * const processOrder = IronflowFunction.make(
+ *   { id: "process-order", triggers: [OrderPlaced] },
+ *   Effect.fnUntraced(function* ({ event }) {
+ *     return yield* Step.run("charge", charge(event.data))
+ *   })
+ * )
+ * ```
+ *
+ * Throws `ValidationError` naming the function and the field when the configuration is not acceptable.
+ */
+export const make = <const Sources extends ReadonlyArray<TriggerSource>, A, E, R>(
+  config: EffectFunctionConfig<Sources>,
+  program: (context: EffectFunctionContext<TriggerData<Sources>>) => Effect.Effect<A, E, R>
+): EffectFunction<A, E, Exclude<R, Step>, TriggerData<Sources>> => {
+  if (!isObject(config)) throw new ValidationError("A function needs a configuration such as { id, triggers }")
+  const sources: ReadonlyArray<TriggerSource> = Array.isArray(config.triggers) ? config.triggers : []
+  const resolved = {
+    ...config,
+    // Anything else goes on to the check, which says what is wrong with it.
+    triggers: Array.isArray(config.triggers) ? sources.map(toTrigger) : config.triggers,
+    definitions: sources.filter(isDefinition)
+  } as EffectFunction["config"]
+  checkConfig(resolved)
+  if (typeof program !== "function") {
+    throw new ValidationError(
+      `Function "${resolved.id}": the handler must be a function that returns an Effect, got ${typeof program}`
+    )
+  }
+  // Without `Step`, which every handler is given, the requirements are those of the caller.
+  return { config: resolved, program: program as EffectFunction<A, E, Exclude<R, Step>>["program"] }
+}
+
+/** Whether the function has an Effect handler. */
+export const isEffectFunction = (fn: AnyFunction): fn is EffectFunction => "program" in fn
+
+const isDefinition = (source: TriggerSource): source is EventDefinition =>
+  isObject(source) && typeof (source as { readonly name?: unknown }).name === "string" && !("cron" in source)
+
+const toTrigger = (source: TriggerSource): Trigger => (isDefinition(source) ? { event: source.name } : source)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What workers and engines ask of a function
+// ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * The data of an event as the function's handler gets it: validated and decoded by its schema, or by the schema of the
+ * event's definition. Throws, or rejects when the schema is asynchronous, with `SchemaValidationError`.
+ */
+export const validateEventData = (fn: AnyFunction, eventName: string, data: unknown): unknown => {
+  const schema = schemaOf(fn, eventName)
+  return schema === undefined ? data : validateData(schema, data, `Data of event "${eventName}"`)
+}
+
+const schemaOf = (fn: AnyFunction, eventName: string): AnySchema | undefined => {
+  if (!isEffectFunction(fn)) return fn.config.schema
+  const { definitions, triggers } = fn.config
+  const named = definitions.find((definition) => definition.name === eventName)
+  if (named !== undefined) return named.schema
+  // An invoked run has an event of no trigger's name. With one definition its input is that event's data.
+  const triggered = triggers.some(({ event }) => event !== undefined && matchesPattern(event, eventName))
+  return triggered || definitions.length !== 1 ? undefined : definitions[0]?.schema
+}
+
+/** First 16 hex digits of the SHA-256 of the handler's source text: it changes when the handler's own code does. */
+export const functionCodeHash = (fn: AnyFunction): string =>
+  createHash("sha256")
+    .update(Function.prototype.toString.call(isEffectFunction(fn) ? fn.program : fn.handler))
+    .digest("hex")
+    .slice(0, 16)
+
+/** Milliseconds that one turn of the function may take. */
+export const functionTimeout = (fn: AnyFunction): number => fn.config.timeout ?? DEFAULT_TIMEOUTS.FUNCTION
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Checks
+// ---------------------------------------------------------------------------------------------------------------------
+
+const retentions: ReadonlyArray<string> = ["7d", "30d", "90d", "forever"] satisfies ReadonlyArray<RecordingRetention>
+
+/** A configuration as it comes from code that the compiler may not have seen. */
+type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
+
+function checkConfig(config: unknown): asserts config is FunctionConfig {
+  if (!isObject(config)) throw new ValidationError("A function needs a configuration such as { id, triggers }")
+  const unchecked: Unchecked = config
+  checkFunctionId(unchecked.id)
+  const label = `Function "${String(unchecked.id)}"`
+  for (const [field, check] of Object.entries(checks)) {
+    const value = unchecked[field as keyof FunctionConfig]
+    if (value === undefined && field !== "triggers") continue
+    check(value, label)
+  }
+}
+
+const checkFunctionId = (id: unknown): void => {
+  const checked = checkName("function id", id)
+  if (/[\s*>]/.test(checked)) {
+    throw new ValidationError(
+      `The function id "${checked}" must not contain white space, * or >; write it like "process-order"`
+    )
+  }
+}
+
+type Check = (value: unknown, label: string) => void
+
+const must =
+  (field: string, rule: string, holds: (value: unknown) => boolean): Check =>
+  (value, label) => {
+    if (!holds(value)) throw new ValidationError(`${label}: \`${field}\` must be ${rule}, got ${show(value)}`)
+  }
+
+const isDottedPath = (value: unknown): boolean => typeof value === "string" && isPath(value)
+const pathRule = 'a dotted path such as "event.data.customerId"'
+
+const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
+  name: must("name", "a string that is not blank", (value) => typeof value === "string" && value.trim() !== ""),
+  description: must("description", "a string", (value) => typeof value === "string"),
+  triggers: (triggers, label) => {
+    must("triggers", `an array of at most ${listLength} triggers; it may be empty`, isShortArray)(triggers, label)
+    for (const [i, trigger] of (triggers as ReadonlyArray<unknown>).entries()) {
+      checkTrigger(trigger, `${label}: \`triggers[${i}]\``)
+    }
+  },
+  retry: (retry, label) => {
+    resolveRetry(retry as RetryConfig, `${label}: \`retry\``)
+  },
+  timeout: must(
+    "timeout",
+    "a positive, finite number of milliseconds",
+    (value) => typeof value === "number" && Number.isFinite(value) && value > 0
+  ),
+  concurrency: (concurrency, label) => {
+    must("concurrency", "an object such as { limit: 10 }", isObject)(concurrency, label)
+    const { limit, key } = concurrency as { readonly limit?: unknown; readonly key?: unknown }
+    must(
+      "concurrency.limit",
+      "an integer of at least 1",
+      (value) => Number.isSafeInteger(value) && Number(value) >= 1
+    )(limit, label)
+    if (key !== undefined) must("concurrency.key", pathRule, isDottedPath)(key, label)
+  },
+  mode: must("mode", '"push" or "pull"', (value) => value === "push" || value === "pull"),
+  actorKey: must("actorKey", pathRule, isDottedPath),
+  schema: must("schema", "a Standard Schema (Zod, Valibot, ArkType) or an Effect schema", isSchema),
+  secrets: (secrets, label) => {
+    must("secrets", `an array of at most ${listLength} secret names`, isShortArray)(secrets, label)
+    for (const secret of secrets as ReadonlyArray<unknown>) {
+      checkName(`name of a secret of ${label.charAt(0).toLowerCase()}${label.slice(1)}`, secret)
+    }
+  },
+  stepTimeout: (stepTimeout, label) => {
+    positiveDuration(stepTimeout as Duration, `\`stepTimeout\` of ${label.charAt(0).toLowerCase()}${label.slice(1)}`)
+  },
+  recording: must("recording", "true or false", (value) => typeof value === "boolean"),
+  recordingRetention: must(
+    "recordingRetention",
+    `one of ${retentions.map((word) => `"${word}"`).join(", ")}`,
+    (value) => typeof value === "string" && retentions.includes(value)
+  ),
+  metadata: (metadata, label) => {
+    must("metadata", "an object", isObject)(metadata, label)
+    encodeJson(metadata, `${label}: \`metadata\``)
+  }
+}
+
+const isShortArray = (value: unknown): boolean => Array.isArray(value) && value.length <= listLength
+
+const show = (value: unknown): string => {
+  if (typeof value === "string") return JSON.stringify(value.slice(0, 64))
+  if (Array.isArray(value)) return `an array of ${value.length}`
+  return typeof value === "object" && value !== null ? "an object" : String(value)
+}

@@ -1,0 +1,107 @@
+/** Identifiers: types that keep them apart, and the making of new ones. */
+
+declare const brand: unique symbol
+
+/** A `T` that is known to be a `Name`. At run time it is the `T`. */
+export type Branded<T, Name extends string> = T & { readonly [brand]: Name }
+
+export type RunId = Branded<string, "RunId">
+export type FunctionId = Branded<string, "FunctionId">
+export type StepId = Branded<string, "StepId">
+export type EventId = Branded<string, "EventId">
+export type JobId = Branded<string, "JobId">
+export type WorkerId = Branded<string, "WorkerId">
+export type SubscriptionId = Branded<string, "SubscriptionId">
+
+// A brand exists for the compiler only, so giving one is a cast.
+export const createRunId = (id: string): RunId => id as RunId
+export const createFunctionId = (id: string): FunctionId => id as FunctionId
+export const createStepId = (id: string): StepId => id as StepId
+export const createEventId = (id: string): EventId => id as EventId
+export const createJobId = (id: string): JobId => id as JobId
+export const createWorkerId = (id: string): WorkerId => id as WorkerId
+export const createSubscriptionId = (id: string): SubscriptionId => id as SubscriptionId
+
+/**
+ * Makes ids: a prefix that says what for, and 25 characters of `[0-9a-z]`. Later ids of one generator sort after earlier
+ * ones of their kind.
+ */
+export interface IdGenerator {
+  /** `run_...` */
+  readonly run: () => string
+  /** `evt_...` */
+  readonly event: () => string
+  /** `msg_...`: a published message. */
+  readonly message: () => string
+  /** `job_...`: a lease on a run. */
+  readonly job: () => string
+  /** `sub_...` */
+  readonly subscription: () => string
+  /** `worker-...` */
+  readonly worker: () => string
+}
+
+const timeWidth = 9
+const countWidth = 4
+const randomWidth = 6
+const maxCount = 32 ** countWidth
+const maxRandom = 32 ** randomWidth
+
+/**
+ * A generator over a clock (`nowMs`, epoch milliseconds) and a source of chance (`randomInt(n)`: an integer from 0 to
+ * `n - 1`). Ids hold the time, a count within the millisecond that starts anywhere in its lower half, and 60 random
+ * bits. A clock that stands still or goes back does not disturb their order.
+ */
+export const makeIdGenerator = (nowMs: () => number, randomInt: (below: number) => number): IdGenerator => {
+  let time = -1
+  let count = 0
+  let timeText = ""
+  const make = (prefix: string) => () => {
+    const now = Math.floor(nowMs())
+    if (now > time) {
+      time = now
+      count = randomInt(maxCount / 2)
+      timeText = base32(time, timeWidth)
+    } else if (++count === maxCount) {
+      // More ids in a millisecond than there are counts: borrow the next one.
+      time += 1
+      count = 0
+      timeText = base32(time, timeWidth)
+    }
+    return (
+      prefix +
+      timeText +
+      base32(count, countWidth) +
+      base32(randomInt(maxRandom), randomWidth) +
+      base32(randomInt(maxRandom), randomWidth)
+    )
+  }
+  return {
+    run: make("run_"),
+    event: make("evt_"),
+    message: make("msg_"),
+    job: make("job_"),
+    subscription: make("sub_"),
+    worker: make("worker-")
+  }
+}
+
+/** Digits in the order of their character codes, without the letters that are easily misread. */
+const digits = "0123456789abcdefghjkmnpqrstvwxyz"
+
+const base32 = (value: number, width: number): string => {
+  let text = ""
+  let rest = value
+  for (let i = 0; i < width; i++) {
+    text = digits.charAt(rest % 32) + text
+    rest = Math.floor(rest / 32)
+  }
+  return text
+}
+
+/** An id for one's own use: `<time>-<chance>`, both in base 36. */
+export const generateId = (): string => {
+  // A plain function for users, outside every Effect: there is no Clock or Random service to ask.
+  const chance = Math.random().toString(36).slice(2, 8)
+  return `${Date.now().toString(36)}-${chance === "" ? "0" : chance}`
+}

@@ -1,0 +1,60 @@
+/** What the engine accepts at most, and the checks that say so. */
+import { LimitExceededError, ValidationError } from "./Errors.ts"
+
+/** Data and metadata of one event, as JSON text. */
+export const eventBytes = 1024 * 1024
+/** Result of one step, output of a run, input of an invoked function. */
+export const stepResultBytes = 4 * 1024 * 1024
+/** Data of one published message. */
+export const messageBytes = 1024 * 1024
+export const kvValueBytes = 1024 * 1024
+export const stepsPerRun = 10_000
+/** All results in the history of one run. */
+export const historyBytes = 64 * 1024 * 1024
+/** Levels of nesting in one JSON value. */
+export const jsonDepth = 100
+/** Characters of a name or id: function, event, step, entity, bucket, environment. */
+export const nameLength = 256
+/** Characters of a key: KV, idempotency. */
+export const keyLength = 1024
+/** Characters of a CEL expression or a dotted path. */
+export const expressionLength = 4096
+/** Triggers or secrets of one function, labels of one worker. */
+export const listLength = 256
+
+const controlCharacter = /[\u0000-\u001f\u007f]/
+
+/**
+ * Returns `name` if it can be a name: a string that is not blank, has at most 256 characters and no control characters.
+ * `kind` says what is being named (`step name`). Throws `ValidationError` or `LimitExceededError`.
+ */
+export const checkName = (kind: string, name: unknown): string => {
+  if (typeof name !== "string") {
+    throw new ValidationError(`The ${kind} must be a string, got ${name === null ? "null" : typeof name}`)
+  }
+  if (name.length > nameLength) {
+    throw new LimitExceededError(
+      `The ${kind} "${name.slice(0, 32)}..."`,
+      name.length,
+      nameLength,
+      "characters"
+    )
+  }
+  if (name.trim() === "") throw new ValidationError(`The ${kind} must not be empty or blank`)
+  if (controlCharacter.test(name)) {
+    throw new ValidationError(`The ${kind} ${JSON.stringify(name)} must not contain control characters`)
+  }
+  return name
+}
+
+/**
+ * Throws `LimitExceededError` when `text` has more than `limitBytes` bytes of UTF-8. `what` names it as the start of a
+ * sentence (`Result of step "charge"`). Returns the text.
+ */
+export const checkSize = <Text extends string | undefined>(what: string, text: Text, limitBytes: number): Text => {
+  // A UTF-16 unit takes between one and three bytes, so most texts need no counting.
+  if (text === undefined || text.length * 3 <= limitBytes) return text
+  const size = Buffer.byteLength(text)
+  if (size > limitBytes) throw new LimitExceededError(what, size, limitBytes, "bytes")
+  return text
+}

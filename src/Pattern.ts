@@ -1,0 +1,106 @@
+/**
+ * Patterns over names whose tokens are separated by dots: `*` stands for exactly one token, `>` as the last token for
+ * one or more. `order.*` matches `order.placed` and not `order.item.added`, which `order.>` matches.
+ */
+import { ValidationError } from "./Errors.ts"
+import { nameLength } from "./Limits.ts"
+
+/** Whether a token of the text is `*` or `>`; a text without such tokens matches only itself. */
+export const isPattern = (text: string): boolean => {
+  for (let start = 0; start <= text.length; ) {
+    const end = tokenEnd(text, start)
+    if (end - start === 1 && isWildcard(text.charCodeAt(start))) return true
+    start = end + 1
+  }
+  return false
+}
+
+/**
+ * Returns the pattern if it is one: tokens that are not empty, without white space, wildcards as whole tokens, `>` as
+ * the last. `what` names it in the error (`trigger event`). Throws `ValidationError`.
+ */
+export const checkPattern = (pattern: unknown, what = "pattern"): string => {
+  if (typeof pattern !== "string" || pattern.trim() === "") {
+    throw new ValidationError(
+      `The ${what} must be a string that is not blank, such as "order.placed" or "order.*"; got ${
+        typeof pattern === "string" ? JSON.stringify(pattern) : String(pattern)
+      }`
+    )
+  }
+  if (pattern.length > nameLength) {
+    throw new ValidationError(
+      `The ${what} "${pattern.slice(0, 32)}..." has ${pattern.length} characters; ${nameLength} are allowed`
+    )
+  }
+  const tokens = pattern.split(".")
+  for (const [i, token] of tokens.entries()) {
+    const problem = tokenProblem(token, i === tokens.length - 1)
+    if (problem !== undefined) throw new ValidationError(`The ${what} "${pattern}" is not valid: ${problem}`)
+  }
+  return pattern
+}
+
+const tokenProblem = (token: string, last: boolean): string | undefined => {
+  if (token === "") return "it has an empty token; write names such as order.placed"
+  if (/[\s\u0000-\u001f\u007f]/.test(token)) return "it contains white space or control characters"
+  if (token === ">") return last ? undefined : "> may only stand at the end"
+  if (token !== "*" && /[*>]/.test(token)) return "a wildcard must be a whole token, as in order.* or order.>"
+  return undefined
+}
+
+/** A check of names against one pattern. Throws `ValidationError` when the pattern is not one. */
+export const compilePattern = (pattern: string): ((name: string) => boolean) => {
+  checkPattern(pattern)
+  return isPattern(pattern) ? (name) => matchTokens(pattern, name) : (name) => name === pattern
+}
+
+/** Whether the name matches the pattern, which is taken to be valid. */
+export const matchesPattern = (pattern: string, name: string): boolean =>
+  pattern === name || matchTokens(pattern, name)
+
+const matchTokens = (pattern: string, name: string): boolean => {
+  let inPattern = 0
+  let inName = 0
+  while (inPattern <= pattern.length) {
+    if (inName > name.length) return false
+    const patternEnd = tokenEnd(pattern, inPattern)
+    const nameEnd = tokenEnd(name, inName)
+    const wildcard = patternEnd - inPattern === 1 ? pattern.charCodeAt(inPattern) : 0
+    if (nameEnd === inName) return false
+    if (wildcard === more && patternEnd === pattern.length) return true
+    if (wildcard !== one) {
+      if (patternEnd - inPattern !== nameEnd - inName) return false
+      if (!pattern.startsWith(name.slice(inName, nameEnd), inPattern)) return false
+    }
+    inPattern = patternEnd + 1
+    inName = nameEnd + 1
+  }
+  return inName > name.length
+}
+
+const one = "*".charCodeAt(0)
+const more = ">".charCodeAt(0)
+
+const isWildcard = (code: number): boolean => code === one || code === more
+
+const tokenEnd = (text: string, start: number): number => {
+  const dot = text.indexOf(".", start)
+  return dot === -1 ? text.length : dot
+}
+
+/** Patterns to subscribe to. */
+export const patterns = {
+  allRuns: () => "system.run.>",
+  run: (runId: string) => `system.run.${runId}.>`,
+  runLifecycle: (runId: string) => `system.run.${runId}.*`,
+  runSteps: (runId: string) => `system.run.${runId}.step.>`,
+  allFunctions: () => "system.function.>",
+  function: (functionId: string) => `system.function.${functionId}.>`,
+  userEvent: (name: string) => `events:${name}`,
+  allUserEvents: () => "events:>",
+  allSecrets: () => "system.secret.*",
+  secret: (name: string) => `system.secret.${name}.*`,
+  secretAction: (action: string) => `system.secret.*.${action}`,
+  topic: (pattern: string) => `topic:${pattern}`,
+  allTopics: () => "topic:>"
+} as const

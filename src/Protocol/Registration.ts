@@ -1,0 +1,29 @@
+/** A function as it is announced to an engine. */
+import { resolveRetry } from "../Backoff.ts"
+import { type AnyFunction, functionCodeHash, functionTimeout } from "../Function.ts"
+import type { FunctionRegistration } from "./Worker.ts"
+
+/** The registration of a function, with every default filled in. */
+export const toRegistration = (fn: AnyFunction): FunctionRegistration => {
+  const { config } = fn
+  return {
+    id: config.id,
+    name: config.name ?? config.id,
+    triggers: config.triggers.map(({ event, expression, cron, timezone }) => ({
+      ...(event === undefined ? {} : { event }),
+      ...(expression === undefined ? {} : { expression }),
+      ...(cron === undefined ? {} : { cron }),
+      ...(timezone === undefined ? {} : { timezone })
+    })),
+    retry: resolveRetry(config.retry),
+    timeoutMs: functionTimeout(fn),
+    mode: config.mode ?? "pull",
+    secrets: config.secrets ?? [],
+    codeHash: functionCodeHash(fn),
+    ...(config.concurrency === undefined ? {} : { concurrency: config.concurrency }),
+    ...(config.actorKey === undefined ? {} : { actorKey: config.actorKey }),
+    ...(config.recording === undefined ? {} : { recording: config.recording }),
+    ...(config.recordingRetention === undefined ? {} : { recordingRetention: config.recordingRetention }),
+    ...(config.metadata === undefined ? {} : { metadata: config.metadata })
+  }
+}

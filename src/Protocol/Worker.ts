@@ -1,0 +1,316 @@
+/**
+ * What a worker and an engine say to each other about turns, independent of how it travels.
+ *
+ * The engine hands out a {@link Job}: a lease on one run together with everything a turn needs. The worker runs the
+ * handler from the top and reports {@link TurnOp}s in the order in which the handler saw them; the engine applies the
+ * ops of one report atomically and in order, and answers when they are durable. While a turn lives the engine sends
+ * {@link Notice}s: a sleep that is due, an event that arrived, a cancellation.
+ *
+ * The order of the journal is the worker's order. When a wait of a run with a live turn fires, the engine stores the
+ * outcome beside the wait and sends a notice; the entry enters the journal when the worker reports `Settle`, so that
+ * a replay settles steps in exactly the order that the handler saw. When the lease ends first, the engine moves what
+ * has fired into the journal itself.
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type { ConnectionError, ValidationError } from "../Errors.ts"
+
+/** A value as JSON text. Absent (`undefined`) when the value was `undefined`. */
+export type JsonText = string
+
+/** What a step is. A step key that was recorded under one kind and is asked for under another is nondeterminism. */
+export type StepKind =
+  "run" | "sleep" | "waitForEvent" | "invoke" | "invokeAsync" | "publish" | "parallel" | "compensate"
+
+/** An error as it is stored and sent: enough to come back as the same class where the class is ours. */
+export interface SerializedError {
+  readonly name: string
+  readonly message: string
+  readonly code?: string
+  readonly retryable?: boolean
+  readonly stack?: string
+  /** Own enumerable properties that JSON can carry, besides the fields above. */
+  readonly data?: { readonly [key: string]: unknown }
+  readonly cause?: SerializedError
+}
+
+/** How a step ended. */
+export type Outcome =
+  | { readonly _tag: "Success"; readonly value: JsonText | undefined }
+  | { readonly _tag: "Failure"; readonly error: SerializedError }
+
+/** A finished step. A journal lists entries in the order in which the handler saw them. */
+export interface JournalEntry {
+  /** The step id without the leading `<run id>:`, unique within the run. */
+  readonly stepKey: string
+  readonly name: string
+  readonly kind: StepKind
+  readonly outcome: Outcome
+  /** Executions of the step, the last one included. */
+  readonly attempt: number
+}
+
+/** A step that has begun and has not finished: it waits for a time, an event, a child run or a retry. */
+export interface OpenStep {
+  readonly stepKey: string
+  readonly name: string
+  readonly kind: StepKind
+  /**
+   * Failed executions so far, for a step between two attempts; 0 otherwise. `pending` says that its delay has not
+   * passed yet: the engine sends a `Fired` notice when it has.
+   */
+  readonly failures: number
+  readonly pending: boolean
+}
+
+/** The triggering event of a run. */
+export interface JobEvent {
+  readonly id: string
+  readonly name: string
+  readonly version: number
+  readonly data: JsonText
+  readonly metadata?: JsonText
+  /** Epoch milliseconds. */
+  readonly timestamp: number
+  readonly source?: string
+  readonly idempotencyKey?: string
+}
+
+/** A lease on a run, with all that its next turn needs. */
+export interface Job {
+  /** Unique per dispatch; it is the lease token, and every report of the turn carries it. */
+  readonly jobId: string
+  readonly runId: string
+  readonly functionId: string
+  readonly environment: string
+  /** Turns started because something outside steps failed, the first included. */
+  readonly attempt: number
+  /** 0, and one more after every retry or resume that followed a compensation. */
+  readonly generation: number
+  readonly event: JobEvent
+  readonly journal: ReadonlyArray<JournalEntry>
+  readonly open: ReadonlyArray<OpenStep>
+  /** Present while the run is compensating: the failure, and the compensations registered, in registration order. */
+  readonly compensating?: { readonly error: SerializedError; readonly compensations: ReadonlyArray<string> }
+  /** How long a turn with suspended steps stays alive after the last sign of life of its handler. */
+  readonly lingerMs: number
+  /** When the run was created, epoch milliseconds. */
+  readonly createdAt: number
+  /** Values of the secrets that the function asked for. */
+  readonly secrets?: { readonly [name: string]: string }
+}
+
+/** When something is due: a delay in milliseconds by the engine's clock, or a point in time in epoch milliseconds. */
+export type Due = { readonly afterMs: number } | { readonly at: number }
+
+/** One thing that happened in a turn. */
+export type TurnOp =
+  /** A step finished: its result, or a failure that is not retried. */
+  | {
+      readonly _tag: "StepDone"
+      readonly stepKey: string
+      readonly name: string
+      readonly kind: StepKind
+      readonly outcome: Outcome
+      readonly attempt: number
+      readonly startedAt: number
+      readonly endedAt: number
+    }
+  /** An execution of a step failed and the next one is due later. `failures` counts failed executions, this included. */
+  | {
+      readonly _tag: "StepRetry"
+      readonly stepKey: string
+      readonly name: string
+      readonly kind: StepKind
+      readonly failures: number
+      readonly error: SerializedError
+      readonly due: Due
+    }
+  /** Wait for a time. The first due time reported for a step key stands. */
+  | { readonly _tag: "Sleep"; readonly stepKey: string; readonly name: string; readonly due: Due }
+  /**
+   * Wait for an event. `scope` is the branch of the step (`""` at the root). `match` is a dotted path whose values in
+   * the candidate and in the triggering event must be equal, or a CEL expression over `event` and `trigger`.
+   */
+  | {
+      readonly _tag: "WaitForEvent"
+      readonly stepKey: string
+      readonly name: string
+      readonly scope: string
+      readonly event: string
+      readonly match?: string
+      readonly timeout: Due
+      readonly timeoutMs: number
+    }
+  /** Start a child run and wait for its result. */
+  | {
+      readonly _tag: "Invoke"
+      readonly stepKey: string
+      readonly name: string
+      readonly functionId: string
+      readonly input: JsonText | undefined
+      readonly timeoutMs: number
+    }
+  /** Start a child run and go on. The answer's outcome is `{"runId": ...}`. */
+  | {
+      readonly _tag: "InvokeAsync"
+      readonly stepKey: string
+      readonly name: string
+      readonly functionId: string
+      readonly input: JsonText | undefined
+    }
+  /** Publish to a topic, in the transaction of the report. The answer's outcome is `{"eventId", "sequence"}`. */
+  | {
+      readonly _tag: "Publish"
+      readonly stepKey: string
+      readonly name: string
+      readonly topic: string
+      readonly data: JsonText
+    }
+  /** The handler has seen the outcome of a wait that fired: it takes its place in the journal. */
+  | { readonly _tag: "Settle"; readonly stepKey: string }
+  /** A suspended step is no longer wanted (its branch was cancelled, its fiber interrupted). */
+  | { readonly _tag: "Withdraw"; readonly stepKey: string }
+  /** The handler returned. Ends the turn. */
+  | { readonly _tag: "Complete"; readonly output: JsonText | undefined }
+  /** Something outside steps failed and the run has attempts left. Ends the turn. */
+  | { readonly _tag: "RetryRun"; readonly error: SerializedError; readonly due: Due }
+  /** The run failed for good and has compensations: they run next, in this turn. */
+  | {
+      readonly _tag: "Compensate"
+      readonly error: SerializedError
+      readonly compensations: ReadonlyArray<string>
+    }
+  /** The run failed for good, and its compensations, if any, have run. Ends the turn. */
+  | { readonly _tag: "Fail"; readonly error: SerializedError }
+  /** Nothing runs and these steps are open. Ends the turn. */
+  | { readonly _tag: "Suspend"; readonly open: ReadonlyArray<string> }
+  /** The turn cannot go on until somebody looks at it (nondeterminism). Ends the turn. */
+  | { readonly _tag: "Pause"; readonly code: string; readonly message: string; readonly details?: unknown }
+  /** The worker gives the run back unharmed (forced stop). Ends the turn. */
+  | { readonly _tag: "Release" }
+
+/** The ops that end a turn. */
+export const endsTurn = (op: TurnOp): boolean =>
+  op._tag === "Complete" ||
+  op._tag === "RetryRun" ||
+  op._tag === "Fail" ||
+  op._tag === "Suspend" ||
+  op._tag === "Pause" ||
+  op._tag === "Release"
+
+/** Ops of one turn, applied in order and all or none. */
+export interface TurnReport {
+  readonly jobId: string
+  readonly runId: string
+  readonly ops: ReadonlyArray<TurnOp>
+}
+
+/**
+ * The engine's answer, after the commit.
+ *
+ * `outcomes` has one place for every op: for `Publish` and `InvokeAsync` the outcome, which is in the journal at the
+ * op's own place; for `Sleep`, `WaitForEvent` and `Invoke` the outcome if it is already there (then `Settle` follows
+ * when the handler has seen it), else `undefined`.
+ */
+export type TurnAck =
+  | { readonly _tag: "Accepted"; readonly outcomes: ReadonlyArray<Outcome | undefined> }
+  | { readonly _tag: "Refused"; readonly reason: RefusalReason; readonly message: string }
+
+/**
+ * Why a report changed nothing. `LEASE_LOST`: somebody else has the run, or the run has ended. `CANCELLED`: the run was
+ * cancelled. `LIMIT`: it would pass a limit (steps or bytes of a run); the engine has failed the run.
+ */
+export type RefusalReason = "LEASE_LOST" | "CANCELLED" | "LIMIT"
+
+/** What the engine tells a worker about a turn in flight. */
+export type Notice =
+  /** A wait is over. For a step between two attempts `outcome` is absent: the next attempt may start. */
+  | {
+      readonly _tag: "Fired"
+      readonly jobId: string
+      readonly stepKey: string
+      readonly outcome?: Outcome
+    }
+  | { readonly _tag: "Cancelled"; readonly jobId: string; readonly reason: string }
+  | { readonly _tag: "LeaseLost"; readonly jobId: string; readonly reason: string }
+
+/** A function as a worker registers it. */
+export interface FunctionRegistration {
+  readonly id: string
+  readonly name: string
+  readonly triggers: ReadonlyArray<{
+    readonly event?: string
+    readonly expression?: string
+    readonly cron?: string
+    readonly timezone?: string
+  }>
+  readonly retry: {
+    readonly maxAttempts: number
+    readonly initialDelayMs: number
+    readonly backoffFactor: number
+    readonly maxDelayMs: number
+  }
+  readonly timeoutMs: number
+  readonly concurrency?: { readonly limit: number; readonly key?: string }
+  readonly mode: "push" | "pull"
+  readonly actorKey?: string
+  readonly secrets: ReadonlyArray<string>
+  readonly recording?: boolean
+  readonly recordingRetention?: string
+  readonly metadata?: { readonly [key: string]: unknown }
+  /** First 16 hex digits of the SHA-256 of the handler's source text. */
+  readonly codeHash: string
+}
+
+/** A worker as it announces itself. */
+export interface WorkerRegistration {
+  readonly workerId: string
+  readonly environment: string
+  readonly hostname: string
+  readonly functions: ReadonlyArray<FunctionRegistration>
+  readonly maxConcurrentJobs: number
+  readonly labels: { readonly [key: string]: string }
+  readonly version: { readonly sdk: string; readonly runtime: string }
+}
+
+/** What a transport calls when something arrives. Neither may throw. */
+export interface WorkerHandlers {
+  readonly onJob: (job: Job) => void
+  readonly onNotice: (notice: Notice) => void
+}
+
+/** A worker's connection to an engine. Closing its scope gives every lease back. */
+export interface WorkerSession {
+  /** Asks for `n` more jobs. */
+  readonly credit: (n: number) => void
+  /** Sends reports; answers in the same order, after the commit. */
+  readonly report: (
+    reports: ReadonlyArray<TurnReport>
+  ) => Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError>
+  /**
+   * A step call came after its turn had ended: the run is dispatched again with a longer linger. `lingerMs` is that of
+   * the turn that ended too early.
+   */
+  readonly late: (late: {
+    readonly runId: string
+    readonly stepName: string
+    readonly lingerMs: number
+  }) => Effect.Effect<void, ConnectionError>
+}
+
+/** How a worker reaches an engine: in the same process, by polling, or by a stream. */
+export class WorkerTransport extends Context.Service<
+  WorkerTransport,
+  {
+    /**
+     * Registers the worker and its functions and opens a session for the lifetime of the scope. `ValidationError` says
+     * what the engine does not accept (a bad trigger, a bad expression).
+     */
+    readonly open: (
+      registration: WorkerRegistration,
+      handlers: WorkerHandlers
+    ) => Effect.Effect<WorkerSession, ConnectionError | ValidationError, Scope.Scope>
+  }
+>()("@ironflow/node/WorkerTransport") {}

@@ -1,0 +1,24 @@
+/** Secrets as handlers read them. */
+
+export interface SecretsClient {
+  /** The value of the secret. Throws when the function does not have it. */
+  get(name: string): string
+  has(name: string): boolean
+}
+
+/** A read-only view of the given secrets. */
+export const createSecretsClient = (secrets: Readonly<Record<string, string>> = {}): SecretsClient => {
+  const values = new Map(Object.entries(secrets))
+  return {
+    get(name) {
+      const value = values.get(name)
+      if (value === undefined) {
+        throw new Error(
+          `Secret "${name}" is not available. List it in the function's \`secrets\` and store it on the server`
+        )
+      }
+      return value
+    },
+    has: (name) => values.has(name)
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * Schemas that users bring: any library that follows Standard Schema (Zod, Valibot, ArkType), or an Effect schema as it
+ * is.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+import * as SchemaParser from "effect/SchemaParser"
+import { SchemaValidationError, toError, ValidationError } from "./Errors.ts"
+import { decodeJson } from "./Json.ts"
+
+/** The part of the Standard Schema interface that is used here. */
+export interface StandardSchemaV1<Input = unknown, Output = Input> {
+  readonly "~standard": {
+    readonly version: 1
+    readonly vendor: string
+    readonly validate: (value: unknown) => StandardResult<Output> | Promise<StandardResult<Output>>
+    readonly types?: { readonly input: Input; readonly output: Output } | undefined
+  }
+}
+
+export type StandardResult<Output> =
+  | { readonly value: Output; readonly issues?: undefined }
+  | { readonly issues: ReadonlyArray<StandardIssue> }
+
+export interface StandardIssue {
+  readonly message: string
+  readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined
+}
+
+/** A schema of either kind whose output is `Output`. */
+export type AnySchema<Output = unknown> = StandardSchemaV1<unknown, Output> | Schema.Codec<Output, unknown>
+
+/** What a schema's validation returns. */
+export type SchemaOutput<S> = S extends {
+  readonly "~standard": { readonly types?: { readonly output: infer Output } | undefined }
+}
+  ? Output
+  : S extends { readonly Type: infer Type }
+    ? Type
+    : unknown
+
+/** Whether the value can be given to {@link validateData}. */
+export const isSchema = (value: unknown): value is AnySchema => isStandard(value) || isEffectSchema(value)
+
+const isStandard = (value: unknown): value is StandardSchemaV1 => {
+  if ((typeof value !== "object" || value === null) && typeof value !== "function") return false
+  const standard: unknown = (value as { readonly "~standard"?: unknown })["~standard"]
+  return (
+    typeof standard === "object" &&
+    standard !== null &&
+    typeof (standard as { readonly validate?: unknown }).validate === "function"
+  )
+}
+
+const isEffectSchema = (value: unknown): value is Schema.Codec<unknown, unknown> =>
+  ((typeof value === "object" && value !== null) || typeof value === "function") &&
+  typeof (value as { readonly ast?: unknown }).ast === "object"
+
+/**
+ * The data as the schema returns it. Throws, or rejects when the schema is asynchronous, with `SchemaValidationError`:
+ * its message starts with `what` (`data of event "order.placed"`), and `validationErrors` lists `path: problem`.
+ */
+export const validateData = <S extends AnySchema>(
+  schema: S,
+  data: unknown,
+  what: string
+): SchemaOutput<S> | Promise<SchemaOutput<S>> => {
+  const result = startValidation(schema, data, what)
+  return result instanceof Promise
+    ? result.then(
+        (settled) => accept<S>(settled, what),
+        (error: unknown) => {
+          throw broken(error, what)
+        }
+      )
+    : accept<S>(result, what)
+}
+
+/**
+ * The value as the schema returns it; throws `SchemaValidationError` whose message includes `context`. For schemas that
+ * answer at once.
+ */
+export const validate = <S extends AnySchema>(schema: S, value: unknown, context: string): SchemaOutput<S> => {
+  const result = validateData(schema, value, context)
+  if (result instanceof Promise) {
+    // Its outcome is of no use to anybody, and must not become an unhandled rejection.
+    result.catch(() => undefined)
+    throw new ValidationError(`${context}: the schema validates asynchronously, which is not possible here`)
+  }
+  return result
+}
+
+/** The value of a JSON text, checked as {@link validate} does it. Text that is no JSON is a `SchemaValidationError`. */
+export const parseAndValidate = <S extends AnySchema>(
+  schema: S,
+  jsonText: string,
+  context: string
+): SchemaOutput<S> => validate(schema, parse(jsonText, context), context)
+
+const parse = (jsonText: string, context: string): unknown => {
+  try {
+    return decodeJson(jsonText)
+  } catch (error) {
+    const problem = `$: ${toError(error).message}`
+    throw new SchemaValidationError(`${context}: ${problem}`, { validationErrors: [problem], cause: error })
+  }
+}
+
+const startValidation = (
+  schema: AnySchema,
+  data: unknown,
+  what: string
+): StandardResult<unknown> | Promise<StandardResult<unknown>> => {
+  try {
+    if (isStandard(schema)) return schema["~standard"].validate(data)
+    if (isEffectSchema(schema)) return validateByEffect(schema, data)
+  } catch (error) {
+    throw broken(error, what)
+  }
+  throw new ValidationError(`${what}: not a schema. Give a Standard Schema (Zod, Valibot, ArkType) or an Effect schema`)
+}
+
+const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1()
+
+const validateByEffect = (
+  schema: Schema.Codec<unknown, unknown>,
+  data: unknown
+): StandardResult<unknown> | Promise<StandardResult<unknown>> => {
+  const fiber = Effect.runFork(
+    Effect.match(SchemaParser.decodeUnknownEffect(schema)(data, { errors: "all" }), {
+      onSuccess: (value): StandardResult<unknown> => ({ value }),
+      onFailure: (issue): StandardResult<unknown> => formatIssue(issue)
+    })
+  )
+  const exit = fiber.pollUnsafe()
+  if (exit === undefined) return Effect.runPromise(Fiber.join(fiber))
+  if (Exit.isSuccess(exit)) return exit.value
+  throw Cause.squash(exit.cause)
+}
+
+const accept = <S extends AnySchema>(result: StandardResult<unknown>, what: string): SchemaOutput<S> => {
+  // The schema has just said that the value is of its output type.
+  if (result.issues === undefined) return result.value as SchemaOutput<S>
+  const validationErrors = result.issues.map((issue) => `${issuePath(issue.path)}: ${issue.message}`)
+  throw new SchemaValidationError(`${what} does not fit its schema: ${validationErrors.join("; ")}`, {
+    validationErrors
+  })
+}
+
+const broken = (error: unknown, what: string): Error =>
+  new SchemaValidationError(`${what} could not be validated: the schema threw "${toError(error).message}"`, {
+    cause: error
+  })
+
+const issuePath = (path: StandardIssue["path"]): string => {
+  let text = ""
+  for (const segment of path ?? []) {
+    const key = typeof segment === "object" ? segment.key : segment
+    text += typeof key === "number" ? `[${key}]` : `${text === "" ? "" : "."}${String(key)}`
+  }
+  return text === "" ? "$" : text
+}

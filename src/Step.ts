@@ -1,0 +1,392 @@
+/**
+ * Steps: the durable parts of a handler.
+ *
+ * A step has a name and a place in its run; its result is stored, and when the handler runs again from the top the step
+ * answers from storage instead of running again. Promise handlers get a {@link StepClient} as `step`; Effect handlers
+ * use this module's functions, which need the {@link Step} service that every handler runs with:
+ *
+ * ```ts
+ * import { Step } from "@ironflow/node/effect"
+ *
+ * const receipt = yield* Step.run("charge", charge(order), { success: Receipt, timeout: "30s" })
+ * yield* Step.sleep("cool off", "5 minutes")
+ * ```
+ *
+ * A suspended step (a sleep, a wait, a child run, the delay before a retry) never settles while it is suspended: neither
+ * `try/catch/finally` nor `Effect.catchCause` sees it.
+ */
+import * as Context from "effect/Context"
+import type * as EffectDuration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
+import type { RetryConfig } from "./Backoff.ts"
+import type { Duration } from "./Duration.ts"
+import type {
+  InvokeError,
+  InvokeTimeoutError,
+  NestedStepError,
+  StepError,
+  ValidationError,
+  WaitTimeoutError
+} from "./Errors.ts"
+import type { EventDefinition, IronflowEvent } from "./Event.ts"
+
+/** What the body of a step is told about its own execution. */
+export interface StepRunContext {
+  /**
+   * Aborts when the step's result is no longer wanted: its timeout, a cancelled run, a lost lease, a failed sibling in
+   * a fail-fast `parallel`. `signal.reason` is the error that says which.
+   */
+  readonly signal: AbortSignal
+  /** Executions of this step so far, this one included. */
+  readonly attempt: number
+  /** The same for every attempt of this step of this run, and for no other: give it to the service you call. */
+  readonly idempotencyKey: string
+}
+
+export interface StepRunOptions {
+  /** Time for one attempt, such as `"30s"`. Default: the function's `stepTimeout`, else none. */
+  readonly timeout?: Duration
+  /** Replaces the function's retry policy for this step; fields left out come from the function. */
+  readonly retry?: RetryConfig
+}
+
+/** Which event to wait for. */
+export interface EventFilter {
+  /** Event name, or a pattern such as `order.*`. */
+  readonly event: string
+  /**
+   * A dotted path (`data.requestId`) whose values in the awaited and the triggering event must be equal, or a CEL
+   * expression over `event` (the candidate) and `trigger`.
+   */
+  readonly match?: string
+  /** How long to wait; `"7d"` by default. */
+  readonly timeout?: Duration
+}
+
+export interface InvokeOptions {
+  /** How long to wait for the child's result; `"30s"` by default. The child keeps running afterwards. */
+  readonly timeout?: Duration
+}
+
+export interface ParallelOptions {
+  /** Branches that may run at once; all of them by default. */
+  readonly concurrency?: number
+  /**
+   * `"failFast"` (default): the first failing branch fails the call, once the steps that were running have ended.
+   * `"allSettled"`: every branch ends, and failures stand in the result as Errors.
+   */
+  readonly onError?: "failFast" | "allSettled"
+}
+
+/** True when the options let failures into the result. */
+export type MaySettle<O> = "onError" extends keyof O
+  ? "allSettled" extends O["onError"]
+    ? true
+    : false
+  : false
+
+/** A function as `invoke` takes it: what `createFunction` or `IronflowFunction.make` returned. */
+export type Invokable =
+  | { readonly config: { readonly id: string }; readonly handler: (context: never) => unknown }
+  | {
+      readonly config: { readonly id: string }
+      readonly program: (context: never) => Effect.Effect<unknown, unknown, unknown>
+    }
+
+/** What a function returns. */
+export type InvokeOutput<F> = F extends {
+  readonly program: (context: never) => Effect.Effect<infer A, unknown, unknown>
+}
+  ? A
+  : F extends { readonly handler: (context: never) => infer R }
+    ? Awaited<R>
+    : unknown
+
+/** What a function takes as its event's data. */
+export type InvokeInput<F> = F extends { readonly program: (context: infer C) => unknown }
+  ? EventDataOf<C>
+  : F extends { readonly handler: (context: infer C) => unknown }
+    ? EventDataOf<C>
+    : unknown
+
+type EventDataOf<C> = C extends { readonly event: { readonly data: infer D } } ? D : unknown
+
+/** The steps of a Promise handler. Failures reject; a suspended step's promise stays pending. */
+export interface StepClient {
+  /**
+   * Runs `fn` once and stores its result. A failing `fn` runs again by the retry policy; when that is exhausted, or the
+   * error says it is not retryable, the call rejects with `StepError` (its `cause` is the error).
+   */
+  run<T>(name: string, fn: (context: StepRunContext) => T | Promise<T>, options?: StepRunOptions): Promise<T>
+
+  /** Waits durably for a duration such as `"7d"`, or milliseconds. */
+  sleep(name: string, duration: Duration): Promise<void>
+
+  /** Waits durably for a point in time; one that has passed returns at once. */
+  sleepUntil(name: string, until: Date | string): Promise<void>
+
+  /** Waits durably for an event. Rejects with `WaitTimeoutError` when none came in time. */
+  // oxlint-disable-next-line typescript/no-explicit-any -- the README reads `approval.data.approved` without a type
+  waitForEvent<T = any>(name: string, filter: EventFilter): Promise<IronflowEvent<T>>
+  waitForEvent<T>(
+    name: string,
+    filter: Omit<EventFilter, "event"> & { readonly event: EventDefinition<T> }
+  ): Promise<IronflowEvent<T>>
+
+  /**
+   * Starts a run of another function and waits durably for its result. Rejects with `InvokeError` when it failed, with
+   * `InvokeTimeoutError` when it took longer than `timeout`.
+   */
+  invoke<F extends Invokable>(fn: F, input: InvokeInput<F>, options?: InvokeOptions): Promise<InvokeOutput<F>>
+  // oxlint-disable-next-line typescript/no-explicit-any -- the result of a function known by its id only
+  invoke<T = any>(functionId: string, input?: unknown, options?: InvokeOptions): Promise<T>
+
+  /** Starts a run of another function and goes on. */
+  invokeAsync<F extends Invokable>(fn: F, input: InvokeInput<F>): Promise<{ runId: string }>
+  invokeAsync(functionId: string, input?: unknown): Promise<{ runId: string }>
+
+  /**
+   * Runs branches at the same time, each with a step client of its own, and returns their results in order.
+   * Names of `parallel` and `map` calls should be unique where they are made.
+   */
+  parallel<T extends ReadonlyArray<unknown>, const O extends ParallelOptions = {}>(
+    name: string,
+    branches: readonly [...{ [K in keyof T]: (step: StepClient) => Promise<T[K]> }],
+    options?: O
+  ): Promise<
+    MaySettle<O> extends true
+      ? { -readonly [K in keyof T]: T[K] | Error }
+      : { -readonly [K in keyof T]: T[K] }
+  >
+
+  /** `parallel` with one branch an item. */
+  map<T, R, const O extends ParallelOptions = {}>(
+    name: string,
+    items: ReadonlyArray<T>,
+    fn: (item: T, step: StepClient, index: number) => Promise<R>,
+    options?: O
+  ): Promise<MaySettle<O> extends true ? Array<R | Error> : Array<R>>
+
+  /**
+   * Registers how to undo a step. When the run fails for good, everything registered runs in reverse order, each as a
+   * durable step of its own.
+   */
+  compensate(stepName: string, fn: (context: StepRunContext) => unknown): void
+
+  /** Publishes a message to a topic, in the transaction that stores the step. */
+  publish(topic: string, data: unknown): Promise<{ eventId: string; sequence: number }>
+}
+
+// -----------------------------------------------------------------------------
+// The Effect face
+// -----------------------------------------------------------------------------
+
+/** A duration: ours (`"5m"`, milliseconds) or Effect's (`"5 minutes"`, a `Duration`). */
+export type StepDuration = Duration | EffectDuration.Input
+
+/** A wrong argument, or a step call inside the body of another step. Neither is recorded. */
+export type StepCallError = ValidationError | NestedStepError
+
+export interface EffectRunOptions<A, F> {
+  /** Time for one attempt. Default: the function's `stepTimeout`, else none. */
+  readonly timeout?: StepDuration
+  /** Replaces the function's retry policy for this step; fields left out come from the function. */
+  readonly retry?: RetryConfig
+  /** How the result is stored: encoded for storage, decoded for the handler. Without it the result must be JSON. */
+  readonly success?: Schema.Codec<A, unknown>
+  /** Failures that match come back as they were, typed, instead of as `StepError`. They are retried like others. */
+  readonly error?: Schema.Codec<F, unknown>
+}
+
+export interface EffectEventFilter<T> {
+  /** Event name, pattern, or a definition, which types the result. */
+  readonly event: string | EventDefinition<T>
+  /** See {@link EventFilter.match}. */
+  readonly match?: string
+  /** How long to wait; 7 days by default. */
+  readonly timeout?: StepDuration
+}
+
+export interface EffectInvokeOptions {
+  /** How long to wait for the child's result; 30 seconds by default. The child keeps running afterwards. */
+  readonly timeout?: StepDuration
+}
+
+/** An effect whose kind of result does not matter here. */
+export type AnyBranch = Effect.Effect<unknown, unknown, unknown>
+
+/** Result of `parallel` over the branches `B` with the options `O`. */
+export type ParallelResult<B extends ReadonlyArray<AnyBranch>, O> =
+  MaySettle<O> extends true
+    ? { -readonly [K in keyof B]: Effect.Success<B[K]> | Effect.Error<B[K]> }
+    : { -readonly [K in keyof B]: Effect.Success<B[K]> }
+
+/** The steps of an Effect handler, in the scope (root or branch) that the calling fiber is in. */
+export interface StepService {
+  readonly run: <A, E, R, F = never>(
+    name: string,
+    effect: Effect.Effect<A, E, R>,
+    options?: EffectRunOptions<A, F>
+  ) => Effect.Effect<A, F | StepError | StepCallError, R>
+
+  readonly sleep: (name: string, duration: StepDuration) => Effect.Effect<void, StepCallError>
+
+  readonly sleepUntil: (name: string, until: Date | string) => Effect.Effect<void, StepCallError>
+
+  // oxlint-disable-next-line typescript/no-explicit-any -- data of an event known by its name only
+  readonly waitForEvent: <T = any>(
+    name: string,
+    filter: EffectEventFilter<T>
+  ) => Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError>
+
+  readonly invoke: {
+    <F extends Invokable>(
+      fn: F,
+      input: InvokeInput<F>,
+      options?: EffectInvokeOptions
+    ): Effect.Effect<InvokeOutput<F>, InvokeError | InvokeTimeoutError | StepCallError>
+    (
+      functionId: string,
+      input?: unknown,
+      options?: EffectInvokeOptions
+    ): Effect.Effect<unknown, InvokeError | InvokeTimeoutError | StepCallError>
+  }
+
+  readonly invokeAsync: {
+    <F extends Invokable>(
+      fn: F,
+      input: InvokeInput<F>
+    ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
+    (
+      functionId: string,
+      input?: unknown
+    ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
+  }
+
+  readonly parallel: <const B extends ReadonlyArray<AnyBranch>, const O extends ParallelOptions = {}>(
+    name: string,
+    branches: B,
+    options?: O
+  ) => Effect.Effect<
+    ParallelResult<B, O>,
+    (MaySettle<O> extends true ? never : Effect.Error<B[number]>) | StepCallError,
+    Exclude<Effect.Services<B[number]>, Step>
+  >
+
+  readonly map: <T, A, E, R, const O extends ParallelOptions = {}>(
+    name: string,
+    items: ReadonlyArray<T>,
+    fn: (item: T, index: number) => Effect.Effect<A, E, R>,
+    options?: O
+  ) => Effect.Effect<
+    MaySettle<O> extends true ? Array<A | E> : Array<A>,
+    (MaySettle<O> extends true ? never : E) | StepCallError,
+    Exclude<R, Step>
+  >
+
+  readonly compensate: <A, E, R>(
+    stepName: string,
+    effect: Effect.Effect<A, E, R>
+  ) => Effect.Effect<void, StepCallError, R>
+
+  readonly publish: (
+    topic: string,
+    data: unknown
+  ) => Effect.Effect<{ readonly eventId: string; readonly sequence: number }, StepError | StepCallError>
+}
+
+/** The service behind this module's functions. Every Effect handler, and every branch of `parallel`, runs with one. */
+export class Step extends Context.Service<Step, StepService>()("@ironflow/node/Step") {}
+
+/**
+ * Runs an effect once and stores its result. A failing effect runs again by the retry policy; when that is exhausted,
+ * or the error says it is not retryable, the call fails with `StepError`, or with the error itself when it matches
+ * `options.error`.
+ */
+export const run = <A, E, R, F = never>(
+  name: string,
+  effect: Effect.Effect<A, E, R>,
+  options?: EffectRunOptions<A, F>
+): Effect.Effect<A, F | StepError | StepCallError, R | Step> =>
+  Step.use((step) => step.run(name, effect, options))
+
+/** Waits durably for a duration. */
+export const sleep = (name: string, duration: StepDuration): Effect.Effect<void, StepCallError, Step> =>
+  Step.use((step) => step.sleep(name, duration))
+
+/** Waits durably for a point in time; one that has passed returns at once. */
+export const sleepUntil = (name: string, until: Date | string): Effect.Effect<void, StepCallError, Step> =>
+  Step.use((step) => step.sleepUntil(name, until))
+
+/** Waits durably for an event, by name or by definition; a definition types the result. */
+// oxlint-disable-next-line typescript/no-explicit-any -- data of an event known by its name only
+export const waitForEvent = <T = any>(
+  name: string,
+  filter: EffectEventFilter<T>
+): Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError, Step> =>
+  Step.use((step) => step.waitForEvent(name, filter))
+
+/** Starts a run of another function, given by id or as itself, and waits durably for its result. */
+export const invoke: {
+  <F extends Invokable>(
+    fn: F,
+    input: InvokeInput<F>,
+    options?: EffectInvokeOptions
+  ): Effect.Effect<InvokeOutput<F>, InvokeError | InvokeTimeoutError | StepCallError, Step>
+  (
+    functionId: string,
+    input?: unknown,
+    options?: EffectInvokeOptions
+  ): Effect.Effect<unknown, InvokeError | InvokeTimeoutError | StepCallError, Step>
+} = (fn: string | Invokable, input?: unknown, options?: EffectInvokeOptions) =>
+  // the implementation looks at the id only; the overloads above carry the types
+  Step.use((step) => step.invoke(fn as string, input, options)) as Effect.Effect<never, InvokeError, Step>
+
+/** Starts a run of another function and goes on. */
+export const invokeAsync: {
+  <F extends Invokable>(
+    fn: F,
+    input: InvokeInput<F>
+  ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
+  (
+    functionId: string,
+    input?: unknown
+  ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
+} = (fn: string | Invokable, input?: unknown) => Step.use((step) => step.invokeAsync(fn as string, input))
+
+/** Runs branches at the same time, each with a scope of step names of its own; results are in branch order. */
+export const parallel = <const B extends ReadonlyArray<AnyBranch>, const O extends ParallelOptions = {}>(
+  name: string,
+  branches: B,
+  options?: O
+): Effect.Effect<
+  ParallelResult<B, O>,
+  (MaySettle<O> extends true ? never : Effect.Error<B[number]>) | StepCallError,
+  Exclude<Effect.Services<B[number]>, Step> | Step
+> => Step.use((step) => step.parallel(name, branches, options))
+
+/** {@link parallel} with one branch an item. */
+export const map = <T, A, E, R, const O extends ParallelOptions = {}>(
+  name: string,
+  items: ReadonlyArray<T>,
+  fn: (item: T, index: number) => Effect.Effect<A, E, R>,
+  options?: O
+): Effect.Effect<
+  MaySettle<O> extends true ? Array<A | E> : Array<A>,
+  (MaySettle<O> extends true ? never : E) | StepCallError,
+  Exclude<R, Step> | Step
+> => Step.use((step) => step.map(name, items, fn, options))
+
+/** Registers how to undo a step, should the run fail for good. */
+export const compensate = <A, E, R>(
+  stepName: string,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<void, StepCallError, R | Step> => Step.use((step) => step.compensate(stepName, effect))
+
+/** Publishes a message to a topic, in the transaction that stores the step. */
+export const publish = (
+  topic: string,
+  data: unknown
+): Effect.Effect<{ readonly eventId: string; readonly sequence: number }, StepError | StepCallError, Step> =>
+  Step.use((step) => step.publish(topic, data))

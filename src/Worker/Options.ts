@@ -1,0 +1,91 @@
+/** What a worker is given, checked and completed. */
+import { type Duration, positiveDuration } from "../Duration.ts"
+import { resolveEnvironment } from "../Environment.ts"
+import { ValidationError } from "../Errors.ts"
+import type { AnyFunction } from "../Function.ts"
+import { checkName } from "../Limits.ts"
+import { type Logger, resolveLogger } from "../Logger.ts"
+import type { EventDefinitionRegistry } from "../Upcaster.ts"
+
+export interface WorkerOptions<Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>> {
+  /** The functions whose runs this worker takes, in either style. Their ids differ. */
+  readonly functions: Functions
+  /** Turns that may be in flight at once; 10 by default. Suspended runs do not count. */
+  readonly maxConcurrentJobs?: number
+  /** Shown on the worker; a function's `metadata.requires` restricts it to workers with these labels. */
+  readonly labels?: { readonly [key: string]: string }
+  /** The environment to work for; `IRONFLOW_ENV` by default, else `default`. */
+  readonly environment?: string
+  /** Brings event data to the latest version before a handler sees it. */
+  readonly eventDefinitions?: EventDefinitionRegistry
+  /** The console with the prefix `[ironflow-worker]` by default; `false` silences. */
+  readonly logger?: Logger | false
+  /** How this worker is known; made up when left out. */
+  readonly workerId?: string
+  /** How long closing waits for turns in flight before it gives their runs back; 30 seconds by default. */
+  readonly drainTimeout?: Duration
+}
+
+export interface ResolvedWorkerOptions {
+  readonly functions: ReadonlyMap<string, AnyFunction>
+  readonly maxConcurrentJobs: number
+  readonly labels: { readonly [key: string]: string }
+  readonly environment: string
+  readonly eventDefinitions: EventDefinitionRegistry | undefined
+  readonly logger: Logger
+  readonly workerId: string | undefined
+  readonly drainTimeoutMs: number
+}
+
+/** Checks the options and fills in defaults. Throws `ValidationError`. */
+export const resolveWorkerOptions = (options: WorkerOptions): ResolvedWorkerOptions => {
+  const { maxConcurrentJobs = 10 } = options
+  if (!Number.isInteger(maxConcurrentJobs) || maxConcurrentJobs < 1) {
+    throw new ValidationError(
+      `Worker: \`maxConcurrentJobs\` must be an integer of at least 1, got ${String(maxConcurrentJobs)}`
+    )
+  }
+  if (options.workerId !== undefined) checkName("worker id", options.workerId)
+  return {
+    functions: byId(options.functions),
+    maxConcurrentJobs,
+    labels: checkLabels(options.labels ?? {}),
+    environment: checkName("environment", resolveEnvironment(options.environment)),
+    eventDefinitions: options.eventDefinitions,
+    logger: resolveLogger(options.logger, "[ironflow-worker]"),
+    workerId: options.workerId,
+    drainTimeoutMs: positiveDuration(options.drainTimeout ?? "30s", "`drainTimeout` of the worker")
+  }
+}
+
+const byId = (functions: ReadonlyArray<AnyFunction>): ReadonlyMap<string, AnyFunction> => {
+  if (!Array.isArray(functions)) {
+    throw new ValidationError("Worker: `functions` must be an array of what createFunction() returned")
+  }
+  const byId = new Map<string, AnyFunction>()
+  for (const [index, fn] of functions.entries()) {
+    const id: unknown = fn?.config?.id
+    if (typeof id !== "string") {
+      throw new ValidationError(
+        `Worker: \`functions[${index}]\` is not a function definition; pass what createFunction() returned`
+      )
+    }
+    if (byId.has(id)) {
+      throw new ValidationError(
+        `Worker: two functions have the id "${id}"; give each function of a worker an id of its own`
+      )
+    }
+    byId.set(id, fn)
+  }
+  return byId
+}
+
+const checkLabels = (labels: { readonly [key: string]: string }): { readonly [key: string]: string } => {
+  for (const [name, value] of Object.entries(labels)) {
+    checkName("label name", name)
+    if (typeof value !== "string") {
+      throw new ValidationError(`Worker: label "${name}" must be a string, got ${typeof value}`)
+    }
+  }
+  return { ...labels }
+}

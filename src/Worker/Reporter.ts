@@ -1,0 +1,278 @@
+/**
+ * Sends what turns report, in batches: one request is in flight, and the next one takes all that has gathered.
+ *
+ * Concurrent steps and turns of a worker so share a request and, behind it, a commit. The ops of a turn keep their
+ * order: they travel in one report per batch, and there is one batch at a time. A batch that fails on the connection is
+ * sent again until it is answered or the worker stops.
+ *
+ * This is the hot path of a worker: plain arrays, and one Effect run a batch.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import { type ConnectionError, IronflowError, RunCancelledError, ValidationError } from "../Errors.ts"
+import type { Logger } from "../Logger.ts"
+import {
+  endsTurn,
+  type Outcome,
+  type TurnAck,
+  type TurnOp,
+  type TurnReport,
+  type WorkerSession
+} from "../Protocol/Worker.ts"
+
+/** Called with the outcome of an op after the commit. */
+export type OnAck = (outcome: Outcome | undefined) => void
+
+/** Most turns in one batch. */
+export const maxTurnsPerBatch = 512
+
+/** Waits between attempts to send: 100 ms, doubling to 5 s. */
+export const sendAgain = Schedule.min([Schedule.exponential(100), Schedule.spaced(Duration.seconds(5))])
+
+export interface ReporterOptions {
+  readonly send: WorkerSession["report"]
+  /** Runs an effect in the background with the worker's services. */
+  readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+  readonly logger: Logger
+}
+
+/** Ops of one turn on their way to the engine. */
+export class Outbox {
+  readonly #reporter: Reporter
+  readonly #refused: (error: Error) => void
+  readonly jobId: string
+  readonly runId: string
+  ops: Array<TurnOp> = []
+  acks: Array<OnAck | undefined> = []
+  queued = false
+  closed = false
+  #ended = false
+  #sealed = false
+
+  constructor(reporter: Reporter, jobId: string, runId: string, refused: (error: Error) => void) {
+    this.#reporter = reporter
+    this.#refused = refused
+    this.jobId = jobId
+    this.runId = runId
+  }
+
+  /** Queues an op; `onAck` is called after its commit. After {@link close} or {@link release} it does nothing. */
+  report(op: TurnOp, onAck?: OnAck): void {
+    if (this.closed || this.#sealed) return
+    if (endsTurn(op)) this.#ended = true
+    this.ops.push(op)
+    this.acks.push(onAck)
+    if (!this.queued) this.#reporter.enqueue(this)
+  }
+
+  /** Gives the run back behind what is queued already, unless the turn has ended by itself. */
+  release(): void {
+    if (!this.#ended) this.report({ _tag: "Release" })
+    this.#sealed = true
+  }
+
+  /** Drops what is queued and forgets what is on its way. */
+  close(): void {
+    this.closed = true
+    this.ops = []
+    this.acks = []
+  }
+
+  /** The engine changed nothing, and will not: closes, and says why. */
+  refuse(error: Error): void {
+    if (this.closed) return
+    this.close()
+    this.#refused(error)
+  }
+}
+
+interface Batch {
+  readonly outboxes: ReadonlyArray<Outbox>
+  readonly acks: ReadonlyArray<ReadonlyArray<OnAck | undefined>>
+  readonly reports: ReadonlyArray<TurnReport>
+}
+
+export class Reporter {
+  readonly #options: ReporterOptions
+  #waiting: Array<Outbox> = []
+  #scheduled = false
+  #inFlight: Fiber.Fiber<ReadonlyArray<TurnAck>, unknown> | undefined
+  #stopped = false
+  /** Whether the connection is known to be down: it is said once, not at every attempt. */
+  #outage = false
+  #idle: Array<() => void> = []
+
+  constructor(options: ReporterOptions) {
+    this.#options = options
+  }
+
+  /** The outbox of a turn. `refused` is called once, with a typed error, if the engine refuses a report. */
+  open(jobId: string, runId: string, refused: (error: Error) => void): Outbox {
+    return new Outbox(this, jobId, runId, refused)
+  }
+
+  enqueue(outbox: Outbox): void {
+    outbox.queued = true
+    this.#waiting.push(outbox)
+    this.#schedule()
+  }
+
+  /** Waits until nothing is queued or in flight. */
+  readonly awaitIdle: Effect.Effect<void> = Effect.callback((resume) => {
+    if (this.#isIdle()) return resume(Effect.void)
+    this.#idle.push(() => resume(Effect.void))
+  })
+
+  /** Sends nothing any more, not even again. */
+  stop(): void {
+    this.#stopped = true
+    this.#waiting = []
+    this.#inFlight?.interruptUnsafe()
+    this.#inFlight = undefined
+    this.#wakeIfIdle()
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#stopped || this.#inFlight !== undefined) return
+    this.#scheduled = true
+    // At the end of this turn of the event loop, so that the last step of a handler and the completion that follows
+    // it some microtasks later travel together.
+    setImmediate(this.#flush)
+  }
+
+  readonly #flush = (): void => {
+    this.#scheduled = false
+    if (this.#stopped || this.#inFlight !== undefined) return
+    const batch = this.#take()
+    if (batch.reports.length === 0) return this.#wakeIfIdle()
+    const fiber = this.#options.fork(
+      this.#options.send(batch.reports).pipe(
+        Effect.tapError((error) => this.#warnOfOutage(error, batch.reports.length)),
+        Effect.retry(sendAgain)
+      )
+    )
+    this.#inFlight = fiber
+    fiber.addObserver((exit) => {
+      if (this.#stopped) return
+      this.#inFlight = undefined
+      if (Exit.isSuccess(exit)) this.#settle(batch, exit.value)
+      else this.#giveUp(batch, exit.cause)
+      if (this.#waiting.length > 0) this.#schedule()
+      else this.#wakeIfIdle()
+    })
+  }
+
+  #take(): Batch {
+    const all = this.#waiting
+    const outboxes = all.length > maxTurnsPerBatch ? all.slice(0, maxTurnsPerBatch) : all
+    this.#waiting = all.length > maxTurnsPerBatch ? all.slice(maxTurnsPerBatch) : []
+    const taken: Array<Outbox> = []
+    const acks: Array<ReadonlyArray<OnAck | undefined>> = []
+    const reports: Array<TurnReport> = []
+    for (const outbox of outboxes) {
+      outbox.queued = false
+      if (outbox.ops.length === 0) continue
+      taken.push(outbox)
+      acks.push(outbox.acks)
+      reports.push({ jobId: outbox.jobId, runId: outbox.runId, ops: outbox.ops })
+      outbox.ops = []
+      outbox.acks = []
+    }
+    return { outboxes: taken, acks, reports }
+  }
+
+  #settle(batch: Batch, answers: ReadonlyArray<TurnAck>): void {
+    this.#outage = false
+    for (let i = 0; i < batch.outboxes.length; i++) {
+      const outbox = batch.outboxes[i]!
+      const answer = answers[i]
+      if (outbox.closed) continue
+      if (answer === undefined) {
+        outbox.refuse(unanswered(outbox.runId))
+        continue
+      }
+      if (answer._tag === "Refused") {
+        outbox.refuse(refusal(outbox.runId, answer))
+        continue
+      }
+      this.#acknowledge(outbox, batch.acks[i]!, answer.outcomes)
+    }
+  }
+
+  /** A turn whose callback throws ends alone: the other turns of the batch have their answers coming. */
+  #acknowledge(
+    outbox: Outbox,
+    acks: ReadonlyArray<OnAck | undefined>,
+    outcomes: ReadonlyArray<Outcome | undefined>
+  ): void {
+    try {
+      for (let i = 0; i < acks.length && !outbox.closed; i++) acks[i]?.(outcomes[i])
+    } catch (cause) {
+      const message = `The turn of run ${outbox.runId} broke when its report was acknowledged: ${String(cause)}`
+      this.#options.logger.error(message)
+      outbox.refuse(new IronflowError(message, { code: "TURN_BROKEN", cause }))
+    }
+  }
+
+  /** Only a defect ends here: whatever the connection does is tried again. */
+  #giveUp(batch: Batch, cause: Cause.Cause<unknown>): void {
+    const error = Cause.squash(cause)
+    this.#options.logger.error(
+      "A report could not be sent because of a bug in the transport; its turns end here and their leases lapse",
+      { runIds: batch.outboxes.map((outbox) => outbox.runId), error: String(error) }
+    )
+    for (const outbox of batch.outboxes) {
+      outbox.refuse(
+        new IronflowError(`The report of run ${outbox.runId} could not be sent: ${String(error)}`, {
+          code: "REPORT_FAILED",
+          cause: error
+        })
+      )
+    }
+  }
+
+  #warnOfOutage(error: ConnectionError, turns: number): Effect.Effect<void> {
+    return Effect.sync(() => {
+      if (this.#outage) return
+      this.#outage = true
+      this.#options.logger.warn(
+        `The engine cannot be reached: ${error.message}. Reports are kept and sent again until it answers`,
+        { turns }
+      )
+    })
+  }
+
+  #isIdle(): boolean {
+    return this.#inFlight === undefined && this.#waiting.length === 0
+  }
+
+  #wakeIfIdle(): void {
+    if (!this.#isIdle()) return
+    const idle = this.#idle
+    this.#idle = []
+    for (const wake of idle) wake()
+  }
+}
+
+const unanswered = (runId: string): IronflowError =>
+  new IronflowError(`The engine's answer has no place for the report of run ${runId}`, { code: "REPORT_FAILED" })
+
+const refusal = (runId: string, refused: Extract<TurnAck, { readonly _tag: "Refused" }>): Error => {
+  switch (refused.reason) {
+    case "CANCELLED":
+      return new RunCancelledError(runId)
+    case "LEASE_LOST":
+      return leaseLost(runId, refused.message)
+    case "LIMIT":
+      // What is too large and by how much is in the engine's message only, so there are no numbers for the subclass.
+      return new ValidationError(refused.message, { code: "LIMIT_EXCEEDED", details: { runId } })
+  }
+}
+
+/** The run belongs to somebody else now, or has ended. */
+export const leaseLost = (runId: string, reason: string): IronflowError =>
+  new IronflowError(`The lease on run ${runId} is lost: ${reason}`, { code: "LEASE_LOST", details: { runId } })

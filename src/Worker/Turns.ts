@@ -1,0 +1,125 @@
+/** The turns that a worker has in flight: jobs become turns, notices find their turn, ended turns make room. */
+import * as Effect from "effect/Effect"
+import { FunctionNotFoundError, IronflowError, RunCancelledError, serializeError } from "../Errors.ts"
+import { startTurn, type TurnHandle, type TurnHost } from "../Execution/Turn.ts"
+import type { AnyFunction } from "../Function.ts"
+import type { Job, Notice } from "../Protocol/Worker.ts"
+import { leaseLost, type Outbox, type Reporter } from "./Reporter.ts"
+
+export interface TurnsOptions {
+  readonly functions: ReadonlyMap<string, AnyFunction>
+  readonly reporter: Reporter
+  /** What all turns of the worker share. */
+  readonly host: Omit<TurnHost, "report" | "late">
+  /** A step was called after its turn had ended. */
+  readonly late: (runId: string, stepName: string, lingerMs: number) => void
+  /** A turn has ended and there is room for another one. */
+  readonly ended: () => void
+}
+
+interface TurnInFlight {
+  readonly runId: string
+  readonly outbox: Outbox
+  handle: TurnHandle | undefined
+}
+
+export class Turns {
+  readonly #options: TurnsOptions
+  readonly #turns = new Map<string, TurnInFlight>()
+  #accepting = true
+  #whenEmpty: Array<() => void> = []
+
+  constructor(options: TurnsOptions) {
+    this.#options = options
+  }
+
+  get size(): number {
+    return this.#turns.size
+  }
+
+  /** Starts the turn of a job. A job that arrives after {@link refuseNew} goes back unharmed. */
+  readonly start = (job: Job): void => {
+    const { functions, host, late, reporter } = this.#options
+    const turn: TurnInFlight = {
+      runId: job.runId,
+      outbox: reporter.open(job.jobId, job.runId, (error) => this.#abort(job.jobId, error)),
+      handle: undefined
+    }
+    if (!this.#accepting) return turn.outbox.release()
+
+    this.#turns.set(job.jobId, turn)
+    const fn = functions.get(job.functionId)
+    if (fn === undefined) {
+      const error = serializeError(new FunctionNotFoundError(job.functionId))
+      return turn.outbox.report({ _tag: "Fail", error }, () => this.#end(job.jobId))
+    }
+    const { lingerMs, runId } = job
+    turn.handle = startTurn(
+      fn,
+      job,
+      {
+        ...host,
+        report: (op, onAck) => turn.outbox.report(op, onAck),
+        late: (stepName) => late(runId, stepName, lingerMs)
+      },
+      () => this.#end(job.jobId)
+    )
+  }
+
+  /** Hands a notice to its turn; one that crossed the end of its turn has nobody to tell. */
+  readonly notice = (notice: Notice): void => {
+    const turn = this.#turns.get(notice.jobId)
+    if (turn === undefined) return
+    switch (notice._tag) {
+      case "Fired":
+        return turn.handle?.notice(notice)
+      case "Cancelled":
+        return turn.outbox.refuse(new RunCancelledError(turn.runId))
+      case "LeaseLost":
+        return turn.outbox.refuse(leaseLost(turn.runId, notice.reason))
+    }
+  }
+
+  /** From now on jobs go back. */
+  refuseNew(): void {
+    this.#accepting = false
+  }
+
+  /** Aborts every turn. What they have reported is still sent, and then their runs go back unharmed. */
+  abortAll(workerId: string): void {
+    for (const [jobId, turn] of this.#turns) {
+      turn.outbox.release()
+      this.#abort(
+        jobId,
+        new IronflowError(
+          `Worker ${workerId} was stopped during a turn of run ${turn.runId}: ` +
+            "the run goes on from its last finished step as soon as a worker has room for it",
+          { code: "WORKER_STOPPED", retryable: true, details: { workerId, runId: turn.runId } }
+        )
+      )
+    }
+  }
+
+  /** Waits until no turn is in flight. */
+  readonly awaitEmpty: Effect.Effect<void> = Effect.callback((resume) => {
+    if (this.#turns.size === 0) return resume(Effect.void)
+    this.#whenEmpty.push(() => resume(Effect.void))
+  })
+
+  #abort(jobId: string, reason: Error): void {
+    const turn = this.#turns.get(jobId)
+    if (turn === undefined) return
+    // Without a handle no handler has been started, so nobody else will tell that this turn has ended.
+    if (turn.handle === undefined) return this.#end(jobId)
+    turn.handle.abort(reason)
+  }
+
+  #end(jobId: string): void {
+    if (!this.#turns.delete(jobId)) return
+    if (this.#accepting) this.#options.ended()
+    if (this.#turns.size > 0) return
+    const waiting = this.#whenEmpty
+    this.#whenEmpty = []
+    for (const wake of waiting) wake()
+  }
+}

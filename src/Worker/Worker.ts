@@ -1,0 +1,184 @@
+/**
+ * A worker: takes runs of its functions from an engine and executes their turns.
+ *
+ * {@link layer} runs one for the lifetime of a scope. Where the engine is reached is the matter of the
+ * `WorkerTransport` layer; what the handlers need is in the layer's type and is provided once, around it. When the
+ * scope closes the worker takes no more jobs, waits for the turns in flight, and gives back what does not end in time.
+ *
+ * ```ts
+ * const Main = Worker.layer({ functions: [processOrder] }).pipe(
+ *   Layer.provide(Payments.layer),
+ *   Layer.provide(WorkerTransport.layerMemory)
+ * )
+ * ```
+ */
+import { hostname } from "node:os"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Random from "effect/Random"
+import * as Scope from "effect/Scope"
+import { type ConnectionError, ValidationError } from "../Errors.ts"
+import * as Alarm from "../Execution/Alarm.ts"
+import type { AnyFunction, EffectFunction } from "../Function.ts"
+import { toRegistration } from "../Protocol/Registration.ts"
+import { type WorkerRegistration, WorkerTransport } from "../Protocol/Worker.ts"
+import type { Step } from "../Step.ts"
+import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from "./Options.ts"
+import { Reporter, sendAgain } from "./Reporter.ts"
+import { Turns } from "./Turns.ts"
+import { SDK_VERSION } from "./Version.ts"
+
+export type { WorkerOptions } from "./Options.ts"
+
+export interface WorkerService {
+  readonly workerId: string
+  /** Turns in flight. */
+  readonly activeJobs: Effect.Effect<number>
+  /** Takes no more jobs, waits for the turns in flight however long they take, then stops. */
+  readonly drain: Effect.Effect<void>
+  /** Aborts the turns in flight, gives their runs back to the engine, and stops. */
+  readonly stop: Effect.Effect<void>
+  /** Waits until the worker has stopped. */
+  readonly awaitStopped: Effect.Effect<void>
+}
+
+/** A worker that is registered and takes jobs. */
+export class Worker extends Context.Service<Worker, WorkerService>()("@ironflow/node/Worker") {}
+
+/** The services that the handlers of functions need. Steps and the scope of a turn are given to them by the worker. */
+export type Requirements<F> = F extends EffectFunction<infer _A, infer _E, infer R> ? Exclude<R, Step | Scope.Scope> : never
+
+/** How long a stopping worker tries to deliver what its turns have reported. */
+const flushTimeoutMs = 5000
+
+/**
+ * A worker for the lifetime of the scope, registered with the engine.
+ *
+ * Fails with `ValidationError` for bad options or functions that the engine does not accept. Closing the scope drains
+ * the worker for at most `drainTimeout`, then stops it.
+ */
+export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
+  options: WorkerOptions<Functions>
+): Effect.Effect<
+  WorkerService,
+  ConnectionError | ValidationError,
+  WorkerTransport | Requirements<Functions[number]> | Scope.Scope
+> =>
+  Effect.gen(function* () {
+    const config = yield* resolve(options)
+    const workerId = config.workerId ?? (yield* makeWorkerId)
+    const transport = yield* WorkerTransport
+    const clock = yield* Clock.Clock
+    const context = yield* Effect.context<Requirements<Functions[number]>>()
+    const fork = Effect.runForkWith(context)
+
+    const connection = yield* Effect.acquireRelease(Scope.make(), Scope.close)
+    const alarm = yield* Scope.provide(Alarm.make, connection)
+    const session = yield* transport
+      .open(register(config, workerId), {
+        // Nothing is sent here before the first credit, so `turns` is there when these are called.
+        onJob: (job) => turns.start(job),
+        onNotice: (notice) => turns.notice(notice)
+      })
+      .pipe(Scope.provide(connection))
+    const reporter = new Reporter({ send: session.report, fork, logger: config.logger })
+    const { eventDefinitions } = config
+    const turns = new Turns({
+      functions: config.functions,
+      reporter,
+      host: {
+        clock,
+        alarm,
+        context,
+        logger: config.logger,
+        ...(eventDefinitions === undefined
+          ? {}
+          : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })
+      },
+      late: (runId, stepName, lingerMs) => {
+        const told = Effect.retry(session.late({ runId, stepName, lingerMs }), sendAgain)
+        Fiber.runIn(fork(told), connection)
+      },
+      ended: () => session.credit(1)
+    })
+
+    const stopped = yield* Deferred.make<void>()
+    const disconnect = Effect.gen(function* () {
+      yield* Effect.timeoutOption(Effect.interruptible(reporter.awaitIdle), flushTimeoutMs)
+      reporter.stop()
+      yield* Scope.close(connection, Exit.void)
+      yield* Deferred.succeed(stopped, undefined)
+    }).pipe(Effect.uninterruptible)
+
+    const drain = Effect.suspend(() => {
+      turns.refuseNew()
+      return turns.awaitEmpty
+    }).pipe(Effect.andThen(disconnect))
+    const stop = Effect.suspend(() => {
+      turns.refuseNew()
+      turns.abortAll(workerId)
+      return disconnect
+    })
+
+    yield* Effect.addFinalizer(() =>
+      Effect.timeoutOption(Effect.interruptible(drain), config.drainTimeoutMs).pipe(Effect.andThen(stop))
+    )
+    session.credit(config.maxConcurrentJobs)
+
+    return Worker.of({
+      workerId,
+      activeJobs: Effect.sync(() => turns.size),
+      drain,
+      stop,
+      awaitStopped: Deferred.await(stopped)
+    })
+  })
+
+/** {@link make} as a layer: a worker that runs as long as the layer lives. */
+export const layer = <const Functions extends ReadonlyArray<AnyFunction>>(
+  options: WorkerOptions<Functions>
+): Layer.Layer<
+  Worker,
+  ConnectionError | ValidationError,
+  WorkerTransport | Requirements<Functions[number]>
+> => Layer.effect(Worker, make(options))
+
+/** Runs a worker until it is stopped or drained, or the effect is interrupted, which drains it. */
+export const run = <const Functions extends ReadonlyArray<AnyFunction>>(
+  options: WorkerOptions<Functions>
+): Effect.Effect<
+  void,
+  ConnectionError | ValidationError,
+  WorkerTransport | Requirements<Functions[number]>
+> => Effect.scoped(Effect.flatMap(make(options), (worker) => worker.awaitStopped))
+
+const resolve = (options: WorkerOptions): Effect.Effect<ResolvedWorkerOptions, ValidationError> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(resolveWorkerOptions(options))
+    } catch (error) {
+      if (error instanceof ValidationError) return Effect.fail(error)
+      throw error
+    }
+  })
+
+const makeWorkerId: Effect.Effect<string> = Effect.gen(function* () {
+  const now = yield* Clock.currentTimeMillis
+  const chance = yield* Random.nextIntBetween(0, 36 ** 6)
+  return `worker-${now.toString(36)}-${chance.toString(36)}`
+})
+
+const register = (config: ResolvedWorkerOptions, workerId: string): WorkerRegistration => ({
+  workerId,
+  environment: config.environment,
+  hostname: hostname(),
+  functions: Array.from(config.functions.values(), toRegistration),
+  maxConcurrentJobs: config.maxConcurrentJobs,
+  labels: config.labels,
+  version: { sdk: SDK_VERSION, runtime: `node ${process.version}` }
+})

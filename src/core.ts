@@ -1,0 +1,160 @@
+/** The vocabulary that is shared by everything, and that `@ironflow/core` names. */
+export {
+  calculateBackoff,
+  resolveRetry,
+  retryDelayMs,
+  type RetryConfig,
+  type RetryPolicy
+} from "./Backoff.ts"
+export type {
+  CallOptions,
+  EmitOptions,
+  EmitResult,
+  Explanation,
+  FunctionInfo,
+  ListRunsOptions,
+  ListRunsResult,
+  PublishOptions,
+  PublishResult,
+  Run,
+  RunError,
+  RunStatus,
+  RunStep,
+  StepStatus,
+  WorkerInfo
+} from "./Client/Client.ts"
+export {
+  ACK_TYPES,
+  API_ENDPOINTS,
+  DEFAULT_CLIENT_RETRY,
+  DEFAULT_ENVIRONMENT,
+  DEFAULT_HOST,
+  DEFAULT_PORT,
+  DEFAULT_RECONNECT,
+  DEFAULT_RETRY,
+  DEFAULT_SERVER_URL,
+  DEFAULT_TIMEOUTS,
+  DEFAULT_WORKER,
+  DEFAULT_WS_URL,
+  ENV_VARS,
+  EventSource,
+  type EventSourceType,
+  getWebSocketUrl,
+  HEADERS,
+  HTTP_HEADERS,
+  JSON_HEADERS,
+  RUN_STATUS,
+  STEP_STATUS,
+  STEP_TYPES,
+  TIMING,
+  WS_MESSAGE_TYPES
+} from "./Constants.ts"
+export { createDeferred, type Deferred, sleep } from "./Deferred.ts"
+export { type Duration, formatDuration, parseDuration } from "./Duration.ts"
+export { getServerUrl } from "./Environment.ts"
+export {
+  ConnectionError,
+  deserializeError,
+  EnterpriseRequiredError,
+  ERROR_CODES,
+  type ErrorCode,
+  FunctionNotFoundError,
+  FunctionTimeoutError,
+  InvalidStateError,
+  InvokeError,
+  InvokeTimeoutError,
+  IronflowError,
+  type IronflowErrorOptions,
+  isIronflowError,
+  isRetryable,
+  LimitExceededError,
+  NestedStepError,
+  NondeterminismError,
+  NonRetryableError,
+  NotConfiguredError,
+  RunCancelledError,
+  RunFailedError,
+  RunNotFoundError,
+  SchemaValidationError,
+  type SerializedError,
+  serializeError,
+  SignatureError,
+  StepAbortedError,
+  StepError,
+  type StepErrorOptions,
+  StepNotFoundError,
+  StepTimeoutError,
+  StoreError,
+  type StoreErrorCode,
+  SubscriptionError,
+  TimeoutError,
+  toError,
+  UnauthenticatedError,
+  UnauthorizedError,
+  ValidationError,
+  type ValidationErrorOptions,
+  WaitTimeoutError
+} from "./Errors.ts"
+export {
+  defineEvent,
+  type EventData,
+  type EventDefinition,
+  type EventDefinitionOptions,
+  type IronflowEvent,
+  type UpcasterFn
+} from "./Event.ts"
+export type {
+  ConcurrencyConfig,
+  CreateFunctionConfig,
+  ExecutionMode,
+  FunctionConfig,
+  FunctionContext,
+  FunctionHandler,
+  IronflowFunction,
+  RecordingRetention,
+  RunInfo
+} from "./Function.ts"
+export {
+  type Branded,
+  createEventId,
+  createFunctionId,
+  createJobId,
+  createRunId,
+  createStepId,
+  createSubscriptionId,
+  createWorkerId,
+  type EventId,
+  type FunctionId,
+  generateId,
+  type JobId,
+  type RunId,
+  type StepId,
+  type SubscriptionId,
+  type WorkerId
+} from "./Ids.ts"
+export { deepMerge, isObject, safeJsonParse } from "./Json.ts"
+export { createLogger, createNoopLogger, type Logger, type LoggerConfig, type LogLevel } from "./Logger.ts"
+export { matchesPattern, patterns } from "./Pattern.ts"
+export { createSecretsClient, type SecretsClient } from "./Secrets.ts"
+export {
+  type AnySchema,
+  parseAndValidate,
+  type SchemaOutput,
+  type StandardSchemaV1,
+  validate
+} from "./StandardSchema.ts"
+export type {
+  EventFilter,
+  InvokeOptions,
+  ParallelOptions,
+  StepClient,
+  StepRunContext,
+  StepRunOptions
+} from "./Step.ts"
+export type { Trigger } from "./Trigger.ts"
+export {
+  createEventDefinitionRegistry,
+  createUpcasterRegistry,
+  type EventDefinitionRegistry,
+  type UpcasterRegistry
+} from "./Upcaster.ts"

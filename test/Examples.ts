@@ -1,0 +1,64 @@
+/**
+ * Code examples from documents, put into files where they can be type-checked and run as a user would.
+ *
+ * The files live in a folder inside the repository for as long as the scope that made it, because `@ironflow/node`
+ * resolves to itself only there.
+ */
+import { execFile } from "node:child_process"
+import fs from "node:fs"
+import path from "node:path"
+import process from "node:process"
+
+export interface Examples extends Disposable {
+  /** Full path of an example. */
+  readonly pathOf: (file: string) => string
+  /** What the compiler says about all of them together; the empty string when they are right. */
+  readonly typeCheck: () => Promise<string>
+  /** Runs one of them in a Node process of its own. */
+  readonly run: (file: string) => Promise<Ending>
+}
+
+export interface Ending {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+const repository = path.join(import.meta.dirname, "..")
+
+const execute = (program: string, args: ReadonlyArray<string>): Promise<Ending> =>
+  new Promise((resolve) =>
+    execFile(program, args, { timeout: 60_000 }, (error, stdout, stderr) =>
+      resolve({ code: error === null ? 0 : typeof error.code === "number" ? error.code : 1, stdout, stderr })
+    )
+  )
+
+/** Writes files, by name and content, to a new folder. */
+export const makeExamples = (files: Readonly<Record<string, string>>): Examples => {
+  const folder = fs.mkdtempSync(path.join(import.meta.dirname, ".examples-"))
+  const pathOf = (file: string): string => path.join(folder, file)
+
+  for (const [file, content] of Object.entries(files)) fs.writeFileSync(pathOf(file), content)
+  const tsconfig = {
+    extends: path.join(repository, "tsconfig.json"),
+    // Examples introduce names only to show where they come from.
+    compilerOptions: { noUnusedLocals: false, noUnusedParameters: false },
+    include: [],
+    files: Object.keys(files)
+  }
+  fs.writeFileSync(pathOf("tsconfig.json"), JSON.stringify(tsconfig))
+
+  return {
+    pathOf,
+    typeCheck: async () => {
+      const tsc = path.join(repository, "node_modules/.bin/tsc")
+      const { code, stdout, stderr } = await execute(tsc, ["--pretty", "false", "-p", folder])
+      const said = (stdout + stderr)
+        .replaceAll(`${path.relative(process.cwd(), folder)}${path.sep}`, "")
+        .trim()
+      return code === 0 || said !== "" ? said : `tsc ended with ${code} and said nothing`
+    },
+    run: (file) => execute(process.execPath, ["--conditions=@ironflow/source", pathOf(file)]),
+    [Symbol.dispose]: () => fs.rmSync(folder, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,59 @@
+/** The code in README.md and docs/ compiles, and the examples marked as runnable (` ```ts run `) run. */
+import fs from "node:fs"
+import path from "node:path"
+import { afterAll, expect, test } from "vitest"
+import { makeExamples } from "./Examples.ts"
+
+const repository = path.join(import.meta.dirname, "..")
+const documents = [
+  "README.md",
+  "CONTRIBUTING.md",
+  ...fs.readdirSync(path.join(repository, "docs")).map((file) => path.posix.join("docs", file))
+]
+
+/** The TypeScript blocks of a document, in files named after it and the line where the code begins. */
+const readBlocks = (document: string) => {
+  const text = fs.readFileSync(path.join(repository, document), "utf8")
+  return [...text.matchAll(/^```ts(?<flags>[^\n]*)\n(?<code>[^]*?)^```$/gm)].map((match) => {
+    const line = text.slice(0, match.index).split("\n").length + 1
+    return {
+      file: `${document.replaceAll(/\W/g, "-")}-line-${line}.ts`,
+      code: match.groups?.code ?? "",
+      runs: match.groups?.flags?.trim() === "run"
+    }
+  })
+}
+
+const blocks = documents.flatMap(readBlocks)
+const prelude = fs.readFileSync(path.join(import.meta.dirname, "docs/prelude.d.ts.txt"), "utf8")
+const examples = makeExamples({
+  "prelude.d.ts": prelude,
+  ...Object.fromEntries(blocks.map(({ file, code }) => [file, code]))
+})
+afterAll(() => examples[Symbol.dispose]())
+
+test("every code block of the documents compiles", async () => {
+  expect(blocks.length).toBeGreaterThan(20)
+
+  expect(await examples.typeCheck()).toBe("")
+}, 120_000)
+
+test.for(blocks.filter((block) => block.runs))(
+  "$file runs to its end",
+  async ({ file }) => {
+    const { code, stderr } = await examples.run(file)
+
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
+  },
+  60_000
+)
+
+test("the documents mark code by a language that this test knows", () => {
+  const languages = documents.flatMap((document) =>
+    [...fs.readFileSync(path.join(repository, document), "utf8").matchAll(/^```(\w+)/gm)].map(
+      (match) => match[1]
+    )
+  )
+
+  expect(languages.filter((language) => !["ts", "sh", "text", "sql"].includes(language ?? ""))).toEqual([])
+})

@@ -1,0 +1,18 @@
+import { defineConfig } from "tsup"
+
+export default defineConfig({
+  entry: {
+    index: "src/index.ts",
+    core: "src/core.ts",
+    effect: "src/effect.ts",
+    engine: "src/engine.ts",
+    worker: "src/worker.ts"
+  },
+  format: ["esm"],
+  target: "node22",
+  platform: "node",
+  splitting: true,
+  sourcemap: true,
+  clean: true,
+  dts: false
+})
