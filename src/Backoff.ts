@@ -42,7 +42,7 @@ const longestDelayMs = 10 * 365 * 86_400_000
  * is. Fields that are `undefined` count as absent.
  */
 export const resolveRetry = (
-  config: { readonly [K in keyof RetryConfig]: RetryConfig[K] | undefined } | undefined,
+  config?: { readonly [K in keyof RetryConfig]: RetryConfig[K] | undefined },
   what = "retry",
   defaults: RetryPolicy = defaultRetry
 ): RetryPolicy => {
@@ -58,14 +58,26 @@ export const resolveRetry = (
     // A long first delay raises a cap that was not given.
     maxDelayMs: config.maxDelayMs ?? Math.max(defaults.maxDelayMs, initialDelayMs)
   }
-  check(what, "maxAttempts", policy.maxAttempts, Number.isInteger(policy.maxAttempts) && policy.maxAttempts >= 1, {
-    must: "be an integer of at least 1 (the first attempt counts)"
-  })
+  check(
+    what,
+    "maxAttempts",
+    policy.maxAttempts,
+    Number.isInteger(policy.maxAttempts) && policy.maxAttempts >= 1,
+    {
+      must: "be an integer of at least 1 (the first attempt counts)"
+    }
+  )
   check(what, "initialDelayMs", policy.initialDelayMs, isDelay(policy.initialDelayMs), delayRule)
   check(what, "maxDelayMs", policy.maxDelayMs, isDelay(policy.maxDelayMs), delayRule)
-  check(what, "backoffFactor", policy.backoffFactor, Number.isFinite(policy.backoffFactor) && policy.backoffFactor >= 1, {
-    must: "be a number of at least 1"
-  })
+  check(
+    what,
+    "backoffFactor",
+    policy.backoffFactor,
+    Number.isFinite(policy.backoffFactor) && policy.backoffFactor >= 1,
+    {
+      must: "be a number of at least 1"
+    }
+  )
   return policy
 }
 
@@ -73,6 +85,12 @@ const delayRule = { must: "be a number of milliseconds between 0 and ten years" 
 
 const isDelay = (ms: unknown): boolean => typeof ms === "number" && ms >= 0 && ms <= longestDelayMs
 
-const check = (what: string, field: string, value: unknown, ok: boolean, rule: { readonly must: string }): void => {
+const check = (
+  what: string,
+  field: string,
+  value: unknown,
+  ok: boolean,
+  rule: { readonly must: string }
+): void => {
   if (!ok) throw new ValidationError(`Invalid ${what}.${field}: it must ${rule.must}, got ${String(value)}`)
 }

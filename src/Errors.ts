@@ -238,11 +238,14 @@ export class InvokeError extends IronflowError {
     errorCause: string,
     options: CauseOption = {}
   ) {
-    super(`Invoked function '${functionId}'${childRunId ? ` (run ${childRunId})` : ""} failed: ${errorCause}`, {
-      ...options,
-      code: "INVOKE_FAILED",
-      details: { functionId, childRunId }
-    })
+    super(
+      `Invoked function '${functionId}'${childRunId ? ` (run ${childRunId})` : ""} failed: ${errorCause}`,
+      {
+        ...options,
+        code: "INVOKE_FAILED",
+        details: { functionId, childRunId }
+      }
+    )
     this.functionId = functionId
     this.childRunId = childRunId
     this.errorCause = errorCause
@@ -445,10 +448,8 @@ const maxDataLength = 65_536
  * The error, or whatever was thrown, as plain data that JSON can carry. Never throws: what cannot be read or carried is
  * left out. A chain of causes is followed 8 deep; very long messages and stacks are cut, very large data is left out.
  */
-export const serializeError = (
-  error: unknown,
-  options: { readonly stack?: boolean } = {}
-): SerializedError => serialize(error, options.stack ?? true, 0)
+export const serializeError = (error: unknown, options: { readonly stack?: boolean } = {}): SerializedError =>
+  serialize(error, options.stack ?? true, 0)
 
 const serialize = (thrown: unknown, withStack: boolean, depth: number): SerializedError => {
   const isError = isErrorLike(thrown)
@@ -478,19 +479,28 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
 }
 
 /** The error again: the same class where it is ours or built in, else an `Error` of that name. Never throws. */
-export const deserializeError = (stored: SerializedError): Error => {
+export const deserializeError = (stored: SerializedError): Error => revive(stored, 0)
+
+const revive = (damaged: SerializedError | null | undefined, depth: number): Error => {
+  const stored: Partial<SerializedError> = damaged ?? {}
   const message = text(stored.message, "")
   const name = text(stored.name, "Error")
-  const cause = stored.cause === undefined || stored.cause === null ? undefined : deserializeError(stored.cause)
-  const error = construct(stored, name, message, cause)
+  const hasCause = stored.cause !== undefined && stored.cause !== null && depth < maxCauses
+  const error = construct(
+    stored,
+    name,
+    message,
+    hasCause ? revive(stored.cause, depth + 1) : undefined,
+    depth
+  )
 
   if (error.name !== name) define(error, "name", name, false)
+  const ours = isIronflowError(error)
   for (const [key, value] of Object.entries(stored.data ?? {})) {
-    if (!standardKeys.has(key) && !(key === "errors" && error instanceof AggregateError)) {
-      define(error, key, value, true)
-    }
+    if (key === "errors" && error instanceof AggregateError) continue
+    if (!standardKeys.has(key) || (key === "code" && !ours)) define(error, key, value, true)
   }
-  if (!isIronflowError(error)) {
+  if (!ours) {
     if (stored.code !== undefined) define(error, "code", stored.code, true)
     if (stored.retryable !== undefined) define(error, "retryable", stored.retryable, true)
   }
@@ -498,7 +508,13 @@ export const deserializeError = (stored: SerializedError): Error => {
   return error
 }
 
-const construct = (stored: SerializedError, name: string, message: string, cause: Error | undefined): Error => {
+const construct = (
+  stored: Partial<SerializedError>,
+  name: string,
+  message: string,
+  cause: Error | undefined,
+  depth: number
+): Error => {
   const Class = classes.get(stored.base ?? name)
   // All errors of ours have both, and other people's errors may have our names (`DOMException` has a `TimeoutError`).
   if (Class !== undefined && typeof stored.code === "string" && typeof stored.retryable === "boolean") {
@@ -511,11 +527,9 @@ const construct = (stored: SerializedError, name: string, message: string, cause
   const options = cause === undefined ? undefined : { cause }
   if (name === "AggregateError") {
     const errors = stored.data?.["errors"]
-    return new AggregateError(
-      Array.isArray(errors) ? errors.map((inner) => deserializeError(inner)) : [],
-      message,
-      options
-    )
+    const revived =
+      Array.isArray(errors) && depth < maxCauses ? errors.map((inner) => revive(inner, depth + 1)) : []
+    return new AggregateError(revived, message, options)
   }
   return new (builtIns.get(name) ?? Error)(message, options)
 }
@@ -530,14 +544,7 @@ const builtIns: ReadonlyMap<string, ErrorConstructor> = new Map([
 ])
 
 /** What is carried by fields of its own. */
-const standardKeys: ReadonlySet<string> = new Set([
-  "name",
-  "message",
-  "code",
-  "retryable",
-  "stack",
-  "cause"
-])
+const standardKeys: ReadonlySet<string> = new Set(["name", "message", "code", "retryable", "stack", "cause"])
 
 const ownData = (
   error: unknown,
@@ -581,9 +588,13 @@ const ownKeys = (value: unknown): ReadonlyArray<string> => {
 }
 
 const jsonCopy = (value: unknown): unknown => {
+  const json = jsonText(value)
+  return json === undefined || json.length > maxDataLength ? undefined : JSON.parse(json)
+}
+
+const jsonText = (value: unknown): string | undefined => {
   try {
-    const json = JSON.stringify(value) as string | undefined
-    return json === undefined || json.length > maxDataLength ? undefined : JSON.parse(json)
+    return JSON.stringify(value) as string | undefined
   } catch {
     // A cycle, a BigInt or a getter that throws: JSON cannot carry it.
     return undefined
@@ -622,11 +633,8 @@ const isErrorLike = (value: unknown): boolean =>
 
 const describe = (value: unknown): string => {
   try {
-    if (typeof value === "object" && value !== null) {
-      const json = JSON.stringify(value) as string | undefined
-      if (json !== undefined) return json.slice(0, maxMessageLength)
-    }
-    return String(value)
+    const json = typeof value === "object" && value !== null ? jsonText(value) : undefined
+    return (json ?? String(value)).slice(0, maxMessageLength)
   } catch {
     return `a value that cannot be shown as text (${typeof value})`
   }

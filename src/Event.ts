@@ -88,7 +88,9 @@ export type EventData<D> = D extends EventDefinition<infer T> ? T : never
 const check = (name: string, version: number, upcast: UpcasterFn | undefined): void => {
   checkEventName(name)
   if (!Number.isInteger(version) || version < 1) {
-    throw new ValidationError(`Event "${name}": \`version\` must be an integer of at least 1, got ${String(version)}`)
+    throw new ValidationError(
+      `Event "${name}": \`version\` must be an integer of at least 1, got ${String(version)}`
+    )
   }
   if (upcast !== undefined && typeof upcast !== "function") {
     throw new ValidationError(`Event "${name}" version ${version}: \`upcast\` must be a function`)
@@ -98,9 +100,12 @@ const check = (name: string, version: number, upcast: UpcasterFn | undefined): v
 /** Returns the name if an event can have it: no wildcards, no white space. Throws `ValidationError`. */
 export const checkEventName = (name: unknown): string => {
   const checked = checkName("event name", name)
-  if (/\s/.test(checked)) throw new ValidationError(`The event name "${checked}" must not contain white space`)
+  if (/\s/.test(checked))
+    throw new ValidationError(`The event name "${checked}" must not contain white space`)
   if (isPattern(checked)) {
-    throw new ValidationError(`The event name "${checked}" must not contain the wildcards * and >: it is no pattern`)
+    throw new ValidationError(
+      `The event name "${checked}" must not contain the wildcards * and >: it is no pattern`
+    )
   }
   return checked
 }

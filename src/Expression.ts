@@ -47,7 +47,9 @@ export const compileExpression = (expression: string, roots: ExpressionRoots): E
  */
 export const evaluateExpression = (expression: string, variables: ExpressionVariables): Evaluation => {
   try {
-    return compileExpression(expression, "trigger" in variables ? ["event", "trigger"] : ["event"]).evaluate(variables)
+    return compileExpression(expression, "trigger" in variables ? ["event", "trigger"] : ["event"]).evaluate(
+      variables
+    )
   } catch (error) {
     // What is stored was checked when it entered; one that is broken all the same must not block the events.
     return { matched: false, error: toError(error).message }
@@ -86,7 +88,10 @@ const compile = (expression: string, roots: ExpressionRoots): Expression => {
     try {
       const result: unknown = parsed(variables)
       if (typeof result === "boolean") return { matched: result }
-      return { matched: false, error: `the expression is neither true nor false: it is of type ${typeof result}` }
+      return {
+        matched: false,
+        error: `the expression is neither true nor false: it is of type ${typeof result}`
+      }
     } catch (error) {
       return { matched: false, error: summary(error) }
     }
@@ -99,7 +104,7 @@ const compile = (expression: string, roots: ExpressionRoots): Expression => {
 
 const parse = (expression: string, roots: ExpressionRoots) => {
   try {
-    return environments[roots.length].parse(expression)
+    return environmentFor(roots).parse(expression)
   } catch (error) {
     throw invalid(expression, roots, error)
   }
@@ -107,7 +112,8 @@ const parse = (expression: string, roots: ExpressionRoots) => {
 
 const invalid = (expression: string, roots: ExpressionRoots, error: unknown): ValidationError => {
   const position =
-    (error instanceof ParseError || error instanceof TypeError || error instanceof EvaluationError) && error.range
+    (error instanceof ParseError || error instanceof TypeError || error instanceof EvaluationError) &&
+    error.range
       ? ` at character ${error.range.start + 1}`
       : ""
   const allowed = roots.map((root) => `\`${root}\``).join(" and ")
@@ -135,10 +141,14 @@ const environment = (roots: ExpressionRoots): Environment => {
   })
   for (const root of roots) cel.registerVariable(root, "dyn")
   for (const [operator, apply] of Object.entries(arithmetic)) {
-    cel.registerOperator(`double ${operator} int`, (left: number, right: bigint) => apply(left, Number(right)))
-    cel.registerOperator(`int ${operator} double`, (left: bigint, right: number) => apply(Number(left), right))
+    cel.registerOperator(`double ${operator} int: double`, (left: number, right: bigint) =>
+      apply(left, Number(right))
+    )
+    cel.registerOperator(`int ${operator} double: double`, (left: bigint, right: number) =>
+      apply(Number(left), right)
+    )
   }
-  cel.registerOperator("double % double", arithmetic["%"])
+  cel.registerOperator("double % double: double", arithmetic["%"])
   return cel
 }
 
@@ -150,14 +160,21 @@ const arithmetic = {
   "%": (left: number, right: number) => left % right
 }
 
-const environments = { 1: environment(["event"]), 2: environment(["event", "trigger"]) }
+const environments = new Map<number, Environment>()
+
+/** Made on first use: most programs that import this module compile no expression. */
+const environmentFor = (roots: ExpressionRoots): Environment => {
+  let made = environments.get(roots.length)
+  if (made === undefined) environments.set(roots.length, (made = environment(roots)))
+  return made
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Cost
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** About a tenth of a second. */
-const maxOperations = 5_000_000
+/** What an evaluation may cost at most: about a fifth of a second. */
+const maxOperations = 1_000_000
 
 const loops: ReadonlySet<string> = new Set(["all", "exists", "exists_one", "map", "filter"])
 
@@ -212,7 +229,9 @@ const power = (node: ASTNode, expression: string): number => {
 const linearCalls: ReadonlySet<string> = new Set(["size", "string", "bytes", "timestamp", "duration"])
 
 const isLiteral = (node: ASTNode): boolean =>
-  node.op === "value" || (node.op === "list" && node.args.every((member) => member.op === "value"))
+  node.op === "value" ||
+  (node.op === "-_" && isLiteral(node.args)) ||
+  (node.op === "list" && node.args.every(isLiteral))
 
 const refuseUnbounded = (name: string, expression: string): void => {
   if (name !== "matches") return

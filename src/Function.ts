@@ -17,7 +17,13 @@ import type { Logger } from "./Logger.ts"
 import { isPath } from "./Path.ts"
 import { matchesPattern } from "./Pattern.ts"
 import type { SecretsClient } from "./Secrets.ts"
-import { type AnySchema, isSchema, type SchemaOutput, type StandardSchemaV1, validateData } from "./StandardSchema.ts"
+import {
+  type AnySchema,
+  isSchema,
+  type SchemaOutput,
+  type StandardSchemaV1,
+  validateData
+} from "./StandardSchema.ts"
 import type { Step, StepClient } from "./Step.ts"
 import { checkTrigger, type Trigger } from "./Trigger.ts"
 
@@ -111,7 +117,9 @@ export const createFunction = <S extends AnySchema = NoSchema, R = unknown>(
 ): IronflowFunction<SchemaOutput<S>, R> => {
   checkConfig(config)
   if (typeof handler !== "function") {
-    throw new ValidationError(`Function "${config.id}": the handler must be a function, got ${typeof handler}`)
+    throw new ValidationError(
+      `Function "${config.id}": the handler must be a function, got ${typeof handler}`
+    )
   }
   return { config, handler }
 }
@@ -137,8 +145,9 @@ export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = [Sources
   : // oxlint-disable-next-line typescript/no-explicit-any -- a plain trigger says nothing about the data
     any
 
-export interface EffectFunctionConfig<Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<TriggerSource>>
-  extends Omit<FunctionConfig, "triggers" | "schema"> {
+export interface EffectFunctionConfig<
+  Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<TriggerSource>
+> extends Omit<FunctionConfig, "triggers" | "schema"> {
   /** What starts runs. Definitions with a schema validate the data and type it. */
   readonly triggers: Sources
 }
@@ -193,7 +202,8 @@ export const make = <const Sources extends ReadonlyArray<TriggerSource>, A, E, R
   config: EffectFunctionConfig<Sources>,
   program: (context: EffectFunctionContext<TriggerData<Sources>>) => Effect.Effect<A, E, R>
 ): EffectFunction<A, E, Exclude<R, Step>, TriggerData<Sources>> => {
-  if (!isObject(config)) throw new ValidationError("A function needs a configuration such as { id, triggers }")
+  if (!isObject(config))
+    throw new ValidationError("A function needs a configuration such as { id, triggers }")
   const sources: ReadonlyArray<TriggerSource> = Array.isArray(config.triggers) ? config.triggers : []
   const resolved = {
     ...config,
@@ -256,13 +266,19 @@ export const functionTimeout = (fn: AnyFunction): number => fn.config.timeout ??
 // Checks
 // ---------------------------------------------------------------------------------------------------------------------
 
-const retentions: ReadonlyArray<string> = ["7d", "30d", "90d", "forever"] satisfies ReadonlyArray<RecordingRetention>
+const retentions: ReadonlyArray<string> = [
+  "7d",
+  "30d",
+  "90d",
+  "forever"
+] satisfies ReadonlyArray<RecordingRetention>
 
 /** A configuration as it comes from code that the compiler may not have seen. */
 type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
 
 function checkConfig(config: unknown): asserts config is FunctionConfig {
-  if (!isObject(config)) throw new ValidationError("A function needs a configuration such as { id, triggers }")
+  if (!isObject(config))
+    throw new ValidationError("A function needs a configuration such as { id, triggers }")
   const unchecked: Unchecked = config
   checkFunctionId(unchecked.id)
   const label = `Function "${String(unchecked.id)}"`
@@ -294,10 +310,18 @@ const isDottedPath = (value: unknown): boolean => typeof value === "string" && i
 const pathRule = 'a dotted path such as "event.data.customerId"'
 
 const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
-  name: must("name", "a string that is not blank", (value) => typeof value === "string" && value.trim() !== ""),
+  name: must(
+    "name",
+    "a string that is not blank",
+    (value) => typeof value === "string" && value.trim() !== ""
+  ),
   description: must("description", "a string", (value) => typeof value === "string"),
   triggers: (triggers, label) => {
-    must("triggers", `an array of at most ${listLength} triggers; it may be empty`, isShortArray)(triggers, label)
+    must(
+      "triggers",
+      `an array of at most ${listLength} triggers; it may be empty`,
+      isShortArray
+    )(triggers, label)
     for (const [i, trigger] of (triggers as ReadonlyArray<unknown>).entries()) {
       checkTrigger(trigger, `${label}: \`triggers[${i}]\``)
     }
@@ -330,7 +354,10 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
     }
   },
   stepTimeout: (stepTimeout, label) => {
-    positiveDuration(stepTimeout as Duration, `\`stepTimeout\` of ${label.charAt(0).toLowerCase()}${label.slice(1)}`)
+    positiveDuration(
+      stepTimeout as Duration,
+      `\`stepTimeout\` of ${label.charAt(0).toLowerCase()}${label.slice(1)}`
+    )
   },
   recording: must("recording", "true or false", (value) => typeof value === "boolean"),
   recordingRetention: must(

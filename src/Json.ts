@@ -173,8 +173,13 @@ const problemError = (problem: Problem, root: unknown, what: string): Validation
 
 const locate = (root: unknown, problem: Problem): { readonly path: string; readonly found: Problem } => {
   const above = new Set<unknown>()
-  const visit = (value: unknown, path: string, depth: number): { path: string; found: Problem } | undefined => {
-    if (typeof value === "bigint" || typeof value === "symbol") return { path, found: typeof value as Problem }
+  const visit = (
+    value: unknown,
+    path: string,
+    depth: number
+  ): { path: string; found: Problem } | undefined => {
+    if (typeof value === "bigint" || typeof value === "symbol")
+      return { path, found: typeof value as Problem }
     if (typeof value === "function" && !hasToJson(value)) return { path, found: "function" }
     if ((typeof value !== "object" && typeof value !== "function") || value === null) return undefined
     if (above.has(value)) return { path, found: "cycle" }

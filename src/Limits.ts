@@ -22,7 +22,7 @@ export const expressionLength = 4096
 /** Triggers or secrets of one function, labels of one worker. */
 export const listLength = 256
 
-const controlCharacter = /[\u0000-\u001f\u007f]/
+const controlCharacter = /\p{Cc}/u
 
 /**
  * Returns `name` if it can be a name: a string that is not blank, has at most 256 characters and no control characters.
@@ -51,7 +51,11 @@ export const checkName = (kind: string, name: unknown): string => {
  * Throws `LimitExceededError` when `text` has more than `limitBytes` bytes of UTF-8. `what` names it as the start of a
  * sentence (`Result of step "charge"`). Returns the text.
  */
-export const checkSize = <Text extends string | undefined>(what: string, text: Text, limitBytes: number): Text => {
+export const checkSize = <Text extends string | undefined>(
+  what: string,
+  text: Text,
+  limitBytes: number
+): Text => {
   // A UTF-16 unit takes between one and three bytes, so most texts need no counting.
   if (text === undefined || text.length * 3 <= limitBytes) return text
   const size = Buffer.byteLength(text)

@@ -7,7 +7,7 @@ import { nameLength } from "./Limits.ts"
 
 /** Whether a token of the text is `*` or `>`; a text without such tokens matches only itself. */
 export const isPattern = (text: string): boolean => {
-  for (let start = 0; start <= text.length; ) {
+  for (let start = 0; start <= text.length;) {
     const end = tokenEnd(text, start)
     if (end - start === 1 && isWildcard(text.charCodeAt(start))) return true
     start = end + 1
@@ -42,7 +42,7 @@ export const checkPattern = (pattern: unknown, what = "pattern"): string => {
 
 const tokenProblem = (token: string, last: boolean): string | undefined => {
   if (token === "") return "it has an empty token; write names such as order.placed"
-  if (/[\s\u0000-\u001f\u007f]/.test(token)) return "it contains white space or control characters"
+  if (/[\s\p{Cc}]/u.test(token)) return "it contains white space or control characters"
   if (token === ">") return last ? undefined : "> may only stand at the end"
   if (token !== "*" && /[*>]/.test(token)) return "a wildcard must be a whole token, as in order.* or order.>"
   return undefined

@@ -23,8 +23,7 @@ export interface StandardSchemaV1<Input = unknown, Output = Input> {
 }
 
 export type StandardResult<Output> =
-  | { readonly value: Output; readonly issues?: undefined }
-  | { readonly issues: ReadonlyArray<StandardIssue> }
+  { readonly value: Output; readonly issues?: undefined } | { readonly issues: ReadonlyArray<StandardIssue> }
 
 export interface StandardIssue {
   readonly message: string
@@ -84,7 +83,11 @@ export const validateData = <S extends AnySchema>(
  * The value as the schema returns it; throws `SchemaValidationError` whose message includes `context`. For schemas that
  * answer at once.
  */
-export const validate = <S extends AnySchema>(schema: S, value: unknown, context: string): SchemaOutput<S> => {
+export const validate = <S extends AnySchema>(
+  schema: S,
+  value: unknown,
+  context: string
+): SchemaOutput<S> => {
   const result = validateData(schema, value, context)
   if (result instanceof Promise) {
     // Its outcome is of no use to anybody, and must not become an unhandled rejection.
@@ -121,7 +124,9 @@ const startValidation = (
   } catch (error) {
     throw broken(error, what)
   }
-  throw new ValidationError(`${what}: not a schema. Give a Standard Schema (Zod, Valibot, ArkType) or an Effect schema`)
+  throw new ValidationError(
+    `${what}: not a schema. Give a Standard Schema (Zod, Valibot, ArkType) or an Effect schema`
+  )
 }
 
 const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1()

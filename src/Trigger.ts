@@ -51,7 +51,8 @@ export const matchTriggers = (
 }
 
 /** The name of the events that a cron trigger of the function fires. */
-export const cronEventName = (functionId: string, trigger: Trigger): string => trigger.event ?? `cron.${functionId}`
+export const cronEventName = (functionId: string, trigger: Trigger): string =>
+  trigger.event ?? `cron.${functionId}`
 
 /** The schedule of a cron trigger. Throws `ValidationError` when the schedule or the zone cannot be read. */
 export const parseCron = (cron: string, timezone = "UTC"): Cron.Cron => {

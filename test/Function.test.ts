@@ -6,13 +6,13 @@ import { z } from "zod"
 import { SchemaValidationError, ValidationError } from "../src/Errors.ts"
 import * as Event from "../src/Event.ts"
 import {
-  type AnyFunction,
   createFunction,
   type EffectFunction,
   functionCodeHash,
   type FunctionConfig,
   type FunctionRequirements,
   ironflow,
+  type IronflowFunction,
   isEffectFunction,
   make,
   validateEventData
@@ -27,7 +27,9 @@ const OrderPlaced = Event.define("order.placed", {
 })
 const OrderCancelled = Event.define("order.cancelled", { data: Schema.Struct({ reason: Schema.String }) })
 
-class Payments extends Context.Service<Payments, { readonly charge: Effect.Effect<string> }>()("test/Payments") {}
+class Payments extends Context.Service<Payments, { readonly charge: Effect.Effect<string> }>()(
+  "test/Payments"
+) {}
 
 const full = {
   id: "billing/process-order",
@@ -96,26 +98,66 @@ describe("createFunction", () => {
     ["no triggers", { triggers: undefined }, /"f": `triggers` must be an array/],
     ["triggers that are no array", { triggers: { event: "a" } }, /"f": `triggers` must be an array/],
     ["an empty trigger", { triggers: [{}] }, /"f": `triggers\[0\]` needs `event` or `cron`/],
-    ["a bad pattern", { triggers: [{ event: "order.>.x" }] }, /`triggers\[0\]`: `event`.*> may only stand at the end/],
+    [
+      "a bad pattern",
+      { triggers: [{ event: "order.>.x" }] },
+      /`triggers\[0\]`: `event`.*> may only stand at the end/
+    ],
     ["a blank event", { triggers: [{ event: " " }] }, /`triggers\[0\]`: `event`.*not blank/],
-    ["a bad expression", { triggers: [{ event: "a", expression: "event.data.x >" }] }, /`expression`: Invalid CEL.*at character/],
+    [
+      "a bad expression",
+      { triggers: [{ event: "a", expression: "event.data.x >" }] },
+      /`expression`: Invalid CEL.*at character/
+    ],
     ["a bad cron", { triggers: [{ cron: "every day" }] }, /`cron`: "every day" is not a cron schedule/],
-    ["a cron value out of range", { triggers: [{ cron: "61 * * * *" }] }, /`cron`: "61 \* \* \* \*" is not a cron/],
-    ["a bad zone", { triggers: [{ cron: "0 9 * * *", timezone: "Mars/Olympus" }] }, /"Mars\/Olympus" is not a time zone/],
-    ["a zone without cron", { triggers: [{ event: "a", timezone: "UTC" }] }, /`timezone`: it goes with `cron`/],
-    ["a pattern as a cron's event", { triggers: [{ cron: "0 9 * * *", event: "a.*" }] }, /must not contain the wildcards/],
+    [
+      "a cron value out of range",
+      { triggers: [{ cron: "61 * * * *" }] },
+      /`cron`: "61 \* \* \* \*" is not a cron/
+    ],
+    [
+      "a bad zone",
+      { triggers: [{ cron: "0 9 * * *", timezone: "Mars/Olympus" }] },
+      /"Mars\/Olympus" is not a time zone/
+    ],
+    [
+      "a zone without cron",
+      { triggers: [{ event: "a", timezone: "UTC" }] },
+      /`timezone`: it goes with `cron`/
+    ],
+    [
+      "a pattern as a cron's event",
+      { triggers: [{ cron: "0 9 * * *", event: "a.*" }] },
+      /must not contain the wildcards/
+    ],
     ["no attempts", { retry: { maxAttempts: 0 } }, /"f": `retry`.maxAttempts: it must be an integer/],
     ["a timeout of zero", { timeout: 0 }, /"f": `timeout` must be a positive/],
     ["an endless timeout", { timeout: Infinity }, /"f": `timeout` must be a positive/],
-    ["a limit of zero", { concurrency: { limit: 0 } }, /`concurrency.limit` must be an integer of at least 1, got 0/],
-    ["a bad concurrency key", { concurrency: { limit: 1, key: "event.data.a == 1" } }, /`concurrency.key` must be a dotted path/],
+    [
+      "a limit of zero",
+      { concurrency: { limit: 0 } },
+      /`concurrency.limit` must be an integer of at least 1, got 0/
+    ],
+    [
+      "a bad concurrency key",
+      { concurrency: { limit: 1, key: "event.data.a == 1" } },
+      /`concurrency.key` must be a dotted path/
+    ],
     ["a bad actor key", { actorKey: "event..a" }, /`actorKey` must be a dotted path/],
     ["an unknown mode", { mode: "both" }, /`mode` must be "push" or "pull", got "both"/],
     ["a schema that is none", { schema: {} }, /`schema` must be a Standard Schema/],
     ["a secret without a name", { secrets: [""] }, /name of a secret of function "f" must not be empty/],
-    ["a step timeout of zero", { stepTimeout: "0s" }, /`stepTimeout` of function "f": "0s" is not a positive/],
+    [
+      "a step timeout of zero",
+      { stepTimeout: "0s" },
+      /`stepTimeout` of function "f": "0s" is not a positive/
+    ],
     ["an unknown retention", { recordingRetention: "1y" }, /one of "7d", "30d", "90d", "forever", got "1y"/],
-    ["metadata that JSON cannot carry", { metadata: { n: 1n } }, /`metadata` cannot be stored: \$\.n is a BigInt/]
+    [
+      "metadata that JSON cannot carry",
+      { metadata: { n: 1n } },
+      /`metadata` cannot be stored: \$\.n is a BigInt/
+    ]
   ]
   it.each(bad)("refuses %s, naming function and field", (_problem, change, message) => {
     const config = { id: "f", triggers: [], ...change } as unknown as FunctionConfig
@@ -146,10 +188,15 @@ describe("make", () => {
     )
 
     expectTypeOf(fn).toExtend<
-      EffectFunction<{ receipt: string }, Step.StepCallError, Payments, (typeof OrderPlaced)["schema"]["Type"]>
+      EffectFunction<
+        { receipt: string },
+        Step.StepCallError,
+        Payments,
+        (typeof OrderPlaced)["schema"]["Type"]
+      >
     >()
     expectTypeOf<FunctionRequirements<typeof fn>>().toEqualTypeOf<Payments>()
-    expectTypeOf<FunctionRequirements<AnyFunction & { handler: () => void }>>().toBeNever()
+    expectTypeOf<FunctionRequirements<IronflowFunction>>().toBeNever()
     assert.isTrue(isEffectFunction(fn))
     assert.deepStrictEqual(fn.config.triggers, [{ event: "order.placed" }])
     assert.deepStrictEqual(fn.config.definitions, [OrderPlaced])
@@ -196,7 +243,10 @@ describe("validateEventData", () => {
   })
 
   it("takes the schema of the definition that has the event's name", () => {
-    const fn = make({ id: "f", triggers: [OrderPlaced, OrderCancelled, { event: "note.*" }] }, () => Effect.void)
+    const fn = make(
+      { id: "f", triggers: [OrderPlaced, OrderCancelled, { event: "note.*" }] },
+      () => Effect.void
+    )
 
     assert.deepStrictEqual(validateEventData(fn, "order.placed", placed), {
       orderId: "o-1",
@@ -254,7 +304,8 @@ describe("toRegistration", () => {
   })
 
   it("hashes the handler's source text, so that a change of code shows", () => {
-    const hash = (handler: () => unknown) => functionCodeHash(createFunction({ id: "f", triggers: [] }, handler))
+    const hash = (handler: () => unknown) =>
+      functionCodeHash(createFunction({ id: "f", triggers: [] }, handler))
 
     assert.match(
       hash(() => 1),

@@ -40,12 +40,12 @@ test("every code block of the documents compiles", async () => {
 
 test.for(blocks.filter((block) => block.runs))(
   "$file runs to its end",
+  { timeout: 60_000 },
   async ({ file }) => {
     const { code, stderr } = await examples.run(file)
 
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
-  },
-  60_000
+  }
 )
 
 test("the documents mark code by a language that this test knows", () => {

@@ -107,11 +107,16 @@ export class Settlement {
     this.#held--
   }
 
+  /** Forgets everything that is waiting to be delivered. */
+  clear(): void {
+    this.#asked.clear()
+    this.#new = []
+  }
+
   /** Delivers nothing any more. */
   close(): void {
     this.#held = Number.POSITIVE_INFINITY
-    this.#asked.clear()
-    this.#new = []
+    this.clear()
   }
 
   /** Delivers the next outcome if it may be delivered now. */

@@ -11,34 +11,86 @@ import * as Exit from "effect/Exit"
 import type * as ManagedRuntime from "effect/ManagedRuntime"
 import { IronflowError, toError } from "../Errors.ts"
 
-/** A runtime that a Promise face runs on, and the word for what it is when it has been closed (`client`). */
+/** The runtime that a Promise face runs on, and what the face is called in errors (`client`). */
 export interface Rim<R, ER> {
   readonly runtime: ManagedRuntime.ManagedRuntime<R, ER>
   readonly what: string
+  /** Calls from now on reject, whatever the runtime could still do. */
   isClosed: boolean
 }
 
-/** What a `CLOSED` rejection says. */
-export const closedError = (what: string): IronflowError =>
-  new IronflowError(`The ${what} has been closed; create a new one to go on`, { code: "CLOSED" })
-
 /**
- * Every named method of a service as a Promise method. `Api` is the Promise reading of the service's interface: the
- * caller states it, since a higher-kinded interface cannot be mapped from one reading to the other by inference.
+ * The named methods of a service as Promise methods. `Api` is the Promise reading of the interface of which `Service`
+ * is the Effect reading: the caller states both, since TypeScript cannot infer one reading from the other.
  */
-export const promisify = <Api extends object, R, ER>(
+export const promisify = <Api extends object, Service extends object, R, ER>(
   rim: Rim<R, ER>,
-  service: Effect.Effect<{ readonly [K in keyof Api]: (...args: never) => unknown }, ER, R>,
-  methods: ReadonlyArray<keyof Api & string>
+  service: Effect.Effect<Service, ER, R>,
+  methods: ReadonlyArray<keyof Api & keyof Service & string>
 ): Api => {
   const api: Record<string, unknown> = {}
   for (const name of methods) {
-    // The arguments and result of each method are those of `Api`; here they only pass through.
-    const call = (self: Record<string, (...args: Array<unknown>) => Effect.Effect<unknown, unknown, R>>, args: Array<unknown>) =>
-      self[name]!(...args)
-    const method = (...args: Array<unknown>): Promise<unknown> =>
-      run(rim, Effect.flatMap(service as Effect.Effect<any, ER, R>, (self) => call(self, args)), method, signalAmong(args))
-    api[name] = method
+    api[name] = function method(...args: Array<unknown>): Promise<unknown> {
+      return run(
+        rim,
+        Effect.flatMap(service, (self) => (self as EffectMethods)[name]!(...args)),
+        method,
+        signalAmong(args)
+      )
+    }
   }
+  // `methods` names members of both readings, which are the same interface: arguments and results only pass through.
   return api as Api
+}
+
+interface EffectMethods {
+  readonly [name: string]: (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>
+}
+
+/**
+ * Runs an effect as a Promise user expects it; see the top of this file. `entry` is the function that the user called:
+ * the caller's stack is the one above it.
+ */
+export const run = async <A, E, R, ER>(
+  rim: Rim<R, ER>,
+  effect: Effect.Effect<A, E, R>,
+  entry: (...args: Array<never>) => unknown,
+  signal?: AbortSignal
+): Promise<A> => {
+  if (rim.isClosed) throw closed(rim.what)
+  const caller: { stack?: string } = {}
+  Error.captureStackTrace(caller, entry)
+  const exit = await rim.runtime.runPromiseExit(effect, signal === undefined ? {} : { signal })
+  if (Exit.isSuccess(exit)) return exit.value
+  if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closed(rim.what)
+  throw withCaller(errorOf(exit.cause), caller.stack)
+}
+
+/** The error in a cause: the instance that the effect failed with or threw. */
+export const errorOf = (cause: Cause.Cause<unknown>): Error => toError(Cause.squash(cause))
+
+const closed = (what: string): IronflowError =>
+  new IronflowError(`The ${what} has been closed. Create a new one to go on`, { code: "CLOSED" })
+
+const signalAmong = (args: ReadonlyArray<unknown>): AbortSignal | undefined => {
+  for (let i = args.length - 1; i >= 0; i--) {
+    const arg = args[i]
+    if (typeof arg === "object" && arg !== null && "signal" in arg && arg.signal instanceof AbortSignal) {
+      return arg.signal
+    }
+  }
+  return undefined
+}
+
+const callerMark = "\n    --- called from ---"
+
+/** The stack of an error from a fiber ends in the runtime; what the user wants to see is who called. */
+const withCaller = (error: Error, stack: string | undefined): Error => {
+  const frames = stack?.indexOf("\n") ?? -1
+  const known = error.stack ?? String(error)
+  if (stack !== undefined && frames >= 0 && !known.includes(callerMark)) {
+    // `Reflect.set`, because an assignment throws when the error is frozen: then its stack stays as it is.
+    Reflect.set(error, "stack", `${known}${callerMark}${stack.slice(frames)}`)
+  }
+  return error
 }

@@ -14,7 +14,9 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { ConnectionError, ValidationError } from "../Errors.ts"
+import type { ConnectionError, SerializedError, ValidationError } from "../Errors.ts"
+
+export type { SerializedError } from "../Errors.ts"
 
 /** A value as JSON text. Absent (`undefined`) when the value was `undefined`. */
 export type JsonText = string
@@ -22,18 +24,6 @@ export type JsonText = string
 /** What a step is. A step key that was recorded under one kind and is asked for under another is nondeterminism. */
 export type StepKind =
   "run" | "sleep" | "waitForEvent" | "invoke" | "invokeAsync" | "publish" | "parallel" | "compensate"
-
-/** An error as it is stored and sent: enough to come back as the same class where the class is ours. */
-export interface SerializedError {
-  readonly name: string
-  readonly message: string
-  readonly code?: string
-  readonly retryable?: boolean
-  readonly stack?: string
-  /** Own enumerable properties that JSON can carry, besides the fields above. */
-  readonly data?: { readonly [key: string]: unknown }
-  readonly cause?: SerializedError
-}
 
 /** How a step ended. */
 export type Outcome =

@@ -259,7 +259,9 @@ export class Reporter {
 }
 
 const unanswered = (runId: string): IronflowError =>
-  new IronflowError(`The engine's answer has no place for the report of run ${runId}`, { code: "REPORT_FAILED" })
+  new IronflowError(`The engine's answer has no place for the report of run ${runId}`, {
+    code: "REPORT_FAILED"
+  })
 
 const refusal = (runId: string, refused: Extract<TurnAck, { readonly _tag: "Refused" }>): Error => {
   switch (refused.reason) {
@@ -275,4 +277,7 @@ const refusal = (runId: string, refused: Extract<TurnAck, { readonly _tag: "Refu
 
 /** The run belongs to somebody else now, or has ended. */
 export const leaseLost = (runId: string, reason: string): IronflowError =>
-  new IronflowError(`The lease on run ${runId} is lost: ${reason}`, { code: "LEASE_LOST", details: { runId } })
+  new IronflowError(`The lease on run ${runId} is lost: ${reason}`, {
+    code: "LEASE_LOST",
+    details: { runId }
+  })

@@ -1,7 +1,8 @@
 /** The turns that a worker has in flight: jobs become turns, notices find their turn, ended turns make room. */
 import * as Effect from "effect/Effect"
 import { FunctionNotFoundError, IronflowError, RunCancelledError, serializeError } from "../Errors.ts"
-import { startTurn, type TurnHandle, type TurnHost } from "../Execution/Turn.ts"
+import { startTurn } from "../Execution/Turn.ts"
+import type { TurnHandle, TurnHost } from "../Execution/TurnHost.ts"
 import type { AnyFunction } from "../Function.ts"
 import type { Job, Notice } from "../Protocol/Worker.ts"
 import { leaseLost, type Outbox, type Reporter } from "./Reporter.ts"
@@ -13,8 +14,8 @@ export interface TurnsOptions {
   readonly host: Omit<TurnHost, "report" | "late">
   /** A step was called after its turn had ended. */
   readonly late: (runId: string, stepName: string, lingerMs: number) => void
-  /** A turn has ended and there is room for another one. */
-  readonly ended: () => void
+  /** Asks the engine for `n` more jobs, or for `-n` less. */
+  readonly credit: (n: number) => void
 }
 
 interface TurnInFlight {
@@ -27,6 +28,8 @@ export class Turns {
   readonly #options: TurnsOptions
   readonly #turns = new Map<string, TurnInFlight>()
   #accepting = true
+  /** Jobs asked for that have not come. */
+  #awaited = 0
   #whenEmpty: Array<() => void> = []
 
   constructor(options: TurnsOptions) {
@@ -40,6 +43,7 @@ export class Turns {
   /** Starts the turn of a job. A job that arrives after {@link refuseNew} goes back unharmed. */
   readonly start = (job: Job): void => {
     const { functions, host, late, reporter } = this.#options
+    this.#awaited--
     const turn: TurnInFlight = {
       runId: job.runId,
       outbox: reporter.open(job.jobId, job.runId, (error) => this.#abort(job.jobId, error)),
@@ -80,9 +84,17 @@ export class Turns {
     }
   }
 
-  /** From now on jobs go back. */
+  /** Asks for `n` more jobs. */
+  ask(n: number): void {
+    this.#awaited += n
+    this.#options.credit(n)
+  }
+
+  /** Takes back what was asked for; jobs that are on their way already are given back when they arrive. */
   refuseNew(): void {
+    if (!this.#accepting) return
     this.#accepting = false
+    this.#options.credit(-this.#awaited)
   }
 
   /** Aborts every turn. What they have reported is still sent, and then their runs go back unharmed. */
@@ -116,7 +128,7 @@ export class Turns {
 
   #end(jobId: string): void {
     if (!this.#turns.delete(jobId)) return
-    if (this.#accepting) this.#options.ended()
+    if (this.#accepting) this.ask(1)
     if (this.#turns.size > 0) return
     const waiting = this.#whenEmpty
     this.#whenEmpty = []

@@ -24,10 +24,9 @@ import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import { type ConnectionError, ValidationError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
-import type { AnyFunction, EffectFunction } from "../Function.ts"
+import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import { toRegistration } from "../Protocol/Registration.ts"
 import { type WorkerRegistration, WorkerTransport } from "../Protocol/Worker.ts"
-import type { Step } from "../Step.ts"
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from "./Options.ts"
 import { Reporter, sendAgain } from "./Reporter.ts"
 import { Turns } from "./Turns.ts"
@@ -50,9 +49,6 @@ export interface WorkerService {
 /** A worker that is registered and takes jobs. */
 export class Worker extends Context.Service<Worker, WorkerService>()("@ironflow/node/Worker") {}
 
-/** The services that the handlers of functions need. Steps and the scope of a turn are given to them by the worker. */
-export type Requirements<F> = F extends EffectFunction<infer _A, infer _E, infer R> ? Exclude<R, Step | Scope.Scope> : never
-
 /** How long a stopping worker tries to deliver what its turns have reported. */
 const flushTimeoutMs = 5000
 
@@ -67,14 +63,14 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
 ): Effect.Effect<
   WorkerService,
   ConnectionError | ValidationError,
-  WorkerTransport | Requirements<Functions[number]> | Scope.Scope
+  WorkerTransport | FunctionRequirements<Functions[number]> | Scope.Scope
 > =>
   Effect.gen(function* () {
     const config = yield* resolve(options)
     const workerId = config.workerId ?? (yield* makeWorkerId)
     const transport = yield* WorkerTransport
     const clock = yield* Clock.Clock
-    const context = yield* Effect.context<Requirements<Functions[number]>>()
+    const context = yield* Effect.context<FunctionRequirements<Functions[number]>>()
     const fork = Effect.runForkWith(context)
 
     const connection = yield* Effect.acquireRelease(Scope.make(), Scope.close)
@@ -104,7 +100,7 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
         const told = Effect.retry(session.late({ runId, stepName, lingerMs }), sendAgain)
         Fiber.runIn(fork(told), connection)
       },
-      ended: () => session.credit(1)
+      credit: session.credit
     })
 
     const stopped = yield* Deferred.make<void>()
@@ -128,7 +124,7 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
     yield* Effect.addFinalizer(() =>
       Effect.timeoutOption(Effect.interruptible(drain), config.drainTimeoutMs).pipe(Effect.andThen(stop))
     )
-    session.credit(config.maxConcurrentJobs)
+    turns.ask(config.maxConcurrentJobs)
 
     return Worker.of({
       workerId,
@@ -145,7 +141,7 @@ export const layer = <const Functions extends ReadonlyArray<AnyFunction>>(
 ): Layer.Layer<
   Worker,
   ConnectionError | ValidationError,
-  WorkerTransport | Requirements<Functions[number]>
+  WorkerTransport | FunctionRequirements<Functions[number]>
 > => Layer.effect(Worker, make(options))
 
 /** Runs a worker until it is stopped or drained, or the effect is interrupted, which drains it. */
@@ -154,7 +150,7 @@ export const run = <const Functions extends ReadonlyArray<AnyFunction>>(
 ): Effect.Effect<
   void,
   ConnectionError | ValidationError,
-  WorkerTransport | Requirements<Functions[number]>
+  WorkerTransport | FunctionRequirements<Functions[number]>
 > => Effect.scoped(Effect.flatMap(make(options), (worker) => worker.awaitStopped))
 
 const resolve = (options: WorkerOptions): Effect.Effect<ResolvedWorkerOptions, ValidationError> =>

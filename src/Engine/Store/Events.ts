@@ -4,7 +4,7 @@ import { compileExpression } from "../../Expression.ts"
 import { readPath } from "../../Path.ts"
 import { type EventView, eventView } from "../Registry.ts"
 import { fingerprint, recall, remember } from "./Idempotency.ts"
-import { createRun } from "./RunRows.ts"
+import { createRun, invocationEventId } from "./RunRows.ts"
 import type { AppendedEvent, AppendedMessage, NewEvent, NewMessage } from "./Store.ts"
 import { type Row, type Transaction, WaitKind } from "./Transaction.ts"
 import { fireWait } from "./Waits.ts"
@@ -63,8 +63,7 @@ export const appendMessage = (tx: Transaction, input: NewMessage): AppendedMessa
       input.idempotencyKey,
       print
     )
-    if (earlier !== undefined)
-      return { ...earlier.result, duplicate: true, conflicting: earlier.conflicting }
+    if (earlier !== undefined) return { ...earlier.result, duplicate: true, conflicting: earlier.conflicting }
   }
   const { id, position } = insertLogRow(tx, environment, LogKind.message, {
     name: input.topic,
@@ -194,13 +193,17 @@ const satisfyWaits = (
   position: number,
   view: EventView
 ): ReadonlyArray<string> => {
+  const open = tx.get(
+    `SELECT 1 FROM waits WHERE environment = ? AND event IN (?, '${ANY_NAME}') AND kind = ${WaitKind.event} AND fired IS NULL LIMIT 1`,
+    environment,
+    view.name
+  )
+  if (open === undefined) return []
   const warnings: Array<string> = []
   for (const name of [view.name, ANY_NAME]) {
     // one wait at a time per distinct path: the index leads from path to path, and then to the equal values only
     let path: string | undefined
-    while (
-      (path = nextPath(tx, environment, name, path)) !== undefined
-    ) {
+    while ((path = nextPath(tx, environment, name, path)) !== undefined) {
       const value = matchValue(view, path)
       if (value === undefined) continue
       const rows = tx.all(
@@ -250,13 +253,7 @@ const nextPath = (
 
 const deliver = (tx: Transaction, row: Row, view: EventView, position: number): void => {
   if (row.pattern !== null && !compilePattern(String(row.pattern))(view.name)) return
-  fireWait(
-    tx,
-    Number(row.run),
-    String(row.step_key),
-    { _tag: "Success", value: view.toText() },
-    position
-  )
+  fireWait(tx, Number(row.run), String(row.step_key), { _tag: "Success", value: view.toText() }, position)
 }
 
 /** The triggering event of a run. */
@@ -266,13 +263,15 @@ export const triggerView = (tx: Transaction, run: number): EventView => {
     run
   )
   if (row === undefined) throw new Error(`no run with key ${run}`)
-  return row.input === null ? viewOfRow(row) : invocationView(String(row.run_id), String(row.input), Number(row.created_at))
+  return row.input === null
+    ? viewOfRow(row)
+    : invocationView(String(row.run_id), String(row.input), Number(row.created_at))
 }
 
 /** The event that an invoked run sees: there is none in the log, its data is the input. */
 export const invocationView = (runId: string, input: string, createdAt: number): EventView =>
   eventView({
-    id: `evt_${runId.slice(runId.indexOf("_") + 1)}`,
+    id: invocationEventId(runId),
     name: "ironflow.invoke",
     version: 1,
     data: input,

@@ -2,7 +2,7 @@
 import type { FunctionInfo, ListRunsResult, RunStep } from "../../Client/Client.ts"
 import { ValidationError } from "../../Errors.ts"
 import { decodeJson } from "../../Json.ts"
-import { findRun, readRun, runError } from "./RunRows.ts"
+import { findRun, readRun, runError, RUNS_WITH_EVENTS } from "./RunRows.ts"
 import type { ListRunsQuery, RunSituation } from "./Store.ts"
 import { type Row, RUN_ITSELF, Status, statuses, type Transaction, WaitKind } from "./Transaction.ts"
 
@@ -12,27 +12,27 @@ export const listRuns = (tx: Transaction, query: ListRunsQuery): ListRunsResult 
   if (environment === undefined || (query.functionId !== undefined && fn === undefined)) {
     return { runs: [], totalCount: 0 }
   }
-  const conditions = ["environment = ?"]
+  const conditions = ["r.environment = ?"]
   const values: Array<number> = [environment]
   if (fn !== undefined) {
-    conditions.push("function = ?")
+    conditions.push("r.function = ?")
     values.push(fn.key)
   }
   if (query.status !== undefined) {
-    conditions.push("status = ?")
+    conditions.push("r.status = ?")
     values.push(statuses.indexOf(query.status))
     // the partial indexes hold few rows: completed runs are found by going back through all
-    if (query.status === "failed" || query.status === "cancelled") conditions.push("status IN (6, 7)")
-    else if (query.status !== "completed") conditions.push("ended_at IS NULL")
+    if (query.status === "failed" || query.status === "cancelled") conditions.push("r.status IN (6, 7)")
+    else if (query.status !== "completed") conditions.push("r.ended_at IS NULL")
   }
   const where = conditions.join(" AND ")
-  const totalCount = Number(tx.get(`SELECT count(*) AS total FROM runs WHERE ${where}`, ...values)?.total)
+  const totalCount = Number(tx.get(`SELECT count(*) AS total FROM runs r WHERE ${where}`, ...values)?.total)
   const before = query.cursor === undefined ? undefined : readCursor(query.cursor)
   const rows =
     before === undefined
-      ? tx.all(`SELECT * FROM runs WHERE ${where} ORDER BY key DESC LIMIT ?`, ...values, query.limit + 1)
+      ? tx.all(`${RUNS_WITH_EVENTS} WHERE ${where} ORDER BY r.key DESC LIMIT ?`, ...values, query.limit + 1)
       : tx.all(
-          `SELECT * FROM runs WHERE ${where} AND key < ? ORDER BY key DESC LIMIT ?`,
+          `${RUNS_WITH_EVENTS} WHERE ${where} AND r.key < ? ORDER BY r.key DESC LIMIT ?`,
           ...values,
           before,
           query.limit + 1
@@ -49,7 +49,9 @@ export const listRuns = (tx: Transaction, query: ListRunsQuery): ListRunsResult 
 const readCursor = (cursor: string): number => {
   const key = /^r(\d{1,15})$/.exec(cursor)?.[1]
   if (key === undefined) {
-    throw new ValidationError(`Cursor "${cursor}" is not one that listRuns returned: pass nextCursor of the page before`)
+    throw new ValidationError(
+      `Cursor "${cursor}" is not one that listRuns returned: pass nextCursor of the page before`
+    )
   }
   return Number(key)
 }
@@ -59,7 +61,8 @@ export const getRunSteps = (tx: Transaction, environment: string, runId: string)
   const finished = tx
     .all("SELECT * FROM steps WHERE run = ? AND kind <> 'parallel' ORDER BY seq", run.key!)
     .map((row): RunStep => {
-      const output = Number(row.failed) === 0 && row.value !== null ? decodeJson(String(row.value)) : undefined
+      const output =
+        Number(row.failed) === 0 && row.value !== null ? decodeJson(String(row.value)) : undefined
       return {
         id: `${runId}:${row.step_key}`,
         name: String(row.name),
@@ -74,18 +77,16 @@ export const getRunSteps = (tx: Transaction, environment: string, runId: string)
     })
   const open = tx
     .all(`SELECT * FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`, run.key!)
-    .map(
-      (row): RunStep => ({
-        id: `${runId}:${row.step_key}`,
-        name: String(row.name),
-        kind: String(row.step_kind),
-        status: "waiting",
-        attempt: Number(row.failures) + 1,
-        ...(Number(row.kind) === WaitKind.retry && row.value !== null ? { error: runError(row.value) } : {}),
-        startedAt: iso(row.created_at),
-        ...(row.due_at === null ? {} : { dueAt: iso(row.due_at) })
-      })
-    )
+    .map((row): RunStep => ({
+      id: `${runId}:${row.step_key}`,
+      name: String(row.name),
+      kind: String(row.step_kind),
+      status: "waiting",
+      attempt: Number(row.failures) + 1,
+      ...(Number(row.kind) === WaitKind.retry && row.value !== null ? { error: runError(row.value) } : {}),
+      startedAt: iso(row.created_at),
+      ...(row.due_at === null ? {} : { dueAt: iso(row.due_at) })
+    }))
   return [...finished, ...open]
 }
 
@@ -118,7 +119,9 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
     run: readRun(tx, row),
     environment,
     holders,
-    waits: tx.all("SELECT * FROM waits WHERE run = ? ORDER BY due_at", row.key!).map((wait) => waitOf(tx, runId, wait)),
+    waits: tx
+      .all("SELECT * FROM waits WHERE run = ? ORDER BY due_at", row.key!)
+      .map((wait) => waitOf(tx, runId, wait)),
     ...(row.lease === null
       ? {}
       : {

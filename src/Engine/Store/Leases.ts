@@ -3,7 +3,7 @@ import { LimitExceededError, serializeError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
 import type { Job, JobEvent, JournalEntry, OpenStep, StepKind } from "../../Protocol/Worker.ts"
 import { acceptsLabels, type RegisteredFunction } from "../Registry.ts"
-import { endRun } from "./RunRows.ts"
+import { endRun, invocationEventId } from "./RunRows.ts"
 import type { Claim, Demand } from "./Store.ts"
 import { type Row, RUN_ITSELF, Status, type Transaction } from "./Transaction.ts"
 import { endLease, pauseRow } from "./Turns.ts"
@@ -135,7 +135,10 @@ const claimRow = (
   if (taker === undefined) return
   const key = Number(row.key)
   const journal = row.started_at === null ? [] : readJournal(tx, key)
-  const excess = journal.length > Limits.stepsPerRun ? new LimitExceededError(`Run ${row.id}`, journal.length, Limits.stepsPerRun, "steps") : historyExcess(row, journal)
+  const excess =
+    journal.length > Limits.stepsPerRun
+      ? new LimitExceededError(`Run ${row.id}`, journal.length, Limits.stepsPerRun, "steps")
+      : historyExcess(row, journal)
   if (excess !== undefined) {
     endRun(
       tx,
@@ -215,7 +218,11 @@ const preferred = (fn: RegisteredFunction, takers: ReadonlyArray<Taker>): Taker 
   for (const taker of takers) {
     if (taker.credit <= 0) continue
     const matches = taker.demand.functions.get(fn.registration.id) === fn.registration.codeHash
-    if (best === undefined || (matches && !bestMatches) || (matches === bestMatches && taker.credit > best.credit)) {
+    if (
+      best === undefined ||
+      (matches && !bestMatches) ||
+      (matches === bestMatches && taker.credit > best.credit)
+    ) {
       best = taker
       bestMatches = matches
     }
@@ -236,7 +243,7 @@ const jobEvent = (row: Row): JobEvent =>
         ...(row.e_key === null ? {} : { idempotencyKey: String(row.e_key) })
       }
     : {
-        id: `evt_${String(row.id).slice(String(row.id).indexOf("_") + 1)}`,
+        id: invocationEventId(String(row.id)),
         name: "ironflow.invoke",
         version: 1,
         data: String(row.input),
@@ -259,7 +266,9 @@ const historyExcess = (row: Row, journal: ReadonlyArray<JournalEntry>): LimitExc
   for (const { outcome } of journal) {
     if (outcome._tag === "Success") bytes += outcome.value?.length ?? 0
   }
-  return bytes > Limits.historyBytes ? new LimitExceededError(`History of run ${row.id}`, bytes, Limits.historyBytes, "bytes") : undefined
+  return bytes > Limits.historyBytes
+    ? new LimitExceededError(`History of run ${row.id}`, bytes, Limits.historyBytes, "bytes")
+    : undefined
 }
 
 const readOpenSteps = (tx: Transaction, run: number): ReadonlyArray<OpenStep> =>
@@ -284,14 +293,17 @@ export const extendLeases = (
 ): ReadonlyArray<string> => {
   const until = tx.now() + leaseMs
   return jobIds.filter(
-    (jobId) => tx.run("UPDATE runs SET lease_until = ? WHERE lease = ? AND lease_until IS NOT NULL", until, jobId) === 0
+    (jobId) =>
+      tx.run("UPDATE runs SET lease_until = ? WHERE lease = ? AND lease_until IS NOT NULL", until, jobId) ===
+      0
   )
 }
 
 /** Takes every run back from a worker; `lost` says that the worker died on them. */
 export const releaseWorker = (tx: Transaction, workerId: string, lost: boolean): number => {
   const rows = tx.all("SELECT key, function FROM runs WHERE worker = ? AND lease IS NOT NULL", workerId)
-  for (const row of rows) releaseRun(tx, Number(row.key), Number(row.function), lost, `worker ${workerId} is gone`)
+  for (const row of rows)
+    releaseRun(tx, Number(row.key), Number(row.function), lost, `worker ${workerId} is gone`)
   for (const row of tx.all("SELECT DISTINCT function FROM actors WHERE worker = ?", workerId)) {
     tx.markReady(Number(row.function))
   }
@@ -301,12 +313,17 @@ export const releaseWorker = (tx: Transaction, workerId: string, lost: boolean):
 
 /** Takes back the runs whose worker lived in the process that had the database open before. */
 export const recoverLeases = (tx: Transaction): number => {
-  const rows = tx.all("SELECT key, function, worker FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL")
+  const rows = tx.all(
+    "SELECT key, function, worker FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL"
+  )
   for (const row of rows) {
     releaseRun(tx, Number(row.key), Number(row.function), true, "the process that ran it ended")
   }
   for (const row of tx.all("SELECT DISTINCT worker FROM actors")) {
-    const lives = tx.get("SELECT 1 FROM runs WHERE worker = ? AND lease_until IS NOT NULL LIMIT 1", row.worker!)
+    const lives = tx.get(
+      "SELECT 1 FROM runs WHERE worker = ? AND lease_until IS NOT NULL LIMIT 1",
+      row.worker!
+    )
     if (lives === undefined) tx.run("DELETE FROM actors WHERE worker = ?", row.worker!)
   }
   return rows.length
@@ -320,7 +337,11 @@ export const expireLeases = (tx: Transaction, limit: number): number => {
     limit
   )
   for (const row of rows) {
-    tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: String(row.lease), reason: "the lease ran out" })
+    tx.notify(String(row.worker), {
+      _tag: "LeaseLost",
+      jobId: String(row.lease),
+      reason: "the lease ran out"
+    })
     releaseRun(tx, Number(row.key), Number(row.function), true, `worker ${row.worker} let its lease run out`)
   }
   return rows.length

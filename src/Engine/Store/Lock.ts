@@ -11,7 +11,9 @@ export const acquireLock = (filename: string, startedAt: number): { readonly rel
   const db = new DatabaseSync(`${filename}.lock`)
   try {
     db.exec("BEGIN IMMEDIATE")
-    db.exec("CREATE TABLE IF NOT EXISTS holder (pid INTEGER, host TEXT, started_at INTEGER); DELETE FROM holder")
+    db.exec(
+      "CREATE TABLE IF NOT EXISTS holder (pid INTEGER, host TEXT, started_at INTEGER); DELETE FROM holder"
+    )
     db.prepare("INSERT INTO holder VALUES (?, ?, ?)").run(process.pid, hostname(), startedAt)
     db.exec("COMMIT; BEGIN IMMEDIATE")
     return { release: () => db.close() }

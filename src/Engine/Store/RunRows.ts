@@ -57,12 +57,21 @@ export type Ending =
  */
 export const endRun = (
   tx: Transaction,
-  run: { readonly key: number; readonly id: string; readonly function: number; readonly parent: number | null },
+  run: {
+    readonly key: number
+    readonly id: string
+    readonly function: number
+    readonly parent: number | null
+  },
   ending: Ending
 ): void => {
   const now = tx.now()
   const status =
-    ending._tag === "Completed" ? Status.completed : ending._tag === "Failed" ? Status.failed : Status.cancelled
+    ending._tag === "Completed"
+      ? Status.completed
+      : ending._tag === "Failed"
+        ? Status.failed
+        : Status.cancelled
   tx.run(
     `UPDATE runs SET status = ?, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL, pause = NULL, ended_at = ?, updated_at = ? WHERE key = ?`,
     status,
@@ -104,7 +113,13 @@ export const cancelRow = (tx: Transaction, row: Row, reason: string): void => {
     },
     {
       _tag: "Cancelled",
-      error: { name: "RunCancelledError", message: reason, code: "RUN_CANCELLED", retryable: false, data: { runId: row.id } }
+      error: {
+        name: "RunCancelledError",
+        message: reason,
+        code: "RUN_CANCELLED",
+        retryable: false,
+        data: { runId: row.id }
+      }
     }
   )
 }
@@ -124,11 +139,20 @@ const tellParent = (
   fireWait(tx, Number(waiting.run), String(waiting.step_key), outcome)
 }
 
-/** The row of a run, or a `RunNotFoundError`. */
+/** Runs, each with the id and the data of its triggering event. */
+export const RUNS_WITH_EVENTS =
+  "SELECT r.*, e.id AS e_id, e.data AS e_data FROM runs r LEFT JOIN events e ON e.position = r.event"
+
+/** The id of the event that an invoked run sees; there is none in the log. */
+export const invocationEventId = (runId: string): string => `evt_${runId.slice(runId.indexOf("_") + 1)}`
+
+/** The row of a run with its event, or a `RunNotFoundError`. */
 export const findRun = (tx: Transaction, environment: string, runId: string): Row => {
   const key = tx.findEnvironment(environment)
   const row =
-    key === undefined ? undefined : tx.get("SELECT * FROM runs WHERE id = ? AND environment = ?", runId, key)
+    key === undefined
+      ? undefined
+      : tx.get(`${RUNS_WITH_EVENTS} WHERE r.id = ? AND r.environment = ?`, runId, key)
   if (row === undefined) throw new RunNotFoundError(runId)
   return row
 }
@@ -151,28 +175,26 @@ export const runError = (json: unknown): RunError => {
   }
 }
 
-/** A row of `runs` as clients see it. */
+/** A row of {@link RUNS_WITH_EVENTS} as clients see it. */
 export const readRun = (tx: Transaction, row: Row): Run => {
   const fn = tx.registry.byKey(Number(row.function))
-  const event =
-    row.input === null
-      ? tx.get("SELECT id, data FROM events WHERE position = ?", row.event!)
-      : { id: `evt_${String(row.id).slice(String(row.id).indexOf("_") + 1)}`, data: row.input }
   const optional = {
-    input: decodeJson(text(event?.data)),
+    input: decodeJson(text(row.input ?? row.e_data)),
     output: decodeJson(text(row.output)),
     error: row.error === null ? undefined : runError(row.error),
     workerId: text(row.worker),
     actorId: row.actor === null ? undefined : actorText(String(row.actor)),
-    parentRunId: row.parent === null ? undefined : text(tx.get("SELECT id FROM runs WHERE key = ?", row.parent!)?.id),
-    pauseReason: row.pause === null ? undefined : String((JSON.parse(String(row.pause)) as { message: string }).message),
+    parentRunId:
+      row.parent === null ? undefined : text(tx.get("SELECT id FROM runs WHERE key = ?", row.parent!)?.id),
+    pauseReason:
+      row.pause === null ? undefined : String((JSON.parse(String(row.pause)) as { message: string }).message),
     startedAt: iso(row.started_at),
     endedAt: iso(row.ended_at)
   }
   return {
     id: String(row.id),
     functionId: fn?.registration.id ?? String(row.function),
-    eventId: text(event?.id) ?? "",
+    eventId: row.input === null ? String(row.e_id) : invocationEventId(String(row.id)),
     status: statuses[Number(row.status)]!,
     attempt: Number(row.attempt),
     maxAttempts: fn?.registration.retry.maxAttempts ?? 1,

@@ -75,7 +75,9 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     })
     yield* Effect.addFinalizer(() =>
       Effect.sync(() =>
-        writer.close(new StoreError(`Database "${options.filename}" is closed`, { code: "STORE_UNAVAILABLE" }))
+        writer.close(
+          new StoreError(`Database "${options.filename}" is closed`, { code: "STORE_UNAVAILABLE" })
+        )
       )
     )
 
@@ -91,7 +93,9 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       Effect.try({ try: run, catch: (cause) => storeError(`Cannot ${what}`, cause) })
     /** For commands that refuse with an error of ours, which they do before they write anything. */
     const refusable = <A, E>(self: Effect.Effect<A | Refusal, E>): Effect.Effect<A, E | IronflowError> =>
-      Effect.flatMap(self, (result) => (result instanceof Refusal ? Effect.fail(result.error) : Effect.succeed(result)))
+      Effect.flatMap(self, (result) =>
+        result instanceof Refusal ? Effect.fail(result.error) : Effect.succeed(result)
+      )
     const steer = <A>(what: string, run: () => A) => refusable(write(what, () => refusal(run)))
     const inspect = <A>(what: string, run: () => A) => refusable(read(what, () => refusal(run)))
 
@@ -109,7 +113,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => appendMessage(tx, message)),
       claimRuns: (demands) => write("claim runs", () => claimRuns(tx, demands)),
-      applyReports: (reports) => write("store reports", () => reports.map((report) => applyReport(tx, report))),
+      applyReports: (reports) =>
+        write("store reports", () => reports.map((report) => applyReport(tx, report))),
       extendLeases: (jobIds, leaseMs) => write("extend leases", () => extendLeases(tx, jobIds, leaseMs)),
       releaseWorker: (workerId, lost) =>
         write(`release worker ${workerId}`, () => releaseWorker(tx, workerId, lost)),
@@ -137,7 +142,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
   })
 
 /** {@link Store} on SQLite. */
-export const layer = (options: SqliteOptions): Layer.Layer<Store, StoreError> => Layer.effect(Store, make(options))
+export const layer = (options: SqliteOptions): Layer.Layer<Store, StoreError> =>
+  Layer.effect(Store, make(options))
 
 /** An error of ours as a value, so that refusing one command does not roll back the group that it is in. */
 class Refusal {
@@ -216,10 +222,13 @@ const storeError = (what: string, cause: unknown): StoreError => {
   const errcode = cause instanceof Error && "errcode" in cause ? Number(cause.errcode) & 0xff : undefined
   const reason = cause instanceof Error ? cause.message : String(cause)
   if (errcode !== undefined && CORRUPT.has(errcode)) {
-    return new StoreError(`${what}: ${reason}. The file is damaged or is not a database: restore it from a backup.`, {
-      code: "STORE_CORRUPT",
-      cause
-    })
+    return new StoreError(
+      `${what}: ${reason}. The file is damaged or is not a database: restore it from a backup.`,
+      {
+        code: "STORE_CORRUPT",
+        cause
+      }
+    )
   }
   if (errcode !== undefined && UNAVAILABLE.has(errcode)) {
     return new StoreError(`${what}: ${reason}. Check that the folder exists, is writable and has room.`, {

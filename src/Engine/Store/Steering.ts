@@ -34,7 +34,8 @@ export const resumeRun = (tx: Transaction, environment: string, runId: string, f
   const row = findRun(tx, environment, runId)
   const key = Number(row.key)
   const status = Number(row.status)
-  if (status === Status.failed || status === Status.cancelled) return retryRun(tx, environment, runId, fromStep)
+  if (status === Status.failed || status === Status.cancelled)
+    return retryRun(tx, environment, runId, fromStep)
   if (row.lease !== null && row.pause !== null) {
     tx.run("UPDATE runs SET pause = NULL WHERE key = ?", key)
     return reread(tx, environment, runId)
@@ -104,12 +105,21 @@ export const patchStep = (
   const row = findRun(tx, environment, runId)
   const key = Number(row.key)
   const finished = tx.get("SELECT 1 FROM steps WHERE run = ? AND step_key = ?", key, stepKey)
-  const open = tx.get("SELECT name, step_kind, created_at FROM waits WHERE run = ? AND step_key = ?", key, stepKey)
-  if (finished === undefined && (open === undefined || row.ended_at !== null)) throw new StepNotFoundError(runId, stepId)
+  const open = tx.get(
+    "SELECT name, step_kind, created_at FROM waits WHERE run = ? AND step_key = ?",
+    key,
+    stepKey
+  )
+  if (finished === undefined && (open === undefined || row.ended_at !== null))
+    throw new StepNotFoundError(runId, stepId)
 
   if (row.lease !== null) {
     // the live turn has seen, or is about to see, another result
-    tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: String(row.lease), reason: "a step was patched" })
+    tx.notify(String(row.worker), {
+      _tag: "LeaseLost",
+      jobId: String(row.lease),
+      reason: "a step was patched"
+    })
     endLease(tx, key)
   }
   const now = tx.now()

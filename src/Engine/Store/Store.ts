@@ -7,13 +7,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
-import type {
-  FunctionInfo,
-  ListRunsResult,
-  Run,
-  RunStatus,
-  RunStep
-} from "../../Client/Client.ts"
+import type { FunctionInfo, ListRunsResult, Run, RunStatus, RunStep } from "../../Client/Client.ts"
 import type {
   IronflowError,
   RunNotFoundError,
@@ -180,21 +174,15 @@ export interface StoreService {
 
   readonly getRun: (environment: string, runId: string) => Effect.Effect<Run, SteerError>
   readonly listRuns: (query: ListRunsQuery) => Effect.Effect<ListRunsResult, SteerError>
-  readonly getRunSteps: (
-    environment: string,
-    runId: string
-  ) => Effect.Effect<Array<RunStep>, SteerError>
-  readonly getSituation: (
-    environment: string,
-    runId: string
-  ) => Effect.Effect<RunSituation, SteerError>
-  readonly cancelRun: (
+  readonly getRunSteps: (environment: string, runId: string) => Effect.Effect<Array<RunStep>, SteerError>
+  readonly getSituation: (environment: string, runId: string) => Effect.Effect<RunSituation, SteerError>
+  readonly cancelRun: (environment: string, runId: string, reason: string) => Effect.Effect<Run, SteerError>
+  readonly pauseRun: (environment: string, runId: string, reason: string) => Effect.Effect<Run, SteerError>
+  readonly resumeRun: (
     environment: string,
     runId: string,
-    reason: string
+    fromStep?: string
   ) => Effect.Effect<Run, SteerError>
-  readonly pauseRun: (environment: string, runId: string, reason: string) => Effect.Effect<Run, SteerError>
-  readonly resumeRun: (environment: string, runId: string, fromStep?: string) => Effect.Effect<Run, SteerError>
   readonly retryRun: (environment: string, runId: string, fromStep?: string) => Effect.Effect<Run, SteerError>
   readonly patchStep: (
     environment: string,
@@ -211,4 +199,3 @@ export interface StoreService {
 
 /** The engine's storage. */
 export class Store extends Context.Service<Store, StoreService>()("@ironflow/node/Store") {}
-

@@ -100,6 +100,8 @@ export class Transaction {
   /** Ends a transaction that was committed. */
   committed(): Changes {
     for (const f of this.#onCommit) f()
+    // what became ready in this transaction may have been claimed in it too
+    this.changes.ready &&= this.hot.size > 0
     return this.changes
   }
 
@@ -143,7 +145,10 @@ export class Transaction {
   }
 
   environmentName(key: number): string {
-    return this.#environmentNames.get(key) ?? String(this.get("SELECT name FROM environments WHERE key = ?", key)?.name)
+    return (
+      this.#environmentNames.get(key) ??
+      String(this.get("SELECT name FROM environments WHERE key = ?", key)?.name)
+    )
   }
 
   /** Tells a live turn something. */

@@ -2,8 +2,25 @@
 import { FunctionNotFoundError, serializeError } from "../../Errors.ts"
 import { isPath } from "../../Path.ts"
 import { isPattern } from "../../Pattern.ts"
-import { type Due, endsTurn, type JsonText, type Outcome, type TurnAck, type TurnOp, type TurnReport } from "../../Protocol/Worker.ts"
-import { appendMessage, endOfLog, type EventMatch, findEvent, invocationView, matchValue, triggerView, waitName } from "./Events.ts"
+import {
+  type Due,
+  endsTurn,
+  type JsonText,
+  type Outcome,
+  type TurnAck,
+  type TurnOp,
+  type TurnReport
+} from "../../Protocol/Worker.ts"
+import {
+  appendMessage,
+  endOfLog,
+  type EventMatch,
+  findEvent,
+  invocationView,
+  matchValue,
+  triggerView,
+  waitName
+} from "./Events.ts"
 import { createRun, endRun } from "./RunRows.ts"
 import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
 import { delayRun, makeReady, outcomeColumns, readOutcome, settleFiredWaits, settleWait } from "./Waits.ts"
@@ -150,7 +167,11 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
       return undefined
     case "RetryRun": {
       endLease(tx, run.key)
-      tx.run("UPDATE runs SET attempt = attempt + 1, error = ? WHERE key = ?", JSON.stringify(op.error), run.key)
+      tx.run(
+        "UPDATE runs SET attempt = attempt + 1, error = ? WHERE key = ?",
+        JSON.stringify(op.error),
+        run.key
+      )
       delayRun(tx, run.key, dueTime(tx, op.due))
       tx.markReady(run.function)
       return undefined
@@ -350,7 +371,11 @@ const openEventWait = (
   }
 
   const filter = { event: op.event, pattern, ...(match === undefined ? {} : { match }) }
-  const delivered = tx.get("SELECT max(event) AS position FROM steps WHERE run = ? AND wait = ?", run.key, identity)
+  const delivered = tx.get(
+    "SELECT max(event) AS position FROM steps WHERE run = ? AND wait = ?",
+    run.key,
+    identity
+  )
   const after = Math.max(run.event, Number(delivered?.position ?? 0))
   const found = impossible ? undefined : findEvent(tx, run.environment, filter, after, triggerOnce)
   const dueAt = found === undefined ? dueTime(tx, op.timeout) : null

@@ -1,0 +1,134 @@
+/**
+ * The engine: the event log, runs and their dispatch, timers and waits, over a {@link Store}.
+ *
+ * It serves clients ({@link layerClient}) and workers ({@link layerWorkerTransport}) of its own process.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { Client, type ClientApi, type EffectKind } from "../Client/Client.ts"
+import { resolveEnvironment } from "../Environment.ts"
+import { ConnectionError, type StoreError, ValidationError } from "../Errors.ts"
+import {
+  type WorkerHandlers,
+  type WorkerRegistration,
+  type WorkerSession,
+  WorkerTransport
+} from "../Protocol/Worker.ts"
+import { checkTrigger } from "../Trigger.ts"
+import { Dispatch } from "./Dispatch.ts"
+import * as EngineClient from "./EngineClient.ts"
+import { RunEndings } from "./RunEndings.ts"
+import { Store } from "./Store/Store.ts"
+import * as Timers from "./Timers.ts"
+
+export interface EngineService {
+  /** The client's methods for one environment. */
+  readonly client: (environment: string) => ClientApi<EffectKind>
+  /**
+   * Registers a worker of this process and its functions; the worker gets runs until the scope ends. Fails with
+   * `ValidationError` when a worker with this id is connected already or a trigger is not acceptable.
+   */
+  readonly connectWorker: (
+    registration: WorkerRegistration,
+    handlers: WorkerHandlers
+  ) => Effect.Effect<WorkerSession, ConnectionError | ValidationError, Scope.Scope>
+  /** Unfinished runs that nothing will ever move: always 0 (guarantee G2). Reads every unfinished run. */
+  readonly countStuckRuns: Effect.Effect<number, StoreError>
+}
+
+export class Engine extends Context.Service<Engine, EngineService>()("@ironflow/node/Engine") {}
+
+const make: Effect.Effect<EngineService, never, Store | Scope.Scope> = Effect.gen(function* () {
+  const store = yield* Store
+  const clock = yield* Clock.Clock
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const dispatch = new Dispatch(store, runFork)
+  const endings = new RunEndings()
+
+  // what fires at start finds these listeners in place
+  let timers: Timers.Timers | undefined
+  const stop = store.onCommit((changes) => {
+    for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
+    for (const runId of changes.ended) endings.announce(runId)
+    if (changes.dueAt < Number.POSITIVE_INFINITY) timers?.arm(changes.dueAt)
+    if (changes.ready) dispatch.poke()
+  })
+  yield* Effect.addFinalizer(() => Effect.sync(stop))
+  timers = yield* Timers.make(store)
+
+  return Engine.of({
+    client: (environment) => EngineClient.make({ store, dispatch, endings }, environment),
+    connectWorker: (registration, handlers) =>
+      Effect.gen(function* () {
+        yield* checkRegistration(registration, dispatch)
+        yield* Effect.mapError(
+          store.registerFunctions(registration.environment, registration.functions),
+          (error) =>
+            new ConnectionError(`The engine could not store the functions: ${error.message}`, {
+              cause: error
+            })
+        )
+        return yield* Effect.acquireRelease(
+          Effect.sync(() =>
+            dispatch.connect(registration, handlers, {
+              transport: "memory",
+              connectedAt: clock.currentTimeMillisUnsafe()
+            })
+          ),
+          () =>
+            Effect.catch(dispatch.disconnect(registration.workerId, false), (error) =>
+              // nothing is lost: the leases are taken back when the database is opened again
+              Effect.logWarning(`The runs of worker ${registration.workerId} could not be given back`, error)
+            )
+        )
+      }),
+    countStuckRuns: store.countStuckRuns()
+  })
+})
+
+const checkRegistration = (
+  registration: WorkerRegistration,
+  dispatch: Dispatch
+): Effect.Effect<void, ValidationError> =>
+  Effect.suspend(() => {
+    if (dispatch.has(registration.workerId)) {
+      return Effect.fail(
+        new ValidationError(
+          `A worker with id "${registration.workerId}" is connected already: ids are one worker's own`
+        )
+      )
+    }
+    try {
+      for (const fn of registration.functions) {
+        for (const [i, trigger] of fn.triggers.entries())
+          checkTrigger(trigger, `Trigger ${i} of function "${fn.id}"`)
+      }
+    } catch (error) {
+      return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
+    }
+    return Effect.void
+  })
+
+/** The engine over the store in context. */
+export const layer: Layer.Layer<Engine, never, Store> = Layer.effect(Engine, make)
+
+/** The client for the engine in context; `environment` is `IRONFLOW_ENV` or `default` unless given. */
+export const layerClientIn = (environment?: string): Layer.Layer<Client, never, Engine> =>
+  Layer.effect(
+    Client,
+    Effect.map(Engine, (engine) => engine.client(resolveEnvironment(environment)))
+  )
+
+/** The client for the engine in context, in the environment `IRONFLOW_ENV` or `default`. */
+export const layerClient: Layer.Layer<Client, never, Engine> = Layer.unwrap(
+  Effect.sync(() => layerClientIn())
+)
+
+/** Connects workers of this process to the engine in context, without sockets. */
+export const layerWorkerTransport: Layer.Layer<WorkerTransport, never, Engine> = Layer.effect(
+  WorkerTransport,
+  Effect.map(Engine, (engine) => WorkerTransport.of({ open: engine.connectWorker }))
+)

@@ -1,0 +1,225 @@
+/** The client's methods against the engine in the same process: checked input, then one operation of the store. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import {
+  type ClientApi,
+  type EffectKind,
+  type EmitOptions,
+  isTerminal,
+  type PublishOptions,
+  type Run,
+  type RunStatus
+} from "../Client/Client.ts"
+import { IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
+import { checkEventName } from "../Event.ts"
+import { encodeJson } from "../Json.ts"
+import * as Limits from "../Limits.ts"
+import type { Dispatch } from "./Dispatch.ts"
+import { explain } from "./Explain.ts"
+import type { RunEndings } from "./RunEndings.ts"
+import { statuses } from "./Store/Transaction.ts"
+import type { StoreService } from "./Store/Store.ts"
+
+export const make = (
+  engine: { readonly store: StoreService; readonly dispatch: Dispatch; readonly endings: RunEndings },
+  environment: string
+): ClientApi<EffectKind> => {
+  const { store, dispatch, endings } = engine
+
+  const emit = (name: string, data: unknown, options: EmitOptions = {}) =>
+    Effect.flatMap(
+      checked(() => {
+        checkEventName(name)
+        const what = `event "${name}"`
+        const version = options.version ?? 1
+        if (!Number.isInteger(version) || version < 1) {
+          throw new ValidationError(`The version of ${what} must be an integer from 1 up, got ${version}`)
+        }
+        if (
+          options.metadata !== undefined &&
+          (options.metadata === null || typeof options.metadata !== "object")
+        ) {
+          throw new ValidationError(`The metadata of ${what} must be an object`)
+        }
+        const metadata = Limits.checkSize(
+          `Metadata of ${what}`,
+          encodeJson(options.metadata, `metadata of ${what}`),
+          Limits.eventBytes
+        )
+        return {
+          environment,
+          name,
+          version,
+          data: Limits.checkSize(
+            `Data of ${what}`,
+            encodeJson(data ?? (data === null ? null : {}), `data of ${what}`) ?? "{}",
+            Limits.eventBytes
+          ),
+          ...(metadata === undefined ? {} : { metadata }),
+          ...idempotencyKey(options.idempotencyKey)
+        }
+      }),
+      (event) => {
+        dispatch.pokeSoon()
+        return Effect.flatMap(store.appendEvent(event), ({ eventId, runIds, conflicting, warnings }) => {
+          const result = { runIds, eventId }
+          if (!conflicting && warnings.length === 0) return Effect.succeed(result)
+          return Effect.as(
+            Effect.forEach(
+              conflicting
+                ? [
+                    `Idempotency key "${options.idempotencyKey}" was used before with other data: event ${eventId} stands`
+                  ]
+                : warnings.map((warning) => `Event "${name}" ${eventId}: ${warning}`),
+              (message) => Effect.logWarning(message)
+            ),
+            result
+          )
+        })
+      }
+    )
+
+  const publish = (topic: string, data: unknown, options: PublishOptions = {}) =>
+    Effect.flatMap(
+      checked(() => ({
+        environment,
+        topic: Limits.checkName("topic", topic),
+        data: Limits.checkSize(
+          `Message for topic "${topic}"`,
+          encodeJson(data ?? {}, `message for topic "${topic}"`) ?? "{}",
+          Limits.messageBytes
+        ),
+        ...idempotencyKey(options.idempotencyKey)
+      })),
+      (message) =>
+        Effect.flatMap(store.appendMessage(message), ({ eventId, sequence, conflicting }) =>
+          Effect.as(
+            conflicting
+              ? Effect.logWarning(
+                  `Idempotency key "${options.idempotencyKey}" was used before with other data: message ${eventId} stands`
+                )
+              : Effect.void,
+            { eventId, sequence }
+          )
+        )
+    )
+
+  /** An operation that may make runs ready. */
+  const waking = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.suspend(() => {
+      dispatch.pokeSoon()
+      return self
+    })
+
+  const waitForRun = (runId: string, timeoutMs: number | undefined): Effect.Effect<Run, IronflowError> => {
+    const ended = Effect.suspend(() => {
+      // listen first, then look: the run may end in between
+      const ending = endings.listen(runId)
+      return Effect.ensuring(
+        Effect.flatMap(store.getRun(environment, runId), (run) =>
+          isTerminal(run.status)
+            ? Effect.succeed(run)
+            : Effect.flatMap(ending.ended, () => store.getRun(environment, runId))
+        ),
+        Effect.sync(ending.stop)
+      )
+    })
+    if (timeoutMs === undefined) return ended
+    return Effect.timeoutOrElse(ended, {
+      duration: timeoutMs,
+      orElse: () =>
+        Effect.flatMap(store.getSituation(environment, runId), (situation) =>
+          Effect.flatMap(Clock.currentTimeMillis, (now) =>
+            Effect.fail(
+              new TimeoutError(
+                `Run ${runId} had not ended after ${timeoutMs} ms, and goes on. ${explain(situation, dispatch.workers(environment), now).message}`,
+                timeoutMs
+              )
+            )
+          )
+        )
+    })
+  }
+
+  return {
+    emit,
+    trigger: emit,
+    publish,
+    getRun: (runId) => store.getRun(environment, runId),
+    listRuns: (options = {}) =>
+      Effect.flatMap(
+        checked(() => {
+          const limit = options.limit ?? 50
+          if (!Number.isInteger(limit) || limit < 1 || limit > 1000) {
+            throw new ValidationError(`The limit of listRuns must be an integer from 1 to 1000, got ${limit}`)
+          }
+          if (options.status !== undefined && !isStatus(options.status)) {
+            throw new ValidationError(
+              `"${String(options.status)}" is not a run status: use one of ${statuses.join(", ")}`
+            )
+          }
+          return {
+            environment,
+            limit,
+            ...(options.functionId === undefined ? {} : { functionId: options.functionId }),
+            ...(options.status === undefined ? {} : { status: options.status }),
+            ...(options.cursor === undefined ? {} : { cursor: options.cursor })
+          }
+        }),
+        store.listRuns
+      ),
+    getRunSteps: (runId) => store.getRunSteps(environment, runId),
+    explain: (runId) =>
+      Effect.flatMap(store.getSituation(environment, runId), (situation) =>
+        Effect.map(Clock.currentTimeMillis, (now) => explain(situation, dispatch.workers(environment), now))
+      ),
+    waitForRun: (runId, options = {}) => {
+      const { timeout } = options
+      if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
+        return Effect.fail(
+          new ValidationError(`The timeout of waitForRun must be a number of milliseconds, got ${timeout}`)
+        )
+      }
+      return waitForRun(runId, timeout)
+    },
+    cancelRun: (runId, reason = "") =>
+      waking(store.cancelRun(environment, runId, reason === "" ? "Cancelled by a client" : reason)),
+    retryRun: (runId, fromStep) => waking(store.retryRun(environment, runId, fromStep)),
+    resumeRun: (runId, fromStep) => waking(store.resumeRun(environment, runId, fromStep)),
+    pauseRun: (runId, reason = "") => store.pauseRun(environment, runId, reason),
+    patchStep: (stepId, output, reason = "") =>
+      Effect.flatMap(
+        checked(() =>
+          Limits.checkSize(
+            `Output for step "${stepId}"`,
+            encodeJson(output, `output for step "${stepId}"`) ?? "null",
+            Limits.stepResultBytes
+          )
+        ),
+        (text) => waking(store.patchStep(environment, stepId, text, reason))
+      ),
+    listFunctions: () => store.listFunctions(environment),
+    listWorkers: () => Effect.sync(() => dispatch.list(environment)),
+    health: () => Effect.succeed("ok")
+  }
+}
+
+/** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */
+const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(check())
+    } catch (error) {
+      return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
+    }
+  })
+
+const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } => {
+  if (key === undefined) return {}
+  if (typeof key !== "string" || key === "" || key.length > Limits.keyLength) {
+    throw new ValidationError(`An idempotency key must be a string of 1 to ${Limits.keyLength} characters`)
+  }
+  return { idempotencyKey: key }
+}
+
+const isStatus = (text: string): text is RunStatus => (statuses as ReadonlyArray<string>).includes(text)

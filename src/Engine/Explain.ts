@@ -1,0 +1,197 @@
+/** Why a run is where it is: the one reason that counts now, from what the database and the live workers say. */
+import type { Explanation } from "../Client/Client.ts"
+import { formatDuration } from "../Duration.ts"
+import { acceptsLabels } from "./Registry.ts"
+import type { RunSituation } from "./Store/Store.ts"
+
+/** A worker that is connected now. */
+export interface LiveWorker {
+  readonly id: string
+  readonly functionIds: ReadonlySet<string>
+  readonly labels: { readonly [key: string]: string }
+  readonly maxConcurrentJobs: number
+  readonly activeJobs: number
+}
+
+type Reason = Omit<Explanation, "runId" | "status">
+
+/** `now` is in epoch milliseconds; `workers` are those of the run's environment. */
+export const explain = (
+  situation: RunSituation,
+  workers: ReadonlyArray<LiveWorker>,
+  now: number
+): Explanation => ({
+  runId: situation.run.id,
+  status: situation.run.status,
+  ...reasonOf(situation, workers, now)
+})
+
+const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, now: number): Reason => {
+  const { run, pause, lease } = situation
+  switch (run.status) {
+    case "completed":
+      return {
+        code: "COMPLETED",
+        message: `It completed at ${run.endedAt}.`,
+        details: { endedAt: run.endedAt }
+      }
+    case "failed":
+      return {
+        code: "FAILED",
+        message: `It failed at ${run.endedAt}: ${run.error?.message}`,
+        details: { endedAt: run.endedAt, error: run.error }
+      }
+    case "cancelled":
+      return {
+        code: "CANCELLED",
+        message: `It was cancelled at ${run.endedAt}: ${run.error?.message}`,
+        details: { endedAt: run.endedAt, reason: run.error?.message }
+      }
+    case "paused":
+      return {
+        code: "PAUSED",
+        message: `It is paused (${pause?.code}): ${pause?.message} Resume it with resumeRun.`,
+        details: { code: pause?.code, message: pause?.message, details: pause?.details }
+      }
+  }
+  if (lease !== undefined) {
+    const rollback = run.status === "compensating" ? "Its compensations run" : "It runs"
+    return {
+      code: "RUNNING",
+      message: `${rollback} on worker ${lease.workerId}${lease.until === undefined ? "" : `, whose lease holds until ${lease.until}`}.`,
+      details: {
+        workerId: lease.workerId,
+        leaseUntil: lease.until,
+        ...(pause === undefined ? {} : { pauseRequested: pause.message })
+      }
+    }
+  }
+  return situation.readyAt === undefined
+    ? waitingReason(situation, now)
+    : readyReason(situation, workers, now)
+}
+
+/** What holds back a run that could start now. */
+const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, now: number): Reason => {
+  const { run, registration, concurrencyKey, holders, actorWorkerId } = situation
+  const since = { readySince: iso(situation.readyAt!), waitingMs: Math.max(0, now - situation.readyAt!) }
+  const able = workers.filter((worker) => worker.functionIds.has(run.functionId))
+  if (able.length === 0) {
+    return {
+      code: "NO_WORKER",
+      message: `No live worker has function "${run.functionId}": start one that registers it.`,
+      details: { functionId: run.functionId, liveWorkers: workers.map((worker) => worker.id), ...since }
+    }
+  }
+  const labelled =
+    registration === undefined ? able : able.filter((worker) => acceptsLabels(registration, worker.labels))
+  if (labelled.length === 0) {
+    return {
+      code: "NO_WORKER",
+      message: `No live worker with function "${run.functionId}" has the labels that it requires.`,
+      details: {
+        functionId: run.functionId,
+        requires: registration?.metadata?.requires,
+        workers: able.map(({ id, labels }) => ({ id, labels })),
+        ...since
+      }
+    }
+  }
+  const limit = registration?.concurrency?.limit
+  if (limit !== undefined && concurrencyKey !== undefined && holders.length >= limit) {
+    const key = concurrencyKey === "" ? undefined : concurrencyKey
+    return {
+      code: "CONCURRENCY_LIMIT",
+      message:
+        `Function "${run.functionId}" may run ${limit} at a time${key === undefined ? "" : ` for key ${key}`}, ` +
+        `and ${holders.length} do: ${holders.join(", ")}.`,
+      details: { limit, key, holders, ...since }
+    }
+  }
+  const full = labelled.every((worker) => worker.activeJobs >= worker.maxConcurrentJobs)
+  const bound = labelled.find((worker) => worker.id === actorWorkerId)
+  if (bound !== undefined && bound.activeJobs >= bound.maxConcurrentJobs) {
+    return {
+      code: "ACTOR_BUSY",
+      message: `Its actor is bound to worker ${bound.id}, which is busy with ${bound.activeJobs} of ${bound.maxConcurrentJobs} runs.`,
+      details: {
+        actor: run.actorId,
+        workerId: bound.id,
+        activeJobs: bound.activeJobs,
+        maxConcurrentJobs: bound.maxConcurrentJobs,
+        ...since
+      }
+    }
+  }
+  if (full) {
+    return {
+      code: "NO_CAPACITY",
+      message: `Every worker with function "${run.functionId}" is busy: ${labelled.map(({ id, activeJobs, maxConcurrentJobs }) => `${id} (${activeJobs} of ${maxConcurrentJobs})`).join(", ")}.`,
+      details: {
+        workers: labelled.map(({ id, activeJobs, maxConcurrentJobs }) => ({
+          id,
+          activeJobs,
+          maxConcurrentJobs
+        })),
+        ...since
+      }
+    }
+  }
+  return { code: "READY", message: "It is about to be handed to a worker.", details: since }
+}
+
+/** What a suspended run waits for: of several things the one that is due first. */
+const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
+  const wait =
+    waits.find(({ kind, fired }) => kind === "run-retry" && !fired) ?? waits.find(({ fired }) => !fired)
+  if (wait === undefined) {
+    return { code: "READY", message: "It is about to be handed to a worker.", details: {} }
+  }
+  const others = waits.filter((other) => other !== wait && !other.fired)
+  const due =
+    wait.dueAt === undefined ? {} : { dueAt: iso(wait.dueAt), dueInMs: Math.max(0, wait.dueAt - now) }
+  const details = {
+    stepId: wait.stepId,
+    ...due,
+    ...(others.length === 0 ? {} : { alsoWaitingFor: others.map(({ stepId, kind }) => ({ stepId, kind })) })
+  }
+  const at =
+    wait.dueAt === undefined ? "" : `${iso(wait.dueAt)} (in ${formatDuration(Math.max(0, wait.dueAt - now))})`
+  switch (wait.kind) {
+    case "sleep":
+      return { code: "SLEEPING", message: `Step "${wait.name}" sleeps until ${at}.`, details }
+    case "event":
+      return {
+        code: "WAITING_FOR_EVENT",
+        message:
+          `Step "${wait.name}" waits for event "${wait.event}"` +
+          (wait.match === undefined
+            ? ""
+            : wait.matchValue === undefined
+              ? ` that satisfies ${wait.match}`
+              : ` whose ${wait.match} is ${wait.matchValue}`) +
+          `, until ${at}.`,
+        details: { ...details, event: wait.event, match: wait.match, matchValue: wait.matchValue }
+      }
+    case "child":
+      return {
+        code: "WAITING_FOR_CHILD",
+        message: `Step "${wait.name}" waits for run ${wait.childRunId}, until ${at}.`,
+        details: { ...details, childRunId: wait.childRunId }
+      }
+    case "retry":
+      return {
+        code: "WAITING_FOR_RETRY",
+        message: `Step "${wait.name}" failed ${wait.failures} times (last: ${wait.error}) and is tried again at ${at}.`,
+        details: { ...details, failures: wait.failures, error: wait.error }
+      }
+    case "run-retry":
+      return {
+        code: "WAITING_FOR_RETRY",
+        message: `The run is tried again at ${at}${run.error === undefined ? "" : `, after: ${run.error.message}`}.`,
+        details: { ...details, attempt: run.attempt, error: run.error?.message }
+      }
+  }
+}
+
+const iso = (at: number): string => new Date(at).toISOString()

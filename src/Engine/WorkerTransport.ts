@@ -1,0 +1,17 @@
+/** How a worker reaches an engine: the service, and the layer for an engine in the same process. */
+export {
+  endsTurn,
+  WorkerTransport,
+  type Job,
+  type JournalEntry,
+  type Notice,
+  type OpenStep,
+  type Outcome,
+  type TurnAck,
+  type TurnOp,
+  type TurnReport,
+  type WorkerHandlers,
+  type WorkerRegistration,
+  type WorkerSession
+} from "../Protocol/Worker.ts"
+export { layerWorkerTransport as layerMemory } from "./Engine.ts"

@@ -1,0 +1,121 @@
+/** Runs the branches of a parallel call: how many at once, what a failure does to the others, and the verdict. */
+import { deserializeError, type SerializedError, serializeError } from "../Errors.ts"
+import type { Outcome } from "../Protocol/Worker.ts"
+import { BranchGroup, Scope } from "./Scope.ts"
+import { StepCall } from "./StepCall.ts"
+import { branchScope, verdictKey } from "./StepId.ts"
+import type { TurnMachine } from "./TurnMachine.ts"
+
+/** How a branch ended. `cause` is the failure in the words of the face that ran it. */
+export type BranchExit =
+  | { readonly _tag: "Success"; readonly value: unknown }
+  | { readonly _tag: "Failure"; readonly error: unknown; readonly cause?: unknown }
+
+export interface ParallelCall {
+  readonly name: string
+  /** How many branches there are. */
+  readonly count: number
+  readonly concurrency: number
+  readonly failFast: boolean
+  /** Starts a branch, which calls `end` once. */
+  readonly begin: (index: number, scope: Scope, end: (exit: BranchExit) => void) => void
+  /** All branches have ended; with `failFast` all with success. */
+  readonly succeed: (exits: ReadonlyArray<BranchExit>) => void
+  readonly fail: (failure: Extract<BranchExit, { readonly _tag: "Failure" }>) => void
+}
+
+/** Starts the call and returns how to cancel it. `entry` is the function that the user's code called. */
+export const runBranches = (
+  turn: TurnMachine,
+  scope: Scope,
+  parallel: ParallelCall,
+  entry: Function
+): (() => void) => {
+  const { concurrency, count, failFast, name } = parallel
+  const prefix = scope.keys.nextParallel(name)
+  const startedAt = turn.host.clock.currentTimeMillisUnsafe()
+  const group = new BranchGroup(scope)
+  const exits: Array<BranchExit> = []
+  const failures: Array<Extract<BranchExit, { readonly _tag: "Failure" }>> = []
+  let next = 0
+  let running = 0
+  let ended = 0
+  let starting = false
+  let cancelled = false
+
+  const verdict = new StepCall(verdictKey(prefix), name, "parallel", scope, noCode, (outcome: Outcome) => {
+    if (outcome._tag !== "Failure") return
+    cancelled = true
+    parallel.fail(matching(failures, outcome.error))
+  })
+
+  const startMore = (): void => {
+    // A branch that ends while it is being started makes room for the next round of the loop that started it.
+    if (starting) return
+    starting = true
+    while (next < count && running < concurrency && !(failFast && failures.length > 0) && !cancelled) {
+      const index = next++
+      running++
+      parallel.begin(index, new Scope(group, branchScope(prefix, index)), (exit) => branchEnded(index, exit))
+    }
+    starting = false
+  }
+
+  const branchEnded = (index: number, exit: BranchExit): void => {
+    if (cancelled) return
+    exits[index] = exit
+    running--
+    ended++
+    if (exit._tag === "Failure") {
+      failures.push(exit)
+      if (failFast) {
+        // A recorded verdict settles at its place in the journal.
+        if (failures.length === 1 && !decided)
+          turn.stop(group, `another branch of "${name}" has failed`, recordVerdict)
+        return
+      }
+    }
+    if (ended === count && !decided) parallel.succeed(exits)
+    else startMore()
+  }
+
+  const recordVerdict = (): void => {
+    const [first] = failures
+    if (cancelled || first === undefined) return
+    turn.record(verdict, { _tag: "Failure", error: serializeError(first.error) }, 1, startedAt)
+  }
+
+  let decided = false
+  // The branches ask for their recorded steps before a recorded verdict can settle.
+  turn.settlement.hold(() => {
+    decided = failFast && turn.askRecorded(verdict, entry)
+    if (decided) turn.shut(group, `"${name}" has failed in an earlier turn`)
+    if (count === 0) parallel.succeed([])
+    else startMore()
+  })
+  turn.settlement.pump()
+
+  return () => {
+    cancelled = true
+    turn.withdraw(verdict)
+  }
+}
+
+/** The failure that the verdict tells of: the branch's own error where the branch has failed again, else as recorded. */
+const matching = (
+  failures: ReadonlyArray<Extract<BranchExit, { readonly _tag: "Failure" }>>,
+  recorded: SerializedError
+): Extract<BranchExit, { readonly _tag: "Failure" }> => {
+  const again = failures.find(({ error }) => {
+    const { message, name } = serializeError(error, { stack: false })
+    return name === recorded.name && message === recorded.message
+  })
+  return again ?? { _tag: "Failure", error: deserializeError(recorded) }
+}
+
+/** A verdict is recorded, never executed. */
+const noCode = {
+  begin: () => undefined,
+  timeout: undefined,
+  retry: { maxAttempts: 1, initialDelayMs: 0, backoffFactor: 1, maxDelayMs: 0 }
+}

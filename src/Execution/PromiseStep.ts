@@ -1,0 +1,389 @@
+/** Steps and turns of async handlers: promises over the turn's calls. A suspended step's promise stays pending. */
+import { AsyncResource } from "node:async_hooks"
+import { positiveDuration } from "../Duration.ts"
+import { deserializeError, toError, ValidationError } from "../Errors.ts"
+import type { IronflowEvent } from "../Event.ts"
+import type { IronflowFunction, RunInfo } from "../Function.ts"
+import { decodeJson } from "../Json.ts"
+import { checkName } from "../Limits.ts"
+import type { Outcome } from "../Protocol/Worker.ts"
+import { createSecretsClient } from "../Secrets.ts"
+import { validate } from "../StandardSchema.ts"
+import type {
+  EventFilter,
+  Invokable,
+  InvokeOptions,
+  ParallelOptions,
+  StepClient,
+  StepRunContext,
+  StepRunOptions
+} from "../Step.ts"
+import type { Attempt } from "./Attempt.ts"
+import { type BranchExit, runBranches } from "./Branches.ts"
+import { resolveStepTimeout } from "./FunctionPlan.ts"
+import { insideStep, nestedStep } from "./Nesting.ts"
+import type { Scope } from "./Scope.ts"
+import type { StepCall } from "./StepCall.ts"
+import {
+  checkParallel,
+  compensationCode,
+  defaultInvokeMs,
+  defaultWaitMs,
+  invokeAsyncCall,
+  invokeCall,
+  invokedId,
+  publishCall,
+  readEvent,
+  runCall,
+  sleepCall,
+  sleepUntilCall,
+  stepCode,
+  stepError,
+  waitCall
+} from "./StepCalls.ts"
+import type { TurnMachine } from "./TurnMachine.ts"
+
+/** The async context of no handler and no step body: what a turn was started from is none of its business. */
+const outside = new AsyncResource("ironflow.turn")
+
+/** Calls the handler, and tells the turn how it ended. */
+export const startPromiseHandler = (
+  fn: IronflowFunction,
+  turn: TurnMachine,
+  event: IronflowEvent,
+  run: RunInfo
+): void => {
+  const context = {
+    event,
+    run,
+    step: promiseSteps(turn, turn.root),
+    get logger() {
+      return turn.logger
+    },
+    get secrets() {
+      return createSecretsClient(turn.job.secrets)
+    },
+    get signal() {
+      return turn.signal
+    },
+    onTurnEnd: (callback: () => void | Promise<void>) => turn.onTurnEnd(callback)
+  }
+  outside.runInAsyncScope(() =>
+    follow(
+      () => fn.handler(context),
+      (value) => turn.succeeded(value),
+      (error) => turn.failed(error)
+    )
+  )
+}
+
+/** Calls user code that may return a value or a promise, throw or reject. */
+const follow = (
+  code: () => unknown,
+  succeed: (value: unknown) => void,
+  fail: (error: unknown) => void
+): void => {
+  let result: unknown
+  try {
+    result = code()
+  } catch (error) {
+    fail(error)
+    return
+  }
+  if (isThenable(result)) Promise.resolve(result).then(succeed, fail)
+  else succeed(result)
+}
+
+const isThenable = (value: unknown): value is PromiseLike<unknown> =>
+  typeof value === "object" && value !== null && "then" in value && typeof value.then === "function"
+
+/**
+ * A promise that `begin` settles later, or never. A rejection that comes later is the outcome of a step, which the
+ * journal has: that the handler is not looking at the promise just then must not end the process.
+ */
+const settledBy = <T>(
+  begin: (succeed: (value: T) => void, fail: (error: Error) => void) => void
+): Promise<T> => {
+  let resolve!: (value: T) => void
+  let reject!: (error: Error) => void
+  const promise = new Promise<T>((onSuccess, onFailure) => {
+    resolve = onSuccess
+    reject = onFailure
+  })
+  try {
+    begin(resolve, (error) => {
+      promise.catch(() => undefined)
+      reject(error)
+    })
+  } catch (error) {
+    reject(toError(error))
+  }
+  return promise
+}
+
+const runsCode = (turn: TurnMachine, name: string, fn: (context: StepRunContext) => unknown) => {
+  if (typeof fn !== "function") {
+    throw new ValidationError(
+      `Step "${name}" needs a function to run, got ${fn === null ? "null" : typeof fn}`
+    )
+  }
+  // The code may begin later than the call, and still sees the async context (a logger's, a tracer's) of the call.
+  const context = new AsyncResource("ironflow.step")
+  return (attempt: Attempt): void =>
+    context.runInAsyncScope(() =>
+      insideStep(turn.token, name, () =>
+        follow(
+          () => fn(attempt.context),
+          (value) => attempt.succeed(value),
+          (error) => attempt.fail(error)
+        )
+      )
+    )
+}
+
+/** The steps of a handler, or of a branch, of a turn. */
+export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
+  /** Makes a call whose outcome is JSON, and whose failure is the stored error or what `toFailure` makes of it. */
+  const ask = <T>(
+    entry: Function,
+    kind: string,
+    name: unknown,
+    makeCall: (name: string, receive: (outcome: Outcome) => void) => StepCall | undefined,
+    read: (value: unknown, call: StepCall) => T,
+    wrapFailure = false
+  ): Promise<T> =>
+    settledBy<T>((succeed, fail) => {
+      const checked = checkName(kind, name)
+      const nested = nestedStep(turn.token, checked)
+      if (nested !== undefined) throw nested
+      const call = makeCall(checked, (outcome) => {
+        if (call === undefined) return
+        if (outcome._tag === "Failure") {
+          fail(wrapFailure ? stepError(turn, call, outcome.error) : deserializeError(outcome.error))
+          return
+        }
+        try {
+          succeed(read(decodeJson(outcome.value), call))
+        } catch (error) {
+          fail(toError(error))
+        }
+      })
+      // A time that has passed needs no step, and has no result.
+      if (call === undefined) succeed(undefined as T)
+      else turn.ask(call, entry)
+    })
+
+  const nothing = (): void => undefined
+  const asIs = <T>(value: unknown): T => value as T
+
+  const client: StepClient = {
+    run: function run<T>(
+      name: string,
+      fn: (context: StepRunContext) => T | Promise<T>,
+      options?: StepRunOptions
+    ): Promise<T> {
+      return ask<T>(
+        run,
+        "step name",
+        name,
+        (checked, receive) => {
+          const timeout =
+            options?.timeout === undefined
+              ? undefined
+              : resolveStepTimeout(options.timeout, `timeout of step "${checked}"`)
+          const code = stepCode(turn, checked, runsCode(turn, checked, fn), timeout, options?.retry)
+          return runCall(scope, checked, code, receive)
+        },
+        asIs,
+        true
+      )
+    },
+
+    sleep: function sleep(name, duration) {
+      return ask(
+        sleep,
+        "step name",
+        name,
+        (checked, receive) => {
+          const ms = positiveDuration(duration, `duration of step "${checked}"`)
+          return sleepCall(scope, checked, ms, receive)
+        },
+        nothing
+      )
+    },
+
+    sleepUntil: function sleepUntil(name, until) {
+      return ask(
+        sleepUntil,
+        "step name",
+        name,
+        (checked, receive) => sleepUntilCall(turn, scope, checked, until, receive),
+        nothing
+      )
+    },
+
+    waitForEvent: function waitForEvent<T>(
+      name: string,
+      filter: Omit<EventFilter, "event"> & { readonly event: unknown }
+    ) {
+      const definition = eventDefinition(filter?.event)
+      return ask<IronflowEvent<T>>(
+        waitForEvent,
+        "step name",
+        name,
+        (checked, receive) =>
+          waitCall(
+            scope,
+            checked,
+            {
+              event: definition?.name ?? filter?.event,
+              match: filter?.match,
+              timeoutMs:
+                filter?.timeout === undefined
+                  ? defaultWaitMs
+                  : positiveDuration(filter.timeout, `timeout of step "${checked}"`)
+            },
+            receive
+          ),
+        (value) => {
+          const event = readEvent(turn, value)
+          return definition?.schema === undefined
+            ? event
+            : { ...event, data: validate(definition.schema, event.data, `Data of event "${event.name}"`) }
+        }
+      )
+    },
+
+    invoke: function invoke<T>(
+      target: string | Invokable,
+      input?: unknown,
+      options?: InvokeOptions
+    ): Promise<T> {
+      return ask<T>(
+        invoke,
+        "id of the invoked function",
+        idOf(target),
+        (functionId, receive) => {
+          const timeoutMs =
+            options?.timeout === undefined
+              ? defaultInvokeMs
+              : positiveDuration(options.timeout, `timeout of invoked function "${functionId}"`)
+          return invokeCall(scope, functionId, input, timeoutMs, receive)
+        },
+        asIs
+      )
+    },
+
+    invokeAsync: function invokeAsync(target: string | Invokable, input?: unknown) {
+      return ask<{ runId: string }>(
+        invokeAsync,
+        "id of the invoked function",
+        idOf(target),
+        (functionId, receive) => invokeAsyncCall(scope, functionId, input, receive),
+        asIs
+      )
+    },
+
+    parallel: function parallel(name: string, branches: unknown, options?: ParallelOptions) {
+      // The interface types the branches, one by one; here each is a function of a step client.
+      return branchesOf(parallel, name, branches as ReadonlyArray<Branch>, options)
+    } as StepClient["parallel"],
+
+    map: function map<T, R>(
+      name: string,
+      items: ReadonlyArray<T>,
+      fn: (item: T, step: StepClient, index: number) => Promise<R>,
+      options?: ParallelOptions
+    ) {
+      const branches = Array.isArray(items)
+        ? items.map(
+            (item: T, index): Branch =>
+              (step) =>
+                fn(item, step, index)
+          )
+        : items
+      return branchesOf(map, name, branches as ReadonlyArray<Branch>, options)
+    } as StepClient["map"],
+
+    compensate: (stepName, fn) => {
+      const name = checkName("name of the compensated step", stepName)
+      const nested = nestedStep(turn.token, name)
+      if (nested !== undefined) throw nested
+      if (typeof fn !== "function") {
+        throw new ValidationError(`The compensation of step "${name}" must be a function, got ${typeof fn}`)
+      }
+      turn.compensate(name, compensationCode(turn, runsCode(turn, `compensate:${name}`, discardResult(fn))))
+    },
+
+    publish: function publish(topic, data) {
+      return ask<{ eventId: string; sequence: number }>(
+        publish,
+        "topic",
+        topic,
+        (checked, receive) => publishCall(scope, checked, data, receive),
+        asIs,
+        true
+      )
+    }
+  }
+
+  const branchesOf = (
+    entry: Function,
+    name: string,
+    branches: ReadonlyArray<Branch>,
+    options: ParallelOptions | undefined
+  ): Promise<Array<unknown>> =>
+    settledBy((succeed, fail) => {
+      const checked = checkName("name of the parallel call", name)
+      const nested = nestedStep(turn.token, checked)
+      if (nested !== undefined) throw nested
+      const { concurrency, failFast } = checkParallel(checked, branches, options)
+      const notFunction = branches.findIndex((branch) => typeof branch !== "function")
+      if (notFunction >= 0) {
+        throw new ValidationError(
+          `Branch ${notFunction} of "${checked}" must be a function that takes a step client: (step) => step.run(...)`
+        )
+      }
+      runBranches(
+        turn,
+        scope,
+        {
+          name: checked,
+          count: branches.length,
+          concurrency,
+          failFast,
+          begin: (index, branchScope, end) =>
+            follow(
+              () => branches[index]?.(promiseSteps(turn, branchScope)),
+              (value) => end({ _tag: "Success", value }),
+              (error) => end({ _tag: "Failure", error })
+            ),
+          succeed: (exits) => succeed(exits.map(valueOrError)),
+          fail: ({ error }) => fail(error as Error)
+        },
+        entry
+      )
+    })
+
+  return client
+}
+
+type Branch = (step: StepClient) => unknown
+
+const valueOrError = (exit: BranchExit): unknown =>
+  exit._tag === "Success" ? exit.value : toError(exit.error)
+
+/** What undoing returns is of no interest, and need not be something that JSON can carry. */
+const discardResult =
+  (fn: (context: StepRunContext) => unknown) =>
+  async (context: StepRunContext): Promise<void> => {
+    await fn(context)
+  }
+
+const idOf = (target: string | Invokable): unknown =>
+  typeof target === "string" ? target : invokedId(target)
+
+const eventDefinition = (event: unknown) =>
+  typeof event === "object" && event !== null && "name" in event
+    ? (event as { readonly name: unknown; readonly schema?: Parameters<typeof validate>[0] })
+    : undefined

@@ -1,0 +1,58 @@
+/** One step call of a handler in one turn. */
+import type { RetryPolicy } from "../Backoff.ts"
+import type { Outcome, StepKind, TurnOp } from "../Protocol/Worker.ts"
+import type { Attempt } from "./Attempt.ts"
+import type { StepTimeout } from "./FunctionPlan.ts"
+import type { Scope } from "./Scope.ts"
+import type { Settling } from "./Settlement.ts"
+
+/** Ops that ask the engine to do a step. */
+export type StepOp = Extract<
+  TurnOp,
+  { readonly _tag: "Sleep" | "WaitForEvent" | "Invoke" | "InvokeAsync" | "Publish" }
+>
+
+/** User code that a step runs: it begins, and tells the attempt how it ended. */
+export interface StepCode {
+  readonly begin: (attempt: Attempt) => void
+  readonly timeout: StepTimeout | undefined
+  readonly retry: RetryPolicy
+}
+
+/** Who does the step: the engine, or code in this process. */
+export type StepWork = StepOp | StepCode
+
+export class StepCall {
+  readonly key: string
+  /** As the journal has it: `charge`, `publish:orders`, `compensate:charge`. */
+  readonly name: string
+  readonly kind: StepKind
+  readonly scope: Scope
+  readonly work: StepWork
+  /** Hands the outcome to the handler. Called at most once, and never for a call that is suspended or not wanted. */
+  readonly receive: (outcome: Outcome) => void
+  /** Failed attempts so far. */
+  failures = 0
+  settling: Settling | undefined = undefined
+  attempt: Attempt | undefined = undefined
+  /** The handler does not wait for it any more. */
+  withdrawn = false
+
+  constructor(
+    key: string,
+    name: string,
+    kind: StepKind,
+    scope: Scope,
+    work: StepWork,
+    receive: (outcome: Outcome) => void
+  ) {
+    this.key = key
+    this.name = name
+    this.kind = kind
+    this.scope = scope
+    this.work = work
+    this.receive = receive
+  }
+}
+
+export const isCode = (work: StepWork): work is StepCode => "begin" in work

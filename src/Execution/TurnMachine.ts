@@ -1,0 +1,919 @@
+/**
+ * One turn of a handler as a state machine that calls back.
+ *
+ * Step calls come in through {@link TurnMachine.ask}. What the journal has is settled from there; everything else begins
+ * once the handler has caught up with the journal. The code of a step begins only when everything reported so far is
+ * durable, so that no step depends on a result that could be lost. There is no fiber, promise or timer per step here: the
+ * two faces add what they need.
+ */
+import { retryDelayMs } from "../Backoff.ts"
+import {
+  FunctionTimeoutError,
+  IronflowError,
+  isRetryable,
+  LimitExceededError,
+  type SerializedError,
+  serializeError,
+  StepAbortedError,
+  StepTimeoutError,
+  toError
+} from "../Errors.ts"
+import { encodeJson } from "../Json.ts"
+import { checkSize, stepResultBytes, stepsPerRun } from "../Limits.ts"
+import { type Logger, runLogger } from "../Logger.ts"
+import type {
+  Job,
+  JournalEntry,
+  JsonText,
+  Notice,
+  OpenStep,
+  Outcome,
+  StepKind,
+  TurnOp
+} from "../Protocol/Worker.ts"
+import { Attempt, type AttemptExit, type AttemptOwner, isAbortFailure } from "./Attempt.ts"
+import { type Compensation, Compensations } from "./Compensation.ts"
+import { callSite, type FunctionPlan, rememberCallSite, type StepTimeout } from "./FunctionPlan.ts"
+import type { TurnToken } from "./Nesting.ts"
+import { BranchGroup, isStopped, isWithin, Scope } from "./Scope.ts"
+import { afterEventLoopTurns, Settlement } from "./Settlement.ts"
+import { isCode, StepCall, type StepCode } from "./StepCall.ts"
+import { stepId } from "./StepId.ts"
+import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
+
+/** How long code that was told to stop is awaited when it has no timeout of its own. */
+const stopGraceMs = 5000
+
+/** A typed failure stands in the data of the stored error under this name. */
+export const encodedFailure = "ironflow:failure"
+
+type Phase =
+  /** The handler runs. */
+  | "handler"
+  /** The handler has failed, and steps that were running are awaited. */
+  | "closing"
+  | "compensating"
+  | "over"
+
+interface Recorded {
+  readonly entry: JournalEntry
+  readonly rank: number
+}
+
+/** A group that starts nothing new and whose running steps are awaited. */
+interface Closing {
+  readonly group: BranchGroup
+  readonly done: () => void
+  draining: boolean
+}
+
+export interface TurnOptions {
+  /** Turns of the event loop until all that follows from one outcome has run. */
+  readonly turnsToDrain: number
+  /** Stops the handler, where that is possible from outside. */
+  readonly interruptHandler: () => void
+  readonly onEnd: (end: TurnEnd) => void
+}
+
+export class TurnMachine implements TurnHandle, AttemptOwner {
+  readonly job: Job
+  readonly host: TurnHost
+  readonly plan: FunctionPlan
+  readonly token: TurnToken
+  readonly root: Scope
+  readonly settlement: Settlement
+  readonly #options: TurnOptions
+  readonly #rootGroup = new BranchGroup(undefined)
+  /** Entries that the handler has not asked for yet. */
+  readonly #journal = new Map<string, Recorded>()
+  readonly #open = new Map<string, OpenStep>()
+  /** Waits that were over before the handler asked for them. */
+  readonly #firedEarly = new Map<string, Outcome | undefined>()
+  /** Suspended calls. */
+  readonly #waiting = new Map<string, StepCall>()
+  /** Calls that begin when the handler has caught up, and for code, when everything reported is durable. */
+  #heldOps: Array<StepCall> = []
+  #heldCode: Array<StepCall> = []
+  readonly #attempts = new Set<Attempt>()
+  readonly #compensations = new Compensations()
+  #closings: Array<Closing> = []
+  #turnEndCallbacks: Array<() => void | Promise<void>> = []
+  #controller: AbortController | undefined = undefined
+  #endReason: (() => Error) | undefined = undefined
+  #cancelTimeout: (() => void) | undefined = undefined
+  #cancelLinger: (() => void) | undefined = undefined
+  #phase: Phase = "handler"
+  /** Whether the turn ended because it was judged quiet. */
+  #suspended = false
+  #lateReported = false
+  /** Whether something new has begun, rather than only replayed. */
+  #live = false
+  #unacknowledged = 0
+  #stepCount = 0
+  /** Calls that stay pending for good in this turn. */
+  #shelved = 0
+  /** Counts signs of life. */
+  #life = 0
+  #probing = false
+
+  constructor(plan: FunctionPlan, job: Job, host: TurnHost, options: TurnOptions) {
+    this.job = job
+    this.host = host
+    this.plan = plan
+    this.token = { runId: job.runId }
+    this.#options = options
+    this.root = new Scope(this.#rootGroup, "")
+    this.settlement = new Settlement(job.journal.length, options.turnsToDrain, () => this.#idle())
+    for (const [rank, entry] of job.journal.entries()) {
+      this.#journal.set(entry.stepKey, { entry, rank })
+      // The handler does not ask for compensations.
+      if (entry.kind === "compensate") this.settlement.markSettled(rank)
+    }
+    for (const open of job.open) this.#open.set(open.stepKey, open)
+    this.#cancelTimeout = host.alarm.at(host.clock.currentTimeMillisUnsafe() + plan.timeoutMs, () =>
+      this.#timedOut()
+    )
+  }
+
+  // ---------------------------------------------------------------------------
+  // What the handler is given
+  // ---------------------------------------------------------------------------
+
+  /** Whether step calls are inert because the turn has ended. */
+  get isOver(): boolean {
+    return this.#phase === "over"
+  }
+
+  /** Aborts when the turn ends. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (this.#endReason !== undefined) this.#controller.abort(this.#endReason())
+    }
+    return this.#controller.signal
+  }
+
+  /** The handler's logger. */
+  get logger(): Logger {
+    return runLogger(this.job.runId, () => !this.#live && this.settlement.isReplaying)
+  }
+
+  onTurnEnd(callback: () => void | Promise<void>): void {
+    if (this.isOver) this.#runCallback(callback)
+    else this.#turnEndCallbacks.push(callback)
+  }
+
+  idempotencyKey(call: StepCall): string {
+    const { generation, runId } = this.job
+    return generation > 0 ? `${stepId(runId, call.key)}@${generation}` : stepId(runId, call.key)
+  }
+
+  /** Registers the undoing of a step. */
+  compensate(name: string, code: StepCode): void {
+    if (this.#phase === "over" || this.#phase === "compensating") return
+    this.#life++
+    this.#compensations.register(name, code)
+    const wanted = this.job.compensating?.compensations
+    if (wanted !== undefined && this.#compensations.rebuilt(wanted).every(({ code }) => code !== undefined)) {
+      this.#whenDrained(() => this.#beginCompensations())
+    }
+  }
+
+  // ---------------------------------------------------------------------------
+  // Step calls
+  // ---------------------------------------------------------------------------
+
+  /** Makes a step call. `entry` is the function that the user's code called, to name the place. */
+  ask(call: StepCall, entry: Function): void {
+    if (this.#phase === "over") {
+      this.#late(call.name)
+      return
+    }
+    this.#life++
+    if (++this.#stepCount > stepsPerRun) {
+      this.#failNow(
+        new LimitExceededError(
+          `The number of steps of function "${this.plan.functionId}" in one run`,
+          this.#stepCount,
+          stepsPerRun,
+          "steps"
+        )
+      )
+      return
+    }
+
+    const recorded = this.#takeRecorded(call.key)
+    if (recorded !== undefined) {
+      const { entry: found, rank } = recorded
+      if (found.kind !== call.kind) this.#pause(call, found.kind, entry)
+      else call.settling = this.settlement.ask(rank, () => this.#deliver(call, found.outcome))
+      return
+    }
+
+    const open = this.#open.get(call.key)
+    if (open !== undefined && open.kind !== call.kind) {
+      this.#pause(call, open.kind, entry)
+      return
+    }
+    if (isStopped(call.scope) || this.job.compensating !== undefined) {
+      this.#shelve()
+    } else if (open === undefined || !this.#resume(call, open)) {
+      rememberCallSite(this.plan, call.kind, call.name, entry)
+      this.#begin(call)
+    }
+  }
+
+  /** The journal's entry, once. */
+  #takeRecorded(key: string): Recorded | undefined {
+    if (this.#journal.size === 0) return undefined
+    const recorded = this.#journal.get(key)
+    if (recorded !== undefined) this.#journal.delete(key)
+    return recorded
+  }
+
+  /** Goes on with a step that was open before this turn; `false` when its next attempt has to begin. */
+  #resume(call: StepCall, open: OpenStep): boolean {
+    call.failures = open.failures
+    const fired = this.#firedEarly.has(call.key)
+    if (fired) {
+      const outcome = this.#firedEarly.get(call.key)
+      if (outcome === undefined) return false
+      this.#settle(call, outcome)
+      return true
+    }
+    if (isCode(call.work) && !open.pending) return false
+    this.#waiting.set(call.key, call)
+    this.settlement.pump()
+    return true
+  }
+
+  /** The handler does not wait for this call any more. */
+  withdraw(call: StepCall): void {
+    if (call.withdrawn || this.#phase === "over") return
+    call.withdrawn = true
+    this.#life++
+    if (call.settling !== undefined) this.settlement.drop(call.settling)
+    const { attempt } = call
+    if (attempt !== undefined) {
+      this.#attempts.delete(attempt)
+      attempt.abandon(new StepAbortedError(call.name, "the handler does not wait for it any more"))
+    }
+    if (this.#waiting.delete(call.key)) this.#report({ _tag: "Withdraw", stepKey: call.key })
+    this.settlement.pump()
+  }
+
+  #shelve(): void {
+    this.#shelved++
+    this.settlement.pump()
+  }
+
+  #begin(call: StepCall): void {
+    if (isCode(call.work)) {
+      if (this.settlement.isCaughtUp && this.#gateIsOpen) this.#startCode(call, call.work)
+      else this.#heldCode.push(call)
+    } else if (this.settlement.isCaughtUp) {
+      this.#startOp(call)
+    } else {
+      this.#heldOps.push(call)
+    }
+  }
+
+  /** Whether everything the handler has seen is durable, and it has seen everything that has happened. */
+  get #gateIsOpen(): boolean {
+    return this.#unacknowledged === 0 && this.settlement.isEmpty
+  }
+
+  #startHeld(): void {
+    if ((this.#heldOps.length === 0 && this.#heldCode.length === 0) || !this.settlement.isCaughtUp) return
+    // Calls that were made before any of them had a result do not depend on each other's results: they begin together.
+    this.settlement.hold(() => {
+      const code = this.#gateIsOpen ? this.#heldCode : []
+      if (code === this.#heldCode) this.#heldCode = []
+      const ops = this.#heldOps
+      this.#heldOps = []
+      for (const call of ops) this.#startUnlessStopped(call)
+      for (const call of code) this.#startUnlessStopped(call)
+    })
+    this.settlement.pump()
+  }
+
+  #startUnlessStopped(call: StepCall): void {
+    if (call.withdrawn || this.#phase === "over") return
+    if (isStopped(call.scope)) this.#shelved++
+    else if (isCode(call.work)) this.#startCode(call, call.work)
+    else this.#startOp(call)
+  }
+
+  #startOp(call: StepCall): void {
+    const op = call.work
+    if (isCode(op)) return
+    this.#live = true
+    if (op._tag === "Publish" || op._tag === "InvokeAsync") {
+      let answer: Outcome = notAnswered
+      const settling = this.settlement.add(() => this.#deliver(call, answer), false)
+      call.settling = settling
+      this.#report(op, (outcome) => {
+        if (outcome !== undefined) answer = outcome
+        settling.ready = true
+      })
+    } else {
+      this.#waiting.set(call.key, call)
+      this.#report(op, (outcome) => {
+        if (outcome !== undefined) this.#fired(call.key, outcome)
+      })
+    }
+  }
+
+  #startCode(call: StepCall, code: StepCode): void {
+    this.#live = true
+    const now = this.host.clock.currentTimeMillisUnsafe()
+    const attempt = new Attempt(this, call, call.failures + 1, now)
+    call.attempt = attempt
+    this.#attempts.add(attempt)
+    const { timeout } = code
+    if (timeout !== undefined) {
+      attempt.cancelTimer = this.host.alarm.at(now + timeout.ms, () =>
+        this.#attemptTimedOut(attempt, timeout)
+      )
+    }
+    code.begin(attempt)
+  }
+
+  #attemptTimedOut(attempt: Attempt, timeout: StepTimeout): void {
+    const error = new StepTimeoutError(attempt.call.name, timeout.text)
+    attempt.end({ _tag: "Failure", error })
+    attempt.abort(error)
+  }
+
+  // ---------------------------------------------------------------------------
+  // Outcomes
+  // ---------------------------------------------------------------------------
+
+  attemptEnded(attempt: Attempt, exit: AttemptExit): void {
+    this.#attempts.delete(attempt)
+    if (this.#phase === "over") return
+    this.#life++
+    const { call } = attempt
+    call.attempt = undefined
+    if (exit._tag === "Failure") {
+      this.#attemptFailed(attempt, exit.error, exit.encoded)
+      return
+    }
+    let value: JsonText | undefined
+    try {
+      const what = `Result of step "${call.name}"`
+      value = checkSize(what, encodeJson(exit.value, what), stepResultBytes)
+    } catch (error) {
+      this.#attemptFailed(attempt, error, undefined)
+      return
+    }
+    this.#recordStep(attempt, { _tag: "Success", value })
+  }
+
+  #attemptFailed(attempt: Attempt, error: unknown, encoded: unknown): void {
+    const { abortReason, call } = attempt
+    const { work } = call
+    if (!isCode(work)) return
+    if (abortReason !== undefined && isAbortFailure(error, abortReason)) {
+      this.#shelve()
+      return
+    }
+    const stored = serializeFailure(error, encoded)
+    const failures = attempt.number
+    if (!isRetryable(error) || failures >= work.retry.maxAttempts) {
+      this.#recordStep(attempt, { _tag: "Failure", error: stored })
+    } else if (isStopped(call.scope)) {
+      // What is not finished here starts again in another turn, if it is wanted at all.
+      this.#shelve()
+    } else {
+      call.failures = failures
+      this.#waiting.set(call.key, call)
+      this.#report({
+        _tag: "StepRetry",
+        stepKey: call.key,
+        name: call.name,
+        kind: call.kind,
+        failures,
+        error: stored,
+        due: { afterMs: retryDelayMs(work.retry, failures) }
+      })
+      this.settlement.pump()
+    }
+  }
+
+  #recordStep(attempt: Attempt, outcome: Outcome): void {
+    this.record(attempt.call, outcome, attempt.number, attempt.startedAt)
+  }
+
+  /** Reports a finished step and hands its outcome to the handler. */
+  record(call: StepCall, outcome: Outcome, attempt: number, startedAt: number): void {
+    if (this.#phase === "over") return
+    // The place in the order comes first: the report may be acknowledged before it returns.
+    call.settling = this.settlement.add(() => this.#deliver(call, outcome), true)
+    this.#report({
+      _tag: "StepDone",
+      stepKey: call.key,
+      name: call.name,
+      kind: call.kind,
+      outcome,
+      attempt,
+      startedAt,
+      endedAt: this.host.clock.currentTimeMillisUnsafe()
+    })
+    this.settlement.pump()
+  }
+
+  notice(notice: Notice): void {
+    if (this.#phase !== "over" && notice._tag === "Fired") this.#fired(notice.stepKey, notice.outcome)
+  }
+
+  #fired(key: string, outcome: Outcome | undefined): void {
+    const call = this.#waiting.get(key)
+    if (call === undefined) {
+      if (this.#open.has(key)) this.#firedEarly.set(key, outcome)
+      return
+    }
+    this.#waiting.delete(key)
+    this.#life++
+    if (outcome !== undefined) {
+      this.#settle(call, outcome)
+    } else if (isStopped(call.scope)) {
+      this.#shelve()
+    } else {
+      this.#heldCode.push(call)
+      this.settlement.pump()
+    }
+  }
+
+  /** Gives the outcome of a wait its place in the journal and hands it to the handler. */
+  #settle(call: StepCall, outcome: Outcome): void {
+    call.settling = this.settlement.add(() => this.#deliver(call, outcome), true)
+    this.#report({ _tag: "Settle", stepKey: call.key })
+    this.settlement.pump()
+  }
+
+  #deliver(call: StepCall, outcome: Outcome): void {
+    if (call.withdrawn || this.#phase === "over") return
+    this.#life++
+    call.receive(outcome)
+  }
+
+  #report(op: TurnOp, onAck?: (outcome: Outcome | undefined) => void): void {
+    this.#unacknowledged++
+    this.host.report(
+      op,
+      onAck === undefined ? this.#acknowledged : (outcome) => this.#acknowledged(outcome, onAck)
+    )
+  }
+
+  readonly #acknowledged = (
+    outcome: Outcome | undefined,
+    onAck?: (outcome: Outcome | undefined) => void
+  ): void => {
+    this.#unacknowledged--
+    if (this.#phase === "over") return
+    onAck?.(outcome)
+    if (this.#unacknowledged === 0 || onAck !== undefined) this.settlement.pump()
+  }
+
+  // ---------------------------------------------------------------------------
+  // Parallel calls
+  // ---------------------------------------------------------------------------
+
+  /** Whether the step has begun in an earlier turn. */
+  knows(key: string): boolean {
+    return this.#journal.has(key) || this.#open.has(key)
+  }
+
+  /** Makes the call only if the journal has it, and says whether it has. */
+  askRecorded(call: StepCall, entry: Function): boolean {
+    if (this.#phase === "over" || !this.#journal.has(call.key)) return false
+    this.ask(call, entry)
+    return true
+  }
+
+  /** Lets nothing new begin in the group; what is recorded still answers. */
+  shut(group: BranchGroup, why: string): void {
+    group.stopped = new StepAbortedError("parallel", why)
+  }
+
+  /**
+   * Shuts the group. Running steps are told to stop and awaited; `done` is called when they have
+   * ended and all that follows from that has run.
+   */
+  stop(group: BranchGroup, why: string, done: () => void): void {
+    if (this.#phase === "over") return
+    this.shut(group, why)
+    this.#life++
+    const now = this.host.clock.currentTimeMillisUnsafe()
+    for (const attempt of [...this.#attempts]) {
+      if (!isWithin(attempt.call.scope, group)) continue
+      const reason = new StepAbortedError(attempt.call.name, why)
+      attempt.cancelTimer ??= this.host.alarm.at(now + stopGraceMs, () => this.#giveUp(attempt, reason))
+      attempt.abort(reason)
+    }
+    // The steps of a failing handler stay open: if the run is tried again, they go on.
+    if (group !== this.#rootGroup) {
+      for (const call of [...this.#waiting.values()]) {
+        if (isWithin(call.scope, group)) this.#withdrawWaiting(call)
+      }
+    }
+    this.#closings.push({ group, done, draining: false })
+    this.settlement.pump()
+  }
+
+  #withdrawWaiting(call: StepCall): void {
+    this.#waiting.delete(call.key)
+    this.#report({ _tag: "Withdraw", stepKey: call.key })
+  }
+
+  #giveUp(attempt: Attempt, reason: Error): void {
+    this.#attempts.delete(attempt)
+    attempt.abandon(reason)
+    this.#life++
+    this.host.logger.warn(
+      `Run ${this.job.runId}: step "${attempt.call.name}" did not stop within ${stopGraceMs / 1000} s of being aborted; ` +
+        "its result is ignored. Make it listen to its `signal`"
+    )
+    this.#shelve()
+  }
+
+  #hasRunning(group: BranchGroup): boolean {
+    for (const attempt of this.#attempts) if (isWithin(attempt.call.scope, group)) return true
+    return false
+  }
+
+  #checkClosings(): void {
+    for (const closing of this.#closings) {
+      if (closing.draining || !this.#mayClose(closing)) continue
+      closing.draining = true
+      const life = this.#life
+      this.#whenDrained(() => {
+        closing.draining = false
+        if (!this.#closings.includes(closing)) return
+        if (life !== this.#life || !this.#mayClose(closing)) {
+          this.settlement.pump()
+          return
+        }
+        this.#closings = this.#closings.filter((other) => other !== closing)
+        closing.done()
+      })
+    }
+  }
+
+  #mayClose({ group }: Closing): boolean {
+    return (
+      this.settlement.isEmpty &&
+      this.settlement.isDrained &&
+      !this.#hasRunning(group) &&
+      // An inner call's verdict comes before the outer one's.
+      !this.#closings.some(
+        ({ group: other }) => other !== group && other.parent !== undefined && isWithin(other.parent, group)
+      )
+    )
+  }
+
+  #whenDrained(fn: () => void): void {
+    afterEventLoopTurns(this.#options.turnsToDrain, () => {
+      if (this.#phase !== "over") fn()
+    })
+  }
+
+  // ---------------------------------------------------------------------------
+  // Quiet
+  // ---------------------------------------------------------------------------
+
+  #idle(): void {
+    if (this.#phase === "over") return
+    this.#startHeld()
+    if (this.#closings.length > 0) this.#checkClosings()
+    this.#checkQuiet()
+  }
+
+  get #isQuiet(): boolean {
+    return (
+      (this.#waiting.size > 0 || (this.#shelved > 0 && this.#isRebuilding)) &&
+      (this.#phase === "handler" || this.#phase === "compensating") &&
+      this.#attempts.size === 0 &&
+      this.#unacknowledged === 0 &&
+      this.#closings.length === 0 &&
+      this.#heldOps.length === 0 &&
+      this.#heldCode.length === 0 &&
+      this.settlement.isEmpty &&
+      this.settlement.isDrained
+    )
+  }
+
+  /** Whether the handler runs only to register the compensations of an earlier turn again. */
+  get #isRebuilding(): boolean {
+    return this.job.compensating !== undefined && this.#phase === "handler"
+  }
+
+  #checkQuiet(): void {
+    if (this.#probing || !this.#isQuiet) return
+    this.#probing = true
+    const life = this.#life
+    afterEventLoopTurns(2, () => this.#stillQuiet(life, () => this.#linger(life)))
+  }
+
+  #linger(life: number): void {
+    const { lingerMs } = this.job
+    if (lingerMs <= 0) {
+      this.#fallQuiet()
+      return
+    }
+    this.#probing = true
+    this.#cancelLinger = this.host.alarm.at(this.host.clock.currentTimeMillisUnsafe() + lingerMs, () =>
+      this.#stillQuiet(life, () => this.#fallQuiet())
+    )
+  }
+
+  #stillQuiet(life: number, then: () => void): void {
+    this.#probing = false
+    if (this.#phase === "over") return
+    if (life === this.#life && this.#isQuiet) then()
+    else this.#checkQuiet()
+  }
+
+  #fallQuiet(): void {
+    if (this.#isRebuilding) {
+      this.#beginCompensations()
+      return
+    }
+    const open = [...this.#waiting.keys()]
+    this.#suspended = true
+    this.#finish({ _tag: "Suspend", open }, { _tag: "Suspended", open })
+  }
+
+  // ---------------------------------------------------------------------------
+  // The end of the handler
+  // ---------------------------------------------------------------------------
+
+  /** The handler returned. */
+  succeeded(value: unknown): void {
+    if (!this.#handlerEnds()) return
+    if (this.#isRebuilding) {
+      this.#closeHandler(() => this.#beginCompensations())
+      return
+    }
+    let output: JsonText | undefined
+    try {
+      const what = `Output of function "${this.plan.functionId}"`
+      output = checkSize(what, encodeJson(value, what), stepResultBytes)
+    } catch (error) {
+      this.failed(error)
+      return
+    }
+    this.#warnOfLeftovers()
+    this.#finish({ _tag: "Complete", output }, { _tag: "Completed", output })
+  }
+
+  /** The handler threw, or what it is given could not be made. */
+  failed(error: unknown): void {
+    if (!this.#handlerEnds()) return
+    const rebuilding = this.#isRebuilding
+    this.#closeHandler(() => (rebuilding ? this.#beginCompensations() : this.#conclude(error)))
+  }
+
+  #handlerEnds(): boolean {
+    if (this.#phase === "over") this.#late("the end of the handler")
+    return this.#phase === "handler"
+  }
+
+  /** Awaits what runs beside a handler that has ended, and what the journal still has for it. */
+  #closeHandler(then: () => void): void {
+    this.#phase = "closing"
+    if (this.#attempts.size === 0 && this.settlement.isEmpty && !this.settlement.isReplaying) then()
+    else this.stop(this.#rootGroup, `the handler of function "${this.plan.functionId}" has failed`, then)
+  }
+
+  /** The handler cannot go on, and nothing beside it is awaited. */
+  #failNow(error: Error): void {
+    this.#abandonHandler(error)
+    if (this.job.compensating !== undefined) this.#beginCompensations()
+    else this.#conclude(error)
+  }
+
+  #abandonHandler(reason: Error): void {
+    this.#phase = "closing"
+    this.#rootGroup.stopped ??= new StepAbortedError("handler", reason.message, { cause: reason })
+    this.#closings = []
+    this.#heldOps = []
+    this.#heldCode = []
+    this.settlement.clear()
+    for (const attempt of this.#attempts) attempt.abandon(reason)
+    this.#attempts.clear()
+    this.#options.interruptHandler()
+  }
+
+  #timedOut(): void {
+    if (this.#phase !== "handler" && this.#phase !== "closing") return
+    this.#failNow(new FunctionTimeoutError(this.plan.functionId, this.plan.timeoutMs))
+  }
+
+  #conclude(thrown: unknown): void {
+    const error = serializeError(thrown)
+    const { attempt } = this.job
+    const { retry } = this.plan
+    if (isRetryable(thrown) && attempt < retry.maxAttempts) {
+      const due = { afterMs: retryDelayMs(retry, attempt) }
+      this.#finish({ _tag: "RetryRun", error, due }, { _tag: "Retrying", error })
+    } else if (this.#compensations.size === 0) {
+      this.#finish({ _tag: "Fail", error }, { _tag: "Failed", error })
+    } else {
+      for (const call of [...this.#waiting.values()]) this.#withdrawWaiting(call)
+      this.#report({ _tag: "Compensate", error, compensations: this.#compensations.names })
+      this.#runCompensations(error, this.#compensations.inReverse())
+    }
+  }
+
+  #warnOfLeftovers(): void {
+    const names = [...this.#journal.values()]
+      .filter(({ entry }) => entry.kind !== "compensate")
+      .map(({ entry }) => `"${entry.name}"`)
+    if (names.length > 0) {
+      this.host.logger.warn(
+        `Run ${this.job.runId} of function "${this.plan.functionId}" completed without asking for recorded steps: ` +
+          `${names.slice(0, 20).join(", ")}. Its code has changed since they ran`
+      )
+    }
+    const running = [...this.#attempts].map(({ call }) => `"${call.name}"`)
+    if (running.length > 0) {
+      this.host.logger.warn(
+        `Run ${this.job.runId} of function "${this.plan.functionId}" returned while steps were running: ` +
+          `${running.slice(0, 20).join(", ")}. They are aborted and not recorded; await them`
+      )
+    }
+  }
+
+  // ---------------------------------------------------------------------------
+  // Compensation
+  // ---------------------------------------------------------------------------
+
+  /** Goes on with the compensations of a run that failed in an earlier turn. */
+  #beginCompensations(): void {
+    const { compensating } = this.job
+    if (compensating === undefined || this.#phase === "compensating") return
+    this.#abandonHandler(new StepAbortedError("handler", "the run is compensating"))
+    this.#runCompensations(compensating.error, this.#compensations.rebuilt(compensating.compensations))
+  }
+
+  #runCompensations(error: SerializedError, planned: ReadonlyArray<Compensation>): void {
+    this.#phase = "compensating"
+    this.#cancelTimeout?.()
+    this.#waiting.clear()
+    const scope = new Scope(new BranchGroup(undefined), "")
+    const runFrom = (index: number): void => {
+      for (let i = index; i < planned.length; i++) {
+        const { code, key, name } = planned[i] as Compensation
+        if (this.#journal.has(key)) continue
+        if (code === undefined) {
+          this.#recordLost(key, name)
+          continue
+        }
+        const call = new StepCall(key, `compensate:${name}`, "compensate", scope, code, (outcome) => {
+          if (outcome._tag === "Failure") {
+            this.host.logger.error(
+              `Run ${this.job.runId}: the compensation of step "${name}" failed: ${outcome.error.message}. ` +
+                "What the step did has not been undone; the remaining compensations run"
+            )
+          }
+          runFrom(i + 1)
+        })
+        const open = this.#open.get(key)
+        if (open === undefined || !this.#resume(call, open)) this.#begin(call)
+        return
+      }
+      this.#finish({ _tag: "Fail", error }, { _tag: "Failed", error })
+    }
+    runFrom(0)
+  }
+
+  /** A compensation that this turn did not register again cannot run. */
+  #recordLost(key: string, name: string): void {
+    const error = new IronflowError(
+      `The compensation of step "${name}" could not be rebuilt: the handler did not register it in this turn. ` +
+        "Undo the step by hand, or deploy code that registers it",
+      { code: "COMPENSATION_LOST" }
+    )
+    const now = this.host.clock.currentTimeMillisUnsafe()
+    this.host.logger.error(`Run ${this.job.runId}: ${error.message}`)
+    this.#report({
+      _tag: "StepDone",
+      stepKey: key,
+      name: `compensate:${name}`,
+      kind: "compensate",
+      outcome: { _tag: "Failure", error: serializeError(error, { stack: false }) },
+      attempt: 0,
+      startedAt: now,
+      endedAt: now
+    })
+  }
+
+  // ---------------------------------------------------------------------------
+  // The end of the turn
+  // ---------------------------------------------------------------------------
+
+  #pause(call: StepCall, recorded: StepKind, entry: Function): void {
+    const site = callSite(entry)
+    const recordedSite = this.plan.callSites.get(`${recorded}:${call.name}`) ?? ""
+    const at = (place: string) => (place === "" ? "" : ` (${place})`)
+    const code = "NONDETERMINISM"
+    const message =
+      `Function "${this.plan.functionId}", run ${this.job.runId}: step "${call.name}" (${call.key}) was recorded as ` +
+      `"${recorded}"${at(recordedSite)} and is now called as "${call.kind}"${at(site)}. The handler must call the same ` +
+      "steps in every turn. Roll the code back and resume the run, give the changed step a new name and patch or fork " +
+      "the run, or keep what depends on time, chance or the outside world inside steps"
+    this.#finish(
+      {
+        _tag: "Pause",
+        code,
+        message,
+        details: {
+          stepKey: call.key,
+          stepName: call.name,
+          recordedKind: recorded,
+          calledKind: call.kind,
+          ...(recordedSite === "" ? {} : { recordedSite }),
+          ...(site === "" ? {} : { callSite: site })
+        }
+      },
+      { _tag: "Paused", code, message }
+    )
+  }
+
+  abort(reason: Error): void {
+    if (this.#phase === "over") return
+    this.#stopAll(() => reason)
+    this.#options.onEnd({ _tag: "Aborted", reason })
+  }
+
+  #finish(op: TurnOp, end: TurnEnd): void {
+    if (this.#phase === "over") return
+    this.#stopAll(
+      () =>
+        new IronflowError(`The turn of run ${this.job.runId} has ended: ${end._tag.toLowerCase()}`, {
+          code: "TURN_ENDED"
+        })
+    )
+    this.host.report(op, () => this.#options.onEnd(end))
+  }
+
+  #stopAll(reason: () => Error): void {
+    this.#phase = "over"
+    this.#cancelTimeout?.()
+    this.#cancelLinger?.()
+    this.settlement.close()
+    this.#closings = []
+    this.#heldOps = []
+    this.#heldCode = []
+    this.#waiting.clear()
+    this.#endReason = reason
+    for (const attempt of this.#attempts) attempt.abandon(reason())
+    this.#attempts.clear()
+    this.#controller?.abort(reason())
+    this.#options.interruptHandler()
+    const callbacks = this.#turnEndCallbacks
+    this.#turnEndCallbacks = []
+    for (const callback of callbacks) this.#runCallback(callback)
+  }
+
+  #runCallback(callback: () => void | Promise<void>): void {
+    const failed = (error: unknown) =>
+      this.host.logger.warn(
+        `Run ${this.job.runId}: a callback of onTurnEnd failed: ${toError(error).message}`,
+        serializeError(error)
+      )
+    try {
+      const result = callback()
+      if (result instanceof Promise) result.catch(failed)
+    } catch (error) {
+      failed(error)
+    }
+  }
+
+  #late(what: string): void {
+    if (!this.#suspended || this.#lateReported) return
+    this.#lateReported = true
+    this.host.logger.warn(
+      `Run ${this.job.runId} of function "${this.plan.functionId}": "${what}" came after the turn had been suspended, so ` +
+        "it was ignored, and the run will be resumed with more patience. Put what the handler awaited into a step"
+    )
+    this.host.late(what)
+  }
+}
+
+const notAnswered: Outcome = {
+  _tag: "Failure",
+  error: {
+    name: "IronflowError",
+    message: "The engine accepted the step and did not say what came of it",
+    code: "STEP_NOT_ANSWERED",
+    retryable: false
+  }
+}
+
+const serializeFailure = (error: unknown, encoded: unknown): SerializedError => {
+  const stored = serializeError(error)
+  return encoded === undefined ? stored : { ...stored, data: { ...stored.data, [encodedFailure]: encoded } }
+}

@@ -1,0 +1,147 @@
+/** The worker of the Promise face. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import { createDeferred, type Deferred } from "../Deferred.ts"
+import { IronflowError, ValidationError } from "../Errors.ts"
+import type { EffectFunction, IronflowFunction } from "../Function.ts"
+import { resolveWorkerOptions, type WorkerOptions } from "../Worker/Options.ts"
+import { make, type WorkerService } from "../Worker/Worker.ts"
+import { connectionOf, type EngineConnection, type EngineHandle } from "./Connection.ts"
+import { errorOf } from "./Promisify.ts"
+
+/** The functions that a worker of the Promise face takes: those in either style that need no services. */
+export type RunnableFunction = IronflowFunction | EffectFunction<unknown, unknown, never>
+
+export interface WorkerConfig extends WorkerOptions<ReadonlyArray<RunnableFunction>> {
+  /** The engine to work for: what `startEngine()` resolves to. */
+  readonly engine: EngineHandle
+}
+
+export interface Worker {
+  /**
+   * Registers the functions and works until it is stopped or drained; resolves then. Rejects with code
+   * `FUNCTION_REGISTRATION_FAILED` when the engine does not accept the functions, `REGISTRATION_FAILED` when the engine
+   * cannot be reached, and `WORKER_ALREADY_RUNNING` unless the worker is fresh: one that was stopped stays stopped.
+   */
+  start(): Promise<void>
+  /** Resolves when the worker has been registered and takes jobs; rejects when `start()` fails before that. */
+  ready(): Promise<void>
+  /** Takes no more jobs, waits for those in flight, then stops. Does nothing on a worker that is not running. */
+  drain(): Promise<void>
+  /** Aborts the jobs in flight and gives their runs back to the engine; resolves when that is done. */
+  stop(): Promise<void>
+}
+
+/** A worker for an engine in this process. Throws `ValidationError` when the configuration is not acceptable. */
+export const createWorker = (config: WorkerConfig): Worker => {
+  const connection = connectionOf("createWorker()", config?.engine)
+  const options = { ...config, environment: config.environment ?? connection.environment }
+  resolveWorkerOptions(options)
+  return new EngineWorker(connection, options)
+}
+
+class EngineWorker implements Worker {
+  readonly #connection: EngineConnection
+  readonly #options: WorkerOptions<ReadonlyArray<RunnableFunction>>
+  readonly #ready: Deferred<void> = createDeferred()
+  readonly #finished: Deferred<void> = createDeferred()
+  #state: "fresh" | "running" | "stopped" = "fresh"
+  #fiber: Fiber.Fiber<void, unknown> | undefined
+  #service: WorkerService | undefined
+
+  constructor(connection: EngineConnection, options: WorkerOptions<ReadonlyArray<RunnableFunction>>) {
+    this.#connection = connection
+    this.#options = options
+    // Whoever asks gets the rejection; when nobody does, start() has said the same.
+    this.#ready.promise.catch(() => undefined)
+    this.#finished.promise.catch(() => undefined)
+  }
+
+  async start(): Promise<void> {
+    if (this.#state !== "fresh") throw notFresh(this.#state)
+    this.#state = "running"
+    const forget = this.#connection.onClose("worker", () => this.#close())
+    this.#fiber = Effect.runFork(this.#program())
+    this.#fiber.addObserver((exit) => {
+      forget()
+      this.#state = "stopped"
+      const error =
+        Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)
+          ? undefined
+          : asStartError(errorOf(exit.cause))
+      this.#ready.reject(error ?? stoppedBeforeReady())
+      if (error === undefined) this.#finished.resolve()
+      else this.#finished.reject(error)
+    })
+    return this.#finished.promise
+  }
+
+  ready(): Promise<void> {
+    return this.#ready.promise
+  }
+
+  async drain(): Promise<void> {
+    if (this.#state !== "running") return
+    await this.#end((service) => service.drain)
+  }
+
+  async stop(): Promise<void> {
+    if (this.#state === "fresh") {
+      this.#state = "stopped"
+      this.#ready.reject(stoppedBeforeReady())
+      return
+    }
+    if (this.#state === "running") await this.#end((service) => service.stop)
+  }
+
+  #program(): Effect.Effect<void, unknown> {
+    const work = Effect.flatMap(make(this.#options), (service) => {
+      this.#service = service
+      this.#ready.resolve()
+      return service.awaitStopped
+    })
+    return Effect.provide(Effect.scoped(work), this.#connection.transport)
+  }
+
+  async #end(how: (service: WorkerService) => Effect.Effect<void>): Promise<void> {
+    if (this.#service !== undefined) await Effect.runPromise(how(this.#service))
+    else this.#fiber?.interruptUnsafe()
+    // A failure to start is what start() rejects with; for whoever ends the worker it has ended.
+    await this.#finished.promise.catch(() => undefined)
+  }
+
+  /** The engine closes: like {@link drain}, for as long as `drainTimeout` says. */
+  async #close(): Promise<void> {
+    this.#fiber?.interruptUnsafe()
+    await this.#finished.promise.catch(() => undefined)
+  }
+}
+
+const notFresh = (state: "running" | "stopped"): IronflowError =>
+  new IronflowError(
+    state === "running"
+      ? "The worker has been started already: call start() once"
+      : "The worker has been stopped and cannot be started again: create a new one",
+    { code: "WORKER_ALREADY_RUNNING" }
+  )
+
+const stoppedBeforeReady = (): IronflowError =>
+  new IronflowError("The worker was stopped before it had been registered", { code: "WORKER_STOPPED" })
+
+const asStartError = (error: Error): Error => {
+  if (error instanceof ValidationError) {
+    return new IronflowError(`The engine does not accept the functions of this worker: ${error.message}`, {
+      code: "FUNCTION_REGISTRATION_FAILED",
+      cause: error
+    })
+  }
+  if (error instanceof IronflowError && error.code === "CONNECTION_LOST") {
+    return new IronflowError(`The worker could not be registered with the engine: ${error.message}`, {
+      code: "REGISTRATION_FAILED",
+      cause: error
+    })
+  }
+  return error
+}

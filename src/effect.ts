@@ -1,0 +1,21 @@
+/**
+ * The Effect API: one namespace a service. Failures are in the types, requirements are layers.
+ *
+ * ```ts
+ * const Main = Worker.layer({ functions: [processOrder] }).pipe(
+ *   Layer.provide(WorkerTransport.layerMemory),
+ *   Layer.provide(Engine.layer.pipe(Layer.provide(Store.layerSqlite({ filename: "orders.db" }))))
+ * )
+ * ```
+ */
+export * as Client from "./Client/Client.ts"
+export * as Engine from "./Engine/Engine.ts"
+export * as Store from "./Engine/Stores.ts"
+export * as WorkerTransport from "./Engine/WorkerTransport.ts"
+export * as Errors from "./Errors.ts"
+export * as Event from "./Event.ts"
+export * as IronflowFunction from "./Function.ts"
+export * as Logger from "./Logger.ts"
+export * as Step from "./Step.ts"
+export * as Upcaster from "./Upcaster.ts"
+export * as Worker from "./Worker/Worker.ts"

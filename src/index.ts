@@ -1,0 +1,15 @@
+/**
+ * Durable functions with async handlers: define functions, run workers, talk to an engine.
+ *
+ * The engine itself is in `@ironflow/node/engine`; the Effect API is in `@ironflow/node/effect`.
+ */
+import { ironflow } from "./Function.ts"
+
+export * from "./core.ts"
+export type { ClientApi, PromiseKind, WaitForRunOptions } from "./Client/Client.ts"
+export { createFunction, ironflow } from "./Function.ts"
+export { createClient, IronflowClient, type IronflowClientConfig } from "./Promise/Client.ts"
+export type { EngineHandle } from "./Promise/Connection.ts"
+export { createWorker, type RunnableFunction, type Worker, type WorkerConfig } from "./Promise/Worker.ts"
+
+export default { ironflow }

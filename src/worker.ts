@@ -1,0 +1,9 @@
+/** The worker alone. */
+export type { EngineHandle } from "./Promise/Connection.ts"
+export {
+  createWorker,
+  createWorker as default,
+  type RunnableFunction,
+  type Worker,
+  type WorkerConfig
+} from "./Promise/Worker.ts"

@@ -1,0 +1,121 @@
+import { assert, describe, it } from "@effect/vitest"
+import { LimitExceededError, ValidationError } from "../src/Errors.ts"
+import { compileExpression, evaluateExpression } from "../src/Expression.ts"
+
+const over = (data: unknown) => ({ event: { name: "order.placed", data } })
+
+describe("compileExpression", () => {
+  it.each<readonly [expression: string, data: unknown, matched: boolean]>([
+    ["event.data.priority > 5", { priority: 6 }, true],
+    ["event.data.priority > 5", { priority: 5.5 }, true],
+    ["event.data.priority > 5", { priority: 5 }, false],
+    ["event.data.priority > 5", { priority: "6" }, false],
+    ["event.data.priority > 5", { priority: null }, false],
+    ["event.data.priority > 5", {}, false],
+    ["event.data.priority > 5.2", { priority: 5 }, false],
+    ["event.data.priority == 6", { priority: 6 }, true],
+    ["event.data.priority in [5, 6]", { priority: 6 }, true],
+    ["event.data.n + 1 > 6", { n: 5.5 }, true],
+    ["1 + event.data.n == 6", { n: 5 }, true],
+    ["event.data.n - 1 == 4", { n: 5 }, true],
+    ["event.data.n * 2 == 11.0", { n: 5.5 }, true],
+    ["event.data.n / 2 == 2.5", { n: 5 }, true],
+    ["event.data.n % 2 == 0", { n: 4 }, true],
+    ["event.data.n % event.data.m == 1", { n: 7, m: 3 }, true],
+    ["event.data.tier == 'gold' && event.data.amount >= 100", { tier: "gold", amount: 100 }, true],
+    ["has(event.data.x) && event.data.x == 1", {}, false],
+    ["!has(event.data.x) || event.data.x == 1", {}, true],
+    ["event.data.items.exists(item, item.price > 5)", { items: [{ price: 1 }, { price: 6 }] }, true],
+    ["event.data.flag", { flag: true }, true],
+    ["event.name == 'order.placed'", {}, true],
+    ["event.data['a b'] == 1", { "a b": 1 }, true],
+    ["true", {}, true]
+  ])("%s of %o: %s", (expression, data, matched) => {
+    const compiled = compileExpression(expression, ["event"])
+
+    assert.strictEqual(compiled(over(data)), matched)
+    assert.strictEqual(compiled.evaluate(over(data)).matched, matched)
+  })
+
+  it("compiles the same expression once", () => {
+    assert.strictEqual(
+      compileExpression("event.data.a == 1", ["event"]),
+      compileExpression("event.data.a == 1", ["event"])
+    )
+  })
+
+  it.each<readonly [expression: string, message: RegExp]>([
+    ["", /not blank/],
+    ["  ", /not blank/],
+    ["event.data.x ==", /at character 16: Unexpected token.*Expressions start from `event`/],
+    ["event.data.x = 1", /at character 1\d/],
+    ["evnt.data.x == 1", /at character 1: Unknown variable: evnt/],
+    ["trigger.data.x == 1", /Unknown variable: trigger.*start from `event`, as/],
+    ["1 + 1", /must be true or false, and it is of type int/],
+    ["'a' + 1 == 'a1'", /no such overload/],
+    ["event.data.s.matches('^(a+)+$')", /`matches` is not available.*startsWith/],
+    ["event.data.xs.exists(x, matches(x, 'a'))", /matches/],
+    [`${"(".repeat(100)}true${")".repeat(100)}`, /Invalid CEL expression/]
+  ])("refuses %o, saying where and what is allowed", (expression, message) => {
+    assert.throws(() => compileExpression(expression, ["event"]), ValidationError)
+    assert.throws(() => compileExpression(expression, ["event"]), message)
+  })
+
+  it("refuses more than 4096 characters", () => {
+    const expression = `event.data.x == "${"a".repeat(4096)}"`
+
+    assert.throws(() => compileExpression(expression, ["event"]), LimitExceededError)
+  })
+})
+
+describe("evaluateExpression", () => {
+  it("compares an awaited event with the triggering one", () => {
+    const expression = "event.data.id == trigger.data.id && event.data.amount > trigger.data.amount"
+    const trigger = { data: { id: "o-1", amount: 5 } }
+
+    assert.deepStrictEqual(
+      evaluateExpression(expression, { event: { data: { id: "o-1", amount: 6 } }, trigger }),
+      {
+        matched: true
+      }
+    )
+    assert.deepStrictEqual(
+      evaluateExpression(expression, { event: { data: { id: "o-2", amount: 6 } }, trigger }),
+      {
+        matched: false
+      }
+    )
+  })
+
+  it.each<readonly [expression: string, data: unknown, error: RegExp]>([
+    ["event.data.x == 1", {}, /No such key: x/],
+    ["event.data.x > 1", { x: "2" }, /no such overload/],
+    ["event.data.x", { x: "yes" }, /neither true nor false.*string/],
+    ["event.data.constructor == 1", {}, /No such key: constructor/],
+    ["event.data.__proto__ == 1", {}, /No such key: __proto__/],
+    ["event.data.x ==", {}, /Invalid CEL expression/]
+  ])("%s of %o does not match and says why", (expression, data, error) => {
+    const evaluation = evaluateExpression(expression, over(data))
+
+    assert.isFalse(evaluation.matched)
+    assert.match(evaluation.error ?? "", error)
+  })
+
+  const items = (n: number) => Array.from({ length: n }, (_, i) => ({ id: i, parts: [i] }))
+  it.each<readonly [expression: string, size: number, tooLarge: boolean]>([
+    ["event.data.a.exists(x, x.id == -1)", 100_000, false],
+    ["event.data.a.filter(x, x.id > 5 && x.id < 7).size() == 1", 100_000, false],
+    ["event.data.a.exists(x, x.parts.exists(y, y == -1))", 100, false],
+    ["event.data.a.exists(x, event.data.a.exists(y, x.id == -1 && y.id == -1))", 20_000, true],
+    ["event.data.a.exists(x, x in event.data.a && false)", 20_000, true],
+    ["event.data.a.exists(x, event.data.a == [])", 20_000, false],
+    ["event.data.a.exists(x, event.data.a == event.data.b)", 20_000, true],
+    ["event.data.a.map(x, event.data.a + event.data.a).size() == 0", 20_000, true],
+    ["event.data.a.exists(x, size(event.data.a.map(y, y)) == 0)", 20_000, true]
+  ])("%s over %d items never runs long: refused is %s", (expression, size, tooLarge) => {
+    const { error } = evaluateExpression(expression, over({ a: items(size), b: items(size) }))
+
+    if (tooLarge) assert.match(error ?? "", /too large for an expression with loops inside loops/)
+    else assert.isUndefined(error)
+  })
+})

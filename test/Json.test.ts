@@ -1,0 +1,179 @@
+import { assert, describe, it, prop } from "@effect/vitest"
+import * as Arbitrary from "effect/Arbitrary"
+import * as Schema from "effect/Schema"
+import { LimitExceededError, ValidationError } from "../src/Errors.ts"
+import { byteLength, decodeJson, deepMerge, encodeJson, isObject, safeJsonParse } from "../src/Json.ts"
+
+const nested = (levels: number): unknown => {
+  let value: unknown = 1
+  for (let i = 0; i < levels; i++) value = i % 2 === 0 ? [value] : { a: value }
+  return value
+}
+
+class Receipt {
+  readonly id = "r-1"
+  total() {
+    return 3
+  }
+}
+
+const shared = { a: 1 }
+
+describe("encodeJson", () => {
+  it.each<readonly [value: unknown, text: string | undefined]>([
+    [undefined, undefined],
+    [null, "null"],
+    [true, "true"],
+    [false, "false"],
+    [1.5, "1.5"],
+    [-0, "0"],
+    [1e21, "1e+21"],
+    [Number.NaN, "null"],
+    [Number.POSITIVE_INFINITY, "null"],
+    ['say "hi"\n\u2028', JSON.stringify('say "hi"\n\u2028')],
+    ["\ud800", '"\\ud800"'],
+    [[1, undefined, Number.NaN], "[1,null,null]"],
+    [{ a: undefined, b: 1 }, '{"b":1}'],
+    [new Date(0), '"1970-01-01T00:00:00.000Z"'],
+    [{ at: new Date(0) }, '{"at":"1970-01-01T00:00:00.000Z"}'],
+    [new Date(Number.NaN), "null"],
+    [new Receipt(), '{"id":"r-1"}'],
+    [[shared, shared], '[{"a":1},{"a":1}]'],
+    [JSON.parse('{"__proto__":{"polluted":true}}'), '{"__proto__":{"polluted":true}}'],
+    [{ toJSON: () => ({ shown: 1 }) }, '{"shown":1}'],
+    [{ toJSON: () => undefined }, undefined],
+    [Object.assign(() => 1, { toJSON: () => "fn" }), '"fn"'],
+    [Object.create(null, { a: { value: 1, enumerable: true } }), '{"a":1}']
+  ])("writes %o as %s", (value, text) => {
+    assert.strictEqual(encodeJson(value, "value"), text)
+  })
+
+  const cyclic: { items: Array<unknown> } = { items: [] }
+  cyclic.items.push({ back: cyclic })
+  it.each<readonly [what: string, value: unknown, message: string]>([
+    ["a BigInt", 1n, "$ is a BigInt"],
+    ["a BigInt inside", { items: [1, 2, { price: 3n }] }, "$.items[2].price is a BigInt"],
+    ["a function", () => 1, "$ is a function"],
+    ["a member that is a function", { a: { send: () => 1 } }, "$.a.send is a function"],
+    ["a symbol", Symbol("s"), "$ is a symbol"],
+    ["a symbol in a list", [Symbol("s")], "$[0] is a symbol"],
+    ["a member whose name is no identifier", { "a b": 1n }, '$["a b"] is a BigInt'],
+    ["a cycle", cyclic, "$.items[0].back refers back"],
+    ["what toJSON returns", { a: { toJSON: () => ({ n: 1n }) } }, "$.a.n is a BigInt"]
+  ])("refuses %s, naming the path", (_what, value, message) => {
+    assert.throws(() => encodeJson(value, 'result of step "charge"'), ValidationError)
+    assert.throws(
+      () => encodeJson(value, 'result of step "charge"'),
+      `result of step "charge" cannot be stored: ${message}`
+    )
+  })
+
+  it.each<readonly [what: string, value: unknown]>([
+    [
+      "toJSON",
+      {
+        toJSON: () => {
+          throw new Error("gone")
+        }
+      }
+    ],
+    [
+      "a getter",
+      {
+        get a() {
+          throw new Error("gone")
+        }
+      }
+    ]
+  ])("refuses a value whose %s throws, saying what was thrown", (_what, value) => {
+    assert.throws(() => encodeJson(value, "input"), ValidationError)
+    assert.throws(() => encodeJson(value, "input"), 'input cannot be stored: reading it threw "gone"')
+  })
+
+  it("allows 100 levels and no more", () => {
+    assert.strictEqual(encodeJson(nested(100), "value"), JSON.stringify(nested(100)))
+    assert.throws(() => encodeJson(nested(101), "value"), LimitExceededError)
+    assert.throws(() => encodeJson(nested(100_000), "value"), /101 levels, and the limit is 100 levels/)
+  })
+
+  prop(
+    "and decodeJson are inverse for every JSON value",
+    { value: Arbitrary.schema(Schema.Json) },
+    ({ value }) => {
+      const text = encodeJson(value, "value")
+
+      assert.strictEqual(text, JSON.stringify(value))
+      assert.deepStrictEqual(decodeJson(text), JSON.parse(JSON.stringify(value)))
+    }
+  )
+})
+
+describe("decodeJson", () => {
+  it("gives undefined for undefined", () => {
+    assert.isUndefined(decodeJson(undefined))
+  })
+
+  it("keeps __proto__ as a plain member", () => {
+    const value = decodeJson('{"__proto__":{"admin":true}}') as { readonly admin?: boolean }
+
+    assert.isTrue(Object.hasOwn(value, "__proto__"))
+    assert.isUndefined(value.admin)
+  })
+
+  it.each(["", "{", "undefined", "{'a':1}"])("refuses %o", (text) => {
+    assert.throws(() => decodeJson(text), ValidationError)
+  })
+})
+
+describe("small JSON tools", () => {
+  it.each<readonly [string, number]>([
+    ["", 0],
+    ["abc", 3],
+    ["é", 2],
+    ["€", 3],
+    ["😀", 4]
+  ])("byteLength(%o) is %d", (text, bytes) => {
+    assert.strictEqual(byteLength(text), bytes)
+  })
+
+  it("safeJsonParse gives the default for text that is no JSON", () => {
+    assert.deepStrictEqual(safeJsonParse('{"a":1}'), { a: 1 })
+    assert.isUndefined(safeJsonParse("{"))
+    assert.strictEqual(safeJsonParse("{", 7), 7)
+  })
+
+  it.each<readonly [unknown, boolean]>([
+    [{}, true],
+    [new Date(), true],
+    [[], false],
+    [null, false],
+    ["x", false],
+    [undefined, false]
+  ])("isObject(%o) is %s", (value, expected) => {
+    assert.strictEqual(isObject(value), expected)
+  })
+
+  it("deepMerge merges plain objects, replaces everything else, and changes neither argument", () => {
+    const target = { a: { x: 1, y: 1 }, list: [1], kept: true, when: new Date(0) }
+    const source = { a: { y: 2, z: 3 }, list: [2], kept: undefined, when: new Date(1) }
+
+    const merged = deepMerge(target, source)
+
+    assert.deepStrictEqual<unknown>(merged, {
+      a: { x: 1, y: 2, z: 3 },
+      list: [2],
+      kept: true,
+      when: new Date(1)
+    })
+    assert.deepStrictEqual(target, { a: { x: 1, y: 1 }, list: [1], kept: true, when: new Date(0) })
+  })
+
+  it("deepMerge does not let __proto__ reach a prototype", () => {
+    const merged = deepMerge({}, JSON.parse('{"__proto__":{"admin":true}}') as object) as {
+      readonly admin?: boolean
+    }
+
+    assert.isUndefined(merged.admin)
+    assert.isUndefined(({} as { readonly admin?: boolean }).admin)
+  })
+})

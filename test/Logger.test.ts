@@ -1,0 +1,134 @@
+import { afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
+import {
+  createLogger,
+  createNoopLogger,
+  type Logger,
+  type LogLevel,
+  resolveLogger,
+  runLogger
+} from "../src/Logger.ts"
+
+const levels = ["debug", "info", "warn", "error"] as const
+
+/** What reached the console, as `<level> <line>`. */
+let lines: Array<string> = []
+
+beforeEach(() => {
+  lines = []
+  for (const level of levels) {
+    vi.spyOn(console, level).mockImplementation((line: string) => {
+      lines.push(`${level} ${line}`)
+    })
+  }
+})
+
+afterEach(() => {
+  vi.restoreAllMocks()
+  vi.unstubAllEnvs()
+})
+
+const sayAll = (logger: Logger) => {
+  for (const level of levels) logger[level]("hello")
+}
+
+describe("createLogger", () => {
+  it.each<readonly [LogLevel, ReadonlyArray<string>]>([
+    ["debug", ["debug", "info", "warn", "error"]],
+    ["info", ["info", "warn", "error"]],
+    ["warn", ["warn", "error"]],
+    ["error", ["error"]],
+    ["silent", []]
+  ])("at level %s shows %o", (level, shown) => {
+    sayAll(createLogger({ level }))
+
+    assert.deepStrictEqual(
+      lines,
+      shown.map((at) => `${at} [ironflow] hello`)
+    )
+  })
+
+  it.each<readonly [string, number]>([
+    ["WARN", 2],
+    ["silent", 0],
+    ["nonsense", 3],
+    ["", 3]
+  ])("takes the level %o from IRONFLOW_LOG_LEVEL", (level, shown) => {
+    vi.stubEnv("IRONFLOW_LOG_LEVEL", level)
+
+    sayAll(createLogger())
+
+    assert.strictEqual(lines.length, shown)
+  })
+
+  const cyclic: { self?: unknown } = {}
+  cyclic.self = cyclic
+  it.each<readonly [data: unknown, text: string]>([
+    [{ a: 1 }, ' {"a":1}'],
+    ["text", ' "text"'],
+    [0, " 0"],
+    [null, " null"],
+    [undefined, ""],
+    [{ n: 5n }, ' {"n":"5n"}'],
+    [cyclic, " [data that cannot be shown as JSON]"]
+  ])("shows the data %o as%s", (data, text) => {
+    createLogger({ prefix: "[p]" }).info("message", data)
+
+    assert.deepStrictEqual(lines, [`info [p] message${text}`])
+  })
+
+  it("shows errors inside the data", () => {
+    createLogger().error("failed", { error: new TypeError("bad") })
+
+    assert.match(lines[0] ?? "", /"error":\{"name":"TypeError","message":"bad"/)
+  })
+})
+
+describe("resolveLogger", () => {
+  it("keeps a logger that is given, silences for false, and makes one with the prefix otherwise", () => {
+    const own = createNoopLogger()
+
+    assert.strictEqual(resolveLogger(own, "[p]"), own)
+    sayAll(resolveLogger(false, "[p]"))
+    assert.deepStrictEqual(lines, [])
+    resolveLogger(undefined, "[p]").warn("hello")
+    assert.deepStrictEqual(lines, ["warn [p] hello"])
+  })
+})
+
+describe("runLogger", () => {
+  it("is silent while replaying", () => {
+    let replaying = true
+    const logger = runLogger("run_0123456789", () => replaying)
+
+    logger.info("old")
+    replaying = false
+    logger.info("new", { a: 1 })
+
+    assert.deepStrictEqual(lines, ['info [ironflow:23456789] new {"a":1}'])
+  })
+
+  it("is not governed by the level, and shows debug lines only with IRONFLOW_DEBUG", () => {
+    vi.stubEnv("IRONFLOW_LOG_LEVEL", "silent")
+    vi.stubEnv("IRONFLOW_DEBUG", "")
+    sayAll(runLogger("r", () => false))
+    assert.deepStrictEqual(
+      lines.map((line) => line.split(" ")[0]),
+      ["info", "warn", "error"]
+    )
+
+    vi.stubEnv("IRONFLOW_DEBUG", "1")
+    runLogger("r", () => false).debug("now")
+    assert.strictEqual(lines.at(-1), "debug [ironflow:r] now")
+  })
+
+  it("gives every level to a logger of the user", () => {
+    const seen: Array<readonly [string, unknown]> = []
+    const take = (message: string, data?: unknown) => void seen.push([message, data])
+
+    sayAll(runLogger("run_0123456789", () => false, { debug: take, info: take, warn: take, error: take }))
+
+    assert.strictEqual(seen.length, 4)
+    assert.deepStrictEqual(seen[0], ["[ironflow:23456789] hello", undefined])
+    assert.deepStrictEqual(lines, [])
+  })
+})

@@ -1,0 +1,165 @@
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { assert, describe, expectTypeOf, it } from "vitest"
+import { Client, type ClientApi, clientMethods, type EffectKind, type Run } from "../../src/Client/Client.ts"
+import { IronflowError, RunNotFoundError, ValidationError } from "../../src/Errors.ts"
+import { createClient, IronflowClient, type IronflowClientConfig } from "../../src/Promise/Client.ts"
+import type { EngineHandle } from "../../src/Promise/Connection.ts"
+import { WorkerTransport } from "../../src/Protocol/Worker.ts"
+
+const notScripted = (name: string) => () => Effect.die(new Error(`${name} is not scripted`))
+
+/** An engine that answers with what the test says. */
+const engineAnswering = (answers: Partial<ClientApi<EffectKind>>) => {
+  const closers: Array<() => Promise<void>> = []
+  const environments: Array<string> = []
+  const rest = Object.fromEntries(clientMethods.map((name) => [name, notScripted(name)]))
+  const handle: EngineHandle = {
+    connection: {
+      environment: "default",
+      client: (environment) => {
+        environments.push(environment)
+        // every method is there: the scripted ones, and for the rest one that says it is not
+        return Layer.succeed(Client, { ...rest, ...answers } as ClientApi<EffectKind>)
+      },
+      transport: Layer.succeed(WorkerTransport, { open: notScripted("open") }),
+      onClose: (_who, close) => {
+        closers.push(close)
+        return () => void closers.splice(closers.indexOf(close), 1)
+      }
+    }
+  }
+  return { handle, closers, environments }
+}
+
+const rejection = async (promise: Promise<unknown>): Promise<any> => {
+  try {
+    await promise
+  } catch (error) {
+    return error
+  }
+  return assert.fail("expected a rejection")
+}
+
+describe("IronflowClient", () => {
+  it("has every method of the service, and passes arguments and results through", async () => {
+    const { handle } = engineAnswering({
+      emit: (name, data, options) =>
+        Effect.succeed({ eventId: JSON.stringify([name, data, options]), runIds: ["run-1"] })
+    })
+    await using client = createClient({ engine: handle })
+
+    for (const name of clientMethods) assert.isFunction(client[name], name)
+    assert.instanceOf(client, IronflowClient)
+    assert.deepStrictEqual(await client.emit("order.placed", { amount: 3 }, { idempotencyKey: "k" }), {
+      eventId: '["order.placed",{"amount":3},{"idempotencyKey":"k"}]',
+      runIds: ["run-1"]
+    })
+    expectTypeOf(client.getRun).returns.toEqualTypeOf<Promise<Run>>()
+    expectTypeOf(client.health).returns.toEqualTypeOf<Promise<string>>()
+  })
+
+  it("rejects with the very error that the service failed with, its stack followed by the caller's", async () => {
+    const error = new RunNotFoundError("run-1")
+    const { handle } = engineAnswering({ getRun: () => Effect.fail(error) })
+    await using client = createClient({ engine: handle })
+
+    const lookUpTheOrder = () => rejection(client.getRun("run-1"))
+    const rejected = await lookUpTheOrder()
+
+    assert.strictEqual(rejected, error)
+    const [own, caller] = rejected.stack.split("--- called from ---")
+    assert.match(own, /^RunNotFoundError: Run not found: run-1/)
+    assert.include(caller, "lookUpTheOrder")
+    assert.notInclude(caller, "Promisify")
+  })
+
+  it("keeps an error as it is when it is frozen", async () => {
+    const error = Object.freeze(new RunNotFoundError("run-1"))
+    const { handle } = engineAnswering({ getRun: () => Effect.fail(error) })
+    await using client = createClient({ engine: handle })
+
+    assert.strictEqual(await rejection(client.getRun("run-1")), error)
+  })
+
+  it("rejects with a bug of the service as it was thrown", async () => {
+    const bug = new TypeError("undefined is not a run")
+    const { handle } = engineAnswering({
+      getRun: () =>
+        Effect.sync(() => {
+          throw bug
+        })
+    })
+    await using client = createClient({ engine: handle })
+
+    assert.strictEqual(await rejection(client.getRun("run-1")), bug)
+  })
+
+  it("an aborted signal interrupts the call, which rejects with the signal's reason", async () => {
+    let interrupted = false
+    const { handle } = engineAnswering({
+      waitForRun: () => Effect.onInterrupt(Effect.never, () => Effect.sync(() => (interrupted = true)))
+    })
+    await using client = createClient({ engine: handle })
+    const controller = new AbortController()
+    const reason = new Error("the customer has left")
+
+    const waiting = rejection(client.waitForRun("run-1", { signal: controller.signal, timeout: 1000 }))
+    controller.abort(reason)
+
+    assert.strictEqual(await waiting, reason)
+    assert.isTrue(interrupted)
+    assert.strictEqual(await rejection(client.waitForRun("run-1", { signal: controller.signal })), reason)
+  })
+
+  it("closing rejects the calls in flight and all later ones with code CLOSED", async () => {
+    const { handle, closers } = engineAnswering({
+      waitForRun: () => Effect.never,
+      health: () => Effect.succeed("ok")
+    })
+    const client = createClient({ engine: handle })
+    assert.strictEqual(await client.health(), "ok")
+
+    const waiting = rejection(client.waitForRun("run-1"))
+    await client.close()
+    await client.close()
+
+    for (const error of [await waiting, await rejection(client.health())]) {
+      assert.instanceOf(error, IronflowError)
+      assert.strictEqual(error.code, "CLOSED")
+    }
+    assert.deepStrictEqual(closers, [])
+  })
+
+  it("closes with its engine", async () => {
+    const { handle, closers } = engineAnswering({ health: () => Effect.succeed("ok") })
+    const client = createClient({ engine: handle })
+
+    for (const close of [...closers]) await close()
+
+    assert.strictEqual((await rejection(client.health())).code, "CLOSED")
+  })
+
+  it("works in the environment that it is given, else in that of the engine", () => {
+    const { handle, environments } = engineAnswering({})
+
+    createClient({ engine: handle })
+    createClient({ engine: handle, environment: "staging" })
+
+    assert.deepStrictEqual(environments, ["default", "staging"])
+  })
+
+  it.each([
+    ["nothing", undefined],
+    ["no engine", {}],
+    ["something else as engine", { engine: {} }]
+  ])("given %s, says to pass the engine", (_, config) => {
+    // what JavaScript callers can do and TypeScript callers cannot
+    const create = () => createClient(config as unknown as IronflowClientConfig)
+    assert.throws(
+      create,
+      ValidationError,
+      /pass `engine`, which is what startEngine\(\) from "@ironflow\/node\/engine"/
+    )
+  })
+})

@@ -1,0 +1,185 @@
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { afterAll, assert, describe, it } from "vitest"
+import {
+  createClient,
+  createDeferred,
+  createFunction,
+  createWorker,
+  StoreError,
+  ValidationError
+} from "../../src/index.ts"
+import { startEngine } from "../../src/engine.ts"
+import { Event, IronflowFunction, Step } from "../../src/effect.ts"
+
+const folder = mkdtempSync(join(tmpdir(), "ironflow-engine-"))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+const shipOrder = createFunction(
+  { id: "ship-order", triggers: [{ event: "order.placed" }] },
+  async ({ event, step }) => {
+    const receipt = await step.run("charge", async () => `receipt-${event.data.orderId}`)
+    await step.sleep("settle", 10)
+    return { receipt }
+  }
+)
+
+const OrderPlaced = Event.define("order.placed", { data: Schema.Struct({ orderId: Schema.String }) })
+const shipOrderEffect = IronflowFunction.make(
+  { id: "ship-order", triggers: [OrderPlaced] },
+  Effect.fnUntraced(function* ({ event }) {
+    const receipt = yield* Step.run("charge", Effect.succeed(`receipt-${event.data.orderId}`))
+    yield* Step.sleep("settle", "10 millis")
+    return { receipt }
+  })
+)
+
+const rejection = async (promise: Promise<unknown>): Promise<any> => {
+  try {
+    await promise
+  } catch (error) {
+    return error
+  }
+  return assert.fail("expected a rejection")
+}
+
+describe("startEngine", () => {
+  for (const [style, fn] of [
+    ["an async handler", shipOrder],
+    ["an Effect handler", shipOrderEffect]
+  ] as const) {
+    it(`runs a function with ${style} for an event, to its end`, async () => {
+      await using engine = await startEngine({ filename: ":memory:", functions: [fn], logger: false })
+
+      const { runIds } = await engine.client.emit("order.placed", { orderId: "o-1" })
+      const run = await engine.client.waitForRun(runIds[0]!, { timeout: 10_000 })
+
+      assert.strictEqual(run.status, "completed", run.error?.message ?? "")
+      assert.deepStrictEqual(run.output, { receipt: "receipt-o-1" })
+      const steps = await engine.client.getRunSteps(run.id)
+      assert.deepStrictEqual(
+        steps.map((step) => [step.name, step.status]),
+        [
+          ["charge", "completed"],
+          ["settle", "completed"]
+        ]
+      )
+    })
+  }
+
+  it("finds everything again in its file", async () => {
+    const filename = join(folder, "orders.db")
+    let runId: string
+    {
+      await using engine = await startEngine({ filename, functions: [shipOrder], logger: false })
+      const { runIds } = await engine.client.emit("order.placed", { orderId: "o-1" })
+      runId = runIds[0]!
+      await engine.client.waitForRun(runId, { timeout: 10_000 })
+    }
+
+    await using engine = await startEngine({ filename, logger: false })
+    const run = await engine.client.getRun(runId)
+
+    assert.strictEqual(run.status, "completed")
+    assert.deepStrictEqual(run.output, { receipt: "receipt-o-1" })
+  })
+
+  it("clients and workers of the main entry work with it", async () => {
+    await using engine = await startEngine({ filename: ":memory:", logger: false })
+    const worker = createWorker({ engine, functions: [shipOrder], logger: false })
+    const working = worker.start()
+    await worker.ready()
+    await using client = createClient({ engine })
+
+    const { runIds } = await client.emit("order.placed", { orderId: "o-1" })
+    const run = await client.waitForRun(runIds[0]!, { timeout: 10_000 })
+    await worker.drain()
+    await working
+
+    assert.strictEqual(run.status, "completed")
+    assert.deepStrictEqual(await client.listWorkers(), [])
+  })
+
+  it("closing lets turns in flight end, whose handlers may use the client, and then rejects calls with CLOSED", async () => {
+    const filename = join(folder, "closing.db")
+    const started = createDeferred()
+    const finish = createDeferred()
+    const fn = createFunction(
+      { id: "audit", triggers: [{ event: "order.placed" }] },
+      async ({ run, step }) => {
+        await step.run("look", async () => {
+          started.resolve()
+          await finish.promise
+          return (await engine.client.getRun(run.id)).status
+        })
+      }
+    )
+    const engine = await startEngine({ filename, functions: [fn], logger: false })
+    const { runIds } = await engine.client.emit("order.placed", {})
+    await started.promise
+
+    const closing = engine.close()
+    finish.resolve()
+    await closing
+    await engine.close()
+
+    assert.strictEqual((await rejection(engine.client.health())).code, "CLOSED")
+    await using next = await startEngine({ filename, logger: false })
+    assert.strictEqual((await next.client.getRun(runIds[0]!)).status, "completed")
+  })
+
+  it("a second engine on one file is refused with a StoreError that names the holder", async () => {
+    const filename = join(folder, "locked.db")
+    await using _engine = await startEngine({ filename, logger: false })
+
+    const error = await rejection(startEngine({ filename, logger: false }))
+
+    assert.instanceOf(error, StoreError)
+    assert.strictEqual(error.code, "STORE_LOCKED")
+    assert.include(error.message, String(process.pid))
+  })
+
+  it("bad options reject, and leave no engine behind", async () => {
+    const filename = join(folder, "twice.db")
+
+    const error = await rejection(startEngine({ filename, functions: [shipOrder, shipOrder], logger: false }))
+
+    assert.instanceOf(error, ValidationError)
+    assert.include(error.message, '"ship-order"')
+    await using engine = await startEngine({ filename, logger: false })
+    assert.strictEqual(await engine.client.health(), "ok")
+  })
+
+  it("works in one environment; a client of another sees nothing of it", async () => {
+    await using engine = await startEngine({
+      filename: ":memory:",
+      functions: [shipOrder],
+      environment: "staging",
+      logger: false
+    })
+    await using elsewhere = createClient({ engine, environment: "production" })
+
+    const here = await engine.client.emit("order.placed", { orderId: "o-1" })
+    const there = await elsewhere.emit("order.placed", { orderId: "o-2" })
+
+    assert.strictEqual(here.runIds.length, 1)
+    assert.deepStrictEqual(there.runIds, [])
+    assert.deepStrictEqual(await elsewhere.listFunctions(), [])
+  })
+
+  it("what the engine logs goes to the logger that it was given", async () => {
+    const lines: Array<string> = []
+    const line = (message: string) => void lines.push(message)
+    const logger = { debug: line, info: line, warn: line, error: line }
+    await using engine = await startEngine({ filename: ":memory:", logger })
+
+    await engine.client.emit("order.placed", { a: 1 }, { idempotencyKey: "k" })
+    await engine.client.emit("order.placed", { a: 2 }, { idempotencyKey: "k" })
+
+    assert.strictEqual(lines.length, 1)
+    assert.include(lines[0], 'Idempotency key "k" was used before with other data')
+  })
+})

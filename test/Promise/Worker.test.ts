@@ -1,0 +1,197 @@
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { assert, describe, it } from "vitest"
+import { Client, type ClientApi, type EffectKind } from "../../src/Client/Client.ts"
+import { createDeferred } from "../../src/Deferred.ts"
+import { ConnectionError, IronflowError, ValidationError } from "../../src/Errors.ts"
+import { createFunction } from "../../src/Function.ts"
+import type { EngineHandle } from "../../src/Promise/Connection.ts"
+import { createWorker, type WorkerConfig } from "../../src/Promise/Worker.ts"
+import { ScriptedTransport } from "../Worker/ScriptedTransport.ts"
+
+const scriptedEngine = () => {
+  const transport = new ScriptedTransport()
+  const closers = new Set<() => Promise<void>>()
+  const engine: EngineHandle = {
+    connection: {
+      environment: "staging",
+      // a worker has no use for a client, so there is none to answer
+      client: () => Layer.effect(Client, Effect.die("not scripted") as Effect.Effect<ClientApi<EffectKind>>),
+      transport: transport.layer,
+      onClose: (_who, close) => {
+        closers.add(close)
+        return () => void closers.delete(close)
+      }
+    }
+  }
+  const close = async () => {
+    for (const close of [...closers]) await close()
+  }
+  return { transport, engine, closers, close }
+}
+
+const quick = createFunction({ id: "quick", triggers: [] }, async ({ step }) =>
+  step.run("charge", async () => 1)
+)
+
+const longFunction = () => {
+  const started = createDeferred<AbortSignal>()
+  const done = createDeferred()
+  const fn = createFunction({ id: "long", triggers: [] }, async ({ step }) => {
+    await step.run("work", ({ signal }) => {
+      started.resolve(signal)
+      return done.promise
+    })
+  })
+  return { fn, started: started.promise, finish: () => done.resolve() }
+}
+
+const rejection = async (promise: Promise<unknown>): Promise<any> => {
+  try {
+    await promise
+  } catch (error) {
+    return error
+  }
+  return assert.fail("expected a rejection")
+}
+
+describe("createWorker", () => {
+  it("start() works until the worker is drained, and ready() says when it has been registered", async () => {
+    const { engine, transport, closers } = scriptedEngine()
+    const worker = createWorker({ engine, functions: [quick], logger: false })
+    assert.strictEqual(transport.credit, 0)
+
+    const working = worker.start()
+    await worker.ready()
+    transport.dispatch("run-1", "quick")
+    await transport.until(() => transport.reported("run-1").includes("Complete"))
+    await worker.drain()
+    await working
+
+    assert.strictEqual(transport.registration?.environment, "staging")
+    assert.isTrue(transport.closed)
+    assert.strictEqual(closers.size, 0)
+  })
+
+  it("drain() lets the jobs in flight end", async () => {
+    const { engine, transport } = scriptedEngine()
+    const { fn, started, finish } = longFunction()
+    const worker = createWorker({ engine, functions: [fn], logger: false })
+    const working = worker.start()
+    await worker.ready()
+    transport.dispatch("run-1", "long")
+    await started
+
+    const draining = worker.drain()
+    finish()
+    await draining
+    await working
+
+    assert.deepStrictEqual(transport.reported("run-1"), ["StepDone work", "Complete"])
+  })
+
+  it("stop() aborts the jobs in flight and gives their runs back", async () => {
+    const { engine, transport } = scriptedEngine()
+    const { fn, started } = longFunction()
+    const worker = createWorker({ engine, functions: [fn], logger: false })
+    const working = worker.start()
+    await worker.ready()
+    transport.dispatch("run-1", "long")
+    const signal = await started
+
+    await worker.stop()
+    await working
+
+    assert.strictEqual(signal.reason.code, "WORKER_STOPPED")
+    assert.deepStrictEqual(transport.reported("run-1"), ["Release"])
+  })
+
+  it("drains when its engine closes", async () => {
+    const { engine, transport, close } = scriptedEngine()
+    const { fn, started, finish } = longFunction()
+    const worker = createWorker({ engine, functions: [fn], logger: false })
+    const working = worker.start()
+    await worker.ready()
+    transport.dispatch("run-1", "long")
+    await started
+
+    const closing = close()
+    finish()
+    await closing
+    await working
+
+    assert.deepStrictEqual(transport.reported("run-1"), ["StepDone work", "Complete"])
+  })
+
+  it("starts once: not twice, and not again after it was stopped", async () => {
+    const { engine } = scriptedEngine()
+    const worker = createWorker({ engine, functions: [quick], logger: false })
+    const working = worker.start()
+
+    const twice = await rejection(worker.start())
+    await worker.stop()
+    await working
+    const again = await rejection(worker.start())
+
+    for (const error of [twice, again]) {
+      assert.instanceOf(error, IronflowError)
+      assert.strictEqual(error.code, "WORKER_ALREADY_RUNNING")
+      assert.isFalse(error.retryable)
+    }
+  })
+
+  it("draining and stopping do nothing to a worker that has ended, and draining nothing to one that is fresh", async () => {
+    const { engine, transport } = scriptedEngine()
+    const worker = createWorker({ engine, functions: [quick], logger: false })
+
+    await worker.drain()
+    const working = worker.start()
+    await worker.ready()
+    await worker.stop()
+    await working
+    await worker.stop()
+    await worker.drain()
+
+    assert.isTrue(transport.closed)
+  })
+
+  it("a fresh worker that is stopped can never be started, and ready() rejects", async () => {
+    const { engine, transport } = scriptedEngine()
+    const worker = createWorker({ engine, functions: [quick], logger: false })
+
+    await worker.stop()
+
+    assert.strictEqual((await rejection(worker.start())).code, "WORKER_ALREADY_RUNNING")
+    assert.strictEqual((await rejection(worker.ready())).code, "WORKER_STOPPED")
+    assert.isUndefined(transport.registration)
+  })
+
+  it.each([
+    ["FUNCTION_REGISTRATION_FAILED", new ValidationError("bad trigger")],
+    ["REGISTRATION_FAILED", new ConnectionError("no answer")]
+  ])("start() and ready() reject with code %s and the engine's reason as cause", async (code, reason) => {
+    const { engine, transport } = scriptedEngine()
+    transport.refusal = reason
+    const worker = createWorker({ engine, functions: [quick], logger: false })
+
+    const error = await rejection(worker.start())
+
+    assert.strictEqual(error.code, code)
+    assert.strictEqual(error.cause, reason)
+    assert.include(error.message, reason.message)
+    assert.isFalse(error.retryable)
+    assert.strictEqual(await rejection(worker.ready()), error)
+  })
+
+  it.each([
+    ["no engine", { functions: [quick] }, /createWorker\(\) needs an engine: pass `engine`/],
+    [
+      "two functions of one id",
+      { ...scriptedEngine(), functions: [quick, quick] },
+      /two functions have the id "quick"/
+    ]
+  ])("given %s, throws at once", (_, config, message) => {
+    // what JavaScript callers can do and TypeScript callers cannot
+    assert.throws(() => createWorker(config as unknown as WorkerConfig), ValidationError, message)
+  })
+})

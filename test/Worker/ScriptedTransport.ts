@@ -1,0 +1,138 @@
+/** An engine's end of a worker's connection, played by a test: it hands out jobs and answers reports as it is told. */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { type ConnectionError, type ValidationError } from "../../src/Errors.ts"
+import {
+  type Job,
+  type Notice,
+  type TurnAck,
+  type TurnOp,
+  type TurnReport,
+  type WorkerHandlers,
+  type WorkerRegistration,
+  WorkerTransport
+} from "../../src/Protocol/Worker.ts"
+
+export class ScriptedTransport {
+  registration: WorkerRegistration | undefined
+  #handlers: WorkerHandlers | undefined
+  /** What `open` fails with. */
+  refusal: ConnectionError | ValidationError | undefined
+  closed = false
+  /** Jobs asked for that have not been handed out. */
+  credit = 0
+  /** Batches as they came. */
+  readonly batches: Array<ReadonlyArray<TurnReport>> = []
+  readonly lateCalls: Array<{
+    readonly runId: string
+    readonly stepName: string
+    readonly lingerMs: number
+  }> = []
+  /** How a report is answered; accepted at once by default. */
+  answer: (report: TurnReport) => TurnAck = accept
+  /** While set, batches wait for it before they are answered. */
+  #held: Deferred.Deferred<void> | undefined
+  #watchers: Array<() => void> = []
+
+  readonly layer: Layer.Layer<WorkerTransport> = Layer.succeed(WorkerTransport, {
+    open: (registration, handlers) =>
+      Effect.suspend(() => {
+        if (this.refusal !== undefined) return Effect.fail(this.refusal)
+        this.registration = registration
+        this.#handlers = handlers
+        return Effect.as(
+          Effect.addFinalizer(() =>
+            Effect.sync(() => {
+              this.closed = true
+              this.#changed()
+            })
+          ),
+          {
+            credit: (n: number) => {
+              this.credit += n
+              this.#changed()
+            },
+            report: (reports: ReadonlyArray<TurnReport>) =>
+              Effect.suspend(() => {
+                this.batches.push(reports)
+                this.#changed()
+                const held = this.#held === undefined ? Effect.void : Deferred.await(this.#held)
+                return Effect.map(held, () => reports.map((report) => this.answer(report)))
+              }),
+            late: (late) =>
+              Effect.sync(() => {
+                this.lateCalls.push(late)
+                this.#changed()
+              })
+          }
+        )
+      })
+  })
+
+  /** Hands out a job for a run of a function. */
+  dispatch(runId: string, functionId: string, more: Partial<Job> = {}): void {
+    this.credit--
+    this.#handlers!.onJob({
+      jobId: `job-of-${runId}`,
+      runId,
+      functionId,
+      environment: "default",
+      attempt: 1,
+      generation: 0,
+      event: { id: "evt-1", name: "order.placed", version: 1, data: '{"orderId":"o-1"}', timestamp: 0 },
+      journal: [],
+      open: [],
+      lingerMs: 0,
+      createdAt: 0,
+      ...more
+    })
+  }
+
+  tell(notice: Notice): void {
+    this.#handlers!.onNotice(notice)
+  }
+
+  /** From now on answers wait for {@link letGo}. */
+  hold(): void {
+    this.#held = Deferred.makeUnsafe()
+  }
+
+  letGo(): void {
+    const held = this.#held
+    this.#held = undefined
+    if (held !== undefined) Deferred.doneUnsafe(held, Effect.void)
+  }
+
+  /** Everything reported of a run, as words: the tag, and the step of a finished step. */
+  reported(runId: string): Array<string> {
+    return this.batches
+      .flat()
+      .filter((report) => report.runId === runId)
+      .flatMap((report) => report.ops.map(word))
+  }
+
+  /** Waits until something holds; looked at after everything that arrives here. */
+  until(holds: () => boolean): Promise<void> {
+    return new Promise((resolve) => {
+      const look = () => {
+        if (!holds()) return
+        this.#watchers = this.#watchers.filter((watcher) => watcher !== look)
+        resolve()
+      }
+      this.#watchers.push(look)
+      look()
+    })
+  }
+
+  #changed(): void {
+    for (const watcher of [...this.#watchers]) watcher()
+  }
+}
+
+const accept = (report: TurnReport): TurnAck => ({
+  _tag: "Accepted",
+  outcomes: report.ops.map(() => undefined)
+})
+
+const word = (op: TurnOp): string => (op._tag === "StepDone" ? `${op._tag} ${op.name}` : op._tag)

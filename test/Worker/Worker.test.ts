@@ -1,0 +1,441 @@
+import { assert, describe, expectTypeOf, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
+import {
+  type ConnectionError,
+  FunctionNotFoundError,
+  IronflowError,
+  RunCancelledError,
+  ValidationError
+} from "../../src/Errors.ts"
+import { createDeferred } from "../../src/Deferred.ts"
+import { createFunction, make as makeFunction } from "../../src/Function.ts"
+import type { WorkerTransport } from "../../src/Protocol/Worker.ts"
+import * as Step from "../../src/Step.ts"
+import { createEventDefinitionRegistry } from "../../src/Upcaster.ts"
+import * as Worker from "../../src/Worker/Worker.ts"
+import manifest from "../../package.json" with { type: "json" }
+import { ScriptedTransport } from "./ScriptedTransport.ts"
+
+const triggers = [{ event: "order.placed" }]
+
+/** A function whose one step ends when the test says so. */
+const longFunction = (id = "long") => {
+  const started = createDeferred<AbortSignal>()
+  const done = createDeferred<void>()
+  const fn = createFunction({ id, triggers }, async ({ step }) => {
+    await step.run("work", async ({ signal }) => {
+      started.resolve(signal)
+      await done.promise
+    })
+    return "shipped"
+  })
+  return { fn, started: started.promise, finish: () => done.resolve() }
+}
+
+const quick = createFunction({ id: "quick", triggers }, async ({ event, step }) => {
+  await step.run("charge", async () => "receipt")
+  return event.data
+})
+
+/** Starts a worker in a scope of its own, which the test closes. */
+const startWorker = (transport: ScriptedTransport, options: Worker.WorkerOptions) =>
+  Effect.gen(function* () {
+    const scope = yield* Scope.make()
+    const worker = yield* Worker.make({ logger: false, ...options }).pipe(
+      Scope.provide(scope),
+      Effect.provide(transport.layer)
+    )
+    return { worker, close: Scope.close(scope, Exit.void) }
+  })
+
+describe("Worker", () => {
+  it.live("registers its functions and asks for as many jobs as it runs at once", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      const { close, worker } = yield* startWorker(transport, {
+        functions: [quick],
+        labels: { region: "north" },
+        environment: "staging"
+      })
+
+      const { functions, hostname: _, ...registration } = transport.registration!
+      assert.deepStrictEqual(registration, {
+        workerId: worker.workerId,
+        environment: "staging",
+        maxConcurrentJobs: 10,
+        labels: { region: "north" },
+        version: { sdk: manifest.version, runtime: `node ${process.version}` }
+      })
+      assert.match(worker.workerId, /^worker-[0-9a-z]+-[0-9a-z]+$/)
+      assert.deepStrictEqual(
+        functions.map((fn) => fn.id),
+        ["quick"]
+      )
+      assert.strictEqual(transport.credit, 10)
+      yield* close
+    })
+  )
+
+  it.live("runs a turn, reports it in one go, and asks for one more job when it has ended", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      const { close, worker } = yield* startWorker(transport, { functions: [quick], maxConcurrentJobs: 2 })
+
+      transport.dispatch("run-1", "quick")
+      assert.strictEqual(transport.credit, 1)
+      assert.strictEqual(yield* worker.activeJobs, 1)
+      yield* Effect.promise(() => transport.until(() => transport.credit === 2))
+
+      assert.strictEqual(yield* worker.activeJobs, 0)
+      assert.strictEqual(transport.batches.length, 1)
+      assert.deepStrictEqual(transport.reported("run-1"), ["StepDone charge", "Complete"])
+      yield* close
+    })
+  )
+
+  it.live("gives event data to handlers in its latest version", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      const eventDefinitions = createEventDefinitionRegistry()
+      eventDefinitions.register({
+        name: "order.placed",
+        version: 2,
+        upcast: (data) => ({ ...(data as object), currency: "USD" })
+      })
+      const { close } = yield* startWorker(transport, { functions: [quick], eventDefinitions })
+
+      transport.dispatch("run-1", "quick")
+      yield* Effect.promise(() => transport.until(() => transport.credit === 10))
+
+      const complete = transport.batches
+        .flat()
+        .flatMap((report) => report.ops)
+        .at(-1)
+      assert.deepStrictEqual(complete, { _tag: "Complete", output: '{"orderId":"o-1","currency":"USD"}' })
+      yield* close
+    })
+  )
+
+  it.live("a job of a function that it does not have fails and makes room again", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      const { close } = yield* startWorker(transport, { functions: [quick] })
+
+      transport.dispatch("run-1", "unheard-of")
+      yield* Effect.promise(() => transport.until(() => transport.credit === 10))
+
+      const [op] = transport.batches.flat().flatMap((report) => report.ops)
+      assert.ok(op?._tag === "Fail")
+      assert.strictEqual(op.error.name, FunctionNotFoundError.name)
+      assert.include(op.error.message, "unheard-of")
+      yield* close
+    })
+  )
+
+  it.live("a cancelled run's steps are aborted with the reason, and nothing more is reported", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      const { fn, finish, started } = longFunction()
+      const { close } = yield* startWorker(transport, { functions: [fn] })
+      transport.dispatch("run-1", "long")
+      const signal = yield* Effect.promise(() => started)
+
+      transport.tell({ _tag: "Cancelled", jobId: "job-of-run-1", reason: "the customer left" })
+      yield* Effect.promise(() => transport.until(() => transport.credit === 10))
+      finish()
+
+      assert.isTrue(signal.aborted)
+      assert.instanceOf(signal.reason, RunCancelledError)
+      yield* close
+      assert.deepStrictEqual(transport.reported("run-1"), [])
+    })
+  )
+
+  const losses = [
+    [
+      "a lost lease told by a notice",
+      (transport: ScriptedTransport) =>
+        transport.tell({ _tag: "LeaseLost", jobId: "job-of-run-1", reason: "taken over" })
+    ],
+    [
+      "a refused report",
+      (transport: ScriptedTransport) => {
+        transport.answer = () => ({ _tag: "Refused", reason: "LEASE_LOST", message: "taken over" })
+      }
+    ]
+  ] as const
+  for (const [title, lose] of losses) {
+    it.live(`${title} aborts the turn with code LEASE_LOST and makes room again`, () =>
+      Effect.gen(function* () {
+        const transport = new ScriptedTransport()
+        const first = createDeferred<void>()
+        const second = createDeferred<AbortSignal>()
+        const fn = createFunction({ id: "two", triggers }, async ({ step }) => {
+          await Promise.all([
+            step.run("a", () => first.promise),
+            step.run("b", ({ signal }) => {
+              second.resolve(signal)
+              return new Promise(() => {})
+            })
+          ])
+        })
+        const { close } = yield* startWorker(transport, { functions: [fn] })
+        transport.dispatch("run-1", "two")
+        const signal = yield* Effect.promise(() => second.promise)
+
+        lose(transport)
+        first.resolve()
+        yield* Effect.promise(() => transport.until(() => transport.credit === 10))
+
+        assert.isTrue(signal.aborted)
+        assert.instanceOf(signal.reason, IronflowError)
+        assert.strictEqual((signal.reason as IronflowError).code, "LEASE_LOST")
+        yield* close
+      })
+    )
+  }
+
+  it.live("draining takes back what was asked for, lets turns end, and gives back jobs that come late", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      const { fn, finish, started } = longFunction()
+      const { close, worker } = yield* startWorker(transport, { functions: [fn, quick] })
+      transport.dispatch("run-1", "long")
+      yield* Effect.promise(() => started)
+
+      const draining = yield* Effect.forkChild(worker.drain, { startImmediately: true })
+      assert.strictEqual(transport.credit, 0)
+      transport.dispatch("run-2", "quick")
+      yield* Effect.promise(() => transport.until(() => transport.reported("run-2").length > 0))
+      assert.deepStrictEqual(transport.reported("run-2"), ["Release"])
+      assert.isFalse(transport.closed)
+
+      finish()
+      yield* Fiber.join(draining)
+      yield* worker.awaitStopped
+      assert.deepStrictEqual(transport.reported("run-1"), ["StepDone work", "Complete"])
+      assert.isTrue(transport.closed)
+      yield* worker.drain
+      yield* close
+    })
+  )
+
+  it.live(
+    "stopping aborts turns with code WORKER_STOPPED and gives their runs back behind what they reported",
+    () =>
+      Effect.gen(function* () {
+        const transport = new ScriptedTransport()
+        const { fn, started } = longFunction()
+        const { close, worker } = yield* startWorker(transport, { functions: [fn] })
+        transport.dispatch("run-1", "long")
+        const signal = yield* Effect.promise(() => started)
+
+        yield* worker.stop
+
+        assert.strictEqual((signal.reason as IronflowError).code, "WORKER_STOPPED")
+        assert.deepStrictEqual(transport.reported("run-1"), ["Release"])
+        assert.isTrue(transport.closed)
+        yield* worker.awaitStopped
+        yield* close
+      })
+  )
+
+  it.live("stopping ends a drain that waits", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      const { fn, started } = longFunction()
+      const { close, worker } = yield* startWorker(transport, { functions: [fn] })
+      transport.dispatch("run-1", "long")
+      yield* Effect.promise(() => started)
+
+      const draining = yield* Effect.forkChild(worker.drain, { startImmediately: true })
+      yield* worker.stop
+
+      yield* Fiber.join(draining)
+      assert.deepStrictEqual(transport.reported("run-1"), ["Release"])
+      yield* close
+    })
+  )
+
+  it.effect("closing its scope waits for turns as long as drainTimeout says, and then gives them back", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      const { fn, started } = longFunction()
+      const { close } = yield* startWorker(transport, { functions: [fn], drainTimeout: "10s" })
+      transport.dispatch("run-1", "long")
+      yield* Effect.promise(() => started)
+
+      const closing = yield* Effect.forkChild(close, { startImmediately: true })
+      yield* TestClock.adjust("9999 millis")
+      assert.deepStrictEqual(transport.reported("run-1"), [])
+      assert.isFalse(transport.closed)
+
+      yield* TestClock.adjust("1 millis")
+      yield* Fiber.join(closing)
+      assert.deepStrictEqual(transport.reported("run-1"), ["Release"])
+      assert.isTrue(transport.closed)
+    })
+  )
+
+  it.effect("a stopped worker whose engine does not answer gives up after 5 seconds", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      const { fn, started } = longFunction()
+      const { worker } = yield* startWorker(transport, { functions: [fn] })
+      transport.dispatch("run-1", "long")
+      yield* Effect.promise(() => started)
+      transport.hold()
+
+      const stopping = yield* Effect.forkChild(worker.stop, { startImmediately: true })
+      yield* Effect.promise(() => transport.until(() => transport.batches.length === 1))
+      yield* TestClock.adjust("5 seconds")
+
+      yield* Fiber.join(stopping)
+      assert.isTrue(transport.closed)
+    })
+  )
+
+  it.live("a step call after the end of its turn is told to the engine", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      const gate = createDeferred<void>()
+      const fn = createFunction({ id: "slow-io", triggers }, async ({ step }) => {
+        void step.sleep("nap", "1h")
+        await gate.promise
+        await step.run("charge", async () => 1)
+      })
+      const { close } = yield* startWorker(transport, { functions: [fn] })
+      transport.dispatch("run-1", "slow-io")
+      yield* Effect.promise(() => transport.until(() => transport.reported("run-1").includes("Suspend")))
+      yield* Effect.promise(() => transport.until(() => transport.credit === 10))
+
+      gate.resolve()
+      yield* Effect.promise(() => transport.until(() => transport.lateCalls.length > 0))
+
+      assert.deepStrictEqual(transport.lateCalls, [{ runId: "run-1", stepName: "charge", lingerMs: 0 }])
+      yield* close
+    })
+  )
+
+  const bad = [
+    ["two functions of one id", { functions: [quick, quick] }, /two functions have the id "quick"/],
+    ["no room", { functions: [quick], maxConcurrentJobs: 0 }, /`maxConcurrentJobs`.*at least 1, got 0/],
+    ["half a job", { functions: [quick], maxConcurrentJobs: 1.5 }, /`maxConcurrentJobs`.*got 1.5/],
+    [
+      "something that is no function",
+      { functions: [undefined] },
+      /`functions\[0\]` is not a function definition/
+    ],
+    ["no functions at all", {}, /`functions` must be an array/],
+    [
+      "a label that is no string",
+      { functions: [quick], labels: { region: 7 } },
+      /label "region" must be a string/
+    ],
+    [
+      "a bad drain timeout",
+      { functions: [quick], drainTimeout: "soon" },
+      /`drainTimeout` of the worker.*"soon"/
+    ],
+    ["a blank worker id", { functions: [quick], workerId: " " }, /worker id must not be empty/],
+    ["a blank environment", { functions: [quick], environment: " " }, /environment must not be empty/]
+  ] as const
+  for (const [title, options, message] of bad) {
+    it.live(`given ${title}, fails with a ValidationError that says so`, () =>
+      Effect.gen(function* () {
+        const transport = new ScriptedTransport()
+        // what JavaScript callers can do and TypeScript callers cannot
+        const given = options as unknown as Worker.WorkerOptions
+
+        const error = yield* Effect.flip(startWorker(transport, given))
+
+        assert.instanceOf(error, ValidationError)
+        assert.match(error.message, message)
+        assert.isUndefined(transport.registration)
+      })
+    )
+  }
+
+  it.live("fails with what the engine has against its functions", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      transport.refusal = new ValidationError("bad trigger")
+
+      const error = yield* Effect.flip(startWorker(transport, { functions: [quick] }))
+
+      assert.strictEqual(error, transport.refusal)
+    })
+  )
+
+  it.live("run goes on until the worker is interrupted, and drains it then", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      const running = yield* Effect.forkChild(
+        Effect.provide(Worker.run({ functions: [quick], logger: false }), transport.layer)
+      )
+      yield* Effect.promise(() => transport.until(() => transport.credit === 10))
+
+      yield* Fiber.interrupt(running)
+
+      assert.isTrue(transport.closed)
+    })
+  )
+})
+
+class Payments extends Context.Service<Payments, { readonly charge: Effect.Effect<string> }>()(
+  "test/Payments"
+) {}
+class Mail extends Context.Service<Mail, { readonly send: Effect.Effect<void> }>()("test/Mail") {}
+
+const charging = makeFunction({ id: "charging", triggers }, () =>
+  Step.run(
+    "charge",
+    Effect.flatMap(Payments, (payments) => payments.charge)
+  )
+)
+const mailing = makeFunction({ id: "mailing", triggers }, () =>
+  Step.run(
+    "mail",
+    Effect.flatMap(Mail, (mail) => mail.send)
+  )
+)
+
+describe("what handlers need", () => {
+  it("is in the layer's type, without the steps", () => {
+    expectTypeOf(Worker.layer({ functions: [charging, mailing, quick] })).toEqualTypeOf<
+      Layer.Layer<Worker.Worker, ConnectionError | ValidationError, WorkerTransport | Payments | Mail>
+    >()
+    expectTypeOf(Worker.layer({ functions: [quick] })).toEqualTypeOf<
+      Layer.Layer<Worker.Worker, ConnectionError | ValidationError, WorkerTransport>
+    >()
+  })
+
+  it.live("is provided once, around the worker", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      const charged = yield* Deferred.make<string>()
+      const payments = Layer.succeed(Payments, {
+        charge: Effect.as(Deferred.succeed(charged, "charged"), "receipt")
+      })
+      const scope = yield* Scope.make()
+      yield* Worker.layer({ functions: [charging], logger: false }).pipe(
+        Layer.provide(payments),
+        Layer.provide(transport.layer),
+        Layer.buildWithScope(scope)
+      )
+
+      transport.dispatch("run-1", "charging")
+
+      assert.strictEqual(yield* Deferred.await(charged), "charged")
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(transport.reported("run-1"), ["StepDone charge", "Complete"])
+    })
+  )
+})
