@@ -14,5 +14,7 @@ export default defineConfig({
   splitting: true,
   sourcemap: true,
   clean: true,
+  // `node:sqlite` exists only under its full name.
+  removeNodeProtocol: false,
   dts: false
 })

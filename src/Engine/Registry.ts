@@ -99,15 +99,22 @@ export class Registry {
     return [...(this.#byId.get(environment)?.values() ?? [])]
   }
 
-  /** The functions that an event starts: each once, however many of its triggers match. */
-  match(environment: string, event: EventView): Matched {
+  /**
+   * The functions that an event starts: each once, however many of its triggers match. An event that a cron trigger of
+   * `firing` fired starts that function, and no other by a cron trigger that shares its event name.
+   */
+  match(environment: string, event: EventView, firing?: RegisteredFunction): Matched {
     const candidates = this.#candidatesFor(environment, event.name)
-    if (candidates.length === 0) return { functions: [], warnings: [] }
-    const functions: Array<RegisteredFunction> = []
+    if (candidates.length === 0 && firing === undefined) return { functions: [], warnings: [] }
+    const functions: Array<RegisteredFunction> = firing === undefined ? [] : [firing]
     const warnings: Array<string> = []
     for (const fn of candidates) {
+      if (fn === firing) continue
       const { triggers, id } = fn.registration
-      const verdict = matchTriggers(triggers, event)
+      const verdict = matchTriggers(
+        firing === undefined ? triggers : triggers.filter(({ cron }) => cron === undefined),
+        event
+      )
       if (verdict.matched) functions.push(fn)
       for (const error of verdict.errors) warnings.push(`function "${id}": ${error}`)
     }

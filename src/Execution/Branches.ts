@@ -66,17 +66,17 @@ export const runBranches = (
     exits[index] = exit
     running--
     ended++
-    if (exit._tag === "Failure") {
-      failures.push(exit)
-      if (failFast) {
-        // A recorded verdict settles at its place in the journal.
-        if (failures.length === 1 && !decided)
-          turn.stop(group, `another branch of "${name}" has failed`, recordVerdict)
-        return
+    if (exit._tag === "Failure") failures.push(exit)
+    if (failFast && failures.length > 0) {
+      // A verdict that is recorded settles at its place in the journal.
+      if (exit._tag === "Failure" && failures.length === 1 && !decided) {
+        turn.stop(group, `another branch of "${name}" has failed`, recordVerdict)
       }
+    } else if (ended < count) {
+      startMore()
+    } else if (!decided) {
+      parallel.succeed(exits)
     }
-    if (ended === count && !decided) parallel.succeed(exits)
-    else startMore()
   }
 
   const recordVerdict = (): void => {

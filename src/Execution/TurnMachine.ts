@@ -284,13 +284,15 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   }
 
   #startHeld(): void {
-    if ((this.#heldOps.length === 0 && this.#heldCode.length === 0) || !this.settlement.isCaughtUp) return
+    if (!this.settlement.isCaughtUp) return
+    const startsCode = this.#heldCode.length > 0 && this.#gateIsOpen
+    if (this.#heldOps.length === 0 && !startsCode) return
+    const ops = this.#heldOps
+    const code = startsCode ? this.#heldCode : []
+    this.#heldOps = []
+    if (startsCode) this.#heldCode = []
     // Calls that were made before any of them had a result do not depend on each other's results: they begin together.
     this.settlement.hold(() => {
-      const code = this.#gateIsOpen ? this.#heldCode : []
-      if (code === this.#heldCode) this.#heldCode = []
-      const ops = this.#heldOps
-      this.#heldOps = []
       for (const call of ops) this.#startUnlessStopped(call)
       for (const call of code) this.#startUnlessStopped(call)
     })
@@ -506,7 +508,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     this.shut(group, why)
     this.#life++
     const now = this.host.clock.currentTimeMillisUnsafe()
-    for (const attempt of [...this.#attempts]) {
+    for (const attempt of this.#attempts) {
       if (!isWithin(attempt.call.scope, group)) continue
       const reason = new StepAbortedError(attempt.call.name, why)
       attempt.cancelTimer ??= this.host.alarm.at(now + stopGraceMs, () => this.#giveUp(attempt, reason))
@@ -514,7 +516,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     }
     // The steps of a failing handler stay open: if the run is tried again, they go on.
     if (group !== this.#rootGroup) {
-      for (const call of [...this.#waiting.values()]) {
+      for (const call of this.#waiting.values()) {
         if (isWithin(call.scope, group)) this.#withdrawWaiting(call)
       }
     }
@@ -721,7 +723,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     } else if (this.#compensations.size === 0) {
       this.#finish({ _tag: "Fail", error }, { _tag: "Failed", error })
     } else {
-      for (const call of [...this.#waiting.values()]) this.#withdrawWaiting(call)
+      for (const call of this.#waiting.values()) this.#withdrawWaiting(call)
       this.#report({ _tag: "Compensate", error, compensations: this.#compensations.names })
       this.#runCompensations(error, this.#compensations.inReverse())
     }

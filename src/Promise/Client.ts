@@ -16,6 +16,7 @@ export interface IronflowClientConfig {
  * Talks to an engine. Every method rejects with our error classes; one that takes options takes a `signal` among them,
  * whose abort rejects the call with the signal's reason. After `close()` calls reject with code `CLOSED`.
  */
+// oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
 export interface IronflowClient extends ClientApi<PromiseKind> {}
 
 export class IronflowClient implements AsyncDisposable {

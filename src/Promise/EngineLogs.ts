@@ -1,6 +1,6 @@
 /** What the engine logs as Effects, for people who know only our `Logger`. */
 import * as Cause from "effect/Cause"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as EffectLogger from "effect/Logger"
 import { serializeError } from "../Errors.ts"
 import type { Logger } from "../Logger.ts"

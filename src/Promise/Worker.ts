@@ -7,7 +7,7 @@ import { createDeferred, type Deferred } from "../Deferred.ts"
 import { IronflowError, ValidationError } from "../Errors.ts"
 import type { EffectFunction, IronflowFunction } from "../Function.ts"
 import { resolveWorkerOptions, type WorkerOptions } from "../Worker/Options.ts"
-import { make, type WorkerService } from "../Worker/Worker.ts"
+import type { WorkerService } from "../Worker/Worker.ts"
 import { connectionOf, type EngineConnection, type EngineHandle } from "./Connection.ts"
 import { errorOf } from "./Promisify.ts"
 
@@ -97,11 +97,15 @@ class EngineWorker implements Worker {
   }
 
   #program(): Effect.Effect<void, unknown> {
-    const work = Effect.flatMap(make(this.#options), (service) => {
-      this.#service = service
-      this.#ready.resolve()
-      return service.awaitStopped
-    })
+    // Loaded on demand: whoever imports the main entry for a client alone need not pay for what executes functions.
+    const load = Effect.promise(() => import("../Worker/Worker.ts"))
+    const work = Effect.flatMap(load, ({ make }) =>
+      Effect.flatMap(make(this.#options), (service) => {
+        this.#service = service
+        this.#ready.resolve()
+        return service.awaitStopped
+      })
+    )
     return Effect.provide(Effect.scoped(work), this.#connection.transport)
   }
 

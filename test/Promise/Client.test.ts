@@ -11,7 +11,7 @@ const notScripted = (name: string) => () => Effect.die(new Error(`${name} is not
 
 /** An engine that answers with what the test says. */
 const engineAnswering = (answers: Partial<ClientApi<EffectKind>>) => {
-  const closers: Array<() => Promise<void>> = []
+  const closers = new Set<() => Promise<void>>()
   const environments: Array<string> = []
   const rest = Object.fromEntries(clientMethods.map((name) => [name, notScripted(name)]))
   const handle: EngineHandle = {
@@ -24,8 +24,8 @@ const engineAnswering = (answers: Partial<ClientApi<EffectKind>>) => {
       },
       transport: Layer.succeed(WorkerTransport, { open: notScripted("open") }),
       onClose: (_who, close) => {
-        closers.push(close)
-        return () => void closers.splice(closers.indexOf(close), 1)
+        closers.add(close)
+        return () => void closers.delete(close)
       }
     }
   }
@@ -128,14 +128,14 @@ describe("IronflowClient", () => {
       assert.instanceOf(error, IronflowError)
       assert.strictEqual(error.code, "CLOSED")
     }
-    assert.deepStrictEqual(closers, [])
+    assert.strictEqual(closers.size, 0)
   })
 
   it("closes with its engine", async () => {
     const { handle, closers } = engineAnswering({ health: () => Effect.succeed("ok") })
     const client = createClient({ engine: handle })
 
-    for (const close of [...closers]) await close()
+    for (const close of closers) await close()
 
     assert.strictEqual((await rejection(client.health())).code, "CLOSED")
   })

@@ -25,7 +25,7 @@ const scriptedEngine = () => {
     }
   }
   const close = async () => {
-    for (const close of [...closers]) await close()
+    for (const close of closers) await close()
   }
   return { transport, engine, closers, close }
 }

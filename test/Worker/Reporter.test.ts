@@ -68,7 +68,7 @@ describe("Reporter", () => {
 
       outbox.report(settle("charge"))
       yield* Effect.promise(async () => {
-        for (let i = 0; i < 20; i++) await null
+        for (let i = 0; i < 20; i++) await Promise.resolve()
         outbox.report(complete)
       })
       yield* eventLoopTurns

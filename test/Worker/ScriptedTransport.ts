@@ -2,7 +2,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { type ConnectionError, type ValidationError } from "../../src/Errors.ts"
+import type { ConnectionError, ValidationError } from "../../src/Errors.ts"
 import {
   type Job,
   type Notice,
@@ -126,7 +126,8 @@ export class ScriptedTransport {
   }
 
   #changed(): void {
-    for (const watcher of [...this.#watchers]) watcher()
+    // a watcher that is done takes itself out, by a new list
+    for (const watcher of this.#watchers) watcher()
   }
 }
 

@@ -2,7 +2,7 @@
 import { compilePattern } from "../../Pattern.ts"
 import { compileExpression } from "../../Expression.ts"
 import { readPath } from "../../Path.ts"
-import { type EventView, eventView } from "../Registry.ts"
+import { type EventView, eventView, type RegisteredFunction } from "../Registry.ts"
 import { fingerprint, recall, remember } from "./Idempotency.ts"
 import { createRun, invocationEventId } from "./RunRows.ts"
 import type { AppendedEvent, AppendedMessage, NewEvent, NewMessage } from "./Store.ts"
@@ -17,7 +17,8 @@ const waitRoots = ["event", "trigger"] as const
 /** The name under which the waits for a pattern are indexed. */
 const ANY_NAME = "*"
 
-export const appendEvent = (tx: Transaction, input: NewEvent): AppendedEvent => {
+/** Stores an event. `firing` is the function whose cron trigger the event comes from. */
+export const appendEvent = (tx: Transaction, input: NewEvent, firing?: RegisteredFunction): AppendedEvent => {
   const environment = tx.environment(input.environment)
   const print = input.idempotencyKey === undefined ? "" : fingerprint(input.name, input.data)
   if (input.idempotencyKey !== undefined) {
@@ -40,9 +41,10 @@ export const appendEvent = (tx: Transaction, input: NewEvent): AppendedEvent => 
     version: input.version,
     data: input.data,
     timestamp,
-    ...(input.metadata === undefined ? {} : { metadata: input.metadata })
+    ...(input.metadata === undefined ? {} : { metadata: input.metadata }),
+    ...(input.source === undefined ? {} : { source: input.source })
   })
-  const matched = tx.registry.match(input.environment, view)
+  const matched = tx.registry.match(input.environment, view, firing)
   const runIds = matched.functions.map((fn) => createRun(tx, { environment, fn, event: position, view }).id)
   const warnings = [...matched.warnings, ...satisfyWaits(tx, environment, position, view)]
 

@@ -149,6 +149,17 @@ CREATE INDEX waits_due ON waits (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX waits_event ON waits (environment, event, match_path, match_value) WHERE kind = 2 AND fired IS NULL;
 CREATE INDEX waits_child ON waits (child) WHERE child IS NOT NULL AND fired IS NULL;
 
+-- Cron triggers, and when each fires next.
+CREATE TABLE schedules (
+  function INTEGER NOT NULL,
+  cron TEXT NOT NULL,
+  timezone TEXT NOT NULL,
+  event TEXT NOT NULL,
+  next_at INTEGER NOT NULL,
+  PRIMARY KEY (function, cron, timezone)
+) WITHOUT ROWID;
+CREATE INDEX schedules_next ON schedules (next_at);
+
 -- The worker that an actor's runs go to while it lives.
 CREATE TABLE actors (
   function INTEGER NOT NULL,

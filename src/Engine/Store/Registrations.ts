@@ -1,6 +1,7 @@
 /** Functions in the database: the registry's memory between processes. */
 import { createHash } from "node:crypto"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
+import { putSchedules } from "./Schedules.ts"
 import type { Transaction } from "./Transaction.ts"
 
 /** Adds functions or replaces their configuration; a change of configuration or code is a new version. */
@@ -42,6 +43,7 @@ export const registerFunctions = (
         )
       }
     }
+    putSchedules(tx, key, registration)
     tx.markReady(key)
     tx.afterCommit(() => tx.registry.put({ key, environment: environmentName, registration }))
   }

@@ -3,6 +3,7 @@ import { InvokeTimeoutError, serializeError, WaitTimeoutError } from "../../Erro
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { forgetExpired } from "./Idempotency.ts"
 import { expireLeases } from "./Leases.ts"
+import { fireSchedules } from "./Schedules.ts"
 import type { Fired } from "./Store.ts"
 import { type Row, RUN_ITSELF, type Transaction, WaitKind } from "./Transaction.ts"
 import { fireWait, makeReady } from "./Waits.ts"
@@ -15,16 +16,18 @@ export const fireDue = (tx: Transaction): Fired => {
   const rows = tx.all("SELECT * FROM waits WHERE due_at <= ? ORDER BY due_at LIMIT ?", now, BATCH)
   for (const row of rows) fire(tx, row)
   const expired = expireLeases(tx, BATCH)
+  const fires = fireSchedules(tx, BATCH)
   forgetExpired(tx, BATCH)
-  return { count: rows.length + expired, nextDueAt: nextDueAt(tx) }
+  return { count: rows.length + expired + fires, nextDueAt: nextDueAt(tx) }
 }
 
 /** When something is due next, epoch milliseconds. */
 export const nextDueAt = (tx: Transaction): number => {
   const row = tx.get(
-    "SELECT (SELECT min(due_at) FROM waits WHERE due_at IS NOT NULL) AS wait, (SELECT min(lease_until) FROM runs WHERE lease_until IS NOT NULL) AS lease"
+    "SELECT (SELECT min(due_at) FROM waits WHERE due_at IS NOT NULL) AS wait, (SELECT min(lease_until) FROM runs WHERE lease_until IS NOT NULL) AS lease, (SELECT min(next_at) FROM schedules) AS schedule"
   )
   return Math.min(
+    row?.schedule == null ? Number.POSITIVE_INFINITY : Number(row.schedule),
     row?.wait == null ? Number.POSITIVE_INFINITY : Number(row.wait),
     row?.lease == null ? Number.POSITIVE_INFINITY : Number(row.lease)
   )

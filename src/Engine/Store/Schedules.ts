@@ -1,0 +1,88 @@
+/**
+ * Cron triggers: when each is due next, and what a fire is.
+ *
+ * A fire is an event with source `cron` in the log. It starts the function whose trigger it is, and every function with an
+ * event trigger for its name. Policies: a local time that clocks skip fires right after the gap, one that they repeat
+ * fires the first time only, and of the fires that fell due while the engine was down the last one is made up for.
+ */
+import * as Cron from "effect/Cron"
+import type { FunctionRegistration } from "../../Protocol/Worker.ts"
+import { cronEventName, parseCron } from "../../Trigger.ts"
+import { appendEvent } from "./Events.ts"
+import type { Row, Transaction } from "./Transaction.ts"
+
+const UTC = "UTC"
+
+/** Adds the schedules of a function that are new and drops those that it has no more; a schedule that stays keeps its time. */
+export const putSchedules = (
+  tx: Transaction,
+  functionKey: number,
+  registration: FunctionRegistration
+): void => {
+  const now = tx.now()
+  const kept = new Set<string>()
+  for (const trigger of registration.triggers) {
+    if (trigger.cron === undefined) continue
+    const timezone = trigger.timezone ?? UTC
+    const nextAt = Cron.next(parseCron(trigger.cron, timezone), new Date(now)).getTime()
+    kept.add(JSON.stringify([trigger.cron, timezone]))
+    tx.run(
+      `INSERT INTO schedules (function, cron, timezone, event, next_at) VALUES (?, ?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET event = excluded.event`,
+      functionKey,
+      trigger.cron,
+      timezone,
+      cronEventName(registration.id, trigger),
+      nextAt
+    )
+    tx.markDue(nextAt)
+  }
+  for (const row of tx.all("SELECT cron, timezone FROM schedules WHERE function = ?", functionKey)) {
+    if (kept.has(JSON.stringify([row.cron, row.timezone]))) continue
+    tx.run(
+      "DELETE FROM schedules WHERE function = ? AND cron = ? AND timezone = ?",
+      functionKey,
+      row.cron!,
+      row.timezone!
+    )
+  }
+}
+
+/** Fires the schedules that are due, at most `limit` of them; returns how many. */
+export const fireSchedules = (tx: Transaction, limit: number): number => {
+  const rows = tx.all("SELECT * FROM schedules WHERE next_at <= ? ORDER BY next_at LIMIT ?", tx.now(), limit)
+  for (const row of rows) fireSchedule(tx, row)
+  return rows.length
+}
+
+const fireSchedule = (tx: Transaction, row: Row): void => {
+  const now = tx.now()
+  const cron = parseCron(String(row.cron), String(row.timezone))
+  // the search is strict and the fire may be due this very millisecond
+  const last = Cron.prev(cron, new Date(now + 1)).getTime()
+  const scheduledAt = Math.max(Number(row.next_at), last <= now ? last : 0)
+  tx.run(
+    "UPDATE schedules SET next_at = ? WHERE function = ? AND cron = ? AND timezone = ?",
+    Cron.next(cron, new Date(now)).getTime(),
+    row.function!,
+    row.cron!,
+    row.timezone!
+  )
+  const fn = tx.registry.byKey(Number(row.function))
+  if (fn === undefined) return
+  appendEvent(
+    tx,
+    {
+      environment: fn.environment,
+      name: String(row.event),
+      version: 1,
+      data: JSON.stringify({
+        cron: row.cron,
+        timezone: row.timezone,
+        scheduledAt: new Date(scheduledAt).toISOString()
+      }),
+      source: "cron"
+    },
+    fn
+  )
+}

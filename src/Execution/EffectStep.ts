@@ -1,0 +1,550 @@
+/** Steps and turns of Effect handlers: effects over the turn's calls. A suspended step's fiber does not resume. */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as EffectDuration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { positiveDuration } from "../Duration.ts"
+import {
+  deserializeError,
+  type InvokeError,
+  IronflowError,
+  NestedStepError,
+  SchemaValidationError,
+  type SerializedError,
+  ValidationError,
+  type WaitTimeoutError
+} from "../Errors.ts"
+import type { EventDefinition, IronflowEvent } from "../Event.ts"
+import type { EffectFunction, RunInfo } from "../Function.ts"
+import { decodeJson } from "../Json.ts"
+import { checkName } from "../Limits.ts"
+import type { Outcome } from "../Protocol/Worker.ts"
+import { createSecretsClient } from "../Secrets.ts"
+import {
+  type AnyBranch,
+  type EffectEventFilter,
+  type EffectInvokeOptions,
+  type EffectRunOptions,
+  type Invokable,
+  type ParallelOptions,
+  Step,
+  type StepDuration,
+  type StepService
+} from "../Step.ts"
+import type { Attempt, AttemptExit } from "./Attempt.ts"
+import { type BranchExit, runBranches } from "./Branches.ts"
+import type { Scope } from "./Scope.ts"
+import type { StepCall } from "./StepCall.ts"
+import {
+  checkParallel,
+  compensationCode,
+  defaultInvokeMs,
+  defaultWaitMs,
+  invokeAsyncCall,
+  invokeCall,
+  invokedId,
+  publishCall,
+  readEvent,
+  runCall,
+  sleepCall,
+  sleepUntilCall,
+  stepCode,
+  stepError,
+  waitCall
+} from "./StepCalls.ts"
+import { encodedFailure, type TurnMachine } from "./TurnMachine.ts"
+
+/** Runs the handler's program, tells the turn how it ended, and returns how to interrupt it. */
+export const startEffectHandler = (
+  fn: EffectFunction,
+  turn: TurnMachine,
+  event: IronflowEvent,
+  run: RunInfo
+): (() => void) => {
+  const context = {
+    event,
+    run,
+    get logger() {
+      return turn.logger
+    },
+    get secrets() {
+      return createSecretsClient(turn.job.secrets)
+    }
+  }
+  const fiber = Effect.runForkWith(withSteps(turn.host.context, effectSteps(turn, turn.root)))(
+    Effect.suspend(() => fn.program(context))
+  )
+  fiber.addObserver((exit) => {
+    // The end of a turn interrupts its handler.
+    if (turn.isOver) return
+    if (Exit.isSuccess(exit)) turn.succeeded(exit.value)
+    else turn.failed(thrownBy(exit.cause, `The handler of function "${turn.plan.functionId}"`))
+  })
+  return () => fiber.interruptUnsafe()
+}
+
+/**
+ * A program's requirements are in the types up to the worker's layer; at run time they are in the context that the
+ * worker captured, so nothing is missing.
+ */
+const withSteps = (context: Context.Context<never>, steps: StepService): Context.Context<unknown> =>
+  Context.add(context, Step, steps) as Context.Context<unknown>
+
+const thrownBy = (cause: Cause.Cause<unknown>, what: string): unknown =>
+  Cause.hasInterruptsOnly(cause)
+    ? new IronflowError(`${what} was interrupted from within`, { code: "INTERRUPTED", retryable: true })
+    : Cause.squash(cause)
+
+/** A failure that fits the step's `error` schema, as that stores it. */
+class TypedFailure {
+  readonly error: unknown
+  readonly encoded: unknown
+
+  constructor(error: unknown, encoded: unknown) {
+    this.error = error
+    this.encoded = encoded
+  }
+}
+
+const encode = (schema: Schema.Codec<unknown, unknown>, value: unknown, what: string) =>
+  Effect.mapError(
+    Schema.encodeUnknownEffect(schema)(value),
+    (error) =>
+      new SchemaValidationError(`${what} does not fit its schema: ${error.message}`, { cause: error })
+  )
+
+const decode = <A>(schema: Schema.Codec<A, unknown>, value: unknown, what: string) =>
+  Effect.mapError(
+    Schema.decodeUnknownEffect(schema)(value),
+    (error) =>
+      new SchemaValidationError(`${what} does not fit its schema: ${error.message}`, { cause: error })
+  )
+
+/** The effect with its result, and those of its failures that fit, as the schemas store them. */
+const encoded = <A, E, R, F>(
+  name: string,
+  effect: Effect.Effect<A, E, R>,
+  { error, success }: EffectRunOptions<A, F>
+): Effect.Effect<unknown, unknown, R> => {
+  let program: Effect.Effect<unknown, unknown, R> = effect
+  if (error !== undefined) {
+    const fits = Schema.is(error)
+    program = Effect.catch(program, (failure) =>
+      fits(failure)
+        ? Effect.flatMap(encode(error, failure, `Failure of step "${name}"`), (stored) =>
+            Effect.fail(new TypedFailure(failure, stored))
+          )
+        : Effect.fail(failure)
+    )
+  }
+  return success === undefined
+    ? program
+    : Effect.flatMap(program, (value) => encode(success, value, `Result of step "${name}"`))
+}
+
+/** How an effect runs as the code of a step: in its caller's context, but without steps. */
+class EffectCode {
+  readonly #name: string
+  readonly #context: Context.Context<unknown>
+  readonly #program: Effect.Effect<unknown, unknown, unknown>
+  fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+
+  constructor(
+    name: string,
+    callersContext: Context.Context<never>,
+    program: Effect.Effect<unknown, unknown, unknown>
+  ) {
+    this.#name = name
+    this.#context = withSteps(callersContext, new NestedSteps(name))
+    this.#program = program
+  }
+
+  readonly begin = (attempt: Attempt): void => {
+    const fiber = Effect.runForkWith(this.#context)(this.#program)
+    const exit = fiber.pollUnsafe()
+    if (exit !== undefined) {
+      attempt.end(this.#exit(attempt, exit))
+      return
+    }
+    this.fiber = fiber
+    attempt.interrupt = () => fiber.interruptUnsafe()
+    fiber.addObserver((later) => attempt.end(this.#exit(attempt, later)))
+    if (attempt.abortReason !== undefined) fiber.interruptUnsafe()
+  }
+
+  #exit(attempt: Attempt, exit: Exit.Exit<unknown, unknown>): AttemptExit {
+    if (Exit.isSuccess(exit)) return { _tag: "Success", value: exit.value }
+    if (attempt.abortReason !== undefined && Cause.hasInterruptsOnly(exit.cause)) {
+      return { _tag: "Failure", error: attempt.abortReason }
+    }
+    const error = thrownBy(exit.cause, `The effect of step "${this.#name}"`)
+    return error instanceof TypedFailure
+      ? { _tag: "Failure", error: error.error, encoded: error.encoded }
+      : { _tag: "Failure", error }
+  }
+}
+
+/** Milliseconds of a duration in our grammar or in Effect's. */
+const durationMs = (duration: StepDuration, what: string): number => {
+  if (typeof duration === "number" || (typeof duration === "string" && !duration.includes(" "))) {
+    return positiveDuration(duration, what)
+  }
+  const parsed = EffectDuration.fromInput(duration as EffectDuration.Input)
+  // What is neither, our own check names with both the value and the grammar.
+  return positiveDuration(
+    Option.isNone(parsed) ? String(duration) : EffectDuration.toMillis(parsed.value),
+    what
+  )
+}
+
+/** Arguments that are not acceptable are failures; anything else that is thrown here is a bug. */
+const refused = (error: unknown): Effect.Effect<never, ValidationError> =>
+  error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
+
+/** The steps of a handler, or of a branch, of a turn. */
+export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
+  /** `makeCall` returns nothing when there is nothing to wait for. */
+  const ask = <A, E>(
+    kind: string,
+    name: unknown,
+    makeCall: (
+      name: string,
+      receive: (outcome: Outcome) => void,
+      callersContext: Context.Context<never>
+    ) => { readonly call: StepCall; readonly code?: EffectCode } | undefined,
+    read: (value: unknown, call: StepCall) => Effect.Effect<A, ValidationError>,
+    readFailure: (error: SerializedError, call: StepCall) => Effect.Effect<never, E | ValidationError>
+  ): Effect.Effect<A, E | ValidationError> =>
+    Effect.withFiber((fiber) =>
+      turn.isOver
+        ? Effect.never
+        : Effect.callback<A, E | ValidationError>((resume) => {
+            try {
+              const made = makeCall(
+                checkName(kind, name),
+                (outcome) => {
+                  if (made === undefined) return
+                  resume(
+                    outcome._tag === "Success"
+                      ? read(decodeJson(outcome.value), made.call)
+                      : readFailure(outcome.error, made.call)
+                  )
+                },
+                fiber.context
+              )
+              if (made === undefined) {
+                resume(Effect.void as Effect.Effect<A>)
+                return
+              }
+              turn.ask(made.call, ask)
+              return Effect.suspend(() => {
+                turn.withdraw(made.call)
+                const running = made.code?.fiber
+                return running === undefined ? Effect.void : Effect.asVoid(Fiber.await(running))
+              })
+            } catch (error) {
+              resume(refused(error))
+              return
+            }
+          })
+    )
+
+  const stored = <E extends Error>(error: SerializedError): Effect.Effect<never, E> =>
+    // The engine stores the error of its kind of step, which comes back as its class.
+    Effect.fail(deserializeError(error) as E)
+
+  const failedStep = (error: SerializedError, call: StepCall) => Effect.fail(stepError(turn, call, error))
+
+  const asIs = <A>(value: unknown): Effect.Effect<A> => Effect.succeed(value as A)
+
+  const branches = (
+    name: string,
+    items: unknown,
+    branch: (index: number) => AnyBranch,
+    options: ParallelOptions | undefined
+  ): Effect.Effect<Array<unknown>, unknown> =>
+    Effect.withFiber((fiber) =>
+      turn.isOver
+        ? Effect.never
+        : Effect.callback<Array<unknown>, unknown>((resume) => {
+            const running = new Set<Fiber.Fiber<unknown, unknown>>()
+            const stopRunning = (): Effect.Effect<void> => {
+              const fibers = [...running]
+              for (const branchFiber of fibers) branchFiber.interruptUnsafe()
+              return fibers.some((branchFiber) => branchFiber.pollUnsafe() === undefined)
+                ? Effect.asVoid(Fiber.awaitAll(fibers))
+                : Effect.void
+            }
+            const begin = (index: number, branchScope: Scope, end: (exit: BranchExit) => void): void => {
+              const branchFiber = Effect.runForkWith(
+                withSteps(fiber.context, effectSteps(turn, branchScope))
+              )(Effect.suspend(() => branch(index)))
+              running.add(branchFiber)
+              branchFiber.addObserver((exit) => {
+                running.delete(branchFiber)
+                end(branchExit(exit, name))
+              })
+            }
+            try {
+              const checked = checkName("name of the parallel call", name)
+              const { concurrency, failFast } = checkParallel(checked, items, options)
+              const cancel = runBranches(
+                turn,
+                scope,
+                {
+                  name: checked,
+                  count: (items as ReadonlyArray<unknown>).length,
+                  concurrency,
+                  failFast,
+                  begin,
+                  succeed: (exits) => resume(results(exits)),
+                  fail: (failure) => resume(Effect.andThen(stopRunning(), failureOf(failure)))
+                },
+                branches
+              )
+              return Effect.suspend(() => {
+                cancel()
+                return stopRunning()
+              })
+            } catch (error) {
+              resume(refused(error))
+              return
+            }
+          })
+    )
+
+  // The interface gives every call the types of its arguments; what is below is the same for all of them.
+  const service: { readonly [K in keyof StepService]: unknown } = {
+    run: <A, E, R, F>(name: string, effect: Effect.Effect<A, E, R>, options: EffectRunOptions<A, F> = {}) => {
+      const { error: errorSchema, success } = options
+      return ask(
+        "step name",
+        name,
+        (checked, receive, callersContext) => {
+          if (!Effect.isEffect(effect)) throw new ValidationError(`Step "${checked}" needs an effect to run`)
+          const timeout =
+            options.timeout === undefined
+              ? undefined
+              : stepTimeout(options.timeout, `timeout of step "${checked}"`)
+          const code = new EffectCode(checked, callersContext, encoded(checked, effect, options))
+          return {
+            call: runCall(
+              scope,
+              checked,
+              stepCode(turn, checked, code.begin, timeout, options.retry),
+              receive
+            ),
+            code
+          }
+        },
+        (value) => (success === undefined ? asIs(value) : decode(success, value, `Result of step "${name}"`)),
+        (error, call): Effect.Effect<never, unknown> =>
+          errorSchema === undefined || error.data === undefined || !(encodedFailure in error.data)
+            ? failedStep(error, call)
+            : Effect.flatMap(
+                decode(errorSchema, error.data[encodedFailure], `Failure of step "${name}"`),
+                (failure) => Effect.fail(failure)
+              )
+      )
+    },
+
+    sleep: (name: string, duration: StepDuration) =>
+      ask(
+        "step name",
+        name,
+        (checked, receive) => {
+          const ms = durationMs(duration, `duration of step "${checked}"`)
+          return { call: sleepCall(scope, checked, ms, receive) }
+        },
+        () => Effect.void,
+        stored
+      ),
+
+    sleepUntil: (name: string, until: Date | string) =>
+      ask(
+        "step name",
+        name,
+        (checked, receive) => {
+          const call = sleepUntilCall(turn, scope, checked, until, receive)
+          return call === undefined ? undefined : { call }
+        },
+        () => Effect.void,
+        stored
+      ),
+
+    waitForEvent: <T>(name: string, filter: EffectEventFilter<T>) => {
+      const definition: EventDefinition<T> | undefined =
+        typeof filter?.event === "object" && filter.event !== null ? filter.event : undefined
+      return ask(
+        "step name",
+        name,
+        (checked, receive) => ({
+          call: waitCall(
+            scope,
+            checked,
+            {
+              event: definition?.name ?? filter?.event,
+              match: filter?.match,
+              timeoutMs:
+                filter?.timeout === undefined
+                  ? defaultWaitMs
+                  : durationMs(filter.timeout, `timeout of step "${checked}"`)
+            },
+            receive
+          )
+        }),
+        (value): Effect.Effect<IronflowEvent<T>, ValidationError> => {
+          const event = readEvent(turn, value)
+          return definition?.schema === undefined
+            ? Effect.succeed(event)
+            : Effect.map(
+                decode(definition.schema, event.data, `Data of event "${event.name}"`),
+                (data): IronflowEvent<T> => ({ ...event, data })
+              )
+        },
+        stored<WaitTimeoutError>
+      )
+    },
+
+    invoke: (target: string | Invokable, input?: unknown, options?: EffectInvokeOptions) =>
+      ask(
+        "id of the invoked function",
+        idOf(target),
+        (functionId, receive) => {
+          const timeoutMs =
+            options?.timeout === undefined
+              ? defaultInvokeMs
+              : durationMs(options.timeout, `timeout of invoked function "${functionId}"`)
+          return { call: invokeCall(scope, functionId, input, timeoutMs, receive) }
+        },
+        asIs,
+        stored<InvokeError>
+      ),
+
+    invokeAsync: (target: string | Invokable, input?: unknown) =>
+      ask(
+        "id of the invoked function",
+        idOf(target),
+        (functionId, receive) => ({ call: invokeAsyncCall(scope, functionId, input, receive) }),
+        asIs,
+        stored<InvokeError>
+      ),
+
+    parallel: (name: string, effects: ReadonlyArray<AnyBranch>, options?: ParallelOptions) =>
+      branches(name, effects, (index) => effects[index] ?? Effect.void, options),
+
+    map: <T>(
+      name: string,
+      items: ReadonlyArray<T>,
+      fn: (item: T, index: number) => AnyBranch,
+      options?: ParallelOptions
+    ) => branches(name, items, (index) => fn(items[index] as T, index), options),
+
+    compensate: <A, E, R>(stepName: string, effect: Effect.Effect<A, E, R>) =>
+      Effect.withFiber((fiber) => {
+        try {
+          const name = checkName("name of the compensated step", stepName)
+          if (!Effect.isEffect(effect)) {
+            throw new ValidationError(`The compensation of step "${name}" must be an effect`)
+          }
+          // What undoing returns is of no interest, and need not be something that JSON can carry.
+          const code = new EffectCode(`compensate:${name}`, fiber.context, Effect.asVoid(effect))
+          turn.compensate(name, compensationCode(turn, code.begin))
+          return Effect.void
+        } catch (error) {
+          return refused(error)
+        }
+      }),
+
+    publish: (topic: string, data: unknown) =>
+      ask(
+        "topic",
+        topic,
+        (checked, receive) => ({ call: publishCall(scope, checked, data, receive) }),
+        asIs,
+        failedStep
+      )
+  }
+  return service as StepService
+}
+
+const stepTimeout = (duration: StepDuration, what: string) => {
+  const ms = durationMs(duration, what)
+  return { ms, text: typeof duration === "string" ? duration : `${ms}ms` }
+}
+
+const idOf = (target: string | Invokable): unknown =>
+  typeof target === "string" ? target : invokedId(target)
+
+const branchExit = (exit: Exit.Exit<unknown, unknown>, name: string): BranchExit =>
+  Exit.isSuccess(exit)
+    ? { _tag: "Success", value: exit.value }
+    : { _tag: "Failure", error: thrownBy(exit.cause, `A branch of "${name}"`), cause: exit.cause }
+
+const failureOf = ({
+  cause,
+  error
+}: {
+  readonly error: unknown
+  readonly cause?: unknown
+}): Effect.Effect<never, unknown> => (Cause.isCause(cause) ? Effect.failCause(cause) : Effect.fail(error))
+
+/** Values and typed failures in their places; a defect is nobody's result. */
+const results = (exits: ReadonlyArray<BranchExit>): Effect.Effect<Array<unknown>, unknown> => {
+  const values: Array<unknown> = []
+  for (const exit of exits) {
+    if (exit._tag === "Success") values.push(exit.value)
+    else if (Cause.isCause(exit.cause) && !Cause.hasFails(exit.cause)) return failureOf(exit)
+    else values.push(exit.error)
+  }
+  return Effect.succeed(values)
+}
+
+/** What steps are inside the code of a step: an error that says so. */
+class NestedSteps implements StepService {
+  readonly #outer: string
+
+  constructor(outer: string) {
+    this.#outer = outer
+  }
+
+  #nested(target: string | Invokable): Effect.Effect<never, NestedStepError> {
+    const name = typeof target === "string" ? target : target.config.id
+    return Effect.fail(new NestedStepError(name, this.#outer))
+  }
+
+  run(name: string) {
+    return this.#nested(name)
+  }
+  sleep(name: string) {
+    return this.#nested(name)
+  }
+  sleepUntil(name: string) {
+    return this.#nested(name)
+  }
+  waitForEvent(name: string) {
+    return this.#nested(name)
+  }
+  invoke(target: string | Invokable) {
+    return this.#nested(target)
+  }
+  invokeAsync(target: string | Invokable) {
+    return this.#nested(target)
+  }
+  parallel(name: string) {
+    return this.#nested(name)
+  }
+  map(name: string) {
+    return this.#nested(name)
+  }
+  compensate(name: string) {
+    return this.#nested(name)
+  }
+  publish(topic: string) {
+    return this.#nested(topic)
+  }
+}

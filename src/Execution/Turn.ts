@@ -1,0 +1,87 @@
+/**
+ * A turn: one pass of a handler from the top. It ends completed, failed, or suspended on one or more steps; a later turn
+ * then begins with what this one recorded.
+ */
+import type { IronflowEvent } from "../Event.ts"
+import { type AnyFunction, isEffectFunction, validateEventData } from "../Function.ts"
+import { decodeJson } from "../Json.ts"
+import type { Job } from "../Protocol/Worker.ts"
+import { startEffectHandler } from "./EffectStep.ts"
+import { functionPlan } from "./FunctionPlan.ts"
+import { startPromiseHandler } from "./PromiseStep.ts"
+import { TurnMachine } from "./TurnMachine.ts"
+import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
+
+export type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
+
+/**
+ * Starts a turn of `fn` for `job`. `onEnd` is called once: when the turn's last op has been acknowledged, or after
+ * `abort`. Everything in between goes through the host.
+ */
+export const startTurn = (
+  fn: AnyFunction,
+  job: Job,
+  host: TurnHost,
+  onEnd: (end: TurnEnd) => void
+): TurnHandle => {
+  let interruptFiber: (() => void) | undefined
+  let interrupted = false
+  const turn = new TurnMachine(functionPlan(fn), job, host, {
+    // Fibers may pass through Effect's scheduler, which takes a turn of the event loop; promises do not.
+    turnsToDrain: isEffectFunction(fn) ? 2 : 1,
+    interruptHandler: () => {
+      interrupted = true
+      interruptFiber?.()
+    },
+    onEnd
+  })
+
+  const start = (data: unknown): void => {
+    if (turn.isOver) return
+    const event = eventOf(job, data)
+    const run = {
+      id: job.runId,
+      functionId: job.functionId,
+      attempt: job.attempt,
+      startedAt: new Date(job.createdAt)
+    }
+    if (!isEffectFunction(fn)) {
+      startPromiseHandler(fn, turn, event, run)
+      return
+    }
+    interruptFiber = startEffectHandler(fn, turn, event, run)
+    if (interrupted) interruptFiber()
+  }
+
+  try {
+    const data = eventData(fn, job, host)
+    if (data instanceof Promise) data.then(start, (error: unknown) => turn.failed(error))
+    else start(data)
+  } catch (error) {
+    turn.failed(error)
+  }
+  return turn
+}
+
+/** The event's data as the handler gets it: upcast, validated. A promise when the schema is asynchronous. */
+const eventData = (fn: AnyFunction, { event }: Job, host: TurnHost): unknown => {
+  const data = decodeJson(event.data)
+  const newest = host.upcast === undefined ? data : host.upcast(event.name, data, event.version)
+  return validateEventData(fn, event.name, newest)
+}
+
+const eventOf = (job: Job, data: unknown): IronflowEvent => {
+  const { event } = job
+  return {
+    id: event.id,
+    name: event.name,
+    version: event.version,
+    data,
+    timestamp: new Date(event.timestamp),
+    ...(event.metadata === undefined
+      ? {}
+      : { metadata: decodeJson(event.metadata) as Record<string, unknown> }),
+    ...(event.source === undefined ? {} : { source: event.source }),
+    ...(event.idempotencyKey === undefined ? {} : { idempotencyKey: event.idempotencyKey })
+  }
+}

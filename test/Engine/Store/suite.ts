@@ -1,0 +1,27 @@
+/** What every store has to do, whatever it is made of. */
+import { describe } from "@effect/vitest"
+import type * as Layer from "effect/Layer"
+import type { Store } from "../../../src/Engine/Store/Store.ts"
+import type { StoreError } from "../../../src/Errors.ts"
+import { claimsSuite } from "./suite/Claims.ts"
+import { eventsSuite } from "./suite/Events.ts"
+import { leasesSuite } from "./suite/Leases.ts"
+import { randomWalkSuite } from "./suite/RandomWalk.ts"
+import { shopTest } from "./suite/Shop.ts"
+import { steeringSuite } from "./suite/Steering.ts"
+import { turnsSuite } from "./suite/Turns.ts"
+import { waitsSuite } from "./suite/Waits.ts"
+
+/** Runs the suite on a store that is empty whenever `makeStore` is built. */
+export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreError>): void => {
+  describe(`Store on ${name}`, () => {
+    const test = shopTest(makeStore)
+    eventsSuite(test)
+    claimsSuite(test)
+    turnsSuite(test)
+    waitsSuite(test)
+    leasesSuite(test)
+    steeringSuite(test)
+    randomWalkSuite(test)
+  })
+}

@@ -1,0 +1,393 @@
+/** Claims: who gets which run, and how many at a time. */
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type { Job } from "../../../../src/Protocol/Worker.ts"
+import {
+  complete,
+  done,
+  handles,
+  pause,
+  release,
+  retryRun,
+  settle,
+  type ShopTest,
+  sleep,
+  suspend
+} from "./Shop.ts"
+
+const numbers = (n: number) => Array.from({ length: n }, (_, i) => i)
+const inputs = (jobs: ReadonlyArray<Job>) => jobs.map((job) => JSON.parse(job.event.data).n)
+
+export const claimsSuite = (test: ShopTest): void => {
+  describe("claims", () => {
+    test("a job carries all that its turn needs", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* shop.pass(5000)
+      const { eventId, runIds } = yield* shop.emit(
+        "order.placed",
+        { orderId: "o-1" },
+        { version: 3, metadata: '{"trace":"t"}', source: "api", idempotencyKey: "k" }
+      )
+
+      const job = yield* shop.claimOne()
+
+      assert.deepStrictEqual(job, {
+        jobId: job.jobId,
+        runId: runIds[0],
+        functionId: "charge",
+        environment: "default",
+        attempt: 1,
+        generation: 0,
+        event: {
+          id: eventId,
+          name: "order.placed",
+          version: 3,
+          data: '{"orderId":"o-1"}',
+          metadata: '{"trace":"t"}',
+          timestamp: 5000,
+          source: "api",
+          idempotencyKey: "k"
+        },
+        journal: [],
+        open: [],
+        lingerMs: 0,
+        createdAt: 5000
+      })
+      assert.strictEqual(yield* shop.status(job.runId), "running")
+      assert.strictEqual((yield* shop.run(job.runId)).workerId, "worker-1")
+    })
+
+    test("runs are handed out oldest first, no more than there is credit, each once", function* (shop) {
+      yield* shop.register(handles("charge"))
+      for (const n of numbers(5)) {
+        yield* shop.emit("order.placed", { n })
+        yield* shop.pass(1)
+      }
+
+      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 2 })), [0, 1])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [2, 3, 4])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [])
+    })
+
+    test("a worker without credit, or without the function, gets nothing", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* shop.emit("order.placed")
+
+      assert.deepStrictEqual(yield* shop.claim({ credit: 0 }), [])
+      assert.deepStrictEqual(yield* shop.claim({ functions: ["ship"] }), [])
+      assert.strictEqual((yield* shop.claim()).length, 1)
+    })
+
+    test("a busy function does not starve another one", function* (shop) {
+      yield* shop.register(handles("charge"), handles("ship", { on: ["order.paid"] }))
+      for (const n of numbers(20)) yield* shop.emit("order.placed", { n })
+      yield* shop.emit("order.paid")
+
+      const claimed = [...(yield* shop.claim()), ...(yield* shop.claim())]
+
+      assert.deepStrictEqual(claimed.map(({ functionId }) => functionId).sort(), ["charge", "ship"])
+    })
+
+    test("a worker with the registered code is preferred, and an older one helps out", function* (shop) {
+      yield* shop.register(handles("charge", { codeHash: "new" }))
+      yield* shop.emit("order.placed")
+      yield* shop.emit("order.placed")
+      const old = shop.demand({ worker: "old", codeHash: "old", credit: 5 })
+      const current = shop.demand({ worker: "current", credit: 1 })
+
+      const claims = yield* shop.store.claimRuns([old, current])
+
+      assert.deepStrictEqual(
+        claims.map(({ workerId }) => workerId),
+        ["current", "old"]
+      )
+    })
+
+    test("of two workers with the same code the one with more room is preferred", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* shop.emit("order.placed")
+
+      const claims = yield* shop.store.claimRuns([
+        shop.demand({ worker: "busy", credit: 1 }),
+        shop.demand({ worker: "idle", credit: 3 })
+      ])
+
+      assert.deepStrictEqual(
+        claims.map(({ workerId }) => workerId),
+        ["idle"]
+      )
+    })
+
+    test("a function that requires labels goes only to workers that have them", function* (shop) {
+      yield* shop.register(handles("render", { metadata: { requires: { gpu: "yes", cores: 8 } } }))
+      yield* shop.emit("order.placed")
+
+      assert.deepStrictEqual(yield* shop.claim(), [])
+      assert.deepStrictEqual(yield* shop.claim({ labels: { gpu: "yes", cores: "4" } }), [])
+      assert.strictEqual((yield* shop.claim({ labels: { gpu: "yes", cores: "8" } })).length, 1)
+    })
+
+    test("an event and a claim that are asked for together share the outcome", function* (shop) {
+      yield* shop.register(handles("charge"))
+
+      const [{ runIds }, jobs] = yield* Effect.all([shop.emit("order.placed"), shop.claim()], {
+        concurrency: "unbounded"
+      })
+
+      assert.deepStrictEqual(
+        jobs.map(({ runId }) => runId),
+        runIds
+      )
+    })
+  })
+
+  describe("concurrency limits", () => {
+    test("a limit without a key bounds all runs of the function", function* (shop) {
+      yield* shop.register(handles("charge", { concurrency: { limit: 2 } }))
+      for (const n of numbers(5)) yield* shop.emit("order.placed", { n })
+
+      const jobs = yield* shop.claim({ credit: 10 })
+      assert.deepStrictEqual(inputs(jobs), [0, 1])
+      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [])
+
+      yield* shop.report(jobs[0]!, complete())
+      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [2])
+    })
+
+    test("a limit with a key bounds every key by itself", function* (shop) {
+      yield* shop.register(handles("charge", { concurrency: { limit: 1, key: "event.data.customer" } }))
+      for (const n of numbers(3)) yield* shop.emit("order.placed", { n, customer: "ann" })
+      yield* shop.emit("order.placed", { n: 3, customer: "bob" })
+      yield* shop.emit("order.placed", { n: 4 })
+
+      const jobs = yield* shop.claim({ credit: 10 })
+      assert.deepStrictEqual(inputs(jobs).sort(), [0, 3, 4])
+      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+
+      yield* shop.report(
+        jobs.find((job) => inputs([job])[0] === 0)!,
+        complete()
+      )
+      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [1])
+    })
+
+    test("five hundred saturated keys do not hold up one that has room", function* (shop) {
+      yield* shop.register(handles("charge", { concurrency: { limit: 1, key: "event.data.customer" } }))
+      for (const round of [0, 1]) {
+        yield* Effect.forEach(
+          numbers(500),
+          (n) => shop.emit("order.placed", { n, round, customer: `customer-${n}` }),
+          { concurrency: "unbounded" }
+        )
+      }
+      assert.strictEqual((yield* shop.claim({ credit: 1000 })).length, 500)
+      yield* shop.emit("order.placed", { n: 1000, customer: "zoe" })
+
+      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [1000])
+    })
+
+    test("a suspended run holds no place", function* (shop) {
+      yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
+      yield* shop.emit("order.placed", { n: 0 })
+      yield* shop.emit("order.placed", { n: 1 })
+      const [first] = yield* shop.claim({ credit: 10 })
+
+      yield* shop.report(first!, sleep("rest:0", 1000), suspend("rest:0"))
+
+      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [1])
+      yield* shop.pass(1000)
+      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+    })
+
+    for (const [how, free] of [
+      ["completes", (shop, job) => shop.report(job, complete())],
+      ["is given back", (shop, job) => shop.report(job, release)],
+      ["is tried again later", (shop, job) => shop.report(job, retryRun(1000))],
+      ["pauses itself", (shop, job) => shop.report(job, pause)],
+      ["is cancelled", (shop, job) => shop.store.cancelRun("default", job.runId, "no stock")],
+      [
+        "is paused by a client",
+        (shop, job) =>
+          Effect.andThen(shop.store.pauseRun("default", job.runId, ""), shop.report(job, done("charge:0")))
+      ],
+      ["loses its worker", (shop) => shop.store.releaseWorker("worker-1", true)],
+      [
+        "is patched",
+        (shop, job) =>
+          Effect.andThen(
+            shop.report(job, done("charge:0")),
+            shop.store.patchStep("default", `${job.runId}:charge:0`, "1", "")
+          )
+      ]
+    ] satisfies ReadonlyArray<
+      [string, (shop: Parameters<Parameters<ShopTest>[1]>[0], job: Job) => Effect.Effect<unknown, unknown>]
+    >) {
+      test(`a run that ${how} makes room for the next one`, function* (shop) {
+        yield* shop.register(handles("charge", { concurrency: { limit: 1, key: "event.data.customer" } }))
+        const first = yield* shop.start("order.placed", { n: 0, customer: "ann" })
+        yield* shop.pass(1)
+        yield* shop.emit("order.placed", { n: 1, customer: "ann" })
+        assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+
+        yield* free(shop, first)
+
+        assert.strictEqual((yield* shop.claim({ credit: 10 })).length, 1)
+        assert.strictEqual((yield* shop.claim({ credit: 10 })).length, 0)
+      })
+    }
+
+    test("a run that is lost for good makes room for the next one", function* (shop) {
+      yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
+      const first = yield* shop.start("order.placed", { n: 0 })
+      for (let losses = 1; losses < 10; losses++) {
+        yield* shop.store.releaseWorker("worker-1", true)
+        yield* shop.pass(120_000)
+        assert.strictEqual((yield* shop.claimOne()).runId, first.runId)
+      }
+      yield* shop.emit("order.placed", { n: 1 })
+      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+
+      yield* shop.store.releaseWorker("worker-1", true)
+
+      assert.strictEqual(yield* shop.status(first.runId), "paused")
+      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [1])
+    })
+  })
+
+  describe("actors", () => {
+    const ship = handles("ship", { actorKey: "event.data.van" })
+
+    test("the runs of an actor go to one worker while it lives", function* (shop) {
+      yield* shop.register(ship)
+      yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
+      yield* shop.emit("order.placed", { n: 1, van: "v-1" })
+      yield* shop.emit("order.placed", { n: 2, van: "v-2" })
+      yield* shop.emit("order.placed", { n: 3 })
+
+      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [2, 3])
+      const [kept] = yield* shop.claim({ worker: "worker-1", credit: 10 })
+      assert.deepStrictEqual(inputs([kept!]), [1])
+      assert.strictEqual((yield* shop.run(kept!.runId)).actorId, "v-1")
+    })
+
+    test("the runs of an actor go to another worker when theirs is gone", function* (shop) {
+      yield* shop.register(ship)
+      const job = yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
+      yield* shop.emit("order.placed", { n: 1, van: "v-1" })
+      yield* shop.report(job, complete())
+
+      yield* shop.store.releaseWorker("worker-1", false)
+
+      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [1])
+    })
+
+    test("many runs of a busy worker's actor do not hold up those of others", function* (shop) {
+      yield* shop.register(ship)
+      yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
+      for (const n of numbers(150)) yield* shop.emit("order.placed", { n, van: "v-1" })
+      yield* shop.pass(1)
+      yield* shop.emit("order.placed", { n: 1000, van: "v-2" })
+
+      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 1 })), [1000])
+    })
+
+    test("many runs of one new actor do not hold up those of others", function* (shop) {
+      yield* shop.register(ship)
+      for (const n of numbers(150)) yield* shop.emit("order.placed", { n, van: "v-1" })
+      yield* shop.pass(1)
+      yield* shop.emit("order.placed", { n: 1000, van: "v-2" })
+
+      const claims = yield* shop.store.claimRuns([
+        shop.demand({ worker: "worker-1", credit: 1 }),
+        shop.demand({ worker: "worker-2", credit: 1 })
+      ])
+
+      assert.deepStrictEqual(inputs(claims.map(({ job }) => job)), [0, 1000])
+    })
+
+    test("under a limit too, the runs of a busy worker's actor do not hold up those of others", function* (shop) {
+      yield* shop.register(handles("ship", { actorKey: "event.data.van", concurrency: { limit: 2 } }))
+      yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
+      yield* shop.emit("order.placed", { n: 1, van: "v-1" })
+      yield* shop.pass(1)
+      yield* shop.emit("order.placed", { n: 2, van: "v-2" })
+
+      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [2])
+    })
+
+    test("under a limit too, a run that had to wait for its actor's worker goes there when it has room", function* (shop) {
+      yield* shop.register(handles("ship", { actorKey: "event.data.van", concurrency: { limit: 9 } }))
+      yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
+      yield* shop.emit("order.placed", { n: 1, van: "v-1" })
+      assert.deepStrictEqual(yield* shop.claim({ worker: "worker-2", credit: 10 }), [])
+
+      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-1" })), [1])
+    })
+  })
+
+  describe("what a later turn is given", () => {
+    test("the journal in the handler's order, and what is open", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const first = yield* shop.start()
+      yield* shop.report(
+        first,
+        sleep("rest:0", 1000),
+        done("charge:0", { _tag: "Success", value: '{"paid":true}' }),
+        done("tax:0", { _tag: "Failure", error: { name: "TypeError", message: "no rate" } }, { attempt: 3 }),
+        done("log:0", { _tag: "Success", value: undefined })
+      )
+      yield* shop.pass(1000)
+      yield* shop.report(first, settle("rest:0"), done("pack:0"), sleep("later:0", 5000), suspend("later:0"))
+      yield* shop.pass(5000)
+
+      const second = yield* shop.claimOne()
+
+      assert.notStrictEqual(second.jobId, first.jobId)
+      assert.deepStrictEqual(second.journal, [
+        {
+          stepKey: "charge:0",
+          name: "charge",
+          kind: "run",
+          outcome: { _tag: "Success", value: '{"paid":true}' },
+          attempt: 1
+        },
+        {
+          stepKey: "tax:0",
+          name: "tax",
+          kind: "run",
+          outcome: { _tag: "Failure", error: { name: "TypeError", message: "no rate" } },
+          attempt: 3
+        },
+        {
+          stepKey: "log:0",
+          name: "log",
+          kind: "run",
+          outcome: { _tag: "Success", value: undefined },
+          attempt: 1
+        },
+        {
+          stepKey: "rest:0",
+          name: "rest",
+          kind: "sleep",
+          outcome: { _tag: "Success", value: undefined },
+          attempt: 1
+        },
+        {
+          stepKey: "pack:0",
+          name: "pack",
+          kind: "run",
+          outcome: { _tag: "Success", value: '"ok"' },
+          attempt: 1
+        },
+        {
+          stepKey: "later:0",
+          name: "later",
+          kind: "sleep",
+          outcome: { _tag: "Success", value: undefined },
+          attempt: 1
+        }
+      ])
+      assert.deepStrictEqual(second.open, [])
+    })
+  })
+}

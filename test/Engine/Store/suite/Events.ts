@@ -1,0 +1,191 @@
+/** Events: what they start, idempotency keys, environments. */
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
+import { complete, handles, type ShopTest } from "./Shop.ts"
+
+const DAY = 24 * 60 * 60 * 1000
+
+export const eventsSuite = (test: ShopTest): void => {
+  describe("events", () => {
+    test("an event starts one run of every function that it matches, and of no other", function* (shop) {
+      yield* shop.register(handles("charge"), handles("notify"), handles("ship", { on: ["order.paid"] }))
+
+      const { runIds } = yield* shop.emit("order.placed", { orderId: "o-1" })
+
+      const runs = yield* Effect.forEach(runIds, (id) => shop.run(id))
+      assert.deepStrictEqual(
+        runs.map(({ functionId, status, input, attempt }) => ({ functionId, status, input, attempt })),
+        [
+          { functionId: "charge", status: "pending", input: { orderId: "o-1" }, attempt: 1 },
+          { functionId: "notify", status: "pending", input: { orderId: "o-1" }, attempt: 1 }
+        ]
+      )
+    })
+
+    test("an event that matches two triggers of one function starts one run", function* (shop) {
+      yield* shop.register(handles("audit", { on: ["order.*", "order.placed", "order.>"] }))
+
+      assert.strictEqual((yield* shop.emit("order.placed")).runIds.length, 1)
+    })
+
+    test("patterns match whole tokens", function* (shop) {
+      yield* shop.register(handles("one", { on: ["order.*"] }), handles("many", { on: ["order.>"] }))
+      const startedBy = (name: string) =>
+        Effect.flatMap(shop.emit(name), ({ runIds }) =>
+          Effect.forEach(runIds, (id) => Effect.map(shop.run(id), (run) => run.functionId))
+        )
+
+      assert.deepStrictEqual(yield* startedBy("order.placed"), ["one", "many"])
+      assert.deepStrictEqual(yield* startedBy("order.item.added"), ["many"])
+      assert.deepStrictEqual(yield* startedBy("order"), [])
+      assert.deepStrictEqual(yield* startedBy("orders.placed"), [])
+    })
+
+    test("a trigger's expression decides by the event, and one that fails is no match with a warning", function* (shop) {
+      yield* shop.register(
+        handles("big", { triggers: [{ event: "order.placed", expression: "event.data.amount > 100" }] })
+      )
+
+      assert.strictEqual((yield* shop.emit("order.placed", { amount: 101 })).runIds.length, 1)
+      const small = yield* shop.emit("order.placed", { amount: 100 })
+      assert.deepStrictEqual([small.runIds, small.warnings], [[], []])
+      const without = yield* shop.emit("order.placed", {})
+      assert.deepStrictEqual(without.runIds, [])
+      assert.strictEqual(without.warnings.length, 1)
+      assert.include(without.warnings[0], 'function "big"')
+    })
+
+    test("a function that is registered again with another trigger follows the new one", function* (shop) {
+      yield* shop.register(handles("ship"))
+      yield* shop.register(handles("ship", { on: ["order.paid"] }))
+
+      assert.strictEqual((yield* shop.emit("order.placed")).runIds.length, 0)
+      assert.strictEqual((yield* shop.emit("order.paid")).runIds.length, 1)
+      const [ship] = yield* shop.store.listFunctions("default")
+      assert.strictEqual(ship?.version, 2)
+    })
+
+    test("a function that is registered again unchanged keeps its version", function* (shop) {
+      yield* shop.register(handles("ship"))
+      yield* shop.register(handles("ship"))
+
+      assert.deepStrictEqual(
+        (yield* shop.store.listFunctions("default")).map(({ id, version }) => [id, version]),
+        [["ship", 1]]
+      )
+    })
+
+    test("the same idempotency key returns the first event and its runs and creates nothing", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const first = yield* shop.emit("order.placed", { orderId: "o-1" }, { idempotencyKey: "o-1" })
+
+      const again = yield* shop.emit("order.placed", { orderId: "o-1" }, { idempotencyKey: "o-1" })
+
+      assert.deepStrictEqual(again, { ...first, duplicate: true })
+      assert.strictEqual((yield* shop.store.listRuns({ environment: "default", limit: 10 })).totalCount, 1)
+    })
+
+    test("the same idempotency key with other data returns the first event and says so", function* (shop) {
+      const first = yield* shop.emit("order.placed", { orderId: "o-1" }, { idempotencyKey: "o-1" })
+
+      const otherData = yield* shop.emit("order.placed", { orderId: "o-2" }, { idempotencyKey: "o-1" })
+      const otherName = yield* shop.emit("order.paid", { orderId: "o-1" }, { idempotencyKey: "o-1" })
+
+      for (const later of [otherData, otherName]) {
+        assert.deepStrictEqual(later, { ...first, duplicate: true, conflicting: true })
+      }
+    })
+
+    test("an idempotency key is forgotten after 24 hours, and not before", function* (shop) {
+      const first = yield* shop.emit("order.placed", {}, { idempotencyKey: "o-1" })
+
+      yield* shop.pass(DAY - 1)
+      assert.strictEqual((yield* shop.emit("order.placed", {}, { idempotencyKey: "o-1" })).duplicate, true)
+      // without the sweep too
+      yield* TestClock.adjust(1)
+      const later = yield* shop.emit("order.placed", {}, { idempotencyKey: "o-1" })
+      assert.deepStrictEqual([later.duplicate, later.eventId === first.eventId], [false, false])
+    })
+
+    test("idempotency keys of environments and of operations are apart", function* (shop) {
+      yield* shop.emit("order.placed", {}, { idempotencyKey: "k" })
+
+      const message = { environment: "default", topic: "order.placed", data: "{}", idempotencyKey: "k" }
+      const published = yield* shop.store.appendMessage(message)
+      const elsewhere = yield* shop.emit("order.placed", {}, { idempotencyKey: "k", environment: "staging" })
+      const publishedAgain = yield* shop.store.appendMessage({ ...message, data: "1" })
+
+      assert.deepStrictEqual([published.duplicate, elsewhere.duplicate], [false, false])
+      assert.deepStrictEqual(publishedAgain, { ...published, duplicate: true, conflicting: true })
+    })
+
+    test("events and messages share one growing log", function* (shop) {
+      const a = yield* shop.emit("order.placed")
+      const b = yield* shop.store.appendMessage({ environment: "default", topic: "orders", data: "1" })
+      const c = yield* shop.emit("order.placed")
+
+      assert.isBelow(a.position, b.sequence)
+      assert.isBelow(b.sequence, c.position)
+      assert.match(a.eventId, /^evt_/)
+      assert.match(b.eventId, /^msg_/)
+    })
+
+    test("a message starts no function and satisfies no wait", function* (shop) {
+      yield* shop.register(handles("charge"))
+
+      yield* shop.store.appendMessage({ environment: "default", topic: "order.placed", data: "{}" })
+
+      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+    })
+
+    test("environments share nothing", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* shop.store.registerFunctions("staging", [handles("charge", { on: ["order.placed"] })])
+      const here = yield* shop.emit("order.placed", { where: "here" })
+      const there = yield* shop.emit("order.placed", { where: "there" }, { environment: "staging" })
+
+      const missed = yield* Effect.flip(shop.store.getRun("default", there.runIds[0]!))
+      assert.strictEqual(missed.code, "RUN_NOT_FOUND")
+      for (const attempt of [
+        shop.store.getRunSteps("staging", here.runIds[0]!),
+        shop.store.getSituation("staging", here.runIds[0]!),
+        shop.store.cancelRun("staging", here.runIds[0]!, ""),
+        shop.store.pauseRun("staging", here.runIds[0]!, ""),
+        shop.store.resumeRun("staging", here.runIds[0]!),
+        shop.store.retryRun("staging", here.runIds[0]!),
+        shop.store.patchStep("staging", `${here.runIds[0]}:charge:0`, "1", ""),
+        shop.store.getRun("nowhere", here.runIds[0]!)
+      ]) {
+        assert.strictEqual((yield* Effect.flip(attempt)).code, "RUN_NOT_FOUND")
+      }
+      const job = yield* shop.claimOne({ environment: "staging" })
+      assert.deepStrictEqual([job.runId, job.environment], [there.runIds[0], "staging"])
+      const page = yield* shop.store.listRuns({ environment: "default", limit: 10 })
+      assert.deepStrictEqual(
+        page.runs.map(({ id }) => id),
+        here.runIds
+      )
+    })
+
+    test("what a commit started is told to listeners once, before the caller goes on", function* (shop) {
+      yield* shop.register(handles("charge"))
+      let heard = 0
+      const stop = shop.store.onCommit(({ ready }) => void (ready && heard++))
+
+      yield* shop.emit("order.placed")
+      assert.strictEqual(heard, 1)
+      stop()
+      yield* shop.emit("order.placed")
+      assert.strictEqual(heard, 1)
+    })
+
+    test("the ending of a run is told to listeners", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, complete())
+
+      assert.deepStrictEqual(shop.ended, [job.runId])
+    })
+  })
+}

@@ -1,0 +1,198 @@
+/** Leases that end without a report: workers that leave, die, or fall silent. */
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { done, handles, type ShopTest, sleep, suspend } from "./Shop.ts"
+
+export const leasesSuite = (test: ShopTest): void => {
+  describe("a worker that is gone", () => {
+    test("gives its runs back when it leaves, and that is no loss", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      for (let i = 0; i < 12; i++) {
+        assert.strictEqual(yield* shop.store.releaseWorker("worker-1", false), 1)
+        yield* shop.claimOne()
+      }
+
+      assert.strictEqual(yield* shop.store.releaseWorker("worker-2", false), 0)
+      assert.strictEqual((yield* shop.run(job.runId)).attempt, 1)
+    })
+
+    test("is no attempt: after one death the run goes on at once, then later and later", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      for (const delay of [0, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]) {
+        yield* shop.store.releaseWorker("worker-1", true)
+        if (delay > 0) {
+          yield* shop.pass(delay - 1)
+          assert.deepStrictEqual(yield* shop.claim(), [], `before ${delay} ms`)
+          yield* shop.pass(1)
+        }
+        const next = yield* shop.claimOne()
+        assert.strictEqual(next.attempt, 1)
+      }
+
+      yield* shop.store.releaseWorker("worker-1", true)
+
+      const { run, pause } = yield* shop.situation(job.runId)
+      assert.strictEqual(run.status, "paused")
+      assert.deepInclude(pause, { code: "LOST_REPEATEDLY" })
+      assert.deepInclude(pause?.details, { losses: 10 })
+      yield* shop.pass(1_000_000)
+      assert.deepStrictEqual(yield* shop.claim(), [])
+    })
+
+    test("counts anew after the run has made progress, and after a resume", function* (shop) {
+      yield* shop.register(handles("charge"))
+      let job = yield* shop.start()
+      const lose = Effect.gen(function* () {
+        yield* shop.store.releaseWorker("worker-1", true)
+        yield* shop.pass(100_000)
+      })
+      for (let i = 0; i < 9; i++) {
+        yield* lose
+        job = yield* shop.claimOne()
+      }
+      yield* shop.report(job, done("charge:0"))
+      for (let i = 0; i < 9; i++) {
+        yield* lose
+        job = yield* shop.claimOne()
+      }
+      yield* lose
+      assert.strictEqual(yield* shop.status(job.runId), "paused")
+
+      yield* shop.store.resumeRun("default", job.runId)
+      yield* shop.claimOne()
+      yield* shop.store.releaseWorker("worker-1", true)
+      assert.strictEqual((yield* shop.claim()).length, 1)
+    })
+
+    test("leaves what had fired in the journal", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, sleep("rest:0", 1))
+      yield* shop.pass(1)
+
+      yield* shop.store.releaseWorker("worker-1", true)
+
+      assert.deepStrictEqual(
+        (yield* shop.claimOne()).journal.map(({ stepKey }) => stepKey),
+        ["rest:0"]
+      )
+    })
+
+    test("does not undo a pause that was asked for", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.store.pauseRun("default", job.runId, "stock-taking")
+
+      yield* shop.store.releaseWorker("worker-1", true)
+
+      assert.strictEqual(yield* shop.status(job.runId), "paused")
+      assert.deepStrictEqual(yield* shop.claim(), [])
+      yield* shop.store.resumeRun("default", job.runId)
+      assert.strictEqual((yield* shop.claim()).length, 1)
+    })
+  })
+
+  describe("a lease that can run out", () => {
+    test("holds until its time, then the run is taken back and its worker told", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
+      assert.strictEqual(shop.lastChanges?.dueAt, 1000)
+      assert.deepStrictEqual((yield* shop.situation(job.runId)).lease, {
+        workerId: "worker-1",
+        until: new Date(1000).toISOString()
+      })
+
+      yield* shop.pass(999)
+      assert.deepStrictEqual(yield* shop.claim({ worker: "worker-2" }), [])
+      yield* shop.pass(1)
+
+      assert.deepStrictEqual(shop.heard(), ["LeaseLost"])
+      assert.strictEqual((yield* shop.claim({ worker: "worker-2" })).length, 1)
+      assert.strictEqual(yield* shop.refused(job, done("charge:0")), "LEASE_LOST")
+    })
+
+    test("holds longer when it is extended, and what is gone is said to be gone", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
+      yield* shop.pass(900)
+
+      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId, "job_gone"], 1000), ["job_gone"])
+
+      yield* shop.pass(999)
+      assert.strictEqual(yield* shop.status(job.runId), "running")
+      yield* shop.pass(1)
+      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 1000), [job.jobId])
+    })
+
+    test("is not made of one that cannot", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+
+      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 1000), [])
+
+      yield* shop.pass(2000)
+      assert.strictEqual(yield* shop.status(job.runId), "running")
+    })
+
+    test("is due in the order of all that is due", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
+      yield* shop.report(job, sleep("rest:0", 3000))
+
+      assert.deepStrictEqual(yield* shop.store.fireDue(), { count: 0, nextDueAt: 1000 })
+      yield* shop.pass(1000)
+      assert.deepStrictEqual(yield* shop.store.fireDue(), { count: 0, nextDueAt: 3000 })
+      yield* shop.pass(2000)
+      assert.deepStrictEqual(yield* shop.store.fireDue(), {
+        count: 0,
+        nextDueAt: Number.POSITIVE_INFINITY
+      })
+    })
+  })
+
+  describe("what is due", () => {
+    test("fires in batches until nothing is left", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* Effect.forEach(
+        Array.from({ length: 600 }, (_, i) => i),
+        () => shop.emit("order.placed"),
+        { concurrency: "unbounded" }
+      )
+      const jobs = yield* shop.claim({ credit: 1000 })
+      yield* shop.store.applyReports(
+        jobs.map(({ jobId, runId }) => ({ jobId, runId, ops: [sleep("rest:0", 1000), suspend()] }))
+      )
+
+      assert.strictEqual(yield* shop.pass(1000), 600)
+      assert.strictEqual((yield* shop.claim({ credit: 1000 })).length, 600)
+    })
+  })
+
+  describe("a step call after the end of its turn", () => {
+    test("dispatches the run again with a longer linger, from 50 ms doubling to 5 s", function* (shop) {
+      yield* shop.register(handles("charge"))
+      let job = yield* shop.start()
+      for (const linger of [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000]) {
+        yield* shop.report(job, sleep("rest:0", 1_000_000), suspend("rest:0"))
+        assert.deepStrictEqual(yield* shop.claim(), [])
+        yield* shop.store.markLate(job.runId, job.lingerMs)
+        job = yield* shop.claimOne()
+        assert.strictEqual(job.lingerMs, linger)
+      }
+    })
+
+    test("does nothing to a run that has ended, is live or is unknown", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const live = yield* shop.start()
+      yield* shop.store.markLate(live.runId, 0)
+      yield* shop.store.markLate("run_unknown", 0)
+      assert.deepStrictEqual(yield* shop.claim(), [])
+
+      yield* shop.store.cancelRun("default", live.runId, "")
+      yield* shop.store.markLate(live.runId, 0)
+      assert.deepStrictEqual(yield* shop.claim(), [])
+    })
+  })
+}

@@ -1,0 +1,283 @@
+/**
+ * Hundreds of random operations against a model that knows no database: what must always hold, holds after each one.
+ */
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type { Job, TurnOp } from "../../../../src/Protocol/Worker.ts"
+import {
+  compensate,
+  complete,
+  done,
+  fail,
+  failure,
+  handles,
+  invoke,
+  invokeAsync,
+  pause,
+  publish,
+  release,
+  retryRun,
+  retryStep,
+  settle,
+  type Shop,
+  type ShopTest,
+  sleep,
+  success,
+  suspend,
+  waitFor,
+  withdraw
+} from "./Shop.ts"
+
+const STEPS = 400
+
+/** Numbers from 0 to 1 that are the same for the same seed (the mulberry32 generator). */
+const randomOf = (seed: number) => {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
+  }
+}
+
+const LIMIT = 2
+const functions = [
+  handles("order"),
+  handles("charge", {
+    on: ["order.placed", "order.paid"],
+    concurrency: { limit: LIMIT, key: "event.data.k" }
+  }),
+  handles("ship", { on: ["order.paid"], actorKey: "event.data.k" }),
+  handles("notify", { on: [], concurrency: { limit: 1 }, actorKey: "event.data.k" })
+]
+const workers = ["worker-1", "worker-2", "worker-3"]
+
+class Walk {
+  readonly random: () => number
+  readonly shop: Shop
+  /** Live turns as the workers know them; some are stale. */
+  readonly turns: Array<{ readonly job: Job; readonly worker: string }> = []
+  readonly runs = new Set<string>()
+  /** Journal entries as they were first seen; `patchStep`, retries and resumes from a step take them out again. */
+  readonly journal = new Map<string, string>()
+  step = 0
+
+  constructor(shop: Shop, random: () => number) {
+    this.shop = shop
+    this.random = random
+  }
+
+  int(below: number): number {
+    return Math.floor(this.random() * below)
+  }
+  pick<A>(values: ReadonlyArray<A>): A {
+    return values[this.int(values.length)]!
+  }
+  data(): unknown {
+    return { k: this.int(3), n: this.int(3) }
+  }
+
+  /** What the handler of a turn might do next. */
+  op(): TurnOp {
+    const key = `${this.pick(["a", "b", "c", "d"])}:${this.int(4)}`
+    switch (this.int(14)) {
+      case 0:
+        return sleep(`sleep-${key}`, this.int(3000))
+      case 1:
+        return waitFor(`wait-${key}`, this.pick(["order.placed", "order.paid", "order.*"]), {
+          timeoutMs: this.int(5000),
+          ...(this.int(2) === 0 ? {} : { match: this.pick(["data.k", "event.data.n > 1"]) })
+        })
+      case 2:
+        return invoke(`invoke-${key}`, this.pick(["ship", "notify", "unknown"]), {
+          input: this.data(),
+          timeoutMs: this.int(5000)
+        })
+      case 3:
+        return invokeAsync(`async-${key}`, "notify", this.data())
+      case 4:
+        return retryStep(`run-${key}`, 1 + this.int(3), this.int(2000))
+      case 5:
+        return publish(`publish-${key}`, "orders", this.data())
+      case 6:
+        return settle(`${this.pick(["sleep", "wait", "invoke"])}-${key}`)
+      case 7:
+        return withdraw(`${this.pick(["sleep", "wait", "invoke"])}-${key}`)
+      default:
+        return done(`run-${key}`, this.int(5) === 0 ? failure("declined") : success(this.step), {
+          attempt: 1 + this.int(3)
+        })
+    }
+  }
+
+  ending(): TurnOp {
+    switch (this.int(12)) {
+      case 0:
+        return fail("no stock")
+      case 1:
+        return retryRun(this.int(2000))
+      case 2:
+        return pause
+      case 3:
+        return release
+      case 4:
+      case 5:
+        return complete(this.step)
+      default:
+        return suspend()
+    }
+  }
+
+  report(): Effect.Effect<unknown, unknown> {
+    const turn = this.pick(this.turns)
+    if (turn === undefined) return Effect.void
+    const { job } = turn
+    const ops = Array.from({ length: this.int(4) }, () => this.op())
+    if (this.int(20) === 0) ops.push(compensate("a", "b"))
+    const ends = this.int(2) === 0
+    if (ends) ops.push(this.ending())
+    return Effect.map(
+      this.shop.store.applyReports([{ jobId: job.jobId, runId: job.runId, ops }]),
+      ([ack]) => {
+        // a stale turn is kept now and then, so that it reports again
+        if (ends || (ack?._tag === "Refused" && this.int(3) > 0))
+          this.turns.splice(this.turns.indexOf(turn), 1)
+      }
+    )
+  }
+
+  /** Steering may be refused: in which states it is, is for other tests. */
+  steer(): Effect.Effect<unknown, unknown> {
+    const { store } = this.shop
+    const runId = this.pick([...this.runs])
+    if (runId === undefined) return Effect.void
+    const steps = Effect.orElseSucceed(store.getRunSteps("default", runId), () => [])
+    const action = this.int(5)
+    const steered = Effect.flatMap(steps, (known): Effect.Effect<unknown, unknown> => {
+      const step = this.pick(known)
+      const from = this.int(2) === 0 ? undefined : step?.id
+      switch (action) {
+        case 0:
+          return store.cancelRun("default", runId, "")
+        case 1:
+          return store.pauseRun("default", runId, "")
+        case 2:
+          return store.resumeRun("default", runId, from)
+        case 3:
+          return store.retryRun("default", runId, from)
+        default:
+          return step === undefined ? Effect.void : store.patchStep("default", step.id, "0", "")
+      }
+    })
+    // cancels and pauses do not touch the journal; the others may, as recorded exceptions of guarantee G3
+    if (action >= 2) this.forget(runId)
+    return Effect.catchIf(
+      steered,
+      (error) => ["INVALID_STATE", "STEP_NOT_FOUND"].includes((error as { code?: string }).code ?? ""),
+      () => Effect.void
+    )
+  }
+
+  forget(runId: string): void {
+    for (const key of this.journal.keys()) if (key.startsWith(`${runId}:`)) this.journal.delete(key)
+  }
+
+  advance(): Effect.Effect<unknown, unknown> {
+    const { shop } = this
+    const dice = this.int(20)
+    if (dice < 4) return shop.emit(this.pick(["order.placed", "order.paid"]), this.data())
+    if (dice < 10) {
+      const worker = this.pick(workers)
+      const leaseMs = this.int(2) === 0 ? {} : { leaseMs: 1 + this.int(2000) }
+      return Effect.map(shop.claim({ worker, credit: 1 + this.int(3), ...leaseMs }), (jobs) => {
+        for (const job of jobs) this.turns.push({ job, worker })
+      })
+    }
+    if (dice < 15) return this.report()
+    if (dice < 17) return shop.pass(this.int(1500))
+    if (dice < 18) {
+      const worker = this.pick(workers)
+      return shop.store.releaseWorker(worker, this.int(2) === 0)
+    }
+    return this.steer()
+  }
+
+  /** What must hold at every moment. */
+  check(): Effect.Effect<void, unknown> {
+    const { shop, journal } = this
+    return Effect.gen({ self: this }, function* () {
+      assert.strictEqual(yield* shop.store.countStuckRuns(), 0, "no run is stuck")
+
+      const { runs } = yield* shop.store.listRuns({ environment: "default", limit: 1000 })
+      const leased = new Map<string, number>()
+      for (const { id, functionId } of runs) {
+        this.runs.add(id)
+        const situation = yield* shop.situation(id)
+        const live = situation.lease !== undefined
+        if (live) {
+          const place = `${functionId} ${situation.concurrencyKey}`
+          leased.set(place, (leased.get(place) ?? 0) + 1)
+        }
+        const { status } = situation.run
+        assert.strictEqual(
+          live,
+          status === "running" || (status === "compensating" && live),
+          "leases and states"
+        )
+        if (live) assert.isUndefined(situation.readyAt, "a leased run is not handed out")
+
+        const steps = yield* shop.store.getRunSteps("default", id)
+        const keys = steps.map((step) => step.id)
+        assert.strictEqual(new Set(keys).size, keys.length, `each step key once: ${keys.join(", ")}`)
+        for (const step of steps) {
+          if (step.status === "waiting") continue
+          const entry = JSON.stringify(step)
+          assert.strictEqual(journal.get(step.id) ?? entry, entry, "entries never change")
+          journal.set(step.id, entry)
+        }
+      }
+      for (const [place, count] of leased) {
+        if (place.startsWith("charge")) assert.isAtMost(count, LIMIT, place)
+        if (place.startsWith("notify")) assert.isAtMost(count, 1, place)
+      }
+    })
+  }
+}
+
+export const randomWalkSuite = (test: ShopTest): void => {
+  describe("a random walk", () => {
+    const wanted = process.env.IRONFLOW_TEST_SEED
+    const seeds = wanted === undefined ? [1, 2, Math.floor(Math.random() * 2 ** 31)] : [Number(wanted)]
+    for (const seed of seeds) {
+      test(`keeps all that must hold (IRONFLOW_TEST_SEED=${seed})`, function* (shop) {
+        const walk = new Walk(shop, randomOf(seed))
+        yield* shop.register(...functions)
+        for (walk.step = 0; walk.step < STEPS; walk.step++) {
+          yield* walk.advance()
+          yield* walk.check()
+        }
+        assert.isAbove(walk.runs.size, 20)
+        assert.isAbove(walk.journal.size, 20)
+
+        // set free, everything that is not paused comes to an end
+        yield* shop.store.releaseWorker(workers[0]!, false)
+        yield* shop.store.releaseWorker(workers[1]!, false)
+        yield* shop.store.releaseWorker(workers[2]!, false)
+        for (let round = 0; round < 200; round++) {
+          yield* shop.pass(10_000)
+          const jobs = yield* shop.claim({ worker: "sweeper", credit: 50 })
+          if (jobs.length === 0 && round > 20) break
+          for (const job of jobs) yield* shop.report(job, job.compensating ? fail("x") : complete())
+        }
+        const left = yield* Effect.forEach([...walk.runs], (id) => shop.status(id))
+        assert.deepStrictEqual(
+          [...new Set(left)].filter(
+            (status) => !["completed", "failed", "cancelled", "paused"].includes(status)
+          ),
+          []
+        )
+      })
+    }
+  })
+}

@@ -1,0 +1,611 @@
+/** Steering runs from the outside, and looking at them. */
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import {
+  compensate,
+  complete,
+  done,
+  fail,
+  failure,
+  handles,
+  invoke,
+  pause,
+  release,
+  retryRun,
+  retryStep,
+  type Shop,
+  type ShopTest,
+  sleep,
+  success,
+  suspend,
+  waitFor
+} from "./Shop.ts"
+
+const code = (effect: Effect.Effect<unknown, { readonly code: string }>) =>
+  Effect.map(Effect.flip(effect), (error) => error.code)
+
+export const steeringSuite = (test: ShopTest): void => {
+  const cancel = (shop: Shop, runId: string, reason = "no stock") =>
+    shop.store.cancelRun("default", runId, reason)
+
+  describe("cancelRun", () => {
+    test("ends a run that is ready, waiting or paused, for good", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const waiting = yield* shop.start()
+      yield* shop.report(waiting, sleep("rest:0", 1000), suspend())
+      const paused = yield* shop.start()
+      yield* shop.report(paused, pause)
+      const ready = (yield* shop.emit("order.placed")).runIds[0]!
+
+      for (const runId of [waiting.runId, paused.runId, ready]) {
+        const run = yield* cancel(shop, runId)
+        assert.deepStrictEqual(
+          [run.status, run.error?.code, run.error?.message],
+          ["cancelled", "RUN_CANCELLED", "no stock"]
+        )
+      }
+      yield* shop.pass(1000)
+      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+    })
+
+    test("tells the live turn why", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* cancel(shop, job.runId)
+
+      assert.deepStrictEqual(shop.notices, [
+        { workerId: "worker-1", notice: { _tag: "Cancelled", jobId: job.jobId, reason: "no stock" } }
+      ])
+    })
+
+    test("leaves a run as it is that has ended already", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, complete(1))
+      const before = yield* shop.run(job.runId)
+      yield* shop.pass(1)
+
+      assert.deepStrictEqual(yield* cancel(shop, job.runId), before)
+    })
+  })
+
+  describe("pauseRun and resumeRun", () => {
+    test("a paused run is not handed out, keeps what comes in, and goes on when resumed", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, sleep("rest:0", 1000), waitFor("paid:0", "order.paid"), suspend())
+      const paused = yield* shop.store.pauseRun("default", job.runId, "stock-taking")
+      assert.deepStrictEqual([paused.status, paused.pauseReason], ["paused", "stock-taking"])
+
+      yield* shop.pass(1000)
+      yield* shop.emit("order.paid")
+      yield* shop.store.markLate(job.runId, 0)
+      assert.deepStrictEqual(yield* shop.claim(), [])
+
+      const resumed = yield* shop.store.resumeRun("default", job.runId)
+      assert.strictEqual(resumed.status, "waiting")
+      assert.notProperty(resumed, "pauseReason")
+      assert.deepStrictEqual(
+        (yield* shop.claimOne()).journal.map(({ stepKey }) => stepKey),
+        ["rest:0", "paid:0"]
+      )
+    })
+
+    test("a run that is ready is not handed out once it is paused", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const { runIds } = yield* shop.emit("order.placed")
+      yield* shop.store.pauseRun("default", runIds[0]!, "")
+
+      assert.deepStrictEqual(yield* shop.claim(), [])
+      assert.strictEqual((yield* shop.run(runIds[0]!)).pauseReason, "Paused by a client")
+      yield* shop.store.resumeRun("default", runIds[0]!)
+      assert.strictEqual((yield* shop.claim()).length, 1)
+    })
+
+    test("a live turn is called back with its next report, which is kept", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      assert.strictEqual((yield* shop.store.pauseRun("default", job.runId, "")).status, "running")
+
+      yield* shop.report(job, done("charge:0"))
+
+      assert.strictEqual(yield* shop.status(job.runId), "paused")
+      assert.deepStrictEqual(shop.heard(), ["LeaseLost"])
+      assert.deepStrictEqual(yield* shop.steps(job.runId), ["charge:0 completed"])
+      assert.strictEqual(yield* shop.refused(job, done("ship:0")), "LEASE_LOST")
+    })
+
+    for (const [how, op] of [
+      ["suspends", suspend("rest:0")],
+      ["is given back", release],
+      ["is to be tried again", retryRun(10)]
+    ] as const) {
+      test(`a live turn that ${how} while a pause is asked for ends paused`, function* (shop) {
+        yield* shop.register(handles("charge"))
+        const job = yield* shop.start()
+        yield* shop.store.pauseRun("default", job.runId, "stock-taking")
+
+        yield* shop.report(job, sleep("rest:0", 1), op)
+        yield* shop.pass(10)
+
+        assert.deepStrictEqual([yield* shop.status(job.runId), shop.heard()], ["paused", []])
+        assert.deepStrictEqual(yield* shop.claim(), [])
+        yield* shop.store.resumeRun("default", job.runId)
+        assert.strictEqual((yield* shop.claim()).length, 1)
+      })
+    }
+
+    test("a live turn that ends its run while a pause is asked for has ended it", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const [first, second] = [yield* shop.start(), yield* shop.start()]
+      for (const { runId } of [first, second]) yield* shop.store.pauseRun("default", runId, "")
+      yield* shop.report(first, complete())
+      yield* shop.report(second, fail("no stock"))
+
+      assert.deepStrictEqual(
+        [yield* shop.status(first.runId), yield* shop.status(second.runId)],
+        ["completed", "failed"]
+      )
+    })
+
+    test("a pause of a live turn that is taken back has never been", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.store.resumeRun("default", job.runId)
+
+      yield* shop.report(job, done("charge:0"))
+      assert.strictEqual(yield* shop.status(job.runId), "running")
+    })
+
+    test("the delay before a run's next attempt outlives a pause", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, retryRun(1000))
+      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.store.resumeRun("default", job.runId)
+
+      assert.deepStrictEqual(yield* shop.claim(), [])
+      yield* shop.pass(1000)
+      assert.strictEqual((yield* shop.claim()).length, 1)
+    })
+
+    test("resuming from a step runs it and all after it again", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("a:0"), done("b:0"), done("c:0"), pause)
+
+      yield* shop.store.resumeRun("default", job.runId, "b")
+
+      assert.deepStrictEqual(yield* shop.steps(job.runId), ["a:0 completed"])
+      assert.strictEqual((yield* shop.claim()).length, 1)
+    })
+
+    test("resuming a failed run retries it", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("a:0"), fail("no stock"))
+
+      yield* shop.store.resumeRun("default", job.runId)
+      assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
+    })
+
+    test("what cannot be paused or resumed is refused and stays as it is", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      assert.strictEqual(yield* code(shop.store.resumeRun("default", job.runId)), "INVALID_STATE")
+      yield* shop.report(job, done("a:0"), pause)
+      assert.strictEqual(yield* code(shop.store.resumeRun("default", job.runId, "nothing")), "STEP_NOT_FOUND")
+      assert.strictEqual(yield* shop.status(job.runId), "paused")
+      yield* shop.store.resumeRun("default", job.runId)
+      yield* shop.report(yield* shop.claimOne(), complete())
+
+      assert.strictEqual(yield* code(shop.store.pauseRun("default", job.runId, "")), "INVALID_STATE")
+      assert.strictEqual(yield* code(shop.store.resumeRun("default", job.runId)), "INVALID_STATE")
+    })
+  })
+
+  describe("retryRun", () => {
+    const retry = (shop: Shop, runId: string, from?: string) => shop.store.retryRun("default", runId, from)
+
+    test("keeps what has completed and drops the step that the failure names", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(
+        job,
+        done("a:0"),
+        done("caught:0", failure("caught by the handler")),
+        done("b:0", failure("declined")),
+        retryRun(0)
+      )
+      yield* shop.fire()
+      yield* shop.report(yield* shop.claimOne(), fail("declined", { stepId: `${job.runId}:b:0` }))
+
+      const run = yield* retry(shop, job.runId)
+
+      assert.deepStrictEqual([run.status, run.attempt], ["waiting", 1])
+      for (const gone of ["error", "endedAt", "output"]) assert.notProperty(run, gone)
+      assert.deepStrictEqual(yield* shop.steps(job.runId), ["a:0 completed", "caught:0 failed"])
+      const next = yield* shop.claimOne()
+      assert.strictEqual(next.generation, 0)
+      yield* shop.report(next, complete())
+    })
+
+    test("drops every failed step when the failure names none", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("a:0", failure("x")), done("b:0"), fail("no stock"))
+
+      yield* retry(shop, job.runId)
+      assert.deepStrictEqual(yield* shop.steps(job.runId), ["b:0 completed"])
+    })
+
+    for (const [how, name] of [
+      ["name", () => "b"],
+      ["key", () => "b:0"],
+      ["id", (runId: string) => `${runId}:b:0`]
+    ] as const) {
+      test(`from a step given by its ${how} runs it and all after it again`, function* (shop) {
+        yield* shop.register(handles("charge"))
+        const job = yield* shop.start()
+        yield* shop.report(job, done("a:0"), done("b:0"), done("c:0"), done("b:1"), fail("no stock"))
+
+        yield* retry(shop, job.runId, name(job.runId))
+        assert.deepStrictEqual(yield* shop.steps(job.runId), ["a:0 completed"])
+      })
+    }
+
+    test("starts a new generation after a rollback, without the steps that were undone", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(
+        job,
+        done("charge:0"),
+        done("look:0"),
+        done("pack:0"),
+        compensate("charge", "pack"),
+        done("compensate:pack:0", success(), { kind: "compensate" }),
+        done("compensate:charge:0", success(), { kind: "compensate" }),
+        fail("no stock")
+      )
+
+      yield* retry(shop, job.runId)
+
+      const next = yield* shop.claimOne()
+      assert.deepStrictEqual(
+        next.journal.map(({ stepKey }) => stepKey),
+        ["look:0"]
+      )
+      assert.strictEqual(next.generation, 1)
+      assert.notProperty(next, "compensating")
+    })
+
+    test("keeps a step whose compensation failed: it was not undone", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(
+        job,
+        done("charge:0"),
+        done("pack:0"),
+        compensate("charge", "pack"),
+        done("compensate:pack:0", success(), { kind: "compensate" }),
+        done("compensate:charge:0", failure("bank is closed"), { kind: "compensate" }),
+        fail("no stock")
+      )
+
+      yield* retry(shop, job.runId)
+      assert.deepStrictEqual(yield* shop.steps(job.runId), ["charge:0 completed"])
+    })
+
+    test("brings back a cancelled run", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("a:0"), sleep("rest:0", 1000))
+      yield* shop.store.cancelRun("default", job.runId, "")
+      yield* retry(shop, job.runId)
+
+      const next = yield* shop.claimOne()
+      assert.deepStrictEqual([next.journal.length, next.open], [1, []])
+      assert.strictEqual(yield* shop.refused(job, complete()), "LEASE_LOST")
+    })
+
+    test("of a run that has not failed, or from a step that is not there, is refused", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      assert.strictEqual(yield* code(retry(shop, job.runId)), "INVALID_STATE")
+      yield* shop.report(job, done("a:0", failure("x")), fail("x"))
+      const before = yield* shop.steps(job.runId)
+
+      assert.strictEqual(yield* code(retry(shop, job.runId, "nothing")), "STEP_NOT_FOUND")
+      assert.deepStrictEqual(yield* shop.steps(job.runId), before)
+      assert.strictEqual(yield* shop.status(job.runId), "failed")
+    })
+  })
+
+  describe("patchStep", () => {
+    const patch = (shop: Shop, stepId: string, output: string) =>
+      shop.store.patchStep("default", stepId, output, "by hand")
+
+    test("replaces the output of a finished step at its place", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("a:0", failure("x")), done("b:0"), fail("x"))
+
+      yield* patch(shop, `${job.runId}:a:0`, '{"fixed":true}')
+      yield* shop.store.retryRun("default", job.runId)
+
+      const next = yield* shop.claimOne()
+      assert.deepStrictEqual(
+        next.journal.map(({ stepKey, outcome }) => [stepKey, outcome]),
+        [
+          ["a:0", success({ fixed: true })],
+          ["b:0", success("ok")]
+        ]
+      )
+    })
+
+    for (const [what, op, value] of [
+      ["a sleep", sleep("open:0", 1000), undefined],
+      ["a wait for an event", waitFor("open:0", "order.paid"), undefined],
+      ["a step between two attempts", retryStep("open:0", 1, 1000), undefined]
+    ] as const) {
+      test(`finishes ${what}, and the run goes on`, function* (shop) {
+        yield* shop.register(handles("charge"))
+        const job = yield* shop.start()
+        yield* shop.report(job, op, suspend("open:0"))
+
+        yield* patch(shop, `${job.runId}:open:0`, "42")
+
+        const next = yield* shop.claimOne()
+        assert.deepStrictEqual([next.journal[0]?.outcome, next.open], [success(42), []])
+        yield* shop.pass(1000)
+        yield* shop.emit("order.paid")
+        assert.deepStrictEqual([shop.heard(), value], [[], undefined])
+      })
+    }
+
+    test("finishes a wait for a child, whose result then comes too late", function* (shop) {
+      yield* shop.register(handles("charge"), handles("ship", { on: [] }))
+      const job = yield* shop.start()
+      yield* shop.report(job, invoke("ship:0", "ship"), suspend())
+      const child = yield* shop.claimOne()
+
+      yield* patch(shop, `${job.runId}:ship:0`, "1")
+      yield* shop.report(child, complete(2))
+
+      assert.deepStrictEqual((yield* shop.claimOne()).journal[0]?.outcome, success(1))
+    })
+
+    test("takes the run from its live turn, which may know another result", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("a:0"))
+
+      yield* patch(shop, `${job.runId}:a:0`, "2")
+
+      assert.deepStrictEqual(shop.heard(), ["LeaseLost"])
+      assert.strictEqual(yield* shop.refused(job, done("b:0")), "LEASE_LOST")
+      assert.deepStrictEqual((yield* shop.claimOne()).journal[0]?.outcome, success(2))
+    })
+
+    test("does not undo a pause that was asked for", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("a:0"))
+      yield* shop.store.pauseRun("default", job.runId, "stock-taking")
+
+      yield* patch(shop, `${job.runId}:a:0`, "2")
+
+      assert.strictEqual(yield* shop.status(job.runId), "paused")
+      assert.deepStrictEqual(yield* shop.claim(), [])
+    })
+
+    test("of something that is no step is refused", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, retryRun(1000))
+
+      assert.strictEqual(yield* code(patch(shop, "charge", "1")), "VALIDATION_ERROR")
+      assert.strictEqual(yield* code(patch(shop, `${job.runId}:nothing:0`, "1")), "STEP_NOT_FOUND")
+      assert.strictEqual(yield* code(patch(shop, "run_unknown:a:0", "1")), "RUN_NOT_FOUND")
+      // the delay before the next attempt is no step
+      assert.strictEqual(yield* code(patch(shop, `${job.runId}:`, "1")), "STEP_NOT_FOUND")
+      assert.deepStrictEqual(yield* shop.claim(), [])
+    })
+  })
+
+  describe("listRuns", () => {
+    const list = (shop: Shop, query: Partial<Parameters<Shop["store"]["listRuns"]>[0]> = {}) =>
+      shop.store.listRuns({ environment: "default", limit: 10, ...query })
+
+    test("pages from the newest to the oldest, each run once, while new ones come", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const ids: Array<string> = []
+      for (let i = 0; i < 7; i++) ids.unshift((yield* shop.emit("order.placed")).runIds[0]!)
+
+      const first = yield* list(shop, { limit: 3 })
+      yield* shop.emit("order.placed")
+      const second = yield* list(shop, { limit: 3, cursor: first.nextCursor! })
+      const third = yield* list(shop, { limit: 3, cursor: second.nextCursor! })
+
+      assert.deepStrictEqual(
+        [first, second, third].flatMap(({ runs }) => runs.map(({ id }) => id)),
+        ids
+      )
+      assert.deepStrictEqual([first.totalCount, second.totalCount], [7, 8])
+      assert.notProperty(third, "nextCursor")
+    })
+
+    test("a page that ends with the last run has no next one", function* (shop) {
+      yield* shop.register(handles("charge"))
+      for (let i = 0; i < 3; i++) yield* shop.emit("order.placed")
+
+      assert.notProperty(yield* list(shop, { limit: 3 }), "nextCursor")
+    })
+
+    test("filters by function and by every status", function* (shop) {
+      yield* shop.register(handles("charge"), handles("ship", { on: ["order.paid"] }))
+      const start = () => shop.start()
+      yield* shop.report(yield* start(), complete())
+      yield* shop.report(yield* start(), fail("x"))
+      yield* shop.report(yield* start(), pause)
+      yield* shop.report(yield* start(), sleep("rest:0", 1000), suspend())
+      yield* shop.report(yield* start(), compensate("a"))
+      yield* shop.store.cancelRun("default", (yield* start()).runId, "")
+      yield* start()
+      const { runIds } = yield* shop.emit("order.paid")
+
+      for (const status of [
+        "pending",
+        "running",
+        "waiting",
+        "compensating",
+        "paused",
+        "completed",
+        "failed",
+        "cancelled"
+      ] as const) {
+        const page = yield* list(shop, { status })
+        assert.deepStrictEqual([page.totalCount, page.runs.map((run) => run.status)], [1, [status]])
+      }
+      const shipping = yield* list(shop, { functionId: "ship" })
+      assert.deepStrictEqual(
+        shipping.runs.map(({ id }) => id),
+        runIds
+      )
+      assert.strictEqual((yield* list(shop, { functionId: "ship", status: "failed" })).totalCount, 0)
+      assert.deepStrictEqual(yield* list(shop, { functionId: "unknown" }), { runs: [], totalCount: 0 })
+      assert.deepStrictEqual(yield* list(shop, { environment: "nowhere" }), { runs: [], totalCount: 0 })
+    })
+
+    test("a cursor that is none is refused", function* (shop) {
+      yield* shop.register(handles("charge"))
+      for (const cursor of ["", "x", "r", "r1x", "r-1", "r1e9", "1"]) {
+        assert.strictEqual(yield* code(list(shop, { cursor })), "VALIDATION_ERROR", cursor)
+      }
+    })
+  })
+
+  describe("looking at one run", () => {
+    test("its steps are the finished ones in order, then the open ones with their due times", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* shop.pass(1000)
+      const job = yield* shop.start()
+      yield* shop.report(
+        job,
+        sleep("rest:0", 500),
+        done("a:0", success([1])),
+        done("all:0", success(), { kind: "parallel" })
+      )
+
+      assert.deepStrictEqual(yield* shop.store.getRunSteps("default", job.runId), [
+        {
+          id: `${job.runId}:a:0`,
+          name: "a",
+          kind: "run",
+          status: "completed",
+          attempt: 1,
+          output: [1],
+          startedAt: new Date(0).toISOString(),
+          endedAt: new Date(0).toISOString()
+        },
+        {
+          id: `${job.runId}:rest:0`,
+          name: "rest",
+          kind: "sleep",
+          status: "waiting",
+          attempt: 1,
+          startedAt: new Date(1000).toISOString(),
+          dueAt: new Date(1500).toISOString()
+        }
+      ])
+    })
+
+    test("its situation has the facts about all that it waits for", function* (shop) {
+      yield* shop.register(handles("charge"), handles("ship", { on: [] }))
+      const job = yield* shop.start("order.placed", { orderId: "o-1" })
+      yield* shop.report(
+        job,
+        sleep("rest:0", 1),
+        retryStep("pay:0", 2, 2),
+        waitFor("paid:0", "order.paid", { match: "data.orderId", timeoutMs: 3 }),
+        waitFor("any:0", "order.*", { match: "event.data.n > 1", timeoutMs: 4 }),
+        invoke("ship:0", "ship", { timeoutMs: 5 }),
+        suspend()
+      )
+      const child = yield* shop.claimOne()
+
+      const { waits, run, readyAt, lease, holders } = yield* shop.situation(job.runId)
+
+      const id = (key: string) => `${job.runId}:${key}`
+      assert.deepStrictEqual(waits, [
+        { stepId: id("rest:0"), name: "rest", kind: "sleep", fired: false, failures: 0, dueAt: 1 },
+        {
+          stepId: id("pay:0"),
+          name: "pay",
+          kind: "retry",
+          fired: false,
+          failures: 2,
+          dueAt: 2,
+          error: "declined 2 times"
+        },
+        {
+          stepId: id("paid:0"),
+          name: "paid",
+          kind: "event",
+          fired: false,
+          failures: 0,
+          dueAt: 3,
+          event: "order.paid",
+          match: "data.orderId",
+          matchValue: '"o-1"'
+        },
+        {
+          stepId: id("any:0"),
+          name: "any",
+          kind: "event",
+          fired: false,
+          failures: 0,
+          dueAt: 4,
+          event: "order.*",
+          match: "event.data.n > 1"
+        },
+        {
+          stepId: id("ship:0"),
+          name: "ship",
+          kind: "child",
+          fired: false,
+          failures: 0,
+          dueAt: 5,
+          event: "ship",
+          childRunId: child.runId
+        }
+      ])
+      assert.deepStrictEqual([run.status, readyAt, lease, holders], ["waiting", undefined, undefined, []])
+    })
+
+    test("its situation has who holds its concurrency key, in number and by name", function* (shop) {
+      yield* shop.register(handles("charge", { concurrency: { limit: 30, key: "event.data.customer" } }))
+      for (let i = 0; i < 31; i++) yield* shop.emit("order.placed", { customer: "ann" })
+      yield* shop.claim({ credit: 100 })
+      const ready = (yield* shop.store.listRuns({ environment: "default", limit: 1, status: "pending" }))
+        .runs[0]!
+
+      const situation = yield* shop.situation(ready.id)
+
+      assert.strictEqual(situation.concurrencyKey, '"ann"')
+      assert.strictEqual(situation.held, 30)
+      assert.strictEqual(situation.holders.length, 20)
+      assert.strictEqual(situation.readyAt, 0)
+      assert.strictEqual(situation.registration?.concurrency?.limit, 30)
+    })
+
+    test("its situation has the worker that its actor is bound to", function* (shop) {
+      yield* shop.register(handles("ship", { actorKey: "event.data.van" }))
+      yield* shop.start("order.placed", { van: 1 }, { worker: "van-driver" })
+      const { runIds } = yield* shop.emit("order.placed", { van: 1 })
+
+      assert.strictEqual((yield* shop.situation(runIds[0]!)).actorWorkerId, "van-driver")
+    })
+  })
+}

@@ -1,0 +1,420 @@
+/**
+ * An engine that lives in a test: it keeps the journal of one run in memory, commits when it is told to (or at the next
+ * turn of the event loop), fires timers when the test clock has come to them, and can lose a worker.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { TestClock } from "effect/testing"
+import type { AnyFunction } from "../../src/Function.ts"
+import * as Alarm from "../../src/Execution/Alarm.ts"
+import { startTurn, type TurnEnd, type TurnHandle, type TurnHost } from "../../src/Execution/Turn.ts"
+import {
+  endsTurn,
+  type Job,
+  type JournalEntry,
+  type OpenStep,
+  type Outcome,
+  type StepKind,
+  type TurnOp
+} from "../../src/Protocol/Worker.ts"
+
+export interface Line {
+  readonly level: string
+  readonly message: string
+}
+
+interface Waiting extends OpenStep {
+  readonly dueAt: number | undefined
+  readonly outcome: Outcome | undefined
+  readonly op: TurnOp
+}
+
+interface Queued {
+  readonly op: TurnOp
+  readonly onAck: ((outcome: Outcome | undefined) => void) | undefined
+}
+
+interface Live {
+  readonly jobId: string
+  readonly handle: TurnHandle
+  readonly end: { value: TurnEnd | undefined }
+}
+
+export const success = (value: unknown): Outcome => ({
+  _tag: "Success",
+  value: value === undefined ? undefined : JSON.stringify(value)
+})
+
+export const failure = (name: string, message: string, more: object = {}): Outcome => ({
+  _tag: "Failure",
+  error: { name, message, ...more }
+})
+
+/** Goes round the event loop until the condition holds. */
+export const until = async (condition: () => boolean, what: string): Promise<void> => {
+  for (let i = 0; i < 2000; i++) {
+    if (condition()) return
+    await loopTurn()
+  }
+  throw new Error(`never came to be: ${what}`)
+}
+
+export const loopTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+
+/** Long enough for everything that could happen by itself to have happened. */
+export const settle = async (): Promise<void> => {
+  for (let i = 0; i < 12; i++) await loopTurn()
+}
+
+export class ScriptedEngine {
+  readonly journal: Array<JournalEntry> = []
+  readonly open = new Map<string, Waiting>()
+  /** Everything that was committed, turn by turn. */
+  readonly turns: Array<Array<TurnOp>> = []
+  readonly lines: Array<Line> = []
+  readonly late: Array<string> = []
+  status: "running" | "completed" | "failed" | "paused" | "retrying" = "running"
+  output: unknown = undefined
+  error: { readonly name: string; readonly message: string } | undefined = undefined
+  /** Commits only when `commit` is called. */
+  manual = false
+  event: unknown = {}
+  lingerMs = 0
+  generation = 0
+  attempt = 1
+  compensating: Job["compensating"] = undefined
+  upcast: TurnHost["upcast"] = undefined
+  #queued: Array<Queued> = []
+  #live: Live | undefined = undefined
+  #scheduled = false
+  readonly #alarm: Alarm.Alarm
+  readonly #clock: Clock.Clock
+  readonly #context: Context.Context<never>
+
+  constructor(alarm: Alarm.Alarm, clock: Clock.Clock, context: Context.Context<never>) {
+    this.#alarm = alarm
+    this.#clock = clock
+    this.#context = context
+  }
+
+  static readonly make: Effect.Effect<ScriptedEngine, never, Scope.Scope> = Effect.gen(function* () {
+    return new ScriptedEngine(yield* Alarm.make, yield* Clock.Clock, yield* Effect.context<never>())
+  })
+
+  get now(): number {
+    return this.#clock.currentTimeMillisUnsafe()
+  }
+
+  /** Ops that the engine has been told of and has not committed. */
+  get uncommitted(): ReadonlyArray<TurnOp> {
+    return this.#queued.map(({ op }) => op)
+  }
+
+  /** Tags of what was committed, over all turns. */
+  get tags(): ReadonlyArray<string> {
+    return this.turns.flat().map(({ _tag }) => _tag)
+  }
+
+  get keys(): ReadonlyArray<string> {
+    return this.journal.map(({ stepKey }) => stepKey)
+  }
+
+  ops<Tag extends TurnOp["_tag"]>(tag: Tag): ReadonlyArray<Extract<TurnOp, { readonly _tag: Tag }>> {
+    return this.turns.flat().filter((op): op is Extract<TurnOp, { readonly _tag: Tag }> => op._tag === tag)
+  }
+
+  outcome(key: string): Outcome | undefined {
+    return this.journal.find((entry) => entry.stepKey === key)?.outcome
+  }
+
+  warnings(level = "warn"): ReadonlyArray<string> {
+    return this.lines.filter((line) => line.level === level).map(({ message }) => message)
+  }
+
+  /** Nothing that a step could depend on may be lost: call it at the start of a step's code. */
+  assertDurable(): void {
+    const lost = this.#queued.filter(({ op }) => !endsTurn(op))
+    if (lost.length > 0) {
+      throw new Error(`code began before ${lost.map(({ op }) => op._tag).join(", ")} was durable`)
+    }
+  }
+
+  /** Starts a turn from what is recorded. */
+  start(fn: AnyFunction): Live {
+    const turn: Array<TurnOp> = []
+    this.turns.push(turn)
+    const jobId = `job-${this.turns.length}`
+    const end: Live["end"] = { value: undefined }
+    const line = (level: string) => (message: string) => void this.lines.push({ level, message })
+    const host: TurnHost = {
+      report: (op, onAck) => {
+        if (this.#live?.jobId !== jobId && this.#live !== undefined) return
+        turn.push(op)
+        this.#queued.push({ op, onAck })
+        if (!this.manual) this.#commitSoon()
+      },
+      clock: this.#clock,
+      alarm: this.#alarm,
+      logger: { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") },
+      context: this.#context,
+      late: (stepName) => void this.late.push(stepName),
+      ...(this.upcast === undefined ? {} : { upcast: this.upcast })
+    }
+    const job: Job = {
+      jobId,
+      runId: "run_1",
+      functionId: fn.config.id,
+      environment: "default",
+      attempt: this.attempt,
+      generation: this.generation,
+      event: {
+        id: "evt_1",
+        name: "order.placed",
+        version: 1,
+        data: JSON.stringify(this.event),
+        timestamp: 0
+      },
+      journal: [...this.journal],
+      open: [...this.open.values()].map(({ failures, kind, name, pending, stepKey }) => ({
+        stepKey,
+        name,
+        kind,
+        failures,
+        pending
+      })),
+      ...(this.compensating === undefined ? {} : { compensating: this.compensating }),
+      lingerMs: this.lingerMs,
+      createdAt: 0
+    }
+    // The turn may report before `startTurn` returns.
+    const live = { jobId, end, handle: undefined as unknown as TurnHandle }
+    this.#live = live
+    live.handle = startTurn(fn, job, host, (value) => {
+      end.value = value
+      if (this.#live === live) this.#live = undefined
+    })
+    return live
+  }
+
+  /** Starts a turn and waits for its end. */
+  async turn(fn: AnyFunction): Promise<TurnEnd> {
+    const { end } = this.start(fn)
+    await until(() => end.value !== undefined, "the end of the turn")
+    if (end.value === undefined) throw new Error("unreachable")
+    this.#collectFired()
+    return end.value
+  }
+
+  /** Runs turns, moving the clock to what is due next, until the run has ended or waits for the test. */
+  async run(fn: AnyFunction): Promise<void> {
+    for (let i = 0; i < 50; i++) {
+      const { end } = this.start(fn)
+      for (let round = 0; end.value === undefined; round++) {
+        await settle()
+        if (end.value !== undefined) break
+        // Alive, and waiting for something beside code that runs: time passes.
+        if (!(await this.advanceToDue()) && round > 50)
+          throw new Error("the turn neither ends nor waits for a time")
+      }
+      this.#collectFired()
+      if (end.value._tag === "Suspended") {
+        if (!(await this.advanceToDue())) return
+      } else if (end.value._tag === "Retrying") {
+        this.attempt++
+        this.status = "running"
+      } else {
+        return
+      }
+    }
+    throw new Error("more than 50 turns")
+  }
+
+  /** Moves the clock to the next due time, if there is one, and fires what is due. */
+  async advanceToDue(): Promise<boolean> {
+    const times = [...this.open.values()].flatMap(({ dueAt, outcome }) =>
+      dueAt === undefined || outcome !== undefined ? [] : [dueAt]
+    )
+    if (times.length === 0) return false
+    await this.advance(Math.max(0, Math.min(...times) - this.now))
+    return true
+  }
+
+  /** Moves the clock and fires what has become due. */
+  async advance(ms: number): Promise<void> {
+    await Effect.runPromiseWith(this.#context)(TestClock.adjust(ms))
+    const due = [...this.open.values()]
+      .filter(({ dueAt, outcome }) => dueAt !== undefined && dueAt <= this.now && outcome === undefined)
+      .toSorted((a, b) => (a.dueAt ?? 0) - (b.dueAt ?? 0))
+    for (const waiting of due) this.fire(waiting.stepKey)
+    await loopTurn()
+  }
+
+  /** A wait is over: with this outcome, else with the one of its kind at its due time. */
+  fire(key: string, given?: Outcome): void {
+    const waiting = this.open.get(key)
+    if (waiting === undefined) throw new Error(`"${key}" is not open`)
+    if (isRetry(waiting)) {
+      this.open.set(key, { ...waiting, pending: false, dueAt: undefined })
+      this.#notify(key, undefined)
+      return
+    }
+    const outcome = given ?? timeoutOf(waiting)
+    this.open.set(key, { ...waiting, outcome, dueAt: undefined })
+    this.#notify(key, outcome)
+    if (this.#live === undefined) this.#collectFired()
+  }
+
+  #notify(key: string, outcome: Outcome | undefined): void {
+    this.#live?.handle.notice({
+      _tag: "Fired",
+      jobId: this.#live.jobId,
+      stepKey: key,
+      ...(outcome === undefined ? {} : { outcome })
+    })
+  }
+
+  /** Loses the worker: what is not committed never happened. */
+  crash(): void {
+    const live = this.#live
+    this.#live = { jobId: "nobody", end: { value: undefined }, handle: { notice: () => {}, abort: () => {} } }
+    this.#queued = []
+    live?.handle.abort(new Error("the worker is gone"))
+    this.#live = undefined
+    this.#collectFired()
+  }
+
+  abort(reason: Error): void {
+    this.#live?.handle.abort(reason)
+  }
+
+  /** Makes everything reported so far durable and says so. */
+  commit(): void {
+    const batch = this.#queued
+    this.#queued = []
+    const outcomes = batch.map(({ op }) => this.#apply(op))
+    for (const [i, { onAck }] of batch.entries()) onAck?.(outcomes[i])
+  }
+
+  #commitSoon(): void {
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(() => {
+      this.#scheduled = false
+      this.commit()
+    })
+  }
+
+  /** When a lease ends, what has fired enters the journal. */
+  #collectFired(): void {
+    for (const { kind, name, op, outcome, stepKey } of this.open.values()) {
+      if (outcome === undefined) continue
+      this.open.delete(stepKey)
+      this.journal.push({ stepKey, name, kind, outcome, attempt: 1 })
+      void op
+    }
+  }
+
+  #apply(op: TurnOp): Outcome | undefined {
+    switch (op._tag) {
+      case "StepDone":
+        this.#enter(op.stepKey, op.name, op.kind, op.outcome, op.attempt)
+        return undefined
+      case "StepRetry":
+        this.open.set(op.stepKey, {
+          ...op,
+          pending: true,
+          dueAt: "at" in op.due ? op.due.at : this.now + op.due.afterMs,
+          outcome: undefined,
+          op
+        })
+        return undefined
+      case "Sleep":
+        return this.#wait(op, "sleep", "at" in op.due ? op.due.at : this.now + op.due.afterMs)
+      case "WaitForEvent":
+        return this.#wait(op, "waitForEvent", this.now + op.timeoutMs)
+      case "Invoke":
+        return this.#wait(op, "invoke", this.now + op.timeoutMs)
+      case "InvokeAsync": {
+        const outcome = success({ runId: `child-of-${op.stepKey}` })
+        this.#enter(op.stepKey, op.name, "invokeAsync", outcome, 1)
+        return outcome
+      }
+      case "Publish": {
+        const outcome = success({ eventId: `msg-${op.stepKey}`, sequence: this.journal.length + 1 })
+        this.#enter(op.stepKey, op.name, "publish", outcome, 1)
+        return outcome
+      }
+      case "Settle": {
+        const waiting = this.open.get(op.stepKey)
+        if (waiting?.outcome === undefined) throw new Error(`"${op.stepKey}" settled and has not fired`)
+        this.#enter(op.stepKey, waiting.name, waiting.kind, waiting.outcome, 1)
+        return undefined
+      }
+      case "Withdraw":
+        this.open.delete(op.stepKey)
+        return undefined
+      case "Complete":
+        this.status = "completed"
+        this.output = op.output === undefined ? undefined : JSON.parse(op.output)
+        return undefined
+      case "Compensate":
+        this.compensating = { error: op.error, compensations: op.compensations }
+        return undefined
+      case "Fail":
+        this.status = "failed"
+        this.error = op.error
+        return undefined
+      case "RetryRun":
+        this.status = "retrying"
+        this.error = op.error
+        return undefined
+      case "Pause":
+        this.status = "paused"
+        return undefined
+      case "Suspend":
+      case "Release":
+        return undefined
+    }
+  }
+
+  #wait(
+    op: Extract<TurnOp, { readonly stepKey: string; readonly name: string }>,
+    kind: StepKind,
+    dueAt: number
+  ): undefined {
+    // The first due time stands.
+    if (this.open.has(op.stepKey)) return undefined
+    const { name, stepKey } = op
+    this.open.set(stepKey, { stepKey, name, kind, failures: 0, pending: true, dueAt, outcome: undefined, op })
+    return undefined
+  }
+
+  #enter(stepKey: string, name: string, kind: StepKind, outcome: Outcome, attempt: number): void {
+    if (this.keys.includes(stepKey)) throw new Error(`"${stepKey}" entered the journal twice`)
+    this.open.delete(stepKey)
+    this.journal.push({ stepKey, name, kind, outcome, attempt })
+  }
+}
+
+const isRetry = ({ op }: Waiting): boolean => op._tag === "StepRetry"
+
+const timeoutOf = ({ op }: Waiting): Outcome => {
+  switch (op._tag) {
+    case "WaitForEvent":
+      return failure("WaitTimeoutError", `no event "${op.event}"`, {
+        code: "WAIT_TIMEOUT",
+        retryable: false,
+        data: { stepName: op.name, event: op.event, timeoutMs: op.timeoutMs }
+      })
+    case "Invoke":
+      return failure("InvokeTimeoutError", `"${op.functionId}" timed out`, {
+        code: "INVOKE_FAILED",
+        retryable: false,
+        data: { functionId: op.functionId, timeoutMs: op.timeoutMs }
+      })
+    default:
+      return success(undefined)
+  }
+}

@@ -1,0 +1,40 @@
+import { execFileSync } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { assert, describe, it } from "vitest"
+
+const src = fileURLToPath(new URL("../../src/", import.meta.url))
+
+/** What a fresh process loads when it imports an entry point. */
+const loadedBy = (entry: string): ReadonlyArray<string> => {
+  const program = `
+    import { registerHooks } from "node:module"
+    const loaded = []
+    registerHooks({ load: (url, context, next) => (loaded.push(url), next(url, context)) })
+    await import(${JSON.stringify(src + entry)})
+    console.log(JSON.stringify(loaded))`
+  return JSON.parse(
+    execFileSync(process.execPath, ["--input-type=module", "--eval", program], { encoding: "utf8" })
+  )
+}
+
+const matching = (loaded: ReadonlyArray<string>, pattern: RegExp) => loaded.filter((url) => pattern.test(url))
+
+describe("importing an entry point", () => {
+  it.each(["index.ts", "worker.ts", "core.ts"])(
+    "%s loads neither the engine nor node:sqlite nor a barrel",
+    (entry) => {
+      const loaded = loadedBy(entry)
+
+      assert.isNotEmpty(matching(loaded, /src\/Errors\.ts$/))
+      assert.deepStrictEqual(matching(loaded, /src\/Engine\/|node:sqlite|effect\/dist\/index\.js$/), [])
+    }
+  )
+
+  it("index.ts loads what executes functions only when a worker starts", () => {
+    assert.deepStrictEqual(matching(loadedBy("index.ts"), /src\/Execution\/|effect\/dist\/Schema\.js$/), [])
+  })
+
+  it("engine.ts loads the engine", () => {
+    assert.isNotEmpty(matching(loadedBy("engine.ts"), /src\/Engine\/Engine\.ts$/))
+  })
+})
