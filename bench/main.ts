@@ -9,7 +9,8 @@ import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
 import { parseArgs } from "node:util"
-import { type HarnessResult, median, metrics, readFigure } from "./metrics.ts"
+import { type HarnessResult, median, metrics, readFigure, storageMetrics } from "./metrics.ts"
+import type { StorageUse } from "./storage.ts"
 
 const usage = `npm run bench -- [options]
   --only W1,W3    some workloads: W1 one step, W2 ten steps, W3 throughput (W3_64, W3_256), W4 starts, W5 sleeps
@@ -58,22 +59,28 @@ const measure = (
     })
   })
 
-/** SQL statements and commits of a subject for each 3-step run, 64 in flight. */
-const countStatements = async (subject: Subject): Promise<{ statements: number; commits: number }> => {
+const measureStorage = async (subject: Subject, workload: string) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bench-"))
-  const file = path.join(folder, "statements.json")
-  const preload = path.join(import.meta.dirname, "statements.ts")
+  const file = path.join(folder, "storage.json")
+  const preload = path.join(import.meta.dirname, "storage.ts")
   try {
-    const result = await measure(subject, ["W3_64"], {
+    const result = await measure(subject, [workload], {
       args: ["--import", preload],
-      env: { STATEMENTS_FILE: file }
+      env: { STORAGE_FILE: file }
     })
-    const runs = Number(Object(result.W3_64).n)
-    const { statements, commits } = JSON.parse(fs.readFileSync(file, "utf8"))
-    return { statements: statements / runs, commits: commits / runs }
+    const use: StorageUse = JSON.parse(fs.readFileSync(file, "utf8"))
+    return { use, runs: Number(Object(result[workload]).n) }
   } finally {
     fs.rmSync(folder, { recursive: true, force: true })
   }
+}
+
+/** What one 3-step run costs SQLite: with the runs, less without any. */
+const storagePerRun = async (subject: Subject): Promise<StorageUse> => {
+  const { use: empty } = await measureStorage(subject, "NONE")
+  const { use, runs } = await measureStorage(subject, "W3_64")
+  const perRun = (field: keyof StorageUse): number => (use[field] - empty[field]) / runs
+  return { statements: perRun("statements"), commits: perRun("commits"), bytes: perRun("bytes") }
 }
 
 const round = (figure: number): number => Number(figure.toPrecision(4))
@@ -95,29 +102,25 @@ const compare = async (workloads: ReadonlyArray<string>, rounds: number): Promis
   }
 
   const figures = metrics
-    .filter((metric) =>
-      [metric.workload, ...(metric.after ?? [])].every((needed) => workloads.includes(needed))
-    )
+    .filter((metric) => workloads.includes(metric.workload))
     .map((metric) => {
       const of = (subject: Subject) => median(results[subject].map((result) => readFigure(metric, result)))
       return makeFigure(metric.workload, metric.metric, of("ironflow"), of("limit"))
     })
 
   if (workloads.includes("W3_64")) {
-    const [limit, ironflow] = [await countStatements("limit"), await countStatements("ironflow")]
-    figures.push(makeFigure("W3_64", "statements_per_run", ironflow.statements, limit.statements))
-    figures.push(makeFigure("W3_64", "commits_per_run", ironflow.commits, limit.commits))
+    const [limit, ironflow] = [await storagePerRun("limit"), await storagePerRun("ironflow")]
+    for (const { metric, field } of storageMetrics) {
+      figures.push(makeFigure("W3_64", metric, ironflow[field], limit[field]))
+    }
   }
   return figures
 }
 
-const labels = new Map(metrics.map((metric) => [`${metric.workload} ${metric.metric}`, metric]))
-
-const labelOf = (figure: Figure): string => {
-  const metric = labels.get(`${figure.workload} ${figure.metric}`)
-  if (metric !== undefined) return metric.label
-  return figure.metric === "commits_per_run" ? "commits a 3-step run" : "SQL statements a 3-step run"
-}
+const labelOf = (figure: Figure): string =>
+  metrics.find(({ workload, metric }) => workload === figure.workload && metric === figure.metric)?.label ??
+  storageMetrics.find(({ metric }) => metric === figure.metric)?.label ??
+  figure.metric
 
 const printTable = (figures: ReadonlyArray<Figure>): void => {
   const rows = figures.map((figure) => [

@@ -216,6 +216,17 @@ export interface EffectInvokeOptions {
 /** An effect whose kind of result does not matter here. */
 export type AnyBranch = Effect.Effect<unknown, unknown, unknown>
 
+/**
+ * What the code of a step may ask about its own execution: `yield* Step.StepAttempt` inside the effect given to `run` or
+ * `compensate`.
+ *
+ * When a sibling fails fast, the signal aborts and the effect is awaited for up to 5 seconds (or its timeout); what
+ * cannot wait (a timeout, a cancelled run, an interrupted caller) interrupts it.
+ */
+export class StepAttempt extends Context.Service<StepAttempt, StepRunContext>()(
+  "@ironflow/node/StepAttempt"
+) {}
+
 /** Result of `parallel` over the branches `B` with the options `O`. */
 export type ParallelResult<B extends ReadonlyArray<AnyBranch>, O> =
   MaySettle<O> extends true
@@ -228,7 +239,7 @@ export interface StepService {
     name: string,
     effect: Effect.Effect<A, E, R>,
     options?: EffectRunOptions<A, F>
-  ) => Effect.Effect<A, F | StepError | StepCallError, R>
+  ) => Effect.Effect<A, NoInfer<F> | StepError | StepCallError, Exclude<R, StepAttempt>>
 
   readonly sleep: (name: string, duration: StepDuration) => Effect.Effect<void, StepCallError>
 
@@ -288,7 +299,7 @@ export interface StepService {
   readonly compensate: <A, E, R>(
     stepName: string,
     effect: Effect.Effect<A, E, R>
-  ) => Effect.Effect<void, StepCallError, R>
+  ) => Effect.Effect<void, StepCallError, Exclude<R, StepAttempt>>
 
   readonly publish: (
     topic: string,
@@ -308,7 +319,7 @@ export const run = <A, E, R, F = never>(
   name: string,
   effect: Effect.Effect<A, E, R>,
   options?: EffectRunOptions<A, F>
-): Effect.Effect<A, F | StepError | StepCallError, R | Step> =>
+): Effect.Effect<A, NoInfer<F> | StepError | StepCallError, Exclude<R, StepAttempt> | Step> =>
   Step.use((step) => step.run(name, effect, options))
 
 /** Waits durably for a duration. */
@@ -382,7 +393,8 @@ export const map = <T, A, E, R, const O extends ParallelOptions = {}>(
 export const compensate = <A, E, R>(
   stepName: string,
   effect: Effect.Effect<A, E, R>
-): Effect.Effect<void, StepCallError, R | Step> => Step.use((step) => step.compensate(stepName, effect))
+): Effect.Effect<void, StepCallError, Exclude<R, StepAttempt> | Step> =>
+  Step.use((step) => step.compensate(stepName, effect))
 
 /** Publishes a message to a topic, in the transaction that stores the step. */
 export const publish = (

@@ -52,11 +52,11 @@ export const makeFunctions = (shop: Shop) => {
       ])
 
       await step.run("pack", () => {
-        note("pack", `from shelf ${stock.shelf} with ${parcel.label}`)
         if (shop.life === 1) {
-          console.log("   ✗ SIGKILL, in the middle of packing")
+          work("process-order", "pack", "the box is half full when SIGKILL comes", "✗")
           process.kill(process.pid, "SIGKILL")
         }
+        note("pack", `from shelf ${stock.shelf} with ${parcel.label}, from the beginning`)
       })
 
       await step.run("ask-approval", () => {

@@ -62,7 +62,7 @@ export class Dispatch {
     return {
       credit: (n) => {
         worker.credit += n
-        this.poke()
+        if (this.#store.mayHaveReady()) this.poke()
       },
       report: (reports) => {
         this.#pokeSoon()
@@ -92,7 +92,10 @@ export class Dispatch {
 
   /** Delivers a notice to the worker that holds the lease, if it is connected. */
   notify(workerId: string, notice: Notice): void {
-    this.#workers.get(workerId)?.handlers.onNotice(notice)
+    const worker = this.#workers.get(workerId)
+    if (worker === undefined) return
+    if (notice._tag !== "Fired") worker.active.delete(notice.jobId)
+    worker.handlers.onNotice(notice)
   }
 
   /** Something may be ready: hand it out in the commit that is being gathered. */

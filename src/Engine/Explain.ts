@@ -73,7 +73,7 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
 
 /** What holds back a run that could start now. */
 const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, now: number): Reason => {
-  const { run, registration, concurrencyKey, holders, actorWorkerId } = situation
+  const { run, registration, concurrencyKey, held, holders, actorWorkerId } = situation
   const since = { readySince: iso(situation.readyAt!), waitingMs: Math.max(0, now - situation.readyAt!) }
   const able = workers.filter((worker) => worker.functionIds.has(run.functionId))
   if (able.length === 0) {
@@ -98,14 +98,14 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
     }
   }
   const limit = registration?.concurrency?.limit
-  if (limit !== undefined && concurrencyKey !== undefined && holders.length >= limit) {
+  if (limit !== undefined && concurrencyKey !== undefined && held >= limit) {
     const key = concurrencyKey === "" ? undefined : concurrencyKey
     return {
       code: "CONCURRENCY_LIMIT",
       message:
         `Function "${run.functionId}" may run ${limit} at a time${key === undefined ? "" : ` for key ${key}`}, ` +
-        `and ${holders.length} do: ${holders.join(", ")}.`,
-      details: { limit, key, holders, ...since }
+        `and ${held} do: ${holders.join(", ")}${held > holders.length ? ", ..." : ""}.`,
+      details: { limit, key, held, holders, ...since }
     }
   }
   const full = labelled.every((worker) => worker.activeJobs >= worker.maxConcurrentJobs)

@@ -67,17 +67,18 @@ export class Attempt {
     if (this.#close()) this.#owner.attemptEnded(this, exit)
   }
 
-  /** Tells the code to stop, and still listens to how it ends. */
+  /** Asks the code to stop, and still listens to how it ends. */
   abort(reason: Error): void {
     if (this.abortReason !== undefined) return
     this.abortReason = reason
     this.#controller?.abort(reason)
-    this.interrupt?.()
   }
 
-  /** Tells the code to stop, and does not care how it ends. */
+  /** Ends the attempt here, whatever the code does; an effect is interrupted. */
   abandon(reason: Error): void {
-    if (this.#close()) this.abort(reason)
+    this.#close()
+    this.abort(reason)
+    this.interrupt?.()
   }
 
   #close(): boolean {

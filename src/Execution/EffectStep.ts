@@ -32,6 +32,7 @@ import {
   type Invokable,
   type ParallelOptions,
   Step,
+  StepAttempt,
   type StepDuration,
   type StepService
 } from "../Step.ts"
@@ -164,7 +165,7 @@ class EffectCode {
   }
 
   readonly begin = (attempt: Attempt): void => {
-    const fiber = Effect.runForkWith(this.#context)(this.#program)
+    const fiber = Effect.runForkWith(Context.add(this.#context, StepAttempt, attempt.context))(this.#program)
     const exit = fiber.pollUnsafe()
     if (exit !== undefined) {
       attempt.end(this.#exit(attempt, exit))

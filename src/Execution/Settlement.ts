@@ -35,8 +35,8 @@ export class Settlement {
   readonly #settled: Uint8Array
   #lowest = 0
   #patient = false
+  #caughtUp: boolean
   #draining = false
-  #drainingRecorded = false
   #held = 0
 
   /**
@@ -48,6 +48,7 @@ export class Settlement {
     this.#turnsToDrain = turnsToDrain
     this.#onIdle = onIdle
     this.#settled = recorded === 0 ? empty : new Uint8Array(recorded)
+    this.#caughtUp = recorded === 0
   }
 
   /** Whether nothing is waiting to be delivered, or for its answer. */
@@ -55,9 +56,12 @@ export class Settlement {
     return this.#asked.size === 0 && this.#new.length === 0
   }
 
-  /** Whether the handler has caught up with what it asked for of the journal, so that new things may happen. */
+  /**
+   * Whether the handler has seen what it asks of the journal, so that new things may happen. A handler that asks for
+   * something new may be about to ask for something recorded: it is given a round of the event loop.
+   */
   get isCaughtUp(): boolean {
-    return this.#asked.size === 0 && !this.#drainingRecorded
+    return this.#caughtUp
   }
 
   /** Whether everything that followed from the last outcome has run. */
@@ -74,6 +78,8 @@ export class Settlement {
   ask(rank: number, deliver: () => void): Settling {
     const item: Settling = { rank, position: -1, deliver, ready: true }
     this.#asked.add(item)
+    this.#caughtUp = false
+    this.#patient = false
     this.pump()
     return item
   }
@@ -122,38 +128,46 @@ export class Settlement {
   /** Delivers the next outcome if it may be delivered now. */
   pump(): void {
     if (this.#draining || this.#held > 0) return
+    if (!this.#caughtUp && this.#asked.size === 0) {
+      if (this.isReplaying && !this.#patient) {
+        this.#beOncePatient()
+        return
+      }
+      this.#caughtUp = true
+    }
     const item = this.#asked.peek() ?? this.#new[0]
     if (item === undefined || !item.ready) {
       this.#onIdle()
       return
     }
-    // The handler may still be on its way to an earlier entry: give it one round more before passing over that.
+    // The handler may still be on its way to an earlier entry.
     if (this.#lowest < item.rank && !this.#patient) {
-      this.#patient = true
-      this.#drain(item.rank < this.#recorded || this.#drainingRecorded)
+      this.#beOncePatient()
       return
     }
     this.#patient = false
-    const recorded = item.rank < this.#recorded
-    if (recorded) {
+    if (item.rank < this.#recorded) {
       this.#asked.remove(item)
       this.markSettled(item.rank)
     } else {
       this.#new.shift()
     }
-    this.#drain(recorded)
+    this.#drain()
     item.deliver?.()
   }
 
-  #drain(recorded: boolean): void {
+  #beOncePatient(): void {
+    this.#patient = true
+    this.#drain()
+  }
+
+  #drain(): void {
     this.#draining = true
-    this.#drainingRecorded = recorded
     afterEventLoopTurns(this.#turnsToDrain, this.#drained)
   }
 
   readonly #drained = (): void => {
     this.#draining = false
-    this.#drainingRecorded = false
     this.pump()
   }
 }

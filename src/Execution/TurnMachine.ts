@@ -115,6 +115,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   /** Counts signs of life. */
   #life = 0
   #probing = false
+  #probedLife = 0
 
   constructor(plan: FunctionPlan, job: Job, host: TurnHost, options: TurnOptions) {
     this.job = job
@@ -268,14 +269,16 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   }
 
   #begin(call: StepCall): void {
+    const caughtUp = this.settlement.isCaughtUp
     if (isCode(call.work)) {
-      if (this.settlement.isCaughtUp && this.#gateIsOpen) this.#startCode(call, call.work)
+      if (caughtUp && this.#gateIsOpen) this.#startCode(call, call.work)
       else this.#heldCode.push(call)
-    } else if (this.settlement.isCaughtUp) {
+    } else if (caughtUp) {
       this.#startOp(call)
     } else {
       this.#heldOps.push(call)
     }
+    if (!caughtUp) this.settlement.pump()
   }
 
   /** Whether everything the handler has seen is durable, and it has seen everything that has happened. */
@@ -344,7 +347,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #attemptTimedOut(attempt: Attempt, timeout: StepTimeout): void {
     const error = new StepTimeoutError(attempt.call.name, timeout.text)
     attempt.end({ _tag: "Failure", error })
-    attempt.abort(error)
+    attempt.abandon(error)
   }
 
   // ---------------------------------------------------------------------------
@@ -612,9 +615,15 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   }
 
   #checkQuiet(): void {
-    if (this.#probing || !this.#isQuiet) return
+    if (!this.#isQuiet) return
+    if (this.#probing) {
+      // A sign of life starts the linger anew. The probe before it is over in no time and looks for itself.
+      if (this.#cancelLinger === undefined || this.#probedLife === this.#life) return
+      this.#endLinger()
+    }
     this.#probing = true
     const life = this.#life
+    this.#probedLife = life
     afterEventLoopTurns(2, () => this.#stillQuiet(life, () => this.#linger(life)))
   }
 
@@ -625,9 +634,15 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       return
     }
     this.#probing = true
-    this.#cancelLinger = this.host.alarm.at(this.host.clock.currentTimeMillisUnsafe() + lingerMs, () =>
+    this.#cancelLinger = this.host.alarm.at(this.host.clock.currentTimeMillisUnsafe() + lingerMs, () => {
+      this.#cancelLinger = undefined
       this.#stillQuiet(life, () => this.#fallQuiet())
-    )
+    })
+  }
+
+  #endLinger(): void {
+    this.#cancelLinger?.()
+    this.#cancelLinger = undefined
   }
 
   #stillQuiet(life: number, then: () => void): void {
@@ -864,7 +879,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #stopAll(reason: () => Error): void {
     this.#phase = "over"
     this.#cancelTimeout?.()
-    this.#cancelLinger?.()
+    this.#endLinger()
     this.settlement.close()
     this.#closings = []
     this.#heldOps = []

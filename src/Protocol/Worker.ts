@@ -273,7 +273,7 @@ export interface WorkerHandlers {
 
 /** A worker's connection to an engine. Closing its scope gives every lease back. */
 export interface WorkerSession {
-  /** Asks for `n` more jobs. */
+  /** Asks for `n` more jobs, or takes `-n` back; a job that is on its way then arrives all the same. */
   readonly credit: (n: number) => void
   /** Sends reports; answers in the same order, after the commit. */
   readonly report: (

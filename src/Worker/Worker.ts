@@ -104,12 +104,13 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
     })
 
     const stopped = yield* Deferred.make<void>()
-    const disconnect = Effect.gen(function* () {
+    // Once, however many ask: whoever comes second waits for the same.
+    const disconnect = yield* Effect.gen(function* () {
       yield* Effect.timeoutOption(Effect.interruptible(reporter.awaitIdle), flushTimeoutMs)
       reporter.stop()
       yield* Scope.close(connection, Exit.void)
       yield* Deferred.succeed(stopped, undefined)
-    }).pipe(Effect.uninterruptible)
+    }).pipe(Effect.uninterruptible, Effect.cached)
 
     const drain = Effect.suspend(() => {
       turns.refuseNew()

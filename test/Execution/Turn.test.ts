@@ -328,10 +328,11 @@ describe("replay", () => {
     },
     async ({ engine, fn }) => {
       await engine.turn(fn)
-      engine.start(fn)
+      const { end } = engine.start(fn)
       // The turn has only begun: none of its recorded steps is settled yet.
       await engine.advance(60_000)
-      await settle()
+      await until(() => end.value !== undefined, "suspended")
+      await engine.advanceToDue()
       await engine.run(fn)
 
       assert.deepStrictEqual(engine.output, ["a", "b", "c", "nap"])
@@ -479,7 +480,7 @@ describe("strict durability", () => {
             (name) =>
               Step.run(
                 name,
-                Effect.sync(() => (probe.enter(name), name))
+                Effect.sync(() => (probe.log.push(name), name))
               ),
             { concurrency: "unbounded" }
           )

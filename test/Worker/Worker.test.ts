@@ -100,6 +100,28 @@ describe("Worker", () => {
     })
   )
 
+  it.live("reports each of several steps at once, and the last one together with the completion", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      const fn = createFunction({ id: "three", triggers }, async ({ step }) => {
+        for (const name of ["reserve", "charge", "ship"]) await step.run(name, async () => name)
+      })
+      const { close } = yield* startWorker(transport, { functions: [fn] })
+
+      transport.dispatch("run-1", "three")
+      yield* Effect.promise(() => transport.until(() => transport.credit === 10))
+
+      assert.strictEqual(transport.batches.length, 3)
+      assert.deepStrictEqual(transport.reported("run-1"), [
+        "StepDone reserve",
+        "StepDone charge",
+        "StepDone ship",
+        "Complete"
+      ])
+      yield* close
+    })
+  )
+
   it.live("gives event data to handlers in its latest version", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()

@@ -1,6 +1,6 @@
 /** The log: events start runs and satisfy waits in the transaction that stores them; messages do neither. */
-import { compilePattern } from "../../Pattern.ts"
-import { compileExpression } from "../../Expression.ts"
+import { compilePattern, matchesPattern } from "../../Pattern.ts"
+import { evaluateExpression } from "../../Expression.ts"
 import { readPath } from "../../Path.ts"
 import { type EventView, eventView, type RegisteredFunction } from "../Registry.ts"
 import { fingerprint, recall, remember } from "./Idempotency.ts"
@@ -12,7 +12,7 @@ import { fireWait } from "./Waits.ts"
 const LogKind = { event: 0, message: 1 } as const
 
 /** What the expression of a wait may speak of. */
-const waitRoots = ["event", "trigger"] as const
+export const waitRoots = ["event", "trigger"] as const
 
 /** The name under which the waits for a pattern are indexed. */
 const ANY_NAME = "*"
@@ -152,7 +152,7 @@ export const matchValue = (root: EventView, path: string): string | undefined =>
 const matches = (match: EventMatch | undefined, view: EventView, trigger: () => EventView): boolean => {
   if (match === undefined) return true
   if (match._tag === "Path") return matchValue(view, match.path) === match.value
-  return compileExpression(match.text, waitRoots).evaluate({ event: view, trigger: trigger() }).matched
+  return evaluateExpression(match.text, { event: view, trigger: trigger() }).matched
 }
 
 const insertLogRow = (
@@ -215,7 +215,7 @@ const satisfyWaits = (
         path,
         value
       )
-      for (const row of rows) deliver(tx, row, view, position)
+      for (const row of rows) if (acceptsName(row, view)) deliver(tx, row, view, position)
     }
     const rest = tx.all(
       `SELECT run, step_key, pattern, expression FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path IS NULL`,
@@ -223,12 +223,10 @@ const satisfyWaits = (
       name
     )
     for (const row of rest) {
+      if (!acceptsName(row, view)) continue
       if (row.expression !== null) {
         const trigger = triggerView(tx, Number(row.run))
-        const verdict = compileExpression(String(row.expression), waitRoots).evaluate({
-          event: view,
-          trigger
-        })
+        const verdict = evaluateExpression(String(row.expression), { event: view, trigger })
         if (verdict.error !== undefined) warnings.push(`match of wait "${row.step_key}": ${verdict.error}`)
         if (!verdict.matched) continue
       }
@@ -253,8 +251,11 @@ const nextPath = (
   return row === undefined ? undefined : String(row.match_path)
 }
 
+/** Whether the name fits the pattern of a wait, if it has one: such waits are indexed without a name. */
+const acceptsName = (row: Row, view: EventView): boolean =>
+  row.pattern === null || matchesPattern(String(row.pattern), view.name)
+
 const deliver = (tx: Transaction, row: Row, view: EventView, position: number): void => {
-  if (row.pattern !== null && !compilePattern(String(row.pattern))(view.name)) return
   fireWait(tx, Number(row.run), String(row.step_key), { _tag: "Success", value: view.toText() }, position)
 }
 

@@ -111,6 +111,16 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
             row.concurrency_key!
           )
           .map((holder) => String(holder.id))
+  const held =
+    row.concurrency_key === null
+      ? 0
+      : Number(
+          tx.get(
+            "SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL",
+            row.function!,
+            row.concurrency_key!
+          )?.held
+        )
   const bound =
     row.actor === null
       ? undefined
@@ -118,6 +128,7 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
   return {
     run: readRun(tx, row),
     environment,
+    held,
     holders,
     waits: tx
       .all("SELECT * FROM waits WHERE run = ? ORDER BY due_at", row.key!)

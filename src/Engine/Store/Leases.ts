@@ -1,4 +1,5 @@
 /** Leases: who may run a turn, and what happens when the holder is gone. */
+import type { SQLInputValue } from "node:sqlite"
 import { LimitExceededError, serializeError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
 import type { Job, JobEvent, JournalEntry, OpenStep, StepKind } from "../../Protocol/Worker.ts"
@@ -36,7 +37,7 @@ export const claimRuns = (tx: Transaction, demands: ReadonlyArray<Demand>): Read
         acceptsLabels(fn.registration, demand.labels)
     )
     if (able.length === 0) continue
-    tx.hot.delete(key)
+    tx.markCold(key)
     // to the end of the line: the next claim starts with another function, so that a busy one starves nobody
     if (!claimFunction(tx, fn, able, claims)) tx.hot.add(key)
     if (takers.every((taker) => taker.credit === 0)) break
@@ -44,37 +45,83 @@ export const claimRuns = (tx: Transaction, demands: ReadonlyArray<Demand>): Read
   return claims
 }
 
-const CLAIM_COLUMNS = `r.*, e.id AS e_id, e.name AS e_name, e.version AS e_version, e.data AS e_data,
+/** Only what a job needs: every column of a row costs time. */
+const CLAIM_COLUMNS = `r.key, r.id, r.status, r.input, r.attempt, r.generation, r.actor, r.parent, r.linger_ms,
+  r.created_at, r.started_at, e.id AS e_id, e.name AS e_name, e.version AS e_version, e.data AS e_data,
   e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp`
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
-/** Hands out runs of one function; says whether none is left that somebody could take now. */
+/** Hands out runs of one function; says whether none is left that could be claimed without being made ready again. */
 const claimFunction = (
   tx: Transaction,
   fn: RegisteredFunction,
   takers: ReadonlyArray<Taker>,
   claims: Array<Claim>
 ): boolean => {
-  const wanted = takers.reduce((sum, taker) => sum + taker.credit, 0)
-  if (fn.registration.concurrency !== undefined) return claimLimited(tx, fn, takers, claims)
-  const rows = tx.all(
-    `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ORDER BY r.ready_at LIMIT ?`,
-    fn.key,
-    fn.registration.actorKey === undefined ? wanted : wanted + 100
-  )
-  const before = claims.length
-  for (const row of rows) claimRow(tx, fn, row, takers, claims)
-  return rows.length < wanted && claims.length - before === rows.length
+  const { concurrency, actorKey } = fn.registration
+  // the usual answer, for a fraction of what the question in full costs
+  if (noneReady(tx, fn)) return true
+  const none =
+    concurrency === undefined
+      ? claimWhere(tx, fn, takers, claims, "", [])
+      : claimLimited(tx, fn, takers, claims, concurrency.limit)
+  if (actorKey === undefined) return none
+  // what is ready may wait for the room of its actor's worker
+  return noneReady(tx, fn)
 }
+
+const noneReady = (tx: Transaction, fn: RegisteredFunction): boolean =>
+  tx.get("SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL LIMIT 1", fn.key) === undefined
+
+/** Hands out ready runs that satisfy `condition`, at most `limit` of them; says whether that were all. */
+const claimWhere = (
+  tx: Transaction,
+  fn: RegisteredFunction,
+  takers: ReadonlyArray<Taker>,
+  claims: Array<Claim>,
+  condition: string,
+  values: ReadonlyArray<SQLInputValue>,
+  limit = Number.POSITIVE_INFINITY
+): boolean => {
+  const atMost = claims.length + limit
+  while (true) {
+    const wanted = Math.min(creditOf(takers), atMost - claims.length)
+    if (wanted === 0) return false
+    const actors = fn.registration.actorKey === undefined ? undefined : withRoom(takers)
+    const rows = tx.all(
+      `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${condition} ${actors === undefined ? "" : ACTOR_HAS_ROOM} ORDER BY r.ready_at LIMIT ?`,
+      fn.key,
+      ...values,
+      ...(actors === undefined ? [] : [actors]),
+      wanted
+    )
+    const before = claims.length
+    for (const row of rows) claimRow(tx, fn, row, takers, claims)
+    const claimed = claims.length - before
+    // rows of one actor may have been bound to a worker that had no room for all of them: others come after these
+    if (actors !== undefined && rows.length === wanted && claimed > 0) continue
+    return rows.length < wanted && claimed === rows.length
+  }
+}
+
+/** Runs whose actor is bound to a worker without room are left out: they would stand in the way of others. */
+const ACTOR_HAS_ROOM = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors a
+  WHERE a.function = r.function AND a.actor = r.actor AND a.worker NOT IN (SELECT value FROM json_each(?))))`
+
+const withRoom = (takers: ReadonlyArray<Taker>): string =>
+  JSON.stringify(takers.filter(({ credit }) => credit > 0).map(({ demand }) => demand.workerId))
+
+const creditOf = (takers: ReadonlyArray<Taker>): number =>
+  takers.reduce((sum, taker) => sum + taker.credit, 0)
 
 /** Under a limit every key has its own room: goes from key to key by the index, and takes what there is room for. */
 const claimLimited = (
   tx: Transaction,
   fn: RegisteredFunction,
   takers: ReadonlyArray<Taker>,
-  claims: Array<Claim>
+  claims: Array<Claim>,
+  limit: number
 ): boolean => {
-  const limit = fn.registration.concurrency!.limit
   let after: string | undefined
   while (takers.some((taker) => taker.credit > 0)) {
     const next =
@@ -88,7 +135,8 @@ const claimLimited = (
             fn.key,
             after
           )
-    if (next === undefined) return claimUnkeyed(tx, fn, takers, claims)
+    // runs from before the function had a limit have no key, and none applies to them
+    if (next === undefined) return claimWhere(tx, fn, takers, claims, "AND r.concurrency_key IS NULL", [])
     after = String(next.concurrency_key)
     const held = tx.get(
       "SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL",
@@ -96,32 +144,9 @@ const claimLimited = (
       after
     )
     const room = limit - Number(held?.held)
-    if (room <= 0) continue
-    const rows = tx.all(
-      `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.concurrency_key = ? AND r.ready_at IS NOT NULL ORDER BY r.ready_at LIMIT ?`,
-      fn.key,
-      after,
-      room
-    )
-    for (const row of rows) claimRow(tx, fn, row, takers, claims)
+    if (room > 0) claimWhere(tx, fn, takers, claims, "AND r.concurrency_key = ?", [after], room)
   }
   return false
-}
-
-/** Runs from before the function had a limit have no key, and none applies to them. */
-const claimUnkeyed = (
-  tx: Transaction,
-  fn: RegisteredFunction,
-  takers: ReadonlyArray<Taker>,
-  claims: Array<Claim>
-): boolean => {
-  const rows = tx.all(
-    `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL AND r.concurrency_key IS NULL ORDER BY r.ready_at LIMIT 100`,
-    fn.key
-  )
-  const before = claims.length
-  for (const row of rows) claimRow(tx, fn, row, takers, claims)
-  return claims.length - before === rows.length && rows.length < 100
 }
 
 const claimRow = (
@@ -178,14 +203,16 @@ const claimRow = (
     createdAt: Number(row.created_at),
     ...(Number(row.status) === Status.compensating
       ? {
-          compensating: {
-            error: JSON.parse(String(row.error)),
-            compensations: JSON.parse(String(row.compensations))
-          }
+          compensating: readRollback(tx, key)
         }
       : {})
   }
   claims.push({ workerId: demand.workerId, job })
+}
+
+const readRollback = (tx: Transaction, run: number): NonNullable<Job["compensating"]> => {
+  const row = tx.get("SELECT error, compensations FROM runs WHERE key = ?", run)
+  return { error: JSON.parse(String(row?.error)), compensations: JSON.parse(String(row?.compensations)) }
 }
 
 /** The worker for a run: the one of its actor while that lives, else the preferred one with room. */
@@ -294,8 +321,11 @@ export const extendLeases = (
   const until = tx.now() + leaseMs
   return jobIds.filter(
     (jobId) =>
-      tx.run("UPDATE runs SET lease_until = ? WHERE lease = ? AND lease_until IS NOT NULL", until, jobId) ===
-      0
+      tx.run(
+        "UPDATE runs SET lease_until = CASE WHEN lease_until IS NULL THEN NULL ELSE ? END WHERE lease = ?",
+        until,
+        jobId
+      ) === 0
   )
 }
 

@@ -87,6 +87,7 @@ CREATE INDEX runs_ready_key ON runs (function, concurrency_key, ready_at)
 CREATE INDEX runs_leased ON runs (worker) WHERE lease IS NOT NULL;
 CREATE INDEX runs_leased_key ON runs (function, concurrency_key)
   WHERE lease IS NOT NULL AND concurrency_key IS NOT NULL;
+CREATE INDEX runs_lease ON runs (lease) WHERE lease_until IS NOT NULL;
 CREATE INDEX runs_lease_until ON runs (lease_until) WHERE lease_until IS NOT NULL;
 CREATE INDEX runs_unfinished ON runs (key) WHERE ended_at IS NULL;
 CREATE INDEX runs_ended_badly ON runs (status, key) WHERE status IN (6, 7);

@@ -45,6 +45,20 @@ export const createRun = (
   return { id, key }
 }
 
+/** Why a run is paused, and what it goes back to. */
+export interface Pause {
+  readonly code: string
+  readonly message: string
+  readonly details?: unknown
+  readonly wasCompensating?: boolean
+}
+
+/** Whether the run is rolling back, or was when it was paused: then it must not be cancelled half way. */
+export const isCompensating = (row: Row): boolean =>
+  Number(row.status) === Status.compensating ||
+  // a paused run has its reason, written by `pauseRow`
+  (Number(row.status) === Status.paused && (JSON.parse(String(row.pause)) as Pause).wasCompensating === true)
+
 /** How a run ends. */
 export type Ending =
   | { readonly _tag: "Completed"; readonly output: JsonText | undefined }
@@ -87,12 +101,11 @@ export const endRun = (
       : []
   tx.run("DELETE FROM waits WHERE run = ?", run.key)
   tx.markEnded(run.id)
-  // a lease that ended may make room under a concurrency limit, or for the next run of an actor
-  tx.markReady(run.function)
+  tx.markRoom(run.function)
   if (run.parent !== null) tellParent(tx, run, ending)
   for (const child of children) {
     const row = tx.get("SELECT * FROM runs WHERE key = ? AND ended_at IS NULL", child.child!)
-    if (row !== undefined && Number(row.status) !== Status.compensating) {
+    if (row !== undefined && !isCompensating(row)) {
       cancelRow(tx, row, `Parent run ${run.id} was cancelled`)
     }
   }
@@ -186,8 +199,7 @@ export const readRun = (tx: Transaction, row: Row): Run => {
     actorId: row.actor === null ? undefined : actorText(String(row.actor)),
     parentRunId:
       row.parent === null ? undefined : text(tx.get("SELECT id FROM runs WHERE key = ?", row.parent!)?.id),
-    pauseReason:
-      row.pause === null ? undefined : String((JSON.parse(String(row.pause)) as { message: string }).message),
+    pauseReason: row.pause === null ? undefined : (JSON.parse(String(row.pause)) as Pause).message,
     startedAt: iso(row.started_at),
     endedAt: iso(row.ended_at)
   }

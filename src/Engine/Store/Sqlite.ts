@@ -112,6 +112,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       appendEvent: (event) => write(`store event "${event.name}"`, () => appendEvent(tx, event)),
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => appendMessage(tx, message)),
+      mayHaveReady: () => tx.hot.size > 0,
       claimRuns: (demands) => write("claim runs", () => claimRuns(tx, demands)),
       applyReports: (reports) =>
         write("store reports", () => reports.map((report) => applyReport(tx, report))),

@@ -2,14 +2,14 @@
 import { InvalidStateError, type SerializedError, StepNotFoundError, ValidationError } from "../../Errors.ts"
 import type { JsonText } from "../../Protocol/Worker.ts"
 import type { Run } from "../../Client/Client.ts"
-import { cancelRow, findRun, readRun } from "./RunRows.ts"
-import { type Row, Status, statuses, type Transaction } from "./Transaction.ts"
-import { endLease, type Pause, pauseRow } from "./Turns.ts"
+import { cancelRow, findRun, isCompensating, type Pause, readRun } from "./RunRows.ts"
+import { type Row, RUN_ITSELF, Status, statuses, type Transaction } from "./Transaction.ts"
+import { endLease, pauseRow } from "./Turns.ts"
 import { makeReady } from "./Waits.ts"
 
 export const cancelRun = (tx: Transaction, environment: string, runId: string, reason: string): Run => {
   const row = findRun(tx, environment, runId)
-  if (Number(row.status) === Status.compensating) {
+  if (isCompensating(row)) {
     throw new InvalidStateError(
       `Run ${runId} is rolling back and cannot be cancelled: its compensations would be left half done. Wait until it has failed.`
     )
@@ -71,7 +71,7 @@ export const retryRun = (tx: Transaction, environment: string, runId: string, fr
   }
   const from = fromStep === undefined ? undefined : findStep(tx, row, fromStep)
   const compensated = tx
-    .all("SELECT name FROM steps WHERE run = ? AND kind = 'compensate'", key)
+    .all("SELECT name FROM steps WHERE run = ? AND kind = 'compensate' AND failed = 0", key)
     .map((step) => String(step.name).replace(/^compensate:/, ""))
   if (compensated.length > 0) supersedeCompensated(tx, key, compensated)
   supersedeFailure(tx, row)
@@ -106,7 +106,7 @@ export const patchStep = (
   const key = Number(row.key)
   const finished = tx.get("SELECT 1 FROM steps WHERE run = ? AND step_key = ?", key, stepKey)
   const open = tx.get(
-    "SELECT name, step_kind, created_at FROM waits WHERE run = ? AND step_key = ?",
+    `SELECT name, step_kind, created_at FROM waits WHERE run = ? AND step_key = ? AND step_key <> '${RUN_ITSELF}'`,
     key,
     stepKey
   )

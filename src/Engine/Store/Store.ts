@@ -114,7 +114,9 @@ export interface RunSituation {
   /** Since when the run can be claimed, epoch milliseconds. */
   readonly readyAt?: number
   readonly concurrencyKey?: string
-  /** Runs that hold a lease under the same concurrency key. */
+  /** How many runs hold a lease under the same concurrency key. */
+  readonly held: number
+  /** The ids of some of them. */
   readonly holders: ReadonlyArray<string>
   readonly waits: ReadonlyArray<{
     readonly stepId: string
@@ -154,6 +156,8 @@ export interface StoreService {
   /** Stores a message of a topic. */
   readonly appendMessage: (message: NewMessage) => Effect.Effect<AppendedMessage, StoreError>
 
+  /** Whether a committed run may be ready: a hint that saves a claim, wrong only in saying yes. */
+  readonly mayHaveReady: () => boolean
   /** Leases ready runs to workers with room. */
   readonly claimRuns: (demands: ReadonlyArray<Demand>) => Effect.Effect<ReadonlyArray<Claim>, StoreError>
   /** Applies reports of turns; each all or none. A report whose lease is not the run's changes nothing. */

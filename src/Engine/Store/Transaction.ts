@@ -58,6 +58,8 @@ export class Transaction {
   readonly hot = new Set<number>()
   readonly now: () => number
   changes = new PendingChanges()
+  /** What this transaction took out of `hot`. */
+  readonly #cooled: Array<number> = []
   readonly #statements = new Map<string, StatementSync>()
   readonly #environments = new Map<string, number>()
   readonly #environmentNames = new Map<number, string>()
@@ -85,6 +87,7 @@ export class Transaction {
   begin(): void {
     this.changes = new PendingChanges()
     this.#onCommit.length = 0
+    for (const key of this.#cooled.splice(0)) this.hot.add(key)
     if (this.#seqEnd - this.#seq < SEQ_RESERVE) {
       const end = this.#seqEnd + SEQ_BLOCK
       this.run("INSERT OR REPLACE INTO meta (name, value) VALUES ('seq', ?)", end)
@@ -100,6 +103,7 @@ export class Transaction {
   /** Ends a transaction that was committed. */
   committed(): Changes {
     for (const f of this.#onCommit) f()
+    this.#cooled.length = 0
     // what became ready in this transaction may have been claimed in it too
     this.changes.ready &&= this.hot.size > 0
     return this.changes
@@ -160,6 +164,18 @@ export class Transaction {
   markReady(functionKey: number): void {
     this.hot.add(functionKey)
     this.changes.ready = true
+  }
+
+  /** Nothing of a function is ready any more, as far as this transaction knows: it may yet be rolled back. */
+  markCold(functionKey: number): void {
+    if (this.hot.delete(functionKey)) this.#cooled.push(functionKey)
+  }
+
+  /** A lease of a function ended: that may make room under its limit, or for the next run of an actor. */
+  markRoom(functionKey: number): void {
+    const registration = this.registry.byKey(functionKey)?.registration
+    if (registration?.concurrency !== undefined || registration?.actorKey !== undefined)
+      this.markReady(functionKey)
   }
 
   /** Something is due at `at`. */

@@ -1,7 +1,8 @@
 /** Reports of turns: each op is one change of the run that the turn holds. */
-import { FunctionNotFoundError, serializeError } from "../../Errors.ts"
+import { FunctionNotFoundError, serializeError, ValidationError } from "../../Errors.ts"
+import { compileExpression } from "../../Expression.ts"
 import { isPath } from "../../Path.ts"
-import { isPattern } from "../../Pattern.ts"
+import { checkPattern, isPattern } from "../../Pattern.ts"
 import {
   type Due,
   endsTurn,
@@ -19,9 +20,10 @@ import {
   invocationView,
   matchValue,
   triggerView,
-  waitName
+  waitName,
+  waitRoots
 } from "./Events.ts"
-import { createRun, endRun } from "./RunRows.ts"
+import { createRun, endRun, isCompensating, type Pause } from "./RunRows.ts"
 import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
 import { delayRun, makeReady, outcomeColumns, readOutcome, settleFiredWaits, settleWait } from "./Waits.ts"
 
@@ -67,14 +69,10 @@ export const applyReport = (tx: Transaction, report: TurnReport): TurnAck => {
 /** A pause was asked for while the turn was live: what it had to report is stored, and it is called back. */
 const takeEffect = (tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): void => {
   const last = report.ops.at(-1)
-  if (last?._tag === "Complete" || last?._tag === "Fail" || last?._tag === "Pause") return
-  if (last === undefined || !endsTurn(last)) {
-    tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: report.jobId, reason: "the run was paused" })
-    endLease(tx, run.key)
-  }
-  // written by `pauseRun`
-  pauseRow(tx, run.key, JSON.parse(String(row.pause)) as Pause)
-  tx.markReady(run.function)
+  // with the turn the lease has ended, and with the lease the pause has begun
+  if (last !== undefined && endsTurn(last)) return
+  tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: report.jobId, reason: "the run was paused" })
+  endLease(tx, run.key)
 }
 
 const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefined => {
@@ -106,17 +104,18 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
       return undefined
     }
     case "Sleep": {
+      const known = knownStep(tx, run, op.stepKey)
+      if (known !== undefined) return known.outcome
       const dueAt = dueTime(tx, op.due)
-      const added = tx.run(
+      tx.run(
         `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, created_at)
-         VALUES (?, ?, ${WaitKind.sleep}, ?, 'sleep', ?, ?) ON CONFLICT DO NOTHING`,
+         VALUES (?, ?, ${WaitKind.sleep}, ?, 'sleep', ?, ?)`,
         run.key,
         op.stepKey,
         op.name,
         dueAt,
         tx.now()
       )
-      if (added === 0) return firedOutcome(tx, run, op.stepKey)
       tx.markDue(dueAt)
       return undefined
     }
@@ -125,6 +124,8 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
     case "Invoke":
       return openChildWait(tx, run, op)
     case "InvokeAsync": {
+      const known = knownStep(tx, run, op.stepKey)
+      if (known !== undefined) return known.outcome
       const child = startChild(tx, run, op.functionId, op.input)
       const outcome: Outcome =
         child === undefined
@@ -133,6 +134,8 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
       return recordNow(tx, run, op.stepKey, op.name, "invokeAsync", outcome)
     }
     case "Publish": {
+      const known = knownStep(tx, run, op.stepKey)
+      if (known !== undefined) return known.outcome
       const message = appendMessage(tx, {
         environment: tx.environmentName(run.environment),
         topic: op.topic,
@@ -166,14 +169,14 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
       )
       return undefined
     case "RetryRun": {
-      endLease(tx, run.key)
+      // while the run is compensating, its error is the verdict
       tx.run(
-        "UPDATE runs SET attempt = attempt + 1, error = ? WHERE key = ?",
+        `UPDATE runs SET attempt = attempt + 1, error = CASE status WHEN ${Status.compensating} THEN error ELSE ? END WHERE key = ?`,
         JSON.stringify(op.error),
         run.key
       )
+      endLease(tx, run.key)
       delayRun(tx, run.key, dueTime(tx, op.due))
-      tx.markReady(run.function)
       return undefined
     }
     case "Suspend": {
@@ -186,13 +189,11 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
       endLease(tx, run.key)
       // something fired that the worker had not heard of yet, or nothing is left that could wake the run
       if (Number(open?.fired) > 0 || Number(open?.pending) === 0) makeReady(tx, run.key)
-      tx.markReady(run.function)
       return undefined
     }
     case "Pause":
       endLease(tx, run.key)
       pauseRow(tx, run.key, { code: op.code, message: op.message, details: op.details })
-      tx.markReady(run.function)
       return undefined
     case "Release":
       endLease(tx, run.key)
@@ -202,32 +203,29 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
 }
 
 /**
- * Takes a run back from its worker: what fired enters the journal, and the run waits. A turn that was compensating goes
- * on compensating.
+ * Takes a run back from its worker: what fired enters the journal, and the run waits. A run that was compensating goes on
+ * compensating, and a pause that was asked for begins.
  */
 export const endLease = (tx: Transaction, run: number): void => {
   settleFiredWaits(tx, run)
-  tx.run(
+  const row = tx.get(
     `UPDATE runs SET status = CASE status WHEN ${Status.compensating} THEN status ELSE ${Status.waiting} END,
-       lease = NULL, lease_until = NULL, updated_at = ? WHERE key = ?`,
+       lease = NULL, lease_until = NULL, updated_at = ? WHERE key = ? RETURNING function, pause`,
     tx.now(),
     run
   )
-}
-
-/** Why a run is paused, and what it goes back to. */
-export interface Pause {
-  readonly code: string
-  readonly message: string
-  readonly details?: unknown
-  readonly wasCompensating?: boolean
+  // there may be room under a concurrency limit now
+  tx.markRoom(Number(row?.function))
+  // written by `pauseRun`
+  if (row?.pause != null) pauseRow(tx, run, JSON.parse(String(row.pause)) as Pause)
 }
 
 export const pauseRow = (tx: Transaction, run: number, pause: Pause): void => {
-  const status = Number(tx.get("SELECT status FROM runs WHERE key = ?", run)?.status)
+  const row = tx.get("SELECT status, pause FROM runs WHERE key = ?", run)
+  const wasCompensating = row !== undefined && isCompensating(row)
   tx.run(
     `UPDATE runs SET status = ${Status.paused}, pause = ?, ready_at = NULL, updated_at = ? WHERE key = ?`,
-    JSON.stringify({ ...pause, ...(status === Status.compensating ? { wasCompensating: true } : {}) }),
+    JSON.stringify({ ...pause, ...(wasCompensating ? { wasCompensating } : {}) }),
     tx.now(),
     run
   )
@@ -275,14 +273,21 @@ const recordNow = (
   return outcome
 }
 
-/** The outcome of a wait that is over already, if it is. */
-const firedOutcome = (tx: Transaction, run: LeasedRun, stepKey: string): Outcome | undefined => {
+/** A step that is in the journal or open already (an earlier turn or a report that comes twice), and its outcome, if any. */
+const knownStep = (
+  tx: Transaction,
+  run: LeasedRun,
+  stepKey: string
+): { readonly outcome: Outcome | undefined } | undefined => {
   const row = tx.get(
-    "SELECT failed, value FROM waits WHERE run = ? AND step_key = ? AND fired IS NOT NULL",
+    `SELECT failed, value, 1 AS over FROM steps WHERE run = ? AND step_key = ?
+     UNION ALL SELECT failed, value, fired IS NOT NULL FROM waits WHERE run = ? AND step_key = ?`,
+    run.key,
+    stepKey,
     run.key,
     stepKey
   )
-  return row === undefined ? undefined : readOutcome(row)
+  return row === undefined ? undefined : { outcome: Number(row.over) === 1 ? readOutcome(row) : undefined }
 }
 
 const unknownFunction = (functionId: string): Outcome => ({
@@ -317,8 +322,8 @@ const openChildWait = (
   run: LeasedRun,
   op: Extract<TurnOp, { readonly _tag: "Invoke" }>
 ): Outcome | undefined => {
-  const known = tx.get("SELECT fired FROM waits WHERE run = ? AND step_key = ?", run.key, op.stepKey)
-  if (known !== undefined) return known.fired === null ? undefined : firedOutcome(tx, run, op.stepKey)
+  const known = knownStep(tx, run, op.stepKey)
+  if (known !== undefined) return known.outcome
   const child = startChild(tx, run, op.functionId, op.input, op.stepKey)
   const now = tx.now()
   const outcome = child === undefined ? unknownFunction(op.functionId) : undefined
@@ -352,8 +357,9 @@ const openEventWait = (
   run: LeasedRun,
   op: Extract<TurnOp, { readonly _tag: "WaitForEvent" }>
 ): Outcome | undefined => {
-  const known = tx.get("SELECT fired FROM waits WHERE run = ? AND step_key = ?", run.key, op.stepKey)
-  if (known !== undefined) return known.fired === null ? undefined : firedOutcome(tx, run, op.stepKey)
+  const known = knownStep(tx, run, op.stepKey)
+  if (known !== undefined) return known.outcome
+  const mistake = mistakeIn(op)
   const pattern = isPattern(op.event)
   const identity = JSON.stringify([op.scope, op.event, op.match ?? null])
   let trigger: ReturnType<typeof triggerView> | undefined
@@ -377,8 +383,18 @@ const openEventWait = (
     identity
   )
   const after = Math.max(run.event, Number(delivered?.position ?? 0))
-  const found = impossible ? undefined : findEvent(tx, run.environment, filter, after, triggerOnce)
-  const dueAt = found === undefined ? dueTime(tx, op.timeout) : null
+  const found =
+    impossible || mistake !== undefined
+      ? undefined
+      : findEvent(tx, run.environment, filter, after, triggerOnce)
+  const outcome: Outcome | undefined =
+    mistake !== undefined
+      ? { _tag: "Failure", error: serializeError(mistake) }
+      : found !== undefined
+        ? { _tag: "Success", value: found.view.toText() }
+        : undefined
+  const [failed, value] = outcome === undefined ? [null, null] : outcomeColumns(outcome)
+  const dueAt = outcome === undefined ? dueTime(tx, op.timeout) : null
   tx.run(
     `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, environment, event, pattern, match_path, match_value, expression, wait, timeout_ms, fired, failed, value, event_position, created_at)
      VALUES (?, ?, ${WaitKind.event}, ?, 'waitForEvent', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -394,12 +410,24 @@ const openEventWait = (
     match?._tag === "Expression" ? match.text : null,
     identity,
     op.timeoutMs,
-    found === undefined ? null : tx.nextSeq(),
-    found === undefined ? null : 0,
-    found === undefined ? null : found.view.toText(),
+    outcome === undefined ? null : tx.nextSeq(),
+    failed,
+    value,
     found?.position ?? null,
     tx.now()
   )
   if (dueAt !== null) tx.markDue(dueAt)
-  return found === undefined ? undefined : { _tag: "Success", value: found.view.toText() }
+  return outcome
+}
+
+/** What makes a wait impossible to satisfy: a pattern or an expression that is none. */
+const mistakeIn = (op: Extract<TurnOp, { readonly _tag: "WaitForEvent" }>): ValidationError | undefined => {
+  try {
+    if (isPattern(op.event)) checkPattern(op.event, "event")
+    if (op.match !== undefined && !isPath(op.match)) compileExpression(op.match, waitRoots)
+    return undefined
+  } catch (error) {
+    if (error instanceof ValidationError) return error
+    throw error
+  }
 }

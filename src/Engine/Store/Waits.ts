@@ -53,9 +53,9 @@ export const fireWait = (
   makeReady(tx, run)
 }
 
-/** Moves a fired wait into the journal; a step between two attempts stays open. Says whether there was one. */
-export const settleWait = (tx: Transaction, run: number, stepKey: string): boolean => {
-  const moved = tx.run(
+/** Moves a fired wait into the journal; a step between two attempts stays open. */
+export const settleWait = (tx: Transaction, run: number, stepKey: string): void => {
+  tx.run(
     `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at, event, wait)
      SELECT run, step_key, ?, name, step_kind, failed, value, 1, created_at, ?, event_position, wait FROM waits
      WHERE run = ? AND step_key = ? AND fired IS NOT NULL AND kind <> ${WaitKind.retry}
@@ -65,9 +65,11 @@ export const settleWait = (tx: Transaction, run: number, stepKey: string): boole
     run,
     stepKey
   )
-  if (moved === 0) return false
-  tx.run("DELETE FROM waits WHERE run = ? AND step_key = ?", run, stepKey)
-  return true
+  tx.run(
+    `DELETE FROM waits WHERE run = ? AND step_key = ? AND fired IS NOT NULL AND kind <> ${WaitKind.retry}`,
+    run,
+    stepKey
+  )
 }
 
 /** Moves all fired waits of a run into the journal, in the order in which they fired. */

@@ -33,7 +33,7 @@ export const claimsSuite = (test: ShopTest): void => {
 
       assert.deepStrictEqual(job, {
         jobId: job.jobId,
-        runId: runIds[0],
+        runId: runIds[0]!,
         functionId: "charge",
         environment: "default",
         attempt: 1,

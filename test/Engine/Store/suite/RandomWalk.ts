@@ -29,6 +29,8 @@ import {
 } from "./Shop.ts"
 
 const STEPS = 400
+/** Looking at every run is slow: it is done once in so many steps. */
+const CHECK_EVERY = 10
 
 /** Numbers from 0 to 1 that are the same for the same seed (the mulberry32 generator). */
 const randomOf = (seed: number) => {
@@ -208,6 +210,7 @@ class Walk {
     const { shop, journal } = this
     return Effect.gen({ self: this }, function* () {
       assert.strictEqual(yield* shop.store.countStuckRuns(), 0, "no run is stuck")
+      if (this.step % CHECK_EVERY > 0) return
 
       const { runs } = yield* shop.store.listRuns({ environment: "default", limit: 1000 })
       const leased = new Map<string, number>()
@@ -248,7 +251,7 @@ class Walk {
 export const randomWalkSuite = (test: ShopTest): void => {
   describe("a random walk", () => {
     const wanted = process.env.IRONFLOW_TEST_SEED
-    const seeds = wanted === undefined ? [1, 2, Math.floor(Math.random() * 2 ** 31)] : [Number(wanted)]
+    const seeds = wanted === undefined ? [1, Math.floor(Math.random() * 2 ** 31)] : [Number(wanted)]
     for (const seed of seeds) {
       test(`keeps all that must hold (IRONFLOW_TEST_SEED=${seed})`, function* (shop) {
         const walk = new Walk(shop, randomOf(seed))

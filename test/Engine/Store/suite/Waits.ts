@@ -1,7 +1,7 @@
 /** Waits for events: what they accept, how far they look back (guarantee G8), how they end. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import type { Outcome } from "../../../../src/Protocol/Worker.ts"
+import type { Outcome, TurnOp } from "../../../../src/Protocol/Worker.ts"
 import { handles, settle, type ShopTest, suspend, waitFor } from "./Shop.ts"
 
 /** The `n` in the data of an event that a wait delivered. */
@@ -211,23 +211,23 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual((yield* shop.emit("invoice.paid", {})).warnings, [])
     })
 
-    for (const [what, op] of [
-      ["an expression that is none", waitFor("paid:0", "order.paid", { match: "event.data.amount >" })],
-      ["an expression over something unknown", waitFor("paid:0", "order.paid", { match: "run.id == 1" })],
-      ["an event name that is no pattern", waitFor("paid:0", "order..*")]
-    ] as const) {
+    for (const [what, wait] of [
+      ["an expression that is none", (key) => waitFor(key, "order.paid", { match: "event.data.amount >" })],
+      ["an expression over something unknown", (key) => waitFor(key, "order.paid", { match: "run.id == 1" })],
+      ["an event name that is no pattern", (key) => waitFor(key, "order..*")]
+    ] satisfies ReadonlyArray<[string, (key: string) => TurnOp]>) {
       test(`a wait with ${what} fails at once, with and without candidates, and blocks no event`, function* (shop) {
         yield* shop.register(handles("charge"))
         const job = yield* shop.start("order.placed")
 
-        const [outcome] = yield* shop.report(job, op)
+        const [outcome] = yield* shop.report(job, wait("paid:0"))
         assert(outcome?._tag === "Failure")
         assert.strictEqual(outcome.error.code, "VALIDATION_ERROR")
         yield* shop.report(job, settle("paid:0"), suspend())
 
         assert.deepStrictEqual((yield* shop.emit("order.paid")).warnings, [])
         const again = yield* shop.claimOne()
-        const [later] = yield* shop.report(again, { ...op, stepKey: "later:0" })
+        const [later] = yield* shop.report(again, wait("later:0"))
         assert.strictEqual(later?._tag, "Failure")
       })
     }

@@ -1,0 +1,72 @@
+/**
+ * Counts what a process asks of SQLite: preloaded with `--import`, it wraps `node:sqlite` and, when the process ends,
+ * writes a {@link StorageUse} to the file that `STORAGE_FILE` names.
+ */
+import fs from "node:fs"
+import { DatabaseSync, StatementSync } from "node:sqlite"
+
+export interface StorageUse {
+  readonly statements: number
+  /** Transactions committed; a write outside of any counts as one, since SQLite makes it one. */
+  readonly commits: number
+  /** Pages in use at the end, whether they have come from the write-ahead log into the file or not. */
+  readonly bytes: number
+}
+
+const use = { statements: 0, commits: 0, bytes: 0 }
+const databases = new Set<DatabaseSync>()
+const prepared = new WeakMap<StatementSync, { readonly sql: string; readonly db: DatabaseSync }>()
+
+const count = (sql: string, db: DatabaseSync): void => {
+  use.statements += 1
+  if (/^\s*(commit|end)\b/i.test(sql)) use.commits += 1
+  else if (!db.isTransaction && /^\s*(insert|update|delete|replace)\b/i.test(sql)) use.commits += 1
+}
+
+const { prepare, exec, close } = DatabaseSync.prototype
+const { get } = StatementSync.prototype
+
+const measure = (db: DatabaseSync): void => {
+  const pragma = (name: string): number => {
+    const row: unknown = Reflect.apply(get, prepare.call(db, `PRAGMA ${name}`), [])
+    return Number(Object(row)[name])
+  }
+  use.bytes += (pragma("page_count") - pragma("freelist_count")) * pragma("page_size")
+  databases.delete(db)
+}
+
+DatabaseSync.prototype.prepare = function (...args) {
+  databases.add(this)
+  const statement = prepare.apply(this, args)
+  prepared.set(statement, { sql: args[0], db: this })
+  return statement
+}
+
+DatabaseSync.prototype.exec = function (sql) {
+  databases.add(this)
+  count(sql, this)
+  return exec.call(this, sql)
+}
+
+DatabaseSync.prototype.close = function () {
+  if (databases.has(this)) measure(this)
+  close.call(this)
+}
+
+for (const method of ["run", "get", "all", "iterate"] as const) {
+  const original = StatementSync.prototype[method]
+  Object.defineProperty(StatementSync.prototype, method, {
+    value(this: StatementSync, ...args: Array<unknown>) {
+      const statement = prepared.get(this)
+      if (statement !== undefined) count(statement.sql, statement.db)
+      return Reflect.apply(original, this, args)
+    }
+  })
+}
+
+const file = process.env.STORAGE_FILE
+if (file === undefined) throw new Error("STORAGE_FILE must name the file to write the figures to")
+process.once("exit", () => {
+  for (const db of databases) measure(db)
+  fs.writeFileSync(file, JSON.stringify(use))
+})

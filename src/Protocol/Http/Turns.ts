@@ -1,0 +1,136 @@
+/**
+ * How our worker and our engine exchange turns over HTTP: what `Protocol/Worker.ts` says, as JSON requests.
+ *
+ * The worker registers and is answered with a session. It then always holds one poll open (also when it can take no
+ * more jobs: cancellations come with it) and sends its reports beside it.
+ *
+ * - **Nothing that was handed out can be lost in a response.** Deliveries of a session are numbered. A poll says the
+ *   number of the last one received (`seen`); what comes after it is sent again until it is. The worker skips numbers
+ *   that it has had.
+ * - **Room is told in totals.** `asked` counts all jobs that the worker has ever asked for in the session, `withdrawn`
+ *   those that it does not want any more; what was handed out counts against the difference. Neither ever shrinks, so
+ *   repeated and reordered requests do no harm.
+ * - **A report is applied once.** Batches are numbered by the worker, one in flight at a time; a batch that is sent again
+ *   is answered with the first answer. The numbers go on over sessions of one `instance`. Only an engine that was
+ *   restarted in between does not remember: what it applies again changes nothing, and a turn that had ended answers
+ *   `LEASE_LOST`.
+ * - **Presence.** A worker is present while a poll is open. When the connection of its last poll is closed and no poll has
+ *   been open for `presenceMs`, it is dead and its leases are taken back. A worker that is only silent (a blocked or
+ *   frozen process) has until its leases run out, at least two thirds of `leaseMs` after its last poll arrived.
+ * - **After `WORKER_UNKNOWN`** (404: the engine was restarted, or has given the worker up) it registers again with the
+ *   turns in flight (`jobs`), drops those in `lost`, and goes on with the others in the new session: `seen` and
+ *   `withdrawn` are 0 and `asked` is the number of jobs that it can take now.
+ *
+ * Values stay JSON text (`JsonText`) inside these messages. Fields that are `undefined` are absent; in arrays they are
+ * `null`.
+ */
+import type { Job, Notice, Outcome, RefusalReason, TurnReport, WorkerRegistration } from "../Worker.ts"
+
+/** The version of this protocol that `capabilities.turns` names. */
+export const TURNS_VERSION = 1
+
+/** Code of the 404 that makes a worker register again. */
+export const WORKER_UNKNOWN = "WORKER_UNKNOWN"
+
+/** The longest that a poll may stay open, milliseconds. */
+export const MAX_WAIT_MS = 30_000
+
+const workerPath = (workerId: string): string => `/api/v1/workers/${encodeURIComponent(workerId)}`
+
+/** `POST`: {@link RegisterTurnsRequest} to {@link RegisterTurnsResponse}. */
+export const registerPath = (workerId: string): string => `${workerPath(workerId)}/register`
+/** `POST`: {@link PollRequest} to {@link PollResponse}. */
+export const pollPath = (workerId: string): string => `${workerPath(workerId)}/turns/poll`
+/** `POST`: {@link ReportsRequest} to {@link ReportsResponse}. */
+export const reportsPath = (workerId: string): string => `${workerPath(workerId)}/turns/reports`
+/** `POST`: {@link LateRequest} to 204. */
+export const latePath = (workerId: string): string => `${workerPath(workerId)}/turns/late`
+/** `DELETE`: gives every lease back, which counts as no loss; 204, also when the worker or the session is unknown. */
+export const deregisterPath = (workerId: string, session: string): string =>
+  `${workerPath(workerId)}?session=${encodeURIComponent(session)}`
+
+/**
+ * Registers a worker and its functions. The fields in snake case are those of every Ironflow worker, so that a server
+ * without turns can answer it too: its answer has no `capabilities`.
+ *
+ * 400 with `VALIDATION_ERROR` for what the engine does not accept; also when another instance with this id is present.
+ */
+export interface RegisterTurnsRequest {
+  readonly worker_id: string
+  readonly hostname: string
+  readonly function_ids: ReadonlyArray<string>
+  readonly max_concurrent_jobs: number
+  readonly labels: { readonly [key: string]: string }
+  readonly version: { readonly sdk: string; readonly runtime: string }
+  readonly capabilities: { readonly turns: number }
+  readonly registration: WorkerRegistration
+  /** New for every worker object: tells a worker that comes back from another one with the same id. */
+  readonly instance: string
+  /** Job ids of the turns in flight that the worker wants to keep. */
+  readonly jobs: ReadonlyArray<string>
+}
+
+export interface RegisterTurnsResponse {
+  readonly capabilities: { readonly turns: number }
+  readonly session: string
+  /** How long a lease holds without a sign of life. */
+  readonly leaseMs: number
+  readonly presenceMs: number
+  /** How long a poll should stay open. */
+  readonly waitMs: number
+  /** The largest body of a request of this worker. */
+  readonly maxBodyBytes: number
+  /** Those of `jobs` that the worker does not hold any more: their turns are to be dropped. */
+  readonly lost: ReadonlyArray<string>
+}
+
+/** How many jobs the worker takes, as totals since the session began. Absent totals are as they were. */
+export interface Room {
+  readonly asked?: number
+  readonly withdrawn?: number
+}
+
+/** Answered as soon as there is something, else after `waitMs`. A newer poll makes the engine answer the older at once. */
+export interface PollRequest extends Room {
+  readonly session: string
+  /** Number of the last delivery received; 0 at first. */
+  readonly seen: number
+  readonly waitMs: number
+}
+
+/** A job or a notice. A notice comes after the job that it is about. */
+export type Delivery =
+  { readonly seq: number; readonly job: Job } | { readonly seq: number; readonly notice: Notice }
+
+export interface PollResponse {
+  /** In the order of their numbers. */
+  readonly deliveries: ReadonlyArray<Delivery>
+  /** The engine is about to stop: the worker keeps its turns and looks for it until its leases end. */
+  readonly closing?: boolean
+}
+
+/** Room that the reports make is known without a new poll. */
+export interface ReportsRequest extends Room {
+  readonly session: string
+  /** 1, and one more for every new batch of the instance. The same number again is the same batch. */
+  readonly batch: number
+  readonly reports: ReadonlyArray<TurnReport>
+}
+
+/** One answer for every report, in their order, after the commit. */
+export interface ReportsResponse {
+  readonly acks: ReadonlyArray<WireTurnAck>
+}
+
+/** A `TurnAck` as JSON: `undefined` in `outcomes` is `null`. */
+export type WireTurnAck =
+  | { readonly _tag: "Accepted"; readonly outcomes: ReadonlyArray<Outcome | null> }
+  | { readonly _tag: "Refused"; readonly reason: RefusalReason; readonly message: string }
+
+/** See `WorkerSession.late`. */
+export interface LateRequest {
+  readonly session: string
+  readonly runId: string
+  readonly stepName: string
+  readonly lingerMs: number
+}
