@@ -1,5 +1,4 @@
 /** Small Promise tools for users. */
-import * as Effect from "effect/Effect"
 
 /** A promise together with what settles it. */
 export interface Deferred<T> {
@@ -19,4 +18,12 @@ export const createDeferred = <T = void>(): Deferred<T> => {
 }
 
 /** Resolves after `ms` milliseconds. Not durable: in a handler use `step.sleep`. */
-export const sleep = (ms: number): Promise<void> => Effect.runPromise(Effect.sleep(ms))
+export const sleep = async (ms: number): Promise<void> => {
+  // A timer of the process, as it is: one of Effect's clock would load the runtime with the vocabulary.
+  for (let left = ms; left > 0; left -= longestTimerMs) {
+    await new Promise<void>((resolve) => setTimeout(resolve, Math.min(left, longestTimerMs)))
+  }
+}
+
+/** A timer that is set for longer fires at once. */
+const longestTimerMs = 2 ** 31 - 1

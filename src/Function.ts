@@ -15,15 +15,8 @@ import { encodeJson, isObject } from "./Json.ts"
 import { checkName, listLength } from "./Limits.ts"
 import type { Logger } from "./Logger.ts"
 import { isPath } from "./Path.ts"
-import { matchesPattern } from "./Pattern.ts"
 import type { SecretsClient } from "./Secrets.ts"
-import {
-  type AnySchema,
-  isSchema,
-  type SchemaOutput,
-  type StandardSchemaV1,
-  validateData
-} from "./StandardSchema.ts"
+import { type AnySchema, isSchema, type SchemaOutput, type StandardSchemaV1 } from "./StandardSchema.ts"
 import type { Step, StepClient } from "./Step.ts"
 import { checkTrigger, type Trigger } from "./Trigger.ts"
 
@@ -232,25 +225,6 @@ const toTrigger = (source: TriggerSource): Trigger => (isDefinition(source) ? { 
 // ---------------------------------------------------------------------------------------------------------------------
 // What workers and engines ask of a function
 // ---------------------------------------------------------------------------------------------------------------------
-
-/**
- * The data of an event as the function's handler gets it: validated and decoded by its schema, or by the schema of the
- * event's definition. Throws, or rejects when the schema is asynchronous, with `SchemaValidationError`.
- */
-export const validateEventData = (fn: AnyFunction, eventName: string, data: unknown): unknown => {
-  const schema = schemaOf(fn, eventName)
-  return schema === undefined ? data : validateData(schema, data, `Data of event "${eventName}"`)
-}
-
-const schemaOf = (fn: AnyFunction, eventName: string): AnySchema | undefined => {
-  if (!isEffectFunction(fn)) return fn.config.schema
-  const { definitions, triggers } = fn.config
-  const named = definitions.find((definition) => definition.name === eventName)
-  if (named !== undefined) return named.schema
-  // An invoked run has an event of no trigger's name. With one definition its input is that event's data.
-  const triggered = triggers.some(({ event }) => event !== undefined && matchesPattern(event, eventName))
-  return triggered || definitions.length !== 1 ? undefined : definitions[0]?.schema
-}
 
 /** First 16 hex digits of the SHA-256 of the handler's source text: it changes when the handler's own code does. */
 export const functionCodeHash = (fn: AnyFunction): string =>

@@ -1,14 +1,8 @@
 /**
- * Schemas that users bring: any library that follows Standard Schema (Zod, Valibot, ArkType), or an Effect schema as it
- * is.
+ * Schemas that users bring, and validation by those of any library that follows Standard Schema (Zod, Valibot, ArkType).
+ * An Effect schema as it is validates by way of `EffectSchema.ts`, which loads Effect's parser; this module does not.
  */
-import * as Cause from "effect/Cause"
-import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import type * as Schema from "effect/Schema"
-import * as SchemaIssue from "effect/SchemaIssue"
-import * as SchemaParser from "effect/SchemaParser"
 import { SchemaValidationError, toError, ValidationError } from "./Errors.ts"
 import { decodeJson } from "./Json.ts"
 
@@ -42,10 +36,10 @@ export type SchemaOutput<S> = S extends {
     ? Type
     : unknown
 
-/** Whether the value can be given to {@link validateData}. */
-export const isSchema = (value: unknown): value is AnySchema => isStandard(value) || isEffectSchema(value)
+/** Whether the value is a schema of either kind. */
+export const isSchema = (value: unknown): value is AnySchema => isStandardSchema(value) || isEffectSchema(value)
 
-const isStandard = (value: unknown): value is StandardSchemaV1 => {
+export const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
   if ((typeof value !== "object" || value === null) && typeof value !== "function") return false
   const standard: unknown = (value as { readonly "~standard"?: unknown })["~standard"]
   return (
@@ -55,15 +49,17 @@ const isStandard = (value: unknown): value is StandardSchemaV1 => {
   )
 }
 
-const isEffectSchema = (value: unknown): value is Schema.Codec<unknown, unknown> =>
+/** Whether the value is an Effect schema as it is: not one from `Schema.toStandardSchemaV1`. */
+export const isEffectSchema = (value: unknown): value is Schema.Codec<unknown, unknown> =>
   ((typeof value === "object" && value !== null) || typeof value === "function") &&
-  typeof (value as { readonly ast?: unknown }).ast === "object"
+  typeof (value as { readonly ast?: unknown }).ast === "object" &&
+  !isStandardSchema(value)
 
 /**
  * The data as the schema returns it. Throws, or rejects when the schema is asynchronous, with `SchemaValidationError`:
  * its message starts with `what` (`data of event "order.placed"`), and `validationErrors` lists `path: problem`.
  */
-export const validateData = <S extends AnySchema>(
+export const validateData = <S extends StandardSchemaV1>(
   schema: S,
   data: unknown,
   what: string
@@ -83,7 +79,7 @@ export const validateData = <S extends AnySchema>(
  * The value as the schema returns it; throws `SchemaValidationError` whose message includes `context`. For schemas that
  * answer at once.
  */
-export const validate = <S extends AnySchema>(
+export const validate = <S extends StandardSchemaV1>(
   schema: S,
   value: unknown,
   context: string
@@ -98,7 +94,7 @@ export const validate = <S extends AnySchema>(
 }
 
 /** The value of a JSON text, checked as {@link validate} does it. Text that is no JSON is a `SchemaValidationError`. */
-export const parseAndValidate = <S extends AnySchema>(
+export const parseAndValidate = <S extends StandardSchemaV1>(
   schema: S,
   jsonText: string,
   context: string
@@ -114,40 +110,25 @@ const parse = (jsonText: string, context: string): unknown => {
 }
 
 const startValidation = (
-  schema: AnySchema,
+  schema: StandardSchemaV1,
   data: unknown,
   what: string
 ): StandardResult<unknown> | Promise<StandardResult<unknown>> => {
+  if (!isStandardSchema(schema)) {
+    throw new ValidationError(
+      isEffectSchema(schema)
+        ? `${what}: an Effect schema has to be wrapped here: Schema.toStandardSchemaV1(schema)`
+        : `${what}: not a schema. Give a Standard Schema (Zod, Valibot, ArkType, Schema.toStandardSchemaV1 of Effect)`
+    )
+  }
   try {
-    if (isStandard(schema)) return schema["~standard"].validate(data)
-    if (isEffectSchema(schema)) return validateByEffect(schema, data)
+    return schema["~standard"].validate(data)
   } catch (error) {
     throw broken(error, what)
   }
-  throw new ValidationError(
-    `${what}: not a schema. Give a Standard Schema (Zod, Valibot, ArkType) or an Effect schema`
-  )
 }
 
-const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1()
-
-const validateByEffect = (
-  schema: Schema.Codec<unknown, unknown>,
-  data: unknown
-): StandardResult<unknown> | Promise<StandardResult<unknown>> => {
-  const fiber = Effect.runFork(
-    Effect.match(SchemaParser.decodeUnknownEffect(schema)(data, { errors: "all" }), {
-      onSuccess: (value): StandardResult<unknown> => ({ value }),
-      onFailure: (issue): StandardResult<unknown> => formatIssue(issue)
-    })
-  )
-  const exit = fiber.pollUnsafe()
-  if (exit === undefined) return Effect.runPromise(Fiber.join(fiber))
-  if (Exit.isSuccess(exit)) return exit.value
-  throw Cause.squash(exit.cause)
-}
-
-const accept = <S extends AnySchema>(result: StandardResult<unknown>, what: string): SchemaOutput<S> => {
+const accept = <S extends StandardSchemaV1>(result: StandardResult<unknown>, what: string): SchemaOutput<S> => {
   // The schema has just said that the value is of its output type.
   if (result.issues === undefined) return result.value as SchemaOutput<S>
   const validationErrors = result.issues.map((issue) => `${issuePath(issue.path)}: ${issue.message}`)

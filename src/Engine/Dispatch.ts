@@ -7,6 +7,7 @@ import type { WorkerInfo } from "../Client/Client.ts"
 import { ConnectionError, type StoreError } from "../Errors.ts"
 import {
   endsTurn,
+  type Job,
   type Notice,
   type TurnAck,
   type TurnReport,
@@ -25,8 +26,26 @@ interface Connected {
   readonly handlers: WorkerHandlers
   readonly transport: string
   readonly connectedAt: number
+  readonly leaseMs: number | undefined
   readonly active: Set<string>
   credit: number
+  reachable: boolean
+}
+
+/** A session with a worker outside this process, whose leases hold for a limited time. */
+export interface RemoteSession extends WorkerSession {
+  /** Whether the worker's credit counts: nothing is handed out while it cannot be reached. It can, at first. */
+  readonly setReachable: (reachable: boolean) => void
+  /** Claims at most `n` runs now, whatever the credit. */
+  readonly take: (n: number) => Effect.Effect<ReadonlyArray<Job>, StoreError>
+  /** The worker gives a sign of life: its leases start anew. */
+  readonly extend: Effect.Effect<void, StoreError>
+  /** Keeps turns of an earlier session; returns those of `jobIds` that the worker does not hold any more. */
+  readonly adopt: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** Ends the session; `lost` says that the worker died, which counts as a loss of its runs. */
+  readonly close: (lost: boolean) => Effect.Effect<void, StoreError>
+  /** Ends the session and leaves the leases as they are. */
+  readonly detach: () => void
 }
 
 export class Dispatch {
@@ -42,40 +61,105 @@ export class Dispatch {
     this.#run = run
   }
 
-  /** Connects a worker; `leaseMs` as in {@link Demand}. */
+  /** Connects a worker of this process. */
   connect(
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
     options: { readonly transport: string; readonly connectedAt: number }
   ): WorkerSession {
+    return this.#session(this.#connected(registration, handlers, options))
+  }
+
+  /** Connects a worker outside this process; `leaseMs` is how long a lease holds without a sign of life. */
+  connectRemote(
+    registration: WorkerRegistration,
+    handlers: WorkerHandlers,
+    options: { readonly transport: string; readonly connectedAt: number; readonly leaseMs: number }
+  ): RemoteSession {
+    const { leaseMs } = options
+    const { workerId } = registration
+    const worker = this.#connected(registration, handlers, options)
+    const isCurrent = () => this.#workers.get(workerId) === worker
+    return {
+      ...this.#session(worker),
+      setReachable: (reachable) => {
+        worker.reachable = reachable
+        if (reachable && worker.credit > 0 && this.#store.mayHaveReady()) this.poke()
+      },
+      take: (n) =>
+        Effect.map(this.#store.claimRuns([demandOf(worker, n)]), (claims) =>
+          claims.map(({ job }) => {
+            worker.active.add(job.jobId)
+            return job
+          })
+        ),
+      extend: Effect.suspend(() =>
+        worker.active.size === 0
+          ? Effect.void
+          : Effect.map(this.#store.extendLeases([...worker.active], leaseMs), (gone) => {
+              for (const jobId of gone) worker.active.delete(jobId)
+            })
+      ),
+      adopt: (jobIds) =>
+        Effect.map(this.#store.adoptLeases(workerId, jobIds, leaseMs), ({ lost, notices }) => {
+          for (const jobId of jobIds) worker.active.add(jobId)
+          for (const jobId of lost) worker.active.delete(jobId)
+          for (const notice of notices) handlers.onNotice(notice)
+          return lost
+        }),
+      close: (lost) => Effect.suspend(() => (isCurrent() ? this.disconnect(workerId, lost) : Effect.void)),
+      detach: () => {
+        if (isCurrent()) this.#workers.delete(workerId)
+      }
+    }
+  }
+
+  #connected(
+    registration: WorkerRegistration,
+    handlers: WorkerHandlers,
+    options: { readonly transport: string; readonly connectedAt: number; readonly leaseMs?: number }
+  ): Connected {
     const functions = new Map(registration.functions.map((fn) => [fn.id, fn.codeHash]))
     const worker: Connected = {
       registration,
       functions,
       functionIds: new Set(functions.keys()),
       handlers,
+      transport: options.transport,
+      connectedAt: options.connectedAt,
+      leaseMs: options.leaseMs,
       active: new Set(),
       credit: 0,
-      ...options
+      reachable: true
     }
     this.#workers.set(registration.workerId, worker)
+    return worker
+  }
+
+  #session(worker: Connected): WorkerSession {
     return {
       credit: (n) => {
         worker.credit += n
         if (this.#store.mayHaveReady()) this.poke()
       },
-      report: (reports) => {
-        this.#pokeSoon()
-        return Effect.mapBoth(this.#store.applyReports(reports), {
+      report: (reports) =>
+        Effect.mapBoth(this.applyReports(reports), {
           onSuccess: (acks) => {
             forgetEnded(worker, reports, acks)
             return acks
           },
           onFailure: notStored
-        })
-      },
+        }),
       late: ({ runId, lingerMs }) => Effect.mapError(this.#store.markLate(runId, lingerMs), notStored)
     }
+  }
+
+  /** Applies reports and hands out what they make ready in the same commit. */
+  applyReports(reports: ReadonlyArray<TurnReport>): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
+    return Effect.suspend(() => {
+      this.#pokeSoon()
+      return this.#store.applyReports(reports)
+    })
   }
 
   /** Disconnects a worker; `lost` says that it died, which counts as a loss of its runs. */
@@ -150,6 +234,13 @@ export class Dispatch {
       }))
   }
 
+  /** Workers and turns of all environments. */
+  get load(): { readonly workers: number; readonly activeJobs: number } {
+    let activeJobs = 0
+    for (const { active } of this.#workers.values()) activeJobs += active.size
+    return { workers: this.#workers.size, activeJobs }
+  }
+
   list(environment: string): Array<WorkerInfo> {
     return [...this.#workers.values()]
       .filter((worker) => worker.registration.environment === environment)
@@ -172,10 +263,8 @@ export class Dispatch {
 
   #demands(): ReadonlyArray<Demand> {
     const demands: Array<Demand> = []
-    for (const { registration, functions, credit } of this.#workers.values()) {
-      if (credit <= 0) continue
-      const { workerId, environment, labels } = registration
-      demands.push({ workerId, environment, functions, labels, credit })
+    for (const worker of this.#workers.values()) {
+      if (worker.credit > 0 && worker.reachable) demands.push(demandOf(worker, worker.credit))
     }
     return demands
   }
@@ -198,6 +287,15 @@ export class Dispatch {
     worker.handlers.onJob(job)
   }
 }
+
+const demandOf = ({ registration, functions, leaseMs }: Connected, credit: number): Demand => ({
+  workerId: registration.workerId,
+  environment: registration.environment,
+  functions,
+  labels: registration.labels,
+  credit,
+  ...(leaseMs === undefined ? {} : { leaseMs })
+})
 
 const forgetEnded = (
   worker: Connected,

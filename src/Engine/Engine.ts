@@ -1,7 +1,8 @@
 /**
  * The engine: the event log, runs and their dispatch, timers and waits, over a {@link Store}.
  *
- * It serves clients ({@link layerClient}) and workers ({@link layerWorkerTransport}) of its own process.
+ * It serves clients ({@link layerClient}) and workers ({@link layerWorkerTransport}) of its own process; `Http/Server`
+ * serves others.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -12,16 +13,19 @@ import { Client, type ClientApi, type EffectKind } from "../Client/Client.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import { ConnectionError, type StoreError, ValidationError } from "../Errors.ts"
 import {
+  type FunctionRegistration,
+  type TurnAck,
+  type TurnReport,
   type WorkerHandlers,
   type WorkerRegistration,
   type WorkerSession,
   WorkerTransport
 } from "../Protocol/Worker.ts"
 import { checkTrigger } from "../Trigger.ts"
-import { Dispatch } from "./Dispatch.ts"
+import { Dispatch, type RemoteSession } from "./Dispatch.ts"
 import * as EngineClient from "./EngineClient.ts"
 import { RunEndings } from "./RunEndings.ts"
-import { Store } from "./Store/Store.ts"
+import { type Counts, Store } from "./Store/Store.ts"
 import * as Timers from "./Timers.ts"
 
 export interface EngineService {
@@ -35,8 +39,45 @@ export interface EngineService {
     registration: WorkerRegistration,
     handlers: WorkerHandlers
   ) => Effect.Effect<WorkerSession, ConnectionError | ValidationError, Scope.Scope>
+  /**
+   * Registers a worker outside this process and its functions. The caller ends the session. Fails with
+   * `ValidationError` when a worker with this id is connected already or a trigger is not acceptable.
+   */
+  readonly connectRemoteWorker: (
+    registration: WorkerRegistration,
+    handlers: WorkerHandlers,
+    options: { readonly transport: string; readonly leaseMs: number }
+  ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
+  /** Adds functions or replaces their configuration. `ValidationError` when a trigger is not acceptable. */
+  readonly registerFunctions: (
+    environment: string,
+    functions: ReadonlyArray<FunctionRegistration>
+  ) => Effect.Effect<void, ValidationError | StoreError>
+  /** A function as it was last registered. */
+  readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
+  /** Applies reports of turns whoever sends them: the job id is the right to do so. */
+  readonly applyReports: (
+    reports: ReadonlyArray<TurnReport>
+  ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
+  /** Extends leases; returns the job ids whose lease is gone. */
+  readonly extendLeases: (
+    jobIds: ReadonlyArray<string>,
+    leaseMs: number
+  ) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** What has happened since the engine was started, and what is there now. */
+  readonly metrics: () => EngineMetrics
   /** Unfinished runs that nothing will ever move: always 0 (guarantee G2). Reads every unfinished run. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
+}
+
+/** Numbers of one engine since its start, over all environments. */
+export interface EngineMetrics extends Readonly<Counts> {
+  /** Transactions that changed something. */
+  readonly commits: number
+  /** Workers connected now. */
+  readonly workers: number
+  /** Turns that they hold now. */
+  readonly activeJobs: number
 }
 
 export class Engine extends Context.Service<Engine, EngineService>()("@ironflow/node/Engine") {}
@@ -50,7 +91,15 @@ const make: Effect.Effect<EngineService, never, Store | Scope.Scope> = Effect.ge
 
   // what fires at start finds these listeners in place
   let timers: Timers.Timers | undefined
+  let commits = 0
+  const counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
   const stop = store.onCommit((changes) => {
+    commits++
+    counts.events += changes.counts.events
+    counts.started += changes.counts.started
+    counts.completed += changes.counts.completed
+    counts.failed += changes.counts.failed
+    counts.cancelled += changes.counts.cancelled
     for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
     for (const runId of changes.ended) endings.announce(runId)
     if (changes.dueAt < Number.POSITIVE_INFINITY) timers?.arm(changes.dueAt)
@@ -72,11 +121,15 @@ const make: Effect.Effect<EngineService, never, Store | Scope.Scope> = Effect.ge
             })
         )
         return yield* Effect.acquireRelease(
-          Effect.sync(() =>
-            dispatch.connect(registration, handlers, {
-              transport: "memory",
-              connectedAt: clock.currentTimeMillisUnsafe()
-            })
+          // another one may have come while the functions were stored
+          Effect.andThen(
+            checkId(registration.workerId, dispatch),
+            Effect.sync(() =>
+              dispatch.connect(registration, handlers, {
+                transport: "memory",
+                connectedAt: clock.currentTimeMillisUnsafe()
+              })
+            )
           ),
           () =>
             Effect.catch(dispatch.disconnect(registration.workerId, false), (error) =>
@@ -85,6 +138,23 @@ const make: Effect.Effect<EngineService, never, Store | Scope.Scope> = Effect.ge
             )
         )
       }),
+    connectRemoteWorker: (registration, handlers, options) =>
+      Effect.gen(function* () {
+        yield* checkRegistration(registration, dispatch)
+        yield* store.registerFunctions(registration.environment, registration.functions)
+        // another one may have come while the functions were stored
+        yield* checkId(registration.workerId, dispatch)
+        return dispatch.connectRemote(registration, handlers, {
+          ...options,
+          connectedAt: clock.currentTimeMillisUnsafe()
+        })
+      }),
+    registerFunctions: (environment, functions) =>
+      Effect.andThen(checkFunctions(functions), store.registerFunctions(environment, functions)),
+    findFunction: store.findFunction,
+    applyReports: (reports) => dispatch.applyReports(reports),
+    extendLeases: store.extendLeases,
+    metrics: () => ({ ...counts, commits, ...dispatch.load }),
     countStuckRuns: store.countStuckRuns()
   })
 })
@@ -93,16 +163,23 @@ const checkRegistration = (
   registration: WorkerRegistration,
   dispatch: Dispatch
 ): Effect.Effect<void, ValidationError> =>
-  Effect.suspend(() => {
-    if (dispatch.has(registration.workerId)) {
-      return Effect.fail(
-        new ValidationError(
-          `A worker with id "${registration.workerId}" is connected already: ids are one worker's own`
+  Effect.andThen(checkId(registration.workerId, dispatch), checkFunctions(registration.functions))
+
+const checkId = (workerId: string, dispatch: Dispatch): Effect.Effect<void, ValidationError> =>
+  Effect.suspend(() =>
+    dispatch.has(workerId)
+      ? Effect.fail(
+          new ValidationError(`A worker with id "${workerId}" is connected already: ids are one worker's own`)
         )
-      )
-    }
+      : Effect.void
+  )
+
+const checkFunctions = (
+  functions: ReadonlyArray<FunctionRegistration>
+): Effect.Effect<void, ValidationError> =>
+  Effect.suspend(() => {
     try {
-      for (const fn of registration.functions) {
+      for (const fn of functions) {
         for (const [i, trigger] of fn.triggers.entries())
           checkTrigger(trigger, `Trigger ${i} of function "${fn.id}"`)
       }

@@ -111,15 +111,34 @@ export const make = (
       return self
     })
 
+  /** An operation on the run, from a step on if one is given. */
+  const onRun = <A, E>(
+    runId: string,
+    operation: Effect.Effect<A, E>,
+    fromStep?: string
+  ): Effect.Effect<A, E | ValidationError> =>
+    Effect.andThen(
+      checked(() => {
+        Limits.checkName("run id", runId)
+        if (fromStep !== undefined && typeof fromStep !== "string") {
+          throw new ValidationError(
+            `The step to start from must be a name or a step id, got ${String(fromStep)}`
+          )
+        }
+      }),
+      operation
+    )
+
   const waitForRun = (runId: string, timeoutMs: number | undefined): Effect.Effect<Run, IronflowError> => {
-    const ended = Effect.suspend(() => {
+    const ended: Effect.Effect<Run, IronflowError> = Effect.suspend(() => {
       // listen first, then look: the run may end in between
       const ending = endings.listen(runId)
       return Effect.ensuring(
         Effect.flatMap(store.getRun(environment, runId), (run) =>
           isTerminal(run.status)
             ? Effect.succeed(run)
-            : Effect.flatMap(ending.ended, () => store.getRun(environment, runId))
+            : // look again: it may have been brought back at that very moment
+              Effect.flatMap(ending.ended, () => ended)
         ),
         Effect.sync(ending.stop)
       )
@@ -145,7 +164,7 @@ export const make = (
     emit,
     trigger: emit,
     publish,
-    getRun: (runId) => store.getRun(environment, runId),
+    getRun: (runId) => onRun(runId, store.getRun(environment, runId)),
     listRuns: (options = {}) =>
       Effect.flatMap(
         checked(() => {
@@ -168,9 +187,9 @@ export const make = (
         }),
         store.listRuns
       ),
-    getRunSteps: (runId) => store.getRunSteps(environment, runId),
+    getRunSteps: (runId) => onRun(runId, store.getRunSteps(environment, runId)),
     explain: (runId) =>
-      Effect.flatMap(store.getSituation(environment, runId), (situation) =>
+      Effect.flatMap(onRun(runId, store.getSituation(environment, runId)), (situation) =>
         Effect.map(Clock.currentTimeMillis, (now) => explain(situation, dispatch.workers(environment), now))
       ),
     waitForRun: (runId, options = {}) => {
@@ -180,22 +199,30 @@ export const make = (
           new ValidationError(`The timeout of waitForRun must be a number of milliseconds, got ${timeout}`)
         )
       }
-      return waitForRun(runId, timeout)
+      return onRun(runId, waitForRun(runId, timeout))
     },
     cancelRun: (runId, reason = "") =>
-      waking(store.cancelRun(environment, runId, reason === "" ? "Cancelled by a client" : reason)),
-    retryRun: (runId, fromStep) => waking(store.retryRun(environment, runId, fromStep)),
-    resumeRun: (runId, fromStep) => waking(store.resumeRun(environment, runId, fromStep)),
-    pauseRun: (runId, reason = "") => store.pauseRun(environment, runId, reason),
+      onRun(
+        runId,
+        waking(store.cancelRun(environment, runId, reason === "" ? "Cancelled by a client" : reason))
+      ),
+    retryRun: (runId, fromStep) =>
+      onRun(runId, waking(store.retryRun(environment, runId, fromStep)), fromStep),
+    resumeRun: (runId, fromStep) =>
+      onRun(runId, waking(store.resumeRun(environment, runId, fromStep)), fromStep),
+    pauseRun: (runId, reason = "") => onRun(runId, store.pauseRun(environment, runId, reason)),
     patchStep: (stepId, output, reason = "") =>
       Effect.flatMap(
-        checked(() =>
-          Limits.checkSize(
+        checked(() => {
+          if (typeof stepId !== "string") {
+            throw new ValidationError(`The step id must be a string, got ${String(stepId)}`)
+          }
+          return Limits.checkSize(
             `Output for step "${stepId}"`,
             encodeJson(output, `output for step "${stepId}"`) ?? "null",
             Limits.stepResultBytes
           )
-        ),
+        }),
         (text) => waking(store.patchStep(environment, stepId, text, reason))
       ),
     listFunctions: () => store.listFunctions(environment),

@@ -109,14 +109,18 @@ class RunContext implements StepRunContext {
   }
 }
 
-/** Whether code that was told to stop failed because of that. */
+/** Whether code that was asked to stop failed because of that. */
 export const isAbortFailure = (error: unknown, reason: Error): boolean => {
-  for (let at = error, depth = 0; depth < 8; depth++) {
-    if (at === reason) return true
-    if (typeof at !== "object" || at === null) return false
-    const { name, cause }: { readonly name?: unknown; readonly cause?: unknown } = at
-    if (name === "AbortError" || name === "StepAbortedError") return true
-    at = cause
+  try {
+    for (let at = error, depth = 0; depth < 8; depth++) {
+      if (at === reason) return true
+      if (typeof at !== "object" || at === null) return false
+      const { name, cause }: { readonly name?: unknown; readonly cause?: unknown } = at
+      if (name === "AbortError" || name === "StepAbortedError") return true
+      at = cause
+    }
+  } catch {
+    // What throws when it is looked at (a proxy, a getter) says nothing of the kind.
   }
   return false
 }

@@ -103,11 +103,20 @@ const thrownBy = (cause: Cause.Cause<unknown>, what: string): unknown =>
 /** A failure that fits the step's `error` schema, as that stores it. */
 class TypedFailure {
   readonly error: unknown
-  readonly encoded: unknown
+  readonly #encoded: unknown
 
   constructor(error: unknown, encoded: unknown) {
     this.error = error
-    this.encoded = encoded
+    this.#encoded = encoded
+  }
+
+  get encoded(): unknown {
+    return this.#encoded
+  }
+
+  /** Unlike `instanceof`, this runs no code of the value. */
+  static is(value: unknown): value is TypedFailure {
+    return typeof value === "object" && value !== null && #encoded in value
   }
 }
 
@@ -183,7 +192,7 @@ class EffectCode {
       return { _tag: "Failure", error: attempt.abortReason }
     }
     const error = thrownBy(exit.cause, `The effect of step "${this.#name}"`)
-    return error instanceof TypedFailure
+    return TypedFailure.is(error)
       ? { _tag: "Failure", error: error.error, encoded: error.encoded }
       : { _tag: "Failure", error }
   }
@@ -231,7 +240,8 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
                   if (made === undefined) return
                   resume(
                     outcome._tag === "Success"
-                      ? read(decodeJson(outcome.value), made.call)
+                      ? // An upcaster that throws is the handler's defect, not the turn's.
+                        Effect.suspend(() => read(decodeJson(outcome.value), made.call))
                       : readFailure(outcome.error, made.call)
                   )
                 },

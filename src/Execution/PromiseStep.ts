@@ -295,11 +295,10 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       fn: (item: T, step: StepClient, index: number) => Promise<R>,
       options?: ParallelOptions
     ) {
+      // What is neither a list nor a function is refused where branches are checked.
       const branches = Array.isArray(items)
-        ? items.map(
-            (item: T, index): Branch =>
-              (step) =>
-                fn(item, step, index)
+        ? items.map((item: T, index) =>
+            typeof fn === "function" ? (step: StepClient) => fn(item, step, index) : fn
           )
         : items
       return branchesOf(map, name, branches as ReadonlyArray<Branch>, options)

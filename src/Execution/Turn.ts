@@ -55,7 +55,7 @@ export const startTurn = (
 
   try {
     const data = eventData(fn, job, host)
-    if (data instanceof Promise) data.then(start, (error: unknown) => turn.failed(error))
+    if (data instanceof Promise) data.then(start).catch((error: unknown) => turn.failed(error))
     else start(data)
   } catch (error) {
     turn.failed(error)

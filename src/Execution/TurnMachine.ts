@@ -191,6 +191,10 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       return
     }
     this.#life++
+    if (this.#phase === "compensating") {
+      this.#shelve()
+      return
+    }
     if (++this.#stepCount > stepsPerRun) {
       this.#failNow(
         new LimitExceededError(
@@ -720,6 +724,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     this.settlement.clear()
     for (const attempt of this.#attempts) attempt.abandon(reason)
     this.#attempts.clear()
+    this.#abortSignal(() => reason)
     this.#options.interruptHandler()
   }
 
@@ -885,14 +890,20 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     this.#heldOps = []
     this.#heldCode = []
     this.#waiting.clear()
-    this.#endReason = reason
     for (const attempt of this.#attempts) attempt.abandon(reason())
     this.#attempts.clear()
-    this.#controller?.abort(reason())
+    this.#abortSignal(reason)
     this.#options.interruptHandler()
     const callbacks = this.#turnEndCallbacks
     this.#turnEndCallbacks = []
     for (const callback of callbacks) this.#runCallback(callback)
+  }
+
+  /** The first reason stays. Made when it is asked for: most handlers never look. */
+  #abortSignal(reason: () => Error): void {
+    if (this.#endReason !== undefined) return
+    this.#endReason = reason
+    this.#controller?.abort(reason())
   }
 
   #runCallback(callback: () => void | Promise<void>): void {

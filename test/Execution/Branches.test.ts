@@ -454,7 +454,10 @@ describe("fail fast", () => {
         },
       effect: (probe) => () =>
         Step.parallel("all", [
-          Step.run("never", attempt(() => probe.hold("never"))),
+          Step.run(
+            "never",
+            attempt(() => probe.hold("never"))
+          ),
           Step.run("bad", Effect.fail(new NonRetryableError("declined")))
         ])
     },

@@ -3,7 +3,7 @@
  * turn of the event loop), fires timers when the test clock has come to them, and can lose a worker.
  */
 import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"

@@ -35,6 +35,7 @@ export const appendEvent = (tx: Transaction, input: NewEvent, firing?: Registere
   }
 
   const { id, position, timestamp } = insertLogRow(tx, environment, LogKind.event, input)
+  tx.changes.counts.events++
   const view = eventView({
     id,
     name: input.name,

@@ -2,11 +2,11 @@
 import type { SQLInputValue } from "node:sqlite"
 import { LimitExceededError, serializeError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
-import type { Job, JobEvent, JournalEntry, OpenStep, StepKind } from "../../Protocol/Worker.ts"
+import type { Job, JobEvent, JournalEntry, Notice, OpenStep, StepKind } from "../../Protocol/Worker.ts"
 import { acceptsLabels, type RegisteredFunction } from "../Registry.ts"
 import { endRun, invocationEventId } from "./RunRows.ts"
-import type { Claim, Demand } from "./Store.ts"
-import { type Row, RUN_ITSELF, Status, type Transaction } from "./Transaction.ts"
+import type { Adoption, Claim, Demand } from "./Store.ts"
+import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
 import { endLease, pauseRow } from "./Turns.ts"
 import { delayRun, makeReady, readOutcome } from "./Waits.ts"
 
@@ -327,6 +327,47 @@ export const extendLeases = (
         jobId
       ) === 0
   )
+}
+
+/**
+ * Lets a worker go on with the turns `jobIds` that it still holds, and takes its other runs back without counting a loss.
+ * What has fired for the turns that it keeps is told again: the notices of an engine that is gone went with it.
+ */
+export const adoptLeases = (
+  tx: Transaction,
+  workerId: string,
+  jobIds: ReadonlyArray<string>,
+  leaseMs: number
+): Adoption => {
+  const lost = new Set(jobIds)
+  const notices: Array<Notice> = []
+  const until = tx.now() + leaseMs
+  const rows = tx.all(
+    "SELECT key, function, lease FROM runs WHERE worker = ? AND lease IS NOT NULL",
+    workerId
+  )
+  for (const row of rows) {
+    const jobId = String(row.lease)
+    const key = Number(row.key)
+    if (!lost.delete(jobId)) {
+      releaseRun(tx, key, Number(row.function), false, `worker ${workerId} does not have it`)
+      continue
+    }
+    tx.run("UPDATE runs SET lease_until = ? WHERE key = ?", until, key)
+    for (const wait of tx.all(
+      `SELECT step_key, kind, failed, value FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`,
+      key
+    )) {
+      notices.push({
+        _tag: "Fired",
+        jobId,
+        stepKey: String(wait.step_key),
+        ...(Number(wait.kind) === WaitKind.retry ? {} : { outcome: readOutcome(wait) })
+      })
+    }
+  }
+  if (lost.size < jobIds.length) tx.markDue(until)
+  return { lost: [...lost], notices }
 }
 
 /** Takes every run back from a worker; `lost` says that the worker died on them. */

@@ -2,13 +2,15 @@
  * One engine a database file. The lock is a tiny SQLite database beside it on which the holder keeps a transaction open:
  * the operating system lets go of it when the process ends, however it ends, and others can still read who holds it.
  */
+import { existsSync, realpathSync } from "node:fs"
 import { hostname } from "node:os"
 import { DatabaseSync } from "node:sqlite"
 import { StoreError } from "../../Errors.ts"
 
 /** Takes the lock of `filename`, or throws a `StoreError` with code `STORE_LOCKED` that names the holder. */
 export const acquireLock = (filename: string, startedAt: number): { readonly release: () => void } => {
-  const db = new DatabaseSync(`${filename}.lock`)
+  // the lock belongs to the file, whatever link it is opened by
+  const db = new DatabaseSync(`${existsSync(filename) ? realpathSync(filename) : filename}.lock`)
   try {
     db.exec("BEGIN IMMEDIATE")
     db.exec(

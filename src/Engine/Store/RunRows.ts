@@ -41,6 +41,7 @@ export const createRun = (
     now,
     now
   )
+  tx.changes.counts.started++
   tx.markReady(input.fn.key)
   return { id, key }
 }
@@ -58,6 +59,8 @@ export const isCompensating = (row: Row): boolean =>
   Number(row.status) === Status.compensating ||
   // a paused run has its reason, written by `pauseRow`
   (Number(row.status) === Status.paused && (JSON.parse(String(row.pause)) as Pause).wasCompensating === true)
+
+const countOf = { Completed: "completed", Failed: "failed", Cancelled: "cancelled" } as const
 
 /** How a run ends. */
 export type Ending =
@@ -100,6 +103,7 @@ export const endRun = (
       ? tx.all("SELECT child FROM waits WHERE run = ? AND child IS NOT NULL AND fired IS NULL", run.key)
       : []
   tx.run("DELETE FROM waits WHERE run = ?", run.key)
+  tx.changes.counts[countOf[ending._tag]]++
   tx.markEnded(run.id)
   tx.markRoom(run.function)
   if (run.parent !== null) tellParent(tx, run, ending)

@@ -16,7 +16,7 @@ import { Registry } from "../Registry.ts"
 import { appendEvent, appendMessage } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import * as Inspection from "./Inspection.ts"
-import { claimRuns, extendLeases, markLate, recoverLeases, releaseWorker } from "./Leases.ts"
+import { adoptLeases, claimRuns, extendLeases, markLate, recoverLeases, releaseWorker } from "./Leases.ts"
 import { acquireLock } from "./Lock.ts"
 import { migrations } from "./Migrations.ts"
 import { loadRegistrations, registerFunctions } from "./Registrations.ts"
@@ -53,7 +53,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     const listeners = new Set<(changes: Changes) => void>()
     const { tx, writer } = yield* Effect.try({
       try: () => {
-        migrate(db, options.filename)
+        migrate(db)
         const tx = new Transaction({
           db,
           now,
@@ -108,6 +108,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       },
       registerFunctions: (environment, functions) =>
         write("register functions", () => registerFunctions(tx, environment, functions)),
+      findFunction: (environment, functionId) => tx.registry.get(environment, functionId)?.registration,
       listFunctions: (environment) => read("list functions", () => Inspection.listFunctions(tx, environment)),
       appendEvent: (event) => write(`store event "${event.name}"`, () => appendEvent(tx, event)),
       appendMessage: (message) =>
@@ -117,6 +118,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       applyReports: (reports) =>
         write("store reports", () => reports.map((report) => applyReport(tx, report))),
       extendLeases: (jobIds, leaseMs) => write("extend leases", () => extendLeases(tx, jobIds, leaseMs)),
+      adoptLeases: (workerId, jobIds, leaseMs) =>
+        write(`keep the turns of worker ${workerId}`, () => adoptLeases(tx, workerId, jobIds, leaseMs)),
       releaseWorker: (workerId, lost) =>
         write(`release worker ${workerId}`, () => releaseWorker(tx, workerId, lost)),
       markLate: (runId, lingerMs) => write(`wake run ${runId}`, () => markLate(tx, runId, lingerMs)),
@@ -165,19 +168,24 @@ const refusal = <A>(run: () => A): A | Refusal => {
 
 const open = (filename: string, now: number): { readonly db: DatabaseSync; readonly release: () => void } => {
   const lock = filename === ":memory:" ? undefined : acquireLock(filename, now)
+  let db: DatabaseSync | undefined
   try {
-    const db = new DatabaseSync(filename, { timeout: 5000 })
+    db = new DatabaseSync(filename, { timeout: 5000 })
+    // before anything is changed: it may be somebody else's
+    checkOurs(db, filename)
     db.exec(
       "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000"
     )
+    const opened = db
     return {
-      db,
+      db: opened,
       release: () => {
-        db.close()
+        opened.close()
         lock?.release()
       }
     }
   } catch (error) {
+    db?.close()
     lock?.release()
     throw error
   }
@@ -186,11 +194,12 @@ const open = (filename: string, now: number): { readonly db: DatabaseSync; reado
 /** Marks a database as ours: "Iron" in ASCII. */
 const APPLICATION_ID = 0x49726f6e
 
-const migrate = (db: DatabaseSync, filename: string): void => {
-  const pragma = (name: string) => Number(Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0])
-  const done = pragma("user_version")
+const pragma = (db: DatabaseSync, name: string): number =>
+  Number(Object.values(db.prepare(`PRAGMA ${name}`).get() ?? {})[0])
+
+const checkOurs = (db: DatabaseSync, filename: string): void => {
   const foreign =
-    pragma("application_id") !== APPLICATION_ID &&
+    pragma(db, "application_id") !== APPLICATION_ID &&
     db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined
   if (foreign) {
     throw new StoreError(
@@ -198,12 +207,17 @@ const migrate = (db: DatabaseSync, filename: string): void => {
       { code: "STORE_CORRUPT" }
     )
   }
+  const done = pragma(db, "user_version")
   if (done > migrations.length) {
     throw new StoreError(
       `Database "${filename}" was written by a newer version (its tables are at ${done}, this version knows ${migrations.length}): upgrade @ironflow/node.`,
       { code: "STORE_UNAVAILABLE" }
     )
   }
+}
+
+const migrate = (db: DatabaseSync): void => {
+  const done = pragma(db, "user_version")
   db.exec("BEGIN IMMEDIATE")
   try {
     for (const migration of migrations.slice(done)) db.exec(migration)

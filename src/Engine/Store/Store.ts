@@ -78,8 +78,25 @@ export interface Claim {
   readonly job: Job
 }
 
+export interface Adoption {
+  readonly lost: ReadonlyArray<string>
+  readonly notices: ReadonlyArray<Notice>
+}
+
+/** How often something happened, for metrics. */
+export interface Counts {
+  /** Events stored. */
+  events: number
+  /** Runs created, completed, failed and cancelled. */
+  started: number
+  completed: number
+  failed: number
+  cancelled: number
+}
+
 /** What a commit changed that somebody may be waiting for. */
 export interface Changes {
+  readonly counts: Readonly<Counts>
   /** Messages for turns in flight. */
   readonly notices: ReadonlyArray<{ readonly workerId: string; readonly notice: Notice }>
   /** Ids of the runs that completed, failed or were cancelled. */
@@ -149,6 +166,8 @@ export interface StoreService {
     environment: string,
     functions: ReadonlyArray<FunctionRegistration>
   ) => Effect.Effect<void, StoreError>
+  /** A function as it was last registered. */
+  readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
   readonly listFunctions: (environment: string) => Effect.Effect<Array<FunctionInfo>, StoreError>
 
   /** Stores an event, starts the runs that it triggers and fires the waits that it satisfies. */
@@ -169,6 +188,16 @@ export interface StoreService {
     jobIds: ReadonlyArray<string>,
     leaseMs: number
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /**
+   * A worker outside this process comes back with its turns `jobIds`: those that it still holds are extended, and
+   * `notices` repeats what has fired for them; it loses the rest, which counts as no loss of the runs. `lost` are those
+   * of `jobIds` that it does not hold.
+   */
+  readonly adoptLeases: (
+    workerId: string,
+    jobIds: ReadonlyArray<string>,
+    leaseMs: number
+  ) => Effect.Effect<Adoption, StoreError>
   /** Ends the leases of a worker that is gone. `lost` says that it died: that counts as a loss of each run. */
   readonly releaseWorker: (workerId: string, lost: boolean) => Effect.Effect<number, StoreError>
   /** A step call came after the end of its turn: dispatch the run again with a longer linger. */

@@ -6,7 +6,7 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
 import type { IdGenerator } from "../../Ids.ts"
 import type { Notice } from "../../Protocol/Worker.ts"
 import type { Registry } from "../Registry.ts"
-import type { Changes } from "./Store.ts"
+import type { Changes, Counts } from "./Store.ts"
 
 /** How run states are stored; the order is part of the database. */
 export const statuses = [
@@ -44,6 +44,7 @@ const SEQ_BLOCK = 1_000_000_000
 const SEQ_RESERVE = 100_000_000
 
 class PendingChanges implements Changes {
+  readonly counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
   readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
   readonly ended: Array<string> = []
   ready = false

@@ -141,6 +141,26 @@ export const claimsSuite = (test: ShopTest): void => {
     })
   })
 
+  describe("a claim beside a command that fails", () => {
+    test("hands out the same runs", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const live = yield* shop.start()
+      yield* shop.emit("order.placed", { n: 1 })
+      const broken = { ...done("broken:0"), name: { not: "a name" } as unknown as string }
+
+      const [jobs, error] = yield* Effect.all(
+        [
+          shop.claim({ credit: 10 }),
+          Effect.flip(shop.store.applyReports([{ jobId: live.jobId, runId: live.runId, ops: [broken] }]))
+        ],
+        { concurrency: "unbounded" }
+      )
+
+      assert.strictEqual(error._tag, "StoreError")
+      assert.deepStrictEqual(inputs(jobs), [1])
+    })
+  })
+
   describe("concurrency limits", () => {
     test("a limit without a key bounds all runs of the function", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 2 } }))

@@ -1,0 +1,24 @@
+/** The data of events as handlers get it. */
+import { asStandard } from "./EffectSchema.ts"
+import { type AnyFunction, isEffectFunction } from "./Function.ts"
+import { matchesPattern } from "./Pattern.ts"
+import { type AnySchema, validateData } from "./StandardSchema.ts"
+
+/**
+ * The data of an event as the function's handler gets it: validated and decoded by its schema, or by the schema of the
+ * event's definition. Throws, or rejects when the schema is asynchronous, with `SchemaValidationError`.
+ */
+export const validateEventData = (fn: AnyFunction, eventName: string, data: unknown): unknown => {
+  const schema = schemaOf(fn, eventName)
+  return schema === undefined ? data : validateData(asStandard(schema), data, `Data of event "${eventName}"`)
+}
+
+const schemaOf = (fn: AnyFunction, eventName: string): AnySchema | undefined => {
+  if (!isEffectFunction(fn)) return fn.config.schema
+  const { definitions, triggers } = fn.config
+  const named = definitions.find((definition) => definition.name === eventName)
+  if (named !== undefined) return named.schema
+  // An invoked run has an event of no trigger's name. With one definition its input is that event's data.
+  const triggered = triggers.some(({ event }) => event !== undefined && matchesPattern(event, eventName))
+  return triggered || definitions.length !== 1 ? undefined : definitions[0]?.schema
+}

@@ -1,0 +1,175 @@
+/**
+ * Errors as responses and back.
+ *
+ * What a caller can act on keeps its class: the serialised error travels beside the fields that every client reads, and
+ * {@link readFailure} makes the same error of it.
+ */
+import {
+  ConnectionError,
+  deserializeError,
+  EnterpriseRequiredError,
+  FunctionNotFoundError,
+  InvalidStateError,
+  IronflowError,
+  isIronflowError,
+  LimitExceededError,
+  RunNotFoundError,
+  type SerializedError,
+  serializeError,
+  StepNotFoundError,
+  StoreError,
+  TimeoutError,
+  UnauthenticatedError,
+  UnauthorizedError,
+  ValidationError
+} from "../../Errors.ts"
+import { isObject, safeJsonParse } from "../../Json.ts"
+import type { Dialect } from "./Endpoints.ts"
+
+export interface FailureResponse {
+  readonly status: number
+  readonly body: { readonly [key: string]: unknown }
+}
+
+/** What kind of failure an error is: its Connect code, and its status in each dialect. */
+interface Kind {
+  readonly code: string
+  readonly connect: number
+  readonly rest: number
+}
+
+const kind = (code: string, connect: number, rest = connect): Kind => ({ code, connect, rest })
+
+const kinds = {
+  invalid: kind("invalid_argument", 400),
+  tooLarge: kind("resource_exhausted", 413),
+  notFound: kind("not_found", 404),
+  unimplemented: kind("unimplemented", 404),
+  state: kind("failed_precondition", 400, 409),
+  conflict: kind("aborted", 409),
+  unavailable: kind("unavailable", 503),
+  timeout: kind("deadline_exceeded", 504),
+  slow: kind("deadline_exceeded", 408),
+  unauthenticated: kind("unauthenticated", 401),
+  unauthorized: kind("permission_denied", 403),
+  enterprise: kind("permission_denied", 402),
+  unsupported: kind("invalid_argument", 415),
+  unknown: kind("unknown", 500),
+  internal: kind("internal", 500)
+}
+
+/** Codes of errors that have no class of their own. */
+const byCode: ReadonlyMap<string, Kind> = new Map([
+  ["BODY_TOO_LARGE", kinds.tooLarge],
+  ["BODY_TIMEOUT", kinds.slow],
+  ["BODY_UNSUPPORTED", kinds.unsupported],
+  ["ROUTE_NOT_FOUND", kinds.unimplemented],
+  ["WORKER_UNKNOWN", kinds.notFound],
+  ["STALE_EXECUTION", kinds.conflict],
+  ["RUN_NOT_RUNNING", kinds.conflict],
+  ["STALE_BATCH", kinds.conflict],
+  ["CLOSING", kinds.unavailable]
+])
+
+const kindOf = (error: IronflowError): Kind => {
+  const named = byCode.get(error.code)
+  if (named !== undefined) return named
+  if (error instanceof LimitExceededError || error instanceof ValidationError) return kinds.invalid
+  if (
+    error instanceof RunNotFoundError ||
+    error instanceof FunctionNotFoundError ||
+    error instanceof StepNotFoundError
+  )
+    return kinds.notFound
+  if (error instanceof InvalidStateError) return kinds.state
+  if (error instanceof StoreError || error instanceof ConnectionError) return kinds.unavailable
+  if (error instanceof TimeoutError) return kinds.timeout
+  if (error instanceof UnauthenticatedError) return kinds.unauthenticated
+  if (error instanceof UnauthorizedError) return kinds.unauthorized
+  if (error instanceof EnterpriseRequiredError) return kinds.enterprise
+  return kinds.unknown
+}
+
+/** The response for an error of ours. It carries no stack. */
+export const failureResponse = (error: IronflowError, dialect: Dialect): FailureResponse => {
+  const { code, connect, rest } = kindOf(error)
+  const serialized = serializeError(error, { stack: false })
+  return dialect === "connect"
+    ? {
+        status: connect,
+        // a detail of ConnectRPC: `value` is the bytes of an empty message, `debug` may hold any JSON
+        body: { code, message: error.message, details: [{ type: DETAIL, value: "", debug: serialized }] }
+      }
+    : {
+        status: rest,
+        body: {
+          error: error.message,
+          message: error.message,
+          code: error.code,
+          details: { error: serialized }
+        }
+      }
+}
+
+/** The response for a bug: it says that there is one, and nothing else. */
+export const defectResponse = (dialect: Dialect): FailureResponse => {
+  const message = "The engine failed because of a bug; its log has the details"
+  return dialect === "connect"
+    ? { status: kinds.internal.connect, body: { code: kinds.internal.code, message } }
+    : { status: kinds.internal.rest, body: { error: message, message, code: "INTERNAL_ERROR" } }
+}
+
+const DETAIL = "ironflow.v1.ErrorDetail"
+
+/**
+ * The error of a response that is not 2xx, from any Ironflow server: the same class and fields where it is ours, else by
+ * its status and code. `text` is the body, `what` the call that failed (`emit "order.placed"`). Never throws.
+ */
+export const readFailure = (status: number, text: string, what: string): IronflowError => {
+  const body = safeJsonParse(text)
+  const stored = isObject(body) ? serializedIn(body) : undefined
+  if (stored !== undefined) {
+    const error = deserializeError(stored)
+    if (isIronflowError(error)) return error
+  }
+  const said = isObject(body) ? (textOf(body.message) ?? textOf(body.error) ?? textOf(body.code)) : undefined
+  const message = said ?? (text.trim() === "" ? `${what} failed with status ${status}` : text.slice(0, 1000))
+  switch (status) {
+    case 401:
+      return new UnauthenticatedError(message)
+    case 402:
+      return new EnterpriseRequiredError(message)
+    case 403:
+      return new UnauthorizedError(message)
+    case 408:
+    case 502:
+    case 503:
+    case 504:
+      return new ConnectionError(`${what} failed with status ${status}: ${message}`, { status })
+    default: {
+      const code = isObject(body) ? textOf(body.code) : undefined
+      return new IronflowError(message, {
+        status,
+        // codes of ConnectRPC are in lower case; ours are not
+        code: code === undefined || code === code.toLowerCase() ? "UNKNOWN_ERROR" : code,
+        retryable: status === 429 || status >= 500
+      })
+    }
+  }
+}
+
+const serializedIn = (body: { readonly [key: string]: unknown }): SerializedError | undefined => {
+  const { details } = body
+  const found: unknown = Array.isArray(details)
+    ? details.find((detail) => isObject(detail) && detail.type === DETAIL)?.debug
+    : isObject(details)
+      ? details.error
+      : undefined
+  return isObject(found) && typeof found.name === "string" && typeof found.message === "string"
+    ? // the two fields without which it would be nothing are there; `deserializeError` takes the rest as it comes
+      (found as unknown as SerializedError)
+    : undefined
+}
+
+const textOf = (value: unknown): string | undefined =>
+  typeof value === "string" && value !== "" ? value : undefined

@@ -1,0 +1,360 @@
+/**
+ * Requests and responses of the HTTP protocol, as schemas. Requests list fields in lower camel case; a server reads them
+ * in snake case too (`Lenient.ts`), and ignores what it does not know.
+ */
+import * as Schema from "effect/Schema"
+
+const optional = Schema.optionalKey
+const text = Schema.String
+const json = Schema.Unknown
+const jsonObject = Schema.Record(text, Schema.Unknown)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Events
+// ---------------------------------------------------------------------------------------------------------------------
+
+export const TriggerRequest = Schema.Struct({
+  event: text,
+  data: optional(json),
+  version: optional(Schema.Int),
+  idempotencyKey: optional(text),
+  metadata: optional(jsonObject)
+})
+
+/** `runIds` is absent when the event started no run. */
+export const TriggerResponse = Schema.Struct({ eventId: text, runIds: optional(Schema.Array(text)) })
+
+export const TriggerSyncRequest = Schema.Struct({
+  ...TriggerRequest.fields,
+  timeoutMs: optional(Schema.Int)
+})
+
+export const TriggerSyncResponse = Schema.Struct({
+  eventId: text,
+  results: optional(
+    Schema.Array(
+      Schema.Struct({
+        runId: text,
+        functionId: text,
+        status: text,
+        output: optional(json),
+        error: optional(json),
+        durationMs: optional(Schema.Int)
+      })
+    )
+  )
+})
+
+export const TriggerBatchRequest = Schema.Struct({ events: optional(Schema.Array(TriggerRequest)) })
+export const TriggerBatchResponse = Schema.Struct({ results: optional(Schema.Array(TriggerResponse)) })
+
+export const RestEmitRequest = Schema.Struct({
+  name: text,
+  data: optional(json),
+  version: optional(Schema.Int),
+  idempotencyKey: optional(text),
+  metadata: optional(jsonObject)
+})
+
+/** Both spellings of the event's id are in use. */
+export const RestEmitResponse = Schema.Struct({ event_id: text, id: text, run_ids: Schema.Array(text) })
+
+export const PublishRequest = Schema.Struct({
+  topic: text,
+  data: optional(json),
+  idempotencyKey: optional(text)
+})
+
+/** `sequence` is a 64-bit integer: digits in a string. */
+export const PublishResponse = Schema.Struct({ eventId: text, sequence: text })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Runs
+// ---------------------------------------------------------------------------------------------------------------------
+
+export const RunError = Schema.Struct({
+  message: text,
+  code: text,
+  name: optional(text),
+  stack: optional(text),
+  retryable: optional(Schema.Boolean),
+  details: optional(json)
+})
+
+export const Run = Schema.Struct({
+  id: text,
+  functionId: text,
+  eventId: text,
+  status: text,
+  state: text,
+  executionMode: text,
+  attempt: Schema.Int,
+  maxAttempts: Schema.Int,
+  createdAt: text,
+  updatedAt: text,
+  startedAt: optional(text),
+  endedAt: optional(text),
+  input: optional(json),
+  output: optional(json),
+  error: optional(RunError),
+  workerId: optional(text),
+  actorId: optional(text),
+  parentRunId: optional(text),
+  pauseReason: optional(text)
+})
+
+export const RunStep = Schema.Struct({
+  id: text,
+  name: text,
+  kind: text,
+  status: Schema.Literals(["completed", "failed", "waiting"]),
+  attempt: Schema.Int,
+  output: optional(json),
+  error: optional(RunError),
+  startedAt: optional(text),
+  endedAt: optional(text),
+  dueAt: optional(text)
+})
+
+/** The run's id is `id`; some methods of other revisions call it `runId`. */
+export const RunIdRequest = Schema.Struct({ id: optional(text), runId: optional(text) })
+export const CancelRunRequest = Schema.Struct({ ...RunIdRequest.fields, reason: optional(text) })
+export const FromStepRequest = Schema.Struct({ ...RunIdRequest.fields, fromStep: optional(text) })
+export const PauseRunRequest = CancelRunRequest
+export const PauseRunResponse = Schema.Struct({
+  status: Schema.Literals(["pause_requested", "paused"]),
+  run: Run
+})
+
+/** `status` in any spelling of it. */
+export const ListRunsRequest = Schema.Struct({
+  functionId: optional(text),
+  status: optional(text),
+  limit: optional(Schema.Int),
+  cursor: optional(text)
+})
+
+export const ListRunsResponse = Schema.Struct({
+  runs: optional(Schema.Array(Run)),
+  nextCursor: optional(text),
+  totalCount: optional(Schema.Int)
+})
+
+export const RunStepsResponse = Schema.Struct({ steps: optional(Schema.Array(RunStep)) })
+export const RestRunStepsResponse = Schema.Struct({ steps: Schema.Array(RunStep) })
+
+/** An absent `output` is null. */
+export const PatchStepRequest = Schema.Struct({
+  stepId: text,
+  output: optional(json),
+  reason: optional(text)
+})
+
+export const Explanation = Schema.Struct({
+  runId: text,
+  status: text,
+  code: text,
+  message: text,
+  details: jsonObject
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Functions, workers, the engine
+// ---------------------------------------------------------------------------------------------------------------------
+
+const Trigger = Schema.Struct({
+  event: optional(text),
+  expression: optional(text),
+  cron: optional(text),
+  timezone: optional(text)
+})
+
+const Retry = Schema.Struct({
+  maxAttempts: optional(Schema.Int),
+  initialDelayMs: optional(Schema.Number),
+  backoffFactor: optional(Schema.Number),
+  maxDelayMs: optional(Schema.Number)
+})
+
+const Concurrency = Schema.Struct({ limit: Schema.Int, key: optional(text) })
+
+export const RegisterFunctionRequest = Schema.Struct({
+  id: text,
+  name: optional(text),
+  triggers: optional(Schema.Array(Trigger)),
+  retry: optional(Retry),
+  timeoutMs: optional(Schema.Int),
+  concurrency: optional(Concurrency),
+  preferredMode: optional(text),
+  endpointUrl: optional(text),
+  actorKey: optional(text),
+  secrets: optional(Schema.Array(text)),
+  recording: optional(Schema.Boolean),
+  recordingRetention: optional(text),
+  metadata: optional(jsonObject)
+})
+
+export const FunctionInfo = Schema.Struct({
+  id: text,
+  name: text,
+  triggers: Schema.Array(Trigger),
+  version: Schema.Int,
+  codeHash: text,
+  createdAt: text,
+  updatedAt: text
+})
+
+/** `created` is absent when the function was there. */
+export const RegisterFunctionResponse = Schema.Struct({
+  function: FunctionInfo,
+  created: optional(Schema.Boolean)
+})
+export const GetFunctionRequest = Schema.Struct({ id: text })
+export const ListFunctionsResponse = Schema.Struct({
+  functions: optional(Schema.Array(FunctionInfo)),
+  totalCount: optional(Schema.Int)
+})
+export const RestFunctionsResponse = Schema.Struct({ functions: Schema.Array(FunctionInfo) })
+
+export const WorkerInfo = Schema.Struct({
+  id: text,
+  hostname: text,
+  function_ids: Schema.Array(text),
+  max_concurrent: Schema.Int,
+  labels: Schema.Record(text, text),
+  active_jobs: Schema.Int,
+  registered_at: text,
+  transport: text
+})
+export const RestWorkersResponse = Schema.Struct({ workers: Schema.Array(WorkerInfo) })
+
+export const HealthResponse = Schema.Struct({ status: text, timestamp: text })
+export const RestHealthResponse = Schema.Struct({ status: text, timestamp: text, version: text })
+export const InfoResponse = Schema.Struct({
+  version: text,
+  startedAt: text,
+  functionCount: optional(Schema.Int),
+  activeRuns: optional(Schema.Int),
+  connectedWorkers: optional(Schema.Int)
+})
+export const CapabilitiesResponse = Schema.Struct({
+  transports: Schema.Array(text),
+  features: Schema.Array(text),
+  version: text
+})
+
+export const Empty = Schema.Struct({})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Workers
+// ---------------------------------------------------------------------------------------------------------------------
+
+const FunctionRegistration = Schema.Struct({
+  id: text,
+  name: text,
+  triggers: Schema.Array(Trigger),
+  retry: Schema.Struct({
+    maxAttempts: Schema.Int,
+    initialDelayMs: Schema.Number,
+    backoffFactor: Schema.Number,
+    maxDelayMs: Schema.Number
+  }),
+  timeoutMs: Schema.Number,
+  concurrency: optional(Concurrency),
+  mode: Schema.Literals(["push", "pull"]),
+  actorKey: optional(text),
+  secrets: Schema.Array(text),
+  recording: optional(Schema.Boolean),
+  recordingRetention: optional(text),
+  metadata: optional(jsonObject),
+  codeHash: text
+})
+
+const WorkerRegistration = Schema.Struct({
+  workerId: text,
+  environment: text,
+  hostname: text,
+  functions: Schema.Array(FunctionRegistration),
+  maxConcurrentJobs: Schema.Int,
+  labels: Schema.Record(text, text),
+  version: Schema.Struct({ sdk: text, runtime: text })
+})
+
+/** `capabilities`, `registration`, `instance` and `jobs` come from workers that speak turns (`Turns.ts`). */
+export const RegisterWorkerRequest = Schema.Struct({
+  workerId: optional(text),
+  hostname: optional(text),
+  functionIds: optional(Schema.Array(text)),
+  maxConcurrentJobs: optional(Schema.Int),
+  labels: optional(Schema.Record(text, text)),
+  version: optional(json),
+  capabilities: optional(Schema.Struct({ turns: optional(Schema.Int) })),
+  registration: optional(WorkerRegistration),
+  instance: optional(text),
+  jobs: optional(Schema.Array(text))
+})
+
+export const HeartbeatRequest = Schema.Struct({
+  workerId: optional(text),
+  activeJobs: optional(Schema.Int),
+  jobs: optional(Schema.Array(Schema.Struct({ jobId: text, startedAt: optional(text) })))
+})
+
+const WireError = Schema.Struct({
+  message: optional(text),
+  code: optional(text),
+  retryable: optional(Schema.Boolean),
+  stack: optional(text)
+})
+
+/** What an existing worker reports of a step. */
+export const StepResult = Schema.Struct({
+  id: text,
+  name: optional(text),
+  type: optional(text),
+  status: text,
+  startedAt: optional(text),
+  endedAt: optional(text),
+  output: optional(json),
+  error: optional(WireError)
+})
+
+/** What an existing worker waits for. */
+export const Yield = Schema.Struct({
+  type: text,
+  stepId: text,
+  until: optional(text),
+  eventFilter: optional(
+    Schema.Struct({
+      event: text,
+      match: optional(text),
+      timeout: optional(Schema.Union([text, Schema.Number]))
+    })
+  ),
+  functionId: optional(text),
+  input: optional(json),
+  invokeTimeoutMs: optional(Schema.Number)
+})
+
+export const JobUpdate = Schema.Struct({
+  status: text,
+  output: optional(json),
+  error: optional(WireError),
+  steps: optional(Schema.Array(StepResult)),
+  yield: optional(Yield)
+})
+
+export const LateRequest = Schema.Struct({
+  session: text,
+  runId: text,
+  stepName: text,
+  lingerMs: Schema.Number
+})
+
+export const PollRequest = Schema.Struct({
+  session: text,
+  asked: optional(Schema.Int),
+  withdrawn: optional(Schema.Int),
+  seen: Schema.Int,
+  waitMs: Schema.Number
+})

@@ -1,0 +1,729 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
+import { Client, clientMethods } from "../../src/Client/Client.ts"
+import { Engine, layer, layerClientIn } from "../../src/Engine/Engine.ts"
+import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+import { type Changes, Store, type StoreService } from "../../src/Engine/Store/Store.ts"
+import { StoreError } from "../../src/Errors.ts"
+import type {
+  FunctionRegistration,
+  Job,
+  Notice,
+  TurnOp,
+  WorkerRegistration,
+  WorkerSession
+} from "../../src/Protocol/Worker.ts"
+import {
+  complete,
+  done,
+  fail,
+  handles,
+  invoke,
+  release,
+  settle,
+  sleep,
+  suspend,
+  waitFor
+} from "./Store/suite/Shop.ts"
+
+/** Lets everything happen that needs no time: fibers, commits, callbacks. */
+const quiet = Effect.promise(async () => {
+  for (let i = 0; i < 12; i++) await new Promise<void>((resume) => setImmediate(resume))
+})
+
+/** What the engine asked of its store. */
+class Spy {
+  readonly calls: Array<string> = []
+  readonly commits: Array<Changes> = []
+  /** Operations that fail the next time they are asked for. */
+  readonly broken = new Set<string>()
+
+  wrap(store: StoreService): StoreService {
+    store.onCommit((changes) => void this.commits.push(changes))
+    const wrapped = Object.entries(store).map(([name, operation]) => [
+      name,
+      // `onCommit` and the like are asked when the engine is built, and answer at once
+      ["onCommit", "mayHaveReady", "findFunction"].includes(name)
+        ? operation
+        : (...parameters: ReadonlyArray<unknown>) =>
+            Effect.suspend(() => {
+              this.calls.push(name)
+              return this.broken.delete(name)
+                ? Effect.fail(new StoreError(`${name}: disk full`))
+                : (operation as (...parameters: ReadonlyArray<unknown>) => Effect.Effect<unknown>)(
+                    ...parameters
+                  )
+            })
+    ])
+    // the same operations under the same names
+    return Object.fromEntries(wrapped) as unknown as StoreService
+  }
+
+  /** The calls since the last look. */
+  heard(): ReadonlyArray<string> {
+    this.commits.length = 0
+    return this.calls.splice(0)
+  }
+}
+
+/** A worker whose turns are played by the test. */
+class Worker {
+  readonly jobs: Array<Job> = []
+  readonly notices: Array<Notice> = []
+  session!: WorkerSession
+  scope!: Scope.Closeable
+
+  /** The next job, which must have come. */
+  next(): Job {
+    return this.jobs.shift() ?? assert.fail("no job has come")
+  }
+  report(job: Job, ...ops: ReadonlyArray<TurnOp>) {
+    return this.session.report([{ jobId: job.jobId, runId: job.runId, ops }])
+  }
+  /** Disconnects, as closing the session's scope does. */
+  get leave() {
+    return Scope.close(this.scope, Exit.void)
+  }
+}
+
+const registration = (
+  workerId: string,
+  functions: ReadonlyArray<FunctionRegistration>,
+  environment = "default"
+): WorkerRegistration => ({
+  workerId,
+  environment,
+  hostname: "shop",
+  functions,
+  maxConcurrentJobs: 10,
+  labels: {},
+  version: { sdk: "0", runtime: "node" }
+})
+
+const connect = (
+  workerId: string,
+  functions: ReadonlyArray<FunctionRegistration>,
+  options: { readonly credit?: number; readonly environment?: string } = {}
+) =>
+  Effect.gen(function* () {
+    const engine = yield* Engine
+    const worker = new Worker()
+    worker.scope = yield* Scope.fork(yield* Effect.scope)
+    worker.session = yield* Scope.provide(
+      engine.connectWorker(registration(workerId, functions, options.environment), {
+        onJob: (job) => void worker.jobs.push(job),
+        onNotice: (notice) => void worker.notices.push(notice)
+      }),
+      worker.scope
+    )
+    worker.session.credit(options.credit ?? 10)
+    yield* quiet
+    return worker
+  })
+
+const engineTest = (
+  title: string,
+  body: (spy: Spy) => Effect.Effect<void, unknown, Engine | Client | Scope.Scope>
+) =>
+  it.effect(title, () => {
+    const spy = new Spy()
+    const store = Layer.effect(
+      Store,
+      Effect.map(Sqlite.make({ filename: ":memory:" }), (store) => spy.wrap(store))
+    )
+    return Effect.gen(function* () {
+      yield* body(spy)
+      assert.strictEqual(yield* (yield* Engine).countStuckRuns, 0)
+    }).pipe(Effect.provide(layerClientIn("default").pipe(Layer.provideMerge(layer), Layer.provide(store))))
+  })
+
+describe("dispatch", () => {
+  engineTest("an emit and the claim of its run share a commit", (spy) =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge")])
+      spy.heard()
+
+      const { runIds } = yield* client.emit("order.placed", { orderId: "o-1" })
+      yield* quiet
+
+      assert.strictEqual(worker.next().runId, runIds[0])
+      assert.deepStrictEqual([...spy.calls].sort(), ["appendEvent", "claimRuns"])
+      assert.strictEqual(spy.commits.length, 1)
+    })
+  )
+
+  engineTest("the end of a run and the claim of the next one share a commit", (spy) =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge", { concurrency: { limit: 1 } })])
+      yield* client.emit("order.placed", { n: 1 })
+      yield* client.emit("order.placed", { n: 2 })
+      yield* quiet
+      const first = worker.next()
+      assert.strictEqual(worker.jobs.length, 0)
+      spy.heard()
+
+      yield* worker.report(first, done("charge:0"), complete())
+      yield* quiet
+
+      assert.strictEqual(worker.next().event.data, '{"n":2}')
+      assert.strictEqual(spy.commits.length, 1)
+    })
+  )
+
+  engineTest("runs that came before their worker are handed out when it has room", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const early = yield* connect("worker-1", [handles("charge")], { credit: 0 })
+      for (const n of [1, 2, 3]) yield* client.emit("order.placed", { n })
+      yield* quiet
+      assert.strictEqual(early.jobs.length, 0)
+
+      early.session.credit(2)
+      yield* quiet
+      assert.strictEqual(early.jobs.length, 2)
+      const late = yield* connect("worker-2", [handles("charge")])
+      assert.strictEqual(late.jobs.length, 1)
+    })
+  )
+
+  engineTest("a worker gets no more runs than it has room for, and each run goes to one worker", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const a = yield* connect("worker-1", [handles("charge")], { credit: 3 })
+      const b = yield* connect("worker-2", [handles("charge")], { credit: 2 })
+
+      yield* Effect.forEach(
+        Array.from({ length: 20 }, (_, n) => n),
+        (n) => client.emit("order.placed", { n }),
+        { concurrency: "unbounded" }
+      )
+      yield* quiet
+
+      assert.deepStrictEqual([a.jobs.length, b.jobs.length], [3, 2])
+      assert.strictEqual(new Set([...a.jobs, ...b.jobs].map(({ runId }) => runId)).size, 5)
+    })
+  )
+
+  engineTest("workers of another environment get nothing", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const engine = yield* Engine
+      const here = yield* connect("worker-1", [handles("charge")])
+      const there = yield* connect("worker-2", [handles("charge")], { environment: "staging" })
+
+      const { runIds } = yield* engine.client("staging").emit("order.placed", {})
+      yield* quiet
+
+      assert.deepStrictEqual([here.jobs.length, there.next().runId], [0, runIds[0]])
+      assert.deepStrictEqual(
+        (yield* client.listWorkers()).map(({ id }) => id),
+        ["worker-1"]
+      )
+    })
+  )
+
+  engineTest("the runs of a worker that leaves go to another one at once, and that is no attempt", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const a = yield* connect("worker-1", [handles("charge")])
+      yield* client.emit("order.placed", {})
+      yield* quiet
+      const job = a.next()
+      yield* a.report(job, done("charge:0"))
+      const b = yield* connect("worker-2", [handles("charge")])
+
+      yield* a.leave
+      yield* quiet
+
+      const again = b.next()
+      assert.deepStrictEqual([again.runId, again.attempt, again.journal.length], [job.runId, 1, 1])
+      const [ack] = yield* a.report(job, complete())
+      assert.deepInclude(ack, { _tag: "Refused", reason: "LEASE_LOST" })
+      assert.deepStrictEqual(
+        (yield* client.listWorkers()).map(({ id }) => id),
+        ["worker-2"]
+      )
+    })
+  )
+
+  engineTest(
+    "a run that is claimed for a worker that leaves at that moment is not lost, nor is its actor",
+    () =>
+      Effect.gen(function* () {
+        const client = yield* Client
+        const ship = handles("ship", { actorKey: "event.data.van" })
+        const a = yield* connect("worker-1", [ship])
+
+        yield* Effect.all([client.emit("order.placed", { van: 1 }), a.leave], { concurrency: "unbounded" })
+        yield* quiet
+        const b = yield* connect("worker-2", [ship])
+
+        assert.strictEqual(b.jobs.length, 1)
+      })
+  )
+
+  engineTest("a claim that fails is tried again", (spy) =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge")])
+      spy.broken.add("claimRuns")
+
+      yield* client.emit("order.placed", {})
+      yield* quiet
+      assert.strictEqual(worker.jobs.length, 0)
+      yield* TestClock.adjust(1000)
+      yield* quiet
+
+      assert.strictEqual(worker.jobs.length, 1)
+    })
+  )
+
+  engineTest(
+    "a report that cannot be stored is a connection error, and the same report can be sent again",
+    (spy) =>
+      Effect.gen(function* () {
+        const client = yield* Client
+        const worker = yield* connect("worker-1", [handles("charge")])
+        yield* client.emit("order.placed", {})
+        yield* quiet
+        const job = worker.next()
+        spy.broken.add("applyReports")
+
+        const error = yield* Effect.flip(worker.report(job, complete()))
+        assert.strictEqual(error._tag, "ConnectionError")
+        assert.include(error.message, "disk full")
+
+        const [ack] = yield* worker.report(job, complete())
+        assert.strictEqual(ack?._tag, "Accepted")
+      })
+  )
+
+  engineTest("a worker's load is what it holds now", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge"), handles("ship")])
+      yield* client.emit("order.placed", {})
+      yield* quiet
+      const active = Effect.map(client.listWorkers(), ([info]) => info?.activeJobs)
+      const [info] = yield* client.listWorkers()
+      assert.deepStrictEqual(info, {
+        id: "worker-1",
+        hostname: "shop",
+        functionIds: ["charge", "ship"],
+        maxConcurrentJobs: 10,
+        activeJobs: 2,
+        labels: {},
+        transport: "memory",
+        registeredAt: new Date(0).toISOString()
+      })
+
+      yield* worker.report(worker.next(), sleep("rest:0", 1000), suspend("rest:0"))
+      assert.strictEqual(yield* active, 1)
+      yield* worker.report(worker.next(), done("charge:0"))
+      assert.strictEqual(yield* active, 1)
+    })
+  )
+
+  engineTest("a call after the end of its turn brings the run back with a longer linger", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge")])
+      yield* client.emit("order.placed", {})
+      yield* quiet
+      const job = worker.next()
+      yield* worker.report(job, sleep("rest:0", 1000), suspend("rest:0"))
+
+      yield* worker.session.late({ runId: job.runId, stepName: "charge", lingerMs: job.lingerMs })
+      yield* quiet
+
+      assert.strictEqual(worker.next().lingerMs, 50)
+    })
+  )
+
+  engineTest("two workers cannot have one id, one after the other or at once", () =>
+    Effect.gen(function* () {
+      const first = yield* connect("worker-1", [handles("charge")])
+      const error = yield* Effect.flip(connect("worker-1", [handles("charge")]))
+      assert.strictEqual((error as { code: string }).code, "VALIDATION_ERROR")
+      yield* first.leave
+
+      const both = yield* Effect.all(
+        [1, 2].map(() => Effect.exit(connect("worker-1", [handles("charge")]))),
+        { concurrency: "unbounded" }
+      )
+      assert.deepStrictEqual(both.map(Exit.isSuccess).sort(), [false, true])
+    })
+  )
+
+  engineTest("a trigger that is not acceptable is refused, names its function, and registers nothing", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      for (const trigger of [
+        { event: "order..placed" },
+        { event: "order.placed", expression: "event.data.amount >" },
+        { cron: "every day" },
+        {}
+      ]) {
+        const bad = handles("charge", { triggers: [{ event: "order.placed" }, trigger] })
+        const error = yield* Effect.flip(connect("worker-1", [handles("ship"), bad]))
+        assert.strictEqual((error as { code: string }).code, "VALIDATION_ERROR")
+        assert.include((error as Error).message, 'Trigger 1 of function "charge"')
+      }
+      assert.deepStrictEqual(yield* client.listFunctions(), [])
+      assert.deepStrictEqual(yield* client.listWorkers(), [])
+    })
+  )
+})
+
+describe("notices", () => {
+  engineTest("an event, a sleep, a child and a cancellation reach the live turn", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge"), handles("ship", { on: [] })])
+      yield* client.emit("order.placed", {})
+      yield* quiet
+      const job = worker.next()
+      yield* worker.report(
+        job,
+        waitFor("paid:0", "order.paid"),
+        sleep("rest:0", 1000),
+        invoke("ship:0", "ship")
+      )
+      yield* quiet
+      const fired = () =>
+        worker.notices.splice(0).map((notice) => (notice._tag === "Fired" ? notice.stepKey : notice._tag))
+
+      yield* client.emit("order.paid", {})
+      assert.deepStrictEqual(fired(), ["paid:0"])
+      yield* worker.report(worker.next(), complete("sent"))
+      assert.deepStrictEqual(fired(), ["ship:0"])
+      yield* TestClock.adjust(1000)
+      yield* quiet
+      assert.deepStrictEqual(fired(), ["rest:0"])
+      yield* worker.report(job, settle("rest:0"), settle("paid:0"))
+      yield* client.cancelRun(job.runId, "no stock")
+      assert.deepStrictEqual(worker.notices, [{ _tag: "Cancelled", jobId: job.jobId, reason: "no stock" }])
+    })
+  )
+})
+
+describe("timers", () => {
+  engineTest("a run sleeps for a week without a question to the store, and wakes at its time", (spy) =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge")])
+      yield* client.emit("order.placed", {})
+      yield* quiet
+      yield* worker.report(worker.next(), sleep("rest:0", 7 * 24 * 3_600_000), suspend("rest:0"))
+      yield* quiet
+      spy.heard()
+
+      yield* TestClock.adjust(7 * 24 * 3_600_000 - 1)
+      yield* quiet
+      assert.deepStrictEqual(spy.heard(), [])
+
+      yield* TestClock.adjust(1)
+      yield* quiet
+      assert.strictEqual(worker.jobs.length, 1)
+      assert.deepStrictEqual([...spy.calls].sort(), ["claimRuns", "fireDue"])
+    })
+  )
+
+  engineTest("an idle engine asks its store nothing", (spy) =>
+    Effect.gen(function* () {
+      yield* connect("worker-1", [handles("charge")])
+      spy.heard()
+
+      yield* TestClock.adjust("30 days")
+      yield* quiet
+
+      assert.deepStrictEqual(spy.heard(), [])
+    })
+  )
+
+  engineTest("what is due sooner is not held up by what is due later", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge")])
+      for (const ms of [5000, 1000, 3000]) {
+        yield* client.emit("order.placed", { ms })
+        yield* quiet
+        yield* worker.report(worker.next(), sleep("rest:0", ms), suspend("rest:0"))
+      }
+      const woken: Array<string> = []
+      for (let second = 1; second <= 5; second++) {
+        yield* TestClock.adjust(1000)
+        yield* quiet
+        woken.push(...worker.jobs.splice(0).map((job) => `${second}: ${job.event.data}`))
+      }
+
+      assert.deepStrictEqual(woken, ['1: {"ms":1000}', '3: {"ms":3000}', '5: {"ms":5000}'])
+    })
+  )
+
+  engineTest("timers that could not be fired are fired a second later", (spy) =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge")])
+      yield* client.emit("order.placed", {})
+      yield* quiet
+      yield* worker.report(worker.next(), sleep("rest:0", 1000), suspend("rest:0"))
+      spy.broken.add("fireDue")
+
+      yield* TestClock.adjust(1000)
+      yield* quiet
+      assert.strictEqual(worker.jobs.length, 0)
+      yield* TestClock.adjust(1000)
+      yield* quiet
+      assert.strictEqual(worker.jobs.length, 1)
+    })
+  )
+})
+
+describe("waitForRun", () => {
+  engineTest("returns the run when it ends, for all who wait, and at once when it has ended", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge")])
+      const { runIds } = yield* client.emit("order.placed", {})
+      const waiting = yield* Effect.forkChild(
+        Effect.all([client.waitForRun(runIds[0]!), client.waitForRun(runIds[0]!, { timeout: 1000 })], {
+          concurrency: "unbounded"
+        })
+      )
+      yield* quiet
+
+      yield* worker.report(worker.next(), complete({ total: 1 }))
+
+      const runs = yield* Fiber.join(waiting)
+      const now = yield* client.waitForRun(runIds[0]!)
+      for (const run of [...runs, now]) {
+        assert.deepStrictEqual([run.status, run.output], ["completed", { total: 1 }])
+      }
+    })
+  )
+
+  engineTest("returns a failed and a cancelled run as they are", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge")])
+      const first = yield* client.emit("order.placed", {})
+      yield* quiet
+      yield* worker.report(worker.next(), fail("no stock"))
+      const second = yield* client.emit("order.placed", {})
+      const waiting = yield* Effect.forkChild(client.waitForRun(second.runIds[0]!))
+      yield* quiet
+      yield* client.cancelRun(second.runIds[0]!)
+
+      assert.strictEqual((yield* client.waitForRun(first.runIds[0]!)).error?.message, "no stock")
+      assert.strictEqual((yield* Fiber.join(waiting)).error?.message, "Cancelled by a client")
+    })
+  )
+
+  engineTest("gives up after its timeout, says why the run has not ended, and lets it go on", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge")])
+      const { runIds } = yield* client.emit("order.placed", {})
+      yield* quiet
+      yield* worker.report(worker.next(), waitFor("paid:0", "order.paid"), suspend("paid:0"))
+      const waiting = yield* Effect.forkChild(Effect.flip(client.waitForRun(runIds[0]!, { timeout: 1000 })))
+      yield* quiet
+      yield* TestClock.adjust(1000)
+
+      const error = yield* Fiber.join(waiting)
+      assert.strictEqual(error.code, "TIMEOUT")
+      assert.include(error.message, `Run ${runIds[0]} had not ended after 1000 ms, and goes on.`)
+      assert.include(error.message, 'Step "paid" waits for event "order.paid"')
+      assert.strictEqual((yield* client.getRun(runIds[0]!)).status, "waiting")
+    })
+  )
+
+  engineTest("of a run that nobody knows fails at once", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const error = yield* Effect.flip(client.waitForRun("run_unknown", { timeout: 1000 }))
+      assert.strictEqual(error.code, "RUN_NOT_FOUND")
+    })
+  )
+
+  engineTest("does not return a run that was brought back at the moment when it failed", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge")])
+      const { runIds } = yield* client.emit("order.placed", {})
+      yield* quiet
+      const waiting = yield* Effect.forkChild(client.waitForRun(runIds[0]!))
+      yield* quiet
+
+      yield* Effect.all([worker.report(worker.next(), fail("no stock")), client.retryRun(runIds[0]!)], {
+        concurrency: "unbounded"
+      })
+      yield* quiet
+      yield* worker.report(worker.next(), complete("second try"))
+
+      assert.strictEqual((yield* Fiber.join(waiting)).output, "second try")
+    })
+  )
+})
+
+describe("the client", () => {
+  engineTest("explains a run from the database and the live workers", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const engine = yield* Engine
+      const worker = yield* connect("worker-1", [handles("charge")], { credit: 1 })
+      const { runIds } = yield* client.emit("order.placed", {})
+      const code = Effect.map(client.explain(runIds[0]!), (explanation) => explanation.code)
+      yield* quiet
+      assert.strictEqual(yield* code, "RUNNING")
+      yield* worker.report(worker.next(), release)
+      assert.strictEqual(yield* code, "READY")
+      yield* worker.leave
+      assert.strictEqual(yield* code, "NO_WORKER")
+      yield* client.cancelRun(runIds[0]!)
+      assert.strictEqual(yield* code, "CANCELLED")
+      assert.strictEqual(
+        (yield* Effect.flip(engine.client("staging").explain(runIds[0]!))).code,
+        "RUN_NOT_FOUND"
+      )
+    })
+  )
+
+  engineTest("steers runs, and what it makes ready is handed out at once", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge")])
+      const { runIds } = yield* client.emit("order.placed", {})
+      const runId = runIds[0]!
+      const handedOut = Effect.map(quiet, () => worker.jobs.splice(0).map((job) => job.runId))
+      yield* quiet
+      yield* worker.report(worker.next(), done("charge:0"), sleep("rest:0", 1e9), suspend("rest:0"))
+
+      yield* client.patchStep(`${runId}:rest:0`, { by: "hand" })
+      yield* quiet
+      const job = worker.next()
+      assert.strictEqual(job.journal.length, 2)
+      yield* client.pauseRun(runId, "stock-taking")
+      yield* worker.report(job, release)
+      assert.deepStrictEqual(yield* handedOut, [])
+      yield* client.resumeRun(runId)
+      yield* quiet
+      yield* worker.report(worker.next(), fail("no stock"))
+      yield* client.retryRun(runId, "charge")
+      yield* quiet
+      assert.deepStrictEqual(worker.next().journal, [])
+    })
+  )
+
+  const big = "x".repeat(1024 * 1024 + 1)
+  const cyclic: { self?: unknown } = {}
+  cyclic.self = cyclic
+  // JavaScript callers do not have the types
+  const wrong = (value: unknown) => value as never
+  const refusals: ReadonlyArray<
+    readonly [
+      what: string,
+      call: (client: Client["Service"]) => Effect.Effect<unknown, unknown>,
+      says: RegExp
+    ]
+  > = [
+    ["emit without a name", (client) => client.emit("", {}), /event name/],
+    ["emit of a pattern", (client) => client.emit("order.*", {}), /wildcards/],
+    ["emit of a name that is no text", (client) => client.emit(wrong(7), {}), /event name/],
+    [
+      "emit of data in a circle",
+      (client) => client.emit("order.placed", cyclic),
+      /data of event "order.placed"/
+    ],
+    ["emit of too much data", (client) => client.emit("order.placed", { big }), /1048576/],
+    ["emit with a version of zero", (client) => client.emit("order.placed", {}, { version: 0 }), /version/],
+    [
+      "emit with metadata that is no object",
+      (client) => client.emit("order.placed", {}, { metadata: wrong("m") }),
+      /metadata/
+    ],
+    [
+      "emit with an empty idempotency key",
+      (client) => client.emit("order.placed", {}, { idempotencyKey: "" }),
+      /idempotency key/
+    ],
+    ["trigger without a name", (client) => client.trigger(" ", {}), /event name/],
+    ["publish without a topic", (client) => client.publish("", {}), /topic/],
+    ["publish of too much data", (client) => client.publish("orders", big), /1048576/],
+    ["getRun without an id", (client) => client.getRun(wrong(undefined)), /run id/],
+    ["getRunSteps without an id", (client) => client.getRunSteps(wrong(undefined)), /run id/],
+    ["explain without an id", (client) => client.explain(wrong(undefined)), /run id/],
+    ["waitForRun without an id", (client) => client.waitForRun(wrong(undefined)), /run id/],
+    ["waitForRun for less than nothing", (client) => client.waitForRun("run_1", { timeout: -1 }), /timeout/],
+    ["waitForRun for no time", (client) => client.waitForRun("run_1", { timeout: Number.NaN }), /timeout/],
+    ["listRuns of none", (client) => client.listRuns({ limit: 0 }), /1 to 1000/],
+    ["listRuns of too many", (client) => client.listRuns({ limit: 1001 }), /1 to 1000/],
+    ["listRuns of a half", (client) => client.listRuns({ limit: 1.5 }), /1 to 1000/],
+    [
+      "listRuns of a status that is none",
+      (client) => client.listRuns({ status: wrong("gone") }),
+      /gone.*pending/
+    ],
+    ["listRuns from a cursor that is none", (client) => client.listRuns({ cursor: "page 2" }), /nextCursor/],
+    ["cancelRun without an id", (client) => client.cancelRun(wrong(undefined)), /run id/],
+    ["pauseRun without an id", (client) => client.pauseRun(wrong(null)), /run id/],
+    ["resumeRun without an id", (client) => client.resumeRun(wrong(7)), /run id/],
+    ["retryRun without an id", (client) => client.retryRun(wrong({})), /run id/],
+    ["retryRun from a step that is no text", (client) => client.retryRun("run_1", wrong(7)), /step/],
+    ["patchStep without an id", (client) => client.patchStep(wrong(undefined), 1), /step id/],
+    ["patchStep of a name", (client) => client.patchStep("charge", 1), /getRunSteps/],
+    ["patchStep with a circle", (client) => client.patchStep("run_1:charge:0", cyclic), /output for step/],
+    ["patchStep with too much", (client) => client.patchStep("run_1:charge:0", big.repeat(5)), /4194304/]
+  ]
+  for (const [what, call, says] of refusals) {
+    engineTest(`${what} is refused and changes nothing`, (spy) =>
+      Effect.gen(function* () {
+        const client = yield* Client
+        yield* connect("worker-1", [handles("charge")])
+        const before = yield* client.listRuns()
+        spy.heard()
+
+        const error = yield* Effect.flip(call(client))
+
+        assert.include(["VALIDATION_ERROR", "LIMIT_EXCEEDED"], (error as { code: string }).code)
+        assert.match((error as Error).message, says)
+        yield* quiet
+        assert.deepStrictEqual(yield* client.listRuns(), before)
+        const { sequence } = yield* client.publish("orders", {})
+        assert.strictEqual(sequence, 1, "nothing is in the log")
+      })
+    )
+  }
+
+  engineTest("has every method that is promised", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      assert.deepStrictEqual(Object.keys(client).sort(), [...clientMethods].sort())
+      assert.strictEqual(yield* client.health(), "ok")
+    })
+  )
+
+  engineTest("emits data that is left out as an empty object, and null as null", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const worker = yield* connect("worker-1", [handles("charge")])
+      yield* client.emit("order.placed", undefined)
+      yield* client.emit("order.placed", null)
+      yield* client.trigger("order.placed", [1])
+      yield* quiet
+
+      assert.deepStrictEqual(
+        worker.jobs.map((job) => job.event.data),
+        ["{}", "null", "[1]"]
+      )
+    })
+  )
+})

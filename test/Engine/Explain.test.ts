@@ -1,0 +1,354 @@
+import { assert, describe, it } from "@effect/vitest"
+import type { Run, RunStatus } from "../../src/Client/Client.ts"
+import { explain, type LiveWorker } from "../../src/Engine/Explain.ts"
+import type { RunSituation } from "../../src/Engine/Store/Store.ts"
+import { handles } from "./Store/suite/Shop.ts"
+
+const NOW = 100_000
+const at = (ms: number) => new Date(ms).toISOString()
+
+const situation = (
+  status: RunStatus,
+  rest: Omit<Partial<RunSituation>, "run"> & { readonly run?: Partial<Run> } = {}
+): RunSituation => ({
+  environment: "default",
+  held: 0,
+  holders: [],
+  waits: [],
+  registration: handles("charge"),
+  ...rest,
+  run: {
+    id: "run_1",
+    functionId: "charge",
+    eventId: "evt_1",
+    status,
+    attempt: 1,
+    maxAttempts: 3,
+    createdAt: at(0),
+    updatedAt: at(0),
+    ...rest.run
+  }
+})
+
+const worker = (id: string, rest: Partial<LiveWorker> = {}): LiveWorker => ({
+  id,
+  functionIds: new Set(["charge"]),
+  labels: {},
+  maxConcurrentJobs: 10,
+  activeJobs: 0,
+  ...rest
+})
+
+const wait = (
+  kind: RunSituation["waits"][number]["kind"],
+  name: string,
+  rest: Partial<RunSituation["waits"][number]> = {}
+): RunSituation["waits"][number] => ({
+  stepId: `run_1:${name}:0`,
+  name,
+  kind,
+  fired: false,
+  dueAt: NOW + 90_000,
+  ...rest
+})
+
+const ready = { readyAt: NOW - 2500 }
+const since = { readySince: at(NOW - 2500), waitingMs: 2500 }
+const due = { dueAt: at(NOW + 90_000), dueInMs: 90_000 }
+const until = `${at(NOW + 90_000)} (in 1m)`
+
+interface Case {
+  readonly title: string
+  readonly situation: RunSituation
+  readonly workers?: ReadonlyArray<LiveWorker>
+  readonly code: string
+  readonly message: string
+  readonly details: { readonly [key: string]: unknown }
+}
+
+const error = { message: "no stock", code: "ERROR" }
+const limited = handles("charge", { concurrency: { limit: 2, key: "event.data.customer" } })
+
+const cases: ReadonlyArray<Case> = [
+  {
+    title: "a completed run",
+    situation: situation("completed", { run: { endedAt: at(5) } }),
+    code: "COMPLETED",
+    message: `It completed at ${at(5)}.`,
+    details: { endedAt: at(5) }
+  },
+  {
+    title: "a failed run",
+    situation: situation("failed", { run: { endedAt: at(5), error } }),
+    code: "FAILED",
+    message: `It failed at ${at(5)}: no stock`,
+    details: { endedAt: at(5), error }
+  },
+  {
+    title: "a cancelled run",
+    situation: situation("cancelled", { run: { endedAt: at(5), error } }),
+    code: "CANCELLED",
+    message: `It was cancelled at ${at(5)}: no stock`,
+    details: { endedAt: at(5), reason: "no stock" }
+  },
+  {
+    title: "a paused run",
+    situation: situation("paused", {
+      pause: { code: "LOST_REPEATEDLY", message: "Its worker was lost 10 times.", details: { losses: 10 } }
+    }),
+    code: "PAUSED",
+    message: "It is paused (LOST_REPEATEDLY): Its worker was lost 10 times. Resume it with resumeRun.",
+    details: {
+      code: "LOST_REPEATEDLY",
+      message: "Its worker was lost 10 times.",
+      details: { losses: 10 }
+    }
+  },
+  {
+    title: "a run whose turn is live in this process",
+    situation: situation("running", { lease: { workerId: "worker-1" } }),
+    code: "RUNNING",
+    message: "It runs on worker worker-1.",
+    details: { workerId: "worker-1", leaseUntil: undefined }
+  },
+  {
+    title: "a run whose turn is live elsewhere and is to be paused",
+    situation: situation("running", {
+      lease: { workerId: "worker-1", until: at(9) },
+      pause: { code: "PAUSED", message: "stock-taking" }
+    }),
+    code: "RUNNING",
+    message: `It runs on worker worker-1, whose lease holds until ${at(9)}.`,
+    details: { workerId: "worker-1", leaseUntil: at(9), pauseRequested: "stock-taking" }
+  },
+  {
+    title: "a run that is being rolled back",
+    situation: situation("compensating", { lease: { workerId: "worker-1" } }),
+    code: "RUNNING",
+    message: "Its compensations run on worker worker-1.",
+    details: { workerId: "worker-1", leaseUntil: undefined }
+  },
+  {
+    title: "a sleeping run",
+    situation: situation("waiting", { waits: [wait("sleep", "cool off")] }),
+    code: "SLEEPING",
+    message: `Step "cool off" sleeps until ${until}.`,
+    details: { stepId: "run_1:cool off:0", ...due }
+  },
+  {
+    title: "a run that waits for any event of a name",
+    situation: situation("waiting", { waits: [wait("event", "paid", { event: "order.paid" })] }),
+    code: "WAITING_FOR_EVENT",
+    message: `Step "paid" waits for event "order.paid", until ${until}.`,
+    details: {
+      stepId: "run_1:paid:0",
+      ...due,
+      event: "order.paid",
+      match: undefined,
+      matchValue: undefined
+    }
+  },
+  {
+    title: "a run that waits for an event with the same value at a path",
+    situation: situation("waiting", {
+      waits: [wait("event", "paid", { event: "order.paid", match: "data.orderId", matchValue: '"o-1"' })]
+    }),
+    code: "WAITING_FOR_EVENT",
+    message: `Step "paid" waits for event "order.paid" whose data.orderId is "o-1", until ${until}.`,
+    details: {
+      stepId: "run_1:paid:0",
+      ...due,
+      event: "order.paid",
+      match: "data.orderId",
+      matchValue: '"o-1"'
+    }
+  },
+  {
+    title: "a run that waits for an event that satisfies an expression",
+    situation: situation("waiting", {
+      waits: [wait("event", "paid", { event: "order.*", match: "event.data.amount > 1" })]
+    }),
+    code: "WAITING_FOR_EVENT",
+    message: `Step "paid" waits for event "order.*" that satisfies event.data.amount > 1, until ${until}.`,
+    details: {
+      stepId: "run_1:paid:0",
+      ...due,
+      event: "order.*",
+      match: "event.data.amount > 1",
+      matchValue: undefined
+    }
+  },
+  {
+    title: "a run that waits for a child",
+    situation: situation("waiting", { waits: [wait("child", "ship", { childRunId: "run_2" })] }),
+    code: "WAITING_FOR_CHILD",
+    message: `Step "ship" waits for run run_2, until ${until}.`,
+    details: { stepId: "run_1:ship:0", ...due, childRunId: "run_2" }
+  },
+  {
+    title: "a step between two attempts",
+    situation: situation("waiting", { waits: [wait("retry", "charge", { failures: 2, error: "declined" })] }),
+    code: "WAITING_FOR_RETRY",
+    message: `Step "charge" failed 2 times (last: declined) and is tried again at ${until}.`,
+    details: { stepId: "run_1:charge:0", ...due, failures: 2, error: "declined" }
+  },
+  {
+    title: "a run between two attempts, whatever else it waits for before",
+    situation: situation("waiting", {
+      run: { attempt: 2, error },
+      waits: [wait("sleep", "rest", { dueAt: NOW + 1 }), wait("run-retry", "", { stepId: "run_1:" })]
+    }),
+    code: "WAITING_FOR_RETRY",
+    message: `The run is tried again at ${until}, after: no stock.`,
+    details: {
+      stepId: "run_1:",
+      ...due,
+      alsoWaitingFor: [{ stepId: "run_1:rest:0", kind: "sleep" }],
+      attempt: 2,
+      error: "no stock"
+    }
+  },
+  {
+    title: "of several things the one that is due first, and not what has fired",
+    situation: situation("waiting", {
+      waits: [
+        wait("retry", "charge", { fired: true }),
+        wait("sleep", "rest", { dueAt: NOW - 5 }),
+        wait("child", "ship", { childRunId: "run_2" })
+      ]
+    }),
+    code: "SLEEPING",
+    message: `Step "rest" sleeps until ${at(NOW - 5)} (in 0ms).`,
+    details: {
+      stepId: "run_1:rest:0",
+      dueAt: at(NOW - 5),
+      dueInMs: 0,
+      alsoWaitingFor: [{ stepId: "run_1:ship:0", kind: "child" }]
+    }
+  },
+  {
+    title: "a ready run without a worker",
+    situation: situation("pending", ready),
+    workers: [worker("worker-1", { functionIds: new Set(["ship"]) })],
+    code: "NO_WORKER",
+    message: 'No live worker has function "charge": start one that registers it.',
+    details: { functionId: "charge", liveWorkers: ["worker-1"], ...since }
+  },
+  {
+    title: "a ready run without a worker that has the labels",
+    situation: situation("pending", {
+      ...ready,
+      registration: handles("charge", { metadata: { requires: { gpu: "yes" } } })
+    }),
+    workers: [worker("worker-1", { labels: { gpu: "no" } })],
+    code: "NO_WORKER",
+    message: 'No live worker with function "charge" has the labels that it requires.',
+    details: {
+      functionId: "charge",
+      requires: { gpu: "yes" },
+      workers: [{ id: "worker-1", labels: { gpu: "no" } }],
+      ...since
+    }
+  },
+  {
+    title: "a ready run under a saturated key",
+    situation: situation("pending", {
+      ...ready,
+      registration: limited,
+      concurrencyKey: '"ann"',
+      held: 2,
+      holders: ["run_8", "run_9"]
+    }),
+    workers: [worker("worker-1")],
+    code: "CONCURRENCY_LIMIT",
+    message: 'Function "charge" may run 2 at a time for key "ann", and 2 do: run_8, run_9.',
+    details: { limit: 2, key: '"ann"', held: 2, holders: ["run_8", "run_9"], ...since }
+  },
+  {
+    title: "a ready run under a limit over the whole function, with more holders than are named",
+    situation: situation("pending", {
+      ...ready,
+      registration: handles("charge", { concurrency: { limit: 50 } }),
+      concurrencyKey: "",
+      held: 50,
+      holders: ["run_8", "run_9"]
+    }),
+    workers: [worker("worker-1")],
+    code: "CONCURRENCY_LIMIT",
+    message: 'Function "charge" may run 50 at a time, and 50 do: run_8, run_9, ....',
+    details: { limit: 50, key: undefined, held: 50, holders: ["run_8", "run_9"], ...since }
+  },
+  {
+    title: "a ready run whose key has room",
+    situation: situation("pending", {
+      ...ready,
+      registration: limited,
+      concurrencyKey: '"ann"',
+      held: 1,
+      holders: ["run_8"]
+    }),
+    workers: [worker("worker-1")],
+    code: "READY",
+    message: "It is about to be handed to a worker.",
+    details: since
+  },
+  {
+    title: "a ready run whose actor's worker is busy while another is not",
+    situation: situation("pending", { ...ready, run: { actorId: "v-1" }, actorWorkerId: "worker-1" }),
+    workers: [worker("worker-1", { activeJobs: 10 }), worker("worker-2")],
+    code: "ACTOR_BUSY",
+    message: "Its actor is bound to worker worker-1, which is busy with 10 of 10 runs.",
+    details: {
+      actor: "v-1",
+      workerId: "worker-1",
+      activeJobs: 10,
+      maxConcurrentJobs: 10,
+      ...since
+    }
+  },
+  {
+    title: "a ready run while every worker is busy",
+    situation: situation("pending", ready),
+    workers: [
+      worker("worker-1", { activeJobs: 10 }),
+      worker("worker-2", { activeJobs: 3, maxConcurrentJobs: 3 }),
+      worker("worker-3", { functionIds: new Set(["ship"]) })
+    ],
+    code: "NO_CAPACITY",
+    message: 'Every worker with function "charge" is busy: worker-1 (10 of 10), worker-2 (3 of 3).',
+    details: {
+      workers: [
+        { id: "worker-1", activeJobs: 10, maxConcurrentJobs: 10 },
+        { id: "worker-2", activeJobs: 3, maxConcurrentJobs: 3 }
+      ],
+      ...since
+    }
+  },
+  {
+    title: "a ready run",
+    situation: situation("pending", ready),
+    workers: [worker("worker-1", { activeJobs: 9 })],
+    code: "READY",
+    message: "It is about to be handed to a worker.",
+    details: since
+  },
+  {
+    title: "a suspended run all of whose waits have fired",
+    situation: situation("waiting", { waits: [wait("sleep", "rest", { fired: true })] }),
+    code: "READY",
+    message: "It is about to be handed to a worker.",
+    details: {}
+  }
+]
+
+describe("explain", () => {
+  for (const { title, situation, workers = [], ...reason } of cases) {
+    it(`gives the reason of ${title}: ${reason.code}`, () => {
+      assert.deepStrictEqual(explain(situation, workers, NOW), {
+        runId: "run_1",
+        status: situation.run.status,
+        ...reason
+      })
+    })
+  }
+})

@@ -1,0 +1,358 @@
+/** What can be wrong with a file, and what a file keeps when its process is killed. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { type ChildProcess, spawn } from "node:child_process"
+import { randomBytes } from "node:crypto"
+import { once } from "node:events"
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync
+} from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
+import { createInterface } from "node:readline"
+import { DatabaseSync } from "node:sqlite"
+import { fileURLToPath } from "node:url"
+import * as Sqlite from "../../../src/Engine/Store/Sqlite.ts"
+import { complete, done, handles, release, Shop } from "./suite/Shop.ts"
+
+const folder = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "ironflow-"))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+)
+/** A database that does not exist yet. */
+const newFile = Effect.map(folder, (path) => join(path, "orders.db"))
+
+const open = (filename: string) => Effect.map(Sqlite.make({ filename }), (store) => new Shop(store))
+/** Opens a database, does something with it and closes it. */
+const visit = <A, E>(filename: string, body: (shop: Shop) => Effect.Effect<A, E>) =>
+  Effect.scoped(Effect.flatMap(open(filename), body))
+const problem = (filename: string) => Effect.scoped(Effect.flip(Sqlite.make({ filename })))
+
+interface Spawned {
+  readonly child: ChildProcess
+  /** The next line that it prints; fails when it prints none any more. */
+  readonly line: Effect.Effect<string>
+  readonly kill: Effect.Effect<ReadonlyArray<string>>
+}
+
+/** Another process that has the database open. */
+const engineProcess = (filename: string, task: string): Effect.Effect<Spawned, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const child = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        spawn(
+          process.execPath,
+          [
+            "--disable-warning=ExperimentalWarning",
+            fileURLToPath(new URL("files/Engine.ts", import.meta.url)),
+            filename,
+            task
+          ],
+          { stdio: ["ignore", "pipe", "inherit"] }
+        )
+      ),
+      (child) => Effect.sync(() => void child.kill("SIGKILL"))
+    )
+    const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]()
+    const line = Effect.promise(async () => {
+      const next = await lines.next()
+      if (next.done === true) throw new Error("the process has ended")
+      return next.value
+    })
+    const kill = Effect.promise(async () => {
+      const closed = once(child, "close")
+      child.kill("SIGKILL")
+      await closed
+      const rest: Array<string> = []
+      for (let next = await lines.next(); next.done !== true; next = await lines.next()) rest.push(next.value)
+      return rest
+    })
+    return { child, line, kill }
+  })
+
+describe("a database file", () => {
+  it.effect("is held by one engine of a process at a time", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          const error = yield* problem(filename)
+          assert.strictEqual(error.code, "STORE_LOCKED")
+          assert.include(error.message, `process ${process.pid} on `)
+          assert.include(error.message, filename)
+          // the one that has it is not disturbed
+          yield* shop.emit("order.placed")
+        })
+      )
+      yield* visit(filename, (shop) => shop.emit("order.placed"))
+    })
+  )
+
+  it.effect("is held by one engine at a time under any name", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const alias = join(dirname(filename), "alias.db")
+      yield* visit(filename, () => Effect.sync(() => symlinkSync(filename, alias)))
+
+      yield* visit(filename, () =>
+        Effect.map(problem(alias), (error) => assert.strictEqual(error.code, "STORE_LOCKED"))
+      )
+    })
+  )
+
+  it.effect("is free again as soon as the process that held it is killed", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const other = yield* engineProcess(filename, "hold")
+      assert.strictEqual(yield* other.line, "open")
+
+      const error = yield* problem(filename)
+      assert.strictEqual(error.code, "STORE_LOCKED")
+      assert.include(error.message, `process ${other.child.pid} on `)
+
+      yield* other.kill
+      yield* visit(filename, (shop) => shop.emit("order.placed"))
+    })
+  )
+
+  it.effect("keeps everything over a reopening", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const before = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge", { on: ["order.*"], concurrency: { limit: 1 } }))
+          const job = yield* shop.start("order.placed", { orderId: "o-1" })
+          yield* shop.report(job, done("charge:0"), { _tag: "Settle", stepKey: "x:0" }, release)
+          yield* shop.emit("order.placed", {}, { idempotencyKey: "k" })
+          return {
+            runId: job.runId,
+            runs: yield* shop.store.listRuns({ environment: "default", limit: 10 }),
+            steps: yield* shop.store.getRunSteps("default", job.runId),
+            functions: yield* shop.store.listFunctions("default")
+          }
+        })
+      )
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          assert.deepStrictEqual(
+            yield* shop.store.listRuns({ environment: "default", limit: 10 }),
+            before.runs
+          )
+          assert.deepStrictEqual(yield* shop.store.getRunSteps("default", before.runId), before.steps)
+          assert.deepStrictEqual(yield* shop.store.listFunctions("default"), before.functions)
+          assert.isTrue((yield* shop.emit("order.placed", {}, { idempotencyKey: "k" })).duplicate)
+
+          const [job] = yield* shop.claim({ functions: ["charge"] })
+          assert.strictEqual(job?.runId, before.runId)
+          yield* shop.report(job!, done("ship:0"), complete())
+          assert.deepStrictEqual(yield* shop.steps(before.runId), ["charge:0 completed", "ship:0 completed"])
+        })
+      )
+    })
+  )
+
+  it.effect("refuses what comes after it was closed", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const shop = yield* visit(filename, (shop) => Effect.as(shop.emit("order.placed"), shop))
+
+      const error = yield* Effect.flip(shop.emit("order.placed"))
+      assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+      assert.include(error.message, "is closed")
+      assert.strictEqual((yield* Effect.flip(shop.run("run_1")))._tag, "StoreError")
+    })
+  )
+})
+
+describe("a file that is not acceptable", () => {
+  const cases: ReadonlyArray<
+    readonly [what: string, code: string, says: RegExp, make: (path: string) => string]
+  > = [
+    [
+      "in a folder that does not exist",
+      "STORE_UNAVAILABLE",
+      /Check that the folder exists/,
+      (path) => join(path, "missing", "orders.db")
+    ],
+    [
+      "below a file",
+      "STORE_UNAVAILABLE",
+      /Check that the folder exists/,
+      (path) => {
+        writeFileSync(join(path, "file"), "")
+        return join(path, "file", "orders.db")
+      }
+    ],
+    [
+      "that is a folder",
+      "STORE_UNAVAILABLE",
+      /Check that the folder exists/,
+      (path) => {
+        mkdirSync(join(path, "orders.db"))
+        return join(path, "orders.db")
+      }
+    ],
+    [
+      "of random bytes",
+      "STORE_CORRUPT",
+      /damaged or is not a database/,
+      (path) => {
+        writeFileSync(join(path, "orders.db"), randomBytes(10_000))
+        return join(path, "orders.db")
+      }
+    ],
+    [
+      "that is a database of something else",
+      "STORE_CORRUPT",
+      /database of something else/,
+      (path) => {
+        const db = new DatabaseSync(join(path, "orders.db"))
+        db.exec("CREATE TABLE cats (name TEXT); INSERT INTO cats VALUES ('Minka')")
+        db.close()
+        return join(path, "orders.db")
+      }
+    ],
+    [
+      "that somebody else has marked as theirs",
+      "STORE_CORRUPT",
+      /database of something else/,
+      (path) => {
+        const db = new DatabaseSync(join(path, "orders.db"))
+        db.exec("PRAGMA application_id = 7; PRAGMA user_version = 3; CREATE TABLE cats (name TEXT)")
+        db.close()
+        return join(path, "orders.db")
+      }
+    ]
+  ]
+  for (const [what, code, says, make] of cases) {
+    it.effect(`${what} is refused, says what is wrong, and is left as it is`, () =>
+      Effect.gen(function* () {
+        const filename = make(yield* folder)
+        const content = () => (code === "STORE_CORRUPT" ? readFileSync(filename) : existsSync(filename))
+        const before = content()
+
+        // twice: the first refusal leaves no lock behind
+        for (let i = 0; i < 2; i++) {
+          const error = yield* problem(filename)
+          assert.strictEqual(error._tag, "StoreError")
+          assert.strictEqual(error.code, code)
+          assert.match(error.message, says)
+          assert.include(error.message, filename)
+        }
+        assert.deepStrictEqual(content(), before)
+      })
+    )
+  }
+
+  it.effect("whose tables are newer is refused and names the remedy", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      yield* visit(filename, (shop) => shop.emit("order.placed"))
+      const db = new DatabaseSync(filename)
+      db.exec("PRAGMA user_version = 999")
+      db.close()
+
+      const error = yield* problem(filename)
+      assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+      assert.match(error.message, /newer version.*999.*upgrade @ironflow\/node/)
+    })
+  )
+
+  it.effect("whose inside is damaged is refused as damaged", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      yield* visit(filename, (shop) => shop.register(handles("charge")))
+      const size = readFileSync(filename).length
+      const file = openSync(filename, "r+")
+      writeSync(file, randomBytes(size - 100), 0, size - 100, 100)
+
+      const error = yield* problem(filename)
+      assert.strictEqual(error.code, "STORE_CORRUPT")
+    })
+  )
+})
+
+describe("a process that is killed", () => {
+  it.effect("loses nothing of what was acknowledged, and leaves nothing half done", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const other = yield* engineProcess(filename, "emit")
+      assert.strictEqual(yield* other.line, "open")
+      const acknowledged: Array<string> = []
+      while (acknowledged.length < 200) acknowledged.push(yield* other.line)
+      acknowledged.push(...(yield* other.kill))
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          for (const line of acknowledged) {
+            // the last line may have been cut off
+            const [, n, runId] = /^(\d+) (run_\w{25})$/.exec(line) ?? []
+            if (runId === undefined) continue
+            const run = yield* shop.run(runId)
+            assert.deepStrictEqual([run.status, run.input], ["pending", { n: Number(n) }])
+          }
+          const { totalCount } = yield* shop.store.listRuns({ environment: "default", limit: 1 })
+          assert.isAtLeast(totalCount, 200)
+          assert.strictEqual((yield* shop.claim({ functions: ["charge"], credit: 1e6 })).length, totalCount)
+        })
+      )
+    })
+  )
+
+  it.effect("loses its leases, which counts as a loss, and its hold on actors", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const other = yield* engineProcess(filename, "claim")
+      assert.strictEqual(yield* other.line, "open")
+      const runId = yield* other.line
+      yield* other.kill
+
+      for (let losses = 1; losses <= 8; losses++) {
+        yield* visit(filename, (shop) =>
+          Effect.gen(function* () {
+            const situation = yield* shop.situation(runId)
+            assert.isUndefined(situation.lease)
+            assert.isUndefined(situation.actorWorkerId)
+            // the second loss and the ones after are paid for with a delay
+            assert.strictEqual(situation.readyAt === undefined, losses > 1)
+            if (losses > 1) yield* shop.pass(100_000)
+            const [job] = yield* shop.claim({ functions: ["charge"], worker: "worker-2" })
+            assert.strictEqual(job?.runId, runId)
+          })
+        )
+      }
+    })
+  )
+
+  it.effect("leaves the leases of workers outside of it, until they run out", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const job = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge", { actorKey: "event.data.van" }))
+          return yield* shop.start("order.placed", { van: 1 }, { leaseMs: 1000 })
+        })
+      )
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.report(job, done("charge:0"))
+          assert.strictEqual((yield* shop.situation(job.runId)).actorWorkerId, "worker-1")
+          assert.strictEqual((yield* shop.store.fireDue()).nextDueAt, 1000)
+          yield* shop.pass(1000)
+          assert.strictEqual(yield* shop.refused(job, done("ship:0")), "LEASE_LOST")
+        })
+      )
+    })
+  )
+})
