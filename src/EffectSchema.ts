@@ -9,7 +9,12 @@ import * as Fiber from "effect/Fiber"
 import type * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
-import { type AnySchema, isEffectSchema, type StandardResult, type StandardSchemaV1 } from "./StandardSchema.ts"
+import {
+  type AnySchema,
+  isEffectSchema,
+  type StandardResult,
+  type StandardSchemaV1
+} from "./StandardSchema.ts"
 
 /**
  * The schema as a Standard Schema, which an Effect schema becomes; it answers at once if its transformations do. Unlike

@@ -4,7 +4,6 @@
  * {@link createFunction} takes an async handler that uses `step`; {@link make} takes an Effect handler that uses the
  * `Step` module, whose failures and requirements stay in its type. Both check the configuration at once.
  */
-import { createHash } from "node:crypto"
 import type * as Effect from "effect/Effect"
 import { resolveRetry, type RetryConfig } from "./Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "./Constants.ts"
@@ -225,13 +224,6 @@ const toTrigger = (source: TriggerSource): Trigger => (isDefinition(source) ? { 
 // ---------------------------------------------------------------------------------------------------------------------
 // What workers and engines ask of a function
 // ---------------------------------------------------------------------------------------------------------------------
-
-/** First 16 hex digits of the SHA-256 of the handler's source text: it changes when the handler's own code does. */
-export const functionCodeHash = (fn: AnyFunction): string =>
-  createHash("sha256")
-    .update(Function.prototype.toString.call(isEffectFunction(fn) ? fn.program : fn.handler))
-    .digest("hex")
-    .slice(0, 16)
 
 /** Milliseconds that one turn of the function may take. */
 export const functionTimeout = (fn: AnyFunction): number => fn.config.timeout ?? DEFAULT_TIMEOUTS.FUNCTION

@@ -19,6 +19,8 @@ export const nameLength = 256
 export const keyLength = 1024
 /** Characters of a CEL expression or a dotted path. */
 export const expressionLength = 4096
+/** Characters of the value of a secret. */
+export const secretLength = 64 * 1024
 /** Triggers or secrets of one function, labels of one worker. */
 export const listLength = 256
 

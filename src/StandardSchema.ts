@@ -37,7 +37,8 @@ export type SchemaOutput<S> = S extends {
     : unknown
 
 /** Whether the value is a schema of either kind. */
-export const isSchema = (value: unknown): value is AnySchema => isStandardSchema(value) || isEffectSchema(value)
+export const isSchema = (value: unknown): value is AnySchema =>
+  isStandardSchema(value) || isEffectSchema(value)
 
 export const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
   if ((typeof value !== "object" || value === null) && typeof value !== "function") return false
@@ -128,7 +129,10 @@ const startValidation = (
   }
 }
 
-const accept = <S extends StandardSchemaV1>(result: StandardResult<unknown>, what: string): SchemaOutput<S> => {
+const accept = <S extends StandardSchemaV1>(
+  result: StandardResult<unknown>,
+  what: string
+): SchemaOutput<S> => {
   // The schema has just said that the value is of its output type.
   if (result.issues === undefined) return result.value as SchemaOutput<S>
   const validationErrors = result.issues.map((issue) => `${issuePath(issue.path)}: ${issue.message}`)

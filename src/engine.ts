@@ -1,4 +1,9 @@
 /** The engine inside the process. */
 export { Engine, layer, layerClient, layerClientIn, layerWorkerTransport } from "./Engine/Engine.ts"
 export { type SqliteOptions, layer as layerSqlite } from "./Engine/Store/Sqlite.ts"
-export { type IronflowEngine, startEngine, type StartEngineOptions } from "./Promise/Engine.ts"
+export {
+  type EngineSecrets,
+  type IronflowEngine,
+  startEngine,
+  type StartEngineOptions
+} from "./Promise/Engine.ts"

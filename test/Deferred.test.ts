@@ -30,4 +30,23 @@ describe("sleep", () => {
       vi.useRealTimers()
     }
   })
+
+  it("sleeps for longer than one timer can, and not at all for what is over", async () => {
+    vi.useFakeTimers()
+    try {
+      const fortyDays = 40 * 24 * 60 * 60 * 1000
+      let awake = false
+      const sleeping = sleep(fortyDays).then(() => (awake = true))
+
+      await sleep(-1)
+      await sleep(0)
+      await vi.advanceTimersByTimeAsync(fortyDays - 1)
+      assert.isFalse(awake)
+      await vi.advanceTimersByTimeAsync(1)
+      await sleeping
+      assert.isTrue(awake)
+    } finally {
+      vi.useRealTimers()
+    }
+  })
 })

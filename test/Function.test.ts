@@ -3,19 +3,18 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { z } from "zod"
-import { SchemaValidationError, ValidationError } from "../src/Errors.ts"
+import { functionCodeHash } from "../src/CodeHash.ts"
+import { ValidationError } from "../src/Errors.ts"
 import * as Event from "../src/Event.ts"
 import {
   createFunction,
   type EffectFunction,
-  functionCodeHash,
   type FunctionConfig,
   type FunctionRequirements,
   ironflow,
   type IronflowFunction,
   isEffectFunction,
-  make,
-  validateEventData
+  make
 } from "../src/Function.ts"
 import { toRegistration } from "../src/Protocol/Registration.ts"
 import * as Step from "../src/Step.ts"
@@ -225,44 +224,6 @@ describe("make", () => {
       () => make({ id: "f", triggers: undefined as unknown as [] }, () => Effect.void),
       /"f": `triggers` must be an array/
     )
-  })
-})
-
-describe("validateEventData", () => {
-  const placed = { orderId: "o-1", placedAt: "2026-01-02T03:04:05.000Z" }
-
-  it("returns what the schema returns, and the data itself without a schema", () => {
-    const zod = createFunction({ id: "zod", triggers: [], schema: Order }, () => undefined)
-    const open = createFunction({ id: "open", triggers: [] }, () => undefined)
-
-    assert.deepStrictEqual(validateEventData(zod, "x", { orderId: "o-1", amount: 3, extra: true }), {
-      orderId: "o-1",
-      amount: 3
-    })
-    assert.strictEqual(validateEventData(open, "x", placed), placed)
-  })
-
-  it("takes the schema of the definition that has the event's name", () => {
-    const fn = make(
-      { id: "f", triggers: [OrderPlaced, OrderCancelled, { event: "note.*" }] },
-      () => Effect.void
-    )
-
-    assert.deepStrictEqual(validateEventData(fn, "order.placed", placed), {
-      orderId: "o-1",
-      placedAt: new Date("2026-01-02T03:04:05.000Z")
-    })
-    assert.throws(
-      () => validateEventData(fn, "order.cancelled", placed),
-      /Data of event "order.cancelled" does not fit its schema: reason: Missing key/
-    )
-    assert.strictEqual(validateEventData(fn, "note.added", placed), placed)
-  })
-
-  it("checks the input of an invoked run by the only definition", () => {
-    const fn = make({ id: "f", triggers: [OrderCancelled] }, () => Effect.void)
-
-    assert.throws(() => validateEventData(fn, "ironflow.invoke", { reason: 1 }), SchemaValidationError)
   })
 })
 

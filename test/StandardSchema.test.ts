@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
 import { z } from "zod"
+import { asStandard } from "../src/EffectSchema.ts"
 import { SchemaValidationError, ValidationError } from "../src/Errors.ts"
 import {
   isSchema,
@@ -20,7 +21,7 @@ const Native = Schema.Struct({
 })
 const schemas = [
   ["zod", Zod],
-  ["effect", Native],
+  ["effect", asStandard(Native)],
   ["effect as Standard Schema", Schema.toStandardSchemaV1(Native)]
 ] as const
 
@@ -50,7 +51,7 @@ describe("validateData", () => {
 
   it("decodes with an Effect schema", () => {
     assert.deepStrictEqual(
-      validateData(Schema.DateFromString, "2026-01-01T00:00:00.000Z", "Data"),
+      validateData(asStandard(Schema.DateFromString), "2026-01-01T00:00:00.000Z", "Data"),
       new Date("2026-01-01")
     )
   })
@@ -69,7 +70,7 @@ describe("validateData", () => {
   )
   it("waits for an asynchronous schema", async () => {
     assert.strictEqual(await validateData(Later, "yes", "Data"), "yes")
-    assert.strictEqual(await validateData(LaterNative, "yes", "Data"), "yes!")
+    assert.strictEqual(await validateData(asStandard(LaterNative), "yes", "Data"), "yes!")
     const refused = await Promise.resolve(validateData(Later, "no", "Data")).then(
       () => undefined,
       (error: unknown) => error
@@ -98,6 +99,13 @@ describe("validateData", () => {
 
   it("refuses what is no schema", () => {
     assert.throws(() => validateData({} as StandardSchemaV1, 1, "Data"), ValidationError)
+  })
+
+  it("says how to wrap an Effect schema that comes as it is", () => {
+    assert.throws(
+      () => validateData(Native as unknown as StandardSchemaV1, good, "Data"),
+      /^Data: an Effect schema has to be wrapped here: Schema\.toStandardSchemaV1\(schema\)$/
+    )
   })
 
   it("types the result", () => {

@@ -57,3 +57,14 @@ test("the documents mark code by a language that this test knows", () => {
 
   expect(languages.filter((language) => !["ts", "sh", "text", "sql"].includes(language ?? ""))).toEqual([])
 })
+
+test("docs/errors.md knows every code that an error class of ours carries", () => {
+  const source = fs.readFileSync(path.join(repository, "src/Errors.ts"), "utf8")
+  const codes = [...source.matchAll(/(?:code:|\?\?|\|) "(?<code>[A-Z_]+)"/g)].map(
+    (match) => match.groups?.code ?? ""
+  )
+  const text = fs.readFileSync(path.join(repository, "docs/errors.md"), "utf8")
+
+  expect(codes.length).toBeGreaterThan(20)
+  expect(codes.filter((code) => !text.includes(`\`${code}\``))).toEqual([])
+})

@@ -16,6 +16,7 @@ import {
   type WorkerSession
 } from "../Protocol/Worker.ts"
 import type { LiveWorker } from "./Explain.ts"
+import type { Secrets } from "./Secrets.ts"
 import type { Demand, StoreService } from "./Store/Store.ts"
 
 /** A connected worker. */
@@ -50,14 +51,16 @@ export interface RemoteSession extends WorkerSession {
 
 export class Dispatch {
   readonly #store: StoreService
+  readonly #secrets: Secrets
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #workers = new Map<string, Connected>()
   #claiming = false
   #again = false
 
   /** `run` runs an effect that cannot fail, in the background. */
-  constructor(store: StoreService, run: (effect: Effect.Effect<void>) => void) {
+  constructor(store: StoreService, secrets: Secrets, run: (effect: Effect.Effect<void>) => void) {
     this.#store = store
+    this.#secrets = secrets
     this.#run = run
   }
 
@@ -87,11 +90,17 @@ export class Dispatch {
         if (reachable && worker.credit > 0 && this.#store.mayHaveReady()) this.poke()
       },
       take: (n) =>
-        Effect.map(this.#store.claimRuns([demandOf(worker, n)]), (claims) =>
-          claims.map(({ job }) => {
-            worker.active.add(job.jobId)
-            return job
-          })
+        Effect.flatMap(this.#store.claimRuns([demandOf(worker, n)]), (claims) =>
+          Effect.map(
+            Effect.forEach(claims, ({ job }) => this.#withSecrets(job)),
+            (jobs) =>
+              jobs
+                .filter((job) => job !== undefined)
+                .map((job) => {
+                  worker.active.add(job.jobId)
+                  return job
+                })
+          )
         ),
       extend: Effect.suspend(() =>
         worker.active.size === 0
@@ -284,7 +293,43 @@ export class Dispatch {
     }
     worker.credit--
     worker.active.add(job.jobId)
-    worker.handlers.onJob(job)
+    if (!this.#asksForSecrets(job)) return worker.handlers.onJob(job)
+    this.#run(
+      Effect.map(
+        Effect.catch(this.#withSecrets(job), (error) =>
+          Effect.as(Effect.logError(`Run ${job.runId} cannot be paused`, error), undefined)
+        ),
+        (ready) => {
+          if (ready !== undefined) return worker.handlers.onJob(ready)
+          worker.active.delete(job.jobId)
+          worker.credit++
+        }
+      )
+    )
+  }
+
+  #asksForSecrets(job: Job): boolean {
+    return (this.#store.findFunction(job.environment, job.functionId)?.secrets.length ?? 0) > 0
+  }
+
+  /** The job with the secrets that its function asks for. A run whose secrets cannot be opened is paused. */
+  #withSecrets(job: Job): Effect.Effect<Job | undefined, StoreError> {
+    const names = this.#store.findFunction(job.environment, job.functionId)?.secrets ?? []
+    if (names.length === 0) return Effect.succeed(job)
+    return Effect.matchEffect(this.#secrets.open(job.environment, names), {
+      onSuccess: (secrets) => Effect.succeed({ ...job, secrets }),
+      onFailure: (error) =>
+        Effect.as(
+          this.#store.applyReports([
+            {
+              jobId: job.jobId,
+              runId: job.runId,
+              ops: [{ _tag: "Pause", code: error.code, message: error.message }]
+            }
+          ]),
+          undefined
+        )
+    })
   }
 }
 

@@ -25,7 +25,9 @@ import { checkTrigger } from "../Trigger.ts"
 import { Dispatch, type RemoteSession } from "./Dispatch.ts"
 import * as EngineClient from "./EngineClient.ts"
 import { RunEndings } from "./RunEndings.ts"
-import { type Counts, Store } from "./Store/Store.ts"
+import * as Retention from "./Retention.ts"
+import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
+import { type Counts, Store, type StoreService } from "./Store/Store.ts"
 import * as Timers from "./Timers.ts"
 
 export interface EngineService {
@@ -48,6 +50,8 @@ export interface EngineService {
     handlers: WorkerHandlers,
     options: { readonly transport: string; readonly leaseMs: number }
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
+  /** Managing the secrets of one environment. */
+  readonly secrets: (environment: string) => SecretsService
   /** Adds functions or replaces their configuration. `ValidationError` when a trigger is not acceptable. */
   readonly registerFunctions: (
     environment: string,
@@ -82,11 +86,12 @@ export interface EngineMetrics extends Readonly<Counts> {
 
 export class Engine extends Context.Service<Engine, EngineService>()("@ironflow/node/Engine") {}
 
-const make: Effect.Effect<EngineService, never, Store | Scope.Scope> = Effect.gen(function* () {
+const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> = Effect.gen(function* () {
   const store = yield* Store
   const clock = yield* Clock.Clock
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
-  const dispatch = new Dispatch(store, runFork)
+  const secrets = yield* makeSecrets(store)
+  const dispatch = new Dispatch(store, secrets, runFork)
   const endings = new RunEndings()
 
   // what fires at start finds these listeners in place
@@ -107,6 +112,7 @@ const make: Effect.Effect<EngineService, never, Store | Scope.Scope> = Effect.ge
   })
   yield* Effect.addFinalizer(() => Effect.sync(stop))
   timers = yield* Timers.make(store)
+  yield* Retention.make(store)
 
   return Engine.of({
     client: (environment) => EngineClient.make({ store, dispatch, endings }, environment),
@@ -151,6 +157,7 @@ const make: Effect.Effect<EngineService, never, Store | Scope.Scope> = Effect.ge
       }),
     registerFunctions: (environment, functions) =>
       Effect.andThen(checkFunctions(functions), store.registerFunctions(environment, functions)),
+    secrets: (environment) => secrets.in(environment),
     findFunction: store.findFunction,
     applyReports: (reports) => dispatch.applyReports(reports),
     extendLeases: store.extendLeases,
@@ -189,8 +196,17 @@ const checkFunctions = (
     return Effect.void
   })
 
-/** The engine over the store in context. */
-export const layer: Layer.Layer<Engine, never, Store> = Layer.effect(Engine, make)
+const makeSecrets = (store: StoreService): Effect.Effect<Secrets, ValidationError> =>
+  Effect.flatMap(MasterKey, (masterKey) => {
+    try {
+      return Effect.succeed(new Secrets(store, masterKey))
+    } catch (error) {
+      return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
+    }
+  })
+
+/** The engine over the store in context. Fails with `ValidationError` when the master key is not one. */
+export const layer: Layer.Layer<Engine, ValidationError, Store> = Layer.effect(Engine, make)
 
 /** The client for the engine in context; `environment` is `IRONFLOW_ENV` or `default` unless given. */
 export const layerClientIn = (environment?: string): Layer.Layer<Client, never, Engine> =>

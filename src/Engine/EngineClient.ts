@@ -10,7 +10,7 @@ import {
   type Run,
   type RunStatus
 } from "../Client/Client.ts"
-import { IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
+import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
 import { checkEventName } from "../Event.ts"
 import { encodeJson } from "../Json.ts"
 import * as Limits from "../Limits.ts"

@@ -1,6 +1,6 @@
 /** Who waits for which run to end. */
 import * as Deferred from "effect/Deferred"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 
 export interface Ending {

@@ -1,6 +1,7 @@
 /** Steps and turns of async handlers: promises over the turn's calls. A suspended step's promise stays pending. */
 import { AsyncResource } from "node:async_hooks"
 import { positiveDuration } from "../Duration.ts"
+import { asStandard } from "../EffectSchema.ts"
 import { deserializeError, toError, ValidationError } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
 import type { IronflowFunction, RunInfo } from "../Function.ts"
@@ -249,7 +250,10 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
           const event = readEvent(turn, value)
           return definition?.schema === undefined
             ? event
-            : { ...event, data: validate(definition.schema, event.data, `Data of event "${event.name}"`) }
+            : {
+                ...event,
+                data: validate(asStandard(definition.schema), event.data, `Data of event "${event.name}"`)
+              }
         }
       )
     },

@@ -3,7 +3,8 @@
  * then begins with what this one recorded.
  */
 import type { IronflowEvent } from "../Event.ts"
-import { type AnyFunction, isEffectFunction, validateEventData } from "../Function.ts"
+import { validateEventData } from "../EventData.ts"
+import { type AnyFunction, isEffectFunction } from "../Function.ts"
 import { decodeJson } from "../Json.ts"
 import type { Job } from "../Protocol/Worker.ts"
 import { startEffectHandler } from "./EffectStep.ts"

@@ -1,11 +1,17 @@
 /** The engine of the Promise face: started inside the process, closed with it. */
+import * as EffectDuration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Redacted from "effect/Redacted"
 import { Client } from "../Client/Client.ts"
 import { Engine, layer } from "../Engine/Engine.ts"
 import * as Sqlite from "../Engine/Store/Sqlite.ts"
+import { RunRetention } from "../Engine/Retention.ts"
+import { MasterKey, type SecretsService } from "../Engine/Secrets.ts"
+import type { SecretInfo } from "../Engine/Store/Store.ts"
+import { type Duration, positiveDuration } from "../Duration.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import { checkName } from "../Limits.ts"
 import { resolveLogger } from "../Logger.ts"
@@ -24,13 +30,29 @@ export interface StartEngineOptions extends Partial<WorkerOptions<ReadonlyArray<
    * with the process.
    */
   readonly filename?: string
+  /** 32 bytes in base64 or hex that secrets are sealed with; `IRONFLOW_MASTER_KEY` by default. */
+  readonly masterKey?: string
+  /** How long a run is kept after it has ended; `"30d"` by default, `"forever"` keeps all. */
+  readonly keepRuns?: Duration | "forever"
   /** Functions to run in this process. Without any, the engine starts no worker of its own. */
   readonly functions?: ReadonlyArray<RunnableFunction>
+}
+
+/** Secrets go in, and come out in handlers only. */
+export interface EngineSecrets {
+  /** Stores a secret or replaces its value. Rejects with code `MASTER_KEY_MISSING` when the engine has no master key. */
+  set(name: string, value: string): Promise<void>
+  /** Names and times, without values. */
+  list(): Promise<Array<SecretInfo>>
+  /** Resolves to whether there was one. */
+  delete(name: string): Promise<boolean>
 }
 
 /** An engine that is running. It keeps the process alive until it is closed. */
 export interface IronflowEngine extends EngineHandle, AsyncDisposable {
   readonly client: IronflowClient
+  /** The secrets of the engine's environment; functions get those that their `secrets` name. */
+  readonly secrets: EngineSecrets
   /** A worker for this engine; in the engine's environment unless it names another. */
   createWorker(config: Omit<WorkerConfig, "engine">): Worker
   /**
@@ -51,7 +73,11 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   const filename = checkName("filename of the database", options.filename ?? "ironflow.db")
   const logs = layerLogger(resolveLogger(options.logger, "[ironflow]"))
   const runtime = ManagedRuntime.make(
-    layer.pipe(Layer.provide(Sqlite.layer({ filename })), Layer.provideMerge(logs))
+    layer.pipe(
+      Layer.provide(Sqlite.layer({ filename })),
+      Layer.provide(settings(options)),
+      Layer.provideMerge(logs)
+    )
   )
   const exit = await runtime.runPromiseExit(Engine)
   if (Exit.isFailure(exit)) {
@@ -60,6 +86,11 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   }
 
   const service = exit.value
+  const run = async <A, E>(effect: Effect.Effect<A, E>): Promise<A> => {
+    const exit = await runtime.runPromiseExit(effect)
+    if (Exit.isSuccess(exit)) return exit.value
+    throw errorOf(exit.cause)
+  }
   const letGo = keepAlive()
   const workers = new Set<() => Promise<void>>()
   const clients = new Set<() => Promise<void>>()
@@ -88,11 +119,12 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   const engine: IronflowEngine = {
     connection,
     client: createClient({ engine: { connection } }),
+    secrets: secretsOf(service.secrets(environment), run),
     createWorker: (config) => createWorker({ ...config, engine: { connection } }),
     close,
     [Symbol.asyncDispose]: close
   }
-  const { filename: _, functions, ...workerOptions } = options
+  const { filename: _, masterKey: __, keepRuns: ___, functions, ...workerOptions } = options
   if (functions === undefined) return engine
   try {
     const worker = engine.createWorker({ ...workerOptions, environment, functions })
@@ -105,6 +137,28 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   }
   return engine
 }
+
+const secretsOf = (
+  secrets: SecretsService,
+  run: <A, E>(effect: Effect.Effect<A, E>) => Promise<A>
+): EngineSecrets => ({
+  set: (name, value) => run(secrets.set(name, value)),
+  list: () => run(secrets.list),
+  delete: (name) => run(secrets.delete(name))
+})
+
+const settings = ({ keepRuns, masterKey }: StartEngineOptions): Layer.Layer<never> =>
+  Layer.mergeAll(
+    masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey)),
+    keepRuns === undefined
+      ? Layer.empty
+      : Layer.succeed(
+          RunRetention,
+          keepRuns === "forever"
+            ? EffectDuration.infinity
+            : EffectDuration.millis(positiveDuration(keepRuns, "keepRuns"))
+        )
+  )
 
 /** Like an open port would: an engine that only waits for events has nothing else that keeps the process from ending. */
 const keepAlive = (): (() => void) => {

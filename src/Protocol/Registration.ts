@@ -1,6 +1,7 @@
 /** A function as it is announced to an engine. */
 import { resolveRetry } from "../Backoff.ts"
-import { type AnyFunction, functionCodeHash, functionTimeout } from "../Function.ts"
+import { functionCodeHash } from "../CodeHash.ts"
+import { type AnyFunction, functionTimeout } from "../Function.ts"
 import type { FunctionRegistration } from "./Worker.ts"
 
 /** The registration of a function, with every default filled in. */

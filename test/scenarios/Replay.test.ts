@@ -1,7 +1,10 @@
+import { it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { assert, describe } from "vitest"
-import { Step } from "../../src/effect.ts"
-import { bodyOf, effectOf, scenario } from "./Story.ts"
+import { assert, describe, vi } from "vitest"
+import { IronflowFunction, Step } from "../../src/effect.ts"
+import type { FunctionContext } from "../../src/index.ts"
+import { bodyOf, effectOf, scenario, type Stage } from "./Story.ts"
+import { World } from "./World.ts"
 
 describe("replay", () => {
   scenario(
@@ -49,13 +52,15 @@ describe("replay", () => {
   scenario(
     "several suspensions stand together at the end of a turn, and each settles at its own time",
     {
-      promise: () => async ({ step }) => {
-        const order: Array<string> = []
-        const nap = (name: string, duration: string) =>
-          step.sleep(name, duration).then(() => void order.push(name))
-        await Promise.all([nap("long", "3h"), nap("short", "1h"), nap("middle", "2h")])
-        return order
-      },
+      promise:
+        () =>
+        async ({ step }) => {
+          const order: Array<string> = []
+          const nap = (name: string, duration: string) =>
+            step.sleep(name, duration).then(() => void order.push(name))
+          await Promise.all([nap("long", "3h"), nap("short", "1h"), nap("middle", "2h")])
+          return order
+        },
       effect: () =>
         Effect.fnUntraced(function* () {
           const order: Array<string> = []
@@ -136,26 +141,34 @@ describe("replay", () => {
         yield* world.advance("1 hour")
 
         assert.strictEqual(yield* world.completes(runId), "done")
-        assert.deepStrictEqual(log, style === "promise" ? ["woke", "finally"] : ["woke", "finally", "clean up"])
+        assert.deepStrictEqual(
+          log,
+          style === "promise" ? ["woke", "finally"] : ["woke", "finally", "clean up"]
+        )
       })
   )
 
   const race = {
     world: { onDisk: true },
-    promise: (stage: import("./Story.ts").Stage) => async ({ step }: import("../../src/index.ts").FunctionContext) => {
-      const winner = await Promise.race([
-        step.sleep("deadline", "1h").then(() => "deadline"),
-        step.run("work", () => stage.hold<string>("work"))
-      ])
-      stage.log.push(`winner: ${winner}`)
-      await step.sleep("afterwards", "1d")
-      return winner
-    },
-    effect: (stage: import("./Story.ts").Stage) => () =>
+    promise:
+      (stage: Stage) =>
+      async ({ step }: FunctionContext) => {
+        const winner = await Promise.race([
+          step.sleep("deadline", "5m").then(() => "deadline"),
+          step.run("work", () => stage.hold<string>("work"))
+        ])
+        stage.log.push(`winner: ${winner}`)
+        await step.sleep("afterwards", "1d")
+        return winner
+      },
+    effect: (stage: Stage) => () =>
       Effect.gen(function* () {
         const winner = yield* Effect.raceFirst(
-          Effect.as(Step.sleep("deadline", "1h"), "deadline"),
-          Step.run("work", bodyOf(() => stage.hold<string>("work")))
+          Effect.as(Step.sleep("deadline", "5m"), "deadline"),
+          Step.run(
+            "work",
+            bodyOf(() => stage.hold<string>("work"))
+          )
         )
         stage.log.push(`winner: ${winner}`)
         yield* Step.sleep("afterwards", "1d")
@@ -170,7 +183,7 @@ describe("replay", () => {
       Effect.gen(function* () {
         const runId = yield* world.place()
         yield* world.until("the work has begun", () => stage.isHeld("work"))
-        yield* world.advance("1 hour")
+        yield* world.advance("5 minutes")
         assert.deepStrictEqual(log, ["work", "winner: deadline"])
         stage.release("work", "work")
         yield* world.settle
@@ -189,7 +202,7 @@ describe("replay", () => {
       Effect.gen(function* () {
         const runId = yield* world.place()
         yield* world.until("the work has begun", () => stage.isHeld("work"))
-        yield* world.advance("59 minutes")
+        yield* world.advance("4 minutes")
         stage.release("work", "work")
         yield* world.reaches(runId, "SLEEPING")
         yield* world.advance("2 hours")
@@ -224,7 +237,10 @@ describe("replay", () => {
         Effect.gen(function* () {
           const order: Array<string> = []
           const chain = Effect.fnUntraced(function* (name: string, detours: number) {
-            yield* Step.run(name, bodyOf(() => stage.hold(name)))
+            yield* Step.run(
+              name,
+              bodyOf(() => stage.hold(name))
+            )
             for (let i = 0; i < detours; i++) yield* Effect.promise(() => Promise.resolve())
             order.push(name)
           })
@@ -344,11 +360,13 @@ describe("replay", () => {
   scenario(
     "a sleepUntil in the past returns at once and leaves no step; one in the future waits until then",
     {
-      promise: () => async ({ step }) => {
-        await step.sleepUntil("past", "1969-12-31T00:00:00Z")
-        await step.sleepUntil("future", new Date(90_000))
-        return "up"
-      },
+      promise:
+        () =>
+        async ({ step }) => {
+          await step.sleepUntil("past", "1969-12-31T00:00:00Z")
+          await step.sleepUntil("future", new Date(90_000))
+          return "up"
+        },
       effect: () => () =>
         Effect.gen(function* () {
           yield* Step.sleepUntil("past", "1969-12-31T00:00:00Z")
@@ -373,24 +391,24 @@ describe("replay", () => {
   scenario(
     "a step called in the body of another one is refused with NestedStepError, and nothing of it is recorded",
     {
-      promise: () => async ({ step }) =>
-        step.run("outer", () =>
-          step.run("inner", () => 1).then(
-            () => "ran",
-            (error: Error) => error.name
-          )
-        ),
+      promise:
+        () =>
+        async ({ step }) =>
+          step.run("outer", () =>
+            step
+              .run("inner", () => 1)
+              .then(
+                () => "ran",
+                (error: Error) => error.name
+              )
+          ),
       effect: () => () =>
-        Step.Step.use((step) =>
-          Step.run(
-            "outer",
-            Effect.match(
-              // the service of the handler, and the one in the body's own context
-              Effect.andThen(Effect.flip(Step.run("inner", Effect.succeed(1))), (error) =>
-                Effect.as(Effect.ignore(step.run("inner", Effect.succeed(1))), error)
-              ) as Effect.Effect<Error, never>,
-              { onFailure: () => "ran", onSuccess: (error) => error.name }
-            )
+        Step.run(
+          "outer",
+          Step.run("inner", Effect.succeed(1)).pipe(
+            Effect.match({ onFailure: (error) => error.name, onSuccess: () => "ran" }),
+            // steps need the service of a handler, which the worker provides; inside a body there is one that refuses
+            (nested) => nested as Effect.Effect<string>
           )
         )
     },
@@ -401,6 +419,28 @@ describe("replay", () => {
         assert.strictEqual(yield* world.completes(runId), "NestedStepError")
         assert.deepStrictEqual(yield* world.steps(runId), ["outer completed"])
       })
+  )
+
+  it.effect("a step of the handler's own service is refused in the body of another step, too", () =>
+    Effect.gen(function* () {
+      const nested = IronflowFunction.make(
+        { id: "order", triggers: [{ event: "order.placed" }] },
+        Effect.fnUntraced(function* () {
+          const steps = yield* Step.Step
+          return yield* Step.run(
+            "outer",
+            steps
+              .run("inner", Effect.succeed(1))
+              .pipe(Effect.match({ onFailure: (error) => error.name, onSuccess: () => "ran" }))
+          )
+        })
+      )
+      const world = yield* World.make({ functions: [nested] })
+      const runId = yield* world.place()
+
+      assert.strictEqual(yield* world.completes(runId), "NestedStepError")
+      assert.deepStrictEqual(yield* world.steps(runId), ["outer completed"])
+    })
   )
 
   scenario(
@@ -482,7 +522,10 @@ describe("replay", () => {
     "secrets.get of a secret that the function does not have fails the run's turn and names the secret",
     {
       config: { retry: { maxAttempts: 1 } },
-      promise: () => async ({ secrets }) => secrets.get("BANK_KEY"),
+      promise:
+        () =>
+        async ({ secrets }) =>
+          secrets.get("BANK_KEY"),
       effect:
         () =>
         ({ secrets }) =>
@@ -494,6 +537,46 @@ describe("replay", () => {
 
         assert.strictEqual(run.status, "failed")
         assert.include(run.error?.message, '"BANK_KEY"')
+      })
+  )
+
+  scenario(
+    "the logger is silent while finished steps are replayed, so that each line appears once",
+    {
+      promise:
+        () =>
+        async ({ logger, step }) => {
+          logger.info("begin")
+          await step.run("charge", () => 1)
+          logger.info("charged")
+          await step.sleep("nap", "1h")
+          logger.info("woke")
+        },
+      effect: () =>
+        Effect.fnUntraced(function* ({ logger }) {
+          logger.info("begin")
+          yield* Step.run("charge", Effect.succeed(1))
+          logger.info("charged")
+          yield* Step.sleep("nap", "1h")
+          logger.info("woke")
+        })
+    },
+    ({ world }) =>
+      Effect.gen(function* () {
+        const lines = yield* Effect.acquireRelease(
+          Effect.sync(() => vi.spyOn(console, "info").mockImplementation(() => undefined)),
+          (spy) => Effect.sync(() => spy.mockRestore())
+        )
+        const runId = yield* world.place()
+        yield* world.reaches(runId, "SLEEPING")
+        yield* world.advance("1 hour")
+        yield* world.completes(runId)
+
+        const prefix = `[ironflow:${runId.slice(-8)}]`
+        assert.deepStrictEqual(
+          lines.mock.calls.map(([line]) => line),
+          [`${prefix} begin`, `${prefix} charged`, `${prefix} woke`]
+        )
       })
   )
 })

@@ -3,7 +3,6 @@ import { it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import {
-  type AnyFunction,
   createFunction,
   type EffectFunctionContext,
   type FunctionConfig,
@@ -12,7 +11,7 @@ import {
 } from "../../src/Function.ts"
 import { Step } from "../../src/effect.ts"
 import type { StepRunContext } from "../../src/Step.ts"
-import { World, type WorldOptions } from "./World.ts"
+import { type SelfContained, World, type WorldOptions } from "./World.ts"
 
 export type Style = "promise" | "effect"
 
@@ -108,10 +107,10 @@ export interface Given {
   readonly log: Array<string>
   readonly style: Style
   /** A part as a function of the style at hand: by default `order`, started by `order.placed`. */
-  readonly cast: (part: Part, id?: string) => AnyFunction
+  readonly cast: (part: Part, id?: string) => SelfContained
 }
 
-const castIn = (style: Style, stage: Stage, part: Part, id: string): AnyFunction => {
+const castIn = (style: Style, stage: Stage, part: Part, id: string): SelfContained => {
   const config = {
     id,
     triggers: id === "order" ? [{ event: "order.placed" }] : [],

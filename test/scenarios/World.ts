@@ -14,11 +14,14 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
-import type { AnyFunction } from "../../src/Function.ts"
-import { Client, Engine, Store, Worker, WorkerTransport } from "../../src/effect.ts"
+import { Client, Engine, type IronflowFunction, Store, Worker, WorkerTransport } from "../../src/effect.ts"
+
+/** A function that needs nothing but steps. */
+export type SelfContained =
+  IronflowFunction.IronflowFunction | IronflowFunction.EffectFunction<any, any, never>
 
 export interface WorldOptions {
-  readonly functions: ReadonlyArray<AnyFunction>
+  readonly functions: ReadonlyArray<SelfContained>
   /** On a file, so that the engine can be closed and started again. */
   readonly onDisk?: boolean
   readonly worker?: Omit<Worker.WorkerOptions, "functions">
@@ -57,7 +60,7 @@ export class World {
   readonly #filename: string
   readonly #options: WorldOptions
   #house: House
-  #functions: ReadonlyArray<AnyFunction>
+  #functions: ReadonlyArray<SelfContained>
 
   private constructor(house: House, filename: string, options: WorldOptions) {
     this.#house = house
@@ -81,7 +84,9 @@ export class World {
   }
 
   /** Starts a worker, for all functions unless told otherwise. */
-  hire(options: Partial<Worker.WorkerOptions> = {}): Effect.Effect<Employed, unknown> {
+  hire(
+    options: Partial<Worker.WorkerOptions<ReadonlyArray<SelfContained>>> = {}
+  ): Effect.Effect<Employed, unknown> {
     const house = this.#house
     const functions = this.#functions
     const worker = this.#options.worker
@@ -113,22 +118,27 @@ export class World {
     return Effect.andThen(Scope.close(house.cellar, Exit.void), Scope.close(house.scope, Exit.void))
   })
 
+  /** Opens the file again without a worker. */
+  readonly startAlone: Effect.Effect<void, unknown> = Effect.suspend(() =>
+    Effect.map(openHouse(this.#filename), (house) => void (this.#house = house))
+  )
+
   /** Opens the file again, with a worker for the functions: these, or the ones that were there before. */
-  start(functions: ReadonlyArray<AnyFunction> = this.#functions): Effect.Effect<void, unknown> {
+  start(functions: ReadonlyArray<SelfContained> = this.#functions): Effect.Effect<void, unknown> {
     return Effect.gen({ self: this }, function* () {
       this.#functions = functions
-      this.#house = yield* openHouse(this.#filename)
-      if (functions.length > 0) yield* this.hire()
+      yield* this.startAlone
+      yield* this.hire()
     })
   }
 
   /** {@link crash}, then {@link start}. */
-  restart(functions?: ReadonlyArray<AnyFunction>): Effect.Effect<void, unknown> {
+  restart(functions?: ReadonlyArray<SelfContained>): Effect.Effect<void, unknown> {
     return Effect.andThen(this.crash, this.start(functions))
   }
 
   /** {@link close}, then {@link start}: a deployment. */
-  deploy(functions?: ReadonlyArray<AnyFunction>): Effect.Effect<void, unknown> {
+  deploy(functions?: ReadonlyArray<SelfContained>): Effect.Effect<void, unknown> {
     return Effect.andThen(this.close, this.start(functions))
   }
 
@@ -231,10 +241,7 @@ const openHouse = (filename: string): Effect.Effect<House, unknown> =>
       cellar
     )
     const context = yield* Layer.buildWithMemoMap(
-      Engine.layerClient.pipe(
-        Layer.provideMerge(Engine.layer),
-        Layer.provide(Layer.succeedContext(store))
-      ),
+      Engine.layerClient.pipe(Layer.provideMerge(Engine.layer), Layer.provide(Layer.succeedContext(store))),
       Layer.makeMemoMapUnsafe(),
       scope
     )

@@ -26,7 +26,8 @@ interface Taker {
 export const claimRuns = (tx: Transaction, demands: ReadonlyArray<Demand>): ReadonlyArray<Claim> => {
   const claims: Array<Claim> = []
   const takers = demands.map((demand): Taker => ({ demand, credit: demand.credit }))
-  for (const key of [...tx.hot]) {
+  // a copy: functions leave the set and come back to it on the way
+  for (const key of Array.from(tx.hot)) {
     const fn = tx.registry.byKey(key)
     if (fn === undefined) continue
     const able = takers.filter(
@@ -321,11 +322,10 @@ export const extendLeases = (
   const until = tx.now() + leaseMs
   return jobIds.filter(
     (jobId) =>
-      tx.run(
-        "UPDATE runs SET lease_until = CASE WHEN lease_until IS NULL THEN NULL ELSE ? END WHERE lease = ?",
-        until,
-        jobId
-      ) === 0
+      tx.run("UPDATE runs SET lease_until = ? WHERE lease = ? AND lease_until IS NOT NULL", until, jobId) ===
+        0 &&
+      // one that cannot run out is not gone
+      tx.get("SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL", jobId) === undefined
   )
 }
 

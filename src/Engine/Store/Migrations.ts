@@ -161,6 +161,16 @@ CREATE TABLE schedules (
 ) WITHOUT ROWID;
 CREATE INDEX schedules_next ON schedules (next_at);
 
+-- sealed: encrypted and bound to environment and name.
+CREATE TABLE secrets (
+  environment INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  sealed TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  PRIMARY KEY (environment, name)
+) WITHOUT ROWID;
+
 -- The worker that an actor's runs go to while it lives.
 CREATE TABLE actors (
   function INTEGER NOT NULL,

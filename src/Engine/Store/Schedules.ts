@@ -2,8 +2,8 @@
  * Cron triggers: when each is due next, and what a fire is.
  *
  * A fire is an event with source `cron` in the log. It starts the function whose trigger it is, and every function with an
- * event trigger for its name. Policies: a local time that clocks skip fires right after the gap, one that they repeat
- * fires the first time only, and of the fires that fell due while the engine was down the last one is made up for.
+ * event trigger for its name. Policies: a local time that clocks skip fires by as much later as they skip, one that
+ * they repeat fires the first time only, and of the fires that fell due while the engine was down the last one is made up for.
  */
 import * as Cron from "effect/Cron"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"

@@ -21,6 +21,8 @@ import { acquireLock } from "./Lock.ts"
 import { migrations } from "./Migrations.ts"
 import { loadRegistrations, registerFunctions } from "./Registrations.ts"
 import { findRun, readRun } from "./RunRows.ts"
+import { deleteEndedRuns } from "./Retention.ts"
+import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
 import * as Steering from "./Steering.ts"
 import { type Changes, Store, type StoreService } from "./Store.ts"
 import { fireDue } from "./Timers.ts"
@@ -141,6 +143,14 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         steer(`retry run ${runId}`, () => Steering.retryRun(tx, environment, runId, fromStep)),
       patchStep: (environment, stepId, output, reason) =>
         steer(`patch step ${stepId}`, () => Steering.patchStep(tx, environment, stepId, output, reason)),
+      putSecret: (environment, name, sealed) =>
+        write(`store secret "${name}"`, () => putSecret(tx, environment, name, sealed)),
+      deleteSecret: (environment, name) =>
+        write(`delete secret "${name}"`, () => deleteSecret(tx, environment, name)),
+      listSecrets: (environment) => read("list secrets", () => listSecrets(tx, environment)),
+      readSecrets: (environment, names) => read("read secrets", () => readSecrets(tx, environment, names)),
+      deleteEndedRuns: (endedBefore, limit) =>
+        write("delete old runs", () => deleteEndedRuns(tx, endedBefore, limit)),
       countStuckRuns: () => read("count stuck runs", () => Inspection.countStuckRuns(tx))
     })
   })

@@ -154,6 +154,18 @@ export interface RunSituation {
   readonly actorWorkerId?: string
 }
 
+/** A secret without its value. Times are ISO strings. */
+export interface SecretInfo {
+  readonly name: string
+  readonly createdAt: string
+  readonly updatedAt: string
+}
+
+export interface SealedSecret {
+  readonly name: string
+  readonly sealed: string
+}
+
 /** Where a run may be steered from the outside. */
 export type SteerError = RunNotFoundError | StepNotFoundError | ValidationError | IronflowError | StoreError
 
@@ -223,6 +235,19 @@ export interface StoreService {
     output: JsonText,
     reason: string
   ) => Effect.Effect<void, SteerError>
+  /** Stores a sealed secret or replaces it. */
+  readonly putSecret: (environment: string, name: string, sealed: string) => Effect.Effect<void, StoreError>
+  /** Says whether there was one. */
+  readonly deleteSecret: (environment: string, name: string) => Effect.Effect<boolean, StoreError>
+  /** By name. */
+  readonly listSecrets: (environment: string) => Effect.Effect<Array<SecretInfo>, StoreError>
+  /** Those of `names` that are stored. */
+  readonly readSecrets: (
+    environment: string,
+    names: ReadonlyArray<string>
+  ) => Effect.Effect<Array<SealedSecret>, StoreError>
+  /** Deletes runs that ended before `endedBefore` (epoch milliseconds), at most `limit`; returns how many. */
+  readonly deleteEndedRuns: (endedBefore: number, limit: number) => Effect.Effect<number, StoreError>
   /**
    * Runs that are neither leased, due, paused nor waiting on something that exists; always 0 (guarantee G2). It reads
    * every unfinished run: for checks, not for hot paths.

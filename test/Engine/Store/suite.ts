@@ -10,6 +10,7 @@ import { randomWalkSuite } from "./suite/RandomWalk.ts"
 import { shopTest } from "./suite/Shop.ts"
 import { steeringSuite } from "./suite/Steering.ts"
 import { turnsSuite } from "./suite/Turns.ts"
+import { upkeepSuite } from "./suite/Upkeep.ts"
 import { waitsSuite } from "./suite/Waits.ts"
 
 /** Runs the suite on a store that is empty whenever `makeStore` is built. */
@@ -22,6 +23,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     waitsSuite(test)
     leasesSuite(test)
     steeringSuite(test)
+    upkeepSuite(test)
     randomWalkSuite(test)
   })
 }

@@ -256,6 +256,30 @@ export const claimsSuite = (test: ShopTest): void => {
       })
     }
 
+    test("a limit that is lowered holds for what comes next", function* (shop) {
+      yield* shop.register(handles("charge", { concurrency: { limit: 3 } }))
+      for (const n of numbers(5)) yield* shop.emit("order.placed", { n })
+      const jobs = yield* shop.claim({ credit: 10 })
+      yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
+
+      for (const [i, job] of jobs.entries()) {
+        assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [], `after ${i} of 3`)
+        yield* shop.report(job, complete())
+      }
+      assert.deepStrictEqual(inputs(yield* shop.claim({ credit: 10 })), [3])
+    })
+
+    test("runs from before there was a limit are bound by none", function* (shop) {
+      yield* shop.register(handles("charge"))
+      for (const n of numbers(3)) yield* shop.emit("order.placed", { n })
+      yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
+      for (const n of [3, 4]) yield* shop.emit("order.placed", { n })
+
+      assert.strictEqual((yield* shop.claim({ credit: 2 })).length, 2)
+      assert.strictEqual((yield* shop.claim({ credit: 10 })).length, 2)
+      assert.strictEqual((yield* shop.claim({ credit: 10 })).length, 0)
+    })
+
     test("a run that is lost for good makes room for the next one", function* (shop) {
       yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
       const first = yield* shop.start("order.placed", { n: 0 })
@@ -304,7 +328,9 @@ export const claimsSuite = (test: ShopTest): void => {
     test("many runs of a busy worker's actor do not hold up those of others", function* (shop) {
       yield* shop.register(ship)
       yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
-      for (const n of numbers(150)) yield* shop.emit("order.placed", { n, van: "v-1" })
+      yield* Effect.forEach(numbers(150), (n) => shop.emit("order.placed", { n, van: "v-1" }), {
+        concurrency: "unbounded"
+      })
       yield* shop.pass(1)
       yield* shop.emit("order.placed", { n: 1000, van: "v-2" })
 
@@ -313,7 +339,9 @@ export const claimsSuite = (test: ShopTest): void => {
 
     test("many runs of one new actor do not hold up those of others", function* (shop) {
       yield* shop.register(ship)
-      for (const n of numbers(150)) yield* shop.emit("order.placed", { n, van: "v-1" })
+      yield* Effect.forEach(numbers(150), (n) => shop.emit("order.placed", { n, van: "v-1" }), {
+        concurrency: "unbounded"
+      })
       yield* shop.pass(1)
       yield* shop.emit("order.placed", { n: 1000, van: "v-2" })
 

@@ -1,7 +1,7 @@
 /** Leases that end without a report: workers that leave, die, or fall silent. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { done, handles, type ShopTest, sleep, suspend } from "./Shop.ts"
+import { done, handles, retryStep, type ShopTest, sleep, success, suspend } from "./Shop.ts"
 
 export const leasesSuite = (test: ShopTest): void => {
   describe("a worker that is gone", () => {
@@ -124,6 +124,30 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(job.runId), "running")
       yield* shop.pass(1)
       assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 1000), [job.jobId])
+    })
+
+    test("goes on when its worker comes back with it, and what has fired is told again", function* (shop) {
+      yield* shop.register(handles("charge"))
+      for (const n of [1, 2]) yield* shop.emit("order.placed", { n })
+      const [kept, left] = yield* shop.claim({ credit: 2, leaseMs: 1000 })
+      yield* shop.report(kept!, sleep("rest:0", 400), retryStep("charge:0", 1, 500))
+      yield* shop.pass(500)
+
+      const { lost, notices } = yield* shop.store.adoptLeases("worker-1", [kept!.jobId, "job_gone"], 1000)
+
+      assert.deepStrictEqual(lost, ["job_gone"])
+      assert.deepStrictEqual(notices, [
+        { _tag: "Fired", jobId: kept!.jobId, stepKey: "rest:0", outcome: success() },
+        { _tag: "Fired", jobId: kept!.jobId, stepKey: "charge:0" }
+      ])
+      assert.deepStrictEqual(
+        (yield* shop.claim({ worker: "worker-2" })).map(({ runId }) => runId),
+        [left!.runId]
+      )
+      yield* shop.pass(999)
+      assert.strictEqual(yield* shop.status(kept!.runId), "running")
+      yield* shop.pass(1)
+      assert.strictEqual(yield* shop.status(kept!.runId), "waiting")
     })
 
     test("is not made of one that cannot", function* (shop) {

@@ -63,6 +63,8 @@ class Walk {
   readonly runs = new Set<string>()
   /** Journal entries as they were first seen; `patchStep`, retries and resumes from a step take them out again. */
   readonly journal = new Map<string, string>()
+  /** When ended runs were last looked at: until they change again they are left alone. */
+  readonly seen = new Map<string, string>()
   step = 0
 
   constructor(shop: Shop, random: () => number) {
@@ -214,8 +216,10 @@ class Walk {
 
       const { runs } = yield* shop.store.listRuns({ environment: "default", limit: 1000 })
       const leased = new Map<string, number>()
-      for (const { id, functionId } of runs) {
+      for (const { id, functionId, endedAt, updatedAt } of runs) {
         this.runs.add(id)
+        if (endedAt !== undefined && this.seen.get(id) === updatedAt && this.step > 0) continue
+        this.seen.set(id, updatedAt)
         const situation = yield* shop.situation(id)
         const live = situation.lease !== undefined
         if (live) {
@@ -260,6 +264,8 @@ export const randomWalkSuite = (test: ShopTest): void => {
           yield* walk.advance()
           yield* walk.check()
         }
+        walk.step = 0
+        yield* walk.check()
         assert.isAbove(walk.runs.size, 20)
         assert.isAbove(walk.journal.size, 20)
 

@@ -486,6 +486,31 @@ export const steeringSuite = (test: ShopTest): void => {
     })
   })
 
+  describe("deleteEndedRuns", () => {
+    test("removes runs that ended before a time, oldest first, with their steps, and no others", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const ended = []
+      for (let i = 0; i < 3; i++) {
+        const job = yield* shop.start()
+        yield* shop.report(job, done("a:0"), complete())
+        ended.push(job.runId)
+        yield* shop.pass(10)
+      }
+      const live = yield* shop.start()
+      yield* shop.report(live, done("a:0"))
+
+      assert.strictEqual(yield* shop.store.deleteEndedRuns(20, 1), 1)
+      assert.strictEqual(yield* shop.store.deleteEndedRuns(20, 10), 1)
+      assert.strictEqual(yield* shop.store.deleteEndedRuns(20, 10), 0)
+
+      const { runs, totalCount } = yield* shop.store.listRuns({ environment: "default", limit: 10 })
+      assert.deepStrictEqual([totalCount, ...runs.map(({ id }) => id)], [2, live.runId, ended[2]])
+      assert.strictEqual(yield* code(shop.store.getRunSteps("default", ended[0]!)), "RUN_NOT_FOUND")
+      assert.deepStrictEqual(yield* shop.steps(ended[2]!), ["a:0 completed"])
+      assert.deepStrictEqual(yield* shop.steps(live.runId), ["a:0 completed"])
+    })
+  })
+
   describe("looking at one run", () => {
     test("its steps are the finished ones in order, then the open ones with their due times", function* (shop) {
       yield* shop.register(handles("charge"))

@@ -1,0 +1,102 @@
+/** Reads the JSON body of a request, in bounded memory and time. */
+import { isUtf8 } from "node:buffer"
+import type { IncomingMessage } from "node:http"
+import * as Effect from "effect/Effect"
+import { IronflowError, toError, ValidationError } from "../../Errors.ts"
+
+export interface BodyLimits {
+  readonly maxBytes: number
+  readonly timeoutMs: number
+}
+
+/** The body as JSON; `{}` when it is empty. */
+export const readJson = (
+  request: IncomingMessage,
+  limits: BodyLimits
+): Effect.Effect<unknown, IronflowError> =>
+  Effect.suspend(() => {
+    const refused = refuse(request, limits.maxBytes)
+    if (refused !== undefined) return Effect.fail(refused)
+    return Effect.flatMap(
+      Effect.timeoutOrElse(readBytes(request, limits.maxBytes), {
+        duration: limits.timeoutMs,
+        orElse: () => Effect.fail(tooSlow(limits.timeoutMs))
+      }),
+      parse
+    )
+  })
+
+const refuse = (request: IncomingMessage, maxBytes: number): IronflowError | undefined => {
+  const encoding = request.headers["content-encoding"]
+  if (encoding !== undefined && encoding !== "identity") {
+    return new IronflowError(
+      `The body has content encoding "${encoding.slice(0, 64)}": send it as it is, without compression`,
+      { code: "BODY_UNSUPPORTED" }
+    )
+  }
+  const announced = Number(request.headers["content-length"] ?? 0)
+  return announced > maxBytes ? tooLarge(`${announced} bytes`, maxBytes) : undefined
+}
+
+const readBytes = (request: IncomingMessage, maxBytes: number): Effect.Effect<Buffer, IronflowError> =>
+  Effect.callback((resume) => {
+    const chunks: Array<Buffer> = []
+    let size = 0
+    const onData = (chunk: Buffer) => {
+      size += chunk.length
+      if (size > maxBytes) {
+        stop()
+        request.pause()
+        return resume(Effect.fail(tooLarge(`more than ${maxBytes} bytes`, maxBytes)))
+      }
+      chunks.push(chunk)
+    }
+    const onEnd = () => {
+      stop()
+      resume(Effect.succeed(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size)))
+    }
+    const onError = (error: Error) => {
+      stop()
+      resume(
+        Effect.fail(
+          new ValidationError(`The body ended before it was complete: ${error.message}`, { cause: error })
+        )
+      )
+    }
+    const stop = () => {
+      request.off("data", onData)
+      request.off("end", onEnd)
+      request.off("error", onError)
+    }
+    request.on("data", onData)
+    request.on("end", onEnd)
+    request.on("error", onError)
+    return Effect.sync(stop)
+  })
+
+const parse = (bytes: Buffer): Effect.Effect<unknown, ValidationError> =>
+  Effect.suspend(() => {
+    if (bytes.length === 0) return Effect.succeed({})
+    if (!isUtf8(bytes)) {
+      return Effect.fail(new ValidationError("The body is not UTF-8: JSON is sent as UTF-8"))
+    }
+    try {
+      return Effect.succeed(JSON.parse(bytes.toString("utf8")))
+    } catch (error) {
+      return Effect.fail(
+        new ValidationError(`The body is not valid JSON: ${toError(error).message}`, { cause: error })
+      )
+    }
+  })
+
+const tooLarge = (size: string, maxBytes: number): IronflowError =>
+  new IronflowError(`The body is too large: ${size}, and the limit is ${maxBytes} bytes`, {
+    code: "BODY_TOO_LARGE",
+    details: { limit: maxBytes }
+  })
+
+const tooSlow = (timeoutMs: number): IronflowError =>
+  new IronflowError(`The body did not arrive within ${timeoutMs}ms`, {
+    code: "BODY_TIMEOUT",
+    retryable: true
+  })

@@ -1,0 +1,367 @@
+/** What clients ask over HTTP: the calls of `IronflowService` and `PubSubService`, and their REST siblings. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import {
+  type ClientApi,
+  type EffectKind,
+  type EmitResult,
+  type FunctionInfo,
+  isTerminal,
+  type Run,
+  type RunStep
+} from "../../Client/Client.ts"
+import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
+import {
+  FunctionNotFoundError,
+  type IronflowError,
+  StepNotFoundError,
+  TimeoutError,
+  ValidationError
+} from "../../Errors.ts"
+import { checkEventName } from "../../Event.ts"
+import type { EndpointName } from "../../Protocol/Http/Endpoints.ts"
+import { lenient } from "../../Protocol/Http/Lenient.ts"
+import { decodeRunStatus, encodeRun } from "../../Protocol/Http/RunJson.ts"
+import * as Schemas from "../../Protocol/Http/Schemas.ts"
+import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
+import { SDK_VERSION } from "../../Worker/Version.ts"
+import type { EngineService } from "../Engine.ts"
+import { toRegistration } from "./FunctionConfigs.ts"
+import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
+
+/** Most events in one `TriggerBatch`. */
+const BATCH_EVENTS = 1000
+
+type Api = ClientApi<EffectKind>
+
+/** The routes of clients. `startedAt` is when the server was started, epoch milliseconds. */
+export const clientRoutes = (engine: EngineService, startedAt: number): ReadonlyArray<Route> => {
+  /** A call whose body is read by `read` and answered with `answer`. */
+  const reading = <A>(
+    name: EndpointName,
+    read: (body: unknown) => A,
+    answer: (api: Api, request: A, call: Call) => Effect.Effect<Reply, IronflowError>
+  ): Route =>
+    route(name, (call) =>
+      Effect.flatMap(
+        checked(() => read(call.body)),
+        (request) => answer(engine.client(call.environment), request, call)
+      )
+    )
+  const asking = (
+    name: EndpointName,
+    answer: (api: Api, call: Call) => Effect.Effect<Reply, IronflowError>
+  ): Route => route(name, (call) => answer(engine.client(call.environment), call))
+
+  const trigger = lenient(Schemas.TriggerRequest, "Trigger")
+  const emit = (api: Api, request: typeof Schemas.TriggerRequest.Type) =>
+    api.emit(request.event, request.data, emitOptions(request))
+  const answerEmit = (api: Api, request: typeof Schemas.TriggerRequest.Type) =>
+    Effect.map(emit(api, request), (result) => json(emitted(result)))
+
+  return [
+    reading("trigger", trigger, answerEmit),
+    reading("emit", lenient(Schemas.TriggerRequest, "Emit"), answerEmit),
+    reading("publishEmit", lenient(Schemas.TriggerRequest, "Emit"), answerEmit),
+    reading("restEmit", lenient(Schemas.RestEmitRequest, "Event"), (api, request) =>
+      Effect.map(api.emit(request.name, request.data, emitOptions(request)), ({ eventId, runIds }) =>
+        json({ event_id: eventId, id: eventId, run_ids: runIds })
+      )
+    ),
+    reading("triggerSync", lenient(Schemas.TriggerSyncRequest, "TriggerSync"), triggerSync),
+    reading("triggerBatch", readBatch, (api, events) =>
+      Effect.map(
+        Effect.forEach(events, (event) => emit(api, event), { concurrency: "unbounded" }),
+        (results) => json(results.length === 0 ? {} : { results: results.map(emitted) })
+      )
+    ),
+    reading("publish", lenient(Schemas.PublishRequest, "Publish"), (api, request) =>
+      Effect.map(
+        api.publish(request.topic, request.data, idempotency(request.idempotencyKey)),
+        ({ eventId, sequence }) => json({ eventId, sequence: String(sequence) })
+      )
+    ),
+
+    reading("getRun", readRunId("GetRun", Schemas.RunIdRequest), (api, { id }) =>
+      Effect.map(api.getRun(id), answerRun)
+    ),
+    reading("listRuns", readListRuns, (api, request) => Effect.map(api.listRuns(request), answerRuns)),
+    reading("cancelRun", readRunId("CancelRun", Schemas.CancelRunRequest), (api, { id, reason }) =>
+      Effect.map(api.cancelRun(id, reason), answerRun)
+    ),
+    reading("retryRun", readRunId("RetryRun", Schemas.FromStepRequest), (api, { id, fromStep }) =>
+      Effect.map(api.retryRun(id, nonEmpty(fromStep)), answerRun)
+    ),
+    reading("resumeRun", readRunId("ResumeRun", Schemas.FromStepRequest), (api, { id, fromStep }) =>
+      Effect.map(api.resumeRun(id, nonEmpty(fromStep)), answerRun)
+    ),
+    reading("restResumeRun", readRunId("Resume", Schemas.FromStepRequest), (api, { id, fromStep }) =>
+      Effect.map(api.resumeRun(id, nonEmpty(fromStep)), answerRun)
+    ),
+    reading("pauseRun", readRunId("PauseRun", Schemas.PauseRunRequest), (api, { id, reason }) =>
+      Effect.map(api.pauseRun(id, reason), (run) =>
+        json({ status: run.status === "paused" ? "paused" : "pause_requested", run: encodeRun(run) })
+      )
+    ),
+    reading("getRunSteps", readRunId("GetRunSteps", Schemas.RunIdRequest), (api, { id }) =>
+      Effect.map(api.getRunSteps(id), (steps) => json(steps.length === 0 ? {} : { steps }))
+    ),
+    asking("restRunSteps", (api, call) =>
+      Effect.map(api.getRunSteps(variable(call, "id")), (steps) => json({ steps }))
+    ),
+    asking("explainRun", (api, call) => Effect.map(api.explain(variable(call, "id")), (why) => json(why))),
+    asking("waitForRun", waitForRun),
+    reading("patchStep", lenient(Schemas.PatchStepRequest, "PatchStep"), (api, request) =>
+      Effect.map(patchStep(api, request), (step) => json(step))
+    ),
+    reading("restPatchStep", lenient(Schemas.PatchStepRequest, "Patch"), (api, request) =>
+      Effect.map(patchStep(api, request), (step) => json(step))
+    ),
+
+    reading(
+      "registerFunction",
+      lenient(Schemas.RegisterFunctionRequest, "RegisterFunction"),
+      (api, request, call) =>
+        Effect.gen(function* () {
+          const registration = yield* checked(() => toRegistration(request))
+          const created = engine.findFunction(call.environment, registration.id) === undefined
+          yield* engine.registerFunctions(call.environment, [registration])
+          const fn = yield* findFunction(api, registration.id)
+          return json({ function: fn, ...(created ? { created } : {}) })
+        })
+    ),
+    reading("getFunction", lenient(Schemas.GetFunctionRequest, "GetFunction"), (api, { id }) =>
+      Effect.map(findFunction(api, id), (fn) => json(fn))
+    ),
+    asking("listFunctions", (api) =>
+      Effect.map(api.listFunctions(), (functions) =>
+        json(functions.length === 0 ? {} : { functions, totalCount: functions.length })
+      )
+    ),
+    asking("restFunctions", (api) => Effect.map(api.listFunctions(), (functions) => json({ functions }))),
+    asking("restWorkers", (api) =>
+      Effect.map(api.listWorkers(), (workers) =>
+        json({
+          workers: workers.map((worker) => ({
+            id: worker.id,
+            hostname: worker.hostname,
+            function_ids: worker.functionIds,
+            max_concurrent: worker.maxConcurrentJobs,
+            labels: worker.labels,
+            active_jobs: worker.activeJobs,
+            registered_at: worker.registeredAt,
+            transport: worker.transport
+          }))
+        })
+      )
+    ),
+    asking("info", (api) =>
+      Effect.map(api.listFunctions(), (functions) => {
+        const { activeJobs, workers } = engine.metrics()
+        return json({
+          version: SDK_VERSION,
+          startedAt: new Date(startedAt).toISOString(),
+          ...nonZero({ functionCount: functions.length, activeRuns: activeJobs, connectedWorkers: workers })
+        })
+      })
+    ),
+    asking("getCapabilities", () => Effect.succeed(json(capabilities))),
+    asking("restCapabilities", () => Effect.succeed(json(capabilities))),
+    asking("health", (api) =>
+      Effect.flatMap(api.health(), (status) =>
+        Effect.map(Clock.currentTimeMillis, (now) => json({ status, timestamp: new Date(now).toISOString() }))
+      )
+    ),
+    asking("restHealth", (api) =>
+      Effect.flatMap(api.health(), (status) =>
+        Effect.map(Clock.currentTimeMillis, (now) =>
+          json({ status, timestamp: new Date(now).toISOString(), version: SDK_VERSION })
+        )
+      )
+    )
+  ]
+}
+
+const capabilities = {
+  transports: ["connect-json", "rest"],
+  features: ["turns", "longPoll", "batchJobs", "batchReports", "progress", "explain", "waitForRun"],
+  version: SDK_VERSION
+}
+
+const nonEmpty = (text: string | undefined): string | undefined => (text === "" ? undefined : text)
+
+const nonZero = (counts: { readonly [name: string]: number }): { readonly [name: string]: number } =>
+  Object.fromEntries(Object.entries(counts).filter(([, count]) => count !== 0))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Events
+// ---------------------------------------------------------------------------------------------------------------------
+
+const idempotency = (key: string | undefined) =>
+  key === undefined || key === "" ? {} : { idempotencyKey: key }
+
+const emitOptions = (request: {
+  readonly version?: number
+  readonly idempotencyKey?: string
+  readonly metadata?: { readonly [key: string]: unknown }
+}) => ({
+  ...idempotency(request.idempotencyKey),
+  // 0 is how some clients say that they give none
+  ...(request.version === undefined || request.version === 0 ? {} : { version: request.version }),
+  ...(request.metadata === undefined ? {} : { metadata: request.metadata })
+})
+
+const emitted = ({ eventId, runIds }: EmitResult) => (runIds.length === 0 ? { eventId } : { runIds, eventId })
+
+const batchRequest = lenient(Schemas.TriggerBatchRequest, "TriggerBatch")
+
+const readBatch = (body: unknown): ReadonlyArray<typeof Schemas.TriggerRequest.Type> => {
+  const { events = [] } = batchRequest(body)
+  if (events.length > BATCH_EVENTS) {
+    throw new ValidationError(
+      `TriggerBatch takes at most ${BATCH_EVENTS} events, got ${events.length}: send several batches`
+    )
+  }
+  for (const { event } of events) checkEventName(event)
+  return events
+}
+
+/** Emits, and waits for the runs that it started. A run that takes longer fails the call; it goes on all the same. */
+const triggerSync = (
+  api: Api,
+  request: typeof Schemas.TriggerSyncRequest.Type
+): Effect.Effect<Reply, IronflowError> =>
+  Effect.gen(function* () {
+    const timeoutMs = request.timeoutMs || DEFAULT_TIMEOUTS.TRIGGER_SYNC
+    const { eventId, runIds } = yield* api.emit(request.event, request.data, emitOptions(request))
+    const runs = yield* Effect.forEach(runIds, (runId) => api.waitForRun(runId), {
+      concurrency: "unbounded"
+    }).pipe(
+      Effect.timeoutOrElse({
+        duration: timeoutMs,
+        orElse: () =>
+          Effect.fail(
+            new TimeoutError(
+              `Event ${eventId} is stored, but not all of its runs (${runIds.join(", ")}) ended within ${timeoutMs}ms: ` +
+                "they go on, and GetRun shows them",
+              timeoutMs,
+              { details: { eventId, runIds } }
+            )
+          )
+      })
+    )
+    const results = runs.map((run) => ({
+      runId: run.id,
+      functionId: run.functionId,
+      status: run.status,
+      ...(run.output === undefined ? {} : { output: run.output }),
+      ...(run.error === undefined ? {} : { error: run.error }),
+      durationMs: Date.parse(run.endedAt ?? run.updatedAt) - Date.parse(run.createdAt)
+    }))
+    return json(results.length === 0 ? { eventId } : { results, eventId })
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Runs
+// ---------------------------------------------------------------------------------------------------------------------
+
+const answerRun = (run: Run): Reply => json(encodeRun(run))
+
+const answerRuns = ({
+  runs,
+  totalCount,
+  nextCursor
+}: {
+  readonly runs: ReadonlyArray<Run>
+  readonly totalCount: number
+  readonly nextCursor?: string
+}): Reply =>
+  json({
+    ...(runs.length === 0 ? {} : { runs: runs.map(encodeRun) }),
+    ...(nextCursor === undefined ? {} : { nextCursor }),
+    ...(totalCount === 0 ? {} : { totalCount })
+  })
+
+interface RunIdFields {
+  readonly id?: string
+  readonly runId?: string
+  readonly reason?: string
+  readonly fromStep?: string
+}
+
+/** Reads a request about one run, which some clients call `id` and some `runId`. */
+const readRunId = (
+  what: string,
+  schema: typeof Schemas.RunIdRequest | typeof Schemas.CancelRunRequest | typeof Schemas.FromStepRequest
+): ((body: unknown) => RunIdFields & { readonly id: string }) => {
+  const read: (body: unknown) => RunIdFields = lenient(schema, what)
+  return (body) => {
+    const request = read(body)
+    const id = request.id || request.runId
+    if (!id) throw new ValidationError(`${what}: \`id\` must be the id of a run`)
+    return { ...request, id }
+  }
+}
+
+const listRunsRequest = lenient(Schemas.ListRunsRequest, "ListRuns")
+
+const readListRuns = (body: unknown) => {
+  const { functionId, status, limit, cursor } = listRunsRequest(body)
+  return {
+    ...(functionId === undefined || functionId === "" ? {} : { functionId }),
+    ...(status === undefined || status === "" || status === "RUN_STATUS_UNSPECIFIED"
+      ? {}
+      : { status: readStatus(status) }),
+    ...(limit === undefined || limit === 0 ? {} : { limit }),
+    ...(cursor === undefined || cursor === "" ? {} : { cursor })
+  }
+}
+
+const readStatus = (text: string) => {
+  const status = decodeRunStatus(text)
+  if (status !== undefined) return status
+  throw new ValidationError(
+    `ListRuns: "${text.slice(0, 64)}" is not a run status: use pending, running, waiting, compensating, paused, completed, failed or cancelled`
+  )
+}
+
+const waitForRun = (api: Api, call: Call): Effect.Effect<Reply, IronflowError> =>
+  Effect.suspend(() => {
+    const id = variable(call, "id")
+    const text = call.query.get("timeout")
+    const timeout = text === null ? MAX_WAIT_MS : Number(text)
+    if (!(timeout >= 0) || text?.trim() === "") {
+      return Effect.fail(
+        new ValidationError(`\`timeout\` must be a number of milliseconds, got "${text?.slice(0, 64)}"`)
+      )
+    }
+    return Effect.gen(function* () {
+      // for a run that has ended, and for one that does not exist, there is nothing to wait for
+      const now = yield* api.getRun(id)
+      if (isTerminal(now.status)) return answerRun(now)
+      const ended = yield* Effect.timeoutOption(api.waitForRun(id), Math.min(timeout, MAX_WAIT_MS))
+      return ended._tag === "Some" ? answerRun(ended.value) : noContent
+    })
+  })
+
+const patchStep = (
+  api: Api,
+  { stepId, output, reason }: typeof Schemas.PatchStepRequest.Type
+): Effect.Effect<RunStep, IronflowError> =>
+  Effect.gen(function* () {
+    yield* api.patchStep(stepId, output ?? null, reason)
+    const runId = stepId.slice(0, stepId.indexOf(":"))
+    const steps = yield* api.getRunSteps(runId)
+    const step = steps.find(({ id }) => id === stepId)
+    return step ?? (yield* new StepNotFoundError(runId, stepId))
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Functions
+// ---------------------------------------------------------------------------------------------------------------------
+
+const findFunction = (api: Api, id: string): Effect.Effect<FunctionInfo, IronflowError> =>
+  Effect.flatMap(api.listFunctions(), (functions) => {
+    const found = functions.find((fn) => fn.id === id)
+    return found === undefined ? Effect.fail(new FunctionNotFoundError(id)) : Effect.succeed(found)
+  })

@@ -1,0 +1,37 @@
+/** Functions that come over the wire: what `createFunction` does not accept, the engine does not either. */
+import { resolveRetry } from "../../Backoff.ts"
+import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
+import { createFunction } from "../../Function.ts"
+import type { RegisterFunctionRequest } from "../../Protocol/Http/Schemas.ts"
+import type { FunctionRegistration } from "../../Protocol/Worker.ts"
+
+/** The registration again. Throws `ValidationError` naming the function and the field when it is not acceptable. */
+export const checkRegistration = (registration: FunctionRegistration): FunctionRegistration => {
+  const { timeoutMs, codeHash: _, ...config } = registration
+  createFunction({ ...config, timeout: timeoutMs }, () => undefined)
+  return registration
+}
+
+/** What an existing worker or client registers, checked, with defaults filled in. */
+export const toRegistration = (request: typeof RegisterFunctionRequest.Type): FunctionRegistration => {
+  const { id, name, preferredMode, endpointUrl, actorKey, metadata } = request
+  const hash = metadata?.["__ironflow_code_hash"]
+  const isPush =
+    preferredMode === "EXECUTION_MODE_PUSH" || preferredMode === "push" || (!preferredMode && endpointUrl)
+  return checkRegistration({
+    id,
+    name: name || id,
+    triggers: request.triggers ?? [],
+    retry: resolveRetry(request.retry, `retry of function "${id}"`),
+    timeoutMs: request.timeoutMs || DEFAULT_TIMEOUTS.FUNCTION,
+    mode: isPush ? "push" : "pull",
+    secrets: request.secrets ?? [],
+    // of workers that send none the code is unknown, and every worker is as good as another
+    codeHash: typeof hash === "string" ? hash : "",
+    ...(request.concurrency === undefined ? {} : { concurrency: request.concurrency }),
+    ...(actorKey === undefined || actorKey === "" ? {} : { actorKey }),
+    ...(request.recording === undefined ? {} : { recording: request.recording }),
+    ...(request.recordingRetention ? { recordingRetention: request.recordingRetention } : {}),
+    ...(metadata === undefined ? {} : { metadata })
+  })
+}

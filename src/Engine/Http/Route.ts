@@ -1,0 +1,106 @@
+/** What the server answers to which request. */
+import type { IncomingMessage } from "node:http"
+import * as Effect from "effect/Effect"
+import { type IronflowError, isIronflowError } from "../../Errors.ts"
+import { type Endpoint, type EndpointName, endpoints } from "../../Protocol/Http/Endpoints.ts"
+
+/** A request that has been understood so far. */
+export interface Call {
+  readonly environment: string
+  /** The body as JSON; `undefined` for methods without one. */
+  readonly body: unknown
+  /** Variables of the path, decoded. */
+  readonly variables: { readonly [name: string]: string }
+  readonly query: URLSearchParams
+  readonly request: IncomingMessage
+}
+
+/** A response: JSON text, or another text with its type; no text is 204. */
+export interface Reply {
+  readonly status: number
+  readonly text?: string
+  readonly type?: string
+}
+
+export interface Route {
+  readonly endpoint: Endpoint
+  /** Whether the body may be as large as reports of workers are. */
+  readonly fromWorker: boolean
+  readonly answer: (call: Call) => Effect.Effect<Reply, IronflowError>
+}
+
+export const json = (body: unknown, status = 200): Reply => ({ status, text: JSON.stringify(body) })
+export const noContent: Reply = { status: 204 }
+
+export const route = (
+  name: EndpointName,
+  answer: Route["answer"],
+  options: { readonly fromWorker?: boolean } = {}
+): Route => ({ endpoint: endpoints[name], fromWorker: options.fromWorker ?? false, answer })
+
+/** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */
+export const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(check())
+    } catch (error) {
+      return isIronflowError(error) ? Effect.fail(error) : Effect.die(error)
+    }
+  })
+
+/** A variable of the path: the router has found them all. */
+export const variable = (call: Call, name: string): string => call.variables[name] ?? ""
+
+export interface Found {
+  readonly route: Route
+  readonly variables: { readonly [name: string]: string }
+}
+
+interface Pattern {
+  readonly route: Route
+  readonly segments: ReadonlyArray<string>
+}
+
+const noVariables = {}
+
+/** Finds the route of a request. Paths without variables are looked up, the others compared in order. */
+export class Routes {
+  readonly #fixed = new Map<string, Found>()
+  readonly #patterns: Array<Pattern> = []
+
+  constructor(routes: ReadonlyArray<Route>) {
+    for (const route of routes) {
+      const { method, path } = route.endpoint
+      if (path.includes(":")) this.#patterns.push({ route, segments: path.split("/") })
+      else this.#fixed.set(`${method} ${path}`, { route, variables: noVariables })
+    }
+  }
+
+  /** `undefined` when there is none. Throws `URIError` when the path is not properly encoded. */
+  find(method: string, path: string): Found | undefined {
+    const fixed = this.#fixed.get(`${method} ${path}`)
+    if (fixed !== undefined) return fixed
+    const segments = path.split("/")
+    for (const pattern of this.#patterns) {
+      if (pattern.route.endpoint.method !== method) continue
+      const variables = match(pattern.segments, segments)
+      if (variables !== undefined) return { route: pattern.route, variables }
+    }
+    return undefined
+  }
+}
+
+const match = (
+  pattern: ReadonlyArray<string>,
+  segments: ReadonlyArray<string>
+): { [name: string]: string } | undefined => {
+  if (pattern.length !== segments.length) return undefined
+  for (let i = 0; i < pattern.length; i++) {
+    if (!pattern[i]!.startsWith(":") && pattern[i] !== segments[i]) return undefined
+  }
+  const variables: { [name: string]: string } = {}
+  for (let i = 0; i < pattern.length; i++) {
+    if (pattern[i]!.startsWith(":")) variables[pattern[i]!.slice(1)] = decodeURIComponent(segments[i]!)
+  }
+  return variables
+}

@@ -1,0 +1,139 @@
+/**
+ * Reads reports of turns. They are the hot path of a worker: every op is checked by a table, field by field, without a
+ * schema in between. Unknown fields are left in place, where nobody reads them.
+ */
+import { ValidationError } from "../../Errors.ts"
+import { isObject, safeJsonParse } from "../../Json.ts"
+import { checkSize, stepResultBytes } from "../../Limits.ts"
+import type { ReportsRequest, Room } from "../../Protocol/Http/Turns.ts"
+import type { StepKind, TurnOp, TurnReport } from "../../Protocol/Worker.ts"
+
+/** Says what a value must be when it is not that, else `undefined`. */
+type Rule = (value: unknown) => string | undefined
+
+const kinds: ReadonlySet<unknown> = new Set<StepKind>([
+  "run",
+  "sleep",
+  "waitForEvent",
+  "invoke",
+  "invokeAsync",
+  "publish",
+  "parallel",
+  "compensate"
+])
+
+const text: Rule = (value) => (typeof value === "string" ? undefined : "a string")
+const number: Rule = (value) =>
+  typeof value === "number" && Number.isFinite(value) ? undefined : "a finite number"
+const count: Rule = (value) =>
+  Number.isSafeInteger(value) && Number(value) >= 0 ? undefined : "an integer from 0 up"
+const kind: Rule = (value) => (kinds.has(value) ? undefined : "the kind of a step")
+const texts: Rule = (value) =>
+  Array.isArray(value) && value.every((item) => typeof item === "string") ? undefined : "an array of strings"
+const due: Rule = (value) =>
+  isObject(value) && (number(value.afterMs) === undefined || number(value.at) === undefined)
+    ? undefined
+    : "{ afterMs } or { at }"
+const error: Rule = (value) =>
+  isObject(value) && typeof value.name === "string" && typeof value.message === "string"
+    ? undefined
+    : "an error with name and message"
+/** Values are stored as they come, and read by others: they have to be JSON. */
+const jsonText: Rule = (value) => {
+  if (typeof value !== "string") return "JSON text"
+  checkSize("A value in a report", value, stepResultBytes)
+  return value === "null" || safeJsonParse(value) !== undefined ? undefined : "JSON text"
+}
+const outcome: Rule = (value) => {
+  if (isObject(value) && value._tag === "Success")
+    return value.value === undefined ? undefined : jsonText(value.value)
+  return isObject(value) && value._tag === "Failure" && error(value.error) === undefined
+    ? undefined
+    : "a Success or a Failure"
+}
+const anything: Rule = () => undefined
+const optional =
+  (rule: Rule): Rule =>
+  (value) =>
+    value === undefined ? undefined : rule(value)
+
+const step = { stepKey: text, name: text }
+
+const rules: { readonly [Tag in TurnOp["_tag"]]: { readonly [field: string]: Rule } } = {
+  StepDone: { ...step, kind, outcome, attempt: count, startedAt: number, endedAt: number },
+  StepRetry: { ...step, kind, failures: count, error, due },
+  Sleep: { ...step, due },
+  WaitForEvent: { ...step, scope: text, event: text, match: optional(text), timeout: due, timeoutMs: number },
+  Invoke: { ...step, functionId: text, input: optional(jsonText), timeoutMs: number },
+  InvokeAsync: { ...step, functionId: text, input: optional(jsonText) },
+  Publish: { ...step, topic: text, data: jsonText },
+  Settle: { stepKey: text },
+  Withdraw: { stepKey: text },
+  Complete: { output: optional(jsonText) },
+  RetryRun: { error, due },
+  Compensate: { error, compensations: texts },
+  Fail: { error },
+  Suspend: { open: texts },
+  Pause: { code: text, message: text, details: anything },
+  Release: {}
+}
+
+const rulesOf: ReadonlyMap<unknown, ReadonlyArray<readonly [field: string, rule: Rule]>> = new Map(
+  Object.entries(rules).map(([tag, fields]) => [tag, Object.entries(fields)])
+)
+
+/** Throws `ValidationError` naming the report, the op and the field. */
+export const readReports = (body: unknown): ReportsRequest => {
+  if (!isObject(body)) throw new ValidationError("Reports: the body must be an object")
+  const { session, batch, reports } = body
+  if (typeof session !== "string") throw new ValidationError("Reports: `session` must be a string")
+  if (!Number.isSafeInteger(batch) || Number(batch) < 1) {
+    throw new ValidationError("Reports: `batch` must be an integer from 1 up")
+  }
+  if (!Array.isArray(reports)) throw new ValidationError("Reports: `reports` must be an array")
+  for (let i = 0; i < reports.length; i++) checkReport(reports[i], i)
+  return {
+    session,
+    batch: Number(batch),
+    // checked one by one
+    reports: reports as ReadonlyArray<TurnReport>,
+    ...readRoom(body)
+  }
+}
+
+const readRoom = (body: { readonly [key: string]: unknown }): Room => ({
+  ...total(body, "asked"),
+  ...total(body, "withdrawn")
+})
+
+const total = (body: { readonly [key: string]: unknown }, field: string): { [field: string]: number } => {
+  const value = body[field]
+  if (value === undefined || value === null) return {}
+  if (count(value) !== undefined) throw new ValidationError(`\`${field}\` must be ${count(value)}`)
+  return { [field]: Number(value) }
+}
+
+const checkReport = (report: unknown, index: number): void => {
+  const at = `Reports: reports[${index}]`
+  if (
+    !isObject(report) ||
+    typeof report.jobId !== "string" ||
+    typeof report.runId !== "string" ||
+    !Array.isArray(report.ops)
+  ) {
+    throw new ValidationError(`${at} must have \`jobId\`, \`runId\` and \`ops\``)
+  }
+  for (let i = 0; i < report.ops.length; i++) {
+    const op: unknown = report.ops[i]
+    const fields = isObject(op) ? rulesOf.get(op._tag) : undefined
+    if (!isObject(op) || fields === undefined) {
+      throw new ValidationError(`${at}.ops[${i}] is no op that this engine knows`)
+    }
+    for (const [field, rule] of fields) {
+      const must = rule(op[field])
+      if (must !== undefined) {
+        throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}): \`${field}\` must be ${must}`)
+      }
+    }
+  }
+}

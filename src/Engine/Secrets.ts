@@ -1,0 +1,154 @@
+/**
+ * Secrets: sealed in the database with AES-256-GCM under the master key, opened only on the way to a handler that asked
+ * for them. A sealed value is bound to its environment and name, so that rows cannot be exchanged.
+ */
+import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import { readEnvironmentVariable } from "../Environment.ts"
+import { IronflowError, type StoreError, ValidationError } from "../Errors.ts"
+import * as Limits from "../Limits.ts"
+import type { SecretInfo, StoreService } from "./Store/Store.ts"
+
+/** The master key's text: 32 bytes as base64 or hex. `IRONFLOW_MASTER_KEY` by default. */
+export const MasterKey = Context.Reference<Redacted.Redacted<string> | undefined>(
+  "@ironflow/node/MasterKey",
+  {
+    defaultValue: () => {
+      const text = readEnvironmentVariable("IRONFLOW_MASTER_KEY")
+      return text === undefined ? undefined : Redacted.make(text)
+    }
+  }
+)
+
+/** Managing the secrets of one environment. Values go in and never come out here. */
+export interface SecretsService {
+  /** Stores a secret or replaces its value. */
+  readonly set: (
+    name: string,
+    value: string
+  ) => Effect.Effect<void, ValidationError | IronflowError | StoreError>
+  readonly list: Effect.Effect<Array<SecretInfo>, StoreError>
+  /** Says whether there was one. */
+  readonly delete: (name: string) => Effect.Effect<boolean, StoreError>
+}
+
+/** Characters of a secret's name; what an environment variable may be called. */
+const namePattern = /^[A-Za-z_][A-Za-z0-9_.-]{0,255}$/
+
+export class Secrets {
+  readonly #store: StoreService
+  readonly #key: Buffer | undefined
+
+  /** Throws `ValidationError` when the master key is not 32 bytes. */
+  constructor(store: StoreService, masterKey: Redacted.Redacted<string> | undefined) {
+    this.#store = store
+    this.#key = masterKey === undefined ? undefined : readMasterKey(Redacted.value(masterKey))
+  }
+
+  in(environment: string): SecretsService {
+    return {
+      set: (name, value) =>
+        Effect.suspend((): Effect.Effect<void, IronflowError> => {
+          const invalid = checkSecret(name, value)
+          if (invalid !== undefined) return Effect.fail(invalid)
+          if (this.#key === undefined) return Effect.fail(keyMissing(`Secret "${name}" cannot be stored`))
+          return this.#store.putSecret(environment, name, seal(this.#key, value, `${environment}/${name}`))
+        }),
+      list: this.#store.listSecrets(environment),
+      delete: (name) => this.#store.deleteSecret(environment, name)
+    }
+  }
+
+  /**
+   * The values of `names`; those that are not stored are absent. Fails with code `MASTER_KEY_MISSING` or
+   * `MASTER_KEY_WRONG` when a stored one cannot be opened.
+   */
+  open(
+    environment: string,
+    names: ReadonlyArray<string>
+  ): Effect.Effect<{ readonly [name: string]: string }, IronflowError | StoreError> {
+    return Effect.flatMap(this.#store.readSecrets(environment, names), (sealed) => {
+      const key = this.#key
+      if (sealed.length === 0) return Effect.succeed({})
+      if (key === undefined) return Effect.fail(keyMissing(`Secret "${sealed[0]?.name}" cannot be opened`))
+      const values: Record<string, string> = {}
+      for (const { name, sealed: text } of sealed) {
+        const value = unseal(key, text, `${environment}/${name}`)
+        if (value === undefined) {
+          return Effect.fail(
+            new IronflowError(
+              `Secret "${name}" cannot be opened with this master key: it was stored under another one. ` +
+                "Set IRONFLOW_MASTER_KEY to that one, or store the secret again.",
+              { code: "MASTER_KEY_WRONG" }
+            )
+          )
+        }
+        values[name] = value
+      }
+      return Effect.succeed(values)
+    })
+  }
+}
+
+const keyMissing = (what: string): IronflowError =>
+  new IronflowError(
+    `${what}: the engine has no master key. Set IRONFLOW_MASTER_KEY to 32 random bytes in base64, for example from ` +
+      `\`node -p "require('node:crypto').randomBytes(32).toString('base64')"\`.`,
+    { code: "MASTER_KEY_MISSING" }
+  )
+
+const checkSecret = (name: string, value: string): ValidationError | undefined => {
+  if (typeof name !== "string" || !namePattern.test(name)) {
+    return new ValidationError(
+      `"${String(name).slice(0, 64)}" cannot be the name of a secret: use letters, digits and _ . -, at most 256, starting with a letter or _`
+    )
+  }
+  if (typeof value !== "string" || value === "") {
+    return new ValidationError(`The value of secret "${name}" must be a string that is not empty`)
+  }
+  if (value.length > Limits.secretLength) {
+    return new ValidationError(
+      `The value of secret "${name}" has ${value.length} characters, and ${Limits.secretLength} are allowed`
+    )
+  }
+  return undefined
+}
+
+const readMasterKey = (text: string): Buffer => {
+  const key = /^[0-9a-fA-F]{64}$/.test(text) ? Buffer.from(text, "hex") : Buffer.from(text, "base64")
+  if (key.length === 32) return key
+  throw new ValidationError(
+    `The master key must be 32 bytes in base64 or hex, and this one is ${key.length}: ` +
+      `make one with \`node -p "require('node:crypto').randomBytes(32).toString('base64')"\`.`
+  )
+}
+
+const VERSION = "v1"
+
+const seal = (key: Buffer, value: string, boundTo: string): string => {
+  const iv = randomBytes(12)
+  const cipher = createCipheriv("aes-256-gcm", key, iv).setAAD(Buffer.from(boundTo))
+  const sealed = Buffer.concat([cipher.update(value, "utf8"), cipher.final()])
+  return [
+    VERSION,
+    iv.toString("base64"),
+    cipher.getAuthTag().toString("base64"),
+    sealed.toString("base64")
+  ].join(".")
+}
+
+const unseal = (key: Buffer, text: string, boundTo: string): string | undefined => {
+  const [version, iv, tag, sealed] = text.split(".")
+  if (version !== VERSION || iv === undefined || tag === undefined || sealed === undefined) return undefined
+  try {
+    const decipher = createDecipheriv("aes-256-gcm", key, Buffer.from(iv, "base64"))
+      .setAAD(Buffer.from(boundTo))
+      .setAuthTag(Buffer.from(tag, "base64"))
+    return Buffer.concat([decipher.update(Buffer.from(sealed, "base64")), decipher.final()]).toString("utf8")
+  } catch {
+    // the tag does not fit: another key sealed it, or the row was changed; the caller says so
+    return undefined
+  }
+}

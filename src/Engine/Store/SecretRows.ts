@@ -1,0 +1,46 @@
+/** Secrets as the database keeps them: sealed. What is inside is known to `Engine/Secrets.ts` only. */
+import type { SecretInfo, SealedSecret } from "./Store.ts"
+import type { Transaction } from "./Transaction.ts"
+
+export const putSecret = (tx: Transaction, environment: string, name: string, sealed: string): void => {
+  const now = tx.now()
+  tx.run(
+    `INSERT INTO secrets (environment, name, sealed, created_at, updated_at) VALUES (?, ?, ?, ?, ?)
+     ON CONFLICT DO UPDATE SET sealed = excluded.sealed, updated_at = excluded.updated_at`,
+    tx.environment(environment),
+    name,
+    sealed,
+    now,
+    now
+  )
+}
+
+export const deleteSecret = (tx: Transaction, environment: string, name: string): boolean => {
+  const key = tx.findEnvironment(environment)
+  return key !== undefined && tx.run("DELETE FROM secrets WHERE environment = ? AND name = ?", key, name) > 0
+}
+
+export const listSecrets = (tx: Transaction, environment: string): Array<SecretInfo> => {
+  const key = tx.findEnvironment(environment)
+  if (key === undefined) return []
+  return tx
+    .all("SELECT name, created_at, updated_at FROM secrets WHERE environment = ? ORDER BY name", key)
+    .map((row) => ({
+      name: String(row.name),
+      createdAt: new Date(Number(row.created_at)).toISOString(),
+      updatedAt: new Date(Number(row.updated_at)).toISOString()
+    }))
+}
+
+export const readSecrets = (
+  tx: Transaction,
+  environment: string,
+  names: ReadonlyArray<string>
+): Array<SealedSecret> => {
+  const key = tx.findEnvironment(environment)
+  if (key === undefined) return []
+  return names.flatMap((name) => {
+    const row = tx.get("SELECT sealed FROM secrets WHERE environment = ? AND name = ?", key, name)
+    return row === undefined ? [] : [{ name, sealed: String(row.sealed) }]
+  })
+}

@@ -1,0 +1,163 @@
+/** What is kept beside runs, and for how long: ended runs, sealed secrets, cron schedules. */
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { complete, done, environment, handles, invoke, type ShopTest, sleep, suspend } from "./Shop.ts"
+
+const day = 24 * 60 * 60 * 1000
+
+export const upkeepSuite = (test: ShopTest): void => {
+  describe("retention", () => {
+    test("runs that ended before the limit go with their steps, the others stay", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const old = yield* shop.start()
+      yield* shop.report(old, done("charge:0"), complete())
+      const waiting = yield* shop.start()
+      yield* shop.report(waiting, sleep("nap:0", 30 * day), suspend("nap:0"))
+      yield* shop.pass(2 * day)
+      const young = yield* shop.start()
+      yield* shop.report(young, complete())
+
+      assert.strictEqual(yield* shop.store.deleteEndedRuns(day, 100), 1)
+
+      const left = yield* shop.store.listRuns({ environment, limit: 10 })
+      assert.deepStrictEqual(
+        left.runs.map(({ id }) => id),
+        [young.runId, waiting.runId]
+      )
+      const gone = yield* Effect.flip(shop.store.getRunSteps(environment, old.runId))
+      assert.strictEqual(gone.code, "RUN_NOT_FOUND")
+      assert.strictEqual(yield* shop.store.deleteEndedRuns(day, 100), 0)
+    })
+
+    test("no more than the limit go at once, oldest first", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const ids: Array<string> = []
+      for (let i = 0; i < 3; i++) {
+        const job = yield* shop.start()
+        ids.push(job.runId)
+        yield* shop.report(job, complete())
+      }
+      yield* shop.pass(day)
+
+      assert.strictEqual(yield* shop.store.deleteEndedRuns(day, 2), 2)
+
+      const left = yield* shop.store.listRuns({ environment, limit: 10 })
+      assert.deepStrictEqual(
+        left.runs.map(({ id }) => id),
+        [ids[2]]
+      )
+    })
+
+    test("a child that ended stays as long as its parent has not", function* (shop) {
+      yield* shop.register(handles("charge"), handles("ship", { on: [] }))
+      const parent = yield* shop.start()
+      yield* shop.report(parent, invoke("ship:0", "ship", { timeoutMs: 90 * day }), suspend("ship:0"))
+      const child = yield* shop.claimOne({ functions: ["ship"] })
+      yield* shop.report(child, complete())
+      yield* shop.pass(2 * day)
+
+      assert.strictEqual(yield* shop.store.deleteEndedRuns(day, 100), 0)
+    })
+  })
+
+  describe("sealed secrets", () => {
+    test("belong to their environment, are replaced by name and listed without their value", function* (shop) {
+      const { store } = shop
+      yield* store.putSecret("default", "B", "sealed-b")
+      yield* shop.pass(1000)
+      yield* store.putSecret("default", "A", "sealed-a")
+      yield* store.putSecret("default", "B", "sealed-b2")
+      yield* store.putSecret("staging", "C", "sealed-c")
+
+      assert.deepStrictEqual(yield* store.listSecrets("default"), [
+        { name: "A", createdAt: "1970-01-01T00:00:01.000Z", updatedAt: "1970-01-01T00:00:01.000Z" },
+        { name: "B", createdAt: "1970-01-01T00:00:00.000Z", updatedAt: "1970-01-01T00:00:01.000Z" }
+      ])
+      assert.deepStrictEqual(yield* store.readSecrets("default", ["C", "B", "A"]), [
+        { name: "B", sealed: "sealed-b2" },
+        { name: "A", sealed: "sealed-a" }
+      ])
+      assert.strictEqual(yield* store.deleteSecret("default", "C"), false)
+      assert.strictEqual(yield* store.deleteSecret("staging", "C"), true)
+      assert.deepStrictEqual(yield* store.listSecrets("staging"), [])
+      assert.deepStrictEqual(yield* store.readSecrets("nowhere", ["A"]), [])
+    })
+  })
+
+  describe("cron", () => {
+    const nightly = (cron: string, options: { readonly timezone?: string; readonly event?: string } = {}) =>
+      handles("report", { triggers: [{ cron, ...options }] })
+    const hour = 60 * 60 * 1000
+
+    test("a schedule fires at its time, and the run has its event", function* (shop) {
+      yield* shop.register(nightly("0 9 * * *"))
+      assert.strictEqual(shop.lastChanges?.dueAt, 9 * hour)
+
+      yield* shop.pass(9 * hour - 1)
+      assert.deepStrictEqual(yield* shop.claim(), [])
+      yield* shop.pass(1)
+      const job = yield* shop.claimOne()
+
+      assert.strictEqual(job.event.name, "cron.report")
+      assert.strictEqual(job.event.source, "cron")
+      assert.deepStrictEqual(JSON.parse(job.event.data), {
+        cron: "0 9 * * *",
+        timezone: "UTC",
+        scheduledAt: "1970-01-01T09:00:00.000Z"
+      })
+      assert.strictEqual((yield* shop.store.fireDue()).nextDueAt, 33 * hour)
+    })
+
+    test("of the fires that were missed the last one is made up for", function* (shop) {
+      yield* shop.register(nightly("0 * * * *"))
+      yield* shop.pass(10 * hour + 1)
+
+      const job = yield* shop.claimOne()
+
+      assert.strictEqual(JSON.parse(job.event.data).scheduledAt, "1970-01-01T10:00:00.000Z")
+    })
+
+    test("registering again keeps the time, and a trigger that is gone fires no more", function* (shop) {
+      yield* shop.register(nightly("0 9 * * *"))
+      yield* shop.pass(8 * hour)
+      yield* shop.register(nightly("0 9 * * *"))
+      yield* shop.pass(hour)
+      assert.strictEqual((yield* shop.claim({ credit: 10 })).length, 1)
+
+      yield* shop.register(nightly("0 12 * * 1"))
+      yield* shop.pass(24 * hour)
+      assert.deepStrictEqual(yield* shop.claim(), [])
+    })
+
+    test("two functions whose fires share an event name run once each for their own", function* (shop) {
+      yield* shop.register(
+        nightly("0 9 * * *", { event: "day.began" }),
+        handles("greet", { triggers: [{ cron: "0 10 * * *", event: "day.began" }] }),
+        handles("log", { on: ["day.began"] })
+      )
+      yield* shop.pass(9 * hour)
+      const first = yield* shop.claim({ credit: 10 })
+      yield* shop.pass(hour)
+      const second = yield* shop.claim({ credit: 10 })
+
+      const names = (jobs: typeof first) => jobs.map(({ functionId }) => functionId).toSorted()
+      assert.deepStrictEqual(names(first), ["log", "report"])
+      assert.deepStrictEqual(names(second), ["greet", "log"])
+    })
+
+    test("a time that clocks skip fires that much later, one that they repeat fires once", function* (shop) {
+      // Berlin, 2026: 02:00 to 03:00 is skipped on March 29, and 02:00 to 03:00 comes twice on October 25
+      yield* shop.pass(Date.UTC(2026, 2, 28, 12))
+      yield* shop.register(nightly("30 2 * * *", { timezone: "Europe/Berlin" }))
+      yield* shop.pass(24 * hour)
+      const spring = yield* shop.claimOne()
+      assert.strictEqual(JSON.parse(spring.event.data).scheduledAt, "2026-03-29T01:30:00.000Z")
+
+      yield* shop.pass(Date.UTC(2026, 9, 24, 12) - Date.UTC(2026, 2, 29, 12))
+      yield* shop.claim({ credit: 10 })
+      yield* shop.pass(24 * hour)
+      const autumn = yield* shop.claimOne()
+      assert.strictEqual(JSON.parse(autumn.event.data).scheduledAt, "2026-10-25T00:30:00.000Z")
+    })
+  })
+}

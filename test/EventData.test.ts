@@ -1,0 +1,62 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { z } from "zod"
+import { SchemaValidationError } from "../src/Errors.ts"
+import * as Event from "../src/Event.ts"
+import { validateEventData } from "../src/EventData.ts"
+import { createFunction, make } from "../src/Function.ts"
+
+const Order = z.object({ orderId: z.string(), amount: z.number() })
+const OrderPlaced = Event.define("order.placed", {
+  data: Schema.Struct({ orderId: Schema.String, placedAt: Schema.DateFromString })
+})
+const OrderCancelled = Event.define("order.cancelled", { data: Schema.Struct({ reason: Schema.String }) })
+
+describe("validateEventData", () => {
+  const placed = { orderId: "o-1", placedAt: "2026-01-02T03:04:05.000Z" }
+
+  it("returns what the schema returns, and the data itself without a schema", () => {
+    const zod = createFunction({ id: "zod", triggers: [], schema: Order }, () => undefined)
+    const open = createFunction({ id: "open", triggers: [] }, () => undefined)
+
+    assert.deepStrictEqual(validateEventData(zod, "x", { orderId: "o-1", amount: 3, extra: true }), {
+      orderId: "o-1",
+      amount: 3
+    })
+    assert.strictEqual(validateEventData(open, "x", placed), placed)
+  })
+
+  it("decodes by the Effect schema of an async handler's function, as it is", () => {
+    const fn = createFunction({ id: "effect", triggers: [], schema: OrderPlaced.schema }, () => undefined)
+
+    assert.deepStrictEqual(validateEventData(fn, "x", placed), {
+      orderId: "o-1",
+      placedAt: new Date("2026-01-02T03:04:05.000Z")
+    })
+    assert.throws(() => validateEventData(fn, "x", {}), SchemaValidationError, "orderId: Missing key")
+  })
+
+  it("takes the schema of the definition that has the event's name", () => {
+    const fn = make(
+      { id: "f", triggers: [OrderPlaced, OrderCancelled, { event: "note.*" }] },
+      () => Effect.void
+    )
+
+    assert.deepStrictEqual(validateEventData(fn, "order.placed", placed), {
+      orderId: "o-1",
+      placedAt: new Date("2026-01-02T03:04:05.000Z")
+    })
+    assert.throws(
+      () => validateEventData(fn, "order.cancelled", placed),
+      /Data of event "order.cancelled" does not fit its schema: reason: Missing key/
+    )
+    assert.strictEqual(validateEventData(fn, "note.added", placed), placed)
+  })
+
+  it("checks the input of an invoked run by the only definition", () => {
+    const fn = make({ id: "f", triggers: [OrderCancelled] }, () => Effect.void)
+
+    assert.throws(() => validateEventData(fn, "ironflow.invoke", { reason: 1 }), SchemaValidationError)
+  })
+})

@@ -1,0 +1,183 @@
+/** Runs a plan: starts the shop, lets it die as its fates say, starts it again, and keeps the evidence. */
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import fs from "node:fs"
+import path from "node:path"
+import process from "node:process"
+import { createInterface } from "node:readline"
+import { setTimeout as delay } from "node:timers/promises"
+import { fileURLToPath } from "node:url"
+import type { Ack, LifeOptions } from "./app.ts"
+import { type Fate, makeDice, type Plan } from "./Plan.ts"
+import { type Line, readSideLog } from "./SideLog.ts"
+
+/** What is there to be judged. */
+export interface Evidence {
+  readonly plan: Plan
+  /** The database after the last process has closed it. */
+  readonly database: string
+  readonly lines: ReadonlyArray<Line>
+  /** Every acknowledgement, also those of the same item in different lives. */
+  readonly acks: ReadonlyArray<Ack>
+  /** Copies of the database, each made after a death and before the next life. */
+  readonly snapshots: ReadonlyArray<Snapshot>
+  readonly kills: number
+}
+
+export interface Snapshot {
+  readonly database: string
+  /** Lines of the side log at that time. */
+  readonly lines: number
+  /** Acknowledgements at that time. */
+  readonly acks: number
+}
+
+/** Nothing that a life does takes longer, unless something is stuck, milliseconds. */
+const PATIENCE = 30_000
+
+/** A process of the shop. */
+class Life {
+  readonly child: ChildProcess
+  readonly said: Array<string> = []
+  readonly #ended: Promise<unknown>
+  readonly #listeners: Array<() => void> = []
+  #over = false
+  #errors = ""
+
+  constructor(options: LifeOptions, cache: string) {
+    this.child = spawn(
+      process.execPath,
+      [
+        "--conditions=@ironflow/source",
+        "--disable-warning=ExperimentalWarning",
+        fileURLToPath(new URL("app.ts", import.meta.url)),
+        JSON.stringify(options)
+      ],
+      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, NODE_COMPILE_CACHE: cache } }
+    )
+    this.child.stderr!.on("data", (chunk) => (this.#errors += String(chunk)))
+    createInterface({ input: this.child.stdout! }).on("line", (line) => {
+      this.said.push(line)
+      this.#tell()
+    })
+    this.#ended = once(this.child, "close").then(() => {
+      this.#over = true
+      this.#tell()
+    })
+  }
+
+  /** Waits until it has said a line, or has ended; says which. */
+  async says(line: string): Promise<boolean> {
+    const late = AbortSignal.timeout(PATIENCE)
+    while (!this.#over && !this.said.includes(line)) {
+      await new Promise<void>((resolve, reject) => {
+        this.#listeners.push(resolve)
+        late.addEventListener("abort", () => reject(new Error(this.#describe(`has not said "${line}"`))))
+      })
+    }
+    return this.said.includes(line)
+  }
+
+  /** Waits for its end, which has to be the one that was expected. */
+  async ends(signal: NodeJS.Signals | null, code: number | null): Promise<void> {
+    await this.#ended
+    if (this.child.signalCode !== signal || this.child.exitCode !== code || this.#errors !== "") {
+      throw new Error(this.#describe(`should have ended with ${signal ?? `code ${code}`}`))
+    }
+  }
+
+  get acks(): ReadonlyArray<Ack> {
+    return this.said.flatMap((line) => (line.startsWith("ack ") ? [JSON.parse(line.slice(4)) as Ack] : []))
+  }
+
+  #describe(complaint: string): string {
+    const { exitCode, pid, signalCode } = this.child
+    return `Process ${pid} ${complaint}; it ended with ${signalCode ?? exitCode}, and said: ${this.said.slice(-5).join(" | ")}\n${this.#errors}`
+  }
+
+  #tell(): void {
+    for (const listener of this.#listeners.splice(0)) listener()
+  }
+}
+
+/** Runs the plan in `folder`, an empty directory; `cache` is where compiled code may be kept. */
+export const runPlan = async (plan: Plan, folder: string, cache: string): Promise<Evidence> => {
+  const database = path.join(folder, "shop.db")
+  const sideLog = path.join(folder, "side.log")
+  const dice = makeDice(~plan.seed)
+  const acks: Array<Ack> = []
+  const snapshots: Array<Snapshot> = []
+
+  const begin = (life: number, fate: Fate | undefined): Life => {
+    const done = new Set(acks.map(({ key }) => key))
+    const share = Math.ceil((plan.items.length * (life + 1)) / (plan.fates.length + 1))
+    return new Life(
+      {
+        life,
+        database,
+        sideLog,
+        // what has been acknowledged is asked for again now and then
+        items: plan.items.slice(0, share).filter(({ key }) => !done.has(key) || dice.next() < 0.3),
+        runIds: Object.fromEntries(acks.flatMap((ack) => (ack.op === "emit" ? [[ack.key, ack.runIds]] : []))),
+        fate
+      },
+      cache
+    )
+  }
+
+  for (const [life, fate] of plan.fates.entries()) {
+    const shop = begin(life, fate)
+    try {
+      await meet(shop, fate)
+      await shop.ends("SIGKILL", null)
+    } finally {
+      shop.child.kill("SIGKILL")
+    }
+    acks.push(...shop.acks)
+    const copy = path.join(folder, `after-${life}.db`)
+    if (copyDatabase(database, copy)) {
+      snapshots.push({ database: copy, lines: readSideLog(sideLog).length, acks: acks.length })
+    }
+  }
+
+  const last = begin(plan.fates.length, undefined)
+  try {
+    await last.says("done")
+    await last.ends(null, 0)
+  } finally {
+    last.child.kill("SIGKILL")
+  }
+  acks.push(...last.acks)
+  return { plan, database, lines: readSideLog(sideLog), acks, snapshots, kills: plan.fates.length }
+}
+
+/** Lets a life come to its end. One that has nothing left to do before it dies is killed while it does nothing. */
+const meet = async (shop: Life, fate: Fate): Promise<void> => {
+  const { child } = shop
+  const kill = () => void child.kill("SIGKILL")
+  switch (fate._tag) {
+    case "At":
+      if (await shop.says("idle")) kill()
+      return
+    case "After":
+      if (fate.from === "ready") await shop.says("ready")
+      await delay(fate.ms)
+      return kill()
+    case "Frozen":
+      await shop.says("ready")
+      await delay(fate.ms)
+      child.kill("SIGSTOP")
+      await delay(fate.forMs)
+      child.kill("SIGCONT")
+      await delay(fate.killMs - fate.ms - fate.forMs)
+      return kill()
+  }
+}
+
+/** Copies a database that no process has open, with what it has not checkpointed; `false` when there is none yet. */
+export const copyDatabase = (from: string, to: string): boolean => {
+  if (!fs.existsSync(from)) return false
+  fs.copyFileSync(from, to)
+  if (fs.existsSync(`${from}-wal`)) fs.copyFileSync(`${from}-wal`, `${to}-wal`)
+  return true
+}

@@ -1,0 +1,156 @@
+/**
+ * One life of the shop: a process with an engine on a file and the shop's functions, which does its part of the plan and
+ * may be killed at any moment. `node --conditions=@ironflow/source app.ts '<LifeOptions as JSON>'`.
+ *
+ * It says on stdout what it has been told: `ready`, `ack <Ack as JSON>` for each item, `idle` when everything that it
+ * started has ended. The life that finishes the plan then closes the engine and says `done`.
+ */
+import process from "node:process"
+import { setTimeout as delay } from "node:timers/promises"
+import { isTerminal, StoreError } from "@ironflow/node"
+import { startEngine } from "@ironflow/node/engine"
+import { makeEffectFunctions } from "./EffectShop.ts"
+import type { Fate, Item, Place } from "./Plan.ts"
+import { makeFunctions } from "./Shop.ts"
+import { type NewLine, openSideLog } from "./SideLog.ts"
+
+export interface LifeOptions {
+  readonly life: number
+  readonly database: string
+  readonly sideLog: string
+  /** What to ask for in this life: the plan so far, without some of what has been acknowledged. */
+  readonly items: ReadonlyArray<Item>
+  /** Runs of the events emitted so far, for what is to be cancelled. */
+  readonly runIds: Readonly<Record<string, ReadonlyArray<string>>>
+  readonly fate: Fate | undefined
+}
+
+/** What the client was told. */
+export type Ack =
+  | {
+      readonly op: "emit"
+      readonly key: string
+      readonly eventId: string
+      readonly runIds: ReadonlyArray<string>
+    }
+  | { readonly op: "publish"; readonly key: string; readonly eventId: string }
+  | { readonly op: "cancel"; readonly key: string; readonly statuses: Readonly<Record<string, string>> }
+
+const options = JSON.parse(process.argv[2] ?? "") as LifeOptions
+const { fate } = options
+
+const die = (): never => {
+  process.kill(process.pid, "SIGKILL")
+  throw new Error("unreachable: nobody survives SIGKILL")
+}
+
+let visits = 0
+/** Dies here if the fate says so. */
+const visit = (place: Place): void => {
+  if (fate?._tag !== "At" || fate.place !== place || ++visits !== fate.nth) return
+  const after = (turns: number): void => {
+    if (turns === 0) die()
+    setImmediate(() => after(turns - 1))
+  }
+  after(fate.turns)
+}
+
+const placeOf = (line: NewLine): Place | undefined => {
+  switch (line.t) {
+    case "begin":
+      return line.key.startsWith("compensate:") ? "compensation begin" : "begin"
+    case "end":
+      return line.key.startsWith("compensate:") ? "compensation end" : "end"
+    case "fail":
+      return "fail"
+    case "throw":
+      return "throw"
+    case "life":
+    case "cancelled":
+      return undefined
+  }
+}
+
+const log = openSideLog(options.sideLog, (line) => {
+  const place = placeOf(line)
+  if (place !== undefined) visit(place)
+})
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`)
+
+log.append({ t: "life", life: options.life })
+const engine = await startEngine({
+  filename: options.database,
+  functions: [...makeFunctions(log), ...makeEffectFunctions(log)],
+  maxConcurrentJobs: 8,
+  // its warnings belong to the deaths of others
+  logger: false
+}).catch((error: unknown) => {
+  if (!(error instanceof StoreError)) throw error
+  say(`refused ${error.code}`)
+  process.exit(3)
+})
+const { client } = engine
+say("ready")
+
+const acknowledged = (ack: Ack): void => {
+  say(`ack ${JSON.stringify(ack)}`)
+  visit("acknowledgement")
+}
+
+const emitted = new Map(Object.entries(options.runIds))
+const perform = async (item: Item): Promise<void> => {
+  switch (item.op) {
+    case "emit": {
+      const { eventId, runIds } = await client.emit(item.name, item.data, { idempotencyKey: item.key })
+      emitted.set(item.key, runIds)
+      return acknowledged({ op: "emit", key: item.key, eventId, runIds })
+    }
+    case "publish": {
+      const { eventId } = await client.publish(item.topic, item.data, { idempotencyKey: item.key })
+      return acknowledged({ op: "publish", key: item.key, eventId })
+    }
+    case "cancel": {
+      const statuses: Record<string, string> = {}
+      for (const runId of emitted.get(item.of) ?? []) {
+        const { status } = await client.cancelRun(runId)
+        statuses[runId] = status
+        if (status === "cancelled") log.append({ t: "cancelled", run: runId })
+      }
+      return acknowledged({ op: "cancel", key: item.key, statuses })
+    }
+  }
+}
+
+// a few at a time, so that runs are at all sorts of places when the end comes
+for (let i = 0; i < options.items.length; i += 4) {
+  const group = options.items.slice(i, i + 4)
+  await Promise.all(group.filter(({ op }) => op !== "cancel").map(perform))
+  await Promise.all(group.filter(({ op }) => op === "cancel").map(perform))
+  await delay(5)
+}
+
+/** Waits until every run has ended, those that come from others too. */
+const runDry = async (): Promise<void> => {
+  while (true) {
+    let waited = false
+    let cursor: string | undefined
+    do {
+      const page = await client.listRuns({ limit: 1000, ...(cursor === undefined ? {} : { cursor }) })
+      for (const run of page.runs) {
+        if (isTerminal(run.status)) continue
+        waited = true
+        await client.waitForRun(run.id)
+      }
+      cursor = page.nextCursor
+    } while (cursor !== undefined)
+    if (!waited) return
+  }
+}
+
+await runDry()
+say("idle")
+if (fate === undefined) {
+  await engine.close()
+  say("done")
+}
