@@ -1,4 +1,4 @@
-/** What tells whether a function's code has changed since a run began. */
+/** A function's code, told apart by a hash. */
 import { createHash } from "node:crypto"
 import { type AnyFunction, isEffectFunction } from "./Function.ts"
 

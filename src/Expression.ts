@@ -5,6 +5,7 @@
  * expressions, and loops inside loops only over as much data as can be walked at once. What goes wrong during an
  * evaluation (a missing member, types that do not go together) is not a match, with the reason.
  */
+// Loaded at once: definitions are checked synchronously, and bundlers leave out what is only required at run time.
 import { type ASTNode, Environment, EvaluationError, ParseError, TypeError } from "@marcbachmann/cel-js"
 import { LimitExceededError, toError, ValidationError } from "./Errors.ts"
 import { expressionLength } from "./Limits.ts"

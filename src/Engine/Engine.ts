@@ -94,8 +94,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
   const dispatch = new Dispatch(store, secrets, runFork)
   const endings = new RunEndings()
 
-  // what fires at start finds these listeners in place
-  let timers: Timers.Timers | undefined
+  const timers = yield* Timers.make(store)
   let commits = 0
   const counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
   const stop = store.onCommit((changes) => {
@@ -107,11 +106,12 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     counts.cancelled += changes.counts.cancelled
     for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
     for (const runId of changes.ended) endings.announce(runId)
-    if (changes.dueAt < Number.POSITIVE_INFINITY) timers?.arm(changes.dueAt)
+    if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
     if (changes.ready) dispatch.poke()
   })
   yield* Effect.addFinalizer(() => Effect.sync(stop))
-  timers = yield* Timers.make(store)
+  // what fires at start finds the listener in place
+  timers.start()
   yield* Retention.make(store)
 
   return Engine.of({

@@ -8,12 +8,14 @@ import type { StoreService } from "./Store/Store.ts"
 export interface Timers {
   /** Something is due at `at` (epoch milliseconds): fire it then. */
   readonly arm: (at: number) => void
+  /** Fires what is due already, and then everything when it is due. */
+  readonly start: () => void
 }
 
 /** After the store could not be asked, milliseconds. */
 const RETRY_MS = 1000
 
-/** Fires what is due already, and then everything when it is due, until the scope ends. */
+/** Timers that end with the scope. */
 export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
@@ -59,6 +61,5 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
     }
 
     yield* Effect.addFinalizer(() => Effect.sync(() => cancel?.()))
-    ring()
-    return { arm }
+    return { arm, start: ring }
   })

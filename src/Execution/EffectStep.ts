@@ -33,6 +33,7 @@ import {
   type ParallelOptions,
   Step,
   StepAttempt,
+  type StepCallError,
   type StepDuration,
   type StepService
 } from "../Step.ts"
@@ -212,8 +213,16 @@ const durationMs = (duration: StepDuration, what: string): number => {
 }
 
 /** Arguments that are not acceptable are failures; anything else that is thrown here is a bug. */
-const refused = (error: unknown): Effect.Effect<never, ValidationError> =>
-  error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
+const refused = (error: unknown): Effect.Effect<never, StepCallError> =>
+  error instanceof ValidationError || error instanceof NestedStepError
+    ? Effect.fail(error)
+    : Effect.die(error)
+
+/** A handler's own service may have found its way into the body of a step, where it is as useless as the body's. */
+const refuseNested = (callersContext: Context.Context<never>, name: unknown): void => {
+  const steps = Option.getOrUndefined(Context.getOption(callersContext, Step))
+  if (steps instanceof NestedSteps) throw steps.refusal(String(name))
+}
 
 /** The steps of a handler, or of a branch, of a turn. */
 export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
@@ -228,12 +237,13 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
     ) => { readonly call: StepCall; readonly code?: EffectCode } | undefined,
     read: (value: unknown, call: StepCall) => Effect.Effect<A, ValidationError>,
     readFailure: (error: SerializedError, call: StepCall) => Effect.Effect<never, E | ValidationError>
-  ): Effect.Effect<A, E | ValidationError> =>
+  ): Effect.Effect<A, E | StepCallError> =>
     Effect.withFiber((fiber) =>
       turn.isOver
         ? Effect.never
-        : Effect.callback<A, E | ValidationError>((resume) => {
+        : Effect.callback<A, E | StepCallError>((resume) => {
             try {
+              refuseNested(fiber.context, name)
               const made = makeCall(
                 checkName(kind, name),
                 (outcome) => {
@@ -301,6 +311,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
               })
             }
             try {
+              refuseNested(fiber.context, name)
               const checked = checkName("name of the parallel call", name)
               const { concurrency, failFast } = checkParallel(checked, items, options)
               const cancel = runBranches(
@@ -458,6 +469,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
     compensate: <A, E, R>(stepName: string, effect: Effect.Effect<A, E, R>) =>
       Effect.withFiber((fiber) => {
         try {
+          refuseNested(fiber.context, stepName)
           const name = checkName("name of the compensated step", stepName)
           if (!Effect.isEffect(effect)) {
             throw new ValidationError(`The compensation of step "${name}" must be an effect`)
@@ -524,8 +536,11 @@ class NestedSteps implements StepService {
   }
 
   #nested(target: string | Invokable): Effect.Effect<never, NestedStepError> {
-    const name = typeof target === "string" ? target : target.config.id
-    return Effect.fail(new NestedStepError(name, this.#outer))
+    return Effect.fail(this.refusal(typeof target === "string" ? target : target.config.id))
+  }
+
+  refusal(name: string): NestedStepError {
+    return new NestedStepError(name, this.#outer)
   }
 
   run(name: string) {

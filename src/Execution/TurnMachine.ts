@@ -103,6 +103,8 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #cancelTimeout: (() => void) | undefined = undefined
   #cancelLinger: (() => void) | undefined = undefined
   #phase: Phase = "handler"
+  /** Whether `onEnd` has been called. */
+  #ended = false
   /** Whether the turn ended because it was judged quiet. */
   #suspended = false
   #lateReported = false
@@ -210,7 +212,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     const recorded = this.#takeRecorded(call.key)
     if (recorded !== undefined) {
       const { entry: found, rank } = recorded
-      if (found.kind !== call.kind) this.#pause(call, found.kind, entry)
+      if (found.kind !== call.kind && found.anyKind !== true) this.#pause(call, found.kind, entry)
       else call.settling = this.settlement.ask(rank, () => this.#deliver(call, found.outcome))
       return
     }
@@ -865,9 +867,16 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   }
 
   abort(reason: Error): void {
-    if (this.#phase === "over") return
-    this.#stopAll(() => reason)
-    this.#options.onEnd({ _tag: "Aborted", reason })
+    if (this.#ended) return
+    // A turn whose last op is on its way is over already, and nobody may answer that op any more.
+    if (this.#phase !== "over") this.#stopAll(() => reason)
+    this.#end({ _tag: "Aborted", reason })
+  }
+
+  #end(end: TurnEnd): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.#options.onEnd(end)
   }
 
   #finish(op: TurnOp, end: TurnEnd): void {
@@ -878,7 +887,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
           code: "TURN_ENDED"
         })
     )
-    this.host.report(op, () => this.#options.onEnd(end))
+    this.host.report(op, () => this.#end(end))
   }
 
   #stopAll(reason: () => Error): void {

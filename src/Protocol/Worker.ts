@@ -14,7 +14,13 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { ConnectionError, SerializedError, ValidationError } from "../Errors.ts"
+import type {
+  ConnectionError,
+  SerializedError,
+  UnauthenticatedError,
+  UnauthorizedError,
+  ValidationError
+} from "../Errors.ts"
 
 export type { SerializedError } from "../Errors.ts"
 
@@ -36,6 +42,8 @@ export interface JournalEntry {
   readonly stepKey: string
   readonly name: string
   readonly kind: StepKind
+  /** The server does not keep kinds: the entry answers a step of any kind, and `kind` means nothing. */
+  readonly anyKind?: true
   readonly outcome: Outcome
   /** Executions of the step, the last one included. */
   readonly attempt: number
@@ -265,10 +273,15 @@ export interface WorkerRegistration {
   readonly version: { readonly sdk: string; readonly runtime: string }
 }
 
-/** What a transport calls when something arrives. Neither may throw. */
+/** Why an engine will have nothing to do with a worker: its API key is missing or wrong, or does not allow it. */
+export type AccessError = UnauthenticatedError | UnauthorizedError
+
+/** What a transport calls when something arrives. None may throw. */
 export interface WorkerHandlers {
   readonly onJob: (job: Job) => void
   readonly onNotice: (notice: Notice) => void
+  /** The engine refuses a worker that it had accepted. Nothing arrives any more, and no report is answered. */
+  readonly onRefused?: (error: AccessError) => void
 }
 
 /** A worker's connection to an engine. Closing its scope gives every lease back. */
@@ -296,11 +309,12 @@ export class WorkerTransport extends Context.Service<
   {
     /**
      * Registers the worker and its functions and opens a session for the lifetime of the scope. `ValidationError` says
-     * what the engine does not accept (a bad trigger, a bad expression).
+     * what the engine does not accept (a bad trigger, a bad expression), `AccessError` that it wants another API key. A
+     * transport over a network does not fail because the engine cannot be reached: it tries again until it can.
      */
     readonly open: (
       registration: WorkerRegistration,
       handlers: WorkerHandlers
-    ) => Effect.Effect<WorkerSession, ConnectionError | ValidationError, Scope.Scope>
+    ) => Effect.Effect<WorkerSession, ConnectionError | ValidationError | AccessError, Scope.Scope>
   }
 >()("@ironflow/node/WorkerTransport") {}

@@ -26,7 +26,7 @@ import { type ConnectionError, ValidationError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import { toRegistration } from "../Protocol/Registration.ts"
-import { type WorkerRegistration, WorkerTransport } from "../Protocol/Worker.ts"
+import { type AccessError, type WorkerRegistration, WorkerTransport } from "../Protocol/Worker.ts"
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from "./Options.ts"
 import { Reporter, sendAgain } from "./Reporter.ts"
 import { Turns } from "./Turns.ts"
@@ -42,8 +42,8 @@ export interface WorkerService {
   readonly drain: Effect.Effect<void>
   /** Aborts the turns in flight, gives their runs back to the engine, and stops. */
   readonly stop: Effect.Effect<void>
-  /** Waits until the worker has stopped. */
-  readonly awaitStopped: Effect.Effect<void>
+  /** Waits until the worker has stopped. Fails when it was stopped because the engine refuses it. */
+  readonly awaitStopped: Effect.Effect<void, AccessError>
 }
 
 /** A worker that is registered and takes jobs. */
@@ -55,14 +55,15 @@ const flushTimeoutMs = 5000
 /**
  * A worker for the lifetime of the scope, registered with the engine.
  *
- * Fails with `ValidationError` for bad options or functions that the engine does not accept. Closing the scope drains
+ * Fails with `ValidationError` for bad options or functions that the engine does not accept, with `UnauthenticatedError`
+ * or `UnauthorizedError` when it wants another API key. Closing the scope drains
  * the worker for at most `drainTimeout`, then stops it.
  */
 export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
   options: WorkerOptions<Functions>
 ): Effect.Effect<
   WorkerService,
-  ConnectionError | ValidationError,
+  ConnectionError | ValidationError | AccessError,
   WorkerTransport | FunctionRequirements<Functions[number]> | Scope.Scope
 > =>
   Effect.gen(function* () {
@@ -79,7 +80,11 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
       .open(register(config, workerId), {
         // Nothing is sent here before the first credit, so `turns` is there when these are called.
         onJob: (job) => turns.start(job),
-        onNotice: (notice) => turns.notice(notice)
+        onNotice: (notice) => turns.notice(notice),
+        onRefused: (error) => {
+          refused = error
+          fork(stop)
+        }
       })
       .pipe(Scope.provide(connection))
     const reporter = new Reporter({ send: session.report, fork, logger: config.logger })
@@ -103,13 +108,17 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
       credit: session.credit
     })
 
-    const stopped = yield* Deferred.make<void>()
+    let refused: AccessError | undefined
+    const stopped = yield* Deferred.make<void, AccessError>()
     // Once, however many ask: whoever comes second waits for the same.
     const disconnect = yield* Effect.gen(function* () {
-      yield* Effect.timeoutOption(Effect.interruptible(reporter.awaitIdle), flushTimeoutMs)
+      // Nobody answers a worker that is refused.
+      if (refused === undefined) {
+        yield* Effect.timeoutOption(Effect.interruptible(reporter.awaitIdle), flushTimeoutMs)
+      }
       reporter.stop()
       yield* Scope.close(connection, Exit.void)
-      yield* Deferred.succeed(stopped, undefined)
+      yield* refused === undefined ? Deferred.succeed(stopped, undefined) : Deferred.fail(stopped, refused)
     }).pipe(Effect.uninterruptible, Effect.cached)
 
     const drain = Effect.suspend(() => {
@@ -141,7 +150,7 @@ export const layer = <const Functions extends ReadonlyArray<AnyFunction>>(
   options: WorkerOptions<Functions>
 ): Layer.Layer<
   Worker,
-  ConnectionError | ValidationError,
+  ConnectionError | ValidationError | AccessError,
   WorkerTransport | FunctionRequirements<Functions[number]>
 > => Layer.effect(Worker, make(options))
 
@@ -150,7 +159,7 @@ export const run = <const Functions extends ReadonlyArray<AnyFunction>>(
   options: WorkerOptions<Functions>
 ): Effect.Effect<
   void,
-  ConnectionError | ValidationError,
+  ConnectionError | ValidationError | AccessError,
   WorkerTransport | FunctionRequirements<Functions[number]>
 > => Effect.scoped(Effect.flatMap(make(options), (worker) => worker.awaitStopped))
 

@@ -6,6 +6,15 @@ import * as Step from "../../src/Step.ts"
 import { attempt, both, only } from "./Scenario.ts"
 import { settle, until } from "./ScriptedEngine.ts"
 
+/** An error of the user's own. */
+class SoldOut extends Error {
+  readonly what: string
+  constructor(what: string) {
+    super(`sold out: ${what}`)
+    this.what = what
+  }
+}
+
 describe("parallel", () => {
   both(
     "branches have names of their own, and results come in the order of the branches",
@@ -380,6 +389,56 @@ describe("fail fast", () => {
       probe.release("deaf")
       await settle()
       assert.deepStrictEqual(engine.keys, ["all:1:bad:0", "all:verdict"])
+    }
+  )
+
+  both(
+    "a sibling that fails while it stops is not tried again, and does not begin in a replay",
+    {
+      promise:
+        (probe) =>
+        async ({ step }) => {
+          const told = await step
+            .parallel("all", [
+              async (s) => s.run("flaky", () => probe.hold("flaky")),
+              async (s) => s.run("bad", () => probe.hold("bad"))
+            ])
+            .catch((error: Error) => error.message)
+          await step.sleep("nap", "1m")
+          await step.run("end", probe.code("end", 1))
+          return told
+        },
+      effect: (probe) => () =>
+        Effect.gen(function* () {
+          const told = yield* Step.parallel("all", [
+            Step.run(
+              "flaky",
+              attempt(() => probe.hold("flaky"))
+            ),
+            Step.run(
+              "bad",
+              attempt(() => probe.hold("bad"))
+            )
+          ]).pipe(Effect.catch((error) => Effect.succeed(error.message)))
+          yield* Step.sleep("nap", "1m")
+          yield* Step.run("end", attempt(probe.code("end", 1)))
+          return told
+        })
+    },
+    async ({ engine, fn, log, probe }) => {
+      const { end } = engine.start(fn)
+      await until(() => probe.isHeld("flaky") && probe.isHeld("bad"), "running")
+      probe.fail("bad", new NonRetryableError("declined"))
+      await settle()
+      probe.fail("flaky", new Error("hiccup"))
+      await until(() => end.value !== undefined, "suspended")
+      assert.deepStrictEqual(engine.ops("StepRetry"), [])
+
+      await engine.advanceToDue()
+      await engine.turn(fn)
+      assert.deepStrictEqual(log, ["flaky", "bad", "end"])
+      assert.strictEqual(engine.output, "declined")
+      assert.deepStrictEqual(engine.keys, ["all:1:bad:0", "all:verdict", "nap:0", "end:0"])
     }
   )
 

@@ -274,6 +274,22 @@ describe("compensation", () => {
   )
 
   only(
+    "what is still suspended when the run fails for good is withdrawn",
+    (probe) =>
+      createFunction({ id: "order", triggers: [] }, async ({ step }) => {
+        step.compensate("charge", probe.code("refund", undefined))
+        void step.sleep("nap", "1h")
+        await step.run("bad", () => {
+          throw new NonRetryableError("declined")
+        })
+      }),
+    async ({ engine, fn }) => {
+      await engine.turn(fn)
+      assert.deepStrictEqual(engine.tags, ["Sleep", "StepDone", "Withdraw", "Compensate", "StepDone", "Fail"])
+    }
+  )
+
+  only(
     "registering without a function or a name is refused at once",
     () =>
       createFunction({ id: "order", triggers: [] }, async ({ step }) => {

@@ -447,6 +447,7 @@ describe("waits and children", () => {
       assert.strictEqual(engine.output, "awake")
       // Recorded while it was in the future, it is followed in the replay, where it is not.
       assert.deepStrictEqual(engine.keys, ["future:0"])
+      assert.deepStrictEqual(engine.warnings(), [])
       assert.deepStrictEqual(
         engine.ops("Sleep").map(({ due }) => due),
         [{ at: 2000 }]

@@ -195,6 +195,8 @@ describe("replay", () => {
     async ({ engine, fn }) => {
       const end = await engine.turn(fn)
       assert.deepStrictEqual(end, { _tag: "Suspended", open: ["nap:0", "approval:0", "ship:0"] })
+      await settle()
+      assert.deepStrictEqual(engine.late, [])
       assert.deepStrictEqual(engine.turns[0], [
         { _tag: "Sleep", stepKey: "nap:0", name: "nap", due: { afterMs: 60_000 } },
         {
@@ -339,6 +341,98 @@ describe("replay", () => {
       assert.deepStrictEqual(engine.keys, ["a:0", "b:0", "c:0", "nap:0", "late:0"])
     }
   )
+
+  both(
+    "what was recorded goes before what is new, whichever is asked for first",
+    {
+      promise:
+        (probe) =>
+        async ({ step }) => {
+          const order: Array<string> = []
+          await Promise.all(
+            ["new", "old"].map(async (name) => {
+              await step.run(name, async () => {
+                probe.log.push(`${name} ran after ${order.length}`)
+              })
+              order.push(name)
+            })
+          )
+          return order
+        },
+      effect: (probe) => () =>
+        Effect.gen(function* () {
+          const order: Array<string> = []
+          yield* Effect.forEach(
+            ["new", "old"],
+            (name) =>
+              Effect.andThen(
+                Step.run(
+                  name,
+                  Effect.sync(() => void probe.log.push(`${name} ran after ${order.length}`))
+                ),
+                Effect.sync(() => void order.push(name))
+              ),
+            { concurrency: "unbounded" }
+          )
+          return order
+        })
+    },
+    async ({ engine, fn, log }) => {
+      engine.journal.push({
+        stepKey: "old:0",
+        name: "old",
+        kind: "run",
+        outcome: success(undefined),
+        attempt: 1
+      })
+      await engine.turn(fn)
+      assert.deepStrictEqual(log, ["new ran after 1"])
+      assert.deepStrictEqual(engine.output, ["old", "new"])
+    }
+  )
+
+  both(
+    "what fires before the handler has come to it waits there",
+    {
+      config: { retry: { maxAttempts: 2, initialDelayMs: 1000 } },
+      promise:
+        (probe) =>
+        async ({ step }) => {
+          await step.run("first", probe.code("first", 1))
+          await step.sleep("nap", "1s")
+          return await step.run("flaky", ({ attempt: n }) => {
+            probe.log.push(`flaky ${n}`)
+            if (n === 1) throw new Error("again")
+            return n
+          })
+        },
+      effect: (probe) => () =>
+        Effect.gen(function* () {
+          yield* Step.run("first", attempt(probe.code("first", 1)))
+          yield* Step.sleep("nap", "1s")
+          return yield* Step.run(
+            "flaky",
+            Effect.gen(function* () {
+              const { attempt: n } = yield* Step.StepAttempt
+              probe.log.push(`flaky ${n}`)
+              if (n === 1) return yield* Effect.fail(new Error("again"))
+              return n
+            })
+          )
+        })
+    },
+    async ({ engine, fn, log }) => {
+      await engine.turn(fn)
+      for (let i = 0; i < 2; i++) {
+        const { end } = engine.start(fn)
+        await engine.advance(1000)
+        await until(() => end.value !== undefined, "the end")
+      }
+      assert.strictEqual(engine.output, 2)
+      assert.deepStrictEqual(log, ["first", "flaky 1", "flaky 2"])
+      assert.strictEqual(engine.turns.length, 3)
+    }
+  )
 })
 
 describe("strict durability", () => {
@@ -470,7 +564,13 @@ describe("strict durability", () => {
         (probe) =>
         async ({ step }) => {
           await step.run("before", probe.code("before", 0))
-          return await Promise.all(["a", "b", "c"].map((name) => step.run(name, probe.code(name, name))))
+          return await Promise.all(
+            ["a", "b", "c"].map(async (name) => {
+              const value = await step.run(name, () => (probe.log.push(name), name))
+              probe.log.push(`saw ${name}`)
+              return value
+            })
+          )
         },
       effect: (probe) => () =>
         Effect.andThen(
@@ -478,9 +578,12 @@ describe("strict durability", () => {
           Effect.forEach(
             ["a", "b", "c"],
             (name) =>
-              Step.run(
-                name,
-                Effect.sync(() => (probe.log.push(name), name))
+              Effect.tap(
+                Step.run(
+                  name,
+                  Effect.sync(() => (probe.log.push(name), name))
+                ),
+                () => Effect.sync(() => void probe.log.push(`saw ${name}`))
               ),
             { concurrency: "unbounded" }
           )
@@ -492,10 +595,67 @@ describe("strict durability", () => {
       await settle()
       engine.commit()
       await settle()
-      assert.deepStrictEqual(log, ["before", "a", "b", "c"])
+      assert.deepStrictEqual(log, ["before", "a", "b", "c", "saw a", "saw b", "saw c"])
       engine.commit()
       await until(() => end.value !== undefined, "the end")
       assert.deepStrictEqual(engine.output, ["a", "b", "c"])
+    }
+  )
+})
+
+describe("order of outcomes", () => {
+  both(
+    "the code of a step does not begin before the handler has seen what has happened",
+    {
+      promise:
+        (probe) =>
+        async ({ step }) => {
+          await Promise.all([
+            (async () => {
+              await step.run("a", () => probe.hold("a"))
+              await step.run("after a", probe.code("after a", 1))
+            })(),
+            (async () => {
+              await step.run("b", () => probe.hold("b"))
+              probe.log.push("saw b")
+            })()
+          ])
+        },
+      effect: (probe) => () =>
+        Effect.all(
+          [
+            Effect.andThen(
+              Step.run(
+                "a",
+                attempt(() => probe.hold("a"))
+              ),
+              Step.run("after a", attempt(probe.code("after a", 1)))
+            ),
+            Effect.andThen(
+              Step.run(
+                "b",
+                attempt(() => probe.hold("b"))
+              ),
+              Effect.sync(() => void probe.log.push("saw b"))
+            )
+          ],
+          { concurrency: "unbounded" }
+        )
+    },
+    async ({ engine, fn, log, probe }) => {
+      engine.manual = true
+      const { end } = engine.start(fn)
+      await until(() => probe.isHeld("a") && probe.isHeld("b"), "both run")
+      await settle()
+      probe.release("a")
+      probe.release("b")
+      // Both have been reported, and the handler has been told of the first only.
+      for (let i = 0; i < 20; i++) await Promise.resolve()
+      assert.strictEqual(engine.uncommitted.length, 2)
+      engine.commit()
+      engine.manual = false
+      await until(() => end.value !== undefined, "the end")
+      assert.deepStrictEqual(log, ["a", "b", "saw b", "after a"])
     }
   )
 })
@@ -780,6 +940,28 @@ describe("the end of a turn", () => {
   )
 })
 
+describe("signals", () => {
+  only(
+    "the handler's signal tells why the turn was given up, before its compensations run",
+    (probe) =>
+      createFunction(
+        { id: "order", triggers: [], timeout: 1000, retry: { maxAttempts: 1 } },
+        async ({ signal, step }) => {
+          signal.addEventListener("abort", () => probe.log.push((signal.reason as Error).name))
+          step.compensate("charge", probe.code("refund", undefined))
+          await probe.hold("own request")
+        }
+      ),
+    async ({ engine, fn, log, probe }) => {
+      const { end } = engine.start(fn)
+      await until(() => probe.isHeld("own request"), "running")
+      await engine.advance(1000)
+      await until(() => end.value !== undefined, "the end")
+      assert.deepStrictEqual(log, ["own request", "FunctionTimeoutError", "refund"])
+    }
+  )
+})
+
 describe("nondeterminism", () => {
   for (const from of ["journal", "open"] as const) {
     both(
@@ -852,6 +1034,35 @@ describe("nondeterminism", () => {
       assert.match(details.recordedSite, /Turn\.test\.ts:\d+/)
       assert.match(details.callSite, /Turn\.test\.ts:\d+/)
       assert.notStrictEqual(details.recordedSite, details.callSite)
+    }
+  )
+})
+
+describe("logging", () => {
+  only(
+    "a recorded step that nobody asks for does not silence the logger",
+    (probe) =>
+      createFunction({ id: "order", triggers: [] }, async ({ logger, step }) => {
+        await step.run("a", probe.code("a", 1))
+        logger.info("live")
+      }),
+    async ({ engine, fn }) => {
+      engine.journal.push({
+        stepKey: "removed:0",
+        name: "removed",
+        kind: "run",
+        outcome: success(1),
+        attempt: 1
+      })
+      const written: Array<string> = []
+      const original = console.info
+      console.info = (line: string) => void written.push(line)
+      try {
+        await engine.turn(fn)
+      } finally {
+        console.info = original
+      }
+      assert.strictEqual(written.length, 1)
     }
   )
 })

@@ -16,7 +16,7 @@ import {
 } from "../../src/Errors.ts"
 import { createDeferred } from "../../src/Deferred.ts"
 import { createFunction, make as makeFunction } from "../../src/Function.ts"
-import type { WorkerTransport } from "../../src/Protocol/Worker.ts"
+import type { AccessError, WorkerTransport } from "../../src/Protocol/Worker.ts"
 import * as Step from "../../src/Step.ts"
 import { createEventDefinitionRegistry } from "../../src/Upcaster.ts"
 import * as Worker from "../../src/Worker/Worker.ts"
@@ -432,10 +432,14 @@ const mailing = makeFunction({ id: "mailing", triggers }, () =>
 describe("what handlers need", () => {
   it("is in the layer's type, without the steps", () => {
     expectTypeOf(Worker.layer({ functions: [charging, mailing, quick] })).toEqualTypeOf<
-      Layer.Layer<Worker.Worker, ConnectionError | ValidationError, WorkerTransport | Payments | Mail>
+      Layer.Layer<
+        Worker.Worker,
+        ConnectionError | ValidationError | AccessError,
+        WorkerTransport | Payments | Mail
+      >
     >()
     expectTypeOf(Worker.layer({ functions: [quick] })).toEqualTypeOf<
-      Layer.Layer<Worker.Worker, ConnectionError | ValidationError, WorkerTransport>
+      Layer.Layer<Worker.Worker, ConnectionError | ValidationError | AccessError, WorkerTransport>
     >()
   })
 

@@ -22,6 +22,8 @@ export interface Evidence {
   /** Copies of the database, each made after a death and before the next life. */
   readonly snapshots: ReadonlyArray<Snapshot>
   readonly kills: number
+  /** Kills that came where and when they were meant to. */
+  readonly struck: number
 }
 
 export interface Snapshot {
@@ -107,15 +109,16 @@ export const runPlan = async (plan: Plan, folder: string, cache: string): Promis
   const dice = makeDice(~plan.seed)
   const acks: Array<Ack> = []
   const snapshots: Array<Snapshot> = []
+  let struck = 0
 
-  const begin = (life: number, fate: Fate | undefined): Life => {
+  const begin = (life: number, fate: Fate | undefined, log = sideLog): Life => {
     const done = new Set(acks.map(({ key }) => key))
     const share = Math.ceil((plan.items.length * (life + 1)) / (plan.fates.length + 1))
     return new Life(
       {
         life,
         database,
-        sideLog,
+        sideLog: log,
         // what has been acknowledged is asked for again now and then
         items: plan.items.slice(0, share).filter(({ key }) => !done.has(key) || dice.next() < 0.3),
         runIds: Object.fromEntries(acks.flatMap((ack) => (ack.op === "emit" ? [[ack.key, ack.runIds]] : []))),
@@ -128,7 +131,8 @@ export const runPlan = async (plan: Plan, folder: string, cache: string): Promis
   for (const [life, fate] of plan.fates.entries()) {
     const shop = begin(life, fate)
     try {
-      await meet(shop, fate)
+      const rival = () => begin(life, undefined, path.join(folder, "rival.log"))
+      if (await meet(shop, fate, rival)) struck++
       await shop.ends("SIGKILL", null)
     } finally {
       shop.child.kill("SIGKILL")
@@ -148,29 +152,38 @@ export const runPlan = async (plan: Plan, folder: string, cache: string): Promis
     last.child.kill("SIGKILL")
   }
   acks.push(...last.acks)
-  return { plan, database, lines: readSideLog(sideLog), acks, snapshots, kills: plan.fates.length }
+  return { plan, database, lines: readSideLog(sideLog), acks, snapshots, kills: plan.fates.length, struck }
 }
 
-/** Lets a life come to its end. One that has nothing left to do before it dies is killed while it does nothing. */
-const meet = async (shop: Life, fate: Fate): Promise<void> => {
+/**
+ * Lets a life come to its end, and says whether it was the one it was meant to have: one that has nothing left to do
+ * before it dies is killed while it does nothing.
+ */
+const meet = async (shop: Life, fate: Fate, beginRival: () => Life): Promise<boolean> => {
   const { child } = shop
-  const kill = () => void child.kill("SIGKILL")
   switch (fate._tag) {
     case "At":
-      if (await shop.says("idle")) kill()
-      return
+      if (!(await shop.says("idle"))) return true
+      child.kill("SIGKILL")
+      return false
     case "After":
       if (fate.from === "ready") await shop.says("ready")
       await delay(fate.ms)
-      return kill()
-    case "Frozen":
+      child.kill("SIGKILL")
+      return true
+    case "Frozen": {
       await shop.says("ready")
       await delay(fate.ms)
       child.kill("SIGSTOP")
-      await delay(fate.forMs)
+      const rival = beginRival()
+      if (!(await rival.says("refused STORE_LOCKED")))
+        throw new Error("The rival of a frozen process was let in")
+      await rival.ends(null, 3)
       child.kill("SIGCONT")
-      await delay(fate.killMs - fate.ms - fate.forMs)
-      return kill()
+      await delay(fate.restMs)
+      child.kill("SIGKILL")
+      return true
+    }
   }
 }
 

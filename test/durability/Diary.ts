@@ -41,7 +41,10 @@ export class Diary {
     this.#seen = { ...this.#seen, [key]: value }
   }
 
-  begin({ attempt, idempotencyKey }: Execution): Receipt & { readonly end: () => Receipt; readonly fail: () => void } {
+  begin({
+    attempt,
+    idempotencyKey
+  }: Execution): Receipt & { readonly end: () => Receipt; readonly fail: () => void } {
     // the key of a step is its id without the run
     const receipt: Receipt = { key: idempotencyKey.slice(this.#run.length + 1), token: randomUUID() }
     const where = { run: this.#run, ...receipt }

@@ -28,7 +28,7 @@ const TripRequested = Event.define("trip.requested", {
   data: Schema.Struct({ work: Schema.Number, failAt: Schema.String, stubborn: Schema.Boolean })
 })
 
-class NoSignal extends Schema.TaggedErrorClass<NoSignal>()("NoSignal", { attempt: Schema.Number }) {}
+class NoSignal extends Schema.TaggedError<NoSignal>()("NoSignal", { attempt: Schema.Number }) {}
 
 export const makeEffectFunctions = (log: SideLog) => {
   /** The effect of a step: takes its time, and fails when it is told to. */

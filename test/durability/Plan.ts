@@ -42,8 +42,11 @@ export type Fate =
   | { readonly _tag: "At"; readonly place: Place; readonly nth: number; readonly turns: number }
   /** It is killed from outside, so many milliseconds after it was started or was ready. */
   | { readonly _tag: "After"; readonly from: "start" | "ready"; readonly ms: number }
-  /** It is frozen for a while, goes on, and is killed later; times from when it was ready. */
-  | { readonly _tag: "Frozen"; readonly ms: number; readonly forMs: number; readonly killMs: number }
+  /**
+   * It is frozen so many milliseconds after it was ready, goes on when another process has tried to take its place, and
+   * is killed `restMs` milliseconds later.
+   */
+  | { readonly _tag: "Frozen"; readonly ms: number; readonly restMs: number }
 
 export interface Plan {
   readonly seed: number
@@ -63,11 +66,7 @@ const makeFate = (dice: Dice): Fate => {
   const kind = dice.next()
   if (kind < 0.1) return { _tag: "After", from: "start", ms: dice.between(100, 700) }
   if (kind < 0.3) return { _tag: "After", from: "ready", ms: dice.between(0, 400) }
-  if (kind < 0.4) {
-    const ms = dice.between(5, 150)
-    const forMs = dice.between(20, 300)
-    return { _tag: "Frozen", ms, forMs, killMs: ms + forMs + dice.between(5, 200) }
-  }
+  if (kind < 0.37) return { _tag: "Frozen", ms: dice.between(5, 150), restMs: dice.between(5, 200) }
   const place = dice.pick<Place>([
     "begin",
     "end",

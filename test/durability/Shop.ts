@@ -157,8 +157,7 @@ export const makeFunctions = (log: SideLog) => {
       const { body, diary } = open(context)
       const { failAt, stubborn } = event.data
       for (const name of ["flight", "hotel", "car"]) {
-        const failsWith = () =>
-          failAt === name ? new NonRetryableError(`There is no ${name}`) : undefined
+        const failsWith = () => (failAt === name ? new NonRetryableError(`There is no ${name}`) : undefined)
         diary.saw(await step.run(name, body({ failsWith })))
         // never goes away, so the others have to do without it
         const refuses = () => (stubborn && name === "hotel" ? new Error("No refund") : undefined)

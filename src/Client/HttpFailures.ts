@@ -1,0 +1,77 @@
+/** What an answer that is not the expected one means: the error that the caller gets. */
+import { InvalidStateError, IronflowError, ValidationError } from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import { readFailure } from "../Protocol/Http/Failures.ts"
+import type { Answer } from "./HttpConnection.ts"
+
+/**
+ * The error of an answer that is not 2xx. Errors of our engine come back as they were; those of other servers are told by
+ * their status. `notFound` is what 404 means for the call.
+ */
+export const failureOf = (answer: Answer, what: string, notFound?: () => IronflowError): IronflowError => {
+  const error = readFailure(answer.status, answer.text, what)
+  // only an error made from a status has one: what our engine says has its own class already
+  if (error.constructor !== IronflowError || error.status !== answer.status) return error
+  switch (answer.status) {
+    case 400:
+    case 413:
+    case 422:
+      return isState(answer) ? new InvalidStateError(error.message) : new ValidationError(error.message)
+    case 404:
+      return notFound?.() ?? withCode(error, "NOT_FOUND")
+    case 409:
+      return withCode(error, "CONFLICT")
+    case 412:
+      return withCode(error, "PRECONDITION_FAILED")
+    case 429:
+      return withCode(error, "RATE_LIMITED")
+    default:
+      return withCode(error, answer.status >= 500 ? "SERVER_ERROR" : `HTTP_${answer.status}`)
+  }
+}
+
+const isState = ({ text }: Answer): boolean => {
+  const body = safeJsonParse(text)
+  return isObject(body) && (body.code === "failed_precondition" || body.code === "INVALID_STATE")
+}
+
+/** The same with a code that tells more, unless the server gave one. */
+const withCode = (error: IronflowError, code: string): IronflowError =>
+  error.code !== "UNKNOWN_ERROR"
+    ? error
+    : new IronflowError(error.message, {
+        code,
+        retryable: error.retryable,
+        ...(error.status === undefined ? {} : { status: error.status })
+      })
+
+/** Whether the answer says that the server has no such endpoint, rather than no such run or function. */
+export const isMissingEndpoint = ({ status, text }: Answer): boolean => {
+  if (status === 501 || status === 405) return true
+  if (status !== 404) return false
+  const body = safeJsonParse(text)
+  if (!isObject(body)) return true
+  return body.code === "unimplemented" || body.code === "ROUTE_NOT_FOUND"
+}
+
+/** Whether the error in the answer was made by an engine of this package. */
+export const isFromOurEngine = ({ text }: Answer): boolean => {
+  const body = safeJsonParse(text)
+  return isObject(body) && isObject(body.details) && isObject(body.details.error)
+}
+
+/** The server cannot do what was asked of it. */
+export const unsupported = (url: string, what: string, instead: string): IronflowError =>
+  new IronflowError(
+    `${what} is not possible: the server at ${url} does not have it. It is an older engine than this package, or ` +
+      `another Ironflow server. ${instead}`,
+    { code: "UNIMPLEMENTED" }
+  )
+
+/** A 2xx answer that makes no sense. */
+export const invalidResponse = (url: string, what: string, problem: string, text: string): IronflowError =>
+  new IronflowError(
+    `${what} got an answer from ${url} that cannot be read: ${problem}. Is it an Ironflow server? ` +
+      `The answer begins with ${JSON.stringify(text.slice(0, 100))}`,
+    { code: "INVALID_RESPONSE" }
+  )

@@ -1,0 +1,66 @@
+/** What a session has to deliver to its worker: numbered, encoded once, kept until the worker says that it has it. */
+import type { Job, WorkerHandlers } from "../../Protocol/Worker.ts"
+
+/** The most that one answer delivers; what is left is in the next one. */
+const MAX_DELIVERIES = 512
+const MAX_CHARACTERS = 8 * 1024 * 1024
+
+interface Delivery {
+  readonly seq: number
+  readonly text: string
+  /** Absent for a notice. */
+  readonly job: Pick<Job, "jobId" | "runId"> | undefined
+  sent: boolean
+}
+
+export class Deliveries {
+  #waiting: Array<Delivery> = []
+  #seq = 0
+  #onMore: () => void = () => undefined
+
+  /** For the engine: what it hands out waits here. */
+  readonly handlers: WorkerHandlers = {
+    onJob: (job) => this.#add("job", job, { jobId: job.jobId, runId: job.runId }),
+    onNotice: (notice) => this.#add("notice", notice, undefined)
+  }
+
+  /** Calls `listener` whenever something has been added. */
+  onMore(listener: () => void): void {
+    this.#onMore = listener
+  }
+
+  get isEmpty(): boolean {
+    return this.#waiting.length === 0
+  }
+
+  /** The worker has everything up to this number. */
+  received(seen: number): void {
+    const next = this.#waiting.findIndex(({ seq }) => seq > seen)
+    if (next !== 0) this.#waiting = next === -1 ? [] : this.#waiting.slice(next)
+  }
+
+  /** The JSON texts of what comes next; they stay until they are received. */
+  take(): ReadonlyArray<string> {
+    const texts: Array<string> = []
+    let characters = 0
+    for (const delivery of this.#waiting) {
+      characters += delivery.text.length
+      if (texts.length === MAX_DELIVERIES || (texts.length > 0 && characters > MAX_CHARACTERS)) break
+      delivery.sent = true
+      texts.push(delivery.text)
+    }
+    return texts
+  }
+
+  /** Jobs that were never part of an answer. */
+  unsent(): ReadonlyArray<Pick<Job, "jobId" | "runId">> {
+    return this.#waiting.flatMap(({ job, sent }) => (job === undefined || sent ? [] : [job]))
+  }
+
+  #add(field: "job" | "notice", value: unknown, job: Delivery["job"]): void {
+    const seq = ++this.#seq
+    const text = `{"seq":${seq},"${field}":${JSON.stringify(value)}}`
+    this.#waiting.push({ seq, text, job, sent: false })
+    this.#onMore()
+  }
+}

@@ -1,0 +1,204 @@
+/**
+ * What the checker reads: the tables of a database file and the executions of a side log, as they stand. Nothing here
+ * comes from the engine's code, so that the two cannot be wrong together.
+ */
+import { DatabaseSync } from "node:sqlite"
+import type { EventData } from "./Plan.ts"
+import type { Line, Seen } from "./SideLog.ts"
+
+export interface EventRow {
+  readonly position: number
+  readonly kind: "event" | "message"
+  readonly id: string
+  readonly name: string
+  readonly data: EventData
+  readonly idempotencyKey: string | undefined
+  readonly timestamp: number
+}
+
+export interface RunRow {
+  readonly key: number
+  readonly id: string
+  readonly fn: string
+  readonly status: string
+  readonly attempt: number
+  readonly event: number
+  /** Data of the event or of the invocation. */
+  readonly data: EventData
+  readonly invoked: boolean
+  readonly output: unknown
+  readonly error: { readonly message: string } | undefined
+  readonly parent: number | undefined
+  readonly parentStep: string | undefined
+  readonly steps: ReadonlyMap<string, StepRow>
+}
+
+export interface StepRow {
+  readonly key: string
+  readonly seq: number
+  readonly kind: string
+  readonly failed: boolean
+  readonly value: unknown
+  readonly attempt: number
+  readonly startedAt: number
+  readonly endedAt: number
+  /** Position of the event that a wait received. */
+  readonly event: number | undefined
+}
+
+export interface Tables {
+  readonly events: ReadonlyArray<EventRow>
+  readonly runs: ReadonlyMap<string, RunRow>
+  /** Unfinished runs that nothing will ever move, and waits of runs that have ended. */
+  readonly stuck: ReadonlyArray<string>
+  /** What SQLite itself has to say about the file: `ok`. */
+  readonly integrity: string
+}
+
+const statuses = [
+  "pending",
+  "running",
+  "waiting",
+  "compensating",
+  "paused",
+  "completed",
+  "failed",
+  "cancelled"
+]
+
+/** Runs without anything that will wake them, by the tables alone. All leases here die with their process. */
+const STUCK = `
+SELECT r.id || ' has nothing that will wake it' AS complaint FROM runs r
+WHERE r.ended_at IS NULL AND r.lease IS NULL AND r.ready_at IS NULL
+  AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)
+UNION ALL SELECT r.id || ' is paused' FROM runs r WHERE r.status = 4
+UNION ALL SELECT r.id || ' is leased and ready' FROM runs r WHERE r.lease IS NOT NULL AND r.ready_at IS NOT NULL
+UNION ALL SELECT r.id || ' has ended and still waits for ' || w.step_key
+  FROM runs r JOIN waits w ON w.run = r.key WHERE r.ended_at IS NOT NULL
+UNION ALL SELECT r.id || ' waits for ' || w.step_key || ', whose run has ended'
+  FROM runs r JOIN waits w ON w.run = r.key JOIN runs c ON c.key = w.child
+  WHERE w.fired IS NULL AND c.ended_at IS NOT NULL`
+
+/** Reads a database that no process has open. */
+export const readTables = (filename: string): Tables => {
+  // not read-only: after a kill SQLite has to recover the write-ahead log first
+  const db = new DatabaseSync(filename)
+  try {
+    const all = (sql: string) => db.prepare(sql).all() as Array<Record<string, any>>
+    const events = all("SELECT * FROM events ORDER BY position").map((row): EventRow => ({
+      position: row.position,
+      kind: row.kind === 0 ? "event" : "message",
+      id: row.id,
+      name: row.name,
+      data: JSON.parse(row.data),
+      idempotencyKey: row.idempotency_key ?? undefined,
+      timestamp: row.timestamp
+    }))
+    const steps = groupBy(all("SELECT * FROM steps ORDER BY seq"), (row) => row.run)
+    const dataAt = new Map(events.map(({ data, position }) => [position, data]))
+    const runs = all("SELECT r.*, f.id AS fn FROM runs r JOIN functions f ON f.key = r.function").map(
+      (row): RunRow => ({
+        key: row.key,
+        id: row.id,
+        fn: row.fn,
+        status: statuses[row.status]!,
+        attempt: row.attempt,
+        event: row.event,
+        data: row.input === null ? dataAt.get(row.event)! : JSON.parse(row.input),
+        invoked: row.input !== null,
+        output: parse(row.output),
+        error: row.error === null ? undefined : JSON.parse(row.error),
+        parent: row.parent ?? undefined,
+        parentStep: row.parent_step ?? undefined,
+        steps: new Map(
+          (steps.get(row.key) ?? []).map((step): [string, StepRow] => [
+            step.step_key,
+            {
+              key: step.step_key,
+              seq: step.seq,
+              kind: step.kind,
+              failed: step.failed === 1,
+              value: parse(step.value),
+              attempt: step.attempt,
+              startedAt: step.started_at,
+              endedAt: step.ended_at,
+              event: step.event ?? undefined
+            }
+          ])
+        )
+      })
+    )
+    return {
+      events,
+      runs: new Map(runs.map((run) => [run.id, run])),
+      stuck: all(STUCK).map((row) => row.complaint),
+      integrity: all("PRAGMA integrity_check")
+        .map((row) => row.integrity_check)
+        .join(", ")
+    }
+  } finally {
+    db.close()
+  }
+}
+
+const parse = (text: string | null): unknown => (text === null ? undefined : JSON.parse(text))
+
+/** The values by what they have in common, in their order. */
+export const groupBy = <A, K>(values: Iterable<A>, key: (value: A) => K): Map<K, Array<A>> => {
+  const groups = new Map<K, Array<A>>()
+  for (const value of values) {
+    const group = groups.get(key(value))
+    if (group === undefined) groups.set(key(value), [value])
+    else group.push(value)
+  }
+  return groups
+}
+
+/** One time that a step's body ran. Places are line numbers of the side log. */
+export interface Execution {
+  readonly run: string
+  readonly fn: string
+  readonly key: string
+  readonly token: string
+  readonly attempt: number
+  readonly seen: Seen
+  readonly life: number
+  readonly begunAt: number
+  readonly begin: number
+  readonly end: { readonly how: "returned" | "threw"; readonly line: number; readonly at: number } | undefined
+}
+
+/** The executions of a side log in order of their beginning, by run and step. */
+export const readExecutions = (
+  lines: ReadonlyArray<Line>
+): ReadonlyMap<string, ReadonlyMap<string, ReadonlyArray<Execution>>> => {
+  const ends = new Map<string, Execution["end"]>()
+  for (const [i, line] of lines.entries()) {
+    if (line.t !== "end" && line.t !== "fail") continue
+    ends.set(line.token, { how: line.t === "end" ? "returned" : "threw", line: i, at: line.at })
+  }
+  const executions = new Map<string, Map<string, Array<Execution>>>()
+  let life = -1
+  for (const [i, line] of lines.entries()) {
+    if (line.t === "life") life = line.life
+    if (line.t !== "begin") continue
+    const { at, attempt, fn, key, run, seen, token } = line
+    const byKey = executions.get(run) ?? new Map<string, Array<Execution>>()
+    executions.set(run, byKey)
+    const ofStep = byKey.get(key) ?? []
+    byKey.set(key, ofStep)
+    ofStep.push({
+      run,
+      fn,
+      key,
+      token,
+      attempt,
+      seen,
+      life,
+      begunAt: at,
+      begin: i,
+      end: ends.get(token)
+    })
+  }
+  return executions
+}

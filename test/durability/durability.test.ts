@@ -1,0 +1,90 @@
+/**
+ * The guarantees with real processes that are killed: each test runs a seeded schedule of deaths and has it judged.
+ *
+ * `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=100` runs a hundred schedules from seed 7 on instead of the usual few.
+ */
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import process from "node:process"
+import { afterAll, assert, describe, it } from "vitest"
+import { runPlan } from "./Chaos.ts"
+import { judge } from "./Checker.ts"
+import { type Fate, type Item, makePlan, type Place } from "./Plan.ts"
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-durability-"))
+const cache = path.join(folder, "cache")
+afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
+
+const newFolder = (): string => fs.mkdtempSync(path.join(folder, "shop-"))
+
+const firstSeed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
+const rounds = Number(process.env.IRONFLOW_TEST_ROUNDS ?? 4)
+
+describe("a shop whose process is killed again and again", () => {
+  for (let seed = firstSeed; seed < firstSeed + rounds; seed++) {
+    it(`keeps every guarantee with seed ${seed}`, { timeout: 120_000 }, async () => {
+      const evidence = await runPlan(makePlan(seed), newFolder(), cache)
+
+      const { figures, violations } = judge(evidence)
+      assert.deepStrictEqual(violations, [], `seed ${seed}`)
+      assert.isAbove(figures.kills, 3)
+      assert.isAbove(figures.executions, 20)
+    })
+  }
+})
+
+const at = (place: Place, nth = 1, turns = 0): Fate => ({ _tag: "At", place, nth, turns })
+const emit = (name: string, data: Extract<Item, { op: "emit" }>["data"]): Item => ({
+  op: "emit",
+  key: `${name}/1`,
+  name,
+  data: { work: 5, ...data }
+})
+
+/** Each event starts one run in either handler style. */
+const named: ReadonlyArray<readonly [what: string, fates: ReadonlyArray<Fate>, items: ReadonlyArray<Item>]> =
+  [
+    [
+      "in the body of a step",
+      [at("begin", 2), at("begin", 4), at("begin", 4)],
+      [emit("order.placed", { orderId: "o-1", pause: 20 })]
+    ],
+    [
+      "while the result of a step is on its way to the disk",
+      [at("end", 2, 0), at("end", 2, 1), at("end", 2, 2), at("end", 1, 3)],
+      [emit("order.placed", { orderId: "o-1", pause: 20 })]
+    ],
+    [
+      "between two attempts of a step",
+      [at("fail", 1, 0), at("fail", 2, 1), at("fail", 2, 3)],
+      [emit("text.requested", { failures: 3 })]
+    ],
+    [
+      "in the middle of compensations",
+      [
+        at("compensation begin", 1),
+        at("compensation end", 1, 0),
+        at("compensation end", 2, 3),
+        at("compensation begin", 3),
+        at("compensation end", 1, 5)
+      ],
+      [emit("trip.requested", { failAt: "end", stubborn: true })]
+    ],
+    [
+      "right after it has acknowledged an event",
+      [at("acknowledgement", 1), at("acknowledgement", 2), at("acknowledgement", 1)],
+      [emit("order.placed", { orderId: "o-1", pause: 20 }), emit("bill.requested", { child: "good" })]
+    ]
+  ]
+
+describe("a process that is killed", () => {
+  for (const [what, fates, items] of named) {
+    it(`${what} loses nothing, whatever the style of its handlers`, { timeout: 60_000 }, async () => {
+      const evidence = await runPlan({ seed: 0, items, fates }, newFolder(), cache)
+
+      assert.deepStrictEqual(judge(evidence).violations, [])
+      assert.strictEqual(evidence.struck, fates.length)
+    })
+  }
+})

@@ -1,0 +1,406 @@
+import * as Effect from "effect/Effect"
+import { assert, describe } from "vitest"
+import { Step } from "../../src/effect.ts"
+import { type FunctionContext, NonRetryableError } from "../../src/index.ts"
+import { bodyOf, type Part, scenario, type Stage } from "./Story.ts"
+
+/** Charges, which is held; packs. */
+const ordering: Part = {
+  promise:
+    (stage) =>
+    async ({ signal, step }) => {
+      signal.addEventListener("abort", () => stage.log.push(`turn: ${(signal.reason as Error).name}`))
+      const receipt = await step.run("charge", (context) => stage.holdUntilAborted("charge", context.signal))
+      await step.run("pack", () => stage.does("pack", 1))
+      return receipt
+    },
+  effect: (stage) => () =>
+    Effect.gen(function* () {
+      const receipt = yield* Step.run(
+        "charge",
+        bodyOf(({ signal }) => stage.holdUntilAborted("charge", signal))
+      )
+      yield* Step.run(
+        "pack",
+        Effect.sync(() => stage.does("pack", 1))
+      )
+      return receipt
+    }).pipe(Effect.onInterrupt(() => Effect.sync(() => stage.log.push("turn: RunCancelledError"))))
+}
+
+describe("cancel", () => {
+  scenario(
+    "cancelling aborts the running step and the turn with a typed reason, and no step starts afterwards",
+    ordering,
+    ({ client, log, stage, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.until("the step runs", () => stage.isHeld("charge"))
+        const cancelled = yield* client.cancelRun(runId, "changed their mind")
+        yield* world.settle
+
+        assert.deepInclude(cancelled, { status: "cancelled" })
+        assert.deepInclude(cancelled.error, { code: "RUN_CANCELLED", message: "changed their mind" })
+        assert.sameMembers(log, ["charge", "charge aborted: RunCancelledError", "turn: RunCancelledError"])
+        assert.deepStrictEqual(yield* world.steps(runId), [])
+        const { code, message } = yield* client.explain(runId)
+        assert.strictEqual(code, "CANCELLED")
+        assert.include(message, "changed their mind")
+      })
+  )
+
+  scenario(
+    "cancelling a suspended run ends it at once; what it waited for wakes nobody",
+    {
+      promise:
+        (stage) =>
+        async ({ step }) => {
+          await step.sleep("nap", "1h")
+          stage.log.push("woke")
+        },
+      effect: (stage) => () =>
+        Effect.andThen(
+          Step.sleep("nap", "1h"),
+          Effect.sync(() => stage.log.push("woke"))
+        )
+    },
+    ({ client, log, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.reaches(runId, "SLEEPING")
+        yield* client.cancelRun(runId)
+        yield* world.advance("2 hours")
+
+        assert.strictEqual((yield* client.getRun(runId)).status, "cancelled")
+        assert.deepStrictEqual(log, [])
+        // a run that has ended stays as it is
+        assert.strictEqual((yield* client.cancelRun(runId, "again")).error?.message, "Cancelled by a client")
+      })
+  )
+
+  scenario(
+    "a run that is cancelled while the end of its turn is on its way frees its place on the worker",
+    {
+      world: { worker: { maxConcurrentJobs: 1 } },
+      promise:
+        (stage) =>
+        async ({ event, onTurnEnd, step }) => {
+          if (event.data.last === true) return "done"
+          onTurnEnd(() => stage.release("turn end"))
+          await step.sleep("nap", "1h")
+        },
+      effect:
+        (stage) =>
+        ({ event }) =>
+          event.data.last === true
+            ? Effect.succeed("done")
+            : Effect.ensuring(
+                Step.sleep("nap", "1h"),
+                Effect.sync(() => stage.release("turn end"))
+              )
+    },
+    ({ client, stage, world }) =>
+      Effect.gen(function* () {
+        const turnEnd = stage.hold("turn end")
+        const runId = yield* world.place()
+        yield* Effect.promise(() => turnEnd)
+        yield* client.cancelRun(runId)
+        assert.deepStrictEqual(yield* world.steps(runId), [])
+
+        assert.strictEqual(
+          yield* Effect.flatMap(world.place({ last: true }), (id) => world.completes(id)),
+          "done"
+        )
+      })
+  )
+
+  scenario(
+    "a run that was cancelled before a worker took it never begins",
+    { ...ordering, world: { worker: { maxConcurrentJobs: 1 } } },
+    ({ client, log, stage, world }) =>
+      Effect.gen(function* () {
+        const first = yield* world.place()
+        yield* world.until("the step runs", () => stage.isHeld("charge"))
+        const second = yield* world.place()
+        yield* client.cancelRun(second)
+        stage.release("charge")
+        yield* world.completes(first)
+        yield* world.settle
+
+        assert.strictEqual(stage.count("charge"), 1)
+        assert.strictEqual(log.filter((line) => line === "pack").length, 1)
+        assert.notProperty(yield* client.getRun(second), "startedAt")
+      })
+  )
+
+  scenario(
+    "retryRun of a cancelled run keeps the finished steps and goes on",
+    {
+      promise:
+        (stage) =>
+        async ({ step }) => {
+          await step.run("charge", () => stage.does("charge", 1))
+          await step.sleep("nap", "1h")
+          return "done"
+        },
+      effect: (stage) => () =>
+        Effect.gen(function* () {
+          yield* Step.run(
+            "charge",
+            Effect.sync(() => stage.does("charge", 1))
+          )
+          yield* Step.sleep("nap", "1h")
+          return "done"
+        })
+    },
+    ({ client, log, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.reaches(runId, "SLEEPING")
+        yield* client.cancelRun(runId)
+        yield* client.retryRun(runId)
+        yield* world.reaches(runId, "SLEEPING")
+        yield* world.advance("1 hour")
+
+        assert.strictEqual(yield* world.completes(runId), "done")
+        assert.deepStrictEqual(log, ["charge"])
+      })
+  )
+})
+
+describe("pause and resume", () => {
+  scenario(
+    "pausing keeps the result of the step that is running, starts no other, and resuming goes on there",
+    ordering,
+    ({ client, log, stage, style, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.until("the step runs", () => stage.isHeld("charge"))
+        yield* client.pauseRun(runId, "the bank is down")
+        stage.release("charge", "r-1")
+        const { details, message } = yield* world.reaches(runId, "PAUSED")
+        yield* world.settle
+        assert.include(message, "the bank is down")
+        assert.strictEqual(details.code, "PAUSED")
+        assert.strictEqual((yield* client.getRun(runId)).pauseReason, "the bank is down")
+        assert.deepStrictEqual(yield* world.steps(runId), ["charge completed"])
+        assert.notInclude(log, "pack")
+        yield* client.resumeRun(runId)
+
+        assert.strictEqual(yield* world.completes(runId), "r-1")
+        assert.strictEqual(stage.count("charge"), 1)
+        assert.strictEqual(stage.count("pack"), 1)
+        assert.isAbove(log.length, 2, style)
+      })
+  )
+
+  scenario(
+    "a sleep that is over while its run is paused wakes it when it is resumed",
+    {
+      promise:
+        () =>
+        async ({ step }) => {
+          await step.sleep("nap", "1h")
+          return "up"
+        },
+      effect: () => () => Effect.as(Step.sleep("nap", "1h"), "up")
+    },
+    ({ client, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.reaches(runId, "SLEEPING")
+        yield* client.pauseRun(runId)
+        yield* world.advance("3 hours")
+        assert.strictEqual((yield* client.explain(runId)).code, "PAUSED")
+        yield* client.resumeRun(runId)
+
+        assert.strictEqual(yield* world.completes(runId), "up")
+      })
+  )
+
+  scenario(
+    "steering that the state of a run does not allow is refused with INVALID_STATE",
+    { promise: () => async () => "done", effect: () => () => Effect.succeed("done") },
+    ({ client, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.completes(runId)
+
+        for (const steer of [client.pauseRun, client.resumeRun, client.retryRun]) {
+          const error = yield* Effect.flip(steer(runId))
+          assert.deepInclude(error, { code: "INVALID_STATE" })
+        }
+        assert.deepInclude(yield* Effect.flip(client.cancelRun("run_unknown")), { code: "RUN_NOT_FOUND" })
+      })
+  )
+})
+
+describe("patch and retry", () => {
+  scenario(
+    "patchStep replaces the result of a failed step, and the retried run goes on with it",
+    {
+      promise:
+        (stage) =>
+        async ({ step }) => {
+          const receipt = await step.run("charge", (): string => {
+            stage.log.push("charge")
+            throw new NonRetryableError("declined")
+          })
+          return step.run("pack", () => stage.does("pack", `packed after ${receipt}`))
+        },
+      effect: (stage) => () =>
+        Effect.gen(function* () {
+          const receipt: string = yield* Step.run(
+            "charge",
+            Effect.suspend(() => {
+              stage.log.push("charge")
+              return Effect.fail(new NonRetryableError("declined"))
+            })
+          )
+          return yield* Step.run(
+            "pack",
+            Effect.sync(() => stage.does("pack", `packed after ${receipt}`))
+          )
+        })
+    },
+    ({ client, log, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        assert.strictEqual((yield* world.ends(runId)).status, "failed")
+        const [charge] = yield* client.getRunSteps(runId)
+        yield* client.patchStep(charge!.id, "by phone", "charged by phone")
+        yield* client.retryRun(runId)
+
+        assert.strictEqual(yield* world.completes(runId), "packed after by phone")
+        assert.deepStrictEqual(log, ["charge", "pack"])
+      })
+  )
+
+  scenario(
+    "patchStep finishes a step that waits",
+    {
+      promise:
+        () =>
+        async ({ step }) =>
+          (await step.waitForEvent("approval", { event: "order.approved" })).data.by,
+      effect: () => () =>
+        Effect.map(Step.waitForEvent("approval", { event: "order.approved" }), ({ data }) => data.by)
+    },
+    ({ client, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.reaches(runId, "WAITING_FOR_EVENT")
+        const [approval] = yield* client.getRunSteps(runId)
+        yield* client.patchStep(approval!.id, {
+          id: "evt_1",
+          name: "order.approved",
+          version: 1,
+          data: { by: "hand" },
+          timestamp: "1970-01-01T00:00:00Z"
+        })
+
+        assert.strictEqual(yield* world.completes(runId), "hand")
+      })
+  )
+
+  scenario(
+    "retryRun from a step runs that one and what followed it again",
+    {
+      promise:
+        (stage) =>
+        async ({ step }) => {
+          for (const name of ["a", "b", "c"]) await step.run(name, () => stage.does(name, 1))
+          await step.run("d", () => {
+            throw new NonRetryableError("no")
+          })
+        },
+      effect: (stage) => () =>
+        Effect.gen(function* () {
+          for (const name of ["a", "b", "c"]) {
+            yield* Step.run(
+              name,
+              Effect.sync(() => stage.does(name, 1))
+            )
+          }
+          yield* Step.run("d", Effect.fail(new NonRetryableError("no")))
+        })
+    },
+    ({ client, log, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.ends(runId)
+        yield* client.retryRun(runId, "b")
+        yield* world.ends(runId)
+        yield* client.retryRun(runId)
+        yield* world.ends(runId)
+
+        assert.deepStrictEqual(log, ["a", "b", "c", "b", "c"])
+        assert.deepInclude(yield* Effect.flip(client.retryRun(runId, "unknown")), { code: "STEP_NOT_FOUND" })
+      })
+  )
+})
+
+describe("changed code", () => {
+  const before: Part = {
+    promise:
+      () =>
+      async ({ step }: FunctionContext) => {
+        await step.sleep("settle", "1h")
+        return "old"
+      },
+    effect: () => () => Effect.as(Step.sleep("settle", "1h"), "old")
+  }
+  const after: Part = {
+    promise:
+      (stage: Stage) =>
+      async ({ step }: FunctionContext) =>
+        step.run("settle", () => stage.does("settle", "new")),
+    effect: (stage: Stage) => () =>
+      Step.run(
+        "settle",
+        Effect.sync(() => stage.does("settle", "new"))
+      )
+  }
+
+  for (const [when, slept] of [
+    ["is over", true],
+    ["is still waiting", false]
+  ] as const) {
+    scenario(
+      `a step that ${when} and is now of another kind pauses the run with both kinds; with the old code it goes on`,
+      { ...before, world: { onDisk: true } },
+      ({ cast, log, world }) =>
+        Effect.gen(function* () {
+          const runId = yield* world.place()
+          yield* world.reaches(runId, "SLEEPING")
+          yield* world.close
+          if (slept) {
+            yield* world.startAlone
+            yield* world.advance("1 hour")
+            yield* world.close
+          }
+          yield* world.start([cast(after)])
+          if (!slept) {
+            // another event of the run's own brings the turn about
+            yield* world.client.pauseRun(runId)
+            yield* world.client.resumeRun(runId)
+          }
+          const { details, message } = yield* world.reaches(runId, "PAUSED")
+          assert.strictEqual(details.code, "NONDETERMINISM")
+          assert.deepInclude(details.details, {
+            recordedKind: "sleep",
+            calledKind: "run",
+            stepName: "settle"
+          })
+          assert.include(message, '"sleep"')
+          assert.include(message, '"run"')
+          assert.deepStrictEqual(log, [])
+          yield* world.deploy([cast(before)])
+          yield* world.client.resumeRun(runId)
+          if (!slept) yield* world.advance("1 hour")
+
+          assert.strictEqual(yield* world.completes(runId), "old")
+        })
+    )
+  }
+})
