@@ -76,6 +76,8 @@ export interface RunError {
   readonly stack?: string
   readonly retryable?: boolean
   readonly details?: unknown
+  /** What it came from: for a `StepError` what the step threw. */
+  readonly cause?: RunError
 }
 
 /** One durable execution of a function for one event. Times are ISO strings. */

@@ -5,7 +5,6 @@ import {
   type ClientApi,
   type EffectKind,
   type EmitOptions,
-  isTerminal,
   type PublishOptions,
   type Run,
   type RunStatus
@@ -134,8 +133,8 @@ export const make = (
       // listen first, then look: the run may end in between
       const ending = endings.listen(runId)
       return Effect.ensuring(
-        Effect.flatMap(store.getRun(environment, runId), (run) =>
-          isTerminal(run.status)
+        Effect.flatMap(store.getEndedRun(environment, runId), (run) =>
+          run !== undefined
             ? Effect.succeed(run)
             : // look again: it may have been brought back at that very moment
               Effect.flatMap(ending.ended, () => ended)
@@ -164,7 +163,7 @@ export const make = (
     emit,
     trigger: emit,
     publish,
-    getRun: (runId) => onRun(runId, store.getRun(environment, runId)),
+    getRun: (runId) => onRun(runId, polite(store.getRun(environment, runId))),
     listRuns: (options = {}) =>
       Effect.flatMap(
         checked(() => {
@@ -185,11 +184,11 @@ export const make = (
             ...(options.cursor === undefined ? {} : { cursor: options.cursor })
           }
         }),
-        store.listRuns
+        (query) => polite(store.listRuns(query))
       ),
-    getRunSteps: (runId) => onRun(runId, store.getRunSteps(environment, runId)),
+    getRunSteps: (runId) => onRun(runId, polite(store.getRunSteps(environment, runId))),
     explain: (runId) =>
-      Effect.flatMap(onRun(runId, store.getSituation(environment, runId)), (situation) =>
+      Effect.flatMap(onRun(runId, polite(store.getSituation(environment, runId))), (situation) =>
         Effect.map(Clock.currentTimeMillis, (now) => explain(situation, dispatch.workers(environment), now))
       ),
     waitForRun: (runId, options = {}) => {
@@ -225,11 +224,22 @@ export const make = (
         }),
         (text) => waking(store.patchStep(environment, stepId, text, reason))
       ),
-    listFunctions: () => store.listFunctions(environment),
-    listWorkers: () => Effect.sync(() => dispatch.list(environment)),
-    health: () => Effect.succeed("ok")
+    listFunctions: () => polite(store.listFunctions(environment)),
+    listWorkers: () => polite(Effect.sync(() => dispatch.list(environment))),
+    health: () => polite(Effect.succeed("ok"))
   }
 }
+
+/**
+ * A read after a turn of the event loop. The database answers at once, and a loop of such answers would keep from
+ * happening what it looks for.
+ */
+const polite = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> => Effect.andThen(nextTurn, read)
+
+const nextTurn: Effect.Effect<void> = Effect.callback((resume) => {
+  const turn = setImmediate(() => resume(Effect.void))
+  return Effect.sync(() => clearImmediate(turn))
+})
 
 /** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */
 const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>

@@ -50,7 +50,7 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     case "paused":
       return {
         code: "PAUSED",
-        message: `It is paused (${pause?.code}): ${pause?.message} Resume it with resumeRun.`,
+        message: `It is paused (${pause?.code}): ${sentence(pause?.message ?? "")} Resume it with resumeRun.`,
         details: { code: pause?.code, message: pause?.message, details: pause?.details }
       }
   }
@@ -195,3 +195,6 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
 }
 
 const iso = (at: number): string => new Date(at).toISOString()
+
+/** Text that somebody wrote, as a sentence among others. */
+const sentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)

@@ -17,6 +17,8 @@ export interface Settling {
   deliver: (() => void) | undefined
   /** False while the outcome itself is awaited: it holds back the ones behind it. */
   ready: boolean
+  /** Whether it waits until everything that is under way has come to rest. */
+  readonly last: boolean
 }
 
 /** Calls `fn` when the event loop has gone round `turns` times, promise continuations included. */
@@ -74,9 +76,9 @@ export class Settlement {
     return this.#lowest < this.#recorded
   }
 
-  /** The handler asks for the journal's entry at `rank`. */
-  ask(rank: number, deliver: () => void): Settling {
-    const item: Settling = { rank, position: -1, deliver, ready: true }
+  /** The handler asks for the journal's entry at `rank`; see {@link Settling.last}. */
+  ask(rank: number, deliver: () => void, last = false): Settling {
+    const item: Settling = { rank, position: -1, deliver, ready: true, last }
     this.#asked.add(item)
     this.#caughtUp = false
     this.#patient = false
@@ -86,7 +88,7 @@ export class Settlement {
 
   /** A new outcome, which has been reported or is the answer to what has just been reported. */
   add(deliver: () => void, ready: boolean): Settling {
-    const item: Settling = { rank: this.#recorded, position: -1, deliver, ready }
+    const item: Settling = { rank: this.#recorded, position: -1, deliver, ready, last: false }
     this.#new.push(item)
     return item
   }
@@ -141,7 +143,7 @@ export class Settlement {
       return
     }
     // The handler may still be on its way to an earlier entry.
-    if (this.#lowest < item.rank && !this.#patient) {
+    if ((item.last || this.#lowest < item.rank) && !this.#patient) {
       this.#beOncePatient()
       return
     }

@@ -213,7 +213,11 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     if (recorded !== undefined) {
       const { entry: found, rank } = recorded
       if (found.kind !== call.kind && found.anyKind !== true) this.#pause(call, found.kind, entry)
-      else call.settling = this.settlement.ask(rank, () => this.#deliver(call, found.outcome))
+      else {
+        const deliver = () => this.#deliver(call, found.outcome)
+        // Branches come to their ends before the verdict on them.
+        call.settling = this.settlement.ask(rank, deliver, found.kind === "parallel")
+      }
       return
     }
 

@@ -534,22 +534,45 @@ describe("fail fast", () => {
   )
 
   both(
-    "a branch that throws outside a step fails the call with its own error",
+    "a branch that throws outside a step fails the call with its own error, in a replay too",
     {
       promise:
-        () =>
-        async ({ step }) =>
-          await step.parallel("all", [
-            async () => {
-              throw new NonRetryableError("own")
-            }
-          ]),
-      effect: () => () => Step.parallel("all", [Effect.fail(new NonRetryableError("own"))])
+        (probe) =>
+        async ({ step }) => {
+          await step
+            .parallel("all", [
+              async () => {
+                probe.log.push("began")
+                throw new SoldOut("shoes")
+              }
+            ])
+            .catch((error: unknown) => {
+              assert.instanceOf(error, SoldOut)
+              probe.log.push(error.what)
+            })
+          await step.sleep("nap", "1m")
+        },
+      effect: (probe) => () =>
+        Effect.andThen(
+          Step.parallel("all", [
+            Effect.suspend(() => {
+              probe.log.push("began")
+              return Effect.fail(new SoldOut("shoes"))
+            })
+          ]).pipe(
+            Effect.catch((error) => {
+              assert.instanceOf(error, SoldOut)
+              return Effect.sync(() => void probe.log.push(error.what))
+            })
+          ),
+          Step.sleep("nap", "1m")
+        )
     },
-    async ({ engine, fn }) => {
-      await engine.turn(fn)
-      assert.strictEqual(engine.error?.name, "NonRetryableError")
-      assert.deepStrictEqual(engine.keys, ["all:verdict"])
+    async ({ engine, fn, log }) => {
+      await engine.run(fn)
+      assert.strictEqual(engine.status, "completed")
+      assert.deepStrictEqual(log, ["began", "shoes", "began", "shoes"])
+      assert.deepStrictEqual(engine.keys, ["all:verdict", "nap:0"])
     }
   )
 

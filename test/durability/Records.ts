@@ -104,7 +104,8 @@ export const readTables = (filename: string): Tables => {
         status: statuses[row.status]!,
         attempt: row.attempt,
         event: row.event,
-        data: row.input === null ? dataAt.get(row.event)! : JSON.parse(row.input),
+        // the event may be lost
+        data: row.input === null ? (dataAt.get(row.event) ?? {}) : JSON.parse(row.input),
         invoked: row.input !== null,
         output: parse(row.output),
         error: row.error === null ? undefined : JSON.parse(row.error),

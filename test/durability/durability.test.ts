@@ -1,5 +1,5 @@
 /**
- * The guarantees with real processes that are killed: each test runs a seeded schedule of deaths and has it judged.
+ * The guarantees with real processes that are killed: each test runs a schedule of deaths and has it judged.
  *
  * `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=100` runs a hundred schedules from seed 7 on instead of the usual few.
  */
@@ -21,7 +21,7 @@ const newFolder = (): string => fs.mkdtempSync(path.join(folder, "shop-"))
 const firstSeed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
 const rounds = Number(process.env.IRONFLOW_TEST_ROUNDS ?? 4)
 
-describe("a shop whose process is killed again and again", () => {
+describe.concurrent("a shop whose process is killed again and again", () => {
   for (let seed = firstSeed; seed < firstSeed + rounds; seed++) {
     it(`keeps every guarantee with seed ${seed}`, { timeout: 120_000 }, async () => {
       const evidence = await runPlan(makePlan(seed), newFolder(), cache)
@@ -63,22 +63,26 @@ const named: ReadonlyArray<readonly [what: string, fates: ReadonlyArray<Fate>, i
     [
       "in the middle of compensations",
       [
-        at("compensation begin", 1),
-        at("compensation end", 1, 0),
-        at("compensation end", 2, 3),
-        at("compensation begin", 3),
-        at("compensation end", 1, 5)
+        at("compensation begin"),
+        at("compensation end"),
+        at("compensation end", 1, 3),
+        at("compensation begin")
       ],
-      [emit("trip.requested", { failAt: "end", stubborn: true })]
+      [emit("trip.requested", { failAt: "end", stubborn: false })]
     ],
     [
       "right after it has acknowledged an event",
-      [at("acknowledgement", 1), at("acknowledgement", 2), at("acknowledgement", 1)],
-      [emit("order.placed", { orderId: "o-1", pause: 20 }), emit("bill.requested", { child: "good" })]
+      [at("acknowledgement"), at("acknowledgement"), at("acknowledgement")],
+      [
+        emit("order.placed", { orderId: "o-1", pause: 20 }),
+        emit("bill.requested", { child: "good" }),
+        emit("news.written", { pause: 20 }),
+        emit("pages.requested", { printer: "p-1", pages: 2, pause: 10 })
+      ]
     ]
   ]
 
-describe("a process that is killed", () => {
+describe.concurrent("a process that is killed", () => {
   for (const [what, fates, items] of named) {
     it(`${what} loses nothing, whatever the style of its handlers`, { timeout: 60_000 }, async () => {
       const evidence = await runPlan({ seed: 0, items, fates }, newFolder(), cache)

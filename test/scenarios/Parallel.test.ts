@@ -154,7 +154,10 @@ describe("parallel", () => {
       effect: (stage) => () =>
         Step.parallel("booking", [
           Effect.andThen(
-            Step.run("hotel", bodyOf(() => stage.hold("hotel")).pipe(Effect.uninterruptible)),
+            Step.run(
+              "hotel",
+              bodyOf(() => stage.hold("hotel"))
+            ),
             Step.compensate(
               "hotel",
               Effect.sync(() => stage.does("cancel hotel", 1))

@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import { assert, describe } from "vitest"
 import { Step } from "../../src/effect.ts"
-import { type FunctionContext, NonRetryableError } from "../../src/index.ts"
+import { type FunctionContext, NonRetryableError, type StepClient } from "../../src/index.ts"
 import { bodyOf, type Part, scenario, type Stage } from "./Story.ts"
 
 /** Charges, which is held; packs. */
@@ -336,6 +336,197 @@ describe("patch and retry", () => {
 
         assert.deepStrictEqual(log, ["a", "b", "c", "b", "c"])
         assert.deepInclude(yield* Effect.flip(client.retryRun(runId, "unknown")), { code: "STEP_NOT_FOUND" })
+      })
+  )
+
+  const failsOnce = (stage: Stage, name: string): string => {
+    stage.log.push(name)
+    if (stage.count(name) === 1) throw new NonRetryableError(`${name} failed`)
+    return `${name} done`
+  }
+
+  scenario(
+    "retryRun after an error outside of steps keeps the failure of a step that the handler had caught",
+    {
+      config: { retry: { maxAttempts: 1 } },
+      promise:
+        (stage) =>
+        async ({ step }) => {
+          const sent = await step
+            .run("text", () => failsOnce(stage, "text"))
+            .catch(() => step.run("email", () => stage.does("email", "by email")))
+          if (stage.log.push("handler") && stage.count("handler") === 1) throw new TypeError("a bug")
+          return sent
+        },
+      effect: (stage) => () =>
+        Effect.gen(function* () {
+          const sent = yield* Step.run(
+            "text",
+            bodyOf(() => failsOnce(stage, "text"))
+          ).pipe(
+            Effect.catch(() =>
+              Step.run(
+                "email",
+                bodyOf(() => stage.does("email", "by email"))
+              )
+            )
+          )
+          if (stage.log.push("handler") && stage.count("handler") === 1) {
+            return yield* Effect.fail(new TypeError("a bug"))
+          }
+          return sent
+        })
+    },
+    ({ client, log, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        assert.strictEqual((yield* world.ends(runId)).status, "failed")
+        yield* client.retryRun(runId)
+
+        assert.strictEqual(yield* world.completes(runId), "by email")
+        assert.deepStrictEqual(log, ["text", "email", "handler", "handler"])
+      })
+  )
+
+  scenario(
+    "so does retryRun of a run that was cancelled",
+    {
+      promise:
+        (stage) =>
+        async ({ step }) => {
+          const sent = await step.run("text", () => failsOnce(stage, "text")).catch(() => "not sent")
+          await step.sleep("nap", "1h")
+          return sent
+        },
+      effect: (stage) => () =>
+        Effect.gen(function* () {
+          const sent = yield* Step.run(
+            "text",
+            bodyOf(() => failsOnce(stage, "text"))
+          ).pipe(Effect.catch(() => Effect.succeed("not sent")))
+          yield* Step.sleep("nap", "1h")
+          return sent
+        })
+    },
+    ({ client, log, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.reaches(runId, "SLEEPING")
+        yield* client.cancelRun(runId)
+        yield* client.retryRun(runId)
+        yield* world.reaches(runId, "SLEEPING")
+        yield* world.advance("1 hour")
+
+        assert.strictEqual(yield* world.completes(runId), "not sent")
+        assert.deepStrictEqual(log, ["text"])
+      })
+  )
+
+  const inBranches: Part = {
+    promise:
+      (stage) =>
+      async ({ step }) =>
+        step.parallel("checks", [
+          (branch: StepClient) => branch.run("stock", () => stage.does("stock", "in stock")),
+          (branch: StepClient) => branch.run("credit", () => failsOnce(stage, "credit"))
+        ]),
+    effect: (stage) => () =>
+      Step.parallel("checks", [
+        Step.run(
+          "stock",
+          bodyOf(() => stage.does("stock", "in stock"))
+        ),
+        Step.run(
+          "credit",
+          bodyOf(() => failsOnce(stage, "credit"))
+        )
+      ])
+  }
+  const wrapped: Part = {
+    config: { retry: { maxAttempts: 1 } },
+    promise:
+      (stage) =>
+      async ({ step }) => {
+        try {
+          return await step.run("credit", () => failsOnce(stage, "credit"))
+        } catch (cause) {
+          throw new Error("The order cannot be paid", { cause })
+        }
+      },
+    effect: (stage) => () =>
+      Step.run(
+        "credit",
+        bodyOf(() => failsOnce(stage, "credit"))
+      ).pipe(Effect.mapError((cause) => new Error("The order cannot be paid", { cause })))
+  }
+  const thrownInBranch: Part = {
+    config: { retry: { maxAttempts: 1 } },
+    promise:
+      (stage) =>
+      async ({ step }) =>
+        step.map("checks", ["credit"], async (name) => failsOnce(stage, name)),
+    effect: (stage) => () =>
+      Step.map("checks", ["credit"], (name) => bodyOf(() => failsOnce(stage, name))) as never
+  }
+  for (const [how, part, output] of [
+    ["in a branch", inBranches, ["in stock", "credit done"]],
+    ["and was wrapped in another error", wrapped, "credit done"],
+    ["although it was no step of its own but a branch", thrownInBranch, ["credit done"]]
+  ] as const) {
+    scenario(`retryRun goes on at what failed ${how}`, part, ({ client, stage, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        assert.strictEqual((yield* world.ends(runId)).status, "failed")
+        yield* client.retryRun(runId)
+
+        assert.deepStrictEqual(yield* world.completes(runId), output)
+        assert.strictEqual(stage.count("credit"), 2)
+        assert.isAtMost(stage.count("stock"), 1)
+      })
+    )
+  }
+
+  scenario(
+    "retryRun after a failed invocation or a wait that timed out invokes and waits again",
+    {
+      promise:
+        () =>
+        async ({ step }) => {
+          const { data } = await step.waitForEvent("approval", { event: "order.approved", timeout: "1h" })
+          return [data.by, await step.invoke("invoice")]
+        },
+      effect: () => () =>
+        Effect.gen(function* () {
+          const { data } = yield* Step.waitForEvent("approval", { event: "order.approved", timeout: "1h" })
+          return [data.by, yield* Step.invoke("invoice")]
+        }),
+      also: {
+        invoice: {
+          promise:
+            (stage) =>
+            async ({ step }) =>
+              step.run("print", () => failsOnce(stage, "print")),
+          effect: (stage) => () =>
+            Step.run(
+              "print",
+              bodyOf(() => failsOnce(stage, "print"))
+            )
+        }
+      }
+    },
+    ({ client, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.reaches(runId, "WAITING_FOR_EVENT")
+        yield* world.advance("1 hour")
+        assert.strictEqual((yield* world.ends(runId)).error?.code, "WAIT_TIMEOUT")
+        yield* client.retryRun(runId)
+        yield* world.reaches(runId, "WAITING_FOR_EVENT")
+        yield* client.emit("order.approved", { by: "ada" })
+        assert.strictEqual((yield* world.ends(runId)).error?.code, "INVOKE_FAILED")
+        yield* client.retryRun(runId)
+
+        assert.deepStrictEqual(yield* world.completes(runId), ["ada", "print done"])
       })
   )
 })

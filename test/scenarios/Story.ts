@@ -45,7 +45,7 @@ export class Stage {
     const held = this.hold<T>(name)
     signal.addEventListener("abort", () => {
       this.log.push(`${name} aborted: ${(signal.reason as Error).name}`)
-      this.fail(name, signal.reason)
+      if (this.isHeld(name)) this.fail(name, signal.reason)
     })
     return held
   }

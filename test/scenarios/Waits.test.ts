@@ -321,4 +321,58 @@ describe("waitForEvent", () => {
         assert.deepStrictEqual(yield* world.completes(runId), { by: "ada", name: "order.approved" })
       })
   )
+
+  scenario(
+    "two waits after one another beside a running step get two different events, too",
+    {
+      promise:
+        (stage) =>
+        async ({ step }) => {
+          const [, numbers] = await Promise.all([
+            step.run("slow", () => stage.hold("slow")),
+            (async () => {
+              const first = await step.waitForEvent("first", { event: "item.added" })
+              const second = await step.waitForEvent("second", { event: "item.added" })
+              return [first.data.n, second.data.n]
+            })()
+          ])
+          return numbers
+        },
+      effect: (stage) => () =>
+        Effect.map(
+          Effect.all(
+            [
+              Step.run(
+                "slow",
+                Effect.promise(() => stage.hold("slow"))
+              ),
+              Effect.gen(function* () {
+                const first = yield* Step.waitForEvent("first", { event: "item.added" })
+                const second = yield* Step.waitForEvent("second", { event: "item.added" })
+                return [first.data.n, second.data.n]
+              })
+            ],
+            { concurrency: "unbounded" }
+          ),
+          ([, numbers]) => numbers
+        )
+    },
+    ({ client, stage, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.until("the step runs", () => stage.isHeld("slow"))
+        yield* world.settle
+        yield* client.emit("item.added", { n: 1 })
+        yield* client.emit("item.added", { n: 2 })
+        yield* world.settle
+        stage.release("slow")
+
+        assert.deepStrictEqual(yield* world.completes(runId), [1, 2])
+        assert.deepStrictEqual(yield* world.steps(runId), [
+          "first completed",
+          "second completed",
+          "slow completed"
+        ])
+      })
+  )
 })

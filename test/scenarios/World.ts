@@ -107,6 +107,11 @@ export class World {
     })
   }
 
+  /** Dismisses every worker. */
+  readonly dismissAll: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.forEach([...this.#house.workers], (worker) => worker.dismiss, { discard: true })
+  )
+
   /** Sends the workers home and closes the engine, as `close()` of it does. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => closeHouse(this.#house))
 

@@ -38,6 +38,7 @@ export interface TurnWorkerOptions {
   readonly session: string
   readonly engine: RemoteSession
   readonly deliveries: Deliveries
+  readonly functionIds: ReadonlySet<string>
   /** The connection that it registered on. */
   readonly socket: Socket
   /** Runs an effect in the background, as long as the server lives. */
@@ -48,6 +49,7 @@ export interface TurnWorkerOptions {
 
 export class TurnWorker {
   readonly workerId: string
+  readonly environment: string
   readonly instance: string
   readonly session: string
   readonly #options: TurnWorkerOptions
@@ -71,6 +73,7 @@ export class TurnWorker {
   /** `earlier` is a session of the same instance that this one replaces. */
   constructor(options: TurnWorkerOptions, earlier?: TurnWorker) {
     this.workerId = options.workerId
+    this.environment = options.environment
     this.instance = options.instance
     this.session = options.session
     this.#options = options
@@ -80,6 +83,11 @@ export class TurnWorker {
     if (earlier !== undefined) this.#batch = earlier.#batch
     options.deliveries.onMore(() => this.#answerSoon())
     this.#arrived(options.socket)
+  }
+
+  /** Whether it has the function. */
+  runs(functionId: string): boolean {
+    return this.#options.functionIds.has(functionId)
   }
 
   /** Whether the process behind it may still be alive: the connection of its last poll is open. */

@@ -375,11 +375,16 @@ export const releaseWorker = (tx: Transaction, workerId: string, lost: boolean):
   const rows = tx.all("SELECT key, function FROM runs WHERE worker = ? AND lease IS NOT NULL", workerId)
   for (const row of rows)
     releaseRun(tx, Number(row.key), Number(row.function), lost, `worker ${workerId} is gone`)
+  freeActors(tx, workerId)
+  return rows.length
+}
+
+/** Actors of a worker that does not live any more may go to others. */
+const freeActors = (tx: Transaction, workerId: string): void => {
   for (const row of tx.all("SELECT DISTINCT function FROM actors WHERE worker = ?", workerId)) {
     tx.markReady(Number(row.function))
   }
   tx.run("DELETE FROM actors WHERE worker = ?", workerId)
-  return rows.length
 }
 
 /** Takes back the runs whose worker lived in the process that had the database open before. */
@@ -415,6 +420,7 @@ export const expireLeases = (tx: Transaction, limit: number): number => {
     })
     releaseRun(tx, Number(row.key), Number(row.function), true, `worker ${row.worker} let its lease run out`)
   }
+  for (const workerId of new Set(rows.map((row) => String(row.worker)))) freeActors(tx, workerId)
   return rows.length
 }
 

@@ -174,22 +174,46 @@ export const findRun = (tx: Transaction, environment: string, runId: string): Ro
   return row
 }
 
+/** Whether a run has ended; throws `RunNotFoundError` when there is none. */
+export const hasEnded = (tx: Transaction, environment: string, runId: string): boolean => {
+  const key = tx.findEnvironment(environment)
+  const row =
+    key === undefined
+      ? undefined
+      : tx.get("SELECT ended_at FROM runs WHERE id = ? AND environment = ?", runId, key)
+  if (row === undefined) throw new RunNotFoundError(runId)
+  return row.ended_at !== null
+}
+
 const text = (value: unknown): string | undefined => (value == null ? undefined : String(value))
 const iso = (value: unknown): string | undefined =>
   value == null ? undefined : new Date(Number(value)).toISOString()
 
 /** A stored error as clients see it. */
-export const runError = (json: unknown): RunError => {
+export const runError = (json: unknown): RunError =>
   // written by this engine: it is a serialised error
-  const error = JSON.parse(String(json)) as SerializedError
+  toRunError(JSON.parse(String(json)) as SerializedError)
+
+const toRunError = (error: SerializedError): RunError => {
+  const stack = stackOf(error)
+  const details = error.data?.details ?? error.data
   return {
     message: error.message,
     code: error.code ?? "ERROR",
     name: error.name,
-    ...(error.stack === undefined ? {} : { stack: error.stack }),
+    ...(stack === undefined ? {} : { stack }),
     ...(error.retryable === undefined ? {} : { retryable: error.retryable }),
-    ...(error.data === undefined ? {} : { details: error.data })
+    ...(details === undefined ? {} : { details }),
+    ...(error.cause === undefined ? {} : { cause: toRunError(error.cause) })
   }
+}
+
+/** The stacks of an error and its causes. Where a step's error was wrapped is of no use to anybody but us. */
+const stackOf = (error: SerializedError): string | undefined => {
+  const cause = error.cause === undefined ? undefined : stackOf(error.cause)
+  if (cause === undefined) return error.stack
+  const own = error.name === "StepError" ? `${error.name}: ${error.message}` : error.stack
+  return own === undefined ? cause : `${own}\nCaused by: ${cause}`
 }
 
 /** A row of {@link RUNS_WITH_EVENTS} as clients see it. */

@@ -20,7 +20,7 @@ import { adoptLeases, claimRuns, extendLeases, markLate, recoverLeases, releaseW
 import { acquireLock } from "./Lock.ts"
 import { migrations } from "./Migrations.ts"
 import { loadRegistrations, registerFunctions } from "./Registrations.ts"
-import { findRun, readRun } from "./RunRows.ts"
+import { findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
 import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
 import * as Steering from "./Steering.ts"
@@ -128,6 +128,10 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       fireDue: () => write("fire timers", () => fireDue(tx)),
       getRun: (environment, runId) =>
         inspect(`read run ${runId}`, () => readRun(tx, findRun(tx, environment, runId))),
+      getEndedRun: (environment, runId) =>
+        inspect(`read run ${runId}`, () =>
+          hasEnded(tx, environment, runId) ? readRun(tx, findRun(tx, environment, runId)) : undefined
+        ),
       listRuns: (query) => inspect("list runs", () => Inspection.listRuns(tx, query)),
       getRunSteps: (environment, runId) =>
         inspect(`read the steps of run ${runId}`, () => Inspection.getRunSteps(tx, environment, runId)),

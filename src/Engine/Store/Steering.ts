@@ -73,7 +73,7 @@ export const retryRun = (tx: Transaction, environment: string, runId: string, fr
   const compensated = tx
     .all("SELECT name FROM steps WHERE run = ? AND kind = 'compensate' AND failed = 0", key)
     .map((step) => String(step.name).replace(/^compensate:/, ""))
-  if (compensated.length > 0) supersedeCompensated(tx, key, compensated)
+  if (row.compensations !== null) supersedeRollback(tx, key, compensated)
   supersedeFailure(tx, row)
   if (from !== undefined) supersedeFrom(tx, key, from, "retried from a step")
   tx.run(
@@ -198,8 +198,8 @@ const keepSuperseded = (
 const supersedeFrom = (tx: Transaction, run: number, seq: number, reason: string): void =>
   supersede(tx, run, "seq >= ?", seq, reason)
 
-/** After a rollback the rolled back steps have to run again, and so may the rollback. */
-const supersedeCompensated = (tx: Transaction, run: number, names: ReadonlyArray<string>): void => {
+/** After a rollback the steps that were rolled back have to run again, and so may every compensation, failed or not. */
+const supersedeRollback = (tx: Transaction, run: number, names: ReadonlyArray<string>): void => {
   supersede(tx, run, "kind = ?", "compensate", "rolled back")
   for (const name of new Set(names)) supersede(tx, run, "name = ?", name, "rolled back")
 }

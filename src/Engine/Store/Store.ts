@@ -218,6 +218,8 @@ export interface StoreService {
   readonly fireDue: () => Effect.Effect<Fired, StoreError>
 
   readonly getRun: (environment: string, runId: string) => Effect.Effect<Run, SteerError>
+  /** The run if it has ended: cheaper than reading it to find that it has not. */
+  readonly getEndedRun: (environment: string, runId: string) => Effect.Effect<Run | undefined, SteerError>
   readonly listRuns: (query: ListRunsQuery) => Effect.Effect<ListRunsResult, SteerError>
   readonly getRunSteps: (environment: string, runId: string) => Effect.Effect<Array<RunStep>, SteerError>
   readonly getSituation: (environment: string, runId: string) => Effect.Effect<RunSituation, SteerError>

@@ -1,0 +1,94 @@
+/** What the engine counts, in the text format of Prometheus. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+import type { EngineMetrics, EngineService } from "../Engine.ts"
+
+/** Counting stuck runs reads every unfinished run: it is done at most this often. */
+const STUCK_EVERY_MS = 15_000
+
+type Kind = "counter" | "gauge"
+
+const families: ReadonlyArray<{
+  readonly name: string
+  readonly kind: Kind
+  readonly help: string
+  readonly value: (metrics: EngineMetrics) => number
+}> = [
+  {
+    name: "ironflow_events_emitted_total",
+    kind: "counter",
+    help: "Events stored.",
+    value: ({ events }) => events
+  },
+  {
+    name: "ironflow_runs_started_total",
+    kind: "counter",
+    help: "Runs created.",
+    value: ({ started }) => started
+  },
+  {
+    name: "ironflow_runs_completed_total",
+    kind: "counter",
+    help: "Runs that completed.",
+    value: ({ completed }) => completed
+  },
+  {
+    name: "ironflow_runs_failed_total",
+    kind: "counter",
+    help: "Runs that failed for good.",
+    value: ({ failed }) => failed
+  },
+  {
+    name: "ironflow_runs_cancelled_total",
+    kind: "counter",
+    help: "Runs that were cancelled.",
+    value: ({ cancelled }) => cancelled
+  },
+  {
+    name: "ironflow_store_commits_total",
+    kind: "counter",
+    help: "Transactions that changed something; many operations share one.",
+    value: ({ commits }) => commits
+  },
+  {
+    name: "ironflow_workers",
+    kind: "gauge",
+    help: "Workers connected now.",
+    value: ({ workers }) => workers
+  },
+  {
+    name: "ironflow_active_jobs",
+    kind: "gauge",
+    help: "Turns that workers hold now.",
+    value: ({ activeJobs }) => activeJobs
+  }
+]
+
+const family = (name: string, kind: Kind, help: string, value: number): string =>
+  `# HELP ${name} ${help}\n# TYPE ${name} ${kind}\n${name} ${value}\n`
+
+/** The text of `/metrics`. Counters start at 0 with the engine. */
+export const make = (engine: EngineService): Effect.Effect<string, StoreError> => {
+  let stuck: { readonly count: number; readonly at: number } | undefined
+  const countStuck = Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    stuck !== undefined && now - stuck.at < STUCK_EVERY_MS
+      ? Effect.succeed(stuck.count)
+      : Effect.map(engine.countStuckRuns, (count) => {
+          stuck = { count, at: now }
+          return count
+        })
+  )
+  return Effect.map(countStuck, (count) => {
+    const metrics = engine.metrics()
+    return (
+      families.map(({ name, kind, help, value }) => family(name, kind, help, value(metrics))).join("") +
+      family(
+        "ironflow_runs_stuck",
+        "gauge",
+        "Unfinished runs that nothing will ever move; always 0 in a sound engine.",
+        count
+      )
+    )
+  })
+}

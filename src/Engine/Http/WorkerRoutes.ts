@@ -1,0 +1,264 @@
+/** What workers ask over HTTP: the turns of ours, and the jobs of existing ones. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import {
+  ConnectionError,
+  InvalidStateError,
+  IronflowError,
+  LimitExceededError,
+  ValidationError
+} from "../../Errors.ts"
+import { checkName, keyLength, listLength } from "../../Limits.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { lenient } from "../../Protocol/Http/Lenient.ts"
+import * as Schemas from "../../Protocol/Http/Schemas.ts"
+import { type RegisterTurnsResponse, TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
+import type { Job, TurnAck, TurnOp, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { EngineService } from "../Engine.ts"
+import { checkRegistration } from "./FunctionConfigs.ts"
+import { type Attempts, encodeJob, failTooLarge, needsAttempts, readJobId, readUpdate } from "./LegacyJobs.ts"
+import { LEGACY_LEASE_MS } from "./LegacyWorker.ts"
+import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
+import { readReports } from "./TurnReports.ts"
+import { PRESENCE_MS, TURN_LEASE_MS, WAIT_MS } from "./TurnWorker.ts"
+import { functionsOf, unknownWorker, type Workers } from "./Workers.ts"
+
+/** Most jobs in one answer to an existing worker. */
+const MAX_JOBS = 100
+
+type RegisterRequest = typeof Schemas.RegisterWorkerRequest.Type
+
+/** The routes of workers. `maxBodyBytes` is what their requests may have. */
+export const workerRoutes = (
+  engine: EngineService,
+  workers: Workers,
+  maxBodyBytes: number
+): ReadonlyArray<Route> => {
+  const forWorkers = { fromWorker: true } as const
+  const registerRequest = lenient(Schemas.RegisterWorkerRequest, "Register")
+  const heartbeatRequest = lenient(Schemas.HeartbeatRequest, "Heartbeat")
+  const jobUpdate = lenient(Schemas.JobUpdate, "Update")
+  const lateRequest = lenient(Schemas.LateRequest, "Late")
+  const pollRequest = lenient(Schemas.PollRequest, "Poll")
+
+  const register = (call: Call): Effect.Effect<Reply, IronflowError> =>
+    Effect.gen(function* () {
+      const { request, workerId } = yield* checked(() => ({
+        request: registerRequest(call.body),
+        workerId: checkName("worker id", variable(call, "id"))
+      }))
+      return (request.capabilities?.turns ?? 0) >= TURNS_VERSION
+        ? yield* registerTurns(call, workerId, request)
+        : yield* registerLegacy(call, workerId, request)
+    })
+
+  const registerTurns = (
+    call: Call,
+    workerId: string,
+    request: RegisterRequest
+  ): Effect.Effect<Reply, IronflowError> =>
+    Effect.gen(function* () {
+      const announcement = yield* checked(() => ({
+        ...readAnnouncement(call, workerId, request),
+        socket: call.request.socket
+      }))
+      const { worker, lost } = yield* workers.announce(announcement)
+      const response: RegisterTurnsResponse = {
+        capabilities: { turns: TURNS_VERSION },
+        session: worker.session,
+        leaseMs: TURN_LEASE_MS,
+        presenceMs: PRESENCE_MS,
+        waitMs: WAIT_MS,
+        maxBodyBytes,
+        lost
+      }
+      return json(response)
+    })
+
+  const registerLegacy = (
+    call: Call,
+    workerId: string,
+    request: RegisterRequest
+  ): Effect.Effect<Reply, IronflowError> =>
+    Effect.gen(function* () {
+      const registration: WorkerRegistration = {
+        workerId,
+        environment: call.environment,
+        hostname: request.hostname ?? "unknown",
+        functions: functionsOf(engine, call.environment, request.functionIds ?? []),
+        maxConcurrentJobs: request.maxConcurrentJobs || 10,
+        labels: request.labels ?? {},
+        version: { sdk: "unknown", runtime: "unknown" }
+      }
+      yield* workers.enlist(registration)
+      return json({ worker_id: workerId, status: "registered" })
+    })
+
+  const takeJobs = (call: Call): Effect.Effect<Reply, IronflowError> =>
+    Effect.gen(function* () {
+      const worker = workers.legacyWorker(variable(call, "id"))
+      if (worker === undefined) return yield* unknownWorker(variable(call, "id"))
+      worker.seen()
+      const available = yield* checked(() => readAvailable(call.query.get("available")))
+      const wanted = available ?? 1
+      if (wanted === 0) return noContent
+      // a worker that hangs up now would not get what is claimed
+      const jobs = yield* Effect.uninterruptible(
+        Effect.tap(worker.take(wanted), (jobs) =>
+          call.request.socket.destroyed ? worker.giveBack(jobs) : Effect.void
+        )
+      )
+      if (jobs.length === 0) return noContent
+      const texts = jobs.map(encodeJob)
+      return { status: 200, text: available === undefined ? texts[0]! : `{"jobs":[${texts.join(",")}]}` }
+    })
+
+  const attemptsOf = (call: Call, runId: string): Effect.Effect<Attempts | undefined, IronflowError> =>
+    Effect.map(engine.client(call.environment).getRun(runId), (run) => {
+      const retry = engine.findFunction(call.environment, run.functionId)?.retry
+      return retry === undefined ? undefined : { attempt: run.attempt, retry }
+    })
+
+  const apply = (
+    job: Pick<Job, "jobId" | "runId">,
+    ops: ReadonlyArray<TurnOp>
+  ): Effect.Effect<Reply, IronflowError> =>
+    Effect.flatMap(engine.applyReports([{ ...job, ops }]), ([ack]) => answerAck(ack))
+
+  const updateJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
+    Effect.gen(function* () {
+      workers.legacyWorker(variable(call, "id"))?.seen()
+      const job = yield* checked(() => jobOf(call))
+      const update = yield* checked(() => jobUpdate(call.body))
+      const attempts = needsAttempts(update) ? yield* attemptsOf(call, job.runId) : undefined
+      const now = yield* Clock.currentTimeMillis
+      const ops = yield* Effect.catchIf(
+        checked(() => readUpdate(job.runId, update, attempts, now)),
+        (error) => error instanceof LimitExceededError,
+        // the worker is done with the job whatever it is told: what cannot be stored ends the run
+        (error) => Effect.succeed(failTooLarge(error))
+      )
+      const reply = yield* apply(job, ops)
+      if (update.status === "progress") yield* engine.extendLeases([job.jobId], LEGACY_LEASE_MS)
+      return reply
+    })
+
+  const ackJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
+    Effect.gen(function* () {
+      const job = yield* checked(() => jobOf(call))
+      const gone = yield* engine.extendLeases([job.jobId], LEGACY_LEASE_MS)
+      return gone.length === 0 ? json({}) : yield* stale(job.jobId)
+    })
+
+  const heartbeat = (call: Call): Effect.Effect<Reply, IronflowError> =>
+    Effect.gen(function* () {
+      const request = yield* checked(() => heartbeatRequest(call.body))
+      const worker = workers.legacyWorker(variable(call, "id"))
+      worker?.seen()
+      const jobIds = (request.jobs ?? []).flatMap(({ jobId }) => readJobId(jobId)?.jobId ?? [])
+      // also those of a worker that has yet to register with an engine that was restarted
+      if (jobIds.length > 0) yield* engine.extendLeases(jobIds, LEGACY_LEASE_MS)
+      return worker === undefined ? yield* unknownWorker(variable(call, "id")) : json({})
+    })
+
+  return [
+    route(
+      "pollTurns",
+      (call) =>
+        Effect.gen(function* () {
+          const request = yield* checked(() => pollRequest(call.body))
+          const worker = yield* workers.turnWorker(variable(call, "id"), request.session)
+          return { status: 200, text: yield* worker.poll(request, call.request.socket) }
+        }),
+      forWorkers
+    ),
+    route(
+      "reportTurns",
+      (call) =>
+        Effect.gen(function* () {
+          const request = yield* checked(() => readReports(call.body))
+          const worker = yield* workers.turnWorker(variable(call, "id"), request.session)
+          return json({ acks: yield* worker.report(request) })
+        }),
+      forWorkers
+    ),
+    route("lateTurn", (call) =>
+      Effect.gen(function* () {
+        const request = yield* checked(() => lateRequest(call.body))
+        const worker = yield* workers.turnWorker(variable(call, "id"), request.session)
+        yield* worker.late(request)
+        return noContent
+      })
+    ),
+    route("deregisterWorker", (call) =>
+      Effect.as(workers.dismiss(variable(call, "id"), call.query.get("session")), noContent)
+    ),
+    route("registerWorker", register, forWorkers),
+    route("takeJobs", takeJobs),
+    route("updateJob", updateJob, forWorkers),
+    route("ackJob", ackJob),
+    route("heartbeat", heartbeat)
+  ]
+}
+
+const readAnnouncement = (call: Call, workerId: string, request: RegisterRequest) => {
+  const { registration, instance, jobs = [] } = request
+  if (registration === undefined || instance === undefined || instance === "") {
+    throw new ValidationError("Register: a worker that speaks turns sends `registration` and `instance`")
+  }
+  if (registration.workerId !== workerId) {
+    throw new ValidationError(
+      `Register: \`registration.workerId\` is "${registration.workerId}" and the path says "${workerId}"`
+    )
+  }
+  if (Object.keys(registration.labels).length > listLength) {
+    throw new LimitExceededError(
+      "The list of labels of the worker",
+      Object.keys(registration.labels).length,
+      listLength,
+      "labels"
+    )
+  }
+  const checkedRegistration: WorkerRegistration = {
+    ...registration,
+    environment:
+      call.request.headers[ENVIRONMENT_HEADER] === undefined
+        ? checkName("environment", registration.environment)
+        : call.environment,
+    functions: registration.functions.map(checkRegistration)
+  }
+  return { registration: checkedRegistration, instance: instance.slice(0, keyLength), jobs }
+}
+
+const readAvailable = (text: string | null): number | undefined => {
+  if (text === null) return undefined
+  const available = Number(text)
+  if (text.trim() !== "" && Number.isInteger(available) && available >= 0)
+    return Math.min(available, MAX_JOBS)
+  throw new ValidationError(`\`available\` must be an integer from 0 up, got "${text.slice(0, 64)}"`)
+}
+
+const jobOf = (call: Call): Pick<Job, "jobId" | "runId"> => {
+  const id = variable(call, "jobId")
+  const job = readJobId(id)
+  if (job !== undefined) return job
+  throw new IronflowError(`Job "${id.slice(0, 128)}" was not handed out by this engine`, {
+    code: "STALE_EXECUTION"
+  })
+}
+
+const answerAck = (ack: TurnAck | undefined): Effect.Effect<Reply, IronflowError> => {
+  if (ack === undefined) return Effect.fail(new ConnectionError("The engine did not answer the update"))
+  if (ack._tag === "Accepted") return Effect.succeed(json({}))
+  switch (ack.reason) {
+    case "LEASE_LOST":
+      return Effect.fail(new IronflowError(ack.message, { code: "STALE_EXECUTION" }))
+    case "CANCELLED":
+      return Effect.fail(new IronflowError(ack.message, { code: "RUN_NOT_RUNNING" }))
+    case "LIMIT":
+      return Effect.fail(new InvalidStateError(ack.message))
+  }
+}
+
+const stale = (jobId: string): Effect.Effect<never, IronflowError> =>
+  Effect.fail(new IronflowError(`Job ${jobId} is not leased any more: drop it`, { code: "STALE_EXECUTION" }))

@@ -1,0 +1,213 @@
+/** The workers that are connected over HTTP, by id, and how they come and go. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import type { Socket } from "node:net"
+import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
+import { WORKER_UNKNOWN } from "../../Protocol/Http/Turns.ts"
+import type { FunctionRegistration, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { EngineService } from "../Engine.ts"
+import { Deliveries } from "./Deliveries.ts"
+import { LEGACY_LEASE_MS, LegacyWorker } from "./LegacyWorker.ts"
+import { TICK_MS, TURN_LEASE_MS, TurnWorker } from "./TurnWorker.ts"
+
+/** A worker that speaks turns, as it announces itself. */
+export interface Announcement {
+  readonly registration: WorkerRegistration
+  readonly instance: string
+  /** Job ids of the turns in flight that it wants to keep. */
+  readonly jobs: ReadonlyArray<string>
+  readonly socket: Socket
+}
+
+export class Workers {
+  readonly #engine: EngineService
+  readonly #clock: Clock.Clock
+  readonly #fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  readonly #workers = new Map<string, TurnWorker | LegacyWorker>()
+  /** Registrations go one by one: a worker that repeats one must find what the first has done. */
+  readonly #registering = Semaphore.makeUnsafe(1)
+
+  constructor(
+    engine: EngineService,
+    clock: Clock.Clock,
+    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  ) {
+    this.#engine = engine
+    this.#clock = clock
+    this.#fork = fork
+  }
+
+  /** The worker with this session; a worker that is not known registers again. */
+  turnWorker(workerId: string, session: string): Effect.Effect<TurnWorker, IronflowError> {
+    return Effect.suspend(() => {
+      const worker = this.#workers.get(workerId)
+      return worker instanceof TurnWorker && worker.session === session
+        ? Effect.succeed(worker)
+        : Effect.fail(unknownWorker(workerId))
+    })
+  }
+
+  legacyWorker(workerId: string): LegacyWorker | undefined {
+    const worker = this.#workers.get(workerId)
+    return worker instanceof LegacyWorker ? worker : undefined
+  }
+
+  /** Registers a worker that speaks turns, or the same one again; says which turns it does not hold any more. */
+  announce(
+    announcement: Announcement
+  ): Effect.Effect<
+    { readonly worker: TurnWorker; readonly lost: ReadonlyArray<string> },
+    ValidationError | StoreError
+  > {
+    const { registration, instance, jobs, socket } = announcement
+    const { workerId } = registration
+    return this.#one(
+      Effect.gen({ self: this }, function* () {
+        const earlier = this.#workers.get(workerId)
+        const same = earlier instanceof TurnWorker && earlier.instance === instance ? earlier : undefined
+        if (same !== undefined) same.replace()
+        else if (earlier !== undefined) yield* this.#makeWay(earlier)
+        // its session has ended, whether or not the new one comes to be
+        this.#workers.delete(workerId)
+        const deliveries = new Deliveries()
+        const engine = yield* this.#engine.connectRemoteWorker(registration, deliveries.handlers, {
+          transport: "polling",
+          leaseMs: TURN_LEASE_MS
+        })
+        const session = `ses_${(yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)}`
+        const worker = new TurnWorker(
+          {
+            workerId,
+            environment: registration.environment,
+            instance,
+            session,
+            engine,
+            deliveries,
+            functionIds: new Set(registration.functions.map(({ id }) => id)),
+            socket,
+            fork: this.#fork,
+            onDead: (dead) => this.#end(dead, true)
+          },
+          same
+        )
+        this.#workers.set(workerId, worker)
+        const lost = yield* Effect.tapError(engine.adopt(jobs), () => this.#end(worker, false))
+        return { worker, lost }
+      })
+    )
+  }
+
+  /** Registers an existing worker, or the same one again: its leases stay. */
+  enlist(registration: WorkerRegistration): Effect.Effect<void, ValidationError | StoreError> {
+    const { workerId } = registration
+    return this.#one(
+      Effect.gen({ self: this }, function* () {
+        const earlier = this.#workers.get(workerId)
+        if (earlier instanceof LegacyWorker) earlier.replace()
+        else if (earlier !== undefined) yield* this.#makeWay(earlier)
+        this.#workers.delete(workerId)
+        const engine = yield* this.#engine.connectRemoteWorker(registration, deaf, {
+          transport: "polling",
+          leaseMs: LEGACY_LEASE_MS
+        })
+        const worker = new LegacyWorker({
+          workerId,
+          environment: registration.environment,
+          engine,
+          hasBetter: (functionId) => this.#runsTurns(registration.environment, functionId),
+          now: () => this.#clock.currentTimeMillisUnsafe()
+        })
+        this.#workers.set(workerId, worker)
+      })
+    )
+  }
+
+  /** Ends the session of a worker that goes; its leases are given back. */
+  dismiss(workerId: string, session: string | null): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const worker = this.#workers.get(workerId)
+      if (worker === undefined) return Effect.void
+      if (worker instanceof TurnWorker && worker.session !== session) return Effect.void
+      return this.#end(worker, false)
+    })
+  }
+
+  /** Lets every poll go, because the server is going to stop. */
+  goAway(): void {
+    for (const worker of this.#workers.values()) if (worker instanceof TurnWorker) worker.goAway()
+  }
+
+  /** Keeps the leases of those who show life, and gives up the others, until the scope ends. */
+  readonly watch: Effect.Effect<void, never, Scope.Scope> = Effect.suspend(() =>
+    Effect.forEach(
+      [...this.#workers.values()],
+      (worker) => {
+        if (worker instanceof TurnWorker) return worker.tick
+        return worker.silent ? this.#end(worker, true) : Effect.void
+      },
+      { discard: true }
+    )
+  ).pipe(Effect.delay(TICK_MS), Effect.repeat(Schedule.forever), Effect.forkScoped, Effect.asVoid)
+
+  /** Half a registration is none: a worker that hangs up in the middle finds it done. */
+  #one<A, E>(registering: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    return Effect.uninterruptible(this.#registering.withPermits(1)(registering))
+  }
+
+  /** Another worker has come with the id of one that is known. */
+  #makeWay(earlier: TurnWorker | LegacyWorker): Effect.Effect<void, ValidationError> {
+    const present = earlier instanceof TurnWorker ? earlier.present : !earlier.silent
+    if (!present) return this.#end(earlier, true)
+    return Effect.fail(
+      new ValidationError(
+        `A worker with id "${earlier.workerId}" is connected already: ids are one worker's own. ` +
+          "Give this one another id, or stop the other first"
+      )
+    )
+  }
+
+  #end(worker: TurnWorker | LegacyWorker, lost: boolean): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.#workers.get(worker.workerId) === worker) this.#workers.delete(worker.workerId)
+      return Effect.andThen(
+        lost
+          ? Effect.logWarning(`Worker ${worker.workerId} is gone: its runs go to other workers`)
+          : Effect.void,
+        worker.end(lost)
+      )
+    })
+  }
+
+  #runsTurns(environment: string, functionId: string): boolean {
+    for (const worker of this.#workers.values()) {
+      if (worker instanceof TurnWorker && worker.environment === environment && worker.runs(functionId))
+        return true
+    }
+    return false
+  }
+}
+
+/** Existing workers are told of nothing: they see it when an update is refused. */
+const deaf = { onJob: () => undefined, onNotice: () => undefined }
+
+export const unknownWorker = (workerId: string): IronflowError =>
+  new IronflowError(
+    `Worker "${workerId}" is not known here, because the engine was restarted or the worker was away for too long: register again`,
+    { code: WORKER_UNKNOWN, retryable: true }
+  )
+
+/** The functions of a worker that names them by id only, as they are registered. */
+export const functionsOf = (
+  engine: EngineService,
+  environment: string,
+  ids: ReadonlyArray<string>
+): ReadonlyArray<FunctionRegistration> =>
+  ids.flatMap((id) => {
+    const found = engine.findFunction(environment, id)
+    return found === undefined ? [] : [found]
+  })

@@ -1,0 +1,85 @@
+/** What a worker's connection to a server needs to know, whatever they exchange. */
+import type * as Clock from "effect/Clock"
+import type * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import { resolveServer, type ResolvedServer } from "../Client/HttpConfig.ts"
+import type { Answer, Connection } from "../Client/HttpConnection.ts"
+import { DEFAULT_WORKER } from "../Constants.ts"
+import {
+  ConnectionError,
+  type IronflowError,
+  UnauthenticatedError,
+  UnauthorizedError,
+  ValidationError
+} from "../Errors.ts"
+import { type Logger, resolveLogger } from "../Logger.ts"
+import type { AccessError, WorkerHandlers, WorkerRegistration } from "../Protocol/Worker.ts"
+import type { Outage } from "./Outage.ts"
+
+/** Where the server is, and how to deal with it. The environment is the worker's. */
+export interface PollingOptions {
+  /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
+  readonly serverUrl?: string | undefined
+  /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
+  readonly apiKey?: string | undefined
+  /** The server hears of the worker at least this often, in milliseconds; 30000 by default. */
+  readonly heartbeatInterval?: number | undefined
+  /** The longest wait before a server that cannot be reached is tried again, in milliseconds; 5000 by default. */
+  readonly reconnectDelay?: number | undefined
+  /** The console with the prefix `[ironflow-worker]` by default; `false` silences. */
+  readonly logger?: Logger | false | undefined
+}
+
+export interface ResolvedPollingOptions {
+  readonly server: ResolvedServer
+  readonly heartbeatMs: number
+  readonly reconnectMs: number
+  readonly logger: Logger
+}
+
+/** Checks the options and fills in defaults. `caller` names whose they are. Throws `ValidationError`. */
+export const resolvePollingOptions = (
+  options: PollingOptions,
+  environment: string | undefined,
+  caller: string
+): ResolvedPollingOptions => ({
+  server: resolveServer({ serverUrl: options.serverUrl, apiKey: options.apiKey, environment }, caller),
+  heartbeatMs: milliseconds(
+    options.heartbeatInterval ?? DEFAULT_WORKER.HEARTBEAT_INTERVAL_MS,
+    `${caller}: \`heartbeatInterval\``
+  ),
+  reconnectMs: milliseconds(
+    options.reconnectDelay ?? DEFAULT_WORKER.RECONNECT_DELAY_MS,
+    `${caller}: \`reconnectDelay\``
+  ),
+  logger: resolveLogger(options.logger, "[ironflow-worker]")
+})
+
+const milliseconds = (value: unknown, what: string): number => {
+  if (typeof value === "number" && Number.isFinite(value) && value > 0) return value
+  throw new ValidationError(`${what} must be a positive number of milliseconds, got ${String(value)}`)
+}
+
+/** What everything about one worker on one server has in common. */
+export interface ServerLink {
+  readonly connection: Connection
+  readonly options: ResolvedPollingOptions
+  readonly registration: WorkerRegistration
+  readonly handlers: WorkerHandlers
+  readonly outage: Outage
+  readonly clock: Clock.Clock
+  /** Runs an effect in the background until the session ends. */
+  readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+}
+
+export const isSuccess = ({ status }: Answer): boolean => status >= 200 && status < 300
+
+export const isAccessError = (error: unknown): error is AccessError =>
+  error instanceof UnauthenticatedError || error instanceof UnauthorizedError
+
+/** A clock that nobody sets back or forward. */
+export const monotonicMs = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+
+/** For those who try again after any `ConnectionError`. */
+export const asConnectionError = (error: IronflowError): ConnectionError =>
+  error instanceof ConnectionError ? error : new ConnectionError(error.message, { cause: error })
