@@ -27,6 +27,7 @@ import * as EngineClient from "./EngineClient.ts"
 import { RunEndings } from "./RunEndings.ts"
 import * as Retention from "./Retention.ts"
 import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
+import type { RunActivity } from "./Store/Activity.ts"
 import { type Counts, Store, type StoreService } from "./Store/Store.ts"
 import * as Timers from "./Timers.ts"
 
@@ -68,6 +69,8 @@ export interface EngineService {
     jobIds: ReadonlyArray<string>,
     leaseMs: number
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** Calls `listener` with what happens to runs, as it is committed; returns the way to stop that. */
+  readonly observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void
   /** What has happened since the engine was started, and what is there now. */
   readonly metrics: () => EngineMetrics
   /** Unfinished runs that nothing will ever move: always 0 (guarantee G2). Reads every unfinished run. */
@@ -161,6 +164,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     findFunction: store.findFunction,
     applyReports: (reports) => dispatch.applyReports(reports),
     extendLeases: store.extendLeases,
+    observe: store.observe,
     metrics: () => ({ ...counts, commits, ...dispatch.load }),
     countStuckRuns: store.countStuckRuns()
   })

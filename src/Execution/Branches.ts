@@ -85,15 +85,10 @@ export const runBranches = (
     turn.record(verdict, { _tag: "Failure", error: serializeError(first.error) }, 1, startedAt)
   }
 
-  let decided = false
-  // The branches ask for their recorded steps before a recorded verdict can settle.
-  turn.settlement.hold(() => {
-    decided = failFast && turn.askRecorded(verdict, entry)
-    if (decided) turn.shut(group, `"${name}" has failed in an earlier turn`)
-    if (count === 0) parallel.succeed([])
-    else startMore()
-  })
-  turn.settlement.pump()
+  const decided = failFast && turn.askRecorded(verdict, entry)
+  if (decided) turn.shut(group, `"${name}" has failed in an earlier turn`)
+  if (count === 0) parallel.succeed([])
+  else startMore()
 
   return () => {
     cancelled = true

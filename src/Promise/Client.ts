@@ -1,41 +1,48 @@
 /** The client of the Promise face: emit events, look at runs, steer them. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { Client, type ClientApi, clientMethods, type EffectKind, type PromiseKind } from "../Client/Client.ts"
+import { resolveServer, type ServerOptions } from "../Client/HttpConfig.ts"
+import type { ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
 import { connectionOf, type EngineHandle } from "./Connection.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 
-export interface IronflowClientConfig {
+/** A client of a server elsewhere. */
+export interface ServerClientConfig extends ServerOptions {
+  readonly engine?: undefined
+}
+
+/** A client of an engine in this process. */
+export interface EngineClientConfig {
   /** The engine to talk to: what `startEngine()` resolves to. */
   readonly engine: EngineHandle
   /** The environment to work in; that of the engine by default. */
-  readonly environment?: string
+  readonly environment?: string | undefined
 }
 
+export type IronflowClientConfig = ServerClientConfig | EngineClientConfig
+
 /**
- * Talks to an engine. Every method rejects with our error classes; one that takes options takes a `signal` among them,
+ * Talks to an engine or server. Every method rejects with our error classes; one that takes options takes a `signal` among them,
  * whose abort rejects the call with the signal's reason. After `close()` calls reject with code `CLOSED`.
  */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
 export interface IronflowClient extends ClientApi<PromiseKind> {}
 
 export class IronflowClient implements AsyncDisposable {
-  readonly #rim: Rim<Client, never>
+  readonly #rim: Rim<Client, ValidationError>
   readonly #forget: () => void
 
   /** Throws `ValidationError` when the configuration is not acceptable. */
-  constructor(config: IronflowClientConfig) {
-    const connection = connectionOf("createClient()", config?.engine)
-    const environment = checkName("environment", config.environment ?? connection.environment)
-    this.#rim = {
-      runtime: ManagedRuntime.make(connection.client(environment)),
-      what: "client",
-      isClosed: false
-    }
-    this.#forget = connection.onClose("client", () => this.close())
+  constructor(config: IronflowClientConfig = {}) {
+    const { layer, onClose } = config?.engine === undefined ? overHttp(config ?? {}) : inProcess(config)
+    this.#rim = { runtime: ManagedRuntime.make(layer), what: "client", isClosed: false }
+    this.#forget = onClose(() => this.close())
     Object.assign(
       this,
-      promisify<ClientApi<PromiseKind>, ClientApi<EffectKind>, Client, never>(
+      promisify<ClientApi<PromiseKind>, ClientApi<EffectKind>, Client, ValidationError>(
         this.#rim,
         Client,
         clientMethods
@@ -55,5 +62,38 @@ export class IronflowClient implements AsyncDisposable {
   }
 }
 
-/** A client of an engine in this process. Throws `ValidationError` when the configuration is not acceptable. */
-export const createClient = (config: IronflowClientConfig): IronflowClient => new IronflowClient(config)
+/**
+ * A client of the server at `serverUrl` (`IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`), or of the
+ * `engine` of this process. Throws `ValidationError` when the configuration is not acceptable.
+ */
+export const createClient = (config: IronflowClientConfig = {}): IronflowClient => new IronflowClient(config)
+
+interface Behind {
+  readonly layer: Layer.Layer<Client, ValidationError>
+  readonly onClose: (close: () => Promise<void>) => () => void
+}
+
+const inProcess = (config: EngineClientConfig): Behind => {
+  const connection = connectionOf("createClient()", config.engine)
+  const environment = checkName("environment", config.environment ?? connection.environment)
+  return {
+    layer: connection.client(environment),
+    onClose: (close) => connection.onClose("client", close)
+  }
+}
+
+const overHttp = (config: ServerClientConfig): Behind => {
+  const { apiKey, environment, timeoutMs, url } = resolveServer(config, "createClient()")
+  // Loaded with the first call: whoever imports the main entry for something else need not pay for HTTP.
+  const load = Effect.promise(() =>
+    Promise.all([import("../Client/Http.ts"), import("effect/http/FetchHttpClient")])
+  )
+  return {
+    layer: Layer.unwrap(
+      Effect.map(load, ([http, fetch]) =>
+        Layer.provide(http.layer({ serverUrl: url, apiKey, environment, timeout: timeoutMs }), fetch.layer)
+      )
+    ),
+    onClose: () => () => undefined
+  }
+}

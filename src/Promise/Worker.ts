@@ -3,27 +3,54 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import { createDeferred, type Deferred } from "../Deferred.ts"
 import { IronflowError, ValidationError } from "../Errors.ts"
 import type { EffectFunction, IronflowFunction } from "../Function.ts"
+import type { WorkerTransport } from "../Protocol/Worker.ts"
 import { resolveWorkerOptions, type WorkerOptions } from "../Worker/Options.ts"
+import { resolvePollingOptions } from "../Worker/ServerLink.ts"
 import type { WorkerService } from "../Worker/Worker.ts"
-import { connectionOf, type EngineConnection, type EngineHandle } from "./Connection.ts"
+import { connectionOf, type EngineHandle } from "./Connection.ts"
 import { errorOf } from "./Promisify.ts"
 
 /** The functions that a worker of the Promise face takes: those in either style that need no services. */
 export type RunnableFunction = IronflowFunction | EffectFunction<unknown, unknown, never>
 
-export interface WorkerConfig extends WorkerOptions<ReadonlyArray<RunnableFunction>> {
+/** A worker for a server elsewhere. */
+export interface ServerWorkerConfig extends WorkerOptions<ReadonlyArray<RunnableFunction>>, PollingConfig {
+  readonly engine?: undefined
+}
+
+/** How a worker reaches its server. */
+export interface PollingConfig {
+  /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
+  readonly serverUrl?: string | undefined
+  /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
+  readonly apiKey?: string | undefined
+  /** The server hears of the worker at least this often, in milliseconds; 30000 by default. */
+  readonly heartbeatInterval?: number | undefined
+  /** The longest wait before a server that cannot be reached is tried again, in milliseconds; 5000 by default. */
+  readonly reconnectDelay?: number | undefined
+  /** `"polling"`, which is plain HTTP requests. */
+  readonly transport?: "polling" | undefined
+}
+
+/** A worker for an engine in this process. */
+export interface EngineWorkerConfig extends WorkerOptions<ReadonlyArray<RunnableFunction>> {
   /** The engine to work for: what `startEngine()` resolves to. */
   readonly engine: EngineHandle
 }
 
+export type WorkerConfig = ServerWorkerConfig | EngineWorkerConfig
+
 export interface Worker {
   /**
-   * Registers the functions and works until it is stopped or drained; resolves then. Rejects with code
-   * `FUNCTION_REGISTRATION_FAILED` when the engine does not accept the functions, `REGISTRATION_FAILED` when the engine
-   * cannot be reached, and `WORKER_ALREADY_RUNNING` unless the worker is fresh: one that was stopped stays stopped.
+   * Registers the functions and works until it is stopped or drained; resolves then. A server that cannot be reached is
+   * tried again until it can. Rejects with code `FUNCTION_REGISTRATION_FAILED` when the engine does not accept the
+   * functions, `REGISTRATION_FAILED` when an engine in this process cannot store them, `UNAUTHENTICATED` or `UNAUTHORIZED`
+   * when the server wants another API key, and `WORKER_ALREADY_RUNNING` unless the worker is fresh: one that was stopped
+   * stays stopped.
    */
   start(): Promise<void>
   /** Resolves when the worker has been registered and takes jobs; rejects when `start()` fails before that. */
@@ -34,26 +61,70 @@ export interface Worker {
   stop(): Promise<void>
 }
 
-/** A worker for an engine in this process. Throws `ValidationError` when the configuration is not acceptable. */
+/**
+ * A worker for the server at `serverUrl` (`IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`), or for the
+ * `engine` of this process. Throws `ValidationError` when the configuration is not acceptable.
+ */
 export const createWorker = (config: WorkerConfig): Worker => {
-  const connection = connectionOf("createWorker()", config?.engine)
-  const options = { ...config, environment: config.environment ?? connection.environment }
-  resolveWorkerOptions(options)
-  return new EngineWorker(connection, options)
+  const connected = config?.engine === undefined ? overHttp(config ?? {}) : inProcess(config)
+  resolveWorkerOptions(connected.options)
+  return new PromiseWorker(connected)
 }
 
-class EngineWorker implements Worker {
-  readonly #connection: EngineConnection
-  readonly #options: WorkerOptions<ReadonlyArray<RunnableFunction>>
+/** A worker's options, and how it reaches what it works for. */
+interface Connected {
+  readonly options: WorkerOptions<ReadonlyArray<RunnableFunction>>
+  readonly transport: Layer.Layer<WorkerTransport, ValidationError>
+  readonly onClose: (close: () => Promise<void>) => () => void
+}
+
+const inProcess = (config: EngineWorkerConfig): Connected => {
+  const connection = connectionOf("createWorker()", config.engine)
+  return {
+    options: { ...config, environment: config.environment ?? connection.environment },
+    transport: connection.transport,
+    onClose: (close) => connection.onClose("worker", close)
+  }
+}
+
+const overHttp = (config: ServerWorkerConfig): Connected => {
+  const { apiKey, heartbeatInterval, logger, reconnectDelay, serverUrl } = config
+  // what JavaScript callers, and older configurations, may say
+  const transport: unknown = config.transport ?? "polling"
+  if (transport !== "polling") {
+    throw new ValidationError(
+      transport === "streaming"
+        ? 'createWorker(): `transport: "streaming"` is what createStreamingWorker() is for; leave `transport` out here'
+        : `createWorker(): \`transport\` must be "polling", got ${JSON.stringify(transport)}`
+    )
+  }
+  const polling = { serverUrl, apiKey, heartbeatInterval, reconnectDelay, logger }
+  const { server } = resolvePollingOptions(polling, config.environment, "createWorker()")
+  // Loaded on demand: whoever imports the main entry for a client alone need not pay for it.
+  const load = Effect.promise(() =>
+    Promise.all([import("../Worker/PollingTransport.ts"), import("effect/http/FetchHttpClient")])
+  )
+  return {
+    options: { ...config, environment: server.environment },
+    transport: Layer.unwrap(
+      Effect.map(load, ([polls, fetch]) =>
+        Layer.provide(polls.layer({ ...polling, serverUrl: server.url, apiKey: server.apiKey }), fetch.layer)
+      )
+    ),
+    onClose: () => () => undefined
+  }
+}
+
+class PromiseWorker implements Worker {
+  readonly #connected: Connected
   readonly #ready: Deferred<void> = createDeferred()
   readonly #finished: Deferred<void> = createDeferred()
   #state: "fresh" | "running" | "stopped" = "fresh"
   #fiber: Fiber.Fiber<void, unknown> | undefined
   #service: WorkerService | undefined
 
-  constructor(connection: EngineConnection, options: WorkerOptions<ReadonlyArray<RunnableFunction>>) {
-    this.#connection = connection
-    this.#options = options
+  constructor(connected: Connected) {
+    this.#connected = connected
     // Whoever asks gets the rejection; when nobody does, start() has said the same.
     this.#ready.promise.catch(() => undefined)
     this.#finished.promise.catch(() => undefined)
@@ -62,7 +133,7 @@ class EngineWorker implements Worker {
   async start(): Promise<void> {
     if (this.#state !== "fresh") throw notFresh(this.#state)
     this.#state = "running"
-    const forget = this.#connection.onClose("worker", () => this.#close())
+    const forget = this.#connected.onClose(() => this.#close())
     this.#fiber = Effect.runFork(this.#program())
     this.#fiber.addObserver((exit) => {
       forget()
@@ -100,13 +171,13 @@ class EngineWorker implements Worker {
     // Loaded on demand: whoever imports the main entry for a client alone need not pay for what executes functions.
     const load = Effect.promise(() => import("../Worker/Worker.ts"))
     const work = Effect.flatMap(load, ({ make }) =>
-      Effect.flatMap(make(this.#options), (service) => {
+      Effect.flatMap(make(this.#connected.options), (service) => {
         this.#service = service
         this.#ready.resolve()
         return service.awaitStopped
       })
     )
-    return Effect.provide(Effect.scoped(work), this.#connection.transport)
+    return Effect.provide(Effect.scoped(work), this.#connected.transport)
   }
 
   async #end(how: (service: WorkerService) => Effect.Effect<void>): Promise<void> {

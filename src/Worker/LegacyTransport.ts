@@ -1,7 +1,612 @@
-import type * as E from "effect/Effect"
-import type * as S from "effect/Scope"
-import type { WorkerSession } from "../Protocol/Worker.ts"
-import type { ServerLink } from "./ServerLink.ts"
-export const open = (_: ServerLink): E.Effect<WorkerSession, never, S.Scope> => {
-  throw new Error()
+/**
+ * A worker's connection to an Ironflow server that does not exchange turns: short polls, one update after another, and at
+ * the end of a turn one thing to wait for.
+ *
+ * What such a server cannot express is weaker here than with an engine of this package:
+ *
+ * - A turn that ends with several suspended steps waits for one of them at a time. Nothing fires while a turn lives.
+ * - A cancelled run is noticed with the next report, which is refused.
+ * - A server that does not store results before the end of a turn (it answers `progress` with 400) may run the steps of
+ *   a turn again when the worker is lost in the middle of it.
+ * - `step.invokeAsync` ends the turn: steps that run beside it are aborted and start again.
+ * - A run that has to be paused (nondeterminism) fails instead, and a turn that is given back waits for its lease to end.
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { CODE_HASH_KEY, readPublished } from "../Client/HttpAnswers.ts"
+import type { Answer } from "../Client/HttpConnection.ts"
+import { failureOf } from "../Client/HttpFailures.ts"
+import { DEFAULT_WORKER, TIMING } from "../Constants.ts"
+import {
+  type ConnectionError,
+  type IronflowError,
+  type SerializedError,
+  serializeError,
+  ValidationError
+} from "../Errors.ts"
+import { stepId } from "../Execution/StepId.ts"
+import { decodeJson, isObject, safeJsonParse } from "../Json.ts"
+import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import type {
+  AccessError,
+  FunctionRegistration,
+  Outcome,
+  TurnAck,
+  TurnOp,
+  TurnReport,
+  WorkerSession
+} from "../Protocol/Worker.ts"
+import { readJob } from "./LegacyJob.ts"
+import { LegacyTurn, type Yield } from "./LegacyTurn.ts"
+import { asConnectionError, isAccessError, isSuccess, monotonicMs, type ServerLink } from "./ServerLink.ts"
+
+/** Opens a session. Fails when the server does not accept the functions or the key; else tries until it is reached. */
+export const open = (
+  link: ServerLink
+): Effect.Effect<WorkerSession, ValidationError | AccessError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const session = new LegacySession(link)
+    yield* session.register(
+      (error): error is ValidationError | AccessError =>
+        error instanceof ValidationError || isAccessError(error)
+    )
+    session.start()
+    return session
+  })
+
+/** Leases of such servers hold for 90 s, or three heartbeats. */
+const shortestLeaseMs = 90_000
+
+/** How many updates of different runs travel at once. */
+const updatesAtOnce = 8
+
+/** A report on its way: what has been done of it stays done when it is sent again. */
+interface Work {
+  readonly report: TurnReport
+  next: number
+  readonly outcomes: Array<Outcome | undefined>
+  ack: TurnAck | undefined
 }
+
+class LegacySession implements WorkerSession {
+  readonly #link: ServerLink
+  readonly #turns = new Map<string, LegacyTurn>()
+  #room = 0
+  #wake: (() => void) | undefined
+  #refused = false
+  /** Whether the server stores results while a turn lives. */
+  #storesProgress = true
+
+  constructor(link: ServerLink) {
+    this.#link = link
+  }
+
+  start(): void {
+    const { fork } = this.#link
+    fork(this.#poll)
+    fork(this.#heartbeat)
+    fork(this.#watchLeases)
+  }
+
+  credit(n: number): void {
+    this.#room += n
+    if (this.#room > 0) this.#wake?.()
+  }
+
+  late(): Effect.Effect<void> {
+    // the next turn comes when what the run waits for is over: nobody could be told anything sooner
+    return Effect.void
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Registration
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Registers until it succeeds, or fails with an error for which `isFinal`. */
+  register<E extends IronflowError>(isFinal: (error: IronflowError) => error is E): Effect.Effect<void, E> {
+    const { outage } = this.#link
+    return Effect.matchEffect(this.#registerOnce, {
+      onSuccess: () => Effect.sync(() => outage.over()),
+      onFailure: (error) =>
+        isFinal(error)
+          ? Effect.fail(error)
+          : Effect.flatMap(Effect.sleep(outage.failed(error)), () => this.register(isFinal))
+    })
+  }
+
+  readonly #registerOnce: Effect.Effect<void, IronflowError> = Effect.suspend(() => {
+    const { registration } = this.#link
+    const functions = Effect.forEach(
+      registration.functions,
+      (fn) =>
+        this.#must({
+          path: endpoints.registerFunction.path,
+          body: registerFunctionBody(fn),
+          what: `The registration of function "${fn.id}"`
+        }),
+      { discard: true }
+    )
+    const worker = this.#must({
+      path: pathOf(endpoints.registerWorker, { id: registration.workerId }),
+      body: {
+        worker_id: registration.workerId,
+        hostname: registration.hostname,
+        function_ids: registration.functions.map(({ id }) => id),
+        max_concurrent_jobs: registration.maxConcurrentJobs,
+        labels: registration.labels,
+        version: registration.version
+      },
+      what: `The registration of worker ${registration.workerId}`
+    })
+    return Effect.andThen(functions, worker)
+  })
+
+  #must(request: { path: string; body: unknown; what: string }): Effect.Effect<void, IronflowError> {
+    return Effect.flatMap(
+      this.#link.connection.send({ ...request, method: "POST", body: JSON.stringify(request.body) }),
+      (answer) => (isSuccess(answer) ? Effect.void : Effect.fail(failureOf(answer, request.what)))
+    )
+  }
+
+  /** Ends the worker when the error says that it will never be let in. */
+  #refuse(error: AccessError): void {
+    if (this.#refused) return
+    this.#refused = true
+    const { handlers, options, registration } = this.#link
+    options.logger.error(`Worker ${registration.workerId} stops: ${error.message}`)
+    handlers.onRefused?.(error)
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Jobs
+  // -------------------------------------------------------------------------------------------------------------------
+
+  readonly #whenThereIsRoom: Effect.Effect<void> = Effect.callback((resume) => {
+    if (this.#room > 0) return resume(Effect.void)
+    this.#wake = () => {
+      this.#wake = undefined
+      resume(Effect.void)
+    }
+  })
+
+  readonly #poll: Effect.Effect<void> = Effect.suspend(() => {
+    const { connection, options, registration } = this.#link
+    const what = `The poll of worker ${registration.workerId}`
+    const once = Effect.flatMap(
+      Effect.suspend(() =>
+        connection.send({
+          method: "GET",
+          path: `${pathOf(endpoints.takeJobs, { id: registration.workerId })}?available=${this.#room}`,
+          what
+        })
+      ),
+      (answer) => this.#answered(answer, what)
+    )
+    return this.#whenThereIsRoom.pipe(
+      Effect.andThen(once),
+      Effect.catch((error) => {
+        if (isAccessError(error)) {
+          this.#refuse(error)
+          return Effect.never
+        }
+        this.#link.outage.failed(error)
+        return Effect.sleep(Math.min(TIMING.ERROR_RETRY_DELAY_MS, options.reconnectMs))
+      }),
+      Effect.andThen(Effect.suspend(() => this.#poll))
+    )
+  })
+
+  /** Takes what a poll has brought, and waits as long as the protocol says before the next. */
+  #answered(answer: Answer, what: string): Effect.Effect<void, IronflowError> {
+    const { options, outage, registration } = this.#link
+    const { status, text } = answer
+    if (status === 404) {
+      options.logger.info(`The server does not know worker ${registration.workerId}: registering again`)
+      return this.register(isAccessError)
+    }
+    if (!isSuccess(answer)) return Effect.fail(failureOf(answer, what))
+    outage.over()
+    if (status === 204 || text === "") return Effect.sleep(TIMING.POLL_INTERVAL_MS)
+    const body = safeJsonParse(text)
+    const assignments = isObject(body) && Array.isArray(body.jobs) ? body.jobs : [body]
+    return Effect.flatMap(
+      Effect.forEach(assignments, (assignment) => this.#accept(assignment)),
+      (accepted) => (accepted.includes(true) ? Effect.void : Effect.sleep(TIMING.POLL_INTERVAL_MS))
+    )
+  }
+
+  /** Starts a job, after a word to the server where that wants one. */
+  #accept(assignment: unknown): Effect.Effect<boolean> {
+    return Effect.suspend(() => {
+      const { clock, handlers, options, registration } = this.#link
+      const nowMs = clock.currentTimeMillisUnsafe()
+      const legacy = readJob(assignment, registration.environment, nowMs)
+      if (typeof legacy === "string") {
+        options.logger.error(`A job from ${options.server.url} was dropped: ${legacy}`)
+        return Effect.succeed(false)
+      }
+      const heldSince = monotonicMs(clock)
+      return Effect.map(this.#confirm(legacy), (confirmed) => {
+        if (!confirmed) return false
+        this.#room--
+        this.#turns.set(legacy.job.jobId, new LegacyTurn(legacy, nowMs, heldSince))
+        handlers.onJob(legacy.job)
+        return true
+      })
+    })
+  }
+
+  #confirm({ fence, job }: Exclude<ReturnType<typeof readJob>, string>): Effect.Effect<boolean> {
+    if (fence === undefined) return Effect.succeed(true)
+    const { connection, options, registration } = this.#link
+    return Effect.match(
+      connection.send({
+        method: "PUT",
+        path: pathOf(endpoints.ackJob, { id: registration.workerId, jobId: job.jobId }),
+        body: JSON.stringify({ run_id: job.runId, ...fence }),
+        what: `The confirmation of job ${job.jobId}`
+      }),
+      {
+        onSuccess: isSuccess,
+        onFailure: (error) => {
+          // whoever else gets the run has the newer token
+          options.logger.debug(`${error.message}. The job is dropped`)
+          return false
+        }
+      }
+    )
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Signs of life
+  // -------------------------------------------------------------------------------------------------------------------
+
+  readonly #heartbeat: Effect.Effect<void> = Effect.suspend(() => {
+    const { clock, connection, options, registration } = this.#link
+    const beat = Effect.suspend(() => {
+      const sentAt = monotonicMs(clock)
+      const named = [...this.#turns.values()]
+      const jobs = named.map(({ job, startedAt }) => ({ job_id: job.jobId, started_at: startedAt }))
+      return Effect.match(
+        connection.send({
+          method: "POST",
+          path: pathOf(endpoints.heartbeat, { id: registration.workerId }),
+          body: JSON.stringify({ worker_id: registration.workerId, active_jobs: jobs.length, jobs }),
+          what: `The heartbeat of worker ${registration.workerId}`
+        }),
+        {
+          onSuccess: (answer) => {
+            if (isSuccess(answer)) for (const turn of named) turn.heldSince = sentAt
+          },
+          onFailure: (error) => options.logger.debug(error.message)
+        }
+      )
+    })
+    return Effect.sleep(options.heartbeatMs).pipe(
+      Effect.andThen(beat),
+      Effect.andThen(Effect.suspend(() => this.#heartbeat))
+    )
+  })
+
+  /** Drops turns while their leases still hold: afterwards somebody else may run them. */
+  readonly #watchLeases: Effect.Effect<void> = Effect.suspend(() => {
+    const { clock, handlers, options } = this.#link
+    const safeMs = (Math.max(shortestLeaseMs, 3 * options.heartbeatMs) * 5) / 6
+    const nowMs = monotonicMs(clock)
+    for (const [jobId, turn] of this.#turns) {
+      if (nowMs - turn.heldSince < safeMs) continue
+      this.#turns.delete(jobId)
+      const reason = `the server at ${options.server.url} could not be asked to extend it`
+      handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
+    }
+    return Effect.andThen(
+      Effect.sleep(safeMs / 15),
+      Effect.suspend(() => this.#watchLeases)
+    )
+  })
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Reports
+  // -------------------------------------------------------------------------------------------------------------------
+
+  report(reports: ReadonlyArray<TurnReport>): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> {
+    const works = reports.map((report): Work => ({ report, next: 0, outcomes: [], ack: undefined }))
+    return Effect.forEach(works, (work) => this.#work(work), { concurrency: updatesAtOnce })
+  }
+
+  #work(work: Work): Effect.Effect<TurnAck, ConnectionError> {
+    return Effect.suspend(() => {
+      if (work.ack !== undefined) return Effect.succeed(work.ack)
+      const { jobId, runId } = work.report
+      const turn = this.#turns.get(jobId)
+      const done =
+        turn === undefined
+          ? Effect.succeed(leaseLost(`the job ${jobId} of run ${runId} is not this worker's any more`))
+          : this.#apply(turn, work)
+      return Effect.map(done, (ack) => (work.ack = ack))
+    })
+  }
+
+  #apply(turn: LegacyTurn, work: Work): Effect.Effect<TurnAck, ConnectionError> {
+    const { ops } = work.report
+    return Effect.gen({ self: this }, function* () {
+      for (; work.next < ops.length; work.next++) {
+        const end = yield* this.#applyOne(turn, ops[work.next]!, work.outcomes)
+        if (end !== undefined) return end
+      }
+      const refused = yield* this.#store(turn)
+      return refused ?? { _tag: "Accepted", outcomes: work.outcomes }
+    })
+  }
+
+  /** Applies an op; an answer says that nothing follows. */
+  #applyOne(
+    turn: LegacyTurn,
+    op: TurnOp,
+    outcomes: Array<Outcome | undefined>
+  ): Effect.Effect<TurnAck | undefined, ConnectionError> {
+    const nowMs = this.#link.clock.currentTimeMillisUnsafe()
+    const goOn = (outcome?: Outcome) => {
+      outcomes.push(outcome)
+      return Effect.succeed(undefined)
+    }
+    switch (op._tag) {
+      case "StepDone":
+        turn.done(op)
+        return goOn()
+      case "StepRetry":
+        turn.retry(op, nowMs)
+        return goOn()
+      case "Sleep":
+      case "WaitForEvent":
+      case "Invoke":
+        return goOn(turn.suspend(op, nowMs))
+      case "Settle":
+        turn.settled(op.stepKey, nowMs)
+        return goOn()
+      case "Withdraw":
+        turn.withdraw(op.stepKey)
+        return goOn()
+      case "Compensate":
+        return goOn()
+      case "Publish":
+        return Effect.flatMap(this.#publish(turn, op, nowMs), goOn)
+      case "InvokeAsync":
+        return Effect.map(this.#yield(turn, turn.invokeAsync(op), outcomes), (ack) =>
+          ack._tag === "Refused"
+            ? ack
+            : leaseLost("the invoked function starts now that the turn has ended; the run goes on in another")
+        )
+      case "Complete":
+        return this.#end(
+          turn,
+          {
+            status: "completed",
+            ...(op.output === undefined ? {} : { output: decodeJson(op.output) }),
+            steps: turn.steps,
+            step_offset: turn.stepOffset
+          },
+          outcomes
+        )
+      case "RetryRun":
+        return this.#fail(turn, op.error, true, outcomes)
+      case "Fail":
+        return this.#fail(turn, op.error, false, outcomes)
+      case "Pause":
+        return this.#fail(
+          turn,
+          { name: "NondeterminismError", message: op.message, code: op.code },
+          false,
+          outcomes
+        )
+      case "Suspend": {
+        const waits = turn.suspended(op.open, nowMs)
+        return waits === undefined
+          ? // nothing that could be waited for was reported: another turn finds out what there is to do
+            this.#yield(
+              turn,
+              {
+                type: "sleep",
+                step_id: stepId(turn.job.runId, `continue:${turn.job.jobId}`),
+                until: new Date(nowMs).toISOString()
+              },
+              outcomes
+            )
+          : this.#yield(turn, waits, outcomes)
+      }
+      case "Release":
+        // there is no way to say it: what has finished is stored, and the lease ends by itself
+        return Effect.map(this.#store(turn), (refused) => {
+          this.#turns.delete(turn.job.jobId)
+          return refused ?? accepted(outcomes)
+        })
+    }
+  }
+
+  /** Lets the server store results before anything that may depend on them. */
+  #store(turn: LegacyTurn): Effect.Effect<TurnAck | undefined, ConnectionError> {
+    return Effect.suspend(() => {
+      if (turn.steps.length === 0 || !this.#storesProgress) return Effect.succeed(undefined)
+      const steps = turn.steps.slice(0, DEFAULT_WORKER.MAX_CHECKPOINT_STEPS)
+      const body = { status: "progress", steps, step_offset: turn.stepOffset }
+      return Effect.flatMap(
+        this.#update(turn, body),
+        (answer): Effect.Effect<TurnAck | undefined, ConnectionError> => {
+          if (isSuccess(answer)) {
+            turn.stored(steps.length)
+            return this.#store(turn)
+          }
+          if (isStale(answer)) return Effect.succeed(this.#lost(turn, answer))
+          this.#storesProgress = false
+          this.#link.options.logger.warn(
+            `The server at ${this.#link.options.server.url} does not store results of steps while a turn lives ` +
+              `(it answers ${answer.status}): when this worker is lost, the steps of its turns may run again`
+          )
+          return Effect.succeed(undefined)
+        }
+      )
+    })
+  }
+
+  #yield(
+    turn: LegacyTurn,
+    waits: Yield,
+    outcomes: ReadonlyArray<Outcome | undefined>
+  ): Effect.Effect<TurnAck, ConnectionError> {
+    return Effect.flatMap(this.#store(turn), (refused) =>
+      refused === undefined
+        ? this.#end(
+            turn,
+            {
+              status: "yielded",
+              yield: waits,
+              ...(turn.steps.length === 0 ? {} : { steps: turn.steps, step_offset: turn.stepOffset })
+            },
+            outcomes
+          )
+        : Effect.succeed(refused)
+    )
+  }
+
+  #fail(
+    turn: LegacyTurn,
+    { code = "ERROR", message }: SerializedError,
+    retryable: boolean,
+    outcomes: ReadonlyArray<Outcome | undefined>
+  ): Effect.Effect<TurnAck, ConnectionError> {
+    return this.#end(
+      turn,
+      {
+        status: "failed",
+        error: { message, code, retryable },
+        ...(turn.steps.length === 0 ? {} : { steps: turn.steps, step_offset: turn.stepOffset })
+      },
+      outcomes
+    )
+  }
+
+  /** The last update of a turn. */
+  #end(
+    turn: LegacyTurn,
+    body: { readonly [field: string]: unknown },
+    outcomes: ReadonlyArray<Outcome | undefined>
+  ): Effect.Effect<TurnAck, ConnectionError> {
+    return Effect.map(this.#update(turn, body), (answer) => {
+      if (!isSuccess(answer)) return this.#lost(turn, answer)
+      this.#turns.delete(turn.job.jobId)
+      return accepted(outcomes)
+    })
+  }
+
+  /** Sends an update. Fails for what may be different the next time. */
+  #update(
+    turn: LegacyTurn,
+    body: { readonly [field: string]: unknown }
+  ): Effect.Effect<Answer, ConnectionError> {
+    const { clock, connection, registration } = this.#link
+    const { jobId, runId } = turn.job
+    const what = `The report about run ${runId}`
+    return Effect.suspend(() => {
+      const sentAt = monotonicMs(clock)
+      return connection
+        .send({
+          method: "PUT",
+          path: pathOf(endpoints.updateJob, { id: registration.workerId, jobId }),
+          body: JSON.stringify({ ...body, ...turn.fence }),
+          what
+        })
+        .pipe(
+          Effect.mapError(asConnectionError),
+          Effect.flatMap((answer) => {
+            if (isSuccess(answer)) turn.heldSince = Math.max(turn.heldSince, sentAt)
+            return this.#unlessTransient(answer, what)
+          })
+        )
+    })
+  }
+
+  #unlessTransient(answer: Answer, what: string): Effect.Effect<Answer, ConnectionError> {
+    if (isSuccess(answer)) return Effect.succeed(answer)
+    const error = failureOf(answer, what)
+    if (isAccessError(error)) {
+      this.#refuse(error)
+      return Effect.never
+    }
+    return answer.status >= 500 || answer.status === 429 || answer.status === 408
+      ? Effect.fail(asConnectionError(error))
+      : Effect.succeed(answer)
+  }
+
+  /** The server does not take the report: the turn is somebody else's. */
+  #lost(turn: LegacyTurn, answer: Answer): TurnAck {
+    this.#turns.delete(turn.job.jobId)
+    const error = failureOf(answer, `The report about run ${turn.job.runId}`)
+    return leaseLost(`the server refuses the report: ${error.message} (${answer.status})`)
+  }
+
+  /** Publishing again with the same key changes nothing, where the server keeps keys. */
+  #publish(
+    turn: LegacyTurn,
+    op: Extract<TurnOp, { readonly _tag: "Publish" }>,
+    nowMs: number
+  ): Effect.Effect<Outcome, ConnectionError> {
+    const what = `publish("${op.topic}")`
+    const idempotencyKey = stepId(turn.job.runId, op.stepKey)
+    return this.#link.connection
+      .send({
+        method: "POST",
+        path: endpoints.publish.path,
+        body: JSON.stringify({ topic: op.topic, data: decodeJson(op.data), idempotencyKey }),
+        headers: { "x-ironflow-run-id": turn.job.runId },
+        what
+      })
+      .pipe(
+        Effect.mapError(asConnectionError),
+        Effect.flatMap((answer) => this.#unlessTransient(answer, what)),
+        Effect.map((answer): Outcome => {
+          if (!isSuccess(answer)) {
+            const error = serializeError(failureOf(answer, what))
+            turn.done({
+              _tag: "StepDone",
+              stepKey: op.stepKey,
+              name: op.name,
+              kind: "publish",
+              outcome: { _tag: "Failure", error },
+              attempt: 1,
+              startedAt: nowMs,
+              endedAt: nowMs
+            })
+            return { _tag: "Failure", error }
+          }
+          const output = readPublished(safeJsonParse(answer.text)) ?? { eventId: "", sequence: 0 }
+          turn.published(op.stepKey, op.name, output, nowMs)
+          return { _tag: "Success", value: JSON.stringify(output) }
+        })
+      )
+  }
+}
+
+/** Another execution has the run, it has ended, or the server knows nothing of it. */
+const isStale = ({ status }: Answer): boolean => status === 409 || status === 404
+
+const accepted = (outcomes: ReadonlyArray<Outcome | undefined>): TurnAck => ({
+  _tag: "Accepted",
+  outcomes: [...outcomes, undefined]
+})
+
+const leaseLost = (message: string): TurnAck => ({ _tag: "Refused", reason: "LEASE_LOST", message })
+
+const registerFunctionBody = (fn: FunctionRegistration): { readonly [field: string]: unknown } => ({
+  id: fn.id,
+  name: fn.name,
+  triggers: fn.triggers,
+  retry: fn.retry,
+  timeoutMs: fn.timeoutMs,
+  ...(fn.concurrency === undefined ? {} : { concurrency: fn.concurrency }),
+  preferredMode: "EXECUTION_MODE_PULL",
+  ...(fn.actorKey === undefined ? {} : { actorKey: fn.actorKey }),
+  ...(fn.secrets.length === 0 ? {} : { secrets: fn.secrets }),
+  ...(fn.recording === undefined ? {} : { recording: fn.recording }),
+  ...(fn.recordingRetention === undefined ? {} : { recordingRetention: fn.recordingRetention }),
+  metadata: { ...fn.metadata, [CODE_HASH_KEY]: fn.codeHash }
+})

@@ -673,7 +673,7 @@ class PollingSession implements WorkerSession {
     const leftMs = this.#heldSince + safeMs - monotonicMs(this.#link.clock)
     if (leftMs <= 0) {
       const reason = `the server at ${this.#link.options.server.url} could not be asked to extend it`
-      for (const jobId of [...this.#active]) this.#lose(jobId, reason)
+      for (const jobId of this.#active) this.#lose(jobId, reason)
     }
     return Effect.andThen(Effect.sleep(leftMs > 0 ? leftMs : safeMs / 4), this.#watchLeases)
   })

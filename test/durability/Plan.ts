@@ -82,7 +82,7 @@ const makeFate = (dice: Dice): Fate => {
   return {
     _tag: "At",
     place,
-    nth: often ? dice.between(1, 30) : dice.between(1, 4),
+    nth: often ? dice.between(1, 15) : dice.between(1, 2),
     // most of the time while the result is on its way to the disk
     turns: dice.pick([0, 0, 1, 2, 3, 5, 8])
   }

@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import { assert, describe } from "vitest"
 import { Step } from "../../src/effect.ts"
 import { type FunctionContext, NonRetryableError, type StepClient } from "../../src/index.ts"
-import { bodyOf, type Part, scenario, type Stage } from "./Story.ts"
+import { bodyOf, effectOf, type Part, scenario, type Stage } from "./Story.ts"
 
 /** Charges, which is held; packs. */
 const ordering: Part = {
@@ -465,8 +465,7 @@ describe("patch and retry", () => {
       (stage) =>
       async ({ step }) =>
         step.map("checks", ["credit"], async (name) => failsOnce(stage, name)),
-    effect: (stage) => () =>
-      Step.map("checks", ["credit"], (name) => bodyOf(() => failsOnce(stage, name))) as never
+    effect: (stage) => () => Step.map("checks", ["credit"], (name) => effectOf(() => failsOnce(stage, name)))
   }
   for (const [how, part, output] of [
     ["in a branch", inBranches, ["in stock", "credit done"]],

@@ -13,7 +13,7 @@ import {
 import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
 import {
   FunctionNotFoundError,
-  type IronflowError,
+  IronflowError,
   StepNotFoundError,
   TimeoutError,
   ValidationError
@@ -34,8 +34,18 @@ const BATCH_EVENTS = 1000
 
 type Api = ClientApi<EffectKind>
 
-/** The routes of clients. `startedAt` is when the server was started, epoch milliseconds. */
-export const clientRoutes = (engine: EngineService, startedAt: number): ReadonlyArray<Route> => {
+export interface ServerState {
+  /** When the server was started, epoch milliseconds. */
+  readonly startedAt: number
+  /** Succeeds when the server is about to stop: nobody should wait any longer. */
+  readonly closing: Effect.Effect<void>
+}
+
+/** The routes of clients. */
+export const clientRoutes = (
+  engine: EngineService,
+  { startedAt, closing }: ServerState
+): ReadonlyArray<Route> => {
   /** A call whose body is read by `read` and answered with `answer`. */
   const reading = <A>(
     name: EndpointName,
@@ -68,7 +78,9 @@ export const clientRoutes = (engine: EngineService, startedAt: number): Readonly
         json({ event_id: eventId, id: eventId, run_ids: runIds })
       )
     ),
-    reading("triggerSync", lenient(Schemas.TriggerSyncRequest, "TriggerSync"), triggerSync),
+    reading("triggerSync", lenient(Schemas.TriggerSyncRequest, "TriggerSync"), (api, request) =>
+      triggerSync(api, request, closing)
+    ),
     reading("triggerBatch", readBatch, (api, events) =>
       Effect.map(
         Effect.forEach(events, (event) => emit(api, event), { concurrency: "unbounded" }),
@@ -110,7 +122,7 @@ export const clientRoutes = (engine: EngineService, startedAt: number): Readonly
       Effect.map(api.getRunSteps(variable(call, "id")), (steps) => json({ steps }))
     ),
     asking("explainRun", (api, call) => Effect.map(api.explain(variable(call, "id")), (why) => json(why))),
-    asking("waitForRun", waitForRun),
+    asking("waitForRun", (api, call) => waitForRun(api, call, closing)),
     reading("patchStep", lenient(Schemas.PatchStepRequest, "PatchStep"), (api, request) =>
       Effect.map(patchStep(api, request), (step) => json(step))
     ),
@@ -229,7 +241,8 @@ const readBatch = (body: unknown): ReadonlyArray<typeof Schemas.TriggerRequest.T
 /** Emits, and waits for the runs that it started. A run that takes longer fails the call; it goes on all the same. */
 const triggerSync = (
   api: Api,
-  request: typeof Schemas.TriggerSyncRequest.Type
+  request: typeof Schemas.TriggerSyncRequest.Type,
+  closing: Effect.Effect<void>
 ): Effect.Effect<Reply, IronflowError> =>
   Effect.gen(function* () {
     const timeoutMs = request.timeoutMs || DEFAULT_TIMEOUTS.TRIGGER_SYNC
@@ -237,6 +250,12 @@ const triggerSync = (
     const runs = yield* Effect.forEach(runIds, (runId) => api.waitForRun(runId), {
       concurrency: "unbounded"
     }).pipe(
+      Effect.raceFirst(
+        Effect.andThen(
+          closing,
+          Effect.suspend(() => Effect.fail(goingAway(eventId, runIds)))
+        )
+      ),
       Effect.timeoutOrElse({
         duration: timeoutMs,
         orElse: () =>
@@ -260,6 +279,12 @@ const triggerSync = (
     }))
     return json(results.length === 0 ? { eventId } : { results, eventId })
   })
+
+const goingAway = (eventId: string, runIds: ReadonlyArray<string>): IronflowError =>
+  new IronflowError(
+    `Event ${eventId} is stored, and the engine is about to stop: its runs (${runIds.join(", ")}) go on when it is back`,
+    { code: "CLOSING", retryable: true, details: { eventId, runIds } }
+  )
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Runs
@@ -325,7 +350,11 @@ const readStatus = (text: string) => {
   )
 }
 
-const waitForRun = (api: Api, call: Call): Effect.Effect<Reply, IronflowError> =>
+const waitForRun = (
+  api: Api,
+  call: Call,
+  closing: Effect.Effect<void>
+): Effect.Effect<Reply, IronflowError> =>
   Effect.suspend(() => {
     const id = variable(call, "id")
     const text = call.query.get("timeout")
@@ -339,8 +368,13 @@ const waitForRun = (api: Api, call: Call): Effect.Effect<Reply, IronflowError> =
       // for a run that has ended, and for one that does not exist, there is nothing to wait for
       const now = yield* api.getRun(id)
       if (isTerminal(now.status)) return answerRun(now)
-      const ended = yield* Effect.timeoutOption(api.waitForRun(id), Math.min(timeout, MAX_WAIT_MS))
-      return ended._tag === "Some" ? answerRun(ended.value) : noContent
+      return yield* Effect.raceFirst(Effect.map(api.waitForRun(id), answerRun), closing).pipe(
+        Effect.map((reply) => reply ?? noContent),
+        Effect.timeoutOrElse({
+          duration: Math.min(timeout, MAX_WAIT_MS),
+          orElse: () => Effect.succeed(noContent)
+        })
+      )
     })
   })
 

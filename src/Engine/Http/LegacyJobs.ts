@@ -10,6 +10,7 @@
 import { type RetryPolicy, retryDelayMs } from "../../Backoff.ts"
 import { parseDuration } from "../../Duration.ts"
 import { type SerializedError, serializeError, ValidationError } from "../../Errors.ts"
+import { encodeJson } from "../../Json.ts"
 import { checkSize, stepResultBytes } from "../../Limits.ts"
 import type { JobUpdate, StepResult, Yield } from "../../Protocol/Http/Schemas.ts"
 import type { Job, JournalEntry, JsonText, StepKind, TurnOp } from "../../Protocol/Worker.ts"
@@ -141,7 +142,7 @@ const outputOf = (update: Update): JsonText | undefined =>
   "output" in update ? toText(update.output, "Output of the run") : undefined
 
 const toText = (value: unknown, what: string): JsonText =>
-  checkSize(what, JSON.stringify(value) ?? "null", stepResultBytes)
+  checkSize(what, encodeJson(value, what) ?? "null", stepResultBytes)
 
 const readFailure = (
   runId: string,

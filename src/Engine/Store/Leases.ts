@@ -47,7 +47,7 @@ export const claimRuns = (tx: Transaction, demands: ReadonlyArray<Demand>): Read
 }
 
 /** Only what a job needs: every column of a row costs time. */
-const CLAIM_COLUMNS = `r.key, r.id, r.status, r.input, r.attempt, r.generation, r.actor, r.parent, r.linger_ms,
+const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r.attempt, r.generation, r.actor, r.parent, r.linger_ms,
   r.created_at, r.started_at, e.id AS e_id, e.name AS e_name, e.version AS e_version, e.data AS e_data,
   e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp`
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
@@ -207,6 +207,18 @@ const claimRow = (
           compensating: readRollback(tx, key)
         }
       : {})
+  }
+  if (job.compensating === undefined) {
+    tx.rememberLease(jobId, {
+      key,
+      id: job.runId,
+      environment: Number(row.environment),
+      function: fn.key,
+      status: Status.running,
+      event: Number(row.event),
+      parent: row.parent === null ? null : Number(row.parent),
+      mayHaveWaits: row.started_at !== null
+    })
   }
   claims.push({ workerId: demand.workerId, job })
 }

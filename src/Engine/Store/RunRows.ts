@@ -42,6 +42,13 @@ export const createRun = (
     now
   )
   tx.changes.counts.started++
+  tx.tell(() => ({
+    _tag: "RunStarted",
+    runId: id,
+    functionId: registration.id,
+    environment: tx.environmentName(input.environment),
+    at: now
+  }))
   tx.markReady(input.fn.key)
   return { id, key }
 }
@@ -79,10 +86,12 @@ export const endRun = (
     readonly id: string
     readonly function: number
     readonly parent: number | null
+    readonly mayHaveWaits?: boolean
   },
   ending: Ending
 ): void => {
   const now = tx.now()
+  tx.forgetLease(run.key)
   const status =
     ending._tag === "Completed"
       ? Status.completed
@@ -102,9 +111,21 @@ export const endRun = (
     ending._tag === "Cancelled"
       ? tx.all("SELECT child FROM waits WHERE run = ? AND child IS NOT NULL AND fired IS NULL", run.key)
       : []
-  tx.run("DELETE FROM waits WHERE run = ?", run.key)
+  if (run.mayHaveWaits !== false) tx.run("DELETE FROM waits WHERE run = ?", run.key)
   tx.changes.counts[countOf[ending._tag]]++
   tx.markEnded(run.id)
+  tx.tell(() => ({
+    _tag: "RunEnded",
+    runId: run.id,
+    functionId: tx.registry.byKey(run.function)?.registration.id ?? String(run.function),
+    status: countOf[ending._tag],
+    outcome:
+      ending._tag === "Completed"
+        ? { _tag: "Success", value: ending.output }
+        : { _tag: "Failure", error: ending.error },
+    createdAt: Number(tx.get("SELECT created_at FROM runs WHERE key = ?", run.key)?.created_at ?? now),
+    endedAt: now
+  }))
   tx.markRoom(run.function)
   if (run.parent !== null) tellParent(tx, run, ending)
   for (const child of children) {

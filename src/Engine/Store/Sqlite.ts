@@ -108,6 +108,16 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         listeners.add(listener)
         return () => void listeners.delete(listener)
       },
+      observe: (listener) => {
+        const onChanges = ({ activity }: Changes) => {
+          if (activity.length > 0) listener(activity)
+        }
+        listeners.add(onChanges)
+        tx.observers++
+        return () => {
+          if (listeners.delete(onChanges)) tx.observers--
+        }
+      },
       registerFunctions: (environment, functions) =>
         write("register functions", () => registerFunctions(tx, environment, functions)),
       findFunction: (environment, functionId) => tx.registry.get(environment, functionId)?.registration,

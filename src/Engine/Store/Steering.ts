@@ -24,8 +24,10 @@ export const pauseRun = (tx: Transaction, environment: string, runId: string, re
   if (row.pause === null) {
     const pause: Pause = { code: "PAUSED", message: reason === "" ? "Paused by a client" : reason }
     // a live turn goes on to its next report, so that the result of a step that is running is kept
-    if (row.lease !== null) tx.run("UPDATE runs SET pause = ? WHERE key = ?", JSON.stringify(pause), row.key!)
-    else pauseRow(tx, Number(row.key), pause)
+    if (row.lease !== null) {
+      tx.forgetLease(Number(row.key))
+      tx.run("UPDATE runs SET pause = ? WHERE key = ?", JSON.stringify(pause), row.key!)
+    } else pauseRow(tx, Number(row.key), pause)
   }
   return reread(tx, environment, runId)
 }
@@ -204,23 +206,39 @@ const supersedeRollback = (tx: Transaction, run: number, names: ReadonlyArray<st
   for (const name of new Set(names)) supersede(tx, run, "name = ?", name, "rolled back")
 }
 
-/** Takes out the failure that ended the run: the step that the error names, or else every failed step. */
+/** Takes out the failures that ended the run: those that its error tells of. The handler had caught the others. */
 const supersedeFailure = (tx: Transaction, row: Row): void => {
+  if (row.error === null) return
   const run = Number(row.key)
-  // written by this store: a serialised error
-  const error = row.error === null ? undefined : (JSON.parse(String(row.error)) as SerializedError)
-  const stepId = error?.data?.stepId
-  const culprit =
-    typeof stepId === "string"
-      ? tx.get(
-          "SELECT step_key FROM steps WHERE run = ? AND failed = 1 AND ? = ? || ':' || step_key",
-          run,
-          stepId,
-          row.id!
-        )
-      : undefined
-  if (culprit === undefined) return supersede(tx, run, "failed = ?", 1, "retried")
-  supersede(tx, run, "step_key = ?", String(culprit.step_key), "retried")
-  // verdicts of parallel calls that this step failed
-  supersede(tx, run, "failed = 1 AND kind = ?", "parallel", "retried")
+  const told = tellings(row.error)
+  for (const step of tx.all("SELECT step_key, value FROM steps WHERE run = ? AND failed = 1", run)) {
+    const id = `${row.id}:${step.step_key}`
+    if (told.some((telling) => tellsOf(telling, id, tellings(step.value)))) {
+      supersede(tx, run, "step_key = ?", String(step.step_key), "retried")
+    }
+  }
 }
+
+/** What an error says of where it came from. */
+type Telling = Pick<SerializedError, "name" | "message"> & { readonly stepId?: string }
+
+/** A stored error and its causes, up to the one that names a step: what is behind that is the step's own affair. */
+const tellings = (json: unknown): ReadonlyArray<Telling> => {
+  const told: Array<Telling> = []
+  // written by this store: a serialised error
+  let error = JSON.parse(String(json)) as SerializedError | undefined
+  while (error !== undefined) {
+    const { cause, data, message, name }: SerializedError = error
+    const stepId = data?.stepId
+    if (typeof stepId === "string") return [...told, { name, message, stepId }]
+    told.push({ name, message })
+    error = cause
+  }
+  return told
+}
+
+/** Whether a telling is of the failed step; the verdict of a parallel call names the step that failed in a branch. */
+const tellsOf = (telling: Telling, stepId: string, stored: ReadonlyArray<Telling>): boolean =>
+  telling.stepId === undefined
+    ? stored[0]?.name === telling.name && stored[0].message === telling.message
+    : telling.stepId === stepId || stored.some((other) => other.stepId === telling.stepId)

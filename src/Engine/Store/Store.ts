@@ -23,6 +23,7 @@ import type {
   TurnAck,
   TurnReport
 } from "../../Protocol/Worker.ts"
+import type { RunActivity } from "./Activity.ts"
 
 /** An event to append to the log. */
 export interface NewEvent {
@@ -101,6 +102,8 @@ export interface Changes {
   readonly notices: ReadonlyArray<{ readonly workerId: string; readonly notice: Notice }>
   /** Ids of the runs that completed, failed or were cancelled. */
   readonly ended: ReadonlyArray<string>
+  /** What happened to runs; empty while nobody observes. */
+  readonly activity: ReadonlyArray<RunActivity>
   /** A run can be claimed. */
   readonly ready: boolean
   /** The earliest time at which something new is due, epoch milliseconds; `Infinity` when nothing is. */
@@ -172,6 +175,9 @@ export type SteerError = RunNotFoundError | StepNotFoundError | ValidationError 
 export interface StoreService {
   /** Calls `listener` after every commit that changed something; returns the way to stop that. */
   readonly onCommit: (listener: (changes: Changes) => void) => () => void
+
+  /** Calls `listener` after every commit with what happened to runs in it; returns the way to stop that. */
+  readonly observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void
 
   /** Adds functions or replaces their configuration. */
   readonly registerFunctions: (

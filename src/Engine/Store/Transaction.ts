@@ -6,6 +6,7 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
 import type { IdGenerator } from "../../Ids.ts"
 import type { Notice } from "../../Protocol/Worker.ts"
 import type { Registry } from "../Registry.ts"
+import type { RunActivity } from "./Activity.ts"
 import type { Changes, Counts } from "./Store.ts"
 
 /** How run states are stored; the order is part of the database. */
@@ -47,8 +48,22 @@ class PendingChanges implements Changes {
   readonly counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
   readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
   readonly ended: Array<string> = []
+  readonly activity: Array<RunActivity> = []
   ready = false
   dueAt = Number.POSITIVE_INFINITY
+}
+
+/** A run with a live turn: what a report about it needs. */
+export interface LeasedRun {
+  readonly key: number
+  readonly id: string
+  readonly environment: number
+  readonly function: number
+  readonly status: number
+  readonly event: number
+  readonly parent: number | null
+  /** Whether it may have rows in `waits`. */
+  mayHaveWaits: boolean
 }
 
 export class Transaction {
@@ -59,8 +74,17 @@ export class Transaction {
   readonly hot = new Set<number>()
   readonly now: () => number
   changes = new PendingChanges()
+  /** How many look on at what happens to runs. */
+  observers = 0
   /** What this transaction took out of `hot`. */
   readonly #cooled: Array<number> = []
+  /**
+   * Leased runs by key, and by job id, so that a report need not ask for its run. One that is missing is read; one that is
+   * here has exactly this lease, and no pause that was asked for.
+   */
+  readonly #leased = new Map<number, { readonly jobId: string; readonly run: LeasedRun }>()
+  readonly #byJob = new Map<string, LeasedRun>()
+  readonly #newlyLeased = new Map<number, { readonly jobId: string; readonly run: LeasedRun }>()
   readonly #statements = new Map<string, StatementSync>()
   readonly #environments = new Map<string, number>()
   readonly #environmentNames = new Map<number, string>()
@@ -88,6 +112,7 @@ export class Transaction {
   begin(): void {
     this.changes = new PendingChanges()
     this.#onCommit.length = 0
+    this.#newlyLeased.clear()
     for (const key of this.#cooled.splice(0)) this.hot.add(key)
     if (this.#seqEnd - this.#seq < SEQ_RESERVE) {
       const end = this.#seqEnd + SEQ_BLOCK
@@ -105,9 +130,32 @@ export class Transaction {
   committed(): Changes {
     for (const f of this.#onCommit) f()
     this.#cooled.length = 0
+    for (const [key, lease] of this.#newlyLeased) {
+      this.#leased.set(key, lease)
+      this.#byJob.set(lease.jobId, lease.run)
+    }
     // what became ready in this transaction may have been claimed in it too
     this.changes.ready &&= this.hot.size > 0
     return this.changes
+  }
+
+  /** A run was leased: remembered once that is durable. */
+  rememberLease(jobId: string, run: LeasedRun): void {
+    this.#newlyLeased.set(run.key, { jobId, run })
+  }
+
+  /** The run that a job holds, if it is remembered. */
+  leasedTo(jobId: string): LeasedRun | undefined {
+    return this.#byJob.get(jobId)
+  }
+
+  /** The lease of a run ends, or something about the run changes: forgotten at once, which a rollback does not harm. */
+  forgetLease(run: number): void {
+    this.#newlyLeased.delete(run)
+    const lease = this.#leased.get(run)
+    if (lease === undefined) return
+    this.#leased.delete(run)
+    this.#byJob.delete(lease.jobId)
   }
 
   /** The next number in the order of journal entries and fired waits. */
@@ -186,6 +234,11 @@ export class Transaction {
 
   markEnded(runId: string): void {
     this.changes.ended.push(runId)
+  }
+
+  /** Something happened to a run; nothing is put together while nobody looks on. */
+  tell(activity: () => RunActivity): void {
+    if (this.observers > 0) this.changes.activity.push(activity())
   }
 
   #rememberEnvironment(name: string, key: number): void {

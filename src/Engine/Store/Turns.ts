@@ -24,21 +24,22 @@ import {
   waitRoots
 } from "./Events.ts"
 import { createRun, endRun, isCompensating, type Pause } from "./RunRows.ts"
-import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
-import { delayRun, makeReady, outcomeColumns, readOutcome, settleFiredWaits, settleWait } from "./Waits.ts"
-
-/** The run that a report is about. */
-interface LeasedRun {
-  readonly key: number
-  readonly id: string
-  readonly environment: number
-  readonly function: number
-  readonly status: number
-  readonly event: number
-  readonly parent: number | null
-}
+import { type LeasedRun, type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
+import {
+  delayRun,
+  makeReady,
+  outcomeColumns,
+  readOutcome,
+  settleFiredWaits,
+  settleWait,
+  stepEnded
+} from "./Waits.ts"
 
 export const applyReport = (tx: Transaction, report: TurnReport): TurnAck => {
+  const known = tx.leasedTo(report.jobId)
+  if (known !== undefined && known.id === report.runId) {
+    return { _tag: "Accepted", outcomes: report.ops.map((op) => applyOp(tx, known, op)) }
+  }
   const row = tx.get(
     "SELECT key, environment, function, status, event, parent, lease, worker, pause FROM runs WHERE id = ?",
     report.runId
@@ -59,7 +60,8 @@ export const applyReport = (tx: Transaction, report: TurnReport): TurnAck => {
     function: Number(row.function),
     status: Number(row.status),
     event: Number(row.event),
-    parent: row.parent === null ? null : Number(row.parent)
+    parent: row.parent === null ? null : Number(row.parent),
+    mayHaveWaits: true
   }
   const outcomes = report.ops.map((op) => applyOp(tx, run, op))
   if (row.pause !== null) takeEffect(tx, run, row, report)
@@ -76,6 +78,7 @@ const takeEffect = (tx: Transaction, run: LeasedRun, row: Row, report: TurnRepor
 }
 
 const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefined => {
+  if (op._tag !== "StepDone" && !endsTurn(op)) run.mayHaveWaits = true
   switch (op._tag) {
     case "StepDone": {
       const [failed, value] = outcomeColumns(op.outcome)
@@ -104,6 +107,14 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
         op.stepKey
       )
       tx.markDue(dueAt)
+      tx.tell(() => ({
+        _tag: "StepFailed",
+        runId: run.id,
+        name: op.name,
+        failures: op.failures,
+        error: op.error,
+        dueAt
+      }))
       return undefined
     }
     case "Sleep": {
@@ -162,6 +173,7 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
       endRun(tx, run, { _tag: "Failed", error: op.error })
       return undefined
     case "Compensate":
+      tx.forgetLease(run.key)
       tx.run("DELETE FROM waits WHERE run = ?", run.key)
       tx.run(
         `UPDATE runs SET status = ${Status.compensating}, error = ?, compensations = ?, updated_at = ? WHERE key = ?`,
@@ -179,7 +191,9 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
         run.key
       )
       endLease(tx, run.key)
-      delayRun(tx, run.key, dueTime(tx, op.due))
+      const dueAt = dueTime(tx, op.due)
+      delayRun(tx, run.key, dueAt)
+      tx.tell(() => ({ _tag: "RunFailed", runId: run.id, error: op.error, dueAt }))
       return undefined
     }
     case "Suspend": {
@@ -210,6 +224,7 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
  * compensating, and a pause that was asked for begins.
  */
 export const endLease = (tx: Transaction, run: number): void => {
+  tx.forgetLease(run)
   settleFiredWaits(tx, run)
   const row = tx.get(
     `UPDATE runs SET status = CASE status WHEN ${Status.compensating} THEN status ELSE ${Status.waiting} END,
@@ -226,6 +241,11 @@ export const endLease = (tx: Transaction, run: number): void => {
 export const pauseRow = (tx: Transaction, run: number, pause: Pause): void => {
   const row = tx.get("SELECT status, pause FROM runs WHERE key = ?", run)
   const wasCompensating = row !== undefined && isCompensating(row)
+  tx.tell(() => ({
+    _tag: "RunPaused",
+    runId: String(tx.get("SELECT id FROM runs WHERE key = ?", run)?.id),
+    message: pause.message
+  }))
   tx.run(
     `UPDATE runs SET status = ${Status.paused}, pause = ?, ready_at = NULL, updated_at = ? WHERE key = ?`,
     JSON.stringify({ ...pause, ...(wasCompensating ? { wasCompensating } : {}) }),
@@ -246,7 +266,7 @@ const insertStep = (
   startedAt: number,
   endedAt: number
 ): void => {
-  tx.run(
+  const inserted = tx.run(
     "INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     run.key,
     step.stepKey,
@@ -259,6 +279,7 @@ const insertStep = (
     startedAt,
     endedAt
   )
+  if (inserted > 0) tx.tell(() => stepEnded(tx, run.key, step.stepKey))
 }
 
 /** Journals a step that the engine itself has just carried out. */

@@ -5,6 +5,7 @@
  * stands in the journal (`Settle`); without a live turn the entry enters the journal at once and the run becomes ready.
  */
 import type { Notice, Outcome } from "../../Protocol/Worker.ts"
+import type { RunActivity } from "./Activity.ts"
 import { RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
 
 /** Reads the outcome columns of a row of `waits` or `steps`. */
@@ -55,7 +56,7 @@ export const fireWait = (
 
 /** Moves a fired wait into the journal; a step between two attempts stays open. */
 export const settleWait = (tx: Transaction, run: number, stepKey: string): void => {
-  tx.run(
+  const settled = tx.run(
     `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at, event, wait)
      SELECT run, step_key, ?, name, step_kind, failed, value, 1, created_at, ?, event_position, wait FROM waits
      WHERE run = ? AND step_key = ? AND fired IS NOT NULL AND kind <> ${WaitKind.retry}
@@ -70,6 +71,27 @@ export const settleWait = (tx: Transaction, run: number, stepKey: string): void 
     run,
     stepKey
   )
+  if (settled > 0) tx.tell(() => stepEnded(tx, run, stepKey))
+}
+
+/** A step that has just entered the journal. */
+export const stepEnded = (tx: Transaction, run: number, stepKey: string): RunActivity => {
+  const row = tx.get(
+    `SELECT r.id, s.name, s.kind, s.failed, s.value, s.attempt, s.started_at, s.ended_at
+     FROM steps s JOIN runs r ON r.key = s.run WHERE s.run = ? AND s.step_key = ?`,
+    run,
+    stepKey
+  )
+  return {
+    _tag: "StepEnded",
+    runId: String(row?.id),
+    name: String(row?.name),
+    kind: String(row?.kind),
+    outcome: readOutcome(row ?? {}),
+    attempt: Number(row?.attempt),
+    startedAt: Number(row?.started_at),
+    endedAt: Number(row?.ended_at)
+  }
 }
 
 /** Moves all fired waits of a run into the journal, in the order in which they fired. */

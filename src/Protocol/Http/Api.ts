@@ -2,7 +2,7 @@
  * The HTTP protocol as an `HttpApi`: what `/openapi.json` is made of, and what a client can be derived from.
  *
  * The server does not run on it: a call through `HttpApi` costs more than twice what it costs through the table of
- * endpoints, and its modules alone take longer to load than the client may. Both read the same table and schemas.
+ * endpoints, and its modules alone take longer to load than a client may. Both read the same table and schemas.
  */
 import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
@@ -10,32 +10,196 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as Schema from "effect/Schema"
-import { SDK_VERSION } from "../../Version.ts"
-import { type EndpointName, endpoints } from "./Endpoints.ts"
+import { endpoints } from "./Endpoints.ts"
 import * as Schemas from "./Schemas.ts"
 
-/** Connect errors: `code` is one of ConnectRPC's. */
-const ConnectFailure = Schema.Struct({
+const connectFailure = Schema.Struct({
   code: Schema.String,
   message: Schema.String,
   details: Schema.optionalKey(Schema.Array(Schema.Unknown))
 })
 
-const RestFailure = Schema.Struct({
+const restFailure = Schema.Struct({
   error: Schema.String,
   message: Schema.String,
   code: Schema.String,
   details: Schema.optionalKey(Schema.Unknown)
 })
 
-const connectErrors = [400, 404, 503].map((status) => ConnectFailure.pipe(HttpApiSchema.status(status)))
-const restErrors = [400, 404, 409, 503].map((status) => RestFailure.pipe(HttpApiSchema.status(status)))
+const connectErrors = [
+  connectFailure.pipe(HttpApiSchema.status(400)),
+  connectFailure.pipe(HttpApiSchema.status(404)),
+  connectFailure.pipe(HttpApiSchema.status(503))
+] as const
 
-const ID = { id: Schema.String }
-const JOB = { id: Schema.String, jobId: Schema.String }
+const restErrors = [
+  restFailure.pipe(HttpApiSchema.status(400)),
+  restFailure.pipe(HttpApiSchema.status(404)),
+  restFailure.pipe(HttpApiSchema.status(409)),
+  restFailure.pipe(HttpApiSchema.status(503))
+] as const
 
-const connect = <Request extends Schema.Top, Response extends Schema.Top>(
-  name: EndpointName,
+type Connect = {
+  [Name in keyof typeof endpoints]: (typeof endpoints)[Name] extends { readonly dialect: "connect" }
+    ? Name
+    : never
+}[keyof typeof endpoints]
+
+const connect = <const Name extends Connect, Request extends Schema.Top, Response extends Schema.Top>(
+  name: Name,
   payload: Request,
   success: Response
 ) => HttpApiEndpoint.post(name, endpoints[name].path, { payload, success, error: connectErrors })
+
+const id = { id: Schema.String }
+const error = restErrors
+
+/** `IronflowService` of ConnectRPC, as JSON. */
+export class IronflowService extends HttpApiGroup.make("IronflowService").add(
+  connect("trigger", Schemas.TriggerRequest, Schemas.TriggerResponse),
+  connect("emit", Schemas.TriggerRequest, Schemas.TriggerResponse),
+  connect("triggerSync", Schemas.TriggerSyncRequest, Schemas.TriggerSyncResponse),
+  connect("triggerBatch", Schemas.TriggerBatchRequest, Schemas.TriggerBatchResponse),
+  connect("registerFunction", Schemas.RegisterFunctionRequest, Schemas.RegisterFunctionResponse),
+  connect("getFunction", Schemas.GetFunctionRequest, Schemas.FunctionInfo),
+  connect("listFunctions", Schemas.Empty, Schemas.ListFunctionsResponse),
+  connect("getRun", Schemas.RunIdRequest, Schemas.Run),
+  connect("listRuns", Schemas.ListRunsRequest, Schemas.ListRunsResponse),
+  connect("cancelRun", Schemas.CancelRunRequest, Schemas.Run),
+  connect("retryRun", Schemas.FromStepRequest, Schemas.Run),
+  connect("resumeRun", Schemas.FromStepRequest, Schemas.Run),
+  connect("pauseRun", Schemas.PauseRunRequest, Schemas.PauseRunResponse),
+  connect("getRunSteps", Schemas.RunIdRequest, Schemas.RunStepsResponse),
+  connect("patchStep", Schemas.PatchStepRequest, Schemas.RunStep),
+  connect("info", Schemas.Empty, Schemas.InfoResponse),
+  connect("getCapabilities", Schemas.Empty, Schemas.CapabilitiesResponse),
+  connect("health", Schemas.Empty, Schemas.HealthResponse)
+) {}
+
+/** `PubSubService` of ConnectRPC, as JSON. */
+export class PubSubService extends HttpApiGroup.make("PubSubService").add(
+  connect("publish", Schemas.PublishRequest, Schemas.PublishResponse),
+  connect("publishEmit", Schemas.TriggerRequest, Schemas.TriggerResponse)
+) {}
+
+/** REST calls of clients. */
+export class Rest extends HttpApiGroup.make("Rest").add(
+  HttpApiEndpoint.get("restHealth", endpoints.restHealth.path, { success: Schemas.RestHealthResponse }),
+  HttpApiEndpoint.get("restCapabilities", endpoints.restCapabilities.path, {
+    success: Schemas.CapabilitiesResponse
+  }),
+  HttpApiEndpoint.post("restEmit", endpoints.restEmit.path, {
+    payload: Schemas.RestEmitRequest,
+    success: Schemas.RestEmitResponse,
+    error
+  }),
+  HttpApiEndpoint.get("restFunctions", endpoints.restFunctions.path, {
+    success: Schemas.RestFunctionsResponse,
+    error
+  }),
+  HttpApiEndpoint.get("restWorkers", endpoints.restWorkers.path, {
+    success: Schemas.RestWorkersResponse,
+    error
+  }),
+  HttpApiEndpoint.post("restPatchStep", endpoints.restPatchStep.path, {
+    payload: Schemas.PatchStepRequest,
+    success: Schemas.RunStep,
+    error
+  }),
+  HttpApiEndpoint.post("restResumeRun", endpoints.restResumeRun.path, {
+    payload: Schemas.FromStepRequest,
+    success: Schemas.Run,
+    error
+  }),
+  HttpApiEndpoint.get("explainRun", endpoints.explainRun.path, {
+    params: id,
+    success: Schemas.Explanation,
+    error
+  }),
+  HttpApiEndpoint.get("waitForRun", endpoints.waitForRun.path, {
+    params: id,
+    query: { timeout: Schema.optionalKey(Schema.String) },
+    success: [Schemas.Run, HttpApiSchema.NoContent],
+    error
+  }),
+  HttpApiEndpoint.get("restRunSteps", endpoints.restRunSteps.path, {
+    params: id,
+    success: Schemas.RestRunStepsResponse,
+    error
+  })
+) {}
+
+/** Calls of workers. */
+export class Workers extends HttpApiGroup.make("Workers").add(
+  HttpApiEndpoint.post("registerWorker", endpoints.registerWorker.path, {
+    params: id,
+    payload: Schemas.RegisterWorkerRequest,
+    success: Schemas.RegisterWorkerResponse,
+    error
+  }),
+  HttpApiEndpoint.post("heartbeat", endpoints.heartbeat.path, {
+    params: id,
+    payload: Schemas.HeartbeatRequest,
+    success: Schemas.Empty,
+    error
+  }),
+  HttpApiEndpoint.get("takeJobs", endpoints.takeJobs.path, {
+    params: id,
+    query: { available: Schema.optionalKey(Schema.String) },
+    success: [Schema.Unknown, HttpApiSchema.NoContent],
+    error
+  }),
+  HttpApiEndpoint.put("updateJob", endpoints.updateJob.path, {
+    params: { ...id, jobId: Schema.String },
+    payload: Schemas.JobUpdate,
+    success: Schemas.Empty,
+    error
+  }),
+  HttpApiEndpoint.put("ackJob", endpoints.ackJob.path, {
+    params: { ...id, jobId: Schema.String },
+    payload: Schema.Unknown,
+    success: Schemas.Empty,
+    error
+  }),
+  HttpApiEndpoint.post("pollTurns", endpoints.pollTurns.path, {
+    params: id,
+    payload: Schemas.PollRequest,
+    success: Schemas.PollResponse,
+    error
+  }),
+  HttpApiEndpoint.post("reportTurns", endpoints.reportTurns.path, {
+    params: id,
+    payload: Schemas.ReportsRequest,
+    success: Schemas.ReportsResponse,
+    error
+  }),
+  HttpApiEndpoint.post("lateTurn", endpoints.lateTurn.path, {
+    params: id,
+    payload: Schemas.LateRequest,
+    success: HttpApiSchema.NoContent,
+    error
+  }),
+  HttpApiEndpoint.delete("deregisterWorker", endpoints.deregisterWorker.path, {
+    params: id,
+    query: { session: Schema.optionalKey(Schema.String) },
+    success: HttpApiSchema.NoContent
+  })
+) {}
+
+export class Api extends HttpApi.make("ironflow")
+  .add(IronflowService)
+  .add(PubSubService)
+  .add(Rest)
+  .add(Workers)
+  .annotateMerge(
+    OpenApi.annotations({
+      title: "Ironflow",
+      description: "Durable workflows. Requests may spell their fields in lower camel case or in snake case."
+    })
+  ) {}
+
+/** The OpenAPI document, as JSON text. `version` is that of the server. */
+export const openApiText = (version: string): string => {
+  const document = OpenApi.fromApi(Api)
+  return JSON.stringify({ ...document, info: { ...document.info, version } })
+}

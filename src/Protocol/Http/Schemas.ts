@@ -358,3 +358,30 @@ export const PollRequest = Schema.Struct({
   seen: Schema.Int,
   waitMs: Schema.Number
 })
+
+/** Ops and deliveries are described in `Protocol/Worker.ts`; the server reads them by a table of its own. */
+export const ReportsRequest = Schema.Struct({
+  session: text,
+  batch: Schema.Int,
+  asked: optional(Schema.Int),
+  withdrawn: optional(Schema.Int),
+  reports: Schema.Array(Schema.Struct({ jobId: text, runId: text, ops: Schema.Array(jsonObject) }))
+})
+export const ReportsResponse = Schema.Struct({ acks: Schema.Array(jsonObject) })
+export const PollResponse = Schema.Struct({
+  deliveries: Schema.Array(jsonObject),
+  closing: optional(Schema.Boolean)
+})
+
+/** To a worker that speaks turns everything from `capabilities` on; to others `worker_id` and `status`. */
+export const RegisterWorkerResponse = Schema.Struct({
+  worker_id: optional(text),
+  status: optional(text),
+  capabilities: optional(Schema.Struct({ turns: Schema.Int })),
+  session: optional(text),
+  leaseMs: optional(Schema.Int),
+  presenceMs: optional(Schema.Int),
+  waitMs: optional(Schema.Int),
+  maxBodyBytes: optional(Schema.Int),
+  lost: optional(Schema.Array(text))
+})

@@ -1,0 +1,380 @@
+/**
+ * The engine over HTTP: clients, existing ones included, and workers, on one port.
+ *
+ * Every request finds its route in a table, has its body read within limits, and is answered in the dialect of the route:
+ * see `Protocol/Http`. Besides, there are `/openapi.json` and, for Prometheus, `/metrics`.
+ *
+ * Without API keys the server listens on loopback only and turns away browsers that a page of somebody else has sent.
+ */
+import * as Http from "node:http"
+import * as Https from "node:https"
+import type { Socket } from "node:net"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type { ServeError } from "effect/http/HttpServerError"
+import { HttpServerRequest } from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import { DEFAULT_ENVIRONMENT, DEFAULT_PORT } from "../../Constants.ts"
+import { IronflowError, isIronflowError, UnauthorizedError, ValidationError } from "../../Errors.ts"
+import { checkName, stepResultBytes } from "../../Limits.ts"
+import { type Dialect, ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
+import { SDK_VERSION } from "../../Worker/Version.ts"
+import { Engine, type EngineService } from "../Engine.ts"
+import { readJson } from "./Body.ts"
+import { clientRoutes } from "./ClientRoutes.ts"
+import * as Metrics from "./Metrics.ts"
+import { checked, type Reply, type Route, Routes } from "./Route.ts"
+import { workerRoutes } from "./WorkerRoutes.ts"
+import { Workers } from "./Workers.ts"
+
+export interface HttpServerOptions {
+  /** 9123 by default; 0 for any free one. */
+  readonly port?: number
+  /** `127.0.0.1` by default. Without API keys only loopback is allowed, unless `insecure` is set. */
+  readonly host?: string
+  /** Certificate and key in PEM: the server speaks HTTPS. */
+  readonly tls?: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array }
+  /** Listens on any host, for everybody who reaches it. `false` by default. */
+  readonly insecure?: boolean
+  /** Bytes of the body of a client's request; a little over the largest payload (4 MiB) by default. */
+  readonly maxBodyBytes?: number
+  /** Bytes of the body of a worker's request, which may carry several results; 16 MiB by default. */
+  readonly maxReportBytes?: number
+  /** Bytes of all headers of a request; 16 KiB by default. */
+  readonly maxHeaderBytes?: number
+  /** Milliseconds in which the headers, and then the body, have to arrive; 30000 by default. */
+  readonly bodyTimeoutMs?: number
+  /** Connections at once; more are closed. 10000 by default. */
+  readonly maxConnections?: number
+}
+
+type ResolvedOptions = Required<Omit<HttpServerOptions, "tls">> & Pick<HttpServerOptions, "tls">
+
+/** The engine's HTTP server, listening. */
+export class HttpServerEngine extends Context.Service<
+  HttpServerEngine,
+  {
+    readonly host: string
+    readonly port: number
+    /** `http://127.0.0.1:9123` */
+    readonly url: string
+  }
+>()("@ironflow/node/HttpServerEngine") {}
+
+/** How long open requests may take to end when the server stops, milliseconds. */
+const SHUTDOWN_MS = 1000
+
+/**
+ * Serves the engine in context for the lifetime of the layer.
+ *
+ * Fails with `ValidationError` for options that are not acceptable, and with an `IronflowError` of code `PORT_IN_USE` or
+ * `LISTEN_FAILED` when it cannot listen.
+ */
+export const layer = (
+  options: HttpServerOptions = {}
+): Layer.Layer<HttpServerEngine, ValidationError | IronflowError, Engine> =>
+  Layer.effect(HttpServerEngine, make(options))
+
+export const make = (
+  options: HttpServerOptions
+): Effect.Effect<HttpServerEngine["Service"], ValidationError | IronflowError, Engine | Scope.Scope> =>
+  Effect.gen(function* () {
+    const resolved = yield* checked(() => resolveOptions(options))
+    const engine = yield* Engine
+    const clock = yield* Clock.Clock
+    const scope = yield* Scope.Scope
+    const run = Effect.runForkWith(yield* Effect.context<never>())
+    const closing = yield* Deferred.make<void>()
+    const workers = new Workers(engine, clock, (effect) => Fiber.runIn(run(effect), scope))
+    const app = makeApp(resolved, engine, [
+      ...workerRoutes(engine, workers, resolved.maxReportBytes),
+      ...clientRoutes(engine, {
+        startedAt: clock.currentTimeMillisUnsafe(),
+        closing: Deferred.await(closing)
+      })
+    ])
+
+    const { host, port, tls } = resolved
+    const server = createServer(resolved)
+    const listening = yield* Effect.mapError(
+      NodeHttpServer.make(() => server, { port, host, gracefulShutdownTimeout: SHUTDOWN_MS }),
+      (error) => listenError(error, host, port)
+    )
+    // last: whoever is still there when the time is up
+    yield* Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
+    yield* listening.serve(
+      Effect.flatMap(HttpServerRequest, (request) => app(NodeHttpServerRequest.toIncomingMessage(request)))
+    )
+    yield* workers.watch
+    // first: those who wait for something are told to look elsewhere
+    yield* Effect.addFinalizer(() =>
+      Effect.andThen(
+        Deferred.succeed(closing, undefined),
+        Effect.sync(() => workers.goAway())
+      )
+    )
+
+    const { address } = listening
+    const actualPort = "port" in address ? address.port : port
+    const shownHost = host.includes(":") ? `[${host}]` : host
+    return HttpServerEngine.of({
+      host,
+      port: actualPort,
+      url: `${tls === undefined ? "http" : "https"}://${shownHost}:${actualPort}`
+    })
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Listening
+// ---------------------------------------------------------------------------------------------------------------------
+
+const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
+  const resolved: ResolvedOptions = {
+    port: DEFAULT_PORT,
+    host: "127.0.0.1",
+    insecure: false,
+    maxBodyBytes: stepResultBytes + 256 * 1024,
+    maxReportBytes: 4 * stepResultBytes,
+    maxHeaderBytes: 16 * 1024,
+    bodyTimeoutMs: 30_000,
+    maxConnections: 10_000,
+    ...options
+  }
+  const { port, host, insecure } = resolved
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw new ValidationError(`The port must be an integer from 0 to 65535, got ${String(port)}`)
+  }
+  for (const name of [
+    "maxBodyBytes",
+    "maxReportBytes",
+    "maxHeaderBytes",
+    "bodyTimeoutMs",
+    "maxConnections"
+  ] as const) {
+    if (!Number.isSafeInteger(resolved[name]) || resolved[name] <= 0) {
+      throw new ValidationError(`\`${name}\` must be a positive integer, got ${String(resolved[name])}`)
+    }
+  }
+  if (!isLoopback(host) && !insecure) {
+    throw new ValidationError(
+      `The engine does not listen on "${host}" without API keys: everybody who reaches the port could run and read everything. ` +
+        "Listen on 127.0.0.1, or set `insecure: true` if something else guards the port"
+    )
+  }
+  return resolved
+}
+
+const isLoopback = (host: string): boolean =>
+  host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host)
+
+const createServer = (options: ResolvedOptions): Http.Server => {
+  const limits: Http.ServerOptions = {
+    maxHeaderSize: options.maxHeaderBytes,
+    headersTimeout: options.bodyTimeoutMs,
+    connectionsCheckingInterval: Math.min(5000, options.bodyTimeoutMs)
+  }
+  const { tls } = options
+  const server =
+    tls === undefined
+      ? Http.createServer(limits)
+      : Https.createServer({ ...limits, cert: Buffer.from(tls.cert), key: Buffer.from(tls.key) })
+  server.maxConnections = options.maxConnections
+  server.on("clientError", answerMalformed)
+  return server
+}
+
+/** Something that is no HTTP request, or whose headers are too large or too slow. */
+const answerMalformed = (error: Error & { readonly code?: string }, socket: Socket): void => {
+  if (!socket.writable) return void socket.destroy()
+  const [status, message] =
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? (["431 Request Header Fields Too Large", "The headers are too large"] as const)
+      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? (["408 Request Timeout", "The request did not arrive in time"] as const)
+        : (["400 Bad Request", "This is not a valid HTTP request"] as const)
+  const body = JSON.stringify({ error: message, message, code: "BAD_REQUEST" })
+  socket.end(
+    `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`
+  )
+}
+
+const listenError = (error: ServeError, host: string, port: number): IronflowError => {
+  const { cause } = error
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined
+  if (code === "EADDRINUSE") {
+    return new IronflowError(
+      `Port ${port} on ${host} is in use by another program, perhaps another Ironflow engine. ` +
+        "Stop it, or choose another port with `port` (0 takes any that is free)",
+      { code: "PORT_IN_USE", details: { host, port }, cause: error }
+    )
+  }
+  const reason = cause instanceof Error ? cause.message : String(cause)
+  return new IronflowError(`The engine cannot listen on ${host}, port ${port}: ${reason}`, {
+    code: "LISTEN_FAILED",
+    details: { host, port },
+    cause: error
+  })
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Requests
+// ---------------------------------------------------------------------------------------------------------------------
+
+type App = (request: Http.IncomingMessage) => Effect.Effect<HttpServerResponse.HttpServerResponse>
+
+const makeApp = (options: ResolvedOptions, engine: EngineService, protocol: ReadonlyArray<Route>): App => {
+  const routes = new Routes([...protocol, ...descriptions(engine)])
+  const client = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
+  const worker = {
+    maxBytes: Math.max(options.maxReportBytes, options.maxBodyBytes),
+    timeoutMs: options.bodyTimeoutMs
+  }
+  const guarded = !options.insecure
+
+  const answer = (
+    request: Http.IncomingMessage,
+    path: string,
+    query: string
+  ): Effect.Effect<Reply, IronflowError> => {
+    if (guarded) {
+      const stranger = strangerIn(request)
+      if (stranger !== undefined) return Effect.fail(stranger)
+    }
+    const method = request.method ?? "GET"
+    const found = routes.find(method, path)
+    if (found === undefined) {
+      return Effect.fail(
+        new IronflowError(`There is nothing at ${method} ${path.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
+      )
+    }
+    const { route, variables } = found
+    const environment = readEnvironment(request)
+    const call = (body: unknown) =>
+      route.answer({ environment, body, variables, query: new URLSearchParams(query), request })
+    return method === "POST" || method === "PUT"
+      ? Effect.flatMap(readJson(request, route.fromWorker ? worker : client), call)
+      : call(undefined)
+  }
+
+  return (request) => {
+    const url = request.url ?? "/"
+    const mark = url.indexOf("?")
+    // clients whose base URL ends with a slash send two of them
+    const path = (mark === -1 ? url : url.slice(0, mark)).replace(/^\/{2,}/, "/")
+    return Effect.matchCause(
+      Effect.flatten(checked(() => answer(request, path, mark === -1 ? "" : url.slice(mark + 1)))),
+      { onSuccess: respond, onFailure: (cause) => ({ cause }) }
+    ).pipe(
+      Effect.flatMap((outcome) =>
+        "cause" in outcome ? respondFailure(outcome.cause, dialectOf(path), request) : Effect.succeed(outcome)
+      )
+    )
+  }
+}
+
+/** What describes the server itself. */
+const descriptions = (engine: EngineService): ReadonlyArray<Route> => {
+  const metrics = Metrics.make(engine)
+  let openApi: string | undefined
+  // it needs modules that nothing else in a server does
+  const document = Effect.promise(async () => {
+    if (openApi === undefined) {
+      const { openApiText } = await import("../../Protocol/Http/Api.ts")
+      openApi = openApiText(SDK_VERSION)
+    }
+    return openApi
+  })
+  return [
+    {
+      endpoint: { method: "GET", path: "/metrics", dialect: "rest" },
+      fromWorker: false,
+      answer: () =>
+        Effect.map(metrics, (text) => ({
+          status: 200,
+          text,
+          type: "text/plain; version=0.0.4; charset=utf-8"
+        }))
+    },
+    {
+      endpoint: { method: "GET", path: "/openapi.json", dialect: "rest" },
+      fromWorker: false,
+      answer: () => Effect.map(document, (text) => ({ status: 200, text }))
+    }
+  ]
+}
+
+const readEnvironment = (request: Http.IncomingMessage): string => {
+  const name = request.headers[ENVIRONMENT_HEADER]
+  return name === undefined || name === ""
+    ? DEFAULT_ENVIRONMENT
+    : checkName("environment in the header X-Ironflow-Environment", name)
+}
+
+/**
+ * A browser sends along where a request comes from, and under which name it found the server. Loopback is no wall against
+ * pages of others: they may not use the engine, neither directly nor by pointing a name of theirs at this machine.
+ */
+const strangerIn = ({ headers }: Http.IncomingMessage): IronflowError | undefined => {
+  const { host, origin } = headers
+  if (host !== undefined && !isLoopback(hostnameOf(`http://${host}`))) {
+    return new UnauthorizedError(
+      `An engine without API keys answers only under a loopback name, not as "${host.slice(0, 256)}". ` +
+        "Use 127.0.0.1 or localhost, or start it with `insecure: true` if something else guards the port"
+    )
+  }
+  if (origin !== undefined && !isLoopback(hostnameOf(origin))) {
+    return new UnauthorizedError(
+      `An engine without API keys does not answer pages of "${origin.slice(0, 256)}". ` +
+        "Serve the page from localhost, or start the engine with `insecure: true` if something else guards the port"
+    )
+  }
+  return undefined
+}
+
+const hostnameOf = (url: string): string => (URL.canParse(url) ? new URL(url).hostname : "")
+
+const dialectOf = (path: string): Dialect => (path.startsWith("/ironflow.v1.") ? "connect" : "rest")
+
+const respond = ({
+  status,
+  text,
+  type = "application/json"
+}: Reply): HttpServerResponse.HttpServerResponse =>
+  text === undefined
+    ? HttpServerResponse.empty({ status })
+    : HttpServerResponse.text(text, { status, contentType: type })
+
+const respondFailure = (
+  cause: Cause.Cause<IronflowError>,
+  dialect: Dialect,
+  request: Http.IncomingMessage
+): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
+  // the client has hung up
+  if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
+  const error = Cause.squash(cause)
+  if (isIronflowError(error)) return Effect.succeed(failed(failureResponse(error, dialect), request))
+  return Effect.as(
+    Effect.logError(`${request.method} ${request.url} failed because of a bug`, cause),
+    failed(defectResponse(dialect), request)
+  )
+}
+
+const failed = (
+  { status, body }: FailureResponse,
+  request: Http.IncomingMessage
+): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.text(JSON.stringify(body), {
+    status,
+    contentType: "application/json",
+    // what is left of a body that was not read would be taken for the next request
+    ...(request.complete ? {} : { headers: { connection: "close" } })
+  })

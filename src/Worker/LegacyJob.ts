@@ -1,0 +1,178 @@
+/**
+ * What a server without turns hands out, read as a job.
+ *
+ * Such a server knows of a step only that it has completed, and with what. So what more a turn has to remember travels as
+ * completed steps too, beside those that have their names:
+ *
+ * ```
+ * <step>:failed      the step has failed for good; the output is the error
+ * <step>:retry:<n>   the delay after the n-th failure has passed
+ * <step>:pending     when the step is due, and how often it has failed
+ * ```
+ */
+import type { SerializedError } from "../Errors.ts"
+import { isObject } from "../Json.ts"
+import type { Job, JournalEntry, JsonText, OpenStep, Outcome } from "../Protocol/Worker.ts"
+
+/** What is known of a step that was open at the end of an earlier turn. */
+export interface Pending {
+  /** Epoch milliseconds. */
+  readonly until: number
+  /** Failed executions so far. */
+  readonly failures: number
+}
+
+/** The right to report about a run: it is repeated in every update. */
+export interface Fence {
+  readonly execution_seq: number | undefined
+  readonly lease_token: string
+}
+
+export interface LegacyJob {
+  readonly job: Job
+  readonly fence: Fence | undefined
+  /** Steps that the server has stored before this turn, for `step_offset`. */
+  readonly stepBase: number
+  readonly pending: ReadonlyMap<string, Pending>
+}
+
+/** How long a turn with suspended steps stays alive, milliseconds: such a server cannot say that it ended too early. */
+const lingerMs = 50
+
+export const failedId = (stepKey: string): string => `${stepKey}:failed`
+export const retryId = (stepKey: string, failures: number): string => `${stepKey}:retry:${failures}`
+export const pendingId = (stepKey: string): string => `${stepKey}:pending`
+
+/** The job of an assignment; a text that says what is wrong when it is none. `nowMs` is epoch milliseconds. */
+export const readJob = (assignment: unknown, environment: string, nowMs: number): LegacyJob | string => {
+  if (!isObject(assignment)) return "it is not an object"
+  const { job_id, run_id, function_id, event, attempt, context, execution_seq, lease_token } = assignment
+  if (typeof job_id !== "string" || job_id === "") return "`job_id` must be text"
+  if (typeof run_id !== "string" || run_id === "") return "`run_id` must be text"
+  if (typeof function_id !== "string") return "`function_id` must be text"
+  if (!isObject(event) || typeof event.id !== "string" || typeof event.name !== "string") {
+    return "`event` must have an `id` and a `name`"
+  }
+  const timestamp = typeof event.timestamp === "string" ? Date.parse(event.timestamp) : Number.NaN
+  if (Number.isNaN(timestamp)) return "`event.timestamp` must be a time"
+
+  const memory = readSteps(assignment.completed_steps, run_id)
+  const secrets = isObject(context) && isObject(context.secrets) ? context.secrets : undefined
+  const base = Number(assignment.step_sequence_base ?? 0)
+  return {
+    job: {
+      jobId: job_id,
+      runId: run_id,
+      functionId: function_id,
+      environment,
+      attempt: Number.isInteger(attempt) && Number(attempt) >= 1 ? Number(attempt) : 1,
+      generation: 0,
+      event: {
+        id: event.id,
+        name: event.name,
+        version: Number.isInteger(event.version) && Number(event.version) >= 1 ? Number(event.version) : 1,
+        data: JSON.stringify(event.data ?? null),
+        timestamp,
+        ...(isObject(event.metadata) ? { metadata: JSON.stringify(event.metadata) } : {})
+      },
+      journal: memory.journal,
+      open: openSteps(memory, nowMs),
+      lingerMs,
+      createdAt: nowMs,
+      ...(secrets === undefined
+        ? {}
+        : {
+            secrets: Object.fromEntries(Object.entries(secrets).map(([name, value]) => [name, String(value)]))
+          })
+    },
+    fence:
+      typeof lease_token === "string"
+        ? {
+            execution_seq: typeof execution_seq === "number" ? execution_seq : undefined,
+            lease_token
+          }
+        : undefined,
+    stepBase: Number.isFinite(base) ? base : 0,
+    pending: memory.pending
+  }
+}
+
+interface Memory {
+  readonly journal: ReadonlyArray<JournalEntry>
+  readonly pending: ReadonlyMap<string, Pending>
+  /** By step: the failures after which the delay has passed. */
+  readonly retries: ReadonlyMap<string, number>
+}
+
+const readSteps = (steps: unknown, runId: string): Memory => {
+  const journal: Array<JournalEntry> = []
+  const pending = new Map<string, Pending>()
+  const retries = new Map<string, number>()
+  for (const step of Array.isArray(steps) ? steps : []) {
+    if (!isObject(step) || typeof step.step_id !== "string") continue
+    const { output } = step
+    const key = step.step_id.startsWith(`${runId}:`) ? step.step_id.slice(runId.length + 1) : step.step_id
+    const name = typeof step.name === "string" ? step.name : key
+    const [, failed] = /^(.*):failed$/s.exec(key) ?? []
+    const [, waiting] = /^(.*):pending$/s.exec(key) ?? []
+    const [, retried, failures] = /^(.*):retry:([1-9]\d*)$/s.exec(key) ?? []
+    if (failed !== undefined && isObject(output) && isObject(output.error)) {
+      // written by this package, from an error of this shape
+      const error = output.error as unknown as SerializedError
+      journal.push(entry(failed, name, { _tag: "Failure", error }))
+    } else if (waiting !== undefined && isObject(output)) {
+      const until = Date.parse(String(output.until))
+      if (!Number.isNaN(until)) pending.set(waiting, { until, failures: Number(output.failures ?? 0) })
+    } else if (retried !== undefined && failures !== undefined && (output ?? null) === null) {
+      retries.set(retried, Math.max(Number(failures), retries.get(retried) ?? 0))
+    } else {
+      journal.push(entry(key, name, { _tag: "Success", value: valueOf(output) }))
+    }
+  }
+  return { journal, pending, retries }
+}
+
+const entry = (stepKey: string, name: string, outcome: Outcome): JournalEntry => ({
+  stepKey,
+  name,
+  kind: stepKey.startsWith("compensate:") ? "compensate" : "run",
+  anyKind: true,
+  outcome,
+  attempt: 1
+})
+
+/**
+ * The result of a step whose kind is not known. What the server itself has written (an event that was awaited, the run of
+ * an invoked function) gets the fields under which handlers know it.
+ */
+const valueOf = (output: unknown): JsonText | undefined => {
+  if (!isObject(output)) return output === undefined ? undefined : JSON.stringify(output)
+  const { id, name, run_id, timestamp, version } = output
+  if (typeof run_id === "string" && Object.keys(output).length === 1) {
+    return JSON.stringify({ ...output, runId: run_id })
+  }
+  const isEvent = typeof id === "string" && typeof name === "string" && typeof timestamp === "string"
+  return JSON.stringify(
+    isEvent && "data" in output && version === undefined ? { ...output, version: 1 } : output
+  )
+}
+
+/** Steps between two attempts. */
+const openSteps = ({ journal, pending, retries }: Memory, nowMs: number): ReadonlyArray<OpenStep> => {
+  const finished = new Set(journal.map(({ stepKey }) => stepKey))
+  const open: Array<OpenStep> = []
+  for (const stepKey of new Set([...retries.keys(), ...pending.keys()])) {
+    const noted = pending.get(stepKey)
+    const passed = retries.get(stepKey) ?? 0
+    const failures = Math.max(passed, noted?.failures ?? 0)
+    if (failures === 0 || finished.has(stepKey)) continue
+    open.push({
+      stepKey,
+      name: stepKey,
+      kind: stepKey.startsWith("compensate:") ? "compensate" : "run",
+      failures,
+      pending: failures > passed && noted !== undefined && noted.until > nowMs
+    })
+  }
+  return open
+}

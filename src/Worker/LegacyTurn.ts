@@ -1,0 +1,254 @@
+/** What a turn reports, in the words of a server without turns: results of steps, and at the end one thing to wait for. */
+import { formatDuration, parseDuration } from "../Duration.ts"
+import type { SerializedError } from "../Errors.ts"
+import { stepId } from "../Execution/StepId.ts"
+import { decodeJson } from "../Json.ts"
+import type { Due, Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
+import { failedId, type Fence, type LegacyJob, type Pending, pendingId, retryId } from "./LegacyJob.ts"
+
+/** A step as it is reported. */
+export interface StepResult {
+  readonly id: string
+  readonly name: string
+  readonly type: "invoke" | "compensate"
+  readonly status: "completed" | "failed"
+  readonly started_at: string
+  readonly ended_at: string
+  readonly duration_ms: number
+  readonly output?: unknown
+  readonly error?: { readonly message: string; readonly retryable: boolean; readonly stack?: string }
+  readonly compensation_for?: string
+}
+
+/** What the run waits for between two turns. */
+export type Yield = { readonly type: string; readonly step_id: string } & {
+  readonly [field: string]: unknown
+}
+
+type StepDone = Extract<TurnOp, { readonly _tag: "StepDone" }>
+type StepRetry = Extract<TurnOp, { readonly _tag: "StepRetry" }>
+type Suspending = Extract<TurnOp, { readonly _tag: "Sleep" | "WaitForEvent" | "Invoke" }>
+type InvokeAsync = Extract<TurnOp, { readonly _tag: "InvokeAsync" }>
+
+/** A suspended step, and when it is due. */
+interface OpenStep {
+  readonly name: string
+  readonly dueAt: number
+  readonly failures: number
+  readonly yielded: Yield
+  /** Whether the time is all that it waits for. */
+  readonly isTimed: boolean
+}
+
+export class LegacyTurn {
+  readonly job: Job
+  readonly fence: Fence | undefined
+  readonly startedAt: string
+  /** When the lease was last known to hold, milliseconds on a monotonic clock. */
+  heldSince: number
+  /** Results that the server has not stored yet. */
+  steps: Array<StepResult> = []
+  readonly #stepBase: number
+  #stored = 0
+  readonly #pending: ReadonlyMap<string, Pending>
+  readonly #open = new Map<string, OpenStep>()
+  /** Chosen once, however often it has to be sent. */
+  #yielded: Yield | undefined
+
+  constructor({ fence, job, pending, stepBase }: LegacyJob, nowMs: number, heldSince: number) {
+    this.job = job
+    this.fence = fence
+    this.heldSince = heldSince
+    this.startedAt = iso(nowMs)
+    this.#stepBase = stepBase
+    this.#pending = pending
+    // the turn does not say again what it knows to be between two attempts
+    for (const { failures, name, pending: waits, stepKey } of job.open) {
+      const until = pending.get(stepKey)?.until
+      if (waits && until !== undefined) this.#open.set(stepKey, this.#retry(stepKey, name, failures, until))
+    }
+  }
+
+  /** How many steps of the run the server has stored. */
+  get stepOffset(): number {
+    return this.#stepBase + this.#stored
+  }
+
+  /** The server has stored the first `count` of the results. */
+  stored(count: number): void {
+    this.steps = this.steps.slice(count)
+    this.#stored += count
+  }
+
+  /** A step has finished. */
+  done(op: StepDone): void {
+    const times = { startedAt: op.startedAt, endedAt: op.endedAt }
+    if (op.outcome._tag === "Success") {
+      this.#completed(op.stepKey, op.name, decodeJson(op.outcome.value), times)
+      return
+    }
+    const { error } = op.outcome
+    this.#failed(op, error, false, times)
+    this.#completed(failedId(op.stepKey), op.name, { error }, times)
+  }
+
+  /** An attempt of a step has failed, and the next one is due later. */
+  retry(op: StepRetry, nowMs: number): void {
+    this.#failed(op, op.error, true, { startedAt: nowMs, endedAt: nowMs })
+    this.#open.set(op.stepKey, this.#retry(op.stepKey, op.name, op.failures, dueAt(op.due, nowMs)))
+  }
+
+  /** A step waits. Returns its outcome when what it waits for is over already. */
+  suspend(op: Suspending, nowMs: number): Outcome | undefined {
+    const known = this.#pending.get(op.stepKey)?.until
+    if (op._tag === "Sleep" && known !== undefined && known <= nowMs) {
+      return { _tag: "Success", value: undefined }
+    }
+    const id = stepId(this.job.runId, op.stepKey)
+    this.#open.set(op.stepKey, {
+      name: op.name,
+      failures: 0,
+      isTimed: op._tag !== "Invoke",
+      ...yieldOf(op, id, known, nowMs)
+    })
+    return undefined
+  }
+
+  withdraw(stepKey: string): void {
+    this.#open.delete(stepKey)
+  }
+
+  /** A wait that was over when it was asked for has been seen by the handler. */
+  settled(stepKey: string, nowMs: number): void {
+    this.#completed(stepKey, stepKey, null, { startedAt: nowMs, endedAt: nowMs })
+  }
+
+  /** A message was published. */
+  published(stepKey: string, name: string, output: unknown, nowMs: number): void {
+    this.#completed(stepKey, name, output, { startedAt: nowMs, endedAt: nowMs })
+  }
+
+  invokeAsync({ functionId, input, stepKey }: InvokeAsync): Yield {
+    return {
+      type: "invoke_function_async",
+      step_id: stepId(this.job.runId, stepKey),
+      function_id: functionId,
+      ...(input === undefined ? {} : { input: decodeJson(input) })
+    }
+  }
+
+  /**
+   * The one of the open steps that the run waits for; what the others have to remember is noted among the results. A
+   * function that was invoked comes first, so that it starts; then what is due first. `undefined` when none is open.
+   */
+  suspended(stepKeys: ReadonlyArray<string>, nowMs: number): Yield | undefined {
+    if (this.#yielded !== undefined) return this.#yielded
+    const open = stepKeys.flatMap((stepKey) => {
+      const step = this.#open.get(stepKey)
+      return step === undefined ? [] : [{ stepKey, ...step }]
+    })
+    const chosen =
+      open.find(({ isTimed }) => !isTimed) ??
+      open.reduce<(typeof open)[number] | undefined>(
+        (first, step) => (first === undefined || step.dueAt < first.dueAt ? step : first),
+        undefined
+      )
+    for (const { dueAt, failures, isTimed, name, stepKey } of open) {
+      if (!isTimed || stepKey === chosen?.stepKey) continue
+      const output = { until: iso(dueAt), failures }
+      this.#completed(pendingId(stepKey), name, output, { startedAt: nowMs, endedAt: nowMs })
+    }
+    this.#yielded = chosen?.yielded
+    return this.#yielded
+  }
+
+  #retry(stepKey: string, name: string, failures: number, until: number): OpenStep {
+    const step_id = stepId(this.job.runId, retryId(stepKey, failures))
+    const yielded = { type: "sleep", step_id, until: iso(until) }
+    return { name, dueAt: until, failures, isTimed: true, yielded }
+  }
+
+  #completed(stepKey: string, name: string, output: unknown, times: Times): void {
+    this.steps.push({
+      ...this.#result(stepKey, name, times),
+      status: "completed",
+      ...(output === undefined ? {} : { output })
+    })
+  }
+
+  #failed(
+    { name, stepKey }: { readonly stepKey: string; readonly name: string },
+    { message, stack }: SerializedError,
+    retryable: boolean,
+    times: Times
+  ): void {
+    this.steps.push({
+      ...this.#result(stepKey, name, times),
+      status: "failed",
+      error: { message, retryable, ...(stack === undefined ? {} : { stack }) }
+    })
+  }
+
+  #result(stepKey: string, name: string, { endedAt, startedAt }: Times) {
+    const isCompensation = stepKey.startsWith("compensate:")
+    return {
+      id: stepId(this.job.runId, stepKey),
+      name,
+      type: isCompensation ? ("compensate" as const) : ("invoke" as const),
+      started_at: iso(startedAt),
+      ended_at: iso(endedAt),
+      duration_ms: Math.max(0, Math.round(endedAt - startedAt)),
+      ...(isCompensation ? { compensation_for: name.replace(/^compensate:/, "") } : {})
+    }
+  }
+}
+
+interface Times {
+  readonly startedAt: number
+  readonly endedAt: number
+}
+
+const yieldOf = (
+  op: Suspending,
+  step_id: string,
+  known: number | undefined,
+  nowMs: number
+): { readonly dueAt: number; readonly yielded: Yield } => {
+  switch (op._tag) {
+    case "Sleep": {
+      const due = known ?? dueAt(op.due, nowMs)
+      return { dueAt: due, yielded: { type: "sleep", step_id, until: iso(due) } }
+    }
+    case "WaitForEvent": {
+      const due = known ?? dueAt(op.timeout, nowMs)
+      const timeout = durationText(Math.max(1000, due - nowMs))
+      const event_filter = {
+        event: op.event,
+        ...(op.match === undefined ? {} : { match: op.match }),
+        timeout
+      }
+      return { dueAt: due, yielded: { type: "wait_for_event", step_id, event_filter } }
+    }
+    case "Invoke":
+      return {
+        dueAt: nowMs + op.timeoutMs,
+        yielded: {
+          type: "invoke_function",
+          step_id,
+          function_id: op.functionId,
+          ...(op.input === undefined ? {} : { input: decodeJson(op.input) }),
+          invoke_timeout_ms: op.timeoutMs
+        }
+      }
+  }
+}
+
+const dueAt = (due: Due, nowMs: number): number => ("at" in due ? due.at : nowMs + due.afterMs)
+
+/** The largest unit that says it exactly. */
+const durationText = (ms: number): string => {
+  const text = formatDuration(ms)
+  return parseDuration(text) === ms ? text : `${Math.round(ms)}ms`
+}
+
+const iso = (epochMs: number): string => new Date(epochMs).toISOString()
