@@ -87,6 +87,8 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   /** Entries that the handler has not asked for yet. */
   readonly #journal = new Map<string, Recorded>()
   readonly #open = new Map<string, OpenStep>()
+  /** Those of the open steps that the handler has not come to again. */
+  readonly #openAhead = new Set<string>()
   /** Waits that were over before the handler asked for them. */
   readonly #firedEarly = new Map<string, Outcome | undefined>()
   /** Suspended calls. */
@@ -132,7 +134,10 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       // The handler does not ask for compensations.
       if (entry.kind === "compensate") this.settlement.markSettled(rank)
     }
-    for (const open of job.open) this.#open.set(open.stepKey, open)
+    for (const open of job.open) {
+      this.#open.set(open.stepKey, open)
+      this.#openAhead.add(open.stepKey)
+    }
     this.#cancelTimeout = host.alarm.at(host.clock.currentTimeMillisUnsafe() + plan.timeoutMs, () =>
       this.#timedOut()
     )
@@ -158,7 +163,12 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
 
   /** The handler's logger. */
   get logger(): Logger {
-    return runLogger(this.job.runId, () => !this.#live && this.settlement.isReplaying)
+    return runLogger(this.job.runId, () => !this.#live && this.#isBehind)
+  }
+
+  /** Whether an earlier turn came further than this one. */
+  get #isBehind(): boolean {
+    return this.settlement.isReplaying || this.#openAhead.size > 0
   }
 
   onTurnEnd(callback: () => void | Promise<void>): void {
@@ -222,6 +232,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     }
 
     const open = this.#open.get(call.key)
+    this.#openAhead.delete(call.key)
     if (open !== undefined && open.kind !== call.kind) {
       this.#pause(call, open.kind, entry)
       return

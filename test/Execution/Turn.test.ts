@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { NonRetryableError, StepError } from "../../src/Errors.ts"
 import { createFunction } from "../../src/Function.ts"
 import * as Step from "../../src/Step.ts"
-import { attempt, both, only } from "./Scenario.ts"
+import { attempt, both, only, type Probe } from "./Scenario.ts"
 import { settle, success, until } from "./ScriptedEngine.ts"
 
 describe("replay", () => {
@@ -935,6 +935,50 @@ describe("the end of a turn", () => {
       assert.deepStrictEqual(
         written.map((line) => line.split(" ").at(-1)),
         ["before", "between", "after"]
+      )
+    }
+  )
+})
+
+describe("the handler's logger before anything is recorded", () => {
+  const failsOnce = (probe: Probe) => () => {
+    probe.enter("a")
+    if (probe.log.length === 1) throw new Error("once")
+    return 1
+  }
+
+  both(
+    "a line before a step that is tried again in a later turn is written once",
+    {
+      promise:
+        (probe) =>
+        async ({ logger, step }) => {
+          logger.info("before")
+          await step.run("a", failsOnce(probe))
+          logger.info("after")
+        },
+      effect:
+        (probe) =>
+        ({ logger }) =>
+          Effect.gen(function* () {
+            logger.info("before")
+            yield* Step.run("a", attempt(failsOnce(probe)))
+            logger.info("after")
+          })
+    },
+    async ({ engine, fn, log }) => {
+      const written: Array<string> = []
+      const original = console.info
+      console.info = (line: string) => void written.push(line)
+      try {
+        await engine.run(fn)
+      } finally {
+        console.info = original
+      }
+      assert.deepStrictEqual(log, ["a", "a"])
+      assert.deepStrictEqual(
+        written.map((line) => line.split(" ").at(-1)),
+        ["before", "after"]
       )
     }
   )

@@ -149,13 +149,9 @@ describe("IronflowClient", () => {
     assert.deepStrictEqual(environments, ["default", "staging"])
   })
 
-  it.each([
-    ["nothing", undefined],
-    ["no engine", {}],
-    ["something else as engine", { engine: {} }]
-  ])("given %s, says to pass the engine", (_, config) => {
+  it("given something else as engine, says to pass the engine", () => {
     // what JavaScript callers can do and TypeScript callers cannot
-    const create = () => createClient(config as unknown as IronflowClientConfig)
+    const create = () => createClient({ engine: {} } as unknown as IronflowClientConfig)
     assert.throws(
       create,
       ValidationError,

@@ -184,7 +184,11 @@ describe("createWorker", () => {
   })
 
   it.each([
-    ["no engine", { functions: [quick] }, /createWorker\(\) needs an engine: pass `engine`/],
+    [
+      "something else as engine",
+      { functions: [quick], engine: {} },
+      /createWorker\(\) needs an engine: pass `engine`/
+    ],
     [
       "two functions of one id",
       { ...scriptedEngine(), functions: [quick, quick] },

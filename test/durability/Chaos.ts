@@ -24,6 +24,8 @@ export interface Evidence {
   readonly kills: number
   /** Kills that came where and when they were meant to. */
   readonly struck: number
+  /** Why the last life was killed before it was done, if it was. */
+  readonly unfinished: string | undefined
 }
 
 export interface Snapshot {
@@ -36,6 +38,9 @@ export interface Snapshot {
 
 /** Nothing that a life does takes longer, unless something is stuck, milliseconds. */
 const PATIENCE = 30_000
+
+/** A process has not come to where it had to come. */
+class OutOfPatience extends Error {}
 
 /** A process of the shop. */
 class Life {
@@ -74,7 +79,9 @@ class Life {
     while (!this.#over && !this.said.includes(line)) {
       await new Promise<void>((resolve, reject) => {
         this.#listeners.push(resolve)
-        late.addEventListener("abort", () => reject(new Error(this.#describe(`has not said "${line}"`))))
+        late.addEventListener("abort", () =>
+          reject(new OutOfPatience(this.#describe(`has not said "${line}"`)))
+        )
       })
     }
     return this.said.includes(line)
@@ -128,31 +135,53 @@ export const runPlan = async (plan: Plan, folder: string, cache: string): Promis
     )
   }
 
-  for (const [life, fate] of plan.fates.entries()) {
-    const shop = begin(life, fate)
+  let unfinished: string | undefined
+  /** Lets `wait` wait for a process; one that is stuck is killed, since what is there says more than that it is stuck. */
+  const patiently = async (shop: Life, wait: () => Promise<void>): Promise<void> => {
     try {
-      const rival = () => begin(life, undefined, path.join(folder, "rival.log"))
-      if (await meet(shop, fate, rival)) struck++
+      await wait()
+    } catch (error) {
+      if (!(error instanceof OutOfPatience)) throw error
+      unfinished = error.message
+      shop.child.kill("SIGKILL")
       await shop.ends("SIGKILL", null)
     } finally {
       shop.child.kill("SIGKILL")
+      acks.push(...shop.acks)
     }
-    acks.push(...shop.acks)
+  }
+
+  for (const [life, fate] of plan.fates.entries()) {
+    const shop = begin(life, fate)
+    await patiently(shop, async () => {
+      const rival = () => begin(life, undefined, path.join(folder, "rival.log"))
+      if (await meet(shop, fate, rival)) struck++
+      await shop.ends("SIGKILL", null)
+    })
+    if (unfinished !== undefined) break
     const copy = path.join(folder, `after-${life}.db`)
     if (copyDatabase(database, copy)) {
       snapshots.push({ database: copy, lines: readSideLog(sideLog).length, acks: acks.length })
     }
   }
 
-  const last = begin(plan.fates.length, undefined)
-  try {
-    await last.says("done")
-    await last.ends(null, 0)
-  } finally {
-    last.child.kill("SIGKILL")
+  if (unfinished === undefined) {
+    const last = begin(plan.fates.length, undefined)
+    await patiently(last, async () => {
+      await last.says("done")
+      await last.ends(null, 0)
+    })
   }
-  acks.push(...last.acks)
-  return { plan, database, lines: readSideLog(sideLog), acks, snapshots, kills: plan.fates.length, struck }
+  return {
+    plan,
+    database,
+    lines: readSideLog(sideLog),
+    acks,
+    snapshots,
+    kills: plan.fates.length,
+    struck,
+    unfinished
+  }
 }
 
 /**

@@ -34,6 +34,7 @@ interface Case extends Tables {
   readonly executions: ReturnType<typeof readExecutions>
   readonly snapshots: ReadonlyArray<Tables & { readonly lineCount: number; readonly ackCount: number }>
   readonly cancelled: ReadonlySet<string>
+  readonly unfinished: string | undefined
 }
 
 export interface Verdict {
@@ -58,6 +59,7 @@ export const judge = (evidence: Evidence): Verdict => {
     ...tables,
     plan: evidence.plan,
     acks: evidence.acks,
+    unfinished: evidence.unfinished,
     lines: evidence.lines,
     executions: readExecutions(evidence.lines),
     snapshots: evidence.snapshots.map(({ acks, database, lines }) => ({
@@ -546,6 +548,7 @@ const laws = {
 
   /** G2. */
   *"no run is stuck"(it: Case): Complaints {
+    if (it.unfinished !== undefined) yield it.unfinished
     for (const tables of [...it.snapshots, it]) yield* tables.stuck
     for (const run of it.runs.values()) {
       if (!["completed", "failed", "cancelled"].includes(run.status))

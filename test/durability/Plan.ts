@@ -134,12 +134,14 @@ const makeItems = (dice: Dice, count: number): ReadonlyArray<Item> => {
         failAt: dice.pick(["none", "flight", "hotel", "car", "car", "end", "end"]),
         stubborn: dice.next() < 0.3
       }),
-    () =>
-      emit("pages.requested", {
-        printer: dice.pick(["p-1", "p-1", "p-2"]),
-        pages: dice.between(1, 3),
-        pause: dice.between(1, 60)
-      }),
+    () => {
+      // a crowd at one printer
+      const printer = dice.pick(["p-1", "p-2"])
+      const request = () =>
+        emit("pages.requested", { printer, pages: dice.between(1, 3), pause: dice.between(1, 60) })
+      for (let i = dice.between(2, 4); i > 0; i--) items.push(request())
+      return request()
+    },
     () => emit("report.requested", { failures: dice.between(0, 3) }),
     () => emit("news.written", { pause: dice.between(1, 80) }),
     () =>

@@ -79,6 +79,11 @@ const named: ReadonlyArray<readonly [what: string, fates: ReadonlyArray<Fate>, i
         emit("news.written", { pause: 20 }),
         emit("pages.requested", { printer: "p-1", pages: 2, pause: 10 })
       ]
+    ],
+    [
+      "after it was frozen and another one has tried to take its place",
+      [{ _tag: "Frozen", ms: 10, restMs: 10 }],
+      [emit("order.placed", { orderId: "o-1", pause: 20 })]
     ]
   ]
 

@@ -94,6 +94,87 @@ describe("concurrency", () => {
   )
 })
 
+describe("many", () => {
+  scenario(
+    "three hundred runs that sleep are all completed when they are due, each step once",
+    {
+      promise:
+        (stage) =>
+        async ({ event, step }) => {
+          await step.run("pick", () => stage.does(`pick ${event.data.n}`, 1))
+          await step.sleep("nap", "1h")
+          return step.run("pack", () => stage.does(`pack ${event.data.n}`, event.data.n))
+        },
+      effect:
+        (stage) =>
+        ({ event }) =>
+          Effect.gen(function* () {
+            yield* Step.run(
+              "pick",
+              bodyOf(() => stage.does(`pick ${event.data.n}`, 1))
+            )
+            yield* Step.sleep("nap", "1h")
+            return yield* Step.run(
+              "pack",
+              bodyOf(() => stage.does(`pack ${event.data.n}`, event.data.n))
+            )
+          })
+    },
+    ({ client, log, world }) =>
+      Effect.gen(function* () {
+        const numbers = Array.from({ length: 300 }, (_, n) => n)
+        const runIds = yield* Effect.forEach(numbers, (n) => world.place({ n }), { concurrency: "unbounded" })
+        yield* world.settle
+        assert.strictEqual((yield* client.listRuns({ status: "waiting" })).totalCount, 300)
+        assert.strictEqual(yield* world.stuckRuns, 0)
+        yield* world.advance("1 hour")
+        const outputs = yield* Effect.forEach(runIds, (runId) => world.completes(runId))
+
+        assert.deepStrictEqual(outputs, numbers)
+        assert.strictEqual(new Set(log).size, 600)
+        assert.lengthOf(log, 600)
+      })
+  )
+})
+
+describe("two versions of the code", () => {
+  scenario(
+    "runs go to the worker with the code that was registered last, and to the other one when that is gone",
+    packing(),
+    ({ cast, client, stage, world }) =>
+      Effect.gen(function* () {
+        const workerOf = (orderId: string) =>
+          Effect.gen(function* () {
+            const runId = yield* world.place({ orderId })
+            yield* world.until("it runs", () => stage.isHeld(orderId))
+            return (yield* client.getRun(runId)).workerId
+          })
+        const changed: Part = {
+          promise:
+            (stage) =>
+            async ({ event, step }) =>
+              step.run("pack better", () => stage.hold(event.data.orderId)),
+          effect:
+            (stage) =>
+            ({ event }) =>
+              Step.run(
+                "pack better",
+                bodyOf(() => stage.hold(event.data.orderId))
+              )
+        }
+        const fresh = yield* world.hire({
+          workerId: "fresh",
+          functions: [cast(changed)],
+          maxConcurrentJobs: 5
+        })
+        assert.strictEqual(yield* workerOf("o-1"), "fresh")
+        assert.strictEqual(yield* workerOf("o-2"), "fresh")
+        yield* fresh.dismiss
+        assert.notStrictEqual(yield* workerOf("o-3"), "fresh")
+      })
+  )
+})
+
 describe("actors and labels", () => {
   scenario(
     "runs of one actor go to the same worker while it lives, and to another one afterwards",

@@ -286,4 +286,49 @@ describe("parallel", () => {
         assert.deepStrictEqual(log, ["pack 3", "pack 1", "pack 2", "send 1", "send 2", "send 3"])
       })
   )
+
+  scenario(
+    "with failFast a branch that is suspended does not hold the call up, and what it waited for is forgotten",
+    {
+      promise:
+        () =>
+        async ({ step }) => {
+          const error = await step
+            .parallel("checks", [
+              (branch: StepClient) => branch.sleep("nap", "1d"),
+              (branch: StepClient) => branch.waitForEvent("approval", { event: "order.approved" }),
+              (branch: StepClient) =>
+                branch.run("stock", () => {
+                  throw new NonRetryableError("out of stock")
+                })
+            ])
+            .catch((error: Error) => error.message)
+          await step.sleep("afterwards", "2h")
+          return error
+        },
+      effect: () => () =>
+        Effect.gen(function* () {
+          const error = yield* Step.parallel("checks", [
+            Step.sleep("nap", "1d"),
+            Step.waitForEvent("approval", { event: "order.approved" }),
+            Step.run("stock", Effect.fail(new NonRetryableError("out of stock")))
+          ]).pipe(Effect.catch((error) => Effect.succeed(error.message)))
+          yield* Step.sleep("afterwards", "2h")
+          return error
+        })
+    },
+    ({ client, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.reaches(runId, "SLEEPING")
+        yield* world.settle
+        assert.deepStrictEqual(yield* world.steps(runId), ["stock failed", "afterwards waiting"])
+        yield* client.emit("order.approved", {})
+        yield* world.settle
+        yield* world.advance("2 hours")
+
+        assert.strictEqual(yield* world.completes(runId), "out of stock")
+        assert.deepStrictEqual(yield* world.steps(runId), ["stock failed", "afterwards completed"])
+      })
+  )
 })

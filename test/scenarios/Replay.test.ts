@@ -2,8 +2,8 @@ import { it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { assert, describe, vi } from "vitest"
 import { IronflowFunction, Step } from "../../src/effect.ts"
-import type { FunctionContext } from "../../src/index.ts"
-import { bodyOf, effectOf, scenario, type Stage } from "./Story.ts"
+import { createFunction, type FunctionContext } from "../../src/index.ts"
+import { bodyOf, effectOf, type Part, scenario, Stage } from "./Story.ts"
 import { World } from "./World.ts"
 
 describe("replay", () => {
@@ -214,6 +214,58 @@ describe("replay", () => {
         assert.notInclude(log, "winner: deadline")
       })
   )
+
+  const deadline: Part = {
+    promise:
+      (stage) =>
+      async ({ step }) => {
+        const first = await Promise.race([
+          step.waitForEvent("approval", { event: "order.approved" }).then(({ data }) => data.by),
+          step.sleep("deadline", "1h").then(() => "nobody")
+        ])
+        await step.sleep("afterwards", "2h")
+        stage.log.push(first)
+        return step.run("note", () => stage.does("note", first))
+      },
+    effect: (stage) => () =>
+      Effect.gen(function* () {
+        const first = yield* Effect.raceFirst(
+          Effect.map(Step.waitForEvent("approval", { event: "order.approved" }), ({ data }) => data.by),
+          Effect.as(Step.sleep("deadline", "1h"), "nobody")
+        )
+        yield* Step.sleep("afterwards", "2h")
+        stage.log.push(first)
+        return yield* Step.run(
+          "note",
+          bodyOf(() => stage.does("note", first))
+        )
+      })
+  }
+
+  for (const [winner, output] of [
+    ["the event", "ada"],
+    ["the deadline", "nobody"]
+  ] as const) {
+    scenario(
+      `in a race of an event against a deadline ${winner} wins once and for all, although the other comes later`,
+      { ...deadline, world: { onDisk: true } },
+      ({ log, world }) =>
+        Effect.gen(function* () {
+          const runId = yield* world.place()
+          yield* world.reaches(runId, "SLEEPING")
+          if (winner === "the deadline") yield* world.advance("1 hour")
+          yield* world.client.emit("order.approved", { by: "ada" })
+          yield* world.settle
+          yield* world.advance("1 hour")
+          yield* world.restart()
+          yield* world.advance("1 hour")
+
+          assert.strictEqual(yield* world.completes(runId), output)
+          assert.deepStrictEqual([...new Set(log)], [output, "note"])
+          assert.strictEqual(yield* world.stuckRuns, 0)
+        })
+    )
+  }
 
   scenario(
     "the order in which steps ended decides in every turn, also for what derived chains do next",
@@ -480,6 +532,29 @@ describe("replay", () => {
         assert.strictEqual(yield* world.completes(runId), "done")
         assert.deepStrictEqual(log, ["own I/O", "own I/O", "late"])
       })
+  )
+
+  it.effect("so does a handler that only returns after its own I/O", () =>
+    Effect.gen(function* () {
+      const stage = new Stage()
+      const returning = createFunction(
+        { id: "order", triggers: [{ event: "order.placed" }] },
+        async ({ step }) => {
+          void step.sleep("deadline", "1d")
+          return stage.hold("own I/O")
+        }
+      )
+      const world = yield* World.make({ functions: [returning] })
+      const runId = yield* world.place()
+      yield* world.reaches(runId, "SLEEPING")
+      stage.release("own I/O", "too early")
+      yield* world.until("the next turn is there", () => stage.isHeld("own I/O"))
+      stage.release("own I/O", "done")
+
+      assert.strictEqual(yield* world.completes(runId), "done")
+      yield* world.advance("1 day")
+      assert.strictEqual(stage.count("own I/O"), 2)
+    })
   )
 
   scenario(

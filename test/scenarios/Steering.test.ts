@@ -115,6 +115,39 @@ describe("cancel", () => {
   )
 
   scenario(
+    "cancelling a run that waits for its next attempt lets it rest for good",
+    {
+      promise:
+        (stage) =>
+        async ({ step }) => {
+          await step.run("charge", () => {
+            stage.log.push("charge")
+            throw new Error("the bank is busy")
+          })
+        },
+      effect: (stage) => () =>
+        Step.run(
+          "charge",
+          bodyOf(() => {
+            stage.log.push("charge")
+            throw new Error("the bank is busy")
+          })
+        )
+    },
+    ({ client, log, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.reaches(runId, "WAITING_FOR_RETRY")
+        yield* client.cancelRun(runId)
+        yield* world.advance("1 hour")
+
+        assert.deepStrictEqual(log, ["charge"])
+        assert.strictEqual((yield* client.getRun(runId)).status, "cancelled")
+        assert.deepStrictEqual(yield* world.steps(runId), [])
+      })
+  )
+
+  scenario(
     "a run that was cancelled before a worker took it never begins",
     { ...ordering, world: { worker: { maxConcurrentJobs: 1 } } },
     ({ client, log, stage, world }) =>

@@ -112,7 +112,10 @@ export const make = (
     // last: whoever is still there when the time is up
     yield* Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
     yield* listening.serve(
-      Effect.flatMap(HttpServerRequest, (request) => app(NodeHttpServerRequest.toIncomingMessage(request)))
+      Effect.flatMap(HttpServerRequest, (request) =>
+        // the server above speaks HTTP/1.1 only
+        app(NodeHttpServerRequest.toIncomingMessage(request) as Http.IncomingMessage)
+      )
     )
     yield* workers.watch
     // first: those who wait for something are told to look elsewhere
@@ -376,5 +379,8 @@ const failed = (
     status,
     contentType: "application/json",
     // what is left of a body that was not read would be taken for the next request
-    ...(request.complete ? {} : { headers: { connection: "close" } })
+    ...(request.complete || !hasBody(request) ? {} : { headers: { connection: "close" } })
   })
+
+const hasBody = ({ headers }: Http.IncomingMessage): boolean =>
+  headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0

@@ -117,7 +117,7 @@ export const endRun = (
   tx.tell(() => ({
     _tag: "RunEnded",
     runId: run.id,
-    functionId: tx.registry.byKey(run.function)?.registration.id ?? String(run.function),
+    functionId: functionIdOf(tx, run.function),
     status: countOf[ending._tag],
     outcome:
       ending._tag === "Completed"
@@ -135,6 +135,10 @@ export const endRun = (
     }
   }
 }
+
+/** The id of the function with this key. */
+export const functionIdOf = (tx: Transaction, key: number): string =>
+  tx.registry.byKey(key)?.registration.id ?? String(key)
 
 /** Cancels an unfinished run and tells its live turn. */
 export const cancelRow = (tx: Transaction, row: Row, reason: string): void => {
@@ -169,7 +173,7 @@ const tellParent = (
 ): void => {
   const waiting = tx.get("SELECT run, step_key FROM waits WHERE child = ? AND fired IS NULL", run.key)
   if (waiting === undefined) return
-  const functionId = tx.registry.byKey(run.function)?.registration.id ?? String(run.function)
+  const functionId = functionIdOf(tx, run.function)
   const outcome: Outcome =
     ending._tag === "Completed"
       ? { _tag: "Success", value: ending.output }

@@ -23,7 +23,7 @@ import {
   waitName,
   waitRoots
 } from "./Events.ts"
-import { createRun, endRun, isCompensating, type Pause } from "./RunRows.ts"
+import { createRun, endRun, functionIdOf, isCompensating, type Pause } from "./RunRows.ts"
 import { type LeasedRun, type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
 import {
   delayRun,
@@ -87,7 +87,7 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
       return undefined
     }
     case "StepRetry": {
-      const dueAt = dueTime(tx, op.due)
+      const dueAt = dueTime(op.due, tx.now())
       tx.run(
         `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, failures, value, created_at)
          SELECT ?, ?, ${WaitKind.retry}, ?, ?, ?, ?, ?, ?
@@ -110,6 +110,7 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
       tx.tell(() => ({
         _tag: "StepFailed",
         runId: run.id,
+        functionId: functionIdOf(tx, run.function),
         name: op.name,
         failures: op.failures,
         error: op.error,
@@ -120,7 +121,8 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
     case "Sleep": {
       const known = knownStep(tx, run, op.stepKey)
       if (known !== undefined) return known.outcome
-      const dueAt = dueTime(tx, op.due)
+      const now = tx.now()
+      const dueAt = dueTime(op.due, now)
       tx.run(
         `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, created_at)
          VALUES (?, ?, ${WaitKind.sleep}, ?, 'sleep', ?, ?)`,
@@ -128,7 +130,7 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
         op.stepKey,
         op.name,
         dueAt,
-        tx.now()
+        now
       )
       tx.markDue(dueAt)
       return undefined
@@ -191,9 +193,15 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
         run.key
       )
       endLease(tx, run.key)
-      const dueAt = dueTime(tx, op.due)
+      const dueAt = dueTime(op.due, tx.now())
       delayRun(tx, run.key, dueAt)
-      tx.tell(() => ({ _tag: "RunFailed", runId: run.id, error: op.error, dueAt }))
+      tx.tell(() => ({
+        _tag: "RunFailed",
+        runId: run.id,
+        functionId: functionIdOf(tx, run.function),
+        error: op.error,
+        dueAt
+      }))
       return undefined
     }
     case "Suspend": {
@@ -241,11 +249,15 @@ export const endLease = (tx: Transaction, run: number): void => {
 export const pauseRow = (tx: Transaction, run: number, pause: Pause): void => {
   const row = tx.get("SELECT status, pause FROM runs WHERE key = ?", run)
   const wasCompensating = row !== undefined && isCompensating(row)
-  tx.tell(() => ({
-    _tag: "RunPaused",
-    runId: String(tx.get("SELECT id FROM runs WHERE key = ?", run)?.id),
-    message: pause.message
-  }))
+  tx.tell(() => {
+    const paused = tx.get("SELECT id, function FROM runs WHERE key = ?", run)
+    return {
+      _tag: "RunPaused",
+      runId: String(paused?.id),
+      functionId: functionIdOf(tx, Number(paused?.function)),
+      message: pause.message
+    }
+  })
   tx.run(
     `UPDATE runs SET status = ${Status.paused}, pause = ?, ready_at = NULL, updated_at = ? WHERE key = ?`,
     JSON.stringify({ ...pause, ...(wasCompensating ? { wasCompensating } : {}) }),
@@ -254,7 +266,7 @@ export const pauseRow = (tx: Transaction, run: number, pause: Pause): void => {
   )
 }
 
-const dueTime = (tx: Transaction, due: Due): number => ("at" in due ? due.at : tx.now() + due.afterMs)
+const dueTime = (due: Due, now: number): number => ("at" in due ? due.at : now + due.afterMs)
 
 const insertStep = (
   tx: Transaction,
@@ -418,7 +430,8 @@ const openEventWait = (
         ? { _tag: "Success", value: found.view.toText() }
         : undefined
   const [failed, value] = outcome === undefined ? [null, null] : outcomeColumns(outcome)
-  const dueAt = outcome === undefined ? dueTime(tx, op.timeout) : null
+  const now = tx.now()
+  const dueAt = outcome === undefined ? dueTime(op.timeout, now) : null
   tx.run(
     `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, environment, event, pattern, match_path, match_value, expression, wait, timeout_ms, fired, failed, value, event_position, created_at)
      VALUES (?, ?, ${WaitKind.event}, ?, 'waitForEvent', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -438,7 +451,7 @@ const openEventWait = (
     failed,
     value,
     found?.position ?? null,
-    tx.now()
+    now
   )
   if (dueAt !== null) tx.markDue(dueAt)
   return outcome

@@ -60,6 +60,13 @@ export const endpoints = {
   waitForRun: rest("GET", "/api/v1/runs/:id/wait"),
   restRunSteps: rest("GET", "/api/v1/runs/:id/steps"),
 
+  listSecrets: rest("GET", "/api/v1/secrets"),
+  /** Stores a secret or replaces its value. */
+  setSecret: rest("POST", "/api/v1/secrets"),
+  getSecret: rest("GET", "/api/v1/secrets/:name"),
+  updateSecret: rest("PUT", "/api/v1/secrets/:name"),
+  deleteSecret: rest("DELETE", "/api/v1/secrets/:name"),
+
   registerWorker: rest("POST", "/api/v1/workers/:id/register"),
   heartbeat: rest("POST", "/api/v1/workers/:id/heartbeat"),
   takeJobs: rest("GET", "/api/v1/workers/:id/jobs"),

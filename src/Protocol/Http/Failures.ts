@@ -65,6 +65,8 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
   ["BODY_UNSUPPORTED", kinds.unsupported],
   ["ROUTE_NOT_FOUND", kinds.unimplemented],
   ["WORKER_UNKNOWN", kinds.notFound],
+  ["SECRET_NOT_FOUND", kinds.notFound],
+  ["MASTER_KEY_MISSING", kinds.state],
   ["STALE_EXECUTION", kinds.conflict],
   ["RUN_NOT_RUNNING", kinds.conflict],
   ["STALE_BATCH", kinds.conflict],

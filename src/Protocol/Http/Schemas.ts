@@ -228,6 +228,12 @@ export const WorkerInfo = Schema.Struct({
 })
 export const RestWorkersResponse = Schema.Struct({ workers: Schema.Array(WorkerInfo) })
 
+export const SetSecretRequest = Schema.Struct({ name: text, value: text })
+export const UpdateSecretRequest = Schema.Struct({ value: text })
+/** Values go in and never come out. */
+export const SecretInfo = Schema.Struct({ name: text, created_at: text, updated_at: text })
+export const SecretInfos = Schema.Array(SecretInfo)
+
 export const HealthResponse = Schema.Struct({ status: text, timestamp: text })
 export const RestHealthResponse = Schema.Struct({ status: text, timestamp: text, version: text })
 export const InfoResponse = Schema.Struct({

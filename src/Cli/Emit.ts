@@ -1,0 +1,137 @@
+/** `ironflow emit`: an event, and if wanted what comes of it. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import type { ClientApi, EffectKind, Run } from "../Client/Client.ts"
+import { positiveDuration } from "../Duration.ts"
+import { IronflowError, isIronflowError } from "../Errors.ts"
+import { ironflow } from "./Ironflow.ts"
+import { between, oneLine, shown } from "./Output.ts"
+import { ask } from "./Server.ts"
+import { readStdin } from "./Stdin.ts"
+
+export const emit = Command.make(
+  "emit",
+  {
+    event: Argument.String("event").pipe(Argument.withDescription("The event's name, such as order.placed")),
+    data: Argument.String("data").pipe(
+      Argument.withDescription('Its data as JSON, or - to read it from standard input; {} when left out'),
+      Argument.withDefault("{}")
+    ),
+    idempotencyKey: Flag.String("idempotency-key").pipe(
+      Flag.withMetavar("KEY"),
+      Flag.withDescription("Emitting again with the same key within 24 hours changes nothing"),
+      Flag.optional
+    ),
+    eventVersion: Flag.Int("event-version").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("The version of the event's shape; 1 by default"),
+      Flag.optional
+    ),
+    wait: Flag.Boolean("wait").pipe(
+      Flag.withDescription("Wait for the runs and print them; exit code 1 unless all complete"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    ),
+    timeout: Flag.String("timeout").pipe(
+      Flag.withMetavar("DURATION"),
+      Flag.withDescription("The longest to wait, such as 30s; no limit by default"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* (input) {
+    const { json } = yield* ironflow
+    const timeout = yield* readTimeout(input.timeout)
+    const data = yield* readData(input.data)
+    yield* ask((client) =>
+      Effect.gen(function* () {
+        const { eventId, runIds } = yield* client.emit(input.event, data, {
+          ...Option.match(input.idempotencyKey, {
+            onNone: () => ({}),
+            onSome: (idempotencyKey) => ({ idempotencyKey })
+          }),
+          ...Option.match(input.eventVersion, { onNone: () => ({}), onSome: (version) => ({ version }) })
+        })
+        if (json && !input.wait) return yield* Console.log(JSON.stringify({ eventId, runIds }))
+        if (!json) yield* Console.log(emitted(input.event, eventId, runIds))
+        if (!input.wait) return
+        const runs = yield* waitForAll(client, runIds, timeout, json)
+        if (json) yield* Console.log(JSON.stringify({ eventId, runIds, runs }))
+        const bad = runs.filter((run) => run.status !== "completed")
+        if (bad.length > 0) return yield* Effect.fail(notCompleted(bad, runs.length))
+      })
+    )
+  })
+).pipe(
+  Command.withDescription("Emit an event: one run starts for every function whose trigger matches."),
+  Command.withShortDescription("Emit an event"),
+  Command.withExamples([
+    { command: `ironflow emit order.placed '{"orderId":"o-1"}' --wait` },
+    { command: "ironflow emit order.placed - < order.json", description: "Data from a file" }
+  ])
+)
+
+const emitted = (event: string, eventId: string, runIds: ReadonlyArray<string>): string => {
+  if (runIds.length === 0) {
+    return `Emitted ${event} as ${eventId}. It started no run: no function has a trigger that matches.`
+  }
+  return [`Emitted ${event} as ${eventId}. It started:`, ...runIds.map((id) => `  ${id}`)].join("\n")
+}
+
+const waitForAll = (
+  client: ClientApi<EffectKind>,
+  runIds: ReadonlyArray<string>,
+  timeout: number | undefined,
+  json: boolean
+) =>
+  Effect.forEach(
+    runIds,
+    (runId) =>
+      Effect.tap(client.waitForRun(runId, timeout === undefined ? {} : { timeout }), (run) =>
+        json ? Effect.void : Console.log(ended(run))
+      ),
+    { concurrency: "unbounded" }
+  )
+
+const ended = (run: Run): string => {
+  const result = run.error === undefined ? shown(run.output, 1000) : oneLine(run.error.message, 1000)
+  return `${run.id}  ${run.functionId}  ${run.status} in ${between(run.createdAt, run.endedAt)}  ${result}`.trimEnd()
+}
+
+const notCompleted = (bad: ReadonlyArray<Run>, all: number): IronflowError =>
+  new IronflowError(
+    `${bad.length} of ${all} ${all === 1 ? "run" : "runs"} did not complete: ` +
+      `${bad.map((run) => `${run.id} ${run.status}`).join(", ")}. \`ironflow runs get\` says more`,
+    { code: "RUN_NOT_COMPLETED" }
+  )
+
+const readTimeout = (text: Option.Option<string>): Effect.Effect<number | undefined, IronflowError> =>
+  Effect.try({
+    try: () =>
+      Option.getOrUndefined(
+        Option.map(text, (value) =>
+          positiveDuration(/^\d+$/.test(value) ? Number(value) : value, "value of --timeout")
+        )
+      ),
+    catch: (error) => {
+      if (isIronflowError(error)) return error
+      throw error
+    }
+  })
+
+const readData = (argument: string): Effect.Effect<unknown, IronflowError> =>
+  Effect.flatMap(argument === "-" ? readStdin : Effect.succeed(argument), (text) =>
+    Effect.try({
+      try: (): unknown => JSON.parse(text),
+      catch: (error) =>
+        new IronflowError(
+          `The data is not JSON (${error instanceof Error ? error.message : String(error)}): ` +
+            `${text.trim() === "" ? "there is nothing" : `it begins with ${shown(text.slice(0, 40))}`}. ` +
+            `Write it in single quotes, like '{"orderId":"o-1"}'`,
+          { code: "USAGE" }
+        )
+    })
+  )

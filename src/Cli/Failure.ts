@@ -1,0 +1,73 @@
+/** How a command that failed says so: one or two short lines, and an exit code. */
+import * as Cause from "effect/Cause"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import { isCliError } from "effect/cli/CliError"
+import { readEnvironmentVariable } from "../Environment.ts"
+import { isObject } from "../Json.ts"
+import { oneLine } from "./Output.ts"
+
+/** 1: it failed. 2: it was not used right, and has to be changed before it can work. */
+export type ExitCode = 0 | 1 | 2
+
+export interface Failure {
+  readonly code: string
+  readonly message: string
+  readonly exitCode: ExitCode
+}
+
+/** Codes of errors that the caller has to put right: what they wrote, on the command line or in the file. */
+const misuses = new Set([
+  "USAGE",
+  "VALIDATION_ERROR",
+  "MODULE_NOT_FOUND",
+  "MODULE_INVALID",
+  "NO_FUNCTIONS",
+  "FUNCTION_REGISTRATION_FAILED"
+])
+
+/** The failure behind a cause; `undefined` when somebody only asked for help, or stopped the command. */
+export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
+  if (Cause.hasInterruptsOnly(cause)) return undefined
+  const error = Cause.squash(cause)
+  if (isCliError(error)) {
+    if (error._tag !== "ShowHelp") return { code: "USAGE", message: oneLine(error.message), exitCode: 2 }
+    if (error.errors.length === 0) return undefined
+    return {
+      code: "USAGE",
+      message:
+        `${error.errors.map((one) => sentence(oneLine(one.message))).join(" ")} ` +
+        `See \`${error.commandPath.join(" ")} --help\`.`,
+      exitCode: 2
+    }
+  }
+  if (isObject(error) && error._tag === "QuitError") {
+    return { code: "CANCELLED", message: "Cancelled: nothing was changed.", exitCode: 1 }
+  }
+  if (error instanceof Error && "code" in error && typeof error.code === "string" && "retryable" in error) {
+    return {
+      code: error.code,
+      message: sentence(oneLine(error.message)),
+      exitCode: misuses.has(error.code) ? 2 : 1
+    }
+  }
+  const reason = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
+  return {
+    code: "UNEXPECTED",
+    message: `${sentence(oneLine(reason))} This is not a failure that the command knows: set IRONFLOW_LOG_LEVEL=debug to see where it comes from.`,
+    exitCode: 1
+  }
+}
+
+/** Prints the failure where errors go, and with `IRONFLOW_LOG_LEVEL=debug` all that is known about it. */
+export const report = (cause: Cause.Cause<unknown>, json: boolean): Effect.Effect<void> => {
+  const failure = failureOf(cause)
+  if (failure === undefined) return Effect.void
+  const { code, message } = failure
+  const said = Console.error(json ? JSON.stringify({ error: { code, message } }) : `Error: ${message}`)
+  return readEnvironmentVariable("IRONFLOW_LOG_LEVEL")?.toLowerCase() === "debug"
+    ? Effect.andThen(said, Console.error(Cause.pretty(cause)))
+    : said
+}
+
+const sentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)

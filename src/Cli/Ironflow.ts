@@ -1,0 +1,43 @@
+/** The `ironflow` command itself: what all its commands share. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import type { ServerOptions } from "../Client/HttpConfig.ts"
+
+export const ironflow = Command.make("ironflow").pipe(
+  Command.withSharedFlags({
+    serverUrl: Flag.String("server-url").pipe(
+      Flag.withMetavar("URL"),
+      Flag.withDescription("The server to talk to; IRONFLOW_SERVER_URL, else http://localhost:9123"),
+      Flag.optional
+    ),
+    apiKey: Flag.Redacted("api-key").pipe(
+      Flag.withMetavar("KEY"),
+      Flag.withDescription("The key to talk to it with; better in IRONFLOW_API_KEY, where others do not see it"),
+      Flag.optional
+    ),
+    environment: Flag.String("environment").pipe(
+      Flag.withMetavar("NAME"),
+      Flag.withDescription("The environment to work in; IRONFLOW_ENV, else default"),
+      Flag.optional
+    ),
+    json: Flag.Boolean("json").pipe(
+      Flag.withDescription("Print JSON for programs, errors included"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    )
+  }),
+  Command.withDescription("Durable functions: run them, start them, see how they do.")
+)
+
+/** The server that the flags name; what they leave out comes from the process's environment variables. */
+export const serverOptions = Effect.map(
+  ironflow,
+  ({ serverUrl, apiKey, environment }): ServerOptions => ({
+    serverUrl: Option.getOrUndefined(serverUrl),
+    apiKey: Option.getOrUndefined(Option.map(apiKey, Redacted.value)),
+    environment: Option.getOrUndefined(environment)
+  })
+)

@@ -1,0 +1,52 @@
+/** What commands print: lines and tables for people, JSON for programs. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import { formatDuration } from "../Duration.ts"
+import { ironflow } from "./Ironflow.ts"
+
+/** Prints `value` as one line of JSON when the command was asked for JSON, else the text. */
+export const print = (value: unknown, text: () => string) =>
+  Effect.flatMap(ironflow, ({ json }) => Console.log(json ? JSON.stringify(value) : text()))
+
+/** Rows under headings, in columns as wide as they need to be. */
+export const table = (
+  headings: ReadonlyArray<string>,
+  rows: ReadonlyArray<ReadonlyArray<string>>
+): string => {
+  const widths = headings.map((heading, column) =>
+    Math.max(heading.length, ...rows.map((row) => row[column]?.length ?? 0))
+  )
+  const line = (cells: ReadonlyArray<string>) =>
+    cells
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join("  ")
+      .trimEnd()
+  return [headings, ...rows].map(line).join("\n")
+}
+
+/** Names and values, one a line; those without a value are left out. */
+export const fields = (values: { readonly [name: string]: string | undefined }): string => {
+  const present = Object.entries(values).filter((entry): entry is [string, string] => entry[1] !== undefined)
+  const width = Math.max(...present.map(([name]) => name.length))
+  return present.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join("\n")
+}
+
+/** Text on one line that cannot do anything to a terminal, cut at `max` characters. */
+export const oneLine = (text: string, max = Number.POSITIVE_INFINITY): string => {
+  const plain = text.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, " ").trim()
+  return plain.length <= max ? plain : `${plain.slice(0, max - 1)}…`
+}
+
+/** A value as JSON on one line, cut at `max` characters; nothing for `undefined`. */
+export const shown = (value: unknown, max = 80): string =>
+  value === undefined ? "" : oneLine(JSON.stringify(value), max)
+
+/** A length of time for people: `12ms`, `1.2s`, `5m`. */
+export const elapsed = (ms: number): string =>
+  ms >= 1000 && ms < 60_000 ? `${(ms / 1000).toFixed(1)}s` : formatDuration(Math.max(0, ms))
+
+/** The time between two ISO times, or up to now (`now`, epoch milliseconds) when the second is missing. */
+export const between = (from: string | undefined, to: string | undefined, now?: number): string => {
+  const end = to === undefined ? now : Date.parse(to)
+  return from === undefined || end === undefined ? "" : elapsed(end - Date.parse(from))
+}

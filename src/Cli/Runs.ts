@@ -1,0 +1,205 @@
+/** `ironflow runs`: look at runs and steer them. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import type { ListRunsOptions, Run, RunStep } from "../Client/Client.ts"
+import { between, fields, oneLine, print, shown, table } from "./Output.ts"
+import { ask } from "./Server.ts"
+
+const runId = Argument.String("run-id")
+
+const reason = Flag.String("reason").pipe(
+  Flag.withMetavar("TEXT"),
+  Flag.withDescription("Why; it is kept with the run"),
+  Flag.optional
+)
+
+const fromStep = Flag.String("from-step").pipe(
+  Flag.withMetavar("STEP"),
+  Flag.withDescription("Run this step (a name or a step id) and those after it again"),
+  Flag.optional
+)
+
+const statuses = [
+  "pending",
+  "running",
+  "waiting",
+  "compensating",
+  "paused",
+  "completed",
+  "failed",
+  "cancelled"
+] as const
+
+const list = Command.make(
+  "list",
+  {
+    function: Flag.String("function").pipe(
+      Flag.withMetavar("ID"),
+      Flag.withDescription("Only runs of this function"),
+      Flag.optional
+    ),
+    status: Flag.Literals("status", statuses).pipe(
+      Flag.withMetavar("STATUS"),
+      Flag.withDescription("Only runs in this status"),
+      Flag.optional
+    ),
+    limit: Flag.Int("limit").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("How many at most, up to 1000"),
+      Flag.withDefault(20)
+    ),
+    cursor: Flag.String("cursor").pipe(
+      Flag.withMetavar("CURSOR"),
+      Flag.withDescription("Where the page before ended"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* (input) {
+    const filter: ListRunsOptions = {
+      limit: input.limit,
+      ...Option.match(input.function, { onNone: () => ({}), onSome: (functionId) => ({ functionId }) }),
+      ...Option.match(input.status, { onNone: () => ({}), onSome: (status) => ({ status }) }),
+      ...Option.match(input.cursor, { onNone: () => ({}), onSome: (cursor) => ({ cursor }) })
+    }
+    const page = yield* ask((client) => client.listRuns(filter))
+    const now = yield* Clock.currentTimeMillis
+    yield* print(page, () => {
+      if (page.runs.length === 0) return "There are no such runs."
+      const rows = page.runs.map((run) => [
+        run.id,
+        run.functionId,
+        run.status,
+        run.createdAt,
+        between(run.createdAt, run.endedAt, now)
+      ])
+      const runs = table(["RUN", "FUNCTION", "STATUS", "CREATED", "TOOK"], rows)
+      return page.nextCursor === undefined
+        ? runs
+        : `${runs}\n${page.totalCount} in all; the next page: --cursor ${page.nextCursor}`
+    })
+  })
+).pipe(Command.withDescription("List runs, the newest first."))
+
+const get = Command.make(
+  "get",
+  { runId },
+  Effect.fnUntraced(function* ({ runId }) {
+    const run = yield* ask((client) => client.getRun(runId))
+    yield* printRun(run)
+  })
+).pipe(Command.withDescription("Show a run: its status, input, output or error."))
+
+const why = Command.make(
+  "why",
+  { runId },
+  Effect.fnUntraced(function* ({ runId }) {
+    const explanation = yield* ask((client) => client.explain(runId))
+    yield* print(explanation, () => {
+      const facts = Object.entries(explanation.details)
+      return facts.length === 0
+        ? explanation.message
+        : `${explanation.message}\n\n${fields(Object.fromEntries(facts.map(([name, fact]) => [name, shown(fact, 1000)])))}`
+    })
+  })
+).pipe(Command.withDescription("Say why a run is where it is, and the facts behind that."))
+
+const steps = Command.make(
+  "steps",
+  { runId },
+  Effect.fnUntraced(function* ({ runId }) {
+    const steps = yield* ask((client) => client.getRunSteps(runId))
+    yield* print({ steps }, () =>
+      steps.length === 0
+        ? "The run has no steps yet."
+        : table(
+            ["STEP", "KIND", "STATUS", "ATTEMPT", "TOOK", "RESULT"],
+            steps.map((step) => [
+              step.name,
+              step.kind,
+              step.status,
+              String(step.attempt),
+              between(step.startedAt, step.endedAt),
+              resultOf(step)
+            ])
+          )
+    )
+  })
+).pipe(Command.withDescription("List the steps of a run in the order in which it saw their results."))
+
+const resultOf = (step: RunStep): string => {
+  if (step.error !== undefined) return oneLine(step.error.message, 80)
+  if (step.status === "waiting") return step.dueAt === undefined ? "" : `until ${step.dueAt}`
+  return shown(step.output)
+}
+
+const cancel = Command.make(
+  "cancel",
+  { runId, reason },
+  Effect.fnUntraced(function* ({ runId, reason }) {
+    const run = yield* ask((client) => client.cancelRun(runId, Option.getOrUndefined(reason)))
+    yield* print(run, () =>
+      run.status === "cancelled" ? `Run ${run.id} is cancelled.` : `Run ${run.id} had ${run.status} already.`
+    )
+  })
+).pipe(Command.withDescription("Cancel a run, and the runs that it waits for."))
+
+const pause = Command.make(
+  "pause",
+  { runId, reason },
+  Effect.fnUntraced(function* ({ runId, reason }) {
+    const run = yield* ask((client) => client.pauseRun(runId, Option.getOrUndefined(reason)))
+    yield* print(run, () =>
+      run.status === "paused"
+        ? `Run ${run.id} is paused; \`ironflow runs resume ${run.id}\` lets it go on.`
+        : `Run ${run.id} pauses when the step that it is in has ended.`
+    )
+  })
+).pipe(Command.withDescription("Pause a run: it goes no further until it is resumed."))
+
+const resume = Command.make(
+  "resume",
+  { runId, fromStep },
+  Effect.fnUntraced(function* ({ runId, fromStep }) {
+    const run = yield* ask((client) => client.resumeRun(runId, Option.getOrUndefined(fromStep)))
+    yield* print(run, () => `Run ${run.id} goes on.`)
+  })
+).pipe(Command.withDescription("Let a paused run go on."))
+
+const retry = Command.make(
+  "retry",
+  { runId, fromStep },
+  Effect.fnUntraced(function* ({ runId, fromStep }) {
+    const run = yield* ask((client) => client.retryRun(runId, Option.getOrUndefined(fromStep)))
+    yield* print(run, () => `Run ${run.id} runs again; its finished steps keep their results.`)
+  })
+).pipe(Command.withDescription("Run a failed or cancelled run again from where it failed."))
+
+const printRun = (run: Run) =>
+  print(run, () =>
+    fields({
+      run: run.id,
+      function: run.functionId,
+      status: run.status,
+      attempt: `${run.attempt} of ${run.maxAttempts}`,
+      event: run.eventId,
+      parent: run.parentRunId,
+      worker: run.workerId,
+      created: run.createdAt,
+      ended: run.endedAt,
+      took: between(run.createdAt, run.endedAt) || undefined,
+      paused: run.pauseReason === undefined ? undefined : oneLine(run.pauseReason),
+      input: run.input === undefined ? undefined : shown(run.input, 2000),
+      output: run.output === undefined ? undefined : shown(run.output, 2000),
+      error: run.error === undefined ? undefined : oneLine(`${run.error.code}: ${run.error.message}`)
+    })
+  )
+
+export const runs = Command.make("runs").pipe(
+  Command.withDescription("Look at runs and steer them."),
+  Command.withShortDescription("Look at runs and steer them"),
+  Command.withSubcommands([list, get, why, steps, cancel, pause, resume, retry])
+)

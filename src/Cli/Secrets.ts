@@ -1,0 +1,93 @@
+/** `ironflow secrets`: what handlers get and nobody else sees. Values come from standard input or a hidden prompt. */
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Prompt from "effect/cli/Prompt"
+import { IronflowError } from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { print, table } from "./Output.ts"
+import { send } from "./Server.ts"
+import { readStdin } from "./Stdin.ts"
+
+const name = Argument.String("name")
+
+const set = Command.make(
+  "set",
+  { name },
+  Effect.fnUntraced(function* ({ name }) {
+    const value = yield* readValue(name)
+    yield* send({
+      method: "POST",
+      path: endpoints.setSecret.path,
+      body: JSON.stringify({ name, value }),
+      what: `Storing secret "${name}"`
+    })
+    yield* print({ name }, () => `Secret ${name} is stored.`)
+  })
+).pipe(
+  Command.withDescription("Store a secret or replace its value, which is read from standard input or asked for."),
+  Command.withExamples([{ command: "ironflow secrets set STRIPE_KEY < key.txt" }])
+)
+
+/** A line break at the end is the terminal's or the editor's. */
+const readValue = (name: string) =>
+  process.stdin.isTTY
+    ? Effect.map(Prompt.run(Prompt.Hidden({ message: `Value of ${name}` })), Redacted.value)
+    : Effect.flatMap(readStdin, (text) => {
+        const value = text.replace(/\r?\n$/, "")
+        return value === ""
+          ? Effect.fail(
+              new IronflowError(
+                `There is no value for secret "${name}": write it to standard input, like \`ironflow secrets set ${name} < file\``,
+                { code: "USAGE" }
+              )
+            )
+          : Effect.succeed(value)
+      })
+
+const list = Command.make(
+  "list",
+  {},
+  Effect.fnUntraced(function* () {
+    const answer = yield* send({
+      method: "GET",
+      path: endpoints.listSecrets.path,
+      what: "Listing the secrets"
+    })
+    const body = safeJsonParse(answer.text)
+    const secrets = (Array.isArray(body) ? body : []).filter(isObject).map((secret) => ({
+      name: String(secret.name),
+      createdAt: String(secret.created_at ?? ""),
+      updatedAt: String(secret.updated_at ?? "")
+    }))
+    yield* print({ secrets }, () =>
+      secrets.length === 0
+        ? "There are no secrets."
+        : table(
+            ["SECRET", "CREATED", "UPDATED"],
+            secrets.map((secret) => [secret.name, secret.createdAt, secret.updatedAt])
+          )
+    )
+  })
+).pipe(Command.withDescription("List the names of the secrets. Their values are never shown."))
+
+const remove = Command.make(
+  "delete",
+  { name },
+  Effect.fnUntraced(function* ({ name }) {
+    yield* send({
+      method: "DELETE",
+      path: pathOf(endpoints.deleteSecret, { name }),
+      what: `Deleting secret "${name}"`
+    })
+    yield* print({ name }, () => `Secret ${name} is deleted.`)
+  })
+).pipe(Command.withDescription("Delete a secret."))
+
+export const secrets = Command.make("secrets").pipe(
+  Command.withDescription("Store what functions need and nobody else should see."),
+  Command.withShortDescription("Manage secrets"),
+  Command.withSubcommands([set, list, remove])
+)

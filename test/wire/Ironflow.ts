@@ -1,0 +1,74 @@
+/** An engine with its HTTP server on a free port, in this process: what the tests of the wire talk to. */
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as TestClock from "effect/testing/TestClock"
+import * as Engine from "../../src/Engine/Engine.ts"
+import * as HttpServer from "../../src/Engine/Http/Server.ts"
+import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+
+export interface StartOptions extends HttpServer.HttpServerOptions {
+  readonly filename?: string
+  /** Time stands still until `pass` moves it. */
+  readonly virtualTime?: boolean
+}
+
+export interface Ironflow extends AsyncDisposable {
+  readonly url: string
+  readonly port: number
+  /** Lets virtual time pass, in milliseconds. */
+  readonly pass: (ms: number) => Promise<void>
+  /** Lets virtual time pass in steps until the condition holds; gives up after `steps`. */
+  readonly passUntil: (condition: () => Promise<boolean>, stepMs: number, steps?: number) => Promise<void>
+  readonly countStuckRuns: () => Promise<number>
+  readonly close: () => Promise<void>
+}
+
+export const start = async ({ filename, virtualTime, ...options }: StartOptions = {}): Promise<Ironflow> => {
+  const served = HttpServer.layer({ port: 0, ...options }).pipe(
+    Layer.provideMerge(Engine.layer),
+    Layer.provide(Sqlite.layer({ filename: filename ?? ":memory:" }))
+  )
+  const quiet = Logger.layer([])
+  const runtime = ManagedRuntime.make(
+    virtualTime === true
+      ? Layer.provideMerge(served, Layer.merge(TestClock.layer(), quiet))
+      : Layer.provideMerge(served, quiet)
+  )
+  const server = await runtime.runPromise(HttpServer.HttpServerEngine)
+  const pass = async (ms: number) => {
+    // the clock in the runtime is a test clock exactly when time is virtual
+    await runtime.runPromise(TestClock.adjust(ms))
+    // what has come due is done in other turns of the event loop
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  return {
+    url: server.url,
+    port: server.port,
+    pass,
+    passUntil: async (condition, stepMs, steps = 400) => {
+      for (let i = 0; i < steps; i++) {
+        if (await condition()) return
+        await pass(stepMs)
+      }
+      throw new Error(`It did not happen within ${steps} steps of ${stepMs}ms`)
+    },
+    countStuckRuns: () =>
+      runtime.runPromise(Effect.flatMap(Engine.Engine, (engine) => engine.countStuckRuns)),
+    close: () => runtime.dispose(),
+    [Symbol.asyncDispose]: () => runtime.dispose()
+  }
+}
+
+/** A path for a database that is gone with the test. */
+export const temporaryDatabase = (): { readonly filename: string } & Disposable => {
+  const folder = mkdtempSync(join(tmpdir(), "ironflow-wire-"))
+  return {
+    filename: join(folder, "engine.db"),
+    [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true })
+  }
+}
