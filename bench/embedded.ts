@@ -5,24 +5,10 @@
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
-import { createFunction } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
+import { functions } from "./functions.ts"
 import { main } from "./limits/lib/harness.mjs"
-
-const stepsInARow = (kind: string, count: number) =>
-  createFunction({ id: kind, triggers: [{ event: `bench.${kind}` }] }, async ({ step }) => {
-    let last = { ok: true, i: -1 }
-    for (let i = 0; i < count; i++) last = await step.run(`step-${i}`, async () => ({ ok: true, i }))
-    return last
-  })
-
-const oneSecondOfSleep = createFunction(
-  { id: "sleep", triggers: [{ event: "bench.sleep" }] },
-  async ({ step }) => {
-    await step.sleep("nap", 1000)
-    return { ok: true }
-  }
-)
+import { bytesIn, resultOfRun, startRun } from "./runs.ts"
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bench-"))
 process.once("exit", () => fs.rmSync(folder, { recursive: true, force: true }))
@@ -33,26 +19,14 @@ await main<string>({
   async boot() {
     engine = await startEngine({
       filename: path.join(folder, "bench.db"),
-      functions: [stepsInARow("s1", 1), stepsInARow("s3", 3), stepsInARow("s10", 10), oneSecondOfSleep],
+      functions,
       maxConcurrentJobs: 512,
       logger: false
     })
   },
-  async start(kind, input) {
-    const { runIds } = await engine.client.emit(`bench.${kind}`, input)
-    const [runId] = runIds
-    if (runId === undefined) throw new Error(`no function is registered for bench.${kind}`)
-    return runId
-  },
-  async result(runId) {
-    const run = await engine.client.waitForRun(runId)
-    if (run.status !== "completed") throw new Error(`run ${runId} ended ${run.status}: ${run.error?.message}`)
-    return run.output
-  },
+  start: (kind, input) => startRun(engine.client, kind, input),
+  result: (runId) => resultOfRun(engine.client, runId),
   procs: () => [],
-  async disk() {
-    const files = fs.readdirSync(folder).map((name) => fs.statSync(path.join(folder, name)).size)
-    return { bytes: files.reduce((sum, size) => sum + size, 0) }
-  },
+  disk: async () => ({ bytes: bytesIn(folder) }),
   shutdown: () => engine.close()
 })

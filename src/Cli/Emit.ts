@@ -18,7 +18,7 @@ export const emit = Command.make(
   {
     event: Argument.String("event").pipe(Argument.withDescription("The event's name, such as order.placed")),
     data: Argument.String("data").pipe(
-      Argument.withDescription('Its data as JSON, or - to read it from standard input; {} when left out'),
+      Argument.withDescription("Its data as JSON, or - to read it from standard input; {} when left out"),
       Argument.withDefault("{}")
     ),
     idempotencyKey: Flag.String("idempotency-key").pipe(

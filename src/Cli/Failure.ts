@@ -47,7 +47,7 @@ export const failureOf = (cause: Cause.Cause<unknown>): Failure | undefined => {
   if (error instanceof Error && "code" in error && typeof error.code === "string" && "retryable" in error) {
     return {
       code: error.code,
-      message: sentence(oneLine(error.message)),
+      message: sentence(oneLine(inFlags(error.message))),
       exitCode: misuses.has(error.code) ? 2 : 1
     }
   }
@@ -69,5 +69,14 @@ export const report = (cause: Cause.Cause<unknown>, json: boolean): Effect.Effec
     ? Effect.andThen(said, Console.error(Cause.pretty(cause)))
     : said
 }
+
+/** Errors name the options of the library; here they are flags. */
+const inFlags = (message: string): string =>
+  message
+    .replaceAll("`serverUrl`", "--server-url")
+    .replace("give the key as `apiKey`", "give the key as IRONFLOW_API_KEY")
+    .replace("with `port` (0", "with --port (0")
+    .replace("set `insecure: true`", "add --insecure")
+    .replace("`maxConcurrentJobs`", "--concurrency")
 
 const sentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)

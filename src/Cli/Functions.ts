@@ -24,7 +24,11 @@ const list = Command.make(
 const triggersOf = ({ triggers }: FunctionInfo): string =>
   triggers
     .map(({ event, expression, cron }) =>
-      [event, cron === undefined ? undefined : `cron ${cron}`, expression === undefined ? undefined : `if ${expression}`]
+      [
+        event,
+        cron === undefined ? undefined : `cron ${cron}`,
+        expression === undefined ? undefined : `if ${expression}`
+      ]
         .filter((part) => part !== undefined)
         .join(" ")
     )

@@ -15,7 +15,9 @@ export const ironflow = Command.make("ironflow").pipe(
     ),
     apiKey: Flag.Redacted("api-key").pipe(
       Flag.withMetavar("KEY"),
-      Flag.withDescription("The key to talk to it with; better in IRONFLOW_API_KEY, where others do not see it"),
+      Flag.withDescription(
+        "The key to talk to it with; better in IRONFLOW_API_KEY, where others do not see it"
+      ),
       Flag.optional
     ),
     environment: Flag.String("environment").pipe(
@@ -33,11 +35,8 @@ export const ironflow = Command.make("ironflow").pipe(
 )
 
 /** The server that the flags name; what they leave out comes from the process's environment variables. */
-export const serverOptions = Effect.map(
-  ironflow,
-  ({ serverUrl, apiKey, environment }): ServerOptions => ({
-    serverUrl: Option.getOrUndefined(serverUrl),
-    apiKey: Option.getOrUndefined(Option.map(apiKey, Redacted.value)),
-    environment: Option.getOrUndefined(environment)
-  })
-)
+export const serverOptions = Effect.map(ironflow, ({ serverUrl, apiKey, environment }): ServerOptions => ({
+  serverUrl: Option.getOrUndefined(serverUrl),
+  apiKey: Option.getOrUndefined(Option.map(apiKey, Redacted.value)),
+  environment: Option.getOrUndefined(environment)
+}))

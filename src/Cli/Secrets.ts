@@ -27,7 +27,9 @@ const set = Command.make(
     yield* print({ name }, () => `Secret ${name} is stored.`)
   })
 ).pipe(
-  Command.withDescription("Store a secret or replace its value, which is read from standard input or asked for."),
+  Command.withDescription(
+    "Store a secret or replace its value, which is read from standard input or asked for."
+  ),
   Command.withExamples([{ command: "ironflow secrets set STRIPE_KEY < key.txt" }])
 )
 

@@ -7,34 +7,41 @@ import { resolveServer } from "../Client/HttpConfig.ts"
 import { type Answer, make as connect, type Request } from "../Client/HttpConnection.ts"
 import { failureOf, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"
 import { type IronflowError, isIronflowError } from "../Errors.ts"
+import { endpoints } from "../Protocol/Http/Endpoints.ts"
 import { serverOptions } from "./Ironflow.ts"
+
+/** The connection to the server that the flags name. */
+const connection = Effect.gen(function* () {
+  const options = yield* serverOptions
+  const server = yield* Effect.try({
+    try: () => resolveServer(options, "ironflow"),
+    catch: (error): IronflowError => {
+      if (isIronflowError(error)) return error
+      throw error
+    }
+  })
+  return yield* connect(server)
+})
 
 /** Calls the server that the flags name. */
 export const ask = <A, E>(call: (client: ClientApi<EffectKind>) => Effect.Effect<A, E>) =>
-  Effect.flatMap(serverOptions, (options) =>
-    Effect.flatMap(Client, call).pipe(
-      Effect.provide(ClientHttp.layer(options)),
-      Effect.provide(FetchHttpClient.layer)
-    )
-  )
+  Effect.gen(function* () {
+    const options = yield* serverOptions
+    const { send } = yield* connection
+    // the client would try again for seconds; whoever sits at a terminal wants to know now
+    yield* send({ method: "GET", path: endpoints.restHealth.path, what: "The command" })
+    return yield* Effect.provide(Effect.flatMap(Client, call), ClientHttp.layer(options))
+  }).pipe(Effect.provide(FetchHttpClient.layer))
 
 /** Sends a request for which the client has no method; anything but 2xx is a failure. */
 export const send = (request: Request) =>
   Effect.gen(function* () {
-    const options = yield* serverOptions
-    const server = yield* Effect.try({
-      try: () => resolveServer(options, "ironflow"),
-      catch: (error): IronflowError => {
-        if (isIronflowError(error)) return error
-        throw error
-      }
-    })
-    const connection = yield* Effect.provide(connect(server), FetchHttpClient.layer)
-    const answer: Answer = yield* connection.send(request)
+    const { send, server } = yield* connection
+    const answer: Answer = yield* send(request)
     if (answer.status >= 200 && answer.status < 300) return answer
     return yield* Effect.fail(
       isMissingEndpoint(answer)
         ? unsupported(server.url, request.what, "Upgrade the server")
         : failureOf(answer, request.what)
     )
-  })
+  }).pipe(Effect.provide(FetchHttpClient.layer))

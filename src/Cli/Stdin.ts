@@ -6,8 +6,11 @@ import { IronflowError } from "../Errors.ts"
 export const readStdin: Effect.Effect<string, IronflowError> = Effect.tryPromise({
   try: () => text(process.stdin),
   catch: (cause) =>
-    new IronflowError(`Standard input cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, {
-      code: "STDIN_UNREADABLE",
-      cause
-    })
+    new IronflowError(
+      `Standard input cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`,
+      {
+        code: "STDIN_UNREADABLE",
+        cause
+      }
+    )
 })

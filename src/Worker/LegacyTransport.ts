@@ -88,12 +88,12 @@ class LegacySession implements WorkerSession {
     fork(this.#watchLeases)
   }
 
-  credit(n: number): void {
+  readonly credit = (n: number): void => {
     this.#room += n
     if (this.#room > 0) this.#wake?.()
   }
 
-  late(): Effect.Effect<void> {
+  readonly late = (): Effect.Effect<void> => {
     // the next turn comes when what the run waits for is over: nobody could be told anything sooner
     return Effect.void
   }
@@ -309,7 +309,9 @@ class LegacySession implements WorkerSession {
   // Reports
   // -------------------------------------------------------------------------------------------------------------------
 
-  report(reports: ReadonlyArray<TurnReport>): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> {
+  readonly report = (
+    reports: ReadonlyArray<TurnReport>
+  ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
     const works = reports.map((report): Work => ({ report, next: 0, outcomes: [], ack: undefined }))
     return Effect.forEach(works, (work) => this.#work(work), { concurrency: updatesAtOnce })
   }

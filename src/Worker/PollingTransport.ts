@@ -261,7 +261,7 @@ class PollingSession implements WorkerSession {
   // Room
   // -------------------------------------------------------------------------------------------------------------------
 
-  credit(n: number): void {
+  readonly credit = (n: number): void => {
     if (n > 0) {
       const covered = Math.min(n, this.#anticipated)
       this.#anticipated -= covered
@@ -409,7 +409,9 @@ class PollingSession implements WorkerSession {
   // Reports
   // -------------------------------------------------------------------------------------------------------------------
 
-  report(reports: ReadonlyArray<TurnReport>): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> {
+  readonly report = (
+    reports: ReadonlyArray<TurnReport>
+  ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
     // made once, however often the effect runs: a report that is sent again has its number
     let shipment: Shipment | undefined
     const acks: Array<ReadonlyArray<TurnAck>> = []
@@ -554,11 +556,7 @@ class PollingSession implements WorkerSession {
     )
   }
 
-  late(late: {
-    readonly runId: string
-    readonly stepName: string
-    readonly lingerMs: number
-  }): Effect.Effect<void, ConnectionError> {
+  readonly late: WorkerSession["late"] = (late) => {
     return Effect.flatMap(this.#whenConnected(), (session) => {
       const { connection, registration } = this.#link
       const what = `Word of a late step of run ${late.runId}`

@@ -37,7 +37,7 @@ export interface Snapshot {
 }
 
 /** Nothing that a life does takes longer, unless something is stuck, milliseconds. */
-const PATIENCE = 30_000
+const PATIENCE = 60_000
 
 /** A process has not come to where it had to come. */
 class OutOfPatience extends Error {}

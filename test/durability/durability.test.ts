@@ -23,7 +23,7 @@ const rounds = Number(process.env.IRONFLOW_TEST_ROUNDS ?? 4)
 
 describe.concurrent("a shop whose process is killed again and again", () => {
   for (let seed = firstSeed; seed < firstSeed + rounds; seed++) {
-    it(`keeps every guarantee with seed ${seed}`, { timeout: 120_000 }, async () => {
+    it(`keeps every guarantee with seed ${seed}`, { timeout: 180_000 }, async () => {
       const evidence = await runPlan(makePlan(seed), newFolder(), cache)
 
       const { figures, violations } = judge(evidence)
@@ -89,7 +89,7 @@ const named: ReadonlyArray<readonly [what: string, fates: ReadonlyArray<Fate>, i
 
 describe.concurrent("a process that is killed", () => {
   for (const [what, fates, items] of named) {
-    it(`${what} loses nothing, whatever the style of its handlers`, { timeout: 60_000 }, async () => {
+    it(`${what} loses nothing, whatever the style of its handlers`, { timeout: 120_000 }, async () => {
       const evidence = await runPlan({ seed: 0, items, fates }, newFolder(), cache)
 
       assert.deepStrictEqual(judge(evidence).violations, [])

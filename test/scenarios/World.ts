@@ -11,6 +11,7 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
@@ -263,16 +264,21 @@ const openHouse = (filename: string): Effect.Effect<House, unknown> =>
     }
   })
 
-/** Nothing here needs virtual time: what does not close by itself would wait for ever. */
+/** Nothing here needs virtual time: what does not close by itself would wait for ever, and cannot be interrupted. */
 const closeHouse = (house: House): Effect.Effect<void> =>
-  Effect.raceFirst(
-    emptyHouse(house),
-    Effect.gen(function* () {
-      for (let i = 0; i < patience; i++) yield* round
-      const left = yield* Effect.forEach([...house.workers], (worker) => worker.activeJobs)
-      return yield* Effect.die(new Error(`It does not close; turns in flight by worker: ${left.join(", ")}`))
-    })
-  )
+  Effect.gen(function* () {
+    const closing = yield* Effect.forkDetach(emptyHouse(house))
+    for (let i = 0; closing.pollUnsafe() === undefined; i++) {
+      if (i >= patience) {
+        const left = yield* Effect.forEach([...house.workers], (worker) => worker.activeJobs)
+        return yield* Effect.die(
+          new Error(`It does not close; turns in flight by worker: ${left.join(", ")}`)
+        )
+      }
+      yield* round
+    }
+    yield* Fiber.join(closing)
+  })
 
 const emptyHouse = (house: House): Effect.Effect<void> =>
   Effect.gen(function* () {

@@ -15,6 +15,8 @@ export interface Adapter<Handle> {
   start(kind: string, input: Input): Promise<Handle>
   /** Resolves when the run has completed. */
   result(handle: Handle): Promise<unknown>
+  /** Resolves when all of them have; by default `result` of all at once. */
+  waitAll?(handles: ReadonlyArray<Handle>): Promise<unknown>
   /** Further processes whose memory counts. */
   procs(): Array<{ readonly name: string; readonly pid: number }>
   disk?(): Promise<{ readonly bytes: number }>

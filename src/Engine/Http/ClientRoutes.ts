@@ -28,6 +28,7 @@ import { SDK_VERSION } from "../../Worker/Version.ts"
 import type { EngineService } from "../Engine.ts"
 import { toRegistration } from "./FunctionConfigs.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
+import { secretRoutes } from "./SecretRoutes.ts"
 
 /** Most events in one `TriggerBatch`. */
 const BATCH_EVENTS = 1000
@@ -190,7 +191,9 @@ export const clientRoutes = (
           json({ status, timestamp: new Date(now).toISOString(), version: SDK_VERSION })
         )
       )
-    )
+    ),
+
+    ...secretRoutes(engine)
   ]
 }
 

@@ -68,8 +68,8 @@ const families: ReadonlyArray<{
 const family = (name: string, kind: Kind, help: string, value: number): string =>
   `# HELP ${name} ${help}\n# TYPE ${name} ${kind}\n${name} ${value}\n`
 
-/** The text of `/metrics`. Counters start at 0 with the engine. */
-export const make = (engine: EngineService): Effect.Effect<string, StoreError> => {
+/** The text of `/metrics`. Counters start at 0 with the engine. `openPolls` counts the polls of workers now. */
+export const make = (engine: EngineService, openPolls: () => number): Effect.Effect<string, StoreError> => {
   let stuck: { readonly count: number; readonly at: number } | undefined
   const countStuck = Effect.flatMap(Clock.currentTimeMillis, (now) =>
     stuck !== undefined && now - stuck.at < STUCK_EVERY_MS
@@ -83,6 +83,7 @@ export const make = (engine: EngineService): Effect.Effect<string, StoreError> =
     const metrics = engine.metrics()
     return (
       families.map(({ name, kind, help, value }) => family(name, kind, help, value(metrics))).join("") +
+      family("ironflow_open_polls", "gauge", "Polls of workers that are open now.", openPolls()) +
       family(
         "ironflow_runs_stuck",
         "gauge",

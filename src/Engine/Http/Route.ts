@@ -1,7 +1,7 @@
 /** What the server answers to which request. */
 import type { IncomingMessage } from "node:http"
 import * as Effect from "effect/Effect"
-import { type IronflowError, isIronflowError } from "../../Errors.ts"
+import { type IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
 import { type Endpoint, type EndpointName, endpoints } from "../../Protocol/Http/Endpoints.ts"
 
 /** A request that has been understood so far. */
@@ -76,7 +76,7 @@ export class Routes {
     }
   }
 
-  /** `undefined` when there is none. Throws `URIError` when the path is not properly encoded. */
+  /** `undefined` when there is none. Throws `ValidationError` when the path is not properly encoded. */
   find(method: string, path: string): Found | undefined {
     const fixed = this.#fixed.get(`${method} ${path}`)
     if (fixed !== undefined) return fixed
@@ -100,7 +100,17 @@ const match = (
   }
   const variables: { [name: string]: string } = {}
   for (let i = 0; i < pattern.length; i++) {
-    if (pattern[i]!.startsWith(":")) variables[pattern[i]!.slice(1)] = decodeURIComponent(segments[i]!)
+    if (pattern[i]!.startsWith(":")) variables[pattern[i]!.slice(1)] = decode(segments[i]!)
   }
   return variables
+}
+
+const decode = (segment: string): string => {
+  try {
+    return decodeURIComponent(segment)
+  } catch (cause) {
+    throw new ValidationError(`"${segment.slice(0, 64)}" in the path is not properly percent-encoded`, {
+      cause
+    })
+  }
 }

@@ -28,7 +28,7 @@ import { checkName, stepResultBytes } from "../../Limits.ts"
 import { type Dialect, ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
-import { Engine, type EngineService } from "../Engine.ts"
+import { Engine } from "../Engine.ts"
 import { readJson } from "./Body.ts"
 import { clientRoutes } from "./ClientRoutes.ts"
 import * as Metrics from "./Metrics.ts"
@@ -95,7 +95,8 @@ export const make = (
     const run = Effect.runForkWith(yield* Effect.context<never>())
     const closing = yield* Deferred.make<void>()
     const workers = new Workers(engine, clock, (effect) => Fiber.runIn(run(effect), scope))
-    const app = makeApp(resolved, engine, [
+    const app = makeApp(resolved, [
+      ...descriptions(Metrics.make(engine, () => workers.openPolls)),
       ...workerRoutes(engine, workers, resolved.maxReportBytes),
       ...clientRoutes(engine, {
         startedAt: clock.currentTimeMillisUnsafe(),
@@ -113,8 +114,11 @@ export const make = (
     yield* Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
     yield* listening.serve(
       Effect.flatMap(HttpServerRequest, (request) =>
-        // the server above speaks HTTP/1.1 only
-        app(NodeHttpServerRequest.toIncomingMessage(request) as Http.IncomingMessage)
+        // a client that hangs up waits for nothing; what must not stop half way says so itself
+        Effect.interruptible(
+          // the server above speaks HTTP/1.1 only
+          app(NodeHttpServerRequest.toIncomingMessage(request) as Http.IncomingMessage)
+        )
       )
     )
     yield* workers.watch
@@ -234,8 +238,8 @@ const listenError = (error: ServeError, host: string, port: number): IronflowErr
 
 type App = (request: Http.IncomingMessage) => Effect.Effect<HttpServerResponse.HttpServerResponse>
 
-const makeApp = (options: ResolvedOptions, engine: EngineService, protocol: ReadonlyArray<Route>): App => {
-  const routes = new Routes([...protocol, ...descriptions(engine)])
+const makeApp = (options: ResolvedOptions, all: ReadonlyArray<Route>): App => {
+  const routes = new Routes(all)
   const client = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
   const worker = {
     maxBytes: Math.max(options.maxReportBytes, options.maxBodyBytes),
@@ -285,8 +289,7 @@ const makeApp = (options: ResolvedOptions, engine: EngineService, protocol: Read
 }
 
 /** What describes the server itself. */
-const descriptions = (engine: EngineService): ReadonlyArray<Route> => {
-  const metrics = Metrics.make(engine)
+const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<Route> => {
   let openApi: string | undefined
   // it needs modules that nothing else in a server does
   const document = Effect.promise(async () => {

@@ -90,6 +90,11 @@ export class TurnWorker {
     return this.#options.functionIds.has(functionId)
   }
 
+  /** Whether a poll is open now. */
+  get polling(): boolean {
+    return this.#poll !== undefined
+  }
+
   /** Whether the process behind it may still be alive: the connection of its last poll is open. */
   get present(): boolean {
     return !this.#socket.destroyed

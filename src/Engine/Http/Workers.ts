@@ -1,5 +1,5 @@
 /** The workers that are connected over HTTP, by id, and how they come and go. */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
@@ -135,6 +135,13 @@ export class Workers {
       if (worker instanceof TurnWorker && worker.session !== session) return Effect.void
       return this.#end(worker, false)
     })
+  }
+
+  /** How many polls are open now. */
+  get openPolls(): number {
+    let open = 0
+    for (const worker of this.#workers.values()) if (worker instanceof TurnWorker && worker.polling) open++
+    return open
   }
 
   /** Lets every poll go, because the server is going to stop. */

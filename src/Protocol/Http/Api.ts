@@ -52,6 +52,7 @@ const connect = <const Name extends Connect, Request extends Schema.Top, Respons
 ) => HttpApiEndpoint.post(name, endpoints[name].path, { payload, success, error: connectErrors })
 
 const id = { id: Schema.String }
+const name = { name: Schema.String }
 const error = restErrors
 
 /** `IronflowService` of ConnectRPC, as JSON. */
@@ -125,6 +126,28 @@ export class Rest extends HttpApiGroup.make("Rest").add(
   HttpApiEndpoint.get("restRunSteps", endpoints.restRunSteps.path, {
     params: id,
     success: Schemas.RestRunStepsResponse,
+    error
+  }),
+  HttpApiEndpoint.get("listSecrets", endpoints.listSecrets.path, { success: Schemas.SecretInfos, error }),
+  HttpApiEndpoint.post("setSecret", endpoints.setSecret.path, {
+    payload: Schemas.SetSecretRequest,
+    success: Schemas.SecretInfo,
+    error
+  }),
+  HttpApiEndpoint.get("getSecret", endpoints.getSecret.path, {
+    params: name,
+    success: Schemas.SecretInfo,
+    error
+  }),
+  HttpApiEndpoint.put("updateSecret", endpoints.updateSecret.path, {
+    params: name,
+    payload: Schemas.UpdateSecretRequest,
+    success: Schemas.SecretInfo,
+    error
+  }),
+  HttpApiEndpoint.delete("deleteSecret", endpoints.deleteSecret.path, {
+    params: name,
+    success: HttpApiSchema.NoContent,
     error
   })
 ) {}

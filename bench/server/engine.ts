@@ -1,0 +1,24 @@
+/** The engine with its HTTP server, on the database file that `FILENAME` names; prints its URL. SIGTERM ends it. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import { layer as layerEngine } from "../../src/Engine/Engine.ts"
+import * as Server from "../../src/Engine/Http/Server.ts"
+import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+import { createNoopLogger } from "../../src/Logger.ts"
+import { layerLogger } from "../../src/Promise/EngineLogs.ts"
+
+const filename = process.env.FILENAME
+if (filename === undefined) throw new Error("FILENAME must name the database file")
+
+const runtime = ManagedRuntime.make(
+  Server.layer({ port: 0 }).pipe(
+    Layer.provide(layerEngine),
+    Layer.provide(Sqlite.layer({ filename })),
+    Layer.provide(layerLogger(createNoopLogger()))
+  )
+)
+process.once("SIGTERM", () => void runtime.dispose().then(() => process.exit(0)))
+
+const { url } = await runtime.runPromise(Effect.service(Server.HttpServerEngine))
+console.log(url)

@@ -1,0 +1,163 @@
+/** `ironflow dev`: an engine, a worker that follows the code, and what happens to runs, in one terminal. */
+import { randomBytes } from "node:crypto"
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import path from "node:path"
+import * as Clock from "effect/Clock"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { DEFAULT_PORT, DEFAULT_WORKER } from "../Constants.ts"
+import type { RunActivity } from "../Engine/Store/Activity.ts"
+import { readEnvironmentVariable } from "../Environment.ts"
+import { IronflowError } from "../Errors.ts"
+import { SDK_VERSION } from "../Worker/Version.ts"
+import { keepWorker } from "./DevWorker.ts"
+import { ironflow, serverOptions } from "./Ironflow.ts"
+import { jsonOf, lineOf } from "./Live.ts"
+import { port } from "./Serve.ts"
+import { watchCode } from "./Watch.ts"
+import { file } from "./Worker.ts"
+import type { WorkerInfo } from "./WorkerProcess.ts"
+
+/** Where `dev` keeps its data; ignored by git, for the master key is there too. */
+const FOLDER = ".ironflow"
+
+export const dev = Command.make(
+  "dev",
+  {
+    file,
+    port,
+    data: Flag.String("data").pipe(
+      Flag.withMetavar("FILE"),
+      Flag.withDescription("The database file, made when it is not there"),
+      Flag.withDefault(`${FOLDER}/dev.db`)
+    ),
+    concurrency: Flag.Int("concurrency").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("Turns that may be in flight at once"),
+      Flag.withDefault(DEFAULT_WORKER.MAX_CONCURRENT_JOBS)
+    )
+  },
+  Effect.fnUntraced(function* (input) {
+    const { json } = yield* ironflow
+    const { environment } = yield* serverOptions
+    const masterKey = yield* prepare(input)
+    const { withLocalEngine } = yield* Effect.promise(() => import("./LocalEngine.ts"))
+    yield* withLocalEngine({ port: input.port, host: "127.0.0.1", data: input.data, masterKey }, (local) =>
+      Effect.gen(function* () {
+        const { server, engine } = local
+        yield* Console.log(
+          json
+            ? JSON.stringify({ url: server.url, data: input.data, pid: process.pid })
+            : `Ironflow ${SDK_VERSION} at ${server.url}, data in ${input.data}. Ctrl-C stops it.`
+        )
+        yield* printActivity(engine.observe, json)
+        const changes = yield* codeChanges(path.dirname(path.resolve(input.file)))
+        let greeted = false
+        return yield* keepWorker({
+          file: input.file,
+          serverUrl: server.url,
+          environment,
+          concurrency: input.concurrency,
+          changes,
+          onReady: (worker) => {
+            const hint = greeted || json ? "" : emitHint(worker, input.port, server.url)
+            greeted = true
+            return Console.log(
+              json
+                ? JSON.stringify({ _tag: "WorkerReady", functions: worker.functions.map(({ id }) => id) })
+                : `Functions: ${worker.functions.map(({ id }) => id).join(", ")}. They follow the code.${hint}`
+            )
+          }
+        })
+      })
+    )
+  }, Effect.scoped)
+).pipe(
+  Command.withDescription(
+    "Run an engine and the functions of a file, start them again when the code changes, and print what happens to runs."
+  ),
+  Command.withShortDescription("Develop: engine and functions in one terminal"),
+  Command.withExamples([{ command: "ironflow dev ./functions.ts" }])
+)
+
+/** Checks the file, makes the folder of the database, and finds or makes the master key beside it. */
+const prepare = (input: {
+  readonly file: string
+  readonly data: string
+}): Effect.Effect<string, IronflowError> =>
+  Effect.try({
+    try: () => {
+      if (!existsSync(input.file)) {
+        throw new IronflowError(
+          `There is no file ${input.file} (${path.resolve(input.file)}): name the file that exports your functions`,
+          { code: "MODULE_NOT_FOUND" }
+        )
+      }
+      const folder = path.dirname(path.resolve(input.data))
+      if (!existsSync(folder)) mkdirSync(folder, { recursive: true })
+      if (path.basename(folder) === FOLDER && !existsSync(path.join(folder, ".gitignore"))) {
+        writeFileSync(path.join(folder, ".gitignore"), "*\n")
+      }
+      return readEnvironmentVariable("IRONFLOW_MASTER_KEY") ?? masterKeyBeside(input.data)
+    },
+    catch: (cause) =>
+      cause instanceof IronflowError
+        ? cause
+        : new IronflowError(
+            `The folder of ${input.data} cannot be used: ${cause instanceof Error ? cause.message : String(cause)}. ` +
+              "Choose another place with --data",
+            { code: "STORE_UNAVAILABLE", cause }
+          )
+  })
+
+const masterKeyBeside = (data: string): string => {
+  const file = `${data}.key`
+  if (existsSync(file)) return readFileSync(file, "utf8").trim()
+  const key = randomBytes(32).toString("base64")
+  writeFileSync(file, `${key}\n`, { mode: 0o600, flag: "wx" })
+  return key
+}
+
+/** Prints what happens to runs until the scope ends. */
+const printActivity = (
+  observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void,
+  json: boolean
+) =>
+  Effect.gen(function* () {
+    const happened = yield* Queue.unbounded<RunActivity>()
+    yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        observe((activity) => {
+          for (const one of activity) Queue.offerUnsafe(happened, one)
+        })
+      ),
+      (stop) => Effect.sync(stop)
+    )
+    const printing = Effect.gen(function* () {
+      const batch = yield* Queue.takeAll(happened)
+      const now = yield* Clock.currentTimeMillis
+      yield* Console.log(batch.map((one) => (json ? jsonOf(one) : lineOf(one, now))).join("\n"))
+    })
+    yield* Effect.forkScoped(Effect.forever(printing))
+  })
+
+const codeChanges = (folder: string) =>
+  Effect.gen(function* () {
+    const changes = yield* Queue.sliding<string>(1)
+    yield* Effect.acquireRelease(
+      Effect.sync(() => watchCode(folder, (file) => void Queue.offerUnsafe(changes, file))),
+      (stop) => Effect.sync(stop)
+    )
+    return changes
+  })
+
+/** How to see something happen, with an event that starts a run. */
+const emitHint = ({ functions }: WorkerInfo, port: number, url: string): string => {
+  const event = functions.flatMap(({ events }) => events).find((name) => !/[*>]/.test(name))
+  if (event === undefined) return ""
+  const server = port === DEFAULT_PORT ? "" : ` --server-url ${url}`
+  return `\nEmit an event from another terminal:\n  npx ironflow emit ${event} '{}' --wait${server}`
+}

@@ -1,0 +1,136 @@
+/** The worker of `ironflow dev`: a process of its own, started anew when the code changes or when it dies. */
+import { type ChildProcess, spawn } from "node:child_process"
+import * as Console from "effect/Console"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import { calculateBackoff } from "../Backoff.ts"
+import { isObject } from "../Json.ts"
+import { elapsed } from "./Output.ts"
+import type { WorkerInfo } from "./WorkerProcess.ts"
+
+export interface DevWorkerOptions {
+  /** The file that exports the functions. */
+  readonly file: string
+  readonly serverUrl: string
+  readonly environment: string | undefined
+  readonly concurrency: number
+  /** Files that change, one item a change. */
+  readonly changes: Queue.Dequeue<string>
+  readonly onReady: (worker: WorkerInfo) => Effect.Effect<void>
+}
+
+/** Editors write a file in several goes, and several files at once. */
+const SETTLE_MS = 100
+
+/** How long a worker that was asked to end may take before it is asked to hurry, and then before it is killed. */
+const PATIENCE_MS = 400
+
+/** How a worker process ended. */
+interface Ended {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+}
+
+/** Keeps a worker running until it is interrupted, and takes it down then. */
+export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
+  Effect.gen(function* () {
+    let crashes = 0
+    while (true) {
+      let ready = false
+      const next = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const ended = yield* start(options, (worker) => {
+            ready = true
+            return options.onReady(worker)
+          })
+          return yield* Effect.raceFirst(ended, nextChange(options))
+        })
+      )
+      if (typeof next === "string") {
+        crashes = 0
+        yield* Console.error(`${next} has changed: the worker starts again.`)
+        continue
+      }
+      if (next.code === 2) {
+        yield* Console.error(
+          "No worker is running: repair the file and save it, and one starts. Runs wait until then."
+        )
+        const file = yield* nextChange(options)
+        yield* Console.error(`${file} has changed: the worker starts again.`)
+        continue
+      }
+      crashes = ready ? 1 : crashes + 1
+      const delayMs = calculateBackoff(crashes, 1000, 30_000)
+      yield* Console.error(
+        `The worker has ended (${next.signal ?? `exit code ${next.code}`}): it starts again in ${elapsed(delayMs)}, or when a file changes.`
+      )
+      yield* Effect.raceFirst(Effect.sleep(delayMs), nextChange(options))
+    }
+  })
+
+/** Waits for a change, and then for the changes that come along with it. */
+const nextChange = ({ changes }: DevWorkerOptions): Effect.Effect<string> =>
+  Effect.gen(function* () {
+    const file = yield* Queue.take(changes)
+    yield* Effect.sleep(SETTLE_MS)
+    yield* Queue.clear(changes)
+    return file
+  })
+
+/** Starts a worker, which ends with the scope. Succeeds with how to wait for its end. */
+const start = (
+  { file, serverUrl, environment, concurrency }: DevWorkerOptions,
+  onReady: (worker: WorkerInfo) => Effect.Effect<void>
+): Effect.Effect<Effect.Effect<Ended>, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const run = Effect.runForkWith(yield* Effect.context<never>())
+    const ended = Deferred.makeUnsafe<Ended>()
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const child = spawn(
+          process.execPath,
+          [
+            ...process.execArgv,
+            process.argv[1] ?? "",
+            "worker",
+            "--supervised",
+            // one id for all lives: a new worker takes over at once what the last one held when it was killed
+            "--worker-id=dev",
+            `--server-url=${serverUrl}`,
+            `--concurrency=${concurrency}`,
+            ...(environment === undefined ? [] : [`--environment=${environment}`]),
+            "--",
+            file
+          ],
+          { stdio: ["ignore", "inherit", "inherit", "ipc"] }
+        )
+        child.on("message", (message) => {
+          if (isWorkerInfo(message)) run(onReady(message))
+        })
+        child.once("error", (error) => {
+          run(Console.error(`The worker cannot be started: ${error.message}`))
+          run(Deferred.succeed(ended, { code: 1, signal: null }))
+        })
+        child.once("exit", (code, signal) => run(Deferred.succeed(ended, { code, signal })))
+        return child
+      }),
+      (child) => stop(child, Deferred.await(ended))
+    )
+    return Deferred.await(ended)
+  })
+
+/** The first signal lets running turns end, the second gives them back, the third is the last. */
+const stop = (child: ChildProcess, ended: Effect.Effect<Ended>): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    for (const signal of ["SIGTERM", "SIGTERM", "SIGKILL"] as const) {
+      child.kill(signal)
+      const outcome = yield* Effect.timeoutOption(ended, PATIENCE_MS)
+      if (outcome._tag === "Some") return
+    }
+    yield* ended
+  })
+
+const isWorkerInfo = (message: unknown): message is WorkerInfo =>
+  isObject(message) && typeof message.workerId === "string" && Array.isArray(message.functions)

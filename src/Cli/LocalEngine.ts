@@ -1,0 +1,43 @@
+/** The engine and its HTTP server in the process of the command, on a database file. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import { Engine, layer as layerEngine } from "../Engine/Engine.ts"
+import * as Server from "../Engine/Http/Server.ts"
+import { MasterKey } from "../Engine/Secrets.ts"
+import * as Sqlite from "../Engine/Store/Sqlite.ts"
+import { resolveLogger } from "../Logger.ts"
+import { layerLogger } from "../Promise/EngineLogs.ts"
+
+export interface LocalEngineOptions {
+  readonly port: number
+  readonly host: string
+  /** Path of the database file. */
+  readonly data: string
+  /** For `serve --insecure`. */
+  readonly insecure?: boolean
+  /** Instead of `IRONFLOW_MASTER_KEY`. */
+  readonly masterKey?: string
+}
+
+const layer = ({ data, masterKey, ...http }: LocalEngineOptions) =>
+  Server.layer(http).pipe(
+    Layer.provideMerge(layerEngine),
+    Layer.provide(Sqlite.layer({ filename: data })),
+    Layer.provide(masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey))),
+    Layer.provide(layerLogger(resolveLogger(undefined, "[ironflow]")))
+  )
+
+/** Runs `use` beside an engine that listens, which stops when it ends. */
+export const withLocalEngine = <A, E, R>(
+  options: LocalEngineOptions,
+  use: (local: {
+    readonly engine: Engine["Service"]
+    readonly server: Server.HttpServerEngine["Service"]
+  }) => Effect.Effect<A, E, R>
+) =>
+  Effect.gen(function* () {
+    const engine = yield* Engine
+    const server = yield* Server.HttpServerEngine
+    return yield* use({ engine, server })
+  }).pipe(Effect.provide(layer(options)))

@@ -1,0 +1,52 @@
+/** The process that the command runs in: its Node, its warnings, and the signals that end it. */
+import * as Effect from "effect/Effect"
+import { IronflowError } from "../Errors.ts"
+
+/** The oldest Node that has what the command needs. */
+const OLDEST = [22, 19] as const
+
+/** Fails with a usage error on a Node that is too old. */
+export const checkNode: Effect.Effect<void, IronflowError> = Effect.suspend(() => {
+  const [major = 0, minor = 0] = process.versions.node.split(".").map(Number)
+  return major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1])
+    ? Effect.void
+    : Effect.fail(
+        new IronflowError(
+          `This is Node.js ${process.versions.node}, and ironflow needs ${OLDEST.join(".")} or later: install a newer one`,
+          { code: "USAGE" }
+        )
+      )
+})
+
+/** Older versions of Node warn that their SQLite is experimental. It is known, and nobody here can do anything about it. */
+export const silenceSqliteWarning = (): void => {
+  const warn = process.emitWarning
+  process.emitWarning = (warning: string | Error, ...rest: Array<never>) => {
+    if (!String(warning).includes("SQLite is an experimental feature")) warn.call(process, warning, ...rest)
+  }
+}
+
+/** How long a command may still take after the second signal, milliseconds. */
+const GRACE_MS = 2000
+
+/**
+ * The first signal asks the command to end. After the second it has {@link GRACE_MS} left, and after the third nothing.
+ * Returns whether there was a second one.
+ */
+export const forceOnSecondSignal = (): (() => boolean) => {
+  let signals = 0
+  const onSignal = () => {
+    signals++
+    if (signals === 2) {
+      Effect.runFork(
+        Effect.andThen(
+          Effect.sleep(GRACE_MS),
+          Effect.sync(() => process.exit(1))
+        )
+      )
+    }
+    if (signals > 2) process.exit(1)
+  }
+  process.on("SIGINT", onSignal).on("SIGTERM", onSignal)
+  return () => signals > 1
+}

@@ -1,0 +1,55 @@
+/** `ironflow serve`: the engine for clients and workers elsewhere. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { DEFAULT_PORT } from "../Constants.ts"
+import { ironflow } from "./Ironflow.ts"
+
+export const port = Flag.Int("port").pipe(
+  Flag.withMetavar("N"),
+  Flag.withDescription("The port to listen on; 0 for any that is free"),
+  Flag.withDefault(DEFAULT_PORT)
+)
+
+export const serve = Command.make(
+  "serve",
+  {
+    port,
+    host: Flag.String("host").pipe(
+      Flag.withMetavar("HOST"),
+      Flag.withDescription("The address to listen on"),
+      Flag.withDefault("127.0.0.1")
+    ),
+    data: Flag.String("data").pipe(
+      Flag.withMetavar("FILE"),
+      Flag.withDescription("The database file, made when it is not there"),
+      Flag.withDefault("ironflow.db")
+    ),
+    insecure: Flag.Boolean("insecure").pipe(
+      Flag.withDescription("Listen on any host, for everybody who reaches it"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    )
+  },
+  Effect.fnUntraced(function* (input) {
+    const { json } = yield* ironflow
+    const { withLocalEngine } = yield* Effect.promise(() => import("./LocalEngine.ts"))
+    yield* withLocalEngine(input, ({ server }) =>
+      Effect.andThen(
+        Console.log(
+          json
+            ? JSON.stringify({ url: server.url, data: input.data, pid: process.pid })
+            : `Ironflow listens at ${server.url}, data in ${input.data}. Ctrl-C stops it.`
+        ),
+        Effect.never
+      )
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "Run the engine for clients and workers elsewhere. Secrets need IRONFLOW_MASTER_KEY: 32 bytes in base64 or hex."
+  ),
+  Command.withShortDescription("Run the engine"),
+  Command.withExamples([{ command: "ironflow serve --port 9123 --data /var/lib/ironflow/ironflow.db" }])
+)

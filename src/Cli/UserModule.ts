@@ -1,0 +1,145 @@
+/**
+ * Loads the functions that a file of the user's exports, TypeScript or JavaScript.
+ *
+ * Node itself removes the types. What it leaves to do is done by hooks: `./orders.js` finds `orders.ts`, as TypeScript
+ * wants it to be written, and a file with `import` and `export` is an ES module whatever the `package.json` near it says.
+ */
+import { existsSync, readFileSync } from "node:fs"
+import { registerHooks } from "node:module"
+import path from "node:path"
+import { fileURLToPath, pathToFileURL } from "node:url"
+import { IronflowError } from "../Errors.ts"
+import type { AnyFunction } from "../Function.ts"
+import { isObject } from "../Json.ts"
+
+/**
+ * The functions that the file exports, by themselves or in arrays. Rejects with an `IronflowError` of code
+ * `MODULE_NOT_FOUND`, `MODULE_INVALID` or `NO_FUNCTIONS`.
+ */
+export const loadFunctions = async (file: string): Promise<ReadonlyArray<AnyFunction>> => {
+  const absolute = path.resolve(file)
+  if (!existsSync(absolute)) throw notFound(file, absolute)
+  const sources = new Sources()
+  sources.follow()
+  let exports: { readonly [name: string]: unknown }
+  try {
+    exports = await import(pathToFileURL(absolute).href)
+  } catch (error) {
+    throw cannotLoad(file, error, sources)
+  }
+  const functions = new Set(Object.values(exports).flat().filter(isFunctionDefinition))
+  if (functions.size > 0) return [...functions]
+  const names = Object.keys(exports)
+  throw new IronflowError(
+    `${file} exports no functions${names.length === 0 ? "" : ` (only ${names.join(", ")})`}. It must export what createFunction() or ` +
+      'IronflowFunction.make() returned: `export const processOrder = createFunction({ id: "process-order", ... }, ...)`, ' +
+      "or an array of such functions",
+    { code: "NO_FUNCTIONS" }
+  )
+}
+
+/** Fails as {@link loadFunctions} does when there is no such file. */
+export const notFound = (file: string, absolute: string): IronflowError =>
+  new IronflowError(`There is no file ${file} (${absolute}): name the file that exports your functions`, {
+    code: "MODULE_NOT_FOUND"
+  })
+
+/** By its shape: the file may have its own copy of this package. */
+const isFunctionDefinition = (value: unknown): value is AnyFunction =>
+  isObject(value) &&
+  isObject(value.config) &&
+  typeof value.config.id === "string" &&
+  (typeof value.handler === "function" || typeof value.program === "function")
+
+const TYPESCRIPT = /\.[cm]?ts$/
+
+/** The user's own files among those that are loaded. */
+class Sources {
+  readonly #files: Array<string> = []
+
+  follow(): void {
+    registerHooks({
+      resolve: (specifier, context, next) => {
+        try {
+          return next(specifier, context)
+        } catch (error) {
+          const typescript = specifier.replace(/\.([cm]?)js$/, ".$1ts")
+          if (!isOwn(context.parentURL) || !/^[./]|^file:/.test(specifier) || typescript === specifier)
+            throw error
+          try {
+            return next(typescript, context)
+          } catch {
+            // it is not there either: the name that was written is the one to complain about
+            throw error
+          }
+        }
+      },
+      load: (url, context, next) => {
+        if (!isOwn(url) || !/\.[jt]s$/.test(url)) return next(url, context)
+        this.#files.push(url)
+        const isModule = context.format === "module" || context.format === "module-typescript"
+        if (isModule || !hasModuleSyntax(readFileSync(fileURLToPath(url), "utf8"))) return next(url, context)
+        return next(url, { ...context, format: TYPESCRIPT.test(url) ? "module-typescript" : "module" })
+      }
+    })
+  }
+
+  /** The file with a decorator, which JavaScript does not have yet. */
+  withDecorator(): string | undefined {
+    const found = this.#files.find(
+      (url) => TYPESCRIPT.test(url) && /^\s*@[A-Za-z_$]/m.test(readFileSync(fileURLToPath(url), "utf8"))
+    )
+    return found === undefined ? undefined : shownPath(found)
+  }
+}
+
+const isOwn = (url: string | undefined): boolean =>
+  url !== undefined && url.startsWith("file:") && !url.includes("/node_modules/")
+
+const hasModuleSyntax = (source: string): boolean => /^\s*(?:import\b(?!\s*\()|export\b)/m.test(source)
+
+const shownPath = (url: string): string => {
+  const relative = path.relative(process.cwd(), fileURLToPath(url))
+  return relative.startsWith("..") ? fileURLToPath(url) : relative
+}
+
+const cannotLoad = (file: string, error: unknown, sources: Sources): IronflowError => {
+  const message = error instanceof Error ? error.message : String(error)
+  const code = error instanceof Error && "code" in error ? error.code : undefined
+  const place = placeIn(error)
+  const at = place === undefined ? "" : ` at ${place}`
+  if (code === "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX") {
+    return invalid(`${file} cannot be loaded: ${message}${at}. ${TSX}`, error)
+  }
+  const decorated = error instanceof SyntaxError && at === "" ? sources.withDecorator() : undefined
+  if (decorated !== undefined) {
+    return invalid(
+      `${file} cannot be loaded: ${decorated} uses decorators, or has a syntax error. ${TSX}`,
+      error
+    )
+  }
+  const name = error instanceof Error ? `${error.name}: ` : ""
+  const advice =
+    code === "ERR_MODULE_NOT_FOUND"
+      ? message.includes("package")
+        ? ". Install it with npm"
+        : ". Imports of your own files carry their ending: ./orders.ts, or ./orders.js"
+      : ""
+  return invalid(`${file} cannot be loaded: ${name}${message}${at}${advice}`, error)
+}
+
+const TSX =
+  "Node only removes types: enums, namespaces, parameter properties and decorators need more. " +
+  'Do without them, or install tsx and run with NODE_OPTIONS="--import tsx"'
+
+const invalid = (message: string, cause: unknown): IronflowError =>
+  new IronflowError(message, { code: "MODULE_INVALID", cause })
+
+/** Where in the user's files the error came up, as `file:line`, if its stack says so. */
+const placeIn = (error: unknown): string | undefined => {
+  const stack = error instanceof Error ? (error.stack ?? "") : ""
+  for (const [, url, line] of stack.matchAll(/(file:\/\/[^\s()]+?):(\d+)/g)) {
+    if (isOwn(url) && url !== import.meta.url) return `${shownPath(url!)}:${line}`
+  }
+  return undefined
+}

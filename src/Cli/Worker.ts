@@ -1,0 +1,133 @@
+/** `ironflow worker`: runs the functions of a file for a server. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { DEFAULT_WORKER } from "../Constants.ts"
+import { getServerUrl } from "../Environment.ts"
+import { IronflowError } from "../Errors.ts"
+import { ironflow, serverOptions } from "./Ironflow.ts"
+import type { WorkerInfo } from "./WorkerProcess.ts"
+
+export const file = Argument.String("file").pipe(
+  Argument.withDescription("The file that exports your functions, TypeScript or JavaScript")
+)
+
+export const worker = Command.make(
+  "worker",
+  {
+    file,
+    concurrency: Flag.Int("concurrency").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("Turns that may be in flight at once"),
+      Flag.withDefault(DEFAULT_WORKER.MAX_CONCURRENT_JOBS)
+    ),
+    label: Flag.String("label").pipe(
+      Flag.withMetavar("NAME=VALUE"),
+      Flag.withDescription("A label of the worker; may be given several times"),
+      Flag.atLeast(0)
+    ),
+    workerId: Flag.String("worker-id").pipe(
+      Flag.withMetavar("ID"),
+      Flag.withDescription("How the worker is known; made up when left out"),
+      Flag.optional
+    ),
+    // `ironflow dev` starts its worker with it, talks to it, and takes it along when it dies
+    supervised: Flag.Boolean("supervised").pipe(
+      Flag.withHidden,
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    )
+  },
+  Effect.fnUntraced(function* (input) {
+    const { json } = yield* ironflow
+    const server = yield* serverOptions
+    const labels = yield* readLabels(input.label)
+    const announce = (info: WorkerInfo) => {
+      if (input.supervised) return void process.send?.(info)
+      const ids = info.functions.map(({ id }) => id)
+      process.stdout.write(
+        json
+          ? `${JSON.stringify({ workerId: info.workerId, functions: ids })}\n`
+          : `Worker ${info.workerId} runs ${ids.join(", ")} for ${server.serverUrl ?? getServerUrl()}. Ctrl-C drains it.\n`
+      )
+    }
+    yield* untilSignalled(input.supervised, (signals) =>
+      import("./WorkerProcess.ts").then(({ runWorker }) =>
+        runWorker({
+          ...server,
+          ...signals,
+          file: input.file,
+          maxConcurrentJobs: input.concurrency,
+          labels,
+          workerId: Option.getOrUndefined(input.workerId),
+          onReady: announce
+        })
+      )
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "Run the functions that a file exports. The first Ctrl-C or SIGTERM lets running turns end, the second gives them back at once."
+  ),
+  Command.withShortDescription("Run functions for a server"),
+  Command.withExamples([{ command: "ironflow worker ./functions.ts --server-url http://localhost:9123" }])
+)
+
+/**
+ * Runs `work`, which drains when the effect is interrupted (that is the first signal) and stops at the second signal, or
+ * when the process that supervises this one is gone.
+ */
+const untilSignalled = (
+  supervised: boolean,
+  work: (signals: { readonly drain: AbortSignal; readonly stop: AbortSignal }) => Promise<void>
+): Effect.Effect<void, unknown> =>
+  Effect.suspend(() => {
+    const drain = new AbortController()
+    const stop = new AbortController()
+    let signals = 0
+    const onSignal = () => {
+      if (++signals > 1) stop.abort()
+    }
+    const onOrphaned = () => {
+      drain.abort()
+      stop.abort()
+    }
+    process.on("SIGINT", onSignal).on("SIGTERM", onSignal)
+    if (supervised) process.once("disconnect", onOrphaned)
+    const done = work({ drain: drain.signal, stop: stop.signal })
+    const ended = Effect.tryPromise({ try: () => done, catch: (error) => error })
+    return ended.pipe(
+      Effect.onInterrupt(() =>
+        Effect.andThen(
+          Effect.sync(() => drain.abort()),
+          Effect.ignore(ended)
+        )
+      ),
+      Effect.ensuring(
+        Effect.sync(() => {
+          process.off("SIGINT", onSignal).off("SIGTERM", onSignal).off("disconnect", onOrphaned)
+        })
+      )
+    )
+  })
+
+const readLabels = (
+  texts: ReadonlyArray<string>
+): Effect.Effect<{ readonly [name: string]: string }, IronflowError> =>
+  Effect.suspend(() => {
+    const labels: Record<string, string> = {}
+    for (const text of texts) {
+      const equals = text.indexOf("=")
+      if (equals < 1) {
+        return Effect.fail(
+          new IronflowError(`"${text}" is not a label: write it as NAME=VALUE, like --label pool=reports`, {
+            code: "USAGE"
+          })
+        )
+      }
+      labels[text.slice(0, equals)] = text.slice(equals + 1)
+    }
+    return Effect.succeed(labels)
+  })

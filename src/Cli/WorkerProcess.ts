@@ -1,0 +1,74 @@
+/**
+ * What `ironflow worker` runs. It is a module of its own, behind a Promise, so that the user's code and the worker share
+ * one copy of this package and of Effect, however the command itself was built.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as Layer from "effect/Layer"
+import type { ServerOptions } from "../Client/HttpConfig.ts"
+import type { AnyFunction } from "../Function.ts"
+import * as PollingTransport from "../Worker/PollingTransport.ts"
+import * as Worker from "../Worker/Worker.ts"
+import { loadFunctions } from "./UserModule.ts"
+
+export interface WorkerProcessOptions extends Omit<ServerOptions, "timeout"> {
+  /** The file that exports the functions. */
+  readonly file: string
+  readonly maxConcurrentJobs: number
+  readonly labels: { readonly [name: string]: string }
+  readonly workerId?: string | undefined
+  /** Called when the functions are registered and the worker takes jobs. */
+  readonly onReady: (worker: WorkerInfo) => void
+  /** Take no more jobs, wait for those in flight (30 seconds at most), and end. */
+  readonly drain: AbortSignal
+  /** Do not wait any more: abort the jobs in flight and give their runs back. */
+  readonly stop: AbortSignal
+}
+
+export interface WorkerInfo {
+  readonly workerId: string
+  readonly functions: ReadonlyArray<{
+    readonly id: string
+    /** Names of the events that start it. */
+    readonly events: ReadonlyArray<string>
+  }>
+}
+
+/** Resolves when the worker has ended because it was told to; rejects when it cannot start or is refused. */
+export const runWorker = async (options: WorkerProcessOptions): Promise<void> => {
+  const functions = await loadFunctions(options.file)
+  const { environment, workerId } = options
+  const work = Effect.gen(function* () {
+    const worker = yield* Worker.make({
+      // what an Effect handler needs besides steps is its own to provide: nobody else could here
+      functions: functions as ReadonlyArray<AnyFunction & { readonly program?: never }>,
+      maxConcurrentJobs: options.maxConcurrentJobs,
+      labels: options.labels,
+      ...(environment === undefined ? {} : { environment }),
+      ...(workerId === undefined ? {} : { workerId })
+    })
+    whenAborted(options.stop, () => Effect.runFork(worker.stop))
+    options.onReady({ workerId: worker.workerId, functions: functions.map(describe) })
+    yield* worker.awaitStopped
+  })
+  const transport = PollingTransport.layer({ serverUrl: options.serverUrl, apiKey: options.apiKey })
+  const fiber = Effect.runFork(
+    Effect.scoped(work).pipe(Effect.provide(transport.pipe(Layer.provide(FetchHttpClient.layer))))
+  )
+  whenAborted(options.drain, () => fiber.interruptUnsafe())
+  const exit = await Effect.runPromise(Fiber.await(fiber))
+  if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) throw Cause.squash(exit.cause)
+}
+
+const whenAborted = (signal: AbortSignal, act: () => void): void => {
+  if (signal.aborted) act()
+  else signal.addEventListener("abort", act, { once: true })
+}
+
+const describe = ({ config }: AnyFunction): WorkerInfo["functions"][number] => ({
+  id: config.id,
+  events: config.triggers.flatMap(({ event }) => (event === undefined ? [] : [event]))
+})

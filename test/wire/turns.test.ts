@@ -1,0 +1,521 @@
+/** The turn protocol: delivery, room, batches, presence, restarts. */
+import { connect as connectSocket } from "node:net"
+import { assert, describe, it } from "vitest"
+import { type Ironflow, start, temporaryDatabase } from "./Ironflow.ts"
+import { connect, golden, send } from "./RawClient.ts"
+import { complete, RawTurnWorker, registrationOf, stepDone } from "./RawTurnWorker.ts"
+
+const placeOrder = async (url: string): Promise<string> =>
+  (await connect(url, "Trigger", { event: "order.placed", data: { orderId: "o-1" } })).body.runIds[0]
+
+const getRun = async (url: string, id: string) => (await connect(url, "GetRun", { id })).body
+
+const workersOf = async (url: string): Promise<ReadonlyArray<any>> =>
+  (await send(url, "GET", "/api/v1/workers")).body.workers
+
+/** An engine with a worker that is registered. */
+const shop = async (options: Parameters<typeof start>[0] = {}) => {
+  const ironflow = await start(options)
+  const worker = new RawTurnWorker(ironflow.url)
+  const registered = await worker.register()
+  return { ironflow, worker, registered, [Symbol.asyncDispose]: () => ironflow.close() }
+}
+
+/** Its first job. */
+const firstJob = async (ironflow: Ironflow, worker: RawTurnWorker) => {
+  const runId = await placeOrder(ironflow.url)
+  const { body } = await worker.poll({ asked: 1 })
+  const { job } = body.deliveries[0]
+  assert.strictEqual(job.runId, runId)
+  return { runId, jobId: job.jobId as string, job }
+}
+
+/** Waits until the engine has so many polls open. */
+const untilPolls = async (url: string, open: number): Promise<void> => {
+  for (let i = 0; i < 1000; i++) {
+    const { text } = await send(url, "GET", "/metrics")
+    if (text.includes(`\nironflow_open_polls ${open}\n`)) return
+  }
+  throw new Error(`There are not ${open} polls open`)
+}
+
+/** A poll on a connection that can be cut, as a process that dies cuts it. */
+const pollOnSocket = (worker: RawTurnWorker, port: number, request: object) => {
+  const body = JSON.stringify({ session: worker.session, seen: 0, waitMs: 30_000, ...request })
+  const socket = connectSocket(port, "127.0.0.1", () => {
+    socket.write(
+      `POST /api/v1/workers/${worker.id}/turns/poll HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+    )
+  })
+  return socket
+}
+
+describe("registration", () => {
+  it("answers a worker that speaks turns with a session and what it has to know", async () => {
+    await using here = await shop()
+
+    const { session, ...rest } = here.registered.body
+    assert.match(session, /^ses_\w+$/)
+    assert.deepStrictEqual(rest, {
+      capabilities: { turns: 1 },
+      leaseMs: 30_000,
+      presenceMs: 5000,
+      waitMs: 20_000,
+      maxBodyBytes: 16 * 1024 * 1024,
+      lost: []
+    })
+  })
+
+  it("gives a new session to the same instance and none to another while the first is there", async () => {
+    await using here = await shop()
+    const first = here.worker.session
+    const stranger = new RawTurnWorker(here.ironflow.url, { instance: "instance-2" })
+
+    const again = await here.worker.register()
+    const refused = await stranger.register()
+
+    assert.strictEqual(again.status, 200)
+    assert.notStrictEqual(here.worker.session, first)
+    assert.strictEqual(refused.status, 400)
+    assert.match(refused.body.message, /A worker with id "worker-1" is connected already/)
+  })
+
+  it.each([
+    [{ registration: undefined }, /`registration` and `instance`/],
+    [{ instance: "" }, /`registration` and `instance`/],
+    [{ registration: registrationOf("somebody", []) }, /the path says "worker-1"/],
+    [{ registration: registrationOf("worker-1", [{ id: "a b" }]) }, /must not contain white space/],
+    [{ registration: { ...registrationOf("worker-1", []), functions: 5 } }, /registration\.functions/]
+  ])("is refused for %j", async (fields, message) => {
+    await using ironflow = await start()
+
+    const { status, body } = await send(ironflow.url, "POST", "/api/v1/workers/worker-1/register", {
+      capabilities: { turns: 1 },
+      registration: registrationOf("worker-1", []),
+      instance: "i",
+      ...fields
+    })
+
+    assert.strictEqual(status, 400)
+    assert.match(body.message, message)
+  })
+})
+
+describe("delivery", () => {
+  it("answers a poll that is open as soon as there is a job", async () => {
+    await using here = await shop()
+    const answer = here.worker.poll({ asked: 1 })
+    await placeOrder(here.ironflow.url)
+
+    const { body } = await answer
+
+    assert.deepStrictEqual(golden(body), {
+      deliveries: [
+        {
+          seq: 1,
+          job: {
+            jobId: "job_1",
+            runId: "run_1",
+            functionId: "ship-order",
+            environment: "default",
+            attempt: 1,
+            generation: 0,
+            event: {
+              id: "evt_1",
+              name: "order.placed",
+              version: 1,
+              data: '{"orderId":"o-1"}',
+              timestamp: body.deliveries[0].job.event.timestamp
+            },
+            journal: [],
+            open: [],
+            lingerMs: 0,
+            createdAt: body.deliveries[0].job.createdAt
+          }
+        }
+      ]
+    })
+  })
+
+  it("answers with nothing when the time is up", async () => {
+    await using here = await shop()
+
+    const { body } = await here.worker.poll({ asked: 1, waitMs: 1 })
+
+    assert.deepStrictEqual(body, { deliveries: [] })
+  })
+
+  it("comes again until the worker says that it has it", async () => {
+    await using here = await shop()
+    await placeOrder(here.ironflow.url)
+
+    const first = await here.worker.poll({ asked: 1 })
+    const again = await here.worker.poll({ asked: 1, seen: 0 })
+    const after = await here.worker.poll({ asked: 1, seen: 1, waitMs: 1 })
+
+    assert.lengthOf(first.body.deliveries, 1)
+    assert.deepStrictEqual(again.body, first.body)
+    assert.deepStrictEqual(after.body, { deliveries: [] })
+  })
+
+  it("goes to the newest poll: the older one ends with nothing", async () => {
+    await using here = await shop()
+    const older = here.worker.poll({ asked: 1 })
+    await untilPolls(here.ironflow.url, 1)
+    const newer = here.worker.poll({ asked: 1 })
+
+    const { body } = await older
+    await placeOrder(here.ironflow.url)
+
+    assert.deepStrictEqual(body, { deliveries: [] })
+    assert.lengthOf((await newer).body.deliveries, 1)
+  })
+
+  it("never exceeds what the worker has asked for, however often it says so", async () => {
+    await using here = await shop()
+    for (let i = 0; i < 5; i++) await placeOrder(here.ironflow.url)
+
+    const first = await here.worker.poll({ asked: 2 })
+    const repeated = await here.worker.poll({ asked: 2, seen: 2, waitMs: 1 })
+    const more = await here.worker.poll({ asked: 3, seen: 2 })
+    const reordered = await here.worker.poll({ asked: 1, seen: 3, waitMs: 1 })
+    const caughtUp = await here.worker.poll({ asked: 3, seen: 3, waitMs: 1 })
+
+    assert.deepStrictEqual(
+      [first, repeated, more, reordered, caughtUp].map(({ body }) =>
+        body.deliveries.map(({ seq }: any) => seq)
+      ),
+      [[1, 2], [], [3], [], []]
+    )
+  })
+
+  it("stops when the worker withdraws what it asked for", async () => {
+    await using here = await shop()
+    await here.worker.poll({ asked: 2, waitMs: 1 })
+    await here.worker.poll({ asked: 2, withdrawn: 1, waitMs: 1 })
+    await placeOrder(here.ironflow.url)
+    await placeOrder(here.ironflow.url)
+
+    const { body } = await here.worker.poll({ asked: 2, withdrawn: 1 })
+
+    assert.lengthOf(body.deliveries, 1)
+  })
+
+  it("hears of room with a report, without a new poll", async () => {
+    await using here = await shop()
+    const answer = here.worker.poll({})
+    await untilPolls(here.ironflow.url, 1)
+    await placeOrder(here.ironflow.url)
+    await here.worker.report(1, [], { asked: 1 })
+
+    assert.lengthOf((await answer).body.deliveries, 1)
+  })
+
+  it("tells of a cancellation", async () => {
+    await using here = await shop()
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+    const answer = here.worker.poll({ asked: 1, seen: 1 })
+    await connect(here.ironflow.url, "CancelRun", { id: runId, reason: "changed my mind" })
+
+    const { body } = await answer
+
+    assert.deepStrictEqual(body.deliveries, [
+      { seq: 2, notice: { _tag: "Cancelled", jobId, reason: "changed my mind" } }
+    ])
+  })
+
+  it("tells of a sleep that is over", async () => {
+    await using here = await shop()
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+    const answer = here.worker.poll({ asked: 1, seen: 1 })
+    await here.worker.report(1, [
+      { jobId, runId, ops: [{ _tag: "Sleep", stepKey: "nap:0", name: "nap", due: { afterMs: 1 } }] }
+    ])
+
+    const { body } = await answer
+
+    assert.deepStrictEqual(body.deliveries, [
+      { seq: 2, notice: { _tag: "Fired", jobId, stepKey: "nap:0", outcome: { _tag: "Success" } } }
+    ])
+  })
+})
+
+describe("reports", () => {
+  it("are applied and answered one by one", async () => {
+    await using here = await shop()
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+
+    const { body } = await here.worker.report(1, [
+      { jobId, runId, ops: [stepDone("charge:0", { receipt: 1 }), complete({ ok: true })] },
+      { jobId: "job_x", runId, ops: [complete(null)] }
+    ])
+
+    assert.deepStrictEqual(golden(body), {
+      acks: [
+        { _tag: "Accepted", outcomes: [null, null] },
+        {
+          _tag: "Refused",
+          reason: "LEASE_LOST",
+          message: "Run run_1 is not leased to job job_x any more"
+        }
+      ]
+    })
+    assert.deepStrictEqual((await getRun(here.ironflow.url, runId)).output, { ok: true })
+  })
+
+  it("are applied once, however often a batch is sent", async () => {
+    await using here = await shop()
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+    const publish = { _tag: "Publish", stepKey: "publish:a:0", name: "publish:a", topic: "a", data: "1" }
+    const reports = [{ jobId, runId, ops: [publish, complete("done")] }]
+
+    const answers = await Promise.all([1, 2, 3].map(() => here.worker.report(1, reports)))
+    const later = await here.worker.report(1, reports)
+
+    for (const { status, text } of [...answers, later]) {
+      assert.strictEqual(status, 200)
+      assert.strictEqual(text, answers[0]!.text)
+    }
+    assert.strictEqual(answers[0]!.body.acks[0]._tag, "Accepted")
+  })
+
+  it("are known again in the next session of the same instance", async () => {
+    await using here = await shop()
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+    const reports = [{ jobId, runId, ops: [complete("done")] }]
+    const first = await here.worker.report(1, reports)
+    await here.worker.register([jobId])
+
+    const again = await here.worker.report(1, reports)
+
+    assert.strictEqual(again.text, first.text)
+  })
+
+  it("with an old number are refused", async () => {
+    await using here = await shop()
+    await here.worker.report(2, [])
+
+    const { status, body } = await here.worker.report(1, [])
+
+    assert.strictEqual(status, 409)
+    assert.strictEqual(body.code, "STALE_BATCH")
+  })
+
+  it.each([
+    [{ batch: 0 }, /`batch` must be an integer from 1 up/],
+    [{ session: 5 }, /`session` must be a string/],
+    [{ reports: {} }, /`reports` must be an array/],
+    [{ asked: -1 }, /`asked` must be an integer from 0 up/],
+    [{ reports: [{ jobId: "j" }] }, /reports\[0\] must have `jobId`, `runId` and `ops`/],
+    [{ reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "Dance" }] }] }, /ops\[0\] is no op/],
+    [{ reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "__proto__" }] }] }, /ops\[0\] is no op/],
+    [{ reports: [{ jobId: "j", runId: "r", ops: [null] }] }, /ops\[0\] is no op/],
+    [
+      { reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "Complete", output: "{" }] }] },
+      /\(Complete\): `output` must be JSON text/
+    ],
+    [
+      { reports: [{ jobId: "j", runId: "r", ops: [{ ...stepDone("a:0", 1), kind: "magic" }] }] },
+      /`kind` must be the kind of a step/
+    ],
+    [
+      { reports: [{ jobId: "j", runId: "r", ops: [{ ...stepDone("a:0", 1), startedAt: "now" }] }] },
+      /`startedAt` must be a finite number/
+    ],
+    [
+      { reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "Sleep", stepKey: "a:0", name: "a" }] }] },
+      /`due` must be \{ afterMs \} or \{ at \}/
+    ]
+  ])("that cannot be read change nothing: %j", async (fields, message) => {
+    await using here = await shop()
+
+    const { status, body } = await send(here.ironflow.url, "POST", "/api/v1/workers/worker-1/turns/reports", {
+      session: here.worker.session,
+      batch: 1,
+      reports: [],
+      ...fields
+    })
+
+    assert.strictEqual(status, 400)
+    assert.match(body.message, message)
+  })
+
+  it("of late steps wake the run", async () => {
+    await using here = await shop()
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+    await here.worker.report(1, [
+      {
+        jobId,
+        runId,
+        ops: [
+          { _tag: "Sleep", stepKey: "nap:0", name: "nap", due: { afterMs: 3_600_000 } },
+          { _tag: "Suspend", open: ["nap:0"] }
+        ]
+      }
+    ])
+
+    const { status } = await here.worker.late(runId)
+    const { body } = await here.worker.poll({ asked: 2, seen: 1 })
+
+    assert.strictEqual(status, 204)
+    assert.strictEqual(body.deliveries[0].job.runId, runId)
+    assert.isAtLeast(body.deliveries[0].job.lingerMs, 50)
+  })
+})
+
+describe("presence", () => {
+  it("ends 5 seconds after the connection of the poll is gone: another worker gets the run", async () => {
+    await using here = await shop({ virtualTime: true })
+    const { runId } = await firstJob(here.ironflow, here.worker)
+    const other = new RawTurnWorker(here.ironflow.url, { id: "worker-2" })
+    await other.register()
+    const socket = pollOnSocket(here.worker, here.ironflow.port, { asked: 1, seen: 1 })
+    await untilPolls(here.ironflow.url, 1)
+    const answer = other.poll({ asked: 1 })
+    await untilPolls(here.ironflow.url, 2)
+
+    socket.destroy()
+    let waited = 0
+    await here.ironflow.passUntil(
+      async () => (waited++, (await workersOf(here.ironflow.url)).length === 1),
+      500
+    )
+    const { body } = await answer
+
+    assert.isAtLeast(waited, 10)
+    assert.strictEqual(body.deliveries[0].job.runId, runId)
+    assert.strictEqual(body.deliveries[0].job.attempt, 1)
+    assert.strictEqual((await here.worker.poll({})).body.code, "WORKER_UNKNOWN")
+  })
+
+  it("goes on when the worker polls on another connection in time", async () => {
+    await using here = await shop({ virtualTime: true })
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+    const socket = pollOnSocket(here.worker, here.ironflow.port, { asked: 1, seen: 1 })
+    await untilPolls(here.ironflow.url, 1)
+
+    socket.destroy()
+    await untilPolls(here.ironflow.url, 0)
+    await here.ironflow.pass(4000)
+    const back = here.worker.poll({ asked: 1, seen: 1, waitMs: 30_000 })
+    await untilPolls(here.ironflow.url, 1)
+    await here.ironflow.pass(20_000)
+    const { body } = await here.worker.report(1, [{ jobId, runId, ops: [complete(null)] }])
+    await here.ironflow.pass(10_000)
+
+    assert.strictEqual(body.acks[0]._tag, "Accepted")
+    assert.strictEqual((await back).status, 200)
+  })
+
+  it("of a worker that is silent on an open connection ends with its lease", async () => {
+    await using here = await shop({ virtualTime: true })
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+    const socket = pollOnSocket(here.worker, here.ironflow.port, { asked: 1, seen: 1, waitMs: 0 })
+    await new Promise((resolve) => socket.once("data", resolve))
+
+    await here.ironflow.pass(19_000)
+    const early = await here.worker.report(1, [{ jobId, runId, ops: [stepDone("charge:0", 1)] }])
+    await here.ironflow.passUntil(async () => (await workersOf(here.ironflow.url)).length === 0, 1000, 60)
+    socket.destroy()
+
+    assert.strictEqual(early.body.acks[0]._tag, "Accepted")
+    const run = await getRun(here.ironflow.url, runId)
+    assert.strictEqual(run.status, "RUN_STATUS_WAITING")
+  })
+
+  it("keeps the lease of a worker that polls, for as long as it does", async () => {
+    await using here = await shop({ virtualTime: true })
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+    for (let i = 0; i < 12; i++) {
+      await untilPolls(here.ironflow.url, 0)
+      const answer = here.worker.poll({ asked: 1, seen: 1, waitMs: 10_000 })
+      await untilPolls(here.ironflow.url, 1)
+      await here.ironflow.pass(10_000)
+      assert.deepStrictEqual((await answer).body, { deliveries: [] })
+    }
+
+    const { body } = await here.worker.report(1, [{ jobId, runId, ops: [complete(null)] }])
+
+    assert.strictEqual(body.acks[0]._tag, "Accepted")
+  })
+
+  it("does not count as lost what was never delivered", async () => {
+    await using here = await shop({ virtualTime: true })
+    const socket = pollOnSocket(here.worker, here.ironflow.port, { asked: 1, waitMs: 0 })
+    await new Promise((resolve) => socket.once("data", resolve))
+    const runId = await placeOrder(here.ironflow.url)
+    for (let i = 0; (await getRun(here.ironflow.url, runId)).status !== "RUN_STATUS_RUNNING"; i++) {
+      assert.isBelow(i, 500)
+    }
+
+    socket.destroy()
+    await here.ironflow.passUntil(async () => (await workersOf(here.ironflow.url)).length === 0, 500)
+    const other = new RawTurnWorker(here.ironflow.url, { id: "worker-2" })
+    await other.register()
+
+    const { body } = await other.poll({ asked: 1 })
+    assert.strictEqual(body.deliveries[0].job.runId, runId)
+  })
+
+  it("ends at once when the worker says goodbye", async () => {
+    await using here = await shop()
+    const { runId } = await firstJob(here.ironflow, here.worker)
+    const other = new RawTurnWorker(here.ironflow.url, { id: "worker-2" })
+    await other.register()
+
+    const { status } = await here.worker.deregister()
+    const { body } = await other.poll({ asked: 1 })
+
+    assert.strictEqual(status, 204)
+    assert.strictEqual(body.deliveries[0].job.runId, runId)
+    assert.strictEqual((await here.worker.deregister()).status, 204)
+  })
+})
+
+describe("after a restart of the engine", () => {
+  it("the worker registers again, keeps its turns, and hears of what fired meanwhile", async () => {
+    using database = temporaryDatabase()
+    const before = await start({ filename: database.filename })
+    const worker = new RawTurnWorker(before.url)
+    await worker.register()
+    const { jobId, runId } = await firstJob(before, worker)
+    await worker.report(1, [
+      { jobId, runId, ops: [{ _tag: "Sleep", stepKey: "nap:0", name: "nap", due: { afterMs: 1 } }] }
+    ])
+    await before.close()
+
+    await using after = await start({ filename: database.filename })
+    const moved = new RawTurnWorker(after.url)
+    moved.session = worker.session
+    const unknown = await moved.poll({ asked: 1, seen: 1 })
+    const registered = await moved.register([jobId, "job_of_yesterday"])
+    const { body } = await moved.poll({ asked: 0 })
+    const finished = await moved.report(2, [
+      { jobId, runId, ops: [{ _tag: "Settle", stepKey: "nap:0" }, complete("done")] }
+    ])
+
+    assert.strictEqual(unknown.status, 404)
+    assert.strictEqual(unknown.body.code, "WORKER_UNKNOWN")
+    assert.deepStrictEqual(registered.body.lost, ["job_of_yesterday"])
+    assert.deepInclude(body.deliveries[0].notice, { _tag: "Fired", jobId, stepKey: "nap:0" })
+    assert.strictEqual(finished.body.acks[0]._tag, "Accepted")
+    assert.strictEqual((await getRun(after.url, runId)).output, "done")
+  })
+
+  it("a turn that the worker does not have is handed out again, without a loss", async () => {
+    using database = temporaryDatabase()
+    const before = await start({ filename: database.filename })
+    const worker = new RawTurnWorker(before.url)
+    await worker.register()
+    const { jobId, runId } = await firstJob(before, worker)
+    await before.close()
+
+    await using after = await start({ filename: database.filename })
+    const moved = new RawTurnWorker(after.url)
+    await moved.register([])
+    const { body } = await moved.poll({ asked: 1 })
+
+    assert.strictEqual(body.deliveries[0].job.runId, runId)
+    assert.notStrictEqual(body.deliveries[0].job.jobId, jobId)
+  })
+})
