@@ -8,43 +8,59 @@ import { spawn } from "node:child_process"
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
+import { pathToFileURL } from "node:url"
 import { parseArgs } from "node:util"
-import { type HarnessResult, median, metrics, readFigure, storageMetrics } from "./metrics.ts"
-import type { StorageUse } from "./storage.ts"
+import { type HarnessResult, median, metrics, readFigure, serverUseMetrics, useMetrics } from "./metrics.ts"
+import type { EngineUse } from "./use.ts"
 
 const usage = `npm run bench -- [options]
+  --mode embedded,server
+                  the engine in the process of client and worker, or all three in processes of their own over HTTP
   --only W1,W3    some workloads: W1 one step, W2 ten steps, W3 throughput (W3_64, W3_256), W4 starts, W5 sleeps
   --rounds 3      measure so many times and take the median
-  --quick         one round of W1 and W3_64, for a smoke test
+  --quick         one round of W1 and W3_64, embedded unless --mode says otherwise, for a smoke test
   --json          one object a line: {workload, mode, metric, value, limit, ratio}; ratio is value / limit`
+
+const file = (...parts: Array<string>): string => path.join(import.meta.dirname, ...parts)
+
+const modes = {
+  embedded: {
+    title: "embedded, SQLite, every acknowledgement durable",
+    limit: file("limits", "adapters", "ceiling-embedded.mjs"),
+    ironflow: file("embedded.ts"),
+    use: useMetrics
+  },
+  server: {
+    title: "server over HTTP (limit: WebSocket), SQLite, every acknowledgement durable",
+    limit: file("limits", "adapters", "ceiling-ws.mjs"),
+    ironflow: file("server", "main.ts"),
+    use: serverUseMetrics
+  }
+} as const
+type Mode = keyof typeof modes
+type Subject = "limit" | "ironflow"
+
+const isMode = (name: string): name is Mode => Object.hasOwn(modes, name)
 
 interface Figure {
   readonly workload: string
-  readonly mode: "embedded"
+  readonly mode: Mode
   readonly metric: string
   readonly value: number
   readonly limit: number
   readonly ratio: number
 }
 
-const subjects = {
-  limit: [path.join(import.meta.dirname, "limits/adapters/ceiling-embedded.mjs")],
-  ironflow: ["--conditions=@ironflow/source", path.join(import.meta.dirname, "embedded.ts")]
-}
-type Subject = keyof typeof subjects
-
 /** Runs one subject in a process of its own and returns the line that it prints. */
 const measure = (
+  mode: Mode,
   subject: Subject,
   only: ReadonlyArray<string>,
-  extra: { readonly args: ReadonlyArray<string>; readonly env: Record<string, string> } = {
-    args: [],
-    env: {}
-  }
+  env: Record<string, string> = {}
 ): Promise<HarnessResult> =>
   new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [...extra.args, ...subjects[subject]], {
-      env: { ...process.env, ...extra.env, ONLY: only.join(",") },
+    const child = spawn(process.execPath, ["--conditions=@ironflow/source", modes[mode][subject]], {
+      env: { ...process.env, ...env, ONLY: only.join(",") },
       stdio: ["ignore", "pipe", "pipe"]
     })
     let printed = ""
@@ -52,55 +68,61 @@ const measure = (
     child.stdout.setEncoding("utf8").on("data", (text: string) => (printed += text))
     child.stderr.setEncoding("utf8").on("data", (text: string) => (progress += text))
     child.on("error", reject)
+    // which waits for the processes that it has started, too: they share its standard error
     child.on("close", (code, signal) => {
       const line = printed.trim().split("\n").at(-1)
       if (code === 0 && line) resolve(JSON.parse(line))
-      else reject(new Error(`${subject} ended with ${signal ?? code} and no result:\n${progress}`))
+      else reject(new Error(`${subject}, ${mode}, ended with ${signal ?? code} and no result:\n${progress}`))
     })
   })
 
-const measureStorage = async (subject: Subject, workload: string) => {
+const measureUse = async (mode: Mode, subject: Subject, workload: string) => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bench-"))
-  const file = path.join(folder, "storage.json")
-  const preload = path.join(import.meta.dirname, "storage.ts")
+  const useFile = path.join(folder, "use.json")
   try {
-    const result = await measure(subject, [workload], {
-      args: ["--import", preload],
-      env: { STORAGE_FILE: file }
-    })
-    const use: StorageUse = JSON.parse(fs.readFileSync(file, "utf8"))
+    const preload = `--import=${pathToFileURL(file("use.ts")).href}`
+    const result = await measure(mode, subject, [workload], { NODE_OPTIONS: preload, USE_FILE: useFile })
+    const use: EngineUse = JSON.parse(fs.readFileSync(useFile, "utf8"))
     return { use, runs: Number(Object(result[workload]).n) }
   } finally {
     fs.rmSync(folder, { recursive: true, force: true })
   }
 }
 
-/** What one 3-step run costs SQLite: with the runs, less without any. */
-const storagePerRun = async (subject: Subject): Promise<StorageUse> => {
-  const { use: empty } = await measureStorage(subject, "NONE")
-  const { use, runs } = await measureStorage(subject, "W3_64")
-  const perRun = (field: keyof StorageUse): number => (use[field] - empty[field]) / runs
-  return { statements: perRun("statements"), commits: perRun("commits"), bytes: perRun("bytes") }
+/** What one 3-step run costs an engine: with the runs, less without any. */
+const usePerRun = async (mode: Mode, subject: Subject): Promise<EngineUse> => {
+  const { use: empty } = await measureUse(mode, subject, "NONE")
+  const { use, runs } = await measureUse(mode, subject, "W3_64")
+  const perRun = (field: keyof EngineUse): number => (use[field] - empty[field]) / runs
+  return {
+    statements: perRun("statements"),
+    commits: perRun("commits"),
+    bytes: perRun("bytes"),
+    requests: perRun("requests")
+  }
 }
 
 const round = (figure: number): number => Number(figure.toPrecision(4))
 
-const makeFigure = (workload: string, metric: string, value: number, limit: number): Figure => ({
-  workload,
-  mode: "embedded",
-  metric,
-  value: round(value),
-  limit: round(limit),
-  ratio: round(value / limit)
-})
-
-const compare = async (workloads: ReadonlyArray<string>, rounds: number): Promise<Array<Figure>> => {
+const compare = async (
+  mode: Mode,
+  workloads: ReadonlyArray<string>,
+  rounds: number
+): Promise<Array<Figure>> => {
   const results: Record<Subject, Array<HarnessResult>> = { limit: [], ironflow: [] }
   for (let i = 0; i < rounds; i++) {
     const turns: Array<Subject> = i % 2 === 0 ? ["limit", "ironflow"] : ["ironflow", "limit"]
-    for (const subject of turns) results[subject].push(await measure(subject, workloads))
+    for (const subject of turns) results[subject].push(await measure(mode, subject, workloads))
   }
 
+  const makeFigure = (workload: string, metric: string, value: number, limit: number): Figure => ({
+    workload,
+    mode,
+    metric,
+    value: round(value),
+    limit: round(limit),
+    ratio: round(value / limit)
+  })
   const figures = metrics
     .filter((metric) => workloads.includes(metric.workload))
     .map((metric) => {
@@ -109,8 +131,8 @@ const compare = async (workloads: ReadonlyArray<string>, rounds: number): Promis
     })
 
   if (workloads.includes("W3_64")) {
-    const [limit, ironflow] = [await storagePerRun("limit"), await storagePerRun("ironflow")]
-    for (const { metric, field } of storageMetrics) {
+    const [limit, ironflow] = [await usePerRun(mode, "limit"), await usePerRun(mode, "ironflow")]
+    for (const { metric, field } of modes[mode].use) {
       figures.push(makeFigure("W3_64", metric, ironflow[field], limit[field]))
     }
   }
@@ -119,10 +141,10 @@ const compare = async (workloads: ReadonlyArray<string>, rounds: number): Promis
 
 const labelOf = (figure: Figure): string =>
   metrics.find(({ workload, metric }) => workload === figure.workload && metric === figure.metric)?.label ??
-  storageMetrics.find(({ metric }) => metric === figure.metric)?.label ??
+  serverUseMetrics.find(({ metric }) => metric === figure.metric)?.label ??
   figure.metric
 
-const printTable = (figures: ReadonlyArray<Figure>): void => {
+const printTable = (mode: Mode, figures: ReadonlyArray<Figure>): void => {
   const rows = figures.map((figure) => [
     figure.workload,
     labelOf(figure),
@@ -130,10 +152,7 @@ const printTable = (figures: ReadonlyArray<Figure>): void => {
     figure.limit.toLocaleString("en"),
     `${figure.ratio.toFixed(2)} x`
   ])
-  const table = [
-    ["", "embedded, SQLite, every acknowledgement durable", "ironflow", "limit", "ratio"],
-    ...rows
-  ]
+  const table = [["", modes[mode].title, "ironflow", "limit", "ratio"], ...rows]
   const widths = [0, 1, 2, 3, 4].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)))
   for (const row of table) {
     const cells = row.map((cell, column) =>
@@ -145,6 +164,7 @@ const printTable = (figures: ReadonlyArray<Figure>): void => {
 
 const { values: options } = parseArgs({
   options: {
+    mode: { type: "string" },
     only: { type: "string", default: "W1,W2,W3,W4,W5" },
     rounds: { type: "string", default: "3" },
     quick: { type: "boolean", default: false },
@@ -159,12 +179,22 @@ const workloads = known.filter((workload) =>
   asked.some((name) => workload === name || workload.startsWith(`${name}_`))
 )
 const rounds = options.quick ? 1 : Number(options.rounds)
+const askedModes = (options.mode ?? (options.quick ? "embedded" : "embedded,server")).split(",")
+const chosen = askedModes.map((name) => name.trim()).filter(isMode)
 
-if (options.help || workloads.length === 0 || !Number.isInteger(rounds) || rounds < 1) {
+const isAcceptable =
+  workloads.length > 0 && chosen.length === askedModes.length && Number.isInteger(rounds) && rounds >= 1
+if (options.help || !isAcceptable) {
   console.log(usage)
   process.exitCode = options.help ? 0 : 1
 } else {
-  const figures = await compare(workloads, rounds)
-  if (options.json) for (const figure of figures) console.log(JSON.stringify(figure))
-  else printTable(figures)
+  for (const [i, mode] of chosen.entries()) {
+    const figures = await compare(mode, workloads, rounds)
+    if (options.json) {
+      for (const figure of figures) console.log(JSON.stringify(figure))
+      continue
+    }
+    if (i > 0) console.log()
+    printTable(mode, figures)
+  }
 }

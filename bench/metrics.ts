@@ -81,11 +81,17 @@ export const metrics: ReadonlyArray<Metric> = [
   }
 ]
 
-/** What a 3-step run costs SQLite with 64 in flight; counted in processes of their own, since counting takes time. */
-export const storageMetrics = [
+/** What a 3-step run costs the engine with 64 in flight; counted in processes of their own, since counting takes time. */
+export const useMetrics = [
   { metric: "statements_per_run", label: "SQL statements a 3-step run", field: "statements" },
   { metric: "commits_per_run", label: "commits a 3-step run", field: "commits" },
   { metric: "bytes_per_run", label: "bytes stored a 3-step run", field: "bytes" }
+] as const
+
+/** The same for an engine in a process of its own. */
+export const serverUseMetrics = [
+  ...useMetrics,
+  { metric: "requests_per_run", label: "requests (limit: messages) a 3-step run", field: "requests" }
 ] as const
 
 /** The figure of a metric, or an error that says why there is none. */

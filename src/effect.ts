@@ -8,7 +8,7 @@
  * )
  * ```
  */
-export * as Client from "./Client/Client.ts"
+export * as Client from "./Client/Clients.ts"
 export * as Engine from "./Engine/Engine.ts"
 export * as Store from "./Engine/Stores.ts"
 export * as WorkerTransport from "./Engine/WorkerTransport.ts"

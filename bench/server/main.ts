@@ -23,18 +23,18 @@ process.once("exit", () => {
 })
 
 /** Starts a process and resolves to the first line that it prints. */
-const startProcess = async (name: string, env: Record<string, string>): Promise<string> => {
+const startProcess = (name: string, env: Record<string, string>): Promise<string> => {
   const file = path.join(import.meta.dirname, `${name}.ts`)
   const child = spawn(process.execPath, ["--conditions=@ironflow/source", file], {
     env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "inherit"]
   })
   processes.push({ name, child })
-  const { promise, reject, resolve } = Promise.withResolvers<string>()
-  child.once("error", reject)
-  child.once("exit", (code, signal) => reject(new Error(`${name} ended with ${signal ?? code}`)))
-  createInterface({ input: child.stdout }).once("line", resolve)
-  return promise
+  return new Promise((resolve, reject) => {
+    child.once("error", reject)
+    child.once("exit", (code, signal) => reject(new Error(`${name} ended with ${signal ?? code}`)))
+    createInterface({ input: child.stdout }).once("line", resolve)
+  })
 }
 
 const stop = async (child: ChildProcess): Promise<void> => {

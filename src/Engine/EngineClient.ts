@@ -1,14 +1,7 @@
 /** The client's methods against the engine in the same process: checked input, then one operation of the store. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import {
-  type ClientApi,
-  type EffectKind,
-  type EmitOptions,
-  type PublishOptions,
-  type Run,
-  type RunStatus
-} from "../Client/Client.ts"
+import type { ClientApi, EffectKind, EmitOptions, PublishOptions, Run, RunStatus } from "../Client/Client.ts"
 import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
 import { checkEventName } from "../Event.ts"
 import { encodeJson } from "../Json.ts"

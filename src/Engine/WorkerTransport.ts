@@ -1,4 +1,4 @@
-/** How a worker reaches an engine: the service, and the layer for an engine in the same process. */
+/** How a worker reaches an engine: the service, the layer for an engine in the same process, and that for a server. */
 export {
   endsTurn,
   WorkerTransport,
@@ -15,3 +15,4 @@ export {
   type WorkerSession
 } from "../Protocol/Worker.ts"
 export { layerWorkerTransport as layerMemory } from "./Engine.ts"
+export { layer as layerPolling, type PollingOptions } from "../Worker/PollingTransport.ts"

@@ -30,8 +30,10 @@ describe("importing an entry point", () => {
     }
   )
 
-  it("index.ts loads what executes functions only when a worker starts", () => {
-    assert.deepStrictEqual(matching(loadedBy("index.ts"), /src\/Execution\/|effect\/dist\/Schema\.js$/), [])
+  it("index.ts loads what executes functions only when a worker starts, and HTTP only with the first call", () => {
+    const loaded = loadedBy("index.ts")
+    assert.deepStrictEqual(matching(loaded, /src\/Execution\/|effect\/dist\/Schema\.js$/), [])
+    assert.deepStrictEqual(matching(loaded, /effect\/dist\/http\/|src\/Client\/Http\.ts$/), [])
   })
 
   it("engine.ts loads the engine", () => {

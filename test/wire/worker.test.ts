@@ -3,6 +3,7 @@ import { assert, describe, it } from "vitest"
 import { type Ironflow, start, temporaryDatabase } from "./Ironflow.ts"
 import { connect, golden, send } from "./RawClient.ts"
 import { type RawFunction, type RawJob, RawWorker, stepResult } from "./RawWorker.ts"
+import { RawTurnWorker, stepDone } from "./RawTurnWorker.ts"
 
 const shipOrder: RawFunction = {
   id: "ship-order",
@@ -547,6 +548,52 @@ describe("a lease", () => {
     assert.strictEqual(completed.status, 200)
     assert.strictEqual((await getRun(after, runId)).status, "RUN_STATUS_COMPLETED")
     assert.strictEqual(await after.countStuckRuns(), 0)
+  })
+})
+
+describe("a run that is rolling back", () => {
+  const rollingBack = async () => {
+    const ironflow = await start()
+    const worker = new RawTurnWorker(ironflow.url)
+    await worker.register()
+    const runId = await placeOrder(ironflow)
+    const { jobId } = (await worker.poll({ asked: 1 })).body.deliveries[0].job
+    const error = { name: "Error", message: "declined" }
+    await worker.report(1, [
+      {
+        jobId,
+        runId,
+        ops: [stepDone("charge:0", 1), { _tag: "Compensate", error, compensations: ["charge"] }]
+      }
+    ])
+    const legacy = new RawWorker(ironflow.url, [shipOrder])
+    return { ironflow, worker, legacy, runId, [Symbol.asyncDispose]: () => ironflow.close() }
+  }
+
+  it("is left to a worker that can go on with it", async () => {
+    await using here = await rollingBack()
+    await here.worker.register([])
+    await here.legacy.register()
+
+    const { status } = await here.legacy.poll()
+    const { body } = await here.worker.poll({ asked: 1 })
+
+    assert.strictEqual(status, 204)
+    assert.strictEqual(body.deliveries[0].job.runId, here.runId)
+    assert.deepStrictEqual(body.deliveries[0].job.compensating.compensations, ["charge"])
+  })
+
+  it("is paused when only existing workers are there", async () => {
+    await using here = await rollingBack()
+    await here.worker.deregister()
+    await here.legacy.register()
+
+    const { status } = await here.legacy.poll()
+
+    assert.strictEqual(status, 204)
+    const run = await getRun(here.ironflow, here.runId)
+    assert.strictEqual(run.status, "RUN_STATUS_PAUSED")
+    assert.match(run.pauseReason, /start a worker of this SDK for the function, then resume the run/)
   })
 })
 

@@ -1,19 +1,25 @@
 /**
- * Counts what a process asks of SQLite: preloaded with `--import`, it wraps `node:sqlite` and, when the process ends,
- * writes a {@link StorageUse} to the file that `STORAGE_FILE` names.
+ * Counts what an engine asks of SQLite, and what is asked of the engine: preloaded with `--import`, it wraps `node:sqlite`
+ * and, when the process ends, writes an {@link EngineUse} to the file that `USE_FILE` names. A process without a database
+ * writes nothing, so that clients and workers may have it preloaded too.
  */
+import { subscribe } from "node:diagnostics_channel"
 import fs from "node:fs"
 import { DatabaseSync, StatementSync } from "node:sqlite"
+import { WebSocket } from "ws"
 
-export interface StorageUse {
+export interface EngineUse {
   readonly statements: number
   /** Transactions committed; a write outside of any counts as one, since SQLite makes it one. */
   readonly commits: number
   /** Pages in use at the end, whether they have come from the write-ahead log into the file or not. */
   readonly bytes: number
+  /** HTTP requests answered, and WebSocket messages received. */
+  readonly requests: number
 }
 
-const use = { statements: 0, commits: 0, bytes: 0 }
+const use = { statements: 0, commits: 0, bytes: 0, requests: 0 }
+let hasDatabase = false
 const databases = new Set<DatabaseSync>()
 const prepared = new WeakMap<StatementSync, { readonly sql: string; readonly db: DatabaseSync }>()
 
@@ -36,6 +42,7 @@ const measure = (db: DatabaseSync): void => {
 }
 
 DatabaseSync.prototype.prepare = function (...args) {
+  hasDatabase = true
   databases.add(this)
   const statement = prepare.apply(this, args)
   prepared.set(statement, { sql: args[0], db: this })
@@ -43,6 +50,7 @@ DatabaseSync.prototype.prepare = function (...args) {
 }
 
 DatabaseSync.prototype.exec = function (sql) {
+  hasDatabase = true
   databases.add(this)
   count(sql, this)
   return exec.call(this, sql)
@@ -64,9 +72,22 @@ for (const method of ["run", "get", "all", "iterate"] as const) {
   })
 }
 
-const file = process.env.STORAGE_FILE
-if (file === undefined) throw new Error("STORAGE_FILE must name the file to write the figures to")
+subscribe("http.server.request.start", () => {
+  use.requests += 1
+})
+const { emit } = WebSocket.prototype
+WebSocket.prototype.emit = function (event, ...args) {
+  if (event === "message") use.requests += 1
+  return emit.call(this, event, ...args)
+}
+
+const file = process.env.USE_FILE
+if (file === undefined) throw new Error("USE_FILE must name the file to write the figures to")
 process.once("exit", () => {
   for (const db of databases) measure(db)
-  fs.writeFileSync(file, JSON.stringify(use))
+  if (hasDatabase) fs.writeFileSync(file, JSON.stringify(use))
+})
+// the server of the prototype does not listen for it, and would die without an exit
+process.on("SIGTERM", () => {
+  if (process.listenerCount("SIGTERM") === 1) process.exit(0)
 })

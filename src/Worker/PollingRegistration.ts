@@ -1,0 +1,57 @@
+/** How a worker announces itself to a server, and what the answer tells about the server. */
+import * as Effect from "effect/Effect"
+import { failureOf, isFromOurEngine } from "../Client/HttpFailures.ts"
+import type { IronflowError } from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import * as Turns from "../Protocol/Http/Turns.ts"
+import { isAccessError, isSuccess, type ServerLink } from "./ServerLink.ts"
+
+/** What the worker is told; `undefined` by servers that do not exchange turns. */
+export type Registered = Turns.RegisterTurnsResponse | undefined
+
+/** Registers the worker, with the turns in flight that it wants to keep. */
+export const register = (
+  { connection, registration }: ServerLink,
+  instance: string,
+  jobs: ReadonlyArray<string>
+): Effect.Effect<Registered, IronflowError> => {
+  const what = `The registration of worker ${registration.workerId}`
+  const request: Turns.RegisterTurnsRequest = {
+    worker_id: registration.workerId,
+    hostname: registration.hostname,
+    function_ids: registration.functions.map(({ id }) => id),
+    max_concurrent_jobs: registration.maxConcurrentJobs,
+    labels: registration.labels,
+    version: registration.version,
+    capabilities: { turns: Turns.TURNS_VERSION },
+    registration,
+    instance,
+    jobs
+  }
+  return Effect.flatMap(
+    connection.send({
+      method: "POST",
+      path: Turns.registerPath(registration.workerId),
+      body: JSON.stringify(request),
+      what
+    }),
+    (answer): Effect.Effect<Registered, IronflowError> => {
+      if (isSuccess(answer)) return Effect.succeed(readRegistered(answer.text))
+      const error = failureOf(answer, what)
+      // a server that wants its functions registered one by one first may say no to this request in any words
+      const foreign = answer.status >= 400 && answer.status < 500 && !isFromOurEngine(answer)
+      return foreign && answer.status !== 408 && answer.status !== 429 && !isAccessError(error)
+        ? Effect.succeed(undefined)
+        : Effect.fail(error)
+    }
+  )
+}
+
+const readRegistered = (text: string): Registered => {
+  const body = safeJsonParse(text)
+  if (!isObject(body) || !isObject(body.capabilities) || !(Number(body.capabilities.turns) >= 1)) {
+    return undefined
+  }
+  // a server that says that it exchanges turns answers as the protocol says
+  return body as unknown as Turns.RegisterTurnsResponse
+}

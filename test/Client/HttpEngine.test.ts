@@ -1,0 +1,286 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as Layer from "effect/Layer"
+import { afterAll, beforeAll } from "vitest"
+import { Client, IronflowFunction, Step, Worker, WorkerTransport } from "@ironflow/node/effect"
+import * as Errors from "../../src/Errors.ts"
+import { createFunction } from "../../src/Function.ts"
+import { createClient, type IronflowClient } from "../../src/Promise/Client.ts"
+import { createWorker, type Worker as PromiseWorker } from "../../src/Promise/Worker.ts"
+import { EngineServer } from "./EngineServer.ts"
+
+const rejection = async (promise: Promise<unknown>): Promise<any> => {
+  try {
+    await promise
+  } catch (error) {
+    return error
+  }
+  return assert.fail("expected a rejection")
+}
+
+let declines = true
+
+const quick = createFunction(
+  { id: "quick", triggers: [{ event: "order.placed" }] },
+  async ({ event, step }) => {
+    const receipt = await step.run("charge", async () => ({ receipt: `r-${event.data.orderId}` }))
+    return { ...receipt, nothing: null }
+  }
+)
+
+const waiting = createFunction({ id: "waiting", triggers: [{ event: "order.held" }] }, async ({ step }) => {
+  await step.run("reserve", async () => undefined)
+  const paid = await step.waitForEvent<{ amount: number }>("payment", { event: "order.paid" })
+  return paid.data.amount
+})
+
+const failing = createFunction(
+  { id: "failing", triggers: [{ event: "order.doubtful" }] },
+  async ({ step }) => {
+    await step.run("check", async () => "checked")
+    return step.run("charge", async () => {
+      if (declines) throw new Errors.NonRetryableError("card declined", { code: "DECLINED" })
+      return "charged"
+    })
+  }
+)
+
+let server: EngineServer
+let client: IronflowClient
+let worker: PromiseWorker
+
+beforeAll(async () => {
+  server = await EngineServer.start()
+  client = createClient({ serverUrl: server.url })
+  worker = createWorker({ serverUrl: server.url, functions: [quick, waiting, failing], logger: false })
+  worker.start().catch(() => undefined)
+  await worker.ready()
+})
+
+afterAll(async () => {
+  await worker.stop()
+  await client.close()
+  await server[Symbol.asyncDispose]()
+})
+
+/** A run that waits for an event. */
+const heldRun = async () => {
+  const [runId] = (await client.emit("order.held", {})).runIds
+  for (;;) {
+    // the engine answers when there is something new to say
+    if ((await client.explain(runId!)).code === "WAITING_FOR_EVENT") return runId!
+  }
+}
+
+describe("the client of an engine of this package", () => {
+  it("emits, waits, and looks at the run and its steps", async () => {
+    const { eventId, runIds } = await client.emit("order.placed", { orderId: "o-1" })
+    const run = await client.waitForRun(runIds[0]!, { timeout: 10_000 })
+
+    assert.deepInclude(run, {
+      id: runIds[0],
+      functionId: "quick",
+      eventId,
+      status: "completed",
+      attempt: 1,
+      maxAttempts: 3,
+      input: { orderId: "o-1" },
+      output: { receipt: "r-o-1", nothing: null }
+    })
+    assert.deepStrictEqual(await client.getRun(run.id), run)
+    const [step] = await client.getRunSteps(run.id)
+    assert.deepInclude(step, {
+      id: `${run.id}:charge:0`,
+      name: "charge",
+      kind: "run",
+      status: "completed",
+      attempt: 1,
+      output: { receipt: "r-o-1" }
+    })
+    assert.strictEqual((await client.explain(run.id)).code, "COMPLETED")
+  })
+
+  it("emits once for one idempotency key", async () => {
+    const emit = () => client.emit("order.placed", { orderId: "o-2" }, { idempotencyKey: "o-2", version: 2 })
+
+    assert.deepStrictEqual(await emit(), await emit())
+  })
+
+  it("an event that nothing matches starts nothing", async () => {
+    assert.deepStrictEqual((await client.emit("order.forgotten", {})).runIds, [])
+  })
+
+  it("publishes, and counts the sequence up", async () => {
+    const first = await client.publish("orders", { id: 1 })
+    const second = await client.publish("orders", { id: 2 })
+
+    assert.match(first.eventId, /^msg_/)
+    assert.isAbove(second.sequence, first.sequence)
+  })
+
+  it("waits in vain for as long as it is told, and says why", async () => {
+    const runId = await heldRun()
+
+    const error = await rejection(client.waitForRun(runId, { timeout: 1 }))
+
+    assert.instanceOf(error, Errors.TimeoutError)
+    assert.match(error.message, /had not ended after 1 ms, and goes on\. .*order\.paid/)
+    await client.cancelRun(runId)
+  })
+
+  it("is told at once when the run that it waits for ends", async () => {
+    const runId = await heldRun()
+
+    const ended = client.waitForRun(runId)
+    await client.emit("order.paid", { amount: 3 })
+
+    assert.deepInclude(await ended, { status: "completed", output: 3 })
+  })
+
+  it("pauses, resumes and cancels", async () => {
+    const runId = await heldRun()
+
+    const paused = await client.pauseRun(runId, "stocktaking")
+    assert.deepInclude(paused, { id: runId, status: "paused", pauseReason: "stocktaking" })
+    assert.notStrictEqual((await client.resumeRun(runId)).status, "paused")
+    assert.deepInclude(await client.cancelRun(runId, "no longer needed"), { id: runId, status: "cancelled" })
+    assert.strictEqual((await client.waitForRun(runId)).status, "cancelled")
+  })
+
+  it("retries a failed run from a step, and patches a step", async () => {
+    declines = true
+    const [runId] = (await client.emit("order.doubtful", {})).runIds
+    const failed = await client.waitForRun(runId!)
+    assert.deepInclude(failed, { status: "failed" })
+    assert.deepInclude(failed.error, { message: "card declined", code: "STEP_FAILED" })
+
+    declines = false
+    await client.retryRun(runId!, "charge")
+    assert.strictEqual((await client.waitForRun(runId!)).output, "charged")
+
+    await client.patchStep(`${runId}:check:0`, { by: "hand" }, "bad data")
+    const [check] = await client.getRunSteps(runId!)
+    assert.deepStrictEqual(check!.output, { by: "hand" })
+  })
+
+  it("lists runs in pages, and by function and status", async () => {
+    for (let i = 0; i < 3; i++) {
+      const [runId] = (await client.emit("order.placed", { orderId: i })).runIds
+      await client.waitForRun(runId!)
+    }
+
+    const first = await client.listRuns({ functionId: "quick", status: "completed", limit: 2 })
+    const second = await client.listRuns({ functionId: "quick", limit: 2, cursor: first.nextCursor! })
+
+    assert.strictEqual(first.runs.length, 2)
+    assert.isAtLeast(first.totalCount, 3)
+    assert.isTrue([...first.runs, ...second.runs].every(({ functionId }) => functionId === "quick"))
+    assert.notInclude(
+      first.runs.map(({ id }) => id),
+      second.runs[0]!.id
+    )
+    assert.deepStrictEqual((await client.listRuns({ functionId: "nobody" })).runs, [])
+  })
+
+  it("lists functions and workers, and knows that the engine is well", async () => {
+    const functions = await client.listFunctions()
+    assert.deepStrictEqual(functions.map(({ id }) => id).sort(), ["failing", "quick", "waiting"])
+    assert.match(functions[0]!.codeHash, /^[0-9a-f]{16}$/)
+    const [worker] = await client.listWorkers()
+    assert.deepStrictEqual([...worker!.functionIds].sort(), ["failing", "quick", "waiting"])
+    assert.strictEqual(await client.health(), "ok")
+  })
+
+  it("lives in its environment", async () => {
+    await using elsewhere = createClient({ serverUrl: server.url, environment: "staging" })
+
+    const { runIds } = await elsewhere.emit("order.placed", { orderId: "o-9" })
+
+    assert.deepStrictEqual(runIds, [])
+    assert.deepStrictEqual(await elsewhere.listFunctions(), [])
+  })
+
+  it.each<[string, (client: IronflowClient) => Promise<unknown>, new (...args: Array<any>) => Error, string]>(
+    [
+      ["getRun", (client) => client.getRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+      ["explain", (client) => client.explain("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+      ["explain of nothing", (client) => client.explain(""), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+      ["waitForRun", (client) => client.waitForRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+      ["getRunSteps", (client) => client.getRunSteps("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+      ["cancelRun", (client) => client.cancelRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+      ["resumeRun", (client) => client.resumeRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+      [
+        "patchStep",
+        (client) => client.patchStep("run_none:a:0", 1),
+        Errors.RunNotFoundError,
+        "RUN_NOT_FOUND"
+      ],
+      ["emit of nothing", (client) => client.emit("", {}), Errors.ValidationError, "VALIDATION_ERROR"],
+      [
+        "emit of too much",
+        (client) => client.emit("order.placed", "x".repeat(1024 * 1024)),
+        Errors.LimitExceededError,
+        "LIMIT_EXCEEDED"
+      ],
+      ["listRuns", (client) => client.listRuns({ limit: 5000 }), Errors.ValidationError, "VALIDATION_ERROR"],
+      [
+        "listRuns by another word",
+        (client) => client.listRuns({ status: "lost" as never }),
+        Errors.ValidationError,
+        "VALIDATION_ERROR"
+      ],
+      [
+        "waitForRun, never",
+        (client) => client.waitForRun("run_none", { timeout: -1 }),
+        Errors.ValidationError,
+        "VALIDATION_ERROR"
+      ]
+    ]
+  )("%s rejects with the class of error that the engine raised", async (_, call, Class, code) => {
+    const error = await rejection(call(client))
+
+    assert.instanceOf(error, Class)
+    assert.strictEqual(error.code, code)
+  })
+
+  it("an operation that the state of a run does not allow rejects with InvalidStateError", async () => {
+    const [runId] = (await client.emit("order.placed", { orderId: "o-3" })).runIds
+    await client.waitForRun(runId!)
+
+    assert.instanceOf(await rejection(client.pauseRun(runId!)), Errors.InvalidStateError)
+  })
+
+  it.live("reads the same in Effect, worker included", () =>
+    Effect.gen(function* () {
+      const ship = IronflowFunction.make(
+        { id: "ship", triggers: [{ event: "order.packed" }] },
+        Effect.fnUntraced(function* () {
+          return yield* Step.run("ship", Effect.succeed("shipped"))
+        })
+      )
+      const program = Effect.gen(function* () {
+        const client = yield* Client.Client
+        const { runIds } = yield* client.emit("order.packed", {})
+        return yield* client.waitForRun(runIds[0]!)
+      })
+      const Live = Layer.mergeAll(
+        Worker.layer({ functions: [ship], logger: false }).pipe(
+          Layer.provide(WorkerTransport.layerPolling({ serverUrl: server.url }))
+        ),
+        Client.layerHttp({ serverUrl: server.url })
+      ).pipe(Layer.provide(FetchHttpClient.layer))
+
+      const run = yield* Effect.provide(program, Live)
+
+      assert.deepInclude(run, { status: "completed", output: "shipped" })
+      const missing = yield* Effect.flip(
+        Effect.provide(
+          Effect.flatMap(Client.Client, (client) => client.getRun("run_none")),
+          Live
+        )
+      )
+      assert.strictEqual(missing._tag, "RunNotFoundError")
+    })
+  )
+})

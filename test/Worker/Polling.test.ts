@@ -1,0 +1,598 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
+import { ConnectionError, UnauthenticatedError, ValidationError } from "../../src/Errors.ts"
+import {
+  type Job,
+  type Notice,
+  type TurnOp,
+  type WorkerRegistration,
+  WorkerTransport
+} from "../../src/Protocol/Worker.ts"
+import { createWorker } from "../../src/Promise/Worker.ts"
+import { layer, type PollingOptions } from "../../src/Worker/PollingTransport.ts"
+import { ScriptedTurns } from "./ScriptedTurns.ts"
+
+const registration: WorkerRegistration = {
+  workerId: "w-1",
+  environment: "staging",
+  hostname: "north",
+  functions: [],
+  maxConcurrentJobs: 10,
+  labels: {},
+  version: { sdk: "0", runtime: "node" }
+}
+
+const job = (name: string): Job => ({
+  jobId: `job-${name}`,
+  runId: `run-${name}`,
+  functionId: "process-order",
+  environment: "staging",
+  attempt: 1,
+  generation: 0,
+  event: { id: "evt-1", name: "order.placed", version: 1, data: "{}", timestamp: 0 },
+  journal: [],
+  open: [],
+  lingerMs: 0,
+  createdAt: 0
+})
+
+const report = (name: string, ...ops: ReadonlyArray<TurnOp>) => ({
+  jobId: `job-${name}`,
+  runId: `run-${name}`,
+  ops
+})
+const complete: TurnOp = { _tag: "Complete", output: undefined }
+const settle: TurnOp = { _tag: "Settle", stepKey: "nap:0" }
+
+/** An open session with a scripted engine, and what arrives in it. */
+const opened = (options: PollingOptions = {}, prepare: (engine: ScriptedTurns) => void = () => undefined) =>
+  Effect.gen(function* () {
+    const engine = new ScriptedTurns()
+    prepare(engine)
+    const jobs: Array<string> = []
+    const notices: Array<Notice> = []
+    const refusals: Array<Error> = []
+    const said: Array<string> = []
+    const say = (level: string) => (text: string) => void said.push(`${level}: ${text}`)
+    const logger = { debug: say("debug"), info: say("info"), warn: say("warn"), error: say("error") }
+    const noting =
+      <A>(list: Array<A>) =>
+      (item: A) => {
+        list.push(item)
+        engine.changed()
+      }
+    const scope = yield* Scope.make()
+    const opening = Effect.gen(function* () {
+      const transport = yield* WorkerTransport
+      return yield* transport.open(registration, {
+        onJob: (job) => noting(jobs)(job.jobId),
+        onNotice: noting(notices),
+        onRefused: noting(refusals)
+      })
+    }).pipe(
+      Scope.provide(scope),
+      Effect.provide(
+        layer({ serverUrl: "http://ironflow.test", apiKey: "key-1", logger, ...options }).pipe(
+          Layer.provide(engine.layer)
+        )
+      )
+    )
+    return { engine, jobs, notices, refusals, said, opening, close: Scope.close(scope, Exit.void) }
+  })
+
+const session = (options?: PollingOptions, prepare?: (engine: ScriptedTurns) => void) =>
+  Effect.gen(function* () {
+    const it = yield* opened(options, prepare)
+    return { ...it, session: yield* it.opening }
+  })
+
+describe("a polling worker", () => {
+  it.effect("announces itself so that every server understands it, and offers turns", () =>
+    Effect.gen(function* () {
+      const { close, engine } = yield* session()
+
+      const { instance, ...body } = engine.requests[0]!.body
+      assert.deepStrictEqual(body, {
+        worker_id: "w-1",
+        hostname: "north",
+        function_ids: [],
+        max_concurrent_jobs: 10,
+        labels: {},
+        version: { sdk: "0", runtime: "node" },
+        capabilities: { turns: 1 },
+        registration,
+        jobs: []
+      })
+      assert.match(instance, /^w-1-/)
+      yield* close
+    })
+  )
+
+  it.effect("always has one poll open, also when it has no room", () =>
+    Effect.gen(function* () {
+      const { close, engine } = yield* session()
+
+      const first = yield* engine.poll({ asked: 0 })
+      first.answer(200, { deliveries: [] })
+      const second = yield* engine.poll({ asked: 0 })
+
+      assert.notStrictEqual(second, first)
+      assert.strictEqual(second.body.session, "ses-1")
+      yield* close
+    })
+  )
+
+  it.effect("tells of room in totals, with a newer poll, and takes each delivery once", () =>
+    Effect.gen(function* () {
+      const { close, engine, jobs, session: it } = yield* session()
+      const first = yield* engine.poll({ asked: 0 })
+
+      it.credit(2)
+      const second = yield* engine.poll({ asked: 2, withdrawn: 0 })
+      // the engine answers the older one at once
+      first.answer(200, { deliveries: [] })
+      second.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
+      const third = yield* engine.poll({ seen: 1 })
+      // as if the answer before had been lost
+      third.answer(200, {
+        deliveries: [
+          { seq: 1, job: job("a") },
+          { seq: 2, job: job("b") }
+        ]
+      })
+      yield* engine.poll({ seen: 2 })
+
+      assert.deepStrictEqual(jobs, ["job-a", "job-b"])
+      assert.strictEqual(engine.of("poll").length, 4)
+      yield* close
+    })
+  )
+
+  it.effect("makes the room of a turn that ends known in the report of its end", () =>
+    Effect.gen(function* () {
+      const { close, engine, session: it } = yield* session()
+      it.credit(1)
+      const poll = yield* engine.poll({ asked: 1 })
+      poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
+      yield* engine.poll({ seen: 1 })
+
+      yield* it.report([report("a", settle)])
+      yield* it.report([report("a", complete)])
+      it.credit(1)
+      yield* it.report([])
+
+      assert.deepStrictEqual(
+        engine.of("reports").map(({ body }) => [body.batch, body.asked, body.withdrawn]),
+        [
+          [1, 1, 0],
+          [2, 2, 0],
+          [3, 2, 0]
+        ]
+      )
+      assert.strictEqual(engine.of("poll").length, 2)
+      yield* close
+    })
+  )
+
+  it.effect("asks for nothing in the room of a run that it gives back, and takes its room back", () =>
+    Effect.gen(function* () {
+      const { close, engine, session: it } = yield* session()
+      it.credit(3)
+      const poll = yield* engine.poll({ asked: 3 })
+      poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
+      yield* engine.poll({ seen: 1 })
+
+      yield* it.report([report("a", { _tag: "Release" })])
+      it.credit(-2)
+      yield* it.report([report("b", complete)])
+
+      assert.deepStrictEqual(
+        engine.of("reports").map(({ body }) => [body.asked, body.withdrawn]),
+        [
+          [3, 0],
+          [3, 2]
+        ]
+      )
+      yield* close
+    })
+  )
+
+  it.effect("sends a report that was not answered again under its number", () =>
+    Effect.gen(function* () {
+      let times = 0
+      const {
+        close,
+        engine,
+        session: it
+      } = yield* session({}, (engine) => {
+        engine.answer = ({ what }) =>
+          what !== "reports"
+            ? undefined
+            : ++times === 1
+              ? "hang up"
+              : times === 2
+                ? { status: 503 }
+                : undefined
+      })
+      const sending = it.report([report("a", settle)])
+
+      assert.instanceOf(yield* Effect.flip(sending), ConnectionError)
+      assert.instanceOf(yield* Effect.flip(sending), ConnectionError)
+      assert.deepStrictEqual(yield* sending, [{ _tag: "Accepted", outcomes: [undefined] }])
+      yield* it.report([report("b", settle)])
+
+      assert.deepStrictEqual(
+        engine.of("reports").map(({ body }) => body.batch),
+        [1, 1, 1, 2]
+      )
+      yield* close
+    })
+  )
+
+  it.effect("a report without an answer fails after 30 seconds, to be sent again", () =>
+    Effect.gen(function* () {
+      const { close, engine, session: it } = yield* session()
+      engine.answer = ({ what }) => (what === "reports" ? "no answer" : undefined)
+      const sending = yield* Effect.forkChild(Effect.flip(it.report([report("a", settle)])))
+      yield* engine.until(() => engine.of("reports").length === 1)
+      yield* TestClock.adjust("30 seconds")
+
+      assert.instanceOf(yield* Fiber.join(sending), ConnectionError)
+      yield* close
+    })
+  )
+
+  it.effect("hands notices over, and outcomes with nothing in them", () =>
+    Effect.gen(function* () {
+      const {
+        close,
+        engine,
+        notices,
+        session: it
+      } = yield* session({}, (engine) => {
+        engine.answer = ({ what }) =>
+          what === "reports"
+            ? {
+                status: 200,
+                body: {
+                  acks: [
+                    { _tag: "Accepted", outcomes: [null, { _tag: "Success" }] },
+                    { _tag: "Refused", reason: "CANCELLED", message: "by hand" }
+                  ]
+                }
+              }
+            : undefined
+      })
+      const fired: Notice = {
+        _tag: "Fired",
+        jobId: "job-a",
+        stepKey: "nap:0",
+        outcome: { _tag: "Success", value: "1" }
+      }
+      const poll = yield* engine.poll()
+      poll.answer(200, { deliveries: [{ seq: 1, notice: fired }] })
+      yield* engine.poll({ seen: 1 })
+
+      assert.deepStrictEqual(notices, [fired])
+      assert.deepStrictEqual(yield* it.report([report("a", settle, settle), report("b", settle)]), [
+        { _tag: "Accepted", outcomes: [undefined, { _tag: "Success" }] as any },
+        { _tag: "Refused", reason: "CANCELLED", message: "by hand" }
+      ])
+      yield* close
+    })
+  )
+
+  it.effect("drops its turns before their leases end when the server cannot be asked, and says so once", () =>
+    Effect.gen(function* () {
+      const { close, engine, notices, said, session: it } = yield* session()
+      it.credit(1)
+      const poll = yield* engine.poll({ asked: 1 })
+      poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
+      const last = yield* engine.poll({ seen: 1 })
+      engine.answer = () => "hang up"
+      last.hangUp()
+      yield* TestClock.adjust("17 seconds")
+      assert.deepStrictEqual(notices, [])
+      yield* TestClock.adjust("1 seconds")
+
+      assert.deepInclude(notices[0], { _tag: "LeaseLost", jobId: "job-a" })
+      assert.strictEqual(notices.length, 1)
+      assert.strictEqual(said.length, 1)
+      assert.match(said[0]!, /^warn: The poll of worker w-1 failed: .*Trying again until it answers$/)
+
+      // found again, it starts with nothing in flight
+      engine.answer = ({ what }) =>
+        what === "poll" && engine.of("register").length < 2 ? { status: 404 } : undefined
+      yield* TestClock.adjust("5 seconds")
+      yield* engine.until(() => engine.of("register").length === 2)
+      assert.deepStrictEqual(engine.of("register")[1]!.body.jobs, [])
+      yield* close
+    })
+  )
+
+  it.effect("keeps its turns as long as polls are answered in time", () =>
+    Effect.gen(function* () {
+      const { close, engine, notices, session: it } = yield* session()
+      it.credit(1)
+      const poll = yield* engine.poll({ asked: 1 })
+      poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
+      for (let i = 0; i < 20; i++) {
+        const open = yield* engine.poll({ seen: 1 })
+        assert.strictEqual(open.body.waitMs, 7500)
+        yield* TestClock.adjust(open.body.waitMs)
+        open.answer(200, { deliveries: [] })
+        yield* engine.until(() => engine.openPoll !== undefined && engine.openPoll !== open)
+      }
+
+      assert.deepStrictEqual(notices, [])
+      yield* close
+    })
+  )
+
+  it.effect("polls at least as often as its heartbeat interval says", () =>
+    Effect.gen(function* () {
+      const { close, engine } = yield* session({ heartbeatInterval: 1234 })
+
+      assert.strictEqual((yield* engine.poll()).body.waitMs, 1234)
+      yield* close
+    })
+  )
+
+  it.effect(
+    "registers again when it is not known, keeps the turns that it may, and drops those that are lost",
+    () =>
+      Effect.gen(function* () {
+        const { close, engine, notices, session: it } = yield* session()
+        it.credit(4)
+        const poll = yield* engine.poll({ asked: 4 })
+        poll.answer(200, {
+          deliveries: [
+            { seq: 1, job: job("a") },
+            { seq: 2, job: job("b") },
+            { seq: 3, job: job("c") }
+          ]
+        })
+        const last = yield* engine.poll({ seen: 3 })
+        yield* it.report([report("c", complete)])
+        it.credit(1)
+        engine.terms = { ...engine.terms, session: "ses-2", lost: ["job-b"] }
+        last.answer(404, { code: "WORKER_UNKNOWN", message: "who?" })
+        const next = yield* engine.poll({ session: "ses-2" })
+
+        const [first, second] = engine.of("register")
+        assert.deepStrictEqual(second!.body.jobs, ["job-a", "job-b"])
+        assert.strictEqual(second!.body.instance, first!.body.instance)
+        assert.deepInclude(notices[0], { _tag: "LeaseLost", jobId: "job-b" })
+        assert.strictEqual(notices.length, 1)
+        // five were asked for, three have come
+        assert.deepInclude(next.body, { seen: 0, asked: 2, withdrawn: 0 })
+        yield* close
+      })
+  )
+
+  it.effect(
+    "a report that finds the worker unknown is sent again after the registration, under its number",
+    () =>
+      Effect.gen(function* () {
+        const {
+          close,
+          engine,
+          session: it
+        } = yield* session({}, (engine) => {
+          engine.answer = ({ body, what }) =>
+            what === "reports" && body.session === "ses-1"
+              ? { status: 404, body: { code: "WORKER_UNKNOWN" } }
+              : undefined
+        })
+        engine.terms = { ...engine.terms, session: "ses-2" }
+
+        assert.deepStrictEqual(yield* it.report([report("a", settle)]), [
+          { _tag: "Accepted", outcomes: [undefined] }
+        ])
+
+        assert.deepStrictEqual(
+          engine.of("reports").map(({ body }) => [body.session, body.batch]),
+          [
+            ["ses-1", 1],
+            ["ses-2", 1]
+          ]
+        )
+        yield* close
+      })
+  )
+
+  it.effect("looks for an engine that is about to stop, without pressing it", () =>
+    Effect.gen(function* () {
+      const { close, engine, said } = yield* session()
+      const poll = yield* engine.poll()
+      poll.answer(200, { deliveries: [], closing: true })
+      engine.answer = ({ what }) =>
+        what === "poll" ? { status: 200, body: { deliveries: [], closing: true } } : undefined
+      yield* TestClock.adjust("10 seconds")
+      const polls = engine.of("poll").length
+      assert.isAtMost(polls, 10)
+      assert.isAtLeast(polls, 6)
+
+      engine.answer = () => undefined
+      yield* TestClock.adjust("5 seconds")
+      const open = yield* engine.poll()
+      open.answer(200, { deliveries: [] })
+      yield* engine.until(() => said.length === 2)
+      assert.match(said[0]!, /^warn: .*is about to stop; worker w-1 keeps its turns/)
+      assert.match(said[1]!, /^info: .*answers again/)
+      yield* close
+    })
+  )
+
+  it.effect("waits for a server that is not there yet, at most `reconnectDelay` between two attempts", () =>
+    Effect.gen(function* () {
+      const { close, engine, opening, said } = yield* opened({ reconnectDelay: 1000 }, (engine) => {
+        engine.answer = () => "hang up"
+      })
+      const fiber = yield* Effect.forkChild(opening)
+      const counts: Array<number> = []
+      for (const ms of [0, 100, 200, 400, 800, 1000, 1000]) {
+        yield* TestClock.adjust(ms)
+        counts.push(engine.requests.length)
+      }
+      engine.answer = () => undefined
+      yield* TestClock.adjust(1000)
+      yield* Fiber.join(fiber)
+
+      assert.deepStrictEqual(counts, [1, 2, 3, 4, 5, 6, 7])
+      assert.strictEqual(said.length, 2)
+      yield* close
+    })
+  )
+
+  it.effect("is refused for good when its key is not accepted: at once", () =>
+    Effect.gen(function* () {
+      const { close, opening } = yield* opened({}, (engine) => {
+        engine.answer = () => ({ status: 401, body: { error: "no such key" } })
+      })
+
+      assert.instanceOf(yield* Effect.flip(opening), UnauthenticatedError)
+      yield* close
+    })
+  )
+
+  it.effect("is refused for good when its key is not accepted: any more", () =>
+    Effect.gen(function* () {
+      const { close, engine, refusals } = yield* session()
+      const poll = yield* engine.poll()
+      poll.answer(401, { error: "the key was revoked" })
+      yield* engine.until(() => refusals.length > 0)
+
+      assert.instanceOf(refusals[0], UnauthenticatedError)
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(engine.of("poll").length, 1)
+      yield* close
+      assert.strictEqual(engine.of("w-1").length, 0)
+    })
+  )
+
+  it.effect("fails when the engine does not accept its functions", () =>
+    Effect.gen(function* () {
+      const error = {
+        name: "ValidationError",
+        message: "bad trigger",
+        code: "VALIDATION_ERROR",
+        retryable: false
+      }
+      const { close, opening } = yield* opened({}, (engine) => {
+        engine.answer = () => ({ status: 400, body: { error: "bad trigger", details: { error } } })
+      })
+
+      const failure = yield* Effect.flip(opening)
+      assert.instanceOf(failure, ValidationError)
+      assert.strictEqual(failure.message, "bad trigger")
+      yield* close
+    })
+  )
+
+  it.effect("says goodbye when it is closed, and polls no more", () =>
+    Effect.gen(function* () {
+      const { close, engine } = yield* session()
+      yield* engine.poll()
+      yield* close
+
+      const farewell = engine.requests.at(-1)!
+      assert.deepStrictEqual(
+        [farewell.method, farewell.what, farewell.query],
+        ["DELETE", "w-1", "?session=ses-1"]
+      )
+    })
+  )
+
+  it.effect("closes though nobody answers its goodbye", () =>
+    Effect.gen(function* () {
+      const { close, engine } = yield* session()
+      yield* engine.poll()
+      engine.answer = ({ method }) => (method === "DELETE" ? "no answer" : undefined)
+      const closing = yield* Effect.forkChild(close)
+      yield* engine.until(() => engine.of("w-1").length === 1)
+      yield* TestClock.adjust("2 seconds")
+
+      yield* Fiber.join(closing)
+    })
+  )
+
+  it.effect("passes on that a step came late", () =>
+    Effect.gen(function* () {
+      const { close, engine, session: it } = yield* session()
+      yield* it.late({ runId: "run-1", stepName: "ship", lingerMs: 50 })
+
+      assert.deepStrictEqual(engine.of("late")[0]!.body, {
+        session: "ses-1",
+        runId: "run-1",
+        stepName: "ship",
+        lingerMs: 50
+      })
+      yield* close
+    })
+  )
+
+  it.effect(
+    "splits what is too large for one request, and fails the run of an op that is too large for any",
+    () =>
+      Effect.gen(function* () {
+        const {
+          close,
+          engine,
+          session: it
+        } = yield* session({}, (engine) => {
+          engine.terms = { ...engine.terms, maxBodyBytes: 8000 }
+        })
+        const publish = (size: number): TurnOp => ({
+          _tag: "Publish",
+          stepKey: "p:0",
+          name: "p",
+          topic: "orders",
+          data: "x".repeat(size)
+        })
+
+        const acks = yield* it.report([
+          report("a", publish(2500), publish(2500), settle),
+          report("b", publish(9000), complete),
+          report("c", complete)
+        ])
+
+        assert.deepStrictEqual(
+          acks.map((ack) => (ack._tag === "Accepted" ? ack.outcomes.length : ack.reason)),
+          [3, "LIMIT", 1]
+        )
+        const sent = engine.of("reports").map(({ body }) => body.reports)
+        assert.isAbove(sent.length, 1)
+        assert.deepStrictEqual(
+          sent.flat().flatMap((each: any) => each.ops.map((op: any) => `${each.jobId} ${op._tag}`)),
+          ["job-a Publish", "job-a Publish", "job-a Settle", "job-b Fail", "job-c Complete"]
+        )
+        assert.deepStrictEqual(
+          engine.of("reports").map(({ body }) => body.batch),
+          sent.map((_, i) => i + 1)
+        )
+        yield* close
+      })
+  )
+})
+
+describe("createWorker", () => {
+  const functions: [] = []
+
+  it.each<[string, object, RegExp]>([
+    ["a malformed URL", { functions, serverUrl: "http//localhost" }, /`serverUrl` "http\/\/localhost"/],
+    ["no interval", { functions, heartbeatInterval: 0 }, /`heartbeatInterval` must be a positive number/],
+    ["no delay", { functions, reconnectDelay: -1 }, /`reconnectDelay` must be a positive number/],
+    ["streaming", { functions, transport: "streaming" }, /is what createStreamingWorker\(\) is for/],
+    ["another transport", { functions, transport: "pigeon" }, /`transport` must be "polling", got "pigeon"/],
+    ["no functions", {}, /`functions` must be an array/]
+  ])("given %s, throws at once", (_, config, message) => {
+    // what JavaScript callers can do and TypeScript callers cannot
+    assert.throws(() => createWorker(config as never), ValidationError, message)
+  })
+})

@@ -1,0 +1,191 @@
+/** What both sides of the contract rely on: how runs, statuses and errors travel, and that the schemas tell the truth. */
+import * as Schema from "effect/Schema"
+import { assert, describe, it } from "vitest"
+import {
+  ConnectionError,
+  FunctionNotFoundError,
+  InvalidStateError,
+  IronflowError,
+  LimitExceededError,
+  RunNotFoundError,
+  StepNotFoundError,
+  StoreError,
+  TimeoutError,
+  UnauthenticatedError,
+  UnauthorizedError,
+  ValidationError
+} from "../../src/Errors.ts"
+import { failureResponse, readFailure } from "../../src/Protocol/Http/Failures.ts"
+import { lenient } from "../../src/Protocol/Http/Lenient.ts"
+import { decodeRun, decodeRunStatus, encodeRun } from "../../src/Protocol/Http/RunJson.ts"
+import * as Schemas from "../../src/Protocol/Http/Schemas.ts"
+import { start } from "./Ironflow.ts"
+import { connect, send } from "./RawClient.ts"
+import { RawWorker, stepResult } from "./RawWorker.ts"
+
+const run = {
+  id: "run_1",
+  functionId: "ship-order",
+  eventId: "evt_1",
+  attempt: 1,
+  maxAttempts: 3,
+  createdAt: "2026-01-02T03:04:05.000Z",
+  updatedAt: "2026-01-02T03:04:05.000Z"
+} as const
+
+describe("a run", () => {
+  it.each([
+    ["pending", "RUN_STATUS_PENDING"],
+    ["running", "RUN_STATUS_RUNNING"],
+    ["waiting", "RUN_STATUS_WAITING"],
+    ["compensating", "RUN_STATUS_RUNNING"],
+    ["paused", "RUN_STATUS_PAUSED"],
+    ["completed", "RUN_STATUS_COMPLETED"],
+    ["failed", "RUN_STATUS_FAILED"],
+    ["cancelled", "RUN_STATUS_CANCELLED"]
+  ] as const)("that is %s travels as %s and comes back as it was", (status, wire) => {
+    const encoded = encodeRun({ ...run, status })
+
+    assert.strictEqual(encoded.status, wire)
+    assert.deepStrictEqual(decodeRun(encoded), { ...run, status })
+  })
+
+  it("of a server that sends neither its exact state nor a zero attempt is understood", () => {
+    const { attempt: _, ...rest } = run
+
+    const decoded = decodeRun({ ...rest, status: "RUN_STATUS_WAITING_FOR_CAPACITY" } as never)
+
+    assert.deepStrictEqual(decoded, { ...rest, attempt: 0, status: "pending" })
+  })
+
+  it.each([
+    ["failed", "failed"],
+    ["FAILED", "failed"],
+    ["RUN_STATUS_FAILED", "failed"],
+    ["run_status_waiting", "waiting"],
+    ["toString", undefined],
+    ["", undefined]
+  ])("has the status %j read as %j", (text, status) => {
+    assert.strictEqual(decodeRunStatus(text), status)
+  })
+})
+
+describe("an error", () => {
+  const errors: ReadonlyArray<readonly [error: IronflowError, connect: number, rest: number]> = [
+    [new ValidationError("bad", { validationErrors: ["a: bad"] }), 400, 400],
+    [new LimitExceededError("It", 2, 1, "bytes"), 400, 400],
+    [new RunNotFoundError("run_1"), 404, 404],
+    [new FunctionNotFoundError("f"), 404, 404],
+    [new StepNotFoundError("run_1", "run_1:a:0"), 404, 404],
+    [new InvalidStateError("not now"), 400, 409],
+    [new TimeoutError("late", 5), 504, 504],
+    [new StoreError("full", { code: "STORE_UNAVAILABLE", retryable: true }), 503, 503],
+    [new ConnectionError("gone"), 503, 503],
+    [new UnauthenticatedError(), 401, 401],
+    [new UnauthorizedError(), 403, 403],
+    [new IronflowError("odd", { code: "ODD", details: { a: 1 } }), 500, 500]
+  ]
+
+  it.each(errors.map(([error, ...statuses]) => [error.name, error, ...statuses] as const))(
+    "%s keeps its class and fields in both dialects",
+    (_, error, onConnect, onRest) => {
+      for (const [dialect, expected] of [
+        ["connect", onConnect],
+        ["rest", onRest]
+      ] as const) {
+        const { status, body } = failureResponse(error, dialect)
+        const read = readFailure(status, JSON.stringify(body), "emit")
+
+        assert.strictEqual(status, expected)
+        assert.strictEqual(body.message, error.message)
+        assert.notInclude(JSON.stringify(body), "    at ")
+        assert.strictEqual(read.constructor, error.constructor)
+        assert.deepStrictEqual({ ...read, stack: "" }, { ...error, stack: "" })
+      }
+    }
+  )
+
+  it.each([
+    [401, '{"code":"unauthenticated","message":"no key"}', UnauthenticatedError, "no key"],
+    [403, '{"error":"no"}', UnauthorizedError, "no"],
+    [503, "", ConnectionError, "emit failed with status 503: emit failed with status 503"],
+    [404, '{"error":"bucket not found","code":"NOT_FOUND"}', IronflowError, "bucket not found"],
+    [500, "<html>", IronflowError, "<html>"],
+    [500, '{"details":[5]}', IronflowError, '{"details":[5]}'],
+    [500, "", IronflowError, "emit failed with status 500"]
+  ])(
+    "of another server with status %d and body %j is made from what it says",
+    (status, body, Class, message) => {
+      const error = readFailure(status, body, "emit")
+
+      assert.instanceOf(error, Class)
+      assert.strictEqual(error.message, message)
+    }
+  )
+})
+
+describe("a lenient reader", () => {
+  const read = lenient(Schemas.RegisterFunctionRequest, "RegisterFunction")
+
+  it.each([
+    [
+      { id: "f", timeout_ms: "5" },
+      { id: "f", timeoutMs: 5 }
+    ],
+    [
+      { id: "f", retry: { max_attempts: 2, backoffFactor: 1.5 } },
+      { id: "f", retry: { maxAttempts: 2, backoffFactor: 1.5 } }
+    ],
+    [
+      { id: "f", actorKey: null, triggers: [{ event: "a", more: 1 }] },
+      { id: "f", triggers: [{ event: "a" }] }
+    ],
+    [
+      { id: "f", timeoutMs: 1, timeout_ms: 2 },
+      { id: "f", timeoutMs: 1 }
+    ],
+    [
+      { id: "f", metadata: { some_key: 1, someKey: 2 } },
+      { id: "f", metadata: { some_key: 1, someKey: 2 } }
+    ]
+  ])("reads %j as %j", (body, expected) => {
+    assert.deepStrictEqual<unknown>(read(body), expected)
+  })
+
+  it("names every field that is wrong", () => {
+    assert.throws(
+      () => read({ id: "f", triggers: [{ event: 5 }] }),
+      /^RegisterFunction: triggers\.0\.event: Expected string/
+    )
+  })
+})
+
+it("answers fit the schemas that describe them", async () => {
+  await using ironflow = await start()
+  const worker = new RawWorker(ironflow.url, [{ id: "ship-order", triggers: [{ event: "order.placed" }] }])
+  await worker.register()
+  const { body: triggered } = await connect(ironflow.url, "Trigger", { event: "order.placed", data: {} })
+  const [id] = triggered.runIds
+  const job = await worker.take()
+  await worker.update(job, { status: "completed", output: 1, steps: [stepResult(job, "charge")] })
+  const rest = (path: string) => send(ironflow.url, "GET", path)
+  const answers: ReadonlyArray<readonly [schema: Schema.Decoder<unknown>, body: unknown]> = [
+    [Schemas.TriggerResponse, triggered],
+    [Schemas.Run, (await connect(ironflow.url, "GetRun", { id })).body],
+    [Schemas.ListRunsResponse, (await connect(ironflow.url, "ListRuns")).body],
+    [Schemas.RunStepsResponse, (await connect(ironflow.url, "GetRunSteps", { id })).body],
+    [Schemas.RestRunStepsResponse, (await rest(`/api/v1/runs/${id}/steps`)).body],
+    [Schemas.Explanation, (await rest(`/api/v1/runs/${id}/explain`)).body],
+    [Schemas.RestFunctionsResponse, (await rest("/api/v1/functions")).body],
+    [Schemas.ListFunctionsResponse, (await connect(ironflow.url, "ListFunctions")).body],
+    [Schemas.RestWorkersResponse, (await rest("/api/v1/workers")).body],
+    [Schemas.CapabilitiesResponse, (await rest("/api/v1/capabilities")).body],
+    [Schemas.InfoResponse, (await connect(ironflow.url, "Info")).body],
+    [Schemas.HealthResponse, (await connect(ironflow.url, "Health")).body],
+    [Schemas.RestHealthResponse, (await rest("/health")).body]
+  ]
+
+  for (const [schema, body] of answers) {
+    assert.deepStrictEqual(Schema.decodeUnknownSync(schema, { onExcessProperty: "error" })(body), body)
+  }
+})
