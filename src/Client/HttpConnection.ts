@@ -75,7 +75,8 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
 
 const connectionError = (server: ResolvedServer, what: string, error: HttpClientError): ConnectionError =>
   new ConnectionError(`${what} failed: the Ironflow server at ${server.url} ${reasonOf(server, error)}`, {
-    cause: error
+    // the error itself holds the request, and that the API key
+    cause: error.cause
   })
 
 const reasonOf = (server: ResolvedServer, error: HttpClientError): string => {

@@ -4,12 +4,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { Client } from "../Client/Client.ts"
 import { Engine, layer } from "../Engine/Engine.ts"
 import * as Sqlite from "../Engine/Store/Sqlite.ts"
 import { RunRetention } from "../Engine/Retention.ts"
 import { MasterKey, type SecretsService } from "../Engine/Secrets.ts"
+import type { HttpServerOptions } from "../Engine/Http/Server.ts"
 import type { SecretInfo } from "../Engine/Store/Store.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
 import { resolveEnvironment } from "../Environment.ts"
@@ -34,6 +36,8 @@ export interface StartEngineOptions extends Partial<WorkerOptions<ReadonlyArray<
   readonly masterKey?: string
   /** How long a run is kept after it has ended; `"30d"` by default, `"forever"` keeps all. */
   readonly keepRuns?: Duration | "forever"
+  /** Serves clients and workers of other processes over HTTP, at `engine.url`; nobody by default. */
+  readonly listen?: HttpServerOptions
   /** Functions to run in this process. Without any, the engine starts no worker of its own. */
   readonly functions?: ReadonlyArray<RunnableFunction>
 }
@@ -51,6 +55,8 @@ export interface EngineSecrets {
 /** An engine that is running. It keeps the process alive until it is closed. */
 export interface IronflowEngine extends EngineHandle, AsyncDisposable {
   readonly client: IronflowClient
+  /** Where the engine listens, if it does: `http://127.0.0.1:9123`. */
+  readonly url?: string
   /** The secrets of the engine's environment; functions get those that their `secrets` name. */
   readonly secrets: EngineSecrets
   /** A worker for this engine; in the engine's environment unless it names another. */
@@ -72,20 +78,34 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   const environment = checkName("environment", resolveEnvironment(options.environment))
   const filename = checkName("filename of the database", options.filename ?? "ironflow.db")
   const logs = layerLogger(resolveLogger(options.logger, "[ironflow]"))
+  const embedded = layer.pipe(
+    Layer.provide(Sqlite.layer({ filename })),
+    Layer.provide(settings(options)),
+    Layer.provideMerge(logs)
+  )
+  // an engine that does not listen need not load what does
+  const server = options.listen === undefined ? undefined : await import("../Engine/Http/Server.ts")
   const runtime = ManagedRuntime.make(
-    layer.pipe(
-      Layer.provide(Sqlite.layer({ filename })),
-      Layer.provide(settings(options)),
-      Layer.provideMerge(logs)
+    server === undefined ? embedded : server.layer(options.listen).pipe(Layer.provideMerge(embedded))
+  )
+  const exit = await runtime.runPromiseExit(
+    Effect.map(
+      Effect.all([
+        Engine,
+        server === undefined ? Effect.succeedNone : Effect.serviceOption(server.HttpServerEngine)
+      ]),
+      ([service, listening]) => ({
+        service,
+        url: Option.getOrUndefined(Option.map(listening, ({ url }) => url))
+      })
     )
   )
-  const exit = await runtime.runPromiseExit(Engine)
   if (Exit.isFailure(exit)) {
     await runtime.dispose()
     throw errorOf(exit.cause)
   }
 
-  const service = exit.value
+  const { service, url } = exit.value
   const run = async <A, E>(effect: Effect.Effect<A, E>): Promise<A> => {
     const exit = await runtime.runPromiseExit(effect)
     if (Exit.isSuccess(exit)) return exit.value
@@ -119,12 +139,13 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   const engine: IronflowEngine = {
     connection,
     client: createClient({ engine: { connection } }),
+    ...(url === undefined ? {} : { url }),
     secrets: secretsOf(service.secrets(environment), run),
     createWorker: (config) => createWorker({ ...config, engine: { connection } }),
     close,
     [Symbol.asyncDispose]: close
   }
-  const { filename: _, masterKey: __, keepRuns: ___, functions, ...workerOptions } = options
+  const { filename: _, masterKey: __, keepRuns: ___, listen: ____, functions, ...workerOptions } = options
   if (functions === undefined) return engine
   try {
     const worker = engine.createWorker({ ...workerOptions, environment, functions })

@@ -298,14 +298,29 @@ export class PollingSession implements WorkerSession {
               Effect.catch(this.#rejected(session, answer, what), (error) =>
                 error.retryable || error instanceof ConnectionError
                   ? Effect.fail(asConnectionError(error))
-                  : // the server will say the same however often it is asked
-                    Effect.die(error)
+                  : Effect.andThen(
+                      Effect.sync(() => this.#giveUp(batch)),
+                      Effect.die(error)
+                    )
               ),
               Effect.suspend(() => this.#send(batch))
             )
           })
         )
     })
+  }
+
+  /**
+   * The server would refuse the batch however often it is sent. The leases of its turns are let go, not before they would
+   * have ended: whoever runs them next might come to the same end.
+   */
+  #giveUp(batch: Batch): void {
+    for (const { jobId } of batch.reports) this.#active.delete(jobId)
+    const letGo = Effect.suspend(() => {
+      if (this.#session !== undefined) this.#registerAgain(this.#session)
+      return Effect.void
+    })
+    this.#link.fork(Effect.andThen(Effect.sleep(this.#terms.leaseMs), letGo))
   }
 
   #readAcks(
@@ -465,12 +480,12 @@ export class PollingSession implements WorkerSession {
     handlers.onRefused?.(error)
   }
 
-  /** The server does not know the session, because it was restarted or has given the worker up. */
+  /** The session is over: the server was restarted, or has given the worker up. */
   #registerAgain(session: string): void {
     if (this.#session !== session || this.#refused) return
     this.#session = undefined
     const { clock, fork, options, outage, registration } = this.#link
-    options.logger.info(`The server does not know worker ${registration.workerId}: registering again`)
+    options.logger.info(`Worker ${registration.workerId} registers again at ${options.server.url}`)
     const attempt: Effect.Effect<void> = Effect.suspend(() => {
       const sentAt = monotonicMs(clock)
       return Effect.matchEffect(register(this.#link, this.#instance, [...this.#active]), {

@@ -1,3 +1,4 @@
+import { inspect } from "node:util"
 import { assert, describe, it, vi } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -493,7 +494,7 @@ describe("the client of a server", () => {
 
   it("a server that is not there is named, with what to do", async () => {
     const port = await unusedPort()
-    await using client = createClient({ serverUrl: `http://127.0.0.1:${port}` })
+    await using client = createClient({ serverUrl: `http://127.0.0.1:${port}`, apiKey: "very-secret" })
 
     const error = await rejection(client.emit("order.placed", {}))
 
@@ -503,6 +504,7 @@ describe("the client of a server", () => {
       new RegExp(`^emit\\("order.placed"\\) failed: .*http://127.0.0.1:${port} refuses`)
     )
     assert.match(error.message, /`serverUrl` or IRONFLOW_SERVER_URL/)
+    assert.notInclude(inspect(error, { depth: 20, showHidden: true }), "very-secret")
     assert.isTrue(error.retryable)
   })
 

@@ -67,8 +67,8 @@ afterAll(async () => {
 /** A run that waits for an event. */
 const heldRun = async () => {
   const [runId] = (await client.emit("order.held", {})).runIds
+  // each look is a request, so nothing spins
   for (;;) {
-    // the engine answers when there is something new to say
     if ((await client.explain(runId!)).code === "WAITING_FOR_EVENT") return runId!
   }
 }
@@ -79,7 +79,7 @@ describe("the client of an engine of this package", () => {
     const run = await client.waitForRun(runIds[0]!, { timeout: 10_000 })
 
     assert.deepInclude(run, {
-      id: runIds[0],
+      id: runIds[0]!,
       functionId: "quick",
       eventId,
       status: "completed",
@@ -201,43 +201,43 @@ describe("the client of an engine of this package", () => {
     assert.deepStrictEqual(await elsewhere.listFunctions(), [])
   })
 
-  it.each<[string, (client: IronflowClient) => Promise<unknown>, new (...args: Array<any>) => Error, string]>(
+  it.each<
     [
-      ["getRun", (client) => client.getRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
-      ["explain", (client) => client.explain("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
-      ["explain of nothing", (client) => client.explain(""), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
-      ["waitForRun", (client) => client.waitForRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
-      ["getRunSteps", (client) => client.getRunSteps("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
-      ["cancelRun", (client) => client.cancelRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
-      ["resumeRun", (client) => client.resumeRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
-      [
-        "patchStep",
-        (client) => client.patchStep("run_none:a:0", 1),
-        Errors.RunNotFoundError,
-        "RUN_NOT_FOUND"
-      ],
-      ["emit of nothing", (client) => client.emit("", {}), Errors.ValidationError, "VALIDATION_ERROR"],
-      [
-        "emit of too much",
-        (client) => client.emit("order.placed", "x".repeat(1024 * 1024)),
-        Errors.LimitExceededError,
-        "LIMIT_EXCEEDED"
-      ],
-      ["listRuns", (client) => client.listRuns({ limit: 5000 }), Errors.ValidationError, "VALIDATION_ERROR"],
-      [
-        "listRuns by another word",
-        (client) => client.listRuns({ status: "lost" as never }),
-        Errors.ValidationError,
-        "VALIDATION_ERROR"
-      ],
-      [
-        "waitForRun, never",
-        (client) => client.waitForRun("run_none", { timeout: -1 }),
-        Errors.ValidationError,
-        "VALIDATION_ERROR"
-      ]
+      string,
+      (client: IronflowClient) => Promise<unknown>,
+      new (...args: Array<any>) => Errors.IronflowError,
+      string
     ]
-  )("%s rejects with the class of error that the engine raised", async (_, call, Class, code) => {
+  >([
+    ["getRun", (client) => client.getRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+    ["explain", (client) => client.explain("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+    ["explain of nothing", (client) => client.explain(""), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+    ["waitForRun", (client) => client.waitForRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+    ["getRunSteps", (client) => client.getRunSteps("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+    ["cancelRun", (client) => client.cancelRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+    ["resumeRun", (client) => client.resumeRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+    ["patchStep", (client) => client.patchStep("run_none:a:0", 1), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+    ["emit of nothing", (client) => client.emit("", {}), Errors.ValidationError, "VALIDATION_ERROR"],
+    [
+      "emit of too much",
+      (client) => client.emit("order.placed", "x".repeat(1024 * 1024)),
+      Errors.LimitExceededError,
+      "LIMIT_EXCEEDED"
+    ],
+    ["listRuns", (client) => client.listRuns({ limit: 5000 }), Errors.ValidationError, "VALIDATION_ERROR"],
+    [
+      "listRuns by another word",
+      (client) => client.listRuns({ status: "lost" as never }),
+      Errors.ValidationError,
+      "VALIDATION_ERROR"
+    ],
+    [
+      "waitForRun, never",
+      (client) => client.waitForRun("run_none", { timeout: -1 }),
+      Errors.ValidationError,
+      "VALIDATION_ERROR"
+    ]
+  ])("%s rejects with the class of error that the engine raised", async (_, call, Class, code) => {
     const error = await rejection(call(client))
 
     assert.instanceOf(error, Class)

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { afterAll, assert, describe, it } from "vitest"
+import { afterAll, assert, describe, expect, it } from "vitest"
 import {
   createClient,
   createDeferred,
@@ -181,5 +181,44 @@ describe("startEngine", () => {
 
     assert.strictEqual(lines.length, 1)
     assert.include(lines[0], 'Idempotency key "k" was used before with other data')
+  })
+})
+
+describe("an engine that listens", () => {
+  it("serves clients and workers of other processes", async () => {
+    await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+    const serverUrl = engine.url!
+    const greet = createFunction(
+      { id: "greet", triggers: [{ event: "guest.came" }] },
+      async ({ event, step }) => step.run("greet", () => `hello ${event.data.name}`)
+    )
+    const worker = createWorker({ serverUrl, functions: [greet], logger: false })
+    const stopped = worker.start()
+    await worker.ready()
+    await using client = createClient({ serverUrl })
+
+    const { runIds } = await client.emit("guest.came", { name: "Ada" })
+    const run = await client.waitForRun(runIds[0]!)
+
+    expect(run).toMatchObject({ status: "completed", output: "hello Ada" })
+    await worker.drain()
+    await stopped
+  })
+
+  it("says which port is in use", async () => {
+    await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+    const port = Number(new URL(engine.url!).port)
+
+    await expect(
+      startEngine({ filename: ":memory:", logger: false, listen: { port } })
+    ).rejects.toMatchObject({
+      code: "PORT_IN_USE",
+      message: expect.stringContaining(String(port))
+    })
+  })
+
+  it("has no address when it does not listen", async () => {
+    await using engine = await startEngine({ filename: ":memory:", logger: false })
+    expect(engine.url).toBe(undefined)
   })
 })

@@ -5,6 +5,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
+import { createDeferred } from "../../src/Deferred.ts"
 import { ConnectionError, UnauthenticatedError, ValidationError } from "../../src/Errors.ts"
 import {
   type Job,
@@ -15,6 +16,7 @@ import {
 } from "../../src/Protocol/Worker.ts"
 import { createWorker } from "../../src/Promise/Worker.ts"
 import { layer, type PollingOptions } from "../../src/Worker/PollingTransport.ts"
+import { unusedPort } from "../Client/ScriptedServer.ts"
 import { ScriptedTurns } from "./ScriptedTurns.ts"
 
 const registration: WorkerRegistration = {
@@ -522,6 +524,39 @@ describe("a polling worker", () => {
     })
   )
 
+  it.effect(
+    "lets go of turns whose reports the server will never take, not before their leases would end",
+    () =>
+      Effect.gen(function* () {
+        const { close, engine, session: it } = yield* session()
+        it.credit(2)
+        const poll = yield* engine.poll({ asked: 2 })
+        poll.answer(200, {
+          deliveries: [
+            { seq: 1, job: job("a") },
+            { seq: 2, job: job("b") }
+          ]
+        })
+        yield* engine.poll({ seen: 2 })
+        engine.answer = ({ what }) =>
+          what === "reports"
+            ? { status: 400, body: { error: "no such op" } }
+            : what === "poll"
+              ? { status: 200, body: { deliveries: [] } }
+              : undefined
+
+        const exit = yield* Effect.exit(it.report([report("a", settle)]))
+        assert.isTrue(Exit.hasDies(exit))
+        engine.answer = () => undefined
+        yield* engine.poll()
+        yield* TestClock.adjust("29 seconds")
+        assert.strictEqual(engine.of("register").length, 1)
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(engine.of("register").length, 2)
+        yield* close
+      })
+  )
+
   it.effect("passes on that a step came late", () =>
     Effect.gen(function* () {
       const { close, engine, session: it } = yield* session()
@@ -583,6 +618,24 @@ describe("a polling worker", () => {
 
 describe("createWorker", () => {
   const functions: [] = []
+
+  it("can be stopped while it looks for its server", async () => {
+    const looking = createDeferred<string>()
+    const silent = () => undefined
+    const worker = createWorker({
+      functions,
+      serverUrl: `http://127.0.0.1:${await unusedPort()}`,
+      logger: { debug: silent, info: silent, error: silent, warn: (text) => looking.resolve(text) }
+    })
+
+    const stopped = worker.start()
+    assert.match(await looking.promise, /refuses connections\. Start it there/)
+    await worker.stop()
+
+    assert.isUndefined(await stopped)
+    const error = await worker.ready().catch((error: unknown) => error)
+    assert.deepInclude(error, { code: "WORKER_STOPPED" })
+  })
 
   it.each<[string, object, RegExp]>([
     ["a malformed URL", { functions, serverUrl: "http//localhost" }, /`serverUrl` "http\/\/localhost"/],

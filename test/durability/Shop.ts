@@ -268,8 +268,9 @@ export const makeFunctions = (log: SideLog) => {
         await step.run(
           "nap",
           async (execution) => {
-            if (execution.attempt > event.data.naps) return body()(execution)
             const entry = diary.begin(execution)
+            // at once: on a busy machine anything else may take longer than the timeout
+            if (execution.attempt > event.data.naps) return entry.end()
             await new Promise((resolve) => execution.signal.addEventListener("abort", resolve))
             entry.fail()
             throw execution.signal.reason
