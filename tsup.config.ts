@@ -38,6 +38,10 @@ export default defineConfig([
     minifySyntax: true,
     minifyWhitespace: true,
     sourcemap: false,
+    // what is CommonJS among the dependencies asks for Node's own modules in its own way
+    banner: {
+      js: 'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);'
+    },
     esbuildOptions: (options) => {
       options.chunkNames = "cli/[name]-[hash]"
     },
