@@ -152,7 +152,7 @@ export class Dispatch {
         if (this.#store.mayHaveReady()) this.poke()
       },
       report: (reports) =>
-        Effect.mapBoth(this.applyReports(reports), {
+        Effect.mapBoth(this.#apply(reports), {
           onSuccess: (acks) => {
             forgetEnded(worker, reports, acks)
             return acks
@@ -163,8 +163,16 @@ export class Dispatch {
     }
   }
 
-  /** Applies reports and hands out what they make ready in the same commit. */
+  /** Applies reports, whichever worker they come from. */
   applyReports(reports: ReadonlyArray<TurnReport>): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
+    return Effect.map(this.#apply(reports), (acks) => {
+      for (const worker of this.#workers.values()) forgetEnded(worker, reports, acks)
+      return acks
+    })
+  }
+
+  /** Applies reports and hands out what they make ready in the same commit. */
+  #apply(reports: ReadonlyArray<TurnReport>): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
     return Effect.suspend(() => {
       this.#pokeSoon()
       return this.#store.applyReports(reports)

@@ -54,6 +54,18 @@ describe("registration", () => {
     assert.strictEqual(updated.status, 200)
   })
 
+  it("shows how many jobs the worker has", async () => {
+    await using here = await shop()
+    const activeJobs = async () =>
+      (await send(here.ironflow.url, "GET", "/api/v1/workers")).body.workers.map(
+        (worker: { readonly active_jobs: number }) => worker.active_jobs
+      )
+
+    assert.deepStrictEqual(await activeJobs(), [1])
+    await here.worker.update(here.job, { status: "completed", steps: [] })
+    assert.deepStrictEqual(await activeJobs(), [0])
+  })
+
   it("is asked for by a poll of an unknown worker", async () => {
     await using ironflow = await start()
 

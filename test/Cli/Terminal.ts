@@ -1,0 +1,161 @@
+/** A terminal in a folder of its own: runs the real command there, and watches what it prints. */
+import { type ChildProcess, spawn } from "node:child_process"
+import fs from "node:fs"
+import { createServer } from "node:net"
+import os from "node:os"
+import path from "node:path"
+
+const repository = path.join(import.meta.dirname, "../..")
+const command = ["--conditions=@ironflow/source", path.join(repository, "src/bin.ts")]
+
+/** Nothing of what the developer's own shell says about Ironflow. */
+const environment = {
+  ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("IRONFLOW_"))),
+  NO_COLOR: "1",
+  // reading the sources again and again is most of what a command does here
+  NODE_COMPILE_CACHE: path.join(os.tmpdir(), "ironflow-test-compile-cache")
+}
+
+export interface Ended {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export interface RunOptions {
+  readonly input?: string
+  readonly env?: { readonly [name: string]: string }
+}
+
+/** A command that goes on until it is told to end. */
+export interface Running {
+  readonly pid: number
+  /** Everything that it has printed so far. */
+  readonly output: () => string
+  /** Waits until it has printed this `times` times; fails when it ends before, or after 15 seconds. */
+  readonly until: (text: string | RegExp, times?: number) => Promise<string>
+  readonly signal: (signal: NodeJS.Signals) => void
+  /** Waits for its end. */
+  readonly ended: Promise<Ended>
+}
+
+export class Terminal implements AsyncDisposable {
+  // inside the repository, because `@ironflow/node` resolves to itself only there
+  readonly folder = fs.mkdtempSync(path.join(import.meta.dirname, "../.examples-cli-"))
+  readonly #running = new Set<Running>()
+
+  constructor(files: { readonly [name: string]: string } = {}) {
+    for (const [name, content] of Object.entries(files)) this.write(name, content)
+  }
+
+  pathOf(name: string): string {
+    return path.join(this.folder, name)
+  }
+
+  write(name: string, content: string): void {
+    fs.writeFileSync(this.pathOf(name), content)
+  }
+
+  /** Runs `ironflow` with these arguments to its end. */
+  async run(args: ReadonlyArray<string>, options: RunOptions = {}): Promise<Ended> {
+    const running = this.start(args, options)
+    return await running.ended
+  }
+
+  /** Runs `ironflow ... --json` and returns what it printed; fails unless it ends well. */
+  async json(args: ReadonlyArray<string>, options: RunOptions = {}): Promise<any> {
+    const { code, stdout, stderr } = await this.run([...args, "--json"], options)
+    if (code !== 0) throw new Error(`ironflow ${args.join(" ")} ended with ${code}: ${stderr}`)
+    return JSON.parse(stdout)
+  }
+
+  start(args: ReadonlyArray<string>, { input, env }: RunOptions = {}): Running {
+    const child = spawn(process.execPath, [...command, ...args], {
+      cwd: this.folder,
+      env: { ...environment, ...env }
+    })
+    child.stdin.end(input ?? "")
+    const running = follow(child, args)
+    this.#running.add(running)
+    running.ended.finally(() => this.#running.delete(running)).catch(() => undefined)
+    return running
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const all = [...this.#running]
+    for (const running of all) running.signal("SIGKILL")
+    await Promise.all(all.map((running) => running.ended))
+    fs.rmSync(this.folder, { recursive: true, force: true, maxRetries: 3 })
+  }
+}
+
+const follow = (child: ChildProcess, args: ReadonlyArray<string>): Running => {
+  let stdout = ""
+  let stderr = ""
+  let exited = false
+  const watchers = new Set<() => void>()
+  const wake = () => {
+    for (const watcher of watchers) watcher()
+  }
+  child.stdout?.on("data", (chunk: Buffer) => {
+    stdout += chunk
+    wake()
+  })
+  child.stderr?.on("data", (chunk: Buffer) => {
+    stderr += chunk
+    wake()
+  })
+  const ended = new Promise<Ended>((resolve, reject) => {
+    child.once("error", reject)
+    // a worker of its own may hold the pipes for a moment longer
+    child.once("exit", (code) => {
+      setImmediate(() => {
+        exited = true
+        wake()
+        resolve({ code, stdout, stderr })
+      })
+    })
+  })
+  const output = () => stdout + stderr
+  return {
+    pid: child.pid ?? 0,
+    output,
+    ended,
+    signal: (signal) => void child.kill(signal),
+    until: (text, times = 1) =>
+      new Promise((resolve, reject) => {
+        const settle = (act: () => void) => {
+          clearTimeout(limit)
+          watchers.delete(check)
+          act()
+        }
+        const missing = (why: string) =>
+          new Error(`ironflow ${args.join(" ")} ${why} before it printed ${text}. It printed:\n${output()}`)
+        const check = () => {
+          const found = output().split(text).length - 1
+          if (found >= times) settle(() => resolve(output()))
+          else if (exited) settle(() => reject(missing("ended")))
+        }
+        const limit = setTimeout(() => settle(() => reject(missing("took 15 seconds"))), 15_000)
+        watchers.add(check)
+        check()
+      })
+  }
+}
+
+/** A port that nobody listens on. */
+export const freePort = async (): Promise<number> => {
+  const server = createServer().listen(0, "127.0.0.1")
+  await new Promise((resolve) => server.once("listening", resolve))
+  const address = server.address()
+  await new Promise((resolve) => server.close(resolve))
+  if (address === null || typeof address === "string") throw new Error("A port was asked for")
+  return address.port
+}
+
+/** Waits until a run has ended, and returns it. */
+export const waitForRun = async (url: string, runId: string): Promise<{ status: string; output?: any }> => {
+  const response = await fetch(`${url}/api/v1/runs/${runId}/wait?timeout=15000`)
+  if (response.status !== 200) throw new Error(`Run ${runId} has not ended: ${response.status}`)
+  return (await response.json()) as { status: string; output?: any }
+}

@@ -1,0 +1,305 @@
+/** `serve`, `worker` and the commands that look at them and steer, as processes of their own. */
+import { randomBytes } from "node:crypto"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { freePort, type Running, Terminal, waitForRun } from "./Terminal.ts"
+
+const functions = `
+import { existsSync } from "node:fs"
+import { createFunction, NonRetryableError } from "@ironflow/node"
+
+export const processOrder = createFunction(
+  { id: "process-order", triggers: [{ event: "order.placed" }] },
+  async ({ event, step }) => {
+    const payment = await step.run("charge", () => ({ receipt: \`r-\${event.data.orderId}\` }))
+    await step.sleep("settle", "50ms")
+    return { orderId: event.data.orderId, ...payment }
+  }
+)
+
+export default [
+  createFunction({ id: "approval", triggers: [{ event: "approval.wanted" }] }, async ({ step }) =>
+    step.waitForEvent("approval", { event: "order.approved", timeout: "1h" })
+  ),
+  createFunction({ id: "fragile", triggers: [{ event: "parcel.sent" }] }, async ({ event, step }) =>
+    step.run("send", () => {
+      if (!existsSync(event.data.gate)) throw new NonRetryableError("the gate is shut")
+      return "sent"
+    })
+  ),
+  createFunction(
+    { id: "pay", triggers: [{ event: "invoice.due" }], secrets: ["STRIPE_KEY"] },
+    async ({ secrets }) => secrets.get("STRIPE_KEY").length
+  )
+]
+`
+
+const slow = `
+import { existsSync } from "node:fs"
+import { createFunction } from "@ironflow/node"
+
+export const slow = createFunction({ id: "slow", triggers: [{ event: "slow.wanted" }] }, async ({ event, step }) =>
+  step.run("work", async ({ signal }) => {
+    console.log("work begins")
+    await new Promise<void>((resolve) => {
+      const look = setInterval(() => {
+        if (!existsSync(event.data.gate) && !signal.aborted) return
+        clearInterval(look)
+        resolve()
+      }, 20)
+    })
+    return "worked"
+  })
+)
+`
+
+const terminal = new Terminal({ "functions.ts": functions, "slow.ts": slow })
+let url: string
+let env: { readonly IRONFLOW_SERVER_URL: string }
+let server: Running
+
+beforeAll(async () => {
+  const port = await freePort()
+  url = `http://127.0.0.1:${port}`
+  env = { IRONFLOW_SERVER_URL: url }
+  server = terminal.start(["serve", "--port", String(port)], {
+    env: { IRONFLOW_MASTER_KEY: randomBytes(32).toString("base64") }
+  })
+  await server.until(`Ironflow listens at ${url}, data in ironflow.db`)
+  const worker = terminal.start(["worker", "functions.ts", "--label", "pool=small", "--worker-id", "w-1"], {
+    env
+  })
+  await worker.until(`Worker w-1 runs process-order, approval, fragile, pay for ${url}`)
+})
+afterAll(() => terminal[Symbol.asyncDispose]())
+
+const run = (...args: ReadonlyArray<string>) => terminal.run(args, { env })
+const json = (...args: ReadonlyArray<string>) => terminal.json(args, { env })
+const emit = async (event: string, data: unknown): Promise<string> =>
+  (await json("emit", event, JSON.stringify(data))).runIds[0]
+
+describe("emit", () => {
+  it("waits for the runs and prints what they returned", async () => {
+    const { code, stdout } = await run("emit", "order.placed", '{"orderId":"o-1"}', "--wait")
+
+    assert.strictEqual(code, 0)
+    assert.match(
+      stdout,
+      /^Emitted order\.placed as (evt_\w+)\. It started:\n {2}(run_\w+)\n\2 {2}process-order {2}completed in \w+ {2}\{"orderId":"o-1","receipt":"r-o-1"\}\n$/
+    )
+  })
+
+  it("reads data from standard input, and emits once with one idempotency key", async () => {
+    const args = ["emit", "order.placed", "-", "--idempotency-key", "o-2"]
+    const first = await terminal.json(args, { env, input: '{"orderId":"o-2"}' })
+    const second = await terminal.json(args, { env, input: '{"orderId":"o-2"}' })
+
+    assert.lengthOf(first.runIds, 1)
+    assert.deepStrictEqual(second, first)
+    assert.deepStrictEqual((await waitForRun(url, first.runIds[0])).output.orderId, "o-2")
+  })
+
+  it("says so when nothing listens for the event", async () => {
+    const { code, stdout } = await run("emit", "nobody.cares")
+
+    assert.strictEqual(code, 0)
+    assert.include(stdout, "It started no run: no function has a trigger that matches.")
+  })
+})
+
+describe("runs", () => {
+  it("that fail make emit end with 1, and retry brings them to their end", async () => {
+    const gate = terminal.pathOf("gate")
+    const failed = await run("emit", "parcel.sent", JSON.stringify({ gate }), "--wait")
+    assert.strictEqual(failed.code, 1)
+    assert.match(failed.stdout, /fragile {2}failed in \w+ {2}.*the gate is shut/)
+    assert.match(
+      failed.stderr,
+      /^Error: 1 of 1 run did not complete: run_\w+ failed\. `ironflow runs get` says more\.\n$/
+    )
+    const runId = /run_\w+/.exec(failed.stdout)![0]
+    const steps = await run("runs", "steps", runId)
+    assert.match(
+      steps.stdout,
+      /^STEP +KIND +STATUS +ATTEMPT +TOOK +RESULT\nsend +run +failed +1 +\w+ +the gate is shut\n$/
+    )
+
+    terminal.write("gate", "")
+    const retried = await run("runs", "retry", runId)
+
+    assert.strictEqual(retried.stdout, `Run ${runId} runs again; its finished steps keep their results.\n`)
+    assert.deepInclude(await waitForRun(url, runId), { status: "completed", output: "sent" })
+    assert.match((await run("runs", "get", runId)).stdout, /^status +completed$/m)
+  })
+
+  it("are paused, explained, resumed and cancelled", async () => {
+    const runId = await emit("approval.wanted", {})
+
+    const paused = await run("runs", "pause", runId, "--reason", "the bank is down")
+    assert.strictEqual(paused.code, 0)
+    const why = await json("runs", "why", runId)
+    assert.strictEqual(why.code, "PAUSED")
+    assert.include((await run("runs", "why", runId)).stdout, "the bank is down")
+
+    assert.strictEqual((await run("runs", "resume", runId)).stdout, `Run ${runId} goes on.\n`)
+    const cancelled = await run("runs", "cancel", runId)
+    assert.strictEqual(cancelled.stdout, `Run ${runId} is cancelled.\n`)
+    assert.strictEqual((await json("runs", "get", runId)).status, "cancelled")
+  })
+
+  it("are listed by function and status, page by page", async () => {
+    await emit("approval.wanted", {})
+    await emit("approval.wanted", {})
+
+    const first = await json("runs", "list", "--function", "approval", "--limit", "1")
+    const second = await json(
+      "runs",
+      "list",
+      "--function",
+      "approval",
+      "--limit",
+      "1",
+      "--cursor",
+      first.nextCursor
+    )
+    const completed = await json("runs", "list", "--status", "completed")
+    const shown = await run("runs", "list", "--function", "approval", "--limit", "1")
+
+    assert.lengthOf(first.runs, 1)
+    assert.notStrictEqual(second.runs[0].id, first.runs[0].id)
+    assert.isTrue(completed.runs.every((run: { status: string }) => run.status === "completed"))
+    assert.match(
+      shown.stdout,
+      /^RUN +FUNCTION +STATUS +CREATED +TOOK\nrun_\w+ +approval .*\n\d+ in all; the next page: --cursor \S+\n$/
+    )
+  })
+
+  it("that do not exist are an error", async () => {
+    const { code, stderr } = await run("runs", "why", "run_nope")
+
+    assert.strictEqual(code, 1)
+    assert.match(stderr, /^Error: [^\n]*run_nope[^\n]*\n$/)
+  })
+})
+
+describe("functions and workers", () => {
+  it("are listed", async () => {
+    const functions = await json("functions", "list")
+    const [worker] = (await json("workers", "list")).workers
+    const shown = await run("workers", "list")
+
+    assert.deepStrictEqual(functions.functions.map(({ id }: { id: string }) => id).toSorted(), [
+      "approval",
+      "fragile",
+      "pay",
+      "process-order"
+    ])
+    assert.deepInclude(worker, { id: "w-1", labels: { pool: "small" }, maxConcurrentJobs: 10 })
+    assert.match(shown.stdout, /^w-1 .* pool=small /m)
+  })
+})
+
+describe("secrets", () => {
+  it("come from standard input, reach the function and are never shown", async () => {
+    const set = await terminal.run(["secrets", "set", "STRIPE_KEY"], { env, input: "sk-123\n" })
+    assert.strictEqual(set.stdout, "Secret STRIPE_KEY is stored.\n")
+
+    const runId = await emit("invoice.due", {})
+    assert.deepInclude(await waitForRun(url, runId), { status: "completed", output: "sk-123".length })
+
+    const list = await run("secrets", "list")
+    assert.match(list.stdout, /^STRIPE_KEY +\d{4}-/m)
+    assert.strictEqual((await run("secrets", "delete", "STRIPE_KEY")).code, 0)
+    assert.strictEqual((await run("secrets", "list")).stdout, "There are no secrets.\n")
+    const gone = await run("secrets", "delete", "STRIPE_KEY")
+    assert.strictEqual(gone.code, 1)
+    assert.include(gone.stderr, 'There is no secret "STRIPE_KEY"')
+    assert.notInclude(server.output() + set.stdout + list.stdout, "sk-123")
+  })
+
+  it("without a value are refused", async () => {
+    const { code, stderr } = await terminal.run(["secrets", "set", "EMPTY"], { env, input: "\n" })
+
+    assert.strictEqual(code, 2)
+    assert.include(stderr, 'There is no value for secret "EMPTY"')
+  })
+})
+
+describe("serve", () => {
+  it("says so when the port or the database is taken", async () => {
+    const port = new URL(url).port
+
+    const samePort = await run("serve", "--port", port, "--data", "other.db")
+    const sameData = await run("serve", "--port", "0", "--json")
+
+    assert.strictEqual(samePort.code, 1)
+    assert.match(
+      samePort.stderr,
+      new RegExp(`^Error: Port ${port} on 127\\.0\\.0\\.1 is in use [^\\n]*with --port[^\\n]*\\n$`)
+    )
+    assert.strictEqual(sameData.code, 1)
+    assert.strictEqual(JSON.parse(sameData.stderr).error.code, "STORE_LOCKED")
+  })
+
+  it("stores no secret without a master key, and ends well at SIGTERM", async () => {
+    const keyless = terminal.start(["serve", "--port", "0", "--data", "keyless.db", "--json"])
+    const { url } = JSON.parse(await keyless.until("\n"))
+
+    const { code, stderr } = await terminal.run(["secrets", "set", "A", "--json"], {
+      env: { IRONFLOW_SERVER_URL: url },
+      input: "value"
+    })
+    assert.strictEqual(code, 1)
+    assert.strictEqual(JSON.parse(stderr).error.code, "MASTER_KEY_MISSING")
+
+    keyless.signal("SIGTERM")
+    assert.strictEqual((await keyless.ended).code, 0)
+  })
+})
+
+describe("worker", () => {
+  it("lets a running step end at the first signal", async () => {
+    const worker = terminal.start(["worker", "slow.ts"], { env })
+    await worker.until("runs slow for")
+    const gate = terminal.pathOf("drain-gate")
+    const runId = await emit("slow.wanted", { gate })
+    await worker.until("work begins")
+
+    worker.signal("SIGTERM")
+    terminal.write("drain-gate", "")
+
+    assert.strictEqual((await worker.ended).code, 0)
+    assert.deepInclude(await waitForRun(url, runId), { status: "completed", output: "worked" })
+  })
+
+  it("gives its runs back at the second signal, and another worker takes them at once", async () => {
+    const first = terminal.start(["worker", "slow.ts"], { env })
+    await first.until("runs slow for")
+    const gate = terminal.pathOf("force-gate")
+    const runId = await emit("slow.wanted", { gate })
+    await first.until("work begins")
+
+    first.signal("SIGTERM")
+    first.signal("SIGINT")
+    assert.strictEqual((await first.ended).code, 1)
+
+    terminal.write("force-gate", "")
+    const second = terminal.start(["worker", "slow.ts"], { env })
+    assert.deepInclude(await waitForRun(url, runId), { status: "completed", output: "worked" })
+    second.signal("SIGTERM")
+    assert.strictEqual((await second.ended).code, 0)
+  })
+
+  it("keeps trying when the server is not there yet", async () => {
+    const port = await freePort()
+    const worker = terminal.start(["worker", "slow.ts", "--server-url", `http://127.0.0.1:${port}`])
+    await worker.until("Trying again until it answers")
+
+    const late = terminal.start(["serve", "--port", String(port), "--data", "late.db"])
+    await worker.until("runs slow for")
+
+    worker.signal("SIGTERM")
+    late.signal("SIGTERM")
+    assert.strictEqual((await worker.ended).code, 0)
+    assert.strictEqual((await late.ended).code, 0)
+  })
+})

@@ -1,0 +1,127 @@
+/** What the command says about itself, and to those who use it in another way than it is meant. */
+import { afterAll, assert, describe, it } from "vitest"
+import { freePort, Terminal } from "./Terminal.ts"
+
+const terminal = new Terminal({
+  "good.ts": `import { createFunction } from "@ironflow/node"\nexport const a = createFunction({ id: "a", triggers: [] }, () => 1)\n`,
+  "twice.ts": `import { createFunction } from "@ironflow/node"\nexport const a = createFunction({ id: "a", triggers: [] }, () => 1)\nexport const b = createFunction({ id: "a", triggers: [] }, () => 2)\n`,
+  "empty.ts": "export const price: number = 1\n",
+  "nothing.ts": "",
+  "enum.ts": "export enum Size { Small }\n",
+  "decorator.ts": "const log = (x: any, _: any) => x\n@log\nexport class A {}\n",
+  "syntax.ts": "export const a = (\n  1 2\n)\n",
+  "throws.ts": `export const a = 1\nthrow new Error("no database")\n`,
+  "package.ts": `import "no-such-package"\nexport const a = 1\n`,
+  "import.ts": `import { b } from "./other"\nexport const a = b\n`
+})
+afterAll(() => terminal[Symbol.asyncDispose]())
+
+describe("help", () => {
+  it("lists the commands when nothing else is asked for", async () => {
+    const { code, stdout } = await terminal.run([])
+
+    assert.strictEqual(code, 0)
+    for (const name of ["dev", "serve", "worker", "emit", "runs", "functions", "workers", "secrets"]) {
+      assert.match(stdout, new RegExp(`^  ${name} `, "m"))
+    }
+  })
+
+  it.for([
+    ["dev", "--port", "--data"],
+    ["serve", "--host", "--insecure"],
+    ["worker", "--concurrency", "--label"],
+    ["emit", "--idempotency-key", "--wait"],
+    ["runs list", "--status", "--cursor"],
+    ["secrets set", "standard input", "--json"]
+  ] as const)("of %s names what it takes", async ([name, ...words]) => {
+    const { code, stdout } = await terminal.run([...name.split(" "), "--help"])
+
+    assert.strictEqual(code, 0)
+    for (const word of words) assert.include(stdout, word)
+    assert.notInclude(stdout, "supervised")
+  })
+
+  it("completes commands in the shell", async () => {
+    const { code, stdout } = await terminal.run(["--completions", "bash"])
+
+    assert.strictEqual(code, 0)
+    assert.include(stdout, "secrets")
+  })
+})
+
+describe("a wrong use ends with 2 and one line", () => {
+  it.concurrent.for([
+    [["frobnicate"], 'Unknown subcommand "frobnicate"'],
+    [["runs", "lsit"], "Did you mean this? list"],
+    [["emit", "order.placed", "--frob"], "Unrecognized flag: --frob"],
+    [["emit"], "Missing required argument: event"],
+    [["emit", "order.placed", "{orderId:1}"], "The data is not JSON"],
+    [["emit", "order.placed", "-"], "there is nothing"],
+    [["emit", "order.placed", "--timeout", "soon"], "--timeout"],
+    [["runs", "list", "--status", "asleep"], "asleep"],
+    [["runs", "list", "--server-url", "ftp://x"], '--server-url "ftp://x" is not acceptable'],
+    [["worker", "good.ts", "--label", "pool"], '"pool" is not a label'],
+    [["worker", "good.ts", "--concurrency", "0"], "--concurrency must be an integer of at least 1"],
+    [["worker", "nowhere.ts"], "There is no file nowhere.ts"],
+    [["dev", "nowhere.ts"], "There is no file nowhere.ts"],
+    [
+      ["worker", "empty.ts"],
+      "empty.ts exports no functions (only price). It must export what createFunction()"
+    ],
+    [["worker", "nothing.ts"], "nothing.ts exports no functions. It must export"],
+    [["worker", "twice.ts"], 'two functions have the id "a"'],
+    [
+      ["worker", "enum.ts"],
+      "TypeScript enum is not supported in strip-only mode at enum.ts:1. Node only removes types"
+    ],
+    [["worker", "decorator.ts"], "decorator.ts uses decorators"],
+    [["worker", "syntax.ts"], "at syntax.ts:2"],
+    [["worker", "throws.ts"], "Error: no database at throws.ts:2"],
+    [["worker", "package.ts"], "Install it with npm"],
+    [["worker", "import.ts"], "carry their ending: ./orders.ts"],
+    [["serve", "--host", "0.0.0.0", "--data", "host.db"], "add --insecure"],
+    [["serve", "--port", "99999", "--data", "port.db"], "from 0 to 65535"]
+  ] as const)("ironflow %j", async ([args, reason]) => {
+    const { code, stdout, stderr } = await terminal.run([...args])
+
+    assert.strictEqual(code, 2, stderr)
+    assert.strictEqual(stdout, "")
+    assert.include(stderr, reason)
+    assert.match(stderr, /^Error: [^\n]+\n$/)
+  })
+})
+
+describe("a failure ends with 1 and one line", () => {
+  it("when there is no server, at once", async () => {
+    const url = `http://127.0.0.1:${await freePort()}`
+
+    const { code, stderr } = await terminal.run(["runs", "list", "--server-url", url])
+
+    assert.strictEqual(code, 1)
+    assert.strictEqual(
+      stderr,
+      `Error: The command failed: the Ironflow server at ${url} refuses connections. Start it there, or set --server-url or IRONFLOW_SERVER_URL to where it is.\n`
+    )
+  })
+
+  it("that is JSON for those who asked for JSON", async () => {
+    const failed = await terminal.run(["runs", "list", "--json"], {
+      env: { IRONFLOW_SERVER_URL: `http://127.0.0.1:${await freePort()}` }
+    })
+    const misused = await terminal.run(["runs", "list", "--json", "--frob"])
+
+    assert.strictEqual(failed.code, 1)
+    assert.strictEqual(JSON.parse(failed.stderr).error.code, "CONNECTION_LOST")
+    assert.strictEqual(misused.code, 2)
+    assert.strictEqual(JSON.parse(misused.stderr).error.code, "USAGE")
+  })
+
+  it("with the stack when the log level asks for it", async () => {
+    const { code, stderr } = await terminal.run(["worker", "throws.ts"], {
+      env: { IRONFLOW_LOG_LEVEL: "debug" }
+    })
+
+    assert.strictEqual(code, 2)
+    assert.include(stderr, "    at ")
+  })
+})

@@ -1,0 +1,277 @@
+/**
+ * The documented 0.8.0 surface, name by name: what is exported, what comes with a later feature, and what never will.
+ *
+ * A name that goes missing fails, and so does one that has come without its line under `later` being struck out.
+ */
+import fs from "node:fs"
+import path from "node:path"
+import { afterAll, expect, test } from "vitest"
+import { makeExamples } from "./Examples.ts"
+
+const words = (text: string): Array<string> => text.trim().split(/\s+/)
+
+/** Names by the feature that they belong to, which is not there yet. */
+const later: Record<string, string> = {
+  serve: `
+    serve createHandler ServeConfig HandlerOptions HandlerContext PushRequest PushResponse
+    CompletedStep ResumeContext StepResult YieldInfo SleepYield WaitEventYield InvokeFunctionYield
+    InvokeFunctionAsyncYield
+  `,
+  webhooks: `
+    createWebhook WebhookConfig WebhookRequest WebhookEvent IronflowWebhook
+  `,
+  projections: `
+    createProjection ProjectionMode ProjectionStatus ProjectionContext ManagedProjectionHandler
+    ExternalProjectionHandler ProjectionConfig IronflowProjection ProjectionStatusInfo
+    ProjectionStateResult GetProjectionOptions RebuildProjectionOptions
+    ProjectionSubscriptionCallbacks
+  `,
+  "entity streams": `
+    AppendEventInput AppendOptions AppendResult ReadStreamOptions StreamEvent StreamInfo
+  `,
+  "KV store": `
+    KVClient KVBucketHandle KVClientConfig KVBucketConfig KVBucketInfo KVEntry KVPutResult
+    KVListKeysResult KVListBucketsResult KVWatchEvent KVWatchCallbacks KVWatchOptions KVWatcher
+  `,
+  "config management": `
+    ConfigClient ConfigClientConfig ConfigResponse ConfigEntry ConfigSetResult
+  `,
+  subscriptions: `
+    createSubscriptionClient SubscriptionClient SubscriptionClientConfig SubscribeOptions
+    SubscriptionEvent SubscriptionErrorInfo Subscription AckableSubscription ConnectionState
+    EventMetadata SubscriptionCallbacks AckHandle AckMode AckType BackpressureMode BufferConfig
+    ConsumerGroup ConsumerGroupConfig ConsumerGroupStatus WSSubscribeRequest WSUnsubscribeRequest
+    WSAckRequest WSSubscriptionResult WSEventMessage WSSubscriptionError WSError WSServerMessage
+    WSClientMessage
+  `,
+  topics: `
+    TopicInfo TopicStats
+  `,
+  auth: `
+    APIKey APIKeyWithSecret CreateAPIKeyInput Organization CreateOrgInput UpdateOrgInput Role
+    CreateRoleInput UpdateRoleInput Policy CreatePolicyInput UpdatePolicyInput
+  `,
+  "test client": `
+    createTestClient TestClientConfig TestClient TestRun TestStep
+  `,
+  "streaming worker": `
+    createStreamingWorker
+  `,
+  "synchronous trigger": `
+    TriggerSyncOptions TriggerSyncResult
+  `,
+  "other names of EmitResult": `
+    InvokeResult TriggerResult
+  `,
+  "server capabilities": `
+    ServerCapabilities
+  `,
+  "retry hooks of the client": `
+    ClientRetryConfig RetryEvent RetryInfo
+  `
+}
+
+/** Zod is not a dependency: schemas of any library will do, and what goes over the wire is no schema of the user's. */
+const never = words(`
+  RunStatusSchema CompletedStepSchema ResumeContextSchema PushRequestEventSchema PushRequestSchema
+  TriggerResponseSchema TriggerSyncResultItemSchema TriggerSyncResponseSchema RunResponseSchema
+  ListRunsResponseSchema RegisterFunctionResponseSchema HealthResponseSchema ErrorResponseSchema
+  EmptyResponseSchema AckModeSchema BackpressureModeSchema ConsumerGroupStatusSchema
+  ConsumerGroupResponseSchema ListConsumerGroupsResponseSchema JobCompletedStepSchema JobEventSchema
+  JobContextSchema JobAssignmentSchema EventMetadataSchema WSSubscriptionResultItemSchema
+  WSSubscriptionResultSchema WSEventMessageSchema WSSubscriptionErrorSchema WSErrorSchema
+  WSServerMessageSchema
+`)
+
+const featureOf = new Map([
+  ...Object.entries(later).flatMap(([feature, names]) =>
+    words(names).map((name) => [name, feature] as const)
+  ),
+  ...never.map((name) => [name, "never: a zod schema"] as const)
+])
+
+/** Entry points that come with a feature, whole. */
+const laterEntries: Record<string, string> = {
+  "@ironflow/node/serve": "serve",
+  "@ironflow/node/test": "test client",
+  "@ironflow/node/worker-streaming": "streaming worker"
+}
+
+const values: Record<string, Array<string>> = {
+  "@ironflow/node": words(`
+    default
+    ironflow createFunction serve createHandler createWorker createProjection createWebhook
+    createSecretsClient createClient IronflowClient createSubscriptionClient SubscriptionClient
+    KVClient KVBucketHandle ConfigClient patterns createRunId createFunctionId createStepId
+    createEventId createJobId createWorkerId createSubscriptionId IronflowError StepError
+    TimeoutError ValidationError SchemaValidationError SignatureError FunctionNotFoundError
+    RunNotFoundError NonRetryableError UnauthenticatedError EnterpriseRequiredError
+    UnauthorizedError isRetryable isIronflowError parseDuration calculateBackoff sleep generateId
+    createLogger createNoopLogger DEFAULT_PORT DEFAULT_HOST DEFAULT_SERVER_URL DEFAULT_TIMEOUTS
+    DEFAULT_RETRY DEFAULT_WORKER ENV_VARS getServerUrl PushRequestSchema RunStatusSchema
+    parseAndValidate validate
+  `),
+  "@ironflow/core": words(`
+    IronflowError ConnectionError SubscriptionError TimeoutError ValidationError
+    SchemaValidationError SignatureError FunctionNotFoundError RunNotFoundError StepError
+    NonRetryableError NotConfiguredError InvokeError InvokeTimeoutError StepTimeoutError
+    RunFailedError RunCancelledError UnauthenticatedError EnterpriseRequiredError UnauthorizedError
+    isRetryable isIronflowError toError ERROR_CODES DEFAULT_PORT DEFAULT_HOST DEFAULT_SERVER_URL
+    DEFAULT_WS_URL DEFAULT_ENVIRONMENT DEFAULT_TIMEOUTS DEFAULT_RETRY DEFAULT_CLIENT_RETRY
+    DEFAULT_WORKER DEFAULT_RECONNECT TIMING ENV_VARS HEADERS HTTP_HEADERS JSON_HEADERS STEP_TYPES
+    STEP_STATUS RUN_STATUS WS_MESSAGE_TYPES ACK_TYPES API_ENDPOINTS EventSource getWebSocketUrl
+    getServerUrl createUpcasterRegistry defineEvent createEventDefinitionRegistry patterns
+    createRunId createFunctionId createStepId createEventId createJobId createWorkerId
+    createSubscriptionId createLogger createNoopLogger parseDuration calculateBackoff sleep
+    createDeferred generateId safeJsonParse isObject deepMerge parseAndValidate validate
+    RunStatusSchema CompletedStepSchema ResumeContextSchema PushRequestEventSchema PushRequestSchema
+    TriggerResponseSchema TriggerSyncResultItemSchema TriggerSyncResponseSchema RunResponseSchema
+    ListRunsResponseSchema RegisterFunctionResponseSchema HealthResponseSchema ErrorResponseSchema
+    EmptyResponseSchema AckModeSchema BackpressureModeSchema ConsumerGroupStatusSchema
+    ConsumerGroupResponseSchema ListConsumerGroupsResponseSchema JobCompletedStepSchema
+    JobEventSchema JobContextSchema JobAssignmentSchema EventMetadataSchema
+    WSSubscriptionResultItemSchema WSSubscriptionResultSchema WSEventMessageSchema
+    WSSubscriptionErrorSchema WSErrorSchema WSServerMessageSchema
+  `),
+  "@ironflow/node/worker": ["default", "createWorker"],
+  "@ironflow/node/serve": ["default", "serve", "createHandler"],
+  "@ironflow/node/test": ["createTestClient"],
+  "@ironflow/node/worker-streaming": ["default", "createStreamingWorker"]
+}
+
+const nodeTypes = words(`
+  IronflowClientConfig ServeConfig WorkerConfig Worker SubscriptionClientConfig KVClientConfig
+  ConfigClientConfig HandlerOptions HandlerContext CreateFunctionConfig FunctionConfig
+  FunctionContext FunctionHandler IronflowFunction Trigger RetryConfig ConcurrencyConfig
+  ExecutionMode SecretsClient Logger LogLevel LoggerConfig StepClient Duration ParallelOptions
+  EventFilter IronflowEvent EmitOptions EmitResult InvokeResult TriggerResult TriggerSyncOptions
+  TriggerSyncResult Run RunInfo RunStatus ListRunsOptions ListRunsResult Branded RunId FunctionId
+  StepId EventId JobId WorkerId SubscriptionId AppendEventInput AppendOptions AppendResult
+  ReadStreamOptions StreamEvent StreamInfo PushRequest PushResponse CompletedStep ResumeContext
+  StepResult YieldInfo SleepYield WaitEventYield KVBucketConfig KVBucketInfo KVEntry KVPutResult
+  KVListKeysResult KVListBucketsResult KVWatchEvent KVWatchCallbacks KVWatchOptions KVWatcher
+  ConfigResponse ConfigEntry ConfigSetResult SubscribeOptions SubscriptionEvent
+  SubscriptionErrorInfo Subscription AckableSubscription ConnectionState WebhookConfig
+  WebhookRequest WebhookEvent IronflowWebhook ProjectionMode ProjectionStatus ProjectionContext
+  ManagedProjectionHandler ExternalProjectionHandler ProjectionConfig IronflowProjection
+  ProjectionStatusInfo ProjectionStateResult GetProjectionOptions RebuildProjectionOptions
+  ProjectionSubscriptionCallbacks APIKey APIKeyWithSecret CreateAPIKeyInput Organization
+  CreateOrgInput UpdateOrgInput Role CreateRoleInput UpdateRoleInput Policy CreatePolicyInput
+  UpdatePolicyInput
+`)
+/** Types of `@ironflow/node` that configure what only that package has. */
+const nodeOnly = words(
+  "IronflowClientConfig ServeConfig WorkerConfig Worker SubscriptionClientConfig KVClientConfig ConfigClientConfig"
+)
+
+const types: Record<string, Array<string>> = {
+  "@ironflow/node": nodeTypes,
+  "@ironflow/core": [
+    ...nodeTypes.filter((name) => !nodeOnly.includes(name)),
+    ...words(`
+      EventMetadata SubscriptionCallbacks AckHandle AckMode AckType BackpressureMode BufferConfig
+      ConsumerGroup ConsumerGroupConfig ConsumerGroupStatus PublishOptions PublishResult TopicInfo
+      TopicStats ServerCapabilities StepRunOptions EventSourceType WSSubscribeRequest
+      WSUnsubscribeRequest WSAckRequest WSSubscriptionResult WSEventMessage WSSubscriptionError
+      WSError WSServerMessage WSClientMessage RetryEvent RetryInfo ClientRetryConfig UpcasterFn
+      EventDefinition EventDefinitionOptions EventDefinitionRegistry Deferred
+    `)
+  ],
+  "@ironflow/node/test": words("TestClientConfig TestClient TestRun TestStep"),
+  "@ironflow/core/protocol": words("InvokeFunctionYield InvokeFunctionAsyncYield")
+}
+
+/** Names with the feature that they wait for; one that waits for none says so. */
+const waitingFor = (names: ReadonlyArray<string>): Record<string, string> =>
+  Object.fromEntries(
+    names.map((name) => [name, featureOf.get(name) ?? "missing, and not announced for later"])
+  )
+
+const manifest: { readonly exports: Record<string, unknown> } = JSON.parse(
+  fs.readFileSync(path.join(import.meta.dirname, "../package.json"), "utf8")
+)
+const isEntry = (entry: string): boolean => entry.replace("@ironflow/node", ".") in manifest.exports
+
+test("the entry points that are not there are those of later features", () => {
+  const entries = Object.keys(values).filter((entry) => entry.startsWith("@ironflow/node/"))
+
+  expect(entries.filter((entry) => !isEntry(entry)).toSorted()).toEqual(Object.keys(laterEntries).toSorted())
+})
+
+test.for(Object.entries(values).filter(([entry]) => !(entry in laterEntries)))(
+  "%s has its documented values, but for those announced for later",
+  async ([entry, names]) => {
+    const exported: object = await import(/* @vite-ignore */ entry)
+
+    expect(waitingFor(names.filter((name) => !(name in exported)))).toEqual(
+      waitingFor(names.filter((name) => featureOf.has(name)))
+    )
+  }
+)
+
+test("the default export of @ironflow/node is { ironflow }", async () => {
+  const node = await import("@ironflow/node")
+
+  expect(node.default).toEqual({ ironflow: { createFunction: node.createFunction } })
+})
+
+test("a client has the documented members, but for those of later features", async () => {
+  const { createClient } = await import("@ironflow/node")
+  const laterMembers = {
+    listTopics: "topics",
+    getTopicStats: "topics",
+    streams: "entity streams",
+    kv: "KV store",
+    config: "config management",
+    apiKeys: "auth",
+    orgs: "auth",
+    roles: "auth",
+    policies: "auth"
+  }
+  const members = words(`
+    emit trigger getRun listRuns cancelRun retryRun resumeRun patchStep listFunctions listWorkers health publish
+  `)
+  await using client = createClient()
+
+  expect([...members, ...Object.keys(laterMembers)].filter((name) => !(name in client))).toEqual(
+    Object.keys(laterMembers)
+  )
+})
+
+/** One import a line, so that the compiler complains of each name by itself. */
+const importTypes = ([entry, names]: [string, Array<string>]): string =>
+  names.map((name) => `import type { ${name} } from "${entry}"`).join("\n")
+
+const signatures = fs.readFileSync(path.join(import.meta.dirname, "surface", "signatures.ts.txt"), "utf8")
+const files = Object.entries(types).map(([entry, names], i) => ({ entry, names, file: `types-${i}.ts` }))
+const examples = makeExamples({
+  "signatures.ts": signatures,
+  ...Object.fromEntries(files.map(({ entry, file, names }) => [file, importTypes([entry, names])]))
+})
+afterAll(() => examples[Symbol.dispose]())
+
+test("types and signatures are as documented, but for those announced for later", async () => {
+  const complaints = (await examples.typeCheck()).split("\n")
+  const of = (file: string): Array<string> => complaints.filter((line) => line.startsWith(`${file}(`))
+  const isMissing = (name: string, line: string): boolean =>
+    line.includes(` no exported member '${name}'`) || line.includes(` no exported member named '${name}'`)
+  const missing = files.map(({ entry, file, names }) => {
+    const said = of(file)
+    const isEntryMissing = said.some((line) => line.includes(`Cannot find module '${entry}'`))
+    return {
+      entry,
+      names: isEntryMissing ? names : names.filter((name) => said.some((line) => isMissing(name, line)))
+    }
+  })
+
+  expect(of("signatures.ts")).toEqual([])
+  expect(missing.map(({ entry, names }) => ({ entry, names: waitingFor(names) }))).toEqual(
+    files.map(({ entry, names }) => ({
+      entry,
+      names: waitingFor(names.filter((name) => featureOf.has(name)))
+    }))
+  )
+  expect(
+    complaints.filter((line) => !/ no exported member |Cannot find module '@ironflow\//.test(line))
+  ).toEqual([])
+}, 120_000)
