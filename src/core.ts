@@ -7,6 +7,7 @@ export {
   type RetryPolicy
 } from "./Backoff.ts"
 export type {
+  AuditEvent,
   CallOptions,
   EmitOptions,
   EmitResult,

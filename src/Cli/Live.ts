@@ -34,6 +34,12 @@ const happened = (activity: RunActivity, now: number): string => {
       return `↻ failed outside of steps: ${messageOf(activity.error)}; again in ${elapsed(activity.dueAt - now)}`
     case "RunPaused":
       return `paused: ${oneLine(activity.message, 400)}`
+    case "RunResumed":
+      return "resumed"
+    case "RunRetried":
+      return "retried"
+    case "StepPatched":
+      return `  ✎ ${activity.name}  patched  ${oneLine(activity.reason, 400)}`
     case "RunEnded": {
       const ended = `${activity.status} in ${elapsed(activity.endedAt - activity.createdAt)}`
       return activity.outcome._tag === "Success"

@@ -130,6 +130,22 @@ const steps = Command.make(
   })
 ).pipe(Command.withDescription("List the steps of a run in the order in which it saw their results."))
 
+const audit = Command.make(
+  "audit",
+  { runId },
+  Effect.fnUntraced(function* ({ runId }) {
+    const events = yield* ask((client) => client.getRunAudit(runId))
+    yield* print({ events }, () =>
+      events.length === 0
+        ? "Nothing was recorded: the function of the run does not have `recording: true`."
+        : table(
+            ["AT", "WHAT", "STEP", "DETAILS"],
+            events.map(({ at, details, stepName, type }) => [at, type, stepName ?? "", shown(details, 120)])
+          )
+    )
+  })
+).pipe(Command.withDescription("List what happened to a run, if its function records that."))
+
 const resultOf = (step: RunStep): string => {
   if (step.error !== undefined) return oneLine(step.error.message, 80)
   if (step.status === "waiting") return step.dueAt === undefined ? "" : `until ${step.dueAt}`
@@ -201,5 +217,5 @@ const printRun = (run: Run) =>
 export const runs = Command.make("runs").pipe(
   Command.withDescription("Look at runs and steer them."),
   Command.withShortDescription("Look at runs and steer them"),
-  Command.withSubcommands([list, get, why, steps, cancel, pause, resume, retry])
+  Command.withSubcommands([list, get, why, steps, audit, cancel, pause, resume, retry])
 )

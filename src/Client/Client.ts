@@ -137,6 +137,20 @@ export interface RunStep {
 }
 
 /**
+ * Something that happened to a run of a function with `recording: true`.
+ *
+ * `type` is one of `run.started`, `run.retrying`, `run.paused`, `run.resumed`, `run.retried`, `run.completed`, `run.failed`,
+ * `run.cancelled`, `step.completed`, `step.failed`, `step.retrying`, `step.patched`.
+ */
+export interface AuditEvent {
+  /** ISO string. */
+  readonly at: string
+  readonly type: string
+  readonly stepName?: string
+  readonly details: { readonly [key: string]: unknown }
+}
+
+/**
  * Why a run is where it is: one current reason, in words and in numbers.
  *
  * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `SLEEPING`, `WAITING_FOR_EVENT`,
@@ -208,6 +222,14 @@ export interface ClientApi<F extends HKT.TypeLambda> {
   listRuns(options?: ListRunsOptions): Kind<F, ListRunsResult, ValidationError | ClientError>
   /** The steps of a run: finished ones in order, then waiting ones. */
   getRunSteps(runId: string, options?: CallOptions): Kind<F, Array<RunStep>, RunNotFoundError | ClientError>
+  /**
+   * What happened to a run, oldest first, if its function has `recording: true`; kept for its `recordingRetention`, also when
+   * the run itself is deleted.
+   */
+  getRunAudit(
+    runId: string,
+    options?: CallOptions
+  ): Kind<F, Array<AuditEvent>, RunNotFoundError | ClientError>
   /** Why a run is where it is. */
   explain(runId: string, options?: CallOptions): Kind<F, Explanation, RunNotFoundError | ClientError>
   /** Waits until a run has completed, failed or been cancelled, and returns it. */
@@ -266,6 +288,7 @@ export const clientMethods = [
   "getRun",
   "listRuns",
   "getRunSteps",
+  "getRunAudit",
   "explain",
   "waitForRun",
   "cancelRun",

@@ -287,6 +287,19 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
         orElse: withoutEndpoint(`getRunSteps(${quote(runId)})`, "getRun says in which status the run is"),
         read: Answers.readSteps
       }),
+    getRunAudit: (runId) =>
+      withId(runId, () =>
+        call({
+          endpoint: endpoints.runAudit,
+          variables: { id: runId },
+          what: `getRunAudit(${quote(runId)})`,
+          repeatable: true,
+          ours: true,
+          notFound: () => new RunNotFoundError(runId),
+          orElse: withoutEndpoint(`getRunAudit(${quote(runId)})`, "getRunSteps says what the steps were"),
+          read: Answers.readAudit
+        })
+      ),
     explain,
     waitForRun,
     cancelRun: (runId, reason = "") =>

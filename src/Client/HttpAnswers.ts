@@ -6,6 +6,7 @@
  */
 import type {
   EmitResult,
+  AuditEvent,
   Explanation,
   FunctionInfo,
   ListRunsResult,
@@ -159,6 +160,23 @@ const readStep = (step: unknown): RunStep | undefined => {
 const stepStatus = (said: string): StepStatus => {
   const word = said.toLowerCase().replace(/^step_status_/, "")
   return word === "completed" || word === "failed" ? word : "waiting"
+}
+
+export const readAudit = (answer: unknown): Array<AuditEvent> | undefined =>
+  isObject(answer) ? each(list(answer, "events"), readAuditEvent) : undefined
+
+const readAuditEvent = (event: unknown): AuditEvent | undefined => {
+  if (!isObject(event)) return undefined
+  const at = text(event, "at")
+  const type = text(event, "type")
+  const details = field(event, "details")
+  if (at === undefined || type === undefined) return undefined
+  return {
+    at,
+    type,
+    ...defined({ stepName: filled(event, "stepName") }),
+    details: isObject(details) ? details : {}
+  }
 }
 
 export const readExplanation = (answer: unknown): Explanation | undefined => {

@@ -180,6 +180,7 @@ export const make = (
         (query) => polite(store.listRuns(query))
       ),
     getRunSteps: (runId) => onRun(runId, polite(store.getRunSteps(environment, runId))),
+    getRunAudit: (runId) => onRun(runId, polite(store.getRecording(environment, runId))),
     explain: (runId) =>
       Effect.flatMap(onRun(runId, polite(store.getSituation(environment, runId))), (situation) =>
         Effect.map(Clock.currentTimeMillis, (now) => explain(situation, dispatch.workers(environment), now))

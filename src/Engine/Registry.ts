@@ -78,7 +78,11 @@ export class Registry {
   /** Environment and event name to the functions that have a trigger for the name, whatever its expression. */
   readonly #candidates = new Map<string, ReadonlyArray<RegisteredFunction>>()
 
+  /** Whether a function wants an audit record of its runs. */
+  hasRecorded = false
+
   put(fn: RegisteredFunction): void {
+    if (fn.registration.recording === true) this.hasRecorded = true
     this.#byKey.set(fn.key, fn)
     let functions = this.#byId.get(fn.environment)
     if (functions === undefined) this.#byId.set(fn.environment, (functions = new Map()))

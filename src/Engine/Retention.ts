@@ -1,4 +1,4 @@
-/** Deletes runs that ended long ago, in small transactions, so that nobody waits for it. */
+/** Deletes runs that ended long ago and records that have expired, in small transactions, so that nobody waits for it. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -16,12 +16,13 @@ const BATCH = 200
 
 const EVERY = Duration.hours(1)
 
-/** Deletes old runs now and every hour, until the scope ends. */
+/** Deletes what is old now and every hour, until the scope ends. */
 export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
     const keepMs = Duration.toMillis(yield* RunRetention)
-    if (!Number.isFinite(keepMs)) return
     const sweep = Effect.gen(function* () {
+      while ((yield* store.deleteExpiredRecordings(BATCH)) === BATCH) yield* Effect.sleep(10)
+      if (!Number.isFinite(keepMs)) return
       const endedBefore = (yield* Clock.currentTimeMillis) - keepMs
       while ((yield* store.deleteEndedRuns(endedBefore, BATCH)) === BATCH) yield* Effect.sleep(10)
     })
@@ -29,7 +30,7 @@ export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scop
       Effect.forever(
         Effect.andThen(
           Effect.catch(sweep, (error) =>
-            Effect.logWarning("Old runs could not be deleted; trying again in an hour", error)
+            Effect.logWarning("What is old could not be deleted; trying again in an hour", error)
           ),
           Effect.sleep(EVERY)
         )

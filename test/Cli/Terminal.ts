@@ -40,11 +40,12 @@ export interface Running {
 }
 
 export class Terminal implements AsyncDisposable {
-  // inside the repository, because `@ironflow/node` resolves to itself only there
-  readonly folder = fs.mkdtempSync(path.join(import.meta.dirname, "../.examples-cli-"))
+  readonly folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-cli-"))
   readonly #running = new Set<Running>()
 
   constructor(files: { readonly [name: string]: string } = {}) {
+    fs.mkdirSync(this.pathOf("node_modules/@ironflow"), { recursive: true })
+    fs.symlinkSync(repository, this.pathOf("node_modules/@ironflow/node"))
     for (const [name, content] of Object.entries(files)) this.write(name, content)
   }
 
@@ -154,8 +155,8 @@ export const freePort = async (): Promise<number> => {
 }
 
 /** Waits until a run has ended, and returns it. */
-export const waitForRun = async (url: string, runId: string): Promise<{ status: string; output?: any }> => {
+export const waitForRun = async (url: string, runId: string): Promise<{ state: string; output?: any }> => {
   const response = await fetch(`${url}/api/v1/runs/${runId}/wait?timeout=15000`)
   if (response.status !== 200) throw new Error(`Run ${runId} has not ended: ${response.status}`)
-  return (await response.json()) as { status: string; output?: any }
+  return (await response.json()) as { state: string; output?: any }
 }

@@ -100,7 +100,7 @@ describe("dev", () => {
     const again = dev()
     await again.until(`${runId}  process-order  completed`)
 
-    assert.deepInclude(await waitForRun(url, runId), { status: "completed" })
+    assert.deepInclude(await waitForRun(url, runId), { state: "completed" })
     assert.strictEqual(again.output().split("✓ price").length - 1, 0)
     again.signal("SIGTERM")
     assert.strictEqual((await again.ended).code, 0)
@@ -113,13 +113,13 @@ describe("dev", () => {
         `createFunction({ id: "x", triggers: [] }, () => 1)\nexport const die = createFunction({ id: "die", triggers: [{ event: "worker.tired" }] }, async ({ step }) => {\n  if (!existsSync("died")) {\n    appendFileSync("died", "")\n    process.exit(7)\n  }\n  return "alive"\n})\n`
     )
     const running = dev()
-    await running.until("Functions: process-order, die")
+    await running.until("Functions: die, process-order")
 
     const { runIds } = await terminal.json(["emit", "worker.tired"], { env: { IRONFLOW_SERVER_URL: url } })
     await running.until(
       "The worker has ended (exit code 7): it starts again in 1.0s, or when a file changes."
     )
 
-    assert.deepInclude(await waitForRun(url, runIds[0]), { status: "completed", output: "alive" })
+    assert.deepInclude(await waitForRun(url, runIds[0]), { state: "completed", output: "alive" })
   })
 })

@@ -68,8 +68,8 @@ beforeAll(async () => {
   const worker = terminal.start(["worker", "functions.ts", "--label", "pool=small", "--worker-id", "w-1"], {
     env
   })
-  await worker.until(`Worker w-1 runs process-order, approval, fragile, pay for ${url}`)
-})
+  await worker.until(`Worker w-1 runs approval, fragile, pay, process-order for ${url}`)
+}, 40_000)
 afterAll(() => terminal[Symbol.asyncDispose]())
 
 const run = (...args: ReadonlyArray<string>) => terminal.run(args, { env })
@@ -127,7 +127,7 @@ describe("runs", () => {
     const retried = await run("runs", "retry", runId)
 
     assert.strictEqual(retried.stdout, `Run ${runId} runs again; its finished steps keep their results.\n`)
-    assert.deepInclude(await waitForRun(url, runId), { status: "completed", output: "sent" })
+    assert.deepInclude(await waitForRun(url, runId), { state: "completed", output: "sent" })
     assert.match((await run("runs", "get", runId)).stdout, /^status +completed$/m)
   })
 
@@ -204,7 +204,7 @@ describe("secrets", () => {
     assert.strictEqual(set.stdout, "Secret STRIPE_KEY is stored.\n")
 
     const runId = await emit("invoice.due", {})
-    assert.deepInclude(await waitForRun(url, runId), { status: "completed", output: "sk-123".length })
+    assert.deepInclude(await waitForRun(url, runId), { state: "completed", output: "sk-123".length })
 
     const list = await run("secrets", "list")
     assert.match(list.stdout, /^STRIPE_KEY +\d{4}-/m)
@@ -268,7 +268,7 @@ describe("worker", () => {
     terminal.write("drain-gate", "")
 
     assert.strictEqual((await worker.ended).code, 0)
-    assert.deepInclude(await waitForRun(url, runId), { status: "completed", output: "worked" })
+    assert.deepInclude(await waitForRun(url, runId), { state: "completed", output: "worked" })
   })
 
   it("gives its runs back at the second signal, and another worker takes them at once", async () => {
@@ -284,7 +284,7 @@ describe("worker", () => {
 
     terminal.write("force-gate", "")
     const second = terminal.start(["worker", "slow.ts"], { env })
-    assert.deepInclude(await waitForRun(url, runId), { status: "completed", output: "worked" })
+    assert.deepInclude(await waitForRun(url, runId), { state: "completed", output: "worked" })
     second.signal("SIGTERM")
     assert.strictEqual((await second.ended).code, 0)
   })

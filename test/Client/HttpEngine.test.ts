@@ -29,6 +29,11 @@ const quick = createFunction(
   }
 )
 
+const recorded = createFunction(
+  { id: "recorded", triggers: [{ event: "order.audited" }], recording: true, recordingRetention: "90d" },
+  async ({ step }) => step.run("charge", () => 42)
+)
+
 const waiting = createFunction({ id: "waiting", triggers: [{ event: "order.held" }] }, async ({ step }) => {
   await step.run("reserve", async () => undefined)
   const paid = await step.waitForEvent<{ amount: number }>("payment", { event: "order.paid" })
@@ -53,7 +58,11 @@ let worker: PromiseWorker
 beforeAll(async () => {
   server = await EngineServer.start()
   client = createClient({ serverUrl: server.url })
-  worker = createWorker({ serverUrl: server.url, functions: [quick, waiting, failing], logger: false })
+  worker = createWorker({
+    serverUrl: server.url,
+    functions: [quick, recorded, waiting, failing],
+    logger: false
+  })
   worker.start().catch(() => undefined)
   await worker.ready()
 })
@@ -99,6 +108,23 @@ describe("the client of an engine of this package", () => {
       output: { receipt: "r-o-1" }
     })
     assert.strictEqual((await client.explain(run.id)).code, "COMPLETED")
+  })
+
+  it("reads the record of a run whose function asks for one", async () => {
+    const [runId] = (await client.emit("order.audited", {})).runIds
+    await client.waitForRun(runId!)
+
+    const events = await client.getRunAudit(runId!)
+
+    assert.deepStrictEqual(
+      events.map(({ stepName, type }) => [type, stepName]),
+      [
+        ["run.started", undefined],
+        ["step.completed", "charge"],
+        ["run.completed", undefined]
+      ]
+    )
+    assert.strictEqual(events[1]!.details.output, 42)
   })
 
   it("emits once for one idempotency key", async () => {
@@ -185,10 +211,10 @@ describe("the client of an engine of this package", () => {
 
   it("lists functions and workers, and knows that the engine is well", async () => {
     const functions = await client.listFunctions()
-    assert.deepStrictEqual(functions.map(({ id }) => id).sort(), ["failing", "quick", "waiting"])
+    assert.deepStrictEqual(functions.map(({ id }) => id).sort(), ["failing", "quick", "recorded", "waiting"])
     assert.match(functions[0]!.codeHash, /^[0-9a-f]{16}$/)
     const [worker] = await client.listWorkers()
-    assert.deepStrictEqual([...worker!.functionIds].sort(), ["failing", "quick", "waiting"])
+    assert.deepStrictEqual([...worker!.functionIds].sort(), ["failing", "quick", "recorded", "waiting"])
     assert.strictEqual(await client.health(), "ok")
   })
 
@@ -210,6 +236,7 @@ describe("the client of an engine of this package", () => {
     ]
   >([
     ["getRun", (client) => client.getRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
+    ["getRunAudit", (client) => client.getRunAudit("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["explain", (client) => client.explain("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["explain of nothing", (client) => client.explain(""), Errors.RunNotFoundError, "RUN_NOT_FOUND"],
     ["waitForRun", (client) => client.waitForRun("run_none"), Errors.RunNotFoundError, "RUN_NOT_FOUND"],

@@ -122,6 +122,9 @@ export const clientRoutes = (
     asking("restRunSteps", (api, call) =>
       Effect.map(api.getRunSteps(variable(call, "id")), (steps) => json({ steps }))
     ),
+    asking("runAudit", (api, call) =>
+      Effect.map(api.getRunAudit(variable(call, "id")), (events) => json({ events }))
+    ),
     asking("explainRun", (api, call) => Effect.map(api.explain(variable(call, "id")), (why) => json(why))),
     asking("waitForRun", (api, call) => waitForRun(api, call, closing)),
     reading("patchStep", lenient(Schemas.PatchStepRequest, "PatchStep"), (api, request) =>

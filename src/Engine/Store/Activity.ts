@@ -38,6 +38,11 @@ export type RunActivity =
       readonly dueAt: number
     })
   | (OfRun & { readonly _tag: "RunPaused"; readonly message: string })
+  | (OfRun & { readonly _tag: "RunResumed"; readonly fromStep?: string })
+  /** A run that had failed or been cancelled goes on. */
+  | (OfRun & { readonly _tag: "RunRetried"; readonly fromStep?: string })
+  /** Somebody gave a step another output. */
+  | (OfRun & { readonly _tag: "StepPatched"; readonly name: string; readonly reason: string })
   | (OfRun & {
       readonly _tag: "RunEnded"
       readonly status: Extract<RunStatus, "completed" | "failed" | "cancelled">

@@ -161,6 +161,18 @@ CREATE TABLE schedules (
 ) WITHOUT ROWID;
 CREATE INDEX schedules_next ON schedules (next_at);
 
+-- What happened to the runs of functions that record it. expires_at: NULL keeps it for ever.
+CREATE TABLE recordings (
+  run_id TEXT NOT NULL,
+  seq INTEGER NOT NULL,
+  environment INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  activity TEXT NOT NULL,
+  expires_at INTEGER,
+  PRIMARY KEY (run_id, seq)
+) WITHOUT ROWID;
+CREATE INDEX recordings_expiry ON recordings (expires_at) WHERE expires_at IS NOT NULL;
+
 -- sealed: encrypted and bound to environment and name.
 CREATE TABLE secrets (
   environment INTEGER NOT NULL,

@@ -19,6 +19,7 @@ import * as Inspection from "./Inspection.ts"
 import { adoptLeases, claimRuns, extendLeases, markLate, recoverLeases, releaseWorker } from "./Leases.ts"
 import { acquireLock } from "./Lock.ts"
 import { migrations } from "./Migrations.ts"
+import { deleteExpiredRecordings, readRecording } from "./Recording.ts"
 import { loadRegistrations, registerFunctions } from "./Registrations.ts"
 import { findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
@@ -145,6 +146,10 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       listRuns: (query) => inspect("list runs", () => Inspection.listRuns(tx, query)),
       getRunSteps: (environment, runId) =>
         inspect(`read the steps of run ${runId}`, () => Inspection.getRunSteps(tx, environment, runId)),
+      getRecording: (environment, runId) =>
+        inspect(`read the record of run ${runId}`, () => readRecording(tx, environment, runId)),
+      deleteExpiredRecordings: (limit) =>
+        write("delete old records", () => deleteExpiredRecordings(tx, limit)),
       getSituation: (environment, runId) =>
         inspect(`read run ${runId}`, () => Inspection.getSituation(tx, environment, runId)),
       cancelRun: (environment, runId, reason) =>

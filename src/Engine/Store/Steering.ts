@@ -57,6 +57,7 @@ export const resumeRun = (tx: Transaction, environment: string, runId: string, f
     tx.now(),
     key
   )
+  tx.tell(() => ({ _tag: "RunResumed", ...about(tx, row), ...(fromStep === undefined ? {} : { fromStep }) }))
   makeReady(tx, key)
   return reread(tx, environment, runId)
 }
@@ -85,6 +86,7 @@ export const retryRun = (tx: Transaction, environment: string, runId: string, fr
     tx.now(),
     key
   )
+  tx.tell(() => ({ _tag: "RunRetried", ...about(tx, row), ...(fromStep === undefined ? {} : { fromStep }) }))
   makeReady(tx, key)
   return reread(tx, environment, runId)
 }
@@ -143,8 +145,15 @@ export const patchStep = (
       now
     )
   }
+  tx.tell(() => ({ _tag: "StepPatched", ...about(tx, row), name: stepKey, reason }))
   makeReady(tx, key)
 }
+
+/** What an activity says of every run. */
+const about = (tx: Transaction, row: Row) => ({
+  runId: String(row.id),
+  functionId: tx.registry.byKey(Number(row.function))?.registration.id ?? String(row.function)
+})
 
 const reread = (tx: Transaction, environment: string, runId: string): Run =>
   readRun(tx, findRun(tx, environment, runId))

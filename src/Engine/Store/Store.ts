@@ -7,7 +7,14 @@
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
-import type { FunctionInfo, ListRunsResult, Run, RunStatus, RunStep } from "../../Client/Client.ts"
+import type {
+  AuditEvent,
+  FunctionInfo,
+  ListRunsResult,
+  Run,
+  RunStatus,
+  RunStep
+} from "../../Client/Client.ts"
 import type {
   IronflowError,
   RunNotFoundError,
@@ -228,6 +235,10 @@ export interface StoreService {
   readonly getEndedRun: (environment: string, runId: string) => Effect.Effect<Run | undefined, SteerError>
   readonly listRuns: (query: ListRunsQuery) => Effect.Effect<ListRunsResult, SteerError>
   readonly getRunSteps: (environment: string, runId: string) => Effect.Effect<Array<RunStep>, SteerError>
+  /** What was recorded of a run, oldest first. */
+  readonly getRecording: (environment: string, runId: string) => Effect.Effect<Array<AuditEvent>, SteerError>
+  /** Deletes records whose time has passed, at most `limit`; returns how many. */
+  readonly deleteExpiredRecordings: (limit: number) => Effect.Effect<number, StoreError>
   readonly getSituation: (environment: string, runId: string) => Effect.Effect<RunSituation, SteerError>
   readonly cancelRun: (environment: string, runId: string, reason: string) => Effect.Effect<Run, SteerError>
   readonly pauseRun: (environment: string, runId: string, reason: string) => Effect.Effect<Run, SteerError>

@@ -6,6 +6,7 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
 import type { IdGenerator } from "../../Ids.ts"
 import type { Notice } from "../../Protocol/Worker.ts"
 import type { Registry } from "../Registry.ts"
+import { record } from "./Recording.ts"
 import type { RunActivity } from "./Activity.ts"
 import type { Changes, Counts } from "./Store.ts"
 
@@ -238,7 +239,10 @@ export class Transaction {
 
   /** Something happened to a run; nothing is put together while nobody looks on. */
   tell(activity: () => RunActivity): void {
-    if (this.observers > 0) this.changes.activity.push(activity())
+    if (this.observers === 0 && !this.registry.hasRecorded) return
+    const told = activity()
+    if (this.observers > 0) this.changes.activity.push(told)
+    if (this.registry.hasRecorded) record(this, told)
   }
 
   #rememberEnvironment(name: string, key: number): void {

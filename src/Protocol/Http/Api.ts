@@ -123,6 +123,11 @@ export class Rest extends HttpApiGroup.make("Rest").add(
     success: [Schemas.Run, HttpApiSchema.NoContent],
     error
   }),
+  HttpApiEndpoint.get("runAudit", endpoints.runAudit.path, {
+    params: id,
+    success: Schemas.RunAuditResponse,
+    error
+  }),
   HttpApiEndpoint.get("restRunSteps", endpoints.restRunSteps.path, {
     params: id,
     success: Schemas.RestRunStepsResponse,

@@ -59,6 +59,8 @@ export const endpoints = {
   /** Answers when the run has ended: 200 with the run, or 204 after `timeout` milliseconds (30 s at most). */
   waitForRun: rest("GET", "/api/v1/runs/:id/wait"),
   restRunSteps: rest("GET", "/api/v1/runs/:id/steps"),
+  /** What happened to a run of a function that records it. */
+  runAudit: rest("GET", "/api/v1/runs/:id/audit"),
 
   listSecrets: rest("GET", "/api/v1/secrets"),
   /** Stores a secret or replaces its value. */

@@ -150,6 +150,10 @@ export const PatchStepRequest = Schema.Struct({
   reason: optional(text)
 })
 
+export const RunAuditResponse = Schema.Struct({
+  events: Schema.Array(Schema.Struct({ at: text, type: text, stepName: optional(text), details: jsonObject }))
+})
+
 export const Explanation = Schema.Struct({
   runId: text,
   status: text,

@@ -1,7 +1,20 @@
 /** What is kept beside runs, and for how long: ended runs, sealed secrets, cron schedules. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { complete, done, environment, handles, invoke, type ShopTest, sleep, suspend } from "./Shop.ts"
+import {
+  complete,
+  done,
+  environment,
+  fail,
+  failure,
+  handles,
+  invoke,
+  retryStep,
+  type ShopTest,
+  sleep,
+  success,
+  suspend
+} from "./Shop.ts"
 
 const day = 24 * 60 * 60 * 1000
 
@@ -57,6 +70,101 @@ export const upkeepSuite = (test: ShopTest): void => {
       yield* shop.pass(2 * day)
 
       assert.strictEqual(yield* shop.store.deleteEndedRuns(day, 100), 0)
+    })
+  })
+
+  describe("recording", () => {
+    const types = (events: ReadonlyArray<{ readonly type: string; readonly stepName?: string }>) =>
+      events.map(({ stepName, type }) => (stepName === undefined ? type : `${type} ${stepName}`))
+
+    test("what happens to a run of a function that asks for it is recorded in order", function* (shop) {
+      yield* shop.register(handles("charge", { recording: true }))
+      const job = yield* shop.start()
+      yield* shop.report(
+        job,
+        done("charge:0", success({ receipt: 1 })),
+        retryStep("ship:0", 1, 1000),
+        suspend("ship:0")
+      )
+      yield* shop.pass(1000)
+      const again = yield* shop.claimOne()
+      yield* shop.report(again, done("ship:0", failure("lost"), { attempt: 2 }), fail("lost"))
+      yield* shop.store.retryRun(environment, job.runId, "ship")
+      const last = yield* shop.claimOne()
+      yield* shop.report(last, complete("done"))
+
+      const events = yield* shop.store.getRecording(environment, job.runId)
+
+      assert.deepStrictEqual(types(events), [
+        "run.started",
+        "step.completed charge",
+        "step.retrying ship",
+        "step.failed ship",
+        "run.failed",
+        "run.retried",
+        "run.completed"
+      ])
+      assert.deepStrictEqual(events[1]?.details.output, { receipt: 1 })
+      assert.deepStrictEqual(events[5]?.details, { fromStep: "ship" })
+      assert.deepStrictEqual(events[6], {
+        at: "1970-01-01T00:00:01.000Z",
+        type: "run.completed",
+        details: { output: "done" }
+      })
+    })
+
+    test("steering is recorded with its reasons", function* (shop) {
+      yield* shop.register(handles("charge", { recording: true }))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("charge:0"), sleep("nap:0", 1000), suspend("nap:0"))
+      yield* shop.store.pauseRun(environment, job.runId, "the bank is down")
+      yield* shop.store.resumeRun(environment, job.runId)
+      yield* shop.store.patchStep(environment, `${job.runId}:charge:0`, "2", "by hand")
+      yield* shop.store.cancelRun(environment, job.runId, "no longer wanted")
+
+      const events = yield* shop.store.getRecording(environment, job.runId)
+
+      assert.deepStrictEqual(types(events), [
+        "run.started",
+        "step.completed charge",
+        "run.paused",
+        "run.resumed",
+        "step.patched charge:0",
+        "run.cancelled"
+      ])
+      assert.deepStrictEqual(events[2]?.details, { reason: "the bank is down" })
+      assert.deepStrictEqual(events[4]?.details, { reason: "by hand" })
+    })
+
+    test("a function that does not ask for it has no record, and a run that never was is not found", function* (shop) {
+      yield* shop.register(handles("charge", { recording: true }), handles("ship", { on: ["order.paid"] }))
+      const { runIds } = yield* shop.emit("order.paid")
+
+      assert.deepStrictEqual(yield* shop.store.getRecording(environment, runIds[0]!), [])
+      const gone = yield* Effect.flip(shop.store.getRecording(environment, "run_none"))
+      assert.strictEqual(gone.code, "RUN_NOT_FOUND")
+    })
+
+    test("a record outlives its run, and goes when its retention has passed", function* (shop) {
+      yield* shop.register(
+        handles("charge", { recording: true, recordingRetention: "90d" }),
+        handles("ship", { recording: true, recordingRetention: "forever" })
+      )
+      const { runIds } = yield* shop.emit("order.placed")
+      for (const job of yield* shop.claim({ credit: 2 })) yield* shop.report(job, complete())
+      yield* shop.pass(40 * day)
+      yield* shop.emit("order.placed")
+      assert.strictEqual(yield* shop.store.deleteEndedRuns(10 * day, 10), 2)
+      const [charge, ship] = runIds as [string, string]
+
+      assert.strictEqual(yield* shop.store.deleteExpiredRecordings(10), 0)
+      assert.strictEqual((yield* shop.store.getRecording(environment, charge)).length, 2)
+
+      yield* shop.pass(50 * day)
+      assert.strictEqual(yield* shop.store.deleteExpiredRecordings(10), 2)
+      assert.strictEqual((yield* shop.store.getRecording(environment, ship)).length, 2)
+      const gone = yield* Effect.flip(shop.store.getRecording(environment, charge))
+      assert.strictEqual(gone.code, "RUN_NOT_FOUND")
     })
   })
 

@@ -1,0 +1,123 @@
+/**
+ * The audit record of functions that ask for one (`recording: true`): everything that happened to their runs, in order. It
+ * outlives the runs, for as long as the function's `recordingRetention` says.
+ */
+import type { AuditEvent } from "../../Client/Client.ts"
+import { RunNotFoundError, type SerializedError } from "../../Errors.ts"
+import { decodeJson } from "../../Json.ts"
+import type { Outcome } from "../../Protocol/Worker.ts"
+import type { RunActivity } from "./Activity.ts"
+import type { Transaction } from "./Transaction.ts"
+
+const day = 24 * 60 * 60 * 1000
+
+/** The words of `recordingRetention`, in milliseconds; 30 days when a function says nothing. */
+const retentionMs: { readonly [word: string]: number | undefined } = {
+  "7d": 7 * day,
+  "30d": 30 * day,
+  "90d": 90 * day,
+  forever: undefined
+}
+
+/** Records the activity if the function of its run wants that. */
+export const record = (tx: Transaction, activity: RunActivity): void => {
+  const run = tx.get("SELECT environment, function FROM runs WHERE id = ?", activity.runId)
+  const registration = tx.registry.byKey(Number(run?.function))?.registration
+  if (run === undefined || registration?.recording !== true) return
+  const now = tx.now()
+  const keepMs = retentionMs[registration.recordingRetention ?? "30d"]
+  tx.run(
+    "INSERT INTO recordings (run_id, seq, environment, at, activity, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+    activity.runId,
+    tx.nextSeq(),
+    run.environment!,
+    now,
+    JSON.stringify(activity),
+    keepMs === undefined ? null : now + keepMs
+  )
+}
+
+/** What was recorded of a run, oldest first; empty for a run that is not recorded. */
+export const readRecording = (tx: Transaction, environment: string, runId: string): Array<AuditEvent> => {
+  const key = tx.findEnvironment(environment)
+  const rows =
+    key === undefined
+      ? []
+      : tx.all(
+          "SELECT at, activity FROM recordings WHERE run_id = ? AND environment = ? ORDER BY seq",
+          runId,
+          key
+        )
+  // the record may outlive the run, but a run that never was is an error
+  if (rows.length === 0 && (key === undefined || !exists(tx, key, runId))) throw new RunNotFoundError(runId)
+  // written by `record`
+  return rows.map((row) => auditEvent(Number(row.at), JSON.parse(String(row.activity)) as RunActivity))
+}
+
+const exists = (tx: Transaction, environment: number, runId: string): boolean =>
+  tx.get("SELECT 1 FROM runs WHERE id = ? AND environment = ?", runId, environment) !== undefined
+
+/** Deletes records whose time has passed, at most `limit` of them; returns how many. */
+export const deleteExpiredRecordings = (tx: Transaction, limit: number): number =>
+  tx.run(
+    `DELETE FROM recordings WHERE (run_id, seq) IN
+     (SELECT run_id, seq FROM recordings WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`,
+    tx.now(),
+    limit
+  )
+
+const auditEvent = (at: number, activity: RunActivity): AuditEvent => {
+  const event = (type: string, details: { readonly [key: string]: unknown } = {}): AuditEvent => ({
+    at: iso(at),
+    type,
+    ...("name" in activity ? { stepName: activity.name } : {}),
+    details
+  })
+  switch (activity._tag) {
+    case "RunStarted":
+      return event("run.started")
+    case "StepEnded": {
+      const { attempt, kind, outcome } = activity
+      return event(outcome._tag === "Success" ? "step.completed" : "step.failed", {
+        kind,
+        attempt,
+        startedAt: iso(activity.startedAt),
+        endedAt: iso(activity.endedAt),
+        ...result(outcome)
+      })
+    }
+    case "StepFailed":
+      return event("step.retrying", {
+        failures: activity.failures,
+        dueAt: iso(activity.dueAt),
+        error: brief(activity.error)
+      })
+    case "RunFailed":
+      return event("run.retrying", { dueAt: iso(activity.dueAt), error: brief(activity.error) })
+    case "RunPaused":
+      return event("run.paused", { reason: activity.message })
+    case "RunResumed":
+      return event("run.resumed", activity.fromStep === undefined ? {} : { fromStep: activity.fromStep })
+    case "RunRetried":
+      return event("run.retried", activity.fromStep === undefined ? {} : { fromStep: activity.fromStep })
+    case "StepPatched":
+      return event("step.patched", { reason: activity.reason })
+    case "RunEnded":
+      return event(`run.${activity.status}`, result(activity.outcome))
+  }
+}
+
+const result = (outcome: Outcome): { readonly [key: string]: unknown } =>
+  outcome._tag === "Success"
+    ? outcome.value === undefined
+      ? {}
+      : { output: decodeJson(outcome.value) }
+    : { error: brief(outcome.error) }
+
+const brief = ({ code, message, name }: SerializedError) => ({
+  name,
+  message,
+  ...(code === undefined ? {} : { code })
+})
+
+const iso = (at: number): string => new Date(at).toISOString()
