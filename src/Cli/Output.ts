@@ -33,7 +33,7 @@ export const fields = (values: { readonly [name: string]: string | undefined }):
 
 /** Text on one line that cannot do anything to a terminal, cut at `max` characters. */
 export const oneLine = (text: string, max = Number.POSITIVE_INFINITY): string => {
-  const plain = text.replace(/[\p{Cc}\p{Zl}\p{Zp}]+/gu, " ").trim()
+  const plain = text.replace(/\s*[\p{Cc}\p{Zl}\p{Zp}]+\s*/gu, " ").trim()
   return plain.length <= max ? plain : `${plain.slice(0, max - 1)}…`
 }
 

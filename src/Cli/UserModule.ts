@@ -29,7 +29,8 @@ export const loadFunctions = async (file: string): Promise<ReadonlyArray<AnyFunc
   }
   const functions = new Set(Object.values(exports).flat().filter(isFunctionDefinition))
   if (functions.size > 0) return [...functions]
-  const names = Object.keys(exports)
+  // what every CommonJS module has
+  const names = Object.keys(exports).filter((name) => name !== "default" && name !== "module.exports")
   throw new IronflowError(
     `${file} exports no functions${names.length === 0 ? "" : ` (only ${names.join(", ")})`}. It must export what createFunction() or ` +
       'IronflowFunction.make() returned: `export const processOrder = createFunction({ id: "process-order", ... }, ...)`, ' +

@@ -76,8 +76,8 @@ export const worker = Command.make(
 )
 
 /**
- * Runs `work`, which drains when the effect is interrupted (that is the first signal) and stops at the second signal, or
- * when the process that supervises this one is gone.
+ * Runs `work`, which drains when the effect is interrupted (that is the first signal) and stops at the second signal. A
+ * process that is supervised ends when its supervisor is gone.
  */
 const untilSignalled = (
   supervised: boolean,
@@ -90,10 +90,8 @@ const untilSignalled = (
     const onSignal = () => {
       if (++signals > 1) stop.abort()
     }
-    const onOrphaned = () => {
-      drain.abort()
-      stop.abort()
-    }
+    // the engine has died with the process that supervised: there is nobody to give runs back to
+    const onOrphaned = () => process.exit(1)
     process.on("SIGINT", onSignal).on("SIGTERM", onSignal)
     if (supervised) process.once("disconnect", onOrphaned)
     const done = work({ drain: drain.signal, stop: stop.signal })

@@ -16,7 +16,7 @@ export const processOrder = createFunction(
       return priceOf(event.data.orderId)
     })
     await step.run("ship", async () => {
-      console.log("shipping begins")
+      console.log(\`shipping begins in process \${process.pid}\`)
       while (event.data.gate !== undefined && !existsSync(event.data.gate)) {
         await new Promise((resolve) => setTimeout(resolve, 20))
       }
@@ -45,6 +45,14 @@ const dev = () => terminal.start(["dev", "./functions.ts", "--port", String(port
 const emit = async (data: unknown): Promise<string> =>
   (await terminal.json(["emit", "order.placed", JSON.stringify(data)], { env: { IRONFLOW_SERVER_URL: url } }))
     .runIds[0]
+
+const isAlive = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
 
 describe("dev", () => {
   it("runs functions, prints what happens, follows the code, and ends at Ctrl-C", async () => {
@@ -92,9 +100,11 @@ describe("dev", () => {
     const killed = dev()
     await killed.until("Functions:")
     const runId = await emit({ orderId: "o-1", gate })
-    await killed.until("shipping begins")
+    const printed = await killed.until(/shipping begins in process \d+/)
+    const worker = Number(/in process (\d+)/.exec(printed)?.[1])
     killed.signal("SIGKILL")
     await killed.ended
+    while (isAlive(worker)) await new Promise((resolve) => setImmediate(resolve))
 
     terminal.write("gate", "")
     const again = dev()

@@ -52,7 +52,7 @@ describe("help", () => {
 describe("a wrong use ends with 2 and one line", () => {
   it.concurrent.for([
     [["frobnicate"], 'Unknown subcommand "frobnicate"'],
-    [["runs", "lsit"], "Did you mean this? list"],
+    [["runs", "lists"], "Did you mean this? list"],
     [["emit", "order.placed", "--frob"], "Unrecognized flag: --frob"],
     [["emit"], "Missing required argument: event"],
     [["emit", "order.placed", "{orderId:1}"], "The data is not JSON"],

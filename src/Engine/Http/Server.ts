@@ -70,6 +70,9 @@ export class HttpServerEngine extends Context.Service<
   }
 >()("@ironflow/node/HttpServerEngine") {}
 
+/** How long a connection may carry no request when the server stops, milliseconds. */
+const IDLE_GRACE_MS = 100
+
 /** How long open requests may take to end when the server stops, milliseconds. */
 const SHUTDOWN_MS = 1000
 
@@ -106,6 +109,7 @@ export const make = (
 
     const { host, port, tls } = resolved
     const server = createServer(resolved)
+    const closeIdle = watchIdle(server)
     const listening = yield* Effect.mapError(
       NodeHttpServer.make(() => server, { port, host, gracefulShutdownTimeout: SHUTDOWN_MS }),
       (error) => listenError(error, host, port)
@@ -126,7 +130,10 @@ export const make = (
     yield* Effect.addFinalizer(() =>
       Effect.andThen(
         Deferred.succeed(closing, undefined),
-        Effect.sync(() => workers.goAway())
+        Effect.sync(() => {
+          workers.goAway()
+          closeIdle()
+        })
       )
     )
 
@@ -143,6 +150,31 @@ export const make = (
 // ---------------------------------------------------------------------------------------------------------------------
 // Listening
 // ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * Watches which connections carry no request; returns what closes these, and from then on every other one when its request
+ * has been answered. Node itself takes a connection that never had a request for a busy one, and waits for it.
+ */
+const watchIdle = (server: Http.Server | Https.Server): (() => void) => {
+  const idle = new Set<Socket>()
+  let closing = false
+  server.on(server instanceof Https.Server ? "secureConnection" : "connection", (socket: Socket) => {
+    idle.add(socket)
+    socket.once("close", () => idle.delete(socket))
+  })
+  server.on("request", ({ socket }, response) => {
+    idle.delete(socket)
+    response.once("close", () => {
+      if (closing) socket.destroySoon()
+      else if (!socket.destroyed) idle.add(socket)
+    })
+  })
+  return () => {
+    closing = true
+    // a request may be on its way on one that looks idle
+    setTimeout(() => idle.forEach((socket) => socket.destroySoon()), IDLE_GRACE_MS)
+  }
+}
 
 const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
   const resolved: ResolvedOptions = {

@@ -13,6 +13,7 @@ import { DatabaseSync } from "node:sqlite"
 import { IronflowError, StoreError } from "../../Errors.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { Registry } from "../Registry.ts"
+import type { RunActivity } from "./Activity.ts"
 import { appendEvent, appendMessage } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import * as Inspection from "./Inspection.ts"
@@ -54,6 +55,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     yield* Effect.addFinalizer(() => Effect.sync(release))
 
     const listeners = new Set<(changes: Changes) => void>()
+    const observers = new Set<(activity: ReadonlyArray<RunActivity>) => void>()
     const { tx, writer } = yield* Effect.try({
       try: () => {
         migrate(db)
@@ -68,6 +70,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           begin: () => tx.begin(),
           committed: () => {
             const changes = tx.committed()
+            // those who look on hear of it before somebody acts on it
+            for (const observer of observers) observer(changes.activity)
             for (const listener of listeners) listener(changes)
           }
         })
@@ -110,13 +114,14 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         return () => void listeners.delete(listener)
       },
       observe: (listener) => {
-        const onChanges = ({ activity }: Changes) => {
+        const observer = (activity: ReadonlyArray<RunActivity>) => {
           if (activity.length > 0) listener(activity)
         }
-        listeners.add(onChanges)
-        tx.observers++
+        observers.add(observer)
+        tx.observed = true
         return () => {
-          if (listeners.delete(onChanges)) tx.observers--
+          observers.delete(observer)
+          tx.observed = observers.size > 0
         }
       },
       registerFunctions: (environment, functions) =>

@@ -75,8 +75,8 @@ export class Transaction {
   readonly hot = new Set<number>()
   readonly now: () => number
   changes = new PendingChanges()
-  /** How many look on at what happens to runs. */
-  observers = 0
+  /** Whether somebody looks on at what happens to runs. */
+  observed = false
   /** What this transaction took out of `hot`. */
   readonly #cooled: Array<number> = []
   /**
@@ -239,9 +239,9 @@ export class Transaction {
 
   /** Something happened to a run; nothing is put together while nobody looks on. */
   tell(activity: () => RunActivity): void {
-    if (this.observers === 0 && !this.registry.hasRecorded) return
+    if (!this.observed && !this.registry.hasRecorded) return
     const told = activity()
-    if (this.observers > 0) this.changes.activity.push(told)
+    if (this.observed) this.changes.activity.push(told)
     if (this.registry.hasRecorded) record(this, told)
   }
 

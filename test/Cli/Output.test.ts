@@ -1,0 +1,62 @@
+import { assert, describe, it } from "vitest"
+import { between, elapsed, fields, oneLine, shown, table } from "../../src/Cli/Output.ts"
+
+describe("oneLine", () => {
+  it.for([
+    ["plain", 10, "plain"],
+    ["two\nlines\r\n", 20, "two lines"],
+    ["\u001b[31mred\u0007", 20, "[31mred"],
+    ["0123456789", 5, "0123…"]
+  ] as const)("makes %j safe for a terminal, at most %d long", ([text, max, expected]) => {
+    assert.strictEqual(oneLine(text, max), expected)
+  })
+})
+
+describe("shown", () => {
+  it.for([
+    [undefined, ""],
+    [null, "null"],
+    [{ a: "x\ny" }, '{"a":"x\\ny"}']
+  ] as const)("shows %j", ([value, expected]) => {
+    assert.strictEqual(shown(value), expected)
+  })
+})
+
+describe("elapsed", () => {
+  it.for([
+    [-5, "0ms"],
+    [12.7, "12ms"],
+    [1250, "1.3s"],
+    [61_000, "1m"],
+    [7_200_000, "2h"]
+  ] as const)("%d ms is %s", ([ms, expected]) => {
+    assert.strictEqual(elapsed(ms), expected)
+  })
+
+  it("is counted to now while the end is not known", () => {
+    assert.strictEqual(between("2027-01-01T00:00:00.000Z", undefined, Date.UTC(2027, 0, 1, 0, 0, 2)), "2.0s")
+    assert.strictEqual(between(undefined, undefined, 0), "")
+  })
+})
+
+describe("tables", () => {
+  it("have columns as wide as they need to be, and nothing behind the last", () => {
+    assert.strictEqual(
+      table(
+        ["RUN", "STATUS"],
+        [
+          ["run_1", "failed"],
+          ["r", ""]
+        ]
+      ),
+      "RUN    STATUS\nrun_1  failed\nr"
+    )
+  })
+
+  it("of fields leave out what has no value", () => {
+    assert.strictEqual(
+      fields({ run: "run_1", status: "failed", output: undefined }),
+      "run     run_1\nstatus  failed"
+    )
+  })
+})
