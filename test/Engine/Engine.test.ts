@@ -36,6 +36,9 @@ const quiet = Effect.promise(async () => {
   for (let i = 0; i < 12; i++) await new Promise<void>((resume) => setImmediate(resume))
 })
 
+/** What an engine asks its store every hour, whatever happens. */
+const housekeeping = new Set(["deleteEndedRuns", "deleteExpiredRecordings"])
+
 /** What the engine asked of its store. */
 class Spy {
   readonly calls: Array<string> = []
@@ -67,7 +70,7 @@ class Spy {
   /** The calls since the last look, without the housekeeping that is done once an hour. */
   heard(): ReadonlyArray<string> {
     this.commits.length = 0
-    return this.calls.splice(0).filter((name) => name !== "deleteEndedRuns")
+    return this.calls.splice(0).filter((name) => !housekeeping.has(name))
   }
 }
 
@@ -444,7 +447,7 @@ describe("timers", () => {
       yield* TestClock.adjust("30 days")
       yield* quiet
 
-      assert.isAtMost(spy.calls.length, 30 * 24, "housekeeping, once an hour")
+      assert.isAtMost(spy.calls.length, housekeeping.size * 30 * 24, "housekeeping, once an hour")
       assert.deepStrictEqual(spy.heard(), [])
     })
   )
