@@ -207,7 +207,7 @@ describe("replay", () => {
         yield* world.reaches(runId, "SLEEPING")
         yield* world.advance("2 hours")
         yield* world.restart()
-        yield* world.advance("1 day")
+        yield* world.advance("22 hours")
 
         assert.strictEqual(yield* world.completes(runId), "work")
         assert.strictEqual(stage.count("work"), 1)
