@@ -110,9 +110,10 @@ import { startEngine } from "${name}/engine"
 const greet = createFunction({ id: "greet", triggers: [{ event: "guest.arrived" }] }, async ({ event, step }) =>
   step.run("greet", async (): Promise<string> => "hello " + event.data.name)
 )
-await using engine = await startEngine({ filename: ":memory:", functions: [greet], logger: false })
+const engine = await startEngine({ filename: ":memory:", functions: [greet], logger: false })
 const { runIds } = await engine.client.emit("guest.arrived", { name: "packed package" })
 for (const runId of runIds) console.log((await engine.client.waitForRun(runId)).output)
+await engine.close()
 `
 )
 run(path.join(repository, "node_modules/.bin/tsc"), [

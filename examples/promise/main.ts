@@ -11,9 +11,10 @@ const processOrder = createFunction(
   }
 )
 
-await using engine = await startEngine({ filename: ":memory:", functions: [processOrder] })
+const engine = await startEngine({ filename: ":memory:", functions: [processOrder] })
 const { runIds } = await engine.client.emit("order.placed", { orderId: "order-7" })
 for (const runId of runIds) {
   const run = await engine.client.waitForRun(runId, { timeout: 10_000 })
   console.log(run.status, run.output)
 }
+await engine.close()

@@ -16,7 +16,7 @@ const functions = makeFunctions({
   askForApproval: (orderId) => process.send?.({ approvalWanted: orderId })
 })
 
-await using engine = await startEngine({ filename: database, functions })
+const engine = await startEngine({ filename: database, functions })
 const { client } = engine
 
 process.on("message", (answer: { readonly orderId: string; readonly by: string }) => {
@@ -41,5 +41,6 @@ for (const runId of gift.runIds) {
   console.log(`   ${run.status}: ${run.error?.message}`)
 }
 
+await engine.close()
 // The channel to the parent would keep this process alive.
 process.disconnect?.()

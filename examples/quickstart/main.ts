@@ -83,46 +83,45 @@ check(
   ["reserve-stock", "charge", "book-courier", "refund", "release-stock"]
 )
 
-{
-  // The same file once more: what the engine wrote down agrees with the log.
-  await using engine = await startEngine({ filename: database, logger: false })
-  const { runs } = await engine.client.listRuns()
-  const stepsOf = async (functionId: string) => {
-    const [run, ...others] = runs.filter((candidate) => candidate.functionId === functionId)
-    if (run === undefined || others.length > 0) return { status: "not one run", steps: [] }
-    const steps = await engine.client.getRunSteps(run.id)
-    return { status: run.status, steps: steps.map((step) => `${step.name} ${step.status}`) }
-  }
-  const order = await stepsOf("process-order")
-  check(
-    "the engine's journal of the order has every step once, the approval among them",
-    { status: order.status, steps: order.steps.toSorted() },
-    {
-      status: "completed",
-      steps: [
-        "approval completed",
-        "ask-approval completed",
-        "charge completed",
-        "let-it-settle completed",
-        "pack completed",
-        "print-label completed",
-        "reserve-stock completed",
-        "ship completed",
-        "validate completed"
-      ]
-    }
-  )
-  check("and that of the gift ends with its compensations", await stepsOf("send-gift"), {
-    status: "failed",
-    steps: [
-      "reserve-stock completed",
-      "charge completed",
-      "book-courier failed",
-      "compensate:charge completed",
-      "compensate:reserve-stock completed"
-    ]
-  })
+// The same file once more: what the engine wrote down agrees with the log.
+const engine = await startEngine({ filename: database, logger: false })
+const { runs } = await engine.client.listRuns()
+const stepsOf = async (functionId: string) => {
+  const [run, ...others] = runs.filter((candidate) => candidate.functionId === functionId)
+  if (run === undefined || others.length > 0) return { status: "not one run", steps: [] }
+  const steps = await engine.client.getRunSteps(run.id)
+  return { status: run.status, steps: steps.map((step) => `${step.name} ${step.status}`) }
 }
+const order = await stepsOf("process-order")
+check(
+  "the engine's journal of the order has every step once, the approval among them",
+  { status: order.status, steps: order.steps.toSorted() },
+  {
+    status: "completed",
+    steps: [
+      "approval completed",
+      "ask-approval completed",
+      "charge completed",
+      "let-it-settle completed",
+      "pack completed",
+      "print-label completed",
+      "reserve-stock completed",
+      "ship completed",
+      "validate completed"
+    ]
+  }
+)
+check("and that of the gift ends with its compensations", await stepsOf("send-gift"), {
+  status: "failed",
+  steps: [
+    "reserve-stock completed",
+    "charge completed",
+    "book-courier failed",
+    "compensate:charge completed",
+    "compensate:reserve-stock completed"
+  ]
+})
+await engine.close()
 
 const seconds = ((performance.now() - begun) / 1000).toFixed(1)
 console.log(failures === 0 ? `\nAll of it holds (${seconds} s).\n` : `\n${failures} claims do not hold.\n`)
