@@ -1,12 +1,13 @@
 /**
  * Looks at the packed package as its users get it: `node .ci/package.ts <tarball>`.
  *
- * Installs it into an empty project, type-checks and runs a program against it, imports every entry point, and prints
+ * Installs it into an empty project, type-checks and runs a program against it, serves, works and emits with its command,
+ * bundles a client, imports every entry point, and prints
  * what each costs to import and how large it is when bundled. Fails when an entry loads what it must not, or the main
  * entry costs far more than its budget.
  */
 import assert from "node:assert/strict"
-import { execFileSync, spawnSync } from "node:child_process"
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process"
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
@@ -122,6 +123,73 @@ run(path.join(repository, "node_modules/.bin/tsc"), [
   ...["--typeRoots", path.join(repository, "node_modules/@types"), "consumer.ts"]
 ])
 assert.equal(run(process.execPath, ["consumer.ts"]), "hello packed package\n")
+
+/** Starts a program of the package and waits until it has printed what `ready` matches. */
+const start = async (
+  args: ReadonlyArray<string>,
+  ready: RegExp
+): Promise<[ChildProcess, RegExpExecArray]> => {
+  const child = spawn(process.execPath, args, { cwd: project, stdio: ["ignore", "pipe", "pipe"] })
+  process.on("exit", () => child.kill("SIGKILL"))
+  let printed = ""
+  const found = await new Promise<RegExpExecArray>((resolve, reject) => {
+    const read = (text: string): void => {
+      printed += text
+      const match = ready.exec(printed)
+      if (match !== null) resolve(match)
+    }
+    child.stdout.setEncoding("utf8").on("data", read)
+    child.stderr.setEncoding("utf8").on("data", read)
+    child.on("exit", (code) => reject(new Error(`${args.join(" ")} ended with ${code}:\n${printed}`)))
+  })
+  return [child, found]
+}
+
+write(
+  "functions.ts",
+  `import { createFunction } from "${name}"
+
+export const greet = createFunction({ id: "greet", triggers: [{ event: "guest.arrived" }] }, async ({ event, step }) =>
+  step.run("greet", async (): Promise<string> => "hello " + event.data.name)
+)
+`
+)
+write(
+  "client.mjs",
+  `import { createClient } from "${name}"
+const client = createClient({ serverUrl: process.argv[2] })
+const { runIds } = await client.emit("guest.arrived", { name: "bundled client" })
+console.log((await client.waitForRun(runIds[0])).output)
+await client.close()
+`
+)
+await build({
+  absWorkingDir: project,
+  entryPoints: ["client.mjs"],
+  outfile: "bundled.mjs",
+  bundle: true,
+  platform: "node",
+  format: "esm",
+  logLevel: "error"
+})
+const command = path.join(project, "node_modules", name, "dist/bin.js")
+const [server, [, url = ""]] = await start(
+  [command, "serve", "--port", "0", "--data", "served.db"],
+  /(http:\S+?),/
+)
+const [worker] = await start([command, "worker", "functions.ts", "--server-url", url], /greet/)
+const emitted = run(process.execPath, [
+  ...[command, "emit", "guest.arrived", '{"name":"packed command"}'],
+  ...["--wait", "--json", "--server-url", url]
+])
+assert.match(emitted, /hello packed command/)
+assert.equal(run(process.execPath, ["bundled.mjs", url]), "hello bundled client\n")
+for (const child of [worker, server]) {
+  child.removeAllListeners("exit")
+  const ended = new Promise((resolve) => child.once("exit", resolve))
+  child.kill("SIGTERM")
+  assert.equal(await ended, 0)
+}
 
 const peers = Object.keys(peerDependencies ?? {})
 const packages = [...Object.keys(dependencies), ...peers]

@@ -1,6 +1,6 @@
 /** What a command asks a server, by the client that everybody uses. */
 import * as Effect from "effect/Effect"
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import { Client, type ClientApi, type EffectKind } from "../Client/Client.ts"
 import * as ClientHttp from "../Client/Http.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
@@ -31,7 +31,7 @@ export const ask = <A, E>(call: (client: ClientApi<EffectKind>) => Effect.Effect
     // the client would try again for seconds; whoever sits at a terminal wants to know now
     yield* send({ method: "GET", path: endpoints.restHealth.path, what: "The command" })
     return yield* Effect.provide(Effect.flatMap(Client, call), ClientHttp.layer(options))
-  }).pipe(Effect.provide(NodeHttpClient.layerUndici))
+  }).pipe(Effect.provide(FetchHttpClient.layer))
 
 /** Sends a request for which the client has no method; anything but 2xx is a failure. */
 export const send = (request: Request) =>
@@ -44,4 +44,4 @@ export const send = (request: Request) =>
         ? unsupported(server.url, request.what, "Upgrade the server")
         : failureOf(answer, request.what)
     )
-  }).pipe(Effect.provide(NodeHttpClient.layerUndici))
+  }).pipe(Effect.provide(FetchHttpClient.layer))

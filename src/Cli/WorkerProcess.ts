@@ -6,7 +6,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
 import type { ServerOptions } from "../Client/HttpConfig.ts"
 import type { AnyFunction } from "../Function.ts"
@@ -56,7 +56,7 @@ export const runWorker = async (options: WorkerProcessOptions): Promise<void> =>
   })
   const transport = PollingTransport.layer({ serverUrl: options.serverUrl, apiKey: options.apiKey })
   const fiber = Effect.runFork(
-    Effect.scoped(work).pipe(Effect.provide(transport.pipe(Layer.provide(NodeHttpClient.layerUndici))))
+    Effect.scoped(work).pipe(Effect.provide(transport.pipe(Layer.provide(FetchHttpClient.layer))))
   )
   whenAborted(options.drain, () => fiber.interruptUnsafe())
   const exit = await Effect.runPromise(Fiber.await(fiber))

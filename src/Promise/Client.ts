@@ -86,15 +86,12 @@ const overHttp = (config: ServerClientConfig): Behind => {
   const { apiKey, environment, timeoutMs, url } = resolveServer(config, "createClient()")
   // Loaded with the first call: whoever imports the main entry for something else need not pay for HTTP.
   const load = Effect.promise(() =>
-    Promise.all([import("../Client/Http.ts"), import("@effect/platform-node/NodeHttpClient")])
+    Promise.all([import("../Client/Http.ts"), import("effect/http/FetchHttpClient")])
   )
   return {
     layer: Layer.unwrap(
-      Effect.map(load, ([http, sockets]) =>
-        Layer.provide(
-          http.layer({ serverUrl: url, apiKey, environment, timeout: timeoutMs }),
-          sockets.layerUndici
-        )
+      Effect.map(load, ([http, fetch]) =>
+        Layer.provide(http.layer({ serverUrl: url, apiKey, environment, timeout: timeoutMs }), fetch.layer)
       )
     ),
     onClose: () => () => undefined

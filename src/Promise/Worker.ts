@@ -102,16 +102,13 @@ const overHttp = (config: ServerWorkerConfig): Connected => {
   const { server } = resolvePollingOptions(polling, config.environment, "createWorker()")
   // Loaded on demand: whoever imports the main entry for a client alone need not pay for it.
   const load = Effect.promise(() =>
-    Promise.all([import("../Worker/PollingTransport.ts"), import("@effect/platform-node/NodeHttpClient")])
+    Promise.all([import("../Worker/PollingTransport.ts"), import("effect/http/FetchHttpClient")])
   )
   return {
     options: { ...config, environment: server.environment },
     transport: Layer.unwrap(
-      Effect.map(load, ([polls, sockets]) =>
-        Layer.provide(
-          polls.layer({ ...polling, serverUrl: server.url, apiKey: server.apiKey }),
-          sockets.layerUndici
-        )
+      Effect.map(load, ([polls, fetch]) =>
+        Layer.provide(polls.layer({ ...polling, serverUrl: server.url, apiKey: server.apiKey }), fetch.layer)
       )
     ),
     onClose: () => () => undefined
