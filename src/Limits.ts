@@ -7,7 +7,6 @@ export const eventBytes = 1024 * 1024
 export const stepResultBytes = 4 * 1024 * 1024
 /** Data of one published message. */
 export const messageBytes = 1024 * 1024
-export const kvValueBytes = 1024 * 1024
 export const stepsPerRun = 10_000
 /** All results in the history of one run. */
 export const historyBytes = 64 * 1024 * 1024

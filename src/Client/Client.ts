@@ -9,7 +9,6 @@ import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type {
   ConnectionError,
-  FunctionNotFoundError,
   IronflowError,
   RunNotFoundError,
   TimeoutError,
@@ -300,9 +299,6 @@ export const clientMethods = [
   "listWorkers",
   "health"
 ] as const satisfies ReadonlyArray<keyof ClientApi<EffectKind>>
-
-/** Errors of {@link ClientApi} that name what was not found. */
-export type NotFound = RunNotFoundError | FunctionNotFoundError
 
 /** The client as an Effect service. `Engine.layerClient` provides it inside the engine's process. */
 export class Client extends Context.Service<Client, ClientApi<EffectKind>>()("@ironflow/node/Client") {}
