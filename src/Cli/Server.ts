@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import { Client, type ClientApi, type EffectKind } from "../Client/Client.ts"
-import * as ClientHttp from "../Client/Http.ts"
+import * as ClientHttp from "../Client/HttpServices.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
 import { type Answer, make as connect, type Request } from "../Client/HttpConnection.ts"
 import { failureOf, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"

@@ -1,10 +1,5 @@
 /**
- * The client of a server elsewhere: every method is a request over Effect's `HttpClient`, so that sockets, a handler in
- * memory and recorded answers are a matter of that layer.
- *
- * ```ts
- * const Live = Client.layerHttp({ serverUrl: "http://localhost:9123" }).pipe(Layer.provide(FetchHttpClient.layer))
- * ```
+ * Events, runs and functions of a server elsewhere: every method is a request over a {@link Connection}.
  *
  * A call that does no harm when it is made twice (reading, and emitting or publishing with an idempotency key) is tried up
  * to three times when the connection fails or the server says that it is busy (429, 502, 503); others are tried once.
@@ -13,22 +8,11 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type * as HttpClient from "effect/http/HttpClient"
-import * as Layer from "effect/Layer"
-import { calculateBackoff } from "../Backoff.ts"
-import { DEFAULT_CLIENT_RETRY } from "../Constants.ts"
-import {
-  ConnectionError,
-  type IronflowError,
-  RunNotFoundError,
-  TimeoutError,
-  ValidationError
-} from "../Errors.ts"
-import { encodeJson, safeJsonParse } from "../Json.ts"
-import { type Endpoint, endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { type IronflowError, RunNotFoundError, TimeoutError, ValidationError } from "../Errors.ts"
+import { encodeJson } from "../Json.ts"
+import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import {
-  Client,
   type ClientApi,
   type EffectKind,
   type EmitOptions,
@@ -38,89 +22,12 @@ import {
   type WaitForRunOptions
 } from "./Client.ts"
 import * as Answers from "./HttpAnswers.ts"
-import { resolveServer, type ServerOptions } from "./HttpConfig.ts"
-import { type Answer, type Connection, make as connect, type Request } from "./HttpConnection.ts"
-import {
-  failureOf,
-  invalidResponse,
-  isFromOurEngine,
-  isMissingEndpoint,
-  unsupported
-} from "./HttpFailures.ts"
-
-/** The client of the server that the options name. Fails with `ValidationError` when they are not acceptable. */
-export const layer = (
-  options: ServerOptions = {}
-): Layer.Layer<Client, ValidationError, HttpClient.HttpClient> =>
-  Layer.effect(
-    Client,
-    Effect.suspend(() => {
-      const server = checked(() => resolveServer(options, "Client.layerHttp"))
-      return Effect.map(Effect.flatMap(server, connect), make)
-    })
-  )
-
-/** A call: what to send, and what the answer means. */
-interface Call<A> {
-  readonly endpoint: Endpoint
-  readonly variables?: { readonly [name: string]: string }
-  readonly query?: string
-  readonly body?: string
-  /** The call as the user wrote it. */
-  readonly what: string
-  /** Whether making it twice does no harm. */
-  readonly repeatable: boolean
-  /** What 404 means, on servers that do not say. */
-  readonly notFound?: () => IronflowError
-  /** What to do on servers without the endpoint. */
-  readonly orElse?: () => Effect.Effect<A, IronflowError>
-  /** Whether a 404 that is not our engine's says that the endpoint is missing: nobody else has it. */
-  readonly ours?: boolean
-  readonly timeoutMs?: number
-  /** What the answer holds, `undefined` when it cannot be read. Text that is not JSON comes as {@link notJson}. */
-  readonly read: (answer: unknown) => A | undefined
-}
+import { type Call, checked, done, makeCalls, object, quote } from "./HttpCalls.ts"
+import type { Connection } from "./HttpConnection.ts"
 
 /** The methods over a connection. */
 export const make = (connection: Connection): ClientApi<EffectKind> => {
-  const { url } = connection.server
-
-  const call = <A>(it: Call<A>): Effect.Effect<A, IronflowError> => {
-    const request: Request = {
-      method: it.endpoint.method,
-      path: pathOf(it.endpoint, it.variables) + (it.query ?? ""),
-      what: it.what,
-      ...(it.body === undefined ? {} : { body: it.body }),
-      ...(it.timeoutMs === undefined ? {} : { timeoutMs: it.timeoutMs })
-    }
-    return Effect.flatMap(
-      it.repeatable ? sendAgain(connection, request, 1) : connection.send(request),
-      (answer): Effect.Effect<A, IronflowError> => {
-        const { status, text } = answer
-        if (status >= 200 && status < 300) {
-          const body = text === "" ? undefined : safeJsonParse(text, notJson)
-          const value = it.read(body)
-          return value === undefined
-            ? Effect.fail(
-                invalidResponse(
-                  url,
-                  it.what,
-                  body === notJson ? "it is not JSON" : "what it should hold is not in it",
-                  text
-                )
-              )
-            : Effect.succeed(value)
-        }
-        const missing =
-          isMissingEndpoint(answer) || (it.ours === true && status === 404 && !isFromOurEngine(answer))
-        if (missing && it.orElse !== undefined) return it.orElse()
-        return Effect.fail(failureOf(answer, it.what, it.notFound))
-      }
-    )
-  }
-
-  const withoutEndpoint = (what: string, instead: string) => (): Effect.Effect<never, IronflowError> =>
-    Effect.fail(unsupported(url, what, instead))
+  const { call, withoutEndpoint } = makeCalls(connection)
 
   /** The answer is a run. */
   const runCall = (
@@ -385,41 +292,6 @@ interface Ended {
 
 type Fields = { readonly [name: string]: unknown }
 
-const notJson = Symbol("not JSON")
-const done = Symbol("done")
-
-const { CONNECTION_RETRY_DELAY_MS, INITIAL_DELAY_MS, BACKOFF_MULTIPLIER, MAX_ATTEMPTS, MAX_DELAY_MS } =
-  DEFAULT_CLIENT_RETRY
-
-const isBusy = (status: number): boolean => status === 429 || status === 502 || status === 503
-
-const sendAgain = (
-  connection: Connection,
-  request: Request,
-  attempt: number
-): Effect.Effect<Answer, ConnectionError | TimeoutError> => {
-  if (attempt >= MAX_ATTEMPTS) return connection.send(request)
-  const next = sendAgain(connection, request, attempt + 1)
-  return Effect.matchEffect(connection.send(request), {
-    onSuccess: (answer) =>
-      isBusy(answer.status)
-        ? Effect.delay(next, calculateBackoff(attempt, INITIAL_DELAY_MS, MAX_DELAY_MS, BACKOFF_MULTIPLIER))
-        : Effect.succeed(answer),
-    onFailure: (error) =>
-      error instanceof ConnectionError ? Effect.delay(next, CONNECTION_RETRY_DELAY_MS) : Effect.fail(error)
-  })
-}
-
-/** What cannot be sent throws one of our errors: it becomes the failure of the call. */
-const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
-  Effect.suspend(() => {
-    try {
-      return Effect.succeed(check())
-    } catch (error) {
-      return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
-    }
-  })
-
 /** In a path an empty id would ask for something else. */
 const withId = <A>(
   runId: string,
@@ -428,17 +300,6 @@ const withId = <A>(
   Effect.suspend(() =>
     typeof runId === "string" && runId !== "" ? then() : Effect.fail(new RunNotFoundError(String(runId)))
   )
-
-/** JSON text of an object whose members are JSON text; those that are absent are left out. */
-const object = (members: { readonly [name: string]: string | undefined }): string => {
-  const parts: Array<string> = []
-  for (const [name, text] of Object.entries(members)) {
-    if (text !== undefined) parts.push(`${JSON.stringify(name)}:${text}`)
-  }
-  return `{${parts.join(",")}}`
-}
-
-const quote = (text: unknown): string => JSON.stringify(String(text).slice(0, 256))
 
 const stopwatch = (clock: Clock.Clock): (() => number) => {
   const started = clock.monotonicTimeNanosUnsafe()

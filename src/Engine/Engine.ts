@@ -9,7 +9,8 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { Client, type ClientApi, type EffectKind } from "../Client/Client.ts"
+import type { ClientApi, EffectKind } from "../Client/Client.ts"
+import type { ClientServices } from "../Client/Services.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import { ConnectionError, type StoreError, ValidationError } from "../Errors.ts"
 import {
@@ -22,6 +23,7 @@ import {
   WorkerTransport
 } from "../Protocol/Worker.ts"
 import { checkTrigger } from "../Trigger.ts"
+import { servicesIn } from "./ClientServices.ts"
 import { Dispatch, type RemoteSession } from "./Dispatch.ts"
 import * as EngineClient from "./EngineClient.ts"
 import { RunEndings } from "./RunEndings.ts"
@@ -213,14 +215,11 @@ const makeSecrets = (store: StoreService): Effect.Effect<Secrets, ValidationErro
 export const layer: Layer.Layer<Engine, ValidationError, Store> = Layer.effect(Engine, make)
 
 /** The client for the engine in context; `environment` is `IRONFLOW_ENV` or `default` unless given. */
-export const layerClientIn = (environment?: string): Layer.Layer<Client, never, Engine> =>
-  Layer.effect(
-    Client,
-    Effect.map(Engine, (engine) => engine.client(resolveEnvironment(environment)))
-  )
+export const layerClientIn = (environment?: string): Layer.Layer<ClientServices, never, Engine> =>
+  Layer.effectContext(Effect.map(Engine, (engine) => servicesIn(engine, resolveEnvironment(environment))))
 
 /** The client for the engine in context, in the environment `IRONFLOW_ENV` or `default`. */
-export const layerClient: Layer.Layer<Client, never, Engine> = Layer.unwrap(
+export const layerClient: Layer.Layer<ClientServices, never, Engine> = Layer.unwrap(
   Effect.sync(() => layerClientIn())
 )
 

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { Client, type ClientApi, clientMethods, type EffectKind, type PromiseKind } from "../Client/Client.ts"
+import type { ClientServices } from "../Client/Services.ts"
 import { resolveServer, type ServerOptions } from "../Client/HttpConfig.ts"
 import type { ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
@@ -32,7 +33,7 @@ export type IronflowClientConfig = ServerClientConfig | EngineClientConfig
 export interface IronflowClient extends ClientApi<PromiseKind> {}
 
 export class IronflowClient implements AsyncDisposable {
-  readonly #rim: Rim<Client, ValidationError>
+  readonly #rim: Rim<ClientServices, ValidationError>
   readonly #forget: () => void
 
   /** Throws `ValidationError` when the configuration is not acceptable. */
@@ -42,7 +43,7 @@ export class IronflowClient implements AsyncDisposable {
     this.#forget = onClose(() => this.close())
     Object.assign(
       this,
-      promisify<ClientApi<PromiseKind>, ClientApi<EffectKind>, Client, ValidationError>(
+      promisify<ClientApi<PromiseKind>, ClientApi<EffectKind>, ClientServices, ValidationError>(
         this.#rim,
         Client,
         clientMethods
@@ -69,7 +70,7 @@ export class IronflowClient implements AsyncDisposable {
 export const createClient = (config: IronflowClientConfig = {}): IronflowClient => new IronflowClient(config)
 
 interface Behind {
-  readonly layer: Layer.Layer<Client, ValidationError>
+  readonly layer: Layer.Layer<ClientServices, ValidationError>
   readonly onClose: (close: () => Promise<void>) => () => void
 }
 
@@ -86,7 +87,7 @@ const overHttp = (config: ServerClientConfig): Behind => {
   const { apiKey, environment, timeoutMs, url } = resolveServer(config, "createClient()")
   // Loaded with the first call: whoever imports the main entry for something else need not pay for HTTP.
   const load = Effect.promise(() =>
-    Promise.all([import("../Client/Http.ts"), import("effect/http/FetchHttpClient")])
+    Promise.all([import("../Client/HttpServices.ts"), import("effect/http/FetchHttpClient")])
   )
   return {
     layer: Layer.unwrap(

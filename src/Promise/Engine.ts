@@ -6,7 +6,7 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { Client } from "../Client/Client.ts"
+import { servicesIn } from "../Engine/ClientServices.ts"
 import { Engine, layer } from "../Engine/Engine.ts"
 import * as Sqlite from "../Engine/Store/Sqlite.ts"
 import { RunRetention } from "../Engine/Retention.ts"
@@ -116,7 +116,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   const clients = new Set<() => Promise<void>>()
   const connection: EngineConnection = {
     environment,
-    client: (environment) => Layer.merge(Layer.succeed(Client, service.client(environment)), logs),
+    client: (environment) => Layer.merge(Layer.succeedContext(servicesIn(service, environment)), logs),
     transport: Layer.succeed(WorkerTransport, {
       // only what the engine says goes to its logger: what Effect handlers log is theirs
       open: (registration, handlers) => Effect.provide(service.connectWorker(registration, handlers), logs)

@@ -1,0 +1,136 @@
+/** What every call over HTTP has in common: repeating it where that does no harm, and what its answer means. */
+import * as Effect from "effect/Effect"
+import { calculateBackoff } from "../Backoff.ts"
+import { DEFAULT_CLIENT_RETRY } from "../Constants.ts"
+import { ConnectionError, type IronflowError, type TimeoutError, ValidationError } from "../Errors.ts"
+import { safeJsonParse } from "../Json.ts"
+import { type Endpoint, pathOf } from "../Protocol/Http/Endpoints.ts"
+import type { Answer, Connection, Request } from "./HttpConnection.ts"
+import {
+  failureOf,
+  invalidResponse,
+  isFromOurEngine,
+  isMissingEndpoint,
+  unsupported
+} from "./HttpFailures.ts"
+
+/** A call: what to send, and what the answer means. */
+export interface Call<A> {
+  readonly endpoint: Endpoint
+  readonly variables?: { readonly [name: string]: string }
+  readonly query?: string
+  readonly body?: string
+  /** The call as the user wrote it. */
+  readonly what: string
+  /** Whether making it twice does no harm. */
+  readonly repeatable: boolean
+  /** What 404 means, on servers that do not say. */
+  readonly notFound?: () => IronflowError
+  /** What to do on servers without the endpoint. */
+  readonly orElse?: () => Effect.Effect<A, IronflowError>
+  /** Whether a 404 that is not our engine's says that the endpoint is missing: nobody else has it. */
+  readonly ours?: boolean
+  readonly timeoutMs?: number
+  /** What the answer holds, `undefined` when it cannot be read. Text that is not JSON comes as {@link notJson}. */
+  readonly read: (answer: unknown) => A | undefined
+}
+
+export interface Calls {
+  /** Makes a call. */
+  readonly call: <A>(call: Call<A>) => Effect.Effect<A, IronflowError>
+  /** For `orElse`: the server has no such endpoint; `instead` says what it has. */
+  readonly withoutEndpoint: (what: string, instead: string) => () => Effect.Effect<never, IronflowError>
+}
+
+/** Calls over a connection. */
+export const makeCalls = (connection: Connection): Calls => {
+  const { url } = connection.server
+
+  const call = <A>(it: Call<A>): Effect.Effect<A, IronflowError> => {
+    const request: Request = {
+      method: it.endpoint.method,
+      path: pathOf(it.endpoint, it.variables) + (it.query ?? ""),
+      what: it.what,
+      ...(it.body === undefined ? {} : { body: it.body }),
+      ...(it.timeoutMs === undefined ? {} : { timeoutMs: it.timeoutMs })
+    }
+    return Effect.flatMap(
+      it.repeatable ? sendAgain(connection, request, 1) : connection.send(request),
+      (answer): Effect.Effect<A, IronflowError> => {
+        const { status, text } = answer
+        if (status >= 200 && status < 300) {
+          const body = text === "" ? undefined : safeJsonParse(text, notJson)
+          const value = it.read(body)
+          return value === undefined
+            ? Effect.fail(
+                invalidResponse(
+                  url,
+                  it.what,
+                  body === notJson ? "it is not JSON" : "what it should hold is not in it",
+                  text
+                )
+              )
+            : Effect.succeed(value)
+        }
+        const missing =
+          isMissingEndpoint(answer) || (it.ours === true && status === 404 && !isFromOurEngine(answer))
+        if (missing && it.orElse !== undefined) return it.orElse()
+        return Effect.fail(failureOf(answer, it.what, it.notFound))
+      }
+    )
+  }
+
+  return {
+    call,
+    withoutEndpoint: (what, instead) => () => Effect.fail(unsupported(url, what, instead))
+  }
+}
+
+/** What {@link Call.read} gets for an answer that is not JSON. */
+export const notJson = Symbol("not JSON")
+
+/** What {@link Call.read} returns when nothing of the answer matters. */
+export const done = Symbol("done")
+
+const { CONNECTION_RETRY_DELAY_MS, INITIAL_DELAY_MS, BACKOFF_MULTIPLIER, MAX_ATTEMPTS, MAX_DELAY_MS } =
+  DEFAULT_CLIENT_RETRY
+
+const isBusy = (status: number): boolean => status === 429 || status === 502 || status === 503
+
+const sendAgain = (
+  connection: Connection,
+  request: Request,
+  attempt: number
+): Effect.Effect<Answer, ConnectionError | TimeoutError> => {
+  if (attempt >= MAX_ATTEMPTS) return connection.send(request)
+  const next = sendAgain(connection, request, attempt + 1)
+  return Effect.matchEffect(connection.send(request), {
+    onSuccess: (answer) =>
+      isBusy(answer.status)
+        ? Effect.delay(next, calculateBackoff(attempt, INITIAL_DELAY_MS, MAX_DELAY_MS, BACKOFF_MULTIPLIER))
+        : Effect.succeed(answer),
+    onFailure: (error) =>
+      error instanceof ConnectionError ? Effect.delay(next, CONNECTION_RETRY_DELAY_MS) : Effect.fail(error)
+  })
+}
+
+/** What cannot be sent throws one of our errors: it becomes the failure of the call. */
+export const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(check())
+    } catch (error) {
+      return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
+    }
+  })
+
+/** JSON text of an object whose members are JSON text; those that are absent are left out. */
+export const object = (members: { readonly [name: string]: string | undefined }): string => {
+  const parts: Array<string> = []
+  for (const [name, text] of Object.entries(members)) {
+    if (text !== undefined) parts.push(`${JSON.stringify(name)}:${text}`)
+  }
+  return `{${parts.join(",")}}`
+}
+
+export const quote = (text: unknown): string => JSON.stringify(String(text).slice(0, 256))

@@ -1,0 +1,4 @@
+/** Everything that a client offers, one service for each area: what each layer behind a client provides. */
+import type { Client } from "./Client.ts"
+
+export type ClientServices = Client

@@ -1,0 +1,9 @@
+/** The services of a client, against the engine in the same process. */
+import * as Context from "effect/Context"
+import { Client } from "../Client/Client.ts"
+import type { ClientServices } from "../Client/Services.ts"
+import type { EngineService } from "./Engine.ts"
+
+/** The services for one environment. */
+export const servicesIn = (engine: EngineService, environment: string): Context.Context<ClientServices> =>
+  Context.make(Client, engine.client(environment))
