@@ -15,8 +15,10 @@ export interface Request {
   readonly method: Method
   /** Begins with a slash. */
   readonly path: string
-  /** JSON text. */
+  /** JSON text, or text of the type that `contentType` names. */
   readonly body?: string
+  /** `application/json` by default. */
+  readonly contentType?: string
   /** What is being done, as the start of a sentence: `getRun("run_1")`. */
   readonly what: string
   /** Instead of the server's. */
@@ -46,14 +48,19 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
     return {
       server,
       send: (request) => {
-        const { body, method, path, what, timeoutMs = server.timeoutMs } = request
+        const {
+          body,
+          contentType = "application/json",
+          method,
+          path,
+          what,
+          timeoutMs = server.timeoutMs
+        } = request
         const bare = HttpClientRequest.make(method)(server.url + path, {
           headers: request.headers === undefined ? headers : { ...headers, ...request.headers }
         })
         const answer = Effect.flatMap(
-          http.execute(
-            body === undefined ? bare : HttpClientRequest.bodyText(bare, body, "application/json")
-          ),
+          http.execute(body === undefined ? bare : HttpClientRequest.bodyText(bare, body, contentType)),
           (response) => Effect.map(response.text, (text) => ({ status: response.status, text }))
         )
         return answer.pipe(

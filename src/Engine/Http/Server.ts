@@ -29,12 +29,13 @@ import { type Dialect, ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
 import { Engine } from "../Engine.ts"
-import { readJson } from "./Body.ts"
+import { readBytes, readJson } from "./Body.ts"
 import { clientRoutes } from "./ClientRoutes.ts"
 import * as Metrics from "./Metrics.ts"
 import { checked, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
+import { Upgrades } from "../Ws/Upgrades.ts"
 
 export interface HttpServerOptions {
   /** 9123 by default; 0 for any free one. */
@@ -107,6 +108,15 @@ export const make = (
       })
     ])
 
+    const upgrades = new Upgrades({
+      maxFrameBytes: resolved.maxBodyBytes,
+      guard: (request) => {
+        const stranger = resolved.insecure ? undefined : strangerIn(request)
+        if (stranger !== undefined) throw stranger
+      },
+      routes: []
+    })
+
     const { host, port, tls } = resolved
     const server = createServer(resolved)
     const closeIdle = watchIdle(server)
@@ -115,7 +125,12 @@ export const make = (
       (error) => listenError(error, host, port)
     )
     // last: whoever is still there when the time is up
-    yield* Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        upgrades.close()
+        server.closeAllConnections()
+      })
+    )
     yield* listening.serve(
       Effect.flatMap(HttpServerRequest, (request) =>
         // a client that hangs up waits for nothing; what must not stop half way says so itself
@@ -125,6 +140,8 @@ export const make = (
         )
       )
     )
+    // in place of the listener that comes with the line above: ours refuses before it upgrades, and sees the bare sockets
+    server.removeAllListeners("upgrade").on("upgrade", upgrades.upgrade)
     yield* workers.watch
     // first: those who wait for something are told to look elsewhere
     yield* Effect.addFinalizer(() =>
@@ -132,6 +149,7 @@ export const make = (
         Deferred.succeed(closing, undefined),
         Effect.sync(() => {
           workers.goAway()
+          upgrades.goAway()
           closeIdle()
         })
       )
@@ -299,9 +317,12 @@ const makeApp = (options: ResolvedOptions, all: ReadonlyArray<Route>): App => {
     const environment = readEnvironment(request)
     const call = (body: unknown) =>
       route.answer({ environment, body, variables, query: new URLSearchParams(query), request })
-    return method === "POST" || method === "PUT"
-      ? Effect.flatMap(readJson(request, route.fromWorker ? worker : client), call)
-      : call(undefined)
+    if (method === "GET" || method === "DELETE") return call(undefined)
+    const limits = route.fromWorker ? worker : client
+    return Effect.flatMap(
+      route.reads === "json" ? readJson(request, limits) : readBytes(request, limits),
+      call
+    )
   }
 
   return (request) => {
@@ -335,6 +356,7 @@ const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<R
     {
       endpoint: { method: "GET", path: "/metrics", dialect: "rest" },
       fromWorker: false,
+      reads: "json",
       answer: () =>
         Effect.map(metrics, (text) => ({
           status: 200,
@@ -345,6 +367,7 @@ const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<R
     {
       endpoint: { method: "GET", path: "/openapi.json", dialect: "rest" },
       fromWorker: false,
+      reads: "json",
       answer: () => Effect.map(document, (text) => ({ status: 200, text }))
     }
   ]
@@ -385,11 +408,12 @@ const dialectOf = (path: string): Dialect => (path.startsWith("/ironflow.v1.") ?
 const respond = ({
   status,
   text,
-  type = "application/json"
+  type = "application/json",
+  headers
 }: Reply): HttpServerResponse.HttpServerResponse =>
   text === undefined
-    ? HttpServerResponse.empty({ status })
-    : HttpServerResponse.text(text, { status, contentType: type })
+    ? HttpServerResponse.empty({ status, headers })
+    : HttpServerResponse.text(text, { status, contentType: type, headers })
 
 const respondFailure = (
   cause: Cause.Cause<IronflowError>,
