@@ -175,6 +175,8 @@ export class Channel {
 
   /** Somebody waits for an answer: the process stays, and a server that is gone is found out. */
   #wake(line: Line): void {
+    // an answer may bring about the next call before the line is at rest
+    if (line.ping !== undefined) return
     line.socket.ref()
     line.heard = true
     line.ping = setInterval(() => {
@@ -187,6 +189,7 @@ export class Channel {
   /** Nobody waits: an idle channel must not keep the process alive. */
   #rest(line: Line): void {
     clearInterval(line.ping)
+    line.ping = undefined
     line.socket.unref()
   }
 

@@ -181,7 +181,7 @@ describe("a client's channel", () => {
     const program = `
       const { createClient } = await import("@ironflow/node")
       const client = createClient({ serverUrl: ${JSON.stringify(engine.url)} })
-      for (let i = 0; i < 50; i++) await client.emit("order.placed", { i })
+      for (let i = 0; i < 50; i++) await Promise.all([client.emit("order.placed", { i }), client.health()])
       console.log("done")
     `
     const child = spawn(
