@@ -342,7 +342,16 @@ const makeApp = (options: ResolvedOptions, all: ReadonlyArray<Route>): App => {
     const { route, variables } = found
     const environment = readEnvironment(request)
     const call = (body: unknown) =>
-      route.answer({ environment, body, variables, query: new URLSearchParams(query), request })
+      route.answer({
+        environment,
+        body,
+        variables,
+        request,
+        // few ask for it
+        get query() {
+          return new URLSearchParams(query)
+        }
+      })
     if (method === "GET" || method === "DELETE") return call(undefined)
     const limits = route.fromWorker ? worker : client
     return Effect.flatMap(route.reads === "json" ? asked.readJson(limits) : asked.readBytes(limits), call)
