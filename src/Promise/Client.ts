@@ -84,7 +84,7 @@ const inProcess = (config: EngineClientConfig): Behind => {
 }
 
 const overHttp = (config: ServerClientConfig): Behind => {
-  const { apiKey, environment, timeoutMs, url } = resolveServer(config, "createClient()")
+  const { apiKey, environment, retry, timeoutMs, url } = resolveServer(config, "createClient()")
   // Loaded with the first call: whoever imports the main entry for something else need not pay for HTTP.
   const load = Effect.promise(() =>
     Promise.all([
@@ -96,7 +96,7 @@ const overHttp = (config: ServerClientConfig): Behind => {
   return {
     layer: Layer.unwrap(
       Effect.map(load, ([http, channel, fetch]) =>
-        Layer.provide(http.layer({ serverUrl: url, apiKey, environment, timeout: timeoutMs }), [
+        Layer.provide(http.layer({ serverUrl: url, apiKey, environment, timeout: timeoutMs, retry }), [
           fetch.layer,
           channel.layer
         ])
