@@ -36,6 +36,7 @@ import { checked, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
 import { Upgrades } from "../Ws/Upgrades.ts"
+import { watchRoutes } from "../Ws/Watches.ts"
 
 export interface HttpServerOptions {
   /** 9123 by default; 0 for any free one. */
@@ -114,7 +115,7 @@ export const make = (
         const stranger = resolved.insecure ? undefined : strangerIn(request)
         if (stranger !== undefined) throw stranger
       },
-      routes: []
+      routes: [...watchRoutes(engine, (effect) => run(effect))]
     })
 
     const { host, port, tls } = resolved
