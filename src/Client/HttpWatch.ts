@@ -104,9 +104,9 @@ const follow = <A>(
                   after = read.revision
                   yield* Queue.offer(queue, read.change)
                 }
-                if (socket.isPaused && (yield* Queue.size(inbox)) === 0) socket.resume()
               }
             }
+            if (socket.isPaused && (yield* Queue.size(inbox)) === 0) socket.resume()
           }
         }),
       ({ socket }) =>
