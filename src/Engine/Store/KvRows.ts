@@ -411,8 +411,11 @@ const prunedBytes = (tx: Transaction, bucket: Bucket, key: string, present: Pres
 }
 
 /** Makes one change that nothing speaks against; returns its revision. */
-const apply = (tx: Transaction, bucket: Bucket, write: KvWriteRow, present: Present | undefined): number => {
+const apply = (tx: Transaction, bucket: Bucket, write: KvWriteRow, found: Present | undefined): number => {
   const { key, value } = write
+  // it has expired and was not swept yet: those who watch hear of both
+  const present =
+    value !== undefined && found?.counted === true && !found.alive ? expire(tx, bucket, key, found) : found
   // deleting what is not there changes nothing
   if (value === undefined && (write.purge === true ? present === undefined : present?.alive !== true))
     return present?.revision ?? 0
