@@ -14,7 +14,8 @@ import { pool } from "./limits/lib/harness.mjs"
 import { median } from "./metrics.ts"
 
 const ROUNDS = 3
-const WRITES = 20_000
+const WRITES = 5000
+const CONTENDED = 300
 const WRITERS = 64
 
 const value = { customer: "customer-4711", note: "x".repeat(150) }
@@ -24,10 +25,19 @@ const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bench-kv-"))
 let files = 0
 const newFile = (): string => path.join(folder, `${files++}.db`)
 
-const perSecond = async (n: number, work: (i: number) => Promise<unknown>): Promise<number> => {
+const perSecond = async (
+  n: number,
+  work: (i: number) => Promise<unknown>,
+  writers = WRITERS
+): Promise<number> => {
   const start = performance.now()
-  await pool(n, WRITERS, work)
+  await pool(n, writers, work)
   return n / ((performance.now() - start) / 1000)
+}
+
+const bytesOf = (value: unknown): Uint8Array => {
+  if (value instanceof Uint8Array) return value
+  throw new Error("The row is missing")
 }
 
 /** Writers queue; one transaction takes all that is there. */
@@ -56,10 +66,11 @@ const measureLimit = async (): Promise<Record<string, number>> => {
   const figures = {
     put: await perSecond(WRITES, (i) => write(`key-${i % 1000}`)),
     get: await perSecond(WRITES, async (i) =>
-      JSON.parse(String(get.get(`key-${i % 1000}`)?.value ?? "null"))
+      JSON.parse(Buffer.from(bytesOf(get.get(`key-${i % 1000}`)?.value)).toString())
     ),
     update: await perSecond(WRITES, (i) => write(`key-${i % 1000}`)),
-    contended: await perSecond(WRITES / 10, () => write("one"))
+    // of the writers of one revision one wins: a commit carries one write
+    contended: await perSecond(CONTENDED, () => write("one"), 1)
   }
   db.close()
   return figures
@@ -81,7 +92,7 @@ const measureIronflow = async (): Promise<Record<string, number>> => {
   })
   await bucket.put("one", 0)
   // 64 writers add to one number: a write counts when it has won
-  const contended = await perSecond(WRITES / 10, async () => {
+  const contended = await perSecond(CONTENDED, async () => {
     for (let won = false; !won;) {
       const entry = await bucket.get("one")
       won = await bucket.update("one", entry.value + 1, entry.revision).then(
