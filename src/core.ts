@@ -30,6 +30,26 @@ export type {
   WorkerInfo
 } from "./Client/Client.ts"
 export type { ClientRetryConfig, RetryEvent, RetryInfo } from "./Client/Retry.ts"
+export type {
+  ConfigEntry,
+  ConfigResponse,
+  ConfigSetResult,
+  ConfigWatchEvent,
+  ConfigWatchOptions
+} from "./Client/Config.ts"
+export type {
+  KVBucketConfig,
+  KVBucketInfo,
+  KVEntry,
+  KVListBucketsResult,
+  KVListKeysResult,
+  KVPutResult,
+  KVWatchEvent,
+  KVWatchOptions,
+  KVWrite,
+  KVWriteResult
+} from "./Client/Kv.ts"
+export type { KVWatchCallbacks, KVWatcher } from "./Promise/Watcher.ts"
 export {
   ACK_TYPES,
   API_ENDPOINTS,
@@ -60,6 +80,9 @@ export { createDeferred, type Deferred, sleep } from "./Deferred.ts"
 export { type Duration, formatDuration, parseDuration } from "./Duration.ts"
 export { getServerUrl } from "./Environment.ts"
 export {
+  BucketExistsError,
+  BucketNotFoundError,
+  ConfigNotFoundError,
   ConnectionError,
   deserializeError,
   EnterpriseRequiredError,
@@ -74,11 +97,14 @@ export {
   type IronflowErrorOptions,
   isIronflowError,
   isRetryable,
+  KeyNotFoundError,
   LimitExceededError,
   NestedStepError,
   NondeterminismError,
   NonRetryableError,
   NotConfiguredError,
+  RevisionConflictError,
+  RevisionGoneError,
   RunCancelledError,
   RunFailedError,
   RunNotFoundError,

@@ -19,13 +19,20 @@ export interface Call<A> {
   readonly endpoint: Endpoint
   readonly variables?: { readonly [name: string]: string }
   readonly query?: string
-  readonly body?: string
+  /** JSON text, or what `contentType` names. */
+  readonly body?: string | Uint8Array
+  readonly contentType?: string
+  readonly headers?: { readonly [name: string]: string }
   /** The call as the user wrote it. */
   readonly what: string
   /** Whether making it twice does no harm. */
   readonly repeatable: boolean
   /** What 404 means, on servers that do not say. */
   readonly notFound?: () => IronflowError
+  /** What 412 means, on servers that do not say; it is given what they do say. */
+  readonly refused?: (text: string) => IronflowError
+  /** What 409 means, on servers that do not say. */
+  readonly conflict?: () => IronflowError
   /** What to do on servers without the endpoint. */
   readonly orElse?: () => Effect.Effect<A, IronflowError>
   /** Whether a 404 that is not our engine's says that the endpoint is missing: nobody else has it. */
@@ -52,6 +59,8 @@ export const makeCalls = (connection: Connection): Calls => {
       path: pathOf(it.endpoint, it.variables) + (it.query ?? ""),
       what: it.what,
       ...(it.body === undefined ? {} : { body: it.body }),
+      ...(it.contentType === undefined ? {} : { contentType: it.contentType }),
+      ...(it.headers === undefined ? {} : { headers: it.headers }),
       ...(it.timeoutMs === undefined ? {} : { timeoutMs: it.timeoutMs })
     }
     return Effect.flatMap(
@@ -75,6 +84,10 @@ export const makeCalls = (connection: Connection): Calls => {
         const missing =
           isMissingEndpoint(answer) || (it.ours === true && status === 404 && !isFromOurEngine(answer))
         if (missing && it.orElse !== undefined) return it.orElse()
+        if (!isFromOurEngine(answer)) {
+          if (status === 412 && it.refused !== undefined) return Effect.fail(it.refused(text))
+          if (status === 409 && it.conflict !== undefined) return Effect.fail(it.conflict())
+        }
         return Effect.fail(failureOf(answer, it.what, it.notFound))
       }
     )

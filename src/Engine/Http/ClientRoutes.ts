@@ -21,6 +21,8 @@ import { capabilities } from "../Capabilities.ts"
 import type { EngineService } from "../Engine.ts"
 import { toRegistration } from "./FunctionConfigs.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
+import { configRoutes } from "./ConfigRoutes.ts"
+import { kvRoutes } from "./KvRoutes.ts"
 import { secretRoutes } from "./SecretRoutes.ts"
 
 /** Most events in one `TriggerBatch`. */
@@ -189,6 +191,8 @@ export const clientRoutes = (
       )
     ),
 
+    ...kvRoutes(engine),
+    ...configRoutes(engine),
     ...secretRoutes(engine)
   ]
 }

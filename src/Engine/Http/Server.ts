@@ -38,6 +38,7 @@ import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
 import { type ChannelCall, channelRoute } from "../Ws/Channel.ts"
 import { Upgrades } from "../Ws/Upgrades.ts"
+import { watchRoutes } from "../Ws/Watches.ts"
 
 export interface HttpServerOptions {
   /** 9123 by default; 0 for any free one. */
@@ -126,7 +127,8 @@ export const make = (
             leaving.add(listener)
             return () => leaving.delete(listener)
           }
-        })
+        }),
+        ...watchRoutes(engine, (effect) => run(effect))
       ]
     })
 
