@@ -309,6 +309,71 @@ export class NondeterminismError extends IronflowError {
   }
 }
 
+/** What an append expects of its stream: a version, or that there is none yet, or that there is one. */
+export type ExpectedVersion = number | "NO_STREAM" | "STREAM_EXISTS"
+
+/**
+ * A stream is not at the version that an append expected: somebody else has appended in between. Nothing was stored. Read
+ * the stream again and decide anew; a step that does so in its body may simply be retried.
+ */
+export class VersionConflictError extends IronflowError {
+  declare readonly _tag: "VersionConflictError"
+  readonly entityId: string
+  readonly expectedVersion: ExpectedVersion
+  /** 0 when there is no stream; `undefined` when a server does not say. */
+  readonly actualVersion: number | undefined
+  constructor(
+    entityId: string,
+    expectedVersion: ExpectedVersion,
+    actualVersion: number | undefined,
+    options: Pick<IronflowErrorOptions, "cause"> = {}
+  ) {
+    super(
+      `Version conflict on stream "${entityId}": expected ${describeVersion(expectedVersion)}, ` +
+        `actual ${actualVersion === undefined ? "version unknown" : describeVersion(actualVersion)}. ` +
+        "Read the stream again and decide anew",
+      {
+        ...options,
+        code: "VERSION_CONFLICT",
+        retryable: true,
+        details: { entityId, expectedVersion, ...(actualVersion === undefined ? {} : { actualVersion }) }
+      }
+    )
+    this.entityId = entityId
+    this.expectedVersion = expectedVersion
+    this.actualVersion = actualVersion
+  }
+}
+
+const describeVersion = (version: ExpectedVersion): string => {
+  switch (version) {
+    case 0:
+    case "NO_STREAM":
+      return "no stream (version 0)"
+    case "STREAM_EXISTS":
+      return "a stream that exists"
+    default:
+      return `version ${version}`
+  }
+}
+
+/** There is no stream of this entity in the environment: nothing was ever appended to it. */
+export class StreamNotFoundError extends IronflowError {
+  declare readonly _tag: "StreamNotFoundError"
+  readonly entityId: string
+  constructor(entityId: string, options: CauseOption = {}) {
+    super(
+      `Stream not found: nothing was ever appended to the stream of entity "${entityId}" in this environment`,
+      {
+        ...options,
+        code: "STREAM_NOT_FOUND",
+        details: { entityId }
+      }
+    )
+    this.entityId = entityId
+  }
+}
+
 /** The run or entity is in a state that does not allow the operation. */
 export class InvalidStateError extends IronflowError {
   declare readonly _tag: "InvalidStateError"
@@ -672,6 +737,8 @@ const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, Ironflo
     NestedStepError,
     NondeterminismError,
     InvalidStateError,
+    VersionConflictError,
+    StreamNotFoundError,
     StoreError,
     RunFailedError,
     RunCancelledError,

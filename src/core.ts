@@ -24,6 +24,28 @@ export type {
   StepStatus,
   WorkerInfo
 } from "./Client/Client.ts"
+export type {
+  AppendAllInput,
+  AppendAllOptions,
+  AppendAllResult,
+  AppendEventInput,
+  AppendOptions,
+  AppendResult,
+  CreateSnapshotInput,
+  CreateSnapshotResult,
+  ExpectedVersion,
+  GetSnapshotOptions,
+  ListStreamsOptions,
+  ListStreamsResult,
+  ReadStreamOptions,
+  ReadStreamResult,
+  StreamEvent,
+  StreamEventInput,
+  StreamEventsOptions,
+  StreamInfo,
+  StreamSnapshot,
+  StreamSummary
+} from "./Client/Streams.ts"
 export {
   ACK_TYPES,
   API_ENDPOINTS,
@@ -87,6 +109,7 @@ export {
   StepTimeoutError,
   StoreError,
   type StoreErrorCode,
+  StreamNotFoundError,
   SubscriptionError,
   TimeoutError,
   toError,
@@ -94,6 +117,7 @@ export {
   UnauthorizedError,
   ValidationError,
   type ValidationErrorOptions,
+  VersionConflictError,
   WaitTimeoutError
 } from "./Errors.ts"
 export {
@@ -101,6 +125,7 @@ export {
   type EventData,
   type EventDefinition,
   type EventDefinitionOptions,
+  type EventEntity,
   type IronflowEvent,
   type UpcasterFn
 } from "./Event.ts"
@@ -150,8 +175,14 @@ export type {
   ParallelOptions,
   StepClient,
   StepRunContext,
-  StepRunOptions
+  StepRunOptions,
+  Tx,
+  TxAppendAllOptions,
+  TxAppendOptions,
+  TxEmitOptions,
+  TxResult
 } from "./Step.ts"
+export type { TxWriteResult } from "./Protocol/Worker.ts"
 export type { Trigger } from "./Trigger.ts"
 export {
   createEventDefinitionRegistry,

@@ -26,9 +26,6 @@ const later: Record<string, string> = {
     ProjectionStateResult GetProjectionOptions RebuildProjectionOptions
     ProjectionSubscriptionCallbacks
   `,
-  "entity streams": `
-    AppendEventInput AppendOptions AppendResult ReadStreamOptions StreamEvent StreamInfo
-  `,
   "KV store": `
     KVClient KVBucketHandle KVClientConfig KVBucketConfig KVBucketInfo KVEntry KVPutResult
     KVListKeysResult KVListBucketsResult KVWatchEvent KVWatchCallbacks KVWatchOptions KVWatcher

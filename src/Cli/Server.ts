@@ -1,7 +1,9 @@
 /** What a command asks a server, by the client that everybody uses. */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import { Client, type ClientApi, type EffectKind } from "../Client/Client.ts"
+import type { ClientServices } from "../Client/Services.ts"
 import * as ClientHttp from "../Client/HttpServices.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
 import { type Answer, make as connect, type Request } from "../Client/HttpConnection.ts"
@@ -25,12 +27,19 @@ const connection = Effect.gen(function* () {
 
 /** Calls the server that the flags name. */
 export const ask = <A, E>(call: (client: ClientApi<EffectKind>) => Effect.Effect<A, E>) =>
+  askService(Client, call)
+
+/** Calls one of the client's services of the server that the flags name. */
+export const askService = <Id extends ClientServices, Service, A, E>(
+  service: Context.Key<Id, Service>,
+  call: (service: Service) => Effect.Effect<A, E>
+) =>
   Effect.gen(function* () {
     const options = yield* serverOptions
     const { send } = yield* connection
     // the client would try again for seconds; whoever sits at a terminal wants to know now
     yield* send({ method: "GET", path: endpoints.restHealth.path, what: "The command" })
-    return yield* Effect.provide(Effect.flatMap(Client, call), ClientHttp.layer(options))
+    return yield* Effect.provide(Effect.flatMap(service, call), ClientHttp.layer(options))
   }).pipe(Effect.provide(FetchHttpClient.layer))
 
 /** Sends a request for which the client has no method; anything but 2xx is a failure. */

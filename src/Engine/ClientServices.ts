@@ -2,8 +2,15 @@
 import * as Context from "effect/Context"
 import { Client } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
+import { type ReadingOptions, Streams } from "../Client/Streams.ts"
 import type { EngineService } from "./Engine.ts"
 
 /** The services for one environment. */
-export const servicesIn = (engine: EngineService, environment: string): Context.Context<ClientServices> =>
-  Context.make(Client, engine.client(environment))
+export const servicesIn = (
+  engine: EngineService,
+  environment: string,
+  options: ReadingOptions = {}
+): Context.Context<ClientServices> =>
+  Context.make(Client, engine.client(environment)).pipe(
+    Context.add(Streams, engine.streams(environment, options))
+  )

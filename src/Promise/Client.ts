@@ -4,19 +4,21 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { Client, type ClientApi, clientMethods, type EffectKind, type PromiseKind } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
+import type { AsyncIterableKind, ReadingOptions, StreamsApi } from "../Client/Streams.ts"
 import { resolveServer, type ServerOptions } from "../Client/HttpConfig.ts"
 import type { ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
 import { connectionOf, type EngineHandle } from "./Connection.ts"
 import { promisify, type Rim } from "./Promisify.ts"
+import { promiseStreams } from "./Streams.ts"
 
 /** A client of a server elsewhere. */
-export interface ServerClientConfig extends ServerOptions {
+export interface ServerClientConfig extends ServerOptions, ReadingOptions {
   readonly engine?: undefined
 }
 
 /** A client of an engine in this process. */
-export interface EngineClientConfig {
+export interface EngineClientConfig extends ReadingOptions {
   /** The engine to talk to: what `startEngine()` resolves to. */
   readonly engine: EngineHandle
   /** The environment to work in; that of the engine by default. */
@@ -30,7 +32,10 @@ export type IronflowClientConfig = ServerClientConfig | EngineClientConfig
  * whose abort rejects the call with the signal's reason. After `close()` calls reject with code `CLOSED`.
  */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
-export interface IronflowClient extends ClientApi<PromiseKind> {}
+export interface IronflowClient extends ClientApi<PromiseKind> {
+  /** Entity streams. */
+  readonly streams: StreamsApi<PromiseKind, AsyncIterableKind>
+}
 
 export class IronflowClient implements AsyncDisposable {
   readonly #rim: Rim<ClientServices, ValidationError>
@@ -47,7 +52,8 @@ export class IronflowClient implements AsyncDisposable {
         this.#rim,
         Client,
         clientMethods
-      )
+      ),
+      { streams: promiseStreams(this.#rim) }
     )
   }
 
@@ -78,13 +84,14 @@ const inProcess = (config: EngineClientConfig): Behind => {
   const connection = connectionOf("createClient()", config.engine)
   const environment = checkName("environment", config.environment ?? connection.environment)
   return {
-    layer: connection.client(environment),
+    layer: connection.client(environment, { eventDefinitions: config.eventDefinitions }),
     onClose: (close) => connection.onClose("client", close)
   }
 }
 
 const overHttp = (config: ServerClientConfig): Behind => {
   const { apiKey, environment, timeoutMs, url } = resolveServer(config, "createClient()")
+  const { eventDefinitions } = config
   // Loaded with the first call: whoever imports the main entry for something else need not pay for HTTP.
   const load = Effect.promise(() =>
     Promise.all([import("../Client/HttpServices.ts"), import("effect/http/FetchHttpClient")])
@@ -92,7 +99,10 @@ const overHttp = (config: ServerClientConfig): Behind => {
   return {
     layer: Layer.unwrap(
       Effect.map(load, ([http, fetch]) =>
-        Layer.provide(http.layer({ serverUrl: url, apiKey, environment, timeout: timeoutMs }), fetch.layer)
+        Layer.provide(
+          http.layer({ serverUrl: url, apiKey, environment, timeout: timeoutMs, eventDefinitions }),
+          fetch.layer
+        )
       )
     ),
     onClose: () => () => undefined

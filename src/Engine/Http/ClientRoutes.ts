@@ -29,6 +29,7 @@ import type { EngineService } from "../Engine.ts"
 import { toRegistration } from "./FunctionConfigs.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
 import { secretRoutes } from "./SecretRoutes.ts"
+import { streamRoutes } from "./StreamRoutes.ts"
 
 /** Most events in one `TriggerBatch`. */
 const BATCH_EVENTS = 1000
@@ -196,13 +197,24 @@ export const clientRoutes = (
       )
     ),
 
-    ...secretRoutes(engine)
+    ...secretRoutes(engine),
+    ...streamRoutes(engine)
   ]
 }
 
 const capabilities = {
   transports: ["connect-json", "rest"],
-  features: ["turns", "longPoll", "batchJobs", "batchReports", "progress", "explain", "waitForRun"],
+  features: [
+    "turns",
+    "longPoll",
+    "batchJobs",
+    "batchReports",
+    "progress",
+    "explain",
+    "waitForRun",
+    "streams",
+    "transactions"
+  ],
   version: SDK_VERSION
 }
 
