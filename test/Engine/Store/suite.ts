@@ -9,6 +9,7 @@ import { leasesSuite } from "./suite/Leases.ts"
 import { randomWalkSuite } from "./suite/RandomWalk.ts"
 import { shopTest } from "./suite/Shop.ts"
 import { steeringSuite } from "./suite/Steering.ts"
+import { streamsSuite } from "./suite/Streams.ts"
 import { turnsSuite } from "./suite/Turns.ts"
 import { upkeepSuite } from "./suite/Upkeep.ts"
 import { waitsSuite } from "./suite/Waits.ts"
@@ -20,6 +21,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     eventsSuite(test)
     claimsSuite(test)
     turnsSuite(test)
+    streamsSuite(test)
     waitsSuite(test)
     leasesSuite(test)
     steeringSuite(test)
