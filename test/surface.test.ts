@@ -217,7 +217,6 @@ test("a client has the documented members, but for those of later features", asy
   const laterMembers = {
     listTopics: "topics",
     getTopicStats: "topics",
-    streams: "entity streams",
     kv: "KV store",
     config: "config management",
     apiKeys: "auth",
@@ -227,6 +226,7 @@ test("a client has the documented members, but for those of later features", asy
   }
   const members = words(`
     emit trigger getRun listRuns cancelRun retryRun resumeRun patchStep listFunctions listWorkers health publish
+    streams
   `)
   await using client = createClient()
 

@@ -119,7 +119,8 @@ const readError = (error: unknown): RunError | undefined => {
       name: filled(error, "name"),
       stack: filled(error, "stack"),
       retryable: typeof retryable === "boolean" ? retryable : undefined,
-      details
+      details,
+      cause: readError(field(error, "cause"))
     })
   }
 }

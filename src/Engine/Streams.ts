@@ -14,6 +14,7 @@ import { checkAppend, checkEntityId, type StreamAppend } from "../EntityStream.t
 import type { IronflowError } from "../Errors.ts"
 import { decodeJson, encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
+import { polite } from "./EngineClient.ts"
 import type { Dispatch } from "./Dispatch.ts"
 import type { AppendedToStream, SnapshotRow, StoreService, StreamEventRow, StreamRow } from "./Store/Store.ts"
 
@@ -43,7 +44,7 @@ export const make = (
       checked(() => ({ entityId: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, ...query }) =>
         Effect.map(
-          store.readStream({ environment, ...query, backward: direction === "backward" }),
+          polite(store.readStream({ environment, ...query, backward: direction === "backward" })),
           ({ events, totalCount }) =>
             upcastEvents({ events: events.map(toEvent), totalCount }, eventDefinitions)
         )
@@ -80,13 +81,13 @@ export const make = (
     getInfo: (entityId) =>
       Effect.flatMap(
         checked(() => checkEntityId(entityId)),
-        (id) => Effect.map(store.getStream(environment, id), toInfo)
+        (id) => Effect.map(polite(store.getStream(environment, id)), toInfo)
       ),
     listStreams: (options) =>
       Effect.flatMap(
         checked(() => checkList(options)),
         (query) =>
-          Effect.map(store.listStreams({ environment, ...query }), ({ streams, totalCount }) => ({
+          Effect.map(polite(store.listStreams({ environment, ...query })), ({ streams, totalCount }) => ({
             streams: streams.map(({ entityId, entityType, updatedAt, version }) => ({
               entityId,
               entityType,
@@ -106,7 +107,7 @@ export const make = (
     getSnapshot: (entityId, { beforeVersion = 0 } = {}) =>
       Effect.flatMap(
         checked(() => checkCount(`\`beforeVersion\` of stream "${checkEntityId(entityId)}"`, beforeVersion)),
-        (before) => Effect.map(store.getSnapshot(environment, entityId, before), toSnapshot)
+        (before) => Effect.map(polite(store.getSnapshot(environment, entityId, before)), toSnapshot)
       )
   }
 }

@@ -2,6 +2,7 @@
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { connect, golden, send } from "./RawClient.ts"
+import { complete, RawTurnWorker } from "./RawTurnWorker.ts"
 
 let ironflow: Ironflow
 beforeAll(async () => void (ironflow = await start()))
@@ -291,5 +292,118 @@ describe("streams", () => {
     )
 
     assert.strictEqual(status, 404)
+  })
+})
+
+describe("the writes of a step, as a worker reports them", () => {
+  const transact = (writes: ReadonlyArray<object>) => ({
+    _tag: "Transact",
+    stepKey: "reserve:0",
+    name: "reserve",
+    value: "1",
+    writes,
+    attempt: 1,
+    startedAt: 1,
+    endedAt: 2
+  })
+  const event = { name: "stock.reserved", version: 1, data: "{}" }
+  const appending = (more: object = {}) => ({
+    _tag: "append",
+    entityId: "stock",
+    entityType: "stock",
+    events: [event],
+    ...more
+  })
+
+  /** A worker with a turn in its hands. */
+  const turn = async () => {
+    const ironflow = await start()
+    const worker = new RawTurnWorker(ironflow.url)
+    await worker.register()
+    await connect(ironflow.url, "Trigger", { event: "order.placed", data: {} })
+    const { body } = await worker.poll({ asked: 1 })
+    const { jobId, runId, transactions } = body.deliveries[0].job
+    const report = (batch: number, ...ops: ReadonlyArray<object>) =>
+      worker.report(batch, [{ jobId, runId, ops }])
+    return { ironflow, report, transactions, [Symbol.asyncDispose]: () => ironflow.close() }
+  }
+
+  it("are stored with the step and acknowledged with what came of them; a conflict stores nothing", async () => {
+    await using here = await turn()
+
+    const conflict = await here.report(
+      1,
+      transact([{ _tag: "emit", ...event }, appending({ expectedVersion: 1 })])
+    )
+    const stored = await here.report(2, transact([appending({ expectedVersion: 0 })]), complete("done"))
+
+    assert.strictEqual(here.transactions, true)
+    assert.deepInclude(conflict.body.acks[0].outcomes[0], { _tag: "Failure" })
+    assert.deepInclude(conflict.body.acks[0].outcomes[0].error, {
+      name: "VersionConflictError",
+      code: "VERSION_CONFLICT",
+      retryable: true
+    })
+    const { value, writes } = JSON.parse(stored.body.acks[0].outcomes[0].value)
+    assert.deepStrictEqual([value, writes.length, writes[0].entityVersion], [1, 1, 1])
+    const info = await connect(
+      here.ironflow.url,
+      "GetStreamInfo",
+      { entity_id: "stock" },
+      "EntityStreamService"
+    )
+    assert.strictEqual(info.body.version, "1")
+  })
+
+  it.for([
+    [{ _tag: "drop", table: "events" }, "writes that this engine knows"],
+    [{ _tag: "emit", ...event, name: "a b" }, "white space"],
+    [{ _tag: "emit", ...event, data: "{" }, "JSON text"],
+    [{ _tag: "emit", ...event, version: 0 }, "version"],
+    [appending({ entityId: "" }), "entity id"],
+    [appending({ entityType: 5 }), "entity type"],
+    [appending({ events: [] }), "at least one event"],
+    [appending({ events: [{ ...event, metadata: "[" }] }), "JSON text"],
+    [appending({ expectedVersion: "latest" }), "expected version"],
+    ["emit", "writes that this engine knows"]
+  ] as const)("are refused as %j, and nothing is stored", async ([write, reason]) => {
+    await using here = await turn()
+
+    const { body, status } = await here.report(1, transact([appending(), write as object]))
+
+    assert.strictEqual(status, 400)
+    assert.include(body.message, reason)
+    const info = await connect(
+      here.ironflow.url,
+      "GetStreamInfo",
+      { entity_id: "stock" },
+      "EntityStreamService"
+    )
+    assert.strictEqual(info.status, 404)
+  })
+
+  it("cannot reach into another environment", async () => {
+    await using here = await turn()
+
+    await here.report(
+      1,
+      transact([
+        appending({
+          environment: "staging",
+          events: [{ ...event, environment: "staging", entity: { id: "x" } }]
+        }),
+        { _tag: "emit", ...event, environment: "staging", entity: { id: "x", type: "y", version: 1 } }
+      ])
+    )
+
+    const streams = await send(here.ironflow.url, "GET", "/api/v1/streams")
+    assert.deepStrictEqual(
+      streams.body.streams.map(({ entityId, version }: any) => [entityId, version]),
+      [["stock", 1]]
+    )
+    const staging = await send(here.ironflow.url, "GET", "/api/v1/streams", undefined, {
+      "x-ironflow-environment": "staging"
+    })
+    assert.deepStrictEqual(staging.body.streams, [])
   })
 })

@@ -46,8 +46,15 @@ export const appendEvent = (tx: Transaction, input: NewEvent, firing?: Registere
   return stored
 }
 
-/** Every event enters the log here, with the runs that it starts and the waits that it satisfies. */
-export const storeEvent = (tx: Transaction, input: NewEvent, firing?: RegisteredFunction): AppendedEvent => {
+/**
+ * Every event enters the log here, with the runs that it starts and the waits that it satisfies. Events that are stored
+ * together may share a `timestamp`.
+ */
+export const storeEvent = (
+  tx: Transaction,
+  input: NewEvent & { readonly timestamp?: number },
+  firing?: RegisteredFunction
+): AppendedEvent => {
   const environment = tx.environment(input.environment)
   const { id, position, timestamp } = insertLogRow(tx, environment, LogKind.event, input)
   tx.changes.counts.events++
@@ -193,9 +200,10 @@ const insertLogRow = (
     readonly source?: string
     readonly idempotencyKey?: string
     readonly entity?: EventEntity
+    readonly timestamp?: number
   }
 ): { readonly id: string; readonly position: number; readonly timestamp: number } => {
-  const timestamp = tx.now()
+  const timestamp = input.timestamp ?? tx.now()
   const id = kind === LogKind.event ? tx.ids.event() : tx.ids.message()
   const position = tx.insert(
     "INSERT INTO events (environment, kind, id, name, version, data, metadata, source, idempotency_key, timestamp, entity_id, entity_type, entity_version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

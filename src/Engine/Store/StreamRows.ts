@@ -132,6 +132,7 @@ export const storeAppend = (
     const stored = storeEvent(tx, {
       ...event,
       environment: environmentName,
+      timestamp: now,
       entity: { id: entityId, type: entityType, version: entityVersion },
       ...(idempotencyKey === undefined ? {} : { idempotencyKey })
     })
