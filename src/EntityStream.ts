@@ -2,12 +2,13 @@
  * Entity streams: the events of one entity, numbered 1..n. This is what may be appended to one, checked and as JSON text,
  * whichever way it goes there: over HTTP, in the engine's process, or with a step.
  */
-import { type ExpectedVersion, LimitExceededError, ValidationError } from "./Errors.ts"
+import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { checkEventName } from "./Event.ts"
 import { encodeJson, isObject } from "./Json.ts"
 import { checkName, checkSize, eventBytes, keyLength, writeBytes, writesAtOnce } from "./Limits.ts"
 
-export type { ExpectedVersion } from "./Errors.ts"
+/** What an append expects of its stream: a version, or that there is none yet, or that there is one. */
+export type ExpectedVersion = number | "NO_STREAM" | "STREAM_EXISTS"
 
 /** An event to append to the stream of an entity. */
 export interface AppendEventInput {

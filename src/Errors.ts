@@ -7,6 +7,7 @@
  * `catchTag("TimeoutError")` and `instanceof TimeoutError` agree; `name` and `code` tell them apart.
  */
 import * as Data from "effect/Data"
+import type { ExpectedVersion } from "./EntityStream.ts"
 
 export interface IronflowErrorOptions {
   /** What it is, in upper snake case; `UNKNOWN_ERROR` by default. */
@@ -308,9 +309,6 @@ export class NondeterminismError extends IronflowError {
     super(message, { ...options, code: "NONDETERMINISM" })
   }
 }
-
-/** What an append expects of its stream: a version, or that there is none yet, or that there is one. */
-export type ExpectedVersion = number | "NO_STREAM" | "STREAM_EXISTS"
 
 /**
  * A stream is not at the version that an append expected: somebody else has appended in between. Nothing was stored. Read
