@@ -54,7 +54,9 @@ describe("a bank whose processes are killed", () => {
         timeout: 240_000
       },
       async () => {
-        const evidence = (last = await runBank(planOf(seed), newFolder(), cache))
+        const plan = planOf(seed)
+        const deaths = plan.deaths.filter(({ who }) => plan.embedded || who !== "worker").length
+        const evidence = (last = await runBank(plan, newFolder(), cache))
 
         const { figures, violations } = judgeBank(evidence)
         console.log(
@@ -63,10 +65,10 @@ describe("a bank whose processes are killed", () => {
           evidence.told.length
         )
         assert.deepStrictEqual(violations, [], `seed ${seed}`)
-        assert.strictEqual(figures.acknowledged, 160)
-        assert.strictEqual(figures.transfers, 20)
+        assert.isAtLeast(figures.acknowledged, 160)
+        assert.isAtLeast(figures.transfers, 20)
         assert.isAbove(figures.conflicts, 0, "the writers meet")
-        assert.isAbove(figures.interrupted, 0, "deaths come in the middle of it")
+        assert.lengthOf(evidence.snapshots, deaths, "one for each death of the engine")
       }
     )
   }

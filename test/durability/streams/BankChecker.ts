@@ -159,8 +159,6 @@ export interface Judgement {
     readonly transfers: number
     /** Transactions that were refused before they went through. */
     readonly repeated: number
-    /** Deaths of the engine after the first and before the last append. */
-    readonly interrupted: number
   }
 }
 
@@ -189,7 +187,6 @@ export const judgeBank = ({ database, plan, snapshots, told, transfers }: BankEv
       acknowledged: told.filter(({ status }) => status === 200).length,
       conflicts: told.filter(({ status }) => status === 409).length,
       transfers: runs.length,
-      interrupted: snapshots.filter((snapshot) => snapshot.told > 0 && snapshot.told < told.length).length,
       repeated: runs.filter(({ moved }) => moved?.value > 1).length
     }
   }
