@@ -4,7 +4,7 @@
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { checkEventName } from "./Event.ts"
-import { encodeJson, isObject } from "./Json.ts"
+import { byteLength, encodeJson, isObject } from "./Json.ts"
 import { checkName, checkSize, eventBytes, keyLength, writeBytes, writesAtOnce } from "./Limits.ts"
 
 /** What an append expects of its stream: a version, or that there is none yet, or that there is one. */
@@ -66,6 +66,13 @@ export interface StreamAppend {
   readonly idempotencyKey?: string
 }
 
+/** An event that was appended: its place in the stream of its entity, and in the log. */
+export interface StoredStreamEvent {
+  readonly eventId: string
+  readonly entityVersion: number
+  readonly position: number
+}
+
 /** Checks an append. Throws `ValidationError`, or `LimitExceededError` for what is too large. */
 export const checkAppend = (
   entityId: string,
@@ -87,6 +94,24 @@ export const checkAppend = (
   const checked = events.map(checkStreamEvent)
   checkTotal(`An append to stream "${id}"`, checked)
   return { entityId: id, entityType, events: checked, ...checkConditions(id, conditions) }
+}
+
+/** Checks an append of one event. Throws as {@link checkAppend} does. */
+export const checkAppendOne = (
+  entityId: string,
+  input: AppendEventInput,
+  options: AppendConditions & Pick<StreamEventInput, "version" | "metadata"> = {}
+): StreamAppend => {
+  // what is no object has nothing that is acceptable
+  const { data, entityType, name }: AppendEventInput = input ?? {}
+  const { metadata, version } = options
+  const event = {
+    name,
+    data,
+    ...(version === undefined ? {} : { version }),
+    ...(metadata === undefined ? {} : { metadata })
+  }
+  return checkAppend(entityId, { entityType, events: [event] }, options)
 }
 
 export const checkEntityId = (entityId: unknown): string => checkName("entity id", entityId)
@@ -117,8 +142,9 @@ export const checkStreamEvent = (event: StreamEventInput): NewStreamEvent => {
   }
 }
 
-/** Bytes of data in a write, nearly: enough to bound many of them. */
-export const sizeOf = ({ data, metadata = "" }: NewStreamEvent): number => data.length + metadata.length
+/** Bytes of an event's data and metadata. */
+export const sizeOf = ({ data, metadata = "" }: NewStreamEvent): number =>
+  byteLength(data) + byteLength(metadata)
 
 const checkTotal = (what: string, events: ReadonlyArray<NewStreamEvent>): void => {
   const size = events.reduce((total, event) => total + sizeOf(event), 0)

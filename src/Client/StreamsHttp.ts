@@ -3,7 +3,13 @@
  * missing stream are told by what they say and by their status; what only ours has fails with code `UNIMPLEMENTED` on others.
  */
 import * as Effect from "effect/Effect"
-import { checkAppend, checkEntityId, type NewStreamEvent, type StreamAppend } from "../EntityStream.ts"
+import {
+  checkAppend,
+  checkAppendOne,
+  checkEntityId,
+  type NewStreamEvent,
+  type StreamAppend
+} from "../EntityStream.ts"
 import { IronflowError, StreamNotFoundError, VersionConflictError } from "../Errors.ts"
 import { encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
@@ -83,18 +89,7 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
   return {
     append: (entityId, input, options = {}) =>
       Effect.flatMap(
-        checked(() => {
-          const { metadata, version } = options
-          // what is no object is refused there
-          const { data, entityType, name } = input ?? {}
-          const event = {
-            name,
-            data,
-            ...(version === undefined ? {} : { version }),
-            ...(metadata === undefined ? {} : { metadata })
-          }
-          return checkAppend(entityId, { entityType, events: [event] }, options)
-        }),
+        checked(() => checkAppendOne(entityId, input, options)),
         (append) =>
           existing(
             append,

@@ -115,6 +115,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     counts.cancelled += changes.counts.cancelled
     for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
     for (const runId of changes.ended) endings.announce(runId)
+    for (const warning of changes.warnings) runFork(Effect.logWarning(warning))
     if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
     if (changes.ready) dispatch.poke()
   })

@@ -10,7 +10,7 @@ import type {
   StreamSnapshot,
   StreamsService
 } from "../Client/Streams.ts"
-import { checkAppend, checkEntityId, type StreamAppend } from "../EntityStream.ts"
+import { checkAppend, checkAppendOne, checkEntityId, type StreamAppend } from "../EntityStream.ts"
 import type { IronflowError } from "../Errors.ts"
 import { decodeJson, encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
@@ -53,18 +53,7 @@ export const make = (
   return {
     append: (entityId, input, options = {}) =>
       Effect.map(
-        append(() => {
-          const { metadata, version } = options
-          // what is no object is refused there
-          const { data, entityType, name } = input ?? {}
-          const event = {
-            name,
-            data,
-            ...(version === undefined ? {} : { version }),
-            ...(metadata === undefined ? {} : { metadata })
-          }
-          return checkAppend(entityId, { entityType, events: [event] }, options)
-        }),
+        append(() => checkAppendOne(entityId, input, options)),
         ({ entityVersion, events, position }) => ({
           entityVersion,
           eventId: events[0]?.eventId ?? "",

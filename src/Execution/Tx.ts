@@ -3,12 +3,13 @@ import {
   type AppendAllInput,
   type AppendEventInput,
   checkAppend,
+  checkAppendOne,
   checkStreamEvent,
   type NewStreamEvent,
-  sizeOf
+  sizeOf,
+  type StreamAppend
 } from "../EntityStream.ts"
-import { InvalidStateError, IronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
-import { isObject } from "../Json.ts"
+import { InvalidStateError, IronflowError, LimitExceededError } from "../Errors.ts"
 import { writeBytes, writesAtOnce } from "../Limits.ts"
 import type { TxWrite } from "../Protocol/Worker.ts"
 import type { Tx, TxAppendAllOptions, TxAppendOptions, TxEmitOptions } from "../Step.ts"
@@ -26,28 +27,20 @@ export class TxCollector implements Tx {
   }
 
   readonly streams = {
-    append: (entityId: string, input: AppendEventInput, options: TxAppendOptions = {}): void => {
-      const { expectedVersion, metadata, version } = options
-      if (!isObject(input)) {
-        throw new ValidationError(
-          `What is appended to stream "${String(entityId)}" must be an object, got ${String(input)}`
-        )
-      }
-      const { data, entityType, name } = input
-      const event = { name, data, ...defined({ version, metadata }) }
-      this.streams.appendAll(entityId, { entityType, events: [event] }, defined({ expectedVersion }))
-    },
-    appendAll: (entityId: string, input: AppendAllInput, options: TxAppendAllOptions = {}): void => {
-      const { expectedVersion } = options
-      const append = checkAppend(entityId, input, defined({ expectedVersion }))
-      this.#add({ _tag: "append", ...append }, append.events)
-    }
+    append: (entityId: string, input: AppendEventInput, options?: TxAppendOptions): void =>
+      this.#append(checkAppendOne(entityId, input, options)),
+    appendAll: (entityId: string, input: AppendAllInput, options?: TxAppendAllOptions): void =>
+      this.#append(checkAppend(entityId, input, options))
   }
 
   emit(name: string, data?: unknown, options: TxEmitOptions = {}): void {
-    const { metadata, version } = options
-    const event = checkStreamEvent({ name, data, ...defined({ version, metadata }) })
+    const event = checkStreamEvent({ ...options, name, data })
     this.#add({ _tag: "emit", ...event }, [event])
+  }
+
+  #append({ idempotencyKey: _, ...append }: StreamAppend): void {
+    // the step's own place in the journal is what makes its writes happen once
+    this.#add({ _tag: "append", ...append }, append.events)
   }
 
   /** The body has ended: what it collected. */
@@ -63,13 +56,13 @@ export class TxCollector implements Tx {
           "Await what the body starts"
       )
     }
-    this.#events += events.length
-    for (const event of events) this.#bytes += sizeOf(event)
+    const count = this.#events + events.length
+    const bytes = events.reduce((total, event) => total + sizeOf(event), this.#bytes)
     const what = `The transaction of step "${this.#stepName}"`
-    if (this.#events > writesAtOnce) {
-      throw new LimitExceededError(what, this.#events, writesAtOnce, "writes")
-    }
-    if (this.#bytes > writeBytes) throw new LimitExceededError(what, this.#bytes, writeBytes, "bytes")
+    if (count > writesAtOnce) throw new LimitExceededError(what, count, writesAtOnce, "writes")
+    if (bytes > writeBytes) throw new LimitExceededError(what, bytes, writeBytes, "bytes")
+    this.#events = count
+    this.#bytes = bytes
     this.#writes.push(write)
   }
 }
@@ -83,8 +76,3 @@ export const checkTransactions = (turn: TurnMachine, stepName: string): void => 
     { code: "UNIMPLEMENTED" }
   )
 }
-
-/** Leaves out what is `undefined`. */
-const defined = <A extends object>(fields: A): { [K in keyof A]?: Exclude<A[K], undefined> } =>
-  // what is left has no member that is `undefined`, which is what the type says
-  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never

@@ -22,7 +22,7 @@ import type {
   ValidationError
 } from "../Errors.ts"
 
-import type { NewStreamEvent, StreamAppend } from "../EntityStream.ts"
+import type { NewStreamEvent, StoredStreamEvent, StreamAppend } from "../EntityStream.ts"
 import type { EventEntity } from "../Event.ts"
 
 export type { SerializedError } from "../Errors.ts"
@@ -122,11 +122,7 @@ export type TxWriteResult =
       /** The version of the stream after the append. */
       readonly entityVersion: number
       readonly position: number
-      readonly events: ReadonlyArray<{
-        readonly eventId: string
-        readonly entityVersion: number
-        readonly position: number
-      }>
+      readonly events: ReadonlyArray<StoredStreamEvent>
     }
   | {
       readonly _tag: "emit"

@@ -15,7 +15,7 @@ import type {
   RunStatus,
   RunStep
 } from "../../Client/Client.ts"
-import type { StreamAppend } from "../../EntityStream.ts"
+import type { StoredStreamEvent, StreamAppend } from "../../EntityStream.ts"
 import type {
   IronflowError,
   RunNotFoundError,
@@ -65,11 +65,7 @@ export interface AppendedToStream {
   readonly entityVersion: number
   /** Position of the last event in the log. */
   readonly position: number
-  readonly events: ReadonlyArray<{
-    readonly eventId: string
-    readonly entityVersion: number
-    readonly position: number
-  }>
+  readonly events: ReadonlyArray<StoredStreamEvent>
   /** Whether an earlier append with the same idempotency key was returned instead. */
   readonly duplicate: boolean
   /** The earlier append with the same key had other events. */
@@ -192,6 +188,8 @@ export interface Changes {
   readonly ended: ReadonlyArray<string>
   /** What happened to runs; empty while nobody observes. */
   readonly activity: ReadonlyArray<RunActivity>
+  /** What a person should hear of and no caller is told: trigger expressions that failed for an event of a `step.tx`. */
+  readonly warnings: ReadonlyArray<string>
   /** A run can be claimed. */
   readonly ready: boolean
   /** The earliest time at which something new is due, epoch milliseconds; `Infinity` when nothing is. */

@@ -26,23 +26,29 @@ const carryOut = (tx: Transaction, environment: number, write: TxWrite): TxWrite
   switch (write._tag) {
     case "append": {
       const { _tag, ...append } = write
-      const { entityVersion, events, position } = storeAppend(
+      const { entityVersion, events, position, warnings } = storeAppend(
         tx,
         name,
         append,
         readState(tx, environment, append.entityId)
       )
+      for (const warning of warnings) {
+        tx.changes.warnings.push(`An event of stream "${append.entityId}": ${warning}`)
+      }
       return { _tag, entityId: append.entityId, entityVersion, position, events }
     }
     case "emit": {
       const { data, metadata, version } = write
-      const { eventId, position, runIds } = storeEvent(tx, {
+      const { eventId, position, runIds, warnings } = storeEvent(tx, {
         environment: name,
         name: write.name,
         version,
         data,
         ...(metadata === undefined ? {} : { metadata })
       })
+      for (const warning of warnings) {
+        tx.changes.warnings.push(`Event "${write.name}" ${eventId}: ${warning}`)
+      }
       return { _tag: write._tag, eventId, position, runIds }
     }
   }

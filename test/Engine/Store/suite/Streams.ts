@@ -370,6 +370,20 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* read(shop, "stock")).totalCount, 1)
     })
 
+    test("tell of trigger expressions that fail for them", function* (shop) {
+      yield* shop.register(
+        handles("reserve"),
+        handles("big", { triggers: [{ event: "order.reserved", expression: "event.data.amount > 100" }] })
+      )
+      const job = yield* shop.start()
+
+      yield* shop.report(job, transact("reserve:0", [emitting("order.reserved", {})]))
+
+      const warnings = shop.lastChanges?.warnings ?? []
+      assert.strictEqual(warnings.length, 1)
+      assert.include(warnings[0], 'function "big"')
+    })
+
     test("of a worker that has lost its lease are not stored", function* (shop) {
       yield* shop.register(handles("reserve"))
       const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
