@@ -39,6 +39,10 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
   const conflicting = <A>(append: StreamAppend, self: Effect.Effect<A, IronflowError>) =>
     Effect.catch(self, (error): Effect.Effect<A, IronflowError> => {
       const { entityId, expectedVersion = -1 } = append
+      if (error instanceof VersionConflictError && expectedVersion === "NO_STREAM") {
+        // the wire has one word for it and 0
+        return Effect.fail(new VersionConflictError(entityId, expectedVersion, error.actualVersion))
+      }
       if (!isConflict(error)) return Effect.fail(error)
       const said = actualIn(error.message)
       return Effect.flatMap(
@@ -240,8 +244,6 @@ const isConflict = (error: IronflowError): boolean =>
 
 /** The version in words such as "expected 3, actual 4" or "current version is 4". */
 const actualIn = (message: string): number | undefined => {
-  const found = /\b(?:actual|current|got|found|at|is)\b(?:\s+version)?(?:\s+is)?\s*[:=]?\s*v?(\d+)/i.exec(
-    message
-  )
+  const found = /\b(?:actual|current|found|got|now)\b\D{0,20}(\d{1,15})/i.exec(message)
   return found === null ? undefined : Number(found[1])
 }

@@ -14,6 +14,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { NewStreamEvent, StoredStreamEvent, StreamAppend } from "../EntityStream.ts"
 import type {
   ConnectionError,
   SerializedError,
@@ -21,8 +22,6 @@ import type {
   UnauthorizedError,
   ValidationError
 } from "../Errors.ts"
-
-import type { NewStreamEvent, StoredStreamEvent, StreamAppend } from "../EntityStream.ts"
 import type { EventEntity } from "../Event.ts"
 
 export type { SerializedError } from "../Errors.ts"

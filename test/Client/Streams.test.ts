@@ -172,7 +172,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     assert.instanceOf(missing, VersionConflictError)
     assert.deepInclude(missing, { expectedVersion: "STREAM_EXISTS", actualVersion: 0 })
     assert.instanceOf(taken, VersionConflictError)
-    assert.strictEqual(taken.actualVersion, 1)
+    assert.deepInclude(taken, { expectedVersion: "NO_STREAM", actualVersion: 1 })
     assert.strictEqual(appended.entityVersion, 2)
   })
 
@@ -524,6 +524,7 @@ describe("entity streams of another server", () => {
   it.each([
     ["version conflict: expected 3, actual 8", 8],
     ["optimistic concurrency: version mismatch, current version is 8", 8],
+    ["version conflict: the expected version is 3, found 8", 8],
     ["version conflict", 8]
   ])("conflict with status 409 and the words %j", async (message, actual) => {
     await using here = await scripted({
