@@ -59,11 +59,6 @@ describe("a bank whose processes are killed", () => {
         const evidence = (last = await runBank(plan, newFolder(), cache))
 
         const { figures, violations } = judgeBank(evidence)
-        console.log(
-          figures,
-          evidence.snapshots.map((s) => s.told),
-          evidence.told.length
-        )
         assert.deepStrictEqual(violations, [], `seed ${seed}`)
         assert.isAtLeast(figures.acknowledged, 160)
         assert.isAtLeast(figures.transfers, 20)
