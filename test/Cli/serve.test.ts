@@ -107,7 +107,7 @@ describe.concurrent("emit", () => {
 })
 
 describe("streams", () => {
-  it("are appended to, read, described and listed", async () => {
+  it("are appended to, read, described and listed", { timeout: 60_000 }, async () => {
     const nothing = await run("streams", "list")
     const first = await json("streams", "append", "o-9", "item.added", '{"sku":"ABC"}', "--type", "order")
     const second = await terminal.run(
