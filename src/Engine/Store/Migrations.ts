@@ -193,6 +193,10 @@ CREATE TABLE actors (
 CREATE INDEX actors_worker ON actors (worker);
 `,
   `
+-- since: when the program was started that registered the function so.
+ALTER TABLE functions ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+`,
+  `
 -- Entity streams: entity_version of an event is its place in the stream of its entity, 1..n.
 ALTER TABLE events ADD COLUMN entity_id TEXT;
 ALTER TABLE events ADD COLUMN entity_type TEXT;

@@ -227,6 +227,23 @@ export const streamsSuite = (test: ShopTest): void => {
       assert.strictEqual(looksBack?._tag, "Success")
     })
 
+    test("an appended event stands in the log with its entity", function* (shop) {
+      const { position } = yield* append(shop, "o-1")
+
+      const page = yield* shop.store.readLog({
+        environment,
+        kind: "event",
+        after: position - 1,
+        limit: 1
+      })
+
+      assert.deepInclude(page.entries[0], {
+        position,
+        name: "item.added",
+        entity: { id: "o-1", type: "order", version: 1 }
+      })
+    })
+
     test("streams of environments are apart", function* (shop) {
       yield* append(shop, "o-1", [1, 2])
       yield* shop.store.appendToStream("staging", items("o-1", [1], { entityType: "cart" }))
