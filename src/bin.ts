@@ -20,6 +20,7 @@ import { checkNode, forceOnSecondSignal, silenceSqliteWarning } from "./Cli/Proc
 import { runs } from "./Cli/Runs.ts"
 import { secrets } from "./Cli/Secrets.ts"
 import { serve } from "./Cli/Serve.ts"
+import { streams } from "./Cli/Streams.ts"
 import { worker } from "./Cli/Worker.ts"
 import { workers } from "./Cli/Workers.ts"
 import { SDK_VERSION } from "./Worker/Version.ts"
@@ -28,7 +29,7 @@ silenceSqliteWarning()
 const forced = forceOnSecondSignal()
 
 const main = ironflow.pipe(
-  Command.withSubcommands([dev, serve, worker, emit, runs, functions, workers, kv, config, secrets]),
+  Command.withSubcommands([dev, serve, worker, emit, runs, functions, workers, streams, kv, config, secrets]),
   Command.run({ version: SDK_VERSION })
 )
 

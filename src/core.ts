@@ -29,6 +29,28 @@ export type {
   TriggerSyncResult,
   WorkerInfo
 } from "./Client/Client.ts"
+export type {
+  AppendAllInput,
+  AppendAllOptions,
+  AppendAllResult,
+  AppendEventInput,
+  AppendOptions,
+  AppendResult,
+  CreateSnapshotInput,
+  CreateSnapshotResult,
+  ExpectedVersion,
+  GetSnapshotOptions,
+  ListStreamsOptions,
+  ListStreamsResult,
+  ReadStreamOptions,
+  ReadStreamResult,
+  StreamEvent,
+  StreamEventInput,
+  StreamEventsOptions,
+  StreamInfo,
+  StreamSnapshot,
+  StreamSummary
+} from "./Client/Streams.ts"
 export type { ClientRetryConfig, RetryEvent, RetryInfo } from "./Client/Retry.ts"
 export type {
   ConfigEntry,
@@ -119,6 +141,7 @@ export {
   StepTimeoutError,
   StoreError,
   type StoreErrorCode,
+  StreamNotFoundError,
   SubscriptionError,
   TimeoutError,
   toError,
@@ -126,6 +149,7 @@ export {
   UnauthorizedError,
   ValidationError,
   type ValidationErrorOptions,
+  VersionConflictError,
   WaitTimeoutError
 } from "./Errors.ts"
 export {
@@ -133,6 +157,7 @@ export {
   type EventData,
   type EventDefinition,
   type EventDefinitionOptions,
+  type EventEntity,
   type IronflowEvent,
   type UpcasterFn
 } from "./Event.ts"
@@ -182,8 +207,14 @@ export type {
   ParallelOptions,
   StepClient,
   StepRunContext,
-  StepRunOptions
+  StepRunOptions,
+  Tx,
+  TxAppendAllOptions,
+  TxAppendOptions,
+  TxEmitOptions,
+  TxResult
 } from "./Step.ts"
+export type { TxWriteResult } from "./Protocol/Worker.ts"
 export type { Trigger } from "./Trigger.ts"
 export {
   createEventDefinitionRegistry,

@@ -7,6 +7,7 @@ import { ironflow } from "./Function.ts"
 
 export * from "./core.ts"
 export type { ClientApi, PromiseKind, WaitForRunOptions } from "./Client/Client.ts"
+export type { AsyncIterableKind, StreamsApi } from "./Client/Streams.ts"
 export { createFunction, ironflow } from "./Function.ts"
 export { createClient, IronflowClient, type IronflowClientConfig } from "./Promise/Client.ts"
 export {

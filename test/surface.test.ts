@@ -26,9 +26,6 @@ const later: Record<string, string> = {
     ProjectionStateResult GetProjectionOptions RebuildProjectionOptions
     ProjectionSubscriptionCallbacks
   `,
-  "entity streams": `
-    AppendEventInput AppendOptions AppendResult ReadStreamOptions StreamEvent StreamInfo
-  `,
   subscriptions: `
     createSubscriptionClient SubscriptionClient SubscriptionClientConfig SubscribeOptions
     SubscriptionEvent SubscriptionErrorInfo Subscription AckableSubscription ConnectionState
@@ -201,14 +198,14 @@ test("a client has the documented members, but for those of later features", asy
   const laterMembers = {
     listTopics: "topics",
     getTopicStats: "topics",
-    streams: "entity streams",
     apiKeys: "auth",
     orgs: "auth",
     roles: "auth",
     policies: "auth"
   }
   const members = words(`
-    emit trigger getRun listRuns cancelRun retryRun resumeRun patchStep listFunctions listWorkers health publish kv config
+    emit trigger getRun listRuns cancelRun retryRun resumeRun patchStep listFunctions listWorkers health publish
+    streams kv config
   `)
   await using client = createClient()
 

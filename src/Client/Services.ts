@@ -2,5 +2,6 @@
 import type { Client } from "./Client.ts"
 import type { Config } from "./Config.ts"
 import type { Kv } from "./Kv.ts"
+import type { Streams } from "./Streams.ts"
 
-export type ClientServices = Client | Kv | Config
+export type ClientServices = Client | Streams | Kv | Config

@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { ClientApi, EffectKind } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
+import type { ReadingOptions, StreamsService } from "../Client/Streams.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import { ConnectionError, type StoreError, ValidationError } from "../Errors.ts"
 import {
@@ -36,11 +37,14 @@ import * as Retention from "./Retention.ts"
 import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
 import type { RunActivity } from "./Store/Activity.ts"
 import { type Counts, Store, type StoreService } from "./Store/Store.ts"
+import * as EngineStreams from "./Streams.ts"
 import * as Timers from "./Timers.ts"
 
 export interface EngineService {
   /** The client's methods for one environment. */
   readonly client: (environment: string) => ClientApi<EffectKind>
+  /** Entity streams of one environment. */
+  readonly streams: (environment: string, options?: ReadingOptions) => StreamsService
   /**
    * Registers a worker of this process and its functions; the worker gets runs until the scope ends. Fails with
    * `ValidationError` when a worker with this id is connected already or a trigger is not acceptable.
@@ -126,6 +130,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     counts.cancelled += changes.counts.cancelled
     for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
     for (const runId of changes.ended) endings.announce(runId)
+    for (const warning of changes.warnings) runFork(Effect.logWarning(warning))
     if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
     if (changes.ready) dispatch.poke()
   })
@@ -145,6 +150,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
 
   return Engine.of({
     client: (environment) => EngineClient.make({ store, dispatch, endings }, environment),
+    streams: (environment, options) => EngineStreams.make({ store, dispatch }, environment, options),
     connectWorker: (registration, handlers) =>
       Effect.gen(function* () {
         yield* checkRegistration(registration, dispatch)
@@ -245,8 +251,13 @@ const makeSecrets = (store: StoreService): Effect.Effect<Secrets, ValidationErro
 export const layer: Layer.Layer<Engine, ValidationError, Store> = Layer.effect(Engine, make)
 
 /** The client for the engine in context; `environment` is `IRONFLOW_ENV` or `default` unless given. */
-export const layerClientIn = (environment?: string): Layer.Layer<ClientServices, never, Engine> =>
-  Layer.effectContext(Effect.map(Engine, (engine) => servicesIn(engine, resolveEnvironment(environment))))
+export const layerClientIn = (
+  environment?: string,
+  options?: ReadingOptions
+): Layer.Layer<ClientServices, never, Engine> =>
+  Layer.effectContext(
+    Effect.map(Engine, (engine) => servicesIn(engine, resolveEnvironment(environment), options))
+  )
 
 /** The client for the engine in context, in the environment `IRONFLOW_ENV` or `default`. */
 export const layerClient: Layer.Layer<ClientServices, never, Engine> = Layer.unwrap(

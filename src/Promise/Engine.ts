@@ -116,7 +116,8 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   const clients = new Set<() => Promise<void>>()
   const connection: EngineConnection = {
     environment,
-    client: (environment) => Layer.merge(Layer.succeedContext(servicesIn(service, environment)), logs),
+    client: (environment, reading) =>
+      Layer.merge(Layer.succeedContext(servicesIn(service, environment, reading)), logs),
     transport: Layer.succeed(WorkerTransport, {
       // only what the engine says goes to its logger: what Effect handlers log is theirs
       open: (registration, handlers) => Effect.provide(service.connectWorker(registration, handlers), logs)
@@ -138,7 +139,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
 
   const engine: IronflowEngine = {
     connection,
-    client: createClient({ engine: { connection } }),
+    client: createClient({ engine: { connection }, eventDefinitions: options.eventDefinitions }),
     ...(url === undefined ? {} : { url }),
     secrets: secretsOf(service.secrets(environment), run),
     createWorker: (config) => createWorker({ ...config, engine: { connection } }),

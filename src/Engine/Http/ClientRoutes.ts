@@ -24,6 +24,7 @@ import { type Call, checked, json, noContent, type Reply, type Route, route, var
 import { configRoutes } from "./ConfigRoutes.ts"
 import { kvRoutes } from "./KvRoutes.ts"
 import { secretRoutes } from "./SecretRoutes.ts"
+import { streamRoutes } from "./StreamRoutes.ts"
 
 /** Most events in one `TriggerBatch`. */
 const BATCH_EVENTS = 1000
@@ -191,6 +192,7 @@ export const clientRoutes = (
       )
     ),
 
+    ...streamRoutes(engine),
     ...kvRoutes(engine),
     ...configRoutes(engine),
     ...secretRoutes(engine)

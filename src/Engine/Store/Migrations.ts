@@ -245,5 +245,35 @@ CREATE TABLE kv_history (
   PRIMARY KEY (bucket, key, revision)
 );
 CREATE UNIQUE INDEX kv_history_revision ON kv_history (bucket, revision);
+`,
+  `
+-- Entity streams: entity_version of an event is its place in the stream of its entity, 1..n.
+ALTER TABLE events ADD COLUMN entity_id TEXT;
+ALTER TABLE events ADD COLUMN entity_type TEXT;
+ALTER TABLE events ADD COLUMN entity_version INTEGER;
+CREATE UNIQUE INDEX events_entity ON events (environment, entity_id, entity_version) WHERE entity_id IS NOT NULL;
+
+-- version: that of the newest event, and so their number.
+CREATE TABLE streams (
+  environment INTEGER NOT NULL,
+  entity_id TEXT NOT NULL,
+  entity_type TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  PRIMARY KEY (environment, entity_id)
+) WITHOUT ROWID;
+CREATE INDEX streams_type ON streams (environment, entity_type, entity_id);
+
+-- The state of an entity after the event of a version, as somebody computed it.
+CREATE TABLE snapshots (
+  environment INTEGER NOT NULL,
+  entity_id TEXT NOT NULL,
+  entity_version INTEGER NOT NULL,
+  id TEXT NOT NULL,
+  state TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  PRIMARY KEY (environment, entity_id, entity_version)
+) WITHOUT ROWID;
 `
 ]

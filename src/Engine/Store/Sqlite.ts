@@ -29,6 +29,7 @@ import { findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
 import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
 import * as Steering from "./Steering.ts"
+import * as Streams from "./StreamRows.ts"
 import { type Changes, Store, type StoreService } from "./Store.ts"
 import { fireDue } from "./Timers.ts"
 import { Transaction } from "./Transaction.ts"
@@ -146,6 +147,18 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       appendEvent: (event) => write(`store event "${event.name}"`, () => appendEvent(tx, event)),
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => appendMessage(tx, message)),
+      appendToStream: (environment, append) =>
+        steer(`append to stream "${append.entityId}"`, () => Streams.appendToStream(tx, environment, append)),
+      readStream: (query) => read(`read stream "${query.entityId}"`, () => Streams.readStream(tx, query)),
+      getStream: (environment, entityId) =>
+        inspect(`read stream "${entityId}"`, () => Streams.getStream(tx, environment, entityId)),
+      listStreams: (query) => read("list streams", () => Streams.listStreams(tx, query)),
+      putSnapshot: (snapshot) =>
+        steer(`store a snapshot of stream "${snapshot.entityId}"`, () => Streams.putSnapshot(tx, snapshot)),
+      getSnapshot: (environment, entityId, beforeVersion) =>
+        read(`read a snapshot of stream "${entityId}"`, () =>
+          Streams.getSnapshot(tx, environment, entityId, beforeVersion)
+        ),
       readLog: (query) => read("read the log", () => readLog(tx, query)),
       endOfLog: () => read("read the log", () => endOfLog(tx)),
       mayHaveReady: () => tx.hot.size > 0,

@@ -29,6 +29,7 @@ const restFailure = Schema.Struct({
 const connectErrors = [
   connectFailure.pipe(HttpApiSchema.status(400)),
   connectFailure.pipe(HttpApiSchema.status(404)),
+  connectFailure.pipe(HttpApiSchema.status(409)),
   connectFailure.pipe(HttpApiSchema.status(503))
 ] as const
 
@@ -81,6 +82,31 @@ export class IronflowService extends HttpApiGroup.make("IronflowService").add(
 export class PubSubService extends HttpApiGroup.make("PubSubService").add(
   connect("publish", Schemas.PublishRequest, Schemas.PublishResponse),
   connect("publishEmit", Schemas.TriggerRequest, Schemas.TriggerResponse)
+) {}
+
+/** `EntityStreamService` of ConnectRPC, as JSON. */
+export class EntityStreamService extends HttpApiGroup.make("EntityStreamService").add(
+  connect("appendEvent", Schemas.AppendEventRequest, Schemas.AppendEventResponse),
+  connect("appendEvents", Schemas.AppendEventsRequest, Schemas.AppendEventsResponse),
+  connect("readStream", Schemas.ReadStreamRequest, Schemas.ReadStreamResponse),
+  connect("getStreamInfo", Schemas.StreamRequest, Schemas.StreamInfo),
+  connect("listStreams", Schemas.ListStreamsRequest, Schemas.ListStreamsResponse),
+  connect("createSnapshot", Schemas.CreateSnapshotRequest, Schemas.CreateSnapshotResponse),
+  connect("getSnapshot", Schemas.GetSnapshotRequest, Schemas.Snapshot),
+  HttpApiEndpoint.get("restStreams", endpoints.restStreams.path, {
+    query: {
+      entity_type: Schema.optionalKey(Schema.String),
+      limit: Schema.optionalKey(Schema.String),
+      offset: Schema.optionalKey(Schema.String)
+    },
+    success: Schemas.RestStreamsResponse,
+    error
+  }),
+  HttpApiEndpoint.get("restStreamHistory", endpoints.restStreamHistory.path, {
+    params: id,
+    success: Schemas.StreamHistoryResponse,
+    error
+  })
 ) {}
 
 /** REST calls of clients. */
@@ -306,6 +332,7 @@ export class Workers extends HttpApiGroup.make("Workers").add(
 export class Api extends HttpApi.make("ironflow")
   .add(IronflowService)
   .add(PubSubService)
+  .add(EntityStreamService)
   .add(Rest)
   .add(State)
   .add(Workers)

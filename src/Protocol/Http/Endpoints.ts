@@ -47,6 +47,17 @@ export const endpoints = {
   publish: connect("PubSubService/Publish"),
   publishEmit: connect("PubSubService/Emit"),
 
+  appendEvent: connect("EntityStreamService/AppendEvent"),
+  /** Several events of one entity at once. */
+  appendEvents: connect("EntityStreamService/AppendEvents"),
+  readStream: connect("EntityStreamService/ReadStream"),
+  getStreamInfo: connect("EntityStreamService/GetStreamInfo"),
+  listStreams: connect("EntityStreamService/ListStreams"),
+  createSnapshot: connect("EntityStreamService/CreateSnapshot"),
+  getSnapshot: connect("EntityStreamService/GetSnapshot"),
+  restStreams: rest("GET", "/api/v1/streams"),
+  restStreamHistory: rest("GET", "/api/v1/streams/:id/history"),
+
   restHealth: rest("GET", "/health"),
   restCapabilities: rest("GET", "/api/v1/capabilities"),
   restEmit: rest("POST", "/api/v1/events"),

@@ -69,6 +69,123 @@ export const PublishRequest = Schema.Struct({
 export const PublishResponse = Schema.Struct({ eventId: text, sequence: text })
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Entity streams: 64-bit integers are digits in a string
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** An absent `expectedVersion` is 0: there must be no stream. -1 expects nothing. */
+export const AppendEventRequest = Schema.Struct({
+  entityId: text,
+  entityType: text,
+  eventName: text,
+  data: optional(json),
+  expectedVersion: optional(Schema.Int),
+  idempotencyKey: optional(text),
+  version: optional(Schema.Int),
+  metadata: optional(jsonObject)
+})
+/** `sequence` is the position in the log. */
+export const AppendEventResponse = Schema.Struct({ entityVersion: text, eventId: text, sequence: text })
+
+export const AppendEventsRequest = Schema.Struct({
+  entityId: text,
+  entityType: text,
+  events: Schema.Array(
+    Schema.Struct({
+      eventName: text,
+      data: optional(json),
+      version: optional(Schema.Int),
+      metadata: optional(jsonObject)
+    })
+  ),
+  expectedVersion: optional(Schema.Int),
+  idempotencyKey: optional(text)
+})
+export const AppendEventsResponse = Schema.Struct({
+  entityVersion: text,
+  sequence: text,
+  events: Schema.Array(AppendEventResponse)
+})
+
+/** `direction` is `forward` or `backward`. */
+export const ReadStreamRequest = Schema.Struct({
+  entityId: text,
+  fromVersion: optional(Schema.Int),
+  limit: optional(Schema.Int),
+  direction: optional(text)
+})
+export const ReadStreamResponse = Schema.Struct({
+  events: optional(
+    Schema.Array(
+      Schema.Struct({
+        id: text,
+        name: text,
+        data: optional(json),
+        entityVersion: text,
+        version: Schema.Int,
+        timestamp: text,
+        source: optional(text),
+        metadata: optional(jsonObject)
+      })
+    )
+  ),
+  totalCount: optional(Schema.Int)
+})
+
+export const StreamRequest = Schema.Struct({ entityId: text })
+export const StreamInfo = Schema.Struct({
+  entityId: text,
+  entityType: text,
+  version: text,
+  eventCount: text,
+  createdAt: text,
+  updatedAt: text
+})
+
+export const ListStreamsRequest = Schema.Struct({
+  entityType: optional(text),
+  limit: optional(Schema.Int),
+  offset: optional(Schema.Int)
+})
+const StreamSummary = Schema.Struct({
+  entityId: text,
+  entityType: text,
+  version: text,
+  eventCount: text,
+  lastEventAt: text
+})
+export const ListStreamsResponse = Schema.Struct({
+  streams: optional(Schema.Array(StreamSummary)),
+  totalCount: optional(Schema.Int)
+})
+export const RestStreamsResponse = Schema.Struct({
+  streams: Schema.Array(
+    Schema.Struct({ ...StreamSummary.fields, version: Schema.Int, eventCount: Schema.Int })
+  ),
+  totalCount: Schema.Int
+})
+export const StreamHistoryResponse = Schema.Struct({
+  events: Schema.Array(Schema.Struct({ eventName: text, data: json, version: Schema.Int, timestamp: text }))
+})
+
+export const CreateSnapshotRequest = Schema.Struct({
+  entityId: text,
+  entityType: text,
+  entityVersion: optional(Schema.Int),
+  state: optional(json)
+})
+export const CreateSnapshotResponse = Schema.Struct({ snapshotId: text })
+/** `beforeVersion` 0 asks for the newest. */
+export const GetSnapshotRequest = Schema.Struct({ entityId: text, beforeVersion: optional(Schema.Int) })
+export const Snapshot = Schema.Struct({
+  snapshotId: text,
+  entityId: text,
+  entityType: text,
+  entityVersion: text,
+  state: json,
+  createdAt: text
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Runs
 // ---------------------------------------------------------------------------------------------------------------------
 

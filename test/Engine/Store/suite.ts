@@ -11,6 +11,7 @@ import { logSuite } from "./suite/Log.ts"
 import { randomWalkSuite } from "./suite/RandomWalk.ts"
 import { shopTest } from "./suite/Shop.ts"
 import { steeringSuite } from "./suite/Steering.ts"
+import { streamsSuite } from "./suite/Streams.ts"
 import { turnsSuite } from "./suite/Turns.ts"
 import { upkeepSuite } from "./suite/Upkeep.ts"
 import { waitsSuite } from "./suite/Waits.ts"
@@ -23,6 +24,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     logSuite(test)
     claimsSuite(test)
     turnsSuite(test)
+    streamsSuite(test)
     waitsSuite(test)
     leasesSuite(test)
     steeringSuite(test)
