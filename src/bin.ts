@@ -15,6 +15,7 @@ import { failureOf, report } from "./Cli/Failure.ts"
 import { functions } from "./Cli/Functions.ts"
 import { ironflow } from "./Cli/Ironflow.ts"
 import { checkNode, forceOnSecondSignal, silenceSqliteWarning } from "./Cli/Process.ts"
+import { projections } from "./Cli/Projections.ts"
 import { runs } from "./Cli/Runs.ts"
 import { secrets } from "./Cli/Secrets.ts"
 import { serve } from "./Cli/Serve.ts"
@@ -26,7 +27,7 @@ silenceSqliteWarning()
 const forced = forceOnSecondSignal()
 
 const main = ironflow.pipe(
-  Command.withSubcommands([dev, serve, worker, emit, runs, functions, workers, secrets]),
+  Command.withSubcommands([dev, serve, worker, emit, runs, functions, workers, projections, secrets]),
   Command.run({ version: SDK_VERSION })
 )
 

@@ -24,6 +24,18 @@ export type {
   StepStatus,
   WorkerInfo
 } from "./Client/Client.ts"
+export type {
+  Catchup,
+  CatchupOptions,
+  DeadLetter,
+  GetProjectionOptions,
+  ListDeadLettersOptions,
+  PauseProjectionOptions,
+  ProjectionStateResult,
+  ProjectionStatus,
+  ProjectionStatusInfo,
+  RebuildProjectionOptions
+} from "./Client/Projections.ts"
 export {
   ACK_TYPES,
   API_ENDPOINTS,
@@ -73,6 +85,8 @@ export {
   NondeterminismError,
   NonRetryableError,
   NotConfiguredError,
+  ProjectionBehindError,
+  ProjectionNotFoundError,
   RunCancelledError,
   RunFailedError,
   RunNotFoundError,
@@ -136,6 +150,17 @@ export {
 export { deepMerge, isObject, safeJsonParse } from "./Json.ts"
 export { createLogger, createNoopLogger, type Logger, type LoggerConfig, type LogLevel } from "./Logger.ts"
 export { matchesPattern, patterns } from "./Pattern.ts"
+export type {
+  ExternalProjectionConfig,
+  ExternalProjectionHandler,
+  IronflowProjection,
+  ManagedProjectionConfig,
+  ManagedProjectionHandler,
+  ProjectionConfig,
+  ProjectionContext,
+  ProjectionEvent,
+  ProjectionMode
+} from "./Projection/Projection.ts"
 export { createSecretsClient, type SecretsClient } from "./Secrets.ts"
 export {
   type AnySchema,

@@ -7,9 +7,11 @@ import { ironflow } from "./Function.ts"
 
 export * from "./core.ts"
 export type { ClientApi, PromiseKind, WaitForRunOptions } from "./Client/Client.ts"
+export type { ProjectionsApi } from "./Client/Projections.ts"
 export { createFunction, ironflow } from "./Function.ts"
+export { createProjection } from "./Projection/Projection.ts"
 export { createClient, IronflowClient, type IronflowClientConfig } from "./Promise/Client.ts"
 export type { EngineHandle } from "./Promise/Connection.ts"
-export { createWorker, type RunnableFunction, type Worker, type WorkerConfig } from "./Promise/Worker.ts"
+export { createWorker, type RunnableFunction, type RunnableProjection, type Worker, type WorkerConfig } from "./Promise/Worker.ts"
 
 export default { ironflow }

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import { Client, type ClientApi, type EffectKind } from "../Client/Client.ts"
+import type { ClientServices } from "../Client/Services.ts"
 import * as ClientHttp from "../Client/HttpServices.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
 import { type Answer, make as connect, type Request } from "../Client/HttpConnection.ts"
@@ -25,12 +26,19 @@ const connection = Effect.gen(function* () {
 
 /** Calls the server that the flags name. */
 export const ask = <A, E>(call: (client: ClientApi<EffectKind>) => Effect.Effect<A, E>) =>
+  askService(Client, call)
+
+/** The same for the service of another area. */
+export const askService = <Service, A, E>(
+  service: Effect.Effect<Service, never, ClientServices>,
+  call: (service: Service) => Effect.Effect<A, E>
+) =>
   Effect.gen(function* () {
     const options = yield* serverOptions
     const { send } = yield* connection
     // the client would try again for seconds; whoever sits at a terminal wants to know now
     yield* send({ method: "GET", path: endpoints.restHealth.path, what: "The command" })
-    return yield* Effect.provide(Effect.flatMap(Client, call), ClientHttp.layer(options))
+    return yield* Effect.provide(Effect.flatMap(service, call), ClientHttp.layer(options))
   }).pipe(Effect.provide(FetchHttpClient.layer))
 
 /** Sends a request for which the client has no method; anything but 2xx is a failure. */

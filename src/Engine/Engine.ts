@@ -27,6 +27,7 @@ import { servicesIn } from "./ClientServices.ts"
 import { Dispatch, type RemoteSession } from "./Dispatch.ts"
 import * as EngineClient from "./EngineClient.ts"
 import { RunEndings } from "./RunEndings.ts"
+import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
 import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
 import type { RunActivity } from "./Store/Activity.ts"
@@ -53,6 +54,8 @@ export interface EngineService {
     handlers: WorkerHandlers,
     options: { readonly transport: string; readonly leaseMs: number }
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
+  /** What workers and clients ask about projections. */
+  readonly projections: Projections.ProjectionsService
   /** Managing the secrets of one environment. */
   readonly secrets: (environment: string) => SecretsService
   /** Adds functions or replaces their configuration. `ValidationError` when a trigger is not acceptable. */
@@ -98,6 +101,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
   const secrets = yield* makeSecrets(store)
   const dispatch = new Dispatch(store, secrets, runFork)
   const endings = new RunEndings()
+  const projections = Projections.make(store)
 
   const timers = yield* Timers.make(store)
   let commits = 0
@@ -111,6 +115,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     counts.cancelled += changes.counts.cancelled
     for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
     for (const runId of changes.ended) endings.announce(runId)
+    projections.committed(changes)
     if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
     if (changes.ready) dispatch.poke()
   })
@@ -131,7 +136,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
               cause: error
             })
         )
-        return yield* Effect.acquireRelease(
+        const session = yield* Effect.acquireRelease(
           // another one may have come while the functions were stored
           Effect.andThen(
             checkId(registration.workerId, dispatch),
@@ -148,6 +153,12 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
               Effect.logWarning(`The runs of worker ${registration.workerId} could not be given back`, error)
             )
         )
+        return {
+          credit: (n) => session.credit(n),
+          report: (reports) => session.report(reports),
+          late: (late) => session.late(late),
+          projections: projections.feed(registration.environment, registration.workerId)
+        }
       }),
     connectRemoteWorker: (registration, handlers, options) =>
       Effect.gen(function* () {
@@ -162,6 +173,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
       }),
     registerFunctions: (environment, functions) =>
       Effect.andThen(checkFunctions(functions), store.registerFunctions(environment, functions)),
+    projections,
     secrets: (environment) => secrets.in(environment),
     findFunction: store.findFunction,
     applyReports: (reports) => dispatch.applyReports(reports),

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { Client, type ClientApi, clientMethods, type EffectKind, type PromiseKind } from "../Client/Client.ts"
+import { Projections, type ProjectionsApi, projectionsMethods } from "../Client/Projections.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import { resolveServer, type ServerOptions } from "../Client/HttpConfig.ts"
 import type { ValidationError } from "../Errors.ts"
@@ -35,6 +36,8 @@ export interface IronflowClient extends ClientApi<PromiseKind> {}
 export class IronflowClient implements AsyncDisposable {
   readonly #rim: Rim<ClientServices, ValidationError>
   readonly #forget: () => void
+  /** Reading projections, waiting for them, and steering them. */
+  readonly projections: ProjectionsApi<PromiseKind>
 
   /** Throws `ValidationError` when the configuration is not acceptable. */
   constructor(config: IronflowClientConfig = {}) {
@@ -49,6 +52,12 @@ export class IronflowClient implements AsyncDisposable {
         clientMethods
       )
     )
+    this.projections = promisify<
+      ProjectionsApi<PromiseKind>,
+      ProjectionsApi<EffectKind>,
+      ClientServices,
+      ValidationError
+    >(this.#rim, Projections, projectionsMethods)
   }
 
   /** Rejects the calls in flight with code `CLOSED`, and all later ones. Closing again does nothing. */

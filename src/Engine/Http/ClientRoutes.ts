@@ -27,6 +27,7 @@ import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
 import type { EngineService } from "../Engine.ts"
 import { toRegistration } from "./FunctionConfigs.ts"
+import { projectionRoutes } from "./ProjectionRoutes.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
 import { secretRoutes } from "./SecretRoutes.ts"
 
@@ -196,7 +197,8 @@ export const clientRoutes = (
       )
     ),
 
-    ...secretRoutes(engine)
+    ...secretRoutes(engine),
+    ...projectionRoutes(engine, closing)
   ]
 }
 
@@ -229,7 +231,11 @@ const emitOptions = (request: {
   ...(request.metadata === undefined ? {} : { metadata: request.metadata })
 })
 
-const emitted = ({ eventId, runIds }: EmitResult) => (runIds.length === 0 ? { eventId } : { runIds, eventId })
+const emitted = ({ eventId, position, runIds }: EmitResult) => ({
+  ...(runIds.length === 0 ? {} : { runIds }),
+  eventId,
+  ...(position === undefined ? {} : { position: String(position) })
+})
 
 const batchRequest = lenient(Schemas.TriggerBatchRequest, "TriggerBatch")
 

@@ -31,6 +31,7 @@ import type {
   TurnReport
 } from "../../Protocol/Worker.ts"
 import type { RunActivity } from "./Activity.ts"
+import type { ProjectionStore } from "./ProjectionStore.ts"
 
 /** An event to append to the log. */
 export interface NewEvent {
@@ -111,6 +112,8 @@ export interface Changes {
   readonly ended: ReadonlyArray<string>
   /** What happened to runs; empty while nobody observes. */
   readonly activity: ReadonlyArray<RunActivity>
+  /** The projections that were saved, claimed, released or steered, by their `projectionKey`. */
+  readonly projections: ReadonlyArray<string>
   /** A run can be claimed. */
   readonly ready: boolean
   /** Position of the newest row of the log that was stored; 0 when none was. */
@@ -305,6 +308,7 @@ export interface StoreService {
     environment: string,
     names: ReadonlyArray<string>
   ) => Effect.Effect<Array<SealedSecret>, StoreError>
+  readonly projections: ProjectionStore
   /** Deletes runs that ended before `endedBefore` (epoch milliseconds), at most `limit`; returns how many. */
   readonly deleteEndedRuns: (endedBefore: number, limit: number) => Effect.Effect<number, StoreError>
   /**

@@ -50,6 +50,7 @@ class PendingChanges implements Changes {
   readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
   readonly ended: Array<string> = []
   readonly activity: Array<RunActivity> = []
+  readonly projections: Array<string> = []
   ready = false
   logEnd = 0
   dueAt = Number.POSITIVE_INFINITY

@@ -13,6 +13,7 @@ import {
   IronflowError,
   isIronflowError,
   LimitExceededError,
+  ProjectionNotFoundError,
   RunNotFoundError,
   type SerializedError,
   serializeError,
@@ -66,10 +67,12 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
   ["ROUTE_NOT_FOUND", kinds.unimplemented],
   ["WORKER_UNKNOWN", kinds.notFound],
   ["SECRET_NOT_FOUND", kinds.notFound],
+  ["EVENT_NOT_FOUND", kinds.notFound],
   ["MASTER_KEY_MISSING", kinds.state],
   ["STALE_EXECUTION", kinds.conflict],
   ["RUN_NOT_RUNNING", kinds.conflict],
   ["STALE_BATCH", kinds.conflict],
+  ["PROJECTION_SAVE_REFUSED", kinds.conflict],
   ["CLOSING", kinds.unavailable]
 ])
 
@@ -80,6 +83,7 @@ const kindOf = (error: IronflowError): Kind => {
   if (
     error instanceof RunNotFoundError ||
     error instanceof FunctionNotFoundError ||
+    error instanceof ProjectionNotFoundError ||
     error instanceof StepNotFoundError
   )
     return kinds.notFound
