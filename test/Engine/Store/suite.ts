@@ -7,6 +7,7 @@ import { claimsSuite } from "./suite/Claims.ts"
 import { eventsSuite } from "./suite/Events.ts"
 import { leasesSuite } from "./suite/Leases.ts"
 import { logSuite } from "./suite/Log.ts"
+import { projectionsSuite } from "./suite/Projections.ts"
 import { randomWalkSuite } from "./suite/RandomWalk.ts"
 import { shopTest } from "./suite/Shop.ts"
 import { steeringSuite } from "./suite/Steering.ts"
@@ -20,6 +21,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     const test = shopTest(makeStore)
     eventsSuite(test)
     logSuite(test)
+    projectionsSuite(test)
     claimsSuite(test)
     turnsSuite(test)
     waitsSuite(test)
