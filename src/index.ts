@@ -12,6 +12,12 @@ export { createFunction, ironflow } from "./Function.ts"
 export { createProjection } from "./Projection/Projection.ts"
 export { createClient, IronflowClient, type IronflowClientConfig } from "./Promise/Client.ts"
 export type { EngineHandle } from "./Promise/Connection.ts"
-export { createWorker, type RunnableFunction, type RunnableProjection, type Worker, type WorkerConfig } from "./Promise/Worker.ts"
+export {
+  createWorker,
+  type RunnableFunction,
+  type RunnableProjection,
+  type Worker,
+  type WorkerConfig
+} from "./Promise/Worker.ts"
 
 export default { ironflow }

@@ -101,7 +101,9 @@ const rebuild = Command.make(
     yield* print(info, () => `Projection ${name} is rebuilt from the log: ${info.message}`)
   })
 ).pipe(
-  Command.withDescription("Forget the state and project everything again. An external one is called again for every event.")
+  Command.withDescription(
+    "Forget the state and project everything again. An external one is called again for every event."
+  )
 )
 
 const pause = Command.make(
@@ -208,7 +210,10 @@ const printStatus = (info: ProjectionStatusInfo) =>
       "last error":
         info.lastError === undefined
           ? undefined
-          : oneLine(`${info.lastError.message} (position ${info.lastError.position}, ${info.lastError.at})`, 200),
+          : oneLine(
+              `${info.lastError.message} (position ${info.lastError.position}, ${info.lastError.at})`,
+              200
+            ),
       "dead letters": String(info.deadLetters),
       "refused saves": String(info.refusedSaves)
     })

@@ -6,7 +6,12 @@
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
-import type { InvalidStateError, ProjectionBehindError, ProjectionNotFoundError, ValidationError } from "../Errors.ts"
+import type {
+  InvalidStateError,
+  ProjectionBehindError,
+  ProjectionNotFoundError,
+  ValidationError
+} from "../Errors.ts"
 import type { ProjectionMode } from "../Projection/Projection.ts"
 import type { CallOptions, ClientError, EffectKind, Kind, RunError } from "./Client.ts"
 

@@ -1,7 +1,13 @@
 /** Projections of a server elsewhere. What only the engine of this package has fails with `UNIMPLEMENTED` on others. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { InvalidStateError, type IronflowError, ProjectionBehindError, ProjectionNotFoundError, ValidationError } from "../Errors.ts"
+import {
+  InvalidStateError,
+  type IronflowError,
+  ProjectionBehindError,
+  ProjectionNotFoundError,
+  ValidationError
+} from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
 import { checkProjectionName } from "../Projection/Projection.ts"
@@ -62,7 +68,10 @@ export const make = (connection: Connection): ProjectionsApi<EffectKind> => {
 
   const status = (name: string) => about(endpoints.projectionStatus, "status", name, { read: readStatus })
 
-  const waitFor = (name: string, options: CatchupOptions | undefined): Effect.Effect<Catchup, IronflowError> =>
+  const waitFor = (
+    name: string,
+    options: CatchupOptions | undefined
+  ): Effect.Effect<Catchup, IronflowError> =>
     Effect.gen(function* () {
       const { after, timeout = CATCHUP_TIMEOUT_MS } = options ?? {}
       if (after === undefined) return { lastEventSeq: (yield* status(name)).lastEventSeq }
@@ -117,23 +126,22 @@ export const make = (connection: Connection): ProjectionsApi<EffectKind> => {
     waitForCatchup: waitFor,
     // the answer is about the rebuild, which other servers do as a job
     rebuild: (name) =>
-      Effect.andThen(
-        about(endpoints.rebuildProjection, "rebuild", name, { read: () => done }),
-        status(name)
-      ),
+      Effect.andThen(about(endpoints.rebuildProjection, "rebuild", name, { read: () => done }), status(name)),
     pause: (name, { by, reason } = {}) =>
       changing(endpoints.pauseProjection, "pause", name, {
         ...(by === undefined ? {} : { by }),
         ...(reason === undefined ? {} : { reason })
       }),
     resume: (name) => changing(endpoints.resumeProjection, "resume", name),
-    delete: (name) =>
-      Effect.asVoid(about(endpoints.deleteProjection, "delete", name, { read: () => done })),
+    delete: (name) => Effect.asVoid(about(endpoints.deleteProjection, "delete", name, { read: () => done })),
     deadLetters: (name, { after = 0, limit = 100 } = {}) =>
       about(endpoints.deadLetters, "deadLetters", name, {
         query: `?after=${after}&limit=${limit}`,
         ours: true,
-        orElse: withoutEndpoint(`projections.deadLetters(${quote(name)})`, "Its log says which events failed"),
+        orElse: withoutEndpoint(
+          `projections.deadLetters(${quote(name)})`,
+          "Its log says which events failed"
+        ),
         read: (answer) =>
           isObject(answer) && Array.isArray(answer.dead_letters)
             ? // only our engine has them, and it sends them as they are
@@ -144,7 +152,9 @@ export const make = (connection: Connection): ProjectionsApi<EffectKind> => {
       Number.isSafeInteger(position)
         ? Effect.asVoid(retry(name, "retryDeadLetter", { position }))
         : Effect.fail(
-            new InvalidStateError(`Projection ${quote(name)} has no dead letter at position ${String(position)}`)
+            new InvalidStateError(
+              `Projection ${quote(name)} has no dead letter at position ${String(position)}`
+            )
           ),
     retryDeadLetters: (name) => retry(name, "retryDeadLetters", {})
   }
@@ -172,7 +182,12 @@ const numberIn = (of: Fields, name: string): number => {
   return Number.isFinite(value) ? value : 0
 }
 
-const statuses: ReadonlyArray<string> = ["active", "rebuilding", "paused", "error"] satisfies ReadonlyArray<ProjectionStatus>
+const statuses: ReadonlyArray<string> = [
+  "active",
+  "rebuilding",
+  "paused",
+  "error"
+] satisfies ReadonlyArray<ProjectionStatus>
 
 const statusIn = (of: Fields): ProjectionStatus => {
   const value = textIn(of, "status")

@@ -93,7 +93,11 @@ export interface ProjectionsService {
     environment: string,
     registration: ProjectionRegistration
   ) => Effect.Effect<ProjectionInfo, IronflowError>
-  readonly handOut: (environment: string, name: string, limit: number) => Effect.Effect<HandedOut, IronflowError>
+  readonly handOut: (
+    environment: string,
+    name: string,
+    limit: number
+  ) => Effect.Effect<HandedOut, IronflowError>
   readonly saveTokenless: (save: TokenlessSave) => Effect.Effect<ProjectionSaved, IronflowError>
   /** The position of an event in the log. */
   readonly findEvent: (
@@ -142,7 +146,10 @@ export const make = (store: StoreService): ProjectionsService => {
       }
     })
 
-  const claim = (request: ProjectionClaimRequest, waitMs: number): Effect.Effect<ProjectionClaim, IronflowError> =>
+  const claim = (
+    request: ProjectionClaimRequest,
+    waitMs: number
+  ): Effect.Effect<ProjectionClaim, IronflowError> =>
     Effect.gen(function* () {
       const { environment, leaseMs, registration, workerId } = request
       yield* checked(() => checkRegistration(registration))
@@ -243,7 +250,10 @@ export const make = (store: StoreService): ProjectionsService => {
   const client = (environment: string): ProjectionsApi<EffectKind> => {
     const waitFor = (
       name: string,
-      { after, timeout = CATCHUP_TIMEOUT_MS }: { readonly after?: number | undefined; readonly timeout?: number }
+      {
+        after,
+        timeout = CATCHUP_TIMEOUT_MS
+      }: { readonly after?: number | undefined; readonly timeout?: number }
     ): Effect.Effect<number | undefined, IronflowError> =>
       Effect.suspend(() => {
         if (after === undefined) return Effect.succeed(undefined)
@@ -265,7 +275,11 @@ export const make = (store: StoreService): ProjectionsService => {
     const named = <A>(
       name: string,
       then: (name: string) => Effect.Effect<A, IronflowError>
-    ): Effect.Effect<A, IronflowError> => Effect.flatMap(checked(() => checkProjectionName(name)), then)
+    ): Effect.Effect<A, IronflowError> =>
+      Effect.flatMap(
+        checked(() => checkProjectionName(name)),
+        then
+      )
     const steer = (name: string, then: (name: string) => Effect.Effect<ProjectionInfo, IronflowError>) =>
       Effect.map(named(name, then), toStatus)
 
@@ -320,25 +334,25 @@ export const make = (store: StoreService): ProjectionsService => {
         named(name, () =>
           Number.isInteger(limit) && limit >= 1 && limit <= 1000
             ? Effect.map(polite(projections.listDeadLetters(environment, name, after, limit)), (letters) =>
-                letters.map(
-                  ({ at, attempts, error, event, position, retrying }): DeadLetter => ({
-                    position,
-                    event: {
-                      id: event.id,
-                      name: event.name,
-                      version: event.version,
-                      data: decodeJson(event.data),
-                      timestamp: new Date(event.timestamp).toISOString()
-                    },
-                    error: toRunError(error),
-                    attempts,
-                    failedAt: new Date(at).toISOString(),
-                    retrying
-                  })
-                )
+                letters.map(({ at, attempts, error, event, position, retrying }): DeadLetter => ({
+                  position,
+                  event: {
+                    id: event.id,
+                    name: event.name,
+                    version: event.version,
+                    data: decodeJson(event.data),
+                    timestamp: new Date(event.timestamp).toISOString()
+                  },
+                  error: toRunError(error),
+                  attempts,
+                  failedAt: new Date(at).toISOString(),
+                  retrying
+                }))
               )
             : Effect.fail(
-                new ValidationError(`The limit of deadLetters must be an integer from 1 to 1000, got ${limit}`)
+                new ValidationError(
+                  `The limit of deadLetters must be an integer from 1 to 1000, got ${limit}`
+                )
               )
         ),
       retryDeadLetter: (name, position) =>
@@ -412,7 +426,9 @@ const checkRegistration = ({ events, mode, name, partitionKey }: ProjectionRegis
   const label = `Projection "${checkProjectionName(name)}"`
   checkProjectionEvents(events, label)
   if (partitionKey !== undefined && partitionKey.length > Limits.expressionLength) {
-    throw new ValidationError(`${label}: \`partitionKey\` has more than ${Limits.expressionLength} characters`)
+    throw new ValidationError(
+      `${label}: \`partitionKey\` has more than ${Limits.expressionLength} characters`
+    )
   }
   if (mode !== "managed" && mode !== "external") {
     throw new ValidationError(`${label}: \`mode\` must be "managed" or "external", got ${String(mode)}`)
@@ -432,7 +448,11 @@ const bounded = (
     count++
   }
   const events = found.slice(0, count)
-  return { events, retries: [], position: count < found.length ? (events.at(-1)?.position ?? position) : position }
+  return {
+    events,
+    retries: [],
+    position: count < found.length ? (events.at(-1)?.position ?? position) : position
+  }
 }
 
 /** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */
@@ -461,7 +481,14 @@ const asFeed = <A>(
       : new ConnectionError(error.message, { cause: error })
   })
 
-const toRunError = ({ code, data, message, name, retryable, stack }: Omit<SerializedError, "stack"> & { readonly stack?: string | undefined }): RunError => ({
+const toRunError = ({
+  code,
+  data,
+  message,
+  name,
+  retryable,
+  stack
+}: Omit<SerializedError, "stack"> & { readonly stack?: string | undefined }): RunError => ({
   message,
   code: code ?? "ERROR",
   name,

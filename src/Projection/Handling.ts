@@ -6,11 +6,20 @@ import { asStandard } from "../EffectSchema.ts"
 import { ValidationError } from "../Errors.ts"
 import { decodeJson } from "../Json.ts"
 import type { Logger } from "../Logger.ts"
-import { PARTITION_FUNCTION, type ProjectionLogEvent, type ProjectionRegistration } from "../Protocol/Projections.ts"
+import {
+  PARTITION_FUNCTION,
+  type ProjectionLogEvent,
+  type ProjectionRegistration
+} from "../Protocol/Projections.ts"
 import { validate } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { GLOBAL_PARTITION, partitionAt, partitionOf } from "./Partition.ts"
-import { type AnyProjection, isEffectProjection, type ProjectionContext, type ProjectionEvent } from "./Projection.ts"
+import {
+  type AnyProjection,
+  isEffectProjection,
+  type ProjectionContext,
+  type ProjectionEvent
+} from "./Projection.ts"
 
 /** What the handler threw, rejected or failed with. */
 export class Failed {
@@ -44,7 +53,10 @@ export interface Handling {
     context: CallContext
   ) => unknown | Effect.Effect<unknown | Failed>
   /** Calls the handler of an external projection, and waits for it. */
-  readonly call: (event: ProjectionLogEvent, context: Omit<CallContext, "partition">) => Effect.Effect<Failed | undefined>
+  readonly call: (
+    event: ProjectionLogEvent,
+    context: Omit<CallContext, "partition">
+  ) => Effect.Effect<Failed | undefined>
 }
 
 export interface CallContext {
@@ -83,7 +95,10 @@ export const makeHandling = ({ eventDefinitions, logger, projection }: HandlingO
     }
   }
 
-  const contextOf = (event: ProjectionEvent, { attempt, partition, signal }: CallContext): ProjectionContext => ({
+  const contextOf = (
+    event: ProjectionEvent,
+    { attempt, partition, signal }: CallContext
+  ): ProjectionContext => ({
     event: {
       id: event.id,
       name: event.name,
@@ -111,7 +126,9 @@ export const makeHandling = ({ eventDefinitions, logger, projection }: HandlingO
     decode,
     partition: (event) => {
       if (partitionKey === undefined) return GLOBAL_PARTITION
-      return typeof partitionKey === "string" ? partitionAt(event, partitionKey) : partitionOf(partitionKey(event))
+      return typeof partitionKey === "string"
+        ? partitionAt(event, partitionKey)
+        : partitionOf(partitionKey(event))
     },
     reduce: (state, event, context) => {
       const next: unknown = handler(state, event, contextOf(event, context))

@@ -131,9 +131,7 @@ export interface IronflowProjection<S = any, E = any> {
  * `ValidationError` naming the projection and the field when the configuration is not acceptable.
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
-export function createProjection<S, E = any>(
-  config: ManagedProjectionConfig<S, E>
-): IronflowProjection<S, E>
+export function createProjection<S, E = any>(config: ManagedProjectionConfig<S, E>): IronflowProjection<S, E>
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export function createProjection<E = any>(
   config: ExternalProjectionConfig<E>
@@ -292,7 +290,9 @@ export const checkProjectionEvents = (events: unknown, label: string): ReadonlyA
   }
   return events.map((event: unknown) => {
     if (typeof event !== "string") {
-      throw new ValidationError(`${label}: \`events\` must be strings, got ${event === null ? "null" : typeof event}`)
+      throw new ValidationError(
+        `${label}: \`events\` must be strings, got ${event === null ? "null" : typeof event}`
+      )
     }
     return checkPattern(event, `event of ${label.charAt(0).toLowerCase()}${label.slice(1)}`)
   })

@@ -89,7 +89,10 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
       if (claim === "stop" || claim._tag === "Busy") return
       const ownership = new Ownership({ ...options, handling, lease: claim.lease, unlessStopped })
       logger.debug(`Projection "${name}" is this worker's, from position ${claim.lease.position} on`)
-      yield* Effect.ensuring(ownership.run, Effect.andThen(Effect.sync(ownership.end), feed.release(claim.lease)))
+      yield* Effect.ensuring(
+        ownership.run,
+        Effect.andThen(Effect.sync(ownership.end), feed.release(claim.lease))
+      )
     })
 
     const run = Effect.gen(function* () {
@@ -115,7 +118,9 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
     }).pipe(
       // a first state that is impossible: this projection ends, everything else goes on
       Effect.catchDefect((defect) =>
-        Effect.sync(() => logger.error(`Projection "${name}" does not run: ${toError(defect).message}`, defect))
+        Effect.sync(() =>
+          logger.error(`Projection "${name}" does not run: ${toError(defect).message}`, defect)
+        )
       )
     )
     return { run, stop: Effect.asVoid(Deferred.succeed(stopping, undefined)) }
@@ -157,7 +162,8 @@ class Ownership {
   }
 
   /** Handlers in flight are told. */
-  readonly end = (): void => this.#aborted.abort(new Error(`Projection "${this.#name}" is not this worker's any more`))
+  readonly end = (): void =>
+    this.#aborted.abort(new Error(`Projection "${this.#name}" is not this worker's any more`))
 
   /** Ends when the runner is to stop or the projection is another one's. */
   readonly run: Effect.Effect<void, Trouble> = Effect.suspend(() =>
@@ -206,7 +212,9 @@ class Ownership {
   #seen<A, E>(request: Effect.Effect<A, E>): Effect.Effect<A, E> {
     return Effect.flatMap(Clock.Clock, (clock) => {
       const sentAt = Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-      return Effect.tap(request, () => Effect.sync(() => (this.#heldSince = Math.max(this.#heldSince, sentAt))))
+      return Effect.tap(request, () =>
+        Effect.sync(() => (this.#heldSince = Math.max(this.#heldSince, sentAt)))
+      )
     })
   }
 
@@ -244,7 +252,14 @@ class Ownership {
           i++
           continue
         }
-        const left = yield* this.#tryLater(event, attempt, failed.error, [], deadLetters, events[i - 1]?.position)
+        const left = yield* this.#tryLater(
+          event,
+          attempt,
+          failed.error,
+          [],
+          deadLetters,
+          events[i - 1]?.position
+        )
         if (left !== undefined) return left
         deadLetters = []
       }

@@ -70,7 +70,11 @@ export class States {
   }
 
   /** Folds an event into the state of its partition, or says why it cannot be. */
-  fold(partition: string, event: ProjectionLogEvent, attempt: number): Effect.Effect<Failed | undefined> | Failed | undefined {
+  fold(
+    partition: string,
+    event: ProjectionLogEvent,
+    attempt: number
+  ): Effect.Effect<Failed | undefined> | Failed | undefined {
     const live = this.#of(partition)
     const context = { attempt, partition, signal: this.#signal }
     const applied = this.#apply(live, event, context)
@@ -227,7 +231,9 @@ export class States {
     if (next instanceof Failed) return next
     if (next === undefined) {
       return new Failed(
-        new ValidationError(`Projection "${this.#name}": the handler returned undefined. Return the next state`)
+        new ValidationError(
+          `Projection "${this.#name}": the handler returned undefined. Return the next state`
+        )
       )
     }
     if (!this.careful) {

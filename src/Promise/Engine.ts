@@ -23,7 +23,13 @@ import { createClient, type IronflowClient } from "./Client.ts"
 import type { EngineConnection, EngineHandle } from "./Connection.ts"
 import { layerLogger } from "./EngineLogs.ts"
 import { errorOf } from "./Promisify.ts"
-import { createWorker, type RunnableFunction, type RunnableProjection, type Worker, type WorkerConfig } from "./Worker.ts"
+import {
+  createWorker,
+  type RunnableFunction,
+  type RunnableProjection,
+  type Worker,
+  type WorkerConfig
+} from "./Worker.ts"
 
 /** What `startEngine` takes: where the data is, and what the worker that comes with the engine does. */
 export interface StartEngineOptions extends Partial<

@@ -36,7 +36,6 @@ export interface ProjectionLease {
   readonly leaseMs: number
 }
 
-
 export type ProjectionClaim =
   | { readonly _tag: "Granted"; readonly lease: ProjectionLease }
   | { readonly _tag: "Busy"; readonly owner: string }

@@ -47,26 +47,28 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
     return found
   }
 
-  const ask = (endpoint: Endpoint, body: Fields & { readonly name: string }): Effect.Effect<Fields | "conflict", Trouble> => {
+  const ask = (
+    endpoint: Endpoint,
+    body: Fields & { readonly name: string }
+  ): Effect.Effect<Fields | "conflict", Trouble> => {
     const what = `Projection "${body.name}"`
-    return connection
-      .send({ method: "POST", path: endpoint.path, body: JSON.stringify(body), what })
-      .pipe(
-        Effect.mapError(asConnectionError),
-        Effect.flatMap((answer): Effect.Effect<Fields | "conflict", Trouble> => {
-          if (isSuccess(answer)) {
-            const read = safeJsonParse(answer.text)
-            return Effect.succeed(isObject(read) ? read : {})
-          }
-          if (answer.status === 409) return Effect.succeed("conflict")
-          const error = failureOf(answer, what)
-          if (isAccessError(error)) return Effect.fail(error)
-          const isWrong = endpoint === endpoints.registerProjection && answer.status < 500 && answer.status >= 400
-          return isWrong || isMissingEndpoint(answer)
-            ? Effect.fail(new ValidationError(error.message, { cause: error }))
-            : Effect.fail(asConnectionError(error))
-        })
-      )
+    return connection.send({ method: "POST", path: endpoint.path, body: JSON.stringify(body), what }).pipe(
+      Effect.mapError(asConnectionError),
+      Effect.flatMap((answer): Effect.Effect<Fields | "conflict", Trouble> => {
+        if (isSuccess(answer)) {
+          const read = safeJsonParse(answer.text)
+          return Effect.succeed(isObject(read) ? read : {})
+        }
+        if (answer.status === 409) return Effect.succeed("conflict")
+        const error = failureOf(answer, what)
+        if (isAccessError(error)) return Effect.fail(error)
+        const isWrong =
+          endpoint === endpoints.registerProjection && answer.status < 500 && answer.status >= 400
+        return isWrong || isMissingEndpoint(answer)
+          ? Effect.fail(new ValidationError(error.message, { cause: error }))
+          : Effect.fail(asConnectionError(error))
+      })
+    )
   }
   const reach = (endpoint: Endpoint, body: Fields & { readonly name: string }) =>
     Effect.mapError(ask(endpoint, body), (error) => (isAccessError(error) ? error : asConnectionError(error)))

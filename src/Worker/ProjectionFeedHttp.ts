@@ -31,7 +31,10 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
     name: string,
     body: { readonly [field: string]: unknown },
     timeoutMs = TIMEOUT_MS
-  ): Effect.Effect<{ readonly [field: string]: unknown }, ConnectionError | ValidationError | AccessError> => {
+  ): Effect.Effect<
+    { readonly [field: string]: unknown },
+    ConnectionError | ValidationError | AccessError
+  > => {
     const what = `Projection "${name}"`
     return connection
       .send({
@@ -115,7 +118,10 @@ const troubleOf = (
   }
   const error: IronflowError = failureOf(answer, what)
   if (isAccessError(error) || error instanceof ValidationError) return error
-  if (error instanceof InvalidStateError || (answer.status < 500 && answer.status !== 408 && answer.status !== 429)) {
+  if (
+    error instanceof InvalidStateError ||
+    (answer.status < 500 && answer.status !== 408 && answer.status !== 429)
+  ) {
     return new ValidationError(error.message, { cause: error })
   }
   return asConnectionError(error)

@@ -10,7 +10,12 @@ const handler = (state: unknown) => state
 
 describe("createProjection", () => {
   it("fills in mode, retries and batch size", () => {
-    const managed = createProjection({ name: "totals", events: ["order.*"], initialState: () => 0, handler: (n) => n })
+    const managed = createProjection({
+      name: "totals",
+      events: ["order.*"],
+      initialState: () => 0,
+      handler: (n) => n
+    })
     const external = createProjection({ name: "mails", events: ["order.*"], handler: () => undefined })
 
     assert.deepInclude(managed.config, { mode: "managed", maxRetries: 3, batchSize: 100 })
@@ -56,18 +61,27 @@ describe("createProjection", () => {
   })
 
   it("refuses two of one name in one worker, and what is no projection", () => {
-    const totals = createProjection({ name: "totals", events: ["order.*"], initialState: () => 0, handler: (n) => n })
+    const totals = createProjection({
+      name: "totals",
+      events: ["order.*"],
+      initialState: () => 0,
+      handler: (n) => n
+    })
 
-    assert.throws(() => createWorker({ functions: [], projections: [totals, totals] }), /two projections have the name/)
+    assert.throws(
+      () => createWorker({ functions: [], projections: [totals, totals] }),
+      /two projections have the name/
+    )
     assert.throws(() => createWorker({ functions: [], projections: [{} as never] }), ValidationError)
     assert.throws(() => createWorker({ functions: [], projections: {} as never }), ValidationError)
   })
 })
 
 describe("Projection.make", () => {
-  class Mailer extends Context.Service<Mailer, { readonly send: (to: string) => Effect.Effect<void, "down"> }>()(
-    "Mailer"
-  ) {}
+  class Mailer extends Context.Service<
+    Mailer,
+    { readonly send: (to: string) => Effect.Effect<void, "down"> }
+  >()("Mailer") {}
   const OrderPlaced = Event.define("order.placed", { data: Schema.Struct({ email: Schema.String }) })
 
   it("keeps failures and requirements in the type, and takes names from definitions", () => {

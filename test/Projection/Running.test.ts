@@ -31,7 +31,10 @@ const totals = createProjection({
 
 interface House {
   readonly client: IronflowClient
-  readonly hire: (projections: ReadonlyArray<RunnableProjection>, more?: Partial<WorkerConfig>) => Promise<Worker>
+  readonly hire: (
+    projections: ReadonlyArray<RunnableProjection>,
+    more?: Partial<WorkerConfig>
+  ) => Promise<Worker>
 }
 
 const cleanups: Array<() => Promise<unknown>> = []
@@ -92,7 +95,12 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     const result = await client.projections.get("order-totals", { after: position })
 
     assert.deepStrictEqual(result.state, { total: 2, count: 1 })
-    assert.deepInclude(result, { name: "order-totals", partition: "__global__", mode: "managed", status: "active" })
+    assert.deepInclude(result, {
+      name: "order-totals",
+      partition: "__global__",
+      mode: "managed",
+      status: "active"
+    })
     assert.strictEqual(result.lastEventSeq, position)
     expect((await client.projections.list()).map(({ name }) => name)).toEqual(["order-totals"])
   })
@@ -122,7 +130,10 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
 
     assert.deepStrictEqual(await stateOf("by-path", "c-1"), { amounts: [1, 3, 5] })
     assert.deepStrictEqual(await stateOf("by-path", "c-0"), { amounts: [2, 4] })
-    assert.deepStrictEqual([await stateOf("by-function", "large"), await stateOf("by-function", "small")], [3, 2])
+    assert.deepStrictEqual(
+      [await stateOf("by-function", "large"), await stateOf("by-function", "small")],
+      [3, 2]
+    )
     assert.deepStrictEqual(await stateOf("by-path", "nobody"), {})
   })
 
@@ -135,7 +146,12 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
         events: ["order.*"],
         handler: async (event, ctx) => {
           await Promise.resolve()
-          seen.push([event.data.amount, ctx.event.seq === event.seq, ctx.event.timestamp instanceof Date, ctx.projection])
+          seen.push([
+            event.data.amount,
+            ctx.event.seq === event.seq,
+            ctx.event.timestamp instanceof Date,
+            ctx.projection
+          ])
         }
       })
     ])
@@ -143,7 +159,10 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     await client.projections.waitForCatchup("mails", { after: await emitAll(client, 1, 2) })
 
     const projection = { name: "mails", version: 1 }
-    assert.deepStrictEqual(seen, [[1, true, true, projection], [2, true, true, projection]])
+    assert.deepStrictEqual(seen, [
+      [1, true, true, projection],
+      [2, true, true, projection]
+    ])
   })
 
   it("see events brought to the latest version", async () => {
@@ -190,7 +209,12 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     assert.deepInclude(letter, { attempts: 1, retrying: false })
     assert.deepInclude(letter?.event, { name: "order.placed", data: { amount: 2, customer: "c-0" } })
     assert.strictEqual(letter?.error.message, "mail server is down")
-    assert.deepInclude(status, { deadLetters: 1, errorMessage: "mail server is down", lag: 0, status: "active" })
+    assert.deepInclude(status, {
+      deadLetters: 1,
+      errorMessage: "mail server is down",
+      lag: 0,
+      status: "active"
+    })
     assert.deepStrictEqual(seen, [1, 3, 2])
     assert.strictEqual(
       (await rejection(client.projections.retryDeadLetter("mails", letter?.position ?? 0))).code,
@@ -214,7 +238,9 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     ])
 
     const after = await emitAll(client, 1)
-    await vi.waitFor(async () => assert.strictEqual((await client.projections.status("mails")).status, "error"))
+    await vi.waitFor(async () =>
+      assert.strictEqual((await client.projections.status("mails")).status, "error")
+    )
     const failing = await client.projections.status("mails")
     await client.projections.waitForCatchup("mails", { after })
 
@@ -308,7 +334,10 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
 
     const { position, runIds } = await client.emit("order.placed", { amount: 1 })
 
-    assert.deepStrictEqual((await client.projections.get("order-totals", { after: position })).state, { total: 1, count: 1 })
+    assert.deepStrictEqual((await client.projections.get("order-totals", { after: position })).state, {
+      total: 1,
+      count: 1
+    })
     assert.strictEqual((await client.waitForRun(runIds[0] ?? "")).output, "shipped")
     await client.projections.waitForCatchup("hopeless", { after: position })
     assert.lengthOf(await client.projections.deadLetters("hopeless"), 1)
@@ -395,7 +424,10 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     assert.instanceOf(await rejection(projections.rebuild("nope")), ProjectionNotFoundError)
     assert.instanceOf(await rejection(projections.get("order totals")), ValidationError)
     assert.instanceOf(await rejection(projections.get("order-totals", { after: -1 })), ValidationError)
-    assert.instanceOf(await rejection(projections.get("order-totals", { after: 0, timeout: -1 })), ValidationError)
+    assert.instanceOf(
+      await rejection(projections.get("order-totals", { after: 0, timeout: -1 })),
+      ValidationError
+    )
     assert.instanceOf(await rejection(projections.deadLetters("order-totals", { limit: 0 })), ValidationError)
     assert.instanceOf(
       await rejection(projections.waitForCatchup("order-totals", { after: 10_000, timeout: 20 })),
@@ -403,7 +435,8 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     )
     const aborted = AbortSignal.abort(new Error("enough"))
     assert.strictEqual(
-      (await rejection(projections.waitForCatchup("order-totals", { after: 10_000, signal: aborted }))).message,
+      (await rejection(projections.waitForCatchup("order-totals", { after: 10_000, signal: aborted })))
+        .message,
       "enough"
     )
   })

@@ -82,7 +82,13 @@ export const projectionOwnerRoutes = (
     )
 
   const reading = <A>(
-    name: "claimProjection" | "readProjection" | "projectionStates" | "saveProjection" | "renewProjection" | "releaseProjection",
+    name:
+      | "claimProjection"
+      | "readProjection"
+      | "projectionStates"
+      | "saveProjection"
+      | "renewProjection"
+      | "releaseProjection",
     read: (body: unknown) => A,
     answer: (request: A, call: Call) => Effect.Effect<Reply, IronflowError>
   ): Route =>
@@ -163,7 +169,11 @@ const readStates = (body: unknown) => {
 
 const readSave = (body: unknown) => {
   const { generation, save, token } = saveRequest(body)
-  if (save.states.length > PARTITIONS || save.deadLetters.length > PARTITIONS || save.resolved.length > listLength) {
+  if (
+    save.states.length > PARTITIONS ||
+    save.deadLetters.length > PARTITIONS ||
+    save.resolved.length > listLength
+  ) {
     throw new ValidationError(`Save: a save has at most ${PARTITIONS} states and dead letters`)
   }
   for (const { partition, state } of save.states) {

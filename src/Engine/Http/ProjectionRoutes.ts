@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { ProjectionsApi, ProjectionStatusInfo } from "../../Client/Projections.ts"
-import { IronflowError, ProjectionBehindError, ValidationError } from "../../Errors.ts"
+import { InvalidStateError, IronflowError, ProjectionBehindError, ValidationError } from "../../Errors.ts"
 import { encodeProjectionStatus } from "../../Protocol/Http/ProjectionJson.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
@@ -18,7 +18,10 @@ const BATCH = 16
 type Api = ProjectionsApi<EffectKind>
 
 /** `closing` succeeds when the server is about to stop: nobody should wait any longer. */
-export const projectionRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => {
+export const projectionRoutes = (
+  engine: EngineService,
+  closing: Effect.Effect<void>
+): ReadonlyArray<Route> => {
   const apiOf = (call: Call): Api => engine.projections.client(call.environment)
   const nameOf = (call: Call): string => variable(call, "name")
   const status = (asked: Effect.Effect<ProjectionStatusInfo, IronflowError>) =>
@@ -54,10 +57,9 @@ export const projectionRoutes = (engine: EngineService, closing: Effect.Effect<v
     ),
     route("cancelRebuild", (call) =>
       Effect.fail(
-        new IronflowError(
+        new InvalidStateError(
           `A rebuild of projection "${nameOf(call)}" cannot be taken back: its state was forgotten when it began. ` +
-            "Pause the projection to keep the rest for later",
-          { code: "INVALID_STATE" }
+            "Pause the projection to keep the rest for later"
         )
       )
     ),

@@ -11,7 +11,11 @@ import { encodeJson } from "../../Json.ts"
 import { checkSize, projectionStateBytes } from "../../Limits.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
-import type { ProjectionLogEvent, ProjectionRegistration, ProjectionSaved } from "../../Protocol/Projections.ts"
+import type {
+  ProjectionLogEvent,
+  ProjectionRegistration,
+  ProjectionSaved
+} from "../../Protocol/Projections.ts"
 import type { EngineService } from "../Engine.ts"
 import { checked, json, type Reply, type Route, route } from "./Route.ts"
 

@@ -10,7 +10,12 @@ import {
   resetProjection,
   stateRow
 } from "./ProjectionRows.ts"
-import type { ProjectionInfo, ProjectionState, ProjectionStatus, StoredDeadLetter } from "./ProjectionStore.ts"
+import type {
+  ProjectionInfo,
+  ProjectionState,
+  ProjectionStatus,
+  StoredDeadLetter
+} from "./ProjectionStore.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
 export const getProjection = (tx: Transaction, environment: string, name: string): ProjectionInfo =>

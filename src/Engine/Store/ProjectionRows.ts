@@ -30,11 +30,12 @@ export const TOKENLESS = "runners without a token"
 
 /** The row of a projection. Throws `ProjectionNotFoundError`. */
 export const findProjection = (tx: Transaction, environment: string, name: string): Row => {
-  const key = tx.findEnvironment(environment)
-  const row =
-    key === undefined
-      ? undefined
-      : tx.get("SELECT * FROM projections WHERE environment = ? AND name = ?", key, name)
+  // by the name of the environment, whose key is only remembered once the transaction that made it is durable
+  const row = tx.get(
+    "SELECT p.* FROM environments e JOIN projections p ON p.environment = e.key WHERE e.name = ? AND p.name = ?",
+    environment,
+    name
+  )
   if (row === undefined) throw new ProjectionNotFoundError(name)
   return row
 }
@@ -186,7 +187,10 @@ export const releaseProjection = (tx: Transaction, { environment, name, token }:
 }
 
 /** The row if the token is the current one. */
-const owned = (tx: Transaction, { environment, generation, name, token }: ProjectionToken): Row | undefined => {
+const owned = (
+  tx: Transaction,
+  { environment, generation, name, token }: ProjectionToken
+): Row | undefined => {
   const key = tx.findEnvironment(environment)
   return key === undefined
     ? undefined
@@ -276,11 +280,19 @@ export const accepts = (row: Row, name: string): boolean =>
 // Saves
 // ---------------------------------------------------------------------------------------------------------------------
 
-export const saveProjection = (tx: Transaction, token: ProjectionToken, save: ProjectionSave): ProjectionSaved => {
+export const saveProjection = (
+  tx: Transaction,
+  token: ProjectionToken,
+  save: ProjectionSave
+): ProjectionSaved => {
   const row = owned(tx, token)
   if (row === undefined) return refuse(tx, token, whyNotOwned(tx, token))
   if (save.from !== Number(row.position)) {
-    return refuse(tx, token, `it goes on from position ${save.from}, and the projection is at ${row.position}`)
+    return refuse(
+      tx,
+      token,
+      `it goes on from position ${save.from}, and the projection is at ${row.position}`
+    )
   }
   checkSave(tx, row, save)
 
@@ -321,7 +333,11 @@ export const saveProjection = (tx: Transaction, token: ProjectionToken, save: Pr
 }
 
 /** What comes over the wire may be anything; all is checked before something is written. */
-const checkSave = (tx: Transaction, row: Row, { deadLetters, failing, from, resolved, states, to }: ProjectionSave): void => {
+const checkSave = (
+  tx: Transaction,
+  row: Row,
+  { deadLetters, failing, from, resolved, states, to }: ProjectionSave
+): void => {
   const refuseAs = (what: string): never => {
     throw new ValidationError(`A save of projection "${row.name}" is not acceptable: ${what}`)
   }
@@ -335,14 +351,21 @@ const checkSave = (tx: Transaction, row: Row, { deadLetters, failing, from, reso
     const stored = Number(stateRow(tx, row, partition)?.position ?? 0)
     // a retried dead letter changes a state without moving it
     if (resolved.length > 0 ? position < stored : position <= stored || position <= from) {
-      refuseAs(`the state of partition "${partition}" is at position ${position}, and ${Math.max(stored, from)} is stored`)
+      refuseAs(
+        `the state of partition "${partition}" is at position ${position}, and ${Math.max(stored, from)} is stored`
+      )
     }
-    if (position > to && resolved.length === 0) refuseAs(`the state of partition "${partition}" is beyond position ${to}`)
+    if (position > to && resolved.length === 0)
+      refuseAs(`the state of partition "${partition}" is beyond position ${to}`)
   }
   if (failing !== undefined && failing.position <= to) refuseAs("the event that failed is done")
   for (const { position } of deadLetters) {
     const inBatch = position > from && position <= to
-    const known = tx.get("SELECT 1 FROM dead_letters WHERE projection = ? AND position = ?", row.key!, position)
+    const known = tx.get(
+      "SELECT 1 FROM dead_letters WHERE projection = ? AND position = ?",
+      row.key!,
+      position
+    )
     if (!inBatch && known === undefined) refuseAs(`there is no event at position ${position} in the batch`)
   }
 }
@@ -411,4 +434,3 @@ export const refuse = (
   )
   return { _tag: "Refused", reason }
 }
-

@@ -122,9 +122,7 @@ export interface ProjectionStore {
     registration: ProjectionRegistration
   ) => Effect.Effect<ProjectionInfo, Steering>
   /** Registers a projection and makes the worker its owner, unless another one is. */
-  readonly claim: (
-    request: ProjectionClaimRequest
-  ) => Effect.Effect<ProjectionClaimed, Steering>
+  readonly claim: (request: ProjectionClaimRequest) => Effect.Effect<ProjectionClaimed, Steering>
   /** Extends the claim; says whether it still holds. */
   readonly renew: (token: ProjectionToken, leaseMs?: number) => Effect.Effect<boolean, StoreError>
   readonly release: (token: ProjectionToken) => Effect.Effect<void, StoreError>
@@ -140,10 +138,7 @@ export interface ProjectionStore {
     partitions: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyArray<PartitionState> | undefined, StoreError>
   /** Saves the outcome of a batch, all or nothing. */
-  readonly save: (
-    token: ProjectionToken,
-    save: ProjectionSave
-  ) => Effect.Effect<ProjectionSaved, Steering>
+  readonly save: (token: ProjectionToken, save: ProjectionSave) => Effect.Effect<ProjectionSaved, Steering>
 
   /** Hands out events to a runner that cannot show a token; nothing while a worker with one is the owner. */
   readonly handOut: (request: {
@@ -175,14 +170,16 @@ export interface ProjectionStore {
     checked: number,
     limit: number
   ) => Effect.Effect<
-    { readonly reached: boolean; readonly open: boolean; readonly checked: number; readonly position: number },
+    {
+      readonly reached: boolean
+      readonly open: boolean
+      readonly checked: number
+      readonly position: number
+    },
     Steering
   >
   /** The position of an event in the log. */
-  readonly findEvent: (
-    environment: string,
-    eventId: string
-  ) => Effect.Effect<number | undefined, StoreError>
+  readonly findEvent: (environment: string, eventId: string) => Effect.Effect<number | undefined, StoreError>
   readonly pause: (
     environment: string,
     name: string,

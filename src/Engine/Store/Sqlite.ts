@@ -209,8 +209,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         saveTokenless: (save) => steer(`save projection "${save.name}"`, () => saveTokenless(tx, save)),
         get: (environment, name) =>
           inspect(`read projection "${name}"`, () => Projections.getProjection(tx, environment, name)),
-        list: (environment) =>
-          read("list projections", () => Projections.listProjections(tx, environment)),
+        list: (environment) => read("list projections", () => Projections.listProjections(tx, environment)),
         getState: (environment, name, partition) =>
           inspect(`read the state of projection "${name}"`, () =>
             Projections.getProjectionState(tx, environment, name, partition)

@@ -78,13 +78,12 @@ export const handOut = (
   )
   if (taken === 0 || row.paused_at !== null) return nothing
 
-  const page = readLog(tx, {
-    environment,
-    kind: "event",
-    after: Number(row.position),
-    patterns: eventsOf(row),
-    limit: row.partition_key === null ? limit : ROWS
-  })
+  const readOn = (after: number, rows: number) =>
+    readLog(tx, { environment, kind: "event", after, patterns: eventsOf(row), limit: rows })
+  let rows = row.partition_key === null ? limit : ROWS
+  let page = readOn(Number(row.position), rows)
+  // who is handed nothing waits a while before it asks again
+  while (page.entries.length === 0 && !page.atEnd && rows < ROWS) page = readOn(page.position, (rows = ROWS))
   // what is done already in all partitions need not be looked at again
   let done = Number(row.position)
   let partition: string | undefined
@@ -144,7 +143,11 @@ export const saveTokenless = (tx: Transaction, save: TokenlessSave): ProjectionS
   const stored =
     row.mode === "external" ? Number(row.position) : Number(stateRow(tx, row, partition)?.position ?? 0)
   if (position <= Math.max(stored, Number(row.position))) {
-    return refuse(tx, target, `position ${position} is done: the projection is at ${Math.max(stored, Number(row.position))}`)
+    return refuse(
+      tx,
+      target,
+      `position ${position} is done: the projection is at ${Math.max(stored, Number(row.position))}`
+    )
   }
   if (row.mode === "managed") {
     putState(

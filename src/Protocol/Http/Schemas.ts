@@ -573,9 +573,7 @@ export const SaveProjectionRequest = Schema.Struct({
         eventTime: Schema.Number
       })
     ),
-    deadLetters: Schema.Array(
-      Schema.Struct({ position: Schema.Int, error: json, attempts: Schema.Int })
-    ),
+    deadLetters: Schema.Array(Schema.Struct({ position: Schema.Int, error: json, attempts: Schema.Int })),
     resolved: Schema.Array(Schema.Int),
     failing: optional(Schema.Struct({ position: Schema.Int, failures: Schema.Int, error: json }))
   })

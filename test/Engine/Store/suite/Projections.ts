@@ -2,10 +2,7 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
-import {
-  projectionKey,
-  type ProjectionToken
-} from "../../../../src/Engine/Store/ProjectionStore.ts"
+import { projectionKey, type ProjectionToken } from "../../../../src/Engine/Store/ProjectionStore.ts"
 import type { StoreService } from "../../../../src/Engine/Store/Store.ts"
 import { IronflowError, serializeError } from "../../../../src/Errors.ts"
 import type { ProjectionRegistration, ProjectionSave } from "../../../../src/Protocol/Projections.ts"
@@ -13,14 +10,22 @@ import { environment, type ShopTest } from "./Shop.ts"
 
 const totals: ProjectionRegistration = { name: "order-totals", events: ["order.*"], mode: "managed" }
 const mails: ProjectionRegistration = { name: "mails", events: ["order.*"], mode: "external" }
-const perCustomer: ProjectionRegistration = { ...totals, name: "per-customer", partitionKey: "$.data.customer" }
+const perCustomer: ProjectionRegistration = {
+  ...totals,
+  name: "per-customer",
+  partitionKey: "$.data.customer"
+}
 
 const LEASE_MS = 10_000
 
 /** A claim that has to be granted. */
 const own = (
   store: StoreService,
-  options: { readonly workerId?: string; readonly registration?: ProjectionRegistration; readonly leaseMs?: number } = {}
+  options: {
+    readonly workerId?: string
+    readonly registration?: ProjectionRegistration
+    readonly leaseMs?: number
+  } = {}
 ) =>
   Effect.gen(function* () {
     const { registration = totals, workerId = "worker-1", ...lease } = options
@@ -36,7 +41,12 @@ const own = (
   })
 
 /** A save of one state, unless told otherwise. */
-const saving = (from: number, to: number, state: unknown, more: Partial<ProjectionSave> = {}): ProjectionSave => ({
+const saving = (
+  from: number,
+  to: number,
+  state: unknown,
+  more: Partial<ProjectionSave> = {}
+): ProjectionSave => ({
   from,
   to,
   states: [
@@ -71,7 +81,10 @@ export const projectionsSuite = (test: ShopTest): void => {
         [...first.events, ...second.events].map(({ data }) => JSON.parse(data).i),
         [0, 1, 3, 4]
       )
-      assert.deepStrictEqual([first.position, first.atEnd, second.position, second.atEnd], [3, false, 5, true])
+      assert.deepStrictEqual(
+        [first.position, first.atEnd, second.position, second.atEnd],
+        [3, false, 5, true]
+      )
     })
 
     test("keep state and position of one save together", function* (shop) {
@@ -89,7 +102,11 @@ export const projectionsSuite = (test: ShopTest): void => {
 
     test("belong to one worker, until it lets go", function* ({ store }) {
       const first = yield* own(store)
-      const refused = yield* store.projections.claim({ environment, registration: totals, workerId: "worker-2" })
+      const refused = yield* store.projections.claim({
+        environment,
+        registration: totals,
+        workerId: "worker-2"
+      })
       yield* store.projections.release(first.token)
       const second = yield* own(store, { workerId: "worker-2" })
 
@@ -97,10 +114,16 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.isAbove(second.generation, first.generation)
     })
 
-    test("go to another worker when the owner says nothing for as long as its claim holds", function* ({ store }) {
+    test("go to another worker when the owner says nothing for as long as its claim holds", function* ({
+      store
+    }) {
       const first = yield* own(store, { leaseMs: LEASE_MS })
       yield* TestClock.adjust(LEASE_MS - 1)
-      const early = yield* store.projections.claim({ environment, registration: totals, workerId: "worker-2" })
+      const early = yield* store.projections.claim({
+        environment,
+        registration: totals,
+        workerId: "worker-2"
+      })
       const renewed = yield* store.projections.renew(first.token, LEASE_MS)
       yield* TestClock.adjust(LEASE_MS)
       yield* own(store, { workerId: "worker-2" })
@@ -198,7 +221,10 @@ export const projectionsSuite = (test: ShopTest): void => {
       const saved = yield* store.projections.save(token, saving(0, 1, { count: 1 }))
       const resumed = yield* store.projections.resume(environment, "order-totals")
 
-      assert.deepStrictEqual([paused.status, paused.paused?.by, paused.paused?.reason], ["paused", "ops", "deploy"])
+      assert.deepStrictEqual(
+        [paused.status, paused.paused?.by, paused.paused?.reason],
+        ["paused", "ops", "deploy"]
+      )
       assert.deepStrictEqual([page._tag, saved._tag, resumed.status], ["Paused", "Saved", "active"])
     })
 
@@ -221,7 +247,10 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual([letter?.position, letter?.attempts, letter?.error.message], [1, 4, "declined"])
       assert.deepStrictEqual([asked, unknown], [1, 0])
       assert.ok(page._tag === "Retries")
-      assert.deepStrictEqual(page.events.map(({ position }) => position), [1])
+      assert.deepStrictEqual(
+        page.events.map(({ position }) => position),
+        [1]
+      )
       assert.deepStrictEqual(yield* store.projections.listDeadLetters(environment, "mails", 0, 10), [])
     })
 
@@ -256,7 +285,12 @@ export const projectionsSuite = (test: ShopTest): void => {
         [external.token, saving(0, 1, {})],
         [
           token,
-          saving(0, 1, {}, { deadLetters: [{ position: 7, error: { name: "Error", message: "" }, attempts: 1 }] })
+          saving(
+            0,
+            1,
+            {},
+            { deadLetters: [{ position: 7, error: { name: "Error", message: "" }, attempts: 1 }] }
+          )
         ]
       ]
 
@@ -270,7 +304,8 @@ export const projectionsSuite = (test: ShopTest): void => {
 
     test("count the events that wait, whatever patterns there are", function* (shop) {
       const { store } = shop
-      for (const name of ["order.placed", "order.paid", "user.created", "order.item.added"]) yield* shop.emit(name)
+      for (const name of ["order.placed", "order.paid", "user.created", "order.item.added"])
+        yield* shop.emit(name)
       const lagOf = (name: string, events: ReadonlyArray<string>) =>
         Effect.map(
           Effect.andThen(
@@ -367,7 +402,10 @@ export const projectionsSuite = (test: ShopTest): void => {
 
       assert.deepStrictEqual(first.events, again.events)
       assert.deepStrictEqual([first.state, rest.state], [undefined, '{"count":2}'])
-      assert.deepStrictEqual(rest.events.map(({ position }) => position), [3])
+      assert.deepStrictEqual(
+        rest.events.map(({ position }) => position),
+        [3]
+      )
     })
 
     test("save only what was handed out since the last reset and is not done", function* (shop) {
