@@ -33,7 +33,7 @@ import type { AccessError } from "../Protocol/Worker.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { Failed, type Handling, makeHandling } from "./Handling.ts"
 import { GLOBAL_PARTITION } from "./Partition.ts"
-import type { AnyProjection } from "./Projection.ts"
+import { type AnyProjection, maxBatchSize } from "./Projection.ts"
 import { encodeState, States } from "./States.ts"
 
 export interface RunnerOptions {
@@ -57,6 +57,9 @@ const LONGEST_RETRY_MS = 60_000
 /** The same while the engine cannot be reached. */
 const RECONNECT_MS = 100
 const LONGEST_RECONNECT_MS = 5000
+
+/** Batches that a managed projection folds before it saves, while it is far behind. */
+const BATCHES = 10
 
 /** Bytes of the states that one save carries, unless it is a single one. */
 const SAVE_BYTES = 4 * 1024 * 1024
@@ -173,9 +176,14 @@ class Ownership {
   get #work(): Effect.Effect<void, Trouble> {
     return Effect.gen({ self: this }, function* () {
       const { feed, projection, unlessStopped } = this.#options
+      const { batchSize, mode } = projection.config
+      let limit = batchSize
       while (true) {
-        const batch = yield* unlessStopped(this.#seen(feed.read(this.#lease, projection.config.batchSize)))
+        const batch = yield* unlessStopped(this.#seen(feed.read(this.#lease, limit)))
         if (batch === "stop" || batch === undefined) return
+        // a fold that is far behind need not save after every batch: that is what takes the time
+        const isFull = mode === "managed" && batch.events.length >= limit
+        limit = isFull ? Math.max(batchSize, Math.min(batchSize * BATCHES, maxBatchSize)) : batchSize
         const left = yield* this.#process(batch)
         if (left !== undefined) return
       }

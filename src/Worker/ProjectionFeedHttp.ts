@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { Answer, Connection } from "../Client/HttpConnection.ts"
 import { failureOf, invalidResponse, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"
-import { ConnectionError, InvalidStateError, type IronflowError, ValidationError } from "../Errors.ts"
+import { type ConnectionError, InvalidStateError, type IronflowError, ValidationError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import type { Logger } from "../Logger.ts"
 import { type Endpoint, endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"

@@ -149,7 +149,7 @@ const runSchedule = async (seed: number, home: string) => {
     for (const [name, position] of Object.entries(verdict.positions)) {
       if (position === 0) violations.push(`${name} has not moved`)
     }
-    return { violations, kills, emitted, rebuilds, ...{ events: verdict.events, states: verdict.states } }
+    return { violations, kills, emitted, rebuilds, events: verdict.events, states: verdict.states }
   } finally {
     await client.close()
     for (const child of children) await kill(child)
