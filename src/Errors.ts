@@ -171,6 +171,37 @@ export class RunNotFoundError extends IronflowError {
   }
 }
 
+/** There is no projection of this name in the environment: no worker has registered it. */
+export class ProjectionNotFoundError extends IronflowError {
+  declare readonly _tag: "ProjectionNotFoundError"
+  readonly projection: string
+  constructor(projection: string, options: CauseOption = {}) {
+    super(`Projection not found: no worker has registered "${projection}" in this environment`, {
+      ...options,
+      code: "PROJECTION_NOT_FOUND",
+      details: { projection }
+    })
+    this.projection = projection
+  }
+}
+
+/** A projection was not as far in the log as somebody waited for. It goes on; `position` is where it was. */
+export class ProjectionBehindError extends TimeoutError {
+  readonly projection: string
+  readonly position: number
+  readonly target: number
+  constructor(projection: string, position: number, target: number, timeoutMs: number, why: string) {
+    super(
+      `Projection "${projection}" was at position ${position} of the log after ${timeoutMs}ms, and not at ${target}. ${why}`,
+      timeoutMs,
+      { code: "PROJECTION_BEHIND", details: { projection, position, target } }
+    )
+    this.projection = projection
+    this.position = position
+    this.target = target
+  }
+}
+
 /** The run has no step of this id. */
 export class StepNotFoundError extends IronflowError {
   declare readonly _tag: "StepNotFoundError"
@@ -809,6 +840,8 @@ const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, Ironflo
     SignatureError,
     FunctionNotFoundError,
     RunNotFoundError,
+    ProjectionNotFoundError,
+    ProjectionBehindError,
     StepNotFoundError,
     StepError,
     NonRetryableError,

@@ -13,6 +13,8 @@ export const writesAtOnce = 1000
 export const writeBytes = 4 * 1024 * 1024
 /** State in one snapshot of a stream. */
 export const snapshotBytes = 4 * 1024 * 1024
+/** State of one partition of a projection. */
+export const projectionStateBytes = 4 * 1024 * 1024
 export const stepsPerRun = 10_000
 /** All results in the history of one run. */
 export const historyBytes = 64 * 1024 * 1024

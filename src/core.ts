@@ -51,6 +51,18 @@ export type {
   StreamSnapshot,
   StreamSummary
 } from "./Client/Streams.ts"
+export type {
+  Catchup,
+  CatchupOptions,
+  DeadLetter,
+  GetProjectionOptions,
+  ListDeadLettersOptions,
+  PauseProjectionOptions,
+  ProjectionStateResult,
+  ProjectionStatus,
+  ProjectionStatusInfo,
+  RebuildProjectionOptions
+} from "./Client/Projections.ts"
 export type { ClientRetryConfig, RetryEvent, RetryInfo } from "./Client/Retry.ts"
 export type {
   ConfigEntry,
@@ -127,6 +139,8 @@ export {
   NotConfiguredError,
   RevisionConflictError,
   RevisionGoneError,
+  ProjectionBehindError,
+  ProjectionNotFoundError,
   RunCancelledError,
   RunFailedError,
   RunNotFoundError,
@@ -193,6 +207,17 @@ export {
 export { deepMerge, isObject, safeJsonParse } from "./Json.ts"
 export { createLogger, createNoopLogger, type Logger, type LoggerConfig, type LogLevel } from "./Logger.ts"
 export { matchesPattern, patterns } from "./Pattern.ts"
+export type {
+  ExternalProjectionConfig,
+  ExternalProjectionHandler,
+  IronflowProjection,
+  ManagedProjectionConfig,
+  ManagedProjectionHandler,
+  ProjectionConfig,
+  ProjectionContext,
+  ProjectionEvent,
+  ProjectionMode
+} from "./Projection/Projection.ts"
 export { createSecretsClient, type SecretsClient } from "./Secrets.ts"
 export {
   type AnySchema,

@@ -8,7 +8,9 @@ import { ironflow } from "./Function.ts"
 export * from "./core.ts"
 export type { ClientApi, PromiseKind, WaitForRunOptions } from "./Client/Client.ts"
 export type { AsyncIterableKind, StreamsApi } from "./Client/Streams.ts"
+export type { ProjectionsApi } from "./Client/Projections.ts"
 export { createFunction, ironflow } from "./Function.ts"
+export { createProjection } from "./Projection/Projection.ts"
 export { createClient, IronflowClient, type IronflowClientConfig } from "./Promise/Client.ts"
 export {
   ConfigClient,
@@ -18,6 +20,12 @@ export {
 } from "./Promise/Config.ts"
 export { KVBucketHandle, KVClient, type KVClientConfig } from "./Promise/Kv.ts"
 export type { EngineHandle } from "./Promise/Connection.ts"
-export { createWorker, type RunnableFunction, type Worker, type WorkerConfig } from "./Promise/Worker.ts"
+export {
+  createWorker,
+  type RunnableFunction,
+  type RunnableProjection,
+  type Worker,
+  type WorkerConfig
+} from "./Promise/Worker.ts"
 
 export default { ironflow }

@@ -20,10 +20,7 @@ const later: Record<string, string> = {
   webhooks: `
     createWebhook WebhookConfig WebhookRequest WebhookEvent IronflowWebhook
   `,
-  projections: `
-    createProjection ProjectionMode ProjectionStatus ProjectionContext ManagedProjectionHandler
-    ExternalProjectionHandler ProjectionConfig IronflowProjection ProjectionStatusInfo
-    ProjectionStateResult GetProjectionOptions RebuildProjectionOptions
+  "subscriptions to projections": `
     ProjectionSubscriptionCallbacks
   `,
   subscriptions: `

@@ -62,7 +62,11 @@ export const defined = <A extends object>(fields: A): { [K in keyof A]: Exclude<
 
 export const readEmitted = (answer: unknown): EmitResult | undefined =>
   isObject(answer)
-    ? { runIds: texts(answer, "runIds"), eventId: text(answer, "eventId") ?? text(answer, "id") ?? "" }
+    ? {
+        runIds: texts(answer, "runIds"),
+        eventId: text(answer, "eventId") ?? text(answer, "id") ?? "",
+        ...(field(answer, "position") === undefined ? {} : { position: number(answer, "position") })
+      }
     : undefined
 
 export const readPublished = (answer: unknown): PublishResult | undefined =>

@@ -20,6 +20,8 @@ import { resolveServer, type ServerOptions } from "./HttpConfig.ts"
 import { type Connection, make as connect } from "./HttpConnection.ts"
 import { Kv } from "./Kv.ts"
 import * as KvHttp from "./KvHttp.ts"
+import { Projections } from "./Projections.ts"
+import { make as makeProjections } from "./ProjectionsHttp.ts"
 import type { ClientServices } from "./Services.ts"
 import { type ReadingOptions, Streams } from "./Streams.ts"
 import * as StreamsHttp from "./StreamsHttp.ts"
@@ -41,5 +43,6 @@ const servicesOver = (connection: Connection, options: ReadingOptions): Context.
   Context.make(Client, make(connection)).pipe(
     Context.add(Streams, StreamsHttp.make(connection, options)),
     Context.add(Kv, KvHttp.make(connection)),
-    Context.add(Config, ConfigHttp.make(connection))
+    Context.add(Config, ConfigHttp.make(connection)),
+    Context.add(Projections, makeProjections(connection))
   )

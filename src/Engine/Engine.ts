@@ -33,6 +33,7 @@ import * as EngineConfig from "./EngineConfig.ts"
 import * as EngineKv from "./EngineKv.ts"
 import { KvFeed } from "./KvFeed.ts"
 import { RunEndings } from "./RunEndings.ts"
+import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
 import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
 import type { RunActivity } from "./Store/Activity.ts"
@@ -68,6 +69,8 @@ export interface EngineService {
   readonly storedKeys: (environment: string, bucket: string) => EngineKv.StoredKeys
   /** The configurations of one environment. */
   readonly config: (environment: string) => ConfigService
+  /** What workers and clients ask about projections. */
+  readonly projections: Projections.ProjectionsService
   /** Managing the secrets of one environment. */
   readonly secrets: (environment: string) => SecretsService
   /** Adds functions or replaces their configuration. `ValidationError` when a trigger is not acceptable. */
@@ -113,6 +116,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
   const secrets = yield* makeSecrets(store)
   const dispatch = new Dispatch(store, secrets, runFork)
   const endings = new RunEndings()
+  const projections = Projections.make(store)
 
   const kv = { store, feed: new KvFeed() }
   const detach = kv.feed.attach(store)
@@ -131,6 +135,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
     for (const runId of changes.ended) endings.announce(runId)
     for (const warning of changes.warnings) runFork(Effect.logWarning(warning))
+    projections.committed(changes)
     if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
     if (changes.ready) dispatch.poke()
   })
@@ -161,7 +166,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
               cause: error
             })
         )
-        return yield* Effect.acquireRelease(
+        const session = yield* Effect.acquireRelease(
           // another one may have come while the functions were stored
           Effect.andThen(
             checkId(registration.workerId, dispatch),
@@ -178,6 +183,12 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
               Effect.logWarning(`The runs of worker ${registration.workerId} could not be given back`, error)
             )
         )
+        return {
+          credit: (n) => session.credit(n),
+          report: (reports) => session.report(reports),
+          late: (late) => session.late(late),
+          projections: projections.feed(registration.environment, registration.workerId)
+        }
       }),
     connectRemoteWorker: (registration, handlers, options) =>
       Effect.gen(function* () {
@@ -198,6 +209,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     kv: (environment) => EngineKv.make(kv, environment),
     storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
     config: (environment) => EngineConfig.make(kv, environment),
+    projections,
     secrets: (environment) => secrets.in(environment),
     findFunction: store.findFunction,
     applyReports: (reports) => dispatch.applyReports(reports),

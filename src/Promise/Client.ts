@@ -2,6 +2,7 @@
 import type * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { Client, type ClientApi, clientMethods, type EffectKind, type PromiseKind } from "../Client/Client.ts"
+import { Projections, type ProjectionsApi, projectionsMethods } from "../Client/Projections.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { AsyncIterableKind, ReadingOptions, StreamsApi } from "../Client/Streams.ts"
 import type { ServerOptions } from "../Client/HttpConfig.ts"
@@ -42,6 +43,8 @@ export interface IronflowClient extends ClientApi<PromiseKind> {
 export class IronflowClient implements AsyncDisposable {
   readonly #rim: Rim<ClientServices, ValidationError>
   readonly #forget: () => void
+  /** Reading projections, waiting for them, and steering them. */
+  readonly projections: ProjectionsApi<PromiseKind>
 
   /** Throws `ValidationError` when the configuration is not acceptable. */
   constructor(config: IronflowClientConfig = {}) {
@@ -57,6 +60,12 @@ export class IronflowClient implements AsyncDisposable {
       ),
       { streams: promiseStreams(this.#rim) }
     )
+    this.projections = promisify<
+      ProjectionsApi<PromiseKind>,
+      ProjectionsApi<EffectKind>,
+      ClientServices,
+      ValidationError
+    >(this.#rim, Projections, projectionsMethods)
   }
 
   /** The key-value store. */

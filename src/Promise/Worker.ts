@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import { createDeferred, type Deferred } from "../Deferred.ts"
 import { IronflowError, ValidationError } from "../Errors.ts"
 import type { EffectFunction, IronflowFunction } from "../Function.ts"
+import type { EffectProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
 import { resolveWorkerOptions, type WorkerOptions } from "../Worker/Options.ts"
 import { resolvePollingOptions } from "../Worker/ServerLink.ts"
@@ -17,8 +18,13 @@ import { errorOf } from "./Promisify.ts"
 /** The functions that a worker of the Promise face takes: those in either style that need no services. */
 export type RunnableFunction = IronflowFunction | EffectFunction<unknown, unknown, never>
 
+/** The projections that a worker of the Promise face takes: those in either style that need no services. */
+export type RunnableProjection = IronflowProjection | EffectProjection<unknown, unknown, never>
+
+type RunnableOptions = WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>
+
 /** A worker for a server elsewhere. */
-export interface ServerWorkerConfig extends WorkerOptions<ReadonlyArray<RunnableFunction>>, PollingConfig {
+export interface ServerWorkerConfig extends RunnableOptions, PollingConfig {
   readonly engine?: undefined
 }
 
@@ -37,7 +43,7 @@ export interface PollingConfig {
 }
 
 /** A worker for an engine in this process. */
-export interface EngineWorkerConfig extends WorkerOptions<ReadonlyArray<RunnableFunction>> {
+export interface EngineWorkerConfig extends RunnableOptions {
   /** The engine to work for: what `startEngine()` resolves to. */
   readonly engine: EngineHandle
 }
@@ -73,7 +79,7 @@ export const createWorker = (config: WorkerConfig): Worker => {
 
 /** A worker's options, and how it reaches what it works for. */
 interface Connected {
-  readonly options: WorkerOptions<ReadonlyArray<RunnableFunction>>
+  readonly options: RunnableOptions
   readonly transport: Layer.Layer<WorkerTransport, ValidationError>
   readonly onClose: (close: () => Promise<void>) => () => void
 }

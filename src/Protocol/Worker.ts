@@ -24,6 +24,8 @@ import type {
 } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
 
+import type { ProjectionFeed } from "./Projections.ts"
+
 export type { SerializedError } from "../Errors.ts"
 
 /** A value as JSON text. Absent (`undefined`) when the value was `undefined`. */
@@ -353,6 +355,8 @@ export interface WorkerSession {
     readonly stepName: string
     readonly lingerMs: number
   }) => Effect.Effect<void, ConnectionError>
+  /** How the worker's projections get at their events; absent where they do not. */
+  readonly projections?: ProjectionFeed
 }
 
 /** How a worker reaches an engine: in the same process, by polling, or by a stream. */

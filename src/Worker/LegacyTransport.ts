@@ -36,6 +36,8 @@ import type {
   TurnReport,
   WorkerSession
 } from "../Protocol/Worker.ts"
+import type { ProjectionFeed } from "../Protocol/Projections.ts"
+import { makeFeed } from "./ExistingProjections.ts"
 import { readJob } from "./LegacyJob.ts"
 import { LegacyTurn, type Yield } from "./LegacyTurn.ts"
 import { asConnectionError, isAccessError, isSuccess, monotonicMs, type ServerLink } from "./ServerLink.ts"
@@ -70,6 +72,7 @@ interface Work {
 
 class LegacySession implements WorkerSession {
   readonly #link: ServerLink
+  readonly projections: ProjectionFeed
   readonly #turns = new Map<string, LegacyTurn>()
   #room = 0
   #wake: (() => void) | undefined
@@ -79,6 +82,7 @@ class LegacySession implements WorkerSession {
 
   constructor(link: ServerLink) {
     this.#link = link
+    this.projections = makeFeed(link.connection)
   }
 
   start(): void {

@@ -18,7 +18,9 @@ import {
   type TurnReport,
   type WorkerSession
 } from "../Protocol/Worker.ts"
+import type { ProjectionFeed } from "../Protocol/Projections.ts"
 import { register } from "./PollingRegistration.ts"
+import { makeFeed } from "./ProjectionFeedHttp.ts"
 import { asConnectionError, isAccessError, isSuccess, monotonicMs, type ServerLink } from "./ServerLink.ts"
 
 /** How much longer than the server keeps a poll open its answer is waited for. */
@@ -46,6 +48,7 @@ interface Shipment {
 }
 
 export class PollingSession implements WorkerSession {
+  readonly projections: ProjectionFeed
   readonly #link: ServerLink
   readonly #instance: string
   #terms: Turns.RegisterTurnsResponse
@@ -76,6 +79,7 @@ export class PollingSession implements WorkerSession {
 
   constructor(link: ServerLink, instance: string, terms: Turns.RegisterTurnsResponse, sentAt: number) {
     this.#link = link
+    this.projections = makeFeed(link.connection, link.registration.workerId, link.options.logger)
     this.#instance = instance
     this.#terms = terms
     this.#session = terms.session

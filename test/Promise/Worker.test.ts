@@ -1,8 +1,6 @@
-import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { assert, describe, it } from "vitest"
-import type { ClientServices } from "../../src/Client/Services.ts"
 import { createDeferred } from "../../src/Deferred.ts"
 import { ConnectionError, IronflowError, ValidationError } from "../../src/Errors.ts"
 import { createFunction } from "../../src/Function.ts"
@@ -17,8 +15,7 @@ const scriptedEngine = () => {
     connection: {
       environment: "staging",
       // a worker has no use for a client, so there is none to answer
-      client: () =>
-        Layer.effectContext(Effect.die("not scripted") as Effect.Effect<Context.Context<ClientServices>>),
+      client: () => Layer.effectContext(Effect.die("not scripted")),
       transport: transport.layer,
       onClose: (_who, close) => {
         closers.add(close)

@@ -20,6 +20,7 @@ import { SDK_VERSION } from "../../Worker/Version.ts"
 import { capabilities } from "../Capabilities.ts"
 import type { EngineService } from "../Engine.ts"
 import { toRegistration } from "./FunctionConfigs.ts"
+import { projectionRoutes } from "./ProjectionRoutes.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
 import { configRoutes } from "./ConfigRoutes.ts"
 import { kvRoutes } from "./KvRoutes.ts"
@@ -195,7 +196,8 @@ export const clientRoutes = (
     ...streamRoutes(engine),
     ...kvRoutes(engine),
     ...configRoutes(engine),
-    ...secretRoutes(engine)
+    ...secretRoutes(engine),
+    ...projectionRoutes(engine, closing)
   ]
 }
 
@@ -222,7 +224,11 @@ const emitOptions = (request: {
   ...(request.metadata === undefined ? {} : { metadata: request.metadata })
 })
 
-const emitted = ({ eventId, runIds }: EmitResult) => (runIds.length === 0 ? { eventId } : { runIds, eventId })
+const emitted = ({ eventId, position, runIds }: EmitResult) => ({
+  ...(runIds.length === 0 ? {} : { runIds }),
+  eventId,
+  ...(position === undefined ? {} : { position: String(position) })
+})
 
 const batchRequest = lenient(Schemas.TriggerBatchRequest, "TriggerBatch")
 

@@ -41,6 +41,7 @@ import type {
 } from "../../Protocol/Worker.ts"
 import type { StoredValue } from "../../KvValue.ts"
 import type { RunActivity } from "./Activity.ts"
+import type { ProjectionStore } from "./ProjectionStore.ts"
 
 /** An event to append to the log. */
 export interface NewEvent {
@@ -202,6 +203,8 @@ export interface Changes {
   readonly kvDeleted: ReadonlyArray<number>
   /** What a person should hear of and no caller is told: trigger expressions that failed for an event of a `step.tx`. */
   readonly warnings: ReadonlyArray<string>
+  /** The projections that were saved, claimed, released or steered, by their `projectionKey`. */
+  readonly projections: ReadonlyArray<string>
   /** A run can be claimed. */
   readonly ready: boolean
   /** Position of the newest row of the log that was stored; 0 when none was. */
@@ -564,6 +567,8 @@ export interface StoreService {
     after: number | undefined,
     limit: number
   ) => Effect.Effect<KvChangePage, RevisionGoneError | StoreError>
+
+  readonly projections: ProjectionStore
   /** Deletes runs that ended before `endedBefore` (epoch milliseconds), at most `limit`; returns how many. */
   readonly deleteEndedRuns: (endedBefore: number, limit: number) => Effect.Effect<number, StoreError>
   /**

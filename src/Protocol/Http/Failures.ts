@@ -13,6 +13,7 @@ import {
   IronflowError,
   isIronflowError,
   LimitExceededError,
+  ProjectionNotFoundError,
   RunNotFoundError,
   type SerializedError,
   serializeError,
@@ -73,19 +74,20 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
   ["WORKER_UNKNOWN", kinds.notFound],
   ["SECRET_NOT_FOUND", kinds.notFound],
   ["SNAPSHOT_NOT_FOUND", kinds.notFound],
+  ["EVENT_NOT_FOUND", kinds.notFound],
   ["MASTER_KEY_MISSING", kinds.state],
   ["STALE_EXECUTION", kinds.conflict],
   ["RUN_NOT_RUNNING", kinds.conflict],
   ["STALE_BATCH", kinds.conflict],
   ["TOO_MANY_CALLS", kinds.tooMany],
   ["CLOSING", kinds.unavailable],
-  ["CLOSING", kinds.unavailable],
   ["BUCKET_NOT_FOUND", kinds.notFound],
   ["KEY_NOT_FOUND", kinds.notFound],
   ["CONFIG_NOT_FOUND", kinds.notFound],
   ["BUCKET_EXISTS", kinds.exists],
   ["REVISION_CONFLICT", kinds.precondition],
-  ["REVISION_GONE", kinds.gone]
+  ["REVISION_GONE", kinds.gone],
+  ["PROJECTION_SAVE_REFUSED", kinds.conflict]
 ])
 
 const kindOf = (error: IronflowError): Kind => {
@@ -96,7 +98,8 @@ const kindOf = (error: IronflowError): Kind => {
     error instanceof RunNotFoundError ||
     error instanceof FunctionNotFoundError ||
     error instanceof StepNotFoundError ||
-    error instanceof StreamNotFoundError
+    error instanceof StreamNotFoundError ||
+    error instanceof ProjectionNotFoundError
   )
     return kinds.notFound
   if (error instanceof VersionConflictError) return kinds.conflict

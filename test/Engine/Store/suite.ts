@@ -8,6 +8,7 @@ import { eventsSuite } from "./suite/Events.ts"
 import { kvSuite } from "./suite/Kv.ts"
 import { leasesSuite } from "./suite/Leases.ts"
 import { logSuite } from "./suite/Log.ts"
+import { projectionsSuite } from "./suite/Projections.ts"
 import { randomWalkSuite } from "./suite/RandomWalk.ts"
 import { shopTest } from "./suite/Shop.ts"
 import { steeringSuite } from "./suite/Steering.ts"
@@ -22,6 +23,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     const test = shopTest(makeStore)
     eventsSuite(test)
     logSuite(test)
+    projectionsSuite(test)
     claimsSuite(test)
     turnsSuite(test)
     streamsSuite(test)
