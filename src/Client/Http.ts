@@ -170,6 +170,22 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
     emit,
     trigger: emit,
     publish,
+    listTopics: () =>
+      call({
+        endpoint: endpoints.listTopics,
+        body: "{}",
+        what: "listTopics()",
+        repeatable: true,
+        read: Answers.readTopics
+      }),
+    getTopicStats: (topic) =>
+      call({
+        endpoint: endpoints.getTopicStats,
+        body: JSON.stringify({ topic }),
+        what: `getTopicStats(${quote(topic)})`,
+        repeatable: true,
+        read: (answer) => Answers.readTopicStats(answer, topic)
+      }),
     getRun,
     listRuns: (options = {}) =>
       call({

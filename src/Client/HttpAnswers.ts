@@ -16,6 +16,8 @@ import type {
   RunStatus,
   RunStep,
   StepStatus,
+  TopicInfo,
+  TopicStats,
   WorkerInfo
 } from "./Client.ts"
 import { isObject } from "../Json.ts"
@@ -67,6 +69,35 @@ export const readEmitted = (answer: unknown): EmitResult | undefined =>
 export const readPublished = (answer: unknown): PublishResult | undefined =>
   isObject(answer)
     ? { eventId: text(answer, "eventId") ?? "", sequence: number(answer, "sequence") }
+    : undefined
+
+export const readTopics = (answer: unknown): Array<TopicInfo> | undefined =>
+  isObject(answer)
+    ? each(list(answer, "topics"), (topic) =>
+        isObject(topic)
+          ? {
+              name: text(topic, "name") ?? "",
+              messageCount: number(topic, "messageCount"),
+              consumerCount: number(topic, "consumerCount"),
+              ...defined({
+                firstMessageAt: filled(topic, "firstMessageAt"),
+                lastMessageAt: filled(topic, "lastMessageAt")
+              })
+            }
+          : undefined
+      )
+    : undefined
+
+export const readTopicStats = (answer: unknown, topic: string): TopicStats | undefined =>
+  isObject(answer)
+    ? {
+        name: filled(answer, "name") ?? topic,
+        messageCount: number(answer, "messageCount"),
+        consumerCount: number(answer, "consumerCount"),
+        lag: number(answer, "lag"),
+        firstSeq: number(answer, "firstSeq"),
+        lastSeq: number(answer, "lastSeq")
+      }
     : undefined
 
 export const readRun = (answer: unknown): Run | undefined => {

@@ -35,6 +35,7 @@ import * as Metrics from "./Metrics.ts"
 import { checked, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
+import { subscriptionRoute } from "../Ws/SubscriptionRoute.ts"
 import { Upgrades } from "../Ws/Upgrades.ts"
 
 export interface HttpServerOptions {
@@ -114,7 +115,13 @@ export const make = (
         const stranger = resolved.insecure ? undefined : strangerIn(request)
         if (stranger !== undefined) throw stranger
       },
-      routes: []
+      routes: [
+        subscriptionRoute(engine, (ms, f) => {
+          const fiber = run(Effect.forever(Effect.andThen(Effect.sleep(ms), Effect.sync(f))))
+          Fiber.runIn(fiber, scope)
+          return () => fiber.interruptUnsafe()
+        })
+      ]
     })
 
     const { host, port, tls } = resolved
