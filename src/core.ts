@@ -22,6 +22,8 @@ export type {
   RunStatus,
   RunStep,
   StepStatus,
+  TopicInfo,
+  TopicStats,
   WorkerInfo
 } from "./Client/Client.ts"
 export {
@@ -136,6 +138,29 @@ export {
 export { deepMerge, isObject, safeJsonParse } from "./Json.ts"
 export { createLogger, createNoopLogger, type Logger, type LoggerConfig, type LogLevel } from "./Logger.ts"
 export { matchesPattern, patterns } from "./Pattern.ts"
+export type {
+  AckMode,
+  AckType,
+  BackpressureMode,
+  EventMetadata,
+  SubscribeOptions,
+  WSAckRequest,
+  WSClientMessage,
+  WSError,
+  WSEventMessage,
+  WSServerMessage,
+  WSSubscribeRequest,
+  WSSubscriptionError,
+  WSSubscriptionResult,
+  WSUnsubscribeRequest
+} from "./Protocol/Subscriptions.ts"
+export type {
+  ConnectionState,
+  SubscriptionCallbacks,
+  SubscriptionErrorInfo,
+  SubscriptionEvent
+} from "./Client/SubscriptionSession.ts"
+export type { AckableSubscription, AckHandle, Subscription } from "./Promise/Subscriptions.ts"
 export { createSecretsClient, type SecretsClient } from "./Secrets.ts"
 export {
   type AnySchema,

@@ -17,6 +17,8 @@ import { checked } from "./HttpCalls.ts"
 import { resolveServer, type ServerOptions } from "./HttpConfig.ts"
 import { type Connection, make as connect } from "./HttpConnection.ts"
 import type { ClientServices } from "./Services.ts"
+import { dialSocket } from "./SubscriptionSocket.ts"
+import { make as makeSubscriptions, Subscriptions } from "./Subscriptions.ts"
 
 /** The client of the server that the options name. Fails with `ValidationError` when they are not acceptable. */
 export const layer = (
@@ -30,4 +32,6 @@ export const layer = (
   )
 
 const servicesOver = (connection: Connection): Context.Context<ClientServices> =>
-  Context.make(Client, make(connection))
+  Context.make(Client, make(connection)).pipe(
+    Context.add(Subscriptions, makeSubscriptions({ dial: dialSocket(connection.server) }))
+  )

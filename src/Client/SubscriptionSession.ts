@@ -416,6 +416,7 @@ export class SubscriptionSession {
       const held = subscription.held ?? []
       subscription.held = undefined
       for (const deliver of held) deliver()
+      if (held.length > HELD) this.resume()
     })
   }
 

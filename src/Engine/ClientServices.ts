@@ -2,8 +2,20 @@
 import * as Context from "effect/Context"
 import { Client } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
+import { make as makeSubscriptions, Subscriptions } from "../Client/Subscriptions.ts"
+import type { Wire } from "../Protocol/Subscriptions.ts"
 import type { EngineService } from "./Engine.ts"
+import { makeWires } from "./Subscriptions/MemoryWire.ts"
 
 /** The services for one environment. */
 export const servicesIn = (engine: EngineService, environment: string): Context.Context<ClientServices> =>
-  Context.make(Client, engine.client(environment))
+  Context.make(Client, engine.client(environment)).pipe(
+    Context.add(Subscriptions, makeSubscriptions({ wire: () => wireTo(engine, environment) }))
+  )
+
+/** The client's end of a connection inside the process. */
+export const wireTo = (engine: EngineService, environment: string): Wire => {
+  const [ours, theirs] = makeWires()
+  engine.subscribe(environment, theirs)
+  return ours
+}
