@@ -25,9 +25,7 @@ import { makeExamples } from "./Examples.ts"
 
 /** Examples that use what comes with a later feature, and the name that the compiler does not know until then. */
 const later: Record<string, { readonly feature: string; readonly name: string }> = {
-  "pull-mode.01.worker-interface.ts": { feature: "projections", name: "projections" },
-  "server-side-client.14.listtopics.ts": { feature: "topics", name: "listTopics" },
-  "server-side-client.15.gettopicstats.ts": { feature: "topics", name: "getTopicStats" }
+  "pull-mode.01.worker-interface.ts": { feature: "projections", name: "projections" }
 }
 
 describe("the documented examples compile", () => {

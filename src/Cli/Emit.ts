@@ -122,7 +122,8 @@ const readTimeout = (text: Option.Option<string>): Effect.Effect<number | undefi
     }
   })
 
-const readData = (argument: string): Effect.Effect<unknown, IronflowError> =>
+/** Data from the command line, or from standard input for `-`. */
+export const readData = (argument: string): Effect.Effect<unknown, IronflowError> =>
   Effect.flatMap(argument === "-" ? readStdin : Effect.succeed(argument), (text) =>
     Effect.try({
       try: (): unknown => JSON.parse(text),

@@ -1,5 +1,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import { Subscriptions } from "../../src/Client/Subscriptions.ts"
 import { assert, describe, expectTypeOf, it } from "vitest"
 import { Client, type ClientApi, clientMethods, type EffectKind, type Run } from "../../src/Client/Client.ts"
 import { IronflowError, RunNotFoundError, ValidationError } from "../../src/Errors.ts"
@@ -20,7 +22,13 @@ const engineAnswering = (answers: Partial<ClientApi<EffectKind>>) => {
       client: (environment) => {
         environments.push(environment)
         // every method is there: the scripted ones, and for the rest one that says it is not
-        return Layer.succeed(Client, { ...rest, ...answers } as ClientApi<EffectKind>)
+        return Layer.mergeAll(
+          Layer.succeed(Client, { ...rest, ...answers } as ClientApi<EffectKind>),
+          Layer.succeed(Subscriptions, { stream: () => Stream.empty })
+        )
+      },
+      wire: () => {
+        throw new Error("not scripted")
       },
       transport: Layer.succeed(WorkerTransport, { open: notScripted("open") }),
       onClose: (_who, close) => {

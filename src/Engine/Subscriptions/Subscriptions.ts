@@ -140,7 +140,7 @@ export class Subscriptions {
   ): Effect.Effect<number, StoreError> {
     if (target.source === "system") {
       const items = this.#systemItems(environment, 0).filter(accepts)
-      const first = items.at(-count)
+      const first = items.at(-count) ?? items[0]
       return Effect.succeed(first === undefined ? this.system.end : first.position - 1)
     }
     const end = this.#head

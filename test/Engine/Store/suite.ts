@@ -5,6 +5,7 @@ import type { Store } from "../../../src/Engine/Store/Store.ts"
 import type { StoreError } from "../../../src/Errors.ts"
 import { claimsSuite } from "./suite/Claims.ts"
 import { eventsSuite } from "./suite/Events.ts"
+import { groupsSuite } from "./suite/Groups.ts"
 import { leasesSuite } from "./suite/Leases.ts"
 import { logSuite } from "./suite/Log.ts"
 import { randomWalkSuite } from "./suite/RandomWalk.ts"
@@ -20,6 +21,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     const test = shopTest(makeStore)
     eventsSuite(test)
     logSuite(test)
+    groupsSuite(test)
     claimsSuite(test)
     turnsSuite(test)
     waitsSuite(test)
