@@ -28,7 +28,19 @@ silenceSqliteWarning()
 const forced = forceOnSecondSignal()
 
 const main = ironflow.pipe(
-  Command.withSubcommands([dev, serve, worker, emit, runs, functions, workers, secrets, topics, publish, subscribe]),
+  Command.withSubcommands([
+    dev,
+    serve,
+    worker,
+    emit,
+    runs,
+    functions,
+    workers,
+    secrets,
+    topics,
+    publish,
+    subscribe
+  ]),
   Command.run({ version: SDK_VERSION })
 )
 

@@ -85,7 +85,12 @@ export class SessionSubscription {
   held: Array<() => void> | undefined = []
   pending: PendingAck | undefined
 
-  constructor(pattern: string, options: SubscribeOptions, callbacks: SubscriptionCallbacks, pending: PendingAck) {
+  constructor(
+    pattern: string,
+    options: SubscribeOptions,
+    callbacks: SubscriptionCallbacks,
+    pending: PendingAck
+  ) {
     this.pattern = pattern
     this.options = options
     this.callbacks = callbacks
@@ -293,7 +298,9 @@ export class SubscriptionSession {
     wire.onText = (text) => this.#hear(text)
     wire.onClose = (code) => {
       if (this.#wire !== wire) return
-      this.#lose(new ConnectionError("The connection was lost: the server delivers again what was not settled"))
+      this.#lose(
+        new ConnectionError("The connection was lost: the server delivers again what was not settled")
+      )
       this.#become("disconnected")
       if (code !== NORMAL) this.#retry()
     }
@@ -397,9 +404,12 @@ export class SubscriptionSession {
     if (result.status !== "ok" || typeof result.subscriptionId !== "string") {
       const code = typeof result.code === "string" ? result.code : "SUBSCRIPTION_ERROR"
       const message =
-        typeof result.message === "string" ? result.message : `"${subscription.pattern}" was refused (${code})`
+        typeof result.message === "string"
+          ? result.message
+          : `"${subscription.pattern}" was refused (${code})`
       this.#forget(subscription)
-      if (pending !== undefined) return pending.failed(new SubscriptionError(message, { code, retryable: false }))
+      if (pending !== undefined)
+        return pending.failed(new SubscriptionError(message, { code, retryable: false }))
       return this.#report({ code, message, subscriptionId: subscription.id, retrying: false }, subscription)
     }
     if (this.#byId.get(subscription.id) === subscription) this.#byId.delete(subscription.id)
@@ -451,7 +461,12 @@ export class SubscriptionSession {
       subscription.options.ackMode !== "manual"
     const onError = (error: unknown): void =>
       this.#report(
-        { code: "HANDLER_ERROR", message: toError(error).message, subscriptionId: subscription.id, retrying: true },
+        {
+          code: "HANDLER_ERROR",
+          message: toError(error).message,
+          subscriptionId: subscription.id,
+          retrying: true
+        },
         subscription
       )
     const handled = (): void => {

@@ -13,7 +13,10 @@ export const dialSocket =
     let hangUp = (): void => {
       giveUp = true
     }
-    const query = new URLSearchParams({ env: environment, ...(apiKey === undefined ? {} : { token: apiKey }) })
+    const query = new URLSearchParams({
+      env: environment,
+      ...(apiKey === undefined ? {} : { token: apiKey })
+    })
     const fail = (error: unknown): void =>
       failed(
         new ConnectionError(

@@ -122,7 +122,6 @@ export const make = (source: Source): Subscriptions["Service"] => ({
 })
 
 const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, IronflowError> =>
-  Effect.catch(
-    Effect.tryPromise({ try: run, catch: (error) => error }),
-    (error) => (isIronflowError(error) ? Effect.fail(error) : Effect.die(error))
+  Effect.catch(Effect.tryPromise({ try: run, catch: (error) => error }), (error) =>
+    isIronflowError(error) ? Effect.fail(error) : Effect.die(error)
   )

@@ -149,7 +149,10 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     what: "connected" | "disconnected"
   ): Effect.Effect<void> =>
     Effect.sync(() =>
-      system.announce(environment, `system.worker.${workerId}.${what}`, () => ({ id: workerId, status: what }))
+      system.announce(environment, `system.worker.${workerId}.${what}`, () => ({
+        id: workerId,
+        status: what
+      }))
     )
   const announceFunctions = (
     environment: string,

@@ -15,7 +15,9 @@ import type { Subscriptions } from "./Subscriptions/Subscriptions.ts"
 
 export const make = (
   engine: {
-    readonly store: StoreService; readonly dispatch: Dispatch; readonly endings: RunEndings
+    readonly store: StoreService
+    readonly dispatch: Dispatch
+    readonly endings: RunEndings
     readonly subscriptions: Subscriptions
   },
   environment: string

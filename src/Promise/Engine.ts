@@ -151,7 +151,16 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     close,
     [Symbol.asyncDispose]: close
   }
-  const { filename: _, masterKey: __, keepRuns: ___, listen: ____, keepMessages: _____, maxTopicBytes: ______, functions, ...workerOptions } = options
+  const {
+    filename: _,
+    masterKey: __,
+    keepRuns: ___,
+    listen: ____,
+    keepMessages: _____,
+    maxTopicBytes: ______,
+    functions,
+    ...workerOptions
+  } = options
   if (functions === undefined) return engine
   try {
     const worker = engine.createWorker({ ...workerOptions, environment, functions })
@@ -174,7 +183,12 @@ const secretsOf = (
   delete: (name) => run(secrets.delete(name))
 })
 
-const settings = ({ keepMessages, keepRuns, masterKey, maxTopicBytes }: StartEngineOptions): Layer.Layer<never> =>
+const settings = ({
+  keepMessages,
+  keepRuns,
+  masterKey,
+  maxTopicBytes
+}: StartEngineOptions): Layer.Layer<never> =>
   Layer.mergeAll(
     masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey)),
     keepMessages === undefined && maxTopicBytes === undefined
@@ -183,9 +197,7 @@ const settings = ({ keepMessages, keepRuns, masterKey, maxTopicBytes }: StartEng
           age: keptFor("keepMessages", keepMessages ?? "30d"),
           topicBytes: positiveBytes("maxTopicBytes", maxTopicBytes ?? 256 * 1024 * 1024)
         }),
-    keepRuns === undefined
-      ? Layer.empty
-      : Layer.succeed(RunRetention, keptFor("keepRuns", keepRuns))
+    keepRuns === undefined ? Layer.empty : Layer.succeed(RunRetention, keptFor("keepRuns", keepRuns))
   )
 
 const keptFor = (name: string, duration: Duration | "forever"): EffectDuration.Duration =>

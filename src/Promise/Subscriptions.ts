@@ -91,7 +91,8 @@ export class SubscriptionClient implements Disposable {
       connectionTimeout: positive("connectionTimeout", config.connectionTimeout ?? 10_000),
       ...(config.eventDefinitions === undefined ? {} : { eventDefinitions: config.eventDefinitions })
     }
-    const engine = config.engine === undefined ? undefined : connectionOf("createSubscriptionClient()", config.engine)
+    const engine =
+      config.engine === undefined ? undefined : connectionOf("createSubscriptionClient()", config.engine)
     const environment =
       engine === undefined ? "" : checkName("environment", config.environment ?? engine.environment)
     const server =
@@ -164,7 +165,10 @@ export class SubscriptionClient implements Disposable {
   }
 
   /** The events of a pattern, for `for await`; leaving the loop ends the subscription. Connects if need be. */
-  async *stream(pattern: string, options: SubscribeOptions = {}): AsyncGenerator<StreamedEvent, void, undefined> {
+  async *stream(
+    pattern: string,
+    options: SubscribeOptions = {}
+  ): AsyncGenerator<StreamedEvent, void, undefined> {
     await this.connect()
     const events: Array<SubscriptionEvent> = []
     let failure: SubscriptionErrorInfo | undefined
@@ -268,7 +272,9 @@ const handleOf = (
 
 const positive = (name: string, value: number): number => {
   if (typeof value === "number" && Number.isFinite(value) && value > 0) return value
-  throw new ValidationError(`createSubscriptionClient(): \`${name}\` must be a positive number, got ${String(value)}`)
+  throw new ValidationError(
+    `createSubscriptionClient(): \`${name}\` must be a positive number, got ${String(value)}`
+  )
 }
 
 const closed = (): IronflowError =>

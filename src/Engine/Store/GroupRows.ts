@@ -90,7 +90,8 @@ export const claimDeliveries = (tx: Transaction, demand: GroupDemand): GroupClai
     deliveries.push({ holder: member.holder, attempt: failures + 1, entry: toEntry(row) })
   }
 
-  const more = turns.hasRoom && (due.length === PAGE || readOn(tx, demand.group, group, turns, now, deliveries))
+  const more =
+    turns.hasRoom && (due.length === PAGE || readOn(tx, demand.group, group, turns, now, deliveries))
   const next = tx.get("SELECT min(due_at) AS at FROM deliveries WHERE consumer_group = ?", demand.group)
   return {
     deliveries,
@@ -181,7 +182,11 @@ export const touchGroups = (tx: Transaction, groups: ReadonlyArray<number>): voi
 }
 
 export const deleteAbandonedGroups = (tx: Transaction, before: number, limit: number): number => {
-  const rows = tx.all("SELECT key FROM consumer_groups WHERE used_at < ? ORDER BY used_at LIMIT ?", before, limit)
+  const rows = tx.all(
+    "SELECT key FROM consumer_groups WHERE used_at < ? ORDER BY used_at LIMIT ?",
+    before,
+    limit
+  )
   for (const { key } of rows) {
     tx.run("DELETE FROM deliveries WHERE consumer_group = ?", key!)
     tx.run("DELETE FROM consumer_groups WHERE key = ?", key!)

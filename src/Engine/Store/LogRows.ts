@@ -21,20 +21,20 @@ export const readLog = (tx: Transaction, query: LogQuery): LogPage => {
         )
       : name === undefined
         ? tx.all(
-          `SELECT ${COLUMNS} FROM events WHERE position > ? AND environment = ? AND kind = ? ORDER BY position LIMIT ?`,
-          query.after,
-          environment,
-          LogKind[query.kind],
-          limit
-        )
-      : tx.all(
-          `SELECT ${COLUMNS} FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ? ORDER BY position LIMIT ?`,
-          environment,
-          LogKind[query.kind],
-          name,
-          query.after,
-          limit
-        )
+            `SELECT ${COLUMNS} FROM events WHERE position > ? AND environment = ? AND kind = ? ORDER BY position LIMIT ?`,
+            query.after,
+            environment,
+            LogKind[query.kind],
+            limit
+          )
+        : tx.all(
+            `SELECT ${COLUMNS} FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ? ORDER BY position LIMIT ?`,
+            environment,
+            LogKind[query.kind],
+            name,
+            query.after,
+            limit
+          )
   const accepts = patterns === undefined ? () => true : anyOf(patterns)
   return {
     entries: rows.filter((row) => accepts(String(row.name))).map(toEntry),

@@ -2,7 +2,12 @@
 import type { SecretInfo, SealedSecret } from "./Store.ts"
 import type { Transaction } from "./Transaction.ts"
 
-export const putSecret = (tx: Transaction, environment: string, name: string, sealed: string): "created" | "updated" => {
+export const putSecret = (
+  tx: Transaction,
+  environment: string,
+  name: string,
+  sealed: string
+): "created" | "updated" => {
   const now = tx.now()
   const key = tx.environment(environment)
   const known = tx.get("SELECT 1 FROM secrets WHERE environment = ? AND name = ?", key, name) !== undefined

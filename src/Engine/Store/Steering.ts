@@ -57,7 +57,11 @@ export const resumeRun = (tx: Transaction, environment: string, runId: string, f
     tx.now(),
     key
   )
-  tx.tellOfRun(() => ({ _tag: "RunResumed", ...about(tx, row), ...(fromStep === undefined ? {} : { fromStep }) }))
+  tx.tellOfRun(() => ({
+    _tag: "RunResumed",
+    ...about(tx, row),
+    ...(fromStep === undefined ? {} : { fromStep })
+  }))
   makeReady(tx, key)
   return reread(tx, environment, runId)
 }
@@ -86,7 +90,11 @@ export const retryRun = (tx: Transaction, environment: string, runId: string, fr
     tx.now(),
     key
   )
-  tx.tellOfRun(() => ({ _tag: "RunRetried", ...about(tx, row), ...(fromStep === undefined ? {} : { fromStep }) }))
+  tx.tellOfRun(() => ({
+    _tag: "RunRetried",
+    ...about(tx, row),
+    ...(fromStep === undefined ? {} : { fromStep })
+  }))
   makeReady(tx, key)
   return reread(tx, environment, runId)
 }

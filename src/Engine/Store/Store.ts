@@ -212,7 +212,11 @@ export interface GroupState {
 
 export interface GroupDemand {
   readonly group: number
-  readonly members: ReadonlyArray<{ readonly holder: string; readonly credit: number; readonly ackMs: number }>
+  readonly members: ReadonlyArray<{
+    readonly holder: string
+    readonly credit: number
+    readonly ackMs: number
+  }>
   /** Deliveries that have failed so often are given up. */
   readonly maxRedeliveries: number
 }

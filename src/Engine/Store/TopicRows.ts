@@ -63,7 +63,10 @@ export const getTopic = (tx: Transaction, environment: string, topic: string): T
 /** Counts what the group furthest behind has not finished: as many index entries as the lag is long. */
 const lagOf = (tx: Transaction, environment: number, topic: string): number => {
   const groups = tx
-    .all("SELECT key, names, cursor FROM consumer_groups WHERE environment = ? AND (kind = 1 OR kind IS NULL)", environment)
+    .all(
+      "SELECT key, names, cursor FROM consumer_groups WHERE environment = ? AND (kind = 1 OR kind IS NULL)",
+      environment
+    )
     .filter((group) => matchesPattern(String(group.names), topic))
   return Math.max(
     0,

@@ -199,8 +199,7 @@ export class Connection implements Outlet {
           ? undefined
           : yield* hub.replayFrom(environment, shape, replay, (item) => accepts(shape, item)))
       const after = from ?? hub.endOf(shape.target)
-      const opened =
-        group === undefined ? undefined : yield* hub.openGroup(environment, group, shape, from)
+      const opened = group === undefined ? undefined : yield* hub.openGroup(environment, group, shape, from)
       if (this.isClosed || this.#byPattern.get(pattern) !== "pending") {
         if (opened?.size === 0) hub.closeGroup(environment, group!)
         return
@@ -264,17 +263,27 @@ export class Connection implements Outlet {
     const { ackType, eventId, redeliverDelay, requestId, subscriptionId } = message
     const answer = (problem?: { readonly code: string; readonly message: string }): void => {
       if (typeof requestId === "number") {
-        this.#say({ type: "ack_result", requestId, ...(problem === undefined ? { status: "ok" } : { status: "error", ...problem }) })
+        this.#say({
+          type: "ack_result",
+          requestId,
+          ...(problem === undefined ? { status: "ok" } : { status: "error", ...problem })
+        })
       } else if (problem !== undefined) this.#complain(problem.code, problem.message)
     }
     if (typeof eventId !== "string" || (ackType !== "ack" && ackType !== "nak" && ackType !== "term")) {
-      return answer({ code: "INVALID_MESSAGE", message: "An ack needs an eventId, and an ackType of ack, nak or term" })
+      return answer({
+        code: "INVALID_MESSAGE",
+        message: "An ack needs an eventId, and an ackType of ack, nak or term"
+      })
     }
     if (
       redeliverDelay !== undefined &&
       !(typeof redeliverDelay === "number" && redeliverDelay >= 0 && redeliverDelay <= MAX_DELAY_MS)
     ) {
-      return answer({ code: "INVALID_MESSAGE", message: `redeliverDelay must be a number of milliseconds from 0 to ${MAX_DELAY_MS}` })
+      return answer({
+        code: "INVALID_MESSAGE",
+        message: `redeliverDelay must be a number of milliseconds from 0 to ${MAX_DELAY_MS}`
+      })
     }
     const holder = [...this.#byId.values()].find(
       ({ subscribed }) =>
@@ -353,7 +362,9 @@ export class Connection implements Outlet {
     const [first = "", second] = text.split(".")
     const position = Number(system ? second : first)
     if (!Number.isSafeInteger(position) || position < 0) {
-      throw new ValidationError(`The position ${show(text)} to resume after is not one that this engine has given`)
+      throw new ValidationError(
+        `The position ${show(text)} to resume after is not one that this engine has given`
+      )
     }
     // what happened before this engine was started is not remembered: all that it knows is new
     return system && first !== this.#hub.system.epoch ? 0 : position
@@ -365,7 +376,10 @@ const MAX_DELAY_MS = 24 * 60 * 60 * 1000
 
 /** The same for every connection, so that clients that keep the id over a reconnect go on with it. */
 const idOf = (environment: string, pattern: string): string =>
-  `sub_${createHash("sha256").update(JSON.stringify([environment, pattern])).digest("hex").slice(0, 24)}`
+  `sub_${createHash("sha256")
+    .update(JSON.stringify([environment, pattern]))
+    .digest("hex")
+    .slice(0, 24)}`
 
 const codeOf = (error: IronflowError): string =>
   error.code === "VALIDATION_ERROR" && /pattern/.test(error.message) ? "INVALID_PATTERN" : error.code

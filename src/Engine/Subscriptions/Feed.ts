@@ -103,7 +103,12 @@ export class Feed {
       return
     }
     this.#reading = true
-    this.#run(Effect.ensuring(this.#pump, Effect.sync(() => (this.#reading = false))))
+    this.#run(
+      Effect.ensuring(
+        this.#pump,
+        Effect.sync(() => (this.#reading = false))
+      )
+    )
   }
 
   readonly #pump: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
@@ -111,7 +116,8 @@ export class Feed {
       this.#again = false
       const page = yield* this.#read(this.position)
       if (page.gap === true) {
-        for (const { listeners } of this.#channels.values()) for (const listener of listeners) listener.onGap()
+        for (const { listeners } of this.#channels.values())
+          for (const listener of listeners) listener.onGap()
       }
       for (const item of page.items) {
         this.#hand(item)

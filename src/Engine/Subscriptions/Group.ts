@@ -81,7 +81,12 @@ export class Group implements Listener {
     }
     if (this.#members.size === 0) return
     this.#claiming = true
-    this.#run(Effect.ensuring(this.#claim, Effect.sync(() => (this.#claiming = false))))
+    this.#run(
+      Effect.ensuring(
+        this.#claim,
+        Effect.sync(() => (this.#claiming = false))
+      )
+    )
   }
 
   readonly #claim: Effect.Effect<void> = Effect.gen({ self: this }, function* () {

@@ -4,9 +4,22 @@
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
-import { ACK_DEADLINE_MS, MAX_IN_FLIGHT, MAX_REDELIVERIES, REDELIVER_MS } from "../../Protocol/Subscriptions.ts"
+import {
+  ACK_DEADLINE_MS,
+  MAX_IN_FLIGHT,
+  MAX_REDELIVERIES,
+  REDELIVER_MS
+} from "../../Protocol/Subscriptions.ts"
 import type { AckMode, BackpressureMode } from "../../Protocol/Subscriptions.ts"
-import { accepts, encodeItem, type Feed, type Item, type ItemPage, type Listener, type Shape } from "./Feed.ts"
+import {
+  accepts,
+  encodeItem,
+  type Feed,
+  type Item,
+  type ItemPage,
+  type Listener,
+  type Shape
+} from "./Feed.ts"
 
 /** What a subscription needs of the connection that it belongs to. */
 export interface Outlet {

@@ -49,8 +49,12 @@ export class Subscriptions {
 
   /** Serves the other end of the wire until one of them closes it. */
   connect(environment: string, wire: Wire): void {
-    const connection = new Connection(this, environment, wire, `${this.system.epoch}.${++this.#connectionCount}`, () =>
-      this.#connections.delete(connection)
+    const connection = new Connection(
+      this,
+      environment,
+      wire,
+      `${this.system.epoch}.${++this.#connectionCount}`,
+      () => this.#connections.delete(connection)
     )
     this.#connections.add(connection)
   }
@@ -100,7 +104,10 @@ export class Subscriptions {
     return feed
   }
 
-  reader(environment: string, source: Target["source"]): (after: number) => Effect.Effect<ItemPage, StoreError> {
+  reader(
+    environment: string,
+    source: Target["source"]
+  ): (after: number) => Effect.Effect<ItemPage, StoreError> {
     if (source === "log") {
       return (after) =>
         Effect.map(
@@ -204,7 +211,10 @@ export class Subscriptions {
   }
 
   /** The last member of a group has left. */
-  closeGroup(environment: string, group: { readonly namespace: string; readonly name: string; readonly pattern: string }): void {
+  closeGroup(
+    environment: string,
+    group: { readonly namespace: string; readonly name: string; readonly pattern: string }
+  ): void {
     this.#groups.delete(JSON.stringify([environment, group.namespace, group.name, group.pattern]))
   }
 }

@@ -81,7 +81,9 @@ export class SystemEvents {
   /** The sequence after which everything is remembered. */
   knownAfter(environment: string): number {
     const memory = this.#memories.get(environment)
-    return memory === undefined || memory.events.length === 0 ? this.#forgotten(memory) : memory.events[0]!.sequence - 1
+    return memory === undefined || memory.events.length === 0
+      ? this.#forgotten(memory)
+      : memory.events[0]!.sequence - 1
   }
 
   listen(environment: string, listener: (event: SystemEvent) => void): () => void {
@@ -120,8 +122,7 @@ export class SystemEvents {
 
 const forget = (memory: Memory): void => {
   let first = Math.max(0, memory.events.length - REMEMBERED)
-  const lengthOf = (events: ReadonlyArray<SystemEvent>) =>
-    events.reduce((sum, { length }) => sum + length, 0)
+  const lengthOf = (events: ReadonlyArray<SystemEvent>) => events.reduce((sum, { length }) => sum + length, 0)
   let length = lengthOf(memory.events.slice(first))
   while (length > REMEMBERED_LENGTH / 2 && first < memory.events.length) {
     length -= memory.events[first++]!.length
@@ -147,7 +148,9 @@ const describe = (one: RunActivity): readonly [string, () => Fields] => {
     case "RunRetried":
       return ["updated", () => ({ status: "pending" })]
     case "StepEnded":
-      return step(one.name, one.outcome._tag === "Success" ? "completed" : "failed", () => result(one.outcome))
+      return step(one.name, one.outcome._tag === "Success" ? "completed" : "failed", () =>
+        result(one.outcome)
+      )
     case "StepFailed":
       return step(one.name, "retrying", () => result({ _tag: "Failure", error: one.error }))
     case "StepPatched":

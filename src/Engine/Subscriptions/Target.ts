@@ -15,7 +15,9 @@ export interface Target {
 /** Reads a pattern. Throws `ValidationError`. */
 export const readTarget = (pattern: unknown): Target => {
   if (typeof pattern !== "string") {
-    throw new ValidationError('The pattern must be a string such as "events:order.*", "topic:news" or "system.run.>"')
+    throw new ValidationError(
+      'The pattern must be a string such as "events:order.*", "topic:news" or "system.run.>"'
+    )
   }
   if (pattern.startsWith("events:")) return target("log", pattern.slice("events:".length), "event")
   if (pattern.startsWith("topic:")) return target("log", pattern.slice("topic:".length), "message")

@@ -35,7 +35,11 @@ export const groupsSuite = (test: ShopTest): void => {
       for (let i = 1; i <= 4; i++) yield* shop.emit("order.placed", { i })
       yield* shop.emit("user.created", { i: 5 })
 
-      assert.deepStrictEqual(held(yield* claim(shop, key, { anna: 1, ben: 2 })), ["anna 1 1", "ben 2 1", "ben 3 1"])
+      assert.deepStrictEqual(held(yield* claim(shop, key, { anna: 1, ben: 2 })), [
+        "anna 1 1",
+        "ben 2 1",
+        "ben 3 1"
+      ])
       assert.deepStrictEqual(held(yield* claim(shop, key, { anna: 9 })), ["anna 4 1"])
       assert.deepStrictEqual(held(yield* claim(shop, key, { anna: 9 })), [])
     })
