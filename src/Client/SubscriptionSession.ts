@@ -248,7 +248,7 @@ export class SubscriptionSession {
     this.#abandon?.()
     const wire = this.#wire
     this.#lose(closed())
-    for (const subscription of [...this.#subscriptions.values()]) {
+    for (const subscription of this.#subscriptions.values()) {
       subscription.pending?.failed(closed())
       this.#forget(subscription)
     }
@@ -336,8 +336,8 @@ export class SubscriptionSession {
   #become(state: ConnectionState): void {
     if (this.#state === state) return
     this.#state = state
-    for (const listener of [...this.#stateListeners]) this.#guard(() => listener(state))
-    for (const { callbacks } of [...this.#subscriptions.values()]) {
+    for (const listener of this.#stateListeners) this.#guard(() => listener(state))
+    for (const { callbacks } of this.#subscriptions.values()) {
       this.#guard(() => callbacks.onStateChange?.(state))
     }
   }
@@ -499,7 +499,7 @@ export class SubscriptionSession {
   }
 
   #report(info: SubscriptionErrorInfo, subscription?: SessionSubscription): void {
-    for (const listener of [...this.#errorListeners]) this.#guard(() => listener(info))
+    for (const listener of this.#errorListeners) this.#guard(() => listener(info))
     this.#guard(() => subscription?.callbacks.onError?.(info))
   }
 

@@ -102,7 +102,7 @@ export class Connection implements Outlet {
   #end(): void {
     if (this.isClosed) return
     this.isClosed = true
-    for (const { subscribed } of this.#byId.values()) subscribed.close()
+    for (const one of this.#byId.values()) this.#release(one)
     this.#byId.clear()
     this.#byPattern.clear()
     this.#onEnd()
@@ -244,7 +244,13 @@ export class Connection implements Outlet {
     })
   }
 
+  #release({ subscribed, target }: { readonly subscribed: Subscribed; readonly target: Target }): void {
+    subscribed.close()
+    if (target.source === "system") this.#hub.countSystem(-1)
+  }
+
   #remember(subscribed: Subscribed, target: Target): void {
+    if (target.source === "system") this.#hub.countSystem(1)
     this.#byPattern.set(subscribed.pattern, subscribed)
     this.#byId.set(subscribed.id, { subscribed, target })
   }
@@ -256,7 +262,7 @@ export class Connection implements Outlet {
     }
     this.#byId.delete(known.subscribed.id)
     this.#byPattern.delete(known.subscribed.pattern)
-    known.subscribed.close()
+    this.#release(known)
   }
 
   #ack(message: { readonly [name: string]: unknown }): void {

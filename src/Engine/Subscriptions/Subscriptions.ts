@@ -28,7 +28,8 @@ export class Subscriptions {
   readonly #connections = new Set<Connection>()
   /** Position of the newest row of the log. */
   #head: number
-  #observing: (() => void) | undefined
+  #systemCount = 0
+  #stopObserving: (() => void) | undefined
   #connectionCount = 0
 
   constructor(options: {
@@ -66,7 +67,7 @@ export class Subscriptions {
   }
 
   closeAll(): void {
-    for (const connection of [...this.#connections]) connection.goAway()
+    for (const connection of this.#connections) connection.goAway()
   }
 
   /** Live subscriptions that get messages of a topic. */
@@ -100,8 +101,18 @@ export class Subscriptions {
       this.#feeds.set(key, feed)
       if (target.source === "system") this.system.listen(environment, feed.wake.bind(feed))
     }
-    if (target.source === "system") this.#observing ??= this.store.observe(() => undefined)
     return feed
+  }
+
+  /** One subscription to system events more, or less: while there are some, what happens to steps is announced too. */
+  countSystem(change: 1 | -1): void {
+    this.#systemCount += change
+    if (this.#systemCount > 0) {
+      this.#stopObserving ??= this.store.observe(() => undefined)
+      return
+    }
+    this.#stopObserving?.()
+    this.#stopObserving = undefined
   }
 
   reader(
