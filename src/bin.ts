@@ -22,6 +22,8 @@ import { runs } from "./Cli/Runs.ts"
 import { secrets } from "./Cli/Secrets.ts"
 import { serve } from "./Cli/Serve.ts"
 import { streams } from "./Cli/Streams.ts"
+import { subscribe } from "./Cli/Subscribe.ts"
+import { publish, topics } from "./Cli/Topics.ts"
 import { worker } from "./Cli/Worker.ts"
 import { workers } from "./Cli/Workers.ts"
 import { SDK_VERSION } from "./Worker/Version.ts"
@@ -42,7 +44,11 @@ const main = ironflow.pipe(
     projections,
     kv,
     config,
-    secrets
+    secrets,
+    secrets,
+    topics,
+    publish,
+    subscribe
   ]),
   Command.run({ version: SDK_VERSION })
 )

@@ -27,6 +27,8 @@ export type {
   TriggerResult,
   TriggerSyncOptions,
   TriggerSyncResult,
+  TopicInfo,
+  TopicStats,
   WorkerInfo
 } from "./Client/Client.ts"
 export type {
@@ -63,6 +65,29 @@ export type {
   ProjectionStatusInfo,
   RebuildProjectionOptions
 } from "./Client/Projections.ts"
+export type {
+  AckMode,
+  AckType,
+  BackpressureMode,
+  EventMetadata,
+  SubscribeOptions,
+  WSAckRequest,
+  WSClientMessage,
+  WSError,
+  WSEventMessage,
+  WSServerMessage,
+  WSSubscribeRequest,
+  WSSubscriptionError,
+  WSSubscriptionResult,
+  WSUnsubscribeRequest
+} from "./Protocol/Subscriptions.ts"
+export type {
+  ConnectionState,
+  SubscriptionCallbacks,
+  SubscriptionErrorInfo,
+  SubscriptionEvent
+} from "./Client/SubscriptionSession.ts"
+export type { AckableSubscription, AckHandle, Subscription } from "./Promise/Subscriptions.ts"
 export type { ClientRetryConfig, RetryEvent, RetryInfo } from "./Client/Retry.ts"
 export type {
   ConfigEntry,

@@ -7,6 +7,12 @@ import { ironflow } from "./Function.ts"
 
 export * from "./core.ts"
 export type { ClientApi, PromiseKind, WaitForRunOptions } from "./Client/Client.ts"
+export {
+  createSubscriptionClient,
+  type StreamedEvent,
+  SubscriptionClient,
+  type SubscriptionClientConfig
+} from "./Promise/Subscriptions.ts"
 export type { AsyncIterableKind, StreamsApi } from "./Client/Streams.ts"
 export type { ProjectionsApi } from "./Client/Projections.ts"
 export { createFunction, ironflow } from "./Function.ts"

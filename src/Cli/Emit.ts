@@ -122,7 +122,7 @@ const readTimeout = (text: Option.Option<string>): Effect.Effect<number | undefi
     }
   })
 
-/** The JSON of an argument, or of standard input for `-`. */
+/** Data from the command line, or from standard input for `-`. */
 export const readData = (argument: string): Effect.Effect<unknown, IronflowError> =>
   Effect.flatMap(argument === "-" ? readStdin : Effect.succeed(argument), (text) =>
     Effect.try({

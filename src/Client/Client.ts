@@ -93,6 +93,30 @@ export interface PublishResult {
   readonly sequence: number
 }
 
+/** A topic that holds messages or has subscribers. Times are ISO strings. */
+export interface TopicInfo {
+  readonly name: string
+  readonly messageCount: number
+  /** Subscriptions that get its messages now. */
+  readonly consumerCount: number
+  readonly firstMessageAt?: string
+  readonly lastMessageAt?: string
+}
+
+export interface TopicStats {
+  readonly name: string
+  /** Messages that are kept. */
+  readonly messageCount: number
+  /** Subscriptions that get its messages now. */
+  readonly consumerCount: number
+  /** Messages that the consumer group furthest behind has not finished; 0 without groups. */
+  readonly lag: number
+  /** Position of the oldest message that is kept; 0 when there is none. */
+  readonly firstSeq: number
+  /** Position of the newest message; 0 when there has been none. */
+  readonly lastSeq: number
+}
+
 export type RunStatus =
   "pending" | "running" | "waiting" | "compensating" | "paused" | "completed" | "failed" | "cancelled"
 
@@ -263,6 +287,10 @@ export interface ClientApi<F extends HKT.TypeLambda> {
     data: unknown,
     options?: PublishOptions
   ): Kind<F, PublishResult, ValidationError | ClientError>
+  /** Topics that hold messages or have held some, by name. */
+  listTopics(options?: CallOptions): Kind<F, Array<TopicInfo>, ClientError>
+  /** What a topic holds and how far its consumers are; zeros for a topic without messages. */
+  getTopicStats(topic: string, options?: CallOptions): Kind<F, TopicStats, ValidationError | ClientError>
   getRun(runId: string, options?: CallOptions): Kind<F, Run, RunNotFoundError | ClientError>
   listRuns(options?: ListRunsOptions): Kind<F, ListRunsResult, ValidationError | ClientError>
   /** The steps of a run: finished ones in order, then waiting ones. */
@@ -333,6 +361,8 @@ export const clientMethods = [
   "trigger",
   "emitSync",
   "publish",
+  "listTopics",
+  "getTopicStats",
   "getRun",
   "listRuns",
   "getRunSteps",

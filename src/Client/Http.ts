@@ -172,6 +172,22 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
     trigger: emit,
     emitSync: makeEmitSync({ emit, waitForRun }),
     publish,
+    listTopics: () =>
+      call({
+        endpoint: endpoints.listTopics,
+        body: "{}",
+        what: "listTopics()",
+        repeatable: true,
+        read: Answers.readTopics
+      }),
+    getTopicStats: (topic) =>
+      call({
+        endpoint: endpoints.getTopicStats,
+        body: JSON.stringify({ topic }),
+        what: `getTopicStats(${quote(topic)})`,
+        repeatable: true,
+        read: (answer) => Answers.readTopicStats(answer, topic)
+      }),
     getRun,
     listRuns: (options = {}) =>
       call({

@@ -17,6 +17,8 @@ import type {
   RunStep,
   ServerCapabilities,
   StepStatus,
+  TopicInfo,
+  TopicStats,
   WorkerInfo
 } from "./Client.ts"
 import { isObject } from "../Json.ts"
@@ -80,6 +82,35 @@ export const readCapabilities = (answer: unknown): ServerCapabilities | undefine
         transports: texts(answer, "transports"),
         features: texts(answer, "features"),
         version: text(answer, "version") ?? ""
+      }
+    : undefined
+
+export const readTopics = (answer: unknown): Array<TopicInfo> | undefined =>
+  isObject(answer)
+    ? each(list(answer, "topics"), (topic) =>
+        isObject(topic)
+          ? {
+              name: text(topic, "name") ?? "",
+              messageCount: number(topic, "messageCount"),
+              consumerCount: number(topic, "consumerCount"),
+              ...defined({
+                firstMessageAt: filled(topic, "firstMessageAt"),
+                lastMessageAt: filled(topic, "lastMessageAt")
+              })
+            }
+          : undefined
+      )
+    : undefined
+
+export const readTopicStats = (answer: unknown, topic: string): TopicStats | undefined =>
+  isObject(answer)
+    ? {
+        name: filled(answer, "name") ?? topic,
+        messageCount: number(answer, "messageCount"),
+        consumerCount: number(answer, "consumerCount"),
+        lag: number(answer, "lag"),
+        firstSeq: number(answer, "firstSeq"),
+        lastSeq: number(answer, "lastSeq")
       }
     : undefined
 

@@ -27,6 +27,8 @@ import { type ReadingOptions, Streams } from "./Streams.ts"
 import * as StreamsHttp from "./StreamsHttp.ts"
 
 export interface ClientOptions extends ServerOptions, ReadingOptions {}
+import { dialSocket } from "./SubscriptionSocket.ts"
+import { make as makeSubscriptions, Subscriptions } from "./Subscriptions.ts"
 
 /** The client of the server that the options name. Fails with `ValidationError` when they are not acceptable. */
 export const layer = (
@@ -44,5 +46,6 @@ const servicesOver = (connection: Connection, options: ReadingOptions): Context.
     Context.add(Streams, StreamsHttp.make(connection, options)),
     Context.add(Kv, KvHttp.make(connection)),
     Context.add(Config, ConfigHttp.make(connection)),
-    Context.add(Projections, makeProjections(connection))
+    Context.add(Projections, makeProjections(connection)),
+    Context.add(Subscriptions, makeSubscriptions({ dial: dialSocket(connection.server) }))
   )

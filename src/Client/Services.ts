@@ -4,5 +4,6 @@ import type { Config } from "./Config.ts"
 import type { Kv } from "./Kv.ts"
 import type { Projections } from "./Projections.ts"
 import type { Streams } from "./Streams.ts"
+import type { Subscriptions } from "./Subscriptions.ts"
 
-export type ClientServices = Client | Streams | Projections | Kv | Config
+export type ClientServices = Client | Streams | Projections | Subscriptions | Kv | Config

@@ -6,7 +6,10 @@ import { Kv } from "../Client/Kv.ts"
 import { Projections } from "../Client/Projections.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import { type ReadingOptions, Streams } from "../Client/Streams.ts"
+import { make as makeSubscriptions, Subscriptions } from "../Client/Subscriptions.ts"
+import type { Wire } from "../Protocol/Subscriptions.ts"
 import type { EngineService } from "./Engine.ts"
+import { makeWires } from "./Subscriptions/MemoryWire.ts"
 
 /** The services for one environment. */
 export const servicesIn = (
@@ -18,5 +21,13 @@ export const servicesIn = (
     Context.add(Streams, engine.streams(environment, options)),
     Context.add(Kv, engine.kv(environment)),
     Context.add(Config, engine.config(environment)),
-    Context.add(Projections, engine.projections.client(environment))
+    Context.add(Projections, engine.projections.client(environment)),
+    Context.add(Subscriptions, makeSubscriptions({ wire: () => wireTo(engine, environment) }))
   )
+
+/** The client's end of a connection inside the process. */
+export const wireTo = (engine: EngineService, environment: string): Wire => {
+  const [ours, theirs] = makeWires()
+  engine.subscribe(environment, theirs)
+  return ours
+}

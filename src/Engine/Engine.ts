@@ -23,6 +23,8 @@ import {
   type WorkerSession,
   WorkerTransport
 } from "../Protocol/Worker.ts"
+import * as Alarm from "../Execution/Alarm.ts"
+import type { Wire } from "../Protocol/Subscriptions.ts"
 import { checkTrigger } from "../Trigger.ts"
 import { servicesIn } from "./ClientServices.ts"
 import type { ConfigService } from "../Client/Config.ts"
@@ -39,6 +41,8 @@ import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
 import type { RunActivity } from "./Store/Activity.ts"
 import { type Counts, Store, type StoreService } from "./Store/Store.ts"
 import * as EngineStreams from "./Streams.ts"
+import { Subscriptions } from "./Subscriptions/Subscriptions.ts"
+import { SystemEvents } from "./Subscriptions/SystemEvents.ts"
 import * as Timers from "./Timers.ts"
 
 export interface EngineService {
@@ -91,6 +95,10 @@ export interface EngineService {
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Calls `listener` with what happens to runs, as it is committed; returns the way to stop that. */
   readonly observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void
+  /** Serves a subscription client at the other end of the wire. */
+  readonly subscribe: (environment: string, wire: Wire) => void
+  /** The one place where an area says that something has happened: see `Subscriptions/SystemEvents.ts`. */
+  readonly announce: SystemEvents["announce"]
   /** What has happened since the engine was started, and what is there now. */
   readonly metrics: () => EngineMetrics
   /** Unfinished runs that nothing will ever move: always 0 (guarantee G2). Reads every unfinished run. */
@@ -114,6 +122,15 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
   const clock = yield* Clock.Clock
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const secrets = yield* makeSecrets(store)
+  const system = new SystemEvents(() => clock.currentTimeMillisUnsafe())
+  const subscriptions = new Subscriptions({
+    store,
+    system,
+    clock,
+    alarm: yield* Alarm.make,
+    run: runFork,
+    head: yield* Effect.orDie(store.endOfLog())
+  })
   const dispatch = new Dispatch(store, secrets, runFork)
   const endings = new RunEndings()
   const projections = Projections.make(store)
@@ -138,11 +155,39 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     projections.committed(changes)
     if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
     if (changes.ready) dispatch.poke()
+    if (changes.logEnd > 0) subscriptions.advance(changes.logEnd)
   })
+  const stopWatching = store.observe((activity) => system.announceRuns(activity), { runsOnly: true })
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      stopWatching()
+      subscriptions.closeAll()
+    })
+  )
   yield* Effect.addFinalizer(() => Effect.sync(stop))
   // what fires at start finds the listener in place
   timers.start()
-  yield* Retention.make(store)
+  yield* Retention.make(store, subscriptions.activeGroups)
+
+  const announceWorker = (
+    { environment, workerId }: WorkerRegistration,
+    what: "connected" | "disconnected"
+  ): Effect.Effect<void> =>
+    Effect.sync(() =>
+      system.announce(environment, `system.worker.${workerId}.${what}`, () => ({
+        id: workerId,
+        status: what
+      }))
+    )
+  const announceFunctions = (
+    environment: string,
+    functions: ReadonlyArray<FunctionRegistration>
+  ): Effect.Effect<void> =>
+    Effect.sync(() => {
+      for (const { id, name } of functions) {
+        system.announce(environment, `system.function.${id}.registered`, () => ({ id, name }))
+      }
+    })
 
   const registerFunctionsOf = ({ environment, functions, startedAt, workerId }: WorkerRegistration) =>
     Effect.flatMap(store.registerFunctions(environment, functions, startedAt), (standing) =>
@@ -154,7 +199,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     )
 
   return Engine.of({
-    client: (environment) => EngineClient.make({ store, dispatch, endings }, environment),
+    client: (environment) => EngineClient.make({ store, dispatch, endings, subscriptions }, environment),
     streams: (environment, options) => EngineStreams.make({ store, dispatch }, environment, options),
     connectWorker: (registration, handlers) =>
       Effect.gen(function* () {
@@ -166,6 +211,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
               cause: error
             })
         )
+        yield* announceFunctions(registration.environment, registration.functions)
         const session = yield* Effect.acquireRelease(
           // another one may have come while the functions were stored
           Effect.andThen(
@@ -175,12 +221,18 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
                 transport: "memory",
                 connectedAt: clock.currentTimeMillisUnsafe()
               })
-            )
+            ).pipe(Effect.tap(() => announceWorker(registration, "connected")))
           ),
           () =>
-            Effect.catch(dispatch.disconnect(registration.workerId, false), (error) =>
-              // nothing is lost: the leases are taken back when the database is opened again
-              Effect.logWarning(`The runs of worker ${registration.workerId} could not be given back`, error)
+            Effect.andThen(
+              Effect.catch(dispatch.disconnect(registration.workerId, false), (error) =>
+                // nothing is lost: the leases are taken back when the database is opened again
+                Effect.logWarning(
+                  `The runs of worker ${registration.workerId} could not be given back`,
+                  error
+                )
+              ),
+              announceWorker(registration, "disconnected")
             )
         )
         return {
@@ -194,27 +246,41 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
       Effect.gen(function* () {
         yield* checkRegistration(registration, dispatch)
         yield* registerFunctionsOf(registration)
+        yield* announceFunctions(registration.environment, registration.functions)
         // another one may have come while the functions were stored
         yield* checkId(registration.workerId, dispatch)
-        return dispatch.connectRemote(registration, handlers, {
+        const session = dispatch.connectRemote(registration, handlers, {
           ...options,
           connectedAt: clock.currentTimeMillisUnsafe()
         })
+        yield* announceWorker(registration, "connected")
+        return {
+          ...session,
+          close: (lost) => Effect.andThen(session.close(lost), announceWorker(registration, "disconnected"))
+        }
       }),
     registerFunctions: (environment, functions) =>
       Effect.andThen(
         checkFunctions(functions),
-        Effect.asVoid(store.registerFunctions(environment, functions))
+        Effect.andThen(
+          store.registerFunctions(environment, functions),
+          announceFunctions(environment, functions)
+        )
       ),
     kv: (environment) => EngineKv.make(kv, environment),
     storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
     config: (environment) => EngineConfig.make(kv, environment),
     projections,
-    secrets: (environment) => secrets.in(environment),
+    secrets: (environment) =>
+      secrets.in(environment, (name, action) =>
+        system.announce(environment, `system.secret.${name}.${action}`, () => ({ name, action }))
+      ),
+    subscribe: (environment, wire) => subscriptions.connect(environment, wire),
+    announce: (environment, topic, data, length) => system.announce(environment, topic, data, length),
     findFunction: store.findFunction,
     applyReports: (reports) => dispatch.applyReports(reports),
     extendLeases: store.extendLeases,
-    observe: store.observe,
+    observe: (listener) => store.observe(listener),
     metrics: () => ({ ...counts, commits, ...dispatch.load }),
     countStuckRuns: store.countStuckRuns()
   })

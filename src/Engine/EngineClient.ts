@@ -21,12 +21,18 @@ import { explain } from "./Explain.ts"
 import type { RunEndings } from "./RunEndings.ts"
 import { statuses } from "./Store/Transaction.ts"
 import type { StoreService } from "./Store/Store.ts"
+import type { Subscriptions } from "./Subscriptions/Subscriptions.ts"
 
 export const make = (
-  engine: { readonly store: StoreService; readonly dispatch: Dispatch; readonly endings: RunEndings },
+  engine: {
+    readonly store: StoreService
+    readonly dispatch: Dispatch
+    readonly endings: RunEndings
+    readonly subscriptions: Subscriptions
+  },
   environment: string
 ): ClientApi<EffectKind> => {
-  const { store, dispatch, endings } = engine
+  const { store, dispatch, endings, subscriptions } = engine
 
   const emit = (name: string, data: unknown, options: EmitOptions = {}) =>
     Effect.flatMap(
@@ -183,6 +189,26 @@ export const make = (
     trigger: emit,
     emitSync: makeEmitSync({ emit, waitForRun: waitFor }),
     publish,
+    listTopics: () =>
+      Effect.map(polite(store.listTopics(environment)), (topics) =>
+        topics.map(({ firstMessageAt, lastMessageAt, messageCount, name }) => ({
+          name,
+          messageCount,
+          consumerCount: subscriptions.consumersOf(environment, name),
+          ...(firstMessageAt === undefined ? {} : { firstMessageAt: new Date(firstMessageAt).toISOString() }),
+          ...(lastMessageAt === undefined ? {} : { lastMessageAt: new Date(lastMessageAt).toISOString() })
+        }))
+      ),
+    getTopicStats: (topic) =>
+      Effect.flatMap(
+        checked(() => Limits.checkName("topic", topic)),
+        (name) =>
+          Effect.map(polite(store.getTopic(environment, name)), (state) => ({
+            name,
+            consumerCount: subscriptions.consumersOf(environment, name),
+            ...state
+          }))
+      ),
     getRun: (runId) => onRun(runId, polite(store.getRun(environment, runId))),
     listRuns: (options = {}) =>
       Effect.flatMap(

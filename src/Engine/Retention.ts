@@ -4,6 +4,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { StoreError } from "../Errors.ts"
 import type { StoreService } from "./Store/Store.ts"
 
 /** How long a run is kept after it has ended: 30 days by default; `Duration.infinity` keeps all. */
@@ -11,16 +12,43 @@ export const RunRetention = Context.Reference<Duration.Duration>("@ironflow/node
   defaultValue: () => Duration.days(30)
 })
 
+/** How much of each topic is kept: messages of 30 days, 256 MiB of data, by default. */
+export const MessageRetention = Context.Reference<{
+  readonly age: Duration.Duration
+  readonly topicBytes: number
+}>("@ironflow/node/MessageRetention", {
+  defaultValue: () => ({ age: Duration.days(30), topicBytes: 256 * 1024 * 1024 })
+})
+
+/** How long a consumer group is kept that no member is connected to. */
+const GROUP_RETENTION_MS = 30 * 24 * 60 * 60 * 1000
+
 /** Runs in one transaction. */
 const BATCH = 200
 
 const EVERY = Duration.hours(1)
 
 /** Deletes what is old now and every hour, until the scope ends. */
-export const make = (store: StoreService): Effect.Effect<void, never, Scope.Scope> =>
+export const make = (
+  store: StoreService,
+  activeGroups: Effect.Effect<ReadonlyArray<number>, StoreError>
+): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
+    const { age, topicBytes } = yield* MessageRetention
+    const sweepMessages = Effect.gen(function* () {
+      const now = yield* Clock.currentTimeMillis
+      const storedBefore = now - Duration.toMillis(age)
+      while ((yield* store.deleteOldMessages({ storedBefore, topicBytes }, BATCH)) === BATCH) {
+        yield* Effect.sleep(10)
+      }
+      const groups = yield* activeGroups
+      if (groups.length > 0) yield* store.touchGroups(groups)
+      yield* store.deleteAbandonedGroups(now - GROUP_RETENTION_MS, BATCH)
+    })
     const keepMs = Duration.toMillis(yield* RunRetention)
     const sweep = Effect.gen(function* () {
+      yield* sweepMessages
+
       while ((yield* store.deleteExpiredRecordings(BATCH)) === BATCH) yield* Effect.sleep(10)
       if (!Number.isFinite(keepMs)) return
       const endedBefore = (yield* Clock.currentTimeMillis) - keepMs

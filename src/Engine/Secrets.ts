@@ -47,17 +47,27 @@ export class Secrets {
     this.#key = masterKey === undefined ? undefined : readMasterKey(Redacted.value(masterKey))
   }
 
-  in(environment: string): SecretsService {
+  /** `onChange` hears of what was changed. */
+  in(
+    environment: string,
+    onChange: (name: string, action: "created" | "updated" | "deleted") => void = () => undefined
+  ): SecretsService {
     return {
       set: (name, value) =>
         Effect.suspend((): Effect.Effect<void, IronflowError> => {
           const invalid = checkSecret(name, value)
           if (invalid !== undefined) return Effect.fail(invalid)
           if (this.#key === undefined) return Effect.fail(keyMissing(`Secret "${name}" cannot be stored`))
-          return this.#store.putSecret(environment, name, seal(this.#key, value, `${environment}/${name}`))
+          return Effect.map(
+            this.#store.putSecret(environment, name, seal(this.#key, value, `${environment}/${name}`)),
+            (action) => onChange(name, action)
+          )
         }),
       list: this.#store.listSecrets(environment),
-      delete: (name) => this.#store.deleteSecret(environment, name)
+      delete: (name) =>
+        Effect.tap(this.#store.deleteSecret(environment, name), (was) =>
+          Effect.sync(() => was && onChange(name, "deleted"))
+        )
     }
   }
 

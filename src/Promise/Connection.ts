@@ -3,6 +3,7 @@ import type * as Layer from "effect/Layer"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions } from "../Client/Streams.ts"
 import { ValidationError } from "../Errors.ts"
+import type { Wire } from "../Protocol/Subscriptions.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
 
 /** What an engine offers to the clients and workers of its process. */
@@ -10,6 +11,8 @@ export interface EngineConnection {
   /** The environment of clients and workers that name none. */
   readonly environment: string
   readonly client: (environment: string, options?: ReadingOptions) => Layer.Layer<ClientServices>
+  /** A new connection for subscriptions in an environment. */
+  readonly wire: (environment: string) => Wire
   readonly transport: Layer.Layer<WorkerTransport>
   /**
    * Calls `close` when the engine closes: first for all workers, whose handlers may still use clients, then for all

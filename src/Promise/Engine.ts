@@ -6,14 +6,15 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { servicesIn } from "../Engine/ClientServices.ts"
+import { servicesIn, wireTo } from "../Engine/ClientServices.ts"
 import { Engine, layer } from "../Engine/Engine.ts"
 import * as Sqlite from "../Engine/Store/Sqlite.ts"
-import { RunRetention } from "../Engine/Retention.ts"
+import { MessageRetention, RunRetention } from "../Engine/Retention.ts"
 import { MasterKey, type SecretsService } from "../Engine/Secrets.ts"
 import type { HttpServerOptions } from "../Engine/Http/Server.ts"
 import type { SecretInfo } from "../Engine/Store/Store.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
+import { ValidationError } from "../Errors.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import { checkName } from "../Limits.ts"
 import { resolveLogger } from "../Logger.ts"
@@ -44,6 +45,10 @@ export interface StartEngineOptions extends Partial<
   readonly masterKey?: string
   /** How long a run is kept after it has ended; `"30d"` by default, `"forever"` keeps all. */
   readonly keepRuns?: Duration | "forever"
+  /** How long a message of a topic is kept; `"30d"` by default, `"forever"` keeps all that fits. */
+  readonly keepMessages?: Duration | "forever"
+  /** Bytes of data that a topic keeps, its newest messages; 256 MiB by default. */
+  readonly maxTopicBytes?: number
   /** Serves clients and workers of other processes over HTTP, at `engine.url`; nobody by default. */
   readonly listen?: HttpServerOptions
   /** Functions to run in this process. Without any, and without projections, the engine starts no worker of its own. */
@@ -128,6 +133,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     environment,
     client: (environment, reading) =>
       Layer.merge(Layer.succeedContext(servicesIn(service, environment, reading)), logs),
+    wire: (environment) => wireTo(service, environment),
     transport: Layer.succeed(WorkerTransport, {
       // only what the engine says goes to its logger: what Effect handlers log is theirs
       open: (registration, handlers) => Effect.provide(service.connectWorker(registration, handlers), logs)
@@ -156,7 +162,16 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     close,
     [Symbol.asyncDispose]: close
   }
-  const { filename: _, masterKey: __, keepRuns: ___, listen: ____, functions, ...workerOptions } = options
+  const {
+    filename: _,
+    masterKey: __,
+    keepRuns: ___,
+    listen: ____,
+    keepMessages: _____,
+    maxTopicBytes: ______,
+    functions,
+    ...workerOptions
+  } = options
   if (functions === undefined && options.projections === undefined) return engine
   try {
     const worker = engine.createWorker({ ...workerOptions, environment, functions: functions ?? [] })
@@ -179,18 +194,30 @@ const secretsOf = (
   delete: (name) => run(secrets.delete(name))
 })
 
-const settings = ({ keepRuns, masterKey }: StartEngineOptions): Layer.Layer<never> =>
+const settings = ({
+  keepMessages,
+  keepRuns,
+  masterKey,
+  maxTopicBytes
+}: StartEngineOptions): Layer.Layer<never> =>
   Layer.mergeAll(
     masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey)),
-    keepRuns === undefined
+    keepMessages === undefined && maxTopicBytes === undefined
       ? Layer.empty
-      : Layer.succeed(
-          RunRetention,
-          keepRuns === "forever"
-            ? EffectDuration.infinity
-            : EffectDuration.millis(positiveDuration(keepRuns, "keepRuns"))
-        )
+      : Layer.succeed(MessageRetention, {
+          age: keptFor("keepMessages", keepMessages ?? "30d"),
+          topicBytes: positiveBytes("maxTopicBytes", maxTopicBytes ?? 256 * 1024 * 1024)
+        }),
+    keepRuns === undefined ? Layer.empty : Layer.succeed(RunRetention, keptFor("keepRuns", keepRuns))
   )
+
+const keptFor = (name: string, duration: Duration | "forever"): EffectDuration.Duration =>
+  duration === "forever" ? EffectDuration.infinity : EffectDuration.millis(positiveDuration(duration, name))
+
+const positiveBytes = (name: string, bytes: number): number => {
+  if (Number.isSafeInteger(bytes) && bytes > 0) return bytes
+  throw new ValidationError(`\`${name}\` must be a positive number of bytes, got ${String(bytes)}`)
+}
 
 /** Like an open port would: an engine that only waits for events has nothing else that keeps the process from ending. */
 const keepAlive = (): (() => void) => {

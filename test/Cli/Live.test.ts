@@ -3,11 +3,11 @@ import { jsonOf, lineOf } from "../../src/Cli/Live.ts"
 import type { RunActivity } from "../../src/Engine/Store/Activity.ts"
 
 const now = 1_000_000
-const run = { runId: "run_1", functionId: "process-order" } as const
+const run = { runId: "run_1", functionId: "process-order", environment: "default" } as const
 const error = { name: "Error", message: "the bank\nis down", code: "ERROR", retryable: true } as const
 
 it.for<[RunActivity, string]>([
-  [{ ...run, _tag: "RunStarted", environment: "default", at: now }, "started"],
+  [{ ...run, _tag: "RunStarted", at: now }, "started"],
   [
     {
       ...run,

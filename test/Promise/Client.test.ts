@@ -26,6 +26,9 @@ const engineAnswering = (answers: Partial<ClientApi<EffectKind>>) => {
         // no test asks for the services of other areas
         return Layer.succeedContext(client as Context.Context<ClientServices>)
       },
+      wire: () => {
+        throw new Error("not scripted")
+      },
       transport: Layer.succeed(WorkerTransport, { open: notScripted("open") }),
       onClose: (_who, close) => {
         closers.add(close)

@@ -16,6 +16,9 @@ const scriptedEngine = () => {
       environment: "staging",
       // a worker has no use for a client, so there is none to answer
       client: () => Layer.effectContext(Effect.die("not scripted")),
+      wire: () => {
+        throw new Error("not scripted")
+      },
       transport: transport.layer,
       onClose: (_who, close) => {
         closers.add(close)

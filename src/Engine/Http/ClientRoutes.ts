@@ -91,6 +91,27 @@ export const clientRoutes = (
         ({ eventId, sequence }) => json({ eventId, sequence: String(sequence) })
       )
     ),
+    asking("listTopics", (api) =>
+      Effect.map(api.listTopics(), (topics) =>
+        json(
+          topics.length === 0
+            ? {}
+            : { topics: topics.map((topic) => ({ ...topic, messageCount: String(topic.messageCount) })) }
+        )
+      )
+    ),
+    reading("getTopicStats", lenient(Schemas.TopicStatsRequest, "GetTopicStats"), (api, { topic }) =>
+      Effect.map(api.getTopicStats(topic), (stats) =>
+        json({
+          name: stats.name,
+          messageCount: String(stats.messageCount),
+          consumerCount: stats.consumerCount,
+          lag: String(stats.lag),
+          firstSeq: String(stats.firstSeq),
+          lastSeq: String(stats.lastSeq)
+        })
+      )
+    ),
 
     reading("getRun", readRunId("GetRun", Schemas.RunIdRequest), (api, { id }) =>
       Effect.map(api.getRun(id), answerRun)

@@ -37,6 +37,7 @@ import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
 import { type ChannelCall, channelRoute } from "../Ws/Channel.ts"
+import { subscriptionRoute } from "../Ws/SubscriptionRoute.ts"
 import { Upgrades } from "../Ws/Upgrades.ts"
 import { watchRoutes } from "../Ws/Watches.ts"
 
@@ -128,7 +129,12 @@ export const make = (
             return () => leaving.delete(listener)
           }
         }),
-        ...watchRoutes(engine, (effect) => run(effect))
+        ...watchRoutes(engine, (effect) => run(effect)),
+        subscriptionRoute(engine, (ms, f) => {
+          const fiber = run(Effect.forever(Effect.andThen(Effect.sleep(ms), Effect.sync(f))))
+          Fiber.runIn(fiber, scope)
+          return () => fiber.interruptUnsafe()
+        })
       ]
     })
 

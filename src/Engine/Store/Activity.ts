@@ -5,12 +5,12 @@ import type { Outcome, SerializedError } from "../../Protocol/Worker.ts"
 interface OfRun {
   readonly runId: string
   readonly functionId: string
+  readonly environment: string
 }
 
 export type RunActivity =
   | (OfRun & {
       readonly _tag: "RunStarted"
-      readonly environment: string
       readonly at: number
     })
   /** A step finished, or its failures are used up. */

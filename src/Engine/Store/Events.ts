@@ -7,6 +7,7 @@ import { type EventView, eventView, type RegisteredFunction } from "../Registry.
 import { fingerprint, recall, remember } from "./Idempotency.ts"
 import { createRun, invocationEventId } from "./RunRows.ts"
 import type { AppendedEvent, AppendedMessage, NewEvent, NewMessage } from "./Store.ts"
+import { countMessage } from "./TopicRows.ts"
 import { type Row, type Transaction, WaitKind } from "./Transaction.ts"
 import { fireWait } from "./Waits.ts"
 
@@ -94,6 +95,7 @@ export const appendMessage = (tx: Transaction, input: NewMessage): AppendedMessa
     data: input.data,
     ...(input.idempotencyKey === undefined ? {} : { idempotencyKey: input.idempotencyKey })
   })
+  countMessage(tx, environment, input, position)
   const result = { eventId: id, sequence: position }
   if (input.idempotencyKey !== undefined) {
     remember(tx, environment, "publish", input.idempotencyKey, print, result)

@@ -170,7 +170,13 @@ const claimRow = (
   if (excess !== undefined) {
     endRun(
       tx,
-      { key, id: String(row.id), function: fn.key, parent: row.parent === null ? null : Number(row.parent) },
+      {
+        key,
+        id: String(row.id),
+        environment: Number(row.environment),
+        function: fn.key,
+        parent: row.parent === null ? null : Number(row.parent)
+      },
       { _tag: "Failed", error: serializeError(excess) }
     )
     return

@@ -335,5 +335,47 @@ CREATE TABLE dead_letters (
   retrying INTEGER NOT NULL,
   PRIMARY KEY (projection, position)
 ) WITHOUT ROWID;
+`,
+  `
+-- What is known of each topic without counting its messages. last_position stays when the messages are gone.
+CREATE TABLE topics (
+  environment INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  message_count INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  last_position INTEGER NOT NULL,
+  PRIMARY KEY (environment, name)
+) WITHOUT ROWID;
+INSERT INTO topics SELECT environment, name, count(*), sum(octet_length(data)), max(position)
+  FROM events WHERE kind = 1 GROUP BY environment, name;
+
+-- Consumer groups. kind: as in events, NULL for both. cursor: log position up to which all has been handed out or passed over.
+CREATE TABLE consumer_groups (
+  key INTEGER PRIMARY KEY,
+  environment INTEGER NOT NULL,
+  namespace TEXT NOT NULL,
+  name TEXT NOT NULL,
+  pattern TEXT NOT NULL,
+  kind INTEGER,
+  names TEXT NOT NULL,
+  filter TEXT,
+  cursor INTEGER NOT NULL,
+  used_at INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  UNIQUE (environment, namespace, name, pattern)
+);
+CREATE INDEX consumer_groups_used ON consumer_groups (used_at);
+
+-- What a group has handed out and not finished. holder: NULL while nobody has it. due_at: when it is given to somebody again.
+CREATE TABLE deliveries (
+  consumer_group INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  holder TEXT,
+  due_at INTEGER NOT NULL,
+  failures INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (consumer_group, position)
+) WITHOUT ROWID;
+CREATE INDEX deliveries_due ON deliveries (consumer_group, due_at);
+CREATE INDEX deliveries_holder ON deliveries (holder) WHERE holder IS NOT NULL;
 `
 ]

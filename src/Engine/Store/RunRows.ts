@@ -42,7 +42,7 @@ export const createRun = (
     now
   )
   tx.changes.counts.started++
-  tx.tell(() => ({
+  tx.tellOfRun(() => ({
     _tag: "RunStarted",
     runId: id,
     functionId: registration.id,
@@ -84,6 +84,7 @@ export const endRun = (
   run: {
     readonly key: number
     readonly id: string
+    readonly environment: number
     readonly function: number
     readonly parent: number | null
     readonly mayHaveWaits?: boolean
@@ -114,10 +115,11 @@ export const endRun = (
   if (run.mayHaveWaits !== false) tx.run("DELETE FROM waits WHERE run = ?", run.key)
   tx.changes.counts[countOf[ending._tag]]++
   tx.markEnded(run.id)
-  tx.tell(() => ({
+  tx.tellOfRun(() => ({
     _tag: "RunEnded",
     runId: run.id,
     functionId: functionIdOf(tx, run.function),
+    environment: tx.environmentName(run.environment),
     status: countOf[ending._tag],
     outcome:
       ending._tag === "Completed"
@@ -150,6 +152,7 @@ export const cancelRow = (tx: Transaction, row: Row, reason: string): void => {
     {
       key: Number(row.key),
       id: String(row.id),
+      environment: Number(row.environment),
       function: Number(row.function),
       parent: row.parent === null ? null : Number(row.parent)
     },

@@ -2,17 +2,25 @@
 import type { SecretInfo, SealedSecret } from "./Store.ts"
 import type { Transaction } from "./Transaction.ts"
 
-export const putSecret = (tx: Transaction, environment: string, name: string, sealed: string): void => {
+export const putSecret = (
+  tx: Transaction,
+  environment: string,
+  name: string,
+  sealed: string
+): "created" | "updated" => {
   const now = tx.now()
+  const key = tx.environment(environment)
+  const known = tx.get("SELECT 1 FROM secrets WHERE environment = ? AND name = ?", key, name) !== undefined
   tx.run(
     `INSERT INTO secrets (environment, name, sealed, created_at, updated_at) VALUES (?, ?, ?, ?, ?)
      ON CONFLICT DO UPDATE SET sealed = excluded.sealed, updated_at = excluded.updated_at`,
-    tx.environment(environment),
+    key,
     name,
     sealed,
     now,
     now
   )
+  return known ? "updated" : "created"
 }
 
 export const deleteSecret = (tx: Transaction, environment: string, name: string): boolean => {

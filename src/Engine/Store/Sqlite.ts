@@ -21,7 +21,8 @@ import * as Inspection from "./Inspection.ts"
 import * as KvRows from "./KvRows.ts"
 import { adoptLeases, claimRuns, extendLeases, markLate, recoverLeases, releaseWorker } from "./Leases.ts"
 import { acquireLock } from "./Lock.ts"
-import { readLog } from "./LogRows.ts"
+import * as Groups from "./GroupRows.ts"
+import { readLog, readLogBack } from "./LogRows.ts"
 import { migrations } from "./Migrations.ts"
 import * as Projections from "./ProjectionInspection.ts"
 import * as Owners from "./ProjectionRows.ts"
@@ -35,6 +36,7 @@ import * as Streams from "./StreamRows.ts"
 import { type Changes, Store, type StoreService } from "./Store.ts"
 import { fireDue } from "./Timers.ts"
 import { handOut, registerTokenless, saveTokenless } from "./TokenlessProjections.ts"
+import * as Topics from "./TopicRows.ts"
 import { Transaction } from "./Transaction.ts"
 import { applyReport } from "./Turns.ts"
 
@@ -62,7 +64,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     yield* Effect.addFinalizer(() => Effect.sync(release))
 
     const listeners = new Set<(changes: Changes) => void>()
-    const observers = new Set<(activity: ReadonlyArray<RunActivity>) => void>()
+    /** Those who look on, and whether at whole runs only. */
+    const observers = new Map<(activity: ReadonlyArray<RunActivity>) => void, boolean>()
     const { tx, writer } = yield* Effect.try({
       try: () => {
         migrate(db)
@@ -78,7 +81,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           committed: () => {
             const changes = tx.committed()
             // those who look on hear of it before somebody acts on it
-            for (const observer of observers) observer(changes.activity)
+            for (const observer of observers.keys()) observer(changes.activity)
             for (const listener of listeners) listener(changes)
           }
         })
@@ -128,6 +131,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     yield* write("take back leases", () => {
       recoverLeases(tx)
       Owners.recoverProjections(tx)
+      // whoever held a message was connected to the engine that is gone
+      Groups.recoverDeliveries(tx)
     })
 
     return Store.of({
@@ -135,15 +140,19 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         listeners.add(listener)
         return () => void listeners.delete(listener)
       },
-      observe: (listener) => {
+      observe: (listener, { runsOnly = false } = {}) => {
         const observer = (activity: ReadonlyArray<RunActivity>) => {
           if (activity.length > 0) listener(activity)
         }
-        observers.add(observer)
-        tx.observed = true
+        observers.set(observer, runsOnly)
+        const look = () => {
+          tx.observed = [...observers.values()].includes(false)
+          tx.runsObserved = observers.size > 0
+        }
+        look()
         return () => {
           observers.delete(observer)
-          tx.observed = observers.size > 0
+          look()
         }
       },
       registerFunctions: (environment, functions, startedAt) =>
@@ -167,6 +176,21 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         ),
       readLog: (query) => read("read the log", () => readLog(tx, query)),
       endOfLog: () => read("read the log", () => endOfLog(tx)),
+      readLogBack: (query) => read("read the log", () => readLogBack(tx, query)),
+      listTopics: (environment) => read("list topics", () => Topics.listTopics(tx, environment)),
+      getTopic: (environment, topic) =>
+        read(`read topic "${topic}"`, () => Topics.getTopic(tx, environment, topic)),
+      deleteOldMessages: (limits, limit) =>
+        write("delete old messages", () => Topics.deleteOldMessages(tx, limits, limit)),
+      openGroup: (group) => write(`open group "${group.name}"`, () => Groups.openGroup(tx, group)),
+      claimDeliveries: (demand) =>
+        write("hand out messages of a group", () => Groups.claimDeliveries(tx, demand)),
+      settleDeliveries: (settlements) =>
+        write("settle deliveries", () => settlements.map((one) => Groups.settleDelivery(tx, one))),
+      releaseHolder: (holder) => write("give back deliveries", () => Groups.releaseHolder(tx, holder)),
+      touchGroups: (groups) => write("keep groups", () => Groups.touchGroups(tx, groups)),
+      deleteAbandonedGroups: (before, limit) =>
+        write("delete abandoned groups", () => Groups.deleteAbandonedGroups(tx, before, limit)),
       mayHaveReady: () => tx.hot.size > 0,
       claimRuns: (demands) => write("claim runs", () => claimRuns(tx, demands)),
       applyReports: (reports) =>

@@ -57,7 +57,11 @@ export const resumeRun = (tx: Transaction, environment: string, runId: string, f
     tx.now(),
     key
   )
-  tx.tell(() => ({ _tag: "RunResumed", ...about(tx, row), ...(fromStep === undefined ? {} : { fromStep }) }))
+  tx.tellOfRun(() => ({
+    _tag: "RunResumed",
+    ...about(tx, row),
+    ...(fromStep === undefined ? {} : { fromStep })
+  }))
   makeReady(tx, key)
   return reread(tx, environment, runId)
 }
@@ -86,7 +90,11 @@ export const retryRun = (tx: Transaction, environment: string, runId: string, fr
     tx.now(),
     key
   )
-  tx.tell(() => ({ _tag: "RunRetried", ...about(tx, row), ...(fromStep === undefined ? {} : { fromStep }) }))
+  tx.tellOfRun(() => ({
+    _tag: "RunRetried",
+    ...about(tx, row),
+    ...(fromStep === undefined ? {} : { fromStep })
+  }))
   makeReady(tx, key)
   return reread(tx, environment, runId)
 }
@@ -152,7 +160,8 @@ export const patchStep = (
 /** What an activity says of every run. */
 const about = (tx: Transaction, row: Row) => ({
   runId: String(row.id),
-  functionId: tx.registry.byKey(Number(row.function))?.registration.id ?? String(row.function)
+  functionId: tx.registry.byKey(Number(row.function))?.registration.id ?? String(row.function),
+  environment: tx.environmentName(Number(row.environment))
 })
 
 const reread = (tx: Transaction, environment: string, runId: string): Run =>

@@ -216,7 +216,8 @@ export interface Changes {
 /** A part of the log of one environment, oldest first. */
 export interface LogQuery {
   readonly environment: string
-  readonly kind: "event" | "message"
+  /** Events and messages both when absent. */
+  readonly kind?: LogEntryKind
   /** Position after which to begin; 0 for the beginning. */
   readonly after: number
   /** Names or patterns, of which one must fit; all names when absent. */
@@ -225,8 +226,17 @@ export interface LogQuery {
   readonly limit: number
 }
 
+export type LogEntryKind = "event" | "message"
+
+/** A part of the log of one environment, newest first. */
+export interface LogBackQuery extends Omit<LogQuery, "after"> {
+  /** Position before which to begin. */
+  readonly before: number
+}
+
 export interface LogEntry {
   readonly position: number
+  readonly kind: LogEntryKind
   readonly id: string
   /** Of the event, or of the topic. */
   readonly name: string
@@ -246,6 +256,90 @@ export interface LogPage {
   readonly position: number
   /** Whether that is the end of the log, for now. */
   readonly atEnd: boolean
+}
+
+/** Times are epoch milliseconds. */
+export interface TopicRow {
+  readonly name: string
+  readonly messageCount: number
+  readonly firstMessageAt?: number
+  readonly lastMessageAt?: number
+}
+
+export interface TopicState {
+  readonly messageCount: number
+  /** Position of the oldest message that is kept; 0 when there is none. */
+  readonly firstSeq: number
+  /** Position of the newest message there has been; 0 when there has been none. */
+  readonly lastSeq: number
+  /** Messages that the consumer group furthest behind has not finished; 0 without groups. */
+  readonly lag: number
+}
+
+export interface MessageLimits {
+  /** Messages from before are deleted; epoch milliseconds. */
+  readonly storedBefore: number
+  /** Bytes of the data of one topic. */
+  readonly topicBytes: number
+}
+
+export interface NewGroup {
+  readonly environment: string
+  readonly namespace: string
+  readonly name: string
+  /** With its prefix, as it was subscribed to. */
+  readonly pattern: string
+  /** What the members get; absent for events and messages both. */
+  readonly kind?: LogEntryKind
+  /** The part of the pattern that names match. */
+  readonly names: string
+  /** CEL; another one replaces it for what has not been handed out yet. */
+  readonly filter?: string
+  /** Begin after this position, if the group is new; at the end of the log by default. */
+  readonly after?: number
+}
+
+export interface GroupState {
+  readonly key: number
+  readonly isNew: boolean
+  /** Everything up to here has been handed out or passed over. */
+  readonly cursor: number
+}
+
+export interface GroupDemand {
+  readonly group: number
+  readonly members: ReadonlyArray<{
+    readonly holder: string
+    readonly credit: number
+    readonly ackMs: number
+  }>
+  /** Deliveries that have failed so often are given up. */
+  readonly maxRedeliveries: number
+}
+
+export interface ClaimedDelivery {
+  readonly holder: string
+  /** One more with every redelivery after a failure; 1 at first. */
+  readonly attempt: number
+  readonly entry: LogEntry
+}
+
+export interface GroupClaim {
+  readonly deliveries: ReadonlyArray<ClaimedDelivery>
+  /** Those that were given up, with who held them last. */
+  readonly exhausted: ReadonlyArray<{ readonly id: string; readonly attempts: number }>
+  /** Whether there may be more at once. */
+  readonly more: boolean
+  /** When something is due again, epoch milliseconds; `Infinity` when nothing is. */
+  readonly nextDueAt: number
+}
+
+export interface Settlement {
+  readonly group: number
+  readonly position: number
+  readonly holder: string
+  /** Absent: it is done. Else it is due again after so many milliseconds, and that counts as a failure. */
+  readonly redeliverMs?: number
 }
 
 export interface Fired {
@@ -381,8 +475,14 @@ export interface StoreService {
   /** Calls `listener` after every commit that changed something; returns the way to stop that. */
   readonly onCommit: (listener: (changes: Changes) => void) => () => void
 
-  /** Calls `listener` after every commit with what happened to runs in it; returns the way to stop that. */
-  readonly observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void
+  /**
+   * Calls `listener` after every commit with what happened to runs in it; returns the way to stop that. With `runsOnly` what
+   * happens to their steps is told only if somebody else looks at that.
+   */
+  readonly observe: (
+    listener: (activity: ReadonlyArray<RunActivity>) => void,
+    options?: { readonly runsOnly?: boolean }
+  ) => () => void
 
   /**
    * Adds functions or replaces their configuration. `startedAt` (epoch milliseconds, now by default) is when the program
@@ -429,6 +529,30 @@ export interface StoreService {
   readonly readLog: (query: LogQuery) => Effect.Effect<LogPage, StoreError>
   /** Position of the newest row of the log, whatever its environment; 0 when it is empty. */
   readonly endOfLog: () => Effect.Effect<number, StoreError>
+  /** Reads the log backwards. `position` is where the next call begins. */
+  readonly readLogBack: (query: LogBackQuery) => Effect.Effect<LogPage, StoreError>
+
+  /** Topics that hold messages or have held some, by name. */
+  readonly listTopics: (environment: string) => Effect.Effect<ReadonlyArray<TopicRow>, StoreError>
+  /** What is known of a topic; one that has never held a message has zeros. */
+  readonly getTopic: (environment: string, topic: string) => Effect.Effect<TopicState, StoreError>
+  /** Deletes messages that are too old, or too many for their topic, at most `limit`; returns how many. */
+  readonly deleteOldMessages: (limits: MessageLimits, limit: number) => Effect.Effect<number, StoreError>
+
+  /** Finds the consumer group or begins one at the end of the log. */
+  readonly openGroup: (group: NewGroup) => Effect.Effect<GroupState, StoreError>
+  /** Hands messages of a group to members with room: those that are due again first, then what follows in the log. */
+  readonly claimDeliveries: (demand: GroupDemand) => Effect.Effect<GroupClaim, StoreError>
+  /** Ends deliveries, or gives them back. What a holder no longer holds changes nothing; says which settled. */
+  readonly settleDeliveries: (
+    settlements: ReadonlyArray<Settlement>
+  ) => Effect.Effect<ReadonlyArray<boolean>, StoreError>
+  /** A member is gone: what it holds is due at once, which counts as no failure. */
+  readonly releaseHolder: (holder: string) => Effect.Effect<void, StoreError>
+  /** Marks groups as in use now. */
+  readonly touchGroups: (groups: ReadonlyArray<number>) => Effect.Effect<void, StoreError>
+  /** Deletes groups that nobody has used since `before` (epoch milliseconds), at most `limit`; returns how many. */
+  readonly deleteAbandonedGroups: (before: number, limit: number) => Effect.Effect<number, StoreError>
 
   /** Whether a committed run may be ready: a hint that saves a claim, wrong only in saying yes. */
   readonly mayHaveReady: () => boolean
@@ -485,7 +609,11 @@ export interface StoreService {
     reason: string
   ) => Effect.Effect<void, SteerError>
   /** Stores a sealed secret or replaces it. */
-  readonly putSecret: (environment: string, name: string, sealed: string) => Effect.Effect<void, StoreError>
+  readonly putSecret: (
+    environment: string,
+    name: string,
+    sealed: string
+  ) => Effect.Effect<"created" | "updated", StoreError>
   /** Says whether there was one. */
   readonly deleteSecret: (environment: string, name: string) => Effect.Effect<boolean, StoreError>
   /** By name. */

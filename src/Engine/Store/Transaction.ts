@@ -80,8 +80,10 @@ export class Transaction {
   readonly hot = new Set<number>()
   readonly now: () => number
   changes = new PendingChanges()
-  /** Whether somebody looks on at what happens to runs. */
+  /** Whether somebody looks on at what happens to runs, steps included. */
   observed = false
+  /** Whether somebody looks on at what happens to runs as a whole. */
+  runsObserved = false
   /** What this transaction took out of `hot`. */
   readonly #cooled: Array<number> = []
   /**
@@ -242,11 +244,19 @@ export class Transaction {
     this.changes.ended.push(runId)
   }
 
-  /** Something happened to a run; nothing is put together while nobody looks on. */
+  /** Something happened in a run; nothing is put together while nobody looks on. */
   tell(activity: () => RunActivity): void {
     if (!this.observed && !this.registry.hasRecorded) return
     const told = activity()
     if (this.observed) this.changes.activity.push(told)
+    if (this.registry.hasRecorded) record(this, told)
+  }
+
+  /** Something happened to a run as a whole. */
+  tellOfRun(activity: () => RunActivity): void {
+    if (!this.runsObserved || this.observed) return this.tell(activity)
+    const told = activity()
+    this.changes.activity.push(told)
     if (this.registry.hasRecorded) record(this, told)
   }
 

@@ -135,6 +135,7 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
         _tag: "StepFailed",
         runId: run.id,
         functionId: functionIdOf(tx, run.function),
+        environment: tx.environmentName(run.environment),
         name: op.name,
         failures: op.failures,
         error: op.error,
@@ -219,10 +220,11 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
       endLease(tx, run.key)
       const dueAt = dueTime(op.due, tx.now())
       delayRun(tx, run.key, dueAt)
-      tx.tell(() => ({
+      tx.tellOfRun(() => ({
         _tag: "RunFailed",
         runId: run.id,
         functionId: functionIdOf(tx, run.function),
+        environment: tx.environmentName(run.environment),
         error: op.error,
         dueAt
       }))
@@ -273,12 +275,13 @@ export const endLease = (tx: Transaction, run: number): void => {
 export const pauseRow = (tx: Transaction, run: number, pause: Pause): void => {
   const row = tx.get("SELECT status, pause FROM runs WHERE key = ?", run)
   const wasCompensating = row !== undefined && isCompensating(row)
-  tx.tell(() => {
-    const paused = tx.get("SELECT id, function FROM runs WHERE key = ?", run)
+  tx.tellOfRun(() => {
+    const paused = tx.get("SELECT id, function, environment FROM runs WHERE key = ?", run)
     return {
       _tag: "RunPaused",
       runId: String(paused?.id),
       functionId: functionIdOf(tx, Number(paused?.function)),
+      environment: tx.environmentName(Number(paused?.environment)),
       message: pause.message
     }
   })

@@ -77,7 +77,7 @@ export const settleWait = (tx: Transaction, run: number, stepKey: string): void 
 /** A step that has just entered the journal. */
 export const stepEnded = (tx: Transaction, run: number, stepKey: string): RunActivity => {
   const row = tx.get(
-    `SELECT r.id, r.function, s.name, s.kind, s.failed, s.value, s.attempt, s.started_at, s.ended_at
+    `SELECT r.id, r.function, r.environment, s.name, s.kind, s.failed, s.value, s.attempt, s.started_at, s.ended_at
      FROM steps s JOIN runs r ON r.key = s.run WHERE s.run = ? AND s.step_key = ?`,
     run,
     stepKey
@@ -86,6 +86,7 @@ export const stepEnded = (tx: Transaction, run: number, stepKey: string): RunAct
     _tag: "StepEnded",
     runId: String(row?.id),
     functionId: tx.registry.byKey(Number(row?.function))?.registration.id ?? String(row?.function),
+    environment: tx.environmentName(Number(row?.environment)),
     name: String(row?.name),
     kind: String(row?.kind),
     outcome: readOutcome(row ?? {}),

@@ -81,6 +81,8 @@ export class IronflowService extends HttpApiGroup.make("IronflowService").add(
 /** `PubSubService` of ConnectRPC, as JSON. */
 export class PubSubService extends HttpApiGroup.make("PubSubService").add(
   connect("publish", Schemas.PublishRequest, Schemas.PublishResponse),
+  connect("listTopics", Schemas.Empty, Schemas.ListTopicsResponse),
+  connect("getTopicStats", Schemas.TopicStatsRequest, Schemas.TopicStatsResponse),
   connect("publishEmit", Schemas.TriggerRequest, Schemas.TriggerResponse)
 ) {}
 

@@ -45,6 +45,8 @@ export const endpoints = {
   getCapabilities: connect("IronflowService/GetCapabilities"),
   health: connect("IronflowService/Health"),
   publish: connect("PubSubService/Publish"),
+  listTopics: connect("PubSubService/ListTopics"),
+  getTopicStats: connect("PubSubService/GetTopicStats"),
   publishEmit: connect("PubSubService/Emit"),
 
   appendEvent: connect("EntityStreamService/AppendEvent"),

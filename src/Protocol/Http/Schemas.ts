@@ -72,6 +72,30 @@ export const PublishRequest = Schema.Struct({
 /** `sequence` is a 64-bit integer: digits in a string. */
 export const PublishResponse = Schema.Struct({ eventId: text, sequence: text })
 
+/** Counts and sequences are 64-bit integers: digits in a string. */
+export const ListTopicsResponse = Schema.Struct({
+  topics: optional(
+    Schema.Array(
+      Schema.Struct({
+        name: text,
+        messageCount: text,
+        consumerCount: Schema.Int,
+        firstMessageAt: optional(text),
+        lastMessageAt: optional(text)
+      })
+    )
+  )
+})
+export const TopicStatsRequest = Schema.Struct({ topic: text })
+export const TopicStatsResponse = Schema.Struct({
+  name: text,
+  messageCount: text,
+  consumerCount: Schema.Int,
+  lag: text,
+  firstSeq: text,
+  lastSeq: text
+})
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Entity streams: 64-bit integers are digits in a string
 // ---------------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import type { StoreError } from "../../../src/Errors.ts"
 import { claimsSuite } from "./suite/Claims.ts"
 import { eventsSuite } from "./suite/Events.ts"
 import { kvSuite } from "./suite/Kv.ts"
+import { groupsSuite } from "./suite/Groups.ts"
 import { leasesSuite } from "./suite/Leases.ts"
 import { logSuite } from "./suite/Log.ts"
 import { projectionsSuite } from "./suite/Projections.ts"
@@ -24,6 +25,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     eventsSuite(test)
     logSuite(test)
     projectionsSuite(test)
+    groupsSuite(test)
     claimsSuite(test)
     turnsSuite(test)
     streamsSuite(test)

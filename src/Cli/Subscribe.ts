@@ -1,0 +1,60 @@
+/** `ironflow subscribe`: events as they happen, until a signal ends it. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as ClientHttp from "../Client/HttpServices.ts"
+import { type Delivered, Subscriptions } from "../Client/Subscriptions.ts"
+import { ironflow, serverOptions } from "./Ironflow.ts"
+import { oneLine, shown } from "./Output.ts"
+
+export const subscribe = Command.make(
+  "subscribe",
+  {
+    pattern: Argument.String("pattern").pipe(
+      Argument.withDescription("Such as events:order.*, topic:news or system.run.>")
+    ),
+    replay: Flag.Int("replay").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("Begin with so many past events, 1000 at most"),
+      Flag.withDefault(0)
+    ),
+    filter: Flag.String("filter").pipe(
+      Flag.withMetavar("CEL"),
+      Flag.withDescription("Only events of which this is true, such as event.data.amount > 100"),
+      Flag.optional
+    ),
+    group: Flag.String("group").pipe(
+      Flag.withMetavar("NAME"),
+      Flag.withDescription("Share the events with the other members of this group; printed ones are acked"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* ({ filter, group, pattern, replay }) {
+    const { json } = yield* ironflow
+    const options = yield* serverOptions
+    const { stream } = yield* Effect.provide(Subscriptions, ClientHttp.layer(options))
+    yield* Stream.runForEach(
+      stream(pattern, {
+        replay,
+        includeMetadata: true,
+        ...Option.match(filter, { onNone: () => ({}), onSome: (filter) => ({ filter }) }),
+        ...Option.match(group, { onNone: () => ({}), onSome: (consumerGroup) => ({ consumerGroup }) })
+      }),
+      (event) => Console.log(json ? JSON.stringify(plain(event)) : line(event))
+    )
+  }, Effect.provide(FetchHttpClient.layer))
+).pipe(
+  Command.withDescription("Print events as they happen. Ctrl-C ends it."),
+  Command.withShortDescription("Print events as they happen"),
+  Command.withExamples([{ command: "ironflow subscribe 'events:order.*' --replay 10" }])
+)
+
+const plain = ({ data, eventId, meta, topic }: Delivered) => ({ topic, eventId, data, meta })
+
+const line = ({ data, meta, topic }: Delivered): string =>
+  `${meta?.timestamp ?? ""}  ${oneLine(topic)}  ${shown(data, 1000)}`

@@ -1,0 +1,48 @@
+/** `ironflow topics` and `ironflow publish`: messages for whoever subscribes. */
+import * as Effect from "effect/Effect"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import { readData } from "./Emit.ts"
+import { oneLine, print, table } from "./Output.ts"
+import { ask } from "./Server.ts"
+
+export const topics = Command.make(
+  "topics",
+  {},
+  Effect.fnUntraced(function* () {
+    const topics = yield* ask((client) => client.listTopics())
+    yield* print({ topics }, () =>
+      topics.length === 0
+        ? "There are no topics."
+        : table(
+            ["TOPIC", "MESSAGES", "CONSUMERS", "LAST MESSAGE"],
+            topics.map((topic) => [
+              oneLine(topic.name),
+              String(topic.messageCount),
+              String(topic.consumerCount),
+              topic.lastMessageAt ?? ""
+            ])
+          )
+    )
+  })
+).pipe(Command.withDescription("List the topics, their messages and how many listen."))
+
+export const publish = Command.make(
+  "publish",
+  {
+    topic: Argument.String("topic").pipe(Argument.withDescription("The topic, such as notifications")),
+    data: Argument.String("data").pipe(
+      Argument.withDescription("The message as JSON, or - to read it from standard input; {} when left out"),
+      Argument.withDefault("{}")
+    )
+  },
+  Effect.fnUntraced(function* (input) {
+    const data = yield* readData(input.data)
+    const result = yield* ask((client) => client.publish(input.topic, data))
+    yield* print(result, () => `Published ${result.eventId} to ${input.topic}.`)
+  })
+).pipe(
+  Command.withDescription("Publish a message to a topic. It starts no function."),
+  Command.withShortDescription("Publish a message"),
+  Command.withExamples([{ command: `ironflow publish notifications '{"userId":"123"}'` }])
+)

@@ -1,0 +1,537 @@
+/**
+ * A client's end of `/ws`: it keeps a connection, brings its subscriptions over to the next one, and knows how far each has
+ * come. Both faces are made of it.
+ */
+import { calculateBackoff } from "../Backoff.ts"
+import { ConnectionError, IronflowError, SubscriptionError, toError } from "../Errors.ts"
+import type { Alarm } from "../Execution/Alarm.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import type { EventMetadata, SubscribeOptions, Wire, WSClientMessage } from "../Protocol/Subscriptions.ts"
+import type { EventDefinitionRegistry } from "../Upcaster.ts"
+
+export type ConnectionState = "connecting" | "connected" | "disconnected" | "reconnecting"
+
+/** An event as a subscriber gets it. */
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export interface SubscriptionEvent<T = any> {
+  /** Name of the event or topic; of a system event with `system.`. */
+  readonly topic: string
+  readonly data: T
+  /** With `includeMetadata`. */
+  readonly meta?: EventMetadata
+  readonly eventId?: string
+}
+
+export interface SubscriptionErrorInfo {
+  readonly subscriptionId?: string
+  readonly code: string
+  readonly message: string
+  /** Whether the subscription goes on. */
+  readonly retrying?: boolean
+}
+
+export interface SubscriptionCallbacks {
+  /** In the order of the events. What it throws or rejects with goes to `onError` and harms nobody else. */
+  readonly onEvent?: (event: SubscriptionEvent) => unknown
+  readonly onError?: (error: SubscriptionErrorInfo) => void
+  readonly onStateChange?: (state: ConnectionState) => void
+}
+
+export interface SessionOptions {
+  readonly autoReconnect: boolean
+  readonly reconnectDelay: number
+  readonly maxReconnectDelay: number
+  readonly reconnectBackoff: number
+  readonly connectionTimeout: number
+  /** Brings the data of user events to the latest version. */
+  readonly eventDefinitions?: EventDefinitionRegistry
+}
+
+/** Opens a connection: calls `opened` with it, or `failed`. Returns the way to give up. */
+export type Dial = (opened: (wire: Wire) => void, failed: (error: Error) => void) => () => void
+
+const NORMAL = 1000
+/** Events that wait for a subscriber before the connection is paused. */
+const HELD = 1000
+
+/** An event that has come, and how it is settled. */
+interface Seen {
+  readonly eventId: string
+  readonly position: string
+  settled: boolean
+}
+
+interface PendingAck {
+  readonly done: () => void
+  readonly failed: (error: Error) => void
+}
+
+export class SessionSubscription {
+  readonly pattern: string
+  readonly options: SubscribeOptions
+  readonly callbacks: SubscriptionCallbacks
+  id = ""
+  lastEvent: SubscriptionEvent | undefined
+  isActive = true
+  /** Whether the server tells positions and answers acks. */
+  isOurs = false
+  /** What was confirmed on this connection. */
+  confirmed = false
+  /** Everything up to here has come, and needs no ack any more. */
+  position: string | undefined
+  /** With acks and without a group: what came after `position`. */
+  seen: Array<Seen> = []
+  /** Until the caller of `subscribe` has gone on. */
+  held: Array<() => void> | undefined = []
+  pending: PendingAck | undefined
+
+  constructor(
+    pattern: string,
+    options: SubscribeOptions,
+    callbacks: SubscriptionCallbacks,
+    pending: PendingAck
+  ) {
+    this.pattern = pattern
+    this.options = options
+    this.callbacks = callbacks
+    this.pending = pending
+  }
+
+  get remembersSeen(): boolean {
+    return this.options.ackMode === "manual" && this.options.consumerGroup === undefined
+  }
+}
+
+export class SubscriptionSession {
+  readonly #dial: Dial
+  readonly #alarm: Alarm
+  readonly #now: () => number
+  readonly #options: SessionOptions
+  readonly #subscriptions = new Map<string, SessionSubscription>()
+  readonly #byId = new Map<string, SessionSubscription>()
+  readonly #acks = new Map<number, PendingAck>()
+  readonly #stateListeners = new Set<(state: ConnectionState) => void>()
+  readonly #errorListeners = new Set<(error: SubscriptionErrorInfo) => void>()
+  #state: ConnectionState = "disconnected"
+  #wire: Wire | undefined
+  #attempt = 0
+  #closed = false
+  #abandon: (() => void) | undefined
+  #cancelRetry: (() => void) | undefined
+  #connecting: Promise<void> | undefined
+  #requestId = 0
+  #paused = false
+
+  constructor(dial: Dial, alarm: Alarm, now: () => number, options: SessionOptions) {
+    this.#dial = dial
+    this.#alarm = alarm
+    this.#now = now
+    this.#options = options
+  }
+
+  get state(): ConnectionState {
+    return this.#state
+  }
+
+  onState(listener: (state: ConnectionState) => void): () => void {
+    this.#stateListeners.add(listener)
+    return () => void this.#stateListeners.delete(listener)
+  }
+
+  onError(listener: (error: SubscriptionErrorInfo) => void): () => void {
+    this.#errorListeners.add(listener)
+    return () => void this.#errorListeners.delete(listener)
+  }
+
+  connect(): Promise<void> {
+    if (this.#closed) return Promise.reject(closed())
+    if (this.#state === "connected") return Promise.resolve()
+    this.#cancelRetry?.()
+    this.#cancelRetry = undefined
+    return (this.#connecting ??= new Promise<void>((resolve, reject) => this.#open(resolve, reject)).finally(
+      () => (this.#connecting = undefined)
+    ))
+  }
+
+  subscribe(
+    pattern: string,
+    options: SubscribeOptions,
+    callbacks: SubscriptionCallbacks
+  ): Promise<SessionSubscription> {
+    if (this.#closed) return Promise.reject(closed())
+    if (this.#wire === undefined) {
+      return Promise.reject(
+        new SubscriptionError(`"${pattern}" cannot be subscribed to: call connect() first, and wait for it`, {
+          code: "NOT_CONNECTED"
+        })
+      )
+    }
+    if (this.#subscriptions.has(pattern)) {
+      return Promise.reject(
+        new SubscriptionError(
+          `This client has subscribed to "${pattern}" already: unsubscribe first, or use another client`,
+          { code: "ALREADY_SUBSCRIBED", retryable: false }
+        )
+      )
+    }
+    return new Promise((resolve, reject) => {
+      const subscription: SessionSubscription = new SessionSubscription(pattern, options, callbacks, {
+        done: () => resolve(subscription),
+        failed: reject
+      })
+      this.#subscriptions.set(pattern, subscription)
+      this.#request(subscription)
+    })
+  }
+
+  unsubscribe(subscription: SessionSubscription): void {
+    if (!subscription.isActive) return
+    this.#forget(subscription)
+    if (this.#wire !== undefined && subscription.id !== "") {
+      this.#send({ type: "unsubscribe", subscriptionId: subscription.id })
+    }
+  }
+
+  /** Resolves when the server has stored it, on servers that say so; else when it is sent. */
+  settle(
+    subscription: SessionSubscription,
+    eventId: string,
+    ackType: "ack" | "nak" | "term",
+    redeliverDelay?: number
+  ): Promise<void> {
+    if (this.#wire === undefined || !subscription.isActive) {
+      return Promise.reject(
+        new ConnectionError(
+          `Event ${eventId} cannot be settled without a connection: the server delivers it again`
+        )
+      )
+    }
+    const message = {
+      type: "ack",
+      eventId,
+      ackType,
+      ...(redeliverDelay === undefined ? {} : { redeliverDelay })
+    } as const
+    if (!subscription.isOurs) {
+      this.#send(message)
+      return Promise.resolve()
+    }
+    const requestId = ++this.#requestId
+    return new Promise<void>((resolve, reject) => {
+      this.#acks.set(requestId, {
+        done: () => {
+          if (ackType !== "nak") settleSeen(subscription, eventId)
+          resolve()
+        },
+        failed: reject
+      })
+      this.#send({ ...message, subscriptionId: subscription.id, requestId })
+    })
+  }
+
+  /** Takes no more from the connection while somebody has too much. */
+  pause(): void {
+    this.#paused = true
+    this.#wire?.pause()
+  }
+
+  resume(): void {
+    if (!this.#paused) return
+    this.#paused = false
+    this.#wire?.resume()
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#cancelRetry?.()
+    this.#abandon?.()
+    const wire = this.#wire
+    this.#lose(closed())
+    for (const subscription of this.#subscriptions.values()) {
+      subscription.pending?.failed(closed())
+      this.#forget(subscription)
+    }
+    wire?.close(NORMAL, "")
+    this.#become("disconnected")
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+
+  #open(opened: () => void, failed: (error: Error) => void): void {
+    this.#become("connecting")
+    let over = false
+    const end = (): boolean => {
+      if (over) return false
+      over = true
+      cancelTimeout()
+      this.#abandon = undefined
+      return true
+    }
+    const fail = (error: Error): void => {
+      if (!end()) return
+      this.#become("disconnected")
+      failed(error)
+      this.#retry()
+    }
+    const { connectionTimeout } = this.#options
+    const cancelTimeout = this.#alarm.at(this.#now() + connectionTimeout, () => {
+      giveUp()
+      fail(new ConnectionError(`The server did not accept the connection within ${connectionTimeout}ms`))
+    })
+    const giveUp = this.#dial((wire) => {
+      if (!end()) return wire.close(NORMAL, "")
+      this.#attempt = 0
+      this.#take(wire)
+      opened()
+    }, fail)
+    this.#abandon = () => {
+      if (!end()) return
+      giveUp()
+      failed(closed())
+    }
+  }
+
+  #take(wire: Wire): void {
+    this.#wire = wire
+    if (this.#paused) wire.pause()
+    wire.onText = (text) => this.#hear(text)
+    wire.onClose = (code) => {
+      if (this.#wire !== wire) return
+      this.#lose(
+        new ConnectionError("The connection was lost: the server delivers again what was not settled")
+      )
+      this.#become("disconnected")
+      if (code !== NORMAL) this.#retry()
+    }
+    this.#become("connected")
+    for (const subscription of this.#subscriptions.values()) this.#request(subscription)
+  }
+
+  #lose(error: Error): void {
+    this.#wire = undefined
+    for (const ack of this.#acks.values()) ack.failed(error)
+    this.#acks.clear()
+    for (const subscription of this.#subscriptions.values()) {
+      subscription.confirmed = false
+      const { pending } = subscription
+      if (pending === undefined) continue
+      this.#forget(subscription)
+      pending.failed(error)
+    }
+  }
+
+  #retry(): void {
+    if (this.#closed || !this.#options.autoReconnect || this.#cancelRetry !== undefined) return
+    const { maxReconnectDelay, reconnectBackoff, reconnectDelay } = this.#options
+    const delay = calculateBackoff(++this.#attempt, reconnectDelay, maxReconnectDelay, reconnectBackoff)
+    this.#become("reconnecting")
+    this.#cancelRetry = this.#alarm.at(this.#now() + delay, () => {
+      this.#cancelRetry = undefined
+      // what it fails with is followed by the next attempt
+      this.connect().catch(() => undefined)
+    })
+  }
+
+  #become(state: ConnectionState): void {
+    if (this.#state === state) return
+    this.#state = state
+    for (const listener of this.#stateListeners) this.#guard(() => listener(state))
+    for (const { callbacks } of this.#subscriptions.values()) {
+      this.#guard(() => callbacks.onStateChange?.(state))
+    }
+  }
+
+  #request(subscription: SessionSubscription): void {
+    const { options, pattern, position } = subscription
+    const resumes = position !== undefined
+    const { replay, ...rest } = options
+    const sent = resumes || replay === undefined ? rest : { ...rest, replay }
+    this.#send({
+      type: "subscribe",
+      subscription: {
+        pattern,
+        ...(Object.keys(sent).length === 0 ? {} : { options: sent }),
+        resume: resumes ? { after: position } : {}
+      }
+    })
+  }
+
+  #send(message: WSClientMessage): void {
+    this.#wire?.send(JSON.stringify(message))
+  }
+
+  #forget(subscription: SessionSubscription): void {
+    subscription.isActive = false
+    subscription.pending = undefined
+    this.#subscriptions.delete(subscription.pattern)
+    if (this.#byId.get(subscription.id) === subscription) this.#byId.delete(subscription.id)
+  }
+
+  #hear(text: string): void {
+    const message = safeJsonParse(text)
+    if (!isObject(message)) return
+    switch (message.type) {
+      case "event":
+        return this.#onEvent(message)
+      case "subscription_result":
+        for (const result of Array.isArray(message.results) ? message.results : []) {
+          if (isObject(result)) this.#onResult(result)
+        }
+        return
+      case "ack_result": {
+        const ack = this.#acks.get(Number(message.requestId))
+        this.#acks.delete(Number(message.requestId))
+        if (message.status === "ok") return ack?.done()
+        return ack?.failed(
+          new SubscriptionError(String(message.message), { code: String(message.code), retryable: false })
+        )
+      }
+      case "subscription_error": {
+        const info = errorInfo(message)
+        this.#report(info, this.#byId.get(String(message.subscriptionId)))
+        return
+      }
+      case "error":
+        return this.#report(errorInfo(message))
+    }
+  }
+
+  #onResult(result: { readonly [name: string]: unknown }): void {
+    const subscription = this.#subscriptions.get(String(result.pattern))
+    if (subscription === undefined) return
+    const { pending } = subscription
+    if (result.status !== "ok" || typeof result.subscriptionId !== "string") {
+      const code = typeof result.code === "string" ? result.code : "SUBSCRIPTION_ERROR"
+      const message =
+        typeof result.message === "string"
+          ? result.message
+          : `"${subscription.pattern}" was refused (${code})`
+      this.#forget(subscription)
+      if (pending !== undefined)
+        return pending.failed(new SubscriptionError(message, { code, retryable: false }))
+      return this.#report({ code, message, subscriptionId: subscription.id, retrying: false }, subscription)
+    }
+    if (this.#byId.get(subscription.id) === subscription) this.#byId.delete(subscription.id)
+    subscription.id = result.subscriptionId
+    subscription.confirmed = true
+    subscription.isOurs = typeof result.position === "string"
+    if (typeof result.position === "string") subscription.position ??= result.position
+    this.#byId.set(subscription.id, subscription)
+    if (pending === undefined) return
+    subscription.pending = undefined
+    pending.done()
+    // the caller goes on in a microtask, whatever lies between; events come in a later turn
+    setImmediate(() => {
+      const held = subscription.held ?? []
+      subscription.held = undefined
+      for (const deliver of held) deliver()
+      if (held.length > HELD) this.resume()
+    })
+  }
+
+  #onEvent(message: { readonly [name: string]: unknown }): void {
+    const subscription = this.#byId.get(String(message.subscriptionId))
+    if (subscription === undefined || !("data" in message)) return
+    const { eventId, position } = message
+    if (typeof position === "string" && subscription.options.consumerGroup === undefined) {
+      if (!subscription.remembersSeen) subscription.position = position
+      else if (typeof eventId === "string") {
+        const before = subscription.seen.find((seen) => seen.position === position)
+        if (before?.settled === true) {
+          // it was settled before the connection was lost: the new one does not know
+          this.settle(subscription, eventId, "ack").catch(() => undefined)
+          return
+        }
+        if (before === undefined) subscription.seen.push({ eventId, position, settled: false })
+      }
+    }
+    const deliver = () => this.#deliver(subscription, message)
+    if (subscription.held === undefined) return deliver()
+    subscription.held.push(deliver)
+    if (subscription.held.length > HELD) this.pause()
+  }
+
+  #deliver(subscription: SessionSubscription, message: { readonly [name: string]: unknown }): void {
+    if (!subscription.isActive) return
+    const { data, eventId, meta, topic, version } = message
+    const acksItself =
+      subscription.isOurs &&
+      subscription.options.consumerGroup !== undefined &&
+      subscription.options.ackMode !== "manual"
+    const onError = (error: unknown): void =>
+      this.#report(
+        {
+          code: "HANDLER_ERROR",
+          message: toError(error).message,
+          subscriptionId: subscription.id,
+          retrying: true
+        },
+        subscription
+      )
+    const handled = (): void => {
+      // a lost connection has brought the event to somebody else, or back here
+      if (acksItself) this.settle(subscription, String(eventId), "ack").catch(() => undefined)
+    }
+    try {
+      const event: SubscriptionEvent = {
+        topic: String(topic),
+        data:
+          typeof version === "number" && this.#options.eventDefinitions !== undefined
+            ? this.#options.eventDefinitions.upcastEvent(String(topic), data, version)
+            : data,
+        // the server's word for it
+        ...(isObject(meta) ? { meta: meta as unknown as EventMetadata } : {}),
+        ...(typeof eventId === "string" ? { eventId } : {})
+      }
+      subscription.lastEvent = event
+      const result = subscription.callbacks.onEvent?.(event)
+      if (isThenable(result)) {
+        Promise.resolve(result)
+          .catch(onError)
+          .then(handled, () => undefined)
+        return
+      }
+    } catch (error) {
+      onError(error)
+    }
+    handled()
+  }
+
+  #report(info: SubscriptionErrorInfo, subscription?: SessionSubscription): void {
+    for (const listener of this.#errorListeners) this.#guard(() => listener(info))
+    this.#guard(() => subscription?.callbacks.onError?.(info))
+  }
+
+  /** What a listener throws is its own: it surfaces as an uncaught exception, and the others are told all the same. */
+  #guard(f: () => void): void {
+    try {
+      f()
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error
+      })
+    }
+  }
+}
+
+const settleSeen = (subscription: SessionSubscription, eventId: string): void => {
+  const seen = subscription.seen.find((one) => one.eventId === eventId)
+  if (seen !== undefined) seen.settled = true
+  while (subscription.seen[0]?.settled === true) {
+    subscription.position = subscription.seen.shift()?.position
+  }
+}
+
+const isThenable = (value: unknown): value is PromiseLike<unknown> =>
+  isObject(value) && typeof value.then === "function"
+
+const errorInfo = (message: { readonly [name: string]: unknown }): SubscriptionErrorInfo => ({
+  code: String(message.code),
+  message: String(message.message),
+  ...(typeof message.subscriptionId === "string" ? { subscriptionId: message.subscriptionId } : {}),
+  ...(typeof message.retrying === "boolean" ? { retrying: message.retrying } : {})
+})
+
+const closed = (): IronflowError =>
+  new IronflowError("The subscription client has been closed. Create a new one to go on", { code: "CLOSED" })

@@ -1,0 +1,52 @@
+/** The connection of a subscription client over a WebSocket. */
+import { getWebSocketUrl } from "../Constants.ts"
+import { ConnectionError, toError } from "../Errors.ts"
+import type { Wire } from "../Protocol/Subscriptions.ts"
+import type { ResolvedServer } from "./HttpConfig.ts"
+import type { Dial } from "./SubscriptionSession.ts"
+
+/** Opens connections to a server. */
+export const dialSocket =
+  ({ apiKey, environment, url }: ResolvedServer): Dial =>
+  (opened, failed) => {
+    let giveUp = false
+    let hangUp = (): void => {
+      giveUp = true
+    }
+    const query = new URLSearchParams({
+      env: environment,
+      ...(apiKey === undefined ? {} : { token: apiKey })
+    })
+    const fail = (error: unknown): void =>
+      failed(
+        new ConnectionError(
+          `The Ironflow server at ${url} accepts no subscriptions: ${toError(error).message || "the connection was refused"}. ` +
+            "Start it there, or set `serverUrl` to where it is",
+          { cause: error }
+        )
+      )
+    // loaded with the first connection: most programs that import the main entry subscribe to nothing
+    import("ws").then(({ WebSocket }) => {
+      if (giveUp) return
+      const socket = new WebSocket(`${getWebSocketUrl(url)}?${query}`, { perMessageDeflate: false })
+      hangUp = () => socket.terminate()
+      const wire: Wire = {
+        send: (text) => socket.send(text, { binary: false }),
+        close: (code, reason) => socket.close(code, reason),
+        get backlog() {
+          return socket.bufferedAmount
+        },
+        pause: () => socket.pause(),
+        resume: () => socket.resume(),
+        onText: () => undefined,
+        onClose: () => undefined,
+        onDrain: () => undefined
+      }
+      socket.on("open", () => opened(wire))
+      socket.on("message", (data) => wire.onText(String(data)))
+      socket.on("close", (code, reason) => wire.onClose(code, String(reason)))
+      // before it is open this is why it is not; afterwards `close` follows
+      socket.on("error", fail)
+    }, fail)
+    return () => hangUp()
+  }

@@ -1,0 +1,127 @@
+/**
+ * Subscriptions as streams: events, messages and system events as they happen, each with its acks.
+ *
+ * ```ts
+ * const orders = Stream.unwrap(Effect.map(Subscriptions.Subscriptions, (it) => it.stream("events:order.*")))
+ * ```
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { SubscriptionError, type ConnectionError, type IronflowError, isIronflowError } from "../Errors.ts"
+import * as Alarm from "../Execution/Alarm.ts"
+import type { SubscribeOptions, Wire } from "../Protocol/Subscriptions.ts"
+import type { EventDefinitionRegistry } from "../Upcaster.ts"
+import {
+  type Dial,
+  type SessionOptions,
+  type SubscriptionEvent,
+  SubscriptionSession
+} from "./SubscriptionSession.ts"
+
+/** An event with its acks, which are for `ackMode: "manual"`. */
+export interface Delivered extends SubscriptionEvent {
+  /** Succeeds when it is stored. Fails with code `NOT_HELD` when somebody else has the event by now. */
+  readonly ack: Effect.Effect<void, IronflowError>
+  /** The event comes again, after `delayMs` milliseconds (5000 by default). */
+  readonly nak: (delayMs?: number) => Effect.Effect<void, IronflowError>
+  readonly term: Effect.Effect<void, IronflowError>
+}
+
+export interface StreamOptions extends SubscribeOptions {
+  readonly eventDefinitions?: EventDefinitionRegistry
+}
+
+export class Subscriptions extends Context.Service<
+  Subscriptions,
+  {
+    /** A connection of its own for each stream; it reconnects and goes on where it was. */
+    readonly stream: (
+      pattern: string,
+      options?: StreamOptions
+    ) => Stream.Stream<Delivered, SubscriptionError | ConnectionError | IronflowError>
+  }
+>()("@ironflow/node/Subscriptions") {}
+
+/** Where a session finds its connection: it opens one, or is given an end of one in this process. */
+export type Source = { readonly dial: Dial } | { readonly wire: () => Wire }
+
+const defaults: SessionOptions = {
+  autoReconnect: true,
+  reconnectDelay: 1000,
+  maxReconnectDelay: 30_000,
+  reconnectBackoff: 1.5,
+  connectionTimeout: 10_000
+}
+
+/** Events that wait in a stream before the connection is paused, and below which it goes on. */
+const FULL = 1000
+const ROOM = 500
+
+const session = (
+  source: Source,
+  options: SessionOptions
+): Effect.Effect<SubscriptionSession, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const alarm = yield* Alarm.make
+    const dial: Dial =
+      "dial" in source
+        ? source.dial
+        : (opened) => {
+            opened(source.wire())
+            return () => undefined
+          }
+    return new SubscriptionSession(dial, alarm, () => clock.currentTimeMillisUnsafe(), options)
+  })
+
+/** A session for as long as it is not closed, outside every scope: its owner closes it. */
+export const makeSession = (source: Source, options: SessionOptions): SubscriptionSession =>
+  Effect.runSync(Effect.provideService(session(source, options), Scope.Scope, Effect.runSync(Scope.make())))
+
+export const make = (source: Source): Subscriptions["Service"] => ({
+  stream: (pattern, { eventDefinitions, ...options } = {}) =>
+    Stream.unwrap(
+      Effect.gen(function* () {
+        const it = yield* session(source, {
+          ...defaults,
+          ...(eventDefinitions === undefined ? {} : { eventDefinitions })
+        })
+        yield* Effect.addFinalizer(() => Effect.sync(() => it.close()))
+        const queue = yield* Queue.unbounded<SubscriptionEvent, SubscriptionError>()
+        yield* attempt(() => it.connect())
+        let waiting = 0
+        const subscription = yield* attempt(() =>
+          it.subscribe(pattern, options, {
+            onEvent: (event) => {
+              Queue.offerUnsafe(queue, event)
+              if (++waiting >= FULL) it.pause()
+            },
+            onError: ({ code, message, retrying }) => {
+              if (retrying !== false) return
+              Effect.runFork(Queue.fail(queue, new SubscriptionError(message, { code, retryable: false })))
+            }
+          })
+        )
+        const settle = (event: SubscriptionEvent, type: "ack" | "nak" | "term", delayMs?: number) =>
+          attempt(() => it.settle(subscription, event.eventId ?? "", type, delayMs))
+        return Stream.map(Stream.fromQueue(queue), (event): Delivered => {
+          if (--waiting === ROOM) it.resume()
+          return {
+            ...event,
+            ack: settle(event, "ack"),
+            nak: (delayMs) => settle(event, "nak", delayMs),
+            term: settle(event, "term")
+          }
+        })
+      })
+    )
+})
+
+const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, IronflowError> =>
+  Effect.catch(Effect.tryPromise({ try: run, catch: (error) => error }), (error) =>
+    isIronflowError(error) ? Effect.fail(error) : Effect.die(error)
+  )

@@ -1,0 +1,219 @@
+/**
+ * Consumer groups: how far each has come in the log, and what it has handed out and not finished (guarantee G12).
+ *
+ * A delivery is done when its holder says so. Until then one holder has it; when its time is up, or the holder is gone, the
+ * next claim hands it to somebody.
+ */
+import { evaluateExpression } from "../../Expression.ts"
+import { compilePattern } from "../../Pattern.ts"
+import { endOfLog, LogKind, viewOfRow } from "./Events.ts"
+import { COLUMNS, toEntry } from "./LogRows.ts"
+import type { ClaimedDelivery, GroupClaim, GroupDemand, GroupState, NewGroup, Settlement } from "./Store.ts"
+import type { Row, Transaction } from "./Transaction.ts"
+
+/** Rows of the log that one claim looks at. */
+const PAGE = 256
+
+export const openGroup = (tx: Transaction, group: NewGroup): GroupState => {
+  const environment = tx.environment(group.environment)
+  const now = tx.now()
+  const known = tx.get(
+    "SELECT key, cursor, filter FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? AND pattern = ?",
+    environment,
+    group.namespace,
+    group.name,
+    group.pattern
+  )
+  if (known !== undefined) {
+    tx.run(
+      "UPDATE consumer_groups SET used_at = ?, filter = ? WHERE key = ?",
+      now,
+      group.filter ?? null,
+      known.key!
+    )
+    return { key: Number(known.key), isNew: false, cursor: Number(known.cursor) }
+  }
+  const cursor = group.after ?? endOfLog(tx)
+  const key = tx.insert(
+    `INSERT INTO consumer_groups (environment, namespace, name, pattern, kind, names, filter, cursor, used_at, created_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    environment,
+    group.namespace,
+    group.name,
+    group.pattern,
+    group.kind === undefined ? null : LogKind[group.kind],
+    group.names,
+    group.filter ?? null,
+    cursor,
+    now,
+    now
+  )
+  return { key, isNew: true, cursor }
+}
+
+export const claimDeliveries = (tx: Transaction, demand: GroupDemand): GroupClaim => {
+  const now = tx.now()
+  const turns = new Turns(demand.members)
+  const deliveries: Array<ClaimedDelivery> = []
+  const exhausted: Array<GroupClaim["exhausted"][number]> = []
+  const group = tx.get(
+    "SELECT environment, kind, names, filter, cursor FROM consumer_groups WHERE key = ?",
+    demand.group
+  )
+  if (group === undefined) return { deliveries, exhausted, more: false, nextDueAt: Number.POSITIVE_INFINITY }
+
+  const due = tx.all(
+    `SELECT d.position AS delivery, d.holder, d.failures, e.* FROM deliveries d LEFT JOIN events e ON e.position = d.position
+     WHERE d.consumer_group = ? AND d.due_at <= ? ORDER BY d.due_at, d.position LIMIT ?`,
+    demand.group,
+    now,
+    PAGE
+  )
+  for (const row of due) {
+    // a holder whose time is up has failed; one that gave it back has said so then
+    const failures = Number(row.failures) + (row.holder === null ? 0 : 1)
+    if (row.position === null || failures > demand.maxRedeliveries) {
+      finish(tx, demand.group, Number(row.delivery))
+      if (row.position !== null) exhausted.push({ id: String(row.id), attempts: failures })
+      continue
+    }
+    const member = turns.next()
+    if (member === undefined) break
+    tx.run(
+      "UPDATE deliveries SET holder = ?, due_at = ?, failures = ? WHERE consumer_group = ? AND position = ?",
+      member.holder,
+      now + member.ackMs,
+      failures,
+      demand.group,
+      row.delivery!
+    )
+    deliveries.push({ holder: member.holder, attempt: failures + 1, entry: toEntry(row) })
+  }
+
+  const more =
+    turns.hasRoom && (due.length === PAGE || readOn(tx, demand.group, group, turns, now, deliveries))
+  const next = tx.get("SELECT min(due_at) AS at FROM deliveries WHERE consumer_group = ?", demand.group)
+  return {
+    deliveries,
+    exhausted,
+    more,
+    nextDueAt: next?.at == null ? Number.POSITIVE_INFINITY : Number(next.at)
+  }
+}
+
+/** Hands out what follows in the log; says whether there is more. */
+const readOn = (
+  tx: Transaction,
+  key: number,
+  group: Row,
+  turns: Turns,
+  now: number,
+  deliveries: Array<ClaimedDelivery>
+): boolean => {
+  const rows = tx.all(
+    `SELECT ${COLUMNS} FROM events WHERE position > ? AND environment = ? AND kind IN (0, 1) ORDER BY position LIMIT ?`,
+    group.cursor!,
+    group.environment!,
+    PAGE
+  )
+  const fits = compilePattern(String(group.names))
+  let cursor = Number(group.cursor)
+  let full = false
+  for (const row of rows) {
+    const wanted = (group.kind === null || group.kind === row.kind) && fits(String(row.name))
+    if (wanted && (group.filter === null || accepts(String(group.filter), row))) {
+      const member = turns.next()
+      if (member === undefined) {
+        full = true
+        break
+      }
+      tx.run(
+        "INSERT INTO deliveries (consumer_group, position, holder, due_at) VALUES (?, ?, ?, ?)",
+        key,
+        row.position!,
+        member.holder,
+        now + member.ackMs
+      )
+      deliveries.push({ holder: member.holder, attempt: 1, entry: toEntry(row) })
+    }
+    cursor = Number(row.position)
+  }
+  if (cursor !== Number(group.cursor)) {
+    tx.run("UPDATE consumer_groups SET cursor = ? WHERE key = ?", cursor, key)
+  }
+  return !full && rows.length === PAGE
+}
+
+const accepts = (filter: string, row: Row): boolean =>
+  evaluateExpression(filter, { event: viewOfRow(row) }).matched
+
+export const settleDelivery = (tx: Transaction, settlement: Settlement): boolean => {
+  const { group, position, holder, redeliverMs } = settlement
+  return redeliverMs === undefined
+    ? tx.run(
+        "DELETE FROM deliveries WHERE consumer_group = ? AND position = ? AND holder = ?",
+        group,
+        position,
+        holder
+      ) > 0
+    : tx.run(
+        "UPDATE deliveries SET holder = NULL, due_at = ?, failures = failures + 1 WHERE consumer_group = ? AND position = ? AND holder = ?",
+        tx.now() + redeliverMs,
+        group,
+        position,
+        holder
+      ) > 0
+}
+
+const finish = (tx: Transaction, group: number, position: number): void => {
+  tx.run("DELETE FROM deliveries WHERE consumer_group = ? AND position = ?", group, position)
+}
+
+export const releaseHolder = (tx: Transaction, holder: string): void => {
+  tx.run("UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder = ?", tx.now(), holder)
+}
+
+export const recoverDeliveries = (tx: Transaction): void => {
+  tx.run("UPDATE deliveries SET holder = NULL, due_at = ? WHERE holder IS NOT NULL", tx.now())
+}
+
+export const touchGroups = (tx: Transaction, groups: ReadonlyArray<number>): void => {
+  for (const key of groups) tx.run("UPDATE consumer_groups SET used_at = ? WHERE key = ?", tx.now(), key)
+}
+
+export const deleteAbandonedGroups = (tx: Transaction, before: number, limit: number): number => {
+  const rows = tx.all(
+    "SELECT key FROM consumer_groups WHERE used_at < ? ORDER BY used_at LIMIT ?",
+    before,
+    limit
+  )
+  for (const { key } of rows) {
+    tx.run("DELETE FROM deliveries WHERE consumer_group = ?", key!)
+    tx.run("DELETE FROM consumer_groups WHERE key = ?", key!)
+  }
+  return rows.length
+}
+
+/** Members with room, one after the other. */
+class Turns {
+  readonly #members: ReadonlyArray<{ readonly holder: string; readonly ackMs: number; credit: number }>
+  #at = 0
+
+  constructor(members: GroupDemand["members"]) {
+    this.#members = members.map((member) => ({ ...member }))
+  }
+
+  get hasRoom(): boolean {
+    return this.#members.some(({ credit }) => credit > 0)
+  }
+
+  next(): { readonly holder: string; readonly ackMs: number } | undefined {
+    for (let tried = 0; tried < this.#members.length; tried++) {
+      const member = this.#members[this.#at++ % this.#members.length]
+      if (member === undefined || member.credit <= 0) continue
+      member.credit--
+      return member
+    }
+    return undefined
+  }
+}

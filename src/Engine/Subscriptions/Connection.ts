@@ -1,0 +1,393 @@
+/** One connection of a subscription client: what it says, what it has subscribed to, and what it is told. */
+import { createHash } from "node:crypto"
+import * as Effect from "effect/Effect"
+import { IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
+import { compileExpression } from "../../Expression.ts"
+import { isObject, safeJsonParse } from "../../Json.ts"
+import * as Limits from "../../Limits.ts"
+import {
+  type AckMode,
+  type BackpressureMode,
+  MAX_FRAME,
+  MAX_REPLAY,
+  MAX_SUBSCRIPTIONS,
+  type Wire,
+  type WSServerMessage
+} from "../../Protocol/Subscriptions.ts"
+import { accepts, type Item, type Shape } from "./Feed.ts"
+import { Member } from "./Group.ts"
+import { type Outlet, type Subscribed, Subscriber } from "./Subscriber.ts"
+import type { Subscriptions } from "./Subscriptions.ts"
+import { readTarget, type Target } from "./Target.ts"
+
+/** Bytes of answers that a client may leave unread before it is disconnected. */
+const MAX_BACKLOG = 16 * 1024 * 1024
+const POLICY_VIOLATION = 1008
+const GOING_AWAY = 1001
+
+interface Request {
+  readonly pattern: string
+  readonly shape: Shape
+  readonly ackMode: AckMode
+  readonly backpressure: BackpressureMode
+  readonly replay: number
+  readonly group?: { readonly namespace: string; readonly name: string; readonly pattern: string }
+  readonly after?: number
+  readonly resumes: boolean
+}
+
+export class Connection implements Outlet {
+  readonly environment: string
+  readonly #hub: Subscriptions
+  readonly #wire: Wire
+  readonly #id: string
+  readonly #onEnd: () => void
+  readonly #byPattern = new Map<string, Subscribed | "pending">()
+  readonly #byId = new Map<string, { readonly subscribed: Subscribed; readonly target: Target }>()
+  isClosed = false
+
+  constructor(hub: Subscriptions, environment: string, wire: Wire, id: string, onEnd: () => void) {
+    this.#hub = hub
+    this.environment = environment
+    this.#wire = wire
+    this.#id = id
+    this.#onEnd = onEnd
+    wire.onText = (text) => this.#hear(text)
+    wire.onClose = () => this.#end()
+    wire.onDrain = () => {
+      for (const { subscribed } of this.#byId.values()) subscribed.onDrain()
+    }
+  }
+
+  get backlog(): number {
+    return this.#wire.backlog
+  }
+
+  readonly send = (frame: string | Uint8Array): void => {
+    if (!this.isClosed) this.#wire.send(frame)
+  }
+
+  tell(subscriptionId: string, code: string, message: string, retrying: boolean): void {
+    this.#say({ type: "subscription_error", subscriptionId, code, message, retrying })
+  }
+
+  handleFor(item: Item, subscriptionId: string): string {
+    for (const [id, { subscribed }] of this.#byId) {
+      if (id !== subscriptionId && subscribed.holds(item.id)) return `${item.id}@${subscriptionId}`
+    }
+    return item.id
+  }
+
+  at(delayMs: number, f: () => void): () => void {
+    return this.#hub.alarm.at(this.#hub.clock.currentTimeMillisUnsafe() + delayMs, f)
+  }
+
+  run(effect: Effect.Effect<void>): void {
+    this.#hub.run(effect)
+  }
+
+  consumersOf(topic: string): number {
+    let count = 0
+    for (const { target } of this.#byId.values()) {
+      if (target.source === "log" && target.kind !== "event" && target.fits(topic)) count++
+    }
+    return count
+  }
+
+  goAway(): void {
+    this.#wire.close(GOING_AWAY, "the engine stops")
+    this.#end()
+  }
+
+  #end(): void {
+    if (this.isClosed) return
+    this.isClosed = true
+    for (const one of this.#byId.values()) this.#release(one)
+    this.#byId.clear()
+    this.#byPattern.clear()
+    this.#onEnd()
+  }
+
+  #say(message: WSServerMessage): void {
+    if (this.isClosed) return
+    if (this.#wire.backlog > MAX_BACKLOG) {
+      this.#wire.close(POLICY_VIOLATION, "answers are not read")
+      return this.#end()
+    }
+    this.#wire.send(JSON.stringify(message))
+  }
+
+  #complain(code: string, message: string): void {
+    this.#say({ type: "error", code, message })
+  }
+
+  #hear(text: string): void {
+    if (this.isClosed) return
+    if (text.length > MAX_FRAME) {
+      return this.#complain(
+        "LIMIT_EXCEEDED",
+        `A frame of ${text.length} characters is too large: ${MAX_FRAME} are allowed`
+      )
+    }
+    const message = safeJsonParse(text)
+    if (!isObject(message)) return this.#complain("INVALID_MESSAGE", "A frame must be a JSON object")
+    switch (message.type) {
+      case "subscribe":
+        return this.#subscribe(message.subscription)
+      case "unsubscribe":
+        return this.#unsubscribe(message.subscriptionId)
+      case "ack":
+        return this.#ack(message)
+      default:
+        return this.#complain(
+          "INVALID_MESSAGE",
+          `A frame must have the type subscribe, unsubscribe or ack, not ${JSON.stringify(message.type)?.slice(0, 64)}`
+        )
+    }
+  }
+
+  #subscribe(input: unknown): void {
+    const given = isObject(input) && typeof input.pattern === "string" ? input.pattern : ""
+    const refuse = (error: IronflowError): void =>
+      this.#say({
+        type: "subscription_result",
+        results: [{ pattern: given, status: "error", code: codeOf(error), message: error.message }]
+      })
+    let request: Request
+    try {
+      request = this.#readRequest(input)
+      if (this.#byPattern.has(request.pattern)) {
+        throw new IronflowError(
+          `This connection has subscribed to "${request.pattern}" already: unsubscribe first, or use another connection`,
+          { code: "ALREADY_SUBSCRIBED" }
+        )
+      }
+      if (this.#byPattern.size >= MAX_SUBSCRIPTIONS) {
+        throw new LimitExceededError(
+          "A connection",
+          this.#byPattern.size + 1,
+          MAX_SUBSCRIPTIONS,
+          "subscriptions"
+        )
+      }
+    } catch (error) {
+      if (isIronflowError(error)) return refuse(error)
+      throw error
+    }
+    const { pattern } = request
+    this.#byPattern.set(pattern, "pending")
+    this.run(
+      Effect.matchEffect(this.#open(request), {
+        onSuccess: () => Effect.void,
+        onFailure: (error) =>
+          Effect.sync(() => {
+            this.#byPattern.delete(pattern)
+            refuse(error)
+          })
+      })
+    )
+  }
+
+  #open(request: Request): Effect.Effect<void, IronflowError> {
+    const hub = this.#hub
+    const { environment } = this
+    const { group, pattern, replay, resumes, shape } = request
+    return Effect.gen({ self: this }, function* () {
+      const from =
+        request.after ??
+        (replay === 0
+          ? undefined
+          : yield* hub.replayFrom(environment, shape, replay, (item) => accepts(shape, item)))
+      const after = from ?? hub.endOf(shape.target)
+      const opened = group === undefined ? undefined : yield* hub.openGroup(environment, group, shape, from)
+      if (this.isClosed || this.#byPattern.get(pattern) !== "pending") {
+        if (opened?.size === 0) hub.closeGroup(environment, group!)
+        return
+      }
+      this.#say({
+        type: "subscription_result",
+        results: [
+          {
+            pattern,
+            status: "ok",
+            subscriptionId: shape.subscriptionId,
+            ...(resumes ? { position: shape.writePosition?.(after) ?? "" } : {})
+          }
+        ]
+      })
+      if (opened === undefined || group === undefined) {
+        const subscriber = new Subscriber(
+          pattern,
+          shape,
+          after,
+          request,
+          this,
+          hub.feedFor(environment, shape.target),
+          hub.reader(environment, shape.target.source)
+        )
+        this.#remember(subscriber, shape.target)
+        return subscriber.start()
+      }
+      const member = new Member(
+        pattern,
+        shape,
+        `${this.#id}/${shape.subscriptionId}`,
+        { ackMode: request.ackMode, settlesItself: resumes },
+        this,
+        opened,
+        hub.store,
+        (isLast) => isLast && hub.closeGroup(environment, group)
+      )
+      this.#remember(member, shape.target)
+      opened.add(member)
+      opened.wake()
+    })
+  }
+
+  #release({ subscribed, target }: { readonly subscribed: Subscribed; readonly target: Target }): void {
+    subscribed.close()
+    if (target.source === "system") this.#hub.countSystem(-1)
+  }
+
+  #remember(subscribed: Subscribed, target: Target): void {
+    if (target.source === "system") this.#hub.countSystem(1)
+    this.#byPattern.set(subscribed.pattern, subscribed)
+    this.#byId.set(subscribed.id, { subscribed, target })
+  }
+
+  #unsubscribe(id: unknown): void {
+    const known = typeof id === "string" ? this.#byId.get(id) : undefined
+    if (known === undefined) {
+      return this.#complain("UNKNOWN_SUBSCRIPTION", `This connection has no subscription ${show(id)}`)
+    }
+    this.#byId.delete(known.subscribed.id)
+    this.#byPattern.delete(known.subscribed.pattern)
+    this.#release(known)
+  }
+
+  #ack(message: { readonly [name: string]: unknown }): void {
+    const { ackType, eventId, redeliverDelay, requestId, subscriptionId } = message
+    const answer = (problem?: { readonly code: string; readonly message: string }): void => {
+      if (typeof requestId === "number") {
+        this.#say({
+          type: "ack_result",
+          requestId,
+          ...(problem === undefined ? { status: "ok" } : { status: "error", ...problem })
+        })
+      } else if (problem !== undefined) this.#complain(problem.code, problem.message)
+    }
+    if (typeof eventId !== "string" || (ackType !== "ack" && ackType !== "nak" && ackType !== "term")) {
+      return answer({
+        code: "INVALID_MESSAGE",
+        message: "An ack needs an eventId, and an ackType of ack, nak or term"
+      })
+    }
+    if (
+      redeliverDelay !== undefined &&
+      !(typeof redeliverDelay === "number" && redeliverDelay >= 0 && redeliverDelay <= MAX_DELAY_MS)
+    ) {
+      return answer({
+        code: "INVALID_MESSAGE",
+        message: `redeliverDelay must be a number of milliseconds from 0 to ${MAX_DELAY_MS}`
+      })
+    }
+    const holder = [...this.#byId.values()].find(
+      ({ subscribed }) =>
+        (subscriptionId === undefined || subscribed.id === subscriptionId) && subscribed.holds(eventId)
+    )?.subscribed
+    const notHeld = {
+      code: "NOT_HELD",
+      message: `This connection does not hold event ${show(eventId)}: its time was up, it was settled before, or it was never delivered here`
+    }
+    if (holder === undefined) return answer(notHeld)
+    this.run(
+      Effect.match(holder.settle(eventId, ackType !== "nak", redeliverDelay), {
+        onSuccess: (settled) => answer(settled ? undefined : notHeld),
+        onFailure: (error) => answer({ code: error.code, message: error.message })
+      })
+    )
+  }
+
+  #readRequest(input: unknown): Request {
+    if (!isObject(input)) throw new ValidationError("A subscribe message needs a `subscription`")
+    const { options: given = {}, pattern, resume } = input
+    const target = readTarget(pattern)
+    const options = isObject(given) ? given : {}
+    const oneOf = <const A extends string>(name: string, allowed: readonly [A, ...Array<A>]): A => {
+      const value = options[name] ?? allowed[0]
+      const found = allowed.find((one) => one === value)
+      if (found !== undefined) return found
+      throw new ValidationError(`\`${name}\` must be one of ${allowed.join(", ")}, not ${show(value)}`)
+    }
+    const replay = options.replay ?? 0
+    if (typeof replay !== "number" || !Number.isInteger(replay) || replay < 0) {
+      throw new ValidationError(`\`replay\` must be a number of events from 0 up, not ${show(replay)}`)
+    }
+    const { consumerGroup, filter, namespace = "default" } = options
+    if (consumerGroup !== undefined && target.source === "system") {
+      throw new ValidationError(
+        "A consumer group needs events that are stored: system events are not, so subscribe to them without `consumerGroup`"
+      )
+    }
+    const text = String(pattern)
+    const resumes = isObject(resume)
+    const { epoch } = this.#hub.system
+    const system = target.source === "system"
+    const shape: Shape = {
+      target,
+      subscriptionId: idOf(this.environment, text),
+      includeMetadata: options.includeMetadata === true,
+      ...(filter === undefined ? {} : { filter: compileExpression(filter as string, ["event"]) }),
+      ...(resumes
+        ? { writePosition: (position: number) => (system ? `${epoch}.${position}` : String(position)) }
+        : {})
+    }
+    const after = resumes ? this.#readPosition(resume.after, system) : undefined
+    return {
+      pattern: text,
+      shape,
+      resumes,
+      replay: Math.min(replay, MAX_REPLAY),
+      ackMode: oneOf("ackMode", ["auto", "manual"]),
+      backpressure: oneOf("backpressure", ["buffer", "drop", "block"]),
+      ...(consumerGroup === undefined
+        ? {}
+        : {
+            group: {
+              namespace: Limits.checkName("namespace", namespace),
+              name: Limits.checkName("consumer group", consumerGroup),
+              pattern: text
+            }
+          }),
+      ...(after === undefined ? {} : { after })
+    }
+  }
+
+  #readPosition(text: unknown, system: boolean): number | undefined {
+    if (typeof text !== "string" || text === "") return undefined
+    const [first = "", second] = text.split(".")
+    const position = Number(system ? second : first)
+    if (!Number.isSafeInteger(position) || position < 0) {
+      throw new ValidationError(
+        `The position ${show(text)} to resume after is not one that this engine has given`
+      )
+    }
+    // what happened before this engine was started is not remembered: all that it knows is new
+    return system && first !== this.#hub.system.epoch ? 0 : position
+  }
+}
+
+/** Longest delay of a redelivery. */
+const MAX_DELAY_MS = 24 * 60 * 60 * 1000
+
+/** The same for every connection, so that clients that keep the id over a reconnect go on with it. */
+const idOf = (environment: string, pattern: string): string =>
+  `sub_${createHash("sha256")
+    .update(JSON.stringify([environment, pattern]))
+    .digest("hex")
+    .slice(0, 24)}`
+
+const codeOf = (error: IronflowError): string =>
+  error.code === "VALIDATION_ERROR" && /pattern/.test(error.message) ? "INVALID_PATTERN" : error.code
+
+const show = (value: unknown): string => JSON.stringify(value)?.slice(0, 128) ?? String(value)

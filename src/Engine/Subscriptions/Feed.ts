@@ -1,0 +1,187 @@
+/**
+ * One reader for all subscribers of an environment: it follows the log, or the system events, and hands every item to the
+ * channels that it fits. A channel is what subscribers of one shape share: pattern, filter and form of the frame, which is
+ * encoded once for all of them.
+ */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+import type { Expression } from "../../Expression.ts"
+import { eventView } from "../Registry.ts"
+import type { LogEntry } from "../Store/Store.ts"
+import type { Target } from "./Target.ts"
+
+/** Something that subscribers get: an event, a message or a system event. */
+export interface Item extends Omit<LogEntry, "kind"> {
+  readonly kind: LogEntry["kind"] | "system"
+}
+
+export interface ItemPage {
+  readonly items: ReadonlyArray<Item>
+  readonly position: number
+  readonly atEnd: boolean
+  /** Items before this one are gone and were not read. */
+  readonly gap?: boolean
+}
+
+/** The form in which a subscriber gets items. */
+export interface Shape {
+  readonly subscriptionId: string
+  readonly target: Target
+  readonly filter?: Expression
+  readonly includeMetadata: boolean
+  /** How to write positions, for clients that resume. */
+  readonly writePosition?: (position: number) => string
+}
+
+export interface Listener {
+  /** Gets an item that fits; `frame` is encoded when it is first asked for, and the same for all of a channel. */
+  readonly offer: (item: Item, frame: () => Buffer) => void
+  /** Items were lost before the reader could read them. */
+  readonly onGap: () => void
+}
+
+interface Channel {
+  readonly shape: Shape
+  readonly listeners: Set<Listener>
+}
+
+export class Feed {
+  /** Everything up to here was handed out. */
+  position: number
+  readonly #read: (after: number) => Effect.Effect<ItemPage, StoreError>
+  readonly #run: (effect: Effect.Effect<void>) => void
+  readonly #channels = new Map<string, Channel>()
+  /** The channels that a name fits, for names that have come. */
+  readonly #byName = new Map<string, ReadonlyArray<Channel>>()
+  #reading = false
+  #again = false
+
+  constructor(
+    position: number,
+    read: (after: number) => Effect.Effect<ItemPage, StoreError>,
+    run: (effect: Effect.Effect<void>) => void
+  ) {
+    this.position = position
+    this.#read = read
+    this.#run = run
+  }
+
+  get isIdle(): boolean {
+    return this.#channels.size === 0
+  }
+
+  /** Hands out from now on what fits; returns the way to stop that. */
+  join(shape: Shape, listener: Listener): () => void {
+    const { filter, includeMetadata, subscriptionId, target, writePosition } = shape
+    const key = JSON.stringify([
+      subscriptionId,
+      target.kind,
+      target.names,
+      filter?.text,
+      includeMetadata,
+      writePosition !== undefined
+    ])
+    let channel = this.#channels.get(key)
+    if (channel === undefined) {
+      this.#channels.set(key, (channel = { shape, listeners: new Set() }))
+      this.#byName.clear()
+    }
+    const { listeners } = channel
+    listeners.add(listener)
+    return () => {
+      if (!listeners.delete(listener) || listeners.size > 0) return
+      this.#channels.delete(key)
+      this.#byName.clear()
+    }
+  }
+
+  /** There may be something to read. */
+  wake(): void {
+    if (this.#channels.size === 0) return
+    if (this.#reading) {
+      this.#again = true
+      return
+    }
+    this.#reading = true
+    this.#run(
+      Effect.ensuring(
+        this.#pump,
+        Effect.sync(() => (this.#reading = false))
+      )
+    )
+  }
+
+  readonly #pump: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    while (true) {
+      this.#again = false
+      const page = yield* this.#read(this.position)
+      if (page.gap === true) {
+        for (const { listeners } of this.#channels.values())
+          for (const listener of listeners) listener.onGap()
+      }
+      for (const item of page.items) {
+        this.#hand(item)
+        this.position = item.position
+      }
+      this.position = Math.max(this.position, page.position)
+      if (page.atEnd && !this.#again) return
+    }
+  }).pipe(
+    Effect.catch((error) =>
+      // the next commit wakes the reader again, and it reads on where it was
+      Effect.logWarning("Subscribers could not be told what is new; trying again with the next event", error)
+    )
+  )
+
+  #hand(item: Item): void {
+    for (const { shape, listeners } of this.#channelsOf(item)) {
+      if (!passes(shape, item)) continue
+      let encoded: Buffer | undefined
+      const frame = () => (encoded ??= Buffer.from(encodeItem(shape, item)))
+      for (const listener of listeners) listener.offer(item, frame)
+    }
+  }
+
+  #channelsOf({ kind, name }: Item): ReadonlyArray<Channel> {
+    const key = `${kind} ${name}`
+    let channels = this.#byName.get(key)
+    if (channels === undefined) {
+      channels = [...this.#channels.values()].filter(({ shape: { target } }) => fits(target, kind, name))
+      if (this.#byName.size >= NAMES) this.#byName.clear()
+      this.#byName.set(key, channels)
+    }
+    return channels
+  }
+}
+
+/** Names whose channels are remembered: those of system events are new with every run. */
+const NAMES = 1000
+
+const fits = (target: Target, kind: Item["kind"], name: string): boolean =>
+  (target.kind === undefined || target.kind === kind) && target.fits(name)
+
+/** Whether an item of the right kind and name passes the filter. */
+export const passes = ({ filter }: Pick<Shape, "filter">, item: Item): boolean =>
+  filter === undefined || filter({ event: eventView(item) })
+
+/** Whether an item is for the subscribers of a shape. */
+export const accepts = (shape: Shape, item: Item): boolean =>
+  fits(shape.target, item.kind, item.name) && passes(shape, item)
+
+/** The frame of an item; `eventId` stands in for the item's own id, `attempt` tells a redelivery. */
+export const encodeItem = (
+  { includeMetadata, subscriptionId, writePosition }: Omit<Shape, "target">,
+  item: Item,
+  { attempt, eventId = item.id }: { readonly attempt?: number; readonly eventId?: string } = {}
+): string =>
+  `{"type":"event","subscriptionId":${JSON.stringify(subscriptionId)},"topic":${JSON.stringify(item.name)},"data":${item.data}` +
+  (includeMetadata
+    ? `,"meta":{"timestamp":"${new Date(item.timestamp).toISOString()}","sequence":${item.position}}`
+    : "") +
+  `,"eventId":${JSON.stringify(eventId)}` +
+  (writePosition === undefined
+    ? ""
+    : `,"position":${JSON.stringify(writePosition(item.position))}` +
+      (item.kind === "event" ? `,"version":${item.version}` : "") +
+      (attempt === undefined || attempt === 1 ? "" : `,"attempt":${attempt}`)) +
+  "}"

@@ -1,0 +1,241 @@
+/**
+ * A subscription without a group: live while its connection keeps up, and reading on by itself while it does not, so that what
+ * waits for a slow connection is in the log and not in memory.
+ */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../Errors.ts"
+import {
+  ACK_DEADLINE_MS,
+  MAX_IN_FLIGHT,
+  MAX_REDELIVERIES,
+  REDELIVER_MS
+} from "../../Protocol/Subscriptions.ts"
+import type { AckMode, BackpressureMode } from "../../Protocol/Subscriptions.ts"
+import {
+  accepts,
+  encodeItem,
+  type Feed,
+  type Item,
+  type ItemPage,
+  type Listener,
+  type Shape
+} from "./Feed.ts"
+
+/** What a subscription needs of the connection that it belongs to. */
+export interface Outlet {
+  /** Bytes that were sent and have not left. */
+  readonly backlog: number
+  readonly isClosed: boolean
+  readonly send: (frame: string | Uint8Array) => void
+  readonly tell: (subscriptionId: string, code: string, message: string, retrying: boolean) => void
+  /** The name of a delivery of the item that no other of the connection has. */
+  readonly handleFor: (item: Item, subscriptionId: string) => string
+  readonly at: (delayMs: number, f: () => void) => () => void
+  readonly run: (effect: Effect.Effect<void>) => void
+}
+
+/** A subscription of a connection. */
+export interface Subscribed {
+  readonly id: string
+  readonly pattern: string
+  readonly holds: (handle: string) => boolean
+  /** Whether the delivery was held. */
+  readonly settle: (handle: string, done: boolean, redeliverMs?: number) => Effect.Effect<boolean, StoreError>
+  readonly onDrain: () => void
+  readonly close: () => void
+}
+
+/** Bytes that may wait in a connection before its subscriptions wait themselves. */
+export const backlogOf = (mode: BackpressureMode): number => (mode === "block" ? 64 * 1024 : 1024 * 1024)
+
+interface Delivery {
+  readonly item: Item
+  readonly attempt: number
+  readonly cancel: () => void
+}
+
+export class Subscriber implements Subscribed, Listener {
+  readonly id: string
+  readonly pattern: string
+  readonly #shape: Shape
+  readonly #options: { readonly ackMode: AckMode; readonly backpressure: BackpressureMode }
+  readonly #outlet: Outlet
+  readonly #feed: Feed
+  readonly #read: (after: number) => Effect.Effect<ItemPage, StoreError>
+  readonly #inFlight = new Map<string, Delivery>()
+  readonly #limit: number
+  /** Everything up to here was handed to the connection, or passed over. */
+  #cursor: number
+  #leave: (() => void) | undefined
+  #waiting = false
+  #dropped = 0
+  #closed = false
+
+  constructor(
+    pattern: string,
+    shape: Shape,
+    after: number,
+    options: { readonly ackMode: AckMode; readonly backpressure: BackpressureMode },
+    outlet: Outlet,
+    feed: Feed,
+    read: (after: number) => Effect.Effect<ItemPage, StoreError>
+  ) {
+    this.id = shape.subscriptionId
+    this.pattern = pattern
+    this.#shape = shape
+    this.#cursor = after
+    this.#options = options
+    this.#outlet = outlet
+    this.#feed = feed
+    this.#read = read
+    this.#limit = backlogOf(options.backpressure)
+  }
+
+  start(): void {
+    this.#outlet.run(this.#catchUp)
+  }
+
+  offer(item: Item, frame: () => Buffer): void {
+    if (item.position <= this.#cursor) return
+    if (!this.#hasRoom) {
+      if (this.#options.backpressure === "drop") {
+        this.#cursor = item.position
+        this.#dropped++
+        return
+      }
+      if (this.#options.backpressure === "buffer" && this.#outlet.backlog >= this.#limit) {
+        this.#outlet.tell(
+          this.id,
+          "SLOW_CONSUMER",
+          `The connection does not keep up with "${this.pattern}": delivery goes on from the log as it does`,
+          true
+        )
+      }
+      this.#leave?.()
+      this.#leave = undefined
+      this.#waiting = true
+      return
+    }
+    this.#cursor = item.position
+    this.#deliver(item, 1, frame)
+  }
+
+  onGap(): void {
+    this.#outlet.tell(
+      this.id,
+      "EVENTS_DROPPED",
+      `Events of "${this.pattern}" are gone that had not been delivered: system events are remembered for a while only`,
+      true
+    )
+  }
+
+  onDrain(): void {
+    if (this.#dropped > 0) {
+      const dropped = this.#dropped
+      this.#dropped = 0
+      this.#outlet.tell(
+        this.id,
+        "EVENTS_DROPPED",
+        `${dropped} events of "${this.pattern}" were dropped, because the connection did not keep up`,
+        true
+      )
+    }
+    this.#goOn()
+  }
+
+  holds(handle: string): boolean {
+    return this.#inFlight.has(handle)
+  }
+
+  settle(handle: string, done: boolean, redeliverMs = REDELIVER_MS): Effect.Effect<boolean> {
+    return Effect.sync(() => {
+      const delivery = this.#inFlight.get(handle)
+      if (delivery === undefined) return false
+      delivery.cancel()
+      if (done) this.#inFlight.delete(handle)
+      else this.#schedule(handle, delivery.item, delivery.attempt, redeliverMs)
+      this.#goOn()
+      return true
+    })
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#leave?.()
+    for (const { cancel } of this.#inFlight.values()) cancel()
+    this.#inFlight.clear()
+  }
+
+  get #hasRoom(): boolean {
+    return (
+      this.#outlet.backlog < this.#limit &&
+      (this.#options.ackMode === "auto" || this.#inFlight.size < MAX_IN_FLIGHT)
+    )
+  }
+
+  #goOn(): void {
+    if (!this.#waiting || this.#closed || !this.#hasRoom) return
+    this.#waiting = false
+    this.#outlet.run(this.#catchUp)
+  }
+
+  #deliver(item: Item, attempt: number, frame?: () => Buffer): void {
+    if (this.#options.ackMode === "auto") {
+      return this.#outlet.send(frame?.() ?? encodeItem(this.#shape, item))
+    }
+    const handle = this.#outlet.handleFor(item, this.id)
+    this.#schedule(handle, item, attempt, ACK_DEADLINE_MS)
+    this.#outlet.send(encodeItem(this.#shape, item, { attempt, eventId: handle }))
+  }
+
+  /** The delivery has failed unless it is settled in time. */
+  #schedule(handle: string, item: Item, attempt: number, delayMs: number): void {
+    const cancel = this.#outlet.at(delayMs, () => {
+      this.#inFlight.delete(handle)
+      if (attempt <= MAX_REDELIVERIES) return this.#deliver(item, attempt + 1)
+      this.#outlet.tell(this.id, "REDELIVERIES_EXHAUSTED", givenUp(item.id, attempt), true)
+      this.#goOn()
+    })
+    this.#inFlight.set(handle, { item, attempt, cancel })
+  }
+
+  readonly #catchUp: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    while (!this.#closed) {
+      if (!this.#hasRoom) {
+        this.#waiting = true
+        return
+      }
+      const page = yield* this.#read(this.#cursor)
+      if (this.#closed) return
+      if (page.gap === true) this.onGap()
+      const stopped = page.items.some((item) => {
+        if (!this.#hasRoom) return true
+        this.#cursor = item.position
+        if (accepts(this.#shape, item)) this.#deliver(item, 1)
+        return false
+      })
+      if (!stopped) this.#cursor = Math.max(this.#cursor, page.position)
+      if (!stopped && page.atEnd && this.#join()) return
+    }
+  }).pipe(
+    Effect.catch((error) =>
+      Effect.sync(() => {
+        this.#outlet.tell(this.id, "INTERNAL_ERROR", `The log cannot be read: ${error.message}`, true)
+        this.#waiting = true
+        this.#outlet.at(1000, () => this.#goOn())
+      })
+    )
+  )
+
+  /** Becomes live if nothing was handed out that this subscription has not seen. */
+  #join(): boolean {
+    if (this.#feed.isIdle) this.#feed.position = this.#cursor
+    if (this.#cursor < this.#feed.position) return false
+    this.#leave = this.#feed.join(this.#shape, this)
+    this.#feed.wake()
+    return true
+  }
+}
+
+export const givenUp = (id: string, attempts: number): string =>
+  `Event ${id} is given up: it was delivered ${attempts} times and never acked`

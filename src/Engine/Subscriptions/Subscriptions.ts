@@ -1,0 +1,231 @@
+/** All subscriptions of an engine: connections, the feeds that they follow, and the consumer groups that they are members of. */
+import type * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type { Alarm } from "../../Execution/Alarm.ts"
+import type { StoreError } from "../../Errors.ts"
+import type { Wire } from "../../Protocol/Subscriptions.ts"
+import type { StoreService } from "../Store/Store.ts"
+import { Connection } from "./Connection.ts"
+import { Feed, type Item, type ItemPage, type Shape } from "./Feed.ts"
+import { Group } from "./Group.ts"
+import type { SystemEvents } from "./SystemEvents.ts"
+import type { Target } from "./Target.ts"
+
+/** Rows of the log in one read. */
+const PAGE = 500
+/** Rows that are looked at to find the events of a replay. */
+const REPLAY_ROWS = 100_000
+
+export class Subscriptions {
+  readonly store: StoreService
+  readonly system: SystemEvents
+  readonly clock: Clock.Clock
+  readonly alarm: Alarm
+  readonly run: (effect: Effect.Effect<void>) => void
+  readonly #feeds = new Map<string, Feed>()
+  readonly #groups = new Map<string, Deferred.Deferred<Group, StoreError>>()
+  readonly #connections = new Set<Connection>()
+  /** Position of the newest row of the log. */
+  #head: number
+  #systemCount = 0
+  #stopObserving: (() => void) | undefined
+  #connectionCount = 0
+
+  constructor(options: {
+    readonly store: StoreService
+    readonly system: SystemEvents
+    readonly clock: Clock.Clock
+    readonly alarm: Alarm
+    readonly run: (effect: Effect.Effect<void>) => void
+    readonly head: number
+  }) {
+    this.store = options.store
+    this.system = options.system
+    this.clock = options.clock
+    this.alarm = options.alarm
+    this.run = options.run
+    this.#head = options.head
+  }
+
+  /** Serves the other end of the wire until one of them closes it. */
+  connect(environment: string, wire: Wire): void {
+    const connection = new Connection(
+      this,
+      environment,
+      wire,
+      `${this.system.epoch}.${++this.#connectionCount}`,
+      () => this.#connections.delete(connection)
+    )
+    this.#connections.add(connection)
+  }
+
+  /** The log goes up to here. */
+  advance(head: number): void {
+    this.#head = head
+    for (const feed of this.#feeds.values()) feed.wake()
+  }
+
+  closeAll(): void {
+    for (const connection of this.#connections) connection.goAway()
+  }
+
+  /** Live subscriptions that get messages of a topic. */
+  consumersOf(environment: string, topic: string): number {
+    let count = 0
+    for (const connection of this.#connections) {
+      if (connection.environment === environment) count += connection.consumersOf(topic)
+    }
+    return count
+  }
+
+  /** Keys of the groups that have members. */
+  get activeGroups(): Effect.Effect<ReadonlyArray<number>, StoreError> {
+    return Effect.suspend(() =>
+      Effect.map(Effect.forEach([...this.#groups.values()], Deferred.await), (groups) =>
+        groups.map(({ key }) => key)
+      )
+    )
+  }
+
+  /** The newest position of what a target is about. */
+  endOf({ source }: Target): number {
+    return source === "log" ? this.#head : this.system.end
+  }
+
+  feedFor(environment: string, target: Target): Feed {
+    const key = JSON.stringify([target.source, environment])
+    let feed = this.#feeds.get(key)
+    if (feed === undefined) {
+      feed = new Feed(this.endOf(target), this.reader(environment, target.source), this.run)
+      this.#feeds.set(key, feed)
+      if (target.source === "system") this.system.listen(environment, feed.wake.bind(feed))
+    }
+    return feed
+  }
+
+  /** One subscription to system events more, or less: while there are some, what happens to steps is announced too. */
+  countSystem(change: 1 | -1): void {
+    this.#systemCount += change
+    if (this.#systemCount > 0) {
+      this.#stopObserving ??= this.store.observe(() => undefined)
+      return
+    }
+    this.#stopObserving?.()
+    this.#stopObserving = undefined
+  }
+
+  reader(
+    environment: string,
+    source: Target["source"]
+  ): (after: number) => Effect.Effect<ItemPage, StoreError> {
+    if (source === "log") {
+      return (after) =>
+        Effect.map(
+          this.store.readLog({ environment, after, limit: PAGE }),
+          ({ entries, position, atEnd }) => ({ items: entries, position, atEnd })
+        )
+    }
+    return (after) =>
+      Effect.sync(() => ({
+        items: this.#systemItems(environment, after),
+        position: this.system.end,
+        atEnd: true,
+        gap: after < this.system.knownAfter(environment)
+      }))
+  }
+
+  #systemItems(environment: string, after: number): ReadonlyArray<Item> {
+    return this.system.after(environment, after).map((event) => ({
+      kind: "system",
+      position: event.sequence,
+      id: event.id,
+      name: event.topic,
+      version: 1,
+      get data() {
+        return event.data
+      },
+      timestamp: event.timestamp
+    }))
+  }
+
+  /** After which position the last `count` items of the shape follow. */
+  replayFrom(
+    environment: string,
+    { filter, target }: Pick<Shape, "filter" | "target">,
+    count: number,
+    accepts: (item: Item) => boolean
+  ): Effect.Effect<number, StoreError> {
+    if (target.source === "system") {
+      const items = this.#systemItems(environment, 0).filter(accepts)
+      const first = items.at(-count) ?? items[0]
+      return Effect.succeed(first === undefined ? this.system.end : first.position - 1)
+    }
+    const end = this.#head
+    const { store } = this
+    return Effect.gen(function* () {
+      let before = end + 1
+      let found = 0
+      for (let rows = 0; rows < REPLAY_ROWS; rows += PAGE) {
+        const page = yield* store.readLogBack({
+          environment,
+          before,
+          limit: PAGE,
+          patterns: [target.names],
+          ...(target.kind === undefined ? {} : { kind: target.kind })
+        })
+        for (const item of page.entries) {
+          if ((filter === undefined || accepts(item)) && ++found === count) return item.position - 1
+        }
+        if (page.atEnd) return 0
+        before = page.position
+        // long logs are read in turns with everybody else
+        yield* Effect.yieldNow
+      }
+      return before - 1
+    })
+  }
+
+  /** The group of a shape, which begins where the log ends unless it is there. */
+  openGroup(
+    environment: string,
+    group: { readonly namespace: string; readonly name: string; readonly pattern: string },
+    shape: Shape,
+    after: number | undefined
+  ): Effect.Effect<Group, StoreError> {
+    const key = JSON.stringify([environment, group.namespace, group.name, group.pattern])
+    const known = this.#groups.get(key)
+    if (known !== undefined) return Deferred.await(known)
+    const opened = Deferred.makeUnsafe<Group, StoreError>()
+    this.#groups.set(key, opened)
+    return this.store
+      .openGroup({
+        environment,
+        ...group,
+        ...(shape.target.kind === undefined ? {} : { kind: shape.target.kind }),
+        names: shape.target.names,
+        ...(shape.filter === undefined ? {} : { filter: shape.filter.text }),
+        ...(after === undefined ? {} : { after })
+      })
+      .pipe(
+        Effect.map(
+          (state) =>
+            new Group(state.key, shape, this.feedFor(environment, shape.target), {
+              store: this.store,
+              run: this.run,
+              at: this.alarm.at
+            })
+        ),
+        Effect.tapError(() => Effect.sync(() => this.#groups.delete(key))),
+        Effect.onExit((exit) => Effect.sync(() => Deferred.doneUnsafe(opened, exit)))
+      )
+  }
+
+  /** The last member of a group has left. */
+  closeGroup(
+    environment: string,
+    group: { readonly namespace: string; readonly name: string; readonly pattern: string }
+  ): void {
+    this.#groups.delete(JSON.stringify([environment, group.namespace, group.name, group.pattern]))
+  }
+}

@@ -1,0 +1,40 @@
+/** What a pattern of a subscription asks for. */
+import { ValidationError } from "../../Errors.ts"
+import { checkPattern, compilePattern } from "../../Pattern.ts"
+import type { LogEntryKind } from "../Store/Store.ts"
+
+export interface Target {
+  readonly source: "log" | "system"
+  /** Events and messages both when absent. */
+  readonly kind?: LogEntryKind
+  /** What names of events, topics or system topics have to match. */
+  readonly names: string
+  readonly fits: (name: string) => boolean
+}
+
+/** Reads a pattern. Throws `ValidationError`. */
+export const readTarget = (pattern: unknown): Target => {
+  if (typeof pattern !== "string") {
+    throw new ValidationError(
+      'The pattern must be a string such as "events:order.*", "topic:news" or "system.run.>"'
+    )
+  }
+  if (pattern.startsWith("events:")) return target("log", pattern.slice("events:".length), "event")
+  if (pattern.startsWith("topic:")) return target("log", pattern.slice("topic:".length), "message")
+  if (/^system(\.|$)/.test(pattern)) {
+    // strictly it cannot match topics of two more tokens, and that is what it is meant for
+    return target("system", pattern === "system.secret.*" ? "system.secret.>" : pattern)
+  }
+  const colon = pattern.indexOf(":")
+  if (colon !== -1) {
+    throw new ValidationError(
+      `The pattern "${pattern.slice(0, 64)}" begins with "${pattern.slice(0, Math.min(colon, 32))}:", and subscriptions know events:, topic: and system.`
+    )
+  }
+  return target("log", pattern)
+}
+
+const target = (source: Target["source"], names: string, kind?: LogEntryKind): Target => {
+  checkPattern(names, "pattern of the subscription")
+  return { source, names, fits: compilePattern(names), ...(kind === undefined ? {} : { kind }) }
+}

@@ -1,0 +1,50 @@
+/** `/ws`: the socket of a subscription client. */
+import type { WebSocket } from "ws"
+import type { Wire } from "../../Protocol/Subscriptions.ts"
+import type { EngineService } from "../Engine.ts"
+import type { SocketRoute } from "./Upgrades.ts"
+
+/** How often a client is asked whether it is still there; one that does not answer in this time is gone. */
+const PING_MS = 30_000
+
+/** `every` calls a function in intervals of milliseconds, and returns the way to stop that. */
+export const subscriptionRoute = (
+  engine: EngineService,
+  every: (ms: number, f: () => void) => () => void
+): SocketRoute => ({
+  path: "/ws",
+  open: (socket, { environment, request }) => {
+    const wire = wireOf(socket)
+    engine.subscribe(environment, wire)
+    request.socket.on("drain", () => wire.onDrain())
+    let alive = true
+    socket.on("pong", () => (alive = true))
+    const stop = every(PING_MS, () => {
+      if (!alive) return socket.terminate()
+      alive = false
+      socket.ping()
+    })
+    socket.on("close", stop)
+  }
+})
+
+const wireOf = (socket: WebSocket): Wire => {
+  const wire: Wire = {
+    send: (text) => socket.send(text, { binary: false }),
+    close: (code, reason) => socket.close(code, reason),
+    get backlog() {
+      return socket.bufferedAmount
+    },
+    pause: () => socket.pause(),
+    resume: () => socket.resume(),
+    onText: () => undefined,
+    onClose: () => undefined,
+    onDrain: () => undefined
+  }
+  // a text frame comes as one buffer unless the socket was told otherwise
+  socket.on("message", (data) => wire.onText(String(data)))
+  socket.on("close", (code, reason) => wire.onClose(code, String(reason)))
+  // `close` follows, and says it to those who have to know
+  socket.on("error", () => undefined)
+  return wire
+}

@@ -1,0 +1,281 @@
+/** The subscription client of the Promise face: events as they happen, over one connection. */
+import type {
+  ConnectionState,
+  SessionSubscription,
+  SubscriptionCallbacks,
+  SubscriptionErrorInfo,
+  SubscriptionEvent,
+  SubscriptionSession
+} from "../Client/SubscriptionSession.ts"
+import { resolveServer } from "../Client/HttpConfig.ts"
+import { IronflowError, SubscriptionError, ValidationError } from "../Errors.ts"
+import { checkName } from "../Limits.ts"
+import type { SubscribeOptions } from "../Protocol/Subscriptions.ts"
+import type { EventDefinitionRegistry } from "../Upcaster.ts"
+import { connectionOf, type EngineHandle } from "./Connection.ts"
+
+export interface SubscriptionClientConfig {
+  /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
+  readonly serverUrl?: string | undefined
+  /** An engine of this process instead of a server: what `startEngine()` resolves to. */
+  readonly engine?: EngineHandle | undefined
+  readonly apiKey?: string | undefined
+  /** The environment to work in; `IRONFLOW_ENV` by default, else `default`. */
+  readonly environment?: string | undefined
+  /** Connect again when the connection is lost; `true` by default. */
+  readonly autoReconnect?: boolean
+  /** Milliseconds before the first attempt to reconnect; 1000 by default. */
+  readonly reconnectDelay?: number
+  /** The longest delay in milliseconds; 30000 by default. */
+  readonly maxReconnectDelay?: number
+  /** What the delay is multiplied with after each attempt; 1.5 by default. */
+  readonly reconnectBackoff?: number
+  /** Milliseconds in which a connection has to open; 10000 by default. */
+  readonly connectionTimeout?: number
+  /** Brings the data of user events to the latest version. */
+  readonly eventDefinitions?: EventDefinitionRegistry
+}
+
+/** A subscription that is active. */
+export interface Subscription {
+  readonly id: string
+  readonly pattern: string
+  readonly connectionState: ConnectionState
+  readonly lastEvent?: SubscriptionEvent
+  /** Ends it. Doing so again does nothing. */
+  unsubscribe(): void
+}
+
+/** Settles events that came with `ackMode: "manual"`. Promises resolve when it is stored. */
+export interface AckHandle {
+  /** The event has been handled and does not come again. Rejects with code `NOT_HELD` when somebody else has it by now. */
+  ack(eventId: string): Promise<void>
+  /** The event comes again, after `delay` milliseconds (5000 by default). */
+  nak(eventId: string, delay?: number): Promise<void>
+  /** The event cannot be handled and does not come again. */
+  term(eventId: string): Promise<void>
+}
+
+export interface AckableSubscription extends Subscription, AckHandle {}
+
+export type SubscribeCallbacksAndOptions = SubscribeOptions & SubscriptionCallbacks
+
+/** An event of {@link SubscriptionClient.stream}. */
+export interface StreamedEvent extends SubscriptionEvent {
+  /** With `ackMode: "manual"`. */
+  ack(): Promise<void>
+  nak(delay?: number): Promise<void>
+  term(): Promise<void>
+}
+
+/** Events that wait in a stream before the connection is paused, and after which it goes on. */
+const FULL = 1000
+const ROOM = 500
+
+export class SubscriptionClient implements Disposable {
+  readonly #load: () => Promise<SubscriptionSession>
+  readonly #stateListeners = new Set<(state: ConnectionState) => void>()
+  readonly #errorListeners = new Set<(error: SubscriptionErrorInfo) => void>()
+  readonly #forgetEngine: () => void
+  #session: Promise<SubscriptionSession> | undefined
+  #loaded: SubscriptionSession | undefined
+  #closed = false
+
+  /** Throws `ValidationError` when the configuration is not acceptable. */
+  constructor(config: SubscriptionClientConfig) {
+    const options = {
+      autoReconnect: config.autoReconnect ?? true,
+      reconnectDelay: positive("reconnectDelay", config.reconnectDelay ?? 1000),
+      maxReconnectDelay: positive("maxReconnectDelay", config.maxReconnectDelay ?? 30_000),
+      reconnectBackoff: positive("reconnectBackoff", config.reconnectBackoff ?? 1.5),
+      connectionTimeout: positive("connectionTimeout", config.connectionTimeout ?? 10_000),
+      ...(config.eventDefinitions === undefined ? {} : { eventDefinitions: config.eventDefinitions })
+    }
+    const engine =
+      config.engine === undefined ? undefined : connectionOf("createSubscriptionClient()", config.engine)
+    const environment =
+      engine === undefined ? "" : checkName("environment", config.environment ?? engine.environment)
+    const server =
+      engine === undefined
+        ? resolveServer(
+            { serverUrl: config.serverUrl, apiKey: config.apiKey, environment: config.environment },
+            "createSubscriptionClient()"
+          )
+        : undefined
+    this.#forgetEngine = engine?.onClose("client", async () => this.close()) ?? (() => undefined)
+    this.#load = async () => {
+      const { makeSession } = await import("../Client/Subscriptions.ts")
+      return makeSession(
+        server === undefined
+          ? { wire: () => engine!.wire(environment) }
+          : { dial: (await import("../Client/SubscriptionSocket.ts")).dialSocket(server) },
+        options
+      )
+    }
+  }
+
+  get connectionState(): ConnectionState {
+    return this.#loaded?.state ?? (this.#session === undefined ? "disconnected" : "connecting")
+  }
+
+  get isConnected(): boolean {
+    return this.connectionState === "connected"
+  }
+
+  /** Connects; at once when it is connected. Rejects with `ConnectionError`, and goes on trying with `autoReconnect`. */
+  async connect(): Promise<void> {
+    if (this.#closed) throw closed()
+    this.#session ??= this.#load().then((session) => {
+      session.onState((state) => this.#stateListeners.forEach((listener) => listener(state)))
+      session.onError((error) => this.#errorListeners.forEach((listener) => listener(error)))
+      if (this.#closed) session.close()
+      return (this.#loaded = session)
+    })
+    await (await this.#session).connect()
+  }
+
+  /**
+   * Subscribes to `events:`, `topic:` or `system.` patterns. No event comes before the caller has gone on. Rejects with
+   * `SubscriptionError` when the client is not connected or the server refuses.
+   */
+  subscribe(
+    pattern: string,
+    options: SubscribeCallbacksAndOptions & { readonly ackMode: "manual" }
+  ): Promise<AckableSubscription>
+  subscribe(pattern: string, options?: SubscribeCallbacksAndOptions): Promise<Subscription>
+  async subscribe(
+    pattern: string,
+    options: SubscribeCallbacksAndOptions = {}
+  ): Promise<Subscription | AckableSubscription> {
+    if (this.#closed) throw closed()
+    const session = this.#loaded
+    if (session === undefined) {
+      throw new SubscriptionError(
+        `"${pattern}" cannot be subscribed to: call connect() first, and wait for it`,
+        { code: "NOT_CONNECTED" }
+      )
+    }
+    const { onError, onEvent, onStateChange, ...rest } = options
+    const subscription = await session.subscribe(pattern, rest, {
+      ...(onEvent === undefined ? {} : { onEvent }),
+      ...(onError === undefined ? {} : { onError }),
+      ...(onStateChange === undefined ? {} : { onStateChange })
+    })
+    return handleOf(session, subscription)
+  }
+
+  /** The events of a pattern, for `for await`; leaving the loop ends the subscription. Connects if need be. */
+  async *stream(
+    pattern: string,
+    options: SubscribeOptions = {}
+  ): AsyncGenerator<StreamedEvent, void, undefined> {
+    await this.connect()
+    const events: Array<SubscriptionEvent> = []
+    let failure: SubscriptionErrorInfo | undefined
+    let wake: () => void = () => undefined
+    const session = await this.#session!
+    const subscription = await session.subscribe(pattern, options, {
+      onEvent: (event) => {
+        events.push(event)
+        if (events.length >= FULL) session.pause()
+        wake()
+      },
+      onError: (error) => {
+        if (error.retrying === false) failure = error
+        wake()
+      },
+      onStateChange: () => wake()
+    })
+    const settle = (event: SubscriptionEvent, type: "ack" | "nak" | "term", delay?: number) =>
+      session.settle(subscription, event.eventId ?? "", type, delay)
+    try {
+      while (true) {
+        const event = events.shift()
+        if (event !== undefined) {
+          if (events.length === ROOM) session.resume()
+          yield {
+            ...event,
+            ack: () => settle(event, "ack"),
+            nak: (delay) => settle(event, "nak", delay),
+            term: () => settle(event, "term")
+          }
+          continue
+        }
+        if (failure !== undefined) {
+          throw new SubscriptionError(failure.message, { code: failure.code, retryable: false })
+        }
+        if (!subscription.isActive) return
+        await new Promise<void>((resolve) => (wake = resolve))
+      }
+    } finally {
+      session.resume()
+      session.unsubscribe(subscription)
+    }
+  }
+
+  /** Calls `listener` with every change of the connection; returns the way to stop that. */
+  onConnectionChange(listener: (state: ConnectionState) => void): () => void {
+    this.#stateListeners.add(listener)
+    return () => void this.#stateListeners.delete(listener)
+  }
+
+  /** Calls `listener` with every error of the connection and of its subscriptions; returns the way to stop that. */
+  onError(listener: (error: SubscriptionErrorInfo) => void): () => void {
+    this.#errorListeners.add(listener)
+    return () => void this.#errorListeners.delete(listener)
+  }
+
+  /** Ends all subscriptions. Closing again does nothing. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#forgetEngine()
+    this.#loaded?.close()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+}
+
+/**
+ * A client for subscriptions to a server, or to the `engine` of this process. Throws `ValidationError` when the configuration
+ * is not acceptable.
+ */
+export const createSubscriptionClient = (config: SubscriptionClientConfig): SubscriptionClient =>
+  new SubscriptionClient(config)
+
+const handleOf = (
+  session: SubscriptionSession,
+  subscription: SessionSubscription
+): Subscription | AckableSubscription => {
+  const handle = {
+    get id() {
+      return subscription.id
+    },
+    pattern: subscription.pattern,
+    get connectionState() {
+      return session.state
+    },
+    get lastEvent() {
+      return subscription.lastEvent!
+    },
+    unsubscribe: () => session.unsubscribe(subscription)
+  }
+  if (subscription.options.ackMode !== "manual") return handle
+  return Object.assign(handle, {
+    ack: (eventId: string) => session.settle(subscription, eventId, "ack"),
+    nak: (eventId: string, delay?: number) => session.settle(subscription, eventId, "nak", delay),
+    term: (eventId: string) => session.settle(subscription, eventId, "term")
+  })
+}
+
+const positive = (name: string, value: number): number => {
+  if (typeof value === "number" && Number.isFinite(value) && value > 0) return value
+  throw new ValidationError(
+    `createSubscriptionClient(): \`${name}\` must be a positive number, got ${String(value)}`
+  )
+}
+
+const closed = (): IronflowError =>
+  new IronflowError("The subscription client has been closed. Create a new one to go on", { code: "CLOSED" })

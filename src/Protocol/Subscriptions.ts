@@ -1,0 +1,151 @@
+/**
+ * What goes over `/ws`: one JSON object a frame. What only our client and server know of each other is marked "ours": a client
+ * asks for it with `resume`, and a server that has it says so with `position`.
+ */
+
+export type AckMode = "auto" | "manual"
+export type AckType = "ack" | "nak" | "term"
+/** What happens to events that a connection cannot take at once. */
+export type BackpressureMode = "buffer" | "drop" | "block"
+
+export interface SubscribeOptions {
+  /** Deliver so many past events first, 1000 at most; none by default. */
+  readonly replay?: number
+  /** Give each event its `meta`. */
+  readonly includeMetadata?: boolean
+  /** A CEL expression over `event`, such as `event.data.amount > 100`. */
+  readonly filter?: string
+  /** Share the events with the other members of this group, which the engine remembers. */
+  readonly consumerGroup?: string
+  /** `auto` by default. With `manual` an event that is not acked comes again. */
+  readonly ackMode?: AckMode
+  /**
+   * For a connection that does not keep up. `buffer` (default) and `block` go on where they were once it does, and `buffer` says
+   * so with the error `SLOW_CONSUMER`; `drop` leaves out what happened meanwhile, and says how much with `EVENTS_DROPPED`.
+   */
+  readonly backpressure?: BackpressureMode
+  /** Groups of one name in different namespaces are different; `default` by default. */
+  readonly namespace?: string
+}
+
+export interface WSSubscribeRequest {
+  readonly type: "subscribe"
+  readonly subscription: {
+    readonly pattern: string
+    readonly options?: SubscribeOptions
+    /** Ours: tell me positions, and begin after this one. */
+    readonly resume?: { readonly after?: string }
+  }
+}
+
+export interface WSUnsubscribeRequest {
+  readonly type: "unsubscribe"
+  readonly subscriptionId: string
+}
+
+export interface WSAckRequest {
+  readonly type: "ack"
+  readonly eventId: string
+  readonly ackType: AckType
+  readonly redeliverDelay?: number
+  /** Ours: whose delivery it is. */
+  readonly subscriptionId?: string
+  /** Ours: answer with an `ack_result` of this number. */
+  readonly requestId?: number
+}
+
+export type WSClientMessage = WSSubscribeRequest | WSUnsubscribeRequest | WSAckRequest
+
+export interface WSSubscriptionResult {
+  readonly type: "subscription_result"
+  readonly results: ReadonlyArray<{
+    readonly pattern: string
+    readonly status: "ok" | "error"
+    readonly subscriptionId?: string
+    readonly code?: string
+    readonly message?: string
+    /** Ours: the subscription delivers what comes after this. */
+    readonly position?: string
+  }>
+}
+
+export interface EventMetadata {
+  /** ISO string. */
+  readonly timestamp: string
+  readonly sequence?: number
+}
+
+export interface WSEventMessage {
+  readonly type: "event"
+  readonly subscriptionId: string
+  readonly topic: string
+  readonly data: unknown
+  readonly meta?: EventMetadata
+  readonly eventId?: string
+  /** Ours: resume after this. */
+  readonly position?: string
+  /** Ours: the version that a user event was emitted with. */
+  readonly version?: number
+  /** Ours: 2 and more for a redelivery. */
+  readonly attempt?: number
+}
+
+export interface WSSubscriptionError {
+  readonly type: "subscription_error"
+  readonly subscriptionId: string
+  readonly code: string
+  readonly message: string
+  /** Whether the subscription goes on. */
+  readonly retrying: boolean
+}
+
+/** Concerns the connection. */
+export interface WSError {
+  readonly type: "error"
+  readonly code: string
+  readonly message: string
+}
+
+/** Ours: what became of an ack. */
+export interface WSAckResult {
+  readonly type: "ack_result"
+  readonly requestId: number
+  readonly status: "ok" | "error"
+  readonly code?: string
+  readonly message?: string
+}
+
+export type WSServerMessage =
+  WSSubscriptionResult | WSEventMessage | WSSubscriptionError | WSError | WSAckResult
+
+/** Subscriptions of one connection. */
+export const MAX_SUBSCRIPTIONS = 1000
+/** Most past events that a subscription begins with. */
+export const MAX_REPLAY = 1000
+/** Characters of one frame of a client. */
+export const MAX_FRAME = 64 * 1024
+/** Deliveries that one member of a group, or one subscription with manual acks, holds at once. */
+export const MAX_IN_FLIGHT = 100
+/** Redeliveries after a failure, after which an event is given up. */
+export const MAX_REDELIVERIES = 3
+/** How long after a nak without a delay an event comes again, milliseconds. */
+export const REDELIVER_MS = 5000
+/** How long an event may go without an ack, milliseconds. */
+export const ACK_DEADLINE_MS = 30_000
+
+/** One end of a connection: frames of text both ways. */
+export interface Wire {
+  send(text: string | Uint8Array): void
+  /** Closes it; the other end hears the code. */
+  close(code: number, reason: string): void
+  /** Bytes that were sent and have not left. */
+  readonly backlog: number
+  /** Takes no more frames from the other end until `resume`. */
+  pause(): void
+  resume(): void
+  /** Set by whoever holds this end, before the first frame can come. */
+  onText: (text: string) => void
+  onClose: (code: number, reason: string) => void
+  /** What was sent has left. */
+  onDrain: () => void
+}

@@ -1,0 +1,127 @@
+/** Subscriptions in process: what comes, in which order, and what comes again when its time is up. */
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
+import { Client } from "../../src/Client/Client.ts"
+import { type StreamOptions, Subscriptions } from "../../src/Client/Subscriptions.ts"
+import * as Engine from "../../src/Engine/Engine.ts"
+import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+
+const live = Engine.layerClientIn("default").pipe(
+  Layer.provideMerge(Engine.layer),
+  Layer.provide(Sqlite.layer({ filename: ":memory:" }))
+)
+
+/** The first `count` events of a pattern that was subscribed to before what follows. */
+const first = (pattern: string, count: number, options: StreamOptions = {}) =>
+  Effect.gen(function* () {
+    const { stream } = yield* Subscriptions
+    const seen = yield* Effect.forkChild(Stream.runCollect(Stream.take(stream(pattern, options), count)))
+    yield* turns
+    return seen
+  })
+
+/** What is said over a connection in the process is heard in later turns of the event loop. */
+const turns = Effect.promise(async () => {
+  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
+})
+
+it.effect("events come in order, those that pattern and filter accept", () =>
+  Effect.gen(function* () {
+    const client = yield* Client
+    const seen = yield* first("events:order.*", 2, { filter: "event.data.amount > 10" })
+    yield* client.emit("order.placed", { amount: 20 })
+    yield* client.emit("order.placed", { amount: 5 })
+    yield* client.emit("user.created", { amount: 99 })
+    yield* client.publish("order.placed", { amount: 99 })
+    yield* client.emit("order.paid", { amount: 30 })
+
+    const events = yield* Fiber.join(seen)
+
+    assert.deepStrictEqual(
+      events.map(({ data, topic }) => [topic, data.amount]),
+      [
+        ["order.placed", 20],
+        ["order.paid", 30]
+      ]
+    )
+  }).pipe(Effect.provide(live))
+)
+
+it.effect("a replay comes first, without a gap and without an event twice", () =>
+  Effect.gen(function* () {
+    const client = yield* Client
+    for (let i = 0; i < 5; i++) yield* client.publish("news", { i })
+    const seen = yield* first("topic:news", 5, { replay: 3 })
+    for (let i = 5; i < 7; i++) yield* client.publish("news", { i })
+
+    assert.deepStrictEqual(
+      (yield* Fiber.join(seen)).map(({ data }) => data.i),
+      [2, 3, 4, 5, 6]
+    )
+  }).pipe(Effect.provide(live))
+)
+
+it.effect("an event without an ack comes again after 30 seconds, and a nak brings it after its delay", () =>
+  Effect.gen(function* () {
+    const client = yield* Client
+    for (const group of [{}, { consumerGroup: "packers" }]) {
+      const { stream } = yield* Subscriptions
+      let count = 0
+      const acked = yield* Effect.forkChild(
+        stream("events:order.*", { ackMode: "manual", ...group }).pipe(
+          Stream.tap((event) => {
+            count++
+            return count === 1 ? Effect.void : count === 2 ? event.nak(1000) : event.ack
+          }),
+          Stream.take(3),
+          Stream.runDrain
+        )
+      )
+      yield* turns
+      yield* client.emit("order.placed", {})
+      yield* turns
+      assert.strictEqual(count, 1)
+      yield* TestClock.adjust(30_000)
+      yield* turns
+      assert.strictEqual(count, 2)
+      yield* TestClock.adjust(999)
+      yield* turns
+      assert.strictEqual(count, 2)
+      yield* TestClock.adjust(1)
+      yield* Fiber.join(acked)
+    }
+  }).pipe(Effect.provide(live))
+)
+
+it.effect("system events are announced and replayed", () =>
+  Effect.gen(function* () {
+    const engine = yield* Engine.Engine
+    engine.announce("default", "system.config.limits.updated", () => ({ name: "limits", revision: 1 }))
+    const seen = yield* first("system.config.>", 2, { replay: 10, includeMetadata: true })
+    engine.announce("default", "system.config.limits.updated", () => ({ name: "limits", revision: 2 }))
+    engine.announce("staging", "system.config.limits.updated", () => ({ name: "limits", revision: 3 }))
+
+    assert.deepStrictEqual(
+      (yield* Fiber.join(seen)).map(({ data, meta }) => [data.revision, meta?.sequence]),
+      [
+        [1, 1],
+        [2, 2]
+      ]
+    )
+  }).pipe(Effect.provide(live))
+)
+
+it.effect.each(["", "events:", "events:a..b", "nonsense:x", "topic:a.>.b", "system.run.>.x"])(
+  "the pattern %j is refused",
+  (pattern) =>
+    Effect.gen(function* () {
+      const { stream } = yield* Subscriptions
+      const error = yield* Effect.flip(Stream.runDrain(stream(pattern)))
+      assert.strictEqual(error._tag, "SubscriptionError")
+      assert.strictEqual(error.code, "INVALID_PATTERN")
+    }).pipe(Effect.provide(live))
+)

@@ -1,0 +1,174 @@
+/** `/ws` as an existing client uses it: a raw socket, frames as text. It shares no code with the package. */
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest"
+import { type Ironflow, start } from "./Ironflow.ts"
+import { connect, send } from "./RawClient.ts"
+
+// oxlint-disable-next-line typescript/no-explicit-any -- frames are what the tests look into
+type Frame = any
+
+class RawSubscriber {
+  readonly frames: Array<Frame> = []
+  readonly socket: WebSocket
+  closed: number | undefined
+
+  private constructor(url: string) {
+    this.socket = new WebSocket(`${url.replace("http", "ws")}/ws?env=default`)
+    this.socket.addEventListener("message", ({ data }) => this.frames.push(JSON.parse(String(data))))
+    this.socket.addEventListener("close", ({ code }) => (this.closed = code))
+  }
+
+  static async open(url: string): Promise<RawSubscriber> {
+    const subscriber = new RawSubscriber(url)
+    await new Promise((resolve, reject) => {
+      subscriber.socket.addEventListener("open", resolve)
+      subscriber.socket.addEventListener("error", reject)
+    })
+    return subscriber
+  }
+
+  send(frame: unknown): void {
+    this.socket.send(typeof frame === "string" ? frame : JSON.stringify(frame))
+  }
+
+  of(type: string): Array<Frame> {
+    return this.frames.filter((frame) => frame.type === type)
+  }
+
+  async subscribe(pattern: string, options?: object): Promise<Frame> {
+    const before = this.of("subscription_result").length
+    this.send({ type: "subscribe", subscription: { pattern, ...(options === undefined ? {} : { options }) } })
+    await vi.waitFor(() => expect(this.of("subscription_result")).toHaveLength(before + 1))
+    return this.of("subscription_result").at(-1).results[0]
+  }
+}
+
+let server: Ironflow
+beforeEach(async () => {
+  server = await start()
+})
+afterEach(() => server.close())
+
+const emit = (name: string, data: object) => connect(server.url, "Trigger", { event: name, data })
+
+describe("an existing client", () => {
+  test("gets a result by pattern and events without fields that it does not know", async () => {
+    const subscriber = await RawSubscriber.open(server.url)
+    const result = await subscriber.subscribe("events:order.*", { includeMetadata: true })
+    await emit("order.placed", { orderId: "o-1" })
+
+    await vi.waitFor(() => expect(subscriber.of("event")).toHaveLength(1))
+
+    expect(result).toEqual({ pattern: "events:order.*", status: "ok", subscriptionId: expect.any(String) })
+    expect(subscriber.of("event")[0]).toEqual({
+      type: "event",
+      subscriptionId: result.subscriptionId,
+      topic: "order.placed",
+      data: { orderId: "o-1" },
+      meta: { timestamp: expect.any(String), sequence: 1 },
+      eventId: expect.stringMatching(/^evt_/)
+    })
+  })
+
+  test("gets the same subscription id after it has reconnected, whatever the engine", async () => {
+    const one = await RawSubscriber.open(server.url)
+    const other = await RawSubscriber.open(server.url)
+
+    expect((await one.subscribe("topic:news")).subscriptionId).toBe(
+      (await other.subscribe("topic:news")).subscriptionId
+    )
+  })
+
+  test("shares a group, and an event that it naks or leaves behind goes to another", async () => {
+    const one = await RawSubscriber.open(server.url)
+    const options = { consumerGroup: "packers", ackMode: "manual" }
+    await one.subscribe("events:order.*", options)
+    await emit("order.placed", { i: 1 })
+    await vi.waitFor(() => expect(one.of("event")).toHaveLength(1))
+    const { eventId } = one.of("event")[0]
+    one.send({ type: "ack", eventId, ackType: "nak", redeliverDelay: 0 })
+    await vi.waitFor(() => expect(one.of("event")).toHaveLength(2))
+
+    const other = await RawSubscriber.open(server.url)
+    await other.subscribe("events:order.*", options)
+    one.socket.close(1000)
+    await vi.waitFor(() => expect(other.of("event")).toHaveLength(1))
+    other.send({ type: "ack", eventId, ackType: "ack" })
+    other.send({ type: "ack", eventId, ackType: "ack" })
+
+    await vi.waitFor(() => expect(other.of("error").map(({ code }) => code)).toEqual(["NOT_HELD"]))
+  })
+
+  test("is told what is wrong with a frame, and goes on", async () => {
+    const subscriber = await RawSubscriber.open(server.url)
+    const wrong: Array<[unknown, string]> = [
+      ["{", "INVALID_MESSAGE"],
+      ["[]", "INVALID_MESSAGE"],
+      [{ type: "nonsense" }, "INVALID_MESSAGE"],
+      ["x".repeat(70_000), "LIMIT_EXCEEDED"],
+      [{ type: "unsubscribe", subscriptionId: "sub_foreign" }, "UNKNOWN_SUBSCRIPTION"],
+      [{ type: "ack", eventId: "evt_foreign", ackType: "ack" }, "NOT_HELD"],
+      [{ type: "ack", eventId: 5 }, "INVALID_MESSAGE"]
+    ]
+    for (const [frame] of wrong) subscriber.send(frame)
+
+    await vi.waitFor(() =>
+      expect(subscriber.of("error").map(({ code }) => code)).toEqual(wrong.map(([, code]) => code))
+    )
+    expect(await subscriber.subscribe("events:a..b")).toMatchObject({
+      status: "error",
+      code: "INVALID_PATTERN"
+    })
+    expect(await subscriber.subscribe("events:a", { filter: "event.(" })).toMatchObject({
+      status: "error",
+      code: "VALIDATION_ERROR"
+    })
+    expect(await subscriber.subscribe("events:a")).toMatchObject({ status: "ok" })
+    expect(await subscriber.subscribe("events:a")).toMatchObject({
+      status: "error",
+      code: "ALREADY_SUBSCRIBED"
+    })
+  })
+
+  test("may have 1000 subscriptions, and no more", async () => {
+    const subscriber = await RawSubscriber.open(server.url)
+    for (let i = 0; i <= 1000; i++)
+      subscriber.send({ type: "subscribe", subscription: { pattern: `topic:t${i}` } })
+    await vi.waitFor(() => expect(subscriber.of("subscription_result")).toHaveLength(1001), 10_000)
+
+    const refused = subscriber
+      .of("subscription_result")
+      .flatMap(({ results }) => results.filter((r: Frame) => r.status !== "ok"))
+    expect(refused).toEqual([expect.objectContaining({ pattern: "topic:t1000", code: "LIMIT_EXCEEDED" })])
+  })
+
+  test("sees topics with their figures as text", async () => {
+    const subscriber = await RawSubscriber.open(server.url)
+    await subscriber.subscribe("topic:news")
+    await connect(server.url, "Publish", { topic: "news", data: {} }, "PubSubService")
+
+    expect((await connect(server.url, "ListTopics", {}, "PubSubService")).body).toEqual({
+      topics: [
+        {
+          name: "news",
+          messageCount: "1",
+          consumerCount: 1,
+          firstMessageAt: expect.any(String),
+          lastMessageAt: expect.any(String)
+        }
+      ]
+    })
+    expect((await connect(server.url, "GetTopicStats", { topic: "news" }, "PubSubService")).body).toEqual({
+      name: "news",
+      messageCount: "1",
+      consumerCount: 1,
+      lag: "0",
+      firstSeq: "1",
+      lastSeq: "1"
+    })
+  })
+
+  test("may not be a page of somebody else", async () => {
+    const answer = await send(server.url, "GET", "/ws", undefined, { origin: "https://example.com" })
+    expect(answer.status).toBeGreaterThanOrEqual(400)
+  })
+})
