@@ -278,7 +278,11 @@ export class ScriptedEngine {
   /** Loses the worker: what is not committed never happened. */
   crash(): void {
     const live = this.#live
-    this.#live = { jobId: "nobody", end: { value: undefined }, handle: { notice: () => {}, abort: () => {} } }
+    this.#live = {
+      jobId: "nobody",
+      end: { value: undefined },
+      handle: { notice: () => {}, wrapUp: () => {}, abort: () => {} }
+    }
     this.#queued = []
     live?.handle.abort(new Error("the worker is gone"))
     this.#live = undefined
