@@ -159,3 +159,16 @@ export {
   type EventDefinitionRegistry,
   type UpcasterRegistry
 } from "./Upcaster.ts"
+export type {
+  CompletedStep,
+  InvokeFunctionAsyncYield,
+  InvokeFunctionYield,
+  PushRequest,
+  PushResponse,
+  ResumeContext,
+  SleepYield,
+  StepResult,
+  WaitEventYield,
+  YieldInfo
+} from "./Protocol/Push.ts"
+export type { IronflowWebhook, WebhookConfig, WebhookEvent, WebhookRequest } from "./Webhook.ts"

@@ -7,9 +7,18 @@ import { ironflow } from "./Function.ts"
 
 export * from "./core.ts"
 export type { ClientApi, PromiseKind, WaitForRunOptions } from "./Client/Client.ts"
+export { createWebhook } from "./Webhook.ts"
 export { createFunction, ironflow } from "./Function.ts"
 export { createClient, IronflowClient, type IronflowClientConfig } from "./Promise/Client.ts"
 export type { EngineHandle } from "./Promise/Connection.ts"
+export {
+  createHandler,
+  type HandlerContext,
+  type HandlerOptions,
+  serve,
+  type ServeConfig,
+  type ServeHandler
+} from "./Promise/Serve.ts"
 export { createWorker, type RunnableFunction, type Worker, type WorkerConfig } from "./Promise/Worker.ts"
 
 export default { ironflow }

@@ -6,13 +6,14 @@ import * as Effect from "effect/Effect"
 import type { ConnectionError, SerializedError } from "../Errors.ts"
 import { stepId } from "../Execution/StepId.ts"
 import { decodeJson } from "../Json.ts"
+import type { YieldInfo } from "../Protocol/Push.ts"
 import type { JsonText, Outcome, TurnAck, TurnOp } from "../Protocol/Worker.ts"
-import type { LegacyTurn, Yield } from "./LegacyTurn.ts"
+import type { LegacyTurn } from "./LegacyTurn.ts"
 
 /** How a turn ends in such words. */
 export type LegacyEnd =
   | { readonly status: "completed"; readonly output: JsonText | undefined }
-  | { readonly status: "yielded"; readonly yield: Yield }
+  | { readonly status: "yielded"; readonly yield: YieldInfo }
   | { readonly status: "failed"; readonly error: SerializedError; readonly retryable: boolean }
 
 type Outcomes = ReadonlyArray<Outcome | undefined>
@@ -108,7 +109,7 @@ export const applyOp = (
 }
 
 /** What a run yields that only wants another turn: a sleep until now, under a name that nobody else has. */
-export const continuation = ({ job }: LegacyTurn, nowMs: number): Yield => ({
+export const continuation = ({ job }: LegacyTurn, nowMs: number): YieldInfo => ({
   type: "sleep",
   step_id: stepId(job.runId, `continue:${job.jobId}`),
   until: new Date(nowMs).toISOString()
