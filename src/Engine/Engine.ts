@@ -7,14 +7,17 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { ClientApi, EffectKind } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import { resolveEnvironment } from "../Environment.ts"
-import { ConnectionError, type StoreError, ValidationError } from "../Errors.ts"
+import { ConnectionError, type IronflowError, type StoreError, ValidationError } from "../Errors.ts"
+import type { TurnUpdate } from "../Protocol/Push.ts"
 import {
   type FunctionRegistration,
+  type Notice,
   type TurnAck,
   type TurnReport,
   type WorkerHandlers,
@@ -25,6 +28,9 @@ import {
 import { checkTrigger } from "../Trigger.ts"
 import { servicesIn } from "./ClientServices.ts"
 import { Dispatch, type RemoteSession } from "./Dispatch.ts"
+import { checkRegistration as checkedRegistration } from "./Http/FunctionConfigs.ts"
+import { type EndpointInfo, PushEndpoints } from "./Push/Endpoints.ts"
+import { PushSettings } from "./Push/Settings.ts"
 import * as EngineClient from "./EngineClient.ts"
 import { RunEndings } from "./RunEndings.ts"
 import * as Retention from "./Retention.ts"
@@ -62,6 +68,8 @@ export interface EngineService {
   ) => Effect.Effect<void, ValidationError | StoreError>
   /** A function as it was last registered. */
   readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
+  /** Handlers elsewhere that are called for the turns of their functions. */
+  readonly push: PushService
   /** Applies reports of turns whoever sends them: the job id is the right to do so. */
   readonly applyReports: (
     reports: ReadonlyArray<TurnReport>
@@ -77,6 +85,26 @@ export interface EngineService {
   readonly metrics: () => EngineMetrics
   /** Unfinished runs that nothing will ever move: always 0 (guarantee G2). Reads every unfinished run. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
+}
+
+/** Push endpoints: registered by their URL, they are called until they are removed. */
+export interface PushService {
+  /**
+   * Asks the handler at the URL for its functions and registers them. Fails with `ValidationError` when the URL or a
+   * function is not acceptable, with code `ENDPOINT_UNAVAILABLE` when the handler does not answer.
+   */
+  readonly register: (
+    environment: string,
+    url: string
+  ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, IronflowError>
+  readonly list: (environment: string) => ReadonlyArray<EndpointInfo>
+  /** Calls the endpoint no more; says whether it was there. */
+  readonly remove: (environment: string, url: string) => Effect.Effect<boolean, ValidationError | StoreError>
+  /** What the handler of a live turn reports and asks. The job id is the right to do so. */
+  readonly update: (
+    jobId: string,
+    update: TurnUpdate
+  ) => Effect.Effect<{ readonly ack: TurnAck; readonly notices: ReadonlyArray<Notice> }, StoreError>
 }
 
 /** Numbers of one engine since its start, over all environments. */
@@ -115,9 +143,44 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     if (changes.ready) dispatch.poke()
   })
   yield* Effect.addFinalizer(() => Effect.sync(stop))
+  const scope = yield* Scope.Scope
+  const connectRemote = (
+    registration: WorkerRegistration,
+    handlers: WorkerHandlers,
+    options: { readonly transport: string; readonly leaseMs: number }
+  ) =>
+    Effect.gen(function* () {
+      yield* checkRegistration(registration, dispatch)
+      yield* store.registerFunctions(registration.environment, registration.functions)
+      // another one may have come while the functions were stored
+      yield* checkId(registration.workerId, dispatch)
+      return dispatch.connectRemote(registration, handlers, {
+        ...options,
+        connectedAt: clock.currentTimeMillisUnsafe()
+      })
+    })
+  const registerFunctions = (environment: string, functions: ReadonlyArray<FunctionRegistration>) =>
+    Effect.andThen(
+      checkFunctions(functions),
+      Effect.andThen(store.registerFunctions(environment, functions), () => push.sync)
+    )
+  const push = new PushEndpoints({
+    store,
+    settings: yield* PushSettings,
+    clock,
+    fork: (effect) => Fiber.runIn(runFork(effect), scope),
+    connect: connectRemote,
+    registerFunctions,
+    applyReports: (reports) => dispatch.applyReports(reports),
+    checkRegistration: checkedRegistration
+  })
+  yield* Effect.addFinalizer(() => push.close)
   // what fires at start finds the listener in place
   timers.start()
   yield* Retention.make(store)
+  yield* Effect.catch(push.sync, (error) =>
+    Effect.logError("The push endpoints could not be opened: their runs wait", error)
+  )
 
   return Engine.of({
     client: (environment) => EngineClient.make({ store, dispatch, endings }, environment),
@@ -131,6 +194,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
               cause: error
             })
         )
+        yield* Effect.mapError(push.sync, (error) => new ConnectionError(error.message, { cause: error }))
         return yield* Effect.acquireRelease(
           // another one may have come while the functions were stored
           Effect.andThen(
@@ -150,18 +214,15 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
         )
       }),
     connectRemoteWorker: (registration, handlers, options) =>
-      Effect.gen(function* () {
-        yield* checkRegistration(registration, dispatch)
-        yield* store.registerFunctions(registration.environment, registration.functions)
-        // another one may have come while the functions were stored
-        yield* checkId(registration.workerId, dispatch)
-        return dispatch.connectRemote(registration, handlers, {
-          ...options,
-          connectedAt: clock.currentTimeMillisUnsafe()
-        })
-      }),
-    registerFunctions: (environment, functions) =>
-      Effect.andThen(checkFunctions(functions), store.registerFunctions(environment, functions)),
+      // what it has registered may have been an endpoint's before
+      Effect.tap(connectRemote(registration, handlers, options), () => push.sync),
+    registerFunctions,
+    push: {
+      register: (environment, url) => push.register(environment, url),
+      list: (environment) => push.list(environment),
+      remove: (environment, url) => push.remove(environment, url),
+      update: (jobId, update) => push.update(jobId, update)
+    },
     secrets: (environment) => secrets.in(environment),
     findFunction: store.findFunction,
     applyReports: (reports) => dispatch.applyReports(reports),

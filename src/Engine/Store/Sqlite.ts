@@ -17,7 +17,15 @@ import type { RunActivity } from "./Activity.ts"
 import { appendEvent, appendMessage } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import * as Inspection from "./Inspection.ts"
-import { adoptLeases, claimRuns, extendLeases, markLate, recoverLeases, releaseWorker } from "./Leases.ts"
+import {
+  adoptLeases,
+  claimRuns,
+  extendLeases,
+  loseLease,
+  markLate,
+  recoverLeases,
+  releaseWorker
+} from "./Leases.ts"
 import { acquireLock } from "./Lock.ts"
 import { migrations } from "./Migrations.ts"
 import { deleteExpiredRecordings, readRecording } from "./Recording.ts"
@@ -127,6 +135,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       registerFunctions: (environment, functions) =>
         write("register functions", () => registerFunctions(tx, environment, functions)),
       findFunction: (environment, functionId) => tx.registry.get(environment, functionId)?.registration,
+      pushFunctions: () => tx.registry.pushed(),
       listFunctions: (environment) => read("list functions", () => Inspection.listFunctions(tx, environment)),
       appendEvent: (event) => write(`store event "${event.name}"`, () => appendEvent(tx, event)),
       appendMessage: (message) =>
@@ -140,6 +149,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         write(`keep the turns of worker ${workerId}`, () => adoptLeases(tx, workerId, jobIds, leaseMs)),
       releaseWorker: (workerId, lost) =>
         write(`release worker ${workerId}`, () => releaseWorker(tx, workerId, lost)),
+      loseLease: (jobId, why) => write(`take back job ${jobId}`, () => loseLease(tx, jobId, why)),
       markLate: (runId, lingerMs) => write(`wake run ${runId}`, () => markLate(tx, runId, lingerMs)),
       fireDue: () => write("fire timers", () => fireDue(tx)),
       getRun: (environment, runId) =>
