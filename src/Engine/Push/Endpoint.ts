@@ -183,7 +183,10 @@ export class Endpoint {
             : []
           return Effect.succeed({ turns, functions })
         }
-        const problem = unavailability(answer)
+        // one that does not know the question says so; anything else it may say of every turn too
+        const problem =
+          unavailability(answer) ??
+          (answer.status >= 500 ? `it answered ${answer.status}${reasonIn(answer)}` : undefined)
         return problem === undefined
           ? Effect.succeed({ turns: false, functions: [] })
           : Effect.fail(new IronflowError(problem, { code: "ENDPOINT_UNAVAILABLE", retryable: true }))
