@@ -171,4 +171,5 @@ export type {
   WaitEventYield,
   YieldInfo
 } from "./Protocol/Push.ts"
+export type { HandlerContext, HandlerOptions } from "./Serve/Options.ts"
 export type { IronflowWebhook, WebhookConfig, WebhookEvent, WebhookRequest } from "./Webhook.ts"

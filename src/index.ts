@@ -11,14 +11,7 @@ export { createWebhook } from "./Webhook.ts"
 export { createFunction, ironflow } from "./Function.ts"
 export { createClient, IronflowClient, type IronflowClientConfig } from "./Promise/Client.ts"
 export type { EngineHandle } from "./Promise/Connection.ts"
-export {
-  createHandler,
-  type HandlerContext,
-  type HandlerOptions,
-  serve,
-  type ServeConfig,
-  type ServeHandler
-} from "./Promise/Serve.ts"
+export { createHandler, serve, type ServeConfig, type ServeHandler } from "./Promise/Serve.ts"
 export { createWorker, type RunnableFunction, type Worker, type WorkerConfig } from "./Promise/Worker.ts"
 
 export default { ironflow }

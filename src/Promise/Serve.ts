@@ -3,22 +3,15 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { exchangeOf } from "../Serve/Edges.ts"
-import { resolveServeOptions, type ServeOptions } from "../Serve/Options.ts"
+import { type HandlerContext, resolveServeOptions, type ServeOptions } from "../Serve/Options.ts"
 import type { ServeService } from "../Serve/Serve.ts"
 import { errorOf } from "./Promisify.ts"
 import type { RunnableFunction } from "./Worker.ts"
 
-export type { HandlerOptions } from "../Serve/Options.ts"
+export type { HandlerContext, HandlerOptions } from "../Serve/Options.ts"
 
 /** What `serve()` takes. */
 export interface ServeConfig extends ServeOptions<ReadonlyArray<RunnableFunction>> {}
-
-/**
- * What frameworks pass beside the request: the response of Node.js and Express, the reply of Fastify, the context of a
- * Next.js route. Hono passes a function that is not called.
- */
-// oxlint-disable-next-line typescript/no-explicit-any -- each framework has a type of its own for it
-export type HandlerContext = any
 
 /**
  * Answers a request of any framework: writes to the response where there is one, else resolves to a `Response`.

@@ -43,6 +43,13 @@ export interface HandlerOptions {
   readonly webhookTimeout?: Duration | undefined
 }
 
+/**
+ * What frameworks pass beside the request: the response of Node.js and Express, the reply of Fastify, the context of a
+ * Next.js route. Hono passes a function that is not called.
+ */
+// oxlint-disable-next-line typescript/no-explicit-any -- each framework has a type of its own for it
+export type HandlerContext = any
+
 export interface ServeOptions<
   Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>
 > extends HandlerOptions {
