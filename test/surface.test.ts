@@ -12,6 +12,9 @@ const words = (text: string): Array<string> => text.trim().split(/\s+/)
 
 /** Names by the feature that they belong to, which is not there yet. */
 const later: Record<string, string> = {
+  "the entry @ironflow/core/protocol": `
+    InvokeFunctionYield InvokeFunctionAsyncYield
+  `,
   projections: `
     createProjection ProjectionMode ProjectionStatus ProjectionContext ManagedProjectionHandler
     ExternalProjectionHandler ProjectionConfig IronflowProjection ProjectionStatusInfo
