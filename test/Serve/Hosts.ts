@@ -28,10 +28,11 @@ export const SIGNING_KEY = "key-of-the-tests"
 
 /** A server on loopback. */
 export const listen = async (
-  listener: (request: http.IncomingMessage, response: http.ServerResponse) => unknown
+  listener: (request: http.IncomingMessage, response: http.ServerResponse) => unknown,
+  port = 0
 ): Promise<{ readonly url: string; readonly close: () => Promise<void> }> => {
   const server = http.createServer((request, response) => void listener(request, response))
-  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve))
+  await new Promise<void>((resolve) => void server.listen(port, "127.0.0.1", resolve))
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     close: () =>

@@ -132,6 +132,15 @@ export class Endpoint {
     })
   }
 
+  /** It has just answered. */
+  answered(turns: boolean): void {
+    this.#probing?.interruptUnsafe()
+    this.#probing = undefined
+    this.#speaksTurns = turns
+    this.#problem = undefined
+    this.#session?.setReachable(true)
+  }
+
   /** Breaks off what is in flight and takes nothing any more. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.#probing?.interruptUnsafe()
@@ -220,12 +229,9 @@ export class Endpoint {
       Effect.matchEffect(Effect.delay(this.describe, delayMs), {
         onSuccess: ({ turns }) =>
           Effect.suspend(() => {
-            const wasTold = delayMs > 0
             this.#probing = undefined
-            this.#speaksTurns = turns
-            this.#problem = undefined
-            this.#session?.setReachable(true)
-            return wasTold ? Effect.logInfo(`The endpoint ${this.url} is available again`) : Effect.void
+            this.answered(turns)
+            return delayMs > 0 ? Effect.logInfo(`The endpoint ${this.url} is available again`) : Effect.void
           }),
         onFailure: (error) =>
           Effect.suspend(() => {

@@ -130,6 +130,10 @@ export class PushEndpoints {
           throw error
         }
       })
+      const key = keyOf(environment, url)
+      const endpoint = this.#endpoints.get(key) ?? this.#endpoint(environment, url)
+      endpoint.answered(turns)
+      if (registrations.length > 0) this.#endpoints.set(key, endpoint)
       yield* this.#options.registerFunctions(environment, registrations)
       return registrations
     })
