@@ -41,7 +41,7 @@ const LEASE_MS = 30_000
 const TICK_MS = LEASE_MS / 3
 /** How long a description may take, milliseconds. */
 const DESCRIBE_MS = 10_000
-/** Waits between attempts to reach an endpoint: from here on doubling to the longest. */
+/** Waits between attempts to reach an endpoint: doubling up to a second, then a fifth longer each time. */
 const FIRST_PROBE_MS = 250
 const LONGEST_PROBE_MS = 30_000
 
@@ -224,7 +224,7 @@ export class Endpoint {
 
   /** Tries until it can be reached. */
   #probe(delayMs: number): void {
-    const again = Math.min(Math.max(FIRST_PROBE_MS, delayMs * 2), LONGEST_PROBE_MS)
+    const again = Math.min(Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)), LONGEST_PROBE_MS)
     this.#probing = this.#options.fork(
       Effect.matchEffect(Effect.delay(this.describe, delayMs), {
         onSuccess: ({ turns }) =>
