@@ -87,6 +87,9 @@ const untraced = ({ send, server }: Connection): Connection => ({
   send: (request) => Effect.provideService(send(request), HttpClient.TracerDisabledWhen, () => true)
 })
 
+/** How long turns report with their responses after a report did not get through, milliseconds. */
+const REPORTS_AGAIN_MS = 30_000
+
 /** Turns of which it is remembered that they have been started, at most. */
 const rememberedTurns = 10_000
 
@@ -96,6 +99,8 @@ class Handler {
   readonly #surroundings: TurnSurroundings
   /** Job ids of signed turns, with the time from which on they are too old anyway. */
   readonly #started = new Map<string, number>()
+  /** Turns before this time do not try to report at once. */
+  #reportsAgainAt = Number.NEGATIVE_INFINITY
 
   constructor(options: ResolvedServeOptions, connection: Connection, surroundings: TurnSurroundings) {
     this.#options = options
@@ -250,9 +255,15 @@ class Handler {
 
   #runTurn(job: Job): Effect.Effect<unknown, IronflowError> {
     const { logger, serverIsKnown } = this.#options
-    const session = serverIsKnown
-      ? new ReportedTurn(this.#connection, job, (message) => logger.warn(message))
-      : new BufferedTurn()
+    const { clock } = this.#surroundings
+    const unreachable = (error: IronflowError): void => {
+      this.#reportsAgainAt = clock.currentTimeMillisUnsafe() + REPORTS_AGAIN_MS
+      logger.warn(`${error.message}. What turns do goes to the engine with their responses`)
+    }
+    const session =
+      serverIsKnown && clock.currentTimeMillisUnsafe() >= this.#reportsAgainAt
+        ? new ReportedTurn(this.#connection, job, unreachable)
+        : new BufferedTurn()
     return this.#run(job, session)
   }
 

@@ -53,10 +53,21 @@ export class BufferedTurn implements TurnSession {
       })
     )
 
+  /** Gives the run back behind what has been reported. */
+  release({ jobId, runId }: Job): Effect.Effect<unknown> {
+    return this.report([{ jobId, runId, ops: [{ _tag: "Release" }] }])
+  }
+
   readonly defers = isAnswered
   readonly response = (): TurnResponse => ({ type: "turn", ops: this.#ops })
   readonly late = (): Effect.Effect<void> => Effect.void
 }
+
+const unanswered = ({ message }: ConnectionError): TurnAck => ({
+  _tag: "Refused",
+  reason: "LEASE_LOST",
+  message: `the engine could not be asked what comes of a step; the run goes on in another turn (${message})`
+})
 
 /** Requests after which a turn takes it that the server cannot be reached from here, and the waits between them. */
 const reportDelaysMs = [100, 400]
@@ -68,13 +79,14 @@ export class ReportedTurn implements TurnSession {
   readonly #connection: Connection
   readonly #job: Job
   readonly #left = new BufferedTurn()
-  readonly #warn: (message: string) => void
+  readonly #unreachable: (error: ConnectionError) => void
   #buffering = false
 
-  constructor(connection: Connection, job: Job, warn: (message: string) => void) {
+  /** `unreachable` is called when a report does not get through. */
+  constructor(connection: Connection, job: Job, unreachable: (error: ConnectionError) => void) {
     this.#connection = connection
     this.#job = job
-    this.#warn = warn
+    this.#unreachable = unreachable
   }
 
   readonly report = (
@@ -87,11 +99,13 @@ export class ReportedTurn implements TurnSession {
       return Effect.matchEffect(this.#send({ runId: this.#job.runId, ops }, reportDelaysMs), {
         onSuccess: ({ ack }) => Effect.succeed([readAck(ack)]),
         onFailure: (error) => {
-          // what comes of these is known to the engine only: they are sent until somebody answers
-          if (ops.some(isAnswered)) return Effect.fail(error)
           this.#buffering = true
-          this.#warn(`${error.message}. What this turn does goes to the engine with its response`)
-          return this.#left.report(reports)
+          this.#unreachable(error)
+          const left = this.#left.report(reports)
+          // what comes of these is known to the engine only: the turn ends here, and another one goes on with it
+          return ops.some(isAnswered)
+            ? Effect.andThen(left, Effect.as(this.#left.release(this.#job), [unanswered(error)]))
+            : left
         }
       })
     })

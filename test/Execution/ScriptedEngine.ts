@@ -86,6 +86,7 @@ export class ScriptedEngine {
   attempt = 1
   compensating: Job["compensating"] = undefined
   upcast: TurnHost["upcast"] = undefined
+  defers: TurnHost["defers"] = undefined
   #queued: Array<Queued> = []
   #live: Live | undefined = undefined
   #scheduled = false
@@ -160,6 +161,7 @@ export class ScriptedEngine {
       logger: { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") },
       context: this.#context,
       late: (stepName) => void this.late.push(stepName),
+      ...(this.defers === undefined ? {} : { defers: this.defers }),
       ...(this.upcast === undefined ? {} : { upcast: this.upcast })
     }
     const job: Job = {
@@ -287,6 +289,10 @@ export class ScriptedEngine {
     live?.handle.abort(new Error("the worker is gone"))
     this.#live = undefined
     this.#collectFired()
+  }
+
+  wrapUp(): void {
+    this.#live?.handle.wrapUp()
   }
 
   abort(reason: Error): void {
