@@ -13,6 +13,7 @@ export type {
   EmitResult,
   Explanation,
   FunctionInfo,
+  InvokeResult,
   ListRunsOptions,
   ListRunsResult,
   PublishOptions,
@@ -21,9 +22,14 @@ export type {
   RunError,
   RunStatus,
   RunStep,
+  ServerCapabilities,
   StepStatus,
+  TriggerResult,
+  TriggerSyncOptions,
+  TriggerSyncResult,
   WorkerInfo
 } from "./Client/Client.ts"
+export type { ClientRetryConfig, RetryEvent, RetryInfo } from "./Client/Retry.ts"
 export {
   ACK_TYPES,
   API_ENDPOINTS,

@@ -51,18 +51,6 @@ const later: Record<string, string> = {
   `,
   "streaming worker": `
     createStreamingWorker
-  `,
-  "synchronous trigger": `
-    TriggerSyncOptions TriggerSyncResult
-  `,
-  "other names of EmitResult": `
-    InvokeResult TriggerResult
-  `,
-  "server capabilities": `
-    ServerCapabilities
-  `,
-  "retry hooks of the client": `
-    ClientRetryConfig RetryEvent RetryInfo
   `
 }
 

@@ -1,7 +1,6 @@
 /** What every call over HTTP has in common: repeating it where that does no harm, and what its answer means. */
 import * as Effect from "effect/Effect"
 import { calculateBackoff } from "../Backoff.ts"
-import { DEFAULT_CLIENT_RETRY } from "../Constants.ts"
 import { ConnectionError, type IronflowError, type TimeoutError, ValidationError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
 import { type Endpoint, pathOf } from "../Protocol/Http/Endpoints.ts"
@@ -13,6 +12,7 @@ import {
   isMissingEndpoint,
   unsupported
 } from "./HttpFailures.ts"
+import type { RetryEvent } from "./Retry.ts"
 
 /** A call: what to send, and what the answer means. */
 export interface Call<A> {
@@ -92,9 +92,6 @@ export const notJson = Symbol("not JSON")
 /** What {@link Call.read} returns when nothing of the answer matters. */
 export const done = Symbol("done")
 
-const { CONNECTION_RETRY_DELAY_MS, INITIAL_DELAY_MS, BACKOFF_MULTIPLIER, MAX_ATTEMPTS, MAX_DELAY_MS } =
-  DEFAULT_CLIENT_RETRY
-
 const isBusy = (status: number): boolean => status === 429 || status === 502 || status === 503
 
 const sendAgain = (
@@ -102,15 +99,23 @@ const sendAgain = (
   request: Request,
   attempt: number
 ): Effect.Effect<Answer, ConnectionError | TimeoutError> => {
-  if (attempt >= MAX_ATTEMPTS) return connection.send(request)
-  const next = sendAgain(connection, request, attempt + 1)
+  const { backoffFactor, connectionDelayMs, initialDelayMs, maxAttempts, maxDelayMs, onRetry } =
+    connection.server.retry
+  if (attempt >= maxAttempts) return connection.send(request)
+  const next = (delayMs: number, why: Pick<RetryEvent, "status" | "error">) =>
+    Effect.suspend(() => {
+      onRetry?.({ call: request.what, attempt, maxAttempts, delayMs, ...why })
+      return Effect.delay(sendAgain(connection, request, attempt + 1), delayMs)
+    })
   return Effect.matchEffect(connection.send(request), {
     onSuccess: (answer) =>
       isBusy(answer.status)
-        ? Effect.delay(next, calculateBackoff(attempt, INITIAL_DELAY_MS, MAX_DELAY_MS, BACKOFF_MULTIPLIER))
+        ? next(calculateBackoff(attempt, initialDelayMs, maxDelayMs, backoffFactor), {
+            status: answer.status
+          })
         : Effect.succeed(answer),
     onFailure: (error) =>
-      error instanceof ConnectionError ? Effect.delay(next, CONNECTION_RETRY_DELAY_MS) : Effect.fail(error)
+      error instanceof ConnectionError ? next(connectionDelayMs, { error }) : Effect.fail(error)
   })
 }
 

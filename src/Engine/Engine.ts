@@ -143,6 +143,14 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     if (changes.ready) dispatch.poke()
   })
   yield* Effect.addFinalizer(() => Effect.sync(stop))
+  const registerFunctionsOf = ({ environment, functions, startedAt, workerId }: WorkerRegistration) =>
+    Effect.flatMap(store.registerFunctions(environment, functions, startedAt), (standing) =>
+      standing.length === 0
+        ? Effect.void
+        : Effect.logInfo(
+            `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later; the later one stands`
+          )
+    )
   const scope = yield* Scope.Scope
   const connectRemote = (
     registration: WorkerRegistration,
@@ -151,7 +159,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
   ) =>
     Effect.gen(function* () {
       yield* checkRegistration(registration, dispatch)
-      yield* store.registerFunctions(registration.environment, registration.functions)
+      yield* registerFunctionsOf(registration)
       // another one may have come while the functions were stored
       yield* checkId(registration.workerId, dispatch)
       return dispatch.connectRemote(registration, handlers, {
@@ -188,7 +196,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
       Effect.gen(function* () {
         yield* checkRegistration(registration, dispatch)
         yield* Effect.mapError(
-          store.registerFunctions(registration.environment, registration.functions),
+          registerFunctionsOf(registration),
           (error) =>
             new ConnectionError(`The engine could not store the functions: ${error.message}`, {
               cause: error

@@ -102,13 +102,20 @@ const overHttp = (config: ServerWorkerConfig): Connected => {
   const { server } = resolvePollingOptions(polling, config.environment, "createWorker()")
   // Loaded on demand: whoever imports the main entry for a client alone need not pay for it.
   const load = Effect.promise(() =>
-    Promise.all([import("../Worker/PollingTransport.ts"), import("effect/http/FetchHttpClient")])
+    Promise.all([
+      import("../Worker/PollingTransport.ts"),
+      import("../Client/Channel.ts"),
+      import("effect/http/FetchHttpClient")
+    ])
   )
   return {
     options: { ...config, environment: server.environment },
     transport: Layer.unwrap(
-      Effect.map(load, ([polls, fetch]) =>
-        Layer.provide(polls.layer({ ...polling, serverUrl: server.url, apiKey: server.apiKey }), fetch.layer)
+      Effect.map(load, ([polls, channel, fetch]) =>
+        Layer.provide(polls.layer({ ...polling, serverUrl: server.url, apiKey: server.apiKey }), [
+          fetch.layer,
+          channel.layer
+        ])
       )
     ),
     onClose: () => () => undefined

@@ -251,3 +251,22 @@ describe("another version of the protocol", () => {
     assert.deepStrictEqual(body.capabilities, { turns: 1 })
   })
 })
+
+describe("a request for a WebSocket", () => {
+  const upgrade = (path: string, headers = ""): Promise<string> =>
+    exchange(
+      `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${headers}` +
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+
+  it("to a place where there is none is answered, and the connection closed", async () => {
+    const answer = await upgrade("/nowhere")
+
+    assert.match(answer, /^HTTP\/1\.1 404 Not Found\r\n/)
+    assert.match(answer, /"code":"ROUTE_NOT_FOUND"/)
+  })
+
+  it("from a page of somebody else is refused", async () => {
+    assert.match(await upgrade("/nowhere", "Origin: http://evil.example\r\n"), /^HTTP\/1\.1 403 /)
+  })
+})

@@ -13,17 +13,20 @@ export interface BodyLimits {
 export const readJson = (
   request: IncomingMessage,
   limits: BodyLimits
-): Effect.Effect<unknown, IronflowError> =>
+): Effect.Effect<unknown, IronflowError> => Effect.flatMap(readBytes(request, limits), parse)
+
+/** The body as it was sent. */
+export const readBytes = (
+  request: IncomingMessage,
+  limits: BodyLimits
+): Effect.Effect<Buffer, IronflowError> =>
   Effect.suspend(() => {
     const refused = refuse(request, limits.maxBytes)
     if (refused !== undefined) return Effect.fail(refused)
-    return Effect.flatMap(
-      Effect.timeoutOrElse(readBytes(request, limits.maxBytes), {
-        duration: limits.timeoutMs,
-        orElse: () => Effect.fail(tooSlow(limits.timeoutMs))
-      }),
-      parse
-    )
+    return Effect.timeoutOrElse(collect(request, limits.maxBytes), {
+      duration: limits.timeoutMs,
+      orElse: () => Effect.fail(tooSlow(limits.timeoutMs))
+    })
   })
 
 const refuse = (request: IncomingMessage, maxBytes: number): IronflowError | undefined => {
@@ -38,7 +41,7 @@ const refuse = (request: IncomingMessage, maxBytes: number): IronflowError | und
   return announced > maxBytes ? tooLarge(`${announced} bytes`, maxBytes) : undefined
 }
 
-const readBytes = (request: IncomingMessage, maxBytes: number): Effect.Effect<Buffer, IronflowError> =>
+const collect = (request: IncomingMessage, maxBytes: number): Effect.Effect<Buffer, IronflowError> =>
   Effect.callback((resume) => {
     const chunks: Array<Buffer> = []
     let size = 0
@@ -75,13 +78,16 @@ const readBytes = (request: IncomingMessage, maxBytes: number): Effect.Effect<Bu
   })
 
 const parse = (bytes: Buffer): Effect.Effect<unknown, ValidationError> =>
+  bytes.length > 0 && !isUtf8(bytes)
+    ? Effect.fail(new ValidationError("The body is not UTF-8: JSON is sent as UTF-8"))
+    : parseJson(bytes.toString("utf8"))
+
+/** The value of a body; `{}` when it is empty. */
+export const parseJson = (text: string): Effect.Effect<unknown, ValidationError> =>
   Effect.suspend(() => {
-    if (bytes.length === 0) return Effect.succeed({})
-    if (!isUtf8(bytes)) {
-      return Effect.fail(new ValidationError("The body is not UTF-8: JSON is sent as UTF-8"))
-    }
+    if (text === "") return Effect.succeed({})
     try {
-      return Effect.succeed(JSON.parse(bytes.toString("utf8")))
+      return Effect.succeed(JSON.parse(text))
     } catch (error) {
       return Effect.fail(
         new ValidationError(`The body is not valid JSON: ${toError(error).message}`, { cause: error })

@@ -7,7 +7,7 @@ import { type Endpoint, type EndpointName, endpoints } from "../../Protocol/Http
 /** A request that has been understood so far. */
 export interface Call {
   readonly environment: string
-  /** The body as JSON; `undefined` for methods without one. */
+  /** The body as JSON, or its bytes when the route asks for them; `undefined` for methods without one. */
   readonly body: unknown
   /** Variables of the path, decoded. */
   readonly variables: { readonly [name: string]: string }
@@ -20,12 +20,15 @@ export interface Reply {
   readonly status: number
   readonly text?: string
   readonly type?: string
+  readonly headers?: { readonly [name: string]: string }
 }
 
 export interface Route {
   readonly endpoint: Endpoint
   /** Whether the body may be as large as reports of workers are. */
   readonly fromWorker: boolean
+  /** How `Call.body` comes: as JSON, or as the `Buffer` that was sent. */
+  readonly reads: "json" | "bytes"
   readonly answer: (call: Call) => Effect.Effect<Reply, IronflowError>
 }
 
@@ -35,8 +38,8 @@ export const noContent: Reply = { status: 204 }
 export const route = (
   name: EndpointName,
   answer: Route["answer"],
-  options: { readonly fromWorker?: boolean } = {}
-): Route => ({ endpoint: endpoints[name], fromWorker: options.fromWorker ?? false, answer })
+  options: Partial<Pick<Route, "fromWorker" | "reads">> = {}
+): Route => ({ endpoint: endpoints[name], fromWorker: false, reads: "json", ...options, answer })
 
 /** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */
 export const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
@@ -63,16 +66,26 @@ interface Pattern {
 
 const noVariables = {}
 
-/** Finds the route of a request. Paths without variables are looked up, the others compared in order. */
+/**
+ * Finds the route of a request. Paths without variables are looked up; of the others those are compared, in order, that
+ * have the same method, number of segments and collection (`runs` of `/api/v1/runs/:id`).
+ */
 export class Routes {
   readonly #fixed = new Map<string, Found>()
-  readonly #patterns: Array<Pattern> = []
+  readonly #patterns = new Map<string, Array<Pattern>>()
 
   constructor(routes: ReadonlyArray<Route>) {
     for (const route of routes) {
       const { method, path } = route.endpoint
-      if (path.includes(":")) this.#patterns.push({ route, segments: path.split("/") })
-      else this.#fixed.set(`${method} ${path}`, { route, variables: noVariables })
+      if (!path.includes(":")) {
+        this.#fixed.set(`${method} ${path}`, { route, variables: noVariables })
+        continue
+      }
+      const segments = path.split("/")
+      const place = placeOf(method, segments)
+      const patterns = this.#patterns.get(place)
+      if (patterns === undefined) this.#patterns.set(place, [{ route, segments }])
+      else patterns.push({ route, segments })
     }
   }
 
@@ -81,16 +94,19 @@ export class Routes {
     const fixed = this.#fixed.get(`${method} ${path}`)
     if (fixed !== undefined) return fixed
     const segments = path.split("/")
-    for (const pattern of this.#patterns) {
-      if (pattern.route.endpoint.method !== method) continue
-      const variables = match(pattern.segments, segments)
+    for (const pattern of this.#patterns.get(placeOf(method, segments)) ?? []) {
+      const variables = matchPath(pattern.segments, segments)
       if (variables !== undefined) return { route: pattern.route, variables }
     }
     return undefined
   }
 }
 
-const match = (
+const placeOf = (method: string, segments: ReadonlyArray<string>): string =>
+  `${method} ${segments.length} ${segments[3]}`
+
+/** The variables of a path when it fits the pattern, both split at slashes. Throws `ValidationError` for bad encoding. */
+export const matchPath = (
   pattern: ReadonlyArray<string>,
   segments: ReadonlyArray<string>
 ): { [name: string]: string } | undefined => {

@@ -117,7 +117,9 @@ export class Endpoint {
           functions,
           maxConcurrentJobs: settings.maxConcurrent,
           labels: {},
-          version: { sdk: "push", runtime: url }
+          version: { sdk: "push", runtime: url },
+          // it only says again what is registered: whatever came later stands
+          startedAt: 0
         },
         { onJob: (job) => this.#start(job), onNotice: (notice) => this.#hear(notice) },
         { transport: "push", leaseMs: LEASE_MS }

@@ -9,7 +9,8 @@ import type { AppendedEvent, AppendedMessage, NewEvent, NewMessage } from "./Sto
 import { type Row, type Transaction, WaitKind } from "./Transaction.ts"
 import { fireWait } from "./Waits.ts"
 
-const LogKind = { event: 0, message: 1 } as const
+/** What a row of the log is; the numbers are part of the database. */
+export const LogKind = { event: 0, message: 1 } as const
 
 /** What the expression of a wait may speak of. */
 export const waitRoots = ["event", "trigger"] as const
@@ -184,6 +185,7 @@ const insertLogRow = (
     input.idempotencyKey ?? null,
     timestamp
   )
+  tx.changes.logEnd = position
   return { id, position, timestamp }
 }
 

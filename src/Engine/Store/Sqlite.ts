@@ -14,7 +14,7 @@ import { IronflowError, StoreError } from "../../Errors.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { Registry } from "../Registry.ts"
 import type { RunActivity } from "./Activity.ts"
-import { appendEvent, appendMessage } from "./Events.ts"
+import { appendEvent, appendMessage, endOfLog } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import * as Inspection from "./Inspection.ts"
 import {
@@ -27,6 +27,7 @@ import {
   releaseWorker
 } from "./Leases.ts"
 import { acquireLock } from "./Lock.ts"
+import { readLog } from "./LogRows.ts"
 import { migrations } from "./Migrations.ts"
 import { deleteExpiredRecordings, readRecording } from "./Recording.ts"
 import { loadRegistrations, registerFunctions } from "./Registrations.ts"
@@ -132,14 +133,16 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           tx.observed = observers.size > 0
         }
       },
-      registerFunctions: (environment, functions) =>
-        write("register functions", () => registerFunctions(tx, environment, functions)),
+      registerFunctions: (environment, functions, startedAt) =>
+        write("register functions", () => registerFunctions(tx, environment, functions, startedAt)),
       findFunction: (environment, functionId) => tx.registry.get(environment, functionId)?.registration,
       pushFunctions: () => tx.registry.pushed(),
       listFunctions: (environment) => read("list functions", () => Inspection.listFunctions(tx, environment)),
       appendEvent: (event) => write(`store event "${event.name}"`, () => appendEvent(tx, event)),
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => appendMessage(tx, message)),
+      readLog: (query) => read("read the log", () => readLog(tx, query)),
+      endOfLog: () => read("read the log", () => endOfLog(tx)),
       mayHaveReady: () => tx.hot.size > 0,
       claimRuns: (demands) => write("claim runs", () => claimRuns(tx, demands)),
       applyReports: (reports) =>

@@ -113,8 +113,43 @@ export interface Changes {
   readonly activity: ReadonlyArray<RunActivity>
   /** A run can be claimed. */
   readonly ready: boolean
+  /** Position of the newest row of the log that was stored; 0 when none was. */
+  readonly logEnd: number
   /** The earliest time at which something new is due, epoch milliseconds; `Infinity` when nothing is. */
   readonly dueAt: number
+}
+
+/** A part of the log of one environment, oldest first. */
+export interface LogQuery {
+  readonly environment: string
+  readonly kind: "event" | "message"
+  /** Position after which to begin; 0 for the beginning. */
+  readonly after: number
+  /** Names or patterns, of which one must fit; all names when absent. */
+  readonly patterns?: ReadonlyArray<string>
+  /** Rows to look at, whether they fit or not: a bound for the work of one call. */
+  readonly limit: number
+}
+
+export interface LogEntry {
+  readonly position: number
+  readonly id: string
+  /** Of the event, or of the topic. */
+  readonly name: string
+  readonly version: number
+  readonly data: JsonText
+  readonly metadata?: JsonText
+  readonly source?: string
+  /** Epoch milliseconds. */
+  readonly timestamp: number
+}
+
+export interface LogPage {
+  readonly entries: ReadonlyArray<LogEntry>
+  /** Where to read on: everything up to here has been looked at. */
+  readonly position: number
+  /** Whether that is the end of the log, for now. */
+  readonly atEnd: boolean
 }
 
 export interface Fired {
@@ -186,11 +221,15 @@ export interface StoreService {
   /** Calls `listener` after every commit with what happened to runs in it; returns the way to stop that. */
   readonly observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void
 
-  /** Adds functions or replaces their configuration. */
+  /**
+   * Adds functions or replaces their configuration. `startedAt` (epoch milliseconds, now by default) is when the program
+   * that has them was started: what a program that was started later has registered stands. Returns the ids of those.
+   */
   readonly registerFunctions: (
     environment: string,
-    functions: ReadonlyArray<FunctionRegistration>
-  ) => Effect.Effect<void, StoreError>
+    functions: ReadonlyArray<FunctionRegistration>,
+    startedAt?: number
+  ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** A function as it was last registered. */
   readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
   /** Functions that are pushed to an endpoint, of every environment. */
@@ -204,6 +243,11 @@ export interface StoreService {
   readonly appendEvent: (event: NewEvent) => Effect.Effect<AppendedEvent, StoreError>
   /** Stores a message of a topic. */
   readonly appendMessage: (message: NewMessage) => Effect.Effect<AppendedMessage, StoreError>
+
+  /** Reads on in the log. What a page does not hold yet is announced by `Changes.logEnd`. */
+  readonly readLog: (query: LogQuery) => Effect.Effect<LogPage, StoreError>
+  /** Position of the newest row of the log, whatever its environment; 0 when it is empty. */
+  readonly endOfLog: () => Effect.Effect<number, StoreError>
 
   /** Whether a committed run may be ready: a hint that saves a claim, wrong only in saying yes. */
   readonly mayHaveReady: () => boolean

@@ -51,6 +51,7 @@ class PendingChanges implements Changes {
   readonly ended: Array<string> = []
   readonly activity: Array<RunActivity> = []
   ready = false
+  logEnd = 0
   dueAt = Number.POSITIVE_INFINITY
 }
 

@@ -11,7 +11,7 @@
  */
 export type Dialect = "connect" | "rest"
 
-export type Method = "GET" | "POST" | "PUT" | "DELETE"
+export type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE"
 
 export interface Endpoint {
   readonly method: Method

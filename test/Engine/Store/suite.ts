@@ -6,6 +6,7 @@ import type { StoreError } from "../../../src/Errors.ts"
 import { claimsSuite } from "./suite/Claims.ts"
 import { eventsSuite } from "./suite/Events.ts"
 import { leasesSuite } from "./suite/Leases.ts"
+import { logSuite } from "./suite/Log.ts"
 import { randomWalkSuite } from "./suite/RandomWalk.ts"
 import { shopTest } from "./suite/Shop.ts"
 import { steeringSuite } from "./suite/Steering.ts"
@@ -18,6 +19,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
   describe(`Store on ${name}`, () => {
     const test = shopTest(makeStore)
     eventsSuite(test)
+    logSuite(test)
     claimsSuite(test)
     turnsSuite(test)
     waitsSuite(test)

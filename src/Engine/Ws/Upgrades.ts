@@ -1,0 +1,152 @@
+/**
+ * Requests that become WebSockets: found in a table like those that do not, refused with an HTTP answer before they are
+ * upgraded, and told to go away when the server stops.
+ */
+import { type IncomingMessage, STATUS_CODES } from "node:http"
+import type { Duplex } from "node:stream"
+import * as Effect from "effect/Effect"
+import { type WebSocket, WebSocketServer } from "ws"
+import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
+import { IronflowError, isIronflowError } from "../../Errors.ts"
+import { checkName } from "../../Limits.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { failureResponse } from "../../Protocol/Http/Failures.ts"
+import { matchPath } from "../Http/Route.ts"
+
+/** A request for a WebSocket that has been accepted. */
+export interface SocketCall {
+  readonly environment: string
+  /** Variables of the path, decoded. */
+  readonly variables: { readonly [name: string]: string }
+  readonly query: URLSearchParams
+  readonly request: IncomingMessage
+}
+
+export interface SocketRoute {
+  /** With `:name` for what varies. */
+  readonly path: string
+  /** Bytes of one frame from the client; a larger one closes the connection with 1009. 1 MiB by default. */
+  readonly maxFrameBytes?: number
+  /** The route itself closes its sockets when the server stops. */
+  readonly leavesByItself?: boolean
+  /** Throws an `IronflowError` to refuse the request before the upgrade. */
+  readonly check?: (call: SocketCall) => void
+  /** Takes the open socket. It must listen to `error`, or one bad frame ends the process. */
+  readonly open: (socket: WebSocket, call: SocketCall) => void
+}
+
+export interface UpgradeOptions {
+  /** Refuses requests that nobody may make, by throwing an `IronflowError`. */
+  readonly guard: (request: IncomingMessage) => void
+  readonly routes: ReadonlyArray<SocketRoute>
+}
+
+/** The code of a close frame that says: the server stops, come back later. */
+export const GOING_AWAY = 1001
+
+const MAX_FRAME_BYTES = 1024 * 1024
+
+/** How often clients are asked whether they are still there. */
+const PING_MS = 30_000
+
+interface Entrance {
+  readonly route: SocketRoute
+  readonly segments: ReadonlyArray<string>
+  readonly server: WebSocketServer
+}
+
+export class Upgrades {
+  readonly #guard: UpgradeOptions["guard"]
+  readonly #entrances: ReadonlyArray<Entrance>
+  /** Those that have not answered the last ping. */
+  #silent = new Set<WebSocket>()
+
+  constructor({ guard, routes }: UpgradeOptions) {
+    this.#guard = guard
+    this.#entrances = routes.map((route) => ({
+      route,
+      segments: route.path.split("/"),
+      server: new WebSocketServer({
+        noServer: true,
+        maxPayload: route.maxFrameBytes ?? MAX_FRAME_BYTES,
+        perMessageDeflate: false
+      })
+    }))
+  }
+
+  /** The listener for `upgrade` of a Node server. */
+  readonly upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
+    // whoever hangs up in the middle of the handshake has nothing to be told
+    socket.on("error", () => socket.destroy())
+    try {
+      this.#guard(request)
+      const { call, entrance } = this.#find(request)
+      const { route, server } = entrance
+      route.check?.(call)
+      server.handleUpgrade(request, socket, head, (webSocket) => {
+        webSocket.on("pong", () => this.#silent.delete(webSocket))
+        webSocket.on("close", () => this.#silent.delete(webSocket))
+        route.open(webSocket, call)
+      })
+    } catch (error) {
+      if (!isIronflowError(error)) throw error
+      refuse(socket, error)
+    }
+  }
+
+  /** Ends connections whose other end has gone without a word, as long as it runs. */
+  readonly watch: Effect.Effect<never> = Effect.forever(
+    Effect.andThen(
+      Effect.sleep(PING_MS),
+      Effect.sync(() => {
+        for (const socket of this.#silent) socket.terminate()
+        this.#silent = new Set(this.#entrances.flatMap(({ server }) => [...server.clients]))
+        for (const socket of this.#silent) socket.ping()
+      })
+    )
+  )
+
+  /** Tells every client that the server stops. */
+  goAway(): void {
+    for (const { route, server } of this.#entrances) {
+      if (route.leavesByItself === true) continue
+      for (const socket of server.clients) socket.close(GOING_AWAY, "the server stops")
+    }
+  }
+
+  /** Ends the connections that are still open. */
+  close(): void {
+    for (const { server } of this.#entrances) {
+      for (const socket of server.clients) socket.terminate()
+      server.close()
+    }
+  }
+
+  #find(request: IncomingMessage): { readonly entrance: Entrance; readonly call: SocketCall } {
+    const url = request.url ?? "/"
+    const mark = url.indexOf("?")
+    const path = (mark === -1 ? url : url.slice(0, mark)).replace(/^\/{2,}/, "/")
+    const segments = path.split("/")
+    for (const entrance of this.#entrances) {
+      const variables = matchPath(entrance.segments, segments)
+      if (variables === undefined) continue
+      const query = new URLSearchParams(mark === -1 ? "" : url.slice(mark + 1))
+      // a browser cannot set headers on a WebSocket
+      const environment = query.get("env") || request.headers[ENVIRONMENT_HEADER] || DEFAULT_ENVIRONMENT
+      return {
+        entrance,
+        call: { environment: checkName("environment", environment), variables, query, request }
+      }
+    }
+    throw new IronflowError(`There is no WebSocket at ${path.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
+  }
+}
+
+const refuse = (socket: Duplex, error: IronflowError): void => {
+  const { status, body } = failureResponse(error, "rest")
+  const text = JSON.stringify(body)
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Error"}\r\nContent-Type: application/json\r\n` +
+      `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`
+  )
+}
