@@ -6,6 +6,7 @@
 import { ironflow } from "./Function.ts"
 
 export * from "./core.ts"
+export type { PushEndpoint, PushEndpointsApi } from "./Client/PushEndpoints.ts"
 export type { ClientApi, PromiseKind, WaitForRunOptions } from "./Client/Client.ts"
 export { createWebhook } from "./Webhook.ts"
 export { createFunction, ironflow } from "./Function.ts"

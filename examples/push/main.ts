@@ -40,12 +40,7 @@ console.log(
   "1. The app starts, and the engine is told where it is: `ironflow functions register <url>` does the same."
 )
 const first = await startApp(port, { DIE: "yes" })
-const registered = await fetch(`${engine.url}/api/v1/push/endpoints`, {
-  method: "POST",
-  headers: { "content-type": "application/json" },
-  body: JSON.stringify({ url: `http://127.0.0.1:${port}/` })
-})
-assert.equal(registered.status, 200, await registered.text())
+assert.deepEqual(await engine.client.pushEndpoints.register(`http://127.0.0.1:${port}/`), ["process-order"])
 
 console.log("2. An order comes in. The app dies while it packs.")
 const died = once(first, "exit")

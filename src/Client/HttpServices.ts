@@ -16,6 +16,8 @@ import { make } from "./Http.ts"
 import { checked } from "./HttpCalls.ts"
 import { resolveServer, type ServerOptions } from "./HttpConfig.ts"
 import { type Connection, make as connect } from "./HttpConnection.ts"
+import { PushEndpoints } from "./PushEndpoints.ts"
+import * as PushEndpointsHttp from "./PushEndpointsHttp.ts"
 import type { ClientServices } from "./Services.ts"
 
 /** The client of the server that the options name. Fails with `ValidationError` when they are not acceptable. */
@@ -30,4 +32,4 @@ export const layer = (
   )
 
 const servicesOver = (connection: Connection): Context.Context<ClientServices> =>
-  Context.make(Client, make(connection))
+  Context.make(Client, make(connection)).pipe(Context.add(PushEndpoints, PushEndpointsHttp.make(connection)))

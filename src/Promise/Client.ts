@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { Client, type ClientApi, clientMethods, type EffectKind, type PromiseKind } from "../Client/Client.ts"
+import { PushEndpoints, type PushEndpointsApi, pushEndpointsMethods } from "../Client/PushEndpoints.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import { resolveServer, type ServerOptions } from "../Client/HttpConfig.ts"
 import type { ValidationError } from "../Errors.ts"
@@ -33,6 +34,8 @@ export type IronflowClientConfig = ServerClientConfig | EngineClientConfig
 export interface IronflowClient extends ClientApi<PromiseKind> {}
 
 export class IronflowClient implements AsyncDisposable {
+  /** Handlers in push mode that the server calls. */
+  readonly pushEndpoints: PushEndpointsApi<PromiseKind>
   readonly #rim: Rim<ClientServices, ValidationError>
   readonly #forget: () => void
 
@@ -41,6 +44,12 @@ export class IronflowClient implements AsyncDisposable {
     const { layer, onClose } = config?.engine === undefined ? overHttp(config ?? {}) : inProcess(config)
     this.#rim = { runtime: ManagedRuntime.make(layer), what: "client", isClosed: false }
     this.#forget = onClose(() => this.close())
+    this.pushEndpoints = promisify<
+      PushEndpointsApi<PromiseKind>,
+      PushEndpointsApi<EffectKind>,
+      ClientServices,
+      ValidationError
+    >(this.#rim, PushEndpoints, pushEndpointsMethods)
     Object.assign(
       this,
       promisify<ClientApi<PromiseKind>, ClientApi<EffectKind>, ClientServices, ValidationError>(

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs"
 import type http from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { createFunction, createWorker, serve } from "@ironflow/node"
+import { createClient, createFunction, createWorker, serve, ValidationError } from "@ironflow/node"
 import { type IronflowEngine, type PushConfig, startEngine } from "@ironflow/node/engine"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { isPublicAddress } from "../../src/Engine/Push/Post.ts"
@@ -390,6 +390,19 @@ describe("an endpoint", () => {
     const remove = () =>
       fetch(`${engine.url}/api/v1/push/endpoints?url=${encodeURIComponent(server.url)}`, { method: "DELETE" })
     const list = async () => (await fetch(`${engine.url}/api/v1/push/endpoints`)).json()
+    const elsewhere = createClient({ serverUrl: engine.url })
+    cleanups.push(() => elsewhere.close())
+    for (const { pushEndpoints } of [engine.client, elsewhere]) {
+      expect(await pushEndpoints.list()).toEqual([
+        { url: `${server.url}/`, functionIds: ["order"], available: true }
+      ])
+      expect(await pushEndpoints.register(server.url)).toEqual(["order"])
+      expect(await pushEndpoints.remove(`${server.url}/other`)).toBe(false)
+      await expect(pushEndpoints.register("shop")).rejects.toThrow(ValidationError)
+      await expect(pushEndpoints.register(`${server.url}1`)).rejects.toMatchObject({
+        code: expect.stringMatching(/ENDPOINT_UNAVAILABLE|VALIDATION_ERROR/)
+      })
+    }
     expect(await list()).toEqual({
       endpoints: [{ url: `${server.url}/`, functionIds: ["order"], available: true }]
     })
