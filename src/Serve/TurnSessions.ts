@@ -18,7 +18,7 @@ import { readAck } from "../Protocol/Http/Turns.ts"
 import type { PushResponse, TurnResponse, TurnUpdate, TurnUpdated, YieldInfo } from "../Protocol/Push.ts"
 import type { Job, Notice, Outcome, TurnAck, TurnOp, TurnReport, WorkerSession } from "../Protocol/Worker.ts"
 import type { LegacyJob } from "../Worker/LegacyJob.ts"
-import { applyOp, continuation, type LegacyEnd, type LegacySink } from "../Worker/LegacyOps.ts"
+import { applyOps, continuation, type LegacyEnd, type LegacySink, makeWork } from "../Worker/LegacyOps.ts"
 import { failPublish, publishFrom } from "../Worker/LegacyPublish.ts"
 import { LegacyTurn } from "../Worker/LegacyTurn.ts"
 import { asConnectionError, isSuccess } from "../Worker/ServerLink.ts"
@@ -191,7 +191,6 @@ export class ExistingTurn implements TurnSession {
         return { _tag: "Accepted", outcomes: [...outcomes, undefined] }
       })
     this.#sink = {
-      store: () => Effect.succeed(undefined),
       end,
       publish: (turn, op, nowMs) =>
         connection === undefined
@@ -226,18 +225,16 @@ export class ExistingTurn implements TurnSession {
 
   readonly report = (
     reports: ReadonlyArray<TurnReport>
-  ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> =>
-    Effect.forEach(reports, ({ ops }) =>
-      Effect.gen({ self: this }, function* () {
-        const outcomes: Array<Outcome | undefined> = []
-        for (const op of ops) {
-          const nowMs = this.#clock.currentTimeMillisUnsafe()
-          const end = yield* applyOp(this.#sink, this.#turn, op, outcomes, nowMs)
-          if (end !== undefined) return end
-        }
-        return { _tag: "Accepted", outcomes } as const
-      })
+  ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
+    // once, however often the effect is tried
+    const works = reports.map(makeWork)
+    return Effect.forEach(works, (work) =>
+      Effect.map(
+        applyOps(this.#sink, this.#turn, work, this.#clock),
+        (end): TurnAck => end ?? { _tag: "Accepted", outcomes: work.outcomes }
+      )
     )
+  }
 
   readonly defers = (op: TurnOp): boolean => op._tag === "InvokeAsync"
   readonly response = (): PushResponse | undefined => this.#response

@@ -2,12 +2,13 @@
  * What becomes of the ops of a turn where the server does not exchange turns, whichever way the words travel: in updates
  * of a polling worker, or in the one response of a push handler.
  */
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { ConnectionError, SerializedError } from "../Errors.ts"
 import { stepId } from "../Execution/StepId.ts"
 import { decodeJson } from "../Json.ts"
 import type { YieldInfo } from "../Protocol/Push.ts"
-import type { JsonText, Outcome, TurnAck, TurnOp } from "../Protocol/Worker.ts"
+import type { JsonText, Outcome, TurnAck, TurnOp, TurnReport } from "../Protocol/Worker.ts"
 import type { LegacyTurn } from "./LegacyTurn.ts"
 
 /** How a turn ends in such words. */
@@ -20,8 +21,6 @@ type Outcomes = ReadonlyArray<Outcome | undefined>
 
 /** Where the words go. */
 export interface LegacySink {
-  /** Lets the server store results before anything that may depend on them; an answer says that the turn is lost. */
-  readonly store: (turn: LegacyTurn) => Effect.Effect<TurnAck | undefined, ConnectionError>
   /** Says the last word of the turn. */
   readonly end: (
     turn: LegacyTurn,
@@ -43,8 +42,34 @@ export interface LegacySink {
   readonly release: (turn: LegacyTurn, outcomes: Outcomes) => Effect.Effect<TurnAck, ConnectionError>
 }
 
+/** A report on its way: what has been done of it stays done when it is sent again. */
+export interface LegacyWork {
+  readonly report: TurnReport
+  next: number
+  readonly outcomes: Array<Outcome | undefined>
+}
+
+export const makeWork = (report: TurnReport): LegacyWork => ({ report, next: 0, outcomes: [] })
+
+/** Applies what is left of a report; an answer says that nothing follows. */
+export const applyOps = (
+  sink: LegacySink,
+  turn: LegacyTurn,
+  work: LegacyWork,
+  clock: Clock.Clock
+): Effect.Effect<TurnAck | undefined, ConnectionError> =>
+  Effect.gen(function* () {
+    const { ops } = work.report
+    for (; work.next < ops.length; work.next++) {
+      const nowMs = clock.currentTimeMillisUnsafe()
+      const end = yield* applyOp(sink, turn, ops[work.next]!, work.outcomes, nowMs)
+      if (end !== undefined) return end
+    }
+    return undefined
+  })
+
 /** Applies an op; an answer says that nothing follows. `outcomes` gets the op's own. */
-export const applyOp = (
+const applyOp = (
   sink: LegacySink,
   turn: LegacyTurn,
   op: TurnOp,

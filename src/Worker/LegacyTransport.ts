@@ -29,7 +29,14 @@ import type {
   WorkerSession
 } from "../Protocol/Worker.ts"
 import { readJob } from "./LegacyJob.ts"
-import { applyOp, type LegacyEnd, type LegacySink, outputField } from "./LegacyOps.ts"
+import {
+  applyOps,
+  type LegacyEnd,
+  type LegacySink,
+  type LegacyWork,
+  makeWork,
+  outputField
+} from "./LegacyOps.ts"
 import { publishFrom } from "./LegacyPublish.ts"
 import { LegacyTurn } from "./LegacyTurn.ts"
 import { asConnectionError, isAccessError, isSuccess, monotonicMs, type ServerLink } from "./ServerLink.ts"
@@ -54,11 +61,8 @@ const shortestLeaseMs = 90_000
 /** How many updates of different runs travel at once. */
 const updatesAtOnce = 8
 
-/** A report on its way: what has been done of it stays done when it is sent again. */
-interface Work {
-  readonly report: TurnReport
-  next: number
-  readonly outcomes: Array<Outcome | undefined>
+/** A report on its way, and the answer to it. */
+interface Work extends LegacyWork {
   ack: TurnAck | undefined
 }
 
@@ -306,7 +310,7 @@ class LegacySession implements WorkerSession {
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-    const works = reports.map((report): Work => ({ report, next: 0, outcomes: [], ack: undefined }))
+    const works = reports.map((report): Work => ({ ...makeWork(report), ack: undefined }))
     return Effect.forEach(works, (work) => this.#work(work), { concurrency: updatesAtOnce })
   }
 
@@ -324,13 +328,9 @@ class LegacySession implements WorkerSession {
   }
 
   #apply(turn: LegacyTurn, work: Work): Effect.Effect<TurnAck, ConnectionError> {
-    const { ops } = work.report
     return Effect.gen({ self: this }, function* () {
-      for (; work.next < ops.length; work.next++) {
-        const nowMs = this.#link.clock.currentTimeMillisUnsafe()
-        const end = yield* applyOp(this.#sink, turn, ops[work.next]!, work.outcomes, nowMs)
-        if (end !== undefined) return end
-      }
+      const end = yield* applyOps(this.#sink, turn, work, this.#link.clock)
+      if (end !== undefined) return end
       const refused = yield* this.#store(turn)
       return refused ?? { _tag: "Accepted", outcomes: work.outcomes }
     })
@@ -381,7 +381,6 @@ class LegacySession implements WorkerSession {
   }
 
   readonly #sink: LegacySink = {
-    store: (turn) => this.#store(turn),
     end: (turn, end, outcomes) => this.#end(turn, end, outcomes),
     publish: (turn, op, nowMs) =>
       publishFrom(turn, op, nowMs, this.#link.connection, (answer, what) =>

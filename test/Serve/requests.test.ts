@@ -480,6 +480,33 @@ describe("a segment of an existing server", () => {
     expect(body).toMatchObject({ status: "failed", error: { message: expect.stringContaining("serverUrl") } })
   })
 
+  it("publishes again what the server could not take, and reports each step once", async () => {
+    const publish = createFunction({ id: "greet", triggers: [] }, async ({ step }) => {
+      await step.run("first", async () => 1)
+      return step.publish("orders", { orderId: "o-1" })
+    })
+    const keys: Array<unknown> = []
+    const server = await listen(async (request, response) => {
+      const chunks: Array<Buffer> = []
+      for await (const chunk of request) chunks.push(chunk as Buffer)
+      keys.push(JSON.parse(Buffer.concat(chunks).toString()).idempotencyKey)
+      if (keys.length < 3) response.writeHead(503).end()
+      else response.end('{"eventId":"msg_1","sequence":"7"}')
+    })
+    try {
+      const { body } = await send(handlerWith({ functions: [publish], serverUrl: server.url }), segment())
+
+      expect(body).toMatchObject({ status: "completed", result: { eventId: "msg_1", sequence: 7 } })
+      expect(body.steps.map(({ name }: { readonly name: string }) => name)).toEqual([
+        "first",
+        "publish:orders"
+      ])
+      expect(keys).toEqual(Array.from({ length: 3 }, () => "run_1:publish:orders:0"))
+    } finally {
+      await server.close()
+    }
+  })
+
   it("begins no further step after its budget, and asks for another segment", async () => {
     const log: Array<string> = []
     const long = createFunction({ id: "greet", triggers: [] }, async ({ step }) => {
