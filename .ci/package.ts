@@ -3,8 +3,8 @@
  *
  * Installs it into an empty project, type-checks and runs a program against it, serves, works and emits with its command,
  * bundles a client, imports every entry point, and prints
- * what each costs to import and how large it is when bundled. Fails when an entry loads what it must not, or the main
- * entry costs far more than its budget.
+ * what each costs to import and how large it is when bundled. Fails when an entry loads what it must not, or costs far
+ * more than its budget.
  */
 import assert from "node:assert/strict"
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process"
@@ -14,14 +14,18 @@ import path from "node:path"
 import { gzipSync } from "node:zlib"
 import { build } from "esbuild"
 
-/** What importing the main entry may add to the start of Node, in milliseconds. */
-const importBudgetMs = 120
+/**
+ * What importing an entry may add to the start of Node, in milliseconds, and what our own code in it may weigh, minified and
+ * compressed, without its dependencies. Entries that run where every start counts.
+ */
+const budgets: Readonly<Record<string, { readonly importMs: number; readonly bytes: number }>> = {
+  ".": { importMs: 120, bytes: 60 * 1024 },
+  "./serve": { importMs: 200, bytes: 120 * 1024 }
+}
 /** Shared machines are noisy: only past this multiple of the budget it is certainly us. */
 const tolerance = 3
 /** How many times each program is started; the middle time counts. */
 const rounds = 9
-/** What our own code of the main entry may weigh, minified and compressed, without its dependencies. */
-const sizeBudgetBytes = 60 * 1024
 
 const tarball = process.argv[2]
 if (tarball === undefined) throw new Error("usage: node .ci/package.ts <tarball>")
@@ -203,14 +207,15 @@ for (const [entry, addedMs] of importMs()) {
       `bundled ${kilobytes(own.minified)} of ours, gzip ${kilobytes(own.gzipped)}; ` +
       `with dependencies ${kilobytes(all.minified)}, gzip ${kilobytes(all.gzipped)}`
   )
-  if (entry !== name) continue
+  const budget = budgets[entry.replace(name, ".")]
+  if (budget === undefined) continue
   assert(
-    addedMs < tolerance * importBudgetMs,
-    `importing ${name} takes ${addedMs.toFixed(0)} ms; its budget is ${importBudgetMs} ms`
+    addedMs < tolerance * budget.importMs,
+    `importing ${entry} takes ${addedMs.toFixed(0)} ms; its budget is ${budget.importMs} ms`
   )
   assert(
-    own.gzipped < sizeBudgetBytes,
-    `${name} is ${kilobytes(own.gzipped)} of our own code when bundled; its budget is ${kilobytes(sizeBudgetBytes)}`
+    own.gzipped < budget.bytes,
+    `${entry} is ${kilobytes(own.gzipped)} of our own code when bundled; its budget is ${kilobytes(budget.bytes)}`
   )
 }
 

@@ -272,3 +272,17 @@ export {
   type EventDefinitionRegistry,
   type UpcasterRegistry
 } from "./Upcaster.ts"
+export type {
+  CompletedStep,
+  InvokeFunctionAsyncYield,
+  InvokeFunctionYield,
+  PushRequest,
+  PushResponse,
+  ResumeContext,
+  SleepYield,
+  StepResult,
+  WaitEventYield,
+  YieldInfo
+} from "./Protocol/Push.ts"
+export type { HandlerContext, HandlerOptions } from "./Serve/Options.ts"
+export type { IronflowWebhook, WebhookConfig, WebhookEvent, WebhookRequest } from "./Webhook.ts"

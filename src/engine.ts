@@ -5,6 +5,7 @@ export { type SqliteOptions, layer as layerSqlite } from "./Engine/Store/Sqlite.
 export {
   type EngineSecrets,
   type IronflowEngine,
+  type PushConfig,
   startEngine,
   type StartEngineOptions
 } from "./Promise/Engine.ts"

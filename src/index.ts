@@ -6,6 +6,7 @@
 import { ironflow } from "./Function.ts"
 
 export * from "./core.ts"
+export type { PushEndpoint, PushEndpointsApi } from "./Client/PushEndpoints.ts"
 export type { ClientApi, PromiseKind, WaitForRunOptions } from "./Client/Client.ts"
 export {
   createSubscriptionClient,
@@ -15,6 +16,7 @@ export {
 } from "./Promise/Subscriptions.ts"
 export type { AsyncIterableKind, StreamsApi } from "./Client/Streams.ts"
 export type { ProjectionsApi } from "./Client/Projections.ts"
+export { createWebhook } from "./Webhook.ts"
 export { createFunction, ironflow } from "./Function.ts"
 export { createProjection } from "./Projection/Projection.ts"
 export { createClient, IronflowClient, type IronflowClientConfig } from "./Promise/Client.ts"
@@ -33,5 +35,6 @@ export {
   type Worker,
   type WorkerConfig
 } from "./Promise/Worker.ts"
+export { createHandler, serve, type ServeConfig, type ServeHandler } from "./Promise/Serve.ts"
 
 export default { ironflow }

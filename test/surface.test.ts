@@ -12,13 +12,8 @@ const words = (text: string): Array<string> => text.trim().split(/\s+/)
 
 /** Names by the feature that they belong to, which is not there yet. */
 const later: Record<string, string> = {
-  serve: `
-    serve createHandler ServeConfig HandlerOptions HandlerContext PushRequest PushResponse
-    CompletedStep ResumeContext StepResult YieldInfo SleepYield WaitEventYield InvokeFunctionYield
-    InvokeFunctionAsyncYield
-  `,
-  webhooks: `
-    createWebhook WebhookConfig WebhookRequest WebhookEvent IronflowWebhook
+  "the entry @ironflow/core/protocol": `
+    InvokeFunctionYield InvokeFunctionAsyncYield
   `,
   "subscriptions to projections": `
     ProjectionSubscriptionCallbacks
@@ -59,7 +54,6 @@ const featureOf = new Map([
 
 /** Entry points that come with a feature, whole. */
 const laterEntries: Record<string, string> = {
-  "@ironflow/node/serve": "serve",
   "@ironflow/node/test": "test client",
   "@ironflow/node/worker-streaming": "streaming worker"
 }

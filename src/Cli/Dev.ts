@@ -45,7 +45,15 @@ export const dev = Command.make(
     const { environment } = yield* serverOptions
     const masterKey = yield* prepare(input)
     const { withLocalEngine } = yield* Effect.promise(() => import("./LocalEngine.ts"))
-    yield* withLocalEngine({ port: input.port, host: "127.0.0.1", data: input.data, masterKey }, (local) =>
+    const options = {
+      port: input.port,
+      host: "127.0.0.1",
+      data: input.data,
+      masterKey,
+      // an app under development is on this machine
+      allowPrivateEndpoints: true
+    }
+    yield* withLocalEngine(options, (local) =>
       Effect.gen(function* () {
         const { server, engine } = local
         yield* Console.log(

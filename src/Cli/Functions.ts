@@ -1,9 +1,12 @@
 /** `ironflow functions`: what the server knows to run. */
 import * as Effect from "effect/Effect"
+import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import type { FunctionInfo } from "../Client/Client.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import { endpoints } from "../Protocol/Http/Endpoints.ts"
 import { print, table } from "./Output.ts"
-import { ask } from "./Server.ts"
+import { ask, send } from "./Server.ts"
 
 const list = Command.make(
   "list",
@@ -21,6 +24,76 @@ const list = Command.make(
   })
 ).pipe(Command.withDescription("List the functions that workers have registered."))
 
+const url = Argument.String("url")
+
+const register = Command.make(
+  "register",
+  { url },
+  Effect.fnUntraced(function* ({ url }) {
+    const answer = yield* send({
+      method: "POST",
+      path: endpoints.registerPushEndpoint.path,
+      body: JSON.stringify({ url }),
+      what: `Registering ${url}`
+    })
+    const body = safeJsonParse(answer.text)
+    const ids = (isObject(body) && Array.isArray(body.functions) ? body.functions : [])
+      .filter(isObject)
+      .map(({ id }) => String(id))
+    yield* print({ url, functions: ids }, () =>
+      ids.length === 0
+        ? `The handler at ${url} has no functions.`
+        : `Registered from ${url}, where their turns are pushed from now on: ${ids.join(", ")}.`
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "Ask the push handler at a URL for its functions and register them. The server calls it, with the signing key of the server."
+  ),
+  Command.withExamples([{ command: "ironflow functions register https://shop.example.com/api/ironflow" }])
+)
+
+const unregister = Command.make(
+  "unregister",
+  { url },
+  Effect.fnUntraced(function* ({ url }) {
+    yield* send({
+      method: "DELETE",
+      path: `${endpoints.removePushEndpoint.path}?url=${encodeURIComponent(url)}`,
+      what: `Removing ${url}`
+    })
+    yield* print({ url }, () => `Nothing is pushed to ${url} any more.`)
+  })
+).pipe(
+  Command.withDescription("Call the push handler at a URL no more. Its functions stay, and their runs wait.")
+)
+
+const listEndpoints = Command.make(
+  "endpoints",
+  {},
+  Effect.fnUntraced(function* () {
+    const answer = yield* send({
+      method: "GET",
+      path: endpoints.listPushEndpoints.path,
+      what: "Listing the endpoints"
+    })
+    const body = safeJsonParse(answer.text)
+    const found = isObject(body) && Array.isArray(body.endpoints) ? body.endpoints.filter(isObject) : []
+    yield* print({ endpoints: found }, () =>
+      found.length === 0
+        ? "There are no push endpoints."
+        : table(
+            ["ENDPOINT", "FUNCTIONS", "STATE"],
+            found.map(({ available, functionIds, problem, url }) => [
+              String(url),
+              Array.isArray(functionIds) ? functionIds.join(", ") : "",
+              available === true ? "available" : String(problem ?? "")
+            ])
+          )
+    )
+  })
+).pipe(Command.withDescription("List the push handlers that the server calls."))
+
 const triggersOf = ({ triggers }: FunctionInfo): string =>
   triggers
     .map(({ event, expression, cron }) =>
@@ -35,7 +108,7 @@ const triggersOf = ({ triggers }: FunctionInfo): string =>
     .join(", ") || "invoked only"
 
 export const functions = Command.make("functions").pipe(
-  Command.withDescription("See the functions that workers have registered."),
-  Command.withShortDescription("See functions"),
-  Command.withSubcommands([list])
+  Command.withDescription("See the functions that are registered, and register those of push handlers."),
+  Command.withShortDescription("See and register functions"),
+  Command.withSubcommands([list, register, unregister, listEndpoints])
 )

@@ -4,6 +4,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import { Engine, layer as layerEngine } from "../Engine/Engine.ts"
 import * as Server from "../Engine/Http/Server.ts"
+import { makeSettings, PushSettings } from "../Engine/Push/Settings.ts"
 import { MasterKey } from "../Engine/Secrets.ts"
 import * as Sqlite from "../Engine/Store/Sqlite.ts"
 import { resolveLogger } from "../Logger.ts"
@@ -16,15 +17,20 @@ export interface LocalEngineOptions {
   readonly data: string
   /** For `serve --insecure`. */
   readonly insecure?: boolean
+  /** Whether endpoints in push mode may be on loopback and in private networks. */
+  readonly allowPrivateEndpoints?: boolean
   /** Instead of `IRONFLOW_MASTER_KEY`. */
   readonly masterKey?: string
 }
 
-const layer = ({ data, masterKey, ...http }: LocalEngineOptions) =>
+const layer = ({ allowPrivateEndpoints = false, data, masterKey, ...http }: LocalEngineOptions) =>
   Server.layer(http).pipe(
     Layer.provideMerge(layerEngine),
     Layer.provide(Sqlite.layer({ filename: data })),
     Layer.provide(masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey))),
+    Layer.provide(
+      Layer.sync(PushSettings, () => makeSettings({ allowPrivateNetworks: allowPrivateEndpoints }))
+    ),
     Layer.provide(layerLogger(resolveLogger(undefined, "[ironflow]")))
   )
 

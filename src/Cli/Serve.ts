@@ -30,6 +30,11 @@ export const serve = Command.make(
       Flag.withDescription("Listen on any host, for everybody who reaches it"),
       Flag.withoutNegation,
       Flag.withDefault(false)
+    ),
+    allowPrivateEndpoints: Flag.Boolean("allow-private-endpoints").pipe(
+      Flag.withDescription("Call push endpoints on loopback and in private networks too"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
     )
   },
   Effect.fnUntraced(function* (input) {
@@ -48,7 +53,8 @@ export const serve = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Run the engine for clients and workers elsewhere. Secrets need IRONFLOW_MASTER_KEY: 32 bytes in base64 or hex."
+    "Run the engine for clients and workers elsewhere. Secrets need IRONFLOW_MASTER_KEY: 32 bytes in base64 or hex. " +
+      "Requests to push endpoints are signed with IRONFLOW_SIGNING_KEY."
   ),
   Command.withShortDescription("Run the engine"),
   Command.withExamples([{ command: "ironflow serve --port 9123 --data /var/lib/ironflow/ironflow.db" }])

@@ -22,6 +22,8 @@ import { Kv } from "./Kv.ts"
 import * as KvHttp from "./KvHttp.ts"
 import { Projections } from "./Projections.ts"
 import { make as makeProjections } from "./ProjectionsHttp.ts"
+import { PushEndpoints } from "./PushEndpoints.ts"
+import * as PushEndpointsHttp from "./PushEndpointsHttp.ts"
 import type { ClientServices } from "./Services.ts"
 import { type ReadingOptions, Streams } from "./Streams.ts"
 import * as StreamsHttp from "./StreamsHttp.ts"
@@ -47,5 +49,6 @@ const servicesOver = (connection: Connection, options: ReadingOptions): Context.
     Context.add(Kv, KvHttp.make(connection)),
     Context.add(Config, ConfigHttp.make(connection)),
     Context.add(Projections, makeProjections(connection)),
+    Context.add(PushEndpoints, PushEndpointsHttp.make(connection)),
     Context.add(Subscriptions, makeSubscriptions({ dial: dialSocket(connection.server) }))
   )

@@ -1,6 +1,8 @@
 /** The services of a client, against the engine in the same process. */
 import * as Context from "effect/Context"
-import { Client } from "../Client/Client.ts"
+import * as Effect from "effect/Effect"
+import { Client, type EffectKind } from "../Client/Client.ts"
+import { type PushEndpointsApi, PushEndpoints } from "../Client/PushEndpoints.ts"
 import { Config } from "../Client/Config.ts"
 import { Kv } from "../Client/Kv.ts"
 import { Projections } from "../Client/Projections.ts"
@@ -22,6 +24,7 @@ export const servicesIn = (
     Context.add(Kv, engine.kv(environment)),
     Context.add(Config, engine.config(environment)),
     Context.add(Projections, engine.projections.client(environment)),
+    Context.add(PushEndpoints, pushEndpointsIn(engine, environment)),
     Context.add(Subscriptions, makeSubscriptions({ wire: () => wireTo(engine, environment) }))
   )
 
@@ -31,3 +34,10 @@ export const wireTo = (engine: EngineService, environment: string): Wire => {
   engine.subscribe(environment, theirs)
   return ours
 }
+
+const pushEndpointsIn = ({ push }: EngineService, environment: string): PushEndpointsApi<EffectKind> => ({
+  register: (url) =>
+    Effect.map(push.register(environment, url), (functions) => functions.map(({ id }) => id)),
+  list: () => Effect.sync(() => push.list(environment)),
+  remove: (url) => push.remove(environment, url)
+})

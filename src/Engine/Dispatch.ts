@@ -31,12 +31,14 @@ interface Connected {
   readonly active: Set<string>
   credit: number
   reachable: boolean
+  /** Why it cannot be reached. */
+  problem: string | undefined
 }
 
 /** A session with a worker outside this process, whose leases hold for a limited time. */
 export interface RemoteSession extends WorkerSession {
   /** Whether the worker's credit counts: nothing is handed out while it cannot be reached. It can, at first. */
-  readonly setReachable: (reachable: boolean) => void
+  readonly setReachable: (reachable: boolean, problem?: string) => void
   /** Claims at most `n` runs now, whatever the credit. */
   readonly take: (n: number) => Effect.Effect<ReadonlyArray<Job>, StoreError>
   /** The worker gives a sign of life: its leases start anew. */
@@ -85,8 +87,9 @@ export class Dispatch {
     const isCurrent = () => this.#workers.get(workerId) === worker
     return {
       ...this.#session(worker),
-      setReachable: (reachable) => {
+      setReachable: (reachable, problem) => {
         worker.reachable = reachable
+        worker.problem = reachable ? undefined : problem
         if (reachable && worker.credit > 0 && this.#store.mayHaveReady()) this.poke()
       },
       take: (n) =>
@@ -139,7 +142,8 @@ export class Dispatch {
       leaseMs: options.leaseMs,
       active: new Set(),
       credit: 0,
-      reachable: true
+      reachable: true,
+      problem: undefined
     }
     this.#workers.set(registration.workerId, worker)
     return worker
@@ -242,9 +246,10 @@ export class Dispatch {
   workers(environment: string): ReadonlyArray<LiveWorker> {
     return [...this.#workers.values()]
       .filter((worker) => worker.registration.environment === environment)
-      .map(({ registration, functionIds, active }) => ({
+      .map(({ registration, functionIds, active, problem }) => ({
         id: registration.workerId,
         functionIds,
+        ...(problem === undefined ? {} : { problem }),
         labels: registration.labels,
         maxConcurrentJobs: registration.maxConcurrentJobs,
         activeJobs: active.size

@@ -7,15 +7,18 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import type { ClientApi, EffectKind } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions, StreamsService } from "../Client/Streams.ts"
 import { resolveEnvironment } from "../Environment.ts"
-import { ConnectionError, type StoreError, ValidationError } from "../Errors.ts"
+import { ConnectionError, type IronflowError, type StoreError, ValidationError } from "../Errors.ts"
+import type { TurnUpdate } from "../Protocol/Push.ts"
 import {
   type FunctionRegistration,
+  type Notice,
   type TurnAck,
   type TurnReport,
   type WorkerHandlers,
@@ -30,6 +33,9 @@ import { servicesIn } from "./ClientServices.ts"
 import type { ConfigService } from "../Client/Config.ts"
 import type { KvService } from "../Client/Kv.ts"
 import { Dispatch, type RemoteSession } from "./Dispatch.ts"
+import { checkRegistration as checkedRegistration } from "./Http/FunctionConfigs.ts"
+import { type EndpointInfo, PushEndpoints } from "./Push/Endpoints.ts"
+import { PushSettings } from "./Push/Settings.ts"
 import * as EngineClient from "./EngineClient.ts"
 import * as EngineConfig from "./EngineConfig.ts"
 import * as EngineKv from "./EngineKv.ts"
@@ -84,6 +90,8 @@ export interface EngineService {
   ) => Effect.Effect<void, ValidationError | StoreError>
   /** A function as it was last registered. */
   readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
+  /** Handlers elsewhere that are called for the turns of their functions. */
+  readonly push: PushService
   /** Applies reports of turns whoever sends them: the job id is the right to do so. */
   readonly applyReports: (
     reports: ReadonlyArray<TurnReport>
@@ -103,6 +111,26 @@ export interface EngineService {
   readonly metrics: () => EngineMetrics
   /** Unfinished runs that nothing will ever move: always 0 (guarantee G2). Reads every unfinished run. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
+}
+
+/** Push endpoints: registered by their URL, they are called until they are removed. */
+export interface PushService {
+  /**
+   * Asks the handler at the URL for its functions and registers them. Fails with `ValidationError` when the URL or a
+   * function is not acceptable, with code `ENDPOINT_UNAVAILABLE` when the handler does not answer.
+   */
+  readonly register: (
+    environment: string,
+    url: string
+  ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, IronflowError>
+  readonly list: (environment: string) => ReadonlyArray<EndpointInfo>
+  /** Calls the endpoint no more; says whether it was there. */
+  readonly remove: (environment: string, url: string) => Effect.Effect<boolean, ValidationError | StoreError>
+  /** What the handler of a live turn reports and asks. The job id is the right to do so. */
+  readonly update: (
+    jobId: string,
+    update: TurnUpdate
+  ) => Effect.Effect<{ readonly ack: TurnAck; readonly notices: ReadonlyArray<Notice> }, StoreError>
 }
 
 /** Numbers of one engine since its start, over all environments. */
@@ -165,10 +193,6 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     })
   )
   yield* Effect.addFinalizer(() => Effect.sync(stop))
-  // what fires at start finds the listener in place
-  timers.start()
-  yield* Retention.make(store, subscriptions.activeGroups)
-
   const announceWorker = (
     { environment, workerId }: WorkerRegistration,
     what: "connected" | "disconnected"
@@ -197,6 +221,53 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
             `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later; the later one stands`
           )
     )
+  const scope = yield* Scope.Scope
+  const connectRemote = (
+    registration: WorkerRegistration,
+    handlers: WorkerHandlers,
+    options: { readonly transport: string; readonly leaseMs: number }
+  ) =>
+    Effect.gen(function* () {
+      yield* checkRegistration(registration, dispatch)
+      yield* registerFunctionsOf(registration)
+      yield* announceFunctions(registration.environment, registration.functions)
+      // another one may have come while the functions were stored
+      yield* checkId(registration.workerId, dispatch)
+      const session = dispatch.connectRemote(registration, handlers, {
+        ...options,
+        connectedAt: clock.currentTimeMillisUnsafe()
+      })
+      yield* announceWorker(registration, "connected")
+      return {
+        ...session,
+        close: (lost: boolean) =>
+          Effect.andThen(session.close(lost), announceWorker(registration, "disconnected"))
+      }
+    })
+  const registerFunctions = (environment: string, functions: ReadonlyArray<FunctionRegistration>) =>
+    Effect.gen(function* () {
+      yield* checkFunctions(functions)
+      yield* store.registerFunctions(environment, functions)
+      yield* announceFunctions(environment, functions)
+      yield* push.sync
+    })
+  const push = new PushEndpoints({
+    store,
+    settings: yield* PushSettings,
+    clock,
+    fork: (effect) => Fiber.runIn(runFork(effect), scope),
+    connect: connectRemote,
+    registerFunctions,
+    applyReports: (reports) => dispatch.applyReports(reports),
+    checkRegistration: checkedRegistration
+  })
+  yield* Effect.addFinalizer(() => push.close)
+  // what fires at start finds the listener in place
+  timers.start()
+  yield* Retention.make(store, subscriptions.activeGroups)
+  yield* Effect.catch(push.sync, (error) =>
+    Effect.logError("The push endpoints could not be opened: their runs wait", error)
+  )
 
   return Engine.of({
     client: (environment) => EngineClient.make({ store, dispatch, endings, subscriptions }, environment),
@@ -212,6 +283,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
             })
         )
         yield* announceFunctions(registration.environment, registration.functions)
+        yield* Effect.mapError(push.sync, (error) => new ConnectionError(error.message, { cause: error }))
         const session = yield* Effect.acquireRelease(
           // another one may have come while the functions were stored
           Effect.andThen(
@@ -243,30 +315,15 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
         }
       }),
     connectRemoteWorker: (registration, handlers, options) =>
-      Effect.gen(function* () {
-        yield* checkRegistration(registration, dispatch)
-        yield* registerFunctionsOf(registration)
-        yield* announceFunctions(registration.environment, registration.functions)
-        // another one may have come while the functions were stored
-        yield* checkId(registration.workerId, dispatch)
-        const session = dispatch.connectRemote(registration, handlers, {
-          ...options,
-          connectedAt: clock.currentTimeMillisUnsafe()
-        })
-        yield* announceWorker(registration, "connected")
-        return {
-          ...session,
-          close: (lost) => Effect.andThen(session.close(lost), announceWorker(registration, "disconnected"))
-        }
-      }),
-    registerFunctions: (environment, functions) =>
-      Effect.andThen(
-        checkFunctions(functions),
-        Effect.andThen(
-          store.registerFunctions(environment, functions),
-          announceFunctions(environment, functions)
-        )
-      ),
+      // what it has registered may have been an endpoint's before
+      Effect.tap(connectRemote(registration, handlers, options), () => push.sync),
+    registerFunctions,
+    push: {
+      register: (environment, url) => push.register(environment, url),
+      list: (environment) => push.list(environment),
+      remove: (environment, url) => push.remove(environment, url),
+      update: (jobId, update) => push.update(jobId, update)
+    },
     kv: (environment) => EngineKv.make(kv, environment),
     storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
     config: (environment) => EngineConfig.make(kv, environment),

@@ -11,6 +11,8 @@ export interface LiveWorker {
   readonly labels: { readonly [key: string]: string }
   readonly maxConcurrentJobs: number
   readonly activeJobs: number
+  /** Why nothing is handed to it now, of one that cannot be reached. */
+  readonly problem?: string
 }
 
 type Reason = Omit<Explanation, "runId" | "status">
@@ -95,6 +97,14 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
         workers: able.map(({ id, labels }) => ({ id, labels })),
         ...since
       }
+    }
+  }
+  const problem = labelled.every((worker) => worker.problem !== undefined) ? labelled[0]?.problem : undefined
+  if (problem !== undefined) {
+    return {
+      code: "ENDPOINT_UNAVAILABLE",
+      message: `${sentence(problem)} The run is dispatched as soon as it answers.`,
+      details: { workers: labelled.map(({ id }) => id), ...since }
     }
   }
   const limit = registration?.concurrency?.limit

@@ -108,6 +108,11 @@ export class Registry {
     return [...(this.#byId.get(environment)?.values() ?? [])]
   }
 
+  /** The functions that are pushed to an endpoint, of every environment. */
+  pushed(): ReadonlyArray<RegisteredFunction> {
+    return [...this.#byKey.values()].filter(({ registration }) => isPushed(registration))
+  }
+
   /**
    * The functions that an event starts: each once, however many of its triggers match. An event that a cron trigger of
    * `firing` fired starts that function, and no other by a cron trigger that shares its event name.
@@ -143,6 +148,10 @@ export class Registry {
     return candidates
   }
 }
+
+/** Whether the engine calls an endpoint for the function's turns. */
+export const isPushed = ({ endpointUrl, mode }: FunctionRegistration): boolean =>
+  mode === "push" && endpointUrl !== undefined
 
 /** The concurrency key of a run: the JSON of the value at the function's path, `""` for one limit over all runs. */
 export const concurrencyKey = (registration: FunctionRegistration, event: EventView): string | undefined => {

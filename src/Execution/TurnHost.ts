@@ -23,6 +23,11 @@ export interface TurnHost {
    * end. The turn was judged quiet too early.
    */
   readonly late: (stepName: string) => void
+  /**
+   * Whether what comes of the op is known in a later turn only, as where nobody can be asked before the turn has ended.
+   * The turn then wraps up, see {@link TurnHandle.wrapUp}.
+   */
+  readonly defers?: (op: TurnOp) => boolean
   /** Brings the data of a stored event to its newest version. */
   readonly upcast?: (name: string, data: unknown, version: number) => unknown
 }
@@ -41,6 +46,11 @@ export type TurnEnd =
 export interface TurnHandle {
   /** Tells the turn of a wait that is over. Other notices are not for the turn. */
   readonly notice: (notice: Notice) => void
+  /**
+   * Lets no further code begin. A handler that asks for some has its turn ended, once the steps that run have finished
+   * and are reported: the run goes back (`Release`), and another turn goes on from there.
+   */
+  readonly wrapUp: () => void
   /**
    * Ends the turn at once: signals abort with `reason`, an Effect handler is interrupted, nothing more is reported. For
    * a refused report, a lost lease, a cancelled run, a forced stop.

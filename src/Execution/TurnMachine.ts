@@ -122,6 +122,10 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #life = 0
   #probing = false
   #probedLife = 0
+  /** Whether no code begins in this turn any more. */
+  #wrappingUp = false
+  /** Steps whose outcomes are for another turn. */
+  #deferred = 0
 
   constructor(plan: FunctionPlan, job: Job, host: TurnHost, options: TurnOptions) {
     this.job = job
@@ -294,14 +298,14 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #begin(call: StepCall): void {
     const caughtUp = this.settlement.isCaughtUp
     if (isCode(call.work)) {
-      if (caughtUp && this.#gateIsOpen) this.#startCode(call, call.work)
+      if (caughtUp && this.#gateIsOpen && !this.#wrappingUp) this.#startCode(call, call.work)
       else this.#heldCode.push(call)
     } else if (caughtUp) {
       this.#startOp(call)
     } else {
       this.#heldOps.push(call)
     }
-    if (!caughtUp) this.settlement.pump()
+    if (!caughtUp || this.#wrappingUp) this.settlement.pump()
   }
 
   /** Whether everything the handler has seen is durable, and it has seen everything that has happened. */
@@ -311,7 +315,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
 
   #startHeld(): void {
     if (!this.settlement.isCaughtUp) return
-    const startsCode = this.#heldCode.length > 0 && this.#gateIsOpen
+    const startsCode = this.#heldCode.length > 0 && this.#gateIsOpen && !this.#wrappingUp
     if (this.#heldOps.length === 0 && !startsCode) return
     const ops = this.#heldOps
     const code = startsCode ? this.#heldCode : []
@@ -336,7 +340,11 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     const op = call.work
     if (isCode(op)) return
     this.#live = true
-    if (op._tag === "Publish" || op._tag === "InvokeAsync") {
+    if (this.host.defers?.(op) === true) {
+      this.#deferred++
+      this.#report(op)
+      this.wrapUp()
+    } else if (op._tag === "Publish" || op._tag === "InvokeAsync") {
       let answer: Outcome = notAnswered
       const settling = this.settlement.add(() => this.#deliver(call, answer), false)
       call.settling = settling
@@ -403,34 +411,38 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   /** Reports the writes of a `step.tx` with its result. The handler sees it once they are stored. */
   #transact(attempt: Attempt, value: JsonText | undefined, writes: ReadonlyArray<TxWrite>): void {
     const { call } = attempt
+    const op: TurnOp = {
+      _tag: "Transact",
+      stepKey: call.key,
+      name: call.name,
+      value,
+      writes,
+      attempt: attempt.number,
+      startedAt: attempt.startedAt,
+      endedAt: this.host.clock.currentTimeMillisUnsafe()
+    }
+    if (this.host.defers?.(op) === true) {
+      this.#deferred++
+      this.#report(op)
+      this.wrapUp()
+      return
+    }
     let answer: Outcome = notAnswered
     const settling = this.settlement.add(() => this.#deliver(call, answer), false)
     call.settling = settling
-    this.#report(
-      {
-        _tag: "Transact",
-        stepKey: call.key,
-        name: call.name,
-        value,
-        writes,
-        attempt: attempt.number,
-        startedAt: attempt.startedAt,
-        endedAt: this.host.clock.currentTimeMillisUnsafe()
-      },
-      (outcome) => {
-        settling.ready = true
-        if (outcome?._tag !== "Failure") {
-          if (outcome !== undefined) answer = outcome
-          return
-        }
-        // Nothing was stored, so the attempt has no place in the journal: it has failed.
-        this.settlement.drop(settling)
-        call.settling = undefined
-        this.#life++
-        if (call.withdrawn || this.#phase === "compensating") return
-        this.#attemptFailed(attempt, deserializeError(outcome.error), undefined)
+    this.#report(op, (outcome) => {
+      settling.ready = true
+      if (outcome?._tag !== "Failure") {
+        if (outcome !== undefined) answer = outcome
+        return
       }
-    )
+      // Nothing was stored, so the attempt has no place in the journal: it has failed.
+      this.settlement.drop(settling)
+      call.settling = undefined
+      this.#life++
+      if (call.withdrawn || this.#phase === "compensating") return
+      this.#attemptFailed(attempt, deserializeError(outcome.error), undefined)
+    })
     this.settlement.pump()
   }
 
@@ -651,21 +663,38 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     if (this.#phase === "over") return
     this.#startHeld()
     if (this.#closings.length > 0) this.#checkClosings()
+    if ((this.#heldCode.length > 0 || this.#deferred > 0) && this.#wrappingUp && this.#isStill) {
+      this.#finish({ _tag: "Release" }, { _tag: "Suspended", open: [] })
+      return
+    }
     this.#checkQuiet()
   }
 
   get #isQuiet(): boolean {
     return (
       (this.#waiting.size > 0 || (this.#shelved > 0 && this.#isRebuilding)) &&
+      this.#heldCode.length === 0 &&
+      this.#isStill
+    )
+  }
+
+  /** Whether nothing runs, and everything that has happened is durable and has been seen. */
+  get #isStill(): boolean {
+    return (
       (this.#phase === "handler" || this.#phase === "compensating") &&
       this.#attempts.size === 0 &&
       this.#unacknowledged === 0 &&
       this.#closings.length === 0 &&
       this.#heldOps.length === 0 &&
-      this.#heldCode.length === 0 &&
       this.settlement.isEmpty &&
       this.settlement.isDrained
     )
+  }
+
+  wrapUp(): void {
+    if (this.#wrappingUp || this.#phase === "over") return
+    this.#wrappingUp = true
+    this.settlement.pump()
   }
 
   /** Whether the handler runs only to register the compensations of an earlier turn again. */

@@ -3,6 +3,7 @@ import type * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { Client, type ClientApi, clientMethods, type EffectKind, type PromiseKind } from "../Client/Client.ts"
 import { Projections, type ProjectionsApi, projectionsMethods } from "../Client/Projections.ts"
+import { PushEndpoints, type PushEndpointsApi, pushEndpointsMethods } from "../Client/PushEndpoints.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { AsyncIterableKind, ReadingOptions, StreamsApi } from "../Client/Streams.ts"
 import type { ServerOptions } from "../Client/HttpConfig.ts"
@@ -41,6 +42,8 @@ export interface IronflowClient extends ClientApi<PromiseKind> {
 }
 
 export class IronflowClient implements AsyncDisposable {
+  /** Handlers in push mode that the server calls. */
+  readonly pushEndpoints: PushEndpointsApi<PromiseKind>
   readonly #rim: Rim<ClientServices, ValidationError>
   readonly #forget: () => void
   /** Reading projections, waiting for them, and steering them. */
@@ -51,6 +54,12 @@ export class IronflowClient implements AsyncDisposable {
     const { layer, onClose } = config?.engine === undefined ? elsewhere(config ?? {}) : inProcess(config)
     this.#rim = { runtime: ManagedRuntime.make(layer), what: "client", isClosed: false }
     this.#forget = onClose(() => this.close())
+    this.pushEndpoints = promisify<
+      PushEndpointsApi<PromiseKind>,
+      PushEndpointsApi<EffectKind>,
+      ClientServices,
+      ValidationError
+    >(this.#rim, PushEndpoints, pushEndpointsMethods)
     Object.assign(
       this,
       promisify<ClientApi<PromiseKind>, ClientApi<EffectKind>, ClientServices, ValidationError>(

@@ -10,6 +10,7 @@ import { servicesIn, wireTo } from "../Engine/ClientServices.ts"
 import { Engine, layer } from "../Engine/Engine.ts"
 import * as Sqlite from "../Engine/Store/Sqlite.ts"
 import { MessageRetention, RunRetention } from "../Engine/Retention.ts"
+import { makeSettings, PushSettings } from "../Engine/Push/Settings.ts"
 import { MasterKey, type SecretsService } from "../Engine/Secrets.ts"
 import type { HttpServerOptions } from "../Engine/Http/Server.ts"
 import type { SecretInfo } from "../Engine/Store/Store.ts"
@@ -51,10 +52,26 @@ export interface StartEngineOptions extends Partial<
   readonly maxTopicBytes?: number
   /** Serves clients and workers of other processes over HTTP, at `engine.url`; nobody by default. */
   readonly listen?: HttpServerOptions
+  /** How endpoints in push mode are called. */
+  readonly push?: PushConfig
   /** Functions to run in this process. Without any, and without projections, the engine starts no worker of its own. */
   readonly functions?: ReadonlyArray<RunnableFunction>
   /** Projections to run in this process. */
   readonly projections?: ReadonlyArray<RunnableProjection>
+}
+
+/** How an engine calls the endpoints of functions in push mode. */
+export interface PushConfig {
+  /** What requests are signed with; `IRONFLOW_SIGNING_KEY` by default, else they are not signed. */
+  readonly signingKey?: string
+  /** Calls endpoints on loopback and in private networks too; `false` by default. */
+  readonly allowPrivateNetworks?: boolean
+  /** How long one turn may take to answer; `"60s"` by default. */
+  readonly timeout?: Duration
+  /** Turns in flight at one endpoint; 50 by default. */
+  readonly maxConcurrent?: number
+  /** The largest answer of an endpoint; 16 MiB by default. */
+  readonly maxResponseBytes?: number
 }
 
 /** Secrets go in, and come out in handlers only. */
@@ -169,6 +186,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     listen: ____,
     keepMessages: _____,
     maxTopicBytes: ______,
+    push: _______,
     functions,
     ...workerOptions
   } = options
@@ -194,13 +212,22 @@ const secretsOf = (
   delete: (name) => run(secrets.delete(name))
 })
 
+const pushSettings = ({ signingKey, timeout, ...push }: PushConfig): PushSettings =>
+  makeSettings({
+    ...push,
+    ...(signingKey === undefined ? {} : { signingKey: Redacted.make(signingKey) }),
+    ...(timeout === undefined ? {} : { timeoutMs: positiveDuration(timeout, "`push.timeout`") })
+  })
+
 const settings = ({
   keepMessages,
   keepRuns,
   masterKey,
-  maxTopicBytes
+  maxTopicBytes,
+  push
 }: StartEngineOptions): Layer.Layer<never> =>
   Layer.mergeAll(
+    push === undefined ? Layer.empty : Layer.succeed(PushSettings, pushSettings(push)),
     masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey)),
     keepMessages === undefined && maxTopicBytes === undefined
       ? Layer.empty

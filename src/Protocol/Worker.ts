@@ -305,6 +305,8 @@ export interface FunctionRegistration {
   readonly timeoutMs: number
   readonly concurrency?: { readonly limit: number; readonly key?: string }
   readonly mode: "push" | "pull"
+  /** Where the engine calls for turns, in push mode. */
+  readonly endpointUrl?: string
   readonly actorKey?: string
   readonly secrets: ReadonlyArray<string>
   readonly recording?: boolean

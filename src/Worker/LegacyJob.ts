@@ -73,7 +73,9 @@ export const readJob = (assignment: unknown, environment: string, nowMs: number)
         version: Number.isInteger(event.version) && Number(event.version) >= 1 ? Number(event.version) : 1,
         data: JSON.stringify(event.data ?? null),
         timestamp,
-        ...(isObject(event.metadata) ? { metadata: JSON.stringify(event.metadata) } : {})
+        ...(isObject(event.metadata) ? { metadata: JSON.stringify(event.metadata) } : {}),
+        ...(typeof event.source === "string" ? { source: event.source } : {}),
+        ...(typeof event.idempotency_key === "string" ? { idempotencyKey: event.idempotency_key } : {})
       },
       journal: memory.journal,
       open: openSteps(memory, nowMs),

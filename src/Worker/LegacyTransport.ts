@@ -13,33 +13,34 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { CODE_HASH_KEY, readPublished } from "../Client/HttpAnswers.ts"
+import { CODE_HASH_KEY } from "../Client/HttpAnswers.ts"
 import type { Answer } from "../Client/HttpConnection.ts"
 import { failureOf } from "../Client/HttpFailures.ts"
 import { DEFAULT_WORKER, TIMING } from "../Constants.ts"
-import {
-  type ConnectionError,
-  IronflowError,
-  type SerializedError,
-  serializeError,
-  ValidationError
-} from "../Errors.ts"
-import { stepId } from "../Execution/StepId.ts"
-import { decodeJson, isObject, safeJsonParse } from "../Json.ts"
+import { type ConnectionError, type IronflowError, ValidationError } from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
 import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
 import type {
   AccessError,
   FunctionRegistration,
   Outcome,
   TurnAck,
-  TurnOp,
   TurnReport,
   WorkerSession
 } from "../Protocol/Worker.ts"
 import type { ProjectionFeed } from "../Protocol/Projections.ts"
 import { makeFeed } from "./ExistingProjections.ts"
 import { readJob } from "./LegacyJob.ts"
-import { LegacyTurn, type Yield } from "./LegacyTurn.ts"
+import {
+  applyOps,
+  type LegacyEnd,
+  type LegacySink,
+  type LegacyWork,
+  makeWork,
+  outputField
+} from "./LegacyOps.ts"
+import { publishFrom } from "./LegacyPublish.ts"
+import { LegacyTurn } from "./LegacyTurn.ts"
 import { asConnectionError, isAccessError, isSuccess, monotonicMs, type ServerLink } from "./ServerLink.ts"
 
 /** Opens a session. Fails when the server does not accept the functions or the key; else tries until it is reached. */
@@ -62,11 +63,8 @@ const shortestLeaseMs = 90_000
 /** How many updates of different runs travel at once. */
 const updatesAtOnce = 8
 
-/** A report on its way: what has been done of it stays done when it is sent again. */
-interface Work {
-  readonly report: TurnReport
-  next: number
-  readonly outcomes: Array<Outcome | undefined>
+/** A report on its way, and the answer to it. */
+interface Work extends LegacyWork {
   ack: TurnAck | undefined
 }
 
@@ -316,7 +314,7 @@ class LegacySession implements WorkerSession {
   readonly report = (
     reports: ReadonlyArray<TurnReport>
   ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
-    const works = reports.map((report): Work => ({ report, next: 0, outcomes: [], ack: undefined }))
+    const works = reports.map((report): Work => ({ ...makeWork(report), ack: undefined }))
     return Effect.forEach(works, (work) => this.#work(work), { concurrency: updatesAtOnce })
   }
 
@@ -334,102 +332,12 @@ class LegacySession implements WorkerSession {
   }
 
   #apply(turn: LegacyTurn, work: Work): Effect.Effect<TurnAck, ConnectionError> {
-    const { ops } = work.report
     return Effect.gen({ self: this }, function* () {
-      for (; work.next < ops.length; work.next++) {
-        const end = yield* this.#applyOne(turn, ops[work.next]!, work.outcomes)
-        if (end !== undefined) return end
-      }
+      const end = yield* applyOps(this.#sink, turn, work, this.#link.clock)
+      if (end !== undefined) return end
       const refused = yield* this.#store(turn)
       return refused ?? { _tag: "Accepted", outcomes: work.outcomes }
     })
-  }
-
-  /** Applies an op; an answer says that nothing follows. */
-  #applyOne(
-    turn: LegacyTurn,
-    op: TurnOp,
-    outcomes: Array<Outcome | undefined>
-  ): Effect.Effect<TurnAck | undefined, ConnectionError> {
-    const nowMs = this.#link.clock.currentTimeMillisUnsafe()
-    const goOn = (outcome?: Outcome) => {
-      outcomes.push(outcome)
-      return Effect.succeed(undefined)
-    }
-    switch (op._tag) {
-      case "StepDone":
-        turn.done(op)
-        return goOn()
-      case "StepRetry":
-        turn.retry(op, nowMs)
-        return goOn()
-      case "Sleep":
-      case "WaitForEvent":
-      case "Invoke":
-        return goOn(turn.suspend(op, nowMs))
-      case "Settle":
-        turn.settled(op.stepKey, nowMs)
-        return goOn()
-      case "Withdraw":
-        turn.withdraw(op.stepKey)
-        return goOn()
-      case "Compensate":
-        return goOn()
-      case "Publish":
-        return Effect.flatMap(this.#publish(turn, op, nowMs), goOn)
-      case "Transact":
-        // a turn of a job that does not promise transactions has none; one that does is not from such a server
-        return goOn({ _tag: "Failure", error: serializeError(noTransactions(op.name)) })
-      case "InvokeAsync":
-        return Effect.map(this.#yield(turn, turn.invokeAsync(op), outcomes), (ack) =>
-          ack._tag === "Refused"
-            ? ack
-            : leaseLost("the invoked function starts now that the turn has ended; the run goes on in another")
-        )
-      case "Complete":
-        return this.#end(
-          turn,
-          {
-            status: "completed",
-            ...(op.output === undefined ? {} : { output: decodeJson(op.output) }),
-            steps: turn.steps,
-            step_offset: turn.stepOffset
-          },
-          outcomes
-        )
-      case "RetryRun":
-        return this.#fail(turn, op.error, true, outcomes)
-      case "Fail":
-        return this.#fail(turn, op.error, false, outcomes)
-      case "Pause":
-        return this.#fail(
-          turn,
-          { name: "NondeterminismError", message: op.message, code: op.code },
-          false,
-          outcomes
-        )
-      case "Suspend": {
-        const waits = turn.suspended(op.open, nowMs)
-        return waits === undefined
-          ? // nothing that could be waited for was reported: another turn finds out what there is to do
-            this.#yield(
-              turn,
-              {
-                type: "sleep",
-                step_id: stepId(turn.job.runId, `continue:${turn.job.jobId}`),
-                until: new Date(nowMs).toISOString()
-              },
-              outcomes
-            )
-          : this.#yield(turn, waits, outcomes)
-      }
-      case "Release":
-        // there is no way to say it: what has finished is stored, and the lease ends by itself
-        return Effect.map(this.#store(turn), (refused) => {
-          this.#turns.delete(turn.job.jobId)
-          return refused ?? accepted(outcomes)
-        })
-    }
   }
 
   /** Lets the server store results before anything that may depend on them. */
@@ -457,54 +365,43 @@ class LegacySession implements WorkerSession {
     })
   }
 
-  #yield(
-    turn: LegacyTurn,
-    waits: Yield,
-    outcomes: ReadonlyArray<Outcome | undefined>
-  ): Effect.Effect<TurnAck, ConnectionError> {
-    return Effect.flatMap(this.#store(turn), (refused) =>
-      refused === undefined
-        ? this.#end(
-            turn,
-            {
-              status: "yielded",
-              yield: waits,
-              ...(turn.steps.length === 0 ? {} : { steps: turn.steps, step_offset: turn.stepOffset })
-            },
-            outcomes
-          )
-        : Effect.succeed(refused)
-    )
-  }
-
-  #fail(
-    turn: LegacyTurn,
-    { code = "ERROR", message }: SerializedError,
-    retryable: boolean,
-    outcomes: ReadonlyArray<Outcome | undefined>
-  ): Effect.Effect<TurnAck, ConnectionError> {
-    return this.#end(
-      turn,
-      {
-        status: "failed",
-        error: { message, code, retryable },
-        ...(turn.steps.length === 0 ? {} : { steps: turn.steps, step_offset: turn.stepOffset })
-      },
-      outcomes
-    )
-  }
-
-  /** The last update of a turn. */
+  /** Says the last word of a turn. What it yields comes after what it has done. */
   #end(
     turn: LegacyTurn,
-    body: { readonly [field: string]: unknown },
+    end: LegacyEnd,
     outcomes: ReadonlyArray<Outcome | undefined>
   ): Effect.Effect<TurnAck, ConnectionError> {
-    return Effect.map(this.#update(turn, body), (answer) => {
-      if (!isSuccess(answer)) return this.#lost(turn, answer)
-      this.#turns.delete(turn.job.jobId)
-      return accepted(outcomes)
-    })
+    const send = Effect.suspend(() =>
+      Effect.map(this.#update(turn, { ...fieldsOf(end), ...stepFields(turn, end) }), (answer) => {
+        if (!isSuccess(answer)) return this.#lost(turn, answer)
+        this.#turns.delete(turn.job.jobId)
+        return accepted(outcomes)
+      })
+    )
+    if (end.status !== "yielded") return send
+    return Effect.flatMap(this.#store(turn), (refused) =>
+      refused === undefined ? send : Effect.succeed(refused)
+    )
+  }
+
+  readonly #sink: LegacySink = {
+    end: (turn, end, outcomes) => this.#end(turn, end, outcomes),
+    publish: (turn, op, nowMs) =>
+      publishFrom(turn, op, nowMs, this.#link.connection, (answer, what) =>
+        this.#unlessTransient(answer, what)
+      ),
+    invokeAsync: (turn, op, outcomes) =>
+      Effect.map(this.#end(turn, { status: "yielded", yield: turn.invokeAsync(op) }, outcomes), (ack) =>
+        ack._tag === "Refused"
+          ? ack
+          : leaseLost("the invoked function starts now that the turn has ended; the run goes on in another")
+      ),
+    // there is no way to say it: what has finished is stored, and the lease ends by itself
+    release: (turn, outcomes) =>
+      Effect.map(this.#store(turn), (refused) => {
+        this.#turns.delete(turn.job.jobId)
+        return refused ?? accepted(outcomes)
+      })
   }
 
   /** Sends an update. Fails for what may be different the next time. */
@@ -552,61 +449,31 @@ class LegacySession implements WorkerSession {
     const error = failureOf(answer, `The report about run ${turn.job.runId}`)
     return leaseLost(`the server refuses the report: ${error.message} (${answer.status})`)
   }
-
-  /** Publishing again with the same key changes nothing, where the server keeps keys. */
-  #publish(
-    turn: LegacyTurn,
-    op: Extract<TurnOp, { readonly _tag: "Publish" }>,
-    nowMs: number
-  ): Effect.Effect<Outcome, ConnectionError> {
-    const what = `publish("${op.topic}")`
-    const idempotencyKey = stepId(turn.job.runId, op.stepKey)
-    return this.#link.connection
-      .send({
-        method: "POST",
-        path: endpoints.publish.path,
-        body: JSON.stringify({ topic: op.topic, data: decodeJson(op.data), idempotencyKey }),
-        headers: { "x-ironflow-run-id": turn.job.runId },
-        what
-      })
-      .pipe(
-        Effect.mapError(asConnectionError),
-        Effect.flatMap((answer) => this.#unlessTransient(answer, what)),
-        Effect.map((answer): Outcome => {
-          if (!isSuccess(answer)) {
-            const error = serializeError(failureOf(answer, what))
-            turn.done({
-              _tag: "StepDone",
-              stepKey: op.stepKey,
-              name: op.name,
-              kind: "publish",
-              outcome: { _tag: "Failure", error },
-              attempt: 1,
-              startedAt: nowMs,
-              endedAt: nowMs
-            })
-            return { _tag: "Failure", error }
-          }
-          const output = readPublished(safeJsonParse(answer.text)) ?? { eventId: "", sequence: 0 }
-          turn.published(op.stepKey, op.name, output, nowMs)
-          return { _tag: "Success", value: JSON.stringify(output) }
-        })
-      )
-  }
 }
 
 /** Another execution has the run, it has ended, or the server knows nothing of it. */
 const isStale = ({ status }: Answer): boolean => status === 409 || status === 404
 
+const fieldsOf = (end: LegacyEnd): { readonly [field: string]: unknown } => {
+  switch (end.status) {
+    case "completed":
+      return { status: end.status, ...outputField("output", end.output) }
+    case "yielded":
+      return end
+    case "failed": {
+      const { code = "ERROR", message } = end.error
+      return { status: end.status, error: { message, code, retryable: end.retryable } }
+    }
+  }
+}
+
+const stepFields = ({ stepOffset, steps }: LegacyTurn, { status }: LegacyEnd) =>
+  steps.length === 0 && status !== "completed" ? {} : { steps, step_offset: stepOffset }
+
 const accepted = (outcomes: ReadonlyArray<Outcome | undefined>): TurnAck => ({
   _tag: "Accepted",
   outcomes: [...outcomes, undefined]
 })
-
-const noTransactions = (stepName: string): IronflowError =>
-  new IronflowError(`The server cannot store the writes of step "${stepName}" together with the step`, {
-    code: "UNIMPLEMENTED"
-  })
 
 const leaseLost = (message: string): TurnAck => ({ _tag: "Refused", reason: "LEASE_LOST", message })
 

@@ -3,27 +3,9 @@ import { formatDuration, parseDuration } from "../Duration.ts"
 import type { SerializedError } from "../Errors.ts"
 import { stepId } from "../Execution/StepId.ts"
 import { decodeJson } from "../Json.ts"
+import type { StepResult, YieldInfo } from "../Protocol/Push.ts"
 import type { Due, Job, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import { failedId, type Fence, type LegacyJob, type Pending, pendingId, retryId } from "./LegacyJob.ts"
-
-/** A step as it is reported. */
-export interface StepResult {
-  readonly id: string
-  readonly name: string
-  readonly type: "invoke" | "compensate"
-  readonly status: "completed" | "failed"
-  readonly started_at: string
-  readonly ended_at: string
-  readonly duration_ms: number
-  readonly output?: unknown
-  readonly error?: { readonly message: string; readonly retryable: boolean; readonly stack?: string }
-  readonly compensation_for?: string
-}
-
-/** What the run waits for between two turns. */
-export type Yield = { readonly type: string; readonly step_id: string } & {
-  readonly [field: string]: unknown
-}
 
 type StepDone = Extract<TurnOp, { readonly _tag: "StepDone" }>
 type StepRetry = Extract<TurnOp, { readonly _tag: "StepRetry" }>
@@ -35,7 +17,7 @@ interface OpenStep {
   readonly name: string
   readonly dueAt: number
   readonly failures: number
-  readonly yielded: Yield
+  readonly yielded: YieldInfo
   /** Whether the time is all that it waits for. */
   readonly isTimed: boolean
 }
@@ -53,7 +35,7 @@ export class LegacyTurn {
   readonly #pending: ReadonlyMap<string, Pending>
   readonly #open = new Map<string, OpenStep>()
   /** Chosen once, however often it has to be sent. */
-  #yielded: Yield | undefined
+  #yielded: YieldInfo | undefined
 
   constructor({ fence, job, pending, stepBase }: LegacyJob, nowMs: number, heldSince: number) {
     this.job = job
@@ -128,7 +110,7 @@ export class LegacyTurn {
     this.#completed(stepKey, name, output, { startedAt: nowMs, endedAt: nowMs })
   }
 
-  invokeAsync({ functionId, input, stepKey }: InvokeAsync): Yield {
+  invokeAsync({ functionId, input, stepKey }: InvokeAsync): YieldInfo {
     return {
       type: "invoke_function_async",
       step_id: stepId(this.job.runId, stepKey),
@@ -141,7 +123,7 @@ export class LegacyTurn {
    * The one of the open steps that the run waits for; what the others have to remember is noted among the results. A
    * function that was invoked comes first, so that it starts; then what is due first. `undefined` when none is open.
    */
-  suspended(stepKeys: ReadonlyArray<string>, nowMs: number): Yield | undefined {
+  suspended(stepKeys: ReadonlyArray<string>, nowMs: number): YieldInfo | undefined {
     if (this.#yielded !== undefined) return this.#yielded
     const open = stepKeys.flatMap((stepKey) => {
       const step = this.#open.get(stepKey)
@@ -164,7 +146,7 @@ export class LegacyTurn {
 
   #retry(stepKey: string, name: string, failures: number, until: number): OpenStep {
     const step_id = stepId(this.job.runId, retryId(stepKey, failures))
-    const yielded = { type: "sleep", step_id, until: iso(until) }
+    const yielded = { type: "sleep", step_id, until: iso(until) } as const
     return { name, dueAt: until, failures, isTimed: true, yielded }
   }
 
@@ -213,7 +195,7 @@ const yieldOf = (
   step_id: string,
   known: number | undefined,
   nowMs: number
-): { readonly dueAt: number; readonly yielded: Yield } => {
+): { readonly dueAt: number; readonly yielded: YieldInfo } => {
   switch (op._tag) {
     case "Sleep": {
       const due = known ?? dueAt(op.due, nowMs)

@@ -56,7 +56,7 @@ export const resolveWorkerOptions = (
   }
   if (options.workerId !== undefined) checkName("worker id", options.workerId)
   return {
-    functions: byId(options.functions),
+    functions: functionsById(options.functions, "Worker"),
     projections: checkProjections(options.projections ?? []),
     maxConcurrentJobs,
     labels: checkLabels(options.labels ?? {}),
@@ -68,21 +68,25 @@ export const resolveWorkerOptions = (
   }
 }
 
-const byId = (functions: ReadonlyArray<AnyFunction>): ReadonlyMap<string, AnyFunction> => {
+/** Functions by their ids. Throws `ValidationError`, in which `caller` names whose they are. */
+export const functionsById = (
+  functions: ReadonlyArray<AnyFunction>,
+  caller: string
+): ReadonlyMap<string, AnyFunction> => {
   if (!Array.isArray(functions)) {
-    throw new ValidationError("Worker: `functions` must be an array of what createFunction() returned")
+    throw new ValidationError(`${caller}: \`functions\` must be an array of what createFunction() returned`)
   }
   const byId = new Map<string, AnyFunction>()
   for (const [index, fn] of functions.entries()) {
     const id: unknown = fn?.config?.id
     if (typeof id !== "string") {
       throw new ValidationError(
-        `Worker: \`functions[${index}]\` is not a function definition; pass what createFunction() returned`
+        `${caller}: \`functions[${index}]\` is not a function definition; pass what createFunction() returned`
       )
     }
     if (byId.has(id)) {
       throw new ValidationError(
-        `Worker: two functions have the id "${id}"; give each function of a worker an id of its own`
+        `${caller}: two functions have the id "${id}"; give each function an id of its own`
       )
     }
     byId.set(id, fn)

@@ -339,7 +339,7 @@ export class PollingSession implements WorkerSession {
         asConnectionError(invalidResponse(url, what, "it does not answer every report", text))
       )
     }
-    const acks = (body.acks as Turns.ReportsResponse["acks"]).map(readAck)
+    const acks = (body.acks as Turns.ReportsResponse["acks"]).map(Turns.readAck)
     for (const [i, { jobId, ops }] of batch.reports.entries()) {
       const last = ops.at(-1)
       if (acks[i]?._tag === "Refused" || (last !== undefined && endsTurn(last))) this.#active.delete(jobId)
@@ -545,8 +545,3 @@ export class PollingSession implements WorkerSession {
     if (this.#active.delete(jobId)) this.#link.handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
   }
 }
-
-const readAck = (ack: Turns.WireTurnAck): TurnAck =>
-  ack._tag === "Refused"
-    ? ack
-    : { _tag: "Accepted", outcomes: ack.outcomes.map((outcome) => outcome ?? undefined) }

@@ -70,8 +70,17 @@ export class Terminal implements AsyncDisposable {
     return JSON.parse(stdout)
   }
 
-  start(args: ReadonlyArray<string>, { input, env }: RunOptions = {}): Running {
-    const child = spawn(process.execPath, [...command, ...args], {
+  start(args: ReadonlyArray<string>, options: RunOptions = {}): Running {
+    return this.#spawn([...command, ...args], args, options)
+  }
+
+  /** Runs a program of the folder. */
+  node(file: string, options: RunOptions = {}): Running {
+    return this.#spawn(["--conditions=@ironflow/source", this.pathOf(file)], [file], options)
+  }
+
+  #spawn(program: ReadonlyArray<string>, args: ReadonlyArray<string>, { input, env }: RunOptions): Running {
+    const child = spawn(process.execPath, program, {
       cwd: this.folder,
       env: { ...environment, ...env }
     })

@@ -90,6 +90,7 @@ export class ScriptedEngine {
   transactions = true
   /** Why writes are refused, one for each transaction to come. */
   readonly refusals: Array<Error> = []
+  defers: TurnHost["defers"] = undefined
   #queued: Array<Queued> = []
   #live: Live | undefined = undefined
   #scheduled = false
@@ -164,6 +165,7 @@ export class ScriptedEngine {
       logger: { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") },
       context: this.#context,
       late: (stepName) => void this.late.push(stepName),
+      ...(this.defers === undefined ? {} : { defers: this.defers }),
       ...(this.upcast === undefined ? {} : { upcast: this.upcast })
     }
     const job: Job = {
@@ -283,11 +285,19 @@ export class ScriptedEngine {
   /** Loses the worker: what is not committed never happened. */
   crash(): void {
     const live = this.#live
-    this.#live = { jobId: "nobody", end: { value: undefined }, handle: { notice: () => {}, abort: () => {} } }
+    this.#live = {
+      jobId: "nobody",
+      end: { value: undefined },
+      handle: { notice: () => {}, wrapUp: () => {}, abort: () => {} }
+    }
     this.#queued = []
     live?.handle.abort(new Error("the worker is gone"))
     this.#live = undefined
     this.#collectFired()
+  }
+
+  wrapUp(): void {
+    this.#live?.handle.wrapUp()
   }
 
   abort(reason: Error): void {

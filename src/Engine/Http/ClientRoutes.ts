@@ -24,6 +24,7 @@ import { projectionRoutes } from "./ProjectionRoutes.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
 import { configRoutes } from "./ConfigRoutes.ts"
 import { kvRoutes } from "./KvRoutes.ts"
+import { pushRoutes } from "./PushRoutes.ts"
 import { secretRoutes } from "./SecretRoutes.ts"
 import { streamRoutes } from "./StreamRoutes.ts"
 
@@ -218,7 +219,8 @@ export const clientRoutes = (
     ...kvRoutes(engine),
     ...configRoutes(engine),
     ...secretRoutes(engine),
-    ...projectionRoutes(engine, closing)
+    ...projectionRoutes(engine, closing),
+    ...pushRoutes(engine, closing)
   ]
 }
 

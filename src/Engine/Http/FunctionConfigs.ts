@@ -1,13 +1,15 @@
 /** Functions that come over the wire: what `createFunction` does not accept, the engine does not either. */
 import { resolveRetry } from "../../Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
+import { checkEndpointUrl } from "../Push/Settings.ts"
 import { createFunction } from "../../Function.ts"
 import type { RegisterFunctionRequest } from "../../Protocol/Http/Schemas.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 
 /** The registration again. Throws `ValidationError` naming the function and the field when it is not acceptable. */
 export const checkRegistration = (registration: FunctionRegistration): FunctionRegistration => {
-  const { timeoutMs, codeHash: _, ...config } = registration
+  const { timeoutMs, codeHash: _, endpointUrl, ...config } = registration
+  if (endpointUrl !== undefined) checkEndpointUrl(endpointUrl)
   createFunction({ ...config, timeout: timeoutMs }, () => undefined)
   return registration
 }
@@ -25,6 +27,7 @@ export const toRegistration = (request: typeof RegisterFunctionRequest.Type): Fu
     retry: resolveRetry(request.retry, `retry of function "${id}"`),
     timeoutMs: request.timeoutMs || DEFAULT_TIMEOUTS.FUNCTION,
     mode: isPush ? "push" : "pull",
+    ...(isPush && endpointUrl ? { endpointUrl } : {}),
     secrets: request.secrets ?? [],
     // of workers that send none the code is unknown, and every worker is as good as another
     codeHash: typeof hash === "string" ? hash : "",

@@ -13,7 +13,7 @@ import { type SerializedError, serializeError, ValidationError } from "../../Err
 import { encodeJson } from "../../Json.ts"
 import { checkSize, stepResultBytes } from "../../Limits.ts"
 import type { JobUpdate, StepResult, Yield } from "../../Protocol/Http/Schemas.ts"
-import type { Job, JournalEntry, JsonText, StepKind, TurnOp } from "../../Protocol/Worker.ts"
+import type { Job, JsonText, StepKind, TurnOp } from "../../Protocol/Worker.ts"
 
 type Update = typeof JobUpdate.Type
 type Step = typeof StepResult.Type
@@ -67,26 +67,36 @@ export const inexpressible = (job: Job): SerializedError | undefined => {
 
 /** The JSON of a job. Values go out as the text that they are stored as. */
 export const encodeJob = (job: Job): string => {
-  const { event } = job
-  const steps = job.journal.flatMap((entry) =>
-    entry.outcome._tag === "Success" && entry.kind !== "parallel"
-      ? [encodeStep(job.runId, entry, entry.outcome.value)]
-      : []
-  )
+  const steps = encodeCompletedSteps(job, "step_id")
   return (
     `{"job_id":${JSON.stringify(legacyJobId(job))},"run_id":${JSON.stringify(job.runId)}` +
     `,"function_id":${JSON.stringify(job.functionId)},"attempt":${job.attempt}` +
-    `,"event":{"id":${JSON.stringify(event.id)},"name":${JSON.stringify(event.name)},"version":${event.version}` +
-    `,"data":${event.data},"timestamp":"${new Date(event.timestamp).toISOString()}"` +
-    `${event.metadata === undefined ? "" : `,"metadata":${event.metadata}`}}` +
+    `,"event":${encodeEvent(job.event)}` +
     `,"completed_steps":[${steps.join(",")}]` +
     `${job.secrets === undefined ? "" : `,"context":${JSON.stringify({ secrets: job.secrets })}`}}`
   )
 }
 
-const encodeStep = (runId: string, entry: JournalEntry, value: JsonText | undefined): string =>
-  `{"step_id":${JSON.stringify(`${runId}:${entry.stepKey}`)},"name":${JSON.stringify(entry.name)}` +
-  `,"output":${encodeOutput(entry.kind, value)}}`
+/** The event of a job in JSON. */
+export const encodeEvent = (event: Job["event"]): string =>
+  `{"id":${JSON.stringify(event.id)},"name":${JSON.stringify(event.name)},"version":${event.version}` +
+  `,"data":${event.data},"timestamp":"${new Date(event.timestamp).toISOString()}"` +
+  `${event.metadata === undefined ? "" : `,"metadata":${event.metadata}`}}`
+
+/** The steps that have succeeded, each in JSON: its id under the name `idField`, and `more` besides. */
+export const encodeCompletedSteps = (
+  { journal, runId }: Job,
+  idField: "id" | "step_id",
+  more = ""
+): ReadonlyArray<string> =>
+  journal.flatMap(({ kind, name, outcome, stepKey }) =>
+    outcome._tag === "Success" && kind !== "parallel"
+      ? [
+          `{"${idField}":${JSON.stringify(`${runId}:${stepKey}`)},"name":${JSON.stringify(name)}${more}` +
+            `,"output":${encodeOutput(kind, outcome.value)}}`
+        ]
+      : []
+  )
 
 const encodeOutput = (kind: StepKind, value: JsonText | undefined): JsonText => {
   if (kind !== "invokeAsync" || value === undefined) return value ?? "null"

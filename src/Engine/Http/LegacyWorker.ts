@@ -101,7 +101,7 @@ export class LegacyWorker {
 }
 
 /** What becomes of a job that such a worker cannot go on with. */
-const unusable = (job: Job, hasBetter: (functionId: string) => boolean): TurnOp | undefined => {
+export const unusable = (job: Job, hasBetter: (functionId: string) => boolean): TurnOp | undefined => {
   const error = inexpressible(job)
   if (error !== undefined) return { _tag: "Fail", error }
   if (job.compensating === undefined) return undefined

@@ -142,7 +142,7 @@ export const readReports = (body: unknown): ReportsRequest => {
     throw new ValidationError("Reports: `batch` must be an integer from 1 up")
   }
   if (!Array.isArray(reports)) throw new ValidationError("Reports: `reports` must be an array")
-  for (let i = 0; i < reports.length; i++) checkReport(reports[i], i)
+  for (let i = 0; i < reports.length; i++) checkReport(reports[i], `Reports: reports[${i}]`)
   return {
     session,
     batch: Number(batch),
@@ -164,8 +164,8 @@ const total = (body: { readonly [key: string]: unknown }, field: string): { [fie
   return { [field]: Number(value) }
 }
 
-const checkReport = (report: unknown, index: number): void => {
-  const at = `Reports: reports[${index}]`
+/** Throws `ValidationError` when it is no report; `at` says where it stands. */
+export const checkReport = (report: unknown, at: string): void => {
   if (
     !isObject(report) ||
     typeof report.jobId !== "string" ||

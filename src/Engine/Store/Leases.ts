@@ -446,6 +446,14 @@ export const expireLeases = (tx: Transaction, limit: number): number => {
   return rows.length
 }
 
+/** Takes a run back whose turn was lost while its worker lives; says whether it held the lease. `why` continues "last: ". */
+export const loseLease = (tx: Transaction, jobId: string, why: string): boolean => {
+  const row = tx.get("SELECT key, function FROM runs WHERE lease = ?", jobId)
+  if (row === undefined) return false
+  releaseRun(tx, Number(row.key), Number(row.function), true, why)
+  return true
+}
+
 /** The wait before a run that lost its worker is dispatched again, milliseconds: none the first time. */
 const lossDelayMs = (losses: number): number => (losses <= 1 ? 0 : Math.min(1000 * 2 ** (losses - 2), 60_000))
 

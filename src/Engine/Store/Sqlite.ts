@@ -19,7 +19,15 @@ import { appendEvent, appendMessage, endOfLog } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import * as Inspection from "./Inspection.ts"
 import * as KvRows from "./KvRows.ts"
-import { adoptLeases, claimRuns, extendLeases, markLate, recoverLeases, releaseWorker } from "./Leases.ts"
+import {
+  adoptLeases,
+  claimRuns,
+  extendLeases,
+  loseLease,
+  markLate,
+  recoverLeases,
+  releaseWorker
+} from "./Leases.ts"
 import { acquireLock } from "./Lock.ts"
 import * as Groups from "./GroupRows.ts"
 import { readLog, readLogBack } from "./LogRows.ts"
@@ -158,6 +166,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       registerFunctions: (environment, functions, startedAt) =>
         write("register functions", () => registerFunctions(tx, environment, functions, startedAt)),
       findFunction: (environment, functionId) => tx.registry.get(environment, functionId)?.registration,
+      pushFunctions: () => tx.registry.pushed(),
       listFunctions: (environment) => read("list functions", () => Inspection.listFunctions(tx, environment)),
       appendEvent: (event) => write(`store event "${event.name}"`, () => appendEvent(tx, event)),
       appendMessage: (message) =>
@@ -200,6 +209,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         write(`keep the turns of worker ${workerId}`, () => adoptLeases(tx, workerId, jobIds, leaseMs)),
       releaseWorker: (workerId, lost) =>
         write(`release worker ${workerId}`, () => releaseWorker(tx, workerId, lost)),
+      loseLease: (jobId, why) => write(`take back job ${jobId}`, () => loseLease(tx, jobId, why)),
       markLate: (runId, lingerMs) => write(`wake run ${runId}`, () => markLate(tx, runId, lingerMs)),
       fireDue: () => write("fire timers", () => fireDue(tx)),
       getRun: (environment, runId) =>

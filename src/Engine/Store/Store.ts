@@ -495,6 +495,11 @@ export interface StoreService {
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** A function as it was last registered. */
   readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
+  /** Functions that are pushed to an endpoint, of every environment. */
+  readonly pushFunctions: () => ReadonlyArray<{
+    readonly environment: string
+    readonly registration: FunctionRegistration
+  }>
   readonly listFunctions: (environment: string) => Effect.Effect<Array<FunctionInfo>, StoreError>
 
   /** Stores an event, starts the runs that it triggers and fires the waits that it satisfies. */
@@ -579,6 +584,8 @@ export interface StoreService {
   ) => Effect.Effect<Adoption, StoreError>
   /** Ends the leases of a worker that is gone. `lost` says that it died: that counts as a loss of each run. */
   readonly releaseWorker: (workerId: string, lost: boolean) => Effect.Effect<number, StoreError>
+  /** Ends one lease, which counts as a loss of the run; says whether there was one. `why` is kept with the run. */
+  readonly loseLease: (jobId: string, why: string) => Effect.Effect<boolean, StoreError>
   /** A step call came after the end of its turn: dispatch the run again with a longer linger. */
   readonly markLate: (runId: string, lingerMs: number) => Effect.Effect<void, StoreError>
   /** Fires what is due: waits, retries, expired leases, expired idempotency keys. */

@@ -287,6 +287,20 @@ export class Rest extends HttpApiGroup.make("Rest").add(
     success: Schemas.RestRunStepsResponse,
     error
   }),
+  HttpApiEndpoint.get("listPushEndpoints", endpoints.listPushEndpoints.path, {
+    success: Schemas.PushEndpointsResponse,
+    error
+  }),
+  HttpApiEndpoint.post("registerPushEndpoint", endpoints.registerPushEndpoint.path, {
+    payload: Schemas.RegisterPushEndpointRequest,
+    success: Schemas.RegisterPushEndpointResponse,
+    error
+  }),
+  HttpApiEndpoint.delete("removePushEndpoint", endpoints.removePushEndpoint.path, {
+    query: { url: Schema.String },
+    success: HttpApiSchema.NoContent,
+    error
+  }),
   HttpApiEndpoint.get("listSecrets", endpoints.listSecrets.path, { success: Schemas.SecretInfos, error }),
   HttpApiEndpoint.post("setSecret", endpoints.setSecret.path, {
     payload: Schemas.SetSecretRequest,

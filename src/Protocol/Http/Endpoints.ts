@@ -141,7 +141,15 @@ export const endpoints = {
   pollTurns: rest("POST", "/api/v1/workers/:id/turns/poll"),
   reportTurns: rest("POST", "/api/v1/workers/:id/turns/reports"),
   lateTurn: rest("POST", "/api/v1/workers/:id/turns/late"),
-  deregisterWorker: rest("DELETE", "/api/v1/workers/:id")
+  deregisterWorker: rest("DELETE", "/api/v1/workers/:id"),
+
+  /** What a push handler reports while its turn lives. */
+  pushTurn: rest("POST", "/api/v1/push/turns/:jobId"),
+  listPushEndpoints: rest("GET", "/api/v1/push/endpoints"),
+  /** Asks the handler at a URL for its functions and registers them. */
+  registerPushEndpoint: rest("POST", "/api/v1/push/endpoints"),
+  /** Forgets the endpoint at `url` in the query. */
+  removePushEndpoint: rest("DELETE", "/api/v1/push/endpoints")
 } as const satisfies { readonly [name: string]: Endpoint }
 
 export type EndpointName = keyof typeof endpoints

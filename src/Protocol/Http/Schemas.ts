@@ -383,6 +383,22 @@ export const UpdateSecretRequest = Schema.Struct({ value: text })
 export const SecretInfo = Schema.Struct({ name: text, created_at: text, updated_at: text })
 export const SecretInfos = Schema.Array(SecretInfo)
 
+export const RegisterPushEndpointRequest = Schema.Struct({ url: text })
+export const RegisterPushEndpointResponse = Schema.Struct({
+  url: text,
+  functions: Schema.Array(Schema.Struct({ id: text, name: text, triggers: Schema.Array(Trigger) }))
+})
+export const PushEndpointsResponse = Schema.Struct({
+  endpoints: Schema.Array(
+    Schema.Struct({
+      url: text,
+      functionIds: Schema.Array(text),
+      available: Schema.Boolean,
+      problem: optional(text)
+    })
+  )
+})
+
 export const HealthResponse = Schema.Struct({ status: text, timestamp: text })
 export const RestHealthResponse = Schema.Struct({ status: text, timestamp: text, version: text })
 export const InfoResponse = Schema.Struct({

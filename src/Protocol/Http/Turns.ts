@@ -24,7 +24,15 @@
  * Values stay JSON text (`JsonText`) inside these messages. Fields that are `undefined` are absent; in arrays they are
  * `null`.
  */
-import type { Job, Notice, Outcome, RefusalReason, TurnReport, WorkerRegistration } from "../Worker.ts"
+import type {
+  Job,
+  Notice,
+  Outcome,
+  RefusalReason,
+  TurnAck,
+  TurnReport,
+  WorkerRegistration
+} from "../Worker.ts"
 
 /** The version of this protocol that `capabilities.turns` names. */
 export const TURNS_VERSION = 1
@@ -126,6 +134,12 @@ export interface ReportsResponse {
 export type WireTurnAck =
   | { readonly _tag: "Accepted"; readonly outcomes: ReadonlyArray<Outcome | null> }
   | { readonly _tag: "Refused"; readonly reason: RefusalReason; readonly message: string }
+
+/** A `TurnAck` again. */
+export const readAck = (ack: WireTurnAck): TurnAck =>
+  ack._tag === "Refused"
+    ? ack
+    : { _tag: "Accepted", outcomes: ack.outcomes.map((outcome) => outcome ?? undefined) }
 
 /** See `WorkerSession.late`. */
 export interface LateRequest {

@@ -41,6 +41,26 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.claim(), [])
     })
 
+    test("may be that of one turn alone, and says why", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const first = yield* shop.start()
+      const second = yield* shop.start()
+
+      assert.isTrue(yield* shop.store.loseLease(first.jobId, "it was dropped"))
+      assert.isFalse(yield* shop.store.loseLease(first.jobId, "it was dropped"))
+      assert.isFalse(yield* shop.store.loseLease("job_nobody", "it was dropped"))
+
+      assert.strictEqual(yield* shop.status(second.runId), "running")
+      for (let i = 0; i < 9; i++) {
+        const again = yield* shop.claimOne()
+        assert.deepInclude(again, { runId: first.runId, attempt: 1 })
+        yield* shop.store.loseLease(again.jobId, "it was dropped")
+        yield* shop.pass(100_000)
+      }
+      const { pause } = yield* shop.situation(first.runId)
+      assert.deepInclude(pause?.details, { losses: 10, last: "it was dropped" })
+    })
+
     test("counts anew after the run has made progress, and after a resume", function* (shop) {
       yield* shop.register(handles("charge"))
       let job = yield* shop.start()

@@ -1,0 +1,73 @@
+/** What push handlers report over HTTP while their turns live, and how endpoints are registered. */
+import * as Effect from "effect/Effect"
+import { IronflowError, ValidationError } from "../../Errors.ts"
+import { isObject } from "../../Json.ts"
+import type { TurnUpdate } from "../../Protocol/Push.ts"
+import type { EngineService } from "../Engine.ts"
+import { type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
+import { checkReport } from "./TurnReports.ts"
+
+/** `closing` succeeds when the server is about to stop: nobody should wait any longer. */
+export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => [
+  route(
+    "pushTurn",
+    (call) =>
+      Effect.gen(function* () {
+        const jobId = variable(call, "jobId")
+        const update = yield* checked(() => readUpdate(call, jobId))
+        // what is reported is stored, whoever hangs up; what is waited for is not
+        const updated = yield* update.ops.length > 0
+          ? Effect.uninterruptible(engine.push.update(jobId, update))
+          : Effect.raceFirst(
+              engine.push.update(jobId, update),
+              Effect.as(closing, { ack: { _tag: "Accepted" as const, outcomes: [] }, notices: [] })
+            )
+        return json(updated)
+      }),
+    { fromWorker: true }
+  ),
+  route("registerPushEndpoint", (call) =>
+    Effect.gen(function* () {
+      const url = yield* checked(() => readUrl(isObject(call.body) ? call.body.url : undefined))
+      const functions = yield* engine.push.register(call.environment, url)
+      return json({ url, functions: functions.map(({ id, name, triggers }) => ({ id, name, triggers })) })
+    })
+  ),
+  route("listPushEndpoints", (call) =>
+    Effect.sync(() => json({ endpoints: engine.push.list(call.environment) }))
+  ),
+  route("removePushEndpoint", (call) =>
+    Effect.gen(function* () {
+      const url = yield* checked(() => readUrl(call.query.get("url")))
+      if (yield* engine.push.remove(call.environment, url)) return noContent
+      return yield* Effect.fail(
+        new IronflowError(`There is no endpoint "${url}" in this environment`, {
+          code: "ENDPOINT_NOT_FOUND",
+          status: 404
+        })
+      )
+    })
+  )
+]
+
+const readUrl = (url: unknown): string => {
+  if (typeof url === "string" && url !== "") return url
+  throw new ValidationError("The endpoint needs a `url`")
+}
+
+const readUpdate = ({ body }: Call, jobId: string): TurnUpdate => {
+  if (!isObject(body)) throw new ValidationError("Update: the body must be an object")
+  const { late, ops, runId, waitMs } = body
+  checkReport({ jobId, runId, ops }, "Update")
+  if (waitMs !== undefined && !(Number.isFinite(waitMs) && Number(waitMs) >= 0)) {
+    throw new ValidationError("Update: `waitMs` must be a number of milliseconds")
+  }
+  if (
+    late !== undefined &&
+    !(isObject(late) && typeof late.stepName === "string" && Number.isFinite(late.lingerMs))
+  ) {
+    throw new ValidationError("Update: `late` must have `stepName` and `lingerMs`")
+  }
+  // every field has been checked
+  return body as unknown as TurnUpdate
+}

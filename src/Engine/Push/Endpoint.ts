@@ -1,0 +1,426 @@
+/**
+ * One push endpoint: a worker of its own kind. What the engine hands to it travels in requests, one for each turn, and
+ * while it cannot be reached it is handed nothing.
+ *
+ * A turn whose request never arrived goes back unharmed. One that was lost after it may have begun counts as a loss of
+ * its run, as that of any worker; neither consumes an attempt.
+ */
+import type * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
+import { IronflowError, isIronflowError, type StoreError, type ValidationError } from "../../Errors.ts"
+import { isObject, safeJsonParse } from "../../Json.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
+import type { DescribeRequest, TurnRequest } from "../../Protocol/Push.ts"
+import {
+  endsTurn,
+  type FunctionRegistration,
+  type Job,
+  type Notice,
+  type TurnOp,
+  type WorkerHandlers,
+  type WorkerRegistration
+} from "../../Protocol/Worker.ts"
+import { sign, SIGNATURE_HEADER } from "../../Serve/Signature.ts"
+import { sendAgain } from "../../Worker/Reporter.ts"
+import type { RemoteSession } from "../Dispatch.ts"
+import { failTooLarge } from "../Http/LegacyJobs.ts"
+import { unusable } from "../Http/LegacyWorker.ts"
+import { checkReport } from "../Http/TurnReports.ts"
+import { encodePushRequest, readPushResponse } from "./ExistingHandlers.ts"
+import { post, type PostAnswer, type PostError } from "./Post.ts"
+import type { PushSettings } from "./Settings.ts"
+
+/** How long a lease holds without the engine's own watch; it only runs out when the engine is gone. */
+const LEASE_MS = 30_000
+/** How often the leases of turns in flight are extended. */
+const TICK_MS = LEASE_MS / 3
+/** How long a description may take, milliseconds. */
+const DESCRIBE_MS = 10_000
+/** Waits between attempts to reach an endpoint: doubling up to a second, then a fifth longer each time. */
+const FIRST_PROBE_MS = 250
+const LONGEST_PROBE_MS = 30_000
+
+/** What an endpoint is: one of this package, which runs whole turns, or another. */
+export interface Described {
+  readonly turns: boolean
+  readonly functions: ReadonlyArray<FunctionRegistration>
+}
+
+export interface EndpointOptions {
+  readonly url: string
+  readonly environment: string
+  readonly workerId: string
+  readonly settings: PushSettings
+  readonly clock: Clock.Clock
+  /** Runs an effect in the background, as long as the engine lives. */
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  readonly connect: (
+    registration: WorkerRegistration,
+    handlers: WorkerHandlers,
+    options: { readonly transport: string; readonly leaseMs: number }
+  ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
+  readonly extendLeases: (
+    jobIds: ReadonlyArray<string>,
+    leaseMs: number
+  ) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  readonly loseLease: (jobId: string, why: string) => Effect.Effect<boolean, StoreError>
+  readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
+}
+
+interface TurnInFlight {
+  readonly job: Job
+  fiber: Fiber.Fiber<void> | undefined
+  notices: Array<Notice>
+  /** Somebody waits for a notice. */
+  waiting: Deferred.Deferred<void> | undefined
+}
+
+export class Endpoint {
+  readonly url: string
+  readonly environment: string
+  readonly #options: EndpointOptions
+  readonly #turns = new Map<string, TurnInFlight>()
+  #session: RemoteSession | undefined
+  #speaksTurns: boolean | undefined
+  #problem: string | undefined = "it has not been asked yet"
+  #probing: Fiber.Fiber<void> | undefined
+  #codes = ""
+
+  constructor(options: EndpointOptions) {
+    this.#options = options
+    this.url = options.url
+    this.environment = options.environment
+  }
+
+  /** Why nothing is sent to it now. */
+  get problem(): string | undefined {
+    return this.#problem
+  }
+
+  /** Takes runs of these functions from now on. Turns in flight go on. */
+  serve(functions: ReadonlyArray<FunctionRegistration>): Effect.Effect<void, ValidationError | StoreError> {
+    const codes = JSON.stringify(functions.map(({ codeHash, id }) => [id, codeHash]))
+    if (codes === this.#codes) return Effect.void
+    const { connect, environment, settings, url, workerId } = this.#options
+    return Effect.gen({ self: this }, function* () {
+      this.#session?.detach()
+      const session = yield* connect(
+        {
+          workerId,
+          environment,
+          hostname: new URL(url).host,
+          functions,
+          maxConcurrentJobs: settings.maxConcurrent,
+          labels: {},
+          version: { sdk: "push", runtime: url },
+          // it only says again what is registered: whatever came later stands
+          startedAt: 0
+        },
+        { onJob: (job) => this.#start(job), onNotice: (notice) => this.#hear(notice) },
+        { transport: "push", leaseMs: LEASE_MS }
+      )
+      this.#session = session
+      this.#codes = codes
+      session.setReachable(this.#problem === undefined, this.#whyNot)
+      // what an engine before this one had in flight has nobody who waits for its answer
+      yield* session.adopt([...this.#turns.keys()])
+      session.credit(settings.maxConcurrent - this.#turns.size)
+      if (this.#problem !== undefined && this.#probing === undefined) this.#probe(0)
+    })
+  }
+
+  /** It has just answered. */
+  answered(turns: boolean): void {
+    this.#probing?.interruptUnsafe()
+    this.#probing = undefined
+    this.#speaksTurns = turns
+    this.#problem = undefined
+    this.#session?.setReachable(true)
+  }
+
+  /** Breaks off what is in flight and takes nothing any more. */
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    this.#probing?.interruptUnsafe()
+    for (const turn of this.#turns.values()) turn.fiber?.interruptUnsafe()
+    const session = this.#session
+    this.#session = undefined
+    if (session === undefined) return Effect.void
+    return Effect.catch(session.close(false), (error) =>
+      Effect.logWarning(
+        `The runs of endpoint ${this.url} could not be taken back; their leases run out`,
+        error
+      )
+    )
+  })
+
+  /** Whether the turn's request is open. */
+  has(jobId: string): boolean {
+    return this.#turns.has(jobId)
+  }
+
+  /** Notices for a turn in flight; waits for one at most `waitMs` when there is none. */
+  notices(jobId: string, waitMs: number): Effect.Effect<ReadonlyArray<Notice>> {
+    return Effect.suspend(() => {
+      const turn = this.#turns.get(jobId)
+      if (turn === undefined) return Effect.succeed([])
+      const take = Effect.sync(() => turn.notices.splice(0))
+      if (turn.notices.length > 0 || waitMs <= 0) return take
+      const waiting = (turn.waiting ??= Deferred.makeUnsafe())
+      return Effect.andThen(
+        Effect.timeoutOption(Deferred.await(waiting), Math.min(waitMs, MAX_WAIT_MS)),
+        take
+      )
+    })
+  }
+
+  /** Asks the endpoint what it is. */
+  readonly describe: Effect.Effect<Described, PostError | IronflowError> = Effect.suspend(() => {
+    const { clock } = this.#options
+    const request: DescribeRequest = { type: "describe", sent_at: clock.currentTimeMillisUnsafe() }
+    return Effect.flatMap(
+      this.#post(JSON.stringify(request), DESCRIBE_MS),
+      (answer): Effect.Effect<Described, IronflowError> => {
+        const body = safeJsonParse(answer.text)
+        if (answer.status === 200 && isObject(body) && body.type === "description") {
+          const turns = isObject(body.capabilities) && Number(body.capabilities.turns) >= 1
+          // each is checked as it is registered
+          const functions = Array.isArray(body.functions)
+            ? (body.functions as ReadonlyArray<FunctionRegistration>)
+            : []
+          return Effect.succeed({ turns, functions })
+        }
+        // one that does not know the question says so; anything else it may say of every turn too
+        const problem =
+          unavailability(answer) ??
+          (answer.status >= 500 ? `it answered ${answer.status}${reasonIn(answer)}` : undefined)
+        return problem === undefined
+          ? Effect.succeed({ turns: false, functions: [] })
+          : Effect.fail(new IronflowError(problem, { code: "ENDPOINT_UNAVAILABLE", retryable: true }))
+      }
+    )
+  })
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Whether it can be reached
+  // -------------------------------------------------------------------------------------------------------------------
+
+  get #whyNot(): string {
+    return `The endpoint ${this.url} is not available: ${this.#problem ?? "it has been closed"}`
+  }
+
+  #unavailable(problem: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const isNew = this.#problem === undefined
+      this.#problem = problem
+      this.#session?.setReachable(false, this.#whyNot)
+      if (!isNew) return Effect.void
+      this.#probe(FIRST_PROBE_MS)
+      return Effect.logWarning(`${this.#whyNot}. Its runs wait, and it is tried again`)
+    })
+  }
+
+  /** Tries until it can be reached. */
+  #probe(delayMs: number): void {
+    const again = Math.min(Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)), LONGEST_PROBE_MS)
+    this.#probing = this.#options.fork(
+      Effect.matchEffect(Effect.delay(this.describe, delayMs), {
+        onSuccess: ({ turns }) =>
+          Effect.suspend(() => {
+            this.#probing = undefined
+            this.answered(turns)
+            return delayMs > 0 ? Effect.logInfo(`The endpoint ${this.url} is available again`) : Effect.void
+          }),
+        onFailure: (error) =>
+          Effect.suspend(() => {
+            const isNew = delayMs === 0
+            this.#problem = error.message
+            this.#session?.setReachable(false, this.#whyNot)
+            this.#probe(again)
+            return isNew
+              ? Effect.logWarning(`${this.#whyNot}. Its runs wait, and it is tried again`)
+              : Effect.void
+          })
+      })
+    )
+  }
+
+  #post(body: string, timeoutMs: number): Effect.Effect<PostAnswer, PostError> {
+    const { environment, settings, url } = this.#options
+    const { allowPrivateNetworks, maxResponseBytes, signingKey } = settings
+    return post({
+      url,
+      body,
+      timeoutMs,
+      maxResponseBytes,
+      allowPrivateNetworks,
+      headers: {
+        [ENVIRONMENT_HEADER]: environment,
+        ...(signingKey === undefined ? {} : { [SIGNATURE_HEADER]: sign(body, Redacted.value(signingKey)) })
+      }
+    })
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Turns
+  // -------------------------------------------------------------------------------------------------------------------
+
+  #start(job: Job): void {
+    const turn: TurnInFlight = { job, fiber: undefined, notices: [], waiting: undefined }
+    this.#turns.set(job.jobId, turn)
+    turn.fiber = this.#options.fork(
+      Effect.ensuring(
+        Effect.raceFirst(this.#run(job), this.#keepLease(job.jobId)),
+        Effect.sync(() => {
+          this.#turns.delete(job.jobId)
+          wake(turn)
+          this.#session?.credit(1)
+        })
+      )
+    )
+  }
+
+  #hear(notice: Notice): void {
+    const turn = this.#turns.get(notice.jobId)
+    if (turn === undefined) return
+    turn.notices.push(notice)
+    wake(turn)
+    if (notice._tag === "Fired") return
+    // whoever runs it sees its request broken off; one that asks for notices learns why
+    turn.fiber?.interruptUnsafe()
+  }
+
+  #keepLease(jobId: string): Effect.Effect<void> {
+    return Effect.andThen(
+      Effect.sleep(TICK_MS),
+      Effect.matchEffect(this.#options.extendLeases([jobId], LEASE_MS), {
+        onSuccess: (gone) => (gone.length === 0 ? this.#keepLease(jobId) : Effect.void),
+        onFailure: (error) =>
+          Effect.andThen(
+            Effect.logError(`The lease of ${jobId} could not be extended`, error),
+            Effect.suspend(() => this.#keepLease(jobId))
+          )
+      })
+    )
+  }
+
+  #run(job: Job): Effect.Effect<void> {
+    const { clock, settings } = this.#options
+    return Effect.suspend(() => {
+      const nowMs = clock.currentTimeMillisUnsafe()
+      const refused = this.#speaksTurns === true ? undefined : unusable(job, () => false)
+      if (refused !== undefined) return this.#report(job, [refused])
+      const request: TurnRequest = { type: "turn", sent_at: nowMs, job }
+      const body = this.#speaksTurns === true ? JSON.stringify(request) : encodePushRequest(job, nowMs)
+      return Effect.matchEffect(this.#post(body, settings.timeoutMs), {
+        onSuccess: (answer) => this.#answered(job, answer),
+        onFailure: (error) =>
+          error.reason === "reached"
+            ? this.#lost(job, error.message)
+            : Effect.andThen(this.#unavailable(error.message), this.#report(job, [{ _tag: "Release" }]))
+      })
+    })
+  }
+
+  #answered(job: Job, answer: PostAnswer): Effect.Effect<void> {
+    const problem = unavailability(answer)
+    if (problem !== undefined) {
+      return Effect.andThen(this.#unavailable(problem), this.#report(job, [{ _tag: "Release" }]))
+    }
+    if (answer.status !== 200) return this.#lost(job, `it answered ${answer.status}${reasonIn(answer)}`)
+    return Effect.suspend(() => {
+      let ops: ReadonlyArray<TurnOp>
+      try {
+        ops = this.#readOps(job, answer)
+      } catch (error) {
+        if (!isIronflowError(error)) throw error
+        // the run would come to the same answer again
+        return error.code === "LIMIT_EXCEEDED"
+          ? this.#report(job, failTooLarge(error as ValidationError))
+          : this.#lost(job, `its answer is not acceptable: ${error.message}`)
+      }
+      const last = ops.at(-1)
+      if (last !== undefined && endsTurn(last)) return this.#report(job, ops)
+      const reported = ops.length === 0 ? Effect.void : this.#report(job, ops)
+      // the end of the turn was reported by a request of its own, or else it has none
+      return Effect.andThen(reported, this.#lost(job, "it answered before the turn had come to an end"))
+    })
+  }
+
+  #readOps(job: Job, { text }: PostAnswer): ReadonlyArray<TurnOp> {
+    const body = safeJsonParse(text)
+    if (this.#speaksTurns !== true) {
+      const { clock, environment, findFunction } = this.#options
+      const retry = findFunction(environment, job.functionId)?.retry
+      return readPushResponse(
+        job.runId,
+        body,
+        retry === undefined ? undefined : { attempt: job.attempt, retry },
+        clock.currentTimeMillisUnsafe()
+      )
+    }
+    const report = { jobId: job.jobId, runId: job.runId, ops: isObject(body) ? body.ops : undefined }
+    checkReport(report, "The answer")
+    // checked one by one
+    return report.ops as ReadonlyArray<TurnOp>
+  }
+
+  /** Stores what a turn has come to, however often it takes. What is refused was somebody else's, or is over. */
+  #report(job: Job, ops: ReadonlyArray<TurnOp>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const session = this.#session
+      if (session === undefined) return Effect.void
+      const { jobId, runId } = job
+      return session.report([{ jobId, runId, ops }]).pipe(
+        Effect.tapError((error) =>
+          Effect.logError(`A report of run ${runId} could not be stored; trying again`, error)
+        ),
+        Effect.retry(sendAgain),
+        Effect.orDie,
+        Effect.asVoid
+      )
+    })
+  }
+
+  #lost(job: Job, why: string): Effect.Effect<void> {
+    return this.#options.loseLease(job.jobId, `the endpoint ${this.url}: ${why}`).pipe(
+      Effect.retry(sendAgain),
+      Effect.orDie,
+      Effect.flatMap((held) =>
+        held
+          ? Effect.logWarning(`A turn of run ${job.runId} was lost at the endpoint ${this.url}: ${why}`)
+          : Effect.void
+      )
+    )
+  }
+}
+
+const wake = (turn: TurnInFlight): void => {
+  if (turn.waiting === undefined) return
+  Deferred.doneUnsafe(turn.waiting, Exit.void)
+  turn.waiting = undefined
+}
+
+/** Why an endpoint that gives this answer takes no turns now; `undefined` when it may. */
+const unavailability = (answer: PostAnswer): string | undefined => {
+  const { status, text } = answer
+  const body = safeJsonParse(text)
+  const code = isObject(body) && isObject(body.error) ? body.error.code : undefined
+  if (code === "FUNCTION_NOT_FOUND") return undefined
+  const isProblem =
+    code === "BODY_CONSUMED" ||
+    (status >= 300 && status < 400) ||
+    [401, 403, 404, 405, 429, 502, 503, 504].includes(status)
+  return isProblem ? `it answered ${status}${reasonIn(answer)}` : undefined
+}
+
+/** What the answer says about itself, on one line. */
+const reasonIn = ({ text }: PostAnswer): string => {
+  const body = safeJsonParse(text)
+  const message = isObject(body) && isObject(body.error) ? body.error.message : undefined
+  return typeof message === "string" ? `: ${message.slice(0, 500).replace(/\s+/g, " ")}` : ""
+}

@@ -1,0 +1,231 @@
+/** The push endpoints of an engine: what is registered decides which there are. */
+import { createHash } from "node:crypto"
+import type * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Semaphore from "effect/Semaphore"
+import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
+import { isObject } from "../../Json.ts"
+import type { TurnUpdate } from "../../Protocol/Push.ts"
+import type { FunctionRegistration, Notice, TurnAck } from "../../Protocol/Worker.ts"
+import type { StoreService } from "../Store/Store.ts"
+import { Endpoint, type EndpointOptions } from "./Endpoint.ts"
+import { checkEndpointUrl, type PushSettings } from "./Settings.ts"
+
+/** An endpoint as it is shown. */
+export interface EndpointInfo {
+  readonly url: string
+  readonly functionIds: ReadonlyArray<string>
+  /** Whether it is called: it answered the last time. */
+  readonly available: boolean
+  /** Why it is not. */
+  readonly problem?: string
+}
+
+export interface PushEndpointsOptions {
+  readonly store: StoreService
+  readonly settings: PushSettings
+  readonly clock: Clock.Clock
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  readonly connect: EndpointOptions["connect"]
+  readonly registerFunctions: (
+    environment: string,
+    functions: ReadonlyArray<FunctionRegistration>
+  ) => Effect.Effect<void, ValidationError | StoreError>
+  readonly applyReports: (
+    reports: ReadonlyArray<{
+      readonly jobId: string
+      readonly runId: string
+      readonly ops: TurnUpdate["ops"]
+    }>
+  ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
+  readonly checkRegistration: (registration: FunctionRegistration) => FunctionRegistration
+}
+
+export class PushEndpoints {
+  readonly #options: PushEndpointsOptions
+  readonly #endpoints = new Map<string, Endpoint>()
+  /** One change at a time. */
+  readonly #changing = Semaphore.makeUnsafe(1)
+
+  constructor(options: PushEndpointsOptions) {
+    this.#options = options
+  }
+
+  /** Opens endpoints that functions have been registered for, and closes those that no function is left for. */
+  readonly sync: Effect.Effect<void, ValidationError | StoreError> = Effect.suspend(() =>
+    this.#endpoints.size === 0 && this.#options.store.pushFunctions().length === 0 ? Effect.void : this.#sync
+  )
+
+  readonly #sync: Effect.Effect<void, ValidationError | StoreError> = Effect.suspend(() =>
+    Effect.uninterruptible(
+      this.#changing.withPermits(1)(
+        Effect.gen({ self: this }, function* () {
+          const wanted = new Map<
+            string,
+            { environment: string; url: string; functions: Array<FunctionRegistration> }
+          >()
+          for (const { environment, registration } of this.#options.store.pushFunctions()) {
+            const url = registration.endpointUrl ?? ""
+            const key = keyOf(environment, url)
+            const endpoint = wanted.get(key)
+            if (endpoint === undefined) wanted.set(key, { environment, url, functions: [registration] })
+            else endpoint.functions.push(registration)
+          }
+          for (const [key, endpoint] of this.#endpoints) {
+            if (wanted.has(key)) continue
+            this.#endpoints.delete(key)
+            yield* endpoint.close
+          }
+          for (const [key, { environment, functions, url }] of wanted) {
+            let endpoint = this.#endpoints.get(key)
+            if (endpoint === undefined) {
+              endpoint = this.#endpoint(environment, url)
+              this.#endpoints.set(key, endpoint)
+            }
+            yield* endpoint.serve(functions)
+          }
+        })
+      )
+    )
+  )
+
+  /** Asks the handler at the URL for its functions and registers them, to be pushed there from now on. */
+  register(
+    environment: string,
+    text: string
+  ): Effect.Effect<ReadonlyArray<FunctionRegistration>, IronflowError> {
+    return Effect.gen({ self: this }, function* () {
+      const url = yield* Effect.try({
+        try: () => checkEndpointUrl(text),
+        catch: (error) => error as ValidationError
+      })
+      const { functions, turns } = yield* Effect.mapError(
+        this.#endpoint(environment, url).describe,
+        (error) =>
+          error instanceof IronflowError
+            ? new IronflowError(`The endpoint ${url} cannot be registered: ${error.message}`, {
+                code: "ENDPOINT_UNAVAILABLE",
+                status: 502
+              })
+            : error.reason === "refused"
+              ? new ValidationError(`The endpoint cannot be registered: ${error.message}`)
+              : new IronflowError(`The endpoint ${url} cannot be registered: ${error.message}`, {
+                  code: "ENDPOINT_UNAVAILABLE",
+                  status: 502
+                })
+      )
+      if (!turns) {
+        return yield* Effect.fail(
+          new ValidationError(
+            `The handler at ${url} does not say which functions it has: it is none of this package. ` +
+              "Register each function with RegisterFunction, with `endpointUrl` and `preferredMode: push`"
+          )
+        )
+      }
+      const registrations = yield* Effect.try({
+        try: () => functions.map((fn) => this.#pushed(fn, url)),
+        catch: (error) => {
+          if (error instanceof ValidationError) return error
+          throw error
+        }
+      })
+      const key = keyOf(environment, url)
+      const endpoint = this.#endpoints.get(key) ?? this.#endpoint(environment, url)
+      endpoint.answered(turns)
+      if (registrations.length > 0) this.#endpoints.set(key, endpoint)
+      yield* this.#options.registerFunctions(environment, registrations)
+      return registrations
+    })
+  }
+
+  #pushed(fn: unknown, url: string): FunctionRegistration {
+    if (
+      !isObject(fn) ||
+      typeof fn.id !== "string" ||
+      typeof fn.codeHash !== "string" ||
+      !Array.isArray(fn.secrets)
+    ) {
+      throw new ValidationError(`The handler at ${url} describes a function that is none`)
+    }
+    // the checks look at every field
+    return this.#options.checkRegistration({
+      ...(fn as unknown as FunctionRegistration),
+      mode: "push",
+      endpointUrl: url
+    })
+  }
+
+  /** Forgets an endpoint: its functions stay, and nobody runs them. Says whether there was one. */
+  remove(environment: string, text: string): Effect.Effect<boolean, ValidationError | StoreError> {
+    const { registerFunctions, store } = this.#options
+    return Effect.suspend(() => {
+      const url = URL.parse(text)?.href ?? text
+      const functions = store
+        .pushFunctions()
+        .filter((fn) => fn.environment === environment && fn.registration.endpointUrl === url)
+        .map(({ registration: { endpointUrl: _, ...registration } }) => registration)
+      return functions.length === 0
+        ? Effect.succeed(false)
+        : Effect.as(registerFunctions(environment, functions), true)
+    })
+  }
+
+  list(environment: string): ReadonlyArray<EndpointInfo> {
+    const pushed = this.#options.store.pushFunctions()
+    return [...this.#endpoints.values()]
+      .filter((endpoint) => endpoint.environment === environment)
+      .map(({ problem, url }) => ({
+        url,
+        functionIds: pushed
+          .filter((fn) => fn.environment === environment && fn.registration.endpointUrl === url)
+          .map(({ registration }) => registration.id),
+        available: problem === undefined,
+        ...(problem === undefined ? {} : { problem })
+      }))
+  }
+
+  /** What the handler of a live turn reports and asks; see `TurnUpdate`. */
+  update(
+    jobId: string,
+    { late, ops, runId, waitMs = 0 }: TurnUpdate
+  ): Effect.Effect<{ readonly ack: TurnAck; readonly notices: ReadonlyArray<Notice> }, StoreError> {
+    const { applyReports, store } = this.#options
+    return Effect.gen({ self: this }, function* () {
+      if (late !== undefined) yield* store.markLate(runId, late.lingerMs)
+      const ack: TurnAck =
+        ops.length === 0
+          ? { _tag: "Accepted", outcomes: [] }
+          : ((yield* applyReports([{ jobId, runId, ops }]))[0] ?? { _tag: "Accepted", outcomes: [] })
+      for (const endpoint of this.#endpoints.values()) {
+        if (endpoint.has(jobId)) return { ack, notices: yield* endpoint.notices(jobId, waitMs) }
+      }
+      return {
+        ack,
+        notices: [{ _tag: "LeaseLost", jobId, reason: "the engine does not wait for this turn any more" }]
+      }
+    })
+  }
+
+  readonly close: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.forEach([...this.#endpoints.values()], (endpoint) => endpoint.close, { discard: true })
+  )
+
+  #endpoint(environment: string, url: string): Endpoint {
+    const { clock, connect, fork, settings, store } = this.#options
+    return new Endpoint({
+      url,
+      environment,
+      workerId: `push-${createHash("sha256").update(keyOf(environment, url)).digest("hex").slice(0, 16)}`,
+      settings,
+      clock,
+      fork,
+      connect,
+      extendLeases: store.extendLeases,
+      loseLease: store.loseLease,
+      findFunction: store.findFunction
+    })
+  }
+}
+
+const keyOf = (environment: string, url: string): string => `${environment}\n${url}`

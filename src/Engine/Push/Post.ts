@@ -1,0 +1,170 @@
+/**
+ * One request to a push endpoint: bounded in time and size, without redirects, and to public addresses only unless told
+ * otherwise. The address is checked where the connection is made, so that a name cannot point elsewhere in between.
+ */
+import * as Dns from "node:dns"
+import * as Http from "node:http"
+import * as Https from "node:https"
+import { BlockList, isIP, type LookupFunction } from "node:net"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+
+export interface Post {
+  readonly url: string
+  readonly body: string
+  readonly headers: { readonly [name: string]: string }
+  readonly timeoutMs: number
+  readonly maxResponseBytes: number
+  readonly allowPrivateNetworks: boolean
+}
+
+export interface PostAnswer {
+  readonly status: number
+  readonly text: string
+}
+
+/**
+ * There is no answer. `reached` says that the endpoint may have begun with the request; `refused` that the engine does not
+ * call this address.
+ */
+export class PostError extends Data.TaggedError("PostError")<{
+  readonly reason: "unreachable" | "reached" | "refused"
+  readonly message: string
+}> {}
+
+const notPublic = new BlockList()
+for (const [net, prefix] of [
+  ["0.0.0.0", 8],
+  ["10.0.0.0", 8],
+  ["100.64.0.0", 10],
+  ["127.0.0.0", 8],
+  ["169.254.0.0", 16],
+  ["172.16.0.0", 12],
+  ["192.0.0.0", 24],
+  ["192.0.2.0", 24],
+  ["192.168.0.0", 16],
+  ["198.18.0.0", 15],
+  ["198.51.100.0", 24],
+  ["203.0.113.0", 24],
+  ["224.0.0.0", 4],
+  ["240.0.0.0", 4]
+] as const) {
+  notPublic.addSubnet(net, prefix, "ipv4")
+}
+for (const [net, prefix] of [
+  ["::", 128],
+  ["::1", 128],
+  // an IPv4 address inside, whichever
+  ["64:ff9b::", 96],
+  ["64:ff9b:1::", 48],
+  ["2002::", 16],
+  ["2001::", 32],
+  ["100::", 64],
+  ["2001:db8::", 32],
+  ["fc00::", 7],
+  ["fe80::", 10],
+  ["fec0::", 10],
+  ["ff00::", 8]
+] as const) {
+  notPublic.addSubnet(net, prefix, "ipv6")
+}
+
+/** Whether the address (not a name) is one that everybody on the internet reaches. */
+export const isPublicAddress = (address: string): boolean => {
+  const version = isIP(address)
+  return version !== 0 && !notPublic.check(address, version === 6 ? "ipv6" : "ipv4")
+}
+
+class NotPublic extends Error {}
+
+/** Resolves names for connections, to public addresses only. */
+const lookupPublic: LookupFunction = (hostname, options, callback) => {
+  Dns.lookup(hostname, { ...options, all: true }, (error, addresses) => {
+    if (error !== null) return callback(error, "", 4)
+    // one bad address among good ones is reason enough
+    const bad = addresses.find(({ address }) => !isPublicAddress(address))
+    const [first] = addresses
+    if (bad !== undefined || first === undefined)
+      return callback(new NotPublic(bad?.address ?? hostname), "", 4)
+    if (options.all === true) callback(null, addresses)
+    else callback(null, first.address, first.family)
+  })
+}
+
+/** Sends it. Interrupting it closes the connection. */
+export const post = (it: Post): Effect.Effect<PostAnswer, PostError> =>
+  Effect.callback<PostAnswer, PostError>((resume) => {
+    const url = new URL(it.url)
+    const host = url.hostname.replace(/^\[|\]$/g, "")
+    const fail = (reason: PostError["reason"], message: string) => {
+      resume(Effect.fail(new PostError({ reason, message })))
+      request?.destroy()
+    }
+    let request: Http.ClientRequest | undefined = undefined
+    if (!it.allowPrivateNetworks && isIP(host) !== 0 && !isPublicAddress(host)) {
+      fail("refused", notAllowed(url.host, host))
+      return
+    }
+    let connected = false
+    request = (url.protocol === "https:" ? Https : Http).request(url, {
+      method: "POST",
+      // a connection of its own: on one that is kept, nobody could tell whether a request had been read
+      agent: false,
+      headers: {
+        ...it.headers,
+        "content-type": "application/json",
+        "content-length": Buffer.byteLength(it.body)
+      },
+      ...(it.allowPrivateNetworks ? {} : { lookup: lookupPublic })
+    })
+    request.on("socket", (socket) => {
+      socket.once(url.protocol === "https:" ? "secureConnect" : "connect", () => (connected = true))
+    })
+    request.on("error", (error: NodeJS.ErrnoException) => {
+      if (error instanceof NotPublic) return fail("refused", notAllowed(url.host, error.message))
+      fail(connected ? "reached" : "unreachable", reasonOf(error, connected))
+    })
+    request.on("response", (response) => {
+      const chunks: Array<Buffer> = []
+      let size = 0
+      response.on("data", (chunk: Buffer) => {
+        size += chunk.length
+        if (size > it.maxResponseBytes)
+          fail("reached", `its answer has more than ${it.maxResponseBytes} bytes`)
+        else chunks.push(chunk)
+      })
+      response.on("end", () =>
+        resume(
+          Effect.succeed({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString("utf8") })
+        )
+      )
+      response.on("error", () => fail("reached", "it closed the connection in the middle of its answer"))
+    })
+    request.end(it.body)
+    return Effect.sync(() => request?.destroy())
+  }).pipe(
+    Effect.timeoutOrElse({
+      duration: it.timeoutMs,
+      orElse: () =>
+        Effect.fail(
+          new PostError({ reason: "reached", message: `it did not answer within ${it.timeoutMs} ms` })
+        )
+    })
+  )
+
+const notAllowed = (host: string, address: string): string =>
+  `${host} ${host.startsWith(address) || host.startsWith("[") ? "is" : `resolves to ${address}, which is`} not a public address. Allow endpoints in private networks ` +
+  "with `push: { allowPrivateNetworks: true }` or `ironflow serve --allow-private-endpoints`"
+
+const reasonOf = (error: NodeJS.ErrnoException, connected: boolean): string => {
+  if (connected) return `it closed the connection before it had answered (${error.code ?? error.message})`
+  switch (error.code) {
+    case "ECONNREFUSED":
+      return "it refuses connections"
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+      return `its name does not resolve (${error.code})`
+    default:
+      return `it cannot be reached (${error.code ?? error.message})`
+  }
+}

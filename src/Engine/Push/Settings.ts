@@ -1,0 +1,57 @@
+/** How the engine calls push endpoints. */
+import * as Context from "effect/Context"
+import * as Redacted from "effect/Redacted"
+import { readEnvironmentVariable } from "../../Environment.ts"
+import { ValidationError } from "../../Errors.ts"
+
+export interface PushSettings {
+  /** What requests are signed with; `undefined` leaves them unsigned. `IRONFLOW_SIGNING_KEY` by default. */
+  readonly signingKey: Redacted.Redacted<string> | undefined
+  /** Whether endpoints may have addresses that are not public: loopback, private networks, link-local. */
+  readonly allowPrivateNetworks: boolean
+  /** How long one turn may take to answer, milliseconds. */
+  readonly timeoutMs: number
+  /** The largest answer of an endpoint, bytes. */
+  readonly maxResponseBytes: number
+  /** Turns in flight at one endpoint. */
+  readonly maxConcurrent: number
+}
+
+export const PushSettings = Context.Reference<PushSettings>("@ironflow/node/PushSettings", {
+  defaultValue: () => makeSettings()
+})
+
+/** The settings with what is given. */
+export const makeSettings = (given: Partial<PushSettings> = {}): PushSettings => {
+  const key = readEnvironmentVariable("IRONFLOW_SIGNING_KEY")
+  const settings = {
+    signingKey: key === undefined ? undefined : Redacted.make(key),
+    allowPrivateNetworks: false,
+    timeoutMs: 60_000,
+    maxResponseBytes: 16 * 1024 * 1024,
+    maxConcurrent: 50,
+    ...given
+  }
+  for (const name of ["timeoutMs", "maxResponseBytes", "maxConcurrent"] as const) {
+    if (!Number.isSafeInteger(settings[name]) || settings[name] <= 0) {
+      throw new ValidationError(`push: \`${name}\` must be a positive integer, got ${String(settings[name])}`)
+    }
+  }
+  return settings
+}
+
+/** Returns the URL of an endpoint in one spelling. Throws `ValidationError` when it cannot be one. */
+export const checkEndpointUrl = (text: unknown): string => {
+  const url = typeof text === "string" && text.length <= 2048 ? URL.parse(text) : null
+  if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) {
+    throw new ValidationError(
+      `"${String(text).slice(0, 256)}" is no URL of an endpoint: write it like "https://shop.example.com/api/ironflow"`
+    )
+  }
+  if (url.username !== "" || url.password !== "" || url.hash !== "") {
+    throw new ValidationError(
+      `The URL of the endpoint at ${url.host} must have neither credentials nor a fragment: requests are signed instead`
+    )
+  }
+  return url.href
+}

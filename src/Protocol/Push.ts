@@ -1,0 +1,165 @@
+/**
+ * What an engine and a push handler say to each other, independent of who carries the requests.
+ *
+ * The engine of this package first asks what an endpoint is (`describe`). One of this package it then sends whole turns:
+ * a {@link TurnRequest} carries a job, and the answer the ops that the engine does not have yet. While such a turn lives,
+ * its handler may report ops to the engine, and ask it for notices, with requests of its own ({@link TurnUpdate}): what
+ * was reported is not lost with the response.
+ *
+ * Other handlers and engines exchange a {@link PushRequest} and a {@link PushResponse}.
+ *
+ * `sent_at` is signed with the rest of the body. A handler refuses what was sent too long ago, and a turn that it has
+ * had before: a request that somebody has recorded is worth nothing.
+ */
+import type { FunctionRegistration, Job, Notice, TurnOp } from "./Worker.ts"
+import type { WireTurnAck } from "./Http/Turns.ts"
+
+/** The version of {@link TurnRequest} that a handler names in its description. */
+export const PUSH_TURNS_VERSION = 1
+
+export interface DescribeRequest {
+  readonly type: "describe"
+  /** Epoch milliseconds. */
+  readonly sent_at: number
+}
+
+export interface Description {
+  readonly type: "description"
+  readonly capabilities: { readonly turns: number }
+  readonly environment: string
+  readonly functions: ReadonlyArray<FunctionRegistration>
+}
+
+export interface TurnRequest {
+  readonly type: "turn"
+  /** Epoch milliseconds. */
+  readonly sent_at: number
+  readonly job: Job
+}
+
+export interface TurnResponse {
+  readonly type: "turn"
+  /** In order; the last one ends the turn, unless the engine has that one already. */
+  readonly ops: ReadonlyArray<TurnOp>
+}
+
+/** `POST /api/v1/push/turns/:jobId`: from the handler of a turn that lives, to {@link TurnUpdated}. */
+export interface TurnUpdate {
+  readonly runId: string
+  readonly ops: ReadonlyArray<TurnOp>
+  /** Waits this long for a notice, milliseconds, when there is none. */
+  readonly waitMs?: number
+  /** A step was called after the turn had ended; see `WorkerSession.late`. */
+  readonly late?: { readonly stepName: string; readonly lingerMs: number }
+}
+
+export interface TurnUpdated {
+  readonly ack: WireTurnAck
+  readonly notices: ReadonlyArray<Notice>
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Other handlers and engines
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** A request to run one segment of a function. */
+export interface PushRequest {
+  readonly run_id: string
+  readonly function_id: string
+  readonly attempt: number
+  readonly event: {
+    readonly id: string
+    readonly name: string
+    /** 1 by default. */
+    readonly version?: number
+    readonly data: unknown
+    /** RFC 3339. */
+    readonly timestamp: string
+    readonly idempotency_key?: string
+    readonly source?: string
+    readonly metadata?: Record<string, unknown>
+  }
+  /** Steps that earlier segments have finished. */
+  readonly steps?: ReadonlyArray<CompletedStep>
+  /** Why this segment begins. */
+  readonly resume?: ResumeContext
+  readonly secrets?: Record<string, string>
+}
+
+export interface CompletedStep {
+  readonly id: string
+  readonly name: string
+  readonly status: "completed" | "failed" | "timed_out"
+  readonly output?: unknown
+  /** A structured error is JSON text. */
+  readonly error?: string
+}
+
+export interface ResumeContext {
+  readonly step_id: string
+  readonly type: "sleep" | "wait_for_event" | "invoke_function" | "invoke_function_async"
+  readonly data?: unknown
+}
+
+/** A step that was executed in this segment. */
+export interface StepResult {
+  readonly id: string
+  readonly name: string
+  readonly type: "invoke" | "compensate"
+  readonly status: "completed" | "failed"
+  /** RFC 3339. */
+  readonly started_at: string
+  readonly ended_at: string
+  readonly duration_ms: number
+  readonly output?: unknown
+  readonly error?: { readonly message: string; readonly retryable: boolean; readonly stack?: string }
+  /** Name of the step that a compensation undoes. */
+  readonly compensation_for?: string
+}
+
+export interface SleepYield {
+  readonly type: "sleep"
+  readonly step_id: string
+  /** RFC 3339. */
+  readonly until: string
+}
+
+export interface WaitEventYield {
+  readonly type: "wait_for_event"
+  readonly step_id: string
+  readonly event_filter: { readonly event: string; readonly match?: string; readonly timeout: string }
+}
+
+export interface InvokeFunctionYield {
+  readonly type: "invoke_function"
+  readonly step_id: string
+  readonly function_id: string
+  readonly input?: unknown
+  readonly invoke_timeout_ms: number
+}
+
+export interface InvokeFunctionAsyncYield {
+  readonly type: "invoke_function_async"
+  readonly step_id: string
+  readonly function_id: string
+  readonly input?: unknown
+}
+
+/** What the run waits for before its next segment. */
+export type YieldInfo = SleepYield | WaitEventYield | InvokeFunctionYield | InvokeFunctionAsyncYield
+
+/** What came of a segment; the status of the response is 200 whichever. */
+export type PushResponse =
+  | { readonly status: "completed"; readonly steps: ReadonlyArray<StepResult>; readonly result?: unknown }
+  | { readonly status: "yielded"; readonly steps: ReadonlyArray<StepResult>; readonly yield: YieldInfo }
+  | {
+      readonly status: "failed"
+      readonly steps: ReadonlyArray<StepResult>
+      readonly error: {
+        readonly message: string
+        readonly code: string
+        readonly retryable: boolean
+        readonly step_id?: string
+        readonly stack?: string
+      }
+    }

@@ -1,0 +1,208 @@
+/**
+ * Where frameworks differ: what they call a handler with, and where the response goes.
+ *
+ * | called with | of | the response |
+ * |---|---|---|
+ * | `Request` | Fetch: Next.js route handlers, Lambda adapters, Deno, Bun | is returned |
+ * | context with a `Request` in `req.raw` | Hono | is returned |
+ * | request and reply with `raw` inside | Fastify | goes to the reply |
+ * | `IncomingMessage`, `ServerResponse` | Node.js, Express, Next.js pages | is written |
+ * | `IncomingMessage` alone | | is returned as a `Response` |
+ */
+import { bodyConsumed, bodyTooLarge, bodyTruncated, type ServeRequest, type ServeResponse } from "./Http.ts"
+
+/** A request as it came, and what becomes of the response. */
+export interface Exchange {
+  readonly request: ServeRequest
+  /** Aborts when whoever asked has gone. */
+  readonly signal: AbortSignal | undefined
+  /** What the handler returns to the framework. */
+  readonly respond: (response: ServeResponse) => unknown
+}
+
+/** What a request of Node.js has that is read here; servers put more into `body`, `rawBody` and `originalUrl`. */
+interface NodeRequest {
+  readonly url?: string
+  readonly originalUrl?: string
+  readonly headers: { readonly [name: string]: string | ReadonlyArray<string> | undefined }
+  readonly body?: unknown
+  readonly rawBody?: unknown
+  readonly readableDidRead?: boolean
+  readonly complete?: boolean
+  readonly on?: (event: string, listener: (...args: Array<never>) => void) => unknown
+}
+
+interface NodeResponse {
+  statusCode: number
+  readonly writableEnded?: boolean
+  readonly writeHead?: (status: number, headers: { readonly [name: string]: string }) => unknown
+  readonly setHeader?: (name: string, value: string) => unknown
+  readonly end: (body: string) => unknown
+  readonly on?: (event: string, listener: () => void) => unknown
+}
+
+interface FastifyReply {
+  readonly code: (status: number) => FastifyReply
+  readonly headers: (headers: { readonly [name: string]: string }) => FastifyReply
+  readonly send: (body: string) => FastifyReply
+  readonly raw: NodeResponse
+}
+
+export const exchangeOf = (first: unknown, second: unknown): Exchange => {
+  if (isFetchRequest(first)) return fetchExchange(first)
+  if (isLike(first) && isLike(first.req) && isFetchRequest(first.req.raw)) return fetchExchange(first.req.raw)
+  if (isLike(first) && isNodeRequest(first.raw) && isFastifyReply(second)) {
+    return fastifyExchange(first, first.raw, second)
+  }
+  if (isNodeRequest(first)) return nodeExchange(first, isNodeResponse(second) ? second : undefined)
+  throw new TypeError(
+    "The handler that serve() returned was called with something that is no request: it takes a Fetch Request, the request " +
+      "and response of Node.js or Express, a Hono context, or the request and reply of Fastify"
+  )
+}
+
+// Other realms and servers bring classes of their own: what they can do tells more than `instanceof`.
+const isFetchRequest = (value: unknown): value is Request =>
+  isLike(value) &&
+  typeof value.url === "string" &&
+  typeof value.arrayBuffer === "function" &&
+  isLike(value.headers) &&
+  typeof value.headers.get === "function"
+
+const isNodeRequest = (value: unknown): value is NodeRequest =>
+  isLike(value) &&
+  typeof value.url === "string" &&
+  isLike(value.headers) &&
+  typeof value.headers.get !== "function"
+
+const isNodeResponse = (value: unknown): value is NodeResponse =>
+  isLike(value) && typeof value.end === "function"
+
+const isFastifyReply = (value: unknown): value is FastifyReply =>
+  isLike(value) && typeof value.code === "function" && typeof value.send === "function" && isLike(value.raw)
+
+const isLike = (value: unknown): value is { readonly [name: string]: unknown } =>
+  typeof value === "object" && value !== null
+
+export const webResponse = ({ body, headers, status }: ServeResponse): Response =>
+  new Response(body, { status, headers })
+
+const fetchExchange = (request: Request): Exchange => ({
+  request: fetchRequest(request),
+  signal: request.signal,
+  respond: webResponse
+})
+
+/** A Fetch request as a push handler takes it. */
+export const fetchRequest = (request: Request): ServeRequest => ({
+  url: request.url,
+  headers: Object.fromEntries(request.headers.entries()),
+  readBody: async (maxBytes) => {
+    if (request.bodyUsed) throw bodyConsumed("a middleware that calls request.json() or request.text()")
+    if (Number(request.headers.get("content-length") ?? 0) > maxBytes) throw bodyTooLarge(maxBytes)
+    if (request.body === null) return new Uint8Array()
+    const chunks: Array<Uint8Array> = []
+    let size = 0
+    try {
+      for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
+        size += chunk.length
+        if (size > maxBytes) break
+        chunks.push(chunk)
+      }
+    } catch (error) {
+      throw bodyTruncated(error)
+    }
+    if (size > maxBytes) throw bodyTooLarge(maxBytes)
+    return Buffer.concat(chunks)
+  }
+})
+
+const fastifyExchange = (
+  request: { readonly [name: string]: unknown },
+  raw: NodeRequest,
+  reply: FastifyReply
+): Exchange => ({
+  request: nodeRequest(
+    { ...bare(raw), body: request.body, rawBody: request.rawBody },
+    'Fastify\'s JSON parser: give it app.addContentTypeParser("application/json", { parseAs: "buffer" }, (_, body, done) => done(null, body))'
+  ),
+  signal: whenGone(reply.raw),
+  respond: ({ body, headers, status }) => reply.code(status).headers(headers).send(body)
+})
+
+const bare = (request: NodeRequest): NodeRequest => ({
+  ...(request.url === undefined ? {} : { url: request.url }),
+  headers: request.headers,
+  readableDidRead: request.readableDidRead ?? false,
+  complete: request.complete ?? false,
+  on: (event, listener) => request.on?.(event, listener)
+})
+
+const nodeExchange = (request: NodeRequest, response: NodeResponse | undefined): Exchange => ({
+  request: nodeRequest(request, "express.json() or another body parser (for Next.js pages: api.bodyParser)"),
+  signal: response === undefined ? undefined : whenGone(response),
+  respond: (answer) => {
+    if (response === undefined) return webResponse(answer)
+    if (response.writeHead !== undefined) response.writeHead(answer.status, answer.headers)
+    else {
+      response.statusCode = answer.status
+      for (const [name, value] of Object.entries(answer.headers)) response.setHeader?.(name, value)
+    }
+    response.end(answer.body)
+    return undefined
+  }
+})
+
+const whenGone = (response: NodeResponse): AbortSignal => {
+  const controller = new AbortController()
+  response.on?.("close", () => {
+    if (response.writableEnded !== true) controller.abort(new Error("The client has closed the connection"))
+  })
+  return controller.signal
+}
+
+const nodeRequest = (request: NodeRequest, parser: string): ServeRequest => {
+  const { body, rawBody } = request
+  const bytes = bytesOf(rawBody) ?? bytesOf(body)
+  const isParsed = bytes === undefined && typeof body === "object" && body !== null
+  return {
+    // a router that mounts the handler takes its own part off `url`
+    url: request.originalUrl ?? request.url ?? "/",
+    headers: Object.fromEntries(
+      Object.entries(request.headers).flatMap(([name, value]) => {
+        const first = typeof value === "object" ? value[0] : value
+        return first === undefined ? [] : [[name.toLowerCase(), first]]
+      })
+    ),
+    readBody: async (maxBytes) => {
+      if (isParsed || (bytes === undefined && request.readableDidRead === true)) throw bodyConsumed(parser)
+      if (bytes === undefined) return readStream(request, maxBytes)
+      if (bytes.length > maxBytes) throw bodyTooLarge(maxBytes)
+      return bytes
+    },
+    ...(isParsed ? { parsedBody: body } : {})
+  }
+}
+
+const bytesOf = (body: unknown): Uint8Array | undefined => {
+  if (typeof body === "string") return Buffer.from(body)
+  return body instanceof Uint8Array ? body : undefined
+}
+
+const readStream = (request: NodeRequest, maxBytes: number): Promise<Uint8Array> =>
+  new Promise((resolve, reject) => {
+    const { on } = request
+    if (on === undefined) return resolve(new Uint8Array())
+    const chunks: Array<Buffer> = []
+    let size = 0
+    const listen = on.bind(request)
+    listen("data", (chunk: Buffer | string) => {
+      size += chunk.length
+      // what is too large is read to its end and dropped, so that the answer reaches whoever sends it
+      if (size > maxBytes) reject(bodyTooLarge(maxBytes))
+      else chunks.push(Buffer.from(chunk))
+    })
+    listen("end", () => resolve(Buffer.concat(chunks)))
+    listen("error", (error: Error) => reject(bodyTruncated(error)))
+    listen("close", () => reject(bodyTruncated(undefined)))
+  })

@@ -1,0 +1,42 @@
+/** A request to a push handler and its response, whichever framework they belong to. */
+import { IronflowError } from "../Errors.ts"
+
+export interface ServeRequest {
+  /** Path and query, or the whole URL. */
+  readonly url: string
+  /** By lower-case name; of a header that came several times the first value. */
+  readonly headers: { readonly [name: string]: string }
+  /**
+   * The bytes of the body as they were sent. Rejects with `BODY_CONSUMED` when somebody has read it before,
+   * `BODY_TOO_LARGE`, or `BODY_TRUNCATED`.
+   */
+  readonly readBody: (maxBytes: number) => Promise<Uint8Array>
+  /** The body as a parser in front has left it, when the bytes are gone. */
+  readonly parsedBody?: unknown
+}
+
+export interface ServeResponse {
+  readonly status: number
+  readonly headers: { readonly [name: string]: string }
+  readonly body: string
+}
+
+export const bodyConsumed = (likely: string): IronflowError =>
+  new IronflowError(
+    `The body of the request was read before it came here, probably by ${likely}: its bytes are gone, and a signature is one of ` +
+      "bytes. Mount the handler in front of the parser, or have the body handed over raw",
+    { code: "BODY_CONSUMED", status: 500 }
+  )
+
+export const bodyTooLarge = (maxBytes: number): IronflowError =>
+  new IronflowError(`The body of the request has more than ${maxBytes} bytes`, {
+    code: "BODY_TOO_LARGE",
+    status: 413
+  })
+
+export const bodyTruncated = (cause: unknown): IronflowError =>
+  new IronflowError("The body of the request ended before it was complete", {
+    code: "BODY_TRUNCATED",
+    status: 400,
+    cause
+  })

@@ -1,0 +1,158 @@
+/** What a push handler is given, checked and completed. */
+import { resolveServer, type ResolvedServer } from "../Client/HttpConfig.ts"
+import { type Duration, positiveDuration } from "../Duration.ts"
+import { readEnvironmentVariable, resolveEnvironment } from "../Environment.ts"
+import { ValidationError } from "../Errors.ts"
+import type { AnyFunction } from "../Function.ts"
+import { checkName } from "../Limits.ts"
+import { type Logger, resolveLogger } from "../Logger.ts"
+import type { EventDefinitionRegistry } from "../Upcaster.ts"
+import type { IronflowWebhook } from "../Webhook.ts"
+import { functionsById } from "../Worker/Options.ts"
+
+/** How a push handler treats its requests, whatever it serves. */
+export interface HandlerOptions {
+  /**
+   * The key that requests are signed with; `IRONFLOW_SIGNING_KEY` by default. While a key is being replaced, several:
+   * a list, or the older one in `IRONFLOW_SIGNING_KEY_PREVIOUS`. Without any key requests are not verified.
+   */
+  readonly signingKey?: string | ReadonlyArray<string> | undefined
+  /** Takes requests as they come, for development only. */
+  readonly skipVerification?: boolean | undefined
+  /** How old a signed request may be that says when it was sent; `"5m"` by default. */
+  readonly maxRequestAge?: Duration | undefined
+  /** The console with the prefix `[ironflow-serve]` by default; `false` silences. */
+  readonly logger?: Logger | false | undefined
+  /** `IRONFLOW_ENV` by default, else `default`. */
+  readonly environment?: string | undefined
+  /** Brings event data to the latest version before a handler sees it. */
+  readonly eventDefinitions?: EventDefinitionRegistry | undefined
+  /**
+   * The Ironflow server: webhook events go there, and finished steps are reported to it at once. `IRONFLOW_URL` or
+   * `IRONFLOW_SERVER_URL` by default. Without any, steps are reported with the response, and webhook events go to
+   * `http://localhost:9123`.
+   */
+  readonly serverUrl?: string | undefined
+  /** Sent to the server as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
+  readonly apiKey?: string | undefined
+  /** After this time a turn begins no further step: the run goes on in the next request. `"5s"` by default. */
+  readonly turnBudget?: Duration | undefined
+  /** The largest body of a request, bytes; 16 MiB by default, and at most 1 MiB for webhooks. */
+  readonly maxBodyBytes?: number | undefined
+  /** How long `verify` and `transform` of a webhook may take together; `"10s"` by default. */
+  readonly webhookTimeout?: Duration | undefined
+}
+
+/**
+ * What frameworks pass beside the request: the response of Node.js and Express, the reply of Fastify, the context of a
+ * Next.js route. Hono passes a function that is not called.
+ */
+// oxlint-disable-next-line typescript/no-explicit-any -- each framework has a type of its own for it
+export type HandlerContext = any
+
+export interface ServeOptions<
+  Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>
+> extends HandlerOptions {
+  /** The functions to run, in either style. Their ids differ. */
+  readonly functions: Functions
+  /** Not run here: a projection needs a worker. */
+  readonly projections?: ReadonlyArray<{ readonly name: string }> | undefined
+  /** Requests of other services that become events. */
+  readonly webhooks?: ReadonlyArray<IronflowWebhook> | undefined
+}
+
+export interface ResolvedServeOptions {
+  readonly functions: ReadonlyMap<string, AnyFunction>
+  readonly webhooks: ReadonlyMap<string, IronflowWebhook>
+  /** `undefined` when requests are not verified. */
+  readonly keys: ReadonlyArray<string> | undefined
+  readonly maxRequestAgeMs: number
+  readonly logger: Logger
+  readonly environment: string
+  readonly eventDefinitions: EventDefinitionRegistry | undefined
+  readonly server: ResolvedServer
+  /** Whether somebody has said where the server is. */
+  readonly serverIsKnown: boolean
+  readonly turnBudgetMs: number
+  readonly maxBodyBytes: number
+  readonly webhookTimeoutMs: number
+}
+
+/** Checks the options, fills in defaults, and warns of what is probably not meant. Throws `ValidationError`. */
+export const resolveServeOptions = (options: ServeOptions): ResolvedServeOptions => {
+  const { maxBodyBytes = 16 * 1024 * 1024, projections = [], webhooks = [] } = options
+  if (!Number.isSafeInteger(maxBodyBytes) || maxBodyBytes <= 0) {
+    throw new ValidationError(
+      `serve(): \`maxBodyBytes\` must be a positive integer, got ${String(maxBodyBytes)}`
+    )
+  }
+  const serverUrl =
+    options.serverUrl ||
+    readEnvironmentVariable("IRONFLOW_URL") ||
+    readEnvironmentVariable("IRONFLOW_SERVER_URL")
+  const server = resolveServer(
+    { serverUrl, apiKey: options.apiKey, environment: options.environment },
+    "serve()"
+  )
+  const keys = options.skipVerification === true ? [] : resolveKeys(options.signingKey)
+  const resolved: ResolvedServeOptions = {
+    functions: functionsById(options.functions, "serve()"),
+    webhooks: webhooksById(webhooks),
+    keys: keys.length === 0 ? undefined : keys,
+    maxRequestAgeMs: positiveDuration(options.maxRequestAge ?? "5m", "`maxRequestAge` of serve()"),
+    logger: resolveLogger(options.logger, "[ironflow-serve]"),
+    environment: checkName("environment", resolveEnvironment(options.environment)),
+    eventDefinitions: options.eventDefinitions,
+    server,
+    serverIsKnown: serverUrl !== undefined,
+    turnBudgetMs: positiveDuration(options.turnBudget ?? "5s", "`turnBudget` of serve()"),
+    maxBodyBytes,
+    webhookTimeoutMs: positiveDuration(options.webhookTimeout ?? "10s", "`webhookTimeout` of serve()")
+  }
+  if (projections.length > 0) {
+    resolved.logger.warn(
+      `Projections (${projections.map(({ name }) => name).join(", ")}) do not run in serve(): use createWorker() for projections`
+    )
+  }
+  if (keys.length === 0 && options.skipVerification !== true) {
+    resolved.logger.warn(
+      "No signing key: requests are not verified, so whoever reaches this handler can run its functions. " +
+        "Set `signingKey` or IRONFLOW_SIGNING_KEY, here and for the server; `skipVerification: true` silences this"
+    )
+  }
+  return resolved
+}
+
+const resolveKeys = (given: string | ReadonlyArray<string> | undefined): ReadonlyArray<string> => {
+  if (Array.isArray(given)) {
+    if (given.length > 0 && given.every((key) => typeof key === "string" && key !== "")) return given
+    throw new ValidationError("serve(): `signingKey` as a list must hold at least one key, and no empty one")
+  }
+  if (given !== undefined && typeof given !== "string") {
+    throw new ValidationError(
+      `serve(): \`signingKey\` must be a string or a list of strings, got ${typeof given}`
+    )
+  }
+  const key = given || readEnvironmentVariable("IRONFLOW_SIGNING_KEY")
+  const previous = readEnvironmentVariable("IRONFLOW_SIGNING_KEY_PREVIOUS")
+  return [key, previous].filter((one) => one !== undefined)
+}
+
+const webhooksById = (webhooks: ReadonlyArray<IronflowWebhook>): ReadonlyMap<string, IronflowWebhook> => {
+  if (!Array.isArray(webhooks)) {
+    throw new ValidationError("serve(): `webhooks` must be an array of what createWebhook() returned")
+  }
+  const byId = new Map<string, IronflowWebhook>()
+  for (const [index, webhook] of webhooks.entries()) {
+    const id: unknown = webhook?.config?.id
+    if (typeof id !== "string") {
+      throw new ValidationError(
+        `serve(): \`webhooks[${index}]\` is not a webhook; pass what createWebhook() returned`
+      )
+    }
+    if (byId.has(id))
+      throw new ValidationError(`serve(): two webhooks have the id "${id}"; give each an id of its own`)
+    byId.set(id, webhook)
+  }
+  return byId
+}

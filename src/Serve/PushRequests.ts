@@ -1,0 +1,189 @@
+/** Reads the request of an existing server, and says what a turn has come to in the words of its response. */
+import { InvokeError, serializeError, TimeoutError, ValidationError } from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import type { CompletedStep, PushRequest, PushResponse, ResumeContext } from "../Protocol/Push.ts"
+import { failedId, type LegacyJob, readJob } from "../Worker/LegacyJob.ts"
+import { type LegacyEnd, outputField } from "../Worker/LegacyOps.ts"
+import type { LegacyTurn } from "../Worker/LegacyTurn.ts"
+
+type Problems = Array<string>
+type Rule = (value: unknown) => string | undefined
+
+const text: Rule = (value) => (typeof value === "string" ? undefined : "must be a string")
+const number: Rule = (value) => (typeof value === "number" ? undefined : "must be a number")
+const object: Rule = (value) => (isObject(value) ? undefined : "must be an object")
+const version: Rule = (value) =>
+  Number.isInteger(value) && Number(value) >= 1 ? undefined : "must be an integer of at least 1"
+const oneOf =
+  (...words: ReadonlyArray<string>): Rule =>
+  (value) =>
+    words.includes(String(value)) ? undefined : `must be one of ${words.join(", ")}`
+const optional =
+  (rule: Rule): Rule =>
+  (value) =>
+    value === undefined ? undefined : rule(value)
+const present: Rule = (value) => (value === undefined ? "is required" : undefined)
+const texts: Rule = (value) =>
+  isObject(value) && Object.values(value).every((one) => typeof one === "string")
+    ? undefined
+    : "must be an object of strings"
+
+const check = (
+  at: string,
+  value: unknown,
+  rules: { readonly [field: string]: Rule },
+  problems: Problems
+): void => {
+  if (!isObject(value)) {
+    problems.push(`${at === "" ? "the body" : at}: must be an object`)
+    return
+  }
+  for (const [field, rule] of Object.entries(rules)) {
+    const problem = rule(value[field])
+    if (problem !== undefined) problems.push(`${at === "" ? "" : `${at}.`}${field}: ${problem}`)
+  }
+}
+
+const requestRules = {
+  run_id: text,
+  function_id: text,
+  attempt: number,
+  resume: optional(object),
+  secrets: optional(texts)
+}
+const eventRules = {
+  id: text,
+  name: text,
+  data: present,
+  timestamp: text,
+  version: optional(version),
+  idempotency_key: optional(text),
+  source: optional(text),
+  metadata: optional(object)
+}
+const stepRules = {
+  id: text,
+  name: text,
+  status: oneOf("completed", "failed", "timed_out"),
+  error: optional(text)
+}
+const resumeRules = {
+  step_id: text,
+  type: oneOf("sleep", "wait_for_event", "invoke_function", "invoke_function_async")
+}
+
+/** The request, if it is one. Throws `ValidationError` that names every field that is not as it should be. */
+export const readPushRequest = (body: unknown): PushRequest => {
+  const problems: Problems = []
+  check("", body, requestRules, problems)
+  if (isObject(body)) {
+    check("event", body.event, eventRules, problems)
+    const { resume, steps } = body
+    if (isObject(resume)) check("resume", resume, resumeRules, problems)
+    if (Array.isArray(steps)) steps.forEach((step, i) => check(`steps.${i}`, step, stepRules, problems))
+    else if (steps !== undefined && steps !== null) problems.push("steps: must be an array")
+  }
+  if (problems.length > 0) {
+    throw new ValidationError(`This is no push request: ${problems.slice(0, 20).join("; ")}`, {
+      validationErrors: problems
+    })
+  }
+  // every field that is read has been checked
+  return body as PushRequest
+}
+
+/** The request as a job; `jobId` tells this segment from every other. Throws `ValidationError`. */
+export const jobOf = (request: PushRequest, jobId: string, environment: string, nowMs: number): LegacyJob => {
+  const steps = request.steps ?? []
+  const job = readJob(
+    {
+      job_id: jobId,
+      run_id: request.run_id,
+      function_id: request.function_id,
+      attempt: request.attempt,
+      event: request.event,
+      completed_steps: [
+        ...steps.flatMap((step) => remembered(step, request.run_id)),
+        ...resumed(request.resume, steps)
+      ],
+      context: { secrets: request.secrets ?? {} }
+    },
+    environment,
+    nowMs
+  )
+  if (typeof job === "string") throw new ValidationError(`This is no push request: ${job}`)
+  return job
+}
+
+/** What a turn is told of a step: that it has completed, or that something that was awaited has failed. */
+const remembered = (
+  { error = "", id, name, output, status }: CompletedStep,
+  runId: string
+): ReadonlyArray<unknown> => {
+  if (id.startsWith(`${runId}:continue:`)) return []
+  if (status === "completed") return [{ step_id: id, name, output }]
+  const details = safeJsonParse(error)
+  const failed = (reason: Error) => [
+    { step_id: failedId(id), name, output: { error: serializeError(reason, { stack: false }) } }
+  ]
+  if (isObject(details) && typeof details.function_id === "string") {
+    const { cause, child_run_id, function_id, message } = details
+    const why =
+      typeof cause === "string" ? cause : typeof message === "string" ? message : "it did not say why"
+    return failed(
+      new InvokeError(function_id, typeof child_run_id === "string" ? child_run_id : undefined, why)
+    )
+  }
+  if (status === "timed_out") {
+    return failed(
+      new TimeoutError(`Step "${name}" timed out: ${error || "what it waited for did not come"}`, 0, {
+        retryable: false
+      })
+    )
+  }
+  // code that failed runs again
+  return []
+}
+
+const resumed = (
+  resume: ResumeContext | undefined,
+  steps: ReadonlyArray<CompletedStep>
+): ReadonlyArray<unknown> => {
+  if (resume === undefined || steps.some(({ id, status }) => id === resume.step_id && status === "completed"))
+    return []
+  switch (resume.type) {
+    case "sleep":
+      return [{ step_id: resume.step_id, name: resume.step_id, output: null }]
+    case "wait_for_event":
+      return isObject(resume.data)
+        ? [{ step_id: resume.step_id, name: resume.step_id, output: resume.data }]
+        : []
+    default:
+      return []
+  }
+}
+
+/** The response that says how a turn has ended. */
+export const responseOf = ({ steps }: LegacyTurn, end: LegacyEnd): PushResponse => {
+  switch (end.status) {
+    case "completed":
+      return { status: "completed", steps, ...outputField("result", end.output) }
+    case "yielded":
+      return { status: "yielded", steps, yield: end.yield }
+    case "failed": {
+      const { code = "ERROR", data, message, stack } = end.error
+      const stepId = isObject(data?.details) ? data.details.stepId : data?.stepId
+      return {
+        status: "failed",
+        steps,
+        error: {
+          message,
+          code,
+          retryable: end.retryable,
+          ...(typeof stepId === "string" ? { step_id: stepId } : {}),
+          ...(stack === undefined ? {} : { stack })
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,107 @@
+/** One turn in one request: started, reported by its session, over when its last op is acknowledged. */
+import type * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { IronflowError, RunCancelledError } from "../Errors.ts"
+import * as Alarm from "../Execution/Alarm.ts"
+import { startTurn, type TurnEnd, type TurnHandle } from "../Execution/Turn.ts"
+import type { AnyFunction } from "../Function.ts"
+import type { Logger } from "../Logger.ts"
+import type { Job, Notice, TurnOp } from "../Protocol/Worker.ts"
+import type { EventDefinitionRegistry } from "../Upcaster.ts"
+import { leaseLost, Reporter } from "../Worker/Reporter.ts"
+import type { TurnSession } from "./TurnSessions.ts"
+
+/** What the turns of a handler have in common. */
+export interface TurnSurroundings {
+  readonly clock: Clock.Clock
+  /** Services of the functions. */
+  readonly context: Context.Context<never>
+  readonly logger: Logger
+  readonly eventDefinitions: EventDefinitionRegistry | undefined
+  readonly turnBudgetMs: number
+}
+
+/** Runs a turn to its end. Interrupting it, as when the engine hangs up, aborts the steps that run. */
+export const runTurn = (
+  fn: AnyFunction,
+  job: Job,
+  session: TurnSession,
+  { clock, context, eventDefinitions, logger, turnBudgetMs }: TurnSurroundings
+): Effect.Effect<TurnEnd> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      // one for each turn: no timer outlives its request
+      const alarm = yield* Alarm.make
+      const fork = Effect.runForkWith(context)
+      const scope = yield* Effect.scope
+      return yield* Effect.callback<TurnEnd>((resume) => {
+        const reporter = new Reporter({ send: session.report, fork, logger })
+        let handle: TurnHandle | undefined = undefined
+        const outbox = reporter.open(job.jobId, job.runId, (error) => handle?.abort(error))
+        let hasProgress = false
+        let isOverBudget = false
+        const wrapUpWhenDue = (): void => {
+          // a turn that has nothing to show for its time would come to the same point again
+          if (hasProgress && isOverBudget) handle?.wrapUp()
+        }
+        alarm.at(clock.currentTimeMillisUnsafe() + turnBudgetMs, () => {
+          isOverBudget = true
+          wrapUpWhenDue()
+        })
+        handle = startTurn(
+          fn,
+          job,
+          {
+            clock,
+            alarm,
+            context,
+            logger,
+            report: (op, onAck) => {
+              outbox.report(op, onAck)
+              if (!isProgress(op)) return
+              hasProgress = true
+              wrapUpWhenDue()
+            },
+            defers: session.defers,
+            late: (stepName) => void fork(Effect.ignore(session.late(stepName))),
+            ...(eventDefinitions === undefined
+              ? {}
+              : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })
+          },
+          (end) => {
+            reporter.stop()
+            resume(Effect.succeed(end))
+          }
+        )
+        const turn = handle
+        if (session.watch !== undefined) {
+          Fiber.runIn(fork(session.watch((notice) => hear(turn, job.runId, notice))), scope)
+        }
+        return Effect.sync(() => {
+          outbox.close()
+          reporter.stop()
+          turn.abort(
+            new IronflowError(
+              `The request for a turn of run ${job.runId} was broken off: the run goes on from its last reported step`,
+              { code: "REQUEST_ABORTED", retryable: true, details: { runId: job.runId } }
+            )
+          )
+        })
+      })
+    })
+  )
+
+const isProgress = ({ _tag }: TurnOp): boolean => _tag === "StepDone" || _tag === "StepRetry"
+
+const hear = (turn: TurnHandle, runId: string, notice: Notice): void => {
+  switch (notice._tag) {
+    case "Fired":
+      return turn.notice(notice)
+    case "Cancelled":
+      return turn.abort(new RunCancelledError(runId))
+    case "LeaseLost":
+      return turn.abort(leaseLost(runId, notice.reason))
+  }
+}

@@ -1,0 +1,352 @@
+/**
+ * Push mode: functions behind an HTTP handler, which runs one turn for each request of an engine.
+ *
+ * {@link make} gives a handler of Fetch requests; what the functions need is in its type. `serve()` of the Promise face is
+ * the same for every framework.
+ *
+ * ```ts
+ * const handler = yield* Serve.make({ functions: [processOrder] })
+ * const response = yield* handler.fetch(request)
+ * ```
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import * as Random from "effect/Random"
+import { type Connection, make as connect } from "../Client/HttpConnection.ts"
+import {
+  FunctionNotFoundError,
+  IronflowError,
+  isIronflowError,
+  SignatureError,
+  ValidationError
+} from "../Errors.ts"
+import type { AnyFunction, FunctionRequirements } from "../Function.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import { type Description, PUSH_TURNS_VERSION, type TurnRequest } from "../Protocol/Push.ts"
+import { toRegistration } from "../Protocol/Registration.ts"
+import type { Job } from "../Protocol/Worker.ts"
+import { fetchRequest, webResponse } from "./Edges.ts"
+import { bodyConsumed, type ServeRequest, type ServeResponse } from "./Http.ts"
+import { type ResolvedServeOptions, resolveServeOptions, type ServeOptions } from "./Options.ts"
+import { jobOf, readPushRequest } from "./PushRequests.ts"
+import { runTurn, type TurnSurroundings } from "./PushTurn.ts"
+import { isSigned, SIGNATURE_HEADER } from "./Signature.ts"
+import { BufferedTurn, ExistingTurn, ReportedTurn, type TurnSession } from "./TurnSessions.ts"
+import { receive, webhookBytes, webhookIn } from "./Webhooks.ts"
+
+export type { ServeRequest, ServeResponse } from "./Http.ts"
+export type { HandlerOptions, ServeOptions } from "./Options.ts"
+
+export interface ServeService {
+  /** Answers a request. Interrupting it aborts the steps that it runs. */
+  readonly handle: (request: ServeRequest) => Effect.Effect<ServeResponse>
+  /** The same for a Fetch request. */
+  readonly fetch: (request: Request) => Effect.Effect<Response>
+}
+
+/** Fails with `ValidationError` when the options are not acceptable. */
+export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
+  options: ServeOptions<Functions>
+): Effect.Effect<ServeService, ValidationError, FunctionRequirements<Functions[number]>> =>
+  Effect.gen(function* () {
+    const resolved = yield* Effect.suspend(() => {
+      try {
+        return Effect.succeed(resolveServeOptions(options))
+      } catch (error) {
+        return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
+      }
+    })
+    return yield* makeResolved<FunctionRequirements<Functions[number]>>(resolved)
+  })
+
+/** {@link make} with options that have been checked. */
+export const makeResolved = <R>(options: ResolvedServeOptions): Effect.Effect<ServeService, never, R> =>
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const context = yield* Effect.context<R>()
+    const connection = yield* Effect.provide(connect(options.server), FetchHttpClient.layer)
+    const handler = new Handler(options, untraced(connection), {
+      clock,
+      context,
+      logger: options.logger,
+      eventDefinitions: options.eventDefinitions,
+      turnBudgetMs: options.turnBudgetMs
+    })
+    return {
+      handle: handler.handle,
+      fetch: (request) => Effect.map(handler.handle(fetchRequest(request)), webResponse)
+    }
+  })
+
+/** Reports are no calls of anybody: a span for each would only be in the way. */
+const untraced = ({ send, server }: Connection): Connection => ({
+  server,
+  send: (request) => Effect.provideService(send(request), HttpClient.TracerDisabledWhen, () => true)
+})
+
+/** How long turns report with their responses after a report did not get through, milliseconds. */
+const REPORTS_AGAIN_MS = 30_000
+
+/** Turns of which it is remembered that they have been started, at most. */
+const rememberedTurns = 10_000
+
+class Handler {
+  readonly #options: ResolvedServeOptions
+  readonly #connection: Connection
+  readonly #surroundings: TurnSurroundings
+  /** Job ids of signed turns, with the time from which on they are too old anyway. */
+  readonly #started = new Map<string, number>()
+  /** Turns before this time do not try to report at once. */
+  #reportsAgainAt = Number.NEGATIVE_INFINITY
+
+  constructor(options: ResolvedServeOptions, connection: Connection, surroundings: TurnSurroundings) {
+    this.#options = options
+    this.#connection = connection
+    this.#surroundings = surroundings
+  }
+
+  readonly handle = (request: ServeRequest): Effect.Effect<ServeResponse> =>
+    Effect.matchCauseEffect(
+      Effect.suspend(() => this.#answer(request)),
+      {
+        onSuccess: (body) => Effect.succeed(this.#response(200, body)),
+        onFailure: (cause) => {
+          if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
+          const error = Cause.squash(cause)
+          const { logger } = this.#options
+          if (!isIronflowError(error)) {
+            logger.error("A request could not be answered because of an unexpected error", error)
+            return Effect.succeed(this.#failed(500, "INTERNAL_ERROR", "The request could not be answered"))
+          }
+          const status = statusOf(error)
+          if (status >= 500) logger.error(error.message, error.cause)
+          else logger.debug(error.message)
+          return Effect.succeed(this.#failed(status, error.code, error.message))
+        }
+      }
+    )
+
+  #answer(request: ServeRequest): Effect.Effect<unknown, IronflowError> {
+    const webhook = this.#options.webhooks.size === 0 ? undefined : webhookIn(request.url)
+    return webhook === undefined ? this.#answerEngine(request) : this.#answerWebhook(webhook, request)
+  }
+
+  #answerWebhook(id: string, request: ServeRequest): Effect.Effect<unknown, IronflowError> {
+    const { maxBodyBytes, webhooks, webhookTimeoutMs } = this.#options
+    const webhook = webhooks.get(id)
+    if (webhook === undefined) {
+      return Effect.fail(
+        new IronflowError(`There is no webhook "${id.slice(0, 256)}" here`, {
+          code: "WEBHOOK_NOT_FOUND",
+          status: 404
+        })
+      )
+    }
+    return Effect.flatMap(readBody(request, Math.min(webhookBytes, maxBodyBytes)), (bytes) =>
+      Effect.map(receive(webhook, request, bytes, this.#connection, webhookTimeoutMs), (event) => ({
+        status: "accepted",
+        event
+      }))
+    )
+  }
+
+  #answerEngine(request: ServeRequest): Effect.Effect<unknown, IronflowError> {
+    return Effect.gen({ self: this }, function* () {
+      const { clock } = this.#surroundings
+      const body = yield* this.#readVerified(request)
+      if (!isObject(body)) return yield* Effect.fail(notAnObject())
+      const nowMs = clock.currentTimeMillisUnsafe()
+      if (typeof body.sent_at === "number") yield* this.#checkAge(body.sent_at, nowMs)
+      switch (body.type) {
+        case "describe":
+          return this.#describe()
+        case "turn":
+          return yield* this.#runTurn(yield* this.#readTurn(body, nowMs))
+        default:
+          return yield* this.#runSegment(body, nowMs)
+      }
+    })
+  }
+
+  /** The body as JSON, after its signature has been found to be right. */
+  #readVerified(request: ServeRequest): Effect.Effect<unknown, IronflowError> {
+    const { keys, maxBodyBytes } = this.#options
+    return Effect.gen(function* () {
+      if (keys === undefined && request.parsedBody !== undefined) return request.parsedBody
+      const header = request.headers[SIGNATURE_HEADER]
+      if (keys !== undefined && header === undefined) {
+        return yield* Effect.fail(
+          new IronflowError(
+            "The request has no X-Ironflow-Signature: set the signing key on the server too",
+            {
+              code: "SIGNATURE_MISSING",
+              status: 401
+            }
+          )
+        )
+      }
+      const bytes = yield* readBody(request, maxBodyBytes)
+      if (keys !== undefined && !isSigned(bytes, header ?? "", keys)) {
+        return yield* Effect.fail(
+          new SignatureError("The signature of the request is not that of its body: the keys may differ")
+        )
+      }
+      const body = safeJsonParse<unknown>(Buffer.from(bytes).toString("utf8"), notJson)
+      return body === notJson
+        ? yield* Effect.fail(
+            new IronflowError("The body of the request is not JSON", { code: "INVALID_JSON", status: 400 })
+          )
+        : body
+    })
+  }
+
+  #checkAge(sentAt: number, nowMs: number): Effect.Effect<void, IronflowError> {
+    const { keys, maxRequestAgeMs } = this.#options
+    if (keys === undefined || Math.abs(nowMs - sentAt) <= maxRequestAgeMs) return Effect.void
+    return Effect.fail(
+      new IronflowError(
+        `The request was signed ${Math.round(Math.abs(nowMs - sentAt) / 1000)} s ${nowMs > sentAt ? "ago" : "ahead of this clock"}, and ` +
+          `${maxRequestAgeMs / 1000} s are allowed: compare the clocks, or it was recorded and sent again`,
+        { code: "SIGNATURE_EXPIRED", status: 401 }
+      )
+    )
+  }
+
+  #describe(): Description {
+    const { environment, functions } = this.#options
+    return {
+      type: "description",
+      capabilities: { turns: PUSH_TURNS_VERSION },
+      environment,
+      functions: Array.from(functions.values(), toRegistration)
+    }
+  }
+
+  #readTurn(body: { readonly [field: string]: unknown }, nowMs: number): Effect.Effect<Job, IronflowError> {
+    const { job } = body
+    if (!isJob(job)) {
+      return Effect.fail(
+        new ValidationError("This is no turn: `job` must be a job as the engine of this package sends it")
+      )
+    }
+    if (this.#options.keys === undefined) return Effect.succeed(job)
+    // a turn without a time could be sent again at any time
+    if (typeof (body as Partial<TurnRequest>).sent_at !== "number") {
+      return Effect.fail(new ValidationError("This is no turn: `sent_at` must be a number"))
+    }
+    for (const [jobId, until] of this.#started) {
+      if (until > nowMs && this.#started.size < rememberedTurns) break
+      this.#started.delete(jobId)
+    }
+    if (this.#started.has(job.jobId)) {
+      return Effect.fail(
+        new IronflowError(`The turn ${job.jobId} has been started before: the request was sent again`, {
+          code: "SIGNATURE_REPLAYED",
+          status: 401
+        })
+      )
+    }
+    this.#started.set(job.jobId, nowMs + 2 * this.#options.maxRequestAgeMs)
+    return Effect.succeed(job)
+  }
+
+  #runTurn(job: Job): Effect.Effect<unknown, IronflowError> {
+    const { logger, serverIsKnown } = this.#options
+    const { clock } = this.#surroundings
+    const unreachable = (error: IronflowError): void => {
+      this.#reportsAgainAt = clock.currentTimeMillisUnsafe() + REPORTS_AGAIN_MS
+      logger.warn(`${error.message}. What turns do goes to the engine with their responses`)
+    }
+    const session =
+      serverIsKnown && clock.currentTimeMillisUnsafe() >= this.#reportsAgainAt
+        ? new ReportedTurn(this.#connection, job, unreachable)
+        : new BufferedTurn()
+    return this.#run(job, session)
+  }
+
+  #runSegment(body: unknown, nowMs: number): Effect.Effect<unknown, IronflowError> {
+    return Effect.gen({ self: this }, function* () {
+      const { environment, serverIsKnown } = this.#options
+      const chance = yield* Random.nextIntBetween(0, 2 ** 48)
+      const legacy = yield* Effect.suspend(() => {
+        try {
+          return Effect.succeed(
+            jobOf(readPushRequest(body), `push_${chance.toString(36)}`, environment, nowMs)
+          )
+        } catch (error) {
+          return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
+        }
+      })
+      const connection = serverIsKnown ? this.#connection : undefined
+      return yield* this.#run(legacy.job, new ExistingTurn(legacy, this.#surroundings.clock, connection))
+    })
+  }
+
+  #run(job: Job, session: TurnSession): Effect.Effect<unknown, IronflowError> {
+    const fn = this.#options.functions.get(job.functionId)
+    if (fn === undefined) return Effect.fail(new FunctionNotFoundError(job.functionId))
+    return Effect.flatMap(runTurn(fn, job, session, this.#surroundings), (end) => {
+      const response = session.response()
+      if (response !== undefined) return Effect.succeed(response)
+      return Effect.fail(
+        new IronflowError(`The turn of run ${job.runId} came to no end`, {
+          code: "TURN_ABORTED",
+          status: 500,
+          cause: end._tag === "Aborted" ? end.reason : undefined
+        })
+      )
+    })
+  }
+
+  #failed(status: number, code: string, message: string): ServeResponse {
+    return this.#response(status, { error: { message, code } })
+  }
+
+  #response(status: number, body: unknown): ServeResponse {
+    return {
+      status,
+      headers: {
+        "content-type": "application/json",
+        "x-ironflow-environment": this.#options.environment,
+        ...(status === 502 || status === 503 ? { "retry-after": "10" } : {})
+      },
+      body: JSON.stringify(body)
+    }
+  }
+}
+
+const notJson = Symbol("not JSON")
+
+const notAnObject = (): ValidationError =>
+  new ValidationError("This is no push request: the body must be an object")
+
+const readBody = (request: ServeRequest, maxBytes: number): Effect.Effect<Uint8Array, IronflowError> =>
+  Effect.tryPromise({
+    try: () => request.readBody(maxBytes),
+    catch: (error) => (isIronflowError(error) ? error : bodyConsumed("a middleware"))
+  })
+
+const statusOf = (error: IronflowError): number => {
+  if (error.status !== undefined) return error.status
+  if (error instanceof ValidationError) return 400
+  if (error instanceof SignatureError) return 401
+  return error instanceof FunctionNotFoundError ? 404 : 500
+}
+
+/** Whether it is a job of an engine of this package: what it holds is checked where it is used. */
+const isJob = (value: unknown): value is Job =>
+  isObject(value) &&
+  typeof value.jobId === "string" &&
+  typeof value.runId === "string" &&
+  typeof value.functionId === "string" &&
+  typeof value.lingerMs === "number" &&
+  typeof value.attempt === "number" &&
+  typeof value.createdAt === "number" &&
+  Array.isArray(value.journal) &&
+  Array.isArray(value.open) &&
+  isObject(value.event) &&
+  typeof value.event.name === "string" &&
+  typeof value.event.data === "string"

@@ -1,0 +1,25 @@
+/**
+ * Signatures of requests between an engine and a push handler: HMAC-SHA256 over the bytes of the body, as
+ * `X-Ironflow-Signature: sha256=<hex>`.
+ */
+import { createHmac, timingSafeEqual } from "node:crypto"
+
+export const SIGNATURE_HEADER = "x-ironflow-signature"
+
+const digest = (body: Uint8Array | string, key: string): Buffer =>
+  createHmac("sha256", key).update(body).digest()
+
+/** The header's value for a body. */
+export const sign = (body: Uint8Array | string, key: string): string =>
+  `sha256=${digest(body, key).toString("hex")}`
+
+/** Whether the header's value is the signature of exactly these bytes by one of the keys, in constant time. */
+export const isSigned = (body: Uint8Array, header: string, keys: ReadonlyArray<string>): boolean => {
+  const hex = /^sha256=([0-9a-fA-F]{64})$/.exec(header)?.[1]
+  if (hex === undefined) return false
+  const given = Buffer.from(hex, "hex")
+  let matches = false
+  // every key is tried: the time tells nothing about which one it was
+  for (const key of keys) matches = timingSafeEqual(digest(body, key), given) || matches
+  return matches
+}

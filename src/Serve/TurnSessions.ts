@@ -1,0 +1,244 @@
+/**
+ * Where a turn that a request has started reports to.
+ *
+ * - {@link BufferedTurn}: to an engine of this package, with the response. What the engine alone can answer is for a later
+ *   turn, so such a step ends this one.
+ * - {@link ReportedTurn}: to such an engine, at once, by requests of its own. Where these do not get through, the rest goes
+ *   with the response.
+ * - {@link ExistingTurn}: to an existing server, in the one response that it understands.
+ */
+import * as Effect from "effect/Effect"
+import type * as Clock from "effect/Clock"
+import type { Connection } from "../Client/HttpConnection.ts"
+import { failureOf } from "../Client/HttpFailures.ts"
+import { ConnectionError, NotConfiguredError } from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { readAck } from "../Protocol/Http/Turns.ts"
+import type { PushResponse, TurnResponse, TurnUpdate, TurnUpdated, YieldInfo } from "../Protocol/Push.ts"
+import type { Job, Notice, Outcome, TurnAck, TurnOp, TurnReport, WorkerSession } from "../Protocol/Worker.ts"
+import type { LegacyJob } from "../Worker/LegacyJob.ts"
+import { applyOps, continuation, type LegacyEnd, type LegacySink, makeWork } from "../Worker/LegacyOps.ts"
+import { failPublish, publishFrom } from "../Worker/LegacyPublish.ts"
+import { LegacyTurn } from "../Worker/LegacyTurn.ts"
+import { asConnectionError, isSuccess } from "../Worker/ServerLink.ts"
+import { responseOf } from "./PushRequests.ts"
+
+export interface TurnSession {
+  readonly report: WorkerSession["report"]
+  readonly defers: (op: TurnOp) => boolean
+  /** What the engine is told in the response, when the turn has ended. */
+  readonly response: () => TurnResponse | PushResponse | undefined
+  /** Notices for the turn, until it is interrupted. */
+  readonly watch?: (notice: (notice: Notice) => void) => Effect.Effect<void>
+  /** A step was called after the turn had ended. */
+  readonly late: (stepName: string) => Effect.Effect<void, ConnectionError>
+}
+
+const isAnswered = ({ _tag }: TurnOp): boolean =>
+  _tag === "Publish" || _tag === "InvokeAsync" || _tag === "Transact"
+
+const accepted = (ops: number): TurnAck => ({
+  _tag: "Accepted",
+  outcomes: Array.from<undefined>({ length: ops })
+})
+
+export class BufferedTurn implements TurnSession {
+  readonly #ops: Array<TurnOp> = []
+
+  readonly report = (reports: ReadonlyArray<TurnReport>): Effect.Effect<ReadonlyArray<TurnAck>> =>
+    Effect.sync(() =>
+      reports.map(({ ops }) => {
+        this.#ops.push(...ops)
+        return accepted(ops.length)
+      })
+    )
+
+  /** Gives the run back behind what has been reported. */
+  release({ jobId, runId }: Job): Effect.Effect<unknown> {
+    return this.report([{ jobId, runId, ops: [{ _tag: "Release" }] }])
+  }
+
+  readonly defers = isAnswered
+  readonly response = (): TurnResponse => ({ type: "turn", ops: this.#ops })
+  readonly late = (): Effect.Effect<void> => Effect.void
+}
+
+const unanswered = ({ message }: ConnectionError): TurnAck => ({
+  _tag: "Refused",
+  reason: "LEASE_LOST",
+  message: `the engine could not be asked what comes of a step; the run goes on in another turn (${message})`
+})
+
+/** Requests after which a turn takes it that the server cannot be reached from here, and the waits between them. */
+const reportDelaysMs = [100, 400]
+/** A turn that ends sooner asks for no notices. */
+const watchAfterMs = 250
+const watchMs = 20_000
+
+export class ReportedTurn implements TurnSession {
+  readonly #connection: Connection
+  readonly #job: Job
+  readonly #left = new BufferedTurn()
+  readonly #unreachable: (error: ConnectionError) => void
+  #buffering = false
+
+  /** `unreachable` is called when a report does not get through. */
+  constructor(connection: Connection, job: Job, unreachable: (error: ConnectionError) => void) {
+    this.#connection = connection
+    this.#job = job
+    this.#unreachable = unreachable
+  }
+
+  readonly report = (
+    reports: ReadonlyArray<TurnReport>
+  ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> =>
+    Effect.suspend(() => {
+      if (this.#buffering) return this.#left.report(reports)
+      // there is one turn, and so one report
+      const ops = reports.flatMap((report) => report.ops)
+      return Effect.matchEffect(this.#send({ runId: this.#job.runId, ops }, reportDelaysMs), {
+        onSuccess: ({ ack }) => Effect.succeed([readAck(ack)]),
+        onFailure: (error) => {
+          this.#buffering = true
+          this.#unreachable(error)
+          const left = this.#left.report(reports)
+          // what comes of these is known to the engine only: the turn ends here, and another one goes on with it
+          return ops.some(isAnswered)
+            ? Effect.andThen(left, Effect.as(this.#left.release(this.#job), [unanswered(error)]))
+            : left
+        }
+      })
+    })
+
+  readonly defers = (op: TurnOp): boolean => this.#buffering && isAnswered(op)
+  readonly response = (): TurnResponse => this.#left.response()
+
+  readonly watch = (notice: (notice: Notice) => void): Effect.Effect<void> => {
+    const { runId } = this.#job
+    const once = Effect.flatMap(this.#send({ runId, ops: [], waitMs: watchMs }, []), ({ notices }) =>
+      Effect.sync(() => notices.forEach(notice))
+    )
+    const again: Effect.Effect<void> = Effect.suspend(() =>
+      Effect.andThen(
+        // whoever cannot ask learns it from the next report
+        Effect.catch(once, () => Effect.sleep(1000)),
+        again
+      )
+    )
+    return Effect.andThen(Effect.sleep(watchAfterMs), again)
+  }
+
+  readonly late = (stepName: string): Effect.Effect<void, ConnectionError> =>
+    Effect.asVoid(
+      this.#send(
+        { runId: this.#job.runId, ops: [], late: { stepName, lingerMs: this.#job.lingerMs } },
+        reportDelaysMs
+      )
+    )
+
+  #send(update: TurnUpdate, delaysMs: ReadonlyArray<number>): Effect.Effect<TurnUpdated, ConnectionError> {
+    const { jobId, runId } = this.#job
+    const what = `The report about run ${runId}`
+    const [delayMs, ...rest] = delaysMs
+    const once = this.#connection
+      .send({
+        method: "POST",
+        path: pathOf(endpoints.pushTurn, { jobId }),
+        body: JSON.stringify(update),
+        what,
+        timeoutMs: (update.waitMs ?? 0) + this.#connection.server.timeoutMs
+      })
+      .pipe(
+        Effect.mapError(asConnectionError),
+        Effect.flatMap((answer) => {
+          if (!isSuccess(answer)) return Effect.fail(asConnectionError(failureOf(answer, what)))
+          const body = safeJsonParse(answer.text)
+          return isObject(body) && isObject(body.ack) && Array.isArray(body.notices)
+            ? // as the protocol says
+              Effect.succeed(body as unknown as TurnUpdated)
+            : Effect.fail(
+                new ConnectionError(
+                  `${what}: the server at ${this.#connection.server.url} is no engine of this package`
+                )
+              )
+        })
+      )
+    return delayMs === undefined
+      ? once
+      : Effect.catch(once, () => Effect.andThen(Effect.sleep(delayMs), this.#send(update, rest)))
+  }
+}
+
+export class ExistingTurn implements TurnSession {
+  readonly #turn: LegacyTurn
+  readonly #sink: LegacySink
+  readonly #clock: Clock.Clock
+  #response: PushResponse | undefined
+  #invoking: YieldInfo | undefined
+
+  constructor(job: LegacyJob, clock: Clock.Clock, connection: Connection | undefined) {
+    this.#clock = clock
+    this.#turn = new LegacyTurn(job, clock.currentTimeMillisUnsafe(), 0)
+    const end = (turn: LegacyTurn, end: LegacyEnd, outcomes: ReadonlyArray<Outcome | undefined>) =>
+      Effect.sync((): TurnAck => {
+        this.#response = responseOf(
+          turn,
+          // a run that was to be started and was not waited for comes first
+          this.#invoking !== undefined && end.status === "completed"
+            ? { status: "yielded", yield: this.#invoking }
+            : end
+        )
+        return { _tag: "Accepted", outcomes: [...outcomes, undefined] }
+      })
+    this.#sink = {
+      end,
+      publish: (turn, op, nowMs) =>
+        connection === undefined
+          ? Effect.succeed(
+              failPublish(
+                turn,
+                op,
+                nowMs,
+                new NotConfiguredError(
+                  `step.publish("${op.topic}") needs the server: set \`serverUrl\` of serve(), or IRONFLOW_SERVER_URL`
+                )
+              )
+            )
+          : publishFrom(turn, op, nowMs, connection, (answer, what) =>
+              answer.status >= 500 || answer.status === 429
+                ? Effect.fail(asConnectionError(failureOf(answer, what)))
+                : Effect.succeed(answer)
+            ),
+      invokeAsync: (turn, op) =>
+        Effect.sync(() => {
+          this.#invoking ??= turn.invokeAsync(op)
+          return undefined
+        }),
+      release: (turn, outcomes) =>
+        end(
+          turn,
+          { status: "yielded", yield: this.#invoking ?? continuation(turn, clock.currentTimeMillisUnsafe()) },
+          outcomes
+        )
+    }
+  }
+
+  readonly report = (
+    reports: ReadonlyArray<TurnReport>
+  ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
+    // once, however often the effect is tried
+    const works = reports.map(makeWork)
+    return Effect.forEach(works, (work) =>
+      Effect.map(
+        applyOps(this.#sink, this.#turn, work, this.#clock),
+        (end): TurnAck => end ?? { _tag: "Accepted", outcomes: work.outcomes }
+      )
+    )
+  }
+
+  readonly defers = (op: TurnOp): boolean => op._tag === "InvokeAsync"
+  readonly response = (): PushResponse | undefined => this.#response
+  // the next turn comes when what the run waits for is over: nobody could be told anything sooner
+  readonly late = (): Effect.Effect<void> => Effect.void
+}

@@ -1,0 +1,157 @@
+/**
+ * What becomes of the ops of a turn where the server does not exchange turns, whichever way the words travel: in updates
+ * of a polling worker, or in the one response of a push handler.
+ */
+import type * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import { type ConnectionError, IronflowError, type SerializedError, serializeError } from "../Errors.ts"
+import { stepId } from "../Execution/StepId.ts"
+import { decodeJson } from "../Json.ts"
+import type { YieldInfo } from "../Protocol/Push.ts"
+import type { JsonText, Outcome, TurnAck, TurnOp, TurnReport } from "../Protocol/Worker.ts"
+import type { LegacyTurn } from "./LegacyTurn.ts"
+
+/** How a turn ends in such words. */
+export type LegacyEnd =
+  | { readonly status: "completed"; readonly output: JsonText | undefined }
+  | { readonly status: "yielded"; readonly yield: YieldInfo }
+  | { readonly status: "failed"; readonly error: SerializedError; readonly retryable: boolean }
+
+type Outcomes = ReadonlyArray<Outcome | undefined>
+
+/** Where the words go. */
+export interface LegacySink {
+  /** Says the last word of the turn. */
+  readonly end: (
+    turn: LegacyTurn,
+    end: LegacyEnd,
+    outcomes: Outcomes
+  ) => Effect.Effect<TurnAck, ConnectionError>
+  readonly publish: (
+    turn: LegacyTurn,
+    op: Extract<TurnOp, { readonly _tag: "Publish" }>,
+    nowMs: number
+  ) => Effect.Effect<Outcome, ConnectionError>
+  /** Starts a run and goes on. */
+  readonly invokeAsync: (
+    turn: LegacyTurn,
+    op: Extract<TurnOp, { readonly _tag: "InvokeAsync" }>,
+    outcomes: Outcomes
+  ) => Effect.Effect<TurnAck | undefined, ConnectionError>
+  /** The turn goes back unharmed. */
+  readonly release: (turn: LegacyTurn, outcomes: Outcomes) => Effect.Effect<TurnAck, ConnectionError>
+}
+
+/** A report on its way: what has been done of it stays done when it is sent again. */
+export interface LegacyWork {
+  readonly report: TurnReport
+  next: number
+  readonly outcomes: Array<Outcome | undefined>
+}
+
+export const makeWork = (report: TurnReport): LegacyWork => ({ report, next: 0, outcomes: [] })
+
+/** Applies what is left of a report; an answer says that nothing follows. */
+export const applyOps = (
+  sink: LegacySink,
+  turn: LegacyTurn,
+  work: LegacyWork,
+  clock: Clock.Clock
+): Effect.Effect<TurnAck | undefined, ConnectionError> =>
+  Effect.gen(function* () {
+    const { ops } = work.report
+    for (; work.next < ops.length; work.next++) {
+      const nowMs = clock.currentTimeMillisUnsafe()
+      const end = yield* applyOp(sink, turn, ops[work.next]!, work.outcomes, nowMs)
+      if (end !== undefined) return end
+    }
+    return undefined
+  })
+
+/** Applies an op; an answer says that nothing follows. `outcomes` gets the op's own. */
+const applyOp = (
+  sink: LegacySink,
+  turn: LegacyTurn,
+  op: TurnOp,
+  outcomes: Array<Outcome | undefined>,
+  nowMs: number
+): Effect.Effect<TurnAck | undefined, ConnectionError> => {
+  const goOn = (outcome?: Outcome) => {
+    outcomes.push(outcome)
+    return Effect.succeed(undefined)
+  }
+  switch (op._tag) {
+    case "StepDone":
+      turn.done(op)
+      return goOn()
+    case "StepRetry":
+      turn.retry(op, nowMs)
+      return goOn()
+    case "Sleep":
+    case "WaitForEvent":
+    case "Invoke":
+      return goOn(turn.suspend(op, nowMs))
+    case "Settle":
+      turn.settled(op.stepKey, nowMs)
+      return goOn()
+    case "Withdraw":
+      turn.withdraw(op.stepKey)
+      return goOn()
+    case "Compensate":
+      return goOn()
+    case "Publish":
+      return Effect.flatMap(sink.publish(turn, op, nowMs), goOn)
+    case "Transact":
+      // a turn of a job that does not promise transactions has none; one that does is not from such a server
+      return goOn({ _tag: "Failure", error: serializeError(noTransactions(op.name)) })
+    case "InvokeAsync":
+      return Effect.flatMap(sink.invokeAsync(turn, op, outcomes), (ack) =>
+        ack === undefined ? goOn() : Effect.succeed(ack)
+      )
+    case "Complete":
+      return sink.end(turn, { status: "completed", output: op.output }, outcomes)
+    case "RetryRun":
+      return sink.end(turn, { status: "failed", error: op.error, retryable: true }, outcomes)
+    case "Fail":
+      return sink.end(turn, { status: "failed", error: op.error, retryable: false }, outcomes)
+    case "Pause":
+      return sink.end(
+        turn,
+        {
+          status: "failed",
+          error: { name: "NondeterminismError", message: op.message, code: op.code },
+          retryable: false
+        },
+        outcomes
+      )
+    case "Suspend":
+      // when nothing that could be waited for was reported, another turn finds out what there is to do
+      return sink.end(
+        turn,
+        { status: "yielded", yield: turn.suspended(op.open, nowMs) ?? continuation(turn, nowMs) },
+        outcomes
+      )
+    case "Release":
+      return sink.release(turn, outcomes)
+  }
+}
+
+/** What a run yields that only wants another turn: a sleep until now, under a name that nobody else has. */
+export const continuation = ({ job }: LegacyTurn, nowMs: number): YieldInfo => ({
+  type: "sleep",
+  step_id: stepId(job.runId, `continue:${job.jobId}`),
+  until: new Date(nowMs).toISOString()
+})
+
+/** The output of a run, where it has one. */
+export const outputField = <Name extends string>(
+  name: Name,
+  output: JsonText | undefined
+): { readonly [field in Name]?: unknown } =>
+  // the one field of the type
+  output === undefined ? {} : ({ [name]: decodeJson(output) } as { readonly [field in Name]?: unknown })
+
+const noTransactions = (stepName: string): IronflowError =>
+  new IronflowError(`The server cannot store the writes of step "${stepName}" together with the step`, {
+    code: "UNIMPLEMENTED"
+  })

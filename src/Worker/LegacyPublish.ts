@@ -1,0 +1,67 @@
+/** `step.publish` where the server does not take it with the report of a turn: a request of its own. */
+import * as Effect from "effect/Effect"
+import { readPublished } from "../Client/HttpAnswers.ts"
+import type { Answer, Connection } from "../Client/HttpConnection.ts"
+import { failureOf } from "../Client/HttpFailures.ts"
+import { type ConnectionError, serializeError } from "../Errors.ts"
+import { stepId } from "../Execution/StepId.ts"
+import { decodeJson, safeJsonParse } from "../Json.ts"
+import { endpoints } from "../Protocol/Http/Endpoints.ts"
+import type { Outcome, TurnOp } from "../Protocol/Worker.ts"
+import type { LegacyTurn } from "./LegacyTurn.ts"
+import { asConnectionError, isSuccess } from "./ServerLink.ts"
+
+/**
+ * Publishes the message of a step. Publishing again with the same key changes nothing, where the server keeps keys.
+ * `unlessTransient` fails for answers that may be different the next time.
+ */
+export const publishFrom = (
+  turn: LegacyTurn,
+  op: Extract<TurnOp, { readonly _tag: "Publish" }>,
+  nowMs: number,
+  connection: Connection,
+  unlessTransient: (answer: Answer, what: string) => Effect.Effect<Answer, ConnectionError>
+): Effect.Effect<Outcome, ConnectionError> => {
+  const what = `publish("${op.topic}")`
+  const idempotencyKey = stepId(turn.job.runId, op.stepKey)
+  return connection
+    .send({
+      method: "POST",
+      path: endpoints.publish.path,
+      body: JSON.stringify({ topic: op.topic, data: decodeJson(op.data), idempotencyKey }),
+      headers: { "x-ironflow-run-id": turn.job.runId },
+      what
+    })
+    .pipe(
+      Effect.mapError(asConnectionError),
+      Effect.flatMap((answer) => unlessTransient(answer, what)),
+      Effect.map((answer): Outcome => {
+        if (!isSuccess(answer)) return failPublish(turn, op, nowMs, failureOf(answer, what))
+        const output = readPublished(safeJsonParse(answer.text)) ?? { eventId: "", sequence: 0 }
+        turn.published(op.stepKey, op.name, output, nowMs)
+        return { _tag: "Success", value: JSON.stringify(output) }
+      })
+    )
+}
+
+/** The step has failed for good: that is among its results. */
+export const failPublish = (
+  turn: LegacyTurn,
+  op: Extract<TurnOp, { readonly _tag: "Publish" }>,
+  nowMs: number,
+  reason: Error
+): Outcome => {
+  const error = serializeError(reason)
+  const outcome = { _tag: "Failure", error } as const
+  turn.done({
+    _tag: "StepDone",
+    stepKey: op.stepKey,
+    name: op.name,
+    kind: "publish",
+    outcome,
+    attempt: 1,
+    startedAt: nowMs,
+    endedAt: nowMs
+  })
+  return outcome
+}

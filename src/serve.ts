@@ -1,0 +1,18 @@
+/** Push mode alone: a handler for requests of an Ironflow server, and webhooks. */
+export {
+  createHandler,
+  type HandlerContext,
+  type HandlerOptions,
+  serve,
+  serve as default,
+  type ServeConfig,
+  type ServeHandler
+} from "./Promise/Serve.ts"
+export type { RunnableFunction } from "./Promise/Worker.ts"
+export {
+  createWebhook,
+  type IronflowWebhook,
+  type WebhookConfig,
+  type WebhookEvent,
+  type WebhookRequest
+} from "./Webhook.ts"

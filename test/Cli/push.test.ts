@@ -1,0 +1,60 @@
+/** `functions register` and its siblings, against a server and an app that are processes of their own. */
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { freePort, type Running, Terminal, waitForRun } from "./Terminal.ts"
+
+const app = `
+import http from "node:http"
+import { createFunction, serve } from "@ironflow/node"
+
+const greet = createFunction({ id: "greet", triggers: [{ event: "guest.arrived" }] }, async ({ event, step }) =>
+  step.run("greet", () => \`hello \${event.data.name}\`)
+)
+http.createServer(serve({ functions: [greet] })).listen(Number(process.env.APP_PORT), () => console.log("app ready"))
+`
+
+const terminal = new Terminal({ "app.ts": app })
+const key = { IRONFLOW_SIGNING_KEY: "key-of-the-tests" }
+let server: Running
+let env: { readonly IRONFLOW_SERVER_URL: string }
+
+beforeAll(async () => {
+  const port = await freePort()
+  env = { IRONFLOW_SERVER_URL: `http://127.0.0.1:${port}` }
+  server = terminal.start(["serve", "--port", String(port), "--allow-private-endpoints"], { env: key })
+  await server.until("listens")
+})
+afterAll(() => terminal[Symbol.asyncDispose]())
+
+describe("push endpoints", () => {
+  it("are registered, listed and removed, and their functions run", async () => {
+    const port = await freePort()
+    const url = `http://127.0.0.1:${port}/api/ironflow`
+    const running = terminal.node("app.ts", { env: { ...key, APP_PORT: String(port) } })
+    await running.until("app ready")
+
+    const registered = await terminal.run(["functions", "register", url, "--json"], { env })
+    assert.deepStrictEqual(JSON.parse(registered.stdout), { url, functions: ["greet"] })
+
+    const emitted = await terminal.run(["emit", "guest.arrived", '{"name":"ada"}', "--json"], { env })
+    const { runIds } = JSON.parse(emitted.stdout)
+    const run = await waitForRun(env.IRONFLOW_SERVER_URL, runIds[0])
+    assert.deepInclude(run, { output: "hello ada" })
+
+    const listed = await terminal.run(["functions", "endpoints"], { env })
+    assert.match(listed.stdout, /greet +available/)
+
+    assert.strictEqual((await terminal.run(["functions", "unregister", url], { env })).code, 0)
+    const again = await terminal.run(["functions", "unregister", url, "--json"], { env })
+    assert.strictEqual(again.code, 1)
+    assert.include(again.stderr, "ENDPOINT_NOT_FOUND")
+    running.signal("SIGKILL")
+  })
+
+  it("that are not there are an error that says why", async () => {
+    const port = await freePort()
+    const ended = await terminal.run(["functions", "register", `http://127.0.0.1:${port}/`], { env })
+
+    assert.strictEqual(ended.code, 1)
+    assert.match(ended.stderr, /cannot be registered: it refuses connections/)
+  })
+})

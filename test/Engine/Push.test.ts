@@ -1,0 +1,468 @@
+/** How the engine calls push endpoints: which it calls, what it makes of their answers, and what it does while they are away. */
+import { createHmac } from "node:crypto"
+import { mkdtempSync, rmSync } from "node:fs"
+import type http from "node:http"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createClient, createFunction, createWorker, serve, ValidationError } from "@ironflow/node"
+import { type IronflowEngine, type PushConfig, startEngine } from "@ironflow/node/engine"
+import { afterEach, describe, expect, it, vi } from "vitest"
+import { isPublicAddress } from "../../src/Engine/Push/Post.ts"
+import { listen, registerEndpoint, SIGNING_KEY } from "../Serve/Hosts.ts"
+
+const cleanups: Array<() => unknown> = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
+})
+
+const startWith = async (push: PushConfig = {}, filename = ":memory:"): Promise<IronflowEngine> => {
+  const engine = await startEngine({
+    filename,
+    logger: false,
+    listen: { port: 0 },
+    push: { allowPrivateNetworks: true, signingKey: SIGNING_KEY, ...push }
+  })
+  cleanups.push(() => engine.close())
+  return engine
+}
+
+type Listener = (request: http.IncomingMessage, response: http.ServerResponse, body: string) => unknown
+
+/** An endpoint that answers as the test says. */
+const endpoint = async (listener: Listener) => {
+  const server = await listen(async (request, response) => {
+    const chunks: Array<Buffer> = []
+    for await (const chunk of request) chunks.push(chunk as Buffer)
+    await listener(request, response, Buffer.concat(chunks).toString())
+  })
+  cleanups.push(server.close)
+  return server
+}
+
+const description = JSON.stringify({
+  type: "description",
+  capabilities: { turns: 1 },
+  functions: [
+    {
+      id: "order",
+      name: "order",
+      triggers: [{ event: "order.placed" }],
+      retry: { maxAttempts: 2, initialDelayMs: 10, backoffFactor: 1, maxDelayMs: 10 },
+      timeoutMs: 60_000,
+      mode: "pull",
+      secrets: [],
+      codeHash: "0123456789abcdef"
+    }
+  ]
+})
+
+/** Answers `describe` as a handler of this package, and turns as the test says. */
+const speaking =
+  (turn: (job: any, response: http.ServerResponse, request: http.IncomingMessage) => unknown): Listener =>
+  (request, response, body) => {
+    const asked = JSON.parse(body)
+    if (asked.type === "describe") return response.end(description)
+    return turn(asked.job, response, request)
+  }
+
+const complete = (response: http.ServerResponse, output = '"done"') =>
+  response.end(JSON.stringify({ type: "turn", ops: [{ _tag: "Complete", output }] }))
+
+const place = async (engine: IronflowEngine): Promise<string> => {
+  const { runIds } = await engine.client.emit("order.placed", { orderId: "o-1" })
+  expect(runIds).toHaveLength(1)
+  return runIds[0] ?? ""
+}
+
+const ended = (engine: IronflowEngine, runId: string) => engine.client.waitForRun(runId, { timeout: 15_000 })
+
+const explained = (engine: IronflowEngine, runId: string, code: string) =>
+  vi.waitFor(
+    async () => {
+      const explanation = await engine.client.explain(runId)
+      expect(explanation.code).toBe(code)
+      return explanation
+    },
+    { timeout: 10_000 }
+  )
+
+const register = async (engine: IronflowEngine, url: string): Promise<void> => {
+  const response = await registerEndpoint(engine, url)
+  if (response.status !== 200) throw new Error(await response.text())
+}
+
+describe("registering", () => {
+  it("signs the exact bytes that it sends, and says for which environment", async () => {
+    const seen: Array<{ readonly body: string; readonly headers: http.IncomingHttpHeaders }> = []
+    const server = await endpoint((request, response, body) => {
+      seen.push({ body, headers: request.headers })
+      response.end(description)
+    })
+    const engine = await startWith()
+
+    await register(engine, server.url)
+
+    const [{ body, headers } = { body: "", headers: {} }] = seen
+    expect(headers["x-ironflow-signature"]).toBe(
+      `sha256=${createHmac("sha256", SIGNING_KEY).update(body).digest("hex")}`
+    )
+    expect(headers["x-ironflow-environment"]).toBe("default")
+    expect(JSON.parse(body)).toEqual({ type: "describe", sent_at: expect.any(Number) })
+    expect(await engine.client.listFunctions()).toMatchObject([{ id: "order" }])
+  })
+
+  it.each([
+    ["no URL", "shop", 400, /no URL of an endpoint/],
+    ["another scheme", "ftp://shop.example.com", 400, /no URL of an endpoint/],
+    ["credentials", "http://a:b@shop.example.com/", 400, /credentials/]
+  ])("refuses %s", async (_what, url, status, message) => {
+    const response = await registerEndpoint(await startWith(), url)
+
+    expect(response.status).toBe(status)
+    expect(await response.json()).toMatchObject({ message: expect.stringMatching(message) })
+  })
+
+  it.each<readonly [string, Listener, RegExp]>([
+    [
+      "another key",
+      (_, response) =>
+        response
+          .writeHead(401)
+          .end('{"error":{"message":"The signature is wrong","code":"SIGNATURE_INVALID"}}'),
+      /answered 401: The signature is wrong/
+    ],
+    ["nothing there", (_, response) => response.writeHead(404).end("<html>"), /answered 404/],
+    [
+      "a redirect",
+      (_, response) => response.writeHead(302, { location: "http://127.0.0.1:1/" }).end(),
+      /answered 302/
+    ],
+    ["an error of the app", (_, response) => response.writeHead(500).end("oops"), /answered 500/]
+  ])("says so when there is %s", async (_what, listener, message) => {
+    const engine = await startWith()
+    const response = await registerEndpoint(engine, (await endpoint(listener)).url)
+
+    expect(response.status).toBe(502)
+    expect(await response.json()).toMatchObject({
+      code: "ENDPOINT_UNAVAILABLE",
+      message: expect.stringMatching(message)
+    })
+    expect(await engine.client.listFunctions()).toEqual([])
+  })
+
+  it.each([
+    ["no function", '{"type":"description","capabilities":{"turns":1},"functions":[7]}'],
+    [
+      "a function without an id",
+      '{"type":"description","capabilities":{"turns":1},"functions":[{"codeHash":"a","secrets":[],"triggers":[]}]}'
+    ],
+    ["a bad trigger", description.replace("order.placed", "order placed")],
+    [
+      "a bad expression",
+      description.replace('"event":"order.placed"', '"event":"order.placed","expression":"1 +"')
+    ]
+  ])("refuses a description with %s", async (_what, text) => {
+    const engine = await startWith()
+    const response = await registerEndpoint(engine, (await endpoint((_, response) => response.end(text))).url)
+
+    expect(response.status).toBe(400)
+    expect(await engine.client.listFunctions()).toEqual([])
+  })
+
+  it("does not call private addresses unless it is told to", async () => {
+    const called = vi.fn()
+    const server = await endpoint((_, response) => (called(), response.end(description)))
+    const engine = await startWith({ allowPrivateNetworks: false })
+    const { port } = new URL(server.url)
+
+    for (const host of [
+      "127.0.0.1",
+      "localhost",
+      "[::1]",
+      "[::ffff:127.0.0.1]",
+      "2130706433",
+      "0x7f.1",
+      "10.0.0.1",
+      "169.254.169.254"
+    ]) {
+      const response = await registerEndpoint(engine, `http://${host}:${port}/`)
+      expect([response.status, host]).toEqual([400, host])
+      expect(await response.json()).toMatchObject({
+        message: expect.stringContaining("not a public address")
+      })
+    }
+    expect(called).not.toHaveBeenCalled()
+  })
+})
+
+it("tells public addresses from others", () => {
+  for (const address of ["8.8.8.8", "1.1.1.1", "172.32.0.1", "2606:4700::1111"]) {
+    expect([address, isPublicAddress(address)]).toEqual([address, true])
+  }
+  for (const address of [
+    "127.0.0.1",
+    "10.1.2.3",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.0.1",
+    "169.254.169.254",
+    "100.64.0.1",
+    "0.0.0.0",
+    "224.0.0.1",
+    "255.255.255.255",
+    "::1",
+    "::",
+    "fe80::1",
+    "fd00::1",
+    "::ffff:10.0.0.1",
+    "64:ff9b::a00:1",
+    "2002:a00:1::",
+    "no address"
+  ]) {
+    expect([address, isPublicAddress(address)]).toEqual([address, false])
+  }
+})
+
+describe("an endpoint", () => {
+  it("that is away loses nothing: its runs wait, explain says why, and they go on", async () => {
+    const engine = await startWith()
+    const order = createFunction(
+      { id: "order", triggers: [{ event: "order.placed" }] },
+      async ({ run }) => run.attempt
+    )
+    const handler = serve({ functions: [order], signingKey: SIGNING_KEY, logger: false })
+    const first = await listen(handler)
+    await register(engine, first.url)
+    await first.close()
+
+    const runId = await place(engine)
+    const explanation = await explained(engine, runId, "ENDPOINT_UNAVAILABLE")
+    expect(explanation.message).toContain("refuses connections")
+
+    const second = await listen(handler, Number(new URL(first.url).port))
+    cleanups.push(second.close)
+    expect(await ended(engine, runId)).toMatchObject({ status: "completed", output: 1, attempt: 1 })
+  })
+
+  it.each<readonly [string, (response: http.ServerResponse, request: http.IncomingMessage) => unknown]>([
+    ["breaks off", (_, request) => request.socket.destroy()],
+    ["fails", (response) => response.writeHead(500).end("oops")],
+    ["answers no JSON", (response) => response.end("ok")],
+    ["answers ops that are none", (response) => response.end('{"type":"turn","ops":[{"_tag":"Win"}]}')],
+    ["answers without an end", (response) => response.end('{"type":"turn","ops":[]}')],
+    ["answers more than it may", (response) => response.end(" ".repeat(200_000))],
+    ["does not answer in time", () => undefined],
+    [
+      "does not know the function",
+      (response) => response.writeHead(404).end('{"error":{"code":"FUNCTION_NOT_FOUND","message":"?"}}')
+    ]
+  ])("that %s has the turn tried again, which is no attempt", async (_what, fail) => {
+    let calls = 0
+    const server = await endpoint(
+      speaking((job, response, request) => {
+        if (++calls <= 2) return fail(response, request)
+        return complete(response, String(job.attempt))
+      })
+    )
+    const engine = await startWith({ timeout: "300ms", maxResponseBytes: 100_000 })
+    await register(engine, server.url)
+
+    expect(await ended(engine, await place(engine))).toMatchObject({
+      status: "completed",
+      output: 1,
+      attempt: 1
+    })
+    expect(calls).toBe(3)
+  })
+
+  it("that is busy is left alone until it answers again", async () => {
+    let busy = true
+    const turns: Array<number> = []
+    const server = await endpoint((_request, response, body) => {
+      const asked = JSON.parse(body)
+      if (asked.type !== "describe") turns.push(asked.job.attempt)
+      if (busy && turns.length > 0) return response.writeHead(503).end()
+      return asked.type === "describe" ? response.end(description) : complete(response)
+    })
+    const engine = await startWith()
+    await register(engine, server.url)
+    const runIds = [await place(engine), await place(engine)]
+    await explained(engine, runIds[0] ?? "", "ENDPOINT_UNAVAILABLE")
+    const called = turns.length
+    expect(called).toBeLessThanOrEqual(2)
+
+    busy = false
+
+    for (const runId of runIds)
+      expect(await ended(engine, runId)).toMatchObject({ status: "completed", attempt: 1 })
+    expect(turns.length).toBe(called + 2)
+  })
+
+  it("that fails the run is believed: retries are those of the function", async () => {
+    const attempts: Array<number> = []
+    const server = await endpoint(
+      speaking((job, response) => {
+        attempts.push(job.attempt)
+        const error = { name: "Error", message: "No van" }
+        response.end(
+          JSON.stringify({
+            type: "turn",
+            ops: [
+              job.attempt === 1 ? { _tag: "RetryRun", error, due: { afterMs: 10 } } : { _tag: "Fail", error }
+            ]
+          })
+        )
+      })
+    )
+    const engine = await startWith()
+    await register(engine, server.url)
+
+    expect(await ended(engine, await place(engine))).toMatchObject({
+      status: "failed",
+      error: { message: "No van" }
+    })
+    expect(attempts).toEqual([1, 2])
+  })
+
+  it("has its request broken off when the run is cancelled", async () => {
+    const closed = vi.fn()
+    const started = vi.fn()
+    const server = await endpoint(
+      speaking((_job, response) => {
+        started()
+        response.on("close", closed)
+      })
+    )
+    const engine = await startWith()
+    await register(engine, server.url)
+    const runId = await place(engine)
+    await vi.waitFor(() => expect(started).toHaveBeenCalledOnce())
+
+    await engine.client.cancelRun(runId)
+
+    await vi.waitFor(() => expect(closed).toHaveBeenCalledOnce())
+    expect(await ended(engine, runId)).toMatchObject({ status: "cancelled" })
+    // there is room again
+    expect(await engine.client.listWorkers()).toMatchObject([{ transport: "push" }])
+  })
+
+  it("is sent as many turns at once as it may have, and no more", async () => {
+    const open: Array<http.ServerResponse> = []
+    const server = await endpoint(speaking((_job, response) => void open.push(response)))
+    const engine = await startWith({ maxConcurrent: 2 })
+    await register(engine, server.url)
+    const runIds = await Promise.all([place(engine), place(engine), place(engine)])
+    await vi.waitFor(() => expect(open).toHaveLength(2))
+    await explained(engine, runIds[2] ?? "", "NO_CAPACITY")
+
+    complete(open[0]!)
+
+    await vi.waitFor(() => expect(open).toHaveLength(3))
+    for (const response of open.slice(1)) complete(response)
+    for (const runId of runIds) expect(await ended(engine, runId)).toMatchObject({ status: "completed" })
+  })
+
+  it("is still called after the engine was restarted, also for what was in flight", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "ironflow-push-"))
+    cleanups.push(() => rmSync(folder, { recursive: true, force: true }))
+    let calls = 0
+    const server = await endpoint(
+      speaking((_job, response) => {
+        if (++calls > 1) complete(response)
+      })
+    )
+    const first = await startWith({}, join(folder, "orders.db"))
+    await register(first, server.url)
+    const runId = await place(first)
+    await vi.waitFor(() => expect(calls).toBe(1))
+    await first.close()
+
+    const second = await startWith({}, join(folder, "orders.db"))
+
+    expect(await ended(second, runId)).toMatchObject({ status: "completed", attempt: 1 })
+    expect(calls).toBe(2)
+  })
+
+  it("is called no more when it is removed, and its runs wait for another", async () => {
+    const server = await endpoint(speaking((_job, response) => complete(response)))
+    const engine = await startWith()
+    await register(engine, server.url)
+    const remove = () =>
+      fetch(`${engine.url}/api/v1/push/endpoints?url=${encodeURIComponent(server.url)}`, { method: "DELETE" })
+    const list = async () => (await fetch(`${engine.url}/api/v1/push/endpoints`)).json()
+    const elsewhere = createClient({ serverUrl: engine.url })
+    cleanups.push(() => elsewhere.close())
+    for (const { pushEndpoints } of [engine.client, elsewhere]) {
+      expect(await pushEndpoints.list()).toEqual([
+        { url: `${server.url}/`, functionIds: ["order"], available: true }
+      ])
+      expect(await pushEndpoints.register(server.url)).toEqual(["order"])
+      expect(await pushEndpoints.remove(`${server.url}/other`)).toBe(false)
+      await expect(pushEndpoints.register("shop")).rejects.toThrow(ValidationError)
+      await expect(pushEndpoints.register(`${server.url}1`)).rejects.toMatchObject({
+        code: expect.stringMatching(/ENDPOINT_UNAVAILABLE|VALIDATION_ERROR/)
+      })
+    }
+    expect(await list()).toEqual({
+      endpoints: [{ url: `${server.url}/`, functionIds: ["order"], available: true }]
+    })
+
+    expect((await remove()).status).toBe(204)
+    expect((await remove()).status).toBe(404)
+
+    expect(await list()).toEqual({ endpoints: [] })
+    const runId = await place(engine)
+    await explained(engine, runId, "NO_WORKER")
+  })
+
+  it("gives way to a worker that registers the function", async () => {
+    const pushed = vi.fn()
+    const server = await endpoint(
+      speaking((_job, response) => {
+        pushed()
+        complete(response)
+      })
+    )
+    const engine = await startWith()
+    await register(engine, server.url)
+    const order = createFunction(
+      { id: "order", triggers: [{ event: "order.placed" }] },
+      async () => "by the worker"
+    )
+    const worker = createWorker({ serverUrl: engine.url, functions: [order], logger: false })
+    worker.start().catch(() => undefined)
+    cleanups.push(() => worker.stop())
+    await worker.ready()
+
+    expect(await ended(engine, await place(engine))).toMatchObject({ output: "by the worker" })
+    expect(pushed).not.toHaveBeenCalled()
+  })
+})
+
+describe("what a handler reports while its turn lives", () => {
+  it("is refused when it is not as it should be, and changes nothing", async () => {
+    const engine = await startWith()
+    const update = (body: unknown) =>
+      fetch(`${engine.url}/api/v1/push/turns/job_1`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(body)
+      })
+
+    for (const body of [
+      {},
+      [],
+      { runId: "r" },
+      { runId: "r", ops: [{}] },
+      { runId: "r", ops: [], waitMs: -1 },
+      { runId: "r", ops: [], late: {} }
+    ]) {
+      expect((await update(body)).status).toBe(400)
+    }
+    const unknown = await update({ runId: "r", ops: [{ _tag: "Complete" }] })
+    expect(await unknown.json()).toMatchObject({
+      ack: { _tag: "Refused", reason: "LEASE_LOST" },
+      notices: [{ _tag: "LeaseLost" }]
+    })
+  })
+})

@@ -1,0 +1,281 @@
+/** One handler in every framework: turns of an engine, webhooks, bodies that a parser has eaten. */
+import { createHmac } from "node:crypto"
+import type { AddressInfo } from "node:net"
+import { createAdaptorServer } from "@hono/node-server"
+import { createFunction, createWebhook, serve, type ServeHandler } from "@ironflow/node"
+import { startEngine } from "@ironflow/node/engine"
+import express from "express"
+import fastify from "fastify"
+import { Hono } from "hono"
+import { afterEach, describe, expect, it } from "vitest"
+import { listen, registerEndpoint, SIGNING_KEY } from "./Hosts.ts"
+
+const cleanups: Array<() => unknown> = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
+})
+
+const greet = createFunction(
+  { id: "greet", triggers: [{ event: "guest.arrived" }] },
+  async ({ event, step }) => {
+    const name = await step.run("name", async () => String(event.data.name).toUpperCase())
+    await step.sleep("breathe", "20ms")
+    return `hello ${name}`
+  }
+)
+
+const shop = createWebhook({
+  id: "shop",
+  verify: ({ headers }) => {
+    if (headers["x-shop"] !== "genuine") throw new Error("not from the shop")
+  },
+  transform: (payload) => ({
+    name: "guest.arrived",
+    data: { name: payload.guest },
+    idempotencyKey: payload.id
+  })
+})
+
+const handlerFor = (serverUrl: string | undefined): ServeHandler =>
+  serve({ functions: [greet], webhooks: [shop], signingKey: SIGNING_KEY, logger: false, serverUrl })
+
+/** Mounts a handler for `POST /api/ironflow` and the paths below; resolves to the server's URL. */
+type Mount = (handler: ServeHandler) => Promise<string>
+
+const port = (address: string | AddressInfo | null): string =>
+  `http://127.0.0.1:${(address as AddressInfo).port}`
+
+const mounts: { readonly [name: string]: Mount } = {
+  "node:http": async (handler) => {
+    const server = await listen(handler)
+    cleanups.push(server.close)
+    return server.url
+  },
+  Express: async (handler) => {
+    const app = express()
+    app.post("/api/ironflow{/*below}", handler)
+    // parsers behind the handler do no harm
+    app.use(express.json())
+    const server = app.listen(0, "127.0.0.1")
+    await new Promise((resolve) => server.once("listening", resolve))
+    cleanups.push(() => new Promise((resolve) => server.close(resolve)))
+    return port(server.address())
+  },
+  "Express, mounted with use()": async (handler) => {
+    const app = express()
+    app.use("/api/ironflow", handler)
+    const server = app.listen(0, "127.0.0.1")
+    await new Promise((resolve) => server.once("listening", resolve))
+    cleanups.push(() => new Promise((resolve) => server.close(resolve)))
+    return port(server.address())
+  },
+  "Express with express.raw()": async (handler) => {
+    const app = express()
+    app.use(express.raw({ type: "*/*", limit: "4mb" }))
+    app.post("/api/ironflow{/*below}", handler)
+    const server = app.listen(0, "127.0.0.1")
+    await new Promise((resolve) => server.once("listening", resolve))
+    cleanups.push(() => new Promise((resolve) => server.close(resolve)))
+    return port(server.address())
+  },
+  Hono: async (handler) => {
+    const app = new Hono()
+    app.post("/api/ironflow", handler)
+    app.post("/api/ironflow/*", handler)
+    const server = createAdaptorServer({ fetch: app.fetch })
+    await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve))
+    cleanups.push(() => new Promise((resolve) => server.close(resolve)))
+    return port(server.address())
+  },
+  Fastify: async (handler) => {
+    const app = fastify()
+    app.addContentTypeParser("application/json", { parseAs: "buffer" }, (_request, body, done) =>
+      done(null, body)
+    )
+    app.post("/api/ironflow", handler)
+    app.post("/api/ironflow/*", handler)
+    const url = await app.listen({ port: 0, host: "127.0.0.1" })
+    cleanups.push(() => app.close())
+    return url
+  },
+  // what Next.js calls a route handler with: a Request of a subclass, and a context whose parameters are a promise
+  "a Next.js route handler": async (handler) => {
+    class NextRequest extends Request {
+      readonly nextUrl = new URL(this.url)
+    }
+    const POST: (
+      request: NextRequest,
+      context: { params: Promise<{ readonly path?: ReadonlyArray<string> }> }
+    ) => Promise<Response> | Response = handler
+    return fetchServer((request) => POST(new NextRequest(request), { params: Promise.resolve({}) }))
+  },
+  // a function on demand: one Request in, one Response out
+  "a Lambda-style Fetch call": async (handler) => fetchServer((request) => handler(request))
+}
+
+/** Carries requests to a function of a Request and back. */
+const fetchServer = async (answer: (request: Request) => Promise<Response> | Response): Promise<string> => {
+  const server = await listen(async (request, response) => {
+    const chunks: Array<Buffer> = []
+    for await (const chunk of request) chunks.push(chunk as Buffer)
+    const answered = await answer(
+      new Request(`http://app${request.url ?? "/"}`, {
+        method: "POST",
+        body: Buffer.concat(chunks),
+        headers: request.headers as Record<string, string>
+      })
+    )
+    response.writeHead(answered.status, Object.fromEntries(answered.headers)).end(await answered.text())
+  })
+  cleanups.push(server.close)
+  return server.url
+}
+
+const startOne = async () => {
+  const engine = await startEngine({
+    filename: ":memory:",
+    logger: false,
+    listen: { port: 0 },
+    push: { allowPrivateNetworks: true, signingKey: SIGNING_KEY }
+  })
+  cleanups.push(() => engine.close())
+  return engine
+}
+
+const json = { "content-type": "application/json" }
+
+describe.each(Object.entries(mounts))("serve() in %s", (_name, mount) => {
+  it("runs a function for the engine, reporting with the response", async () => {
+    const engine = await startOne()
+    const url = await mount(handlerFor(undefined))
+    const registered = await registerEndpoint(engine, `${url}/api/ironflow`)
+    expect(await registered.json()).toMatchObject({ functions: [{ id: "greet" }] })
+
+    const { runIds } = await engine.client.emit("guest.arrived", { name: "ada" })
+
+    expect(await engine.client.waitForRun(runIds[0] ?? "", { timeout: 10_000 })).toMatchObject({
+      status: "completed",
+      output: "hello ADA"
+    })
+  })
+
+  it("makes an event of a webhook's request, once", async () => {
+    const engine = await startOne()
+    const url = await mount(handlerFor(engine.url))
+    await registerEndpoint(engine, `${url}/api/ironflow`)
+    const send = () =>
+      fetch(`${url}/api/ironflow/webhooks/shop?from=far`, {
+        method: "POST",
+        headers: { ...json, "X-Shop": "genuine" },
+        body: '{"guest":"grace","id":"visit-1"}'
+      })
+
+    const answers = [await send(), await send()]
+
+    expect(answers.map(({ status }) => status)).toEqual([200, 200])
+    expect(await answers[0]?.json()).toEqual({
+      status: "accepted",
+      event: { name: "guest.arrived", data: { name: "grace" }, idempotencyKey: "visit-1" }
+    })
+    const { runs } = await engine.client.listRuns()
+    expect(runs).toHaveLength(1)
+    expect(await engine.client.waitForRun(runs[0]?.id ?? "", { timeout: 10_000 })).toMatchObject({
+      output: "hello GRACE"
+    })
+  })
+
+  it("answers in JSON and names the environment, whatever comes", async () => {
+    const url = await mount(handlerFor(undefined))
+
+    const response = await fetch(`${url}/api/ironflow`, { method: "POST", headers: json, body: "{}" })
+
+    expect(response.status).toBe(401)
+    expect(response.headers.get("content-type")).toMatch(/^application\/json/)
+    expect(response.headers.get("x-ironflow-environment")).toBe("default")
+    expect(await response.json()).toMatchObject({ error: { code: "SIGNATURE_MISSING" } })
+  })
+})
+
+describe("a body that a parser has eaten", () => {
+  const body = '{"type":"describe","sent_at":0}'
+  const signed = {
+    ...json,
+    "x-ironflow-signature": `sha256=${createHmac("sha256", SIGNING_KEY).update(body).digest("hex")}`
+  }
+
+  it("is said so, naming express.json()", async () => {
+    const app = express()
+    app.use(express.json())
+    app.post("/api/ironflow", handlerFor(undefined))
+    const server = app.listen(0, "127.0.0.1")
+    await new Promise((resolve) => server.once("listening", resolve))
+    cleanups.push(() => new Promise((resolve) => server.close(resolve)))
+
+    const response = await fetch(`${port(server.address())}/api/ironflow`, {
+      method: "POST",
+      headers: signed,
+      body
+    })
+
+    expect(response.status).toBe(500)
+    expect(await response.json()).toMatchObject({
+      error: { code: "BODY_CONSUMED", message: expect.stringContaining("express.json()") }
+    })
+  })
+
+  it("is said so, naming Fastify's parser", async () => {
+    const app = fastify()
+    app.post("/api/ironflow", handlerFor(undefined))
+    const url = await app.listen({ port: 0, host: "127.0.0.1" })
+    cleanups.push(() => app.close())
+
+    const response = await fetch(`${url}/api/ironflow`, { method: "POST", headers: signed, body })
+
+    expect(response.status).toBe(500)
+    expect(await response.json()).toMatchObject({
+      error: { code: "BODY_CONSUMED", message: expect.stringContaining("addContentTypeParser") }
+    })
+  })
+
+  it("is said so of a Fetch request that was read", async () => {
+    const request = new Request("http://app/api/ironflow", { method: "POST", headers: signed, body })
+    await request.json()
+
+    const response: Response = await handlerFor(undefined)(request)
+
+    expect(response.status).toBe(500)
+    expect(await response.json()).toMatchObject({ error: { code: "BODY_CONSUMED" } })
+  })
+
+  it("does no harm where nothing is verified", async () => {
+    const app = express()
+    app.use(express.json())
+    app.post("/api/ironflow", serve({ functions: [greet], skipVerification: true, logger: false }))
+    const server = app.listen(0, "127.0.0.1")
+    await new Promise((resolve) => server.once("listening", resolve))
+    cleanups.push(() => new Promise((resolve) => server.close(resolve)))
+
+    const response = await fetch(`${port(server.address())}/api/ironflow`, {
+      method: "POST",
+      headers: json,
+      body
+    })
+
+    expect(await response.json()).toMatchObject({ type: "description", functions: [{ id: "greet" }] })
+  })
+})
+
+it("a request of Node.js without a response gets a Response", async () => {
+  const handler = serve({ functions: [greet], skipVerification: true, logger: false })
+
+  const response: Response = await handler({ url: "/", headers: {}, body: '{"type":"describe"}' })
+
+  expect(response.status).toBe(200)
+  expect(await response.json()).toMatchObject({ functions: [{ id: "greet" }] })
+})
+
+it("something that is no request is refused in words", async () => {
+  const handler = serve({ functions: [greet], skipVerification: true, logger: false })
+
+  await expect(handler("POST /")).rejects.toThrow(/no request: it takes a Fetch Request/)
+})

@@ -1,0 +1,206 @@
+/** How a turn reaches the engine: step by step, with the response, and from one to the other. */
+import { createFunction, type RunnableFunction, serve, type ServeConfig } from "@ironflow/node"
+import { IronflowFunction, Serve, Step } from "@ironflow/node/effect"
+import { startEngine } from "@ironflow/node/engine"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import { afterEach, describe, expect, it, vi } from "vitest"
+import { listen, registerEndpoint, SIGNING_KEY } from "./Hosts.ts"
+
+const cleanups: Array<() => unknown> = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
+})
+
+const startWith = async (
+  functions: ReadonlyArray<RunnableFunction>,
+  config: (url: string) => Partial<ServeConfig>
+) => {
+  const engine = await startEngine({
+    filename: ":memory:",
+    logger: false,
+    listen: { port: 0 },
+    push: { allowPrivateNetworks: true, signingKey: SIGNING_KEY }
+  })
+  cleanups.push(() => engine.close())
+  let requests = 0
+  const handler = serve({ functions, signingKey: SIGNING_KEY, logger: false, ...config(engine.url ?? "") })
+  const server = await listen((request, response) => (requests++, handler(request, response)))
+  cleanups.push(server.close)
+  expect((await registerEndpoint(engine, server.url)).status).toBe(200)
+  const registering = requests
+  const run = async () => {
+    const { runIds } = await engine.client.emit("order.placed", { orderId: "o-1" })
+    return engine.client.waitForRun(runIds[0] ?? "", { timeout: 15_000 })
+  }
+  return { engine, run, turns: () => requests - registering }
+}
+
+describe("a turn that reports at once", () => {
+  it("has each step stored before the next one begins", async () => {
+    const stored: Array<ReadonlyArray<string>> = []
+    const order = createFunction(
+      { id: "order", triggers: [{ event: "order.placed" }] },
+      async ({ run, step }) => {
+        for (const name of ["reserve", "charge", "ship"]) {
+          await step.run(name, async () => {
+            stored.push((await engine.client.getRunSteps(run.id)).map((one) => one.name))
+          })
+        }
+      }
+    )
+    const { engine, run, turns } = await startWith([order], (serverUrl) => ({ serverUrl }))
+
+    expect(await run()).toMatchObject({ status: "completed" })
+    expect(stored).toEqual([[], ["reserve"], ["reserve", "charge"]])
+    expect(turns()).toBe(1)
+  })
+
+  it("ends before a step that only the engine can answer when the server cannot be reached from there", async () => {
+    const log: Array<string> = []
+    const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
+      const { eventId } = await step.publish("orders", {})
+      await step.run("ship", async () => void log.push("ship"))
+      return typeof eventId
+    })
+    const gone = await listen(() => undefined)
+    await gone.close()
+    const { engine, run } = await startWith([order], () => ({ serverUrl: gone.url }))
+
+    const ended = await run()
+
+    expect(ended).toMatchObject({ status: "completed", output: "string" })
+    expect(log).toEqual(["ship"])
+    expect((await engine.client.getRunSteps(ended.id)).map(({ name }) => name)).toEqual([
+      "publish:orders",
+      "ship"
+    ])
+  })
+
+  it("goes on with the response when the server cannot be reached from there, and says so once", async () => {
+    const warnings: Array<string> = []
+    const log: Array<string> = []
+    const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
+      await step.run("reserve", async () => void log.push("reserve"))
+      await step.publish("orders", {})
+      await step.run("ship", async () => void log.push("ship"))
+      return "done"
+    })
+    const gone = await listen(() => undefined)
+    await gone.close()
+    const logger = {
+      debug: () => {},
+      info: () => {},
+      warn: (line: string) => void warnings.push(line),
+      error: () => {}
+    }
+    const { run } = await startWith([order], () => ({ serverUrl: gone.url, logger }))
+
+    expect(await run()).toMatchObject({ status: "completed", output: "done" })
+    expect(log).toEqual(["reserve", "ship"])
+    expect(warnings).toEqual([expect.stringContaining("goes to the engine with their responses")])
+  })
+})
+
+describe("a turn past its budget", () => {
+  it.each([
+    ["reporting with the response", () => ({})],
+    ["reporting at once", (serverUrl: string) => ({ serverUrl })]
+  ])("%s goes on in another request, and repeats nothing", async (_what, config) => {
+    const log: Array<string> = []
+    const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
+      for (const name of ["reserve", "charge", "ship"]) {
+        await step.run(name, async () => {
+          log.push(name)
+          await new Promise((resolve) => setTimeout(resolve, 60))
+        })
+      }
+      return "done"
+    })
+    const { run, turns } = await startWith([order], (url) => ({ ...config(url), turnBudget: "20ms" }))
+
+    expect(await run()).toMatchObject({ status: "completed", output: "done", attempt: 1 })
+    expect(log).toEqual(["reserve", "charge", "ship"])
+    expect(turns()).toBe(3)
+  })
+})
+
+it("a turn whose request is broken off aborts its steps, and reports nothing", async () => {
+  const log: Array<string> = []
+  const order = createFunction({ id: "order", triggers: [] }, async ({ step }) =>
+    step.run("charge", async ({ signal }) => {
+      log.push("charge")
+      await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()))
+      log.push(`aborted: ${(signal.reason as { readonly code?: string }).code}`)
+    })
+  )
+  const handler = serve({ functions: [order], skipVerification: true, logger: false })
+  const leaves = new AbortController()
+  const answered: Promise<Response> = handler(
+    new Request("http://app/", {
+      method: "POST",
+      signal: leaves.signal,
+      body: JSON.stringify({
+        run_id: "run_1",
+        function_id: "order",
+        attempt: 1,
+        event: { id: "evt_1", name: "order.placed", data: {}, timestamp: "2026-01-01T00:00:00Z" }
+      })
+    })
+  )
+  await vi.waitFor(() => expect(log).toEqual(["charge"]))
+
+  leaves.abort()
+
+  expect((await answered).status).toBe(499)
+  await vi.waitFor(() => expect(log).toEqual(["charge", "aborted: REQUEST_ABORTED"]))
+})
+
+describe("the Effect face", () => {
+  class Terminal extends Context.Service<
+    Terminal,
+    { readonly charge: (id: string) => Effect.Effect<string> }
+  >()("test/Terminal") {}
+  const order = IronflowFunction.make(
+    { id: "order", triggers: [{ event: "order.placed" }] },
+    Effect.fnUntraced(function* ({ event }) {
+      const terminal = yield* Terminal
+      return yield* Step.run("charge", terminal.charge(String(event.data.orderId)))
+    })
+  )
+  const request = () =>
+    new Request("http://app/", {
+      method: "POST",
+      body: JSON.stringify({
+        run_id: "run_1",
+        function_id: "order",
+        attempt: 1,
+        event: {
+          id: "evt_1",
+          name: "order.placed",
+          data: { orderId: "o-1" },
+          timestamp: "2026-01-01T00:00:00Z"
+        }
+      })
+    })
+
+  it("serves functions with what they need", async () => {
+    const program = Effect.gen(function* () {
+      const handler = yield* Serve.make({ functions: [order], skipVerification: true, logger: false })
+      const response = yield* handler.fetch(request())
+      return yield* Effect.promise(() => response.json())
+    })
+
+    const body = await Effect.runPromise(
+      Effect.provideService(program, Terminal, { charge: (id) => Effect.succeed(`paid ${id}`) })
+    )
+
+    expect(body).toMatchObject({ status: "completed", result: "paid o-1" })
+  })
+
+  it("fails with what is wrong with the options", async () => {
+    const error = await Effect.runPromise(Effect.flip(Serve.make({ functions: [], maxBodyBytes: 0 })))
+
+    expect(error).toMatchObject({ _tag: "ValidationError", message: expect.stringContaining("maxBodyBytes") })
+  })
+})
