@@ -25,6 +25,7 @@ export default defineConfig([
       effect: "src/effect.ts",
       engine: "src/engine.ts",
       worker: "src/worker.ts",
+      "worker-streaming": "src/worker-streaming.ts",
       "cli-worker": "src/Cli/WorkerProcess.ts"
     }
   },

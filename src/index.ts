@@ -10,6 +10,12 @@ export type { ClientApi, PromiseKind, WaitForRunOptions } from "./Client/Client.
 export { createFunction, ironflow } from "./Function.ts"
 export { createClient, IronflowClient, type IronflowClientConfig } from "./Promise/Client.ts"
 export type { EngineHandle } from "./Promise/Connection.ts"
-export { createWorker, type RunnableFunction, type Worker, type WorkerConfig } from "./Promise/Worker.ts"
+export {
+  createWorker,
+  type RunnableFunction,
+  type Worker,
+  type WorkerConfig,
+  type WorkerConnection
+} from "./Promise/Worker.ts"
 
 export default { ironflow }

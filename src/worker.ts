@@ -5,5 +5,6 @@ export {
   createWorker as default,
   type RunnableFunction,
   type Worker,
-  type WorkerConfig
+  type WorkerConfig,
+  type WorkerConnection
 } from "./Promise/Worker.ts"

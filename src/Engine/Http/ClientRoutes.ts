@@ -201,7 +201,7 @@ export const clientRoutes = (
 }
 
 const capabilities = {
-  transports: ["connect-json", "rest"],
+  transports: ["connect-json", "rest", "rpc"],
   features: ["turns", "longPoll", "batchJobs", "batchReports", "progress", "explain", "waitForRun"],
   version: SDK_VERSION
 }

@@ -33,6 +33,11 @@ export class Deliveries {
     return this.#waiting.length === 0
   }
 
+  /** Whether there is something that was never part of an answer. */
+  get hasNew(): boolean {
+    return this.#waiting.length > 0 && !this.#waiting.at(-1)!.sent
+  }
+
   /** The worker has everything up to this number. */
   received(seen: number): void {
     const next = this.#waiting.findIndex(({ seq }) => seq > seen)
@@ -41,9 +46,20 @@ export class Deliveries {
 
   /** The JSON texts of what comes next; they stay until they are received. */
   take(): ReadonlyArray<string> {
+    return this.#take(this.#waiting)
+  }
+
+  /** {@link take} of what was never part of an answer. */
+  takeNew(): ReadonlyArray<string> {
+    // what was sent comes first
+    const first = this.#waiting.findIndex(({ sent }) => !sent)
+    return first === -1 ? [] : this.#take(this.#waiting.slice(first))
+  }
+
+  #take(deliveries: ReadonlyArray<Delivery>): ReadonlyArray<string> {
     const texts: Array<string> = []
     let characters = 0
-    for (const delivery of this.#waiting) {
+    for (const delivery of deliveries) {
       characters += delivery.text.length
       if (texts.length === MAX_DELIVERIES || (texts.length > 0 && characters > MAX_CHARACTERS)) break
       delivery.sent = true

@@ -35,6 +35,7 @@ import * as Metrics from "./Metrics.ts"
 import { checked, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
+import * as WorkerRpcServer from "../Rpc/WorkerRpcServer.ts"
 import { Upgrades } from "../Ws/Upgrades.ts"
 
 export interface HttpServerOptions {
@@ -114,7 +115,7 @@ export const make = (
         const stranger = resolved.insecure ? undefined : strangerIn(request)
         if (stranger !== undefined) throw stranger
       },
-      routes: []
+      routes: [yield* WorkerRpcServer.make(workers, Math.max(resolved.maxReportBytes, resolved.maxBodyBytes))]
     })
 
     const { host, port, tls } = resolved

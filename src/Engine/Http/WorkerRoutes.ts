@@ -8,25 +8,22 @@ import {
   LimitExceededError,
   ValidationError
 } from "../../Errors.ts"
-import { checkName, keyLength, listLength } from "../../Limits.ts"
+import { checkName } from "../../Limits.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
-import { type RegisterTurnsResponse, TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
+import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
 import type { Job, TurnAck, TurnOp, WorkerRegistration } from "../../Protocol/Worker.ts"
 import type { EngineService } from "../Engine.ts"
-import { checkRegistration } from "./FunctionConfigs.ts"
 import { type Attempts, encodeJob, failTooLarge, needsAttempts, readJobId, readUpdate } from "./LegacyJobs.ts"
 import { LEGACY_LEASE_MS } from "./LegacyWorker.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
+import { type RegisterRequest, registerTurns } from "./TurnRegistration.ts"
 import { readReports } from "./TurnReports.ts"
-import { PRESENCE_MS, TURN_LEASE_MS, WAIT_MS } from "./TurnWorker.ts"
 import { functionsOf, unknownWorker, type Workers } from "./Workers.ts"
 
 /** Most jobs in one answer to an existing worker. */
 const MAX_JOBS = 100
-
-type RegisterRequest = typeof Schemas.RegisterWorkerRequest.Type
 
 /** The routes of workers. `maxBodyBytes` is what their requests may have. */
 export const workerRoutes = (
@@ -48,31 +45,17 @@ export const workerRoutes = (
         workerId: checkName("worker id", variable(call, "id"))
       }))
       return (request.capabilities?.turns ?? 0) >= TURNS_VERSION
-        ? yield* registerTurns(call, workerId, request)
+        ? yield* Effect.map(
+            registerTurns(workers, request, {
+              environment: environmentIn(call),
+              workerId,
+              line: call.request.socket,
+              transport: "polling",
+              maxBodyBytes
+            }),
+            ({ response }) => json(response)
+          )
         : yield* registerLegacy(call, workerId, request)
-    })
-
-  const registerTurns = (
-    call: Call,
-    workerId: string,
-    request: RegisterRequest
-  ): Effect.Effect<Reply, IronflowError> =>
-    Effect.gen(function* () {
-      const announcement = yield* checked(() => ({
-        ...readAnnouncement(call, workerId, request),
-        socket: call.request.socket
-      }))
-      const { worker, lost } = yield* workers.announce(announcement)
-      const response: RegisterTurnsResponse = {
-        capabilities: { turns: TURNS_VERSION },
-        session: worker.session,
-        leaseMs: TURN_LEASE_MS,
-        presenceMs: PRESENCE_MS,
-        waitMs: WAIT_MS,
-        maxBodyBytes,
-        lost
-      }
-      return json(response)
     })
 
   const registerLegacy = (
@@ -201,34 +184,8 @@ export const workerRoutes = (
   ]
 }
 
-const readAnnouncement = (call: Call, workerId: string, request: RegisterRequest) => {
-  const { registration, instance, jobs = [] } = request
-  if (registration === undefined || instance === undefined || instance === "") {
-    throw new ValidationError("Register: a worker that speaks turns sends `registration` and `instance`")
-  }
-  if (registration.workerId !== workerId) {
-    throw new ValidationError(
-      `Register: \`registration.workerId\` is "${registration.workerId}" and the path says "${workerId}"`
-    )
-  }
-  if (Object.keys(registration.labels).length > listLength) {
-    throw new LimitExceededError(
-      "The list of labels of the worker",
-      Object.keys(registration.labels).length,
-      listLength,
-      "labels"
-    )
-  }
-  const checkedRegistration: WorkerRegistration = {
-    ...registration,
-    environment:
-      call.request.headers[ENVIRONMENT_HEADER] === undefined
-        ? checkName("environment", registration.environment)
-        : call.environment,
-    functions: registration.functions.map(checkRegistration)
-  }
-  return { registration: checkedRegistration, instance: instance.slice(0, keyLength), jobs }
-}
+const environmentIn = (call: Call): string | undefined =>
+  call.request.headers[ENVIRONMENT_HEADER] === undefined ? undefined : call.environment
 
 const readAvailable = (text: string | null): number | undefined => {
   if (text === null) return undefined

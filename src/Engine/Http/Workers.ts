@@ -6,14 +6,14 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import type { Socket } from "node:net"
+import type { Duplex } from "node:stream"
 import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
 import { WORKER_UNKNOWN } from "../../Protocol/Http/Turns.ts"
 import type { FunctionRegistration, WorkerRegistration } from "../../Protocol/Worker.ts"
 import type { EngineService } from "../Engine.ts"
 import { Deliveries } from "./Deliveries.ts"
 import { LEGACY_LEASE_MS, LegacyWorker } from "./LegacyWorker.ts"
-import { TICK_MS, TURN_LEASE_MS, TurnWorker } from "./TurnWorker.ts"
+import { type Push, TICK_MS, TURN_LEASE_MS, TurnWorker } from "./TurnWorker.ts"
 
 /** A worker that speaks turns, as it announces itself. */
 export interface Announcement {
@@ -21,7 +21,10 @@ export interface Announcement {
   readonly instance: string
   /** Job ids of the turns in flight that it wants to keep. */
   readonly jobs: ReadonlyArray<string>
-  readonly socket: Socket
+  readonly line: Duplex
+  readonly transport: string
+  /** Absent for a worker that polls. */
+  readonly push?: Push
 }
 
 export class Workers {
@@ -64,7 +67,7 @@ export class Workers {
     { readonly worker: TurnWorker; readonly lost: ReadonlyArray<string> },
     ValidationError | StoreError
   > {
-    const { registration, instance, jobs, socket } = announcement
+    const { registration, instance, jobs, line, push, transport } = announcement
     const { workerId } = registration
     return this.#one(
       Effect.gen({ self: this }, function* () {
@@ -76,7 +79,7 @@ export class Workers {
         this.#workers.delete(workerId)
         const deliveries = new Deliveries()
         const engine = yield* this.#engine.connectRemoteWorker(registration, deliveries.handlers, {
-          transport: "polling",
+          transport,
           leaseMs: TURN_LEASE_MS
         })
         const session = `ses_${(yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)}`
@@ -89,7 +92,8 @@ export class Workers {
             engine,
             deliveries,
             functionIds: new Set(registration.functions.map(({ id }) => id)),
-            socket,
+            line,
+            ...(push === undefined ? {} : { push }),
             fork: this.#fork,
             onDead: (dead) => this.#end(dead, true)
           },

@@ -25,6 +25,8 @@ export interface SocketCall {
 export interface SocketRoute {
   /** With `:name` for what varies. */
   readonly path: string
+  /** Bytes of one frame from the client, where it may be larger than elsewhere. */
+  readonly maxFrameBytes?: number
   /** Throws an `IronflowError` to refuse the request before the upgrade. */
   readonly check?: (call: SocketCall) => void
   /** Takes the open socket. It must listen to `error`, or one bad frame ends the process. */
@@ -46,15 +48,17 @@ export class Upgrades {
   readonly #options: UpgradeOptions
   readonly #patterns: ReadonlyArray<{ readonly route: SocketRoute; readonly segments: ReadonlyArray<string> }>
   readonly #server: WebSocketServer
+  readonly #large: ReadonlyMap<SocketRoute, WebSocketServer>
 
   constructor(options: UpgradeOptions) {
     this.#options = options
     this.#patterns = options.routes.map((route) => ({ route, segments: route.path.split("/") }))
-    this.#server = new WebSocketServer({
-      noServer: true,
-      maxPayload: options.maxFrameBytes,
-      perMessageDeflate: false
-    })
+    this.#server = makeServer(options.maxFrameBytes)
+    this.#large = new Map(
+      options.routes.flatMap((route) =>
+        route.maxFrameBytes === undefined ? [] : [[route, makeServer(route.maxFrameBytes)]]
+      )
+    )
   }
 
   /** The listener for `upgrade` of a Node server. */
@@ -65,7 +69,8 @@ export class Upgrades {
       this.#options.guard(request)
       const { route, call } = this.#find(request)
       route.check?.(call)
-      this.#server.handleUpgrade(request, socket, head, (webSocket) => route.open(webSocket, call))
+      const server = this.#large.get(route) ?? this.#server
+      server.handleUpgrade(request, socket, head, (webSocket) => route.open(webSocket, call))
     } catch (error) {
       if (!isIronflowError(error)) throw error
       refuse(socket, error)
@@ -74,18 +79,26 @@ export class Upgrades {
 
   /** Open sockets now. */
   get size(): number {
-    return this.#server.clients.size
+    return this.#clients.length
   }
 
   /** Tells every client that the server stops. */
   goAway(): void {
-    for (const socket of this.#server.clients) socket.close(GOING_AWAY, "the server stops")
+    for (const socket of this.#clients) socket.close(GOING_AWAY, "the server stops")
   }
 
   /** Ends the connections that are still open. */
   close(): void {
-    for (const socket of this.#server.clients) socket.terminate()
-    this.#server.close()
+    for (const socket of this.#clients) socket.terminate()
+    for (const server of this.#servers) server.close()
+  }
+
+  get #servers(): ReadonlyArray<WebSocketServer> {
+    return [this.#server, ...this.#large.values()]
+  }
+
+  get #clients(): ReadonlyArray<WebSocket> {
+    return this.#servers.flatMap(({ clients }) => [...clients])
   }
 
   #find(request: IncomingMessage): { readonly route: SocketRoute; readonly call: SocketCall } {
@@ -107,6 +120,9 @@ export class Upgrades {
     throw new IronflowError(`There is no WebSocket at ${path.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
   }
 }
+
+const makeServer = (maxPayload: number): WebSocketServer =>
+  new WebSocketServer({ noServer: true, maxPayload, perMessageDeflate: false })
 
 const refuse = (socket: Duplex, error: IronflowError): void => {
   const { status, body } = failureResponse(error, "rest")

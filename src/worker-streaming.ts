@@ -1,0 +1,7 @@
+/** The worker over ConnectRPC. Needs `@bufbuild/protobuf`, `@connectrpc/connect` and `@connectrpc/connect-node`. */
+export type { RunnableFunction, Worker, WorkerConnection } from "./Promise/Worker.ts"
+export {
+  createStreamingWorker,
+  createStreamingWorker as default,
+  type StreamingWorkerConfig
+} from "./Promise/StreamingWorker.ts"
