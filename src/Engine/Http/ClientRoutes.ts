@@ -201,7 +201,7 @@ export const clientRoutes = (
 }
 
 const capabilities = {
-  transports: ["connect-json", "rest", "rpc"],
+  transports: ["connect-json", "rest", "rpc", "connect"],
   features: ["turns", "longPoll", "batchJobs", "batchReports", "progress", "explain", "waitForRun"],
   version: SDK_VERSION
 }

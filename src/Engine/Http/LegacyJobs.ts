@@ -88,7 +88,7 @@ const encodeStep = (runId: string, entry: JournalEntry, value: JsonText | undefi
   `{"step_id":${JSON.stringify(`${runId}:${entry.stepKey}`)},"name":${JSON.stringify(entry.name)}` +
   `,"output":${encodeOutput(entry.kind, value)}}`
 
-const encodeOutput = (kind: StepKind, value: JsonText | undefined): JsonText => {
+export const encodeOutput = (kind: StepKind, value: JsonText | undefined): JsonText => {
   if (kind !== "invokeAsync" || value === undefined) return value ?? "null"
   // written by the store as {"runId"}
   const { runId } = JSON.parse(value) as { readonly runId: string }

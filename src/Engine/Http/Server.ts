@@ -8,6 +8,7 @@
  */
 import * as Http from "node:http"
 import * as Https from "node:https"
+import type { ServerHttp2Stream } from "node:http2"
 import type { Socket } from "node:net"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
@@ -25,16 +26,19 @@ import * as Scope from "effect/Scope"
 import { DEFAULT_ENVIRONMENT, DEFAULT_PORT } from "../../Constants.ts"
 import { IronflowError, isIronflowError, UnauthorizedError, ValidationError } from "../../Errors.ts"
 import { checkName, stepResultBytes } from "../../Limits.ts"
+import { CONNECT_PATH } from "../../Protocol/Connect/Messages.ts"
 import { type Dialect, ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
 import { Engine } from "../Engine.ts"
 import { readBytes, readJson } from "./Body.ts"
 import { clientRoutes } from "./ClientRoutes.ts"
+import { ALPN_PROTOCOLS, BothVersions } from "./Http2.ts"
 import * as Metrics from "./Metrics.ts"
 import { checked, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
+import { ConnectServer } from "../Connect/ConnectServer.ts"
 import * as WorkerRpcServer from "../Rpc/WorkerRpcServer.ts"
 import { Upgrades } from "../Ws/Upgrades.ts"
 
@@ -109,18 +113,36 @@ export const make = (
       })
     ])
 
+    const maxStreamBytes = Math.max(resolved.maxReportBytes, resolved.maxBodyBytes)
     const upgrades = new Upgrades({
       maxFrameBytes: resolved.maxBodyBytes,
       guard: (request) => {
-        const stranger = resolved.insecure ? undefined : strangerIn(request)
+        const stranger = resolved.insecure ? undefined : strangerIn(request.headers)
         if (stranger !== undefined) throw stranger
       },
-      routes: [yield* WorkerRpcServer.make(workers, Math.max(resolved.maxReportBytes, resolved.maxBodyBytes))]
+      routes: [yield* WorkerRpcServer.make(workers, maxStreamBytes)]
     })
 
     const { host, port, tls } = resolved
     const server = createServer(resolved)
-    const closeIdle = watchIdle(server)
+    const streams = new ConnectServer({
+      engine,
+      workers,
+      maxMessageBytes: maxStreamBytes,
+      fork: (effect) => Fiber.runIn(run(effect), scope)
+    })
+    const versions = new BothVersions(server, {
+      maxHeaderBytes: resolved.maxHeaderBytes,
+      timeoutMs: resolved.bodyTimeoutMs,
+      take: (stream, headers) => {
+        if (headers[":path"] !== CONNECT_PATH || headers[":method"] !== "POST") return false
+        const stranger = resolved.insecure ? undefined : strangerIn(headers)
+        if (stranger === undefined) streams.open(stream, headers)
+        else refuseStream(stream, stranger)
+        return true
+      }
+    })
+    const closeIdle = watchIdle(server, versions)
     const listening = yield* Effect.mapError(
       NodeHttpServer.make(() => server, { port, host, gracefulShutdownTimeout: SHUTDOWN_MS }),
       (error) => listenError(error, host, port)
@@ -129,6 +151,7 @@ export const make = (
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         upgrades.close()
+        versions.close()
         server.closeAllConnections()
       })
     )
@@ -136,7 +159,7 @@ export const make = (
       Effect.flatMap(HttpServerRequest, (request) =>
         // a client that hangs up waits for nothing; what must not stop half way says so itself
         Effect.interruptible(
-          // the server above speaks HTTP/1.1 only
+          // one of HTTP/2 has all of it that is used here
           app(NodeHttpServerRequest.toIncomingMessage(request) as Http.IncomingMessage)
         )
       )
@@ -151,6 +174,8 @@ export const make = (
         Effect.sync(() => {
           workers.goAway()
           upgrades.goAway()
+          streams.goAway()
+          versions.goAway()
           closeIdle()
         })
       )
@@ -174,14 +199,15 @@ export const make = (
  * Watches which connections carry no request; returns what closes these, and from then on every other one when its request
  * has been answered. Node itself takes a connection that never had a request for a busy one, and waits for it.
  */
-const watchIdle = (server: Http.Server | Https.Server): (() => void) => {
+const watchIdle = (server: Http.Server | Https.Server, versions: BothVersions): (() => void) => {
   const idle = new Set<Socket>()
   let closing = false
   server.on(server instanceof Https.Server ? "secureConnection" : "connection", (socket: Socket) => {
     idle.add(socket)
     socket.once("close", () => idle.delete(socket))
   })
-  server.on("request", ({ socket }, response) => {
+  server.on("request", ({ httpVersionMajor, socket }, response) => {
+    if (httpVersionMajor > 1) return
     idle.delete(socket)
     response.once("close", () => {
       if (closing) socket.destroySoon()
@@ -191,7 +217,9 @@ const watchIdle = (server: Http.Server | Https.Server): (() => void) => {
   return () => {
     closing = true
     // a request may be on its way on one that looks idle
-    setTimeout(() => idle.forEach((socket) => socket.destroySoon()), IDLE_GRACE_MS)
+    setTimeout(() => {
+      for (const socket of idle) if (!versions.has(socket)) socket.destroySoon()
+    }, IDLE_GRACE_MS)
   }
 }
 
@@ -244,7 +272,12 @@ const createServer = (options: ResolvedOptions): Http.Server => {
   const server =
     tls === undefined
       ? Http.createServer(limits)
-      : Https.createServer({ ...limits, cert: Buffer.from(tls.cert), key: Buffer.from(tls.key) })
+      : Https.createServer({
+          ...limits,
+          cert: Buffer.from(tls.cert),
+          key: Buffer.from(tls.key),
+          ALPNProtocols: ALPN_PROTOCOLS
+        })
   server.maxConnections = options.maxConnections
   server.on("clientError", answerMalformed)
   return server
@@ -304,7 +337,7 @@ const makeApp = (options: ResolvedOptions, all: ReadonlyArray<Route>): App => {
     query: string
   ): Effect.Effect<Reply, IronflowError> => {
     if (guarded) {
-      const stranger = strangerIn(request)
+      const stranger = strangerIn(request.headers)
       if (stranger !== undefined) return Effect.fail(stranger)
     }
     const method = request.method ?? "GET"
@@ -385,8 +418,11 @@ const readEnvironment = (request: Http.IncomingMessage): string => {
  * A browser sends along where a request comes from, and under which name it found the server. Loopback is no wall against
  * pages of others: they may not use the engine, neither directly nor by pointing a name of theirs at this machine.
  */
-const strangerIn = ({ headers }: Http.IncomingMessage): IronflowError | undefined => {
-  const { host, origin } = headers
+const strangerIn = (headers: Http.IncomingHttpHeaders): IronflowError | undefined => {
+  const { origin } = headers
+  // what HTTP/2 calls the host
+  const authority = headers[":authority"]
+  const host = headers.host ?? (typeof authority === "string" ? authority : undefined)
   if (host !== undefined && !isLoopback(hostnameOf(`http://${host}`))) {
     return new UnauthorizedError(
       `An engine without API keys answers only under a loopback name, not as "${host.slice(0, 256)}". ` +
@@ -400,6 +436,12 @@ const strangerIn = ({ headers }: Http.IncomingMessage): IronflowError | undefine
     )
   }
   return undefined
+}
+
+const refuseStream = (stream: ServerHttp2Stream, error: IronflowError): void => {
+  const { body, status } = failureResponse(error, "connect")
+  stream.respond({ ":status": status, "content-type": "application/json" })
+  stream.end(JSON.stringify(body))
 }
 
 const hostnameOf = (url: string): string => (URL.canParse(url) ? new URL(url).hostname : "")

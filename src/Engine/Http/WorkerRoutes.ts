@@ -1,21 +1,15 @@
 /** What workers ask over HTTP: the turns of ours, and the jobs of existing ones. */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import {
-  ConnectionError,
-  InvalidStateError,
-  IronflowError,
-  LimitExceededError,
-  ValidationError
-} from "../../Errors.ts"
+import { InvalidStateError, IronflowError, ValidationError } from "../../Errors.ts"
 import { checkName } from "../../Limits.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
-import type { Job, TurnAck, TurnOp, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { Job, TurnAck, WorkerRegistration } from "../../Protocol/Worker.ts"
 import type { EngineService } from "../Engine.ts"
-import { type Attempts, encodeJob, failTooLarge, needsAttempts, readJobId, readUpdate } from "./LegacyJobs.ts"
+import { encodeJob, readJobId } from "./LegacyJobs.ts"
+import { applyUpdate } from "./LegacyUpdates.ts"
 import { LEGACY_LEASE_MS } from "./LegacyWorker.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
 import { type RegisterRequest, registerTurns } from "./TurnRegistration.ts"
@@ -96,34 +90,12 @@ export const workerRoutes = (
       return { status: 200, text: available === undefined ? texts[0]! : `{"jobs":[${texts.join(",")}]}` }
     })
 
-  const attemptsOf = (call: Call, runId: string): Effect.Effect<Attempts | undefined, IronflowError> =>
-    Effect.map(engine.client(call.environment).getRun(runId), (run) => {
-      const retry = engine.findFunction(call.environment, run.functionId)?.retry
-      return retry === undefined ? undefined : { attempt: run.attempt, retry }
-    })
-
-  const apply = (
-    job: Pick<Job, "jobId" | "runId">,
-    ops: ReadonlyArray<TurnOp>
-  ): Effect.Effect<Reply, IronflowError> =>
-    Effect.flatMap(engine.applyReports([{ ...job, ops }]), ([ack]) => answerAck(ack))
-
   const updateJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
       workers.legacyWorker(variable(call, "id"))?.seen()
       const job = yield* checked(() => jobOf(call))
       const update = yield* checked(() => jobUpdate(call.body))
-      const attempts = needsAttempts(update) ? yield* attemptsOf(call, job.runId) : undefined
-      const now = yield* Clock.currentTimeMillis
-      const ops = yield* Effect.catchIf(
-        checked(() => readUpdate(job.runId, update, attempts, now)),
-        (error) => error instanceof LimitExceededError,
-        // the worker is done with the job whatever it is told: what cannot be stored ends the run
-        (error) => Effect.succeed(failTooLarge(error))
-      )
-      const reply = yield* apply(job, ops)
-      if (update.status === "progress") yield* engine.extendLeases([job.jobId], LEGACY_LEASE_MS)
-      return reply
+      return yield* answerAck(yield* applyUpdate(engine, call.environment, job, update))
     })
 
   const ackJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
@@ -204,8 +176,7 @@ const jobOf = (call: Call): Pick<Job, "jobId" | "runId"> => {
   })
 }
 
-const answerAck = (ack: TurnAck | undefined): Effect.Effect<Reply, IronflowError> => {
-  if (ack === undefined) return Effect.fail(new ConnectionError("The engine did not answer the update"))
+const answerAck = (ack: TurnAck): Effect.Effect<Reply, IronflowError> => {
   if (ack._tag === "Accepted") return Effect.succeed(json({}))
   switch (ack.reason) {
     case "LEASE_LOST":

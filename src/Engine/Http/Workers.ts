@@ -9,7 +9,8 @@ import * as Semaphore from "effect/Semaphore"
 import type { Duplex } from "node:stream"
 import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
 import { WORKER_UNKNOWN } from "../../Protocol/Http/Turns.ts"
-import type { FunctionRegistration, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { FunctionRegistration, WorkerHandlers, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { RemoteSession } from "../Dispatch.ts"
 import type { EngineService } from "../Engine.ts"
 import { Deliveries } from "./Deliveries.ts"
 import { LEGACY_LEASE_MS, LegacyWorker } from "./LegacyWorker.ts"
@@ -25,6 +26,12 @@ export interface Announcement {
   readonly transport: string
   /** Absent for a worker that polls. */
   readonly push?: Push
+}
+
+/** What an existing worker with a stream is told. */
+export interface LegacyStreamHandlers extends WorkerHandlers {
+  readonly transport: string
+  readonly onEnd: () => void
 }
 
 export class Workers {
@@ -106,8 +113,14 @@ export class Workers {
     )
   }
 
-  /** Registers an existing worker, or the same one again: its leases stay. */
-  enlist(registration: WorkerRegistration): Effect.Effect<void, ValidationError | StoreError> {
+  /** Registers an existing worker, or the same one again: its leases stay. `stream` is that of one that does not poll. */
+  enlist(
+    registration: WorkerRegistration,
+    stream?: LegacyStreamHandlers
+  ): Effect.Effect<
+    { readonly worker: LegacyWorker; readonly engine: RemoteSession },
+    ValidationError | StoreError
+  > {
     const { workerId } = registration
     return this.#one(
       Effect.gen({ self: this }, function* () {
@@ -115,18 +128,20 @@ export class Workers {
         if (earlier instanceof LegacyWorker) earlier.replace()
         else if (earlier !== undefined) yield* this.#makeWay(earlier)
         this.#workers.delete(workerId)
-        const engine = yield* this.#engine.connectRemoteWorker(registration, deaf, {
-          transport: "polling",
+        const engine = yield* this.#engine.connectRemoteWorker(registration, stream ?? deaf, {
+          transport: stream?.transport ?? "polling",
           leaseMs: LEGACY_LEASE_MS
         })
         const worker = new LegacyWorker({
           workerId,
           environment: registration.environment,
           engine,
-          hasBetter: (functionId) => this.#runsTurns(registration.environment, functionId),
-          now: () => this.#clock.currentTimeMillisUnsafe()
+          hasBetter: (functionId) => this.runsTurns(registration.environment, functionId),
+          now: () => this.#clock.currentTimeMillisUnsafe(),
+          ...(stream === undefined ? {} : { onEnd: stream.onEnd })
         })
         this.#workers.set(workerId, worker)
+        return { worker, engine }
       })
     )
   }
@@ -194,7 +209,8 @@ export class Workers {
     })
   }
 
-  #runsTurns(environment: string, functionId: string): boolean {
+  /** Whether a worker that speaks turns has the function. */
+  runsTurns(environment: string, functionId: string): boolean {
     for (const worker of this.#workers.values()) {
       if (worker instanceof TurnWorker && worker.environment === environment && worker.runs(functionId))
         return true
@@ -203,7 +219,7 @@ export class Workers {
   }
 }
 
-/** Existing workers are told of nothing: they see it when an update is refused. */
+/** Existing workers that poll are told of nothing: they see it when an update is refused. */
 const deaf = { onJob: () => undefined, onNotice: () => undefined }
 
 export const unknownWorker = (workerId: string): IronflowError =>
