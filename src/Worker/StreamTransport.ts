@@ -7,7 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import { failureOf } from "../Client/HttpFailures.ts"
 import type { IronflowError, ValidationError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
