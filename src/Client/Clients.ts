@@ -1,4 +1,5 @@
 /** The client service and the layers behind it. `Engine.layerClient` is one more, for an engine in the same process. */
 export * from "./Client.ts"
+export { Channels, layer as layerChannel } from "./Channel.ts"
 export { layer as layerHttp } from "./HttpServices.ts"
 export type { ServerOptions } from "./HttpConfig.ts"

@@ -8,7 +8,9 @@ import type { HttpClientError } from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import { ENV_VARS } from "../Constants.ts"
 import { ConnectionError, TimeoutError } from "../Errors.ts"
+import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
 import { ENVIRONMENT_HEADER, type Method } from "../Protocol/Http/Endpoints.ts"
+import { Channels } from "./Channel.ts"
 import type { ResolvedServer } from "./HttpConfig.ts"
 
 export interface Request {
@@ -39,44 +41,53 @@ export interface Connection {
 }
 
 export const make = (server: ResolvedServer): Effect.Effect<Connection, never, HttpClient.HttpClient> =>
-  Effect.map(HttpClient.HttpClient, (http) => {
+  Effect.gen(function* () {
+    const http = yield* HttpClient.HttpClient
+    const channel = (yield* Channels)?.(server)
     const headers: Record<string, string> = {
       [ENVIRONMENT_HEADER]: server.environment,
       accept: "application/json",
       ...(server.apiKey === undefined ? {} : { authorization: `Bearer ${server.apiKey}` })
     }
+    const inTime = (
+      answer: Effect.Effect<Answer, ConnectionError>,
+      what: string,
+      timeoutMs: number
+    ): Effect.Effect<Answer, ConnectionError | TimeoutError> =>
+      Effect.timeoutOrElse(answer, {
+        duration: timeoutMs,
+        orElse: () =>
+          Effect.fail(
+            new TimeoutError(
+              `${what} got no answer from ${server.url} within ${timeoutMs}ms. It may have been carried out all the same`,
+              timeoutMs
+            )
+          )
+      })
     return {
       server,
-      send: (request) => {
-        const {
-          body,
-          contentType = "application/json",
-          method,
-          path,
-          what,
-          timeoutMs = server.timeoutMs
-        } = request
-        const bare = HttpClientRequest.make(method)(server.url + path, {
-          headers: request.headers === undefined ? headers : { ...headers, ...request.headers }
-        })
-        const answer = Effect.flatMap(
-          http.execute(body === undefined ? bare : HttpClientRequest.bodyText(bare, body, contentType)),
-          (response) => Effect.map(response.text, (text) => ({ status: response.status, text }))
-        )
-        return answer.pipe(
-          Effect.mapError((error) => connectionError(server, what, error)),
-          Effect.timeoutOrElse({
-            duration: timeoutMs,
-            orElse: () =>
-              Effect.fail(
-                new TimeoutError(
-                  `${what} got no answer from ${server.url} within ${timeoutMs}ms. It may have been carried out all the same`,
-                  timeoutMs
-                )
-              )
+      send: (request) =>
+        Effect.suspend(() => {
+          const { body, contentType = "application/json", method, path, what } = request
+          const { timeoutMs = server.timeoutMs } = request
+          const byChannel = channel?.send(request)
+          if (byChannel !== undefined) return inTime(byChannel, what, timeoutMs)
+          const bare = HttpClientRequest.make(method)(server.url + path, {
+            headers: request.headers === undefined ? headers : { ...headers, ...request.headers }
           })
-        )
-      }
+          const answer = Effect.flatMap(
+            http.execute(body === undefined ? bare : HttpClientRequest.bodyText(bare, body, contentType)),
+            (response) => {
+              channel?.advertised(response.headers[CHANNEL_HEADER])
+              return Effect.map(response.text, (text) => ({ status: response.status, text }))
+            }
+          )
+          return inTime(
+            Effect.mapError(answer, (error) => connectionError(server, what, error)),
+            what,
+            timeoutMs
+          )
+        })
     }
   })
 

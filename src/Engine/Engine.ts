@@ -119,13 +119,22 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
   timers.start()
   yield* Retention.make(store)
 
+  const registerFunctionsOf = ({ environment, functions, startedAt, workerId }: WorkerRegistration) =>
+    Effect.flatMap(store.registerFunctions(environment, functions, startedAt), (standing) =>
+      standing.length === 0
+        ? Effect.void
+        : Effect.logInfo(
+            `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later; the later one stands`
+          )
+    )
+
   return Engine.of({
     client: (environment) => EngineClient.make({ store, dispatch, endings }, environment),
     connectWorker: (registration, handlers) =>
       Effect.gen(function* () {
         yield* checkRegistration(registration, dispatch)
         yield* Effect.mapError(
-          store.registerFunctions(registration.environment, registration.functions),
+          registerFunctionsOf(registration),
           (error) =>
             new ConnectionError(`The engine could not store the functions: ${error.message}`, {
               cause: error
@@ -152,7 +161,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     connectRemoteWorker: (registration, handlers, options) =>
       Effect.gen(function* () {
         yield* checkRegistration(registration, dispatch)
-        yield* store.registerFunctions(registration.environment, registration.functions)
+        yield* registerFunctionsOf(registration)
         // another one may have come while the functions were stored
         yield* checkId(registration.workerId, dispatch)
         return dispatch.connectRemote(registration, handlers, {
@@ -161,7 +170,10 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
         })
       }),
     registerFunctions: (environment, functions) =>
-      Effect.andThen(checkFunctions(functions), store.registerFunctions(environment, functions)),
+      Effect.andThen(
+        checkFunctions(functions),
+        Effect.asVoid(store.registerFunctions(environment, functions))
+      ),
     secrets: (environment) => secrets.in(environment),
     findFunction: store.findFunction,
     applyReports: (reports) => dispatch.applyReports(reports),

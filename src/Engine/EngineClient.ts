@@ -1,7 +1,15 @@
 /** The client's methods against the engine in the same process: checked input, then one operation of the store. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { ClientApi, EffectKind, EmitOptions, PublishOptions, Run, RunStatus } from "../Client/Client.ts"
+import {
+  type ClientApi,
+  type EffectKind,
+  type EmitOptions,
+  isTerminal,
+  type PublishOptions,
+  type Run,
+  type RunStatus
+} from "../Client/Client.ts"
 import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
 import { checkEventName } from "../Event.ts"
 import { encodeJson } from "../Json.ts"
@@ -129,8 +137,11 @@ export const make = (
         Effect.flatMap(store.getEndedRun(environment, runId), (run) =>
           run !== undefined
             ? Effect.succeed(run)
-            : // look again: it may have been brought back at that very moment
-              Effect.flatMap(ending.ended, () => ended)
+            : Effect.flatMap(
+                Effect.andThen(ending.ended, store.getRun(environment, runId)),
+                // it may have been brought back at that very moment
+                (run) => (isTerminal(run.status) ? Effect.succeed(run) : ended)
+              )
         ),
         Effect.sync(ending.stop)
       )

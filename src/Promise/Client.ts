@@ -87,12 +87,19 @@ const overHttp = (config: ServerClientConfig): Behind => {
   const { apiKey, environment, timeoutMs, url } = resolveServer(config, "createClient()")
   // Loaded with the first call: whoever imports the main entry for something else need not pay for HTTP.
   const load = Effect.promise(() =>
-    Promise.all([import("../Client/HttpServices.ts"), import("effect/http/FetchHttpClient")])
+    Promise.all([
+      import("../Client/HttpServices.ts"),
+      import("../Client/Channel.ts"),
+      import("effect/http/FetchHttpClient")
+    ])
   )
   return {
     layer: Layer.unwrap(
-      Effect.map(load, ([http, fetch]) =>
-        Layer.provide(http.layer({ serverUrl: url, apiKey, environment, timeout: timeoutMs }), fetch.layer)
+      Effect.map(load, ([http, channel, fetch]) =>
+        Layer.provide(http.layer({ serverUrl: url, apiKey, environment, timeout: timeoutMs }), [
+          fetch.layer,
+          channel.layer
+        ])
       )
     ),
     onClose: () => () => undefined

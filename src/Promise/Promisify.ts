@@ -30,14 +30,12 @@ export const promisify = <Api extends object, Service extends object, R, ER>(
 ): Api => {
   const api: Record<string, unknown> = {}
   for (const name of methods) {
-    api[name] = function method(...args: Array<unknown>): Promise<unknown> {
-      return run(
+    api[name] = (...args: Array<unknown>): Promise<unknown> =>
+      run(
         rim,
         Effect.flatMap(service, (self) => (self as EffectMethods)[name]!(...args)),
-        method,
         signalAmong(args)
       )
-    }
   }
   // `methods` names members of both readings, which are the same interface: arguments and results only pass through.
   return api as Api
@@ -47,22 +45,19 @@ interface EffectMethods {
   readonly [name: string]: (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>
 }
 
-/**
- * Runs an effect as a Promise user expects it; see the top of this file. `entry` is the function that the user called:
- * the caller's stack is the one above it.
- */
+/** Runs an effect as a Promise user expects it; see the top of this file. */
 export const run = async <A, E, R, ER>(
   rim: Rim<R, ER>,
   effect: Effect.Effect<A, E, R>,
-  entry: (...args: Array<never>) => unknown,
   signal?: AbortSignal
 ): Promise<A> => {
   if (rim.isClosed) throw closed(rim.what)
-  const caller: { stack?: string } = {}
-  Error.captureStackTrace(caller, entry)
   const exit = await rim.runtime.runPromiseExit(effect, signal === undefined ? {} : { signal })
   if (Exit.isSuccess(exit)) return exit.value
   if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closed(rim.what)
+  // who awaits this is on the stack, below this function; to ask before the call would cost every call what only some need
+  const caller: { stack?: string } = {}
+  Error.captureStackTrace(caller, run)
   throw withCaller(errorOf(exit.cause), caller.stack)
 }
 

@@ -125,16 +125,15 @@ export const connectBy = (
   const { apiKey, heartbeatInterval, logger, reconnectDelay, serverUrl } = config
   const options = { serverUrl, apiKey, heartbeatInterval, reconnectDelay, logger }
   const { server } = resolvePollingOptions(options, config.environment, caller)
-  const fetch = Layer.unwrap(
-    Effect.map(
-      Effect.promise(() => import("effect/http/FetchHttpClient")),
-      ({ layer }) => layer
-    )
+  const connections = Effect.promise(() =>
+    Promise.all([import("../Client/Channel.ts"), import("effect/http/FetchHttpClient")])
   )
   const transport = Layer.unwrap(load({ ...options, serverUrl: server.url, apiKey: server.apiKey }))
   return {
     options: { ...config, environment: server.environment },
-    transport: Layer.provide(transport, fetch),
+    transport: Layer.unwrap(
+      Effect.map(connections, ([channel, fetch]) => Layer.provide(transport, [fetch.layer, channel.layer]))
+    ),
     onClose: () => () => undefined
   }
 }

@@ -271,6 +271,8 @@ export interface WorkerRegistration {
   readonly maxConcurrentJobs: number
   readonly labels: { readonly [key: string]: string }
   readonly version: { readonly sdk: string; readonly runtime: string }
+  /** When the worker was started, epoch milliseconds: it does not take back what a younger one has registered. */
+  readonly startedAt?: number
 }
 
 /** Why an engine will have nothing to do with a worker: its API key is missing or wrong, or does not allow it. */

@@ -15,6 +15,7 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
+import { Channels } from "../Client/Channel.ts"
 import { type Connection, make as connect } from "../Client/HttpConnection.ts"
 import { type IronflowError, ValidationError } from "../Errors.ts"
 import {
@@ -47,6 +48,7 @@ export const layer = (
     WorkerTransport,
     Effect.gen(function* () {
       const http = yield* HttpClient.HttpClient
+      const channels = yield* Channels
       const caller = "WorkerTransport.layerPolling"
       yield* checked(() => resolvePollingOptions(options, undefined, caller))
       return WorkerTransport.of({
@@ -54,7 +56,10 @@ export const layer = (
           Effect.flatMap(
             checked(() => resolvePollingOptions(options, registration.environment, caller)),
             (resolved) => open(resolved, registration, handlers)
-          ).pipe(Effect.provideService(HttpClient.HttpClient, http))
+          ).pipe(
+            Effect.provideService(HttpClient.HttpClient, http),
+            Effect.provideService(Channels, channels)
+          )
       })
     })
   )

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { Channels } from "../Client/Channel.ts"
 import { failureOf } from "../Client/HttpFailures.ts"
 import type { IronflowError, ValidationError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
@@ -48,13 +49,17 @@ export const layer = (
     WorkerTransport,
     Effect.gen(function* () {
       const http = yield* HttpClient.HttpClient
+      const channels = yield* Channels
       yield* checked(() => resolvePollingOptions(options, undefined, caller))
       return WorkerTransport.of({
         open: (registration, handlers) =>
           Effect.flatMap(
             checked(() => resolvePollingOptions(options, registration.environment, caller)),
             (resolved) => open(resolved, choices, registration, handlers)
-          ).pipe(Effect.provideService(HttpClient.HttpClient, http))
+          ).pipe(
+            Effect.provideService(HttpClient.HttpClient, http),
+            Effect.provideService(Channels, channels)
+          )
       })
     })
   )

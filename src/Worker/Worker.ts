@@ -82,7 +82,7 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
     const connection = yield* Effect.acquireRelease(Scope.make(), Scope.close)
     const alarm = yield* Scope.provide(Alarm.make, connection)
     const session = yield* transport
-      .open(register(config, workerId), {
+      .open(register(config, workerId, clock.currentTimeMillisUnsafe()), {
         // Nothing is sent here before the first credit, so `turns` is there when these are called.
         onJob: (job) => turns.start(job),
         onNotice: (notice) => turns.notice(notice),
@@ -188,12 +188,17 @@ const makeWorkerId: Effect.Effect<string> = Effect.gen(function* () {
   return `worker-${now.toString(36)}-${chance.toString(36)}`
 })
 
-const register = (config: ResolvedWorkerOptions, workerId: string): WorkerRegistration => ({
+const register = (
+  config: ResolvedWorkerOptions,
+  workerId: string,
+  startedAt: number
+): WorkerRegistration => ({
   workerId,
   environment: config.environment,
   hostname: hostname(),
   functions: Array.from(config.functions.values(), toRegistration),
   maxConcurrentJobs: config.maxConcurrentJobs,
   labels: config.labels,
-  version: { sdk: SDK_VERSION, runtime: `node ${process.version}` }
+  version: { sdk: SDK_VERSION, runtime: `node ${process.version}` },
+  startedAt
 })

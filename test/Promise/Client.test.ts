@@ -64,8 +64,8 @@ describe("IronflowClient", () => {
     const { handle } = engineAnswering({ getRun: () => Effect.fail(error) })
     await using client = createClient({ engine: handle })
 
-    const lookUpTheOrder = () => rejection(client.getRun("run-1"))
-    const rejected = await lookUpTheOrder()
+    const lookUpTheOrder = async () => await client.getRun("run-1")
+    const rejected = await rejection(lookUpTheOrder())
 
     assert.strictEqual(rejected, error)
     const [own, caller] = rejected.stack.split("--- called from ---")

@@ -1,6 +1,7 @@
 import { assert, describe, expectTypeOf, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -59,13 +60,16 @@ describe("Worker", () => {
   it.live("registers its functions and asks for as many jobs as it runs at once", () =>
     Effect.gen(function* () {
       const transport = new ScriptedTransport()
+      const before = yield* Clock.currentTimeMillis
       const { close, worker } = yield* startWorker(transport, {
         functions: [quick],
         labels: { region: "north" },
         environment: "staging"
       })
 
-      const { functions, hostname: _, ...registration } = transport.registration!
+      const { functions, hostname: _, startedAt = 0, ...registration } = transport.registration!
+      assert.isAtLeast(startedAt, before)
+      assert.isAtMost(startedAt, yield* Clock.currentTimeMillis)
       assert.deepStrictEqual(registration, {
         workerId: worker.workerId,
         environment: "staging",

@@ -78,13 +78,16 @@ const collect = (request: IncomingMessage, maxBytes: number): Effect.Effect<Buff
   })
 
 const parse = (bytes: Buffer): Effect.Effect<unknown, ValidationError> =>
+  bytes.length > 0 && !isUtf8(bytes)
+    ? Effect.fail(new ValidationError("The body is not UTF-8: JSON is sent as UTF-8"))
+    : parseJson(bytes.toString("utf8"))
+
+/** The value of a body; `{}` when it is empty. */
+export const parseJson = (text: string): Effect.Effect<unknown, ValidationError> =>
   Effect.suspend(() => {
-    if (bytes.length === 0) return Effect.succeed({})
-    if (!isUtf8(bytes)) {
-      return Effect.fail(new ValidationError("The body is not UTF-8: JSON is sent as UTF-8"))
-    }
+    if (text === "") return Effect.succeed({})
     try {
-      return Effect.succeed(JSON.parse(bytes.toString("utf8")))
+      return Effect.succeed(JSON.parse(text))
     } catch (error) {
       return Effect.fail(
         new ValidationError(`The body is not valid JSON: ${toError(error).message}`, { cause: error })

@@ -1,15 +1,7 @@
 /** What clients ask over HTTP: the calls of `IronflowService` and `PubSubService`, and their REST siblings. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import {
-  type ClientApi,
-  type EffectKind,
-  type EmitResult,
-  type FunctionInfo,
-  isTerminal,
-  type Run,
-  type RunStep
-} from "../../Client/Client.ts"
+import type { ClientApi, EffectKind, EmitResult, FunctionInfo, Run, RunStep } from "../../Client/Client.ts"
 import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
 import {
   FunctionNotFoundError,
@@ -370,18 +362,13 @@ const waitForRun = (
         new ValidationError(`\`timeout\` must be a number of milliseconds, got "${text?.slice(0, 64)}"`)
       )
     }
-    return Effect.gen(function* () {
-      // for a run that has ended, and for one that does not exist, there is nothing to wait for
-      const now = yield* api.getRun(id)
-      if (isTerminal(now.status)) return answerRun(now)
-      return yield* Effect.raceFirst(Effect.map(api.waitForRun(id), answerRun), closing).pipe(
-        Effect.map((reply) => reply ?? noContent),
-        Effect.timeoutOrElse({
-          duration: Math.min(timeout, MAX_WAIT_MS),
-          orElse: () => Effect.succeed(noContent)
-        })
-      )
-    })
+    return Effect.raceFirst(Effect.map(api.waitForRun(id), answerRun), closing).pipe(
+      Effect.map((reply) => reply ?? noContent),
+      Effect.timeoutOrElse({
+        duration: Math.min(timeout, MAX_WAIT_MS),
+        orElse: () => Effect.succeed(noContent)
+      })
+    )
   })
 
 const patchStep = (

@@ -66,16 +66,26 @@ interface Pattern {
 
 const noVariables = {}
 
-/** Finds the route of a request. Paths without variables are looked up, the others compared in order. */
+/**
+ * Finds the route of a request. Paths without variables are looked up; of the others those are compared, in order, that
+ * have the same method, number of segments and collection (`runs` of `/api/v1/runs/:id`).
+ */
 export class Routes {
   readonly #fixed = new Map<string, Found>()
-  readonly #patterns: Array<Pattern> = []
+  readonly #patterns = new Map<string, Array<Pattern>>()
 
   constructor(routes: ReadonlyArray<Route>) {
     for (const route of routes) {
       const { method, path } = route.endpoint
-      if (path.includes(":")) this.#patterns.push({ route, segments: path.split("/") })
-      else this.#fixed.set(`${method} ${path}`, { route, variables: noVariables })
+      if (!path.includes(":")) {
+        this.#fixed.set(`${method} ${path}`, { route, variables: noVariables })
+        continue
+      }
+      const segments = path.split("/")
+      const place = placeOf(method, segments)
+      const patterns = this.#patterns.get(place)
+      if (patterns === undefined) this.#patterns.set(place, [{ route, segments }])
+      else patterns.push({ route, segments })
     }
   }
 
@@ -84,14 +94,16 @@ export class Routes {
     const fixed = this.#fixed.get(`${method} ${path}`)
     if (fixed !== undefined) return fixed
     const segments = path.split("/")
-    for (const pattern of this.#patterns) {
-      if (pattern.route.endpoint.method !== method) continue
+    for (const pattern of this.#patterns.get(placeOf(method, segments)) ?? []) {
       const variables = matchPath(pattern.segments, segments)
       if (variables !== undefined) return { route: pattern.route, variables }
     }
     return undefined
   }
 }
+
+const placeOf = (method: string, segments: ReadonlyArray<string>): string =>
+  `${method} ${segments.length} ${segments[3]}`
 
 /** The variables of a path when it fits the pattern, both split at slashes. Throws `ValidationError` for bad encoding. */
 export const matchPath = (

@@ -27,19 +27,21 @@ import { DEFAULT_ENVIRONMENT, DEFAULT_PORT } from "../../Constants.ts"
 import { IronflowError, isIronflowError, UnauthorizedError, ValidationError } from "../../Errors.ts"
 import { checkName, stepResultBytes } from "../../Limits.ts"
 import { CONNECT_PATH } from "../../Protocol/Connect/Messages.ts"
+import { CHANNEL_HEADER, CHANNEL_PATH } from "../../Protocol/Http/Channel.ts"
 import { type Dialect, ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
 import { Engine } from "../Engine.ts"
-import { readBytes, readJson } from "./Body.ts"
+import { type BodyLimits, parseJson, readBytes, readJson } from "./Body.ts"
 import { clientRoutes } from "./ClientRoutes.ts"
 import { ALPN_PROTOCOLS, BothVersions } from "./Http2.ts"
 import * as Metrics from "./Metrics.ts"
-import { checked, type Reply, type Route, Routes } from "./Route.ts"
+import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
 import { ConnectServer } from "../Connect/ConnectServer.ts"
 import * as WorkerRpcServer from "../Rpc/WorkerRpcServer.ts"
+import { type ChannelCall, channelRoute } from "../Ws/Channel.ts"
 import { Upgrades } from "../Ws/Upgrades.ts"
 
 export interface HttpServerOptions {
@@ -114,13 +116,25 @@ export const make = (
     ])
 
     const maxStreamBytes = Math.max(resolved.maxReportBytes, resolved.maxBodyBytes)
+    const leaving = new Set<() => void>()
     const upgrades = new Upgrades({
-      maxFrameBytes: resolved.maxBodyBytes,
       guard: (request) => {
         const stranger = resolved.insecure ? undefined : strangerIn(request.headers)
         if (stranger !== undefined) throw stranger
       },
-      routes: [yield* WorkerRpcServer.make(workers, maxStreamBytes)]
+      routes: [
+        yield* WorkerRpcServer.make(workers, maxStreamBytes),
+        channelRoute({
+          answer: (call) => Effect.interruptible(app.answer(overChannel(call))),
+          refuse: ({ url }, error) => app.refuse(url, error),
+          // not in the scope, which would end calls before they hear that the server stops; they end with their sockets
+          run,
+          onClosing: (listener) => {
+            leaving.add(listener)
+            return () => leaving.delete(listener)
+          }
+        })
+      ]
     })
 
     const { host, port, tls } = resolved
@@ -156,23 +170,26 @@ export const make = (
       })
     )
     yield* listening.serve(
-      Effect.flatMap(HttpServerRequest, (request) =>
+      Effect.flatMap(HttpServerRequest, (asked) => {
+        // one of HTTP/2 has all of it that is used here
+        const request = NodeHttpServerRequest.toIncomingMessage(asked) as Http.IncomingMessage
         // a client that hangs up waits for nothing; what must not stop half way says so itself
-        Effect.interruptible(
-          // one of HTTP/2 has all of it that is used here
-          app(NodeHttpServerRequest.toIncomingMessage(request) as Http.IncomingMessage)
+        return Effect.map(Effect.interruptible(app.answer(overHttp(request))), (reply) =>
+          respond(reply, request)
         )
-      )
+      })
     )
     // in place of the listener that comes with the line above: ours refuses before it upgrades, and sees the bare sockets
     server.removeAllListeners("upgrade").on("upgrade", upgrades.upgrade)
     yield* workers.watch
+    yield* Effect.forkScoped(upgrades.watch)
     // first: those who wait for something are told to look elsewhere
     yield* Effect.addFinalizer(() =>
       Effect.andThen(
         Deferred.succeed(closing, undefined),
         Effect.sync(() => {
           workers.goAway()
+          for (const leave of leaving) leave()
           upgrades.goAway()
           streams.goAway()
           versions.goAway()
@@ -320,7 +337,21 @@ const listenError = (error: ServeError, host: string, port: number): IronflowErr
 // Requests
 // ---------------------------------------------------------------------------------------------------------------------
 
-type App = (request: Http.IncomingMessage) => Effect.Effect<HttpServerResponse.HttpServerResponse>
+/** A request by whatever it travels. */
+interface Asked {
+  readonly method: string
+  /** With its query. */
+  readonly url: string
+  readonly request: Http.IncomingMessage
+  readonly readJson: (limits: BodyLimits) => Effect.Effect<unknown, IronflowError>
+  readonly readBytes: (limits: BodyLimits) => Effect.Effect<Buffer, IronflowError>
+}
+
+interface App {
+  /** Answers whatever comes; interrupted when the client hangs up. */
+  readonly answer: (asked: Asked) => Effect.Effect<Reply>
+  readonly refuse: (url: string, error: IronflowError) => Reply
+}
 
 const makeApp = (options: ResolvedOptions, all: ReadonlyArray<Route>): App => {
   const routes = new Routes(all)
@@ -331,16 +362,12 @@ const makeApp = (options: ResolvedOptions, all: ReadonlyArray<Route>): App => {
   }
   const guarded = !options.insecure
 
-  const answer = (
-    request: Http.IncomingMessage,
-    path: string,
-    query: string
-  ): Effect.Effect<Reply, IronflowError> => {
+  const answer = (asked: Asked, path: string, query: string): Effect.Effect<Reply, IronflowError> => {
+    const { method, request } = asked
     if (guarded) {
       const stranger = strangerIn(request.headers)
       if (stranger !== undefined) return Effect.fail(stranger)
     }
-    const method = request.method ?? "GET"
     const found = routes.find(method, path)
     if (found === undefined) {
       return Effect.fail(
@@ -350,28 +377,33 @@ const makeApp = (options: ResolvedOptions, all: ReadonlyArray<Route>): App => {
     const { route, variables } = found
     const environment = readEnvironment(request)
     const call = (body: unknown) =>
-      route.answer({ environment, body, variables, query: new URLSearchParams(query), request })
+      route.answer({
+        environment,
+        body,
+        variables,
+        request,
+        // few ask for it
+        get query() {
+          return new URLSearchParams(query)
+        }
+      })
     if (method === "GET" || method === "DELETE") return call(undefined)
     const limits = route.fromWorker ? worker : client
-    return Effect.flatMap(
-      route.reads === "json" ? readJson(request, limits) : readBytes(request, limits),
-      call
-    )
+    return Effect.flatMap(route.reads === "json" ? asked.readJson(limits) : asked.readBytes(limits), call)
   }
 
-  return (request) => {
-    const url = request.url ?? "/"
-    const mark = url.indexOf("?")
-    // clients whose base URL ends with a slash send two of them
-    const path = (mark === -1 ? url : url.slice(0, mark)).replace(/^\/{2,}/, "/")
-    return Effect.matchCause(
-      Effect.flatten(checked(() => answer(request, path, mark === -1 ? "" : url.slice(mark + 1)))),
-      { onSuccess: respond, onFailure: (cause) => ({ cause }) }
-    ).pipe(
-      Effect.flatMap((outcome) =>
-        "cause" in outcome ? respondFailure(outcome.cause, dialectOf(path), request) : Effect.succeed(outcome)
+  return {
+    refuse: (url, error) => replyTo(failureResponse(error, dialectOf(url))),
+    answer: (asked) => {
+      const { method, url } = asked
+      const mark = url.indexOf("?")
+      // clients whose base URL ends with a slash send two of them
+      const path = (mark === -1 ? url : url.slice(0, mark)).replace(/^\/{2,}/, "/")
+      return Effect.catchCause(
+        Effect.flatten(checked(() => answer(asked, path, mark === -1 ? "" : url.slice(mark + 1)))),
+        (cause) => replyToFailure(cause, dialectOf(path), `${method} ${url}`)
       )
-    )
+    }
   }
 }
 
@@ -448,41 +480,54 @@ const hostnameOf = (url: string): string => (URL.canParse(url) ? new URL(url).ho
 
 const dialectOf = (path: string): Dialect => (path.startsWith("/ironflow.v1.") ? "connect" : "rest")
 
-const respond = ({
-  status,
-  text,
-  type = "application/json",
-  headers
-}: Reply): HttpServerResponse.HttpServerResponse =>
-  text === undefined
-    ? HttpServerResponse.empty({ status, headers })
-    : HttpServerResponse.text(text, { status, contentType: type, headers })
+const respond = (
+  { status, text, type = "application/json", headers }: Reply,
+  request: Http.IncomingMessage
+): HttpServerResponse.HttpServerResponse => {
+  const all = {
+    ...headers,
+    [CHANNEL_HEADER]: CHANNEL_PATH,
+    // what is left of a body that was not read would be taken for the next request
+    ...(request.complete || !hasBody(request) ? {} : { connection: "close" })
+  }
+  return text === undefined
+    ? HttpServerResponse.empty({ status, headers: all })
+    : HttpServerResponse.text(text, { status, contentType: type, headers: all })
+}
 
-const respondFailure = (
+const replyToFailure = (
   cause: Cause.Cause<IronflowError>,
   dialect: Dialect,
-  request: Http.IncomingMessage
-): Effect.Effect<HttpServerResponse.HttpServerResponse> => {
+  what: string
+): Effect.Effect<Reply> => {
   // the client has hung up
   if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
   const error = Cause.squash(cause)
-  if (isIronflowError(error)) return Effect.succeed(failed(failureResponse(error, dialect), request))
+  if (isIronflowError(error)) return Effect.succeed(replyTo(failureResponse(error, dialect)))
   return Effect.as(
-    Effect.logError(`${request.method} ${request.url} failed because of a bug`, cause),
-    failed(defectResponse(dialect), request)
+    Effect.logError(`${what} failed because of a bug`, cause),
+    replyTo(defectResponse(dialect))
   )
 }
 
-const failed = (
-  { status, body }: FailureResponse,
-  request: Http.IncomingMessage
-): HttpServerResponse.HttpServerResponse =>
-  HttpServerResponse.text(JSON.stringify(body), {
-    status,
-    contentType: "application/json",
-    // what is left of a body that was not read would be taken for the next request
-    ...(request.complete || !hasBody(request) ? {} : { headers: { connection: "close" } })
-  })
+const replyTo = ({ body, status }: FailureResponse): Reply => json(body, status)
+
+const overHttp = (request: Http.IncomingMessage): Asked => ({
+  method: request.method ?? "GET",
+  url: request.url ?? "/",
+  request,
+  readJson: (limits) => readJson(request, limits),
+  readBytes: (limits) => readBytes(request, limits)
+})
+
+/** What a channel carries has arrived whole, and is within its limits, which are narrower. */
+const overChannel = ({ body, method, request, url }: ChannelCall): Asked => ({
+  method,
+  url,
+  request,
+  readJson: () => parseJson(body),
+  readBytes: () => Effect.sync(() => Buffer.from(body))
+})
 
 const hasBody = ({ headers }: Http.IncomingMessage): boolean =>
   headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0

@@ -191,5 +191,9 @@ CREATE TABLE actors (
   PRIMARY KEY (function, actor)
 ) WITHOUT ROWID;
 CREATE INDEX actors_worker ON actors (worker);
+`,
+  `
+-- since: when the program was started that registered the function so.
+ALTER TABLE functions ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
 `
 ]

@@ -4,49 +4,65 @@ import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { putSchedules } from "./Schedules.ts"
 import type { Transaction } from "./Transaction.ts"
 
-/** Adds functions or replaces their configuration; a change of configuration or code is a new version. */
+/**
+ * Adds functions or replaces their configuration; a change of configuration or code is a new version. `startedAt` is when
+ * the program that has them was started: what a program that was started later has registered stands. Returns the ids of
+ * those that stand.
+ */
 export const registerFunctions = (
   tx: Transaction,
   environmentName: string,
-  registrations: ReadonlyArray<FunctionRegistration>
-): void => {
+  registrations: ReadonlyArray<FunctionRegistration>,
+  startedAt?: number
+): ReadonlyArray<string> => {
   const environment = tx.environment(environmentName)
   const now = tx.now()
+  const since = startedAt ?? now
+  const standing: Array<string> = []
   for (const registration of registrations) {
     const text = JSON.stringify(registration)
     const hash = createHash("sha256").update(text).digest("hex").slice(0, 16)
     const known = tx.get(
-      "SELECT key, hash FROM functions WHERE environment = ? AND id = ?",
+      "SELECT key, hash, since FROM functions WHERE environment = ? AND id = ?",
       environment,
       registration.id
     )
     let key: number
     if (known === undefined) {
       key = tx.insert(
-        "INSERT INTO functions (environment, id, registration, hash, version, created_at, updated_at) VALUES (?, ?, ?, ?, 1, ?, ?)",
+        "INSERT INTO functions (environment, id, registration, hash, since, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?, 1, ?, ?)",
         environment,
         registration.id,
         text,
         hash,
+        since,
         now,
         now
       )
     } else {
       key = Number(known.key)
       if (known.hash !== hash) {
+        if (since < Number(known.since)) {
+          standing.push(registration.id)
+          continue
+        }
         tx.run(
-          "UPDATE functions SET registration = ?, hash = ?, version = version + 1, updated_at = ? WHERE key = ?",
+          "UPDATE functions SET registration = ?, hash = ?, since = ?, version = version + 1, updated_at = ? WHERE key = ?",
           text,
           hash,
+          since,
           now,
           key
         )
+      } else if (since > Number(known.since)) {
+        tx.run("UPDATE functions SET since = ? WHERE key = ?", since, key)
       }
     }
     putSchedules(tx, key, registration)
     tx.markReady(key)
     tx.afterCommit(() => tx.registry.put({ key, environment: environmentName, registration }))
   }
+  return standing
 }
 
 /** Fills the registry at start; every function may have runs that are ready. */

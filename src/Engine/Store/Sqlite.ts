@@ -125,8 +125,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           tx.observed = observers.size > 0
         }
       },
-      registerFunctions: (environment, functions) =>
-        write("register functions", () => registerFunctions(tx, environment, functions)),
+      registerFunctions: (environment, functions, startedAt) =>
+        write("register functions", () => registerFunctions(tx, environment, functions, startedAt)),
       findFunction: (environment, functionId) => tx.registry.get(environment, functionId)?.registration,
       listFunctions: (environment) => read("list functions", () => Inspection.listFunctions(tx, environment)),
       appendEvent: (event) => write(`store event "${event.name}"`, () => appendEvent(tx, event)),

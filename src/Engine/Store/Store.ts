@@ -221,11 +221,15 @@ export interface StoreService {
   /** Calls `listener` after every commit with what happened to runs in it; returns the way to stop that. */
   readonly observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void
 
-  /** Adds functions or replaces their configuration. */
+  /**
+   * Adds functions or replaces their configuration. `startedAt` (epoch milliseconds, now by default) is when the program
+   * that has them was started: what a program that was started later has registered stands. Returns the ids of those.
+   */
   readonly registerFunctions: (
     environment: string,
-    functions: ReadonlyArray<FunctionRegistration>
-  ) => Effect.Effect<void, StoreError>
+    functions: ReadonlyArray<FunctionRegistration>,
+    startedAt?: number
+  ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** A function as it was last registered. */
   readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
   readonly listFunctions: (environment: string) => Effect.Effect<Array<FunctionInfo>, StoreError>

@@ -2,9 +2,9 @@
  * Requests that become WebSockets: found in a table like those that do not, refused with an HTTP answer before they are
  * upgraded, and told to go away when the server stops.
  */
-import type { IncomingMessage } from "node:http"
+import { type IncomingMessage, STATUS_CODES } from "node:http"
 import type { Duplex } from "node:stream"
-import { STATUS_CODES } from "node:http"
+import * as Effect from "effect/Effect"
 import { type WebSocket, WebSocketServer } from "ws"
 import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
 import { IronflowError, isIronflowError } from "../../Errors.ts"
@@ -25,8 +25,10 @@ export interface SocketCall {
 export interface SocketRoute {
   /** With `:name` for what varies. */
   readonly path: string
-  /** Bytes of one frame from the client, where it may be larger than elsewhere. */
+  /** Bytes of one frame from the client; a larger one closes the connection with 1009. 1 MiB by default. */
   readonly maxFrameBytes?: number
+  /** The route itself closes its sockets when the server stops. */
+  readonly leavesByItself?: boolean
   /** Throws an `IronflowError` to refuse the request before the upgrade. */
   readonly check?: (call: SocketCall) => void
   /** Takes the open socket. It must listen to `error`, or one bad frame ends the process. */
@@ -34,8 +36,6 @@ export interface SocketRoute {
 }
 
 export interface UpgradeOptions {
-  /** Bytes of one frame from the client; a larger one closes the connection with 1009. */
-  readonly maxFrameBytes: number
   /** Refuses requests that nobody may make, by throwing an `IronflowError`. */
   readonly guard: (request: IncomingMessage) => void
   readonly routes: ReadonlyArray<SocketRoute>
@@ -44,21 +44,34 @@ export interface UpgradeOptions {
 /** The code of a close frame that says: the server stops, come back later. */
 export const GOING_AWAY = 1001
 
-export class Upgrades {
-  readonly #options: UpgradeOptions
-  readonly #patterns: ReadonlyArray<{ readonly route: SocketRoute; readonly segments: ReadonlyArray<string> }>
-  readonly #server: WebSocketServer
-  readonly #large: ReadonlyMap<SocketRoute, WebSocketServer>
+const MAX_FRAME_BYTES = 1024 * 1024
 
-  constructor(options: UpgradeOptions) {
-    this.#options = options
-    this.#patterns = options.routes.map((route) => ({ route, segments: route.path.split("/") }))
-    this.#server = makeServer(options.maxFrameBytes)
-    this.#large = new Map(
-      options.routes.flatMap((route) =>
-        route.maxFrameBytes === undefined ? [] : [[route, makeServer(route.maxFrameBytes)]]
-      )
-    )
+/** How often clients are asked whether they are still there. */
+const PING_MS = 30_000
+
+interface Entrance {
+  readonly route: SocketRoute
+  readonly segments: ReadonlyArray<string>
+  readonly server: WebSocketServer
+}
+
+export class Upgrades {
+  readonly #guard: UpgradeOptions["guard"]
+  readonly #entrances: ReadonlyArray<Entrance>
+  /** Those that have not answered the last ping. */
+  #silent = new Set<WebSocket>()
+
+  constructor({ guard, routes }: UpgradeOptions) {
+    this.#guard = guard
+    this.#entrances = routes.map((route) => ({
+      route,
+      segments: route.path.split("/"),
+      server: new WebSocketServer({
+        noServer: true,
+        maxPayload: route.maxFrameBytes ?? MAX_FRAME_BYTES,
+        perMessageDeflate: false
+      })
+    }))
   }
 
   /** The listener for `upgrade` of a Node server. */
@@ -66,63 +79,68 @@ export class Upgrades {
     // whoever hangs up in the middle of the handshake has nothing to be told
     socket.on("error", () => socket.destroy())
     try {
-      this.#options.guard(request)
-      const { route, call } = this.#find(request)
+      this.#guard(request)
+      const { call, entrance } = this.#find(request)
+      const { route, server } = entrance
       route.check?.(call)
-      const server = this.#large.get(route) ?? this.#server
-      server.handleUpgrade(request, socket, head, (webSocket) => route.open(webSocket, call))
+      server.handleUpgrade(request, socket, head, (webSocket) => {
+        webSocket.on("pong", () => this.#silent.delete(webSocket))
+        webSocket.on("close", () => this.#silent.delete(webSocket))
+        route.open(webSocket, call)
+      })
     } catch (error) {
       if (!isIronflowError(error)) throw error
       refuse(socket, error)
     }
   }
 
-  /** Open sockets now. */
-  get size(): number {
-    return this.#clients.length
-  }
+  /** Ends connections whose other end has gone without a word, as long as it runs. */
+  readonly watch: Effect.Effect<never> = Effect.forever(
+    Effect.andThen(
+      Effect.sleep(PING_MS),
+      Effect.sync(() => {
+        for (const socket of this.#silent) socket.terminate()
+        this.#silent = new Set(this.#entrances.flatMap(({ server }) => [...server.clients]))
+        for (const socket of this.#silent) socket.ping()
+      })
+    )
+  )
 
   /** Tells every client that the server stops. */
   goAway(): void {
-    for (const socket of this.#clients) socket.close(GOING_AWAY, "the server stops")
+    for (const { route, server } of this.#entrances) {
+      if (route.leavesByItself === true) continue
+      for (const socket of server.clients) socket.close(GOING_AWAY, "the server stops")
+    }
   }
 
   /** Ends the connections that are still open. */
   close(): void {
-    for (const socket of this.#clients) socket.terminate()
-    for (const server of this.#servers) server.close()
+    for (const { server } of this.#entrances) {
+      for (const socket of server.clients) socket.terminate()
+      server.close()
+    }
   }
 
-  get #servers(): ReadonlyArray<WebSocketServer> {
-    return [this.#server, ...this.#large.values()]
-  }
-
-  get #clients(): ReadonlyArray<WebSocket> {
-    return this.#servers.flatMap(({ clients }) => [...clients])
-  }
-
-  #find(request: IncomingMessage): { readonly route: SocketRoute; readonly call: SocketCall } {
+  #find(request: IncomingMessage): { readonly entrance: Entrance; readonly call: SocketCall } {
     const url = request.url ?? "/"
     const mark = url.indexOf("?")
     const path = (mark === -1 ? url : url.slice(0, mark)).replace(/^\/{2,}/, "/")
     const segments = path.split("/")
-    for (const { route, segments: pattern } of this.#patterns) {
-      const variables = matchPath(pattern, segments)
+    for (const entrance of this.#entrances) {
+      const variables = matchPath(entrance.segments, segments)
       if (variables === undefined) continue
       const query = new URLSearchParams(mark === -1 ? "" : url.slice(mark + 1))
       // a browser cannot set headers on a WebSocket
       const environment = query.get("env") || request.headers[ENVIRONMENT_HEADER] || DEFAULT_ENVIRONMENT
       return {
-        route,
+        entrance,
         call: { environment: checkName("environment", environment), variables, query, request }
       }
     }
     throw new IronflowError(`There is no WebSocket at ${path.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
   }
 }
-
-const makeServer = (maxPayload: number): WebSocketServer =>
-  new WebSocketServer({ noServer: true, maxPayload, perMessageDeflate: false })
 
 const refuse = (socket: Duplex, error: IronflowError): void => {
   const { status, body } = failureResponse(error, "rest")

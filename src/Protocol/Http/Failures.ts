@@ -54,6 +54,7 @@ const kinds = {
   unauthorized: kind("permission_denied", 403),
   enterprise: kind("permission_denied", 402),
   unsupported: kind("invalid_argument", 415),
+  tooMany: kind("resource_exhausted", 429),
   unknown: kind("unknown", 500),
   internal: kind("internal", 500)
 }
@@ -70,6 +71,7 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
   ["STALE_EXECUTION", kinds.conflict],
   ["RUN_NOT_RUNNING", kinds.conflict],
   ["STALE_BATCH", kinds.conflict],
+  ["TOO_MANY_CALLS", kinds.tooMany],
   ["CLOSING", kinds.unavailable]
 ])
 

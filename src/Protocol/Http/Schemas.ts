@@ -287,7 +287,8 @@ const WorkerRegistration = Schema.Struct({
   functions: Schema.Array(FunctionRegistration),
   maxConcurrentJobs: Schema.Int,
   labels: Schema.Record(text, text),
-  version: Schema.Struct({ sdk: text, runtime: text })
+  version: Schema.Struct({ sdk: text, runtime: text }),
+  startedAt: optional(Schema.Int)
 })
 
 /** `capabilities`, `registration`, `instance` and `jobs` come from workers that speak turns (`Turns.ts`). */

@@ -76,6 +76,32 @@ export const eventsSuite = (test: ShopTest): void => {
       )
     })
 
+    test("what a program registers that was started earlier does not take back what a later one has registered", function* (shop) {
+      const [before, after] = [handles("ship"), handles("ship", { on: ["order.paid"] })]
+      const version = Effect.map(shop.store.listFunctions("default"), ([ship]) => ship?.version)
+
+      assert.deepStrictEqual(yield* shop.store.registerFunctions("default", [before], 1000), [])
+      assert.deepStrictEqual(yield* shop.store.registerFunctions("default", [after], 2000), [])
+      // the older program reconnects
+      assert.deepStrictEqual(yield* shop.store.registerFunctions("default", [before], 1000), ["ship"])
+      assert.strictEqual((yield* shop.emit("order.placed")).runIds.length, 0)
+      assert.strictEqual((yield* shop.emit("order.paid")).runIds.length, 1)
+      assert.strictEqual(yield* version, 2)
+
+      // the older code is deployed again
+      assert.deepStrictEqual(yield* shop.store.registerFunctions("default", [before], 3000), [])
+      assert.strictEqual((yield* shop.emit("order.placed")).runIds.length, 1)
+      assert.strictEqual(yield* version, 3)
+    })
+
+    test("the same program that registers again defends what it has registered", function* (shop) {
+      const [before, after] = [handles("ship"), handles("ship", { on: ["order.paid"] })]
+      yield* shop.store.registerFunctions("default", [after], 1000)
+      yield* shop.store.registerFunctions("default", [after], 3000)
+
+      assert.deepStrictEqual(yield* shop.store.registerFunctions("default", [before], 2000), ["ship"])
+    })
+
     test("the same idempotency key returns the first event and its runs and creates nothing", function* (shop) {
       yield* shop.register(handles("charge"))
       const first = yield* shop.emit("order.placed", { orderId: "o-1" }, { idempotencyKey: "o-1" })

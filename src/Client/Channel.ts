@@ -1,0 +1,205 @@
+/**
+ * The client's side of `Protocol/Http/Channel.ts`: a WebSocket beside HTTP, opened when there is something to gain.
+ *
+ * It is opened after a few calls to a server that names one; until it is open, while it is broken, and for what it does
+ * not carry, calls go by HTTP. {@link layer} is what provides sockets; without it there are no channels.
+ */
+import type { Socket } from "node:net"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { WebSocket } from "ws"
+import { ConnectionError } from "../Errors.ts"
+import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
+import { CANCEL, encodeMessage, Frames, MAX_CALLS, MAX_TEXT, readFrame } from "../Protocol/Http/Channel.ts"
+import type { ResolvedServer } from "./HttpConfig.ts"
+import type { Answer, Request } from "./HttpConnection.ts"
+
+/** So many calls go by HTTP before a channel is worth its handshake. */
+const CALLS_BEFORE = 4
+/** How long a channel that broke is left alone. */
+const PAUSE_MS = 10_000
+/** How often a server that owes answers is asked whether it is there. */
+const PING_MS = 10_000
+/** How long it may take to open a channel. */
+const HANDSHAKE_MS = 10_000
+
+/** Opens the channel of a server, or says that there are none. */
+export const Channels = Context.Reference<((server: ResolvedServer) => Channel) | undefined>(
+  "@ironflow/node/Channels",
+  { defaultValue: () => undefined }
+)
+
+/** Channels over real sockets, which are closed with the layer. */
+export const layer: Layer.Layer<never> = Layer.effect(
+  Channels,
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const opened = new Set<Channel>()
+    yield* Effect.addFinalizer(() => Effect.sync(() => opened.forEach((channel) => channel.close())))
+    return (server) => {
+      const channel = new Channel(server, () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
+      opened.add(channel)
+      return channel
+    }
+  })
+)
+
+type Resume = (answer: Effect.Effect<Answer, ConnectionError>) => void
+
+/** A socket that is open, and the calls on it. */
+interface Line {
+  readonly webSocket: WebSocket
+  readonly socket: Socket
+  readonly calls: Map<string, Resume>
+  readonly frames: Frames
+  ping: NodeJS.Timeout | undefined
+  heard: boolean
+}
+
+export class Channel {
+  readonly #server: ResolvedServer
+  readonly #now: () => number
+  #line: Line | undefined
+  #opening: WebSocket | undefined
+  #notBefore = Number.NEGATIVE_INFINITY
+  #seen = 0
+  #id = 0
+  #closed = false
+
+  /** `now` is a monotonic clock, in milliseconds. */
+  constructor(server: ResolvedServer, now: () => number) {
+    this.#server = server
+    this.#now = now
+  }
+
+  /** The server has answered over HTTP, and named the path of its channel or none. */
+  advertised(path: string | undefined): void {
+    this.#seen++
+    if (path === undefined || this.#closed || this.#line !== undefined || this.#opening !== undefined) return
+    if (this.#seen < CALLS_BEFORE || this.#now() < this.#notBefore) return
+    void this.#open(path)
+  }
+
+  /** How to send a request, if it can go this way now. */
+  send(request: Request): Effect.Effect<Answer, ConnectionError> | undefined {
+    const line = this.#line
+    if (line === undefined || line.calls.size >= MAX_CALLS) return undefined
+    const { body = "", contentType, headers, method, path, what } = request
+    if (headers !== undefined || contentType !== undefined || body.length > MAX_TEXT) return undefined
+    return Effect.callback((resume) => {
+      // it may have closed since
+      if (this.#line !== line) return resume(Effect.fail(this.#broken(what)))
+      const id = String(++this.#id)
+      if (line.calls.size === 0) this.#wake(line)
+      line.calls.set(id, (answer) => resume(Effect.mapError(answer, () => this.#broken(what))))
+      line.frames.add(encodeMessage(`${id} ${method} ${path}`, body))
+      return Effect.sync(() => {
+        if (!line.calls.delete(id)) return
+        line.frames.add(encodeMessage(`${id} ${CANCEL} -`, ""))
+        if (line.calls.size === 0) this.#rest(line)
+      })
+    })
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#opening?.terminate()
+    this.#line?.webSocket.close(1000)
+    // a server that does not answer is not waited for
+    this.#line?.socket.unref()
+  }
+
+  async #open(path: string): Promise<void> {
+    const { apiKey, environment, url } = this.#server
+    this.#notBefore = this.#now() + PAUSE_MS
+    const { WebSocket } = await import("ws")
+    if (this.#closed || this.#opening !== undefined) return
+    const webSocket = new WebSocket(url.replace(/^http/, "ws") + path, {
+      perMessageDeflate: false,
+      handshakeTimeout: HANDSHAKE_MS,
+      headers: {
+        [ENVIRONMENT_HEADER]: environment,
+        ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` })
+      }
+    })
+    this.#opening = webSocket
+    webSocket.once("upgrade", ({ socket }) => {
+      this.#opening = undefined
+      this.#use(webSocket, socket)
+    })
+    // what fails here goes by HTTP, which says what is wrong
+    webSocket.on("error", () => undefined)
+    webSocket.once("close", () => {
+      if (this.#opening === webSocket) this.#opening = undefined
+    })
+  }
+
+  #use(webSocket: WebSocket, socket: Socket): void {
+    const line: Line = {
+      webSocket,
+      socket,
+      calls: new Map(),
+      frames: new Frames((frame) => webSocket.send(frame)),
+      ping: undefined,
+      heard: true
+    }
+    webSocket.once("open", () => {
+      if (this.#closed) return webSocket.terminate()
+      this.#line = line
+      this.#rest(line)
+    })
+    webSocket.on("message", (data) => {
+      line.heard = true
+      const wellFormed = readFrame(String(data), ([id = "", status], text) => {
+        const resume = line.calls.get(id)
+        if (resume === undefined) return
+        line.calls.delete(id)
+        resume(Effect.succeed({ status: Number(status), text }))
+      })
+      if (!wellFormed) webSocket.terminate()
+      if (line.calls.size === 0) this.#rest(line)
+    })
+    webSocket.on("pong", () => {
+      line.heard = true
+    })
+    webSocket.once("close", () => {
+      if (this.#line === line) this.#line = undefined
+      this.#rest(line)
+      const calls = [...line.calls.values()]
+      line.calls.clear()
+      for (const resume of calls) resume(Effect.fail(brokenLine))
+    })
+  }
+
+  /** Somebody waits for an answer: the process stays, and a server that is gone is found out. */
+  #wake(line: Line): void {
+    // an answer may bring about the next call before the line is at rest
+    if (line.ping !== undefined) return
+    line.socket.ref()
+    line.heard = true
+    line.ping = setInterval(() => {
+      if (!line.heard) return line.webSocket.terminate()
+      line.heard = false
+      line.webSocket.ping()
+    }, PING_MS)
+  }
+
+  /** Nobody waits: an idle channel must not keep the process alive. */
+  #rest(line: Line): void {
+    clearInterval(line.ping)
+    line.ping = undefined
+    line.socket.unref()
+  }
+
+  #broken(what: string): ConnectionError {
+    return new ConnectionError(
+      `${what} failed: the Ironflow server at ${this.#server.url} closed the connection before it had answered. ` +
+        "It may have been stopped; the request may have been carried out"
+    )
+  }
+}
+
+/** Says that the line broke; every call has a message of its own for that. */
+const brokenLine = new ConnectionError("The channel is closed")

@@ -1,0 +1,198 @@
+/** The channel of a client, against a real engine and against servers that misbehave. */
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import * as http from "node:http"
+import type { AddressInfo } from "node:net"
+import path from "node:path"
+import { afterEach, assert, describe, it, vi } from "vitest"
+import { type WebSocket, WebSocketServer } from "ws"
+import { createClient, type IronflowClient } from "../../src/Promise/Client.ts"
+import { start as startEngine } from "../wire/Ironflow.ts"
+import { EngineServer } from "./EngineServer.ts"
+
+const cleanups: Array<() => unknown> = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
+})
+
+/** A server that says it has a channel, counts what comes by HTTP, and leaves the channel to the test. */
+const scripted = async (onSocket: (socket: WebSocket) => void) => {
+  let requests = 0
+  const server = http.createServer((request, response) => {
+    requests++
+    request.resume()
+    response.setHeader("content-type", "application/json")
+    response.setHeader("x-ironflow-channel", "/api/v1/channel")
+    response.end('{"status":"ok"}')
+  })
+  const sockets = new WebSocketServer({ server, path: "/api/v1/channel" })
+  sockets.on("connection", onSocket)
+  server.listen(0, "127.0.0.1")
+  await once(server, "listening")
+  cleanups.push(() => {
+    for (const socket of sockets.clients) socket.terminate()
+    server.closeAllConnections()
+    server.close()
+  })
+  const { port } = server.address() as AddressInfo
+  const client = createClient({ serverUrl: `http://127.0.0.1:${port}`, timeout: 2000 })
+  cleanups.push(() => client.close())
+  return { client, sockets, requests: () => requests }
+}
+
+/** Makes the calls that it takes, by HTTP. */
+const untilOpen = async (client: IronflowClient, sockets: WebSocketServer): Promise<void> => {
+  for (let i = 0; i < 4; i++) await client.health()
+  await vi.waitFor(() => assert.strictEqual(sockets.clients.size, 1), { timeout: 5000 })
+}
+
+const answerAll = (socket: WebSocket): void => {
+  socket.on("message", (data) => {
+    for (const [, id] of String(data).matchAll(/(\d+) POST \S+ 2\n/g))
+      socket.send(`${id} 200 15\n{"status":"ok"}`)
+  })
+}
+
+describe("a client's channel", () => {
+  it("takes over from HTTP after some calls", async () => {
+    const { client, requests, sockets } = await scripted(answerAll)
+    await untilOpen(client, sockets)
+    await client.health()
+    const before = requests()
+
+    const answers = await Promise.all(Array.from({ length: 100 }, () => client.health()))
+
+    assert.deepStrictEqual(new Set(answers), new Set(["ok"]))
+    assert.isAtMost(requests() - before, 1)
+  })
+
+  it("fails the calls that it owes an answer when it breaks, and the next ones go by HTTP", async () => {
+    const { client, sockets } = await scripted((socket) => {
+      socket.on("message", () => socket.terminate())
+    })
+    await untilOpen(client, sockets)
+
+    const outcomes = await Promise.allSettled(Array.from({ length: 5 }, () => client.health()))
+    const broken = outcomes.filter(({ status }) => status === "rejected")
+
+    for (const outcome of broken) {
+      assert.match(
+        String(Object(outcome).reason),
+        /ConnectionError: health\(\) failed: .* closed the connection/
+      )
+    }
+    assert.isAbove(broken.length, 0)
+    assert.strictEqual(await client.health(), "ok")
+  })
+
+  it("tries calls again that may be repeated", async () => {
+    let broken = 0
+    const { client, sockets } = await scripted((socket) => {
+      socket.on("message", () => {
+        broken++
+        socket.terminate()
+      })
+    })
+    await untilOpen(client, sockets)
+
+    await client.listFunctions()
+
+    assert.strictEqual(broken, 1)
+  })
+
+  it("gives calls up that the user aborts", async () => {
+    const messages: Array<string> = []
+    const { client, sockets } = await scripted((socket) => {
+      socket.on("message", (data) => void messages.push(String(data)))
+    })
+    await untilOpen(client, sockets)
+    const controller = new AbortController()
+
+    const call = client.getRun("run_1", { signal: controller.signal })
+    await vi.waitFor(() => assert.match(messages.join(""), /GetRun/))
+    controller.abort(new Error("enough"))
+
+    assert.match(String(await call.catch((error: unknown) => error)), /enough/)
+    await vi.waitFor(() => assert.match(messages.join(""), /\d+ CANCEL - 0\n/))
+  })
+
+  it("is left alone where it cannot be opened", async () => {
+    const { client, requests, sockets } = await scripted((socket) => socket.terminate())
+    sockets.shouldHandle = () => false
+
+    for (let i = 0; i < 20; i++) assert.strictEqual(await client.health(), "ok")
+
+    assert.strictEqual(requests(), 20)
+  })
+
+  it("is not asked for where nobody names one", async () => {
+    let upgrades = 0
+    const server = http.createServer((request, response) => {
+      request.resume()
+      response.setHeader("content-type", "application/json")
+      response.end('{"status":"ok"}')
+    })
+    server.on("upgrade", (_, socket) => {
+      upgrades++
+      socket.destroy()
+    })
+    server.listen(0, "127.0.0.1")
+    await once(server, "listening")
+    cleanups.push(() => server.close())
+    await using client = createClient({
+      serverUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    })
+
+    for (let i = 0; i < 20; i++) await client.health()
+
+    assert.strictEqual(upgrades, 0)
+  })
+
+  it("comes back with the engine after a restart", async () => {
+    const server = await EngineServer.start()
+    cleanups.push(() => server[Symbol.asyncDispose]())
+    await using client = createClient({ serverUrl: server.url })
+    for (let i = 0; i < 20; i++) await client.emit("order.placed", { i })
+
+    await server.stop()
+    const refused = await client.emit("order.placed", {}).catch((error: unknown) => error)
+    await server.start()
+    const { eventId } = await client.emit("order.placed", {})
+
+    assert.match(String(refused), /ConnectionError/)
+    assert.match(eventId, /^evt_/)
+  })
+
+  it("carries what is small, and leaves what is large to HTTP", async () => {
+    await using engine = await startEngine({ maxBodyBytes: 8 * 1024 * 1024 })
+    await using client = createClient({ serverUrl: engine.url })
+    for (let i = 0; i < 20; i++) await client.health()
+
+    const error = await client
+      .emit("order.placed", { note: "x".repeat(1_100_000) })
+      .catch((error: unknown) => error)
+
+    assert.match(String(error), /LimitExceededError|limit/)
+    assert.strictEqual(await client.health(), "ok")
+  })
+
+  it("does not keep a process alive that has nothing more to do", async () => {
+    await using engine = await startEngine()
+    const program = `
+      const { createClient } = await import("@ironflow/node")
+      const client = createClient({ serverUrl: ${JSON.stringify(engine.url)} })
+      for (let i = 0; i < 50; i++) await Promise.all([client.emit("order.placed", { i }), client.health()])
+      console.log("done")
+    `
+    const child = spawn(
+      process.execPath,
+      ["--conditions=@ironflow/source", "--input-type=module", "-e", program],
+      { cwd: path.join(import.meta.dirname, "../.."), stdio: ["ignore", "pipe", "inherit"] }
+    )
+    cleanups.push(() => child.kill("SIGKILL"))
+
+    const [code] = await once(child, "exit")
+
+    assert.strictEqual(code, 0)
+  })
+})
