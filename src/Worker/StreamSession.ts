@@ -237,9 +237,12 @@ export class StreamSession extends TurnSession {
     })
   }
 
-  /** Often enough that the leases hold when one sign of life is lost. */
+  /**
+   * How often the worker shows life, and how long it waits for the answer: a lost stream is noticed within a heartbeat
+   * interval, and the leases hold when one sign of life is lost.
+   */
   get #beatMs(): number {
-    return Math.max(1, Math.floor(Math.min(this.terms.leaseMs / 4, this.link.options.heartbeatMs)))
+    return Math.max(1, Math.floor(Math.min(this.terms.leaseMs / 4, this.link.options.heartbeatMs / 2)))
   }
 
   /** Says that the worker lives and how much room it has. A stream that does not answer in time is lost. */
