@@ -1,8 +1,13 @@
 /** The streaming worker of the Promise face. */
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
+import { connectLoaded, packagesMissing } from "../Worker/ConnectOption.ts"
 import { resolveWorkerOptions } from "../Worker/Options.ts"
+import type { PollingOptions } from "../Worker/ServerLink.ts"
+import type { Streams } from "../Worker/StreamSession.ts"
 import { connectBy, PromiseWorker, type ServerWorkerConfig, type Worker } from "./Worker.ts"
+
+const caller = "createStreamingWorker()"
 
 /** As `createWorker` takes it for a server elsewhere. `transport` may be left out: this worker streams. */
 export type StreamingWorkerConfig = ServerWorkerConfig
@@ -21,14 +26,21 @@ export const createStreamingWorker = (config: StreamingWorkerConfig): Worker => 
       "createStreamingWorker(): a worker for an engine in this process needs no stream; use createWorker()"
     )
   }
-  const connected = connectBy(config ?? {}, "createStreamingWorker()", (options) =>
-    Effect.map(load, (layer) => layer(options))
-  )
+  const connected = connectBy(config ?? {}, caller, (options) => Effect.map(load, (layer) => layer(options)))
   resolveWorkerOptions(connected.options)
   return new PromiseWorker(connected)
 }
 
-const load = Effect.map(
-  Effect.promise(() => import("../Worker/ConnectTransport.ts")),
-  ({ layer }) => layer
+/** What a streaming worker is made of. Rejects when its packages are not installed. */
+export const loadConnectStreams = async (): Promise<Streams> =>
+  (await import("../Worker/ConnectStreams.ts")).connectStreams
+
+// before anybody is asked for anything: without the packages nothing will come of it
+const load = Effect.flatMap(
+  Effect.promise(() => import("../Worker/StreamTransport.ts")),
+  ({ layer }) =>
+    Effect.map(
+      Effect.tryPromise({ try: loadConnectStreams, catch: packagesMissing }),
+      (streams) => (options: PollingOptions) => layer(options, [connectLoaded(streams)], caller)
+    )
 )

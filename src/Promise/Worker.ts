@@ -120,7 +120,7 @@ const overHttp = (config: ServerWorkerConfig): Connected => {
 export const connectBy = (
   config: ServerWorkerConfig,
   caller: string,
-  load: (options: PollingOptions) => Effect.Effect<WorkerTransportLayer>
+  load: (options: PollingOptions) => Effect.Effect<WorkerTransportLayer, ValidationError>
 ): Connected => {
   const { apiKey, heartbeatInterval, logger, reconnectDelay, serverUrl } = config
   const options = { serverUrl, apiKey, heartbeatInterval, reconnectDelay, logger }

@@ -9,7 +9,7 @@ import { type Ironflow, start } from "./Ironflow.ts"
 import {
   CANCEL,
   envelope,
-  Fields,
+  type Fields,
   int,
   JOB,
   message,
