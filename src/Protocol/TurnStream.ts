@@ -20,10 +20,9 @@ import type { PollResponse, RegisterTurnsResponse, Room } from "./Http/Turns.ts"
  */
 export type StreamCall = "report" | "room" | "late" | "leave"
 
-/** A sign of life, with how much room there is and which deliveries have come. */
+/** A sign of life, with how much room there is. */
 export interface RoomRequest extends Room {
   readonly session: string
-  readonly seen: number
 }
 
 /** What an engine pushes: first the answer to the registration, then deliveries. */

@@ -251,10 +251,7 @@ export class StreamSession extends TurnSession {
     if (session === undefined) return Effect.void
     const sentAt = monotonicMs(this.link.clock)
     const beatMs = this.#beatMs
-    return this.#call(
-      "room",
-      `{"session":${JSON.stringify(session)},"seen":${this.seen},${this.room()}}`
-    ).pipe(
+    return this.#call("room", `{"session":${JSON.stringify(session)},${this.room()}}`).pipe(
       Effect.timeoutOrElse({
         duration: beatMs,
         orElse: () =>

@@ -234,8 +234,8 @@ class ConnectStream {
 
   #write(message: Data): void {
     if (this.#ended) return
+    if (this.#stream.writableLength > MAX_UNREAD) return void this.#stream.destroy()
     this.#stream.write(envelope(0, encode(engineMessage, message)))
-    if (this.#stream.writableLength > MAX_UNREAD) this.#stream.destroy()
   }
 
   #end(error?: IronflowError): void {

@@ -44,6 +44,8 @@ export interface LegacyStreamOptions {
   readonly fork: (effect: Effect.Effect<void>) => void
 }
 
+const RELEASE: TurnOp = { _tag: "Release" }
+
 /** What workers are asked to send heartbeats at. */
 const HEARTBEAT_MS = LEGACY_LEASE_MS / 3
 
@@ -56,6 +58,7 @@ export class LegacyStream {
   #asked = 0
   readonly #held = new Map<string, Held>()
   #workerId = ""
+  #isClosed = false
 
   constructor(options: LegacyStreamOptions) {
     this.#options = options
@@ -88,6 +91,7 @@ export class LegacyStream {
 
   /** The stream has ended: nothing is handed out until the worker comes back. Its leases stay as long as they hold. */
   closed(): void {
+    this.#isClosed = true
     this.#session?.setReachable(false)
   }
 
@@ -139,6 +143,7 @@ export class LegacyStream {
     const { send, workers } = this.#options
     this.#asked--
     const op =
+      (this.#isClosed ? RELEASE : undefined) ??
       unusable(job, (functionId) => workers.runsTurns(job.environment, functionId)) ??
       inexpressible(job, workers.runsTurns(job.environment, job.functionId))
     if (op !== undefined) {
@@ -194,7 +199,7 @@ export class LegacyStream {
       }
       // one that was given a moment ago may not have arrived when the heartbeat was sent
       if (!held.acked && held.beats++ === 0) continue
-      this.#settle(held.job, held.acked ? this.#gaveUp() : { _tag: "Release" })
+      this.#settle(held.job, held.acked ? this.#gaveUp() : RELEASE)
       this.#forget(jobId)
     }
     return named.size === 0 ? Effect.void : this.#extend([...named])
@@ -292,7 +297,7 @@ const inexpressible = (job: Job, hasBetter: boolean): TurnOp | undefined => {
           return value !== undefined && value !== "null" && !isJsonObject(value)
         })?.name
   if (stranger === undefined) return undefined
-  if (hasBetter) return { _tag: "Release" }
+  if (hasBetter) return RELEASE
   return {
     _tag: "Pause",
     code: "NEEDS_TURNS",

@@ -33,11 +33,6 @@ export class Deliveries {
     return this.#waiting.length === 0
   }
 
-  /** Whether there is something that was never part of an answer. */
-  get hasNew(): boolean {
-    return this.#waiting.length > 0 && !this.#waiting.at(-1)!.sent
-  }
-
   /** The worker has everything up to this number. */
   received(seen: number): void {
     const next = this.#waiting.findIndex(({ seq }) => seq > seen)
@@ -46,25 +41,21 @@ export class Deliveries {
 
   /** The JSON texts of what comes next; they stay until they are received. */
   take(): ReadonlyArray<string> {
-    return this.#take(this.#waiting)
-  }
-
-  /** {@link take} of what was never part of an answer. */
-  takeNew(): ReadonlyArray<string> {
-    // what was sent comes first
-    const first = this.#waiting.findIndex(({ sent }) => !sent)
-    return first === -1 ? [] : this.#take(this.#waiting.slice(first))
-  }
-
-  #take(deliveries: ReadonlyArray<Delivery>): ReadonlyArray<string> {
     const texts: Array<string> = []
     let characters = 0
-    for (const delivery of deliveries) {
+    for (const delivery of this.#waiting) {
       characters += delivery.text.length
       if (texts.length === MAX_DELIVERIES || (texts.length > 0 && characters > MAX_CHARACTERS)) break
       delivery.sent = true
       texts.push(delivery.text)
     }
+    return texts
+  }
+
+  /** {@link take} for a stream, which loses nothing as long as it lasts: what was taken is not kept. */
+  takeForGood(): ReadonlyArray<string> {
+    const texts = this.take()
+    this.#waiting = texts.length === this.#waiting.length ? [] : this.#waiting.slice(texts.length)
     return texts
   }
 

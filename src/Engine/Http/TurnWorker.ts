@@ -120,13 +120,13 @@ export class TurnWorker {
 
   /** Whether there is something that was not delivered yet. */
   get hasMore(): boolean {
-    return this.#deliveries.hasNew || (this.#closing && !this.#farewell)
+    return !this.#deliveries.isEmpty || (this.#closing && !this.#farewell)
   }
 
   /** The JSON of a `PollResponse` with what was not delivered yet: over a stream nothing gets lost. */
   takeNew(): string {
     if (this.#closing) this.#farewell = true
-    return this.#answer(this.#deliveries.takeNew())
+    return this.#answer(this.#deliveries.takeForGood())
   }
 
   /** The worker has said something over its stream. */
@@ -134,9 +134,8 @@ export class TurnWorker {
     this.#arrived(this.#line)
   }
 
-  /** The worker has so much room, and has had so many deliveries. */
+  /** The worker has so much room. */
   makeRoom(request: RoomRequest): void {
-    this.#deliveries.received(request.seen)
     this.#makeRoom(request)
   }
 

@@ -374,8 +374,7 @@ export const PollRequest = Schema.Struct({
 export const RoomRequest = Schema.Struct({
   session: text,
   asked: optional(Schema.Int),
-  withdrawn: optional(Schema.Int),
-  seen: Schema.Int
+  withdrawn: optional(Schema.Int)
 })
 
 export const LeaveRequest = Schema.Struct({ session: text })
