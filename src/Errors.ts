@@ -380,6 +380,91 @@ export class UnauthorizedError extends IronflowError {
   }
 }
 
+/** A key is not at the revision that a write expects. Read it again and decide anew. */
+export class RevisionConflictError extends IronflowError {
+  declare readonly _tag: "RevisionConflictError"
+  readonly bucket: string
+  readonly key: string
+  /** The revision that the write expected; 0 for none. */
+  readonly expected: number
+  /** The revision that the key has; 0 when it does not exist, `undefined` when the server does not tell. */
+  readonly actual: number | undefined
+  constructor(bucket: string, key: string, expected: number, actual?: number, options: CauseOption = {}) {
+    super(
+      `Key "${key}" in bucket "${bucket}" ${
+        expected === 0
+          ? `exists already${actual === undefined ? "" : `, at revision ${actual}`}`
+          : `is not at revision ${expected}${
+              actual === undefined ? "" : actual === 0 ? ": it does not exist" : ` but at ${actual}`
+            }`
+      }. Nothing was written: read it again and decide anew`,
+      { ...options, code: "REVISION_CONFLICT" }
+    )
+    this.bucket = bucket
+    this.key = key
+    this.expected = expected
+    this.actual = actual
+  }
+}
+
+/** The key has no value: it was never put, was deleted, or has expired. */
+export class KeyNotFoundError extends IronflowError {
+  declare readonly _tag: "KeyNotFoundError"
+  readonly bucket: string
+  readonly key: string
+  constructor(bucket: string, key: string) {
+    super(`Key not found: bucket "${bucket}" has no value for "${key}"`, { code: "KEY_NOT_FOUND" })
+    this.bucket = bucket
+    this.key = key
+  }
+}
+
+/** There is no bucket of this name in the environment. */
+export class BucketNotFoundError extends IronflowError {
+  declare readonly _tag: "BucketNotFoundError"
+  readonly bucket: string
+  constructor(bucket: string) {
+    super(`Bucket not found: ${bucket}. Create it first`, { code: "BUCKET_NOT_FOUND" })
+    this.bucket = bucket
+  }
+}
+
+/** There is a bucket of this name already. It stays as it is. */
+export class BucketExistsError extends IronflowError {
+  declare readonly _tag: "BucketExistsError"
+  readonly bucket: string
+  constructor(bucket: string) {
+    super(`Bucket "${bucket}" exists already`, { code: "BUCKET_EXISTS" })
+    this.bucket = bucket
+  }
+}
+
+/** A watch should begin after a revision so old that deletions since then are forgotten. Begin again from 0. */
+export class RevisionGoneError extends IronflowError {
+  declare readonly _tag: "RevisionGoneError"
+  readonly bucket: string
+  readonly revision: number
+  constructor(bucket: string, revision: number) {
+    super(
+      `Not every change of bucket "${bucket}" after revision ${revision} is known any more: ` +
+        "watch from revision 0, which begins with the values that there are",
+      { code: "REVISION_GONE" }
+    )
+    this.bucket = bucket
+    this.revision = revision
+  }
+}
+
+/** There is no configuration of this name in the environment. */
+export class ConfigNotFoundError extends IronflowError {
+  declare readonly _tag: "ConfigNotFoundError"
+  readonly configName: string
+  constructor(configName: string) {
+    super(`Configuration not found: ${configName}`, { code: "CONFIG_NOT_FOUND" })
+    this.configName = configName
+  }
+}
+
 /** Error codes that servers and older clients use, by name. */
 export const ERROR_CODES = {
   FUNCTION_NOT_FOUND: "FUNCTION_NOT_FOUND",
@@ -677,7 +762,13 @@ const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, Ironflo
     RunCancelledError,
     UnauthenticatedError,
     EnterpriseRequiredError,
-    UnauthorizedError
+    UnauthorizedError,
+    RevisionConflictError,
+    KeyNotFoundError,
+    BucketNotFoundError,
+    BucketExistsError,
+    RevisionGoneError,
+    ConfigNotFoundError
   })
 )
 

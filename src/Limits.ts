@@ -20,6 +20,12 @@ export const keyLength = 1024
 export const expressionLength = 4096
 /** Characters of the value of a secret. */
 export const secretLength = 64 * 1024
+/** One value of a key, one configuration. */
+export const kvValueBytes = 1024 * 1024
+/** Keys in one atomic write. */
+export const kvWrites = 100
+/** Revisions that a bucket may keep of each key. */
+export const kvHistory = 64
 /** Triggers or secrets of one function, labels of one worker. */
 export const listLength = 256
 

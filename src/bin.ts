@@ -9,11 +9,13 @@ import * as CliConfig from "effect/cli/CliConfig"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
+import { config } from "./Cli/Config.ts"
 import { dev } from "./Cli/Dev.ts"
 import { emit } from "./Cli/Emit.ts"
 import { failureOf, report } from "./Cli/Failure.ts"
 import { functions } from "./Cli/Functions.ts"
 import { ironflow } from "./Cli/Ironflow.ts"
+import { kv } from "./Cli/Kv.ts"
 import { checkNode, forceOnSecondSignal, silenceSqliteWarning } from "./Cli/Process.ts"
 import { runs } from "./Cli/Runs.ts"
 import { secrets } from "./Cli/Secrets.ts"
@@ -26,7 +28,7 @@ silenceSqliteWarning()
 const forced = forceOnSecondSignal()
 
 const main = ironflow.pipe(
-  Command.withSubcommands([dev, serve, worker, emit, runs, functions, workers, secrets]),
+  Command.withSubcommands([dev, serve, worker, emit, runs, functions, workers, kv, config, secrets]),
   Command.run({ version: SDK_VERSION })
 )
 

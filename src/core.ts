@@ -13,6 +13,7 @@ export type {
   EmitResult,
   Explanation,
   FunctionInfo,
+  InvokeResult,
   ListRunsOptions,
   ListRunsResult,
   PublishOptions,
@@ -21,9 +22,34 @@ export type {
   RunError,
   RunStatus,
   RunStep,
+  ServerCapabilities,
   StepStatus,
+  TriggerResult,
+  TriggerSyncOptions,
+  TriggerSyncResult,
   WorkerInfo
 } from "./Client/Client.ts"
+export type { ClientRetryConfig, RetryEvent, RetryInfo } from "./Client/Retry.ts"
+export type {
+  ConfigEntry,
+  ConfigResponse,
+  ConfigSetResult,
+  ConfigWatchEvent,
+  ConfigWatchOptions
+} from "./Client/Config.ts"
+export type {
+  KVBucketConfig,
+  KVBucketInfo,
+  KVEntry,
+  KVListBucketsResult,
+  KVListKeysResult,
+  KVPutResult,
+  KVWatchEvent,
+  KVWatchOptions,
+  KVWrite,
+  KVWriteResult
+} from "./Client/Kv.ts"
+export type { KVWatchCallbacks, KVWatcher } from "./Promise/Watcher.ts"
 export {
   ACK_TYPES,
   API_ENDPOINTS,
@@ -54,6 +80,9 @@ export { createDeferred, type Deferred, sleep } from "./Deferred.ts"
 export { type Duration, formatDuration, parseDuration } from "./Duration.ts"
 export { getServerUrl } from "./Environment.ts"
 export {
+  BucketExistsError,
+  BucketNotFoundError,
+  ConfigNotFoundError,
   ConnectionError,
   deserializeError,
   EnterpriseRequiredError,
@@ -68,11 +97,14 @@ export {
   type IronflowErrorOptions,
   isIronflowError,
   isRetryable,
+  KeyNotFoundError,
   LimitExceededError,
   NestedStepError,
   NondeterminismError,
   NonRetryableError,
   NotConfiguredError,
+  RevisionConflictError,
+  RevisionGoneError,
   RunCancelledError,
   RunFailedError,
   RunNotFoundError,

@@ -9,7 +9,9 @@
  * ```
  */
 export * as Client from "./Client/Clients.ts"
+export * as Config from "./Client/Config.ts"
 export * as Engine from "./Engine/Engine.ts"
+export * as Kv from "./Client/Kv.ts"
 export * as Store from "./Engine/Stores.ts"
 export * as WorkerTransport from "./Engine/WorkerTransport.ts"
 export * as Errors from "./Errors.ts"

@@ -9,6 +9,13 @@ export * from "./core.ts"
 export type { ClientApi, PromiseKind, WaitForRunOptions } from "./Client/Client.ts"
 export { createFunction, ironflow } from "./Function.ts"
 export { createClient, IronflowClient, type IronflowClientConfig } from "./Promise/Client.ts"
+export {
+  ConfigClient,
+  type ConfigClientConfig,
+  type ConfigWatchCallbacks,
+  type ConfigWatcher
+} from "./Promise/Config.ts"
+export { KVBucketHandle, KVClient, type KVClientConfig } from "./Promise/Kv.ts"
 export type { EngineHandle } from "./Promise/Connection.ts"
 export {
   createWorker,

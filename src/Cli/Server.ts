@@ -5,6 +5,7 @@ import { Client, type ClientApi, type EffectKind } from "../Client/Client.ts"
 import * as ClientHttp from "../Client/HttpServices.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
 import { type Answer, make as connect, type Request } from "../Client/HttpConnection.ts"
+import type { ClientServices } from "../Client/Services.ts"
 import { failureOf, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"
 import { type IronflowError, isIronflowError } from "../Errors.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
@@ -25,12 +26,16 @@ const connection = Effect.gen(function* () {
 
 /** Calls the server that the flags name. */
 export const ask = <A, E>(call: (client: ClientApi<EffectKind>) => Effect.Effect<A, E>) =>
+  use(Effect.flatMap(Client, call))
+
+/** Uses the services of the server that the flags name. */
+export const use = <A, E>(effect: Effect.Effect<A, E, ClientServices>) =>
   Effect.gen(function* () {
     const options = yield* serverOptions
     const { send } = yield* connection
     // the client would try again for seconds; whoever sits at a terminal wants to know now
     yield* send({ method: "GET", path: endpoints.restHealth.path, what: "The command" })
-    return yield* Effect.provide(Effect.flatMap(Client, call), ClientHttp.layer(options))
+    return yield* Effect.provide(effect, ClientHttp.layer(options))
   }).pipe(Effect.provide(FetchHttpClient.layer))
 
 /** Sends a request for which the client has no method; anything but 2xx is a failure. */

@@ -87,7 +87,8 @@ export class Channel {
     const line = this.#line
     if (line === undefined || line.calls.size >= MAX_CALLS) return undefined
     const { body = "", contentType, headers, method, path, what } = request
-    if (headers !== undefined || contentType !== undefined || body.length > MAX_TEXT) return undefined
+    if (headers !== undefined || contentType !== undefined) return undefined
+    if (typeof body !== "string" || body.length > MAX_TEXT) return undefined
     return Effect.callback((resume) => {
       // it may have closed since
       if (this.#line !== line) return resume(Effect.fail(this.#broken(what)))

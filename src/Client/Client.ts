@@ -10,6 +10,8 @@ import type * as HKT from "effect/HKT"
 import type {
   ConnectionError,
   IronflowError,
+  RunCancelledError,
+  RunFailedError,
   RunNotFoundError,
   TimeoutError,
   ValidationError
@@ -48,6 +50,34 @@ export interface EmitResult {
   /** One run for every function whose trigger matched; empty when none did. */
   readonly runIds: Array<string>
   readonly eventId: string
+}
+
+/** @deprecated Another name of {@link EmitResult}. */
+export type InvokeResult = EmitResult
+
+/** @deprecated Another name of {@link EmitResult}. */
+export type TriggerResult = EmitResult
+
+export interface TriggerSyncOptions extends EmitOptions {
+  /** How long to wait for the run, in milliseconds; 30000 by default. It goes on all the same. */
+  readonly timeout?: number
+}
+
+/** The first run that an event started, which has completed. */
+export interface TriggerSyncResult extends EmitResult {
+  readonly runId: string
+  readonly functionId: string
+  readonly status: RunStatus
+  readonly output?: any
+  /** From the event to the end of the run. */
+  readonly durationMs: number
+}
+
+/** What a server can do. */
+export interface ServerCapabilities {
+  readonly transports: ReadonlyArray<string>
+  readonly features: ReadonlyArray<string>
+  readonly version: string
 }
 
 export interface PublishOptions extends CallOptions {
@@ -211,6 +241,20 @@ export interface ClientApi<F extends HKT.TypeLambda> {
     data: unknown,
     options?: EmitOptions
   ): Kind<F, EmitResult, ValidationError | ClientError>
+  /**
+   * Emits an event and waits for the first run that it starts. Fails with `RunFailedError` or `RunCancelledError` when that is
+   * how the run ends, with `TimeoutError` when it takes longer than `timeout`, and with code `NO_RESULTS` when no function has
+   * a trigger that matches.
+   */
+  emitSync(
+    eventName: string,
+    data: unknown,
+    options?: TriggerSyncOptions
+  ): Kind<
+    F,
+    TriggerSyncResult,
+    ValidationError | RunNotFoundError | RunFailedError | RunCancelledError | ClientError
+  >
   /** Publishes a message to a topic. Starts no function. */
   publish(
     topic: string,
@@ -275,6 +319,8 @@ export interface ClientApi<F extends HKT.TypeLambda> {
   ): Kind<F, void, RunNotFoundError | ValidationError | ClientError>
   listFunctions(options?: CallOptions): Kind<F, Array<FunctionInfo>, ClientError>
   listWorkers(options?: CallOptions): Kind<F, Array<WorkerInfo>, ClientError>
+  /** What the server can do beyond what every Ironflow server can. */
+  getCapabilities(options?: CallOptions): Kind<F, ServerCapabilities, ClientError>
   /** `"ok"` when the engine answers. */
   health(options?: CallOptions): Kind<F, string, ClientError>
 }
@@ -283,6 +329,7 @@ export interface ClientApi<F extends HKT.TypeLambda> {
 export const clientMethods = [
   "emit",
   "trigger",
+  "emitSync",
   "publish",
   "getRun",
   "listRuns",
@@ -297,6 +344,7 @@ export const clientMethods = [
   "patchStep",
   "listFunctions",
   "listWorkers",
+  "getCapabilities",
   "health"
 ] as const satisfies ReadonlyArray<keyof ClientApi<EffectKind>>
 

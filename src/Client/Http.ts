@@ -21,6 +21,7 @@ import {
   type Run,
   type WaitForRunOptions
 } from "./Client.ts"
+import { makeEmitSync } from "./EmitSync.ts"
 import * as Answers from "./HttpAnswers.ts"
 import { type Call, checked, done, makeCalls, object, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
@@ -169,6 +170,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
   return {
     emit,
     trigger: emit,
+    emitSync: makeEmitSync({ emit, waitForRun }),
     publish,
     getRun,
     listRuns: (options = {}) =>
@@ -271,6 +273,14 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
         what: "listWorkers()",
         repeatable: true,
         read: Answers.readWorkers
+      }),
+    getCapabilities: () =>
+      call({
+        endpoint: endpoints.restCapabilities,
+        what: "getCapabilities()",
+        repeatable: true,
+        orElse: withoutEndpoint("getCapabilities()", "It is a server of an earlier version"),
+        read: Answers.readCapabilities
       }),
     // once: who asks whether the server is well wants to know how it is now
     health: () =>

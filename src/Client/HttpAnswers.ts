@@ -15,6 +15,7 @@ import type {
   RunError,
   RunStatus,
   RunStep,
+  ServerCapabilities,
   StepStatus,
   WorkerInfo
 } from "./Client.ts"
@@ -67,6 +68,15 @@ export const readEmitted = (answer: unknown): EmitResult | undefined =>
 export const readPublished = (answer: unknown): PublishResult | undefined =>
   isObject(answer)
     ? { eventId: text(answer, "eventId") ?? "", sequence: number(answer, "sequence") }
+    : undefined
+
+export const readCapabilities = (answer: unknown): ServerCapabilities | undefined =>
+  isObject(answer)
+    ? {
+        transports: texts(answer, "transports"),
+        features: texts(answer, "features"),
+        version: text(answer, "version") ?? ""
+      }
     : undefined
 
 export const readRun = (answer: unknown): Run | undefined => {

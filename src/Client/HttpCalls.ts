@@ -1,7 +1,6 @@
 /** What every call over HTTP has in common: repeating it where that does no harm, and what its answer means. */
 import * as Effect from "effect/Effect"
 import { calculateBackoff } from "../Backoff.ts"
-import { DEFAULT_CLIENT_RETRY } from "../Constants.ts"
 import { ConnectionError, type IronflowError, type TimeoutError, ValidationError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
 import { type Endpoint, pathOf } from "../Protocol/Http/Endpoints.ts"
@@ -13,19 +12,27 @@ import {
   isMissingEndpoint,
   unsupported
 } from "./HttpFailures.ts"
+import type { RetryEvent } from "./Retry.ts"
 
 /** A call: what to send, and what the answer means. */
 export interface Call<A> {
   readonly endpoint: Endpoint
   readonly variables?: { readonly [name: string]: string }
   readonly query?: string
-  readonly body?: string
+  /** JSON text, or what `contentType` names. */
+  readonly body?: string | Uint8Array
+  readonly contentType?: string
+  readonly headers?: { readonly [name: string]: string }
   /** The call as the user wrote it. */
   readonly what: string
   /** Whether making it twice does no harm. */
   readonly repeatable: boolean
   /** What 404 means, on servers that do not say. */
   readonly notFound?: () => IronflowError
+  /** What 412 means, on servers that do not say; it is given what they do say. */
+  readonly refused?: (text: string) => IronflowError
+  /** What 409 means, on servers that do not say. */
+  readonly conflict?: () => IronflowError
   /** What to do on servers without the endpoint. */
   readonly orElse?: () => Effect.Effect<A, IronflowError>
   /** Whether a 404 that is not our engine's says that the endpoint is missing: nobody else has it. */
@@ -52,6 +59,8 @@ export const makeCalls = (connection: Connection): Calls => {
       path: pathOf(it.endpoint, it.variables) + (it.query ?? ""),
       what: it.what,
       ...(it.body === undefined ? {} : { body: it.body }),
+      ...(it.contentType === undefined ? {} : { contentType: it.contentType }),
+      ...(it.headers === undefined ? {} : { headers: it.headers }),
       ...(it.timeoutMs === undefined ? {} : { timeoutMs: it.timeoutMs })
     }
     return Effect.flatMap(
@@ -75,6 +84,10 @@ export const makeCalls = (connection: Connection): Calls => {
         const missing =
           isMissingEndpoint(answer) || (it.ours === true && status === 404 && !isFromOurEngine(answer))
         if (missing && it.orElse !== undefined) return it.orElse()
+        if (!isFromOurEngine(answer)) {
+          if (status === 412 && it.refused !== undefined) return Effect.fail(it.refused(text))
+          if (status === 409 && it.conflict !== undefined) return Effect.fail(it.conflict())
+        }
         return Effect.fail(failureOf(answer, it.what, it.notFound))
       }
     )
@@ -92,9 +105,6 @@ export const notJson = Symbol("not JSON")
 /** What {@link Call.read} returns when nothing of the answer matters. */
 export const done = Symbol("done")
 
-const { CONNECTION_RETRY_DELAY_MS, INITIAL_DELAY_MS, BACKOFF_MULTIPLIER, MAX_ATTEMPTS, MAX_DELAY_MS } =
-  DEFAULT_CLIENT_RETRY
-
 const isBusy = (status: number): boolean => status === 429 || status === 502 || status === 503
 
 const sendAgain = (
@@ -102,15 +112,23 @@ const sendAgain = (
   request: Request,
   attempt: number
 ): Effect.Effect<Answer, ConnectionError | TimeoutError> => {
-  if (attempt >= MAX_ATTEMPTS) return connection.send(request)
-  const next = sendAgain(connection, request, attempt + 1)
+  const { backoffFactor, connectionDelayMs, initialDelayMs, maxAttempts, maxDelayMs, onRetry } =
+    connection.server.retry
+  if (attempt >= maxAttempts) return connection.send(request)
+  const next = (delayMs: number, why: Pick<RetryEvent, "status" | "error">) =>
+    Effect.suspend(() => {
+      onRetry?.({ call: request.what, attempt, maxAttempts, delayMs, ...why })
+      return Effect.delay(sendAgain(connection, request, attempt + 1), delayMs)
+    })
   return Effect.matchEffect(connection.send(request), {
     onSuccess: (answer) =>
       isBusy(answer.status)
-        ? Effect.delay(next, calculateBackoff(attempt, INITIAL_DELAY_MS, MAX_DELAY_MS, BACKOFF_MULTIPLIER))
+        ? next(calculateBackoff(attempt, initialDelayMs, maxDelayMs, backoffFactor), {
+            status: answer.status
+          })
         : Effect.succeed(answer),
     onFailure: (error) =>
-      error instanceof ConnectionError ? Effect.delay(next, CONNECTION_RETRY_DELAY_MS) : Effect.fail(error)
+      error instanceof ConnectionError ? next(connectionDelayMs, { error }) : Effect.fail(error)
   })
 }
 

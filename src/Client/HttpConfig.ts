@@ -3,6 +3,7 @@ import { DEFAULT_TIMEOUTS } from "../Constants.ts"
 import { getServerUrl, resolveApiKey, resolveEnvironment } from "../Environment.ts"
 import { ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
+import { type ClientRetryConfig, resolveClientRetry, type ResolvedRetry } from "./Retry.ts"
 
 export interface ServerOptions {
   /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
@@ -13,6 +14,8 @@ export interface ServerOptions {
   readonly environment?: string | undefined
   /** How long a request may take, in milliseconds; 30000 by default. */
   readonly timeout?: number | undefined
+  /** When calls that do no harm when made twice are made again; up to three times in all by default. */
+  readonly retry?: ClientRetryConfig | undefined
 }
 
 export interface ResolvedServer {
@@ -21,6 +24,7 @@ export interface ResolvedServer {
   readonly apiKey: string | undefined
   readonly environment: string
   readonly timeoutMs: number
+  readonly retry: ResolvedRetry
 }
 
 /** Checks the options and fills in defaults. `caller` names whose they are. Throws `ValidationError`. */
@@ -35,7 +39,8 @@ export const resolveServer = (options: ServerOptions, caller: string): ResolvedS
     url: checkUrl(options.serverUrl || getServerUrl(), caller),
     apiKey: checkApiKey(resolveApiKey(options.apiKey), caller),
     environment: checkEnvironment(resolveEnvironment(options.environment), caller),
-    timeoutMs: timeout
+    timeoutMs: timeout,
+    retry: resolveClientRetry(options.retry, caller)
   }
 }
 

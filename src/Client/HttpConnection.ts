@@ -17,8 +17,8 @@ export interface Request {
   readonly method: Method
   /** Begins with a slash. */
   readonly path: string
-  /** JSON text, or text of the type that `contentType` names. */
-  readonly body?: string
+  /** JSON text, or what `contentType` names. */
+  readonly body?: string | Uint8Array
   /** `application/json` by default. */
   readonly contentType?: string
   /** What is being done, as the start of a sentence: `getRun("run_1")`. */
@@ -76,7 +76,13 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
             headers: request.headers === undefined ? headers : { ...headers, ...request.headers }
           })
           const answer = Effect.flatMap(
-            http.execute(body === undefined ? bare : HttpClientRequest.bodyText(bare, body, contentType)),
+            http.execute(
+              body === undefined
+                ? bare
+                : typeof body === "string"
+                  ? HttpClientRequest.bodyText(bare, body, contentType)
+                  : HttpClientRequest.bodyUint8Array(bare, body, contentType)
+            ),
             (response) => {
               channel?.advertised(response.headers[CHANNEL_HEADER])
               return Effect.map(response.text, (text) => ({ status: response.status, text }))

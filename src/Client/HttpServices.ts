@@ -12,10 +12,14 @@ import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import type { ValidationError } from "../Errors.ts"
 import { Client } from "./Client.ts"
+import { Config } from "./Config.ts"
+import * as ConfigHttp from "./ConfigHttp.ts"
 import { make } from "./Http.ts"
 import { checked } from "./HttpCalls.ts"
 import { resolveServer, type ServerOptions } from "./HttpConfig.ts"
 import { type Connection, make as connect } from "./HttpConnection.ts"
+import { Kv } from "./Kv.ts"
+import * as KvHttp from "./KvHttp.ts"
 import type { ClientServices } from "./Services.ts"
 
 /** The client of the server that the options name. Fails with `ValidationError` when they are not acceptable. */
@@ -30,4 +34,7 @@ export const layer = (
   )
 
 const servicesOver = (connection: Connection): Context.Context<ClientServices> =>
-  Context.make(Client, make(connection))
+  Context.make(Client, make(connection)).pipe(
+    Context.add(Kv, KvHttp.make(connection)),
+    Context.add(Config, ConfigHttp.make(connection))
+  )

@@ -24,8 +24,13 @@ import {
 } from "../Protocol/Worker.ts"
 import { checkTrigger } from "../Trigger.ts"
 import { servicesIn } from "./ClientServices.ts"
+import type { ConfigService } from "../Client/Config.ts"
+import type { KvService } from "../Client/Kv.ts"
 import { Dispatch, type RemoteSession } from "./Dispatch.ts"
 import * as EngineClient from "./EngineClient.ts"
+import * as EngineConfig from "./EngineConfig.ts"
+import * as EngineKv from "./EngineKv.ts"
+import { KvFeed } from "./KvFeed.ts"
 import { RunEndings } from "./RunEndings.ts"
 import * as Retention from "./Retention.ts"
 import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
@@ -53,6 +58,12 @@ export interface EngineService {
     handlers: WorkerHandlers,
     options: { readonly transport: string; readonly leaseMs: number }
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
+  /** The key-value store of one environment. */
+  readonly kv: (environment: string) => KvService
+  /** The keys of a bucket with their values as they are stored. */
+  readonly storedKeys: (environment: string, bucket: string) => EngineKv.StoredKeys
+  /** The configurations of one environment. */
+  readonly config: (environment: string) => ConfigService
   /** Managing the secrets of one environment. */
   readonly secrets: (environment: string) => SecretsService
   /** Adds functions or replaces their configuration. `ValidationError` when a trigger is not acceptable. */
@@ -98,6 +109,10 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
   const secrets = yield* makeSecrets(store)
   const dispatch = new Dispatch(store, secrets, runFork)
   const endings = new RunEndings()
+
+  const kv = { store, feed: new KvFeed() }
+  const detach = kv.feed.attach(store)
+  yield* Effect.addFinalizer(() => Effect.sync(detach))
 
   const timers = yield* Timers.make(store)
   let commits = 0
@@ -174,6 +189,9 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
         checkFunctions(functions),
         Effect.asVoid(store.registerFunctions(environment, functions))
       ),
+    kv: (environment) => EngineKv.make(kv, environment),
+    storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
+    config: (environment) => EngineConfig.make(kv, environment),
     secrets: (environment) => secrets.in(environment),
     findFunction: store.findFunction,
     applyReports: (reports) => dispatch.applyReports(reports),

@@ -10,10 +10,12 @@ import {
   type Run,
   type RunStatus
 } from "../Client/Client.ts"
+import { makeEmitSync } from "../Client/EmitSync.ts"
 import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
 import { checkEventName } from "../Event.ts"
 import { encodeJson } from "../Json.ts"
 import * as Limits from "../Limits.ts"
+import { capabilities } from "./Capabilities.ts"
 import type { Dispatch } from "./Dispatch.ts"
 import { explain } from "./Explain.ts"
 import type { RunEndings } from "./RunEndings.ts"
@@ -163,9 +165,20 @@ export const make = (
     })
   }
 
+  const waitFor: ClientApi<EffectKind>["waitForRun"] = (runId, options = {}) => {
+    const { timeout } = options
+    if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
+      return Effect.fail(
+        new ValidationError(`The timeout of waitForRun must be a number of milliseconds, got ${timeout}`)
+      )
+    }
+    return onRun(runId, waitForRun(runId, timeout))
+  }
+
   return {
     emit,
     trigger: emit,
+    emitSync: makeEmitSync({ emit, waitForRun: waitFor }),
     publish,
     getRun: (runId) => onRun(runId, polite(store.getRun(environment, runId))),
     listRuns: (options = {}) =>
@@ -196,15 +209,7 @@ export const make = (
       Effect.flatMap(onRun(runId, polite(store.getSituation(environment, runId))), (situation) =>
         Effect.map(Clock.currentTimeMillis, (now) => explain(situation, dispatch.workers(environment), now))
       ),
-    waitForRun: (runId, options = {}) => {
-      const { timeout } = options
-      if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
-        return Effect.fail(
-          new ValidationError(`The timeout of waitForRun must be a number of milliseconds, got ${timeout}`)
-        )
-      }
-      return onRun(runId, waitForRun(runId, timeout))
-    },
+    waitForRun: waitFor,
     cancelRun: (runId, reason = "") =>
       onRun(
         runId,
@@ -231,6 +236,7 @@ export const make = (
       ),
     listFunctions: () => polite(store.listFunctions(environment)),
     listWorkers: () => polite(Effect.sync(() => dispatch.list(environment))),
+    getCapabilities: () => polite(Effect.succeed(capabilities)),
     health: () => polite(Effect.succeed("ok"))
   }
 }

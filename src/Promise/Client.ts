@@ -1,13 +1,15 @@
 /** The client of the Promise face: emit events, look at runs, steer them. */
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { Client, type ClientApi, clientMethods, type EffectKind, type PromiseKind } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
-import { resolveServer, type ServerOptions } from "../Client/HttpConfig.ts"
+import type { ServerOptions } from "../Client/HttpConfig.ts"
 import type { ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
+import { ConfigClient } from "./Config.ts"
 import { connectionOf, type EngineHandle } from "./Connection.ts"
+import { KVClient } from "./Kv.ts"
+import { overHttp } from "./OverHttp.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 
 /** A client of a server elsewhere. */
@@ -38,7 +40,7 @@ export class IronflowClient implements AsyncDisposable {
 
   /** Throws `ValidationError` when the configuration is not acceptable. */
   constructor(config: IronflowClientConfig = {}) {
-    const { layer, onClose } = config?.engine === undefined ? overHttp(config ?? {}) : inProcess(config)
+    const { layer, onClose } = config?.engine === undefined ? elsewhere(config ?? {}) : inProcess(config)
     this.#rim = { runtime: ManagedRuntime.make(layer), what: "client", isClosed: false }
     this.#forget = onClose(() => this.close())
     Object.assign(
@@ -49,6 +51,16 @@ export class IronflowClient implements AsyncDisposable {
         clientMethods
       )
     )
+  }
+
+  /** The key-value store. */
+  kv(): KVClient {
+    return new KVClient({}, this.#rim)
+  }
+
+  /** Configurations that programs share. */
+  config(): ConfigClient {
+    return new ConfigClient({}, this.#rim)
   }
 
   /** Rejects the calls in flight with code `CLOSED`, and all later ones. Closing again does nothing. */
@@ -83,25 +95,7 @@ const inProcess = (config: EngineClientConfig): Behind => {
   }
 }
 
-const overHttp = (config: ServerClientConfig): Behind => {
-  const { apiKey, environment, timeoutMs, url } = resolveServer(config, "createClient()")
-  // Loaded with the first call: whoever imports the main entry for something else need not pay for HTTP.
-  const load = Effect.promise(() =>
-    Promise.all([
-      import("../Client/HttpServices.ts"),
-      import("../Client/Channel.ts"),
-      import("effect/http/FetchHttpClient")
-    ])
-  )
-  return {
-    layer: Layer.unwrap(
-      Effect.map(load, ([http, channel, fetch]) =>
-        Layer.provide(http.layer({ serverUrl: url, apiKey, environment, timeout: timeoutMs }), [
-          fetch.layer,
-          channel.layer
-        ])
-      )
-    ),
-    onClose: () => () => undefined
-  }
-}
+const elsewhere = (config: ServerClientConfig): Behind => ({
+  layer: overHttp(config, "createClient()"),
+  onClose: () => () => undefined
+})

@@ -4,6 +4,7 @@ import { assert, describe, expectTypeOf, it } from "vitest"
 import { Client, type ClientApi, clientMethods, type EffectKind, type Run } from "../../src/Client/Client.ts"
 import { IronflowError, RunNotFoundError, ValidationError } from "../../src/Errors.ts"
 import { createClient, IronflowClient, type IronflowClientConfig } from "../../src/Promise/Client.ts"
+import type { ClientServices } from "../../src/Client/Services.ts"
 import type { EngineHandle } from "../../src/Promise/Connection.ts"
 import { WorkerTransport } from "../../src/Protocol/Worker.ts"
 
@@ -20,7 +21,9 @@ const engineAnswering = (answers: Partial<ClientApi<EffectKind>>) => {
       client: (environment) => {
         environments.push(environment)
         // every method is there: the scripted ones, and for the rest one that says it is not
-        return Layer.succeed(Client, { ...rest, ...answers } as ClientApi<EffectKind>)
+        const client = Layer.succeed(Client, { ...rest, ...answers } as ClientApi<EffectKind>)
+        // no other service is asked here
+        return client as Layer.Layer<never> as Layer.Layer<ClientServices>
       },
       transport: Layer.succeed(WorkerTransport, { open: notScripted("open") }),
       onClose: (_who, close) => {

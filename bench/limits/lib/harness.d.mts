@@ -25,3 +25,6 @@ export interface Adapter<Handle> {
 
 /** Runs the workloads that `ONLY` names, prints one JSON line, and ends the process. */
 export function main<Handle>(adapter: Adapter<Handle>): Promise<never>
+
+/** Calls `fn` with 0 to `n - 1`, at most `concurrency` at a time. */
+export function pool<A>(n: number, concurrency: number, fn: (i: number) => Promise<A>): Promise<Array<A>>

@@ -17,9 +17,12 @@ import { decodeRunStatus, encodeRun } from "../../Protocol/Http/RunJson.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
+import { capabilities } from "../Capabilities.ts"
 import type { EngineService } from "../Engine.ts"
 import { toRegistration } from "./FunctionConfigs.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
+import { configRoutes } from "./ConfigRoutes.ts"
+import { kvRoutes } from "./KvRoutes.ts"
 import { secretRoutes } from "./SecretRoutes.ts"
 
 /** Most events in one `TriggerBatch`. */
@@ -188,14 +191,10 @@ export const clientRoutes = (
       )
     ),
 
+    ...kvRoutes(engine),
+    ...configRoutes(engine),
     ...secretRoutes(engine)
   ]
-}
-
-const capabilities = {
-  transports: ["connect-json", "rest", "rpc", "connect"],
-  features: ["turns", "longPoll", "batchJobs", "batchReports", "progress", "explain", "waitForRun"],
-  version: SDK_VERSION
 }
 
 const nonEmpty = (text: string | undefined): string | undefined => (text === "" ? undefined : text)

@@ -68,7 +68,7 @@ const noVariables = {}
 
 /**
  * Finds the route of a request. Paths without variables are looked up; of the others those are compared, in order, that
- * have the same method, number of segments and collection (`runs` of `/api/v1/runs/:id`).
+ * have the same method and collection (`runs` of `/api/v1/runs/:id`).
  */
 export class Routes {
   readonly #fixed = new Map<string, Found>()
@@ -102,21 +102,27 @@ export class Routes {
   }
 }
 
-const placeOf = (method: string, segments: ReadonlyArray<string>): string =>
-  `${method} ${segments.length} ${segments[3]}`
+const placeOf = (method: string, segments: ReadonlyArray<string>): string => `${method} ${segments[3]}`
 
-/** The variables of a path when it fits the pattern, both split at slashes. Throws `ValidationError` for bad encoding. */
+/**
+ * The variables of a path when it fits the pattern, both split at slashes; a last one with a star takes all segments that
+ * are left. Throws `ValidationError` for bad encoding.
+ */
 export const matchPath = (
   pattern: ReadonlyArray<string>,
   segments: ReadonlyArray<string>
 ): { [name: string]: string } | undefined => {
+  const last = pattern.length - 1
+  if (pattern[last]?.endsWith("*") === true && segments.length > pattern.length) {
+    return matchPath(pattern, [...segments.slice(0, last), segments.slice(last).join("/")])
+  }
   if (pattern.length !== segments.length) return undefined
   for (let i = 0; i < pattern.length; i++) {
     if (!pattern[i]!.startsWith(":") && pattern[i] !== segments[i]) return undefined
   }
   const variables: { [name: string]: string } = {}
   for (let i = 0; i < pattern.length; i++) {
-    if (pattern[i]!.startsWith(":")) variables[pattern[i]!.slice(1)] = decode(segments[i]!)
+    if (pattern[i]!.startsWith(":")) variables[pattern[i]!.replace(/^:|\*$/g, "")] = decode(segments[i]!)
   }
   return variables
 }

@@ -43,6 +43,7 @@ import { ConnectServer } from "../Connect/ConnectServer.ts"
 import * as WorkerRpcServer from "../Rpc/WorkerRpcServer.ts"
 import { type ChannelCall, channelRoute } from "../Ws/Channel.ts"
 import { Upgrades } from "../Ws/Upgrades.ts"
+import { watchRoutes } from "../Ws/Watches.ts"
 
 export interface HttpServerOptions {
   /** 9123 by default; 0 for any free one. */
@@ -133,7 +134,8 @@ export const make = (
             leaving.add(listener)
             return () => leaving.delete(listener)
           }
-        })
+        }),
+        ...watchRoutes(engine, (effect) => run(effect))
       ]
     })
 

@@ -195,5 +195,55 @@ CREATE INDEX actors_worker ON actors (worker);
   `
 -- since: when the program was started that registered the function so.
 ALTER TABLE functions ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+`,
+  `
+-- name: NULL for a bucket that was deleted, whose keys are on their way out. dropped: the highest revision of a marker that is forgotten.
+-- bytes: keys and values that are kept, history included. value_count: keys whose last operation is a put.
+CREATE TABLE kv_buckets (
+  key INTEGER PRIMARY KEY AUTOINCREMENT,
+  environment INTEGER NOT NULL,
+  name TEXT,
+  description TEXT,
+  ttl_ms INTEGER,
+  max_value_bytes INTEGER NOT NULL,
+  max_bytes INTEGER,
+  history INTEGER NOT NULL,
+  revision INTEGER NOT NULL,
+  dropped INTEGER NOT NULL DEFAULT 0,
+  bytes INTEGER NOT NULL DEFAULT 0,
+  value_count INTEGER NOT NULL DEFAULT 0,
+  created_at INTEGER NOT NULL,
+  UNIQUE (environment, name)
+);
+CREATE INDEX kv_buckets_deleted ON kv_buckets (key) WHERE name IS NULL;
+
+-- A key as it is now. due_at: when a value expires, or when the marker of one that is gone is forgotten.
+CREATE TABLE kv_entries (
+  bucket INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  revision INTEGER NOT NULL,
+  operation INTEGER NOT NULL,
+  type INTEGER NOT NULL,
+  value BLOB NOT NULL,
+  created_at INTEGER NOT NULL,
+  due_at INTEGER,
+  PRIMARY KEY (bucket, key)
+);
+CREATE UNIQUE INDEX kv_entries_revision ON kv_entries (bucket, revision);
+CREATE INDEX kv_entries_due ON kv_entries (due_at) WHERE due_at IS NOT NULL;
+
+-- Earlier revisions, of buckets that keep them.
+CREATE TABLE kv_history (
+  bucket INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  revision INTEGER NOT NULL,
+  operation INTEGER NOT NULL,
+  type INTEGER NOT NULL,
+  value BLOB NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER,
+  PRIMARY KEY (bucket, key, revision)
+);
+CREATE UNIQUE INDEX kv_history_revision ON kv_history (bucket, revision);
 `
 ]

@@ -14,9 +14,11 @@ import { IronflowError, StoreError } from "../../Errors.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { Registry } from "../Registry.ts"
 import type { RunActivity } from "./Activity.ts"
+import * as ConfigRows from "./ConfigRows.ts"
 import { appendEvent, appendMessage, endOfLog } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import * as Inspection from "./Inspection.ts"
+import * as KvRows from "./KvRows.ts"
 import { adoptLeases, claimRuns, extendLeases, markLate, recoverLeases, releaseWorker } from "./Leases.ts"
 import { acquireLock } from "./Lock.ts"
 import { readLog } from "./LogRows.ts"
@@ -104,6 +106,18 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       Effect.flatMap(self, (result) =>
         result instanceof Refusal ? Effect.fail(result.error) : Effect.succeed(result)
       )
+    /** For commands that return what refuses them. */
+    const answered = <A, E>(
+      self: Effect.Effect<A, E>
+    ): Effect.Effect<Exclude<A, IronflowError>, E | Extract<A, IronflowError>> =>
+      Effect.flatMap(self, (result) =>
+        // the compiler does not take apart a type that it does not know yet
+        result instanceof IronflowError
+          ? Effect.fail(result as Extract<A, IronflowError>)
+          : Effect.succeed(result as Exclude<A, IronflowError>)
+      )
+    const change = <A>(what: string, run: () => A) => answered(write(what, run))
+    const look = <A>(what: string, run: () => A) => answered(read(what, run))
     const steer = <A>(what: string, run: () => A) => refusable(write(what, () => refusal(run)))
     const inspect = <A>(what: string, run: () => A) => refusable(read(what, () => refusal(run)))
 
@@ -176,6 +190,35 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         write(`delete secret "${name}"`, () => deleteSecret(tx, environment, name)),
       listSecrets: (environment) => read("list secrets", () => listSecrets(tx, environment)),
       readSecrets: (environment, names) => read("read secrets", () => readSecrets(tx, environment, names)),
+      createKvBucket: (environment, bucket) =>
+        change(`create bucket "${bucket.name}"`, () => KvRows.createBucket(tx, environment, bucket)),
+      listKvBuckets: (environment) => read("list buckets", () => KvRows.listBuckets(tx, environment)),
+      readKvBucket: (environment, name) =>
+        look(`read bucket "${name}"`, () => KvRows.readBucket(tx, environment, name)),
+      deleteKvBucket: (environment, name) =>
+        change(`delete bucket "${name}"`, () => KvRows.deleteBucket(tx, environment, name)),
+      writeKv: (environment, bucket, writes) =>
+        change(`write to bucket "${bucket}"`, () => KvRows.writeEntries(tx, environment, bucket, writes)),
+      readKv: (environment, bucket, key) =>
+        look(`read bucket "${bucket}"`, () => KvRows.readEntry(tx, environment, bucket, key)),
+      readKvHistory: (environment, bucket, key) =>
+        look(`read bucket "${bucket}"`, () => KvRows.readHistory(tx, environment, bucket, key)),
+      listKvKeys: (environment, bucket, accepts) =>
+        look(`list the keys of bucket "${bucket}"`, () => KvRows.listKeys(tx, environment, bucket, accepts)),
+      readKvChanges: (environment, bucket, after, limit) =>
+        look(`read bucket "${bucket}"`, () => KvRows.readChanges(tx, environment, bucket, after, limit)),
+      setConfig: (environment, name, data) =>
+        change(`store configuration "${name}"`, () => ConfigRows.setConfig(tx, environment, name, data)),
+      patchConfig: (environment, name, patch) =>
+        change(`store configuration "${name}"`, () => ConfigRows.patchConfig(tx, environment, name, patch)),
+      readConfig: (environment, name) =>
+        look(`read configuration "${name}"`, () => ConfigRows.readConfig(tx, environment, name)),
+      listConfigs: (environment) =>
+        read("list configurations", () => ConfigRows.listConfigs(tx, environment)),
+      deleteConfig: (environment, name) =>
+        change(`delete configuration "${name}"`, () => ConfigRows.deleteConfig(tx, environment, name)),
+      readConfigChanges: (environment, after, limit) =>
+        look("read configurations", () => ConfigRows.readConfigChanges(tx, environment, after, limit)),
       deleteEndedRuns: (endedBefore, limit) =>
         write("delete old runs", () => deleteEndedRuns(tx, endedBefore, limit)),
       countStuckRuns: () => read("count stuck runs", () => Inspection.countStuckRuns(tx))

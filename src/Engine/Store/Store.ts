@@ -16,7 +16,14 @@ import type {
   RunStep
 } from "../../Client/Client.ts"
 import type {
+  BucketExistsError,
+  BucketNotFoundError,
+  ConfigNotFoundError,
   IronflowError,
+  KeyNotFoundError,
+  LimitExceededError,
+  RevisionConflictError,
+  RevisionGoneError,
   RunNotFoundError,
   StepNotFoundError,
   StoreError,
@@ -30,6 +37,7 @@ import type {
   TurnAck,
   TurnReport
 } from "../../Protocol/Worker.ts"
+import type { StoredValue } from "../../KvValue.ts"
 import type { RunActivity } from "./Activity.ts"
 
 /** An event to append to the log. */
@@ -111,6 +119,10 @@ export interface Changes {
   readonly ended: ReadonlyArray<string>
   /** What happened to runs; empty while nobody observes. */
   readonly activity: ReadonlyArray<RunActivity>
+  /** What happened to keys, in the order of their revisions. */
+  readonly kv: ReadonlyArray<KvChange>
+  /** Buckets that were deleted. */
+  readonly kvDeleted: ReadonlyArray<number>
   /** A run can be claimed. */
   readonly ready: boolean
   /** Position of the newest row of the log that was stored; 0 when none was. */
@@ -211,6 +223,73 @@ export interface SealedSecret {
   readonly sealed: string
 }
 
+/** A bucket of keys to make. Names that begin with `$` are the engine's own. */
+export interface NewKvBucket {
+  readonly name: string
+  readonly description?: string
+  readonly ttlMs?: number
+  readonly maxValueBytes: number
+  readonly maxBytes?: number
+  /** Revisions that are kept of each key, the present one included. */
+  readonly history: number
+}
+
+export interface KvBucketRow extends NewKvBucket {
+  /** Of the last write. */
+  readonly revision: number
+  readonly values: number
+  readonly bytes: number
+  /** Epoch milliseconds. */
+  readonly createdAt: number
+}
+
+export type KvOperation = "put" | "delete" | "purge" | "expire"
+
+export interface KvEntryRow {
+  readonly key: string
+  readonly revision: number
+  readonly operation: KvOperation
+  /** Without bytes unless the operation is `put`. */
+  readonly value: StoredValue
+  /** Epoch milliseconds. */
+  readonly createdAt: number
+  /** Epoch milliseconds. */
+  readonly expiresAt?: number
+}
+
+export interface KvChange extends Omit<KvEntryRow, "expiresAt"> {
+  /** The bucket's number, which one made anew does not share. */
+  readonly bucket: number
+}
+
+export interface KvChangePage {
+  readonly bucket: number
+  readonly changes: ReadonlyArray<KvChange>
+  /** Where to read on. */
+  readonly revision: number
+  /** Whether that is the last revision of the bucket, for now. */
+  readonly atEnd: boolean
+}
+
+/** A change of a key; deletes it when there is no value. */
+export interface KvWriteRow {
+  readonly key: string
+  readonly value?: StoredValue
+  /** The revision that the key must have; 0: it must not exist. */
+  readonly expected?: number
+  /** Deletes the history too. */
+  readonly purge?: boolean
+}
+
+/** A configuration; `data` is JSON text of an object. */
+export interface ConfigRow {
+  readonly name: string
+  readonly data: JsonText
+  readonly revision: number
+  /** Epoch milliseconds. */
+  readonly updatedAt: number
+}
+
 /** Where a run may be steered from the outside. */
 export type SteerError = RunNotFoundError | StepNotFoundError | ValidationError | IronflowError | StoreError
 
@@ -309,6 +388,78 @@ export interface StoreService {
     environment: string,
     names: ReadonlyArray<string>
   ) => Effect.Effect<Array<SealedSecret>, StoreError>
+  readonly createKvBucket: (
+    environment: string,
+    bucket: NewKvBucket
+  ) => Effect.Effect<KvBucketRow, BucketExistsError | StoreError>
+  /** By name. */
+  readonly listKvBuckets: (environment: string) => Effect.Effect<Array<KvBucketRow>, StoreError>
+  readonly readKvBucket: (
+    environment: string,
+    name: string
+  ) => Effect.Effect<KvBucketRow, BucketNotFoundError | StoreError>
+  readonly deleteKvBucket: (
+    environment: string,
+    name: string
+  ) => Effect.Effect<void, BucketNotFoundError | StoreError>
+  /** Changes different keys, all or none; returns their revisions. */
+  readonly writeKv: (
+    environment: string,
+    bucket: string,
+    writes: ReadonlyArray<KvWriteRow>
+  ) => Effect.Effect<
+    Array<number>,
+    BucketNotFoundError | RevisionConflictError | LimitExceededError | StoreError
+  >
+  readonly readKv: (
+    environment: string,
+    bucket: string,
+    key: string
+  ) => Effect.Effect<KvEntryRow, BucketNotFoundError | KeyNotFoundError | StoreError>
+  /** The revisions of a key that are kept, oldest first. */
+  readonly readKvHistory: (
+    environment: string,
+    bucket: string,
+    key: string
+  ) => Effect.Effect<Array<KvEntryRow>, BucketNotFoundError | KeyNotFoundError | StoreError>
+  /** The keys that have a value, in order. */
+  readonly listKvKeys: (
+    environment: string,
+    bucket: string,
+    accepts: (key: string) => boolean
+  ) => Effect.Effect<Array<string>, BucketNotFoundError | StoreError>
+  /** What is kept of the changes after a revision, in order; from the end on when `after` is `undefined`. */
+  readonly readKvChanges: (
+    environment: string,
+    bucket: string,
+    after: number | undefined,
+    limit: number
+  ) => Effect.Effect<KvChangePage, BucketNotFoundError | RevisionGoneError | StoreError>
+  /** Replaces a configuration with JSON text of an object; returns its revision. */
+  readonly setConfig: (
+    environment: string,
+    name: string,
+    data: JsonText
+  ) => Effect.Effect<number, LimitExceededError | StoreError>
+  /** Replaces the members that the JSON text has. */
+  readonly patchConfig: (
+    environment: string,
+    name: string,
+    patch: JsonText
+  ) => Effect.Effect<number, ConfigNotFoundError | LimitExceededError | StoreError>
+  readonly readConfig: (
+    environment: string,
+    name: string
+  ) => Effect.Effect<ConfigRow, ConfigNotFoundError | StoreError>
+  /** By name. */
+  readonly listConfigs: (environment: string) => Effect.Effect<Array<ConfigRow>, StoreError>
+  readonly deleteConfig: (environment: string, name: string) => Effect.Effect<void, StoreError>
+  /** What is kept of the changes of configurations, as `readKvChanges`. */
+  readonly readConfigChanges: (
+    environment: string,
+    after: number | undefined,
+    limit: number
+  ) => Effect.Effect<KvChangePage, RevisionGoneError | StoreError>
   /** Deletes runs that ended before `endedBefore` (epoch milliseconds), at most `limit`; returns how many. */
   readonly deleteEndedRuns: (endedBefore: number, limit: number) => Effect.Effect<number, StoreError>
   /**

@@ -1,7 +1,8 @@
-/** What is due: sleeps, retries, timeouts of waits, expired leases. */
+/** What is due: sleeps, retries, timeouts of waits, expired leases, expired keys. */
 import { InvokeTimeoutError, serializeError, WaitTimeoutError } from "../../Errors.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { forgetExpired } from "./Idempotency.ts"
+import { nextSweepAt, sweep } from "./KvRows.ts"
 import { expireLeases } from "./Leases.ts"
 import { fireSchedules } from "./Schedules.ts"
 import type { Fired } from "./Store.ts"
@@ -17,8 +18,9 @@ export const fireDue = (tx: Transaction): Fired => {
   for (const row of rows) fire(tx, row)
   const expired = expireLeases(tx, BATCH)
   const fires = fireSchedules(tx, BATCH)
+  const swept = sweep(tx, BATCH)
   forgetExpired(tx, BATCH)
-  return { count: rows.length + expired + fires, nextDueAt: nextDueAt(tx) }
+  return { count: rows.length + expired + fires + swept, nextDueAt: nextDueAt(tx) }
 }
 
 /** When something is due next, epoch milliseconds. */
@@ -27,6 +29,7 @@ export const nextDueAt = (tx: Transaction): number => {
     "SELECT (SELECT min(due_at) FROM waits WHERE due_at IS NOT NULL) AS wait, (SELECT min(lease_until) FROM runs WHERE lease_until IS NOT NULL) AS lease, (SELECT min(next_at) FROM schedules) AS schedule"
   )
   return Math.min(
+    nextSweepAt(tx),
     row?.schedule == null ? Number.POSITIVE_INFINITY : Number(row.schedule),
     row?.wait == null ? Number.POSITIVE_INFINITY : Number(row.wait),
     row?.lease == null ? Number.POSITIVE_INFINITY : Number(row.lease)

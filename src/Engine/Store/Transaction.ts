@@ -8,7 +8,7 @@ import type { Notice } from "../../Protocol/Worker.ts"
 import type { Registry } from "../Registry.ts"
 import { record } from "./Recording.ts"
 import type { RunActivity } from "./Activity.ts"
-import type { Changes, Counts } from "./Store.ts"
+import type { Changes, Counts, KvChange } from "./Store.ts"
 
 /** How run states are stored; the order is part of the database. */
 export const statuses = [
@@ -50,6 +50,8 @@ class PendingChanges implements Changes {
   readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
   readonly ended: Array<string> = []
   readonly activity: Array<RunActivity> = []
+  readonly kv: Array<KvChange> = []
+  readonly kvDeleted: Array<number> = []
   ready = false
   logEnd = 0
   dueAt = Number.POSITIVE_INFINITY

@@ -157,6 +157,95 @@ export class Rest extends HttpApiGroup.make("Rest").add(
   })
 ) {}
 
+const bucket = { bucket: Schema.String }
+/** The key is all that follows, slashes included. */
+const key = { ...bucket, key: Schema.String }
+const keyPath = "/api/v1/kv/buckets/:bucket/keys/:key"
+const keyErrors = [...error, restFailure.pipe(HttpApiSchema.status(412))] as const
+
+/** Buckets, keys and configurations. Bodies that are values are not described: they may be anything. */
+export class State extends HttpApiGroup.make("State").add(
+  HttpApiEndpoint.post("createBucket", endpoints.createBucket.path, {
+    payload: Schemas.CreateBucketRequest,
+    success: Schemas.Bucket.pipe(HttpApiSchema.status(201)),
+    error
+  }),
+  HttpApiEndpoint.get("listBuckets", endpoints.listBuckets.path, {
+    success: Schemas.ListBucketsResponse,
+    error
+  }),
+  HttpApiEndpoint.get("getBucket", endpoints.getBucket.path, {
+    params: bucket,
+    success: Schemas.Bucket,
+    error
+  }),
+  HttpApiEndpoint.delete("deleteBucket", endpoints.deleteBucket.path, {
+    params: bucket,
+    success: HttpApiSchema.NoContent,
+    error
+  }),
+  HttpApiEndpoint.get("listKeys", endpoints.listKeys.path, {
+    params: bucket,
+    query: { filter: Schema.optionalKey(Schema.String) },
+    success: Schemas.ListKeysResponse,
+    error
+  }),
+  HttpApiEndpoint.get("getKey", keyPath, { params: key, success: Schemas.KeyEntry, error }),
+  HttpApiEndpoint.put("putKey", keyPath, {
+    params: key,
+    headers: {
+      "if-match": Schema.optionalKey(Schema.String),
+      "if-none-match": Schema.optionalKey(Schema.String)
+    },
+    payload: Schema.Unknown,
+    success: Schemas.RevisionResponse,
+    error: keyErrors
+  }),
+  HttpApiEndpoint.delete("deleteKey", keyPath, {
+    params: key,
+    query: { purge: Schema.optionalKey(Schema.String) },
+    success: HttpApiSchema.NoContent,
+    error: keyErrors
+  }),
+  HttpApiEndpoint.get("keyHistory", "/api/v1/kv/buckets/:bucket/history/:key", {
+    params: key,
+    success: Schemas.KeyHistoryResponse,
+    error
+  }),
+  HttpApiEndpoint.post("writeKeys", endpoints.writeKeys.path, {
+    params: bucket,
+    payload: Schemas.WriteKeysRequest,
+    success: Schemas.WriteKeysResponse,
+    error: keyErrors
+  }),
+  HttpApiEndpoint.get("listConfigs", endpoints.listConfigs.path, {
+    success: Schemas.ListConfigsResponse,
+    error
+  }),
+  HttpApiEndpoint.get("getConfig", endpoints.getConfig.path, {
+    params: name,
+    success: Schemas.ConfigResponse,
+    error
+  }),
+  HttpApiEndpoint.post("setConfig", endpoints.setConfig.path, {
+    params: name,
+    payload: Schema.Record(Schema.String, Schema.Unknown),
+    success: Schemas.ConfigSetResponse,
+    error
+  }),
+  HttpApiEndpoint.patch("patchConfig", endpoints.patchConfig.path, {
+    params: name,
+    payload: Schema.Record(Schema.String, Schema.Unknown),
+    success: Schemas.ConfigSetResponse,
+    error
+  }),
+  HttpApiEndpoint.delete("deleteConfig", endpoints.deleteConfig.path, {
+    params: name,
+    success: HttpApiSchema.NoContent,
+    error
+  })
+) {}
+
 /** Calls of workers. */
 export class Workers extends HttpApiGroup.make("Workers").add(
   HttpApiEndpoint.post("registerWorker", endpoints.registerWorker.path, {
@@ -218,6 +307,7 @@ export class Api extends HttpApi.make("ironflow")
   .add(IronflowService)
   .add(PubSubService)
   .add(Rest)
+  .add(State)
   .add(Workers)
   .annotateMerge(
     OpenApi.annotations({

@@ -15,7 +15,7 @@ export type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE"
 
 export interface Endpoint {
   readonly method: Method
-  /** With `:name` for what varies. */
+  /** With `:name` for what varies, `:name*` at the end for all that is left, slashes included. */
   readonly path: string
   readonly dialect: Dialect
 }
@@ -69,6 +69,26 @@ export const endpoints = {
   updateSecret: rest("PUT", "/api/v1/secrets/:name"),
   deleteSecret: rest("DELETE", "/api/v1/secrets/:name"),
 
+  createBucket: rest("POST", "/api/v1/kv/buckets"),
+  listBuckets: rest("GET", "/api/v1/kv/buckets"),
+  getBucket: rest("GET", "/api/v1/kv/buckets/:bucket"),
+  deleteBucket: rest("DELETE", "/api/v1/kv/buckets/:bucket"),
+  listKeys: rest("GET", "/api/v1/kv/buckets/:bucket/keys"),
+  getKey: rest("GET", "/api/v1/kv/buckets/:bucket/keys/:key*"),
+  /** The body is the value. `If-None-Match: *` creates, `If-Match: <revision>` updates. */
+  putKey: rest("PUT", "/api/v1/kv/buckets/:bucket/keys/:key*"),
+  /** With `?purge=true` the history goes too. */
+  deleteKey: rest("DELETE", "/api/v1/kv/buckets/:bucket/keys/:key*"),
+  keyHistory: rest("GET", "/api/v1/kv/buckets/:bucket/history/:key*"),
+  /** Several changes, all or none. */
+  writeKeys: rest("POST", "/api/v1/kv/buckets/:bucket/write"),
+
+  listConfigs: rest("GET", "/api/v1/config"),
+  getConfig: rest("GET", "/api/v1/config/:name"),
+  setConfig: rest("POST", "/api/v1/config/:name"),
+  patchConfig: rest("PATCH", "/api/v1/config/:name"),
+  deleteConfig: rest("DELETE", "/api/v1/config/:name"),
+
   registerWorker: rest("POST", "/api/v1/workers/:id/register"),
   heartbeat: rest("POST", "/api/v1/workers/:id/heartbeat"),
   takeJobs: rest("GET", "/api/v1/workers/:id/jobs"),
@@ -85,6 +105,29 @@ export type EndpointName = keyof typeof endpoints
 /** The header that names the environment of a call; `default` without it. */
 export const ENVIRONMENT_HEADER = "x-ironflow-environment"
 
+/** Requests that become WebSockets. */
+export const sockets = {
+  watchKeys: "/api/v1/kv/buckets/:bucket/watch",
+  watchConfig: "/api/v1/config/:name/watch"
+} as const
+
 /** The path with its variables filled in. */
-export const pathOf = (endpoint: Endpoint, variables: { readonly [name: string]: string } = {}): string =>
-  endpoint.path.replace(/:(\w+)/g, (_, name: string) => encodeURIComponent(variables[name] ?? ""))
+export const pathOf = (
+  endpoint: Pick<Endpoint, "path">,
+  variables: { readonly [name: string]: string } = {}
+): string =>
+  endpoint.path.replace(/:(\w+)(\*?)/g, (_, name: string, rest: string) =>
+    rest === "" ? encodeURIComponent(variables[name] ?? "") : encodeRest(variables[name] ?? "")
+  )
+
+/**
+ * What a path may hold stays as it is, which every server understands, but for segments that would be lost on the way:
+ * empty ones and those of dots.
+ */
+const encodeRest = (text: string): string =>
+  encodeURIComponent(text)
+    .replace(/%(?:3A|40|24|26|2B|2C|3B|3D)/g, decodeURIComponent)
+    .replaceAll(
+      "%2F",
+      text.split("/").some((segment) => segment === "" || segment === "." || segment === "..") ? "%2F" : "/"
+    )

@@ -47,6 +47,9 @@ const kinds = {
   unimplemented: kind("unimplemented", 404),
   state: kind("failed_precondition", 400, 409),
   conflict: kind("aborted", 409),
+  exists: kind("already_exists", 409),
+  precondition: kind("failed_precondition", 412),
+  gone: kind("out_of_range", 410),
   unavailable: kind("unavailable", 503),
   timeout: kind("deadline_exceeded", 504),
   slow: kind("deadline_exceeded", 408),
@@ -72,7 +75,14 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
   ["RUN_NOT_RUNNING", kinds.conflict],
   ["STALE_BATCH", kinds.conflict],
   ["TOO_MANY_CALLS", kinds.tooMany],
-  ["CLOSING", kinds.unavailable]
+  ["CLOSING", kinds.unavailable],
+  ["CLOSING", kinds.unavailable],
+  ["BUCKET_NOT_FOUND", kinds.notFound],
+  ["KEY_NOT_FOUND", kinds.notFound],
+  ["CONFIG_NOT_FOUND", kinds.notFound],
+  ["BUCKET_EXISTS", kinds.exists],
+  ["REVISION_CONFLICT", kinds.precondition],
+  ["REVISION_GONE", kinds.gone]
 ])
 
 const kindOf = (error: IronflowError): Kind => {

@@ -405,3 +405,67 @@ export const RegisterWorkerResponse = Schema.Struct({
   maxBodyBytes: optional(Schema.Int),
   lost: optional(Schema.Array(text))
 })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Keys and configurations
+// ---------------------------------------------------------------------------------------------------------------------
+
+export const CreateBucketRequest = Schema.Struct({
+  name: text,
+  description: optional(text),
+  ttlSeconds: optional(Schema.Number),
+  maxValueSize: optional(Schema.Number),
+  maxBytes: optional(Schema.Number),
+  history: optional(Schema.Number)
+})
+
+export const Bucket = Schema.Struct({
+  name: text,
+  description: optional(text),
+  ttl_seconds: optional(Schema.Number),
+  max_value_size: optional(Schema.Int),
+  max_bytes: optional(Schema.Int),
+  values: Schema.Int,
+  bytes: Schema.Int,
+  history: Schema.Int,
+  revision: Schema.Int,
+  created_at: text
+})
+export const ListBucketsResponse = Schema.Struct({ buckets: Schema.Array(Bucket), count: Schema.Int })
+export const ListKeysResponse = Schema.Struct({ keys: Schema.Array(text), count: Schema.Int })
+
+/** `value` is base64, and `content_type` what was said of it when it was put. */
+export const KeyEntry = Schema.Struct({
+  key: text,
+  value: text,
+  content_type: text,
+  revision: Schema.Int,
+  created_at: text,
+  operation: Schema.Literals(["put", "delete"]),
+  expires_at: optional(text)
+})
+export const KeyHistoryResponse = Schema.Struct({ entries: Schema.Array(KeyEntry) })
+export const RevisionResponse = Schema.Struct({ revision: Schema.Int })
+
+/** `value` is base64. */
+export const WriteKeysRequest = Schema.Struct({
+  writes: Schema.Array(
+    Schema.Struct({
+      op: Schema.Literals(["put", "create", "update", "delete"]),
+      key: text,
+      value: optional(text),
+      contentType: optional(text),
+      revision: optional(Schema.Int)
+    })
+  )
+})
+export const WriteKeysResponse = Schema.Struct({ revisions: Schema.Array(Schema.Int) })
+
+export const ConfigSetResponse = Schema.Struct({ name: text, revision: Schema.Int })
+export const ConfigResponse = Schema.Struct({
+  name: text,
+  data: jsonObject,
+  revision: Schema.Int,
+  updatedAt: text
+})
+export const ListConfigsResponse = Schema.Struct({ configs: Schema.Array(ConfigResponse) })

@@ -5,6 +5,7 @@ import type { Store } from "../../../src/Engine/Store/Store.ts"
 import type { StoreError } from "../../../src/Errors.ts"
 import { claimsSuite } from "./suite/Claims.ts"
 import { eventsSuite } from "./suite/Events.ts"
+import { kvSuite } from "./suite/Kv.ts"
 import { leasesSuite } from "./suite/Leases.ts"
 import { logSuite } from "./suite/Log.ts"
 import { randomWalkSuite } from "./suite/RandomWalk.ts"
@@ -26,6 +27,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     leasesSuite(test)
     steeringSuite(test)
     upkeepSuite(test)
+    kvSuite(test)
     randomWalkSuite(test)
   })
 }

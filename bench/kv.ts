@@ -1,0 +1,131 @@
+/**
+ * `node --conditions=@ironflow/source bench/kv.ts [--json]`: keys a second, in the process of the engine, beside the limit: a
+ * bare group commit of `node:sqlite` with the same durability that replaces one row a write.
+ *
+ * The two take turns, and a figure is the median over the rounds.
+ */
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import { DatabaseSync } from "node:sqlite"
+import { startEngine } from "@ironflow/node/engine"
+import { RevisionConflictError } from "@ironflow/node"
+import { pool } from "./limits/lib/harness.mjs"
+import { median } from "./metrics.ts"
+
+const ROUNDS = 3
+const WRITES = 5000
+const CONTENDED = 300
+const WRITERS = 64
+
+const value = { customer: "customer-4711", note: "x".repeat(150) }
+const text = JSON.stringify(value)
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bench-kv-"))
+let files = 0
+const newFile = (): string => path.join(folder, `${files++}.db`)
+
+const perSecond = async (
+  n: number,
+  work: (i: number) => Promise<unknown>,
+  writers = WRITERS
+): Promise<number> => {
+  const start = performance.now()
+  await pool(n, writers, work)
+  return n / ((performance.now() - start) / 1000)
+}
+
+const bytesOf = (value: unknown): Uint8Array => {
+  if (value instanceof Uint8Array) return value
+  throw new Error("The row is missing")
+}
+
+/** Writers queue; one transaction takes all that is there. */
+const measureLimit = async (): Promise<Record<string, number>> => {
+  const db = new DatabaseSync(newFile())
+  db.exec(
+    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE kv (key TEXT PRIMARY KEY, revision INTEGER, value BLOB)"
+  )
+  const put = db.prepare("INSERT OR REPLACE INTO kv VALUES (?, ?, ?)")
+  const get = db.prepare("SELECT revision, value FROM kv WHERE key = ?")
+  const [begin, commit] = [db.prepare("BEGIN IMMEDIATE"), db.prepare("COMMIT")]
+  let revision = 0
+  let queue: Array<{ readonly key: string; readonly done: () => void }> = []
+  const drain = (): void => {
+    const group = queue
+    queue = []
+    begin.run()
+    for (const { key } of group) put.run(key, ++revision, Buffer.from(text))
+    commit.run()
+    for (const { done } of group) done()
+  }
+  const write = (key: string): Promise<void> =>
+    new Promise((done) => {
+      if (queue.push({ key, done }) === 1) setImmediate(drain)
+    })
+  const figures = {
+    put: await perSecond(WRITES, (i) => write(`key-${i % 1000}`)),
+    get: await perSecond(WRITES, async (i) =>
+      JSON.parse(Buffer.from(bytesOf(get.get(`key-${i % 1000}`)?.value)).toString())
+    ),
+    update: await perSecond(WRITES, (i) => write(`key-${i % 1000}`)),
+    // of the writers of one revision one wins: a commit carries one write
+    contended: await perSecond(CONTENDED, () => write("one"), 1)
+  }
+  db.close()
+  return figures
+}
+
+const measureIronflow = async (): Promise<Record<string, number>> => {
+  await using engine = await startEngine({ filename: newFile(), logger: false })
+  await engine.client.kv().createBucket({ name: "bench" })
+  const bucket = engine.client.kv().bucket("bench")
+  const revisions = new Map<string, number>()
+  const put = await perSecond(WRITES, async (i) => {
+    const key = `key-${i % 1000}`
+    revisions.set(key, (await bucket.put(key, value)).revision)
+  })
+  const get = await perSecond(WRITES, (i) => bucket.get(`key-${i % 1000}`))
+  const update = await perSecond(WRITES, async (i) => {
+    const key = `key-${i % 1000}`
+    revisions.set(key, (await bucket.update(key, value, revisions.get(key) ?? 0)).revision)
+  })
+  await bucket.put("one", 0)
+  // 64 writers add to one number: a write counts when it has won
+  const contended = await perSecond(CONTENDED, async () => {
+    for (let won = false; !won;) {
+      const entry = await bucket.get("one")
+      won = await bucket.update("one", entry.value + 1, entry.revision).then(
+        () => true,
+        (error: unknown) => {
+          if (error instanceof RevisionConflictError) return false
+          throw error
+        }
+      )
+    }
+  })
+  return { put, get, update, contended }
+}
+
+const limits: Array<Record<string, number>> = []
+const ours: Array<Record<string, number>> = []
+try {
+  for (let i = 0; i < ROUNDS; i++) {
+    limits.push(await measureLimit())
+    ours.push(await measureIronflow())
+  }
+} finally {
+  fs.rmSync(folder, { recursive: true, force: true })
+}
+
+for (const metric of ["put", "get", "update", "contended"]) {
+  const of = (results: ReadonlyArray<Record<string, number>>) =>
+    Math.round(median(results.map((result) => result[metric] ?? Number.NaN)))
+  const [figure, limit] = [of(ours), of(limits)]
+  const ratio = Number((figure / limit).toPrecision(3))
+  console.log(
+    process.argv.includes("--json")
+      ? JSON.stringify({ workload: "KV", metric, value: figure, limit, ratio })
+      : `${metric.padEnd(10)} ${figure.toLocaleString("en").padStart(9)}/s   limit ${limit.toLocaleString("en").padStart(9)}/s   ${ratio} x`
+  )
+}

@@ -1,0 +1,130 @@
+/** `ironflow config`: configurations from the command line. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { Config } from "../Client/Config.ts"
+import { IronflowError } from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import { ironflow } from "./Ironflow.ts"
+import { oneLine, print, shown, table } from "./Output.ts"
+import { use } from "./Server.ts"
+import { readStdin } from "./Stdin.ts"
+
+const name = Argument.String("name")
+const data = Argument.String("data").pipe(
+  Argument.withDescription("A JSON object; from standard input when left out"),
+  Argument.optional
+)
+
+const readData = (given: Option.Option<string>) =>
+  Effect.flatMap(Option.isSome(given) ? Effect.succeed(given.value) : readStdin, (text) => {
+    const value = safeJsonParse(text)
+    return isObject(value)
+      ? Effect.succeed(value)
+      : Effect.fail(
+          new IronflowError(
+            `The data must be a JSON object, such as '{"theme":"dark"}', got ${oneLine(text, 64)}`,
+            { code: "USAGE" }
+          )
+        )
+  })
+
+const set = Command.make(
+  "set",
+  { name, data },
+  Effect.fnUntraced(function* ({ name, data }) {
+    const value = yield* readData(data)
+    const result = yield* use(Effect.flatMap(Config, (config) => config.set(name, value)))
+    yield* print(result, () => `Configuration ${oneLine(name)} is at revision ${result.revision}.`)
+  })
+).pipe(
+  Command.withDescription("Replace a configuration, or make it."),
+  Command.withExamples([{ command: `ironflow config set app-settings '{"theme":"dark"}'` }])
+)
+
+const patch = Command.make(
+  "patch",
+  { name, data },
+  Effect.fnUntraced(function* ({ name, data }) {
+    const value = yield* readData(data)
+    const result = yield* use(Effect.flatMap(Config, (config) => config.patch(name, value)))
+    yield* print(result, () => `Configuration ${oneLine(name)} is at revision ${result.revision}.`)
+  })
+).pipe(Command.withDescription("Replace some members of a configuration and keep the others."))
+
+const get = Command.make(
+  "get",
+  { name },
+  Effect.fnUntraced(function* ({ name }) {
+    const config = yield* use(Effect.flatMap(Config, (config) => config.get(name)))
+    yield* print(config, () => JSON.stringify(config.data, null, 2))
+  })
+).pipe(Command.withDescription("Show a configuration."))
+
+const list = Command.make(
+  "list",
+  {},
+  Effect.fnUntraced(function* () {
+    const configs = yield* use(Effect.flatMap(Config, (config) => config.list()))
+    yield* print({ configs }, () =>
+      configs.length === 0
+        ? "There are no configurations."
+        : table(
+            ["NAME", "REVISION", "UPDATED", "DATA"],
+            configs.map((config) => [
+              oneLine(config.name),
+              String(config.revision),
+              config.updatedAt,
+              shown(config.data)
+            ])
+          )
+    )
+  })
+).pipe(Command.withDescription("List the configurations."))
+
+const remove = Command.make(
+  "delete",
+  { name },
+  Effect.fnUntraced(function* ({ name }) {
+    yield* use(Effect.flatMap(Config, (config) => config.delete(name)))
+    yield* print({ name }, () => `Configuration ${oneLine(name)} is deleted.`)
+  })
+).pipe(Command.withDescription("Delete a configuration."))
+
+const watch = Command.make(
+  "watch",
+  {
+    name,
+    from: Flag.Int("from").pipe(
+      Flag.withMetavar("REVISION"),
+      Flag.withDescription("Begin after this revision; 0 begins with the present data"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* ({ from, name }) {
+    const { json } = yield* ironflow
+    yield* use(
+      Effect.flatMap(Config, (config) =>
+        Stream.runForEach(
+          config.watch(name, Option.isNone(from) ? {} : { fromRevision: from.value }),
+          (event) =>
+            Console.log(
+              json
+                ? JSON.stringify(event)
+                : `${event.revision}  ${event.data === undefined ? "deleted" : shown(event.data, 400)}`
+            )
+        )
+      )
+    )
+  })
+).pipe(Command.withDescription("Print the changes of a configuration as they happen, until it is stopped."))
+
+export const config = Command.make("config").pipe(
+  Command.withDescription("Look at configurations that programs share, and change them."),
+  Command.withShortDescription("Manage configurations"),
+  Command.withSubcommands([set, get, patch, list, remove, watch])
+)

@@ -1,0 +1,251 @@
+/** `ironflow kv`: buckets and keys from the command line. A value is JSON where it is JSON, else text. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { Kv, type KVBucketInfo, type KVEntry, type KvBucket } from "../Client/Kv.ts"
+import { safeJsonParse } from "../Json.ts"
+import { ironflow } from "./Ironflow.ts"
+import { fields, oneLine, print, shown, table } from "./Output.ts"
+import { use } from "./Server.ts"
+import { readStdin } from "./Stdin.ts"
+
+const bucket = Argument.String("bucket")
+const key = Argument.String("key")
+
+const inBucket = <A, E>(name: string, call: (bucket: KvBucket) => Effect.Effect<A, E>) =>
+  use(Effect.flatMap(Kv, (kv) => call(kv.bucket(name))))
+
+const buckets = Command.make(
+  "buckets",
+  {},
+  Effect.fnUntraced(function* () {
+    const buckets = yield* use(Effect.flatMap(Kv, (kv) => kv.listBuckets()))
+    yield* print({ buckets }, () =>
+      buckets.length === 0
+        ? "There are no buckets."
+        : table(
+            ["BUCKET", "KEYS", "BYTES", "HISTORY", "TTL", "CREATED"],
+            buckets.map((info) => [
+              info.name,
+              String(info.values),
+              String(info.bytes),
+              String(info.history),
+              info.ttl_seconds === undefined ? "" : `${info.ttl_seconds}s`,
+              info.created_at
+            ])
+          )
+    )
+  })
+).pipe(Command.withDescription("List the buckets."))
+
+const optionalNumber = (name: string, description: string) =>
+  Flag.Finite(name).pipe(Flag.withMetavar("N"), Flag.withDescription(description), Flag.optional)
+
+const createBucket = Command.make(
+  "create-bucket",
+  {
+    bucket,
+    description: Flag.String("description").pipe(
+      Flag.withDescription("What the bucket is for"),
+      Flag.optional
+    ),
+    ttl: optionalNumber("ttl", "Seconds after its last write when a key expires"),
+    maxValueSize: optionalNumber("max-value-size", "Bytes of one value at most"),
+    maxBytes: optionalNumber("max-bytes", "Bytes of all keys and values at most"),
+    history: optionalNumber("history", "Revisions to keep of each key")
+  },
+  Effect.fnUntraced(function* ({ bucket, description, history, maxBytes, maxValueSize, ttl }) {
+    const info: KVBucketInfo = yield* use(
+      Effect.flatMap(Kv, (kv) =>
+        kv.createBucket({
+          name: bucket,
+          ...optional("description", description),
+          ...optional("ttlSeconds", ttl),
+          ...optional("maxValueSize", maxValueSize),
+          ...optional("maxBytes", maxBytes),
+          ...optional("history", history)
+        })
+      )
+    )
+    yield* print(info, () => `Bucket ${info.name} is created.`)
+  })
+).pipe(
+  Command.withDescription("Create a bucket."),
+  Command.withExamples([{ command: "ironflow kv create-bucket sessions --ttl 3600" }])
+)
+
+const optional = <Name extends string, A>(
+  name: Name,
+  value: Option.Option<A>
+): { readonly [K in Name]?: A } =>
+  // a computed name is a string to the compiler
+  (Option.isNone(value) ? {} : { [name]: value.value }) as { readonly [K in Name]?: A }
+
+const deleteBucket = Command.make(
+  "delete-bucket",
+  { bucket },
+  Effect.fnUntraced(function* ({ bucket }) {
+    yield* use(Effect.flatMap(Kv, (kv) => kv.deleteBucket(bucket)))
+    yield* print({ name: bucket }, () => `Bucket ${bucket} is deleted, with all its keys.`)
+  })
+).pipe(Command.withDescription("Delete a bucket with all its keys."))
+
+const get = Command.make(
+  "get",
+  { bucket, key },
+  Effect.fnUntraced(function* ({ bucket, key }) {
+    const entry = yield* inBucket(bucket, (bucket) => bucket.get(key))
+    yield* print(jsonOf(entry), () =>
+      fields({
+        key: oneLine(entry.key),
+        revision: String(entry.revision),
+        written: entry.created_at,
+        expires: entry.expires_at,
+        value: valueText(entry.value)
+      })
+    )
+  })
+).pipe(Command.withDescription("Show a key."))
+
+const put = Command.make(
+  "put",
+  {
+    bucket,
+    key,
+    value: Argument.String("value").pipe(
+      Argument.withDescription("JSON, or text that is none; from standard input when left out"),
+      Argument.optional
+    ),
+    create: Flag.Boolean("create").pipe(
+      Flag.withDescription("Only if the key does not exist"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    ),
+    revision: Flag.Int("revision").pipe(
+      Flag.withDescription("Only if the key is at this revision"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* ({ bucket, create, key, revision, value }) {
+    const text = Option.isSome(value) ? value.value : (yield* readStdin).replace(/\r?\n$/, "")
+    const parsed = safeJsonParse<unknown>(text, text)
+    const result = yield* inBucket(bucket, (bucket) =>
+      create
+        ? bucket.create(key, parsed)
+        : Option.isSome(revision)
+          ? bucket.update(key, parsed, revision.value)
+          : bucket.put(key, parsed)
+    )
+    yield* print({ key, ...result }, () => `Key ${oneLine(key)} is at revision ${result.revision}.`)
+  })
+).pipe(
+  Command.withDescription("Write a key: JSON, or text that is none."),
+  Command.withExamples([
+    { command: `ironflow kv put sessions user-123 '{"role":"admin"}'` },
+    { command: "ironflow kv put sessions user-123 --revision 7 < session.json" }
+  ])
+)
+
+const remove = Command.make(
+  "delete",
+  {
+    bucket,
+    key,
+    purge: Flag.Boolean("purge").pipe(
+      Flag.withDescription("Delete its history too"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    )
+  },
+  Effect.fnUntraced(function* ({ bucket, key, purge }) {
+    yield* inBucket(bucket, (bucket) => (purge ? bucket.purge(key) : bucket.delete(key)))
+    yield* print({ key }, () => `Key ${oneLine(key)} is deleted${purge ? ", with its history" : ""}.`)
+  })
+).pipe(Command.withDescription("Delete a key."))
+
+const list = Command.make(
+  "list",
+  {
+    bucket,
+    filter: Argument.String("filter").pipe(
+      Argument.withDescription("Such as user-* or order.>; all keys by default"),
+      Argument.optional
+    )
+  },
+  Effect.fnUntraced(function* ({ bucket, filter }) {
+    const keys = yield* inBucket(bucket, (bucket) => bucket.listKeys(Option.getOrUndefined(filter)))
+    yield* print({ keys }, () =>
+      keys.length === 0 ? "There are no such keys." : keys.map((key) => oneLine(key)).join("\n")
+    )
+  })
+).pipe(Command.withDescription("List keys."))
+
+const history = Command.make(
+  "history",
+  { bucket, key },
+  Effect.fnUntraced(function* ({ bucket, key }) {
+    const entries = yield* inBucket(bucket, (bucket) => bucket.history(key))
+    yield* print({ entries: entries.map(jsonOf) }, () =>
+      table(
+        ["REVISION", "OPERATION", "WRITTEN", "VALUE"],
+        entries.map((entry) => [
+          String(entry.revision),
+          entry.operation,
+          entry.created_at,
+          valueText(entry.value)
+        ])
+      )
+    )
+  })
+).pipe(Command.withDescription("Show the revisions of a key that the bucket keeps."))
+
+const watch = Command.make(
+  "watch",
+  {
+    bucket,
+    filter: Argument.String("filter").pipe(
+      Argument.withDescription("A key, or a filter such as user-*; all keys by default"),
+      Argument.optional
+    ),
+    from: Flag.Int("from").pipe(
+      Flag.withMetavar("REVISION"),
+      Flag.withDescription("Begin after this revision; 0 begins with all values"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* ({ bucket, filter, from }) {
+    const { json } = yield* ironflow
+    yield* use(
+      Effect.flatMap(Kv, (kv) =>
+        Stream.runForEach(
+          kv.bucket(bucket).watch({ ...optional("key", filter), ...optional("fromRevision", from) }),
+          (event) =>
+            Console.log(
+              json
+                ? JSON.stringify(jsonOf(event))
+                : `${event.revision}  ${event.operation}  ${oneLine(event.key)}  ${valueText(event.value)}`.trimEnd()
+            )
+        )
+      )
+    )
+  })
+).pipe(Command.withDescription("Print the changes of keys as they happen, until it is stopped."))
+
+/** JSON cannot carry bytes: they are shown as base64 under a name that says so. */
+const jsonOf = <A extends Pick<KVEntry, "value"> | { readonly value?: unknown }>(entry: A): object =>
+  entry.value instanceof Uint8Array
+    ? { ...entry, value: undefined, value_base64: Buffer.from(entry.value).toString("base64") }
+    : entry
+
+const valueText = (value: unknown): string =>
+  value instanceof Uint8Array ? `${value.byteLength} bytes` : shown(value, 400)
+
+export const kv = Command.make("kv").pipe(
+  Command.withDescription("Look into the key-value store, and write to it."),
+  Command.withShortDescription("Manage buckets and keys"),
+  Command.withSubcommands([buckets, createBucket, deleteBucket, put, get, remove, list, history, watch])
+)

@@ -1,0 +1,59 @@
+/** Emitting an event and waiting for its run, made of the two calls that do that: it works on every server. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import { DEFAULT_TIMEOUTS } from "../Constants.ts"
+import { IronflowError, RunCancelledError, RunFailedError, ValidationError } from "../Errors.ts"
+import type { ClientApi, EffectKind, Run, TriggerSyncOptions, TriggerSyncResult } from "./Client.ts"
+
+export const makeEmitSync =
+  ({
+    emit,
+    waitForRun
+  }: Pick<ClientApi<EffectKind>, "emit" | "waitForRun">): ClientApi<EffectKind>["emitSync"] =>
+  (eventName, data, options = {}) =>
+    Effect.gen(function* () {
+      const { timeout = DEFAULT_TIMEOUTS.TRIGGER_SYNC, ...emitOptions } = options satisfies TriggerSyncOptions
+      if (typeof timeout !== "number" || !Number.isFinite(timeout) || timeout < 0) {
+        return yield* new ValidationError(
+          `The timeout of emitSync must be a number of milliseconds, got ${String(timeout)}`
+        )
+      }
+      const startedAt = yield* Clock.currentTimeMillis
+      const { eventId, runIds } = yield* emit(eventName, data, emitOptions)
+      const [runId] = runIds
+      if (runId === undefined) {
+        return yield* new IronflowError(
+          `Event "${eventName}" ${eventId} is stored and started no run: no function has a trigger that matches it`,
+          { code: "NO_RESULTS", details: { eventId } }
+        )
+      }
+      const elapsed = (yield* Clock.currentTimeMillis) - startedAt
+      const run = yield* waitForRun(runId, { timeout: Math.max(0, timeout - elapsed) })
+      return yield* resultOf(run, eventId, runIds)
+    })
+
+const resultOf = (
+  run: Run,
+  eventId: string,
+  runIds: Array<string>
+): Effect.Effect<TriggerSyncResult, RunFailedError | RunCancelledError> => {
+  if (run.status === "cancelled") return Effect.fail(new RunCancelledError(run.id))
+  if (run.status === "failed") {
+    return Effect.fail(
+      new RunFailedError(
+        run.id,
+        run.output,
+        `Run failed: ${run.id} of function "${run.functionId}": ${run.error?.message ?? "without an error"}`
+      )
+    )
+  }
+  return Effect.succeed({
+    eventId,
+    runIds,
+    runId: run.id,
+    functionId: run.functionId,
+    status: run.status,
+    output: run.output,
+    durationMs: Date.parse(run.endedAt ?? run.updatedAt) - Date.parse(run.createdAt)
+  })
+}

@@ -1,0 +1,200 @@
+/**
+ * A watch over a WebSocket that survives its connections: it comes back after a pause and goes on after the last revision
+ * that it has seen. A socket whose frames nobody takes is not read from, so that nothing piles up.
+ */
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as Stream from "effect/Stream"
+import type { IncomingMessage } from "node:http"
+import type { WebSocket } from "ws"
+import { calculateBackoff } from "../Backoff.ts"
+import { ConnectionError, type IronflowError } from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
+import { readFailure } from "../Protocol/Http/Failures.ts"
+import type { Connection } from "./HttpConnection.ts"
+import { failureOf, isMissingEndpoint, unsupported } from "./HttpFailures.ts"
+
+export interface WatchOptions<A> {
+  /** Begins with a slash. */
+  readonly path: string
+  readonly query: { readonly [name: string]: string | undefined }
+  /** What is being done, as the start of a sentence. */
+  readonly what: string
+  readonly from: number | undefined
+  readonly onOpen: ((revision: number) => void) | undefined
+  /** What 404 means, on servers that do not say. */
+  readonly notFound: () => IronflowError
+  /** The change in a frame; `undefined` for frames that are none. */
+  readonly read: (frame: Frame) => { readonly revision: number; readonly change: A } | undefined
+}
+
+export type Frame = { readonly [name: string]: unknown }
+
+const RECONNECT = { firstMs: 250, mostMs: 30_000, factor: 2 }
+/** Frames that may wait in this process before the socket is not read from. */
+const INBOX = 64
+/** Servers that do not say where a watch begins are taken to have begun after so long, milliseconds. */
+const SILENT_MS = 1000
+
+export const watch = <A>(connection: Connection, options: WatchOptions<A>): Stream.Stream<A, IronflowError> =>
+  Stream.callback<A, IronflowError>(
+    (queue) => Effect.catch(follow(connection, queue, options), (error) => Queue.fail(queue, error)),
+    { bufferSize: 16, strategy: "suspend" }
+  )
+
+type Heard =
+  | { readonly _tag: "Open" }
+  | { readonly _tag: "Silent" }
+  | { readonly _tag: "Frame"; readonly frame: Frame }
+  | { readonly _tag: "Lost"; readonly error: IronflowError; readonly forGood: boolean }
+
+const follow = <A>(
+  connection: Connection,
+  queue: Queue.Queue<A, IronflowError | Cause.Done>,
+  options: WatchOptions<A>
+): Effect.Effect<never, IronflowError> =>
+  Effect.gen(function* () {
+    const { WebSocket } = yield* Effect.promise(() => import("ws"))
+    let after = options.from
+    let opened = false
+    let failures = 0
+
+    const connected = Effect.acquireUseRelease(
+      Effect.gen(function* () {
+        const inbox = yield* Queue.unbounded<Heard>()
+        const socket = new WebSocket(urlOf(connection, options, after), {
+          headers: headersOf(connection),
+          handshakeTimeout: connection.server.timeoutMs
+        })
+        listen(connection, options.what, options.notFound, socket, inbox)
+        return { inbox, socket }
+      }),
+      ({ inbox, socket }) =>
+        Effect.gen(function* () {
+          let greeted = false
+          const greet = (revision: number): void => {
+            after ??= revision
+            if (greeted) return
+            greeted = true
+            options.onOpen?.(after)
+          }
+          while (true) {
+            const heard: Heard = yield* Queue.take(inbox)
+            switch (heard._tag) {
+              case "Open":
+                opened = true
+                failures = 0
+                yield* Effect.forkChild(
+                  Effect.andThen(Effect.sleep(SILENT_MS), Queue.offer(inbox, { _tag: "Silent" }))
+                )
+                break
+              case "Silent":
+                greet(after ?? 0)
+                break
+              case "Lost":
+                return heard
+              case "Frame": {
+                const { frame } = heard
+                if (frame.type === "watching") greet(Number(frame.revision))
+                const read = options.read(frame)
+                if (read !== undefined && (after === undefined || read.revision > after)) {
+                  greet(read.revision)
+                  after = read.revision
+                  yield* Queue.offer(queue, read.change)
+                }
+              }
+            }
+            if (socket.isPaused && (yield* Queue.size(inbox)) === 0) socket.resume()
+          }
+        }),
+      ({ socket }) =>
+        Effect.sync(() => {
+          socket.removeAllListeners()
+          // an attempt that is given up says so
+          socket.on("error", () => undefined)
+          if (socket.readyState === socket.OPEN) socket.close()
+          else socket.terminate()
+        })
+    )
+
+    while (true) {
+      const { error, forGood } = yield* connected
+      if (forGood || !opened) return yield* Effect.fail(error)
+      failures++
+      yield* Effect.sleep(calculateBackoff(failures, RECONNECT.firstMs, RECONNECT.mostMs, RECONNECT.factor))
+    }
+  })
+
+const urlOf = <A>(
+  { server }: Connection,
+  { path, query }: WatchOptions<A>,
+  after: number | undefined
+): string => {
+  const search = new URLSearchParams({ revision: after === undefined ? "now" : String(after) })
+  for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, value)
+  return `${server.url.replace(/^http/, "ws")}${path}?${search}`
+}
+
+const headersOf = ({ server }: Connection): Record<string, string> => ({
+  [ENVIRONMENT_HEADER]: server.environment,
+  ...(server.apiKey === undefined ? {} : { authorization: `Bearer ${server.apiKey}` })
+})
+
+const listen = (
+  { server }: Connection,
+  what: string,
+  notFound: () => IronflowError,
+  socket: WebSocket,
+  inbox: Queue.Queue<Heard>
+): void => {
+  let watchdog: { readonly ms: number; timer: NodeJS.Timeout } | undefined
+  const hear = (heard: Heard): void => void Queue.offerUnsafe(inbox, heard)
+  const lost = (problem: string): void =>
+    hear({
+      _tag: "Lost",
+      error: new ConnectionError(`${what}: the connection to ${server.url} ${problem}`),
+      forGood: false
+    })
+  // a connection that is gone without a word is found out by the silence; only real time tells
+  const feed = (ms: number): void => {
+    clearTimeout(watchdog?.timer)
+    watchdog = { ms, timer: setTimeout(() => socket.terminate(), ms) }
+    watchdog.timer.unref()
+  }
+  socket.on("open", () => hear({ _tag: "Open" }))
+  socket.on("ping", () => watchdog !== undefined && feed(watchdog.ms))
+  socket.on("message", (data) => {
+    if (watchdog !== undefined) feed(watchdog.ms)
+    const frame = safeJsonParse(String(data))
+    if (!isObject(frame)) return
+    if (frame.type === "error") {
+      const status = typeof frame.status === "number" ? frame.status : 500
+      return hear({ _tag: "Lost", error: readFailure(status, String(data), what), forGood: true })
+    }
+    if (frame.type === "watching" && typeof frame.ping_ms === "number") feed(frame.ping_ms * 3)
+    hear({ _tag: "Frame", frame })
+    if (Queue.sizeUnsafe(inbox) > INBOX) socket.pause()
+  })
+  socket.on("unexpected-response", (_, response) => refused(response))
+  socket.on("error", (error) => lost(`failed: ${error.message || String(error)}`))
+  socket.on("close", (code) => {
+    clearTimeout(watchdog?.timer)
+    lost(`was closed (${code})`)
+  })
+
+  const refused = (response: IncomingMessage): void => {
+    let text = ""
+    response.setEncoding("utf8").on("data", (part: string) => {
+      if (text.length < 64 * 1024) text += part
+    })
+    response.on("end", () => {
+      const answer = { status: response.statusCode ?? 500, text }
+      const error = isMissingEndpoint(answer)
+        ? unsupported(server.url, what, "Read again from time to time instead")
+        : failureOf(answer, what, notFound)
+      hear({ _tag: "Lost", error, forGood: !(error instanceof ConnectionError) })
+    })
+  }
+}

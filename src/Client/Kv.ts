@@ -1,0 +1,217 @@
+/**
+ * The key-value store: buckets of keys, each write of which has a revision that grows with every write in its bucket.
+ *
+ * {@link KvApi} and {@link KvBucketApi} are written once and read twice: as Effects by the {@link Kv} service, as Promises by
+ * `client.kv()`. Field names of what a server answers (`created_at`) are those of the protocol.
+ */
+import * as Context from "effect/Context"
+import type * as HKT from "effect/HKT"
+import type * as Stream from "effect/Stream"
+import type {
+  BucketExistsError,
+  BucketNotFoundError,
+  KeyNotFoundError,
+  LimitExceededError,
+  RevisionConflictError,
+  RevisionGoneError,
+  ValidationError
+} from "../Errors.ts"
+import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+
+export interface KVBucketConfig {
+  /** Letters, digits and `_ - . :`, at most 256, beginning with a letter or digit. */
+  readonly name: string
+  readonly description?: string
+  /** Seconds after its last write when a key expires; it never does without, or with 0. */
+  readonly ttlSeconds?: number
+  /** Bytes of one value; 1 MiB by default, which is also the most. */
+  readonly maxValueSize?: number
+  /** Bytes of all keys and values that are kept, history included; no limit by default, or with 0. */
+  readonly maxBytes?: number
+  /** Revisions that are kept of each key, the present one included; 1 by default, 64 at most. */
+  readonly history?: number
+}
+
+export interface KVBucketInfo {
+  readonly name: string
+  readonly description?: string
+  readonly ttl_seconds?: number
+  readonly max_value_size?: number
+  readonly max_bytes?: number
+  /** Keys that have a value. */
+  readonly values: number
+  /** Bytes of all keys and values that are kept. */
+  readonly bytes: number
+  readonly history: number
+  /** Of the last write. Absent from servers that do not tell. */
+  readonly revision?: number
+  /** ISO string. */
+  readonly created_at: string
+}
+
+/** A key as one of its writes left it. */
+export interface KVEntry {
+  readonly key: string
+  /** What was put: any JSON value, or a `Uint8Array`. `undefined` in the history where the key was deleted. */
+  readonly value: any
+  readonly revision: number
+  /** When this revision was written, ISO string. */
+  readonly created_at: string
+  readonly operation: "put" | "delete"
+  /** From when on the key cannot be read, ISO string. */
+  readonly expires_at?: string
+}
+
+export interface KVPutResult {
+  /** For a later `update`. */
+  readonly revision: number
+}
+
+export interface KVListKeysResult {
+  readonly keys: Array<string>
+  readonly count: number
+}
+
+export interface KVListBucketsResult {
+  readonly buckets: Array<KVBucketInfo>
+  readonly count: number
+}
+
+/** One of the changes of {@link KvBucketApi.write}. */
+export type KVWrite =
+  | { readonly op: "put"; readonly key: string; readonly value: unknown }
+  /** Only if the key does not exist. */
+  | { readonly op: "create"; readonly key: string; readonly value: unknown }
+  /** Only if the key is at this revision. */
+  | { readonly op: "update"; readonly key: string; readonly value: unknown; readonly revision: number }
+  /** Only if the key is at this revision, when one is given. */
+  | { readonly op: "delete"; readonly key: string; readonly revision?: number }
+
+export interface KVWriteResult {
+  /** One for each change, in their order. */
+  readonly revisions: Array<number>
+}
+
+export interface KVWatchEvent {
+  readonly bucket: string
+  readonly key: string
+  /** `undefined` unless the operation is `put`. */
+  readonly value?: any
+  readonly revision: number
+  readonly operation: "put" | "delete" | "purge" | "expire"
+}
+
+export interface KVWatchOptions {
+  /** A key or a filter as `listKeys` takes it; all keys by default. */
+  readonly key?: string
+  /**
+   * Begins after this revision: a watch misses no change from there on. With 0 it begins with every value that there is. By
+   * default it begins with the first change after it stands.
+   */
+  readonly fromRevision?: number
+  /** Called when the watch stands, with the revision after which it sees every change; again after each reconnection. */
+  readonly onOpen?: (revision: number) => void
+}
+
+export interface DeleteKeyOptions extends CallOptions {
+  /** Deletes the key only if it is at this revision. */
+  readonly revision?: number
+}
+
+type WriteError = ValidationError | LimitExceededError | BucketNotFoundError | ClientError
+
+/** The keys of one bucket, in the reading `F`. */
+export interface KvBucketApi<F extends HKT.TypeLambda> {
+  /** Fails with `KeyNotFoundError` when the key has no value: never put, deleted, or expired. */
+  get(key: string, options?: CallOptions): Kind<F, KVEntry, KeyNotFoundError | WriteError>
+  /**
+   * Writes a value whatever is there: any JSON value, or a `Uint8Array`. Durable when it returns. Fails with
+   * `LimitExceededError` when the value or the bucket would be too large.
+   */
+  put(key: string, value: unknown, options?: CallOptions): Kind<F, KVPutResult, WriteError>
+  /** Writes only if the key does not exist, else fails with `RevisionConflictError`. */
+  create(
+    key: string,
+    value: unknown,
+    options?: CallOptions
+  ): Kind<F, KVPutResult, RevisionConflictError | WriteError>
+  /** Writes only if the key is at `revision`, else fails with `RevisionConflictError`. */
+  update(
+    key: string,
+    value: unknown,
+    revision: number,
+    options?: CallOptions
+  ): Kind<F, KVPutResult, RevisionConflictError | WriteError>
+  /** Deletes the value; its history stays for a day. Deleting what is not there does nothing. */
+  delete(key: string, options?: DeleteKeyOptions): Kind<F, void, RevisionConflictError | WriteError>
+  /** Deletes the key and its history. */
+  purge(key: string, options?: CallOptions): Kind<F, void, WriteError>
+  /**
+   * The keys that have a value, in order. In `filter` tokens are separated by dots: `*` stands for one token or, inside a
+   * token, for any part of it (`user-*`), `>` at the end for one or more tokens.
+   */
+  listKeys(filter?: string, options?: CallOptions): Kind<F, Array<string>, WriteError>
+  /** The revisions of a key that are kept, oldest first; as many as the bucket's `history` says. */
+  history(key: string, options?: CallOptions): Kind<F, Array<KVEntry>, KeyNotFoundError | WriteError>
+  /** Makes several changes, of up to 100 different keys, all or none. */
+  write(
+    writes: ReadonlyArray<KVWrite>,
+    options?: CallOptions
+  ): Kind<F, KVWriteResult, RevisionConflictError | WriteError>
+}
+
+/** Every method of {@link KvBucketApi} by name. */
+export const kvBucketMethods = [
+  "get",
+  "put",
+  "create",
+  "update",
+  "delete",
+  "purge",
+  "listKeys",
+  "history",
+  "write"
+] as const satisfies ReadonlyArray<keyof KvBucketApi<EffectKind>>
+
+/** The buckets of an environment, in the reading `F`. */
+export interface KvApi<F extends HKT.TypeLambda> {
+  /** Fails with `BucketExistsError` when there is one of this name. */
+  createBucket(
+    config: KVBucketConfig,
+    options?: CallOptions
+  ): Kind<F, KVBucketInfo, BucketExistsError | ValidationError | ClientError>
+  /** By name. */
+  listBuckets(options?: CallOptions): Kind<F, Array<KVBucketInfo>, ClientError>
+  getBucketInfo(name: string, options?: CallOptions): Kind<F, KVBucketInfo, BucketNotFoundError | ClientError>
+  /** Deletes a bucket with all its keys. */
+  deleteBucket(name: string, options?: CallOptions): Kind<F, void, BucketNotFoundError | ClientError>
+}
+
+/** Every method of {@link KvApi} by name. */
+export const kvMethods = [
+  "createBucket",
+  "listBuckets",
+  "getBucketInfo",
+  "deleteBucket"
+] as const satisfies ReadonlyArray<keyof KvApi<EffectKind>>
+
+export interface KvBucket extends KvBucketApi<EffectKind> {
+  readonly name: string
+  /**
+   * Every change of the keys that fit `options.key`, in the order of their revisions. Over HTTP it goes on after a lost
+   * connection where it was. Whoever falls far behind sees the latest change of each key, and earlier ones as far as the
+   * bucket's history keeps them. Fails with `RevisionGoneError` when deletions after `fromRevision` are forgotten (after a
+   * day), and with `BucketNotFoundError` when the bucket is deleted.
+   */
+  watch(
+    options?: KVWatchOptions
+  ): Stream.Stream<KVWatchEvent, ValidationError | BucketNotFoundError | RevisionGoneError | ClientError>
+}
+
+export interface KvService extends KvApi<EffectKind> {
+  /** The keys of a bucket. Says nothing about whether it exists: calls do. */
+  bucket(name: string): KvBucket
+}
+
+/** The key-value store as an Effect service. */
+export class Kv extends Context.Service<Kv, KvService>()("@ironflow/node/Kv") {}

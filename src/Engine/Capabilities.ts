@@ -1,0 +1,9 @@
+/** What this engine can do beyond what every Ironflow server can. */
+import type { ServerCapabilities } from "../Client/Client.ts"
+import { SDK_VERSION } from "../Worker/Version.ts"
+
+export const capabilities: ServerCapabilities = {
+  transports: ["connect-json", "rest", "channel", "rpc", "connect"],
+  features: ["turns", "longPoll", "batchJobs", "batchReports", "progress", "explain", "waitForRun"],
+  version: SDK_VERSION
+}

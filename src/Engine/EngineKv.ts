@@ -1,0 +1,266 @@
+/** The key-value store against the engine in the same process: checked input, then one operation of the store. */
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type {
+  KVBucketConfig,
+  KVBucketInfo,
+  KVEntry,
+  KvBucket,
+  KvService,
+  KVWatchEvent,
+  KVWrite
+} from "../Client/Kv.ts"
+import { checked } from "../Client/HttpCalls.ts"
+import { BucketNotFoundError, type IronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
+import { isObject } from "../Json.ts"
+import { checkBucketName, checkKey, checkRevision, compileFilter } from "../KvKeys.ts"
+import { decodeValue, encodeValue, type StoredValue } from "../KvValue.ts"
+import * as Limits from "../Limits.ts"
+import type { KvFeed } from "./KvFeed.ts"
+import type {
+  KvBucketRow,
+  KvChange,
+  KvEntryRow,
+  KvWriteRow,
+  NewKvBucket,
+  StoreService
+} from "./Store/Store.ts"
+
+export interface KvEngine {
+  readonly store: StoreService
+  readonly feed: KvFeed
+}
+
+export const make = (engine: KvEngine, environment: string): KvService => {
+  const { store } = engine
+  const named = <A>(name: string, use: (name: string) => Effect.Effect<A, IronflowError>) =>
+    Effect.flatMap(
+      checked(() => checkBucketName(name)),
+      use
+    )
+  return {
+    createBucket: (config) =>
+      Effect.flatMap(
+        checked(() => checkBucket(config)),
+        (bucket) => Effect.map(store.createKvBucket(environment, bucket), toInfo)
+      ),
+    listBuckets: () => Effect.map(store.listKvBuckets(environment), (buckets) => buckets.map(toInfo)),
+    getBucketInfo: (name) => named(name, (name) => Effect.map(store.readKvBucket(environment, name), toInfo)),
+    deleteBucket: (name) => named(name, (name) => store.deleteKvBucket(environment, name)),
+    bucket: (name) => makeBucket(engine, environment, name)
+  }
+}
+
+const makeBucket = (engine: KvEngine, environment: string, name: string): KvBucket => {
+  const { store } = engine
+  const stored = storedKeys(engine, environment, name)
+
+  const writeOne = (check: () => KvWriteRow) =>
+    Effect.flatMap(checked(check), (write) =>
+      Effect.map(stored.write([write]), ([revision = 0]) => ({ revision }))
+    )
+
+  return {
+    name,
+    get: (key) => Effect.map(stored.get(key), toKVEntry),
+    put: (key, value) => writeOne(() => toWrite({ op: "put", key, value })),
+    create: (key, value) => writeOne(() => toWrite({ op: "create", key, value })),
+    update: (key, value, revision) => writeOne(() => toWrite({ op: "update", key, value, revision })),
+    delete: (key, options) =>
+      Effect.asVoid(
+        writeOne(() =>
+          toWrite(
+            options?.revision === undefined
+              ? { op: "delete", key }
+              : { op: "delete", key, revision: options.revision }
+          )
+        )
+      ),
+    purge: (key) => Effect.asVoid(writeOne(() => ({ key: checkKey(key), purge: true }))),
+    listKeys: (filter) =>
+      Effect.flatMap(
+        checked(() => ({ bucket: checkBucketName(name), accepts: compileFilter(filter) })),
+        ({ accepts, bucket }) => store.listKvKeys(environment, bucket, accepts)
+      ),
+    history: (key) => Effect.map(stored.history(key), (entries) => entries.map(toKVEntry)),
+    write: (writes) =>
+      Effect.flatMap(
+        checked(() => checkWrites(writes)),
+        (rows) => Effect.map(stored.write(rows), (revisions) => ({ revisions }))
+      ),
+    watch: (options = {}) =>
+      Stream.map(
+        stored.watch({ filter: options.key, from: options.fromRevision, onOpen: options.onOpen }),
+        (change) => toWatchEvent(name, change)
+      )
+  }
+}
+
+/** The keys of a bucket with their values as they are stored: what goes over the wire needs no decoding. */
+export interface StoredKeys {
+  readonly get: (key: string) => Effect.Effect<KvEntryRow, IronflowError>
+  readonly history: (key: string) => Effect.Effect<Array<KvEntryRow>, IronflowError>
+  readonly write: (writes: ReadonlyArray<KvWriteRow>) => Effect.Effect<Array<number>, IronflowError>
+  readonly watch: (options: {
+    readonly filter: string | undefined
+    readonly from: number | undefined
+    readonly onOpen: ((revision: number) => void) | undefined
+  }) => Stream.Stream<KvChange, IronflowError>
+}
+
+export const storedKeys = ({ store, feed }: KvEngine, environment: string, name: string): StoredKeys => ({
+  get: (key) =>
+    Effect.flatMap(
+      checked(() => [checkBucketName(name), checkKey(key)] as const),
+      ([bucket, key]) => store.readKv(environment, bucket, key)
+    ),
+  history: (key) =>
+    Effect.flatMap(
+      checked(() => [checkBucketName(name), checkKey(key)] as const),
+      ([bucket, key]) => store.readKvHistory(environment, bucket, key)
+    ),
+  write: (writes) =>
+    Effect.flatMap(
+      checked(() => checkBucketName(name)),
+      (bucket) => store.writeKv(environment, bucket, writes)
+    ),
+  watch: ({ filter, from, onOpen }) =>
+    Stream.unwrap(
+      Effect.map(
+        checked(() => {
+          checkBucketName(name)
+          if (from !== undefined) checkRevision(from, 0)
+          return compileFilter(filter)
+        }),
+        (accepts) =>
+          feed.watch<IronflowError>({
+            read: (after, limit) => store.readKvChanges(environment, name, after, limit),
+            from,
+            accepts,
+            onOpen: onOpen ?? (() => undefined),
+            deleted: () => new BucketNotFoundError(name)
+          })
+      )
+    )
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Input
+// ---------------------------------------------------------------------------------------------------------------------
+
+const checkBucket = (config: KVBucketConfig): NewKvBucket => {
+  if (!isObject(config)) throw new ValidationError("A bucket needs a configuration with a `name`")
+  const name = checkBucketName(config.name)
+  const { description } = config
+  if (description !== undefined && (typeof description !== "string" || description.length > 4096)) {
+    throw new ValidationError(
+      `The description of bucket "${name}" must be a string of at most 4096 characters`
+    )
+  }
+  const number = (field: "ttlSeconds" | "maxValueSize" | "maxBytes" | "history", most: number) => {
+    const value = config[field]
+    if (value === undefined || value === 0) return undefined
+    const isWhole = field === "ttlSeconds" || Number.isSafeInteger(value)
+    if (typeof value !== "number" || !isWhole || !(value > 0 && value <= most)) {
+      throw new ValidationError(
+        `\`${field}\` of bucket "${name}" must be ${field === "ttlSeconds" ? "a number" : "an integer"} from 0 to ${most}, got ${String(value).slice(0, 64)}`
+      )
+    }
+    return value
+  }
+  const ttlSeconds = number("ttlSeconds", LONGEST_TTL_SECONDS)
+  const maxBytes = number("maxBytes", Number.MAX_SAFE_INTEGER)
+  return {
+    name,
+    ...(description === undefined || description === "" ? {} : { description }),
+    ...(ttlSeconds === undefined ? {} : { ttlMs: Math.max(1, Math.round(ttlSeconds * 1000)) }),
+    maxValueBytes: number("maxValueSize", Limits.kvValueBytes) ?? Limits.kvValueBytes,
+    ...(maxBytes === undefined ? {} : { maxBytes }),
+    history: number("history", Limits.kvHistory) ?? 1
+  }
+}
+
+/** A hundred years. */
+const LONGEST_TTL_SECONDS = 100 * 365 * 24 * 3600
+
+const checkWrites = (writes: ReadonlyArray<KVWrite>): Array<KvWriteRow> => {
+  if (!Array.isArray(writes) || writes.length === 0) {
+    throw new ValidationError("An atomic write needs a list of at least one change")
+  }
+  if (writes.length > Limits.kvWrites) {
+    throw new LimitExceededError("The atomic write", writes.length, Limits.kvWrites, "changes")
+  }
+  return checkDistinct(writes.map(toWrite))
+}
+
+/** Two changes of one key in one write would hide what was meant. */
+export const checkDistinct = (rows: Array<KvWriteRow>): Array<KvWriteRow> => {
+  const seen = new Set<string>()
+  for (const { key } of rows) {
+    if (seen.has(key)) throw new ValidationError(`Key "${key}" is twice in one atomic write`)
+    seen.add(key)
+  }
+  return rows
+}
+
+const toWrite = (write: KVWrite): KvWriteRow => {
+  const key = checkKey(write?.key)
+  switch (write.op) {
+    case "put":
+      return { key, value: checkValue(key, write.value) }
+    case "create":
+      return { key, value: checkValue(key, write.value), expected: 0 }
+    case "update":
+      return { key, value: checkValue(key, write.value), expected: checkRevision(write.revision) }
+    case "delete":
+      return write.revision === undefined ? { key } : { key, expected: checkRevision(write.revision) }
+    default:
+      throw new ValidationError(
+        `"${String(Object(write).op).slice(0, 64)}" is not a change of a key: use put, create, update or delete`
+      )
+  }
+}
+
+const checkValue = (key: string, value: unknown): StoredValue => {
+  const what = `The value of key "${key}"`
+  const stored = encodeValue(value, what)
+  if (stored.bytes.byteLength > Limits.kvValueBytes) {
+    throw new LimitExceededError(what, stored.bytes.byteLength, Limits.kvValueBytes, "bytes")
+  }
+  // a caller may go on writing into the bytes that he has given
+  return stored.type === "bytes" ? { type: "bytes", bytes: Uint8Array.from(stored.bytes) } : stored
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Output
+// ---------------------------------------------------------------------------------------------------------------------
+
+export const toInfo = (row: KvBucketRow): KVBucketInfo => ({
+  name: row.name,
+  ...(row.description === undefined ? {} : { description: row.description }),
+  ...(row.ttlMs === undefined ? {} : { ttl_seconds: row.ttlMs / 1000 }),
+  max_value_size: row.maxValueBytes,
+  ...(row.maxBytes === undefined ? {} : { max_bytes: row.maxBytes }),
+  values: row.values,
+  bytes: row.bytes,
+  history: row.history,
+  revision: row.revision,
+  created_at: new Date(row.createdAt).toISOString()
+})
+
+const toKVEntry = (row: KvEntryRow): KVEntry => ({
+  key: row.key,
+  value: row.operation === "put" ? decodeValue(row.value) : undefined,
+  revision: row.revision,
+  created_at: new Date(row.createdAt).toISOString(),
+  operation: row.operation === "put" ? "put" : "delete",
+  ...(row.expiresAt === undefined ? {} : { expires_at: new Date(row.expiresAt).toISOString() })
+})
+
+const toWatchEvent = (bucket: string, change: KvChange): KVWatchEvent => ({
+  bucket,
+  key: change.key,
+  ...(change.operation === "put" ? { value: decodeValue(change.value) } : {}),
+  revision: change.revision,
+  operation: change.operation
+})

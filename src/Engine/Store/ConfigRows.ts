@@ -1,0 +1,109 @@
+/**
+ * Configurations as the database keeps them: keys of a bucket that users cannot name, so that revisions, watches and
+ * limits are those of keys.
+ */
+import {
+  BucketNotFoundError,
+  ConfigNotFoundError,
+  LimitExceededError,
+  type RevisionGoneError
+} from "../../Errors.ts"
+import { kvValueBytes } from "../../Limits.ts"
+import { createBucket, type KvRefusal, readChanges, readEntry, writeEntries } from "./KvRows.ts"
+import type { ConfigRow, KvChangePage, KvEntryRow } from "./Store.ts"
+import type { Transaction } from "./Transaction.ts"
+
+/** Stands for the bucket while there is none. */
+const NO_BUCKET = 0
+
+/** Bucket names of users begin with a letter or a digit. */
+export const CONFIG_BUCKET = "$config"
+
+export const setConfig = (
+  tx: Transaction,
+  environment: string,
+  name: string,
+  data: string
+): number | LimitExceededError => {
+  createBucket(tx, environment, { name: CONFIG_BUCKET, maxValueBytes: kvValueBytes, history: 1 })
+  const bytes = Buffer.from(data)
+  if (bytes.byteLength > kvValueBytes) {
+    return new LimitExceededError(`Configuration "${name}"`, bytes.byteLength, kvValueBytes, "bytes")
+  }
+  return revisionOf(
+    writeEntries(tx, environment, CONFIG_BUCKET, [{ key: name, value: { type: "json", bytes } }])
+  )
+}
+
+/** Replaces the members that `patch`, JSON text of an object, has. */
+export const patchConfig = (
+  tx: Transaction,
+  environment: string,
+  name: string,
+  patch: string
+): number | LimitExceededError | ConfigNotFoundError => {
+  const config = readConfig(tx, environment, name)
+  if (!("data" in config)) return config
+  // JSON.parse makes `__proto__` a member like any other, and so does a Map
+  const members = new Map([...Object.entries(JSON.parse(config.data)), ...Object.entries(JSON.parse(patch))])
+  return setConfig(tx, environment, name, JSON.stringify(Object.fromEntries(members)))
+}
+
+export const readConfig = (
+  tx: Transaction,
+  environment: string,
+  name: string
+): ConfigRow | ConfigNotFoundError => {
+  const entry = readEntry(tx, environment, CONFIG_BUCKET, name)
+  return "value" in entry ? toConfig(entry) : new ConfigNotFoundError(name)
+}
+
+/** By name. */
+export const listConfigs = (tx: Transaction, environment: string): Array<ConfigRow> => {
+  const key = tx.findEnvironment(environment)
+  if (key === undefined) return []
+  return tx
+    .all(
+      `SELECT entry.key, entry.revision, entry.value, entry.created_at FROM kv_buckets AS bucket
+       JOIN kv_entries AS entry ON entry.bucket = bucket.key AND entry.operation = 0
+       WHERE bucket.environment = ? AND bucket.name = ? ORDER BY entry.key`,
+      key,
+      CONFIG_BUCKET
+    )
+    .map((row) => ({
+      name: String(row.key),
+      data: Buffer.from(row.value as Uint8Array).toString(),
+      revision: Number(row.revision),
+      updatedAt: Number(row.created_at)
+    }))
+}
+
+/** Deleting what is not there does nothing. */
+export const deleteConfig = (tx: Transaction, environment: string, name: string): void =>
+  // without the bucket there is nothing to delete, and nothing else refuses to
+  void writeEntries(tx, environment, CONFIG_BUCKET, [{ key: name }])
+
+const revisionOf = (written: Array<number> | KvRefusal): number => {
+  if (Array.isArray(written)) return written[0] ?? 0
+  // the bucket is there, has no limit that was not checked, and no revision was expected
+  throw written
+}
+
+/** A watch may stand before there is any configuration. */
+export const readConfigChanges = (
+  tx: Transaction,
+  environment: string,
+  after: number | undefined,
+  limit: number
+): KvChangePage | RevisionGoneError => {
+  const page = readChanges(tx, environment, CONFIG_BUCKET, after, limit)
+  if (!(page instanceof BucketNotFoundError)) return page
+  return { bucket: NO_BUCKET, changes: [], revision: after ?? 0, atEnd: true }
+}
+
+const toConfig = (entry: KvEntryRow): ConfigRow => ({
+  name: entry.key,
+  data: Buffer.from(entry.value.bytes).toString(),
+  revision: entry.revision,
+  updatedAt: entry.createdAt
+})

@@ -1,0 +1,80 @@
+/** What buckets and keys may be called, and the filters that choose keys. */
+import { LimitExceededError, ValidationError } from "./Errors.ts"
+import { keyLength, nameLength } from "./Limits.ts"
+
+/** Returns the name if a bucket can have it. Throws `ValidationError`. */
+export const checkBucketName = (name: unknown): string => {
+  if (typeof name === "string" && name.length <= nameLength && /^[A-Za-z0-9][A-Za-z0-9_.:-]*$/.test(name))
+    return name
+  throw new ValidationError(
+    `${said(name)} cannot be the name of a bucket: use letters, digits and _ - . :, at most ${nameLength}, beginning with a letter or digit`
+  )
+}
+
+/** Returns the key if it can be one. Throws `ValidationError` or `LimitExceededError`. */
+export const checkKey = (key: unknown): string => {
+  if (typeof key !== "string") throw new ValidationError(`A key must be a string, got ${said(key)}`)
+  if (key.length > keyLength) {
+    throw new LimitExceededError(`The key "${key.slice(0, 32)}..."`, key.length, keyLength, "characters")
+  }
+  // "." and ".." mean something else in a path, and nothing can carry half a character
+  if (key.trim() === "" || key === "." || key === ".." || /[\p{Cc}\p{Cs}]/u.test(key)) {
+    throw new ValidationError(
+      `${said(key)} cannot be a key: use 1 to ${keyLength} characters of any kind but control characters, and neither "." nor ".."`
+    )
+  }
+  return key
+}
+
+/** Returns the revision if it can be one. Throws `ValidationError`. */
+export const checkRevision = (revision: unknown, least: 0 | 1 = 1): number => {
+  if (typeof revision === "number" && Number.isSafeInteger(revision) && revision >= least) return revision
+  throw new ValidationError(`A revision must be an integer from ${least} up, got ${said(revision)}`)
+}
+
+const said = (value: unknown): string =>
+  typeof value === "string" ? JSON.stringify(value.slice(0, 64)) : String(value).slice(0, 64)
+
+/**
+ * A check of keys against a filter: tokens separated by dots, in which `*` stands for anything within its token, and `>` as
+ * the last token for one or more of them. All keys fit an absent or empty filter. Throws `ValidationError`.
+ */
+export const compileFilter = (filter: unknown): ((key: string) => boolean) => {
+  if (filter === undefined || filter === "" || filter === ">") return () => true
+  if (typeof filter !== "string" || filter.length > keyLength) {
+    throw new ValidationError(
+      `A filter of keys must be a string of at most ${keyLength} characters, got ${said(filter)}`
+    )
+  }
+  if (!/[*>]/.test(filter)) return (key) => key === filter
+  const tokens = filter.split(".")
+  const open = tokens.at(-1) === ">"
+  if (open) tokens.pop()
+  return (key) => {
+    const parts = key.split(".")
+    if (open ? parts.length <= tokens.length : parts.length !== tokens.length) return false
+    return tokens.every((token, i) => fits(token, parts[i] ?? ""))
+  }
+}
+
+/** Whether the text fits a token with `*` for any part, in time that grows with the product of both at most. */
+const fits = (token: string, text: string): boolean => {
+  let inToken = 0
+  let inText = 0
+  let star = -1
+  let resume = 0
+  while (inText < text.length) {
+    if (token[inToken] === "*") {
+      star = inToken++
+      resume = inText
+    } else if (token[inToken] === text[inText]) {
+      inToken++
+      inText++
+    } else if (star >= 0) {
+      inToken = star + 1
+      inText = ++resume
+    } else return false
+  }
+  while (token[inToken] === "*") inToken++
+  return inToken === token.length
+}

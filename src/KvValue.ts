@@ -1,0 +1,59 @@
+/**
+ * Values of keys as bytes and back. The bytes are those that existing clients send; their type says what they were.
+ */
+import { isUtf8 } from "node:buffer"
+import { ValidationError } from "./Errors.ts"
+import { encodeJson, safeJsonParse } from "./Json.ts"
+
+/** `raw`: somebody wrote bytes without saying what they are, as existing clients do with texts. */
+export type ValueType = "json" | "text" | "bytes" | "raw"
+
+export interface StoredValue {
+  readonly type: ValueType
+  readonly bytes: Uint8Array
+}
+
+/** The value as bytes. `what` names it in the `ValidationError` or `LimitExceededError` that it throws. */
+export const encodeValue = (value: unknown, what: string): StoredValue => {
+  if (typeof value === "string") return { type: "text", bytes: Buffer.from(value) }
+  if (value instanceof Uint8Array) return { type: "bytes", bytes: value }
+  const text = encodeJson(value, what)
+  if (text === undefined) {
+    throw new ValidationError(`${what} is undefined, which cannot be stored: put null, or delete the key`)
+  }
+  return { type: "json", bytes: Buffer.from(text) }
+}
+
+/** The value again. Raw bytes are taken for JSON, else for text, else for what they are. */
+export const decodeValue = ({ type, bytes }: StoredValue): unknown => {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  switch (type) {
+    case "bytes":
+      return new Uint8Array(buffer)
+    case "text":
+      return buffer.toString()
+    case "json":
+      return safeJsonParse(buffer.toString())
+    case "raw": {
+      if (!isUtf8(buffer)) return new Uint8Array(buffer)
+      const text = buffer.toString()
+      return safeJsonParse<unknown>(text, text)
+    }
+  }
+}
+
+/** How types travel. `charset=binary` tells bytes from the texts that existing clients send as `octet-stream`. */
+export const contentTypes: { readonly [Type in ValueType]: string } = {
+  json: "application/json",
+  text: "text/plain; charset=utf-8",
+  bytes: "application/octet-stream; charset=binary",
+  raw: "application/octet-stream"
+}
+
+/** The type of what comes with a content type; whatever is not known is raw. */
+export const typeOfContent = (contentType: string | undefined): ValueType => {
+  const said = contentType?.toLowerCase().replaceAll(" ", "") ?? ""
+  if (said.startsWith("application/json")) return "json"
+  if (said.startsWith("text/plain")) return "text"
+  return said === "application/octet-stream;charset=binary" ? "bytes" : "raw"
+}

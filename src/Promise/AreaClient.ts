@@ -1,0 +1,59 @@
+/** What the clients of single areas, such as `KVClient`, have in common when they are made by themselves. */
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import type { ServerOptions } from "../Client/HttpConfig.ts"
+import type { ClientServices } from "../Client/Services.ts"
+import { isIronflowError, type ValidationError } from "../Errors.ts"
+import { overHttp } from "./OverHttp.ts"
+import type { Rim } from "./Promisify.ts"
+
+/** Where an error happened: the call path such as `kv.bucket.get`, the path of its request, and the status if there was one. */
+export interface ErrorContext {
+  readonly method: string
+  readonly endpoint: string
+  readonly statusCode?: number
+}
+
+export type OnError = (error: Error, context: ErrorContext) => void | PromiseLike<void>
+
+/** A runtime of its own. Throws `ValidationError` when the configuration is not acceptable. */
+export const openRim = (
+  config: ServerOptions,
+  caller: string,
+  what: string
+): Rim<ClientServices, ValidationError> => ({
+  runtime: ManagedRuntime.make(overHttp(config, caller)),
+  what,
+  isClosed: false
+})
+
+/** The same methods, which tell `onError` of their errors before they reject. */
+export const reporting = <Api extends object>(
+  api: Api,
+  methods: ReadonlyArray<keyof Api & string>,
+  onError: OnError | undefined,
+  contextOf: (method: string, args: ReadonlyArray<unknown>) => ErrorContext
+): Api => {
+  if (onError === undefined) return api
+  const told: Record<string, unknown> = {}
+  for (const name of methods) {
+    told[name] = async (...args: Array<unknown>): Promise<unknown> => {
+      try {
+        // every member that `methods` names is a method that returns a promise
+        return await (api[name] as (...args: Array<unknown>) => Promise<unknown>)(...args)
+      } catch (error) {
+        const status = isIronflowError(error) ? error.status : undefined
+        try {
+          await onError(
+            error instanceof Error ? error : new Error(String(error)),
+            status === undefined ? contextOf(name, args) : { ...contextOf(name, args), statusCode: status }
+          )
+        } catch {
+          // as documented: what goes wrong in there must not hide the error itself
+        }
+        throw error
+      }
+    }
+  }
+  // the same members, each with the same arguments and results
+  return told as Api
+}

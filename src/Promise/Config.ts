@@ -1,0 +1,98 @@
+/** Configurations of the Promise face. */
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type { EffectKind, PromiseKind } from "../Client/Client.ts"
+import {
+  Config,
+  type ConfigApi,
+  configMethods,
+  type ConfigWatchEvent,
+  type ConfigWatchOptions
+} from "../Client/Config.ts"
+import type { ServerOptions } from "../Client/HttpConfig.ts"
+import type { ClientServices } from "../Client/Services.ts"
+import type { ValidationError } from "../Errors.ts"
+import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { type OnError, openRim, reporting } from "./AreaClient.ts"
+import { promisify, type Rim } from "./Promisify.ts"
+import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
+
+export interface ConfigClientConfig extends ServerOptions {
+  /** Called with every error before the call rejects with it, which waits for it. What it throws is ignored. */
+  readonly onError?: OnError
+}
+
+export type ConfigWatchCallbacks = WatchCallbacks<ConfigWatchEvent>
+export type ConfigWatcher = Watcher<ConfigWatchEvent>
+
+type ClientRim = Rim<ClientServices, ValidationError>
+
+/** The configurations of an environment: what `client.config()` returns. */
+// oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
+export interface ConfigClient extends ConfigApi<PromiseKind> {}
+
+export class ConfigClient implements AsyncDisposable {
+  readonly #rim: ClientRim
+  readonly #isShared: boolean
+
+  /**
+   * A client of the server that the configuration names; with `rim`, which `client.config()` gives, one that ends with
+   * another. Throws `ValidationError` when the configuration is not acceptable.
+   */
+  constructor(config: ConfigClientConfig = {}, rim?: ClientRim) {
+    this.#rim = rim ?? openRim(config, "ConfigClient", "configuration client")
+    this.#isShared = rim !== undefined
+    const methods = promisify<ConfigApi<PromiseKind>, ConfigApi<EffectKind>, ClientServices, ValidationError>(
+      this.#rim,
+      Config,
+      configMethods
+    )
+    Object.assign(
+      this,
+      reporting(methods, configMethods, config.onError, (method, [name]) => ({
+        method: `config.${method}`,
+        endpoint:
+          method === "list" ? endpoints.listConfigs.path : pathOf(endpoints.getConfig, { name: String(name) })
+      }))
+    )
+  }
+
+  /** The changes of a configuration, as an async iterable that stands when its `ready` has resolved, or by callbacks. */
+  watch(name: string, options?: ConfigWatchOptions): ConfigWatcher
+  watch(name: string, callbacks: ConfigWatchCallbacks, options?: ConfigWatchOptions): ConfigWatcher
+  watch(
+    name: string,
+    second: ConfigWatchCallbacks | ConfigWatchOptions = {},
+    third: ConfigWatchOptions = {}
+  ): ConfigWatcher {
+    const callbacks = "onUpdate" in second ? second : undefined
+    const options = "onUpdate" in second ? third : second
+    return startWatch<ConfigWatchEvent, Error, ClientServices, ValidationError>(
+      this.#rim,
+      (onOpen) =>
+        Stream.unwrap(
+          Effect.map(Config, (config) =>
+            config.watch(name, {
+              ...options,
+              onOpen: (revision) => {
+                onOpen()
+                options.onOpen?.(revision)
+              }
+            })
+          )
+        ),
+      callbacks
+    )
+  }
+
+  /** Rejects the calls in flight, and all later ones. One that came from `client.config()` closes with its client. */
+  async close(): Promise<void> {
+    if (this.#isShared) return
+    this.#rim.isClosed = true
+    await this.#rim.runtime.dispose()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}

@@ -1,0 +1,156 @@
+/** The key-value store of the Promise face. */
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type { EffectKind, PromiseKind } from "../Client/Client.ts"
+import type { ServerOptions } from "../Client/HttpConfig.ts"
+import {
+  Kv,
+  type KvApi,
+  type KvBucketApi,
+  kvBucketMethods,
+  kvMethods,
+  type KVWatchEvent,
+  type KVWatchOptions
+} from "../Client/Kv.ts"
+import type { ClientServices } from "../Client/Services.ts"
+import type { ValidationError } from "../Errors.ts"
+import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { type OnError, openRim, reporting } from "./AreaClient.ts"
+import { promisify, type Rim } from "./Promisify.ts"
+import { type KVWatchCallbacks, type KVWatcher, startWatch } from "./Watcher.ts"
+
+export interface KVClientConfig extends ServerOptions {
+  /** Called with every error before the call rejects with it, which waits for it. What it throws is ignored. */
+  readonly onError?: OnError
+}
+
+type ClientRim = Rim<ClientServices, ValidationError>
+
+/** The buckets of an environment: what `client.kv()` returns. */
+// oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
+export interface KVClient extends KvApi<PromiseKind> {}
+
+export class KVClient implements AsyncDisposable {
+  readonly #rim: ClientRim
+  readonly #onError: OnError | undefined
+  readonly #isShared: boolean
+
+  /**
+   * A client of the server that the configuration names; with `rim`, which `client.kv()` gives, one that ends with another.
+   * Throws `ValidationError` when the configuration is not acceptable.
+   */
+  constructor(config: KVClientConfig = {}, rim?: ClientRim) {
+    this.#rim = rim ?? openRim(config, "KVClient", "key-value client")
+    this.#isShared = rim !== undefined
+    this.#onError = config.onError
+    const methods = promisify<KvApi<PromiseKind>, KvApi<EffectKind>, ClientServices, ValidationError>(
+      this.#rim,
+      Kv,
+      kvMethods
+    )
+    const paths: Record<string, Parameters<typeof pathOf>[0]> = {
+      createBucket: endpoints.createBucket,
+      listBuckets: endpoints.listBuckets,
+      getBucketInfo: endpoints.getBucket,
+      deleteBucket: endpoints.deleteBucket
+    }
+    Object.assign(
+      this,
+      reporting(methods, kvMethods, this.#onError, (method, [bucket]) => ({
+        method: `kv.${method}`,
+        endpoint: pathOf(paths[method] ?? endpoints.listBuckets, { bucket: String(bucket) })
+      }))
+    )
+  }
+
+  /** The keys of a bucket. Says nothing about whether it exists: its methods do. */
+  bucket(name: string): KVBucketHandle {
+    return new KVBucketHandle(name, this.#onError === undefined ? {} : { onError: this.#onError }, this.#rim)
+  }
+
+  /** Rejects the calls in flight, and all later ones. One that came from `client.kv()` closes with its client. */
+  async close(): Promise<void> {
+    if (this.#isShared) return
+    this.#rim.isClosed = true
+    await this.#rim.runtime.dispose()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}
+
+/** The keys of a bucket. */
+// oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
+export interface KVBucketHandle extends KvBucketApi<PromiseKind> {}
+
+export class KVBucketHandle implements AsyncDisposable {
+  readonly name: string
+  readonly #rim: ClientRim
+  readonly #isShared: boolean
+
+  /** The keys of a bucket on the server that the configuration names. Throws `ValidationError`. */
+  constructor(bucketName: string, config: KVClientConfig = {}, rim?: ClientRim) {
+    this.name = bucketName
+    this.#rim = rim ?? openRim(config, "KVBucketHandle", "key-value client")
+    this.#isShared = rim !== undefined
+    const bucket = Effect.map(Kv, (kv) => kv.bucket(bucketName))
+    const methods = promisify<
+      KvBucketApi<PromiseKind>,
+      KvBucketApi<EffectKind>,
+      ClientServices,
+      ValidationError
+    >(this.#rim, bucket, kvBucketMethods)
+    Object.assign(
+      this,
+      reporting(methods, kvBucketMethods, config.onError, (method, [key]) => ({
+        method: `kv.bucket.${method}`,
+        endpoint:
+          method === "listKeys" || method === "write"
+            ? pathOf(endpoints[method === "write" ? "writeKeys" : "listKeys"], { bucket: bucketName })
+            : pathOf(endpoints[method === "history" ? "keyHistory" : "getKey"], {
+                bucket: bucketName,
+                key: String(key)
+              })
+      }))
+    )
+  }
+
+  /**
+   * The changes of the keys that fit `filter`, as an async iterable. It stands when its `ready` has resolved. With callbacks
+   * these are called instead, and the filter is `options.key`.
+   */
+  watch(filter?: string, options?: KVWatchOptions): KVWatcher
+  watch(callbacks: KVWatchCallbacks, options?: KVWatchOptions): KVWatcher
+  watch(first?: string | KVWatchCallbacks, options: KVWatchOptions = {}): KVWatcher {
+    const key = typeof first === "string" ? first : options.key
+    return startWatch<KVWatchEvent, Error, ClientServices, ValidationError>(
+      this.#rim,
+      (onOpen) =>
+        Stream.unwrap(
+          Effect.map(Kv, (kv) =>
+            kv.bucket(this.name).watch({
+              ...options,
+              ...(key === undefined ? {} : { key }),
+              onOpen: (revision) => {
+                onOpen()
+                options.onOpen?.(revision)
+              }
+            })
+          )
+        ),
+      typeof first === "string" ? undefined : first
+    )
+  }
+
+  /** As {@link KVClient.close}. */
+  async close(): Promise<void> {
+    if (this.#isShared) return
+    this.#rim.isClosed = true
+    await this.#rim.runtime.dispose()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}

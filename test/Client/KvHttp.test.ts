@@ -1,0 +1,68 @@
+/** Keys of servers that are not ours: values without a content type, conditions in their words, calls that they do not have. */
+import http from "node:http"
+import { once } from "node:events"
+import type { AddressInfo } from "node:net"
+import { createClient, type IronflowClient } from "@ironflow/node"
+import { afterEach, beforeEach, expect, it } from "vitest"
+
+let server: http.Server
+let client: IronflowClient
+let answer: { readonly status: number; readonly body: unknown }
+beforeEach(async () => {
+  server = http.createServer((request, response) => {
+    request.resume()
+    response.writeHead(answer.status, { "content-type": "application/json" }).end(JSON.stringify(answer.body))
+  })
+  server.listen(0, "127.0.0.1")
+  await once(server, "listening")
+  client = createClient({ serverUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}` })
+})
+afterEach(async () => {
+  await client.close()
+  server.closeAllConnections()
+  server.close()
+})
+
+const bytes = (...values: ReadonlyArray<number>): string => Buffer.from(values).toString("base64")
+
+it.each([
+  ["base64 of JSON", Buffer.from('{"a":1}').toString("base64"), { a: 1 }],
+  ["base64 of text", Buffer.from("plain").toString("base64"), "plain"],
+  ["base64 of bytes", bytes(255, 0), new Uint8Array([255, 0])],
+  ["text that is no base64", "not base64!", "not base64!"],
+  ["JSON itself", { a: 1 }, { a: 1 }]
+])("%s is understood", async (_, value, expected) => {
+  answer = {
+    status: 200,
+    body: { key: "k", value, revision: 3, created_at: "2026-01-01T00:00:00Z", operation: "put" }
+  }
+
+  expect(await client.kv().bucket("b").get("k")).toMatchObject({ value: expected, revision: 3 })
+})
+
+it.each([
+  ["says nothing of the revision", { error: "precondition failed" }, undefined],
+  ["says the revision in words", { error: "wrong last sequence: 12" }, 12]
+])("a 412 that %s is a conflict", async (_, body, actual) => {
+  answer = { status: 412, body }
+
+  await expect(client.kv().bucket("b").update("k", 1, 7)).rejects.toMatchObject({
+    _tag: "RevisionConflictError",
+    expected: 7,
+    actual
+  })
+})
+
+it("404 and 409 are what they mean for the call", async () => {
+  const bucket = client.kv().bucket("b")
+  answer = { status: 404, body: { error: "not found" } }
+  await expect(bucket.get("k")).rejects.toMatchObject({ _tag: "KeyNotFoundError" })
+  await expect(bucket.put("k", 1)).rejects.toMatchObject({ _tag: "BucketNotFoundError" })
+  await expect(client.config().get("c")).rejects.toMatchObject({ _tag: "ConfigNotFoundError" })
+  await expect(bucket.history("k")).rejects.toMatchObject({ code: "UNIMPLEMENTED" })
+  await expect(bucket.write([{ op: "put", key: "k", value: 1 }])).rejects.toMatchObject({
+    code: "UNIMPLEMENTED"
+  })
+  answer = { status: 409, body: { error: "exists" } }
+  await expect(client.kv().createBucket({ name: "b" })).rejects.toMatchObject({ _tag: "BucketExistsError" })
+})

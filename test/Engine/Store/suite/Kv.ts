@@ -1,0 +1,269 @@
+/** Buckets and keys: revisions, conditions, limits, expiry, and what is read on from a revision (guarantee G13). */
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
+import type { KvWriteRow, NewKvBucket, StoreService } from "../../../../src/Engine/Store/Store.ts"
+import type { ShopTest } from "./Shop.ts"
+import { environment } from "./Shop.ts"
+
+const DAY = 24 * 60 * 60 * 1000
+
+const make = (store: StoreService, options: Partial<NewKvBucket> = {}) =>
+  store.createKvBucket(environment, { name: "carts", maxValueBytes: 1000, history: 1, ...options })
+
+const put = (key: string, text: string, expected?: number): KvWriteRow => ({
+  key,
+  value: { type: "text", bytes: Buffer.from(text) },
+  ...(expected === undefined ? {} : { expected })
+})
+
+const write = (store: StoreService, ...writes: ReadonlyArray<KvWriteRow>) =>
+  store.writeKv(environment, "carts", writes)
+
+const read = (store: StoreService, key: string) =>
+  Effect.map(store.readKv(environment, "carts", key), ({ revision, value }) => [
+    Buffer.from(value.bytes).toString(),
+    revision
+  ])
+
+/** The tag of what it fails with. */
+const refused = <A, E extends { readonly _tag: string }>(self: Effect.Effect<A, E>) =>
+  Effect.map(Effect.flip(self), ({ _tag }) => _tag)
+
+const changes = (store: StoreService, after: number, limit = 100) =>
+  Effect.map(store.readKvChanges(environment, "carts", after, limit), ({ changes }) =>
+    changes.map(({ key, operation, revision }) => `${revision} ${operation} ${key}`)
+  )
+
+export const kvSuite = (test: ShopTest): void => {
+  describe("keys", () => {
+    test("of writers in one group with one expected revision, one wins", function* ({ store }) {
+      yield* make(store)
+      yield* write(store, put("cart-1", "empty"))
+
+      const outcomes = yield* Effect.all(
+        Array.from({ length: 20 }, (_, i) => Effect.exit(write(store, put("cart-1", `writer ${i}`, 1)))),
+        { concurrency: "unbounded" }
+      )
+
+      assert.strictEqual(outcomes.filter(({ _tag }) => _tag === "Success").length, 1)
+      assert.deepStrictEqual(yield* read(store, "cart-1"), ["writer 0", 2])
+    })
+
+    test("a write of several keys is refused as a whole", function* ({ store }) {
+      yield* make(store)
+      yield* write(store, put("a", "1"), put("b", "1"))
+
+      const conflict = yield* Effect.flip(write(store, put("a", "2"), put("c", "2"), put("b", "2", 1)))
+
+      assert.include(conflict, { _tag: "RevisionConflictError", key: "b", expected: 1, actual: 2 })
+      assert.deepStrictEqual(yield* read(store, "a"), ["1", 1])
+      assert.strictEqual(yield* refused(read(store, "c")), "KeyNotFoundError")
+      assert.strictEqual((yield* store.readKvBucket(environment, "carts")).revision, 2)
+    })
+
+    test("a refused write leaves those of its group alone", function* ({ store }) {
+      yield* make(store)
+      yield* Effect.all(
+        [
+          write(store, put("a", "1")),
+          Effect.flip(write(store, put("a", "2", 7))),
+          Effect.flip(store.writeKv(environment, "nowhere", [put("a", "3")])),
+          write(store, put("b", "4"))
+        ],
+        { concurrency: "unbounded" }
+      )
+
+      assert.deepStrictEqual(yield* read(store, "a"), ["1", 1])
+      assert.deepStrictEqual(yield* read(store, "b"), ["4", 2])
+    })
+
+    test("an expired key is unreadable at its deadline, swept or not", function* ({ store }) {
+      yield* make(store, { ttlMs: 1000, history: 3 })
+      yield* write(store, put("a", "old"))
+      yield* write(store, put("a", "new"))
+
+      yield* TestClock.adjust(999)
+      assert.deepStrictEqual(yield* read(store, "a"), ["new", 2])
+      yield* TestClock.adjust(1)
+
+      assert.strictEqual(yield* refused(read(store, "a")), "KeyNotFoundError")
+      assert.strictEqual(yield* refused(store.readKvHistory(environment, "carts", "a")), "KeyNotFoundError")
+      assert.deepStrictEqual(yield* store.listKvKeys(environment, "carts", () => true), [])
+      assert.deepStrictEqual(yield* changes(store, 0), [])
+      assert.strictEqual((yield* store.readKvBucket(environment, "carts")).values, 0)
+      assert.strictEqual(yield* refused(write(store, put("a", "x", 2))), "RevisionConflictError")
+      assert.deepStrictEqual(yield* write(store, put("a", "again", 0)), [4])
+    })
+
+    test("the sweep tells of an expiry once, and a write renews the time", function* (shop) {
+      const { store } = shop
+      yield* make(store, { ttlMs: 1000 })
+      yield* write(store, put("a", "1"), put("b", "1"))
+      yield* TestClock.adjust(600)
+      yield* write(store, put("b", "2"))
+
+      yield* TestClock.adjust(600)
+      yield* store.fireDue()
+      assert.deepStrictEqual(
+        shop.lastChanges?.kv.map(({ key, operation }) => [key, operation]),
+        [["a", "expire"]]
+      )
+      assert.strictEqual(yield* shop.fire(), 0)
+      assert.deepStrictEqual(yield* changes(store, 0), ["3 put b", "4 expire a"])
+      assert.deepStrictEqual(yield* read(store, "b"), ["2", 3])
+      assert.include(yield* store.readKvBucket(environment, "carts"), { values: 1, bytes: 2 })
+    })
+
+    test("many expired keys go in batches", function* (shop) {
+      const { store } = shop
+      yield* make(store, { ttlMs: 1000 })
+      for (let i = 0; i < 600; i += 100)
+        yield* write(store, ...Array.from({ length: 100 }, (_, j) => put(`key-${i + j}`, "x")))
+
+      yield* TestClock.adjust(1000)
+      const first = yield* store.fireDue()
+      const second = yield* store.fireDue()
+
+      assert.deepStrictEqual([first.count, second.count], [512, 88])
+      assert.include(yield* store.readKvBucket(environment, "carts"), { values: 0, bytes: 0, revision: 1200 })
+    })
+
+    test("what is due next is known: an expiry, then the end of its marker", function* (shop) {
+      const { store } = shop
+      yield* make(store, { ttlMs: 1000 })
+      yield* write(store, put("a", "1"))
+
+      assert.strictEqual((yield* store.fireDue()).nextDueAt, 1000)
+      yield* shop.pass(1000)
+      assert.strictEqual((yield* store.fireDue()).nextDueAt, 1000 + DAY)
+    })
+
+    test("who reads on from before a forgotten marker is told so", function* (shop) {
+      const { store } = shop
+      yield* make(store)
+      yield* write(store, put("a", "1"))
+      yield* write(store, put("b", "1"))
+      yield* write(store, { key: "a" })
+
+      assert.deepStrictEqual(yield* changes(store, 2), ["3 delete a"])
+      yield* shop.pass(DAY)
+      yield* write(store, put("c", "1"))
+
+      assert.strictEqual(yield* refused(changes(store, 2)), "RevisionGoneError")
+      assert.deepStrictEqual(yield* changes(store, 3), ["4 put c"])
+      assert.deepStrictEqual(yield* changes(store, 0), ["2 put b", "4 put c"])
+    })
+
+    test("changes are read page by page, history included", function* ({ store }) {
+      yield* make(store, { history: 3 })
+      for (const text of ["1", "2", "3", "4"]) yield* write(store, put("a", text))
+      yield* write(store, put("b", "1"))
+
+      const first = yield* store.readKvChanges(environment, "carts", 0, 2)
+      const second = yield* store.readKvChanges(environment, "carts", first.revision, 5)
+
+      assert.deepStrictEqual(
+        [first, second].map((page) => [page.changes.map(({ revision }) => revision), page.atEnd]),
+        [
+          [[2, 3], false],
+          [[4, 5], true]
+        ]
+      )
+    })
+
+    test("a bucket's bytes are those that are kept, and its limit holds for them", function* ({ store }) {
+      yield* make(store, { history: 2, maxBytes: 12 })
+      yield* write(store, put("a", "12345"))
+      yield* write(store, put("a", "12345"))
+      yield* write(store, put("a", "54321"))
+      assert.strictEqual(yield* refused(write(store, put("b", ""))), "ValidationError")
+      yield* write(store, { key: "a", purge: true })
+      yield* write(store, put("b", "1234567890"))
+
+      assert.include(yield* store.readKvBucket(environment, "carts"), { bytes: 11, values: 1 })
+    })
+
+    test("room that expired keys take is free before they are swept", function* ({ store }) {
+      yield* make(store, { ttlMs: 1000, maxBytes: 10 })
+      yield* write(store, put("a", "123456789"))
+      assert.strictEqual(yield* refused(write(store, put("b", "1"))), "ValidationError")
+
+      yield* TestClock.adjust(1000)
+
+      assert.deepStrictEqual(yield* write(store, put("b", "123456789")), [2])
+    })
+
+    test("a deleted bucket is gone at once, its keys in batches, and revisions never come back", function* (shop) {
+      const { store } = shop
+      yield* make(store)
+      for (let i = 0; i < 600; i += 100)
+        yield* write(store, ...Array.from({ length: 100 }, (_, j) => put(`key-${i + j}`, "x")))
+
+      yield* store.deleteKvBucket(environment, "carts")
+      assert.strictEqual(shop.lastChanges?.kvDeleted.length, 1)
+      assert.strictEqual(yield* refused(read(store, "key-1")), "BucketNotFoundError")
+      yield* make(store)
+      assert.deepStrictEqual(yield* write(store, put("key-1", "anew")), [601])
+
+      assert.isAtLeast(yield* shop.fire(), 600)
+      assert.deepStrictEqual(yield* store.listKvKeys(environment, "carts", () => true), ["key-1"])
+      assert.strictEqual((yield* store.fireDue()).nextDueAt, Number.POSITIVE_INFINITY)
+    })
+
+    test("a commit tells of its changes in the order of their revisions", function* (shop) {
+      yield* make(shop.store)
+      yield* Effect.all(
+        Array.from({ length: 5 }, (_, i) => write(shop.store, put(`key-${i}`, String(i)))),
+        { concurrency: "unbounded" }
+      )
+
+      assert.deepStrictEqual(
+        shop.lastChanges?.kv.map(({ revision }) => revision),
+        [1, 2, 3, 4, 5]
+      )
+    })
+  })
+
+  describe("configurations", () => {
+    test("are set, patched by both of two writers, listed and deleted", function* ({ store }) {
+      yield* store.setConfig(environment, "app", `{"a":1,"b":{"c":1}}`)
+      const revisions = yield* Effect.all(
+        [
+          store.patchConfig(environment, "app", `{"b":{"d":2}}`),
+          store.patchConfig(environment, "app", `{"__proto__":3,"e":4}`)
+        ],
+        { concurrency: "unbounded" }
+      )
+
+      assert.deepStrictEqual(revisions, [2, 3])
+      assert.strictEqual(
+        (yield* store.readConfig(environment, "app")).data,
+        `{"a":1,"b":{"d":2},"__proto__":3,"e":4}`
+      )
+      assert.deepStrictEqual(
+        (yield* store.listConfigs(environment)).map(({ name }) => name),
+        ["app"]
+      )
+      yield* store.deleteConfig(environment, "app")
+      yield* store.deleteConfig(environment, "app")
+      yield* store.deleteConfig("unknown", "app")
+      assert.strictEqual(yield* refused(store.readConfig(environment, "app")), "ConfigNotFoundError")
+      assert.strictEqual(yield* refused(store.patchConfig(environment, "app", "{}")), "ConfigNotFoundError")
+      assert.deepStrictEqual(yield* store.listConfigs(environment), [])
+      assert.deepStrictEqual(yield* store.listKvBuckets(environment), [])
+    })
+
+    test("changes can be read before there is any", function* ({ store }) {
+      assert.deepInclude(yield* store.readConfigChanges(environment, undefined, 10), {
+        revision: 0,
+        changes: []
+      })
+      yield* store.setConfig(environment, "app", "{}")
+      assert.deepStrictEqual(
+        (yield* store.readConfigChanges(environment, 0, 10)).changes.map(({ key }) => key),
+        ["app"]
+      )
+    })
+  })
+}

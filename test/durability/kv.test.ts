@@ -1,0 +1,240 @@
+/**
+ * Keys under SIGKILL of the engine (guarantee G13): writers in this process speak plain HTTP with an engine that is killed at
+ * seeded moments, and log what they were told. Afterwards the database and the logs are judged by SQL and arithmetic alone.
+ *
+ * `KV_SEED` repeats a run.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import process from "node:process"
+import { createInterface } from "node:readline"
+import { DatabaseSync } from "node:sqlite"
+import { setTimeout as delay } from "node:timers/promises"
+import { fileURLToPath } from "node:url"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { makeDice } from "./Plan.ts"
+
+const TTL_MS = 300
+
+interface Acknowledged {
+  readonly bucket: string
+  readonly key: string
+  readonly value: string
+  readonly revision: number
+  /** The revision that it replaced, for an update; 0 for a creation. */
+  readonly expected?: number
+  readonly askedAt: number
+  readonly toldAt: number
+}
+
+interface Read {
+  readonly key: string
+  readonly revision: number
+  /** When the read was asked for. */
+  readonly askedAt: number
+}
+
+class Engine {
+  url = ""
+  #child: ChildProcess | undefined
+  readonly #database: string
+  constructor(database: string) {
+    this.#database = database
+  }
+  async start(): Promise<void> {
+    const child = spawn(
+      process.execPath,
+      [
+        "--conditions=@ironflow/source",
+        "--disable-warning=ExperimentalWarning",
+        fileURLToPath(new URL("kvApp.ts", import.meta.url)),
+        this.#database
+      ],
+      { stdio: ["ignore", "pipe", "inherit"] }
+    )
+    this.#child = child
+    for await (const line of createInterface({ input: child.stdout })) {
+      if (!line.startsWith("ready ")) continue
+      this.url = line.slice("ready ".length)
+      return
+    }
+    throw new Error(`The engine ended with ${child.exitCode} before it was ready`)
+  }
+  async kill(): Promise<void> {
+    const child = this.#child
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+    const ended = once(child, "exit")
+    child.kill("SIGKILL")
+    await ended
+  }
+}
+
+describe.each([1, 2, 3].map((i) => Number(process.env.KV_SEED ?? 4711) + i))("keys, seed %d", (seed) => {
+  let folder: string
+  beforeAll(() => void (folder = mkdtempSync(join(tmpdir(), "ironflow-kv-"))))
+  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+  it(
+    "lose no acknowledged write, and have one winner per revision, whenever the engine dies",
+    { timeout: 120_000 },
+    async () => {
+      const dice = makeDice(seed)
+      const database = join(folder, `keys-${seed}.db`)
+      const engine = new Engine(database)
+      await engine.start()
+      const bucket = async (body: object) =>
+        assert.strictEqual(
+          (await fetch(`${engine.url}/api/v1/kv/buckets`, { method: "POST", body: JSON.stringify(body) }))
+            .status,
+          201
+        )
+      await bucket({ name: "lasting", history: 64 })
+      await bucket({ name: "fleeting", ttl_seconds: TTL_MS / 1000 })
+
+      const acks: Array<Acknowledged> = []
+      const reads: Array<Read> = []
+      let isOver = false
+
+      const ask = async (path: string, init?: RequestInit) => {
+        try {
+          const response = await fetch(`${engine.url}/api/v1/kv/buckets/${path}`, init)
+          // oxlint-disable-next-line typescript/no-explicit-any -- what the engine answers is what the test looks into
+          const body: any = await response.json()
+          return { status: response.status, body }
+        } catch {
+          // it was killed: nothing was told, so nothing is known
+          await delay(2)
+          return { status: 0, body: undefined }
+        }
+      }
+
+      const writer = async (me: number): Promise<void> => {
+        for (let i = 0; !isOver; i++) {
+          const name = i % 3 === 0 ? "fleeting" : "lasting"
+          const key = `key-${(me + i) % 5}`
+          const value = `writer ${me} write ${i}`
+          const now = await ask(`${name}/keys/${key}`)
+          if (now.status !== 200 && now.status !== 404) continue
+          const expected = now.status === 404 ? 0 : Number(now.body.revision)
+          const condition: Record<string, string> =
+            expected === 0 ? { "if-none-match": "*" } : { "if-match": String(expected) }
+          const askedAt = Date.now()
+          const answer = await ask(`${name}/keys/${key}`, { method: "PUT", body: value, headers: condition })
+          if (answer.status === 200)
+            acks.push({
+              bucket: name,
+              key,
+              value,
+              revision: answer.body.revision,
+              expected,
+              askedAt,
+              toldAt: Date.now()
+            })
+          else assert.include([0, 412], answer.status)
+        }
+      }
+      const reader = async (): Promise<void> => {
+        for (let i = 0; !isOver; i++) {
+          const askedAt = Date.now()
+          const { body, status } = await ask(`fleeting/keys/key-${i % 5}`)
+          if (status === 200) reads.push({ key: body.key, revision: body.revision, askedAt })
+          await delay(1)
+        }
+      }
+
+      const working = [...Array.from({ length: 6 }, (_, i) => writer(i)), reader()]
+      for (let kills = 0; kills < 5; kills++) {
+        await delay(100 + dice.between(0, 300))
+        await engine.kill()
+        await engine.start()
+      }
+      await delay(200)
+      isOver = true
+      await Promise.all(working)
+      await engine.kill()
+
+      const violations = judge(database, acks, reads)
+      assert.deepStrictEqual(violations, [], `seed ${seed}`)
+      assert.isAbove(acks.length, 50)
+      assert.isAbove(reads.length, 5)
+    }
+  )
+})
+
+/** What the database and the logs say against the guarantee. */
+const judge = (
+  file: string,
+  acks: ReadonlyArray<Acknowledged>,
+  reads: ReadonlyArray<Read>
+): ReadonlyArray<string> => {
+  const violations: Array<string> = []
+  using db = new DatabaseSync(file)
+  const rows = db
+    .prepare(
+      `SELECT b.name AS bucket, e.key, e.revision, e.value, e.operation FROM kv_entries e JOIN kv_buckets b ON b.key = e.bucket
+       UNION ALL
+       SELECT b.name, h.key, h.revision, h.value, h.operation FROM kv_history h JOIN kv_buckets b ON b.key = h.bucket`
+    )
+    .all()
+    .map((row) => ({
+      bucket: String(row.bucket),
+      key: String(row.key),
+      revision: Number(row.revision),
+      value: Buffer.from(row.value as Uint8Array).toString()
+    }))
+  const kept = new Map(rows.map((row) => [`${row.bucket} ${row.revision}`, row]))
+  if (kept.size !== rows.length) violations.push("a revision has two rows")
+
+  const winners = new Map<string, Acknowledged>()
+  const successors = new Map<string, Acknowledged>()
+  for (const ack of acks) {
+    const at = `${ack.bucket} ${ack.revision}`
+    if (winners.has(at)) violations.push(`revision ${at} was given twice`)
+    winners.set(at, ack)
+    if (ack.expected !== undefined && ack.expected > 0) {
+      const replaced = `${ack.bucket} ${ack.key} ${ack.expected}`
+      if (successors.has(replaced)) violations.push(`two updates of ${replaced} won`)
+      successors.set(replaced, ack)
+      if (ack.revision <= ack.expected) violations.push(`revision ${at} does not follow ${ack.expected}`)
+    }
+    const row = kept.get(at)
+    if (row !== undefined && (row.key !== ack.key || row.value !== ack.value))
+      violations.push(`revision ${at} holds something else than was acknowledged`)
+  }
+
+  const lasting = acks.filter(({ bucket }) => bucket === "lasting")
+  for (const key of new Set(lasting.map((ack) => ack.key))) {
+    const own = lasting.filter((ack) => ack.key === key)
+    const stored = rows
+      .filter((row) => row.bucket === "lasting" && row.key === key)
+      .map(({ revision }) => revision)
+    const oldest = Math.min(...stored)
+    // history drops the oldest 64 and older, and nothing else
+    for (const { revision } of own)
+      if (!stored.includes(revision) && (stored.length < 64 || revision > oldest))
+        violations.push(`acknowledged revision ${revision} of ${key} is lost`)
+  }
+
+  // a writer who was told of a revision before another asked has the lower one
+  for (const name of ["lasting", "fleeting"]) {
+    const own = acks.filter(({ bucket }) => bucket === name).toSorted((a, b) => a.revision - b.revision)
+    let latestAsked = 0
+    for (const ack of own) {
+      if (ack.toldAt < latestAsked) violations.push(`revision ${ack.revision} of ${name} goes back in time`)
+      latestAsked = Math.max(latestAsked, ack.askedAt)
+    }
+  }
+
+  for (const read of reads) {
+    const ack = winners.get(`fleeting ${read.revision}`)
+    // it was written before it was acknowledged, so it has expired when that is longer ago than it may live
+    if (ack !== undefined && read.askedAt > ack.toldAt + TTL_MS)
+      violations.push(
+        `revision ${read.revision} was read ${read.askedAt - ack.toldAt}ms after it was written`
+      )
+  }
+  return violations
+}

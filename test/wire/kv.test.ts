@@ -1,0 +1,247 @@
+/** Transcripts of the key-value store and of configurations, as existing clients speak. */
+import { once } from "node:events"
+import { afterAll, assert, beforeAll, beforeEach, describe, it } from "vitest"
+import { WebSocket } from "ws"
+import { type Ironflow, start } from "./Ironflow.ts"
+import { send } from "./RawClient.ts"
+
+const KEYS = "/api/v1/kv/buckets/carts/keys"
+const octets = { "content-type": "application/octet-stream" }
+
+let ironflow: Ironflow
+beforeAll(async () => void (ironflow = await start()))
+afterAll(() => ironflow.close())
+
+const call = (method: string, path: string, body?: unknown, headers?: Record<string, string>) =>
+  send(ironflow.url, method, path, body, headers)
+
+beforeEach(async () => {
+  await call("DELETE", "/api/v1/kv/buckets/carts")
+  await call("POST", "/api/v1/kv/buckets", { name: "carts" })
+})
+
+const base64 = (text: string): string => Buffer.from(text).toString("base64")
+
+describe("buckets", () => {
+  it("are created with 201, described in snake case, listed with a count, deleted with 204", async () => {
+    const created = await call("POST", "/api/v1/kv/buckets", { name: "s", ttl_seconds: 60, history: 2 })
+    assert.strictEqual(created.status, 201)
+    assert.include(created.body, { name: "s", ttl_seconds: 60, history: 2, values: 0, bytes: 0 })
+    assert.match(created.body.created_at, /^\d{4}-/)
+
+    assert.strictEqual((await call("POST", "/api/v1/kv/buckets", { name: "s" })).status, 409)
+    assert.deepStrictEqual((await call("GET", "/api/v1/kv/buckets/s")).body, created.body)
+    assert.strictEqual((await call("GET", "/api/v1/kv/buckets")).body.count, 2)
+    assert.strictEqual((await call("DELETE", "/api/v1/kv/buckets/s")).status, 204)
+    const gone = await call("GET", "/api/v1/kv/buckets/s")
+    assert.strictEqual(gone.status, 404)
+    assert.include(gone.body.error, "Bucket not found")
+  })
+
+  it.for([
+    [{}, "name"],
+    [{ name: "a b" }, "cannot be the name of a bucket"],
+    [{ name: "$config" }, "cannot be the name of a bucket"],
+    [{ name: "b", ttl_seconds: -1 }, "ttlSeconds"],
+    [{ name: "b", history: "many" }, "history"]
+  ] as const)("are refused as %j", async ([body, reason]) => {
+    const answer = await call("POST", "/api/v1/kv/buckets", body)
+
+    assert.strictEqual(answer.status, 400)
+    assert.include(answer.body.error, reason)
+  })
+})
+
+describe("keys", () => {
+  it("hold the bytes of the body, and give them back as base64", async () => {
+    const put = await call("PUT", `${KEYS}/user:1`, "plain", octets)
+    assert.deepStrictEqual(put.body, { revision: put.body.revision })
+    const { created_at, ...entry } = (await call("GET", `${KEYS}/user:1`)).body
+    assert.match(created_at, /^\d{4}-/)
+    assert.deepStrictEqual(entry, {
+      key: "user:1",
+      value: base64("plain"),
+      content_type: "application/octet-stream",
+      revision: put.body.revision,
+      operation: "put"
+    })
+
+    await call("PUT", `${KEYS}/json`, { a: 1 })
+    assert.strictEqual((await call("GET", `${KEYS}/json`)).body.value, base64('{"a":1}'))
+    await call("PUT", `${KEYS}/nothing`, undefined, {})
+    assert.strictEqual((await call("GET", `${KEYS}/nothing`)).body.value, "")
+  })
+
+  it("are all that follows in the path, encoded or not", async () => {
+    for (const [path, key] of [
+      ["a/b/c", "a/b/c"],
+      ["a%2Fb", "a/b"],
+      ["a.b", "a.b"],
+      ["%C3%A4", "ä"],
+      ["keys/x", "keys/x"]
+    ] as const) {
+      assert.strictEqual((await call("PUT", `${KEYS}/${path}`, "1", octets)).status, 200)
+      assert.strictEqual((await call("GET", `${KEYS}/${path}`)).body.key, key)
+    }
+    assert.strictEqual((await call("PUT", `${KEYS}/50%`, "1", octets)).status, 400)
+    assert.strictEqual((await call("PUT", `${KEYS}/`, "1", octets)).status, 400)
+  })
+
+  it("are created and updated on conditions, with 412 and both revisions when these do not hold", async () => {
+    const create = () => call("PUT", `${KEYS}/c`, "1", { ...octets, "if-none-match": "*" })
+    const update = (revision: string) => call("PUT", `${KEYS}/c`, "2", { ...octets, "if-match": revision })
+
+    const { revision } = (await create()).body
+    const again = await create()
+    assert.strictEqual(again.status, 412)
+    assert.strictEqual(again.body.code, "REVISION_CONFLICT")
+    assert.include(again.body.details.error.data, { expected: 0, actual: revision })
+    assert.strictEqual((await update(String(revision + 1))).status, 412)
+    assert.strictEqual((await update(`"${revision}"`)).status, 200)
+    assert.strictEqual((await update(String(revision))).status, 412)
+    for (const nonsense of ["x", "-1", "0", "*"]) assert.strictEqual((await update(nonsense)).status, 400)
+    assert.strictEqual((await call("GET", `${KEYS}/c`)).body.value, base64("2"))
+  })
+
+  it("are deleted, purged and listed", async () => {
+    for (const key of ["user.1", "user.2", "user-3"]) await call("PUT", `${KEYS}/${key}`, "1", octets)
+    assert.deepStrictEqual((await call("GET", `${KEYS}?filter=user.*`)).body, {
+      keys: ["user.1", "user.2"],
+      count: 2
+    })
+    assert.strictEqual((await call("DELETE", `${KEYS}/user.1`)).status, 204)
+    assert.strictEqual((await call("DELETE", `${KEYS}/user.2?purge=true`)).status, 204)
+    assert.strictEqual((await call("DELETE", `${KEYS}/never`)).status, 204)
+    assert.deepStrictEqual((await call("GET", KEYS)).body.keys, ["user-3"])
+    assert.strictEqual((await call("GET", `${KEYS}/user.1`)).status, 404)
+    assert.strictEqual((await call("GET", "/api/v1/kv/buckets/nowhere/keys")).status, 404)
+  })
+
+  it.for([
+    ["JSON that is none", "{", { "content-type": "application/json" }, "announced as JSON"],
+    ["a value over the limit", "x".repeat(2 ** 20 + 1), octets, "1048576 bytes"],
+    [
+      "conditions that contradict each other",
+      "1",
+      { ...octets, "if-match": "1", "if-none-match": "*" },
+      "contradict"
+    ]
+  ] as const)("refuse %s", async ([, body, headers, reason]) => {
+    const answer = await call("PUT", `${KEYS}/bad`, body, headers)
+
+    assert.strictEqual(answer.status, 400)
+    assert.include(answer.body.error, reason)
+    assert.deepStrictEqual((await call("GET", KEYS)).body.keys, [])
+  })
+})
+
+describe("configurations", () => {
+  it("are set, read, patched, listed with data and deleted again and again", async () => {
+    const set = await call("POST", "/api/v1/config/app%20settings", '{"theme":"dark","__proto__":{"a":1}}')
+    assert.deepStrictEqual(set.body, { name: "app settings", revision: set.body.revision })
+    const patched = await call("PATCH", "/api/v1/config/app%20settings", { theme: "light" })
+    assert.isAbove(patched.body.revision, set.body.revision)
+
+    const { text } = await call("GET", "/api/v1/config/app%20settings")
+    assert.include(text, '"data":{"theme":"light","__proto__":{"a":1}}')
+    assert.match(JSON.parse(text).updatedAt, /^\d{4}-/)
+    assert.lengthOf((await call("GET", "/api/v1/config")).body.configs, 1)
+    for (let i = 0; i < 2; i++)
+      assert.strictEqual((await call("DELETE", "/api/v1/config/app%20settings")).status, 204)
+    assert.strictEqual((await call("GET", "/api/v1/config/app%20settings")).status, 404)
+    assert.strictEqual((await call("PATCH", "/api/v1/config/app%20settings", {})).status, 404)
+  })
+
+  it.for(["[]", "5", "null", '"text"', "{"])("refuse %s as data", async (body) => {
+    assert.strictEqual((await call("POST", "/api/v1/config/app", body)).status, 400)
+    assert.deepStrictEqual((await call("GET", "/api/v1/config")).body, { configs: [] })
+  })
+})
+
+describe("a watch over a WebSocket", () => {
+  const open = async (path: string) => {
+    const socket = new WebSocket(ironflow.url.replace("http", "ws") + path)
+    // oxlint-disable-next-line typescript/no-explicit-any -- what the engine sends is what the tests look into
+    const frames: Array<any> = []
+    const listeners: Array<() => void> = []
+    socket.on("message", (data) => {
+      frames.push(JSON.parse(String(data)))
+      for (const listener of listeners.splice(0)) listener()
+    })
+    await once(socket, "open")
+    const next = async () => {
+      while (frames.length === 0) await new Promise<void>((resolve) => void listeners.push(resolve))
+      return frames.shift()
+    }
+    return { socket, next }
+  }
+
+  it("sends a frame for each change of a key, and nothing else to who does not ask", async () => {
+    const { socket, next } = await open("/api/v1/kv/buckets/carts/watch?key=user.*")
+    await call("PUT", `${KEYS}/other`, "0", octets)
+    const { revision } = (await call("PUT", `${KEYS}/user.1`, "1", octets)).body
+    await call("DELETE", `${KEYS}/user.1`)
+
+    const { created_at: _, ...put } = await next()
+    assert.deepStrictEqual(put, {
+      type: "kv_update",
+      key: "user.1",
+      value: base64("1"),
+      revision,
+      operation: "put",
+      bucket: "carts",
+      content_type: "application/octet-stream"
+    })
+    assert.include(await next(), { type: "kv_update", operation: "delete", revision: revision + 1 })
+    socket.close()
+  })
+
+  it("goes on after a revision, and says where it begins to who asks", async () => {
+    const first = (await call("PUT", `${KEYS}/a`, "1", octets)).body.revision
+    await call("PUT", `${KEYS}/b`, "2", octets)
+
+    const { socket, next } = await open(`/api/v1/kv/buckets/carts/watch?revision=${first}`)
+
+    assert.include(await next(), { type: "watching", revision: first })
+    assert.include(await next(), { key: "b", revision: first + 1 })
+    socket.close()
+  })
+
+  it("says what is wrong, and closes", async () => {
+    const { socket, next } = await open("/api/v1/kv/buckets/nowhere/watch")
+    assert.include(await next(), { type: "error", code: "BUCKET_NOT_FOUND", status: 404 })
+    assert.strictEqual((await once(socket, "close"))[0], 4000)
+
+    const refused = new WebSocket(`${ironflow.url.replace("http", "ws")}/api/v1/kv/buckets/b%20b/watch`)
+    const [, response] = await once(refused, "unexpected-response")
+    assert.strictEqual(response.statusCode, 400)
+    response.destroy()
+  })
+
+  it("sends the data of a configuration, and null when it is deleted", async () => {
+    const { socket, next } = await open("/api/v1/config/app/watch?revision=now")
+    await next()
+    const { revision } = (await call("POST", "/api/v1/config/app", { a: 1 })).body
+    await call("POST", "/api/v1/config/other", { b: 1 })
+    await call("DELETE", "/api/v1/config/app")
+
+    assert.include(await next(), { type: "config_update", name: "app", revision })
+    assert.deepInclude(await next(), { name: "app", data: null, deleted: true })
+    socket.close()
+  })
+})
+
+it("a watcher that does not read is closed with 4008", async () => {
+  await using slow = await start({ virtualTime: true })
+  await send(slow.url, "POST", "/api/v1/kv/buckets", { name: "carts" })
+  const socket = new WebSocket(`${slow.url.replace("http", "ws")}/api/v1/kv/buckets/carts/watch?revision=0`)
+  await once(socket, "message")
+  socket.pause()
+  for (let i = 0; i < 40; i++) await send(slow.url, "PUT", `${KEYS}/key-${i}`, "x".repeat(2 ** 20), octets)
+
+  // both ends of the connection are full: the frame on its way does not arrive
+  await slow.pass(31_000)
+  socket.resume()
+
+  assert.strictEqual((await once(socket, "close"))[0], 4008)
+})
