@@ -456,7 +456,7 @@ const strangerIn = (headers: Http.IncomingHttpHeaders): IronflowError | undefine
   const { origin } = headers
   // what HTTP/2 calls the host
   const authority = headers[":authority"]
-  const host = headers.host ?? (typeof authority === "string" ? authority : undefined)
+  const host = typeof authority === "string" ? authority : headers.host
   if (host !== undefined && !isLoopback(hostnameOf(`http://${host}`))) {
     return new UnauthorizedError(
       `An engine without API keys answers only under a loopback name, not as "${host.slice(0, 256)}". ` +
