@@ -7,6 +7,7 @@
  * `catchTag("TimeoutError")` and `instanceof TimeoutError` agree; `name` and `code` tell them apart.
  */
 import * as Data from "effect/Data"
+import type { ExpectedVersion } from "./EntityStream.ts"
 
 export interface IronflowErrorOptions {
   /** What it is, in upper snake case; `UNKNOWN_ERROR` by default. */
@@ -170,6 +171,37 @@ export class RunNotFoundError extends IronflowError {
   }
 }
 
+/** There is no projection of this name in the environment: no worker has registered it. */
+export class ProjectionNotFoundError extends IronflowError {
+  declare readonly _tag: "ProjectionNotFoundError"
+  readonly projection: string
+  constructor(projection: string, options: CauseOption = {}) {
+    super(`Projection not found: no worker has registered "${projection}" in this environment`, {
+      ...options,
+      code: "PROJECTION_NOT_FOUND",
+      details: { projection }
+    })
+    this.projection = projection
+  }
+}
+
+/** A projection was not as far in the log as somebody waited for. It goes on; `position` is where it was. */
+export class ProjectionBehindError extends TimeoutError {
+  readonly projection: string
+  readonly position: number
+  readonly target: number
+  constructor(projection: string, position: number, target: number, timeoutMs: number, why: string) {
+    super(
+      `Projection "${projection}" was at position ${position} of the log after ${timeoutMs}ms, and not at ${target}. ${why}`,
+      timeoutMs,
+      { code: "PROJECTION_BEHIND", details: { projection, position, target } }
+    )
+    this.projection = projection
+    this.position = position
+    this.target = target
+  }
+}
+
 /** The run has no step of this id. */
 export class StepNotFoundError extends IronflowError {
   declare readonly _tag: "StepNotFoundError"
@@ -306,6 +338,68 @@ export class NondeterminismError extends IronflowError {
   declare readonly _tag: "NondeterminismError"
   constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
     super(message, { ...options, code: "NONDETERMINISM" })
+  }
+}
+
+/**
+ * A stream is not at the version that an append expected: somebody else has appended in between. Nothing was stored. Read
+ * the stream again and decide anew; a step that does so in its body may simply be retried.
+ */
+export class VersionConflictError extends IronflowError {
+  declare readonly _tag: "VersionConflictError"
+  readonly entityId: string
+  readonly expectedVersion: ExpectedVersion
+  /** 0 when there is no stream; `undefined` when a server does not say. */
+  readonly actualVersion: number | undefined
+  constructor(
+    entityId: string,
+    expectedVersion: ExpectedVersion,
+    actualVersion: number | undefined,
+    options: Pick<IronflowErrorOptions, "cause"> = {}
+  ) {
+    super(
+      `Version conflict on stream "${entityId}": expected ${describeVersion(expectedVersion)}, ` +
+        `actual ${actualVersion === undefined ? "version unknown" : describeVersion(actualVersion)}. ` +
+        "Read the stream again and decide anew",
+      {
+        ...options,
+        code: "VERSION_CONFLICT",
+        retryable: true,
+        details: { entityId, expectedVersion, ...(actualVersion === undefined ? {} : { actualVersion }) }
+      }
+    )
+    this.entityId = entityId
+    this.expectedVersion = expectedVersion
+    this.actualVersion = actualVersion
+  }
+}
+
+const describeVersion = (version: ExpectedVersion): string => {
+  switch (version) {
+    case 0:
+    case "NO_STREAM":
+      return "no stream (version 0)"
+    case "STREAM_EXISTS":
+      return "a stream that exists"
+    default:
+      return `version ${version}`
+  }
+}
+
+/** There is no stream of this entity in the environment: nothing was ever appended to it. */
+export class StreamNotFoundError extends IronflowError {
+  declare readonly _tag: "StreamNotFoundError"
+  readonly entityId: string
+  constructor(entityId: string, options: CauseOption = {}) {
+    super(
+      `Stream not found: nothing was ever appended to the stream of entity "${entityId}" in this environment`,
+      {
+        ...options,
+        code: "STREAM_NOT_FOUND",
+        details: { entityId }
+      }
+    )
+    this.entityId = entityId
   }
 }
 
@@ -746,6 +840,8 @@ const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, Ironflo
     SignatureError,
     FunctionNotFoundError,
     RunNotFoundError,
+    ProjectionNotFoundError,
+    ProjectionBehindError,
     StepNotFoundError,
     StepError,
     NonRetryableError,
@@ -757,6 +853,8 @@ const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, Ironflo
     NestedStepError,
     NondeterminismError,
     InvalidStateError,
+    VersionConflictError,
+    StreamNotFoundError,
     StoreError,
     RunFailedError,
     RunCancelledError,

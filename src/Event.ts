@@ -9,6 +9,13 @@ import { ValidationError } from "./Errors.ts"
 import { checkName } from "./Limits.ts"
 import { isPattern } from "./Pattern.ts"
 
+/** The entity to whose stream an event was appended, and its place there. */
+export interface EventEntity {
+  readonly id: string
+  readonly type: string
+  readonly version: number
+}
+
 /** An event as handlers see it. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface IronflowEvent<T = any> {
@@ -22,6 +29,8 @@ export interface IronflowEvent<T = any> {
   /** Where it came from: `api`, `cron`, `webhook`. */
   readonly source?: string
   readonly metadata?: Record<string, unknown>
+  /** Present on an event that was appended to an entity stream. */
+  readonly entity?: EventEntity
 }
 
 /** Turns data of the previous version into data of this version. */

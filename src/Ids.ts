@@ -33,6 +33,8 @@ export interface IdGenerator {
   readonly event: () => string
   /** `msg_...`: a published message. */
   readonly message: () => string
+  /** `snap_...`: a snapshot of an entity's state. */
+  readonly snapshot: () => string
   /** `job_...`: a lease on a run. */
   readonly job: () => string
   /** `sub_...` */
@@ -80,6 +82,7 @@ export const makeIdGenerator = (nowMs: () => number, randomInt: (below: number) 
     run: make("run_"),
     event: make("evt_"),
     message: make("msg_"),
+    snapshot: make("snap_"),
     job: make("job_"),
     subscription: make("sub_"),
     worker: make("worker-")

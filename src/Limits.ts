@@ -7,6 +7,14 @@ export const eventBytes = 1024 * 1024
 export const stepResultBytes = 4 * 1024 * 1024
 /** Data of one published message. */
 export const messageBytes = 1024 * 1024
+/** Events in one append, and writes in one `step.tx`. */
+export const writesAtOnce = 1000
+/** All data of one append of several events, or of one `step.tx`. */
+export const writeBytes = 4 * 1024 * 1024
+/** State in one snapshot of a stream. */
+export const snapshotBytes = 4 * 1024 * 1024
+/** State of one partition of a projection. */
+export const projectionStateBytes = 4 * 1024 * 1024
 export const stepsPerRun = 10_000
 /** All results in the history of one run. */
 export const historyBytes = 64 * 1024 * 1024

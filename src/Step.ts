@@ -19,17 +19,22 @@ import * as Context from "effect/Context"
 import type * as EffectDuration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
+import type * as HKT from "effect/HKT"
 import type { RetryConfig } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
+import type { AppendAllInput, AppendEventInput, ExpectedVersion } from "./EntityStream.ts"
 import type {
+  InvalidStateError,
   InvokeError,
   InvokeTimeoutError,
+  IronflowError,
   NestedStepError,
   StepError,
   ValidationError,
   WaitTimeoutError
 } from "./Errors.ts"
 import type { EventDefinition, IronflowEvent } from "./Event.ts"
+import type { TxWriteResult } from "./Protocol/Worker.ts"
 
 /** What the body of a step is told about its own execution. */
 export interface StepRunContext {
@@ -112,6 +117,77 @@ export type InvokeInput<F> = F extends { readonly program: (context: infer C) =>
 
 type EventDataOf<C> = C extends { readonly event: { readonly data: infer D } } ? D : unknown
 
+// -----------------------------------------------------------------------------
+// Transactions
+// -----------------------------------------------------------------------------
+
+/** The writes of a transaction are exactly once by themselves: they take no idempotency key. */
+export interface TxAppendAllOptions {
+  /**
+   * The version that the stream must have when the transaction is carried out; writes before this one in the same
+   * transaction count. See `AppendConditions`.
+   */
+  readonly expectedVersion?: ExpectedVersion
+}
+
+export interface TxAppendOptions extends TxAppendAllOptions {
+  /** Schema version of the event; 1 by default. */
+  readonly version?: number
+  readonly metadata?: Record<string, unknown>
+}
+
+export interface TxEmitOptions {
+  /** Schema version of the event; 1 by default. */
+  readonly version?: number
+  readonly metadata?: Record<string, unknown>
+}
+
+/**
+ * What the body of a `step.tx` writes with, in the reading `F`. A call only notes the write: all of them are carried out,
+ * in order and in one transaction with the step's own result, when the body has returned. What is not acceptable is a
+ * `ValidationError` at once. 1000 writes and 4 MiB in all at most.
+ */
+export interface TxApi<F extends HKT.TypeLambda> {
+  readonly streams: {
+    /** Appends an event to the stream of an entity. */
+    append(
+      entityId: string,
+      input: AppendEventInput,
+      options?: TxAppendOptions
+    ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+    /** Appends several events. */
+    appendAll(
+      entityId: string,
+      input: AppendAllInput,
+      options?: TxAppendAllOptions
+    ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+  }
+  /** Emits an event: it starts runs and satisfies waits as any other. */
+  emit(
+    name: string,
+    data?: unknown,
+    options?: TxEmitOptions
+  ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+}
+
+/** The plain reading: a call returns its result, and throws what would be its failure. */
+export interface PlainKind extends HKT.TypeLambda {
+  readonly type: this["Target"]
+}
+
+interface EffectKind extends HKT.TypeLambda {
+  readonly type: Effect.Effect<this["Target"], this["Out1"]>
+}
+
+export interface Tx extends TxApi<PlainKind> {}
+export interface EffectTx extends TxApi<EffectKind> {}
+
+/** The result of a `step.tx`: what its body returned, and what came of its writes, in their order. */
+export interface TxResult<T> {
+  readonly value: T
+  readonly writes: ReadonlyArray<TxWriteResult>
+}
+
 /** The steps of a Promise handler. Failures reject; a suspended step's promise stays pending. */
 export interface StepClient {
   /**
@@ -119,6 +195,18 @@ export interface StepClient {
    * error says it is not retryable, the call rejects with `StepError` (its `cause` is the error).
    */
   run<T>(name: string, fn: (context: StepRunContext) => T | Promise<T>, options?: StepRunOptions): Promise<T>
+
+  /**
+   * Runs `fn` and carries out the writes that it collects with `tx`, in one transaction with the step's own result: all or
+   * none, and exactly once. A version conflict fails the attempt, nothing having been written; by the retry policy `fn`
+   * then runs again, and reads afresh. When that is exhausted, the call rejects with `StepError` (its `cause` is the
+   * `VersionConflictError`). Rejects with code `UNIMPLEMENTED`, before `fn` runs, on servers that cannot do it.
+   */
+  tx<T>(
+    name: string,
+    fn: (tx: Tx, context: StepRunContext) => T | Promise<T>,
+    options?: StepRunOptions
+  ): Promise<TxResult<T>>
 
   /** Waits durably for a duration such as `"7d"`, or milliseconds. */
   sleep(name: string, duration: Duration): Promise<void>
@@ -241,6 +329,16 @@ export interface StepService {
     options?: EffectRunOptions<A, F>
   ) => Effect.Effect<A, NoInfer<F> | StepError | StepCallError, Exclude<R, StepAttempt>>
 
+  readonly tx: <A, E, R, F = never>(
+    name: string,
+    body: (tx: EffectTx) => Effect.Effect<A, E, R>,
+    options?: EffectRunOptions<A, F>
+  ) => Effect.Effect<
+    TxResult<A>,
+    NoInfer<F> | StepError | StepCallError | IronflowError,
+    Exclude<R, StepAttempt>
+  >
+
   readonly sleep: (name: string, duration: StepDuration) => Effect.Effect<void, StepCallError>
 
   readonly sleepUntil: (name: string, until: Date | string) => Effect.Effect<void, StepCallError>
@@ -321,6 +419,21 @@ export const run = <A, E, R, F = never>(
   options?: EffectRunOptions<A, F>
 ): Effect.Effect<A, NoInfer<F> | StepError | StepCallError, Exclude<R, StepAttempt> | Step> =>
   Step.use((step) => step.run(name, effect, options))
+
+/**
+ * Runs an effect and carries out the writes that it collects with `tx`, in one transaction with the step's own result: all or
+ * none, and exactly once. A version conflict fails the attempt, nothing having been written; by the retry policy the body
+ * then runs again, and reads afresh. Fails with code `UNIMPLEMENTED`, before the body runs, on servers that cannot do it.
+ */
+export const tx = <A, E, R, F = never>(
+  name: string,
+  body: (tx: EffectTx) => Effect.Effect<A, E, R>,
+  options?: EffectRunOptions<A, F>
+): Effect.Effect<
+  TxResult<A>,
+  NoInfer<F> | StepError | StepCallError | IronflowError,
+  Exclude<R, StepAttempt> | Step
+> => Step.use((step) => step.tx(name, body, options))
 
 /** Waits durably for a duration. */
 export const sleep = (name: string, duration: StepDuration): Effect.Effect<void, StepCallError, Step> =>

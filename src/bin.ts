@@ -17,9 +17,11 @@ import { functions } from "./Cli/Functions.ts"
 import { ironflow } from "./Cli/Ironflow.ts"
 import { kv } from "./Cli/Kv.ts"
 import { checkNode, forceOnSecondSignal, silenceSqliteWarning } from "./Cli/Process.ts"
+import { projections } from "./Cli/Projections.ts"
 import { runs } from "./Cli/Runs.ts"
 import { secrets } from "./Cli/Secrets.ts"
 import { serve } from "./Cli/Serve.ts"
+import { streams } from "./Cli/Streams.ts"
 import { worker } from "./Cli/Worker.ts"
 import { workers } from "./Cli/Workers.ts"
 import { SDK_VERSION } from "./Worker/Version.ts"
@@ -28,7 +30,20 @@ silenceSqliteWarning()
 const forced = forceOnSecondSignal()
 
 const main = ironflow.pipe(
-  Command.withSubcommands([dev, serve, worker, emit, runs, functions, workers, kv, config, secrets]),
+  Command.withSubcommands([
+    dev,
+    serve,
+    worker,
+    emit,
+    runs,
+    functions,
+    workers,
+    streams,
+    projections,
+    kv,
+    config,
+    secrets
+  ]),
   Command.run({ version: SDK_VERSION })
 )
 

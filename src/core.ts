@@ -29,6 +29,40 @@ export type {
   TriggerSyncResult,
   WorkerInfo
 } from "./Client/Client.ts"
+export type {
+  AppendAllInput,
+  AppendAllOptions,
+  AppendAllResult,
+  AppendEventInput,
+  AppendOptions,
+  AppendResult,
+  CreateSnapshotInput,
+  CreateSnapshotResult,
+  ExpectedVersion,
+  GetSnapshotOptions,
+  ListStreamsOptions,
+  ListStreamsResult,
+  ReadStreamOptions,
+  ReadStreamResult,
+  StreamEvent,
+  StreamEventInput,
+  StreamEventsOptions,
+  StreamInfo,
+  StreamSnapshot,
+  StreamSummary
+} from "./Client/Streams.ts"
+export type {
+  Catchup,
+  CatchupOptions,
+  DeadLetter,
+  GetProjectionOptions,
+  ListDeadLettersOptions,
+  PauseProjectionOptions,
+  ProjectionStateResult,
+  ProjectionStatus,
+  ProjectionStatusInfo,
+  RebuildProjectionOptions
+} from "./Client/Projections.ts"
 export type { ClientRetryConfig, RetryEvent, RetryInfo } from "./Client/Retry.ts"
 export type {
   ConfigEntry,
@@ -105,6 +139,8 @@ export {
   NotConfiguredError,
   RevisionConflictError,
   RevisionGoneError,
+  ProjectionBehindError,
+  ProjectionNotFoundError,
   RunCancelledError,
   RunFailedError,
   RunNotFoundError,
@@ -119,6 +155,7 @@ export {
   StepTimeoutError,
   StoreError,
   type StoreErrorCode,
+  StreamNotFoundError,
   SubscriptionError,
   TimeoutError,
   toError,
@@ -126,6 +163,7 @@ export {
   UnauthorizedError,
   ValidationError,
   type ValidationErrorOptions,
+  VersionConflictError,
   WaitTimeoutError
 } from "./Errors.ts"
 export {
@@ -133,6 +171,7 @@ export {
   type EventData,
   type EventDefinition,
   type EventDefinitionOptions,
+  type EventEntity,
   type IronflowEvent,
   type UpcasterFn
 } from "./Event.ts"
@@ -168,6 +207,17 @@ export {
 export { deepMerge, isObject, safeJsonParse } from "./Json.ts"
 export { createLogger, createNoopLogger, type Logger, type LoggerConfig, type LogLevel } from "./Logger.ts"
 export { matchesPattern, patterns } from "./Pattern.ts"
+export type {
+  ExternalProjectionConfig,
+  ExternalProjectionHandler,
+  IronflowProjection,
+  ManagedProjectionConfig,
+  ManagedProjectionHandler,
+  ProjectionConfig,
+  ProjectionContext,
+  ProjectionEvent,
+  ProjectionMode
+} from "./Projection/Projection.ts"
 export { createSecretsClient, type SecretsClient } from "./Secrets.ts"
 export {
   type AnySchema,
@@ -182,8 +232,14 @@ export type {
   ParallelOptions,
   StepClient,
   StepRunContext,
-  StepRunOptions
+  StepRunOptions,
+  Tx,
+  TxAppendAllOptions,
+  TxAppendOptions,
+  TxEmitOptions,
+  TxResult
 } from "./Step.ts"
+export type { TxWriteResult } from "./Protocol/Worker.ts"
 export type { Trigger } from "./Trigger.ts"
 export {
   createEventDefinitionRegistry,

@@ -7,7 +7,10 @@ import { ironflow } from "./Function.ts"
 
 export * from "./core.ts"
 export type { ClientApi, PromiseKind, WaitForRunOptions } from "./Client/Client.ts"
+export type { AsyncIterableKind, StreamsApi } from "./Client/Streams.ts"
+export type { ProjectionsApi } from "./Client/Projections.ts"
 export { createFunction, ironflow } from "./Function.ts"
+export { createProjection } from "./Projection/Projection.ts"
 export { createClient, IronflowClient, type IronflowClientConfig } from "./Promise/Client.ts"
 export {
   ConfigClient,
@@ -20,6 +23,7 @@ export type { EngineHandle } from "./Promise/Connection.ts"
 export {
   createWorker,
   type RunnableFunction,
+  type RunnableProjection,
   type Worker,
   type WorkerConfig,
   type WorkerConnection

@@ -4,6 +4,7 @@ export {
   createWorker,
   createWorker as default,
   type RunnableFunction,
+  type RunnableProjection,
   type Worker,
   type WorkerConfig,
   type WorkerConnection

@@ -11,6 +11,7 @@ import { pathToFileURL } from "node:url"
 import {
   createClient,
   createFunction,
+  createProjection,
   createWorker,
   type IronflowClient,
   type Run,
@@ -45,7 +46,7 @@ export const useDocumented = () => {
     vi.stubEnv("IRONFLOW_MASTER_KEY", "ab".repeat(32))
     server = await start()
     client = createClient({ serverUrl: server.url })
-    given({ createFunction, createWorker, client })
+    given({ createFunction, createProjection, createWorker, client })
     vi.spyOn(console, "log").mockImplementation(() => undefined)
   })
   afterEach(async () => {
@@ -66,7 +67,8 @@ export const useDocumented = () => {
   const placeExample = (text: string, declared: ReadonlyArray<string>, file = "example.ts"): string => {
     const runnable = makeExamples({
       [file]: `${text.replaceAll("http://localhost:9123", server.url)}\nexport { ${declared.join(", ")} }\n`,
-      "functions.js": texts["functions.ts"] ?? ""
+      "functions.js": texts["functions.ts"] ?? "",
+      "projections.js": texts["projections.ts"] ?? ""
     })
     cleanups.push(() => runnable[Symbol.dispose]())
     return runnable.pathOf(file)

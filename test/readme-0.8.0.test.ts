@@ -25,7 +25,6 @@ import { makeExamples } from "./Examples.ts"
 
 /** Examples that use what comes with a later feature, and the name that the compiler does not know until then. */
 const later: Record<string, { readonly feature: string; readonly name: string }> = {
-  "pull-mode.01.worker-interface.ts": { feature: "projections", name: "projections" },
   "server-side-client.14.listtopics.ts": { feature: "topics", name: "listTopics" },
   "server-side-client.15.gettopicstats.ts": { feature: "topics", name: "getTopicStats" }
 }
@@ -405,7 +404,11 @@ describe("the documented examples do what they promise", () => {
         { idempotencyKey: "order-123-placed" }
       )
 
-      expect(result).toEqual({ runIds: [expect.any(String)], eventId: expect.any(String) })
+      expect(result).toEqual({
+        runIds: [expect.any(String)],
+        eventId: expect.any(String),
+        position: expect.any(Number)
+      })
       expect((await documented.client.getRun(result.runIds[0] ?? "")).input).toEqual({
         orderId: "123",
         amount: 99.99
@@ -539,8 +542,7 @@ describe("the documented examples do what they promise", () => {
   })
 
   test("a worker in a process of its own takes jobs until SIGTERM drains it", async () => {
-    const projections = /^.*(?:projections: \[|projections\.js).*\n/gm
-    const file = placeExample(textOf("pull-mode.01").replaceAll(projections, ""), [], "worker.ts")
+    const file = placeExample(textOf("pull-mode.01"), [], "worker.ts")
     const child: ChildProcess = spawn(process.execPath, ["--conditions=@ironflow/source", file], {
       stdio: ["ignore", "ignore", "inherit"],
       env: { ...process.env, IRONFLOW_LOG_LEVEL: "error" }
@@ -553,6 +555,9 @@ describe("the documented examples do what they promise", () => {
 
     const [worker] = await documented.client.listWorkers()
     const run = await runOf("order.placed", { orderId: "o-1" })
+    await vi.waitFor(async () =>
+      expect((await documented.client.projections.get("order-totals")).state).toEqual({ count: 1 })
+    )
     child.kill("SIGTERM")
 
     expect(worker).toMatchObject({

@@ -20,14 +20,8 @@ const later: Record<string, string> = {
   webhooks: `
     createWebhook WebhookConfig WebhookRequest WebhookEvent IronflowWebhook
   `,
-  projections: `
-    createProjection ProjectionMode ProjectionStatus ProjectionContext ManagedProjectionHandler
-    ExternalProjectionHandler ProjectionConfig IronflowProjection ProjectionStatusInfo
-    ProjectionStateResult GetProjectionOptions RebuildProjectionOptions
+  "subscriptions to projections": `
     ProjectionSubscriptionCallbacks
-  `,
-  "entity streams": `
-    AppendEventInput AppendOptions AppendResult ReadStreamOptions StreamEvent StreamInfo
   `,
   subscriptions: `
     createSubscriptionClient SubscriptionClient SubscriptionClientConfig SubscribeOptions
@@ -197,14 +191,14 @@ test("a client has the documented members, but for those of later features", asy
   const laterMembers = {
     listTopics: "topics",
     getTopicStats: "topics",
-    streams: "entity streams",
     apiKeys: "auth",
     orgs: "auth",
     roles: "auth",
     policies: "auth"
   }
   const members = words(`
-    emit trigger getRun listRuns cancelRun retryRun resumeRun patchStep listFunctions listWorkers health publish kv config
+    emit trigger getRun listRuns cancelRun retryRun resumeRun patchStep listFunctions listWorkers health publish
+    streams kv config
   `)
   await using client = createClient()
 

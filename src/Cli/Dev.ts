@@ -68,7 +68,7 @@ export const dev = Command.make(
             return Console.log(
               json
                 ? JSON.stringify({ _tag: "WorkerReady", functions: worker.functions.map(({ id }) => id) })
-                : `Functions: ${worker.functions.map(({ id }) => id).join(", ")}. They follow the code.${hint}`
+                : `${running(worker)}. They follow the code.${hint}`
             )
           }
         })
@@ -155,6 +155,12 @@ const codeChanges = (folder: string) =>
   })
 
 /** How to see something happen, with an event that starts a run. */
+const running = ({ functions, projections }: WorkerInfo): string =>
+  [
+    ...(functions.length === 0 ? [] : [`Functions: ${functions.map(({ id }) => id).join(", ")}`]),
+    ...(projections.length === 0 ? [] : [`Projections: ${projections.join(", ")}`])
+  ].join(". ")
+
 const emitHint = ({ functions }: WorkerInfo, port: number, url: string): string => {
   const event = functions.flatMap(({ events }) => events).find((name) => !/[*>]/.test(name))
   if (event === undefined) return ""

@@ -48,18 +48,18 @@ export const emit = Command.make(
     const data = yield* readData(input.data)
     yield* ask((client) =>
       Effect.gen(function* () {
-        const { eventId, runIds } = yield* client.emit(input.event, data, {
+        const { eventId, position, runIds } = yield* client.emit(input.event, data, {
           ...Option.match(input.idempotencyKey, {
             onNone: () => ({}),
             onSome: (idempotencyKey) => ({ idempotencyKey })
           }),
           ...Option.match(input.eventVersion, { onNone: () => ({}), onSome: (version) => ({ version }) })
         })
-        if (json && !input.wait) return yield* Console.log(JSON.stringify({ eventId, runIds }))
+        if (json && !input.wait) return yield* Console.log(JSON.stringify({ eventId, position, runIds }))
         if (!json) yield* Console.log(emitted(input.event, eventId, runIds))
         if (!input.wait) return
         const runs = yield* waitForAll(client, runIds, timeout, json)
-        if (json) yield* Console.log(JSON.stringify({ eventId, runIds, runs }))
+        if (json) yield* Console.log(JSON.stringify({ eventId, position, runIds, runs }))
         const bad = runs.filter((run) => run.status !== "completed")
         if (bad.length > 0) return yield* Effect.fail(notCompleted(bad, runs.length))
       })
@@ -122,7 +122,8 @@ const readTimeout = (text: Option.Option<string>): Effect.Effect<number | undefi
     }
   })
 
-const readData = (argument: string): Effect.Effect<unknown, IronflowError> =>
+/** The JSON of an argument, or of standard input for `-`. */
+export const readData = (argument: string): Effect.Effect<unknown, IronflowError> =>
   Effect.flatMap(argument === "-" ? readStdin : Effect.succeed(argument), (text) =>
     Effect.try({
       try: (): unknown => JSON.parse(text),

@@ -1,5 +1,5 @@
 /**
- * Loads the functions that a file of the user's exports, TypeScript or JavaScript.
+ * Loads the functions and projections that a file of the user's exports, TypeScript or JavaScript.
  *
  * Node itself removes the types. What it leaves to do is done by hooks: `./orders.js` finds `orders.ts`, as TypeScript
  * wants it to be written, and a file with `import` and `export` is an ES module whatever the `package.json` near it says.
@@ -11,12 +11,19 @@ import { fileURLToPath, pathToFileURL } from "node:url"
 import { IronflowError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
 import { isObject } from "../Json.ts"
+import type { AnyProjection } from "../Projection/Projection.ts"
+
+/** What a worker runs of a file. */
+export interface Definitions {
+  readonly functions: ReadonlyArray<AnyFunction>
+  readonly projections: ReadonlyArray<AnyProjection>
+}
 
 /**
- * The functions that the file exports, by themselves or in arrays. Rejects with an `IronflowError` of code
+ * The functions and projections that the file exports, by themselves or in arrays. Rejects with an `IronflowError` of code
  * `MODULE_NOT_FOUND`, `MODULE_INVALID` or `NO_FUNCTIONS`.
  */
-export const loadFunctions = async (file: string): Promise<ReadonlyArray<AnyFunction>> => {
+export const loadDefinitions = async (file: string): Promise<Definitions> => {
   const absolute = path.resolve(file)
   if (!existsSync(absolute)) throw notFound(file, absolute)
   const sources = new Sources()
@@ -27,8 +34,10 @@ export const loadFunctions = async (file: string): Promise<ReadonlyArray<AnyFunc
   } catch (error) {
     throw cannotLoad(file, error, sources)
   }
-  const functions = new Set(Object.values(exports).flat().filter(isFunctionDefinition))
-  if (functions.size > 0) return [...functions]
+  const exported = Object.values(exports).flat()
+  const functions = [...new Set(exported.filter(isFunctionDefinition))]
+  const projections = [...new Set(exported.filter(isProjectionDefinition))]
+  if (functions.length + projections.length > 0) return { functions, projections }
   // what every CommonJS module has
   const names = Object.keys(exports).filter((name) => name !== "default" && name !== "module.exports")
   throw new IronflowError(
@@ -39,7 +48,7 @@ export const loadFunctions = async (file: string): Promise<ReadonlyArray<AnyFunc
   )
 }
 
-/** Fails as {@link loadFunctions} does when there is no such file. */
+/** Fails as {@link loadDefinitions} does when there is no such file. */
 export const notFound = (file: string, absolute: string): IronflowError =>
   new IronflowError(`There is no file ${file} (${absolute}): name the file that exports your functions`, {
     code: "MODULE_NOT_FOUND"
@@ -51,6 +60,13 @@ const isFunctionDefinition = (value: unknown): value is AnyFunction =>
   isObject(value.config) &&
   typeof value.config.id === "string" &&
   (typeof value.handler === "function" || typeof value.program === "function")
+
+const isProjectionDefinition = (value: unknown): value is AnyProjection =>
+  isObject(value) &&
+  isObject(value.config) &&
+  typeof value.config.name === "string" &&
+  Array.isArray(value.config.events) &&
+  (typeof value.config.handler === "function" || typeof value.program === "function")
 
 const TYPESCRIPT = /\.[cm]?ts$/
 

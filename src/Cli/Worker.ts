@@ -49,8 +49,8 @@ export const worker = Command.make(
       const ids = info.functions.map(({ id }) => id)
       process.stdout.write(
         json
-          ? `${JSON.stringify({ workerId: info.workerId, functions: ids })}\n`
-          : `Worker ${info.workerId} runs ${ids.join(", ")} for ${server.serverUrl ?? getServerUrl()}. Ctrl-C drains it.\n`
+          ? `${JSON.stringify({ workerId: info.workerId, functions: ids, ...(info.projections.length === 0 ? {} : { projections: info.projections }) })}\n`
+          : `Worker ${info.workerId} runs ${[...ids, ...info.projections].join(", ")} for ${server.serverUrl ?? getServerUrl()}. Ctrl-C drains it.\n`
       )
     }
     yield* untilSignalled(input.supervised, (signals) =>

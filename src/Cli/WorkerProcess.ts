@@ -12,7 +12,8 @@ import type { ServerOptions } from "../Client/HttpConfig.ts"
 import type { AnyFunction } from "../Function.ts"
 import * as PollingTransport from "../Worker/PollingTransport.ts"
 import * as Worker from "../Worker/Worker.ts"
-import { loadFunctions } from "./UserModule.ts"
+import type { AnyProjection } from "../Projection/Projection.ts"
+import { loadDefinitions } from "./UserModule.ts"
 
 export interface WorkerProcessOptions extends Omit<ServerOptions, "timeout"> {
   /** The file that exports the functions. */
@@ -35,23 +36,30 @@ export interface WorkerInfo {
     /** Names of the events that start it. */
     readonly events: ReadonlyArray<string>
   }>
+  /** Names of the projections. */
+  readonly projections: ReadonlyArray<string>
 }
 
 /** Resolves when the worker has ended because it was told to; rejects when it cannot start or is refused. */
 export const runWorker = async (options: WorkerProcessOptions): Promise<void> => {
-  const functions = await loadFunctions(options.file)
+  const { functions, projections } = await loadDefinitions(options.file)
   const { environment, workerId } = options
   const work = Effect.gen(function* () {
     const worker = yield* Worker.make({
       // what an Effect handler needs besides steps is its own to provide: nobody else could here
       functions: functions as ReadonlyArray<AnyFunction & { readonly program?: never }>,
+      projections: projections as ReadonlyArray<AnyProjection & { readonly program?: never }>,
       maxConcurrentJobs: options.maxConcurrentJobs,
       labels: options.labels,
       ...(environment === undefined ? {} : { environment }),
       ...(workerId === undefined ? {} : { workerId })
     })
     whenAborted(options.stop, () => Effect.runFork(worker.stop))
-    options.onReady({ workerId: worker.workerId, functions: functions.map(describe) })
+    options.onReady({
+      workerId: worker.workerId,
+      functions: functions.map(describe),
+      projections: projections.map(({ config }) => config.name)
+    })
     yield* worker.awaitStopped
   })
   const transport = PollingTransport.layer({ serverUrl: options.serverUrl, apiKey: options.apiKey })

@@ -50,6 +50,8 @@ export interface EmitResult {
   /** One run for every function whose trigger matched; empty when none did. */
   readonly runIds: Array<string>
   readonly eventId: string
+  /** Position of the event in the log, for reads that wait until it is projected; absent on servers that do not say. */
+  readonly position?: number
 }
 
 /** @deprecated Another name of {@link EmitResult}. */

@@ -2,4 +2,5 @@
 export * from "./Client.ts"
 export { Channels, layer as layerChannel } from "./Channel.ts"
 export { layer as layerHttp } from "./HttpServices.ts"
+export type { ClientOptions } from "./HttpServices.ts"
 export type { ServerOptions } from "./HttpConfig.ts"

@@ -22,29 +22,29 @@ import type {
 import { isObject } from "../Json.ts"
 import { decodeRunStatus } from "../Protocol/Http/RunJson.ts"
 
-type Fields = { readonly [name: string]: unknown }
+export type Fields = { readonly [name: string]: unknown }
 
 /** The field in lower camel case, else in snake case. */
-const field = (of: Fields, name: string): unknown => {
+export const field = (of: Fields, name: string): unknown => {
   if (Object.hasOwn(of, name)) return of[name]
   const snake = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
   return Object.hasOwn(of, snake) ? of[snake] : undefined
 }
 
-const text = (of: Fields, name: string): string | undefined => {
+export const text = (of: Fields, name: string): string | undefined => {
   const value = field(of, name)
   return typeof value === "string" ? value : undefined
 }
 
 /** Text that is not empty: absent and empty are the same on the wire. */
-const filled = (of: Fields, name: string): string | undefined => text(of, name) || undefined
+export const filled = (of: Fields, name: string): string | undefined => text(of, name) || undefined
 
-const number = (of: Fields, name: string): number => {
+export const number = (of: Fields, name: string): number => {
   const value = Number(field(of, name) ?? 0)
   return Number.isFinite(value) ? value : 0
 }
 
-const list = (of: Fields, name: string): ReadonlyArray<unknown> => {
+export const list = (of: Fields, name: string): ReadonlyArray<unknown> => {
   const value = field(of, name)
   return Array.isArray(value) ? value : []
 }
@@ -52,17 +52,21 @@ const list = (of: Fields, name: string): ReadonlyArray<unknown> => {
 const texts = (of: Fields, name: string): Array<string> =>
   list(of, name).filter((item) => typeof item === "string")
 
-const each = <A>(values: ReadonlyArray<unknown>, read: (value: unknown) => A | undefined): Array<A> =>
+export const each = <A>(values: ReadonlyArray<unknown>, read: (value: unknown) => A | undefined): Array<A> =>
   values.flatMap((value) => read(value) ?? [])
 
 /** Leaves out what is `undefined`. */
-const defined = <A extends object>(fields: A): { [K in keyof A]: Exclude<A[K], undefined> } =>
+export const defined = <A extends object>(fields: A): { [K in keyof A]: Exclude<A[K], undefined> } =>
   // what is left has no member that is `undefined`, which is what the type says
   Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never
 
 export const readEmitted = (answer: unknown): EmitResult | undefined =>
   isObject(answer)
-    ? { runIds: texts(answer, "runIds"), eventId: text(answer, "eventId") ?? text(answer, "id") ?? "" }
+    ? {
+        runIds: texts(answer, "runIds"),
+        eventId: text(answer, "eventId") ?? text(answer, "id") ?? "",
+        ...(field(answer, "position") === undefined ? {} : { position: number(answer, "position") })
+      }
     : undefined
 
 export const readPublished = (answer: unknown): PublishResult | undefined =>
@@ -129,7 +133,8 @@ const readError = (error: unknown): RunError | undefined => {
       name: filled(error, "name"),
       stack: filled(error, "stack"),
       retryable: typeof retryable === "boolean" ? retryable : undefined,
-      details
+      details,
+      cause: readError(field(error, "cause"))
     })
   }
 }

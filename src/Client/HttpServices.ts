@@ -20,21 +20,29 @@ import { resolveServer, type ServerOptions } from "./HttpConfig.ts"
 import { type Connection, make as connect } from "./HttpConnection.ts"
 import { Kv } from "./Kv.ts"
 import * as KvHttp from "./KvHttp.ts"
+import { Projections } from "./Projections.ts"
+import { make as makeProjections } from "./ProjectionsHttp.ts"
 import type { ClientServices } from "./Services.ts"
+import { type ReadingOptions, Streams } from "./Streams.ts"
+import * as StreamsHttp from "./StreamsHttp.ts"
+
+export interface ClientOptions extends ServerOptions, ReadingOptions {}
 
 /** The client of the server that the options name. Fails with `ValidationError` when they are not acceptable. */
 export const layer = (
-  options: ServerOptions = {}
+  options: ClientOptions = {}
 ): Layer.Layer<ClientServices, ValidationError, HttpClient.HttpClient> =>
   Layer.effectContext(
     Effect.suspend(() => {
       const server = checked(() => resolveServer(options, "Client.layerHttp"))
-      return Effect.map(Effect.flatMap(server, connect), servicesOver)
+      return Effect.map(Effect.flatMap(server, connect), (connection) => servicesOver(connection, options))
     })
   )
 
-const servicesOver = (connection: Connection): Context.Context<ClientServices> =>
+const servicesOver = (connection: Connection, options: ReadingOptions): Context.Context<ClientServices> =>
   Context.make(Client, make(connection)).pipe(
+    Context.add(Streams, StreamsHttp.make(connection, options)),
     Context.add(Kv, KvHttp.make(connection)),
-    Context.add(Config, ConfigHttp.make(connection))
+    Context.add(Config, ConfigHttp.make(connection)),
+    Context.add(Projections, makeProjections(connection))
   )

@@ -4,6 +4,16 @@ import { SDK_VERSION } from "../Worker/Version.ts"
 
 export const capabilities: ServerCapabilities = {
   transports: ["connect-json", "rest", "channel", "rpc", "connect"],
-  features: ["turns", "longPoll", "batchJobs", "batchReports", "progress", "explain", "waitForRun"],
+  features: [
+    "turns",
+    "longPoll",
+    "batchJobs",
+    "batchReports",
+    "progress",
+    "explain",
+    "waitForRun",
+    "streams",
+    "transactions"
+  ],
   version: SDK_VERSION
 }

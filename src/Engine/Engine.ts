@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { ClientApi, EffectKind } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
+import type { ReadingOptions, StreamsService } from "../Client/Streams.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import { ConnectionError, type StoreError, ValidationError } from "../Errors.ts"
 import {
@@ -32,15 +33,19 @@ import * as EngineConfig from "./EngineConfig.ts"
 import * as EngineKv from "./EngineKv.ts"
 import { KvFeed } from "./KvFeed.ts"
 import { RunEndings } from "./RunEndings.ts"
+import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
 import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
 import type { RunActivity } from "./Store/Activity.ts"
 import { type Counts, Store, type StoreService } from "./Store/Store.ts"
+import * as EngineStreams from "./Streams.ts"
 import * as Timers from "./Timers.ts"
 
 export interface EngineService {
   /** The client's methods for one environment. */
   readonly client: (environment: string) => ClientApi<EffectKind>
+  /** Entity streams of one environment. */
+  readonly streams: (environment: string, options?: ReadingOptions) => StreamsService
   /**
    * Registers a worker of this process and its functions; the worker gets runs until the scope ends. Fails with
    * `ValidationError` when a worker with this id is connected already or a trigger is not acceptable.
@@ -64,6 +69,8 @@ export interface EngineService {
   readonly storedKeys: (environment: string, bucket: string) => EngineKv.StoredKeys
   /** The configurations of one environment. */
   readonly config: (environment: string) => ConfigService
+  /** What workers and clients ask about projections. */
+  readonly projections: Projections.ProjectionsService
   /** Managing the secrets of one environment. */
   readonly secrets: (environment: string) => SecretsService
   /** Adds functions or replaces their configuration. `ValidationError` when a trigger is not acceptable. */
@@ -109,6 +116,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
   const secrets = yield* makeSecrets(store)
   const dispatch = new Dispatch(store, secrets, runFork)
   const endings = new RunEndings()
+  const projections = Projections.make(store)
 
   const kv = { store, feed: new KvFeed() }
   const detach = kv.feed.attach(store)
@@ -126,6 +134,8 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     counts.cancelled += changes.counts.cancelled
     for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
     for (const runId of changes.ended) endings.announce(runId)
+    for (const warning of changes.warnings) runFork(Effect.logWarning(warning))
+    projections.committed(changes)
     if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
     if (changes.ready) dispatch.poke()
   })
@@ -145,6 +155,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
 
   return Engine.of({
     client: (environment) => EngineClient.make({ store, dispatch, endings }, environment),
+    streams: (environment, options) => EngineStreams.make({ store, dispatch }, environment, options),
     connectWorker: (registration, handlers) =>
       Effect.gen(function* () {
         yield* checkRegistration(registration, dispatch)
@@ -155,7 +166,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
               cause: error
             })
         )
-        return yield* Effect.acquireRelease(
+        const session = yield* Effect.acquireRelease(
           // another one may have come while the functions were stored
           Effect.andThen(
             checkId(registration.workerId, dispatch),
@@ -172,6 +183,12 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
               Effect.logWarning(`The runs of worker ${registration.workerId} could not be given back`, error)
             )
         )
+        return {
+          credit: (n) => session.credit(n),
+          report: (reports) => session.report(reports),
+          late: (late) => session.late(late),
+          projections: projections.feed(registration.environment, registration.workerId)
+        }
       }),
     connectRemoteWorker: (registration, handlers, options) =>
       Effect.gen(function* () {
@@ -192,6 +209,7 @@ const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> =
     kv: (environment) => EngineKv.make(kv, environment),
     storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
     config: (environment) => EngineConfig.make(kv, environment),
+    projections,
     secrets: (environment) => secrets.in(environment),
     findFunction: store.findFunction,
     applyReports: (reports) => dispatch.applyReports(reports),
@@ -245,8 +263,13 @@ const makeSecrets = (store: StoreService): Effect.Effect<Secrets, ValidationErro
 export const layer: Layer.Layer<Engine, ValidationError, Store> = Layer.effect(Engine, make)
 
 /** The client for the engine in context; `environment` is `IRONFLOW_ENV` or `default` unless given. */
-export const layerClientIn = (environment?: string): Layer.Layer<ClientServices, never, Engine> =>
-  Layer.effectContext(Effect.map(Engine, (engine) => servicesIn(engine, resolveEnvironment(environment))))
+export const layerClientIn = (
+  environment?: string,
+  options?: ReadingOptions
+): Layer.Layer<ClientServices, never, Engine> =>
+  Layer.effectContext(
+    Effect.map(Engine, (engine) => servicesIn(engine, resolveEnvironment(environment), options))
+  )
 
 /** The client for the engine in context, in the environment `IRONFLOW_ENV` or `default`. */
 export const layerClient: Layer.Layer<ClientServices, never, Engine> = Layer.unwrap(

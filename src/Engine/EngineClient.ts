@@ -63,21 +63,24 @@ export const make = (
       }),
       (event) => {
         dispatch.pokeSoon()
-        return Effect.flatMap(store.appendEvent(event), ({ eventId, runIds, conflicting, warnings }) => {
-          const result = { runIds, eventId }
-          if (!conflicting && warnings.length === 0) return Effect.succeed(result)
-          return Effect.as(
-            Effect.forEach(
-              conflicting
-                ? [
-                    `Idempotency key "${options.idempotencyKey}" was used before with other data: event ${eventId} stands`
-                  ]
-                : warnings.map((warning) => `Event "${name}" ${eventId}: ${warning}`),
-              (message) => Effect.logWarning(message)
-            ),
-            result
-          )
-        })
+        return Effect.flatMap(
+          store.appendEvent(event),
+          ({ eventId, position, runIds, conflicting, warnings }) => {
+            const result = { runIds, eventId, position }
+            if (!conflicting && warnings.length === 0) return Effect.succeed(result)
+            return Effect.as(
+              Effect.forEach(
+                conflicting
+                  ? [
+                      `Idempotency key "${options.idempotencyKey}" was used before with other data: event ${eventId} stands`
+                    ]
+                  : warnings.map((warning) => `Event "${name}" ${eventId}: ${warning}`),
+                (message) => Effect.logWarning(message)
+              ),
+              result
+            )
+          }
+        )
       }
     )
 
@@ -245,7 +248,7 @@ export const make = (
  * A read after a turn of the event loop. The database answers at once, and a loop of such answers would keep from
  * happening what it looks for.
  */
-const polite = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> => Effect.andThen(nextTurn, read)
+export const polite = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> => Effect.andThen(nextTurn, read)
 
 const nextTurn: Effect.Effect<void> = Effect.callback((resume) => {
   const turn = setImmediate(() => resume(Effect.void))

@@ -3,6 +3,7 @@
  *
  * A store fills it at start and after every committed registration.
  */
+import type { EventEntity } from "../Event.ts"
 import { decodeJson } from "../Json.ts"
 import { readPath } from "../Path.ts"
 import type { FunctionRegistration, JsonText } from "../Protocol/Worker.ts"
@@ -19,6 +20,7 @@ export interface EventView {
   /** ISO string. */
   readonly timestamp: string
   readonly source: string | undefined
+  readonly entity: EventEntity | undefined
   /** The event as JSON, as a wait delivers it. */
   readonly toText: () => JsonText
 }
@@ -31,6 +33,7 @@ export const eventView = (event: {
   readonly metadata?: JsonText
   readonly timestamp: number
   readonly source?: string
+  readonly entity?: EventEntity
 }): EventView => {
   let data: { readonly value: unknown } | undefined
   let metadata: { readonly value: unknown } | undefined
@@ -48,10 +51,12 @@ export const eventView = (event: {
       return new Date(event.timestamp).toISOString()
     },
     source: event.source,
+    entity: event.entity,
     toText: () =>
       `{"id":${JSON.stringify(event.id)},"name":${JSON.stringify(event.name)},"version":${event.version},"data":${event.data}` +
       (event.metadata === undefined ? "" : `,"metadata":${event.metadata}`) +
       (event.source === undefined ? "" : `,"source":${JSON.stringify(event.source)}`) +
+      (event.entity === undefined ? "" : `,"entity":${JSON.stringify(event.entity)}`) +
       `,"timestamp":"${new Date(event.timestamp).toISOString()}"}`
   }
 }

@@ -1,6 +1,7 @@
 /** One execution of a step's code. */
 import type { StepRunContext } from "../Step.ts"
 import type { StepCall } from "./StepCall.ts"
+import type { TxCollector } from "./Tx.ts"
 
 /** How an attempt ended. `encoded` is a typed failure as its schema stores it. */
 export type AttemptExit =
@@ -23,6 +24,8 @@ export class Attempt {
   interrupt: (() => void) | undefined = undefined
   /** Cancels the timer that ends this attempt. */
   cancelTimer: (() => void) | undefined = undefined
+  /** What the code writes, for a `step.tx`. */
+  tx: TxCollector | undefined = undefined
   /** Why the code was told to stop. */
   abortReason: Error | undefined = undefined
   readonly #owner: AttemptOwner

@@ -10,6 +10,7 @@ import * as Schema from "effect/Schema"
 import { positiveDuration } from "../Duration.ts"
 import {
   deserializeError,
+  InvalidStateError,
   type InvokeError,
   IronflowError,
   NestedStepError,
@@ -29,6 +30,7 @@ import {
   type EffectEventFilter,
   type EffectInvokeOptions,
   type EffectRunOptions,
+  type EffectTx,
   type Invokable,
   type ParallelOptions,
   Step,
@@ -51,14 +53,17 @@ import {
   invokedId,
   publishCall,
   readEvent,
+  readTx,
   runCall,
   sleepCall,
   sleepUntilCall,
   stepCode,
   stepError,
+  txCall,
   waitCall
 } from "./StepCalls.ts"
 import { encodedFailure, type TurnMachine } from "./TurnMachine.ts"
+import { checkTransactions, TxCollector } from "./Tx.ts"
 
 /** Runs the handler's program, tells the turn how it ended, and returns how to interrupt it. */
 export const startEffectHandler = (
@@ -161,13 +166,13 @@ const encoded = <A, E, R, F>(
 class EffectCode {
   readonly #name: string
   readonly #context: Context.Context<unknown>
-  readonly #program: Effect.Effect<unknown, unknown, unknown>
+  readonly #program: (attempt: Attempt) => Effect.Effect<unknown, unknown, unknown>
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
 
   constructor(
     name: string,
     callersContext: Context.Context<never>,
-    program: Effect.Effect<unknown, unknown, unknown>
+    program: (attempt: Attempt) => Effect.Effect<unknown, unknown, unknown>
   ) {
     this.#name = name
     this.#context = withSteps(callersContext, new NestedSteps(name))
@@ -175,7 +180,9 @@ class EffectCode {
   }
 
   readonly begin = (attempt: Attempt): void => {
-    const fiber = Effect.runForkWith(Context.add(this.#context, StepAttempt, attempt.context))(this.#program)
+    const fiber = Effect.runForkWith(Context.add(this.#context, StepAttempt, attempt.context))(
+      Effect.suspend(() => this.#program(attempt))
+    )
     const exit = fiber.pollUnsafe()
     if (exit !== undefined) {
       attempt.end(this.#exit(attempt, exit))
@@ -280,6 +287,16 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
 
   const failedStep = (error: SerializedError, call: StepCall) => Effect.fail(stepError(turn, call, error))
 
+  /** A failure that was stored by the step's schema comes back as it was. */
+  const typedFailure =
+    <F>(name: string, schema: Schema.Codec<F, unknown> | undefined) =>
+    (error: SerializedError, call: StepCall): Effect.Effect<never, unknown> =>
+      schema === undefined || error.data === undefined || !(encodedFailure in error.data)
+        ? failedStep(error, call)
+        : Effect.flatMap(decode(schema, error.data[encodedFailure], `Failure of step "${name}"`), (failure) =>
+            Effect.fail(failure)
+          )
+
   const asIs = <A>(value: unknown): Effect.Effect<A> => Effect.succeed(value as A)
 
   const branches = (
@@ -352,7 +369,8 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
             options.timeout === undefined
               ? undefined
               : stepTimeout(options.timeout, `timeout of step "${checked}"`)
-          const code = new EffectCode(checked, callersContext, encoded(checked, effect, options))
+          const program = encoded(checked, effect, options)
+          const code = new EffectCode(checked, callersContext, () => program)
           return {
             call: runCall(
               scope,
@@ -364,13 +382,50 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
           }
         },
         (value) => (success === undefined ? asIs(value) : decode(success, value, `Result of step "${name}"`)),
-        (error, call): Effect.Effect<never, unknown> =>
-          errorSchema === undefined || error.data === undefined || !(encodedFailure in error.data)
-            ? failedStep(error, call)
-            : Effect.flatMap(
-                decode(errorSchema, error.data[encodedFailure], `Failure of step "${name}"`),
-                (failure) => Effect.fail(failure)
-              )
+        typedFailure(name, errorSchema)
+      )
+    },
+
+    tx: <A, E, R, F>(
+      name: string,
+      body: (tx: EffectTx) => Effect.Effect<A, E, R>,
+      options: EffectRunOptions<A, F> = {}
+    ) => {
+      const { error: errorSchema, success } = options
+      return ask(
+        "step name",
+        name,
+        (checked, receive, callersContext) => {
+          if (typeof body !== "function") {
+            throw new ValidationError(`Step "${checked}" needs a function from its transaction to an effect`)
+          }
+          checkTransactions(turn, checked)
+          const timeout =
+            options.timeout === undefined
+              ? undefined
+              : stepTimeout(options.timeout, `timeout of step "${checked}"`)
+          const code = new EffectCode(checked, callersContext, (attempt) => {
+            const collector = (attempt.tx = new TxCollector(checked))
+            return encoded(checked, body(effectTx(collector)), options)
+          })
+          return {
+            call: txCall(
+              scope,
+              checked,
+              stepCode(turn, checked, code.begin, timeout, options.retry),
+              receive
+            ),
+            code
+          }
+        },
+        (stored) => {
+          const { value, writes } = readTx(stored)
+          return Effect.map(
+            success === undefined ? asIs<unknown>(value) : decode(success, value, `Result of step "${name}"`),
+            (decoded) => ({ value: decoded, writes })
+          )
+        },
+        typedFailure(name, errorSchema)
       )
     },
 
@@ -475,7 +530,8 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
             throw new ValidationError(`The compensation of step "${name}" must be an effect`)
           }
           // What undoing returns is of no interest, and need not be something that JSON can carry.
-          const code = new EffectCode(`compensate:${name}`, fiber.context, Effect.asVoid(effect))
+          const program = Effect.asVoid(effect)
+          const code = new EffectCode(`compensate:${name}`, fiber.context, () => program)
           turn.compensate(name, compensationCode(turn, code.begin))
           return Effect.void
         } catch (error) {
@@ -527,6 +583,28 @@ const results = (exits: ReadonlyArray<BranchExit>): Effect.Effect<Array<unknown>
   return Effect.succeed(values)
 }
 
+/** Collecting in the reading of Effect: what is not acceptable is a failure. */
+const effectTx = (collector: TxCollector): EffectTx => {
+  const collect = (add: () => void): Effect.Effect<void, ValidationError | InvalidStateError> =>
+    Effect.suspend(() => {
+      try {
+        add()
+        return Effect.void
+      } catch (error) {
+        return error instanceof ValidationError || error instanceof InvalidStateError
+          ? Effect.fail(error)
+          : Effect.die(error)
+      }
+    })
+  return {
+    streams: {
+      append: (...args) => collect(() => collector.streams.append(...args)),
+      appendAll: (...args) => collect(() => collector.streams.appendAll(...args))
+    },
+    emit: (...args) => collect(() => collector.emit(...args))
+  }
+}
+
 /** What steps are inside the code of a step: an error that says so. */
 class NestedSteps implements StepService {
   readonly #outer: string
@@ -544,6 +622,9 @@ class NestedSteps implements StepService {
   }
 
   run(name: string) {
+    return this.#nested(name)
+  }
+  tx(name: string) {
     return this.#nested(name)
   }
   sleep(name: string) {

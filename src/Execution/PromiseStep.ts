@@ -17,7 +17,9 @@ import type {
   ParallelOptions,
   StepClient,
   StepRunContext,
-  StepRunOptions
+  StepRunOptions,
+  Tx,
+  TxResult
 } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
 import { type BranchExit, runBranches } from "./Branches.ts"
@@ -35,14 +37,17 @@ import {
   invokedId,
   publishCall,
   readEvent,
+  readTx,
   runCall,
   sleepCall,
   sleepUntilCall,
   stepCode,
   stepError,
+  txCall,
   waitCall
 } from "./StepCalls.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
+import { checkTransactions, TxCollector } from "./Tx.ts"
 
 /** The async context of no handler and no step body: what a turn was started from is none of its business. */
 const outside = new AsyncResource("ironflow.turn")
@@ -122,7 +127,12 @@ const settledBy = <T>(
   return promise
 }
 
-const runsCode = (turn: TurnMachine, name: string, fn: (context: StepRunContext) => unknown) => {
+const runsCode = <Arguments extends ReadonlyArray<unknown>>(
+  turn: TurnMachine,
+  name: string,
+  fn: (...args: Arguments) => unknown,
+  argumentsFor: (attempt: Attempt) => Arguments
+) => {
   if (typeof fn !== "function") {
     throw new ValidationError(
       `Step "${name}" needs a function to run, got ${fn === null ? "null" : typeof fn}`
@@ -134,13 +144,20 @@ const runsCode = (turn: TurnMachine, name: string, fn: (context: StepRunContext)
     context.runInAsyncScope(() =>
       insideStep(turn.token, name, () =>
         follow(
-          () => fn(attempt.context),
+          () => fn(...argumentsFor(attempt)),
           (value) => attempt.succeed(value),
           (error) => attempt.fail(error)
         )
       )
     )
 }
+
+const ownContext = (attempt: Attempt): [StepRunContext] => [attempt.context]
+
+/** Each attempt collects anew. */
+const newTx =
+  (name: string) =>
+  (attempt: Attempt): [Tx, StepRunContext] => [(attempt.tx = new TxCollector(name)), attempt.context]
 
 /** The steps of a handler, or of a branch, of a turn. */
 export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
@@ -192,10 +209,40 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
             options?.timeout === undefined
               ? undefined
               : resolveStepTimeout(options.timeout, `timeout of step "${checked}"`)
-          const code = stepCode(turn, checked, runsCode(turn, checked, fn), timeout, options?.retry)
+          const code = stepCode(
+            turn,
+            checked,
+            runsCode(turn, checked, fn, ownContext),
+            timeout,
+            options?.retry
+          )
           return runCall(scope, checked, code, receive)
         },
         asIs,
+        true
+      )
+    },
+
+    tx: function tx<T>(
+      name: string,
+      fn: (tx: Tx, context: StepRunContext) => T | Promise<T>,
+      options?: StepRunOptions
+    ): Promise<TxResult<T>> {
+      return ask<TxResult<T>>(
+        tx,
+        "step name",
+        name,
+        (checked, receive) => {
+          checkTransactions(turn, checked)
+          const timeout =
+            options?.timeout === undefined
+              ? undefined
+              : resolveStepTimeout(options.timeout, `timeout of step "${checked}"`)
+          const begin = runsCode(turn, checked, fn, newTx(checked))
+          return txCall(scope, checked, stepCode(turn, checked, begin, timeout, options?.retry), receive)
+        },
+        // JSON of what the body returned is what it stands for
+        (stored) => readTx(stored) as TxResult<T>,
         true
       )
     },
@@ -315,7 +362,10 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       if (typeof fn !== "function") {
         throw new ValidationError(`The compensation of step "${name}" must be a function, got ${typeof fn}`)
       }
-      turn.compensate(name, compensationCode(turn, runsCode(turn, `compensate:${name}`, discardResult(fn))))
+      turn.compensate(
+        name,
+        compensationCode(turn, runsCode(turn, `compensate:${name}`, discardResult(fn), ownContext))
+      )
     },
 
     publish: function publish(topic, data) {

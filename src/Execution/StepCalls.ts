@@ -10,7 +10,7 @@ import { decodeJson, encodeJson, isObject } from "../Json.ts"
 import { checkName, checkSize, messageBytes, stepResultBytes } from "../Limits.ts"
 import { isPath } from "../Path.ts"
 import { checkPattern } from "../Pattern.ts"
-import type { Outcome, StepKind } from "../Protocol/Worker.ts"
+import type { Outcome, StepKind, TxOutcome } from "../Protocol/Worker.ts"
 import type { Invokable, ParallelOptions } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
 import type { StepTimeout } from "./FunctionPlan.ts"
@@ -46,6 +46,10 @@ export const compensationCode = (turn: TurnMachine, begin: (attempt: Attempt) =>
 
 export const runCall = (scope: Scope, name: string, code: StepCode, receive: Receive): StepCall =>
   new StepCall(scope.keys.next(escapeName(name)), name, "run", scope, code, receive)
+
+/** A step whose code collects writes that are stored with it. */
+export const txCall = (scope: Scope, name: string, code: StepCode, receive: Receive): StepCall =>
+  new StepCall(scope.keys.next(escapeName(name)), name, "tx", scope, code, receive)
 
 export const sleepCall = (scope: Scope, name: string, ms: number, receive: Receive): StepCall => {
   const stepKey = scope.keys.next(escapeName(name))
@@ -228,6 +232,13 @@ const withoutEncoding = (error: SerializedError): SerializedError => {
   const { [encodedFailure]: _, ...data } = error.data
   return { ...error, data }
 }
+
+/** The result of a `step.tx` as handlers see it. A patched one is its value alone, unless it looks like the real thing. */
+export const readTx = (stored: unknown): TxOutcome =>
+  isObject(stored) && Array.isArray(stored.writes)
+    ? // what the engine wrote
+      { value: stored.value, writes: stored.writes as TxOutcome["writes"] }
+    : { value: stored, writes: [] }
 
 /** The awaited event as handlers see it. */
 export const readEvent = (turn: TurnMachine, value: unknown): IronflowEvent => {

@@ -83,6 +83,7 @@ const eventOf = (job: Job, data: unknown): IronflowEvent => {
       ? {}
       : { metadata: decodeJson(event.metadata) as Record<string, unknown> }),
     ...(event.source === undefined ? {} : { source: event.source }),
-    ...(event.idempotencyKey === undefined ? {} : { idempotencyKey: event.idempotencyKey })
+    ...(event.idempotencyKey === undefined ? {} : { idempotencyKey: event.idempotencyKey }),
+    ...(event.entity === undefined ? {} : { entity: event.entity })
   }
 }

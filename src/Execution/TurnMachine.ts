@@ -8,6 +8,7 @@
  */
 import { retryDelayMs } from "../Backoff.ts"
 import {
+  deserializeError,
   FunctionTimeoutError,
   IronflowError,
   isRetryable,
@@ -29,7 +30,8 @@ import type {
   OpenStep,
   Outcome,
   StepKind,
-  TurnOp
+  TurnOp,
+  TxWrite
 } from "../Protocol/Worker.ts"
 import { Attempt, type AttemptExit, type AttemptOwner, isAbortFailure } from "./Attempt.ts"
 import { type Compensation, Compensations } from "./Compensation.ts"
@@ -381,6 +383,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     this.#life++
     const { call } = attempt
     call.attempt = undefined
+    const writes = attempt.tx?.close()
     if (exit._tag === "Failure") {
       this.#attemptFailed(attempt, exit.error, exit.encoded)
       return
@@ -393,7 +396,42 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       this.#attemptFailed(attempt, error, undefined)
       return
     }
-    this.#recordStep(attempt, { _tag: "Success", value })
+    if (writes === undefined) this.#recordStep(attempt, { _tag: "Success", value })
+    else this.#transact(attempt, value, writes)
+  }
+
+  /** Reports the writes of a `step.tx` with its result. The handler sees it once they are stored. */
+  #transact(attempt: Attempt, value: JsonText | undefined, writes: ReadonlyArray<TxWrite>): void {
+    const { call } = attempt
+    let answer: Outcome = notAnswered
+    const settling = this.settlement.add(() => this.#deliver(call, answer), false)
+    call.settling = settling
+    this.#report(
+      {
+        _tag: "Transact",
+        stepKey: call.key,
+        name: call.name,
+        value,
+        writes,
+        attempt: attempt.number,
+        startedAt: attempt.startedAt,
+        endedAt: this.host.clock.currentTimeMillisUnsafe()
+      },
+      (outcome) => {
+        settling.ready = true
+        if (outcome?._tag !== "Failure") {
+          if (outcome !== undefined) answer = outcome
+          return
+        }
+        // Nothing was stored, so the attempt has no place in the journal: it has failed.
+        this.settlement.drop(settling)
+        call.settling = undefined
+        this.#life++
+        if (call.withdrawn || this.#phase === "compensating") return
+        this.#attemptFailed(attempt, deserializeError(outcome.error), undefined)
+      }
+    )
+    this.settlement.pump()
   }
 
   #attemptFailed(attempt: Attempt, error: unknown, encoded: unknown): void {

@@ -2,7 +2,9 @@
 import type * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { Client, type ClientApi, clientMethods, type EffectKind, type PromiseKind } from "../Client/Client.ts"
+import { Projections, type ProjectionsApi, projectionsMethods } from "../Client/Projections.ts"
 import type { ClientServices } from "../Client/Services.ts"
+import type { AsyncIterableKind, ReadingOptions, StreamsApi } from "../Client/Streams.ts"
 import type { ServerOptions } from "../Client/HttpConfig.ts"
 import type { ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
@@ -11,14 +13,15 @@ import { connectionOf, type EngineHandle } from "./Connection.ts"
 import { KVClient } from "./Kv.ts"
 import { overHttp } from "./OverHttp.ts"
 import { promisify, type Rim } from "./Promisify.ts"
+import { promiseStreams } from "./Streams.ts"
 
 /** A client of a server elsewhere. */
-export interface ServerClientConfig extends ServerOptions {
+export interface ServerClientConfig extends ServerOptions, ReadingOptions {
   readonly engine?: undefined
 }
 
 /** A client of an engine in this process. */
-export interface EngineClientConfig {
+export interface EngineClientConfig extends ReadingOptions {
   /** The engine to talk to: what `startEngine()` resolves to. */
   readonly engine: EngineHandle
   /** The environment to work in; that of the engine by default. */
@@ -32,11 +35,16 @@ export type IronflowClientConfig = ServerClientConfig | EngineClientConfig
  * whose abort rejects the call with the signal's reason. After `close()` calls reject with code `CLOSED`.
  */
 // oxlint-disable-next-line typescript/no-unsafe-declaration-merging -- the constructor assigns all of them
-export interface IronflowClient extends ClientApi<PromiseKind> {}
+export interface IronflowClient extends ClientApi<PromiseKind> {
+  /** Entity streams. */
+  readonly streams: StreamsApi<PromiseKind, AsyncIterableKind>
+}
 
 export class IronflowClient implements AsyncDisposable {
   readonly #rim: Rim<ClientServices, ValidationError>
   readonly #forget: () => void
+  /** Reading projections, waiting for them, and steering them. */
+  readonly projections: ProjectionsApi<PromiseKind>
 
   /** Throws `ValidationError` when the configuration is not acceptable. */
   constructor(config: IronflowClientConfig = {}) {
@@ -49,8 +57,15 @@ export class IronflowClient implements AsyncDisposable {
         this.#rim,
         Client,
         clientMethods
-      )
+      ),
+      { streams: promiseStreams(this.#rim) }
     )
+    this.projections = promisify<
+      ProjectionsApi<PromiseKind>,
+      ProjectionsApi<EffectKind>,
+      ClientServices,
+      ValidationError
+    >(this.#rim, Projections, projectionsMethods)
   }
 
   /** The key-value store. */
@@ -90,7 +105,7 @@ const inProcess = (config: EngineClientConfig): Behind => {
   const connection = connectionOf("createClient()", config.engine)
   const environment = checkName("environment", config.environment ?? connection.environment)
   return {
-    layer: connection.client(environment),
+    layer: connection.client(environment, { eventDefinitions: config.eventDefinitions }),
     onClose: (close) => connection.onClose("client", close)
   }
 }

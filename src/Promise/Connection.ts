@@ -1,6 +1,7 @@
 /** How clients and workers of the Promise face reach an engine in the same process, without loading it. */
 import type * as Layer from "effect/Layer"
 import type { ClientServices } from "../Client/Services.ts"
+import type { ReadingOptions } from "../Client/Streams.ts"
 import { ValidationError } from "../Errors.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
 
@@ -8,7 +9,7 @@ import type { WorkerTransport } from "../Protocol/Worker.ts"
 export interface EngineConnection {
   /** The environment of clients and workers that name none. */
   readonly environment: string
-  readonly client: (environment: string) => Layer.Layer<ClientServices>
+  readonly client: (environment: string, options?: ReadingOptions) => Layer.Layer<ClientServices>
   readonly transport: Layer.Layer<WorkerTransport>
   /**
    * Calls `close` when the engine closes: first for all workers, whose handlers may still use clients, then for all

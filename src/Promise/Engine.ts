@@ -23,10 +23,18 @@ import { createClient, type IronflowClient } from "./Client.ts"
 import type { EngineConnection, EngineHandle } from "./Connection.ts"
 import { layerLogger } from "./EngineLogs.ts"
 import { errorOf } from "./Promisify.ts"
-import { createWorker, type RunnableFunction, type Worker, type WorkerConfig } from "./Worker.ts"
+import {
+  createWorker,
+  type RunnableFunction,
+  type RunnableProjection,
+  type Worker,
+  type WorkerConfig
+} from "./Worker.ts"
 
 /** What `startEngine` takes: where the data is, and what the worker that comes with the engine does. */
-export interface StartEngineOptions extends Partial<WorkerOptions<ReadonlyArray<RunnableFunction>>> {
+export interface StartEngineOptions extends Partial<
+  WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>
+> {
   /**
    * The database file, created when it does not exist; `"ironflow.db"` by default. `":memory:"` for data that is gone
    * with the process.
@@ -38,8 +46,10 @@ export interface StartEngineOptions extends Partial<WorkerOptions<ReadonlyArray<
   readonly keepRuns?: Duration | "forever"
   /** Serves clients and workers of other processes over HTTP, at `engine.url`; nobody by default. */
   readonly listen?: HttpServerOptions
-  /** Functions to run in this process. Without any, the engine starts no worker of its own. */
+  /** Functions to run in this process. Without any, and without projections, the engine starts no worker of its own. */
   readonly functions?: ReadonlyArray<RunnableFunction>
+  /** Projections to run in this process. */
+  readonly projections?: ReadonlyArray<RunnableProjection>
 }
 
 /** Secrets go in, and come out in handlers only. */
@@ -69,7 +79,7 @@ export interface IronflowEngine extends EngineHandle, AsyncDisposable {
 }
 
 /**
- * Starts an engine on a SQLite file, and a worker for `functions`; resolves when these are registered.
+ * Starts an engine on a SQLite file, and a worker for `functions` and `projections`; resolves when these are registered.
  *
  * Rejects with `ValidationError` when the options are not acceptable, and with `StoreError` when the database cannot be
  * used: `STORE_LOCKED` when another engine has it open, `STORE_CORRUPT`, `STORE_UNAVAILABLE`.
@@ -116,7 +126,8 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
   const clients = new Set<() => Promise<void>>()
   const connection: EngineConnection = {
     environment,
-    client: (environment) => Layer.merge(Layer.succeedContext(servicesIn(service, environment)), logs),
+    client: (environment, reading) =>
+      Layer.merge(Layer.succeedContext(servicesIn(service, environment, reading)), logs),
     transport: Layer.succeed(WorkerTransport, {
       // only what the engine says goes to its logger: what Effect handlers log is theirs
       open: (registration, handlers) => Effect.provide(service.connectWorker(registration, handlers), logs)
@@ -138,7 +149,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
 
   const engine: IronflowEngine = {
     connection,
-    client: createClient({ engine: { connection } }),
+    client: createClient({ engine: { connection }, eventDefinitions: options.eventDefinitions }),
     ...(url === undefined ? {} : { url }),
     secrets: secretsOf(service.secrets(environment), run),
     createWorker: (config) => createWorker({ ...config, engine: { connection } }),
@@ -146,9 +157,9 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     [Symbol.asyncDispose]: close
   }
   const { filename: _, masterKey: __, keepRuns: ___, listen: ____, functions, ...workerOptions } = options
-  if (functions === undefined) return engine
+  if (functions === undefined && options.projections === undefined) return engine
   try {
-    const worker = engine.createWorker({ ...workerOptions, environment, functions })
+    const worker = engine.createWorker({ ...workerOptions, environment, functions: functions ?? [] })
     // What start() rejects with before the worker is ready, ready() rejects with too; afterwards it does not reject.
     worker.start().catch(() => undefined)
     await worker.ready()

@@ -1,15 +1,17 @@
 /** The services of a server elsewhere for the Promise face. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { resolveServer, type ServerOptions } from "../Client/HttpConfig.ts"
+import { resolveServer } from "../Client/HttpConfig.ts"
+import type { ClientOptions } from "../Client/HttpServices.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ValidationError } from "../Errors.ts"
 
 /** Throws `ValidationError` when the configuration is not acceptable. `caller` names whose it is. */
 export const overHttp = (
-  config: ServerOptions,
+  config: ClientOptions,
   caller: string
 ): Layer.Layer<ClientServices, ValidationError> => {
+  const { eventDefinitions } = config
   const { apiKey, environment, retry, timeoutMs, url } = resolveServer(config, caller)
   // Loaded with the first call: whoever imports the main entry for something else need not pay for HTTP.
   const load = Effect.promise(() =>
@@ -21,10 +23,10 @@ export const overHttp = (
   )
   return Layer.unwrap(
     Effect.map(load, ([http, channel, fetch]) =>
-      Layer.provide(http.layer({ serverUrl: url, apiKey, environment, timeout: timeoutMs, retry }), [
-        fetch.layer,
-        channel.layer
-      ])
+      Layer.provide(
+        http.layer({ serverUrl: url, apiKey, environment, timeout: timeoutMs, retry, eventDefinitions }),
+        [fetch.layer, channel.layer]
+      )
     )
   )
 }

@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import { createDeferred, type Deferred } from "../Deferred.ts"
 import { IronflowError, ValidationError } from "../Errors.ts"
 import type { EffectFunction, IronflowFunction } from "../Function.ts"
+import type { EffectProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
 import { resolveWorkerOptions, type WorkerOptions } from "../Worker/Options.ts"
 import { type PollingOptions, resolvePollingOptions } from "../Worker/ServerLink.ts"
@@ -18,8 +19,13 @@ import { errorOf } from "./Promisify.ts"
 /** The functions that a worker of the Promise face takes: those in either style that need no services. */
 export type RunnableFunction = IronflowFunction | EffectFunction<unknown, unknown, never>
 
+/** The projections that a worker of the Promise face takes: those in either style that need no services. */
+export type RunnableProjection = IronflowProjection | EffectProjection<unknown, unknown, never>
+
+type RunnableOptions = WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>
+
 /** A worker for a server elsewhere. */
-export interface ServerWorkerConfig extends WorkerOptions<ReadonlyArray<RunnableFunction>>, ConnectionConfig {
+export interface ServerWorkerConfig extends RunnableOptions, ConnectionConfig {
   readonly engine?: undefined
 }
 
@@ -42,7 +48,7 @@ export interface ConnectionConfig {
 }
 
 /** A worker for an engine in this process. */
-export interface EngineWorkerConfig extends WorkerOptions<ReadonlyArray<RunnableFunction>> {
+export interface EngineWorkerConfig extends RunnableOptions {
   /** The engine to work for: what `startEngine()` resolves to. */
   readonly engine: EngineHandle
 }
@@ -89,7 +95,7 @@ export type WorkerTransportLayer = Layer.Layer<WorkerTransport, ValidationError,
 
 /** A worker's options, and how it reaches what it works for. */
 export interface Connected {
-  readonly options: WorkerOptions<ReadonlyArray<RunnableFunction>>
+  readonly options: RunnableOptions
   readonly transport: Layer.Layer<WorkerTransport, ValidationError>
   readonly onClose: (close: () => Promise<void>) => () => void
 }

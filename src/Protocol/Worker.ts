@@ -14,6 +14,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { NewStreamEvent, StoredStreamEvent, StreamAppend } from "../EntityStream.ts"
 import type {
   ConnectionError,
   SerializedError,
@@ -21,6 +22,9 @@ import type {
   UnauthorizedError,
   ValidationError
 } from "../Errors.ts"
+import type { EventEntity } from "../Event.ts"
+
+import type { ProjectionFeed } from "./Projections.ts"
 
 export type { SerializedError } from "../Errors.ts"
 
@@ -29,7 +33,7 @@ export type JsonText = string
 
 /** What a step is. A step key that was recorded under one kind and is asked for under another is nondeterminism. */
 export type StepKind =
-  "run" | "sleep" | "waitForEvent" | "invoke" | "invokeAsync" | "publish" | "parallel" | "compensate"
+  "run" | "sleep" | "waitForEvent" | "invoke" | "invokeAsync" | "publish" | "tx" | "parallel" | "compensate"
 
 /** How a step ended. */
 export type Outcome =
@@ -73,6 +77,8 @@ export interface JobEvent {
   readonly timestamp: number
   readonly source?: string
   readonly idempotencyKey?: string
+  /** Of an event that was appended to an entity stream. */
+  readonly entity?: EventEntity
 }
 
 /** A lease on a run, with all that its next turn needs. */
@@ -95,12 +101,42 @@ export interface Job {
   readonly lingerMs: number
   /** When the run was created, epoch milliseconds. */
   readonly createdAt: number
+  /** The engine carries out `Transact` ops. */
+  readonly transactions?: true
   /** Values of the secrets that the function asked for. */
   readonly secrets?: { readonly [name: string]: string }
 }
 
 /** When something is due: a delay in milliseconds by the engine's clock, or a point in time in epoch milliseconds. */
 export type Due = { readonly afterMs: number } | { readonly at: number }
+
+/** What a `step.tx` writes. */
+export type TxWrite =
+  | ({ readonly _tag: "append" } & Omit<StreamAppend, "idempotencyKey">)
+  | ({ readonly _tag: "emit" } & NewStreamEvent)
+
+/** What came of a {@link TxWrite}. Positions are those of the log. */
+export type TxWriteResult =
+  | {
+      readonly _tag: "append"
+      readonly entityId: string
+      /** The version of the stream after the append. */
+      readonly entityVersion: number
+      readonly position: number
+      readonly events: ReadonlyArray<StoredStreamEvent>
+    }
+  | {
+      readonly _tag: "emit"
+      readonly eventId: string
+      readonly position: number
+      readonly runIds: ReadonlyArray<string>
+    }
+
+/** The result of a `step.tx`: what its code returned, and what came of its writes, in their order. */
+export interface TxOutcome {
+  readonly value?: unknown
+  readonly writes: ReadonlyArray<TxWriteResult>
+}
 
 /** One thing that happened in a turn. */
 export type TurnOp =
@@ -111,6 +147,22 @@ export type TurnOp =
       readonly name: string
       readonly kind: StepKind
       readonly outcome: Outcome
+      readonly attempt: number
+      readonly startedAt: number
+      readonly endedAt: number
+    }
+  /**
+   * The code of a `step.tx` has returned `value`: its writes and the step's result are stored in the transaction of the
+   * report, or none of them. The answer's outcome is a {@link TxOutcome} as JSON text, which is in the journal at the op's
+   * own place. A `Failure` says that a write was refused (a version conflict): nothing of the op was stored, and the
+   * worker decides by the step's policy whether the code runs again.
+   */
+  | {
+      readonly _tag: "Transact"
+      readonly stepKey: string
+      readonly name: string
+      readonly value: JsonText | undefined
+      readonly writes: ReadonlyArray<TxWrite>
       readonly attempt: number
       readonly startedAt: number
       readonly endedAt: number
@@ -208,7 +260,7 @@ export interface TurnReport {
 /**
  * The engine's answer, after the commit.
  *
- * `outcomes` has one place for every op: for `Publish` and `InvokeAsync` the outcome, which is in the journal at the
+ * `outcomes` has one place for every op: for `Transact`, `Publish` and `InvokeAsync` the outcome, which is in the journal at the
  * op's own place; for `Sleep`, `WaitForEvent` and `Invoke` the outcome if it is already there (then `Settle` follows
  * when the handler has seen it), else `undefined`.
  */
@@ -305,6 +357,8 @@ export interface WorkerSession {
     readonly stepName: string
     readonly lingerMs: number
   }) => Effect.Effect<void, ConnectionError>
+  /** How the worker's projections get at their events; absent where they do not. */
+  readonly projections?: ProjectionFeed
 }
 
 /** How a worker reaches an engine: in the same process, by polling, or by a stream. */

@@ -19,7 +19,7 @@ import { failureOf } from "../Client/HttpFailures.ts"
 import { DEFAULT_WORKER, TIMING } from "../Constants.ts"
 import {
   type ConnectionError,
-  type IronflowError,
+  IronflowError,
   type SerializedError,
   serializeError,
   ValidationError
@@ -36,6 +36,8 @@ import type {
   TurnReport,
   WorkerSession
 } from "../Protocol/Worker.ts"
+import type { ProjectionFeed } from "../Protocol/Projections.ts"
+import { makeFeed } from "./ExistingProjections.ts"
 import { readJob } from "./LegacyJob.ts"
 import { LegacyTurn, type Yield } from "./LegacyTurn.ts"
 import { asConnectionError, isAccessError, isSuccess, monotonicMs, type ServerLink } from "./ServerLink.ts"
@@ -70,6 +72,7 @@ interface Work {
 
 class LegacySession implements WorkerSession {
   readonly #link: ServerLink
+  readonly projections: ProjectionFeed
   readonly #turns = new Map<string, LegacyTurn>()
   #room = 0
   #wake: (() => void) | undefined
@@ -79,6 +82,7 @@ class LegacySession implements WorkerSession {
 
   constructor(link: ServerLink) {
     this.#link = link
+    this.projections = makeFeed(link.connection)
   }
 
   start(): void {
@@ -373,6 +377,9 @@ class LegacySession implements WorkerSession {
         return goOn()
       case "Publish":
         return Effect.flatMap(this.#publish(turn, op, nowMs), goOn)
+      case "Transact":
+        // a turn of a job that does not promise transactions has none; one that does is not from such a server
+        return goOn({ _tag: "Failure", error: serializeError(noTransactions(op.name)) })
       case "InvokeAsync":
         return Effect.map(this.#yield(turn, turn.invokeAsync(op), outcomes), (ack) =>
           ack._tag === "Refused"
@@ -595,6 +602,11 @@ const accepted = (outcomes: ReadonlyArray<Outcome | undefined>): TurnAck => ({
   _tag: "Accepted",
   outcomes: [...outcomes, undefined]
 })
+
+const noTransactions = (stepName: string): IronflowError =>
+  new IronflowError(`The server cannot store the writes of step "${stepName}" together with the step`, {
+    code: "UNIMPLEMENTED"
+  })
 
 const leaseLost = (message: string): TurnAck => ({ _tag: "Refused", reason: "LEASE_LOST", message })
 

@@ -5,11 +5,17 @@ import { ValidationError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
+import type { AnyProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 
-export interface WorkerOptions<Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>> {
+export interface WorkerOptions<
+  Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>,
+  Projections extends ReadonlyArray<AnyProjection> = ReadonlyArray<IronflowProjection>
+> {
   /** The functions whose runs this worker takes, in either style. Their ids differ. */
   readonly functions: Functions
+  /** The projections that this worker runs while no other one has them, in either style. Their names differ. */
+  readonly projections?: Projections
   /** Turns that may be in flight at once; 10 by default. Suspended runs do not count. */
   readonly maxConcurrentJobs?: number
   /** Shown on the worker; a function's `metadata.requires` restricts it to workers with these labels. */
@@ -28,6 +34,7 @@ export interface WorkerOptions<Functions extends ReadonlyArray<AnyFunction> = Re
 
 export interface ResolvedWorkerOptions {
   readonly functions: ReadonlyMap<string, AnyFunction>
+  readonly projections: ReadonlyArray<AnyProjection>
   readonly maxConcurrentJobs: number
   readonly labels: { readonly [key: string]: string }
   readonly environment: string
@@ -38,7 +45,9 @@ export interface ResolvedWorkerOptions {
 }
 
 /** Checks the options and fills in defaults. Throws `ValidationError`. */
-export const resolveWorkerOptions = (options: WorkerOptions): ResolvedWorkerOptions => {
+export const resolveWorkerOptions = (
+  options: WorkerOptions<ReadonlyArray<AnyFunction>, ReadonlyArray<AnyProjection>>
+): ResolvedWorkerOptions => {
   const { maxConcurrentJobs = 10 } = options
   if (!Number.isInteger(maxConcurrentJobs) || maxConcurrentJobs < 1) {
     throw new ValidationError(
@@ -48,6 +57,7 @@ export const resolveWorkerOptions = (options: WorkerOptions): ResolvedWorkerOpti
   if (options.workerId !== undefined) checkName("worker id", options.workerId)
   return {
     functions: byId(options.functions),
+    projections: checkProjections(options.projections ?? []),
     maxConcurrentJobs,
     labels: checkLabels(options.labels ?? {}),
     environment: checkName("environment", resolveEnvironment(options.environment)),
@@ -78,6 +88,28 @@ const byId = (functions: ReadonlyArray<AnyFunction>): ReadonlyMap<string, AnyFun
     byId.set(id, fn)
   }
   return byId
+}
+
+const checkProjections = (projections: ReadonlyArray<AnyProjection>): ReadonlyArray<AnyProjection> => {
+  if (!Array.isArray(projections)) {
+    throw new ValidationError("Worker: `projections` must be an array of what createProjection() returned")
+  }
+  const names = new Set<string>()
+  for (const [index, projection] of projections.entries()) {
+    const name: unknown = projection?.config?.name
+    if (typeof name !== "string") {
+      throw new ValidationError(
+        `Worker: \`projections[${index}]\` is not a projection; pass what createProjection() returned`
+      )
+    }
+    if (names.has(name)) {
+      throw new ValidationError(
+        `Worker: two projections have the name "${name}"; give each projection of a worker a name of its own`
+      )
+    }
+    names.add(name)
+  }
+  return projections
 }
 
 const checkLabels = (labels: { readonly [key: string]: string }): { readonly [key: string]: string } => {

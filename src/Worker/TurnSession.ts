@@ -19,7 +19,9 @@ import {
   type TurnReport,
   type WorkerSession
 } from "../Protocol/Worker.ts"
+import type { ProjectionFeed } from "../Protocol/Projections.ts"
 import type { Registered } from "./PollingRegistration.ts"
+import { makeFeed } from "./ProjectionFeedHttp.ts"
 import { asConnectionError, isAccessError, monotonicMs, type ServerLink } from "./ServerLink.ts"
 
 /** How long a worker that leaves waits for the server to hear of it, milliseconds. */
@@ -44,6 +46,7 @@ interface Shipment {
 }
 
 export abstract class TurnSession implements WorkerSession {
+  readonly projections: ProjectionFeed
   protected readonly link: ServerLink
   protected readonly instance: string
   protected terms: Turns.RegisterTurnsResponse
@@ -74,6 +77,7 @@ export abstract class TurnSession implements WorkerSession {
 
   constructor(link: ServerLink, instance: string, terms: Turns.RegisterTurnsResponse, sentAt: number) {
     this.link = link
+    this.projections = makeFeed(link.connection, link.registration.workerId, link.options.logger)
     this.instance = instance
     this.terms = terms
     this.session = terms.session

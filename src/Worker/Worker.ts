@@ -25,6 +25,9 @@ import * as Scope from "effect/Scope"
 import { type ConnectionError, ValidationError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
+import type { AnyProjection, ProjectionRequirements } from "../Projection/Projection.ts"
+import { makeRunner } from "../Projection/Runner.ts"
+import type { ProjectionFeed } from "../Protocol/Projections.ts"
 import { toRegistration } from "../Protocol/Registration.ts"
 import { type AccessError, type WorkerRegistration, WorkerTransport } from "../Protocol/Worker.ts"
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from "./Options.ts"
@@ -61,19 +64,27 @@ const flushTimeoutMs = 5000
  * or `UnauthorizedError` when it wants another API key. Closing the scope drains
  * the worker for at most `drainTimeout`, then stops it.
  */
-export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
-  options: WorkerOptions<Functions>
+export const make = <
+  const Functions extends ReadonlyArray<AnyFunction>,
+  const Projections extends ReadonlyArray<AnyProjection> = readonly []
+>(
+  options: WorkerOptions<Functions, Projections>
 ): Effect.Effect<
   WorkerService,
   ConnectionError | ValidationError | AccessError,
-  WorkerTransport | FunctionRequirements<Functions[number]> | Scope.Scope
+  | WorkerTransport
+  | FunctionRequirements<Functions[number]>
+  | ProjectionRequirements<Projections[number]>
+  | Scope.Scope
 > =>
   Effect.gen(function* () {
     const config = yield* resolve(options)
     const workerId = config.workerId ?? (yield* makeWorkerId)
     const transport = yield* WorkerTransport
     const clock = yield* Clock.Clock
-    const context = yield* Effect.context<FunctionRequirements<Functions[number]>>()
+    const context = yield* Effect.context<
+      FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]>
+    >()
     const fork = Effect.runForkWith(context)
 
     let refused: AccessError | undefined
@@ -116,6 +127,7 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
       credit: session.credit
     })
 
+    const projections = yield* startProjections(config, session.projections, fork, connection)
     const stopped = yield* Deferred.make<void, AccessError>()
     // Once, however many ask: whoever comes second waits for the same.
     const disconnect = yield* Effect.gen(function* () {
@@ -131,12 +143,12 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
 
     const drain = Effect.suspend(() => {
       turns.refuseNew()
-      return turns.awaitEmpty
+      return Effect.all([turns.awaitEmpty, projections.drain], { concurrency: 2 })
     }).pipe(Effect.andThen(disconnect))
     const stop = Effect.suspend(() => {
       turns.refuseNew()
       turns.abortAll(workerId)
-      return disconnect
+      return Effect.andThen(projections.stop, disconnect)
     })
 
     yield* Effect.addFinalizer(() =>
@@ -155,24 +167,57 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
   })
 
 /** {@link make} as a layer: a worker that runs as long as the layer lives. */
-export const layer = <const Functions extends ReadonlyArray<AnyFunction>>(
-  options: WorkerOptions<Functions>
+export const layer = <
+  const Functions extends ReadonlyArray<AnyFunction>,
+  const Projections extends ReadonlyArray<AnyProjection> = readonly []
+>(
+  options: WorkerOptions<Functions, Projections>
 ): Layer.Layer<
   Worker,
   ConnectionError | ValidationError | AccessError,
-  WorkerTransport | FunctionRequirements<Functions[number]>
+  WorkerTransport | FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]>
 > => Layer.effect(Worker, make(options))
 
 /** Runs a worker until it is stopped or drained, or the effect is interrupted, which drains it. */
-export const run = <const Functions extends ReadonlyArray<AnyFunction>>(
-  options: WorkerOptions<Functions>
+export const run = <
+  const Functions extends ReadonlyArray<AnyFunction>,
+  const Projections extends ReadonlyArray<AnyProjection> = readonly []
+>(
+  options: WorkerOptions<Functions, Projections>
 ): Effect.Effect<
   void,
   ConnectionError | ValidationError | AccessError,
-  WorkerTransport | FunctionRequirements<Functions[number]>
+  WorkerTransport | FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]>
 > => Effect.scoped(Effect.flatMap(make(options), (worker) => worker.awaitStopped))
 
-const resolve = (options: WorkerOptions): Effect.Effect<ResolvedWorkerOptions, ValidationError> =>
+/** Runs the projections of the worker, each for itself. */
+const startProjections = (
+  { eventDefinitions, logger, projections }: ResolvedWorkerOptions,
+  feed: ProjectionFeed | undefined,
+  fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
+  scope: Scope.Scope
+): Effect.Effect<{ readonly drain: Effect.Effect<void>; readonly stop: Effect.Effect<void> }> =>
+  Effect.gen(function* () {
+    if (projections.length > 0 && feed === undefined) {
+      logger.warn("This kind of worker runs no projections: give them to createWorker()")
+    }
+    const runners = yield* Effect.forEach(feed === undefined ? [] : projections, (projection) =>
+      makeRunner({ projection, feed: feed!, eventDefinitions, logger })
+    )
+    const fibers = runners.map(({ run }) => Fiber.runIn(fork(run), scope))
+    return {
+      // each finishes the batch that it has in hand
+      drain: Effect.andThen(
+        Effect.forEach(runners, ({ stop }) => stop, { discard: true }),
+        Effect.asVoid(Fiber.awaitAll(fibers))
+      ),
+      stop: Effect.asVoid(Fiber.interruptAll(fibers))
+    }
+  })
+
+const resolve = (
+  options: WorkerOptions<ReadonlyArray<AnyFunction>, ReadonlyArray<AnyProjection>>
+): Effect.Effect<ResolvedWorkerOptions, ValidationError> =>
   Effect.suspend(() => {
     try {
       return Effect.succeed(resolveWorkerOptions(options))

@@ -106,6 +106,48 @@ describe.concurrent("emit", () => {
   })
 })
 
+describe("streams", () => {
+  it("are appended to, read, described and listed", { timeout: 60_000 }, async () => {
+    const nothing = await run("streams", "list")
+    const first = await json("streams", "append", "o-9", "item.added", '{"sku":"ABC"}', "--type", "order")
+    const second = await terminal.run(
+      ["streams", "append", "o-9", "item.added", "-", "--type", "order", "--expected-version", "1"],
+      { env, input: '{"sku":"XYZ"}' }
+    )
+    const again = ["streams", "append", "o-9", "item.added", "--type", "order", "--expected-version", "1"]
+    const conflict = await run(...again)
+    const asJson = await run(...again, "--json")
+
+    assert.strictEqual(nothing.stdout, "There are no such streams.\n")
+    assert.strictEqual(first.entityVersion, 1)
+    assert.match(second.stdout, /^Appended item\.added to stream o-9 as evt_\w+\. It is at version 2\.\n$/)
+    assert.strictEqual(conflict.code, 1)
+    assert.include(conflict.stderr, "expected version 1, actual version 2")
+    assert.strictEqual(JSON.parse(asJson.stderr).error.code, "VERSION_CONFLICT")
+
+    const read = await run("streams", "read", "o-9", "--backward", "--limit", "1")
+    assert.match(
+      read.stdout,
+      /^VERSION +AT +EVENT +DATA\n2 +\S+Z +item\.added +\{"sku":"XYZ"\}\n1 of 2 events\n$/
+    )
+    const { events, totalCount } = await json("streams", "read", "o-9", "--from", "2")
+    assert.deepStrictEqual([events.length, totalCount], [1, 2])
+    assert.match((await run("streams", "info", "o-9")).stdout, /^version +2$/m)
+    assert.deepInclude(await json("streams", "info", "o-9"), { entityId: "o-9", version: 2, eventCount: 2 })
+    assert.match((await run("streams", "list", "--type", "order")).stdout, /^o-9 +order +2 +\S+Z$/m)
+    assert.strictEqual((await json("streams", "list")).totalCount, 1)
+  })
+
+  it("that do not exist have no events, and no description", async () => {
+    const read = await run("streams", "read", "nobody")
+    const info = await run("streams", "info", "nobody", "--json")
+
+    assert.strictEqual(read.stdout, "Nothing was ever appended to stream nobody.\n")
+    assert.strictEqual(info.code, 1)
+    assert.strictEqual(JSON.parse(info.stderr).error.code, "STREAM_NOT_FOUND")
+  })
+})
+
 describe.concurrent("runs", () => {
   it("that fail make emit end with 1, and retry brings them to their end", async () => {
     const gate = terminal.pathOf("gate")

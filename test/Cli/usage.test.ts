@@ -21,7 +21,17 @@ describe("help", () => {
     const { code, stdout } = await terminal.run([])
 
     assert.strictEqual(code, 0)
-    for (const name of ["dev", "serve", "worker", "emit", "runs", "functions", "workers", "secrets"]) {
+    for (const name of [
+      "dev",
+      "serve",
+      "worker",
+      "emit",
+      "runs",
+      "functions",
+      "workers",
+      "streams",
+      "secrets"
+    ]) {
       assert.match(stdout, new RegExp(`^  ${name} `, "m"))
     }
   })
@@ -32,6 +42,7 @@ describe("help", () => {
     ["worker", "--concurrency", "--label"],
     ["emit", "--idempotency-key", "--wait"],
     ["runs list", "--status", "--cursor"],
+    ["streams append", "--expected-version", "STREAM_EXISTS"],
     ["secrets set", "standard input", "--json"]
   ] as const)("of %s names what it takes", async ([name, ...words]) => {
     const { code, stdout } = await terminal.run([...name.split(" "), "--help"])
@@ -55,6 +66,11 @@ describe("a wrong use ends with 2 and one line", () => {
     [["runs", "lists"], "Did you mean this? list"],
     [["emit", "order.placed", "--frob"], "Unrecognized flag: --frob"],
     [["emit"], "Missing required argument: event"],
+    [["streams", "append", "o-1", "item.added"], "--type"],
+    [
+      ["streams", "append", "o-1", "item.added", "--type", "order", "--expected-version", "-5"],
+      "--expected-version must be"
+    ],
     [["emit", "order.placed", "{orderId:1}"], "The data is not JSON"],
     [["emit", "order.placed", "-"], "there is nothing"],
     [["emit", "order.placed", "--timeout", "soon"], "--timeout"],

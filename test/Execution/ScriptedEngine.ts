@@ -7,6 +7,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
+import { serializeError } from "../../src/Errors.ts"
 import type { AnyFunction } from "../../src/Function.ts"
 import * as Alarm from "../../src/Execution/Alarm.ts"
 import { startTurn, type TurnEnd, type TurnHandle, type TurnHost } from "../../src/Execution/Turn.ts"
@@ -86,6 +87,9 @@ export class ScriptedEngine {
   attempt = 1
   compensating: Job["compensating"] = undefined
   upcast: TurnHost["upcast"] = undefined
+  transactions = true
+  /** Why writes are refused, one for each transaction to come. */
+  readonly refusals: Array<Error> = []
   #queued: Array<Queued> = []
   #live: Live | undefined = undefined
   #scheduled = false
@@ -186,7 +190,8 @@ export class ScriptedEngine {
       })),
       ...(this.compensating === undefined ? {} : { compensating: this.compensating }),
       lingerMs: this.lingerMs,
-      createdAt: 0
+      createdAt: 0,
+      ...(this.transactions ? { transactions: true } : {})
     }
     // The turn may report before `startTurn` returns.
     const live = { jobId, end, handle: undefined as unknown as TurnHandle }
@@ -321,6 +326,15 @@ export class ScriptedEngine {
       case "StepDone":
         this.#enter(op.stepKey, op.name, op.kind, op.outcome, op.attempt)
         return undefined
+      case "Transact": {
+        const refused = this.refusals.shift()
+        if (refused !== undefined) return { _tag: "Failure", error: serializeError(refused) }
+        const value = op.value === undefined ? {} : { value: JSON.parse(op.value) }
+        const writes = op.writes.map(({ _tag }) => ({ _tag, eventId: `evt-${op.stepKey}`, position: 1 }))
+        const outcome = success({ ...value, writes })
+        this.#enter(op.stepKey, op.name, "tx", outcome, op.attempt)
+        return outcome
+      }
       case "StepRetry":
         this.open.set(op.stepKey, {
           ...op,

@@ -1,10 +1,11 @@
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { assert, describe, expectTypeOf, it } from "vitest"
 import { Client, type ClientApi, clientMethods, type EffectKind, type Run } from "../../src/Client/Client.ts"
+import type { ClientServices } from "../../src/Client/Services.ts"
 import { IronflowError, RunNotFoundError, ValidationError } from "../../src/Errors.ts"
 import { createClient, IronflowClient, type IronflowClientConfig } from "../../src/Promise/Client.ts"
-import type { ClientServices } from "../../src/Client/Services.ts"
 import type { EngineHandle } from "../../src/Promise/Connection.ts"
 import { WorkerTransport } from "../../src/Protocol/Worker.ts"
 
@@ -21,9 +22,9 @@ const engineAnswering = (answers: Partial<ClientApi<EffectKind>>) => {
       client: (environment) => {
         environments.push(environment)
         // every method is there: the scripted ones, and for the rest one that says it is not
-        const client = Layer.succeed(Client, { ...rest, ...answers } as ClientApi<EffectKind>)
-        // no other service is asked here
-        return client as Layer.Layer<never> as Layer.Layer<ClientServices>
+        const client = Context.make(Client, { ...rest, ...answers } as ClientApi<EffectKind>)
+        // no test asks for the services of other areas
+        return Layer.succeedContext(client as Context.Context<ClientServices>)
       },
       transport: Layer.succeed(WorkerTransport, { open: notScripted("open") }),
       onClose: (_who, close) => {

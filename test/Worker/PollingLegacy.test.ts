@@ -73,6 +73,23 @@ describe("a worker on an existing server", () => {
     }
   })
 
+  it("refuses a transaction before its body runs: such servers cannot store it with the step", async () => {
+    let ran = false
+    const reserve = createFunction({ id: "reserve", triggers }, ({ step }) =>
+      step.tx("reserve", (tx) => {
+        ran = true
+        tx.emit("order.reserved")
+      })
+    )
+    await using it = await working([reserve])
+
+    const end = await it.server.ended(it.server.dispatch("run-1", "reserve"))
+
+    assert.deepInclude(end, { status: "failed" })
+    assert.deepInclude(end.error, { code: "UNIMPLEMENTED", retryable: false })
+    assert.isFalse(ran)
+  })
+
   it("lets each step be stored before the next begins, and the last with the completion", async () => {
     await using it = await working([threeSteps])
 

@@ -48,13 +48,14 @@ describe("events", () => {
 
     assert.strictEqual(status, 200)
     assert.strictEqual(type, "application/json")
-    assert.deepStrictEqual(golden(body), { runIds: ["run_1"], eventId: "evt_1" })
+    assert.deepStrictEqual(golden(body), { runIds: ["run_1"], eventId: "evt_1", position: body.position })
+    assert.match(body.position, /^[1-9]\d*$/)
   })
 
   it("leaves runIds out when the event started none", async () => {
     const { body } = await connect(ironflow.url, "Trigger", { event: "order.seen", data: {} })
 
-    assert.deepStrictEqual(golden(body), { eventId: "evt_1" })
+    assert.deepStrictEqual(golden(body), { eventId: "evt_1", position: body.position })
   })
 
   it.each([
@@ -115,9 +116,14 @@ describe("events", () => {
       ]
     })
 
+    const [first, second] = body.results
     assert.deepStrictEqual(golden(body), {
-      results: [{ runIds: ["run_1"], eventId: "evt_1" }, { eventId: "evt_2" }]
+      results: [
+        { runIds: ["run_1"], eventId: "evt_1", position: first.position },
+        { eventId: "evt_2", position: second.position }
+      ]
     })
+    assert.strictEqual(Number(second.position), Number(first.position) + 1)
   })
 
   it("publishes with a sequence of digits", async () => {

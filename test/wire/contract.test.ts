@@ -13,7 +13,8 @@ import {
   TimeoutError,
   UnauthenticatedError,
   UnauthorizedError,
-  ValidationError
+  ValidationError,
+  VersionConflictError
 } from "../../src/Errors.ts"
 import { failureResponse, readFailure } from "../../src/Protocol/Http/Failures.ts"
 import { lenient } from "../../src/Protocol/Http/Lenient.ts"
@@ -78,6 +79,8 @@ describe("an error", () => {
     [new FunctionNotFoundError("f"), 404, 404],
     [new StepNotFoundError("run_1", "run_1:a:0"), 404, 404],
     [new InvalidStateError("not now"), 400, 409],
+    [new VersionConflictError("order-1", 3, 4), 409, 409],
+    [new VersionConflictError("order-1", "STREAM_EXISTS", 0), 409, 409],
     [new TimeoutError("late", 5), 504, 504],
     [new StoreError("full", { code: "STORE_UNAVAILABLE", retryable: true }), 503, 503],
     [new ConnectionError("gone"), 503, 503],

@@ -130,7 +130,8 @@ describe("delivery", () => {
             journal: [],
             open: [],
             lingerMs: 0,
-            createdAt: body.deliveries[0].job.createdAt
+            createdAt: body.deliveries[0].job.createdAt,
+            transactions: true
           }
         }
       ]

@@ -23,6 +23,12 @@ export interface Adapter<Handle> {
   shutdown?(): Promise<void>
 }
 
+/** The input of the next run. */
+export function input(): Input
+
+/** Calls `call` with 0 to `n - 1`, at most `inFlight` at once. */
+export function pool<A>(n: number, inFlight: number, call: (i: number) => Promise<A>): Promise<Array<A>>
+
 /** Runs the workloads that `ONLY` names, prints one JSON line, and ends the process. */
 export function main<Handle>(adapter: Adapter<Handle>): Promise<never>
 

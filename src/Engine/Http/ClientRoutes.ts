@@ -20,10 +20,12 @@ import { SDK_VERSION } from "../../Worker/Version.ts"
 import { capabilities } from "../Capabilities.ts"
 import type { EngineService } from "../Engine.ts"
 import { toRegistration } from "./FunctionConfigs.ts"
+import { projectionRoutes } from "./ProjectionRoutes.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
 import { configRoutes } from "./ConfigRoutes.ts"
 import { kvRoutes } from "./KvRoutes.ts"
 import { secretRoutes } from "./SecretRoutes.ts"
+import { streamRoutes } from "./StreamRoutes.ts"
 
 /** Most events in one `TriggerBatch`. */
 const BATCH_EVENTS = 1000
@@ -191,9 +193,11 @@ export const clientRoutes = (
       )
     ),
 
+    ...streamRoutes(engine),
     ...kvRoutes(engine),
     ...configRoutes(engine),
-    ...secretRoutes(engine)
+    ...secretRoutes(engine),
+    ...projectionRoutes(engine, closing)
   ]
 }
 
@@ -220,7 +224,11 @@ const emitOptions = (request: {
   ...(request.metadata === undefined ? {} : { metadata: request.metadata })
 })
 
-const emitted = ({ eventId, runIds }: EmitResult) => (runIds.length === 0 ? { eventId } : { runIds, eventId })
+const emitted = ({ eventId, position, runIds }: EmitResult) => ({
+  ...(runIds.length === 0 ? {} : { runIds }),
+  eventId,
+  ...(position === undefined ? {} : { position: String(position) })
+})
 
 const batchRequest = lenient(Schemas.TriggerBatchRequest, "TriggerBatch")
 

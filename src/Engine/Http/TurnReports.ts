@@ -2,11 +2,13 @@
  * Reads reports of turns. They are the hot path of a worker: every op is checked by a table, field by field, without a
  * schema in between. Unknown fields are left in place, where nobody reads them.
  */
+import { checkEntityId, checkExpectedVersion } from "../../EntityStream.ts"
 import { ValidationError } from "../../Errors.ts"
+import { checkEventName } from "../../Event.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
-import { checkSize, stepResultBytes } from "../../Limits.ts"
+import { checkName, checkSize, eventBytes, stepResultBytes, writesAtOnce } from "../../Limits.ts"
 import type { ReportsRequest, Room } from "../../Protocol/Http/Turns.ts"
-import type { StepKind, TurnOp, TurnReport } from "../../Protocol/Worker.ts"
+import type { StepKind, TurnOp, TurnReport, TxWrite } from "../../Protocol/Worker.ts"
 
 /** Says what a value must be when it is not that, else `undefined`. */
 type Rule = (value: unknown) => string | undefined
@@ -18,6 +20,7 @@ const kinds: ReadonlySet<unknown> = new Set<StepKind>([
   "invoke",
   "invokeAsync",
   "publish",
+  "tx",
   "parallel",
   "compensate"
 ])
@@ -57,10 +60,58 @@ const optional =
   (value) =>
     value === undefined ? undefined : rule(value)
 
+/** What is written goes into the log: it is checked as if a client had sent it. */
+const event = (value: { readonly [key: string]: unknown }): string | undefined => {
+  checkEventName(value.name)
+  if (!Number.isSafeInteger(value.version) || Number(value.version) < 1) return "an event with a version"
+  for (const part of [value.data, ...(value.metadata === undefined ? [] : [value.metadata])]) {
+    if (jsonText(part) !== undefined) return "an event with its data as JSON text"
+    checkSize(`Data of event "${String(value.name)}"`, String(part), eventBytes)
+  }
+  return undefined
+}
+
+const writes: {
+  readonly [Tag in TxWrite["_tag"]]: (write: { readonly [key: string]: unknown }) => string | undefined
+} = {
+  append: ({ entityId, entityType, events, expectedVersion }) => {
+    checkEntityId(entityId)
+    checkName("entity type", entityType)
+    checkExpectedVersion(String(entityId), expectedVersion)
+    if (!Array.isArray(events) || events.length === 0 || !events.every(isObject)) {
+      return "appends of at least one event"
+    }
+    return events.map(event).find((must) => must !== undefined)
+  },
+  emit: event
+}
+const writesOf: ReadonlyMap<unknown, (write: { readonly [key: string]: unknown }) => string | undefined> =
+  new Map(Object.entries(writes))
+
+const txWrites: Rule = (value) => {
+  if (!Array.isArray(value) || value.length > writesAtOnce)
+    return `an array of at most ${writesAtOnce} writes`
+  for (const write of value) {
+    const check = isObject(write) ? writesOf.get(write._tag) : undefined
+    if (!isObject(write) || check === undefined) return "writes that this engine knows"
+    const must = check(write)
+    if (must !== undefined) return must
+  }
+  return undefined
+}
+
 const step = { stepKey: text, name: text }
 
 const rules: { readonly [Tag in TurnOp["_tag"]]: { readonly [field: string]: Rule } } = {
   StepDone: { ...step, kind, outcome, attempt: count, startedAt: number, endedAt: number },
+  Transact: {
+    ...step,
+    value: optional(jsonText),
+    writes: txWrites,
+    attempt: count,
+    startedAt: number,
+    endedAt: number
+  },
   StepRetry: { ...step, kind, failures: count, error, due },
   Sleep: { ...step, due },
   WaitForEvent: { ...step, scope: text, event: text, match: optional(text), timeout: due, timeoutMs: number },

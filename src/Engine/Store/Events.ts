@@ -1,4 +1,5 @@
 /** The log: events start runs and satisfy waits in the transaction that stores them; messages do neither. */
+import type { EventEntity } from "../../Event.ts"
 import { compilePattern, matchesPattern } from "../../Pattern.ts"
 import { evaluateExpression } from "../../Expression.ts"
 import { readPath } from "../../Path.ts"
@@ -18,7 +19,10 @@ export const waitRoots = ["event", "trigger"] as const
 /** The name under which the waits for a pattern are indexed. */
 const ANY_NAME = "*"
 
-/** Stores an event. `firing` is the function whose cron trigger the event comes from. */
+/**
+ * Stores an event, or finds the one that the same idempotency key has stored. `firing` is the function whose cron trigger
+ * the event comes from.
+ */
 export const appendEvent = (tx: Transaction, input: NewEvent, firing?: RegisteredFunction): AppendedEvent => {
   const environment = tx.environment(input.environment)
   const print = input.idempotencyKey === undefined ? "" : fingerprint(input.name, input.data)
@@ -35,6 +39,24 @@ export const appendEvent = (tx: Transaction, input: NewEvent, firing?: Registere
     }
   }
 
+  const stored = storeEvent(tx, input, firing)
+  if (input.idempotencyKey !== undefined) {
+    const { eventId, position, runIds } = stored
+    remember(tx, environment, "emit", input.idempotencyKey, print, { eventId, position, runIds })
+  }
+  return stored
+}
+
+/**
+ * Every event enters the log here, with the runs that it starts and the waits that it satisfies. Events that are stored
+ * together may share a `timestamp`.
+ */
+export const storeEvent = (
+  tx: Transaction,
+  input: NewEvent & { readonly timestamp?: number },
+  firing?: RegisteredFunction
+): AppendedEvent => {
+  const environment = tx.environment(input.environment)
   const { id, position, timestamp } = insertLogRow(tx, environment, LogKind.event, input)
   tx.changes.counts.events++
   const view = eventView({
@@ -44,15 +66,12 @@ export const appendEvent = (tx: Transaction, input: NewEvent, firing?: Registere
     data: input.data,
     timestamp,
     ...(input.metadata === undefined ? {} : { metadata: input.metadata }),
-    ...(input.source === undefined ? {} : { source: input.source })
+    ...(input.source === undefined ? {} : { source: input.source }),
+    ...(input.entity === undefined ? {} : { entity: input.entity })
   })
   const matched = tx.registry.match(input.environment, view, firing)
   const runIds = matched.functions.map((fn) => createRun(tx, { environment, fn, event: position, view }).id)
   const warnings = [...matched.warnings, ...satisfyWaits(tx, environment, position, view)]
-
-  if (input.idempotencyKey !== undefined) {
-    remember(tx, environment, "emit", input.idempotencyKey, print, { eventId: id, position, runIds })
-  }
   return { eventId: id, position, runIds, duplicate: false, conflicting: false, warnings }
 }
 
@@ -142,8 +161,21 @@ export const viewOfRow = (row: Row): EventView =>
     data: String(row.data),
     timestamp: Number(row.timestamp),
     ...(row.metadata == null ? {} : { metadata: String(row.metadata) }),
-    ...(row.source == null ? {} : { source: String(row.source) })
+    ...(row.source == null ? {} : { source: String(row.source) }),
+    ...entityOfRow(row)
   })
+
+/** The entity to whose stream a row of the log belongs, if any. */
+export const entityOfRow = (row: Row): { readonly entity?: EventEntity } =>
+  row.entity_id == null
+    ? {}
+    : {
+        entity: {
+          id: String(row.entity_id),
+          type: String(row.entity_type),
+          version: Number(row.entity_version)
+        }
+      }
 
 /** The value at a match path as it is indexed; an absent value matches nothing. */
 export const matchValue = (root: EventView, path: string): string | undefined => {
@@ -168,12 +200,14 @@ const insertLogRow = (
     readonly metadata?: string
     readonly source?: string
     readonly idempotencyKey?: string
+    readonly entity?: EventEntity
+    readonly timestamp?: number
   }
 ): { readonly id: string; readonly position: number; readonly timestamp: number } => {
-  const timestamp = tx.now()
+  const timestamp = input.timestamp ?? tx.now()
   const id = kind === LogKind.event ? tx.ids.event() : tx.ids.message()
   const position = tx.insert(
-    "INSERT INTO events (environment, kind, id, name, version, data, metadata, source, idempotency_key, timestamp) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "INSERT INTO events (environment, kind, id, name, version, data, metadata, source, idempotency_key, timestamp, entity_id, entity_type, entity_version) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     environment,
     kind,
     id,
@@ -183,7 +217,10 @@ const insertLogRow = (
     input.metadata ?? null,
     input.source ?? null,
     input.idempotencyKey ?? null,
-    timestamp
+    timestamp,
+    input.entity?.id ?? null,
+    input.entity?.type ?? null,
+    input.entity?.version ?? null
   )
   tx.changes.logEnd = position
   return { id, position, timestamp }

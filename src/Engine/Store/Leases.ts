@@ -4,6 +4,7 @@ import { LimitExceededError, serializeError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
 import type { Job, JobEvent, JournalEntry, Notice, OpenStep, StepKind } from "../../Protocol/Worker.ts"
 import { acceptsLabels, type RegisteredFunction } from "../Registry.ts"
+import { entityOfRow } from "./Events.ts"
 import { endRun, invocationEventId } from "./RunRows.ts"
 import type { Adoption, Claim, Demand } from "./Store.ts"
 import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
@@ -49,7 +50,8 @@ export const claimRuns = (tx: Transaction, demands: ReadonlyArray<Demand>): Read
 /** Only what a job needs: every column of a row costs time. */
 const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r.attempt, r.generation, r.actor, r.parent, r.linger_ms,
   r.created_at, r.started_at, e.id AS e_id, e.name AS e_name, e.version AS e_version, e.data AS e_data,
-  e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp`
+  e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp,
+  e.entity_id, e.entity_type, e.entity_version`
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
 /** Hands out runs of one function; says whether none is left that could be claimed without being made ready again. */
@@ -202,6 +204,7 @@ const claimRow = (
     open: row.started_at === null ? [] : readOpenSteps(tx, key),
     lingerMs: Number(row.linger_ms),
     createdAt: Number(row.created_at),
+    transactions: true,
     ...(Number(row.status) === Status.compensating
       ? {
           compensating: readRollback(tx, key)
@@ -280,7 +283,8 @@ const jobEvent = (row: Row): JobEvent =>
         timestamp: Number(row.e_timestamp),
         ...(row.e_metadata === null ? {} : { metadata: String(row.e_metadata) }),
         ...(row.e_source === null ? {} : { source: String(row.e_source) }),
-        ...(row.e_key === null ? {} : { idempotencyKey: String(row.e_key) })
+        ...(row.e_key === null ? {} : { idempotencyKey: String(row.e_key) }),
+        ...entityOfRow(row)
       }
     : {
         id: invocationEventId(String(row.id)),

@@ -1,10 +1,11 @@
 /** Reading the log from a position on, for all that follows it. */
 import { compilePattern, isPattern } from "../../Pattern.ts"
-import { LogKind } from "./Events.ts"
+import { entityOfRow, LogKind } from "./Events.ts"
 import type { LogEntry, LogPage, LogQuery } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
-const COLUMNS = "position, id, name, version, data, metadata, source, timestamp"
+const COLUMNS =
+  "position, id, name, version, data, metadata, source, timestamp, entity_id, entity_type, entity_version"
 
 export const readLog = (tx: Transaction, query: LogQuery): LogPage => {
   const environment = tx.findEnvironment(query.environment)
@@ -49,5 +50,6 @@ const toEntry = (row: Row): LogEntry => ({
   data: String(row.data),
   ...(row.metadata === null ? {} : { metadata: String(row.metadata) }),
   ...(row.source === null ? {} : { source: String(row.source) }),
-  timestamp: Number(row.timestamp)
+  timestamp: Number(row.timestamp),
+  ...entityOfRow(row)
 })

@@ -245,5 +245,94 @@ CREATE TABLE kv_history (
   PRIMARY KEY (bucket, key, revision)
 );
 CREATE UNIQUE INDEX kv_history_revision ON kv_history (bucket, revision);
+`,
+  `
+-- Entity streams: entity_version of an event is its place in the stream of its entity, 1..n.
+ALTER TABLE events ADD COLUMN entity_id TEXT;
+ALTER TABLE events ADD COLUMN entity_type TEXT;
+ALTER TABLE events ADD COLUMN entity_version INTEGER;
+CREATE UNIQUE INDEX events_entity ON events (environment, entity_id, entity_version) WHERE entity_id IS NOT NULL;
+
+-- version: that of the newest event, and so their number.
+CREATE TABLE streams (
+  environment INTEGER NOT NULL,
+  entity_id TEXT NOT NULL,
+  entity_type TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  PRIMARY KEY (environment, entity_id)
+) WITHOUT ROWID;
+CREATE INDEX streams_type ON streams (environment, entity_type, entity_id);
+
+-- The state of an entity after the event of a version, as somebody computed it.
+CREATE TABLE snapshots (
+  environment INTEGER NOT NULL,
+  entity_id TEXT NOT NULL,
+  entity_version INTEGER NOT NULL,
+  id TEXT NOT NULL,
+  state TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  PRIMARY KEY (environment, entity_id, entity_version)
+`,
+  `
+-- Projections. position: everything up to here is done. epoch: one more with every reset; states belong to one.
+-- token, owner: whose it is; lease_until is absent for a worker in the process. handed_out: to runners without a token.
+-- failing: position of the event that is tried again. rebuild_to: where the log ended at the last reset.
+CREATE TABLE projections (
+  key INTEGER PRIMARY KEY,
+  environment INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  mode TEXT NOT NULL,
+  events TEXT NOT NULL,
+  partition_key TEXT,
+  position INTEGER NOT NULL DEFAULT 0,
+  epoch INTEGER NOT NULL DEFAULT 0,
+  generation INTEGER NOT NULL DEFAULT 0,
+  token TEXT,
+  owner TEXT,
+  lease_until INTEGER,
+  handed_out INTEGER NOT NULL DEFAULT 0,
+  rebuild_to INTEGER,
+  failing INTEGER,
+  failures INTEGER NOT NULL DEFAULT 0,
+  error TEXT,
+  error_position INTEGER,
+  error_at INTEGER,
+  paused_at INTEGER,
+  paused_by TEXT,
+  pause_reason TEXT,
+  refused INTEGER NOT NULL DEFAULT 0,
+  version INTEGER NOT NULL DEFAULT 0,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  UNIQUE (environment, name)
+);
+
+-- position: of the last event in the state.
+CREATE TABLE projection_states (
+  key INTEGER PRIMARY KEY,
+  projection INTEGER NOT NULL,
+  epoch INTEGER NOT NULL,
+  partition_key TEXT NOT NULL,
+  state TEXT NOT NULL,
+  position INTEGER NOT NULL,
+  event_id TEXT NOT NULL,
+  event_time INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  UNIQUE (projection, epoch, partition_key)
+);
+
+-- Events that a projection has given up. retrying: somebody asked for one more try.
+CREATE TABLE dead_letters (
+  projection INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  error TEXT NOT NULL,
+  attempts INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  retrying INTEGER NOT NULL,
+  PRIMARY KEY (projection, position)
+) WITHOUT ROWID;
 `
 ]

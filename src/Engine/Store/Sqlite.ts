@@ -23,14 +23,18 @@ import { adoptLeases, claimRuns, extendLeases, markLate, recoverLeases, releaseW
 import { acquireLock } from "./Lock.ts"
 import { readLog } from "./LogRows.ts"
 import { migrations } from "./Migrations.ts"
+import * as Projections from "./ProjectionInspection.ts"
+import * as Owners from "./ProjectionRows.ts"
 import { deleteExpiredRecordings, readRecording } from "./Recording.ts"
 import { loadRegistrations, registerFunctions } from "./Registrations.ts"
 import { findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
 import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
 import * as Steering from "./Steering.ts"
+import * as Streams from "./StreamRows.ts"
 import { type Changes, Store, type StoreService } from "./Store.ts"
 import { fireDue } from "./Timers.ts"
+import { handOut, registerTokenless, saveTokenless } from "./TokenlessProjections.ts"
 import { Transaction } from "./Transaction.ts"
 import { applyReport } from "./Turns.ts"
 
@@ -121,7 +125,10 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     const steer = <A>(what: string, run: () => A) => refusable(write(what, () => refusal(run)))
     const inspect = <A>(what: string, run: () => A) => refusable(read(what, () => refusal(run)))
 
-    yield* write("take back leases", () => recoverLeases(tx))
+    yield* write("take back leases", () => {
+      recoverLeases(tx)
+      Owners.recoverProjections(tx)
+    })
 
     return Store.of({
       onCommit: (listener) => {
@@ -146,6 +153,18 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       appendEvent: (event) => write(`store event "${event.name}"`, () => appendEvent(tx, event)),
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => appendMessage(tx, message)),
+      appendToStream: (environment, append) =>
+        steer(`append to stream "${append.entityId}"`, () => Streams.appendToStream(tx, environment, append)),
+      readStream: (query) => read(`read stream "${query.entityId}"`, () => Streams.readStream(tx, query)),
+      getStream: (environment, entityId) =>
+        inspect(`read stream "${entityId}"`, () => Streams.getStream(tx, environment, entityId)),
+      listStreams: (query) => read("list streams", () => Streams.listStreams(tx, query)),
+      putSnapshot: (snapshot) =>
+        steer(`store a snapshot of stream "${snapshot.entityId}"`, () => Streams.putSnapshot(tx, snapshot)),
+      getSnapshot: (environment, entityId, beforeVersion) =>
+        read(`read a snapshot of stream "${entityId}"`, () =>
+          Streams.getSnapshot(tx, environment, entityId, beforeVersion)
+        ),
       readLog: (query) => read("read the log", () => readLog(tx, query)),
       endOfLog: () => read("read the log", () => endOfLog(tx)),
       mayHaveReady: () => tx.hot.size > 0,
@@ -219,6 +238,63 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         change(`delete configuration "${name}"`, () => ConfigRows.deleteConfig(tx, environment, name)),
       readConfigChanges: (environment, after, limit) =>
         look("read configurations", () => ConfigRows.readConfigChanges(tx, environment, after, limit)),
+      projections: {
+        register: (environment, registration) =>
+          steer(`register projection "${registration.name}"`, () => {
+            registerTokenless(tx, environment, registration)
+            return Projections.getProjection(tx, environment, registration.name)
+          }),
+        claim: (request) =>
+          steer(`claim projection "${request.registration.name}"`, () => Owners.claimProjection(tx, request)),
+        renew: (token, leaseMs) =>
+          write(`keep projection "${token.name}"`, () => Owners.renewProjection(tx, token, leaseMs)),
+        release: (token) =>
+          write(`release projection "${token.name}"`, () => Owners.releaseProjection(tx, token)),
+        readPage: (token, after, limit) =>
+          read(`read on for projection "${token.name}"`, () =>
+            Owners.readProjectionPage(tx, token, after, limit)
+          ),
+        readStates: (token, partitions) =>
+          read(`read the state of projection "${token.name}"`, () =>
+            Owners.readPartitions(tx, token, partitions)
+          ),
+        save: (token, save) =>
+          steer(`save projection "${token.name}"`, () => Owners.saveProjection(tx, token, save)),
+        handOut: (request) =>
+          steer(`hand out events of projection "${request.name}"`, () => handOut(tx, request)),
+        saveTokenless: (save) => steer(`save projection "${save.name}"`, () => saveTokenless(tx, save)),
+        get: (environment, name) =>
+          inspect(`read projection "${name}"`, () => Projections.getProjection(tx, environment, name)),
+        list: (environment) => read("list projections", () => Projections.listProjections(tx, environment)),
+        getState: (environment, name, partition) =>
+          inspect(`read the state of projection "${name}"`, () =>
+            Projections.getProjectionState(tx, environment, name, partition)
+          ),
+        isAt: (environment, name, target, checked, limit) =>
+          inspect(`read projection "${name}"`, () =>
+            Projections.isProjectionAt(tx, environment, name, target, checked, limit)
+          ),
+        findEvent: (environment, eventId) =>
+          read(`find event ${eventId}`, () => Projections.findEvent(tx, environment, eventId)),
+        pause: (environment, name, by, reason) =>
+          steer(`pause projection "${name}"`, () =>
+            Projections.pauseProjection(tx, environment, name, by, reason)
+          ),
+        resume: (environment, name) =>
+          steer(`resume projection "${name}"`, () => Projections.resumeProjection(tx, environment, name)),
+        rebuild: (environment, name) =>
+          steer(`rebuild projection "${name}"`, () => Projections.rebuildProjection(tx, environment, name)),
+        delete: (environment, name) =>
+          steer(`delete projection "${name}"`, () => Projections.deleteProjection(tx, environment, name)),
+        listDeadLetters: (environment, name, after, limit) =>
+          inspect(`list the dead letters of projection "${name}"`, () =>
+            Projections.listDeadLetters(tx, environment, name, after, limit)
+          ),
+        retryDeadLetters: (environment, name, position) =>
+          steer(`retry dead letters of projection "${name}"`, () =>
+            Projections.retryDeadLetters(tx, environment, name, position)
+          )
+      },
       deleteEndedRuns: (endedBefore, limit) =>
         write("delete old runs", () => deleteEndedRuns(tx, endedBefore, limit)),
       countStuckRuns: () => read("count stuck runs", () => Inspection.countStuckRuns(tx))

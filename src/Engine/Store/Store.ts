@@ -15,6 +15,7 @@ import type {
   RunStatus,
   RunStep
 } from "../../Client/Client.ts"
+import type { StoredStreamEvent, StreamAppend } from "../../EntityStream.ts"
 import type {
   BucketExistsError,
   BucketNotFoundError,
@@ -29,6 +30,7 @@ import type {
   StoreError,
   ValidationError
 } from "../../Errors.ts"
+import type { EventEntity } from "../../Event.ts"
 import type {
   FunctionRegistration,
   Job,
@@ -39,6 +41,7 @@ import type {
 } from "../../Protocol/Worker.ts"
 import type { StoredValue } from "../../KvValue.ts"
 import type { RunActivity } from "./Activity.ts"
+import type { ProjectionStore } from "./ProjectionStore.ts"
 
 /** An event to append to the log. */
 export interface NewEvent {
@@ -49,6 +52,8 @@ export interface NewEvent {
   readonly metadata?: JsonText
   readonly source?: string
   readonly idempotencyKey?: string
+  /** The stream that the event is part of: only appends to streams give it. */
+  readonly entity?: EventEntity
 }
 
 export interface AppendedEvent {
@@ -61,6 +66,79 @@ export interface AppendedEvent {
   readonly conflicting: boolean
   /** Trigger or concurrency expressions that failed for this event: they count as no match. */
   readonly warnings: ReadonlyArray<string>
+}
+
+/** What an append to a stream has come to. */
+export interface AppendedToStream {
+  /** The version of the stream after the append. */
+  readonly entityVersion: number
+  /** Position of the last event in the log. */
+  readonly position: number
+  readonly events: ReadonlyArray<StoredStreamEvent>
+  /** Whether an earlier append with the same idempotency key was returned instead. */
+  readonly duplicate: boolean
+  /** The earlier append with the same key had other events. */
+  readonly conflicting: boolean
+  /** As of {@link AppendedEvent}. */
+  readonly warnings: ReadonlyArray<string>
+}
+
+export interface ReadStreamQuery {
+  readonly environment: string
+  readonly entityId: string
+  /** Inclusive; 0 for the first event, or backwards the last. */
+  readonly fromVersion: number
+  /** 0 for all. */
+  readonly limit: number
+  readonly backward: boolean
+}
+
+/** An event of a stream; `timestamp` is epoch milliseconds. */
+export interface StreamEventRow {
+  readonly id: string
+  readonly name: string
+  readonly version: number
+  readonly data: JsonText
+  readonly metadata?: JsonText
+  readonly source?: string
+  readonly timestamp: number
+  readonly entityVersion: number
+  readonly position: number
+}
+
+/** `totalCount` counts all events of the stream. */
+export interface StreamRows {
+  readonly events: ReadonlyArray<StreamEventRow>
+  readonly totalCount: number
+}
+
+/** A stream; times are epoch milliseconds. */
+export interface StreamRow {
+  readonly entityId: string
+  readonly entityType: string
+  readonly version: number
+  readonly createdAt: number
+  readonly updatedAt: number
+}
+
+export interface ListStreamsQuery {
+  readonly environment: string
+  readonly entityType?: string
+  readonly limit: number
+  readonly offset: number
+}
+
+export interface NewSnapshot {
+  readonly environment: string
+  readonly entityId: string
+  readonly entityType: string
+  readonly entityVersion: number
+  readonly state: JsonText
+}
+
+export interface SnapshotRow extends Omit<NewSnapshot, "environment"> {
+  readonly snapshotId: string
+  readonly createdAt: number
 }
 
 export interface NewMessage {
@@ -123,6 +201,10 @@ export interface Changes {
   readonly kv: ReadonlyArray<KvChange>
   /** Buckets that were deleted. */
   readonly kvDeleted: ReadonlyArray<number>
+  /** What a person should hear of and no caller is told: trigger expressions that failed for an event of a `step.tx`. */
+  readonly warnings: ReadonlyArray<string>
+  /** The projections that were saved, claimed, released or steered, by their `projectionKey`. */
+  readonly projections: ReadonlyArray<string>
   /** A run can be claimed. */
   readonly ready: boolean
   /** Position of the newest row of the log that was stored; 0 when none was. */
@@ -154,6 +236,8 @@ export interface LogEntry {
   readonly source?: string
   /** Epoch milliseconds. */
   readonly timestamp: number
+  /** The stream that the event is part of, if any. */
+  readonly entity?: EventEntity
 }
 
 export interface LogPage {
@@ -315,6 +399,29 @@ export interface StoreService {
 
   /** Stores an event, starts the runs that it triggers and fires the waits that it satisfies. */
   readonly appendEvent: (event: NewEvent) => Effect.Effect<AppendedEvent, StoreError>
+  /**
+   * Stores events of a stream as `appendEvent` does, all or none. Fails with `VersionConflictError` when the stream is not
+   * as expected, with `InvalidStateError` when it is of another entity type; then nothing has changed.
+   */
+  readonly appendToStream: (
+    environment: string,
+    append: StreamAppend
+  ) => Effect.Effect<AppendedToStream, SteerError>
+  readonly readStream: (query: ReadStreamQuery) => Effect.Effect<StreamRows, StoreError>
+  /** Fails with `StreamNotFoundError`. */
+  readonly getStream: (environment: string, entityId: string) => Effect.Effect<StreamRow, SteerError>
+  /** By entity id. `totalCount` counts all that the query is about. */
+  readonly listStreams: (
+    query: ListStreamsQuery
+  ) => Effect.Effect<{ readonly streams: ReadonlyArray<StreamRow>; readonly totalCount: number }, StoreError>
+  /** Returns the snapshot's id. Fails with `StreamNotFoundError`, or when the version or type is not the stream's. */
+  readonly putSnapshot: (snapshot: NewSnapshot) => Effect.Effect<string, SteerError>
+  /** The newest one below `beforeVersion`, which is 0 for the newest of all. */
+  readonly getSnapshot: (
+    environment: string,
+    entityId: string,
+    beforeVersion: number
+  ) => Effect.Effect<SnapshotRow | undefined, StoreError>
   /** Stores a message of a topic. */
   readonly appendMessage: (message: NewMessage) => Effect.Effect<AppendedMessage, StoreError>
 
@@ -460,6 +567,8 @@ export interface StoreService {
     after: number | undefined,
     limit: number
   ) => Effect.Effect<KvChangePage, RevisionGoneError | StoreError>
+
+  readonly projections: ProjectionStore
   /** Deletes runs that ended before `endedBefore` (epoch milliseconds), at most `limit`; returns how many. */
   readonly deleteEndedRuns: (endedBefore: number, limit: number) => Effect.Effect<number, StoreError>
   /**

@@ -52,6 +52,8 @@ class PendingChanges implements Changes {
   readonly activity: Array<RunActivity> = []
   readonly kv: Array<KvChange> = []
   readonly kvDeleted: Array<number> = []
+  readonly warnings: Array<string> = []
+  readonly projections: Array<string> = []
   ready = false
   logEnd = 0
   dueAt = Number.POSITIVE_INFINITY

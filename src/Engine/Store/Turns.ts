@@ -25,6 +25,7 @@ import {
 } from "./Events.ts"
 import { createRun, endRun, functionIdOf, isCompensating, type Pause } from "./RunRows.ts"
 import { type LeasedRun, type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
+import { transact } from "./Transact.ts"
 import {
   delayRun,
   makeReady,
@@ -85,6 +86,29 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
       insertStep(tx, run, op, failed, value, op.attempt, op.startedAt, op.endedAt)
       if (op.attempt > 1) tx.run("DELETE FROM waits WHERE run = ? AND step_key = ?", run.key, op.stepKey)
       return undefined
+    }
+    case "Transact": {
+      // a report that comes twice; a wait under this key is only the delay before this attempt
+      const row = tx.get(
+        "SELECT failed, value FROM steps WHERE run = ? AND step_key = ?",
+        run.key,
+        op.stepKey
+      )
+      if (row !== undefined) return readOutcome(row)
+      const outcome = transact(tx, run.environment, op.value, op.writes)
+      if (outcome._tag === "Failure") return outcome
+      insertStep(
+        tx,
+        run,
+        { ...op, kind: "tx" },
+        0,
+        outcome.value ?? null,
+        op.attempt,
+        op.startedAt,
+        op.endedAt
+      )
+      if (op.attempt > 1) tx.run("DELETE FROM waits WHERE run = ? AND step_key = ?", run.key, op.stepKey)
+      return outcome
     }
     case "StepRetry": {
       const dueAt = dueTime(op.due, tx.now())

@@ -29,6 +29,7 @@ const restFailure = Schema.Struct({
 const connectErrors = [
   connectFailure.pipe(HttpApiSchema.status(400)),
   connectFailure.pipe(HttpApiSchema.status(404)),
+  connectFailure.pipe(HttpApiSchema.status(409)),
   connectFailure.pipe(HttpApiSchema.status(503))
 ] as const
 
@@ -81,6 +82,157 @@ export class IronflowService extends HttpApiGroup.make("IronflowService").add(
 export class PubSubService extends HttpApiGroup.make("PubSubService").add(
   connect("publish", Schemas.PublishRequest, Schemas.PublishResponse),
   connect("publishEmit", Schemas.TriggerRequest, Schemas.TriggerResponse)
+) {}
+
+/** `EntityStreamService` of ConnectRPC, as JSON. */
+export class EntityStreamService extends HttpApiGroup.make("EntityStreamService").add(
+  connect("appendEvent", Schemas.AppendEventRequest, Schemas.AppendEventResponse),
+  connect("appendEvents", Schemas.AppendEventsRequest, Schemas.AppendEventsResponse),
+  connect("readStream", Schemas.ReadStreamRequest, Schemas.ReadStreamResponse),
+  connect("getStreamInfo", Schemas.StreamRequest, Schemas.StreamInfo),
+  connect("listStreams", Schemas.ListStreamsRequest, Schemas.ListStreamsResponse),
+  connect("createSnapshot", Schemas.CreateSnapshotRequest, Schemas.CreateSnapshotResponse),
+  connect("getSnapshot", Schemas.GetSnapshotRequest, Schemas.Snapshot),
+  HttpApiEndpoint.get("restStreams", endpoints.restStreams.path, {
+    query: {
+      entity_type: Schema.optionalKey(Schema.String),
+      limit: Schema.optionalKey(Schema.String),
+      offset: Schema.optionalKey(Schema.String)
+    },
+    success: Schemas.RestStreamsResponse,
+    error
+  }),
+  HttpApiEndpoint.get("restStreamHistory", endpoints.restStreamHistory.path, {
+    params: id,
+    success: Schemas.StreamHistoryResponse,
+    error
+  })
+) {}
+
+/** `ProjectionService` of ConnectRPC, as JSON: what existing runners of projections call. */
+export class ProjectionService extends HttpApiGroup.make("ProjectionService").add(
+  connect("registerProjection", Schemas.RegisterProjectionRequest, Schemas.RegisterProjectionResponse),
+  connect("getProjection", Schemas.GetProjectionRequest, Schemas.GetProjectionResponse),
+  connect("pollProjectionEvents", Schemas.PollProjectionEventsRequest, Schemas.PollProjectionEventsResponse),
+  connect("saveProjectionState", Schemas.SaveProjectionStateRequest, Schemas.ProjectionSavedResponse),
+  connect("ackProjectionEvents", Schemas.AckProjectionEventsRequest, Schemas.ProjectionSavedResponse)
+) {}
+
+const timeoutQuery = { timeout: Schema.optionalKey(Schema.String) }
+
+/** Projections, for their users and operators and for the workers that own them. */
+export class Projections extends HttpApiGroup.make("Projections").add(
+  HttpApiEndpoint.get("listProjections", endpoints.listProjections.path, {
+    success: Schema.Array(Schemas.ProjectionStatusResponse),
+    error
+  }),
+  HttpApiEndpoint.get("restGetProjection", endpoints.restGetProjection.path, {
+    params: name,
+    query: { partition: Schema.optionalKey(Schema.String) },
+    success: Schemas.ProjectionEnvelope,
+    error
+  }),
+  HttpApiEndpoint.delete("deleteProjection", endpoints.deleteProjection.path, {
+    params: name,
+    success: HttpApiSchema.NoContent,
+    error
+  }),
+  HttpApiEndpoint.get("projectionStatus", endpoints.projectionStatus.path, {
+    params: name,
+    success: Schemas.ProjectionStatusResponse,
+    error
+  }),
+  HttpApiEndpoint.post("rebuildProjection", endpoints.rebuildProjection.path, {
+    params: name,
+    payload: Schemas.RebuildProjectionRequest,
+    success: Schemas.ProjectionRebuildResponse,
+    error
+  }),
+  HttpApiEndpoint.get("projectionRebuild", endpoints.projectionRebuild.path, {
+    params: name,
+    success: Schemas.ProjectionRebuildResponse,
+    error
+  }),
+  HttpApiEndpoint.post("cancelRebuild", endpoints.cancelRebuild.path, {
+    params: name,
+    success: Schemas.ProjectionRebuildResponse,
+    error
+  }),
+  HttpApiEndpoint.post("pauseProjection", endpoints.pauseProjection.path, {
+    params: name,
+    payload: Schemas.PauseProjectionRequest,
+    success: Schemas.ProjectionStatusResponse,
+    error
+  }),
+  HttpApiEndpoint.post("resumeProjection", endpoints.resumeProjection.path, {
+    params: name,
+    success: Schemas.ProjectionStatusResponse,
+    error
+  }),
+  HttpApiEndpoint.get("projectionCatchup", endpoints.projectionCatchup.path, {
+    params: name,
+    query: { ...timeoutQuery, minSeq: Schema.optionalKey(Schema.String) },
+    success: Schemas.CatchupResponse,
+    error
+  }),
+  HttpApiEndpoint.post("projectionCatchupBatch", endpoints.projectionCatchupBatch.path, {
+    payload: Schemas.CatchupBatchRequest,
+    success: Schemas.CatchupBatchResponse,
+    error
+  }),
+  HttpApiEndpoint.post("projectionWaitForEvent", endpoints.projectionWaitForEvent.path, {
+    payload: Schemas.WaitForEventRequest,
+    success: Schemas.CatchupResponse,
+    error
+  }),
+  HttpApiEndpoint.get("deadLetters", endpoints.deadLetters.path, {
+    params: name,
+    query: { after: Schema.optionalKey(Schema.String), limit: Schema.optionalKey(Schema.String) },
+    success: Schemas.DeadLettersResponse,
+    error
+  }),
+  HttpApiEndpoint.post("retryDeadLetters", endpoints.retryDeadLetters.path, {
+    params: name,
+    payload: Schemas.RetryDeadLettersRequest,
+    success: Schemas.RetryDeadLettersResponse,
+    error
+  }),
+  HttpApiEndpoint.post("claimProjection", endpoints.claimProjection.path, {
+    params: name,
+    payload: Schemas.ClaimProjectionRequest,
+    success: Schemas.ProjectionOwnerResponse,
+    error
+  }),
+  HttpApiEndpoint.post("readProjection", endpoints.readProjection.path, {
+    params: name,
+    payload: Schemas.ReadProjectionRequest,
+    success: Schemas.ProjectionOwnerResponse,
+    error
+  }),
+  HttpApiEndpoint.post("projectionStates", endpoints.projectionStates.path, {
+    params: name,
+    payload: Schemas.ProjectionStatesRequest,
+    success: Schemas.ProjectionOwnerResponse,
+    error
+  }),
+  HttpApiEndpoint.post("saveProjection", endpoints.saveProjection.path, {
+    params: name,
+    payload: Schemas.SaveProjectionRequest,
+    success: Schemas.ProjectionOwnerResponse,
+    error
+  }),
+  HttpApiEndpoint.post("renewProjection", endpoints.renewProjection.path, {
+    params: name,
+    payload: Schemas.ProjectionOwnerRequest,
+    success: Schemas.ProjectionOwnerResponse,
+    error
+  }),
+  HttpApiEndpoint.post("releaseProjection", endpoints.releaseProjection.path, {
+    params: name,
+    payload: Schemas.ProjectionOwnerRequest,
+    success: HttpApiSchema.NoContent,
+    error
+  })
 ) {}
 
 /** REST calls of clients. */
@@ -306,6 +458,9 @@ export class Workers extends HttpApiGroup.make("Workers").add(
 export class Api extends HttpApi.make("ironflow")
   .add(IronflowService)
   .add(PubSubService)
+  .add(EntityStreamService)
+  .add(ProjectionService)
+  .add(Projections)
   .add(Rest)
   .add(State)
   .add(Workers)

@@ -47,6 +47,17 @@ export const endpoints = {
   publish: connect("PubSubService/Publish"),
   publishEmit: connect("PubSubService/Emit"),
 
+  appendEvent: connect("EntityStreamService/AppendEvent"),
+  /** Several events of one entity at once. */
+  appendEvents: connect("EntityStreamService/AppendEvents"),
+  readStream: connect("EntityStreamService/ReadStream"),
+  getStreamInfo: connect("EntityStreamService/GetStreamInfo"),
+  listStreams: connect("EntityStreamService/ListStreams"),
+  createSnapshot: connect("EntityStreamService/CreateSnapshot"),
+  getSnapshot: connect("EntityStreamService/GetSnapshot"),
+  restStreams: rest("GET", "/api/v1/streams"),
+  restStreamHistory: rest("GET", "/api/v1/streams/:id/history"),
+
   restHealth: rest("GET", "/health"),
   restCapabilities: rest("GET", "/api/v1/capabilities"),
   restEmit: rest("POST", "/api/v1/events"),
@@ -88,6 +99,37 @@ export const endpoints = {
   setConfig: rest("POST", "/api/v1/config/:name"),
   patchConfig: rest("PATCH", "/api/v1/config/:name"),
   deleteConfig: rest("DELETE", "/api/v1/config/:name"),
+
+  registerProjection: connect("ProjectionService/RegisterProjection"),
+  getProjection: connect("ProjectionService/GetProjection"),
+  pollProjectionEvents: connect("ProjectionService/PollProjectionEvents"),
+  saveProjectionState: connect("ProjectionService/SaveProjectionState"),
+  ackProjectionEvents: connect("ProjectionService/AckProjectionEvents"),
+
+  listProjections: rest("GET", "/api/v1/projections"),
+  restGetProjection: rest("GET", "/api/v1/projections/:name"),
+  deleteProjection: rest("DELETE", "/api/v1/projections/:name"),
+  projectionStatus: rest("GET", "/api/v1/projections/:name/status"),
+  rebuildProjection: rest("POST", "/api/v1/projections/:name/rebuild"),
+  projectionRebuild: rest("GET", "/api/v1/projections/:name/rebuild"),
+  cancelRebuild: rest("POST", "/api/v1/projections/:name/cancel"),
+  pauseProjection: rest("POST", "/api/v1/projections/:name/pause"),
+  resumeProjection: rest("POST", "/api/v1/projections/:name/resume"),
+  /** Answers when the projection is as far as `minSeq`, or after `timeout` milliseconds (30 s at most). */
+  projectionCatchup: rest("GET", "/api/v1/projections/:name/catchup"),
+  projectionCatchupBatch: rest("POST", "/api/v1/projections/catchup/batch"),
+  projectionWaitForEvent: rest("POST", "/api/v1/projections/wait-for-event"),
+  deadLetters: rest("GET", "/api/v1/projections/:name/dead-letters"),
+  /** One of them, or all without a position. */
+  retryDeadLetters: rest("POST", "/api/v1/projections/:name/dead-letters/retry"),
+
+  /** What a worker of this package asks as the owner of a projection; see `Protocol/Projections.ts`. */
+  claimProjection: rest("POST", "/api/v1/projections/:name/owner/claim"),
+  readProjection: rest("POST", "/api/v1/projections/:name/owner/read"),
+  projectionStates: rest("POST", "/api/v1/projections/:name/owner/states"),
+  saveProjection: rest("POST", "/api/v1/projections/:name/owner/save"),
+  renewProjection: rest("POST", "/api/v1/projections/:name/owner/renew"),
+  releaseProjection: rest("POST", "/api/v1/projections/:name/owner/release"),
 
   registerWorker: rest("POST", "/api/v1/workers/:id/register"),
   heartbeat: rest("POST", "/api/v1/workers/:id/heartbeat"),

@@ -13,15 +13,18 @@ import {
   IronflowError,
   isIronflowError,
   LimitExceededError,
+  ProjectionNotFoundError,
   RunNotFoundError,
   type SerializedError,
   serializeError,
   StepNotFoundError,
   StoreError,
+  StreamNotFoundError,
   TimeoutError,
   UnauthenticatedError,
   UnauthorizedError,
-  ValidationError
+  ValidationError,
+  VersionConflictError
 } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import type { Dialect } from "./Endpoints.ts"
@@ -70,19 +73,21 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
   ["ROUTE_NOT_FOUND", kinds.unimplemented],
   ["WORKER_UNKNOWN", kinds.notFound],
   ["SECRET_NOT_FOUND", kinds.notFound],
+  ["SNAPSHOT_NOT_FOUND", kinds.notFound],
+  ["EVENT_NOT_FOUND", kinds.notFound],
   ["MASTER_KEY_MISSING", kinds.state],
   ["STALE_EXECUTION", kinds.conflict],
   ["RUN_NOT_RUNNING", kinds.conflict],
   ["STALE_BATCH", kinds.conflict],
   ["TOO_MANY_CALLS", kinds.tooMany],
   ["CLOSING", kinds.unavailable],
-  ["CLOSING", kinds.unavailable],
   ["BUCKET_NOT_FOUND", kinds.notFound],
   ["KEY_NOT_FOUND", kinds.notFound],
   ["CONFIG_NOT_FOUND", kinds.notFound],
   ["BUCKET_EXISTS", kinds.exists],
   ["REVISION_CONFLICT", kinds.precondition],
-  ["REVISION_GONE", kinds.gone]
+  ["REVISION_GONE", kinds.gone],
+  ["PROJECTION_SAVE_REFUSED", kinds.conflict]
 ])
 
 const kindOf = (error: IronflowError): Kind => {
@@ -92,9 +97,12 @@ const kindOf = (error: IronflowError): Kind => {
   if (
     error instanceof RunNotFoundError ||
     error instanceof FunctionNotFoundError ||
-    error instanceof StepNotFoundError
+    error instanceof StepNotFoundError ||
+    error instanceof StreamNotFoundError ||
+    error instanceof ProjectionNotFoundError
   )
     return kinds.notFound
+  if (error instanceof VersionConflictError) return kinds.conflict
   if (error instanceof InvalidStateError) return kinds.state
   if (error instanceof StoreError || error instanceof ConnectionError) return kinds.unavailable
   if (error instanceof TimeoutError) return kinds.timeout
@@ -108,17 +116,19 @@ const kindOf = (error: IronflowError): Kind => {
 export const failureResponse = (error: IronflowError, dialect: Dialect): FailureResponse => {
   const { code, connect, rest } = kindOf(error)
   const serialized = serializeError(error, { stack: false })
+  // existing clients compare this one message, to the letter
+  const message = error instanceof StreamNotFoundError ? "stream not found" : error.message
   return dialect === "connect"
     ? {
         status: connect,
         // a detail of ConnectRPC: `value` is the bytes of an empty message, `debug` may hold any JSON
-        body: { code, message: error.message, details: [{ type: DETAIL, value: "", debug: serialized }] }
+        body: { code, message, details: [{ type: DETAIL, value: "", debug: serialized }] }
       }
     : {
         status: rest,
         body: {
-          error: error.message,
-          message: error.message,
+          error: message,
+          message,
           code: error.code,
           details: { error: serialized }
         }

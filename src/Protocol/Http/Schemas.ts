@@ -21,8 +21,12 @@ export const TriggerRequest = Schema.Struct({
   metadata: optional(jsonObject)
 })
 
-/** `runIds` is absent when the event started no run. */
-export const TriggerResponse = Schema.Struct({ eventId: text, runIds: optional(Schema.Array(text)) })
+/** `runIds` is absent when the event started no run; `position` is that of the event in the log, a 64-bit integer. */
+export const TriggerResponse = Schema.Struct({
+  eventId: text,
+  runIds: optional(Schema.Array(text)),
+  position: optional(text)
+})
 
 export const TriggerSyncRequest = Schema.Struct({
   ...TriggerRequest.fields,
@@ -67,6 +71,123 @@ export const PublishRequest = Schema.Struct({
 
 /** `sequence` is a 64-bit integer: digits in a string. */
 export const PublishResponse = Schema.Struct({ eventId: text, sequence: text })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Entity streams: 64-bit integers are digits in a string
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** An absent `expectedVersion` is 0: there must be no stream. -1 expects nothing. */
+export const AppendEventRequest = Schema.Struct({
+  entityId: text,
+  entityType: text,
+  eventName: text,
+  data: optional(json),
+  expectedVersion: optional(Schema.Int),
+  idempotencyKey: optional(text),
+  version: optional(Schema.Int),
+  metadata: optional(jsonObject)
+})
+/** `sequence` is the position in the log. */
+export const AppendEventResponse = Schema.Struct({ entityVersion: text, eventId: text, sequence: text })
+
+export const AppendEventsRequest = Schema.Struct({
+  entityId: text,
+  entityType: text,
+  events: Schema.Array(
+    Schema.Struct({
+      eventName: text,
+      data: optional(json),
+      version: optional(Schema.Int),
+      metadata: optional(jsonObject)
+    })
+  ),
+  expectedVersion: optional(Schema.Int),
+  idempotencyKey: optional(text)
+})
+export const AppendEventsResponse = Schema.Struct({
+  entityVersion: text,
+  sequence: text,
+  events: Schema.Array(AppendEventResponse)
+})
+
+/** `direction` is `forward` or `backward`. */
+export const ReadStreamRequest = Schema.Struct({
+  entityId: text,
+  fromVersion: optional(Schema.Int),
+  limit: optional(Schema.Int),
+  direction: optional(text)
+})
+export const ReadStreamResponse = Schema.Struct({
+  events: optional(
+    Schema.Array(
+      Schema.Struct({
+        id: text,
+        name: text,
+        data: optional(json),
+        entityVersion: text,
+        version: Schema.Int,
+        timestamp: text,
+        source: optional(text),
+        metadata: optional(jsonObject)
+      })
+    )
+  ),
+  totalCount: optional(Schema.Int)
+})
+
+export const StreamRequest = Schema.Struct({ entityId: text })
+export const StreamInfo = Schema.Struct({
+  entityId: text,
+  entityType: text,
+  version: text,
+  eventCount: text,
+  createdAt: text,
+  updatedAt: text
+})
+
+export const ListStreamsRequest = Schema.Struct({
+  entityType: optional(text),
+  limit: optional(Schema.Int),
+  offset: optional(Schema.Int)
+})
+const StreamSummary = Schema.Struct({
+  entityId: text,
+  entityType: text,
+  version: text,
+  eventCount: text,
+  lastEventAt: text
+})
+export const ListStreamsResponse = Schema.Struct({
+  streams: optional(Schema.Array(StreamSummary)),
+  totalCount: optional(Schema.Int)
+})
+export const RestStreamsResponse = Schema.Struct({
+  streams: Schema.Array(
+    Schema.Struct({ ...StreamSummary.fields, version: Schema.Int, eventCount: Schema.Int })
+  ),
+  totalCount: Schema.Int
+})
+export const StreamHistoryResponse = Schema.Struct({
+  events: Schema.Array(Schema.Struct({ eventName: text, data: json, version: Schema.Int, timestamp: text }))
+})
+
+export const CreateSnapshotRequest = Schema.Struct({
+  entityId: text,
+  entityType: text,
+  entityVersion: optional(Schema.Int),
+  state: optional(json)
+})
+export const CreateSnapshotResponse = Schema.Struct({ snapshotId: text })
+/** `beforeVersion` 0 asks for the newest. */
+export const GetSnapshotRequest = Schema.Struct({ entityId: text, beforeVersion: optional(Schema.Int) })
+export const Snapshot = Schema.Struct({
+  snapshotId: text,
+  entityId: text,
+  entityType: text,
+  entityVersion: text,
+  state: json,
+  createdAt: text
+})
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Runs
@@ -469,3 +590,184 @@ export const ConfigResponse = Schema.Struct({
   updatedAt: text
 })
 export const ListConfigsResponse = Schema.Struct({ configs: Schema.Array(ConfigResponse) })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Projections
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** `partitionKey` is empty when there is none. */
+export const RegisterProjectionRequest = Schema.Struct({
+  name: text,
+  events: Schema.Array(text),
+  mode: optional(text),
+  version: optional(Schema.Int),
+  partitionKey: optional(text)
+})
+export const RegisterProjectionResponse = Schema.Struct({ status: text, lastEventSeq: optional(text) })
+
+export const GetProjectionRequest = Schema.Struct({ name: text, partition: optional(text) })
+export const GetProjectionResponse = Schema.Struct({
+  name: text,
+  partition: text,
+  state: optional(json),
+  lastEventId: optional(text),
+  lastEventTime: optional(text),
+  version: optional(text),
+  mode: text
+})
+
+export const PollProjectionEventsRequest = Schema.Struct({
+  name: text,
+  batchSize: optional(Schema.Int),
+  partition: optional(text)
+})
+export const PollProjectionEventsResponse = Schema.Struct({
+  events: optional(
+    Schema.Array(
+      Schema.Struct({
+        id: text,
+        name: text,
+        data: json,
+        seq: Schema.Int,
+        timestamp: text,
+        source: optional(text),
+        metadata: optional(json),
+        kind: text
+      })
+    )
+  ),
+  currentState: optional(json),
+  lastEventSeq: optional(text)
+})
+
+/** The position of the last event in the state says which partition it is. */
+export const SaveProjectionStateRequest = Schema.Struct({
+  name: text,
+  partitionKey: optional(text),
+  state: optional(json),
+  lastEventId: optional(text),
+  lastEventSeq: Schema.Int,
+  lastEventTime: optional(text)
+})
+export const AckProjectionEventsRequest = Schema.Struct({
+  name: text,
+  lastEventId: optional(text),
+  lastEventSeq: Schema.Int
+})
+export const ProjectionSavedResponse = Schema.Struct({ ok: Schema.Boolean })
+
+export const ProjectionStatusResponse = Schema.Struct({
+  name: text,
+  status: text,
+  mode: text,
+  message: text,
+  last_event_seq: Schema.Int,
+  lag: Schema.Int,
+  generation: Schema.Int,
+  owner: optional(text),
+  error_message: optional(text),
+  dead_letters: Schema.Int,
+  refused_saves: Schema.Int,
+  created_at: text,
+  updated_at: text
+})
+
+/** `state` is the row of the partition; absent when nothing was saved for it. */
+export const ProjectionEnvelope = Schema.Struct({
+  name: text,
+  version: Schema.Int,
+  mode: text,
+  status: text,
+  last_event_seq: Schema.Int,
+  updated_at: text,
+  error_message: optional(text),
+  state: optional(
+    Schema.Struct({
+      projection_name: text,
+      environment_id: text,
+      partition_key: text,
+      state: json,
+      last_event_id: text,
+      last_event_seq: Schema.Int,
+      last_event_time: text,
+      version: Schema.Int,
+      updated_at: text
+    })
+  )
+})
+
+/** `partition` and `fromEventId` are what other servers know; this one rebuilds a projection as a whole. */
+export const RebuildProjectionRequest = Schema.Struct({
+  partition: optional(text),
+  fromEventId: optional(text),
+  dryRun: optional(Schema.Boolean)
+})
+export const ProjectionRebuildResponse = Schema.Struct({
+  projection_name: text,
+  status: text,
+  last_event_seq: Schema.Int,
+  target_seq: optional(Schema.Int),
+  remaining_events: Schema.Int
+})
+
+export const PauseProjectionRequest = Schema.Struct({ by: optional(text), reason: optional(text) })
+
+export const CatchupResponse = Schema.Struct({
+  caughtUp: Schema.Boolean,
+  timedOut: Schema.Boolean,
+  currentSeq: Schema.Int,
+  targetSeq: Schema.Int,
+  behindByEvents: Schema.Int,
+  rebuilding: optional(Schema.Boolean),
+  mode: optional(text),
+  message: optional(text)
+})
+export const CatchupBatchRequest = Schema.Struct({
+  items: Schema.Array(Schema.Struct({ name: text, minSeq: Schema.Int, partition: optional(text) })),
+  timeoutMs: optional(Schema.Int)
+})
+export const CatchupBatchResponse = Schema.Struct({ results: Schema.Array(json) })
+export const WaitForEventRequest = Schema.Struct({
+  eventId: text,
+  projection: text,
+  timeoutMs: optional(Schema.Int),
+  partition: optional(text)
+})
+
+export const DeadLettersResponse = Schema.Struct({ dead_letters: Schema.Array(json) })
+export const RetryDeadLettersRequest = Schema.Struct({ position: optional(Schema.Int) })
+export const RetryDeadLettersResponse = Schema.Struct({ retrying: Schema.Int })
+
+const ProjectionRegistration = Schema.Struct({
+  name: text,
+  events: Schema.Array(text),
+  mode: Schema.Literals(["managed", "external"]),
+  partitionKey: optional(text)
+})
+const ownerFields = { token: text, generation: Schema.Int }
+
+export const ClaimProjectionRequest = Schema.Struct({ workerId: text, registration: ProjectionRegistration })
+export const ReadProjectionRequest = Schema.Struct({ ...ownerFields, limit: Schema.Int })
+export const ProjectionStatesRequest = Schema.Struct({ ...ownerFields, partitions: Schema.Array(text) })
+export const ProjectionOwnerRequest = Schema.Struct(ownerFields)
+export const SaveProjectionRequest = Schema.Struct({
+  ...ownerFields,
+  save: Schema.Struct({
+    from: Schema.Int,
+    to: Schema.Int,
+    states: Schema.Array(
+      Schema.Struct({
+        partition: text,
+        state: text,
+        position: Schema.Int,
+        eventId: text,
+        eventTime: Schema.Number
+      })
+    ),
+    deadLetters: Schema.Array(Schema.Struct({ position: Schema.Int, error: json, attempts: Schema.Int })),
+    resolved: Schema.Array(Schema.Int),
+    failing: optional(Schema.Struct({ position: Schema.Int, failures: Schema.Int, error: json }))
+  })
+})
+/** Answers of these are those of `Protocol/Projections.ts`. */
+export const ProjectionOwnerResponse = Schema.Unknown

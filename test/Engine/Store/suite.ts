@@ -8,9 +8,11 @@ import { eventsSuite } from "./suite/Events.ts"
 import { kvSuite } from "./suite/Kv.ts"
 import { leasesSuite } from "./suite/Leases.ts"
 import { logSuite } from "./suite/Log.ts"
+import { projectionsSuite } from "./suite/Projections.ts"
 import { randomWalkSuite } from "./suite/RandomWalk.ts"
 import { shopTest } from "./suite/Shop.ts"
 import { steeringSuite } from "./suite/Steering.ts"
+import { streamsSuite } from "./suite/Streams.ts"
 import { turnsSuite } from "./suite/Turns.ts"
 import { upkeepSuite } from "./suite/Upkeep.ts"
 import { waitsSuite } from "./suite/Waits.ts"
@@ -21,8 +23,10 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     const test = shopTest(makeStore)
     eventsSuite(test)
     logSuite(test)
+    projectionsSuite(test)
     claimsSuite(test)
     turnsSuite(test)
+    streamsSuite(test)
     waitsSuite(test)
     leasesSuite(test)
     steeringSuite(test)

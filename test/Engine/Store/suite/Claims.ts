@@ -51,7 +51,8 @@ export const claimsSuite = (test: ShopTest): void => {
         journal: [],
         open: [],
         lingerMs: 0,
-        createdAt: 5000
+        createdAt: 5000,
+        transactions: true
       })
       assert.strictEqual(yield* shop.status(job.runId), "running")
       assert.strictEqual((yield* shop.run(job.runId)).workerId, "worker-1")

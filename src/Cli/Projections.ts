@@ -1,0 +1,226 @@
+/** `ironflow projections`: look at projections and steer them. */
+import { hostname, userInfo } from "node:os"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import type { EffectKind } from "../Client/Client.ts"
+import { Projections, type ProjectionsApi, type ProjectionStatusInfo } from "../Client/Projections.ts"
+import { fields, oneLine, print, shown, table } from "./Output.ts"
+import { use } from "./Server.ts"
+
+const name = Argument.String("name")
+
+const ask = <A, E>(call: (projections: ProjectionsApi<EffectKind>) => Effect.Effect<A, E>) =>
+  use(Effect.flatMap(Projections, call))
+
+const list = Command.make(
+  "list",
+  {},
+  Effect.fnUntraced(function* () {
+    const projections = yield* ask((projections) => projections.list())
+    yield* print({ projections }, () =>
+      projections.length === 0
+        ? "There are no projections: a worker registers those that it is given."
+        : table(
+            ["PROJECTION", "MODE", "STATUS", "POSITION", "LAG", "DEAD LETTERS", "OWNER"],
+            projections.map((info) => [
+              info.name,
+              info.mode,
+              info.status,
+              String(info.lastEventSeq),
+              String(info.lag),
+              String(info.deadLetters),
+              info.owner ?? ""
+            ])
+          )
+    )
+  })
+).pipe(Command.withDescription("List the projections and how they do."))
+
+const get = Command.make(
+  "get",
+  {
+    name,
+    partition: Flag.String("partition").pipe(
+      Flag.withMetavar("KEY"),
+      Flag.withDescription("The partition whose state to show"),
+      Flag.optional
+    ),
+    after: Flag.Int("after").pipe(
+      Flag.withMetavar("POSITION"),
+      Flag.withDescription("Wait until everything up to this position of the log is projected"),
+      Flag.optional
+    ),
+    timeout: Flag.Int("timeout").pipe(
+      Flag.withMetavar("MS"),
+      Flag.withDescription("How long to wait at most, milliseconds"),
+      Flag.withDefault(30_000)
+    )
+  },
+  Effect.fnUntraced(function* ({ after, name, partition, timeout }) {
+    const result = yield* ask((projections) =>
+      projections.get(name, {
+        timeout,
+        after: Option.getOrUndefined(after),
+        ...Option.match(partition, { onNone: () => ({}), onSome: (partition) => ({ partition }) })
+      })
+    )
+    yield* print(result, () =>
+      fields({
+        projection: result.name,
+        partition: result.partition,
+        status: result.status,
+        "last event": result.lastEventId,
+        position: String(result.lastEventSeq),
+        updated: result.updatedAt,
+        error: result.errorMessage === undefined ? undefined : oneLine(result.errorMessage),
+        state: result.mode === "managed" ? shown(result.state, 4000) : undefined
+      })
+    )
+  })
+).pipe(
+  Command.withDescription("Show the state of a projection."),
+  Command.withExamples([{ command: "ironflow projections get order-totals --json" }])
+)
+
+const status = Command.make(
+  "status",
+  { name },
+  Effect.fnUntraced(function* ({ name }) {
+    yield* printStatus(yield* ask((projections) => projections.status(name)))
+  })
+).pipe(Command.withDescription("Say how a projection does, and why."))
+
+const rebuild = Command.make(
+  "rebuild",
+  { name },
+  Effect.fnUntraced(function* ({ name }) {
+    const info = yield* ask((projections) => projections.rebuild(name))
+    yield* print(info, () => `Projection ${name} is rebuilt from the log: ${info.message}`)
+  })
+).pipe(
+  Command.withDescription(
+    "Forget the state and project everything again. An external one is called again for every event."
+  )
+)
+
+const pause = Command.make(
+  "pause",
+  {
+    name,
+    reason: Flag.String("reason").pipe(
+      Flag.withMetavar("TEXT"),
+      Flag.withDescription("Why; it is shown with the status"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* ({ name, reason }) {
+    const by = `${userInfo().username}@${hostname()}`
+    const info = yield* ask((projections) =>
+      projections.pause(name, {
+        by,
+        ...Option.match(reason, { onNone: () => ({}), onSome: (reason) => ({ reason }) })
+      })
+    )
+    yield* print(
+      info,
+      () => `Projection ${name} is paused; \`ironflow projections resume ${name}\` lets it go on.`
+    )
+  })
+).pipe(Command.withDescription("Pause a projection: it gets no more events until it is resumed."))
+
+const resume = Command.make(
+  "resume",
+  { name },
+  Effect.fnUntraced(function* ({ name }) {
+    const info = yield* ask((projections) => projections.resume(name))
+    yield* print(info, () => `Projection ${name} goes on: ${info.message}`)
+  })
+).pipe(Command.withDescription("Let a paused projection go on."))
+
+const deadLetters = Command.make(
+  "dead-letters",
+  {
+    name,
+    limit: Flag.Int("limit").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("How many at most, up to 1000"),
+      Flag.withDefault(20)
+    ),
+    after: Flag.Int("after").pipe(
+      Flag.withMetavar("POSITION"),
+      Flag.withDescription("Only those after this position"),
+      Flag.withDefault(0)
+    )
+  },
+  Effect.fnUntraced(function* ({ after, limit, name }) {
+    const letters = yield* ask((projections) => projections.deadLetters(name, { after, limit }))
+    yield* print({ deadLetters: letters }, () =>
+      letters.length === 0
+        ? `Projection ${name} has no dead letters.`
+        : table(
+            ["POSITION", "EVENT", "NAME", "ATTEMPTS", "FAILED", "ERROR"],
+            letters.map((letter) => [
+              String(letter.position),
+              letter.event.id,
+              letter.event.name,
+              String(letter.attempts),
+              letter.failedAt,
+              oneLine(letter.error.message, 80)
+            ])
+          )
+    )
+  })
+).pipe(Command.withDescription("List the events that a projection has given up."))
+
+const retry = Command.make(
+  "retry",
+  { name, position: Argument.Int("position").pipe(Argument.optional) },
+  Effect.fnUntraced(function* ({ name, position }) {
+    const count = yield* ask((projections) =>
+      Option.match(position, {
+        onNone: () => projections.retryDeadLetters(name),
+        onSome: (position) => Effect.as(projections.retryDeadLetter(name, position), 1)
+      })
+    )
+    yield* print({ retrying: count }, () =>
+      count === 0
+        ? `Projection ${name} has no dead letters.`
+        : `${count === 1 ? "1 dead letter is" : `${count} dead letters are`} tried again.`
+    )
+  })
+).pipe(Command.withDescription("Try a dead letter again, by its position, or all of them."))
+
+const printStatus = (info: ProjectionStatusInfo) =>
+  print(info, () =>
+    fields({
+      projection: info.name,
+      mode: info.mode,
+      status: info.status,
+      why: oneLine(info.message),
+      events: info.events.join(", "),
+      partition: info.partitionKey,
+      position: String(info.lastEventSeq),
+      lag: String(info.lag),
+      owner: info.owner,
+      generation: String(info.generation),
+      "paused by": info.pausedBy,
+      "last error":
+        info.lastError === undefined
+          ? undefined
+          : oneLine(
+              `${info.lastError.message} (position ${info.lastError.position}, ${info.lastError.at})`,
+              200
+            ),
+      "dead letters": String(info.deadLetters),
+      "refused saves": String(info.refusedSaves)
+    })
+  )
+
+export const projections = Command.make("projections").pipe(
+  Command.withDescription("Look at projections and steer them."),
+  Command.withShortDescription("Look at projections and steer them"),
+  Command.withSubcommands([list, get, status, rebuild, pause, resume, deadLetters, retry])
+)

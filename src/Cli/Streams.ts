@@ -1,0 +1,203 @@
+/** `ironflow streams`: look at entity streams, and append to them. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { Streams, type StreamsService } from "../Client/Streams.ts"
+import { IronflowError } from "../Errors.ts"
+import type { ExpectedVersion } from "../EntityStream.ts"
+import { readData } from "./Emit.ts"
+import { fields, oneLine, print, shown, table } from "./Output.ts"
+import { use } from "./Server.ts"
+
+const entityId = Argument.String("entity-id")
+
+const askStreams = <A, E>(call: (streams: StreamsService) => Effect.Effect<A, E>) =>
+  use(Effect.flatMap(Streams, call))
+
+const list = Command.make(
+  "list",
+  {
+    type: Flag.String("type").pipe(
+      Flag.withMetavar("TYPE"),
+      Flag.withDescription("Only streams of entities of this type"),
+      Flag.optional
+    ),
+    limit: Flag.Int("limit").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("How many at most, up to 1000"),
+      Flag.withDefault(20)
+    ),
+    offset: Flag.Int("offset").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("How many to leave out at the beginning"),
+      Flag.withDefault(0)
+    )
+  },
+  Effect.fnUntraced(function* ({ limit, offset, type }) {
+    const page = yield* askStreams((streams) =>
+      streams.listStreams({
+        limit,
+        offset,
+        ...Option.match(type, { onNone: () => ({}), onSome: (entityType) => ({ entityType }) })
+      })
+    )
+    yield* print(page, () => {
+      if (page.streams.length === 0) return "There are no such streams."
+      const rows = page.streams.map((stream) => [
+        stream.entityId,
+        stream.entityType,
+        String(stream.version),
+        stream.lastEventAt
+      ])
+      const streams = table(["ENTITY", "TYPE", "VERSION", "LAST EVENT"], rows)
+      const next = offset + page.streams.length
+      return next >= page.totalCount
+        ? streams
+        : `${streams}\n${page.totalCount} in all; the next page: --offset ${next}`
+    })
+  })
+).pipe(Command.withDescription("List entity streams by entity id."))
+
+const read = Command.make(
+  "read",
+  {
+    entityId,
+    from: Flag.Int("from").pipe(
+      Flag.withMetavar("VERSION"),
+      Flag.withDescription("The version to begin at; the first event, or with --backward the last"),
+      Flag.withDefault(0)
+    ),
+    limit: Flag.Int("limit").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("How many events at most; 0 for all"),
+      Flag.withDefault(50)
+    ),
+    backward: Flag.Boolean("backward").pipe(
+      Flag.withDescription("The newest first"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    )
+  },
+  Effect.fnUntraced(function* ({ backward, entityId, from, limit }) {
+    const result = yield* askStreams((streams) =>
+      streams.read(entityId, { fromVersion: from, limit, direction: backward ? "backward" : "forward" })
+    )
+    yield* print(result, () => {
+      if (result.totalCount === 0) return `Nothing was ever appended to stream ${oneLine(entityId)}.`
+      const rows = result.events.map((event) => [
+        String(event.entityVersion),
+        event.timestamp,
+        event.name,
+        shown(event.data, 120)
+      ])
+      const events = table(["VERSION", "AT", "EVENT", "DATA"], rows)
+      return rows.length === result.totalCount
+        ? events
+        : `${events}\n${rows.length} of ${result.totalCount} events`
+    })
+  })
+).pipe(Command.withDescription("Print the events of a stream."))
+
+const info = Command.make(
+  "info",
+  { entityId },
+  Effect.fnUntraced(function* ({ entityId }) {
+    const found = yield* askStreams((streams) => streams.getInfo(entityId))
+    yield* print(found, () =>
+      fields({
+        entity: found.entityId,
+        type: found.entityType,
+        version: String(found.version),
+        events: String(found.eventCount),
+        created: found.createdAt,
+        updated: found.updatedAt
+      })
+    )
+  })
+).pipe(Command.withDescription("Show what a stream is and at which version."))
+
+const append = Command.make(
+  "append",
+  {
+    entityId,
+    event: Argument.String("event").pipe(Argument.withDescription("The event's name, such as item.added")),
+    data: Argument.String("data").pipe(
+      Argument.withDescription("Its data as JSON, or - to read it from standard input; {} when left out"),
+      Argument.withDefault("{}")
+    ),
+    type: Flag.String("type").pipe(
+      Flag.withMetavar("TYPE"),
+      Flag.withDescription("What the entity is, such as order")
+    ),
+    expectedVersion: Flag.String("expected-version").pipe(
+      Flag.withMetavar("VERSION"),
+      Flag.withDescription(
+        "Append only if the stream is at this version: a number, NO_STREAM or STREAM_EXISTS"
+      ),
+      Flag.optional
+    ),
+    idempotencyKey: Flag.String("idempotency-key").pipe(
+      Flag.withMetavar("KEY"),
+      Flag.withDescription("Appending again with the same key within 24 hours changes nothing"),
+      Flag.optional
+    ),
+    eventVersion: Flag.Int("event-version").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("The version of the event's shape; 1 by default"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* (input) {
+    const data = yield* readData(input.data)
+    const expected = yield* readExpected(input.expectedVersion)
+    const appended = yield* askStreams((streams) =>
+      streams.append(
+        input.entityId,
+        { name: input.event, data, entityType: input.type },
+        {
+          ...(expected === undefined ? {} : { expectedVersion: expected }),
+          ...Option.match(input.idempotencyKey, {
+            onNone: () => ({}),
+            onSome: (idempotencyKey) => ({ idempotencyKey })
+          }),
+          ...Option.match(input.eventVersion, { onNone: () => ({}), onSome: (version) => ({ version }) })
+        }
+      )
+    )
+    yield* print(
+      appended,
+      () =>
+        `Appended ${input.event} to stream ${oneLine(input.entityId)} as ${appended.eventId}. It is at version ${appended.entityVersion}.`
+    )
+  })
+).pipe(
+  Command.withDescription("Append an event to the stream of an entity."),
+  Command.withExamples([
+    {
+      command: `ironflow streams append order-123 item.added '{"sku":"ABC"}' --type order --expected-version 3`
+    }
+  ])
+)
+
+const readExpected = (
+  text: Option.Option<string>
+): Effect.Effect<ExpectedVersion | undefined, IronflowError> => {
+  const value = Option.getOrUndefined(text)
+  if (value === undefined || value === "NO_STREAM" || value === "STREAM_EXISTS") return Effect.succeed(value)
+  return /^\d{1,15}$/.test(value)
+    ? Effect.succeed(Number(value))
+    : Effect.fail(
+        new IronflowError(
+          `--expected-version must be a number from 0 up, NO_STREAM or STREAM_EXISTS, got ${shown(value)}`,
+          { code: "USAGE" }
+        )
+      )
+}
+
+export const streams = Command.make("streams").pipe(
+  Command.withDescription("Look at entity streams, and append to them."),
+  Command.withShortDescription("Look at entity streams"),
+  Command.withSubcommands([list, read, info, append])
+)

@@ -1,0 +1,86 @@
+/** Reading entity streams: page by page, and brought to the latest versions of events. */
+import { ValidationError } from "../Errors.ts"
+import type { EventDefinitionRegistry } from "../Upcaster.ts"
+import type {
+  ListStreamsOptions,
+  ReadStreamOptions,
+  ReadStreamResult,
+  StreamEvent,
+  StreamEventsOptions
+} from "./Streams.ts"
+
+const defaultPageSize = 100
+const maxPageSize = 1000
+
+/** What the first page is asked for with. Throws `ValidationError`. */
+export const firstPage = (options: StreamEventsOptions = {}): ReadStreamOptions => {
+  const { pageSize = defaultPageSize, ...rest } = options
+  if (!Number.isInteger(pageSize) || pageSize < 1 || pageSize > maxPageSize) {
+    throw new ValidationError(
+      `The page size must be an integer from 1 to ${maxPageSize}, got ${String(pageSize)}`
+    )
+  }
+  return { ...rest, limit: pageSize }
+}
+
+/** What the page after this one is asked for with; `undefined` when there is none. */
+export const pageAfter = (
+  asked: ReadStreamOptions,
+  { events }: ReadStreamResult
+): ReadStreamOptions | undefined => {
+  const last = events.at(-1)
+  if (last === undefined || events.length < (asked.limit ?? 0)) return undefined
+  if (asked.direction !== "backward") return { ...asked, fromVersion: last.entityVersion + 1 }
+  // 0 would begin at the end again
+  return last.entityVersion === 1 ? undefined : { ...asked, fromVersion: last.entityVersion - 1 }
+}
+
+/** The events with their data in its latest version. What an upcaster throws goes through. */
+export const upcastEvents = (
+  result: ReadStreamResult,
+  definitions: EventDefinitionRegistry | undefined
+): ReadStreamResult =>
+  definitions === undefined
+    ? result
+    : {
+        ...result,
+        events: result.events.map((event): StreamEvent => ({
+          ...event,
+          data: definitions.upcastEvent(event.name, event.data, event.version)
+        }))
+      }
+
+/** The options with their defaults. Throws `ValidationError`. */
+export const checkRead = (entityId: string, options: ReadStreamOptions = {}) => {
+  const { direction = "forward", fromVersion = 0, limit = 0 } = options
+  checkCount(`\`fromVersion\` of stream "${entityId}"`, fromVersion)
+  checkCount(`\`limit\` of stream "${entityId}"`, limit)
+  if (direction !== "forward" && direction !== "backward") {
+    throw new ValidationError(
+      `\`direction\` of stream "${entityId}" must be "forward" or "backward", got ${JSON.stringify(direction)}`
+    )
+  }
+  return { direction, fromVersion, limit }
+}
+
+/** The options with their defaults. Throws `ValidationError`. */
+export const checkList = (options: ListStreamsOptions = {}) => {
+  const { entityType, limit = 50, offset = 0 } = options
+  if (!Number.isInteger(limit) || limit < 1 || limit > 1000) {
+    throw new ValidationError(
+      `The limit of listStreams must be an integer from 1 to 1000, got ${String(limit)}`
+    )
+  }
+  checkCount("The offset of listStreams", offset)
+  if (entityType !== undefined && typeof entityType !== "string") {
+    throw new ValidationError(`The entity type must be a string, got ${String(entityType)}`)
+  }
+  return { limit, offset, ...(entityType === undefined ? {} : { entityType }) }
+}
+
+export const checkCount = (what: string, value: unknown): number => {
+  if (Number.isSafeInteger(value) && Number(value) >= 0) return Number(value)
+  throw new ValidationError(
+    `${what} must be an integer from 0 up, got ${typeof value === "string" ? JSON.stringify(value) : String(value)}`
+  )
+}

@@ -1,0 +1,230 @@
+/**
+ * Entity streams: append the events of an entity, read them back, and let of two writers that saw the same version only one
+ * win.
+ *
+ * An appended event is an event of the one log: it starts functions and satisfies waits in the transaction that stores it.
+ */
+import * as Context from "effect/Context"
+import type * as HKT from "effect/HKT"
+import type * as Stream from "effect/Stream"
+import type { AppendAllInput, AppendConditions, AppendEventInput } from "../EntityStream.ts"
+import type {
+  InvalidStateError,
+  StreamNotFoundError,
+  ValidationError,
+  VersionConflictError
+} from "../Errors.ts"
+import type { EventDefinitionRegistry } from "../Upcaster.ts"
+import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+
+export type { AppendAllInput, AppendEventInput, ExpectedVersion, StreamEventInput } from "../EntityStream.ts"
+
+/** The Effect reading of many results: a `Stream`. */
+export interface EffectStreamKind extends HKT.TypeLambda {
+  readonly type: Stream.Stream<this["Target"], this["Out1"]>
+}
+
+/** The Promise reading of many results: for `for await`. */
+export interface AsyncIterableKind extends HKT.TypeLambda {
+  readonly type: AsyncIterable<this["Target"]>
+}
+
+export interface AppendOptions extends CallOptions, AppendConditions {
+  /** Schema version of the event; 1 by default. */
+  readonly version?: number
+  readonly metadata?: Record<string, unknown>
+}
+
+export interface AppendAllOptions extends CallOptions, AppendConditions {}
+
+export interface AppendResult {
+  /** The version of the stream after the append: the place of the event in it, from 1 up. */
+  readonly entityVersion: number
+  readonly eventId: string
+  /** Position of the event in the log of its environment; 0 from servers that do not say. */
+  readonly position: number
+}
+
+export interface AppendAllResult {
+  /** The version of the stream after the append. */
+  readonly entityVersion: number
+  /** Position of the last event in the log of its environment. */
+  readonly position: number
+  /** One for each event, in their order. */
+  readonly events: Array<AppendResult>
+}
+
+export interface ReadStreamOptions extends CallOptions {
+  /** From this version on, itself included. Without it, or with 0: from the first event, or backwards from the last. */
+  readonly fromVersion?: number
+  /** At most so many events; all by default, or with 0. */
+  readonly limit?: number
+  /** `"forward"` by default: the oldest first. */
+  readonly direction?: "forward" | "backward"
+}
+
+/** An event of a stream. */
+export interface StreamEvent {
+  readonly id: string
+  readonly name: string
+  // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+  readonly data: any
+  /** Its place in the stream, from 1 up. */
+  readonly entityVersion: number
+  /** The schema version that it was appended with, also when `data` has been upcast to a later one. */
+  readonly version: number
+  /** ISO string. */
+  readonly timestamp: string
+  readonly source?: string
+  readonly metadata?: Record<string, unknown>
+}
+
+export interface ReadStreamResult {
+  readonly events: Array<StreamEvent>
+  /** Events in the stream, read or not; 0 when there is no such stream. */
+  readonly totalCount: number
+}
+
+export interface StreamEventsOptions extends CallOptions {
+  /** From this version on, itself included; from the first event, or backwards from the last, by default. */
+  readonly fromVersion?: number
+  /** `"forward"` by default: the oldest first. */
+  readonly direction?: "forward" | "backward"
+  /** Events that are read at once, 1 to 1000; 100 by default. */
+  readonly pageSize?: number
+}
+
+/** A stream. Times are ISO strings. */
+export interface StreamInfo {
+  readonly entityId: string
+  readonly entityType: string
+  /** The version of the newest event. */
+  readonly version: number
+  readonly eventCount: number
+  readonly createdAt: string
+  readonly updatedAt: string
+}
+
+export interface ListStreamsOptions extends CallOptions {
+  readonly entityType?: string
+  /** 50 by default, 1000 at most. */
+  readonly limit?: number
+  /** How many to leave out at the beginning; 0 by default. */
+  readonly offset?: number
+}
+
+export interface StreamSummary {
+  readonly entityId: string
+  readonly entityType: string
+  readonly version: number
+  readonly eventCount: number
+  /** ISO string. */
+  readonly lastEventAt: string
+}
+
+/** By entity id. */
+export interface ListStreamsResult {
+  readonly streams: Array<StreamSummary>
+  /** How many there are in all. */
+  readonly totalCount: number
+}
+
+export interface CreateSnapshotInput {
+  readonly entityType: string
+  /** The version of the last event that is in the state. */
+  readonly entityVersion: number
+  /** Anything that JSON can carry, up to 4 MiB. */
+  readonly state: unknown
+}
+
+export interface CreateSnapshotResult {
+  readonly snapshotId: string
+}
+
+export interface GetSnapshotOptions extends CallOptions {
+  /** The newest snapshot below this version; the newest of all by default, or with 0. */
+  readonly beforeVersion?: number
+}
+
+/** The state of an entity after the event of a version. */
+export interface StreamSnapshot {
+  readonly snapshotId: string
+  readonly entityId: string
+  readonly entityType: string
+  readonly entityVersion: number
+  // oxlint-disable-next-line typescript/no-explicit-any -- whoever made it knows what it is
+  readonly state: any
+  /** ISO string. */
+  readonly createdAt: string
+}
+
+/** What may go wrong in an append. */
+export type AppendError = VersionConflictError | InvalidStateError | ValidationError | ClientError
+
+/** The methods of `client.streams`, in the reading `F`, and for many results in the reading `S`. */
+export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> {
+  /**
+   * Appends an event to the stream of an entity; durable when it returns. `VersionConflictError` when the stream is not at
+   * `expectedVersion`, `InvalidStateError` when the entity is of another type.
+   */
+  append(
+    entityId: string,
+    input: AppendEventInput,
+    options?: AppendOptions
+  ): Kind<F, AppendResult, AppendError>
+  /** Appends several events to the stream of an entity at once: all or none, one version after the other. */
+  appendAll(
+    entityId: string,
+    input: AppendAllInput,
+    options?: AppendAllOptions
+  ): Kind<F, AppendAllResult, AppendError>
+  /** Reads events of a stream. A stream that does not exist has none. */
+  read(
+    entityId: string,
+    options?: ReadStreamOptions
+  ): Kind<F, ReadStreamResult, ValidationError | ClientError>
+  /** The events of a stream one after the other, however many: they are read in pages. */
+  events(entityId: string, options?: StreamEventsOptions): Kind<S, StreamEvent, ValidationError | ClientError>
+  /** `StreamNotFoundError` when nothing was ever appended to the stream. */
+  getInfo(
+    entityId: string,
+    options?: CallOptions
+  ): Kind<F, StreamInfo, StreamNotFoundError | ValidationError | ClientError>
+  listStreams(options?: ListStreamsOptions): Kind<F, ListStreamsResult, ValidationError | ClientError>
+  /**
+   * Keeps the state of an entity at a version, so that it need not be computed from the first event again. Another one for
+   * the same version replaces it.
+   */
+  createSnapshot(
+    entityId: string,
+    input: CreateSnapshotInput,
+    options?: CallOptions
+  ): Kind<F, CreateSnapshotResult, StreamNotFoundError | InvalidStateError | ValidationError | ClientError>
+  /** The newest snapshot of an entity, or `undefined` when there is none. */
+  getSnapshot(
+    entityId: string,
+    options?: GetSnapshotOptions
+  ): Kind<F, StreamSnapshot | undefined, ValidationError | ClientError>
+}
+
+/** The methods with one result by name; what the Promise face is derived from. */
+export const streamMethods = [
+  "append",
+  "appendAll",
+  "read",
+  "getInfo",
+  "listStreams",
+  "createSnapshot",
+  "getSnapshot"
+] as const satisfies ReadonlyArray<keyof StreamsApi<EffectKind, EffectStreamKind>>
+
+export type StreamsService = StreamsApi<EffectKind, EffectStreamKind>
+
+/** Entity streams as an Effect service. */
+export class Streams extends Context.Service<Streams, StreamsService>()("@ironflow/node/Streams") {}
+
+/** What a client can be told about the events that it reads. */
+export interface ReadingOptions {
+  /** Brings the data of events that are read to their latest version. */
+  readonly eventDefinitions?: EventDefinitionRegistry | undefined
+}

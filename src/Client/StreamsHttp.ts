@@ -1,0 +1,249 @@
+/**
+ * Entity streams over HTTP. The engine of this package and other Ironflow servers are both understood: a conflict and a
+ * missing stream are told by what they say and by their status; what only ours has fails with code `UNIMPLEMENTED` on others.
+ */
+import * as Effect from "effect/Effect"
+import {
+  checkAppend,
+  checkAppendOne,
+  checkEntityId,
+  type NewStreamEvent,
+  type StreamAppend
+} from "../EntityStream.ts"
+import { IronflowError, StreamNotFoundError, VersionConflictError } from "../Errors.ts"
+import { encodeJson } from "../Json.ts"
+import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
+import { endpoints } from "../Protocol/Http/Endpoints.ts"
+import { checked, makeCalls, object, quote } from "./HttpCalls.ts"
+import type { Connection } from "./HttpConnection.ts"
+import * as Answers from "./StreamAnswers.ts"
+import { eventsOver } from "./StreamPages.ts"
+import { checkCount, checkList, checkRead, upcastEvents } from "./StreamReading.ts"
+import type { ReadingOptions, StreamInfo, StreamsService } from "./Streams.ts"
+
+/** The methods over a connection. */
+export const make = (connection: Connection, { eventDefinitions }: ReadingOptions = {}): StreamsService => {
+  const { call, withoutEndpoint } = makeCalls(connection)
+
+  const info = (entityId: string): Effect.Effect<StreamInfo, IronflowError> =>
+    call({
+      endpoint: endpoints.getStreamInfo,
+      body: JSON.stringify({ entity_id: entityId }),
+      what: `streams.getInfo(${quote(entityId)})`,
+      repeatable: true,
+      notFound: () => new StreamNotFoundError(entityId),
+      read: Answers.readInfo
+    })
+
+  /** Other servers say a conflict in words, and some of them not at which version the stream is. */
+  const conflicting = <A>(append: StreamAppend, self: Effect.Effect<A, IronflowError>) =>
+    Effect.catch(self, (error): Effect.Effect<A, IronflowError> => {
+      const { entityId, expectedVersion = -1 } = append
+      if (error instanceof VersionConflictError && expectedVersion === "NO_STREAM") {
+        // the wire has one word for it and 0
+        return Effect.fail(new VersionConflictError(entityId, expectedVersion, error.actualVersion))
+      }
+      if (!isConflict(error)) return Effect.fail(error)
+      const said = actualIn(error.message)
+      return Effect.flatMap(
+        said === undefined
+          ? // what it says by now is worth a question, but not worth another error
+            Effect.catch(
+              Effect.map(info(entityId), ({ version }): number | undefined => version),
+              () => Effect.succeed(undefined)
+            )
+          : Effect.succeed(said),
+        (actual) => Effect.fail(new VersionConflictError(entityId, expectedVersion, actual, { cause: error }))
+      )
+    })
+
+  /** Streams never vanish: that there is one can be asked beforehand, on every server. */
+  const existing = <A>(append: StreamAppend, then: Effect.Effect<A, IronflowError>) =>
+    append.expectedVersion !== "STREAM_EXISTS"
+      ? then
+      : Effect.matchEffect(info(append.entityId), {
+          onFailure: (error) =>
+            Effect.fail(
+              error instanceof StreamNotFoundError
+                ? new VersionConflictError(append.entityId, "STREAM_EXISTS", 0, { cause: error })
+                : error
+            ),
+          onSuccess: () => then
+        })
+
+  const read: StreamsService["read"] = (entityId, options) =>
+    Effect.flatMap(
+      checked(() => ({ id: checkEntityId(entityId), ...checkRead(entityId, options) })),
+      ({ direction, fromVersion, id, limit }) =>
+        Effect.map(
+          call({
+            endpoint: endpoints.readStream,
+            body: JSON.stringify({ entity_id: id, from_version: fromVersion, limit, direction }),
+            what: `streams.read(${quote(id)})`,
+            repeatable: true,
+            read: Answers.readEvents
+          }).pipe(
+            // other servers may say so of a stream that nobody has appended to
+            Effect.catchIf(isStreamNotFound, () => Effect.succeed({ events: [], totalCount: 0 }))
+          ),
+          (result) => upcastEvents(result, eventDefinitions)
+        )
+    )
+
+  return {
+    append: (entityId, input, options = {}) =>
+      Effect.flatMap(
+        checked(() => checkAppendOne(entityId, input, options)),
+        (append) =>
+          existing(
+            append,
+            conflicting(
+              append,
+              call({
+                endpoint: endpoints.appendEvent,
+                body: appendBody(append, append.events[0] && eventFields(append.events[0])),
+                what: `streams.append(${quote(append.entityId)})`,
+                repeatable: append.idempotencyKey !== undefined,
+                read: Answers.readAppended
+              })
+            )
+          )
+      ),
+    appendAll: (entityId, input, options = {}) =>
+      Effect.flatMap(
+        checked(() => checkAppend(entityId, input, options)),
+        (append) => {
+          const what = `streams.appendAll(${quote(append.entityId)})`
+          return existing(
+            append,
+            conflicting(
+              append,
+              call({
+                endpoint: endpoints.appendEvents,
+                body: appendBody(append, {
+                  events: `[${append.events.map((event) => object(eventFields(event))).join(",")}]`
+                }),
+                what,
+                repeatable: append.idempotencyKey !== undefined,
+                ours: true,
+                orElse: withoutEndpoint(what, "Append the events one by one with streams.append"),
+                read: Answers.readAppendedAll
+              })
+            )
+          )
+        }
+      ),
+    read,
+    events: eventsOver(read),
+    getInfo: (entityId) =>
+      Effect.flatMap(
+        checked(() => checkEntityId(entityId)),
+        info
+      ),
+    listStreams: (options) =>
+      Effect.flatMap(
+        checked(() => checkList(options)),
+        ({ entityType, limit, offset }) =>
+          call({
+            endpoint: endpoints.restStreams,
+            query: `?${new URLSearchParams({
+              limit: String(limit),
+              offset: String(offset),
+              ...(entityType === undefined ? {} : { entity_type: entityType })
+            })}`,
+            what: "streams.listStreams()",
+            repeatable: true,
+            orElse: withoutEndpoint("streams.listStreams()", "streams.getInfo says whether a stream exists"),
+            read: Answers.readList
+          })
+      ),
+    createSnapshot: (entityId, input) =>
+      Effect.flatMap(
+        checked(() => {
+          const id = checkEntityId(entityId)
+          const what = `Snapshot of stream "${id}"`
+          const version = checkCount(`The version of a snapshot of stream "${id}"`, input?.entityVersion)
+          return {
+            id,
+            body: object({
+              entity_id: JSON.stringify(id),
+              entity_type: JSON.stringify(checkName(`entity type of "${id}"`, input.entityType)),
+              entity_version: String(version),
+              state: checkSize(what, encodeJson(input.state, what) ?? "null", snapshotBytes)
+            })
+          }
+        }),
+        ({ body, id }) =>
+          call({
+            endpoint: endpoints.createSnapshot,
+            body,
+            what: `streams.createSnapshot(${quote(id)})`,
+            repeatable: true,
+            notFound: () => new StreamNotFoundError(id),
+            orElse: withoutEndpoint(`streams.createSnapshot(${quote(id)})`, "streams.read has every event"),
+            read: Answers.readSnapshotId
+          })
+      ),
+    getSnapshot: (entityId, { beforeVersion = 0 } = {}) =>
+      Effect.flatMap(
+        checked(() => ({
+          id: checkEntityId(entityId),
+          before: checkCount(`\`beforeVersion\` of stream "${entityId}"`, beforeVersion)
+        })),
+        ({ before, id }) =>
+          Effect.catchIf(
+            call({
+              endpoint: endpoints.getSnapshot,
+              body: JSON.stringify({ entity_id: id, before_version: before }),
+              what: `streams.getSnapshot(${quote(id)})`,
+              repeatable: true,
+              notFound: () => noSnapshot,
+              orElse: withoutEndpoint(`streams.getSnapshot(${quote(id)})`, "streams.read has every event"),
+              read: Answers.readSnapshot
+            }),
+            (error) => error.code === "SNAPSHOT_NOT_FOUND" || error instanceof StreamNotFoundError,
+            () => Effect.succeed(undefined)
+          )
+      )
+  }
+}
+
+const noSnapshot = new IronflowError("There is no such snapshot", { code: "SNAPSHOT_NOT_FOUND" })
+
+/** Every field is always sent: a server reads one that is absent as its zero. */
+const appendBody = (
+  { entityId, entityType, expectedVersion, idempotencyKey }: StreamAppend,
+  event: { readonly [name: string]: string | undefined } | undefined
+): string =>
+  object({
+    entity_id: JSON.stringify(entityId),
+    entity_type: JSON.stringify(entityType),
+    ...event,
+    expected_version: String(
+      expectedVersion === "NO_STREAM" ? 0 : typeof expectedVersion === "number" ? expectedVersion : -1
+    ),
+    idempotency_key: JSON.stringify(idempotencyKey ?? "")
+  })
+
+const eventFields = ({ data, metadata, name, version }: NewStreamEvent) => ({
+  event_name: JSON.stringify(name),
+  data,
+  version: String(version),
+  metadata
+})
+
+const isStreamNotFound = (error: IronflowError): boolean =>
+  error instanceof StreamNotFoundError || /^stream not found$/i.test(error.message)
+
+/** A conflict that is not our engine's, which has its class already. */
+const isConflict = (error: IronflowError): boolean =>
+  !(error instanceof VersionConflictError) &&
+  error.status === 409 &&
+  /version/i.test(error.message) &&
+  /conflict|mismatch/i.test(error.message)
+
+/** The version in words such as "expected 3, actual 4" or "current version is 4". */
+const actualIn = (message: string): number | undefined => {
+  const found = /\b(?:actual|current|found|got|now)\b\D{0,20}(\d{1,15})/i.exec(message)
+  return found === null ? undefined : Number(found[1])
+}

@@ -1,0 +1,203 @@
+/**
+ * What workers of this package ask as owners of projections, over HTTP: `Protocol/Projections.ts`, as JSON requests.
+ *
+ * A claim holds for a while after each request. A worker whose request is cut off has a few seconds to come back before
+ * another one may have its projections; one that says nothing at all has until its claim runs out.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import { IronflowError, type SerializedError, ValidationError } from "../../Errors.ts"
+import { isObject } from "../../Json.ts"
+import { checkName, checkSize, listLength, projectionStateBytes } from "../../Limits.ts"
+import { lenient } from "../../Protocol/Http/Lenient.ts"
+import * as Schemas from "../../Protocol/Http/Schemas.ts"
+import type { ProjectionSave } from "../../Protocol/Projections.ts"
+import type { EngineService } from "../Engine.ts"
+import type { ProjectionToken } from "../Store/ProjectionStore.ts"
+import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
+
+/** How long a claim holds without a sign of life, milliseconds. */
+const LEASE_MS = 30_000
+
+/** How long it holds when a request of its worker was cut off, milliseconds. */
+const PRESENCE_MS = 5000
+
+/** How long a request waits for something to happen, milliseconds. */
+const WAIT_MS = 10_000
+
+/** Claims of which is remembered when they were last extended, at most. */
+const REMEMBERED = 10_000
+
+export const projectionOwnerRoutes = (
+  engine: EngineService,
+  closing: Effect.Effect<void>
+): ReadonlyArray<Route> => {
+  const { projections } = engine
+  const forWorkers = { fromWorker: true } as const
+  /** When each claim was last extended, by its token. */
+  const extended = new Map<string, number>()
+
+  const tokenOf = (
+    call: Call,
+    request: { readonly token: string; readonly generation: number }
+  ): ProjectionToken => ({
+    environment: call.environment,
+    name: variable(call, "name"),
+    token: request.token,
+    generation: request.generation
+  })
+
+  /** Extends the claim, unless that was done a moment ago; says whether it holds. */
+  const extend = (token: ProjectionToken): Effect.Effect<boolean, IronflowError> =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      if (now - (extended.get(token.token) ?? 0) < LEASE_MS / 6) return Effect.succeed(true)
+      return Effect.map(projections.renew(token, LEASE_MS), (held) => {
+        if (extended.size >= REMEMBERED) extended.clear()
+        if (held) extended.set(token.token, now)
+        else extended.delete(token.token)
+        return held
+      })
+    })
+
+  const cutOff = (token: ProjectionToken): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      extended.delete(token.token)
+      return Effect.ignore(projections.renew(token, PRESENCE_MS))
+    })
+
+  const unlessClosing = <A>(self: Effect.Effect<A, IronflowError>): Effect.Effect<A, IronflowError> =>
+    Effect.raceFirst(
+      self,
+      Effect.andThen(
+        closing,
+        Effect.suspend(() =>
+          Effect.fail(
+            new IronflowError("The engine is about to stop: ask again when it is back", {
+              code: "CLOSING",
+              retryable: true
+            })
+          )
+        )
+      )
+    )
+
+  const reading = <A>(
+    name:
+      | "claimProjection"
+      | "readProjection"
+      | "projectionStates"
+      | "saveProjection"
+      | "renewProjection"
+      | "releaseProjection",
+    read: (body: unknown) => A,
+    answer: (request: A, call: Call) => Effect.Effect<Reply, IronflowError>
+  ): Route =>
+    route(
+      name,
+      (call) =>
+        Effect.flatMap(
+          checked(() => read(call.body)),
+          (request) => answer(request, call)
+        ),
+      forWorkers
+    )
+
+  return [
+    reading("claimProjection", claimRequest, ({ registration, workerId }, call) =>
+      Effect.gen(function* () {
+        const { environment } = call
+        yield* checked(() => {
+          checkName("worker id", workerId)
+          if (registration.name !== variable(call, "name")) {
+            throw new ValidationError("The projection in the path is another one than that in the body")
+          }
+        })
+        const claim = yield* unlessClosing(
+          projections.claim({ environment, workerId, leaseMs: LEASE_MS, registration }, WAIT_MS)
+        )
+        return json(claim)
+      })
+    ),
+    reading("readProjection", readRequest, (request, call) =>
+      Effect.gen(function* () {
+        const token = tokenOf(call, request)
+        if (!(yield* extend(token))) return json({})
+        const batch = yield* unlessClosing(
+          Effect.onInterrupt(projections.read(token, request.limit, WAIT_MS), () => cutOff(token))
+        )
+        return json(batch === undefined ? {} : { batch })
+      })
+    ),
+    reading("projectionStates", readStates, (request, call) =>
+      Effect.map(projections.states(tokenOf(call, request), request.partitions), (states) =>
+        json(states === undefined ? {} : { states })
+      )
+    ),
+    reading("saveProjection", readSave, (request, call) =>
+      Effect.gen(function* () {
+        const token = tokenOf(call, request)
+        const saved = yield* projections.save(token, request.save)
+        if (saved._tag === "Saved") yield* extend(token)
+        return json(saved)
+      })
+    ),
+    reading("renewProjection", ownerRequest, (request, call) =>
+      Effect.map(projections.renew(tokenOf(call, request), LEASE_MS), (held) => json({ held }))
+    ),
+    reading("releaseProjection", ownerRequest, (request, call) =>
+      Effect.as(projections.release(tokenOf(call, request)), noContent)
+    )
+  ]
+}
+
+const claimRequest = lenient(Schemas.ClaimProjectionRequest, "Claim")
+const readRequest = lenient(Schemas.ReadProjectionRequest, "Read")
+const statesRequest = lenient(Schemas.ProjectionStatesRequest, "States")
+const ownerRequest = lenient(Schemas.ProjectionOwnerRequest, "Owner")
+const saveRequest = lenient(Schemas.SaveProjectionRequest, "Save")
+
+/** Partitions whose states one request may ask for; a batch has no more. */
+const PARTITIONS = 1000
+
+const readStates = (body: unknown) => {
+  const request = statesRequest(body)
+  if (request.partitions.length > PARTITIONS) {
+    throw new ValidationError(`States: at most ${PARTITIONS} partitions, got ${request.partitions.length}`)
+  }
+  return request
+}
+
+const readSave = (body: unknown) => {
+  const { generation, save, token } = saveRequest(body)
+  if (
+    save.states.length > PARTITIONS ||
+    save.deadLetters.length > PARTITIONS ||
+    save.resolved.length > listLength
+  ) {
+    throw new ValidationError(`Save: a save has at most ${PARTITIONS} states and dead letters`)
+  }
+  for (const { partition, state } of save.states) {
+    checkName("partition", partition)
+    checkSize(`State of partition "${partition}"`, state, projectionStateBytes)
+    try {
+      JSON.parse(state)
+    } catch (cause) {
+      throw new ValidationError(`Save: the state of partition "${partition}" is not JSON text`, { cause })
+    }
+  }
+  const { failing, ...rest } = save
+  const read: ProjectionSave = {
+    ...rest,
+    deadLetters: save.deadLetters.map((letter) => ({ ...letter, error: readError(letter.error) })),
+    ...(failing === undefined ? {} : { failing: { ...failing, error: readError(failing.error) } })
+  }
+  return { generation, token, save: read }
+}
+
+const readError = (error: unknown): SerializedError => {
+  if (isObject(error) && typeof error.name === "string" && typeof error.message === "string") {
+    // the two fields that everything relies on are there; the rest is shown as it comes
+    return error as unknown as SerializedError
+  }
+  throw new ValidationError("Save: an error must be an object with `name` and `message`")
+}

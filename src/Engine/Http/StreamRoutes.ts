@@ -1,0 +1,192 @@
+/** Entity streams over HTTP: the calls of `EntityStreamService`, and their REST siblings. */
+import * as Effect from "effect/Effect"
+import type {
+  AppendAllResult,
+  AppendResult,
+  ReadStreamOptions,
+  StreamEvent,
+  StreamInfo,
+  StreamsService
+} from "../../Client/Streams.ts"
+import { IronflowError, StreamNotFoundError, ValidationError } from "../../Errors.ts"
+import type { EndpointName } from "../../Protocol/Http/Endpoints.ts"
+import { lenient } from "../../Protocol/Http/Lenient.ts"
+import * as Schemas from "../../Protocol/Http/Schemas.ts"
+import type { EngineService } from "../Engine.ts"
+import { type Call, checked, json, type Reply, type Route, route, variable } from "./Route.ts"
+
+export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
+  const reading = <A>(
+    name: EndpointName,
+    read: (body: unknown) => A,
+    answer: (streams: StreamsService, request: A) => Effect.Effect<Reply, IronflowError>
+  ): Route =>
+    route(name, (call) =>
+      Effect.flatMap(
+        checked(() => read(call.body)),
+        (request) => answer(engine.streams(call.environment), request)
+      )
+    )
+
+  return [
+    reading("appendEvent", lenient(Schemas.AppendEventRequest, "AppendEvent"), (streams, request) => {
+      const { data, entityId, entityType, eventName: name, metadata } = request
+      return Effect.map(
+        streams.append(
+          entityId,
+          { name, data, entityType },
+          {
+            ...conditions(request),
+            ...eventVersion(request.version),
+            ...(metadata === undefined ? {} : { metadata })
+          }
+        ),
+        (appended) => json(encodeAppended(appended))
+      )
+    }),
+    reading("appendEvents", lenient(Schemas.AppendEventsRequest, "AppendEvents"), (streams, request) => {
+      const events = request.events.map(({ data, eventName: name, metadata, version }) => ({
+        name,
+        data,
+        ...eventVersion(version),
+        ...(metadata === undefined ? {} : { metadata })
+      }))
+      return Effect.map(
+        streams.appendAll(request.entityId, { entityType: request.entityType, events }, conditions(request)),
+        (appended) => json(encodeAppendedAll(appended))
+      )
+    }),
+    reading("readStream", readStreamRequest, (streams, { entityId, options }) =>
+      Effect.map(streams.read(entityId, options), ({ events, totalCount }) =>
+        json({
+          ...(events.length === 0 ? {} : { events: events.map(encodeEvent) }),
+          ...(totalCount === 0 ? {} : { totalCount })
+        })
+      )
+    ),
+    reading("getStreamInfo", lenient(Schemas.StreamRequest, "GetStreamInfo"), (streams, { entityId }) =>
+      Effect.map(streams.getInfo(entityId), (info) => json(encodeInfo(info)))
+    ),
+    reading("listStreams", lenient(Schemas.ListStreamsRequest, "ListStreams"), (streams, request) =>
+      Effect.map(streams.listStreams(nonZero(request)), ({ streams: found, totalCount }) =>
+        json({
+          ...(found.length === 0 ? {} : { streams: found.map(encodeInfo) }),
+          ...(totalCount === 0 ? {} : { totalCount })
+        })
+      )
+    ),
+    route("restStreams", (call) =>
+      Effect.flatMap(
+        checked(() => listStreamsQuery(Object.fromEntries(call.query))),
+        (query) => Effect.map(engine.streams(call.environment).listStreams(nonZero(query)), json)
+      )
+    ),
+    route("restStreamHistory", (call) => history(engine, call)),
+    reading(
+      "createSnapshot",
+      lenient(Schemas.CreateSnapshotRequest, "CreateSnapshot"),
+      (streams, { entityId, entityType, entityVersion = 0, state }) =>
+        Effect.map(streams.createSnapshot(entityId, { entityType, entityVersion, state }), json)
+    ),
+    reading("getSnapshot", lenient(Schemas.GetSnapshotRequest, "GetSnapshot"), (streams, request) =>
+      Effect.flatMap(
+        streams.getSnapshot(request.entityId, { beforeVersion: request.beforeVersion ?? 0 }),
+        (snapshot) =>
+          snapshot === undefined
+            ? Effect.fail(noSnapshot(request.entityId))
+            : Effect.succeed(json({ ...snapshot, entityVersion: String(snapshot.entityVersion) }))
+      )
+    )
+  ]
+}
+
+/** The whole history of an entity. Unlike reading, it is about a stream that exists. */
+const history = (engine: EngineService, call: Call): Effect.Effect<Reply, IronflowError> => {
+  const entityId = variable(call, "id")
+  return Effect.flatMap(
+    engine.streams(call.environment).read(entityId),
+    ({ events, totalCount }): Effect.Effect<Reply, IronflowError> =>
+      totalCount === 0
+        ? Effect.fail(new StreamNotFoundError(entityId))
+        : Effect.succeed(
+            json({
+              events: events.map(({ data, entityVersion, name, timestamp }) => ({
+                eventName: name,
+                data,
+                version: entityVersion,
+                timestamp
+              }))
+            })
+          )
+  )
+}
+
+const noSnapshot = (entityId: string): IronflowError =>
+  new IronflowError(`There is no such snapshot of stream "${entityId}"`, { code: "SNAPSHOT_NOT_FOUND" })
+
+const listStreamsQuery = lenient(Schemas.ListStreamsRequest, "Streams")
+
+/** Zero and empty are how some clients say that they give none. */
+const nonZero = ({ entityType, limit, offset }: typeof Schemas.ListStreamsRequest.Type) => ({
+  ...(entityType === undefined || entityType === "" ? {} : { entityType }),
+  ...(limit === undefined || limit === 0 ? {} : { limit }),
+  ...(offset === undefined ? {} : { offset })
+})
+
+/** Zero is how some clients say that they give none. */
+const eventVersion = (version: number | undefined) =>
+  version === undefined || version === 0 ? {} : { version }
+
+/** An integer that is absent is 0 in this protocol, and 0 says that there must be no stream. */
+const conditions = ({
+  expectedVersion = 0,
+  idempotencyKey
+}: {
+  readonly expectedVersion?: number
+  readonly idempotencyKey?: string
+}) => ({
+  expectedVersion,
+  ...(idempotencyKey === undefined || idempotencyKey === "" ? {} : { idempotencyKey })
+})
+
+const readStream = lenient(Schemas.ReadStreamRequest, "ReadStream")
+
+const readStreamRequest = (
+  body: unknown
+): { readonly entityId: string; readonly options: ReadStreamOptions } => {
+  const { direction = "", entityId, fromVersion, limit } = readStream(body)
+  const word = direction.toLowerCase() || "forward"
+  if (word !== "forward" && word !== "backward") {
+    throw new ValidationError(
+      `ReadStream: \`direction\` must be "forward" or "backward", got "${direction.slice(0, 64)}"`
+    )
+  }
+  return {
+    entityId,
+    options: {
+      direction: word,
+      ...(fromVersion === undefined ? {} : { fromVersion }),
+      ...(limit === undefined ? {} : { limit })
+    }
+  }
+}
+
+const encodeAppended = ({ entityVersion, eventId, position }: AppendResult) => ({
+  entityVersion: String(entityVersion),
+  eventId,
+  sequence: String(position)
+})
+
+const encodeAppendedAll = ({ entityVersion, events, position }: AppendAllResult) => ({
+  entityVersion: String(entityVersion),
+  sequence: String(position),
+  events: events.map(encodeAppended)
+})
+
+const encodeEvent = (event: StreamEvent) => ({ ...event, entityVersion: String(event.entityVersion) })
+
+const encodeInfo = <A extends Pick<StreamInfo, "version" | "eventCount">>(info: A) => ({
+  ...info,
+  version: String(info.version),
+  eventCount: String(info.eventCount)
+})

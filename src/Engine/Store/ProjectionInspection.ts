@@ -1,0 +1,280 @@
+/** Looking at projections, and steering them. */
+import { isPattern, matchesPattern } from "../../Pattern.ts"
+import { endOfLog } from "./Events.ts"
+import { readLog } from "./LogRows.ts"
+import {
+  eventsOf,
+  findProjection,
+  logEventOf,
+  markProjection,
+  resetProjection,
+  stateRow
+} from "./ProjectionRows.ts"
+import type {
+  ProjectionInfo,
+  ProjectionState,
+  ProjectionStatus,
+  StoredDeadLetter
+} from "./ProjectionStore.ts"
+import type { Row, Transaction } from "./Transaction.ts"
+
+export const getProjection = (tx: Transaction, environment: string, name: string): ProjectionInfo =>
+  toInfo(tx, findProjection(tx, environment, name))
+
+export const listProjections = (tx: Transaction, environment: string): Array<ProjectionInfo> => {
+  const key = tx.findEnvironment(environment)
+  return key === undefined
+    ? []
+    : tx
+        .all("SELECT * FROM projections WHERE environment = ? ORDER BY name", key)
+        .map((row) => toInfo(tx, row))
+}
+
+export const getProjectionState = (
+  tx: Transaction,
+  environment: string,
+  name: string,
+  partition: string
+): ProjectionState | undefined => {
+  const row = stateRow(tx, findProjection(tx, environment, name), partition)
+  return row === undefined
+    ? undefined
+    : {
+        partition,
+        state: String(row.state),
+        position: Number(row.position),
+        eventId: String(row.event_id),
+        eventTime: Number(row.event_time),
+        version: Number(row.version),
+        updatedAt: Number(row.updated_at)
+      }
+}
+
+export const isProjectionAt = (
+  tx: Transaction,
+  environment: string,
+  name: string,
+  target: number,
+  checked: number,
+  limit: number
+) => {
+  const row = findProjection(tx, environment, name)
+  const position = Number(row.position)
+  if (position >= target) return { reached: true, open: false, checked, position }
+  const page = readLog(tx, {
+    environment,
+    kind: "event",
+    after: Math.max(position, checked),
+    patterns: eventsOf(row),
+    limit
+  })
+  const next = page.entries[0]?.position
+  if (next !== undefined) return { reached: next > target, open: false, checked: next - 1, position }
+  return {
+    // a position that the log has not come to is nobody's yet
+    reached: page.position >= target || (page.atEnd && target <= endOfLog(tx)),
+    open: !page.atEnd && page.position < target,
+    checked: page.position,
+    position
+  }
+}
+
+export const pauseProjection = (
+  tx: Transaction,
+  environment: string,
+  name: string,
+  by: string,
+  reason: string | undefined
+): ProjectionInfo => {
+  const row = findProjection(tx, environment, name)
+  tx.run(
+    "UPDATE projections SET paused_at = ?, paused_by = ?, pause_reason = ? WHERE key = ? AND paused_at IS NULL",
+    tx.now(),
+    by,
+    reason ?? null,
+    row.key!
+  )
+  markProjection(tx, environment, name)
+  return getProjection(tx, environment, name)
+}
+
+export const resumeProjection = (tx: Transaction, environment: string, name: string): ProjectionInfo => {
+  const row = findProjection(tx, environment, name)
+  tx.run(
+    "UPDATE projections SET paused_at = NULL, paused_by = NULL, pause_reason = NULL WHERE key = ?",
+    row.key!
+  )
+  markProjection(tx, environment, name)
+  return getProjection(tx, environment, name)
+}
+
+export const rebuildProjection = (tx: Transaction, environment: string, name: string): ProjectionInfo => {
+  resetProjection(tx, Number(findProjection(tx, environment, name).key))
+  markProjection(tx, environment, name)
+  return getProjection(tx, environment, name)
+}
+
+export const deleteProjection = (tx: Transaction, environment: string, name: string): void => {
+  const { key } = findProjection(tx, environment, name)
+  tx.run("DELETE FROM projection_states WHERE projection = ?", key!)
+  tx.run("DELETE FROM dead_letters WHERE projection = ?", key!)
+  tx.run("DELETE FROM projections WHERE key = ?", key!)
+  markProjection(tx, environment, name)
+}
+
+export const listDeadLetters = (
+  tx: Transaction,
+  environment: string,
+  name: string,
+  after: number,
+  limit: number
+): Array<StoredDeadLetter> =>
+  tx
+    .all(
+      "SELECT e.*, d.error, d.attempts, d.at, d.retrying FROM dead_letters d JOIN events e ON e.position = d.position WHERE d.projection = ? AND d.position > ? ORDER BY d.position LIMIT ?",
+      findProjection(tx, environment, name).key!,
+      after,
+      limit
+    )
+    .map((row) => ({
+      position: Number(row.position),
+      event: logEventOf(row),
+      error: JSON.parse(String(row.error)),
+      attempts: Number(row.attempts),
+      at: Number(row.at),
+      retrying: row.retrying === 1
+    }))
+
+export const retryDeadLetters = (
+  tx: Transaction,
+  environment: string,
+  name: string,
+  position: number | undefined
+): number => {
+  const { key } = findProjection(tx, environment, name)
+  const count =
+    position === undefined
+      ? tx.run("UPDATE dead_letters SET retrying = 1 WHERE projection = ?", key!)
+      : tx.run("UPDATE dead_letters SET retrying = 1 WHERE projection = ? AND position = ?", key!, position)
+  if (count > 0) markProjection(tx, environment, name)
+  return count
+}
+
+const toInfo = (tx: Transaction, row: Row): ProjectionInfo => {
+  const letters = tx.get("SELECT count(*) AS n FROM dead_letters WHERE projection = ?", row.key!)
+  const lag = countWaiting(tx, row)
+  const isRebuilding = row.rebuild_to !== null && lag > 0
+  return {
+    name: String(row.name),
+    mode: row.mode === "managed" ? "managed" : "external",
+    events: eventsOf(row),
+    ...(row.partition_key === null ? {} : { partitionKey: String(row.partition_key) }),
+    status: statusOf(row, isRebuilding),
+    version: Number(row.version),
+    position: Number(row.position),
+    lag,
+    generation: Number(row.generation),
+    ...(row.owner === null
+      ? {}
+      : {
+          owner: {
+            workerId: String(row.owner),
+            ...(row.lease_until === null ? {} : { until: Number(row.lease_until) })
+          }
+        }),
+    ...(row.paused_at === null
+      ? {}
+      : {
+          paused: {
+            by: String(row.paused_by),
+            at: Number(row.paused_at),
+            ...(row.pause_reason === null ? {} : { reason: String(row.pause_reason) })
+          }
+        }),
+    ...(isRebuilding ? { rebuildTo: Number(row.rebuild_to) } : {}),
+    ...(row.error === null
+      ? {}
+      : {
+          lastError: {
+            error: JSON.parse(String(row.error)),
+            position: Number(row.error_position),
+            at: Number(row.error_at)
+          }
+        }),
+    ...(row.failing === null
+      ? {}
+      : { failing: { position: Number(row.failing), failures: Number(row.failures) } }),
+    deadLetters: Number(letters?.n ?? 0),
+    refusedSaves: Number(row.refused),
+    createdAt: Number(row.created_at),
+    updatedAt: Number(row.updated_at)
+  }
+}
+
+const statusOf = (row: Row, isRebuilding: boolean): ProjectionStatus => {
+  if (row.paused_at !== null) return "paused"
+  if (row.failing !== null) return "error"
+  return isRebuilding ? "rebuilding" : "active"
+}
+
+/** Events after the position, counted name by name, which the index of the log makes cheap. */
+const countWaiting = (tx: Transaction, row: Row): number => {
+  const patterns = eventsOf(row)
+  const names = patterns.some(isPattern)
+    ? namesInLog(tx, Number(row.environment)).filter((name) =>
+        patterns.some((pattern) => matchesPattern(pattern, name))
+      )
+    : new Set(patterns)
+  let count = 0
+  for (const name of names) {
+    const found = tx.get(
+      "SELECT count(*) AS n FROM events WHERE environment = ? AND kind = 0 AND name = ? AND position > ?",
+      row.environment!,
+      name,
+      row.position!
+    )
+    count += Number(found?.n ?? 0)
+  }
+  return count
+}
+
+/** The names of all events: the index leads from each to the next. */
+const namesInLog = (tx: Transaction, environment: number): Array<string> => {
+  const names: Array<string> = []
+  for (let name = ""; ;) {
+    const row = tx.get(
+      "SELECT name FROM events WHERE environment = ? AND kind = 0 AND name > ? ORDER BY name LIMIT 1",
+      environment,
+      name
+    )
+    if (row === undefined) return names
+    name = String(row.name)
+    names.push(name)
+  }
+}
+
+/**
+ * The position of an event. Ids are ordered by time as positions are, so a search by halves finds it; only after the clock of
+ * the machine was set back, and the engine started anew, may it miss one.
+ */
+export const findEvent = (tx: Transaction, environment: string, eventId: string): number | undefined => {
+  const key = tx.findEnvironment(environment)
+  const order = orderOf(eventId)
+  let from = 1
+  let to = endOfLog(tx)
+  while (from <= to) {
+    const middle = Math.floor((from + to) / 2)
+    const row = tx.get(
+      "SELECT position, id, environment FROM events WHERE position >= ? ORDER BY position LIMIT 1",
+      middle
+    )
+    if (row === undefined) return undefined
+    if (row.id === eventId) return row.environment === key ? Number(row.position) : undefined
+    if (orderOf(String(row.id)) < order) from = Number(row.position) + 1
+    else to = middle - 1
+  }
+  return undefined
+}
+
+/** An id without what says which kind it is. */
+const orderOf = (id: string): string => id.slice(id.indexOf("_") + 1)

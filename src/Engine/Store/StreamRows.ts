@@ -1,0 +1,278 @@
+/** Entity streams: events of the log that belong to an entity, its version, and snapshots of its state. */
+import {
+  InvalidStateError,
+  type IronflowError,
+  StreamNotFoundError,
+  ValidationError,
+  VersionConflictError
+} from "../../Errors.ts"
+import { isExpected, type StreamAppend } from "../../EntityStream.ts"
+import { storeEvent } from "./Events.ts"
+import { fingerprint, recall, remember } from "./Idempotency.ts"
+import type {
+  AppendedToStream,
+  ListStreamsQuery,
+  NewSnapshot,
+  ReadStreamQuery,
+  SnapshotRow,
+  StreamEventRow,
+  StreamRow,
+  StreamRows
+} from "./Store.ts"
+import type { Row, Transaction } from "./Transaction.ts"
+
+/** What is known of a stream before an append. */
+export interface StreamState {
+  readonly entityType: string
+  readonly version: number
+}
+
+/** Appends events to a stream, or finds what the same idempotency key has appended. */
+export const appendToStream = (
+  tx: Transaction,
+  environmentName: string,
+  append: StreamAppend
+): AppendedToStream => {
+  const environment = tx.environment(environmentName)
+  const { idempotencyKey, entityId } = append
+  const operation = `append ${entityId}`
+  const print = idempotencyKey === undefined ? "" : printOf(append)
+  if (idempotencyKey !== undefined) {
+    const earlier = recall<Pick<AppendedToStream, "entityVersion" | "position" | "events">>(
+      tx,
+      environment,
+      operation,
+      idempotencyKey,
+      print
+    )
+    if (earlier !== undefined) {
+      return { ...earlier.result, duplicate: true, conflicting: earlier.conflicting, warnings: [] }
+    }
+  }
+  const state = readState(tx, environment, entityId)
+  const refused = refusalOf(state, append)
+  if (refused !== undefined) throw refused
+  const appended = storeAppend(tx, environmentName, append, state)
+  if (idempotencyKey !== undefined) {
+    const { entityVersion, position, events } = appended
+    remember(tx, environment, operation, idempotencyKey, print, { entityVersion, position, events })
+  }
+  return appended
+}
+
+const printOf = ({ entityType, events }: StreamAppend): string =>
+  fingerprint(entityType, ...events.flatMap(({ name, data }) => [name, data]))
+
+export const readState = (
+  tx: Transaction,
+  environment: number,
+  entityId: string
+): StreamState | undefined => {
+  const row = tx.get(
+    "SELECT entity_type, version FROM streams WHERE environment = ? AND entity_id = ?",
+    environment,
+    entityId
+  )
+  return row === undefined ? undefined : { entityType: String(row.entity_type), version: Number(row.version) }
+}
+
+/** Why a stream in this state does not take the append. */
+export const refusalOf = (
+  state: StreamState | undefined,
+  { entityId, entityType, expectedVersion }: StreamAppend
+): IronflowError | undefined => {
+  const version = state?.version ?? 0
+  if (expectedVersion !== undefined && !isExpected(expectedVersion, version)) {
+    return new VersionConflictError(entityId, expectedVersion, version)
+  }
+  return state !== undefined && state.entityType !== entityType
+    ? wrongType(entityId, state.entityType, entityType)
+    : undefined
+}
+
+const wrongType = (entityId: string, actual: string, given: string): InvalidStateError =>
+  new InvalidStateError(
+    `Entity "${entityId}" is of type "${actual}", and not "${given}": an entity id belongs to one type in an environment`,
+    { details: { entityId, entityType: actual } }
+  )
+
+/** Stores an append that the stream takes. */
+export const storeAppend = (
+  tx: Transaction,
+  environmentName: string,
+  { entityId, entityType, events, idempotencyKey }: StreamAppend,
+  state: StreamState | undefined
+): AppendedToStream => {
+  const environment = tx.environment(environmentName)
+  const before = state?.version ?? 0
+  const now = tx.now()
+  const changed =
+    state === undefined
+      ? tx.run(
+          "INSERT INTO streams (environment, entity_id, entity_type, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+          environment,
+          entityId,
+          entityType,
+          events.length,
+          now,
+          now
+        )
+      : tx.run(
+          "UPDATE streams SET version = ?, updated_at = ? WHERE environment = ? AND entity_id = ? AND version = ?",
+          before + events.length,
+          now,
+          environment,
+          entityId,
+          before
+        )
+  if (changed !== 1) throw new Error(`stream "${entityId}" was changed by somebody who is not its one writer`)
+  const warnings: Array<string> = []
+  const appended = events.map((event, i) => {
+    const entityVersion = before + i + 1
+    const stored = storeEvent(tx, {
+      ...event,
+      environment: environmentName,
+      timestamp: now,
+      entity: { id: entityId, type: entityType, version: entityVersion },
+      ...(idempotencyKey === undefined ? {} : { idempotencyKey })
+    })
+    for (const warning of stored.warnings) warnings.push(warning)
+    return { eventId: stored.eventId, entityVersion, position: stored.position }
+  })
+  return {
+    entityVersion: before + events.length,
+    position: appended.at(-1)?.position ?? 0,
+    events: appended,
+    duplicate: false,
+    conflicting: false,
+    warnings
+  }
+}
+
+/** Events of a stream in the order asked for; nothing for a stream that does not exist. */
+export const readStream = (tx: Transaction, query: ReadStreamQuery): StreamRows => {
+  const { backward, entityId, fromVersion, limit } = query
+  const environment = tx.findEnvironment(query.environment)
+  const state = environment === undefined ? undefined : readState(tx, environment, entityId)
+  if (environment === undefined || state === undefined) return { events: [], totalCount: 0 }
+  const columns = "id, name, version, data, metadata, source, timestamp, entity_version, position"
+  const rows = backward
+    ? tx.all(
+        `SELECT ${columns} FROM events WHERE environment = ? AND entity_id = ? AND entity_version <= ? ORDER BY entity_version DESC LIMIT ?`,
+        environment,
+        entityId,
+        fromVersion === 0 ? state.version : fromVersion,
+        limit === 0 ? -1 : limit
+      )
+    : tx.all(
+        `SELECT ${columns} FROM events WHERE environment = ? AND entity_id = ? AND entity_version >= ? ORDER BY entity_version LIMIT ?`,
+        environment,
+        entityId,
+        fromVersion,
+        limit === 0 ? -1 : limit
+      )
+  return { events: rows.map(streamEvent), totalCount: state.version }
+}
+
+const streamEvent = (row: Row): StreamEventRow => ({
+  id: String(row.id),
+  name: String(row.name),
+  version: Number(row.version),
+  data: String(row.data),
+  ...(row.metadata == null ? {} : { metadata: String(row.metadata) }),
+  ...(row.source == null ? {} : { source: String(row.source) }),
+  timestamp: Number(row.timestamp),
+  entityVersion: Number(row.entity_version),
+  position: Number(row.position)
+})
+
+/** Throws `StreamNotFoundError`. */
+export const getStream = (tx: Transaction, environmentName: string, entityId: string): StreamRow => {
+  const environment = tx.findEnvironment(environmentName)
+  const row =
+    environment === undefined
+      ? undefined
+      : tx.get("SELECT * FROM streams WHERE environment = ? AND entity_id = ?", environment, entityId)
+  if (row === undefined) throw new StreamNotFoundError(entityId)
+  return streamRow(row)
+}
+
+const streamRow = (row: Row): StreamRow => ({
+  entityId: String(row.entity_id),
+  entityType: String(row.entity_type),
+  version: Number(row.version),
+  createdAt: Number(row.created_at),
+  updatedAt: Number(row.updated_at)
+})
+
+/** By entity id. */
+export const listStreams = (
+  tx: Transaction,
+  { entityType, environment, limit, offset }: ListStreamsQuery
+): { readonly streams: Array<StreamRow>; readonly totalCount: number } => {
+  const key = tx.findEnvironment(environment)
+  if (key === undefined) return { streams: [], totalCount: 0 }
+  const [where, values] =
+    entityType === undefined
+      ? (["environment = ?", [key]] as const)
+      : (["environment = ? AND entity_type = ?", [key, entityType]] as const)
+  const rows = tx.all(
+    `SELECT * FROM streams WHERE ${where} ORDER BY entity_id LIMIT ? OFFSET ?`,
+    ...values,
+    limit,
+    offset
+  )
+  const count = tx.get(`SELECT count(*) AS count FROM streams WHERE ${where}`, ...values)
+  return { streams: rows.map(streamRow), totalCount: Number(count?.count) }
+}
+
+/** Keeps the state of an entity at a version; one that is there for the same version is replaced. */
+export const putSnapshot = (tx: Transaction, input: NewSnapshot): string => {
+  const { entityId, entityType, entityVersion, state } = input
+  const stream = getStream(tx, input.environment, entityId)
+  if (stream.entityType !== entityType) throw wrongType(entityId, stream.entityType, entityType)
+  if (entityVersion > stream.version) {
+    throw new ValidationError(
+      `There can be no snapshot of stream "${entityId}" at version ${entityVersion}: the stream is at version ${stream.version}`
+    )
+  }
+  const id = tx.ids.snapshot()
+  tx.run(
+    "INSERT OR REPLACE INTO snapshots (environment, entity_id, entity_version, id, state, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+    tx.environment(input.environment),
+    entityId,
+    entityVersion,
+    id,
+    state,
+    tx.now()
+  )
+  return id
+}
+
+/** The newest snapshot below a version; the newest of all when `beforeVersion` is 0. */
+export const getSnapshot = (
+  tx: Transaction,
+  environmentName: string,
+  entityId: string,
+  beforeVersion: number
+): SnapshotRow | undefined => {
+  const environment = tx.findEnvironment(environmentName)
+  const state = environment === undefined ? undefined : readState(tx, environment, entityId)
+  if (environment === undefined || state === undefined) return undefined
+  const row = tx.get(
+    "SELECT * FROM snapshots WHERE environment = ? AND entity_id = ? AND entity_version < ? ORDER BY entity_version DESC LIMIT 1",
+    environment,
+    entityId,
+    beforeVersion === 0 ? state.version + 1 : beforeVersion
+  )
+  return row === undefined
+    ? undefined
+    : {
+        snapshotId: String(row.id),
+        entityId,
+        entityType: state.entityType,
+        entityVersion: Number(row.entity_version),
+        state: String(row.state),
+        createdAt: Number(row.created_at)
+      }
+}

@@ -1,0 +1,183 @@
+/**
+ * Projections of runners that cannot show a token: they poll for events with the state to go on from, and save by the
+ * position of the last event.
+ *
+ * They hold what they have in mind of one partition only, so each poll hands out events of one. A save counts when its
+ * event was handed out since the last reset and is above the position that is stored for its partition: two such runners
+ * fold the same events from the same states, and whoever saves first wins.
+ */
+import { GLOBAL_PARTITION, partitionAt } from "../../Projection/Partition.ts"
+import {
+  PARTITION_FUNCTION,
+  type ProjectionLogEvent,
+  type ProjectionRegistration,
+  type ProjectionSaved
+} from "../../Protocol/Projections.ts"
+import { eventView } from "../Registry.ts"
+import { readLog } from "./LogRows.ts"
+import {
+  accepts,
+  eventsOf,
+  findProjection,
+  logEventOf,
+  markProjection,
+  putState,
+  refuse,
+  registerProjection,
+  stateRow,
+  TOKENLESS
+} from "./ProjectionRows.ts"
+import type { HandedOut, TokenlessSave } from "./ProjectionStore.ts"
+import type { Row, Transaction } from "./Transaction.ts"
+
+/** The token of all that have none. */
+const NO_TOKEN = "none"
+
+/** Registers a projection for such a runner. While a worker with a token is the owner, what that one says stands. */
+export const registerTokenless = (
+  tx: Transaction,
+  environment: string,
+  registration: ProjectionRegistration
+): void => {
+  const owner = tx.get(
+    "SELECT owner FROM projections WHERE environment = ? AND name = ? AND token IS NOT NULL AND token <> ? AND (lease_until IS NULL OR lease_until > ?)",
+    tx.environment(environment),
+    registration.name,
+    NO_TOKEN,
+    tx.now()
+  )
+  if (owner === undefined) registerProjection(tx, environment, registration)
+}
+
+/** Rows of the log that one poll looks at, at most. */
+const ROWS = 5000
+
+export const handOut = (
+  tx: Transaction,
+  request: {
+    readonly environment: string
+    readonly name: string
+    readonly limit: number
+    readonly leaseMs: number
+  }
+): HandedOut => {
+  const { environment, leaseMs, limit, name } = request
+  const row = findProjection(tx, environment, name)
+  const now = tx.now()
+  const nothing = { events: [], position: Number(row.position) }
+  const taken = tx.run(
+    `UPDATE projections SET generation = generation + (token IS NULL OR token <> ?), token = ?, owner = ?, lease_until = ?
+     WHERE key = ? AND (token IS NULL OR token = ? OR lease_until <= ?)`,
+    NO_TOKEN,
+    NO_TOKEN,
+    TOKENLESS,
+    now + leaseMs,
+    row.key!,
+    NO_TOKEN,
+    now
+  )
+  if (taken === 0 || row.paused_at !== null) return nothing
+
+  const readOn = (after: number, rows: number) =>
+    readLog(tx, { environment, kind: "event", after, patterns: eventsOf(row), limit: rows })
+  let rows = row.partition_key === null ? limit : ROWS
+  let page = readOn(Number(row.position), rows)
+  // who is handed nothing waits a while before it asks again
+  while (page.entries.length === 0 && !page.atEnd && rows < ROWS) page = readOn(page.position, (rows = ROWS))
+  // what is done already in all partitions need not be looked at again
+  let done = Number(row.position)
+  let partition: string | undefined
+  const events: Array<ProjectionLogEvent> = []
+  const positions = new Map<string, number>()
+  for (const event of page.entries) {
+    const its = partitionIn(row, event)
+    const stored = positions.get(its) ?? Number(stateRow(tx, row, its)?.position ?? 0)
+    positions.set(its, stored)
+    if (row.mode === "managed" && event.position <= stored) {
+      if (partition === undefined) done = event.position
+      continue
+    }
+    partition ??= its
+    if (its !== partition) continue
+    events.push(event)
+    if (events.length >= limit) break
+  }
+  if (partition === undefined) done = page.position
+  const last = events.at(-1)?.position ?? 0
+  if (done > Number(row.position) || last > Number(row.handed_out)) {
+    tx.run(
+      `UPDATE projections SET position = ?, handed_out = max(handed_out, ?),
+         rebuild_to = CASE WHEN rebuild_to <= ? THEN NULL ELSE rebuild_to END WHERE key = ?`,
+      done,
+      last,
+      done,
+      row.key!
+    )
+    markProjection(tx, environment, name)
+  }
+  const state = partition === undefined ? undefined : stateRow(tx, row, partition)
+  return { events, position: done, ...(state === undefined ? {} : { state: String(state.state) }) }
+}
+
+export const saveTokenless = (tx: Transaction, save: TokenlessSave): ProjectionSaved => {
+  const { environment, name, position, state } = save
+  const row = findProjection(tx, environment, name)
+  const target = { environment, name }
+  if (row.token !== NO_TOKEN && row.token !== null) {
+    return refuse(tx, target, `the projection belongs to worker ${row.owner} now`)
+  }
+  if (position > Number(row.handed_out)) {
+    return refuse(tx, target, `position ${position} was not handed out since the projection was last reset`)
+  }
+  const found = tx.get(
+    "SELECT * FROM events WHERE position = ? AND environment = ? AND kind = 0",
+    position,
+    row.environment!
+  )
+  if (found === undefined || !accepts(row, String(found.name))) {
+    return refuse(tx, target, `position ${position} is not that of an event of the projection`)
+  }
+  const event = logEventOf(found)
+  const now = tx.now()
+  const partition = partitionIn(row, event)
+  const stored =
+    row.mode === "external" ? Number(row.position) : Number(stateRow(tx, row, partition)?.position ?? 0)
+  if (position <= Math.max(stored, Number(row.position))) {
+    return refuse(
+      tx,
+      target,
+      `position ${position} is done: the projection is at ${Math.max(stored, Number(row.position))}`
+    )
+  }
+  if (row.mode === "managed") {
+    putState(
+      tx,
+      row,
+      { partition, state: state ?? "{}", position, eventId: event.id, eventTime: event.timestamp },
+      now
+    )
+  }
+  // with partitions, the next poll finds out what is done in all of them
+  const done = row.partition_key === null ? position : Number(row.position)
+  tx.run(
+    `UPDATE projections SET position = ?, rebuild_to = CASE WHEN rebuild_to <= ? THEN NULL ELSE rebuild_to END,
+       version = version + 1, failing = NULL, failures = 0, updated_at = ? WHERE key = ?`,
+    done,
+    done,
+    now,
+    row.key!
+  )
+  markProjection(tx, environment, name)
+  return { _tag: "Saved" }
+}
+
+const partitionIn = (row: Row, event: ProjectionLogEvent): string => {
+  const path = row.partition_key
+  if (path === null || path === PARTITION_FUNCTION) return GLOBAL_PARTITION
+  try {
+    return partitionAt(eventView(event), String(path))
+  } catch {
+    // a value that is too long for a name: such a runner has no way to be told
+    return GLOBAL_PARTITION
+  }
+}

@@ -1,0 +1,141 @@
+/** Entity streams against the engine in the same process: checked input, then one operation of the store. */
+import * as Effect from "effect/Effect"
+import { checked } from "../Client/HttpCalls.ts"
+import { eventsOver } from "../Client/StreamPages.ts"
+import { checkCount, checkList, checkRead, upcastEvents } from "../Client/StreamReading.ts"
+import type {
+  AppendAllOptions,
+  ReadingOptions,
+  StreamEvent,
+  StreamSnapshot,
+  StreamsService
+} from "../Client/Streams.ts"
+import { checkAppend, checkAppendOne, checkEntityId, type StreamAppend } from "../EntityStream.ts"
+import type { IronflowError } from "../Errors.ts"
+import { decodeJson, encodeJson } from "../Json.ts"
+import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
+import { polite } from "./EngineClient.ts"
+import type { Dispatch } from "./Dispatch.ts"
+import type { AppendedToStream, SnapshotRow, StoreService, StreamEventRow, StreamRow } from "./Store/Store.ts"
+
+export const make = (
+  { dispatch, store }: { readonly store: StoreService; readonly dispatch: Dispatch },
+  environment: string,
+  { eventDefinitions }: ReadingOptions = {}
+): StreamsService => {
+  const append = (check: () => StreamAppend): Effect.Effect<AppendedToStream, IronflowError> =>
+    Effect.flatMap(checked(check), (request) => {
+      dispatch.pokeSoon()
+      return Effect.tap(store.appendToStream(environment, request), ({ conflicting, warnings }) =>
+        Effect.forEach(
+          conflicting
+            ? [
+                `Idempotency key "${request.idempotencyKey}" was used before for other events of stream ` +
+                  `"${request.entityId}": what was appended then stands`
+              ]
+            : warnings.map((warning) => `An event of stream "${request.entityId}": ${warning}`),
+          (message) => Effect.logWarning(message)
+        )
+      )
+    })
+
+  const read: StreamsService["read"] = (entityId, options) =>
+    Effect.flatMap(
+      checked(() => ({ entityId: checkEntityId(entityId), ...checkRead(entityId, options) })),
+      ({ direction, ...query }) =>
+        Effect.map(
+          polite(store.readStream({ environment, ...query, backward: direction === "backward" })),
+          ({ events, totalCount }) =>
+            upcastEvents({ events: events.map(toEvent), totalCount }, eventDefinitions)
+        )
+    )
+
+  return {
+    append: (entityId, input, options = {}) =>
+      Effect.map(
+        append(() => checkAppendOne(entityId, input, options)),
+        ({ entityVersion, events, position }) => ({
+          entityVersion,
+          eventId: events[0]?.eventId ?? "",
+          position
+        })
+      ),
+    appendAll: (entityId, input, options: AppendAllOptions = {}) =>
+      Effect.map(
+        append(() => checkAppend(entityId, input, options)),
+        ({ entityVersion, events, position }) => ({ entityVersion, position, events: [...events] })
+      ),
+    read,
+    events: eventsOver(read),
+    getInfo: (entityId) =>
+      Effect.flatMap(
+        checked(() => checkEntityId(entityId)),
+        (id) => Effect.map(polite(store.getStream(environment, id)), toInfo)
+      ),
+    listStreams: (options) =>
+      Effect.flatMap(
+        checked(() => checkList(options)),
+        (query) =>
+          Effect.map(polite(store.listStreams({ environment, ...query })), ({ streams, totalCount }) => ({
+            streams: streams.map(({ entityId, entityType, updatedAt, version }) => ({
+              entityId,
+              entityType,
+              version,
+              eventCount: version,
+              lastEventAt: iso(updatedAt)
+            })),
+            totalCount
+          }))
+      ),
+    createSnapshot: (entityId, input) =>
+      Effect.flatMap(
+        checked(() => checkSnapshot(entityId, input)),
+        (snapshot) =>
+          Effect.map(store.putSnapshot({ environment, ...snapshot }), (snapshotId) => ({ snapshotId }))
+      ),
+    getSnapshot: (entityId, { beforeVersion = 0 } = {}) =>
+      Effect.flatMap(
+        checked(() => checkCount(`\`beforeVersion\` of stream "${checkEntityId(entityId)}"`, beforeVersion)),
+        (before) => Effect.map(polite(store.getSnapshot(environment, entityId, before)), toSnapshot)
+      )
+  }
+}
+
+/** Checks a snapshot, and encodes its state. Throws `ValidationError`, or `LimitExceededError` when it is too large. */
+const checkSnapshot: (
+  ...args: Parameters<StreamsService["createSnapshot"]>
+) => Omit<SnapshotRow, "snapshotId" | "createdAt"> = (entityId, input) => {
+  const id = checkEntityId(entityId)
+  const what = `Snapshot of stream "${id}"`
+  const entityType = checkName(`entity type of "${id}"`, input?.entityType)
+  const entityVersion = checkCount(`The version of a snapshot of stream "${id}"`, input.entityVersion)
+  const state = checkSize(what, encodeJson(input.state, what) ?? "null", snapshotBytes)
+  return { entityId: id, entityType, entityVersion, state }
+}
+
+const iso = (at: number): string => new Date(at).toISOString()
+
+const toEvent = (row: StreamEventRow): StreamEvent => ({
+  id: row.id,
+  name: row.name,
+  data: decodeJson(row.data),
+  entityVersion: row.entityVersion,
+  version: row.version,
+  timestamp: iso(row.timestamp),
+  ...(row.source === undefined ? {} : { source: row.source }),
+  // what was stored as metadata is an object
+  ...(row.metadata === undefined ? {} : { metadata: decodeJson(row.metadata) as Record<string, unknown> })
+})
+
+const toInfo = ({ createdAt, entityId, entityType, updatedAt, version }: StreamRow) => ({
+  entityId,
+  entityType,
+  version,
+  // no event ever leaves a stream
+  eventCount: version,
+  createdAt: iso(createdAt),
+  updatedAt: iso(updatedAt)
+})
+
+const toSnapshot = (row: SnapshotRow | undefined): StreamSnapshot | undefined =>
+  row === undefined ? undefined : { ...row, state: decodeJson(row.state), createdAt: iso(row.createdAt) }

@@ -1,0 +1,194 @@
+/**
+ * Entity streams: the events of one entity, numbered 1..n. This is what may be appended to one, checked and as JSON text,
+ * whichever way it goes there: over HTTP, in the engine's process, or with a step.
+ */
+import { LimitExceededError, ValidationError } from "./Errors.ts"
+import { checkEventName } from "./Event.ts"
+import { byteLength, encodeJson, isObject } from "./Json.ts"
+import { checkName, checkSize, eventBytes, keyLength, writeBytes, writesAtOnce } from "./Limits.ts"
+
+/** What an append expects of its stream: a version, or that there is none yet, or that there is one. */
+export type ExpectedVersion = number | "NO_STREAM" | "STREAM_EXISTS"
+
+/** An event to append to the stream of an entity. */
+export interface AppendEventInput {
+  /** Event name, such as `item.added`. */
+  readonly name: string
+  /** Anything that JSON can carry; `{}` by default. */
+  readonly data?: unknown
+  /** What the entity is, such as `order`. The first append decides it for good. */
+  readonly entityType: string
+}
+
+/** One of several events to append at once. */
+export interface StreamEventInput {
+  readonly name: string
+  /** Anything that JSON can carry; `{}` by default. */
+  readonly data?: unknown
+  /** Schema version of the event; 1 by default. */
+  readonly version?: number
+  readonly metadata?: Record<string, unknown>
+}
+
+/** Events to append to the stream of an entity at once: all of them or none. */
+export interface AppendAllInput {
+  /** What the entity is, such as `order`. The first append decides it for good. */
+  readonly entityType: string
+  /** 1 to 1000 events, 4 MiB in all. */
+  readonly events: ReadonlyArray<StreamEventInput>
+}
+
+/** What an append expects of the stream, and what makes it safe to repeat. */
+export interface AppendConditions {
+  /**
+   * The version that the stream must have: 0 or `"NO_STREAM"` when there must be none yet, `"STREAM_EXISTS"` when any will
+   * do. Else the append fails with `VersionConflictError`. Without it, or with -1, nothing is expected.
+   */
+  readonly expectedVersion?: ExpectedVersion
+  /** Appending again with the same key to the same entity within 24 hours returns the first result. */
+  readonly idempotencyKey?: string
+}
+
+/** An event on its way into the log: checked, its data as JSON text. */
+export interface NewStreamEvent {
+  readonly name: string
+  readonly version: number
+  readonly data: string
+  readonly metadata?: string
+}
+
+/** An append that has been checked. */
+export interface StreamAppend {
+  readonly entityId: string
+  readonly entityType: string
+  readonly events: ReadonlyArray<NewStreamEvent>
+  readonly expectedVersion?: ExpectedVersion
+  readonly idempotencyKey?: string
+}
+
+/** An event that was appended: its place in the stream of its entity, and in the log. */
+export interface StoredStreamEvent {
+  readonly eventId: string
+  readonly entityVersion: number
+  readonly position: number
+}
+
+/** Checks an append. Throws `ValidationError`, or `LimitExceededError` for what is too large. */
+export const checkAppend = (
+  entityId: string,
+  input: AppendAllInput,
+  conditions: AppendConditions = {}
+): StreamAppend => {
+  const id = checkEntityId(entityId)
+  if (!isObject(input)) {
+    throw new ValidationError(`What is appended to stream "${id}" must be an object, got ${String(input)}`)
+  }
+  const entityType = checkName(`entity type of "${id}"`, input.entityType)
+  const { events } = input
+  if (!Array.isArray(events) || events.length === 0) {
+    throw new ValidationError(`An append to stream "${id}" needs an array of at least one event`)
+  }
+  if (events.length > writesAtOnce) {
+    throw new LimitExceededError(`An append to stream "${id}"`, events.length, writesAtOnce, "events")
+  }
+  const checked = events.map(checkStreamEvent)
+  checkTotal(`An append to stream "${id}"`, checked)
+  return { entityId: id, entityType, events: checked, ...checkConditions(id, conditions) }
+}
+
+/** Checks an append of one event. Throws as {@link checkAppend} does. */
+export const checkAppendOne = (
+  entityId: string,
+  input: AppendEventInput,
+  options: AppendConditions & Pick<StreamEventInput, "version" | "metadata"> = {}
+): StreamAppend => {
+  // what is no object has nothing that is acceptable
+  const { data, entityType, name }: AppendEventInput = input ?? {}
+  const { metadata, version } = options
+  const event = {
+    name,
+    data,
+    ...(version === undefined ? {} : { version }),
+    ...(metadata === undefined ? {} : { metadata })
+  }
+  return checkAppend(entityId, { entityType, events: [event] }, options)
+}
+
+export const checkEntityId = (entityId: unknown): string => checkName("entity id", entityId)
+
+/** Checks an event, and encodes its data. */
+export const checkStreamEvent = (event: StreamEventInput): NewStreamEvent => {
+  if (!isObject(event)) throw new ValidationError(`An event must be an object, got ${String(event)}`)
+  const name = checkEventName(event.name)
+  const what = `event "${name}"`
+  const version = event.version ?? 1
+  if (!Number.isInteger(version) || version < 1) {
+    throw new ValidationError(`The version of ${what} must be an integer from 1 up, got ${String(version)}`)
+  }
+  if (event.metadata !== undefined && !isObject(event.metadata)) {
+    throw new ValidationError(`The metadata of ${what} must be an object`)
+  }
+  const metadata = checkSize(
+    `Metadata of ${what}`,
+    encodeJson(event.metadata, `Metadata of ${what}`),
+    eventBytes
+  )
+  const data = encodeJson(event.data, `Data of ${what}`) ?? "{}"
+  return {
+    name,
+    version,
+    data: checkSize(`Data of ${what}`, data, eventBytes),
+    ...(metadata === undefined ? {} : { metadata })
+  }
+}
+
+/** Bytes of an event's data and metadata. */
+export const sizeOf = ({ data, metadata = "" }: NewStreamEvent): number =>
+  byteLength(data) + byteLength(metadata)
+
+const checkTotal = (what: string, events: ReadonlyArray<NewStreamEvent>): void => {
+  const size = events.reduce((total, event) => total + sizeOf(event), 0)
+  if (events.length > 1 && size > writeBytes) throw new LimitExceededError(what, size, writeBytes, "bytes")
+}
+
+const checkConditions = (
+  entityId: string,
+  { expectedVersion, idempotencyKey }: AppendConditions
+): AppendConditions => {
+  checkExpectedVersion(entityId, expectedVersion)
+  if (
+    idempotencyKey !== undefined &&
+    (typeof idempotencyKey !== "string" || idempotencyKey === "" || idempotencyKey.length > keyLength)
+  ) {
+    throw new ValidationError(`An idempotency key must be a string of 1 to ${keyLength} characters`)
+  }
+  return {
+    // -1 is how the wire says that nothing is expected
+    ...(expectedVersion === undefined || expectedVersion === -1 ? {} : { expectedVersion }),
+    ...(idempotencyKey === undefined ? {} : { idempotencyKey })
+  }
+}
+
+export const checkExpectedVersion = (entityId: string, expected: unknown): void => {
+  if (expected === undefined || expected === "NO_STREAM" || expected === "STREAM_EXISTS") return
+  if (Number.isSafeInteger(expected) && Number(expected) >= -1) return
+  throw new ValidationError(
+    `The expected version of stream "${entityId}" must be an integer from 0 up, "NO_STREAM" or "STREAM_EXISTS", got ` +
+      (typeof expected === "string" ? JSON.stringify(expected) : String(expected))
+  )
+}
+
+/** Whether a stream at `version` (0: there is none) is what was expected. */
+export const isExpected = (expected: ExpectedVersion | undefined, version: number): boolean => {
+  switch (expected) {
+    case undefined:
+    case -1:
+      return true
+    case "NO_STREAM":
+      return version === 0
+    case "STREAM_EXISTS":
+      return version > 0
+    default:
+      return version === expected
+  }
+}

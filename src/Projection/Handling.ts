@@ -1,0 +1,177 @@
+/** One event through the handler of a projection: decoded, upcast, validated, handled; whatever goes wrong is an error. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { asStandard } from "../EffectSchema.ts"
+import { ValidationError } from "../Errors.ts"
+import { decodeJson } from "../Json.ts"
+import type { Logger } from "../Logger.ts"
+import {
+  PARTITION_FUNCTION,
+  type ProjectionLogEvent,
+  type ProjectionRegistration
+} from "../Protocol/Projections.ts"
+import { validate } from "../StandardSchema.ts"
+import type { EventDefinitionRegistry } from "../Upcaster.ts"
+import { GLOBAL_PARTITION, partitionAt, partitionOf } from "./Partition.ts"
+import {
+  type AnyProjection,
+  isEffectProjection,
+  type ProjectionContext,
+  type ProjectionEvent
+} from "./Projection.ts"
+
+/** What the handler threw, rejected or failed with. */
+export class Failed {
+  readonly error: unknown
+  constructor(error: unknown) {
+    this.error = error
+  }
+}
+
+/** The version of projections that the wire speaks of. */
+const VERSION = 1
+
+export interface HandlingOptions {
+  readonly projection: AnyProjection
+  readonly eventDefinitions: EventDefinitionRegistry | undefined
+  readonly logger: Logger
+}
+
+export interface Handling {
+  readonly registration: ProjectionRegistration
+  /** The state before the first event. Throws what `initialState` throws. */
+  readonly initialState: () => unknown
+  /** The event as the handler gets it, each time anew. Throws what an upcaster or a schema throws. */
+  readonly decode: (event: ProjectionLogEvent) => ProjectionEvent
+  /** Throws what the projection's function throws, and `ValidationError` for what cannot be a partition. */
+  readonly partition: (event: ProjectionEvent) => string
+  /** The next state, or an Effect of it when the handler is one. Throws what the handler throws. */
+  readonly reduce: (
+    state: unknown,
+    event: ProjectionEvent,
+    context: CallContext
+  ) => unknown | Effect.Effect<unknown | Failed>
+  /** Calls the handler of an external projection, and waits for it. */
+  readonly call: (
+    event: ProjectionLogEvent,
+    context: Omit<CallContext, "partition">
+  ) => Effect.Effect<Failed | undefined>
+}
+
+export interface CallContext {
+  readonly attempt: number
+  readonly partition: string
+  readonly signal: AbortSignal
+}
+
+export const makeHandling = ({ eventDefinitions, logger, projection }: HandlingOptions): Handling => {
+  const { config } = projection
+  const { name, partitionKey } = config
+  const handler = isEffectProjection(projection) ? projection.program : projection.config.handler
+  const schemas = new Map(
+    isEffectProjection(projection)
+      ? projection.config.definitions.map((definition) => [definition.name, definition.schema] as const)
+      : []
+  )
+
+  const decode = (event: ProjectionLogEvent): ProjectionEvent => {
+    let data = decodeJson(event.data)
+    if (eventDefinitions !== undefined) data = eventDefinitions.upcastEvent(event.name, data, event.version)
+    const schema = schemas.get(event.name)
+    if (schema !== undefined) data = validate(asStandard(schema), data, `Data of event "${event.name}"`)
+    return {
+      id: event.id,
+      name: event.name,
+      data,
+      seq: event.position,
+      version: event.version,
+      timestamp: new Date(event.timestamp).toISOString(),
+      ...(event.source === undefined ? {} : { source: event.source }),
+      // the engine takes objects only
+      ...(event.metadata === undefined
+        ? {}
+        : { metadata: decodeJson(event.metadata) as Record<string, unknown> })
+    }
+  }
+
+  const contextOf = (
+    event: ProjectionEvent,
+    { attempt, partition, signal }: CallContext
+  ): ProjectionContext => ({
+    event: {
+      id: event.id,
+      name: event.name,
+      seq: event.seq,
+      timestamp: new Date(event.timestamp),
+      ...(event.metadata === undefined ? {} : { metadata: event.metadata })
+    },
+    projection: { name, version: VERSION },
+    partition,
+    attempt,
+    logger,
+    signal
+  })
+
+  return {
+    registration: {
+      name,
+      events: config.events,
+      mode: config.mode,
+      ...(partitionKey === undefined
+        ? {}
+        : { partitionKey: typeof partitionKey === "string" ? partitionKey : PARTITION_FUNCTION })
+    },
+    initialState: () => config.initialState?.() ?? {},
+    decode,
+    partition: (event) => {
+      if (partitionKey === undefined) return GLOBAL_PARTITION
+      return typeof partitionKey === "string"
+        ? partitionAt(event, partitionKey)
+        : partitionOf(partitionKey(event))
+    },
+    reduce: (state, event, context) => {
+      const next: unknown = handler(state, event, contextOf(event, context))
+      if (next instanceof Promise) {
+        // its outcome is of no use to anybody, and must not become an unhandled rejection
+        next.catch(() => undefined)
+        throw new ValidationError(
+          `Projection "${name}": the handler of a managed projection must return the next state, and it returned a promise. ` +
+            "Write it without async"
+        )
+      }
+      return Effect.isEffect(next) ? failing(next) : next
+    },
+    call: (event, context) =>
+      Effect.suspend(() => {
+        try {
+          const decoded = decode(event)
+          const called: unknown = handler(
+            decoded,
+            contextOf(decoded, { ...context, partition: GLOBAL_PARTITION })
+          )
+          if (Effect.isEffect(called)) return asFailed(failing(called))
+          return called instanceof Promise
+            ? asFailed(failing(Effect.tryPromise({ try: () => called, catch: (error) => error })))
+            : Effect.succeed(undefined)
+        } catch (error) {
+          return Effect.succeed(new Failed(error))
+        }
+      })
+  }
+}
+
+/** Failures and defects as values; an interruption stays one. What the effect needs is in the worker's context. */
+const failing = (effect: Effect.Effect<unknown, unknown, unknown>): Effect.Effect<unknown | Failed> =>
+  Effect.flatMap(
+    Effect.exit(effect as Effect.Effect<unknown, unknown>),
+    (exit): Effect.Effect<unknown | Failed> =>
+      Exit.isSuccess(exit)
+        ? Effect.succeed(exit.value)
+        : Cause.hasInterruptsOnly(exit.cause)
+          ? Effect.interrupt
+          : Effect.succeed(new Failed(Cause.squash(exit.cause)))
+  )
+
+const asFailed = (self: Effect.Effect<unknown | Failed>): Effect.Effect<Failed | undefined> =>
+  Effect.map(self, (result) => (result instanceof Failed ? result : undefined))

@@ -1,0 +1,352 @@
+/**
+ * Projections: state or effects that are derived from events, in the order of the log.
+ *
+ * A managed projection folds events into a state that the engine keeps; an external one is called for each event. Define
+ * one with {@link createProjection}, whose handler is a plain or async function, or with {@link make}, whose handler is an
+ * Effect with its failures and requirements in its type. A worker runs it: see `projections` of its options.
+ */
+import type * as Effect from "effect/Effect"
+import { ValidationError } from "../Errors.ts"
+import type { EventDefinition } from "../Event.ts"
+import { isObject } from "../Json.ts"
+import { checkName, listLength } from "../Limits.ts"
+import type { Logger } from "../Logger.ts"
+import { isPath } from "../Path.ts"
+import { checkPattern } from "../Pattern.ts"
+
+/** Whether the engine keeps the state (`managed`), or the handler does what it likes (`external`). */
+export type ProjectionMode = "managed" | "external"
+
+/** An event as projections see it. */
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export interface ProjectionEvent<T = any> {
+  readonly id: string
+  readonly name: string
+  /** Brought to the latest version when the worker has `eventDefinitions`. */
+  readonly data: T
+  /** Position in the log. */
+  readonly seq: number
+  /** The version it was emitted with. */
+  readonly version: number
+  /** ISO string. */
+  readonly timestamp: string
+  readonly source?: string
+  readonly metadata?: Record<string, unknown>
+}
+
+/** What a handler is given besides the event. */
+export interface ProjectionContext {
+  readonly event: {
+    readonly id: string
+    readonly name: string
+    readonly seq: number
+    readonly timestamp: Date
+    readonly metadata?: Record<string, unknown>
+  }
+  readonly projection: { readonly name: string; readonly version: number }
+  /** The partition that the event belongs to. */
+  readonly partition: string
+  /** Executions of the handler for this event, this one included. */
+  readonly attempt: number
+  readonly logger: Logger
+  /** Aborts when the worker stops or has lost the projection to another one. */
+  readonly signal: AbortSignal
+}
+
+/** Returns the next state. It must be synchronous and have no effects: it may run again for the same event. */
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export type ManagedProjectionHandler<S, E = any> = (
+  state: S,
+  event: ProjectionEvent<E>,
+  ctx: ProjectionContext
+) => S
+
+/** Called for every event, at least once, in order. */
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export type ExternalProjectionHandler<E = any> = (
+  event: ProjectionEvent<E>,
+  ctx: ProjectionContext
+) => unknown
+
+interface CommonConfig {
+  /** Unique within an environment. No white space, no `*` or `>`. */
+  readonly name: string
+  /** Names or patterns (`order.*`) of the events to project. */
+  readonly events: ReadonlyArray<string>
+  /** How often an event is tried again before it becomes a dead letter; 3 by default. */
+  readonly maxRetries?: number
+  /** Most events in one batch, up to 1000; 100 by default. */
+  readonly batchSize?: number
+}
+
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export interface ManagedProjectionConfig<S, E = any> extends CommonConfig {
+  readonly mode?: "managed"
+  /** The state before the first event. */
+  readonly initialState: () => S
+  readonly handler: (state: S, event: ProjectionEvent<E>, ctx: ProjectionContext) => NoInfer<S>
+  /**
+   * What has a state of its own: a dotted path into the event (`$.data.customerId`), or a function of the event. Without it
+   * there is one state. Events without a value at the path go to the partition `__global__`.
+   */
+  readonly partitionKey?: string | ((event: ProjectionEvent<E>) => string)
+}
+
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export interface ExternalProjectionConfig<E = any> extends CommonConfig {
+  readonly mode?: "external"
+  readonly initialState?: undefined
+  readonly handler: ExternalProjectionHandler<E>
+  readonly partitionKey?: undefined
+}
+
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export type ProjectionConfig<S = any, E = any> = ManagedProjectionConfig<S, E> | ExternalProjectionConfig<E>
+
+/** A checked configuration with nothing left open. */
+export interface ResolvedProjectionConfig {
+  readonly name: string
+  readonly events: ReadonlyArray<string>
+  readonly mode: ProjectionMode
+  readonly initialState?: () => unknown
+  readonly maxRetries: number
+  readonly batchSize: number
+  // oxlint-disable-next-line typescript/no-explicit-any -- lists of projections hold those of every event type
+  readonly partitionKey?: string | ((event: ProjectionEvent<any>) => string)
+}
+
+/** A projection with a plain or async handler. `S` is the state, `E` the data of its events. */
+// oxlint-disable-next-line typescript/no-explicit-any -- lists of projections hold those of every type
+export interface IronflowProjection<S = any, E = any> {
+  readonly config: ResolvedProjectionConfig & {
+    // oxlint-disable-next-line typescript/no-explicit-any -- of the one kind or the other, which `mode` says
+    readonly handler: (...args: Array<any>) => any
+  }
+  /** Never there: it carries the types of state and events. */
+  readonly "~types"?: { readonly state: S; readonly event: E }
+}
+
+/**
+ * Defines a projection. It is managed when `initialState` is given, else external, unless `mode` says so. Throws
+ * `ValidationError` naming the projection and the field when the configuration is not acceptable.
+ */
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export function createProjection<S, E = any>(config: ManagedProjectionConfig<S, E>): IronflowProjection<S, E>
+// oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+export function createProjection<E = any>(
+  config: ExternalProjectionConfig<E>
+): IronflowProjection<undefined, E>
+export function createProjection(config: ProjectionConfig): IronflowProjection {
+  const resolved = resolve(config)
+  return { config: { ...resolved, handler: config.handler } }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The Effect face
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** The name or pattern of events, or a definition, which validates their data and types it. */
+export type EventSource = string | EventDefinition
+
+/** Data of the events that the sources let through; unknown in advance (`any`) where one of them is no definition. */
+export type SourceData<Sources extends ReadonlyArray<EventSource>> = [Sources[number]] extends [
+  EventDefinition<infer T>
+]
+  ? T
+  : // oxlint-disable-next-line typescript/no-explicit-any -- a plain name says nothing about the data
+    any
+
+interface CommonEffectConfig<Sources extends ReadonlyArray<EventSource>> extends Omit<
+  CommonConfig,
+  "events"
+> {
+  readonly events: Sources
+}
+
+/** The configuration of a managed projection whose handler may be an Effect. */
+export interface ManagedEffectConfig<
+  Sources extends ReadonlyArray<EventSource>,
+  S,
+  E,
+  R
+> extends CommonEffectConfig<Sources> {
+  readonly initialState: () => S
+  /** Returns the next state, or an Effect of it, which must have no effects but reading: it may run again. */
+  readonly handler: (
+    state: S,
+    event: ProjectionEvent<SourceData<Sources>>,
+    ctx: ProjectionContext
+  ) => NoInfer<S> | Effect.Effect<NoInfer<S>, E, R>
+  readonly partitionKey?: string | ((event: ProjectionEvent<SourceData<Sources>>) => string)
+}
+
+/** The configuration of an external projection whose handler is an Effect. */
+export interface ExternalEffectConfig<
+  Sources extends ReadonlyArray<EventSource>,
+  E,
+  R
+> extends CommonEffectConfig<Sources> {
+  readonly initialState?: undefined
+  /** Run for every event, at least once, in order. */
+  readonly handler: (
+    event: ProjectionEvent<SourceData<Sources>>,
+    ctx: ProjectionContext
+  ) => Effect.Effect<unknown, E, R>
+}
+
+/** A projection whose handler is an Effect: `S` is its state, `E` what the handler fails with, `R` what it needs. */
+// oxlint-disable-next-line typescript/no-explicit-any -- lists of projections hold those of every type
+export interface EffectProjection<S = any, E = any, R = any> {
+  readonly config: ResolvedProjectionConfig & {
+    /** The definitions among the events. */
+    readonly definitions: ReadonlyArray<EventDefinition>
+  }
+  // oxlint-disable-next-line typescript/no-explicit-any -- of the one kind or the other, which `mode` says
+  readonly program: (...args: Array<any>) => S | Effect.Effect<unknown, E, R>
+  /** Never there: it carries what the handler fails with and needs. */
+  readonly "~effect"?: { readonly error: E; readonly requirements: R }
+}
+
+/** A projection of either face. */
+export type AnyProjection = IronflowProjection | EffectProjection
+
+/** What the Effect handlers among the projections need. */
+export type ProjectionRequirements<P> = P extends {
+  readonly program: unknown
+  readonly "~effect"?: { readonly requirements: infer R }
+}
+  ? R
+  : never
+
+/**
+ * Defines a projection whose handler is an Effect.
+ *
+ * ```ts
+ * const orderTotals = Projection.make({
+ *   name: "order-totals",
+ *   events: [OrderPlaced],
+ *   initialState: () => ({ total: 0 }),
+ *   handler: (state, event) => ({ total: state.total + event.data.amount })
+ * })
+ * ```
+ *
+ * Throws `ValidationError` naming the projection and the field when the configuration is not acceptable.
+ */
+export function make<const Sources extends ReadonlyArray<EventSource>, S, E = never, R = never>(
+  config: ManagedEffectConfig<Sources, S, E, R>
+): EffectProjection<S, E, R>
+export function make<const Sources extends ReadonlyArray<EventSource>, E = never, R = never>(
+  config: ExternalEffectConfig<Sources, E, R>
+): EffectProjection<undefined, E, R>
+export function make(
+  config:
+    | ManagedEffectConfig<ReadonlyArray<EventSource>, unknown, unknown, unknown>
+    | ExternalEffectConfig<ReadonlyArray<EventSource>, unknown, unknown>
+): EffectProjection {
+  const sources: ReadonlyArray<EventSource> = Array.isArray(config?.events) ? config.events : []
+  const resolved = resolve({
+    ...config,
+    events: Array.isArray(config?.events) ? sources.map(nameOfSource) : config?.events
+  })
+  return {
+    config: {
+      ...resolved,
+      definitions: sources.filter((source) => typeof source !== "string")
+    },
+    program: config.handler
+  }
+}
+
+const nameOfSource = (source: EventSource): string => (typeof source === "string" ? source : source?.name)
+
+/** Whether the handler may be an Effect. */
+export const isEffectProjection = (projection: AnyProjection): projection is EffectProjection =>
+  "program" in projection
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Checks
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Most events that one batch may have. */
+export const maxBatchSize = 1000
+
+/** Returns the name if a projection can have it. Throws `ValidationError`. */
+export const checkProjectionName = (name: unknown): string => {
+  const checked = checkName("projection name", name)
+  if (/[\s*>]/.test(checked)) {
+    throw new ValidationError(
+      `The projection name "${checked}" must not contain white space, * or >; write it like "order-totals"`
+    )
+  }
+  return checked
+}
+
+/** Returns names and patterns if a projection can have them. `label` names whose they are. Throws `ValidationError`. */
+export const checkProjectionEvents = (events: unknown, label: string): ReadonlyArray<string> => {
+  if (!Array.isArray(events) || events.length === 0 || events.length > listLength) {
+    throw new ValidationError(
+      `${label}: \`events\` must be an array of 1 to ${listLength} event names or patterns such as "order.*"`
+    )
+  }
+  return events.map((event: unknown) => {
+    if (typeof event !== "string") {
+      throw new ValidationError(
+        `${label}: \`events\` must be strings, got ${event === null ? "null" : typeof event}`
+      )
+    }
+    return checkPattern(event, `event of ${label.charAt(0).toLowerCase()}${label.slice(1)}`)
+  })
+}
+
+const resolve = (config: unknown): ResolvedProjectionConfig => {
+  if (!isObject(config)) {
+    throw new ValidationError("A projection needs a configuration such as { name, events, handler }")
+  }
+  const name = checkProjectionName(config.name)
+  const label = `Projection "${name}"`
+  const events = checkProjectionEvents(config.events, label)
+  const { handler, initialState, mode: given, maxRetries = 3, batchSize = 100, partitionKey } = config
+  if (given !== undefined && given !== "managed" && given !== "external") {
+    throw new ValidationError(`${label}: \`mode\` must be "managed" or "external", got ${String(given)}`)
+  }
+  if (initialState !== undefined && typeof initialState !== "function") {
+    throw new ValidationError(`${label}: \`initialState\` must be a function that returns the first state`)
+  }
+  if (typeof handler !== "function") {
+    throw new ValidationError(`${label}: \`handler\` must be a function, got ${typeof handler}`)
+  }
+  const mode = given ?? (initialState === undefined ? "external" : "managed")
+  checkCount(label, "maxRetries", maxRetries, 0, 1000)
+  checkCount(label, "batchSize", batchSize, 1, maxBatchSize)
+  if (partitionKey !== undefined) {
+    if (mode === "external") {
+      throw new ValidationError(
+        `${label}: \`partitionKey\` is for managed projections, whose state it divides; an external one has no state`
+      )
+    }
+    if (typeof partitionKey !== "function" && !(typeof partitionKey === "string" && isPath(partitionKey))) {
+      throw new ValidationError(
+        `${label}: \`partitionKey\` must be a dotted path such as "$.data.customerId" or a function of the event`
+      )
+    }
+  }
+  return {
+    name,
+    events,
+    mode,
+    // checked above
+    ...(initialState === undefined ? {} : { initialState: initialState as () => unknown }),
+    maxRetries: Number(maxRetries),
+    batchSize: Number(batchSize),
+    ...(partitionKey === undefined
+      ? {}
+      : { partitionKey: partitionKey as string | ((event: ProjectionEvent) => string) })
+  }
+}
+
+const checkCount = (label: string, field: string, value: unknown, min: number, max: number): void => {
+  if (Number.isInteger(value) && Number(value) >= min && Number(value) <= max) return
+  throw new ValidationError(
+    `${label}: \`${field}\` must be an integer from ${min} to ${max}, got ${String(value)}`
+  )
+}

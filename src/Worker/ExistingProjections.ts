@@ -1,0 +1,183 @@
+/**
+ * A worker's projections on another Ironflow server: `ProjectionService`, by polling. A poll carries the state to go on from.
+ *
+ * Such a server knows no owners and no dead letters. It keeps a position for each state that is saved; after a reset it hands
+ * out events from the start again, which shows in their positions.
+ */
+import * as Effect from "effect/Effect"
+import { calculateBackoff } from "../Backoff.ts"
+import type { Connection } from "../Client/HttpConnection.ts"
+import { failureOf, isMissingEndpoint } from "../Client/HttpFailures.ts"
+import { type ConnectionError, ValidationError } from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
+import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
+import {
+  PARTITION_FUNCTION,
+  type ProjectionFeed,
+  type ProjectionLogEvent,
+  type ProjectionSaved
+} from "../Protocol/Projections.ts"
+import type { AccessError } from "../Protocol/Worker.ts"
+import { asConnectionError, isAccessError, isSuccess } from "./ServerLink.ts"
+
+/** How long a poll that brought nothing is waited after, and how long at most. */
+const IDLE_MS = 1000
+const LONGEST_IDLE_MS = 10_000
+
+type Trouble = ConnectionError | ValidationError | AccessError
+type Fields = { readonly [field: string]: unknown }
+
+/** What is known of one projection. */
+interface Known {
+  readonly isManaged: boolean
+  /** Of the last event that was saved. */
+  position: number
+  /** Id and time of the events handed out, by position. */
+  events: ReadonlyMap<number, ProjectionLogEvent>
+  /** The state that came with the last poll. */
+  state: unknown
+}
+
+export const makeFeed = (connection: Connection): ProjectionFeed => {
+  const known = new Map<string, Known>()
+  const of = (name: string): Known => {
+    const found = known.get(name)
+    if (found === undefined) throw new Error(`projection ${name} was not registered`)
+    return found
+  }
+
+  const ask = (
+    endpoint: Endpoint,
+    body: Fields & { readonly name: string }
+  ): Effect.Effect<Fields | "conflict", Trouble> => {
+    const what = `Projection "${body.name}"`
+    return connection.send({ method: "POST", path: endpoint.path, body: JSON.stringify(body), what }).pipe(
+      Effect.mapError(asConnectionError),
+      Effect.flatMap((answer): Effect.Effect<Fields | "conflict", Trouble> => {
+        if (isSuccess(answer)) {
+          const read = safeJsonParse(answer.text)
+          return Effect.succeed(isObject(read) ? read : {})
+        }
+        if (answer.status === 409) return Effect.succeed("conflict")
+        const error = failureOf(answer, what)
+        if (isAccessError(error)) return Effect.fail(error)
+        const isWrong =
+          endpoint === endpoints.registerProjection && answer.status < 500 && answer.status >= 400
+        return isWrong || isMissingEndpoint(answer)
+          ? Effect.fail(new ValidationError(error.message, { cause: error }))
+          : Effect.fail(asConnectionError(error))
+      })
+    )
+  }
+  const reach = (endpoint: Endpoint, body: Fields & { readonly name: string }) =>
+    Effect.mapError(ask(endpoint, body), (error) => (isAccessError(error) ? error : asConnectionError(error)))
+
+  return {
+    claim: ({ events, mode, name, partitionKey }) =>
+      Effect.map(
+        ask(endpoints.registerProjection, {
+          name,
+          events,
+          mode,
+          version: 1,
+          partitionKey: partitionKey === undefined || partitionKey === PARTITION_FUNCTION ? "" : partitionKey
+        }),
+        () => {
+          known.set(name, { isManaged: mode === "managed", position: 0, events: new Map(), state: undefined })
+          return {
+            _tag: "Granted",
+            lease: { name, token: "", generation: 0, position: 0, leaseMs: Number.POSITIVE_INFINITY }
+          } as const
+        }
+      ),
+    read: ({ name }, batchSize) => {
+      const poll = (idle: number): ReturnType<ProjectionFeed["read"]> =>
+        Effect.flatMap(
+          reach(endpoints.pollProjectionEvents, { name, batchSize }),
+          (answer): ReturnType<ProjectionFeed["read"]> => {
+            const it = of(name)
+            const events = answer === "conflict" ? [] : readEvents(answer.events)
+            const first = events[0]
+            const last = events.at(-1)
+            if (answer === "conflict" || first === undefined || last === undefined) {
+              return Effect.andThen(
+                Effect.sleep(calculateBackoff(idle, IDLE_MS, LONGEST_IDLE_MS)),
+                Effect.suspend(() => poll(idle + 1))
+              )
+            }
+            // handed out again: it was reset, and what is remembered of it is of before
+            if (first.position <= it.position) return Effect.succeed(undefined)
+            it.events = new Map(events.map((event) => [event.position, event]))
+            it.state = answer.currentState ?? answer.current_state
+            return Effect.succeed({ events, retries: [], position: last.position })
+          }
+        )
+      return poll(1)
+    },
+    states: ({ name }, partitions) =>
+      Effect.forEach(partitions, (partition) => {
+        const { state } = of(name)
+        if (partition === GLOBAL_PARTITION && state !== undefined && state !== null) {
+          return Effect.succeed({ partition, state: JSON.stringify(state), position: 0 })
+        }
+        return Effect.map(
+          reach(endpoints.getProjection, {
+            name,
+            ...(partition === GLOBAL_PARTITION ? {} : { partition })
+          }),
+          (answer) =>
+            answer !== "conflict" && isObject(answer.state) && Object.keys(answer.state).length > 0
+              ? { partition, state: JSON.stringify(answer.state), position: 0 }
+              : { partition, position: 0 }
+        )
+      }),
+    save: ({ name }, save) =>
+      Effect.gen(function* () {
+        const it = of(name)
+        const refused: ProjectionSaved = { _tag: "Refused", reason: "the server has another position" }
+        for (const { eventId, eventTime, partition, position, state } of save.states) {
+          const answer = yield* ask(endpoints.saveProjectionState, {
+            name,
+            partitionKey: partition,
+            state: JSON.parse(state),
+            lastEventId: eventId,
+            lastEventSeq: position,
+            lastEventTime: new Date(eventTime).toISOString()
+          })
+          if (answer === "conflict") return refused
+        }
+        const last = it.events.get(save.to)
+        if (!it.isManaged && last !== undefined && save.to > save.from) {
+          const answer = yield* ask(endpoints.ackProjectionEvents, {
+            name,
+            lastEventId: last.id,
+            lastEventSeq: save.to
+          })
+          if (answer === "conflict") return refused
+        }
+        it.position = save.to
+        return { _tag: "Saved" } as const
+      }),
+    renew: () => Effect.succeed(true),
+    release: () => Effect.void
+  }
+}
+
+const readEvents = (events: unknown): ReadonlyArray<ProjectionLogEvent> =>
+  (Array.isArray(events) ? events : []).filter(isObject).flatMap((event) => {
+    const position = Number(event.seq)
+    const isHeartbeat = event.kind === "PROJECTION_EVENT_KIND_HEARTBEAT" || event.kind === 2
+    if (isHeartbeat || !Number.isSafeInteger(position) || typeof event.name !== "string") return []
+    const time = Date.parse(String(event.timestamp))
+    return {
+      position,
+      id: String(event.id ?? ""),
+      name: event.name,
+      version: Number(event.version ?? 1) || 1,
+      data: JSON.stringify(event.data ?? {}),
+      ...(isObject(event.metadata) ? { metadata: JSON.stringify(event.metadata) } : {}),
+      ...(typeof event.source === "string" ? { source: event.source } : {}),
+      timestamp: Number.isNaN(time) ? 0 : time
+    }
+  })

@@ -1,0 +1,128 @@
+/** A worker's projections on an engine of this package, over HTTP: long polls, and saves beside them. */
+import * as Effect from "effect/Effect"
+import type { Answer, Connection } from "../Client/HttpConnection.ts"
+import { failureOf, invalidResponse, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"
+import { type ConnectionError, InvalidStateError, type IronflowError, ValidationError } from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import type { Logger } from "../Logger.ts"
+import { type Endpoint, endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
+import type {
+  PartitionState,
+  ProjectionBatch,
+  ProjectionClaim,
+  ProjectionFeed,
+  ProjectionLease,
+  ProjectionSaved
+} from "../Protocol/Projections.ts"
+import type { AccessError } from "../Protocol/Worker.ts"
+import { asConnectionError, isAccessError, isSuccess } from "./ServerLink.ts"
+
+/** How long a request is waited for: longer than the engine lets one wait. */
+const TIMEOUT_MS = 25_000
+
+/** How long a worker that leaves waits for the engine to hear of it. */
+const RELEASE_TIMEOUT_MS = 2000
+
+export const makeFeed = (connection: Connection, workerId: string, logger: Logger): ProjectionFeed => {
+  const { url } = connection.server
+
+  const ask = (
+    endpoint: Endpoint,
+    name: string,
+    body: { readonly [field: string]: unknown },
+    timeoutMs = TIMEOUT_MS
+  ): Effect.Effect<
+    { readonly [field: string]: unknown },
+    ConnectionError | ValidationError | AccessError
+  > => {
+    const what = `Projection "${name}"`
+    return connection
+      .send({
+        method: "POST",
+        path: pathOf(endpoint, { name }),
+        body: JSON.stringify(body),
+        what,
+        timeoutMs
+      })
+      .pipe(
+        Effect.mapError(asConnectionError),
+        Effect.flatMap((answer) => {
+          if (!isSuccess(answer)) return Effect.fail(troubleOf(answer, what, url))
+          const read = answer.text === "" ? {} : safeJsonParse(answer.text)
+          return isObject(read)
+            ? Effect.succeed(read)
+            : Effect.fail(asConnectionError(invalidResponse(url, what, "it is not an object", answer.text)))
+        })
+      )
+  }
+
+  /** For requests that cannot be wrong in themselves. */
+  const reach = (
+    endpoint: Endpoint,
+    lease: ProjectionLease,
+    body: { readonly [field: string]: unknown } = {}
+  ) =>
+    Effect.mapError(
+      ask(endpoint, lease.name, { token: lease.token, generation: lease.generation, ...body }),
+      (error) => (isAccessError(error) ? error : asConnectionError(error))
+    )
+
+  // what our engine answers is what `Protocol/Projections.ts` says, so the casts below only name it
+  return {
+    claim: (registration) =>
+      Effect.map(
+        ask(endpoints.claimProjection, registration.name, { workerId, registration }),
+        (claim) => claim as unknown as ProjectionClaim
+      ),
+    read: (lease, limit) =>
+      Effect.map(
+        reach(endpoints.readProjection, lease, { limit }),
+        ({ batch }) => batch as ProjectionBatch | undefined
+      ),
+    states: (lease, partitions) =>
+      Effect.map(
+        reach(endpoints.projectionStates, lease, { partitions }),
+        ({ states }) => states as ReadonlyArray<PartitionState> | undefined
+      ),
+    save: (lease, save) =>
+      Effect.map(
+        ask(endpoints.saveProjection, lease.name, {
+          token: lease.token,
+          generation: lease.generation,
+          save
+        }),
+        (saved) => saved as unknown as ProjectionSaved
+      ),
+    renew: (lease) => Effect.map(reach(endpoints.renewProjection, lease), ({ held }) => held === true),
+    release: (lease) =>
+      Effect.catch(
+        ask(
+          endpoints.releaseProjection,
+          lease.name,
+          { token: lease.token, generation: lease.generation },
+          RELEASE_TIMEOUT_MS
+        ),
+        (error) =>
+          Effect.sync(() => logger.debug(`${error.message}. The engine finds out by itself that it is free`))
+      ).pipe(Effect.asVoid)
+  }
+}
+
+const troubleOf = (
+  answer: Answer,
+  what: string,
+  url: string
+): ConnectionError | ValidationError | AccessError => {
+  if (isMissingEndpoint(answer)) {
+    return new ValidationError(unsupported(url, what, "Upgrade the engine").message)
+  }
+  const error: IronflowError = failureOf(answer, what)
+  if (isAccessError(error) || error instanceof ValidationError) return error
+  if (
+    error instanceof InvalidStateError ||
+    (answer.status < 500 && answer.status !== 408 && answer.status !== 429)
+  ) {
+    return new ValidationError(error.message, { cause: error })
+  }
+  return asConnectionError(error)
+}

@@ -1,0 +1,480 @@
+/** Projections: one owner at a time, saves of state and position together, resets, dead letters, and what is refused. */
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
+import { projectionKey, type ProjectionToken } from "../../../../src/Engine/Store/ProjectionStore.ts"
+import type { StoreService } from "../../../../src/Engine/Store/Store.ts"
+import { IronflowError, serializeError } from "../../../../src/Errors.ts"
+import type { ProjectionRegistration, ProjectionSave } from "../../../../src/Protocol/Projections.ts"
+import { environment, type ShopTest } from "./Shop.ts"
+
+const totals: ProjectionRegistration = { name: "order-totals", events: ["order.*"], mode: "managed" }
+const mails: ProjectionRegistration = { name: "mails", events: ["order.*"], mode: "external" }
+const perCustomer: ProjectionRegistration = {
+  ...totals,
+  name: "per-customer",
+  partitionKey: "$.data.customer"
+}
+
+const LEASE_MS = 10_000
+
+/** A claim that has to be granted. */
+const own = (
+  store: StoreService,
+  options: {
+    readonly workerId?: string
+    readonly registration?: ProjectionRegistration
+    readonly leaseMs?: number
+  } = {}
+) =>
+  Effect.gen(function* () {
+    const { registration = totals, workerId = "worker-1", ...lease } = options
+    const claimed = yield* store.projections.claim({ environment, registration, workerId, ...lease })
+    if (claimed._tag === "Busy") return assert.fail(`${registration.name} belongs to ${claimed.owner}`)
+    const token: ProjectionToken = {
+      environment,
+      name: registration.name,
+      token: claimed.lease.token,
+      generation: claimed.lease.generation
+    }
+    return { ...claimed.lease, token }
+  })
+
+/** A save of one state, unless told otherwise. */
+const saving = (
+  from: number,
+  to: number,
+  state: unknown,
+  more: Partial<ProjectionSave> = {}
+): ProjectionSave => ({
+  from,
+  to,
+  states: [
+    {
+      partition: "__global__",
+      state: JSON.stringify(state),
+      position: to,
+      eventId: `evt-${to}`,
+      eventTime: 0
+    }
+  ],
+  deadLetters: [],
+  resolved: [],
+  ...more
+})
+
+const refusal = <A, E>(self: Effect.Effect<A, E>) => Effect.flip(self)
+
+export const projectionsSuite = (test: ShopTest): void => {
+  describe("projections", () => {
+    test("are handed their events in order, page by page", function* (shop) {
+      const { store } = shop
+      for (let i = 0; i < 5; i++) yield* shop.emit(i === 2 ? "user.created" : "order.placed", { i })
+      const { position, token } = yield* own(store)
+
+      const first = yield* store.projections.readPage(token, position, 3)
+      assert.ok(first._tag === "Events")
+      const second = yield* store.projections.readPage(token, first.position, 10)
+      assert.ok(second._tag === "Events")
+
+      assert.deepStrictEqual(
+        [...first.events, ...second.events].map(({ data }) => JSON.parse(data).i),
+        [0, 1, 3, 4]
+      )
+      assert.deepStrictEqual(
+        [first.position, first.atEnd, second.position, second.atEnd],
+        [3, false, 5, true]
+      )
+    })
+
+    test("keep state and position of one save together", function* (shop) {
+      const { store } = shop
+      for (let i = 0; i < 3; i++) yield* shop.emit("order.placed")
+      const { token } = yield* own(store)
+
+      const saved = yield* store.projections.save(token, saving(0, 3, { count: 3 }))
+      const state = yield* store.projections.getState(environment, "order-totals", "__global__")
+      const info = yield* store.projections.get(environment, "order-totals")
+
+      assert.deepStrictEqual(saved, { _tag: "Saved" })
+      assert.deepStrictEqual([state?.state, state?.position, info.position], ['{"count":3}', 3, 3])
+    })
+
+    test("belong to one worker, until it lets go", function* ({ store }) {
+      const first = yield* own(store)
+      const refused = yield* store.projections.claim({
+        environment,
+        registration: totals,
+        workerId: "worker-2"
+      })
+      yield* store.projections.release(first.token)
+      const second = yield* own(store, { workerId: "worker-2" })
+
+      assert.deepStrictEqual(refused, { _tag: "Busy", owner: "worker-1" })
+      assert.isAbove(second.generation, first.generation)
+    })
+
+    test("go to another worker when the owner says nothing for as long as its claim holds", function* ({
+      store
+    }) {
+      const first = yield* own(store, { leaseMs: LEASE_MS })
+      yield* TestClock.adjust(LEASE_MS - 1)
+      const early = yield* store.projections.claim({
+        environment,
+        registration: totals,
+        workerId: "worker-2"
+      })
+      const renewed = yield* store.projections.renew(first.token, LEASE_MS)
+      yield* TestClock.adjust(LEASE_MS)
+      yield* own(store, { workerId: "worker-2" })
+      const late = yield* store.projections.renew(first.token, LEASE_MS)
+
+      assert.deepStrictEqual([early._tag, renewed, late], ["Busy", true, false])
+    })
+
+    test("refuse and count the save of a worker that is not the owner any more", function* (shop) {
+      const { store } = shop
+      yield* shop.emit("order.placed")
+      const stale = yield* own(store, { leaseMs: LEASE_MS })
+      yield* TestClock.adjust(LEASE_MS)
+      const current = yield* own(store, { workerId: "worker-2" })
+
+      const refused = yield* store.projections.save(stale.token, saving(0, 1, { count: -1 }))
+      const page = yield* store.projections.readPage(stale.token, 0, 10)
+      yield* store.projections.save(current.token, saving(0, 1, { count: 1 }))
+
+      assert.strictEqual(refused._tag, "Refused")
+      assert.deepStrictEqual(page, { _tag: "Lost" })
+      assert.strictEqual((yield* store.projections.get(environment, "order-totals")).refusedSaves, 1)
+      assert.strictEqual(
+        (yield* store.projections.getState(environment, "order-totals", "__global__"))?.state,
+        '{"count":1}'
+      )
+    })
+
+    test("refuse a save that goes on from another position", function* (shop) {
+      const { store } = shop
+      yield* shop.emit("order.placed")
+      yield* shop.emit("order.placed")
+      const { token } = yield* own(store)
+      yield* store.projections.save(token, saving(0, 1, { count: 1 }))
+
+      const again = yield* store.projections.save(token, saving(0, 1, { count: 1 }))
+      const ahead = yield* store.projections.save(token, saving(2, 2, { count: 9 }))
+
+      assert.deepStrictEqual([again._tag, ahead._tag], ["Refused", "Refused"])
+      assert.strictEqual((yield* store.projections.get(environment, "order-totals")).position, 1)
+    })
+
+    test("refuse what was folded before a reset, and begin anew", function* (shop) {
+      const { store } = shop
+      yield* shop.emit("order.placed")
+      const { token } = yield* own(store)
+      yield* store.projections.save(token, saving(0, 1, { count: 1 }))
+      yield* shop.emit("order.placed")
+
+      const info = yield* store.projections.rebuild(environment, "order-totals")
+      const refused = yield* store.projections.save(token, saving(1, 2, { count: 2 }))
+      const again = yield* own(store)
+
+      assert.deepStrictEqual([info.status, info.position, info.lag], ["rebuilding", 0, 2])
+      assert.strictEqual(refused._tag, "Refused")
+      assert.strictEqual(again.position, 0)
+      assert.isUndefined(yield* store.projections.getState(environment, "order-totals", "__global__"))
+      yield* store.projections.save(again.token, saving(0, 2, { count: 2 }))
+      assert.strictEqual((yield* store.projections.get(environment, "order-totals")).status, "active")
+    })
+
+    test("that are managed are rebuilt when they project other events; external ones go on", function* (shop) {
+      const { store } = shop
+      yield* shop.emit("order.placed")
+      for (const registration of [totals, mails]) {
+        const { token } = yield* own(store, { registration })
+        yield* store.projections.save(
+          token,
+          registration === totals ? saving(0, 1, {}) : saving(0, 1, {}, { states: [] })
+        )
+      }
+
+      const managed = yield* own(store, { registration: { ...totals, events: ["order.placed"] } })
+      const external = yield* own(store, { registration: { ...mails, events: ["order.placed"] } })
+
+      assert.deepStrictEqual([managed.position, external.position], [0, 1])
+    })
+
+    test("keep their mode", function* ({ store }) {
+      yield* own(store)
+
+      const error = yield* refusal(own(store, { registration: { ...totals, mode: "external" } }))
+
+      assert.ok(error instanceof IronflowError)
+      assert.strictEqual(error.code, "INVALID_STATE")
+    })
+
+    test("hand out nothing while they are paused, and take what is in hand", function* (shop) {
+      const { store } = shop
+      yield* shop.emit("order.placed")
+      const { token } = yield* own(store)
+      const paused = yield* store.projections.pause(environment, "order-totals", "ops", "deploy")
+
+      const page = yield* store.projections.readPage(token, 0, 10)
+      const saved = yield* store.projections.save(token, saving(0, 1, { count: 1 }))
+      const resumed = yield* store.projections.resume(environment, "order-totals")
+
+      assert.deepStrictEqual(
+        [paused.status, paused.paused?.by, paused.paused?.reason],
+        ["paused", "ops", "deploy"]
+      )
+      assert.deepStrictEqual([page._tag, saved._tag, resumed.status], ["Paused", "Saved", "active"])
+    })
+
+    test("keep dead letters, hand them out again when asked, and forget those that succeed", function* (shop) {
+      const { store } = shop
+      for (let i = 0; i < 2; i++) yield* shop.emit("order.placed", { i })
+      const { token } = yield* own(store, { registration: mails })
+      const error = serializeError(new Error("declined"), { stack: false })
+      yield* store.projections.save(
+        token,
+        saving(0, 2, {}, { states: [], deadLetters: [{ position: 1, error, attempts: 4 }] })
+      )
+
+      const [letter] = yield* store.projections.listDeadLetters(environment, "mails", 0, 10)
+      const asked = yield* store.projections.retryDeadLetters(environment, "mails", 1)
+      const unknown = yield* store.projections.retryDeadLetters(environment, "mails", 2)
+      const page = yield* store.projections.readPage(token, 0, 10)
+      yield* store.projections.save(token, saving(2, 2, {}, { states: [], resolved: [1] }))
+
+      assert.deepStrictEqual([letter?.position, letter?.attempts, letter?.error.message], [1, 4, "declined"])
+      assert.deepStrictEqual([asked, unknown], [1, 0])
+      assert.ok(page._tag === "Retries")
+      assert.deepStrictEqual(
+        page.events.map(({ position }) => position),
+        [1]
+      )
+      assert.deepStrictEqual(yield* store.projections.listDeadLetters(environment, "mails", 0, 10), [])
+    })
+
+    test("remember how often an event has failed", function* (shop) {
+      const { store } = shop
+      yield* shop.emit("order.placed")
+      const first = yield* own(store)
+      const error = serializeError(new Error("declined"), { stack: false })
+      yield* store.projections.save(
+        first.token,
+        saving(0, 0, {}, { states: [], failing: { position: 1, failures: 2, error } })
+      )
+      const info = yield* store.projections.get(environment, "order-totals")
+      const again = yield* own(store)
+
+      assert.deepStrictEqual([info.status, info.lastError?.error.message], ["error", "declined"])
+      assert.deepStrictEqual(again.failing, { position: 1, failures: 2 })
+    })
+
+    test("do not take a save that makes no sense, and change nothing", function* (shop) {
+      const { store } = shop
+      yield* shop.emit("order.placed")
+      const { token } = yield* own(store)
+      const external = yield* own(store, { registration: mails })
+      const state = saving(0, 1, {}).states[0]!
+      const bad: ReadonlyArray<[ProjectionToken, ProjectionSave]> = [
+        [token, saving(0, 2, {})],
+        [token, saving(0, -1, {})],
+        [token, saving(0, 1, {}, { states: [state, state] })],
+        [token, saving(0, 1, {}, { states: [{ ...state, position: 0 }] })],
+        [token, saving(0, 1, {}, { states: [{ ...state, position: 2 }] })],
+        [external.token, saving(0, 1, {})],
+        [
+          token,
+          saving(
+            0,
+            1,
+            {},
+            { deadLetters: [{ position: 7, error: { name: "Error", message: "" }, attempts: 1 }] }
+          )
+        ]
+      ]
+
+      for (const [by, save] of bad) {
+        const error = yield* refusal(store.projections.save(by, save))
+        assert.ok(error instanceof IronflowError)
+        assert.strictEqual(error.code, "VALIDATION_ERROR")
+      }
+      assert.strictEqual((yield* store.projections.get(environment, "order-totals")).position, 0)
+    })
+
+    test("count the events that wait, whatever patterns there are", function* (shop) {
+      const { store } = shop
+      for (const name of ["order.placed", "order.paid", "user.created", "order.item.added"])
+        yield* shop.emit(name)
+      const lagOf = (name: string, events: ReadonlyArray<string>) =>
+        Effect.map(
+          Effect.andThen(
+            own(store, { registration: { ...totals, name, events } }),
+            store.projections.get(environment, name)
+          ),
+          ({ lag }) => lag
+        )
+
+      assert.strictEqual(yield* lagOf("one", ["order.paid"]), 1)
+      assert.strictEqual(yield* lagOf("two", ["order.*"]), 2)
+      assert.strictEqual(yield* lagOf("all", [">"]), 4)
+      assert.strictEqual(yield* lagOf("some", ["order.paid", "order.*", "user.created"]), 3)
+    })
+
+    test("are at a position when nothing of theirs is before it", function* (shop) {
+      const { store } = shop
+      yield* shop.emit("order.placed")
+      yield* shop.emit("user.created")
+      const { token } = yield* own(store)
+      const isAt = (target: number) =>
+        Effect.map(
+          store.projections.isAt(environment, "order-totals", target, 0, 100),
+          ({ reached }) => reached
+        )
+
+      const before = [yield* isAt(0), yield* isAt(1), yield* isAt(2), yield* isAt(3)]
+      yield* store.projections.save(token, saving(0, 1, {}))
+      const after = [yield* isAt(1), yield* isAt(2), yield* isAt(3)]
+
+      assert.deepStrictEqual(before, [true, false, false, false])
+      assert.deepStrictEqual(after, [true, true, false])
+    })
+
+    test("of other environments are not seen", function* ({ store }) {
+      yield* own(store)
+
+      const error = yield* refusal(store.projections.get("staging", "order-totals"))
+
+      assert.ok(error instanceof IronflowError)
+      assert.strictEqual(error.code, "PROJECTION_NOT_FOUND")
+      assert.deepStrictEqual(yield* store.projections.list("staging"), [])
+    })
+
+    test("are gone with their states and dead letters when they are deleted", function* (shop) {
+      const { store } = shop
+      yield* shop.emit("order.placed")
+      const { token } = yield* own(store)
+      yield* store.projections.save(token, saving(0, 1, { count: 1 }))
+      yield* store.projections.delete(environment, "order-totals")
+
+      const refused = yield* store.projections.save(token, saving(1, 1, {}, { states: [] }))
+      const again = yield* own(store)
+
+      assert.strictEqual(refused._tag, "Refused")
+      assert.strictEqual(again.position, 0)
+      assert.isUndefined(yield* store.projections.getState(environment, "order-totals", "__global__"))
+    })
+
+    test("are named by the commit that changes them", function* (shop) {
+      const { store } = shop
+      yield* shop.emit("order.placed")
+      const { token } = yield* own(store)
+      const named: Array<string> = []
+      const stop = store.onCommit(({ projections }) => void named.push(...projections))
+      yield* store.projections.save(token, saving(0, 1, {}))
+      yield* shop.emit("order.placed")
+      stop()
+
+      assert.deepStrictEqual(named, [projectionKey(environment, "order-totals")])
+    })
+  })
+
+  describe("projections of runners without a token", () => {
+    const handOut = (store: StoreService, name: string, limit = 10) =>
+      store.projections.handOut({ environment, name, limit, leaseMs: LEASE_MS })
+    const save = (store: StoreService, name: string, position: number, state?: unknown) =>
+      store.projections.saveTokenless({
+        environment,
+        name,
+        position,
+        ...(state === undefined ? {} : { state: JSON.stringify(state) })
+      })
+
+    test("get the events again until they are saved, with the state to go on from", function* (shop) {
+      const { store } = shop
+      for (let i = 0; i < 3; i++) yield* shop.emit("order.placed")
+      yield* store.projections.register(environment, totals)
+
+      const first = yield* handOut(store, "order-totals", 2)
+      const again = yield* handOut(store, "order-totals", 2)
+      yield* save(store, "order-totals", 2, { count: 2 })
+      const rest = yield* handOut(store, "order-totals", 2)
+
+      assert.deepStrictEqual(first.events, again.events)
+      assert.deepStrictEqual([first.state, rest.state], [undefined, '{"count":2}'])
+      assert.deepStrictEqual(
+        rest.events.map(({ position }) => position),
+        [3]
+      )
+    })
+
+    test("save only what was handed out since the last reset and is not done", function* (shop) {
+      const { store } = shop
+      for (let i = 0; i < 3; i++) yield* shop.emit(i === 1 ? "user.created" : "order.placed")
+      yield* store.projections.register(environment, totals)
+      const early = yield* save(store, "order-totals", 1, {})
+      yield* handOut(store, "order-totals")
+      const foreign = yield* save(store, "order-totals", 2, {})
+      const good = yield* save(store, "order-totals", 3, { count: 2 })
+      const twice = yield* save(store, "order-totals", 3, { count: 9 })
+      yield* store.projections.rebuild(environment, "order-totals")
+      const stale = yield* save(store, "order-totals", 3, { count: 9 })
+
+      assert.deepStrictEqual(
+        [early, foreign, good, twice, stale].map(({ _tag }) => _tag),
+        ["Refused", "Refused", "Saved", "Refused", "Refused"]
+      )
+      assert.strictEqual((yield* store.projections.get(environment, "order-totals")).refusedSaves, 4)
+    })
+
+    test("get one partition at a time, each with its own state", function* (shop) {
+      const { store } = shop
+      for (const customer of ["ada", "bob", "ada", "bob"]) yield* shop.emit("order.placed", { customer })
+      yield* store.projections.register(environment, perCustomer)
+
+      const ada = yield* handOut(store, "per-customer")
+      yield* save(store, "per-customer", 3, { count: 2 })
+      const bob = yield* handOut(store, "per-customer")
+      yield* save(store, "per-customer", 4, { count: 2 })
+      yield* shop.emit("order.placed", { customer: "ada" })
+      const next = yield* handOut(store, "per-customer")
+
+      const positions = [ada, bob, next].map(({ events }) => events.map(({ position }) => position))
+      assert.deepStrictEqual(positions, [[1, 3], [2, 4], [5]])
+      assert.deepStrictEqual([ada.state, bob.state, next.state], [undefined, undefined, '{"count":2}'])
+      assert.strictEqual(
+        (yield* store.projections.getState(environment, "per-customer", "bob"))?.state,
+        '{"count":2}'
+      )
+    })
+
+    test("acknowledge events of external projections by position", function* (shop) {
+      const { store } = shop
+      yield* shop.emit("order.placed")
+      yield* store.projections.register(environment, mails)
+      yield* handOut(store, "mails")
+      yield* save(store, "mails", 1)
+
+      assert.deepStrictEqual((yield* handOut(store, "mails")).events, [])
+      assert.strictEqual((yield* store.projections.get(environment, "mails")).position, 1)
+    })
+
+    test("get nothing while a worker with a token is the owner, and change nothing", function* (shop) {
+      const { store } = shop
+      yield* shop.emit("order.placed")
+      yield* store.projections.register(environment, totals)
+      yield* handOut(store, "order-totals")
+      yield* TestClock.adjust(LEASE_MS)
+      const { token } = yield* own(store)
+      yield* store.projections.register(environment, { ...totals, events: ["user.*"] })
+
+      const handed = yield* handOut(store, "order-totals")
+      const refused = yield* save(store, "order-totals", 1, { count: -1 })
+      const saved = yield* store.projections.save(token, saving(0, 1, { count: 1 }))
+
+      assert.deepStrictEqual(handed.events, [])
+      assert.deepStrictEqual([refused._tag, saved._tag], ["Refused", "Saved"])
+      assert.deepStrictEqual((yield* store.projections.get(environment, "order-totals")).events, ["order.*"])
+    })
+  })
+}

@@ -1,0 +1,112 @@
+/** Projections with Effect handlers: what they need comes from the worker's layer, what they fail with is a dead letter. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import { TestClock } from "effect/testing"
+import {
+  Client,
+  Engine,
+  Errors,
+  Event,
+  Projection,
+  Projections,
+  Store,
+  Worker,
+  WorkerTransport
+} from "@ironflow/node/effect"
+
+class Rates extends Context.Service<
+  Rates,
+  { readonly of: (currency: string) => Effect.Effect<number, Error> }
+>()("Rates") {}
+
+const OrderPlaced = Event.define("order.placed", {
+  data: Schema.Struct({ amount: Schema.Number, currency: Schema.String })
+})
+
+const totals = Projection.make({
+  name: "totals",
+  events: [OrderPlaced],
+  maxRetries: 2,
+  initialState: () => ({ total: 0 }),
+  handler: Effect.fnUntraced(function* (state, event) {
+    const rates = yield* Rates
+    return { total: state.total + event.data.amount * (yield* rates.of(event.data.currency)) }
+  })
+})
+
+const Base = Engine.layer.pipe(Layer.provide(Store.layerSqlite({ filename: ":memory:" })))
+const house = (rates: Rates["Service"]) =>
+  Worker.layer({ functions: [], projections: [totals], logger: false }).pipe(
+    Layer.provide(Layer.succeed(Rates, rates)),
+    Layer.provide(WorkerTransport.layerMemory),
+    Layer.provideMerge(Engine.layerClient),
+    Layer.provide(Base)
+  )
+
+describe("a projection with an Effect handler", () => {
+  it.effect("gets what it needs, and is read by the Projections service", () =>
+    Effect.gen(function* () {
+      const client = yield* Client.Client
+      const projections = yield* Projections.Projections
+
+      yield* client.emit("order.placed", { amount: 2, currency: "EUR" })
+      const { position } = yield* client.emit("order.placed", { amount: 1, currency: "EUR" })
+      const { state } = yield* projections.get("totals", { after: position })
+
+      assert.deepStrictEqual(state, { total: 6 })
+    }).pipe(Effect.provide(house({ of: () => Effect.succeed(2) })))
+  )
+
+  it.effect(
+    "is tried again with growing delays, and gives up data that its schema does not take at once",
+    () => {
+      let calls = 0
+      const rates: Rates["Service"] = {
+        of: () =>
+          Effect.suspend(() => (++calls < 3 ? Effect.fail(new Error("no rate yet")) : Effect.succeed(1)))
+      }
+      return Effect.gen(function* () {
+        const client = yield* Client.Client
+        const projections = yield* Projections.Projections
+        yield* client.emit("order.placed", { amount: "a lot" })
+        const { position = 0 } = yield* client.emit("order.placed", { amount: 5, currency: "EUR" })
+        const failed = (failures: number) =>
+          Effect.gen(function* () {
+            while (true) {
+              const info = yield* projections.status("totals")
+              if (info.failing?.failures === failures) return
+            }
+          })
+
+        yield* failed(1)
+        yield* TestClock.adjust("1 second")
+        yield* failed(2)
+        yield* TestClock.adjust("1999 millis")
+        yield* failed(2)
+        yield* TestClock.adjust("1 millis")
+        const { state } = yield* projections.get("totals", { after: position })
+        const letters = yield* projections.deadLetters("totals")
+
+        assert.deepStrictEqual(state, { total: 5 })
+        assert.deepStrictEqual(
+          letters.map(({ attempts, error }) => [attempts, error.name]),
+          [[1, "SchemaValidationError"]]
+        )
+        assert.strictEqual(calls, 3)
+      }).pipe(Effect.provide(house(rates)))
+    }
+  )
+
+  it.effect("a projection that nobody has is a typed failure", () =>
+    Effect.gen(function* () {
+      const projections = yield* Projections.Projections
+
+      const error = yield* Effect.flip(projections.get("nope"))
+
+      assert.instanceOf(error, Errors.ProjectionNotFoundError)
+    }).pipe(Effect.provide(house({ of: () => Effect.succeed(1) })))
+  )
+})

@@ -1,0 +1,443 @@
+/** Projections as their users see them, in the engine's process and over HTTP. */
+import { afterEach, assert, describe, expect, it, vi } from "vitest"
+import {
+  createClient,
+  createEventDefinitionRegistry,
+  createFunction,
+  createNoopLogger,
+  createProjection,
+  createWorker,
+  defineEvent,
+  type IronflowClient,
+  NonRetryableError,
+  ProjectionBehindError,
+  ProjectionNotFoundError,
+  type RunnableProjection,
+  ValidationError,
+  type Worker,
+  type WorkerConfig
+} from "@ironflow/node"
+import { startEngine } from "@ironflow/node/engine"
+
+const totals = createProjection({
+  name: "order-totals",
+  events: ["order.placed", "order.cancelled"],
+  initialState: () => ({ total: 0, count: 0 }),
+  handler: (state, event) =>
+    event.name === "order.placed"
+      ? { total: state.total + event.data.amount, count: state.count + 1 }
+      : { total: state.total - event.data.amount, count: state.count - 1 }
+})
+
+interface House {
+  readonly client: IronflowClient
+  readonly hire: (
+    projections: ReadonlyArray<RunnableProjection>,
+    more?: Partial<WorkerConfig>
+  ) => Promise<Worker>
+}
+
+const cleanups: Array<() => Promise<unknown>> = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
+})
+
+const open = async (transport: "memory" | "http"): Promise<House> => {
+  const engine = await startEngine({
+    filename: ":memory:",
+    logger: false,
+    ...(transport === "http" ? { listen: { port: 0 } } : {})
+  })
+  cleanups.push(() => engine.close())
+  const client = engine.url === undefined ? engine.client : createClient({ serverUrl: engine.url })
+  if (engine.url !== undefined) cleanups.push(() => client.close())
+  return {
+    client,
+    hire: async (projections, more = {}) => {
+      const config = { functions: [], projections, logger: createNoopLogger(), ...more }
+      const worker =
+        engine.url === undefined
+          ? engine.createWorker(config as WorkerConfig)
+          : createWorker({ ...config, serverUrl: engine.url } as WorkerConfig)
+      const working = worker.start()
+      cleanups.push(async () => {
+        await worker.stop()
+        await working
+      })
+      await worker.ready()
+      return worker
+    }
+  }
+}
+
+const rejection = async (promise: Promise<unknown>): Promise<any> =>
+  promise.then(
+    () => assert.fail("expected a rejection"),
+    (error: unknown) => error
+  )
+
+describe.for(["memory", "http"] as const)("projections over %s", (transport) => {
+  const emitAll = async (client: IronflowClient, ...amounts: ReadonlyArray<number>): Promise<number> => {
+    let position = 0
+    for (const amount of amounts) {
+      const emitted = await client.emit("order.placed", { amount, customer: `c-${amount % 2}` })
+      position = emitted.position ?? 0
+    }
+    return position
+  }
+
+  it("fold events into a state, and reads wait for one's own writes", async () => {
+    const { client, hire } = await open(transport)
+    await emitAll(client, 1, 2)
+    await hire([totals])
+
+    const { position } = await client.emit("order.cancelled", { amount: 1 })
+    const result = await client.projections.get("order-totals", { after: position })
+
+    assert.deepStrictEqual(result.state, { total: 2, count: 1 })
+    assert.deepInclude(result, {
+      name: "order-totals",
+      partition: "__global__",
+      mode: "managed",
+      status: "active"
+    })
+    assert.strictEqual(result.lastEventSeq, position)
+    expect((await client.projections.list()).map(({ name }) => name)).toEqual(["order-totals"])
+  })
+
+  it("keep a state for each partition, by path or function", async () => {
+    const { client, hire } = await open(transport)
+    const byPath = createProjection({
+      name: "by-path",
+      events: ["order.placed"],
+      initialState: () => ({ amounts: [] as Array<number> }),
+      handler: ({ amounts }, event) => ({ amounts: [...amounts, event.data.amount] }),
+      partitionKey: "$.data.customer"
+    })
+    const byFunction = createProjection({
+      name: "by-function",
+      events: ["order.placed"],
+      batchSize: 2,
+      initialState: () => 0,
+      handler: (count) => count + 1,
+      partitionKey: (event) => (event.data.amount > 2 ? "large" : "small")
+    })
+    await hire([byPath, byFunction])
+
+    const after = await emitAll(client, 1, 2, 3, 4, 5)
+    const stateOf = async (name: string, partition: string) =>
+      (await client.projections.get(name, { partition, after })).state
+
+    assert.deepStrictEqual(await stateOf("by-path", "c-1"), { amounts: [1, 3, 5] })
+    assert.deepStrictEqual(await stateOf("by-path", "c-0"), { amounts: [2, 4] })
+    assert.deepStrictEqual(
+      [await stateOf("by-function", "large"), await stateOf("by-function", "small")],
+      [3, 2]
+    )
+    assert.deepStrictEqual(await stateOf("by-path", "nobody"), {})
+  })
+
+  it("call external handlers in order, with what they need to know", async () => {
+    const { client, hire } = await open(transport)
+    const seen: Array<unknown> = []
+    await hire([
+      createProjection({
+        name: "mails",
+        events: ["order.*"],
+        handler: async (event, ctx) => {
+          await Promise.resolve()
+          seen.push([
+            event.data.amount,
+            ctx.event.seq === event.seq,
+            ctx.event.timestamp instanceof Date,
+            ctx.projection
+          ])
+        }
+      })
+    ])
+
+    await client.projections.waitForCatchup("mails", { after: await emitAll(client, 1, 2) })
+
+    const projection = { name: "mails", version: 1 }
+    assert.deepStrictEqual(seen, [
+      [1, true, true, projection],
+      [2, true, true, projection]
+    ])
+  })
+
+  it("see events brought to the latest version", async () => {
+    const { client, hire } = await open(transport)
+    const eventDefinitions = createEventDefinitionRegistry()
+    eventDefinitions.register(
+      defineEvent({ name: "order.placed", version: 2, upcast: (data: any) => ({ amount: data.cents / 100 }) })
+    )
+    await hire([totals], { eventDefinitions })
+
+    await client.emit("order.placed", { cents: 150 })
+    const { position } = await client.emit("order.placed", { amount: 2 }, { version: 2 })
+
+    assert.deepStrictEqual((await client.projections.get("order-totals", { after: position })).state, {
+      total: 3.5,
+      count: 2
+    })
+  })
+
+  it("give an event up, go on after it, and take it up again when asked", async () => {
+    const { client, hire } = await open(transport)
+    let isDown = true
+    const seen: Array<number> = []
+    await hire([
+      createProjection({
+        name: "mails",
+        events: ["order.placed"],
+        maxRetries: 0,
+        handler: async (event) => {
+          if (isDown && event.data.amount === 2) throw new Error("mail server is down")
+          seen.push(event.data.amount)
+        }
+      })
+    ])
+
+    const after = await emitAll(client, 1, 2, 3)
+    await client.projections.waitForCatchup("mails", { after })
+    const [letter] = await client.projections.deadLetters("mails")
+    const status = await client.projections.status("mails")
+    isDown = false
+    await client.projections.retryDeadLetter("mails", letter?.position ?? 0)
+    await vi.waitFor(async () => assert.deepStrictEqual(await client.projections.deadLetters("mails"), []))
+
+    assert.deepInclude(letter, { attempts: 1, retrying: false })
+    assert.deepInclude(letter?.event, { name: "order.placed", data: { amount: 2, customer: "c-0" } })
+    assert.strictEqual(letter?.error.message, "mail server is down")
+    assert.deepInclude(status, {
+      deadLetters: 1,
+      errorMessage: "mail server is down",
+      lag: 0,
+      status: "active"
+    })
+    assert.deepStrictEqual(seen, [1, 3, 2])
+    assert.strictEqual(
+      (await rejection(client.projections.retryDeadLetter("mails", letter?.position ?? 0))).code,
+      "INVALID_STATE"
+    )
+  })
+
+  it("try an event again as often as they say, and then not", async () => {
+    const { client, hire } = await open(transport)
+    const attempts: Array<number> = []
+    await hire([
+      createProjection({
+        name: "mails",
+        events: ["order.placed"],
+        maxRetries: 1,
+        handler: (_event, { attempt }) => {
+          attempts.push(attempt)
+          throw new Error("down")
+        }
+      })
+    ])
+
+    const after = await emitAll(client, 1)
+    await vi.waitFor(async () =>
+      assert.strictEqual((await client.projections.status("mails")).status, "error")
+    )
+    const failing = await client.projections.status("mails")
+    await client.projections.waitForCatchup("mails", { after })
+
+    assert.deepStrictEqual(failing.failing, { position: after, failures: 1 })
+    assert.include(failing.message, "has failed once and is tried again: down")
+    assert.deepStrictEqual(attempts, [1, 2])
+    assert.strictEqual((await client.projections.deadLetters("mails"))[0]?.attempts, 2)
+  })
+
+  it("leave events that cannot be folded out of the state, and say why", async () => {
+    const { client, hire } = await open(transport)
+    const cyclic: any = {}
+    cyclic.self = cyclic
+    const bad: ReadonlyArray<unknown> = [
+      undefined,
+      Promise.resolve({}),
+      { n: 1n },
+      cyclic,
+      { text: "x".repeat(4 * 1024 * 1024) }
+    ]
+    await hire([
+      createProjection({
+        name: "fragile",
+        events: ["order.placed"],
+        maxRetries: 0,
+        initialState: () => ({ good: 0 }) as any,
+        handler: (state, event) => {
+          const { amount } = event.data
+          if (amount >= bad.length) return { good: state.good + 1 }
+          // what a handler does before it fails must not count
+          state.good = -1
+          return bad[amount]
+        }
+      })
+    ])
+
+    const after = await emitAll(client, 9, 0, 1, 9, 2, 3, 4, 9)
+    const { state } = await client.projections.get("fragile", { after })
+    const letters = await client.projections.deadLetters("fragile")
+
+    assert.deepStrictEqual(state, { good: 3 })
+    assert.deepStrictEqual(
+      letters.map(({ error }) => error.code),
+      ["VALIDATION_ERROR", "VALIDATION_ERROR", "VALIDATION_ERROR", "VALIDATION_ERROR", "LIMIT_EXCEEDED"]
+    )
+    assert.match(letters[1]?.error.message ?? "", /returned a promise/)
+  })
+
+  it("see states as JSON gives them back, at any size of batch", async () => {
+    const { client, hire } = await open(transport)
+    const types = (name: string, batchSize: number) =>
+      createProjection({
+        name,
+        events: ["order.placed"],
+        batchSize,
+        initialState: () => ({ at: new Date(0) as unknown, types: [] as Array<string> }),
+        handler: (state, event) => ({
+          at: new Date(event.data.amount),
+          types: [...state.types, typeof state.at]
+        })
+      })
+    await hire([types("one", 1), types("many", 100)])
+
+    const after = await emitAll(client, 1, 2, 3)
+    const one = await client.projections.get("one", { after })
+    const many = await client.projections.get("many", { after })
+
+    assert.deepStrictEqual(one.state.types, ["string", "string", "string"])
+    assert.deepStrictEqual(many.state, one.state)
+  })
+
+  it("that cannot run harm neither others nor functions", async () => {
+    const { client, hire } = await open(transport)
+    const broken = createProjection({
+      name: "broken",
+      events: ["order.placed"],
+      initialState: () => {
+        throw new Error("no state")
+      },
+      handler: (state: number) => state
+    })
+    const hopeless = createProjection({
+      name: "hopeless",
+      events: ["order.placed"],
+      handler: () => {
+        throw new NonRetryableError("never")
+      }
+    })
+    const ship = createFunction({ id: "ship", triggers: [{ event: "order.placed" }] }, async () => "shipped")
+    await hire([broken, hopeless, totals], { functions: [ship] } as Partial<WorkerConfig>)
+
+    const { position, runIds } = await client.emit("order.placed", { amount: 1 })
+
+    assert.deepStrictEqual((await client.projections.get("order-totals", { after: position })).state, {
+      total: 1,
+      count: 1
+    })
+    assert.strictEqual((await client.waitForRun(runIds[0] ?? "")).output, "shipped")
+    await client.projections.waitForCatchup("hopeless", { after: position })
+    assert.lengthOf(await client.projections.deadLetters("hopeless"), 1)
+    assert.instanceOf(await rejection(client.projections.status("broken")), ProjectionNotFoundError)
+  })
+
+  it("stop where they are while they are paused, and say who paused them", async () => {
+    const { client, hire } = await open(transport)
+    await hire([totals])
+    await client.projections.waitForCatchup("order-totals", { after: await emitAll(client, 1) })
+
+    const paused = await client.projections.pause("order-totals", { by: "ada", reason: "deploy" })
+    const after = await emitAll(client, 2)
+    const behind = await rejection(client.projections.get("order-totals", { after, timeout: 50 }))
+    const resumed = await client.projections.resume("order-totals")
+    const { state } = await client.projections.get("order-totals", { after })
+
+    assert.deepInclude(paused, { status: "paused", pausedBy: "ada", pauseReason: "deploy" })
+    assert.instanceOf(behind, ProjectionBehindError)
+    assert.deepInclude(behind, { code: "PROJECTION_BEHIND", projection: "order-totals", target: after })
+    assert.include(behind.message, "Paused by ada")
+    assert.strictEqual(resumed.status, "active")
+    assert.deepStrictEqual(state, { total: 3, count: 2 })
+  })
+
+  it("are rebuilt from the log while events come in", async () => {
+    const { client, hire } = await open(transport)
+    await hire([totals])
+    await client.projections.waitForCatchup("order-totals", { after: await emitAll(client, 1, 2, 3) })
+
+    const [info] = await Promise.all([client.projections.rebuild("order-totals"), emitAll(client, 4, 5)])
+    const after = await emitAll(client, 6)
+    const { state } = await client.projections.get("order-totals", { after })
+
+    assert.isAbove(info.generation, 1)
+    assert.deepStrictEqual(state, { total: 21, count: 6 })
+  })
+
+  it("belong to one of two workers, and go to the other one when it leaves", async () => {
+    const { client, hire } = await open(transport)
+    const first = await hire([totals], { workerId: "first" })
+    await client.projections.waitForCatchup("order-totals", { after: await emitAll(client, 1) })
+    await hire([totals], { workerId: "second" })
+    const before = await client.projections.status("order-totals")
+    await first.drain()
+
+    const { state } = await client.projections.get("order-totals", { after: await emitAll(client, 2) })
+    const afterwards = await client.projections.status("order-totals")
+
+    assert.deepStrictEqual([before.owner, afterwards.owner], ["first", "second"])
+    assert.isAbove(afterwards.generation, before.generation)
+    assert.deepStrictEqual(state, { total: 3, count: 2 })
+    assert.strictEqual(afterwards.refusedSaves, 0)
+  })
+
+  it("save in parts what is too much for one save", { timeout: 20_000 }, async () => {
+    const { client, hire } = await open(transport)
+    await hire([
+      createProjection({
+        name: "documents",
+        events: ["order.placed"],
+        initialState: () => ({ text: "" }),
+        handler: (_state, event) => ({ text: String(event.data.amount).repeat(1024 * 1024) }),
+        partitionKey: "data.amount"
+      })
+    ])
+    await client.projections.pause("documents").catch(() => undefined)
+    const after = await emitAll(client, 1, 2, 3, 4, 5, 6)
+    await client.projections.resume("documents")
+
+    for (const partition of ["1", "6"]) {
+      const { state } = await client.projections.get("documents", { after, partition })
+      assert.strictEqual(state.text, partition.repeat(1024 * 1024))
+    }
+  })
+
+  it("that nobody has are said to be missing, and bad questions are refused", async () => {
+    const { client, hire } = await open(transport)
+    await hire([totals])
+    const { projections } = client
+    await vi.waitFor(() => projections.status("order-totals"))
+
+    assert.instanceOf(await rejection(projections.get("nope")), ProjectionNotFoundError)
+    assert.instanceOf(await rejection(projections.rebuild("nope")), ProjectionNotFoundError)
+    assert.instanceOf(await rejection(projections.get("order totals")), ValidationError)
+    assert.instanceOf(await rejection(projections.get("order-totals", { after: -1 })), ValidationError)
+    assert.instanceOf(
+      await rejection(projections.get("order-totals", { after: 0, timeout: -1 })),
+      ValidationError
+    )
+    assert.instanceOf(await rejection(projections.deadLetters("order-totals", { limit: 0 })), ValidationError)
+    assert.instanceOf(
+      await rejection(projections.waitForCatchup("order-totals", { after: 10_000, timeout: 20 })),
+      ProjectionBehindError
+    )
+    const aborted = AbortSignal.abort(new Error("enough"))
+    assert.strictEqual(
+      (await rejection(projections.waitForCatchup("order-totals", { after: 10_000, signal: aborted })))
+        .message,
+      "enough"
+    )
+  })
+})

@@ -1,0 +1,6 @@
+/** An engine in a process of its own: `node engine.ts <database> <port>`. */
+import { startEngine } from "@ironflow/node/engine"
+
+const [filename = "", port = "0"] = process.argv.slice(2)
+const engine = await startEngine({ filename, listen: { port: Number(port) }, logger: false })
+process.stdout.write(`ready ${engine.url}\n`)

@@ -1,0 +1,124 @@
+/**
+ * Entity streams (G9) and `step.tx` with real processes that are killed: engine and worker apart, and both in one.
+ *
+ * `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=100` runs a hundred schedules from seed 7 on instead of the usual few.
+ */
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import process from "node:process"
+import { DatabaseSync } from "node:sqlite"
+import { afterAll, assert, describe, it } from "vitest"
+import { makeDice } from "./Plan.ts"
+import { type BankEvidence, type BankPlan, type Death, runBank } from "./streams/Bank.ts"
+import { judgeBank } from "./streams/BankChecker.ts"
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bank-"))
+const cache = path.join(folder, "cache")
+afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
+
+const firstSeed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
+const rounds = Number(process.env.IRONFLOW_TEST_ROUNDS ?? 2)
+
+const planOf = (seed: number): BankPlan => {
+  const dice = makeDice(seed)
+  const deaths = Array.from({ length: 4 }, (): Death => ({
+    who: dice.pick(["engine", "worker", "both"]),
+    afterMs: dice.between(0, 400)
+  }))
+  return { seed, embedded: seed % 2 === 0, deaths, transfers: 20, appends: 40 }
+}
+
+/** The worker's process dies around the end of a body: before it returns, and while its writes are on their way. */
+const aroundTheEnd = (embedded: boolean): BankPlan => ({
+  seed: 0,
+  embedded,
+  deaths: [0, 1, 2, 3, 5].map((turns, i) => ({
+    who: "worker",
+    afterMs: 0,
+    fate: { nth: i + 1, turns }
+  })),
+  transfers: 24,
+  appends: 20
+})
+
+const newFolder = (): string => fs.mkdtempSync(path.join(folder, "bank-"))
+
+describe("a bank whose processes are killed", () => {
+  let last: BankEvidence | undefined
+
+  for (let seed = firstSeed; seed < firstSeed + rounds; seed++) {
+    it(
+      `loses nothing, writes nothing twice and nothing by half, with seed ${seed}`,
+      {
+        timeout: 240_000
+      },
+      async () => {
+        const plan = planOf(seed)
+        const deaths = plan.deaths.filter(({ who }) => plan.embedded || who !== "worker").length
+        const evidence = (last = await runBank(plan, newFolder(), cache))
+
+        const { figures, violations } = judgeBank(evidence)
+        assert.deepStrictEqual(violations, [], `seed ${seed}`)
+        assert.isAtLeast(figures.acknowledged, 160)
+        assert.isAtLeast(figures.transfers, 20)
+        assert.isAbove(figures.conflicts, 0, "the writers meet")
+        assert.lengthOf(evidence.snapshots, deaths, "one for each death of the engine")
+      }
+    )
+  }
+
+  for (const embedded of [false, true]) {
+    const where = embedded ? "with its engine" : "alone"
+    it(
+      `moves all of the money or none when the worker dies ${where} around the end of a transaction's body`,
+      {
+        timeout: 240_000
+      },
+      async () => {
+        const { figures, violations } = judgeBank(await runBank(aroundTheEnd(embedded), newFolder(), cache))
+
+        assert.deepStrictEqual(violations, [])
+        assert.isAtLeast(figures.transfers, 24)
+      }
+    )
+  }
+
+  it.each([
+    [
+      "a hole",
+      "UPDATE events SET entity_version = entity_version + 1000 WHERE entity_version = 5",
+      /stands where 5 should/
+    ],
+    [
+      "a lost append",
+      "DELETE FROM events WHERE position = (SELECT max(position) FROM events WHERE name = 'note.added')",
+      /is lost/
+    ],
+    [
+      "half a transaction",
+      "DELETE FROM events WHERE position = (SELECT max(position) FROM events WHERE name = 'transfer.done')",
+      /has written money.withdrawn, money.deposited$/
+    ],
+    [
+      "a transaction without its step",
+      "DELETE FROM steps WHERE kind = 'tx'",
+      /has no result of its transaction/
+    ],
+    ["a wrong count", "UPDATE streams SET version = version + 1", /is said to be at version/]
+  ])("is found out when there is %s in its books", (_, damage, complaint) => {
+    if (last === undefined) return assert.fail("there are no books")
+    const copy = path.join(newFolder(), "books.db")
+    fs.copyFileSync(last.database, copy)
+    const db = new DatabaseSync(copy)
+    db.exec(damage)
+    db.close()
+
+    const { violations } = judgeBank({ ...last, database: copy, snapshots: [] })
+
+    assert.isTrue(
+      violations.some((violation) => complaint.test(violation)),
+      violations.join("\n")
+    )
+  })
+})

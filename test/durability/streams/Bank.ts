@@ -1,0 +1,253 @@
+/** Runs a bank whose processes are killed by a schedule, while clients append and move money, and keeps the evidence. */
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import path from "node:path"
+import process from "node:process"
+import { createServer } from "node:net"
+import { createInterface } from "node:readline"
+import { setTimeout as delay } from "node:timers/promises"
+import { fileURLToPath } from "node:url"
+import { copyDatabase } from "../Chaos.ts"
+import type { BankOptions } from "./app.ts"
+
+/** A death: of whom, and when after everybody was ready; or of a worker at a place in a transaction. */
+export interface Death {
+  readonly who: "engine" | "worker" | "both"
+  readonly afterMs: number
+  readonly fate?: BankOptions["fate"]
+}
+
+export interface BankPlan {
+  readonly seed: number
+  /** Engine and worker in one process, so that they die together. */
+  readonly embedded: boolean
+  readonly deaths: ReadonlyArray<Death>
+  /** At least so many transfers, and so many acknowledged appends of each of four writers: more until the last death. */
+  readonly transfers: number
+  readonly appends: number
+}
+
+/** What a client has been told about an append: stored as this version, or a conflict. */
+export interface Told {
+  readonly entity: string
+  readonly token: string
+  readonly expected: number
+  readonly status: 200 | 409
+  readonly version?: number
+  readonly eventId?: string
+  readonly position?: number
+}
+
+export interface BankEvidence {
+  readonly plan: BankPlan
+  readonly database: string
+  readonly told: ReadonlyArray<Told>
+  /** Runs that were acknowledged, one for each transfer. */
+  readonly transfers: ReadonlyArray<string>
+  /** Copies made while the engine was dead, with how much had been told by then. */
+  readonly snapshots: ReadonlyArray<{ readonly database: string; readonly told: number }>
+}
+
+export const accounts = ["acc-0", "acc-1", "acc-2"]
+
+const PATIENCE = 60_000
+
+const app = fileURLToPath(new URL("app.ts", import.meta.url))
+
+class BankProcess {
+  readonly child: ChildProcess
+  readonly #closed: Promise<unknown>
+  #errors = ""
+
+  constructor(options: BankOptions, cache: string) {
+    this.child = spawn(
+      process.execPath,
+      [
+        "--conditions=@ironflow/source",
+        "--disable-warning=ExperimentalWarning",
+        app,
+        JSON.stringify(options)
+      ],
+      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, NODE_COMPILE_CACHE: cache } }
+    )
+    this.child.stderr!.on("data", (chunk) => (this.#errors += String(chunk)))
+    this.#closed = once(this.child, "close")
+  }
+
+  async ready(): Promise<void> {
+    const line = once(createInterface({ input: this.child.stdout! }), "line")
+    const said = await Promise.race([line, this.#closed, delay(PATIENCE, undefined, { ref: false })])
+    if (!Array.isArray(said) || said[0] !== "ready") {
+      throw new Error(`The bank's process ${this.child.pid} did not get ready:\n${this.#errors}`)
+    }
+  }
+
+  async end(signal: NodeJS.Signals): Promise<void> {
+    this.child.kill(signal)
+    await this.#closed
+  }
+
+  get ended(): Promise<unknown> {
+    return this.#closed
+  }
+}
+
+const freePort = async (): Promise<number> => {
+  const server = createServer().listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const address = server.address()
+  server.close()
+  await once(server, "close")
+  return typeof address === "object" && address !== null ? address.port : 0
+}
+
+/** Asks until it is answered: the same request, so that whoever answers it again has to remember. */
+const ask = async (url: string, method: string, body: unknown, until: AbortSignal) => {
+  for (;;) {
+    try {
+      const response = await fetch(`${url}/ironflow.v1.${method}`, {
+        method: "POST",
+        body: JSON.stringify(body),
+        signal: until
+      })
+      const answer: any = await response.json()
+      if (response.status < 500) return { status: response.status, body: answer }
+    } catch (error) {
+      // the engine is dead, or dying
+      if (until.aborted) throw error
+    }
+    await delay(10)
+  }
+}
+
+/** Appends until `plan.appends` are acknowledged, each at the version that it has just seen. */
+const write = async (
+  url: string,
+  writer: number,
+  plan: BankPlan,
+  told: Array<Told>,
+  isOver: () => boolean,
+  until: AbortSignal
+): Promise<void> => {
+  let stored = 0
+  for (let attempt = 0; stored < plan.appends || !isOver(); attempt++) {
+    // there is something left to do when the end comes
+    await delay(10)
+    const entity = accounts[(writer + stored) % accounts.length]!
+    const info = await ask(url, "EntityStreamService/GetStreamInfo", { entity_id: entity }, until)
+    const expected = Number(info.body.version ?? 0)
+    const token = `w${writer}-${attempt}`
+    const { body, status } = await ask(
+      url,
+      "EntityStreamService/AppendEvent",
+      {
+        entity_id: entity,
+        entity_type: "account",
+        event_name: "note.added",
+        data: { token },
+        expected_version: expected,
+        idempotency_key: token
+      },
+      until
+    )
+    if (status === 200) {
+      stored++
+      told.push({
+        entity,
+        token,
+        expected,
+        status,
+        version: Number(body.entityVersion),
+        eventId: body.eventId,
+        position: Number(body.sequence)
+      })
+    } else if (status === 409) told.push({ entity, token, expected, status })
+    else throw new Error(`An append was answered with ${status}: ${JSON.stringify(body)}`)
+  }
+}
+
+const requestTransfers = async (
+  url: string,
+  plan: BankPlan,
+  transfers: Array<string>,
+  isOver: () => boolean,
+  until: AbortSignal
+): Promise<void> => {
+  for (let i = 0; i < plan.transfers || !isOver(); i++) {
+    const data = { from: accounts[i % 3], to: accounts[(i + 1 + (i % 2)) % 3] }
+    const { body } = await ask(
+      url,
+      "IronflowService/Trigger",
+      { event: "transfer.requested", data, idempotencyKey: `t-${i}` },
+      until
+    )
+    transfers.push(...body.runIds)
+    await delay(50)
+  }
+}
+
+/** Waits until every run has ended. */
+const settled = async (url: string, until: AbortSignal): Promise<void> => {
+  for (;;) {
+    const { body } = await ask(url, "IronflowService/ListRuns", { limit: 1000 }, until)
+    const open = (body.runs ?? []).filter((run: any) => run.endedAt === undefined)
+    if (open.length === 0) return
+    await delay(20)
+  }
+}
+
+/** Runs the plan in `folder`, an empty directory; `cache` is where compiled code may be kept. */
+export const runBank = async (plan: BankPlan, folder: string, cache: string): Promise<BankEvidence> => {
+  const database = path.join(folder, "bank.db")
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}`
+  const told: Array<Told> = []
+  const transfers: Array<string> = []
+  const snapshots: Array<{ readonly database: string; readonly told: number }> = []
+  const until = AbortSignal.timeout(3 * PATIENCE)
+
+  const running = new Map<"engine" | "worker", BankProcess>()
+  const begin = async (who: "engine" | "worker", fate?: BankOptions["fate"]): Promise<void> => {
+    const role = plan.embedded ? "all" : who
+    const bank = new BankProcess({ role, port, database, ...(fate === undefined ? {} : { fate }) }, cache)
+    running.set(who, bank)
+    await bank.ready()
+  }
+  const kill = async (who: "engine" | "worker"): Promise<void> => {
+    await running.get(who)?.end("SIGKILL")
+    running.delete(who)
+    if (who === "worker") return
+    const copy = path.join(folder, `after-${snapshots.length}.db`)
+    // nothing is told while nobody can answer, so the copy has all that has been told
+    const count = told.length
+    if (copyDatabase(database, copy)) snapshots.push({ database: copy, told: count })
+  }
+  const parties = plan.embedded ? (["engine"] as const) : (["engine", "worker"] as const)
+
+  try {
+    let isOver = false
+    const [first] = plan.deaths
+    for (const who of parties) await begin(who, who === parties.at(-1) ? first?.fate : undefined)
+    const clients = Promise.all([
+      ...[0, 1, 2, 3].map((writer) => write(url, writer, plan, told, () => isOver, until)),
+      requestTransfers(url, plan, transfers, () => isOver, until)
+    ])
+    clients.catch(() => undefined)
+    for (const [i, { afterMs, fate, who }] of plan.deaths.entries()) {
+      const dying = plan.embedded ? (["engine"] as const) : who === "both" ? parties : ([who] as const)
+      const party = running.get(parties.at(-1)!)
+      // a worker that has nothing left to do before it dies is killed all the same
+      if (fate !== undefined) await Promise.race([party?.ended, delay(3000)])
+      else await delay(afterMs)
+      for (const one of dying) await kill(one)
+      for (const one of dying) await begin(one, one === parties.at(-1) ? plan.deaths[i + 1]?.fate : undefined)
+    }
+    isOver = true
+    await clients
+    await settled(url, until)
+    for (const who of parties.toReversed()) await running.get(who)?.end("SIGTERM")
+    return { plan, database, told, transfers, snapshots }
+  } finally {
+    for (const bank of running.values()) bank.child.kill("SIGKILL")
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * A process of the bank: an engine on a file that listens, or a worker for it, or both in one. It may be killed at any
+ * moment. `node --conditions=@ironflow/source app.ts '<BankOptions as JSON>'`.
+ *
+ * It says `ready` on stdout, and ends in good order on SIGTERM.
+ */
+import process from "node:process"
+import { createFunction, createWorker } from "@ironflow/node"
+import { startEngine } from "@ironflow/node/engine"
+
+export interface BankOptions {
+  readonly role: "engine" | "worker" | "all"
+  readonly port: number
+  readonly database: string
+  /** Dies so many turns of the event loop after the n-th body of a transaction has returned. */
+  readonly fate?: { readonly nth: number; readonly turns: number }
+}
+
+const { database, fate, port, role } = JSON.parse(process.argv[2] ?? "") as BankOptions
+const serverUrl = `http://127.0.0.1:${port}`
+
+let returned = 0
+const bodyReturns = (): void => {
+  if (fate === undefined || ++returned !== fate.nth) return
+  const after = (turns: number): void => {
+    if (turns <= 0) process.kill(process.pid, "SIGKILL")
+    else setImmediate(() => after(turns - 1))
+  }
+  // at 0 it dies before the body has returned to anybody
+  after(fate.turns)
+}
+
+/** Plain `fetch`: what a client would try again for seconds is tried again by the step's policy here. */
+const versionOf = async (account: string): Promise<number> => {
+  const response = await fetch(`${serverUrl}/ironflow.v1.EntityStreamService/GetStreamInfo`, {
+    method: "POST",
+    body: JSON.stringify({ entity_id: account })
+  })
+  const info: unknown = await response.json()
+  if (response.status !== 200 && response.status !== 404) throw new Error(`status ${response.status}`)
+  return Number(Object(info).version ?? 0)
+}
+
+const retry = { maxAttempts: 1000, initialDelayMs: 10, maxDelayMs: 50 }
+
+/** Money leaves one account and arrives at the other, and somebody is told: all of it or nothing. */
+const transfer = createFunction(
+  { id: "transfer", triggers: [{ event: "transfer.requested" }], retry },
+  async ({ event, run, step }) => {
+    const { from, to } = event.data
+    await step.run("check", () => "checked")
+    const { value, writes } = await step.tx("move", async (tx, { attempt }) => {
+      const [left, right] = [await versionOf(from), await versionOf(to)]
+      const data = { token: run.id, attempt }
+      tx.streams.append(
+        from,
+        { name: "money.withdrawn", data, entityType: "account" },
+        { expectedVersion: left }
+      )
+      tx.streams.append(
+        to,
+        { name: "money.deposited", data, entityType: "account" },
+        { expectedVersion: right }
+      )
+      tx.emit("transfer.done", data)
+      bodyReturns()
+      return attempt
+    })
+    await step.run("after", () => "after")
+    return { attempt: value, writes: writes.length }
+  }
+)
+
+const note = createFunction(
+  { id: "note", triggers: [{ event: "transfer.done" }], retry },
+  async ({ event, step }) => step.run("note", () => event.data.token)
+)
+
+const workerOptions = { functions: [transfer, note], maxConcurrentJobs: 8, logger: false } as const
+
+const close = await (async (): Promise<() => Promise<void>> => {
+  if (role === "worker") {
+    const worker = createWorker({ serverUrl, ...workerOptions })
+    const stopped = worker.start()
+    await worker.ready()
+    return async () => {
+      await worker.stop()
+      await stopped
+    }
+  }
+  const engine = await startEngine({
+    filename: database,
+    listen: { port },
+    logger: false,
+    ...(role === "all" ? workerOptions : {})
+  })
+  return () => engine.close()
+})()
+process.once("SIGTERM", () => void close().then(() => process.exit(0)))
+process.stdout.write("ready\n")

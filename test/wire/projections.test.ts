@@ -1,0 +1,301 @@
+/** Transcripts of existing runners of projections, and of those who look after projections over REST. */
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { type Ironflow, start } from "./Ironflow.ts"
+import { connect, send } from "./RawClient.ts"
+
+let ironflow: Ironflow
+beforeAll(async () => {
+  ironflow = await start()
+})
+afterAll(() => ironflow.close())
+
+const call = (method: string, body: unknown) => connect(ironflow.url, method, body, "ProjectionService")
+const emit = async (event: string, data: unknown, metadata?: unknown) =>
+  Number((await connect(ironflow.url, "Trigger", { event, data, metadata })).body.position)
+const get = (path: string) => send(ironflow.url, "GET", `/api/v1/projections${path}`)
+const post = (path: string, body: unknown = {}) =>
+  send(ironflow.url, "POST", `/api/v1/projections${path}`, body)
+
+/** A runner as they are: it polls, folds from the state in the reply, and saves what it has for `__global__`. */
+const runOnce = async (
+  name: string,
+  reduce: (state: any, event: any) => any,
+  first: any,
+  batchSize = 100
+) => {
+  const { body } = await call("PollProjectionEvents", { name, batchSize })
+  if (body.events === undefined) return undefined
+  const state = body.events.reduce(reduce, body.currentState ?? first)
+  const last = body.events.at(-1)
+  return call("SaveProjectionState", {
+    name,
+    partitionKey: "__global__",
+    state,
+    lastEventId: last.id,
+    lastEventSeq: last.seq,
+    lastEventTime: last.timestamp
+  })
+}
+
+describe("an existing runner", () => {
+  it("is told that there is no stream, so that it polls", async () => {
+    const answer = await send(
+      ironflow.url,
+      "POST",
+      "/ironflow.v1.ProjectionService/StreamProjectionEvents",
+      "\0\0\0\0\x02{}",
+      { "content-type": "application/connect+json" }
+    )
+
+    assert.strictEqual(answer.status, 404)
+    assert.strictEqual(answer.body.code, "unimplemented")
+  })
+
+  it("registers, polls, folds and saves, and gets the rest after that", async () => {
+    const registered = await call("RegisterProjection", {
+      name: "totals",
+      events: ["order.*"],
+      mode: "managed",
+      version: 1,
+      partitionKey: ""
+    })
+    const first = await emit("order.placed", { amount: 1 }, { tenant: "t-1" })
+    await emit("user.created", {})
+    const last = await emit("order.placed", { amount: 2 })
+
+    const polled = await call("PollProjectionEvents", { name: "totals", batchSize: 1 })
+    const before = await call("GetProjection", { name: "totals" })
+    const reduce = (state: any, event: any) => ({ total: state.total + event.data.amount })
+    while ((await runOnce("totals", reduce, { total: 0 }, 1)) !== undefined);
+    const after = await call("GetProjection", { name: "totals" })
+
+    assert.deepStrictEqual(registered.body, { status: "active" })
+    const [event] = polled.body.events
+    assert.deepStrictEqual(event, {
+      id: event.id,
+      name: "order.placed",
+      data: { amount: 1 },
+      seq: first,
+      timestamp: event.timestamp,
+      metadata: { tenant: "t-1" },
+      kind: "PROJECTION_EVENT_KIND_EVENT"
+    })
+    assert.deepStrictEqual(before.body, { name: "totals", partition: "__global__", mode: "managed" })
+    assert.deepInclude(after.body, { state: { total: 3 }, version: "2", mode: "managed" })
+    assert.strictEqual((await get("/totals/status")).body.last_event_seq, last)
+  })
+
+  it("that keeps one state only gets one partition at a time, and every partition is right", async () => {
+    await call("RegisterProjection", {
+      name: "per-customer",
+      events: ["cart.filled"],
+      mode: "managed",
+      partitionKey: "$.data.customer"
+    })
+    for (const [customer, items] of [
+      ["ada", 1],
+      ["bob", 10],
+      ["ada", 2],
+      ["bob", 20],
+      ["ada", 3]
+    ]) {
+      await emit("cart.filled", { customer, items })
+    }
+    const reduce = (state: any, event: any) => ({ items: [...state.items, event.data.items] })
+    while ((await runOnce("per-customer", reduce, { items: [] }, 2)) !== undefined);
+
+    const stateOf = async (partition: string) =>
+      (await call("GetProjection", { name: "per-customer", partition })).body.state
+    assert.deepStrictEqual(await stateOf("ada"), { items: [1, 2, 3] })
+    assert.deepStrictEqual(await stateOf("bob"), { items: [10, 20] })
+    assert.strictEqual((await get("/per-customer/status")).body.lag, 0)
+  })
+
+  it("acknowledges by a position in either spelling, and snake case is as good", async () => {
+    await call("RegisterProjection", { name: "mails", events: ["mail.due"], mode: "external" })
+    const first = await emit("mail.due", { to: "ada" })
+    const second = await emit("mail.due", { to: "bob" })
+    await call("PollProjectionEvents", { name: "mails", batch_size: 10 })
+
+    const acked = await call("AckProjectionEvents", { name: "mails", last_event_seq: String(first) })
+    const { body } = await call("PollProjectionEvents", { name: "mails", batchSize: 10 })
+
+    assert.deepStrictEqual(acked.body, { ok: true })
+    assert.deepStrictEqual(
+      body.events.map((event: any) => event.seq),
+      [second]
+    )
+  })
+
+  it("is refused with 409 when it saves what was reset or is done", async () => {
+    await call("RegisterProjection", { name: "visits", events: ["page.seen"], mode: "managed" })
+    const seq = await emit("page.seen", {})
+    await call("PollProjectionEvents", { name: "visits", batchSize: 10 })
+    const save = () =>
+      call("SaveProjectionState", {
+        name: "visits",
+        partitionKey: "__global__",
+        state: { n: 1 },
+        lastEventSeq: seq
+      })
+
+    const [good, again] = [await save(), await save()]
+    await post("/visits/rebuild")
+    const stale = await save()
+
+    assert.deepStrictEqual([good.status, again.status, stale.status], [200, 409, 409])
+    assert.strictEqual(stale.body.code, "aborted")
+    assert.strictEqual((await get("/visits/status")).body.refused_saves, 2)
+  })
+
+  it.for<[method: string, body: unknown, status: number]>([
+    ["RegisterProjection", {}, 400],
+    ["RegisterProjection", { name: "a b", events: ["x"], mode: "managed" }, 400],
+    ["RegisterProjection", { name: "a", events: [], mode: "managed" }, 400],
+    ["RegisterProjection", { name: "a", events: ["order.>.x"], mode: "managed" }, 400],
+    ["RegisterProjection", { name: "a", events: ["x"], mode: "magic" }, 400],
+    ["RegisterProjection", { name: "totals", events: ["order.*"], mode: "external" }, 400],
+    ["PollProjectionEvents", { name: "nobody" }, 404],
+    ["GetProjection", { name: "nobody" }, 404],
+    ["SaveProjectionState", { name: "totals", state: {} }, 400],
+    ["SaveProjectionState", { name: "totals", state: {}, lastEventSeq: "x" }, 400],
+    ["AckProjectionEvents", { name: "nobody", lastEventSeq: 1 }, 404]
+  ])("asks %s with %j and is answered %i", async ([method, body, status]) => {
+    assert.strictEqual((await call(method, body)).status, status)
+  })
+})
+
+describe("projections over REST", () => {
+  it("are listed as a bare array, and in an object for pages", async () => {
+    const bare = await get("")
+    const page = await send(ironflow.url, "GET", "/api/v1/projections", undefined, { origin: ironflow.url })
+
+    assert.isArray(bare.body)
+    assert.deepStrictEqual(page.body.projections.length, bare.body.length)
+    assert.containsAllKeys(bare.body[0], ["name", "status", "mode", "last_event_seq", "lag", "updated_at"])
+  })
+
+  it("are read as an envelope with the row of the state", async () => {
+    await call("RegisterProjection", { name: "sums", events: ["sum.asked"], mode: "managed" })
+    const empty = await get("/sums")
+    const seq = await emit("sum.asked", { n: 4 })
+    await runOnce("sums", (state, event) => ({ n: state.n + event.data.n }), { n: 0 })
+    const full = await get("/sums?partition=__global__")
+
+    assert.notProperty(empty.body, "state")
+    assert.deepInclude(full.body, {
+      name: "sums",
+      mode: "managed",
+      status: "active",
+      last_event_seq: seq,
+      version: 1
+    })
+    assert.deepInclude(full.body.state, {
+      projection_name: "sums",
+      environment_id: "default",
+      partition_key: "__global__",
+      state: { n: 4 },
+      last_event_seq: seq
+    })
+  })
+
+  it("say whether they have caught up, and wait for it", async () => {
+    await call("RegisterProjection", { name: "waits", events: ["wait.over"], mode: "external" })
+    const id = (await connect(ironflow.url, "Trigger", { event: "wait.over", data: {} })).body
+    const seq = Number(id.position)
+    const behind = await get(`/waits/catchup?minSeq=${seq}&timeout=20`)
+    const waiting = get(`/waits/catchup?minSeq=${seq}&timeout=10000`)
+    const event = post("/wait-for-event", { eventId: id.eventId, projection: "waits", timeoutMs: 10_000 })
+    await call("PollProjectionEvents", { name: "waits" })
+    await call("AckProjectionEvents", { name: "waits", lastEventSeq: seq })
+
+    assert.deepInclude(behind.body, {
+      caughtUp: false,
+      timedOut: true,
+      targetSeq: seq,
+      behindByEvents: 1,
+      mode: "external"
+    })
+    for (const answer of [await waiting, await event]) {
+      assert.deepInclude(answer.body, { caughtUp: true, timedOut: false, currentSeq: seq, targetSeq: seq })
+    }
+    const batch = await post("/catchup/batch", {
+      items: [
+        { name: "waits", minSeq: String(seq) },
+        { name: "nobody", minSeq: "1" }
+      ],
+      timeoutMs: 10
+    })
+    assert.strictEqual(batch.body.results[0].result.caughtUp, true)
+    assert.strictEqual(batch.body.results[1].error.code, "PROJECTION_NOT_FOUND")
+  })
+
+  it("are paused, resumed, rebuilt and deleted", async () => {
+    await call("RegisterProjection", { name: "steered", events: ["order.*"], mode: "external" })
+
+    const paused = await post("/steered/pause", { by: "ada" })
+    const handed = await call("PollProjectionEvents", { name: "steered" })
+    const resumed = await post("/steered/resume")
+    const rebuilt = await post("/steered/rebuild", { dry_run: false })
+    const job = await get("/steered/rebuild")
+    const cancelled = await post("/steered/cancel")
+    const removed = await send(ironflow.url, "DELETE", "/api/v1/projections/steered")
+
+    assert.deepInclude(paused.body, { status: "paused", paused_by: "ada" })
+    assert.notProperty(handed.body, "events")
+    assert.strictEqual(resumed.body.status, "active")
+    assert.deepInclude(rebuilt.body, { projection_name: "steered", status: "rebuilding" })
+    assert.deepInclude(job.body, { projection_name: "steered", status: "running" })
+    assert.deepStrictEqual(
+      [cancelled.status, removed.status, (await get("/steered")).status],
+      [409, 204, 404]
+    )
+  })
+
+  it.for<[path: string, body: unknown]>([
+    ["/totals/rebuild", { partition: "x" }],
+    ["/totals/dead-letters/retry", { position: "x" }],
+    ["/catchup/batch", { items: Array.from({ length: 17 }, () => ({ name: "totals", minSeq: 1 })) }],
+    [
+      "/totals/owner/claim",
+      { workerId: "w", registration: { name: "other", events: ["x"], mode: "managed" } }
+    ],
+    ["/totals/owner/claim", { workerId: "w", registration: { name: "totals", events: [], mode: "managed" } }],
+    ["/totals/owner/read", { token: "x" }],
+    [
+      "/totals/owner/save",
+      {
+        token: "x",
+        generation: 1,
+        save: {
+          from: 0,
+          to: 1,
+          states: [{ partition: "", state: "{", position: 1, eventId: "", eventTime: 0 }],
+          deadLetters: [],
+          resolved: []
+        }
+      }
+    ]
+  ])("refuse POST %s with %j", async ([path, body]) => {
+    const answer = await post(path, body)
+
+    assert.strictEqual(answer.status, 400)
+    assert.strictEqual(answer.body.code, "VALIDATION_ERROR")
+  })
+
+  it("give nothing to who shows a wrong token", async () => {
+    const save = { from: 0, to: 1, states: [], deadLetters: [], resolved: [] }
+
+    assert.deepStrictEqual(
+      (await post("/totals/owner/read", { token: "x", generation: 1, limit: 1 })).body,
+      {}
+    )
+    assert.strictEqual(
+      (await post("/totals/owner/save", { token: "x", generation: 1, save })).body._tag,
+      "Refused"
+    )
+    assert.deepStrictEqual((await post("/totals/owner/renew", { token: "x", generation: 1 })).body, {
+      held: false
+    })
+  })
+})
