@@ -274,6 +274,7 @@ CREATE TABLE snapshots (
   state TEXT NOT NULL,
   created_at INTEGER NOT NULL,
   PRIMARY KEY (environment, entity_id, entity_version)
+) WITHOUT ROWID;
 `,
   `
 -- Projections. position: everything up to here is done. epoch: one more with every reset; states belong to one.
