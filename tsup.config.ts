@@ -26,6 +26,7 @@ export default defineConfig([
       engine: "src/engine.ts",
       worker: "src/worker.ts",
       serve: "src/serve.ts",
+      "worker-streaming": "src/worker-streaming.ts",
       "cli-worker": "src/Cli/WorkerProcess.ts"
     }
   },

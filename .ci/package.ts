@@ -188,6 +188,26 @@ const emitted = run(process.execPath, [
 ])
 assert.match(emitted, /hello packed command/)
 assert.equal(run(process.execPath, ["bundled.mjs", url]), "hello bundled client\n")
+
+write(
+  "streaming.mjs",
+  `import { createClient, createWorker } from "${name}"
+import { createStreamingWorker } from "${name}/worker-streaming"
+const serverUrl = process.argv[2]
+const config = { serverUrl, functions: [], logger: false }
+const worker = createWorker({ ...config, workerId: "streaming", transport: "streaming" })
+const stopped = worker.start()
+await worker.ready()
+const client = createClient({ serverUrl })
+console.log((await client.listWorkers()).find(({ id }) => id === "streaming").transport)
+await client.close()
+await worker.stop()
+await stopped
+await createStreamingWorker(config).start().catch(({ code }) => console.log(code))
+`
+)
+// the packages of ConnectRPC are not there
+assert.equal(run(process.execPath, ["streaming.mjs", url]), "rpc\nPACKAGES_MISSING\n")
 for (const child of [worker, server]) {
   child.removeAllListeners("exit")
   const ended = new Promise((resolve) => child.once("exit", resolve))

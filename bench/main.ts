@@ -11,11 +11,12 @@ import path from "node:path"
 import { pathToFileURL } from "node:url"
 import { parseArgs } from "node:util"
 import { type HarnessResult, median, metrics, readFigure, serverUseMetrics, useMetrics } from "./metrics.ts"
-import type { EngineUse } from "./use.ts"
+import { cpuFile, type EngineUse } from "./usage.ts"
 
 const usage = `npm run bench -- [options]
-  --mode embedded,server
-                  the engine in the process of client and worker, or all three in processes of their own over HTTP
+  --mode embedded,server,rpc,connect
+                  the engine in the process of client and worker, or all three in processes of their own: the worker
+                  polls (server), or streams over effect/rpc (rpc) or ConnectRPC (connect)
   --only W1,W3    some workloads: W1 one step, W2 ten steps, W3 throughput (W3_64, W3_256), W4 starts, W5 sleeps
   --rounds 3      measure so many times and take the median
   --quick         one round of W1 and W3_64, embedded unless --mode says otherwise, for a smoke test
@@ -23,19 +24,27 @@ const usage = `npm run bench -- [options]
 
 const file = (...parts: Array<string>): string => path.join(import.meta.dirname, ...parts)
 
+/** Engine, worker and client in processes of their own. */
+const served = (title: string, transport: string) =>
+  ({
+    title: `server, ${title} (limit: WebSocket), SQLite, every acknowledgement durable`,
+    limit: file("limits", "adapters", "ceiling-ws.mjs"),
+    ironflow: file("server", "main.ts"),
+    use: serverUseMetrics,
+    env: { WORKER_TRANSPORT: transport }
+  }) as const
+
 const modes = {
   embedded: {
     title: "embedded, SQLite, every acknowledgement durable",
     limit: file("limits", "adapters", "ceiling-embedded.mjs"),
     ironflow: file("embedded.ts"),
-    use: useMetrics
+    use: useMetrics,
+    env: {}
   },
-  server: {
-    title: "server over HTTP (limit: WebSocket), SQLite, every acknowledgement durable",
-    limit: file("limits", "adapters", "ceiling-ws.mjs"),
-    ironflow: file("server", "main.ts"),
-    use: serverUseMetrics
-  }
+  server: served("a worker that polls", "polling"),
+  rpc: served("a worker over effect/rpc", "rpc"),
+  connect: served("a worker over ConnectRPC", "connect")
 } as const
 type Mode = keyof typeof modes
 type Subject = "limit" | "ironflow"
@@ -60,7 +69,7 @@ const measure = (
 ): Promise<HarnessResult> =>
   new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ["--conditions=@ironflow/source", modes[mode][subject]], {
-      env: { ...process.env, ...env, ONLY: only.join(",") },
+      env: { ...process.env, ...modes[mode].env, ...env, ONLY: only.join(",") },
       stdio: ["ignore", "pipe", "pipe"]
     })
     let printed = ""
@@ -83,22 +92,27 @@ const measureUse = async (mode: Mode, subject: Subject, workload: string) => {
     const preload = `--import=${pathToFileURL(file("use.ts")).href}`
     const result = await measure(mode, subject, [workload], { NODE_OPTIONS: preload, USE_FILE: useFile })
     const use: EngineUse = JSON.parse(fs.readFileSync(useFile, "utf8"))
-    return { use, runs: Number(Object(result[workload]).n) }
+    const cpu = fs.readFileSync(cpuFile(useFile), "utf8").trim().split("\n").map(Number)
+    return {
+      use: { ...use, cpuMs: cpu.reduce((sum, ms) => sum + ms, 0) },
+      runs: Number(Object(result[workload]).n)
+    }
   } finally {
     fs.rmSync(folder, { recursive: true, force: true })
   }
 }
 
 /** What one 3-step run costs an engine: with the runs, less without any. */
-const usePerRun = async (mode: Mode, subject: Subject): Promise<EngineUse> => {
+const usePerRun = async (mode: Mode, subject: Subject): Promise<EngineUse & { readonly cpuMs: number }> => {
   const { use: empty } = await measureUse(mode, subject, "NONE")
   const { use, runs } = await measureUse(mode, subject, "W3_64")
-  const perRun = (field: keyof EngineUse): number => (use[field] - empty[field]) / runs
+  const perRun = (field: keyof EngineUse | "cpuMs"): number => (use[field] - empty[field]) / runs
   return {
     statements: perRun("statements"),
     commits: perRun("commits"),
     bytes: perRun("bytes"),
-    requests: perRun("requests")
+    requests: perRun("requests"),
+    cpuMs: perRun("cpuMs")
   }
 }
 

@@ -85,7 +85,8 @@ export const metrics: ReadonlyArray<Metric> = [
 export const useMetrics = [
   { metric: "statements_per_run", label: "SQL statements a 3-step run", field: "statements" },
   { metric: "commits_per_run", label: "commits a 3-step run", field: "commits" },
-  { metric: "bytes_per_run", label: "bytes stored a 3-step run", field: "bytes" }
+  { metric: "bytes_per_run", label: "bytes stored a 3-step run", field: "bytes" },
+  { metric: "cpu_ms_per_run", label: "CPU of all processes a 3-step run, ms", field: "cpuMs" }
 ] as const
 
 /** The same for an engine in a process of its own. */

@@ -1,22 +1,13 @@
 /**
  * Counts what an engine asks of SQLite, and what is asked of the engine: preloaded with `--import`, it wraps `node:sqlite`
- * and, when the process ends, writes an {@link EngineUse} to the file that `USE_FILE` names. A process without a database
- * writes nothing, so that clients and workers may have it preloaded too.
+ * and, when the process ends, writes an `EngineUse` to the file that `USE_FILE` names, and its CPU time beside it. A
+ * process without a database writes that alone, so that clients and workers may have it preloaded too.
  */
 import { subscribe } from "node:diagnostics_channel"
 import fs from "node:fs"
 import { DatabaseSync, StatementSync } from "node:sqlite"
 import { WebSocket } from "ws"
-
-export interface EngineUse {
-  readonly statements: number
-  /** Transactions committed; a write outside of any counts as one, since SQLite makes it one. */
-  readonly commits: number
-  /** Pages in use at the end, whether they have come from the write-ahead log into the file or not. */
-  readonly bytes: number
-  /** HTTP requests answered, and WebSocket messages received. */
-  readonly requests: number
-}
+import { cpuFile } from "./usage.ts"
 
 const use = { statements: 0, commits: 0, bytes: 0, requests: 0 }
 let hasDatabase = false
@@ -81,10 +72,12 @@ WebSocket.prototype.emit = function (event, ...args) {
   return emit.call(this, event, ...args)
 }
 
-const file = process.env.USE_FILE
-if (file === undefined) throw new Error("USE_FILE must name the file to write the figures to")
+const file = process.env.USE_FILE ?? ""
+if (file === "") throw new Error("USE_FILE must name the file to write the figures to")
 process.once("exit", () => {
   for (const db of databases) measure(db)
+  const { system, user } = process.cpuUsage()
+  fs.appendFileSync(cpuFile(file), `${(user + system) / 1000}\n`)
   if (hasDatabase) fs.writeFileSync(file, JSON.stringify(use))
 })
 // the server of the prototype does not listen for it, and would die without an exit

@@ -33,7 +33,8 @@ export {
   type RunnableFunction,
   type RunnableProjection,
   type Worker,
-  type WorkerConfig
+  type WorkerConfig,
+  type WorkerConnection
 } from "./Promise/Worker.ts"
 export { createHandler, serve, type ServeConfig, type ServeHandler } from "./Promise/Serve.ts"
 

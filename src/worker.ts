@@ -6,5 +6,6 @@ export {
   type RunnableFunction,
   type RunnableProjection,
   type Worker,
-  type WorkerConfig
+  type WorkerConfig,
+  type WorkerConnection
 } from "./Promise/Worker.ts"

@@ -27,9 +27,6 @@ const later: Record<string, string> = {
   `,
   "test client": `
     createTestClient TestClientConfig TestClient TestRun TestStep
-  `,
-  "streaming worker": `
-    createStreamingWorker
   `
 }
 
@@ -54,8 +51,7 @@ const featureOf = new Map([
 
 /** Entry points that come with a feature, whole. */
 const laterEntries: Record<string, string> = {
-  "@ironflow/node/test": "test client",
-  "@ironflow/node/worker-streaming": "streaming worker"
+  "@ironflow/node/test": "test client"
 }
 
 const values: Record<string, Array<string>> = {

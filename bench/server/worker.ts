@@ -1,8 +1,14 @@
-/** A worker with the functions of the bench, for the server that `IRONFLOW_SERVER_URL` names. SIGTERM ends it. */
+/** A worker with the functions of the bench, for the server that `IRONFLOW_SERVER_URL` names, over what `WORKER_TRANSPORT` says. SIGTERM ends it. */
 import { createWorker } from "@ironflow/node/worker"
+import { createStreamingWorker } from "@ironflow/node/worker-streaming"
 import { functions } from "../functions.ts"
 
-const worker = createWorker({ functions, maxConcurrentJobs: 512, logger: false })
+const config = { functions, maxConcurrentJobs: 512, logger: false } as const
+const transport = process.env.WORKER_TRANSPORT
+const worker =
+  transport === "connect"
+    ? createStreamingWorker(config)
+    : createWorker({ ...config, transport: transport === "rpc" ? "streaming" : "polling" })
 process.once("SIGTERM", () => void worker.stop())
 
 const working = worker.start()

@@ -3,7 +3,7 @@ import type { ServerCapabilities } from "../Client/Client.ts"
 import { SDK_VERSION } from "../Worker/Version.ts"
 
 export const capabilities: ServerCapabilities = {
-  transports: ["connect-json", "rest", "channel"],
+  transports: ["connect-json", "rest", "channel", "rpc", "connect"],
   features: [
     "turns",
     "longPoll",

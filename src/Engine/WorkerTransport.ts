@@ -15,4 +15,7 @@ export {
   type WorkerSession
 } from "../Protocol/Worker.ts"
 export { layerWorkerTransport as layerMemory } from "./Engine.ts"
+export { layer as layerConnect } from "../Worker/ConnectTransport.ts"
+export { layer as layerRpc } from "../Worker/RpcTransport.ts"
+export { layer as layerStreaming } from "../Worker/StreamingTransport.ts"
 export { layer as layerPolling, type PollingOptions } from "../Worker/PollingTransport.ts"

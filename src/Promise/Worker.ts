@@ -3,6 +3,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import { createDeferred, type Deferred } from "../Deferred.ts"
 import { IronflowError, ValidationError } from "../Errors.ts"
@@ -10,7 +11,7 @@ import type { EffectFunction, IronflowFunction } from "../Function.ts"
 import type { EffectProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
 import { resolveWorkerOptions, type WorkerOptions } from "../Worker/Options.ts"
-import { resolvePollingOptions } from "../Worker/ServerLink.ts"
+import { type PollingOptions, resolvePollingOptions } from "../Worker/ServerLink.ts"
 import type { WorkerService } from "../Worker/Worker.ts"
 import { connectionOf, type EngineHandle } from "./Connection.ts"
 import { errorOf } from "./Promisify.ts"
@@ -24,12 +25,12 @@ export type RunnableProjection = IronflowProjection | EffectProjection<unknown, 
 type RunnableOptions = WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>
 
 /** A worker for a server elsewhere. */
-export interface ServerWorkerConfig extends RunnableOptions, PollingConfig {
+export interface ServerWorkerConfig extends RunnableOptions, ConnectionConfig {
   readonly engine?: undefined
 }
 
 /** How a worker reaches its server. */
-export interface PollingConfig {
+export interface ConnectionConfig {
   /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
   /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
@@ -38,8 +39,12 @@ export interface PollingConfig {
   readonly heartbeatInterval?: number | undefined
   /** The longest wait before a server that cannot be reached is tried again, in milliseconds; 5000 by default. */
   readonly reconnectDelay?: number | undefined
-  /** `"polling"`, which is plain HTTP requests. */
-  readonly transport?: "polling" | undefined
+  /**
+   * `"polling"` by default, which is plain HTTP requests. `"streaming"` keeps one stream open, over a WebSocket, where the
+   * server says that it has it; else over ConnectRPC, where it has that and the packages for it are installed; else it
+   * polls, and one line in the log says so.
+   */
+  readonly transport?: "polling" | "streaming" | undefined
 }
 
 /** A worker for an engine in this process. */
@@ -50,7 +55,15 @@ export interface EngineWorkerConfig extends RunnableOptions {
 
 export type WorkerConfig = ServerWorkerConfig | EngineWorkerConfig
 
+/**
+ * How a worker stands with its server. `idle` before `start()`; `connecting` until it is registered; `connected`;
+ * `disconnected` while the server does not answer, when turns go on and reports wait; `stopped`.
+ */
+export type WorkerConnection = "idle" | "connecting" | "connected" | "disconnected" | "stopped"
+
 export interface Worker {
+  /** For health checks: healthy is `"connected"`. A lost server shows within one heartbeat interval. */
+  readonly connection: WorkerConnection
   /**
    * Registers the functions and works until it is stopped or drained; resolves then. A server that cannot be reached is
    * tried again until it can. Rejects with code `FUNCTION_REGISTRATION_FAILED` when the engine does not accept the
@@ -77,8 +90,11 @@ export const createWorker = (config: WorkerConfig): Worker => {
   return new PromiseWorker(connected)
 }
 
+/** How to reach a server, over HTTP to begin with. */
+export type WorkerTransportLayer = Layer.Layer<WorkerTransport, ValidationError, HttpClient.HttpClient>
+
 /** A worker's options, and how it reaches what it works for. */
-interface Connected {
+export interface Connected {
   readonly options: RunnableOptions
   readonly transport: Layer.Layer<WorkerTransport, ValidationError>
   readonly onClose: (close: () => Promise<void>) => () => void
@@ -94,41 +110,51 @@ const inProcess = (config: EngineWorkerConfig): Connected => {
 }
 
 const overHttp = (config: ServerWorkerConfig): Connected => {
-  const { apiKey, heartbeatInterval, logger, reconnectDelay, serverUrl } = config
-  // what JavaScript callers, and older configurations, may say
+  // what JavaScript callers may say
   const transport: unknown = config.transport ?? "polling"
-  if (transport !== "polling") {
+  if (transport !== "polling" && transport !== "streaming") {
     throw new ValidationError(
-      transport === "streaming"
-        ? 'createWorker(): `transport: "streaming"` is what createStreamingWorker() is for; leave `transport` out here'
-        : `createWorker(): \`transport\` must be "polling", got ${JSON.stringify(transport)}`
+      `createWorker(): \`transport\` must be "polling" or "streaming", got ${JSON.stringify(transport)}`
     )
   }
-  const polling = { serverUrl, apiKey, heartbeatInterval, reconnectDelay, logger }
-  const { server } = resolvePollingOptions(polling, config.environment, "createWorker()")
   // Loaded on demand: whoever imports the main entry for a client alone need not pay for it.
-  const load = Effect.promise(() =>
-    Promise.all([
-      import("../Worker/PollingTransport.ts"),
-      import("../Client/Channel.ts"),
-      import("effect/http/FetchHttpClient")
-    ])
+  const load = transport === "polling" ? loadPolling : loadStreaming
+  return connectBy(config, "createWorker()", (options) => Effect.map(load, (layer) => layer(options)))
+}
+
+/** A worker for a server, over what `load` makes of the options. */
+export const connectBy = (
+  config: ServerWorkerConfig,
+  caller: string,
+  load: (options: PollingOptions) => Effect.Effect<WorkerTransportLayer, ValidationError>
+): Connected => {
+  const { apiKey, heartbeatInterval, logger, reconnectDelay, serverUrl } = config
+  const options = { serverUrl, apiKey, heartbeatInterval, reconnectDelay, logger }
+  const { server } = resolvePollingOptions(options, config.environment, caller)
+  const connections = Effect.promise(() =>
+    Promise.all([import("../Client/Channel.ts"), import("effect/http/FetchHttpClient")])
   )
+  const transport = Layer.unwrap(load({ ...options, serverUrl: server.url, apiKey: server.apiKey }))
   return {
     options: { ...config, environment: server.environment },
     transport: Layer.unwrap(
-      Effect.map(load, ([polls, channel, fetch]) =>
-        Layer.provide(polls.layer({ ...polling, serverUrl: server.url, apiKey: server.apiKey }), [
-          fetch.layer,
-          channel.layer
-        ])
-      )
+      Effect.map(connections, ([channel, fetch]) => Layer.provide(transport, [fetch.layer, channel.layer]))
     ),
     onClose: () => () => undefined
   }
 }
 
-class PromiseWorker implements Worker {
+const loadPolling = Effect.map(
+  Effect.promise(() => import("../Worker/PollingTransport.ts")),
+  ({ layer }) => layer
+)
+
+const loadStreaming = Effect.map(
+  Effect.promise(() => import("../Worker/StreamingTransport.ts")),
+  ({ layer }) => layer
+)
+
+export class PromiseWorker implements Worker {
   readonly #connected: Connected
   readonly #ready: Deferred<void> = createDeferred()
   readonly #finished: Deferred<void> = createDeferred()
@@ -141,6 +167,12 @@ class PromiseWorker implements Worker {
     // Whoever asks gets the rejection; when nobody does, start() has said the same.
     this.#ready.promise.catch(() => undefined)
     this.#finished.promise.catch(() => undefined)
+  }
+
+  get connection(): WorkerConnection {
+    if (this.#state !== "running") return this.#state === "fresh" ? "idle" : "stopped"
+    if (this.#service === undefined) return "connecting"
+    return Effect.runSync(this.#service.isConnected) ? "connected" : "disconnected"
   }
 
   async start(): Promise<void> {
@@ -219,7 +251,7 @@ const stoppedBeforeReady = (): IronflowError =>
   new IronflowError("The worker was stopped before it had been registered", { code: "WORKER_STOPPED" })
 
 const asStartError = (error: Error): Error => {
-  if (error instanceof ValidationError) {
+  if (error instanceof ValidationError && error.code !== "PACKAGES_MISSING") {
     return new IronflowError(`The engine does not accept the functions of this worker: ${error.message}`, {
       code: "FUNCTION_REGISTRATION_FAILED",
       cause: error

@@ -338,6 +338,8 @@ export interface WorkerHandlers {
   readonly onNotice: (notice: Notice) => void
   /** The engine refuses a worker that it had accepted. Nothing arrives any more, and no report is answered. */
   readonly onRefused?: (error: AccessError) => void
+  /** Whether the engine answers now; said again whenever it may have changed. */
+  readonly onConnected?: (connected: boolean) => void
 }
 
 /** A worker's connection to an engine. Closing its scope gives every lease back. */

@@ -9,25 +9,33 @@ import { isAccessError, isSuccess, type ServerLink } from "./ServerLink.ts"
 /** What the worker is told; `undefined` by servers that do not exchange turns. */
 export type Registered = Turns.RegisterTurnsResponse | undefined
 
+/** What the worker says about itself, with the turns in flight that it wants to keep. */
+export const registrationOf = (
+  { registration }: ServerLink,
+  instance: string,
+  jobs: ReadonlyArray<string>
+): Turns.RegisterTurnsRequest => ({
+  worker_id: registration.workerId,
+  hostname: registration.hostname,
+  function_ids: registration.functions.map(({ id }) => id),
+  max_concurrent_jobs: registration.maxConcurrentJobs,
+  labels: registration.labels,
+  version: registration.version,
+  capabilities: { turns: Turns.TURNS_VERSION },
+  registration,
+  instance,
+  jobs
+})
+
 /** Registers the worker, with the turns in flight that it wants to keep. */
 export const register = (
-  { connection, registration }: ServerLink,
+  link: ServerLink,
   instance: string,
   jobs: ReadonlyArray<string>
 ): Effect.Effect<Registered, IronflowError> => {
+  const { connection, registration } = link
   const what = `The registration of worker ${registration.workerId}`
-  const request: Turns.RegisterTurnsRequest = {
-    worker_id: registration.workerId,
-    hostname: registration.hostname,
-    function_ids: registration.functions.map(({ id }) => id),
-    max_concurrent_jobs: registration.maxConcurrentJobs,
-    labels: registration.labels,
-    version: registration.version,
-    capabilities: { turns: Turns.TURNS_VERSION },
-    registration,
-    instance,
-    jobs
-  }
+  const request = registrationOf(link, instance, jobs)
   return Effect.flatMap(
     connection.send({
       method: "POST",
@@ -36,7 +44,7 @@ export const register = (
       what
     }),
     (answer): Effect.Effect<Registered, IronflowError> => {
-      if (isSuccess(answer)) return Effect.succeed(readRegistered(answer.text))
+      if (isSuccess(answer)) return Effect.succeed(readRegistered(safeJsonParse(answer.text)))
       const error = failureOf(answer, what)
       // a server that wants its functions registered one by one first may say no to this request in any words
       const foreign = answer.status >= 400 && answer.status < 500 && !isFromOurEngine(answer)
@@ -47,8 +55,8 @@ export const register = (
   )
 }
 
-const readRegistered = (text: string): Registered => {
-  const body = safeJsonParse(text)
+/** Reads the answer to a registration. */
+export const readRegistered = (body: unknown): Registered => {
   if (!isObject(body) || !isObject(body.capabilities) || !(Number(body.capabilities.turns) >= 1)) {
     return undefined
   }

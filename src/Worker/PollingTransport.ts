@@ -64,7 +64,8 @@ export const layer = (
     })
   )
 
-const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
+/** Input that is not acceptable throws: it becomes the failure. */
+export const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
   Effect.suspend(() => {
     try {
       return Effect.succeed(check())
@@ -73,16 +74,16 @@ const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
     }
   })
 
-const open = (
+/** What the worker's connection in the scope needs to know. */
+export const linkTo = (
   options: ResolvedPollingOptions,
   registration: WorkerRegistration,
   handlers: WorkerHandlers
-): Effect.Effect<WorkerSession, ValidationError | AccessError, Scope.Scope | HttpClient.HttpClient> =>
+): Effect.Effect<ServerLink, never, Scope.Scope | HttpClient.HttpClient> =>
   Effect.gen(function* () {
     const scope = yield* Scope.Scope
     const run = Effect.runForkWith(yield* Effect.context<never>())
-    const instance = `${registration.workerId}-${(yield* Random.nextIntBetween(0, 36 ** 8)).toString(36)}`
-    const link: ServerLink = {
+    return {
       connection: untraced(yield* connect(options.server)),
       options,
       registration,
@@ -91,6 +92,21 @@ const open = (
       clock: yield* Clock.Clock,
       fork: (effect) => Fiber.runIn(run(effect), scope)
     }
+  })
+
+/** Tells this worker object from another one with the same id. */
+export const newInstance = ({ workerId }: WorkerRegistration): Effect.Effect<string> =>
+  Effect.map(Random.nextIntBetween(0, 36 ** 8), (chance) => `${workerId}-${chance.toString(36)}`)
+
+/** Registers the worker and opens its session. */
+export const open = (
+  options: ResolvedPollingOptions,
+  registration: WorkerRegistration,
+  handlers: WorkerHandlers
+): Effect.Effect<WorkerSession, ValidationError | AccessError, Scope.Scope | HttpClient.HttpClient> =>
+  Effect.gen(function* () {
+    const link = yield* linkTo(options, registration, handlers)
+    const instance = yield* newInstance(registration)
     const registering = (): Effect.Effect<Registered, ValidationError | AccessError> =>
       Effect.catch(register(link, instance, []), (error) =>
         isRefusal(error)
@@ -114,5 +130,6 @@ const untraced = ({ send, server }: Connection): Connection => ({
   send: (request) => Effect.provideService(send(request), HttpClient.TracerDisabledWhen, () => true)
 })
 
-const isRefusal = (error: IronflowError): error is ValidationError | AccessError =>
+/** Whether it makes no sense to try again. */
+export const isRefusal = (error: IronflowError): error is ValidationError | AccessError =>
   error instanceof ValidationError || isAccessError(error)

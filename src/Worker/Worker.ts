@@ -41,6 +41,8 @@ export interface WorkerService {
   readonly workerId: string
   /** Turns in flight. */
   readonly activeJobs: Effect.Effect<number>
+  /** Whether the engine answers now. While it does not, turns go on and their reports wait. */
+  readonly isConnected: Effect.Effect<boolean>
   /** Takes no more jobs, waits for the turns in flight however long they take, then stops. */
   readonly drain: Effect.Effect<void>
   /** Aborts the turns in flight, gives their runs back to the engine, and stops. */
@@ -85,6 +87,9 @@ export const make = <
     >()
     const fork = Effect.runForkWith(context)
 
+    let refused: AccessError | undefined
+    // a transport in this process has nothing to say about it
+    let isConnected = true
     const connection = yield* Effect.acquireRelease(Scope.make(), Scope.close)
     const alarm = yield* Scope.provide(Alarm.make, connection)
     const session = yield* transport
@@ -95,6 +100,9 @@ export const make = <
         onRefused: (error) => {
           refused = error
           fork(stop)
+        },
+        onConnected: (connected) => {
+          isConnected = connected
         }
       })
       .pipe(Scope.provide(connection))
@@ -120,8 +128,6 @@ export const make = <
     })
 
     const projections = yield* startProjections(config, session.projections, fork, connection)
-
-    let refused: AccessError | undefined
     const stopped = yield* Deferred.make<void, AccessError>()
     // Once, however many ask: whoever comes second waits for the same.
     const disconnect = yield* Effect.gen(function* () {
@@ -130,6 +136,7 @@ export const make = <
         yield* Effect.timeoutOption(Effect.interruptible(reporter.awaitIdle), flushTimeoutMs)
       }
       reporter.stop()
+      isConnected = false
       yield* Scope.close(connection, Exit.void)
       yield* refused === undefined ? Deferred.succeed(stopped, undefined) : Deferred.fail(stopped, refused)
     }).pipe(Effect.uninterruptible, Effect.cached)
@@ -152,6 +159,7 @@ export const make = <
     return Worker.of({
       workerId,
       activeJobs: Effect.sync(() => turns.size),
+      isConnected: Effect.sync(() => isConnected),
       drain,
       stop,
       awaitStopped: Deferred.await(stopped)

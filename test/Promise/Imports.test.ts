@@ -36,6 +36,12 @@ describe("importing an entry point", () => {
     assert.deepStrictEqual(matching(loaded, /effect\/dist\/http\/|src\/Client\/Http\.ts$/), [])
   })
 
+  it("worker-streaming.ts loads the packages of ConnectRPC only when a worker starts", () => {
+    const loaded = loadedBy("worker-streaming.ts")
+    assert.isNotEmpty(matching(loaded, /src\/Promise\/StreamingWorker\.ts$/))
+    assert.deepStrictEqual(matching(loaded, /@bufbuild|@connectrpc|src\/Engine\/|src\/Execution\//), [])
+  })
+
   it("engine.ts loads the engine", () => {
     assert.isNotEmpty(matching(loadedBy("engine.ts"), /src\/Engine\/Engine\.ts$/))
   })

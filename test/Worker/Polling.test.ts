@@ -641,8 +641,11 @@ describe("createWorker", () => {
     ["a malformed URL", { functions, serverUrl: "http//localhost" }, /`serverUrl` "http\/\/localhost"/],
     ["no interval", { functions, heartbeatInterval: 0 }, /`heartbeatInterval` must be a positive number/],
     ["no delay", { functions, reconnectDelay: -1 }, /`reconnectDelay` must be a positive number/],
-    ["streaming", { functions, transport: "streaming" }, /is what createStreamingWorker\(\) is for/],
-    ["another transport", { functions, transport: "pigeon" }, /`transport` must be "polling", got "pigeon"/],
+    [
+      "another transport",
+      { functions, transport: "pigeon" },
+      /`transport` must be "polling" or "streaming", got "pigeon"/
+    ],
     ["no functions", {}, /`functions` must be an array/]
   ])("given %s, throws at once", (_, config, message) => {
     // what JavaScript callers can do and TypeScript callers cannot

@@ -2,13 +2,14 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import fs from "node:fs"
+import net from "node:net"
 import path from "node:path"
 import process from "node:process"
 import { createInterface } from "node:readline"
 import { setTimeout as delay } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
-import type { Ack, LifeOptions } from "./app.ts"
-import { type Fate, makeDice, type Plan } from "./Plan.ts"
+import type { Ack, LifeOptions, Remote } from "./app.ts"
+import { type Dice, type Fate, makeDice, type Plan } from "./Plan.ts"
 import { type Line, readSideLog } from "./SideLog.ts"
 
 /** What is there to be judged. */
@@ -51,13 +52,14 @@ class Life {
   #over = false
   #errors = ""
 
-  constructor(options: LifeOptions, cache: string) {
+  /** `program` is a file beside this one. */
+  constructor(program: string, options: unknown, cache: string) {
     this.child = spawn(
       process.execPath,
       [
         "--conditions=@ironflow/source",
         "--disable-warning=ExperimentalWarning",
-        fileURLToPath(new URL("app.ts", import.meta.url)),
+        fileURLToPath(new URL(program, import.meta.url)),
         JSON.stringify(options)
       ],
       { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, NODE_COMPILE_CACHE: cache } }
@@ -109,8 +111,107 @@ class Life {
   }
 }
 
-/** Runs the plan in `folder`, an empty directory; `cache` is where compiled code may be kept. */
-export const runPlan = async (plan: Plan, folder: string, cache: string): Promise<Evidence> => {
+/** The engine of a shop whose worker is another process. It is killed and frozen too, and comes back on its port. */
+class EngineHouse {
+  readonly #database: string
+  readonly #cache: string
+  readonly #port: number
+  #life: Life | undefined
+
+  constructor(database: string, port: number, cache: string) {
+    this.#database = database
+    this.#port = port
+    this.#cache = cache
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`
+  }
+
+  async start(): Promise<void> {
+    const life = new Life("engine.ts", { database: this.#database, port: this.#port }, this.#cache)
+    this.#life = life
+    if (!(await life.says("ready"))) throw new Error("The engine of the shop has not started")
+  }
+
+  async kill(): Promise<void> {
+    const life = this.#life
+    this.#life = undefined
+    if (life === undefined) return
+    life.child.kill("SIGKILL")
+    await life.ends("SIGKILL", null)
+  }
+
+  async close(): Promise<void> {
+    const life = this.#life
+    this.#life = undefined
+    life?.child.kill("SIGTERM")
+    await life?.ends(null, 0)
+  }
+
+  /** Kills or freezes it a few times, unless the scope of the returned value ends before. */
+  harass(dice: Dice): AsyncDisposable {
+    let over = false
+    const harassing = (async () => {
+      for (let strikes = dice.between(1, 3); strikes > 0; strikes--) {
+        await delay(dice.between(100, 900))
+        if (over) return
+        if (dice.next() < 0.6) {
+          await this.kill()
+          await this.start()
+        } else {
+          this.#life?.child.kill("SIGSTOP")
+          await delay(dice.between(20, 300))
+          this.#life?.child.kill("SIGCONT")
+        }
+      }
+    })()
+    return {
+      [Symbol.asyncDispose]: async () => {
+        over = true
+        await harassing
+      }
+    }
+  }
+}
+
+/** A port that nobody has. */
+const freePort = async (): Promise<number> => {
+  const server = net.createServer().listen(0, "127.0.0.1")
+  await once(server, "listening")
+  // a server that listens on a TCP port has such an address
+  const { port } = server.address() as net.AddressInfo
+  server.close()
+  await once(server, "close")
+  return port
+}
+
+/** {@link runPlan} with a worker in a process of its own, over a transport, and an engine that dies as well. */
+export const runRemotePlan = async (
+  plan: Plan,
+  transport: Remote["transport"],
+  folder: string,
+  cache: string
+): Promise<Evidence> => {
+  const house = new EngineHouse(path.join(folder, "shop.db"), await freePort(), cache)
+  await house.start()
+  try {
+    return await runPlan(plan, folder, cache, { house, transport })
+  } finally {
+    await house.kill()
+  }
+}
+
+/**
+ * Runs the plan in `folder`, an empty directory; `cache` is where compiled code may be kept. The engine is part of each life
+ * unless it is `elsewhere`.
+ */
+export const runPlan = async (
+  plan: Plan,
+  folder: string,
+  cache: string,
+  elsewhere?: { readonly house: EngineHouse; readonly transport: Remote["transport"] }
+): Promise<Evidence> => {
   const database = path.join(folder, "shop.db")
   const sideLog = path.join(folder, "side.log")
   const dice = makeDice(~plan.seed)
@@ -122,7 +223,11 @@ export const runPlan = async (plan: Plan, folder: string, cache: string): Promis
     const done = new Set(acks.map(({ key }) => key))
     const share = Math.ceil((plan.items.length * (life + 1)) / (plan.fates.length + 1))
     return new Life(
+      "app.ts",
       {
+        ...(elsewhere === undefined
+          ? {}
+          : { remote: { serverUrl: elsewhere.house.url, transport: elsewhere.transport } }),
         life,
         database,
         sideLog: log,
@@ -130,7 +235,7 @@ export const runPlan = async (plan: Plan, folder: string, cache: string): Promis
         items: plan.items.slice(0, share).filter(({ key }) => !done.has(key) || dice.next() < 0.3),
         runIds: Object.fromEntries(acks.flatMap((ack) => (ack.op === "emit" ? [[ack.key, ack.runIds]] : []))),
         fate
-      },
+      } satisfies LifeOptions,
       cache
     )
   }
@@ -154,15 +259,19 @@ export const runPlan = async (plan: Plan, folder: string, cache: string): Promis
   for (const [life, fate] of plan.fates.entries()) {
     const shop = begin(life, fate)
     await patiently(shop, async () => {
-      const rival = () => begin(life, undefined, path.join(folder, "rival.log"))
+      const rival =
+        elsewhere === undefined ? () => begin(life, undefined, path.join(folder, "rival.log")) : undefined
+      await using _ = elsewhere?.house.harass(dice)
       if (await meet(shop, fate, rival)) struck++
       await shop.ends("SIGKILL", null)
     })
+    await elsewhere?.house.kill()
     if (unfinished !== undefined) break
     const copy = path.join(folder, `after-${life}.db`)
     if (copyDatabase(database, copy)) {
       snapshots.push({ database: copy, lines: readSideLog(sideLog).length, acks: acks.length })
     }
+    await elsewhere?.house.start()
   }
 
   if (unfinished === undefined) {
@@ -170,6 +279,7 @@ export const runPlan = async (plan: Plan, folder: string, cache: string): Promis
     await patiently(last, async () => {
       await last.says("done")
       await last.ends(null, 0)
+      await elsewhere?.house.close()
     })
   }
   return {
@@ -188,7 +298,7 @@ export const runPlan = async (plan: Plan, folder: string, cache: string): Promis
  * Lets a life come to its end, and says whether it was the one it was meant to have: one that has nothing left to do
  * before it dies is killed while it does nothing.
  */
-const meet = async (shop: Life, fate: Fate, beginRival: () => Life): Promise<boolean> => {
+const meet = async (shop: Life, fate: Fate, beginRival: (() => Life) | undefined): Promise<boolean> => {
   const { child } = shop
   switch (fate._tag) {
     case "At":
@@ -204,10 +314,14 @@ const meet = async (shop: Life, fate: Fate, beginRival: () => Life): Promise<boo
       await shop.says("ready")
       await delay(fate.ms)
       child.kill("SIGSTOP")
-      const rival = beginRival()
-      if (!(await rival.says("refused STORE_LOCKED")))
-        throw new Error("The rival of a frozen process was let in")
-      await rival.ends(null, 3)
+      const rival = beginRival?.()
+      if (rival === undefined) {
+        await delay(fate.restMs)
+      } else {
+        if (!(await rival.says("refused STORE_LOCKED")))
+          throw new Error("The rival of a frozen process was let in")
+        await rival.ends(null, 3)
+      }
       child.kill("SIGCONT")
       await delay(fate.restMs)
       child.kill("SIGKILL")

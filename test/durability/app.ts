@@ -1,14 +1,15 @@
 /**
- * One life of the shop: a process with an engine on a file and the shop's functions, which does its part of the plan and
- * may be killed at any moment. `node --conditions=@ironflow/source app.ts '<LifeOptions as JSON>'`.
+ * One life of the shop: a process with an engine on a file and the shop's functions, or with a worker and a client for an
+ * engine elsewhere, which does its part of the plan and may be killed at any moment. `node --conditions=@ironflow/source app.ts '<LifeOptions as JSON>'`.
  *
  * It says on stdout what it has been told: `ready`, `ack <Ack as JSON>` for each item, `idle` when everything that it
  * started has ended. The life that finishes the plan then closes the engine and says `done`.
  */
 import process from "node:process"
 import { setTimeout as delay } from "node:timers/promises"
-import { StoreError } from "@ironflow/node"
+import { ConnectionError, createClient, createWorker, StoreError, TimeoutError } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
+import { createStreamingWorker } from "@ironflow/node/worker-streaming"
 import { makeEffectFunctions } from "./EffectShop.ts"
 import { type Fate, FOREVER, type Item, type Place } from "./Plan.ts"
 import { makeFunctions } from "./Shop.ts"
@@ -23,6 +24,14 @@ export interface LifeOptions {
   /** Runs of the events emitted so far, for what is to be cancelled. */
   readonly runIds: Readonly<Record<string, ReadonlyArray<string>>>
   readonly fate: Fate | undefined
+  /** The engine is another process: `database` is its own. */
+  readonly remote?: Remote | undefined
+}
+
+/** An engine elsewhere, and how the worker of the shop reaches it. */
+export interface Remote {
+  readonly serverUrl: string
+  readonly transport: "polling" | "rpc" | "connect"
 }
 
 /** What the client was told. */
@@ -79,13 +88,35 @@ const log = openSideLog(options.sideLog, (line) => {
 const say = (line: string): void => void process.stdout.write(`${line}\n`)
 
 log.append({ t: "life", life: options.life })
-const engine = await startEngine({
-  filename: options.database,
+const workerOptions = {
   functions: [...makeFunctions(log), ...makeEffectFunctions(log)],
   maxConcurrentJobs: 8,
   // its warnings belong to the deaths of others
   logger: false
-}).catch((error: unknown) => {
+} as const
+
+const connect = async ({ serverUrl, transport }: Remote) => {
+  // one id for all lives: what a life held is free as soon as the next one comes
+  const config = { ...workerOptions, serverUrl, workerId: "shop", reconnectDelay: 50 }
+  const worker =
+    transport === "connect"
+      ? createStreamingWorker(config)
+      : createWorker({ ...config, transport: transport === "rpc" ? "streaming" : "polling" })
+  const stopped = worker.start()
+  await worker.ready()
+  const client = createClient({ serverUrl })
+  const close = async () => {
+    await worker.drain()
+    await stopped
+    await client.close()
+  }
+  return { client, close }
+}
+
+const { remote } = options
+const engine = await (
+  remote === undefined ? startEngine({ ...workerOptions, filename: options.database }) : connect(remote)
+).catch((error: unknown) => {
   if (!(error instanceof StoreError)) throw error
   say(`refused ${error.code}`)
   process.exit(3)
@@ -98,24 +129,46 @@ const acknowledged = (ack: Ack): void => {
   visit("acknowledgement")
 }
 
+/** Asks again while the engine is away. */
+const persist = async <A>(ask: () => Promise<A>): Promise<A> => {
+  for (;;) {
+    try {
+      return await ask()
+    } catch (error) {
+      const isAway =
+        error instanceof ConnectionError ||
+        error instanceof TimeoutError ||
+        Object(error).status >= 500 ||
+        Object(error).code === "CLOSING"
+      if (remote === undefined || !isAway) throw error
+      await delay(20)
+    }
+  }
+}
+
 const emitted = new Map(Object.entries(options.runIds))
 const perform = async (item: Item): Promise<void> => {
   switch (item.op) {
     case "emit": {
-      const { eventId, runIds } = await client.emit(item.name, item.data, { idempotencyKey: item.key })
+      const { eventId, runIds } = await persist(() =>
+        client.emit(item.name, item.data, { idempotencyKey: item.key })
+      )
       emitted.set(item.key, runIds)
       return acknowledged({ op: "emit", key: item.key, eventId, runIds })
     }
     case "publish": {
-      const { eventId } = await client.publish(item.topic, item.data, { idempotencyKey: item.key })
+      const { eventId } = await persist(() =>
+        client.publish(item.topic, item.data, { idempotencyKey: item.key })
+      )
       return acknowledged({ op: "publish", key: item.key, eventId })
     }
     case "cancel": {
       const statuses: Record<string, string> = {}
       for (const runId of emitted.get(item.of) ?? []) {
-        const { status } = await client.cancelRun(runId)
+        const { status } = await persist(() => client.cancelRun(runId))
         statuses[runId] = status
-        if (status === "cancelled") log.append({ t: "cancelled", run: runId })
+        // a worker elsewhere hears of it a moment later
+        if (status === "cancelled" && remote === undefined) log.append({ t: "cancelled", run: runId })
       }
       return acknowledged({ op: "cancel", key: item.key, statuses })
     }
@@ -135,10 +188,11 @@ const countBusy = async (): Promise<number> => {
   let busy = 0
   let cursor: string | undefined
   do {
-    const page = await client.listRuns({ limit: 1000, ...(cursor === undefined ? {} : { cursor }) })
+    const asked = { limit: 1000, ...(cursor === undefined ? {} : { cursor }) }
+    const page = await persist(() => client.listRuns(asked))
     for (const run of page.runs) {
       if (run.endedAt !== undefined) continue
-      const { code, details } = await client.explain(run.id)
+      const { code, details } = await persist(() => client.explain(run.id))
       if (code !== "WAITING_FOR_EVENT" || fate === undefined || Number(details.dueInMs) < FOREVER / 2) busy++
     }
     cursor = page.nextCursor

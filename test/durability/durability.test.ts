@@ -8,7 +8,7 @@ import os from "node:os"
 import path from "node:path"
 import process from "node:process"
 import { afterAll, assert, describe, it } from "vitest"
-import { runPlan } from "./Chaos.ts"
+import { runPlan, runRemotePlan } from "./Chaos.ts"
 import { judge } from "./Checker.ts"
 import { type Fate, type Item, makePlan, type Place } from "./Plan.ts"
 
@@ -31,6 +31,21 @@ describe.concurrent("a shop whose process is killed again and again", () => {
       assert.isAbove(figures.kills, 3)
       assert.isAbove(figures.executions, 20)
     })
+  }
+})
+
+describe.concurrent("a shop whose worker and whose engine are killed and frozen again and again", () => {
+  for (const transport of ["rpc", "connect"] as const) {
+    for (let seed = firstSeed; seed < firstSeed + Math.ceil(rounds / 4); seed++) {
+      it(`keeps every guarantee over ${transport} with seed ${seed}`, { timeout: 300_000 }, async () => {
+        const evidence = await runRemotePlan(makePlan(seed), transport, newFolder(), cache)
+
+        const { figures, violations } = judge(evidence)
+        assert.deepStrictEqual(violations, [], `seed ${seed}`)
+        assert.isAbove(figures.kills, 3)
+        assert.isAbove(figures.executions, 20)
+      })
+    }
   }
 })
 

@@ -52,6 +52,13 @@ export class Deliveries {
     return texts
   }
 
+  /** {@link take} for a stream, which loses nothing as long as it lasts: what was taken is not kept. */
+  takeForGood(): ReadonlyArray<string> {
+    const texts = this.take()
+    this.#waiting = texts.length === this.#waiting.length ? [] : this.#waiting.slice(texts.length)
+    return texts
+  }
+
   /** Jobs that were never part of an answer. */
   unsent(): ReadonlyArray<Pick<Job, "jobId" | "runId">> {
     return this.#waiting.flatMap(({ job, sent }) => (job === undefined || sent ? [] : [job]))

@@ -98,7 +98,7 @@ export const encodeCompletedSteps = (
       : []
   )
 
-const encodeOutput = (kind: StepKind, value: JsonText | undefined): JsonText => {
+export const encodeOutput = (kind: StepKind, value: JsonText | undefined): JsonText => {
   if (kind !== "invokeAsync" || value === undefined) return value ?? "null"
   // written by the store as {"runId"}
   const { runId } = JSON.parse(value) as { readonly runId: string }

@@ -21,6 +21,8 @@ export interface LegacyWorkerOptions {
   /** Whether another worker could run the function and speaks turns. */
   readonly hasBetter: (functionId: string) => boolean
   readonly now: () => number
+  /** Called when the session is over; for a worker with a stream. */
+  readonly onEnd?: () => void
 }
 
 export class LegacyWorker {
@@ -86,6 +88,7 @@ export class LegacyWorker {
 
   /** Ends the session; `lost` says that the worker died. */
   end(lost: boolean): Effect.Effect<void> {
+    this.#options.onEnd?.()
     return Effect.catch(this.#engine.close(lost), (error) =>
       Effect.logWarning(
         `The runs of worker ${this.workerId} could not be taken back; their leases run out by themselves`,
@@ -96,6 +99,7 @@ export class LegacyWorker {
 
   /** Ends the session in favour of a new one. The leases stay. */
   replace(): void {
+    this.#options.onEnd?.()
     this.#engine.detach()
   }
 }

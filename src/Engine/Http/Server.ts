@@ -8,6 +8,7 @@
  */
 import * as Http from "node:http"
 import * as Https from "node:https"
+import type { ServerHttp2Stream } from "node:http2"
 import type { Socket } from "node:net"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
@@ -25,6 +26,7 @@ import * as Scope from "effect/Scope"
 import { DEFAULT_ENVIRONMENT, DEFAULT_PORT } from "../../Constants.ts"
 import { IronflowError, isIronflowError, UnauthorizedError, ValidationError } from "../../Errors.ts"
 import { checkName, stepResultBytes } from "../../Limits.ts"
+import { CONNECT_PATH } from "../../Protocol/Connect/Messages.ts"
 import { CHANNEL_HEADER, CHANNEL_PATH } from "../../Protocol/Http/Channel.ts"
 import { type Dialect, ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
@@ -32,10 +34,13 @@ import { SDK_VERSION } from "../../Worker/Version.ts"
 import { Engine } from "../Engine.ts"
 import { type BodyLimits, parseJson, readBytes, readJson } from "./Body.ts"
 import { clientRoutes } from "./ClientRoutes.ts"
+import { ALPN_PROTOCOLS, BothVersions } from "./Http2.ts"
 import * as Metrics from "./Metrics.ts"
 import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
+import { ConnectServer } from "../Connect/ConnectServer.ts"
+import * as WorkerRpcServer from "../Rpc/WorkerRpcServer.ts"
 import { type ChannelCall, channelRoute } from "../Ws/Channel.ts"
 import { subscriptionRoute } from "../Ws/SubscriptionRoute.ts"
 import { Upgrades } from "../Ws/Upgrades.ts"
@@ -112,13 +117,15 @@ export const make = (
       })
     ])
 
+    const maxStreamBytes = Math.max(resolved.maxReportBytes, resolved.maxBodyBytes)
     const leaving = new Set<() => void>()
     const upgrades = new Upgrades({
       guard: (request) => {
-        const stranger = resolved.insecure ? undefined : strangerIn(request)
+        const stranger = resolved.insecure ? undefined : strangerIn(request.headers)
         if (stranger !== undefined) throw stranger
       },
       routes: [
+        yield* WorkerRpcServer.make(workers, maxStreamBytes),
         channelRoute({
           answer: (call) => Effect.interruptible(app.answer(overChannel(call))),
           refuse: ({ url }, error) => app.refuse(url, error),
@@ -140,7 +147,24 @@ export const make = (
 
     const { host, port, tls } = resolved
     const server = createServer(resolved)
-    const closeIdle = watchIdle(server)
+    const streams = new ConnectServer({
+      engine,
+      workers,
+      maxMessageBytes: maxStreamBytes,
+      fork: (effect) => Fiber.runIn(run(effect), scope)
+    })
+    const versions = new BothVersions(server, {
+      maxHeaderBytes: resolved.maxHeaderBytes,
+      timeoutMs: resolved.bodyTimeoutMs,
+      take: (stream, headers) => {
+        if (headers[":path"] !== CONNECT_PATH || headers[":method"] !== "POST") return false
+        const stranger = resolved.insecure ? undefined : strangerIn(headers)
+        if (stranger === undefined) streams.open(stream, headers)
+        else refuseStream(stream, stranger)
+        return true
+      }
+    })
+    const closeIdle = watchIdle(server, versions)
     const listening = yield* Effect.mapError(
       NodeHttpServer.make(() => server, { port, host, gracefulShutdownTimeout: SHUTDOWN_MS }),
       (error) => listenError(error, host, port)
@@ -149,12 +173,13 @@ export const make = (
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         upgrades.close()
+        versions.close()
         server.closeAllConnections()
       })
     )
     yield* listening.serve(
       Effect.flatMap(HttpServerRequest, (asked) => {
-        // the server above speaks HTTP/1.1 only
+        // one of HTTP/2 has all of it that is used here
         const request = NodeHttpServerRequest.toIncomingMessage(asked) as Http.IncomingMessage
         // a client that hangs up waits for nothing; what must not stop half way says so itself
         return Effect.map(Effect.interruptible(app.answer(overHttp(request))), (reply) =>
@@ -174,6 +199,8 @@ export const make = (
           workers.goAway()
           for (const leave of leaving) leave()
           upgrades.goAway()
+          streams.goAway()
+          versions.goAway()
           closeIdle()
         })
       )
@@ -197,14 +224,15 @@ export const make = (
  * Watches which connections carry no request; returns what closes these, and from then on every other one when its request
  * has been answered. Node itself takes a connection that never had a request for a busy one, and waits for it.
  */
-const watchIdle = (server: Http.Server | Https.Server): (() => void) => {
+const watchIdle = (server: Http.Server | Https.Server, versions: BothVersions): (() => void) => {
   const idle = new Set<Socket>()
   let closing = false
   server.on(server instanceof Https.Server ? "secureConnection" : "connection", (socket: Socket) => {
     idle.add(socket)
     socket.once("close", () => idle.delete(socket))
   })
-  server.on("request", ({ socket }, response) => {
+  server.on("request", ({ httpVersionMajor, socket }, response) => {
+    if (httpVersionMajor > 1) return
     idle.delete(socket)
     response.once("close", () => {
       if (closing) socket.destroySoon()
@@ -214,7 +242,9 @@ const watchIdle = (server: Http.Server | Https.Server): (() => void) => {
   return () => {
     closing = true
     // a request may be on its way on one that looks idle
-    setTimeout(() => idle.forEach((socket) => socket.destroySoon()), IDLE_GRACE_MS)
+    setTimeout(() => {
+      for (const socket of idle) if (!versions.has(socket)) socket.destroySoon()
+    }, IDLE_GRACE_MS)
   }
 }
 
@@ -267,7 +297,12 @@ const createServer = (options: ResolvedOptions): Http.Server => {
   const server =
     tls === undefined
       ? Http.createServer(limits)
-      : Https.createServer({ ...limits, cert: Buffer.from(tls.cert), key: Buffer.from(tls.key) })
+      : Https.createServer({
+          ...limits,
+          cert: Buffer.from(tls.cert),
+          key: Buffer.from(tls.key),
+          ALPNProtocols: ALPN_PROTOCOLS
+        })
   server.maxConnections = options.maxConnections
   server.on("clientError", answerMalformed)
   return server
@@ -338,7 +373,7 @@ const makeApp = (options: ResolvedOptions, all: ReadonlyArray<Route>): App => {
   const answer = (asked: Asked, path: string, query: string): Effect.Effect<Reply, IronflowError> => {
     const { method, request } = asked
     if (guarded) {
-      const stranger = strangerIn(request)
+      const stranger = strangerIn(request.headers)
       if (stranger !== undefined) return Effect.fail(stranger)
     }
     const found = routes.find(method, path)
@@ -423,8 +458,11 @@ const readEnvironment = (request: Http.IncomingMessage): string => {
  * A browser sends along where a request comes from, and under which name it found the server. Loopback is no wall against
  * pages of others: they may not use the engine, neither directly nor by pointing a name of theirs at this machine.
  */
-const strangerIn = ({ headers }: Http.IncomingMessage): IronflowError | undefined => {
-  const { host, origin } = headers
+const strangerIn = (headers: Http.IncomingHttpHeaders): IronflowError | undefined => {
+  const { origin } = headers
+  // what HTTP/2 calls the host
+  const authority = headers[":authority"]
+  const host = typeof authority === "string" ? authority : headers.host
   if (host !== undefined && !isLoopback(hostnameOf(`http://${host}`))) {
     return new UnauthorizedError(
       `An engine without API keys answers only under a loopback name, not as "${host.slice(0, 256)}". ` +
@@ -438,6 +476,12 @@ const strangerIn = ({ headers }: Http.IncomingMessage): IronflowError | undefine
     )
   }
   return undefined
+}
+
+const refuseStream = (stream: ServerHttp2Stream, error: IronflowError): void => {
+  const { body, status } = failureResponse(error, "connect")
+  stream.respond({ ":status": status, "content-type": "application/json" })
+  stream.end(JSON.stringify(body))
 }
 
 const hostnameOf = (url: string): string => (URL.canParse(url) ? new URL(url).hostname : "")

@@ -2,13 +2,14 @@
  * The engine's side of a worker that speaks turns: the open poll, the last batch of reports, and whether the worker is
  * present. The rules are in `Protocol/Http/Turns.ts`.
  */
-import type { Socket } from "node:net"
+import type { Duplex } from "node:stream"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { type ConnectionError, IronflowError } from "../../Errors.ts"
 import { MAX_WAIT_MS, type PollRequest, type ReportsRequest, type Room } from "../../Protocol/Http/Turns.ts"
+import type { RoomRequest } from "../../Protocol/TurnStream.ts"
 import type { TurnAck } from "../../Protocol/Worker.ts"
 import type { RemoteSession } from "../Dispatch.ts"
 import type { Deliveries } from "./Deliveries.ts"
@@ -31,6 +32,14 @@ interface Poll {
   readonly woken: Deferred.Deferred<void>
 }
 
+/** How a worker is reached that does not poll. */
+export interface Push {
+  /** There is something to deliver. */
+  readonly wake: () => void
+  /** The session is over. */
+  readonly end: () => void
+}
+
 export interface TurnWorkerOptions {
   readonly workerId: string
   readonly environment: string
@@ -40,7 +49,8 @@ export interface TurnWorkerOptions {
   readonly deliveries: Deliveries
   readonly functionIds: ReadonlySet<string>
   /** The connection that it registered on. */
-  readonly socket: Socket
+  readonly line: Duplex
+  readonly push?: Push
   /** Runs an effect in the background, as long as the server lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Ends the session of a worker that has been away for too long. */
@@ -59,14 +69,17 @@ export class TurnWorker {
   #withdrawn = 0
   #poll: Poll | undefined
   /** The connection that the worker was last seen on. */
-  #socket: Socket
-  readonly #watched = new WeakSet<Socket>()
+  #line: Duplex
+  readonly #watched = new WeakSet<Duplex>()
   /** Waits for a worker that is away. */
   #vigil: Fiber.Fiber<void> | undefined
-  #polledSinceTick = true
+  #heardSinceTick = true
   #silentTicks = 0
   #batch: Batch | undefined
   #answerScheduled = false
+  #unreachable = false
+  /** Whether a worker with a stream has been told that the server stops. */
+  #farewell = false
   #closing = false
   #ended = false
 
@@ -79,10 +92,10 @@ export class TurnWorker {
     this.#options = options
     this.#engine = options.engine
     this.#deliveries = options.deliveries
-    this.#socket = options.socket
+    this.#line = options.line
     if (earlier !== undefined) this.#batch = earlier.#batch
     options.deliveries.onMore(() => this.#answerSoon())
-    this.#arrived(options.socket)
+    this.#arrived(options.line)
   }
 
   /** Whether it has the function. */
@@ -95,19 +108,46 @@ export class TurnWorker {
     return this.#poll !== undefined
   }
 
-  /** Whether the process behind it may still be alive: the connection of its last poll is open. */
+  /** Whether the process behind it may still be alive: the connection that it was last seen on is open. */
   get present(): boolean {
-    return !this.#socket.destroyed
+    return !this.#line.destroyed
+  }
+
+  /** Whether the session is over. */
+  get ended(): boolean {
+    return this.#ended
+  }
+
+  /** Whether there is something that was not delivered yet. */
+  get hasMore(): boolean {
+    return !this.#deliveries.isEmpty || (this.#closing && !this.#farewell)
+  }
+
+  /** The JSON of a `PollResponse` with what was not delivered yet: over a stream nothing gets lost. */
+  takeNew(): string {
+    if (this.#closing) this.#farewell = true
+    return this.#answer(this.#deliveries.takeForGood())
+  }
+
+  /** The worker has said something over its stream. */
+  heard(): void {
+    this.#arrived(this.#line)
+  }
+
+  /** The worker has so much room. */
+  makeRoom(request: RoomRequest): void {
+    this.#makeRoom(request)
   }
 
   /** Answers with the JSON of a `PollResponse`. */
-  poll(request: PollRequest, socket: Socket): Effect.Effect<string> {
+  poll(request: PollRequest, line: Duplex): Effect.Effect<string> {
     return Effect.suspend(() => {
-      this.#arrived(socket)
+      this.#arrived(line)
       this.#deliveries.received(request.seen)
       this.#makeRoom(request)
       this.#answerPoll()
-      if (!this.#deliveries.isEmpty || this.#closing) return Effect.succeed(this.#answer())
+      if (!this.#deliveries.isEmpty || this.#closing)
+        return Effect.succeed(this.#answer(this.#deliveries.take()))
       const poll: Poll = { woken: Deferred.makeUnsafe<void>() }
       this.#poll = poll
       return Effect.ensuring(
@@ -117,7 +157,8 @@ export class TurnWorker {
             Math.min(Math.max(0, request.waitMs), MAX_WAIT_MS)
           ),
           // when a newer poll is open, what there is goes there
-          () => (this.#poll === undefined || this.#poll === poll ? this.#answer() : NOTHING)
+          () =>
+            this.#poll === undefined || this.#poll === poll ? this.#answer(this.#deliveries.take()) : NOTHING
         ),
         Effect.sync(() => {
           if (this.#poll === poll) this.#poll = undefined
@@ -166,10 +207,10 @@ export class TurnWorker {
     return this.#engine.late(late)
   }
 
-  /** Runs every {@link TICK_MS}: extends the leases of a worker that has polled since the last time. */
+  /** Runs every {@link TICK_MS}: extends the leases of a worker that was heard of since the last time. */
   readonly tick: Effect.Effect<void> = Effect.suspend(() => {
-    const alive = this.#poll !== undefined || this.#polledSinceTick
-    this.#polledSinceTick = false
+    const alive = this.#poll !== undefined || this.#heardSinceTick
+    this.#heardSinceTick = false
     this.#silentTicks = alive ? 0 : this.#silentTicks + 1
     if (this.#silentTicks * TICK_MS >= TURN_LEASE_MS) return this.#options.onDead(this)
     if (!alive) return Effect.void
@@ -181,6 +222,7 @@ export class TurnWorker {
   /** The server is going to stop: lets the poll go. The leases stay. */
   goAway(): void {
     this.#closing = true
+    this.#options.push?.wake()
     this.#answerPoll()
   }
 
@@ -213,6 +255,7 @@ export class TurnWorker {
     this.#ended = true
     this.#vigil?.interruptUnsafe()
     this.#answerPoll()
+    this.#options.push?.end()
   }
 
   #makeRoom({ asked = 0, withdrawn = 0 }: Room): void {
@@ -225,10 +268,12 @@ export class TurnWorker {
 
   /** What the same commit hands out travels together. */
   #answerSoon(): void {
-    if (this.#poll === undefined || this.#answerScheduled) return
+    const { push } = this.#options
+    if ((this.#poll === undefined && push === undefined) || this.#answerScheduled) return
     this.#answerScheduled = true
     queueMicrotask(() => {
       this.#answerScheduled = false
+      push?.wake()
       this.#answerPoll()
     })
   }
@@ -241,24 +286,28 @@ export class TurnWorker {
     Deferred.doneUnsafe(poll.woken, Exit.void)
   }
 
-  #answer(): string {
-    return `{"deliveries":[${this.#deliveries.take().join(",")}]${this.#closing ? ',"closing":true' : ""}}`
+  #answer(deliveries: ReadonlyArray<string>): string {
+    return `{"deliveries":[${deliveries.join(",")}]${this.#closing ? ',"closing":true' : ""}}`
   }
 
-  #arrived(socket: Socket): void {
+  #arrived(line: Duplex): void {
     this.#vigil?.interruptUnsafe()
     this.#vigil = undefined
-    this.#socket = socket
-    this.#polledSinceTick = true
-    this.#engine.setReachable(true)
-    if (this.#watched.has(socket)) return
-    this.#watched.add(socket)
-    socket.once("close", () => this.#gone(socket))
+    this.#heardSinceTick = true
+    if (line !== this.#line || this.#unreachable) {
+      this.#line = line
+      this.#unreachable = false
+      this.#engine.setReachable(true)
+    }
+    if (this.#watched.has(line)) return
+    this.#watched.add(line)
+    line.once("close", () => this.#gone(line))
   }
 
-  /** The connection of the last poll is closed: a worker that lives polls on another one. */
-  #gone(socket: Socket): void {
-    if (this.#ended || this.#socket !== socket) return
+  /** The connection that the worker was last seen on is closed: one that lives comes back on another. */
+  #gone(line: Duplex): void {
+    if (this.#ended || this.#line !== line) return
+    this.#unreachable = true
     this.#engine.setReachable(false)
     this.#vigil = this.#options.fork(
       Effect.andThen(

@@ -1,32 +1,23 @@
 /** What workers ask over HTTP: the turns of ours, and the jobs of existing ones. */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import {
-  ConnectionError,
-  InvalidStateError,
-  IronflowError,
-  LimitExceededError,
-  ValidationError
-} from "../../Errors.ts"
-import { checkName, keyLength, listLength } from "../../Limits.ts"
+import { InvalidStateError, IronflowError, ValidationError } from "../../Errors.ts"
+import { checkName } from "../../Limits.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
-import { type RegisterTurnsResponse, TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
-import type { Job, TurnAck, TurnOp, WorkerRegistration } from "../../Protocol/Worker.ts"
+import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
+import type { Job, TurnAck, WorkerRegistration } from "../../Protocol/Worker.ts"
 import type { EngineService } from "../Engine.ts"
-import { checkRegistration } from "./FunctionConfigs.ts"
-import { type Attempts, encodeJob, failTooLarge, needsAttempts, readJobId, readUpdate } from "./LegacyJobs.ts"
+import { encodeJob, readJobId } from "./LegacyJobs.ts"
+import { applyUpdate } from "./LegacyUpdates.ts"
 import { LEGACY_LEASE_MS } from "./LegacyWorker.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
+import { type RegisterRequest, registerTurns } from "./TurnRegistration.ts"
 import { readReports } from "./TurnReports.ts"
-import { PRESENCE_MS, TURN_LEASE_MS, WAIT_MS } from "./TurnWorker.ts"
 import { functionsOf, unknownWorker, type Workers } from "./Workers.ts"
 
 /** Most jobs in one answer to an existing worker. */
 const MAX_JOBS = 100
-
-type RegisterRequest = typeof Schemas.RegisterWorkerRequest.Type
 
 /** The routes of workers. `maxBodyBytes` is what their requests may have. */
 export const workerRoutes = (
@@ -48,31 +39,17 @@ export const workerRoutes = (
         workerId: checkName("worker id", variable(call, "id"))
       }))
       return (request.capabilities?.turns ?? 0) >= TURNS_VERSION
-        ? yield* registerTurns(call, workerId, request)
+        ? yield* Effect.map(
+            registerTurns(workers, request, {
+              environment: environmentIn(call),
+              workerId,
+              line: call.request.socket,
+              transport: "polling",
+              maxBodyBytes
+            }),
+            ({ response }) => json(response)
+          )
         : yield* registerLegacy(call, workerId, request)
-    })
-
-  const registerTurns = (
-    call: Call,
-    workerId: string,
-    request: RegisterRequest
-  ): Effect.Effect<Reply, IronflowError> =>
-    Effect.gen(function* () {
-      const announcement = yield* checked(() => ({
-        ...readAnnouncement(call, workerId, request),
-        socket: call.request.socket
-      }))
-      const { worker, lost } = yield* workers.announce(announcement)
-      const response: RegisterTurnsResponse = {
-        capabilities: { turns: TURNS_VERSION },
-        session: worker.session,
-        leaseMs: TURN_LEASE_MS,
-        presenceMs: PRESENCE_MS,
-        waitMs: WAIT_MS,
-        maxBodyBytes,
-        lost
-      }
-      return json(response)
     })
 
   const registerLegacy = (
@@ -113,34 +90,12 @@ export const workerRoutes = (
       return { status: 200, text: available === undefined ? texts[0]! : `{"jobs":[${texts.join(",")}]}` }
     })
 
-  const attemptsOf = (call: Call, runId: string): Effect.Effect<Attempts | undefined, IronflowError> =>
-    Effect.map(engine.client(call.environment).getRun(runId), (run) => {
-      const retry = engine.findFunction(call.environment, run.functionId)?.retry
-      return retry === undefined ? undefined : { attempt: run.attempt, retry }
-    })
-
-  const apply = (
-    job: Pick<Job, "jobId" | "runId">,
-    ops: ReadonlyArray<TurnOp>
-  ): Effect.Effect<Reply, IronflowError> =>
-    Effect.flatMap(engine.applyReports([{ ...job, ops }]), ([ack]) => answerAck(ack))
-
   const updateJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
       workers.legacyWorker(variable(call, "id"))?.seen()
       const job = yield* checked(() => jobOf(call))
       const update = yield* checked(() => jobUpdate(call.body))
-      const attempts = needsAttempts(update) ? yield* attemptsOf(call, job.runId) : undefined
-      const now = yield* Clock.currentTimeMillis
-      const ops = yield* Effect.catchIf(
-        checked(() => readUpdate(job.runId, update, attempts, now)),
-        (error) => error instanceof LimitExceededError,
-        // the worker is done with the job whatever it is told: what cannot be stored ends the run
-        (error) => Effect.succeed(failTooLarge(error))
-      )
-      const reply = yield* apply(job, ops)
-      if (update.status === "progress") yield* engine.extendLeases([job.jobId], LEGACY_LEASE_MS)
-      return reply
+      return yield* answerAck(yield* applyUpdate(engine, call.environment, job, update))
     })
 
   const ackJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
@@ -201,34 +156,8 @@ export const workerRoutes = (
   ]
 }
 
-const readAnnouncement = (call: Call, workerId: string, request: RegisterRequest) => {
-  const { registration, instance, jobs = [] } = request
-  if (registration === undefined || instance === undefined || instance === "") {
-    throw new ValidationError("Register: a worker that speaks turns sends `registration` and `instance`")
-  }
-  if (registration.workerId !== workerId) {
-    throw new ValidationError(
-      `Register: \`registration.workerId\` is "${registration.workerId}" and the path says "${workerId}"`
-    )
-  }
-  if (Object.keys(registration.labels).length > listLength) {
-    throw new LimitExceededError(
-      "The list of labels of the worker",
-      Object.keys(registration.labels).length,
-      listLength,
-      "labels"
-    )
-  }
-  const checkedRegistration: WorkerRegistration = {
-    ...registration,
-    environment:
-      call.request.headers[ENVIRONMENT_HEADER] === undefined
-        ? checkName("environment", registration.environment)
-        : call.environment,
-    functions: registration.functions.map(checkRegistration)
-  }
-  return { registration: checkedRegistration, instance: instance.slice(0, keyLength), jobs }
-}
+const environmentIn = (call: Call): string | undefined =>
+  call.request.headers[ENVIRONMENT_HEADER] === undefined ? undefined : call.environment
 
 const readAvailable = (text: string | null): number | undefined => {
   if (text === null) return undefined
@@ -247,8 +176,7 @@ const jobOf = (call: Call): Pick<Job, "jobId" | "runId"> => {
   })
 }
 
-const answerAck = (ack: TurnAck | undefined): Effect.Effect<Reply, IronflowError> => {
-  if (ack === undefined) return Effect.fail(new ConnectionError("The engine did not answer the update"))
+const answerAck = (ack: TurnAck): Effect.Effect<Reply, IronflowError> => {
   if (ack._tag === "Accepted") return Effect.succeed(json({}))
   switch (ack.reason) {
     case "LEASE_LOST":

@@ -6,14 +6,15 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import type { Socket } from "node:net"
+import type { Duplex } from "node:stream"
 import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
 import { WORKER_UNKNOWN } from "../../Protocol/Http/Turns.ts"
-import type { FunctionRegistration, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { FunctionRegistration, WorkerHandlers, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { RemoteSession } from "../Dispatch.ts"
 import type { EngineService } from "../Engine.ts"
 import { Deliveries } from "./Deliveries.ts"
 import { LEGACY_LEASE_MS, LegacyWorker } from "./LegacyWorker.ts"
-import { TICK_MS, TURN_LEASE_MS, TurnWorker } from "./TurnWorker.ts"
+import { type Push, TICK_MS, TURN_LEASE_MS, TurnWorker } from "./TurnWorker.ts"
 
 /** A worker that speaks turns, as it announces itself. */
 export interface Announcement {
@@ -21,7 +22,16 @@ export interface Announcement {
   readonly instance: string
   /** Job ids of the turns in flight that it wants to keep. */
   readonly jobs: ReadonlyArray<string>
-  readonly socket: Socket
+  readonly line: Duplex
+  readonly transport: string
+  /** Absent for a worker that polls. */
+  readonly push?: Push
+}
+
+/** What an existing worker with a stream is told. */
+export interface LegacyStreamHandlers extends WorkerHandlers {
+  readonly transport: string
+  readonly onEnd: () => void
 }
 
 export class Workers {
@@ -64,7 +74,7 @@ export class Workers {
     { readonly worker: TurnWorker; readonly lost: ReadonlyArray<string> },
     ValidationError | StoreError
   > {
-    const { registration, instance, jobs, socket } = announcement
+    const { registration, instance, jobs, line, push, transport } = announcement
     const { workerId } = registration
     return this.#one(
       Effect.gen({ self: this }, function* () {
@@ -76,7 +86,7 @@ export class Workers {
         this.#workers.delete(workerId)
         const deliveries = new Deliveries()
         const engine = yield* this.#engine.connectRemoteWorker(registration, deliveries.handlers, {
-          transport: "polling",
+          transport,
           leaseMs: TURN_LEASE_MS
         })
         const session = `ses_${(yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)}`
@@ -89,7 +99,8 @@ export class Workers {
             engine,
             deliveries,
             functionIds: new Set(registration.functions.map(({ id }) => id)),
-            socket,
+            line,
+            ...(push === undefined ? {} : { push }),
             fork: this.#fork,
             onDead: (dead) => this.#end(dead, true)
           },
@@ -102,8 +113,14 @@ export class Workers {
     )
   }
 
-  /** Registers an existing worker, or the same one again: its leases stay. */
-  enlist(registration: WorkerRegistration): Effect.Effect<void, ValidationError | StoreError> {
+  /** Registers an existing worker, or the same one again: its leases stay. `stream` is that of one that does not poll. */
+  enlist(
+    registration: WorkerRegistration,
+    stream?: LegacyStreamHandlers
+  ): Effect.Effect<
+    { readonly worker: LegacyWorker; readonly engine: RemoteSession },
+    ValidationError | StoreError
+  > {
     const { workerId } = registration
     return this.#one(
       Effect.gen({ self: this }, function* () {
@@ -111,18 +128,20 @@ export class Workers {
         if (earlier instanceof LegacyWorker) earlier.replace()
         else if (earlier !== undefined) yield* this.#makeWay(earlier)
         this.#workers.delete(workerId)
-        const engine = yield* this.#engine.connectRemoteWorker(registration, deaf, {
-          transport: "polling",
+        const engine = yield* this.#engine.connectRemoteWorker(registration, stream ?? deaf, {
+          transport: stream?.transport ?? "polling",
           leaseMs: LEGACY_LEASE_MS
         })
         const worker = new LegacyWorker({
           workerId,
           environment: registration.environment,
           engine,
-          hasBetter: (functionId) => this.#runsTurns(registration.environment, functionId),
-          now: () => this.#clock.currentTimeMillisUnsafe()
+          hasBetter: (functionId) => this.runsTurns(registration.environment, functionId),
+          now: () => this.#clock.currentTimeMillisUnsafe(),
+          ...(stream === undefined ? {} : { onEnd: stream.onEnd })
         })
         this.#workers.set(workerId, worker)
+        return { worker, engine }
       })
     )
   }
@@ -190,7 +209,8 @@ export class Workers {
     })
   }
 
-  #runsTurns(environment: string, functionId: string): boolean {
+  /** Whether a worker that speaks turns has the function. */
+  runsTurns(environment: string, functionId: string): boolean {
     for (const worker of this.#workers.values()) {
       if (worker instanceof TurnWorker && worker.environment === environment && worker.runs(functionId))
         return true
@@ -199,7 +219,7 @@ export class Workers {
   }
 }
 
-/** Existing workers are told of nothing: they see it when an update is refused. */
+/** Existing workers that poll are told of nothing: they see it when an update is refused. */
 const deaf = { onJob: () => undefined, onNotice: () => undefined }
 
 export const unknownWorker = (workerId: string): IronflowError =>

@@ -531,6 +531,15 @@ export const PollRequest = Schema.Struct({
   waitMs: Schema.Number
 })
 
+/** What a worker calls over a stream (`TurnStream.ts`). */
+export const RoomRequest = Schema.Struct({
+  session: text,
+  asked: optional(Schema.Int),
+  withdrawn: optional(Schema.Int)
+})
+
+export const LeaveRequest = Schema.Struct({ session: text })
+
 /** Ops and deliveries are described in `Protocol/Worker.ts`; the server reads them by a table of its own. */
 export const ReportsRequest = Schema.Struct({
   session: text,

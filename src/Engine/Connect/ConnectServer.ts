@@ -1,0 +1,255 @@
+/**
+ * Streams of workers over ConnectRPC: envelopes on an HTTP/2 stream, both ways at once. Workers of this package exchange
+ * turns; existing ones get jobs.
+ */
+import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Cause from "effect/Cause"
+import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
+import { IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
+import { isObject, safeJsonParse } from "../../Json.ts"
+import { checkName } from "../../Limits.ts"
+import { CONNECT_TRANSPORT, engineMessage, workerMessage } from "../../Protocol/Connect/Messages.ts"
+import { type Data, decode, encode } from "../../Protocol/Connect/Wire.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
+import type { StreamCall } from "../../Protocol/TurnStream.ts"
+import type { EngineService } from "../Engine.ts"
+import { TurnStream } from "../Http/TurnStream.ts"
+import type { Workers } from "../Http/Workers.ts"
+import { Envelopes, envelope, END_OF_STREAM } from "./Envelopes.ts"
+import { LegacyStream } from "./LegacyStream.ts"
+
+export interface ConnectServerOptions {
+  readonly engine: EngineService
+  readonly workers: Workers
+  /** Bytes of one message of a worker. */
+  readonly maxMessageBytes: number
+  /** Runs an effect in the background, as long as the server lives. */
+  readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+}
+
+/** Messages of one worker that are being answered; more are not read until some are. */
+const MAX_CALLS = 256
+
+/** What may wait to be read by a worker, bytes, beside one push: more says that it does not read. */
+const MAX_UNREAD = 64 * 1024 * 1024
+
+const CONTENT_TYPE = "application/connect+proto"
+
+export class ConnectServer {
+  readonly #options: ConnectServerOptions
+  readonly #streams = new Set<ConnectStream>()
+
+  constructor(options: ConnectServerOptions) {
+    this.#options = options
+  }
+
+  /** Takes a request for a stream. */
+  open(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+    if (headers["content-type"] !== CONTENT_TYPE) {
+      stream.respond({ ":status": 415, "accept-post": CONTENT_TYPE }, { endStream: true })
+      return
+    }
+    const accepted = new ConnectStream(stream, headers, this.#options)
+    this.#streams.add(accepted)
+    stream.once("close", () => this.#streams.delete(accepted))
+  }
+
+  /** Open streams now. */
+  get size(): number {
+    return this.#streams.size
+  }
+
+  /** Ends every stream when what was asked on it is answered. */
+  goAway(): void {
+    for (const stream of this.#streams) stream.goAway()
+  }
+}
+
+class ConnectStream {
+  readonly #stream: ServerHttp2Stream
+  readonly #options: ConnectServerOptions
+  readonly #environment: string | undefined
+  readonly #envelopes: Envelopes
+  #peer: TurnStream | LegacyStream | undefined
+  #registering = false
+  /** Messages that came before the registration was answered. */
+  #early: Array<Data> = []
+  #calls = 0
+  #ended = false
+  #goingAway = false
+
+  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, options: ConnectServerOptions) {
+    this.#stream = stream
+    this.#options = options
+    const environment = headers[ENVIRONMENT_HEADER]
+    this.#environment = typeof environment === "string" && environment !== "" ? environment : undefined
+    this.#envelopes = new Envelopes(options.maxMessageBytes)
+    stream.on("error", () => stream.close())
+    stream.on("data", (chunk: Buffer) => this.#read(chunk))
+    stream.on("drain", () => this.#pump())
+    stream.on("end", () => this.#end())
+    stream.once("close", () => {
+      this.#ended = true
+      if (this.#peer instanceof LegacyStream) this.#peer.closed()
+    })
+    stream.respond({ ":status": 200, "content-type": CONTENT_TYPE })
+  }
+
+  goAway(): void {
+    this.#goingAway = true
+    this.#pump()
+    if (this.#calls === 0) this.#end()
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // From the worker
+  // -------------------------------------------------------------------------------------------------------------------
+
+  #read(chunk: Buffer): void {
+    if (this.#ended) return
+    try {
+      for (const payload of this.#envelopes.read(chunk)) this.#received(decode(workerMessage, payload))
+    } catch (error) {
+      if (!isIronflowError(error)) throw error
+      this.#end(error)
+    }
+  }
+
+  #received(message: Data): void {
+    if (this.#peer === undefined) {
+      if (this.#registering) {
+        if (this.#early.length === MAX_CALLS)
+          throw new ValidationError("Too much was sent before the registration")
+        this.#early.push(message)
+        return
+      }
+      if (!isObject(message.register)) {
+        throw new ValidationError("The first message of a worker is `register`")
+      }
+      this.#registering = true
+      return this.#run(this.#register(message.register), true)
+    }
+    const peer = this.#peer
+    if (peer instanceof LegacyStream) return this.#run(peer.received(message))
+    if (isObject(message.turnCall)) this.#answer(peer, message.turnCall)
+  }
+
+  #register(register: Data): Effect.Effect<void, IronflowError> {
+    const { engine, fork, maxMessageBytes, workers } = this.#options
+    return Effect.gen({ self: this }, function* () {
+      const environment = this.#environment
+      if (environment !== undefined) checkName("environment", environment)
+      if (typeof register.turns === "string" && register.turns !== "") {
+        const turns = new TurnStream(workers, {
+          transport: CONNECT_TRANSPORT,
+          line: this.#stream,
+          environment,
+          maxBodyBytes: maxMessageBytes,
+          wake: () => this.#pump(),
+          // what is being answered goes first
+          end: () => void setImmediate(() => this.#end())
+        })
+        const response = yield* turns.register(safeJsonParse(register.turns))
+        this.#write({ registered: { workerId: register.workerId, turns: response } })
+        this.#peer = turns
+        this.#pump()
+      } else {
+        const legacy = new LegacyStream({
+          engine,
+          workers,
+          environment: environment ?? DEFAULT_ENVIRONMENT,
+          send: (message) => this.#write(message),
+          end: () => void setImmediate(() => this.#end()),
+          fork
+        })
+        yield* legacy.register(register)
+        this.#peer = legacy
+        if (this.#ended) legacy.closed()
+      }
+      const early = this.#early
+      this.#early = []
+      for (const message of early) this.#received(message)
+    })
+  }
+
+  #answer(turns: TurnStream, { body, call, id }: Data): void {
+    const answered =
+      typeof call === "string" && isStreamCall(call)
+        ? turns.call(call, safeJsonParse(String(body ?? "")))
+        : Effect.fail(new ValidationError(`There is no call "${String(call).slice(0, 64)}"`))
+    this.#run(
+      Effect.matchCause(answered, {
+        onSuccess: (text) => this.#write({ turnAnswer: { id, body: text } }),
+        onFailure: (cause) => {
+          const error = Cause.squash(cause)
+          const failure = isIronflowError(error) ? failureResponse(error, "rest") : defectResponse("rest")
+          this.#write({ turnAnswer: { id, failure: JSON.stringify(failure) } })
+        }
+      })
+    )
+  }
+
+  /** Runs what a message asks for. Too many of them, and no more is read. */
+  #run(effect: Effect.Effect<void, IronflowError>, isRegistration = false): void {
+    if (++this.#calls === MAX_CALLS) this.#stream.pause()
+    this.#options.fork(
+      Effect.matchCauseEffect(effect, {
+        onSuccess: () => Effect.sync(() => this.#done()),
+        onFailure: (cause) => {
+          this.#done()
+          const error = Cause.squash(cause)
+          if (isIronflowError(error)) {
+            if (isRegistration || error instanceof ValidationError) this.#end(error)
+            return isRegistration
+              ? Effect.void
+              : Effect.logWarning(`A message of a worker was of no use: ${error.message}`)
+          }
+          this.#end(new IronflowError("The engine failed because of a bug; its log has the details"))
+          return Effect.logError("A message of a worker failed because of a bug", cause)
+        }
+      })
+    )
+  }
+
+  #done(): void {
+    if (this.#calls-- === MAX_CALLS) this.#stream.resume()
+    if (this.#goingAway && this.#calls === 0) this.#end()
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // To the worker
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Pushes what there is, as long as the worker reads. */
+  #pump(): void {
+    const peer = this.#peer
+    if (!(peer instanceof TurnStream)) return
+    while (!this.#ended && !this.#stream.writableNeedDrain && peer.hasMore) {
+      this.#write({ turnPush: { body: peer.take() } })
+    }
+  }
+
+  #write(message: Data): void {
+    if (this.#ended) return
+    if (this.#stream.writableLength > MAX_UNREAD) return void this.#stream.destroy()
+    this.#stream.write(envelope(0, encode(engineMessage, message)))
+  }
+
+  #end(error?: IronflowError): void {
+    if (this.#ended) return
+    this.#ended = true
+    const { body } = error === undefined ? {} : failureResponse(error, "connect")
+    this.#stream.end(
+      envelope(END_OF_STREAM, Buffer.from(JSON.stringify(body === undefined ? {} : { error: body })))
+    )
+    // the other side may go on for ever with what nobody reads
+    this.#stream.resume()
+    if (error !== undefined) this.#stream.once("finish", () => this.#stream.close())
+  }
+}
+
+const calls: ReadonlySet<string> = new Set<StreamCall>(["report", "room", "late", "leave"])
+const isStreamCall = (call: string): call is StreamCall => calls.has(call)

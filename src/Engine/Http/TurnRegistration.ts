@@ -1,0 +1,84 @@
+/** How a worker that speaks turns is registered, whatever it is connected by. */
+import type { Duplex } from "node:stream"
+import * as Effect from "effect/Effect"
+import { type IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
+import { checkName, keyLength, listLength } from "../../Limits.ts"
+import type * as Schemas from "../../Protocol/Http/Schemas.ts"
+import { type RegisterTurnsResponse, TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
+import type { WorkerRegistration } from "../../Protocol/Worker.ts"
+import { checked } from "./Route.ts"
+import { checkRegistration } from "./FunctionConfigs.ts"
+import { PRESENCE_MS, type Push, TURN_LEASE_MS, type TurnWorker, WAIT_MS } from "./TurnWorker.ts"
+import type { Workers } from "./Workers.ts"
+
+export type RegisterRequest = typeof Schemas.RegisterWorkerRequest.Type
+
+/** Where a registration comes from. */
+export interface Origin {
+  /** The environment that the request names, if it names one. */
+  readonly environment: string | undefined
+  /** The id in the path, if there is one. */
+  readonly workerId: string | undefined
+  /** The worker is present while it is open. */
+  readonly line: Duplex
+  readonly transport: string
+  /** The largest request of this worker, bytes. */
+  readonly maxBodyBytes: number
+  /** Absent for a worker that polls. */
+  readonly push?: Push
+}
+
+export const registerTurns = (
+  workers: Workers,
+  request: RegisterRequest,
+  origin: Origin
+): Effect.Effect<{ readonly worker: TurnWorker; readonly response: RegisterTurnsResponse }, IronflowError> =>
+  Effect.gen(function* () {
+    const { line, maxBodyBytes, push, transport } = origin
+    const announced = yield* checked(() => readAnnouncement(request, origin))
+    const { worker, lost } = yield* workers.announce({
+      ...announced,
+      line,
+      transport,
+      ...(push === undefined ? {} : { push })
+    })
+    const response: RegisterTurnsResponse = {
+      capabilities: { turns: TURNS_VERSION },
+      session: worker.session,
+      leaseMs: TURN_LEASE_MS,
+      presenceMs: PRESENCE_MS,
+      waitMs: WAIT_MS,
+      maxBodyBytes,
+      lost
+    }
+    return { worker, response }
+  })
+
+const readAnnouncement = (
+  { registration, instance, jobs = [] }: RegisterRequest,
+  { environment, workerId }: Origin
+) => {
+  if (registration === undefined || instance === undefined || instance === "") {
+    throw new ValidationError("Register: a worker that speaks turns sends `registration` and `instance`")
+  }
+  if (workerId === undefined) checkName("worker id", registration.workerId)
+  else if (registration.workerId !== workerId) {
+    throw new ValidationError(
+      `Register: \`registration.workerId\` is "${registration.workerId}" and the path says "${workerId}"`
+    )
+  }
+  if (Object.keys(registration.labels).length > listLength) {
+    throw new LimitExceededError(
+      "The list of labels of the worker",
+      Object.keys(registration.labels).length,
+      listLength,
+      "labels"
+    )
+  }
+  const checkedRegistration: WorkerRegistration = {
+    ...registration,
+    environment: environment ?? checkName("environment", registration.environment),
+    functions: registration.functions.map(checkRegistration)
+  }
+  return { registration: checkedRegistration, instance: instance.slice(0, keyLength), jobs }
+}

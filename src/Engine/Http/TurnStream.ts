@@ -1,0 +1,125 @@
+/**
+ * The engine's side of a stream of a worker that speaks turns, whatever carries it: the registration, the calls, and what
+ * there is to push. The rules are in `Protocol/TurnStream.ts`.
+ */
+import type { Duplex } from "node:stream"
+import * as Effect from "effect/Effect"
+import { IronflowError } from "../../Errors.ts"
+import { lenient } from "../../Protocol/Http/Lenient.ts"
+import * as Schemas from "../../Protocol/Http/Schemas.ts"
+import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
+import type { JsonText } from "../../Protocol/Worker.ts"
+import type { StreamCall } from "../../Protocol/TurnStream.ts"
+import { checked } from "./Route.ts"
+import { readReports } from "./TurnReports.ts"
+import { registerTurns } from "./TurnRegistration.ts"
+import type { TurnWorker } from "./TurnWorker.ts"
+import { unknownWorker, type Workers } from "./Workers.ts"
+
+/** What a stream travels over. */
+export interface Carrier {
+  /** How it is called in lists of workers. */
+  readonly transport: string
+  /** The connection below. */
+  readonly line: Duplex
+  /** The environment that the request for the stream names, if it does. */
+  readonly environment: string | undefined
+  /** The largest call, bytes. */
+  readonly maxBodyBytes: number
+  /** There is something to {@link TurnStream.take}. */
+  readonly wake: () => void
+  /** The session is over: nothing more is said here. */
+  readonly end: () => void
+}
+
+const registerRequest = lenient(Schemas.RegisterWorkerRequest, "Register")
+const roomRequest = lenient(Schemas.RoomRequest, "Room")
+const lateRequest = lenient(Schemas.LateRequest, "Late")
+const leaveRequest = lenient(Schemas.LeaveRequest, "Leave")
+
+/** The JSON of an answer that says nothing. */
+const NOTHING = "null"
+
+export class TurnStream {
+  readonly #workers: Workers
+  readonly #carrier: Carrier
+  #worker: TurnWorker | undefined
+
+  constructor(workers: Workers, carrier: Carrier) {
+    this.#workers = workers
+    this.#carrier = carrier
+  }
+
+  /** Registers the worker; what there is to push waits until then. Answers with the JSON of a `RegisterTurnsResponse`. */
+  register(body: unknown): Effect.Effect<JsonText, IronflowError> {
+    return Effect.gen({ self: this }, function* () {
+      if (this.#worker !== undefined) {
+        return yield* new IronflowError("A stream has one registration, and this one has had it", {
+          code: "VALIDATION_ERROR"
+        })
+      }
+      const request = yield* checked(() => registerRequest(body))
+      if ((request.capabilities?.turns ?? 0) < TURNS_VERSION) {
+        return yield* new IronflowError(
+          `This engine speaks turns in version ${TURNS_VERSION}, and the worker does not: use the same version of the SDK`,
+          { code: "VALIDATION_ERROR" }
+        )
+      }
+      const { end, environment, line, maxBodyBytes, transport, wake } = this.#carrier
+      const { response, worker } = yield* registerTurns(this.#workers, request, {
+        environment,
+        workerId: undefined,
+        line,
+        transport,
+        maxBodyBytes,
+        push: { wake: () => this.#worker !== undefined && wake(), end }
+      })
+      this.#worker = worker
+      return JSON.stringify(response)
+    })
+  }
+
+  /** Whether there is something to push. */
+  get hasMore(): boolean {
+    return this.#worker?.hasMore ?? false
+  }
+
+  /** The JSON of a `PollResponse` with what has not been pushed yet. */
+  take(): JsonText {
+    return this.#worker?.takeNew() ?? NOTHING
+  }
+
+  /** Answers a call with JSON. */
+  call(call: StreamCall, body: unknown): Effect.Effect<JsonText, IronflowError> {
+    return Effect.suspend(() => {
+      const worker = this.#worker
+      if (worker === undefined || worker.ended) return Effect.fail(unknownWorker(worker?.workerId ?? ""))
+      worker.heard()
+      switch (call) {
+        case "report":
+          return Effect.flatMap(
+            checked(() => readReports(body)),
+            (request) => Effect.map(worker.report(request), (acks) => `{"acks":${JSON.stringify(acks)}}`)
+          )
+        case "room":
+          return Effect.map(
+            checked(() => roomRequest(body)),
+            (request) => {
+              worker.makeRoom(request)
+              return NOTHING
+            }
+          )
+        case "late":
+          return Effect.flatMap(
+            checked(() => lateRequest(body)),
+            (request) => Effect.as(worker.late(request), NOTHING)
+          )
+        case "leave":
+          return Effect.flatMap(
+            checked(() => leaveRequest(body)),
+            ({ session }) => Effect.as(this.#workers.dismiss(worker.workerId, session), NOTHING)
+          )
+      }
+    })
+  }
+}

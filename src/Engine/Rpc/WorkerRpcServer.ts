@@ -1,0 +1,172 @@
+/**
+ * Streams of workers over effect/rpc: one WebSocket a worker, one `work` call on it that lasts as long as the session, and
+ * the other calls beside it.
+ */
+import type { WebSocket } from "ws"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Queue from "effect/Queue"
+import * as RpcSerialization from "effect/rpc/RpcSerialization"
+import * as RpcServer from "effect/rpc/RpcServer"
+import type { FromClientEncoded } from "effect/rpc/RpcMessage"
+import type * as Scope from "effect/Scope"
+import { type IronflowError, isIronflowError } from "../../Errors.ts"
+import { isObject, safeJsonParse } from "../../Json.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
+import { JsonFragment } from "../../Protocol/JsonFragment.ts"
+import type { CallFailure, StreamCall } from "../../Protocol/TurnStream.ts"
+import { encodeFromServer, RPC_TRANSPORT, WORKER_RPC_PATH, workerRpcs } from "../../Protocol/WorkerRpc.ts"
+import { TurnStream } from "../Http/TurnStream.ts"
+import type { Workers } from "../Http/Workers.ts"
+import { unknownWorker } from "../Http/Workers.ts"
+import type { SocketCall, SocketRoute } from "../Ws/Upgrades.ts"
+
+/** Calls of one worker that wait for their answer; a worker of ours makes a handful. */
+const MAX_CALLS = 1024
+
+/** What may wait to be read by a worker, bytes, beside one push: more says that it does not read. */
+const MAX_UNREAD = 64 * 1024 * 1024
+
+/** The code of a close frame: the other side breaks the rules. */
+const POLICY_VIOLATION = 1008
+
+/** The push side of a connection that the other side reads. */
+interface Connection {
+  readonly socket: WebSocket
+  readonly stream: TurnStream
+  readonly pushes: Queue.Queue<JsonFragment, Cause.Done>
+  calls: number
+}
+
+/** Serves the rpcs for the lifetime of the scope; the route takes the WebSockets. `maxFrameBytes` bounds a call. */
+export const make = (
+  workers: Workers,
+  maxFrameBytes: number
+): Effect.Effect<SocketRoute, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const run = Effect.runForkWith(yield* Effect.context<never>())
+    const connections = new Map<number, Connection>()
+    const disconnects = yield* Queue.unbounded<number>()
+    let lastId = 0
+    let receive: (clientId: number, message: FromClientEncoded) => Effect.Effect<void> = () => Effect.void
+
+    const protocol = yield* RpcServer.Protocol.make((write) => {
+      receive = write
+      return Effect.succeed({
+        disconnects,
+        send: (clientId, message) =>
+          Effect.sync(() => {
+            const connection = connections.get(clientId)
+            if (connection === undefined) return
+            if (message._tag === "Exit") connection.calls--
+            send(connection.socket, encodeFromServer(message))
+          }),
+        end: (clientId) => Effect.sync(() => connections.get(clientId)?.socket.close()),
+        clientIds: Effect.sync(() => new Set(connections.keys())),
+        initialMessage: Effect.succeed(Option.none()),
+        supportsAck: true,
+        supportsTransferables: false,
+        supportsSpanPropagation: false,
+        supportsNotifications: false,
+        codecFor: RpcSerialization.json.codecFor
+      })
+    })
+
+    const connectionOf = (clientId: number): Effect.Effect<Connection, IronflowError> =>
+      Effect.suspend(() => {
+        const connection = connections.get(clientId)
+        return connection === undefined ? Effect.fail(unknownWorker("")) : Effect.succeed(connection)
+      })
+
+    const answer =
+      (call: StreamCall) =>
+      (payload: unknown, { client }: { readonly client: { readonly id: number } }) =>
+        connectionOf(client.id).pipe(
+          Effect.flatMap(({ stream }) => stream.call(call, payload)),
+          Effect.map((text) => new JsonFragment(text)),
+          failing
+        )
+
+    const handlers = workerRpcs.toLayer({
+      work: (payload, { client }) =>
+        connectionOf(client.id).pipe(
+          Effect.flatMap(({ pushes, stream }) =>
+            Effect.map(stream.register(payload), (response) => {
+              Queue.offerUnsafe(pushes, new JsonFragment(`{"registered":${response}}`))
+              if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
+              return pushes
+            })
+          ),
+          failing
+        ),
+      report: answer("report"),
+      room: answer("room"),
+      late: answer("late"),
+      leave: answer("leave")
+    })
+
+    yield* RpcServer.make(workerRpcs, { disableTracing: true, disableFatalDefects: true }).pipe(
+      Effect.provideService(RpcServer.Protocol, protocol),
+      Effect.provide(handlers),
+      Effect.forkScoped
+    )
+
+    const open = (socket: WebSocket, call: SocketCall): void => {
+      const id = ++lastId
+      const pushes = Effect.runSync(Queue.unbounded<JsonFragment, Cause.Done>())
+      const stream = new TurnStream(workers, {
+        transport: RPC_TRANSPORT,
+        line: call.request.socket,
+        environment: call.request.headers[ENVIRONMENT_HEADER] === undefined ? undefined : call.environment,
+        maxBodyBytes: maxFrameBytes,
+        wake: () => {
+          if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
+        },
+        // what is being answered goes first
+        end: () => void setImmediate(() => socket.close())
+      })
+      const connection: Connection = { socket, stream, pushes, calls: 0 }
+      connections.set(id, connection)
+      socket.on("error", () => socket.terminate())
+      socket.on("close", () => {
+        connections.delete(id)
+        Queue.offerUnsafe(disconnects, id)
+      })
+      socket.on("message", (data: Buffer, isBinary) => {
+        const message = isBinary ? undefined : readMessage(data)
+        if (message === undefined) return socket.close(POLICY_VIOLATION, "a message is JSON text")
+        if (message._tag === "Request" && ++connection.calls > MAX_CALLS) {
+          return socket.close(POLICY_VIOLATION, "too many calls at once")
+        }
+        run(receive(id, message))
+      })
+    }
+    return { path: WORKER_RPC_PATH, maxFrameBytes, open }
+  })
+
+const send = (socket: WebSocket, text: string): void => {
+  if (socket.bufferedAmount > MAX_UNREAD) return socket.terminate()
+  socket.send(text)
+}
+
+/** A message of a client; what is in it is checked where it is used. */
+const readMessage = (data: Buffer): FromClientEncoded | undefined => {
+  const message = safeJsonParse(data.toString())
+  return isObject(message) && typeof message._tag === "string"
+    ? (message as unknown as FromClientEncoded)
+    : undefined
+}
+
+/** Failures travel as they do over HTTP; a bug says that there is one. */
+const failing = <A, R>(effect: Effect.Effect<A, IronflowError, R>): Effect.Effect<A, CallFailure, R> =>
+  Effect.catchCause(effect, (cause) => {
+    if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
+    const error = Cause.squash(cause)
+    if (isIronflowError(error)) return Effect.fail(failureResponse(error, "rest"))
+    return Effect.andThen(
+      Effect.logError("A call of a worker failed because of a bug", cause),
+      Effect.fail(defectResponse("rest"))
+    )
+  })

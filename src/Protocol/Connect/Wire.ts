@@ -1,0 +1,372 @@
+/**
+ * Protocol buffers, as much of them as the messages of `worker.proto` need: an engine reads and writes them without a
+ * package for it. Messages are described by tables.
+ *
+ * Unknown fields are skipped. Integers are numbers, a `Timestamp` is epoch milliseconds, a `Struct` an object and a `Value`
+ * any JSON.
+ */
+import { ValidationError } from "../../Errors.ts"
+import { isObject } from "../../Json.ts"
+
+/** What a field holds. */
+export type Type =
+  | "string"
+  | "bool"
+  | "int"
+  | "double"
+  | "time"
+  | "struct"
+  | "value"
+  /** `map<string, string>` */
+  | "texts"
+  | Message
+
+export interface Field {
+  readonly number: number
+  readonly type: Type
+  readonly repeated?: true
+}
+
+/** The fields of a message by name. */
+export interface Message {
+  readonly fields: { readonly [name: string]: Field }
+}
+
+/** A message as data: fields that were not sent are absent. */
+export interface Data {
+  readonly [field: string]: unknown
+}
+
+const VARINT = 0
+const FIXED64 = 1
+const BYTES = 2
+const FIXED32 = 5
+
+/** Messages in messages, and levels of a `Struct`. */
+const MAX_DEPTH = 100
+
+const wireTypeOf = (type: Type): number =>
+  type === "bool" || type === "int" ? VARINT : type === "double" ? FIXED64 : BYTES
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Reading
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Reads a message. Throws `ValidationError` for bytes that are none. */
+export const decode = (message: Message, bytes: Buffer): Data => readMessage(message, new Reader(bytes), 0)
+
+class Reader {
+  readonly #bytes: Buffer
+  #at = 0
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes
+  }
+
+  get isAtEnd(): boolean {
+    return this.#at >= this.#bytes.length
+  }
+
+  varint(): bigint {
+    let value = 0n
+    for (let shift = 0n; shift < 70n; shift += 7n) {
+      const byte = this.#bytes[this.#at++]
+      if (byte === undefined) throw malformed("it ends within a number")
+      value |= BigInt(byte & 0x7f) << shift
+      if (byte < 0x80) return BigInt.asUintN(64, value)
+    }
+    throw malformed("a number is too long")
+  }
+
+  /** A number of at most 32 bits that is not negative: tags and lengths. */
+  small(): number {
+    let value = 0
+    for (let scale = 1; scale <= 2 ** 28; scale *= 128) {
+      const byte = this.#bytes[this.#at++]
+      if (byte === undefined) throw malformed("it ends within a number")
+      value += (byte & 0x7f) * scale
+      if (byte < 0x80) return value
+    }
+    throw malformed("a tag or a length is too long")
+  }
+
+  double(): number {
+    return this.#take(8).readDoubleLE(0)
+  }
+
+  bytes(): Buffer {
+    return this.#take(this.small())
+  }
+
+  skip(wireType: number): void {
+    switch (wireType) {
+      case VARINT:
+        return void this.varint()
+      case FIXED64:
+        return void this.#take(8)
+      case BYTES:
+        return void this.bytes()
+      case FIXED32:
+        return void this.#take(4)
+      default:
+        throw malformed(`${wireType} is no type of a field`)
+    }
+  }
+
+  #take(length: number): Buffer {
+    const end = this.#at + length
+    if (end > this.#bytes.length) throw malformed("it ends within a field")
+    const taken = this.#bytes.subarray(this.#at, end)
+    this.#at = end
+    return taken
+  }
+}
+
+const malformed = (problem: string): ValidationError =>
+  new ValidationError(`The message cannot be read: ${problem}`)
+
+const byNumber = new WeakMap<Message, ReadonlyMap<number, readonly [name: string, field: Field]>>()
+
+const fieldsOf = (message: Message): ReadonlyMap<number, readonly [name: string, field: Field]> => {
+  let fields = byNumber.get(message)
+  if (fields === undefined) {
+    fields = new Map(Object.entries(message.fields).map(([name, field]) => [field.number, [name, field]]))
+    byNumber.set(message, fields)
+  }
+  return fields
+}
+
+const readMessage = (message: Message, reader: Reader, depth: number): Data => {
+  if (depth > MAX_DEPTH) throw malformed(`it is more than ${MAX_DEPTH} levels deep`)
+  const fields = fieldsOf(message)
+  const data: Record<string, unknown> = {}
+  while (!reader.isAtEnd) {
+    const tag = reader.small()
+    const [name, field] = fields.get(tag >>> 3) ?? []
+    if (name === undefined || field === undefined || wireTypeOf(field.type) !== (tag & 7)) {
+      reader.skip(tag & 7)
+      continue
+    }
+    if (field.type === "texts") {
+      readEntry((data[name] ??= {}), reader.bytes())
+      continue
+    }
+    const value = readValue(field.type, reader, depth)
+    if (field.repeated !== true) data[name] = value
+    else if (Array.isArray(data[name])) data[name].push(value)
+    else data[name] = [value]
+  }
+  return data
+}
+
+const readValue = (type: Exclude<Type, "texts">, reader: Reader, depth: number): unknown => {
+  switch (type) {
+    case "string":
+      return reader.bytes().toString()
+    case "bool":
+      return reader.varint() !== 0n
+    case "int":
+      return Number(BigInt.asIntN(64, reader.varint()))
+    case "double":
+      return reader.double()
+    case "time": {
+      const { nanos, seconds } = readMessage(timestamp, new Reader(reader.bytes()), depth + 1)
+      return Number(seconds ?? 0) * 1000 + Math.trunc(Number(nanos ?? 0) / 1e6)
+    }
+    case "struct":
+      return readStruct(new Reader(reader.bytes()), depth + 1)
+    case "value":
+      return readJson(new Reader(reader.bytes()), depth + 1)
+    default:
+      return readMessage(type, new Reader(reader.bytes()), depth + 1)
+  }
+}
+
+const timestamp: Message = {
+  fields: { seconds: { number: 1, type: "int" }, nanos: { number: 2, type: "int" } }
+}
+
+const readEntry = (entries: unknown, bytes: Buffer): void => {
+  const { key = "", value = "" } = readMessage(textEntry, new Reader(bytes), 0)
+  if (isObject(entries)) define(entries, String(key), value)
+}
+
+const textEntry: Message = {
+  fields: { key: { number: 1, type: "string" }, value: { number: 2, type: "string" } }
+}
+
+/** Also a key such as `__proto__` is plain data. */
+const define = (object: object, key: string, value: unknown): void => {
+  Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true })
+}
+
+const readStruct = (reader: Reader, depth: number): { readonly [key: string]: unknown } => {
+  if (depth > MAX_DEPTH) throw malformed(`it is more than ${MAX_DEPTH} levels deep`)
+  const object = {}
+  while (!reader.isAtEnd) {
+    const tag = reader.small()
+    if (tag !== tagOf(1, BYTES)) {
+      reader.skip(tag & 7)
+      continue
+    }
+    const entry = new Reader(reader.bytes())
+    let key = ""
+    let value: unknown = null
+    while (!entry.isAtEnd) {
+      const part = entry.small()
+      if (part === tagOf(1, BYTES)) key = entry.bytes().toString()
+      else if (part === tagOf(2, BYTES)) value = readJson(new Reader(entry.bytes()), depth + 1)
+      else entry.skip(part & 7)
+    }
+    define(object, key, value)
+  }
+  return object
+}
+
+const readJson = (reader: Reader, depth: number): unknown => {
+  if (depth > MAX_DEPTH) throw malformed(`it is more than ${MAX_DEPTH} levels deep`)
+  let value: unknown = null
+  while (!reader.isAtEnd) {
+    const tag = reader.small()
+    switch (tag) {
+      case tagOf(1, VARINT):
+        reader.varint()
+        value = null
+        break
+      case tagOf(2, FIXED64):
+        value = finite(reader.double())
+        break
+      case tagOf(3, BYTES):
+        value = reader.bytes().toString()
+        break
+      case tagOf(4, VARINT):
+        value = reader.varint() !== 0n
+        break
+      case tagOf(5, BYTES):
+        value = readStruct(new Reader(reader.bytes()), depth + 1)
+        break
+      case tagOf(6, BYTES): {
+        const list = new Reader(reader.bytes())
+        const values: Array<unknown> = []
+        while (!list.isAtEnd) {
+          const item = list.small()
+          if (item === tagOf(1, BYTES)) values.push(readJson(new Reader(list.bytes()), depth + 1))
+          else list.skip(item & 7)
+        }
+        value = values
+        break
+      }
+      default:
+        reader.skip(tag & 7)
+    }
+  }
+  return value
+}
+
+const finite = (value: number): number => {
+  if (Number.isFinite(value)) return value
+  throw malformed(`${value} is no number of JSON`)
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Writing
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Writes a message. Fields with the value that an absent one has are left out. */
+export const encode = (message: Message, data: Data): Buffer => {
+  const parts: Array<Buffer> = []
+  for (const [name, field] of Object.entries(message.fields)) {
+    const value = data[name]
+    if (value === undefined || value === null) continue
+    if (field.type === "texts") {
+      for (const [key, text] of Object.entries(value)) {
+        parts.push(tagged(field.number, encode(textEntry, { key, value: text })))
+      }
+    } else if (field.repeated === true) {
+      if (Array.isArray(value))
+        for (const item of value) writeField(parts, field.number, field.type, item, true)
+    } else {
+      writeField(parts, field.number, field.type, value, false)
+    }
+  }
+  return Buffer.concat(parts)
+}
+
+const tagOf = (number: number, wireType: number): number => number * 8 + wireType
+
+const varint = (value: bigint | number): Buffer => {
+  const bytes: Array<number> = []
+  let rest = BigInt.asUintN(64, BigInt(value))
+  do {
+    const byte = Number(rest & 0x7fn)
+    rest >>= 7n
+    bytes.push(rest === 0n ? byte : byte | 0x80)
+  } while (rest !== 0n)
+  return Buffer.from(bytes)
+}
+
+/** A field whose length stands before it. */
+const tagged = (number: number, bytes: Buffer): Buffer =>
+  Buffer.concat([varint(tagOf(number, BYTES)), varint(bytes.length), bytes])
+
+const double = (number: number, value: number): Buffer => {
+  const bytes = Buffer.alloc(8)
+  bytes.writeDoubleLE(value)
+  return Buffer.concat([varint(tagOf(number, FIXED64)), bytes])
+}
+
+const writeField = (
+  parts: Array<Buffer>,
+  number: number,
+  type: Exclude<Type, "texts">,
+  value: unknown,
+  keepDefault: boolean
+): void => {
+  switch (type) {
+    case "string":
+      if (value !== "" || keepDefault) parts.push(tagged(number, Buffer.from(String(value))))
+      return
+    case "bool":
+      if (value === true || keepDefault)
+        parts.push(varint(tagOf(number, VARINT)), varint(value === true ? 1 : 0))
+      return
+    case "int":
+      if (value !== 0 || keepDefault) parts.push(varint(tagOf(number, VARINT)), varint(Number(value)))
+      return
+    case "double":
+      if (value !== 0 || keepDefault) parts.push(double(number, Number(value)))
+      return
+    case "time": {
+      const ms = Number(value)
+      const seconds = Math.floor(ms / 1000)
+      parts.push(tagged(number, encode(timestamp, { seconds, nanos: (ms - seconds * 1000) * 1e6 })))
+      return
+    }
+    case "struct":
+      parts.push(tagged(number, structBytes(value)))
+      return
+    case "value":
+      parts.push(tagged(number, jsonBytes(value)))
+      return
+    default:
+      // the caller gives what the table says
+      parts.push(tagged(number, encode(type, isObject(value) ? value : {})))
+  }
+}
+
+const structBytes = (value: unknown): Buffer =>
+  Buffer.concat(
+    Object.entries(isObject(value) ? value : {}).map(([key, item]) =>
+      tagged(1, Buffer.concat([tagged(1, Buffer.from(key)), tagged(2, jsonBytes(item))]))
+    )
+  )
+
+const jsonBytes = (value: unknown): Buffer => {
+  if (value === null || value === undefined) return Buffer.concat([varint(tagOf(1, VARINT)), varint(0)])
+  if (typeof value === "number") return double(2, value)
+  if (typeof value === "string") return tagged(3, Buffer.from(value))
+  if (typeof value === "boolean") return Buffer.concat([varint(tagOf(4, VARINT)), varint(value ? 1 : 0)])
+  return Array.isArray(value)
+    ? tagged(6, Buffer.concat(value.map((item) => tagged(1, jsonBytes(item)))))
+    : tagged(5, structBytes(value))
+}

@@ -1,0 +1,60 @@
+/**
+ * The calls of `TurnStream.ts` as effect/rpc, which our worker and our engine speak over a WebSocket: JSON text, one
+ * message a frame.
+ *
+ * What is in a call is checked where it is used, as over HTTP; so the schemas let everything pass, and what is JSON text
+ * already travels as it is.
+ */
+import * as Schema from "effect/Schema"
+import * as Rpc from "effect/rpc/Rpc"
+import * as RpcGroup from "effect/rpc/RpcGroup"
+import type { FromClientEncoded, FromServerEncoded } from "effect/rpc/RpcMessage"
+import type { LateRequest, RegisterTurnsRequest, ReportsRequest, ReportsResponse } from "./Http/Turns.ts"
+import { encodeWithFragments, JsonFragment, type Jsonable } from "./JsonFragment.ts"
+import type { CallFailure, Push, RoomRequest } from "./TurnStream.ts"
+
+/** Where the engine takes WebSockets of workers. */
+export const WORKER_RPC_PATH = "/rpc/worker"
+
+/** What engines that have it name among their transports. */
+export const RPC_TRANSPORT = "rpc"
+
+/** `Schema.Any` lets every value pass: the type says what both sides agree on. */
+const unchecked = <A>(): Schema.Codec<Jsonable<A>> => Schema.Any as Schema.Codec<Jsonable<A>>
+
+const failure = unchecked<CallFailure>()
+
+export const workerRpcs = RpcGroup.make(
+  Rpc.make("work", {
+    payload: unchecked<RegisterTurnsRequest>(),
+    success: unchecked<Push>(),
+    error: failure,
+    stream: true
+  }),
+  Rpc.make("report", {
+    payload: unchecked<ReportsRequest>(),
+    success: unchecked<ReportsResponse>(),
+    error: failure
+  }),
+  Rpc.make("room", { payload: unchecked<RoomRequest>(), success: unchecked<null>(), error: failure }),
+  Rpc.make("late", { payload: unchecked<LateRequest>(), success: unchecked<null>(), error: failure }),
+  Rpc.make("leave", {
+    payload: unchecked<{ readonly session: string }>(),
+    success: unchecked<null>(),
+    error: failure
+  })
+)
+
+/** The frame of a message to the engine. */
+export const encodeFromClient = (message: FromClientEncoded): string =>
+  message._tag === "Request" && message.payload instanceof JsonFragment
+    ? encodeWithFragments({ ...message })
+    : JSON.stringify(message)
+
+/** The frame of a message to a worker. */
+export const encodeFromServer = (message: FromServerEncoded): string => {
+  if (message._tag === "Chunk") return encodeWithFragments({ ...message })
+  if (message._tag !== "Exit" || message.exit._tag !== "Success") return JSON.stringify(message)
+  const { exit, ...rest } = message
+  return encodeWithFragments({ ...rest, exit: new JsonFragment(encodeWithFragments({ ...exit })) })
+}

@@ -1,0 +1,233 @@
+/**
+ * Streams to an engine over ConnectRPC: one call of `WorkerService/Connect` on HTTP/2, in both directions at once.
+ *
+ * Loads `@bufbuild/protobuf`, `@connectrpc/connect` and `@connectrpc/connect-node`, which are optional peers of this
+ * package: whoever imports this module has them.
+ */
+import { create } from "@bufbuild/protobuf"
+import { Code, ConnectError, createClient } from "@connectrpc/connect"
+import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
+import {
+  ConnectionError,
+  type IronflowError,
+  UnauthenticatedError,
+  UnauthorizedError,
+  ValidationError
+} from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import {
+  type EngineMessage,
+  type WorkerMessage,
+  WorkerMessageSchema,
+  WorkerService
+} from "../Protocol/Connect/worker_pb.ts"
+import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
+import { readFailure } from "../Protocol/Http/Failures.ts"
+import type { CallFailure, StreamCall } from "../Protocol/TurnStream.ts"
+import type { JsonText } from "../Protocol/Worker.ts"
+import type { ServerLink } from "./ServerLink.ts"
+import type { StreamEvents, Streams } from "./StreamSession.ts"
+import { sessionOver } from "./TurnSession.ts"
+
+export const connectStreams: Streams = {
+  name: "connect",
+  open: (link, registration, events) =>
+    Effect.gen(function* () {
+      const stream = yield* Effect.acquireRelease(
+        Effect.sync(() => new ConnectStream(link, events)),
+        (stream) => Effect.sync(() => stream.close())
+      )
+      const registered = yield* stream.register(registration)
+      return { stream, registered }
+    }) satisfies Effect.Effect<unknown, IronflowError, Scope.Scope>
+}
+
+class ConnectStream {
+  readonly #link: ServerLink
+  readonly #events: StreamEvents
+  readonly #outgoing = new Outgoing()
+  readonly #aborting = new AbortController()
+  readonly #sessions: Http2SessionManager
+  readonly #registered = Deferred.makeUnsafe<unknown, IronflowError>()
+  readonly #calls = new Map<number, Deferred.Deferred<unknown, IronflowError>>()
+  #lastCall = 0
+  #over: ConnectionError | undefined
+
+  constructor(link: ServerLink, events: StreamEvents) {
+    this.#link = link
+    this.#events = events
+    // a connection of its own: nothing of an earlier stream that was lost is used again
+    this.#sessions = new Http2SessionManager(link.options.server.url)
+  }
+
+  register(registration: JsonText): Effect.Effect<unknown, IronflowError> {
+    const { hostname, functions, labels, maxConcurrentJobs, version, workerId } = this.#link.registration
+    return Effect.suspend(() => {
+      this.#outgoing.push(
+        create(WorkerMessageSchema, {
+          payload: {
+            case: "register",
+            value: {
+              workerId,
+              hostname,
+              functionIds: functions.map(({ id }) => id),
+              maxConcurrentJobs,
+              labels,
+              version,
+              turns: registration
+            }
+          }
+        })
+      )
+      void this.#read()
+      return Deferred.await(this.#registered)
+    })
+  }
+
+  call(call: StreamCall, body: JsonText): Effect.Effect<unknown, IronflowError> {
+    return Effect.suspend(() => {
+      if (this.#over !== undefined) return Effect.fail(this.#unanswered(call, this.#over))
+      const id = ++this.#lastCall
+      const answer = Deferred.makeUnsafe<unknown, IronflowError>()
+      this.#calls.set(id, answer)
+      this.#outgoing.push(
+        create(WorkerMessageSchema, { payload: { case: "turnCall", value: { id, call, body } } })
+      )
+      return Effect.ensuring(
+        Deferred.await(answer),
+        Effect.sync(() => this.#calls.delete(id))
+      )
+    })
+  }
+
+  close(): void {
+    this.#over ??= new ConnectionError("The stream was closed")
+    this.#outgoing.end()
+    // what is on its way goes first
+    setImmediate(() => {
+      this.#aborting.abort()
+      this.#sessions.abort()
+    })
+  }
+
+  async #read(): Promise<void> {
+    const { apiKey, environment, url } = this.#link.options.server
+    try {
+      const client = createClient(
+        WorkerService,
+        createConnectTransport({ baseUrl: url, httpVersion: "2", sessionManager: this.#sessions })
+      )
+      const messages = client.connect(this.#outgoing, {
+        signal: this.#aborting.signal,
+        headers: {
+          [ENVIRONMENT_HEADER]: environment,
+          ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` })
+        }
+      })
+      for await (const message of messages) this.#received(message)
+      this.#lose(new ConnectionError(`The Ironflow server at ${url} ended the stream`))
+    } catch (error) {
+      this.#failed(error)
+    }
+  }
+
+  #received({ payload }: EngineMessage): void {
+    switch (payload.case) {
+      case "registered":
+        return void Deferred.doneUnsafe(this.#registered, Exit.succeed(safeJsonParse(payload.value.turns)))
+      case "turnPush":
+        return this.#events.onPush(safeJsonParse(payload.value.body))
+      case "turnAnswer": {
+        const { body, failure, id } = payload.value
+        const answer = this.#calls.get(id)
+        if (answer === undefined) return
+        Deferred.doneUnsafe(
+          answer,
+          failure === "" ? Exit.succeed(safeJsonParse(body)) : Exit.fail(readCallFailure(failure))
+        )
+      }
+    }
+  }
+
+  #failed(error: unknown): void {
+    const { url } = this.#link.options.server
+    const { code, rawMessage } = ConnectError.from(error)
+    const refusal = refusalOf(code, rawMessage)
+    if (refusal !== undefined) Deferred.doneUnsafe(this.#registered, Exit.fail(refusal))
+    this.#lose(
+      new ConnectionError(`The stream to the Ironflow server at ${url} is lost: ${rawMessage}`, {
+        cause: error
+      })
+    )
+  }
+
+  #lose(reason: ConnectionError): void {
+    Deferred.doneUnsafe(this.#registered, Exit.fail(reason))
+    if (this.#over !== undefined) return
+    this.#over = reason
+    this.#outgoing.end()
+    for (const answer of this.#calls.values()) {
+      Deferred.doneUnsafe(answer, Exit.fail(this.#unanswered("call", reason)))
+    }
+    this.#events.onLost(reason)
+  }
+
+  #unanswered(call: string, cause: ConnectionError): IronflowError {
+    return sessionOver(`A ${call} of worker ${this.#link.registration.workerId} was not answered`, cause)
+  }
+}
+
+/** What the server will not have, however often it is asked. */
+const refusalOf = (code: Code, message: string): IronflowError | undefined => {
+  switch (code) {
+    case Code.Unauthenticated:
+      return new UnauthenticatedError(message)
+    case Code.PermissionDenied:
+      return new UnauthorizedError(message)
+    case Code.InvalidArgument:
+      return new ValidationError(message)
+    default:
+      return undefined
+  }
+}
+
+const readCallFailure = (text: string): IronflowError => {
+  const failure = safeJsonParse(text)
+  if (!isObject(failure)) return new ConnectionError("The Ironflow server failed, and does not say why")
+  // what our engine fails with
+  const { body, status } = failure as unknown as CallFailure
+  return readFailure(status, JSON.stringify(body), "A call of the worker")
+}
+
+/** Messages on their way, in order: what ConnectRPC sends. */
+class Outgoing implements AsyncIterable<WorkerMessage> {
+  #waiting: Array<WorkerMessage> = []
+  #ended = false
+  #wake: (() => void) | undefined
+
+  push(message: WorkerMessage): void {
+    if (this.#ended) return
+    this.#waiting.push(message)
+    this.#wake?.()
+  }
+
+  end(): void {
+    this.#ended = true
+    this.#wake?.()
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<WorkerMessage> {
+    for (;;) {
+      const messages = this.#waiting
+      this.#waiting = []
+      yield* messages
+      if (this.#waiting.length > 0) continue
+      if (this.#ended) return
+      await new Promise<void>((resolve) => (this.#wake = resolve))
+    }
+  }
+}

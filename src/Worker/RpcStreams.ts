@@ -1,0 +1,174 @@
+/** Streams to an engine over effect/rpc on a WebSocket: see `Protocol/WorkerRpc.ts`. */
+import type { IncomingMessage } from "node:http"
+import { WebSocket } from "ws"
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Queue from "effect/Queue"
+import * as RpcClient from "effect/rpc/RpcClient"
+import * as RpcClientError from "effect/rpc/RpcClientError"
+import type { FromServerEncoded } from "effect/rpc/RpcMessage"
+import * as RpcSerialization from "effect/rpc/RpcSerialization"
+import type * as Scope from "effect/Scope"
+import { failureOf } from "../Client/HttpFailures.ts"
+import { ConnectionError, type IronflowError } from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
+import { readFailure } from "../Protocol/Http/Failures.ts"
+import { JsonFragment } from "../Protocol/JsonFragment.ts"
+import type { CallFailure } from "../Protocol/TurnStream.ts"
+import { encodeFromClient, RPC_TRANSPORT, WORKER_RPC_PATH, workerRpcs } from "../Protocol/WorkerRpc.ts"
+import type { ServerLink } from "./ServerLink.ts"
+import type { OpenStream, Streams } from "./StreamSession.ts"
+import { sessionOver } from "./TurnSession.ts"
+
+/** Pushes that may wait to be taken. They are taken as they come: an engine sends the next when this one was. */
+const pushBuffer = 16
+
+export const rpcStreams: Streams = {
+  name: RPC_TRANSPORT,
+  open: (link, registration, { onLost, onPush }) =>
+    Effect.gen(function* () {
+      const { options, registration: worker } = link
+      const { url } = options.server
+      const socket = yield* connect(link)
+      const run = Effect.runForkWith(yield* Effect.context<never>())
+      const lost = Deferred.makeUnsafe<never, ConnectionError>()
+
+      const protocol = yield* RpcClient.Protocol.make((write, clientIds) => {
+        const tell = (message: FromServerEncoded): void => {
+          for (const clientId of clientIds) run(write(clientId, message))
+        }
+        socket.on("message", (data: Buffer) => {
+          const message = safeJsonParse(data.toString())
+          // an engine of ours sends what effect/rpc says
+          if (isObject(message)) tell(message as unknown as FromServerEncoded)
+        })
+        socket.on("close", (code) => {
+          const reason = new ConnectionError(
+            `The stream to the Ironflow server at ${url} was closed (${code})`
+          )
+          Deferred.doneUnsafe(lost, Exit.fail(reason))
+          tell({ _tag: "ClientProtocolError", error: brokenOff(reason) })
+        })
+        return Effect.succeed({
+          send: (_clientId, message) =>
+            Effect.suspend(() => {
+              if (socket.readyState !== WebSocket.OPEN) {
+                return Effect.fail(brokenOff(new ConnectionError(`The stream to ${url} is closed`)))
+              }
+              socket.send(encodeFromClient(message))
+              return Effect.void
+            }),
+          supportsAck: true,
+          supportsTransferables: false,
+          codecFor: RpcSerialization.json.codecFor
+        })
+      })
+      const client = yield* Effect.provideService(
+        RpcClient.make(workerRpcs, { disableTracing: true }),
+        RpcClient.Protocol,
+        protocol
+      )
+
+      const failing =
+        (what: string) =>
+        (error: unknown): IronflowError =>
+          error instanceof RpcClientError.RpcClientError
+            ? sessionOver(`${what} was not answered: the stream to ${url} is lost`, error)
+            : readCallFailure(error, what)
+      const registering = failing(`The registration of worker ${worker.workerId}`)
+      const pushes = yield* client.work(new JsonFragment(registration), {
+        asQueue: true,
+        streamBufferSize: pushBuffer
+      })
+      const [first] = yield* Effect.catchCause(Queue.takeBetween(pushes, 1, 1), (cause) =>
+        Effect.fail(registering(Cause.squash(cause)))
+      )
+      const pump = Effect.forever(
+        Effect.map(Queue.takeAll(pushes), (taken) => {
+          for (const push of taken) onPush(push)
+        }),
+        { disableYield: true }
+      )
+      // the stream ends with an exit, or with its socket
+      const ended = Effect.catchCause(Effect.raceFirst(pump, Deferred.await(lost)), (cause) =>
+        Effect.sync(() => {
+          if (Cause.hasInterruptsOnly(cause)) return
+          const error = Cause.squash(cause)
+          onLost(
+            error instanceof ConnectionError
+              ? error
+              : new ConnectionError(`The Ironflow server at ${url} ended the stream`, { cause: error })
+          )
+        })
+      )
+      yield* Effect.forkScoped(ended)
+
+      const stream: OpenStream = {
+        call: (call, body) => {
+          const what = `The call "${call}" of worker ${worker.workerId}`
+          return Effect.mapError(client[call](new JsonFragment(body)), failing(what))
+        }
+      }
+      return { stream, registered: isObject(first) ? first.registered : undefined }
+    })
+}
+
+const brokenOff = (reason: ConnectionError): RpcClientError.RpcClientError =>
+  new RpcClientError.RpcClientError({
+    reason: new RpcClientError.RpcClientDefect({ message: reason.message, cause: reason })
+  })
+
+/** An open WebSocket for the lifetime of the scope. Fails with what the server says when it refuses it. */
+const connect = ({ options }: ServerLink): Effect.Effect<WebSocket, IronflowError, Scope.Scope> => {
+  const { apiKey, environment, timeoutMs, url } = options.server
+  const open = Effect.callback<WebSocket, IronflowError>((resume) => {
+    const socket = new WebSocket(url.replace(/^http/, "ws") + WORKER_RPC_PATH, {
+      headers: {
+        [ENVIRONMENT_HEADER]: environment,
+        ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` })
+      },
+      handshakeTimeout: timeoutMs,
+      perMessageDeflate: false,
+      // what it can be is for the engine's limits to say
+      maxPayload: 0
+    })
+    const what = "The WebSocket of the worker"
+    socket.on("error", (error) =>
+      resume(Effect.fail(new ConnectionError(`${what} to ${url} failed: ${error.message}`, { cause: error })))
+    )
+    socket.on("unexpected-response", (_request, response: IncomingMessage) => {
+      const chunks: Array<Buffer> = []
+      response.on("data", (chunk: Buffer) => chunks.push(chunk))
+      response.on("close", () => {
+        const answer = { status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString() }
+        resume(Effect.fail(failureOf(answer, what)))
+        socket.terminate()
+      })
+    })
+    socket.on("open", () => resume(Effect.succeed(socket)))
+    return Effect.sync(() => socket.terminate())
+  })
+  return Effect.acquireRelease(open, (socket) => Effect.sync(() => hangUp(socket)), { interruptible: true })
+}
+
+/** Closes, and does not wait for the other side for long: it may not be there. */
+const hangUp = (socket: WebSocket): void => {
+  socket.close()
+  const timer = setTimeout(() => socket.terminate(), hangUpMs)
+  timer.unref()
+  socket.once("close", () => clearTimeout(timer))
+}
+
+const hangUpMs = 1000
+
+const readCallFailure = (failure: unknown, what: string): IronflowError => {
+  if (!isObject(failure) || typeof failure.status !== "number") {
+    return new ConnectionError(`${what} failed: ${String(failure)}`, { cause: failure })
+  }
+  // what our engine fails with
+  const { body, status } = failure as unknown as CallFailure
+  return readFailure(status, JSON.stringify(body), what)
+}

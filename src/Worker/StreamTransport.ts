@@ -1,0 +1,150 @@
+/**
+ * A worker's connection to a server over a stream, where the server has one of those that the worker may use.
+ *
+ * Which it has is asked, not tried: `GET /api/v1/capabilities`. A server without any is worked for by polling, and one
+ * line in the log says so.
+ */
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { Channels } from "../Client/Channel.ts"
+import { failureOf } from "../Client/HttpFailures.ts"
+import type { IronflowError, ValidationError } from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
+import { endpoints } from "../Protocol/Http/Endpoints.ts"
+import {
+  type AccessError,
+  type WorkerHandlers,
+  type WorkerRegistration,
+  type WorkerSession,
+  WorkerTransport
+} from "../Protocol/Worker.ts"
+import { checked, isRefusal, linkTo, newInstance, open as openPolling } from "./PollingTransport.ts"
+import {
+  isAccessError,
+  isSuccess,
+  type PollingOptions,
+  type ResolvedPollingOptions,
+  resolvePollingOptions,
+  type ServerLink
+} from "./ServerLink.ts"
+import { StreamSession, type Streams } from "./StreamSession.ts"
+
+/** A way to open streams that is loaded when a server has it. */
+export interface StreamsOption {
+  /** What a server that has it names among its `transports`. */
+  readonly transport: string
+  /** `undefined` when this process cannot open such streams, with a line in the log that says why. */
+  readonly load: (link: ServerLink) => Effect.Effect<Streams | undefined, ValidationError>
+}
+
+/** Connects workers by the first of the `choices` that the server has, else by polling. */
+export const layer = (
+  options: PollingOptions,
+  choices: ReadonlyArray<StreamsOption>,
+  caller: string
+): Layer.Layer<WorkerTransport, ValidationError, HttpClient.HttpClient> =>
+  Layer.effect(
+    WorkerTransport,
+    Effect.gen(function* () {
+      const http = yield* HttpClient.HttpClient
+      const channels = yield* Channels
+      yield* checked(() => resolvePollingOptions(options, undefined, caller))
+      return WorkerTransport.of({
+        open: (registration, handlers) =>
+          Effect.flatMap(
+            checked(() => resolvePollingOptions(options, registration.environment, caller)),
+            (resolved) => open(resolved, choices, registration, handlers)
+          ).pipe(
+            Effect.provideService(HttpClient.HttpClient, http),
+            Effect.provideService(Channels, channels)
+          )
+      })
+    })
+  )
+
+const open = (
+  options: ResolvedPollingOptions,
+  choices: ReadonlyArray<StreamsOption>,
+  registration: WorkerRegistration,
+  handlers: WorkerHandlers
+): Effect.Effect<WorkerSession, ValidationError | AccessError, Scope.Scope | HttpClient.HttpClient> =>
+  Effect.gen(function* () {
+    const link = yield* linkTo(options, registration, handlers)
+    const streams = yield* choose(link, choices)
+    if (streams === undefined) {
+      options.logger.info(
+        `The server at ${options.server.url} has no stream for worker ${registration.workerId}, which polls instead`
+      )
+      return yield* openPolling(options, registration, handlers)
+    }
+    const instance = yield* newInstance(registration)
+    const session = yield* untilReached(link, StreamSession.open(link, streams, instance))
+    if (session === undefined) {
+      options.logger.info(
+        `The server at ${options.server.url} does not exchange turns over its stream; ` +
+          `worker ${registration.workerId} polls instead`
+      )
+      return yield* openPolling(options, registration, handlers)
+    }
+    yield* Effect.addFinalizer(() => session.deregister)
+    session.start()
+    return session
+  })
+
+/** Tries again for as long as the server cannot be reached. */
+const untilReached = <A>(
+  link: ServerLink,
+  attempt: Effect.Effect<A, IronflowError>
+): Effect.Effect<A, ValidationError | AccessError> => {
+  const trying = (): Effect.Effect<A, ValidationError | AccessError> =>
+    Effect.matchEffect(attempt, {
+      onSuccess: (value) => {
+        link.outage.over()
+        return Effect.succeed(value)
+      },
+      onFailure: (error) =>
+        isRefusal(error)
+          ? Effect.fail(error)
+          : Effect.flatMap(Effect.sleep(link.outage.failed(error)), trying)
+    })
+  return trying()
+}
+
+const choose = (
+  link: ServerLink,
+  choices: ReadonlyArray<StreamsOption>
+): Effect.Effect<Streams | undefined, ValidationError | AccessError> =>
+  Effect.gen(function* () {
+    const transports = yield* untilReached(link, transportsOf(link))
+    for (const { load, transport } of choices) {
+      if (!transports.has(transport)) continue
+      const streams = yield* load(link)
+      if (streams !== undefined) return streams
+    }
+    return undefined
+  })
+
+/** The transports over which the server exchanges turns, as it says itself. */
+const transportsOf = ({ connection }: ServerLink): Effect.Effect<ReadonlySet<unknown>, IronflowError> => {
+  const { method, path } = endpoints.restCapabilities
+  const what = "The question for what the server can do"
+  return Effect.flatMap(
+    connection.send({ method, path, what }),
+    (answer): Effect.Effect<ReadonlySet<unknown>, IronflowError> => {
+      if (isSuccess(answer)) return Effect.succeed(readTransports(answer.text))
+      const error = failureOf(answer, what)
+      const isSilent =
+        answer.status >= 400 && answer.status < 500 && answer.status !== 408 && answer.status !== 429
+      // a server that does not know the question has nothing to say to it
+      return isSilent && !isAccessError(error) ? Effect.succeed(new Set()) : Effect.fail(error)
+    }
+  )
+}
+
+const readTransports = (text: string): ReadonlySet<unknown> => {
+  const body = safeJsonParse(text)
+  if (!isObject(body) || !Array.isArray(body.features) || !Array.isArray(body.transports)) return new Set()
+  return body.features.includes("turns") ? new Set<unknown>(body.transports) : new Set()
+}

@@ -1,0 +1,15 @@
+/** A worker's connection to a server by the fastest stream that the two of them have. */
+import type * as HttpClient from "effect/http/HttpClient"
+import type * as Layer from "effect/Layer"
+import type { ValidationError } from "../Errors.ts"
+import type { WorkerTransport } from "../Protocol/Worker.ts"
+import { connectOptional } from "./ConnectOption.ts"
+import { rpc } from "./RpcTransport.ts"
+import type { PollingOptions } from "./ServerLink.ts"
+import * as StreamTransport from "./StreamTransport.ts"
+
+/** By effect/rpc, else by ConnectRPC, else by polling. Fails with `ValidationError` when the options are not acceptable. */
+export const layer = (
+  options: PollingOptions = {}
+): Layer.Layer<WorkerTransport, ValidationError, HttpClient.HttpClient> =>
+  StreamTransport.layer(options, [rpc, connectOptional], "WorkerTransport.layerStreaming")

@@ -1,0 +1,484 @@
+/**
+ * What a worker keeps of its session with an engine, however the two are connected: the room that it has, the turns whose
+ * leases it holds, the batch of reports in flight, and how the session goes on after it was lost.
+ *
+ * The rules are in `Protocol/Http/Turns.ts`. How requests travel is for the classes that extend this one.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import { invalidResponse } from "../Client/HttpFailures.ts"
+import { ConnectionError, IronflowError, LimitExceededError, serializeError } from "../Errors.ts"
+import { byteLength, isObject } from "../Json.ts"
+import * as Turns from "../Protocol/Http/Turns.ts"
+import {
+  type AccessError,
+  endsTurn,
+  type Outcome,
+  type TurnAck,
+  type TurnOp,
+  type TurnReport,
+  type WorkerSession
+} from "../Protocol/Worker.ts"
+import type { ProjectionFeed } from "../Protocol/Projections.ts"
+import type { Registered } from "./PollingRegistration.ts"
+import { makeFeed } from "./ProjectionFeedHttp.ts"
+import { asConnectionError, isAccessError, monotonicMs, type ServerLink } from "./ServerLink.ts"
+
+/** How long a worker that leaves waits for the server to hear of it, milliseconds. */
+export const farewellTimeoutMs = 2000
+
+/** What a request holds beside its reports. */
+const envelopeBytes = 1024
+
+/** A batch of reports under its number. */
+export interface Batch {
+  readonly number: number
+  readonly reports: ReadonlyArray<TurnReport>
+  /** The reports as JSON. */
+  readonly text: string
+}
+
+/** Reports and how they travel. */
+interface Shipment {
+  readonly batches: ReadonlyArray<Batch>
+  /** Runs with an op that is too large for any request, and why. */
+  readonly tooLarge: ReadonlyMap<string, string>
+}
+
+export abstract class TurnSession implements WorkerSession {
+  readonly projections: ProjectionFeed
+  protected readonly link: ServerLink
+  protected readonly instance: string
+  protected terms: Turns.RegisterTurnsResponse
+  /** Absent while the worker is being registered again. */
+  protected session: string | undefined
+  /** Number of the last delivery received. */
+  protected seen = 0
+  protected isRefused = false
+  #connected: Deferred.Deferred<void> | undefined
+
+  #asked = 0
+  #withdrawn = 0
+  #delivered = 0
+  /** Jobs asked for in the room of turns whose end is being reported, before the worker has asked for them. */
+  #anticipated = 0
+  #anticipates = true
+  #toldAsked = -1
+  #toldWithdrawn = -1
+  #telling = false
+
+  #batch = 0
+  /** Jobs in batches that have not been answered: what became of them is in the answer. */
+  readonly #reporting = new Set<string>()
+  /** Turns whose lease this worker holds. */
+  readonly #active = new Set<string>()
+  /** When the last request was sent of which it is known that it has extended the leases. */
+  #heldSince: number
+
+  constructor(link: ServerLink, instance: string, terms: Turns.RegisterTurnsResponse, sentAt: number) {
+    this.link = link
+    this.projections = makeFeed(link.connection, link.registration.workerId, link.options.logger)
+    this.instance = instance
+    this.terms = terms
+    this.session = terms.session
+    this.#heldSince = sentAt
+  }
+
+  /** Registers the worker anew, with the turns that it wants to keep. */
+  protected abstract register(jobs: ReadonlyArray<string>): Effect.Effect<Registered, IronflowError>
+  /** Sends a batch once. Fails with code `WORKER_UNKNOWN` when the session is over. */
+  protected abstract sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError>
+  /** Sends word of a late step once. Fails with code `WORKER_UNKNOWN` when the session is over. */
+  protected abstract sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError>
+  /** The engine does not know yet how much room there is. */
+  protected abstract tellRoom(): void
+  /** The worker has been registered again: the engine knows nothing of its room. */
+  protected resumed(): void {}
+  /** Says farewell, so that the engine takes back what the worker holds. */
+  abstract readonly deregister: Effect.Effect<void>
+
+  start(): void {
+    this.link.handlers.onConnected?.(true)
+    this.tell()
+    this.link.fork(this.#watchLeases)
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Room
+  // -------------------------------------------------------------------------------------------------------------------
+
+  readonly credit = (n: number): void => {
+    if (n > 0) {
+      const covered = Math.min(n, this.#anticipated)
+      this.#anticipated -= covered
+      this.#asked += n - covered
+    } else {
+      // a worker that takes room back makes none any more
+      this.#withdrawn += Math.min(this.#outstanding, this.#anticipated - n)
+      this.#anticipated = 0
+      this.#anticipates = false
+    }
+    this.tell()
+  }
+
+  get #outstanding(): number {
+    return this.#asked - this.#withdrawn - this.#delivered
+  }
+
+  /** The end of a turn makes room in the request that reports it, so that the next job may come with the answer. */
+  #anticipate(reports: ReadonlyArray<TurnReport>): void {
+    if (!this.#anticipates) return
+    for (const { ops } of reports) {
+      const last = ops.at(-1)
+      if (last === undefined || !endsTurn(last) || last._tag === "Release") continue
+      this.#anticipated++
+      this.#asked++
+    }
+  }
+
+  /** The fields of a request that say how much room there is. */
+  protected room(): string {
+    this.#toldAsked = this.#asked
+    this.#toldWithdrawn = this.#withdrawn
+    return `"asked":${this.#asked},"withdrawn":${this.#withdrawn}`
+  }
+
+  protected get isRoomKnown(): boolean {
+    return this.#toldAsked === this.#asked && this.#toldWithdrawn === this.#withdrawn
+  }
+
+  /** Lets the server know of more or less room, at the end of this turn of the event loop: a report may do it first. */
+  protected tell(): void {
+    if (this.#telling) return
+    this.#telling = true
+    setImmediate(() => {
+      this.#telling = false
+      if (!this.isRoomKnown && !this.isRefused) this.tellRoom()
+    })
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Deliveries
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** A request that was sent then has been answered: the leases hold from then on. */
+  protected held(sentAt: number): void {
+    this.#heldSince = Math.max(this.#heldSince, sentAt)
+  }
+
+  /** Takes deliveries in the order of their numbers, each once. */
+  protected deliver(deliveries: Turns.PollResponse["deliveries"]): void {
+    for (const delivery of deliveries) {
+      if (delivery.seq <= this.seen) continue
+      this.seen = delivery.seq
+      this.#take(delivery)
+    }
+  }
+
+  /** The engine cannot be reached. Returns the milliseconds to wait before it is tried again. */
+  protected failed(error: Error): number {
+    this.link.handlers.onConnected?.(false)
+    return this.link.outage.failed(error)
+  }
+
+  /** The engine has answered. */
+  protected answered(): void {
+    this.link.outage.over()
+    this.link.handlers.onConnected?.(true)
+  }
+
+  /** What a server says that is going to stop. */
+  protected get closing(): ConnectionError {
+    const { connection, registration } = this.link
+    return new ConnectionError(
+      `The Ironflow server at ${connection.server.url} is about to stop; worker ${registration.workerId} keeps its turns`
+    )
+  }
+
+  #take(delivery: Turns.Delivery): void {
+    const { handlers } = this.link
+    if ("job" in delivery) {
+      this.#delivered++
+      this.#active.add(delivery.job.jobId)
+      handlers.onJob(delivery.job)
+      return
+    }
+    const { notice } = delivery
+    if (notice._tag !== "Fired") this.#active.delete(notice.jobId)
+    handlers.onNotice(notice)
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Reports
+  // -------------------------------------------------------------------------------------------------------------------
+
+  readonly report = (
+    reports: ReadonlyArray<TurnReport>
+  ): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
+    // made once, however often the effect runs: a report that is sent again has its number
+    let shipment: Shipment | undefined
+    const acks: Array<ReadonlyArray<TurnAck>> = []
+    return Effect.suspend(() => {
+      if (shipment === undefined) {
+        shipment = this.#ship(reports)
+        this.#anticipate(reports)
+      }
+      const { batches, tooLarge } = shipment
+      const next = (): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
+        const batch = batches[acks.length]
+        if (batch === undefined) return Effect.sync(() => this.#combine(reports, batches, acks, tooLarge))
+        return Effect.flatMap(this.#send(batch), (answers) => {
+          acks.push(answers)
+          return next()
+        })
+      }
+      return next()
+    })
+  }
+
+  #send(batch: Batch): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> {
+    for (const { jobId } of batch.reports) this.#reporting.add(jobId)
+    return Effect.flatMap(this.whenConnected(), (session) =>
+      Effect.matchEffect(this.sendBatch(session, batch), {
+        onSuccess: (body) => this.#readAcks(batch, body),
+        onFailure: (error): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
+          if (this.rejected(session, error)) return this.#send(batch)
+          if (error.retryable || error instanceof ConnectionError)
+            return Effect.fail(asConnectionError(error))
+          this.#giveUp(batch)
+          return Effect.die(error)
+        }
+      })
+    )
+  }
+
+  /**
+   * The server would refuse the batch however often it is sent. The leases of its turns are let go, not before they would
+   * have ended: whoever runs them next might come to the same end.
+   */
+  #giveUp(batch: Batch): void {
+    for (const { jobId } of batch.reports) {
+      this.#active.delete(jobId)
+      this.#reporting.delete(jobId)
+    }
+    const letGo = Effect.suspend(() => {
+      if (this.session !== undefined) this.registerAgain(this.session)
+      return Effect.void
+    })
+    this.link.fork(Effect.andThen(Effect.sleep(this.terms.leaseMs), letGo))
+  }
+
+  #readAcks(batch: Batch, body: unknown): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> {
+    if (!isObject(body) || !Array.isArray(body.acks) || body.acks.length !== batch.reports.length) {
+      const { url } = this.link.connection.server
+      const text = JSON.stringify(body) ?? ""
+      return Effect.fail(
+        asConnectionError(invalidResponse(url, this.reportOf, "it does not answer every report", text))
+      )
+    }
+    const acks = (body.acks as Turns.ReportsResponse["acks"]).map(Turns.readAck)
+    for (const [i, { jobId, ops }] of batch.reports.entries()) {
+      this.#reporting.delete(jobId)
+      const last = ops.at(-1)
+      if (acks[i]?._tag === "Refused" || (last !== undefined && endsTurn(last))) this.#active.delete(jobId)
+    }
+    return Effect.succeed(acks)
+  }
+
+  /** As few batches as the size of a request allows; nearly always one. */
+  #ship(reports: ReadonlyArray<TurnReport>): Shipment {
+    const text = JSON.stringify(reports)
+    const maxBytes = this.terms.maxBodyBytes - envelopeBytes
+    const tooLarge = new Map<string, string>()
+    if (!(maxBytes > 0) || text.length * 3 <= maxBytes || byteLength(text) <= maxBytes) {
+      return { batches: [{ number: ++this.#batch, reports, text }], tooLarge }
+    }
+    const parts: Array<Array<{ jobId: string; runId: string; ops: Array<TurnOp> }>> = [[]]
+    let bytes = 0
+    const add = ({ jobId, runId }: TurnReport, op: TurnOp, size: number): void => {
+      if (bytes > 0 && bytes + size > maxBytes) {
+        parts.push([])
+        bytes = 0
+      }
+      bytes += size
+      const part = parts.at(-1)!
+      const last = part.at(-1)
+      if (last?.jobId === jobId) last.ops.push(op)
+      else part.push({ jobId, runId, ops: [op] })
+    }
+    for (const report of reports) {
+      for (const op of report.ops) {
+        // with the ids and brackets around it, if it is the first of its report
+        const size = byteLength(JSON.stringify(op)) + envelopeBytes
+        if (size <= maxBytes) {
+          add(report, op, size)
+          continue
+        }
+        const error = new LimitExceededError(
+          `A report about run ${report.runId}`,
+          size,
+          this.terms.maxBodyBytes,
+          "bytes"
+        )
+        add(report, { _tag: "Fail", error: serializeError(error) }, envelopeBytes)
+        tooLarge.set(report.jobId, error.message)
+        break
+      }
+    }
+    return {
+      batches: parts.map((part) => ({
+        number: ++this.#batch,
+        reports: part,
+        text: JSON.stringify(part)
+      })),
+      tooLarge
+    }
+  }
+
+  /** One answer for every report, though its ops may have travelled in several batches. */
+  #combine(
+    reports: ReadonlyArray<TurnReport>,
+    batches: ReadonlyArray<Batch>,
+    acks: ReadonlyArray<ReadonlyArray<TurnAck>>,
+    tooLarge: ReadonlyMap<string, string>
+  ): ReadonlyArray<TurnAck> {
+    if (batches.length === 1 && tooLarge.size === 0) return acks[0]!
+    const outcomes = new Map<string, Array<Outcome | undefined>>()
+    const refusals = new Map<string, TurnAck>()
+    for (const [jobId, message] of tooLarge)
+      refusals.set(jobId, { _tag: "Refused", reason: "LIMIT", message })
+    for (const [i, batch] of batches.entries()) {
+      for (const [j, { jobId }] of batch.reports.entries()) {
+        const ack = acks[i]![j]!
+        if (ack._tag === "Refused") refusals.set(jobId, refusals.get(jobId) ?? ack)
+        else outcomes.set(jobId, [...(outcomes.get(jobId) ?? []), ...ack.outcomes])
+      }
+    }
+    return reports.map(
+      ({ jobId }) => refusals.get(jobId) ?? { _tag: "Accepted", outcomes: outcomes.get(jobId) ?? [] }
+    )
+  }
+
+  readonly late: WorkerSession["late"] = (late) =>
+    Effect.flatMap(this.whenConnected(), (session) =>
+      Effect.catch(this.sendLate({ session, ...late }), (error) => {
+        this.rejected(session, error)
+        return Effect.fail(asConnectionError(error))
+      })
+    )
+
+  /** What a report is called in messages. */
+  protected get reportOf(): string {
+    return `The report of worker ${this.link.registration.workerId}`
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Registration
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Waits until the worker is registered, if it is being registered again. */
+  protected whenConnected(): Effect.Effect<string> {
+    return Effect.suspend(() => {
+      if (this.isRefused) return Effect.never
+      if (this.session !== undefined) return Effect.succeed(this.session)
+      this.#connected ??= Deferred.makeUnsafe<void>()
+      return Effect.andThen(
+        Deferred.await(this.#connected),
+        Effect.suspend(() => this.whenConnected())
+      )
+    })
+  }
+
+  /** What a request that has failed means for the session. Returns whether it makes sense to send it again. */
+  protected rejected(session: string, error: IronflowError): boolean {
+    if (error.code === Turns.WORKER_UNKNOWN) {
+      this.registerAgain(session)
+      return true
+    }
+    if (!isAccessError(error)) return false
+    this.refuse(error)
+    // waits for ever, like everything of a worker that is refused
+    return true
+  }
+
+  protected refuse(error: AccessError): void {
+    if (this.isRefused) return
+    this.isRefused = true
+    const { handlers, options, registration } = this.link
+    options.logger.error(`Worker ${registration.workerId} stops: ${error.message}`)
+    handlers.onConnected?.(false)
+    handlers.onRefused?.(error)
+  }
+
+  /** The session is over: the server was restarted, or has given the worker up, or the stream was lost for `reason`. */
+  protected registerAgain(session: string, reason?: ConnectionError): void {
+    if (this.session !== session || this.isRefused) return
+    this.session = undefined
+    const { clock, fork, handlers, options, outage, registration } = this.link
+    handlers.onConnected?.(false)
+    if (reason === undefined) {
+      options.logger.info(`Worker ${registration.workerId} registers again at ${options.server.url}`)
+    }
+    const attempt: Effect.Effect<void> = Effect.suspend(() => {
+      const sentAt = monotonicMs(clock)
+      return Effect.matchEffect(this.register([...this.#active]), {
+        onSuccess: (terms) => {
+          if (terms !== undefined) return Effect.sync(() => this.#resume(terms, sentAt))
+          const error = new ConnectionError(
+            `The server at ${options.server.url} is another one than before, which does not exchange turns; ` +
+              `restart worker ${registration.workerId} to work for it`
+          )
+          return Effect.andThen(Effect.sleep(outage.failed(error)), attempt)
+        },
+        onFailure: (error) =>
+          isAccessError(error)
+            ? Effect.sync(() => this.refuse(error))
+            : Effect.andThen(Effect.sleep(outage.failed(error)), attempt)
+      })
+    })
+    fork(reason === undefined ? attempt : Effect.andThen(Effect.sleep(outage.failed(reason)), attempt))
+  }
+
+  #resume(terms: Turns.RegisterTurnsResponse, sentAt: number): void {
+    this.link.outage.over()
+    this.terms = terms
+    this.#heldSince = sentAt
+    this.#asked = this.#outstanding
+    this.#withdrawn = 0
+    this.#delivered = 0
+    this.seen = 0
+    for (const jobId of terms.lost) {
+      if (!this.#reporting.has(jobId)) this.#lose(jobId, "the server does not have it any more")
+    }
+    this.session = terms.session
+    this.link.handlers.onConnected?.(true)
+    const connected = this.#connected
+    this.#connected = undefined
+    if (connected !== undefined) Deferred.doneUnsafe(connected, Effect.void)
+    this.resumed()
+  }
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // Leases
+  // -------------------------------------------------------------------------------------------------------------------
+
+  /** Drops turns while their leases still hold: afterwards somebody else may run them. */
+  readonly #watchLeases: Effect.Effect<void> = Effect.suspend(() => {
+    // two thirds are promised from the arrival of a poll on; the rest is for dropping them
+    const safeMs = this.terms.leaseMs * 0.6
+    const leftMs = this.#heldSince + safeMs - monotonicMs(this.link.clock)
+    if (leftMs <= 0) {
+      const reason = `the server at ${this.link.options.server.url} could not be asked to extend it`
+      for (const jobId of this.#active) this.#lose(jobId, reason)
+    }
+    return Effect.andThen(Effect.sleep(leftMs > 0 ? leftMs : safeMs / 4), this.#watchLeases)
+  })
+
+  #lose(jobId: string, reason: string): void {
+    if (this.#active.delete(jobId)) this.link.handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
+  }
+}
+
+/** The session that a request belonged to does not exist any more. */
+export const sessionOver = (message: string, cause?: unknown): IronflowError =>
+  new IronflowError(message, { code: Turns.WORKER_UNKNOWN, retryable: true, cause })

@@ -1,0 +1,84 @@
+/** A port in front of another, over which a test has power. */
+import { once } from "node:events"
+import * as net from "node:net"
+
+interface Pair {
+  readonly near: net.Socket
+  readonly far: net.Socket
+}
+
+export class FaultyNetwork implements AsyncDisposable {
+  readonly #server: net.Server
+  readonly #pairs = new Set<Pair>()
+  #listening: ReadonlyArray<() => void> = []
+  connections = 0
+  port = 0
+
+  private constructor(targetPort: number) {
+    this.#server = net.createServer((near) => {
+      this.connections++
+      const far = net.connect(targetPort, "127.0.0.1")
+      const pair = { near, far }
+      this.#pairs.add(pair)
+      const end = () => {
+        near.destroy()
+        far.destroy()
+        this.#pairs.delete(pair)
+      }
+      near.on("error", end).on("close", end)
+      far.on("error", end).on("close", end)
+      near.pipe(far)
+      far.pipe(near)
+      for (const listener of this.#listening) listener()
+    })
+  }
+
+  static async before(url: string): Promise<FaultyNetwork> {
+    const network = new FaultyNetwork(Number(new URL(url).port))
+    network.#server.listen(0, "127.0.0.1")
+    await once(network.#server, "listening")
+    // a server that listens on a TCP port has such an address
+    network.port = (network.#server.address() as net.AddressInfo).port
+    return network
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`
+  }
+
+  /** Calls `listener` for every new connection. */
+  onConnection(listener: () => void): void {
+    this.#listening = [...this.#listening, listener]
+  }
+
+  /** Nothing passes any more over the connections that are open, and neither side hears of it. */
+  freeze(): void {
+    for (const { far, near } of this.#pairs) {
+      near.unpipe(far).pause()
+      far.unpipe(near).pause()
+    }
+  }
+
+  /** What the server sends stays where it is. */
+  holdAnswers(): void {
+    for (const { far, near } of this.#pairs) far.unpipe(near).pause()
+  }
+
+  releaseAnswers(): void {
+    for (const { far, near } of this.#pairs) far.pipe(near)
+  }
+
+  /** Ends the connections that are open. */
+  cut(): void {
+    for (const { far, near } of this.#pairs) {
+      near.resetAndDestroy()
+      far.resetAndDestroy()
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.cut()
+    this.#server.close()
+    await once(this.#server, "close")
+  }
+}

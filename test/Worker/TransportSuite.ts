@@ -1,0 +1,428 @@
+/**
+ * What a worker does, whatever it is connected by: one suite for all transports. Those over a network can lose it, which
+ * the second half is about.
+ */
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { vi } from "vitest"
+import { createDeferred } from "../../src/Deferred.ts"
+import { createFunction, make as makeFunction } from "../../src/Function.ts"
+import type { IronflowClient } from "../../src/Promise/Client.ts"
+import type { RunnableFunction, Worker } from "../../src/Promise/Worker.ts"
+import type { WorkerOptions } from "../../src/Worker/Options.ts"
+import { NonRetryableError } from "../../src/Errors.ts"
+import * as Step from "../../src/Step.ts"
+
+const triggers = [{ event: "order.placed" }]
+
+/** What a test may choose of a worker. */
+export type WorkerChoices = Omit<WorkerOptions<ReadonlyArray<RunnableFunction>>, "logger">
+
+/** An engine, a client of it, and workers that are connected to it in the way that is tested. */
+export interface Place extends AsyncDisposable {
+  readonly client: IronflowClient
+  readonly createWorker: (choices: WorkerChoices) => Worker
+  readonly setSecret: (name: string, value: string) => Promise<void>
+}
+
+/** A place whose engine can be stopped and started again on its data and port. */
+export interface RemotePlace extends Place {
+  readonly stop: () => Promise<void>
+  readonly start: () => Promise<void>
+}
+
+/** A place with a worker that is ready. */
+const shop = async <P extends Place>(
+  open: () => Promise<P>,
+  functions: ReadonlyArray<RunnableFunction>,
+  more: Partial<WorkerChoices> = {}
+) => {
+  const place = await open()
+  const worker = place.createWorker({ functions, ...more })
+  const stopped = worker.start()
+  await worker.ready()
+  const dispose = async () => {
+    await worker.stop()
+    await stopped
+    await place[Symbol.asyncDispose]()
+  }
+  return { place, client: place.client, worker, stopped, [Symbol.asyncDispose]: dispose }
+}
+
+/** A function whose one step ends when the test says so. */
+const longFunction = () => {
+  const started = createDeferred<AbortSignal>()
+  const done = createDeferred<string>()
+  let executions = 0
+  const fn = createFunction({ id: "long", triggers }, async ({ step }) => {
+    const shipped = await step.run("ship", async ({ signal }) => {
+      executions++
+      started.resolve(signal)
+      return done.promise
+    })
+    return step.run("tell", async () => `${shipped}!`)
+  })
+  return { fn, started: started.promise, finish: done.resolve, executions: () => executions }
+}
+
+/** What a worker does on any transport; `transport` is how lists of workers call it. */
+export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>): void => {
+  it("runs functions of both styles", async () => {
+    const promised = createFunction({ id: "promised", triggers }, async ({ event, step }) => {
+      const receipt = await step.run("charge", async () => `r-${event.data.orderId}`)
+      await step.sleep("settle", 5)
+      return { receipt }
+    })
+    const effectful = makeFunction(
+      { id: "effectful", triggers },
+      Effect.fnUntraced(function* ({ event }) {
+        const data = event.data as { readonly orderId: string }
+        const receipt = yield* Step.run("charge", Effect.succeed(`r-${data.orderId}`))
+        yield* Step.sleep("settle", "5 millis")
+        return { receipt }
+      })
+    )
+    await using it = await shop(open, [promised, effectful])
+
+    const { runIds } = await it.client.emit("order.placed", { orderId: "o-1" })
+    const runs = await Promise.all(runIds.map((runId) => it.client.waitForRun(runId)))
+
+    assert.deepStrictEqual(runs.map((run) => [run.functionId, run.status, run.output]).sort(), [
+      ["effectful", "completed", { receipt: "r-o-1" }],
+      ["promised", "completed", { receipt: "r-o-1" }]
+    ])
+  })
+
+  it("does everything that steps can do", async () => {
+    const child = createFunction({ id: "child", triggers: [] }, async ({ event }) => ({ got: event.data }))
+    let failures = 0
+    const parent = createFunction({ id: "parent", triggers }, async ({ step }) => {
+      const both = await step.parallel("both", [
+        (branch) => branch.run("a", async () => "a"),
+        async (branch) => {
+          await branch.sleep("nap", 5)
+          return "b"
+        }
+      ])
+      const flaky = await step.run(
+        "flaky",
+        async ({ attempt }) => {
+          if (attempt < 2) {
+            failures++
+            throw new Error("not yet")
+          }
+          return attempt
+        },
+        { retry: { initialDelayMs: 1 } }
+      )
+      const invoked = await step.invoke("child", { n: 1 })
+      const { eventId } = await step.publish("orders", { n: 1 })
+      const paid = await step.waitForEvent<{ amount: number }>("paid", { event: "order.paid" })
+      return { both, flaky, invoked, published: eventId.startsWith("msg_"), amount: paid.data.amount }
+    })
+    await using it = await shop(open, [child, parent])
+
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+    await it.client.emit("order.paid", { amount: 3 })
+    const run = await it.client.waitForRun(runId!)
+
+    assert.deepStrictEqual(run.output, {
+      both: ["a", "b"],
+      flaky: 2,
+      invoked: { got: { n: 1 } },
+      published: true,
+      amount: 3
+    })
+    assert.strictEqual(failures, 1)
+  })
+
+  it("aborts a running step when its run is cancelled", async () => {
+    const { fn, started } = longFunction()
+    await using it = await shop(open, [fn])
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+    const signal = await started
+    const aborted = new Promise((resolve) => signal.addEventListener("abort", () => resolve(signal.reason)))
+
+    await it.client.cancelRun(runId!, "out of stock")
+
+    assert.deepInclude(await aborted, { code: "RUN_CANCELLED", runId })
+    assert.strictEqual((await it.client.getRun(runId!)).status, "cancelled")
+  })
+
+  it("has room for another run as soon as one has ended, and never takes more than it said", async () => {
+    let running = 0
+    let most = 0
+    const fn = createFunction({ id: "counted", triggers }, async ({ step }) => {
+      most = Math.max(most, ++running)
+      await step.run("work", async () => new Promise((resolve) => setImmediate(resolve)))
+      running--
+    })
+    await using it = await shop(open, [fn], { maxConcurrentJobs: 3 })
+
+    const emitted = await Promise.all(Array.from({ length: 20 }, () => it.client.emit("order.placed", {})))
+    const runs = await Promise.all(emitted.map(({ runIds }) => it.client.waitForRun(runIds[0]!)))
+
+    assert.isTrue(runs.every(({ status }) => status === "completed"))
+    assert.isAtMost(most, 3)
+  })
+
+  it("completes 64 runs at once, each step once", async () => {
+    const executed = new Map<string, number>()
+    const fn = createFunction({ id: "three", triggers }, async ({ event, step }) => {
+      for (const name of ["reserve", "charge", "ship"]) {
+        await step.run(name, async () => {
+          const key = `${event.data.orderId} ${name}`
+          executed.set(key, (executed.get(key) ?? 0) + 1)
+        })
+      }
+      return event.data.orderId
+    })
+    await using it = await shop(open, [fn], { maxConcurrentJobs: 64 })
+
+    const emitted = await Promise.all(
+      Array.from({ length: 64 }, (_, orderId) => it.client.emit("order.placed", { orderId }))
+    )
+    const runs = await Promise.all(emitted.map(({ runIds }) => it.client.waitForRun(runIds[0]!)))
+
+    assert.deepStrictEqual(
+      runs.map(({ output }) => output),
+      runs.map((_, orderId) => orderId)
+    )
+    assert.strictEqual(executed.size, 3 * 64)
+    assert.isTrue([...executed.values()].every((times) => times === 1))
+  })
+
+  it("gives its runs back when it is stopped, and another worker goes on at once", async () => {
+    const first = longFunction()
+    const second = longFunction()
+    await using it = await shop(open, [first.fn])
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+    await first.started
+
+    await it.worker.stop()
+    assert.isUndefined(await it.stopped)
+    const other = it.place.createWorker({ functions: [second.fn] })
+    const ended = other.start()
+    await second.started
+    second.finish("shipped")
+
+    assert.strictEqual((await it.client.waitForRun(runId!)).output, "shipped!")
+    await other.stop()
+    await ended
+  })
+
+  it("draining finishes what runs and takes no more", async () => {
+    const { finish, fn, started } = longFunction()
+    await using it = await shop(open, [fn], { maxConcurrentJobs: 1 })
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+    await started
+    const [waiting] = (await it.client.emit("order.placed", {})).runIds
+
+    const drained = it.worker.drain()
+    finish("shipped")
+    await drained
+
+    assert.strictEqual((await it.client.getRun(runId!)).status, "completed")
+    assert.strictEqual((await it.client.getRun(waiting!)).status, "pending")
+    assert.deepStrictEqual(await it.client.listWorkers(), [])
+  })
+
+  it("shows itself with its labels, and nobody else may have its id meanwhile", async () => {
+    const { fn } = longFunction()
+    await using it = await shop(open, [fn], { workerId: "w-1", labels: { region: "north" } })
+
+    const [worker] = await it.client.listWorkers()
+    assert.deepInclude(worker, {
+      id: "w-1",
+      functionIds: ["long"],
+      maxConcurrentJobs: 10,
+      labels: { region: "north" },
+      transport
+    })
+    const twin = it.place.createWorker({ functions: [fn], workerId: "w-1" })
+    const error = await twin.start().catch((error: unknown) => error)
+    assert.deepInclude(error, { code: "FUNCTION_REGISTRATION_FAILED" })
+    assert.match(String(error), /connected already/)
+  })
+
+  it("is stopped by a function that the engine does not accept", async () => {
+    await using place = await open()
+    const fn = createFunction({ id: "bad", triggers: [{ event: "order.placed" }] }, async () => 1)
+    // what older code, or another SDK, may have put there
+    Object.assign(fn.config.triggers[0]!, { expression: "event.data.amount >" })
+    const worker = place.createWorker({ functions: [fn] })
+
+    const error = await worker.start().catch((error: unknown) => error)
+
+    assert.deepInclude(error, { code: "FUNCTION_REGISTRATION_FAILED" })
+  })
+
+  it("finishes steps that were done once, whatever happens after them", async () => {
+    const executed: Array<string> = []
+    const fn = createFunction({ id: "waits", triggers }, async ({ step }) => {
+      await step.run("reserve", async () => executed.push("reserve"))
+      await step.sleep("nap", 5)
+      await step.run("charge", async () => executed.push("charge"))
+      await step.waitForEvent("paid", { event: "order.paid" })
+      return step.run("ship", async () => executed.push("ship"))
+    })
+    await using it = await shop(open, [fn])
+
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+    await it.client.emit("order.paid", {})
+    const run = await it.client.waitForRun(runId!)
+
+    assert.strictEqual(run.output, 3)
+    assert.deepStrictEqual(executed, ["reserve", "charge", "ship"])
+  })
+
+  it("rolls back what was done when a run fails for good", async () => {
+    const undone: Array<string> = []
+    const fn = createFunction({ id: "saga", triggers, retry: { maxAttempts: 1 } }, async ({ step }) => {
+      for (const name of ["reserve", "charge"]) {
+        await step.run(name, async () => name)
+        step.compensate(name, async () => {
+          undone.push(name)
+        })
+      }
+      await step.run("ship", async () => {
+        throw new NonRetryableError("no carrier")
+      })
+    })
+    await using it = await shop(open, [fn])
+
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+    const run = await it.client.waitForRun(runId!)
+
+    assert.strictEqual(run.status, "failed")
+    assert.deepStrictEqual(undone, ["charge", "reserve"])
+  })
+
+  it("gives handlers the secrets that their functions ask for", async () => {
+    const fn = createFunction(
+      { id: "secretive", triggers, secrets: ["STRIPE_KEY"] },
+      async ({ secrets }) => secrets.get("STRIPE_KEY").length
+    )
+    await using it = await shop(open, [fn])
+    await it.place.setSecret("STRIPE_KEY", "sk_1234")
+
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+
+    assert.strictEqual((await it.client.waitForRun(runId!)).output, 7)
+  })
+
+  it("gets the runs that its labels allow", async () => {
+    const ran: Array<string> = []
+    const fnOf = (region: string) =>
+      createFunction(
+        { id: "local", triggers, metadata: { requires: { region: "south" } } },
+        async ({ step }) => {
+          await step.run("work", async () => ran.push(region))
+        }
+      )
+    await using it = await shop(open, [fnOf("north")], { labels: { region: "north" } })
+    const south = it.place.createWorker({ functions: [fnOf("south")], labels: { region: "south" } })
+    const ended = south.start()
+    await south.ready()
+
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+    await it.client.waitForRun(runId!)
+
+    assert.deepStrictEqual(ran, ["south"])
+    await south.stop()
+    await ended
+  })
+
+  it("fails a run whose function throws, after its attempts", async () => {
+    let attempts = 0
+    const fn = createFunction(
+      { id: "broken", triggers, retry: { maxAttempts: 3, initialDelayMs: 1, maxDelayMs: 2 } },
+      async () => {
+        attempts++
+        throw new Error("out of order")
+      }
+    )
+    await using it = await shop(open, [fn])
+
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+    const run = await it.client.waitForRun(runId!)
+
+    assert.deepStrictEqual([run.status, run.error?.message, attempts], ["failed", "out of order", 3])
+  })
+
+  it("says how it stands", async () => {
+    await using place = await open()
+    const worker = place.createWorker({ functions: [longFunction().fn] })
+
+    assert.strictEqual(worker.connection, "idle")
+    const ended = worker.start()
+    assert.strictEqual(worker.connection, "connecting")
+    await worker.ready()
+    assert.strictEqual(worker.connection, "connected")
+    await worker.stop()
+    await ended
+    assert.strictEqual(worker.connection, "stopped")
+  })
+}
+
+/** What a worker does besides on a transport that can lose its engine. */
+export const survivesItsEngine = (open: () => Promise<RemotePlace>): void => {
+  it("keeps its turns while the engine is restarted: no step runs twice", async () => {
+    const { executions, finish, fn, started } = longFunction()
+    await using it = await shop(open, [fn])
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+    const signal = await started
+
+    await it.place.stop()
+    finish("shipped")
+    await it.place.start()
+    const run = await it.client.waitForRun(runId!)
+
+    assert.deepStrictEqual([run.status, run.output], ["completed", "shipped!"])
+    assert.strictEqual(executions(), 1)
+    // aborted by the end of its turn only
+    assert.notInclude(["LEASE_LOST", "RUN_CANCELLED"], (signal.reason as { code?: string } | undefined)?.code)
+  })
+
+  it("goes on with new runs after the engine was restarted", async () => {
+    const fn = createFunction({ id: "quick", triggers }, async ({ step }) => step.run("work", async () => 1))
+    await using it = await shop(open, [fn], { maxConcurrentJobs: 1 })
+
+    for (let round = 0; round < 3; round++) {
+      const [runId] = (await it.client.emit("order.placed", {})).runIds
+      assert.strictEqual((await it.client.waitForRun(runId!)).status, "completed")
+      await it.place.stop()
+      await it.place.start()
+    }
+  })
+
+  it("shows that its engine is away, and when it is back", async () => {
+    const { fn } = longFunction()
+    await using it = await shop(open, [fn])
+
+    await it.place.stop()
+    await vi.waitFor(() => assert.strictEqual(it.worker.connection, "disconnected"))
+    await it.place.start()
+
+    await vi.waitFor(() => assert.strictEqual(it.worker.connection, "connected"), { timeout: 10_000 })
+  })
+
+  it("sends reports that are too large for one request in several", async () => {
+    const large = "x".repeat(4 * 1024 * 1024 - 16)
+    const fn = createFunction({ id: "large", triggers }, async ({ step }) => {
+      const results = await step.map("all", [1, 2, 3, 4, 5, 6], (n, branch) =>
+        branch.run("make", async () => `${n}${large}`)
+      )
+      return results.map((text) => text.length)
+    })
+    await using it = await shop(open, [fn])
+
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+    const run = await it.client.waitForRun(runId!)
+
+    assert.deepStrictEqual(
+      run.output,
+      Array.from({ length: 6 }, () => large.length + 1)
+    )
+  })
+}
