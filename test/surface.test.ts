@@ -51,9 +51,6 @@ const later: Record<string, string> = {
     APIKey APIKeyWithSecret CreateAPIKeyInput Organization CreateOrgInput UpdateOrgInput Role
     CreateRoleInput UpdateRoleInput Policy CreatePolicyInput UpdatePolicyInput
   `,
-  "test client": `
-    createTestClient TestClientConfig TestClient TestRun TestStep
-  `,
   "streaming worker": `
     createStreamingWorker
   `,
@@ -93,7 +90,6 @@ const featureOf = new Map([
 /** Entry points that come with a feature, whole. */
 const laterEntries: Record<string, string> = {
   "@ironflow/node/serve": "serve",
-  "@ironflow/node/test": "test client",
   "@ironflow/node/worker-streaming": "streaming worker"
 }
 

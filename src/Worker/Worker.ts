@@ -24,6 +24,7 @@ import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import { type ConnectionError, ValidationError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
+import { CurrentTurnProbe } from "../Execution/TurnProbe.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import { toRegistration } from "../Protocol/Registration.ts"
 import { type AccessError, type WorkerRegistration, WorkerTransport } from "../Protocol/Worker.ts"
@@ -71,6 +72,7 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
     const workerId = config.workerId ?? (yield* makeWorkerId)
     const transport = yield* WorkerTransport
     const clock = yield* Clock.Clock
+    const probe = yield* CurrentTurnProbe
     const context = yield* Effect.context<FunctionRequirements<Functions[number]>>()
     const fork = Effect.runForkWith(context)
 
@@ -97,6 +99,7 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
         alarm,
         context,
         logger: config.logger,
+        ...(probe === undefined ? {} : { probe }),
         ...(eventDefinitions === undefined
           ? {}
           : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })

@@ -1,0 +1,8 @@
+/** Testing functions: alone with stand-ins for their steps, or in a real engine on virtual time. */
+export {
+  createTestClient,
+  type TestClient,
+  type TestClientConfig,
+  type TestRun,
+  type TestStep
+} from "./Testing/TestClient.ts"
