@@ -6,3 +6,10 @@ export {
   type TestRun,
   type TestStep
 } from "./Testing/TestClient.ts"
+export {
+  createTestEngine,
+  type IronflowTestEngine,
+  type TestEngineConfig,
+  type TestWorker
+} from "./Testing/TestEngine.ts"
+export type { RepeatedSteps, RunToEndOptions } from "./Testing/Testing.ts"
