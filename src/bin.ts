@@ -18,6 +18,7 @@ import { checkNode, forceOnSecondSignal, silenceSqliteWarning } from "./Cli/Proc
 import { runs } from "./Cli/Runs.ts"
 import { secrets } from "./Cli/Secrets.ts"
 import { serve } from "./Cli/Serve.ts"
+import { verify } from "./Cli/Verify.ts"
 import { worker } from "./Cli/Worker.ts"
 import { workers } from "./Cli/Workers.ts"
 import { SDK_VERSION } from "./Worker/Version.ts"
@@ -26,7 +27,7 @@ silenceSqliteWarning()
 const forced = forceOnSecondSignal()
 
 const main = ironflow.pipe(
-  Command.withSubcommands([dev, serve, worker, emit, runs, functions, workers, secrets]),
+  Command.withSubcommands([dev, serve, worker, emit, runs, functions, workers, secrets, verify]),
   Command.run({ version: SDK_VERSION })
 )
 

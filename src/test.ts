@@ -13,3 +13,6 @@ export {
   type TestWorker
 } from "./Testing/TestEngine.ts"
 export type { RepeatedSteps, RunToEndOptions } from "./Testing/Testing.ts"
+export type { RunHistory } from "./Protocol/History.ts"
+export type { Divergence, StepName } from "./Testing/Replay.ts"
+export { verify } from "./Testing/Verify.ts"

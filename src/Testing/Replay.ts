@@ -10,7 +10,7 @@ import { startTurn, type TurnEnd } from "../Execution/Turn.ts"
 import type { AnyFunction } from "../Function.ts"
 import { createNoopLogger } from "../Logger.ts"
 import type { StepKind } from "../Protocol/Worker.ts"
-import { isEnded, type RunHistory } from "./History.ts"
+import { isEnded, type RunHistory } from "../Protocol/History.ts"
 
 /** A step by its id within the run. */
 export interface StepName {

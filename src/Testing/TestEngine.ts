@@ -16,6 +16,7 @@ import type { ClientServices } from "../Client/Services.ts"
 import type { Duration } from "../Duration.ts"
 import { type IronflowError, toError } from "../Errors.ts"
 import type { EngineSecrets } from "../Promise/Engine.ts"
+import type { RunHistory } from "../Protocol/History.ts"
 import { promisify, type Rim, run } from "../Promise/Promisify.ts"
 import type { RunnableFunction } from "../Promise/Worker.ts"
 import type { WorkerOptions } from "../Worker/Options.ts"
@@ -43,6 +44,8 @@ export interface IronflowTestEngine extends AsyncDisposable {
   runToEnd(runId: string, options?: RunToEndOptions): Promise<Run>
   /** Lets as much time pass as it takes until every run has ended or is paused. */
   runUntilIdle(options?: RunToEndOptions): Promise<void>
+  /** What is recorded of a run: keep it as JSON, and give it to `verify` with changed functions. */
+  history(runId: string): Promise<RunHistory>
   /** Unfinished runs that nothing will ever move: always 0. */
   countStuckRuns(): Promise<number>
   /** Starts one more worker. */
@@ -103,6 +106,9 @@ export const createTestEngine = async (config: TestEngineConfig = {}): Promise<I
     },
     runUntilIdle: function runUntilIdle(options) {
       return run(rim, engine.runUntilIdle(options), runUntilIdle)
+    },
+    history: function history(runId) {
+      return run(rim, engine.history(runId), history)
     },
     countStuckRuns: function countStuckRuns() {
       return run(rim, engine.countStuckRuns, countStuckRuns)

@@ -37,6 +37,7 @@ import {
 import { CurrentTurnProbe } from "../Execution/TurnProbe.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import { isObject } from "../Json.ts"
+import type { RunHistory } from "../Protocol/History.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
 import * as Worker from "../Worker/Worker.ts"
 import { replayingEveryStep } from "./EveryStep.ts"
@@ -44,7 +45,9 @@ import { type RepeatedSteps, repeating } from "./RepeatedSteps.ts"
 import * as VirtualTime from "./VirtualTime.ts"
 
 export type { RepeatedSteps } from "./RepeatedSteps.ts"
+export type { RunHistory } from "../Protocol/History.ts"
 export type { Divergence, StepName } from "./Replay.ts"
+export { verifyEffect as verify } from "./Verify.ts"
 
 export interface TestEngineOptions<
   Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>
@@ -78,6 +81,8 @@ export interface TestEngineService {
   readonly runToEnd: (runId: string, options?: RunToEndOptions) => Effect.Effect<Run, IronflowError>
   /** Lets as much time pass as it takes until every run has ended or is paused. */
   readonly runUntilIdle: (options?: RunToEndOptions) => Effect.Effect<void, IronflowError>
+  /** What is recorded of a run: keep it as JSON, and give it to `verify` with changed functions. */
+  readonly history: (runId: string) => Effect.Effect<RunHistory, IronflowError>
   /** Unfinished runs that nothing will ever move: there must be none. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
   readonly secrets: SecretsService
@@ -202,6 +207,7 @@ export const make = <const Functions extends ReadonlyArray<AnyFunction> = []>(
             checked(time.advance(positiveDuration(duration, "duration of advance()")))
           ).pipe(onManualTime),
         settle: checked(time.settle),
+        history: (runId) => Context.get(built, Store).getHistory(environment, runId),
         runToEnd,
         runUntilIdle,
         countStuckRuns: engine.countStuckRuns,

@@ -4,9 +4,8 @@
  * Everything that happens by itself happens in real time, which is milliseconds; what waits for a time waits for the
  * test, which goes from one due time to the next so that nothing sleeps through the time that another thing needed.
  */
-import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
-import * as EffectDuration from "effect/Duration"
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
@@ -56,7 +55,7 @@ export const makeClock = (startAt: number): Effect.Effect<ManualClock, never, Sc
       sleep: (duration) =>
         Effect.suspend(() => {
           const sleeper = {}
-          wakes.set(sleeper, inner.currentTimeMillisUnsafe() + EffectDuration.toMillis(duration))
+          wakes.set(sleeper, inner.currentTimeMillisUnsafe() + Duration.toMillis(duration))
           return Effect.ensuring(
             inner.sleep(duration),
             Effect.sync(() => wakes.delete(sleeper))

@@ -16,6 +16,7 @@ import { Registry } from "../Registry.ts"
 import type { RunActivity } from "./Activity.ts"
 import { appendEvent, appendMessage } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
+import { readHistory } from "./History.ts"
 import * as Inspection from "./Inspection.ts"
 import { adoptLeases, claimRuns, extendLeases, markLate, recoverLeases, releaseWorker } from "./Leases.ts"
 import { acquireLock } from "./Lock.ts"
@@ -155,6 +156,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         inspect(`read the record of run ${runId}`, () => readRecording(tx, environment, runId)),
       deleteExpiredRecordings: (limit) =>
         write("delete old records", () => deleteExpiredRecordings(tx, limit)),
+      getHistory: (environment, runId) =>
+        inspect(`read run ${runId}`, () => readHistory(tx, environment, runId)),
       getSituation: (environment, runId) =>
         inspect(`read run ${runId}`, () => Inspection.getSituation(tx, environment, runId)),
       cancelRun: (environment, runId, reason) =>

@@ -30,6 +30,7 @@ import type {
   TurnAck,
   TurnReport
 } from "../../Protocol/Worker.ts"
+import type { RunHistory } from "../../Protocol/History.ts"
 import type { RunActivity } from "./Activity.ts"
 
 /** An event to append to the log. */
@@ -239,6 +240,8 @@ export interface StoreService {
   readonly getRecording: (environment: string, runId: string) => Effect.Effect<Array<AuditEvent>, SteerError>
   /** Deletes records whose time has passed, at most `limit`; returns how many. */
   readonly deleteExpiredRecordings: (limit: number) => Effect.Effect<number, StoreError>
+  /** What is recorded of a run, as it would be replayed. */
+  readonly getHistory: (environment: string, runId: string) => Effect.Effect<RunHistory, SteerError>
   readonly getSituation: (environment: string, runId: string) => Effect.Effect<RunSituation, SteerError>
   readonly cancelRun: (environment: string, runId: string, reason: string) => Effect.Effect<Run, SteerError>
   readonly pauseRun: (environment: string, runId: string, reason: string) => Effect.Effect<Run, SteerError>
