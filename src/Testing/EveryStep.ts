@@ -5,8 +5,15 @@
 import * as Effect from "effect/Effect"
 import { NondeterminismError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
-import type { Job, JournalEntry, OpenStep, Outcome, StepKind, TurnOp } from "../Protocol/Worker.ts"
-import type { WorkerTransport } from "../Protocol/Worker.ts"
+import type {
+  Job,
+  JournalEntry,
+  OpenStep,
+  Outcome,
+  StepKind,
+  TurnOp,
+  WorkerTransport
+} from "../Protocol/Worker.ts"
 import { replay } from "./Replay.ts"
 
 type Transport = (typeof WorkerTransport)["Service"]

@@ -47,6 +47,7 @@ import * as VirtualTime from "./VirtualTime.ts"
 export type { RepeatedSteps } from "./RepeatedSteps.ts"
 export type { RunHistory } from "../Protocol/History.ts"
 export type { Divergence, StepName } from "./Replay.ts"
+export { type FaultOptions, layerFaultyHttpClient, layerFaultyWorkerTransport } from "./Faults.ts"
 export { verifyEffect as verify } from "./Verify.ts"
 
 export interface TestEngineOptions<
