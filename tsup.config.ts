@@ -24,6 +24,7 @@ export default defineConfig([
       core: "src/core.ts",
       effect: "src/effect.ts",
       engine: "src/engine.ts",
+      test: "src/test.ts",
       worker: "src/worker.ts",
       serve: "src/serve.ts",
       "worker-streaming": "src/worker-streaming.ts",

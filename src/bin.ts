@@ -24,6 +24,7 @@ import { serve } from "./Cli/Serve.ts"
 import { streams } from "./Cli/Streams.ts"
 import { subscribe } from "./Cli/Subscribe.ts"
 import { publish, topics } from "./Cli/Topics.ts"
+import { verify } from "./Cli/Verify.ts"
 import { worker } from "./Cli/Worker.ts"
 import { workers } from "./Cli/Workers.ts"
 import { SDK_VERSION } from "./Worker/Version.ts"
@@ -44,11 +45,11 @@ const main = ironflow.pipe(
     projections,
     kv,
     config,
-    secrets,
-    secrets,
     topics,
     publish,
-    subscribe
+    subscribe,
+    secrets,
+    verify
   ]),
   Command.run({ version: SDK_VERSION })
 )

@@ -8,6 +8,7 @@ import * as Flag from "effect/cli/Flag"
 import type { ListRunsOptions, Run, RunStep } from "../Client/Client.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { ask } from "./Server.ts"
+import { exportRun } from "./Verify.ts"
 
 const runId = Argument.String("run-id")
 
@@ -217,5 +218,5 @@ const printRun = (run: Run) =>
 export const runs = Command.make("runs").pipe(
   Command.withDescription("Look at runs and steer them."),
   Command.withShortDescription("Look at runs and steer them"),
-  Command.withSubcommands([list, get, why, steps, audit, cancel, pause, resume, retry])
+  Command.withSubcommands([list, get, why, steps, audit, exportRun, cancel, pause, resume, retry])
 )

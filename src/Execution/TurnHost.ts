@@ -5,6 +5,7 @@ import type { SerializedError } from "../Errors.ts"
 import type { Logger } from "../Logger.ts"
 import type { JsonText, Notice, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import type { Alarm } from "./Alarm.ts"
+import type { TurnProbe } from "./TurnProbe.ts"
 
 export interface TurnHost {
   /**
@@ -30,6 +31,8 @@ export interface TurnHost {
   readonly defers?: (op: TurnOp) => boolean
   /** Brings the data of a stored event to its newest version. */
   readonly upcast?: (name: string, data: unknown, version: number) => unknown
+  /** For tests. */
+  readonly probe?: TurnProbe
 }
 
 /** How a turn ended. */

@@ -209,6 +209,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       return
     }
     this.#life++
+    this.host.probe?.asked?.(call)
     if (this.#phase === "compensating") {
       this.#shelve()
       return
@@ -372,7 +373,9 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
         this.#attemptTimedOut(attempt, timeout)
       )
     }
-    code.begin(attempt)
+    const begin = this.host.probe?.begin
+    if (begin === undefined) code.begin(attempt)
+    else begin(attempt, code)
   }
 
   #attemptTimedOut(attempt: Attempt, timeout: StepTimeout): void {

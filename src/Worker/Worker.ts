@@ -24,6 +24,7 @@ import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import { type ConnectionError, ValidationError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
+import { CurrentTurnProbe } from "../Execution/TurnProbe.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import type { AnyProjection, ProjectionRequirements } from "../Projection/Projection.ts"
 import { makeRunner } from "../Projection/Runner.ts"
@@ -82,6 +83,7 @@ export const make = <
     const workerId = config.workerId ?? (yield* makeWorkerId)
     const transport = yield* WorkerTransport
     const clock = yield* Clock.Clock
+    const probe = yield* CurrentTurnProbe
     const context = yield* Effect.context<
       FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]>
     >()
@@ -116,6 +118,7 @@ export const make = <
         alarm,
         context,
         logger: config.logger,
+        ...(probe === undefined ? {} : { probe }),
         ...(eventDefinitions === undefined
           ? {}
           : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })

@@ -279,7 +279,7 @@ const preferred = (fn: RegisteredFunction, takers: ReadonlyArray<Taker>): Taker 
   return best
 }
 
-const jobEvent = (row: Row): JobEvent =>
+export const jobEvent = (row: Row): JobEvent =>
   row.input === null
     ? {
         id: String(row.e_id),
@@ -301,7 +301,7 @@ const jobEvent = (row: Row): JobEvent =>
         source: "invoke"
       }
 
-const readJournal = (tx: Transaction, run: number): ReadonlyArray<JournalEntry> =>
+export const readJournal = (tx: Transaction, run: number): ReadonlyArray<JournalEntry> =>
   tx.all("SELECT * FROM steps WHERE run = ? ORDER BY seq", run).map((row) => ({
     stepKey: String(row.step_key),
     name: String(row.name),
@@ -321,7 +321,7 @@ const historyExcess = (row: Row, journal: ReadonlyArray<JournalEntry>): LimitExc
     : undefined
 }
 
-const readOpenSteps = (tx: Transaction, run: number): ReadonlyArray<OpenStep> =>
+export const readOpenSteps = (tx: Transaction, run: number): ReadonlyArray<OpenStep> =>
   tx
     .all(
       `SELECT step_key, name, step_kind, failures, fired FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`,

@@ -17,6 +17,7 @@ import type { RunActivity } from "./Activity.ts"
 import * as ConfigRows from "./ConfigRows.ts"
 import { appendEvent, appendMessage, endOfLog } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
+import { readHistory } from "./History.ts"
 import * as Inspection from "./Inspection.ts"
 import * as KvRows from "./KvRows.ts"
 import {
@@ -225,6 +226,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         inspect(`read the record of run ${runId}`, () => readRecording(tx, environment, runId)),
       deleteExpiredRecordings: (limit) =>
         write("delete old records", () => deleteExpiredRecordings(tx, limit)),
+      getHistory: (environment, runId) =>
+        inspect(`read run ${runId}`, () => readHistory(tx, environment, runId)),
       getSituation: (environment, runId) =>
         inspect(`read run ${runId}`, () => Inspection.getSituation(tx, environment, runId)),
       cancelRun: (environment, runId, reason) =>

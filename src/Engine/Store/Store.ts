@@ -40,6 +40,7 @@ import type {
   TurnReport
 } from "../../Protocol/Worker.ts"
 import type { StoredValue } from "../../KvValue.ts"
+import type { RunHistory } from "../../Protocol/History.ts"
 import type { RunActivity } from "./Activity.ts"
 import type { ProjectionStore } from "./ProjectionStore.ts"
 
@@ -600,6 +601,8 @@ export interface StoreService {
   readonly getRecording: (environment: string, runId: string) => Effect.Effect<Array<AuditEvent>, SteerError>
   /** Deletes records whose time has passed, at most `limit`; returns how many. */
   readonly deleteExpiredRecordings: (limit: number) => Effect.Effect<number, StoreError>
+  /** What is recorded of a run, as it would be replayed. */
+  readonly getHistory: (environment: string, runId: string) => Effect.Effect<RunHistory, SteerError>
   readonly getSituation: (environment: string, runId: string) => Effect.Effect<RunSituation, SteerError>
   readonly cancelRun: (environment: string, runId: string, reason: string) => Effect.Effect<Run, SteerError>
   readonly pauseRun: (environment: string, runId: string, reason: string) => Effect.Effect<Run, SteerError>

@@ -1,0 +1,96 @@
+/** `ironflow verify`: whether changed code can go on with the runs of a database. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { resolveEnvironment } from "../Environment.ts"
+import { IronflowError, toError } from "../Errors.ts"
+import type { Divergence } from "../Testing/Replay.ts"
+import { verifyEffect } from "../Testing/Verify.ts"
+import { ironflow } from "./Ironflow.ts"
+import { oneLine, print } from "./Output.ts"
+import { loadDefinitions } from "./UserModule.ts"
+
+export const data = Flag.String("data").pipe(
+  Flag.withMetavar("FILE"),
+  Flag.withDescription("The database file; it is only read, and an engine may have it open"),
+  Flag.withDefault("ironflow.db")
+)
+
+/** Histories from the file, in the environment that the flags name. */
+export const histories = (filename: string, runId: string | undefined) =>
+  Effect.flatMap(ironflow, ({ environment }) =>
+    Effect.tryPromise({
+      try: async () => {
+        // other commands have no use for SQLite
+        const { readHistories } = await import("../Engine/Store/History.ts")
+        return readHistories({
+          filename,
+          environment: resolveEnvironment(Option.getOrUndefined(environment)),
+          runId
+        })
+      },
+      catch: toError
+    })
+  )
+
+export const verify = Command.make(
+  "verify",
+  {
+    file: Argument.String("file"),
+    data,
+    run: Flag.String("run").pipe(
+      Flag.withMetavar("ID"),
+      Flag.withDescription("Only this run, which may have ended"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* ({ data, file, run }) {
+    const { functions } = yield* Effect.tryPromise({ try: () => loadDefinitions(file), catch: toError })
+    const found = yield* histories(data, Option.getOrUndefined(run))
+    const divergences: Array<Divergence> = []
+    const unknown: Array<string> = []
+    for (const history of found) {
+      const divergence = yield* Effect.catch(verifyEffect(history, functions), () => {
+        unknown.push(history.runId)
+        return Effect.succeed(undefined)
+      })
+      if (divergence !== undefined) divergences.push(divergence)
+    }
+    const verified = found.length - unknown.length
+    yield* print({ verified, divergences, withoutFunction: unknown }, () =>
+      [
+        ...divergences.map(({ message }) => oneLine(message)),
+        `${verified} ${verified === 1 ? "run" : "runs"} verified, ${divergences.length} diverged` +
+          (unknown.length === 0
+            ? "."
+            : `; ${unknown.length} skipped, whose functions ${file} does not export.`)
+      ].join("\n")
+    )
+    if (divergences.length > 0) {
+      return yield* Effect.fail(
+        new IronflowError(
+          `${file} cannot go on with ${divergences.length} of ${verified} ${verified === 1 ? "run" : "runs"}`,
+          { code: "NONDETERMINISM" }
+        )
+      )
+    }
+  })
+).pipe(
+  Command.withDescription(
+    "Replay the unfinished runs of a database against the functions of a file. Exits with 1 when they part."
+  ),
+  Command.withShortDescription("Check changed code against recorded runs")
+)
+
+/** `ironflow runs export`. */
+export const exportRun = Command.make(
+  "export",
+  { runId: Argument.String("run-id"), data },
+  Effect.fnUntraced(function* ({ data, runId }) {
+    const [history] = yield* histories(data, runId)
+    yield* Console.log(JSON.stringify(history, undefined, 2))
+  })
+).pipe(Command.withDescription("Write the history of a run as JSON, read from the database file."))

@@ -1,0 +1,92 @@
+/** Histories of runs: read by the engine that has the database open, and beside it without taking its lock. */
+import { existsSync } from "node:fs"
+import { DatabaseSync } from "node:sqlite"
+import { RunNotFoundError, StoreError } from "../../Errors.ts"
+import { makeIdGenerator } from "../../Ids.ts"
+import type { RunHistory } from "../../Protocol/History.ts"
+import { Registry } from "../Registry.ts"
+import { jobEvent, readJournal, readOpenSteps } from "./Leases.ts"
+import { migrations } from "./Migrations.ts"
+import { loadRegistrations } from "./Registrations.ts"
+import { type Row, statuses, Transaction } from "./Transaction.ts"
+
+const RUNS = `SELECT r.*, e.id AS e_id, e.name AS e_name, e.version AS e_version, e.data AS e_data, e.metadata AS e_metadata,
+  e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp
+  FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.environment = ?`
+
+/** The history of one run. Throws `RunNotFoundError`. */
+export const readHistory = (tx: Transaction, environment: string, runId: string): RunHistory => {
+  const key = tx.findEnvironment(environment)
+  const row = key === undefined ? undefined : tx.get(`${RUNS} AND r.id = ?`, key, runId)
+  if (row === undefined) throw new RunNotFoundError(runId)
+  return historyOf(tx, environment, row)
+}
+
+const historyOf = (tx: Transaction, environment: string, row: Row): RunHistory => ({
+  runId: String(row.id),
+  functionId: tx.registry.byKey(Number(row.function))?.registration.id ?? String(row.function),
+  environment,
+  status: statuses[Number(row.status)] ?? "",
+  attempt: Number(row.attempt),
+  generation: Number(row.generation),
+  event: jobEvent(row),
+  journal: readJournal(tx, Number(row.key)),
+  open: readOpenSteps(tx, Number(row.key)),
+  createdAt: Number(row.created_at)
+})
+
+export interface HistoryQuery {
+  /** Path of the database file. */
+  readonly filename: string
+  readonly environment: string
+  /** One run, whatever its status; without it all that have not ended. */
+  readonly runId?: string | undefined
+}
+
+/**
+ * Histories from a database file, which is only read: an engine may have it open. Throws `StoreError` when it cannot be
+ * read, `RunNotFoundError` when the run is not there.
+ */
+export const readHistories = ({ environment, filename, runId }: HistoryQuery): Array<RunHistory> => {
+  if (!existsSync(filename)) {
+    throw new StoreError(`There is no database "${filename}"`, { code: "STORE_UNAVAILABLE" })
+  }
+  let db: DatabaseSync | undefined
+  try {
+    db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })
+    const found = Number(db.prepare("PRAGMA user_version").get()?.user_version)
+    if (found !== migrations.length) {
+      throw new StoreError(
+        `The tables of "${filename}" are at ${found} and this version reads ${migrations.length}: start the engine of this version on it once`,
+        { code: "STORE_UNAVAILABLE" }
+      )
+    }
+    // one snapshot, whatever is committed meanwhile
+    db.exec("BEGIN")
+    const tx = new Transaction({
+      db,
+      now: () => 0,
+      registry: new Registry(),
+      ids: makeIdGenerator(
+        () => 0,
+        () => 0
+      )
+    })
+    loadRegistrations(tx)
+    if (runId !== undefined) return [readHistory(tx, environment, runId)]
+    const key = tx.findEnvironment(environment)
+    if (key === undefined) return []
+    return tx
+      .all(`${RUNS} AND r.ended_at IS NULL ORDER BY r.key`, key)
+      .map((row) => historyOf(tx, environment, row))
+  } catch (cause) {
+    if (cause instanceof StoreError || cause instanceof RunNotFoundError) throw cause
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new StoreError(`Cannot read database "${filename}": ${reason}`, {
+      code: "STORE_UNAVAILABLE",
+      cause
+    })
+  } finally {
+    db?.close()
+  }
+}

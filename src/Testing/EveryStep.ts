@@ -1,0 +1,149 @@
+/**
+ * Replays the handler of a run after everything that is recorded of it, before the run goes on: what a handler keeps
+ * outside of steps shows at once, and not with the first restart.
+ */
+import * as Effect from "effect/Effect"
+import { NondeterminismError } from "../Errors.ts"
+import type { AnyFunction } from "../Function.ts"
+import type {
+  Job,
+  JournalEntry,
+  OpenStep,
+  Outcome,
+  StepKind,
+  TurnOp,
+  WorkerTransport
+} from "../Protocol/Worker.ts"
+import { replay } from "./Replay.ts"
+
+type Transport = (typeof WorkerTransport)["Service"]
+
+/** A turn as far as it is recorded. */
+interface Followed {
+  readonly job: Job
+  readonly journal: Array<JournalEntry>
+  readonly open: Map<string, OpenStep>
+  /** Outcomes of waits that are over and that the handler has not seen. */
+  readonly fired: Map<string, Outcome>
+}
+
+/** The transport, for workers of these functions; `diverged` is told of the first divergence of each replay. */
+export const replayingEveryStep = (
+  transport: Transport,
+  functionOf: (id: string) => AnyFunction | undefined,
+  diverged: (error: NondeterminismError) => void
+): Transport => ({
+  open: (registration, handlers) =>
+    Effect.gen(function* () {
+      const turns = new Map<string, Followed>()
+      const session = yield* transport.open(registration, {
+        ...handlers,
+        onJob: (job) => {
+          turns.set(job.jobId, {
+            job,
+            journal: [...job.journal],
+            open: new Map(job.open.map((open) => [open.stepKey, open])),
+            fired: new Map()
+          })
+          handlers.onJob(job)
+        },
+        onNotice: (notice) => {
+          if (notice._tag === "Fired" && notice.outcome !== undefined) {
+            turns.get(notice.jobId)?.fired.set(notice.stepKey, notice.outcome)
+          }
+          handlers.onNotice(notice)
+        }
+      })
+      const context = yield* Effect.context<never>()
+      return {
+        ...session,
+        report: (reports) =>
+          Effect.tap(session.report(reports), (acks) =>
+            Effect.forEach(reports, (report, i) => {
+              const turn = turns.get(report.jobId)
+              const ack = acks[i]
+              if (turn === undefined || ack?._tag !== "Accepted") return Effect.void
+              const recorded = report.ops.filter((op, n) => record(turn, op, ack.outcomes[n])).length > 0
+              return recorded
+                ? Effect.provideContext(check(turn, report.ops.at(-1), functionOf, diverged), context)
+                : Effect.void
+            })
+          )
+      }
+    })
+})
+
+const check = (
+  { job, journal, open }: Followed,
+  last: TurnOp | undefined,
+  functionOf: (id: string) => AnyFunction | undefined,
+  diverged: (error: NondeterminismError) => void
+): Effect.Effect<void> => {
+  const fn = functionOf(job.functionId)
+  // a handler whose run rolls back is stopped on the way
+  if (fn === undefined || job.compensating !== undefined) return Effect.void
+  const completed = last?._tag === "Complete"
+  const history = {
+    ...job,
+    journal: [...journal],
+    open: [...open.values()],
+    status: completed ? "completed" : "running"
+  }
+  return Effect.map(replay(fn, history), ({ divergence, end }) => {
+    if (divergence !== undefined) {
+      return diverged(new NondeterminismError(divergence.message, { details: divergence }))
+    }
+    if (!completed || end?._tag !== "Completed" || end.output === last.output) return
+    diverged(
+      new NondeterminismError(
+        `Run ${job.runId} of function "${job.functionId}" returned ${last.output ?? "nothing"}, and ${end.output ?? "nothing"} when it ran ` +
+          "again from its recorded steps: what it returns depends on something that no step recorded",
+        { details: { runId: job.runId, functionId: job.functionId } }
+      )
+    )
+  })
+}
+
+/** Takes an op into the history; says whether there is something new to replay. */
+const record = (turn: Followed, op: TurnOp, outcome: Outcome | undefined): boolean => {
+  const enter = (stepKey: string, name: string, kind: StepKind, outcome: Outcome, attempt: number) => {
+    turn.open.delete(stepKey)
+    turn.journal.push({ stepKey, name, kind, outcome, attempt })
+    return kind !== "compensate"
+  }
+  const wait = (op: { readonly stepKey: string; readonly name: string }, kind: StepKind) => {
+    const { name, stepKey } = op
+    turn.open.set(stepKey, { stepKey, name, kind, failures: 0, pending: true })
+    if (outcome !== undefined) turn.fired.set(stepKey, outcome)
+    return false
+  }
+  switch (op._tag) {
+    case "StepDone":
+      return enter(op.stepKey, op.name, op.kind, op.outcome, op.attempt)
+    case "StepRetry":
+      turn.open.set(op.stepKey, { ...op, pending: true })
+      return false
+    case "Sleep":
+      return wait(op, "sleep")
+    case "WaitForEvent":
+      return wait(op, "waitForEvent")
+    case "Invoke":
+      return wait(op, "invoke")
+    case "InvokeAsync":
+      return outcome !== undefined && enter(op.stepKey, op.name, "invokeAsync", outcome, 1)
+    case "Publish":
+      return outcome !== undefined && enter(op.stepKey, op.name, "publish", outcome, 1)
+    case "Settle": {
+      const open = turn.open.get(op.stepKey)
+      const fired = turn.fired.get(op.stepKey)
+      return open !== undefined && fired !== undefined && enter(op.stepKey, open.name, open.kind, fired, 1)
+    }
+    case "Withdraw":
+      turn.open.delete(op.stepKey)
+      return false
+    case "Complete":
+      return true
+    default:
+      return false
+  }
+}

@@ -1,0 +1,44 @@
+/** Runs the code of every step twice, as it happens when a process dies between a step's work and its recording. */
+import { NonRetryableError, toError } from "../Errors.ts"
+import { Attempt, type AttemptExit } from "../Execution/Attempt.ts"
+import type { StepCode } from "../Execution/StepCall.ts"
+import type { TurnProbe } from "../Execution/TurnProbe.ts"
+
+/**
+ * Which of the two results counts. `"dropFirst"` is what a crash does: the first one is lost. `"keepFirst"` is what a
+ * worker that lost its lease does: somebody else has recorded the result already.
+ */
+export type RepeatedSteps = "keepFirst" | "dropFirst"
+
+export const repeating = (which: RepeatedSteps): TurnProbe => ({
+  begin: (attempt, code) =>
+    runOnce(attempt, code, (first) => {
+      // a step that fails did not get to its end: the retry policy repeats it anyway
+      if (first._tag === "Failure") return attempt.end(first)
+      runOnce(attempt, code, (second) => {
+        if (second._tag === "Failure")
+          return attempt.end({ _tag: "Failure", error: notRepeatable(attempt, second.error) })
+        attempt.end(which === "keepFirst" ? first : second)
+      })
+    })
+})
+
+const notRepeatable = (attempt: Attempt, error: unknown): NonRetryableError =>
+  new NonRetryableError(
+    `Step "${attempt.call.name}" succeeded once and failed when its code ran again: ${toError(error).message}. ` +
+      "A step runs again when its process dies before the result is recorded: make it idempotent, for example by its idempotencyKey",
+    { code: "STEP_NOT_IDEMPOTENT", cause: error }
+  )
+
+const runOnce = (attempt: Attempt, code: StepCode, end: (exit: AttemptExit) => void): void => {
+  const once = new Attempt(
+    { idempotencyKey: () => attempt.idempotencyKey, attemptEnded: (_, exit) => end(exit) },
+    attempt.call,
+    attempt.number,
+    attempt.startedAt
+  )
+  attempt.interrupt = () => once.interrupt?.()
+  const { signal } = attempt
+  signal.addEventListener("abort", () => once.abort(toError(signal.reason)), { once: true })
+  code.begin(once)
+}

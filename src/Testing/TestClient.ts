@@ -1,0 +1,367 @@
+/**
+ * Runs one function with stand-ins for its steps, and nothing else: no engine, no database, no waiting.
+ *
+ * The handler goes through the real execution. What an engine would do is done here at once: time passes, events are
+ * those that the test has sent, and invoked functions are stand-ins.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import {
+  deserializeError,
+  InvokeError,
+  IronflowError,
+  NonRetryableError,
+  serializeError,
+  toError,
+  ValidationError
+} from "../Errors.ts"
+import * as Alarm from "../Execution/Alarm.ts"
+import type { Attempt } from "../Execution/Attempt.ts"
+import type { StepCode } from "../Execution/StepCall.ts"
+import { startTurn, type TurnEnd, type TurnHandle } from "../Execution/Turn.ts"
+import type { EffectFunction, IronflowFunction } from "../Function.ts"
+import { decodeJson, encodeJson } from "../Json.ts"
+import { createNoopLogger } from "../Logger.ts"
+import { matchesPattern } from "../Pattern.ts"
+import type { Job, JournalEntry, OpenStep, Outcome, StepKind, TurnOp } from "../Protocol/Worker.ts"
+
+export interface TestClientConfig {
+  /** The functions that `emit` finds by their triggers, in either style. */
+  readonly functions: ReadonlyArray<IronflowFunction | EffectFunction<unknown, unknown, never>>
+}
+
+/** A step that was executed. */
+export interface TestStep {
+  /** The step's name; of an invoked function its id, of a compensation `compensate:<step>`. */
+  readonly name: string
+  readonly type: "run" | "tx" | "sleep" | "waitForEvent" | "invoke" | "publish" | "compensate"
+  readonly output?: unknown
+  readonly error?: Error
+}
+
+/** How a run in a test ended. */
+export interface TestRun {
+  readonly status: "completed" | "failed"
+  /** What the function returned, if it completed. */
+  readonly output: unknown
+  readonly error?: Error
+  /** In the order in which they ended. */
+  readonly steps: Array<TestStep>
+  /** Names of the steps whose compensations were executed, in that order. */
+  readonly compensationsRan: Array<string>
+  /** The output of the first step of this name; `undefined` when there is none. */
+  stepOutput(name: string): any
+}
+
+export interface TestClient {
+  /** `fn` runs in place of the code of `step.run(name, ...)`, in every branch. The latest one for a name counts. */
+  mockStep(name: string, fn: () => unknown): void
+  /** `fn` answers `step.invoke` and `step.invokeAsync` of this function, given their input. */
+  mockInvoke(functionId: string, fn: (input: any) => unknown): void
+  /** The oldest event that was sent and not received yet answers a `step.waitForEvent` for its name. */
+  sendEvent(eventName: string, data: unknown): void
+  /**
+   * Runs the first function with a trigger of exactly this event, to its end. Rejects when there is none; a run that
+   * fails resolves with status `failed`.
+   */
+  emit(eventName: string, data: unknown): Promise<TestRun>
+}
+
+/** A client that executes functions by itself, for unit tests. Stand-ins and events stay from one `emit` to the next. */
+export const createTestClient = (config: TestClientConfig): TestClient => {
+  const functions: unknown = config?.functions
+  if (!Array.isArray(functions)) {
+    throw new ValidationError(
+      "createTestClient() needs `functions`, an array of what createFunction() returned"
+    )
+  }
+  const standIns: StandIns = { steps: new Map(), invokes: new Map(), events: [], runs: 0 }
+  return {
+    mockStep: (name, fn) => void standIns.steps.set(name, checkStandIn("mockStep", name, fn)),
+    mockInvoke: (functionId, fn) =>
+      void standIns.invokes.set(functionId, checkStandIn("mockInvoke", functionId, fn)),
+    sendEvent: (name, data) => void standIns.events.push({ name, data }),
+    emit: async (eventName, data) => {
+      const fn = config.functions.find(({ config }) =>
+        config.triggers.some(({ event }) => event === eventName)
+      )
+      if (fn === undefined) {
+        throw new ValidationError(
+          `No function is registered for event "${eventName}": give createTestClient() one with the trigger { event: "${eventName}" }`
+        )
+      }
+      return new TestExecution(fn, standIns).run(eventName, data)
+    }
+  }
+}
+
+interface StandIns {
+  readonly steps: Map<string, () => unknown>
+  readonly invokes: Map<string, (input: unknown) => unknown>
+  readonly events: Array<{ readonly name: string; readonly data: unknown }>
+  runs: number
+}
+
+const checkStandIn = <F>(method: string, name: string, fn: F): F => {
+  if (typeof fn === "function") return fn
+  throw new ValidationError(
+    `${method}("${name}", fn) needs a function as its second argument, got ${typeof fn}`
+  )
+}
+
+const missing = (message: string): NonRetryableError =>
+  new NonRetryableError(message, { code: "TEST_STAND_IN_MISSING" })
+
+const success = (value: unknown, what: string): Outcome => ({
+  _tag: "Success",
+  value: encodeJson(value, what)
+})
+
+const failure = (error: unknown): Outcome => ({ _tag: "Failure", error: serializeError(error) })
+
+type Acknowledge = ((outcome: Outcome | undefined) => void) | undefined
+
+/** One run, over as many turns as it takes. */
+class TestExecution {
+  readonly #fn: TestClientConfig["functions"][number]
+  readonly #standIns: StandIns
+  readonly #journal: Array<JournalEntry> = []
+  readonly #open = new Map<string, OpenStep & { readonly outcome: Outcome | undefined }>()
+  readonly #steps: Array<TestStep> = []
+  readonly #compensationsRan: Array<string> = []
+  #compensating: Job["compensating"]
+  #now = (): number => 0
+
+  constructor(fn: TestClientConfig["functions"][number], standIns: StandIns) {
+    this.#fn = fn
+    this.#standIns = standIns
+  }
+
+  run(eventName: string, data: unknown): Promise<TestRun> {
+    return Effect.runPromise(
+      Effect.scoped(
+        Effect.gen({ self: this }, function* () {
+          const clock = yield* Clock.Clock
+          const alarm = yield* Alarm.make
+          const context = yield* Effect.context<never>()
+          this.#now = () => clock.currentTimeMillisUnsafe()
+          const now = this.#now()
+          const id = ++this.#standIns.runs
+          const event = {
+            id: `test-evt-${id}`,
+            name: eventName,
+            version: 1,
+            data: encodeJson(data ?? {}, `data of event "${eventName}"`) ?? "{}",
+            timestamp: now
+          }
+          for (let attempt = 1; ; attempt++) {
+            const job: Job = {
+              jobId: `test-job-${id}-${attempt}`,
+              runId: `test-run-${id}`,
+              functionId: this.#fn.config.id,
+              environment: "default",
+              attempt,
+              generation: 0,
+              event,
+              journal: [...this.#journal],
+              open: [...this.#open.values()],
+              lingerMs: 0,
+              createdAt: now,
+              ...(this.#compensating === undefined ? {} : { compensating: this.#compensating })
+            }
+            const end = yield* Effect.promise(() => this.#turn(job, { clock, alarm, context }))
+            if (end._tag !== "Retrying") return this.#result(end)
+          }
+        })
+      )
+    )
+  }
+
+  #turn(
+    job: Job,
+    host: Pick<Parameters<typeof startTurn>[2], "clock" | "alarm" | "context">
+  ): Promise<TurnEnd> {
+    return new Promise((resolve) => {
+      // one after the other, as an engine commits them: a stand-in may take its time
+      let last = Promise.resolve()
+      const report = (op: TurnOp, onAck: Acknowledge): void => {
+        last = last
+          .then(() => this.#answer(op))
+          // what a test has sent may be nothing that an event can carry
+          .catch((error: unknown) => failure(error))
+          .then((outcome) => {
+            onAck?.(outcome)
+            // no time passes here between two attempts
+            if (op._tag === "StepRetry")
+              handle.notice({ _tag: "Fired", jobId: job.jobId, stepKey: op.stepKey })
+          })
+      }
+      const handle: TurnHandle = startTurn(
+        this.#fn,
+        job,
+        {
+          ...host,
+          report,
+          logger: createNoopLogger(),
+          late: () => undefined,
+          probe: { begin: this.#begin }
+        },
+        resolve
+      )
+    })
+  }
+
+  /** A stand-in in place of the code of a step; compensations are the handler's own. */
+  readonly #begin = (attempt: Attempt, code: StepCode): void => {
+    const { kind, name } = attempt.call
+    if (kind !== "run") return code.begin(attempt)
+    const standIn = this.#standIns.steps.get(name)
+    if (standIn === undefined) {
+      return attempt.fail(
+        missing(
+          `Step "${name}" was called but has no mock. Add before emit(): t.mockStep(${JSON.stringify(name)}, () => result)`
+        )
+      )
+    }
+    Promise.resolve()
+      .then(standIn)
+      .then(
+        (value) => attempt.succeed(value),
+        (error: unknown) => attempt.fail(error)
+      )
+  }
+
+  /** Does what an engine does with an op, and returns its outcome where it has one at once. */
+  async #answer(op: TurnOp): Promise<Outcome | undefined> {
+    switch (op._tag) {
+      case "StepDone":
+        this.#enter(op.stepKey, op.name, op.kind, op.outcome, op.attempt)
+        return undefined
+      case "StepRetry":
+        this.#open.set(op.stepKey, { ...op, pending: false, outcome: undefined })
+        return undefined
+      case "Sleep":
+        return this.#fire(op, "sleep", { _tag: "Success", value: undefined })
+      case "WaitForEvent":
+        return this.#fire(op, "waitForEvent", this.#receive(op))
+      case "Invoke":
+        return this.#fire(op, "invoke", await this.#invoke("invoke", op))
+      case "InvokeAsync": {
+        const answered = await this.#invoke("invokeAsync", op)
+        const outcome =
+          answered._tag === "Failure"
+            ? answered
+            : success({ runId: `test-run-${++this.#standIns.runs}` }, "a run id")
+        this.#enter(op.stepKey, op.name, "invokeAsync", outcome, 1)
+        return outcome
+      }
+      case "Publish": {
+        const outcome = success({ eventId: `test-msg-${this.#journal.length + 1}`, sequence: 0 }, "a message")
+        this.#enter(op.stepKey, op.name, "publish", outcome, 1)
+        return outcome
+      }
+      case "Settle": {
+        const fired = this.#open.get(op.stepKey)
+        if (fired?.outcome !== undefined) this.#enter(op.stepKey, fired.name, fired.kind, fired.outcome, 1)
+        return undefined
+      }
+      case "Withdraw":
+        this.#open.delete(op.stepKey)
+        return undefined
+      case "Compensate":
+        this.#compensating = { error: op.error, compensations: op.compensations }
+        return undefined
+      default:
+        return undefined
+    }
+  }
+
+  #fire(op: { readonly stepKey: string; readonly name: string }, kind: StepKind, outcome: Outcome): Outcome {
+    const { name, stepKey } = op
+    this.#open.set(stepKey, { stepKey, name, kind, failures: 0, pending: false, outcome })
+    return outcome
+  }
+
+  #receive(op: Extract<TurnOp, { readonly _tag: "WaitForEvent" }>): Outcome {
+    const { events } = this.#standIns
+    const index = events.findIndex(({ name }) => matchesPattern(op.event, name))
+    const [event] = index < 0 ? [] : events.splice(index, 1)
+    if (event === undefined) {
+      return failure(
+        missing(
+          `Step "${op.name}" waits for event "${op.event}", and none was pre-registered. ` +
+            `Add before emit(): t.sendEvent(${JSON.stringify(op.event)}, data)`
+        )
+      )
+    }
+    const { data, name } = event
+    const timestamp = new Date(this.#now()).toISOString()
+    return success(
+      { id: `test-evt-${++this.#standIns.runs}`, name, version: 1, data: data ?? {}, timestamp },
+      `event "${name}"`
+    )
+  }
+
+  async #invoke(
+    primitive: string,
+    op: Extract<TurnOp, { readonly _tag: "Invoke" | "InvokeAsync" }>
+  ): Promise<Outcome> {
+    const { functionId } = op
+    const standIn = this.#standIns.invokes.get(functionId)
+    if (standIn === undefined) {
+      return failure(
+        missing(
+          `step.${primitive}("${functionId}") was called but has no mock. ` +
+            `Add before emit(): t.mockInvoke(${JSON.stringify(functionId)}, (input) => result)`
+        )
+      )
+    }
+    try {
+      return success(await standIn(decodeJson(op.input)), `output of invoked function "${functionId}"`)
+    } catch (error) {
+      return failure(
+        error instanceof InvokeError
+          ? error
+          : new InvokeError(functionId, undefined, toError(error).message, { cause: error })
+      )
+    }
+  }
+
+  #enter(stepKey: string, name: string, kind: StepKind, outcome: Outcome, attempt: number): void {
+    this.#open.delete(stepKey)
+    this.#journal.push({ stepKey, name, kind, outcome, attempt })
+    if (kind === "parallel") return
+    this.#steps.push({
+      name: kind === "publish" ? name.slice("publish:".length) : name,
+      type: kind === "invokeAsync" ? "invoke" : kind,
+      ...(outcome._tag === "Success"
+        ? { output: decodeJson(outcome.value) }
+        : { error: deserializeError(outcome.error) })
+    })
+    if (kind === "compensate") this.#compensationsRan.push(name.slice("compensate:".length))
+  }
+
+  #result(end: Exclude<TurnEnd, { readonly _tag: "Retrying" }>): TestRun {
+    const steps = this.#steps
+    const rest = {
+      steps,
+      compensationsRan: this.#compensationsRan,
+      stepOutput: (name: string) => steps.find((step) => step.name === name)?.output
+    }
+    switch (end._tag) {
+      case "Completed":
+        return { status: "completed", output: decodeJson(end.output), ...rest }
+      case "Failed":
+        return { status: "failed", output: undefined, error: deserializeError(end.error), ...rest }
+      case "Aborted":
+        throw end.reason
+      case "Paused":
+        throw new IronflowError(end.message, { code: end.code })
+      case "Suspended":
+        throw new IronflowError(
+          `The run of function "${this.#fn.config.id}" was suspended on ${end.open.join(", ")}, which nothing in this test answers`,
+          { code: "TEST_SUSPENDED" }
+        )
+    }
+  }
+}

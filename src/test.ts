@@ -1,0 +1,18 @@
+/** Testing functions: alone with stand-ins for their steps, or in a real engine on virtual time. */
+export {
+  createTestClient,
+  type TestClient,
+  type TestClientConfig,
+  type TestRun,
+  type TestStep
+} from "./Testing/TestClient.ts"
+export {
+  createTestEngine,
+  type IronflowTestEngine,
+  type TestEngineConfig,
+  type TestWorker
+} from "./Testing/TestEngine.ts"
+export type { RepeatedSteps, RunToEndOptions } from "./Testing/Testing.ts"
+export type { RunHistory } from "./Protocol/History.ts"
+export type { Divergence, StepName } from "./Testing/Replay.ts"
+export { verify } from "./Testing/Verify.ts"

@@ -1,0 +1,166 @@
+import { createFunction, InvokeError, NonRetryableError, StepError } from "@ironflow/node"
+import { IronflowFunction, Step } from "@ironflow/node/effect"
+import { createTestClient } from "@ironflow/node/test"
+import * as Effect from "effect/Effect"
+import { describe, expect, test } from "vitest"
+
+const order = { id: "order", triggers: [{ event: "order.placed" }] }
+
+describe("a call without a stand-in", () => {
+  const failed = async (handler: Parameters<typeof createFunction>[1]) => {
+    const run = await createTestClient({ functions: [createFunction(order, handler)] }).emit(
+      "order.placed",
+      {}
+    )
+    expect(run.status).toBe("failed")
+    return run.error?.message ?? ""
+  }
+
+  test("of a step names it and shows the line to add", async () => {
+    let ran = false
+    const message = await failed(({ step }) => step.run("charge", () => void (ran = true)))
+
+    expect(message).toContain('Step "charge" was called but has no mock')
+    expect(message).toContain('t.mockStep("charge", () => result)')
+    expect(ran).toBe(false)
+  })
+
+  test("of invoke and invokeAsync names the function and shows the line to add", async () => {
+    expect(await failed(({ step }) => step.invoke("ship", {}))).toContain('t.mockInvoke("ship", (input)')
+    expect(await failed(({ step }) => step.invokeAsync("ship", {}))).toContain('step.invokeAsync("ship")')
+  })
+
+  test("of waitForEvent names step and event and shows the line to add", async () => {
+    const message = await failed(({ step }) => step.waitForEvent("approval", { event: "order.approved" }))
+
+    expect(message).toContain('Step "approval" waits for event "order.approved"')
+    expect(message).toContain('t.sendEvent("order.approved", data)')
+  })
+
+  test("of an event that nothing is triggered by rejects", async () => {
+    await expect(createTestClient({ functions: [] }).emit("order.lost", {})).rejects.toThrow(
+      'No function is registered for event "order.lost"'
+    )
+  })
+})
+
+test("sleeps of any length, waits, children, branches and messages take no time", async () => {
+  const t = createTestClient({
+    functions: [
+      createFunction(order, async ({ event, step }) => {
+        await step.sleep("cool-off", "365d")
+        const first = await step.waitForEvent("first", { event: "order.*" })
+        const second = await step.waitForEvent("second", { event: "order.paid" })
+        const parts = await step.map("parts", [1, 2], (n, step) => step.run("part", () => n))
+        const { runId } = await step.invokeAsync("notify", { n: 1 })
+        await step.publish("orders", { id: 1 })
+        const shipped = await step.invoke("ship", { to: event.data.to })
+        return [first.data, second.data, parts, runId.startsWith("test-run-"), shipped]
+      })
+    ]
+  })
+  t.mockStep("part", async () => "a part")
+  t.mockInvoke("ship", ({ to }) => `to ${to}`)
+  t.mockInvoke("notify", () => undefined)
+  t.sendEvent("order.paid", 1)
+  t.sendEvent("order.paid", 2)
+
+  const run = await t.emit("order.placed", { to: "Oslo" })
+
+  expect(run.error).toBeUndefined()
+  expect(run.output).toEqual([1, 2, ["a part", "a part"], true, "to Oslo"])
+  expect(run.steps.map(({ name, type }) => `${type} ${name}`)).toEqual([
+    "sleep cool-off",
+    "waitForEvent first",
+    "waitForEvent second",
+    "run part",
+    "run part",
+    "invoke notify",
+    "publish orders",
+    "invoke ship"
+  ])
+})
+
+test("a stand-in that throws is tried again by the real policy, and fails the step with StepError", async () => {
+  let tries = 0
+  let seen: unknown
+  const t = createTestClient({
+    functions: [
+      createFunction({ ...order, retry: { maxAttempts: 3 } }, async ({ step }) => {
+        await step.run("charge", () => undefined).catch((error: unknown) => (seen = error))
+        return "went on"
+      })
+    ]
+  })
+  t.mockStep("charge", () => {
+    tries++
+    throw new Error("declined")
+  })
+
+  const run = await t.emit("order.placed", {})
+
+  expect(run).toMatchObject({ status: "completed", output: "went on" })
+  expect(tries).toBe(3)
+  expect(seen).toBeInstanceOf(StepError)
+})
+
+test("an invoked stand-in that throws is an InvokeError, as from a child that failed", async () => {
+  let seen: unknown
+  const t = createTestClient({
+    functions: [
+      createFunction(order, ({ step }) => step.invoke("ship").catch((error: unknown) => void (seen = error)))
+    ]
+  })
+  t.mockInvoke("ship", () => {
+    throw new Error("no ship")
+  })
+  await t.emit("order.placed", {})
+
+  expect(seen).toBeInstanceOf(InvokeError)
+})
+
+test("compensations run in reverse, the failing one included, and are listed after the steps", async () => {
+  const t = createTestClient({
+    functions: [
+      createFunction({ ...order, retry: { maxAttempts: 1 } }, async ({ step }) => {
+        for (const name of ["a", "b"]) {
+          await step.run(name, () => name)
+          step.compensate(name, async () => {
+            if (name === "b") throw new NonRetryableError("cannot be undone")
+          })
+        }
+        throw new Error("out of stock")
+      })
+    ]
+  })
+  t.mockStep("a", () => 1)
+  t.mockStep("b", () => 2)
+
+  const run = await t.emit("order.placed", {})
+
+  expect(run.error?.message).toBe("out of stock")
+  expect(run.compensationsRan).toEqual(["b", "a"])
+  expect(run.steps.map(({ error, name }) => [name, error?.message])).toEqual([
+    ["a", undefined],
+    ["b", undefined],
+    ["compensate:b", "cannot be undone"],
+    ["compensate:a", undefined]
+  ])
+})
+
+test("a function with an Effect handler", async () => {
+  const t = createTestClient({
+    functions: [
+      IronflowFunction.make(
+        order,
+        Effect.fnUntraced(function* () {
+          yield* Step.sleep("cool-off", "7 days")
+          return yield* Step.run("charge", Effect.die("never runs"))
+        })
+      )
+    ]
+  })
+  t.mockStep("charge", () => "R-1")
+
+  expect(await t.emit("order.placed", {})).toMatchObject({ status: "completed", output: "R-1" })
+})

@@ -1,0 +1,120 @@
+import { execFile } from "node:child_process"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { createFunction, type FunctionHandler } from "@ironflow/node"
+import { startEngine } from "@ironflow/node/engine"
+import { createTestEngine, type RunHistory, verify } from "@ironflow/node/test"
+import { expect, test } from "vitest"
+
+const define = (handler: FunctionHandler) =>
+  createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, handler)
+
+const original = define(async ({ step }) => {
+  await step.run("reserve", () => 1)
+  await step.run("charge", () => 2)
+  await step.sleep("cool-off", "7d")
+  await step.run("ship", () => 3)
+})
+
+/** A history that was kept as JSON. */
+const record = async (days: "1d" | "8d"): Promise<RunHistory> => {
+  await using engine = await createTestEngine({ functions: [original] })
+  const { runIds } = await engine.client.emit("order.placed", {})
+  await engine.advance(days)
+  return JSON.parse(JSON.stringify(await engine.history(runIds[0] ?? "")))
+}
+
+test("the same code, and new code after what is recorded, do not part from an unfinished history", async () => {
+  const history = await record("1d")
+  const longer = define(async ({ step }) => {
+    await step.run("reserve", () => 1)
+    await step.run("charge", () => 2)
+    await step.sleep("cool-off", "1d")
+    await step.run("label", () => 2)
+  })
+
+  expect(history).toMatchObject({ status: "waiting", open: [{ name: "cool-off" }] })
+  expect(await verify(history, [original])).toBeUndefined()
+  expect(await verify(history, [longer])).toBeUndefined()
+  expect(await verify(await record("8d"), [original])).toBeUndefined()
+})
+
+test("a renamed step, another kind, a dropped step and an added one are named", async () => {
+  const history = await record("8d")
+  const parts = async (handler: FunctionHandler) => verify(history, [define(handler)])
+
+  expect(
+    await parts(async ({ step }) => {
+      await step.run("reserve", () => 1)
+      await step.run("pay", () => 2)
+    })
+  ).toMatchObject({
+    recorded: { stepKey: "charge:0", kind: "run" },
+    asked: { stepKey: "pay:0" },
+    missing: [{ name: "charge" }, { name: "cool-off" }, { name: "ship" }]
+  })
+  expect(
+    await parts(async ({ step }) => {
+      await step.run("reserve", () => 1)
+      await step.sleep("charge", "1d")
+    })
+  ).toMatchObject({ recorded: { kind: "run", name: "charge" }, asked: { kind: "sleep" } })
+  expect((await parts(async ({ step }) => step.run("reserve", () => 1)))?.message).toContain(
+    "the code returns without it. No longer asked for: charge:0, cool-off:0, ship:0"
+  )
+  expect(
+    await parts(async (context) => {
+      await original.handler(context)
+      await context.step.run("thank", () => 4)
+    })
+  ).toMatchObject({ asked: { name: "thank" }, missing: [] })
+})
+
+test("ironflow verify reads a database beside the engine that has it open", { timeout: 60_000 }, async () => {
+  const folder = mkdtempSync(join(import.meta.dirname, "../.examples-"))
+  const write = (file: string, second: string): string => {
+    const path = join(folder, file)
+    writeFileSync(
+      path,
+      `import { createFunction } from "@ironflow/node"
+export const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
+  await step.run("reserve", () => 1)
+  await step.run("${second}", () => 2)
+  await step.sleep("cool-off", "7d")
+})
+`
+    )
+    return path
+  }
+  const filename = join(folder, "orders.db")
+  const ironflow = (...args: ReadonlyArray<string>) =>
+    new Promise<{ code: number; stdout: string; stderr: string }>((resolve) =>
+      execFile(
+        process.execPath,
+        ["--conditions=@ironflow/source", "src/bin.ts", ...args],
+        (error, stdout, stderr) => resolve({ code: Number(error?.code ?? 0), stdout, stderr })
+      )
+    )
+  try {
+    await using engine = await startEngine({ filename, functions: [original], logger: false })
+    const { runIds } = await engine.client.emit("order.placed", {})
+    const [runId = ""] = runIds
+    await expect.poll(async () => (await engine.client.explain(runId)).code).toBe("SLEEPING")
+
+    expect(await ironflow("verify", write("same.ts", "charge"), "--data", filename)).toMatchObject({
+      code: 0,
+      stdout: "1 run verified, 0 diverged.\n"
+    })
+    const changed = await ironflow("verify", write("changed.ts", "pay"), "--data", filename, "--json")
+    expect(changed.code).toBe(1)
+    expect(JSON.parse(changed.stdout)).toMatchObject({
+      verified: 1,
+      divergences: [{ runId, recorded: { name: "charge" }, asked: { name: "pay" } }]
+    })
+    const exported = JSON.parse((await ironflow("runs", "export", runId, "--data", filename)).stdout)
+    expect(await verify(exported, [original])).toBeUndefined()
+    expect(await engine.client.getRun(runId)).toMatchObject({ status: "waiting" })
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
