@@ -4,8 +4,10 @@ export {
   type TestClient,
   type TestClientConfig,
   type TestRun,
-  type TestStep
+  type TestStep,
+  type TestStream
 } from "./Testing/TestClient.ts"
+export type { TestWrite, TestWrittenEvent } from "./Testing/TestStreams.ts"
 export {
   createTestEngine,
   type IronflowTestEngine,
