@@ -14,7 +14,8 @@ export {
   type TestEngineConfig,
   type TestWorker
 } from "./Testing/TestEngine.ts"
-export type { RepeatedSteps, RunToEndOptions } from "./Testing/Testing.ts"
+export type { RepeatedSteps } from "./Testing/RepeatedSteps.ts"
+export type { RunToEndOptions } from "./Testing/VirtualEngine.ts"
 export type { RunHistory } from "./Protocol/History.ts"
 export type { Divergence, StepName } from "./Testing/Replay.ts"
 export { verify } from "./Testing/Verify.ts"

@@ -11,7 +11,7 @@ import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import type { EngineService } from "../Engine/Engine.ts"
 import type { StoreService } from "../Engine/Store/Store.ts"
-import type { StoreError } from "../Errors.ts"
+import type { IronflowError, StoreError } from "../Errors.ts"
 
 /** More rounds of the event loop than any turn takes between two commits. */
 const quietRounds = 40
@@ -33,9 +33,13 @@ const realMillisecond: Effect.Effect<void> = Effect.callback((resume) => {
 /** A clock of a test that knows what sleeps on it. */
 export interface ManualClock {
   readonly clock: Clock.Clock
+  /** The same time for workers, whose sleepers are known apart: they sleep for code at work and for what they try again. */
+  readonly workerClock: Clock.Clock
   readonly adjust: (duration: Duration.Input) => Effect.Effect<void>
   /** When the next sleeper wakes, epoch milliseconds; `Infinity` when nothing sleeps. */
   readonly nextWake: () => number
+  /** The same of workers alone. */
+  readonly nextWorkerWake: () => number
 }
 
 /** A clock that starts at `startAt` (epoch milliseconds). */
@@ -44,8 +48,7 @@ export const makeClock = (startAt: number): Effect.Effect<ManualClock, never, Sc
     // the warning about time that does not pass is about fibers of tests, not about an engine
     const inner = yield* TestClock.make({ warningDelay: "1 day" })
     yield* inner.setTime(startAt)
-    const wakes = new Map<object, number>()
-    const clock: Clock.Clock = {
+    const clockOver = (wakes: Map<object, number>): Clock.Clock => ({
       currentTimeMillisUnsafe: () => inner.currentTimeMillisUnsafe(),
       currentTimeNanosUnsafe: () => inner.currentTimeNanosUnsafe(),
       monotonicTimeNanosUnsafe: () => inner.monotonicTimeNanosUnsafe(),
@@ -61,11 +64,16 @@ export const makeClock = (startAt: number): Effect.Effect<ManualClock, never, Sc
             Effect.sync(() => wakes.delete(sleeper))
           )
         })
-    }
+    })
+    const wakes = new Map<object, number>()
+    const workerWakes = new Map<object, number>()
+    const nextWorkerWake = () => Math.min(Number.POSITIVE_INFINITY, ...workerWakes.values())
     return {
-      clock,
+      clock: clockOver(wakes),
+      workerClock: clockOver(workerWakes),
       adjust: (duration) => inner.adjust(duration),
-      nextWake: () => Math.min(Number.POSITIVE_INFINITY, ...wakes.values())
+      nextWake: () => Math.min(nextWorkerWake(), ...wakes.values()),
+      nextWorkerWake
     }
   })
 
@@ -73,19 +81,29 @@ export interface VirtualTime {
   /** The time, epoch milliseconds. */
   readonly now: Effect.Effect<number>
   /** Waits until nothing moves by itself any more, without letting time pass. */
-  readonly settle: Effect.Effect<void>
+  readonly settle: Effect.Effect<void, IronflowError>
   /** Lets time pass, from one due time to the next. */
-  readonly advance: (ms: number) => Effect.Effect<void, StoreError>
+  readonly advance: (ms: number) => Effect.Effect<void, IronflowError>
   /** Lets time pass until the next thing is due, at most until `latest`; `false` when nothing is due until then. */
-  readonly advanceToNext: (latest: number) => Effect.Effect<boolean, StoreError>
+  readonly advanceToNext: (latest: number) => Effect.Effect<boolean, IronflowError>
 }
 
-export const make = (manual: ManualClock, engine: EngineService, store: StoreService): VirtualTime => {
+/** `isProjecting` says whether projections are at work, which the engine's metrics do not show. */
+export const make = (
+  manual: ManualClock,
+  engine: EngineService,
+  store: StoreService,
+  isProjecting: Effect.Effect<boolean, IronflowError>
+): VirtualTime => {
   const now = () => manual.clock.currentTimeMillisUnsafe()
 
-  const settle: Effect.Effect<void> = Effect.gen(function* () {
+  const settle: Effect.Effect<void, IronflowError> = Effect.gen(function* () {
     let commits = engine.metrics().commits
-    for (let quiet = 0, waitedMs = 0; quiet < quietRounds || isBusy(waitedMs); quiet++) {
+    for (
+      let quiet = 0, waitedMs = 0;
+      quiet < quietRounds || (waitedMs < patienceMs && (yield* isBusy));
+      quiet++
+    ) {
       if (quiet < quietRounds) yield* round
       else {
         yield* realMillisecond
@@ -99,14 +117,14 @@ export const make = (manual: ManualClock, engine: EngineService, store: StoreSer
     }
   })
   /** Whether code is at work that may yet go on by itself: a turn that only waits for time would have ended. */
-  const isBusy = (waitedMs: number): boolean => waitedMs < patienceMs && engine.metrics().activeJobs > 0
+  const isBusy = Effect.suspend(() => (engine.metrics().activeJobs > 0 ? Effect.succeed(true) : isProjecting))
 
   const nextDue: Effect.Effect<number, StoreError> = Effect.map(store.fireDue(), ({ nextDueAt }) =>
     // a time limit of code at work, or what it sleeps for itself
-    engine.metrics().activeJobs > 0 ? Math.min(nextDueAt, manual.nextWake()) : nextDueAt
+    Math.min(nextDueAt, engine.metrics().activeJobs > 0 ? manual.nextWake() : manual.nextWorkerWake())
   )
 
-  const passTo = (time: number): Effect.Effect<void> =>
+  const passTo = (time: number): Effect.Effect<void, IronflowError> =>
     Effect.andThen(manual.adjust(Math.max(0, time - now())), settle)
 
   const advanceToNext = (latest: number) =>
