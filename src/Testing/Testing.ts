@@ -27,6 +27,15 @@ export type { RunHistory } from "../Protocol/History.ts"
 export type { Divergence, StepName } from "./Replay.ts"
 export { type FaultOptions, layerFaultyHttpClient, layerFaultyWorkerTransport } from "./Faults.ts"
 export {
+  layerPlayingHttpClient,
+  layerRecordingHttpClient,
+  makeTape,
+  type PlayOptions,
+  type Tape,
+  type TapeExchange,
+  type TapeRequest
+} from "./Tape.ts"
+export {
   type RunToEndOptions,
   TestEngine,
   type TestEngineOptions,
