@@ -9,12 +9,16 @@ import * as CliConfig from "effect/cli/CliConfig"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
+import { apikeys } from "./Cli/ApiKeys.ts"
 import { dev } from "./Cli/Dev.ts"
 import { emit } from "./Cli/Emit.ts"
 import { failureOf, report } from "./Cli/Failure.ts"
 import { functions } from "./Cli/Functions.ts"
 import { ironflow } from "./Cli/Ironflow.ts"
 import { checkNode, forceOnSecondSignal, silenceSqliteWarning } from "./Cli/Process.ts"
+import { orgs } from "./Cli/Orgs.ts"
+import { policies } from "./Cli/Policies.ts"
+import { roles } from "./Cli/Roles.ts"
 import { runs } from "./Cli/Runs.ts"
 import { secrets } from "./Cli/Secrets.ts"
 import { serve } from "./Cli/Serve.ts"
@@ -26,7 +30,20 @@ silenceSqliteWarning()
 const forced = forceOnSecondSignal()
 
 const main = ironflow.pipe(
-  Command.withSubcommands([dev, serve, worker, emit, runs, functions, workers, secrets]),
+  Command.withSubcommands([
+    dev,
+    serve,
+    worker,
+    emit,
+    runs,
+    functions,
+    workers,
+    secrets,
+    apikeys,
+    orgs,
+    roles,
+    policies
+  ]),
   Command.run({ version: SDK_VERSION })
 )
 

@@ -8,6 +8,7 @@
  * )
  * ```
  */
+export * as ApiKeys from "./Client/ApiKeys.ts"
 export * as Client from "./Client/Clients.ts"
 export * as Engine from "./Engine/Engine.ts"
 export * as Store from "./Engine/Stores.ts"
@@ -16,6 +17,10 @@ export * as Errors from "./Errors.ts"
 export * as Event from "./Event.ts"
 export * as IronflowFunction from "./Function.ts"
 export * as Logger from "./Logger.ts"
+export * as Orgs from "./Client/Orgs.ts"
+export * as Policies from "./Client/Policies.ts"
+export * as Roles from "./Client/Roles.ts"
+export * as Secrets from "./Client/Secrets.ts"
 export * as Server from "./Engine/Http/Server.ts"
 export * as Step from "./Step.ts"
 export * as Upcaster from "./Upcaster.ts"

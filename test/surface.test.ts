@@ -47,10 +47,6 @@ const later: Record<string, string> = {
   topics: `
     TopicInfo TopicStats
   `,
-  auth: `
-    APIKey APIKeyWithSecret CreateAPIKeyInput Organization CreateOrgInput UpdateOrgInput Role
-    CreateRoleInput UpdateRoleInput Policy CreatePolicyInput UpdatePolicyInput
-  `,
   "test client": `
     createTestClient TestClientConfig TestClient TestRun TestStep
   `,

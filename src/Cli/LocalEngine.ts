@@ -16,6 +16,8 @@ export interface LocalEngineOptions {
   readonly data: string
   /** For `serve --insecure`. */
   readonly insecure?: boolean
+  /** Origins whose pages are answered when there are API keys. */
+  readonly corsOrigins?: ReadonlyArray<string>
   /** Instead of `IRONFLOW_MASTER_KEY`. */
   readonly masterKey?: string
 }

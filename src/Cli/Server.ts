@@ -1,4 +1,5 @@
 /** What a command asks a server, by the client that everybody uses. */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import { Client, type ClientApi, type EffectKind } from "../Client/Client.ts"
@@ -6,6 +7,7 @@ import * as ClientHttp from "../Client/HttpServices.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
 import { type Answer, make as connect, type Request } from "../Client/HttpConnection.ts"
 import { failureOf, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"
+import type { ClientServices } from "../Client/Services.ts"
 import { type IronflowError, isIronflowError } from "../Errors.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
 import { serverOptions } from "./Ironflow.ts"
@@ -25,12 +27,19 @@ const connection = Effect.gen(function* () {
 
 /** Calls the server that the flags name. */
 export const ask = <A, E>(call: (client: ClientApi<EffectKind>) => Effect.Effect<A, E>) =>
+  askFor(Client, call)
+
+/** The same for another service of the client. */
+export const askFor = <I extends ClientServices, Api, A, E>(
+  service: Context.Key<I, Api>,
+  call: (api: Api) => Effect.Effect<A, E>
+) =>
   Effect.gen(function* () {
     const options = yield* serverOptions
     const { send } = yield* connection
     // the client would try again for seconds; whoever sits at a terminal wants to know now
     yield* send({ method: "GET", path: endpoints.restHealth.path, what: "The command" })
-    return yield* Effect.provide(Effect.flatMap(Client, call), ClientHttp.layer(options))
+    return yield* Effect.provide(Effect.flatMap(service, call), ClientHttp.layer(options))
   }).pipe(Effect.provide(FetchHttpClient.layer))
 
 /** Sends a request for which the client has no method; anything but 2xx is a failure. */

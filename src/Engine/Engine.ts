@@ -23,6 +23,8 @@ import {
   WorkerTransport
 } from "../Protocol/Worker.ts"
 import { checkTrigger } from "../Trigger.ts"
+import { type Access, type Caller, make as makeAccess, putBootstrapKey } from "./Access/Access.ts"
+import * as Management from "./Access/Management.ts"
 import { servicesIn } from "./ClientServices.ts"
 import { Dispatch, type RemoteSession } from "./Dispatch.ts"
 import * as EngineClient from "./EngineClient.ts"
@@ -55,6 +57,12 @@ export interface EngineService {
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
   /** Managing the secrets of one environment. */
   readonly secrets: (environment: string) => SecretsService
+  /** Who may do what: what a server asks before it answers. */
+  readonly access: Access
+  /** Managing keys, organizations, roles and policies, as a caller from outside or as the process of the engine. */
+  readonly manageAccess: (environment: string, caller?: Caller) => Management.Management
+  /** Makes sure that the key in `IRONFLOW_BOOTSTRAP_KEY` is there. */
+  readonly putBootstrapKey: Effect.Effect<void, ValidationError | StoreError>
   /** Adds functions or replaces their configuration. `ValidationError` when a trigger is not acceptable. */
   readonly registerFunctions: (
     environment: string,
@@ -87,102 +95,118 @@ export interface EngineMetrics extends Readonly<Counts> {
   readonly workers: number
   /** Turns that they hold now. */
   readonly activeJobs: number
+  /** Calls that were refused because the condition of a policy failed. */
+  readonly policyConditionFailures: number
 }
 
 export class Engine extends Context.Service<Engine, EngineService>()("@ironflow/node/Engine") {}
 
-const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> = Effect.gen(function* () {
-  const store = yield* Store
-  const clock = yield* Clock.Clock
-  const runFork = Effect.runForkWith(yield* Effect.context<never>())
-  const secrets = yield* makeSecrets(store)
-  const dispatch = new Dispatch(store, secrets, runFork)
-  const endings = new RunEndings()
+const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | Scope.Scope> = Effect.gen(
+  function* () {
+    const store = yield* Store
+    const clock = yield* Clock.Clock
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const secrets = yield* makeSecrets(store)
+    const access = yield* makeAccess(store)
+    const dispatch = new Dispatch(store, secrets, runFork)
+    const endings = new RunEndings()
 
-  const timers = yield* Timers.make(store)
-  let commits = 0
-  const counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
-  const stop = store.onCommit((changes) => {
-    commits++
-    counts.events += changes.counts.events
-    counts.started += changes.counts.started
-    counts.completed += changes.counts.completed
-    counts.failed += changes.counts.failed
-    counts.cancelled += changes.counts.cancelled
-    for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
-    for (const runId of changes.ended) endings.announce(runId)
-    if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
-    if (changes.ready) dispatch.poke()
-  })
-  yield* Effect.addFinalizer(() => Effect.sync(stop))
-  // what fires at start finds the listener in place
-  timers.start()
-  yield* Retention.make(store)
+    const timers = yield* Timers.make(store)
+    let commits = 0
+    const counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
+    const stop = store.onCommit((changes) => {
+      commits++
+      counts.events += changes.counts.events
+      counts.started += changes.counts.started
+      counts.completed += changes.counts.completed
+      counts.failed += changes.counts.failed
+      counts.cancelled += changes.counts.cancelled
+      for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
+      for (const runId of changes.ended) endings.announce(runId)
+      if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
+      if (changes.ready) dispatch.poke()
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    // what fires at start finds the listener in place
+    timers.start()
+    yield* Retention.make(store)
 
-  const registerFunctionsOf = ({ environment, functions, startedAt, workerId }: WorkerRegistration) =>
-    Effect.flatMap(store.registerFunctions(environment, functions, startedAt), (standing) =>
-      standing.length === 0
-        ? Effect.void
-        : Effect.logInfo(
-            `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later; the later one stands`
-          )
-    )
+    const registerFunctionsOf = ({ environment, functions, startedAt, workerId }: WorkerRegistration) =>
+      Effect.flatMap(store.registerFunctions(environment, functions, startedAt), (standing) =>
+        standing.length === 0
+          ? Effect.void
+          : Effect.logInfo(
+              `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later; the later one stands`
+            )
+      )
 
-  return Engine.of({
-    client: (environment) => EngineClient.make({ store, dispatch, endings }, environment),
-    connectWorker: (registration, handlers) =>
-      Effect.gen(function* () {
-        yield* checkRegistration(registration, dispatch)
-        yield* Effect.mapError(
-          registerFunctionsOf(registration),
-          (error) =>
-            new ConnectionError(`The engine could not store the functions: ${error.message}`, {
-              cause: error
-            })
-        )
-        return yield* Effect.acquireRelease(
-          // another one may have come while the functions were stored
-          Effect.andThen(
-            checkId(registration.workerId, dispatch),
-            Effect.sync(() =>
-              dispatch.connect(registration, handlers, {
-                transport: "memory",
-                connectedAt: clock.currentTimeMillisUnsafe()
+    return Engine.of({
+      access,
+      manageAccess: (environment, caller) => Management.make({ store, access }, environment, caller),
+      putBootstrapKey: putBootstrapKey(store),
+      client: (environment) => EngineClient.make({ store, dispatch, endings }, environment),
+      connectWorker: (registration, handlers) =>
+        Effect.gen(function* () {
+          yield* checkRegistration(registration, dispatch)
+          yield* Effect.mapError(
+            registerFunctionsOf(registration),
+            (error) =>
+              new ConnectionError(`The engine could not store the functions: ${error.message}`, {
+                cause: error
               })
-            )
-          ),
-          () =>
-            Effect.catch(dispatch.disconnect(registration.workerId, false), (error) =>
-              // nothing is lost: the leases are taken back when the database is opened again
-              Effect.logWarning(`The runs of worker ${registration.workerId} could not be given back`, error)
-            )
-        )
+          )
+          return yield* Effect.acquireRelease(
+            // another one may have come while the functions were stored
+            Effect.andThen(
+              checkId(registration.workerId, dispatch),
+              Effect.sync(() =>
+                dispatch.connect(registration, handlers, {
+                  transport: "memory",
+                  connectedAt: clock.currentTimeMillisUnsafe()
+                })
+              )
+            ),
+            () =>
+              Effect.catch(dispatch.disconnect(registration.workerId, false), (error) =>
+                // nothing is lost: the leases are taken back when the database is opened again
+                Effect.logWarning(
+                  `The runs of worker ${registration.workerId} could not be given back`,
+                  error
+                )
+              )
+          )
+        }),
+      connectRemoteWorker: (registration, handlers, options) =>
+        Effect.gen(function* () {
+          yield* checkRegistration(registration, dispatch)
+          yield* registerFunctionsOf(registration)
+          // another one may have come while the functions were stored
+          yield* checkId(registration.workerId, dispatch)
+          return dispatch.connectRemote(registration, handlers, {
+            ...options,
+            connectedAt: clock.currentTimeMillisUnsafe()
+          })
+        }),
+      registerFunctions: (environment, functions) =>
+        Effect.andThen(
+          checkFunctions(functions),
+          Effect.asVoid(store.registerFunctions(environment, functions))
+        ),
+      secrets: (environment) => secrets.in(environment),
+      findFunction: store.findFunction,
+      applyReports: (reports) => dispatch.applyReports(reports),
+      extendLeases: store.extendLeases,
+      observe: store.observe,
+      metrics: () => ({
+        policyConditionFailures: access.conditionFailures,
+        ...counts,
+        commits,
+        ...dispatch.load
       }),
-    connectRemoteWorker: (registration, handlers, options) =>
-      Effect.gen(function* () {
-        yield* checkRegistration(registration, dispatch)
-        yield* registerFunctionsOf(registration)
-        // another one may have come while the functions were stored
-        yield* checkId(registration.workerId, dispatch)
-        return dispatch.connectRemote(registration, handlers, {
-          ...options,
-          connectedAt: clock.currentTimeMillisUnsafe()
-        })
-      }),
-    registerFunctions: (environment, functions) =>
-      Effect.andThen(
-        checkFunctions(functions),
-        Effect.asVoid(store.registerFunctions(environment, functions))
-      ),
-    secrets: (environment) => secrets.in(environment),
-    findFunction: store.findFunction,
-    applyReports: (reports) => dispatch.applyReports(reports),
-    extendLeases: store.extendLeases,
-    observe: store.observe,
-    metrics: () => ({ ...counts, commits, ...dispatch.load }),
-    countStuckRuns: store.countStuckRuns()
-  })
-})
+      countStuckRuns: store.countStuckRuns()
+    })
+  }
+)
 
 const checkRegistration = (
   registration: WorkerRegistration,
@@ -223,8 +247,11 @@ const makeSecrets = (store: StoreService): Effect.Effect<Secrets, ValidationErro
     }
   })
 
-/** The engine over the store in context. Fails with `ValidationError` when the master key is not one. */
-export const layer: Layer.Layer<Engine, ValidationError, Store> = Layer.effect(Engine, make)
+/**
+ * The engine over the store in context. Fails with `ValidationError` when the master key is not one, with `StoreError` when the
+ * store cannot be read.
+ */
+export const layer: Layer.Layer<Engine, ValidationError | StoreError, Store> = Layer.effect(Engine, make)
 
 /** The client for the engine in context; `environment` is `IRONFLOW_ENV` or `default` unless given. */
 export const layerClientIn = (environment?: string): Layer.Layer<ClientServices, never, Engine> =>

@@ -2,7 +2,12 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import { ApiKeys, type ApiKeysApi, apiKeysMethods } from "../Client/ApiKeys.ts"
 import { Client, type ClientApi, clientMethods, type EffectKind, type PromiseKind } from "../Client/Client.ts"
+import { Orgs, type OrgsApi, orgsMethods } from "../Client/Orgs.ts"
+import { Policies, type PoliciesApi, policiesMethods } from "../Client/Policies.ts"
+import { Roles, type RolesApi, rolesMethods } from "../Client/Roles.ts"
+import { Secrets, type SecretsApi, secretsMethods } from "../Client/Secrets.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import { resolveServer, type ServerOptions } from "../Client/HttpConfig.ts"
 import type { ValidationError } from "../Errors.ts"
@@ -33,6 +38,15 @@ export type IronflowClientConfig = ServerClientConfig | EngineClientConfig
 export interface IronflowClient extends ClientApi<PromiseKind> {}
 
 export class IronflowClient implements AsyncDisposable {
+  /** API keys: who may use the engine. */
+  readonly apiKeys: ApiKeysApi<PromiseKind>
+  readonly orgs: OrgsApi<PromiseKind>
+  /** What keys have, and policies are assigned to. */
+  readonly roles: RolesApi<PromiseKind>
+  /** Which actions on which resources are allowed or denied. */
+  readonly policies: PoliciesApi<PromiseKind>
+  /** What handlers get and nobody else sees. */
+  readonly secrets: SecretsApi<PromiseKind>
   readonly #rim: Rim<ClientServices, ValidationError>
   readonly #forget: () => void
 
@@ -49,6 +63,35 @@ export class IronflowClient implements AsyncDisposable {
         clientMethods
       )
     )
+    // `promisify` cannot infer one reading from the other
+    this.apiKeys = promisify<
+      ApiKeysApi<PromiseKind>,
+      ApiKeysApi<EffectKind>,
+      ClientServices,
+      ValidationError
+    >(this.#rim, ApiKeys, apiKeysMethods)
+    this.orgs = promisify<OrgsApi<PromiseKind>, OrgsApi<EffectKind>, ClientServices, ValidationError>(
+      this.#rim,
+      Orgs,
+      orgsMethods
+    )
+    this.roles = promisify<RolesApi<PromiseKind>, RolesApi<EffectKind>, ClientServices, ValidationError>(
+      this.#rim,
+      Roles,
+      rolesMethods
+    )
+    this.policies = promisify<
+      PoliciesApi<PromiseKind>,
+      PoliciesApi<EffectKind>,
+      ClientServices,
+      ValidationError
+    >(this.#rim, Policies, policiesMethods)
+    this.secrets = promisify<
+      SecretsApi<PromiseKind>,
+      SecretsApi<EffectKind>,
+      ClientServices,
+      ValidationError
+    >(this.#rim, Secrets, secretsMethods)
   }
 
   /** Rejects the calls in flight with code `CLOSED`, and all later ones. Closing again does nothing. */
@@ -84,7 +127,9 @@ const inProcess = (config: EngineClientConfig): Behind => {
 }
 
 const overHttp = (config: ServerClientConfig): Behind => {
-  const { apiKey, environment, timeoutMs, url } = resolveServer(config, "createClient()")
+  // checked, and the process's environment variables read, now rather than with the first call
+  const { apiKey, environment, namesEnvironment, timeoutMs, url } = resolveServer(config, "createClient()")
+  const named = namesEnvironment ? environment : undefined
   // Loaded with the first call: whoever imports the main entry for something else need not pay for HTTP.
   const load = Effect.promise(() =>
     Promise.all([
@@ -96,7 +141,7 @@ const overHttp = (config: ServerClientConfig): Behind => {
   return {
     layer: Layer.unwrap(
       Effect.map(load, ([http, channel, fetch]) =>
-        Layer.provide(http.layer({ serverUrl: url, apiKey, environment, timeout: timeoutMs }), [
+        Layer.provide(http.layer({ serverUrl: url, apiKey, environment: named, timeout: timeoutMs }), [
           fetch.layer,
           channel.layer
         ])

@@ -1,3 +1,4 @@
+import type { ClientServices } from "../../src/Client/Services.ts"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { assert, describe, expectTypeOf, it } from "vitest"
@@ -20,7 +21,11 @@ const engineAnswering = (answers: Partial<ClientApi<EffectKind>>) => {
       client: (environment) => {
         environments.push(environment)
         // every method is there: the scripted ones, and for the rest one that says it is not
-        return Layer.succeed(Client, { ...rest, ...answers } as ClientApi<EffectKind>)
+        // the other services are not asked for
+        return Layer.succeed(Client, {
+          ...rest,
+          ...answers
+        } as ClientApi<EffectKind>) as unknown as Layer.Layer<ClientServices>
       },
       transport: Layer.succeed(WorkerTransport, { open: notScripted("open") }),
       onClose: (_who, close) => {

@@ -1,7 +1,6 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { assert, describe, it } from "vitest"
-import { Client, type ClientApi, type EffectKind } from "../../src/Client/Client.ts"
 import { createDeferred } from "../../src/Deferred.ts"
 import { ConnectionError, IronflowError, ValidationError } from "../../src/Errors.ts"
 import { createFunction } from "../../src/Function.ts"
@@ -16,7 +15,7 @@ const scriptedEngine = () => {
     connection: {
       environment: "staging",
       // a worker has no use for a client, so there is none to answer
-      client: () => Layer.effect(Client, Effect.die("not scripted") as Effect.Effect<ClientApi<EffectKind>>),
+      client: () => Layer.effectContext(Effect.die("not scripted")),
       transport: transport.layer,
       onClose: (_who, close) => {
         closers.add(close)

@@ -20,6 +20,7 @@ import { SDK_VERSION } from "../../Worker/Version.ts"
 import type { EngineService } from "../Engine.ts"
 import { toRegistration } from "./FunctionConfigs.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
+import { accessRoutes } from "./AccessRoutes.ts"
 import { secretRoutes } from "./SecretRoutes.ts"
 
 /** Most events in one `TriggerBatch`. */
@@ -188,7 +189,8 @@ export const clientRoutes = (
       )
     ),
 
-    ...secretRoutes(engine)
+    ...secretRoutes(engine),
+    ...accessRoutes(engine)
   ]
 }
 

@@ -96,7 +96,7 @@ export const workerRoutes = (
 
   const takeJobs = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
-      const worker = workers.legacyWorker(variable(call, "id"))
+      const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))
       if (worker === undefined) return yield* unknownWorker(variable(call, "id"))
       worker.seen()
       const available = yield* checked(() => readAvailable(call.query.get("available")))
@@ -127,7 +127,7 @@ export const workerRoutes = (
 
   const updateJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
-      workers.legacyWorker(variable(call, "id"))?.seen()
+      workers.legacyWorker(variable(call, "id"), boundTo(call))?.seen()
       const job = yield* checked(() => jobOf(call))
       const update = yield* checked(() => jobUpdate(call.body))
       const attempts = needsAttempts(update) ? yield* attemptsOf(call, job.runId) : undefined
@@ -153,7 +153,7 @@ export const workerRoutes = (
   const heartbeat = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
       const request = yield* checked(() => heartbeatRequest(call.body))
-      const worker = workers.legacyWorker(variable(call, "id"))
+      const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))
       worker?.seen()
       const jobIds = (request.jobs ?? []).flatMap(({ jobId }) => readJobId(jobId)?.jobId ?? [])
       // also those of a worker that has yet to register with an engine that was restarted
@@ -191,7 +191,7 @@ export const workerRoutes = (
       })
     ),
     route("deregisterWorker", (call) =>
-      Effect.as(workers.dismiss(variable(call, "id"), call.query.get("session")), noContent)
+      Effect.as(workers.dismiss(variable(call, "id"), call.query.get("session"), boundTo(call)), noContent)
     ),
     route("registerWorker", register, forWorkers),
     route("takeJobs", takeJobs),
@@ -200,6 +200,9 @@ export const workerRoutes = (
     route("heartbeat", heartbeat)
   ]
 }
+
+/** The environment that the key of the call decides, if there is one that does. */
+const boundTo = (call: Call): string | undefined => call.caller?.key?.environment
 
 const readAnnouncement = (call: Call, workerId: string, request: RegisterRequest) => {
   const { registration, instance, jobs = [] } = request
@@ -222,7 +225,7 @@ const readAnnouncement = (call: Call, workerId: string, request: RegisterRequest
   const checkedRegistration: WorkerRegistration = {
     ...registration,
     environment:
-      call.request.headers[ENVIRONMENT_HEADER] === undefined
+      call.request.headers[ENVIRONMENT_HEADER] === undefined && boundTo(call) === undefined
         ? checkName("environment", registration.environment)
         : call.environment,
     functions: registration.functions.map(checkRegistration)

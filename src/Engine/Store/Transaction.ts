@@ -7,6 +7,7 @@ import type { IdGenerator } from "../../Ids.ts"
 import type { Notice } from "../../Protocol/Worker.ts"
 import type { Registry } from "../Registry.ts"
 import { record } from "./Recording.ts"
+import type { AccessChange } from "./AccessRecords.ts"
 import type { RunActivity } from "./Activity.ts"
 import type { Changes, Counts } from "./Store.ts"
 
@@ -50,6 +51,7 @@ class PendingChanges implements Changes {
   readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
   readonly ended: Array<string> = []
   readonly activity: Array<RunActivity> = []
+  readonly access: Array<AccessChange> = []
   ready = false
   logEnd = 0
   dueAt = Number.POSITIVE_INFINITY
