@@ -218,11 +218,7 @@ test("a client has the documented members, but for those of later features", asy
     getTopicStats: "topics",
     streams: "entity streams",
     kv: "KV store",
-    config: "config management",
-    apiKeys: "auth",
-    orgs: "auth",
-    roles: "auth",
-    policies: "auth"
+    config: "config management"
   }
   const members = words(`
     emit trigger getRun listRuns cancelRun retryRun resumeRun patchStep listFunctions listWorkers health publish

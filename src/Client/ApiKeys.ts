@@ -46,7 +46,7 @@ export interface ApiKeysApi<F extends HKT.TypeLambda> {
     input: CreateAPIKeyInput,
     options?: CallOptions
   ): Kind<F, APIKeyWithSecret, ValidationError | ClientError>
-  /** The keys of the environment; all of them for a key that spans all. */
+  /** The keys of the environment, newest first; all of them for a key that spans all. */
   list(options?: CallOptions): Kind<F, Array<APIKey>, ClientError>
   /** Fails with code `API_KEY_NOT_FOUND`, as do those below. */
   get(id: string, options?: CallOptions): Kind<F, APIKey, ClientError>

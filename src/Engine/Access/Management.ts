@@ -124,7 +124,7 @@ export const make = (
 
   const apiKeys: ApiKeysApi<EffectKind> = {
     create,
-    list: () => Effect.sync(() => [...access.keys.values()].filter(visible).map(shown)),
+    list: () => Effect.sync(() => [...access.keys.values()].filter(visible).sort(newestFirst).map(shown)),
     get: (id) => checked(() => shown(findKey(id))),
     rotate: (id) =>
       Effect.flatMap(
@@ -401,6 +401,9 @@ const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
 // ---------------------------------------------------------------------------------------------------------------------
 // Output
 // ---------------------------------------------------------------------------------------------------------------------
+
+const newestFirst = (a: KeyRecord, b: KeyRecord): number =>
+  b.createdAt - a.createdAt || (a.id < b.id ? 1 : -1)
 
 const newSecret = (): string => PREFIX + randomBytes(32).toString("base64url")
 
