@@ -20,7 +20,7 @@ describe("auth management", () => {
       resources: "*",
       org_id: org.id
     })
-    given({ client, orgId: org.id, policyId: policy.id })
+    given({ createClient, client, orgId: org.id, policyId: policy.id })
   })
 
   test("API keys", async () => {

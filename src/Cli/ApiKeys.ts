@@ -63,7 +63,7 @@ const create = Command.make(
           )
     yield* print(key, () =>
       [
-        `API key ${key.name} (${key.id}), ${environmentOf(key)}, roles ${rolesOf(key)}${filename === undefined ? "" : `, made in ${filename} or by the engine that has it open`}.`,
+        `API key ${key.name} (${key.id}), ${environmentOf(key)}, roles ${rolesOf(key)}.`,
         "Keep it now, since it is not shown again:",
         "",
         key.secret

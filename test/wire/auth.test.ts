@@ -340,8 +340,10 @@ describe("bad input", () => {
     )
   ]
 
-  it.each(cases)("%s %s with %j is refused and changes nothing", async (...it) => {
-    const [method, path, body, status, code] = it
+  const requests = cases.map(([method, path, body, status, code]) => ({ method, path, body, status, code }))
+
+  it.each(requests)("$method $path with $body is refused and changes nothing", async (request) => {
+    const { method, path, body, status, code } = request
     const all = async () => [
       await ok(send("GET", "/api/v1/orgs")),
       await ok(send("GET", "/api/v1/roles")),
