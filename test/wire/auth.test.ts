@@ -570,9 +570,13 @@ describe("listening", () => {
 
     await restart({ host: "0.0.0.0" })
     const call = (key: string) =>
-      sendRaw(`http://127.0.0.1:${server.port}`, "GET", "/api/v1/functions", undefined, {
-        ...(key === "" ? {} : { authorization: `Bearer ${key}` })
-      })
+      sendRaw(
+        `http://127.0.0.1:${server.port}`,
+        "GET",
+        "/api/v1/functions",
+        undefined,
+        key === "" ? {} : { authorization: `Bearer ${key}` }
+      )
     assert.deepStrictEqual([(await call(BOOTSTRAP)).status, (await call("")).status], [200, 401])
     await sendRaw(`http://127.0.0.1:${server.port}`, "DELETE", "/api/v1/apikeys/key_bootstrap", undefined, {
       authorization: `Bearer ${BOOTSTRAP}`

@@ -3,6 +3,7 @@ import { describe } from "@effect/vitest"
 import type * as Layer from "effect/Layer"
 import type { Store } from "../../../src/Engine/Store/Store.ts"
 import type { StoreError } from "../../../src/Errors.ts"
+import { accessSuite } from "./suite/Access.ts"
 import { claimsSuite } from "./suite/Claims.ts"
 import { eventsSuite } from "./suite/Events.ts"
 import { leasesSuite } from "./suite/Leases.ts"
@@ -26,6 +27,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     leasesSuite(test)
     steeringSuite(test)
     upkeepSuite(test)
+    accessSuite(test)
     randomWalkSuite(test)
   })
 }
