@@ -2,7 +2,7 @@
  * Who may do what, in memory: keys by their hash, and the policies of each, compiled. It is read once at start and changed
  * after every commit that changes it, before the caller of that change hears of it. A check asks no database.
  */
-import { createHash, timingSafeEqual } from "node:crypto"
+import { hash, timingSafeEqual } from "node:crypto"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -30,7 +30,7 @@ export const BootstrapKey = Context.Reference<Redacted.Redacted<string> | undefi
 /** How late the last use of a key may be in the database, milliseconds. */
 const TOUCH_MS = 5000
 
-export const hashOf = (key: string): string => createHash("sha256").update(key).digest("hex")
+export const hashOf = (key: string): string => hash("sha256", key, "hex")
 
 /**
  * Whoever calls: with a key, or before there are any. It ends when the key is deleted, rotated or expires, and those
@@ -54,7 +54,11 @@ export class Caller {
     const { key } = this
     if (!this.#ended && key?.expiresAt !== undefined && this.#access.now() >= key.expiresAt) this.end()
     if (this.#ended) throw key === undefined ? keyNeeded() : wrongKey()
-    if (key !== undefined) this.#access.used(key.id)
+  }
+
+  /** Notes that the key is in use. */
+  used(): void {
+    if (this.key !== undefined) this.#access.used(this.key.id)
   }
 
   /** Whether the action may be allowed on some resource. Throws `UnauthorizedError` when it never is. */
@@ -196,9 +200,9 @@ export class Access {
   authenticate(key: string | undefined): Caller {
     if (!this.required) return this.#anybody
     if (key === undefined || key === "") throw keyNeeded()
-    const hash = createHash("sha256").update(key).digest()
-    const found = this.#callers.get(placeOf(hash.toString("hex")))
-    if (found === undefined || !timingSafeEqual(found.hash, hash)) throw wrongKey()
+    const hashed = hashOf(key)
+    const found = this.#callers.get(placeOf(hashed))
+    if (found === undefined || !timingSafeEqual(found.hash, Buffer.from(hashed, "hex"))) throw wrongKey()
     found.caller.checkAlive()
     return found.caller
   }

@@ -131,6 +131,7 @@ export const checkCall = (
 ): void => {
   if (rule === "public") return
   caller.checkAlive()
+  caller.used()
   const { action, subject } = rule
   switch (subject.from) {
     case "all":
