@@ -94,9 +94,9 @@ export const make = (
         name,
         environment: named,
         roleIds,
-        expiresAt
+        lifeMs
       } = yield* checked(() => {
-        const read = readKeyInput(input, access.now())
+        const read = readKeyInput(input)
         if (bound !== undefined && (read.environment ?? bound) !== bound) {
           throw new UnauthorizedError(
             `The API key "${caller?.key?.name}" is bound to environment "${bound}" and makes keys for no other`
@@ -115,7 +115,7 @@ export const make = (
           callEnvironment: environment,
           ...(named === undefined ? {} : { environment: named }),
           ...(roleIds === undefined ? {} : { roleIds }),
-          ...(expiresAt === undefined ? {} : { expiresAt })
+          ...(lifeMs === undefined ? {} : { lifeMs })
         },
         by
       )
@@ -304,7 +304,7 @@ const either = (fields: Fields, camel: string, snake: string): unknown => {
   return first ?? second
 }
 
-const readKeyInput = (input: CreateAPIKeyInput, now: number) => {
+const readKeyInput = (input: CreateAPIKeyInput) => {
   const fields = fieldsOf(input, "An API key")
   const environment = either(fields, "envId", "env_id")
   const roleIds = either(fields, "roleIds", "role_ids")
@@ -313,7 +313,7 @@ const readKeyInput = (input: CreateAPIKeyInput, now: number) => {
     name: checkName("name of the API key", fields.name),
     environment: environment === undefined ? undefined : environmentOf(environment),
     roleIds: roleIds === undefined ? undefined : readRoleIds(roleIds),
-    expiresAt: expiresIn === undefined ? undefined : now + readLife(expiresIn)
+    lifeMs: expiresIn === undefined ? undefined : readLife(expiresIn)
   }
 }
 

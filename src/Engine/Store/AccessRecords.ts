@@ -82,7 +82,8 @@ export interface NewKey {
   readonly callEnvironment: string
   /** Absent for the developer's role, or the admin's when it is the first key. */
   readonly roleIds?: ReadonlyArray<string>
-  readonly expiresAt?: number
+  /** Milliseconds from when it is stored to its end. */
+  readonly lifeMs?: number
 }
 
 export type NewPolicy = Pick<

@@ -107,15 +107,16 @@ export const createApiKey = (tx: Transaction, input: NewKey, by: string): KeyRec
   const environment = input.environment ?? (isFirst ? "*" : input.callEnvironment)
   const roleIds = [...new Set(input.roleIds ?? [isFirst ? BuiltIn.ADMIN : BuiltIn.DEVELOPER])]
   for (const id of roleIds) findRole(tx, id)
+  const createdAt = tx.now()
   const key: KeyRecord = {
     id: tx.ids.apiKey(),
     name: input.name,
     prefix: input.prefix,
     hash: input.hash,
     roleIds,
-    createdAt: tx.now(),
+    createdAt,
     ...(environment === "*" ? {} : { environment }),
-    ...(input.expiresAt === undefined ? {} : { expiresAt: input.expiresAt })
+    ...(input.lifeMs === undefined ? {} : { expiresAt: createdAt + input.lifeMs })
   }
   storeKey(tx, key)
   log(tx, by, "apikey:create", key.id, { name: key.name, environment, roles: roleIds })
