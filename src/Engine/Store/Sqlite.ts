@@ -13,6 +13,7 @@ import { DatabaseSync } from "node:sqlite"
 import { IronflowError, StoreError } from "../../Errors.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { Registry } from "../Registry.ts"
+import * as Access from "./AccessRows.ts"
 import type { RunActivity } from "./Activity.ts"
 import * as ConfigRows from "./ConfigRows.ts"
 import { appendEvent, appendMessage, endOfLog } from "./Events.ts"
@@ -332,6 +333,29 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
             Projections.retryDeadLetters(tx, environment, name, position)
           )
       },
+      readAccess: () => read("read who may do what", () => Access.readAccess(tx)),
+      readAccessLog: (limit) => read("read the access log", () => Access.readAccessLog(tx, limit)),
+      createApiKey: (key, by) => steer("store an API key", () => Access.createApiKey(tx, key, by)),
+      rotateApiKey: (id, secret, by) =>
+        steer(`rotate API key ${id}`, () => Access.rotateApiKey(tx, id, secret, by)),
+      deleteApiKey: (id, by) => steer(`delete API key ${id}`, () => Access.deleteApiKey(tx, id, by)),
+      putBootstrapKey: (hash) => write("store the bootstrap key", () => Access.putBootstrapKey(tx, hash)),
+      touchApiKeys: (uses) => write("note the use of API keys", () => Access.touchApiKeys(tx, uses)),
+      createOrg: (name, by) => steer("store an organization", () => Access.createOrg(tx, name, by)),
+      updateOrg: (id, name, by) =>
+        steer(`change organization ${id}`, () => Access.updateOrg(tx, id, name, by)),
+      deleteOrg: (id, by) => steer(`delete organization ${id}`, () => Access.deleteOrg(tx, id, by)),
+      createRole: (role, by) => steer("store a role", () => Access.createRole(tx, role, by)),
+      updateRole: (id, name, by) => steer(`change role ${id}`, () => Access.updateRole(tx, id, name, by)),
+      deleteRole: (id, by) => steer(`delete role ${id}`, () => Access.deleteRole(tx, id, by)),
+      assignPolicy: (roleId, policyId, by) =>
+        steer(`assign a policy to role ${roleId}`, () => Access.assignPolicy(tx, roleId, policyId, by)),
+      removePolicy: (roleId, policyId, by) =>
+        steer(`remove a policy from role ${roleId}`, () => Access.removePolicy(tx, roleId, policyId, by)),
+      createPolicy: (policy, by) => steer("store a policy", () => Access.createPolicy(tx, policy, by)),
+      updatePolicy: (id, changes, by) =>
+        steer(`change policy ${id}`, () => Access.updatePolicy(tx, id, changes, by)),
+      deletePolicy: (id, by) => steer(`delete policy ${id}`, () => Access.deletePolicy(tx, id, by)),
       deleteEndedRuns: (endedBefore, limit) =>
         write("delete old runs", () => deleteEndedRuns(tx, endedBefore, limit)),
       countStuckRuns: () => read("count stuck runs", () => Inspection.countStuckRuns(tx))

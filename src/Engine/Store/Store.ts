@@ -16,6 +16,7 @@ import type {
   RunStep
 } from "../../Client/Client.ts"
 import type { StoredStreamEvent, StreamAppend } from "../../EntityStream.ts"
+import type { SecretInfo } from "../../Client/Secrets.ts"
 import type {
   BucketExistsError,
   BucketNotFoundError,
@@ -41,6 +42,18 @@ import type {
 } from "../../Protocol/Worker.ts"
 import type { StoredValue } from "../../KvValue.ts"
 import type { RunHistory } from "../../Protocol/History.ts"
+import type {
+  AccessChange,
+  AccessLogEntry,
+  AccessRecords,
+  KeyRecord,
+  NewKey,
+  NewPolicy,
+  OrgRecord,
+  PolicyChanges,
+  PolicyRecord,
+  RoleRecord
+} from "./AccessRecords.ts"
 import type { RunActivity } from "./Activity.ts"
 import type { ProjectionStore } from "./ProjectionStore.ts"
 
@@ -206,6 +219,8 @@ export interface Changes {
   readonly warnings: ReadonlyArray<string>
   /** The projections that were saved, claimed, released or steered, by their `projectionKey`. */
   readonly projections: ReadonlyArray<string>
+  /** What changed of keys, organizations, roles and policies, in order. */
+  readonly access: ReadonlyArray<AccessChange>
   /** A run can be claimed. */
   readonly ready: boolean
   /** Position of the newest row of the log that was stored; 0 when none was. */
@@ -390,13 +405,6 @@ export interface RunSituation {
   readonly actorWorkerId?: string
 }
 
-/** A secret without its value. Times are ISO strings. */
-export interface SecretInfo {
-  readonly name: string
-  readonly createdAt: string
-  readonly updatedAt: string
-}
-
 export interface SealedSecret {
   readonly name: string
   readonly sealed: string
@@ -471,6 +479,9 @@ export interface ConfigRow {
 
 /** Where a run may be steered from the outside. */
 export type SteerError = RunNotFoundError | StepNotFoundError | ValidationError | IronflowError | StoreError
+
+/** Codes of what is not there: `API_KEY_NOT_FOUND`, `ORG_NOT_FOUND`, `ROLE_NOT_FOUND`, `POLICY_NOT_FOUND`. */
+export type AccessError = ValidationError | IronflowError | StoreError
 
 export interface StoreService {
   /** Calls `listener` after every commit that changed something; returns the way to stop that. */
@@ -707,6 +718,55 @@ export interface StoreService {
   ) => Effect.Effect<KvChangePage, RevisionGoneError | StoreError>
 
   readonly projections: ProjectionStore
+
+  /** All keys, organizations, roles and policies, by id. What is built in is not among them. */
+  readonly readAccess: () => Effect.Effect<AccessRecords, StoreError>
+  /** Who changed them, newest first. `by` of the changes below is for this. */
+  readonly readAccessLog: (limit: number) => Effect.Effect<Array<AccessLogEntry>, StoreError>
+  readonly createApiKey: (key: NewKey, by: string) => Effect.Effect<KeyRecord, AccessError>
+  /** Gives the key another secret; the old one ends. */
+  readonly rotateApiKey: (
+    id: string,
+    secret: { readonly hash: string; readonly prefix: string },
+    by: string
+  ) => Effect.Effect<KeyRecord, AccessError>
+  readonly deleteApiKey: (id: string, by: string) => Effect.Effect<void, AccessError>
+  /** Makes the operator's own key stand, with the admin's role; once for each hash. */
+  readonly putBootstrapKey: (hash: string) => Effect.Effect<void, StoreError>
+  /** Notes when keys were last used. */
+  readonly touchApiKeys: (
+    uses: ReadonlyArray<{ readonly id: string; readonly at: number }>
+  ) => Effect.Effect<void, StoreError>
+  readonly createOrg: (name: string, by: string) => Effect.Effect<OrgRecord, AccessError>
+  readonly updateOrg: (
+    id: string,
+    name: string | undefined,
+    by: string
+  ) => Effect.Effect<OrgRecord, AccessError>
+  /** Refused while it has roles or policies. */
+  readonly deleteOrg: (id: string, by: string) => Effect.Effect<void, AccessError>
+  readonly createRole: (
+    role: Pick<RoleRecord, "name" | "orgId">,
+    by: string
+  ) => Effect.Effect<RoleRecord, AccessError>
+  readonly updateRole: (
+    id: string,
+    name: string | undefined,
+    by: string
+  ) => Effect.Effect<RoleRecord, AccessError>
+  /** Refused while keys have it. */
+  readonly deleteRole: (id: string, by: string) => Effect.Effect<void, AccessError>
+  readonly assignPolicy: (roleId: string, policyId: string, by: string) => Effect.Effect<void, AccessError>
+  readonly removePolicy: (roleId: string, policyId: string, by: string) => Effect.Effect<void, AccessError>
+  readonly createPolicy: (policy: NewPolicy, by: string) => Effect.Effect<PolicyRecord, AccessError>
+  readonly updatePolicy: (
+    id: string,
+    changes: PolicyChanges,
+    by: string
+  ) => Effect.Effect<PolicyRecord, AccessError>
+  /** Refused while roles have it. */
+  readonly deletePolicy: (id: string, by: string) => Effect.Effect<void, AccessError>
+
   /** Deletes runs that ended before `endedBefore` (epoch milliseconds), at most `limit`; returns how many. */
   readonly deleteEndedRuns: (endedBefore: number, limit: number) => Effect.Effect<number, StoreError>
   /**

@@ -7,6 +7,7 @@ import type { IdGenerator } from "../../Ids.ts"
 import type { Notice } from "../../Protocol/Worker.ts"
 import type { Registry } from "../Registry.ts"
 import { record } from "./Recording.ts"
+import type { AccessChange } from "./AccessRecords.ts"
 import type { RunActivity } from "./Activity.ts"
 import type { Changes, Counts, KvChange } from "./Store.ts"
 
@@ -54,6 +55,7 @@ class PendingChanges implements Changes {
   readonly kvDeleted: Array<number> = []
   readonly warnings: Array<string> = []
   readonly projections: Array<string> = []
+  readonly access: Array<AccessChange> = []
   ready = false
   logEnd = 0
   dueAt = Number.POSITIVE_INFINITY
