@@ -24,7 +24,6 @@ import {
 } from "../Protocol/Worker.ts"
 import { checkTrigger } from "../Trigger.ts"
 import { servicesIn } from "./ClientServices.ts"
-import type { ConfigService } from "../Client/Config.ts"
 import type { KvService } from "../Client/Kv.ts"
 import { Dispatch, type RemoteSession } from "./Dispatch.ts"
 import * as EngineClient from "./EngineClient.ts"
@@ -63,7 +62,7 @@ export interface EngineService {
   /** The keys of a bucket with their values as they are stored. */
   readonly storedKeys: (environment: string, bucket: string) => EngineKv.StoredKeys
   /** The configurations of one environment. */
-  readonly config: (environment: string) => ConfigService
+  readonly config: (environment: string) => EngineConfig.EngineConfigService
   /** Managing the secrets of one environment. */
   readonly secrets: (environment: string) => SecretsService
   /** Adds functions or replaces their configuration. `ValidationError` when a trigger is not acceptable. */
