@@ -210,7 +210,8 @@ export const deleteBucket = (
 ): BucketNotFoundError | undefined => {
   const bucket = findBucket(tx, environment, name)
   if (bucket === undefined) return new BucketNotFoundError(name)
-  tx.run("UPDATE kv_buckets SET name = NULL WHERE key = ?", bucket.key)
+  // what it has been through in this transaction is not saved yet, and its keys will go by their revisions
+  tx.run("UPDATE kv_buckets SET name = NULL, revision = ? WHERE key = ?", bucket.revision, bucket.key)
   tx.run(
     `INSERT INTO meta (name, value) VALUES ('${FLOOR}', ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)`,
     bucket.revision

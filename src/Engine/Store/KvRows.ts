@@ -39,13 +39,16 @@ export const readEntry = (
   const bucket = findBucket(tx, environment, name)
   if (bucket === undefined) return new BucketNotFoundError(name)
   const row = tx.get(
-    `SELECT ${ENTRY}, due_at FROM kv_entries
+    // only what is not known: each column costs as much as looking the row up
+    `SELECT revision, type, value, created_at, due_at FROM kv_entries
      WHERE bucket = ? AND key = ? AND operation = ${PUT} AND (due_at IS NULL OR due_at > ?)`,
     bucket.key,
     key,
     tx.now()
   )
-  return row === undefined ? withoutStack(() => new KeyNotFoundError(name, key)) : toEntry(row, row.due_at)
+  return row === undefined
+    ? withoutStack(() => new KeyNotFoundError(name, key))
+    : toEntry({ ...row, key, operation: PUT }, row.due_at)
 }
 
 /** Oldest first. Nothing of an expired key can be read. */
