@@ -32,7 +32,6 @@ import { checkTrigger } from "../Trigger.ts"
 import { type Access, type Caller, make as makeAccess, putBootstrapKey } from "./Access/Access.ts"
 import * as Management from "./Access/Management.ts"
 import { servicesIn } from "./ClientServices.ts"
-import type { ConfigService } from "../Client/Config.ts"
 import type { KvService } from "../Client/Kv.ts"
 import { Dispatch, type RemoteSession } from "./Dispatch.ts"
 import { checkRegistration as checkedRegistration } from "./Http/FunctionConfigs.ts"
@@ -80,7 +79,7 @@ export interface EngineService {
   /** The keys of a bucket with their values as they are stored. */
   readonly storedKeys: (environment: string, bucket: string) => EngineKv.StoredKeys
   /** The configurations of one environment. */
-  readonly config: (environment: string) => ConfigService
+  readonly config: (environment: string) => EngineConfig.EngineConfigService
   /** What workers and clients ask about projections. */
   readonly projections: Projections.ProjectionsService
   /** Managing the secrets of one environment. */

@@ -20,6 +20,8 @@ import { appendEvent, appendMessage, endOfLog } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import { readHistory } from "./History.ts"
 import * as Inspection from "./Inspection.ts"
+import * as KvBuckets from "./KvBuckets.ts"
+import { writeEntries } from "./KvWrites.ts"
 import * as KvRows from "./KvRows.ts"
 import {
   adoptLeases,
@@ -88,6 +90,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         const writer = new GroupCommit(db, {
           max: GROUP,
           begin: () => tx.begin(),
+          committing: () => tx.committing(),
+          rolledBack: () => tx.rolledBack(),
           committed: () => {
             const changes = tx.committed()
             // those who look on hear of it before somebody acts on it
@@ -248,20 +252,20 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       listSecrets: (environment) => read("list secrets", () => listSecrets(tx, environment)),
       readSecrets: (environment, names) => read("read secrets", () => readSecrets(tx, environment, names)),
       createKvBucket: (environment, bucket) =>
-        change(`create bucket "${bucket.name}"`, () => KvRows.createBucket(tx, environment, bucket)),
-      listKvBuckets: (environment) => read("list buckets", () => KvRows.listBuckets(tx, environment)),
+        change(`create bucket "${bucket.name}"`, () => KvBuckets.createBucket(tx, environment, bucket)),
+      listKvBuckets: (environment) => read("list buckets", () => KvBuckets.listBuckets(tx, environment)),
       readKvBucket: (environment, name) =>
-        look(`read bucket "${name}"`, () => KvRows.readBucket(tx, environment, name)),
+        look(`read bucket "${name}"`, () => KvBuckets.readBucket(tx, environment, name)),
       deleteKvBucket: (environment, name) =>
-        change(`delete bucket "${name}"`, () => KvRows.deleteBucket(tx, environment, name)),
+        change(`delete bucket "${name}"`, () => KvBuckets.deleteBucket(tx, environment, name)),
       writeKv: (environment, bucket, writes) =>
-        change(`write to bucket "${bucket}"`, () => KvRows.writeEntries(tx, environment, bucket, writes)),
+        change(`write to bucket "${bucket}"`, () => writeEntries(tx, environment, bucket, writes)),
       readKv: (environment, bucket, key) =>
         look(`read bucket "${bucket}"`, () => KvRows.readEntry(tx, environment, bucket, key)),
       readKvHistory: (environment, bucket, key) =>
         look(`read bucket "${bucket}"`, () => KvRows.readHistory(tx, environment, bucket, key)),
-      listKvKeys: (environment, bucket, accepts) =>
-        look(`list the keys of bucket "${bucket}"`, () => KvRows.listKeys(tx, environment, bucket, accepts)),
+      listKvKeys: (environment, bucket, query) =>
+        look(`list the keys of bucket "${bucket}"`, () => KvRows.listKeys(tx, environment, bucket, query)),
       readKvChanges: (environment, bucket, after, limit) =>
         look(`read bucket "${bucket}"`, () => KvRows.readChanges(tx, environment, bucket, after, limit)),
       setConfig: (environment, name, data) =>
@@ -270,8 +274,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         change(`store configuration "${name}"`, () => ConfigRows.patchConfig(tx, environment, name, patch)),
       readConfig: (environment, name) =>
         look(`read configuration "${name}"`, () => ConfigRows.readConfig(tx, environment, name)),
-      listConfigs: (environment) =>
-        read("list configurations", () => ConfigRows.listConfigs(tx, environment)),
+      listConfigs: (environment, after, limit) =>
+        read("list configurations", () => ConfigRows.listConfigs(tx, environment, after, limit)),
       deleteConfig: (environment, name) =>
         change(`delete configuration "${name}"`, () => ConfigRows.deleteConfig(tx, environment, name)),
       readConfigChanges: (environment, after, limit) =>

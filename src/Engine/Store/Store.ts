@@ -449,6 +449,20 @@ export interface KvChange extends Omit<KvEntryRow, "expiresAt"> {
   readonly bucket: number
 }
 
+export interface KvKeysQuery {
+  /** Begins after this key; "" for the first. */
+  readonly after: string
+  /** Keys that are looked at, whether they are accepted or not. */
+  readonly limit: number
+  readonly accepts: (key: string) => boolean
+}
+
+export interface KvKeysPage {
+  readonly keys: ReadonlyArray<string>
+  /** The key after which to go on; absent at the end. */
+  readonly nextCursor?: string
+}
+
 export interface KvChangePage {
   readonly bucket: number
   readonly changes: ReadonlyArray<KvChange>
@@ -678,12 +692,12 @@ export interface StoreService {
     bucket: string,
     key: string
   ) => Effect.Effect<Array<KvEntryRow>, BucketNotFoundError | KeyNotFoundError | StoreError>
-  /** The keys that have a value, in order. */
+  /** A page of the keys that have a value, in order. */
   readonly listKvKeys: (
     environment: string,
     bucket: string,
-    accepts: (key: string) => boolean
-  ) => Effect.Effect<Array<string>, BucketNotFoundError | StoreError>
+    query: KvKeysQuery
+  ) => Effect.Effect<KvKeysPage, BucketNotFoundError | StoreError>
   /** What is kept of the changes after a revision, in order; from the end on when `after` is `undefined`. */
   readonly readKvChanges: (
     environment: string,
@@ -707,8 +721,12 @@ export interface StoreService {
     environment: string,
     name: string
   ) => Effect.Effect<ConfigRow, ConfigNotFoundError | StoreError>
-  /** By name. */
-  readonly listConfigs: (environment: string) => Effect.Effect<Array<ConfigRow>, StoreError>
+  /** At most `limit` after a name, by name. */
+  readonly listConfigs: (
+    environment: string,
+    after: string,
+    limit: number
+  ) => Effect.Effect<Array<ConfigRow>, StoreError>
   readonly deleteConfig: (environment: string, name: string) => Effect.Effect<void, StoreError>
   /** What is kept of the changes of configurations, as `readKvChanges`. */
   readonly readConfigChanges: (

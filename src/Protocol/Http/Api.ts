@@ -333,6 +333,7 @@ const bucket = { bucket: Schema.String }
 /** The key is all that follows, slashes included. */
 const key = { ...bucket, key: Schema.String }
 const keyPath = "/api/v1/kv/buckets/:bucket/keys/:key"
+const page = { limit: Schema.optionalKey(Schema.String), cursor: Schema.optionalKey(Schema.String) }
 const keyErrors = [...error, restFailure.pipe(HttpApiSchema.status(412))] as const
 
 /** Buckets, keys and configurations. Bodies that are values are not described: they may be anything. */
@@ -358,7 +359,7 @@ export class State extends HttpApiGroup.make("State").add(
   }),
   HttpApiEndpoint.get("listKeys", endpoints.listKeys.path, {
     params: bucket,
-    query: { filter: Schema.optionalKey(Schema.String) },
+    query: { filter: Schema.optionalKey(Schema.String), ...page },
     success: Schemas.ListKeysResponse,
     error
   }),
@@ -391,6 +392,7 @@ export class State extends HttpApiGroup.make("State").add(
     error: keyErrors
   }),
   HttpApiEndpoint.get("listConfigs", endpoints.listConfigs.path, {
+    query: page,
     success: Schemas.ListConfigsResponse,
     error
   }),

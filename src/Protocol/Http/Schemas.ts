@@ -654,7 +654,12 @@ export const Bucket = Schema.Struct({
   created_at: text
 })
 export const ListBucketsResponse = Schema.Struct({ buckets: Schema.Array(Bucket), count: Schema.Int })
-export const ListKeysResponse = Schema.Struct({ keys: Schema.Array(text), count: Schema.Int })
+/** With a `limit`, a page; else all. */
+export const ListKeysResponse = Schema.Struct({
+  keys: Schema.Array(text),
+  count: Schema.Int,
+  nextCursor: optional(text)
+})
 
 /** `value` is base64, and `content_type` what was said of it when it was put. */
 export const KeyEntry = Schema.Struct({
@@ -690,7 +695,10 @@ export const ConfigResponse = Schema.Struct({
   revision: Schema.Int,
   updatedAt: text
 })
-export const ListConfigsResponse = Schema.Struct({ configs: Schema.Array(ConfigResponse) })
+export const ListConfigsResponse = Schema.Struct({
+  configs: Schema.Array(ConfigResponse),
+  nextCursor: optional(text)
+})
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Projections
