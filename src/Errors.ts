@@ -41,6 +41,20 @@ export class IronflowError extends Data.Error<{ message: string; cause?: unknown
   }
 }
 
+/**
+ * An error made without its stack, which takes longer than most operations: for an answer to expect, made where nobody who
+ * could have caused it is on the stack.
+ */
+export const withoutStack = <E extends IronflowError>(make: () => E): E => {
+  const limit = Error.stackTraceLimit
+  Error.stackTraceLimit = 0
+  try {
+    return make()
+  } finally {
+    Error.stackTraceLimit = limit
+  }
+}
+
 /** The connection to the engine failed or was lost. */
 export class ConnectionError extends IronflowError {
   declare readonly _tag: "ConnectionError"

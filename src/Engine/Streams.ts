@@ -14,7 +14,7 @@ import { checkAppend, checkAppendOne, checkEntityId, type StreamAppend } from ".
 import type { IronflowError } from "../Errors.ts"
 import { decodeJson, encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
-import { polite } from "./EngineClient.ts"
+import { polite } from "./Polite.ts"
 import type { Dispatch } from "./Dispatch.ts"
 import type { AppendedToStream, SnapshotRow, StoreService, StreamEventRow, StreamRow } from "./Store/Store.ts"
 
