@@ -129,7 +129,7 @@ export const makeVirtual = <
     if (Number.isNaN(start)) {
       return yield* Effect.fail(new ValidationError(`\`startAt\` must be a date, got ${String(startAt)}`))
     }
-    const manual = yield* VirtualTime.makeClock(start)
+    const manual = VirtualTime.makeClock(start)
     const onManualTime = Effect.provideService(Clock.Clock, manual.clock)
     const environment = resolveEnvironment(options.environment)
     const built = yield* Layer.build(
@@ -251,7 +251,9 @@ export const makeVirtual = <
       transport,
       clock: manual.clock,
       workerClock: manual.workerClock,
-      passMinute: Effect.andThen(time.settle, manual.adjust("1 minute")).pipe(Effect.ignore)
+      passMinute: Effect.suspend(() => manual.passTo(manual.clock.currentTimeMillisUnsafe() + 60_000)).pipe(
+        (pass) => Effect.ignore(Effect.andThen(time.settle, pass))
+      )
     })
     return Context.add(
       Context.add(services, TestConnection, connection),

@@ -7,8 +7,6 @@
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
-import * as TestClock from "effect/testing/TestClock"
 import type { EngineService } from "../Engine/Engine.ts"
 import type { StoreService } from "../Engine/Store/Store.ts"
 import type { IronflowError, StoreError } from "../Errors.ts"
@@ -35,47 +33,66 @@ export interface ManualClock {
   readonly clock: Clock.Clock
   /** The same time for workers, whose sleepers are known apart: they sleep for code at work and for what they try again. */
   readonly workerClock: Clock.Clock
-  readonly adjust: (duration: Duration.Input) => Effect.Effect<void>
+  /**
+   * Shows this time, epoch milliseconds, and wakes who has slept until then, the earliest first. Whoever goes back to sleep
+   * does so from here: who looks again every hour looks once.
+   */
+  readonly passTo: (time: number) => Effect.Effect<void>
   /** When the next sleeper wakes, epoch milliseconds; `Infinity` when nothing sleeps. */
   readonly nextWake: () => number
   /** The same of workers alone. */
   readonly nextWorkerWake: () => number
 }
 
+interface Sleeper {
+  readonly wakesAt: number
+  readonly wake: () => void
+}
+
 /** A clock that starts at `startAt` (epoch milliseconds). */
-export const makeClock = (startAt: number): Effect.Effect<ManualClock, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    // the warning about time that does not pass is about fibers of tests, not about an engine
-    const inner = yield* TestClock.make({ warningDelay: "1 day" })
-    yield* inner.setTime(startAt)
-    const clockOver = (wakes: Map<object, number>): Clock.Clock => ({
-      currentTimeMillisUnsafe: () => inner.currentTimeMillisUnsafe(),
-      currentTimeNanosUnsafe: () => inner.currentTimeNanosUnsafe(),
-      monotonicTimeNanosUnsafe: () => inner.monotonicTimeNanosUnsafe(),
-      currentTimeMillis: inner.currentTimeMillis,
-      currentTimeNanos: inner.currentTimeNanos,
-      monotonicTimeNanos: inner.monotonicTimeNanos,
-      sleep: (duration) =>
-        Effect.suspend(() => {
-          const sleeper = {}
-          wakes.set(sleeper, inner.currentTimeMillisUnsafe() + Duration.toMillis(duration))
-          return Effect.ensuring(
-            inner.sleep(duration),
-            Effect.sync(() => wakes.delete(sleeper))
-          )
-        })
-    })
-    const wakes = new Map<object, number>()
-    const workerWakes = new Map<object, number>()
-    const nextWorkerWake = () => Math.min(Number.POSITIVE_INFINITY, ...workerWakes.values())
-    return {
-      clock: clockOver(wakes),
-      workerClock: clockOver(workerWakes),
-      adjust: (duration) => inner.adjust(duration),
-      nextWake: () => Math.min(nextWorkerWake(), ...wakes.values()),
-      nextWorkerWake
-    }
+export const makeClock = (startAt: number): ManualClock => {
+  let now = startAt
+  const nanos = () => BigInt(now) * 1_000_000n
+  const clockOver = (sleepers: Set<Sleeper>): Clock.Clock => ({
+    currentTimeMillisUnsafe: () => now,
+    currentTimeNanosUnsafe: nanos,
+    monotonicTimeNanosUnsafe: nanos,
+    currentTimeMillis: Effect.sync(() => now),
+    currentTimeNanos: Effect.sync(nanos),
+    monotonicTimeNanos: Effect.sync(nanos),
+    sleep: (duration) =>
+      Effect.callback((resume) => {
+        const wakesAt = now + Math.ceil(Duration.toMillis(duration))
+        if (wakesAt <= now) return resume(Effect.void)
+        const sleeper = { wakesAt, wake: () => resume(Effect.void) }
+        sleepers.add(sleeper)
+        return Effect.sync(() => void sleepers.delete(sleeper))
+      })
   })
+  const others = new Set<Sleeper>()
+  const workers = new Set<Sleeper>()
+  const all = [others, workers]
+  const next = (sleepers: Set<Sleeper>): number =>
+    Array.from(sleepers).reduce((first, { wakesAt }) => Math.min(first, wakesAt), Number.POSITIVE_INFINITY)
+  return {
+    clock: clockOver(others),
+    workerClock: clockOver(workers),
+    passTo: (time) =>
+      Effect.sync(() => {
+        now = Math.max(now, time)
+        const awake = all
+          .flatMap((sleepers) => Array.from(sleepers))
+          .filter(({ wakesAt }) => wakesAt <= now)
+          .sort((a, b) => a.wakesAt - b.wakesAt)
+        for (const sleeper of awake) {
+          for (const sleepers of all) sleepers.delete(sleeper)
+          sleeper.wake()
+        }
+      }),
+    nextWake: () => Math.min(...all.map(next)),
+    nextWorkerWake: () => next(workers)
+  }
+}
 
 export interface VirtualTime {
   /** The time, epoch milliseconds. */
@@ -125,7 +142,7 @@ export const make = (
   )
 
   const passTo = (time: number): Effect.Effect<void, IronflowError> =>
-    Effect.andThen(manual.adjust(Math.max(0, time - now())), settle)
+    Effect.andThen(manual.passTo(time), settle)
 
   const advanceToNext = (latest: number) =>
     Effect.gen(function* () {
