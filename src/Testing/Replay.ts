@@ -39,6 +39,12 @@ export interface Replayed {
   readonly end: TurnEnd | undefined
 }
 
+/** The service that an Effect handler needs and that is not in context, as Effect says it; the replay proves nothing then. */
+export const missingService = ({ end }: Replayed): string | undefined =>
+  end?._tag === "Failed" || end?._tag === "Retrying"
+    ? /^Service not found: (\S+)/.exec(end.error.message)?.[1]
+    : undefined
+
 /** Rounds of the event loop that a handler at rest gets before it is judged to have come to where it waits. */
 const restRounds = 20
 /** Real milliseconds that a handler may spend outside of steps. */
