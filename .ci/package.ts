@@ -240,15 +240,15 @@ for (const [entry, addedMs] of importMs()) {
 }
 
 /** Our sources in the modules that Node asked for, by their source maps. */
-const sourcesOf = (loaded: ReadonlyArray<string>, main: string): ReadonlyArray<string> => {
+const sourcesOf = (loaded: ReadonlyArray<string>, one: string): ReadonlyArray<string> => {
   const ownFiles = loaded.filter((url) => url.includes(`/node_modules/${name}/`))
   const sources = ownFiles.flatMap((url): Array<string> => {
     const map = new URL(`${url}.map`)
     return fs.existsSync(map) ? JSON.parse(fs.readFileSync(map, "utf8")).sources : []
   })
   assert(
-    sources.some((source) => source.endsWith(main)),
-    `no source map tells that ${main} is loaded`
+    sources.some((source) => source.endsWith(one)),
+    `no source map tells that ${one} is loaded`
   )
   return sources
 }
@@ -271,7 +271,9 @@ const loadedByTest = loadedBy(`${name}/test`)
 assert.deepEqual(
   [
     ...loadedByTest.filter((url) => /\/node_modules\/(@effect\/platform-node|ws)\//.test(url)),
-    ...sourcesOf(loadedByTest, "src/test.ts").filter((source) => source.endsWith("src/Engine/Http/Server.ts"))
+    ...sourcesOf(loadedByTest, "src/Testing/TestClient.ts").filter((source) =>
+      source.endsWith("src/Engine/Http/Server.ts")
+    )
   ],
   [],
   `${name}/test loads the HTTP server`

@@ -64,7 +64,7 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
         let movements = 0
         const turn = startTurn(
           fn,
-          { ...history, jobId: `replay-${history.runId}`, lingerMs: 0 },
+          { ...history, jobId: `replay-${history.runId}`, lingerMs: 0, transactions: true },
           {
             clock,
             alarm,
