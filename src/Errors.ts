@@ -461,7 +461,7 @@ export class RevisionConflictError extends IronflowError {
               actual === undefined ? "" : actual === 0 ? ": it does not exist" : ` but at ${actual}`
             }`
       }. Nothing was written: read it again and decide anew`,
-      { ...options, code: "REVISION_CONFLICT" }
+      { ...options, code: "REVISION_CONFLICT", retryable: true }
     )
     this.bucket = bucket
     this.key = key
@@ -556,6 +556,20 @@ export const isIronflowError = (error: unknown): error is IronflowError => isIns
 export const isRetryable = (error: unknown): boolean => {
   const retryable = read(error, "retryable")
   return typeof retryable === "boolean" ? retryable : true
+}
+
+/**
+ * Makes an error that is an answer of the engine, often the fate of most who compete: where it was made tells nobody anything,
+ * and to find it out would cost more than all the rest of the answer. Its stack is that of whoever asked.
+ */
+export const withoutStack = <E extends IronflowError>(make: () => E): E => {
+  const limit = Error.stackTraceLimit
+  Error.stackTraceLimit = 0
+  try {
+    return make()
+  } finally {
+    Error.stackTraceLimit = limit
+  }
 }
 
 /**

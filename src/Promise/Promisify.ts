@@ -1,8 +1,8 @@
 /**
  * The Promise reading of a service: the same words, derived mechanically.
  *
- * A method runs its Effect on the runtime. It rejects with the very error that the Effect failed with, its stack
- * followed by the caller's; with the signal's reason when the `signal` among its options aborts; and with code `CLOSED`
+ * A method runs its Effect on the runtime. It rejects with the very error that the Effect failed with, its stack, if it has
+ * one, followed by the caller's; with the signal's reason when the `signal` among its options aborts; and with code `CLOSED`
  * once the runtime has been closed.
  */
 import * as Cause from "effect/Cause"
@@ -56,13 +56,21 @@ export const run = async <A, E, R, ER>(
   if (Exit.isSuccess(exit)) return exit.value
   if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closed(rim.what)
   // who awaits this is on the stack, below this function; to ask before the call would cost every call what only some need
-  const caller: { stack?: string } = {}
-  Error.captureStackTrace(caller, run)
-  throw withCaller(errorOf(exit.cause), caller.stack)
+  const error = errorOf(exit.cause)
+  if (hasFrames(error)) {
+    const caller: { stack?: string } = {}
+    Error.captureStackTrace(caller, run)
+    throw withCaller(error, caller.stack)
+  }
+  // nothing is lost when it is replaced, and it is written only if somebody reads it
+  if (Object.isExtensible(error)) Error.captureStackTrace(error, run)
+  throw error
 }
 
 /** The error in a cause: the instance that the effect failed with or threw. */
 export const errorOf = (cause: Cause.Cause<unknown>): Error => toError(Cause.squash(cause))
+
+const hasFrames = ({ stack }: Error): boolean => stack?.includes("\n    at ") ?? false
 
 const closed = (what: string): IronflowError =>
   new IronflowError(`The ${what} has been closed. Create a new one to go on`, { code: "CLOSED" })

@@ -315,6 +315,8 @@ describe("the writes of a step, as a worker reports them", () => {
     ...more
   })
 
+  const key = (more: object) => ({ _tag: "kv", bucket: "stock", key: "pen", ...more })
+
   /** A worker with a turn in its hands. */
   const turn = async () => {
     const ironflow = await start()
@@ -365,11 +367,22 @@ describe("the writes of a step, as a worker reports them", () => {
     [appending({ events: [] }), "at least one event"],
     [appending({ events: [{ ...event, metadata: "[" }] }), "JSON text"],
     [appending({ expectedVersion: "latest" }), "expected version"],
+    [key({ bucket: "$config" }), "name of a bucket"],
+    [key({ key: "" }), "cannot be a key"],
+    [key({ expected: -1 }), "changes of keys"],
+    [key({ value: "text" }), "changes of keys"],
+    [key({ value: { type: "raw", data: "" } }), "changes of keys"],
+    [key({ value: { type: "json", data: "{" } }), "changes of keys"],
+    [key({ value: { type: "text", data: 5 } }), "changes of keys"],
+    [key({ key: "twice" }), "no two change one key"],
     ["emit", "writes that this engine knows"]
   ] as const)("are refused as %j, and nothing is stored", async ([write, reason]) => {
     await using here = await turn()
 
-    const { body, status } = await here.report(1, transact([appending(), write as object]))
+    const { body, status } = await here.report(
+      1,
+      transact([appending(), key({ key: "twice" }), write as object])
+    )
 
     assert.strictEqual(status, 400)
     assert.include(body.message, reason)

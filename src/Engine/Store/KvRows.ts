@@ -11,10 +11,12 @@
 import {
   BucketExistsError,
   BucketNotFoundError,
+  IronflowError,
   KeyNotFoundError,
   LimitExceededError,
   RevisionConflictError,
-  RevisionGoneError
+  RevisionGoneError,
+  withoutStack
 } from "../../Errors.ts"
 import type { StoredValue, ValueType } from "../../KvValue.ts"
 import type { KvBucketRow, KvChangePage, KvEntryRow, KvOperation, KvWriteRow, NewKvBucket } from "./Store.ts"
@@ -337,6 +339,24 @@ export const writeEntries = (
   name: string,
   writes: ReadonlyArray<KvWriteRow>
 ): Array<number> | KvRefusal => {
+  const plan = planWrites(tx, environment, name, writes)
+  return plan instanceof IronflowError ? plan : carryOutPlan(tx, plan)
+}
+
+/** Changes of different keys of a bucket that nothing speaks against, as long as nothing else writes to the bucket. */
+export interface KvPlan {
+  readonly bucket: Bucket
+  readonly writes: ReadonlyArray<KvWriteRow>
+  readonly present: ReadonlyArray<Present | undefined>
+}
+
+/** Looks at what changes would meet, and writes nothing. */
+export const planWrites = (
+  tx: Transaction,
+  environment: string,
+  name: string,
+  writes: ReadonlyArray<KvWriteRow>
+): KvPlan | KvRefusal => {
   const row = findBucket(tx, environment, name)
   if (row === undefined) return new BucketNotFoundError(name)
   const bucket = toBucket(row)
@@ -347,8 +367,11 @@ export const writeEntries = (
     if (refusal !== undefined) return refusal
   }
   const full = checkRoom(tx, bucket, writes, present)
-  if (full !== undefined) return full
+  return full ?? { bucket, writes, present }
+}
 
+/** Returns the revisions of the keys. */
+export const carryOutPlan = (tx: Transaction, { bucket, present, writes }: KvPlan): Array<number> => {
   const revisions = writes.map((write, i) => apply(tx, bucket, write, present[i]))
   saveBucket(tx, bucket)
   return revisions
@@ -357,7 +380,8 @@ export const writeEntries = (
 const refuse = (bucket: Bucket, write: KvWriteRow, present: Present | undefined): KvRefusal | undefined => {
   const actual = present?.alive === true ? present.revision : 0
   if (write.expected !== undefined && write.expected !== actual) {
-    return new RevisionConflictError(bucket.name, write.key, write.expected, actual)
+    const { expected } = write
+    return withoutStack(() => new RevisionConflictError(bucket.name, write.key, expected, actual))
   }
   const size = write.value?.bytes.byteLength ?? 0
   return size > bucket.maxValueBytes

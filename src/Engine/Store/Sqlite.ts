@@ -148,7 +148,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => appendMessage(tx, message)),
       appendToStream: (environment, append) =>
-        steer(`append to stream "${append.entityId}"`, () => Streams.appendToStream(tx, environment, append)),
+        change(`append to stream "${append.entityId}"`, () => Streams.appendToStream(tx, environment, append)),
       readStream: (query) => read(`read stream "${query.entityId}"`, () => Streams.readStream(tx, query)),
       getStream: (environment, entityId) =>
         inspect(`read stream "${entityId}"`, () => Streams.getStream(tx, environment, entityId)),

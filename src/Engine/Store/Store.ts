@@ -23,12 +23,14 @@ import type {
   IronflowError,
   KeyNotFoundError,
   LimitExceededError,
+  InvalidStateError,
   RevisionConflictError,
   RevisionGoneError,
   RunNotFoundError,
   StepNotFoundError,
   StoreError,
-  ValidationError
+  ValidationError,
+  VersionConflictError
 } from "../../Errors.ts"
 import type { EventEntity } from "../../Event.ts"
 import type {
@@ -403,7 +405,7 @@ export interface StoreService {
   readonly appendToStream: (
     environment: string,
     append: StreamAppend
-  ) => Effect.Effect<AppendedToStream, SteerError>
+  ) => Effect.Effect<AppendedToStream, VersionConflictError | InvalidStateError | StoreError>
   readonly readStream: (query: ReadStreamQuery) => Effect.Effect<StreamRows, StoreError>
   /** Fails with `StreamNotFoundError`. */
   readonly getStream: (environment: string, entityId: string) => Effect.Effect<StreamRow, SteerError>
