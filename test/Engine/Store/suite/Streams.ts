@@ -350,6 +350,100 @@ export const streamsSuite = (test: ShopTest): void => {
     })
   })
 
+  describe("the history of an entity", () => {
+    const history = (
+      shop: Shop,
+      options: { fromVersion?: number; limit?: number; backward?: boolean } = {}
+    ) =>
+      Effect.map(
+        shop.store.readStreamHistory({
+          environment,
+          entityId: "o-1",
+          fromVersion: 0,
+          limit: 100,
+          backward: false,
+          ...options
+        }),
+        ({ entries, info, nextVersion }) => ({
+          entries: entries.map(({ event, runs }) => [
+            event.entityVersion,
+            ...runs.map((run) => ({
+              functionId: run.functionId,
+              status: run.status,
+              steps: run.steps.map(({ id, status }) => [id.slice(run.id.length), status])
+            }))
+          ]),
+          version: info.version,
+          nextVersion
+        })
+      )
+
+    test("tells what its events have started, and nothing that something else has", function* (shop) {
+      yield* shop.register(
+        handles("order", { on: ["item.added"] }),
+        handles("count", { triggers: [{ event: "item.added", expression: "event.data.n == 2" }] }),
+        handles("other"),
+        handles("child", { on: [] })
+      )
+      yield* shop.emit("order.placed")
+      yield* append(shop, "o-1", [{ n: 1 }])
+      yield* append(shop, "o-2", [{ n: 1 }])
+      yield* append(shop, "o-1", [{ n: 2 }, { n: 3 }])
+      const [first] = yield* shop.claim({ functions: ["order"] })
+      // a child run begins at the end of the log, where the last event of the entity stands
+      yield* shop.report(
+        first!,
+        done("check:0"),
+        { _tag: "Invoke", stepKey: "ask:0", name: "ask", functionId: "child", input: "1", timeoutMs: 1000 },
+        suspend("ask:0")
+      )
+      yield* shop.emit("order.placed")
+
+      const pending = { status: "pending" as const, steps: [] }
+      assert.deepStrictEqual(yield* history(shop), {
+        entries: [
+          [
+            1,
+            {
+              functionId: "order",
+              status: "waiting",
+              steps: [
+                [":check:0", "completed"],
+                [":ask:0", "waiting"]
+              ]
+            }
+          ],
+          [2, { functionId: "order", ...pending }, { functionId: "count", ...pending }],
+          [3, { functionId: "order", ...pending }]
+        ],
+        version: 3,
+        nextVersion: undefined
+      })
+    })
+
+    test("comes in pages in both directions, and only for a stream that is there", function* (shop) {
+      yield* append(shop, "o-1", [1, 2, 3, 4, 5])
+
+      const forward = yield* history(shop, { limit: 2, fromVersion: 2 })
+      const backward = yield* history(shop, { limit: 2, fromVersion: 2, backward: true })
+      const last = yield* history(shop, { limit: 2, backward: true })
+
+      assert.deepStrictEqual([forward.entries, forward.nextVersion], [[[2], [3]], 4])
+      assert.deepStrictEqual([backward.entries, backward.nextVersion], [[[2], [1]], undefined])
+      assert.deepStrictEqual([last.entries, last.nextVersion], [[[5], [4]], 3])
+      const none = yield* Effect.flip(
+        shop.store.readStreamHistory({
+          environment,
+          entityId: "o-9",
+          fromVersion: 0,
+          limit: 1,
+          backward: false
+        })
+      )
+      assert.strictEqual(none._tag, "StreamNotFoundError")
+    })
+  })
+
   describe("the writes of a step", () => {
     test("are stored with the step, in order, and answered with what came of them", function* (shop) {
       yield* shop.register(handles("reserve"), handles("notify", { on: ["order.reserved"] }))
