@@ -138,9 +138,9 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     const conflict = await rejection(appendWrongly())
 
     assert.instanceOf(conflict, VersionConflictError)
-    assert.match(conflict.stack, /^VersionConflictError: Version conflict on stream "asked"/)
-    assert.include(conflict.stack, "appendWrongly")
-    assert.notInclude(conflict.stack, "StreamRows")
+    assert.match(conflict.stack ?? "", /^VersionConflictError: Version conflict on stream "asked"/)
+    assert.include(conflict.stack ?? "", "appendWrongly")
+    assert.notInclude(conflict.stack ?? "", "StreamRows")
     assert.strictEqual(Error.stackTraceLimit, limit)
   })
 
