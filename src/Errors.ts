@@ -506,7 +506,7 @@ export class RevisionConflictError extends IronflowError {
               actual === undefined ? "" : actual === 0 ? ": it does not exist" : ` but at ${actual}`
             }`
       }. Nothing was written: read it again and decide anew`,
-      { ...options, code: "REVISION_CONFLICT" }
+      { ...options, code: "REVISION_CONFLICT", retryable: true }
     )
     this.bucket = bucket
     this.key = key

@@ -266,7 +266,9 @@ export type {
   Tx,
   TxAppendAllOptions,
   TxAppendOptions,
+  TxDeleteKeyOptions,
   TxEmitOptions,
+  TxKvBucket,
   TxResult
 } from "./Step.ts"
 export type { TxWriteResult } from "./Protocol/Worker.ts"

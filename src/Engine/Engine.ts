@@ -12,7 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { ClientApi, EffectKind } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
-import type { ReadingOptions, StreamsService } from "../Client/Streams.ts"
+import type { ReadingOptions, ReadStreamOptions, StreamsService } from "../Client/Streams.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import { ConnectionError, type IronflowError, type StoreError, ValidationError } from "../Errors.ts"
 import type { TurnUpdate } from "../Protocol/Push.ts"
@@ -57,6 +57,12 @@ export interface EngineService {
   readonly client: (environment: string) => ClientApi<EffectKind>
   /** Entity streams of one environment. */
   readonly streams: (environment: string, options?: ReadingOptions) => StreamsService
+  /** Events of an entity with the runs that they started. Fails with `StreamNotFoundError`. */
+  readonly entityHistory: (
+    environment: string,
+    entityId: string,
+    options: ReadStreamOptions
+  ) => Effect.Effect<EngineStreams.EntityHistory, IronflowError>
   /**
    * Registers a worker of this process and its functions; the worker gets runs until the scope ends. Fails with
    * `ValidationError` when a worker with this id is connected already or a trigger is not acceptable.
@@ -288,6 +294,8 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       manageAccess: (environment, caller) => Management.make({ store, access }, environment, caller),
       putBootstrapKey: putBootstrapKey(store),
       client: (environment) => EngineClient.make({ store, dispatch, endings, subscriptions }, environment),
+      entityHistory: (environment, entityId, options) =>
+        EngineStreams.readHistory(store, environment, entityId, options),
       streams: (environment, options) => EngineStreams.make({ store, dispatch }, environment, options),
       connectWorker: (registration, handlers) =>
         Effect.gen(function* () {

@@ -14,7 +14,7 @@ import { checked } from "../Client/HttpCalls.ts"
 import { BucketNotFoundError, type IronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { checkBucketName, checkKey, checkRevision, compileFilter } from "../KvKeys.ts"
-import { decodeValue, encodeValue, type StoredValue } from "../KvValue.ts"
+import { decodeValue, encodeKeyValue, type StoredValue } from "../KvValue.ts"
 import * as Limits from "../Limits.ts"
 import type { KvFeed } from "./KvFeed.ts"
 import { allPages, type PageQuery } from "./Pages.ts"
@@ -235,11 +235,7 @@ const toWrite = (write: KVWrite): KvWriteRow => {
 }
 
 const checkValue = (key: string, value: unknown): StoredValue => {
-  const what = `The value of key "${key}"`
-  const stored = encodeValue(value, what)
-  if (stored.bytes.byteLength > Limits.kvValueBytes) {
-    throw new LimitExceededError(what, stored.bytes.byteLength, Limits.kvValueBytes, "bytes")
-  }
+  const stored = encodeKeyValue(key, value)
   // a caller may go on writing into the bytes that he has given
   return stored.type === "bytes" ? { type: "bytes", bytes: Uint8Array.from(stored.bytes) } : stored
 }

@@ -1,8 +1,8 @@
 /**
  * The Promise reading of a service: the same words, derived mechanically.
  *
- * A method runs its Effect on the runtime. It rejects with the very error that the Effect failed with, its stack
- * followed by the caller's; with the signal's reason when the `signal` among its options aborts; and with code `CLOSED`
+ * A method runs its Effect on the runtime. It rejects with the very error that the Effect failed with, its stack, if it has
+ * one, followed by the caller's; with the signal's reason when the `signal` among its options aborts; and with code `CLOSED`
  * once the runtime has been closed.
  */
 import * as Cause from "effect/Cause"

@@ -51,7 +51,7 @@ class Spy {
     const wrapped = Object.entries(store).map(([name, operation]) => [
       name,
       // `onCommit` and the like are asked when the engine is built, and answer at once
-      ["onCommit", "mayHaveReady", "findFunction", "pushFunctions"].includes(name)
+      ["onCommit", "observe", "mayHaveReady", "findFunction", "pushFunctions", "projections"].includes(name)
         ? operation
         : (...parameters: ReadonlyArray<unknown>) =>
             Effect.suspend(() => {

@@ -5,7 +5,13 @@
  * What is refused comes back as an error and not thrown, before anything has been written: these functions can be part of
  * a larger transaction.
  */
-import { BucketNotFoundError, LimitExceededError, RevisionConflictError, withoutStack } from "../../Errors.ts"
+import {
+  BucketNotFoundError,
+  IronflowError,
+  LimitExceededError,
+  RevisionConflictError,
+  withoutStack
+} from "../../Errors.ts"
 import type { StoredValue } from "../../KvValue.ts"
 import { type Bucket, findBucket, readExpired } from "./KvBuckets.ts"
 import { operations, PUT, types } from "./KvOperations.ts"
@@ -57,6 +63,24 @@ export const writeEntries = (
   name: string,
   writes: ReadonlyArray<KvWriteRow>
 ): Array<number> | KvRefusal => {
+  const plan = planWrites(tx, environment, name, writes)
+  return plan instanceof IronflowError ? plan : carryOutPlan(tx, plan)
+}
+
+/** Changes of different keys of a bucket that nothing speaks against, as long as nothing else writes to the bucket. */
+export interface KvPlan {
+  readonly bucket: Bucket
+  readonly writes: ReadonlyArray<KvWriteRow>
+  readonly present: ReadonlyArray<Present | undefined>
+}
+
+/** Looks at what changes would meet, and writes nothing: a plan may be dropped. */
+export const planWrites = (
+  tx: Transaction,
+  environment: string,
+  name: string,
+  writes: ReadonlyArray<KvWriteRow>
+): KvPlan | KvRefusal => {
   const bucket = findBucket(tx, environment, name)
   if (bucket === undefined) return new BucketNotFoundError(name)
 
@@ -65,9 +89,11 @@ export const writeEntries = (
     const refusal = refuse(bucket, write, present[i])
     if (refusal !== undefined) return refusal
   }
-  const full = checkRoom(tx, bucket, writes, present)
-  if (full !== undefined) return full
+  return checkRoom(tx, bucket, writes, present) ?? { bucket, writes, present }
+}
 
+/** Returns the revisions of the keys. */
+export const carryOutPlan = (tx: Transaction, { bucket, present, writes }: KvPlan): Array<number> => {
   tx.buckets.touch(bucket)
   return writes.map((write, i) => apply(tx, bucket, write, present[i]))
 }

@@ -44,6 +44,7 @@ import { findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
 import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
 import * as Steering from "./Steering.ts"
+import { readStreamHistory } from "./StreamHistory.ts"
 import * as Streams from "./StreamRows.ts"
 import { type Changes, Store, type StoreService } from "./Store.ts"
 import { fireDue } from "./Timers.ts"
@@ -178,10 +179,14 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => appendMessage(tx, message)),
       appendToStream: (environment, append) =>
-        steer(`append to stream "${append.entityId}"`, () => Streams.appendToStream(tx, environment, append)),
+        change(`append to stream "${append.entityId}"`, () =>
+          Streams.appendToStream(tx, environment, append)
+        ),
       readStream: (query) => read(`read stream "${query.entityId}"`, () => Streams.readStream(tx, query)),
       getStream: (environment, entityId) =>
         inspect(`read stream "${entityId}"`, () => Streams.getStream(tx, environment, entityId)),
+      readStreamHistory: (query) =>
+        inspect(`read the history of stream "${query.entityId}"`, () => readStreamHistory(tx, query)),
       listStreams: (query) => read("list streams", () => Streams.listStreams(tx, query)),
       putSnapshot: (snapshot) =>
         steer(`store a snapshot of stream "${snapshot.entityId}"`, () => Streams.putSnapshot(tx, snapshot)),

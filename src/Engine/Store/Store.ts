@@ -24,12 +24,14 @@ import type {
   IronflowError,
   KeyNotFoundError,
   LimitExceededError,
+  InvalidStateError,
   RevisionConflictError,
   RevisionGoneError,
   RunNotFoundError,
   StepNotFoundError,
   StoreError,
-  ValidationError
+  ValidationError,
+  VersionConflictError
 } from "../../Errors.ts"
 import type { EventEntity } from "../../Event.ts"
 import type {
@@ -133,6 +135,35 @@ export interface StreamRow {
   readonly version: number
   readonly createdAt: number
   readonly updatedAt: number
+}
+
+/** A run that an event has started. Times are epoch milliseconds. */
+export interface StartedRun {
+  readonly id: string
+  readonly functionId: string
+  readonly status: RunStatus
+  readonly attempt: number
+  readonly createdAt: number
+  readonly startedAt?: number
+  readonly endedAt?: number
+  readonly steps: ReadonlyArray<StartedStep>
+}
+
+export interface StartedStep extends Pick<RunStep, "id" | "name" | "kind" | "status" | "attempt"> {
+  readonly startedAt: number
+  readonly endedAt?: number
+}
+
+export interface StreamHistoryEntry {
+  readonly event: StreamEventRow
+  readonly runs: ReadonlyArray<StartedRun>
+}
+
+/** A page of the history of a stream; `nextVersion` is the one that the next page begins with. */
+export interface StreamHistoryPage {
+  readonly info: StreamRow
+  readonly entries: ReadonlyArray<StreamHistoryEntry>
+  readonly nextVersion?: number
 }
 
 export interface ListStreamsQuery {
@@ -537,10 +568,15 @@ export interface StoreService {
   readonly appendToStream: (
     environment: string,
     append: StreamAppend
-  ) => Effect.Effect<AppendedToStream, SteerError>
+  ) => Effect.Effect<AppendedToStream, VersionConflictError | InvalidStateError | StoreError>
   readonly readStream: (query: ReadStreamQuery) => Effect.Effect<StreamRows, StoreError>
   /** Fails with `StreamNotFoundError`. */
   readonly getStream: (environment: string, entityId: string) => Effect.Effect<StreamRow, SteerError>
+  /**
+   * Events of a stream with the runs that they started. A page may end before `limit`, which must not be 0. Fails with
+   * `StreamNotFoundError`.
+   */
+  readonly readStreamHistory: (query: ReadStreamQuery) => Effect.Effect<StreamHistoryPage, SteerError>
   /** By entity id. `totalCount` counts all that the query is about. */
   readonly listStreams: (
     query: ListStreamsQuery

@@ -77,6 +77,7 @@ export const access: { readonly [Name in EndpointName]: Access } = {
   listStreams: all("stream:read", "stream"),
   restStreams: all("stream:read", "stream"),
   restStreamHistory: inPath("stream:read", "stream", "id"),
+  getEntityHistory: streamInBody("stream:read"),
   createSnapshot: streamInBody("stream:append"),
   getSnapshot: streamInBody("stream:read"),
 

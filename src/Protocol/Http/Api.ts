@@ -96,6 +96,7 @@ export class EntityStreamService extends HttpApiGroup.make("EntityStreamService"
   connect("appendEvents", Schemas.AppendEventsRequest, Schemas.AppendEventsResponse),
   connect("readStream", Schemas.ReadStreamRequest, Schemas.ReadStreamResponse),
   connect("getStreamInfo", Schemas.StreamRequest, Schemas.StreamInfo),
+  connect("getEntityHistory", Schemas.ReadStreamRequest, Schemas.EntityHistoryResponse),
   connect("listStreams", Schemas.ListStreamsRequest, Schemas.ListStreamsResponse),
   connect("createSnapshot", Schemas.CreateSnapshotRequest, Schemas.CreateSnapshotResponse),
   connect("getSnapshot", Schemas.GetSnapshotRequest, Schemas.Snapshot),

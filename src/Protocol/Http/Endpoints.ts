@@ -54,6 +54,7 @@ export const endpoints = {
   appendEvents: connect("EntityStreamService/AppendEvents"),
   readStream: connect("EntityStreamService/ReadStream"),
   getStreamInfo: connect("EntityStreamService/GetStreamInfo"),
+  getEntityHistory: connect("EntityStreamService/GetEntityHistory"),
   listStreams: connect("EntityStreamService/ListStreams"),
   createSnapshot: connect("EntityStreamService/CreateSnapshot"),
   getSnapshot: connect("EntityStreamService/GetSnapshot"),

@@ -141,21 +141,18 @@ export const ReadStreamRequest = Schema.Struct({
   limit: optional(Schema.Int),
   direction: optional(text)
 })
+const StreamEvent = Schema.Struct({
+  id: text,
+  name: text,
+  data: optional(json),
+  entityVersion: text,
+  version: Schema.Int,
+  timestamp: text,
+  source: optional(text),
+  metadata: optional(jsonObject)
+})
 export const ReadStreamResponse = Schema.Struct({
-  events: optional(
-    Schema.Array(
-      Schema.Struct({
-        id: text,
-        name: text,
-        data: optional(json),
-        entityVersion: text,
-        version: Schema.Int,
-        timestamp: text,
-        source: optional(text),
-        metadata: optional(jsonObject)
-      })
-    )
-  ),
+  events: optional(Schema.Array(StreamEvent)),
   totalCount: optional(Schema.Int)
 })
 
@@ -167,6 +164,47 @@ export const StreamInfo = Schema.Struct({
   eventCount: text,
   createdAt: text,
   updatedAt: text
+})
+
+/** `nextCursor` is the `fromVersion` of the next page. */
+export const EntityHistoryResponse = Schema.Struct({
+  entries: optional(
+    Schema.Array(
+      Schema.Struct({
+        event: StreamEvent,
+        runs: optional(
+          Schema.Array(
+            Schema.Struct({
+              id: text,
+              functionId: text,
+              status: text,
+              state: text,
+              attempt: Schema.Int,
+              createdAt: text,
+              startedAt: optional(text),
+              endedAt: optional(text),
+              steps: optional(
+                Schema.Array(
+                  Schema.Struct({
+                    id: text,
+                    name: text,
+                    kind: text,
+                    status: Schema.Literals(["completed", "failed", "waiting"]),
+                    attempt: Schema.Int,
+                    startedAt: text,
+                    endedAt: optional(text)
+                  })
+                )
+              )
+            })
+          )
+        )
+      })
+    )
+  ),
+  nextCursor: optional(text),
+  totalEvents: Schema.Int,
+  info: StreamInfo
 })
 
 export const ListStreamsRequest = Schema.Struct({
