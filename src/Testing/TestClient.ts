@@ -24,11 +24,12 @@ import { decodeJson, encodeJson } from "../Json.ts"
 import { createNoopLogger } from "../Logger.ts"
 import { matchesPattern } from "../Pattern.ts"
 import { checkEntityId } from "../EntityStream.ts"
+import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
 import { TxCollector } from "../Execution/Tx.ts"
 import { checkName } from "../Limits.ts"
 import type { Job, JournalEntry, OpenStep, Outcome, StepKind, TurnOp } from "../Protocol/Worker.ts"
 import type { Tx } from "../Step.ts"
-import { readWrites, TestStreams, type TestWrite } from "./TestStreams.ts"
+import { readWrites, type TestWrite, TxMemory } from "./TxMemory.ts"
 
 export interface TestClientConfig {
   /** The functions that `emit` finds by their triggers, in either style. */
@@ -74,6 +75,11 @@ export interface TestClient {
   mockTx(name: string, fn: (tx: Tx) => unknown): void
   /** The stream as `step.tx` finds it, with events 1 to `version`. Streams that are not there begin with their first append. */
   setStream(entityId: string, stream: TestStream): void
+  /**
+   * The key as `step.tx` finds it, at `revision`. Keys that are not there do not exist. Buckets need not be made, and have no
+   * limits here.
+   */
+  setKey(bucket: string, key: string, revision: number): void
   /** `fn` answers `step.invoke` and `step.invokeAsync` of this function, given their input. */
   mockInvoke(functionId: string, fn: (input: any) => unknown): void
   /** The oldest event that was sent and not received yet answers a `step.waitForEvent` for its name. */
@@ -85,7 +91,7 @@ export interface TestClient {
   emit(eventName: string, data: unknown): Promise<TestRun>
 }
 
-/** A client that executes functions by itself, for unit tests. Stand-ins, events and streams stay from one `emit` to the next. */
+/** A client that executes functions by itself, for unit tests. Stand-ins, events, streams and keys stay from one `emit` to the next. */
 export const createTestClient = (config: TestClientConfig): TestClient => {
   const functions: unknown = config?.functions
   if (!Array.isArray(functions)) {
@@ -98,14 +104,16 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
     txs: new Map(),
     invokes: new Map(),
     events: [],
-    streams: new TestStreams(() => `test-evt-${++standIns.runs}`),
+    memory: new TxMemory(() => `test-evt-${++standIns.runs}`),
     runs: 0
   }
   return {
     mockStep: (name, fn) => void standIns.steps.set(name, checkStandIn("mockStep", name, fn)),
     mockTx: (name, fn) => void standIns.txs.set(name, checkStandIn("mockTx", name, fn)),
     setStream: (entityId, stream) =>
-      standIns.streams.set(checkEntityId(entityId), checkStream(entityId, stream)),
+      standIns.memory.setStream(checkEntityId(entityId), checkStream(entityId, stream)),
+    setKey: (bucket, key, revision) =>
+      standIns.memory.setKey(checkBucketName(bucket), checkKey(key), checkRevision(revision)),
     mockInvoke: (functionId, fn) =>
       void standIns.invokes.set(functionId, checkStandIn("mockInvoke", functionId, fn)),
     sendEvent: (name, data) => void standIns.events.push({ name, data }),
@@ -128,7 +136,7 @@ interface StandIns {
   readonly txs: Map<string, (tx: Tx) => unknown>
   readonly invokes: Map<string, (input: unknown) => unknown>
   readonly events: Array<{ readonly name: string; readonly data: unknown }>
-  readonly streams: TestStreams
+  readonly memory: TxMemory
   runs: number
 }
 
@@ -300,7 +308,7 @@ class TestExecution {
         return undefined
       case "Transact": {
         // what is refused has no place in the journal: the attempt has failed
-        const writes = this.#standIns.streams.transact(op.writes)
+        const writes = this.#standIns.memory.transact(op.writes)
         const outcome = success({ value: decodeJson(op.value), writes }, `result of step "${op.name}"`)
         this.#enter(op.stepKey, op.name, "tx", outcome, op.attempt, readWrites(op.writes))
         return outcome

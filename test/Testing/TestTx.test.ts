@@ -1,9 +1,9 @@
-import { createFunction, StepError, VersionConflictError } from "@ironflow/node"
+import { createFunction, RevisionConflictError, StepError, VersionConflictError } from "@ironflow/node"
 import { IronflowFunction, Step } from "@ironflow/node/effect"
-import { createTestClient } from "@ironflow/node/test"
+import { createTestClient, createTestEngine } from "@ironflow/node/test"
 import * as Effect from "effect/Effect"
 import { expect, test } from "vitest"
-import { TestStreams } from "../../src/Testing/TestStreams.ts"
+import { TxMemory } from "../../src/Testing/TxMemory.ts"
 
 const trigger = { id: "transfer", triggers: [{ event: "transfer.requested" }] }
 const account = "account"
@@ -121,10 +121,76 @@ test("mockTx replaces the body, and mockStep says that it cannot", async () => {
   expect((await wrong.emit("transfer.requested", {})).error?.message).toContain('t.mockTx("move"')
 })
 
-test("a stream that cannot be is refused at once", () => {
+test("a stream or key that cannot be is refused at once", () => {
   const t = createTestClient({ functions: [] })
   expect(() => t.setStream("a", { entityType: account, version: 0 })).toThrow("from 1 up, got 0")
+  expect(() => t.setKey("stock", "apple", 0)).toThrow("revision")
+  expect(() => t.setKey("a/b", "apple", 1)).toThrow("bucket")
   expect(() => t.setStream("", { entityType: account, version: 1 })).toThrow("entity id")
+})
+
+test("keys have the revisions of their bucket, and the test sees what was written", async () => {
+  const fn = createFunction(trigger, async ({ step }) => {
+    const { writes } = await step.tx("sell", (tx) => {
+      const stock = tx.kv("stock")
+      stock.update("apple", { left: 2 }, 7)
+      stock.create("pear", "fresh")
+      stock.put("raw", new Uint8Array([1, 2]))
+      stock.delete("plum")
+      tx.kv("receipts").put("r-1", null)
+      tx.streams.append("apple", { name: "item.sold", entityType: "item" })
+    })
+    return writes
+  })
+  const t = createTestClient({ functions: [fn] })
+  t.setKey("stock", "apple", 7)
+  const run = await t.emit("transfer.requested", {})
+
+  expect(run.error).toBeUndefined()
+  expect(run.output).toMatchObject([
+    { _tag: "kv", bucket: "stock", key: "apple", revision: 8 },
+    { key: "pear", revision: 9 },
+    { key: "raw", revision: 10 },
+    { key: "plum", revision: 0 },
+    { bucket: "receipts", revision: 1 },
+    { _tag: "append", entityVersion: 1 }
+  ])
+  expect(run.steps[0]?.writes?.slice(0, 5)).toEqual([
+    { _tag: "kv", bucket: "stock", key: "apple", value: { left: 2 }, expected: 7 },
+    { _tag: "kv", bucket: "stock", key: "pear", value: "fresh", expected: 0 },
+    { _tag: "kv", bucket: "stock", key: "raw", value: new Uint8Array([1, 2]) },
+    { _tag: "kv", bucket: "stock", key: "plum" },
+    { _tag: "kv", bucket: "receipts", key: "r-1", value: null }
+  ])
+
+  const again = await t.emit("transfer.requested", {})
+  expect(again.error?.cause).toBeInstanceOf(RevisionConflictError)
+  expect(again.error?.cause).toMatchObject({ key: "apple", expected: 7, actual: 8 })
+})
+
+test("keys in a test client have the revisions that they have in the engine", async () => {
+  const fn = createFunction(trigger, async ({ event, step }) => {
+    const { writes } = await step.tx("write", (tx) => {
+      const stock = tx.kv("stock")
+      if (event.data.deletes) stock.delete("apple")
+      else stock.create("apple", 1)
+      stock.put("pear", 1)
+      stock.delete("never")
+    })
+    return writes
+  })
+  const deletes = [false, true, true, false, false]
+  const t = createTestClient({ functions: [fn] })
+  await using engine = await createTestEngine({ functions: [fn] })
+  await engine.client.kv().createBucket({ name: "stock" })
+  for (const data of deletes.map((deletes) => ({ deletes }))) {
+    const alone = await t.emit("transfer.requested", data)
+    const { runIds } = await engine.client.emit("transfer.requested", data)
+    const real = await engine.runToEnd(runIds[0] ?? "")
+
+    expect(alone).toMatchObject({ status: real.status, output: real.output })
+    expect(alone.error?.message).toEqual(real.error?.message)
+  }
 })
 
 test("a tx of an Effect handler is the same", async () => {
@@ -144,7 +210,7 @@ test("a tx of an Effect handler is the same", async () => {
 })
 
 test("a kind of write that is not known is said to be so, and nothing is written", () => {
-  const streams = new TestStreams(() => "id")
+  const memory = new TxMemory(() => "id")
   const append = {
     _tag: "append",
     entityId: "a",
@@ -152,8 +218,8 @@ test("a kind of write that is not known is said to be so, and nothing is written
     events: [{ name: "a.b", data: "{}", version: 1 }]
   } as const
   // what a later version of `step.tx` may collect
-  const unknown: Parameters<TestStreams["transact"]>[0] = [append, JSON.parse('{"_tag":"put","key":"k"}')]
+  const unknown: Parameters<TxMemory["transact"]>[0] = [append, JSON.parse('{"_tag":"later","key":"k"}')]
 
-  expect(() => streams.transact(unknown)).toThrow('writes of kind "put"')
-  expect(streams.transact([append])).toMatchObject([{ entityVersion: 1, position: 1 }])
+  expect(() => memory.transact(unknown)).toThrow('writes of kind "later"')
+  expect(memory.transact([append])).toMatchObject([{ entityVersion: 1, position: 1 }])
 })
