@@ -79,7 +79,7 @@ export const makeClock = (startAt: number): ManualClock => {
     workerClock: clockOver(workers),
     passTo: (time) =>
       Effect.sync(() => {
-        now = Math.max(now, time)
+        now = Math.max(now, Math.ceil(time))
         const awake = all
           .flatMap((sleepers) => Array.from(sleepers))
           .filter(({ wakesAt }) => wakesAt <= now)
