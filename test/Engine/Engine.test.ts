@@ -37,7 +37,13 @@ const quiet = Effect.promise(async () => {
 })
 
 /** What an engine asks its store every hour, whatever happens. */
-const housekeeping = new Set(["deleteEndedRuns", "deleteExpiredRecordings"])
+const housekeeping = new Set([
+  "deleteEndedRuns",
+  "deleteExpiredRecordings",
+  "deleteOldMessages",
+  "touchGroups",
+  "deleteAbandonedGroups"
+])
 
 /** What the engine asked of its store. */
 class Spy {
