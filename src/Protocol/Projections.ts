@@ -8,6 +8,7 @@
  */
 import type * as Effect from "effect/Effect"
 import type { ConnectionError, SerializedError, ValidationError } from "../Errors.ts"
+import type { EventEntity } from "../Event.ts"
 import type { AccessError, JsonText } from "./Worker.ts"
 
 /** A projection as a worker registers it. */
@@ -51,6 +52,8 @@ export interface ProjectionLogEvent {
   readonly source?: string
   /** Epoch milliseconds. */
   readonly timestamp: number
+  /** Of an event that was appended to an entity stream. */
+  readonly entity?: EventEntity
 }
 
 /** What comes next. */

@@ -1,15 +1,8 @@
 /** Looking at projections, and steering them. */
 import { isPattern, matchesPattern } from "../../Pattern.ts"
 import { endOfLog } from "./Events.ts"
-import { readLog } from "./LogRows.ts"
-import {
-  eventsOf,
-  findProjection,
-  logEventOf,
-  markProjection,
-  resetProjection,
-  stateRow
-} from "./ProjectionRows.ts"
+import { readLog, toEntry } from "./LogRows.ts"
+import { eventsOf, findProjection, markProjection, resetProjection, stateRow } from "./ProjectionRows.ts"
 import type {
   ProjectionInfo,
   ProjectionState,
@@ -50,6 +43,9 @@ export const getProjectionState = (
       }
 }
 
+/** Rows that are looked at before many are. */
+const FEW = 4
+
 export const isProjectionAt = (
   tx: Transaction,
   environment: string,
@@ -61,13 +57,16 @@ export const isProjectionAt = (
   const row = findProjection(tx, environment, name)
   const position = Number(row.position)
   if (position >= target) return { reached: true, open: false, checked, position }
-  const page = readLog(tx, {
+  const from = {
     environment,
     kind: "event",
     after: Math.max(position, checked),
-    patterns: eventsOf(row),
-    limit
-  })
+    patterns: eventsOf(row)
+  } as const
+  // most of those who ask are told no by one of the next few rows
+  const soon = readLog(tx, { ...from, limit: FEW })
+  const page =
+    soon.entries.length > 0 || soon.atEnd ? soon : readLog(tx, { ...from, after: soon.position, limit })
   const next = page.entries[0]?.position
   if (next !== undefined) return { reached: next > target, open: false, checked: next - 1, position }
   return {
@@ -138,7 +137,7 @@ export const listDeadLetters = (
     )
     .map((row) => ({
       position: Number(row.position),
-      event: logEventOf(row),
+      event: toEntry(row),
       error: JSON.parse(String(row.error)),
       attempts: Number(row.attempts),
       at: Number(row.at),

@@ -3,13 +3,12 @@ import { InvalidStateError, ProjectionNotFoundError, ValidationError } from "../
 import { matchesPattern } from "../../Pattern.ts"
 import type {
   PartitionState,
-  ProjectionLogEvent,
   ProjectionRegistration,
   ProjectionSave,
   ProjectionSaved
 } from "../../Protocol/Projections.ts"
 import { endOfLog } from "./Events.ts"
-import { readLog } from "./LogRows.ts"
+import { readLog, toEntry } from "./LogRows.ts"
 import {
   type ProjectionClaimed,
   type ProjectionClaimRequest,
@@ -221,7 +220,7 @@ export const readProjectionPage = (
     row.key!,
     RETRIES
   )
-  if (retries.length > 0) return { _tag: "Retries", events: retries.map(logEventOf) }
+  if (retries.length > 0) return { _tag: "Retries", events: retries.map(toEntry) }
   const page = readLog(tx, {
     environment: token.environment,
     kind: "event",
@@ -260,17 +259,6 @@ export const stateRow = (tx: Transaction, projection: Row, partition: string): R
     projection.epoch!,
     partition
   )
-
-export const logEventOf = (row: Row): ProjectionLogEvent => ({
-  position: Number(row.position),
-  id: String(row.id),
-  name: String(row.name),
-  version: Number(row.version),
-  data: String(row.data),
-  ...(row.metadata === null ? {} : { metadata: String(row.metadata) }),
-  ...(row.source === null ? {} : { source: String(row.source) }),
-  timestamp: Number(row.timestamp)
-})
 
 /** Whether an event is one of the projection's. */
 export const accepts = (row: Row, name: string): boolean =>

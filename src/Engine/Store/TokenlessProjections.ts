@@ -14,12 +14,11 @@ import {
   type ProjectionSaved
 } from "../../Protocol/Projections.ts"
 import { eventView } from "../Registry.ts"
-import { readLog } from "./LogRows.ts"
+import { readLog, toEntry } from "./LogRows.ts"
 import {
   accepts,
   eventsOf,
   findProjection,
-  logEventOf,
   markProjection,
   putState,
   refuse,
@@ -137,7 +136,7 @@ export const saveTokenless = (tx: Transaction, save: TokenlessSave): ProjectionS
   if (found === undefined || !accepts(row, String(found.name))) {
     return refuse(tx, target, `position ${position} is not that of an event of the projection`)
   }
-  const event = logEventOf(found)
+  const event = toEntry(found)
   const now = tx.now()
   const partition = partitionIn(row, event)
   const stored =
