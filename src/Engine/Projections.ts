@@ -211,9 +211,9 @@ export const make = (store: StoreService): ProjectionsService => {
         if (looked.size >= REMEMBERED) looked.clear()
         looked.set(token.token, page.position)
         if (page.atEnd) {
-          return page.position - page.saved < WORTH_SAVING
-            ? undefined
-            : { batch: { events: [], retries: [], position: page.position } }
+          const isWorthSaving =
+            page.position - page.saved >= WORTH_SAVING || (page.isRebuilding && page.position > page.saved)
+          return !isWorthSaving ? undefined : { batch: { events: [], retries: [], position: page.position } }
         }
         rows *= 4
       }

@@ -176,6 +176,7 @@ class Ownership {
   readonly #states: States
   #position: number
   #failing: Failing | undefined
+  #saves = 0
   /** States in the last save. */
   #savedStates = 0
   /** When the last request was sent that has shown the engine a sign of life, by a monotonic clock. */
@@ -522,10 +523,10 @@ class Ownership {
   // Saving
   // -------------------------------------------------------------------------------------------------------------------
 
-  #save(outcome: Omit<ProjectionSave, "from">): Effect.Effect<Interruption | undefined, Trouble> {
+  #save(outcome: Omit<ProjectionSave, "from" | "number">): Effect.Effect<Interruption | undefined, Trouble> {
     return Effect.gen({ self: this }, function* () {
       const { logger } = this.#options
-      const save = { from: this.#position, ...outcome }
+      const save = { number: ++this.#saves, from: this.#position, ...outcome }
       const saved = yield* this.#send(save, 1)
       if (saved._tag === "Refused") {
         logger.warn(`Projection "${this.#name}": what was folded is not saved, because ${saved.reason}`)

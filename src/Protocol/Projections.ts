@@ -93,6 +93,8 @@ export interface NewDeadLetter {
 
 /** The outcome of a batch, or of a part from its beginning. */
 export interface ProjectionSave {
+  /** One more with every save of an owner. The same save may be sent again when its answer is lost. */
+  readonly number?: number
   /** The position that it goes on from. */
   readonly from: number
   /** Everything up to here is done. Equal to `from` for what moves nothing: retries, a failure. */

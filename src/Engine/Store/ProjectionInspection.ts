@@ -2,7 +2,14 @@
 import { isPattern, matchesPattern } from "../../Pattern.ts"
 import { endOfLog } from "./Events.ts"
 import { readLog, toEntry } from "./LogRows.ts"
-import { eventsOf, findProjection, markProjection, resetProjection, stateRow } from "./ProjectionRows.ts"
+import {
+  eventsOf,
+  findProjection,
+  markProjection,
+  resetProjection,
+  shownEpoch,
+  stateRow
+} from "./ProjectionRows.ts"
 import type {
   ProjectionInfo,
   ProjectionState,
@@ -29,7 +36,8 @@ export const getProjectionState = (
   name: string,
   partition: string
 ): ProjectionState | undefined => {
-  const row = stateRow(tx, findProjection(tx, environment, name), partition)
+  const projection = findProjection(tx, environment, name)
+  const row = stateRow(tx, projection, partition, shownEpoch(projection))
   return row === undefined
     ? undefined
     : {
@@ -56,6 +64,10 @@ export const isProjectionAt = (
 ) => {
   const row = findProjection(tx, environment, name)
   const position = Number(row.position)
+  // whoever waits reads what is rebuilt, and not what was there before
+  if (row.mode === "managed" && row.rebuild_to !== null) {
+    return { reached: false, open: false, checked, position }
+  }
   if (position >= target) return { reached: true, open: false, checked, position }
   const from = {
     environment,
@@ -162,7 +174,7 @@ export const retryDeadLetters = (
 const toInfo = (tx: Transaction, row: Row): ProjectionInfo => {
   const letters = tx.get("SELECT count(*) AS n FROM dead_letters WHERE projection = ?", row.key!)
   const lag = countWaiting(tx, row)
-  const isRebuilding = row.rebuild_to !== null && lag > 0
+  const isRebuilding = row.rebuild_to !== null
   return {
     name: String(row.name),
     mode: row.mode === "managed" ? "managed" : "external",
@@ -252,10 +264,7 @@ const namesInLog = (tx: Transaction, environment: number): Array<string> => {
   }
 }
 
-/**
- * The position of an event. Ids are ordered by time as positions are, so a search by halves finds it; only after the clock of
- * the machine was set back, and the engine started anew, may it miss one.
- */
+/** The position of an event. Ids are in the order of positions, so a search by halves finds it without an index. */
 export const findEvent = (tx: Transaction, environment: string, eventId: string): number | undefined => {
   const key = tx.findEnvironment(environment)
   const order = orderOf(eventId)

@@ -14,6 +14,7 @@ import {
   type ProjectionSaved
 } from "../../Protocol/Projections.ts"
 import { eventView } from "../Registry.ts"
+import { endOfLog } from "./Events.ts"
 import { readLog, toEntry } from "./LogRows.ts"
 import {
   accepts,
@@ -101,7 +102,9 @@ export const handOut = (
     events.push(event)
     if (events.length >= limit) break
   }
-  if (partition === undefined) done = page.position
+  if (partition === undefined) {
+    done = row.rebuild_to !== null && page.atEnd ? Math.max(page.position, endOfLog(tx)) : page.position
+  }
   const last = events.at(-1)?.position ?? 0
   if (done > Number(row.position) || last > Number(row.handed_out)) {
     tx.run(

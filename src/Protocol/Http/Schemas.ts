@@ -793,6 +793,7 @@ export const ProjectionOwnerRequest = Schema.Struct(ownerFields)
 export const SaveProjectionRequest = Schema.Struct({
   ...ownerFields,
   save: Schema.Struct({
+    number: optional(Schema.Int),
     from: Schema.Int,
     to: Schema.Int,
     states: Schema.Array(
