@@ -105,6 +105,71 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     expect((await client.projections.list()).map(({ name }) => name)).toEqual(["order-totals"])
   })
 
+  it("get the events of entity streams with their entity, and reads wait for what was appended", async () => {
+    const { client, hire } = await open(transport)
+    const seen: Array<unknown> = []
+    const balances = createProjection({
+      name: "balances",
+      events: ["account.*"],
+      partitionKey: "$.entity.id",
+      initialState: () => ({ balance: 0, version: 0 }),
+      handler: (state, { data, entity }) => ({
+        balance: state.balance + data.amount,
+        version: entity?.version ?? -1
+      })
+    })
+    const audit = createProjection({
+      name: "audit",
+      events: ["account.*"],
+      handler: ({ entity, name }) => void seen.push([name, entity])
+    })
+    await hire([balances, audit])
+
+    let position: number | undefined
+    for (const amount of [5, 7, -2]) {
+      const appended = await client.streams.append("account-1", {
+        entityType: "account",
+        name: amount > 0 ? "account.credited" : "account.debited",
+        data: { amount }
+      })
+      position = appended.position
+      const { state } = await client.projections.get("balances", { partition: "account-1", after: position })
+      assert.strictEqual(state.version, appended.entityVersion)
+    }
+    await client.emit("account.checked", { amount: 0 })
+    const last = await client.emit("account.checked", { amount: 0 })
+    await client.projections.waitForCatchup("audit", { after: last.position })
+
+    const { state } = await client.projections.get("balances", { partition: "account-1", after: position })
+    assert.deepStrictEqual(state, { balance: 10, version: 3 })
+    assert.deepStrictEqual(seen, [
+      ["account.credited", { id: "account-1", type: "account", version: 1 }],
+      ["account.credited", { id: "account-1", type: "account", version: 2 }],
+      ["account.debited", { id: "account-1", type: "account", version: 3 }],
+      ["account.checked", undefined],
+      ["account.checked", undefined]
+    ])
+  })
+
+  it("show the old state while they are rebuilt, and wait with `after`", async () => {
+    const { client, hire } = await open(transport)
+    const worker = await hire([totals])
+    const after = await emitAll(client, 1, 2, 3)
+    await client.projections.waitForCatchup("order-totals", { after })
+    await worker.drain()
+
+    const rebuilding = await client.projections.rebuild("order-totals")
+    const meanwhile = await client.projections.get("order-totals")
+    const waiting = client.projections.get("order-totals", { after })
+    await hire([{ ...totals, config: { ...totals.config, handler: () => ({ total: -1, count: -1 }) } }])
+    const rebuilt = await waiting
+
+    assert.strictEqual(rebuilding.status, "rebuilding")
+    assert.deepStrictEqual(meanwhile.state, { total: 6, count: 3 })
+    assert.deepStrictEqual(rebuilt.state, { total: -1, count: -1 })
+    assert.strictEqual((await client.projections.status("order-totals")).status, "active")
+  })
+
   it("keep a state for each partition, by path or function", async () => {
     const { client, hire } = await open(transport)
     const byPath = createProjection({
