@@ -56,7 +56,7 @@ import type { Changes, StoreService } from "./Store/Store.ts"
 const LOG = ""
 
 /** Rows of the log that are looked at between two turns of the event loop, at most. */
-const PAGE_ROWS = 500
+const PAGE_ROWS = 250
 
 /** Bytes of events in one batch, unless it is a single one. */
 const BATCH_BYTES = 4 * 1024 * 1024

@@ -76,6 +76,8 @@ export const makeHandling = ({ eventDefinitions, logger, projection }: HandlingO
   )
 
   const iso = makeIso()
+  // one for all events
+  const itself = Object.freeze({ name, version: VERSION })
 
   const decode = (event: ProjectionLogEvent): ProjectionEvent => {
     let data = decodeJson(event.data)
@@ -108,7 +110,7 @@ export const makeHandling = ({ eventDefinitions, logger, projection }: HandlingO
       timestamp: new Date(event.timestamp)
     }
     if (event.metadata !== undefined) its.metadata = event.metadata
-    return { event: its, projection: { name, version: VERSION }, partition, attempt, logger, signal }
+    return { event: its, projection: itself, partition, attempt, logger, signal }
   }
 
   return {

@@ -145,7 +145,7 @@ const checkInitialState = ({ initialState, registration }: Handling): void => {
 }
 
 /** How long a fold keeps the event loop to itself, milliseconds. */
-const TURN_MS = 2
+const TURN_MS = 1
 
 /** Events between two looks at the clock. */
 const LOOKS = 8

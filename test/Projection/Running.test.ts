@@ -151,6 +151,33 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     ])
   })
 
+  it("let others go on while they fold many events", async () => {
+    const { client, hire } = await open(transport)
+    await Promise.all(Array.from({ length: 500 }, (_, i) => client.emit("tick", { i })))
+    let turns = 0
+    const turnsAt: Array<number> = []
+    const ticking = setInterval(() => turns++, 0)
+    cleanups.push(async () => clearInterval(ticking))
+    const slow = createProjection({
+      name: "slow",
+      events: ["tick"],
+      batchSize: 1000,
+      initialState: () => 0,
+      handler: (count) => {
+        turnsAt.push(turns)
+        for (const started = performance.now(); performance.now() - started < 0.5;);
+        return count + 1
+      }
+    })
+
+    await hire([slow])
+    const { state } = await client.projections.get("slow", { after: 500 })
+
+    assert.strictEqual(state, 500)
+    // all of them are one batch, which takes a quarter of a second
+    assert.isAtLeast(turnsAt.at(-1)! - turnsAt[0]!, 20)
+  })
+
   it("show the old state while they are rebuilt, and wait with `after`", async () => {
     const { client, hire } = await open(transport)
     const worker = await hire([totals])
