@@ -65,8 +65,8 @@ const BATCHES = 50
 /** So long such a fold should take, milliseconds: what it has folded is not seen before it is saved. */
 const FOLD_MS = 200
 
-/** States that one save carries, at most. */
-const SAVE_STATES = 1000
+/** States that are read or saved at once, at most. */
+const STATES = 1000
 
 /** Bytes of the states that one save carries, unless it is a single one. */
 const SAVE_BYTES = 4 * 1024 * 1024
@@ -216,7 +216,7 @@ class Ownership {
         const left = yield* this.#process(batch)
         if (left !== undefined) return
         const tookMs = clock.currentTimeMillisUnsafe() - startedAt
-        if (!isFull || this.#savedStates > SAVE_STATES / 4) limit = batchSize
+        if (!isFull || this.#savedStates > STATES / 4) limit = batchSize
         else if (tookMs < FOLD_MS / 4) limit = Math.min(limit * 4, most)
         else if (tookMs > FOLD_MS) limit = Math.max(Math.floor(limit / 4), batchSize)
       }
@@ -372,7 +372,7 @@ class Ownership {
       const changed = yield* this.#changed()
       if (changed === undefined) return yield* this.#foldCarefully(events, end)
       const rest = events.filter(({ position }) => position > this.#position)
-      if ((changed.bytes > SAVE_BYTES || changed.states.length > SAVE_STATES) && rest.length > 1) {
+      if ((changed.bytes > SAVE_BYTES || changed.states.length > STATES) && rest.length > 1) {
         states.reset()
         const half = Math.ceil(rest.length / 2)
         const left = yield* this.#foldAll(rest.slice(0, half), rest[half - 1]!.position)
@@ -416,10 +416,12 @@ class Ownership {
   #readStates(partitions: ReadonlyArray<string | Failed>): Effect.Effect<boolean, Trouble> {
     return Effect.gen({ self: this }, function* () {
       const missing = this.#states.missing(partitions.filter((partition) => typeof partition === "string"))
-      if (missing.length === 0) return true
-      const read = yield* this.#seen(this.#options.feed.states(this.#lease, missing))
-      if (read === undefined) return false
-      this.#states.remember(read)
+      for (let i = 0; i < missing.length; i += STATES) {
+        const read = yield* this.#seen(this.#options.feed.states(this.#lease, missing.slice(i, i + STATES)))
+        if (read === undefined) return false
+        this.#states.remember(read)
+        if (i > 0) yield* Effect.yieldNow
+      }
       return true
     })
   }

@@ -31,6 +31,8 @@ const totals = createProjection({
 
 interface House {
   readonly client: IronflowClient
+  /** The client in the engine's process, for what has to be there and takes long over HTTP. */
+  readonly inside: IronflowClient
   readonly hire: (
     projections: ReadonlyArray<RunnableProjection>,
     more?: Partial<WorkerConfig>
@@ -53,6 +55,7 @@ const open = async (transport: "memory" | "http"): Promise<House> => {
   if (engine.url !== undefined) cleanups.push(() => client.close())
   return {
     client,
+    inside: engine.client,
     hire: async (projections, more = {}) => {
       const config = { functions: [], projections, logger: createNoopLogger(), ...more }
       const worker =
@@ -124,6 +127,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
       handler: ({ entity, name }) => void seen.push([name, entity])
     })
     await hire([balances, audit])
+    await vi.waitFor(() => Promise.all(["balances", "audit"].map((name) => client.projections.status(name))))
 
     let position: number | undefined
     for (const amount of [5, 7, -2]) {
@@ -151,9 +155,43 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     ])
   })
 
+  it("that are far behind save many states and dead letters in parts", async () => {
+    const { client, hire, inside } = await open(transport)
+    const count = 3000
+    // few partitions first, so that the batches grow; then one for each event, and one dead letter in two events
+    await Promise.all(
+      Array.from({ length: count }, (_, i) => inside.emit("many", { key: i < 1000 ? "same" : `p-${i}`, i }))
+    )
+    await hire([
+      createProjection({
+        name: "many",
+        events: ["many"],
+        batchSize: 500,
+        maxRetries: 0,
+        partitionKey: "$.data.key",
+        initialState: () => ({ sum: 0 }),
+        handler: (state, event) => {
+          if (event.data.i >= 1000 && event.data.i % 2 === 0) throw new Error("even")
+          return { sum: state.sum + event.data.i }
+        }
+      })
+    ])
+
+    await vi.waitFor(() => client.projections.status("many"))
+    await client.projections.waitForCatchup("many", { after: count })
+    const sumOf = async (partition: string) => (await client.projections.get("many", { partition })).state.sum
+    const status = await client.projections.status("many")
+
+    assert.deepStrictEqual(
+      [await sumOf("same"), await sumOf("p-1001"), await sumOf("p-2999")],
+      [499_500, 1001, 2999]
+    )
+    assert.deepStrictEqual([status.deadLetters, status.lag, status.refusedSaves], [1000, 0, 0])
+  })
+
   it("let others go on while they fold many events", async () => {
-    const { client, hire } = await open(transport)
-    await Promise.all(Array.from({ length: 500 }, (_, i) => client.emit("tick", { i })))
+    const { client, hire, inside } = await open(transport)
+    await Promise.all(Array.from({ length: 500 }, (_, i) => inside.emit("tick", { i })))
     let turns = 0
     const turnsAt: Array<number> = []
     const ticking = setInterval(() => turns++, 0)
@@ -171,6 +209,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     })
 
     await hire([slow])
+    await vi.waitFor(() => client.projections.status("slow"))
     const { state } = await client.projections.get("slow", { after: 500 })
 
     assert.strictEqual(state, 500)
@@ -188,6 +227,7 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     const rebuilding = await client.projections.rebuild("order-totals")
     const meanwhile = await client.projections.get("order-totals")
     const waiting = client.projections.get("order-totals", { after })
+    // what ran it has left, so another one may
     await hire([{ ...totals, config: { ...totals.config, handler: () => ({ total: -1, count: -1 }) } }])
     const rebuilt = await waiting
 
