@@ -185,6 +185,7 @@ export const make = (store: StoreService): ProjectionsService => {
     Effect.gen(function* () {
       let found: ReadonlyArray<ProjectionLogEvent> = []
       let bytes = 0
+      let seen = 0
       let after = looked.get(token.token) ?? 0
       let rows = limit
       while (true) {
@@ -204,8 +205,11 @@ export const make = (store: StoreService): ProjectionsService => {
           for (const event of page.events) bytes += sizeOf(event)
         }
         after = page.position
+        seen += rows
         if (found.length > 0) {
-          if (!page.atEnd && found.length < limit && bytes < BATCH_BYTES) continue
+          // what is found does not wait until a log that holds little for it has been searched
+          const goesOn = !page.atEnd && found.length < limit && bytes < BATCH_BYTES && seen < maxReadEvents
+          if (goesOn) continue
           return { batch: bounded(found, limit, page.position) }
         }
         if (looked.size >= REMEMBERED) looked.clear()
