@@ -60,12 +60,17 @@ const maxRandom = 32 ** randomWidth
 /**
  * A generator over a clock (`nowMs`, epoch milliseconds) and a source of chance (`randomInt(n)`: an integer from 0 to
  * `n - 1`). Ids hold the time, a count within the millisecond that starts anywhere in its lower half, and 60 random
- * bits. A clock that stands still or goes back does not disturb their order.
+ * bits. A clock that stands still or goes back does not disturb their order, nor that to an id of another generator from
+ * before: `after`.
  */
-export const makeIdGenerator = (nowMs: () => number, randomInt: (below: number) => number): IdGenerator => {
-  let time = -1
+export const makeIdGenerator = (
+  nowMs: () => number,
+  randomInt: (below: number) => number,
+  after?: string
+): IdGenerator => {
+  let time = after === undefined ? -1 : timeOf(after) + 1
   let count = 0
-  let timeText = ""
+  let timeText = after === undefined ? "" : base32(time, timeWidth)
   const make = (prefix: string) => () => {
     const now = Math.floor(nowMs())
     if (now > time) {
@@ -103,6 +108,18 @@ export const makeIdGenerator = (nowMs: () => number, randomInt: (below: number) 
 
 /** Digits in the order of their character codes, without the letters that are easily misread. */
 const digits = "0123456789abcdefghjkmnpqrstvwxyz"
+
+/** The time in an id, epoch milliseconds; one before all others when there is none. */
+const timeOf = (id: string): number => {
+  const start = id.search(/[_-]/) + 1
+  let time = 0
+  for (let i = start; i < start + timeWidth; i++) {
+    const digit = digits.indexOf(id.charAt(i) || " ")
+    if (digit < 0) return -1
+    time = time * 32 + digit
+  }
+  return time
+}
 
 const base32 = (value: number, width: number): string => {
   let text = ""

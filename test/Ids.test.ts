@@ -40,6 +40,18 @@ describe("makeIdGenerator", () => {
     assert.strictEqual(new Set(made).size, made.length)
   })
 
+  it.each([1000, 5000, 6000])("goes on after the ids of another one, at %i", (now) => {
+    const before = makeIdGenerator(
+      () => 5000,
+      (below) => below - 1
+    ).event()
+
+    const ids = makeIdGenerator(() => now, zero, before)
+
+    const made = [before, ids.event(), ids.event()]
+    assert.deepStrictEqual(made.toSorted(), made)
+  })
+
   it("keeps the order when a millisecond has more ids than counts", () => {
     const ids = makeIdGenerator(() => 1, zero)
 

@@ -145,9 +145,9 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
     options: CatchupOptions & { readonly after: number | undefined }
   ): Kind<F, Catchup, ProjectionBehindError | NotFound>
   /**
-   * Forgets state, position and dead letters, and projects everything again from the beginning of the log, while the worker
-   * goes on. Until it is done the state is that of the part which is done. An external projection is called again for
-   * every event.
+   * Forgets position and dead letters, and projects everything again from the beginning of the log, while the worker goes on.
+   * Until that is done, `get` returns the state from before; with `after`, it waits. An external projection is called again
+   * for every event.
    */
   rebuild(name: string, options?: RebuildProjectionOptions): Kind<F, ProjectionStatusInfo, NotFound>
   /** No more events are handed out; what the worker has in hand is still saved. */

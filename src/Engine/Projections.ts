@@ -23,7 +23,12 @@ import {
 import { decodeJson } from "../Json.ts"
 import * as Limits from "../Limits.ts"
 import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
-import { checkProjectionEvents, checkProjectionName, maxBatchSize } from "../Projection/Projection.ts"
+import {
+  checkProjectionEvents,
+  checkProjectionName,
+  maxBatchSize,
+  maxReadEvents
+} from "../Projection/Projection.ts"
 import type {
   PartitionState,
   ProjectionBatch,
@@ -51,7 +56,7 @@ import type { Changes, StoreService } from "./Store/Store.ts"
 const LOG = ""
 
 /** Rows of the log that are looked at between two turns of the event loop, at most. */
-const PAGE_ROWS = 2000
+const PAGE_ROWS = 250
 
 /** Bytes of events in one batch, unless it is a single one. */
 const BATCH_BYTES = 4 * 1024 * 1024
@@ -178,9 +183,14 @@ export const make = (store: StoreService): ProjectionsService => {
     limit: number
   ): Effect.Effect<{ readonly batch: ProjectionBatch | undefined } | undefined, IronflowError> =>
     Effect.gen(function* () {
+      let found: ReadonlyArray<ProjectionLogEvent> = []
+      let bytes = 0
+      let seen = 0
+      let after = looked.get(token.token) ?? 0
       let rows = limit
       while (true) {
-        const page = yield* polite(projections.readPage(token, looked.get(token.token) ?? 0, rows))
+        rows = Math.min(rows, PAGE_ROWS)
+        const page = yield* polite(projections.readPage(token, after, rows))
         switch (page._tag) {
           case "Lost":
             looked.delete(token.token)
@@ -190,15 +200,26 @@ export const make = (store: StoreService): ProjectionsService => {
           case "Retries":
             return { batch: { events: [], retries: page.events, position: 0 } }
         }
-        if (page.events.length > 0) return { batch: bounded(page.events, limit, page.position) }
+        if (page.events.length > 0) {
+          found = found.length === 0 ? page.events : [...found, ...page.events]
+          for (const event of page.events) bytes += sizeOf(event)
+        }
+        after = page.position
+        seen += rows
+        if (found.length > 0) {
+          // what is found does not wait until a log that holds little for it has been searched
+          const goesOn = !page.atEnd && found.length < limit && bytes < BATCH_BYTES && seen < maxReadEvents
+          if (goesOn) continue
+          return { batch: bounded(found, limit, page.position) }
+        }
         if (looked.size >= REMEMBERED) looked.clear()
         looked.set(token.token, page.position)
         if (page.atEnd) {
-          return page.position - page.saved < WORTH_SAVING
-            ? undefined
-            : { batch: { events: [], retries: [], position: page.position } }
+          const isWorthSaving =
+            page.position - page.saved >= WORTH_SAVING || (page.isRebuilding && page.position > page.saved)
+          return !isWorthSaving ? undefined : { batch: { events: [], retries: [], position: page.position } }
         }
-        rows = Math.min(rows * 4, PAGE_ROWS)
+        rows *= 4
       }
     })
 
@@ -211,7 +232,7 @@ export const make = (store: StoreService): ProjectionsService => {
       watch(
         [LOG, projectionKey(token.environment, token.name)],
         waitMs,
-        lookFor(token, Math.min(Math.max(1, limit), maxBatchSize))
+        lookFor(token, Math.min(Math.max(1, limit), maxReadEvents))
       ),
       (found) => (found === undefined ? { events: [], retries: [], position: 0 } : found.batch)
     )
@@ -435,6 +456,8 @@ const checkRegistration = ({ events, mode, name, partitionKey }: ProjectionRegis
   }
 }
 
+const sizeOf = ({ data, metadata }: ProjectionLogEvent): number => data.length + (metadata?.length ?? 0)
+
 const bounded = (
   found: ReadonlyArray<ProjectionLogEvent>,
   limit: number,
@@ -442,8 +465,8 @@ const bounded = (
 ): ProjectionBatch => {
   let bytes = 0
   let count = 0
-  for (const { data, metadata } of found) {
-    bytes += data.length + (metadata?.length ?? 0)
+  for (const event of found) {
+    bytes += sizeOf(event)
     if (count > 0 && (count >= limit || bytes > BATCH_BYTES)) break
     count++
   }

@@ -75,43 +75,43 @@ export const makeHandling = ({ eventDefinitions, logger, projection }: HandlingO
       : []
   )
 
+  const iso = makeIso()
+  // one for all events
+  const itself = Object.freeze({ name, version: VERSION })
+
   const decode = (event: ProjectionLogEvent): ProjectionEvent => {
     let data = decodeJson(event.data)
     if (eventDefinitions !== undefined) data = eventDefinitions.upcastEvent(event.name, data, event.version)
     const schema = schemas.get(event.name)
     if (schema !== undefined) data = validate(asStandard(schema), data, `Data of event "${event.name}"`)
-    return {
+    const decoded: Writable<ProjectionEvent> = {
       id: event.id,
       name: event.name,
       data,
       seq: event.position,
       version: event.version,
-      timestamp: new Date(event.timestamp).toISOString(),
-      ...(event.source === undefined ? {} : { source: event.source }),
-      // the engine takes objects only
-      ...(event.metadata === undefined
-        ? {}
-        : { metadata: decodeJson(event.metadata) as Record<string, unknown> })
+      timestamp: iso(event.timestamp)
     }
+    if (event.source !== undefined) decoded.source = event.source
+    // the engine takes objects only
+    if (event.metadata !== undefined) decoded.metadata = decodeJson(event.metadata) as Record<string, unknown>
+    if (event.entity !== undefined) decoded.entity = { ...event.entity }
+    return decoded
   }
 
   const contextOf = (
     event: ProjectionEvent,
     { attempt, partition, signal }: CallContext
-  ): ProjectionContext => ({
-    event: {
+  ): ProjectionContext => {
+    const its: Writable<ProjectionContext["event"]> = {
       id: event.id,
       name: event.name,
       seq: event.seq,
-      timestamp: new Date(event.timestamp),
-      ...(event.metadata === undefined ? {} : { metadata: event.metadata })
-    },
-    projection: { name, version: VERSION },
-    partition,
-    attempt,
-    logger,
-    signal
-  })
+      timestamp: new Date(event.timestamp)
+    }
+    if (event.metadata !== undefined) its.metadata = event.metadata
+    return { event: its, projection: itself, partition, attempt, logger, signal }
+  }
 
   return {
     registration: {
@@ -158,6 +158,22 @@ export const makeHandling = ({ eventDefinitions, logger, projection }: HandlingO
           return Effect.succeed(new Failed(error))
         }
       })
+  }
+}
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] }
+
+/** Times as ISO strings. Events that come in order share their second with the one before, which is most of the work. */
+const makeIso = (): ((time: number) => string) => {
+  let second = Number.NaN
+  let upToSecond = ""
+  return (time) => {
+    const its = Math.floor(time / 1000)
+    if (its !== second) {
+      upToSecond = new Date(its * 1000).toISOString().slice(0, -4)
+      second = its
+    }
+    return `${upToSecond}${String(time - its * 1000).padStart(3, "0")}Z`
   }
 }
 

@@ -7,7 +7,7 @@
  */
 import type * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
-import type { EventDefinition } from "../Event.ts"
+import type { EventDefinition, EventEntity } from "../Event.ts"
 import { isObject } from "../Json.ts"
 import { checkName, listLength } from "../Limits.ts"
 import type { Logger } from "../Logger.ts"
@@ -32,6 +32,8 @@ export interface ProjectionEvent<T = any> {
   readonly timestamp: string
   readonly source?: string
   readonly metadata?: Record<string, unknown>
+  /** Present on an event that was appended to an entity stream. */
+  readonly entity?: EventEntity
 }
 
 /** What a handler is given besides the event. */
@@ -269,6 +271,9 @@ export const isEffectProjection = (projection: AnyProjection): projection is Eff
 
 /** Most events that one batch may have. */
 export const maxBatchSize = 1000
+
+/** Most events that an owner is handed at once, while it is far behind. */
+export const maxReadEvents = 5000
 
 /** Returns the name if a projection can have it. Throws `ValidationError`. */
 export const checkProjectionName = (name: unknown): string => {

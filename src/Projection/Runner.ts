@@ -29,11 +29,12 @@ import type {
   ProjectionSave,
   ProjectionSaved
 } from "../Protocol/Projections.ts"
+import { PARTITION_FUNCTION } from "../Protocol/Projections.ts"
 import type { AccessError } from "../Protocol/Worker.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { Failed, type Handling, makeHandling } from "./Handling.ts"
 import { GLOBAL_PARTITION } from "./Partition.ts"
-import { type AnyProjection, maxBatchSize } from "./Projection.ts"
+import { type AnyProjection, maxBatchSize, maxReadEvents, type ProjectionEvent } from "./Projection.ts"
 import { encodeState, States } from "./States.ts"
 
 export interface RunnerOptions {
@@ -58,8 +59,14 @@ const LONGEST_RETRY_MS = 60_000
 const RECONNECT_MS = 100
 const LONGEST_RECONNECT_MS = 5000
 
-/** Batches that a managed projection folds before it saves, while it is far behind. */
-const BATCHES = 10
+/** Batches that a managed projection folds before it saves, at most, while it is far behind. */
+const BATCHES = 50
+
+/** So long such a fold should take, milliseconds: what it has folded is not seen before it is saved. */
+const FOLD_MS = 200
+
+/** States that are read or saved at once, at most. */
+const STATES = 1000
 
 /** Bytes of the states that one save carries, unless it is a single one. */
 const SAVE_BYTES = 4 * 1024 * 1024
@@ -137,6 +144,23 @@ const checkInitialState = ({ initialState, registration }: Handling): void => {
   if (registration.mode === "managed") encodeState(registration.name, initialState())
 }
 
+/** How long a fold keeps the event loop to itself, milliseconds. */
+const TURN_MS = 1
+
+/** Events between two looks at the clock. */
+const LOOKS = 8
+
+/** A fold is synchronous, and others want to go on too. */
+const makeTurn = (clock: Clock.Clock) => {
+  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  let since = now()
+  let count = 0
+  return {
+    isOver: () => ++count % LOOKS === 0 && now() - since >= TURN_MS,
+    next: Effect.tap(Effect.yieldNow, () => Effect.sync(() => (since = now())))
+  }
+}
+
 interface OwnershipOptions extends RunnerOptions {
   readonly handling: Handling
   readonly lease: ProjectionLease
@@ -152,6 +176,9 @@ class Ownership {
   readonly #states: States
   #position: number
   #failing: Failing | undefined
+  #saves = 0
+  /** States in the last save. */
+  #savedStates = 0
   /** When the last request was sent that has shown the engine a sign of life, by a monotonic clock. */
   #heldSince = 0
 
@@ -177,15 +204,21 @@ class Ownership {
     return Effect.gen({ self: this }, function* () {
       const { feed, projection, unlessStopped } = this.#options
       const { batchSize, mode } = projection.config
+      const clock = yield* Clock.Clock
+      const most = Math.min(batchSize * BATCHES, maxReadEvents)
       let limit = batchSize
       while (true) {
         const batch = yield* unlessStopped(this.#seen(feed.read(this.#lease, limit)))
         if (batch === "stop" || batch === undefined) return
         // a fold that is far behind need not save after every batch: that is what takes the time
-        const isFull = mode === "managed" && batch.events.length >= limit
-        limit = isFull ? Math.max(batchSize, Math.min(batchSize * BATCHES, maxBatchSize)) : batchSize
+        const isFull = mode === "managed" && batch.events.length >= Math.min(limit, maxBatchSize)
+        const startedAt = clock.currentTimeMillisUnsafe()
         const left = yield* this.#process(batch)
         if (left !== undefined) return
+        const tookMs = clock.currentTimeMillisUnsafe() - startedAt
+        if (!isFull || this.#savedStates > STATES / 4) limit = batchSize
+        else if (tookMs < FOLD_MS / 4) limit = Math.min(limit * 4, most)
+        else if (tookMs > FOLD_MS) limit = Math.max(Math.floor(limit / 4), batchSize)
       }
     })
   }
@@ -287,11 +320,18 @@ class Ownership {
       const states = this.#states
       // what a failure in the middle has saved already is not folded again
       const events = batch.filter(({ position }) => position > this.#position)
-      const partitions = events.map((event) => this.#partitionOf(event))
+      const decoded: Array<ProjectionEvent | undefined> = []
+      const partitions: Array<string | Failed> = []
+      const turn = makeTurn(yield* Clock.Clock)
+      for (let i = 0; i < events.length; i++) {
+        partitions.push(this.#partitionOf(events[i]!, (its) => (decoded[i] = its)))
+        if (turn.isOver()) yield* turn.next
+      }
       if (!(yield* this.#readStates(partitions))) return "lost"
 
       let deadLetters: Array<NewDeadLetter> = []
       for (let i = 0; i < events.length;) {
+        if (turn.isOver()) yield* turn.next
         const event = events[i]!
         const partition = partitions[i]!
         if (typeof partition === "string" && states.has(partition, event)) {
@@ -299,8 +339,11 @@ class Ownership {
           continue
         }
         const attempt = this.#attemptFor(event)
-        const folded = typeof partition === "string" ? states.fold(partition, event, attempt) : partition
+        const folded =
+          typeof partition === "string" ? states.fold(partition, event, attempt, decoded[i]) : partition
         const failed = Effect.isEffect(folded) ? yield* folded : folded
+        // a handler may have changed it, so the next try gets it anew
+        decoded[i] = undefined
         if (failed === undefined) {
           i++
           continue
@@ -329,7 +372,7 @@ class Ownership {
       const changed = yield* this.#changed()
       if (changed === undefined) return yield* this.#foldCarefully(events, end)
       const rest = events.filter(({ position }) => position > this.#position)
-      if (changed.bytes > SAVE_BYTES && rest.length > 1) {
+      if ((changed.bytes > SAVE_BYTES || changed.states.length > STATES) && rest.length > 1) {
         states.reset()
         const half = Math.ceil(rest.length / 2)
         const left = yield* this.#foldAll(rest.slice(0, half), rest[half - 1]!.position)
@@ -355,12 +398,15 @@ class Ownership {
     })
   }
 
-  #partitionOf(event: ProjectionLogEvent): string | Failed {
+  /** Hands over the event if it had to be decoded, unless a function of the program has seen it. */
+  #partitionOf(event: ProjectionLogEvent, handOver?: (decoded: ProjectionEvent) => void): string | Failed {
     const { handling } = this.#options
+    const { partitionKey } = handling.registration
+    if (partitionKey === undefined) return GLOBAL_PARTITION
     try {
-      return handling.registration.partitionKey === undefined
-        ? GLOBAL_PARTITION
-        : handling.partition(handling.decode(event))
+      const its = handling.decode(event)
+      if (partitionKey !== PARTITION_FUNCTION) handOver?.(its)
+      return handling.partition(its)
     } catch (error) {
       return new Failed(error)
     }
@@ -370,10 +416,12 @@ class Ownership {
   #readStates(partitions: ReadonlyArray<string | Failed>): Effect.Effect<boolean, Trouble> {
     return Effect.gen({ self: this }, function* () {
       const missing = this.#states.missing(partitions.filter((partition) => typeof partition === "string"))
-      if (missing.length === 0) return true
-      const read = yield* this.#seen(this.#options.feed.states(this.#lease, missing))
-      if (read === undefined) return false
-      this.#states.remember(read)
+      for (let i = 0; i < missing.length; i += STATES) {
+        const read = yield* this.#seen(this.#options.feed.states(this.#lease, missing.slice(i, i + STATES)))
+        if (read === undefined) return false
+        this.#states.remember(read)
+        if (i > 0) yield* Effect.yieldNow
+      }
       return true
     })
   }
@@ -477,16 +525,17 @@ class Ownership {
   // Saving
   // -------------------------------------------------------------------------------------------------------------------
 
-  #save(outcome: Omit<ProjectionSave, "from">): Effect.Effect<Interruption | undefined, Trouble> {
+  #save(outcome: Omit<ProjectionSave, "from" | "number">): Effect.Effect<Interruption | undefined, Trouble> {
     return Effect.gen({ self: this }, function* () {
       const { logger } = this.#options
-      const save = { from: this.#position, ...outcome }
+      const save = { number: ++this.#saves, from: this.#position, ...outcome }
       const saved = yield* this.#send(save, 1)
       if (saved._tag === "Refused") {
         logger.warn(`Projection "${this.#name}": what was folded is not saved, because ${saved.reason}`)
         return "lost"
       }
       this.#position = save.to
+      this.#savedStates = save.states.length
       if (save.failing === undefined) this.#failing = undefined
       this.#states.saved(save.states)
       return undefined

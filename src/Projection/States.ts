@@ -12,6 +12,7 @@ import { byteLength, encodeJson } from "../Json.ts"
 import { checkSize, projectionStateBytes } from "../Limits.ts"
 import type { NewPartitionState, PartitionState, ProjectionLogEvent } from "../Protocol/Projections.ts"
 import { type CallContext, Failed, type Handling } from "./Handling.ts"
+import type { ProjectionEvent } from "./Projection.ts"
 
 /** Partitions whose states are remembered between batches. */
 const REMEMBERED = 1000
@@ -36,6 +37,7 @@ export class States {
   readonly #name: string
   /** In the order of their last use. */
   readonly #live = new Map<string, Live>()
+  #latest: Live | undefined
   readonly #signal: AbortSignal
   careful = false
 
@@ -51,6 +53,7 @@ export class States {
   }
 
   remember(states: ReadonlyArray<PartitionState>): void {
+    this.#latest = undefined
     for (const { partition, position, state } of states) {
       this.#live.set(partition, {
         partition,
@@ -69,15 +72,16 @@ export class States {
     return event.position <= (this.#live.get(partition)?.position ?? 0)
   }
 
-  /** Folds an event into the state of its partition, or says why it cannot be. */
+  /** Folds an event into the state of its partition, or says why it cannot be. `decoded` is what nobody else has seen of it. */
   fold(
     partition: string,
     event: ProjectionLogEvent,
-    attempt: number
+    attempt: number,
+    decoded?: ProjectionEvent
   ): Effect.Effect<Failed | undefined> | Failed | undefined {
     const live = this.#of(partition)
     const context = { attempt, partition, signal: this.#signal }
-    const applied = this.#apply(live, event, context)
+    const applied = this.#apply(live, event, context, decoded)
     const settle = (failed: Failed | undefined): Failed | undefined => {
       if (failed === undefined) {
         live.folded.push(event)
@@ -142,6 +146,7 @@ export class States {
     for (const partition of this.#live.keys()) {
       if (this.#live.size <= REMEMBERED) break
       this.#live.delete(partition)
+      if (this.#latest?.partition === partition) this.#latest = undefined
     }
   }
 
@@ -156,30 +161,34 @@ export class States {
   }
 
   #of(partition: string): Live {
-    const live = this.#live.get(partition)
+    const live = this.#latest?.partition === partition ? this.#latest : this.#live.get(partition)
     if (live === undefined) throw new Error(`the state of partition "${partition}" was not read`)
-    // now the last one to be forgotten
-    this.#live.delete(partition)
-    this.#live.set(partition, live)
+    if (live !== this.#latest) {
+      // now the last one to be forgotten
+      this.#live.delete(partition)
+      this.#live.set(partition, live)
+      this.#latest = live
+    }
     return live
   }
 
   #apply(
     live: Live,
     event: ProjectionLogEvent,
-    context: CallContext
+    context: CallContext,
+    decoded: ProjectionEvent | undefined
   ): Effect.Effect<Failed | undefined> | Failed | undefined {
     if (!live.isFresh) {
       const restored = this.#restore(live, context)
       if (Effect.isEffect(restored)) {
         return Effect.flatMap(restored, (failed) => {
-          const applied = failed ?? this.#applyOne(live, event, context)
+          const applied = failed ?? this.#applyOne(live, event, context, decoded)
           return Effect.isEffect(applied) ? applied : Effect.succeed(applied)
         })
       }
       if (restored !== undefined) return restored
     }
-    return this.#applyOne(live, event, context)
+    return this.#applyOne(live, event, context, decoded)
   }
 
   /** Makes the value of what is saved and what has been folded since. */
@@ -215,13 +224,23 @@ export class States {
   #applyOne(
     live: Live,
     event: ProjectionLogEvent,
-    context: CallContext
+    context: CallContext,
+    decoded = this.#decode(event)
   ): Effect.Effect<Failed | undefined> | Failed | undefined {
+    if (decoded instanceof Failed) return decoded
     try {
-      const next = this.#handling.reduce(live.value, this.#handling.decode(event), context)
+      const next = this.#handling.reduce(live.value, decoded, context)
       return Effect.isEffect(next)
         ? Effect.map(next as Effect.Effect<unknown | Failed>, (result) => this.#accept(live, result))
         : this.#accept(live, next)
+    } catch (error) {
+      return new Failed(error)
+    }
+  }
+
+  #decode(event: ProjectionLogEvent): ProjectionEvent | Failed {
+    try {
+      return this.#handling.decode(event)
     } catch (error) {
       return new Failed(error)
     }

@@ -8,6 +8,7 @@
  */
 import type * as Effect from "effect/Effect"
 import type { ConnectionError, SerializedError, ValidationError } from "../Errors.ts"
+import type { EventEntity } from "../Event.ts"
 import type { AccessError, JsonText } from "./Worker.ts"
 
 /** A projection as a worker registers it. */
@@ -51,6 +52,8 @@ export interface ProjectionLogEvent {
   readonly source?: string
   /** Epoch milliseconds. */
   readonly timestamp: number
+  /** Of an event that was appended to an entity stream. */
+  readonly entity?: EventEntity
 }
 
 /** What comes next. */
@@ -90,6 +93,8 @@ export interface NewDeadLetter {
 
 /** The outcome of a batch, or of a part from its beginning. */
 export interface ProjectionSave {
+  /** One more with every save of an owner. The same save may be sent again when its answer is lost. */
+  readonly number?: number
   /** The position that it goes on from. */
   readonly from: number
   /** Everything up to here is done. Equal to `from` for what moves nothing: retries, a failure. */

@@ -31,6 +31,8 @@ const totals = createProjection({
 
 interface House {
   readonly client: IronflowClient
+  /** The client in the engine's process, for what has to be there and takes long over HTTP. */
+  readonly inside: IronflowClient
   readonly hire: (
     projections: ReadonlyArray<RunnableProjection>,
     more?: Partial<WorkerConfig>
@@ -53,6 +55,7 @@ const open = async (transport: "memory" | "http"): Promise<House> => {
   if (engine.url !== undefined) cleanups.push(() => client.close())
   return {
     client,
+    inside: engine.client,
     hire: async (projections, more = {}) => {
       const config = { functions: [], projections, logger: createNoopLogger(), ...more }
       const worker =
@@ -103,6 +106,135 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     })
     assert.strictEqual(result.lastEventSeq, position)
     expect((await client.projections.list()).map(({ name }) => name)).toEqual(["order-totals"])
+  })
+
+  it("get the events of entity streams with their entity, and reads wait for what was appended", async () => {
+    const { client, hire } = await open(transport)
+    const seen: Array<unknown> = []
+    const balances = createProjection({
+      name: "balances",
+      events: ["account.*"],
+      partitionKey: "$.entity.id",
+      initialState: () => ({ balance: 0, version: 0 }),
+      handler: (state, { data, entity }) => ({
+        balance: state.balance + data.amount,
+        version: entity?.version ?? -1
+      })
+    })
+    const audit = createProjection({
+      name: "audit",
+      events: ["account.*"],
+      handler: ({ entity, name }) => void seen.push([name, entity])
+    })
+    await hire([balances, audit])
+    await vi.waitFor(() => Promise.all(["balances", "audit"].map((name) => client.projections.status(name))))
+
+    let position: number | undefined
+    for (const amount of [5, 7, -2]) {
+      const appended = await client.streams.append("account-1", {
+        entityType: "account",
+        name: amount > 0 ? "account.credited" : "account.debited",
+        data: { amount }
+      })
+      position = appended.position
+      const { state } = await client.projections.get("balances", { partition: "account-1", after: position })
+      assert.strictEqual(state.version, appended.entityVersion)
+    }
+    await client.emit("account.checked", { amount: 0 })
+    const last = await client.emit("account.checked", { amount: 0 })
+    await client.projections.waitForCatchup("audit", { after: last.position })
+
+    const { state } = await client.projections.get("balances", { partition: "account-1", after: position })
+    assert.deepStrictEqual(state, { balance: 10, version: 3 })
+    assert.deepStrictEqual(seen, [
+      ["account.credited", { id: "account-1", type: "account", version: 1 }],
+      ["account.credited", { id: "account-1", type: "account", version: 2 }],
+      ["account.debited", { id: "account-1", type: "account", version: 3 }],
+      ["account.checked", undefined],
+      ["account.checked", undefined]
+    ])
+  })
+
+  it("that are far behind save many states and dead letters in parts", async () => {
+    const { client, hire, inside } = await open(transport)
+    const count = 3000
+    // few partitions first, so that the batches grow; then one for each event, and one dead letter in two events
+    await Promise.all(
+      Array.from({ length: count }, (_, i) => inside.emit("many", { key: i < 1000 ? "same" : `p-${i}`, i }))
+    )
+    await hire([
+      createProjection({
+        name: "many",
+        events: ["many"],
+        batchSize: 500,
+        maxRetries: 0,
+        partitionKey: "$.data.key",
+        initialState: () => ({ sum: 0 }),
+        handler: (state, event) => {
+          if (event.data.i >= 1000 && event.data.i % 2 === 0) throw new Error("even")
+          return { sum: state.sum + event.data.i }
+        }
+      })
+    ])
+
+    await vi.waitFor(() => client.projections.status("many"))
+    await client.projections.waitForCatchup("many", { after: count })
+    const sumOf = async (partition: string) => (await client.projections.get("many", { partition })).state.sum
+    const status = await client.projections.status("many")
+
+    assert.deepStrictEqual(
+      [await sumOf("same"), await sumOf("p-1001"), await sumOf("p-2999")],
+      [499_500, 1001, 2999]
+    )
+    assert.deepStrictEqual([status.deadLetters, status.lag, status.refusedSaves], [1000, 0, 0])
+  })
+
+  it("let others go on while they fold many events", async () => {
+    const { client, hire, inside } = await open(transport)
+    await Promise.all(Array.from({ length: 500 }, (_, i) => inside.emit("tick", { i })))
+    let turns = 0
+    const turnsAt: Array<number> = []
+    const ticking = setInterval(() => turns++, 0)
+    cleanups.push(async () => clearInterval(ticking))
+    const slow = createProjection({
+      name: "slow",
+      events: ["tick"],
+      batchSize: 1000,
+      initialState: () => 0,
+      handler: (count) => {
+        turnsAt.push(turns)
+        for (const started = performance.now(); performance.now() - started < 0.5;);
+        return count + 1
+      }
+    })
+
+    await hire([slow])
+    await vi.waitFor(() => client.projections.status("slow"))
+    const { state } = await client.projections.get("slow", { after: 500 })
+
+    assert.strictEqual(state, 500)
+    // all of them are one batch, which takes a quarter of a second
+    assert.isAtLeast(turnsAt.at(-1)! - turnsAt[0]!, 20)
+  })
+
+  it("show the old state while they are rebuilt, and wait with `after`", async () => {
+    const { client, hire } = await open(transport)
+    const worker = await hire([totals])
+    const after = await emitAll(client, 1, 2, 3)
+    await client.projections.waitForCatchup("order-totals", { after })
+    await worker.drain()
+
+    const rebuilding = await client.projections.rebuild("order-totals")
+    const meanwhile = await client.projections.get("order-totals")
+    const waiting = client.projections.get("order-totals", { after })
+    // what ran it has left, so another one may
+    await hire([{ ...totals, config: { ...totals.config, handler: () => ({ total: -1, count: -1 }) } }])
+    const rebuilt = await waiting
+
+    assert.strictEqual(rebuilding.status, "rebuilding")
+    assert.deepStrictEqual(meanwhile.state, { total: 6, count: 3 })
+    assert.deepStrictEqual(rebuilt.state, { total: -1, count: -1 })
+    assert.strictEqual((await client.projections.status("order-totals")).status, "active")
   })
 
   it("keep a state for each partition, by path or function", async () => {

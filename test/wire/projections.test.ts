@@ -127,6 +127,62 @@ describe("an existing runner", () => {
     )
   })
 
+  it("is looked after over ConnectRPC as over REST", async () => {
+    const name = "looked-after"
+    await call("RegisterProjection", { name, events: ["looked.at"], mode: "managed" })
+    const seq = await emit("looked.at", {})
+
+    const listed = await call("ListProjections", {})
+    const waiting = await call("GetProjectionStatus", { name })
+    const behind = await call("WaitProjectionCatchup", { name, minSeq: String(seq), timeoutMs: 1 })
+    const paused = await call("PauseProjection", { name, by: "ada", reason: "a look" })
+    const resumed = await call("ResumeProjection", { name })
+    await runOnce(name, () => ({ n: 1 }), {})
+    const caughtUp = await call("WaitProjectionCatchup", { name, min_seq: seq, timeout_ms: 1000 })
+    const { body: seen } = await get(`/${name}`)
+    const event = await call("WaitForEvent", {
+      eventId: seen.state.last_event_id,
+      projection: name,
+      timeoutMs: 1000
+    })
+    const planned = await call("RebuildProjection", { name, dryRun: true })
+    const rebuilt = await call("RebuildProjection", { name })
+
+    assert.deepInclude(
+      listed.body.projections.find((one: any) => one.name === name),
+      {
+        lag: "1",
+        status: "active"
+      }
+    )
+    assert.deepInclude(waiting.body, { name, mode: "managed", lastEventSeq: "0", lag: "1" })
+    assert.deepInclude(behind.body, {
+      caughtUp: false,
+      timedOut: true,
+      targetSeq: String(seq),
+      behindByEvents: "1"
+    })
+    assert.deepInclude(paused.body, { status: "paused" })
+    assert.include(paused.body.message, "Paused by ada")
+    assert.deepInclude(resumed.body, { status: "active" })
+    for (const { body } of [caughtUp, event]) {
+      assert.deepInclude(body, { caughtUp: true, currentSeq: String(seq), behindByEvents: "0" })
+    }
+    assert.deepInclude(planned.body, { projectionName: name, status: "completed" })
+    assert.deepInclude(rebuilt.body, { projectionName: name, status: "running", remainingEvents: "1" })
+    const unknown = await Promise.all(
+      ["GetProjectionStatus", "RebuildProjection", "PauseProjection", "ResumeProjection"].map((method) =>
+        call(method, { name: "nobody" })
+      )
+    )
+    assert.deepStrictEqual(
+      unknown.map(({ body, status }) => [status, body.code]),
+      unknown.map(() => [404, "not_found"])
+    )
+    assert.strictEqual((await call("GetProjectionStatus", {})).status, 400)
+    assert.strictEqual((await call("WaitForEvent", { eventId: "evt_x", projection: name })).status, 404)
+  })
+
   it("is refused with 409 when it saves what was reset or is done", async () => {
     await call("RegisterProjection", { name: "visits", events: ["page.seen"], mode: "managed" })
     const seq = await emit("page.seen", {})

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import { IronflowError, type SerializedError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { checkName, checkSize, listLength, projectionStateBytes } from "../../Limits.ts"
+import { maxReadEvents } from "../../Projection/Projection.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import type { ProjectionSave } from "../../Protocol/Projections.ts"
@@ -156,8 +157,8 @@ const statesRequest = lenient(Schemas.ProjectionStatesRequest, "States")
 const ownerRequest = lenient(Schemas.ProjectionOwnerRequest, "Owner")
 const saveRequest = lenient(Schemas.SaveProjectionRequest, "Save")
 
-/** Partitions whose states one request may ask for; a batch has no more. */
-const PARTITIONS = 1000
+/** Partitions whose states one request may ask for or save; a batch has no more. */
+const PARTITIONS = maxReadEvents
 
 const readStates = (body: unknown) => {
   const request = statesRequest(body)

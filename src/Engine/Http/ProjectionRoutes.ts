@@ -40,18 +40,16 @@ export const projectionRoutes = (
     route("deleteProjection", (call) => Effect.as(apiOf(call).delete(nameOf(call)), noContent)),
     route("pauseProjection", (call) =>
       Effect.flatMap(
-        checked(() => pauseRequest(call.body)),
-        ({ by, reason }) =>
-          status(
-            apiOf(call).pause(nameOf(call), {
-              ...(by ? { by } : {}),
-              ...(reason ? { reason } : {})
-            })
-          )
+        checked(() => readPause(call.body)),
+        (options) => status(apiOf(call).pause(nameOf(call), options))
       )
     ),
     route("resumeProjection", (call) => status(apiOf(call).resume(nameOf(call)))),
-    route("rebuildProjection", (call) => rebuild(apiOf(call), call)),
+    route("rebuildProjection", (call) =>
+      Effect.map(rebuild(apiOf(call), nameOf(call), call.body), (info) =>
+        json({ ...rebuildJob(info), ...encodeProjectionStatus(info) })
+      )
+    ),
     route("projectionRebuild", (call) =>
       Effect.map(apiOf(call).status(nameOf(call)), (info) => json(rebuildJob(info)))
     ),
@@ -87,18 +85,7 @@ export const projectionRoutes = (
         return json({ results })
       })
     ),
-    route("projectionWaitForEvent", (call) =>
-      Effect.gen(function* () {
-        const { eventId, projection, timeoutMs = MAX_WAIT_MS } = yield* checked(() => waitRequest(call.body))
-        const position = yield* engine.projections.findEvent(call.environment, eventId)
-        if (position === undefined) {
-          return yield* new IronflowError(`There is no event ${eventId.slice(0, 64)} in this environment`, {
-            code: "EVENT_NOT_FOUND"
-          })
-        }
-        return json(yield* catchup(apiOf(call), projection, position, timeoutMs, closing))
-      })
-    ),
+    route("projectionWaitForEvent", (call) => Effect.map(waitForEvent(engine, call, closing), json)),
     route("deadLetters", (call) =>
       Effect.gen(function* () {
         const page = yield* checked(() => ({
@@ -118,16 +105,116 @@ export const projectionRoutes = (
         return json({ retrying: 1 })
       })
     ),
+    ...connectRoutes(engine, closing),
     ...projectionOwnerRoutes(engine, closing),
     ...projectionRunnerRoutes(engine)
   ]
 }
 
+/** The same over ConnectRPC, for those who speak that: names in the body, 64-bit integers as text. */
+const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): ReadonlyArray<Route> => {
+  const apiOf = (call: Call): Api => engine.projections.client(call.environment)
+  const named = (
+    call: Call,
+    then: (name: string) => Effect.Effect<ProjectionStatusInfo, IronflowError>
+  ): Effect.Effect<Reply, IronflowError> =>
+    Effect.gen(function* () {
+      const { name } = yield* checked(() => nameRequest(call.body))
+      return json(connectStatus(yield* then(name)))
+    })
+  return [
+    route("connectListProjections", (call) =>
+      Effect.map(apiOf(call).list(), (infos) => json({ projections: infos.map(connectStatus) }))
+    ),
+    route("getProjectionStatus", (call) => named(call, (name) => apiOf(call).status(name))),
+    route("connectResumeProjection", (call) => named(call, (name) => apiOf(call).resume(name))),
+    route("connectPauseProjection", (call) =>
+      Effect.gen(function* () {
+        const options = yield* checked(() => readPause(call.body))
+        return yield* named(call, (name) => apiOf(call).pause(name, options))
+      })
+    ),
+    route("connectRebuildProjection", (call) =>
+      Effect.gen(function* () {
+        const { name } = yield* checked(() => nameRequest(call.body))
+        const job = rebuildJob(yield* rebuild(apiOf(call), name, call.body))
+        return json({
+          projectionName: job.projection_name,
+          status: job.status,
+          lastEventSeq: String(job.last_event_seq),
+          ...(job.target_seq === undefined ? {} : { targetSeq: String(job.target_seq) }),
+          remainingEvents: String(job.remaining_events)
+        })
+      })
+    ),
+    route("waitProjectionCatchup", (call) =>
+      Effect.gen(function* () {
+        const { minSeq, name, timeoutMs = MAX_WAIT_MS } = yield* checked(() => catchupRequest(call.body))
+        return json(connectCatchup(yield* catchup(apiOf(call), name, minSeq, timeoutMs, closing)))
+      })
+    ),
+    route("waitForEvent", (call) =>
+      Effect.map(waitForEvent(engine, call, closing), (answer) => json(connectCatchup(answer)))
+    )
+  ]
+}
+
+const connectStatus = (info: ProjectionStatusInfo): typeof Schemas.ConnectProjectionStatus.Type => ({
+  name: info.name,
+  status: info.status,
+  mode: info.mode,
+  message: info.message,
+  lastEventSeq: String(info.lastEventSeq),
+  lag: String(info.lag),
+  generation: String(info.generation),
+  ...(info.owner === undefined ? {} : { owner: info.owner }),
+  ...(info.errorMessage === undefined ? {} : { errorMessage: info.errorMessage }),
+  deadLetters: String(info.deadLetters),
+  refusedSaves: String(info.refusedSaves),
+  createdAt: info.createdAt,
+  updatedAt: info.updatedAt
+})
+
+const connectCatchup = (
+  answer: typeof Schemas.CatchupResponse.Type
+): typeof Schemas.ConnectCatchupResponse.Type => ({
+  ...answer,
+  currentSeq: String(answer.currentSeq),
+  targetSeq: String(answer.targetSeq),
+  behindByEvents: String(answer.behindByEvents)
+})
+
+/** Waits for the event with the id in the body. */
+const waitForEvent = (engine: EngineService, call: Call, closing: Effect.Effect<void>) =>
+  Effect.gen(function* () {
+    const { eventId, projection, timeoutMs = MAX_WAIT_MS } = yield* checked(() => waitRequest(call.body))
+    const position = yield* engine.projections.findEvent(call.environment, eventId)
+    if (position === undefined) {
+      return yield* new IronflowError(`There is no event ${eventId.slice(0, 64)} in this environment`, {
+        code: "EVENT_NOT_FOUND"
+      })
+    }
+    return yield* catchup(
+      engine.projections.client(call.environment),
+      projection,
+      position,
+      timeoutMs,
+      closing
+    )
+  })
+
+const nameRequest = lenient(Schemas.ProjectionNameRequest, "Projection")
+const catchupRequest = lenient(Schemas.WaitCatchupRequest, "WaitProjectionCatchup")
 const pauseRequest = lenient(Schemas.PauseProjectionRequest, "Pause")
 const rebuildRequest = lenient(Schemas.RebuildProjectionRequest, "Rebuild")
 const batchRequest = lenient(Schemas.CatchupBatchRequest, "Catchup")
 const waitRequest = lenient(Schemas.WaitForEventRequest, "WaitForEvent")
 const retryRequest = lenient(Schemas.RetryDeadLettersRequest, "Retry")
+
+const readPause = (body: unknown) => {
+  const { by, reason } = pauseRequest(body)
+  return { ...(by ? { by } : {}), ...(reason ? { reason } : {}) }
+}
 
 /** A browser says so in headers that servers do not send. */
 const isFromPage = ({ request }: Call): boolean =>
@@ -165,11 +252,10 @@ const get = (api: Api, call: Call): Effect.Effect<Reply, IronflowError> =>
     })
   })
 
-const rebuild = (api: Api, call: Call): Effect.Effect<Reply, IronflowError> =>
+const rebuild = (api: Api, name: string, body: unknown): Effect.Effect<ProjectionStatusInfo, IronflowError> =>
   Effect.gen(function* () {
-    const name = variable(call, "name")
     const request = yield* checked(() => {
-      const request = rebuildRequest(call.body)
+      const request = rebuildRequest(body)
       if (request.partition || request.fromEventId) {
         throw new ValidationError(
           "A projection is rebuilt as a whole, from the beginning of the log: leave `partition` and `from_event_id` out"
@@ -177,8 +263,7 @@ const rebuild = (api: Api, call: Call): Effect.Effect<Reply, IronflowError> =>
       }
       return request
     })
-    const info = yield* request.dryRun === true ? api.status(name) : api.rebuild(name)
-    return json({ ...rebuildJob(info), ...encodeProjectionStatus(info) })
+    return yield* request.dryRun === true ? api.status(name) : api.rebuild(name)
   })
 
 const rebuildJob = (info: ProjectionStatusInfo) => ({

@@ -1,6 +1,7 @@
 /** Reading the log from a position on, for all that follows it, and back from its end. */
+import type { SQLInputValue } from "node:sqlite"
 import { compilePattern, isPattern } from "../../Pattern.ts"
-import { entityOfRow, LogKind } from "./Events.ts"
+import { LogKind } from "./Events.ts"
 import type { LogBackQuery, LogEntry, LogPage, LogQuery } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
@@ -10,38 +11,35 @@ export const COLUMNS =
 export const readLog = (tx: Transaction, query: LogQuery): LogPage => {
   const environment = tx.findEnvironment(query.environment)
   if (environment === undefined) return { entries: [], position: query.after, atEnd: true }
-  const { patterns, limit } = query
-  const name = nameOf(query)
-  const rows =
-    query.kind === undefined
-      ? tx.all(
-          `SELECT ${COLUMNS} FROM events WHERE position > ? AND environment = ? AND kind IN (0, 1) ORDER BY position LIMIT ?`,
-          query.after,
-          environment,
-          limit
-        )
-      : name === undefined
-        ? tx.all(
-            `SELECT ${COLUMNS} FROM events WHERE position > ? AND environment = ? AND kind = ? ORDER BY position LIMIT ?`,
-            query.after,
-            environment,
-            LogKind[query.kind],
-            limit
-          )
-        : tx.all(
-            `SELECT ${COLUMNS} FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ? ORDER BY position LIMIT ?`,
-            environment,
-            LogKind[query.kind],
-            name,
-            query.after,
-            limit
-          )
-  const accepts = patterns === undefined ? () => true : anyOf(patterns)
-  return {
-    entries: rows.filter((row) => accepts(String(row.name))).map(toEntry),
-    position: Number(rows.at(-1)?.position ?? query.after),
-    atEnd: rows.length < limit
+  const { kind, limit, patterns } = query
+  const names = kind === undefined ? undefined : namesOf(query)
+  // the index finds the rows of names; those of patterns are found by looking
+  const accepts = patterns === undefined || names !== undefined ? undefined : anyOf(patterns)
+  const entries: Array<LogEntry> = []
+  let position = query.after
+  let count = 0
+  const visit = (row: ReadonlyArray<SQLInputValue>) => {
+    position = Number(row[0])
+    count++
+    if (accepts === undefined || accepts(String(row[NAME]))) entries.push(entryOf(row))
   }
+  if (kind === undefined) {
+    tx.each(
+      `SELECT ${COLUMNS} FROM events WHERE position > ? AND environment = ? AND kind IN (0, 1) ORDER BY position LIMIT ?`,
+      [query.after, environment, limit],
+      visit
+    )
+  } else if (names === undefined) {
+    tx.each(
+      `SELECT ${COLUMNS} FROM events WHERE position > ? AND environment = ? AND kind = ? ORDER BY position LIMIT ?`,
+      [query.after, environment, LogKind[kind], limit],
+      visit
+    )
+  } else {
+    const one = (name: string) => [environment, LogKind[kind], name, query.after]
+    tx.each(byNames(names.length), [...names.flatMap(one), limit], visit)
+  }
+  return { entries, position, atEnd: count < limit }
 }
 
 /** Reads the log backwards, newest first. */
@@ -76,6 +74,23 @@ export const readLogBack = (tx: Transaction, query: LogBackQuery): LogPage => {
   }
 }
 
+/** Names whose rows one statement merges; more of them are found as patterns are. */
+const MERGED_NAMES = 8
+
+/** The names that are asked for, if they are few and none of them is a pattern. */
+const namesOf = ({ patterns }: Pick<LogQuery, "patterns">): ReadonlyArray<string> | undefined => {
+  if (patterns === undefined || patterns.some(isPattern)) return undefined
+  const names = [...new Set(patterns)]
+  return names.length >= 1 && names.length <= MERGED_NAMES ? names : undefined
+}
+
+/** Each name by the index, in order, merged: no row of another name is looked at. */
+const byNames = (count: number): string =>
+  Array.from(
+    { length: count },
+    () => `SELECT ${COLUMNS} FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?`
+  ).join(" UNION ALL ") + " ORDER BY position LIMIT ?"
+
 /** The one name that is asked for, if it is one. */
 const nameOf = ({ patterns }: Pick<LogQuery, "patterns">): string | undefined =>
   patterns?.length === 1 && !isPattern(patterns[0] ?? "") ? patterns[0] : undefined
@@ -85,15 +100,44 @@ const anyOf = (patterns: ReadonlyArray<string>): ((name: string) => boolean) => 
   return (name) => tests.some((test) => test(name))
 }
 
-export const toEntry = (row: Row): LogEntry => ({
-  position: Number(row.position),
-  kind: Number(row.kind) === LogKind.event ? "event" : "message",
-  id: String(row.id),
-  name: String(row.name),
-  version: Number(row.version),
-  data: String(row.data),
-  ...(row.metadata === null ? {} : { metadata: String(row.metadata) }),
-  ...(row.source === null ? {} : { source: String(row.source) }),
-  timestamp: Number(row.timestamp),
-  ...entityOfRow(row)
-})
+type Writable<T> = { -readonly [K in keyof T]: T[K] }
+
+/** Index of `name` in {@link COLUMNS}. */
+const NAME = 3
+
+/** An entry of the values of {@link COLUMNS}. It is made without copies: there are thousands in a page. */
+const entryOf = ([
+  position,
+  kind,
+  id,
+  name,
+  version,
+  data,
+  metadata,
+  source,
+  timestamp,
+  entityId,
+  entityType,
+  entityVersion
+]: ReadonlyArray<SQLInputValue>): LogEntry => {
+  const entry: Writable<LogEntry> = {
+    position: Number(position),
+    kind: kind === LogKind.event ? "event" : "message",
+    id: String(id),
+    name: String(name),
+    version: Number(version),
+    data: String(data),
+    timestamp: Number(timestamp)
+  }
+  if (metadata !== null) entry.metadata = String(metadata)
+  if (source !== null) entry.source = String(source)
+  if (entityId !== null) {
+    entry.entity = { id: String(entityId), type: String(entityType), version: Number(entityVersion) }
+  }
+  return entry
+}
+
+const columns = COLUMNS.split(", ")
+
+/** An entry of a row with at least {@link COLUMNS}. */
+export const toEntry = (row: Row): LogEntry => entryOf(columns.map((column) => row[column] ?? null))

@@ -436,5 +436,11 @@ CREATE TABLE access_log (
   subject TEXT NOT NULL,
   details TEXT NOT NULL
 );
+`,
+  `
+-- last_save: which save was stored last, so that it is known when its worker, which did not hear of it, sends it again.
+-- shown_epoch: whose states are read until a rebuild is done, which is when rebuild_to is NULL again.
+ALTER TABLE projections ADD COLUMN last_save TEXT;
+ALTER TABLE projections ADD COLUMN shown_epoch INTEGER;
 `
 ]

@@ -1,13 +1,13 @@
 /** Looking at projections, and steering them. */
 import { isPattern, matchesPattern } from "../../Pattern.ts"
 import { endOfLog } from "./Events.ts"
-import { readLog } from "./LogRows.ts"
+import { readLog, toEntry } from "./LogRows.ts"
 import {
   eventsOf,
   findProjection,
-  logEventOf,
   markProjection,
   resetProjection,
+  shownEpoch,
   stateRow
 } from "./ProjectionRows.ts"
 import type {
@@ -36,7 +36,8 @@ export const getProjectionState = (
   name: string,
   partition: string
 ): ProjectionState | undefined => {
-  const row = stateRow(tx, findProjection(tx, environment, name), partition)
+  const projection = findProjection(tx, environment, name)
+  const row = stateRow(tx, projection, partition, shownEpoch(projection))
   return row === undefined
     ? undefined
     : {
@@ -50,6 +51,9 @@ export const getProjectionState = (
       }
 }
 
+/** Rows that are looked at before many are. */
+const FEW = 4
+
 export const isProjectionAt = (
   tx: Transaction,
   environment: string,
@@ -60,14 +64,21 @@ export const isProjectionAt = (
 ) => {
   const row = findProjection(tx, environment, name)
   const position = Number(row.position)
+  // whoever waits reads what is rebuilt, and not what was there before
+  if (row.mode === "managed" && row.rebuild_to !== null) {
+    return { reached: false, open: false, checked, position }
+  }
   if (position >= target) return { reached: true, open: false, checked, position }
-  const page = readLog(tx, {
+  const from = {
     environment,
     kind: "event",
     after: Math.max(position, checked),
-    patterns: eventsOf(row),
-    limit
-  })
+    patterns: eventsOf(row)
+  } as const
+  // most of those who ask are told no by one of the next few rows
+  const soon = readLog(tx, { ...from, limit: FEW })
+  const page =
+    soon.entries.length > 0 || soon.atEnd ? soon : readLog(tx, { ...from, after: soon.position, limit })
   const next = page.entries[0]?.position
   if (next !== undefined) return { reached: next > target, open: false, checked: next - 1, position }
   return {
@@ -138,7 +149,7 @@ export const listDeadLetters = (
     )
     .map((row) => ({
       position: Number(row.position),
-      event: logEventOf(row),
+      event: toEntry(row),
       error: JSON.parse(String(row.error)),
       attempts: Number(row.attempts),
       at: Number(row.at),
@@ -163,7 +174,7 @@ export const retryDeadLetters = (
 const toInfo = (tx: Transaction, row: Row): ProjectionInfo => {
   const letters = tx.get("SELECT count(*) AS n FROM dead_letters WHERE projection = ?", row.key!)
   const lag = countWaiting(tx, row)
-  const isRebuilding = row.rebuild_to !== null && lag > 0
+  const isRebuilding = row.rebuild_to !== null
   return {
     name: String(row.name),
     mode: row.mode === "managed" ? "managed" : "external",
@@ -253,10 +264,7 @@ const namesInLog = (tx: Transaction, environment: number): Array<string> => {
   }
 }
 
-/**
- * The position of an event. Ids are ordered by time as positions are, so a search by halves finds it; only after the clock of
- * the machine was set back, and the engine started anew, may it miss one.
- */
+/** The position of an event. Ids are in the order of positions, so a search by halves finds it without an index. */
 export const findEvent = (tx: Transaction, environment: string, eventId: string): number | undefined => {
   const key = tx.findEnvironment(environment)
   const order = orderOf(eventId)

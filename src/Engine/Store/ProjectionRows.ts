@@ -3,13 +3,12 @@ import { InvalidStateError, ProjectionNotFoundError, ValidationError } from "../
 import { matchesPattern } from "../../Pattern.ts"
 import type {
   PartitionState,
-  ProjectionLogEvent,
   ProjectionRegistration,
   ProjectionSave,
   ProjectionSaved
 } from "../../Protocol/Projections.ts"
 import { endOfLog } from "./Events.ts"
-import { readLog } from "./LogRows.ts"
+import { readLog, toEntry } from "./LogRows.ts"
 import {
   type ProjectionClaimed,
   type ProjectionClaimRequest,
@@ -92,12 +91,17 @@ export const registerProjection = (
   markProjection(tx, environment, name)
 }
 
-/** Forgets states, position and dead letters. What was handed out before counts no more. */
+/**
+ * Forgets position and dead letters, and states once there are new ones: until everything is projected again, those from
+ * before are read. What was handed out before counts no more.
+ */
 export const resetProjection = (tx: Transaction, key: number): void => {
   tx.run(
-    `UPDATE projections SET position = 0, epoch = epoch + 1, generation = generation + 1, handed_out = 0, rebuild_to = ?,
+    `UPDATE projections SET position = 0, shown_epoch = CASE WHEN rebuild_to IS NULL THEN epoch ELSE coalesce(shown_epoch, epoch) END,
+       epoch = epoch + 1, generation = generation + 1, handed_out = 0, rebuild_to = ?,
        failing = NULL, failures = 0, error = NULL, error_position = NULL, error_at = NULL, updated_at = ? WHERE key = ?`,
-    endOfLog(tx),
+    // of an empty log there is nothing to rebuild
+    endOfLog(tx) || null,
     tx.now(),
     key
   )
@@ -221,7 +225,7 @@ export const readProjectionPage = (
     row.key!,
     RETRIES
   )
-  if (retries.length > 0) return { _tag: "Retries", events: retries.map(logEventOf) }
+  if (retries.length > 0) return { _tag: "Retries", events: retries.map(toEntry) }
   const page = readLog(tx, {
     environment: token.environment,
     kind: "event",
@@ -232,8 +236,10 @@ export const readProjectionPage = (
   return {
     _tag: "Events",
     events: page.entries,
-    position: page.position,
+    // nothing up to the end of the log is left to be found
+    position: page.atEnd ? Math.max(page.position, endOfLog(tx)) : page.position,
     saved: Number(row.position),
+    isRebuilding: row.rebuild_to !== null,
     atEnd: page.atEnd
   }
 }
@@ -253,24 +259,23 @@ export const readPartitions = (
   })
 }
 
-export const stateRow = (tx: Transaction, projection: Row, partition: string): Row | undefined =>
+/** The state that is folded into. */
+export const stateRow = (
+  tx: Transaction,
+  projection: Row,
+  partition: string,
+  epoch = projection.epoch!
+): Row | undefined =>
   tx.get(
     "SELECT * FROM projection_states WHERE projection = ? AND epoch = ? AND partition_key = ?",
     projection.key!,
-    projection.epoch!,
+    epoch,
     partition
   )
 
-export const logEventOf = (row: Row): ProjectionLogEvent => ({
-  position: Number(row.position),
-  id: String(row.id),
-  name: String(row.name),
-  version: Number(row.version),
-  data: String(row.data),
-  ...(row.metadata === null ? {} : { metadata: String(row.metadata) }),
-  ...(row.source === null ? {} : { source: String(row.source) }),
-  timestamp: Number(row.timestamp)
-})
+/** The epoch whose states are read: until a rebuild is done, that from before. */
+export const shownEpoch = (row: Row): number =>
+  Number((row.rebuild_to === null ? undefined : row.shown_epoch) ?? row.epoch)
 
 /** Whether an event is one of the projection's. */
 export const accepts = (row: Row, name: string): boolean =>
@@ -285,6 +290,8 @@ export const saveProjection = (
   token: ProjectionToken,
   save: ProjectionSave
 ): ProjectionSaved => {
+  const id = save.number === undefined ? null : `${token.token}:${token.generation}:${save.number}`
+  if (id !== null && wasSaved(tx, token, id)) return { _tag: "Saved" }
   const row = owned(tx, token)
   if (row === undefined) return refuse(tx, token, whyNotOwned(tx, token))
   if (save.from !== Number(row.position)) {
@@ -316,7 +323,7 @@ export const saveProjection = (
   tx.run(
     `UPDATE projections SET position = ?, failing = ?, failures = ?, error = coalesce(?, error), error_position = coalesce(?, error_position),
        error_at = coalesce(?, error_at), rebuild_to = CASE WHEN rebuild_to <= ? THEN NULL ELSE rebuild_to END,
-       version = version + 1, updated_at = ? WHERE key = ?`,
+       version = version + 1, last_save = ?, updated_at = ? WHERE key = ?`,
     save.to,
     save.failing?.position ?? null,
     save.failing?.failures ?? 0,
@@ -324,6 +331,7 @@ export const saveProjection = (
     last?.position ?? null,
     last === undefined ? null : now,
     save.to,
+    id,
     now,
     row.key!
   )
@@ -402,10 +410,21 @@ export const putState = (
 const clearLeftovers = (tx: Transaction, row: Row): void => {
   if (row.epoch === 0) return
   tx.run(
-    "DELETE FROM projection_states WHERE key IN (SELECT key FROM projection_states WHERE projection = ? AND epoch < ? LIMIT ?)",
+    "DELETE FROM projection_states WHERE key IN (SELECT key FROM projection_states WHERE projection = ? AND epoch < ? AND epoch <> ? LIMIT ?)",
     row.key!,
     row.epoch!,
+    shownEpoch(row),
     LEFTOVERS
+  )
+}
+
+/** Whether this very save is the last one that was stored: its worker has not heard of it. */
+const wasSaved = (tx: Transaction, { environment, name }: ProjectionToken, id: string): boolean => {
+  const key = tx.findEnvironment(environment)
+  return (
+    key !== undefined &&
+    tx.get("SELECT last_save FROM projections WHERE environment = ? AND name = ?", key, name)?.last_save ===
+      id
   )
 }
 

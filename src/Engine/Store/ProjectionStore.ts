@@ -94,6 +94,8 @@ export type ProjectionPage =
       readonly events: ReadonlyArray<ProjectionLogEvent>
       readonly position: number
       readonly saved: number
+      /** Worth a save also without events: it says how far the rebuild is. */
+      readonly isRebuilding: boolean
       readonly atEnd: boolean
     }
 
@@ -137,7 +139,7 @@ export interface ProjectionStore {
     token: ProjectionToken,
     partitions: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyArray<PartitionState> | undefined, StoreError>
-  /** Saves the outcome of a batch, all or nothing. */
+  /** Saves the outcome of a batch, all or nothing. The save that was stored last is stored no second time, and accepted. */
   readonly save: (token: ProjectionToken, save: ProjectionSave) => Effect.Effect<ProjectionSaved, Steering>
 
   /** Hands out events to a runner that cannot show a token; nothing while a worker with one is the owner. */
@@ -187,7 +189,10 @@ export interface ProjectionStore {
     reason: string | undefined
   ) => Effect.Effect<ProjectionInfo, Steering>
   readonly resume: (environment: string, name: string) => Effect.Effect<ProjectionInfo, Steering>
-  /** Forgets states, position and dead letters: everything is projected again from the beginning of the log. */
+  /**
+   * Forgets position and dead letters: everything is projected again from the beginning of the log. Until that is done,
+   * `getState` returns states from before, and `isAt` says that nothing is reached.
+   */
   readonly rebuild: (environment: string, name: string) => Effect.Effect<ProjectionInfo, Steering>
   readonly delete: (environment: string, name: string) => Effect.Effect<void, Steering>
   /** Oldest first, after the position `after`. */

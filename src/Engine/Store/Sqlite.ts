@@ -86,7 +86,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           db,
           now,
           registry: new Registry(),
-          ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below))
+          // ids of events are ordered as they are in the log, also when the clock was set back in between
+          ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), lastId(db))
         })
         const writer = new GroupCommit(db, {
           max: GROUP,
@@ -452,6 +453,12 @@ const migrate = (db: DatabaseSync): void => {
     db.exec("ROLLBACK")
     throw error
   }
+}
+
+/** The id of the last entry of the log. */
+const lastId = (db: DatabaseSync): string | undefined => {
+  const last = db.prepare("SELECT id FROM events ORDER BY position DESC LIMIT 1").get()
+  return last === undefined ? undefined : String(last.id)
 }
 
 /** SQLite's result codes that say what is wrong with the file. */

@@ -14,12 +14,12 @@ import {
   type ProjectionSaved
 } from "../../Protocol/Projections.ts"
 import { eventView } from "../Registry.ts"
-import { readLog } from "./LogRows.ts"
+import { endOfLog } from "./Events.ts"
+import { readLog, toEntry } from "./LogRows.ts"
 import {
   accepts,
   eventsOf,
   findProjection,
-  logEventOf,
   markProjection,
   putState,
   refuse,
@@ -102,7 +102,9 @@ export const handOut = (
     events.push(event)
     if (events.length >= limit) break
   }
-  if (partition === undefined) done = page.position
+  if (partition === undefined) {
+    done = row.rebuild_to !== null && page.atEnd ? Math.max(page.position, endOfLog(tx)) : page.position
+  }
   const last = events.at(-1)?.position ?? 0
   if (done > Number(row.position) || last > Number(row.handed_out)) {
     tx.run(
@@ -137,7 +139,7 @@ export const saveTokenless = (tx: Transaction, save: TokenlessSave): ProjectionS
   if (found === undefined || !accepts(row, String(found.name))) {
     return refuse(tx, target, `position ${position} is not that of an event of the projection`)
   }
-  const event = logEventOf(found)
+  const event = toEntry(found)
   const now = tx.now()
   const partition = partitionIn(row, event)
   const stored =

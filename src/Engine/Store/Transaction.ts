@@ -98,6 +98,7 @@ export class Transaction {
   readonly #byJob = new Map<string, LeasedRun>()
   readonly #newlyLeased = new Map<number, { readonly jobId: string; readonly run: LeasedRun }>()
   readonly #statements = new Map<string, StatementSync>()
+  readonly #arrayStatements = new Map<string, StatementSync>()
   readonly #environments = new Map<string, number>()
   readonly #environmentNames = new Map<number, string>()
   readonly #onCommit: Array<() => void> = []
@@ -188,6 +189,26 @@ export class Transaction {
 
   all(sql: string, ...values: ReadonlyArray<SQLInputValue>): Array<Row> {
     return this.#statement(sql).all(...values) as Array<Row>
+  }
+
+  /**
+   * Visits rows as arrays of columns, one after the other. For pages of thousands of rows: an object for each takes twice as
+   * long. `visit` must not run the same statement.
+   */
+  each(
+    sql: string,
+    values: ReadonlyArray<SQLInputValue>,
+    visit: (row: ReadonlyArray<SQLInputValue>) => void
+  ): void {
+    let statement = this.#arrayStatements.get(sql)
+    if (statement === undefined) {
+      statement = this.db.prepare(sql)
+      statement.setReturnArrays(true)
+      this.#arrayStatements.set(sql, statement)
+    }
+    // the declared type does not know of `setReturnArrays`
+    const rows = statement.iterate(...values) as Iterable<unknown> as Iterable<ReadonlyArray<SQLInputValue>>
+    for (const row of rows) visit(row)
   }
 
   get(sql: string, ...values: ReadonlyArray<SQLInputValue>): Row | undefined {

@@ -127,6 +127,13 @@ export const access: { readonly [Name in EndpointName]: Access } = {
   cancelRebuild: projectionInPath("projection:manage"),
   pauseProjection: projectionInPath("projection:manage"),
   resumeProjection: projectionInPath("projection:manage"),
+  connectListProjections: all("projection:read", "projection"),
+  getProjectionStatus: projectionInBody("projection:read"),
+  connectRebuildProjection: projectionInBody("projection:manage"),
+  connectPauseProjection: projectionInBody("projection:manage"),
+  connectResumeProjection: projectionInBody("projection:manage"),
+  waitProjectionCatchup: waiting(projectionInBody("projection:read")),
+  waitForEvent: waiting(inBody("projection:read", "projection", "projection")),
 
   registerPushEndpoint: all("function:register", "function"),
   listPushEndpoints: all("function:read", "function"),

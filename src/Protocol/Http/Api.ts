@@ -116,13 +116,20 @@ export class EntityStreamService extends HttpApiGroup.make("EntityStreamService"
   })
 ) {}
 
-/** `ProjectionService` of ConnectRPC, as JSON: what existing runners of projections call. */
+/** `ProjectionService` of ConnectRPC, as JSON: what existing runners of projections call, and who looks after them. */
 export class ProjectionService extends HttpApiGroup.make("ProjectionService").add(
   connect("registerProjection", Schemas.RegisterProjectionRequest, Schemas.RegisterProjectionResponse),
   connect("getProjection", Schemas.GetProjectionRequest, Schemas.GetProjectionResponse),
   connect("pollProjectionEvents", Schemas.PollProjectionEventsRequest, Schemas.PollProjectionEventsResponse),
   connect("saveProjectionState", Schemas.SaveProjectionStateRequest, Schemas.ProjectionSavedResponse),
-  connect("ackProjectionEvents", Schemas.AckProjectionEventsRequest, Schemas.ProjectionSavedResponse)
+  connect("ackProjectionEvents", Schemas.AckProjectionEventsRequest, Schemas.ProjectionSavedResponse),
+  connect("connectListProjections", Schemas.Empty, Schemas.ConnectProjectionsResponse),
+  connect("getProjectionStatus", Schemas.ProjectionNameRequest, Schemas.ConnectProjectionStatus),
+  connect("connectRebuildProjection", Schemas.ConnectRebuildRequest, Schemas.ConnectRebuildResponse),
+  connect("connectPauseProjection", Schemas.ConnectPauseRequest, Schemas.ConnectProjectionStatus),
+  connect("connectResumeProjection", Schemas.ProjectionNameRequest, Schemas.ConnectProjectionStatus),
+  connect("waitProjectionCatchup", Schemas.WaitCatchupRequest, Schemas.ConnectCatchupResponse),
+  connect("waitForEvent", Schemas.WaitForEventRequest, Schemas.ConnectCatchupResponse)
 ) {}
 
 const timeoutQuery = { timeout: Schema.optionalKey(Schema.String) }

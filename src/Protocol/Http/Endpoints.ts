@@ -108,6 +108,13 @@ export const endpoints = {
   pollProjectionEvents: connect("ProjectionService/PollProjectionEvents"),
   saveProjectionState: connect("ProjectionService/SaveProjectionState"),
   ackProjectionEvents: connect("ProjectionService/AckProjectionEvents"),
+  connectListProjections: connect("ProjectionService/ListProjections"),
+  getProjectionStatus: connect("ProjectionService/GetProjectionStatus"),
+  connectRebuildProjection: connect("ProjectionService/RebuildProjection"),
+  connectPauseProjection: connect("ProjectionService/PauseProjection"),
+  connectResumeProjection: connect("ProjectionService/ResumeProjection"),
+  waitProjectionCatchup: connect("ProjectionService/WaitProjectionCatchup"),
+  waitForEvent: connect("ProjectionService/WaitForEvent"),
 
   listProjections: rest("GET", "/api/v1/projections"),
   restGetProjection: rest("GET", "/api/v1/projections/:name"),

@@ -869,6 +869,52 @@ export const CatchupResponse = Schema.Struct({
   mode: optional(text),
   message: optional(text)
 })
+/** What ConnectRPC says of them: the REST answers in camel case, with 64-bit integers as text. */
+export const ProjectionNameRequest = Schema.Struct({ name: text })
+export const ConnectProjectionStatus = Schema.Struct({
+  name: text,
+  status: text,
+  mode: text,
+  message: text,
+  lastEventSeq: text,
+  lag: text,
+  generation: text,
+  owner: optional(text),
+  errorMessage: optional(text),
+  deadLetters: text,
+  refusedSaves: text,
+  createdAt: text,
+  updatedAt: text
+})
+export const ConnectProjectionsResponse = Schema.Struct({
+  projections: Schema.Array(ConnectProjectionStatus)
+})
+export const ConnectRebuildRequest = Schema.Struct({ name: text, ...RebuildProjectionRequest.fields })
+export const ConnectRebuildResponse = Schema.Struct({
+  projectionName: text,
+  status: text,
+  lastEventSeq: text,
+  targetSeq: optional(text),
+  remainingEvents: text
+})
+export const ConnectPauseRequest = Schema.Struct({ name: text, ...PauseProjectionRequest.fields })
+export const WaitCatchupRequest = Schema.Struct({
+  name: text,
+  minSeq: Schema.Int,
+  timeoutMs: optional(Schema.Int),
+  partition: optional(text)
+})
+export const ConnectCatchupResponse = Schema.Struct({
+  caughtUp: Schema.Boolean,
+  timedOut: Schema.Boolean,
+  currentSeq: text,
+  targetSeq: text,
+  behindByEvents: text,
+  rebuilding: optional(Schema.Boolean),
+  mode: optional(text),
+  message: optional(text)
+})
+
 export const CatchupBatchRequest = Schema.Struct({
   items: Schema.Array(Schema.Struct({ name: text, minSeq: Schema.Int, partition: optional(text) })),
   timeoutMs: optional(Schema.Int)
@@ -900,6 +946,7 @@ export const ProjectionOwnerRequest = Schema.Struct(ownerFields)
 export const SaveProjectionRequest = Schema.Struct({
   ...ownerFields,
   save: Schema.Struct({
+    number: optional(Schema.Int),
     from: Schema.Int,
     to: Schema.Int,
     states: Schema.Array(

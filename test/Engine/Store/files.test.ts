@@ -1,6 +1,7 @@
 /** What can be wrong with a file, and what a file keeps when its process is killed. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
 import type * as Scope from "effect/Scope"
 import { type ChildProcess, spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
@@ -22,7 +23,7 @@ import { createInterface } from "node:readline"
 import { DatabaseSync } from "node:sqlite"
 import { fileURLToPath } from "node:url"
 import * as Sqlite from "../../../src/Engine/Store/Sqlite.ts"
-import { complete, done, handles, release, Shop } from "./suite/Shop.ts"
+import { complete, done, environment, handles, release, Shop } from "./suite/Shop.ts"
 
 const folder = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "ironflow-"))),
@@ -80,6 +81,23 @@ const engineProcess = (filename: string, task: string): Effect.Effect<Spawned, n
   })
 
 describe("a database file", () => {
+  it.effect("finds its events by their ids, also when the clock was set back", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const emitOne = (shop: Shop) => shop.emit("order.placed")
+      yield* TestClock.setTime(1_000_000)
+      const first = [yield* visit(filename, emitOne), yield* visit(filename, emitOne)]
+      yield* TestClock.setTime(500_000)
+      const all = [...first, yield* visit(filename, emitOne), yield* visit(filename, emitOne)]
+
+      const found = yield* visit(filename, ({ store }) =>
+        Effect.forEach(all, ({ eventId }) => store.projections.findEvent(environment, eventId))
+      )
+
+      assert.deepStrictEqual(found, [1, 2, 3, 4])
+    })
+  )
+
   it.effect("is held by one engine of a process at a time", () =>
     Effect.gen(function* () {
       const filename = yield* newFile

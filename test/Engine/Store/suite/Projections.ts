@@ -180,9 +180,115 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual([info.status, info.position, info.lag], ["rebuilding", 0, 2])
       assert.strictEqual(refused._tag, "Refused")
       assert.strictEqual(again.position, 0)
-      assert.isUndefined(yield* store.projections.getState(environment, "order-totals", "__global__"))
       yield* store.projections.save(again.token, saving(0, 2, { count: 2 }))
       assert.strictEqual((yield* store.projections.get(environment, "order-totals")).status, "active")
+    })
+
+    test("show the state from before a reset until everything is projected again", function* (shop) {
+      const { store } = shop
+      for (let i = 0; i < 3; i++) yield* shop.emit("order.placed")
+      const before = yield* own(store)
+      yield* store.projections.save(before.token, saving(0, 3, { count: 3 }))
+      yield* store.projections.rebuild(environment, "order-totals")
+      const { token } = yield* own(store)
+      const look = Effect.gen(function* () {
+        const state = yield* store.projections.getState(environment, "order-totals", "__global__")
+        const { status } = yield* store.projections.get(environment, "order-totals")
+        const at = yield* store.projections.isAt(environment, "order-totals", 2, 0, 100)
+        return [state?.state, status, at.reached]
+      })
+
+      const seen = [yield* look]
+      yield* store.projections.save(token, saving(0, 2, { again: 2 }))
+      seen.push(yield* look)
+      // a rebuild that begins anew does not show what the first one has left half done
+      yield* store.projections.rebuild(environment, "order-totals")
+      seen.push(yield* look)
+      const last = yield* own(store)
+      const page = yield* store.projections.readPage(last.token, 0, 100)
+      assert.ok(page._tag === "Events")
+      yield* store.projections.save(last.token, {
+        ...saving(0, 3, { again: 3 }),
+        to: page.position
+      })
+      seen.push(yield* look)
+
+      assert.deepStrictEqual(seen, [
+        ['{"count":3}', "rebuilding", false],
+        ['{"count":3}', "rebuilding", false],
+        ['{"count":3}', "rebuilding", false],
+        ['{"again":3}', "active", true]
+      ])
+    })
+
+    test("are rebuilt when there is nothing left for them up to where the log was", function* (shop) {
+      const { store } = shop
+      yield* shop.emit("order.placed")
+      yield* shop.emit("user.created")
+      yield* own(store)
+      yield* store.projections.rebuild(environment, "order-totals")
+      const { token } = yield* own(store)
+      yield* store.projections.save(token, saving(0, 1, { count: 1 }))
+
+      const page = yield* store.projections.readPage(token, 0, 100)
+      assert.ok(page._tag === "Events")
+      yield* store.projections.save(token, { ...saving(1, page.position, {}), states: [] })
+
+      assert.deepStrictEqual([page.events.length, page.position, page.isRebuilding], [0, 2, true])
+      assert.strictEqual((yield* store.projections.get(environment, "order-totals")).status, "active")
+    })
+
+    test("accept a save again whose answer was lost, and store it once", function* (shop) {
+      const { store } = shop
+      for (let i = 0; i < 2; i++) yield* shop.emit("order.placed")
+      const { token } = yield* own(store, { leaseMs: LEASE_MS })
+      const first = { ...saving(0, 1, { count: 1 }), number: 1 }
+      yield* store.projections.save(token, first)
+
+      const again = yield* store.projections.save(token, first)
+      const second = yield* store.projections.save(token, { ...saving(1, 2, { count: 2 }), number: 2 })
+      const late = yield* store.projections.save(token, first)
+      yield* TestClock.adjust(LEASE_MS)
+      const next = yield* own(store, { workerId: "worker-2" })
+      const stored = yield* store.projections.save(token, { ...saving(1, 2, { count: 2 }), number: 2 })
+      const foreign = yield* store.projections.save(token, { ...saving(2, 2, {}), states: [], number: 3 })
+
+      assert.deepStrictEqual(
+        [again, second, late, stored, foreign].map(({ _tag }) => _tag),
+        ["Saved", "Saved", "Refused", "Saved", "Refused"]
+      )
+      const state = yield* store.projections.getState(environment, "order-totals", "__global__")
+      const info = yield* store.projections.get(environment, "order-totals")
+      assert.deepStrictEqual([state?.state, state?.version, next.position], ['{"count":2}', 2, 2])
+      assert.strictEqual(info.refusedSaves, 2)
+    })
+
+    test("are handed events of several names in the order of the log, with their entities", function* (shop) {
+      const { store } = shop
+      const names = ["a", "b", "x", "c", "a", "c", "b", "x", "a"]
+      for (const name of names) yield* shop.emit(name)
+      yield* store.appendToStream(environment, {
+        entityId: "e-1",
+        entityType: "thing",
+        events: [{ name: "b", version: 1, data: "{}" }]
+      })
+      const { token } = yield* own(store, {
+        registration: { name: "several", events: ["c", "a", "b", "a"], mode: "managed" }
+      })
+
+      const positions: Array<number> = []
+      let after = 0
+      for (let atEnd = false; !atEnd;) {
+        const page = yield* store.projections.readPage(token, after, 3)
+        assert.ok(page._tag === "Events")
+        positions.push(...page.events.map(({ position }) => position))
+        if (page.atEnd) {
+          assert.deepStrictEqual(page.events.at(-1)?.entity, { id: "e-1", type: "thing", version: 1 })
+        }
+        ;({ atEnd, position: after } = page)
+      }
+
+      assert.deepStrictEqual(positions, [1, 2, 4, 5, 6, 7, 9, 10])
     })
 
     test("that are managed are rebuilt when they project other events; external ones go on", function* (shop) {

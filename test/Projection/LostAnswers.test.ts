@@ -1,0 +1,98 @@
+/** A worker whose engine stores what it sends, and is not heard. */
+import http from "node:http"
+import type { AddressInfo } from "node:net"
+import { afterEach, assert, it, vi } from "vitest"
+import { createNoopLogger, createProjection, createWorker, NonRetryableError } from "@ironflow/node"
+import { startEngine } from "@ironflow/node/engine"
+
+const cleanups: Array<() => unknown> = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
+})
+
+/** Hands on every request; the answers of which `isLost` says so are cut off once the engine has given them. */
+const startProxy = async (
+  target: string,
+  isLost: (path: string) => boolean
+): Promise<{ readonly url: string }> => {
+  const proxy = http.createServer((request, response) => {
+    const path = request.url ?? "/"
+    const sent = http.request(
+      new URL(path, target),
+      { method: request.method, headers: request.headers },
+      (answer) => {
+        if (isLost(path)) {
+          answer.resume().once("end", () => response.destroy())
+          return
+        }
+        response.writeHead(answer.statusCode ?? 502, answer.headers)
+        answer.pipe(response)
+      }
+    )
+    sent.once("error", () => response.destroy())
+    response.once("close", () => sent.destroy())
+    request.pipe(sent)
+  })
+  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve))
+  cleanups.push(() => {
+    proxy.closeAllConnections()
+    return new Promise((resolve) => proxy.close(resolve))
+  })
+  return { url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` }
+}
+
+it("a save whose answer is lost is stored once, and not counted as refused", async () => {
+  const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+  cleanups.push(() => engine.close())
+  let saves = 0
+  let lost = 0
+  const proxy = await startProxy(engine.url!, (path) => {
+    if (!path.endsWith("/owner/save")) return false
+    const isLost = saves++ % 2 === 0
+    if (isLost) lost++
+    return isLost
+  })
+  const totals = createProjection({
+    name: "totals",
+    events: ["order.placed"],
+    batchSize: 1,
+    maxRetries: 0,
+    initialState: () => ({ total: 0 }),
+    handler: (state, event) => {
+      if (event.data.amount === 13) throw new NonRetryableError("bad luck")
+      return { total: state.total + event.data.amount }
+    }
+  })
+  const worker = createWorker({
+    functions: [],
+    projections: [totals],
+    serverUrl: proxy.url,
+    logger: createNoopLogger()
+  })
+  const working = worker.start()
+  cleanups.push(async () => {
+    await worker.stop()
+    await working
+  })
+  await worker.ready()
+
+  const { projections } = engine.client
+  await vi.waitFor(() => projections.status("totals"))
+  for (const amount of [1, 2, 13, 4]) {
+    const { position } = await engine.client.emit("order.placed", { amount })
+    await projections.waitForCatchup("totals", { after: position })
+  }
+  const { state, version } = await projections.get("totals")
+  const status = await projections.status("totals")
+  const letters = await projections.deadLetters("totals")
+
+  assert.isAtLeast(lost, 3)
+  assert.deepStrictEqual(state, { total: 7 })
+  assert.deepStrictEqual([version, status.refusedSaves, status.deadLetters], [4, 0, 1])
+  assert.deepStrictEqual(
+    letters.map(({ attempts, event }) => [event.data.amount, attempts]),
+    [[13, 1]]
+  )
+  // the claim was never lost
+  assert.strictEqual(status.generation, 1)
+})
