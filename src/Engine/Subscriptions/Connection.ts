@@ -200,10 +200,7 @@ export class Connection implements Outlet {
           : yield* hub.replayFrom(environment, shape, replay, (item) => accepts(shape, item)))
       const after = from ?? hub.endOf(shape.target)
       const opened = group === undefined ? undefined : yield* hub.openGroup(environment, group, shape, from)
-      if (this.isClosed || this.#byPattern.get(pattern) !== "pending") {
-        if (opened?.size === 0) hub.closeGroup(environment, group!)
-        return
-      }
+      if (this.isClosed || this.#byPattern.get(pattern) !== "pending") return opened?.retireIfEmpty()
       this.#say({
         type: "subscription_result",
         results: [
@@ -215,7 +212,7 @@ export class Connection implements Outlet {
           }
         ]
       })
-      if (opened === undefined || group === undefined) {
+      if (opened === undefined) {
         const subscriber = new Subscriber(
           pattern,
           shape,
@@ -235,12 +232,10 @@ export class Connection implements Outlet {
         { ackMode: request.ackMode, settlesItself: resumes },
         this,
         opened,
-        hub.store,
-        (isLast) => isLast && hub.closeGroup(environment, group)
+        hub.store
       )
       this.#remember(member, shape.target)
       opened.add(member)
-      opened.wake()
     })
   }
 

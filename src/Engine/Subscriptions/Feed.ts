@@ -103,12 +103,12 @@ export class Feed {
       return
     }
     this.#reading = true
-    this.#run(
-      Effect.ensuring(
-        this.#pump,
-        Effect.sync(() => (this.#reading = false))
-      )
-    )
+    this.#run(this.#pump)
+  }
+
+  /** In the same turn in which there was nothing more to read, so that no wake is lost between the two. */
+  #rest(): void {
+    this.#reading = false
   }
 
   readonly #pump: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
@@ -124,9 +124,10 @@ export class Feed {
         this.position = item.position
       }
       this.position = Math.max(this.position, page.position)
-      if (page.atEnd && !this.#again) return
+      if (page.atEnd && !this.#again) return this.#rest()
     }
   }).pipe(
+    Effect.onError(() => Effect.sync(() => this.#rest())),
     Effect.catch((error) =>
       // the next commit wakes the reader again, and it reads on where it was
       Effect.logWarning("Subscribers could not be told what is new; trying again with the next event", error)
