@@ -1,12 +1,20 @@
 /**
- * Fan-out to subscribers over sockets, beside bare `ws` that sends the same frame to as many sockets, all in one process.
- * `node --conditions=@ironflow/source bench/realtime/main.ts`
+ * Fan-out to subscribers over sockets, beside bare `ws` that sends the same frame to as many sockets, all in one process: how
+ * many a second, and how late. Then an engine in a process of its own: what idle subscriptions cost, and what emitting costs
+ * beside a subscriber that never reads. `node --conditions=@ironflow/source bench/realtime/main.ts`
  */
+import { fork } from "node:child_process"
+import { once } from "node:events"
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
 import { createDeferred } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import { WebSocket, WebSocketServer } from "ws"
 
 const deliveries = 20_000
+const median = (values: ReadonlyArray<number>): number =>
+  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
 
 const receive = async (url: string, subscribers: number, hello?: string) => {
   const done = createDeferred<void>()
@@ -63,5 +71,118 @@ for (const subscribers of [1, 100, 1000]) {
     `${subscribers} subscribers: ${rate} deliveries/s, bare ws ${limit}, ratio ${(rate / limit).toFixed(2)}`
   )
 }
+
+/** Milliseconds within which 99 of 100 deliveries have come, of `messages` sent one after the other. */
+const p99 = async (url: string, hello: string | undefined, send: (at: number) => unknown) => {
+  const subscribers = 100
+  const messages = 200
+  const delays: Array<number> = []
+  const sockets: Array<WebSocket> = []
+  const all = createDeferred<void>()
+  for (let i = 0; i < subscribers; i++) {
+    const socket = new WebSocket(url)
+    sockets.push(socket)
+    await once(socket, "open")
+    if (hello !== undefined) {
+      socket.send(hello)
+      await once(socket, "message")
+    }
+    socket.on("message", (data) => {
+      const now = performance.now()
+      delays.push(now - Number(/"at":([\d.]+)/.exec(String(data))?.[1]))
+      if (delays.length === subscribers * messages) all.resolve()
+    })
+  }
+  for (let i = 0; i < messages; i++) {
+    send(performance.now())
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+  await all.promise
+  for (const socket of sockets) socket.terminate()
+  return delays.toSorted((a, b) => a - b)[Math.floor(delays.length * 0.99)]!
+}
+
+const text = "x".repeat(100)
+const oursUrl = `${engine.url?.replace("http", "ws")}/ws`
+const late = { bare: [] as Array<number>, ours: [] as Array<number> }
+for (let round = 0; round < 3; round++) {
+  late.bare.push(
+    await p99(bareUrl, undefined, (at) => {
+      const frame = Buffer.from(JSON.stringify({ type: "event", topic: "news", data: { text, at } }))
+      for (const socket of bare.clients) socket.send(frame, { binary: false })
+    })
+  )
+  late.ours.push(await p99(oursUrl, hello, (at) => void engine.client.publish("news", { text, at })))
+}
+console.log(
+  `100 subscribers, 200 messages a second: p99 ${median(late.ours).toFixed(1)} ms after publish was called, bare ws ${median(late.bare).toFixed(1)} ms`
+)
 bare.close()
 await engine.close()
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-bench-"))
+const child = fork(path.join(import.meta.dirname, "engine.ts"), [path.join(folder, "bench.db")], {
+  execArgv: ["--conditions=@ironflow/source", "--disable-warning=ExperimentalWarning", "--expose-gc"]
+})
+try {
+  const [{ url }] = await once(child, "message")
+  const memory = async (): Promise<{ readonly rss: number; readonly heap: number }> => {
+    child.send("memory")
+    return (await once(child, "message"))[0]
+  }
+  const subscribe = async (pattern: string): Promise<WebSocket> => {
+    const socket = new WebSocket(`${url.replace("http", "ws")}/ws`)
+    await once(socket, "open")
+    socket.send(JSON.stringify({ type: "subscribe", subscription: { pattern } }))
+    await once(socket, "message")
+    return socket
+  }
+  const emit = async (count: number): Promise<number> => {
+    const started = performance.now()
+    let left = count
+    const worker = async () => {
+      while (left-- > 0) {
+        const response = await fetch(`${url}/api/v1/events`, {
+          method: "POST",
+          body: JSON.stringify({ name: "order.made", data: { text } })
+        })
+        await response.arrayBuffer()
+      }
+    }
+    await Promise.all(Array.from({ length: 16 }, worker))
+    return count / ((performance.now() - started) / 1000)
+  }
+  const megabytes = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(1)} MB`
+
+  // code that has run once and buffers that the first connections leave are no cost of those that follow
+  await emit(500)
+  await Promise.all(Array.from({ length: 50 }, async (_, i) => (await subscribe(`topic:warm.${i}`)).close()))
+  const before = await memory()
+  const idle = await Promise.all(Array.from({ length: 1000 }, (_, i) => subscribe(`topic:idle.${i}`)))
+  const after = await memory()
+  console.log(
+    `1000 idle connections with a subscription each: RSS ${megabytes(after.rss - before.rss)}, heap ${megabytes(after.heap - before.heap)}`
+  )
+  for (const socket of idle) socket.terminate()
+
+  const rates = { alone: [] as Array<number>, beside: [] as Array<number> }
+  const [least, most] = [await memory(), { rss: 0, heap: 0 }]
+  for (let round = 0; round < 7; round++) {
+    rates.alone.push(await emit(2000))
+    const deaf = await subscribe("events:order.*")
+    deaf.pause()
+    rates.beside.push(await emit(2000))
+    const now = await memory()
+    most.rss = Math.max(most.rss, now.rss - least.rss)
+    most.heap = Math.max(most.heap, now.heap - least.heap)
+    deaf.terminate()
+  }
+  const [alone, beside] = [median(rates.alone), median(rates.beside)]
+  console.log(
+    `emit: ${Math.round(alone)}/s, beside a subscriber that never reads ${Math.round(beside)}/s, ratio ${(beside / alone).toFixed(2)}; RSS grew by ${megabytes(most.rss)}, heap by ${megabytes(most.heap)}`
+  )
+} finally {
+  child.kill("SIGKILL")
+  await once(child, "exit")
+  fs.rmSync(folder, { recursive: true, force: true })
+}

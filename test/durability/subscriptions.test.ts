@@ -57,11 +57,12 @@ describe("subscribers in a storm", () => {
   }
   const without = (lines: ReadonlyArray<ClientLine>, ...gone: ReadonlyArray<ClientLine | undefined>) =>
     lines.filter((line) => !gone.includes(line))
-  /** The last event that somebody of a name got and acked, and where the log says which. */
+  /** The last event that somebody of a name got and acked, when the storm was over, and where the log says which. */
   const ackedBy = (lines: ReadonlyArray<ClientLine>, name: string) => {
-    const told = lines.findLastIndex(
-      (line) => line.who.startsWith(name) && line.t === "told" && line.how === "ack"
+    const acks = lines.flatMap((line, told) =>
+      line.who.startsWith(name) && line.t === "told" && line.how === "ack" ? [{ told, at: line.at }] : []
     )
+    const { told } = acks.reduce((one, other) => (other.at > one.at ? other : one))
     const ack = lines[told]!
     const got = lines
       .slice(0, told)
