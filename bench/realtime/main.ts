@@ -126,8 +126,8 @@ const child = fork(path.join(import.meta.dirname, "engine.ts"), [path.join(folde
 })
 try {
   const [{ url }] = await once(child, "message")
-  const memory = async (): Promise<{ readonly rss: number; readonly heap: number }> => {
-    child.send("memory")
+  const use = async (): Promise<{ readonly rss: number; readonly heap: number; readonly cpuMs: number }> => {
+    child.send("use")
     return (await once(child, "message"))[0]
   }
   const subscribe = async (pattern: string): Promise<WebSocket> => {
@@ -144,7 +144,7 @@ try {
       while (left-- > 0) {
         const response = await fetch(`${url}/api/v1/events`, {
           method: "POST",
-          body: JSON.stringify({ name: "order.made", data: { text } })
+          body: JSON.stringify({ name: "order.made", data: { text: text.repeat(40) } })
         })
         await response.arrayBuffer()
       }
@@ -157,29 +157,47 @@ try {
   // code that has run once and buffers that the first connections leave are no cost of those that follow
   await emit(500)
   await Promise.all(Array.from({ length: 50 }, async (_, i) => (await subscribe(`topic:warm.${i}`)).close()))
-  const before = await memory()
+  const before = await use()
   const idle = await Promise.all(Array.from({ length: 1000 }, (_, i) => subscribe(`topic:idle.${i}`)))
-  const after = await memory()
+  const after = await use()
   console.log(
     `1000 idle connections with a subscription each: RSS ${megabytes(after.rss - before.rss)}, heap ${megabytes(after.heap - before.heap)}`
   )
   for (const socket of idle) socket.terminate()
 
-  const rates = { alone: [] as Array<number>, beside: [] as Array<number> }
-  const [least, most] = [await memory(), { rss: 0, heap: 0 }]
-  for (let round = 0; round < 7; round++) {
-    rates.alone.push(await emit(2000))
+  // what a deaf subscriber has in its buffers is sent before it costs nothing more
+  const fill = 4000
+  const samples = { alone: [] as Array<number>, beside: [] as Array<number> }
+  const ratios = { rate: [] as Array<number>, cpu: [] as Array<number> }
+  const grown = { rss: 0, heap: 0 }
+  const measure = async () => {
+    const start = await use()
+    const rate = await emit(2000)
+    const end = await use()
+    return { rate, cpu: (end.cpuMs - start.cpuMs) / 2000, end }
+  }
+  const measureBeside = async () => {
     const deaf = await subscribe("events:order.*")
     deaf.pause()
-    rates.beside.push(await emit(2000))
-    const now = await memory()
-    most.rss = Math.max(most.rss, now.rss - least.rss)
-    most.heap = Math.max(most.heap, now.heap - least.heap)
+    await emit(fill)
+    const beside = await measure()
     deaf.terminate()
+    return beside
   }
-  const [alone, beside] = [median(rates.alone), median(rates.beside)]
+  const least = await use()
+  for (let round = 0; round < 6; round++) {
+    const first = round % 2 === 0 ? undefined : await measureBeside()
+    const alone = await measure()
+    const beside = first ?? (await measureBeside())
+    samples.alone.push(alone.rate)
+    samples.beside.push(beside.rate)
+    ratios.rate.push(beside.rate / alone.rate)
+    ratios.cpu.push(beside.cpu / alone.cpu)
+    grown.rss = Math.max(grown.rss, beside.end.rss - least.rss)
+    grown.heap = Math.max(grown.heap, beside.end.heap - least.heap)
+  }
   console.log(
-    `emit: ${Math.round(alone)}/s, beside a subscriber that never reads ${Math.round(beside)}/s, ratio ${(beside / alone).toFixed(2)}; RSS grew by ${megabytes(most.rss)}, heap by ${megabytes(most.heap)}`
+    `emit of 4 kB: ${Math.round(median(samples.alone))}/s, beside a subscriber that never reads ${Math.round(median(samples.beside))}/s: ratio ${median(ratios.rate).toFixed(2)}, CPU time ${median(ratios.cpu).toFixed(2)}; RSS grew by ${megabytes(grown.rss)}, heap by ${megabytes(grown.heap)}`
   )
 } finally {
   child.kill("SIGKILL")
