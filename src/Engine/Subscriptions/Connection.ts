@@ -324,6 +324,11 @@ export class Connection implements Outlet {
         "A consumer group needs events that are stored: system events are not, so subscribe to them without `consumerGroup`"
       )
     }
+    if (consumerGroup !== undefined && target.fitsEntity !== undefined) {
+      throw new ValidationError(
+        "A consumer group cannot be about entities: subscribe to `events:` with it, and to `entity:` without"
+      )
+    }
     const text = String(pattern)
     const resumes = isObject(resume)
     const { epoch } = this.#hub.system

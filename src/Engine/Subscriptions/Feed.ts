@@ -161,9 +161,11 @@ const NAMES = 1000
 const fits = (target: Target, kind: Item["kind"], name: string): boolean =>
   (target.kind === undefined || target.kind === kind) && target.fits(name)
 
-/** Whether an item of the right kind and name passes the filter. */
-export const passes = ({ filter }: Pick<Shape, "filter">, item: Item): boolean =>
-  filter === undefined || filter({ event: eventView(item) })
+/** Whether an item of the right kind and name is of the right entity, if one is asked for, and passes the filter. */
+const passes = ({ filter, target: { fitsEntity } }: Pick<Shape, "filter" | "target">, item: Item): boolean =>
+  (fitsEntity === undefined ||
+    (item.entity !== undefined && fitsEntity(`${item.entity.type}.${item.entity.id}.${item.name}`))) &&
+  (filter === undefined || filter({ event: eventView(item) }))
 
 /** Whether an item is for the subscribers of a shape. */
 export const accepts = (shape: Shape, item: Item): boolean =>

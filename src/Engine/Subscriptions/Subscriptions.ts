@@ -163,6 +163,8 @@ export class Subscriptions {
     }
     const end = this.#head
     const { store } = this
+    // kinds and names are the store's to look at
+    const isPlain = filter === undefined && target.fitsEntity === undefined
     return Effect.gen(function* () {
       let before = end + 1
       let found = 0
@@ -175,7 +177,7 @@ export class Subscriptions {
           ...(target.kind === undefined ? {} : { kind: target.kind })
         })
         for (const item of page.entries) {
-          if ((filter === undefined || accepts(item)) && ++found === count) return item.position - 1
+          if ((isPlain || accepts(item)) && ++found === count) return item.position - 1
         }
         if (page.atEnd) return 0
         before = page.position
