@@ -8,4 +8,6 @@ process.on("message", () => {
   const { system, user } = process.cpuUsage()
   process.send?.({ rss, heap: heapUsed + external, cpuMs: (system + user) / 1000 })
 })
+// its parent has been killed
+process.on("disconnect", () => process.exit())
 process.send?.({ url: engine.url })

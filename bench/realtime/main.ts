@@ -167,15 +167,16 @@ try {
   for (const socket of idle) socket.terminate()
 
   // what a deaf subscriber has in its buffers is sent before it costs nothing more
-  const fill = 4000
+  const fill = 3000
+  const counted = 1000
   const samples = { alone: [] as Array<number>, beside: [] as Array<number> }
   const ratios = { rate: [] as Array<number>, cpu: [] as Array<number> }
   const grown = { rss: 0, heap: 0 }
   const measure = async () => {
     const start = await use()
-    const rate = await emit(2000)
+    const rate = await emit(counted)
     const end = await use()
-    return { rate, cpu: (end.cpuMs - start.cpuMs) / 2000, end }
+    return { rate, cpu: (end.cpuMs - start.cpuMs) / counted, end }
   }
   const measureBeside = async () => {
     const deaf = await subscribe("events:order.*")
@@ -186,7 +187,7 @@ try {
     return beside
   }
   const least = await use()
-  for (let round = 0; round < 6; round++) {
+  for (let round = 0; round < 4; round++) {
     const first = round % 2 === 0 ? undefined : await measureBeside()
     const alone = await measure()
     const beside = first ?? (await measureBeside())
