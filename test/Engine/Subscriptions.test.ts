@@ -10,6 +10,7 @@ import { Streams } from "../../src/Client/Streams.ts"
 import { type StreamOptions, Subscriptions } from "../../src/Client/Subscriptions.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
 import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+import type { Wire } from "../../src/Protocol/Subscriptions.ts"
 
 const live = Engine.layerClientIn("default").pipe(
   Layer.provideMerge(Engine.layer),
@@ -113,6 +114,44 @@ it.effect("system events are announced and replayed", () =>
         [2, 2]
       ]
     )
+  }).pipe(Effect.provide(live))
+)
+
+it.effect("who joins a group as its last member leaves gets what that one held, and no time passes", () =>
+  Effect.gen(function* () {
+    const client = yield* Client
+    const engine = yield* Engine.Engine
+    const join = () => {
+      const frames: Array<{ readonly type: string; readonly data?: { readonly i: number } }> = []
+      const wire: Wire = {
+        backlog: 0,
+        send: (frame) => void frames.push(JSON.parse(Buffer.from(frame).toString())),
+        close: () => undefined,
+        pause: () => undefined,
+        resume: () => undefined,
+        onText: () => undefined,
+        onClose: () => undefined,
+        onDrain: () => undefined
+      }
+      engine.subscribe("default", wire)
+      const options = { consumerGroup: "packers", ackMode: "manual" }
+      wire.onText(JSON.stringify({ type: "subscribe", subscription: { pattern: "topic:news", options } }))
+      return { wire, seen: () => frames.flatMap(({ data, type }) => (type === "event" ? [data?.i] : [])) }
+    }
+    let last = join()
+    yield* turns
+    yield* client.publish("news", { i: 1 })
+    yield* client.publish("news", { i: 2 })
+    yield* turns
+    for (let between = 0; between < 6; between++) {
+      assert.deepStrictEqual(last.seen(), [1, 2], `after ${between}`)
+      last.wire.onClose(1006, "")
+      // the engine is as far with giving back as so many turns let it be
+      for (let i = 0; i < between; i++)
+        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+      last = join()
+      yield* turns
+    }
   }).pipe(Effect.provide(live))
 )
 
