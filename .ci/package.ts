@@ -239,17 +239,23 @@ for (const [entry, addedMs] of importMs()) {
   )
 }
 
-// What the main entry really loads, by the source maps of the files that Node asked for.
+/** Our sources in the modules that Node asked for, by their source maps. */
+const sourcesOf = (loaded: ReadonlyArray<string>, one: string): ReadonlyArray<string> => {
+  const ownFiles = loaded.filter((url) => url.includes(`/node_modules/${name}/`))
+  const sources = ownFiles.flatMap((url): Array<string> => {
+    const map = new URL(`${url}.map`)
+    return fs.existsSync(map) ? JSON.parse(fs.readFileSync(map, "utf8")).sources : []
+  })
+  assert(
+    sources.some((source) => source.endsWith(one)),
+    `no source map tells that ${one} is loaded`
+  )
+  return sources
+}
+
+// what the main entry really loads
 const loaded = loadedBy(name)
-const ownFiles = loaded.filter((url) => url.includes(`/node_modules/${name}/`))
-const sources = ownFiles.flatMap((url): Array<string> => {
-  const map = new URL(`${url}.map`)
-  return fs.existsSync(map) ? JSON.parse(fs.readFileSync(map, "utf8")).sources : []
-})
-assert(
-  sources.some((source) => source.endsWith("src/index.ts")),
-  "no source map tells what the main entry loads"
-)
+const sources = sourcesOf(loaded, "src/index.ts")
 const heavy = /^node:(sqlite|crypto)$|\/effect\/dist\/Schema(AST|Parser)?\.js$/
 assert.deepEqual(
   [...loaded.filter((url) => heavy.test(url)), ...sources.filter((source) => source.includes("src/Engine/"))],
@@ -261,4 +267,16 @@ assert.deepEqual(
   [],
   `${name}/core loads the runtime of Effect`
 )
+const loadedByTest = loadedBy(`${name}/test`)
+assert.deepEqual(
+  [
+    ...loadedByTest.filter((url) => /\/node_modules\/(@effect\/platform-node|ws)\//.test(url)),
+    ...sourcesOf(loadedByTest, "src/Testing/TestClient.ts").filter((source) =>
+      source.endsWith("src/Engine/Http/Server.ts")
+    )
+  ],
+  [],
+  `${name}/test loads the HTTP server`
+)
+console.log(`${name}/test loads ${loadedByTest.length} modules, the HTTP server not among them`)
 console.log(`${name} loads ${loaded.length} modules, neither the engine nor node:sqlite among them`)

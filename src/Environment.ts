@@ -15,6 +15,10 @@ export const getServerUrl = (): string => readEnvironmentVariable(ENV_VARS.SERVE
 export const resolveEnvironment = (name?: string): string =>
   name || readEnvironmentVariable("IRONFLOW_ENV") || DEFAULT_ENVIRONMENT
 
+/** Whether the given name or `IRONFLOW_ENV` says which environment, rather than nobody. */
+export const isEnvironmentNamed = (name?: string): boolean =>
+  Boolean(name || readEnvironmentVariable("IRONFLOW_ENV"))
+
 /** The given API key, else `IRONFLOW_API_KEY`, else none. */
 export const resolveApiKey = (apiKey?: string): string | undefined =>
   apiKey || readEnvironmentVariable(ENV_VARS.API_KEY)

@@ -41,6 +41,20 @@ export class IronflowError extends Data.Error<{ message: string; cause?: unknown
   }
 }
 
+/**
+ * An error made without its stack, which takes longer than most operations: for an answer to expect, made where nobody who
+ * could have caused it is on the stack.
+ */
+export const withoutStack = <E extends IronflowError>(make: () => E): E => {
+  const limit = Error.stackTraceLimit
+  Error.stackTraceLimit = 0
+  try {
+    return make()
+  } finally {
+    Error.stackTraceLimit = limit
+  }
+}
+
 /** The connection to the engine failed or was lost. */
 export class ConnectionError extends IronflowError {
   declare readonly _tag: "ConnectionError"
@@ -492,7 +506,7 @@ export class RevisionConflictError extends IronflowError {
               actual === undefined ? "" : actual === 0 ? ": it does not exist" : ` but at ${actual}`
             }`
       }. Nothing was written: read it again and decide anew`,
-      { ...options, code: "REVISION_CONFLICT" }
+      { ...options, code: "REVISION_CONFLICT", retryable: true }
     )
     this.bucket = bucket
     this.key = key

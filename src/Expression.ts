@@ -11,9 +11,10 @@ import { LimitExceededError, toError, ValidationError } from "./Errors.ts"
 import { expressionLength } from "./Limits.ts"
 
 /** The names an expression may start from. */
-export type ExpressionRoots = readonly ["event"] | readonly ["event", "trigger"]
+export type ExpressionRoots = readonly ["event"] | readonly ["event", "trigger"] | readonly ["request"]
 
-export type ExpressionVariables = { readonly event: unknown; readonly trigger?: unknown }
+export type ExpressionVariables =
+  { readonly event: unknown; readonly trigger?: unknown } | { readonly request: unknown }
 
 /** A compiled expression: call it for the verdict alone, `evaluate` for the verdict and what went wrong. */
 export interface Expression {
@@ -33,7 +34,7 @@ export interface Evaluation {
  * allowed.
  */
 export const compileExpression = (expression: string, roots: ExpressionRoots): Expression => {
-  const key = `${roots.length}${expression}`
+  const key = `${roots.join()} ${expression}`
   const known = cache.get(key)
   if (known !== undefined) return known
   const compiled = compile(expression, roots)
@@ -84,7 +85,7 @@ const compile = (expression: string, roots: ExpressionRoots): Expression => {
 
   const evaluate = (variables: ExpressionVariables): Evaluation => {
     if (power > 1 && dataSize(variables, maxOperations) ** power > maxOperations) {
-      return { matched: false, error: "the event is too large for an expression with loops inside loops" }
+      return { matched: false, error: "the data is too large for an expression with loops inside loops" }
     }
     try {
       const result: unknown = parsed(variables)
@@ -120,7 +121,7 @@ const invalid = (expression: string, roots: ExpressionRoots, error: unknown): Va
   const allowed = roots.map((root) => `\`${root}\``).join(" and ")
   return new ValidationError(
     `Invalid CEL expression "${expression}"${position}: ${summary(error)}. ` +
-      `Expressions start from ${allowed}, as in "event.data.amount > 100"`,
+      `Expressions start from ${allowed}, as in ${roots[0] === "event" ? '"event.data.amount > 100"' : "\"request.name == 'orders'\""}`,
     { cause: error }
   )
 }
@@ -161,12 +162,13 @@ const arithmetic = {
   "%": (left: number, right: number) => left % right
 }
 
-const environments = new Map<number, Environment>()
+const environments = new Map<string, Environment>()
 
 /** Made on first use: most programs that import this module compile no expression. */
 const environmentFor = (roots: ExpressionRoots): Environment => {
-  let made = environments.get(roots.length)
-  if (made === undefined) environments.set(roots.length, (made = environment(roots)))
+  const key = roots.join()
+  let made = environments.get(key)
+  if (made === undefined) environments.set(key, (made = environment(roots)))
   return made
 }
 

@@ -41,6 +41,14 @@ export interface IdGenerator {
   readonly subscription: () => string
   /** `worker-...` */
   readonly worker: () => string
+  /** `key_...`: an API key, which this names and does not reveal. */
+  readonly apiKey: () => string
+  /** `org_...` */
+  readonly org: () => string
+  /** `role_...` */
+  readonly role: () => string
+  /** `policy_...` */
+  readonly policy: () => string
 }
 
 const timeWidth = 9
@@ -85,7 +93,11 @@ export const makeIdGenerator = (nowMs: () => number, randomInt: (below: number) 
     snapshot: make("snap_"),
     job: make("job_"),
     subscription: make("sub_"),
-    worker: make("worker-")
+    worker: make("worker-"),
+    apiKey: make("key_"),
+    org: make("org_"),
+    role: make("role_"),
+    policy: make("policy_")
   }
 }
 

@@ -2,8 +2,9 @@
  * Values of keys as bytes and back. The bytes are those that existing clients send; their type says what they were.
  */
 import { isUtf8 } from "node:buffer"
-import { ValidationError } from "./Errors.ts"
+import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { encodeJson, safeJsonParse } from "./Json.ts"
+import { kvValueBytes } from "./Limits.ts"
 
 /** `raw`: somebody wrote bytes without saying what they are, as existing clients do with texts. */
 export type ValueType = "json" | "text" | "bytes" | "raw"
@@ -22,6 +23,16 @@ export const encodeValue = (value: unknown, what: string): StoredValue => {
     throw new ValidationError(`${what} is undefined, which cannot be stored: put null, or delete the key`)
   }
   return { type: "json", bytes: Buffer.from(text) }
+}
+
+/** The value of a key as bytes. Throws as {@link encodeValue} does, also for what is too large. */
+export const encodeKeyValue = (key: string, value: unknown): StoredValue => {
+  const what = `The value of key "${key}"`
+  const stored = encodeValue(value, what)
+  if (stored.bytes.byteLength > kvValueBytes) {
+    throw new LimitExceededError(what, stored.bytes.byteLength, kvValueBytes, "bytes")
+  }
+  return stored
 }
 
 /** The value again. Raw bytes are taken for JSON, else for text, else for what they are. */
@@ -57,3 +68,22 @@ export const typeOfContent = (contentType: string | undefined): ValueType => {
   if (said.startsWith("text/plain")) return "text"
   return said === "application/octet-stream;charset=binary" ? "bytes" : "raw"
 }
+
+/** A value as JSON can carry it: bytes as base64, anything else as the text that it is. */
+export interface CarriedValue {
+  readonly type: Exclude<ValueType, "raw">
+  readonly data: string
+}
+
+export const toCarried = ({ bytes, type }: StoredValue): CarriedValue => {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  // bytes that nobody has named are bytes
+  return type === "bytes" || type === "raw"
+    ? { type: "bytes", data: buffer.toString("base64") }
+    : { type, data: buffer.toString() }
+}
+
+export const fromCarried = ({ data, type }: CarriedValue): StoredValue => ({
+  type,
+  bytes: Buffer.from(data, type === "bytes" ? "base64" : "utf8")
+})

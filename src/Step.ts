@@ -143,6 +143,32 @@ export interface TxEmitOptions {
 }
 
 /**
+ * Changes of the keys of a bucket, in the reading `F`. Each key can be written once in a transaction. A bucket that does not
+ * exist, and a value or bucket that would be larger than the bucket allows, fail the step when the transaction is carried out.
+ */
+export interface TxKvBucketApi<F extends HKT.TypeLambda> {
+  /** Writes a value whatever is there: any JSON value, or a `Uint8Array`. */
+  put(key: string, value: unknown): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+  /** Writes only if the key does not exist. */
+  create(key: string, value: unknown): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+  /** Writes only if the key is at `revision`. */
+  update(
+    key: string,
+    value: unknown,
+    revision: number
+  ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+  /** Deletes the value; with `revision` only if the key is at it. */
+  delete(
+    key: string,
+    options?: TxDeleteKeyOptions
+  ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+}
+
+export interface TxDeleteKeyOptions {
+  readonly revision?: number
+}
+
+/**
  * What the body of a `step.tx` writes with, in the reading `F`. A call only notes the write: all of them are carried out,
  * in order and in one transaction with the step's own result, when the body has returned. What is not acceptable is a
  * `ValidationError` at once. 1000 writes and 4 MiB in all at most.
@@ -168,6 +194,8 @@ export interface TxApi<F extends HKT.TypeLambda> {
     data?: unknown,
     options?: TxEmitOptions
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+  /** The keys of a bucket. */
+  kv(bucket: string): TxKvBucketApi<F>
 }
 
 /** The plain reading: a call returns its result, and throws what would be its failure. */
@@ -181,6 +209,7 @@ interface EffectKind extends HKT.TypeLambda {
 
 export interface Tx extends TxApi<PlainKind> {}
 export interface EffectTx extends TxApi<EffectKind> {}
+export interface TxKvBucket extends TxKvBucketApi<PlainKind> {}
 
 /** The result of a `step.tx`: what its body returned, and what came of its writes, in their order. */
 export interface TxResult<T> {
@@ -198,7 +227,7 @@ export interface StepClient {
 
   /**
    * Runs `fn` and carries out the writes that it collects with `tx`, in one transaction with the step's own result: all or
-   * none, and exactly once. A version conflict fails the attempt, nothing having been written; by the retry policy `fn`
+   * none, and exactly once. A conflict fails the attempt, nothing having been written; by the retry policy `fn`
    * then runs again, and reads afresh. When that is exhausted, the call rejects with `StepError` (its `cause` is the
    * `VersionConflictError`). Rejects with code `UNIMPLEMENTED`, before `fn` runs, on servers that cannot do it.
    */
@@ -422,7 +451,7 @@ export const run = <A, E, R, F = never>(
 
 /**
  * Runs an effect and carries out the writes that it collects with `tx`, in one transaction with the step's own result: all or
- * none, and exactly once. A version conflict fails the attempt, nothing having been written; by the retry policy the body
+ * none, and exactly once. A conflict fails the attempt, nothing having been written; by the retry policy the body
  * then runs again, and reads afresh. Fails with code `UNIMPLEMENTED`, before the body runs, on servers that cannot do it.
  */
 export const tx = <A, E, R, F = never>(

@@ -9,6 +9,7 @@ import * as CliConfig from "effect/cli/CliConfig"
 import * as CliOutput from "effect/cli/CliOutput"
 import * as Command from "effect/cli/Command"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
+import { apikeys } from "./Cli/ApiKeys.ts"
 import { config } from "./Cli/Config.ts"
 import { dev } from "./Cli/Dev.ts"
 import { emit } from "./Cli/Emit.ts"
@@ -16,8 +17,11 @@ import { failureOf, report } from "./Cli/Failure.ts"
 import { functions } from "./Cli/Functions.ts"
 import { ironflow } from "./Cli/Ironflow.ts"
 import { kv } from "./Cli/Kv.ts"
+import { orgs } from "./Cli/Orgs.ts"
+import { policies } from "./Cli/Policies.ts"
 import { checkNode, forceOnSecondSignal, silenceSqliteWarning } from "./Cli/Process.ts"
 import { projections } from "./Cli/Projections.ts"
+import { roles } from "./Cli/Roles.ts"
 import { runs } from "./Cli/Runs.ts"
 import { secrets } from "./Cli/Secrets.ts"
 import { serve } from "./Cli/Serve.ts"
@@ -49,6 +53,10 @@ const main = ironflow.pipe(
     publish,
     subscribe,
     secrets,
+    apikeys,
+    orgs,
+    roles,
+    policies,
     verify
   ]),
   Command.run({ version: SDK_VERSION })

@@ -6,6 +6,7 @@ export {
   type RetryConfig,
   type RetryPolicy
 } from "./Backoff.ts"
+export type { APIKey, APIKeyWithSecret, CreateAPIKeyInput } from "./Client/ApiKeys.ts"
 export type {
   AuditEvent,
   CallOptions,
@@ -109,6 +110,10 @@ export type {
   KVWriteResult
 } from "./Client/Kv.ts"
 export type { KVWatchCallbacks, KVWatcher } from "./Promise/Watcher.ts"
+export type { CreateOrgInput, Organization, UpdateOrgInput } from "./Client/Orgs.ts"
+export type { CreatePolicyInput, Policy, PolicyEffect, UpdatePolicyInput } from "./Client/Policies.ts"
+export type { CreateRoleInput, Role, UpdateRoleInput } from "./Client/Roles.ts"
+export type { SecretInfo } from "./Client/Secrets.ts"
 export {
   ACK_TYPES,
   API_ENDPOINTS,
@@ -261,7 +266,9 @@ export type {
   Tx,
   TxAppendAllOptions,
   TxAppendOptions,
+  TxDeleteKeyOptions,
   TxEmitOptions,
+  TxKvBucket,
   TxResult
 } from "./Step.ts"
 export type { TxWriteResult } from "./Protocol/Worker.ts"

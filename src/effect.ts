@@ -8,6 +8,7 @@
  * )
  * ```
  */
+export * as ApiKeys from "./Client/ApiKeys.ts"
 export * as Client from "./Client/Clients.ts"
 export * as Config from "./Client/Config.ts"
 export * as Engine from "./Engine/Engine.ts"
@@ -22,6 +23,10 @@ export * as Projection from "./Projection/Projection.ts"
 export * as Projections from "./Client/Projections.ts"
 export * as Serve from "./Serve/Serve.ts"
 export * as Push from "./Engine/Push/Settings.ts"
+export * as Orgs from "./Client/Orgs.ts"
+export * as Policies from "./Client/Policies.ts"
+export * as Roles from "./Client/Roles.ts"
+export * as Secrets from "./Client/Secrets.ts"
 export * as Server from "./Engine/Http/Server.ts"
 export * as Step from "./Step.ts"
 export * as Streams from "./Client/Streams.ts"

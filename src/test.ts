@@ -4,15 +4,18 @@ export {
   type TestClient,
   type TestClientConfig,
   type TestRun,
-  type TestStep
+  type TestStep,
+  type TestStream
 } from "./Testing/TestClient.ts"
+export type { TestWrite, TestWrittenEvent } from "./Testing/TxMemory.ts"
 export {
   createTestEngine,
   type IronflowTestEngine,
   type TestEngineConfig,
   type TestWorker
 } from "./Testing/TestEngine.ts"
-export type { RepeatedSteps, RunToEndOptions } from "./Testing/Testing.ts"
+export type { RepeatedSteps } from "./Testing/RepeatedSteps.ts"
+export type { RunToEndOptions } from "./Testing/VirtualEngine.ts"
 export type { RunHistory } from "./Protocol/History.ts"
 export type { Divergence, StepName } from "./Testing/Replay.ts"
 export { verify } from "./Testing/Verify.ts"

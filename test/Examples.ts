@@ -41,8 +41,13 @@ export const makeExamples = (files: Readonly<Record<string, string>>): Examples 
   for (const [file, content] of Object.entries(files)) fs.writeFileSync(pathOf(file), content)
   const tsconfig = {
     extends: path.join(repository, "tsconfig.json"),
-    // Examples introduce names only to show where they come from.
-    compilerOptions: { noUnusedLocals: false, noUnusedParameters: false },
+    compilerOptions: {
+      // Examples introduce names only to show where they come from.
+      noUnusedLocals: false,
+      noUnusedParameters: false,
+      // They are for projects that are strict and no more.
+      noUncheckedIndexedAccess: false
+    },
     include: [],
     files: Object.keys(files)
   }

@@ -77,6 +77,7 @@ const inFlags = (message: string): string =>
     .replace("give the key as `apiKey`", "give the key as IRONFLOW_API_KEY")
     .replace("with `port` (0", "with --port (0")
     .replace("set `insecure: true`", "add --insecure")
+    .replace("`corsOrigins`", "--cors-origin")
     .replace("`maxConcurrentJobs`", "--concurrency")
 
 const sentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)

@@ -19,6 +19,8 @@ export interface LocalEngineOptions {
   readonly insecure?: boolean
   /** Whether endpoints in push mode may be on loopback and in private networks. */
   readonly allowPrivateEndpoints?: boolean
+  /** Origins whose pages are answered when there are API keys. */
+  readonly corsOrigins?: ReadonlyArray<string>
   /** Instead of `IRONFLOW_MASTER_KEY`. */
   readonly masterKey?: string
 }

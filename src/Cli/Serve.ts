@@ -27,7 +27,7 @@ export const serve = Command.make(
       Flag.withDefault("ironflow.db")
     ),
     insecure: Flag.Boolean("insecure").pipe(
-      Flag.withDescription("Listen on any host, for everybody who reaches it"),
+      Flag.withDescription("Listen on any host without API keys, for everybody who reaches it"),
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
@@ -35,17 +35,30 @@ export const serve = Command.make(
       Flag.withDescription("Call push endpoints on loopback and in private networks too"),
       Flag.withoutNegation,
       Flag.withDefault(false)
+    ),
+    corsOrigins: Flag.String("cors-origin").pipe(
+      Flag.withMetavar("ORIGIN"),
+      Flag.withDescription("An origin whose pages are answered when there are API keys; may be repeated"),
+      Flag.atLeast(0)
     )
   },
   Effect.fnUntraced(function* (input) {
     const { json } = yield* ironflow
     const { withLocalEngine } = yield* Effect.promise(() => import("./LocalEngine.ts"))
-    yield* withLocalEngine(input, ({ server }) =>
+    yield* withLocalEngine(input, ({ engine, server }) =>
       Effect.andThen(
         Console.log(
           json
-            ? JSON.stringify({ url: server.url, data: input.data, pid: process.pid })
-            : `Ironflow listens at ${server.url}, data in ${input.data}. Ctrl-C stops it.`
+            ? JSON.stringify({
+                url: server.url,
+                data: input.data,
+                pid: process.pid,
+                keysRequired: engine.access.required
+              })
+            : `Ironflow listens at ${server.url}, data in ${input.data}. Ctrl-C stops it.\n` +
+                (engine.access.required
+                  ? "Every call needs an API key."
+                  : "There are no API keys: it answers everybody who reaches it. `ironflow apikeys create` makes one.")
         ),
         Effect.never
       )

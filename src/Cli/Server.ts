@@ -1,4 +1,5 @@
 /** What a command asks a server, by the client that everybody uses. */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import { Client, type ClientApi, type EffectKind } from "../Client/Client.ts"
@@ -27,6 +28,12 @@ const connection = Effect.gen(function* () {
 /** Calls the server that the flags name. */
 export const ask = <A, E>(call: (client: ClientApi<EffectKind>) => Effect.Effect<A, E>) =>
   use(Effect.flatMap(Client, call))
+
+/** The same for another service of the client. */
+export const askFor = <I extends ClientServices, Api, A, E>(
+  service: Context.Key<I, Api>,
+  call: (api: Api) => Effect.Effect<A, E>
+) => use(Effect.flatMap(service, call))
 
 /** Uses the services of the server that the flags name. */
 export const use = <A, E>(effect: Effect.Effect<A, E, ClientServices>) =>

@@ -6,9 +6,9 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { resolveEnvironment } from "../Environment.ts"
-import { IronflowError, toError } from "../Errors.ts"
+import { FunctionNotFoundError, IronflowError, toError } from "../Errors.ts"
 import type { Divergence } from "../Testing/Replay.ts"
-import { verifyEffect } from "../Testing/Verify.ts"
+import { verifyUntyped } from "../Testing/Verify.ts"
 import { ironflow } from "./Ironflow.ts"
 import { oneLine, print } from "./Output.ts"
 import { loadDefinitions } from "./UserModule.ts"
@@ -52,18 +52,22 @@ export const verify = Command.make(
     const found = yield* histories(data, Option.getOrUndefined(run))
     const divergences: Array<Divergence> = []
     const unknown: Array<string> = []
+    const needServices: Array<{ readonly runId: string; readonly message: string }> = []
     for (const history of found) {
-      const divergence = yield* Effect.catch(verifyEffect(history, functions), () => {
-        unknown.push(history.runId)
+      const { runId } = history
+      const divergence = yield* Effect.catch(verifyUntyped(history, functions), (error) => {
+        if (error instanceof FunctionNotFoundError) unknown.push(runId)
+        else needServices.push({ runId, message: error.message })
         return Effect.succeed(undefined)
       })
       if (divergence !== undefined) divergences.push(divergence)
     }
-    const verified = found.length - unknown.length
-    yield* print({ verified, divergences, withoutFunction: unknown }, () =>
+    const verified = found.length - unknown.length - needServices.length
+    yield* print({ verified, divergences, withoutFunction: unknown, needServices }, () =>
       [
-        ...divergences.map(({ message }) => oneLine(message)),
-        `${verified} ${verified === 1 ? "run" : "runs"} verified, ${divergences.length} diverged` +
+        ...[...divergences, ...needServices].map(({ message }) => oneLine(message)),
+        `${runs(verified)} verified, ${divergences.length} diverged` +
+          (needServices.length === 0 ? "" : `; ${needServices.length} not verified, see above`) +
           (unknown.length === 0
             ? "."
             : `; ${unknown.length} skipped, whose functions ${file} does not export.`)
@@ -71,19 +75,29 @@ export const verify = Command.make(
     )
     if (divergences.length > 0) {
       return yield* Effect.fail(
+        new IronflowError(`${file} cannot go on with ${divergences.length} of ${runs(verified)}`, {
+          code: "NONDETERMINISM"
+        })
+      )
+    }
+    if (needServices.length > 0) {
+      return yield* Effect.fail(
         new IronflowError(
-          `${file} cannot go on with ${divergences.length} of ${verified} ${verified === 1 ? "run" : "runs"}`,
-          { code: "NONDETERMINISM" }
+          `${runs(needServices.length)} could not be verified: this command has no services for Effect handlers. ` +
+            "Testing.verify in a test of your own takes them from its layers",
+          { code: "SERVICE_MISSING" }
         )
       )
     }
   })
 ).pipe(
   Command.withDescription(
-    "Replay the unfinished runs of a database against the functions of a file. Exits with 1 when they part."
+    "Replay the unfinished runs of a database against the functions of a file. Exits with 1 when they part, or when an Effect handler needs services that only your own program has."
   ),
   Command.withShortDescription("Check changed code against recorded runs")
 )
+
+const runs = (count: number): string => `${count} ${count === 1 ? "run" : "runs"}`
 
 /** `ironflow runs export`. */
 export const exportRun = Command.make(

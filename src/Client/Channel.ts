@@ -113,7 +113,7 @@ export class Channel {
   }
 
   async #open(path: string): Promise<void> {
-    const { apiKey, environment, url } = this.#server
+    const { apiKey, environment, namesEnvironment, url } = this.#server
     this.#notBefore = this.#now() + PAUSE_MS
     const { WebSocket } = await import("ws")
     if (this.#closed || this.#opening !== undefined) return
@@ -121,7 +121,7 @@ export class Channel {
       perMessageDeflate: false,
       handshakeTimeout: HANDSHAKE_MS,
       headers: {
-        [ENVIRONMENT_HEADER]: environment,
+        ...(namesEnvironment ? { [ENVIRONMENT_HEADER]: environment } : {}),
         ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` })
       }
     })

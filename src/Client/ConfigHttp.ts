@@ -15,10 +15,12 @@ import type {
 } from "./Config.ts"
 import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
+import { callPages } from "./HttpPages.ts"
 import { watch } from "./HttpWatch.ts"
 
 export const make = (connection: Connection): ConfigService => {
-  const { call } = makeCalls(connection)
+  const calls = makeCalls(connection)
+  const { call } = calls
   const nameOf = (name: string): string => checkName("name of a configuration", name)
 
   const on = <A>(
@@ -69,7 +71,7 @@ export const make = (connection: Connection): ConfigService => {
         }
       }),
     list: () =>
-      call<Array<ConfigEntry>>({
+      callPages<ConfigEntry>(calls, {
         endpoint: endpoints.listConfigs,
         what: "list()",
         repeatable: true,

@@ -1,6 +1,6 @@
 /** Which Ironflow server to talk to, as whom and for which environment: checked and completed. */
 import { DEFAULT_TIMEOUTS } from "../Constants.ts"
-import { getServerUrl, resolveApiKey, resolveEnvironment } from "../Environment.ts"
+import { getServerUrl, isEnvironmentNamed, resolveApiKey, resolveEnvironment } from "../Environment.ts"
 import { ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
 import { type ClientRetryConfig, resolveClientRetry, type ResolvedRetry } from "./Retry.ts"
@@ -23,6 +23,8 @@ export interface ResolvedServer {
   readonly url: string
   readonly apiKey: string | undefined
   readonly environment: string
+  /** Whether the environment travels with requests: one that nobody named is left to the API key, which knows its own. */
+  readonly namesEnvironment: boolean
   readonly timeoutMs: number
   readonly retry: ResolvedRetry
 }
@@ -35,10 +37,12 @@ export const resolveServer = (options: ServerOptions, caller: string): ResolvedS
       `${caller}: \`timeout\` must be a positive number of milliseconds, got ${String(timeout)}`
     )
   }
+  const apiKey = checkApiKey(resolveApiKey(options.apiKey), caller)
   return {
     url: checkUrl(options.serverUrl || getServerUrl(), caller),
-    apiKey: checkApiKey(resolveApiKey(options.apiKey), caller),
+    apiKey,
     environment: checkEnvironment(resolveEnvironment(options.environment), caller),
+    namesEnvironment: apiKey === undefined || isEnvironmentNamed(options.environment),
     timeoutMs: timeout,
     retry: resolveClientRetry(options.retry, caller)
   }

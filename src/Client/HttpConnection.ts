@@ -45,7 +45,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
     const http = yield* HttpClient.HttpClient
     const channel = (yield* Channels)?.(server)
     const headers: Record<string, string> = {
-      [ENVIRONMENT_HEADER]: server.environment,
+      ...(server.namesEnvironment ? { [ENVIRONMENT_HEADER]: server.environment } : {}),
       accept: "application/json",
       ...(server.apiKey === undefined ? {} : { authorization: `Bearer ${server.apiKey}` })
     }

@@ -11,6 +11,8 @@ import * as Effect from "effect/Effect"
 import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import type { ValidationError } from "../Errors.ts"
+import { make as makeAccess } from "./AccessHttp.ts"
+import { ApiKeys } from "./ApiKeys.ts"
 import { Client } from "./Client.ts"
 import { Config } from "./Config.ts"
 import * as ConfigHttp from "./ConfigHttp.ts"
@@ -24,6 +26,10 @@ import { Projections } from "./Projections.ts"
 import { make as makeProjections } from "./ProjectionsHttp.ts"
 import { PushEndpoints } from "./PushEndpoints.ts"
 import * as PushEndpointsHttp from "./PushEndpointsHttp.ts"
+import { Orgs } from "./Orgs.ts"
+import { Policies } from "./Policies.ts"
+import { Roles } from "./Roles.ts"
+import { Secrets } from "./Secrets.ts"
 import type { ClientServices } from "./Services.ts"
 import { type ReadingOptions, Streams } from "./Streams.ts"
 import * as StreamsHttp from "./StreamsHttp.ts"
@@ -43,12 +49,19 @@ export const layer = (
     })
   )
 
-const servicesOver = (connection: Connection, options: ReadingOptions): Context.Context<ClientServices> =>
-  Context.make(Client, make(connection)).pipe(
+const servicesOver = (connection: Connection, options: ReadingOptions): Context.Context<ClientServices> => {
+  const { apiKeys, orgs, policies, roles, secrets } = makeAccess(connection)
+  return Context.make(Client, make(connection)).pipe(
     Context.add(Streams, StreamsHttp.make(connection, options)),
     Context.add(Kv, KvHttp.make(connection)),
     Context.add(Config, ConfigHttp.make(connection)),
     Context.add(Projections, makeProjections(connection)),
     Context.add(PushEndpoints, PushEndpointsHttp.make(connection)),
-    Context.add(Subscriptions, makeSubscriptions({ dial: dialSocket(connection.server) }))
+    Context.add(Subscriptions, makeSubscriptions({ dial: dialSocket(connection.server) })),
+    Context.add(ApiKeys, apiKeys),
+    Context.add(Orgs, orgs),
+    Context.add(Policies, policies),
+    Context.add(Roles, roles),
+    Context.add(Secrets, secrets)
   )
+}

@@ -19,6 +19,7 @@ import { contentTypes, decodeValue, encodeValue, typeOfContent } from "../KvValu
 import { type Endpoint, endpoints, pathOf, sockets } from "../Protocol/Http/Endpoints.ts"
 import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
+import { callPages } from "./HttpPages.ts"
 import { type Frame, watch } from "./HttpWatch.ts"
 import type {
   KVBucketConfig,
@@ -90,7 +91,8 @@ export const make = (connection: Connection): KvService => {
 }
 
 const makeBucket = (connection: Connection, name: string): KvBucket => {
-  const { call, withoutEndpoint } = makeCalls(connection)
+  const calls = makeCalls(connection)
+  const { call, withoutEndpoint } = calls
 
   /** A call about one key. */
   const onKey = <A>(
@@ -170,10 +172,10 @@ const makeBucket = (connection: Connection, name: string): KvBucket => {
           return { accepts, bucket: checkBucketName(name) }
         }),
         ({ accepts, bucket }) =>
-          call<Array<string>>({
+          callPages<string>(calls, {
             endpoint: endpoints.listKeys,
             variables: { bucket },
-            query: filter === undefined || filter === "" ? "" : `?filter=${encodeURIComponent(filter)}`,
+            query: filter === undefined || filter === "" ? {} : { filter },
             what: `listKeys(${filter === undefined ? "" : quote(filter)}) of bucket ${quote(name)}`,
             repeatable: true,
             notFound: () => new BucketNotFoundError(name),

@@ -1,10 +1,27 @@
 /** Everything that a client offers, one service for each area: what each layer behind a client provides. */
+import type { ApiKeys } from "./ApiKeys.ts"
 import type { Client } from "./Client.ts"
 import type { Config } from "./Config.ts"
 import type { Kv } from "./Kv.ts"
+import type { Orgs } from "./Orgs.ts"
+import type { Policies } from "./Policies.ts"
 import type { Projections } from "./Projections.ts"
 import type { PushEndpoints } from "./PushEndpoints.ts"
+import type { Roles } from "./Roles.ts"
+import type { Secrets } from "./Secrets.ts"
 import type { Streams } from "./Streams.ts"
 import type { Subscriptions } from "./Subscriptions.ts"
 
-export type ClientServices = Client | Streams | Projections | Subscriptions | PushEndpoints | Kv | Config
+export type ClientServices =
+  | Client
+  | Streams
+  | Projections
+  | Subscriptions
+  | PushEndpoints
+  | Kv
+  | Config
+  | ApiKeys
+  | Orgs
+  | Policies
+  | Roles
+  | Secrets

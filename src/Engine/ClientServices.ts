@@ -5,12 +5,18 @@ import { Client, type EffectKind } from "../Client/Client.ts"
 import { type PushEndpointsApi, PushEndpoints } from "../Client/PushEndpoints.ts"
 import { Config } from "../Client/Config.ts"
 import { Kv } from "../Client/Kv.ts"
+import { ApiKeys } from "../Client/ApiKeys.ts"
+import { Orgs } from "../Client/Orgs.ts"
+import { Policies } from "../Client/Policies.ts"
+import { Roles } from "../Client/Roles.ts"
+import { Secrets } from "../Client/Secrets.ts"
 import { Projections } from "../Client/Projections.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import { type ReadingOptions, Streams } from "../Client/Streams.ts"
 import { make as makeSubscriptions, Subscriptions } from "../Client/Subscriptions.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
 import type { EngineService } from "./Engine.ts"
+import * as SecretsClient from "./SecretsClient.ts"
 import { makeWires } from "./Subscriptions/MemoryWire.ts"
 
 /** The services for one environment. */
@@ -18,15 +24,22 @@ export const servicesIn = (
   engine: EngineService,
   environment: string,
   options: ReadingOptions = {}
-): Context.Context<ClientServices> =>
-  Context.make(Client, engine.client(environment)).pipe(
+): Context.Context<ClientServices> => {
+  const { apiKeys, orgs, policies, roles } = engine.manageAccess(environment)
+  return Context.make(Client, engine.client(environment)).pipe(
     Context.add(Streams, engine.streams(environment, options)),
     Context.add(Kv, engine.kv(environment)),
     Context.add(Config, engine.config(environment)),
     Context.add(Projections, engine.projections.client(environment)),
     Context.add(PushEndpoints, pushEndpointsIn(engine, environment)),
-    Context.add(Subscriptions, makeSubscriptions({ wire: () => wireTo(engine, environment) }))
+    Context.add(Subscriptions, makeSubscriptions({ wire: () => wireTo(engine, environment) })),
+    Context.add(ApiKeys, apiKeys),
+    Context.add(Orgs, orgs),
+    Context.add(Policies, policies),
+    Context.add(Roles, roles),
+    Context.add(Secrets, SecretsClient.make(engine.secrets(environment)))
   )
+}
 
 /** The client's end of a connection inside the process. */
 export const wireTo = (engine: EngineService, environment: string): Wire => {

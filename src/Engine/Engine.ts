@@ -12,7 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { ClientApi, EffectKind } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
-import type { ReadingOptions, StreamsService } from "../Client/Streams.ts"
+import type { ReadingOptions, ReadStreamOptions, StreamsService } from "../Client/Streams.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import { ConnectionError, type IronflowError, type StoreError, ValidationError } from "../Errors.ts"
 import type { TurnUpdate } from "../Protocol/Push.ts"
@@ -29,8 +29,9 @@ import {
 import * as Alarm from "../Execution/Alarm.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
 import { checkTrigger } from "../Trigger.ts"
+import { type Access, type Caller, make as makeAccess, putBootstrapKey } from "./Access/Access.ts"
+import * as Management from "./Access/Management.ts"
 import { servicesIn } from "./ClientServices.ts"
-import type { ConfigService } from "../Client/Config.ts"
 import type { KvService } from "../Client/Kv.ts"
 import { Dispatch, type RemoteSession } from "./Dispatch.ts"
 import { checkRegistration as checkedRegistration } from "./Http/FunctionConfigs.ts"
@@ -56,6 +57,12 @@ export interface EngineService {
   readonly client: (environment: string) => ClientApi<EffectKind>
   /** Entity streams of one environment. */
   readonly streams: (environment: string, options?: ReadingOptions) => StreamsService
+  /** Events of an entity with the runs that they started. Fails with `StreamNotFoundError`. */
+  readonly entityHistory: (
+    environment: string,
+    entityId: string,
+    options: ReadStreamOptions
+  ) => Effect.Effect<EngineStreams.EntityHistory, IronflowError>
   /**
    * Registers a worker of this process and its functions; the worker gets runs until the scope ends. Fails with
    * `ValidationError` when a worker with this id is connected already or a trigger is not acceptable.
@@ -78,11 +85,17 @@ export interface EngineService {
   /** The keys of a bucket with their values as they are stored. */
   readonly storedKeys: (environment: string, bucket: string) => EngineKv.StoredKeys
   /** The configurations of one environment. */
-  readonly config: (environment: string) => ConfigService
+  readonly config: (environment: string) => EngineConfig.EngineConfigService
   /** What workers and clients ask about projections. */
   readonly projections: Projections.ProjectionsService
   /** Managing the secrets of one environment. */
   readonly secrets: (environment: string) => SecretsService
+  /** Who may do what: what a server asks before it answers. */
+  readonly access: Access
+  /** Managing keys, organizations, roles and policies, as a caller from outside or as the process of the engine. */
+  readonly manageAccess: (environment: string, caller?: Caller) => Management.Management
+  /** Makes sure that the key in `IRONFLOW_BOOTSTRAP_KEY` is there. */
+  readonly putBootstrapKey: Effect.Effect<void, ValidationError | StoreError>
   /** Adds functions or replaces their configuration. `ValidationError` when a trigger is not acceptable. */
   readonly registerFunctions: (
     environment: string,
@@ -103,8 +116,11 @@ export interface EngineService {
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Calls `listener` with what happens to runs, as it is committed; returns the way to stop that. */
   readonly observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void
-  /** Serves a subscription client at the other end of the wire. */
-  readonly subscribe: (environment: string, wire: Wire) => void
+  /**
+   * Serves a subscription client at the other end of the wire. `check` throws an `IronflowError` for a pattern that it may
+   * not subscribe to.
+   */
+  readonly subscribe: (environment: string, wire: Wire, check?: (pattern: string) => void) => void
   /** The one place where an area says that something has happened: see `Subscriptions/SystemEvents.ts`. */
   readonly announce: SystemEvents["announce"]
   /** What has happened since the engine was started, and what is there now. */
@@ -141,207 +157,222 @@ export interface EngineMetrics extends Readonly<Counts> {
   readonly workers: number
   /** Turns that they hold now. */
   readonly activeJobs: number
+  /** Calls that were refused because the condition of a policy failed. */
+  readonly policyConditionFailures: number
 }
 
 export class Engine extends Context.Service<Engine, EngineService>()("@ironflow/node/Engine") {}
 
-const make: Effect.Effect<EngineService, ValidationError, Store | Scope.Scope> = Effect.gen(function* () {
-  const store = yield* Store
-  const clock = yield* Clock.Clock
-  const runFork = Effect.runForkWith(yield* Effect.context<never>())
-  const secrets = yield* makeSecrets(store)
-  const system = new SystemEvents(() => clock.currentTimeMillisUnsafe())
-  const subscriptions = new Subscriptions({
-    store,
-    system,
-    clock,
-    alarm: yield* Alarm.make,
-    run: runFork,
-    head: yield* Effect.orDie(store.endOfLog())
-  })
-  const dispatch = new Dispatch(store, secrets, runFork)
-  const endings = new RunEndings()
-  const projections = Projections.make(store)
-
-  const kv = { store, feed: new KvFeed() }
-  const detach = kv.feed.attach(store)
-  yield* Effect.addFinalizer(() => Effect.sync(detach))
-
-  const timers = yield* Timers.make(store)
-  let commits = 0
-  const counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
-  const stop = store.onCommit((changes) => {
-    commits++
-    counts.events += changes.counts.events
-    counts.started += changes.counts.started
-    counts.completed += changes.counts.completed
-    counts.failed += changes.counts.failed
-    counts.cancelled += changes.counts.cancelled
-    for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
-    for (const runId of changes.ended) endings.announce(runId)
-    for (const warning of changes.warnings) runFork(Effect.logWarning(warning))
-    projections.committed(changes)
-    if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
-    if (changes.ready) dispatch.poke()
-    if (changes.logEnd > 0) subscriptions.advance(changes.logEnd)
-  })
-  const stopWatching = store.observe((activity) => system.announceRuns(activity), { runsOnly: true })
-  yield* Effect.addFinalizer(() =>
-    Effect.sync(() => {
-      stopWatching()
-      subscriptions.closeAll()
+const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | Scope.Scope> = Effect.gen(
+  function* () {
+    const store = yield* Store
+    const clock = yield* Clock.Clock
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const secrets = yield* makeSecrets(store)
+    const access = yield* makeAccess(store)
+    const system = new SystemEvents(() => clock.currentTimeMillisUnsafe())
+    const subscriptions = new Subscriptions({
+      store,
+      system,
+      clock,
+      alarm: yield* Alarm.make,
+      run: runFork,
+      head: yield* Effect.orDie(store.endOfLog())
     })
-  )
-  yield* Effect.addFinalizer(() => Effect.sync(stop))
-  const announceWorker = (
-    { environment, workerId }: WorkerRegistration,
-    what: "connected" | "disconnected"
-  ): Effect.Effect<void> =>
-    Effect.sync(() =>
-      system.announce(environment, `system.worker.${workerId}.${what}`, () => ({
-        id: workerId,
-        status: what
-      }))
-    )
-  const announceFunctions = (
-    environment: string,
-    functions: ReadonlyArray<FunctionRegistration>
-  ): Effect.Effect<void> =>
-    Effect.sync(() => {
-      for (const { id, name } of functions) {
-        system.announce(environment, `system.function.${id}.registered`, () => ({ id, name }))
-      }
-    })
+    const dispatch = new Dispatch(store, secrets, runFork)
+    const endings = new RunEndings()
+    const projections = Projections.make(store)
 
-  const registerFunctionsOf = ({ environment, functions, startedAt, workerId }: WorkerRegistration) =>
-    Effect.flatMap(store.registerFunctions(environment, functions, startedAt), (standing) =>
-      standing.length === 0
-        ? Effect.void
-        : Effect.logInfo(
-            `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later; the later one stands`
-          )
-    )
-  const scope = yield* Scope.Scope
-  const connectRemote = (
-    registration: WorkerRegistration,
-    handlers: WorkerHandlers,
-    options: { readonly transport: string; readonly leaseMs: number }
-  ) =>
-    Effect.gen(function* () {
-      yield* checkRegistration(registration, dispatch)
-      yield* registerFunctionsOf(registration)
-      yield* announceFunctions(registration.environment, registration.functions)
-      // another one may have come while the functions were stored
-      yield* checkId(registration.workerId, dispatch)
-      const session = dispatch.connectRemote(registration, handlers, {
-        ...options,
-        connectedAt: clock.currentTimeMillisUnsafe()
+    const kv = { store, feed: new KvFeed() }
+    const detach = kv.feed.attach(store)
+    yield* Effect.addFinalizer(() => Effect.sync(detach))
+
+    const timers = yield* Timers.make(store)
+    let commits = 0
+    const counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
+    const stop = store.onCommit((changes) => {
+      commits++
+      counts.events += changes.counts.events
+      counts.started += changes.counts.started
+      counts.completed += changes.counts.completed
+      counts.failed += changes.counts.failed
+      counts.cancelled += changes.counts.cancelled
+      for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
+      for (const runId of changes.ended) endings.announce(runId)
+      for (const warning of changes.warnings) runFork(Effect.logWarning(warning))
+      projections.committed(changes)
+      if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
+      if (changes.ready) dispatch.poke()
+      if (changes.logEnd > 0) subscriptions.advance(changes.logEnd)
+    })
+    const stopWatching = store.observe((activity) => system.announceRuns(activity), { runsOnly: true })
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        stopWatching()
+        subscriptions.closeAll()
       })
-      yield* announceWorker(registration, "connected")
-      return {
-        ...session,
-        close: (lost: boolean) =>
-          Effect.andThen(session.close(lost), announceWorker(registration, "disconnected"))
-      }
-    })
-  const registerFunctions = (environment: string, functions: ReadonlyArray<FunctionRegistration>) =>
-    Effect.gen(function* () {
-      yield* checkFunctions(functions)
-      yield* store.registerFunctions(environment, functions)
-      yield* announceFunctions(environment, functions)
-      yield* push.sync
-    })
-  const push = new PushEndpoints({
-    store,
-    settings: yield* PushSettings,
-    clock,
-    fork: (effect) => Fiber.runIn(runFork(effect), scope),
-    connect: connectRemote,
-    registerFunctions,
-    applyReports: (reports) => dispatch.applyReports(reports),
-    checkRegistration: checkedRegistration
-  })
-  yield* Effect.addFinalizer(() => push.close)
-  // what fires at start finds the listener in place
-  timers.start()
-  yield* Retention.make(store, subscriptions.activeGroups)
-  yield* Effect.catch(push.sync, (error) =>
-    Effect.logError("The push endpoints could not be opened: their runs wait", error)
-  )
+    )
+    yield* Effect.addFinalizer(() => Effect.sync(stop))
+    const announceWorker = (
+      { environment, workerId }: WorkerRegistration,
+      what: "connected" | "disconnected"
+    ): Effect.Effect<void> =>
+      Effect.sync(() =>
+        system.announce(environment, `system.worker.${workerId}.${what}`, () => ({
+          id: workerId,
+          status: what
+        }))
+      )
+    const announceFunctions = (
+      environment: string,
+      functions: ReadonlyArray<FunctionRegistration>
+    ): Effect.Effect<void> =>
+      Effect.sync(() => {
+        for (const { id, name } of functions) {
+          system.announce(environment, `system.function.${id}.registered`, () => ({ id, name }))
+        }
+      })
 
-  return Engine.of({
-    client: (environment) => EngineClient.make({ store, dispatch, endings, subscriptions }, environment),
-    streams: (environment, options) => EngineStreams.make({ store, dispatch }, environment, options),
-    connectWorker: (registration, handlers) =>
+    const registerFunctionsOf = ({ environment, functions, startedAt, workerId }: WorkerRegistration) =>
+      Effect.flatMap(store.registerFunctions(environment, functions, startedAt), (standing) =>
+        standing.length === 0
+          ? Effect.void
+          : Effect.logInfo(
+              `Worker ${workerId} has another version of ${standing.map((id) => `"${id}"`).join(", ")} than a worker that was started later; the later one stands`
+            )
+      )
+    const scope = yield* Scope.Scope
+    const connectRemote = (
+      registration: WorkerRegistration,
+      handlers: WorkerHandlers,
+      options: { readonly transport: string; readonly leaseMs: number }
+    ) =>
       Effect.gen(function* () {
         yield* checkRegistration(registration, dispatch)
-        yield* Effect.mapError(
-          registerFunctionsOf(registration),
-          (error) =>
-            new ConnectionError(`The engine could not store the functions: ${error.message}`, {
-              cause: error
-            })
-        )
+        yield* registerFunctionsOf(registration)
         yield* announceFunctions(registration.environment, registration.functions)
-        yield* Effect.mapError(push.sync, (error) => new ConnectionError(error.message, { cause: error }))
-        const session = yield* Effect.acquireRelease(
-          // another one may have come while the functions were stored
-          Effect.andThen(
-            checkId(registration.workerId, dispatch),
-            Effect.sync(() =>
-              dispatch.connect(registration, handlers, {
-                transport: "memory",
-                connectedAt: clock.currentTimeMillisUnsafe()
-              })
-            ).pipe(Effect.tap(() => announceWorker(registration, "connected")))
-          ),
-          () =>
-            Effect.andThen(
-              Effect.catch(dispatch.disconnect(registration.workerId, false), (error) =>
-                // nothing is lost: the leases are taken back when the database is opened again
-                Effect.logWarning(
-                  `The runs of worker ${registration.workerId} could not be given back`,
-                  error
-                )
-              ),
-              announceWorker(registration, "disconnected")
-            )
-        )
+        // another one may have come while the functions were stored
+        yield* checkId(registration.workerId, dispatch)
+        const session = dispatch.connectRemote(registration, handlers, {
+          ...options,
+          connectedAt: clock.currentTimeMillisUnsafe()
+        })
+        yield* announceWorker(registration, "connected")
         return {
-          credit: (n) => session.credit(n),
-          report: (reports) => session.report(reports),
-          late: (late) => session.late(late),
-          projections: projections.feed(registration.environment, registration.workerId)
+          ...session,
+          close: (lost: boolean) =>
+            Effect.andThen(session.close(lost), announceWorker(registration, "disconnected"))
         }
+      })
+    const registerFunctions = (environment: string, functions: ReadonlyArray<FunctionRegistration>) =>
+      Effect.gen(function* () {
+        yield* checkFunctions(functions)
+        yield* store.registerFunctions(environment, functions)
+        yield* announceFunctions(environment, functions)
+        yield* push.sync
+      })
+    const push = new PushEndpoints({
+      store,
+      settings: yield* PushSettings,
+      clock,
+      fork: (effect) => Fiber.runIn(runFork(effect), scope),
+      connect: connectRemote,
+      registerFunctions,
+      applyReports: (reports) => dispatch.applyReports(reports),
+      checkRegistration: checkedRegistration
+    })
+    yield* Effect.addFinalizer(() => push.close)
+    // what fires at start finds the listener in place
+    timers.start()
+    yield* Retention.make(store, subscriptions.activeGroups)
+    yield* Effect.catch(push.sync, (error) =>
+      Effect.logError("The push endpoints could not be opened: their runs wait", error)
+    )
+
+    return Engine.of({
+      access,
+      manageAccess: (environment, caller) => Management.make({ store, access }, environment, caller),
+      putBootstrapKey: putBootstrapKey(store),
+      client: (environment) => EngineClient.make({ store, dispatch, endings, subscriptions }, environment),
+      entityHistory: (environment, entityId, options) =>
+        EngineStreams.readHistory(store, environment, entityId, options),
+      streams: (environment, options) => EngineStreams.make({ store, dispatch }, environment, options),
+      connectWorker: (registration, handlers) =>
+        Effect.gen(function* () {
+          yield* checkRegistration(registration, dispatch)
+          yield* Effect.mapError(
+            registerFunctionsOf(registration),
+            (error) =>
+              new ConnectionError(`The engine could not store the functions: ${error.message}`, {
+                cause: error
+              })
+          )
+          yield* announceFunctions(registration.environment, registration.functions)
+          yield* Effect.mapError(push.sync, (error) => new ConnectionError(error.message, { cause: error }))
+          const session = yield* Effect.acquireRelease(
+            // another one may have come while the functions were stored
+            Effect.andThen(
+              checkId(registration.workerId, dispatch),
+              Effect.sync(() =>
+                dispatch.connect(registration, handlers, {
+                  transport: "memory",
+                  connectedAt: clock.currentTimeMillisUnsafe()
+                })
+              ).pipe(Effect.tap(() => announceWorker(registration, "connected")))
+            ),
+            () =>
+              Effect.andThen(
+                Effect.catch(dispatch.disconnect(registration.workerId, false), (error) =>
+                  // nothing is lost: the leases are taken back when the database is opened again
+                  Effect.logWarning(
+                    `The runs of worker ${registration.workerId} could not be given back`,
+                    error
+                  )
+                ),
+                announceWorker(registration, "disconnected")
+              )
+          )
+          return {
+            credit: (n) => session.credit(n),
+            report: (reports) => session.report(reports),
+            late: (late) => session.late(late),
+            projections: projections.feed(registration.environment, registration.workerId)
+          }
+        }),
+      connectRemoteWorker: (registration, handlers, options) =>
+        // what it has registered may have been an endpoint's before
+        Effect.tap(connectRemote(registration, handlers, options), () => push.sync),
+      registerFunctions,
+      push: {
+        register: (environment, url) => push.register(environment, url),
+        list: (environment) => push.list(environment),
+        remove: (environment, url) => push.remove(environment, url),
+        update: (jobId, update) => push.update(jobId, update)
+      },
+      kv: (environment) => EngineKv.make(kv, environment),
+      storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
+      config: (environment) => EngineConfig.make(kv, environment),
+      projections,
+      secrets: (environment) =>
+        secrets.in(environment, (name, action) =>
+          system.announce(environment, `system.secret.${name}.${action}`, () => ({ name, action }))
+        ),
+      subscribe: (environment, wire, check) => subscriptions.connect(environment, wire, check),
+      announce: (environment, topic, data, length) => system.announce(environment, topic, data, length),
+      findFunction: store.findFunction,
+      applyReports: (reports) => dispatch.applyReports(reports),
+      extendLeases: store.extendLeases,
+      observe: (listener) => store.observe(listener),
+      metrics: () => ({
+        policyConditionFailures: access.conditionFailures,
+        ...counts,
+        commits,
+        ...dispatch.load
       }),
-    connectRemoteWorker: (registration, handlers, options) =>
-      // what it has registered may have been an endpoint's before
-      Effect.tap(connectRemote(registration, handlers, options), () => push.sync),
-    registerFunctions,
-    push: {
-      register: (environment, url) => push.register(environment, url),
-      list: (environment) => push.list(environment),
-      remove: (environment, url) => push.remove(environment, url),
-      update: (jobId, update) => push.update(jobId, update)
-    },
-    kv: (environment) => EngineKv.make(kv, environment),
-    storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
-    config: (environment) => EngineConfig.make(kv, environment),
-    projections,
-    secrets: (environment) =>
-      secrets.in(environment, (name, action) =>
-        system.announce(environment, `system.secret.${name}.${action}`, () => ({ name, action }))
-      ),
-    subscribe: (environment, wire) => subscriptions.connect(environment, wire),
-    announce: (environment, topic, data, length) => system.announce(environment, topic, data, length),
-    findFunction: store.findFunction,
-    applyReports: (reports) => dispatch.applyReports(reports),
-    extendLeases: store.extendLeases,
-    observe: (listener) => store.observe(listener),
-    metrics: () => ({ ...counts, commits, ...dispatch.load }),
-    countStuckRuns: store.countStuckRuns()
-  })
-})
+      countStuckRuns: store.countStuckRuns()
+    })
+  }
+)
 
 const checkRegistration = (
   registration: WorkerRegistration,
@@ -382,8 +413,11 @@ const makeSecrets = (store: StoreService): Effect.Effect<Secrets, ValidationErro
     }
   })
 
-/** The engine over the store in context. Fails with `ValidationError` when the master key is not one. */
-export const layer: Layer.Layer<Engine, ValidationError, Store> = Layer.effect(Engine, make)
+/**
+ * The engine over the store in context. Fails with `ValidationError` when the master key is not one, with `StoreError` when the
+ * store cannot be read.
+ */
+export const layer: Layer.Layer<Engine, ValidationError | StoreError, Store> = Layer.effect(Engine, make)
 
 /** The client for the engine in context; `environment` is `IRONFLOW_ENV` or `default` unless given. */
 export const layerClientIn = (

@@ -18,6 +18,7 @@ import * as Limits from "../Limits.ts"
 import { capabilities } from "./Capabilities.ts"
 import type { Dispatch } from "./Dispatch.ts"
 import { explain } from "./Explain.ts"
+import { polite } from "./Polite.ts"
 import type { RunEndings } from "./RunEndings.ts"
 import { statuses } from "./Store/Transaction.ts"
 import type { StoreService } from "./Store/Store.ts"
@@ -269,17 +270,6 @@ export const make = (
     health: () => polite(Effect.succeed("ok"))
   }
 }
-
-/**
- * A read after a turn of the event loop. The database answers at once, and a loop of such answers would keep from
- * happening what it looks for.
- */
-export const polite = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E> => Effect.andThen(nextTurn, read)
-
-const nextTurn: Effect.Effect<void> = Effect.callback((resume) => {
-  const turn = setImmediate(() => resume(Effect.void))
-  return Effect.sync(() => clearImmediate(turn))
-})
 
 /** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */
 const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>

@@ -9,9 +9,27 @@ import { checkRevision } from "../KvKeys.ts"
 import { decodeValue } from "../KvValue.ts"
 import * as Limits from "../Limits.ts"
 import type { KvEngine } from "./EngineKv.ts"
+import { allPages, type Page, type PageQuery } from "./Pages.ts"
+import { prompt } from "./Polite.ts"
 import type { ConfigRow, KvChange } from "./Store/Store.ts"
 
-export const make = ({ store, feed }: KvEngine, environment: string): ConfigService => {
+/** Configurations that are read at once: each can have a megabyte. */
+export const CONFIGS_PAGE = 16
+
+export interface EngineConfigService extends ConfigService {
+  /** A part of what `list` returns. */
+  readonly listPage: (query: PageQuery) => Effect.Effect<Page<ConfigResponse>, IronflowError>
+}
+
+export const make = ({ store, feed }: KvEngine, environment: string): EngineConfigService => {
+  const listPage = ({ after, limit }: PageQuery) =>
+    Effect.map(store.listConfigs(environment, after, limit), (configs): Page<ConfigResponse> => {
+      const last = configs.at(-1)?.name
+      return {
+        items: configs.map(toResponse),
+        ...(configs.length < limit || last === undefined ? {} : { nextCursor: last })
+      }
+    })
   const named = <A>(name: string, use: (name: string) => Effect.Effect<A, IronflowError>) =>
     Effect.flatMap(
       checked(() => checkConfigName(name)),
@@ -29,8 +47,9 @@ export const make = ({ store, feed }: KvEngine, environment: string): ConfigServ
   return {
     set: (name, data) => written(name, data, (text) => store.setConfig(environment, name, text)),
     patch: (name, data) => written(name, data, (text) => store.patchConfig(environment, name, text)),
-    get: (name) => named(name, (name) => Effect.map(store.readConfig(environment, name), toResponse)),
-    list: () => Effect.map(store.listConfigs(environment), (configs) => configs.map(toResponse)),
+    get: (name) => named(name, (name) => Effect.map(prompt(store.readConfig(environment, name)), toResponse)),
+    list: () => allPages((after) => listPage({ after, limit: CONFIGS_PAGE })),
+    listPage,
     delete: (name) => named(name, (name) => store.deleteConfig(environment, name)),
     watch: (name, { fromRevision, onOpen = () => undefined } = {}) =>
       Stream.unwrap(

@@ -14,17 +14,23 @@ import { checked } from "../Client/HttpCalls.ts"
 import { BucketNotFoundError, type IronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { checkBucketName, checkKey, checkRevision, compileFilter } from "../KvKeys.ts"
-import { decodeValue, encodeValue, type StoredValue } from "../KvValue.ts"
+import { decodeValue, encodeKeyValue, type StoredValue } from "../KvValue.ts"
 import * as Limits from "../Limits.ts"
 import type { KvFeed } from "./KvFeed.ts"
+import { allPages, type PageQuery } from "./Pages.ts"
+import { prompt } from "./Polite.ts"
 import type {
   KvBucketRow,
   KvChange,
   KvEntryRow,
+  KvKeysPage,
   KvWriteRow,
   NewKvBucket,
   StoreService
 } from "./Store/Store.ts"
+
+/** Keys that are looked at in one page at most. */
+export const KEYS_PAGE = 1000
 
 export interface KvEngine {
   readonly store: StoreService
@@ -52,7 +58,6 @@ export const make = (engine: KvEngine, environment: string): KvService => {
 }
 
 const makeBucket = (engine: KvEngine, environment: string, name: string): KvBucket => {
-  const { store } = engine
   const stored = storedKeys(engine, environment, name)
 
   const writeOne = (check: () => KvWriteRow) =>
@@ -78,9 +83,11 @@ const makeBucket = (engine: KvEngine, environment: string, name: string): KvBuck
       ),
     purge: (key) => Effect.asVoid(writeOne(() => ({ key: checkKey(key), purge: true }))),
     listKeys: (filter) =>
-      Effect.flatMap(
-        checked(() => ({ bucket: checkBucketName(name), accepts: compileFilter(filter) })),
-        ({ accepts, bucket }) => store.listKvKeys(environment, bucket, accepts)
+      allPages((after) =>
+        Effect.map(stored.listKeys(filter, { after, limit: KEYS_PAGE }), ({ keys, ...next }) => ({
+          items: keys,
+          ...next
+        }))
       ),
     history: (key) => Effect.map(stored.history(key), (entries) => entries.map(toKVEntry)),
     write: (writes) =>
@@ -100,6 +107,7 @@ const makeBucket = (engine: KvEngine, environment: string, name: string): KvBuck
 export interface StoredKeys {
   readonly get: (key: string) => Effect.Effect<KvEntryRow, IronflowError>
   readonly history: (key: string) => Effect.Effect<Array<KvEntryRow>, IronflowError>
+  readonly listKeys: (filter: string | undefined, page: PageQuery) => Effect.Effect<KvKeysPage, IronflowError>
   readonly write: (writes: ReadonlyArray<KvWriteRow>) => Effect.Effect<Array<number>, IronflowError>
   readonly watch: (options: {
     readonly filter: string | undefined
@@ -112,12 +120,17 @@ export const storedKeys = ({ store, feed }: KvEngine, environment: string, name:
   get: (key) =>
     Effect.flatMap(
       checked(() => [checkBucketName(name), checkKey(key)] as const),
-      ([bucket, key]) => store.readKv(environment, bucket, key)
+      ([bucket, key]) => prompt(store.readKv(environment, bucket, key))
     ),
   history: (key) =>
     Effect.flatMap(
       checked(() => [checkBucketName(name), checkKey(key)] as const),
-      ([bucket, key]) => store.readKvHistory(environment, bucket, key)
+      ([bucket, key]) => prompt(store.readKvHistory(environment, bucket, key))
+    ),
+  listKeys: (filter, page) =>
+    Effect.flatMap(
+      checked(() => ({ bucket: checkBucketName(name), accepts: compileFilter(filter) })),
+      ({ accepts, bucket }) => store.listKvKeys(environment, bucket, { ...page, accepts })
     ),
   write: (writes) =>
     Effect.flatMap(
@@ -222,11 +235,7 @@ const toWrite = (write: KVWrite): KvWriteRow => {
 }
 
 const checkValue = (key: string, value: unknown): StoredValue => {
-  const what = `The value of key "${key}"`
-  const stored = encodeValue(value, what)
-  if (stored.bytes.byteLength > Limits.kvValueBytes) {
-    throw new LimitExceededError(what, stored.bytes.byteLength, Limits.kvValueBytes, "bytes")
-  }
+  const stored = encodeKeyValue(key, value)
   // a caller may go on writing into the bytes that he has given
   return stored.type === "bytes" ? { type: "bytes", bytes: Uint8Array.from(stored.bytes) } : stored
 }

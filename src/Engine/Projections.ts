@@ -35,7 +35,7 @@ import type {
   ProjectionSave,
   ProjectionSaved
 } from "../Protocol/Projections.ts"
-import { polite } from "./EngineClient.ts"
+import { polite } from "./Polite.ts"
 import { Signals } from "./Signals.ts"
 import {
   type HandedOut,

@@ -9,7 +9,8 @@ import * as Redacted from "effect/Redacted"
 import { readEnvironmentVariable } from "../Environment.ts"
 import { IronflowError, type StoreError, ValidationError } from "../Errors.ts"
 import * as Limits from "../Limits.ts"
-import type { SecretInfo, StoreService } from "./Store/Store.ts"
+import type { SecretInfo } from "../Client/Secrets.ts"
+import type { StoreService } from "./Store/Store.ts"
 
 /** The master key's text: 32 bytes as base64 or hex. `IRONFLOW_MASTER_KEY` by default. */
 export const MasterKey = Context.Reference<Redacted.Redacted<string> | undefined>(

@@ -6,17 +6,27 @@ import { checkCount, checkList, checkRead, upcastEvents } from "../Client/Stream
 import type {
   AppendAllOptions,
   ReadingOptions,
+  ReadStreamOptions,
   StreamEvent,
+  StreamInfo,
   StreamSnapshot,
   StreamsService
 } from "../Client/Streams.ts"
 import { checkAppend, checkAppendOne, checkEntityId, type StreamAppend } from "../EntityStream.ts"
-import type { IronflowError } from "../Errors.ts"
+import { type IronflowError, ValidationError } from "../Errors.ts"
 import { decodeJson, encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
-import { polite } from "./EngineClient.ts"
+import { polite } from "./Polite.ts"
 import type { Dispatch } from "./Dispatch.ts"
-import type { AppendedToStream, SnapshotRow, StoreService, StreamEventRow, StreamRow } from "./Store/Store.ts"
+import type {
+  AppendedToStream,
+  SnapshotRow,
+  StartedRun,
+  StoreService,
+  StreamEventRow,
+  StreamHistoryPage,
+  StreamRow
+} from "./Store/Store.ts"
 
 export const make = (
   { dispatch, store }: { readonly store: StoreService; readonly dispatch: Dispatch },
@@ -100,6 +110,41 @@ export const make = (
       )
   }
 }
+
+/** A page of an entity's history, with its events as they were stored. */
+export interface EntityHistory extends Pick<StreamHistoryPage, "nextVersion"> {
+  readonly info: StreamInfo
+  readonly entries: ReadonlyArray<{ readonly event: StreamEvent; readonly runs: ReadonlyArray<StartedRun> }>
+}
+
+/** Events of an entity with the runs that they started; 100 a page by default, 1000 at most. */
+export const readHistory = (
+  store: StoreService,
+  environment: string,
+  entityId: string,
+  options: ReadStreamOptions
+): Effect.Effect<EntityHistory, IronflowError> =>
+  Effect.flatMap(
+    checked(() => {
+      const { direction, limit, ...query } = checkRead(entityId, options)
+      if (limit > 1000) {
+        throw new ValidationError(`The limit of a history must be an integer from 1 to 1000, got ${limit}`)
+      }
+      return {
+        ...query,
+        environment,
+        entityId: checkEntityId(entityId),
+        limit: limit || 100,
+        backward: direction === "backward"
+      }
+    }),
+    (query) =>
+      Effect.map(polite(store.readStreamHistory(query)), ({ entries, info, ...page }) => ({
+        ...page,
+        info: toInfo(info),
+        entries: entries.map(({ event, runs }) => ({ event: toEvent(event), runs }))
+      }))
+  )
 
 /** Checks a snapshot, and encodes its state. Throws `ValidationError`, or `LimitExceededError` when it is too large. */
 const checkSnapshot: (

@@ -601,7 +601,16 @@ const effectTx = (collector: TxCollector): EffectTx => {
       append: (...args) => collect(() => collector.streams.append(...args)),
       appendAll: (...args) => collect(() => collector.streams.appendAll(...args))
     },
-    emit: (...args) => collect(() => collector.emit(...args))
+    emit: (...args) => collect(() => collector.emit(...args)),
+    kv: (bucket) => {
+      const keys = collector.kv(bucket)
+      return {
+        put: (...args) => collect(() => keys.put(...args)),
+        create: (...args) => collect(() => keys.create(...args)),
+        update: (...args) => collect(() => keys.update(...args)),
+        delete: (...args) => collect(() => keys.delete(...args))
+      }
+    }
   }
 }
 

@@ -5,20 +5,22 @@ import {
   checkAppend,
   checkAppendOne,
   checkStreamEvent,
-  type NewStreamEvent,
   sizeOf,
   type StreamAppend
 } from "../EntityStream.ts"
-import { InvalidStateError, IronflowError, LimitExceededError } from "../Errors.ts"
+import { InvalidStateError, IronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
+import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
+import { encodeKeyValue, toCarried } from "../KvValue.ts"
 import { writeBytes, writesAtOnce } from "../Limits.ts"
 import type { TxWrite } from "../Protocol/Worker.ts"
-import type { Tx, TxAppendAllOptions, TxAppendOptions, TxEmitOptions } from "../Step.ts"
+import type { Tx, TxAppendAllOptions, TxAppendOptions, TxEmitOptions, TxKvBucket } from "../Step.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 
 export class TxCollector implements Tx {
   readonly #stepName: string
   readonly #writes: Array<TxWrite> = []
-  #events = 0
+  readonly #keys = new Set<string>()
+  #count = 0
   #bytes = 0
   #open = true
 
@@ -35,12 +37,56 @@ export class TxCollector implements Tx {
 
   emit(name: string, data?: unknown, options: TxEmitOptions = {}): void {
     const event = checkStreamEvent({ ...options, name, data })
-    this.#add({ _tag: "emit", ...event }, [event])
+    this.#add({ _tag: "emit", ...event }, 1, sizeOf(event))
+  }
+
+  kv(bucket: string): TxKvBucket {
+    return {
+      put: (key, value) => this.#write(bucket, key, { value }),
+      create: (key, value) => this.#write(bucket, key, { value }, 0),
+      update: (key, value, revision) => this.#write(bucket, key, { value }, checkRevision(revision)),
+      delete: (key, options) =>
+        this.#write(
+          bucket,
+          key,
+          undefined,
+          options?.revision === undefined ? undefined : checkRevision(options.revision)
+        )
+    }
+  }
+
+  #write(
+    bucket: string,
+    key: string,
+    written: { readonly value: unknown } | undefined,
+    expected?: number
+  ): void {
+    // the name of a bucket has no slash
+    const place = `${checkBucketName(bucket)}/${checkKey(key)}`
+    if (this.#keys.has(place)) {
+      throw new ValidationError(
+        `Key "${key}" of bucket "${bucket}" is twice in the transaction of step "${this.#stepName}": write it once`
+      )
+    }
+    const stored = written === undefined ? undefined : encodeKeyValue(key, written.value)
+    this.#add(
+      {
+        _tag: "kv",
+        bucket,
+        key,
+        ...(stored === undefined ? {} : { value: toCarried(stored) }),
+        ...(expected === undefined ? {} : { expected })
+      },
+      1,
+      stored?.bytes.byteLength ?? 0
+    )
+    this.#keys.add(place)
   }
 
   #append({ idempotencyKey: _, ...append }: StreamAppend): void {
     // the step's own place in the journal is what makes its writes happen once
-    this.#add({ _tag: "append", ...append }, append.events)
+    const bytes = append.events.reduce((total, event) => total + sizeOf(event), 0)
+    this.#add({ _tag: "append", ...append }, append.events.length, bytes)
   }
 
   /** The body has ended: what it collected. */
@@ -49,20 +95,20 @@ export class TxCollector implements Tx {
     return this.#writes
   }
 
-  #add(write: TxWrite, events: ReadonlyArray<NewStreamEvent>): void {
+  /** `count` is what the write counts for, and `bytes` what it carries. */
+  #add(write: TxWrite, count: number, bytes: number): void {
     if (!this.#open) {
       throw new InvalidStateError(
         `The body of step "${this.#stepName}" has ended: nothing can be added to its transaction any more. ` +
           "Await what the body starts"
       )
     }
-    const count = this.#events + events.length
-    const bytes = events.reduce((total, event) => total + sizeOf(event), this.#bytes)
+    const [allCount, allBytes] = [this.#count + count, this.#bytes + bytes]
     const what = `The transaction of step "${this.#stepName}"`
-    if (count > writesAtOnce) throw new LimitExceededError(what, count, writesAtOnce, "writes")
-    if (bytes > writeBytes) throw new LimitExceededError(what, bytes, writeBytes, "bytes")
-    this.#events = count
-    this.#bytes = bytes
+    if (allCount > writesAtOnce) throw new LimitExceededError(what, allCount, writesAtOnce, "writes")
+    if (allBytes > writeBytes) throw new LimitExceededError(what, allBytes, writeBytes, "bytes")
+    this.#count = allCount
+    this.#bytes = allBytes
     this.#writes.push(write)
   }
 }

@@ -1,9 +1,14 @@
 /** The client of the Promise face: emit events, look at runs, steer them. */
 import type * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import { ApiKeys, type ApiKeysApi, apiKeysMethods } from "../Client/ApiKeys.ts"
 import { Client, type ClientApi, clientMethods, type EffectKind, type PromiseKind } from "../Client/Client.ts"
 import { Projections, type ProjectionsApi, projectionsMethods } from "../Client/Projections.ts"
 import { PushEndpoints, type PushEndpointsApi, pushEndpointsMethods } from "../Client/PushEndpoints.ts"
+import { Orgs, type OrgsApi, orgsMethods } from "../Client/Orgs.ts"
+import { Policies, type PoliciesApi, policiesMethods } from "../Client/Policies.ts"
+import { Roles, type RolesApi, rolesMethods } from "../Client/Roles.ts"
+import { Secrets, type SecretsApi, secretsMethods } from "../Client/Secrets.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { AsyncIterableKind, ReadingOptions, StreamsApi } from "../Client/Streams.ts"
 import type { ServerOptions } from "../Client/HttpConfig.ts"
@@ -44,6 +49,15 @@ export interface IronflowClient extends ClientApi<PromiseKind> {
 export class IronflowClient implements AsyncDisposable {
   /** Handlers in push mode that the server calls. */
   readonly pushEndpoints: PushEndpointsApi<PromiseKind>
+  /** API keys: who may use the engine. */
+  readonly apiKeys: ApiKeysApi<PromiseKind>
+  readonly orgs: OrgsApi<PromiseKind>
+  /** What keys have, and policies are assigned to. */
+  readonly roles: RolesApi<PromiseKind>
+  /** Which actions on which resources are allowed or denied. */
+  readonly policies: PoliciesApi<PromiseKind>
+  /** What handlers get and nobody else sees. */
+  readonly secrets: SecretsApi<PromiseKind>
   readonly #rim: Rim<ClientServices, ValidationError>
   readonly #forget: () => void
   /** Reading projections, waiting for them, and steering them. */
@@ -75,6 +89,35 @@ export class IronflowClient implements AsyncDisposable {
       ClientServices,
       ValidationError
     >(this.#rim, Projections, projectionsMethods)
+    // `promisify` cannot infer one reading from the other
+    this.apiKeys = promisify<
+      ApiKeysApi<PromiseKind>,
+      ApiKeysApi<EffectKind>,
+      ClientServices,
+      ValidationError
+    >(this.#rim, ApiKeys, apiKeysMethods)
+    this.orgs = promisify<OrgsApi<PromiseKind>, OrgsApi<EffectKind>, ClientServices, ValidationError>(
+      this.#rim,
+      Orgs,
+      orgsMethods
+    )
+    this.roles = promisify<RolesApi<PromiseKind>, RolesApi<EffectKind>, ClientServices, ValidationError>(
+      this.#rim,
+      Roles,
+      rolesMethods
+    )
+    this.policies = promisify<
+      PoliciesApi<PromiseKind>,
+      PoliciesApi<EffectKind>,
+      ClientServices,
+      ValidationError
+    >(this.#rim, Policies, policiesMethods)
+    this.secrets = promisify<
+      SecretsApi<PromiseKind>,
+      SecretsApi<EffectKind>,
+      ClientServices,
+      ValidationError
+    >(this.#rim, Secrets, secretsMethods)
   }
 
   /** The key-value store. */

@@ -6,6 +6,7 @@ import type { ServerOptions } from "../Client/HttpConfig.ts"
 import {
   Kv,
   type KvApi,
+  type KvBucket,
   type KvBucketApi,
   kvBucketMethods,
   kvMethods,
@@ -94,7 +95,9 @@ export class KVBucketHandle implements AsyncDisposable {
     this.name = bucketName
     this.#rim = rim ?? openRim(config, "KVBucketHandle", "key-value client")
     this.#isShared = rim !== undefined
-    const bucket = Effect.map(Kv, (kv) => kv.bucket(bucketName))
+    let made: KvBucket | undefined
+    // the runtime has one service for good, and a bucket of it need not be made for every call
+    const bucket = Effect.map(Kv, (kv) => (made ??= kv.bucket(bucketName)))
     const methods = promisify<
       KvBucketApi<PromiseKind>,
       KvBucketApi<EffectKind>,

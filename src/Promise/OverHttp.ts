@@ -12,7 +12,8 @@ export const overHttp = (
   caller: string
 ): Layer.Layer<ClientServices, ValidationError> => {
   const { eventDefinitions } = config
-  const { apiKey, environment, retry, timeoutMs, url } = resolveServer(config, caller)
+  const { apiKey, environment, namesEnvironment, retry, timeoutMs, url } = resolveServer(config, caller)
+  const named = namesEnvironment ? environment : undefined
   // Loaded with the first call: whoever imports the main entry for something else need not pay for HTTP.
   const load = Effect.promise(() =>
     Promise.all([
@@ -24,7 +25,14 @@ export const overHttp = (
   return Layer.unwrap(
     Effect.map(load, ([http, channel, fetch]) =>
       Layer.provide(
-        http.layer({ serverUrl: url, apiKey, environment, timeout: timeoutMs, retry, eventDefinitions }),
+        http.layer({
+          serverUrl: url,
+          apiKey,
+          environment: named,
+          timeout: timeoutMs,
+          retry,
+          eventDefinitions
+        }),
         [fetch.layer, channel.layer]
       )
     )

@@ -1,8 +1,8 @@
 /**
  * The Promise reading of a service: the same words, derived mechanically.
  *
- * A method runs its Effect on the runtime. It rejects with the very error that the Effect failed with, its stack
- * followed by the caller's; with the signal's reason when the `signal` among its options aborts; and with code `CLOSED`
+ * A method runs its Effect on the runtime. It rejects with the very error that the Effect failed with, its stack, if it has
+ * one, followed by the caller's; with the signal's reason when the `signal` among its options aborts; and with code `CLOSED`
  * once the runtime has been closed.
  */
 import * as Cause from "effect/Cause"
@@ -58,7 +58,7 @@ export const run = async <A, E, R, ER>(
   // who awaits this is on the stack, below this function; to ask before the call would cost every call what only some need
   const caller: { stack?: string } = {}
   Error.captureStackTrace(caller, run)
-  throw withCaller(errorOf(exit.cause), caller.stack)
+  throw withCaller(errorOf(exit.cause), caller)
 }
 
 /** The error in a cause: the instance that the effect failed with or threw. */
@@ -80,12 +80,22 @@ const signalAmong = (args: ReadonlyArray<unknown>): AbortSignal | undefined => {
 const callerMark = "\n    --- called from ---"
 
 /** The stack of an error from a fiber ends in the runtime; what the user wants to see is who called. */
-const withCaller = (error: Error, stack: string | undefined): Error => {
-  const frames = stack?.indexOf("\n") ?? -1
-  const known = error.stack ?? String(error)
-  if (stack !== undefined && frames >= 0 && !known.includes(callerMark)) {
-    // `Reflect.set`, because an assignment throws when the error is frozen: then its stack stays as it is.
-    Reflect.set(error, "stack", `${known}${callerMark}${stack.slice(frames)}`)
-  }
+const withCaller = (error: Error, caller: { readonly stack?: string }): Error => {
+  const known = Object.getOwnPropertyDescriptor(error, "stack")
+  const define = (property: PropertyDescriptor): boolean =>
+    // `Reflect`, because this throws when the error is frozen: then its stack stays as it is
+    Reflect.defineProperty(error, "stack", { configurable: true, enumerable: false, ...property })
+  // to put a stack into words costs more than most calls, and errors that are an answer are not looked into
+  define({
+    get: () => {
+      const own = String((known?.get === undefined ? known?.value : known.get.call(error)) ?? error)
+      const frames = caller.stack?.indexOf("\n") ?? -1
+      const whole =
+        frames < 0 || own.includes(callerMark) ? own : `${own}${callerMark}${caller.stack?.slice(frames)}`
+      define({ value: whole, writable: true })
+      return whole
+    },
+    set: (value: unknown) => void define({ value, writable: true })
+  })
   return error
 }

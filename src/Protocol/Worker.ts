@@ -23,6 +23,7 @@ import type {
   ValidationError
 } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
+import type { CarriedValue } from "../KvValue.ts"
 
 import type { ProjectionFeed } from "./Projections.ts"
 
@@ -114,6 +115,17 @@ export type Due = { readonly afterMs: number } | { readonly at: number }
 export type TxWrite =
   | ({ readonly _tag: "append" } & Omit<StreamAppend, "idempotencyKey">)
   | ({ readonly _tag: "emit" } & NewStreamEvent)
+  | TxKvWrite
+
+/** A change of a key, without a value its deletion. No two writes of a step change the same key. */
+export interface TxKvWrite {
+  readonly _tag: "kv"
+  readonly bucket: string
+  readonly key: string
+  readonly value?: CarriedValue
+  /** The revision that the key must have; 0: it must not exist. */
+  readonly expected?: number
+}
 
 /** What came of a {@link TxWrite}. Positions are those of the log. */
 export type TxWriteResult =
@@ -130,6 +142,13 @@ export type TxWriteResult =
       readonly eventId: string
       readonly position: number
       readonly runIds: ReadonlyArray<string>
+    }
+  | {
+      readonly _tag: "kv"
+      readonly bucket: string
+      readonly key: string
+      /** Of the key after the write; 0 when a key was deleted that was never there. */
+      readonly revision: number
     }
 
 /** The result of a `step.tx`: what its code returned, and what came of its writes, in their order. */
@@ -154,7 +173,7 @@ export type TurnOp =
   /**
    * The code of a `step.tx` has returned `value`: its writes and the step's result are stored in the transaction of the
    * report, or none of them. The answer's outcome is a {@link TxOutcome} as JSON text, which is in the journal at the op's
-   * own place. A `Failure` says that a write was refused (a version conflict): nothing of the op was stored, and the
+   * own place. A `Failure` says that a write was refused (a conflict of versions or revisions): nothing of the op was stored, and the
    * worker decides by the step's policy whether the code runs again.
    */
   | {

@@ -123,6 +123,9 @@ const record = (turn: Followed, op: TurnOp, outcome: Outcome | undefined): boole
     case "StepRetry":
       turn.open.set(op.stepKey, { ...op, pending: true })
       return false
+    case "Transact":
+      // what is refused was not stored
+      return outcome?._tag === "Success" && enter(op.stepKey, op.name, "tx", outcome, op.attempt)
     case "Sleep":
       return wait(op, "sleep")
     case "WaitForEvent":

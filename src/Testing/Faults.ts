@@ -3,74 +3,102 @@ import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
 import * as Layer from "effect/Layer"
-import { ConnectionError } from "../Errors.ts"
+import * as Random from "effect/Random"
+import { ConnectionError, ValidationError } from "../Errors.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
 
 export interface FaultOptions {
   /** Every n-th request is lost, at least 2; none by default. */
   readonly every?: number
+  /** How likely it is that a request is lost, from 0 to below 1; 0 by default. */
+  readonly chance?: number
+  /** What `chance` draws from; made up by default. The error of a lost request has it, so that a test can go the same way. */
+  readonly seed?: number | string
   /** Whether a lost request is lost before it was carried out, or its answer after that; `"before"` by default. */
   readonly lose?: "before" | "after"
   /** How long each request is held up first, milliseconds; 0 by default. */
   readonly delayMs?: number
 }
 
+type Through = <A, E, R, E2>(
+  request: Effect.Effect<A, E, R>,
+  lost: (which: string) => E2
+) => Effect.Effect<A, E | E2, R>
+
 /** Requests of one transport go through here, one after the other. */
-const faults = ({ delayMs = 0, every, lose = "before" }: FaultOptions) => {
-  let requests = 0
-  return <A, E, R, E2>(request: Effect.Effect<A, E, R>, lost: () => E2): Effect.Effect<A, E | E2, R> =>
-    Effect.suspend((): Effect.Effect<A, E | E2, R> => {
-      const isLost = every !== undefined && ++requests % every === 0
-      const sent: Effect.Effect<A, E | E2, R> = !isLost
-        ? request
-        : lose === "before"
-          ? Effect.suspend(() => Effect.fail(lost()))
-          : Effect.andThen(
-              request,
-              Effect.suspend(() => Effect.fail(lost()))
-            )
-      return delayMs > 0 ? Effect.delay(sent, delayMs) : sent
-    })
-}
+const makeFaults = ({
+  chance = 0,
+  delayMs = 0,
+  every,
+  lose = "before",
+  seed: given
+}: FaultOptions): Effect.Effect<Through, ValidationError> =>
+  Effect.gen(function* () {
+    if (every !== undefined && !(Number.isInteger(every) && every >= 2)) {
+      return yield* Effect.fail(
+        new ValidationError(`\`every\` of faults must be an integer from 2 up, got ${String(every)}`)
+      )
+    }
+    if (!(chance >= 0 && chance < 1)) {
+      return yield* Effect.fail(
+        new ValidationError(`\`chance\` of faults must be from 0 to below 1, got ${String(chance)}`)
+      )
+    }
+    const seed = given ?? (yield* Random.nextIntBetween(0, 2 ** 31))
+    const random = yield* Random.withSeed(Random.Random, seed)
+    const ofSeed = chance === 0 ? "" : `, seed ${JSON.stringify(seed)}`
+    let requests = 0
+    return (request, lost) =>
+      Effect.suspend(() => {
+        const number = ++requests
+        // drawn for every request, so that a seed means the same whatever else is lost
+        const isUnlucky = random.nextDoubleUnsafe() < chance
+        const fails = Effect.suspend(() => Effect.fail(lost(`number ${number}${ofSeed}`)))
+        const isLost = isUnlucky || (every !== undefined && number % every === 0)
+        const sent = !isLost ? request : lose === "before" ? fails : Effect.andThen(request, fails)
+        return delayMs > 0 ? Effect.delay(sent, delayMs) : sent
+      })
+  })
 
 /** What the worker reports is lost and delayed; the transport underneath comes from the context. */
 export const layerFaultyWorkerTransport = (
   options: FaultOptions
-): Layer.Layer<WorkerTransport, never, WorkerTransport> =>
+): Layer.Layer<WorkerTransport, ValidationError, WorkerTransport> =>
   Layer.effect(
     WorkerTransport,
-    Effect.map(WorkerTransport, (transport) => {
-      const through = faults(options)
-      return WorkerTransport.of({
+    Effect.map(Effect.all([WorkerTransport, makeFaults(options)]), ([transport, through]) =>
+      WorkerTransport.of({
         open: (registration, handlers) =>
           Effect.map(transport.open(registration, handlers), (session) => ({
             ...session,
             report: (reports) =>
-              through(session.report(reports), () => new ConnectionError("The test lost this report"))
+              through(
+                session.report(reports),
+                (which) => new ConnectionError(`The test lost this report: ${which}`)
+              )
           }))
       })
-    })
+    )
   )
 
 /** What a client asks over HTTP is lost and delayed; the client underneath comes from the context. */
 export const layerFaultyHttpClient = (
   options: FaultOptions
-): Layer.Layer<HttpClient.HttpClient, never, HttpClient.HttpClient> =>
+): Layer.Layer<HttpClient.HttpClient, ValidationError, HttpClient.HttpClient> =>
   Layer.effect(
     HttpClient.HttpClient,
-    Effect.map(HttpClient.HttpClient, (http) => {
-      const through = faults(options)
-      return HttpClient.transform(http, (effect, request) =>
+    Effect.map(Effect.all([HttpClient.HttpClient, makeFaults(options)]), ([http, through]) =>
+      HttpClient.transform(http, (effect, request) =>
         through(
           effect,
-          () =>
+          (which) =>
             new HttpClientError.HttpClientError({
               reason: new HttpClientError.TransportError({
                 request,
-                cause: new Error("The test lost this request")
+                cause: new Error(`The test lost this request: ${which}`)
               })
             })
         )
       )
-    })
+    )
   )

@@ -12,12 +12,13 @@ export type RepeatedSteps = "keepFirst" | "dropFirst"
 
 export const repeating = (which: RepeatedSteps): TurnProbe => ({
   begin: (attempt, code) =>
-    runOnce(attempt, code, (first) => {
+    runOnce(attempt, code, (first, firstTx) => {
       // a step that fails did not get to its end: the retry policy repeats it anyway
       if (first._tag === "Failure") return attempt.end(first)
-      runOnce(attempt, code, (second) => {
+      runOnce(attempt, code, (second, secondTx) => {
         if (second._tag === "Failure")
           return attempt.end({ _tag: "Failure", error: notRepeatable(attempt, second.error) })
+        attempt.tx = which === "keepFirst" ? firstTx : secondTx
         attempt.end(which === "keepFirst" ? first : second)
       })
     })
@@ -30,9 +31,20 @@ const notRepeatable = (attempt: Attempt, error: unknown): NonRetryableError =>
     { code: "STEP_NOT_IDEMPOTENT", cause: error }
   )
 
-const runOnce = (attempt: Attempt, code: StepCode, end: (exit: AttemptExit) => void): void => {
+/** `end` is given what the code collected, for a `step.tx`. */
+const runOnce = (
+  attempt: Attempt,
+  code: StepCode,
+  end: (exit: AttemptExit, tx: Attempt["tx"]) => void
+): void => {
   const once = new Attempt(
-    { idempotencyKey: () => attempt.idempotencyKey, attemptEnded: (_, exit) => end(exit) },
+    {
+      idempotencyKey: () => attempt.idempotencyKey,
+      attemptEnded: ({ tx }, exit) => {
+        tx?.close()
+        end(exit, tx)
+      }
+    },
     attempt.call,
     attempt.number,
     attempt.startedAt

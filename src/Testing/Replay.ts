@@ -39,6 +39,12 @@ export interface Replayed {
   readonly end: TurnEnd | undefined
 }
 
+/** The service that an Effect handler needs and that is not in context, as Effect says it; the replay proves nothing then. */
+export const missingService = ({ end }: Replayed): string | undefined =>
+  end?._tag === "Failed" || end?._tag === "Retrying"
+    ? /^Service not found: (\S+)/.exec(end.error.message)?.[1]
+    : undefined
+
 /** Rounds of the event loop that a handler at rest gets before it is judged to have come to where it waits. */
 const restRounds = 20
 /** Real milliseconds that a handler may spend outside of steps. */
@@ -58,7 +64,7 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
         let movements = 0
         const turn = startTurn(
           fn,
-          { ...history, jobId: `replay-${history.runId}`, lingerMs: 0 },
+          { ...history, jobId: `replay-${history.runId}`, lingerMs: 0, transactions: true },
           {
             clock,
             alarm,

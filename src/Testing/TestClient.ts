@@ -23,7 +23,13 @@ import type { EffectFunction, IronflowFunction } from "../Function.ts"
 import { decodeJson, encodeJson } from "../Json.ts"
 import { createNoopLogger } from "../Logger.ts"
 import { matchesPattern } from "../Pattern.ts"
+import { checkEntityId } from "../EntityStream.ts"
+import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
+import { TxCollector } from "../Execution/Tx.ts"
+import { checkName } from "../Limits.ts"
 import type { Job, JournalEntry, OpenStep, Outcome, StepKind, TurnOp } from "../Protocol/Worker.ts"
+import type { Tx } from "../Step.ts"
+import { readWrites, type TestWrite, TxMemory } from "./TxMemory.ts"
 
 export interface TestClientConfig {
   /** The functions that `emit` finds by their triggers, in either style. */
@@ -35,8 +41,17 @@ export interface TestStep {
   /** The step's name; of an invoked function its id, of a compensation `compensate:<step>`. */
   readonly name: string
   readonly type: "run" | "tx" | "sleep" | "waitForEvent" | "invoke" | "publish" | "compensate"
+  /** Of a `tx` as `step.tx` resolves to it: `{ value, writes }`, where writes are what came of them. */
   readonly output?: unknown
   readonly error?: Error
+  /** Of a `tx` that was carried out: what its body asked to be written. */
+  readonly writes?: ReadonlyArray<TestWrite>
+}
+
+/** A stream that is there before a run. */
+export interface TestStream {
+  readonly entityType: string
+  readonly version: number
 }
 
 /** How a run in a test ended. */
@@ -56,6 +71,15 @@ export interface TestRun {
 export interface TestClient {
   /** `fn` runs in place of the code of `step.run(name, ...)`, in every branch. The latest one for a name counts. */
   mockStep(name: string, fn: () => unknown): void
+  /** `fn` runs in place of the body of `step.tx(name, ...)`. Without one the body itself runs, which only collects. */
+  mockTx(name: string, fn: (tx: Tx) => unknown): void
+  /** The stream as `step.tx` finds it, with events 1 to `version`. Streams that are not there begin with their first append. */
+  setStream(entityId: string, stream: TestStream): void
+  /**
+   * The key as `step.tx` finds it, at `revision`. Keys that are not there do not exist. Buckets need not be made, and have no
+   * limits here.
+   */
+  setKey(bucket: string, key: string, revision: number): void
   /** `fn` answers `step.invoke` and `step.invokeAsync` of this function, given their input. */
   mockInvoke(functionId: string, fn: (input: any) => unknown): void
   /** The oldest event that was sent and not received yet answers a `step.waitForEvent` for its name. */
@@ -67,7 +91,7 @@ export interface TestClient {
   emit(eventName: string, data: unknown): Promise<TestRun>
 }
 
-/** A client that executes functions by itself, for unit tests. Stand-ins and events stay from one `emit` to the next. */
+/** A client that executes functions by itself, for unit tests. Stand-ins, events, streams and keys stay from one `emit` to the next. */
 export const createTestClient = (config: TestClientConfig): TestClient => {
   const functions: unknown = config?.functions
   if (!Array.isArray(functions)) {
@@ -75,9 +99,21 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       "createTestClient() needs `functions`, an array of what createFunction() returned"
     )
   }
-  const standIns: StandIns = { steps: new Map(), invokes: new Map(), events: [], runs: 0 }
+  const standIns: StandIns = {
+    steps: new Map(),
+    txs: new Map(),
+    invokes: new Map(),
+    events: [],
+    memory: new TxMemory(() => `test-evt-${++standIns.runs}`),
+    runs: 0
+  }
   return {
     mockStep: (name, fn) => void standIns.steps.set(name, checkStandIn("mockStep", name, fn)),
+    mockTx: (name, fn) => void standIns.txs.set(name, checkStandIn("mockTx", name, fn)),
+    setStream: (entityId, stream) =>
+      standIns.memory.setStream(checkEntityId(entityId), checkStream(entityId, stream)),
+    setKey: (bucket, key, revision) =>
+      standIns.memory.setKey(checkBucketName(bucket), checkKey(key), checkRevision(revision)),
     mockInvoke: (functionId, fn) =>
       void standIns.invokes.set(functionId, checkStandIn("mockInvoke", functionId, fn)),
     sendEvent: (name, data) => void standIns.events.push({ name, data }),
@@ -97,9 +133,22 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
 
 interface StandIns {
   readonly steps: Map<string, () => unknown>
+  readonly txs: Map<string, (tx: Tx) => unknown>
   readonly invokes: Map<string, (input: unknown) => unknown>
   readonly events: Array<{ readonly name: string; readonly data: unknown }>
+  readonly memory: TxMemory
   runs: number
+}
+
+const checkStream = (entityId: string, stream: TestStream): TestStream => {
+  // what is no object has nothing that is acceptable
+  const { entityType, version }: Partial<TestStream> = stream ?? {}
+  if (version === undefined || !Number.isSafeInteger(version) || version < 1) {
+    throw new ValidationError(
+      `The version of stream "${entityId}" must be an integer from 1 up, got ${String(version)}`
+    )
+  }
+  return { entityType: checkName(`entity type of "${entityId}"`, entityType), version }
 }
 
 const checkStandIn = <F>(method: string, name: string, fn: F): F => {
@@ -118,6 +167,15 @@ const success = (value: unknown, what: string): Outcome => ({
 })
 
 const failure = (error: unknown): Outcome => ({ _tag: "Failure", error: serializeError(error) })
+
+/** The attempt ends as the stand-in does. */
+const follow = (attempt: Attempt, standIn: () => unknown): void =>
+  void Promise.resolve()
+    .then(standIn)
+    .then(
+      (value) => attempt.succeed(value),
+      (error: unknown) => attempt.fail(error)
+    )
 
 type Acknowledge = ((outcome: Outcome | undefined) => void) | undefined
 
@@ -166,6 +224,7 @@ class TestExecution {
               journal: [...this.#journal],
               open: [...this.#open.values()],
               lingerMs: 0,
+              transactions: true,
               createdAt: now,
               ...(this.#compensating === undefined ? {} : { compensating: this.#compensating })
             }
@@ -211,11 +270,26 @@ class TestExecution {
     })
   }
 
-  /** A stand-in in place of the code of a step; compensations are the handler's own. */
+  /** A stand-in in place of the code of a step; compensations are the handler's own, and so is what only collects. */
   readonly #begin = (attempt: Attempt, code: StepCode): void => {
     const { kind, name } = attempt.call
+    const { steps, txs } = this.#standIns
+    const standIn = steps.get(name)
+    if (kind === "tx") {
+      const standInTx = txs.get(name)
+      if (standInTx !== undefined) {
+        const tx = (attempt.tx = new TxCollector(name))
+        return follow(attempt, () => standInTx(tx))
+      }
+      if (standIn === undefined) return code.begin(attempt)
+      return attempt.fail(
+        missing(
+          `Step "${name}" is a step.tx, which mockStep() has no stand-in for. ` +
+            `Without one its body runs; to replace that, add before emit(): t.mockTx(${JSON.stringify(name)}, (tx) => result)`
+        )
+      )
+    }
     if (kind !== "run") return code.begin(attempt)
-    const standIn = this.#standIns.steps.get(name)
     if (standIn === undefined) {
       return attempt.fail(
         missing(
@@ -223,12 +297,7 @@ class TestExecution {
         )
       )
     }
-    Promise.resolve()
-      .then(standIn)
-      .then(
-        (value) => attempt.succeed(value),
-        (error: unknown) => attempt.fail(error)
-      )
+    follow(attempt, standIn)
   }
 
   /** Does what an engine does with an op, and returns its outcome where it has one at once. */
@@ -237,6 +306,13 @@ class TestExecution {
       case "StepDone":
         this.#enter(op.stepKey, op.name, op.kind, op.outcome, op.attempt)
         return undefined
+      case "Transact": {
+        // what is refused has no place in the journal: the attempt has failed
+        const writes = this.#standIns.memory.transact(op.writes)
+        const outcome = success({ value: decodeJson(op.value), writes }, `result of step "${op.name}"`)
+        this.#enter(op.stepKey, op.name, "tx", outcome, op.attempt, readWrites(op.writes))
+        return outcome
+      }
       case "StepRetry":
         this.#open.set(op.stepKey, { ...op, pending: false, outcome: undefined })
         return undefined
@@ -327,7 +403,14 @@ class TestExecution {
     }
   }
 
-  #enter(stepKey: string, name: string, kind: StepKind, outcome: Outcome, attempt: number): void {
+  #enter(
+    stepKey: string,
+    name: string,
+    kind: StepKind,
+    outcome: Outcome,
+    attempt: number,
+    writes?: ReadonlyArray<TestWrite>
+  ): void {
     this.#open.delete(stepKey)
     this.#journal.push({ stepKey, name, kind, outcome, attempt })
     if (kind === "parallel") return
@@ -336,7 +419,8 @@ class TestExecution {
       type: kind === "invokeAsync" ? "invoke" : kind,
       ...(outcome._tag === "Success"
         ? { output: decodeJson(outcome.value) }
-        : { error: deserializeError(outcome.error) })
+        : { error: deserializeError(outcome.error) }),
+      ...(writes === undefined ? {} : { writes })
     })
     if (kind === "compensate") this.#compensationsRan.push(name.slice("compensate:".length))
   }

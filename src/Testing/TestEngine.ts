@@ -4,25 +4,32 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Scope from "effect/Scope"
-import {
-  Client,
-  type ClientApi,
-  clientMethods,
-  type EffectKind,
-  type PromiseKind,
-  type Run
-} from "../Client/Client.ts"
-import type { ClientServices } from "../Client/Services.ts"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Layer from "effect/Layer"
+import type { Run } from "../Client/Client.ts"
 import type { Duration } from "../Duration.ts"
 import { type IronflowError, toError } from "../Errors.ts"
+import { createClient, type IronflowClient } from "../Promise/Client.ts"
+import type { EngineConnection, EngineHandle } from "../Promise/Connection.ts"
 import type { EngineSecrets } from "../Promise/Engine.ts"
+import { type Rim, run } from "../Promise/Promisify.ts"
+import type { RunnableFunction, RunnableProjection } from "../Promise/Worker.ts"
 import type { RunHistory } from "../Protocol/History.ts"
-import { promisify, type Rim, run } from "../Promise/Promisify.ts"
-import type { RunnableFunction } from "../Promise/Worker.ts"
+import { WorkerTransport } from "../Protocol/Worker.ts"
 import type { WorkerOptions } from "../Worker/Options.ts"
-import { layer, type RunToEndOptions, TestEngine, type TestEngineOptions } from "./Testing.ts"
+import {
+  makeVirtual,
+  type RunToEndOptions,
+  TestConnection,
+  TestEngine,
+  type TestEngineOptions
+} from "./VirtualEngine.ts"
 
-export interface TestEngineConfig extends TestEngineOptions<ReadonlyArray<RunnableFunction>> {}
+export interface TestEngineConfig extends TestEngineOptions<
+  ReadonlyArray<RunnableFunction>,
+  ReadonlyArray<RunnableProjection>
+> {}
 
 /** A worker that a test has started beside the first one. */
 export interface TestWorker {
@@ -30,9 +37,12 @@ export interface TestWorker {
   stop(): Promise<void>
 }
 
-/** The real engine in memory, on virtual time. */
-export interface IronflowTestEngine extends AsyncDisposable {
-  readonly client: ClientApi<PromiseKind>
+/**
+ * The real engine in memory, on virtual time. It stands wherever an engine does: `createClient({ engine })`,
+ * `createSubscriptionClient({ engine })`, `createWorker({ engine })`.
+ */
+export interface IronflowTestEngine extends EngineHandle, AsyncDisposable {
+  readonly client: IronflowClient
   readonly secrets: EngineSecrets
   /** The time that the engine and its functions see. */
   now(): Promise<Date>
@@ -49,38 +59,56 @@ export interface IronflowTestEngine extends AsyncDisposable {
   /** Unfinished runs that nothing will ever move: always 0. */
   countStuckRuns(): Promise<number>
   /** Starts one more worker. */
-  startWorker(options: WorkerOptions<ReadonlyArray<RunnableFunction>>): Promise<TestWorker>
+  startWorker(
+    options: WorkerOptions<ReadonlyArray<RunnableFunction>, ReadonlyArray<RunnableProjection>>
+  ): Promise<TestWorker>
+  /** Aborts what is at work. Closing again waits for the same. */
   close(): Promise<void>
 }
 
 /** Starts an engine in memory and a worker for `functions`. Rejects with `ValidationError` for bad options. */
 export const createTestEngine = async (config: TestEngineConfig = {}): Promise<IronflowTestEngine> => {
-  const runtime = ManagedRuntime.make(layer(config))
-  const exit = await runtime.runPromiseExit(TestEngine)
+  const runtime = ManagedRuntime.make(Layer.effectContext(makeVirtual(config)))
+  const exit = await runtime.runPromiseExit(Effect.all([TestEngine, TestConnection]))
   if (Exit.isFailure(exit)) {
     await runtime.dispose()
     throw toError(Cause.squash(exit.cause))
   }
-  const engine = exit.value
-  const rim: Rim<TestEngine | ClientServices, IronflowError> = {
-    runtime,
-    what: "test engine",
-    isClosed: false
-  }
+  const [engine, { clock, environment, passMinute, services, transport, wire, workerClock }] = exit.value
+  const rim: Rim<TestEngine, IronflowError> = { runtime, what: "test engine", isClosed: false }
   const scopes = new Set<Scope.Closeable>()
-  const close = async (): Promise<void> => {
+  const workers = new Set<() => Promise<void>>()
+  const clients = new Set<() => Promise<void>>()
+  const connection: EngineConnection = {
+    environment,
+    client: (environment, reading) =>
+      Layer.succeedContext(Context.add(services(environment, reading), Clock.Clock, clock)),
+    wire,
+    transport: Layer.succeedContext(
+      Context.add(Context.make(WorkerTransport, transport), Clock.Clock, workerClock)
+    ),
+    onClose: (who, close) => {
+      const closers = who === "worker" ? workers : clients
+      closers.add(close)
+      return () => void closers.delete(close)
+    }
+  }
+  const closeAll = async (): Promise<void> => {
     rim.isClosed = true
+    let isDrained = false
+    const drained = Promise.all(Array.from(workers, (close) => close())).finally(() => (isDrained = true))
+    // they wait for their turns as long as their `drainTimeout` says, which is virtual time too
+    while (workers.size > 0 && !isDrained) await runtime.runPromise(passMinute)
+    await drained
     for (const scope of scopes) await Effect.runPromise(Scope.close(scope, Exit.void))
-    scopes.clear()
+    await Promise.all(Array.from(clients, (close) => close()))
     await runtime.dispose()
   }
+  let closing: Promise<void> | undefined
+  const close = (): Promise<void> => (closing ??= closeAll())
   return {
-    client: promisify<
-      ClientApi<PromiseKind>,
-      ClientApi<EffectKind>,
-      TestEngine | ClientServices,
-      IronflowError
-    >(rim, Client, clientMethods),
+    connection,
+    client: createClient({ engine: { connection }, eventDefinitions: config.eventDefinitions }),
     secrets: {
       set: (name, value) => run(rim, engine.secrets.set(name, value)),
       list: () => run(rim, engine.secrets.list),

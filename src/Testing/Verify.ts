@@ -1,23 +1,46 @@
 /** Replays recorded runs against the code of today. */
 import * as Effect from "effect/Effect"
-import { FunctionNotFoundError } from "../Errors.ts"
-import type { AnyFunction } from "../Function.ts"
+import { FunctionNotFoundError, IronflowError } from "../Errors.ts"
+import type { AnyFunction, FunctionRequirements } from "../Function.ts"
+import type { RunnableFunction } from "../Promise/Worker.ts"
 import type { RunHistory } from "../Protocol/History.ts"
-import { type Divergence, replay } from "./Replay.ts"
+import { type Divergence, missingService, replay } from "./Replay.ts"
 
 /**
- * Where the function of the history parts from what is recorded; `undefined` when it does not. No step's code runs.
- * Fails with `FunctionNotFoundError` when none of the functions is that of the history.
+ * Where the function of the history parts from what is recorded; `undefined` when it does not. No step's code runs, and so
+ * only the services that the handler itself needs have to be there.
+ *
+ * Fails with `FunctionNotFoundError` when none of the functions is that of the history, and with code `SERVICE_MISSING` when
+ * the handler needs a service that its type does not tell of and that is not in context.
  */
-export const verifyEffect = (
+export const verifyEffect = <const Functions extends ReadonlyArray<AnyFunction>>(
+  history: RunHistory,
+  functions: Functions
+): Effect.Effect<
+  Divergence | undefined,
+  FunctionNotFoundError | IronflowError,
+  FunctionRequirements<Functions[number]>
+> => verifyUntyped(history, functions)
+
+/** The same for functions that are only known when the program runs. */
+export const verifyUntyped = (
   history: RunHistory,
   functions: ReadonlyArray<AnyFunction>
-): Effect.Effect<Divergence | undefined, FunctionNotFoundError> =>
-  Effect.suspend(() => {
+): Effect.Effect<Divergence | undefined, FunctionNotFoundError | IronflowError> =>
+  Effect.gen(function* () {
     const fn = functions.find(({ config }) => config.id === history.functionId)
-    return fn === undefined
-      ? Effect.fail(new FunctionNotFoundError(history.functionId))
-      : Effect.map(replay(fn, history), ({ divergence }) => divergence)
+    if (fn === undefined) return yield* Effect.fail(new FunctionNotFoundError(history.functionId))
+    const replayed = yield* replay(fn, history)
+    const service = missingService(replayed)
+    if (service === undefined) return replayed.divergence
+    return yield* Effect.fail(
+      new IronflowError(
+        `Run ${history.runId} of function "${history.functionId}" cannot be verified here: its handler needs the service "${service}" ` +
+          "outside of its steps. Verify it where that is provided, with Testing.verify of @ironflow/node/effect in a test, or " +
+          "provide the service inside of the handler",
+        { code: "SERVICE_MISSING", details: { functionId: history.functionId, service } }
+      )
+    )
   })
 
 /**
@@ -26,5 +49,5 @@ export const verifyEffect = (
  */
 export const verify = async (
   history: RunHistory,
-  functions: ReadonlyArray<AnyFunction>
-): Promise<Divergence | undefined> => Effect.runPromise(verifyEffect(history, functions))
+  functions: ReadonlyArray<RunnableFunction>
+): Promise<Divergence | undefined> => Effect.runPromise(verifyUntyped(history, functions))

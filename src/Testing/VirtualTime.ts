@@ -7,11 +7,9 @@
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
-import * as TestClock from "effect/testing/TestClock"
 import type { EngineService } from "../Engine/Engine.ts"
 import type { StoreService } from "../Engine/Store/Store.ts"
-import type { StoreError } from "../Errors.ts"
+import type { IronflowError, StoreError } from "../Errors.ts"
 
 /** More rounds of the event loop than any turn takes between two commits. */
 const quietRounds = 40
@@ -33,59 +31,96 @@ const realMillisecond: Effect.Effect<void> = Effect.callback((resume) => {
 /** A clock of a test that knows what sleeps on it. */
 export interface ManualClock {
   readonly clock: Clock.Clock
-  readonly adjust: (duration: Duration.Input) => Effect.Effect<void>
+  /** The same time for workers, whose sleepers are known apart: they sleep for code at work and for what they try again. */
+  readonly workerClock: Clock.Clock
+  /**
+   * Shows this time, epoch milliseconds, and wakes who has slept until then, the earliest first. Whoever goes back to sleep
+   * does so from here: who looks again every hour looks once.
+   */
+  readonly passTo: (time: number) => Effect.Effect<void>
   /** When the next sleeper wakes, epoch milliseconds; `Infinity` when nothing sleeps. */
   readonly nextWake: () => number
+  /** The same of workers alone. */
+  readonly nextWorkerWake: () => number
+}
+
+interface Sleeper {
+  readonly wakesAt: number
+  readonly wake: () => void
 }
 
 /** A clock that starts at `startAt` (epoch milliseconds). */
-export const makeClock = (startAt: number): Effect.Effect<ManualClock, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    // the warning about time that does not pass is about fibers of tests, not about an engine
-    const inner = yield* TestClock.make({ warningDelay: "1 day" })
-    yield* inner.setTime(startAt)
-    const wakes = new Map<object, number>()
-    const clock: Clock.Clock = {
-      currentTimeMillisUnsafe: () => inner.currentTimeMillisUnsafe(),
-      currentTimeNanosUnsafe: () => inner.currentTimeNanosUnsafe(),
-      monotonicTimeNanosUnsafe: () => inner.monotonicTimeNanosUnsafe(),
-      currentTimeMillis: inner.currentTimeMillis,
-      currentTimeNanos: inner.currentTimeNanos,
-      monotonicTimeNanos: inner.monotonicTimeNanos,
-      sleep: (duration) =>
-        Effect.suspend(() => {
-          const sleeper = {}
-          wakes.set(sleeper, inner.currentTimeMillisUnsafe() + Duration.toMillis(duration))
-          return Effect.ensuring(
-            inner.sleep(duration),
-            Effect.sync(() => wakes.delete(sleeper))
-          )
-        })
-    }
-    return {
-      clock,
-      adjust: (duration) => inner.adjust(duration),
-      nextWake: () => Math.min(Number.POSITIVE_INFINITY, ...wakes.values())
-    }
+export const makeClock = (startAt: number): ManualClock => {
+  let now = startAt
+  const nanos = () => BigInt(now) * 1_000_000n
+  const clockOver = (sleepers: Set<Sleeper>): Clock.Clock => ({
+    currentTimeMillisUnsafe: () => now,
+    currentTimeNanosUnsafe: nanos,
+    monotonicTimeNanosUnsafe: nanos,
+    currentTimeMillis: Effect.sync(() => now),
+    currentTimeNanos: Effect.sync(nanos),
+    monotonicTimeNanos: Effect.sync(nanos),
+    sleep: (duration) =>
+      Effect.callback((resume) => {
+        const wakesAt = now + Math.ceil(Duration.toMillis(duration))
+        if (wakesAt <= now) return resume(Effect.void)
+        const sleeper = { wakesAt, wake: () => resume(Effect.void) }
+        sleepers.add(sleeper)
+        return Effect.sync(() => void sleepers.delete(sleeper))
+      })
   })
+  const others = new Set<Sleeper>()
+  const workers = new Set<Sleeper>()
+  const all = [others, workers]
+  const next = (sleepers: Set<Sleeper>): number =>
+    Array.from(sleepers).reduce((first, { wakesAt }) => Math.min(first, wakesAt), Number.POSITIVE_INFINITY)
+  return {
+    clock: clockOver(others),
+    workerClock: clockOver(workers),
+    passTo: (time) =>
+      Effect.sync(() => {
+        now = Math.max(now, Math.ceil(time))
+        const awake = all
+          .flatMap((sleepers) => Array.from(sleepers))
+          .filter(({ wakesAt }) => wakesAt <= now)
+          .sort((a, b) => a.wakesAt - b.wakesAt)
+        for (const sleeper of awake) {
+          for (const sleepers of all) sleepers.delete(sleeper)
+          sleeper.wake()
+        }
+      }),
+    nextWake: () => Math.min(...all.map(next)),
+    nextWorkerWake: () => next(workers)
+  }
+}
 
 export interface VirtualTime {
   /** The time, epoch milliseconds. */
   readonly now: Effect.Effect<number>
   /** Waits until nothing moves by itself any more, without letting time pass. */
-  readonly settle: Effect.Effect<void>
+  readonly settle: Effect.Effect<void, IronflowError>
   /** Lets time pass, from one due time to the next. */
-  readonly advance: (ms: number) => Effect.Effect<void, StoreError>
+  readonly advance: (ms: number) => Effect.Effect<void, IronflowError>
   /** Lets time pass until the next thing is due, at most until `latest`; `false` when nothing is due until then. */
-  readonly advanceToNext: (latest: number) => Effect.Effect<boolean, StoreError>
+  readonly advanceToNext: (latest: number) => Effect.Effect<boolean, IronflowError>
 }
 
-export const make = (manual: ManualClock, engine: EngineService, store: StoreService): VirtualTime => {
+/** `isProjecting` says whether projections are at work, which the engine's metrics do not show. */
+export const make = (
+  manual: ManualClock,
+  engine: EngineService,
+  store: StoreService,
+  isProjecting: Effect.Effect<boolean, IronflowError>
+): VirtualTime => {
   const now = () => manual.clock.currentTimeMillisUnsafe()
 
-  const settle: Effect.Effect<void> = Effect.gen(function* () {
+  const settle: Effect.Effect<void, IronflowError> = Effect.gen(function* () {
     let commits = engine.metrics().commits
-    for (let quiet = 0, waitedMs = 0; quiet < quietRounds || isBusy(waitedMs); quiet++) {
+    for (
+      let quiet = 0, waitedMs = 0;
+      quiet < quietRounds || (waitedMs < patienceMs && (yield* isBusy));
+      quiet++
+    ) {
       if (quiet < quietRounds) yield* round
       else {
         yield* realMillisecond
@@ -99,15 +134,15 @@ export const make = (manual: ManualClock, engine: EngineService, store: StoreSer
     }
   })
   /** Whether code is at work that may yet go on by itself: a turn that only waits for time would have ended. */
-  const isBusy = (waitedMs: number): boolean => waitedMs < patienceMs && engine.metrics().activeJobs > 0
+  const isBusy = Effect.suspend(() => (engine.metrics().activeJobs > 0 ? Effect.succeed(true) : isProjecting))
 
   const nextDue: Effect.Effect<number, StoreError> = Effect.map(store.fireDue(), ({ nextDueAt }) =>
     // a time limit of code at work, or what it sleeps for itself
-    engine.metrics().activeJobs > 0 ? Math.min(nextDueAt, manual.nextWake()) : nextDueAt
+    Math.min(nextDueAt, engine.metrics().activeJobs > 0 ? manual.nextWake() : manual.nextWorkerWake())
   )
 
-  const passTo = (time: number): Effect.Effect<void> =>
-    Effect.andThen(manual.adjust(Math.max(0, time - now())), settle)
+  const passTo = (time: number): Effect.Effect<void, IronflowError> =>
+    Effect.andThen(manual.passTo(time), settle)
 
   const advanceToNext = (latest: number) =>
     Effect.gen(function* () {

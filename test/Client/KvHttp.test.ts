@@ -8,9 +8,12 @@ import { afterEach, beforeEach, expect, it } from "vitest"
 let server: http.Server
 let client: IronflowClient
 let answer: { readonly status: number; readonly body: unknown }
+let asked: Array<string>
 beforeEach(async () => {
+  asked = []
   server = http.createServer((request, response) => {
     request.resume()
+    asked.push(request.url ?? "")
     response.writeHead(answer.status, { "content-type": "application/json" }).end(JSON.stringify(answer.body))
   })
   server.listen(0, "127.0.0.1")
@@ -65,4 +68,19 @@ it("404 and 409 are what they mean for the call", async () => {
   })
   answer = { status: 409, body: { error: "exists" } }
   await expect(client.kv().createBucket({ name: "b" })).rejects.toMatchObject({ _tag: "BucketExistsError" })
+})
+
+it("a server that knows no pages is asked once, and one that repeats a page is not asked for ever", async () => {
+  const bucket = client.kv().bucket("b")
+  answer = { status: 200, body: { keys: ["a", "b-1", 7], count: 3 } }
+  expect(await bucket.listKeys()).toEqual(["a", "b-1"])
+  // nor need it know this filter
+  expect(await bucket.listKeys("b-*")).toEqual(["b-1"])
+  answer = { status: 200, body: { configs: [{ name: "c", revision: 1 }] } }
+  expect(await client.config().list()).toEqual([{ name: "c", revision: 1, updatedAt: "" }])
+  expect(asked).toHaveLength(3)
+
+  answer = { status: 200, body: { keys: ["a"], count: 1, nextCursor: "a" } }
+  expect(await bucket.listKeys()).toEqual(["a", "a"])
+  expect(asked).toHaveLength(5)
 })

@@ -130,6 +130,20 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     )
   })
 
+  it("reject a conflict with the stack of whoever asked, and leave other stacks as they are", async () => {
+    await client.streams.append("asked", item(1))
+    const limit = Error.stackTraceLimit
+    const appendWrongly = async () => await client.streams.append("asked", item(2), { expectedVersion: 7 })
+
+    const conflict = await rejection(appendWrongly())
+
+    assert.instanceOf(conflict, VersionConflictError)
+    assert.match(conflict.stack ?? "", /^VersionConflictError: Version conflict on stream "asked"/)
+    assert.include(conflict.stack ?? "", "appendWrongly")
+    assert.notInclude(conflict.stack ?? "", "StreamRows")
+    assert.strictEqual(Error.stackTraceLimit, limit)
+  })
+
   it("carry any JSON as data, and none as an empty object", async () => {
     for (const data of [null, "text", 5, [1, 2], { __proto__: null, constructor: 1 }, undefined]) {
       await client.streams.append("any", { name: "x", data, entityType: "any" })

@@ -37,7 +37,13 @@ const quiet = Effect.promise(async () => {
 })
 
 /** What an engine asks its store every hour, whatever happens. */
-const housekeeping = new Set(["deleteEndedRuns", "deleteExpiredRecordings"])
+const housekeeping = new Set([
+  "deleteEndedRuns",
+  "deleteExpiredRecordings",
+  "deleteOldMessages",
+  "touchGroups",
+  "deleteAbandonedGroups"
+])
 
 /** What the engine asked of its store. */
 class Spy {
@@ -51,7 +57,7 @@ class Spy {
     const wrapped = Object.entries(store).map(([name, operation]) => [
       name,
       // `onCommit` and the like are asked when the engine is built, and answer at once
-      ["onCommit", "mayHaveReady", "findFunction", "pushFunctions"].includes(name)
+      ["onCommit", "observe", "mayHaveReady", "findFunction", "pushFunctions", "projections"].includes(name)
         ? operation
         : (...parameters: ReadonlyArray<unknown>) =>
             Effect.suspend(() => {

@@ -76,6 +76,46 @@ describe("step.tx", () => {
   )
 
   both(
+    "reports changes of keys with their conditions, and values as JSON can carry them",
+    {
+      promise: () => async (context) => {
+        await context.step.tx("reserve", (tx) => {
+          const stock = tx.kv("stock")
+          stock.put("a", { left: 1 })
+          stock.create("b", "text")
+          stock.update("c", Uint8Array.of(0, 255), 7)
+          stock.delete("d")
+          stock.delete("e", { revision: 3 })
+        })
+      },
+      effect: () => () =>
+        Step.tx(
+          "reserve",
+          Effect.fnUntraced(function* (tx) {
+            const stock = tx.kv("stock")
+            yield* stock.put("a", { left: 1 })
+            yield* stock.create("b", "text")
+            yield* stock.update("c", Uint8Array.of(0, 255), 7)
+            yield* stock.delete("d")
+            yield* stock.delete("e", { revision: 3 })
+          })
+        ).pipe(Effect.asVoid)
+    },
+    async ({ engine, fn }) => {
+      await engine.run(fn)
+
+      const at = { _tag: "kv" as const, bucket: "stock" }
+      assert.deepStrictEqual(engine.ops("Transact")[0]?.writes, [
+        { ...at, key: "a", value: { type: "json", data: '{"left":1}' } },
+        { ...at, key: "b", value: { type: "text", data: "text" }, expected: 0 },
+        { ...at, key: "c", value: { type: "bytes", data: "AP8=" }, expected: 7 },
+        { ...at, key: "d" },
+        { ...at, key: "e", expected: 3 }
+      ])
+    }
+  )
+
+  both(
     "lets the handler go on only when it is stored, and answers from the journal afterwards",
     {
       promise: (probe) => async (context) => {
@@ -238,6 +278,15 @@ describe("step.tx", () => {
             () => tx.emit("order.*"),
             () => tx.emit("order.placed", { n: 1n }),
             () => tx.emit("order.placed", "x".repeat(1024 * 1024)),
+            () => tx.kv("no bucket").put("a", 1),
+            () => tx.kv("stock").put("", 1),
+            () => tx.kv("stock").put("a", undefined),
+            () => tx.kv("stock").update("a", 1, 0),
+            () => tx.kv("stock").delete("a", { revision: 0.5 }),
+            () => tx.kv("stock").create("a", "x".repeat(1024 * 1024 + 1)),
+            () => tx.kv("stock").put("a", 1),
+            () => tx.kv("stock").delete("a"),
+            () => tx.kv("other").put("a", 1),
             () => context.step.run("inner", () => 1)
           ]
           for (const attempt of attempts) {
@@ -263,6 +312,15 @@ describe("step.tx", () => {
                 tx.emit("order.*"),
                 tx.emit("order.placed", { n: 1n }),
                 tx.emit("order.placed", "x".repeat(1024 * 1024)),
+                tx.kv("no bucket").put("a", 1),
+                tx.kv("stock").put("", 1),
+                tx.kv("stock").put("a", undefined),
+                tx.kv("stock").update("a", 1, 0),
+                tx.kv("stock").delete("a", { revision: 0.5 }),
+                tx.kv("stock").create("a", "x".repeat(1024 * 1024 + 1)),
+                tx.kv("stock").put("a", 1),
+                tx.kv("stock").delete("a"),
+                tx.kv("other").put("a", 1),
                 Effect.asVoid(Step.run("inner", Effect.succeed(1)))
               ]
               for (const attempt of attempts) {
@@ -279,9 +337,17 @@ describe("step.tx", () => {
       assert.deepStrictEqual(engine.output, [
         ...Array.from({ length: 5 }, () => "VALIDATION_ERROR"),
         "LIMIT_EXCEEDED",
+        ...Array.from({ length: 5 }, () => "VALIDATION_ERROR"),
+        "LIMIT_EXCEEDED",
+        // the second change of one key; the first one stands
+        "VALIDATION_ERROR",
         "NESTED_STEP"
       ])
-      assert.deepStrictEqual(engine.ops("Transact")[0]?.writes, [])
+      const value = { type: "json", data: "1" } as const
+      assert.deepStrictEqual(engine.ops("Transact")[0]?.writes, [
+        { _tag: "kv", bucket: "stock", key: "a", value },
+        { _tag: "kv", bucket: "other", key: "a", value }
+      ])
     }
   )
 
@@ -317,7 +383,8 @@ describe("step.tx", () => {
             const large = "x".repeat(1000 * 1000)
             for (let i = 0; i < 10; i++) {
               probe.log.push("write")
-              tx.emit("order.reserved", large)
+              if (i % 2 === 0) tx.emit("order.reserved", large)
+              else tx.kv("stock").put(`key-${i}`, large)
             }
           },
           { retry: { maxAttempts: 1 } }

@@ -465,6 +465,17 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     })
   })
 
+  it("a loop of reads lets happen what it waits for", async () => {
+    const bucket = await bucketOf()
+    await bucket.put("flag", false)
+    let writing: Promise<unknown> | undefined
+    setImmediate(() => void (writing = bucket.put("flag", true)))
+
+    while ((await bucket.get("flag")).value !== true);
+
+    await writing
+  })
+
   it("environments do not share buckets", async () => {
     await bucketOf()
     await using staging =

@@ -1,7 +1,9 @@
-import { createFunction } from "@ironflow/node"
+import { createFunction, ValidationError } from "@ironflow/node"
 import { Client, Engine, Store, Testing, Worker, WorkerTransport } from "@ironflow/node/effect"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import * as HttpClient from "effect/http/HttpClient"
+import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import { expect, test } from "vitest"
 import { start } from "../wire/Ironflow.ts"
@@ -51,3 +53,55 @@ test("a client tries a read again whose request is lost", async () => {
 
   expect(await Effect.runPromise(Effect.provide(answers, client))).toEqual([[], []])
 })
+
+/** Which of 50 requests are lost. */
+const losses = (options: Testing.FaultOptions) =>
+  Effect.gen(function* () {
+    const http = yield* HttpClient.HttpClient
+    const lost: Array<number> = []
+    const said: Array<string> = []
+    for (let i = 1; i <= 50; i++) {
+      yield* Effect.catch(Effect.asVoid(http.get("http://there/")), (error) =>
+        Effect.sync(() => {
+          lost.push(i)
+          said.push(String(error.cause))
+        })
+      )
+    }
+    return { lost, said }
+  }).pipe(
+    Effect.provide(Testing.layerFaultyHttpClient(options)),
+    Effect.provideService(
+      HttpClient.HttpClient,
+      HttpClient.make((request) =>
+        Effect.succeed(HttpClientResponse.fromWeb(request, new Response(null, { status: 204 })))
+      )
+    )
+  )
+
+test("chance with a seed loses the same requests each time, and the error tells the seed", async () => {
+  const first = await Effect.runPromise(losses({ chance: 0.3, seed: 7 }))
+  const again = await Effect.runPromise(losses({ chance: 0.3, seed: 7 }))
+  const other = await Effect.runPromise(losses({ chance: 0.3, seed: 8 }))
+
+  expect(first.lost.length).toBeGreaterThan(3)
+  expect(first.lost.length).toBeLessThan(40)
+  expect(again).toEqual(first)
+  expect(other.lost).not.toEqual(first.lost)
+  expect(first.said[0]).toContain(`lost this request: number ${first.lost[0]}, seed 7`)
+})
+
+test("a seed that was made up is told, and going by it gives the same", async () => {
+  const { lost, said } = await Effect.runPromise(losses({ chance: 0.5 }))
+  const seed = Number(/seed (\d+)/.exec(said[0] ?? "")?.[1])
+
+  expect(seed).toBeGreaterThanOrEqual(0)
+  expect((await Effect.runPromise(losses({ chance: 0.5, seed }))).lost).toEqual(lost)
+})
+
+test.for([{ chance: 1 }, { chance: -0.1 }, { chance: Number.NaN }, { every: 1 }, { every: 2.5 }])(
+  "%j is refused",
+  async (options) => {
+    await expect(Effect.runPromise(losses(options))).rejects.toBeInstanceOf(ValidationError)
+  }
+)

@@ -3,7 +3,10 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { createFunction, type FunctionHandler } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
+import { IronflowFunction, Step, Testing } from "@ironflow/node/effect"
 import { createTestEngine, type RunHistory, verify } from "@ironflow/node/test"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import { expect, test } from "vitest"
 
 const define = (handler: FunctionHandler) =>
@@ -70,6 +73,30 @@ test("a renamed step, another kind, a dropped step and an added one are named", 
   ).toMatchObject({ asked: { name: "thank" }, missing: [] })
 })
 
+class Prices extends Context.Service<Prices, { readonly inCents: number }>()("test/Prices") {}
+
+test("a service that a handler needs comes from context, and without it nothing is said to part", async () => {
+  const priced = IronflowFunction.make(
+    { id: "order", triggers: [{ event: "order.placed" }] },
+    Effect.fnUntraced(function* () {
+      const { inCents } = yield* Prices
+      yield* Step.run(inCents > 100 ? "reserve" : "gift", Effect.succeed(1))
+    })
+  )
+  const history = await record("1d")
+  const verifying = Testing.verify(history, [priced])
+  const at = (inCents: number) =>
+    Effect.runPromise(Effect.provideService(verifying, Prices, Prices.of({ inCents })))
+
+  expect(await at(200)).toMatchObject({ recorded: { name: "charge" } })
+  expect(await at(1)).toMatchObject({ recorded: { name: "reserve" }, asked: { name: "gift" } })
+  // as a caller without types does
+  const untyped: Parameters<typeof verify>[1] = JSON.parse("[]").concat(priced)
+  const ending = verify(history, untyped)
+  await expect(ending).rejects.toMatchObject({ code: "SERVICE_MISSING" })
+  await expect(ending).rejects.toThrow('needs the service "test/Prices" outside of its steps')
+})
+
 test("ironflow verify reads a database beside the engine that has it open", { timeout: 60_000 }, async () => {
   const folder = mkdtempSync(join(import.meta.dirname, "../.examples-"))
   const write = (file: string, second: string): string => {
@@ -111,6 +138,27 @@ export const order = createFunction({ id: "order", triggers: [{ event: "order.pl
       verified: 1,
       divergences: [{ runId, recorded: { name: "charge" }, asked: { name: "pay" } }]
     })
+    const needy = join(folder, "needy.ts")
+    writeFileSync(
+      needy,
+      `import { IronflowFunction } from "@ironflow/node/effect"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+class Prices extends Context.Service<Prices, number>()("Prices") {}
+export const order = IronflowFunction.make(
+  { id: "order", triggers: [{ event: "order.placed" }] },
+  () => Effect.asVoid(Effect.service(Prices))
+)
+`
+    )
+    const unverified = await ironflow("verify", needy, "--data", filename, "--json")
+    expect(unverified.code).toBe(1)
+    expect(JSON.parse(unverified.stdout)).toMatchObject({
+      verified: 0,
+      divergences: [],
+      needServices: [{ runId }]
+    })
+    expect(unverified.stderr).toContain("has no services for Effect handlers")
     const exported = JSON.parse((await ironflow("runs", "export", runId, "--data", filename)).stdout)
     expect(await verify(exported, [original])).toBeUndefined()
     expect(await engine.client.getRun(runId)).toMatchObject({ status: "waiting" })

@@ -1,6 +1,6 @@
 /**
  * Keys under SIGKILL of the engine (guarantee G13): writers in this process speak plain HTTP with an engine that is killed at
- * seeded moments, and log what they were told. Afterwards the database and the logs are judged by SQL and arithmetic alone.
+ * seeded moments, and log what they were told, as does one that watches. Afterwards the database and the logs are judged by SQL and arithmetic alone.
  *
  * `KV_SEED` repeats a run.
  */
@@ -14,7 +14,8 @@ import { createInterface } from "node:readline"
 import { DatabaseSync } from "node:sqlite"
 import { setTimeout as delay } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
-import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { createClient } from "@ironflow/node"
+import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
 import { makeDice } from "./Plan.ts"
 
 const TTL_MS = 300
@@ -28,6 +29,13 @@ interface Acknowledged {
   readonly expected?: number
   readonly askedAt: number
   readonly toldAt: number
+}
+
+/** What an atomic write of several keys was told; all of them got the same value. */
+interface Transfer {
+  readonly keys: ReadonlyArray<string>
+  readonly value: string
+  readonly revisions: ReadonlyArray<number>
 }
 
 interface Read {
@@ -51,7 +59,9 @@ class Engine {
         "--conditions=@ironflow/source",
         "--disable-warning=ExperimentalWarning",
         fileURLToPath(new URL("kvApp.ts", import.meta.url)),
-        this.#database
+        this.#database,
+        // the same each time: that is where those who watch look for it
+        this.url === "" ? "0" : new URL(this.url).port
       ],
       { stdio: ["ignore", "pipe", "inherit"] }
     )
@@ -93,6 +103,8 @@ describe.each([1, 2, 3].map((i) => Number(process.env.KV_SEED ?? 4711) + i))("ke
         )
       await bucket({ name: "lasting", history: 64 })
       await bucket({ name: "fleeting", ttl_seconds: TTL_MS / 1000 })
+      await bucket({ name: "moved", history: 64 })
+      await fetch(`${engine.url}/api/v1/config/app`, { method: "POST", body: "{}" })
 
       const acks: Array<Acknowledged> = []
       const reads: Array<Read> = []
@@ -145,7 +157,55 @@ describe.each([1, 2, 3].map((i) => Number(process.env.KV_SEED ?? 4711) + i))("ke
         }
       }
 
-      const working = [...Array.from({ length: 6 }, (_, i) => writer(i)), reader()]
+      /** Writes a value to three keys at once: they never differ. */
+      const transfers: Array<Transfer> = []
+      const mover = async (me: number): Promise<void> => {
+        const keys = ["left", "middle", "right"]
+        for (let i = 0; !isOver; i++) {
+          const value = `mover ${me} transfer ${i}`
+          const writes = keys.map((key) => ({ op: "put", key, value: Buffer.from(value).toString("base64") }))
+          const { body, status } = await ask("moved/write", {
+            method: "POST",
+            body: JSON.stringify({ writes })
+          })
+          if (status === 200) transfers.push({ keys, value, revisions: body.revisions })
+          else assert.strictEqual(status, 0)
+        }
+      }
+      /** The revision and number of each acknowledged change of the configuration. */
+      const patches: Array<{ readonly member: string; readonly revision: number }> = []
+      const patcher = async (me: number): Promise<void> => {
+        for (let i = 0; !isOver; i++) {
+          const member = `member-${me}-${i}`
+          const { body, status } = await ask("../../config/app", {
+            method: "PATCH",
+            body: JSON.stringify({ [member]: i })
+          })
+          if (status === 200) patches.push({ member, revision: body.revision })
+          else assert.strictEqual(status, 0)
+          await delay(5)
+        }
+      }
+
+      await using client = createClient({ serverUrl: engine.url })
+      /** What a watcher is told that has to come back after each kill; the bucket keeps every revision of these keys. */
+      const told: Array<number> = []
+      await using watcher = client
+        .kv()
+        .bucket("moved")
+        .watch({
+          onUpdate: ({ revision }) => void told.push(revision)
+        })
+      await watcher.ready
+
+      const working = [
+        ...Array.from({ length: 6 }, (_, i) => writer(i)),
+        reader(),
+        mover(1),
+        mover(2),
+        patcher(1),
+        patcher(2)
+      ]
       for (let kills = 0; kills < 5; kills++) {
         await delay(100 + dice.between(0, 300))
         await engine.kill()
@@ -154,12 +214,21 @@ describe.each([1, 2, 3].map((i) => Number(process.env.KV_SEED ?? 4711) + i))("ke
       await delay(200)
       isOver = true
       await Promise.all(working)
+      const last = Math.max(...transfers.flatMap(({ revisions }) => revisions))
+      await vi.waitFor(() => assert.isAtLeast(told.at(-1) ?? 0, last), { timeout: 30_000 })
       await engine.kill()
 
-      const violations = judge(database, acks, reads)
+      const violations = [
+        ...judge(database, acks, reads),
+        ...judgeTransfers(database, transfers),
+        ...judgeWatch(database, told),
+        ...judgePatches(database, patches)
+      ]
       assert.deepStrictEqual(violations, [], `seed ${seed}`)
       assert.isAbove(acks.length, 50)
       assert.isAbove(reads.length, 5)
+      assert.isAbove(transfers.length, 10)
+      assert.isAbove(patches.length, 10)
     }
   )
 })
@@ -236,5 +305,66 @@ const judge = (
         `revision ${read.revision} was read ${read.askedAt - ack.toldAt}ms after it was written`
       )
   }
+  return violations
+}
+
+const rowsOf = (file: string, bucket: string) => {
+  using db = new DatabaseSync(file)
+  return db
+    .prepare(
+      `SELECT key, revision, value FROM kv_entries WHERE bucket = (SELECT key FROM kv_buckets WHERE name = ?1)
+       UNION ALL SELECT key, revision, value FROM kv_history WHERE bucket = (SELECT key FROM kv_buckets WHERE name = ?1)
+       ORDER BY revision`
+    )
+    .all(bucket)
+    .map((row) => ({
+      key: String(row.key),
+      revision: Number(row.revision),
+      value: Buffer.from(row.value as Uint8Array).toString()
+    }))
+}
+
+/** Every write of several keys is there with all of them, acknowledged or not. */
+const judgeTransfers = (file: string, transfers: ReadonlyArray<Transfer>): ReadonlyArray<string> => {
+  const violations: Array<string> = []
+  const rows = rowsOf(file, "moved")
+  const kept = new Map(rows.map((row) => [row.revision, row]))
+  const oldest = rows[0]?.revision ?? 0
+  for (const { keys, value, revisions } of transfers) {
+    for (const [i, revision] of revisions.entries()) {
+      const row = kept.get(revision)
+      if (row === undefined ? revision >= oldest : row.key !== keys[i] || row.value !== value)
+        violations.push(`acknowledged revision ${revision} of ${keys[i]} is lost`)
+    }
+  }
+  for (let i = 0; i < rows.length; i += 3) {
+    const values = new Set(rows.slice(i, i + 3).map(({ value }) => value))
+    if (values.size !== 1) violations.push(`revision ${rows[i]?.revision} is half a write`)
+  }
+  return violations
+}
+
+/** The watcher was told of every revision once and in order, as far as the history kept them while it was away. */
+const judgeWatch = (file: string, told: ReadonlyArray<number>): ReadonlyArray<string> => {
+  const violations: Array<string> = []
+  for (let i = 1; i < told.length; i++)
+    if (told[i]! <= told[i - 1]!) violations.push(`the watcher was told ${told[i]} after ${told[i - 1]}`)
+  const known = new Set(told)
+  for (const { key, revision } of rowsOf(file, "moved"))
+    if (!known.has(revision)) violations.push(`the watcher was not told of revision ${revision} of ${key}`)
+  return violations
+}
+
+/** No patch undoes another, and each has a revision of its own. */
+const judgePatches = (
+  file: string,
+  patches: ReadonlyArray<{ readonly member: string; readonly revision: number }>
+): ReadonlyArray<string> => {
+  const violations: Array<string> = []
+  const data = JSON.parse(rowsOf(file, "$config")[0]?.value ?? "{}")
+  if (new Set(patches.map(({ revision }) => revision)).size !== patches.length)
+    violations.push("two patches have the same revision")
+  for (const { member } of patches)
+    if (!(member in data)) violations.push(`acknowledged ${member} of the configuration is lost`)
   return violations
 }

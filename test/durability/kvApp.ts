@@ -1,9 +1,10 @@
 /**
  * An engine with its server, and nothing else: what the durability test of keys kills.
- * `node --conditions=@ironflow/source kvApp.ts <database>`; says `ready <url>`.
+ * `node --conditions=@ironflow/source kvApp.ts <database> <port>`; says `ready <url>`.
  */
 import process from "node:process"
 import { startEngine } from "@ironflow/node/engine"
 
-const engine = await startEngine({ filename: process.argv[2] ?? "", logger: false, listen: { port: 0 } })
+const [, , filename = "", port = "0"] = process.argv
+const engine = await startEngine({ filename, logger: false, listen: { port: Number(port) } })
 process.stdout.write(`ready ${engine.url}\n`)

@@ -105,6 +105,21 @@ describe("a bank whose processes are killed", () => {
       "DELETE FROM steps WHERE kind = 'tx'",
       /has no result of its transaction/
     ],
+    [
+      "a transaction without its receipt",
+      "DELETE FROM kv_entries WHERE bucket = (SELECT key FROM kv_buckets WHERE name = 'receipts') AND revision = 1",
+      /and has written ledger\/acc-\d$/
+    ],
+    [
+      "a lost revision",
+      "DELETE FROM kv_history WHERE bucket = (SELECT key FROM kv_buckets WHERE name = 'ledger') AND revision = 1",
+      /revision 2 stands where 1 should/
+    ],
+    [
+      "a key of a transaction that is not stored",
+      "UPDATE kv_entries SET value = CAST(replace(CAST(value AS TEXT), 'run_', 'other_') AS BLOB)",
+      /is stored, and has written /
+    ],
     ["a wrong count", "UPDATE streams SET version = version + 1", /is said to be at version/]
   ])("is found out when there is %s in its books", (_, damage, complaint) => {
     if (last === undefined) return assert.fail("there are no books")

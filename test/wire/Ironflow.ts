@@ -6,7 +6,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/testing/TestClock"
+import { BootstrapKey } from "../../src/Engine/Access/Access.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
 import * as HttpServer from "../../src/Engine/Http/Server.ts"
 import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
@@ -15,6 +17,8 @@ export interface StartOptions extends HttpServer.HttpServerOptions {
   readonly filename?: string
   /** Time stands still until `pass` moves it. */
   readonly virtualTime?: boolean
+  /** The operator's own key: as soon as there is one, every call needs a key. */
+  readonly bootstrapKey?: string
 }
 
 export interface Ironflow extends AsyncDisposable {
@@ -28,10 +32,18 @@ export interface Ironflow extends AsyncDisposable {
   readonly close: () => Promise<void>
 }
 
-export const start = async ({ filename, virtualTime, ...options }: StartOptions = {}): Promise<Ironflow> => {
+export const start = async ({
+  bootstrapKey,
+  filename,
+  virtualTime,
+  ...options
+}: StartOptions = {}): Promise<Ironflow> => {
   const served = HttpServer.layer({ port: 0, ...options }).pipe(
     Layer.provideMerge(Engine.layer),
-    Layer.provide(Sqlite.layer({ filename: filename ?? ":memory:" }))
+    Layer.provide(Sqlite.layer({ filename: filename ?? ":memory:" })),
+    Layer.provide(
+      Layer.succeed(BootstrapKey, bootstrapKey === undefined ? undefined : Redacted.make(bootstrapKey))
+    )
   )
   const quiet = Logger.layer([])
   const runtime = ManagedRuntime.make(

@@ -245,3 +245,38 @@ it("a watcher that does not read is closed with 4008", async () => {
 
   assert.strictEqual((await once(socket, "close"))[0], 4008)
 })
+
+describe("lists", () => {
+  it("come whole without a limit, and in pages with one", async () => {
+    for (const key of ["a", "b", "c"]) await call("PUT", `${KEYS}/${key}`, "1", octets)
+
+    assert.deepStrictEqual((await call("GET", KEYS)).body, { keys: ["a", "b", "c"], count: 3 })
+    assert.deepStrictEqual((await call("GET", `${KEYS}?limit=2`)).body, {
+      keys: ["a", "b"],
+      count: 2,
+      nextCursor: "b"
+    })
+    assert.deepStrictEqual((await call("GET", `${KEYS}?limit=2&cursor=b`)).body, { keys: ["c"], count: 1 })
+    assert.deepStrictEqual((await call("GET", `${KEYS}?limit=2&filter=c`)).body, {
+      keys: [],
+      count: 0,
+      nextCursor: "b"
+    })
+
+    for (const name of ["page-a", "page-b"]) await call("POST", `/api/v1/config/${name}`, {})
+    const first = (await call("GET", "/api/v1/config?limit=1&cursor=page")).body
+    assert.strictEqual(first.nextCursor, "page-a")
+    assert.deepStrictEqual(
+      first.configs.map(({ name }: { name: string }) => name),
+      ["page-a"]
+    )
+  })
+
+  it.for(["limit=0", "limit=-1", "limit=x", "limit=", "cursor=a", `limit=1&cursor=${"x".repeat(1025)}`])(
+    "with %s are refused",
+    async (query) => {
+      for (const path of [KEYS, "/api/v1/config"])
+        assert.strictEqual((await call("GET", `${path}?${query}`)).status, 400)
+    }
+  )
+})

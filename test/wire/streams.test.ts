@@ -208,6 +208,109 @@ describe("GetStreamInfo", () => {
   })
 })
 
+describe("GetEntityHistory", () => {
+  it("answers with what each event has started, and where to read on", async () => {
+    await using other = await start()
+    const worker = new RawTurnWorker(other.url)
+    await worker.register()
+    const ask = (method: string, body: object) => connect(other.url, method, body, "EntityStreamService")
+    for (const name of ["order.placed", "order.noted"]) {
+      await ask("AppendEvent", {
+        entity_id: "o-1",
+        entity_type: "order",
+        event_name: name,
+        data: { n: 1 },
+        expected_version: -1
+      })
+    }
+    const delivered = await worker.poll({ asked: 1 })
+    const { jobId, runId } = delivered.body.deliveries[0].job
+    const step = { stepKey: "check:0", name: "check", kind: "run", attempt: 1, startedAt: 1, endedAt: 2 }
+    await worker.report(1, [
+      {
+        jobId,
+        runId,
+        ops: [
+          { _tag: "StepDone", ...step, outcome: { _tag: "Success", value: '"secret"' } },
+          complete("done")
+        ]
+      }
+    ])
+
+    const first = await ask("GetEntityHistory", { entity_id: "o-1", limit: "1" })
+    const rest = await ask("GetEntityHistory", { entityId: "o-1", fromVersion: first.body.nextCursor })
+    const backward = await ask("GetEntityHistory", { entity_id: "o-1", limit: 1, direction: "BACKWARD" })
+
+    assert.deepStrictEqual(golden(first.body), {
+      entries: [
+        {
+          event: {
+            id: "evt_1",
+            name: "order.placed",
+            data: { n: 1 },
+            entityVersion: "1",
+            version: 1,
+            timestamp: "<time>"
+          },
+          runs: [
+            {
+              id: "run_1",
+              functionId: delivered.body.deliveries[0].job.functionId,
+              status: "RUN_STATUS_COMPLETED",
+              state: "completed",
+              attempt: 1,
+              createdAt: "<time>",
+              startedAt: "<time>",
+              endedAt: "<time>",
+              steps: [
+                {
+                  id: "run_1:check:0",
+                  name: "check",
+                  kind: "run",
+                  status: "completed",
+                  attempt: 1,
+                  startedAt: "<time>",
+                  endedAt: "<time>"
+                }
+              ]
+            }
+          ]
+        }
+      ],
+      nextCursor: "2",
+      totalEvents: 2,
+      info: {
+        entityId: "o-1",
+        entityType: "order",
+        version: "2",
+        eventCount: "2",
+        createdAt: "<time>",
+        updatedAt: "<time>"
+      }
+    })
+    assert.deepStrictEqual(
+      rest.body.entries.map(({ event, runs }: any) => [event.name, runs]),
+      [["order.noted", undefined]]
+    )
+    assert.isUndefined(rest.body.nextCursor)
+    assert.deepStrictEqual(
+      [backward.body.entries[0].event.name, backward.body.nextCursor],
+      ["order.noted", "1"]
+    )
+  })
+
+  it("is about a stream that exists, and asked for in order", async () => {
+    await append("asked")
+
+    const nobody = await call("GetEntityHistory", { entity_id: "nobody" })
+    const sideways = await call("GetEntityHistory", { entity_id: "asked", direction: "sideways" })
+    const many = await call("GetEntityHistory", { entity_id: "asked", limit: 1001 })
+
+    assert.deepStrictEqual([nobody.status, nobody.body.message], [404, "stream not found"])
+    assert.deepStrictEqual([sideways.status, many.status], [400, 400])
+  })
+})
+
 describe("snapshots", () => {
   it("are created and found by version", async () => {
     await append("kept")
@@ -315,6 +418,8 @@ describe("the writes of a step, as a worker reports them", () => {
     ...more
   })
 
+  const key = (more: object) => ({ _tag: "kv", bucket: "stock", key: "pen", ...more })
+
   /** A worker with a turn in its hands. */
   const turn = async () => {
     const ironflow = await start()
@@ -365,11 +470,22 @@ describe("the writes of a step, as a worker reports them", () => {
     [appending({ events: [] }), "at least one event"],
     [appending({ events: [{ ...event, metadata: "[" }] }), "JSON text"],
     [appending({ expectedVersion: "latest" }), "expected version"],
+    [key({ bucket: "$config" }), "name of a bucket"],
+    [key({ key: "" }), "cannot be a key"],
+    [key({ expected: -1 }), "changes of keys"],
+    [key({ value: "text" }), "changes of keys"],
+    [key({ value: { type: "raw", data: "" } }), "changes of keys"],
+    [key({ value: { type: "json", data: "{" } }), "changes of keys"],
+    [key({ value: { type: "text", data: 5 } }), "changes of keys"],
+    [key({ key: "twice" }), "no two change one key"],
     ["emit", "writes that this engine knows"]
   ] as const)("are refused as %j, and nothing is stored", async ([write, reason]) => {
     await using here = await turn()
 
-    const { body, status } = await here.report(1, transact([appending(), write as object]))
+    const { body, status } = await here.report(
+      1,
+      transact([appending(), key({ key: "twice" }), write as object])
+    )
 
     assert.strictEqual(status, 400)
     assert.include(body.message, reason)

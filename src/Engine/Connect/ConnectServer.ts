@@ -7,15 +7,16 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Cause from "effect/Cause"
 import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
-import { IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
+import { IronflowError, isIronflowError, UnauthenticatedError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
-import { checkName } from "../../Limits.ts"
 import { CONNECT_TRANSPORT, engineMessage, workerMessage } from "../../Protocol/Connect/Messages.ts"
 import { type Data, decode, encode } from "../../Protocol/Connect/Wire.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import type { StreamCall } from "../../Protocol/TurnStream.ts"
 import type { EngineService } from "../Engine.ts"
+import type { Visitor } from "../Http/Gate.ts"
+import { checked } from "../Http/Route.ts"
 import { TurnStream } from "../Http/TurnStream.ts"
 import type { Workers } from "../Http/Workers.ts"
 import { Envelopes, envelope, END_OF_STREAM } from "./Envelopes.ts"
@@ -47,12 +48,14 @@ export class ConnectServer {
   }
 
   /** Takes a request for a stream. */
-  open(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
+  open(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, visitor: Visitor): void {
     if (headers["content-type"] !== CONTENT_TYPE) {
       stream.respond({ ":status": 415, "accept-post": CONTENT_TYPE }, { endStream: true })
       return
     }
-    const accepted = new ConnectStream(stream, headers, this.#options)
+    visitor.caller.checkAlive()
+    visitor.caller.checkAction("worker:run")
+    const accepted = new ConnectStream(stream, headers, visitor, this.#options)
     this.#streams.add(accepted)
     stream.once("close", () => this.#streams.delete(accepted))
   }
@@ -71,6 +74,7 @@ export class ConnectServer {
 class ConnectStream {
   readonly #stream: ServerHttp2Stream
   readonly #options: ConnectServerOptions
+  readonly #visitor: Visitor
   readonly #environment: string | undefined
   readonly #envelopes: Envelopes
   #peer: TurnStream | LegacyStream | undefined
@@ -81,11 +85,23 @@ class ConnectStream {
   #ended = false
   #goingAway = false
 
-  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, options: ConnectServerOptions) {
+  constructor(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    visitor: Visitor,
+    options: ConnectServerOptions
+  ) {
     this.#stream = stream
     this.#options = options
-    const environment = headers[ENVIRONMENT_HEADER]
-    this.#environment = typeof environment === "string" && environment !== "" ? environment : undefined
+    this.#visitor = visitor
+    this.#environment =
+      headers[ENVIRONMENT_HEADER] || visitor.caller.key?.environment !== undefined
+        ? visitor.environment
+        : undefined
+    const stopWatching = visitor.caller.watch((ended) => {
+      if (ended) this.#end(new UnauthenticatedError("The API key of this worker does not work any more"))
+    })
+    stream.once("close", stopWatching)
     this.#envelopes = new Envelopes(options.maxMessageBytes)
     stream.on("error", () => stream.close())
     stream.on("data", (chunk: Buffer) => this.#read(chunk))
@@ -141,13 +157,15 @@ class ConnectStream {
     const { engine, fork, maxMessageBytes, workers } = this.#options
     return Effect.gen({ self: this }, function* () {
       const environment = this.#environment
-      if (environment !== undefined) checkName("environment", environment)
+      const mayRun = (workerId: string) =>
+        this.#visitor.caller.check("worker:run", `worker:${workerId}`, this.#visitor.environment)
       if (typeof register.turns === "string" && register.turns !== "") {
         const turns = new TurnStream(workers, {
           transport: CONNECT_TRANSPORT,
           line: this.#stream,
           environment,
           maxBodyBytes: maxMessageBytes,
+          check: mayRun,
           wake: () => this.#pump(),
           // what is being answered goes first
           end: () => void setImmediate(() => this.#end())
@@ -165,6 +183,7 @@ class ConnectStream {
           end: () => void setImmediate(() => this.#end()),
           fork
         })
+        yield* checked(() => mayRun(String(register.workerId ?? "")))
         yield* legacy.register(register)
         this.#peer = legacy
         if (this.#ended) legacy.closed()

@@ -25,6 +25,7 @@ import { type Call, checked, json, noContent, type Reply, type Route, route, var
 import { configRoutes } from "./ConfigRoutes.ts"
 import { kvRoutes } from "./KvRoutes.ts"
 import { pushRoutes } from "./PushRoutes.ts"
+import { accessRoutes } from "./AccessRoutes.ts"
 import { secretRoutes } from "./SecretRoutes.ts"
 import { streamRoutes } from "./StreamRoutes.ts"
 
@@ -220,7 +221,8 @@ export const clientRoutes = (
     ...configRoutes(engine),
     ...secretRoutes(engine),
     ...projectionRoutes(engine, closing),
-    ...pushRoutes(engine, closing)
+    ...pushRoutes(engine, closing),
+    ...accessRoutes(engine)
   ]
 }
 

@@ -3,6 +3,8 @@ import * as Effect from "effect/Effect"
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import type { EngineService } from "../Engine.ts"
+import { CONFIGS_PAGE } from "../EngineConfig.ts"
+import { readPageQuery } from "../Pages.ts"
 import { type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
 
 export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
@@ -18,7 +20,17 @@ export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     })
 
   return [
-    route("listConfigs", (call) => Effect.map(configOf(call).list(), (configs) => json({ configs }))),
+    route("listConfigs", (call) =>
+      Effect.flatMap(
+        checked(() => readPageQuery(call.query, CONFIGS_PAGE)),
+        (page) =>
+          page === undefined
+            ? Effect.map(configOf(call).list(), (configs) => json({ configs }))
+            : Effect.map(configOf(call).listPage(page), ({ items, ...next }) =>
+                json({ configs: items, ...next })
+              )
+      )
+    ),
     route("getConfig", (call) => Effect.map(configOf(call).get(nameOf(call)), (config) => json(config))),
     route("setConfig", (call) =>
       Effect.flatMap(dataOf(call), (data) =>

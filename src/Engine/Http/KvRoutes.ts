@@ -9,7 +9,8 @@ import * as Limits from "../../Limits.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import type { EngineService } from "../Engine.ts"
-import { checkDistinct } from "../EngineKv.ts"
+import { checkDistinct, KEYS_PAGE } from "../EngineKv.ts"
+import { readPageQuery } from "../Pages.ts"
 import type { KvEntryRow, KvWriteRow } from "../Store/Store.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
 
@@ -32,11 +33,18 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     ),
     route("deleteBucket", (call) => Effect.as(kvOf(call).deleteBucket(variable(call, "bucket")), noContent)),
     route("listKeys", (call) =>
-      Effect.map(
-        kvOf(call)
-          .bucket(variable(call, "bucket"))
-          .listKeys(call.query.get("filter") ?? undefined),
-        (keys) => json({ keys, count: keys.length })
+      Effect.flatMap(
+        checked(() => readPageQuery(call.query, KEYS_PAGE)),
+        (page) => {
+          const filter = call.query.get("filter") ?? undefined
+          return page === undefined
+            ? Effect.map(kvOf(call).bucket(variable(call, "bucket")).listKeys(filter), (keys) =>
+                json({ keys, count: keys.length })
+              )
+            : Effect.map(stored(call).listKeys(filter, page), ({ keys, ...next }) =>
+                json({ keys, count: keys.length, ...next })
+              )
+        }
       )
     ),
     route("getKey", (call) =>

@@ -52,6 +52,12 @@ const families: ReadonlyArray<{
     value: ({ commits }) => commits
   },
   {
+    name: "ironflow_policy_condition_failures_total",
+    kind: "counter",
+    help: "Calls that were refused because the condition of a policy failed.",
+    value: ({ policyConditionFailures }) => policyConditionFailures
+  },
+  {
     name: "ironflow_workers",
     kind: "gauge",
     help: "Workers connected now.",

@@ -2,11 +2,15 @@
 import type { IncomingMessage } from "node:http"
 import * as Effect from "effect/Effect"
 import { type IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
+import { type Access, access } from "../../Protocol/Http/Access.ts"
 import { type Endpoint, type EndpointName, endpoints } from "../../Protocol/Http/Endpoints.ts"
+import type { Caller } from "../Access/Access.ts"
 
 /** A request that has been understood so far. */
 export interface Call {
   readonly environment: string
+  /** Who calls; `undefined` where anybody may. */
+  readonly caller: Caller | undefined
   /** The body as JSON, or its bytes when the route asks for them; `undefined` for methods without one. */
   readonly body: unknown
   /** Variables of the path, decoded. */
@@ -25,6 +29,8 @@ export interface Reply {
 
 export interface Route {
   readonly endpoint: Endpoint
+  /** What whoever calls has to be allowed to do. */
+  readonly access: Access
   /** Whether the body may be as large as reports of workers are. */
   readonly fromWorker: boolean
   /** How `Call.body` comes: as JSON, or as the `Buffer` that was sent. */
@@ -39,7 +45,14 @@ export const route = (
   name: EndpointName,
   answer: Route["answer"],
   options: Partial<Pick<Route, "fromWorker" | "reads">> = {}
-): Route => ({ endpoint: endpoints[name], fromWorker: false, reads: "json", ...options, answer })
+): Route => ({
+  endpoint: endpoints[name],
+  access: access[name],
+  fromWorker: false,
+  reads: "json",
+  ...options,
+  answer
+})
 
 /** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */
 export const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>

@@ -1,48 +1,36 @@
 /** Managing secrets over HTTP: values come in, names and times go out. */
 import * as Effect from "effect/Effect"
-import { IronflowError } from "../../Errors.ts"
+import type { EffectKind } from "../../Client/Client.ts"
+import type { SecretInfo, SecretsApi } from "../../Client/Secrets.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import type { EngineService } from "../Engine.ts"
-import type { SecretsService } from "../Secrets.ts"
-import type { SecretInfo } from "../Store/Store.ts"
-import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
+import * as SecretsClient from "../SecretsClient.ts"
+import { type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
 
 export const secretRoutes = (engine: EngineService): ReadonlyArray<Route> => {
-  const secretsOf = (call: Call): SecretsService => engine.secrets(call.environment)
-
-  const set = (
-    call: Call,
-    read: () => { readonly name: string; readonly value: string }
-  ): Effect.Effect<Reply, IronflowError> =>
+  const secretsOf = (call: Call): SecretsApi<EffectKind> =>
+    SecretsClient.make(engine.secrets(call.environment))
+  const set = (call: Call, read: () => { readonly name: string; readonly value: string }) =>
     Effect.flatMap(checked(read), ({ name, value }) =>
-      Effect.andThen(secretsOf(call).set(name, value), answerInfo(secretsOf(call), name))
+      Effect.map(secretsOf(call).set(name, value), answerInfo)
     )
 
   return [
-    route("listSecrets", (call) => Effect.map(secretsOf(call).list, (secrets) => json(secrets.map(encode)))),
+    route("listSecrets", (call) =>
+      Effect.map(secretsOf(call).list(), (secrets) => json(secrets.map(encode)))
+    ),
     route("setSecret", (call) => set(call, () => setRequest(call.body))),
     route("updateSecret", (call) =>
       set(call, () => ({ name: variable(call, "name"), value: updateRequest(call.body).value }))
     ),
-    route("getSecret", (call) => answerInfo(secretsOf(call), variable(call, "name"))),
-    route("deleteSecret", (call) => {
-      const name = variable(call, "name")
-      return Effect.flatMap(secretsOf(call).delete(name), (existed) =>
-        existed ? Effect.succeed(noContent) : Effect.fail(notFound(name))
-      )
-    })
+    route("getSecret", (call) => Effect.map(secretsOf(call).get(variable(call, "name")), answerInfo)),
+    route("deleteSecret", (call) => Effect.as(secretsOf(call).delete(variable(call, "name")), noContent))
   ]
 }
 
 const setRequest = lenient(Schemas.SetSecretRequest, "Secret")
 const updateRequest = lenient(Schemas.UpdateSecretRequest, "Secret")
-
-const answerInfo = (secrets: SecretsService, name: string): Effect.Effect<Reply, IronflowError> =>
-  Effect.flatMap(secrets.list, (all) => {
-    const found = all.find((secret) => secret.name === name)
-    return found === undefined ? Effect.fail(notFound(name)) : Effect.succeed(json(encode(found)))
-  })
 
 const encode = ({ name, createdAt, updatedAt }: SecretInfo) => ({
   name,
@@ -50,5 +38,4 @@ const encode = ({ name, createdAt, updatedAt }: SecretInfo) => ({
   updated_at: updatedAt
 })
 
-const notFound = (name: string): IronflowError =>
-  new IronflowError(`There is no secret "${name}" in this environment`, { code: "SECRET_NOT_FOUND" })
+const answerInfo = (secret: SecretInfo) => json(encode(secret))

@@ -4,7 +4,7 @@
  * Every request finds its route in a table, has its body read within limits, and is answered in the dialect of the route:
  * see `Protocol/Http`. Besides, there are `/openapi.json` and, for Prometheus, `/metrics`.
  *
- * Without API keys the server listens on loopback only and turns away browsers that a page of somebody else has sent.
+ * Who may ask is decided by `Gate.ts`.
  */
 import * as Http from "node:http"
 import * as Https from "node:https"
@@ -24,17 +24,19 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { DEFAULT_ENVIRONMENT, DEFAULT_PORT } from "../../Constants.ts"
-import { IronflowError, isIronflowError, UnauthorizedError, ValidationError } from "../../Errors.ts"
-import { checkName, stepResultBytes } from "../../Limits.ts"
 import { CONNECT_PATH } from "../../Protocol/Connect/Messages.ts"
+import { IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
+import { stepResultBytes } from "../../Limits.ts"
 import { CHANNEL_HEADER, CHANNEL_PATH } from "../../Protocol/Http/Channel.ts"
-import { type Dialect, ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { readEngine } from "../../Protocol/Http/Access.ts"
+import type { Dialect } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
 import { Engine } from "../Engine.ts"
 import { type BodyLimits, parseJson, readBytes, readJson } from "./Body.ts"
 import { clientRoutes } from "./ClientRoutes.ts"
 import { ALPN_PROTOCOLS, BothVersions } from "./Http2.ts"
+import { checkBody, checkCall, checkCorsOrigins, Gate, isLoopback, type Visitor } from "./Gate.ts"
 import * as Metrics from "./Metrics.ts"
 import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
@@ -49,12 +51,14 @@ import { watchRoutes } from "../Ws/Watches.ts"
 export interface HttpServerOptions {
   /** 9123 by default; 0 for any free one. */
   readonly port?: number
-  /** `127.0.0.1` by default. Without API keys only loopback is allowed, unless `insecure` is set. */
+  /** `127.0.0.1` by default. As long as there are no API keys only loopback is allowed, unless `insecure` is set. */
   readonly host?: string
   /** Certificate and key in PEM: the server speaks HTTPS. */
   readonly tls?: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array }
-  /** Listens on any host, for everybody who reaches it. `false` by default. */
+  /** Listens on any host without API keys, for everybody who reaches it. `false` by default. */
   readonly insecure?: boolean
+  /** Origins whose pages are answered when there are API keys: `https://app.example.com`. None by default. */
+  readonly corsOrigins?: ReadonlyArray<string>
   /** Bytes of the body of a client's request; a little over the largest payload (4 MiB) by default. */
   readonly maxBodyBytes?: number
   /** Bytes of the body of a worker's request, which may carry several results; 16 MiB by default. */
@@ -103,12 +107,15 @@ export const make = (
   Effect.gen(function* () {
     const resolved = yield* checked(() => resolveOptions(options))
     const engine = yield* Engine
+    yield* Effect.mapError(engine.putBootstrapKey, (error): ValidationError | IronflowError => error)
+    yield* checked(() => checkHost(resolved, engine.access.required))
+    const gate = new Gate(engine.access, { ...resolved, exposed: !isLoopback(resolved.host) })
     const clock = yield* Clock.Clock
     const scope = yield* Scope.Scope
     const run = Effect.runForkWith(yield* Effect.context<never>())
     const closing = yield* Deferred.make<void>()
     const workers = new Workers(engine, clock, (effect) => Fiber.runIn(run(effect), scope))
-    const app = makeApp(resolved, [
+    const app = makeApp(resolved, gate, [
       ...descriptions(Metrics.make(engine, () => workers.openPolls)),
       ...workerRoutes(engine, workers, resolved.maxReportBytes),
       ...clientRoutes(engine, {
@@ -120,10 +127,7 @@ export const make = (
     const maxStreamBytes = Math.max(resolved.maxReportBytes, resolved.maxBodyBytes)
     const leaving = new Set<() => void>()
     const upgrades = new Upgrades({
-      guard: (request) => {
-        const stranger = resolved.insecure ? undefined : strangerIn(request.headers)
-        if (stranger !== undefined) throw stranger
-      },
+      gate,
       routes: [
         yield* WorkerRpcServer.make(workers, maxStreamBytes),
         channelRoute({
@@ -158,9 +162,13 @@ export const make = (
       timeoutMs: resolved.bodyTimeoutMs,
       take: (stream, headers) => {
         if (headers[":path"] !== CONNECT_PATH || headers[":method"] !== "POST") return false
-        const stranger = resolved.insecure ? undefined : strangerIn(headers)
-        if (stranger === undefined) streams.open(stream, headers)
-        else refuseStream(stream, stranger)
+        try {
+          gate.checkOrigin({ headers })
+          streams.open(stream, headers, gate.admit({ headers }))
+        } catch (error) {
+          if (!isIronflowError(error)) throw error
+          refuseStream(stream, error)
+        }
         return true
       }
     })
@@ -183,7 +191,7 @@ export const make = (
         const request = NodeHttpServerRequest.toIncomingMessage(asked) as Http.IncomingMessage
         // a client that hangs up waits for nothing; what must not stop half way says so itself
         return Effect.map(Effect.interruptible(app.answer(overHttp(request))), (reply) =>
-          respond(reply, request)
+          respond(reply, request, gate.corsHeaders(request))
         )
       })
     )
@@ -258,9 +266,10 @@ const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
     maxHeaderBytes: 16 * 1024,
     bodyTimeoutMs: 30_000,
     maxConnections: 10_000,
-    ...options
+    ...options,
+    corsOrigins: checkCorsOrigins(options.corsOrigins ?? [])
   }
-  const { port, host, insecure } = resolved
+  const { port } = resolved
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {
     throw new ValidationError(`The port must be an integer from 0 to 65535, got ${String(port)}`)
   }
@@ -275,17 +284,16 @@ const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
       throw new ValidationError(`\`${name}\` must be a positive integer, got ${String(resolved[name])}`)
     }
   }
-  if (!isLoopback(host) && !insecure) {
-    throw new ValidationError(
-      `The engine does not listen on "${host}" without API keys: everybody who reaches the port could run and read everything. ` +
-        "Listen on 127.0.0.1, or set `insecure: true` if something else guards the port"
-    )
-  }
   return resolved
 }
 
-const isLoopback = (host: string): boolean =>
-  host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host)
+const checkHost = ({ host, insecure }: ResolvedOptions, hasKeys: boolean): void => {
+  if (isLoopback(host) || insecure || hasKeys) return
+  throw new ValidationError(
+    `The engine does not listen on "${host}" without API keys: everybody who reaches the port could run and read everything. ` +
+      "Make a key with `ironflow apikeys create` or IRONFLOW_BOOTSTRAP_KEY, listen on 127.0.0.1, or set `insecure: true` if something else guards the port"
+  )
+}
 
 const createServer = (options: ResolvedOptions): Http.Server => {
   const limits: Http.ServerOptions = {
@@ -351,6 +359,8 @@ interface Asked {
   /** With its query. */
   readonly url: string
   readonly request: Http.IncomingMessage
+  /** Who sends it, if that is known already. */
+  readonly visitor?: Visitor
   readonly readJson: (limits: BodyLimits) => Effect.Effect<unknown, IronflowError>
   readonly readBytes: (limits: BodyLimits) => Effect.Effect<Buffer, IronflowError>
 }
@@ -361,32 +371,36 @@ interface App {
   readonly refuse: (url: string, error: IronflowError) => Reply
 }
 
-const makeApp = (options: ResolvedOptions, all: ReadonlyArray<Route>): App => {
+const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>): App => {
   const routes = new Routes(all)
   const client = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
   const worker = {
     maxBytes: Math.max(options.maxReportBytes, options.maxBodyBytes),
     timeoutMs: options.bodyTimeoutMs
   }
-  const guarded = !options.insecure
 
   const answer = (asked: Asked, path: string, query: string): Effect.Effect<Reply, IronflowError> => {
     const { method, request } = asked
-    if (guarded) {
-      const stranger = strangerIn(request.headers)
-      if (stranger !== undefined) return Effect.fail(stranger)
-    }
+    if (asked.visitor === undefined) gate.checkOrigin(request)
+    const preflight = gate.preflight(request)
+    if (preflight !== undefined) return Effect.succeed(preflight)
     const found = routes.find(method, path)
+    const isPublic = found?.route.access === "public"
+    // without a key nobody learns what there is
+    const visitor = isPublic ? undefined : (asked.visitor ?? gate.admit(request))
     if (found === undefined) {
       return Effect.fail(
         new IronflowError(`There is nothing at ${method} ${path.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
       )
     }
     const { route, variables } = found
-    const environment = readEnvironment(request)
-    const call = (body: unknown) =>
-      route.answer({
+    if (visitor !== undefined) checkCall(visitor, route.access, variables)
+    const environment = visitor?.environment ?? DEFAULT_ENVIRONMENT
+    const call = (body: unknown) => {
+      if (visitor !== undefined) checkBody(visitor, route.access, body)
+      const reply = route.answer({
         environment,
+        caller: visitor?.caller,
         body,
         variables,
         request,
@@ -395,9 +409,15 @@ const makeApp = (options: ResolvedOptions, all: ReadonlyArray<Route>): App => {
           return new URLSearchParams(query)
         }
       })
+      return visitor !== undefined && route.access !== "public" && route.access.waits === true
+        ? Effect.raceFirst(reply, visitor.caller.ended)
+        : reply
+    }
     if (method === "GET" || method === "DELETE") return call(undefined)
     const limits = route.fromWorker ? worker : client
-    return Effect.flatMap(route.reads === "json" ? asked.readJson(limits) : asked.readBytes(limits), call)
+    return Effect.flatMap(route.reads === "json" ? asked.readJson(limits) : asked.readBytes(limits), (body) =>
+      Effect.flatten(checked(() => call(body)))
+    )
   }
 
   return {
@@ -409,7 +429,8 @@ const makeApp = (options: ResolvedOptions, all: ReadonlyArray<Route>): App => {
       const path = (mark === -1 ? url : url.slice(0, mark)).replace(/^\/{2,}/, "/")
       return Effect.catchCause(
         Effect.flatten(checked(() => answer(asked, path, mark === -1 ? "" : url.slice(mark + 1)))),
-        (cause) => replyToFailure(cause, dialectOf(path), `${method} ${url}`)
+        // the query of a request may hold a key
+        (cause) => replyToFailure(cause, dialectOf(path), `${method} ${path}`)
       )
     }
   }
@@ -429,6 +450,7 @@ const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<R
   return [
     {
       endpoint: { method: "GET", path: "/metrics", dialect: "rest" },
+      access: readEngine,
       fromWorker: false,
       reads: "json",
       answer: () =>
@@ -440,42 +462,12 @@ const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<R
     },
     {
       endpoint: { method: "GET", path: "/openapi.json", dialect: "rest" },
+      access: readEngine,
       fromWorker: false,
       reads: "json",
       answer: () => Effect.map(document, (text) => ({ status: 200, text }))
     }
   ]
-}
-
-const readEnvironment = (request: Http.IncomingMessage): string => {
-  const name = request.headers[ENVIRONMENT_HEADER]
-  return name === undefined || name === ""
-    ? DEFAULT_ENVIRONMENT
-    : checkName("environment in the header X-Ironflow-Environment", name)
-}
-
-/**
- * A browser sends along where a request comes from, and under which name it found the server. Loopback is no wall against
- * pages of others: they may not use the engine, neither directly nor by pointing a name of theirs at this machine.
- */
-const strangerIn = (headers: Http.IncomingHttpHeaders): IronflowError | undefined => {
-  const { origin } = headers
-  // what HTTP/2 calls the host
-  const authority = headers[":authority"]
-  const host = typeof authority === "string" ? authority : headers.host
-  if (host !== undefined && !isLoopback(hostnameOf(`http://${host}`))) {
-    return new UnauthorizedError(
-      `An engine without API keys answers only under a loopback name, not as "${host.slice(0, 256)}". ` +
-        "Use 127.0.0.1 or localhost, or start it with `insecure: true` if something else guards the port"
-    )
-  }
-  if (origin !== undefined && !isLoopback(hostnameOf(origin))) {
-    return new UnauthorizedError(
-      `An engine without API keys does not answer pages of "${origin.slice(0, 256)}". ` +
-        "Serve the page from localhost, or start the engine with `insecure: true` if something else guards the port"
-    )
-  }
-  return undefined
 }
 
 const refuseStream = (stream: ServerHttp2Stream, error: IronflowError): void => {
@@ -484,16 +476,16 @@ const refuseStream = (stream: ServerHttp2Stream, error: IronflowError): void => 
   stream.end(JSON.stringify(body))
 }
 
-const hostnameOf = (url: string): string => (URL.canParse(url) ? new URL(url).hostname : "")
-
 const dialectOf = (path: string): Dialect => (path.startsWith("/ironflow.v1.") ? "connect" : "rest")
 
 const respond = (
   { status, text, type = "application/json", headers }: Reply,
-  request: Http.IncomingMessage
+  request: Http.IncomingMessage,
+  corsHeaders: { readonly [name: string]: string } | undefined
 ): HttpServerResponse.HttpServerResponse => {
   const all = {
     ...headers,
+    ...corsHeaders,
     [CHANNEL_HEADER]: CHANNEL_PATH,
     // what is left of a body that was not read would be taken for the next request
     ...(request.complete || !hasBody(request) ? {} : { connection: "close" })
@@ -529,10 +521,11 @@ const overHttp = (request: Http.IncomingMessage): Asked => ({
 })
 
 /** What a channel carries has arrived whole, and is within its limits, which are narrower. */
-const overChannel = ({ body, method, request, url }: ChannelCall): Asked => ({
+const overChannel = ({ body, method, request, url, visitor }: ChannelCall): Asked => ({
   method,
   url,
   request,
+  visitor,
   readJson: () => parseJson(body),
   readBytes: () => Effect.sync(() => Buffer.from(body))
 })

@@ -11,8 +11,10 @@ import type {
 import { IronflowError, StreamNotFoundError, ValidationError } from "../../Errors.ts"
 import type { EndpointName } from "../../Protocol/Http/Endpoints.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
+import { encodeStatus } from "../../Protocol/Http/RunJson.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import type { EngineService } from "../Engine.ts"
+import type { EntityHistory } from "../Streams.ts"
 import { type Call, checked, json, type Reply, type Route, route, variable } from "./Route.ts"
 
 export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
@@ -62,6 +64,15 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
           ...(events.length === 0 ? {} : { events: events.map(encodeEvent) }),
           ...(totalCount === 0 ? {} : { totalCount })
         })
+      )
+    ),
+    route("getEntityHistory", (call) =>
+      Effect.flatMap(
+        checked(() => readEntityHistory(call.body)),
+        ({ entityId, options }) =>
+          Effect.map(engine.entityHistory(call.environment, entityId, options), (page) =>
+            json(encodeHistory(page))
+          )
       )
     ),
     reading("getStreamInfo", lenient(Schemas.StreamRequest, "GetStreamInfo"), (streams, { entityId }) =>
@@ -149,27 +160,65 @@ const conditions = ({
   ...(idempotencyKey === undefined || idempotencyKey === "" ? {} : { idempotencyKey })
 })
 
-const readStream = lenient(Schemas.ReadStreamRequest, "ReadStream")
-
-const readStreamRequest = (
-  body: unknown
-): { readonly entityId: string; readonly options: ReadStreamOptions } => {
-  const { direction = "", entityId, fromVersion, limit } = readStream(body)
-  const word = direction.toLowerCase() || "forward"
-  if (word !== "forward" && word !== "backward") {
-    throw new ValidationError(
-      `ReadStream: \`direction\` must be "forward" or "backward", got "${direction.slice(0, 64)}"`
-    )
-  }
-  return {
-    entityId,
-    options: {
-      direction: word,
-      ...(fromVersion === undefined ? {} : { fromVersion }),
-      ...(limit === undefined ? {} : { limit })
+/** What reads the request of a call that reads a stream. */
+const streamReader = (
+  what: string
+): ((body: unknown) => { readonly entityId: string; readonly options: ReadStreamOptions }) => {
+  const read = lenient(Schemas.ReadStreamRequest, what)
+  return (body) => {
+    const { direction = "", entityId, fromVersion, limit } = read(body)
+    const word = direction.toLowerCase() || "forward"
+    if (word !== "forward" && word !== "backward") {
+      throw new ValidationError(
+        `${what}: \`direction\` must be "forward" or "backward", got "${direction.slice(0, 64)}"`
+      )
+    }
+    return {
+      entityId,
+      options: {
+        direction: word,
+        ...(fromVersion === undefined ? {} : { fromVersion }),
+        ...(limit === undefined ? {} : { limit })
+      }
     }
   }
 }
+
+const readEntityHistory = streamReader("GetEntityHistory")
+const readStreamRequest = streamReader("ReadStream")
+
+/** Lists that are empty are left out, as everywhere in this protocol. */
+const encodeHistory = ({ entries, info, nextVersion }: EntityHistory) => ({
+  ...(entries.length === 0
+    ? {}
+    : {
+        entries: entries.map(({ event, runs }) => ({
+          event: encodeEvent(event),
+          ...(runs.length === 0 ? {} : { runs: runs.map(encodeStartedRun) })
+        }))
+      }),
+  ...(nextVersion === undefined ? {} : { nextCursor: String(nextVersion) }),
+  totalEvents: info.eventCount,
+  info: encodeInfo(info)
+})
+
+const encodeStartedRun = ({ status, steps, ...run }: EntityHistory["entries"][number]["runs"][number]) => ({
+  ...run,
+  ...encodeStatus(status),
+  ...encodeTimes(run),
+  ...(steps.length === 0 ? {} : { steps: steps.map((step) => ({ ...step, ...encodeTimes(step) })) })
+})
+
+const encodeTimes = (times: {
+  readonly createdAt?: number
+  readonly startedAt?: number
+  readonly endedAt?: number
+}) =>
+  Object.fromEntries(
+    (["createdAt", "startedAt", "endedAt"] as const).flatMap((name) =>
+      times[name] === undefined ? [] : [[name, new Date(times[name]).toISOString()]]
+    )
+  )
 
 const encodeAppended = ({ entityVersion, eventId, position }: AppendResult) => ({
   entityVersion: String(entityVersion),

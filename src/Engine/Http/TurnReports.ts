@@ -6,6 +6,7 @@ import { checkEntityId, checkExpectedVersion } from "../../EntityStream.ts"
 import { ValidationError } from "../../Errors.ts"
 import { checkEventName } from "../../Event.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
+import { checkBucketName, checkKey } from "../../KvKeys.ts"
 import { checkName, checkSize, eventBytes, stepResultBytes, writesAtOnce } from "../../Limits.ts"
 import type { ReportsRequest, Room } from "../../Protocol/Http/Turns.ts"
 import type { StepKind, TurnOp, TurnReport, TxWrite } from "../../Protocol/Worker.ts"
@@ -71,6 +72,12 @@ const event = (value: { readonly [key: string]: unknown }): string | undefined =
   return undefined
 }
 
+const carried: Rule = (value) => {
+  if (!isObject(value) || typeof value.data !== "string") return "a value"
+  if (value.type === "json") return jsonText(value.data)
+  return value.type === "text" || value.type === "bytes" ? undefined : "a value"
+}
+
 const writes: {
   readonly [Tag in TxWrite["_tag"]]: (write: { readonly [key: string]: unknown }) => string | undefined
 } = {
@@ -83,7 +90,14 @@ const writes: {
     }
     return events.map(event).find((must) => must !== undefined)
   },
-  emit: event
+  emit: event,
+  kv: ({ bucket, expected, key, value }) => {
+    checkBucketName(bucket)
+    checkKey(key)
+    return optional(count)(expected) === undefined && optional(carried)(value) === undefined
+      ? undefined
+      : "changes of keys with values of a known type"
+  }
 }
 const writesOf: ReadonlyMap<unknown, (write: { readonly [key: string]: unknown }) => string | undefined> =
   new Map(Object.entries(writes))
@@ -91,11 +105,17 @@ const writesOf: ReadonlyMap<unknown, (write: { readonly [key: string]: unknown }
 const txWrites: Rule = (value) => {
   if (!Array.isArray(value) || value.length > writesAtOnce)
     return `an array of at most ${writesAtOnce} writes`
+  const keys = new Set<string>()
   for (const write of value) {
     const check = isObject(write) ? writesOf.get(write._tag) : undefined
     if (!isObject(write) || check === undefined) return "writes that this engine knows"
     const must = check(write)
     if (must !== undefined) return must
+    if (write._tag !== "kv") continue
+    // the name of a bucket has no slash
+    const key = `${String(write.bucket)}/${String(write.key)}`
+    if (keys.has(key)) return "writes of which no two change one key"
+    keys.add(key)
   }
   return undefined
 }

@@ -22,6 +22,8 @@ export interface Carrier {
   readonly transport: string
   /** The connection below. */
   readonly line: Duplex
+  /** Throws an `IronflowError` when the stream may not be that of this worker. */
+  readonly check: (workerId: string) => void
   /** The environment that the request for the stream names, if it does. */
   readonly environment: string | undefined
   /** The largest call, bytes. */
@@ -65,7 +67,8 @@ export class TurnStream {
           { code: "VALIDATION_ERROR" }
         )
       }
-      const { end, environment, line, maxBodyBytes, transport, wake } = this.#carrier
+      const { check, end, environment, line, maxBodyBytes, transport, wake } = this.#carrier
+      yield* checked(() => check(request.registration?.workerId ?? ""))
       const { response, worker } = yield* registerTurns(this.#workers, request, {
         environment,
         workerId: undefined,

@@ -73,7 +73,7 @@ export const workerRoutes = (
 
   const takeJobs = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
-      const worker = workers.legacyWorker(variable(call, "id"))
+      const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))
       if (worker === undefined) return yield* unknownWorker(variable(call, "id"))
       worker.seen()
       const available = yield* checked(() => readAvailable(call.query.get("available")))
@@ -92,7 +92,7 @@ export const workerRoutes = (
 
   const updateJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
-      workers.legacyWorker(variable(call, "id"))?.seen()
+      workers.legacyWorker(variable(call, "id"), boundTo(call))?.seen()
       const job = yield* checked(() => jobOf(call))
       const update = yield* checked(() => jobUpdate(call.body))
       return yield* answerAck(yield* applyUpdate(engine, call.environment, job, update))
@@ -108,7 +108,7 @@ export const workerRoutes = (
   const heartbeat = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
       const request = yield* checked(() => heartbeatRequest(call.body))
-      const worker = workers.legacyWorker(variable(call, "id"))
+      const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))
       worker?.seen()
       const jobIds = (request.jobs ?? []).flatMap(({ jobId }) => readJobId(jobId)?.jobId ?? [])
       // also those of a worker that has yet to register with an engine that was restarted
@@ -146,7 +146,7 @@ export const workerRoutes = (
       })
     ),
     route("deregisterWorker", (call) =>
-      Effect.as(workers.dismiss(variable(call, "id"), call.query.get("session")), noContent)
+      Effect.as(workers.dismiss(variable(call, "id"), call.query.get("session"), boundTo(call)), noContent)
     ),
     route("registerWorker", register, forWorkers),
     route("takeJobs", takeJobs),
@@ -156,8 +156,14 @@ export const workerRoutes = (
   ]
 }
 
+/** The environment that the key of the call decides, if there is one that does. */
+const boundTo = (call: Call): string | undefined => call.caller?.key?.environment
+
+/** The environment that the request names or its key decides, if either does. */
 const environmentIn = (call: Call): string | undefined =>
-  call.request.headers[ENVIRONMENT_HEADER] === undefined ? undefined : call.environment
+  call.request.headers[ENVIRONMENT_HEADER] === undefined && boundTo(call) === undefined
+    ? undefined
+    : call.environment
 
 const readAvailable = (text: string | null): number | undefined => {
   if (text === null) return undefined

@@ -62,9 +62,11 @@ export class Workers {
     })
   }
 
-  legacyWorker(workerId: string): LegacyWorker | undefined {
+  /** `environment` is that of the call, if its key decides it: workers of another one are not known there. */
+  legacyWorker(workerId: string, environment?: string): LegacyWorker | undefined {
     const worker = this.#workers.get(workerId)
-    return worker instanceof LegacyWorker ? worker : undefined
+    if (!(worker instanceof LegacyWorker)) return undefined
+    return environment === undefined || worker.environment === environment ? worker : undefined
   }
 
   /** Registers a worker that speaks turns, or the same one again; says which turns it does not hold any more. */
@@ -79,6 +81,7 @@ export class Workers {
     return this.#one(
       Effect.gen({ self: this }, function* () {
         const earlier = this.#workers.get(workerId)
+        yield* checkEnvironment(workerId, earlier, registration.environment)
         const same = earlier instanceof TurnWorker && earlier.instance === instance ? earlier : undefined
         if (same !== undefined) same.replace()
         else if (earlier !== undefined) yield* this.#makeWay(earlier)
@@ -125,6 +128,7 @@ export class Workers {
     return this.#one(
       Effect.gen({ self: this }, function* () {
         const earlier = this.#workers.get(workerId)
+        yield* checkEnvironment(workerId, earlier, registration.environment)
         if (earlier instanceof LegacyWorker) earlier.replace()
         else if (earlier !== undefined) yield* this.#makeWay(earlier)
         this.#workers.delete(workerId)
@@ -147,10 +151,11 @@ export class Workers {
   }
 
   /** Ends the session of a worker that goes; its leases are given back. */
-  dismiss(workerId: string, session: string | null): Effect.Effect<void> {
+  dismiss(workerId: string, session: string | null, environment?: string): Effect.Effect<void> {
     return Effect.suspend(() => {
       const worker = this.#workers.get(workerId)
       if (worker === undefined) return Effect.void
+      if (environment !== undefined && worker.environment !== environment) return Effect.void
       if (worker instanceof TurnWorker && worker.session !== session) return Effect.void
       return this.#end(worker, false)
     })
@@ -219,7 +224,19 @@ export class Workers {
   }
 }
 
-/** Existing workers that poll are told of nothing: they see it when an update is refused. */
+/** A worker of one environment does not take the place of one in another. */
+const checkEnvironment = (
+  workerId: string,
+  earlier: { readonly environment: string } | undefined,
+  environment: string
+): Effect.Effect<void, ValidationError> =>
+  earlier === undefined || earlier.environment === environment
+    ? Effect.void
+    : Effect.fail(
+        new ValidationError(`Worker id "${workerId}" is in use in another environment: choose another one`)
+      )
+
+/** Existing workers are told of nothing: they see it when an update is refused. */
 const deaf = { onJob: () => undefined, onNotice: () => undefined }
 
 export const unknownWorker = (workerId: string): IronflowError =>

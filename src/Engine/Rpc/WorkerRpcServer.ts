@@ -119,7 +119,12 @@ export const make = (
       const stream = new TurnStream(workers, {
         transport: RPC_TRANSPORT,
         line: call.request.socket,
-        environment: call.request.headers[ENVIRONMENT_HEADER] === undefined ? undefined : call.environment,
+        environment:
+          call.request.headers[ENVIRONMENT_HEADER] === undefined &&
+          call.visitor.caller.key?.environment === undefined
+            ? undefined
+            : call.environment,
+        check: (workerId) => call.visitor.caller.check("worker:run", `worker:${workerId}`, call.environment),
         maxBodyBytes: maxFrameBytes,
         wake: () => {
           if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
@@ -143,7 +148,12 @@ export const make = (
         run(receive(id, message))
       })
     }
-    return { path: WORKER_RPC_PATH, maxFrameBytes, open }
+    return {
+      path: WORKER_RPC_PATH,
+      maxFrameBytes,
+      check: ({ visitor }) => visitor.caller.checkAction("worker:run"),
+      open
+    }
   })
 
 const send = (socket: WebSocket, text: string): void => {

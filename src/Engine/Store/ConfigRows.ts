@@ -9,7 +9,10 @@ import {
   type RevisionGoneError
 } from "../../Errors.ts"
 import { kvValueBytes } from "../../Limits.ts"
-import { createBucket, type KvRefusal, readChanges, readEntry, writeEntries } from "./KvRows.ts"
+import { ensureBucket, findBucket } from "./KvBuckets.ts"
+import { PUT } from "./KvOperations.ts"
+import { readChanges, readEntry } from "./KvRows.ts"
+import { type KvRefusal, writeEntries } from "./KvWrites.ts"
 import type { ConfigRow, KvChangePage, KvEntryRow } from "./Store.ts"
 import type { Transaction } from "./Transaction.ts"
 
@@ -25,7 +28,7 @@ export const setConfig = (
   name: string,
   data: string
 ): number | LimitExceededError => {
-  createBucket(tx, environment, { name: CONFIG_BUCKET, maxValueBytes: kvValueBytes, history: 1 })
+  ensureBucket(tx, environment, { name: CONFIG_BUCKET, maxValueBytes: kvValueBytes, history: 1 })
   const bytes = Buffer.from(data)
   if (bytes.byteLength > kvValueBytes) {
     return new LimitExceededError(`Configuration "${name}"`, bytes.byteLength, kvValueBytes, "bytes")
@@ -58,17 +61,22 @@ export const readConfig = (
   return "value" in entry ? toConfig(entry) : new ConfigNotFoundError(name)
 }
 
-/** By name. */
-export const listConfigs = (tx: Transaction, environment: string): Array<ConfigRow> => {
-  const key = tx.findEnvironment(environment)
-  if (key === undefined) return []
+/** At most `limit` after a name, by name. */
+export const listConfigs = (
+  tx: Transaction,
+  environment: string,
+  after: string,
+  limit: number
+): Array<ConfigRow> => {
+  const bucket = findBucket(tx, environment, CONFIG_BUCKET)
+  if (bucket === undefined) return []
   return tx
     .all(
-      `SELECT entry.key, entry.revision, entry.value, entry.created_at FROM kv_buckets AS bucket
-       JOIN kv_entries AS entry ON entry.bucket = bucket.key AND entry.operation = 0
-       WHERE bucket.environment = ? AND bucket.name = ? ORDER BY entry.key`,
-      key,
-      CONFIG_BUCKET
+      `SELECT key, revision, value, created_at FROM kv_entries
+       WHERE bucket = ? AND key > ? AND operation = ${PUT} ORDER BY key LIMIT ?`,
+      bucket.key,
+      after,
+      limit
     )
     .map((row) => ({
       name: String(row.key),

@@ -19,6 +19,10 @@ export interface GroupCommitOptions {
   readonly max: number
   /** Called at the start of every transaction, before its commands. */
   readonly begin: () => void
+  /** Called after the commands, before they are committed. */
+  readonly committing?: () => void
+  /** Called when a transaction was rolled back. */
+  readonly rolledBack?: () => void
   /** Called after every commit, before the callers wake. */
   readonly committed: () => void
 }
@@ -85,6 +89,7 @@ export class GroupCommit {
       open = true
       this.#options.begin()
       for (const command of group) command.result = command.run()
+      this.#options.committing?.()
       this.#commit.run()
     } catch (error) {
       if (open) {
@@ -94,6 +99,7 @@ export class GroupCommit {
           // SQLite has rolled back by itself (disk full, I/O error): nothing is open, `error` is the reason
         }
       }
+      this.#options.rolledBack?.()
       return { error }
     }
     this.commits++

@@ -377,5 +377,64 @@ CREATE TABLE deliveries (
 ) WITHOUT ROWID;
 CREATE INDEX deliveries_due ON deliveries (consumer_group, due_at);
 CREATE INDEX deliveries_holder ON deliveries (holder) WHERE holder IS NOT NULL;
+`,
+  `
+CREATE TABLE orgs (
+  id TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE roles (
+  id TEXT PRIMARY KEY,
+  org TEXT NOT NULL,
+  name TEXT NOT NULL,
+  created_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX roles_org ON roles (org);
+
+CREATE TABLE policies (
+  id TEXT PRIMARY KEY,
+  org TEXT NOT NULL,
+  name TEXT NOT NULL,
+  effect TEXT NOT NULL,
+  actions TEXT NOT NULL,
+  resources TEXT NOT NULL,
+  condition TEXT,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX policies_org ON policies (org);
+
+CREATE TABLE role_policies (
+  role TEXT NOT NULL,
+  policy TEXT NOT NULL,
+  PRIMARY KEY (role, policy)
+) WITHOUT ROWID;
+CREATE INDEX role_policies_policy ON role_policies (policy);
+
+-- hash: of the key, which is not stored. environment: its name, NULL for all. roles: a JSON list of ids.
+CREATE TABLE api_keys (
+  id TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  prefix TEXT NOT NULL,
+  hash TEXT NOT NULL UNIQUE,
+  environment TEXT,
+  roles TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER,
+  last_used_at INTEGER
+) WITHOUT ROWID;
+
+-- Who changed keys, organizations, roles and policies.
+CREATE TABLE access_log (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  at INTEGER NOT NULL,
+  who TEXT NOT NULL,
+  action TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  details TEXT NOT NULL
+);
 `
 ]

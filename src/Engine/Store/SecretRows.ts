@@ -1,5 +1,6 @@
 /** Secrets as the database keeps them: sealed. What is inside is known to `Engine/Secrets.ts` only. */
-import type { SecretInfo, SealedSecret } from "./Store.ts"
+import type { SecretInfo } from "../../Client/Secrets.ts"
+import type { SealedSecret } from "./Store.ts"
 import type { Transaction } from "./Transaction.ts"
 
 export const putSecret = (

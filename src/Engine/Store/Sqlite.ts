@@ -13,12 +13,15 @@ import { DatabaseSync } from "node:sqlite"
 import { IronflowError, StoreError } from "../../Errors.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { Registry } from "../Registry.ts"
+import * as Access from "./AccessRows.ts"
 import type { RunActivity } from "./Activity.ts"
 import * as ConfigRows from "./ConfigRows.ts"
 import { appendEvent, appendMessage, endOfLog } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import { readHistory } from "./History.ts"
 import * as Inspection from "./Inspection.ts"
+import * as KvBuckets from "./KvBuckets.ts"
+import { writeEntries } from "./KvWrites.ts"
 import * as KvRows from "./KvRows.ts"
 import {
   adoptLeases,
@@ -41,6 +44,7 @@ import { findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
 import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
 import * as Steering from "./Steering.ts"
+import { readStreamHistory } from "./StreamHistory.ts"
 import * as Streams from "./StreamRows.ts"
 import { type Changes, Store, type StoreService } from "./Store.ts"
 import { fireDue } from "./Timers.ts"
@@ -87,6 +91,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         const writer = new GroupCommit(db, {
           max: GROUP,
           begin: () => tx.begin(),
+          committing: () => tx.committing(),
+          rolledBack: () => tx.rolledBack(),
           committed: () => {
             const changes = tx.committed()
             // those who look on hear of it before somebody acts on it
@@ -173,10 +179,14 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => appendMessage(tx, message)),
       appendToStream: (environment, append) =>
-        steer(`append to stream "${append.entityId}"`, () => Streams.appendToStream(tx, environment, append)),
+        change(`append to stream "${append.entityId}"`, () =>
+          Streams.appendToStream(tx, environment, append)
+        ),
       readStream: (query) => read(`read stream "${query.entityId}"`, () => Streams.readStream(tx, query)),
       getStream: (environment, entityId) =>
         inspect(`read stream "${entityId}"`, () => Streams.getStream(tx, environment, entityId)),
+      readStreamHistory: (query) =>
+        inspect(`read the history of stream "${query.entityId}"`, () => readStreamHistory(tx, query)),
       listStreams: (query) => read("list streams", () => Streams.listStreams(tx, query)),
       putSnapshot: (snapshot) =>
         steer(`store a snapshot of stream "${snapshot.entityId}"`, () => Streams.putSnapshot(tx, snapshot)),
@@ -247,20 +257,20 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       listSecrets: (environment) => read("list secrets", () => listSecrets(tx, environment)),
       readSecrets: (environment, names) => read("read secrets", () => readSecrets(tx, environment, names)),
       createKvBucket: (environment, bucket) =>
-        change(`create bucket "${bucket.name}"`, () => KvRows.createBucket(tx, environment, bucket)),
-      listKvBuckets: (environment) => read("list buckets", () => KvRows.listBuckets(tx, environment)),
+        change(`create bucket "${bucket.name}"`, () => KvBuckets.createBucket(tx, environment, bucket)),
+      listKvBuckets: (environment) => read("list buckets", () => KvBuckets.listBuckets(tx, environment)),
       readKvBucket: (environment, name) =>
-        look(`read bucket "${name}"`, () => KvRows.readBucket(tx, environment, name)),
+        look(`read bucket "${name}"`, () => KvBuckets.readBucket(tx, environment, name)),
       deleteKvBucket: (environment, name) =>
-        change(`delete bucket "${name}"`, () => KvRows.deleteBucket(tx, environment, name)),
+        change(`delete bucket "${name}"`, () => KvBuckets.deleteBucket(tx, environment, name)),
       writeKv: (environment, bucket, writes) =>
-        change(`write to bucket "${bucket}"`, () => KvRows.writeEntries(tx, environment, bucket, writes)),
+        change(`write to bucket "${bucket}"`, () => writeEntries(tx, environment, bucket, writes)),
       readKv: (environment, bucket, key) =>
         look(`read bucket "${bucket}"`, () => KvRows.readEntry(tx, environment, bucket, key)),
       readKvHistory: (environment, bucket, key) =>
         look(`read bucket "${bucket}"`, () => KvRows.readHistory(tx, environment, bucket, key)),
-      listKvKeys: (environment, bucket, accepts) =>
-        look(`list the keys of bucket "${bucket}"`, () => KvRows.listKeys(tx, environment, bucket, accepts)),
+      listKvKeys: (environment, bucket, query) =>
+        look(`list the keys of bucket "${bucket}"`, () => KvRows.listKeys(tx, environment, bucket, query)),
       readKvChanges: (environment, bucket, after, limit) =>
         look(`read bucket "${bucket}"`, () => KvRows.readChanges(tx, environment, bucket, after, limit)),
       setConfig: (environment, name, data) =>
@@ -269,8 +279,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         change(`store configuration "${name}"`, () => ConfigRows.patchConfig(tx, environment, name, patch)),
       readConfig: (environment, name) =>
         look(`read configuration "${name}"`, () => ConfigRows.readConfig(tx, environment, name)),
-      listConfigs: (environment) =>
-        read("list configurations", () => ConfigRows.listConfigs(tx, environment)),
+      listConfigs: (environment, after, limit) =>
+        read("list configurations", () => ConfigRows.listConfigs(tx, environment, after, limit)),
       deleteConfig: (environment, name) =>
         change(`delete configuration "${name}"`, () => ConfigRows.deleteConfig(tx, environment, name)),
       readConfigChanges: (environment, after, limit) =>
@@ -332,6 +342,29 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
             Projections.retryDeadLetters(tx, environment, name, position)
           )
       },
+      readAccess: () => read("read who may do what", () => Access.readAccess(tx)),
+      readAccessLog: (limit) => read("read the access log", () => Access.readAccessLog(tx, limit)),
+      createApiKey: (key, by) => steer("store an API key", () => Access.createApiKey(tx, key, by)),
+      rotateApiKey: (id, secret, by) =>
+        steer(`rotate API key ${id}`, () => Access.rotateApiKey(tx, id, secret, by)),
+      deleteApiKey: (id, by) => steer(`delete API key ${id}`, () => Access.deleteApiKey(tx, id, by)),
+      putBootstrapKey: (hash) => write("store the bootstrap key", () => Access.putBootstrapKey(tx, hash)),
+      touchApiKeys: (uses) => write("note the use of API keys", () => Access.touchApiKeys(tx, uses)),
+      createOrg: (name, by) => steer("store an organization", () => Access.createOrg(tx, name, by)),
+      updateOrg: (id, name, by) =>
+        steer(`change organization ${id}`, () => Access.updateOrg(tx, id, name, by)),
+      deleteOrg: (id, by) => steer(`delete organization ${id}`, () => Access.deleteOrg(tx, id, by)),
+      createRole: (role, by) => steer("store a role", () => Access.createRole(tx, role, by)),
+      updateRole: (id, name, by) => steer(`change role ${id}`, () => Access.updateRole(tx, id, name, by)),
+      deleteRole: (id, by) => steer(`delete role ${id}`, () => Access.deleteRole(tx, id, by)),
+      assignPolicy: (roleId, policyId, by) =>
+        steer(`assign a policy to role ${roleId}`, () => Access.assignPolicy(tx, roleId, policyId, by)),
+      removePolicy: (roleId, policyId, by) =>
+        steer(`remove a policy from role ${roleId}`, () => Access.removePolicy(tx, roleId, policyId, by)),
+      createPolicy: (policy, by) => steer("store a policy", () => Access.createPolicy(tx, policy, by)),
+      updatePolicy: (id, changes, by) =>
+        steer(`change policy ${id}`, () => Access.updatePolicy(tx, id, changes, by)),
+      deletePolicy: (id, by) => steer(`delete policy ${id}`, () => Access.deletePolicy(tx, id, by)),
       deleteEndedRuns: (endedBefore, limit) =>
         write("delete old runs", () => deleteEndedRuns(tx, endedBefore, limit)),
       countStuckRuns: () => read("count stuck runs", () => Inspection.countStuckRuns(tx))

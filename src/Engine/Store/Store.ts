@@ -16,6 +16,7 @@ import type {
   RunStep
 } from "../../Client/Client.ts"
 import type { StoredStreamEvent, StreamAppend } from "../../EntityStream.ts"
+import type { SecretInfo } from "../../Client/Secrets.ts"
 import type {
   BucketExistsError,
   BucketNotFoundError,
@@ -23,12 +24,14 @@ import type {
   IronflowError,
   KeyNotFoundError,
   LimitExceededError,
+  InvalidStateError,
   RevisionConflictError,
   RevisionGoneError,
   RunNotFoundError,
   StepNotFoundError,
   StoreError,
-  ValidationError
+  ValidationError,
+  VersionConflictError
 } from "../../Errors.ts"
 import type { EventEntity } from "../../Event.ts"
 import type {
@@ -41,6 +44,18 @@ import type {
 } from "../../Protocol/Worker.ts"
 import type { StoredValue } from "../../KvValue.ts"
 import type { RunHistory } from "../../Protocol/History.ts"
+import type {
+  AccessChange,
+  AccessLogEntry,
+  AccessRecords,
+  KeyRecord,
+  NewKey,
+  NewPolicy,
+  OrgRecord,
+  PolicyChanges,
+  PolicyRecord,
+  RoleRecord
+} from "./AccessRecords.ts"
 import type { RunActivity } from "./Activity.ts"
 import type { ProjectionStore } from "./ProjectionStore.ts"
 
@@ -120,6 +135,35 @@ export interface StreamRow {
   readonly version: number
   readonly createdAt: number
   readonly updatedAt: number
+}
+
+/** A run that an event has started. Times are epoch milliseconds. */
+export interface StartedRun {
+  readonly id: string
+  readonly functionId: string
+  readonly status: RunStatus
+  readonly attempt: number
+  readonly createdAt: number
+  readonly startedAt?: number
+  readonly endedAt?: number
+  readonly steps: ReadonlyArray<StartedStep>
+}
+
+export interface StartedStep extends Pick<RunStep, "id" | "name" | "kind" | "status" | "attempt"> {
+  readonly startedAt: number
+  readonly endedAt?: number
+}
+
+export interface StreamHistoryEntry {
+  readonly event: StreamEventRow
+  readonly runs: ReadonlyArray<StartedRun>
+}
+
+/** A page of the history of a stream; `nextVersion` is the one that the next page begins with. */
+export interface StreamHistoryPage {
+  readonly info: StreamRow
+  readonly entries: ReadonlyArray<StreamHistoryEntry>
+  readonly nextVersion?: number
 }
 
 export interface ListStreamsQuery {
@@ -206,6 +250,8 @@ export interface Changes {
   readonly warnings: ReadonlyArray<string>
   /** The projections that were saved, claimed, released or steered, by their `projectionKey`. */
   readonly projections: ReadonlyArray<string>
+  /** What changed of keys, organizations, roles and policies, in order. */
+  readonly access: ReadonlyArray<AccessChange>
   /** A run can be claimed. */
   readonly ready: boolean
   /** Position of the newest row of the log that was stored; 0 when none was. */
@@ -390,13 +436,6 @@ export interface RunSituation {
   readonly actorWorkerId?: string
 }
 
-/** A secret without its value. Times are ISO strings. */
-export interface SecretInfo {
-  readonly name: string
-  readonly createdAt: string
-  readonly updatedAt: string
-}
-
 export interface SealedSecret {
   readonly name: string
   readonly sealed: string
@@ -441,6 +480,20 @@ export interface KvChange extends Omit<KvEntryRow, "expiresAt"> {
   readonly bucket: number
 }
 
+export interface KvKeysQuery {
+  /** Begins after this key; "" for the first. */
+  readonly after: string
+  /** Keys that are looked at, whether they are accepted or not. */
+  readonly limit: number
+  readonly accepts: (key: string) => boolean
+}
+
+export interface KvKeysPage {
+  readonly keys: ReadonlyArray<string>
+  /** The key after which to go on; absent at the end. */
+  readonly nextCursor?: string
+}
+
 export interface KvChangePage {
   readonly bucket: number
   readonly changes: ReadonlyArray<KvChange>
@@ -471,6 +524,9 @@ export interface ConfigRow {
 
 /** Where a run may be steered from the outside. */
 export type SteerError = RunNotFoundError | StepNotFoundError | ValidationError | IronflowError | StoreError
+
+/** Codes of what is not there: `API_KEY_NOT_FOUND`, `ORG_NOT_FOUND`, `ROLE_NOT_FOUND`, `POLICY_NOT_FOUND`. */
+export type AccessError = ValidationError | IronflowError | StoreError
 
 export interface StoreService {
   /** Calls `listener` after every commit that changed something; returns the way to stop that. */
@@ -512,10 +568,15 @@ export interface StoreService {
   readonly appendToStream: (
     environment: string,
     append: StreamAppend
-  ) => Effect.Effect<AppendedToStream, SteerError>
+  ) => Effect.Effect<AppendedToStream, VersionConflictError | InvalidStateError | StoreError>
   readonly readStream: (query: ReadStreamQuery) => Effect.Effect<StreamRows, StoreError>
   /** Fails with `StreamNotFoundError`. */
   readonly getStream: (environment: string, entityId: string) => Effect.Effect<StreamRow, SteerError>
+  /**
+   * Events of a stream with the runs that they started. A page may end before `limit`, which must not be 0. Fails with
+   * `StreamNotFoundError`.
+   */
+  readonly readStreamHistory: (query: ReadStreamQuery) => Effect.Effect<StreamHistoryPage, SteerError>
   /** By entity id. `totalCount` counts all that the query is about. */
   readonly listStreams: (
     query: ListStreamsQuery
@@ -667,12 +728,12 @@ export interface StoreService {
     bucket: string,
     key: string
   ) => Effect.Effect<Array<KvEntryRow>, BucketNotFoundError | KeyNotFoundError | StoreError>
-  /** The keys that have a value, in order. */
+  /** A page of the keys that have a value, in order. */
   readonly listKvKeys: (
     environment: string,
     bucket: string,
-    accepts: (key: string) => boolean
-  ) => Effect.Effect<Array<string>, BucketNotFoundError | StoreError>
+    query: KvKeysQuery
+  ) => Effect.Effect<KvKeysPage, BucketNotFoundError | StoreError>
   /** What is kept of the changes after a revision, in order; from the end on when `after` is `undefined`. */
   readonly readKvChanges: (
     environment: string,
@@ -696,8 +757,12 @@ export interface StoreService {
     environment: string,
     name: string
   ) => Effect.Effect<ConfigRow, ConfigNotFoundError | StoreError>
-  /** By name. */
-  readonly listConfigs: (environment: string) => Effect.Effect<Array<ConfigRow>, StoreError>
+  /** At most `limit` after a name, by name. */
+  readonly listConfigs: (
+    environment: string,
+    after: string,
+    limit: number
+  ) => Effect.Effect<Array<ConfigRow>, StoreError>
   readonly deleteConfig: (environment: string, name: string) => Effect.Effect<void, StoreError>
   /** What is kept of the changes of configurations, as `readKvChanges`. */
   readonly readConfigChanges: (
@@ -707,6 +772,55 @@ export interface StoreService {
   ) => Effect.Effect<KvChangePage, RevisionGoneError | StoreError>
 
   readonly projections: ProjectionStore
+
+  /** All keys, organizations, roles and policies, by id. What is built in is not among them. */
+  readonly readAccess: () => Effect.Effect<AccessRecords, StoreError>
+  /** Who changed them, newest first. `by` of the changes below is for this. */
+  readonly readAccessLog: (limit: number) => Effect.Effect<Array<AccessLogEntry>, StoreError>
+  readonly createApiKey: (key: NewKey, by: string) => Effect.Effect<KeyRecord, AccessError>
+  /** Gives the key another secret; the old one ends. */
+  readonly rotateApiKey: (
+    id: string,
+    secret: { readonly hash: string; readonly prefix: string },
+    by: string
+  ) => Effect.Effect<KeyRecord, AccessError>
+  readonly deleteApiKey: (id: string, by: string) => Effect.Effect<void, AccessError>
+  /** Makes the operator's own key stand, with the admin's role; once for each hash. */
+  readonly putBootstrapKey: (hash: string) => Effect.Effect<void, StoreError>
+  /** Notes when keys were last used. */
+  readonly touchApiKeys: (
+    uses: ReadonlyArray<{ readonly id: string; readonly at: number }>
+  ) => Effect.Effect<void, StoreError>
+  readonly createOrg: (name: string, by: string) => Effect.Effect<OrgRecord, AccessError>
+  readonly updateOrg: (
+    id: string,
+    name: string | undefined,
+    by: string
+  ) => Effect.Effect<OrgRecord, AccessError>
+  /** Refused while it has roles or policies. */
+  readonly deleteOrg: (id: string, by: string) => Effect.Effect<void, AccessError>
+  readonly createRole: (
+    role: Pick<RoleRecord, "name" | "orgId">,
+    by: string
+  ) => Effect.Effect<RoleRecord, AccessError>
+  readonly updateRole: (
+    id: string,
+    name: string | undefined,
+    by: string
+  ) => Effect.Effect<RoleRecord, AccessError>
+  /** Refused while keys have it. */
+  readonly deleteRole: (id: string, by: string) => Effect.Effect<void, AccessError>
+  readonly assignPolicy: (roleId: string, policyId: string, by: string) => Effect.Effect<void, AccessError>
+  readonly removePolicy: (roleId: string, policyId: string, by: string) => Effect.Effect<void, AccessError>
+  readonly createPolicy: (policy: NewPolicy, by: string) => Effect.Effect<PolicyRecord, AccessError>
+  readonly updatePolicy: (
+    id: string,
+    changes: PolicyChanges,
+    by: string
+  ) => Effect.Effect<PolicyRecord, AccessError>
+  /** Refused while roles have it. */
+  readonly deletePolicy: (id: string, by: string) => Effect.Effect<void, AccessError>
+
   /** Deletes runs that ended before `endedBefore` (epoch milliseconds), at most `limit`; returns how many. */
   readonly deleteEndedRuns: (endedBefore: number, limit: number) => Effect.Effect<number, StoreError>
   /**

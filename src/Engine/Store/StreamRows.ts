@@ -1,10 +1,10 @@
 /** Entity streams: events of the log that belong to an entity, its version, and snapshots of its state. */
 import {
   InvalidStateError,
-  type IronflowError,
   StreamNotFoundError,
   ValidationError,
-  VersionConflictError
+  VersionConflictError,
+  withoutStack
 } from "../../Errors.ts"
 import { isExpected, type StreamAppend } from "../../EntityStream.ts"
 import { storeEvent } from "./Events.ts"
@@ -27,12 +27,12 @@ export interface StreamState {
   readonly version: number
 }
 
-/** Appends events to a stream, or finds what the same idempotency key has appended. */
+/** Appends events to a stream, or finds what the same idempotency key has appended; returns what refuses it. */
 export const appendToStream = (
   tx: Transaction,
   environmentName: string,
   append: StreamAppend
-): AppendedToStream => {
+): AppendedToStream | AppendRefusal => {
   const environment = tx.environment(environmentName)
   const { idempotencyKey, entityId } = append
   const operation = `append ${entityId}`
@@ -51,7 +51,7 @@ export const appendToStream = (
   }
   const state = readState(tx, environment, entityId)
   const refused = refusalOf(state, append)
-  if (refused !== undefined) throw refused
+  if (refused !== undefined) return refused
   const appended = storeAppend(tx, environmentName, append, state)
   if (idempotencyKey !== undefined) {
     const { entityVersion, position, events } = appended
@@ -76,14 +76,16 @@ export const readState = (
   return row === undefined ? undefined : { entityType: String(row.entity_type), version: Number(row.version) }
 }
 
+export type AppendRefusal = VersionConflictError | InvalidStateError
+
 /** Why a stream in this state does not take the append. */
 export const refusalOf = (
   state: StreamState | undefined,
   { entityId, entityType, expectedVersion }: StreamAppend
-): IronflowError | undefined => {
+): AppendRefusal | undefined => {
   const version = state?.version ?? 0
   if (expectedVersion !== undefined && !isExpected(expectedVersion, version)) {
-    return new VersionConflictError(entityId, expectedVersion, version)
+    return withoutStack(() => new VersionConflictError(entityId, expectedVersion, version))
   }
   return state !== undefined && state.entityType !== entityType
     ? wrongType(entityId, state.entityType, entityType)

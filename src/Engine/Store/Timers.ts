@@ -2,7 +2,7 @@
 import { InvokeTimeoutError, serializeError, WaitTimeoutError } from "../../Errors.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { forgetExpired } from "./Idempotency.ts"
-import { nextSweepAt, sweep } from "./KvRows.ts"
+import { nextSweepAt, sweep } from "./KvSweep.ts"
 import { expireLeases } from "./Leases.ts"
 import { fireSchedules } from "./Schedules.ts"
 import type { Fired } from "./Store.ts"

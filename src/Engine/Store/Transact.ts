@@ -1,7 +1,9 @@
 /** What a `step.tx` writes: all of it in the transaction that stores the step, or nothing. */
-import { type IronflowError, serializeError } from "../../Errors.ts"
-import type { Outcome, TxWrite, TxWriteResult } from "../../Protocol/Worker.ts"
+import { IronflowError, serializeError } from "../../Errors.ts"
+import { fromCarried } from "../../KvValue.ts"
+import type { Outcome, TxKvWrite, TxWrite, TxWriteResult } from "../../Protocol/Worker.ts"
 import { storeEvent } from "./Events.ts"
+import { carryOutPlan, type KvPlan, planWrites } from "./KvWrites.ts"
 import { readState, refusalOf, storeAppend, type StreamState } from "./StreamRows.ts"
 import type { Transaction } from "./Transaction.ts"
 
@@ -13,15 +15,67 @@ export const transact = (
   writes: ReadonlyArray<TxWrite>
 ): Outcome => {
   const refused = new Preview(tx, environment).refusalOf(writes)
-  if (refused !== undefined) return { _tag: "Failure", error: serializeError(refused, { stack: false }) }
-  const results = writes.map((write) => carryOut(tx, environment, write))
+  if (refused !== undefined) return refusal(refused)
+  const keys = planKeys(tx, environment, writes)
+  if (keys instanceof IronflowError) return refusal(keys)
+  const revisions = carryOutKeys(tx, keys)
+  const results = writes.map((write) => carryOut(tx, environment, write, revisions))
   return {
     _tag: "Success",
     value: `{${value === undefined ? "" : `"value":${value},`}"writes":${JSON.stringify(results)}}`
   }
 }
 
-const carryOut = (tx: Transaction, environment: number, write: TxWrite): TxWriteResult => {
+const refusal = (error: IronflowError): Outcome => ({
+  _tag: "Failure",
+  error: serializeError(error, { stack: false })
+})
+
+/** Changes of keys, with what is going to be done in their bucket. */
+type PlannedKeys = ReadonlyArray<readonly [writes: ReadonlyArray<TxKvWrite>, plan: KvPlan]>
+
+/** Looks into all the buckets before anything is written to one of them. */
+const planKeys = (
+  tx: Transaction,
+  environment: number,
+  writes: ReadonlyArray<TxWrite>
+): PlannedKeys | IronflowError => {
+  const byBucket = new Map<string, Array<TxKvWrite>>()
+  for (const write of writes) {
+    if (write._tag !== "kv") continue
+    const others = byBucket.get(write.bucket)
+    if (others === undefined) byBucket.set(write.bucket, [write])
+    else others.push(write)
+  }
+  const planned: Array<PlannedKeys[number]> = []
+  for (const [bucket, changes] of byBucket) {
+    const rows = changes.map(({ expected, key, value }) => ({
+      key,
+      ...(value === undefined ? {} : { value: fromCarried(value) }),
+      ...(expected === undefined ? {} : { expected })
+    }))
+    const plan = planWrites(tx, tx.environmentName(environment), bucket, rows)
+    if (plan instanceof IronflowError) return plan
+    planned.push([changes, plan])
+  }
+  return planned
+}
+
+/** Returns the revision of each. */
+const carryOutKeys = (tx: Transaction, planned: PlannedKeys): ReadonlyMap<TxKvWrite, number> => {
+  const revisions = new Map<TxKvWrite, number>()
+  for (const [writes, plan] of planned) {
+    for (const [i, revision] of carryOutPlan(tx, plan).entries()) revisions.set(writes[i]!, revision)
+  }
+  return revisions
+}
+
+const carryOut = (
+  tx: Transaction,
+  environment: number,
+  write: TxWrite,
+  revisions: ReadonlyMap<TxKvWrite, number>
+): TxWriteResult => {
   const name = tx.environmentName(environment)
   switch (write._tag) {
     case "append": {
@@ -51,10 +105,13 @@ const carryOut = (tx: Transaction, environment: number, write: TxWrite): TxWrite
       }
       return { _tag: write._tag, eventId, position, runIds }
     }
+    case "kv":
+      // done, with the others of its bucket
+      return { _tag: write._tag, bucket: write.bucket, key: write.key, revision: revisions.get(write) ?? 0 }
   }
 }
 
-/** Goes through the writes without writing: each one sees what those before it would have left. */
+/** Goes through the events without writing: each one sees what those before it would have left. */
 class Preview {
   readonly #tx: Transaction
   readonly #environment: number
@@ -86,6 +143,9 @@ class Preview {
       }
       case "emit":
         // whatever is in the log, an event can be added
+        return undefined
+      case "kv":
+        // no two change one key, so that they are looked at by bucket
         return undefined
     }
   }

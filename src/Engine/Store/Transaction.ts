@@ -6,7 +6,9 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
 import type { IdGenerator } from "../../Ids.ts"
 import type { Notice } from "../../Protocol/Worker.ts"
 import type { Registry } from "../Registry.ts"
+import { Buckets } from "./KvBuckets.ts"
 import { record } from "./Recording.ts"
+import type { AccessChange } from "./AccessRecords.ts"
 import type { RunActivity } from "./Activity.ts"
 import type { Changes, Counts, KvChange } from "./Store.ts"
 
@@ -54,6 +56,7 @@ class PendingChanges implements Changes {
   readonly kvDeleted: Array<number> = []
   readonly warnings: Array<string> = []
   readonly projections: Array<string> = []
+  readonly access: Array<AccessChange> = []
   ready = false
   logEnd = 0
   dueAt = Number.POSITIVE_INFINITY
@@ -79,6 +82,7 @@ export class Transaction {
   /** Keys of functions that may have ready runs: a hint for claims, never wrong by omission. */
   readonly hot = new Set<number>()
   readonly now: () => number
+  readonly buckets = new Buckets()
   changes = new PendingChanges()
   /** Whether somebody looks on at what happens to runs, steps included. */
   observed = false
@@ -134,8 +138,19 @@ export class Transaction {
     this.#onCommit.push(f)
   }
 
+  /** What a transaction writes once for all its commands, before it commits. */
+  committing(): void {
+    this.buckets.save(this)
+  }
+
+  /** The database is as it was before the transaction, and so is what is remembered of it. */
+  rolledBack(): void {
+    this.buckets.rolledBack()
+  }
+
   /** Ends a transaction that was committed. */
   committed(): Changes {
+    this.buckets.committed()
     for (const f of this.#onCommit) f()
     this.#cooled.length = 0
     for (const [key, lease] of this.#newlyLeased) {

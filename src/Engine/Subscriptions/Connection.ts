@@ -40,16 +40,25 @@ export class Connection implements Outlet {
   readonly environment: string
   readonly #hub: Subscriptions
   readonly #wire: Wire
+  readonly #check: ((pattern: string) => void) | undefined
   readonly #id: string
   readonly #onEnd: () => void
   readonly #byPattern = new Map<string, Subscribed | "pending">()
   readonly #byId = new Map<string, { readonly subscribed: Subscribed; readonly target: Target }>()
   isClosed = false
 
-  constructor(hub: Subscriptions, environment: string, wire: Wire, id: string, onEnd: () => void) {
+  constructor(
+    hub: Subscriptions,
+    environment: string,
+    wire: Wire,
+    check: ((pattern: string) => void) | undefined,
+    id: string,
+    onEnd: () => void
+  ) {
     this.#hub = hub
     this.environment = environment
     this.#wire = wire
+    this.#check = check
     this.#id = id
     this.#onEnd = onEnd
     wire.onText = (text) => this.#hear(text)
@@ -156,6 +165,7 @@ export class Connection implements Outlet {
     let request: Request
     try {
       request = this.#readRequest(input)
+      this.#check?.(request.pattern)
       if (this.#byPattern.has(request.pattern)) {
         throw new IronflowError(
           `This connection has subscribed to "${request.pattern}" already: unsubscribe first, or use another connection`,

@@ -48,12 +48,16 @@ export class Subscriptions {
     this.#head = options.head
   }
 
-  /** Serves the other end of the wire until one of them closes it. */
-  connect(environment: string, wire: Wire): void {
+  /**
+   * Serves the other end of the wire until one of them closes it. `check` throws an `IronflowError` for a pattern that the
+   * other end may not subscribe to.
+   */
+  connect(environment: string, wire: Wire, check?: (pattern: string) => void): void {
     const connection = new Connection(
       this,
       environment,
       wire,
+      check,
       `${this.system.epoch}.${++this.#connectionCount}`,
       () => this.#connections.delete(connection)
     )

@@ -14,8 +14,9 @@ import {
   MAX_FRAME_BYTES,
   readFrame
 } from "../../Protocol/Http/Channel.ts"
+import type { Visitor } from "../Http/Gate.ts"
 import type { Reply } from "../Http/Route.ts"
-import { GOING_AWAY, type SocketRoute } from "./Upgrades.ts"
+import { GOING_AWAY, type SocketCall, type SocketRoute } from "./Upgrades.ts"
 
 /** A call as it came. */
 export interface ChannelCall {
@@ -25,6 +26,8 @@ export interface ChannelCall {
   readonly body: string
   /** The request that opened the channel. */
   readonly request: IncomingMessage
+  /** Who sent that. */
+  readonly visitor: Visitor
 }
 
 export interface ChannelOptions {
@@ -46,10 +49,10 @@ export const channelRoute = (options: ChannelOptions): SocketRoute => ({
   path: CHANNEL_PATH,
   maxFrameBytes: MAX_FRAME_BYTES,
   leavesByItself: true,
-  open: (socket, { request }) => serve(socket, request, options)
+  open: (socket, call) => serve(socket, call, options)
 })
 
-const serve = (socket: WebSocket, request: IncomingMessage, options: ChannelOptions): void => {
+const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: ChannelOptions): void => {
   const calls = new Map<string, Fiber.Fiber<Reply>>()
   let closing = false
   const frames = new Frames((frame) => {
@@ -75,7 +78,7 @@ const serve = (socket: WebSocket, request: IncomingMessage, options: ChannelOpti
       return true
     }
     if (calls.has(id)) return false
-    const call: ChannelCall = { method, url, body, request }
+    const call: ChannelCall = { method, url, body, request, visitor }
     if (calls.size >= MAX_CALLS) {
       respond(id, options.refuse(call, tooMany()))
       return true

@@ -2,7 +2,7 @@
 import type { WebSocket } from "ws"
 import type { Wire } from "../../Protocol/Subscriptions.ts"
 import type { EngineService } from "../Engine.ts"
-import type { SocketRoute } from "./Upgrades.ts"
+import { KEY_ENDED, type SocketRoute } from "./Upgrades.ts"
 
 /** How often a client is asked whether it is still there; one that does not answer in this time is gone. */
 const PING_MS = 30_000
@@ -13,9 +13,23 @@ export const subscriptionRoute = (
   every: (ms: number, f: () => void) => () => void
 ): SocketRoute => ({
   path: "/ws",
-  open: (socket, { environment, request }) => {
+  check: ({ visitor }) => visitor.caller.checkAction("subscription:read"),
+  open: (socket, { environment, request, visitor }) => {
     const wire = wireOf(socket)
-    engine.subscribe(environment, wire)
+    const patterns = new Set<string>()
+    const check = (pattern: string): void => {
+      visitor.caller.checkAlive()
+      visitor.caller.check("subscription:read", `subscription:${pattern}`, environment)
+      patterns.add(pattern)
+    }
+    engine.subscribe(environment, wire, check)
+    const stopWatching = visitor.caller.watch((ended) => {
+      const may = (pattern: string) =>
+        visitor.caller.may("subscription:read", `subscription:${pattern}`, environment)
+      // it comes back with what it may still subscribe to
+      if (!ended && ![...patterns].every(may)) socket.close(KEY_ENDED, "the API key may not do this any more")
+    })
+    socket.on("close", stopWatching)
     request.socket.on("drain", () => wire.onDrain())
     let alive = true
     socket.on("pong", () => (alive = true))

@@ -6,16 +6,19 @@ import { type IncomingMessage, STATUS_CODES } from "node:http"
 import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
 import { type WebSocket, WebSocketServer } from "ws"
-import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
 import { IronflowError, isIronflowError } from "../../Errors.ts"
-import { checkName } from "../../Limits.ts"
-import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { failureResponse } from "../../Protocol/Http/Failures.ts"
+import type { Gate, Visitor } from "../Http/Gate.ts"
 import { matchPath } from "../Http/Route.ts"
 
 /** A request for a WebSocket that has been accepted. */
 export interface SocketCall {
   readonly environment: string
+  /**
+   * Who asks. What the key may do is asked with `visitor.caller.check(action, resource, environment)`, for the socket and for
+   * each message that asks for more; `visitor.caller.watch` tells when that has changed. When the key ends, the socket is closed.
+   */
+  readonly visitor: Visitor
   /** Variables of the path, decoded. */
   readonly variables: { readonly [name: string]: string }
   readonly query: URLSearchParams
@@ -36,8 +39,8 @@ export interface SocketRoute {
 }
 
 export interface UpgradeOptions {
-  /** Refuses requests that nobody may make, by throwing an `IronflowError`. */
-  readonly guard: (request: IncomingMessage) => void
+  /** Says who asks, or refuses by throwing an `IronflowError`. */
+  readonly gate: Gate
   readonly routes: ReadonlyArray<SocketRoute>
 }
 
@@ -45,6 +48,12 @@ export interface UpgradeOptions {
 export const GOING_AWAY = 1001
 
 const MAX_FRAME_BYTES = 1024 * 1024
+
+/** The code of a close frame that says: the key does not work any more. */
+export const KEY_ENDED = 1008
+
+/** How long a client may take to close a socket whose key has ended, milliseconds. */
+const KEY_GRACE_MS = 1000
 
 /** How often clients are asked whether they are still there. */
 const PING_MS = 30_000
@@ -56,13 +65,13 @@ interface Entrance {
 }
 
 export class Upgrades {
-  readonly #guard: UpgradeOptions["guard"]
+  readonly #gate: Gate
   readonly #entrances: ReadonlyArray<Entrance>
   /** Those that have not answered the last ping. */
   #silent = new Set<WebSocket>()
 
-  constructor({ guard, routes }: UpgradeOptions) {
-    this.#guard = guard
+  constructor({ gate, routes }: UpgradeOptions) {
+    this.#gate = gate
     this.#entrances = routes.map((route) => ({
       route,
       segments: route.path.split("/"),
@@ -79,13 +88,14 @@ export class Upgrades {
     // whoever hangs up in the middle of the handshake has nothing to be told
     socket.on("error", () => socket.destroy())
     try {
-      this.#guard(request)
+      this.#gate.checkOrigin(request)
       const { call, entrance } = this.#find(request)
       const { route, server } = entrance
       route.check?.(call)
       server.handleUpgrade(request, socket, head, (webSocket) => {
         webSocket.on("pong", () => this.#silent.delete(webSocket))
         webSocket.on("close", () => this.#silent.delete(webSocket))
+        webSocket.once("close", closeWithKey(webSocket, call.visitor))
         route.open(webSocket, call)
       })
     } catch (error) {
@@ -131,16 +141,26 @@ export class Upgrades {
       const variables = matchPath(entrance.segments, segments)
       if (variables === undefined) continue
       const query = new URLSearchParams(mark === -1 ? "" : url.slice(mark + 1))
-      // a browser cannot set headers on a WebSocket
-      const environment = query.get("env") || request.headers[ENVIRONMENT_HEADER] || DEFAULT_ENVIRONMENT
+      // a browser cannot set headers on a WebSocket: the query may hold environment and key
+      const visitor = this.#gate.admit(request, query)
       return {
         entrance,
-        call: { environment: checkName("environment", environment), variables, query, request }
+        call: { environment: visitor.environment, visitor, variables, query, request }
       }
     }
     throw new IronflowError(`There is no WebSocket at ${path.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
   }
 }
+
+/** Closes the socket as soon as its key ends; returns the way to stop that. */
+const closeWithKey = (socket: WebSocket, { caller }: Visitor): (() => void) =>
+  caller.watch((ended) => {
+    if (!ended) return
+    // what comes in from now on is not looked at
+    socket.removeAllListeners("message")
+    socket.close(KEY_ENDED, "the API key does not work any more")
+    setTimeout(() => socket.terminate(), KEY_GRACE_MS).unref()
+  })
 
 const refuse = (socket: Duplex, error: IronflowError): void => {
   const { status, body } = failureResponse(error, "rest")

@@ -35,6 +35,7 @@ export const watchRoutes = (
   {
     path: sockets.watchKeys,
     check: (call) => {
+      call.visitor.caller.check("kv:read", `bucket:${call.variables.bucket}`, call.environment)
       checkBucketName(call.variables.bucket)
       compileFilter(call.query.get("key") ?? undefined)
       readFrom(call)
@@ -55,7 +56,10 @@ export const watchRoutes = (
   },
   {
     path: sockets.watchConfig,
-    check: (call) => void readFrom(call),
+    check: (call) => {
+      call.visitor.caller.check("config:read", `config:${call.variables.name}`, call.environment)
+      readFrom(call)
+    },
     open: (socket, call) => {
       const from = readFrom(call)
       serve(

@@ -28,6 +28,8 @@ const restFailure = Schema.Struct({
 
 const connectErrors = [
   connectFailure.pipe(HttpApiSchema.status(400)),
+  connectFailure.pipe(HttpApiSchema.status(401)),
+  connectFailure.pipe(HttpApiSchema.status(403)),
   connectFailure.pipe(HttpApiSchema.status(404)),
   connectFailure.pipe(HttpApiSchema.status(409)),
   connectFailure.pipe(HttpApiSchema.status(503))
@@ -35,6 +37,8 @@ const connectErrors = [
 
 const restErrors = [
   restFailure.pipe(HttpApiSchema.status(400)),
+  restFailure.pipe(HttpApiSchema.status(401)),
+  restFailure.pipe(HttpApiSchema.status(403)),
   restFailure.pipe(HttpApiSchema.status(404)),
   restFailure.pipe(HttpApiSchema.status(409)),
   restFailure.pipe(HttpApiSchema.status(503))
@@ -92,6 +96,7 @@ export class EntityStreamService extends HttpApiGroup.make("EntityStreamService"
   connect("appendEvents", Schemas.AppendEventsRequest, Schemas.AppendEventsResponse),
   connect("readStream", Schemas.ReadStreamRequest, Schemas.ReadStreamResponse),
   connect("getStreamInfo", Schemas.StreamRequest, Schemas.StreamInfo),
+  connect("getEntityHistory", Schemas.ReadStreamRequest, Schemas.EntityHistoryResponse),
   connect("listStreams", Schemas.ListStreamsRequest, Schemas.ListStreamsResponse),
   connect("createSnapshot", Schemas.CreateSnapshotRequest, Schemas.CreateSnapshotResponse),
   connect("getSnapshot", Schemas.GetSnapshotRequest, Schemas.Snapshot),
@@ -329,6 +334,7 @@ const bucket = { bucket: Schema.String }
 /** The key is all that follows, slashes included. */
 const key = { ...bucket, key: Schema.String }
 const keyPath = "/api/v1/kv/buckets/:bucket/keys/:key"
+const page = { limit: Schema.optionalKey(Schema.String), cursor: Schema.optionalKey(Schema.String) }
 const keyErrors = [...error, restFailure.pipe(HttpApiSchema.status(412))] as const
 
 /** Buckets, keys and configurations. Bodies that are values are not described: they may be anything. */
@@ -354,7 +360,7 @@ export class State extends HttpApiGroup.make("State").add(
   }),
   HttpApiEndpoint.get("listKeys", endpoints.listKeys.path, {
     params: bucket,
-    query: { filter: Schema.optionalKey(Schema.String) },
+    query: { filter: Schema.optionalKey(Schema.String), ...page },
     success: Schemas.ListKeysResponse,
     error
   }),
@@ -387,6 +393,7 @@ export class State extends HttpApiGroup.make("State").add(
     error: keyErrors
   }),
   HttpApiEndpoint.get("listConfigs", endpoints.listConfigs.path, {
+    query: page,
     success: Schemas.ListConfigsResponse,
     error
   }),
@@ -409,6 +416,112 @@ export class State extends HttpApiGroup.make("State").add(
   }),
   HttpApiEndpoint.delete("deleteConfig", endpoints.deleteConfig.path, {
     params: name,
+    success: HttpApiSchema.NoContent,
+    error
+  })
+) {}
+
+/** Who may do what. */
+export class Access extends HttpApiGroup.make("Access").add(
+  HttpApiEndpoint.get("listApiKeys", endpoints.listApiKeys.path, {
+    success: Schema.Array(Schemas.ApiKey),
+    error
+  }),
+  HttpApiEndpoint.post("createApiKey", endpoints.createApiKey.path, {
+    payload: Schemas.CreateApiKeyRequest,
+    success: Schemas.ApiKeyWithSecret.pipe(HttpApiSchema.status(201)),
+    error
+  }),
+  HttpApiEndpoint.get("getApiKey", endpoints.getApiKey.path, { params: id, success: Schemas.ApiKey, error }),
+  HttpApiEndpoint.delete("deleteApiKey", endpoints.deleteApiKey.path, {
+    params: id,
+    success: HttpApiSchema.NoContent,
+    error
+  }),
+  HttpApiEndpoint.post("rotateApiKey", endpoints.rotateApiKey.path, {
+    params: id,
+    success: Schemas.ApiKeyWithSecret,
+    error
+  }),
+  HttpApiEndpoint.get("accessLog", endpoints.accessLog.path, { success: Schemas.AccessLog, error }),
+  HttpApiEndpoint.get("listOrgs", endpoints.listOrgs.path, {
+    success: Schema.Array(Schemas.Organization),
+    error
+  }),
+  HttpApiEndpoint.post("createOrg", endpoints.createOrg.path, {
+    payload: Schemas.CreateOrgRequest,
+    success: Schemas.Organization.pipe(HttpApiSchema.status(201)),
+    error
+  }),
+  HttpApiEndpoint.get("getOrg", endpoints.getOrg.path, { params: id, success: Schemas.Organization, error }),
+  HttpApiEndpoint.patch("updateOrg", endpoints.updateOrg.path, {
+    params: id,
+    payload: Schemas.UpdateOrgRequest,
+    success: Schemas.Organization,
+    error
+  }),
+  HttpApiEndpoint.delete("deleteOrg", endpoints.deleteOrg.path, {
+    params: id,
+    success: HttpApiSchema.NoContent,
+    error
+  }),
+  HttpApiEndpoint.get("listRoles", endpoints.listRoles.path, {
+    query: { org_id: Schema.optionalKey(Schema.String) },
+    success: Schema.Array(Schemas.Role),
+    error
+  }),
+  HttpApiEndpoint.post("createRole", endpoints.createRole.path, {
+    payload: Schemas.CreateRoleRequest,
+    success: Schemas.Role.pipe(HttpApiSchema.status(201)),
+    error
+  }),
+  HttpApiEndpoint.get("getRole", endpoints.getRole.path, { params: id, success: Schemas.Role, error }),
+  HttpApiEndpoint.patch("updateRole", endpoints.updateRole.path, {
+    params: id,
+    payload: Schemas.UpdateRoleRequest,
+    success: Schemas.Role,
+    error
+  }),
+  HttpApiEndpoint.delete("deleteRole", endpoints.deleteRole.path, {
+    params: id,
+    success: HttpApiSchema.NoContent,
+    error
+  }),
+  HttpApiEndpoint.get("listPolicies", endpoints.listPolicies.path, {
+    query: { org_id: Schema.optionalKey(Schema.String) },
+    success: Schema.Array(Schemas.Policy),
+    error
+  }),
+  HttpApiEndpoint.post("createPolicy", endpoints.createPolicy.path, {
+    payload: Schemas.CreatePolicyRequest,
+    success: Schemas.Policy.pipe(HttpApiSchema.status(201)),
+    error
+  }),
+  HttpApiEndpoint.get("getPolicy", endpoints.getPolicy.path, { params: id, success: Schemas.Policy, error }),
+  HttpApiEndpoint.patch("updatePolicy", endpoints.updatePolicy.path, {
+    params: id,
+    payload: Schemas.UpdatePolicyRequest,
+    success: Schemas.Policy,
+    error
+  }),
+  HttpApiEndpoint.delete("deletePolicy", endpoints.deletePolicy.path, {
+    params: id,
+    success: HttpApiSchema.NoContent,
+    error
+  }),
+  HttpApiEndpoint.get("listRolePolicies", endpoints.listRolePolicies.path, {
+    params: id,
+    success: Schema.Array(Schemas.Policy),
+    error
+  }),
+  HttpApiEndpoint.post("assignPolicy", endpoints.assignPolicy.path, {
+    params: id,
+    payload: Schemas.AssignPolicyRequest,
+    success: HttpApiSchema.NoContent,
+    error
+  }),
+  HttpApiEndpoint.delete("removePolicy", endpoints.removePolicy.path, {
+    params: { ...id, policyId: Schema.String },
     success: HttpApiSchema.NoContent,
     error
   })
@@ -479,6 +592,7 @@ export class Api extends HttpApi.make("ironflow")
   .add(Projections)
   .add(Rest)
   .add(State)
+  .add(Access)
   .add(Workers)
   .annotateMerge(
     OpenApi.annotations({

@@ -54,6 +54,7 @@ export const endpoints = {
   appendEvents: connect("EntityStreamService/AppendEvents"),
   readStream: connect("EntityStreamService/ReadStream"),
   getStreamInfo: connect("EntityStreamService/GetStreamInfo"),
+  getEntityHistory: connect("EntityStreamService/GetEntityHistory"),
   listStreams: connect("EntityStreamService/ListStreams"),
   createSnapshot: connect("EntityStreamService/CreateSnapshot"),
   getSnapshot: connect("EntityStreamService/GetSnapshot"),
@@ -132,6 +133,36 @@ export const endpoints = {
   saveProjection: rest("POST", "/api/v1/projections/:name/owner/save"),
   renewProjection: rest("POST", "/api/v1/projections/:name/owner/renew"),
   releaseProjection: rest("POST", "/api/v1/projections/:name/owner/release"),
+
+  listApiKeys: rest("GET", "/api/v1/apikeys"),
+  /** The answer is the only one that ever holds the key itself. */
+  createApiKey: rest("POST", "/api/v1/apikeys"),
+  getApiKey: rest("GET", "/api/v1/apikeys/:id"),
+  deleteApiKey: rest("DELETE", "/api/v1/apikeys/:id"),
+  rotateApiKey: rest("POST", "/api/v1/apikeys/:id/rotate"),
+  /** Who changed keys, organizations, roles and policies; newest first. */
+  accessLog: rest("GET", "/api/v1/access-log"),
+
+  listOrgs: rest("GET", "/api/v1/orgs"),
+  createOrg: rest("POST", "/api/v1/orgs"),
+  getOrg: rest("GET", "/api/v1/orgs/:id"),
+  updateOrg: rest("PATCH", "/api/v1/orgs/:id"),
+  deleteOrg: rest("DELETE", "/api/v1/orgs/:id"),
+
+  listRoles: rest("GET", "/api/v1/roles"),
+  createRole: rest("POST", "/api/v1/roles"),
+  getRole: rest("GET", "/api/v1/roles/:id"),
+  updateRole: rest("PATCH", "/api/v1/roles/:id"),
+  deleteRole: rest("DELETE", "/api/v1/roles/:id"),
+  listRolePolicies: rest("GET", "/api/v1/roles/:id/policies"),
+  assignPolicy: rest("POST", "/api/v1/roles/:id/policies"),
+  removePolicy: rest("DELETE", "/api/v1/roles/:id/policies/:policyId"),
+
+  listPolicies: rest("GET", "/api/v1/policies"),
+  createPolicy: rest("POST", "/api/v1/policies"),
+  getPolicy: rest("GET", "/api/v1/policies/:id"),
+  updatePolicy: rest("PATCH", "/api/v1/policies/:id"),
+  deletePolicy: rest("DELETE", "/api/v1/policies/:id"),
 
   registerWorker: rest("POST", "/api/v1/workers/:id/register"),
   heartbeat: rest("POST", "/api/v1/workers/:id/heartbeat"),

@@ -22,11 +22,16 @@ const wireNames: { readonly [S in RunStatus]: string } = {
   cancelled: "RUN_STATUS_CANCELLED"
 }
 
+/** A status as it is sent: under a name that every client knows, and exactly. */
+export const encodeStatus = (status: RunStatus): { readonly status: string; readonly state: RunStatus } => ({
+  status: wireNames[status],
+  state: status
+})
+
 /** The run as it is sent. */
 export const encodeRun = (run: Run): WireRun => ({
   ...run,
-  status: wireNames[run.status],
-  state: run.status,
+  ...encodeStatus(run.status),
   executionMode: "EXECUTION_MODE_PULL"
 })
 

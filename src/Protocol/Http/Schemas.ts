@@ -141,21 +141,18 @@ export const ReadStreamRequest = Schema.Struct({
   limit: optional(Schema.Int),
   direction: optional(text)
 })
+const StreamEvent = Schema.Struct({
+  id: text,
+  name: text,
+  data: optional(json),
+  entityVersion: text,
+  version: Schema.Int,
+  timestamp: text,
+  source: optional(text),
+  metadata: optional(jsonObject)
+})
 export const ReadStreamResponse = Schema.Struct({
-  events: optional(
-    Schema.Array(
-      Schema.Struct({
-        id: text,
-        name: text,
-        data: optional(json),
-        entityVersion: text,
-        version: Schema.Int,
-        timestamp: text,
-        source: optional(text),
-        metadata: optional(jsonObject)
-      })
-    )
-  ),
+  events: optional(Schema.Array(StreamEvent)),
   totalCount: optional(Schema.Int)
 })
 
@@ -167,6 +164,47 @@ export const StreamInfo = Schema.Struct({
   eventCount: text,
   createdAt: text,
   updatedAt: text
+})
+
+/** `nextCursor` is the `fromVersion` of the next page. */
+export const EntityHistoryResponse = Schema.Struct({
+  entries: optional(
+    Schema.Array(
+      Schema.Struct({
+        event: StreamEvent,
+        runs: optional(
+          Schema.Array(
+            Schema.Struct({
+              id: text,
+              functionId: text,
+              status: text,
+              state: text,
+              attempt: Schema.Int,
+              createdAt: text,
+              startedAt: optional(text),
+              endedAt: optional(text),
+              steps: optional(
+                Schema.Array(
+                  Schema.Struct({
+                    id: text,
+                    name: text,
+                    kind: text,
+                    status: Schema.Literals(["completed", "failed", "waiting"]),
+                    attempt: Schema.Int,
+                    startedAt: text,
+                    endedAt: optional(text)
+                  })
+                )
+              )
+            })
+          )
+        )
+      })
+    )
+  ),
+  nextCursor: optional(text),
+  totalEvents: Schema.Int,
+  info: StreamInfo
 })
 
 export const ListStreamsRequest = Schema.Struct({
@@ -399,6 +437,67 @@ export const PushEndpointsResponse = Schema.Struct({
   )
 })
 
+export const ApiKey = Schema.Struct({
+  id: text,
+  name: text,
+  key_prefix: text,
+  env_id: text,
+  role_ids: Schema.Array(text),
+  created_at: text,
+  expires_at: optional(text),
+  last_used_at: optional(text)
+})
+/** The only answers that hold the key itself. */
+export const ApiKeyWithSecret = Schema.Struct({ ...ApiKey.fields, secret: text, key: text })
+/** `envId`, `roleIds` and `expiresIn` will do as well. */
+export const CreateApiKeyRequest = Schema.Struct({
+  name: text,
+  env_id: optional(text),
+  role_ids: optional(Schema.Array(text)),
+  expires_in: optional(Schema.Union([text, Schema.Number]))
+})
+export const AccessLog = Schema.Array(
+  Schema.Struct({ at: text, by: text, action: text, subject: text, details: jsonObject })
+)
+const named = { name: text }
+const maybeNamed = { name: optional(text) }
+export const CreateOrgRequest = Schema.Struct(named)
+export const UpdateOrgRequest = Schema.Struct(maybeNamed)
+export const Organization = Schema.Struct({ id: text, ...named, created_at: text, updated_at: text })
+export const CreateRoleRequest = Schema.Struct({ ...named, org_id: optional(text) })
+export const UpdateRoleRequest = Schema.Struct(maybeNamed)
+export const AssignPolicyRequest = Schema.Struct({ policy_id: text })
+export const Role = Schema.Struct({
+  id: text,
+  org_id: text,
+  ...named,
+  is_default: Schema.Boolean,
+  policy_ids: Schema.Array(text),
+  created_at: text
+})
+const policyRule = {
+  ...named,
+  effect: Schema.Literals(["allow", "deny"]),
+  actions: text,
+  resources: text,
+  condition: optional(text)
+}
+export const CreatePolicyRequest = Schema.Struct({ ...policyRule, org_id: optional(text) })
+export const UpdatePolicyRequest = Schema.Struct({
+  ...maybeNamed,
+  effect: optional(policyRule.effect),
+  actions: optional(text),
+  resources: optional(text),
+  condition: optional(text)
+})
+export const Policy = Schema.Struct({
+  id: text,
+  org_id: text,
+  ...policyRule,
+  created_at: text,
+  updated_at: text
+})
+
 export const HealthResponse = Schema.Struct({ status: text, timestamp: text })
 export const RestHealthResponse = Schema.Struct({ status: text, timestamp: text, version: text })
 export const InfoResponse = Schema.Struct({
@@ -593,7 +692,12 @@ export const Bucket = Schema.Struct({
   created_at: text
 })
 export const ListBucketsResponse = Schema.Struct({ buckets: Schema.Array(Bucket), count: Schema.Int })
-export const ListKeysResponse = Schema.Struct({ keys: Schema.Array(text), count: Schema.Int })
+/** With a `limit`, a page; else all. */
+export const ListKeysResponse = Schema.Struct({
+  keys: Schema.Array(text),
+  count: Schema.Int,
+  nextCursor: optional(text)
+})
 
 /** `value` is base64, and `content_type` what was said of it when it was put. */
 export const KeyEntry = Schema.Struct({
@@ -629,7 +733,10 @@ export const ConfigResponse = Schema.Struct({
   revision: Schema.Int,
   updatedAt: text
 })
-export const ListConfigsResponse = Schema.Struct({ configs: Schema.Array(ConfigResponse) })
+export const ListConfigsResponse = Schema.Struct({
+  configs: Schema.Array(ConfigResponse),
+  nextCursor: optional(text)
+})
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Projections

@@ -3,6 +3,7 @@ import { describe } from "@effect/vitest"
 import type * as Layer from "effect/Layer"
 import type { Store } from "../../../src/Engine/Store/Store.ts"
 import type { StoreError } from "../../../src/Errors.ts"
+import { accessSuite } from "./suite/Access.ts"
 import { claimsSuite } from "./suite/Claims.ts"
 import { eventsSuite } from "./suite/Events.ts"
 import { kvSuite } from "./suite/Kv.ts"
@@ -34,6 +35,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     steeringSuite(test)
     upkeepSuite(test)
     kvSuite(test)
+    accessSuite(test)
     randomWalkSuite(test)
   })
 }

@@ -52,6 +52,9 @@ export const accounts = ["acc-0", "acc-1", "acc-2"]
 
 const PATIENCE = 60_000
 
+/** So that the ledger keeps all revisions of an account. */
+const MOST_TRANSFERS = 64 * accounts.length
+
 const app = fileURLToPath(new URL("app.ts", import.meta.url))
 
 class BankProcess {
@@ -173,7 +176,7 @@ const requestTransfers = async (
   isOver: () => boolean,
   until: AbortSignal
 ): Promise<void> => {
-  for (let i = 0; i < plan.transfers || !isOver(); i++) {
+  for (let i = 0; i < plan.transfers || (!isOver() && i < MOST_TRANSFERS); i++) {
     const data = { from: accounts[i % 3], to: accounts[(i + 1 + (i % 2)) % 3] }
     const { body } = await ask(
       url,

@@ -14,7 +14,19 @@ interface EventRow {
   readonly version: number
 }
 
+/** A value that a key has or had. */
+interface KeyRow {
+  readonly bucket: string
+  readonly key: string
+  readonly revision: number
+  /** Of the transfer that wrote it. */
+  readonly token: string
+}
+
 interface Tables {
+  /** By bucket and revision. */
+  readonly keys: ReadonlyArray<KeyRow>
+  readonly buckets: ReadonlyMap<string, number>
   readonly events: ReadonlyArray<EventRow>
   readonly streams: ReadonlyMap<string, number>
   readonly runs: ReadonlyArray<{
@@ -41,6 +53,18 @@ const read = (filename: string): Tables => {
       ])
     )
     return {
+      keys: all(
+        `SELECT b.name AS bucket, e.key, e.revision, CAST(e.value AS TEXT) AS value
+         FROM (SELECT bucket, key, revision, value FROM kv_entries
+               UNION ALL SELECT bucket, key, revision, value FROM kv_history) e
+         JOIN kv_buckets b ON b.key = e.bucket ORDER BY b.name, e.revision`
+      ).map(({ bucket, key, revision, value }) => ({
+        bucket,
+        key,
+        revision,
+        token: JSON.parse(value).token
+      })),
+      buckets: new Map(all("SELECT name, revision FROM kv_buckets").map((row) => [row.name, row.revision])),
       events: all("SELECT * FROM events ORDER BY position").map((row) => ({
         position: row.position,
         id: row.id,
@@ -71,7 +95,7 @@ const read = (filename: string): Tables => {
 
 /** What must hold at any moment, also just after a death. */
 const judgeTables = (
-  { events, integrity, runs, streams }: Tables,
+  { buckets, events, integrity, keys, runs, streams }: Tables,
   told: ReadonlyArray<Told>
 ): Array<string> => {
   const violations: Array<string> = []
@@ -124,11 +148,25 @@ const judgeTables = (
     }
   }
 
+  // G13: of a bucket that keeps all of it, each revision has one writer
+  for (const [bucket, revision] of buckets) {
+    const rows = keys.filter((row) => row.bucket === bucket)
+    rows.forEach((row, i) => {
+      if (row.revision !== i + 1) complain(`${bucket}: revision ${row.revision} stands where ${i + 1} should`)
+    })
+    if (rows.length !== revision) {
+      complain(`bucket ${bucket} has ${rows.length} revisions and is said to be at ${revision}`)
+    }
+  }
+
   // a transaction is whole or absent, and exactly once
   for (const run of runs.filter(({ fn }) => fn === "transfer")) {
     const written = events.filter(({ name, token }) => name !== "note.added" && token === run.id)
     const names = written.map(({ name }) => name).join(", ")
+    const noted = keys.filter(({ token }) => token === run.id)
+    const places = noted.map(({ bucket, key }) => `${bucket}/${key}`).join(", ")
     if (run.moved === undefined) {
+      if (noted.length > 0) complain(`${run.id} has no result of its transaction, and has written ${places}`)
       if (written.length > 0) complain(`${run.id} has no result of its transaction, and has written ${names}`)
       continue
     }
@@ -139,9 +177,23 @@ const judgeTables = (
     if (written.some(({ position }, i) => position !== written[0]!.position + i)) {
       complain(`the writes of ${run.id} are not next to each other in the log`)
     }
-    const results = run.moved.writes.map((result: any) =>
-      result._tag === "append" ? result.events[0].eventId : result.eventId
-    )
+    const [ledger, receipt] = noted
+    if (
+      noted.length !== 2 ||
+      `${ledger?.bucket}/${ledger?.key}` !== `ledger/${written[0]!.entity}` ||
+      `${receipt?.bucket}/${receipt?.key}` !== `receipts/${run.id}`
+    ) {
+      complain(`the transaction of ${run.id} is stored, and has written ${places || "no key"}`)
+    }
+    const revisions = run.moved.writes.filter(({ _tag }: any) => _tag === "kv")
+    if (
+      String(revisions.map(({ revision }: any) => revision)) !== String(noted.map(({ revision }) => revision))
+    ) {
+      complain(`the transaction of ${run.id} answers with other revisions than it has written`)
+    }
+    const results = run.moved.writes
+      .filter(({ _tag }: any) => _tag !== "kv")
+      .map((result: any) => (result._tag === "append" ? result.events[0].eventId : result.eventId))
     if (String(results) !== String(written.map(({ id }) => id))) {
       complain(`the transaction of ${run.id} answers with other events than it has written`)
     }

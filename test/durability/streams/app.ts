@@ -5,7 +5,7 @@
  * It says `ready` on stdout, and ends in good order on SIGTERM.
  */
 import process from "node:process"
-import { createFunction, createWorker } from "@ironflow/node"
+import { BucketExistsError, createFunction, createWorker } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 
 export interface BankOptions {
@@ -41,15 +41,26 @@ const versionOf = async (account: string): Promise<number> => {
   return Number(Object(info).version ?? 0)
 }
 
+/** The revision of the account in the bucket `ledger`; 0 when it is not there. */
+const revisionOf = async (account: string): Promise<number> => {
+  const response = await fetch(`${serverUrl}/api/v1/kv/buckets/ledger/keys/${account}`)
+  const entry: unknown = await response.json()
+  if (response.status !== 200 && response.status !== 404) throw new Error(`status ${response.status}`)
+  return Number(Object(entry).revision ?? 0)
+}
+
 const retry = { maxAttempts: 1000, initialDelayMs: 10, maxDelayMs: 50 }
 
-/** Money leaves one account and arrives at the other, and somebody is told: all of it or nothing. */
+/**
+ * Money leaves one account and arrives at the other, a ledger and a receipt say so, and somebody is told: all of it or nothing.
+ */
 const transfer = createFunction(
   { id: "transfer", triggers: [{ event: "transfer.requested" }], retry },
   async ({ event, run, step }) => {
     const { from, to } = event.data
     await step.run("check", () => "checked")
     const { value, writes } = await step.tx("move", async (tx, { attempt }) => {
+      const ledger = await revisionOf(from)
       const [left, right] = [await versionOf(from), await versionOf(to)]
       const data = { token: run.id, attempt }
       tx.streams.append(
@@ -63,6 +74,9 @@ const transfer = createFunction(
         { expectedVersion: right }
       )
       tx.emit("transfer.done", data)
+      if (ledger === 0) tx.kv("ledger").create(from, data)
+      else tx.kv("ledger").update(from, data, ledger)
+      tx.kv("receipts").create(run.id, data)
       bodyReturns()
       return attempt
     })
@@ -94,6 +108,15 @@ const close = await (async (): Promise<() => Promise<void>> => {
     logger: false,
     ...(role === "all" ? workerOptions : {})
   })
+  for (const name of ["ledger", "receipts"]) {
+    await engine.client
+      .kv()
+      .createBucket({ name, history: name === "ledger" ? 64 : 1 })
+      .catch((error: unknown) => {
+        // it was there before the last death
+        if (!(error instanceof BucketExistsError)) throw error
+      })
+  }
   return () => engine.close()
 })()
 process.once("SIGTERM", () => void close().then(() => process.exit(0)))

@@ -26,6 +26,8 @@ const read = (store: StoreService, key: string) =>
     revision
   ])
 
+const everything = { after: "", limit: 1000, accepts: () => true }
+
 /** The tag of what it fails with. */
 const refused = <A, E extends { readonly _tag: string }>(self: Effect.Effect<A, E>) =>
   Effect.map(Effect.flip(self), ({ _tag }) => _tag)
@@ -89,7 +91,7 @@ export const kvSuite = (test: ShopTest): void => {
 
       assert.strictEqual(yield* refused(read(store, "a")), "KeyNotFoundError")
       assert.strictEqual(yield* refused(store.readKvHistory(environment, "carts", "a")), "KeyNotFoundError")
-      assert.deepStrictEqual(yield* store.listKvKeys(environment, "carts", () => true), [])
+      assert.deepStrictEqual(yield* store.listKvKeys(environment, "carts", everything), { keys: [] })
       assert.deepStrictEqual(yield* changes(store, 0), [])
       assert.strictEqual((yield* store.readKvBucket(environment, "carts")).values, 0)
       assert.strictEqual(yield* refused(write(store, put("a", "x", 2))), "RevisionConflictError")
@@ -207,8 +209,48 @@ export const kvSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* write(store, put("key-1", "anew")), [601])
 
       assert.isAtLeast(yield* shop.fire(), 600)
-      assert.deepStrictEqual(yield* store.listKvKeys(environment, "carts", () => true), ["key-1"])
+      assert.deepStrictEqual(yield* store.listKvKeys(environment, "carts", everything), {
+        keys: ["key-1"]
+      })
       assert.strictEqual((yield* store.fireDue()).nextDueAt, Number.POSITIVE_INFINITY)
+    })
+
+    test("keys are listed in pages, which count the keys that are looked at", function* ({ store }) {
+      yield* make(store, { ttlMs: 1000 })
+      yield* write(store, ...["a", "b", "c", "d", "e"].map((key) => put(key, key)))
+      yield* write(store, { key: "b" })
+      const page = (after: string, limit: number) =>
+        store.listKvKeys(environment, "carts", { after, limit, accepts: (key) => key !== "d" })
+
+      assert.deepStrictEqual(yield* page("", 2), { keys: ["a"], nextCursor: "b" })
+      assert.deepStrictEqual(yield* page("b", 2), { keys: ["c"], nextCursor: "d" })
+      assert.deepStrictEqual(yield* page("d", 2), { keys: ["e"] })
+      assert.deepStrictEqual(yield* page("", 5), { keys: ["a", "c", "e"], nextCursor: "e" })
+      assert.deepStrictEqual(yield* page("e", 5), { keys: [] })
+      yield* TestClock.adjust(1000)
+      assert.deepStrictEqual(yield* page("", 10), { keys: [] })
+    })
+
+    test("what is remembered of a bucket is what is stored", function* ({ store }) {
+      yield* make(store, { maxBytes: 20 })
+      yield* write(store, put("a", "1"))
+      // in one group: a deletion, a bucket made anew, and writes before, between and after
+      const results = yield* Effect.all(
+        [
+          write(store, put("b", "2")),
+          store.deleteKvBucket(environment, "carts"),
+          Effect.exit(write(store, put("b", "3"))),
+          make(store),
+          write(store, put("c", "4"))
+        ],
+        { concurrency: "unbounded" }
+      )
+      assert.deepStrictEqual(results[0], [2])
+      assert.strictEqual(results[2]._tag, "Failure")
+      assert.deepStrictEqual(results[4], [3])
+      const info = yield* store.readKvBucket(environment, "carts")
+      assert.deepInclude(info, { revision: 3, values: 1, bytes: 2 })
+      assert.deepStrictEqual(yield* store.listKvBuckets(environment), [info])
     })
 
     test("a commit tells of its changes in the order of their revisions", function* (shop) {
@@ -242,7 +284,7 @@ export const kvSuite = (test: ShopTest): void => {
         `{"a":1,"b":{"d":2},"__proto__":3,"e":4}`
       )
       assert.deepStrictEqual(
-        (yield* store.listConfigs(environment)).map(({ name }) => name),
+        (yield* store.listConfigs(environment, "", 10)).map(({ name }) => name),
         ["app"]
       )
       yield* store.deleteConfig(environment, "app")
@@ -250,8 +292,17 @@ export const kvSuite = (test: ShopTest): void => {
       yield* store.deleteConfig("unknown", "app")
       assert.strictEqual(yield* refused(store.readConfig(environment, "app")), "ConfigNotFoundError")
       assert.strictEqual(yield* refused(store.patchConfig(environment, "app", "{}")), "ConfigNotFoundError")
-      assert.deepStrictEqual(yield* store.listConfigs(environment), [])
+      assert.deepStrictEqual(yield* store.listConfigs(environment, "", 10), [])
       assert.deepStrictEqual(yield* store.listKvBuckets(environment), [])
+    })
+
+    test("are listed in pages", function* ({ store }) {
+      for (const name of ["a", "b", "c"]) yield* store.setConfig(environment, name, "{}")
+      const page = (after: string) =>
+        Effect.map(store.listConfigs(environment, after, 2), (rows) => rows.map(({ name }) => name))
+
+      assert.deepStrictEqual(yield* page(""), ["a", "b"])
+      assert.deepStrictEqual(yield* page("b"), ["c"])
     })
 
     test("changes can be read before there is any", function* ({ store }) {

@@ -71,6 +71,50 @@ const appending = (entityId: string, data: ReadonlyArray<unknown>, expectedVersi
   ...items(entityId, data, expectedVersion === undefined ? {} : { expectedVersion })
 })
 
+const keeping = (
+  bucket: string,
+  key: string,
+  data: string | undefined,
+  expected?: number
+): TxWrite & { readonly _tag: "kv" } => ({
+  _tag: "kv",
+  bucket,
+  key,
+  ...(data === undefined ? {} : { value: { type: "text", data } }),
+  ...(expected === undefined ? {} : { expected })
+})
+
+/** Two buckets with a key `a` at revision 1, of which the second is small and keeps a history. */
+const makeBuckets = (shop: Shop) =>
+  Effect.gen(function* () {
+    yield* shop.store.createKvBucket(environment, { name: "wide", maxValueBytes: 1000, history: 1 })
+    yield* shop.store.createKvBucket(environment, {
+      name: "narrow",
+      maxValueBytes: 10,
+      maxBytes: 20,
+      history: 3
+    })
+    for (const bucket of ["wide", "narrow"]) {
+      const value = { type: "text", bytes: Buffer.from("old") } as const
+      yield* shop.store.writeKv(environment, bucket, [{ key: "a", value }])
+    }
+  })
+
+/** What the two buckets hold, as `key=value@revision`. */
+const kept = (shop: Shop) =>
+  Effect.forEach(["wide", "narrow"], (bucket) =>
+    Effect.flatMap(
+      shop.store.listKvKeys(environment, bucket, { after: "", limit: 100, accepts: () => true }),
+      ({ keys }) =>
+        Effect.forEach(keys, (key) =>
+          Effect.map(
+            shop.store.readKv(environment, bucket, key),
+            ({ revision, value }) => `${key}=${Buffer.from(value.bytes).toString()}@${revision}`
+          )
+        )
+    )
+  )
+
 const emitting = (name: string, data: unknown): TxWrite => ({
   _tag: "emit",
   name,
@@ -306,6 +350,100 @@ export const streamsSuite = (test: ShopTest): void => {
     })
   })
 
+  describe("the history of an entity", () => {
+    const history = (
+      shop: Shop,
+      options: { fromVersion?: number; limit?: number; backward?: boolean } = {}
+    ) =>
+      Effect.map(
+        shop.store.readStreamHistory({
+          environment,
+          entityId: "o-1",
+          fromVersion: 0,
+          limit: 100,
+          backward: false,
+          ...options
+        }),
+        ({ entries, info, nextVersion }) => ({
+          entries: entries.map(({ event, runs }) => [
+            event.entityVersion,
+            ...runs.map((run) => ({
+              functionId: run.functionId,
+              status: run.status,
+              steps: run.steps.map(({ id, status }) => [id.slice(run.id.length), status])
+            }))
+          ]),
+          version: info.version,
+          nextVersion
+        })
+      )
+
+    test("tells what its events have started, and nothing that something else has", function* (shop) {
+      yield* shop.register(
+        handles("order", { on: ["item.added"] }),
+        handles("count", { triggers: [{ event: "item.added", expression: "event.data.n == 2" }] }),
+        handles("other"),
+        handles("child", { on: [] })
+      )
+      yield* shop.emit("order.placed")
+      yield* append(shop, "o-1", [{ n: 1 }])
+      yield* append(shop, "o-2", [{ n: 1 }])
+      yield* append(shop, "o-1", [{ n: 2 }, { n: 3 }])
+      const [first] = yield* shop.claim({ functions: ["order"] })
+      // a child run begins at the end of the log, where the last event of the entity stands
+      yield* shop.report(
+        first!,
+        done("check:0"),
+        { _tag: "Invoke", stepKey: "ask:0", name: "ask", functionId: "child", input: "1", timeoutMs: 1000 },
+        suspend("ask:0")
+      )
+      yield* shop.emit("order.placed")
+
+      const pending = { status: "pending" as const, steps: [] }
+      assert.deepStrictEqual(yield* history(shop), {
+        entries: [
+          [
+            1,
+            {
+              functionId: "order",
+              status: "waiting",
+              steps: [
+                [":check:0", "completed"],
+                [":ask:0", "waiting"]
+              ]
+            }
+          ],
+          [2, { functionId: "order", ...pending }, { functionId: "count", ...pending }],
+          [3, { functionId: "order", ...pending }]
+        ],
+        version: 3,
+        nextVersion: undefined
+      })
+    })
+
+    test("comes in pages in both directions, and only for a stream that is there", function* (shop) {
+      yield* append(shop, "o-1", [1, 2, 3, 4, 5])
+
+      const forward = yield* history(shop, { limit: 2, fromVersion: 2 })
+      const backward = yield* history(shop, { limit: 2, fromVersion: 2, backward: true })
+      const last = yield* history(shop, { limit: 2, backward: true })
+
+      assert.deepStrictEqual([forward.entries, forward.nextVersion], [[[2], [3]], 4])
+      assert.deepStrictEqual([backward.entries, backward.nextVersion], [[[2], [1]], undefined])
+      assert.deepStrictEqual([last.entries, last.nextVersion], [[[5], [4]], 3])
+      const none = yield* Effect.flip(
+        shop.store.readStreamHistory({
+          environment,
+          entityId: "o-9",
+          fromVersion: 0,
+          limit: 1,
+          backward: false
+        })
+      )
+      assert.strictEqual(none._tag, "StreamNotFoundError")
+    })
+  })
+
   describe("the writes of a step", () => {
     test("are stored with the step, in order, and answered with what came of them", function* (shop) {
       yield* shop.register(handles("reserve"), handles("notify", { on: ["order.reserved"] }))
@@ -385,6 +523,88 @@ export const streamsSuite = (test: ShopTest): void => {
 
       assert.deepStrictEqual(again, first)
       assert.strictEqual((yield* read(shop, "stock")).totalCount, 1)
+    })
+
+    test("change keys of several buckets, and tell their revisions in the order of the calls", function* (shop) {
+      yield* shop.register(handles("reserve"))
+      yield* makeBuckets(shop)
+      const job = yield* shop.start()
+
+      const [outcome] = yield* shop.report(
+        job,
+        transact("reserve:0", [
+          keeping("wide", "a", "new", 1),
+          keeping("narrow", "b", "b", 0),
+          appending("stock", [1]),
+          keeping("wide", "b", undefined),
+          keeping("narrow", "a", undefined, 1),
+          keeping("wide", "c", "c")
+        ])
+      )
+
+      const { writes } = JSON.parse(String(Object(outcome).value))
+      assert.deepStrictEqual(
+        writes.map(({ bucket, key, revision, _tag }: any) => [_tag, bucket, key, revision]),
+        [
+          ["kv", "wide", "a", 2],
+          ["kv", "narrow", "b", 2],
+          ["append", undefined, undefined, undefined],
+          ["kv", "wide", "b", 0],
+          ["kv", "narrow", "a", 3],
+          ["kv", "wide", "c", 3]
+        ]
+      )
+      assert.deepStrictEqual(yield* kept(shop), [["a=new@2", "c=c@3"], ["b=b@2"]])
+      assert.deepStrictEqual(
+        shop.lastChanges?.kv.map(({ key, revision }) => `${key}@${revision}`),
+        ["a@2", "c@3", "b@2", "a@3"],
+        "those who watch hear of it"
+      )
+    })
+
+    test("of keys are none when a later one is refused, and nobody who watches hears of them", function* (shop) {
+      yield* shop.register(handles("reserve"))
+      yield* makeBuckets(shop)
+      const job = yield* shop.start()
+      const good = [keeping("wide", "a", "new", 1), appending("stock", [1])]
+      const refusals = [
+        ["RevisionConflictError", keeping("narrow", "a", "new", 2)],
+        ["RevisionConflictError", keeping("narrow", "a", "new", 0)],
+        ["RevisionConflictError", keeping("narrow", "b", undefined, 1)],
+        ["BucketNotFoundError", keeping("none", "a", "new")],
+        ["LimitExceededError", keeping("narrow", "b", "longer than 10")],
+        // 4 bytes are there, 9 and 9 more are too many
+        ["LimitExceededError", keeping("narrow", "b", "12345678"), keeping("narrow", "c", "12345678")],
+        ["VersionConflictError", keeping("narrow", "b", "b"), appending("stock", [2], 0)]
+      ] as const
+
+      for (const [name, ...writes] of refusals) {
+        const [refused] = yield* shop.report(job, transact("reserve:0", [...good, ...writes]))
+
+        assert.strictEqual(Object(refused).error.name, name)
+        assert.strictEqual(Object(refused).error.retryable, /Conflict/.test(name))
+        assert.deepStrictEqual(yield* kept(shop), [["a=old@1"], ["a=old@1"]])
+        assert.strictEqual((yield* read(shop, "stock")).totalCount, 0)
+        assert.deepStrictEqual(shop.lastChanges?.kv ?? [], [])
+      }
+      assert.deepStrictEqual(yield* shop.steps(job.runId), [])
+
+      const [stored] = yield* shop.report(job, transact("reserve:0", good, 2))
+      assert.strictEqual(stored?._tag, "Success")
+      assert.deepStrictEqual(yield* kept(shop), [["a=new@2"], ["a=old@1"]])
+    })
+
+    test("of keys are not repeated by a report that comes twice", function* (shop) {
+      yield* shop.register(handles("reserve"))
+      yield* makeBuckets(shop)
+      const job = yield* shop.start()
+      const op = transact("reserve:0", [keeping("wide", "a", "new", 1), keeping("narrow", "a", "new")])
+
+      const [first] = yield* shop.report(job, op)
+      const [again] = yield* shop.report(job, op)
+
+      assert.deepStrictEqual(again, first)
+      assert.deepStrictEqual(yield* kept(shop), [["a=new@2"], ["a=new@2"]])
     })
 
     test("tell of trigger expressions that fail for them", function* (shop) {

@@ -1,0 +1,155 @@
+/** `ironflow apikeys`: who may use the engine. The first key is made in the database itself, where no server runs. */
+import { existsSync } from "node:fs"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { type APIKey, ApiKeys, type APIKeyWithSecret, type CreateAPIKeyInput } from "../Client/ApiKeys.ts"
+import { ENV_VARS } from "../Constants.ts"
+import { readEnvironmentVariable } from "../Environment.ts"
+import { ironflow } from "./Ironflow.ts"
+import { print, table } from "./Output.ts"
+import { askFor } from "./Server.ts"
+
+const id = Argument.String("id")
+
+const create = Command.make(
+  "create",
+  {
+    name: Argument.String("name"),
+    role: Flag.String("role").pipe(
+      Flag.withMetavar("ID"),
+      Flag.withDescription(
+        "A role of the key, such as role_worker; may be repeated. role_developer, and role_admin for the first key"
+      ),
+      Flag.atLeast(0)
+    ),
+    allEnvironments: Flag.Boolean("all-environments").pipe(
+      Flag.withDescription("The key works in every environment, as the first key does"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    ),
+    expiresIn: Flag.String("expires-in").pipe(
+      Flag.withMetavar("TIME"),
+      Flag.withDescription('When the key ends, such as "90d"; never by default'),
+      Flag.optional
+    ),
+    data: Flag.String("data").pipe(
+      Flag.withMetavar("FILE"),
+      Flag.withDescription("Make the key in this database file, where no server has it open; ironflow.db"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* ({ name, role, allEnvironments, expiresIn, data }) {
+    const { environment } = yield* ironflow
+    const envId = allEnvironments ? "*" : Option.getOrUndefined(environment)
+    const input: CreateAPIKeyInput = {
+      name,
+      ...(envId === undefined ? {} : { envId }),
+      ...(role.length === 0 ? {} : { role_ids: role }),
+      ...Option.match(expiresIn, { onNone: () => ({}), onSome: (expires_in) => ({ expires_in }) })
+    }
+    const throughServer = askFor(ApiKeys, (keys) => keys.create(input))
+    const filename = yield* fileToUse(data)
+    const key: APIKeyWithSecret =
+      filename === undefined
+        ? yield* throughServer
+        : yield* Effect.catchIf(
+            createInFile(filename, input),
+            (error) => error.code === "STORE_LOCKED",
+            // the engine that has it open does it
+            () => throughServer
+          )
+    yield* print(key, () =>
+      [
+        `API key ${key.name} (${key.id}), ${environmentOf(key)}, roles ${rolesOf(key)}.`,
+        "Keep it now, since it is not shown again:",
+        "",
+        key.secret
+      ].join("\n")
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "Make an API key. Where no server has the database open it is made in the file, without a key: that is how the first one comes to be."
+  ),
+  Command.withExamples([
+    { command: "ironflow apikeys create admin" },
+    { command: "ironflow apikeys create payments-worker --role role_worker --expires-in 90d" }
+  ])
+)
+
+/** The database file, unless a server was named or there is none here. */
+const fileToUse = (data: Option.Option<string>) =>
+  Effect.map(ironflow, ({ serverUrl }): string | undefined => {
+    if (Option.isSome(data)) return data.value
+    const named = Option.isSome(serverUrl) || readEnvironmentVariable(ENV_VARS.SERVER_URL) !== undefined
+    return !named && existsSync("ironflow.db") ? "ironflow.db" : undefined
+  })
+
+const createInFile = (filename: string, input: CreateAPIKeyInput) =>
+  Effect.flatMap(
+    // commands that talk to a server do not load the engine
+    Effect.promise(() => import("./LocalAccess.ts")),
+    ({ createApiKey }) => createApiKey(filename, input)
+  )
+
+const list = Command.make(
+  "list",
+  {},
+  Effect.fnUntraced(function* () {
+    const keys = yield* askFor(ApiKeys, (keys) => keys.list())
+    yield* print({ keys }, () =>
+      keys.length === 0
+        ? "There are no API keys: the engine answers everybody who reaches it. `ironflow apikeys create` makes one."
+        : table(
+            ["ID", "NAME", "KEY", "ENVIRONMENT", "ROLES", "LAST USED", "EXPIRES"],
+            keys.map((key) => [
+              key.id,
+              key.name,
+              key.key_prefix === "" ? "" : `${key.key_prefix}...`,
+              environmentOf(key),
+              rolesOf(key),
+              key.last_used_at ?? "never",
+              key.expires_at ?? "never"
+            ])
+          )
+    )
+  })
+).pipe(Command.withDescription("List the API keys, without the keys themselves."))
+
+const rotate = Command.make(
+  "rotate",
+  { id },
+  Effect.fnUntraced(function* ({ id }) {
+    const key = yield* askFor(ApiKeys, (keys) => keys.rotate(id))
+    yield* print(key, () =>
+      [
+        `API key ${key.name} (${key.id}) is another one now. Keep it, since it is not shown again:`,
+        "",
+        key.secret
+      ].join("\n")
+    )
+  })
+).pipe(Command.withDescription("Replace a key by a new one with the same rights. The old one ends at once."))
+
+const remove = Command.make(
+  "delete",
+  { id },
+  Effect.fnUntraced(function* ({ id }) {
+    yield* askFor(ApiKeys, (keys) => keys.delete(id))
+    yield* print({ id }, () => `API key ${id} is deleted, and has stopped working.`)
+  })
+).pipe(Command.withDescription("Delete a key, which stops working at once."))
+
+const environmentOf = ({ env_id = "" }: APIKey): string =>
+  env_id === "*" ? "all environments" : env_id.replace(/^env_/, "")
+
+const rolesOf = ({ role_ids = [] }: APIKey): string => role_ids.join(", ") || "none"
+
+export const apikeys = Command.make("apikeys").pipe(
+  Command.withDescription("Decide who may use the engine. As soon as there is a key, every call needs one."),
+  Command.withShortDescription("Manage API keys"),
+  Command.withSubcommands([create, list, rotate, remove])
+)

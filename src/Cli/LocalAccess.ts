@@ -1,0 +1,25 @@
+/** Making an API key in a database file that no engine has open. */
+import * as Effect from "effect/Effect"
+import type { APIKeyWithSecret, CreateAPIKeyInput } from "../Client/ApiKeys.ts"
+import { make as makeAccess } from "../Engine/Access/Access.ts"
+import * as Management from "../Engine/Access/Management.ts"
+import * as Sqlite from "../Engine/Store/Sqlite.ts"
+import { resolveEnvironment } from "../Environment.ts"
+import { type IronflowError, isIronflowError } from "../Errors.ts"
+
+/** Fails with code `STORE_LOCKED` when an engine has the file open. */
+export const createApiKey = (
+  filename: string,
+  input: CreateAPIKeyInput
+): Effect.Effect<APIKeyWithSecret, IronflowError> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const store = yield* Sqlite.make({ filename })
+      const access = yield* makeAccess(store)
+      const environment = resolveEnvironment()
+      return yield* Management.make({ store, access }, environment).apiKeys.create(input)
+    })
+  ).pipe(
+    // what a client's method may fail with is wider than what this one does
+    Effect.catch((error) => (isIronflowError(error) ? Effect.fail(error) : Effect.die(error)))
+  )

@@ -1,0 +1,162 @@
+/** API keys, organizations, roles, policies and secrets of a server elsewhere: every method is a request. */
+import * as Effect from "effect/Effect"
+import { IronflowError, ValidationError } from "../Errors.ts"
+import { isObject } from "../Json.ts"
+import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
+import { listOf, readApiKey, readNewKey, readOrg, readPolicy, readRole, readSecret } from "./AccessAnswers.ts"
+import type { ApiKeysApi } from "./ApiKeys.ts"
+import type { EffectKind } from "./Client.ts"
+import { checked, done, makeCalls, quote } from "./HttpCalls.ts"
+import type { Connection } from "./HttpConnection.ts"
+import type { OrgsApi } from "./Orgs.ts"
+import type { PoliciesApi } from "./Policies.ts"
+import type { RolesApi } from "./Roles.ts"
+import type { SecretsApi } from "./Secrets.ts"
+
+export interface AccessClients {
+  readonly apiKeys: ApiKeysApi<EffectKind>
+  readonly orgs: OrgsApi<EffectKind>
+  readonly roles: RolesApi<EffectKind>
+  readonly policies: PoliciesApi<EffectKind>
+  readonly secrets: SecretsApi<EffectKind>
+}
+
+/** The methods over a connection. */
+export const make = (connection: Connection): AccessClients => {
+  const { call } = makeCalls(connection)
+
+  /** Asks for something, or does something to it. */
+  const on = <A>(
+    endpoint: Endpoint,
+    method: string,
+    kind: Kind,
+    id: string,
+    read: (answer: unknown) => A | undefined,
+    more: { readonly body?: object; readonly variables?: { readonly [name: string]: string } } = {}
+  ): Effect.Effect<A, IronflowError> =>
+    Effect.flatMap(
+      checked(() => {
+        const { body, variables = { [kind.variable]: id } } = more
+        for (const variable of Object.values(variables)) checkId(method, variable)
+        return { variables, ...(body === undefined ? {} : { body: JSON.stringify(body) }) }
+      }),
+      (input) =>
+        call({
+          endpoint,
+          ...input,
+          what: `${method}(${quote(id)})`,
+          repeatable: endpoint.method === "GET",
+          notFound: () => new IronflowError(`There is no ${kind.name} ${quote(id)}`, { code: kind.notFound }),
+          read
+        })
+    )
+
+  const nothing = () => done
+
+  const deleting = (endpoint: Endpoint, method: string, kind: Kind) => (id: string) =>
+    Effect.asVoid(on(endpoint, method, kind, id, nothing))
+
+  const creating = <A>(
+    endpoint: Endpoint,
+    method: string,
+    input: unknown,
+    read: (answer: unknown) => A | undefined
+  ) =>
+    Effect.flatMap(
+      checked(() => bodyOf(method, input)),
+      (body) => call({ endpoint, body: JSON.stringify(body), what: `${method}()`, repeatable: false, read })
+    )
+
+  const updating =
+    <A>(endpoint: Endpoint, method: string, kind: Kind, read: (answer: unknown) => A | undefined) =>
+    (id: string, input: object) =>
+      Effect.flatMap(
+        checked(() => bodyOf(method, input)),
+        (body) => on(endpoint, method, kind, id, read, { body })
+      )
+
+  const listing = <A>(
+    endpoint: Endpoint,
+    method: string,
+    read: (answer: unknown) => A | undefined,
+    orgId?: string
+  ) =>
+    Effect.flatMap(
+      checked(() => (orgId === undefined ? "" : `?org_id=${encodeURIComponent(checkId(method, orgId))}`)),
+      (query) => call({ endpoint, query, what: `${method}()`, repeatable: true, read: listOf(read) })
+    )
+
+  return {
+    apiKeys: {
+      create: (input) => creating(endpoints.createApiKey, "apiKeys.create", input, readNewKey),
+      list: () => listing(endpoints.listApiKeys, "apiKeys.list", readApiKey),
+      get: (id) => on(endpoints.getApiKey, "apiKeys.get", apiKey, id, readApiKey),
+      rotate: (id) => on(endpoints.rotateApiKey, "apiKeys.rotate", apiKey, id, readNewKey),
+      delete: deleting(endpoints.deleteApiKey, "apiKeys.delete", apiKey)
+    },
+    orgs: {
+      create: (input) => creating(endpoints.createOrg, "orgs.create", input, readOrg),
+      list: () => listing(endpoints.listOrgs, "orgs.list", readOrg),
+      get: (id) => on(endpoints.getOrg, "orgs.get", org, id, readOrg),
+      update: updating(endpoints.updateOrg, "orgs.update", org, readOrg),
+      delete: deleting(endpoints.deleteOrg, "orgs.delete", org)
+    },
+    roles: {
+      create: (input) => creating(endpoints.createRole, "roles.create", input, readRole),
+      list: (orgId) => listing(endpoints.listRoles, "roles.list", readRole, orgId),
+      get: (id) => on(endpoints.getRole, "roles.get", role, id, readRole),
+      update: updating(endpoints.updateRole, "roles.update", role, readRole),
+      delete: deleting(endpoints.deleteRole, "roles.delete", role),
+      assignPolicy: (id, policyId) =>
+        Effect.andThen(
+          checked(() => checkId("roles.assignPolicy", policyId)),
+          Effect.asVoid(
+            on(endpoints.assignPolicy, "roles.assignPolicy", role, id, nothing, {
+              body: { policy_id: policyId }
+            })
+          )
+        ),
+      removePolicy: (id, policyId) =>
+        Effect.asVoid(
+          on(endpoints.removePolicy, "roles.removePolicy", role, id, nothing, { variables: { id, policyId } })
+        )
+    },
+    policies: {
+      create: (input) => creating(endpoints.createPolicy, "policies.create", input, readPolicy),
+      list: (orgId) => listing(endpoints.listPolicies, "policies.list", readPolicy, orgId),
+      get: (id) => on(endpoints.getPolicy, "policies.get", policy, id, readPolicy),
+      update: updating(endpoints.updatePolicy, "policies.update", policy, readPolicy),
+      delete: deleting(endpoints.deletePolicy, "policies.delete", policy)
+    },
+    secrets: {
+      set: (name, value) => creating(endpoints.setSecret, "secrets.set", { name, value }, readSecret),
+      get: (name) => on(endpoints.getSecret, "secrets.get", secret, name, readSecret),
+      list: () => listing(endpoints.listSecrets, "secrets.list", readSecret),
+      delete: deleting(endpoints.deleteSecret, "secrets.delete", secret)
+    }
+  }
+}
+
+interface Kind {
+  readonly name: string
+  readonly variable: "id" | "name"
+  /** The code of the error when there is none. */
+  readonly notFound: string
+}
+
+const apiKey: Kind = { name: "API key", variable: "id", notFound: "API_KEY_NOT_FOUND" }
+const org: Kind = { name: "organization", variable: "id", notFound: "ORG_NOT_FOUND" }
+const role: Kind = { name: "role", variable: "id", notFound: "ROLE_NOT_FOUND" }
+const policy: Kind = { name: "policy", variable: "id", notFound: "POLICY_NOT_FOUND" }
+const secret: Kind = { name: "secret", variable: "name", notFound: "SECRET_NOT_FOUND" }
+
+const bodyOf = (method: string, input: unknown): object => {
+  if (isObject(input)) return input
+  throw new ValidationError(`${method}() wants an object, got ${input === null ? "null" : typeof input}`)
+}
+
+/** An empty one would ask for something else. */
+const checkId = (method: string, id: unknown): string => {
+  if (typeof id === "string" && id !== "" && id !== "." && id !== "..") return id
+  throw new ValidationError(`${method}() wants a text that is not empty, got ${quote(id)}`)
+}

@@ -1,0 +1,63 @@
+/** Managing API keys. Objects are spelled as they travel, in snake case. Times are ISO strings. */
+import * as Context from "effect/Context"
+import type * as HKT from "effect/HKT"
+import type { Duration } from "../Duration.ts"
+import type { ValidationError } from "../Errors.ts"
+import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+
+export interface APIKey {
+  readonly id: string
+  readonly name: string
+  /** How the key begins, to tell keys apart. */
+  readonly key_prefix: string
+  /** `env_<name>`, or `*` for a key that spans all environments. */
+  readonly env_id?: string
+  readonly role_ids?: Array<string>
+  readonly created_at: string
+  readonly expires_at?: string
+  /** At most a few seconds late. */
+  readonly last_used_at?: string
+}
+
+export interface APIKeyWithSecret extends APIKey {
+  /** The key itself. It is not stored, and cannot be shown again. */
+  readonly secret: string
+  /** The same. */
+  readonly key: string
+}
+
+export interface CreateAPIKeyInput {
+  readonly name: string
+  /** `env_<name>` or the name of an environment, `*` for all; the client's by default, and all for the first key. */
+  readonly envId?: string
+  readonly env_id?: string
+  /** The developer's role by default, and the admin's for the first key; a key with `[]` may do nothing. */
+  readonly role_ids?: ReadonlyArray<string>
+  readonly roleIds?: ReadonlyArray<string>
+  /** When it ends, from now on: `"90d"`. Never by default. */
+  readonly expires_in?: Duration
+  readonly expiresIn?: Duration
+}
+
+/** The methods, in the reading `F`. */
+export interface ApiKeysApi<F extends HKT.TypeLambda> {
+  /** Makes a key. The result is the only one that holds it. */
+  create(
+    input: CreateAPIKeyInput,
+    options?: CallOptions
+  ): Kind<F, APIKeyWithSecret, ValidationError | ClientError>
+  /** The keys of the environment, newest first; all of them for a key that spans all. */
+  list(options?: CallOptions): Kind<F, Array<APIKey>, ClientError>
+  /** Fails with code `API_KEY_NOT_FOUND`, as do those below. */
+  get(id: string, options?: CallOptions): Kind<F, APIKey, ClientError>
+  /** Gives the key another secret. The old one stops working at once. */
+  rotate(id: string, options?: CallOptions): Kind<F, APIKeyWithSecret, ClientError>
+  /** The key stops working at once, also where it is in use. */
+  delete(id: string, options?: CallOptions): Kind<F, void, ClientError>
+}
+
+export const apiKeysMethods = ["create", "list", "get", "rotate", "delete"] as const satisfies ReadonlyArray<
+  keyof ApiKeysApi<EffectKind>
+>
+
+export class ApiKeys extends Context.Service<ApiKeys, ApiKeysApi<EffectKind>>()("@ironflow/node/ApiKeys") {}

@@ -1,0 +1,42 @@
+/** Lists that come in pages, from servers that have them; from others everything comes at once. */
+import * as Effect from "effect/Effect"
+import type { IronflowError } from "../Errors.ts"
+import { isObject } from "../Json.ts"
+import type { Call, Calls } from "./HttpCalls.ts"
+
+/** Items that are asked for at once; the server may send fewer. */
+const PAGE = 1000
+
+/** Reads page after page. `read` takes the items out of an answer. */
+export const callPages = <A>(
+  { call }: Calls,
+  {
+    query,
+    read,
+    ...it
+  }: Omit<Call<Array<A>>, "orElse" | "query"> & {
+    readonly query?: { readonly [name: string]: string }
+  }
+): Effect.Effect<Array<A>, IronflowError> =>
+  Effect.gen(function* () {
+    const all: Array<A> = []
+    let cursor = ""
+    while (true) {
+      const search = new URLSearchParams({ ...query, limit: String(PAGE) })
+      if (cursor !== "") search.set("cursor", cursor)
+      const page = yield* call<{ readonly items: Array<A>; readonly next: unknown }>({
+        ...it,
+        query: `?${search}`,
+        read: (answer) => {
+          const items = read(answer)
+          return items === undefined
+            ? undefined
+            : { items, next: isObject(answer) ? answer.nextCursor : undefined }
+        }
+      })
+      for (const item of page.items) all.push(item)
+      // a server that repeats itself would never come to an end
+      if (typeof page.next !== "string" || page.next === "" || page.next === cursor) return all
+      cursor = page.next
+    }
+  })

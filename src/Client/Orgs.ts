@@ -1,0 +1,42 @@
+/** Managing organizations: what roles and policies belong to. */
+import * as Context from "effect/Context"
+import type * as HKT from "effect/HKT"
+import type { ValidationError } from "../Errors.ts"
+import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+
+/** Times are ISO strings. */
+export interface Organization {
+  readonly id: string
+  readonly name: string
+  readonly created_at: string
+  readonly updated_at: string
+}
+
+export interface CreateOrgInput {
+  readonly name: string
+}
+
+export interface UpdateOrgInput {
+  readonly name?: string
+}
+
+/** The methods, in the reading `F`. */
+export interface OrgsApi<F extends HKT.TypeLambda> {
+  create(input: CreateOrgInput, options?: CallOptions): Kind<F, Organization, ValidationError | ClientError>
+  list(options?: CallOptions): Kind<F, Array<Organization>, ClientError>
+  /** Fails with code `ORG_NOT_FOUND`, as do those below. */
+  get(id: string, options?: CallOptions): Kind<F, Organization, ClientError>
+  update(
+    id: string,
+    input: UpdateOrgInput,
+    options?: CallOptions
+  ): Kind<F, Organization, ValidationError | ClientError>
+  /** Fails with `INVALID_STATE` while it has roles or policies. */
+  delete(id: string, options?: CallOptions): Kind<F, void, ClientError>
+}
+
+export const orgsMethods = ["create", "list", "get", "update", "delete"] as const satisfies ReadonlyArray<
+  keyof OrgsApi<EffectKind>
+>
+
+export class Orgs extends Context.Service<Orgs, OrgsApi<EffectKind>>()("@ironflow/node/Orgs") {}

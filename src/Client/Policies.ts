@@ -1,0 +1,68 @@
+/** Managing policies: which actions on which resources are allowed or denied. */
+import * as Context from "effect/Context"
+import type * as HKT from "effect/HKT"
+import type { ValidationError } from "../Errors.ts"
+import type { PolicyEffect } from "../Policy.ts"
+import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+
+export type { PolicyEffect } from "../Policy.ts"
+
+/** Times are ISO strings. */
+export interface Policy {
+  readonly id: string
+  readonly org_id: string
+  readonly name: string
+  readonly effect: PolicyEffect
+  /** Patterns separated by commas, `*` for any characters: `emit:*, run:cancel`. */
+  readonly actions: string
+  /** Patterns over `<kind>:<name>`: `event:order.*`; `*` for all. */
+  readonly resources: string
+  /** A CEL expression over `request`; the policy applies where it is true. */
+  readonly condition?: string
+  readonly created_at: string
+  readonly updated_at: string
+}
+
+export interface CreatePolicyInput {
+  readonly name: string
+  readonly effect: PolicyEffect
+  readonly actions: string
+  readonly resources: string
+  readonly condition?: string
+  /** The built-in organization by default. */
+  readonly org_id?: string
+}
+
+export interface UpdatePolicyInput {
+  readonly name?: string
+  readonly effect?: PolicyEffect
+  readonly actions?: string
+  readonly resources?: string
+  /** An empty one takes the condition away. */
+  readonly condition?: string
+}
+
+/** The methods, in the reading `F`. */
+export interface PoliciesApi<F extends HKT.TypeLambda> {
+  create(input: CreatePolicyInput, options?: CallOptions): Kind<F, Policy, ValidationError | ClientError>
+  /** Those of the organization, all without one. */
+  list(orgId?: string, options?: CallOptions): Kind<F, Array<Policy>, ClientError>
+  /** Fails with code `POLICY_NOT_FOUND`, as do those below. */
+  get(id: string, options?: CallOptions): Kind<F, Policy, ClientError>
+  /** Takes effect at once for all keys that it is about. */
+  update(
+    id: string,
+    input: UpdatePolicyInput,
+    options?: CallOptions
+  ): Kind<F, Policy, ValidationError | ClientError>
+  /** Fails with `INVALID_STATE` while roles have it. */
+  delete(id: string, options?: CallOptions): Kind<F, void, ClientError>
+}
+
+export const policiesMethods = ["create", "list", "get", "update", "delete"] as const satisfies ReadonlyArray<
+  keyof PoliciesApi<EffectKind>
+>
+
+export class Policies extends Context.Service<Policies, PoliciesApi<EffectKind>>()(
+  "@ironflow/node/Policies"
+) {}

@@ -1,0 +1,63 @@
+/** Managing roles: what keys have, and policies are assigned to. */
+import * as Context from "effect/Context"
+import type * as HKT from "effect/HKT"
+import type { ValidationError } from "../Errors.ts"
+import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+
+export interface Role {
+  readonly id: string
+  readonly org_id: string
+  readonly name: string
+  /** Whether it is built in, and cannot be changed. */
+  readonly is_default: boolean
+  /** Ids of the policies that are assigned to it; other servers leave them out. */
+  readonly policy_ids?: Array<string>
+  /** ISO string. */
+  readonly created_at: string
+}
+
+export interface CreateRoleInput {
+  readonly name: string
+  /** The built-in organization by default. */
+  readonly org_id?: string
+}
+
+export interface UpdateRoleInput {
+  readonly name?: string
+}
+
+/** The methods, in the reading `F`. */
+export interface RolesApi<F extends HKT.TypeLambda> {
+  create(input: CreateRoleInput, options?: CallOptions): Kind<F, Role, ValidationError | ClientError>
+  /** Those of the organization, all without one. */
+  list(orgId?: string, options?: CallOptions): Kind<F, Array<Role>, ClientError>
+  /** Fails with code `ROLE_NOT_FOUND`, as do those below. */
+  get(id: string, options?: CallOptions): Kind<F, Role, ClientError>
+  update(
+    id: string,
+    input: UpdateRoleInput,
+    options?: CallOptions
+  ): Kind<F, Role, ValidationError | ClientError>
+  /** Fails with `INVALID_STATE` while keys have it. */
+  delete(id: string, options?: CallOptions): Kind<F, void, ClientError>
+  /** Takes effect at once for all keys that have the role. */
+  assignPolicy(
+    roleId: string,
+    policyId: string,
+    options?: CallOptions
+  ): Kind<F, void, ValidationError | ClientError>
+  /** One that is not assigned is no failure. */
+  removePolicy(roleId: string, policyId: string, options?: CallOptions): Kind<F, void, ClientError>
+}
+
+export const rolesMethods = [
+  "create",
+  "list",
+  "get",
+  "update",
+  "delete",
+  "assignPolicy",
+  "removePolicy"
+] as const satisfies ReadonlyArray<keyof RolesApi<EffectKind>>
+
+export class Roles extends Context.Service<Roles, RolesApi<EffectKind>>()("@ironflow/node/Roles") {}

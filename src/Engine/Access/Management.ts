@@ -1,0 +1,449 @@
+/**
+ * Managing keys, organizations, roles and policies: checked input, then one operation of the store.
+ *
+ * A caller with a key does no more than its key: it sees and makes keys of its own environment, gives roles that it has
+ * itself or may assign, and changes what is shared by all environments only with a key that spans them. The process of the
+ * engine, and anybody before there are keys, may do everything.
+ */
+import { randomBytes } from "node:crypto"
+import * as Effect from "effect/Effect"
+import type { APIKey, ApiKeysApi, APIKeyWithSecret, CreateAPIKeyInput } from "../../Client/ApiKeys.ts"
+import type { EffectKind } from "../../Client/Client.ts"
+import type { Organization, OrgsApi } from "../../Client/Orgs.ts"
+import type { PoliciesApi, Policy } from "../../Client/Policies.ts"
+import type { Role, RolesApi } from "../../Client/Roles.ts"
+import { positiveDuration } from "../../Duration.ts"
+import {
+  IronflowError,
+  isIronflowError,
+  LimitExceededError,
+  UnauthorizedError,
+  ValidationError
+} from "../../Errors.ts"
+import { isObject } from "../../Json.ts"
+import { checkName, listLength } from "../../Limits.ts"
+import { checkActions, checkCondition, checkResources } from "../../Policy.ts"
+import type {
+  AccessLogEntry,
+  KeyRecord,
+  OrgRecord,
+  PolicyChanges,
+  PolicyRecord,
+  RoleRecord
+} from "../Store/AccessRecords.ts"
+import type { StoreService } from "../Store/Store.ts"
+import { type Access, type Caller, hashOf } from "./Access.ts"
+import { DEFAULT_ORG, DEVELOPER, isBuiltIn } from "./BuiltIn.ts"
+
+export interface Management {
+  readonly apiKeys: ApiKeysApi<EffectKind>
+  readonly orgs: OrgsApi<EffectKind>
+  readonly roles: RolesApi<EffectKind>
+  readonly policies: PoliciesApi<EffectKind>
+  /** Newest first. */
+  readonly log: (limit: number) => Effect.Effect<ReadonlyArray<AccessLogEntry>, IronflowError>
+}
+
+/** Longest life of a key, milliseconds: a hundred years, so that its end is a time that dates can say. */
+const longestLife = 100 * 365 * 24 * 3_600_000
+
+const ENVIRONMENT_ID = "env_"
+const PREFIX = "ifk_"
+/** Characters of a key that are stored to tell it apart. */
+const shownLength = PREFIX.length + 6
+
+/** For calls of `caller` in the environment; without a caller for the engine's own process. */
+export const make = (
+  { store, access }: { readonly store: StoreService; readonly access: Access },
+  environment: string,
+  caller?: Caller
+): Management => {
+  const by = caller?.key?.id ?? "local"
+  const bound = caller?.key?.environment
+
+  const visible = (key: KeyRecord): boolean => bound === undefined || key.environment === bound
+
+  const findKey = (id: unknown): KeyRecord => {
+    const key = access.keys.get(checkName("id of the API key", id))
+    if (key !== undefined && visible(key)) return key
+    throw new IronflowError(`There is no API key "${String(id).slice(0, 128)}"`, {
+      code: "API_KEY_NOT_FOUND"
+    })
+  }
+
+  /** Nobody makes a key that may do more than their own, unless they may assign the role. */
+  const checkGiving = (roleIds: ReadonlyArray<string>): void => {
+    if (caller?.key === undefined) return
+    for (const id of roleIds) {
+      if (!caller.key.roleIds.includes(id)) caller.check("role:assign", `role:${id}`, environment)
+    }
+  }
+
+  const checkSpanning = (what: string): void => {
+    if (bound === undefined) return
+    throw new UnauthorizedError(
+      `${what} is for all environments, and the API key "${caller?.key?.name}" is bound to "${bound}": use one that spans all`
+    )
+  }
+
+  const shown = (key: KeyRecord): APIKey => toApiKey(key, access.lastUse(key))
+
+  const create = (input: CreateAPIKeyInput) =>
+    Effect.gen(function* () {
+      const {
+        name,
+        environment: named,
+        roleIds,
+        lifeMs
+      } = yield* checked(() => {
+        const read = readKeyInput(input)
+        if (bound !== undefined && (read.environment ?? bound) !== bound) {
+          throw new UnauthorizedError(
+            `The API key "${caller?.key?.name}" is bound to environment "${bound}" and makes keys for no other`
+          )
+        }
+        for (const id of read.roleIds ?? []) findIn(access.roles, id, "role", "ROLE_NOT_FOUND")
+        if (access.required) checkGiving(read.roleIds ?? [DEVELOPER])
+        return read
+      })
+      // outside of the transaction, which may be repeated; from the system, because a seed must not give keys away
+      const secret = newSecret()
+      const key = yield* store.createApiKey(
+        {
+          name,
+          ...stored(secret),
+          callEnvironment: environment,
+          ...(named === undefined ? {} : { environment: named }),
+          ...(roleIds === undefined ? {} : { roleIds }),
+          ...(lifeMs === undefined ? {} : { lifeMs })
+        },
+        by
+      )
+      return withSecret(shown(key), secret)
+    })
+
+  const apiKeys: ApiKeysApi<EffectKind> = {
+    create,
+    list: () => Effect.sync(() => [...access.keys.values()].filter(visible).sort(newestFirst).map(shown)),
+    get: (id) => checked(() => shown(findKey(id))),
+    rotate: (id) =>
+      Effect.flatMap(
+        checked(() => {
+          const key = findKey(id)
+          if (key.id !== caller?.key?.id) checkGiving(key.roleIds)
+          return newSecret()
+        }),
+        (secret) =>
+          Effect.map(store.rotateApiKey(id, stored(secret), by), (key) => withSecret(shown(key), secret))
+      ),
+    delete: (id) =>
+      Effect.flatMap(
+        checked(() => findKey(id)),
+        () => store.deleteApiKey(id, by)
+      )
+  }
+
+  const orgs: OrgsApi<EffectKind> = {
+    create: (input) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("An organization")
+          return checkName("name of the organization", fieldsOf(input, "An organization").name)
+        }),
+        (name) => Effect.map(store.createOrg(name, by), toOrganization)
+      ),
+    list: () => Effect.sync(() => [...access.orgs.values()].map(toOrganization)),
+    get: (id) => checked(() => toOrganization(findIn(access.orgs, id, "organization", "ORG_NOT_FOUND"))),
+    update: (id, input) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("An organization")
+          return {
+            id: checkName("id of the organization", id),
+            name: optionalName("name of the organization", fieldsOf(input, "An organization").name)
+          }
+        }),
+        ({ id, name }) => Effect.map(store.updateOrg(id, name, by), toOrganization)
+      ),
+    delete: (id) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("An organization")
+          return checkName("id of the organization", id)
+        }),
+        (id) => store.deleteOrg(id, by)
+      )
+  }
+
+  const rolePolicy =
+    (change: (roleId: string, policyId: string, by: string) => Effect.Effect<void, IronflowError>) =>
+    (roleId: string, policyId: string) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("A role")
+          return [checkName("id of the role", roleId), checkName("id of the policy", policyId)] as const
+        }),
+        ([roleId, policyId]) => change(roleId, policyId, by)
+      )
+
+  const roles: RolesApi<EffectKind> = {
+    create: (input) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("A role")
+          const fields = fieldsOf(input, "A role")
+          return { name: checkName("name of the role", fields.name), orgId: orgOf(fields) }
+        }),
+        (role) => Effect.map(store.createRole(role, by), toRole)
+      ),
+    list: (orgId) => checked(() => ofOrg([...access.roles.values()], orgId).map(toRole)),
+    get: (id) => checked(() => toRole(findIn(access.roles, id, "role", "ROLE_NOT_FOUND"))),
+    update: (id, input) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("A role")
+          return {
+            id: checkName("id of the role", id),
+            name: optionalName("name of the role", fieldsOf(input, "A role").name)
+          }
+        }),
+        ({ id, name }) => Effect.map(store.updateRole(id, name, by), toRole)
+      ),
+    delete: (id) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("A role")
+          return checkName("id of the role", id)
+        }),
+        (id) => store.deleteRole(id, by)
+      ),
+    assignPolicy: rolePolicy(store.assignPolicy),
+    removePolicy: rolePolicy(store.removePolicy)
+  }
+
+  const policies: PoliciesApi<EffectKind> = {
+    create: (input) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("A policy")
+          const fields = fieldsOf(input, "A policy")
+          const condition = present(fields.condition)
+          return {
+            orgId: orgOf(fields),
+            name: checkName("name of the policy", fields.name),
+            effect: readEffect(fields.effect),
+            actions: checkActions(fields.actions),
+            resources: checkResources(fields.resources),
+            ...(condition === undefined ? {} : { condition: readCondition(condition) })
+          }
+        }),
+        (policy) => Effect.map(store.createPolicy(policy, by), toPolicy)
+      ),
+    list: (orgId) => checked(() => ofOrg([...access.policies.values()], orgId).map(toPolicy)),
+    get: (id) => checked(() => toPolicy(findIn(access.policies, id, "policy", "POLICY_NOT_FOUND"))),
+    update: (id, input) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("A policy")
+          return {
+            id: checkName("id of the policy", id),
+            changes: readPolicyChanges(fieldsOf(input, "A policy"))
+          }
+        }),
+        ({ id, changes }) => Effect.map(store.updatePolicy(id, changes, by), toPolicy)
+      ),
+    delete: (id) =>
+      Effect.flatMap(
+        checked(() => {
+          checkSpanning("A policy")
+          return checkName("id of the policy", id)
+        }),
+        (id) => store.deletePolicy(id, by)
+      )
+  }
+
+  return {
+    apiKeys,
+    orgs,
+    roles,
+    policies,
+    log: (limit) =>
+      Effect.flatMap(
+        checked(() => checkSpanning("The access log")),
+        () => store.readAccessLog(limit)
+      )
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Input
+// ---------------------------------------------------------------------------------------------------------------------
+
+type Fields = { readonly [name: string]: unknown }
+
+const fieldsOf = (input: unknown, what: string): Fields => {
+  if (isObject(input)) return input
+  throw new ValidationError(
+    `${what} is described by an object, got ${input === null ? "null" : typeof input}`
+  )
+}
+
+/** `null` is another way to leave something out. */
+const present = (value: unknown): unknown => (value === null ? undefined : value)
+
+const optionalName = (kind: string, name: unknown): string | undefined =>
+  present(name) === undefined ? undefined : checkName(kind, name)
+
+/** A field in either spelling; `undefined` when it is absent. */
+const either = (fields: Fields, camel: string, snake: string): unknown => {
+  const first = present(fields[camel])
+  const second = present(fields[snake])
+  if (first !== undefined && second !== undefined && JSON.stringify(first) !== JSON.stringify(second)) {
+    throw new ValidationError(`\`${camel}\` and \`${snake}\` are the same and say different things: give one`)
+  }
+  return first ?? second
+}
+
+const readKeyInput = (input: CreateAPIKeyInput) => {
+  const fields = fieldsOf(input, "An API key")
+  const environment = either(fields, "envId", "env_id")
+  const roleIds = either(fields, "roleIds", "role_ids")
+  const expiresIn = either(fields, "expiresIn", "expires_in")
+  return {
+    name: checkName("name of the API key", fields.name),
+    environment: environment === undefined ? undefined : environmentOf(environment),
+    roleIds: roleIds === undefined ? undefined : readRoleIds(roleIds),
+    lifeMs: expiresIn === undefined ? undefined : readLife(expiresIn)
+  }
+}
+
+const readLife = (duration: unknown): number => {
+  const what = "`expires_in` of the API key"
+  if (typeof duration !== "string" && typeof duration !== "number") {
+    throw new ValidationError(
+      `${what} must be a duration, like "90d" or milliseconds; got ${typeof duration}`
+    )
+  }
+  const ms = positiveDuration(duration, what)
+  if (ms > longestLife) throw new ValidationError(`${what} is too long: at most 36500d, or leave it out`)
+  return Math.ceil(ms)
+}
+
+const environmentOf = (id: unknown): string => {
+  const name = checkName("environment of the API key", id)
+  return name.startsWith(ENVIRONMENT_ID) && name.length > ENVIRONMENT_ID.length
+    ? name.slice(ENVIRONMENT_ID.length)
+    : name
+}
+
+const readRoleIds = (ids: unknown): ReadonlyArray<string> => {
+  if (!Array.isArray(ids))
+    throw new ValidationError("`role_ids` of the API key must be a list of ids of roles")
+  if (ids.length > listLength) {
+    throw new LimitExceededError("The list of roles of the API key", ids.length, listLength, "roles")
+  }
+  return ids.map((id) => checkName("id of a role", id))
+}
+
+const orgOf = (fields: Fields): string => {
+  const id = either(fields, "orgId", "org_id")
+  return id === undefined ? DEFAULT_ORG : checkName("id of the organization", id)
+}
+
+const readEffect = (effect: unknown): "allow" | "deny" => {
+  if (effect === "allow" || effect === "deny") return effect
+  throw new ValidationError(
+    `The effect of a policy is "allow" or "deny", got ${JSON.stringify(effect)?.slice(0, 64)}`
+  )
+}
+
+const readCondition = (condition: unknown): string => {
+  if (typeof condition === "string") return checkCondition(condition)
+  throw new ValidationError(`The condition of a policy must be a CEL expression, got ${typeof condition}`)
+}
+
+const readPolicyChanges = (fields: Fields): PolicyChanges => ({
+  ...(present(fields.name) === undefined ? {} : { name: checkName("name of the policy", fields.name) }),
+  ...(present(fields.effect) === undefined ? {} : { effect: readEffect(fields.effect) }),
+  ...(present(fields.actions) === undefined ? {} : { actions: checkActions(fields.actions) }),
+  ...(present(fields.resources) === undefined ? {} : { resources: checkResources(fields.resources) }),
+  ...(present(fields.condition) === undefined
+    ? {}
+    : { condition: fields.condition === "" ? "" : readCondition(fields.condition) })
+})
+
+const findIn = <A>(records: ReadonlyMap<string, A>, id: unknown, what: string, code: string): A => {
+  const found = records.get(checkName(`id of the ${what}`, id))
+  if (found !== undefined) return found
+  throw new IronflowError(`There is no ${what} "${String(id).slice(0, 128)}"`, { code })
+}
+
+const ofOrg = <A extends { readonly orgId: string }>(
+  records: ReadonlyArray<A>,
+  orgId: unknown
+): ReadonlyArray<A> => {
+  const id = present(orgId)
+  if (id === undefined) return records
+  checkName("id of the organization", id)
+  return records.filter((record) => record.orgId === id)
+}
+
+/** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */
+const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(check())
+    } catch (error) {
+      return isIronflowError(error) ? Effect.fail(error) : Effect.die(error)
+    }
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Output
+// ---------------------------------------------------------------------------------------------------------------------
+
+const newestFirst = (a: KeyRecord, b: KeyRecord): number =>
+  b.createdAt - a.createdAt || (a.id < b.id ? 1 : -1)
+
+const newSecret = (): string => PREFIX + randomBytes(32).toString("base64url")
+
+const stored = (secret: string) => ({ hash: hashOf(secret), prefix: secret.slice(0, shownLength) })
+
+const withSecret = (key: APIKey, secret: string): APIKeyWithSecret => ({ ...key, secret, key: secret })
+
+const iso = (time: number): string => new Date(time).toISOString()
+
+const toApiKey = (key: KeyRecord, lastUsedAt: number | undefined): APIKey => ({
+  id: key.id,
+  name: key.name,
+  key_prefix: key.prefix,
+  env_id: key.environment === undefined ? "*" : ENVIRONMENT_ID + key.environment,
+  role_ids: [...key.roleIds],
+  created_at: iso(key.createdAt),
+  ...(key.expiresAt === undefined ? {} : { expires_at: iso(key.expiresAt) }),
+  ...(lastUsedAt === undefined ? {} : { last_used_at: iso(lastUsedAt) })
+})
+
+const toOrganization = ({ id, name, createdAt, updatedAt }: OrgRecord): Organization => ({
+  id,
+  name,
+  created_at: iso(createdAt),
+  updated_at: iso(updatedAt)
+})
+
+const toRole = ({ id, orgId, name, policyIds, createdAt }: RoleRecord): Role => ({
+  id,
+  org_id: orgId,
+  name,
+  is_default: isBuiltIn(id),
+  policy_ids: [...policyIds],
+  created_at: iso(createdAt)
+})
+
+const toPolicy = ({ id, orgId, createdAt, updatedAt, ...policy }: PolicyRecord): Policy => ({
+  id,
+  org_id: orgId,
+  ...policy,
+  created_at: iso(createdAt),
+  updated_at: iso(updatedAt)
+})

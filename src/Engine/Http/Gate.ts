@@ -1,0 +1,206 @@
+/**
+ * Who comes in: strangers are turned away, keys are checked, and pages of other origins are told what they may read.
+ *
+ * Without keys the server trusts whoever reaches loopback, and turns away browsers that a page of somebody else has sent.
+ * As soon as there is a key, every call needs one.
+ */
+import type { IncomingHttpHeaders } from "node:http"
+import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
+import { UnauthenticatedError, UnauthorizedError, ValidationError } from "../../Errors.ts"
+import { checkName } from "../../Limits.ts"
+import type { Access as Rule, Subject } from "../../Protocol/Http/Access.ts"
+import { CHANNEL_HEADER } from "../../Protocol/Http/Channel.ts"
+import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
+import { isObject } from "../../Json.ts"
+import type { Access, Caller } from "../Access/Access.ts"
+import type { Reply } from "./Route.ts"
+
+export interface GateOptions {
+  /** Whether the server listens where others than this machine reach it. */
+  readonly exposed: boolean
+  readonly insecure: boolean
+  /** Origins whose pages are answered when there are keys. */
+  readonly corsOrigins: ReadonlyArray<string>
+}
+
+/** Somebody who has come in, and the environment that the call is for. */
+export interface Visitor {
+  readonly caller: Caller
+  readonly environment: string
+}
+
+/** What is looked at of a request, of HTTP/1.1 or HTTP/2. */
+export interface Arrival {
+  readonly method?: string | undefined
+  readonly headers: IncomingHttpHeaders
+}
+
+export class Gate {
+  readonly #access: Access
+  readonly #options: GateOptions
+
+  constructor(access: Access, options: GateOptions) {
+    this.#access = access
+    this.#options = options
+  }
+
+  /** Throws `UnauthorizedError` for a request that a page has sent which is not answered. */
+  checkOrigin({ headers }: Arrival): void {
+    const { origin } = headers
+    const host = hostOf(headers)
+    if (this.#access.required) {
+      if (origin === undefined || this.#answers(headers)) return
+      throw new UnauthorizedError(
+        `This engine does not answer pages of "${origin.slice(0, 256)}": add it to \`corsOrigins\``
+      )
+    }
+    if (this.#options.insecure) return
+    if (host !== undefined && !isLoopback(hostnameOf(`http://${host}`))) {
+      throw new UnauthorizedError(
+        `An engine without API keys answers only under a loopback name, not as "${host.slice(0, 256)}". ` +
+          "Use 127.0.0.1 or localhost, or make a key with `ironflow apikeys create`"
+      )
+    }
+    if (origin !== undefined && !isLoopback(hostnameOf(origin))) {
+      throw new UnauthorizedError(
+        `An engine without API keys does not answer pages of "${origin.slice(0, 256)}". ` +
+          "Serve the page from localhost, or make a key with `ironflow apikeys create` and name the origin in `corsOrigins`"
+      )
+    }
+  }
+
+  /**
+   * Who sends a request, and for which environment. The key is in the header `Authorization`, or for a socket in `token` of
+   * the query, where a browser can put it. Throws `UnauthenticatedError` without a key that works, `UnauthorizedError` when the
+   * request names another environment than that of the key.
+   */
+  admit(request: Arrival, query?: URLSearchParams): Visitor {
+    const { headers } = request
+    const caller = this.#access.authenticate(
+      bearer(headers.authorization) ?? query?.get("token") ?? undefined
+    )
+    if (caller.key === undefined && this.#options.exposed && !this.#options.insecure) {
+      throw new UnauthenticatedError(
+        "This engine has no API keys any more, and listens where others reach it: make one with `ironflow apikeys create` on its machine"
+      )
+    }
+    const named = query?.get("env") || headers[ENVIRONMENT_HEADER] || undefined
+    const bound = caller.key?.environment
+    if (named === undefined) return { caller, environment: bound ?? DEFAULT_ENVIRONMENT }
+    const environment = checkName("environment in the header X-Ironflow-Environment", named)
+    if (bound !== undefined && environment !== bound) {
+      throw new UnauthorizedError(
+        `The API key "${caller.key?.name}" is bound to environment "${bound}", and the request names "${environment}". ` +
+          "Name that environment, or use a key of the other"
+      )
+    }
+    return { caller, environment }
+  }
+
+  /** The answer to a browser that asks whether a page may send a request; `undefined` when that is not the question. */
+  preflight({ method, headers }: Arrival): Reply | undefined {
+    if (method !== "OPTIONS" || headers["access-control-request-method"] === undefined) return undefined
+    return {
+      status: 204,
+      headers: {
+        "access-control-allow-methods": "GET, POST, PUT, PATCH, DELETE",
+        "access-control-allow-headers": `authorization, content-type, if-match, if-none-match, ${ENVIRONMENT_HEADER}, connect-protocol-version, connect-timeout-ms`,
+        "access-control-max-age": "600"
+      }
+    }
+  }
+
+  /** Headers that let the page which sent the request read the answer. */
+  corsHeaders({ headers }: Arrival): { readonly [name: string]: string } | undefined {
+    const { origin } = headers
+    if (origin === undefined || !this.#answers(headers)) return undefined
+    return {
+      "access-control-allow-origin": origin,
+      "access-control-expose-headers": `etag, ${CHANNEL_HEADER}`,
+      vary: "Origin"
+    }
+  }
+
+  /** Whether the origin of the request is one that is answered. */
+  #answers(headers: IncomingHttpHeaders): boolean {
+    const { origin = "" } = headers
+    if (this.#options.corsOrigins.includes(origin)) return true
+    if (!this.#access.required) return isLoopback(hostnameOf(origin))
+    // its own pages
+    return URL.canParse(origin) && new URL(origin).host === hostOf(headers)
+  }
+}
+
+/** Checks that the visitor may make a call that begins like this. Throws `UnauthenticatedError` or `UnauthorizedError`. */
+export const checkCall = (
+  { caller, environment }: Visitor,
+  rule: Rule,
+  variables: { readonly [name: string]: string }
+): void => {
+  if (rule === "public") return
+  caller.checkAlive()
+  caller.used()
+  const { action, subject } = rule
+  switch (subject.from) {
+    case "all":
+      return caller.check(action, `${subject.kind}:*`, environment)
+    case "path":
+      return caller.check(action, `${subject.kind}:${variables[subject.variable] ?? ""}`, environment)
+    case "body":
+      // what it is about is not known yet; who may never do this need not be read to the end
+      return caller.checkAction(action)
+  }
+}
+
+/** Checks what could not be checked before the body was read. */
+export const checkBody = ({ caller, environment }: Visitor, rule: Rule, body: unknown): void => {
+  if (rule === "public" || rule.subject.from !== "body" || caller.key === undefined) return
+  // it may have taken its time
+  caller.checkAlive()
+  for (const name of namesIn(rule.subject, body)) {
+    caller.check(rule.action, `${rule.subject.kind}:${name}`, environment)
+  }
+}
+
+/** All names that the body could mean; a body without any is refused by whoever reads it. */
+const namesIn = (
+  subject: Extract<Subject, { readonly from: "body" }>,
+  body: unknown
+): ReadonlyArray<string> => {
+  const items: unknown = subject.each === undefined ? [body] : isObject(body) ? body[subject.each] : undefined
+  if (!Array.isArray(items)) return [""]
+  const names = items.flatMap((item) =>
+    isObject(item)
+      ? subject.members
+          .map((member) => item[member])
+          .filter((name) => typeof name === "string" && name !== "")
+      : []
+  )
+  // `filter` above lets texts through only
+  return names.length === 0 ? [""] : [...new Set(names as Array<string>)]
+}
+
+const bearer = (authorization: string | undefined): string | undefined =>
+  authorization === undefined ? undefined : (/^Bearer +([^ ]+) *$/i.exec(authorization)?.[1] ?? "malformed")
+
+export const isLoopback = (host: string): boolean =>
+  host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host)
+
+/** What HTTP/2 calls the authority. */
+const hostOf = (headers: IncomingHttpHeaders): string | undefined => {
+  const authority = headers[":authority"]
+  return typeof authority === "string" ? authority : headers.host
+}
+
+const hostnameOf = (url: string): string => (URL.canParse(url) ? new URL(url).hostname : "")
+
+/** Returns the origins. Throws `ValidationError` when one is not an origin. */
+export const checkCorsOrigins = (origins: unknown): ReadonlyArray<string> => {
+  if (!Array.isArray(origins)) throw new ValidationError("`corsOrigins` must be a list of origins")
+  return origins.map((origin: unknown) => {
+    if (typeof origin === "string" && URL.canParse(origin) && new URL(origin).origin === origin) return origin
+    throw new ValidationError(
+      `\`corsOrigins\`: ${JSON.stringify(origin)?.slice(0, 128)} is not an origin: write scheme, host and port without a path, like "https://app.example.com"`
+    )
+  })
+}

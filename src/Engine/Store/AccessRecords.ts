@@ -1,0 +1,95 @@
+/** API keys, organizations, roles and policies as the store keeps them. Times are epoch milliseconds. */
+import type { PolicyEffect } from "../../Policy.ts"
+
+export interface KeyRecord {
+  readonly id: string
+  readonly name: string
+  /** How the key begins, to tell keys apart. */
+  readonly prefix: string
+  /** SHA-256 of the key, in hex: the key itself is not stored. */
+  readonly hash: string
+  /** Absent when it spans all environments. */
+  readonly environment?: string
+  readonly roleIds: ReadonlyArray<string>
+  readonly createdAt: number
+  readonly expiresAt?: number
+  readonly lastUsedAt?: number
+}
+
+export interface OrgRecord {
+  readonly id: string
+  readonly name: string
+  readonly createdAt: number
+  readonly updatedAt: number
+}
+
+export interface RoleRecord {
+  readonly id: string
+  readonly orgId: string
+  readonly name: string
+  readonly policyIds: ReadonlyArray<string>
+  readonly createdAt: number
+}
+
+export interface PolicyRecord {
+  readonly id: string
+  readonly orgId: string
+  readonly name: string
+  readonly effect: PolicyEffect
+  readonly actions: string
+  readonly resources: string
+  readonly condition?: string
+  readonly createdAt: number
+  readonly updatedAt: number
+}
+
+/** All of it. */
+export interface AccessRecords {
+  readonly keys: ReadonlyArray<KeyRecord>
+  readonly orgs: ReadonlyArray<OrgRecord>
+  readonly roles: ReadonlyArray<RoleRecord>
+  readonly policies: ReadonlyArray<PolicyRecord>
+}
+
+/** What a commit changed in it: a record as it is now, or the id of one that is gone. */
+export type AccessChange =
+  | { readonly _tag: "Key"; readonly key: KeyRecord }
+  | { readonly _tag: "KeyDeleted"; readonly id: string }
+  | { readonly _tag: "Org"; readonly org: OrgRecord }
+  | { readonly _tag: "OrgDeleted"; readonly id: string }
+  | { readonly _tag: "Role"; readonly role: RoleRecord }
+  | { readonly _tag: "RoleDeleted"; readonly id: string }
+  | { readonly _tag: "Policy"; readonly policy: PolicyRecord }
+  | { readonly _tag: "PolicyDeleted"; readonly id: string }
+
+/** Who changed what. `by` is the id of a key, or `local` for the process or machine of the engine. */
+export interface AccessLogEntry {
+  readonly at: number
+  readonly by: string
+  /** The action, such as `apikey:create`. */
+  readonly action: string
+  /** The id of what was changed. */
+  readonly subject: string
+  readonly details: { readonly [name: string]: unknown }
+}
+
+export interface NewKey {
+  readonly name: string
+  readonly prefix: string
+  readonly hash: string
+  /** `"*"` for all; absent for `callEnvironment`, or for all when it is the first key. */
+  readonly environment?: string
+  readonly callEnvironment: string
+  /** Absent for the developer's role, or the admin's when it is the first key. */
+  readonly roleIds?: ReadonlyArray<string>
+  /** Milliseconds from when it is stored to its end. */
+  readonly lifeMs?: number
+}
+
+export type NewPolicy = Pick<
+  PolicyRecord,
+  "orgId" | "name" | "effect" | "actions" | "resources" | "condition"
+>
+
+/** What to change of a policy; an empty condition takes it away. */
+export type PolicyChanges = Partial<Omit<NewPolicy, "orgId">>

@@ -1,0 +1,223 @@
+/**
+ * Buckets as the database keeps them, and what is remembered of them.
+ *
+ * Every call names a bucket, and every write moves its revision: rows that were read stay in memory, and those that a
+ * transaction has changed are written once, before it commits. When it is rolled back they are forgotten.
+ */
+import { BucketExistsError, BucketNotFoundError } from "../../Errors.ts"
+import { PUT } from "./KvOperations.ts"
+import type { KvBucketRow, NewKvBucket } from "./Store.ts"
+import type { Row, Transaction } from "./Transaction.ts"
+
+/** The highest revision of any bucket that was deleted: one made anew goes on after it, so that no old revision fits. */
+const FLOOR = "kv_revision"
+
+/** Buckets that are remembered. */
+const MOST = 10_000
+
+export interface Bucket {
+  readonly key: number
+  readonly environment: number
+  /** Empty once it is deleted. */
+  readonly name: string
+  readonly description: string | undefined
+  readonly ttlMs: number | undefined
+  readonly maxValueBytes: number
+  readonly maxBytes: number | undefined
+  readonly history: number
+  readonly createdAt: number
+  revision: number
+  /** The highest revision of a marker that was dropped. */
+  dropped: number
+  bytes: number
+  values: number
+}
+
+const optionalNumber = (value: Row[string] | undefined): number | undefined =>
+  value === null || value === undefined ? undefined : Number(value)
+
+const toBucket = (row: Row): Bucket => ({
+  key: Number(row.key),
+  environment: Number(row.environment),
+  name: String(row.name ?? ""),
+  description: row.description === null ? undefined : String(row.description),
+  ttlMs: optionalNumber(row.ttl_ms),
+  maxValueBytes: Number(row.max_value_bytes),
+  maxBytes: optionalNumber(row.max_bytes),
+  history: Number(row.history),
+  createdAt: Number(row.created_at),
+  revision: Number(row.revision),
+  dropped: Number(row.dropped),
+  bytes: Number(row.bytes),
+  values: Number(row.value_count)
+})
+
+/** What is remembered of buckets. */
+export class Buckets {
+  readonly #known = new Map<string, Bucket>()
+  readonly #changed = new Set<Bucket>()
+
+  get(environment: number, name: string): Bucket | undefined {
+    return this.#known.get(`${environment} ${name}`)
+  }
+
+  remember(bucket: Bucket): Bucket {
+    // those that are changed are needed until they are saved
+    if (this.#known.size >= MOST && this.#changed.size === 0) this.#known.clear()
+    this.#known.set(`${bucket.environment} ${bucket.name}`, bucket)
+    return bucket
+  }
+
+  forget(bucket: Bucket): void {
+    this.#known.delete(`${bucket.environment} ${bucket.name}`)
+  }
+
+  /** The bucket is about to change in this transaction. */
+  touch(bucket: Bucket): void {
+    this.#changed.add(bucket)
+  }
+
+  /** Writes what the transaction has changed, before it commits. */
+  save(tx: Transaction): void {
+    for (const bucket of this.#changed) {
+      tx.run(
+        "UPDATE kv_buckets SET revision = ?, dropped = ?, bytes = ?, value_count = ? WHERE key = ?",
+        bucket.revision,
+        bucket.dropped,
+        bucket.bytes,
+        bucket.values,
+        bucket.key
+      )
+    }
+  }
+
+  committed(): void {
+    this.#changed.clear()
+  }
+
+  rolledBack(): void {
+    for (const bucket of this.#changed) this.forget(bucket)
+    this.#changed.clear()
+  }
+}
+
+export const findBucket = (tx: Transaction, environment: string, name: string): Bucket | undefined => {
+  const key =
+    tx.findEnvironment(environment) ??
+    // it may have come into being in this very transaction
+    tx.get("SELECT key FROM environments WHERE name = ?", environment)?.key
+  if (key === undefined) return undefined
+  const known = tx.buckets.get(Number(key), name)
+  if (known !== undefined) return known
+  const row = tx.get("SELECT * FROM kv_buckets WHERE environment = ? AND name = ?", key, name)
+  return row === undefined ? undefined : tx.buckets.remember(toBucket(row))
+}
+
+/** A bucket that is there, if only until its last key is deleted. */
+export const bucketOfKey = (tx: Transaction, key: number): Bucket => {
+  const bucket = toBucket(tx.get("SELECT * FROM kv_buckets WHERE key = ?", key)!)
+  if (bucket.name === "") return bucket
+  return tx.buckets.get(bucket.environment, bucket.name) ?? tx.buckets.remember(bucket)
+}
+
+/** The bucket of this name, which comes into being when there is none. */
+export const ensureBucket = (tx: Transaction, environment: string, bucket: NewKvBucket): Bucket => {
+  const found = findBucket(tx, environment, bucket.name)
+  if (found !== undefined) return found
+  const floor = tx.get(`SELECT value FROM meta WHERE name = '${FLOOR}'`)?.value ?? 0
+  const key = tx.insert(
+    `INSERT INTO kv_buckets (environment, name, description, ttl_ms, max_value_bytes, max_bytes, history, revision, created_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    tx.environment(environment),
+    bucket.name,
+    bucket.description ?? null,
+    bucket.ttlMs ?? null,
+    bucket.maxValueBytes,
+    bucket.maxBytes ?? null,
+    bucket.history,
+    floor,
+    tx.now()
+  )
+  const created = tx.buckets.remember(toBucket(tx.get("SELECT * FROM kv_buckets WHERE key = ?", key)!))
+  tx.buckets.touch(created)
+  return created
+}
+
+export const createBucket = (
+  tx: Transaction,
+  environment: string,
+  bucket: NewKvBucket
+): KvBucketRow | BucketExistsError =>
+  findBucket(tx, environment, bucket.name) === undefined
+    ? toBucketRow(tx, ensureBucket(tx, environment, bucket))
+    : new BucketExistsError(bucket.name)
+
+/** Those whose name a user can give, by name. */
+export const listBuckets = (tx: Transaction, environment: string): Array<KvBucketRow> => {
+  const key = tx.findEnvironment(environment)
+  if (key === undefined) return []
+  return tx
+    .all("SELECT * FROM kv_buckets WHERE environment = ? AND name NOT LIKE '$%' ORDER BY name", key)
+    .map((row) => toBucketRow(tx, toBucket(row)))
+}
+
+export const readBucket = (
+  tx: Transaction,
+  environment: string,
+  name: string
+): KvBucketRow | BucketNotFoundError => {
+  const bucket = findBucket(tx, environment, name)
+  return bucket === undefined ? new BucketNotFoundError(name) : toBucketRow(tx, bucket)
+}
+
+/** Keys that have expired and are still there do not count. */
+const toBucketRow = (tx: Transaction, bucket: Bucket): KvBucketRow => {
+  const expired = readExpired(tx, bucket)
+  return {
+    name: bucket.name,
+    ...(bucket.description === undefined ? {} : { description: bucket.description }),
+    ...(bucket.ttlMs === undefined ? {} : { ttlMs: bucket.ttlMs }),
+    maxValueBytes: bucket.maxValueBytes,
+    ...(bucket.maxBytes === undefined ? {} : { maxBytes: bucket.maxBytes }),
+    history: bucket.history,
+    revision: bucket.revision,
+    values: bucket.values - expired.values,
+    bytes: bucket.bytes - expired.bytes,
+    createdAt: bucket.createdAt
+  }
+}
+
+/** What is counted in a bucket of keys that have expired and wait to be swept. */
+export const readExpired = (
+  tx: Transaction,
+  bucket: Bucket
+): { readonly values: number; readonly bytes: number } => {
+  if (bucket.ttlMs === undefined) return { values: 0, bytes: 0 }
+  const row = tx.get(
+    `SELECT count(*) AS keys, coalesce(sum(length(CAST(key AS BLOB)) + length(value)), 0) AS bytes FROM kv_entries
+     WHERE due_at <= ? AND bucket = ? AND operation = ${PUT}`,
+    tx.now(),
+    bucket.key
+  )
+  return { values: Number(row?.keys), bytes: Number(row?.bytes) }
+}
+
+/** The name is free at once; the keys go in small batches, as what is due. */
+export const deleteBucket = (
+  tx: Transaction,
+  environment: string,
+  name: string
+): BucketNotFoundError | undefined => {
+  const bucket = findBucket(tx, environment, name)
+  if (bucket === undefined) return new BucketNotFoundError(name)
+  // what it has been through in this transaction is not saved yet, and its keys will go by their revisions
+  tx.run("UPDATE kv_buckets SET name = NULL, revision = ? WHERE key = ?", bucket.revision, bucket.key)
+  tx.run(
+    `INSERT INTO meta (name, value) VALUES ('${FLOOR}', ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)`,
+    bucket.revision
+  )
+  tx.buckets.forget(bucket)
+  tx.changes.kvDeleted.push(bucket.key)
+  tx.markDue(tx.now())
+  return undefined
+}

@@ -1,0 +1,107 @@
+/** The history of an entity with what each of its events has started: runs, and their steps. */
+import type {
+  ReadStreamQuery,
+  StartedRun,
+  StartedStep,
+  StreamHistoryEntry,
+  StreamHistoryPage
+} from "./Store.ts"
+import { getStream, readStream } from "./StreamRows.ts"
+import { type Row, RUN_ITSELF, statuses, type Transaction } from "./Transaction.ts"
+
+/** Runs and steps after which a page ends, whatever its limit says. */
+const MOST_ROWS = 10_000
+
+/** A page of the history; `nextVersion` is the version that the next page begins with. Throws `StreamNotFoundError`. */
+export const readStreamHistory = (tx: Transaction, query: ReadStreamQuery): StreamHistoryPage => {
+  const info = getStream(tx, query.environment, query.entityId)
+  const { events } = readStream(tx, { ...query, limit: query.limit + 1 })
+  const entries: Array<StreamHistoryEntry> = []
+  let rows = 0
+  for (const event of events.slice(0, query.limit)) {
+    const runs = runsOf(tx, event.position)
+    entries.push({ event, runs })
+    rows += runs.reduce((sum, { steps }) => sum + steps.length, runs.length)
+    if (rows >= MOST_ROWS) break
+  }
+  const next = events[entries.length]
+  return { info, entries, ...(next === undefined ? {} : { nextVersion: next.entityVersion }) }
+}
+
+/** The runs that the event at a position of the log has started. */
+const runsOf = (tx: Transaction, position: number): Array<StartedRun> =>
+  tx
+    .all(
+      `SELECT r.key, r.id, r.status, r.attempt, r.created_at, r.started_at, r.ended_at, f.id AS fn FROM runs r
+       JOIN functions f ON f.key = r.function
+       WHERE r.key >= ? AND r.key < ? AND r.event = ? AND r.input IS NULL ORDER BY r.key`,
+      firstRunAt(tx, position),
+      firstRunAt(tx, position + 1),
+      position
+    )
+    .map((row) => ({
+      id: String(row.id),
+      functionId: String(row.fn),
+      status: statuses[Number(row.status)]!,
+      attempt: Number(row.attempt),
+      createdAt: Number(row.created_at),
+      ...timeOf("startedAt", row.started_at),
+      ...timeOf("endedAt", row.ended_at),
+      steps: stepsOf(tx, row)
+    }))
+
+/**
+ * The lowest key of a run that has begun at the position of the log or after it. Runs are made when their event is stored,
+ * invoked ones at the end of the log: their keys and positions grow together, and an index would only cost every run.
+ */
+const firstRunAt = (tx: Transaction, position: number): number => {
+  let low = 0
+  let high = Number(tx.get("SELECT max(key) AS last FROM runs")?.last ?? 0) + 1
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2)
+    const row = tx.get("SELECT key, event FROM runs WHERE key >= ? ORDER BY key LIMIT 1", middle)
+    if (row === undefined || Number(row.event) >= position) high = middle
+    else low = Number(row.key) + 1
+  }
+  return low
+}
+
+/** Without what they returned, which may be a lot. */
+const stepsOf = (tx: Transaction, run: Row): Array<StartedStep> => {
+  const finished = tx.all(
+    `SELECT step_key, name, kind, failed, attempt, started_at, ended_at FROM steps
+     WHERE run = ? AND kind <> 'parallel' ORDER BY seq`,
+    run.key!
+  )
+  const open = tx.all(
+    `SELECT step_key, name, step_kind, failures, created_at FROM waits
+     WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`,
+    run.key!
+  )
+  return [
+    ...finished.map((row): StartedStep => ({
+      id: `${String(run.id)}:${String(row.step_key)}`,
+      name: String(row.name),
+      kind: String(row.kind),
+      status: Number(row.failed) === 0 ? "completed" : "failed",
+      attempt: Number(row.attempt),
+      startedAt: Number(row.started_at),
+      endedAt: Number(row.ended_at)
+    })),
+    ...open.map((row): StartedStep => ({
+      id: `${String(run.id)}:${String(row.step_key)}`,
+      name: String(row.name),
+      kind: String(row.step_kind),
+      status: "waiting",
+      attempt: Number(row.failures) + 1,
+      startedAt: Number(row.created_at)
+    }))
+  ]
+}
+
+const timeOf = <Name extends string>(
+  name: Name,
+  value: Row[string] | undefined
+): { readonly [K in Name]?: number } =>
+  // the compiler does not see that a computed name is `Name`
+  (value == null ? {} : { [name]: Number(value) }) as { readonly [K in Name]?: number }

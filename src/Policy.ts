@@ -1,0 +1,302 @@
+/**
+ * What API keys may do, in words: actions on resources, and policies that allow or deny them.
+ *
+ * An action is `<area>:<verb>`, a resource `<kind>:<name>`. Policies name both by patterns in which `*` stands for any
+ * characters, several separated by commas: `emit:*, run:cancel` on `event:order.*`. What no policy allows is denied, and a
+ * policy that denies wins over all that allow.
+ */
+import { LimitExceededError, ValidationError } from "./Errors.ts"
+import { compileExpression, type Expression } from "./Expression.ts"
+import { listLength, nameLength } from "./Limits.ts"
+
+/** Everything that a key can be allowed to do. */
+export const actions = [
+  "emit:event",
+  "emit:sync",
+  "publish:message",
+  "run:read",
+  "run:cancel",
+  "run:retry",
+  "run:resume",
+  "run:pause",
+  "run:patch",
+  "function:read",
+  "function:register",
+  "worker:read",
+  "worker:run",
+  "secret:read",
+  "secret:write",
+  "secret:delete",
+  "kv:read",
+  "kv:write",
+  "kv:delete",
+  "config:read",
+  "config:write",
+  "config:delete",
+  "stream:read",
+  "stream:append",
+  "projection:read",
+  "projection:run",
+  "projection:manage",
+  "topic:read",
+  "subscription:read",
+  "subscription:manage",
+  "apikey:read",
+  "apikey:create",
+  "apikey:rotate",
+  "apikey:delete",
+  "org:read",
+  "org:create",
+  "org:update",
+  "org:delete",
+  "role:read",
+  "role:create",
+  "role:update",
+  "role:delete",
+  "role:assign",
+  "policy:read",
+  "policy:create",
+  "policy:update",
+  "policy:delete",
+  "audit:read",
+  "engine:read"
+] as const
+
+export type Action = (typeof actions)[number]
+
+/** What actions are done to. */
+export const resourceKinds = [
+  "event",
+  "topic",
+  "run",
+  "function",
+  "worker",
+  "secret",
+  "bucket",
+  "config",
+  "stream",
+  "projection",
+  "subscription",
+  "apikey",
+  "org",
+  "role",
+  "policy",
+  "engine"
+] as const
+
+export type ResourceKind = (typeof resourceKinds)[number]
+
+export type PolicyEffect = "allow" | "deny"
+
+export interface PolicyRule {
+  readonly name: string
+  readonly effect: PolicyEffect
+  /** Patterns, separated by commas. */
+  readonly actions: string
+  readonly resources: string
+  /** A CEL expression over `request`; the policy applies where it is true. */
+  readonly condition?: string
+}
+
+/** Who does it, where, and when: what a condition sees besides action and resource. */
+export interface PolicyContext {
+  readonly environment: string
+  readonly key: { readonly id: string; readonly name: string }
+  /** Epoch milliseconds. */
+  readonly now: () => number
+}
+
+/** Characters of a list of patterns. */
+const patternsLength = 4096
+
+const actionPattern = /^[a-z*][a-z*:]*$/
+
+/** Returns the actions of a policy as they were written. Throws `ValidationError` or `LimitExceededError`. */
+export const checkActions = (text: unknown): string => {
+  for (const pattern of readPatterns(text, "actions", '"emit:*, run:cancel"')) {
+    if (!actionPattern.test(pattern) || !actions.some(matcher(pattern))) {
+      throw new ValidationError(
+        `The action "${pattern.slice(0, 64)}" of the policy fits nothing that can be done: use ${actions.join(", ")}, or * for any characters`
+      )
+    }
+  }
+  return text as string // `readPatterns` has refused everything else
+}
+
+/** Returns the resources of a policy as they were written. Throws `ValidationError` or `LimitExceededError`. */
+export const checkResources = (text: unknown): string => {
+  for (const pattern of readPatterns(text, "resources", '"*" or "event:order.*, secret:STRIPE_KEY"')) {
+    const colon = pattern.indexOf(":")
+    const kind = colon === -1 ? pattern : pattern.slice(0, colon)
+    const known =
+      colon === -1 ? /^\*+$/.test(pattern) : colon < pattern.length - 1 && resourceKinds.some(matcher(kind))
+    if (!known) {
+      throw new ValidationError(
+        `The resource "${pattern.slice(0, 64)}" of the policy is not one: write * for all, or <kind>:<name> with a kind of ${resourceKinds.join(", ")}`
+      )
+    }
+  }
+  return text as string // `readPatterns` has refused everything else
+}
+
+/** Throws `ValidationError` or `LimitExceededError` when the text is no expression over `request`. */
+export const checkCondition = (text: string): string => compileExpression(text, ["request"]).text
+
+const readPatterns = (text: unknown, what: string, example: string): ReadonlyArray<string> => {
+  if (typeof text !== "string" || text.trim() === "") {
+    throw new ValidationError(`The ${what} of a policy must be a text of patterns, such as ${example}`)
+  }
+  if (text.length > patternsLength) {
+    throw new LimitExceededError(`The ${what} of the policy`, text.length, patternsLength, "characters")
+  }
+  const patterns = split(text)
+  if (patterns.length > listLength) {
+    throw new LimitExceededError(`The list of ${what} of the policy`, patterns.length, listLength, "patterns")
+  }
+  for (const pattern of patterns) {
+    if (pattern === "" || pattern.length > 2 * nameLength || /[\s\p{Cc}]/u.test(pattern)) {
+      throw new ValidationError(
+        `"${pattern.slice(0, 64)}" among the ${what} of the policy is not a pattern: write them like ${example}`
+      )
+    }
+  }
+  return patterns
+}
+
+const split = (text: string): ReadonlyArray<string> => text.split(",").map((pattern) => pattern.trim())
+
+/** Whether a text fits a pattern in which `*` stands for any characters, none included. */
+export const matchesGlob = (pattern: string, text: string): boolean => {
+  let inPattern = 0
+  let inText = 0
+  let star = -1
+  let resumeAt = 0
+  while (inText < text.length) {
+    const wanted = pattern[inPattern]
+    if (wanted === "*") {
+      star = inPattern++
+      resumeAt = inText
+    } else if (wanted === text[inText]) {
+      inPattern++
+      inText++
+    } else if (star !== -1) {
+      // the last star takes one character more
+      inPattern = star + 1
+      inText = ++resumeAt
+    } else return false
+  }
+  while (pattern[inPattern] === "*") inPattern++
+  return inPattern === pattern.length
+}
+
+const matcher =
+  (pattern: string) =>
+  (text: string): boolean =>
+    matchesGlob(pattern, text)
+
+const fitsOne = (patterns: ReadonlyArray<string>, text: string): boolean =>
+  patterns.some((pattern) => matchesGlob(pattern, text))
+
+interface CompiledPolicy extends PolicyRule {
+  readonly actionPatterns: ReadonlyArray<string>
+  /** `undefined` for all. */
+  readonly resourcePatterns: ReadonlyArray<string> | undefined
+  /** `undefined` for a condition that does not compile: it fails whenever it is asked. */
+  readonly expression: { readonly compiled: Expression | undefined } | undefined
+}
+
+/** The policies that are about one action. */
+interface Relevant {
+  readonly policies: ReadonlyArray<CompiledPolicy>
+  /** One allows everything, and none denies or has a condition. */
+  readonly always: boolean
+}
+
+/** Why something is denied. */
+export interface Denial {
+  readonly policy?: string
+  readonly reason: "nothing allows it" | "a policy denies it" | "a condition failed"
+  readonly error?: string
+}
+
+/** The policies of one key, compiled; what they say about an action is worked out when it is first asked. */
+export class Permissions {
+  readonly #rules: ReadonlyArray<PolicyRule>
+  readonly #byAction = new Map<Action, Relevant>()
+
+  constructor(rules: ReadonlyArray<PolicyRule>) {
+    this.#rules = rules
+  }
+
+  /** Whether the action may be allowed on some resource: what can be said before the resource is known. */
+  mayEver(action: Action): boolean {
+    return this.#about(action).policies.some(({ effect }) => effect === "allow")
+  }
+
+  /** `undefined` when it is allowed. */
+  denial(action: Action, resource: string, context: PolicyContext): Denial | undefined {
+    const { policies, always } = this.#about(action)
+    if (always) return undefined
+    let allowed = false
+    for (const policy of policies) {
+      if (policy.resourcePatterns !== undefined && !fitsOne(policy.resourcePatterns, resource)) continue
+      if (policy.effect === "allow" && allowed && policy.expression === undefined) continue
+      if (policy.expression !== undefined) {
+        const { compiled } = policy.expression
+        const { matched, error } =
+          compiled === undefined
+            ? { matched: false, error: "it is not an expression" }
+            : compiled.evaluate({ request: requestOf(action, resource, context) })
+        // what was to be allowed or denied cannot be told: the safe answer is no
+        if (error !== undefined) return { policy: policy.name, reason: "a condition failed", error }
+        if (!matched) continue
+      }
+      if (policy.effect === "deny") return { policy: policy.name, reason: "a policy denies it" }
+      allowed = true
+    }
+    return allowed ? undefined : { reason: "nothing allows it" }
+  }
+
+  #about(action: Action): Relevant {
+    const known = this.#byAction.get(action)
+    if (known !== undefined) return known
+    const policies = this.#rules.map(compile).filter(({ actionPatterns }) => fitsOne(actionPatterns, action))
+    const relevant = {
+      policies,
+      always:
+        policies.some(
+          ({ effect, resourcePatterns }) => effect === "allow" && resourcePatterns === undefined
+        ) && policies.every(({ effect, expression }) => effect === "allow" && expression === undefined)
+    }
+    this.#byAction.set(action, relevant)
+    return relevant
+  }
+}
+
+const compile = (rule: PolicyRule): CompiledPolicy => {
+  const resourcePatterns = split(rule.resources)
+  return {
+    ...rule,
+    actionPatterns: split(rule.actions),
+    resourcePatterns: resourcePatterns.includes("*") ? undefined : resourcePatterns,
+    expression: rule.condition === undefined ? undefined : { compiled: compileCondition(rule.condition) }
+  }
+}
+
+const compileCondition = (condition: string): Expression | undefined => {
+  try {
+    return compileExpression(condition, ["request"])
+  } catch {
+    // it was checked when it was stored; one that a later version does not understand fails when it is asked
+    return undefined
+  }
+}
+
+const requestOf = (action: Action, resource: string, { environment, key, now }: PolicyContext) => ({
+  action,
+  resource,
+  name: resource.slice(resource.indexOf(":") + 1),
+  environment,
+  key,
+  time: new Date(now()).toISOString()
+})

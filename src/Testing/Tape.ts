@@ -1,0 +1,206 @@
+/**
+ * Requests to a real server with their answers, on a tape that is JSON: recorded once, and played in tests without the server.
+ *
+ * What is asked for is told apart by method, path with query, and body. Headers of requests are not on a tape, since they
+ * hold API keys; nor are cookies.
+ */
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import type * as HttpClientRequest from "effect/http/HttpClientRequest"
+import * as HttpClientResponse from "effect/http/HttpClientResponse"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import { IronflowError, ValidationError } from "../Errors.ts"
+import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
+
+/** Text as it is, bytes that are no text as `{ base64 }`. */
+const Body = Schema.Union([Schema.String, Schema.Struct({ base64: Schema.String })])
+
+const Exchange = Schema.Struct({
+  request: Schema.Struct({
+    method: Schema.String,
+    path: Schema.String,
+    body: Schema.optionalKey(Body)
+  }),
+  response: Schema.Struct({
+    status: Schema.Int,
+    headers: Schema.Record(Schema.String, Schema.String),
+    body: Schema.optionalKey(Body)
+  })
+})
+
+const checkTape = Schema.decodeUnknownEffect(Schema.Struct({ exchanges: Schema.Array(Exchange) }))
+
+export interface TapeExchange extends Schema.Schema.Type<typeof Exchange> {}
+export type TapeRequest = TapeExchange["request"]
+
+/** Keep it as JSON. */
+export interface Tape {
+  /** In the order in which they were answered. */
+  readonly exchanges: Array<TapeExchange>
+}
+
+/** A tape with nothing on it. */
+export const makeTape = (): Tape => ({ exchanges: [] })
+
+/** Adds what is asked over the client underneath, and what is answered. Requests that got no answer are not on the tape. */
+export const layerRecordingHttpClient = (
+  tape: Tape
+): Layer.Layer<HttpClient.HttpClient, never, HttpClient.HttpClient> =>
+  Layer.effect(
+    HttpClient.HttpClient,
+    Effect.map(HttpClient.HttpClient, (http) =>
+      HttpClient.transform(http, (answer, request) =>
+        Effect.gen(function* () {
+          const asked = yield* read(request)
+          const { arrayBuffer, headers, status } = yield* Effect.tap(answer, refuseStreams(asked))
+          const bytes = new Uint8Array(yield* arrayBuffer)
+          const response = {
+            status,
+            headers: Object.fromEntries(Object.entries(headers).filter(([name]) => !untaped.has(name))),
+            ...(bytes.length === 0 ? {} : { body: encode(bytes) })
+          }
+          tape.exchanges.push({ request: asked, response })
+          return toResponse(request, response)
+        })
+      )
+    )
+  )
+
+export interface PlayOptions {
+  /** Whether what is asked is what was recorded; equal method, path and body by default. */
+  readonly matches?: (recorded: TapeRequest, asked: TapeRequest) => boolean
+}
+
+/**
+ * Answers from the tape, each exchange once, the oldest first. A request that is not on it, or no more, dies with an
+ * `IronflowError` of code `NOT_ON_TAPE`: the test is wrong then, and nothing can be tried again. Fails with
+ * `ValidationError` for what is no tape.
+ */
+export const layerPlayingHttpClient = (
+  tape: Tape,
+  { matches = isSame }: PlayOptions = {}
+): Layer.Layer<HttpClient.HttpClient, ValidationError> =>
+  Layer.effect(
+    HttpClient.HttpClient,
+    Effect.map(
+      Effect.mapError(
+        checkTape(tape),
+        (error) =>
+          new ValidationError(`This is no tape that layerRecordingHttpClient() wrote: ${error.message}`)
+      ),
+      ({ exchanges }) => {
+        const left = [...exchanges]
+        return HttpClient.make((request) =>
+          Effect.gen(function* () {
+            const asked = yield* read(request)
+            const index = left.findIndex((exchange) => matches(exchange.request, asked))
+            const [played] = index < 0 ? [] : left.splice(index, 1)
+            if (played === undefined) return yield* Effect.die(notOnTape(asked, exchanges))
+            return toResponse(request, played.response)
+          })
+        )
+      }
+    )
+  )
+
+/** Said of the body as it is read, or of the way that it goes. */
+const untaped = new Set([
+  "set-cookie",
+  "content-encoding",
+  "content-length",
+  "transfer-encoding",
+  "connection",
+  "keep-alive",
+  "date",
+  // a client of ours would go on over a socket, where no tape is
+  CHANNEL_HEADER
+])
+
+const isSame = (recorded: TapeRequest, asked: TapeRequest): boolean =>
+  recorded.method === asked.method &&
+  recorded.path === asked.path &&
+  JSON.stringify(recorded.body) === JSON.stringify(asked.body)
+
+const read = (request: HttpClientRequest.HttpClientRequest): Effect.Effect<TapeRequest> =>
+  Effect.suspend(() => {
+    const { body, method } = request
+    const url = new URL(request.url)
+    // the text of what is redacted says only that
+    for (const [name, value] of request.urlParams.params) url.searchParams.append(name, String(value))
+    const asked = { method, path: url.pathname + url.search }
+    switch (body._tag) {
+      case "Empty":
+        return Effect.succeed(asked)
+      case "Uint8Array":
+        return Effect.succeed({ ...asked, body: encode(body.body) })
+      case "Raw":
+        if (typeof body.body === "string") return Effect.succeed({ ...asked, body: body.body })
+    }
+    return Effect.die(
+      new IronflowError(
+        `${shown(asked)} has a body that a tape cannot hold: only text and bytes can be compared`,
+        {
+          code: "NOT_ON_TAPE"
+        }
+      )
+    )
+  })
+
+const refuseStreams =
+  (asked: TapeRequest) =>
+  ({ headers }: HttpClientResponse.HttpClientResponse): Effect.Effect<void> =>
+    /event-stream|ndjson/.test(headers["content-type"] ?? "")
+      ? Effect.die(
+          new IronflowError(
+            `${shown(asked)} is answered by a stream, which has no end that a tape could hold`,
+            {
+              code: "NOT_ON_TAPE"
+            }
+          )
+        )
+      : Effect.void
+
+const notOnTape = (asked: TapeRequest, exchanges: ReadonlyArray<TapeExchange>): IronflowError => {
+  const same = exchanges.filter(({ request }) => isSame(request, asked)).length
+  const bodies = exchanges.filter(
+    ({ request }) => request.method === asked.method && request.path === asked.path
+  ).length
+  const why =
+    same > 0
+      ? `is on the tape ${same === 1 ? "once" : `${same} times`}, and that has been played`
+      : bodies > 0
+        ? `is on the tape with another body only (${bodies === 1 ? "once" : `${bodies} times`})`
+        : "is not on the tape"
+  const body = asked.body === undefined ? "" : ` Asked with: ${JSON.stringify(asked.body).slice(0, 200)}.`
+  return new IronflowError(
+    `${shown(asked)} ${why}.${body} Record the tape anew when what is asked has changed`,
+    {
+      code: "NOT_ON_TAPE",
+      details: asked
+    }
+  )
+}
+
+const shown = ({ method, path }: TapeRequest): string => `${method} ${path}`
+
+type TapeBody = Schema.Schema.Type<typeof Body>
+
+const encode = (bytes: Uint8Array): TapeBody => {
+  try {
+    return strictText.decode(bytes)
+  } catch {
+    return { base64: Buffer.from(bytes).toString("base64") }
+  }
+}
+
+const strictText = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
+
+const toResponse = (
+  request: HttpClientRequest.HttpClientRequest,
+  { body, headers, status }: TapeExchange["response"]
+): HttpClientResponse.HttpClientResponse => {
+  const content =
+    body === undefined ? null : typeof body === "string" ? body : Buffer.from(body.base64, "base64")
+  return HttpClientResponse.fromWeb(request, new Response(content, { status, headers }))
+}

@@ -1,0 +1,169 @@
+/** What `step.tx` writes to in a test client, in memory: streams by type and version, and keys by revision. Nothing else is kept. */
+import type { ExpectedVersion, NewStreamEvent } from "../EntityStream.ts"
+import { refusalOf, type StreamState } from "../Engine/Store/StreamRows.ts"
+import { NonRetryableError, RevisionConflictError } from "../Errors.ts"
+import { decodeJson } from "../Json.ts"
+import { decodeValue, fromCarried } from "../KvValue.ts"
+import type { TxKvWrite, TxWrite, TxWriteResult } from "../Protocol/Worker.ts"
+
+/** An event that a `step.tx` wrote. */
+export interface TestWrittenEvent {
+  readonly name: string
+  readonly data: any
+  readonly version: number
+  readonly metadata?: any
+}
+
+/** What the body of a `step.tx` asked to be written. */
+export type TestWrite =
+  | {
+      readonly _tag: "append"
+      readonly entityId: string
+      readonly entityType: string
+      readonly expectedVersion?: ExpectedVersion
+      readonly events: ReadonlyArray<TestWrittenEvent>
+    }
+  | ({ readonly _tag: "emit" } & TestWrittenEvent)
+  | {
+      readonly _tag: "kv"
+      readonly bucket: string
+      readonly key: string
+      /** Absent when the key is deleted. */
+      readonly value?: any
+      /** The revision that the key must have; 0: it must not exist. */
+      readonly expected?: number
+    }
+
+/** A key as its last write left it. */
+interface TestKey {
+  readonly revision: number
+  readonly exists: boolean
+}
+
+export class TxMemory {
+  #state = new TxState()
+  readonly #newEventId: () => string
+
+  constructor(newEventId: () => string) {
+    this.#newEventId = newEventId
+  }
+
+  setStream(entityId: string, stream: StreamState): void {
+    this.#state.streams.set(entityId, stream)
+  }
+
+  setKey(bucket: string, key: string, revision: number): void {
+    this.#state.setKey(bucket, key, { revision, exists: true })
+  }
+
+  /** Carries out all of the writes, or throws why one of them is refused; then nothing has changed. */
+  transact(writes: ReadonlyArray<TxWrite>): ReadonlyArray<TxWriteResult> {
+    const state = new TxState(this.#state)
+    let conflict: RevisionConflictError | undefined
+    const results = writes.map((write): TxWriteResult => {
+      switch (write._tag) {
+        case "append":
+          return state.append(write, this.#newEventId)
+        case "emit":
+          return { _tag: "emit", eventId: this.#newEventId(), position: ++state.position, runIds: [] }
+        case "kv": {
+          conflict ??= state.conflictOf(write)
+          const { bucket, key } = write
+          return { _tag: "kv", bucket, key, revision: state.write(write) }
+        }
+        default:
+          return unknownWrite(write)
+      }
+    })
+    // an engine looks at streams first
+    if (conflict !== undefined) throw conflict
+    this.#state = state
+    return results
+  }
+}
+
+class TxState {
+  readonly streams: Map<string, StreamState>
+  /** By bucket and key, between which is a slash: the name of a bucket has none. */
+  readonly #keys: Map<string, TestKey>
+  readonly #revisions: Map<string, number>
+  position: number
+
+  constructor(other?: TxState) {
+    this.streams = new Map(other?.streams)
+    this.#keys = new Map(other === undefined ? [] : other.#keys)
+    this.#revisions = new Map(other === undefined ? [] : other.#revisions)
+    this.position = other?.position ?? 0
+  }
+
+  append(write: Extract<TxWrite, { readonly _tag: "append" }>, newEventId: () => string): TxWriteResult {
+    const { entityId, entityType } = write
+    const before = this.streams.get(entityId)
+    const refused = refusalOf(before, write)
+    if (refused !== undefined) throw refused
+    const from = before?.version ?? 0
+    const events = write.events.map((_, i) => ({
+      eventId: newEventId(),
+      entityVersion: from + i + 1,
+      position: ++this.position
+    }))
+    const entityVersion = from + events.length
+    this.streams.set(entityId, { entityType, version: entityVersion })
+    return { _tag: "append", entityId, entityVersion, position: this.position, events }
+  }
+
+  setKey(bucket: string, key: string, state: TestKey): void {
+    this.#keys.set(`${bucket}/${key}`, state)
+    this.#revisions.set(bucket, Math.max(this.#revisions.get(bucket) ?? 0, state.revision))
+  }
+
+  conflictOf({ bucket, expected, key }: TxKvWrite): RevisionConflictError | undefined {
+    const found = this.#keys.get(`${bucket}/${key}`)
+    const actual = found?.exists === true ? found.revision : 0
+    return expected === undefined || expected === actual
+      ? undefined
+      : new RevisionConflictError(bucket, key, expected, actual)
+  }
+
+  /** Returns the revision of the key after the write. */
+  write({ bucket, key, value }: TxKvWrite): number {
+    const found = this.#keys.get(`${bucket}/${key}`)
+    // deleting what is not there changes nothing
+    if (value === undefined && found?.exists !== true) return found?.revision ?? 0
+    const revision = (this.#revisions.get(bucket) ?? 0) + 1
+    this.setKey(bucket, key, { revision, exists: value !== undefined })
+    return revision
+  }
+}
+
+/** The writes as a test looks at them. */
+export const readWrites = (writes: ReadonlyArray<TxWrite>): Array<TestWrite> =>
+  writes.map((write) => {
+    switch (write._tag) {
+      case "append":
+        return { ...write, events: write.events.map(readEvent) }
+      case "emit":
+        return { _tag: write._tag, ...readEvent(write) }
+      case "kv": {
+        const { value, ...rest } = write
+        return value === undefined ? rest : { ...rest, value: decodeValue(fromCarried(value)) }
+      }
+      default:
+        return unknownWrite(write)
+    }
+  })
+
+const readEvent = ({ data, metadata, name, version }: NewStreamEvent): TestWrittenEvent => ({
+  name,
+  data: decodeJson(data),
+  version,
+  ...(metadata === undefined ? {} : { metadata: decodeJson(metadata) })
+})
+
+const unknownWrite = ({ _tag }: { readonly _tag: string }): never => {
+  throw new NonRetryableError(
+    `createTestClient() does not carry out writes of kind "${_tag}" of a step.tx, and nothing was written. ` +
+      "Test this function with createTestEngine(), which does",
+    { code: "UNIMPLEMENTED" }
+  )
+}

@@ -1,0 +1,293 @@
+/** An engine in memory and its workers, on virtual time. */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { isTerminal, type Run } from "../Client/Client.ts"
+import type { ClientServices } from "../Client/Services.ts"
+import type { ReadingOptions } from "../Client/Streams.ts"
+import { type Duration, positiveDuration } from "../Duration.ts"
+import { resolveEnvironment } from "../Environment.ts"
+import * as Engine from "../Engine/Engine.ts"
+import { servicesIn, wireTo } from "../Engine/ClientServices.ts"
+import { MasterKey, type SecretsService } from "../Engine/Secrets.ts"
+import * as Sqlite from "../Engine/Store/Sqlite.ts"
+import { Store } from "../Engine/Store/Store.ts"
+import {
+  type IronflowError,
+  type NondeterminismError,
+  type StoreError,
+  TimeoutError,
+  ValidationError
+} from "../Errors.ts"
+import { CurrentTurnProbe } from "../Execution/TurnProbe.ts"
+import type { AnyFunction, FunctionRequirements } from "../Function.ts"
+import { isObject } from "../Json.ts"
+import type { AnyProjection, ProjectionRequirements } from "../Projection/Projection.ts"
+import type { RunHistory } from "../Protocol/History.ts"
+import type { Wire } from "../Protocol/Subscriptions.ts"
+import { WorkerTransport } from "../Protocol/Worker.ts"
+import * as Worker from "../Worker/Worker.ts"
+import { replayingEveryStep } from "./EveryStep.ts"
+import { type RepeatedSteps, repeating } from "./RepeatedSteps.ts"
+import * as VirtualTime from "./VirtualTime.ts"
+
+export interface TestEngineOptions<
+  Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>,
+  Projections extends ReadonlyArray<AnyProjection> = ReadonlyArray<AnyProjection>
+> extends Partial<Worker.WorkerOptions<Functions, Projections>> {
+  /** What the clock shows at first; 2030-01-01 by default. */
+  readonly startAt?: Date | string
+  /** 32 bytes in base64 or hex; a key of the test by default, so that secrets work. */
+  readonly masterKey?: string
+  /** Runs the handler again from the journal after every step; a difference fails what waits for the run. */
+  readonly replayEveryStep?: boolean
+  /** Runs the code of every step twice, and says which result counts. */
+  readonly repeatSteps?: RepeatedSteps
+}
+
+export interface RunToEndOptions {
+  /** How much virtual time may pass at most; 365 days by default. */
+  readonly within?: Duration
+}
+
+export interface TestEngineService {
+  /** The time that the engine and its functions see. */
+  readonly now: Effect.Effect<Date>
+  /** Lets virtual time pass, from one due time to the next. Waits until nothing moves by itself any more. */
+  readonly advance: (duration: Duration) => Effect.Effect<void, IronflowError>
+  /** Waits until nothing moves by itself any more, without letting time pass. */
+  readonly settle: Effect.Effect<void, IronflowError>
+  /**
+   * Lets as much time pass as the run needs to end, and returns it. Fails with `TimeoutError` when nothing is due that
+   * could move it, or not within the time allowed; the message says what it waits for.
+   */
+  readonly runToEnd: (runId: string, options?: RunToEndOptions) => Effect.Effect<Run, IronflowError>
+  /** Lets as much time pass as it takes until every run has ended or is paused. */
+  readonly runUntilIdle: (options?: RunToEndOptions) => Effect.Effect<void, IronflowError>
+  /** What is recorded of a run: keep it as JSON, and give it to `verify` with changed functions. */
+  readonly history: (runId: string) => Effect.Effect<RunHistory, IronflowError>
+  /** Unfinished runs that nothing will ever move: there must be none. */
+  readonly countStuckRuns: Effect.Effect<number, StoreError>
+  readonly secrets: SecretsService
+  /** One more worker, until the scope closes, which aborts its turns. */
+  readonly startWorker: <
+    const Functions extends ReadonlyArray<AnyFunction>,
+    const Projections extends ReadonlyArray<AnyProjection> = readonly []
+  >(
+    options: Worker.WorkerOptions<Functions, Projections>
+  ) => Effect.Effect<
+    Worker.WorkerService,
+    IronflowError,
+    FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]> | Scope.Scope
+  >
+}
+
+/** The engine of a test, and its time. */
+export class TestEngine extends Context.Service<TestEngine, TestEngineService>()(
+  "@ironflow/node/TestEngine"
+) {}
+
+/** How the Promise face reaches the engine of a test. */
+export class TestConnection extends Context.Service<
+  TestConnection,
+  {
+    readonly environment: string
+    /** The services of a client, on the clock of who calls them. */
+    readonly services: (environment: string, options?: ReadingOptions) => Context.Context<ClientServices>
+    readonly wire: (environment: string) => Wire
+    readonly transport: (typeof WorkerTransport)["Service"]
+    /** What the engine and its clients see. */
+    readonly clock: Clock.Clock
+    readonly workerClock: Clock.Clock
+    /** A minute passes; what is done in it is not waited for by those who ask again. */
+    readonly passMinute: Effect.Effect<void>
+  }
+>()("@ironflow/node/TestConnection") {}
+
+const defaultStart = Date.UTC(2030, 0, 1)
+const testKey = "00".repeat(32)
+
+/** An engine in memory with a worker for the functions and projections, and a client of it; all on virtual time. */
+export const makeVirtual = <
+  const Functions extends ReadonlyArray<AnyFunction> = [],
+  const Projections extends ReadonlyArray<AnyProjection> = []
+>(
+  options: TestEngineOptions<Functions, Projections>
+): Effect.Effect<
+  Context.Context<TestEngine | TestConnection | ClientServices>,
+  IronflowError,
+  FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]> | Scope.Scope
+> =>
+  Effect.gen(function* () {
+    const { functions, masterKey, projections, repeatSteps, replayEveryStep, startAt, ...workerOptions } =
+      options
+    const start = startAt === undefined ? defaultStart : new Date(startAt).getTime()
+    if (Number.isNaN(start)) {
+      return yield* Effect.fail(new ValidationError(`\`startAt\` must be a date, got ${String(startAt)}`))
+    }
+    const manual = VirtualTime.makeClock(start)
+    const onManualTime = Effect.provideService(Clock.Clock, manual.clock)
+    const environment = resolveEnvironment(options.environment)
+    const built = yield* Layer.build(
+      Engine.layer.pipe(
+        Layer.provideMerge(Sqlite.layer({ filename: ":memory:" })),
+        Layer.provide(Layer.succeed(MasterKey, Redacted.make(masterKey ?? testKey)))
+      )
+    ).pipe(onManualTime)
+    const engine = Context.get(built, Engine.Engine)
+    /** Environments with workers that run projections. */
+    const projecting = new Set<string>()
+    const isProjecting = Effect.suspend(() =>
+      Effect.map(
+        Effect.forEach(projecting, (environment) => engine.projections.client(environment).list()),
+        (lists) =>
+          // one without an owner waits for a worker; one that tries again sleeps first
+          lists.flat().some(({ lag, owner, status }) => {
+            const isWaiting =
+              status === "paused" || (status === "error" && Number.isFinite(manual.nextWorkerWake()))
+            return owner !== undefined && lag > 0 && !isWaiting
+          })
+      )
+    )
+    const time = VirtualTime.make(manual, engine, Context.get(built, Store), isProjecting)
+
+    const known = new Map<string, AnyFunction>()
+    let divergence: NondeterminismError | undefined
+    const direct = WorkerTransport.of({
+      open: (registration, handlers) =>
+        Effect.map(engine.connectWorker(registration, handlers), (session) => {
+          const { projections: feed } = session
+          if (feed === undefined) return session
+          const claim: typeof feed.claim = (projection) => {
+            projecting.add(registration.environment)
+            return feed.claim(projection)
+          }
+          return { ...session, projections: { ...feed, claim } }
+        })
+    })
+    const transport =
+      replayEveryStep === true
+        ? replayingEveryStep(
+            direct,
+            (id) => known.get(id),
+            (error) => (divergence ??= error)
+          )
+        : direct
+    const startWorker: TestEngineService["startWorker"] = (given) =>
+      Effect.suspend(() => {
+        for (const fn of given.functions) known.set(fn.config.id, fn)
+        return Worker.make({ environment, logger: false, ...given }).pipe(
+          // what a step still waits for may be time, which nobody lets pass any more
+          Effect.tap((worker) => Effect.addFinalizer(() => worker.stop)),
+          Effect.provideService(WorkerTransport, transport),
+          Effect.provideService(
+            CurrentTurnProbe,
+            repeatSteps === undefined ? undefined : repeating(repeatSteps)
+          ),
+          Effect.provideService(Clock.Clock, manual.workerClock)
+        )
+      })
+    if (functions !== undefined || projections !== undefined) {
+      yield* startWorker({
+        ...workerOptions,
+        functions: functions ?? [],
+        ...(projections === undefined ? {} : { projections })
+      })
+    }
+
+    const services = onClock(
+      servicesIn(engine, environment, { eventDefinitions: options.eventDefinitions }),
+      manual.clock
+    )
+    const client = engine.client(environment)
+    /** What a replay has found comes before everything else. */
+    const checked = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, E | NondeterminismError> =>
+      Effect.flatMap(self, (value) =>
+        divergence === undefined ? Effect.succeed(value) : Effect.fail(divergence)
+      )
+    const latest = ({ within = "365d" }: RunToEndOptions = {}) =>
+      manual.clock.currentTimeMillisUnsafe() + positiveDuration(within, "`within`")
+
+    const runToEnd: TestEngineService["runToEnd"] = (runId, options) =>
+      Effect.gen(function* () {
+        const limit = latest(options)
+        while (true) {
+          yield* checked(time.settle)
+          const run = yield* client.getRun(runId)
+          if (isTerminal(run.status)) return run
+          if (run.status !== "paused" && (yield* time.advanceToNext(limit))) continue
+          const { message } = yield* client.explain(runId)
+          return yield* Effect.fail(
+            new TimeoutError(
+              `Run ${runId} does not end by itself within ${String(options?.within ?? "365d")} of virtual time. ${message}`,
+              positiveDuration(options?.within ?? "365d", "`within`")
+            )
+          )
+        }
+      }).pipe(onManualTime)
+
+    const runUntilIdle: TestEngineService["runUntilIdle"] = (options) =>
+      Effect.gen(function* () {
+        const limit = latest(options)
+        do yield* checked(time.settle)
+        while ((yield* unfinished) && (yield* time.advanceToNext(limit)))
+        yield* checked(Effect.void)
+      }).pipe(onManualTime)
+    const unfinished = Effect.map(
+      Effect.forEach(["pending", "running", "waiting", "compensating"] as const, (status) =>
+        client.listRuns({ status, limit: 1 })
+      ),
+      (pages) => pages.some(({ totalCount }) => totalCount > 0)
+    )
+
+    const connection = TestConnection.of({
+      environment,
+      services: (environment, options) => servicesIn(engine, environment, options),
+      wire: (environment) => wireTo(engine, environment),
+      transport,
+      clock: manual.clock,
+      workerClock: manual.workerClock,
+      passMinute: Effect.suspend(() => manual.passTo(manual.clock.currentTimeMillisUnsafe() + 60_000)).pipe(
+        (pass) => Effect.ignore(Effect.andThen(time.settle, pass))
+      )
+    })
+    return Context.add(
+      Context.add(services, TestConnection, connection),
+      TestEngine,
+      TestEngine.of({
+        now: Effect.map(time.now, (ms) => new Date(ms)),
+        advance: (duration) =>
+          Effect.suspend(() =>
+            checked(time.advance(positiveDuration(duration, "duration of advance()")))
+          ).pipe(onManualTime),
+        settle: checked(time.settle),
+        history: (runId) => Context.get(built, Store).getHistory(environment, runId),
+        runToEnd,
+        runUntilIdle,
+        countStuckRuns: engine.countStuckRuns,
+        secrets: engine.secrets(environment),
+        startWorker
+      })
+    )
+  })
+
+/** The services, with every method on this clock whatever the clock of the caller. */
+const onClock = <R>(services: Context.Context<R>, clock: Clock.Clock): Context.Context<R> =>
+  Context.makeUnsafe(
+    new Map(Array.from(services.mapUnsafe, ([key, service]) => [key, onTime(service, clock)]))
+  )
+
+/** What a client consists of and gives out needs nothing and is given back as it is, but for its clock. */
+const onTime = (part: unknown, clock: Clock.Clock): unknown => {
+  if (Effect.isEffect(part)) return Effect.provideService(part, Clock.Clock, clock)
+  if (Stream.isStream(part)) return Stream.provideService(part, Clock.Clock, clock)
+  if (typeof part === "function") {
+    return (...args: ReadonlyArray<unknown>): unknown => onTime(part(...args), clock)
+  }
+  if (!isObject(part)) return part
+  return Object.fromEntries(Object.entries(part).map(([name, member]) => [name, onTime(member, clock)]))
+}

@@ -1,0 +1,104 @@
+/** Watches of servers that a test plays: others than ours, ones that go away, and ones that fall silent. */
+import { createClient, type IronflowClient, type KVWatchEvent } from "@ironflow/node"
+import type { AddressInfo } from "node:net"
+import { afterEach, beforeEach, expect, it } from "vitest"
+import { type WebSocket, WebSocketServer } from "ws"
+
+/** What the played server does with each connection, and where each began to watch. */
+let play: (socket: WebSocket, connection: number) => void
+let asked: Array<string>
+let server: WebSocketServer
+let client: IronflowClient
+beforeEach(async () => {
+  asked = []
+  server = new WebSocketServer({ port: 0, host: "127.0.0.1" })
+  server.on("connection", (socket, request) => {
+    asked.push(request.url ?? "")
+    play(socket, asked.length)
+  })
+  await new Promise((resolve) => server.once("listening", resolve))
+  client = createClient({ serverUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}` })
+})
+afterEach(async () => {
+  await client.close()
+  for (const socket of server.clients) socket.terminate()
+  await new Promise((resolve) => server.close(resolve))
+})
+
+const update = (socket: WebSocket, revision: number, more: object = {}): void =>
+  socket.send(JSON.stringify({ type: "kv_update", key: "k", value: "NQ==", revision, ...more }))
+
+const take = async (watcher: AsyncIterable<KVWatchEvent>, count: number): Promise<Array<KVWatchEvent>> => {
+  const seen: Array<KVWatchEvent> = []
+  for await (const event of watcher) if (seen.push(event) === count) break
+  return seen
+}
+
+it("frames of a server that says no more than it must are understood, and others are passed over", async () => {
+  play = (socket) => {
+    socket.send("no JSON")
+    socket.send(JSON.stringify({ type: "hello" }))
+    socket.send(JSON.stringify({ type: "kv_update", revision: 1 }))
+    update(socket, 2)
+    update(socket, 3, { operation: "DEL" })
+    update(socket, 3, { operation: "PURGE" })
+    update(socket, 4, { operation: "PURGE" })
+  }
+  await using watcher = client.kv().bucket("b").watch("k")
+
+  expect(await take(watcher, 3)).toEqual([
+    { bucket: "b", key: "k", value: 5, revision: 2, operation: "put" },
+    { bucket: "b", key: "k", revision: 3, operation: "delete" },
+    { bucket: "b", key: "k", revision: 4, operation: "purge" }
+  ])
+  await watcher.ready
+  expect(asked).toEqual(["/api/v1/kv/buckets/b/watch?revision=now&key=k"])
+})
+
+it("a server that does not say where it begins is taken to have begun", async () => {
+  play = () => undefined
+  await using watcher = client.kv().bucket("b").watch()
+
+  await watcher.ready
+})
+
+it("a lost connection is made again from where the watch was, and nothing is told twice", async () => {
+  play = (socket, connection) => {
+    update(socket, 7)
+    if (connection === 1) return socket.close()
+    update(socket, 8)
+  }
+  await using watcher = client.kv().bucket("b").watch()
+
+  expect((await take(watcher, 2)).map(({ revision }) => revision)).toEqual([7, 8])
+  expect(asked.map((url) => new URL(url, "http://host").searchParams.get("revision"))).toEqual(["now", "7"])
+})
+
+it("a connection that has fallen silent is given up, one that is pinged is not", async () => {
+  const pings = 4
+  const pingMs = 100
+  let pinged = 0
+  play = (socket, connection) => {
+    socket.send(JSON.stringify({ type: "watching", revision: 4, ping_ms: pingMs }))
+    if (connection === 2) return update(socket, 5)
+    const timer = setInterval(() => {
+      if (pinged++ < pings) return socket.ping()
+      clearInterval(timer)
+      // from here on nothing comes: as if the other side had lost its power
+    }, pingMs)
+  }
+  const began = performance.now()
+  await using watcher = client.kv().bucket("b").watch()
+
+  expect((await take(watcher, 1)).map(({ revision }) => revision)).toEqual([5])
+  expect(asked.length).toBe(2)
+  expect(pinged).toBeGreaterThan(pings)
+  expect(performance.now() - began).toBeGreaterThan((pings + 3) * pingMs)
+})
+
+it("an error that the server sends ends the watch", async () => {
+  play = (socket) => socket.send(JSON.stringify({ type: "error", status: 404, error: "Bucket not found: b" }))
+
+  await expect(take(client.kv().bucket("b").watch(), 1)).rejects.toThrow("Bucket not found: b")
+  expect(asked.length).toBe(1)
+})

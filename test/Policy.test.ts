@@ -1,0 +1,71 @@
+import { assert, describe, it } from "vitest"
+import { checkActions, checkResources, matchesGlob, Permissions, type PolicyRule } from "../src/Policy.ts"
+
+describe("matchesGlob", () => {
+  it.each([
+    ["*", "", true],
+    ["*", "anything", true],
+    ["emit:*", "emit:event", true],
+    ["emit:*", "emit", false],
+    ["event:order.*", "event:order.placed", true],
+    ["event:order.*", "event:payment.made", false],
+    ["*:read", "run:read", true],
+    ["a*b*c", "a1b2b3c", true],
+    ["a*b*c", "a1b2b3", false],
+    ["run", "run:read", false]
+  ])("%s on %s is %s", (pattern, text, fits) => assert.strictEqual(matchesGlob(pattern, text), fits))
+
+  it("does not take long over many stars", () => {
+    assert.isFalse(matchesGlob("*a".repeat(250), `${"a".repeat(1000)}b`))
+  })
+})
+
+it.each(["*", "emit:*, run:cancel", "*:read", "apikey:create"])("%s are actions", (text) =>
+  assert.strictEqual(checkActions(text), text)
+)
+it.each(["", " ", "fly:*", "EMIT:*", "emit:*,", null, 5])("%j are no actions", (text) =>
+  assert.throws(() => checkActions(text), /polic/)
+)
+it.each(["*", "event:order.*, run:*", "secret:STRIPE_KEY"])("%s are resources", (text) =>
+  assert.strictEqual(checkResources(text), text)
+)
+it.each(["", "order.*", "planet:x", "event:", "event:a b", {}])("%j are no resources", (text) =>
+  assert.throws(() => checkResources(text), /polic/)
+)
+
+describe("Permissions", () => {
+  const context = { environment: "default", key: { id: "key_1", name: "ci" }, now: () => 0 }
+  const allow: PolicyRule = { name: "a", effect: "allow", actions: "emit:*", resources: "event:order.*" }
+  const reasonOf = (rules: ReadonlyArray<PolicyRule>, resource = "event:order.placed") =>
+    new Permissions(rules).denial("emit:event", resource, context)?.reason
+
+  it.each<[string, ReadonlyArray<PolicyRule>, string | undefined]>([
+    ["nothing allows nothing", [], "nothing allows it"],
+    ["a fitting policy allows", [allow], undefined],
+    ["one of other actions does not", [{ ...allow, actions: "run:*" }], "nothing allows it"],
+    ["a deny wins before", [{ ...allow, effect: "deny" }, allow], "a policy denies it"],
+    ["a deny wins after", [allow, { ...allow, effect: "deny" }], "a policy denies it"],
+    [
+      "a deny wins over all",
+      [
+        { ...allow, actions: "*", resources: "*" },
+        { ...allow, effect: "deny" }
+      ],
+      "a policy denies it"
+    ],
+    [
+      "a deny alone allows nothing else",
+      [{ ...allow, effect: "deny", resources: "event:x" }],
+      "nothing allows it"
+    ],
+    ["a true condition", [{ ...allow, condition: 'request.key.name == "ci"' }], undefined],
+    ["a false condition", [{ ...allow, condition: 'request.name == "x"' }], "nothing allows it"],
+    ["a failing condition", [{ ...allow, condition: "request.x.y == 1" }, allow], "a condition failed"],
+    [
+      "a failing condition of a deny",
+      [allow, { ...allow, effect: "deny", condition: "request.x.y == 1" }],
+      "a condition failed"
+    ],
+    ["a condition that is not one", [{ ...allow, condition: "(((" }], "a condition failed"]
+  ])("%s", (_title, rules, reason) => assert.strictEqual(reasonOf(rules), reason))
+})

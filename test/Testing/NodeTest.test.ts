@@ -1,0 +1,62 @@
+/** The kit under the test runner of Node: what the guide says of it. */
+import { execFile } from "node:child_process"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { expect, test } from "vitest"
+
+const source = `import assert from "node:assert/strict"
+import { describe, it } from "node:test"
+import { createFunction } from "@ironflow/node"
+import { createTestClient, createTestEngine } from "@ironflow/node/test"
+
+const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
+  await step.sleep("cool-off", "7d")
+  return await step.run("charge", () => "R-1")
+})
+
+describe("order", () => {
+  it("charges", async () => {
+    const t = createTestClient({ functions: [order] })
+    t.mockStep("charge", () => "R-2")
+    assert.equal((await t.emit("order.placed", {})).output, "R-2")
+  })
+
+  it("charges after a week", async () => {
+    await using engine = await createTestEngine({ functions: [order] })
+    const { runIds } = await engine.client.emit("order.placed", {})
+    await engine.advance("6d")
+    assert.equal((await engine.client.explain(runIds[0] ?? "")).code, "SLEEPING")
+    assert.equal((await engine.runToEnd(runIds[0] ?? "")).output, "R-1")
+  })
+
+  it("fails where an assertion does not hold", async () => {
+    assert.equal((await createTestClient({ functions: [order] }).emit("order.placed", {})).status, "completed")
+  })
+})
+`
+
+test("works in node:test, whose process ends by itself", { timeout: 60_000 }, async () => {
+  const folder = mkdtempSync(join(import.meta.dirname, "../.examples-"))
+  try {
+    const file = join(folder, "order.test.mts")
+    writeFileSync(file, source)
+    // this process is a test of another runner, and what that has set is not for a runner of its own
+    const { NODE_OPTIONS: _, NODE_TEST_CONTEXT: __, ...env } = process.env
+    const { code, said } = await new Promise<{ code: unknown; said: string }>((resolve) =>
+      execFile(
+        process.execPath,
+        ["--conditions=@ironflow/source", "--test", "--test-reporter=tap", file],
+        { env, timeout: 50_000 },
+        (error, stdout, stderr) => resolve({ code: error === null ? 0 : error.code, said: stdout + stderr })
+      )
+    )
+
+    expect(said).toMatch(/^ +ok 1 - charges$/m)
+    expect(said).toMatch(/^ +ok 2 - charges after a week$/m)
+    expect(said).toMatch(/^ +not ok 3 - fails where an assertion does not hold$/m)
+    expect(said).toMatch(/^# pass 2$/m)
+    expect(code).toBe(1)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
