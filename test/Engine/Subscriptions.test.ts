@@ -6,9 +6,11 @@ import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { Client } from "../../src/Client/Client.ts"
+import { Streams } from "../../src/Client/Streams.ts"
 import { type StreamOptions, Subscriptions } from "../../src/Client/Subscriptions.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
 import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+import type { Wire } from "../../src/Protocol/Subscriptions.ts"
 
 const live = Engine.layerClientIn("default").pipe(
   Layer.provideMerge(Engine.layer),
@@ -115,13 +117,92 @@ it.effect("system events are announced and replayed", () =>
   }).pipe(Effect.provide(live))
 )
 
-it.effect.each(["", "events:", "events:a..b", "nonsense:x", "topic:a.>.b", "system.run.>.x"])(
-  "the pattern %j is refused",
-  (pattern) =>
-    Effect.gen(function* () {
-      const { stream } = yield* Subscriptions
-      const error = yield* Effect.flip(Stream.runDrain(stream(pattern)))
-      assert.strictEqual(error._tag, "SubscriptionError")
-      assert.strictEqual(error.code, "INVALID_PATTERN")
-    }).pipe(Effect.provide(live))
+it.effect("who joins a group as its last member leaves gets what that one held, and no time passes", () =>
+  Effect.gen(function* () {
+    const client = yield* Client
+    const engine = yield* Engine.Engine
+    const join = () => {
+      const frames: Array<{ readonly type: string; readonly data?: { readonly i: number } }> = []
+      const wire: Wire = {
+        backlog: 0,
+        send: (frame) => void frames.push(JSON.parse(Buffer.from(frame).toString())),
+        close: () => undefined,
+        pause: () => undefined,
+        resume: () => undefined,
+        onText: () => undefined,
+        onClose: () => undefined,
+        onDrain: () => undefined
+      }
+      engine.subscribe("default", wire)
+      const options = { consumerGroup: "packers", ackMode: "manual" }
+      wire.onText(JSON.stringify({ type: "subscribe", subscription: { pattern: "topic:news", options } }))
+      return { wire, seen: () => frames.flatMap(({ data, type }) => (type === "event" ? [data?.i] : [])) }
+    }
+    let last = join()
+    yield* turns
+    yield* client.publish("news", { i: 1 })
+    yield* client.publish("news", { i: 2 })
+    yield* turns
+    for (let between = 0; between < 6; between++) {
+      assert.deepStrictEqual(last.seen(), [1, 2], `after ${between}`)
+      last.wire.onClose(1006, "")
+      // the engine is as far with giving back as so many turns let it be
+      for (let i = 0; i < between; i++)
+        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+      last = join()
+      yield* turns
+    }
+  }).pipe(Effect.provide(live))
+)
+
+it.effect("events of entities come by type, id and name, and to those who ask for events", () =>
+  Effect.gen(function* () {
+    const { append } = yield* Streams
+    const client = yield* Client
+    const put = (type: string, id: string, name: string, i: number) =>
+      append(id, { entityType: type, name, data: { i } })
+    yield* put("order", "o-1", "order.placed", 1)
+    yield* put("order", "o-2", "order.placed", 2)
+    const one = yield* first("entity:order.o-1.>", 3, { replay: 10 })
+    const placed = yield* first("entity:order.*.order.placed", 2, { filter: "event.data.i > 1", replay: 1 })
+    const events = yield* first("events:order.*", 4)
+    yield* put("order", "o-1", "order.paid", 3)
+    yield* put("invoice", "i-1", "order.placed", 4)
+    yield* client.emit("order.placed", { i: 5 })
+    yield* put("order", "o-1", "order.placed", 6)
+
+    const seen = (fiber: typeof one) =>
+      Effect.map(Fiber.join(fiber), (all) => all.map(({ data }) => data.i as number))
+    assert.deepStrictEqual(yield* seen(one), [1, 3, 6])
+    assert.deepStrictEqual(yield* seen(placed), [2, 6])
+    assert.deepStrictEqual(yield* seen(events), [3, 4, 5, 6])
+  }).pipe(Effect.provide(live))
+)
+
+it.effect("a group cannot be about entities", () =>
+  Effect.gen(function* () {
+    const { stream } = yield* Subscriptions
+    const error = yield* Effect.flip(
+      Stream.runDrain(stream("entity:order.o-1.>", { consumerGroup: "packers" }))
+    )
+    assert.match(error.message, /cannot be about entities/)
+  }).pipe(Effect.provide(live))
+)
+
+it.effect.each([
+  "",
+  "entity:",
+  "entity:order..>",
+  "events:",
+  "events:a..b",
+  "nonsense:x",
+  "topic:a.>.b",
+  "system.run.>.x"
+])("the pattern %j is refused", (pattern) =>
+  Effect.gen(function* () {
+    const { stream } = yield* Subscriptions
+    const error = yield* Effect.flip(Stream.runDrain(stream(pattern)))
+    assert.strictEqual(error._tag, "SubscriptionError")
+    assert.strictEqual(error.code, "INVALID_PATTERN")
+  }).pipe(Effect.provide(live))
 )

@@ -1,5 +1,11 @@
 /** The subscription client over sockets: connection states, reconnecting without a gap, errors that stay where they belong. */
-import { createClient, createSubscriptionClient, type SubscriptionErrorInfo } from "@ironflow/node"
+import {
+  createClient,
+  createEventDefinitionRegistry,
+  createSubscriptionClient,
+  defineEvent,
+  type SubscriptionErrorInfo
+} from "@ironflow/node"
 import { expect, test, vi } from "vitest"
 import { EngineServer } from "../Client/EngineServer.ts"
 
@@ -113,4 +119,35 @@ test("a stream ends its subscription when the loop is left", async () => {
 
   expect(seen).toEqual([0, 1])
   await vi.waitFor(async () => expect((await client.getTopicStats("news")).consumerCount).toBe(0))
+})
+
+test("events of older versions come in the latest, and one that cannot be brought there harms nobody else", async () => {
+  await using server = await EngineServer.start()
+  await using client = createClient({ serverUrl: server.url })
+  const eventDefinitions = createEventDefinitionRegistry()
+  eventDefinitions.register(defineEvent({ name: "order.placed", version: 1 }))
+  eventDefinitions.register(
+    defineEvent({
+      name: "order.placed",
+      version: 2,
+      upcast: (data: any) => {
+        if (data.amount === 13) throw new Error("thirteen")
+        return { cents: data.amount * 100 }
+      }
+    })
+  )
+  using sub = createSubscriptionClient({ serverUrl: server.url, eventDefinitions })
+  await sub.connect()
+  const seen: Array<unknown> = []
+  const errors: Array<SubscriptionErrorInfo> = []
+  await sub.subscribe(">", { onEvent: ({ data }) => seen.push(data), onError: (error) => errors.push(error) })
+
+  await client.emit("order.placed", { amount: 5 }, { version: 1 })
+  await client.emit("order.placed", { amount: 13 }, { version: 1 })
+  await client.emit("order.placed", { cents: 700 }, { version: 2 })
+  // messages have no versions
+  await client.publish("order.placed", { amount: 9 })
+
+  await vi.waitFor(() => expect(seen).toEqual([{ cents: 500 }, { cents: 700 }, { amount: 9 }]))
+  expect(errors.map(({ code, message }) => [code, message])).toEqual([["HANDLER_ERROR", "thirteen"]])
 })

@@ -44,7 +44,7 @@ const PATIENCE = 60_000
 class OutOfPatience extends Error {}
 
 /** A process of the shop. */
-class Life {
+export class Life {
   readonly child: ChildProcess
   readonly said: Array<string> = []
   readonly #ended: Promise<unknown>
@@ -112,7 +112,7 @@ class Life {
 }
 
 /** The engine of a shop whose worker is another process. It is killed and frozen too, and comes back on its port. */
-class EngineHouse {
+export class EngineHouse {
   readonly #database: string
   readonly #cache: string
   readonly #port: number
@@ -176,7 +176,7 @@ class EngineHouse {
 }
 
 /** A port that nobody has. */
-const freePort = async (): Promise<number> => {
+export const freePort = async (): Promise<number> => {
   const server = net.createServer().listen(0, "127.0.0.1")
   await once(server, "listening")
   // a server that listens on a TCP port has such an address

@@ -1,7 +1,10 @@
 /** `/ws` as an existing client uses it: a raw socket, frames as text. It shares no code with the package. */
+import { once } from "node:events"
+import http from "node:http"
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest"
+import { WebSocket as SlowSocket } from "ws"
 import { type Ironflow, start } from "./Ironflow.ts"
-import { connect, send } from "./RawClient.ts"
+import { connect } from "./RawClient.ts"
 
 // oxlint-disable-next-line typescript/no-explicit-any -- frames are what the tests look into
 type Frame = any
@@ -168,7 +171,56 @@ describe("an existing client", () => {
   })
 
   test("may not be a page of somebody else", async () => {
-    const answer = await send(server.url, "GET", "/ws", undefined, { origin: "https://example.com" })
-    expect(answer.status).toBeGreaterThanOrEqual(400)
+    const knock = (origin: string) =>
+      new Promise<number | undefined>((resolve, reject) => {
+        const request = http.request(`${server.url}/ws`, {
+          headers: {
+            connection: "Upgrade",
+            upgrade: "websocket",
+            "sec-websocket-version": "13",
+            "sec-websocket-key": Buffer.alloc(16).toString("base64"),
+            origin
+          }
+        })
+        request.on("upgrade", ({ statusCode }, socket) => {
+          socket.destroy()
+          resolve(statusCode)
+        })
+        request.on("response", (response) => resolve(response.resume().statusCode))
+        request.on("error", reject)
+        request.end()
+      })
+
+    for (const origin of ["https://example.com", "https://localhost.example.com", "null"]) {
+      expect(await knock(origin)).toBe(403)
+    }
+    expect(await knock("http://localhost:3000")).toBe(101)
   })
+
+  test("that stops reading is told so when it reads on, and has missed nothing", async () => {
+    const subscriber = await RawSubscriber.open(server.url)
+    const slow = new SlowSocket(`${server.url.replace("http", "ws")}/ws`)
+    const frames: Array<Frame> = []
+    slow.on("message", (data) => frames.push(JSON.parse(String(data))))
+    await once(slow, "open")
+    slow.send(JSON.stringify({ type: "subscribe", subscription: { pattern: "events:big" } }))
+    await once(slow, "message")
+    slow.pause()
+    await subscriber.subscribe("events:big")
+    // more than the buffers of both ends of a connection hold
+    const count = 200
+    for (let i = 0; i < count; i++) await emit("big", { i, text: "x".repeat(100_000) })
+    await vi.waitFor(() => expect(subscriber.of("event")).toHaveLength(count), 30_000)
+    slow.resume()
+
+    await vi.waitFor(() => expect(frames.filter(({ type }) => type === "event")).toHaveLength(count), 30_000)
+    expect(frames.flatMap(({ data, type }) => (type === "event" ? [data.i] : []))).toEqual(
+      Array.from({ length: count }, (_, i) => i)
+    )
+    expect(frames.filter(({ type }) => type === "subscription_error")[0]).toMatchObject({
+      code: "SLOW_CONSUMER",
+      retrying: true
+    })
+    slow.terminate()
+  }, 60_000)
 })

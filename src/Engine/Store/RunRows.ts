@@ -99,8 +99,9 @@ export const endRun = (
       : ending._tag === "Failed"
         ? Status.failed
         : Status.cancelled
-  tx.run(
-    `UPDATE runs SET status = ?, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL, pause = NULL, ended_at = ?, updated_at = ? WHERE key = ?`,
+  const ended = tx.get(
+    `UPDATE runs SET status = ?, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL, pause = NULL, ended_at = ?, updated_at = ? WHERE key = ?
+     RETURNING created_at`,
     status,
     ending._tag === "Completed" ? (ending.output ?? null) : null,
     ending._tag === "Completed" ? null : JSON.stringify(ending.error),
@@ -125,7 +126,7 @@ export const endRun = (
       ending._tag === "Completed"
         ? { _tag: "Success", value: ending.output }
         : { _tag: "Failure", error: ending.error },
-    createdAt: Number(tx.get("SELECT created_at FROM runs WHERE key = ?", run.key)?.created_at ?? now),
+    createdAt: Number(ended?.created_at ?? now),
     endedAt: now
   }))
   tx.markRoom(run.function)

@@ -210,10 +210,7 @@ export class Connection implements Outlet {
           : yield* hub.replayFrom(environment, shape, replay, (item) => accepts(shape, item)))
       const after = from ?? hub.endOf(shape.target)
       const opened = group === undefined ? undefined : yield* hub.openGroup(environment, group, shape, from)
-      if (this.isClosed || this.#byPattern.get(pattern) !== "pending") {
-        if (opened?.size === 0) hub.closeGroup(environment, group!)
-        return
-      }
+      if (this.isClosed || this.#byPattern.get(pattern) !== "pending") return opened?.retireIfEmpty()
       this.#say({
         type: "subscription_result",
         results: [
@@ -225,7 +222,7 @@ export class Connection implements Outlet {
           }
         ]
       })
-      if (opened === undefined || group === undefined) {
+      if (opened === undefined) {
         const subscriber = new Subscriber(
           pattern,
           shape,
@@ -245,12 +242,10 @@ export class Connection implements Outlet {
         { ackMode: request.ackMode, settlesItself: resumes },
         this,
         opened,
-        hub.store,
-        (isLast) => isLast && hub.closeGroup(environment, group)
+        hub.store
       )
       this.#remember(member, shape.target)
       opened.add(member)
-      opened.wake()
     })
   }
 
@@ -337,6 +332,11 @@ export class Connection implements Outlet {
     if (consumerGroup !== undefined && target.source === "system") {
       throw new ValidationError(
         "A consumer group needs events that are stored: system events are not, so subscribe to them without `consumerGroup`"
+      )
+    }
+    if (consumerGroup !== undefined && target.fitsEntity !== undefined) {
+      throw new ValidationError(
+        "A consumer group cannot be about entities: subscribe to `events:` with it, and to `entity:` without"
       )
     }
     const text = String(pattern)

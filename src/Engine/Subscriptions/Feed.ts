@@ -103,12 +103,12 @@ export class Feed {
       return
     }
     this.#reading = true
-    this.#run(
-      Effect.ensuring(
-        this.#pump,
-        Effect.sync(() => (this.#reading = false))
-      )
-    )
+    this.#run(this.#pump)
+  }
+
+  /** In the same turn in which there was nothing more to read, so that no wake is lost between the two. */
+  #rest(): void {
+    this.#reading = false
   }
 
   readonly #pump: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
@@ -124,9 +124,10 @@ export class Feed {
         this.position = item.position
       }
       this.position = Math.max(this.position, page.position)
-      if (page.atEnd && !this.#again) return
+      if (page.atEnd && !this.#again) return this.#rest()
     }
   }).pipe(
+    Effect.onError(() => Effect.sync(() => this.#rest())),
     Effect.catch((error) =>
       // the next commit wakes the reader again, and it reads on where it was
       Effect.logWarning("Subscribers could not be told what is new; trying again with the next event", error)
@@ -160,9 +161,11 @@ const NAMES = 1000
 const fits = (target: Target, kind: Item["kind"], name: string): boolean =>
   (target.kind === undefined || target.kind === kind) && target.fits(name)
 
-/** Whether an item of the right kind and name passes the filter. */
-export const passes = ({ filter }: Pick<Shape, "filter">, item: Item): boolean =>
-  filter === undefined || filter({ event: eventView(item) })
+/** Whether an item of the right kind and name is of the right entity, if one is asked for, and passes the filter. */
+const passes = ({ filter, target: { fitsEntity } }: Pick<Shape, "filter" | "target">, item: Item): boolean =>
+  (fitsEntity === undefined ||
+    (item.entity !== undefined && fitsEntity(`${item.entity.type}.${item.entity.id}.${item.name}`))) &&
+  (filter === undefined || filter({ event: eventView(item) }))
 
 /** Whether an item is for the subscribers of a shape. */
 export const accepts = (shape: Shape, item: Item): boolean =>

@@ -18,6 +18,8 @@ export class Group implements Listener {
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #at: (epochMs: number, f: () => void) => () => void
   readonly #join: () => () => void
+  readonly #onRetire: () => void
+  #retired = false
   #leave: (() => void) | undefined
   readonly #members = new Map<string, Member>()
   #claiming = false
@@ -32,39 +34,51 @@ export class Group implements Listener {
       readonly store: StoreService
       readonly run: (effect: Effect.Effect<void>) => void
       readonly at: (epochMs: number, f: () => void) => () => void
-    }
+    },
+    onRetire: () => void
   ) {
     this.key = key
+    this.#onRetire = onRetire
     this.#store = engine.store
     this.#run = engine.run
     this.#at = engine.at
     this.#join = () => feed.join(shape, this)
   }
 
-  get size(): number {
-    return this.#members.size
+  /** Nobody joins it any more: who comes now opens the group anew. */
+  get isRetired(): boolean {
+    return this.#retired
   }
 
   add(member: Member): void {
     this.#leave ??= this.#join()
     this.#members.set(member.holder, member)
+    this.wake()
   }
 
-  /** Says whether the group is without members now. */
-  remove(member: Member): boolean {
+  remove(member: Member): void {
     this.#members.delete(member.holder)
+    if (this.#members.size === 0) {
+      this.#leave?.()
+      this.#leave = undefined
+      this.#cancelAlarm?.()
+      this.#cancelAlarm = undefined
+    }
+    // whoever has joined by then is told of what was given back
     this.#run(
-      Effect.matchEffect(this.#store.releaseHolder(member.holder), {
-        onSuccess: () => Effect.sync(() => this.wake()),
-        onFailure: (error) =>
+      this.#store.releaseHolder(member.holder).pipe(
+        Effect.catch((error) =>
           Effect.logWarning("Deliveries could not be given back; they are due at their deadline", error)
-      })
+        ),
+        Effect.andThen(Effect.sync(() => (this.#members.size === 0 ? this.retireIfEmpty() : this.wake())))
+      )
     )
-    if (this.#members.size > 0) return false
-    this.#leave?.()
-    this.#leave = undefined
-    this.#cancelAlarm?.()
-    return true
+  }
+
+  retireIfEmpty(): void {
+    if (this.#members.size > 0 || this.#retired) return
+    this.#retired = true
+    this.#onRetire()
   }
 
   offer(): void {
@@ -81,12 +95,12 @@ export class Group implements Listener {
     }
     if (this.#members.size === 0) return
     this.#claiming = true
-    this.#run(
-      Effect.ensuring(
-        this.#claim,
-        Effect.sync(() => (this.#claiming = false))
-      )
-    )
+    this.#run(this.#claim)
+  }
+
+  /** In the same turn in which there was nothing more to do, so that no wake is lost between the two. */
+  #rest(): void {
+    this.#claiming = false
   }
 
   readonly #claim: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
@@ -95,7 +109,7 @@ export class Group implements Listener {
       const members = [...this.#members.values()]
         .map(({ holder, credit }) => ({ holder, credit, ackMs: ACK_DEADLINE_MS }))
         .filter(({ credit }) => credit > 0)
-      if (members.length === 0) return
+      if (members.length === 0) return this.#rest()
       const claim = yield* this.#store.claimDeliveries({
         group: this.key,
         members,
@@ -118,9 +132,10 @@ export class Group implements Listener {
         claim.nextDueAt === Number.POSITIVE_INFINITY
           ? undefined
           : this.#at(claim.nextDueAt, () => this.wake())
-      if (!claim.more && !this.#again && gone.size === 0) return
+      if (!claim.more && !this.#again && gone.size === 0) return this.#rest()
     }
   }).pipe(
+    Effect.onError(() => Effect.sync(() => this.#rest())),
     Effect.catch((error) =>
       Effect.andThen(
         Effect.logWarning("A consumer group gets nothing for now; trying again with the next event", error),
@@ -139,7 +154,6 @@ export class Member implements Subscribed {
   readonly #outlet: Outlet
   readonly #group: Group
   readonly #store: StoreService
-  readonly #onClose: (isLast: boolean) => void
   /** Positions by handle. */
   readonly #inFlight = new Map<string, number>()
   readonly #handles = new Map<number, string>()
@@ -155,8 +169,7 @@ export class Member implements Subscribed {
     },
     outlet: Outlet,
     group: Group,
-    store: StoreService,
-    onClose: (isLast: boolean) => void
+    store: StoreService
   ) {
     this.id = shape.subscriptionId
     this.pattern = pattern
@@ -166,7 +179,6 @@ export class Member implements Subscribed {
     this.#outlet = outlet
     this.#group = group
     this.#store = store
-    this.#onClose = onClose
   }
 
   get credit(): number {
@@ -225,6 +237,6 @@ export class Member implements Subscribed {
   }
 
   close(): void {
-    this.#onClose(this.#group.remove(this))
+    this.#group.remove(this)
   }
 }

@@ -167,6 +167,8 @@ export class Subscriptions {
     }
     const end = this.#head
     const { store } = this
+    // kinds and names are the store's to look at
+    const isPlain = filter === undefined && target.fitsEntity === undefined
     return Effect.gen(function* () {
       let before = end + 1
       let found = 0
@@ -179,7 +181,7 @@ export class Subscriptions {
           ...(target.kind === undefined ? {} : { kind: target.kind })
         })
         for (const item of page.entries) {
-          if ((filter === undefined || accepts(item)) && ++found === count) return item.position - 1
+          if ((isPlain || accepts(item)) && ++found === count) return item.position - 1
         }
         if (page.atEnd) return 0
         before = page.position
@@ -199,7 +201,12 @@ export class Subscriptions {
   ): Effect.Effect<Group, StoreError> {
     const key = JSON.stringify([environment, group.namespace, group.name, group.pattern])
     const known = this.#groups.get(key)
-    if (known !== undefined) return Deferred.await(known)
+    if (known !== undefined) {
+      // the last member may have left before those who waited for it were told
+      return Effect.flatMap(Deferred.await(known), (opened) =>
+        opened.isRetired ? this.openGroup(environment, group, shape, after) : Effect.succeed(opened)
+      )
+    }
     const opened = Deferred.makeUnsafe<Group, StoreError>()
     this.#groups.set(key, opened)
     return this.store
@@ -214,22 +221,16 @@ export class Subscriptions {
       .pipe(
         Effect.map(
           (state) =>
-            new Group(state.key, shape, this.feedFor(environment, shape.target), {
-              store: this.store,
-              run: this.run,
-              at: this.alarm.at
-            })
+            new Group(
+              state.key,
+              shape,
+              this.feedFor(environment, shape.target),
+              { store: this.store, run: this.run, at: this.alarm.at },
+              () => this.#groups.delete(key)
+            )
         ),
         Effect.tapError(() => Effect.sync(() => this.#groups.delete(key))),
         Effect.onExit((exit) => Effect.sync(() => Deferred.doneUnsafe(opened, exit)))
       )
-  }
-
-  /** The last member of a group has left. */
-  closeGroup(
-    environment: string,
-    group: { readonly namespace: string; readonly name: string; readonly pattern: string }
-  ): void {
-    this.#groups.delete(JSON.stringify([environment, group.namespace, group.name, group.pattern]))
   }
 }

@@ -52,23 +52,7 @@ export class SystemEvents {
    * `length` is about how long that is.
    */
   announce(environment: string, topic: string, data: () => Fields, length = 256): void {
-    const memory = this.#memory(environment)
-    const sequence = ++this.#sequence
-    let text: string | undefined
-    const event: SystemEvent = {
-      sequence,
-      id: `sys_${this.epoch}_${sequence}`,
-      topic,
-      get data() {
-        return (text ??= JSON.stringify(data()))
-      },
-      length,
-      timestamp: this.#now()
-    }
-    memory.events.push(event)
-    memory.length += length
-    if (memory.events.length > 2 * REMEMBERED || memory.length > REMEMBERED_LENGTH) forget(memory)
-    for (const listener of memory.listeners) listener(event)
+    this.#remember(environment, this.#now(), { topic, data }, length)
   }
 
   /** What is remembered after a sequence, oldest first. */
@@ -94,16 +78,20 @@ export class SystemEvents {
 
   /** Announces what happened to runs. */
   announceRuns(activity: ReadonlyArray<RunActivity>): void {
+    const now = this.#now()
     for (const one of activity) {
-      const [suffix, data] = describe(one)
       const outcome = "outcome" in one && one.outcome._tag === "Success" ? one.outcome.value : undefined
-      this.announce(
-        one.environment,
-        `system.run.${one.runId}.${suffix}`,
-        () => ({ id: one.runId, functionId: one.functionId, ...data() }),
-        256 + (outcome?.length ?? 0)
-      )
+      this.#remember(one.environment, now, one, 256 + (outcome?.length ?? 0))
     }
+  }
+
+  #remember(environment: string, now: number, what: Announcement | RunActivity, length: number): void {
+    const memory = this.#memory(environment)
+    const event = new Remembered(this.epoch, ++this.#sequence, now, what, length)
+    memory.events.push(event)
+    memory.length += length
+    if (memory.events.length > 2 * REMEMBERED || memory.length > REMEMBERED_LENGTH) forget(memory)
+    for (const listener of memory.listeners) listener(event)
   }
 
   /** Nothing is remembered because nothing has happened, or because one event was too large to keep. */
@@ -132,6 +120,51 @@ const forget = (memory: Memory): void => {
 }
 
 type Fields = { readonly [name: string]: unknown }
+
+interface Announcement {
+  readonly topic: string
+  readonly data: () => Fields
+}
+
+/** Every run makes some of these and hardly anybody reads them: what can be made of what happened is made when it is read. */
+class Remembered implements SystemEvent {
+  readonly sequence: number
+  readonly timestamp: number
+  readonly length: number
+  readonly epoch: string
+  readonly what: Announcement | RunActivity
+  #data: string | undefined
+
+  constructor(
+    epoch: string,
+    sequence: number,
+    timestamp: number,
+    what: Announcement | RunActivity,
+    length: number
+  ) {
+    this.epoch = epoch
+    this.sequence = sequence
+    this.timestamp = timestamp
+    this.what = what
+    this.length = length
+  }
+
+  get id(): string {
+    return `sys_${this.epoch}_${this.sequence}`
+  }
+
+  get topic(): string {
+    const { what } = this
+    return "topic" in what ? what.topic : `system.run.${what.runId}.${describe(what)[0]}`
+  }
+
+  get data(): string {
+    const { what } = this
+    return (this.#data ??= JSON.stringify(
+      "topic" in what ? what.data() : { id: what.runId, functionId: what.functionId, ...describe(what)[1]() }
+    ))
+  }
+}
 
 const describe = (one: RunActivity): readonly [string, () => Fields] => {
   switch (one._tag) {

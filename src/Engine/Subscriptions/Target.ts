@@ -10,17 +10,23 @@ export interface Target {
   /** What names of events, topics or system topics have to match. */
   readonly names: string
   readonly fits: (name: string) => boolean
+  /** What `<type>.<id>.<name>` of an event of an entity has to match, too. */
+  readonly fitsEntity?: (path: string) => boolean
 }
 
 /** Reads a pattern. Throws `ValidationError`. */
 export const readTarget = (pattern: unknown): Target => {
   if (typeof pattern !== "string") {
     throw new ValidationError(
-      'The pattern must be a string such as "events:order.*", "topic:news" or "system.run.>"'
+      'The pattern must be a string such as "events:order.*", "topic:news", "entity:order.o-1.>" or "system.run.>"'
     )
   }
   if (pattern.startsWith("events:")) return target("log", pattern.slice("events:".length), "event")
   if (pattern.startsWith("topic:")) return target("log", pattern.slice("topic:".length), "message")
+  if (pattern.startsWith("entity:")) {
+    const path = checkPattern(pattern.slice("entity:".length), "pattern of the subscription")
+    return { ...target("log", ">", "event"), fitsEntity: compilePattern(path) }
+  }
   if (/^system(\.|$)/.test(pattern)) {
     // strictly it cannot match topics of two more tokens, and that is what it is meant for
     return target("system", pattern === "system.secret.*" ? "system.secret.>" : pattern)
@@ -28,7 +34,7 @@ export const readTarget = (pattern: unknown): Target => {
   const colon = pattern.indexOf(":")
   if (colon !== -1) {
     throw new ValidationError(
-      `The pattern "${pattern.slice(0, 64)}" begins with "${pattern.slice(0, Math.min(colon, 32))}:", and subscriptions know events:, topic: and system.`
+      `The pattern "${pattern.slice(0, 64)}" begins with "${pattern.slice(0, Math.min(colon, 32))}:", and subscriptions know events:, topic:, entity: and system.`
     )
   }
   return target("log", pattern)

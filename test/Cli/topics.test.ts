@@ -1,0 +1,68 @@
+/** `topics`, `publish` and `subscribe` against a server that is a process of its own. */
+import { afterAll, assert, beforeAll, it } from "vitest"
+import { freePort, Terminal } from "./Terminal.ts"
+
+const terminal = new Terminal()
+let env: { readonly IRONFLOW_SERVER_URL: string }
+
+beforeAll(async () => {
+  const port = await freePort()
+  env = { IRONFLOW_SERVER_URL: `http://127.0.0.1:${port}` }
+  await terminal.start(["serve", "--port", String(port)]).until("listens")
+})
+afterAll(() => terminal[Symbol.asyncDispose]())
+
+it("messages are published, counted, and printed as they come", { timeout: 60_000 }, async () => {
+  assert.include((await terminal.run(["topics"], { env })).stdout, "There are no topics.")
+  const first = await terminal.json(["publish", "news", '{"i":1}'], { env })
+  assert.match(first.eventId, /^evt_|^msg_/)
+
+  const plain = terminal.start(["subscribe", "topic:news", "--replay", "1"], { env })
+  const member = terminal.start(
+    [
+      "subscribe",
+      "topic:news",
+      "--group",
+      "printers",
+      "--replay",
+      "1",
+      "--filter",
+      "event.data.i > 1",
+      "--json"
+    ],
+    { env }
+  )
+  await plain.until('{"i":1}')
+  const printed = await terminal.run(["publish", "news", "-"], { env, input: '{"i":2}' })
+  assert.match(printed.stdout, /^Published \S+ to news\.$/m)
+  await plain.until('{"i":2}')
+  const line = await member.until(/"i":2.*\n/)
+  assert.deepInclude(JSON.parse(line.trim()), { topic: "news", data: { i: 2 } })
+
+  const { topics } = await terminal.json(["topics"], { env })
+  assert.lengthOf(topics, 1)
+  assert.deepInclude(topics[0], { name: "news", messageCount: 2, consumerCount: 2 })
+  for (const running of [plain, member]) running.signal("SIGINT")
+  await Promise.all([plain.ended, member.ended])
+
+  // the group remembers what its member has printed
+  const next = terminal.start(["subscribe", "topic:news", "--group", "printers", "--json"], { env })
+  await terminal.json(["publish", "news", '{"i":3}'], { env })
+  const later = await next.until(/"i":3.*\n/)
+  assert.lengthOf(later.trim().split("\n"), 1)
+  next.signal("SIGINT")
+  await next.ended
+})
+
+it("what cannot be is refused", { timeout: 60_000 }, async () => {
+  for (const args of [
+    ["subscribe", "events:a..b"],
+    ["subscribe", "topic:news", "--filter", "event.data.("],
+    ["publish", "", "{}"],
+    ["publish", "news", "{"]
+  ]) {
+    const { code, stderr, stdout } = await terminal.run(args, { env })
+    assert.notStrictEqual(code, 0, args.join(" "))
+    assert.isNotEmpty(stderr + stdout)
+  }
+})

@@ -1,0 +1,79 @@
+/** How long messages are kept, and how much of a topic. */
+import { assert, it } from "@effect/vitest"
+import { startEngine } from "@ironflow/node/engine"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/testing/TestClock"
+import { expect } from "vitest"
+import { Client } from "../../src/Client/Client.ts"
+import * as Engine from "../../src/Engine/Engine.ts"
+import { MessageRetention } from "../../src/Engine/Retention.ts"
+import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+
+const keeping = (age: Duration.Duration, topicBytes: number) =>
+  Engine.layerClientIn("default").pipe(
+    Layer.provideMerge(Engine.layer),
+    Layer.provide(Sqlite.layer({ filename: ":memory:" })),
+    Layer.provide(Layer.succeed(MessageRetention, { age, topicBytes }))
+  )
+
+const counts = Effect.gen(function* () {
+  // the sweep deletes in other turns of the event loop
+  yield* Effect.promise(async () => {
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve))
+  })
+  const topics = yield* (yield* Client).listTopics()
+  return topics.map(({ messageCount, name }) => [name, messageCount])
+})
+
+it.effect("messages go when they are too old, those of every topic and no event", () =>
+  Effect.gen(function* () {
+    const client = yield* Client
+    yield* client.publish("news", { i: 1 })
+    yield* client.publish("jobs", { i: 2 })
+    yield* TestClock.adjust("20 hours")
+    yield* client.publish("news", { i: 3 })
+    yield* client.emit("order.placed", {})
+    assert.deepStrictEqual(yield* counts, [
+      ["jobs", 1],
+      ["news", 2]
+    ])
+
+    for (let hour = 0; hour < 6; hour++) {
+      yield* TestClock.adjust("1 hour")
+      yield* counts
+    }
+
+    assert.deepStrictEqual(yield* counts, [
+      ["jobs", 0],
+      ["news", 1]
+    ])
+  }).pipe(Effect.provide(keeping(Duration.days(1), 1e9)))
+)
+
+it.effect("the oldest messages of a topic go when it holds too much, and others stay", () =>
+  Effect.gen(function* () {
+    const client = yield* Client
+    for (let i = 0; i < 10; i++) yield* client.publish("news", { text: "x".repeat(100) })
+    yield* client.publish("jobs", { i: 1 })
+    yield* TestClock.adjust("1 hour")
+
+    assert.deepStrictEqual(yield* counts, [
+      ["jobs", 1],
+      ["news", 4]
+    ])
+  }).pipe(Effect.provide(keeping(Duration.infinity, 500)))
+)
+
+it.each([
+  [{ keepMessages: "soon" }, /keepMessages/],
+  [{ keepMessages: -1 }, /keepMessages/],
+  [{ maxTopicBytes: 0 }, /maxTopicBytes/],
+  [{ maxTopicBytes: 1.5 }, /maxTopicBytes/]
+] as const)("an engine does not start with %j", async (options, complaint) => {
+  await expect(
+    // oxlint-disable-next-line typescript/no-explicit-any -- what the types refuse
+    startEngine({ filename: ":memory:", logger: false, ...(options as any) })
+  ).rejects.toMatchObject({ code: "VALIDATION_ERROR", message: expect.stringMatching(complaint) })
+})

@@ -1,0 +1,192 @@
+/**
+ * Subscriptions (G10, G12) with real processes: an engine and two houses of clients are killed, and connections are cut, while
+ * writers write. Afterwards the database and what the clients have logged are judged.
+ *
+ * `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=100` runs a hundred storms from seed 7 on; `IRONFLOW_TEST_STRIKES` makes each longer.
+ */
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import process from "node:process"
+import { DatabaseSync } from "node:sqlite"
+import { afterAll, assert, describe, it } from "vitest"
+import { copyDatabase } from "./Chaos.ts"
+import type { ClientLine } from "./subscriptions/client.ts"
+import { runStorm } from "./subscriptions/Storm.ts"
+import { judgeStorm, type StormEvidence } from "./subscriptions/StormChecker.ts"
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-storm-"))
+const cache = path.join(folder, "cache")
+afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
+const newFolder = (): string => fs.mkdtempSync(path.join(folder, "storm-"))
+
+const firstSeed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
+const rounds = Number(process.env.IRONFLOW_TEST_ROUNDS ?? 2)
+const strikes = Number(process.env.IRONFLOW_TEST_STRIKES ?? 6)
+
+describe("subscribers in a storm", () => {
+  let last: StormEvidence | undefined
+
+  for (let seed = firstSeed; seed < firstSeed + rounds; seed++) {
+    it(
+      `see everything, in order, and nothing again that they have acked, with seed ${seed}`,
+      {
+        timeout: 60_000 + strikes * 5000
+      },
+      async () => {
+        const evidence = await runStorm(seed, strikes, newFolder(), cache)
+
+        const { figures, violations } = judgeStorm(evidence)
+        assert.deepStrictEqual(violations, [], `seed ${seed}: ${JSON.stringify(figures)}`)
+        last = evidence
+        assert.isTrue(evidence.isCalm)
+        assert.isAbove(figures.stored, 100)
+        assert.isAbove(figures.seen, figures.stored)
+        assert.isAbove(figures.acknowledged, 100)
+        assert.isAbove(figures.handedOutAgain, 0, "the groups were disturbed")
+      }
+    )
+  }
+
+  /** What a subscriber was told in its last life. */
+  const gotBy = (lines: ReadonlyArray<ClientLine>, who: string) => {
+    const begun = lines.findLastIndex((line) => line.who === who && line.t === "life")
+    return lines.flatMap((line, at) =>
+      at > begun && line.who === who && line.t === "got" ? [{ line, at }] : []
+    )
+  }
+  const without = (lines: ReadonlyArray<ClientLine>, ...gone: ReadonlyArray<ClientLine | undefined>) =>
+    lines.filter((line) => !gone.includes(line))
+  /** The last event that somebody of a name got and acked, when the storm was over, and where the log says which. */
+  const ackedBy = (lines: ReadonlyArray<ClientLine>, name: string) => {
+    const acks = lines.flatMap((line, told) =>
+      line.who.startsWith(name) && line.t === "told" && line.how === "ack" ? [{ told, at: line.at }] : []
+    )
+    const { told } = acks.reduce((one, other) => (other.at > one.at ? other : one))
+    const ack = lines[told]!
+    const got = lines
+      .slice(0, told)
+      .findLast((line) => line.t === "got" && line.who === ack.who && "id" in ack && line.id === ack.id)!
+    return { got, told, at: ack.at }
+  }
+  const again = (lines: ReadonlyArray<ClientLine>, name: string) => {
+    const { at, got, told } = ackedBy(lines, name)
+    return lines.toSpliced(told + 1, 0, { ...got, at: at + 0.001 })
+  }
+
+  const lies: ReadonlyArray<
+    readonly [string, (lines: ReadonlyArray<ClientLine>) => ReadonlyArray<ClientLine>, RegExp]
+  > = [
+    ["a gap", (lines) => without(lines, gotBy(lines, "all.0")[3]?.line), /^all\.0 got .*: a gap/],
+    [
+      "a gap over the death of its process",
+      (lines) => {
+        const mine = lines.filter((line) => line.who === "resumer.0" && line.t === "got")
+        return without(lines, mine[Math.floor(mine.length / 2)])
+      },
+      /^resumer\.0 got .*: a gap/
+    ],
+    [
+      "a late beginning",
+      (lines) => {
+        const late = gotBy(lines, "news.1").slice(0, -1)
+        return without(lines, ...late.map(({ line }) => line))
+      },
+      /^news\.1 began with .* and missed/
+    ],
+    [
+      "another order",
+      (lines) => {
+        const [a, b] = gotBy(lines, "even.0").slice(-2)
+        return lines.with(a!.at, b!.line).with(b!.at, a!.line)
+      },
+      /^even\.0 got .*: out of order/
+    ],
+    ["no end", (lines) => without(lines, gotBy(lines, "careful.1").at(-1)?.line), /^careful\.1 has come to/],
+    [
+      "what was not subscribed to",
+      (lines) => {
+        const { at, line } = gotBy(lines, "even.1")[0]!
+        return lines.with(at, { ...line, id: "evt_of_somebody_else" })
+      },
+      /^even\.1 got evt_of_somebody_else, which it has not/
+    ],
+    [
+      "an acked event again",
+      (lines) => again(lines, "careful"),
+      /^careful\.. got .* again, which it had acked/
+    ],
+    [
+      "an acked message of a group again",
+      (lines) => again(lines, "packer"),
+      /^group packers: packer\.. got .* again, which had been acked/
+    ],
+    [
+      "two holders",
+      (lines) => {
+        const { got } = ackedBy(lines, "packer")
+        return [...lines, { ...got, who: "second packer.1", at: got.at + 0.001 }]
+      },
+      /^group packers: second packer\.1 got .* while packer\.. held it/
+    ],
+    [
+      "a message that nobody has acked",
+      (lines) => {
+        const last = lines.findLast(({ t }) => t === "done")!
+        return lines.filter((line) => line.t !== "done" || !("id" in last) || line.id !== last.id)
+      },
+      /^group printers: nobody has settled/
+    ],
+    [
+      "a message of somebody else",
+      (lines) => {
+        const { got } = ackedBy(lines, "packer")
+        return lines.map((line) => (line === got ? { ...got, id: "evt_of_somebody_else" } : line))
+      },
+      /^group packers handed out evt_of_somebody_else, which is not for it/
+    ]
+  ]
+
+  it.each(lies)("are found out when a log tells of %s", (_, tell, complaint) => {
+    if (last === undefined) return assert.fail("there is no evidence")
+    const { violations } = judgeStorm({ ...last, lines: tell(last.lines) })
+
+    assert.isTrue(
+      violations.some((violation) => complaint.test(violation)),
+      violations.join("\n")
+    )
+  })
+
+  it.each([
+    ["a lost event", "DELETE FROM events WHERE position = (SELECT min(position) FROM events)", /is lost$/],
+    [
+      "an event twice",
+      "UPDATE events SET data = (SELECT data FROM events ORDER BY position LIMIT 1) WHERE position = (SELECT max(position) FROM events)",
+      /is stored twice$/
+    ],
+    [
+      "an unfinished delivery",
+      "INSERT INTO deliveries (consumer_group, position, due_at) SELECT key, cursor, 0 FROM consumer_groups WHERE name = 'packers'",
+      /^group packers has not finished/
+    ],
+    [
+      "a group that is behind",
+      "UPDATE consumer_groups SET cursor = 1",
+      /^group printers has not come to the end/
+    ]
+  ])("are found out when the database has %s", (_, damage, complaint) => {
+    if (last === undefined) return assert.fail("there is no evidence")
+    const database = path.join(newFolder(), "storm.db")
+    copyDatabase(last.database, database)
+    const db = new DatabaseSync(database)
+    db.exec(damage)
+    db.close()
+
+    const { violations } = judgeStorm({ ...last, database })
+
+    assert.isTrue(
+      violations.some((violation) => complaint.test(violation)),
+      violations.join("\n")
+    )
+  })
+})

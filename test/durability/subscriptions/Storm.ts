@@ -1,0 +1,227 @@
+/** Runs a storm: writers write, while the engine and its clients are killed and connections are cut as a seed decides. */
+import { once } from "node:events"
+import fs from "node:fs"
+import net from "node:net"
+import path from "node:path"
+import { DatabaseSync } from "node:sqlite"
+import { setTimeout as delay } from "node:timers/promises"
+import { EngineHouse, freePort, Life } from "../Chaos.ts"
+import { type Dice, makeDice } from "../Plan.ts"
+import { type ClientLine, type HouseOptions, monotonic } from "./client.ts"
+import type { Publication, StormEvidence, Strike } from "./StormChecker.ts"
+
+const HOUSES = [0, 1]
+const PATIENCE = 60_000
+/** Written when all have been killed who are killed. */
+const LAST_WORDS = 60
+
+/** What stands between the clients of a house and the engine, and can cut all of their connections. */
+class Cable {
+  readonly #server: net.Server
+  readonly #sockets = new Set<net.Socket>()
+
+  constructor(port: number) {
+    this.#server = net.createServer((client) => {
+      const engine = net.connect(port, "127.0.0.1")
+      for (const [socket, other] of [
+        [client, engine],
+        [engine, client]
+      ] as const) {
+        this.#sockets.add(socket)
+        socket.pipe(other)
+        // `close` follows
+        socket.on("error", () => undefined)
+        socket.on("close", () => {
+          this.#sockets.delete(socket)
+          other.destroy()
+        })
+      }
+    })
+  }
+
+  async listen(): Promise<string> {
+    this.#server.listen(0, "127.0.0.1")
+    await once(this.#server, "listening")
+    // a server that listens on a TCP port has such an address
+    return `http://127.0.0.1:${(this.#server.address() as net.AddressInfo).port}`
+  }
+
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy()
+  }
+
+  close(): void {
+    this.#server.close()
+    this.cut()
+  }
+}
+
+/** Writes one thing after the other, each until it is acknowledged. */
+const write = async (
+  url: string,
+  writer: number,
+  dice: Dice,
+  isOver: () => boolean,
+  publications: Array<Publication>
+): Promise<void> => {
+  const put = async (kind: "event" | "message", name: string, i: number): Promise<void> => {
+    const key = `${writer}/${i}`
+    const data = { key, even: i % 2 === 0 }
+    const askedAt = monotonic()
+    const late = AbortSignal.timeout(PATIENCE)
+    for (;;) {
+      try {
+        const response = await fetch(
+          kind === "event" ? `${url}/api/v1/events` : `${url}/ironflow.v1.PubSubService/Publish`,
+          {
+            method: "POST",
+            body: JSON.stringify({
+              ...(kind === "event" ? { name } : { topic: name }),
+              data,
+              idempotencyKey: key
+            }),
+            signal: late
+          }
+        )
+        await response.arrayBuffer()
+        if (response.ok) break
+      } catch (error) {
+        // the engine is dead, or dying
+        if (late.aborted) throw error
+      }
+      await delay(5)
+    }
+    publications.push({ key, askedAt, toldAt: monotonic() })
+  }
+  for (let i = 0; !isOver(); i++) {
+    const [kind, name] = dice.pick([
+      ["event", "order.made"],
+      ["event", "order.paid"],
+      ["event", "other.thing"],
+      ["message", "news.a"],
+      ["message", "news.b"],
+      ["message", "news.b.c"]
+    ] as const)
+    await put(kind, name, i)
+    if (dice.next() < 0.3) await delay(dice.between(1, 12))
+  }
+}
+
+const linesOf = (log: string): ReadonlyArray<ClientLine> =>
+  fs.existsSync(log)
+    ? fs
+        .readFileSync(log, "utf8")
+        .split("\n")
+        .slice(0, -1)
+        .map((line) => JSON.parse(line) as ClientLine)
+    : []
+
+/** Waits until the groups have finished everything, and nobody writes into the logs any more. */
+const calm = async (database: string, logs: ReadonlyArray<string>): Promise<boolean> => {
+  using db = new DatabaseSync(database, { readOnly: true })
+  const open = db.prepare(
+    `SELECT (SELECT count(*) FROM deliveries) +
+            (SELECT count(*) FROM consumer_groups g
+             WHERE cursor < (SELECT max(position) FROM events WHERE kind = g.kind AND name NOT LIKE 'other.%')) AS open`
+  )
+  const written = () => logs.reduce((sum, log) => sum + fs.statSync(log).size, 0)
+  const until = monotonic() + PATIENCE / 2
+  for (let before = -1; monotonic() < until;) {
+    const now = written()
+    if (now === before && Number(open.get()?.open) === 0) return true
+    before = now
+    await delay(250)
+  }
+  return false
+}
+
+/** Runs a storm in `folder`, an empty directory; `cache` is where compiled code may be kept. */
+export const runStorm = async (
+  seed: number,
+  strikes: number,
+  folder: string,
+  cache: string
+): Promise<StormEvidence & { readonly isCalm: boolean }> => {
+  const dice = makeDice(seed)
+  const database = path.join(folder, "storm.db")
+  const port = await freePort()
+  const engine = new EngineHouse(database, port, cache)
+  const struck: Array<Strike> = []
+  const publications: Array<Publication> = []
+  const logs = HOUSES.map((house) => path.join(folder, `house-${house}.log`))
+  const cables = HOUSES.map(() => new Cable(port))
+  const lives: Array<Life> = []
+  let isOver = false
+  try {
+    await engine.start()
+    const urls = await Promise.all(cables.map((cable) => cable.listen()))
+    const begin = (house: number): Life =>
+      (lives[house] = new Life(
+        "subscriptions/client.ts",
+        {
+          house,
+          serverUrl: urls[house]!,
+          log: logs[house]!,
+          seed: dice.between(1, 1e6)
+        } satisfies HouseOptions,
+        cache
+      ))
+    const strike = async (f: () => Promise<void> | void, house?: number): Promise<void> => {
+      const at = monotonic()
+      await f()
+      struck.push({ at, until: monotonic(), ...(house === undefined ? {} : { house }) })
+    }
+    const kill = (house: number): Promise<void> =>
+      strike(async () => {
+        lives[house]!.child.kill("SIGKILL")
+        await lives[house]!.ends("SIGKILL", null)
+      }, house)
+
+    for (const house of HOUSES) begin(house)
+    for (const life of lives) await life.says("ready")
+    const writing = [0, 1, 2].map((writer) =>
+      write(`http://127.0.0.1:${port}`, writer, makeDice(seed * 10 + writer), () => isOver, publications)
+    )
+    const written = Promise.all(writing)
+    for (let n = 0; n < strikes; n++) {
+      const due = publications.length + dice.between(0, 40)
+      while (publications.length < due) await delay(2)
+      const kind = dice.next()
+      const house = dice.pick(HOUSES)
+      if (kind < 0.25) {
+        await strike(() => engine.kill())
+        await delay(dice.pick([0, 0, 100]))
+        await engine.start()
+      } else if (kind < 0.5) {
+        await kill(house)
+        begin(house)
+      } else if (kind < 0.8) {
+        for (let cuts = dice.between(3, 12); cuts > 0; cuts--) {
+          const one = dice.pick(HOUSES)
+          await strike(() => cables[one]!.cut(), one)
+          await delay(dice.between(0, 30))
+        }
+      } else {
+        // client and engine at once, the one while the other comes back
+        await strike(() => engine.kill())
+        await kill(house)
+        begin(house)
+        await engine.start()
+      }
+    }
+    for (const life of lives) await life.says("ready")
+    // everybody who is there now has something to see
+    const enough = publications.length + LAST_WORDS
+    while (publications.length < enough) await delay(10)
+    isOver = true
+    await written
+    const isCalm = await calm(database, logs)
+    await Promise.all(HOUSES.map((house) => kill(house)))
+    return { database, lines: logs.flatMap(linesOf), publications, strikes: struck, isCalm }
+  } finally {
+    isOver = true
+    for (const life of lives) life.child.kill("SIGKILL")
+    for (const cable of cables) cable.close()
+    await engine.close()
+  }
+}
