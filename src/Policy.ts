@@ -189,6 +189,24 @@ export const matchesGlob = (pattern: string, text: string): boolean => {
   return inPattern === pattern.length
 }
 
+/** Whether there is a text that fits both patterns. */
+export const overlapsGlob = (one: string, other: string): boolean => {
+  // by places in `other`: whether the part of `one` that was read so far can end there
+  let ends = Array.from({ length: other.length + 1 }, (_, i) => /^\**$/.test(other.slice(0, i)))
+  for (const character of one) {
+    const next = [character === "*" && ends[0] === true]
+    for (let i = 1; i <= other.length; i++) {
+      const inOther = other[i - 1]
+      next[i] =
+        character === "*" || inOther === "*"
+          ? ends[i] === true || next[i - 1] === true
+          : character === inOther && ends[i - 1] === true
+    }
+    ends = next
+  }
+  return ends[other.length] === true
+}
+
 const matcher =
   (pattern: string) =>
   (text: string): boolean =>
@@ -233,13 +251,26 @@ export class Permissions {
     return this.#about(action).policies.some(({ effect }) => effect === "allow")
   }
 
-  /** `undefined` when it is allowed. */
-  denial(action: Action, resource: string, context: PolicyContext): Denial | undefined {
+  /**
+   * `undefined` when it is allowed. What brings more than the resource says gives `reach`, whether a resource pattern is about
+   * some of that: a policy that denies any of it applies.
+   */
+  denial(
+    action: Action,
+    resource: string,
+    context: PolicyContext,
+    reach?: (resources: string) => boolean
+  ): Denial | undefined {
     const { policies, always } = this.#about(action)
     if (always) return undefined
     let allowed = false
     for (const policy of policies) {
-      if (policy.resourcePatterns !== undefined && !fitsOne(policy.resourcePatterns, resource)) continue
+      if (
+        policy.resourcePatterns !== undefined &&
+        !fitsOne(policy.resourcePatterns, resource) &&
+        !(policy.effect === "deny" && reach !== undefined && policy.resourcePatterns.some(reach))
+      )
+        continue
       if (policy.effect === "allow" && allowed && policy.expression === undefined) continue
       if (policy.expression !== undefined) {
         const { compiled } = policy.expression

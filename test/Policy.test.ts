@@ -1,5 +1,12 @@
 import { assert, describe, it } from "vitest"
-import { checkActions, checkResources, matchesGlob, Permissions, type PolicyRule } from "../src/Policy.ts"
+import {
+  checkActions,
+  checkResources,
+  matchesGlob,
+  overlapsGlob,
+  Permissions,
+  type PolicyRule
+} from "../src/Policy.ts"
 
 describe("matchesGlob", () => {
   it.each([
@@ -32,6 +39,24 @@ it.each(["*", "event:order.*, run:*", "secret:STRIPE_KEY"])("%s are resources", 
 it.each(["", "order.*", "planet:x", "event:", "event:a b", {}])("%j are no resources", (text) =>
   assert.throws(() => checkResources(text), /polic/)
 )
+
+describe("overlapsGlob", () => {
+  it.each([
+    ["", "", true],
+    ["", "*", true],
+    ["a", "", false],
+    ["a*", "*b", true],
+    ["a*c", "abd", false],
+    ["a*c", "a*d", false],
+    ["a*c", "abc", true],
+    ["*a*", "b*b", true],
+    ["order.*", "*.paid", true],
+    ["order.*", "salary.*", false]
+  ])("%s and %s: %s", (one, other, overlaps) => {
+    assert.strictEqual(overlapsGlob(one, other), overlaps)
+    assert.strictEqual(overlapsGlob(other, one), overlaps)
+  })
+})
 
 describe("Permissions", () => {
   const context = { environment: "default", key: { id: "key_1", name: "ci" }, now: () => 0 }

@@ -1,4 +1,5 @@
 /** Keys, roles and policies on the wire: every endpoint asks for a key that may do what it does. */
+import { once } from "node:events"
 import { readFileSync } from "node:fs"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
 import WebSocket from "ws"
@@ -435,6 +436,37 @@ describe("while calls are in flight", () => {
     const { id } = await ok(send("POST", "/api/v1/policies", policy))
     await send("POST", `/api/v1/roles/${roleId}/policies`, { policy_id: id })
     assert.strictEqual(await ask(socket, 3, "GET", "/api/v1/secrets"), 200)
+  })
+
+  it("what a policy denies to subscriptions is not had by a wider pattern", async () => {
+    const { roleId } = await makeRole({ actions: "subscription:read" })
+    const denial = { actions: "subscription:read", resources: "subscription:events:salary.*" }
+    const { id } = await ok(send("POST", "/api/v1/policies", { name: "pay", effect: "deny", ...denial }))
+    await send("POST", `/api/v1/roles/${roleId}/policies`, { policy_id: id })
+    const { key } = await makeKey({ role_ids: [roleId] })
+    const socket = new WebSocket(`${server.url.replace("http", "ws")}/ws?token=${key}`)
+    cleanups.push(() => socket.terminate())
+    await once(socket, "open")
+    const subscribe = async (pattern: string): Promise<string> => {
+      socket.send(JSON.stringify({ type: "subscribe", subscription: { pattern } }))
+      while (true) {
+        const [data] = await once(socket, "message")
+        const frame = JSON.parse(String(data))
+        if (frame.type === "subscription_result") return frame.results[0].code ?? frame.results[0].status
+      }
+    }
+    const seen: Array<string> = []
+    for (const pattern of [
+      "events:order.*",
+      "topic:>",
+      "events:salary.paid",
+      "events:>",
+      ">",
+      "entity:person.p-1.>"
+    ]) {
+      seen.push(await subscribe(pattern))
+    }
+    assert.deepStrictEqual(seen, ["ok", "ok", ...Array.from({ length: 4 }, () => "UNAUTHORIZED")])
   })
 
   it("a key that is deleted ends its channels and the calls that wait", async () => {

@@ -67,11 +67,12 @@ export class Caller {
     throw this.#refusal(action, undefined, "nothing allows it")
   }
 
-  /** Throws `UnauthorizedError` naming the action when the key may not do it to the resource. */
-  check(action: Action, resource: string, environment: string): void {
+  /** Throws `UnauthorizedError` naming the action when the key may not do it to the resource; for `reach` see `Permissions`. */
+  check(action: Action, resource: string, environment: string, reach?: (resources: string) => boolean): void {
     const { key } = this
     if (key === undefined) return
-    const denial = this.#allowed(key).denial(action, resource, { environment, key, now: this.#access.now })
+    const context = { environment, key, now: this.#access.now }
+    const denial = this.#allowed(key).denial(action, resource, context, reach)
     if (denial === undefined) return
     if (denial.reason === "a condition failed") this.#access.conditionFailures++
     const why =
@@ -84,12 +85,16 @@ export class Caller {
   }
 
   /** Whether the key may do that, without a word about why not. */
-  may(action: Action, resource: string, environment: string): boolean {
+  may(
+    action: Action,
+    resource: string,
+    environment: string,
+    reach?: (resources: string) => boolean
+  ): boolean {
     const { key } = this
-    return (
-      key === undefined ||
-      this.#allowed(key).denial(action, resource, { environment, key, now: this.#access.now }) === undefined
-    )
+    if (key === undefined) return true
+    const context = { environment, key, now: this.#access.now }
+    return this.#allowed(key).denial(action, resource, context, reach) === undefined
   }
 
   /**

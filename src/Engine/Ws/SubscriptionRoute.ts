@@ -1,6 +1,7 @@
 /** `/ws`: the socket of a subscription client. */
 import type { WebSocket } from "ws"
 import type { Wire } from "../../Protocol/Subscriptions.ts"
+import { reachOf } from "../Access/SubscriptionReach.ts"
 import type { EngineService } from "../Engine.ts"
 import { KEY_ENDED, type SocketRoute } from "./Upgrades.ts"
 
@@ -19,13 +20,13 @@ export const subscriptionRoute = (
     const patterns = new Set<string>()
     const check = (pattern: string): void => {
       visitor.caller.checkAlive()
-      visitor.caller.check("subscription:read", `subscription:${pattern}`, environment)
+      visitor.caller.check("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
       patterns.add(pattern)
     }
     engine.subscribe(environment, wire, check)
     const stopWatching = visitor.caller.watch((ended) => {
       const may = (pattern: string) =>
-        visitor.caller.may("subscription:read", `subscription:${pattern}`, environment)
+        visitor.caller.may("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
       // it comes back with what it may still subscribe to
       if (!ended && ![...patterns].every(may)) socket.close(KEY_ENDED, "the API key may not do this any more")
     })

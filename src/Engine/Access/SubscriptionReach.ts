@@ -1,0 +1,23 @@
+/** What a subscription may bring, so that a policy that denies something holds for every pattern that covers it. */
+import { overlapsGlob } from "../../Policy.ts"
+
+/**
+ * Returns whether a subscription with this pattern may bring what a resource pattern of a policy is about. `events:order.>`
+ * brings what is denied as `subscription:events:order.paid`, as `subscription:order.*` and as `subscription:entity:order.*`,
+ * the names of events of an entity cannot be told before they come: if in doubt, it may.
+ */
+export const reachOf = (pattern: string): ((resources: string) => boolean) => {
+  const text = pattern.replaceAll(">", "*")
+  if (/^system(\.|$)/.test(pattern)) return (resources) => overlapsGlob(`subscription:${text}`, resources)
+  const [, kind, names] = /^(?:(events|topic|entity):)?(.*)$/s.exec(text) ?? ["", undefined, "*"]
+  const sources: Array<string> = []
+  if (kind !== "entity" && kind !== "topic")
+    sources.push(`subscription:events:${names}`, "subscription:entity:*")
+  if (kind === "entity") sources.push("subscription:events:*", `subscription:entity:${names}`)
+  if (kind === undefined || kind === "topic") sources.push(`subscription:topic:${names}`)
+  // without a prefix a policy is about events and messages of that name
+  const plain = `subscription:${kind === "entity" ? "*" : names}`
+  return (resources) =>
+    sources.some((source) => overlapsGlob(source, resources)) ||
+    (!/^subscription:(?:events:|topic:|entity:|system\b)/.test(resources) && overlapsGlob(plain, resources))
+}
