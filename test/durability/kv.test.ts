@@ -2,7 +2,7 @@
  * Keys under SIGKILL of the engine (guarantee G13): writers in this process speak plain HTTP with an engine that is killed at
  * seeded moments, and log what they were told, as does one that watches. Afterwards the database and the logs are judged by SQL and arithmetic alone.
  *
- * `KV_SEED` repeats a run.
+ * `IRONFLOW_TEST_SEED=7 IRONFLOW_TEST_ROUNDS=20` runs twenty schedules from seed 7 on.
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -82,7 +82,10 @@ class Engine {
   }
 }
 
-describe.each([1, 2, 3].map((i) => Number(process.env.KV_SEED ?? 4711) + i))("keys, seed %d", (seed) => {
+const firstSeed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
+const rounds = Number(process.env.IRONFLOW_TEST_ROUNDS ?? 2)
+
+describe.each(Array.from({ length: rounds }, (_, i) => firstSeed + i))("keys, seed %d", (seed) => {
   let folder: string
   beforeAll(() => void (folder = mkdtempSync(join(tmpdir(), "ironflow-kv-"))))
   afterAll(() => rmSync(folder, { recursive: true, force: true }))
