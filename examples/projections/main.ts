@@ -24,7 +24,7 @@ const writer = createProjection({
   }
 })
 
-await using engine = await startEngine({
+const engine = await startEngine({
   filename: ":memory:",
   projections: [spending, writer],
   logger: false
@@ -46,3 +46,4 @@ const { message } = await client.projections.status("letter-writer")
 console.log(message)
 const [dead] = await client.projections.deadLetters("letter-writer")
 console.log(`dead letter: ${dead?.event.name} at position ${dead?.position}: ${dead?.error.message}`)
+await engine.close()

@@ -5,8 +5,8 @@
 import { createDeferred, createSubscriptionClient } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 
-await using engine = await startEngine({ filename: ":memory:", logger: false })
-using sub = createSubscriptionClient({ engine })
+const engine = await startEngine({ filename: ":memory:", logger: false })
+const sub = createSubscriptionClient({ engine })
 await sub.connect()
 
 const large = createDeferred<void>()
@@ -51,3 +51,5 @@ for await (const event of sub.stream("topic:parcels", { replay: 2 })) {
   console.log(`replayed ${event.data.parcel}`)
   if (event.data.parcel === "p-4") break
 }
+sub.close()
+await engine.close()

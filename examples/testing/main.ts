@@ -10,7 +10,7 @@ const order = createFunction(config, async ({ step }) => {
   return { receipt }
 })
 
-await using engine = await createTestEngine({ functions: [order], replayEveryStep: true })
+const engine = await createTestEngine({ functions: [order], replayEveryStep: true })
 const { runIds } = await engine.client.emit("order.placed", {})
 const [runId = ""] = runIds
 await engine.advance("6d")
@@ -24,3 +24,4 @@ assert.equal(divergence?.recorded?.name, "charge")
 const run = await engine.runToEnd(runId)
 console.log(run.status, run.output)
 assert.deepEqual(run.output, { receipt: "R-1" })
+await engine.close()
