@@ -1,0 +1,93 @@
+/** `apikeys`, `roles`, `policies` and `orgs`, as processes of their own: before there is a server, and beside one. */
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { freePort, Terminal } from "./Terminal.ts"
+
+const terminal = new Terminal()
+let serverUrl: string
+let admin: string
+
+const as = (key: string | undefined) => {
+  const env = { IRONFLOW_SERVER_URL: serverUrl, ...(key === undefined ? {} : { IRONFLOW_API_KEY: key }) }
+  return {
+    run: (...args: ReadonlyArray<string>) => terminal.run(args, { env }),
+    json: (...args: ReadonlyArray<string>) => terminal.json(args, { env })
+  }
+}
+
+beforeAll(async () => {
+  const first = await terminal.json(["apikeys", "create", "admin", "--data", "keys.db"])
+  assert.deepInclude(first, { name: "admin", env_id: "*", role_ids: ["role_admin"] })
+  admin = first.key
+  const port = await freePort()
+  serverUrl = `http://127.0.0.1:${port}`
+  const server = terminal.start(["serve", "--port", String(port), "--data", "keys.db"])
+  await server.until("Every call needs an API key")
+}, 60_000)
+afterAll(() => terminal[Symbol.asyncDispose]())
+
+describe.concurrent("who may do what", () => {
+  it("is nothing without a key", async () => {
+    const refused = await as(undefined).run("runs", "list")
+    assert.strictEqual(refused.code, 1)
+    assert.include(refused.stderr, "This engine wants an API key")
+  }, 60_000)
+
+  it("is what the policies of a key's roles say, at once", async () => {
+    const { json, run } = as(admin)
+    const role = await json("roles", "create", "deployer")
+    const rule = ["--actions", "emit:*", "--resources", "event:order.*"]
+    const policy = await json("policies", "create", "orders", ...rule)
+    assert.strictEqual((await run("roles", "assign", role.id, policy.id)).code, 0)
+    const { id, key } = await json("apikeys", "create", "ci", "--role", role.id)
+    const ci = as(key)
+
+    assert.isString((await ci.json("emit", "order.placed", "{}")).eventId)
+    const refused = await ci.run("emit", "payment.made", "{}")
+    assert.strictEqual(refused.code, 1)
+    assert.include(refused.stderr, "may not emit:event on event:payment.made")
+
+    await run("policies", "update", policy.id, "--resources", "event:payment.*")
+    assert.isString((await ci.json("emit", "payment.made", "{}")).eventId)
+    assert.strictEqual((await ci.run("emit", "order.placed", "{}")).code, 1)
+
+    const inUse = await run("policies", "delete", policy.id)
+    assert.strictEqual(inUse.code, 1)
+    await run("roles", "remove", role.id, policy.id)
+    assert.strictEqual((await ci.run("emit", "payment.made", "{}")).code, 1)
+    assert.strictEqual((await run("policies", "delete", policy.id)).code, 0)
+    assert.notInclude((await run("policies", "list")).stdout, policy.id)
+
+    assert.strictEqual((await run("apikeys", "delete", id)).code, 0)
+    assert.strictEqual((await run("roles", "delete", role.id)).code, 0)
+  }, 120_000)
+
+  it("ends for a key that is rotated or deleted, and lists show no keys", async () => {
+    const { json, run } = as(admin)
+    const { id, key } = await json("apikeys", "create", "short", "--expires-in", "90d")
+    assert.strictEqual((await as(key).run("runs", "list")).code, 0)
+    const rotated = await json("apikeys", "rotate", id)
+    assert.strictEqual((await as(key).run("runs", "list")).code, 1)
+    assert.strictEqual((await as(rotated.key).run("runs", "list")).code, 0)
+    const list = (await run("apikeys", "list", "--json")).stdout + (await run("apikeys", "list")).stdout
+    assert.include(list, "short")
+    for (const secret of [admin, key, rotated.key]) assert.notInclude(list, secret)
+    assert.strictEqual((await run("apikeys", "delete", rotated.id)).code, 0)
+    const gone = await as(rotated.key).run("runs", "list")
+    assert.strictEqual(gone.code, 1)
+    assert.include(gone.stderr, "The API key is not valid")
+  }, 120_000)
+
+  it("has organizations, which are renamed and deleted", async () => {
+    const { json, run } = as(admin)
+    const org = await json("orgs", "create", "Acme Corp")
+    await run("orgs", "rename", org.id, "Acme Inc")
+    assert.include((await run("orgs", "list")).stdout, "Acme Inc")
+    const role = await json("roles", "create", "clerk", "--org", org.id)
+    assert.strictEqual((await run("orgs", "delete", org.id)).code, 1)
+    assert.strictEqual((await run("roles", "delete", role.id)).code, 0)
+    assert.strictEqual((await run("orgs", "delete", org.id)).code, 0)
+    const missing = await run("orgs", "delete", org.id)
+    assert.strictEqual(missing.code, 1)
+    assert.include(missing.stderr, org.id)
+  }, 120_000)
+})
