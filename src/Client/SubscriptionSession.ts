@@ -439,7 +439,7 @@ export class SubscriptionSession {
       else if (typeof eventId === "string") {
         const before = subscription.seen.find((seen) => seen.position === position)
         if (before?.settled === true) {
-          // it was settled before the connection was lost: the new one does not know
+          // it was settled before the connection was lost: the new one does not know; if this gets lost too, it comes again
           this.settle(subscription, eventId, "ack").catch(() => undefined)
           return
         }

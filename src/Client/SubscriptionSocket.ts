@@ -1,7 +1,7 @@
 /** The connection of a subscription client over a WebSocket. */
 import { getWebSocketUrl } from "../Constants.ts"
 import { ConnectionError, toError } from "../Errors.ts"
-import type { Wire } from "../Protocol/Subscriptions.ts"
+import { wireOf } from "../Protocol/WebSocketWire.ts"
 import type { ResolvedServer } from "./HttpConfig.ts"
 import type { Dial } from "./SubscriptionSession.ts"
 
@@ -30,21 +30,8 @@ export const dialSocket =
       if (giveUp) return
       const socket = new WebSocket(`${getWebSocketUrl(url)}?${query}`, { perMessageDeflate: false })
       hangUp = () => socket.terminate()
-      const wire: Wire = {
-        send: (text) => socket.send(text, { binary: false }),
-        close: (code, reason) => socket.close(code, reason),
-        get backlog() {
-          return socket.bufferedAmount
-        },
-        pause: () => socket.pause(),
-        resume: () => socket.resume(),
-        onText: () => undefined,
-        onClose: () => undefined,
-        onDrain: () => undefined
-      }
+      const wire = wireOf(socket)
       socket.on("open", () => opened(wire))
-      socket.on("message", (data) => wire.onText(String(data)))
-      socket.on("close", (code, reason) => wire.onClose(code, String(reason)))
       // before it is open this is why it is not; afterwards `close` follows
       socket.on("error", fail)
     }, fail)

@@ -1,6 +1,5 @@
 /** `/ws`: the socket of a subscription client. */
-import type { WebSocket } from "ws"
-import type { Wire } from "../../Protocol/Subscriptions.ts"
+import { wireOf } from "../../Protocol/WebSocketWire.ts"
 import { reachOf } from "../Access/SubscriptionReach.ts"
 import type { EngineService } from "../Engine.ts"
 import { KEY_ENDED, type SocketRoute } from "./Upgrades.ts"
@@ -17,6 +16,8 @@ export const subscriptionRoute = (
   check: ({ visitor }) => visitor.caller.checkAction("subscription:read"),
   open: (socket, { environment, request, visitor }) => {
     const wire = wireOf(socket)
+    // `close` follows, and says it to those who have to know
+    socket.on("error", () => undefined)
     const patterns = new Set<string>()
     const check = (pattern: string): void => {
       visitor.caller.checkAlive()
@@ -42,24 +43,3 @@ export const subscriptionRoute = (
     socket.on("close", stop)
   }
 })
-
-const wireOf = (socket: WebSocket): Wire => {
-  const wire: Wire = {
-    send: (text) => socket.send(text, { binary: false }),
-    close: (code, reason) => socket.close(code, reason),
-    get backlog() {
-      return socket.bufferedAmount
-    },
-    pause: () => socket.pause(),
-    resume: () => socket.resume(),
-    onText: () => undefined,
-    onClose: () => undefined,
-    onDrain: () => undefined
-  }
-  // a text frame comes as one buffer unless the socket was told otherwise
-  socket.on("message", (data) => wire.onText(String(data)))
-  socket.on("close", (code, reason) => wire.onClose(code, String(reason)))
-  // `close` follows, and says it to those who have to know
-  socket.on("error", () => undefined)
-  return wire
-}
