@@ -57,12 +57,15 @@ describe("subscribers in a storm", () => {
   }
   const without = (lines: ReadonlyArray<ClientLine>, ...gone: ReadonlyArray<ClientLine | undefined>) =>
     lines.filter((line) => !gone.includes(line))
-  /** The last event that somebody of a name got and acked, when the storm was over, and where the log says which. */
+  /**
+   * The first event that somebody of a name got and acked, and where the log says which: no strike has made it unsure until when
+   * the connection held it.
+   */
   const ackedBy = (lines: ReadonlyArray<ClientLine>, name: string) => {
     const acks = lines.flatMap((line, told) =>
       line.who.startsWith(name) && line.t === "told" && line.how === "ack" ? [{ told, at: line.at }] : []
     )
-    const { told } = acks.reduce((one, other) => (other.at > one.at ? other : one))
+    const { told } = acks.reduce((one, other) => (other.at < one.at ? other : one))
     const ack = lines[told]!
     const got = lines
       .slice(0, told)
