@@ -5,8 +5,8 @@
  * expressions, and loops inside loops only over as much data as can be walked at once. What goes wrong during an
  * evaluation (a missing member, types that do not go together) is not a match, with the reason.
  */
-// Loaded at once: definitions are checked synchronously, and bundlers leave out what is only required at run time.
-import { type ASTNode, Environment, EvaluationError, ParseError, TypeError } from "@marcbachmann/cel-js"
+import type { ASTNode, Environment, EvaluationError, ParseError, TypeError } from "@marcbachmann/cel-js"
+import { cel } from "./Cel.ts"
 import { LimitExceededError, toError, ValidationError } from "./Errors.ts"
 import { expressionLength } from "./Limits.ts"
 
@@ -114,10 +114,7 @@ const parse = (expression: string, roots: ExpressionRoots) => {
 
 const invalid = (expression: string, roots: ExpressionRoots, error: unknown): ValidationError => {
   const position =
-    (error instanceof ParseError || error instanceof TypeError || error instanceof EvaluationError) &&
-    error.range
-      ? ` at character ${error.range.start + 1}`
-      : ""
+    isCelError(error) && error.range !== undefined ? ` at character ${error.range.start + 1}` : ""
   const allowed = roots.map((root) => `\`${root}\``).join(" and ")
   return new ValidationError(
     `Invalid CEL expression "${expression}"${position}: ${summary(error)}. ` +
@@ -126,32 +123,36 @@ const invalid = (expression: string, roots: ExpressionRoots, error: unknown): Va
   )
 }
 
-const summary = (error: unknown): string =>
-  error instanceof ParseError || error instanceof TypeError || error instanceof EvaluationError
-    ? error.summary
-    : toError(error).message
+const summary = (error: unknown): string => (isCelError(error) ? error.summary : toError(error).message)
+
+type CelError = EvaluationError | ParseError | TypeError
+
+const isCelError = (error: unknown): error is CelError => {
+  const { EvaluationError, ParseError, TypeError } = cel()
+  return error instanceof ParseError || error instanceof TypeError || error instanceof EvaluationError
+}
 
 /**
  * JSON has one kind of number, CEL has two that do not mix in arithmetic: `event.data.n + 1` would be an error. Numbers
  * of events are doubles, and a literal goes along.
  */
 const environment = (roots: ExpressionRoots): Environment => {
-  const cel = new Environment({
+  const made = new (cel().Environment)({
     unlistedVariablesAreDyn: false,
     homogeneousAggregateLiterals: false,
     limits: { maxAstNodes: 2000, maxDepth: 64 }
   })
-  for (const root of roots) cel.registerVariable(root, "dyn")
+  for (const root of roots) made.registerVariable(root, "dyn")
   for (const [operator, apply] of Object.entries(arithmetic)) {
-    cel.registerOperator(`double ${operator} int: double`, (left: number, right: bigint) =>
+    made.registerOperator(`double ${operator} int: double`, (left: number, right: bigint) =>
       apply(left, Number(right))
     )
-    cel.registerOperator(`int ${operator} double: double`, (left: bigint, right: number) =>
+    made.registerOperator(`int ${operator} double: double`, (left: bigint, right: number) =>
       apply(Number(left), right)
     )
   }
-  cel.registerOperator("double % double: double", arithmetic["%"])
-  return cel
+  made.registerOperator("double % double: double", arithmetic["%"])
+  return made
 }
 
 const arithmetic = {

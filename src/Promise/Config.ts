@@ -1,6 +1,5 @@
 /** Configurations of the Promise face. */
 import * as Effect from "effect/Effect"
-import * as Stream from "effect/Stream"
 import type { EffectKind, PromiseKind } from "../Client/Client.ts"
 import {
   Config,
@@ -70,16 +69,14 @@ export class ConfigClient implements AsyncDisposable {
     return startWatch<ConfigWatchEvent, Error, ClientServices, ValidationError>(
       this.#rim,
       (onOpen) =>
-        Stream.unwrap(
-          Effect.map(Config, (config) =>
-            config.watch(name, {
-              ...options,
-              onOpen: (revision) => {
-                onOpen()
-                options.onOpen?.(revision)
-              }
-            })
-          )
+        Effect.map(Config, (config) =>
+          config.watch(name, {
+            ...options,
+            onOpen: (revision) => {
+              onOpen()
+              options.onOpen?.(revision)
+            }
+          })
         ),
       callbacks
     )

@@ -1,6 +1,5 @@
 /** The key-value store of the Promise face. */
 import * as Effect from "effect/Effect"
-import * as Stream from "effect/Stream"
 import type { EffectKind, PromiseKind } from "../Client/Client.ts"
 import type { ServerOptions } from "../Client/HttpConfig.ts"
 import {
@@ -130,17 +129,15 @@ export class KVBucketHandle implements AsyncDisposable {
     return startWatch<KVWatchEvent, Error, ClientServices, ValidationError>(
       this.#rim,
       (onOpen) =>
-        Stream.unwrap(
-          Effect.map(Kv, (kv) =>
-            kv.bucket(this.name).watch({
-              ...options,
-              ...(key === undefined ? {} : { key }),
-              onOpen: (revision) => {
-                onOpen()
-                options.onOpen?.(revision)
-              }
-            })
-          )
+        Effect.map(Kv, (kv) =>
+          kv.bucket(this.name).watch({
+            ...options,
+            ...(key === undefined ? {} : { key }),
+            onOpen: (revision) => {
+              onOpen()
+              options.onOpen?.(revision)
+            }
+          })
         ),
       typeof first === "string" ? undefined : first
     )

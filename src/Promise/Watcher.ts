@@ -3,7 +3,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import type { KVWatchEvent } from "../Client/Kv.ts"
 import { createDeferred } from "../Deferred.ts"
 import { toError } from "../Errors.ts"
@@ -32,10 +32,10 @@ export type KVWatcher = Watcher<KVWatchEvent>
 /** Changes that wait in front of whoever iterates; then the watch itself waits. */
 const AHEAD = 16
 
-/** Starts a watch on the runtime. `open` makes the stream, given what it calls when it stands. */
+/** Starts a watch on the runtime. `open` gives the stream, which calls what it was handed when it stands. */
 export const startWatch = <A, E, R, ER>(
   rim: Rim<R, ER>,
-  open: (onOpen: () => void) => Stream.Stream<A, E, R>,
+  open: (onOpen: () => void) => Effect.Effect<Stream.Stream<A, E>, E, R>,
   callbacks?: WatchCallbacks<A>
 ): Watcher<A> => {
   const { promise: ready, reject, resolve } = createDeferred<void>()
@@ -49,7 +49,14 @@ export const startWatch = <A, E, R, ER>(
       : (event: A) => Effect.tryPromise({ try: async () => callbacks.onUpdate(event), catch: toError })
 
   const ended = rim.runtime
-    .runPromiseExit(Stream.runForEach(open(resolve), take), { signal: closed.signal })
+    .runPromiseExit(
+      Effect.gen(function* () {
+        // only who watches pays for loading it
+        const { runForEach } = yield* Effect.promise(() => import("effect/Stream"))
+        yield* runForEach(yield* open(resolve), take)
+      }),
+      { signal: closed.signal }
+    )
     .then((exit) => {
       const interrupted = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
       const error = Exit.isFailure(exit) && !interrupted ? toError(Cause.squash(exit.cause)) : undefined
