@@ -10,7 +10,8 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { WebSocket } from "ws"
-import { ConnectionError } from "../Errors.ts"
+import { ConnectionError, type TimeoutError } from "../Errors.ts"
+import * as Alarm from "../Execution/Alarm.ts"
 import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
 import { CANCEL, encodeMessage, Frames, MAX_CALLS, MAX_TEXT, readFrame } from "../Protocol/Http/Channel.ts"
 import type { ResolvedServer } from "./HttpConfig.ts"
@@ -36,17 +37,19 @@ export const layer: Layer.Layer<never> = Layer.effect(
   Channels,
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
+    const after = yield* Alarm.makeAfter
     const opened = new Set<Channel>()
     yield* Effect.addFinalizer(() => Effect.sync(() => opened.forEach((channel) => channel.close())))
     return (server) => {
-      const channel = new Channel(server, () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6)
+      const channel = new Channel(server, () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6, after)
       opened.add(channel)
       return channel
     }
   })
 )
 
-type Resume = (answer: Effect.Effect<Answer, ConnectionError>) => void
+/** Takes an answer, or that the line broke before there was one. */
+type Resume = (answer: Effect.Effect<Answer> | undefined) => void
 
 /** A socket that is open, and the calls on it. */
 interface Line {
@@ -61,6 +64,7 @@ interface Line {
 export class Channel {
   readonly #server: ResolvedServer
   readonly #now: () => number
+  readonly #after: Alarm.After
   #line: Line | undefined
   #opening: WebSocket | undefined
   #notBefore = Number.NEGATIVE_INFINITY
@@ -69,9 +73,10 @@ export class Channel {
   #closed = false
 
   /** `now` is a monotonic clock, in milliseconds. */
-  constructor(server: ResolvedServer, now: () => number) {
+  constructor(server: ResolvedServer, now: () => number, after: Alarm.After) {
     this.#server = server
     this.#now = now
+    this.#after = after
   }
 
   /** The server has answered over HTTP, and named the path of its channel or none. */
@@ -82,8 +87,12 @@ export class Channel {
     void this.#open(path)
   }
 
-  /** How to send a request, if it can go this way now. */
-  send(request: Request): Effect.Effect<Answer, ConnectionError> | undefined {
+  /** How to send a request, if it can go this way now. It fails with `late` when there is no answer in `timeoutMs`. */
+  send(
+    request: Request,
+    timeoutMs: number,
+    late: () => TimeoutError
+  ): Effect.Effect<Answer, ConnectionError | TimeoutError> | undefined {
     const line = this.#line
     if (line === undefined || line.calls.size >= MAX_CALLS) return undefined
     const { body = "", contentType, headers, method, path, what } = request
@@ -94,12 +103,23 @@ export class Channel {
       if (this.#line !== line) return resume(Effect.fail(this.#broken(what)))
       const id = String(++this.#id)
       if (line.calls.size === 0) this.#wake(line)
-      line.calls.set(id, (answer) => resume(Effect.mapError(answer, () => this.#broken(what))))
-      line.frames.add(encodeMessage(`${id} ${method} ${path}`, body))
-      return Effect.sync(() => {
+      const takeBack = (): void => {
         if (!line.calls.delete(id)) return
         line.frames.add(encodeMessage(`${id} ${CANCEL} -`, ""))
         if (line.calls.size === 0) this.#rest(line)
+      }
+      const inTime = this.#after(timeoutMs, () => {
+        takeBack()
+        resume(Effect.fail(late()))
+      })
+      line.calls.set(id, (answer) => {
+        inTime()
+        resume(answer ?? Effect.fail(this.#broken(what)))
+      })
+      line.frames.add(encodeMessage(`${id} ${method} ${path}`, body))
+      return Effect.sync(() => {
+        inTime()
+        takeBack()
       })
     })
   }
@@ -170,7 +190,7 @@ export class Channel {
       this.#rest(line)
       const calls = [...line.calls.values()]
       line.calls.clear()
-      for (const resume of calls) resume(Effect.fail(brokenLine))
+      for (const resume of calls) resume(undefined)
     })
   }
 
@@ -201,6 +221,3 @@ export class Channel {
     )
   }
 }
-
-/** Says that the line broke; every call has a message of its own for that. */
-const brokenLine = new ConnectionError("The channel is closed")

@@ -49,29 +49,19 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
       accept: "application/json",
       ...(server.apiKey === undefined ? {} : { authorization: `Bearer ${server.apiKey}` })
     }
-    const inTime = (
-      answer: Effect.Effect<Answer, ConnectionError>,
-      what: string,
-      timeoutMs: number
-    ): Effect.Effect<Answer, ConnectionError | TimeoutError> =>
-      Effect.timeoutOrElse(answer, {
-        duration: timeoutMs,
-        orElse: () =>
-          Effect.fail(
-            new TimeoutError(
-              `${what} got no answer from ${server.url} within ${timeoutMs}ms. It may have been carried out all the same`,
-              timeoutMs
-            )
-          )
-      })
     return {
       server,
       send: (request) =>
         Effect.suspend(() => {
           const { body, contentType = "application/json", method, path, what } = request
           const { timeoutMs = server.timeoutMs } = request
-          const byChannel = channel?.send(request)
-          if (byChannel !== undefined) return inTime(byChannel, what, timeoutMs)
+          const late = () =>
+            new TimeoutError(
+              `${what} got no answer from ${server.url} within ${timeoutMs}ms. It may have been carried out all the same`,
+              timeoutMs
+            )
+          const byChannel = channel?.send(request, timeoutMs, late)
+          if (byChannel !== undefined) return byChannel
           const bare = HttpClientRequest.make(method)(server.url + path, {
             headers: request.headers === undefined ? headers : { ...headers, ...request.headers }
           })
@@ -88,10 +78,9 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
               return Effect.map(response.text, (text) => ({ status: response.status, text }))
             }
           )
-          return inTime(
+          return Effect.timeoutOrElse(
             Effect.mapError(answer, (error) => connectionError(server, what, error)),
-            what,
-            timeoutMs
+            { duration: timeoutMs, orElse: () => Effect.fail(late()) }
           )
         })
     }

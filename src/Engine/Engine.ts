@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import type { ClientApi, EffectKind } from "../Client/Client.ts"
+import type { ClientApi, EffectKind, Run } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions, ReadStreamOptions, StreamsService } from "../Client/Streams.ts"
 import { resolveEnvironment } from "../Environment.ts"
@@ -55,6 +55,12 @@ import * as Timers from "./Timers.ts"
 export interface EngineService {
   /** The client's methods for one environment. */
   readonly client: (environment: string) => ClientApi<EffectKind>
+  /** A run once it has ended; `undefined` when it had not when `giveUp` called its listener. */
+  readonly awaitEnd: (
+    environment: string,
+    runId: string,
+    giveUp: EngineClient.GiveUp
+  ) => Effect.Effect<Run | undefined, IronflowError>
   /** Entity streams of one environment. */
   readonly streams: (environment: string, options?: ReadingOptions) => StreamsService
   /** Events of an entity with the runs that they started. Fails with `StreamNotFoundError`. */
@@ -171,11 +177,13 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     const secrets = yield* makeSecrets(store)
     const access = yield* makeAccess(store)
     const system = new SystemEvents(() => clock.currentTimeMillisUnsafe())
+    const alarm = yield* Alarm.make
+    const after = yield* Alarm.makeAfter
     const subscriptions = new Subscriptions({
       store,
       system,
       clock,
-      alarm: yield* Alarm.make,
+      alarm,
       run: runFork,
       head: yield* Effect.orDie(store.endOfLog())
     })
@@ -187,6 +195,15 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     const detach = kv.feed.attach(store)
     yield* Effect.addFinalizer(() => Effect.sync(detach))
 
+    let last: { readonly environment: string; readonly client: EngineClient.EngineClient } | undefined
+    const clientOf = (environment: string): EngineClient.EngineClient => {
+      // most calls are for the same one
+      if (last?.environment !== environment) {
+        const client = EngineClient.make({ after, store, dispatch, endings, subscriptions }, environment)
+        last = { environment, client }
+      }
+      return last.client
+    }
     const timers = yield* Timers.make(store)
     let commits = 0
     const counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
@@ -293,7 +310,8 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       access,
       manageAccess: (environment, caller) => Management.make({ store, access }, environment, caller),
       putBootstrapKey: putBootstrapKey(store),
-      client: (environment) => EngineClient.make({ store, dispatch, endings, subscriptions }, environment),
+      client: (environment) => clientOf(environment).api,
+      awaitEnd: (environment, runId, giveUp) => clientOf(environment).awaitEnd(runId, giveUp),
       entityHistory: (environment, entityId, options) =>
         EngineStreams.readHistory(store, environment, entityId, options),
       streams: (environment, options) => EngineStreams.make({ store, dispatch }, environment, options),

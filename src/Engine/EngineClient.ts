@@ -1,6 +1,8 @@
 /** The client's methods against the engine in the same process: checked input, then one operation of the store. */
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import {
   type ClientApi,
   type EffectKind,
@@ -13,6 +15,7 @@ import {
 import { makeEmitSync } from "../Client/EmitSync.ts"
 import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
 import { checkEventName } from "../Event.ts"
+import type { After } from "../Execution/Alarm.ts"
 import { encodeJson } from "../Json.ts"
 import * as Limits from "../Limits.ts"
 import { capabilities } from "./Capabilities.ts"
@@ -24,16 +27,28 @@ import { statuses } from "./Store/Transaction.ts"
 import type { StoreService } from "./Store/Store.ts"
 import type { Subscriptions } from "./Subscriptions/Subscriptions.ts"
 
+export interface EngineClient {
+  readonly api: ClientApi<EffectKind>
+  /** The run once it has ended; `undefined` when it had not when `giveUp` called its listener. */
+  readonly awaitEnd: (runId: string, giveUp: GiveUp) => Effect.Effect<Run | undefined, IronflowError>
+}
+
+/** Calls its listener when nobody should wait any longer. Returns what forgets that. */
+export type GiveUp = (listener: () => void) => () => void
+
+const never: GiveUp = () => () => undefined
+
 export const make = (
   engine: {
     readonly store: StoreService
     readonly dispatch: Dispatch
     readonly endings: RunEndings
+    readonly after: After
     readonly subscriptions: Subscriptions
   },
   environment: string
-): ClientApi<EffectKind> => {
-  const { store, dispatch, endings, subscriptions } = engine
+): EngineClient => {
+  const { after, store, dispatch, endings, subscriptions } = engine
 
   const emit = (name: string, data: unknown, options: EmitOptions = {}) =>
     Effect.flatMap(
@@ -141,39 +156,55 @@ export const make = (
       operation
     )
 
-  const waitForRun = (runId: string, timeoutMs: number | undefined): Effect.Effect<Run, IronflowError> => {
-    const ended: Effect.Effect<Run, IronflowError> = Effect.suspend(() => {
-      // listen first, then look: the run may end in between
-      const ending = endings.listen(runId)
-      return Effect.ensuring(
-        Effect.flatMap(store.getEndedRun(environment, runId), (run) =>
-          run !== undefined
-            ? Effect.succeed(run)
-            : Effect.flatMap(
-                Effect.andThen(ending.ended, store.getRun(environment, runId)),
-                // it may have been brought back at that very moment
-                (run) => (isTerminal(run.status) ? Effect.succeed(run) : ended)
-              )
-        ),
-        Effect.sync(ending.stop)
-      )
-    })
-    if (timeoutMs === undefined) return ended
-    return Effect.timeoutOrElse(ended, {
-      duration: timeoutMs,
-      orElse: () =>
-        Effect.flatMap(store.getSituation(environment, runId), (situation) =>
-          Effect.flatMap(Clock.currentTimeMillis, (now) =>
-            Effect.fail(
-              new TimeoutError(
-                `Run ${runId} had not ended after ${timeoutMs} ms, and goes on. ${explain(situation, dispatch.workers(environment), now).message}`,
-                timeoutMs
-              )
+  const awaitEnd = (runId: string, giveUp: GiveUp): Effect.Effect<Run | undefined, IronflowError> =>
+    Effect.suspend(() => {
+      let isLate = false
+      let wake = (): void => undefined
+      const stay = giveUp(() => {
+        isLate = true
+        wake()
+      })
+      const look: Effect.Effect<Run | undefined, IronflowError> = Effect.suspend(() => {
+        const woken = Deferred.makeUnsafe<void>()
+        wake = () => void Deferred.doneUnsafe(woken, Exit.void)
+        // listen first, then look: the run may end in between
+        const forget = endings.listen(runId, wake)
+        return Effect.ensuring(
+          Effect.flatMap(store.getEndedRun(environment, runId), (run) => {
+            if (run !== undefined) return Effect.succeed(run)
+            if (isLate) return Effect.undefined
+            return Effect.flatMap(Deferred.await(woken), () =>
+              isLate
+                ? Effect.undefined
+                : Effect.flatMap(store.getRun(environment, runId), (run) =>
+                    // it may have been brought back at that very moment
+                    isTerminal(run.status) ? Effect.succeed(run) : look
+                  )
             )
+          }),
+          Effect.sync(forget)
+        )
+      })
+      return Effect.ensuring(look, Effect.sync(stay))
+    })
+
+  const waitForRun = (runId: string, timeoutMs: number | undefined): Effect.Effect<Run, IronflowError> =>
+    Effect.flatMap(
+      awaitEnd(runId, timeoutMs === undefined ? never : (listener) => after(timeoutMs, listener)),
+      (run) => (run === undefined ? stillRunning(runId, timeoutMs ?? 0) : Effect.succeed(run))
+    )
+
+  const stillRunning = (runId: string, timeoutMs: number): Effect.Effect<never, IronflowError> =>
+    Effect.flatMap(store.getSituation(environment, runId), (situation) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        Effect.fail(
+          new TimeoutError(
+            `Run ${runId} had not ended after ${timeoutMs} ms, and goes on. ${explain(situation, dispatch.workers(environment), now).message}`,
+            timeoutMs
           )
         )
-    })
-  }
+      )
+    )
 
   const waitFor: ClientApi<EffectKind>["waitForRun"] = (runId, options = {}) => {
     const { timeout } = options
@@ -185,7 +216,7 @@ export const make = (
     return onRun(runId, waitForRun(runId, timeout))
   }
 
-  return {
+  const api: ClientApi<EffectKind> = {
     emit,
     trigger: emit,
     emitSync: makeEmitSync({ emit, waitForRun: waitFor }),
@@ -269,6 +300,7 @@ export const make = (
     getCapabilities: () => polite(Effect.succeed(capabilities)),
     health: () => polite(Effect.succeed("ok"))
   }
+  return { api, awaitEnd: (runId, giveUp) => onRun(runId, awaitEnd(runId, giveUp)) }
 }
 
 /** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */

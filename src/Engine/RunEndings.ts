@@ -1,28 +1,15 @@
 /** Who waits for which run to end. */
-import * as Deferred from "effect/Deferred"
-import type * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-
-export interface Ending {
-  /** Succeeds when the run has ended. */
-  readonly ended: Effect.Effect<void>
-  readonly stop: () => void
-}
-
 export class RunEndings {
-  readonly #waiting = new Map<string, Set<Deferred.Deferred<void>>>()
+  readonly #waiting = new Map<string, Set<() => void>>()
 
-  listen(runId: string): Ending {
-    const deferred = Deferred.makeUnsafe<void>()
+  /** Calls `listener` once, when the run ends. Returns what forgets it. */
+  listen(runId: string, listener: () => void): () => void {
     let waiting = this.#waiting.get(runId)
     if (waiting === undefined) this.#waiting.set(runId, (waiting = new Set()))
-    waiting.add(deferred)
-    return {
-      ended: Deferred.await(deferred),
-      stop: () => {
-        const left = this.#waiting.get(runId)
-        if (left?.delete(deferred) === true && left.size === 0) this.#waiting.delete(runId)
-      }
+    waiting.add(listener)
+    return () => {
+      const left = this.#waiting.get(runId)
+      if (left?.delete(listener) === true && left.size === 0) this.#waiting.delete(runId)
     }
   }
 
@@ -31,6 +18,6 @@ export class RunEndings {
     const waiting = this.#waiting.get(runId)
     if (waiting === undefined) return
     this.#waiting.delete(runId)
-    for (const deferred of waiting) Deferred.doneUnsafe(deferred, Exit.void)
+    for (const listener of waiting) listener()
   }
 }

@@ -1,7 +1,8 @@
 /**
- * Timers of a worker: many deadlines, most of which are cancelled long before they pass, behind one sleeping fiber.
+ * Many deadlines, most of which are cancelled long before they pass, behind one sleeping fiber. Without deadlines it does not
+ * sleep: that would keep the process alive.
  */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -23,9 +24,26 @@ interface Entry extends Ranked {
 /** Clocks may jump, and timers have an upper bound: look again at least this often. */
 const longestSleepMs = 3_600_000
 
+/** Calls `fn` once, `ms` milliseconds later, also when the wall clock is set in between. Returns what cancels that. */
+export type After = (ms: number, fn: () => void) => () => void
+
 /** An alarm over the clock in context. It ends with the scope, and then calls nothing any more. */
-export const make: Effect.Effect<Alarm, never, Scope.Scope> = Effect.gen(function* () {
-  const clock = yield* Clock.Clock
+export const make: Effect.Effect<Alarm, never, Scope.Scope> = Effect.clockWith((clock) =>
+  over(clock, () => clock.currentTimeMillisUnsafe())
+)
+
+/** For time limits: as {@link make}, over the time that only goes on. */
+export const makeAfter: Effect.Effect<After, never, Scope.Scope> = Effect.clockWith((clock) => {
+  const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  return Effect.map(
+    over(clock, nowMs),
+    ({ at }): After =>
+      (ms, fn) =>
+        at(nowMs() + ms, fn)
+  )
+})
+
+const over = Effect.fnUntraced(function* (clock: Clock.Clock, nowMs: () => number) {
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const entries = new Heap<Entry>()
   let sleeper: Fiber.Fiber<void> | undefined
@@ -35,7 +53,7 @@ export const make: Effect.Effect<Alarm, never, Scope.Scope> = Effect.gen(functio
   const ring = (): void => {
     sleeper = undefined
     wakesAt = Number.POSITIVE_INFINITY
-    const now = clock.currentTimeMillisUnsafe()
+    const now = nowMs()
     for (let first = entries.peek(); first !== undefined && first.rank <= now; first = entries.peek()) {
       entries.remove(first)
       first.fn()
@@ -48,10 +66,24 @@ export const make: Effect.Effect<Alarm, never, Scope.Scope> = Effect.gen(functio
     // A sleeper that wakes too early, because what it slept for was cancelled, costs less than one restarted each time.
     if (closed || first === undefined || wakesAt <= first.rank) return
     sleeper?.interruptUnsafe()
-    const now = clock.currentTimeMillisUnsafe()
+    const now = nowMs()
     const ms = Math.min(Math.max(first.rank - now, 0), longestSleepMs)
     wakesAt = now + ms
     sleeper = runFork(Effect.andThen(clock.sleep(Duration.millis(ms)), Effect.sync(ring)))
+  }
+
+  let resting = false
+  /** Not at once: the next deadline may come with the answer to what had this one. */
+  const rest = (): void => {
+    if (resting || closed || sleeper === undefined) return
+    resting = true
+    setImmediate(() => {
+      resting = false
+      if (entries.size > 0) return
+      sleeper?.interruptUnsafe()
+      sleeper = undefined
+      wakesAt = Number.POSITIVE_INFINITY
+    })
   }
 
   yield* Effect.addFinalizer(() =>
@@ -62,14 +94,16 @@ export const make: Effect.Effect<Alarm, never, Scope.Scope> = Effect.gen(functio
     })
   )
 
-  return {
-    at: (epochMs, fn) => {
-      const entry: Entry = { rank: epochMs, position: -1, fn }
-      if (!closed) {
-        entries.add(entry)
-        arm()
-      }
-      return () => entries.remove(entry)
+  const at: Alarm["at"] = (rank, fn) => {
+    const entry: Entry = { rank, position: -1, fn }
+    if (!closed) {
+      entries.add(entry)
+      arm()
+    }
+    return () => {
+      entries.remove(entry)
+      if (entries.size === 0) rest()
     }
   }
+  return { at }
 })

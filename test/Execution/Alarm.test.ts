@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
+import { setImmediate } from "node:timers/promises"
 import * as Alarm from "../../src/Execution/Alarm.ts"
 import { Heap, type Ranked } from "../../src/Execution/Heap.ts"
 
@@ -87,6 +88,22 @@ describe("Alarm", () => {
       alarm.at(10, () => rung.push("after"))
       yield* TestClock.adjust(100)
       assert.deepStrictEqual(rung, [])
+    })
+  )
+
+  it.live("no timer is held for what was cancelled, in either order", () =>
+    Effect.gen(function* () {
+      const timers = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length
+      const before = timers()
+      const after = yield* Alarm.makeAfter
+      const cancel = [after(60_000, () => undefined), after(90_000, () => undefined)]
+      assert.strictEqual(timers(), before + 1)
+      for (const one of cancel) one()
+      // the alarm rests at the end of the turn, which may be after this one's
+      yield* Effect.promise(() => setImmediate().then(() => setImmediate()))
+      assert.strictEqual(timers(), before)
+      after(60_000, () => undefined)
+      assert.strictEqual(timers(), before + 1)
     })
   )
 })

@@ -19,6 +19,7 @@ import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
 import { capabilities } from "../Capabilities.ts"
 import type { EngineService } from "../Engine.ts"
+import type { GiveUp } from "../EngineClient.ts"
 import { toRegistration } from "./FunctionConfigs.ts"
 import { projectionRoutes } from "./ProjectionRoutes.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
@@ -39,12 +40,14 @@ export interface ServerState {
   readonly startedAt: number
   /** Succeeds when the server is about to stop: nobody should wait any longer. */
   readonly closing: Effect.Effect<void>
+  /** Nobody should wait longer than so many milliseconds, or when the server is about to stop. */
+  readonly giveUpAfter: (ms: number) => GiveUp
 }
 
 /** The routes of clients. */
 export const clientRoutes = (
   engine: EngineService,
-  { startedAt, closing }: ServerState
+  { startedAt, closing, giveUpAfter }: ServerState
 ): ReadonlyArray<Route> => {
   /** A call whose body is read by `read` and answered with `answer`. */
   const reading = <A>(
@@ -146,7 +149,7 @@ export const clientRoutes = (
       Effect.map(api.getRunAudit(variable(call, "id")), (events) => json({ events }))
     ),
     asking("explainRun", (api, call) => Effect.map(api.explain(variable(call, "id")), (why) => json(why))),
-    asking("waitForRun", (api, call) => waitForRun(api, call, closing)),
+    route("waitForRun", (call) => waitForRun(engine, call, giveUpAfter)),
     reading("patchStep", lenient(Schemas.PatchStepRequest, "PatchStep"), (api, request) =>
       Effect.map(patchStep(api, request), (step) => json(step))
     ),
@@ -381,9 +384,9 @@ const readStatus = (text: string) => {
 }
 
 const waitForRun = (
-  api: Api,
+  engine: EngineService,
   call: Call,
-  closing: Effect.Effect<void>
+  giveUpAfter: ServerState["giveUpAfter"]
 ): Effect.Effect<Reply, IronflowError> =>
   Effect.suspend(() => {
     const id = variable(call, "id")
@@ -394,12 +397,9 @@ const waitForRun = (
         new ValidationError(`\`timeout\` must be a number of milliseconds, got "${text?.slice(0, 64)}"`)
       )
     }
-    return Effect.raceFirst(Effect.map(api.waitForRun(id), answerRun), closing).pipe(
-      Effect.map((reply) => reply ?? noContent),
-      Effect.timeoutOrElse({
-        duration: Math.min(timeout, MAX_WAIT_MS),
-        orElse: () => Effect.succeed(noContent)
-      })
+    const giveUp = giveUpAfter(Math.min(timeout, MAX_WAIT_MS))
+    return Effect.map(engine.awaitEnd(call.environment, id, giveUp), (run) =>
+      run === undefined ? noContent : answerRun(run)
     )
   })
 

@@ -26,6 +26,7 @@ import * as Scope from "effect/Scope"
 import { DEFAULT_ENVIRONMENT, DEFAULT_PORT } from "../../Constants.ts"
 import { CONNECT_PATH } from "../../Protocol/Connect/Messages.ts"
 import { IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
+import * as Alarm from "../../Execution/Alarm.ts"
 import { stepResultBytes } from "../../Limits.ts"
 import { CHANNEL_HEADER, CHANNEL_PATH } from "../../Protocol/Http/Channel.ts"
 import { readEngine } from "../../Protocol/Http/Access.ts"
@@ -114,18 +115,31 @@ export const make = (
     const scope = yield* Scope.Scope
     const run = Effect.runForkWith(yield* Effect.context<never>())
     const closing = yield* Deferred.make<void>()
+    const after = yield* Alarm.makeAfter
+    const leaving = new Set<() => void>()
+    const onClosing = (listener: () => void): (() => void) => {
+      leaving.add(listener)
+      return () => leaving.delete(listener)
+    }
     const workers = new Workers(engine, clock, (effect) => Fiber.runIn(run(effect), scope))
     const app = makeApp(resolved, gate, [
       ...descriptions(Metrics.make(engine, () => workers.openPolls)),
       ...workerRoutes(engine, workers, resolved.maxReportBytes),
       ...clientRoutes(engine, {
         startedAt: clock.currentTimeMillisUnsafe(),
-        closing: Deferred.await(closing)
+        closing: Deferred.await(closing),
+        giveUpAfter: (ms) => (listener) => {
+          const cancel = after(ms, listener)
+          const stay = onClosing(listener)
+          return () => {
+            cancel()
+            stay()
+          }
+        }
       })
     ])
 
     const maxStreamBytes = Math.max(resolved.maxReportBytes, resolved.maxBodyBytes)
-    const leaving = new Set<() => void>()
     const upgrades = new Upgrades({
       gate,
       routes: [
@@ -135,10 +149,7 @@ export const make = (
           refuse: ({ url }, error) => app.refuse(url, error),
           // not in the scope, which would end calls before they hear that the server stops; they end with their sockets
           run,
-          onClosing: (listener) => {
-            leaving.add(listener)
-            return () => leaving.delete(listener)
-          }
+          onClosing
         }),
         ...watchRoutes(engine, (effect) => run(effect)),
         subscriptionRoute(engine, (ms, f) => {

@@ -17,6 +17,8 @@ interface Command {
 export interface GroupCommitOptions {
   /** Most commands in one transaction. */
   readonly max: number
+  /** Called before every transaction. */
+  readonly beginning?: () => void
   /** Called at the start of every transaction, before its commands. */
   readonly begin: () => void
   /** Called after the commands, before they are committed. */
@@ -85,6 +87,7 @@ export class GroupCommit {
   #transact(group: ReadonlyArray<Command>): { readonly error: unknown } | undefined {
     let open = false
     try {
+      this.#options.beginning?.()
       this.#begin.run()
       open = true
       this.#options.begin()

@@ -45,6 +45,7 @@ import { deleteEndedRuns } from "./Retention.ts"
 import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
 import * as Steering from "./Steering.ts"
 import { readStreamHistory } from "./StreamHistory.ts"
+import { Snapshot } from "./Snapshot.ts"
 import * as Streams from "./StreamRows.ts"
 import { type Changes, Store, type StoreService } from "./Store.ts"
 import { fireDue } from "./Timers.ts"
@@ -79,7 +80,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     const listeners = new Set<(changes: Changes) => void>()
     /** Those who look on, and whether at whole runs only. */
     const observers = new Map<(activity: ReadonlyArray<RunActivity>) => void, boolean>()
-    const { tx, writer } = yield* Effect.try({
+    const { snapshot, tx, writer } = yield* Effect.try({
       try: () => {
         migrate(db)
         const tx = new Transaction({
@@ -89,8 +90,10 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           // ids of events are ordered as they are in the log, also when the clock was set back in between
           ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), lastId(db))
         })
+        const snapshot = new Snapshot(db)
         const writer = new GroupCommit(db, {
           max: GROUP,
+          beginning: () => snapshot.giveUp(),
           begin: () => tx.begin(),
           committing: () => tx.committing(),
           rolledBack: () => tx.rolledBack(),
@@ -102,16 +105,17 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           }
         })
         loadRegistrations(tx)
-        return { tx, writer }
+        return { snapshot, tx, writer }
       },
       catch: (cause) => storeError(`Cannot use database "${options.filename}"`, cause)
     })
     yield* Effect.addFinalizer(() =>
-      Effect.sync(() =>
+      Effect.sync(() => {
         writer.close(
           new StoreError(`Database "${options.filename}" is closed`, { code: "STORE_UNAVAILABLE" })
         )
-      )
+        snapshot.giveUp()
+      })
     )
 
     const write = <A>(what: string, run: () => A): Effect.Effect<A, StoreError> =>
@@ -123,7 +127,13 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         )
       })
     const read = <A>(what: string, run: () => A): Effect.Effect<A, StoreError> =>
-      Effect.try({ try: run, catch: (cause) => storeError(`Cannot ${what}`, cause) })
+      Effect.try({
+        try: () => {
+          snapshot.take()
+          return run()
+        },
+        catch: (cause) => storeError(`Cannot ${what}`, cause)
+      })
     /** For commands that refuse with an error of ours, which they do before they write anything. */
     const refusable = <A, E>(self: Effect.Effect<A | Refusal, E>): Effect.Effect<A, E | IronflowError> =>
       Effect.flatMap(self, (result) =>
