@@ -11,9 +11,7 @@ const command = ["--conditions=@ironflow/source", path.join(repository, "src/bin
 /** Nothing of what the developer's own shell says about Ironflow. */
 const environment = {
   ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("IRONFLOW_"))),
-  NO_COLOR: "1",
-  // reading the sources again and again is most of what a command does here
-  NODE_COMPILE_CACHE: path.join(os.tmpdir(), "ironflow-test-compile-cache")
+  NO_COLOR: "1"
 }
 
 export interface Ended {

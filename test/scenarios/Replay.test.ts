@@ -205,7 +205,8 @@ describe("replay", () => {
         yield* world.advance("4 minutes")
         stage.release("work", "work")
         yield* world.reaches(runId, "SLEEPING")
-        yield* world.advance("2 hours")
+        yield* world.advance("1 minute")
+        yield* world.advance("119 minutes")
         yield* world.restart()
         yield* world.advance("22 hours")
 
