@@ -14,7 +14,7 @@ import {
   MAX_REASON,
   type PauseConsumerGroupOptions
 } from "../Client/ConsumerGroups.ts"
-import { IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
+import { type IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
 import { compileExpression } from "../Expression.ts"
 import { encodeJson, isObject } from "../Json.ts"
 import * as Limits from "../Limits.ts"
