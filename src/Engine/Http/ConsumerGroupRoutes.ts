@@ -45,6 +45,15 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
       )
     )
 
+  const page = (
+    call: Call,
+    { status, ...query }: ReturnType<typeof readList>
+  ): Effect.Effect<ConsumerGroupPage, IronflowError> =>
+    // this engine keeps nothing of a deleted one
+    status === "deleted"
+      ? Effect.succeed({ groups: [], totalCount: 0 })
+      : groupsOf(call).page({ ...query, ...(status === undefined ? {} : { status }) })
+
   /** Whoever may not subscribe to something may not count it by way of a group either. */
   const create = (call: Call, config: ConsumerGroupConfig) =>
     Effect.andThen(
@@ -63,7 +72,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     route("restListConsumerGroups", (call) =>
       Effect.flatMap(
         checked(() => readList(Object.fromEntries(call.query))),
-        (query) => Effect.map(groupsOf(call).page(query), (page) => json(page))
+        (query) => Effect.map(page(call, query), (page) => json(page))
       )
     ),
     route("restCreateConsumerGroup", (call) =>
@@ -105,7 +114,7 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     route("listConsumerGroups", (call) =>
       Effect.flatMap(
         checked(() => readList(call.body)),
-        (query) => Effect.map(groupsOf(call).page(query), answerPage)
+        (query) => Effect.map(page(call, query), answerPage)
       )
     ),
     route("updateConsumerGroup", (call) =>
@@ -163,7 +172,7 @@ const readList = (given: unknown) => {
     ...filled({ cursor, name, namespace }),
     limit: limit || PAGE,
     // the engine says so when it is none
-    ...(word === undefined ? {} : { status: word as ConsumerGroupStatus })
+    ...(word === undefined ? {} : { status: word as ConsumerGroupStatus | "deleted" })
   }
 }
 

@@ -30,6 +30,7 @@ export class Group implements Listener {
   #deleted = false
   #leave: (() => void) | undefined
   readonly #members = new Map<string, Member>()
+  #served: string | undefined
   #claiming = false
   #again = false
   #cancelAlarm: (() => void) | undefined
@@ -164,6 +165,13 @@ export class Group implements Listener {
     this.#run(this.#claim)
   }
 
+  /** Whoever follows the member that was served last comes first, so that single events are shared as well as many. */
+  #inTurn(): ReadonlyArray<Member> {
+    const { members } = this
+    const next = members.findIndex(({ holder }) => holder === this.#served) + 1
+    return [...members.slice(next), ...members.slice(0, next)]
+  }
+
   /** In the same turn in which there was nothing more to do, so that no wake is lost between the two. */
   #rest(): void {
     this.#claiming = false
@@ -172,7 +180,7 @@ export class Group implements Listener {
   readonly #claim: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     while (true) {
       this.#again = false
-      const members = [...this.#members.values()]
+      const members = this.#inTurn()
         .map(({ holder, credit }) => ({ holder, credit, ackMs: ACK_DEADLINE_MS }))
         .filter(({ credit }) => credit > 0)
       if (members.length === 0) return this.#rest()
@@ -184,6 +192,7 @@ export class Group implements Listener {
       const gone = new Set<string>()
       for (const { attempt, entry, holder } of claim.deliveries) {
         for (const member of this.#members.values()) member.forget(entry.position)
+        this.#served = holder
         const member = this.#members.get(holder)
         if (member === undefined) gone.add(holder)
         else member.deliver(entry, attempt)
