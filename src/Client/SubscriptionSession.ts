@@ -116,6 +116,7 @@ export class SubscriptionSession {
   readonly #alarm: Alarm
   readonly #now: () => number
   readonly #options: SessionOptions
+  readonly #onClose: () => void
   readonly #subscriptions = new Map<string, SessionSubscription>()
   readonly #byId = new Map<string, SessionSubscription>()
   readonly #acks = new Map<number, PendingAck>()
@@ -131,7 +132,14 @@ export class SubscriptionSession {
   #requestId = 0
   #paused = false
 
-  constructor(dial: Dial, alarm: Alarm, now: () => number, options: SessionOptions) {
+  constructor(
+    dial: Dial,
+    alarm: Alarm,
+    now: () => number,
+    options: SessionOptions,
+    onClose: () => void = () => undefined
+  ) {
+    this.#onClose = onClose
     this.#dial = dial
     this.#alarm = alarm
     this.#now = now
@@ -263,6 +271,7 @@ export class SubscriptionSession {
     }
     wire?.close(NORMAL, "")
     this.#become("disconnected")
+    this.#onClose()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
