@@ -135,6 +135,7 @@ test("the documented entry points are there", () => {
   const entries = Object.keys(values).filter((entry) => entry.startsWith("@ironflow/node/"))
 
   expect(entries.filter((entry) => !isEntry(entry))).toEqual([])
+  expect(isEntry("@ironflow/node/core/protocol")).toBe(true)
 })
 
 test.for(Object.entries(values))(

@@ -41,7 +41,7 @@ export interface ConsumerGroupChange {
 }
 
 export interface EngineConsumerGroups extends ConsumerGroupsApi<EffectKind> {
-  /** A part of the list, of at most 1000. */
+  /** A part of the list, of at most {@link PAGE}. */
   readonly page: (
     options: ListConsumerGroupsOptions & { readonly cursor?: string; readonly limit: number }
   ) => Effect.Effect<ConsumerGroupPage, IronflowError>
@@ -52,8 +52,8 @@ export interface EngineConsumerGroups extends ConsumerGroupsApi<EffectKind> {
   ) => Effect.Effect<ConsumerGroup, IronflowError>
 }
 
-/** Groups in one read: each has its lag counted. */
-const PAGE = 100
+/** Groups in one read, which others wait for: each has its lag counted. */
+export const PAGE = 50
 
 export const make = (
   { store, subscriptions }: { readonly store: StoreService; readonly subscriptions: Subscriptions },
@@ -88,7 +88,7 @@ export const make = (
         return {
           environment,
           after: Number(cursor),
-          limit: Math.min(limit, 10 * PAGE),
+          limit: Math.min(limit, PAGE),
           ...(namespace === undefined ? {} : { namespace: Limits.checkName("namespace", namespace) }),
           ...(name === undefined ? {} : { name: Limits.checkName("consumer group", name) }),
           ...(status === undefined ? {} : { isPaused: status === "paused" })

@@ -166,6 +166,17 @@ it.effect("a group whose members' connections are full says so", () =>
     member.wire.onDrain()
     yield* turns
     assert.deepStrictEqual(member.seen, [1, 2])
+    member.wire.onClose(1006, "")
+
+    // nothing of a group is dropped
+    const dropping = yield* join({ backpressure: "drop" })
+    dropping.wire.backlog = 64 * 1024
+    yield* publish(3)
+    assert.notInclude(dropping.seen, 3)
+    dropping.wire.backlog = 0
+    dropping.wire.onDrain()
+    yield* turns
+    assert.include(dropping.seen, 3)
   }).pipe(Effect.provide(live))
 )
 

@@ -19,12 +19,9 @@ import {
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { reachOf } from "../Access/SubscriptionReach.ts"
-import type { ConsumerGroupPage, EngineConsumerGroups } from "../ConsumerGroups.ts"
+import { type ConsumerGroupPage, type EngineConsumerGroups, PAGE } from "../ConsumerGroups.ts"
 import type { EngineService } from "../Engine.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
-
-/** Groups in a page unless the request says how many. */
-const PAGE = 100
 
 export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const groupsOf = (call: Call): EngineConsumerGroups => engine.consumerGroups(call.environment)

@@ -257,7 +257,10 @@ export class Connection implements Outlet {
           ackMode,
           settlesItself: resumes,
           joinedAt: hub.clock.currentTimeMillisUnsafe(),
-          ...(request.backpressure === undefined ? {} : { backpressure: request.backpressure }),
+          // nothing of a group is dropped
+          ...(request.backpressure === undefined
+            ? {}
+            : { backpressure: request.backpressure === "drop" ? "block" : request.backpressure }),
           ...(request.buffer === undefined ? {} : { buffer: request.buffer })
         },
         this,
