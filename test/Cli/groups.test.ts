@@ -15,9 +15,12 @@ afterAll(() => terminal[Symbol.asyncDispose]())
 it("a group is looked at, paused, resumed and deleted", { timeout: 60_000 }, async () => {
   const run = (...args: ReadonlyArray<string>) => terminal.run(["groups", ...args], { env })
   assert.include((await run("list")).stdout, "There are no consumer groups")
+  await fetch(`${env.IRONFLOW_SERVER_URL}/api/v1/consumer-groups`, {
+    method: "POST",
+    body: JSON.stringify({ name: "printers", pattern: "topic:news", ackMode: "manual" })
+  })
   const member = terminal.start(["subscribe", "topic:news", "--group", "printers", "--json"], { env })
-  // a member is connected when the group is there
-  while (!(await run("list")).stdout.includes("printers"));
+  while (!(await run("get", "printers")).stdout.includes("JOINED"));
 
   const paused = await run("pause", "printers", "--reason", "no paper")
   assert.include(paused.stdout, "`ironflow groups resume printers` lets it go on")
@@ -33,6 +36,8 @@ it("a group is looked at, paused, resumed and deleted", { timeout: 60_000 }, asy
 
   assert.include((await run("resume", "printers")).stdout, "Consumer group printers goes on")
   await member.until('"i":1')
+  // what is printed is acked, whatever the group says
+  while ((await terminal.json(["groups", "get", "printers"], { env })).inFlight > 0);
   const deleted = await run("delete", "printers", "--namespace", "default", "--pattern", "topic:news")
   assert.strictEqual(deleted.stdout, "Consumer group printers is deleted.\n")
   const { code, stderr, stdout } = await member.ended

@@ -201,12 +201,16 @@ export class Subscriptions {
     if (keys.length === 0) return
     for (const opening of this.#groups.values()) {
       this.run(
-        Effect.catch(
-          Effect.flatMap(Deferred.await(opening), (group) =>
-            keys.includes(group.key) ? group.refresh : Effect.void
-          ),
-          (error) => Effect.logWarning("The members of a consumer group do not know what has changed", error)
-        )
+        Effect.matchEffect(Deferred.await(opening), {
+          // whoever opens it hears of that
+          onFailure: () => Effect.void,
+          onSuccess: (group) =>
+            keys.includes(group.key)
+              ? Effect.catch(group.refresh, (error) =>
+                  Effect.logWarning(`Consumer group "${group.name}" goes on as it was set up before`, error)
+                )
+              : Effect.void
+        })
       )
     }
   }
