@@ -137,6 +137,7 @@ export default defineConfig([
     entry: {
       index: "src/index.ts",
       core: "src/core.ts",
+      protocol: "src/protocol.ts",
       effect: "src/effect.ts",
       engine: "src/engine.ts",
       test: "src/test.ts",

@@ -563,6 +563,37 @@ export class RevisionGoneError extends IronflowError {
   }
 }
 
+/** There is no consumer group of this name in the namespace, or none of this name for the pattern. */
+export class ConsumerGroupNotFoundError extends IronflowError {
+  declare readonly _tag: "ConsumerGroupNotFoundError"
+  readonly group: string
+  constructor(group: string, namespace: string, pattern?: string) {
+    super(
+      `Consumer group not found: nobody has joined or created "${group}"${
+        pattern === undefined ? "" : ` for the pattern "${pattern}"`
+      } in namespace "${namespace}" of this environment`,
+      {
+        code: "CONSUMER_GROUP_NOT_FOUND",
+        details: { group, namespace, ...(pattern === undefined ? {} : { pattern }) }
+      }
+    )
+    this.group = group
+  }
+}
+
+/** A consumer group of this name is there for the pattern: update it, or delete it first. */
+export class ConsumerGroupExistsError extends IronflowError {
+  declare readonly _tag: "ConsumerGroupExistsError"
+  readonly group: string
+  constructor(group: string, namespace: string, pattern: string) {
+    super(
+      `Consumer group "${group}" exists already for the pattern "${pattern}" in namespace "${namespace}": update it instead`,
+      { code: "CONSUMER_GROUP_EXISTS", details: { group, namespace, pattern } }
+    )
+    this.group = group
+  }
+}
+
 /** There is no configuration of this name in the environment. */
 export class ConfigNotFoundError extends IronflowError {
   declare readonly _tag: "ConfigNotFoundError"
@@ -880,6 +911,8 @@ const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, Ironflo
     BucketNotFoundError,
     BucketExistsError,
     RevisionGoneError,
+    ConsumerGroupNotFoundError,
+    ConsumerGroupExistsError,
     ConfigNotFoundError
   })
 )

@@ -77,6 +77,7 @@ export const resourceKinds = [
   "stream",
   "projection",
   "subscription",
+  "group",
   "apikey",
   "org",
   "role",

@@ -15,6 +15,7 @@ import { dev } from "./Cli/Dev.ts"
 import { emit } from "./Cli/Emit.ts"
 import { failureOf, report } from "./Cli/Failure.ts"
 import { functions } from "./Cli/Functions.ts"
+import { groups } from "./Cli/Groups.ts"
 import { ironflow } from "./Cli/Ironflow.ts"
 import { kv } from "./Cli/Kv.ts"
 import { orgs } from "./Cli/Orgs.ts"
@@ -52,6 +53,7 @@ const main = ironflow.pipe(
     topics,
     publish,
     subscribe,
+    groups,
     secrets,
     apikeys,
     orgs,

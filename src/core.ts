@@ -33,6 +33,16 @@ export type {
   WorkerInfo
 } from "./Client/Client.ts"
 export type {
+  ConsumerGroup,
+  ConsumerGroupConfig,
+  ConsumerGroupMember,
+  ConsumerGroupOptions,
+  ConsumerGroupStatus,
+  ConsumerGroupUpdate,
+  ListConsumerGroupsOptions,
+  PauseConsumerGroupOptions
+} from "./Client/ConsumerGroups.ts"
+export type {
   AppendAllInput,
   AppendAllOptions,
   AppendAllResult,
@@ -70,6 +80,7 @@ export type {
   AckMode,
   AckType,
   BackpressureMode,
+  BufferConfig,
   EventMetadata,
   SubscribeOptions,
   WSAckRequest,
@@ -147,6 +158,8 @@ export {
   BucketExistsError,
   BucketNotFoundError,
   ConfigNotFoundError,
+  ConsumerGroupExistsError,
+  ConsumerGroupNotFoundError,
   ConnectionError,
   deserializeError,
   EnterpriseRequiredError,

@@ -11,6 +11,7 @@
 export * as ApiKeys from "./Client/ApiKeys.ts"
 export * as Client from "./Client/Clients.ts"
 export * as Config from "./Client/Config.ts"
+export * as ConsumerGroups from "./Client/ConsumerGroups.ts"
 export * as Engine from "./Engine/Engine.ts"
 export * as Kv from "./Client/Kv.ts"
 export * as Store from "./Engine/Stores.ts"

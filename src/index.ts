@@ -15,6 +15,7 @@ export {
   type SubscriptionClientConfig
 } from "./Promise/Subscriptions.ts"
 export type { AsyncIterableKind, StreamsApi } from "./Client/Streams.ts"
+export type { ConsumerGroupsApi } from "./Client/ConsumerGroups.ts"
 export type { ProjectionsApi } from "./Client/Projections.ts"
 export { createWebhook } from "./Webhook.ts"
 export { createFunction, ironflow } from "./Function.ts"

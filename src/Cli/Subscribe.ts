@@ -43,7 +43,11 @@ export const subscribe = Command.make(
         replay,
         includeMetadata: true,
         ...Option.match(filter, { onNone: () => ({}), onSome: (filter) => ({ filter }) }),
-        ...Option.match(group, { onNone: () => ({}), onSome: (consumerGroup) => ({ consumerGroup }) })
+        ...Option.match(group, {
+          onNone: () => ({}),
+          // whatever the group says: what is printed is handled
+          onSome: (consumerGroup) => ({ consumerGroup, ackMode: "auto" as const })
+        })
       }),
       (event) => Console.log(json ? JSON.stringify(plain(event)) : line(event))
     )

@@ -16,6 +16,8 @@ import { ApiKeys } from "./ApiKeys.ts"
 import { Client } from "./Client.ts"
 import { Config } from "./Config.ts"
 import * as ConfigHttp from "./ConfigHttp.ts"
+import { ConsumerGroups } from "./ConsumerGroups.ts"
+import * as ConsumerGroupsHttp from "./ConsumerGroupsHttp.ts"
 import { make } from "./Http.ts"
 import { checked } from "./HttpCalls.ts"
 import { resolveServer, type ServerOptions } from "./HttpConfig.ts"
@@ -58,6 +60,7 @@ const servicesOver = (connection: Connection, options: ReadingOptions): Context.
     Context.add(Projections, makeProjections(connection)),
     Context.add(PushEndpoints, PushEndpointsHttp.make(connection)),
     Context.add(Subscriptions, makeSubscriptions({ dial: dialSocket(connection.server) })),
+    Context.add(ConsumerGroups, ConsumerGroupsHttp.make(connection)),
     Context.add(ApiKeys, apiKeys),
     Context.add(Orgs, orgs),
     Context.add(Policies, policies),

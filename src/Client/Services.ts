@@ -2,6 +2,7 @@
 import type { ApiKeys } from "./ApiKeys.ts"
 import type { Client } from "./Client.ts"
 import type { Config } from "./Config.ts"
+import type { ConsumerGroups } from "./ConsumerGroups.ts"
 import type { Kv } from "./Kv.ts"
 import type { Orgs } from "./Orgs.ts"
 import type { Policies } from "./Policies.ts"
@@ -17,6 +18,7 @@ export type ClientServices =
   | Streams
   | Projections
   | Subscriptions
+  | ConsumerGroups
   | PushEndpoints
   | Kv
   | Config

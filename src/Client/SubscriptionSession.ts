@@ -6,7 +6,13 @@ import { calculateBackoff } from "../Backoff.ts"
 import { ConnectionError, IronflowError, SubscriptionError, toError } from "../Errors.ts"
 import type { Alarm } from "../Execution/Alarm.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import type { EventMetadata, SubscribeOptions, Wire, WSClientMessage } from "../Protocol/Subscriptions.ts"
+import type {
+  AckMode,
+  EventMetadata,
+  SubscribeOptions,
+  Wire,
+  WSClientMessage
+} from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 
 export type ConnectionState = "connecting" | "connected" | "disconnected" | "reconnecting"
@@ -75,6 +81,8 @@ export class SessionSubscription {
   isActive = true
   /** Whether the server tells positions and answers acks. */
   isOurs = false
+  /** As asked for, or as the group says. */
+  ackMode: AckMode
   /** What was confirmed on this connection. */
   confirmed = false
   /** Everything up to here has come, and needs no ack any more. */
@@ -95,6 +103,7 @@ export class SessionSubscription {
     this.options = options
     this.callbacks = callbacks
     this.pending = pending
+    this.ackMode = options.ackMode ?? "auto"
   }
 
   get remembersSeen(): boolean {
@@ -107,6 +116,7 @@ export class SubscriptionSession {
   readonly #alarm: Alarm
   readonly #now: () => number
   readonly #options: SessionOptions
+  readonly #onClose: () => void
   readonly #subscriptions = new Map<string, SessionSubscription>()
   readonly #byId = new Map<string, SessionSubscription>()
   readonly #acks = new Map<number, PendingAck>()
@@ -122,7 +132,14 @@ export class SubscriptionSession {
   #requestId = 0
   #paused = false
 
-  constructor(dial: Dial, alarm: Alarm, now: () => number, options: SessionOptions) {
+  constructor(
+    dial: Dial,
+    alarm: Alarm,
+    now: () => number,
+    options: SessionOptions,
+    onClose: () => void = () => undefined
+  ) {
+    this.#onClose = onClose
     this.#dial = dial
     this.#alarm = alarm
     this.#now = now
@@ -254,6 +271,7 @@ export class SubscriptionSession {
     }
     wire?.close(NORMAL, "")
     this.#become("disconnected")
+    this.#onClose()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -389,7 +407,10 @@ export class SubscriptionSession {
       }
       case "subscription_error": {
         const info = errorInfo(message)
-        this.#report(info, this.#byId.get(String(message.subscriptionId)))
+        const subscription = this.#byId.get(String(message.subscriptionId))
+        // it is over, and must not come back with the next connection
+        if (info.retrying === false && subscription !== undefined) this.#forget(subscription)
+        this.#report(info, subscription)
         return
       }
       case "error":
@@ -417,6 +438,7 @@ export class SubscriptionSession {
     subscription.confirmed = true
     subscription.isOurs = typeof result.position === "string"
     if (typeof result.position === "string") subscription.position ??= result.position
+    if (result.ackMode === "auto" || result.ackMode === "manual") subscription.ackMode = result.ackMode
     this.#byId.set(subscription.id, subscription)
     if (pending === undefined) return
     subscription.pending = undefined
@@ -458,7 +480,7 @@ export class SubscriptionSession {
     const acksItself =
       subscription.isOurs &&
       subscription.options.consumerGroup !== undefined &&
-      subscription.options.ackMode !== "manual"
+      subscription.ackMode !== "manual"
     const onError = (error: unknown): void =>
       this.#report(
         {

@@ -8,6 +8,7 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -63,7 +64,8 @@ const ROOM = 500
 
 const session = (
   source: Source,
-  options: SessionOptions
+  options: SessionOptions,
+  onClose?: () => void
 ): Effect.Effect<SubscriptionSession, never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
@@ -75,12 +77,16 @@ const session = (
             opened(source.wire())
             return () => undefined
           }
-    return new SubscriptionSession(dial, alarm, () => clock.currentTimeMillisUnsafe(), options)
+    return new SubscriptionSession(dial, alarm, () => clock.currentTimeMillisUnsafe(), options, onClose)
   })
 
 /** A session for as long as it is not closed, outside every scope: its owner closes it. */
-export const makeSession = (source: Source, options: SessionOptions): SubscriptionSession =>
-  Effect.runSync(Effect.provideService(session(source, options), Scope.Scope, Effect.runSync(Scope.make())))
+export const makeSession = (source: Source, options: SessionOptions): SubscriptionSession => {
+  const scope = Effect.runSync(Scope.make())
+  // timers that nobody needs any more would keep the process
+  const onClose = () => void Effect.runFork(Scope.close(scope, Exit.void))
+  return Effect.runSync(Effect.provideService(session(source, options, onClose), Scope.Scope, scope))
+}
 
 export const make = (source: Source): Subscriptions["Service"] => ({
   stream: (pattern, { eventDefinitions, ...options } = {}) =>

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import { Client, type EffectKind } from "../Client/Client.ts"
 import { type PushEndpointsApi, PushEndpoints } from "../Client/PushEndpoints.ts"
 import { Config } from "../Client/Config.ts"
+import { ConsumerGroups } from "../Client/ConsumerGroups.ts"
 import { Kv } from "../Client/Kv.ts"
 import { ApiKeys } from "../Client/ApiKeys.ts"
 import { Orgs } from "../Client/Orgs.ts"
@@ -33,6 +34,7 @@ export const servicesIn = (
     Context.add(Projections, engine.projections.client(environment)),
     Context.add(PushEndpoints, pushEndpointsIn(engine, environment)),
     Context.add(Subscriptions, makeSubscriptions({ wire: () => wireTo(engine, environment) })),
+    Context.add(ConsumerGroups, engine.consumerGroups(environment)),
     Context.add(ApiKeys, apiKeys),
     Context.add(Orgs, orgs),
     Context.add(Policies, policies),

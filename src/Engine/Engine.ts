@@ -37,6 +37,7 @@ import { Dispatch, type RemoteSession } from "./Dispatch.ts"
 import { checkRegistration as checkedRegistration } from "./Http/FunctionConfigs.ts"
 import { type EndpointInfo, PushEndpoints } from "./Push/Endpoints.ts"
 import { PushSettings } from "./Push/Settings.ts"
+import * as ConsumerGroups from "./ConsumerGroups.ts"
 import * as EngineClient from "./EngineClient.ts"
 import * as EngineConfig from "./EngineConfig.ts"
 import * as EngineKv from "./EngineKv.ts"
@@ -94,6 +95,8 @@ export interface EngineService {
   readonly config: (environment: string) => EngineConfig.EngineConfigService
   /** What workers and clients ask about projections. */
   readonly projections: Projections.ProjectionsService
+  /** Looking after the consumer groups of one environment. */
+  readonly consumerGroups: (environment: string) => ConsumerGroups.EngineConsumerGroups
   /** Managing the secrets of one environment. */
   readonly secrets: (environment: string) => SecretsService
   /** Who may do what: what a server asks before it answers. */
@@ -218,6 +221,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       for (const runId of changes.ended) endings.announce(runId)
       for (const warning of changes.warnings) runFork(Effect.logWarning(warning))
       projections.committed(changes)
+      subscriptions.groupsChanged(changes.groups)
       if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
       if (changes.ready) dispatch.poke()
       if (changes.logEnd > 0) subscriptions.advance(changes.logEnd)
@@ -301,7 +305,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     yield* Effect.addFinalizer(() => push.close)
     // what fires at start finds the listener in place
     timers.start()
-    yield* Retention.make(store, subscriptions.activeGroups)
+    yield* Retention.make(store, () => subscriptions.activeGroups)
     yield* Effect.catch(push.sync, (error) =>
       Effect.logError("The push endpoints could not be opened: their runs wait", error)
     )
@@ -371,6 +375,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
       config: (environment) => EngineConfig.make(kv, environment),
       projections,
+      consumerGroups: (environment) => ConsumerGroups.make({ store, subscriptions }, environment),
       secrets: (environment) =>
         secrets.in(environment, (name, action) =>
           system.announce(environment, `system.secret.${name}.${action}`, () => ({ name, action }))

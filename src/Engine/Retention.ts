@@ -4,7 +4,6 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type { StoreError } from "../Errors.ts"
 import type { StoreService } from "./Store/Store.ts"
 
 /** How long a run is kept after it has ended: 30 days by default; `Duration.infinity` keeps all. */
@@ -20,8 +19,8 @@ export const MessageRetention = Context.Reference<{
   defaultValue: () => ({ age: Duration.days(30), topicBytes: 256 * 1024 * 1024 })
 })
 
-/** How long a consumer group is kept that no member is connected to. */
-const GROUP_RETENTION_MS = 30 * 24 * 60 * 60 * 1000
+/** How long a consumer group is kept that no member is connected to, unless somebody has configured or paused it. */
+export const GROUP_RETENTION_MS = 30 * 24 * 60 * 60 * 1000
 
 /** Runs in one transaction. */
 const BATCH = 200
@@ -31,7 +30,7 @@ const EVERY = Duration.hours(1)
 /** Deletes what is old now and every hour, until the scope ends. */
 export const make = (
   store: StoreService,
-  activeGroups: Effect.Effect<ReadonlyArray<number>, StoreError>
+  activeGroups: () => ReadonlyArray<number>
 ): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
     const { age, topicBytes } = yield* MessageRetention
@@ -41,7 +40,7 @@ export const make = (
       while ((yield* store.deleteOldMessages({ storedBefore, topicBytes }, BATCH)) === BATCH) {
         yield* Effect.sleep(10)
       }
-      const groups = yield* activeGroups
+      const groups = activeGroups()
       if (groups.length > 0) yield* store.touchGroups(groups)
       yield* store.deleteAbandonedGroups(now - GROUP_RETENTION_MS, BATCH)
     })

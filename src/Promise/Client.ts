@@ -3,6 +3,7 @@ import type * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { ApiKeys, type ApiKeysApi, apiKeysMethods } from "../Client/ApiKeys.ts"
 import { Client, type ClientApi, clientMethods, type EffectKind, type PromiseKind } from "../Client/Client.ts"
+import { ConsumerGroups, type ConsumerGroupsApi, consumerGroupsMethods } from "../Client/ConsumerGroups.ts"
 import { Projections, type ProjectionsApi, projectionsMethods } from "../Client/Projections.ts"
 import { PushEndpoints, type PushEndpointsApi, pushEndpointsMethods } from "../Client/PushEndpoints.ts"
 import { Orgs, type OrgsApi, orgsMethods } from "../Client/Orgs.ts"
@@ -49,6 +50,8 @@ export interface IronflowClient extends ClientApi<PromiseKind> {
 export class IronflowClient implements AsyncDisposable {
   /** Handlers in push mode that the server calls. */
   readonly pushEndpoints: PushEndpointsApi<PromiseKind>
+  /** Consumer groups: what they have, why they get nothing, and steering them. */
+  readonly consumerGroups: ConsumerGroupsApi<PromiseKind>
   /** API keys: who may use the engine. */
   readonly apiKeys: ApiKeysApi<PromiseKind>
   readonly orgs: OrgsApi<PromiseKind>
@@ -89,6 +92,12 @@ export class IronflowClient implements AsyncDisposable {
       ClientServices,
       ValidationError
     >(this.#rim, Projections, projectionsMethods)
+    this.consumerGroups = promisify<
+      ConsumerGroupsApi<PromiseKind>,
+      ConsumerGroupsApi<EffectKind>,
+      ClientServices,
+      ValidationError
+    >(this.#rim, ConsumerGroups, consumerGroupsMethods)
     // `promisify` cannot infer one reading from the other
     this.apiKeys = promisify<
       ApiKeysApi<PromiseKind>,

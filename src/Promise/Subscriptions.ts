@@ -262,7 +262,7 @@ const handleOf = (
     },
     unsubscribe: () => session.unsubscribe(subscription)
   }
-  if (subscription.options.ackMode !== "manual") return handle
+  if (subscription.ackMode !== "manual") return handle
   return Object.assign(handle, {
     ack: (eventId: string) => session.settle(subscription, eventId, "ack"),
     nak: (eventId: string, delay?: number) => session.settle(subscription, eventId, "nak", delay),

@@ -8,6 +8,28 @@ export type AckType = "ack" | "nak" | "term"
 /** What happens to events that a connection cannot take at once. */
 export type BackpressureMode = "buffer" | "drop" | "block"
 
+/** How much may wait in the connection of a subscriber that does not keep up. */
+export interface BufferConfig {
+  /** Bytes, from 1 KiB to 8 MiB; 1 MiB by default, and 64 KiB with `block`. */
+  readonly maxBytes?: number
+}
+
+/** What the members of a consumer group go by. */
+export interface GroupSettings {
+  /** For members that do not say; `auto` by default. */
+  readonly ackMode: AckMode
+  /** For members that do not say; `buffer` by default. A group never drops an event, so `drop` is none of its modes. */
+  readonly backpressure: BackpressureMode
+  /** For members that do not say. */
+  readonly buffer: BufferConfig
+  /** Events that one member holds at once, from 1 to 1000; 100 by default. */
+  readonly maxInflight: number
+  /** How often an event that has failed comes again before it is given up, from 0 to 1000; 3 by default. */
+  readonly maxRedeliveries: number
+  /** Milliseconds after which an event comes again after a nak that does not say, up to 24 hours; 5000 by default. */
+  readonly redeliverDelayMs: number
+}
+
 export interface SubscribeOptions {
   /** Deliver so many past events first, 1000 at most; none by default. */
   readonly replay?: number
@@ -17,13 +39,15 @@ export interface SubscribeOptions {
   readonly filter?: string
   /** Share the events with the other members of this group, which the engine remembers. */
   readonly consumerGroup?: string
-  /** `auto` by default. With `manual` an event that is not acked comes again. */
+  /** `auto` by default, or what the group says. With `manual` an event that is not acked comes again. */
   readonly ackMode?: AckMode
   /**
    * For a connection that does not keep up. `buffer` (default) and `block` go on where they were once it does, and `buffer` says
    * so with the error `SLOW_CONSUMER`; `drop` leaves out what happened meanwhile, and says how much with `EVENTS_DROPPED`.
    */
   readonly backpressure?: BackpressureMode
+  /** Ours: how much may wait in the connection before that. */
+  readonly buffer?: BufferConfig
   /** Groups of one name in different namespaces are different; `default` by default. */
   readonly namespace?: string
 }
@@ -66,6 +90,8 @@ export interface WSSubscriptionResult {
     readonly message?: string
     /** Ours: the subscription delivers what comes after this. */
     readonly position?: string
+    /** Ours: what a group has made of a request that did not say. */
+    readonly ackMode?: AckMode
   }>
 }
 
@@ -130,6 +156,11 @@ export const MAX_IN_FLIGHT = 100
 export const MAX_REDELIVERIES = 3
 /** How long after a nak without a delay an event comes again, milliseconds. */
 export const REDELIVER_MS = 5000
+/** Longest delay of a redelivery, milliseconds. */
+export const MAX_REDELIVER_MS = 24 * 60 * 60 * 1000
+/** Bounds of {@link BufferConfig}. */
+export const MIN_BUFFER = 1024
+export const MAX_BUFFER = 8 * 1024 * 1024
 /** How long an event may go without an ack, milliseconds. */
 export const ACK_DEADLINE_MS = 30_000
 

@@ -1,4 +1,6 @@
 /** The subscription client over sockets: connection states, reconnecting without a gap, errors that stay where they belong. */
+import { execFile } from "node:child_process"
+import { promisify } from "node:util"
 import {
   createClient,
   createEventDefinitionRegistry,
@@ -150,4 +152,26 @@ test("events of older versions come in the latest, and one that cannot be brough
 
   await vi.waitFor(() => expect(seen).toEqual([{ cents: 500 }, { cents: 700 }, { amount: 9 }]))
   expect(errors.map(({ code, message }) => [code, message])).toEqual([["HANDLER_ERROR", "thirteen"]])
+})
+
+test("a process whose clients are closed ends, and does not wait for their timers", async () => {
+  const program = `
+    import { createSubscriptionClient } from "@ironflow/node"
+    import { startEngine } from "@ironflow/node/engine"
+    const engine = await startEngine({ filename: ":memory:", logger: false })
+    const sub = createSubscriptionClient({ engine })
+    await sub.connect()
+    sub.close()
+    await engine.close()
+    console.log(Date.now())`
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    "--conditions=@ironflow/source",
+    "--disable-warning=ExperimentalWarning",
+    "--input-type=module",
+    "--eval",
+    program
+  ])
+
+  // it had ten seconds to connect
+  expect(Date.now() - Number(stdout)).toBeLessThan(5000)
 })

@@ -9,8 +9,9 @@ import os from "node:os"
 import path from "node:path"
 import process from "node:process"
 import { DatabaseSync } from "node:sqlite"
-import { afterAll, assert, describe, it } from "vitest"
-import { copyDatabase } from "./Chaos.ts"
+import { createClient, createSubscriptionClient } from "@ironflow/node"
+import { afterAll, assert, describe, it, vi } from "vitest"
+import { copyDatabase, EngineHouse, freePort } from "./Chaos.ts"
 import type { ClientLine } from "./subscriptions/client.ts"
 import { runStorm } from "./subscriptions/Storm.ts"
 import { judgeStorm, type StormEvidence } from "./subscriptions/StormChecker.ts"
@@ -192,4 +193,59 @@ describe("subscribers in a storm", () => {
       violations.join("\n")
     )
   })
+})
+
+it("a paused group keeps still over kills, and then goes on with what it had handed out", async () => {
+  const engine = new EngineHouse(path.join(newFolder(), "paused.db"), await freePort(), cache)
+  const restart = async () => {
+    await engine.kill()
+    await engine.start()
+  }
+  await engine.start()
+  await using client = createClient({ serverUrl: engine.url })
+  using sub = createSubscriptionClient({ serverUrl: engine.url, reconnectDelay: 5, maxReconnectDelay: 50 })
+  try {
+    await sub.connect()
+    const passersby: Array<number> = []
+    await sub.subscribe("topic:>", { onEvent: ({ data }) => passersby.push(data.i) })
+    const seen: Array<{ readonly i: number; readonly eventId: string }> = []
+    const member = await sub.subscribe("topic:news", {
+      consumerGroup: "printers",
+      ackMode: "manual",
+      onEvent: ({ data, eventId }) => seen.push({ i: data.i, eventId: eventId! })
+    })
+    const numbers = () => seen.map(({ i }) => i)
+    const publish = (i: number) => client.publish("news", { i })
+    for (let i = 1; i <= 4; i++) await publish(i)
+    await vi.waitFor(() => assert.deepStrictEqual(numbers(), [1, 2, 3, 4]), 5000)
+    for (const { eventId } of seen.slice(0, 2)) await member.ack(eventId)
+
+    await client.consumerGroups.pause("printers", { by: "ops" })
+    await restart()
+    await publish(5)
+    await vi.waitFor(async () => {
+      const group = await client.consumerGroups.get("printers")
+      assert.strictEqual(group.memberCount, 1)
+      assert.deepInclude(group, { status: "paused", pausedBy: "ops", lag: 1, inFlight: 0, retrying: 2 })
+    }, 5000)
+    await vi.waitFor(() => assert.include(passersby, 5), 5000)
+    assert.deepStrictEqual(numbers(), [1, 2, 3, 4])
+
+    // as soon as it is acknowledged, it holds
+    await client.consumerGroups.update("printers", { filter: "event.data.i != 6" })
+    for (const i of [6, 7]) await publish(i)
+    await client.consumerGroups.resume("printers")
+    await restart()
+    await vi.waitFor(() => assert.includeMembers(numbers().slice(4), [3, 4, 5, 7]), 5000)
+
+    assert.notInclude(numbers(), 6)
+    assert.deepStrictEqual(
+      numbers().filter((i) => i <= 2),
+      [1, 2],
+      "acked ones have not come again"
+    )
+    assert.strictEqual((await client.consumerGroups.get("printers")).status, "active")
+  } finally {
+    await engine.kill()
+  }
 })

@@ -133,6 +133,41 @@ describe("the matrix", () => {
     }
   })
 
+  it("a consumer group is for those who may do that to groups of its name, and subscribe to its pattern", async () => {
+    const { roleId } = await makeRole({
+      actions: "subscription:manage",
+      resources: "group:printers"
+    })
+    const { id } = await ok(
+      send("POST", "/api/v1/policies", {
+        name: "news",
+        effect: "allow",
+        actions: "subscription:read",
+        resources: "subscription:topic:news"
+      })
+    )
+    await ok(send("POST", `/api/v1/roles/${roleId}/policies`, { policy_id: id }))
+    const { key } = await makeKey({ role_ids: [roleId] })
+    const status = async (method: string, path: string, body?: object) =>
+      (await send(method, path, body, { key })).status
+    const create = (name: string, pattern: string) =>
+      status("POST", "/api/v1/consumer-groups", { name, pattern })
+    const update = (name: string) =>
+      status("POST", "/ironflow.v1.PubSubService/UpdateConsumerGroup", {
+        group: { name, maxInflight: 5 },
+        name: "printers"
+      })
+
+    assert.strictEqual(await create("printers", "topic:>"), 403)
+    assert.strictEqual(await create("packers", "topic:news"), 403)
+    assert.strictEqual(await create("printers", "topic:news"), 200)
+    await ok(send("POST", "/api/v1/consumer-groups", { name: "packers", pattern: "topic:news" }))
+    assert.deepStrictEqual([await update("printers"), await update("packers")], [200, 403])
+    assert.strictEqual(await status("DELETE", "/api/v1/consumer-groups/packers"), 403)
+    assert.strictEqual(await status("GET", "/api/v1/consumer-groups/printers"), 403)
+    assert.strictEqual(await status("DELETE", "/api/v1/consumer-groups/printers"), 204)
+  })
+
   it("metrics and the description want a key that may read the engine", async () => {
     const worker = await makeKey({ role_ids: ["role_worker"] })
     const nothing = await makeKey({ role_ids: [] })

@@ -23,6 +23,7 @@ import type { GiveUp } from "../EngineClient.ts"
 import { toRegistration } from "./FunctionConfigs.ts"
 import { projectionRoutes } from "./ProjectionRoutes.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
+import { consumerGroupRoutes } from "./ConsumerGroupRoutes.ts"
 import { configRoutes } from "./ConfigRoutes.ts"
 import { kvRoutes } from "./KvRoutes.ts"
 import { pushRoutes } from "./PushRoutes.ts"
@@ -223,6 +224,7 @@ export const clientRoutes = (
     ...kvRoutes(engine),
     ...configRoutes(engine),
     ...secretRoutes(engine),
+    ...consumerGroupRoutes(engine),
     ...projectionRoutes(engine, closing),
     ...pushRoutes(engine, closing),
     ...accessRoutes(engine)

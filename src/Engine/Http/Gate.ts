@@ -167,7 +167,9 @@ const namesIn = (
   subject: Extract<Subject, { readonly from: "body" }>,
   body: unknown
 ): ReadonlyArray<string> => {
-  const items: unknown = subject.each === undefined ? [body] : isObject(body) ? body[subject.each] : undefined
+  const member = (name: string): unknown => (isObject(body) ? body[name] : undefined)
+  const one = subject.in === undefined ? body : member(subject.in)
+  const items = subject.each === undefined ? [one] : member(subject.each)
   if (!Array.isArray(items)) return [""]
   const names = items.flatMap((item) =>
     isObject(item)

@@ -8,35 +8,67 @@ import { evaluateExpression } from "../../Expression.ts"
 import { compilePattern } from "../../Pattern.ts"
 import { endOfLog, LogKind, viewOfRow } from "./Events.ts"
 import { COLUMNS, toEntry } from "./LogRows.ts"
+import type { GroupDefinition, GroupSetup } from "./GroupStore.ts"
 import type { ClaimedDelivery, GroupClaim, GroupDemand, GroupState, NewGroup, Settlement } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
 /** Rows of the log that one claim looks at. */
 const PAGE = 256
 
+/** The entry of `meta` that remembers the highest key of a group that was deleted. */
+const LAST_DELETED = "deleted_group"
+
 export const openGroup = (tx: Transaction, group: NewGroup): GroupState => {
-  const environment = tx.environment(group.environment)
-  const now = tx.now()
+  const known = reopenGroup(tx, group)
+  if (known !== undefined) return known
+  const cursor = group.after ?? endOfLog(tx)
+  const { filter } = group
+  return {
+    key: insertGroup(tx, tx.environment(group.environment), group, cursor),
+    isNew: true,
+    cursor,
+    ...(filter === undefined ? {} : { filter }),
+    settings: {},
+    isPaused: false,
+    isConfigured: false
+  }
+}
+
+/** The group if it is there. Its filter is that of whoever opens it, unless somebody has configured it. */
+export const reopenGroup = (tx: Transaction, group: NewGroup): GroupState | undefined => {
   const known = tx.get(
-    "SELECT key, cursor, filter FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? AND pattern = ?",
-    environment,
+    "SELECT * FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? AND pattern = ?",
+    tx.environment(group.environment),
     group.namespace,
     group.name,
     group.pattern
   )
-  if (known !== undefined) {
-    tx.run(
-      "UPDATE consumer_groups SET used_at = ?, filter = ? WHERE key = ?",
-      now,
-      group.filter ?? null,
-      known.key!
-    )
-    return { key: Number(known.key), isNew: false, cursor: Number(known.cursor) }
+  if (known === undefined) return undefined
+  const filter = known.configured === 1 ? known.filter! : (group.filter ?? null)
+  tx.run("UPDATE consumer_groups SET used_at = ?, filter = ? WHERE key = ?", tx.now(), filter, known.key!)
+  return {
+    key: Number(known.key),
+    isNew: false,
+    cursor: Number(known.cursor),
+    ...setupOf({ ...known, filter })
   }
-  const cursor = group.after ?? endOfLog(tx)
-  const key = tx.insert(
-    `INSERT INTO consumer_groups (environment, namespace, name, pattern, kind, names, filter, cursor, used_at, created_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+}
+
+/** Stores a new group and returns its key, which no group has had before: whoever still holds an old one must not meet it. */
+export const insertGroup = (
+  tx: Transaction,
+  environment: number,
+  group: Omit<GroupDefinition, "settings">,
+  cursor: number
+): number =>
+  tx.insert(
+    `INSERT INTO consumer_groups (key, environment, namespace, name, pattern, kind, names, filter, cursor, beginning, used_at, created_at)
+     VALUES (
+       1 + max(
+         coalesce((SELECT max(key) FROM consumer_groups), 0),
+         coalesce((SELECT value FROM meta WHERE name = '${LAST_DELETED}'), 0)
+       ), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8, ?9, ?9
+     )`,
     environment,
     group.namespace,
     group.name,
@@ -45,11 +77,26 @@ export const openGroup = (tx: Transaction, group: NewGroup): GroupState => {
     group.names,
     group.filter ?? null,
     cursor,
-    now,
-    now
+    tx.now()
   )
-  return { key, isNew: true, cursor }
+
+export const removeGroup = (tx: Transaction, key: number): void => {
+  tx.run("DELETE FROM deliveries WHERE consumer_group = ?", key)
+  tx.run("DELETE FROM consumer_groups WHERE key = ?", key)
+  tx.run(
+    `INSERT INTO meta (name, value) VALUES ('${LAST_DELETED}', ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)`,
+    key
+  )
+  tx.changes.groups.push(key)
 }
+
+/** How the group of a row is set up. */
+export const setupOf = (row: Row): GroupSetup => ({
+  ...(row.filter === null ? {} : { filter: String(row.filter) }),
+  settings: JSON.parse(String(row.settings)),
+  isPaused: row.paused_at !== null,
+  isConfigured: row.configured === 1
+})
 
 export const claimDeliveries = (tx: Transaction, demand: GroupDemand): GroupClaim => {
   const now = tx.now()
@@ -57,7 +104,7 @@ export const claimDeliveries = (tx: Transaction, demand: GroupDemand): GroupClai
   const deliveries: Array<ClaimedDelivery> = []
   const exhausted: Array<GroupClaim["exhausted"][number]> = []
   const group = tx.get(
-    "SELECT environment, kind, names, filter, cursor FROM consumer_groups WHERE key = ?",
+    "SELECT environment, kind, names, filter, cursor FROM consumer_groups WHERE key = ? AND paused_at IS NULL",
     demand.group
   )
   if (group === undefined) return { deliveries, exhausted, more: false, nextDueAt: Number.POSITIVE_INFINITY }
@@ -88,6 +135,10 @@ export const claimDeliveries = (tx: Transaction, demand: GroupDemand): GroupClai
       row.delivery!
     )
     deliveries.push({ holder: member.holder, attempt: failures + 1, entry: toEntry(row) })
+  }
+
+  if (exhausted.length > 0) {
+    tx.run("UPDATE consumer_groups SET given_up = given_up + ? WHERE key = ?", exhausted.length, demand.group)
   }
 
   const more =
@@ -183,14 +234,11 @@ export const touchGroups = (tx: Transaction, groups: ReadonlyArray<number>): voi
 
 export const deleteAbandonedGroups = (tx: Transaction, before: number, limit: number): number => {
   const rows = tx.all(
-    "SELECT key FROM consumer_groups WHERE used_at < ? ORDER BY used_at LIMIT ?",
+    "SELECT key FROM consumer_groups WHERE used_at < ? AND configured = 0 AND paused_at IS NULL ORDER BY used_at LIMIT ?",
     before,
     limit
   )
-  for (const { key } of rows) {
-    tx.run("DELETE FROM deliveries WHERE consumer_group = ?", key!)
-    tx.run("DELETE FROM consumer_groups WHERE key = ?", key!)
-  }
+  for (const { key } of rows) removeGroup(tx, Number(key))
   return rows.length
 }
 

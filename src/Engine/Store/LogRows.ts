@@ -2,7 +2,7 @@
 import type { SQLInputValue } from "node:sqlite"
 import { compilePattern, isPattern } from "../../Pattern.ts"
 import { LogKind } from "./Events.ts"
-import type { LogBackQuery, LogEntry, LogPage, LogQuery } from "./Store.ts"
+import type { LogBackQuery, LogEntry, LogEntryKind, LogPage, LogQuery } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
 export const COLUMNS =
@@ -71,6 +71,74 @@ export const readLogBack = (tx: Transaction, query: LogBackQuery): LogPage => {
       .filter((entry) => (kind === undefined || entry.kind === kind) && accepts(entry.name)),
     position: Number(rows.at(-1)?.position ?? 0),
     atEnd: rows.length < limit
+  }
+}
+
+/** Rows of a kind after a position whose names fit a pattern, counted name by name, which the index makes cheap. */
+export const countAfter = (
+  tx: Transaction,
+  environment: number,
+  kind: LogEntryKind,
+  patterns: ReadonlyArray<string>,
+  position: number
+): number => {
+  let count = 0
+  for (const name of fittingNames(tx, environment, kind, patterns)) {
+    const found = tx.get(
+      "SELECT count(*) AS n FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?",
+      environment,
+      LogKind[kind],
+      name,
+      position
+    )
+    count += Number(found?.n ?? 0)
+  }
+  return count
+}
+
+/** Position of the newest row of a kind whose name fits a pattern; 0 when there is none. */
+export const newestOf = (
+  tx: Transaction,
+  environment: number,
+  kind: LogEntryKind,
+  patterns: ReadonlyArray<string>
+): number => {
+  let newest = 0
+  for (const name of fittingNames(tx, environment, kind, patterns)) {
+    const found = tx.get(
+      "SELECT max(position) AS position FROM events WHERE environment = ? AND kind = ? AND name = ?",
+      environment,
+      LogKind[kind],
+      name
+    )
+    newest = Math.max(newest, Number(found?.position ?? 0))
+  }
+  return newest
+}
+
+const fittingNames = (
+  tx: Transaction,
+  environment: number,
+  kind: LogEntryKind,
+  patterns: ReadonlyArray<string>
+): Iterable<string> =>
+  patterns.some(isPattern)
+    ? namesInLog(tx, environment, LogKind[kind]).filter(anyOf(patterns))
+    : new Set(patterns)
+
+/** The names of all rows of a kind: the index leads from each to the next. */
+const namesInLog = (tx: Transaction, environment: number, kind: number): Array<string> => {
+  const names: Array<string> = []
+  for (let name = ""; ;) {
+    const row = tx.get(
+      "SELECT name FROM events WHERE environment = ? AND kind = ? AND name > ? ORDER BY name LIMIT 1",
+      environment,
+      kind,
+      name
+    )
+    if (row === undefined) return names
+    name = String(row.name)
+    names.push(name)
   }
 }
 

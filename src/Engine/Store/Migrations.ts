@@ -442,5 +442,18 @@ CREATE TABLE access_log (
 -- shown_epoch: whose states are read until a rebuild is done, which is when rebuild_to is NULL again.
 ALTER TABLE projections ADD COLUMN last_save TEXT;
 ALTER TABLE projections ADD COLUMN shown_epoch INTEGER;
+`,
+  `
+-- settings: JSON of those that were given. configured: somebody has created or updated it, and it is kept until it is deleted.
+-- beginning: the position that it began after. given_up: events that were handed out in vain.
+ALTER TABLE consumer_groups ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE consumer_groups ADD COLUMN metadata TEXT;
+ALTER TABLE consumer_groups ADD COLUMN configured INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE consumer_groups ADD COLUMN beginning INTEGER;
+ALTER TABLE consumer_groups ADD COLUMN given_up INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE consumer_groups ADD COLUMN paused_at INTEGER;
+ALTER TABLE consumer_groups ADD COLUMN paused_by TEXT;
+ALTER TABLE consumer_groups ADD COLUMN pause_reason TEXT;
+ALTER TABLE consumer_groups ADD COLUMN updated_at INTEGER;
 `
 ]

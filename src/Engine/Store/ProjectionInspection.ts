@@ -1,7 +1,6 @@
 /** Looking at projections, and steering them. */
-import { isPattern, matchesPattern } from "../../Pattern.ts"
 import { endOfLog } from "./Events.ts"
-import { readLog, toEntry } from "./LogRows.ts"
+import { countAfter, readLog, toEntry } from "./LogRows.ts"
 import {
   eventsOf,
   findProjection,
@@ -173,7 +172,7 @@ export const retryDeadLetters = (
 
 const toInfo = (tx: Transaction, row: Row): ProjectionInfo => {
   const letters = tx.get("SELECT count(*) AS n FROM dead_letters WHERE projection = ?", row.key!)
-  const lag = countWaiting(tx, row)
+  const lag = countAfter(tx, Number(row.environment), "event", eventsOf(row), Number(row.position))
   const isRebuilding = row.rebuild_to !== null
   return {
     name: String(row.name),
@@ -226,42 +225,6 @@ const statusOf = (row: Row, isRebuilding: boolean): ProjectionStatus => {
   if (row.paused_at !== null) return "paused"
   if (row.failing !== null) return "error"
   return isRebuilding ? "rebuilding" : "active"
-}
-
-/** Events after the position, counted name by name, which the index of the log makes cheap. */
-const countWaiting = (tx: Transaction, row: Row): number => {
-  const patterns = eventsOf(row)
-  const names = patterns.some(isPattern)
-    ? namesInLog(tx, Number(row.environment)).filter((name) =>
-        patterns.some((pattern) => matchesPattern(pattern, name))
-      )
-    : new Set(patterns)
-  let count = 0
-  for (const name of names) {
-    const found = tx.get(
-      "SELECT count(*) AS n FROM events WHERE environment = ? AND kind = 0 AND name = ? AND position > ?",
-      row.environment!,
-      name,
-      row.position!
-    )
-    count += Number(found?.n ?? 0)
-  }
-  return count
-}
-
-/** The names of all events: the index leads from each to the next. */
-const namesInLog = (tx: Transaction, environment: number): Array<string> => {
-  const names: Array<string> = []
-  for (let name = ""; ;) {
-    const row = tx.get(
-      "SELECT name FROM events WHERE environment = ? AND kind = 0 AND name > ? ORDER BY name LIMIT 1",
-      environment,
-      name
-    )
-    if (row === undefined) return names
-    name = String(row.name)
-    names.push(name)
-  }
 }
 
 /** The position of an event. Ids are in the order of positions, so a search by halves finds it without an index. */

@@ -33,6 +33,7 @@ import {
   releaseWorker
 } from "./Leases.ts"
 import { acquireLock } from "./Lock.ts"
+import * as GroupInspection from "./GroupInspection.ts"
 import * as Groups from "./GroupRows.ts"
 import { readLog, readLogBack } from "./LogRows.ts"
 import { migrations } from "./Migrations.ts"
@@ -214,6 +215,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       deleteOldMessages: (limits, limit) =>
         write("delete old messages", () => Topics.deleteOldMessages(tx, limits, limit)),
       openGroup: (group) => write(`open group "${group.name}"`, () => Groups.openGroup(tx, group)),
+      reopenGroup: (group) => write(`open group "${group.name}"`, () => Groups.reopenGroup(tx, group)),
       claimDeliveries: (demand) =>
         write("hand out messages of a group", () => Groups.claimDeliveries(tx, demand)),
       settleDeliveries: (settlements) =>
@@ -352,6 +354,20 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           steer(`retry dead letters of projection "${name}"`, () =>
             Projections.retryDeadLetters(tx, environment, name, position)
           )
+      },
+      groups: {
+        create: (group) =>
+          steer(`create consumer group "${group.name}"`, () => GroupInspection.createGroup(tx, group)),
+        get: (group) =>
+          inspect(`read consumer group "${group.name}"`, () => GroupInspection.getGroup(tx, group)),
+        list: (query) => read("list consumer groups", () => GroupInspection.listGroups(tx, query)),
+        update: (group, change) =>
+          steer(`update consumer group "${group.name}"`, () =>
+            GroupInspection.updateGroup(tx, group, change)
+          ),
+        delete: (group) =>
+          steer(`delete consumer group "${group.name}"`, () => GroupInspection.deleteGroup(tx, group)),
+        setup: (key) => read("read a consumer group", () => GroupInspection.getSetup(tx, key))
       },
       readAccess: () => read("read who may do what", () => Access.readAccess(tx)),
       readAccessLog: (limit) => read("read the access log", () => Access.readAccessLog(tx, limit)),

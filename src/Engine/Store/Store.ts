@@ -57,6 +57,7 @@ import type {
   RoleRecord
 } from "./AccessRecords.ts"
 import type { RunActivity } from "./Activity.ts"
+import type { GroupSetup, GroupStore } from "./GroupStore.ts"
 import type { ProjectionStore } from "./ProjectionStore.ts"
 
 /** An event to append to the log. */
@@ -250,6 +251,8 @@ export interface Changes {
   readonly warnings: ReadonlyArray<string>
   /** The projections that were saved, claimed, released or steered, by their `projectionKey`. */
   readonly projections: ReadonlyArray<string>
+  /** Keys of the consumer groups that were updated, paused, resumed or deleted. */
+  readonly groups: ReadonlyArray<number>
   /** What changed of keys, organizations, roles and policies, in order. */
   readonly access: ReadonlyArray<AccessChange>
   /** A run can be claimed. */
@@ -340,13 +343,13 @@ export interface NewGroup {
   readonly kind?: LogEntryKind
   /** The part of the pattern that names match. */
   readonly names: string
-  /** CEL; another one replaces it for what has not been handed out yet. */
+  /** CEL; another one replaces it for what has not been handed out yet, unless somebody has configured the group. */
   readonly filter?: string
   /** Begin after this position, if the group is new; at the end of the log by default. */
   readonly after?: number
 }
 
-export interface GroupState {
+export interface GroupState extends GroupSetup {
   readonly key: number
   readonly isNew: boolean
   /** Everything up to here has been handed out or passed over. */
@@ -608,7 +611,12 @@ export interface StoreService {
 
   /** Finds the consumer group or begins one at the end of the log. */
   readonly openGroup: (group: NewGroup) => Effect.Effect<GroupState, StoreError>
-  /** Hands messages of a group to members with room: those that are due again first, then what follows in the log. */
+  /** The same, but begins none: `undefined` when it is not there. */
+  readonly reopenGroup: (group: NewGroup) => Effect.Effect<GroupState | undefined, StoreError>
+  /**
+   * Hands messages of a group to members with room: those that are due again first, then what follows in the log. Nothing
+   * while the group is paused.
+   */
   readonly claimDeliveries: (demand: GroupDemand) => Effect.Effect<GroupClaim, StoreError>
   /** Ends deliveries, or gives them back. What a holder no longer holds changes nothing; says which settled. */
   readonly settleDeliveries: (
@@ -618,7 +626,10 @@ export interface StoreService {
   readonly releaseHolder: (holder: string) => Effect.Effect<void, StoreError>
   /** Marks groups as in use now. */
   readonly touchGroups: (groups: ReadonlyArray<number>) => Effect.Effect<void, StoreError>
-  /** Deletes groups that nobody has used since `before` (epoch milliseconds), at most `limit`; returns how many. */
+  /**
+   * Deletes groups that nobody has used since `before` (epoch milliseconds), at most `limit`; returns how many. Those that
+   * somebody has configured, and paused ones, stay.
+   */
   readonly deleteAbandonedGroups: (before: number, limit: number) => Effect.Effect<number, StoreError>
 
   /** Whether a committed run may be ready: a hint that saves a claim, wrong only in saying yes. */
@@ -772,6 +783,7 @@ export interface StoreService {
   ) => Effect.Effect<KvChangePage, RevisionGoneError | StoreError>
 
   readonly projections: ProjectionStore
+  readonly groups: GroupStore
 
   /** All keys, organizations, roles and policies, by id. What is built in is not among them. */
   readonly readAccess: () => Effect.Effect<AccessRecords, StoreError>

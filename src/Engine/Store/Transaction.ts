@@ -56,6 +56,7 @@ class PendingChanges implements Changes {
   readonly kvDeleted: Array<number> = []
   readonly warnings: Array<string> = []
   readonly projections: Array<string> = []
+  readonly groups: Array<number> = []
   readonly access: Array<AccessChange> = []
   ready = false
   logEnd = 0

@@ -8,7 +8,9 @@ import * as Limits from "../../Limits.ts"
 import {
   type AckMode,
   type BackpressureMode,
+  type BufferConfig,
   MAX_FRAME,
+  MAX_REDELIVER_MS,
   MAX_REPLAY,
   MAX_SUBSCRIPTIONS,
   type Wire,
@@ -16,9 +18,10 @@ import {
 } from "../../Protocol/Subscriptions.ts"
 import { accepts, type Item, type Shape } from "./Feed.ts"
 import { Member } from "./Group.ts"
+import { ackModes, backpressureModes, oneOf, readBuffer, show } from "./Settings.ts"
 import { type Outlet, type Subscribed, Subscriber } from "./Subscriber.ts"
 import type { Subscriptions } from "./Subscriptions.ts"
-import { readTarget, type Target } from "./Target.ts"
+import { checkGroupTarget, readTarget, type Target } from "./Target.ts"
 
 /** Bytes of answers that a client may leave unread before it is disconnected. */
 const MAX_BACKLOG = 16 * 1024 * 1024
@@ -28,8 +31,9 @@ const GOING_AWAY = 1001
 interface Request {
   readonly pattern: string
   readonly shape: Shape
-  readonly ackMode: AckMode
-  readonly backpressure: BackpressureMode
+  readonly ackMode?: AckMode
+  readonly backpressure?: BackpressureMode
+  readonly buffer?: BufferConfig
   readonly replay: number
   readonly group?: { readonly namespace: string; readonly name: string; readonly pattern: string }
   readonly after?: number
@@ -78,6 +82,11 @@ export class Connection implements Outlet {
 
   tell(subscriptionId: string, code: string, message: string, retrying: boolean): void {
     this.#say({ type: "subscription_error", subscriptionId, code, message, retrying })
+  }
+
+  end(subscriptionId: string, code: string, message: string): void {
+    this.tell(subscriptionId, code, message, false)
+    this.#drop(subscriptionId)
   }
 
   handleFor(item: Item, subscriptionId: string): string {
@@ -209,8 +218,12 @@ export class Connection implements Outlet {
           ? undefined
           : yield* hub.replayFrom(environment, shape, replay, (item) => accepts(shape, item)))
       const after = from ?? hub.endOf(shape.target)
-      const opened = group === undefined ? undefined : yield* hub.openGroup(environment, group, shape, from)
+      const opened =
+        group === undefined
+          ? undefined
+          : yield* hub.openGroup(environment, group, shape, from, request.after !== undefined)
       if (this.isClosed || this.#byPattern.get(pattern) !== "pending") return opened?.retireIfEmpty()
+      const ackMode = request.ackMode ?? opened?.settings.ackMode ?? "auto"
       this.#say({
         type: "subscription_result",
         results: [
@@ -218,7 +231,8 @@ export class Connection implements Outlet {
             pattern,
             status: "ok",
             subscriptionId: shape.subscriptionId,
-            ...(resumes ? { position: shape.writePosition?.(after) ?? "" } : {})
+            ...(resumes ? { position: shape.writePosition?.(after) ?? "" } : {}),
+            ...(resumes && opened !== undefined ? { ackMode } : {})
           }
         ]
       })
@@ -227,7 +241,7 @@ export class Connection implements Outlet {
           pattern,
           shape,
           after,
-          request,
+          { ...request, ackMode, backpressure: request.backpressure ?? "buffer" },
           this,
           hub.feedFor(environment, shape.target),
           hub.reader(environment, shape.target.source)
@@ -239,7 +253,16 @@ export class Connection implements Outlet {
         pattern,
         shape,
         `${this.#id}/${shape.subscriptionId}`,
-        { ackMode: request.ackMode, settlesItself: resumes },
+        {
+          ackMode,
+          settlesItself: resumes,
+          joinedAt: hub.clock.currentTimeMillisUnsafe(),
+          // nothing of a group is dropped
+          ...(request.backpressure === undefined
+            ? {}
+            : { backpressure: request.backpressure === "drop" ? "block" : request.backpressure }),
+          ...(request.buffer === undefined ? {} : { buffer: request.buffer })
+        },
         this,
         opened,
         hub.store
@@ -261,13 +284,19 @@ export class Connection implements Outlet {
   }
 
   #unsubscribe(id: unknown): void {
-    const known = typeof id === "string" ? this.#byId.get(id) : undefined
-    if (known === undefined) {
-      return this.#complain("UNKNOWN_SUBSCRIPTION", `This connection has no subscription ${show(id)}`)
+    if (typeof id !== "string" || !this.#drop(id)) {
+      this.#complain("UNKNOWN_SUBSCRIPTION", `This connection has no subscription ${show(id)}`)
     }
-    this.#byId.delete(known.subscribed.id)
+  }
+
+  /** Says whether there was such a subscription. */
+  #drop(id: string): boolean {
+    const known = this.#byId.get(id)
+    if (known === undefined) return false
+    this.#byId.delete(id)
     this.#byPattern.delete(known.subscribed.pattern)
     this.#release(known)
+    return true
   }
 
   #ack(message: { readonly [name: string]: unknown }): void {
@@ -289,11 +318,11 @@ export class Connection implements Outlet {
     }
     if (
       redeliverDelay !== undefined &&
-      !(typeof redeliverDelay === "number" && redeliverDelay >= 0 && redeliverDelay <= MAX_DELAY_MS)
+      !(typeof redeliverDelay === "number" && redeliverDelay >= 0 && redeliverDelay <= MAX_REDELIVER_MS)
     ) {
       return answer({
         code: "INVALID_MESSAGE",
-        message: `redeliverDelay must be a number of milliseconds from 0 to ${MAX_DELAY_MS}`
+        message: `redeliverDelay must be a number of milliseconds from 0 to ${MAX_REDELIVER_MS}`
       })
     }
     const holder = [...this.#byId.values()].find(
@@ -318,27 +347,13 @@ export class Connection implements Outlet {
     const { options: given = {}, pattern, resume } = input
     const target = readTarget(pattern)
     const options = isObject(given) ? given : {}
-    const oneOf = <const A extends string>(name: string, allowed: readonly [A, ...Array<A>]): A => {
-      const value = options[name] ?? allowed[0]
-      const found = allowed.find((one) => one === value)
-      if (found !== undefined) return found
-      throw new ValidationError(`\`${name}\` must be one of ${allowed.join(", ")}, not ${show(value)}`)
-    }
+    const { ackMode, backpressure, buffer } = options
     const replay = options.replay ?? 0
     if (typeof replay !== "number" || !Number.isInteger(replay) || replay < 0) {
       throw new ValidationError(`\`replay\` must be a number of events from 0 up, not ${show(replay)}`)
     }
     const { consumerGroup, filter, namespace = "default" } = options
-    if (consumerGroup !== undefined && target.source === "system") {
-      throw new ValidationError(
-        "A consumer group needs events that are stored: system events are not, so subscribe to them without `consumerGroup`"
-      )
-    }
-    if (consumerGroup !== undefined && target.fitsEntity !== undefined) {
-      throw new ValidationError(
-        "A consumer group cannot be about entities: subscribe to `events:` with it, and to `entity:` without"
-      )
-    }
+    if (consumerGroup !== undefined) checkGroupTarget(target)
     const text = String(pattern)
     const resumes = isObject(resume)
     const { epoch } = this.#hub.system
@@ -358,8 +373,11 @@ export class Connection implements Outlet {
       shape,
       resumes,
       replay: Math.min(replay, MAX_REPLAY),
-      ackMode: oneOf("ackMode", ["auto", "manual"]),
-      backpressure: oneOf("backpressure", ["buffer", "drop", "block"]),
+      ...(ackMode == null ? {} : { ackMode: oneOf("ackMode", ackModes, ackMode) }),
+      ...(backpressure == null
+        ? {}
+        : { backpressure: oneOf("backpressure", backpressureModes, backpressure) }),
+      ...(buffer == null ? {} : { buffer: readBuffer(buffer) }),
       ...(consumerGroup === undefined
         ? {}
         : {
@@ -387,9 +405,6 @@ export class Connection implements Outlet {
   }
 }
 
-/** Longest delay of a redelivery. */
-const MAX_DELAY_MS = 24 * 60 * 60 * 1000
-
 /** The same for every connection, so that clients that keep the id over a reconnect go on with it. */
 const idOf = (environment: string, pattern: string): string =>
   `sub_${createHash("sha256")
@@ -399,5 +414,3 @@ const idOf = (environment: string, pattern: string): string =>
 
 const codeOf = (error: IronflowError): string =>
   error.code === "VALIDATION_ERROR" && /pattern/.test(error.message) ? "INVALID_PATTERN" : error.code
-
-const show = (value: unknown): string => JSON.stringify(value)?.slice(0, 128) ?? String(value)

@@ -1,33 +1,42 @@
 /** The members of a consumer group that are connected now. What the group has handed out is in the store. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
+import { compileExpression } from "../../Expression.ts"
 import {
   ACK_DEADLINE_MS,
   type AckMode,
-  MAX_IN_FLIGHT,
-  MAX_REDELIVERIES,
-  REDELIVER_MS
+  type BackpressureMode,
+  type BufferConfig,
+  type GroupSettings
 } from "../../Protocol/Subscriptions.ts"
+import type { GroupSetup } from "../Store/GroupStore.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { encodeItem, type Feed, type Listener, type Shape } from "./Feed.ts"
-import { backlogOf, givenUp, type Outlet, type Subscribed } from "./Subscriber.ts"
+import { settingsOf } from "./Settings.ts"
+import { backlogOf, givenUp, slowConsumer, type Outlet, type Subscribed } from "./Subscriber.ts"
 
 export class Group implements Listener {
   readonly key: number
+  readonly name: string
   readonly #store: StoreService
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #at: (epochMs: number, f: () => void) => () => void
-  readonly #join: () => () => void
+  readonly #feed: Feed
+  readonly #shape: Shape
   readonly #onRetire: () => void
+  #setup: GroupSetup
+  #settings: GroupSettings
   #retired = false
+  #deleted = false
   #leave: (() => void) | undefined
   readonly #members = new Map<string, Member>()
+  #served: string | undefined
   #claiming = false
   #again = false
   #cancelAlarm: (() => void) | undefined
 
   constructor(
-    key: number,
+    { key, name, setup }: { readonly key: number; readonly name: string; readonly setup: GroupSetup },
     shape: Shape,
     feed: Feed,
     engine: {
@@ -38,11 +47,67 @@ export class Group implements Listener {
     onRetire: () => void
   ) {
     this.key = key
+    this.name = name
+    this.#setup = setup
+    this.#settings = settingsOf(setup.settings)
     this.#onRetire = onRetire
     this.#store = engine.store
     this.#run = engine.run
     this.#at = engine.at
-    this.#join = () => feed.join(shape, this)
+    this.#feed = feed
+    this.#shape = shape
+  }
+
+  get settings(): GroupSettings {
+    return this.#settings
+  }
+
+  get members(): ReadonlyArray<Member> {
+    return [...this.#members.values()]
+  }
+
+  /** Whether a filter that a member asks for is another than the one that somebody has given the group. */
+  refusesFilter(asked: string | undefined): boolean {
+    return this.#setup.isConfigured && asked !== undefined && asked !== this.#setup.filter
+  }
+
+  get filter(): string | undefined {
+    return this.#setup.filter
+  }
+
+  /** Somebody has updated, paused, resumed or deleted it. */
+  readonly refresh: Effect.Effect<void, StoreError> = Effect.suspend(() =>
+    Effect.map(this.#store.groups.setup(this.key), (setup) => {
+      if (setup === undefined) return this.#end()
+      const isFiltered = setup.filter !== this.#setup.filter
+      this.#setup = setup
+      this.#settings = settingsOf(setup.settings)
+      if (isFiltered && this.#leave !== undefined) {
+        this.#leave()
+        this.#leave = this.#join()
+      }
+      this.wake()
+    })
+  )
+
+  #join(): () => void {
+    const { filter: _, ...shape } = this.#shape
+    const { filter } = this.#setup
+    return this.#feed.join(
+      filter === undefined ? shape : { ...shape, filter: compileExpression(filter, ["event"]) },
+      this
+    )
+  }
+
+  /** It was deleted: its members are told, and whoever asks for its name from now on begins another one. */
+  #end(): void {
+    if (this.#deleted) return
+    this.#deleted = true
+    if (!this.#retired) {
+      this.#retired = true
+      this.#onRetire()
+    }
+    for (const member of this.members) member.end()
   }
 
   /** Nobody joins it any more: who comes now opens the group anew. */
@@ -51,6 +116,8 @@ export class Group implements Listener {
   }
 
   add(member: Member): void {
+    // it was deleted while the member was on its way
+    if (this.#deleted) return member.end()
     this.#leave ??= this.#join()
     this.#members.set(member.holder, member)
     this.wake()
@@ -93,9 +160,16 @@ export class Group implements Listener {
       this.#again = true
       return
     }
-    if (this.#members.size === 0) return
+    if (this.#members.size === 0 || this.#setup.isPaused || this.#deleted) return
     this.#claiming = true
     this.#run(this.#claim)
+  }
+
+  /** Whoever follows the member that was served last comes first, so that single events are shared as well as many. */
+  #inTurn(): ReadonlyArray<Member> {
+    const { members } = this
+    const next = members.findIndex(({ holder }) => holder === this.#served) + 1
+    return [...members.slice(next), ...members.slice(0, next)]
   }
 
   /** In the same turn in which there was nothing more to do, so that no wake is lost between the two. */
@@ -106,18 +180,19 @@ export class Group implements Listener {
   readonly #claim: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     while (true) {
       this.#again = false
-      const members = [...this.#members.values()]
+      const members = this.#inTurn()
         .map(({ holder, credit }) => ({ holder, credit, ackMs: ACK_DEADLINE_MS }))
         .filter(({ credit }) => credit > 0)
       if (members.length === 0) return this.#rest()
       const claim = yield* this.#store.claimDeliveries({
         group: this.key,
         members,
-        maxRedeliveries: MAX_REDELIVERIES
+        maxRedeliveries: this.#settings.maxRedeliveries
       })
       const gone = new Set<string>()
       for (const { attempt, entry, holder } of claim.deliveries) {
         for (const member of this.#members.values()) member.forget(entry.position)
+        this.#served = holder
         const member = this.#members.get(holder)
         if (member === undefined) gone.add(holder)
         else member.deliver(entry, attempt)
@@ -145,28 +220,36 @@ export class Group implements Listener {
   )
 }
 
+/** What a member has asked for; what it has not is as the group says. */
+export interface MemberOptions {
+  readonly ackMode: AckMode
+  readonly backpressure?: BackpressureMode
+  readonly buffer?: BufferConfig
+  /** The client acks what it has handled in `auto` mode too. */
+  readonly settlesItself: boolean
+  /** Epoch milliseconds. */
+  readonly joinedAt: number
+}
+
 export class Member implements Subscribed {
   readonly id: string
   readonly pattern: string
   readonly holder: string
+  readonly options: MemberOptions
   readonly #shape: Shape
-  readonly #options: { readonly ackMode: AckMode; readonly settlesItself: boolean }
   readonly #outlet: Outlet
   readonly #group: Group
   readonly #store: StoreService
   /** Positions by handle. */
   readonly #inFlight = new Map<string, number>()
   readonly #handles = new Map<number, string>()
+  #isTold = false
 
   constructor(
     pattern: string,
     shape: Shape,
     holder: string,
-    options: {
-      readonly ackMode: AckMode
-      /** The client acks what it has handled in `auto` mode too. */
-      readonly settlesItself: boolean
-    },
+    options: MemberOptions,
     outlet: Outlet,
     group: Group,
     store: StoreService
@@ -175,14 +258,31 @@ export class Member implements Subscribed {
     this.pattern = pattern
     this.holder = holder
     this.#shape = shape
-    this.#options = options
+    this.options = options
     this.#outlet = outlet
     this.#group = group
     this.#store = store
   }
 
+  get inFlight(): number {
+    return this.#inFlight.size
+  }
+
+  get maxInflight(): number {
+    return this.#group.settings.maxInflight
+  }
+
+  /** Whether its connection does not keep up. */
+  get isSlow(): boolean {
+    const { backpressure, buffer } = this.#group.settings
+    return (
+      this.#outlet.backlog >=
+      backlogOf(this.options.backpressure ?? backpressure, this.options.buffer ?? buffer)
+    )
+  }
+
   get credit(): number {
-    return this.#outlet.backlog >= backlogOf("block") ? 0 : MAX_IN_FLIGHT - this.#inFlight.size
+    return this.isSlow ? 0 : Math.max(0, this.maxInflight - this.#inFlight.size)
   }
 
   deliver(item: Parameters<typeof encodeItem>[1], attempt: number): void {
@@ -190,13 +290,30 @@ export class Member implements Subscribed {
     this.#inFlight.set(handle, item.position)
     this.#handles.set(item.position, handle)
     this.#outlet.send(encodeItem(this.#shape, item, { attempt, eventId: handle }))
-    if (this.#options.ackMode === "auto" && !this.#options.settlesItself) {
+    this.#warn()
+    if (this.options.ackMode === "auto" && !this.options.settlesItself) {
       this.#outlet.run(
         Effect.catch(Effect.asVoid(this.settle(handle, true)), (error) =>
           Effect.logWarning(`Delivery of ${item.id} could not be settled: it comes again`, error)
         )
       )
     }
+  }
+
+  #warn(): void {
+    const mode = this.options.backpressure ?? this.#group.settings.backpressure
+    if (this.#isTold || mode !== "buffer" || !this.isSlow) return
+    this.#isTold = true
+    this.#outlet.tell(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
+  }
+
+  /** The group is gone. */
+  end(): void {
+    this.#outlet.end(
+      this.id,
+      "CONSUMER_GROUP_DELETED",
+      `Consumer group "${this.#group.name}" was deleted: subscribe again to begin another one at the end of the log`
+    )
   }
 
   /** Somebody else has it now. */
@@ -215,7 +332,11 @@ export class Member implements Subscribed {
     return this.#inFlight.has(handle)
   }
 
-  settle(handle: string, done: boolean, redeliverMs = REDELIVER_MS): Effect.Effect<boolean, StoreError> {
+  settle(
+    handle: string,
+    done: boolean,
+    redeliverMs = this.#group.settings.redeliverDelayMs
+  ): Effect.Effect<boolean, StoreError> {
     const position = this.#inFlight.get(handle)
     if (position === undefined) return Effect.succeed(false)
     const { holder } = this
@@ -233,6 +354,7 @@ export class Member implements Subscribed {
   }
 
   onDrain(): void {
+    this.#isTold = false
     this.#group.wake()
   }
 

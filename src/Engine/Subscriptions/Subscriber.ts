@@ -10,7 +10,7 @@ import {
   MAX_REDELIVERIES,
   REDELIVER_MS
 } from "../../Protocol/Subscriptions.ts"
-import type { AckMode, BackpressureMode } from "../../Protocol/Subscriptions.ts"
+import type { AckMode, BackpressureMode, BufferConfig } from "../../Protocol/Subscriptions.ts"
 import {
   accepts,
   encodeItem,
@@ -28,6 +28,8 @@ export interface Outlet {
   readonly isClosed: boolean
   readonly send: (frame: string | Uint8Array) => void
   readonly tell: (subscriptionId: string, code: string, message: string, retrying: boolean) => void
+  /** Ends a subscription and tells why. */
+  readonly end: (subscriptionId: string, code: string, message: string) => void
   /** The name of a delivery of the item that no other of the connection has. */
   readonly handleFor: (item: Item, subscriptionId: string) => string
   readonly at: (delayMs: number, f: () => void) => () => void
@@ -46,7 +48,8 @@ export interface Subscribed {
 }
 
 /** Bytes that may wait in a connection before its subscriptions wait themselves. */
-export const backlogOf = (mode: BackpressureMode): number => (mode === "block" ? 64 * 1024 : 1024 * 1024)
+export const backlogOf = (mode: BackpressureMode, { maxBytes }: BufferConfig = {}): number =>
+  maxBytes ?? (mode === "block" ? 64 * 1024 : 1024 * 1024)
 
 interface Delivery {
   readonly item: Item
@@ -75,7 +78,11 @@ export class Subscriber implements Subscribed, Listener {
     pattern: string,
     shape: Shape,
     after: number,
-    options: { readonly ackMode: AckMode; readonly backpressure: BackpressureMode },
+    options: {
+      readonly ackMode: AckMode
+      readonly backpressure: BackpressureMode
+      readonly buffer?: BufferConfig
+    },
     outlet: Outlet,
     feed: Feed,
     read: (after: number) => Effect.Effect<ItemPage, StoreError>
@@ -88,7 +95,7 @@ export class Subscriber implements Subscribed, Listener {
     this.#outlet = outlet
     this.#feed = feed
     this.#read = read
-    this.#limit = backlogOf(options.backpressure)
+    this.#limit = backlogOf(options.backpressure, options.buffer)
   }
 
   start(): void {
@@ -104,12 +111,7 @@ export class Subscriber implements Subscribed, Listener {
         return
       }
       if (this.#options.backpressure === "buffer" && this.#outlet.backlog >= this.#limit) {
-        this.#outlet.tell(
-          this.id,
-          "SLOW_CONSUMER",
-          `The connection does not keep up with "${this.pattern}": delivery goes on from the log as it does`,
-          true
-        )
+        this.#outlet.tell(this.id, "SLOW_CONSUMER", slowConsumer(this.pattern), true)
       }
       this.#leave?.()
       this.#leave = undefined
@@ -236,6 +238,9 @@ export class Subscriber implements Subscribed, Listener {
     return true
   }
 }
+
+export const slowConsumer = (pattern: string): string =>
+  `The connection does not keep up with "${pattern}": delivery goes on from the log as it does`
 
 export const givenUp = (id: string, attempts: number): string =>
   `Event ${id} is given up: it was delivered ${attempts} times and never acked`

@@ -3,12 +3,13 @@ import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { Alarm } from "../../Execution/Alarm.ts"
-import type { StoreError } from "../../Errors.ts"
+import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
 import type { Wire } from "../../Protocol/Subscriptions.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { Connection } from "./Connection.ts"
 import { Feed, type Item, type ItemPage, type Shape } from "./Feed.ts"
-import { Group } from "./Group.ts"
+import { Group, type Member } from "./Group.ts"
+import { show } from "./Settings.ts"
 import type { SystemEvents } from "./SystemEvents.ts"
 import type { Target } from "./Target.ts"
 
@@ -24,7 +25,9 @@ export class Subscriptions {
   readonly alarm: Alarm
   readonly run: (effect: Effect.Effect<void>) => void
   readonly #feeds = new Map<string, Feed>()
-  readonly #groups = new Map<string, Deferred.Deferred<Group, StoreError>>()
+  readonly #groups = new Map<string, Deferred.Deferred<Group, IronflowError>>()
+  /** Those of them that are open, by key. */
+  readonly #open = new Map<number, Group>()
   readonly #connections = new Set<Connection>()
   /** Position of the newest row of the log. */
   #head: number
@@ -84,12 +87,8 @@ export class Subscriptions {
   }
 
   /** Keys of the groups that have members. */
-  get activeGroups(): Effect.Effect<ReadonlyArray<number>, StoreError> {
-    return Effect.suspend(() =>
-      Effect.map(Effect.forEach([...this.#groups.values()], Deferred.await), (groups) =>
-        groups.map(({ key }) => key)
-      )
-    )
+  get activeGroups(): ReadonlyArray<number> {
+    return [...this.#open.keys()]
   }
 
   /** The newest position of what a target is about. */
@@ -192,45 +191,112 @@ export class Subscriptions {
     })
   }
 
-  /** The group of a shape, which begins where the log ends unless it is there. */
+  /** The members of a group that are connected. */
+  membersOf(key: number): ReadonlyArray<Member> {
+    return this.#open.get(key)?.members ?? []
+  }
+
+  /** Groups were updated, paused, resumed or deleted. */
+  groupsChanged(keys: ReadonlyArray<number>): void {
+    if (keys.length === 0) return
+    for (const opening of this.#groups.values()) {
+      this.run(
+        Effect.matchEffect(Deferred.await(opening), {
+          // whoever opens it hears of that
+          onFailure: () => Effect.void,
+          onSuccess: (group) =>
+            keys.includes(group.key)
+              ? Effect.catch(group.refresh, (error) =>
+                  Effect.logWarning(`Consumer group "${group.name}" goes on as it was set up before`, error)
+                )
+              : Effect.void
+        })
+      )
+    }
+  }
+
+  /**
+   * The group of a shape, which begins where the log ends unless it is there; one that a client `continues` has to be there.
+   * Fails with code `CONSUMER_GROUP_CONFLICT` when somebody has given it another filter than the member asks for.
+   */
   openGroup(
     environment: string,
     group: { readonly namespace: string; readonly name: string; readonly pattern: string },
     shape: Shape,
-    after: number | undefined
-  ): Effect.Effect<Group, StoreError> {
-    const key = JSON.stringify([environment, group.namespace, group.name, group.pattern])
-    const known = this.#groups.get(key)
+    after: number | undefined,
+    continues: boolean
+  ): Effect.Effect<Group, IronflowError> {
+    return Effect.flatMap(this.#openGroup(environment, group, shape, after, continues), (opened) => {
+      if (!opened.refusesFilter(shape.filter?.text)) return Effect.succeed(opened)
+      opened.retireIfEmpty()
+      return Effect.fail(
+        new ValidationError(
+          `Consumer group "${group.name}" ${
+            opened.filter === undefined ? "has no filter" : `has the filter ${show(opened.filter)}`
+          }, and this member asks for ${show(shape.filter?.text)}: leave the filter out, or update that of the group`,
+          { code: "CONSUMER_GROUP_CONFLICT" }
+        )
+      )
+    })
+  }
+
+  #openGroup(
+    environment: string,
+    group: { readonly namespace: string; readonly name: string; readonly pattern: string },
+    shape: Shape,
+    after: number | undefined,
+    continues: boolean
+  ): Effect.Effect<Group, IronflowError> {
+    const identity = JSON.stringify([environment, group.namespace, group.name, group.pattern])
+    const known = this.#groups.get(identity)
     if (known !== undefined) {
-      // the last member may have left before those who waited for it were told
-      return Effect.flatMap(Deferred.await(known), (opened) =>
-        opened.isRetired ? this.openGroup(environment, group, shape, after) : Effect.succeed(opened)
+      const anew = Effect.suspend(() => this.#openGroup(environment, group, shape, after, continues))
+      return Deferred.await(known).pipe(
+        // the last member may have left before those who waited for it were told
+        Effect.flatMap((opened) => (opened.isRetired ? anew : Effect.succeed(opened))),
+        // what is missed by a member that goes on may be begun by another
+        Effect.catchIf(
+          ({ code }) => code === DELETED && !continues,
+          () => anew
+        )
       )
     }
-    const opened = Deferred.makeUnsafe<Group, StoreError>()
-    this.#groups.set(key, opened)
-    return this.store
-      .openGroup({
-        environment,
-        ...group,
-        ...(shape.target.kind === undefined ? {} : { kind: shape.target.kind }),
-        names: shape.target.names,
-        ...(shape.filter === undefined ? {} : { filter: shape.filter.text }),
-        ...(after === undefined ? {} : { after })
-      })
-      .pipe(
-        Effect.map(
-          (state) =>
-            new Group(
-              state.key,
-              shape,
-              this.feedFor(environment, shape.target),
-              { store: this.store, run: this.run, at: this.alarm.at },
-              () => this.#groups.delete(key)
-            )
-        ),
-        Effect.tapError(() => Effect.sync(() => this.#groups.delete(key))),
-        Effect.onExit((exit) => Effect.sync(() => Deferred.doneUnsafe(opened, exit)))
-      )
+    const opened = Deferred.makeUnsafe<Group, IronflowError>()
+    this.#groups.set(identity, opened)
+    const asked = {
+      environment,
+      ...group,
+      ...(shape.target.kind === undefined ? {} : { kind: shape.target.kind }),
+      names: shape.target.names,
+      ...(shape.filter === undefined ? {} : { filter: shape.filter.text }),
+      ...(after === undefined ? {} : { after })
+    }
+    return (continues ? this.store.reopenGroup(asked) : this.store.openGroup(asked)).pipe(
+      Effect.flatMap((state): Effect.Effect<Group, IronflowError> => {
+        if (state === undefined) return Effect.fail(deletedMeanwhile(group.name))
+        const made = new Group(
+          { key: state.key, name: group.name, setup: state },
+          shape,
+          this.feedFor(environment, shape.target),
+          { store: this.store, run: this.run, at: this.alarm.at },
+          () => {
+            this.#groups.delete(identity)
+            if (this.#open.get(made.key) === made) this.#open.delete(made.key)
+          }
+        )
+        this.#open.set(made.key, made)
+        return Effect.succeed(made)
+      }),
+      Effect.tapError(() => Effect.sync(() => this.#groups.delete(identity))),
+      Effect.onExit((exit) => Effect.sync(() => Deferred.doneUnsafe(opened, exit)))
+    )
   }
 }
+
+const DELETED = "CONSUMER_GROUP_DELETED"
+
+const deletedMeanwhile = (name: string): IronflowError =>
+  new IronflowError(
+    `Consumer group "${name}" was deleted while this client was away: subscribe again to begin another one at the end of the log`,
+    { code: DELETED }
+  )

@@ -40,6 +40,21 @@ export const readTarget = (pattern: unknown): Target => {
   return target("log", pattern)
 }
 
+/** What a group is about. Throws `ValidationError` for what is not stored, or not told apart when it is handed out. */
+export const checkGroupTarget = (target: Target): Target => {
+  if (target.source === "system") {
+    throw new ValidationError(
+      "A consumer group needs events that are stored: system events are not, so subscribe to them without `consumerGroup`"
+    )
+  }
+  if (target.fitsEntity !== undefined) {
+    throw new ValidationError(
+      "A consumer group cannot be about entities: subscribe to `events:` with it, and to `entity:` without"
+    )
+  }
+  return target
+}
+
 const target = (source: Target["source"], names: string, kind?: LogEntryKind): Target => {
   checkPattern(names, "pattern of the subscription")
   return { source, names, fits: compilePattern(names), ...(kind === undefined ? {} : { kind }) }

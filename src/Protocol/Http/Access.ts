@@ -11,12 +11,16 @@ export type Subject =
   | { readonly from: "all"; readonly kind: ResourceKind }
   /** Named by a variable of the path. */
   | { readonly from: "path"; readonly kind: ResourceKind; readonly variable: string }
-  /** Named by a member of the body in any of these spellings; `each` names the list whose items have it. */
+  /**
+   * Named by a member of the body in any of these spellings; `each` names the list whose items have it, `in` the member that
+   * has it.
+   */
   | {
       readonly from: "body"
       readonly kind: ResourceKind
       readonly members: ReadonlyArray<string>
       readonly each?: string
+      readonly in?: string
     }
 
 export type Access =
@@ -47,6 +51,8 @@ const workerInPath = inPath("worker:run", "worker", "id")
 const streamInBody = (action: Action) => inBody(action, "stream", "entityId", "entity_id")
 const projectionInBody = (action: Action) => inBody(action, "projection", "name")
 const projectionInPath = (action: Action) => inPath(action, "projection", "name")
+const groupInBody = (action: Action) => inBody(action, "group", "name")
+const groupInPath = (action: Action) => inPath(action, "group", "name")
 const bucketInPath = (action: Action) => inPath(action, "bucket", "bucket")
 const configInPath = (action: Action) => inPath(action, "config", "name")
 const waiting = (rule: Rule): Access => ({ ...rule, waits: true })
@@ -69,6 +75,22 @@ export const access: { readonly [Name in EndpointName]: Access } = {
 
   listTopics: all("topic:read", "topic"),
   getTopicStats: inBody("topic:read", "topic", "topic"),
+
+  createConsumerGroup: groupInBody("subscription:manage"),
+  getConsumerGroup: groupInBody("subscription:read"),
+  listConsumerGroups: all("subscription:read", "group"),
+  updateConsumerGroup: {
+    action: "subscription:manage",
+    subject: { from: "body", kind: "group", members: ["name"], in: "group" }
+  },
+  deleteConsumerGroup: groupInBody("subscription:manage"),
+  restListConsumerGroups: all("subscription:read", "group"),
+  restCreateConsumerGroup: groupInBody("subscription:manage"),
+  restGetConsumerGroup: groupInPath("subscription:read"),
+  restUpdateConsumerGroup: groupInPath("subscription:manage"),
+  restDeleteConsumerGroup: groupInPath("subscription:manage"),
+  restPauseConsumerGroup: groupInPath("subscription:manage"),
+  restResumeConsumerGroup: groupInPath("subscription:manage"),
 
   appendEvent: streamInBody("stream:append"),
   appendEvents: streamInBody("stream:append"),

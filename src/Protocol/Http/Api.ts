@@ -87,7 +87,68 @@ export class PubSubService extends HttpApiGroup.make("PubSubService").add(
   connect("publish", Schemas.PublishRequest, Schemas.PublishResponse),
   connect("listTopics", Schemas.Empty, Schemas.ListTopicsResponse),
   connect("getTopicStats", Schemas.TopicStatsRequest, Schemas.TopicStatsResponse),
-  connect("publishEmit", Schemas.TriggerRequest, Schemas.TriggerResponse)
+  connect("publishEmit", Schemas.TriggerRequest, Schemas.TriggerResponse),
+  connect("createConsumerGroup", Schemas.ConnectConsumerGroupConfig, Schemas.ConnectConsumerGroup),
+  connect("getConsumerGroup", Schemas.ConsumerGroupRequest, Schemas.ConnectConsumerGroup),
+  connect("listConsumerGroups", Schemas.ListConsumerGroupsRequest, Schemas.ConnectConsumerGroupsResponse),
+  connect("updateConsumerGroup", Schemas.ConnectUpdateConsumerGroupRequest, Schemas.ConnectConsumerGroup),
+  connect("deleteConsumerGroup", Schemas.ConsumerGroupRequest, Schemas.Empty)
+) {}
+
+const optionalText = Schema.optionalKey(Schema.String)
+/** What says which group a name is for. */
+const groupQuery = { namespace: optionalText, pattern: optionalText }
+
+/** Consumer groups, for those who look after them. */
+export class ConsumerGroups extends HttpApiGroup.make("ConsumerGroups").add(
+  HttpApiEndpoint.get("restListConsumerGroups", endpoints.restListConsumerGroups.path, {
+    query: {
+      namespace: optionalText,
+      name: optionalText,
+      status: optionalText,
+      limit: optionalText,
+      cursor: optionalText
+    },
+    success: Schemas.ConsumerGroupsResponse,
+    error
+  }),
+  HttpApiEndpoint.post("restCreateConsumerGroup", endpoints.restCreateConsumerGroup.path, {
+    payload: Schemas.CreateConsumerGroupRequest,
+    success: Schemas.ConsumerGroup,
+    error
+  }),
+  HttpApiEndpoint.get("restGetConsumerGroup", endpoints.restGetConsumerGroup.path, {
+    params: name,
+    query: groupQuery,
+    success: Schemas.ConsumerGroup,
+    error
+  }),
+  HttpApiEndpoint.patch("restUpdateConsumerGroup", endpoints.restUpdateConsumerGroup.path, {
+    params: name,
+    query: groupQuery,
+    payload: Schemas.UpdateConsumerGroupRequest,
+    success: Schemas.ConsumerGroup,
+    error
+  }),
+  HttpApiEndpoint.delete("restDeleteConsumerGroup", endpoints.restDeleteConsumerGroup.path, {
+    params: name,
+    query: groupQuery,
+    success: HttpApiSchema.NoContent,
+    error
+  }),
+  HttpApiEndpoint.post("restPauseConsumerGroup", endpoints.restPauseConsumerGroup.path, {
+    params: name,
+    query: groupQuery,
+    payload: Schemas.PauseConsumerGroupRequest,
+    success: Schemas.ConsumerGroup,
+    error
+  }),
+  HttpApiEndpoint.post("restResumeConsumerGroup", endpoints.restResumeConsumerGroup.path, {
+    params: name,
+    query: groupQuery,
+    success: Schemas.ConsumerGroup,
+    error
+  })
 ) {}
 
 /** `EntityStreamService` of ConnectRPC, as JSON. */
@@ -594,6 +655,7 @@ export class Workers extends HttpApiGroup.make("Workers").add(
 export class Api extends HttpApi.make("ironflow")
   .add(IronflowService)
   .add(PubSubService)
+  .add(ConsumerGroups)
   .add(EntityStreamService)
   .add(ProjectionService)
   .add(Projections)

@@ -48,6 +48,11 @@ export const endpoints = {
   listTopics: connect("PubSubService/ListTopics"),
   getTopicStats: connect("PubSubService/GetTopicStats"),
   publishEmit: connect("PubSubService/Emit"),
+  createConsumerGroup: connect("PubSubService/CreateConsumerGroup"),
+  getConsumerGroup: connect("PubSubService/GetConsumerGroup"),
+  listConsumerGroups: connect("PubSubService/ListConsumerGroups"),
+  updateConsumerGroup: connect("PubSubService/UpdateConsumerGroup"),
+  deleteConsumerGroup: connect("PubSubService/DeleteConsumerGroup"),
 
   appendEvent: connect("EntityStreamService/AppendEvent"),
   /** Several events of one entity at once. */
@@ -75,6 +80,15 @@ export const endpoints = {
   restRunSteps: rest("GET", "/api/v1/runs/:id/steps"),
   /** What happened to a run of a function that records it. */
   runAudit: rest("GET", "/api/v1/runs/:id/audit"),
+
+  /** `namespace` and `pattern` in the query say which group a name is for. */
+  restListConsumerGroups: rest("GET", "/api/v1/consumer-groups"),
+  restCreateConsumerGroup: rest("POST", "/api/v1/consumer-groups"),
+  restGetConsumerGroup: rest("GET", "/api/v1/consumer-groups/:name"),
+  restUpdateConsumerGroup: rest("PATCH", "/api/v1/consumer-groups/:name"),
+  restDeleteConsumerGroup: rest("DELETE", "/api/v1/consumer-groups/:name"),
+  restPauseConsumerGroup: rest("POST", "/api/v1/consumer-groups/:name/pause"),
+  restResumeConsumerGroup: rest("POST", "/api/v1/consumer-groups/:name/resume"),
 
   listSecrets: rest("GET", "/api/v1/secrets"),
   /** Stores a secret or replaces its value. */

@@ -91,6 +91,8 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
   ["BUCKET_NOT_FOUND", kinds.notFound],
   ["KEY_NOT_FOUND", kinds.notFound],
   ["CONFIG_NOT_FOUND", kinds.notFound],
+  ["CONSUMER_GROUP_NOT_FOUND", kinds.notFound],
+  ["CONSUMER_GROUP_EXISTS", kinds.exists],
   ["BUCKET_EXISTS", kinds.exists],
   ["REVISION_CONFLICT", kinds.precondition],
   ["REVISION_GONE", kinds.gone],

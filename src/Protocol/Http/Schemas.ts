@@ -97,6 +97,132 @@ export const TopicStatsResponse = Schema.Struct({
 })
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Consumer groups
+// ---------------------------------------------------------------------------------------------------------------------
+
+const groupSettings = {
+  ackMode: optional(text),
+  backpressure: optional(text),
+  buffer: optional(Schema.Struct({ maxBytes: optional(Schema.Int) })),
+  maxInflight: optional(Schema.Int),
+  maxRedeliveries: optional(Schema.Int),
+  redeliverDelayMs: optional(Schema.Int),
+  metadata: optional(jsonObject)
+}
+
+export const CreateConsumerGroupRequest = Schema.Struct({
+  name: text,
+  pattern: text,
+  namespace: optional(text),
+  filter: optional(text),
+  ...groupSettings
+})
+/** `null` takes a setting away. */
+export const UpdateConsumerGroupRequest = Schema.Struct({ filter: optional(text), ...groupSettings })
+export const PauseConsumerGroupRequest = Schema.Struct({ by: optional(text), reason: optional(text) })
+export const ConsumerGroupRequest = Schema.Struct({
+  name: text,
+  namespace: optional(text),
+  pattern: optional(text)
+})
+/** The status is a name or a number. */
+export const ListConsumerGroupsRequest = Schema.Struct({
+  namespace: optional(text),
+  name: optional(text),
+  status: optional(json),
+  limit: optional(Schema.Int),
+  cursor: optional(text)
+})
+
+const groupCounts = {
+  inFlight: Schema.Int,
+  retrying: Schema.Int,
+  givenUp: Schema.Int,
+  memberCount: Schema.Int
+}
+const groupFacts = {
+  id: text,
+  namespace: text,
+  name: text,
+  pattern: text,
+  message: text,
+  nextRetryAt: optional(text),
+  metadata: optional(jsonObject),
+  pausedBy: optional(text),
+  pausedAt: optional(text),
+  pauseReason: optional(text),
+  createdAt: text,
+  updatedAt: text,
+  usedAt: text,
+  expiresAt: optional(text)
+}
+const groupMembers = Schema.Array(
+  Schema.Struct({ id: text, ackMode: text, inFlight: Schema.Int, isSlow: Schema.Boolean, joinedAt: text })
+)
+
+export const ConsumerGroup = Schema.Struct({
+  ...groupFacts,
+  ...groupCounts,
+  filter: optional(text),
+  status: Schema.Literals(["active", "paused"]),
+  position: Schema.Int,
+  lag: Schema.Int,
+  members: groupMembers,
+  ackMode: text,
+  backpressure: text,
+  buffer: Schema.Struct({ maxBytes: optional(Schema.Int) }),
+  maxInflight: Schema.Int,
+  maxRedeliveries: Schema.Int,
+  redeliverDelayMs: Schema.Int
+})
+export const ConsumerGroupsResponse = Schema.Struct({
+  groups: Schema.Array(ConsumerGroup),
+  nextCursor: optional(text),
+  totalCount: Schema.Int
+})
+
+/** Enums of `PubSubService` are names or numbers, and zero says nothing. */
+const connectSettings = {
+  ...groupSettings,
+  filterExpr: optional(text),
+  ackMode: optional(json),
+  backpressure: optional(json)
+}
+export const ConnectConsumerGroupConfig = Schema.Struct({
+  name: text,
+  pattern: text,
+  namespace: optional(text),
+  ...connectSettings
+})
+/** `by` and `reason` are for a status that becomes paused. */
+export const ConnectUpdateConsumerGroupRequest = Schema.Struct({
+  group: Schema.Struct({ ...ConsumerGroupRequest.fields, ...connectSettings, status: optional(json) }),
+  updateMask: optional(json),
+  by: optional(text),
+  reason: optional(text)
+})
+/** Positions and counts of events are 64-bit integers: digits in a string. */
+export const ConnectConsumerGroup = Schema.Struct({
+  ...groupFacts,
+  ...connectSettings,
+  ackMode: text,
+  backpressure: text,
+  status: text,
+  position: text,
+  lag: text,
+  inFlight: optional(Schema.Int),
+  retrying: optional(Schema.Int),
+  givenUp: optional(Schema.Int),
+  memberCount: optional(Schema.Int),
+  members: optional(groupMembers)
+})
+export const ConnectConsumerGroupsResponse = Schema.Struct({
+  groups: optional(Schema.Array(ConnectConsumerGroup)),
+  nextCursor: optional(text),
+  totalCount: optional(Schema.Int)
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Entity streams: 64-bit integers are digits in a string
 // ---------------------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
+import type { GroupDefinition, ListGroupsQuery } from "../../../../src/Engine/Store/GroupStore.ts"
 import type { GroupClaim, NewGroup } from "../../../../src/Engine/Store/Store.ts"
 import { environment, type Shop, type ShopTest } from "./Shop.ts"
 
@@ -93,6 +94,233 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.store.deleteAbandonedGroups(1000, 10), 0)
       assert.strictEqual(yield* shop.store.deleteAbandonedGroups(1001, 10), 1)
       assert.isTrue((yield* shop.store.openGroup(packers)).isNew)
+    })
+
+    test("that nobody has begun are not begun by who wants to go on", function* (shop) {
+      assert.isUndefined(yield* shop.store.reopenGroup(packers))
+      const { key } = yield* shop.store.openGroup(packers)
+
+      assert.strictEqual((yield* shop.store.reopenGroup(packers))?.key, key)
+    })
+  })
+
+  describe("looking after consumer groups", () => {
+    const created: GroupDefinition = { ...packers, settings: { maxInflight: 7, ackMode: "manual" } }
+    const choice = { environment, namespace: "default", name: "packers" }
+
+    test("they are created at the end of the log, once, with their settings", function* (shop) {
+      const { position } = yield* shop.emit("order.placed", { i: 0 })
+
+      const group = yield* shop.store.groups.create({
+        ...created,
+        filter: "event.data.i > 1",
+        metadata: '{"team":"logistics"}'
+      })
+      const again = yield* Effect.flip(shop.store.groups.create(created))
+
+      assert.strictEqual(again.code, "CONSUMER_GROUP_EXISTS")
+      assert.deepInclude(group, {
+        name: "packers",
+        filter: "event.data.i > 1",
+        settings: { maxInflight: 7, ackMode: "manual" },
+        metadata: '{"team":"logistics"}',
+        position,
+        beginning: position,
+        lag: 0,
+        isPaused: false,
+        isConfigured: true
+      })
+      assert.deepStrictEqual(yield* shop.store.groups.get(choice), group)
+      assert.deepStrictEqual(yield* shop.store.groups.setup(group.key), {
+        filter: "event.data.i > 1",
+        settings: { maxInflight: 7, ackMode: "manual" },
+        isPaused: false,
+        isConfigured: true
+      })
+    })
+
+    test("what a member asks for does not change the filter that somebody has given", function* (shop) {
+      yield* shop.store.groups.create({ ...created, filter: "event.data.i > 1" })
+      assert.strictEqual((yield* shop.store.openGroup(packers)).filter, "event.data.i > 1")
+      yield* shop.store.groups.update(choice, { filter: null })
+      assert.isUndefined((yield* shop.store.openGroup({ ...packers, filter: "event.data.i > 5" })).filter)
+
+      const open = { ...packers, name: "printers" }
+      yield* shop.store.openGroup(open)
+      assert.strictEqual(
+        (yield* shop.store.openGroup({ ...open, filter: "event.data.i > 5" })).filter,
+        "event.data.i > 5"
+      )
+    })
+
+    test("they say what waits, what is out, what comes again and what was given up", function* (shop) {
+      const { key } = yield* shop.store.openGroup(packers)
+      const positions: Array<number> = []
+      for (let i = 1; i <= 5; i++) positions.push((yield* shop.emit("order.placed", { i })).position)
+      yield* shop.emit("user.created", {})
+      const seen = Effect.map(
+        shop.store.groups.get(choice),
+        ({ givenUp, inFlight, lag, nextRetryAt, position, retrying }) => [
+          position,
+          lag,
+          inFlight,
+          retrying,
+          nextRetryAt,
+          givenUp
+        ]
+      )
+      assert.deepStrictEqual(yield* seen, [0, 5, 0, 0, undefined, 0])
+
+      yield* claim(shop, key, { anna: 3 })
+      assert.deepStrictEqual(yield* seen, [positions[2], 2, 3, 0, undefined, 0])
+      yield* shop.store.settleDeliveries([
+        { group: key, position: positions[0]!, holder: "anna" },
+        { group: key, position: positions[1]!, holder: "anna", redeliverMs: 500 }
+      ])
+      assert.deepStrictEqual(yield* seen, [positions[2], 2, 1, 1, 500, 0])
+
+      for (let failures = 1; failures <= 3; failures++) {
+        yield* TestClock.adjust(500)
+        yield* claim(shop, key, { anna: 1 })
+        yield* shop.store.settleDeliveries([
+          { group: key, position: positions[1]!, holder: "anna", redeliverMs: 500 }
+        ])
+      }
+      yield* TestClock.adjust(500)
+      yield* claim(shop, key, { anna: 0 })
+      assert.deepStrictEqual(yield* seen, [positions[2], 2, 1, 0, undefined, 1])
+    })
+
+    test("they know the newest event that fits, and whether the filter lets it through", function* (shop) {
+      const newest = Effect.map(shop.store.groups.get(choice), (group) => group.newest)
+      yield* shop.store.openGroup({ ...packers, filter: "event.data.i > 1" })
+      assert.isUndefined(yield* newest)
+      const { position } = yield* shop.emit("order.placed", { i: 1 })
+      yield* shop.emit("user.created", {})
+      assert.isUndefined(yield* newest, "it is to come")
+      yield* claim(shop, (yield* shop.store.groups.get(choice)).key, { anna: 1 })
+
+      assert.deepInclude(yield* newest, { position, name: "order.placed", passes: false })
+    })
+
+    test("a paused one hands out nothing, new or again, and goes on where it was", function* (shop) {
+      const { key } = yield* shop.store.openGroup(packers)
+      yield* shop.emit("order.placed", { i: 1 })
+      yield* shop.emit("order.placed", { i: 2 })
+      yield* claim(shop, key, { anna: 1 })
+      yield* shop.store.groups.update(choice, { paused: { by: "ops", reason: "printer is broken" } })
+      const again = yield* shop.store.groups.update(choice, { paused: { by: "somebody else" } })
+
+      assert.deepStrictEqual(again.paused, { by: "ops", at: 0, reason: "printer is broken" })
+      yield* TestClock.adjust(30_000)
+      assert.deepStrictEqual(yield* claim(shop, key, { ben: 9 }), {
+        deliveries: [],
+        exhausted: [],
+        more: false,
+        nextDueAt: Number.POSITIVE_INFINITY
+      })
+
+      const { paused } = yield* shop.store.groups.update(choice, { paused: null })
+      assert.isUndefined(paused)
+      assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 9 })), ["ben 1 2", "ben 2 1"])
+    })
+
+    test("what is held when it is paused may be acked", function* (shop) {
+      const { key } = yield* shop.store.openGroup(packers)
+      const { position } = yield* shop.emit("order.placed", { i: 1 })
+      yield* claim(shop, key, { anna: 1 })
+      yield* shop.store.groups.update(choice, { paused: { by: "ops" } })
+
+      assert.deepStrictEqual(yield* shop.store.settleDeliveries([{ group: key, position, holder: "anna" }]), [
+        true
+      ])
+    })
+
+    test("settings are changed one by one, and taken away", function* (shop) {
+      yield* shop.store.groups.create({ ...created, metadata: "{}" })
+
+      const { metadata, settings } = yield* shop.store.groups.update(choice, {
+        settings: { maxInflight: null, maxRedeliveries: 0 },
+        metadata: null
+      })
+
+      assert.deepStrictEqual([settings, metadata], [{ ackMode: "manual", maxRedeliveries: 0 }, undefined])
+    })
+
+    test("a name that stands for several patterns does until one of them is named", function* (shop) {
+      const pattern = "topic:news"
+      yield* shop.store.openGroup(packers)
+      yield* shop.store.openGroup({ ...packers, pattern, kind: "message", names: "news" })
+      yield* shop.store.openGroup({ ...packers, namespace: "other" })
+
+      const error = yield* Effect.flip(shop.store.groups.get(choice))
+      assert.strictEqual(error.code, "CONSUMER_GROUP_AMBIGUOUS")
+      assert.deepStrictEqual(error.details, { patterns: ["events:order.*", "topic:news"] })
+      assert.strictEqual((yield* Effect.flip(shop.store.groups.delete(choice))).code, error.code)
+      assert.strictEqual((yield* shop.store.groups.get({ ...choice, pattern })).pattern, pattern)
+      yield* shop.store.groups.delete({ ...choice, pattern })
+      assert.strictEqual((yield* shop.store.groups.get(choice)).pattern, packers.pattern)
+    })
+
+    test("a deleted one leaves nothing behind, and its key is not given again", function* (shop) {
+      const { key } = yield* shop.store.openGroup(packers)
+      const { position } = yield* shop.emit("order.placed", { i: 1 })
+      yield* claim(shop, key, { anna: 1 })
+
+      yield* shop.store.groups.delete(choice)
+
+      assert.isUndefined(yield* shop.store.groups.setup(key))
+      assert.strictEqual((yield* Effect.flip(shop.store.groups.get(choice))).code, "CONSUMER_GROUP_NOT_FOUND")
+      assert.deepStrictEqual(yield* shop.store.settleDeliveries([{ group: key, position, holder: "anna" }]), [
+        false
+      ])
+      const anew = yield* shop.store.openGroup(packers)
+      assert.isAbove(anew.key, key)
+      assert.strictEqual(anew.cursor, position)
+    })
+
+    test("they are listed as they came, by namespace, name and status, in pages", function* (shop) {
+      for (const namespace of ["a", "b"]) {
+        for (const name of ["packers", "printers"])
+          yield* shop.store.openGroup({ ...packers, namespace, name })
+      }
+      yield* shop.store.groups.update(
+        { environment, namespace: "b", name: "packers" },
+        { paused: { by: "ops" } }
+      )
+      const list = (query: Partial<ListGroupsQuery>) =>
+        Effect.map(
+          shop.store.groups.list({ environment, after: 0, limit: 10, ...query }),
+          ({ groups, totalCount }) => [
+            groups.map(({ name, namespace }) => `${namespace}/${name}`).join(" "),
+            totalCount
+          ]
+        )
+
+      assert.deepStrictEqual(yield* list({}), ["a/packers a/printers b/packers b/printers", 4])
+      assert.deepStrictEqual(yield* list({ namespace: "a" }), ["a/packers a/printers", 2])
+      assert.deepStrictEqual(yield* list({ name: "packers" }), ["a/packers b/packers", 2])
+      assert.deepStrictEqual(yield* list({ isPaused: true }), ["b/packers", 1])
+      assert.deepStrictEqual(yield* list({ isPaused: false, name: "packers" }), ["a/packers", 1])
+      assert.deepStrictEqual(yield* list({ environment: "nowhere" }), ["", 0])
+      const { next = 0 } = yield* shop.store.groups.list({ environment, after: 0, limit: 3 })
+      assert.deepStrictEqual(yield* list({ after: next }), ["b/printers", 4])
+    })
+
+    test("those that were created, updated or are paused are kept when nobody uses them", function* (shop) {
+      yield* shop.store.groups.create(created)
+      for (const name of ["updated", "paused", "resumed"]) yield* shop.store.openGroup({ ...packers, name })
+      yield* shop.store.groups.update({ ...choice, name: "updated" }, { settings: { maxInflight: 5 } })
+      yield* shop.store.groups.update({ ...choice, name: "paused" }, { paused: { by: "ops" } })
+      yield* shop.store.groups.update({ ...choice, name: "resumed" }, { paused: { by: "ops" } })
+      yield* shop.store.groups.update({ ...choice, name: "resumed" }, { paused: null })
+      yield* TestClock.adjust(1000)
+
+      assert.strictEqual(yield* shop.store.deleteAbandonedGroups(1000, 10), 1)
+      assert.deepStrictEqual(
+        (yield* shop.store.groups.list({ environment, after: 0, limit: 10 })).groups.map(({ name }) => name),
+        ["packers", "updated", "paused"]
+      )
     })
   })
 

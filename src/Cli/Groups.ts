@@ -1,0 +1,196 @@
+/** `ironflow groups`: look at consumer groups and steer them. */
+import { hostname, userInfo } from "node:os"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { type ConsumerGroup, ConsumerGroups } from "../Client/ConsumerGroups.ts"
+import { fields, oneLine, print, shown, table } from "./Output.ts"
+import { askFor } from "./Server.ts"
+
+const name = Argument.String("name")
+
+const namespace = Flag.String("namespace").pipe(
+  Flag.withMetavar("NAME"),
+  Flag.withDescription("The namespace of the group; default by default"),
+  Flag.optional
+)
+
+/** Which group, where a name alone does not say. */
+const choice = {
+  name,
+  namespace,
+  pattern: Flag.String("pattern").pipe(
+    Flag.withMetavar("PATTERN"),
+    Flag.withDescription("What the group subscribes to; needed when the name stands for several patterns"),
+    Flag.optional
+  )
+}
+
+/** The flags that were given. */
+const given = <Name extends string>(flags: { readonly [K in Name]: Option.Option<string> }) =>
+  // what is left has just these names
+  Object.fromEntries(
+    Object.entries<Option.Option<string>>(flags).flatMap(([name, flag]) =>
+      Option.match(flag, { onNone: () => [], onSome: (value) => [[name, value]] })
+    )
+  ) as { readonly [K in Name]?: string }
+
+const list = Command.make(
+  "list",
+  {
+    namespace: Flag.String("namespace").pipe(
+      Flag.withMetavar("NAME"),
+      Flag.withDescription("Only those of this namespace"),
+      Flag.optional
+    ),
+    status: Flag.Literals("status", ["active", "paused"]).pipe(
+      Flag.withDescription("Only those with this status"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* ({ namespace, status }) {
+    const groups = yield* askFor(ConsumerGroups, (groups) =>
+      groups.list({
+        ...given({ namespace }),
+        ...Option.match(status, { onNone: () => ({}), onSome: (status) => ({ status }) })
+      })
+    )
+    yield* print({ groups }, () =>
+      groups.length === 0
+        ? "There are no consumer groups: they come with their first member."
+        : table(
+            [
+              "GROUP",
+              "PATTERN",
+              "NAMESPACE",
+              "STATUS",
+              "MEMBERS",
+              "POSITION",
+              "LAG",
+              "IN FLIGHT",
+              "RETRYING"
+            ],
+            groups.map((group) => [
+              oneLine(group.name),
+              group.pattern,
+              oneLine(group.namespace),
+              group.status,
+              String(group.memberCount),
+              String(group.position),
+              String(group.lag),
+              String(group.inFlight),
+              String(group.retrying)
+            ])
+          )
+    )
+  })
+).pipe(Command.withDescription("List the consumer groups and how they do."))
+
+const get = Command.make(
+  "get",
+  choice,
+  Effect.fnUntraced(function* ({ name, namespace, pattern }) {
+    const group = yield* askFor(ConsumerGroups, (groups) => groups.get(name, given({ namespace, pattern })))
+    yield* print(group, () => described(group))
+  })
+).pipe(
+  Command.withDescription("Say how a consumer group does, and why it gets what it gets."),
+  Command.withExamples([
+    { command: "ironflow groups get order-processors" },
+    { command: "ironflow groups get audit --pattern 'events:order.*' --json" }
+  ])
+)
+
+const pause = Command.make(
+  "pause",
+  {
+    ...choice,
+    reason: Flag.String("reason").pipe(
+      Flag.withMetavar("TEXT"),
+      Flag.withDescription("Why; it is shown with the group"),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* ({ name, ...flags }) {
+    const by = `${userInfo().username}@${hostname()}`
+    const group = yield* askFor(ConsumerGroups, (groups) => groups.pause(name, { by, ...given(flags) }))
+    yield* print(
+      group,
+      () => `Consumer group ${name} is paused; \`ironflow groups resume ${name}\` lets it go on.`
+    )
+  })
+).pipe(
+  Command.withDescription("Pause a consumer group: it hands out nothing until it is resumed."),
+  Command.withShortDescription("Pause a consumer group")
+)
+
+const resume = Command.make(
+  "resume",
+  choice,
+  Effect.fnUntraced(function* ({ name, namespace, pattern }) {
+    const group = yield* askFor(ConsumerGroups, (groups) =>
+      groups.resume(name, given({ namespace, pattern }))
+    )
+    yield* print(group, () => `Consumer group ${name} goes on: ${oneLine(group.message)}`)
+  })
+).pipe(Command.withDescription("Let a paused consumer group go on where it was."))
+
+const remove = Command.make(
+  "delete",
+  choice,
+  Effect.fnUntraced(function* ({ name, namespace, pattern }) {
+    yield* askFor(ConsumerGroups, (groups) => groups.delete(name, given({ namespace, pattern })))
+    yield* print({ deleted: name }, () => `Consumer group ${name} is deleted.`)
+  })
+).pipe(
+  Command.withDescription(
+    "Delete a consumer group with what it has handed out. The subscriptions of its members end with an error."
+  ),
+  Command.withShortDescription("Delete a consumer group")
+)
+
+const described = (group: ConsumerGroup): string => {
+  const { maxBytes } = group.buffer
+  const facts = fields({
+    group: oneLine(group.name),
+    namespace: oneLine(group.namespace),
+    pattern: group.pattern,
+    filter: group.filter === undefined ? undefined : oneLine(group.filter),
+    status: group.status,
+    why: oneLine(group.message),
+    position: String(group.position),
+    lag: String(group.lag),
+    "in flight": String(group.inFlight),
+    retrying: group.nextRetryAt === undefined ? "0" : `${group.retrying}, next at ${group.nextRetryAt}`,
+    "given up": String(group.givenUp),
+    "ack mode": group.ackMode,
+    backpressure: maxBytes === undefined ? group.backpressure : `${group.backpressure}, ${maxBytes} bytes`,
+    "max in flight": `${group.maxInflight} a member`,
+    redeliveries: `${group.maxRedeliveries}, after ${group.redeliverDelayMs}ms`,
+    metadata: group.metadata === undefined ? undefined : shown(group.metadata, 1000),
+    created: group.createdAt,
+    used: group.usedAt,
+    expires: group.expiresAt,
+    members: String(group.memberCount)
+  })
+  return group.members.length === 0
+    ? facts
+    : `${facts}\n\n${table(
+        ["MEMBER", "ACK MODE", "IN FLIGHT", "KEEPS UP", "JOINED"],
+        group.members.map((member) => [
+          member.id,
+          member.ackMode,
+          String(member.inFlight),
+          member.isSlow ? "no" : "yes",
+          member.joinedAt
+        ])
+      )}`
+}
+
+export const groups = Command.make("groups").pipe(
+  Command.withDescription("Look at consumer groups and steer them."),
+  Command.withShortDescription("Look at consumer groups and steer them"),
+  Command.withSubcommands([list, get, pause, resume, remove])
+)

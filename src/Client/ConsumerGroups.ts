@@ -1,0 +1,159 @@
+/**
+ * Consumer groups as those see them who look after them: what a group has, why it gets nothing, and steering it.
+ *
+ * {@link ConsumerGroupsApi} is written once and read twice: as Effects by the {@link ConsumerGroups} service, as Promises by
+ * `client.consumerGroups`. Members join by subscribing.
+ */
+import * as Context from "effect/Context"
+import type * as HKT from "effect/HKT"
+import type { ConsumerGroupExistsError, ConsumerGroupNotFoundError, ValidationError } from "../Errors.ts"
+import type { AckMode, GroupSettings } from "../Protocol/Subscriptions.ts"
+import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+
+/** A paused group hands out nothing. */
+export type ConsumerGroupStatus = "active" | "paused"
+
+/** A group to be created. Whoever joins gets what it does not ask for itself. */
+export interface ConsumerGroupConfig extends Partial<GroupSettings> {
+  /** What members name as `consumerGroup`. */
+  readonly name: string
+  /** What they subscribe to: `events:order.*`, `topic:news`, or without a prefix for both. */
+  readonly pattern: string
+  /** Groups of one name in different namespaces are different; `default` by default. */
+  readonly namespace?: string
+  /** A CEL expression over `event`. A member may not ask for another one. */
+  readonly filter?: string
+  /** For people: the engine only keeps it. 16 KiB as JSON at most. */
+  readonly metadata?: { readonly [name: string]: unknown }
+}
+
+/** What can be changed of a group: what is left out stays, `null` stands for the default. */
+export type ConsumerGroupUpdate = {
+  readonly [Name in Exclude<keyof ConsumerGroupConfig, "name" | "namespace" | "pattern">]?:
+    ConsumerGroupConfig[Name] | null
+}
+
+/** Somebody who is connected and gets events of the group. */
+export interface ConsumerGroupMember {
+  /** Of its connection and subscription; another one after each reconnect. */
+  readonly id: string
+  readonly ackMode: AckMode
+  /** Events that it holds. */
+  readonly inFlight: number
+  /** Its connection does not keep up, and it gets no more until it does. */
+  readonly isSlow: boolean
+  /** ISO string. */
+  readonly joinedAt: string
+}
+
+/** A group: how far it is, what it waits for, and what it goes by. Times are ISO strings. */
+export interface ConsumerGroup extends GroupSettings {
+  readonly id: string
+  readonly namespace: string
+  readonly name: string
+  readonly pattern: string
+  readonly filter?: string
+  readonly status: ConsumerGroupStatus
+  /** Why it gets what it gets, or gets nothing: a sentence for a person. */
+  readonly message: string
+  /** Position in the log: everything up to here has been handed out or passed over. */
+  readonly position: number
+  /** Events after that which fit the pattern; the filter may yet leave some out. */
+  readonly lag: number
+  /** Events that were handed out and are not settled. */
+  readonly inFlight: number
+  /** Events that have failed, or whose holder is gone, and that wait to be handed out again. */
+  readonly retrying: number
+  /** When the first of those is due. */
+  readonly nextRetryAt?: string
+  /** Events that have failed too often and do not come again, since the group began. */
+  readonly givenUp: number
+  /** Members that are connected now. */
+  readonly memberCount: number
+  readonly members: ReadonlyArray<ConsumerGroupMember>
+  readonly metadata?: { readonly [name: string]: unknown }
+  readonly pausedBy?: string
+  readonly pausedAt?: string
+  readonly pauseReason?: string
+  readonly createdAt: string
+  /** When somebody has last created, updated, paused or resumed it. */
+  readonly updatedAt: string
+  /** When a member has last joined, or was seen: members are looked for once an hour. */
+  readonly usedAt: string
+  /** When it will be deleted if nobody joins. Groups that were created, updated or are paused are kept. */
+  readonly expiresAt?: string
+}
+
+/** Which group, where a name alone does not say. */
+export interface ConsumerGroupOptions extends CallOptions {
+  /** `default` by default. */
+  readonly namespace?: string
+  /** Needed when the name stands for several patterns. */
+  readonly pattern?: string
+}
+
+export interface PauseConsumerGroupOptions extends ConsumerGroupOptions {
+  /** Who pauses it, for those who see it paused; "a client" by default. */
+  readonly by?: string
+  readonly reason?: string
+}
+
+export interface ListConsumerGroupsOptions extends CallOptions {
+  /** Of all namespaces by default. */
+  readonly namespace?: string
+  readonly name?: string
+  readonly status?: ConsumerGroupStatus
+}
+
+/** `ValidationError` has code `CONSUMER_GROUP_AMBIGUOUS` when the name stands for several patterns. */
+type NotFound = ConsumerGroupNotFoundError | ValidationError | ClientError
+
+/** The methods about consumer groups, in the reading `F`. */
+export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
+  /** Begins a group at the end of the log, before anybody has joined it. It is kept until it is deleted. */
+  create(
+    config: ConsumerGroupConfig,
+    options?: CallOptions
+  ): Kind<F, ConsumerGroup, ConsumerGroupExistsError | ValidationError | ClientError>
+  get(name: string, options?: ConsumerGroupOptions): Kind<F, ConsumerGroup, NotFound>
+  /** In the order in which they came into being. */
+  list(options?: ListConsumerGroupsOptions): Kind<F, Array<ConsumerGroup>, ValidationError | ClientError>
+  /**
+   * Changes settings, for members that are connected as well; `ackMode` for those that join from now on. A new filter is for
+   * what has not been handed out yet. The group is kept until it is deleted, from then on.
+   */
+  update(
+    name: string,
+    change: ConsumerGroupUpdate,
+    options?: ConsumerGroupOptions
+  ): Kind<F, ConsumerGroup, NotFound>
+  /** Hands out nothing more, also after a restart; what members hold they may still settle. */
+  pause(name: string, options?: PauseConsumerGroupOptions): Kind<F, ConsumerGroup, NotFound>
+  /** Goes on where it was. */
+  resume(name: string, options?: ConsumerGroupOptions): Kind<F, ConsumerGroup, NotFound>
+  /**
+   * Deletes the group with all that it has handed out. Members hear `CONSUMER_GROUP_DELETED`, and their subscriptions end; who
+   * subscribes afterwards begins another group at the end of the log.
+   */
+  delete(name: string, options?: ConsumerGroupOptions): Kind<F, void, NotFound>
+}
+
+/** Every method of {@link ConsumerGroupsApi} by name; what the Promise face is derived from. */
+export const consumerGroupsMethods = [
+  "create",
+  "get",
+  "list",
+  "update",
+  "pause",
+  "resume",
+  "delete"
+] as const satisfies ReadonlyArray<keyof ConsumerGroupsApi<EffectKind>>
+
+/** Consumer groups as an Effect service. `Engine.layerClient` provides it inside the engine's process. */
+export class ConsumerGroups extends Context.Service<ConsumerGroups, ConsumerGroupsApi<EffectKind>>()(
+  "@ironflow/node/ConsumerGroups"
+) {}
+
+/** Characters of who pauses a group and why, and bytes of its metadata. */
+export const MAX_REASON = 1024
+export const MAX_METADATA = 16 * 1024

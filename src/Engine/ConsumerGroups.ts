@@ -1,0 +1,306 @@
+/** Consumer groups for those who look after them: what the store knows of a group, and what the engine knows of its members. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { CallOptions, EffectKind } from "../Client/Client.ts"
+import {
+  type ConsumerGroup,
+  type ConsumerGroupConfig,
+  type ConsumerGroupOptions,
+  type ConsumerGroupsApi,
+  type ConsumerGroupStatus,
+  type ConsumerGroupUpdate,
+  type ListConsumerGroupsOptions,
+  MAX_METADATA,
+  MAX_REASON,
+  type PauseConsumerGroupOptions
+} from "../Client/ConsumerGroups.ts"
+import { type IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
+import { compileExpression } from "../Expression.ts"
+import { encodeJson, isObject } from "../Json.ts"
+import * as Limits from "../Limits.ts"
+import { polite } from "./Polite.ts"
+import { GROUP_RETENTION_MS } from "./Retention.ts"
+import type { GroupChange, GroupChoice, GroupDefinition, GroupInfo } from "./Store/GroupStore.ts"
+import type { StoreService } from "./Store/Store.ts"
+import type { Member } from "./Subscriptions/Group.ts"
+import { oneOf, readSettings, settingsOf } from "./Subscriptions/Settings.ts"
+import type { Subscriptions } from "./Subscriptions/Subscriptions.ts"
+import { checkGroupTarget, readTarget } from "./Subscriptions/Target.ts"
+
+export interface ConsumerGroupPage {
+  readonly groups: ReadonlyArray<ConsumerGroup>
+  /** After what to go on; absent at the end. */
+  readonly nextCursor?: string
+  readonly totalCount: number
+}
+
+/** A change of settings, status or both at once. */
+export interface ConsumerGroupChange {
+  readonly settings?: ConsumerGroupUpdate
+  readonly status?: ConsumerGroupStatus
+}
+
+export interface EngineConsumerGroups extends ConsumerGroupsApi<EffectKind> {
+  /** A part of the list, of at most {@link PAGE}. */
+  readonly page: (
+    options: ListConsumerGroupsOptions & { readonly cursor?: string; readonly limit: number }
+  ) => Effect.Effect<ConsumerGroupPage, IronflowError>
+  readonly change: (
+    name: string,
+    change: ConsumerGroupChange,
+    options?: PauseConsumerGroupOptions
+  ) => Effect.Effect<ConsumerGroup, IronflowError>
+}
+
+/** Groups in one read, which others wait for: each has its lag counted. */
+export const PAGE = 50
+
+export const make = (
+  { store, subscriptions }: { readonly store: StoreService; readonly subscriptions: Subscriptions },
+  environment: string
+): EngineConsumerGroups => {
+  const { groups } = store
+
+  const seen = (
+    found: Effect.Effect<GroupInfo, IronflowError>
+  ): Effect.Effect<ConsumerGroup, IronflowError> =>
+    Effect.flatMap(found, (info) =>
+      Effect.map(Clock.currentTimeMillis, (now) => toGroup(info, subscriptions.membersOf(info.key), now))
+    )
+
+  const chosen = (
+    name: string,
+    { namespace = "default", pattern }: ConsumerGroupOptions = {}
+  ): GroupChoice => ({
+    environment,
+    name: Limits.checkName("consumer group", name),
+    namespace: Limits.checkName("namespace", namespace),
+    ...(pattern === undefined ? {} : { pattern: checkPattern(pattern) })
+  })
+
+  const page: EngineConsumerGroups["page"] = ({ cursor = "", limit, name, namespace, status }) =>
+    Effect.gen(function* () {
+      const query = yield* checked(() => {
+        if (!/^\d{0,15}$/.test(cursor)) {
+          throw new ValidationError("The cursor is not one that this engine has given")
+        }
+        if (status !== undefined) oneOf("status", ["active", "paused"], status)
+        return {
+          environment,
+          after: Number(cursor),
+          limit: Math.min(limit, PAGE),
+          ...(namespace === undefined ? {} : { namespace: Limits.checkName("namespace", namespace) }),
+          ...(name === undefined ? {} : { name: Limits.checkName("consumer group", name) }),
+          ...(status === undefined ? {} : { isPaused: status === "paused" })
+        }
+      })
+      const found = yield* polite(groups.list(query))
+      const now = yield* Clock.currentTimeMillis
+      return {
+        groups: found.groups.map((info) => toGroup(info, subscriptions.membersOf(info.key), now)),
+        ...(found.next === undefined ? {} : { nextCursor: String(found.next) }),
+        totalCount: found.totalCount
+      }
+    })
+
+  const change: EngineConsumerGroups["change"] = (name, change, options = {}) =>
+    Effect.flatMap(
+      checked(() => [chosen(name, options), readChange(change, options)] as const),
+      ([choice, change]) => seen(groups.update(choice, change))
+    )
+
+  return {
+    page,
+    change,
+    create: (config, _options?: CallOptions) =>
+      Effect.flatMap(
+        checked(() => readDefinition(environment, config)),
+        (definition) => seen(groups.create(definition))
+      ),
+    get: (name, options) =>
+      Effect.flatMap(
+        checked(() => chosen(name, options)),
+        (choice) => seen(polite(groups.get(choice)))
+      ),
+    list: (options = {}) =>
+      Effect.gen(function* () {
+        const all: Array<ConsumerGroup> = []
+        let cursor: string | undefined = ""
+        while (cursor !== undefined) {
+          const found: ConsumerGroupPage = yield* page({ ...options, cursor, limit: PAGE })
+          all.push(...found.groups)
+          cursor = found.nextCursor
+        }
+        return all
+      }),
+    update: (name, settings, options) => change(name, { settings }, options),
+    pause: (name, options) => change(name, { status: "paused" }, options),
+    resume: (name, options) => change(name, { status: "active" }, options),
+    delete: (name, options) =>
+      Effect.flatMap(
+        checked(() => chosen(name, options)),
+        (choice) => groups.delete(choice)
+      )
+  }
+}
+
+const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(check())
+    } catch (error) {
+      return isIronflowError(error) ? Effect.fail(error) : Effect.die(error)
+    }
+  })
+
+const readDefinition = (environment: string, config: ConsumerGroupConfig): GroupDefinition => {
+  if (!isObject(config)) throw new ValidationError("A consumer group needs a name and a pattern")
+  const { filter, metadata, name, namespace = "default", pattern } = config
+  const target = checkGroupTarget(readTarget(pattern))
+  const settings = readSettings(config, { mayBeNull: false })
+  return {
+    environment,
+    namespace: Limits.checkName("namespace", namespace),
+    name: Limits.checkName("consumer group", name),
+    pattern,
+    names: target.names,
+    ...(target.kind === undefined ? {} : { kind: target.kind }),
+    ...(filter === undefined ? {} : { filter: readFilter(filter) }),
+    ...(metadata === undefined ? {} : { metadata: readMetadata(metadata) }),
+    // `null` was refused
+    settings: settings as GroupDefinition["settings"]
+  }
+}
+
+const readChange = (
+  { settings, status }: ConsumerGroupChange,
+  { by = "a client", reason }: PauseConsumerGroupOptions
+): GroupChange => {
+  if (settings !== undefined && !isObject(settings)) {
+    throw new ValidationError("A change of a consumer group must be an object")
+  }
+  const { filter, metadata } = settings ?? {}
+  const changed = readSettings(settings ?? {}, { mayBeNull: true })
+  return {
+    ...(filter === undefined ? {} : { filter: filter === null ? null : readFilter(filter) }),
+    ...(metadata === undefined ? {} : { metadata: metadata === null ? null : readMetadata(metadata) }),
+    ...(Object.keys(changed).length === 0 ? {} : { settings: changed }),
+    ...(status === undefined
+      ? {}
+      : {
+          paused:
+            oneOf("status", ["active", "paused"], status) === "active"
+              ? null
+              : {
+                  by: readText("`by`", by),
+                  ...(reason === undefined ? {} : { reason: readText("`reason`", reason) })
+                }
+        })
+  }
+}
+
+const checkPattern = (pattern: string): string => {
+  readTarget(pattern)
+  return pattern
+}
+
+const readFilter = (filter: string): string => compileExpression(filter, ["event"]).text
+
+const readMetadata = (metadata: unknown): string => {
+  if (!isObject(metadata)) throw new ValidationError("The metadata of a consumer group must be an object")
+  return Limits.checkSize(
+    "The metadata of a consumer group",
+    encodeJson(metadata, "metadata of a consumer group") ?? "{}",
+    MAX_METADATA
+  )
+}
+
+const readText = (what: string, text: unknown): string => {
+  if (typeof text !== "string") throw new ValidationError(`${what} must be a string`)
+  if (text.length > MAX_REASON) throw new LimitExceededError(what, text.length, MAX_REASON, "characters")
+  return text
+}
+
+const iso = (at: number): string => new Date(at).toISOString()
+
+const toGroup = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): ConsumerGroup => ({
+  id: `grp_${info.key}`,
+  namespace: info.namespace,
+  name: info.name,
+  pattern: info.pattern,
+  ...(info.filter === undefined ? {} : { filter: info.filter }),
+  status: info.isPaused ? "paused" : "active",
+  message: explain(info, members, now),
+  position: info.position,
+  lag: info.lag,
+  inFlight: info.inFlight,
+  retrying: info.retrying,
+  ...(info.nextRetryAt === undefined ? {} : { nextRetryAt: iso(info.nextRetryAt) }),
+  givenUp: info.givenUp,
+  memberCount: members.length,
+  members: members.map((member) => ({
+    id: member.holder,
+    ackMode: member.options.ackMode,
+    inFlight: member.inFlight,
+    isSlow: member.isSlow,
+    joinedAt: iso(member.options.joinedAt)
+  })),
+  ...settingsOf(info.settings),
+  // it was an object when it was stored
+  ...(info.metadata === undefined ? {} : { metadata: JSON.parse(info.metadata) }),
+  ...(info.paused === undefined
+    ? {}
+    : {
+        pausedBy: info.paused.by,
+        pausedAt: iso(info.paused.at),
+        ...(info.paused.reason === undefined ? {} : { pauseReason: info.paused.reason })
+      }),
+  createdAt: iso(info.createdAt),
+  updatedAt: iso(info.updatedAt),
+  usedAt: iso(info.usedAt),
+  ...(info.isConfigured || info.isPaused || members.length > 0
+    ? {}
+    : { expiresAt: iso(info.usedAt + GROUP_RETENTION_MS) })
+})
+
+const count = (n: number, one: string, many: string): string => (n === 1 ? `1 ${one}` : `${n} ${many}`)
+
+/** Why the group gets what it gets, in a sentence or two. */
+const explain = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): string => {
+  const { inFlight, lag, paused, retrying } = info
+  const waiting = `${count(lag + retrying, "event waits", "events wait")}`
+  if (paused !== undefined) {
+    const reason = paused.reason === undefined ? "" : ` (${paused.reason})`
+    return `Paused by ${paused.by} at ${iso(paused.at)}${reason}; ${waiting}.`
+  }
+  if (members.length === 0) {
+    return `No member is connected; ${waiting}.${lag + retrying === 0 ? ` ${newestOf(info)}` : ""}`
+  }
+  const connected = count(members.length, "member is", "members are")
+  if (lag > 0 || (info.nextRetryAt ?? Number.POSITIVE_INFINITY) <= now) {
+    if (members.every((member) => member.credit === 0)) {
+      return members.every((member) => member.isSlow)
+        ? `${connected} connected and reading too slowly; ${waiting}.`
+        : `${connected} connected, and can take no more before ${count(inFlight, "event", "events")} in hand are acked; ${waiting}.`
+    }
+    return `Events are being handed out to ${count(members.length, "member", "members")}; ${waiting}.`
+  }
+  const again =
+    info.nextRetryAt === undefined
+      ? ""
+      : ` ${count(retrying, "event", "events")} that failed ${retrying === 1 ? "comes" : "come"} again, the first at ${iso(info.nextRetryAt)}.`
+  const held =
+    inFlight === 0 ? "" : ` ${count(inFlight, "event is", "events are")} in hand and not acked yet.`
+  return `Up to date, with ${count(members.length, "member", "members")} connected.${again}${held} ${newestOf(info)}`
+}
+
+/** What there has been for a group to which nothing is left to be handed out. */
+const newestOf = ({ beginning, filter, newest, pattern }: GroupInfo): string => {
+  if (newest === undefined) return `Nothing in the log fits "${pattern}" so far.`
+  const which = `The newest event that fits "${pattern}" is ${newest.name} at position ${newest.position}`
+  if (beginning !== undefined && newest.position <= beginning) {
+    return `${which}, from before the group began after position ${beginning}.`
+  }
+  if (!newest.passes) return `${which}, which the filter ${filter} leaves out.`
+  return `${which}, of ${iso(newest.at)}.`
+}

@@ -1,0 +1,79 @@
+/** What subscribers and members of groups go by: what may be asked for, and what goes without saying. */
+import { ValidationError } from "../../Errors.ts"
+import { isObject } from "../../Json.ts"
+import {
+  type AckMode,
+  type BackpressureMode,
+  type BufferConfig,
+  type GroupSettings,
+  MAX_BUFFER,
+  MAX_IN_FLIGHT,
+  MAX_REDELIVER_MS,
+  MAX_REDELIVERIES,
+  MIN_BUFFER,
+  REDELIVER_MS
+} from "../../Protocol/Subscriptions.ts"
+import type { StoredSettings } from "../Store/GroupStore.ts"
+
+export const ackModes: readonly [AckMode, ...Array<AckMode>] = ["auto", "manual"]
+export const backpressureModes: readonly [BackpressureMode, ...Array<BackpressureMode>] = [
+  "buffer",
+  "drop",
+  "block"
+]
+/** Events of a group are for somebody: none is dropped. */
+const groupModes: readonly [BackpressureMode, ...Array<BackpressureMode>] = ["buffer", "block"]
+
+/** The settings of a group with what goes without saying. */
+export const settingsOf = (given: StoredSettings): GroupSettings => ({
+  ackMode: "auto",
+  backpressure: "buffer",
+  buffer: {},
+  maxInflight: MAX_IN_FLIGHT,
+  maxRedeliveries: MAX_REDELIVERIES,
+  redeliverDelayMs: REDELIVER_MS,
+  ...given
+})
+
+type Change = { readonly [Name in keyof StoredSettings]?: StoredSettings[Name] | null }
+
+/** The settings among the members of `given`; `null` takes one away where that is allowed. Throws `ValidationError`. */
+export const readSettings = (
+  given: { readonly [Name in keyof GroupSettings]?: unknown },
+  { mayBeNull }: { readonly mayBeNull: boolean }
+): Change => {
+  const read = <A>(name: keyof GroupSettings, check: (value: unknown) => A) => {
+    const value = given[name]
+    if (value === undefined) return {}
+    return { [name]: value === null && mayBeNull ? null : check(value) }
+  }
+  return {
+    ...read("ackMode", (value) => oneOf("ackMode", ackModes, value)),
+    ...read("backpressure", (value) => oneOf("backpressure", groupModes, value)),
+    ...read("buffer", readBuffer),
+    ...read("maxInflight", (value) => integer("maxInflight", value, 1, 1000)),
+    ...read("maxRedeliveries", (value) => integer("maxRedeliveries", value, 0, 1000)),
+    ...read("redeliverDelayMs", (value) => integer("redeliverDelayMs", value, 0, MAX_REDELIVER_MS))
+  }
+}
+
+export const readBuffer = (value: unknown): BufferConfig => {
+  if (!isObject(value)) throw new ValidationError(`\`buffer\` must be an object, not ${show(value)}`)
+  const { maxBytes } = value
+  return maxBytes === undefined
+    ? {}
+    : { maxBytes: integer("buffer.maxBytes", maxBytes, MIN_BUFFER, MAX_BUFFER) }
+}
+
+export const oneOf = <A extends string>(name: string, allowed: ReadonlyArray<A>, value: unknown): A => {
+  const found = allowed.find((one) => one === value)
+  if (found !== undefined) return found
+  throw new ValidationError(`\`${name}\` must be one of ${allowed.join(", ")}, not ${show(value)}`)
+}
+
+const integer = (name: string, value: unknown, from: number, to: number): number => {
+  if (typeof value === "number" && Number.isInteger(value) && value >= from && value <= to) return value
+  throw new ValidationError(`\`${name}\` must be an integer from ${from} to ${to}, not ${show(value)}`)
+}
+
+export const show = (value: unknown): string => JSON.stringify(value)?.slice(0, 128) ?? String(value)

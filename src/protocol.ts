@@ -1,0 +1,42 @@
+/** What goes over the wire, for those who write clients, handlers or servers of their own: shapes and the words in them. */
+export {
+  ACK_TYPES,
+  API_ENDPOINTS,
+  HEADERS,
+  HTTP_HEADERS,
+  JSON_HEADERS,
+  RUN_STATUS,
+  STEP_STATUS,
+  STEP_TYPES,
+  WS_MESSAGE_TYPES
+} from "./Constants.ts"
+export type {
+  CompletedStep,
+  InvokeFunctionAsyncYield,
+  InvokeFunctionYield,
+  PushRequest,
+  PushResponse,
+  ResumeContext,
+  SleepYield,
+  StepResult,
+  WaitEventYield,
+  YieldInfo
+} from "./Protocol/Push.ts"
+export type {
+  AckMode,
+  AckType,
+  BackpressureMode,
+  BufferConfig,
+  EventMetadata,
+  SubscribeOptions,
+  WSAckRequest,
+  WSAckResult,
+  WSClientMessage,
+  WSError,
+  WSEventMessage,
+  WSServerMessage,
+  WSSubscribeRequest,
+  WSSubscriptionError,
+  WSSubscriptionResult,
+  WSUnsubscribeRequest
+} from "./Protocol/Subscriptions.ts"

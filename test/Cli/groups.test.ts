@@ -1,0 +1,50 @@
+/** `groups` against a server that is a process of its own. */
+import { afterAll, assert, beforeAll, it } from "vitest"
+import { freePort, Terminal } from "./Terminal.ts"
+
+const terminal = new Terminal()
+let env: { readonly IRONFLOW_SERVER_URL: string }
+
+beforeAll(async () => {
+  const port = await freePort()
+  env = { IRONFLOW_SERVER_URL: `http://127.0.0.1:${port}` }
+  await terminal.start(["serve", "--port", String(port)]).until("listens")
+})
+afterAll(() => terminal[Symbol.asyncDispose]())
+
+it("a group is looked at, paused, resumed and deleted", { timeout: 60_000 }, async () => {
+  const run = (...args: ReadonlyArray<string>) => terminal.run(["groups", ...args], { env })
+  assert.include((await run("list")).stdout, "There are no consumer groups")
+  await fetch(`${env.IRONFLOW_SERVER_URL}/api/v1/consumer-groups`, {
+    method: "POST",
+    body: JSON.stringify({ name: "printers", pattern: "topic:news", ackMode: "manual" })
+  })
+  const member = terminal.start(["subscribe", "topic:news", "--group", "printers", "--json"], { env })
+  while (!(await run("get", "printers")).stdout.includes("JOINED"));
+
+  const paused = await run("pause", "printers", "--reason", "no paper")
+  assert.include(paused.stdout, "`ironflow groups resume printers` lets it go on")
+  await terminal.json(["publish", "news", '{"i":1}'], { env })
+  const got = await run("get", "printers")
+  assert.match(got.stdout, /^why +Paused by \S+ at \S+ \(no paper\); 1 event waits\.$/m)
+  assert.match(got.stdout, /^max in flight +100 a member$/m)
+  assert.match(got.stdout, /^MEMBER +ACK MODE/m)
+  const { groups } = await terminal.json(["groups", "list", "--status", "paused"], { env })
+  assert.lengthOf(groups, 1)
+  assert.deepInclude(groups[0], { name: "printers", pattern: "topic:news", status: "paused", lag: 1 })
+  assert.strictEqual(member.output(), "")
+
+  assert.include((await run("resume", "printers")).stdout, "Consumer group printers goes on")
+  await member.until('"i":1')
+  // what is printed is acked, whatever the group says
+  while ((await terminal.json(["groups", "get", "printers"], { env })).inFlight > 0);
+  const deleted = await run("delete", "printers", "--namespace", "default", "--pattern", "topic:news")
+  assert.strictEqual(deleted.stdout, "Consumer group printers is deleted.\n")
+  const { code, stderr, stdout } = await member.ended
+  assert.notStrictEqual(code, 0)
+  assert.include(stderr + stdout, "CONSUMER_GROUP_DELETED")
+
+  const missing = await terminal.run(["groups", "get", "printers", "--json"], { env })
+  assert.notStrictEqual(missing.code, 0)
+  assert.include(missing.stderr + missing.stdout, "CONSUMER_GROUP_NOT_FOUND")
+})

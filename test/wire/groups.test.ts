@@ -1,0 +1,255 @@
+/** Consumer groups on the wire: over REST, and as the calls of `PubSubService` that existing clients make. */
+import * as Schema from "effect/Schema"
+import { afterEach, assert, beforeEach, describe, it } from "vitest"
+import * as Schemas from "../../src/Protocol/Http/Schemas.ts"
+import { type Ironflow, start } from "./Ironflow.ts"
+import { connect, golden, send } from "./RawClient.ts"
+
+let ironflow: Ironflow
+beforeEach(async () => {
+  ironflow = await start()
+})
+afterEach(() => ironflow.close())
+
+const rest = (method: string, path = "", body?: unknown) =>
+  send(ironflow.url, method, `/api/v1/consumer-groups${path}`, body)
+const call = (method: string, body: unknown) => connect(ironflow.url, method, body, "PubSubService")
+/** Fails for what the description does not say. */
+const described = (schema: Schema.ConstraintDecoder<unknown>, body: unknown) =>
+  Schema.decodeUnknownSync(schema)(body, { onExcessProperty: "error" })
+
+const printers = { name: "printers", pattern: "topic:news" }
+
+describe("over REST", () => {
+  it("a group is created, read, updated, paused, resumed and deleted", async () => {
+    const created = await rest("POST", "", {
+      ...printers,
+      filter: "event.data.i > 1",
+      ack_mode: "manual",
+      maxInflight: "7",
+      redeliver_delay_ms: 0,
+      buffer: { max_bytes: 4096 },
+      metadata: { team_name: "media" },
+      unknown: 1
+    })
+    assert.strictEqual(created.status, 200, created.text)
+    described(Schemas.ConsumerGroup, created.body)
+    const expected = {
+      id: "grp_1",
+      namespace: "default",
+      ...printers,
+      filter: "event.data.i > 1",
+      status: "active",
+      message: 'No member is connected; 0 events wait. Nothing in the log fits "topic:news" so far.',
+      position: 0,
+      lag: 0,
+      inFlight: 0,
+      retrying: 0,
+      givenUp: 0,
+      memberCount: 0,
+      members: [],
+      ackMode: "manual",
+      backpressure: "buffer",
+      buffer: { maxBytes: 4096 },
+      maxInflight: 7,
+      maxRedeliveries: 3,
+      redeliverDelayMs: 0,
+      metadata: { team_name: "media" },
+      createdAt: "<time>",
+      updatedAt: "<time>",
+      usedAt: "<time>"
+    }
+    assert.deepStrictEqual(golden(created.body), expected)
+    assert.deepStrictEqual((await rest("GET", "/printers")).body, created.body)
+
+    const updated = await rest("PATCH", "/printers?namespace=default&pattern=topic:news", {
+      max_inflight: null,
+      filter: null,
+      backpressure: "block"
+    })
+    const { filter: _, ...unfiltered } = expected
+    assert.deepStrictEqual(golden(updated.body), { ...unfiltered, backpressure: "block", maxInflight: 100 })
+
+    await connect(ironflow.url, "Publish", { topic: "news", data: { i: 1 } }, "PubSubService")
+    const paused = await rest("POST", "/printers/pause", { by: "ops", reason: "no paper" })
+    described(Schemas.ConsumerGroup, paused.body)
+    assert.deepInclude(golden(paused.body), {
+      status: "paused",
+      pausedBy: "ops",
+      pauseReason: "no paper",
+      pausedAt: "<time>",
+      lag: 1
+    })
+    const resumed = await rest("POST", "/printers/resume", {})
+    assert.deepInclude(resumed.body, { status: "active", message: "No member is connected; 1 event waits." })
+    assert.deepInclude((await rest("POST", "/printers/pause")).body, { pausedBy: "a client" })
+
+    assert.strictEqual((await rest("DELETE", "/printers")).status, 204)
+    const gone = await rest("GET", "/printers")
+    assert.deepStrictEqual([gone.status, gone.body.code], [404, "CONSUMER_GROUP_NOT_FOUND"])
+  })
+
+  it("groups are listed by what the query says, in pages", async () => {
+    for (const namespace of ["a", "b", "c"]) await rest("POST", "", { ...printers, namespace })
+    await rest("POST", "/printers/pause?namespace=b")
+    const list = async (query: string) => {
+      const { body, status, text } = await rest("GET", query)
+      assert.strictEqual(status, 200, text)
+      described(Schemas.ConsumerGroupsResponse, body)
+      return [body.groups.map((group: { namespace: string }) => group.namespace).join(), body.totalCount]
+    }
+
+    assert.deepStrictEqual(await list(""), ["a,b,c", 3])
+    assert.deepStrictEqual(await list("?namespace=c&name=printers"), ["c", 1])
+    assert.deepStrictEqual(await list("?status=paused"), ["b", 1])
+    const { body } = await rest("GET", "?limit=2")
+    assert.deepStrictEqual(await list(`?limit=2&cursor=${body.nextCursor}`), ["c", 3])
+  })
+
+  it.each([
+    ["POST", "", { name: "printers" }, 400, "VALIDATION_ERROR"],
+    ["POST", "", { ...printers, pattern: "system.run.>" }, 400, "VALIDATION_ERROR"],
+    ["POST", "", { ...printers, maxInflight: 0 }, 400, "VALIDATION_ERROR"],
+    ["POST", "", "{", 400, "INVALID_JSON"],
+    ["POST", "", printers, 409, "CONSUMER_GROUP_EXISTS"],
+    ["GET", "/nobody", undefined, 404, "CONSUMER_GROUP_NOT_FOUND"],
+    ["GET", "/printers", undefined, 400, "CONSUMER_GROUP_AMBIGUOUS"],
+    ["DELETE", "/printers", undefined, 400, "CONSUMER_GROUP_AMBIGUOUS"],
+    ["PATCH", "/printers?pattern=topic:news", { ackMode: "later" }, 400, "VALIDATION_ERROR"],
+    ["POST", "/printers/pause?pattern=topic:news", { reason: 5 }, 400, "VALIDATION_ERROR"],
+    ["POST", "/printers/pause?pattern=topic:third", {}, 404, "CONSUMER_GROUP_NOT_FOUND"],
+    ["GET", "?status=odd", undefined, 400, "VALIDATION_ERROR"],
+    ["GET", "?cursor=x", undefined, 400, "VALIDATION_ERROR"],
+    ["GET", "?limit=-1", undefined, 400, "VALIDATION_ERROR"]
+  ])("%s %s with %j is refused and changes nothing", async (method, path, body, status, code) => {
+    await rest("POST", "", printers)
+    await rest("POST", "", { ...printers, pattern: "topic:other" })
+    const before = await rest("GET")
+
+    const answer = await rest(method, path, body)
+
+    assert.strictEqual(answer.status, status, answer.text)
+    if (code !== "INVALID_JSON") assert.strictEqual(answer.body.code, code)
+    assert.deepStrictEqual((await rest("GET")).body, before.body)
+  })
+})
+
+describe("an existing client", () => {
+  it("creates a group with the words of the protocol, and gets what it knows", async () => {
+    const { body, status, text } = await call("CreateConsumerGroup", {
+      namespace: "",
+      ...printers,
+      filterExpr: "event.data.i > 1",
+      ackMode: "ACK_MODE_MANUAL",
+      backpressure: 2,
+      maxInflight: 0,
+      maxRedeliveries: 5,
+      redeliverDelayMs: "250"
+    })
+    assert.strictEqual(status, 200, text)
+    described(Schemas.ConnectConsumerGroup, body)
+    assert.deepStrictEqual(golden(body), {
+      id: "grp_1",
+      namespace: "default",
+      ...printers,
+      filterExpr: "event.data.i > 1",
+      ackMode: "ACK_MODE_MANUAL",
+      backpressure: "BACKPRESSURE_MODE_BLOCK",
+      buffer: {},
+      maxInflight: 100,
+      maxRedeliveries: 5,
+      redeliverDelayMs: 250,
+      status: "CONSUMER_GROUP_STATUS_ACTIVE",
+      message: 'No member is connected; 0 events wait. Nothing in the log fits "topic:news" so far.',
+      position: "0",
+      lag: "0",
+      createdAt: "<time>",
+      updatedAt: "<time>",
+      usedAt: "<time>"
+    })
+    assert.deepStrictEqual((await call("GetConsumerGroup", { name: "printers" })).body, body)
+    const again = await call("CreateConsumerGroup", printers)
+    assert.deepStrictEqual([again.status, again.body.code], [409, "already_exists"])
+  })
+
+  it("lists groups by status, in pages, and gets an empty answer where there are none", async () => {
+    assert.deepStrictEqual((await call("ListConsumerGroups", {})).body, {})
+    for (const namespace of ["a", "b"]) await call("CreateConsumerGroup", { ...printers, namespace })
+
+    const first = await call("ListConsumerGroups", { limit: 1, cursor: "", status: 1 })
+    const last = await call("ListConsumerGroups", { limit: 1, cursor: first.body.nextCursor })
+
+    described(Schemas.ConnectConsumerGroupsResponse, first.body)
+    assert.deepStrictEqual(
+      [first, last].map(({ body }) => [body.groups[0].namespace, body.totalCount]),
+      [
+        ["a", 2],
+        ["b", 2]
+      ]
+    )
+    const paused = await call("ListConsumerGroups", { status: "CONSUMER_GROUP_STATUS_PAUSED" })
+    assert.deepStrictEqual(paused.body, {})
+    assert.deepStrictEqual((await call("ListConsumerGroups", { status: 3 })).body, {})
+  })
+
+  it("updates what the mask names, and pauses by the status", async () => {
+    await call("CreateConsumerGroup", { ...printers, maxInflight: 5, filterExpr: "event.data.i > 1" })
+    const update = async (group: object, more: object = {}) => {
+      const { body } = await call("UpdateConsumerGroup", { group: { name: "printers", ...group }, ...more })
+      return [body.maxInflight, body.filterExpr, body.status?.slice(22), body.pausedBy, body.code]
+    }
+
+    assert.deepStrictEqual(await update({ maxInflight: 9 }, { updateMask: "maxInflight,filterExpr" }), [
+      9,
+      undefined,
+      "ACTIVE",
+      undefined,
+      undefined
+    ])
+    assert.deepStrictEqual(
+      await update(
+        { max_inflight: 1, filter_expr: "event.data.i > 2" },
+        { update_mask: { paths: ["filter_expr"] } }
+      ),
+      [9, "event.data.i > 2", "ACTIVE", undefined, undefined]
+    )
+    assert.deepStrictEqual(await update({ status: 2, maxInflight: 3 }, { by: "ops" }), [
+      3,
+      "event.data.i > 2",
+      "PAUSED",
+      "ops",
+      undefined
+    ])
+    assert.deepStrictEqual(
+      await update({ status: "CONSUMER_GROUP_STATUS_ACTIVE" }, { updateMask: "status" }),
+      [3, "event.data.i > 2", "ACTIVE", undefined, undefined]
+    )
+    for (const [group, more] of [
+      [{ pattern: "topic:news" }, { updateMask: "pattern" }],
+      [{ status: 3 }, {}],
+      [{}, { updateMask: 5 }]
+    ] as const) {
+      assert.strictEqual((await update(group, more)).at(-1), "invalid_argument", JSON.stringify(group))
+    }
+  })
+
+  it("deletes a group, once", async () => {
+    await call("CreateConsumerGroup", printers)
+    const request = { namespace: "default", name: "printers" }
+
+    assert.deepStrictEqual((await call("DeleteConsumerGroup", request)).body, {})
+    const again = await call("DeleteConsumerGroup", request)
+    assert.deepStrictEqual([again.status, again.body.code], [404, "not_found"])
+  })
+})
+
+it("the description of the server has the calls about groups", async () => {
+  const { paths } = (await send(ironflow.url, "GET", "/openapi.json")).body
+  assert.containsAllKeys(paths["/api/v1/consumer-groups/{name}"], ["get", "patch", "delete"])
+  assert.containsAllKeys(paths, [
+    "/api/v1/consumer-groups",
+    "/api/v1/consumer-groups/{name}/pause",
+    "/api/v1/consumer-groups/{name}/resume",
+    "/ironflow.v1.PubSubService/UpdateConsumerGroup"
+  ])
+})
