@@ -35,7 +35,7 @@ const kind: Rule = (value) => (kinds.has(value) ? undefined : "the kind of a ste
 const texts: Rule = (value) =>
   Array.isArray(value) && value.every((item) => typeof item === "string") ? undefined : "an array of strings"
 const due: Rule = (value) =>
-  isObject(value) && (number(value.afterMs) === undefined || number(value.at) === undefined)
+  isObject(value) && number("at" in value ? value.at : value.afterMs) === undefined
     ? undefined
     : "{ afterMs } or { at }"
 const error: Rule = (value) =>

@@ -24,7 +24,15 @@ import {
   waitRoots
 } from "./Events.ts"
 import { createRun, endRun, functionIdOf, isCompensating, type Pause } from "./RunRows.ts"
-import { type LeasedRun, type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
+import {
+  asMoment,
+  type LeasedRun,
+  type Row,
+  RUN_ITSELF,
+  Status,
+  type Transaction,
+  WaitKind
+} from "./Transaction.ts"
 import { transact } from "./Transact.ts"
 import {
   delayRun,
@@ -293,7 +301,7 @@ export const pauseRow = (tx: Transaction, run: number, pause: Pause): void => {
   )
 }
 
-const dueTime = (due: Due, now: number): number => ("at" in due ? due.at : now + due.afterMs)
+const dueTime = (due: Due, now: number): number => asMoment("at" in due ? due.at : now + due.afterMs)
 
 const insertStep = (
   tx: Transaction,
@@ -315,8 +323,8 @@ const insertStep = (
     failed,
     value,
     attempt,
-    startedAt,
-    endedAt
+    asMoment(startedAt),
+    asMoment(endedAt)
   )
   if (inserted > 0) tx.tell(() => stepEnded(tx, run.key, step.stepKey))
 }
@@ -391,7 +399,7 @@ const openChildWait = (
   const now = tx.now()
   const outcome = child === undefined ? unknownFunction(op.functionId) : undefined
   const [failed, value] = outcome === undefined ? [null, null] : outcomeColumns(outcome)
-  const dueAt = outcome === undefined ? now + op.timeoutMs : null
+  const dueAt = outcome === undefined ? dueTime({ afterMs: op.timeoutMs }, now) : null
   tx.run(
     `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, child, timeout_ms, event, fired, failed, value, created_at)
      VALUES (?, ?, ${WaitKind.child}, ?, 'invoke', ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -400,7 +408,7 @@ const openChildWait = (
     op.name,
     dueAt,
     child?.key ?? null,
-    op.timeoutMs,
+    asMoment(op.timeoutMs),
     op.functionId,
     outcome === undefined ? null : tx.nextSeq(),
     failed,
@@ -473,7 +481,7 @@ const openEventWait = (
     match?._tag === "Path" ? match.value : null,
     match?._tag === "Expression" ? match.text : null,
     identity,
-    op.timeoutMs,
+    asMoment(op.timeoutMs),
     outcome === undefined ? null : tx.nextSeq(),
     failed,
     value,
