@@ -791,8 +791,14 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   /** Awaits what runs beside a handler that has ended, and what the journal still has for it. */
   #closeHandler(then: () => void): void {
     this.#phase = "closing"
-    if (this.#attempts.size === 0 && this.settlement.isEmpty && !this.settlement.isReplaying) then()
-    else this.stop(this.#rootGroup, `the handler of function "${this.plan.functionId}" has failed`, then)
+    const why = `the handler of function "${this.plan.functionId}" has failed`
+    if (this.#attempts.size > 0 || !this.settlement.isEmpty || this.settlement.isReplaying) {
+      this.stop(this.#rootGroup, why, then)
+      return
+    }
+    // what other branches have asked for is still held back, and does not begin beside the compensations
+    this.shut(this.#rootGroup, why)
+    then()
   }
 
   /** The handler cannot go on, and nothing beside it is awaited. */
