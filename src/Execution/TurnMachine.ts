@@ -287,12 +287,24 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       this.#attempts.delete(attempt)
       attempt.abandon(new StepAbortedError(call.name, "the handler does not wait for it any more"))
     }
-    if (this.#waiting.delete(call.key)) this.#report({ _tag: "Withdraw", stepKey: call.key })
+    if (this.#waiting.delete(call.key) || call.failures > 0) this.#reportWithdrawn(call)
     this.settlement.pump()
+  }
+
+  #reportWithdrawn({ key }: StepCall): void {
+    this.#report({ _tag: "Withdraw", stepKey: key })
   }
 
   #shelve(): void {
     this.#shelved++
+    this.settlement.pump()
+  }
+
+  /** {@link #shelve} for code of a stopped group: a step between two attempts would be open for good. */
+  #shelveStopped(call: StepCall): void {
+    this.#shelved++
+    // The steps of a failing handler stay open: if the run is tried again, they go on.
+    if (call.failures > 0 && this.#rootGroup.stopped === undefined) this.#reportWithdrawn(call)
     this.settlement.pump()
   }
 
@@ -332,7 +344,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
 
   #startUnlessStopped(call: StepCall): void {
     if (call.withdrawn || this.#phase === "over") return
-    if (isStopped(call.scope)) this.#shelved++
+    if (isStopped(call.scope)) this.#shelveStopped(call)
     else if (isCode(call.work)) this.#startCode(call, call.work)
     else this.#startOp(call)
   }
@@ -454,7 +466,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     const { work } = call
     if (!isCode(work)) return
     if (abortReason !== undefined && isAbortFailure(error, abortReason)) {
-      this.#shelve()
+      this.#shelveStopped(call)
       return
     }
     const stored = serializeFailure(error, encoded)
@@ -463,7 +475,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       this.#recordStep(attempt, { _tag: "Failure", error: stored })
     } else if (isStopped(call.scope)) {
       // What is not finished here starts again in another turn, if it is wanted at all.
-      this.#shelve()
+      this.#shelveStopped(call)
     } else {
       call.failures = failures
       this.#waiting.set(call.key, call)
@@ -517,7 +529,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     if (outcome !== undefined) {
       this.#settle(call, outcome)
     } else if (isStopped(call.scope)) {
-      this.#shelve()
+      this.#shelveStopped(call)
     } else {
       this.#heldCode.push(call)
       this.settlement.pump()
@@ -591,7 +603,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       attempt.cancelTimer ??= this.host.alarm.at(now + stopGraceMs, () => this.#giveUp(attempt, reason))
       attempt.abort(reason)
     }
-    // The steps of a failing handler stay open: if the run is tried again, they go on.
+    // As above: the steps of a failing handler stay open.
     if (group !== this.#rootGroup) {
       for (const call of this.#waiting.values()) {
         if (isWithin(call.scope, group)) this.#withdrawWaiting(call)
@@ -603,7 +615,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
 
   #withdrawWaiting(call: StepCall): void {
     this.#waiting.delete(call.key)
-    this.#report({ _tag: "Withdraw", stepKey: call.key })
+    this.#reportWithdrawn(call)
   }
 
   #giveUp(attempt: Attempt, reason: Error): void {
@@ -614,7 +626,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       `Run ${this.job.runId}: step "${attempt.call.name}" did not stop within ${stopGraceMs / 1000} s of being aborted; ` +
         "its result is ignored. Make it listen to its `signal`"
     )
-    this.#shelve()
+    this.#shelveStopped(attempt.call)
   }
 
   #hasRunning(group: BranchGroup): boolean {

@@ -1214,6 +1214,35 @@ describe("the effect face", () => {
   )
 
   only(
+    "a step that is interrupted in its second attempt is given back, so that it is not tried again",
+    () =>
+      make({ id: "order", triggers: [], retry: { initialDelayMs: 1000 } }, () =>
+        Effect.gen(function* () {
+          yield* Effect.raceFirst(
+            Step.run(
+              "flaky",
+              Effect.gen(function* () {
+                const { attempt: number } = yield* Step.StepAttempt
+                return number === 1 ? yield* Effect.fail(new Error("again")) : yield* Effect.never
+              })
+            ),
+            Step.sleep("limit", "5s")
+          )
+          yield* Step.sleep("cool down", "1h")
+        })
+      ),
+    async ({ engine, fn }) => {
+      await engine.run(fn)
+
+      assert.strictEqual(engine.status, "completed")
+      assert.deepStrictEqual(
+        engine.ops("Withdraw").map(({ stepKey }) => stepKey),
+        ["flaky:0"]
+      )
+    }
+  )
+
+  only(
     "interrupting the caller interrupts the running step, waits for it, and records nothing",
     (probe) =>
       make({ id: "order", triggers: [] }, () =>

@@ -240,13 +240,16 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
     }
     case "Suspend": {
       const open = tx.get(
-        `SELECT count(*) AS pending, (SELECT count(*) FROM waits WHERE run = ? AND fired IS NOT NULL) AS fired
+        `SELECT count(*) AS pending, (SELECT count(*) FROM waits WHERE run = ? AND fired IS NOT NULL
+           AND (kind <> ${WaitKind.retry} OR step_key IN (SELECT value FROM json_each(?)))) AS fired
          FROM waits WHERE run = ? AND fired IS NULL AND step_key <> '${RUN_ITSELF}'`,
         run.key,
+        JSON.stringify(op.open),
         run.key
       )
       endLease(tx, run.key)
-      // something fired that the worker had not heard of yet, or nothing is left that could wake the run
+      // something fired that the worker had not heard of yet, or nothing is left that could wake the run; an attempt that
+      // may start and that the handler does not wait for would wake it again and again
       if (Number(open?.fired) > 0 || Number(open?.pending) === 0) makeReady(tx, run.key)
       return undefined
     }

@@ -443,6 +443,21 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepInclude((yield* shop.situation(job.runId)).pause, { code: "NONDETERMINISM" })
     })
 
+    test("an attempt that may start does not wake a run whose handler does not wait for it", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, retryStep("charge:0", 1, 1000))
+      yield* shop.pass(1000)
+
+      yield* shop.report(job, sleep("rest:0", 5000), suspend("rest:0"))
+
+      assert.deepStrictEqual(yield* shop.claim(), [])
+      yield* shop.pass(5000)
+      const next = yield* shop.claimOne()
+      yield* shop.report(next, sleep("nap:0", 5000), suspend("nap:0", "charge:0"))
+      assert.strictEqual((yield* shop.claimOne()).runId, job.runId, "one that it waits for does")
+    })
+
     test("a published message commits with the report, and its outcome is in the journal at its place", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
