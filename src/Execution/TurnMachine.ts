@@ -374,6 +374,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   }
 
   #startCode(call: StepCall, code: StepCode): void {
+    if (this.host.mayBegin?.() === false) return
     this.#live = true
     const now = this.host.clock.currentTimeMillisUnsafe()
     const attempt = new Attempt(this, call, call.failures + 1, now)

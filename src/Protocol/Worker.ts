@@ -378,6 +378,11 @@ export interface WorkerSession {
     readonly stepName: string
     readonly lingerMs: number
   }) => Effect.Effect<void, ConnectionError>
+  /**
+   * Says whether the leases are sure to hold; if not, the turns are told that theirs are lost. Absent where leases do not
+   * run out.
+   */
+  readonly checkLeases?: () => boolean
   /** How the worker's projections get at their events; absent where they do not. */
   readonly projections?: ProjectionFeed
 }

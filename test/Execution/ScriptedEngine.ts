@@ -91,6 +91,7 @@ export class ScriptedEngine {
   /** Why writes are refused, one for each transaction to come. */
   readonly refusals: Array<Error> = []
   defers: TurnHost["defers"] = undefined
+  mayBegin: TurnHost["mayBegin"] = undefined
   #queued: Array<Queued> = []
   #live: Live | undefined = undefined
   #scheduled = false
@@ -166,6 +167,7 @@ export class ScriptedEngine {
       context: this.#context,
       late: (stepName) => void this.late.push(stepName),
       ...(this.defers === undefined ? {} : { defers: this.defers }),
+      mayBegin: () => this.mayBegin?.() ?? true,
       ...(this.upcast === undefined ? {} : { upcast: this.upcast })
     }
     const job: Job = {
