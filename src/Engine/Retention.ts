@@ -49,6 +49,7 @@ export const make = (
     const sweep = Effect.gen(function* () {
       yield* sweepMessages
 
+      while ((yield* store.deleteExpiredIdempotencyKeys(BATCH)) === BATCH) yield* Effect.sleep(10)
       while ((yield* store.deleteExpiredRecordings(BATCH)) === BATCH) yield* Effect.sleep(10)
       if (!Number.isFinite(keepMs)) return
       const endedBefore = (yield* Clock.currentTimeMillis) - keepMs

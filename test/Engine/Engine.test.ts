@@ -39,6 +39,7 @@ const quiet = Effect.promise(async () => {
 /** What an engine asks its store every hour, whatever happens. */
 const housekeeping = new Set([
   "deleteEndedRuns",
+  "deleteExpiredIdempotencyKeys",
   "deleteExpiredRecordings",
   "deleteOldMessages",
   "touchGroups",

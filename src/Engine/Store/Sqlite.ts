@@ -19,6 +19,7 @@ import * as ConfigRows from "./ConfigRows.ts"
 import { appendEvent, appendMessage, endOfLog } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import { readHistory } from "./History.ts"
+import { forgetExpired } from "./Idempotency.ts"
 import * as Inspection from "./Inspection.ts"
 import * as KvBuckets from "./KvBuckets.ts"
 import { writeEntries } from "./KvWrites.ts"
@@ -237,6 +238,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         inspect(`read the record of run ${runId}`, () => readRecording(tx, environment, runId)),
       deleteExpiredRecordings: (limit) =>
         write("delete old records", () => deleteExpiredRecordings(tx, limit)),
+      deleteExpiredIdempotencyKeys: (limit) =>
+        write("delete old idempotency keys", () => forgetExpired(tx, limit)),
       getHistory: (environment, runId) =>
         inspect(`read run ${runId}`, () => readHistory(tx, environment, runId)),
       getSituation: (environment, runId) =>

@@ -662,6 +662,8 @@ export interface StoreService {
   readonly getRecording: (environment: string, runId: string) => Effect.Effect<Array<AuditEvent>, SteerError>
   /** Deletes records whose time has passed, at most `limit`; returns how many. */
   readonly deleteExpiredRecordings: (limit: number) => Effect.Effect<number, StoreError>
+  /** Deletes idempotency keys whose window has passed, at most `limit` of them; returns how many. */
+  readonly deleteExpiredIdempotencyKeys: (limit: number) => Effect.Effect<number, StoreError>
   /** What is recorded of a run, as it would be replayed. */
   readonly getHistory: (environment: string, runId: string) => Effect.Effect<RunHistory, SteerError>
   readonly getSituation: (environment: string, runId: string) => Effect.Effect<RunSituation, SteerError>

@@ -1,6 +1,7 @@
 /** What is kept beside runs, and for how long: ended runs, sealed secrets, cron schedules. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
 import {
   complete,
   done,
@@ -40,6 +41,19 @@ export const upkeepSuite = (test: ShopTest): void => {
       const gone = yield* Effect.flip(shop.store.getRunSteps(environment, old.runId))
       assert.strictEqual(gone.code, "RUN_NOT_FOUND")
       assert.strictEqual(yield* shop.store.deleteEndedRuns(day, 100), 0)
+    })
+
+    test("idempotency keys go when their window has passed, whether or not a timer fires", function* (shop) {
+      for (const key of ["o-1", "o-2", "o-3"]) yield* shop.emit("order.placed", {}, { idempotencyKey: key })
+      yield* TestClock.adjust(day / 2)
+      yield* shop.emit("order.placed", {}, { idempotencyKey: "o-4" })
+      assert.strictEqual(yield* shop.store.deleteExpiredIdempotencyKeys(10), 0)
+
+      yield* TestClock.adjust(day / 2)
+
+      assert.strictEqual(yield* shop.store.deleteExpiredIdempotencyKeys(2), 2)
+      assert.strictEqual(yield* shop.store.deleteExpiredIdempotencyKeys(2), 1)
+      assert.isTrue((yield* shop.emit("order.placed", {}, { idempotencyKey: "o-4" })).duplicate)
     })
 
     test("no more than the limit go at once, oldest first", function* (shop) {
