@@ -9,7 +9,7 @@ import { isObject, safeJsonParse } from "../../Json.ts"
 import { checkBucketName, checkKey } from "../../KvKeys.ts"
 import { checkName, checkSize, eventBytes, stepResultBytes, writesAtOnce } from "../../Limits.ts"
 import type { ReportsRequest, Room } from "../../Protocol/Http/Turns.ts"
-import type { StepKind, TurnOp, TurnReport, TxWrite } from "../../Protocol/Worker.ts"
+import { endsTurn, type StepKind, type TurnOp, type TurnReport, type TxWrite } from "../../Protocol/Worker.ts"
 
 /** Says what a value must be when it is not that, else `undefined`. */
 type Rule = (value: unknown) => string | undefined
@@ -205,6 +205,10 @@ export const checkReport = (report: unknown, at: string): void => {
       if (must !== undefined) {
         throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}): \`${field}\` must be ${must}`)
       }
+    }
+    // an op with all of its fields
+    if (i < report.ops.length - 1 && endsTurn(op as unknown as TurnOp)) {
+      throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}) ends the turn: nothing can follow it`)
     }
   }
 }

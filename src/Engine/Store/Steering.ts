@@ -39,8 +39,14 @@ export const resumeRun = (tx: Transaction, environment: string, runId: string, f
   if (status === Status.failed || status === Status.cancelled)
     return retryRun(tx, environment, runId, fromStep)
   if (row.lease !== null && row.pause !== null) {
-    tx.run("UPDATE runs SET pause = NULL WHERE key = ?", key)
-    return reread(tx, environment, runId)
+    if (fromStep === undefined) {
+      tx.run("UPDATE runs SET pause = NULL WHERE key = ?", key)
+      return reread(tx, environment, runId)
+    }
+    // the live turn has gone past the step: it is called back, and with that the pause begins
+    findStep(tx, row, fromStep)
+    callBack(tx, row, "the run goes on from an earlier step")
+    return resumeRun(tx, environment, runId, fromStep)
   }
   if (status !== Status.paused) {
     throw new InvalidStateError(
@@ -127,12 +133,7 @@ export const patchStep = (
 
   if (row.lease !== null) {
     // the live turn has seen, or is about to see, another result
-    tx.notify(String(row.worker), {
-      _tag: "LeaseLost",
-      jobId: String(row.lease),
-      reason: "a step was patched"
-    })
-    endLease(tx, key)
+    callBack(tx, row, "a step was patched")
   }
   const now = tx.now()
   if (finished !== undefined) {
@@ -155,6 +156,12 @@ export const patchStep = (
   }
   tx.tell(() => ({ _tag: "StepPatched", ...about(tx, row), name: stepKey, reason }))
   makeReady(tx, key)
+}
+
+/** Ends the lease of a live turn, and tells it. */
+const callBack = (tx: Transaction, row: Row, reason: string): void => {
+  tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: String(row.lease), reason })
+  endLease(tx, Number(row.key))
 }
 
 /** What an activity says of every run. */

@@ -158,6 +158,22 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(job.runId), "running")
     })
 
+    test("resuming from a step before the pause has begun calls the live turn back", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("a:0"), done("b:0"), done("c:0"))
+      yield* shop.store.pauseRun("default", job.runId, "")
+      assert.strictEqual(yield* code(shop.store.resumeRun("default", job.runId, "nothing")), "STEP_NOT_FOUND")
+      assert.deepStrictEqual(shop.heard(), [])
+
+      yield* shop.store.resumeRun("default", job.runId, "b")
+
+      assert.deepStrictEqual(shop.heard(), ["LeaseLost"])
+      assert.strictEqual(yield* shop.refused(job, done("d:0")), "LEASE_LOST")
+      assert.deepStrictEqual(yield* shop.steps(job.runId), ["a:0 completed"])
+      assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
+    })
+
     test("the delay before a run's next attempt outlives a pause", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
