@@ -826,6 +826,25 @@ describe("code that misbehaves", () => {
       assert.deepStrictEqual(engine.keys, ["compensate:charge:0"])
     }
   )
+
+  only(
+    "a result that throws when it is looked at fails its step",
+    () =>
+      createFunction({ id: "order", triggers: [], retry: { maxAttempts: 1 } }, async ({ step }) => {
+        await step.run("first", async () => 1)
+        return step.run("odd", () => ({
+          get then() {
+            throw new Error("do not look")
+          }
+        }))
+      }),
+    async ({ engine, fn }) => {
+      await engine.turn(fn)
+
+      assert.strictEqual(engine.status, "failed")
+      assert.strictEqual(engine.error?.message, "do not look")
+    }
+  )
 })
 
 /** Nothing about it can be read. */
