@@ -319,6 +319,42 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["charge:0 completed"])
     })
 
+    test("of several steps of one name drops those that were undone, and keeps those that were not", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(
+        job,
+        done("charge:0", success("first")),
+        done("charge:1", success("second")),
+        compensate("charge", "charge"),
+        done("compensate:charge:1", success(), { kind: "compensate" }),
+        done("compensate:charge:0", failure("bank is closed"), { kind: "compensate" }),
+        fail("no stock")
+      )
+
+      yield* retry(shop, job.runId)
+
+      assert.deepStrictEqual(yield* shop.steps(job.runId), ["charge:0 completed"])
+      assert.strictEqual((yield* shop.claimOne()).generation, 1)
+    })
+
+    test("starts a new generation after the rollback of something that is no step", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(
+        job,
+        done("a:0"),
+        compensate("everything"),
+        done("compensate:everything:0", success(), { kind: "compensate" }),
+        fail("no stock")
+      )
+
+      yield* retry(shop, job.runId)
+
+      assert.deepStrictEqual(yield* shop.steps(job.runId), ["a:0 completed"])
+      assert.strictEqual((yield* shop.claimOne()).generation, 1)
+    })
+
     test("brings back a cancelled run", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
