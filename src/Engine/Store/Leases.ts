@@ -8,7 +8,7 @@ import { entityOfRow } from "./Events.ts"
 import { endRun, invocationEventId } from "./RunRows.ts"
 import type { Adoption, Claim, Demand } from "./Store.ts"
 import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
-import { endLease, pauseRow } from "./Turns.ts"
+import { endLease, isOf, pauseRow } from "./Turns.ts"
 import { delayRun, makeReady, readOutcome } from "./Waits.ts"
 
 /** After this many losses of a run without a new journal entry somebody has to look at it (guarantee G5). */
@@ -480,9 +480,9 @@ const releaseRun = (tx: Transaction, run: number, fn: number, lost: boolean, why
 }
 
 /** Dispatches a run again whose turn ended while its handler was still at work, with a longer linger. */
-export const markLate = (tx: Transaction, runId: string, lingerMs: number): void => {
-  const row = tx.get("SELECT key, linger_ms FROM runs WHERE id = ? AND ended_at IS NULL", runId)
-  if (row === undefined) return
+export const markLate = (tx: Transaction, runId: string, lingerMs: number, environment?: string): void => {
+  const row = tx.get("SELECT key, environment, linger_ms FROM runs WHERE id = ? AND ended_at IS NULL", runId)
+  if (row === undefined || !isOf(tx, Number(row.environment), environment)) return
   const longer = Math.min(5000, Math.max(50, lingerMs * 2, Number(row.linger_ms)))
   tx.run("UPDATE runs SET linger_ms = ? WHERE key = ?", longer, row.key!)
   makeReady(tx, Number(row.key))

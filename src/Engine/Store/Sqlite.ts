@@ -215,15 +215,16 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         write("delete abandoned groups", () => Groups.deleteAbandonedGroups(tx, before, limit)),
       mayHaveReady: () => tx.hot.size > 0,
       claimRuns: (demands) => write("claim runs", () => claimRuns(tx, demands)),
-      applyReports: (reports) =>
-        write("store reports", () => reports.map((report) => applyReport(tx, report))),
+      applyReports: (reports, environment) =>
+        write("store reports", () => reports.map((report) => applyReport(tx, report, environment))),
       extendLeases: (jobIds, leaseMs) => write("extend leases", () => extendLeases(tx, jobIds, leaseMs)),
       adoptLeases: (workerId, jobIds, leaseMs) =>
         write(`keep the turns of worker ${workerId}`, () => adoptLeases(tx, workerId, jobIds, leaseMs)),
       releaseWorker: (workerId, lost) =>
         write(`release worker ${workerId}`, () => releaseWorker(tx, workerId, lost)),
       loseLease: (jobId, why) => write(`take back job ${jobId}`, () => loseLease(tx, jobId, why)),
-      markLate: (runId, lingerMs) => write(`wake run ${runId}`, () => markLate(tx, runId, lingerMs)),
+      markLate: (runId, lingerMs, environment) =>
+        write(`wake run ${runId}`, () => markLate(tx, runId, lingerMs, environment)),
       fireDue: () => write("fire timers", () => fireDue(tx)),
       getRun: (environment, runId) =>
         inspect(`read run ${runId}`, () => readRun(tx, findRun(tx, environment, runId))),

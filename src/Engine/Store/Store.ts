@@ -625,9 +625,13 @@ export interface StoreService {
   readonly mayHaveReady: () => boolean
   /** Leases ready runs to workers with room. */
   readonly claimRuns: (demands: ReadonlyArray<Demand>) => Effect.Effect<ReadonlyArray<Claim>, StoreError>
-  /** Applies reports of turns; each all or none. A report whose lease is not the run's changes nothing. */
+  /**
+   * Applies reports of turns; each all or none. A report whose lease is not the run's changes nothing, nor does one about a
+   * run of another environment than `environment`.
+   */
   readonly applyReports: (
-    reports: ReadonlyArray<TurnReport>
+    reports: ReadonlyArray<TurnReport>,
+    environment?: string
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
   /** Extends leases; returns the job ids whose lease is gone. */
   readonly extendLeases: (
@@ -649,8 +653,12 @@ export interface StoreService {
   /** Ends one lease, which counts as a loss of the run; says whether there was one. `why` is kept with the run. */
   readonly loseLease: (jobId: string, why: string) => Effect.Effect<boolean, StoreError>
   /** A step call came after the end of its turn: dispatch the run again with a longer linger. */
-  readonly markLate: (runId: string, lingerMs: number) => Effect.Effect<void, StoreError>
-  /** Fires what is due: waits, retries, expired leases, expired idempotency keys. */
+  readonly markLate: (
+    runId: string,
+    lingerMs: number,
+    environment?: string
+  ) => Effect.Effect<void, StoreError>
+  /** Fires what is due: waits, retries, expired leases, expired keys. */
   readonly fireDue: () => Effect.Effect<Fired, StoreError>
 
   readonly getRun: (environment: string, runId: string) => Effect.Effect<Run, SteerError>

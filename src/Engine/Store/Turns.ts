@@ -44,17 +44,19 @@ import {
   stepEnded
 } from "./Waits.ts"
 
-export const applyReport = (tx: Transaction, report: TurnReport): TurnAck => {
+/** Applies a report if its job holds the run, and the run is one of the environment, if that is given. */
+export const applyReport = (tx: Transaction, report: TurnReport, environment?: string): TurnAck => {
   const known = tx.leasedTo(report.jobId)
-  if (known !== undefined && known.id === report.runId) {
+  if (known !== undefined && known.id === report.runId && isOf(tx, known.environment, environment)) {
     return { _tag: "Accepted", outcomes: report.ops.map((op) => applyOp(tx, known, op)) }
   }
   const row = tx.get(
     "SELECT key, environment, function, status, event, parent, lease, worker, pause FROM runs WHERE id = ?",
     report.runId
   )
-  if (row === undefined || row.lease !== report.jobId) {
-    return Number(row?.status) === Status.cancelled
+  const isKnown = row !== undefined && isOf(tx, Number(row.environment), environment)
+  if (!isKnown || row.lease !== report.jobId) {
+    return isKnown && Number(row.status) === Status.cancelled
       ? { _tag: "Refused", reason: "CANCELLED", message: `Run ${report.runId} was cancelled` }
       : {
           _tag: "Refused",
@@ -76,6 +78,10 @@ export const applyReport = (tx: Transaction, report: TurnReport): TurnAck => {
   if (row.pause !== null) takeEffect(tx, run, row, report)
   return { _tag: "Accepted", outcomes }
 }
+
+/** Whether the environment has this key, if one is asked for. */
+export const isOf = (tx: Transaction, key: number, environment: string | undefined): boolean =>
+  environment === undefined || key === tx.findEnvironment(environment)
 
 /** A pause was asked for while the turn was live: what it had to report is stored, and it is called back. */
 const takeEffect = (tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): void => {

@@ -57,6 +57,23 @@ export const turnsSuite = (test: ShopTest): void => {
       yield* shop.report(current, complete())
     })
 
+    test("a report about a run of another environment is refused and changes nothing", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.emit("order.placed", {}, { environment: "staging" })
+      const { jobId, runId } = job
+      const before = yield* snapshot(shop, runId)
+      for (const elsewhere of ["staging", "unknown"]) {
+        const [ack] = yield* shop.store.applyReports([{ jobId, runId, ops: [complete()] }], elsewhere)
+        assert.deepInclude(ack, { _tag: "Refused", reason: "LEASE_LOST" })
+        yield* shop.store.markLate(runId, 0, elsewhere)
+      }
+      assert.deepStrictEqual(yield* snapshot(shop, runId), before)
+
+      const [ack] = yield* shop.store.applyReports([{ jobId, runId, ops: [complete()] }], "default")
+      assert.deepInclude(ack, { _tag: "Accepted" })
+    })
+
     test("a report of a run that was cancelled is refused and changes nothing", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: [] }))
       const job = yield* shop.start()
