@@ -516,7 +516,14 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   }
 
   notice(notice: Notice): void {
-    if (this.#phase !== "over" && notice._tag === "Fired") this.#fired(notice.stepKey, notice.outcome)
+    if (this.#phase === "over" || notice._tag !== "Fired") return
+    const { failures, outcome, stepKey } = notice
+    if (outcome === undefined && failures !== undefined) {
+      // of an attempt that has begun long since
+      const waiting = this.#waiting.get(stepKey) ?? this.#open.get(stepKey)
+      if (waiting !== undefined && waiting.failures !== failures) return
+    }
+    this.#fired(stepKey, outcome)
   }
 
   #fired(key: string, outcome: Outcome | undefined): void {

@@ -210,6 +210,45 @@ describe("retries", () => {
       assert.strictEqual(log.at(-1), "run_1:charge:0@2")
     }
   )
+
+  both(
+    "an attempt does not begin before its time because a notice of the one before comes again",
+    {
+      config: { retry: { initialDelayMs: 1000, maxAttempts: 5 } },
+      promise:
+        (probe) =>
+        async ({ step }) => {
+          await step.run("charge", async ({ attempt: number }) => {
+            probe.log.push(`attempt ${number}`)
+            throw new Error("declined")
+          })
+        },
+      effect: (probe) => () =>
+        Step.run(
+          "charge",
+          Effect.gen(function* () {
+            probe.log.push(`attempt ${(yield* Step.StepAttempt).attempt}`)
+            return yield* Effect.fail(new Error("declined"))
+          })
+        )
+    },
+    async ({ engine, fn, log }) => {
+      engine.lingerMs = 60_000
+      engine.start(fn)
+      await settle()
+      await engine.advance(1000)
+      await settle()
+      assert.deepStrictEqual(log, ["attempt 1", "attempt 2"])
+
+      engine.repeat("charge:0", 1)
+      await settle()
+      assert.deepStrictEqual(log, ["attempt 1", "attempt 2"])
+      await engine.advance(2000)
+      await settle()
+      assert.deepStrictEqual(log, ["attempt 1", "attempt 2", "attempt 3"])
+      engine.crash()
+    }
+  )
 })
 
 describe("timeouts", () => {

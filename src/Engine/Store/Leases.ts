@@ -377,14 +377,16 @@ export const adoptLeases = (
     }
     tx.run("UPDATE runs SET lease_until = ? WHERE key = ?", until, key)
     for (const wait of tx.all(
-      `SELECT step_key, kind, failed, value FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`,
+      `SELECT step_key, kind, failures, failed, value FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`,
       key
     )) {
       notices.push({
         _tag: "Fired",
         jobId,
         stepKey: String(wait.step_key),
-        ...(Number(wait.kind) === WaitKind.retry ? {} : { outcome: readOutcome(wait) })
+        ...(Number(wait.kind) === WaitKind.retry
+          ? { failures: Number(wait.failures) }
+          : { outcome: readOutcome(wait) })
       })
     }
   }

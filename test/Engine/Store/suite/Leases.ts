@@ -169,7 +169,7 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(lost, ["job_gone"])
       assert.deepStrictEqual(notices, [
         { _tag: "Fired", jobId: kept!.jobId, stepKey: "rest:0", outcome: success() },
-        { _tag: "Fired", jobId: kept!.jobId, stepKey: "charge:0" }
+        { _tag: "Fired", jobId: kept!.jobId, stepKey: "charge:0", failures: 1 }
       ])
       assert.deepStrictEqual(
         (yield* shop.claim({ worker: "worker-2" })).map(({ runId }) => runId),

@@ -358,7 +358,10 @@ export const turnsSuite = (test: ShopTest): void => {
 
       yield* shop.pass(1000)
       assert.deepStrictEqual(shop.notices.splice(0), [
-        { workerId: "worker-1", notice: { _tag: "Fired", jobId: job.jobId, stepKey: "charge:0" } }
+        {
+          workerId: "worker-1",
+          notice: { _tag: "Fired", jobId: job.jobId, stepKey: "charge:0", failures: 1 }
+        }
       ])
       yield* shop.report(job, retryStep("charge:0", 2, 2000), suspend("charge:0"))
       yield* shop.pass(1999)
