@@ -370,8 +370,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       updatePolicy: (id, changes, by) =>
         steer(`change policy ${id}`, () => Access.updatePolicy(tx, id, changes, by)),
       deletePolicy: (id, by) => steer(`delete policy ${id}`, () => Access.deletePolicy(tx, id, by)),
-      deleteEndedRuns: (endedBefore, limit) =>
-        write("delete old runs", () => deleteEndedRuns(tx, endedBefore, limit)),
+      deleteEndedRuns: (endedBefore, limit, after) =>
+        write("delete old runs", () => deleteEndedRuns(tx, endedBefore, limit, after)),
       countStuckRuns: () => read("count stuck runs", () => Inspection.countStuckRuns(tx))
     })
   })

@@ -404,6 +404,12 @@ export interface ListRunsQuery {
   readonly cursor?: string
 }
 
+export interface DeletedRuns {
+  readonly deleted: number
+  /** Where to go on; absent at the end. */
+  readonly after?: number
+}
+
 /** What `explain` needs to know about a run that is in the database. */
 export interface RunSituation {
   readonly run: Run
@@ -831,8 +837,15 @@ export interface StoreService {
   /** Refused while roles have it. */
   readonly deletePolicy: (id: string, by: string) => Effect.Effect<void, AccessError>
 
-  /** Deletes runs that ended before `endedBefore` (epoch milliseconds), at most `limit`; returns how many. */
-  readonly deleteEndedRuns: (endedBefore: number, limit: number) => Effect.Effect<number, StoreError>
+  /**
+   * Deletes runs that ended before `endedBefore` (epoch milliseconds), at most `limit`, and looks at a bounded number of them.
+   * Called again with the `after` that it returned it goes on from there.
+   */
+  readonly deleteEndedRuns: (
+    endedBefore: number,
+    limit: number,
+    after?: number
+  ) => Effect.Effect<DeletedRuns, StoreError>
   /**
    * Runs that are neither leased, due, paused nor waiting on something that exists; always 0 (guarantee G2). It reads
    * every unfinished run: for checks, not for hot paths.

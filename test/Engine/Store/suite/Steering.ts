@@ -557,9 +557,9 @@ export const steeringSuite = (test: ShopTest): void => {
       const live = yield* shop.start()
       yield* shop.report(live, done("a:0"))
 
-      assert.strictEqual(yield* shop.store.deleteEndedRuns(20, 1), 1)
-      assert.strictEqual(yield* shop.store.deleteEndedRuns(20, 10), 1)
-      assert.strictEqual(yield* shop.store.deleteEndedRuns(20, 10), 0)
+      assert.strictEqual((yield* shop.store.deleteEndedRuns(20, 1)).deleted, 1)
+      assert.strictEqual((yield* shop.store.deleteEndedRuns(20, 10)).deleted, 1)
+      assert.strictEqual((yield* shop.store.deleteEndedRuns(20, 10)).deleted, 0)
 
       const { runs, totalCount } = yield* shop.store.listRuns({ environment: "default", limit: 10 })
       assert.deepStrictEqual([totalCount, ...runs.map(({ id }) => id)], [2, live.runId, ended[2]])
