@@ -113,12 +113,15 @@ export class Dispatch {
             })
       ),
       adopt: (jobIds) =>
-        Effect.map(this.#store.adoptLeases(workerId, jobIds, leaseMs), ({ lost, notices }) => {
-          for (const jobId of jobIds) worker.active.add(jobId)
-          for (const jobId of lost) worker.active.delete(jobId)
-          for (const notice of notices) handlers.onNotice(notice)
-          return lost
-        }),
+        Effect.map(
+          this.#store.adoptLeases(workerId, jobIds, leaseMs, worker.functionIds),
+          ({ lost, notices }) => {
+            for (const jobId of jobIds) worker.active.add(jobId)
+            for (const jobId of lost) worker.active.delete(jobId)
+            for (const notice of notices) handlers.onNotice(notice)
+            return lost
+          }
+        ),
       close: (lost) => Effect.suspend(() => (isCurrent() ? this.disconnect(workerId, lost) : Effect.void)),
       detach: () => {
         if (isCurrent()) this.#workers.delete(workerId)

@@ -5,7 +5,7 @@ import * as Limits from "../../Limits.ts"
 import type { Job, JobEvent, JournalEntry, Notice, OpenStep, StepKind } from "../../Protocol/Worker.ts"
 import { acceptsLabels, type RegisteredFunction } from "../Registry.ts"
 import { entityOfRow } from "./Events.ts"
-import { endRun, invocationEventId } from "./RunRows.ts"
+import { endRun, functionIdOf, invocationEventId } from "./RunRows.ts"
 import type { Adoption, Claim, Demand } from "./Store.ts"
 import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
 import { endLease, isOf, pauseRow } from "./Turns.ts"
@@ -353,13 +353,15 @@ export const extendLeases = (
 
 /**
  * Lets a worker go on with the turns `jobIds` that it still holds, and takes its other runs back without counting a loss.
- * What has fired for the turns that it keeps is told again: the notices of an engine that is gone went with it.
+ * What has fired for the turns that it keeps is told again: the notices of an engine that is gone went with it. Actors of
+ * other functions than `functionIds` are not bound to it any more.
  */
 export const adoptLeases = (
   tx: Transaction,
   workerId: string,
   jobIds: ReadonlyArray<string>,
-  leaseMs: number
+  leaseMs: number,
+  functionIds: ReadonlySet<string>
 ): Adoption => {
   const lost = new Set(jobIds)
   const notices: Array<Notice> = []
@@ -391,6 +393,7 @@ export const adoptLeases = (
     }
   }
   if (lost.size < jobIds.length) tx.markDue(until)
+  freeActors(tx, workerId, functionIds)
   return { lost: [...lost], notices }
 }
 
@@ -403,12 +406,14 @@ export const releaseWorker = (tx: Transaction, workerId: string, lost: boolean):
   return rows.length
 }
 
-/** Actors of a worker that does not live any more may go to others. */
-const freeActors = (tx: Transaction, workerId: string): void => {
+/** Actors of a worker that does not live any more, or that has other functions than before, may go to others. */
+const freeActors = (tx: Transaction, workerId: string, functionIds?: ReadonlySet<string>): void => {
   for (const row of tx.all("SELECT DISTINCT function FROM actors WHERE worker = ?", workerId)) {
-    tx.markReady(Number(row.function))
+    const key = Number(row.function)
+    if (functionIds?.has(functionIdOf(tx, key)) === true) continue
+    tx.run("DELETE FROM actors WHERE worker = ? AND function = ?", workerId, key)
+    tx.markReady(key)
   }
-  tx.run("DELETE FROM actors WHERE worker = ?", workerId)
 }
 
 /** Takes back the runs whose worker lived in the process that had the database open before. */

@@ -218,8 +218,10 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       applyReports: (reports, environment) =>
         write("store reports", () => reports.map((report) => applyReport(tx, report, environment))),
       extendLeases: (jobIds, leaseMs) => write("extend leases", () => extendLeases(tx, jobIds, leaseMs)),
-      adoptLeases: (workerId, jobIds, leaseMs) =>
-        write(`keep the turns of worker ${workerId}`, () => adoptLeases(tx, workerId, jobIds, leaseMs)),
+      adoptLeases: (workerId, jobIds, leaseMs, functionIds) =>
+        write(`keep the turns of worker ${workerId}`, () =>
+          adoptLeases(tx, workerId, jobIds, leaseMs, functionIds)
+        ),
       releaseWorker: (workerId, lost) =>
         write(`release worker ${workerId}`, () => releaseWorker(tx, workerId, lost)),
       loseLease: (jobId, why) => write(`take back job ${jobId}`, () => loseLease(tx, jobId, why)),

@@ -647,12 +647,13 @@ export interface StoreService {
   /**
    * A worker outside this process comes back with its turns `jobIds`: those that it still holds are extended, and
    * `notices` repeats what has fired for them; it loses the rest, which counts as no loss of the runs. `lost` are those
-   * of `jobIds` that it does not hold.
+   * of `jobIds` that it does not hold. Actors of functions that it does not have go to other workers.
    */
   readonly adoptLeases: (
     workerId: string,
     jobIds: ReadonlyArray<string>,
-    leaseMs: number
+    leaseMs: number,
+    functionIds: ReadonlySet<string>
   ) => Effect.Effect<Adoption, StoreError>
   /** Ends the leases of a worker that is gone. `lost` says that it died: that counts as a loss of each run. */
   readonly releaseWorker: (workerId: string, lost: boolean) => Effect.Effect<number, StoreError>

@@ -164,7 +164,12 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* shop.report(kept!, sleep("rest:0", 400), retryStep("charge:0", 1, 500))
       yield* shop.pass(500)
 
-      const { lost, notices } = yield* shop.store.adoptLeases("worker-1", [kept!.jobId, "job_gone"], 1000)
+      const { lost, notices } = yield* shop.store.adoptLeases(
+        "worker-1",
+        [kept!.jobId, "job_gone"],
+        1000,
+        new Set(["charge"])
+      )
 
       assert.deepStrictEqual(lost, ["job_gone"])
       assert.deepStrictEqual(notices, [
