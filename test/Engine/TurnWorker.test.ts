@@ -43,7 +43,8 @@ describe("a worker that registers again while its reports are being stored", () 
   const reports = [{ jobId: "job_1", runId: "run_1", ops: [] }]
   const accepted: ReadonlyArray<TurnAck> = [{ _tag: "Accepted", outcomes: [] }]
 
-  it.effect("sends a batch again that could not be stored, and has it stored", () =>
+  /** A session whose batch is being stored, and one of the same instance that has taken its place. */
+  const replaced = (engine: RemoteSession["report"]) =>
     Effect.gen(function* () {
       const stored = yield* Deferred.make<ReadonlyArray<TurnAck>, ConnectionError>()
       const before = worker(
@@ -54,11 +55,12 @@ describe("a worker that registers again while its reports are being stored", () 
         startImmediately: true
       })
       before.replace()
-      const after = worker(
-        "ses_2",
-        session(() => Effect.succeed(accepted)),
-        before
-      )
+      return { stored, after: worker("ses_2", session(engine), before) }
+    })
+
+  it.effect("sends a batch again that could not be stored, and has it stored", () =>
+    Effect.gen(function* () {
+      const { after, stored } = yield* replaced(() => Effect.succeed(accepted))
       yield* Deferred.fail(stored, new ConnectionError("disk full"))
       yield* Effect.yieldNow
 
@@ -68,20 +70,7 @@ describe("a worker that registers again while its reports are being stored", () 
 
   it.effect("is answered as before when it was stored", () =>
     Effect.gen(function* () {
-      const stored = yield* Deferred.make<ReadonlyArray<TurnAck>, ConnectionError>()
-      const before = worker(
-        "ses_1",
-        session(() => Deferred.await(stored))
-      )
-      yield* Effect.forkChild(before.report({ session: "ses_1", batch: 1, reports }), {
-        startImmediately: true
-      })
-      before.replace()
-      const after = worker(
-        "ses_2",
-        session(() => Effect.die("stored twice")),
-        before
-      )
+      const { after, stored } = yield* replaced(() => Effect.die("stored twice"))
       const again = yield* Effect.forkChild(after.report({ session: "ses_2", batch: 1, reports }))
       yield* Deferred.succeed(stored, accepted)
 

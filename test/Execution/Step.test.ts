@@ -872,6 +872,7 @@ describe("code that misbehaves", () => {
       createFunction({ id: "order", triggers: [], retry: { maxAttempts: 1 } }, async ({ step }) => {
         await step.run("first", async () => 1)
         return step.run("odd", () => ({
+          // oxlint-disable-next-line unicorn/no-thenable -- that is what the test is about
           get then() {
             throw new Error("do not look")
           }
