@@ -122,7 +122,7 @@ export const checkStreamEvent = (event: StreamEventInput): NewStreamEvent => {
   const name = checkEventName(event.name)
   const what = `event "${name}"`
   const version = event.version ?? 1
-  if (!Number.isInteger(version) || version < 1) {
+  if (!Number.isSafeInteger(version) || version < 1) {
     throw new ValidationError(`The version of ${what} must be an integer from 1 up, got ${String(version)}`)
   }
   if (event.metadata !== undefined && !isObject(event.metadata)) {

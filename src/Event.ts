@@ -96,7 +96,7 @@ export type EventData<D> = D extends EventDefinition<infer T> ? T : never
 
 const check = (name: string, version: number, upcast: UpcasterFn | undefined): void => {
   checkEventName(name)
-  if (!Number.isInteger(version) || version < 1) {
+  if (!Number.isSafeInteger(version) || version < 1) {
     throw new ValidationError(
       `Event "${name}": \`version\` must be an integer of at least 1, got ${String(version)}`
     )

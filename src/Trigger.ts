@@ -67,6 +67,17 @@ export const parseCron = (cron: string, timezone = "UTC"): Cron.Cron => {
   )
 }
 
+/** Throws `ValidationError` when the schedule cannot be read, or never comes: there is no 30th of February. */
+const checkSchedule = (cron: string, timezone: string | undefined): void => {
+  const parsed = parseCron(cron, timezone)
+  try {
+    // whether it comes at all does not depend on when the search begins
+    Cron.next(parsed, new Date(0))
+  } catch (cause) {
+    throw new ValidationError(`"${cron}" never comes: no date fits its day and month`, { cause })
+  }
+}
+
 /** Throws `ValidationError` unless the trigger is one that the engine accepts. `what` names it in the error. */
 export const checkTrigger = (trigger: unknown, what: string): void => {
   if (typeof trigger !== "object" || trigger === null) {
@@ -91,7 +102,7 @@ export const checkTrigger = (trigger: unknown, what: string): void => {
     text(timezone)
   })
   naming(what, "cron", () => {
-    if (cron !== undefined) parseCron(text(cron), timezone === undefined ? undefined : text(timezone))
+    if (cron !== undefined) checkSchedule(text(cron), timezone === undefined ? undefined : text(timezone))
   })
 }
 

@@ -88,7 +88,7 @@ export const createEventDefinitionRegistry = (): EventDefinitionRegistry => {
   }
 }
 
-const isVersion = (version: number): boolean => Number.isInteger(version) && version >= 1
+const isVersion = (version: number): boolean => Number.isSafeInteger(version) && version >= 1
 
 const incomplete = (event: string, at: number, from: number, to: number): Error =>
   new Error(

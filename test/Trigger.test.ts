@@ -1,7 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Cron from "effect/Cron"
 import { ValidationError } from "../src/Errors.ts"
-import { cronEventName, matchTrigger, matchTriggers, parseCron, type Trigger } from "../src/Trigger.ts"
+import {
+  checkTrigger,
+  cronEventName,
+  matchTrigger,
+  matchTriggers,
+  parseCron,
+  type Trigger
+} from "../src/Trigger.ts"
 
 const event = { name: "order.placed", data: { priority: 6 } }
 
@@ -63,6 +70,15 @@ describe("parseCron", () => {
   ])("refuses %o in %s", (cron, timezone, message) => {
     assert.throws(() => parseCron(cron, timezone), ValidationError)
     assert.throws(() => parseCron(cron, timezone), message)
+  })
+})
+
+describe("checkTrigger", () => {
+  it("refuses a schedule that never comes, and takes one that seldom does", () => {
+    const check = (cron: string) => () => checkTrigger({ cron }, "Trigger 0")
+    assert.throws(check("0 0 30 2 *"), /"0 0 30 2 \*" never comes/)
+    assert.throws(check("0 0 31 4,6,9,11 *"), ValidationError)
+    assert.doesNotThrow(check("0 0 29 2 *"))
   })
 })
 

@@ -113,12 +113,15 @@ export class Dispatch {
             })
       ),
       adopt: (jobIds) =>
-        Effect.map(this.#store.adoptLeases(workerId, jobIds, leaseMs), ({ lost, notices }) => {
-          for (const jobId of jobIds) worker.active.add(jobId)
-          for (const jobId of lost) worker.active.delete(jobId)
-          for (const notice of notices) handlers.onNotice(notice)
-          return lost
-        }),
+        Effect.map(
+          this.#store.adoptLeases(workerId, jobIds, leaseMs, worker.functionIds),
+          ({ lost, notices }) => {
+            for (const jobId of jobIds) worker.active.add(jobId)
+            for (const jobId of lost) worker.active.delete(jobId)
+            for (const notice of notices) handlers.onNotice(notice)
+            return lost
+          }
+        ),
       close: (lost) => Effect.suspend(() => (isCurrent() ? this.disconnect(workerId, lost) : Effect.void)),
       detach: () => {
         if (isCurrent()) this.#workers.delete(workerId)
@@ -150,36 +153,44 @@ export class Dispatch {
   }
 
   #session(worker: Connected): WorkerSession {
+    const { environment } = worker.registration
     return {
       credit: (n) => {
         worker.credit += n
         if (this.#store.mayHaveReady()) this.poke()
       },
       report: (reports) =>
-        Effect.mapBoth(this.#apply(reports), {
+        Effect.mapBoth(this.#apply(reports, environment), {
           onSuccess: (acks) => {
             forgetEnded(worker, reports, acks)
             return acks
           },
           onFailure: notStored
         }),
-      late: ({ runId, lingerMs }) => Effect.mapError(this.#store.markLate(runId, lingerMs), notStored)
+      late: ({ runId, lingerMs }) =>
+        Effect.mapError(this.#store.markLate(runId, lingerMs, environment), notStored)
     }
   }
 
-  /** Applies reports, whichever worker they come from. */
-  applyReports(reports: ReadonlyArray<TurnReport>): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
-    return Effect.map(this.#apply(reports), (acks) => {
+  /** Applies reports, whichever worker they come from; those of runs of another environment are refused, if one is given. */
+  applyReports(
+    reports: ReadonlyArray<TurnReport>,
+    environment?: string
+  ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
+    return Effect.map(this.#apply(reports, environment), (acks) => {
       for (const worker of this.#workers.values()) forgetEnded(worker, reports, acks)
       return acks
     })
   }
 
   /** Applies reports and hands out what they make ready in the same commit. */
-  #apply(reports: ReadonlyArray<TurnReport>): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
+  #apply(
+    reports: ReadonlyArray<TurnReport>,
+    environment?: string
+  ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
     return Effect.suspend(() => {
       this.#pokeSoon()
-      return this.#store.applyReports(reports)
+      return this.#store.applyReports(reports, environment)
     })
   }
 

@@ -114,9 +114,12 @@ export interface EngineService {
   readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
   /** Handlers elsewhere that are called for the turns of their functions. */
   readonly push: PushService
-  /** Applies reports of turns whoever sends them: the job id is the right to do so. */
+  /**
+   * Applies reports of turns whoever sends them: the job id is the right to do so, in the environment if one is given.
+   */
   readonly applyReports: (
-    reports: ReadonlyArray<TurnReport>
+    reports: ReadonlyArray<TurnReport>,
+    environment?: string
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
   /** Extends leases; returns the job ids whose lease is gone. */
   readonly extendLeases: (
@@ -151,10 +154,11 @@ export interface PushService {
   readonly list: (environment: string) => ReadonlyArray<EndpointInfo>
   /** Calls the endpoint no more; says whether it was there. */
   readonly remove: (environment: string, url: string) => Effect.Effect<boolean, ValidationError | StoreError>
-  /** What the handler of a live turn reports and asks. The job id is the right to do so. */
+  /** What the handler of a live turn reports and asks. The job id is the right to do so, in the environment if one is given. */
   readonly update: (
     jobId: string,
-    update: TurnUpdate
+    update: TurnUpdate,
+    environment?: string
   ) => Effect.Effect<{ readonly ack: TurnAck; readonly notices: ReadonlyArray<Notice> }, StoreError>
 }
 
@@ -299,7 +303,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       fork: (effect) => Fiber.runIn(runFork(effect), scope),
       connect: connectRemote,
       registerFunctions,
-      applyReports: (reports) => dispatch.applyReports(reports),
+      applyReports: (reports, environment) => dispatch.applyReports(reports, environment),
       checkRegistration: checkedRegistration
     })
     yield* Effect.addFinalizer(() => push.close)
@@ -369,7 +373,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
         register: (environment, url) => push.register(environment, url),
         list: (environment) => push.list(environment),
         remove: (environment, url) => push.remove(environment, url),
-        update: (jobId, update) => push.update(jobId, update)
+        update: (jobId, update, environment) => push.update(jobId, update, environment)
       },
       kv: (environment) => EngineKv.make(kv, environment),
       storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
@@ -383,7 +387,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       subscribe: (environment, wire, check) => subscriptions.connect(environment, wire, check),
       announce: (environment, topic, data, length) => system.announce(environment, topic, data, length),
       findFunction: store.findFunction,
-      applyReports: (reports) => dispatch.applyReports(reports),
+      applyReports: (reports, environment) => dispatch.applyReports(reports, environment),
       extendLeases: store.extendLeases,
       observe: (listener) => store.observe(listener),
       metrics: () => ({

@@ -56,7 +56,7 @@ export const make = (
         checkEventName(name)
         const what = `event "${name}"`
         const version = options.version ?? 1
-        if (!Number.isInteger(version) || version < 1) {
+        if (!Number.isSafeInteger(version) || version < 1) {
           throw new ValidationError(`The version of ${what} must be an integer from 1 up, got ${version}`)
         }
         if (

@@ -48,10 +48,15 @@ export const make = (
     const sweep = Effect.gen(function* () {
       yield* sweepMessages
 
+      while ((yield* store.deleteExpiredIdempotencyKeys(BATCH)) === BATCH) yield* Effect.sleep(10)
       while ((yield* store.deleteExpiredRecordings(BATCH)) === BATCH) yield* Effect.sleep(10)
       if (!Number.isFinite(keepMs)) return
       const endedBefore = (yield* Clock.currentTimeMillis) - keepMs
-      while ((yield* store.deleteEndedRuns(endedBefore, BATCH)) === BATCH) yield* Effect.sleep(10)
+      let { after } = yield* store.deleteEndedRuns(endedBefore, BATCH)
+      while (after !== undefined) {
+        yield* Effect.sleep(10)
+        ;({ after } = yield* store.deleteEndedRuns(endedBefore, BATCH, after))
+      }
     })
     yield* Effect.forkScoped(
       Effect.forever(

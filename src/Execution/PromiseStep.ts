@@ -92,12 +92,16 @@ const follow = (
   let result: unknown
   try {
     result = code()
+    // looking for `then` may run code of the value
+    if (isThenable(result)) {
+      Promise.resolve(result).then(succeed, fail)
+      return
+    }
   } catch (error) {
     fail(error)
     return
   }
-  if (isThenable(result)) Promise.resolve(result).then(succeed, fail)
-  else succeed(result)
+  succeed(result)
 }
 
 const isThenable = (value: unknown): value is PromiseLike<unknown> =>

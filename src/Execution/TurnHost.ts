@@ -29,6 +29,11 @@ export interface TurnHost {
    * The turn then wraps up, see {@link TurnHandle.wrapUp}.
    */
   readonly defers?: (op: TurnOp) => boolean
+  /**
+   * Asked before the code of a step begins: a process that was frozen, or too busy to look, may have lost its lease. When
+   * it says `false` it has aborted the turn.
+   */
+  readonly mayBegin?: () => boolean
   /** Brings the data of a stored event to its newest version. */
   readonly upcast?: (name: string, data: unknown, version: number) => unknown
   /** For tests. */

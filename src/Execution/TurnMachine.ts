@@ -287,12 +287,24 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       this.#attempts.delete(attempt)
       attempt.abandon(new StepAbortedError(call.name, "the handler does not wait for it any more"))
     }
-    if (this.#waiting.delete(call.key)) this.#report({ _tag: "Withdraw", stepKey: call.key })
+    if (this.#waiting.delete(call.key) || call.failures > 0) this.#reportWithdrawn(call)
     this.settlement.pump()
+  }
+
+  #reportWithdrawn({ key }: StepCall): void {
+    this.#report({ _tag: "Withdraw", stepKey: key })
   }
 
   #shelve(): void {
     this.#shelved++
+    this.settlement.pump()
+  }
+
+  /** {@link #shelve} for code of a stopped group: a step between two attempts would be open for good. */
+  #shelveStopped(call: StepCall): void {
+    this.#shelved++
+    // The steps of a failing handler stay open: if the run is tried again, they go on.
+    if (call.failures > 0 && this.#rootGroup.stopped === undefined) this.#reportWithdrawn(call)
     this.settlement.pump()
   }
 
@@ -332,7 +344,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
 
   #startUnlessStopped(call: StepCall): void {
     if (call.withdrawn || this.#phase === "over") return
-    if (isStopped(call.scope)) this.#shelved++
+    if (isStopped(call.scope)) this.#shelveStopped(call)
     else if (isCode(call.work)) this.#startCode(call, call.work)
     else this.#startOp(call)
   }
@@ -362,6 +374,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   }
 
   #startCode(call: StepCall, code: StepCode): void {
+    if (this.host.mayBegin?.() === false) return
     this.#live = true
     const now = this.host.clock.currentTimeMillisUnsafe()
     const attempt = new Attempt(this, call, call.failures + 1, now)
@@ -454,7 +467,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     const { work } = call
     if (!isCode(work)) return
     if (abortReason !== undefined && isAbortFailure(error, abortReason)) {
-      this.#shelve()
+      this.#shelveStopped(call)
       return
     }
     const stored = serializeFailure(error, encoded)
@@ -463,7 +476,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       this.#recordStep(attempt, { _tag: "Failure", error: stored })
     } else if (isStopped(call.scope)) {
       // What is not finished here starts again in another turn, if it is wanted at all.
-      this.#shelve()
+      this.#shelveStopped(call)
     } else {
       call.failures = failures
       this.#waiting.set(call.key, call)
@@ -503,7 +516,14 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   }
 
   notice(notice: Notice): void {
-    if (this.#phase !== "over" && notice._tag === "Fired") this.#fired(notice.stepKey, notice.outcome)
+    if (this.#phase === "over" || notice._tag !== "Fired") return
+    const { failures, outcome, stepKey } = notice
+    if (outcome === undefined && failures !== undefined) {
+      // of an attempt that has begun long since
+      const waiting = this.#waiting.get(stepKey) ?? this.#open.get(stepKey)
+      if (waiting !== undefined && waiting.failures !== failures) return
+    }
+    this.#fired(stepKey, outcome)
   }
 
   #fired(key: string, outcome: Outcome | undefined): void {
@@ -517,7 +537,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     if (outcome !== undefined) {
       this.#settle(call, outcome)
     } else if (isStopped(call.scope)) {
-      this.#shelve()
+      this.#shelveStopped(call)
     } else {
       this.#heldCode.push(call)
       this.settlement.pump()
@@ -591,7 +611,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       attempt.cancelTimer ??= this.host.alarm.at(now + stopGraceMs, () => this.#giveUp(attempt, reason))
       attempt.abort(reason)
     }
-    // The steps of a failing handler stay open: if the run is tried again, they go on.
+    // As above: the steps of a failing handler stay open.
     if (group !== this.#rootGroup) {
       for (const call of this.#waiting.values()) {
         if (isWithin(call.scope, group)) this.#withdrawWaiting(call)
@@ -603,7 +623,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
 
   #withdrawWaiting(call: StepCall): void {
     this.#waiting.delete(call.key)
-    this.#report({ _tag: "Withdraw", stepKey: call.key })
+    this.#reportWithdrawn(call)
   }
 
   #giveUp(attempt: Attempt, reason: Error): void {
@@ -614,7 +634,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       `Run ${this.job.runId}: step "${attempt.call.name}" did not stop within ${stopGraceMs / 1000} s of being aborted; ` +
         "its result is ignored. Make it listen to its `signal`"
     )
-    this.#shelve()
+    this.#shelveStopped(attempt.call)
   }
 
   #hasRunning(group: BranchGroup): boolean {
@@ -791,8 +811,14 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   /** Awaits what runs beside a handler that has ended, and what the journal still has for it. */
   #closeHandler(then: () => void): void {
     this.#phase = "closing"
-    if (this.#attempts.size === 0 && this.settlement.isEmpty && !this.settlement.isReplaying) then()
-    else this.stop(this.#rootGroup, `the handler of function "${this.plan.functionId}" has failed`, then)
+    const why = `the handler of function "${this.plan.functionId}" has failed`
+    if (this.#attempts.size > 0 || !this.settlement.isEmpty || this.settlement.isReplaying) {
+      this.stop(this.#rootGroup, why, then)
+      return
+    }
+    // what other branches have asked for is still held back, and does not begin beside the compensations
+    this.shut(this.#rootGroup, why)
+    then()
   }
 
   /** The handler cannot go on, and nothing beside it is awaited. */

@@ -295,12 +295,16 @@ export type RefusalReason = "LEASE_LOST" | "CANCELLED" | "LIMIT"
 
 /** What the engine tells a worker about a turn in flight. */
 export type Notice =
-  /** A wait is over. For a step between two attempts `outcome` is absent: the next attempt may start. */
+  /**
+   * A wait is over. For a step between two attempts `outcome` is absent: the one after `failures` failed attempts may start.
+   * A notice may come twice, and then late: when that attempt has failed too.
+   */
   | {
       readonly _tag: "Fired"
       readonly jobId: string
       readonly stepKey: string
       readonly outcome?: Outcome
+      readonly failures?: number
     }
   | { readonly _tag: "Cancelled"; readonly jobId: string; readonly reason: string }
   | { readonly _tag: "LeaseLost"; readonly jobId: string; readonly reason: string }
@@ -378,6 +382,11 @@ export interface WorkerSession {
     readonly stepName: string
     readonly lingerMs: number
   }) => Effect.Effect<void, ConnectionError>
+  /**
+   * Says whether the leases are sure to hold; if not, the turns are told that theirs are lost. Absent where leases do not
+   * run out.
+   */
+  readonly checkLeases?: () => boolean
   /** How the worker's projections get at their events; absent where they do not. */
   readonly projections?: ProjectionFeed
 }

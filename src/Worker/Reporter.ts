@@ -60,7 +60,7 @@ export class Outbox {
     this.runId = runId
   }
 
-  /** Queues an op; `onAck` is called after its commit. After {@link close} or {@link release} it does nothing. */
+  /** Queues an op; `onAck` is called after its commit. After {@link close}, {@link release} or {@link pause} it does nothing. */
   report(op: TurnOp, onAck?: OnAck): void {
     if (this.closed || this.#sealed) return
     if (endsTurn(op)) this.#ended = true
@@ -73,6 +73,14 @@ export class Outbox {
   release(): void {
     if (!this.#ended) this.report({ _tag: "Release" })
     this.#sealed = true
+  }
+
+  /** The turn cannot go on because of a bug: its run is paused behind what is queued, where somebody finds it. */
+  pause(error: IronflowError): void {
+    if (this.closed || this.#sealed) return
+    if (!this.#ended) this.report({ _tag: "Pause", code: error.code, message: error.message })
+    this.#sealed = true
+    this.#refused(error)
   }
 
   /** Drops what is queued and forgets what is on its way. */
@@ -214,7 +222,7 @@ export class Reporter {
     } catch (cause) {
       const message = `The turn of run ${outbox.runId} broke when its report was acknowledged: ${String(cause)}`
       this.#options.logger.error(message)
-      outbox.refuse(new IronflowError(message, { code: "TURN_BROKEN", cause }))
+      outbox.pause(new IronflowError(message, { code: "TURN_BROKEN", cause }))
     }
   }
 

@@ -168,6 +168,8 @@ export abstract class TurnSession implements WorkerSession {
 
   /** Takes deliveries in the order of their numbers, each once. */
   protected deliver(deliveries: Turns.PollResponse["deliveries"]): void {
+    // what has come while the process was frozen, or too busy to look, may belong to somebody else by now
+    if (deliveries.length > 0 && !this.checkLeases()) return
     for (const delivery of deliveries) {
       if (delivery.seq <= this.seen) continue
       this.seen = delivery.seq
@@ -421,9 +423,10 @@ export abstract class TurnSession implements WorkerSession {
     }
     const attempt: Effect.Effect<void> = Effect.suspend(() => {
       const sentAt = monotonicMs(clock)
-      return Effect.matchEffect(this.register([...this.#active]), {
+      const jobs = [...this.#active]
+      return Effect.matchEffect(this.register(jobs), {
         onSuccess: (terms) => {
-          if (terms !== undefined) return Effect.sync(() => this.#resume(terms, sentAt))
+          if (terms !== undefined) return Effect.sync(() => this.#resume(terms, sentAt, jobs))
           const error = new ConnectionError(
             `The server at ${options.server.url} is another one than before, which does not exchange turns; ` +
               `restart worker ${registration.workerId} to work for it`
@@ -439,7 +442,7 @@ export abstract class TurnSession implements WorkerSession {
     fork(reason === undefined ? attempt : Effect.andThen(Effect.sleep(outage.failed(reason)), attempt))
   }
 
-  #resume(terms: Turns.RegisterTurnsResponse, sentAt: number): void {
+  #resume(terms: Turns.RegisterTurnsResponse, sentAt: number, jobs: ReadonlyArray<string>): void {
     this.link.outage.over()
     this.terms = terms
     this.#heldSince = sentAt
@@ -456,6 +459,10 @@ export abstract class TurnSession implements WorkerSession {
     this.#connected = undefined
     if (connected !== undefined) Deferred.doneUnsafe(connected, Effect.void)
     this.resumed()
+    // dropped while the registration that kept it was on its way
+    if (jobs.some((jobId) => !terms.lost.includes(jobId) && !this.#active.has(jobId))) {
+      this.registerAgain(terms.session)
+    }
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -464,15 +471,33 @@ export abstract class TurnSession implements WorkerSession {
 
   /** Drops turns while their leases still hold: afterwards somebody else may run them. */
   readonly #watchLeases: Effect.Effect<void> = Effect.suspend(() => {
-    // two thirds are promised from the arrival of a poll on; the rest is for dropping them
-    const safeMs = this.terms.leaseMs * 0.6
-    const leftMs = this.#heldSince + safeMs - monotonicMs(this.link.clock)
-    if (leftMs <= 0) {
-      const reason = `the server at ${this.link.options.server.url} could not be asked to extend it`
-      for (const jobId of this.#active) this.#lose(jobId, reason)
-    }
-    return Effect.andThen(Effect.sleep(leftMs > 0 ? leftMs : safeMs / 4), this.#watchLeases)
+    const leftMs = this.#safeLeftMs
+    if (leftMs <= 0 && this.#active.size > 0) this.#loseAll()
+    return Effect.andThen(Effect.sleep(leftMs > 0 ? leftMs : this.#safeMs / 4), this.#watchLeases)
   })
+
+  readonly checkLeases = (): boolean => {
+    if (this.#safeLeftMs > 0) return true
+    this.#loseAll()
+    return false
+  }
+
+  /** The server may still keep what is dropped here for this worker: it is told what the worker has when it answers again. */
+  #loseAll(): void {
+    const reason = `the server at ${this.link.options.server.url} could not be asked to extend it`
+    for (const jobId of this.#active) this.#lose(jobId, reason)
+    if (this.session !== undefined) this.registerAgain(this.session)
+  }
+
+  /** Two thirds are promised from the arrival of a poll on; the rest is for dropping the turns. */
+  get #safeMs(): number {
+    return this.terms.leaseMs * 0.6
+  }
+
+  /** How long the leases are sure to hold from now on. */
+  get #safeLeftMs(): number {
+    return this.#heldSince + this.#safeMs - monotonicMs(this.link.clock)
+  }
 
   #lose(jobId: string, reason: string): void {
     if (this.#active.delete(jobId)) this.link.handlers.onNotice({ _tag: "LeaseLost", jobId, reason })

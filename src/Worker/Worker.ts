@@ -119,6 +119,7 @@ export const make = <
         context,
         logger: config.logger,
         ...(probe === undefined ? {} : { probe }),
+        ...(session.checkLeases === undefined ? {} : { mayBegin: session.checkLeases }),
         ...(eventDefinitions === undefined
           ? {}
           : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })

@@ -39,6 +39,7 @@ const quiet = Effect.promise(async () => {
 /** What an engine asks its store every hour, whatever happens. */
 const housekeeping = new Set([
   "deleteEndedRuns",
+  "deleteExpiredIdempotencyKeys",
   "deleteExpiredRecordings",
   "deleteOldMessages",
   "touchGroups",
@@ -655,6 +656,11 @@ describe("the client", () => {
     ],
     ["emit of too much data", (client) => client.emit("order.placed", { big }), /1048576/],
     ["emit with a version of zero", (client) => client.emit("order.placed", {}, { version: 0 }), /version/],
+    [
+      "emit with a version that is too large for a number",
+      (client) => client.emit("order.placed", {}, { version: 1e17 }),
+      /version/
+    ],
     [
       "emit with metadata that is no object",
       (client) => client.emit("order.placed", {}, { metadata: wrong("m") }),

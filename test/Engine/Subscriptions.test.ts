@@ -10,6 +10,8 @@ import { Streams } from "../../src/Client/Streams.ts"
 import { type StreamOptions, Subscriptions } from "../../src/Client/Subscriptions.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
 import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+import { Store, type StoreService } from "../../src/Engine/Store/Store.ts"
+import { StoreError } from "../../src/Errors.ts"
 import type { Wire } from "../../src/Protocol/Subscriptions.ts"
 
 const live = Engine.layerClientIn("default").pipe(
@@ -205,4 +207,47 @@ it.effect.each([
     assert.strictEqual(error._tag, "SubscriptionError")
     assert.strictEqual(error.code, "INVALID_PATTERN")
   }).pipe(Effect.provide(live))
+)
+
+it.effect.each([
+  ["readLog", {}],
+  ["claimDeliveries", { consumerGroup: "mailers" }]
+] as const)(
+  "what the store fails to give is asked for again, also when nothing more comes: %s",
+  ([broken, options]) => {
+    let failures = 0
+    const flaky = Layer.effect(
+      Store,
+      Effect.map(Sqlite.make({ filename: ":memory:" }), (store): StoreService => ({
+        ...store,
+        [broken]: (query: never) =>
+          Effect.suspend((): Effect.Effect<unknown, StoreError> => {
+            if (failures === 0)
+              return (store[broken] as (query: never) => Effect.Effect<unknown, StoreError>)(query)
+            failures--
+            return Effect.fail(new StoreError("disk full"))
+          })
+      }))
+    )
+    return Effect.gen(function* () {
+      const client = yield* Client
+      const seen = yield* first("topic:news", 1, options)
+      failures = 1
+      yield* client.publish("news", { i: 1 })
+      yield* turns
+      assert.strictEqual(failures, 0)
+
+      yield* TestClock.adjust("1 second")
+      yield* turns
+
+      assert.deepStrictEqual(
+        (yield* Fiber.join(seen)).map(({ data }) => data.i),
+        [1]
+      )
+    }).pipe(
+      Effect.provide(
+        Engine.layerClientIn("default").pipe(Layer.provideMerge(Engine.layer), Layer.provide(flaky))
+      )
+    )
+  }
 )

@@ -311,6 +311,68 @@ describe("fail fast", () => {
   )
 
   both(
+    "a sibling that is told to stop in its second attempt is given back, so that it is not tried again",
+    {
+      config: { retry: { initialDelayMs: 1000 } },
+      promise:
+        (probe) =>
+        async ({ step }) => {
+          try {
+            await step.parallel("all", [
+              async (s) =>
+                s.run("flaky", ({ attempt, signal }) => {
+                  if (attempt === 1) throw new Error("again")
+                  probe.log.push("second attempt")
+                  return new Promise((_, reject) => {
+                    signal.addEventListener("abort", () => reject(signal.reason))
+                  })
+                }),
+              async (s) => s.run("bad", () => probe.hold("bad"))
+            ])
+          } catch {
+            probe.log.push("caught")
+          }
+          await step.sleep("cool down", "1h")
+        },
+      effect: (probe) => () =>
+        Effect.gen(function* () {
+          yield* Effect.ignore(
+            Step.parallel("all", [
+              Step.run(
+                "flaky",
+                Effect.gen(function* () {
+                  const { attempt: number, signal } = yield* Step.StepAttempt
+                  if (number === 1) return yield* Effect.fail(new Error("again"))
+                  probe.log.push("second attempt")
+                  return yield* Effect.callback<never, Error>((resume) => {
+                    signal.addEventListener("abort", () => resume(Effect.fail(signal.reason as Error)))
+                  })
+                })
+              ),
+              Step.run(
+                "bad",
+                attempt(() => probe.hold("bad"))
+              )
+            ])
+          )
+          probe.log.push("caught")
+          yield* Step.sleep("cool down", "1h")
+        })
+    },
+    async ({ engine, fn, log, probe }) => {
+      const { end } = engine.start(fn)
+      await until(() => probe.isHeld("bad") && engine.open.has("all:0:flaky:0"), "between two attempts")
+      await engine.advance(1000)
+      await until(() => log.includes("second attempt"), "the second attempt")
+      probe.fail("bad", new NonRetryableError("declined"))
+      await until(() => end.value !== undefined, "the end of the turn")
+
+      assert.include(log, "caught")
+      assert.deepStrictEqual([...engine.open.keys()], ["cool down:0"])
+    }
+  )
+
+  both(
     "a sibling that stops because it was told to is not recorded",
     {
       promise:

@@ -290,6 +290,30 @@ describe("compensation", () => {
   )
 
   only(
+    "a step that waited for its turn when another branch failed the run does not begin",
+    (probe) =>
+      createFunction({ id: "order", triggers: [] }, async ({ step }) => {
+        await step.run("flight", probe.code("flight", 1))
+        step.compensate("flight", probe.code("cancel flight", undefined))
+        const hotel = async () => {
+          await step.run("hotel", probe.code("hotel", 2))
+          await step.run("pay", probe.code("pay", 3))
+        }
+        const car = async () => {
+          await step.run("car", probe.code("car", 4))
+          throw new NonRetryableError("no car")
+        }
+        await Promise.all([hotel(), car()])
+      }),
+    async ({ engine, fn, log }) => {
+      await engine.turn(fn)
+
+      assert.deepStrictEqual(log, ["flight", "hotel", "car", "cancel flight"])
+      assert.strictEqual(engine.status, "failed")
+    }
+  )
+
+  only(
     "registering without a function or a name is refused at once",
     () =>
       createFunction({ id: "order", triggers: [] }, async ({ step }) => {

@@ -91,6 +91,7 @@ export class ScriptedEngine {
   /** Why writes are refused, one for each transaction to come. */
   readonly refusals: Array<Error> = []
   defers: TurnHost["defers"] = undefined
+  mayBegin: TurnHost["mayBegin"] = undefined
   #queued: Array<Queued> = []
   #live: Live | undefined = undefined
   #scheduled = false
@@ -166,6 +167,7 @@ export class ScriptedEngine {
       context: this.#context,
       late: (stepName) => void this.late.push(stepName),
       ...(this.defers === undefined ? {} : { defers: this.defers }),
+      mayBegin: () => this.mayBegin?.() ?? true,
       ...(this.upcast === undefined ? {} : { upcast: this.upcast })
     }
     const job: Job = {
@@ -264,7 +266,7 @@ export class ScriptedEngine {
     if (waiting === undefined) throw new Error(`"${key}" is not open`)
     if (isRetry(waiting)) {
       this.open.set(key, { ...waiting, pending: false, dueAt: undefined })
-      this.#notify(key, undefined)
+      this.#notify(key, undefined, waiting.failures)
       return
     }
     const outcome = given ?? timeoutOf(waiting)
@@ -273,13 +275,19 @@ export class ScriptedEngine {
     if (this.#live === undefined) this.#collectFired()
   }
 
-  #notify(key: string, outcome: Outcome | undefined): void {
+  #notify(key: string, outcome: Outcome | undefined, failures?: number): void {
     this.#live?.handle.notice({
       _tag: "Fired",
       jobId: this.#live.jobId,
       stepKey: key,
-      ...(outcome === undefined ? {} : { outcome })
+      ...(outcome === undefined ? {} : { outcome }),
+      ...(failures === undefined ? {} : { failures })
     })
+  }
+
+  /** Says again, and too late, that a step may be tried again after so many failures. */
+  repeat(key: string, failures: number): void {
+    this.#notify(key, undefined, failures)
   }
 
   /** Loses the worker: what is not committed never happened. */

@@ -210,6 +210,45 @@ describe("retries", () => {
       assert.strictEqual(log.at(-1), "run_1:charge:0@2")
     }
   )
+
+  both(
+    "an attempt does not begin before its time because a notice of the one before comes again",
+    {
+      config: { retry: { initialDelayMs: 1000, maxAttempts: 5 } },
+      promise:
+        (probe) =>
+        async ({ step }) => {
+          await step.run("charge", async ({ attempt: number }) => {
+            probe.log.push(`attempt ${number}`)
+            throw new Error("declined")
+          })
+        },
+      effect: (probe) => () =>
+        Step.run(
+          "charge",
+          Effect.gen(function* () {
+            probe.log.push(`attempt ${(yield* Step.StepAttempt).attempt}`)
+            return yield* Effect.fail(new Error("declined"))
+          })
+        )
+    },
+    async ({ engine, fn, log }) => {
+      engine.lingerMs = 60_000
+      engine.start(fn)
+      await settle()
+      await engine.advance(1000)
+      await settle()
+      assert.deepStrictEqual(log, ["attempt 1", "attempt 2"])
+
+      engine.repeat("charge:0", 1)
+      await settle()
+      assert.deepStrictEqual(log, ["attempt 1", "attempt 2"])
+      await engine.advance(2000)
+      await settle()
+      assert.deepStrictEqual(log, ["attempt 1", "attempt 2", "attempt 3"])
+      engine.crash()
+    }
+  )
 })
 
 describe("timeouts", () => {
@@ -826,6 +865,26 @@ describe("code that misbehaves", () => {
       assert.deepStrictEqual(engine.keys, ["compensate:charge:0"])
     }
   )
+
+  only(
+    "a result that throws when it is looked at fails its step",
+    () =>
+      createFunction({ id: "order", triggers: [], retry: { maxAttempts: 1 } }, async ({ step }) => {
+        await step.run("first", async () => 1)
+        return step.run("odd", () => ({
+          // oxlint-disable-next-line unicorn/no-thenable -- that is what the test is about
+          get then() {
+            throw new Error("do not look")
+          }
+        }))
+      }),
+    async ({ engine, fn }) => {
+      await engine.turn(fn)
+
+      assert.strictEqual(engine.status, "failed")
+      assert.strictEqual(engine.error?.message, "do not look")
+    }
+  )
 })
 
 /** Nothing about it can be read. */
@@ -1210,6 +1269,35 @@ describe("the effect face", () => {
       )
       assert.strictEqual(engine.open.size, 0)
       assert.deepStrictEqual(engine.keys, ["quick:0", "after:0", "short:0"])
+    }
+  )
+
+  only(
+    "a step that is interrupted in its second attempt is given back, so that it is not tried again",
+    () =>
+      make({ id: "order", triggers: [], retry: { initialDelayMs: 1000 } }, () =>
+        Effect.gen(function* () {
+          yield* Effect.raceFirst(
+            Step.run(
+              "flaky",
+              Effect.gen(function* () {
+                const { attempt: number } = yield* Step.StepAttempt
+                return number === 1 ? yield* Effect.fail(new Error("again")) : yield* Effect.never
+              })
+            ),
+            Step.sleep("limit", "5s")
+          )
+          yield* Step.sleep("cool down", "1h")
+        })
+      ),
+    async ({ engine, fn }) => {
+      await engine.run(fn)
+
+      assert.strictEqual(engine.status, "completed")
+      assert.deepStrictEqual(
+        engine.ops("Withdraw").map(({ stepKey }) => stepKey),
+        ["flaky:0"]
+      )
     }
   )
 

@@ -6,6 +6,48 @@ import * as Step from "../../src/Step.ts"
 import { attempt, both, only, type Probe } from "./Scenario.ts"
 import { settle, success, until } from "./ScriptedEngine.ts"
 
+describe("a lease that has ended unnoticed", () => {
+  both(
+    "is noticed before the code of a step begins",
+    {
+      promise:
+        (probe) =>
+        async ({ step }) => {
+          await probe.hold("outside of steps")
+          await Promise.all([
+            step.run("charge", probe.code("charge", 1)),
+            step.run("ship", probe.code("ship", 2))
+          ])
+        },
+      effect: (probe) => () =>
+        Effect.gen(function* () {
+          yield* attempt(() => probe.hold("outside of steps"))
+          yield* Effect.all(
+            [
+              Step.run("charge", attempt(probe.code("charge", 1))),
+              Step.run("ship", attempt(probe.code("ship", 2)))
+            ],
+            { concurrency: 2 }
+          )
+        })
+    },
+    async ({ engine, fn, log, probe }) => {
+      const { end } = engine.start(fn)
+      await until(() => probe.isHeld("outside of steps"), "at work")
+      engine.mayBegin = () => {
+        engine.abort(new Error("the lease is lost"))
+        return false
+      }
+      probe.release("outside of steps")
+      await until(() => end.value !== undefined, "the end")
+
+      assert.deepInclude(end.value, { _tag: "Aborted" })
+      assert.deepStrictEqual(log, ["outside of steps"])
+      assert.deepStrictEqual(engine.tags, [])
+    }
+  )
+})
+
 describe("replay", () => {
   both(
     "a step that was recorded does not run again after a suspension",

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -304,15 +305,78 @@ describe("a polling worker", () => {
 
       assert.deepInclude(notices[0], { _tag: "LeaseLost", jobId: "job-a" })
       assert.strictEqual(notices.length, 1)
-      assert.strictEqual(said.length, 1)
+      assert.strictEqual(said.length, 2)
       assert.match(said[0]!, /^warn: The poll of worker w-1 failed: .*Trying again until it answers$/)
+      assert.match(said[1]!, /^info: Worker w-1 registers again/)
 
-      // found again, it starts with nothing in flight
-      engine.answer = ({ what }) =>
-        what === "poll" && engine.of("register").length < 2 ? { status: 404 } : undefined
+      // found again, it says that it has nothing in flight: the engine may still keep the lease for it
+      engine.terms = { ...engine.terms, session: "ses-2" }
+      engine.answer = () => undefined
       yield* TestClock.adjust("5 seconds")
-      yield* engine.until(() => engine.of("register").length === 2)
+      yield* engine.poll({ session: "ses-2" })
+      assert.deepStrictEqual(engine.of("register").at(-1)!.body.jobs, [])
+      yield* close
+    })
+  )
+
+  it.effect("starts no turn that has come while its process was frozen for longer than leases hold", () =>
+    Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      let frozenMs = 0
+      const frozen: Clock.Clock = {
+        ...clock,
+        sleep: (duration) => clock.sleep(duration),
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + frozenMs,
+        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe() + BigInt(frozenMs) * 1_000_000n
+      }
+      const {
+        close,
+        engine,
+        jobs,
+        notices,
+        session: it
+      } = yield* Effect.provideService(session(), Clock.Clock, frozen)
+      it.credit(2)
+      const first = yield* engine.poll({ asked: 2 })
+      first.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
+      const poll = yield* engine.poll({ seen: 1 })
+      engine.terms = { ...engine.terms, session: "ses-2" }
+
+      // what has come is looked at before the timers
+      frozenMs = 60_000
+      poll.answer(200, { deliveries: [{ seq: 2, job: job("b") }] })
+      const next = yield* engine.poll({ session: "ses-2" })
+
+      assert.deepStrictEqual(jobs, ["job-a"])
+      assert.deepInclude(notices[0], { _tag: "LeaseLost", jobId: "job-a" })
+      // the engine takes both back
       assert.deepStrictEqual(engine.of("register")[1]!.body.jobs, [])
+      assert.deepInclude(next.body, { seen: 0, asked: 1, withdrawn: 0 })
+      yield* close
+    })
+  )
+
+  it.effect("gives back a turn that it has dropped while it was being registered with it", () =>
+    Effect.gen(function* () {
+      const { close, engine, notices, session: it } = yield* session()
+      it.credit(1)
+      const poll = yield* engine.poll({ asked: 1 })
+      poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
+      const last = yield* engine.poll({ seen: 1 })
+      engine.answer = ({ what }) => (what === "register" ? "no answer" : undefined)
+      last.answer(404, { code: "WORKER_UNKNOWN", message: "who?" })
+      yield* engine.until(() => engine.of("register").length === 2)
+      const slow = engine.of("register")[1]!
+      assert.deepStrictEqual(slow.body.jobs, ["job-a"])
+      yield* TestClock.adjust("19 seconds")
+      assert.deepInclude(notices[0], { _tag: "LeaseLost", jobId: "job-a" })
+
+      engine.answer = () => undefined
+      slow.answer(200, { ...engine.terms, session: "ses-2" })
+      engine.terms = { ...engine.terms, session: "ses-3" }
+      yield* engine.until(() => engine.of("register").length === 3)
+
+      assert.deepStrictEqual(engine.of("register")[2]!.body.jobs, [])
       yield* close
     })
   )
@@ -548,8 +612,12 @@ describe("a polling worker", () => {
         const exit = yield* Effect.exit(it.report([report("a", settle)]))
         assert.isTrue(Exit.hasDies(exit))
         engine.answer = () => undefined
-        yield* engine.poll()
-        yield* TestClock.adjust("29 seconds")
+        for (const seconds of [7, 7, 7, 7, 1]) {
+          const open = yield* engine.poll()
+          yield* TestClock.adjust(`${seconds} seconds`)
+          open.answer(200, { deliveries: [] })
+          yield* engine.until(() => engine.openPoll !== undefined && engine.openPoll !== open)
+        }
         assert.strictEqual(engine.of("register").length, 1)
         yield* TestClock.adjust("1 second")
         assert.strictEqual(engine.of("register").length, 2)

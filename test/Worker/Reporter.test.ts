@@ -244,25 +244,28 @@ describe("Reporter", () => {
     })
   )
 
-  it.effect("a callback that throws ends its own turn, and the others of the batch get their answers", () =>
-    Effect.gen(function* () {
-      const { reporter, sent } = yield* setup
-      const errors: Array<Error> = []
-      const seen: Array<string> = []
+  it.effect(
+    "a callback that throws ends its own turn and pauses its run, and the others of the batch get their answers",
+    () =>
+      Effect.gen(function* () {
+        const { reporter, sent } = yield* setup
+        const errors: Array<Error> = []
+        const seen: Array<string> = []
 
-      reporter
-        .open("job-1", "run-1", (error) => errors.push(error))
-        .report(settle("a"), () => {
-          throw new RangeError("broken")
-        })
-      reporter.open("job-2", "run-2", unexpected).report(settle("x"), () => seen.push("x"))
-      yield* eventLoopTurns
-      sent[0]!.accept()
-      yield* eventLoopTurns
+        reporter
+          .open("job-1", "run-1", (error) => errors.push(error))
+          .report(settle("a"), () => {
+            throw new RangeError("broken")
+          })
+        reporter.open("job-2", "run-2", unexpected).report(settle("x"), () => seen.push("x"))
+        yield* eventLoopTurns
+        sent[0]!.accept()
+        yield* eventLoopTurns
 
-      assert.strictEqual((errors[0] as IronflowError).code, "TURN_BROKEN")
-      assert.deepStrictEqual(seen, ["x"])
-    })
+        assert.strictEqual((errors[0] as IronflowError).code, "TURN_BROKEN")
+        assert.deepStrictEqual(seen, ["x"])
+        assert.deepStrictEqual(opsOf(sent[1]), ["run-1: Pause"])
+      })
   )
 
   it.effect("releasing gives the run back behind what was reported, and takes nothing more", () =>

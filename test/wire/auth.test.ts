@@ -8,6 +8,7 @@ import { type EndpointName, endpoints, pathOf } from "../../src/Protocol/Http/En
 import { actions } from "../../src/Policy.ts"
 import { type Ironflow, start, type StartOptions, temporaryDatabase } from "./Ironflow.ts"
 import { type Answer, send as sendRaw } from "./RawClient.ts"
+import { registrationOf } from "./RawTurnWorker.ts"
 
 const BOOTSTRAP = "bootstrap-key-of-the-operator-0123456789"
 
@@ -583,6 +584,76 @@ describe("workers", () => {
       (await send("GET", "/api/v1/workers/w-1/jobs", undefined, { key: staging.key })).status,
       204
     )
+  })
+})
+
+describe("turns", () => {
+  it("of one environment are not known to keys of another, which have their ids", async () => {
+    const staging = await makeKey({ env_id: "staging", role_ids: ["role_worker"] })
+    const other = await makeKey({ env_id: "other", role_ids: ["role_worker"] })
+    const registration = registrationOf("w-1", [{ id: "ship-order", event: "order.placed" }])
+    const register = (workerId: string, key: string) =>
+      ok(
+        send(
+          "POST",
+          `/api/v1/workers/${workerId}/register`,
+          {
+            worker_id: workerId,
+            function_ids: [],
+            capabilities: { turns: 1 },
+            registration: { ...registration, workerId },
+            instance: workerId
+          },
+          { key }
+        )
+      )
+    const { session } = await register("w-1", staging.key)
+    await ok(
+      send(
+        "POST",
+        "/ironflow.v1.IronflowService/Trigger",
+        { event: "order.placed", data: {} },
+        { environment: "staging" }
+      )
+    )
+    const poll = (key: string) =>
+      send("POST", "/api/v1/workers/w-1/turns/poll", { session, asked: 1, seen: 0, waitMs: 5000 }, { key })
+    assert.strictEqual((await poll(other.key)).status, 404)
+    const { deliveries } = await ok(poll(staging.key))
+    const { jobId, runId } = deliveries[0].job
+    const report = { jobId, runId, ops: [{ _tag: "Complete" }] }
+
+    const stranger = await register("w-2", other.key)
+    const reported = await ok(
+      send(
+        "POST",
+        "/api/v1/workers/w-2/turns/reports",
+        { session: stranger.session, batch: 1, reports: [report] },
+        { key: other.key }
+      )
+    )
+    assert.deepInclude(reported.acks[0], { _tag: "Refused", reason: "LEASE_LOST" })
+    const pushed = await ok(
+      send("POST", `/api/v1/push/turns/${jobId}`, { runId, ops: report.ops }, { key: other.key })
+    )
+    assert.deepInclude(pushed.ack, { _tag: "Refused", reason: "LEASE_LOST" })
+    const updated = await send(
+      "PUT",
+      `/api/v1/workers/w-2/jobs/${jobId}~${runId}`,
+      { status: "completed" },
+      { key: other.key }
+    )
+    assert.strictEqual(updated.status, 409)
+
+    const own = await ok(
+      send(
+        "POST",
+        "/api/v1/workers/w-1/turns/reports",
+        { session, batch: 1, reports: [report] },
+        { key: staging.key }
+      )
+    )
+    assert.deepInclude(own.acks[0], { _tag: "Accepted" })
   })
 })
 

@@ -312,6 +312,10 @@ describe("reports", () => {
     [{ reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "__proto__" }] }] }, /ops\[0\] is no op/],
     [{ reports: [{ jobId: "j", runId: "r", ops: [null] }] }, /ops\[0\] is no op/],
     [
+      { reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "Release" }, { _tag: "Suspend", open: [] }] }] },
+      /ops\[0\] \(Release\) ends the turn/
+    ],
+    [
       { reports: [{ jobId: "j", runId: "r", ops: [{ _tag: "Complete", output: "{" }] }] },
       /\(Complete\): `output` must be JSON text/
     ],

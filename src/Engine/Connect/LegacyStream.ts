@@ -248,7 +248,7 @@ export class LegacyStream {
     if (job === undefined) {
       return Effect.fail(new ValidationError(`Job "${id.slice(0, 128)}" was not handed out by this engine`))
     }
-    const applied = Effect.flatMap(applyUpdate(engine, environment, job, update), (ack) =>
+    const applied = Effect.flatMap(applyUpdate(engine, environment, job, update, environment), (ack) =>
       ack._tag === "Accepted"
         ? Effect.void
         : Effect.fail(

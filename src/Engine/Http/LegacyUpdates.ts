@@ -9,12 +9,16 @@ import { type Attempts, failTooLarge, needsAttempts, readUpdate } from "./Legacy
 import { LEGACY_LEASE_MS } from "./LegacyWorker.ts"
 import { checked } from "./Route.ts"
 
-/** Fails with `ValidationError` when the update cannot be read. */
+/**
+ * Fails with `ValidationError` when the update cannot be read. `boundTo` is the environment that the caller's key decides, if
+ * it does: jobs of others are refused.
+ */
 export const applyUpdate = (
   engine: EngineService,
   environment: string,
   job: Pick<Job, "jobId" | "runId">,
-  update: typeof JobUpdate.Type
+  update: typeof JobUpdate.Type,
+  boundTo?: string
 ): Effect.Effect<TurnAck, IronflowError> =>
   Effect.gen(function* () {
     const attempts = needsAttempts(update) ? yield* attemptsOf(engine, environment, job.runId) : undefined
@@ -25,7 +29,7 @@ export const applyUpdate = (
       // the worker is done with the job whatever it is told: what cannot be stored ends the run
       (error) => Effect.succeed(failTooLarge(error))
     )
-    const [ack] = yield* engine.applyReports([{ ...job, ops }])
+    const [ack] = yield* engine.applyReports([{ ...job, ops }], boundTo)
     if (update.status === "progress") yield* engine.extendLeases([job.jobId], LEGACY_LEASE_MS)
     return ack ?? (yield* new ConnectionError("The engine did not answer the update"))
   })

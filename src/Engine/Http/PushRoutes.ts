@@ -4,7 +4,7 @@ import { IronflowError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
 import type { EngineService } from "../Engine.ts"
-import { type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
+import { boundTo, type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
 import { checkReport } from "./TurnReports.ts"
 
 /** `closing` succeeds when the server is about to stop: nobody should wait any longer. */
@@ -17,9 +17,9 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
         const update = yield* checked(() => readUpdate(call, jobId))
         // what is reported is stored, whoever hangs up; what is waited for is not
         const updated = yield* update.ops.length > 0
-          ? Effect.uninterruptible(engine.push.update(jobId, update))
+          ? Effect.uninterruptible(engine.push.update(jobId, update, boundTo(call)))
           : Effect.raceFirst(
-              engine.push.update(jobId, update),
+              engine.push.update(jobId, update, boundTo(call)),
               Effect.as(closing, { ack: { _tag: "Accepted" as const, outcomes: [] }, notices: [] })
             )
         return json(updated)

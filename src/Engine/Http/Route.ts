@@ -64,6 +64,9 @@ export const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
     }
   })
 
+/** The environment that the key of the call decides, if there is one that does. */
+export const boundTo = (call: Call): string | undefined => call.caller?.key?.environment
+
 /** A variable of the path: the router has found them all. */
 export const variable = (call: Call, name: string): string => call.variables[name] ?? ""
 

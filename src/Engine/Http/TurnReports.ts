@@ -9,7 +9,7 @@ import { isObject, safeJsonParse } from "../../Json.ts"
 import { checkBucketName, checkKey } from "../../KvKeys.ts"
 import { checkName, checkSize, eventBytes, stepResultBytes, writesAtOnce } from "../../Limits.ts"
 import type { ReportsRequest, Room } from "../../Protocol/Http/Turns.ts"
-import type { StepKind, TurnOp, TurnReport, TxWrite } from "../../Protocol/Worker.ts"
+import { endsTurn, type StepKind, type TurnOp, type TurnReport, type TxWrite } from "../../Protocol/Worker.ts"
 
 /** Says what a value must be when it is not that, else `undefined`. */
 type Rule = (value: unknown) => string | undefined
@@ -35,7 +35,7 @@ const kind: Rule = (value) => (kinds.has(value) ? undefined : "the kind of a ste
 const texts: Rule = (value) =>
   Array.isArray(value) && value.every((item) => typeof item === "string") ? undefined : "an array of strings"
 const due: Rule = (value) =>
-  isObject(value) && (number(value.afterMs) === undefined || number(value.at) === undefined)
+  isObject(value) && number("at" in value ? value.at : value.afterMs) === undefined
     ? undefined
     : "{ afterMs } or { at }"
 const error: Rule = (value) =>
@@ -205,6 +205,10 @@ export const checkReport = (report: unknown, at: string): void => {
       if (must !== undefined) {
         throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}): \`${field}\` must be ${must}`)
       }
+    }
+    // an op with all of its fields
+    if (i < report.ops.length - 1 && endsTurn(op as unknown as TurnOp)) {
+      throw new ValidationError(`${at}.ops[${i}] (${String(op._tag)}) ends the turn: nothing can follow it`)
     }
   }
 }

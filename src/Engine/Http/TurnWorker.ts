@@ -26,6 +26,8 @@ export const WAIT_MS = 20_000
 interface Batch {
   readonly number: number
   readonly answer: Deferred.Deferred<ReadonlyArray<TurnAck>, ConnectionError>
+  /** Nothing was stored: the same number may be tried again, in the next session too. */
+  failed: boolean
 }
 
 interface Poll {
@@ -172,7 +174,9 @@ export class TurnWorker {
     return Effect.suspend(() => {
       this.#makeRoom(request)
       const last = this.#batch
-      if (last !== undefined && request.batch === last.number) return Deferred.await(last.answer)
+      if (last !== undefined && request.batch === last.number && !last.failed) {
+        return Deferred.await(last.answer)
+      }
       if (last !== undefined && request.batch < last.number) {
         return Effect.fail(
           new IronflowError(
@@ -182,15 +186,14 @@ export class TurnWorker {
           )
         )
       }
-      const batch: Batch = { number: request.batch, answer: Deferred.makeUnsafe() }
+      const batch: Batch = { number: request.batch, answer: Deferred.makeUnsafe(), failed: false }
       this.#batch = batch
       // on a fiber of its own: a worker that hangs up has not taken the batch back
       this.#options.fork(
         Effect.matchCauseEffect(this.#engine.report(request.reports), {
           onSuccess: (acks) => Effect.asVoid(Deferred.succeed(batch.answer, acks)),
           onFailure: (cause) => {
-            // nothing was stored: the same number may be tried again
-            if (this.#batch === batch) this.#batch = last
+            batch.failed = true
             return Effect.asVoid(Deferred.failCause(batch.answer, cause))
           }
         })

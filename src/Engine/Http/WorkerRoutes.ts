@@ -11,7 +11,17 @@ import type { EngineService } from "../Engine.ts"
 import { encodeJob, readJobId } from "./LegacyJobs.ts"
 import { applyUpdate } from "./LegacyUpdates.ts"
 import { LEGACY_LEASE_MS } from "./LegacyWorker.ts"
-import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
+import {
+  boundTo,
+  type Call,
+  checked,
+  json,
+  noContent,
+  type Reply,
+  type Route,
+  route,
+  variable
+} from "./Route.ts"
 import { type RegisterRequest, registerTurns } from "./TurnRegistration.ts"
 import { readReports } from "./TurnReports.ts"
 import { functionsOf, unknownWorker, type Workers } from "./Workers.ts"
@@ -95,7 +105,7 @@ export const workerRoutes = (
       workers.legacyWorker(variable(call, "id"), boundTo(call))?.seen()
       const job = yield* checked(() => jobOf(call))
       const update = yield* checked(() => jobUpdate(call.body))
-      return yield* answerAck(yield* applyUpdate(engine, call.environment, job, update))
+      return yield* answerAck(yield* applyUpdate(engine, call.environment, job, update, boundTo(call)))
     })
 
   const ackJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
@@ -122,7 +132,7 @@ export const workerRoutes = (
       (call) =>
         Effect.gen(function* () {
           const request = yield* checked(() => pollRequest(call.body))
-          const worker = yield* workers.turnWorker(variable(call, "id"), request.session)
+          const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
           return { status: 200, text: yield* worker.poll(request, call.request.socket) }
         }),
       forWorkers
@@ -132,7 +142,7 @@ export const workerRoutes = (
       (call) =>
         Effect.gen(function* () {
           const request = yield* checked(() => readReports(call.body))
-          const worker = yield* workers.turnWorker(variable(call, "id"), request.session)
+          const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
           return json({ acks: yield* worker.report(request) })
         }),
       forWorkers
@@ -140,7 +150,7 @@ export const workerRoutes = (
     route("lateTurn", (call) =>
       Effect.gen(function* () {
         const request = yield* checked(() => lateRequest(call.body))
-        const worker = yield* workers.turnWorker(variable(call, "id"), request.session)
+        const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
         yield* worker.late(request)
         return noContent
       })
@@ -155,9 +165,6 @@ export const workerRoutes = (
     route("heartbeat", heartbeat)
   ]
 }
-
-/** The environment that the key of the call decides, if there is one that does. */
-const boundTo = (call: Call): string | undefined => call.caller?.key?.environment
 
 /** The environment that the request names or its key decides, if either does. */
 const environmentIn = (call: Call): string | undefined =>

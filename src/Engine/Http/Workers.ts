@@ -52,17 +52,26 @@ export class Workers {
     this.#fork = fork
   }
 
-  /** The worker with this session; a worker that is not known registers again. */
-  turnWorker(workerId: string, session: string): Effect.Effect<TurnWorker, IronflowError> {
+  /**
+   * The worker with this session; a worker that is not known registers again. `environment` is that of the call, if its
+   * key decides it: workers of another one are not known there.
+   */
+  turnWorker(
+    workerId: string,
+    session: string,
+    environment?: string
+  ): Effect.Effect<TurnWorker, IronflowError> {
     return Effect.suspend(() => {
       const worker = this.#workers.get(workerId)
-      return worker instanceof TurnWorker && worker.session === session
+      return worker instanceof TurnWorker &&
+        worker.session === session &&
+        (environment === undefined || worker.environment === environment)
         ? Effect.succeed(worker)
         : Effect.fail(unknownWorker(workerId))
     })
   }
 
-  /** `environment` is that of the call, if its key decides it: workers of another one are not known there. */
+  /** `environment` as above. */
   legacyWorker(workerId: string, environment?: string): LegacyWorker | undefined {
     const worker = this.#workers.get(workerId)
     if (!(worker instanceof LegacyWorker)) return undefined

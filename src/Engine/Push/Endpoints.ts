@@ -37,7 +37,8 @@ export interface PushEndpointsOptions {
       readonly jobId: string
       readonly runId: string
       readonly ops: TurnUpdate["ops"]
-    }>
+    }>,
+    environment?: string
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
   readonly checkRegistration: (registration: FunctionRegistration) => FunctionRegistration
 }
@@ -188,16 +189,21 @@ export class PushEndpoints {
   /** What the handler of a live turn reports and asks; see `TurnUpdate`. */
   update(
     jobId: string,
-    { late, ops, runId, waitMs = 0 }: TurnUpdate
+    { late, ops, runId, waitMs = 0 }: TurnUpdate,
+    environment?: string
   ): Effect.Effect<{ readonly ack: TurnAck; readonly notices: ReadonlyArray<Notice> }, StoreError> {
     const { applyReports, store } = this.#options
     return Effect.gen({ self: this }, function* () {
-      if (late !== undefined) yield* store.markLate(runId, late.lingerMs)
+      if (late !== undefined) yield* store.markLate(runId, late.lingerMs, environment)
       const ack: TurnAck =
         ops.length === 0
           ? { _tag: "Accepted", outcomes: [] }
-          : ((yield* applyReports([{ jobId, runId, ops }]))[0] ?? { _tag: "Accepted", outcomes: [] })
+          : ((yield* applyReports([{ jobId, runId, ops }], environment))[0] ?? {
+              _tag: "Accepted",
+              outcomes: []
+            })
       for (const endpoint of this.#endpoints.values()) {
+        if (environment !== undefined && endpoint.environment !== environment) continue
         if (endpoint.has(jobId)) return { ack, notices: yield* endpoint.notices(jobId, waitMs) }
       }
       return {

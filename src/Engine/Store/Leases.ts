@@ -5,10 +5,10 @@ import * as Limits from "../../Limits.ts"
 import type { Job, JobEvent, JournalEntry, Notice, OpenStep, StepKind } from "../../Protocol/Worker.ts"
 import { acceptsLabels, type RegisteredFunction } from "../Registry.ts"
 import { entityOfRow } from "./Events.ts"
-import { endRun, invocationEventId } from "./RunRows.ts"
+import { endRun, functionIdOf, invocationEventId } from "./RunRows.ts"
 import type { Adoption, Claim, Demand } from "./Store.ts"
 import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
-import { endLease, pauseRow } from "./Turns.ts"
+import { endLease, isOf, pauseRow } from "./Turns.ts"
 import { delayRun, makeReady, readOutcome } from "./Waits.ts"
 
 /** After this many losses of a run without a new journal entry somebody has to look at it (guarantee G5). */
@@ -353,13 +353,15 @@ export const extendLeases = (
 
 /**
  * Lets a worker go on with the turns `jobIds` that it still holds, and takes its other runs back without counting a loss.
- * What has fired for the turns that it keeps is told again: the notices of an engine that is gone went with it.
+ * What has fired for the turns that it keeps is told again: the notices of an engine that is gone went with it. Actors of
+ * other functions than `functionIds` are not bound to it any more.
  */
 export const adoptLeases = (
   tx: Transaction,
   workerId: string,
   jobIds: ReadonlyArray<string>,
-  leaseMs: number
+  leaseMs: number,
+  functionIds: ReadonlySet<string>
 ): Adoption => {
   const lost = new Set(jobIds)
   const notices: Array<Notice> = []
@@ -377,18 +379,21 @@ export const adoptLeases = (
     }
     tx.run("UPDATE runs SET lease_until = ? WHERE key = ?", until, key)
     for (const wait of tx.all(
-      `SELECT step_key, kind, failed, value FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`,
+      `SELECT step_key, kind, failures, failed, value FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`,
       key
     )) {
       notices.push({
         _tag: "Fired",
         jobId,
         stepKey: String(wait.step_key),
-        ...(Number(wait.kind) === WaitKind.retry ? {} : { outcome: readOutcome(wait) })
+        ...(Number(wait.kind) === WaitKind.retry
+          ? { failures: Number(wait.failures) }
+          : { outcome: readOutcome(wait) })
       })
     }
   }
   if (lost.size < jobIds.length) tx.markDue(until)
+  freeActors(tx, workerId, functionIds)
   return { lost: [...lost], notices }
 }
 
@@ -401,12 +406,14 @@ export const releaseWorker = (tx: Transaction, workerId: string, lost: boolean):
   return rows.length
 }
 
-/** Actors of a worker that does not live any more may go to others. */
-const freeActors = (tx: Transaction, workerId: string): void => {
+/** Actors of a worker that does not live any more, or that has other functions than before, may go to others. */
+const freeActors = (tx: Transaction, workerId: string, functionIds?: ReadonlySet<string>): void => {
   for (const row of tx.all("SELECT DISTINCT function FROM actors WHERE worker = ?", workerId)) {
-    tx.markReady(Number(row.function))
+    const key = Number(row.function)
+    if (functionIds?.has(functionIdOf(tx, key)) === true) continue
+    tx.run("DELETE FROM actors WHERE worker = ? AND function = ?", workerId, key)
+    tx.markReady(key)
   }
-  tx.run("DELETE FROM actors WHERE worker = ?", workerId)
 }
 
 /** Takes back the runs whose worker lived in the process that had the database open before. */
@@ -480,9 +487,9 @@ const releaseRun = (tx: Transaction, run: number, fn: number, lost: boolean, why
 }
 
 /** Dispatches a run again whose turn ended while its handler was still at work, with a longer linger. */
-export const markLate = (tx: Transaction, runId: string, lingerMs: number): void => {
-  const row = tx.get("SELECT key, linger_ms FROM runs WHERE id = ? AND ended_at IS NULL", runId)
-  if (row === undefined) return
+export const markLate = (tx: Transaction, runId: string, lingerMs: number, environment?: string): void => {
+  const row = tx.get("SELECT key, environment, linger_ms FROM runs WHERE id = ? AND ended_at IS NULL", runId)
+  if (row === undefined || !isOf(tx, Number(row.environment), environment)) return
   const longer = Math.min(5000, Math.max(50, lingerMs * 2, Number(row.linger_ms)))
   tx.run("UPDATE runs SET linger_ms = ? WHERE key = ?", longer, row.key!)
   makeReady(tx, Number(row.key))

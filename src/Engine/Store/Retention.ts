@@ -1,34 +1,47 @@
 /** What is not kept for ever: runs that ended long ago, with their steps. The log and entity streams stay. */
+import type { DeletedRuns } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
 /** Runs that are looked at in one query. */
 const PAGE = 500
 
+/** Runs that are looked at in one transaction: others want to write too. */
+const MOST_LOOKED_AT = 5000
+
 /**
- * Deletes runs that ended before `endedBefore` (epoch milliseconds), at most `limit` of them, oldest first; returns how
- * many. A run whose parent is unfinished stays, and so does the newest run, so that its number is not given again.
+ * Deletes runs that ended before `endedBefore` (epoch milliseconds), at most `limit` of them, oldest first. A run whose
+ * parent is unfinished stays, and so does the newest run, so that its number is not given again. Begins after the run
+ * numbered `after`, and says where to go on, if it has not come to the end.
  */
-export const deleteEndedRuns = (tx: Transaction, endedBefore: number, limit: number): number => {
+export const deleteEndedRuns = (
+  tx: Transaction,
+  endedBefore: number,
+  limit: number,
+  after = 0
+): DeletedRuns => {
   const newest = Number(tx.get("SELECT max(key) AS key FROM runs")?.key ?? 0)
   let deleted = 0
-  let after = 0
-  while (true) {
+  let last = after
+  for (let lookedAt = 0; lookedAt < MOST_LOOKED_AT; lookedAt += PAGE) {
     // runs are numbered as they are created and end after that: the oldest are in front, and the first young one ends it
     const rows = tx.all(
       "SELECT key, created_at, ended_at, parent FROM runs WHERE key > ? ORDER BY key LIMIT ?",
-      after,
+      last,
       PAGE
     )
     for (const row of rows) {
-      after = Number(row.key)
-      if (deleted === limit || Number(row.created_at) >= endedBefore || after === newest) return deleted
+      if (deleted === limit) return { deleted, after: last }
+      const key = Number(row.key)
+      if (Number(row.created_at) >= endedBefore || key === newest) return { deleted }
+      last = key
       if (row.ended_at === null || Number(row.ended_at) >= endedBefore || hasOpenParent(tx, row)) continue
-      for (const table of ["steps", "superseded_steps"]) tx.run(`DELETE FROM ${table} WHERE run = ?`, after)
-      tx.run("DELETE FROM runs WHERE key = ?", after)
+      for (const table of ["steps", "superseded_steps"]) tx.run(`DELETE FROM ${table} WHERE run = ?`, key)
+      tx.run("DELETE FROM runs WHERE key = ?", key)
       deleted++
     }
-    if (rows.length < PAGE) return deleted
+    if (rows.length < PAGE) return { deleted }
   }
+  return { deleted, after: last }
 }
 
 const hasOpenParent = (tx: Transaction, run: Row): boolean =>

@@ -76,8 +76,7 @@ export type Ending =
   | { readonly _tag: "Cancelled"; readonly error: SerializedError }
 
 /**
- * Ends a run: frees its lease, drops its waits, tells the run that waits for it, and cancels the children that it waits
- * for when it was cancelled itself.
+ * Ends a run: frees its lease, drops its waits, and tells the run that waits for it.
  */
 export const endRun = (
   tx: Transaction,
@@ -109,10 +108,6 @@ export const endRun = (
     now,
     run.key
   )
-  const children =
-    ending._tag === "Cancelled"
-      ? tx.all("SELECT child FROM waits WHERE run = ? AND child IS NOT NULL AND fired IS NULL", run.key)
-      : []
   if (run.mayHaveWaits !== false) tx.run("DELETE FROM waits WHERE run = ?", run.key)
   tx.changes.counts[countOf[ending._tag]]++
   tx.markEnded(run.id)
@@ -131,20 +126,33 @@ export const endRun = (
   }))
   tx.markRoom(run.function)
   if (run.parent !== null) tellParent(tx, run, ending)
-  for (const child of children) {
-    const row = tx.get("SELECT * FROM runs WHERE key = ? AND ended_at IS NULL", child.child!)
-    if (row !== undefined && !isCompensating(row)) {
-      cancelRow(tx, row, `Parent run ${run.id} was cancelled`)
-    }
-  }
 }
 
 /** The id of the function with this key. */
 export const functionIdOf = (tx: Transaction, key: number): string =>
   tx.registry.byKey(key)?.registration.id ?? String(key)
 
-/** Cancels an unfinished run and tells its live turn. */
+/** Cancels an unfinished run and the children that it waits for, and tells their live turns. */
 export const cancelRow = (tx: Transaction, row: Row, reason: string): void => {
+  // a list and no recursion: a function that invokes itself makes chains of any length
+  const left: Array<{ readonly row: Row; readonly reason: string }> = [{ row, reason }]
+  for (let next = left.pop(); next !== undefined; next = left.pop()) {
+    const { id, key } = next.row
+    const children = tx.all(
+      "SELECT child FROM waits WHERE run = ? AND child IS NOT NULL AND fired IS NULL",
+      key!
+    )
+    cancelAlone(tx, next.row, next.reason)
+    for (const { child } of children) {
+      const found = tx.get("SELECT * FROM runs WHERE key = ? AND ended_at IS NULL", child!)
+      if (found !== undefined && !isCompensating(found)) {
+        left.push({ row: found, reason: `Parent run ${id} was cancelled` })
+      }
+    }
+  }
+}
+
+const cancelAlone = (tx: Transaction, row: Row, reason: string): void => {
   if (row.lease !== null) {
     tx.notify(String(row.worker), { _tag: "Cancelled", jobId: String(row.lease), reason })
   }

@@ -19,6 +19,7 @@ import * as ConfigRows from "./ConfigRows.ts"
 import { appendEvent, appendMessage, endOfLog } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import { readHistory } from "./History.ts"
+import { forgetExpired } from "./Idempotency.ts"
 import * as Inspection from "./Inspection.ts"
 import * as KvBuckets from "./KvBuckets.ts"
 import { writeEntries } from "./KvWrites.ts"
@@ -226,15 +227,18 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         write("delete abandoned groups", () => Groups.deleteAbandonedGroups(tx, before, limit)),
       mayHaveReady: () => tx.hot.size > 0,
       claimRuns: (demands) => write("claim runs", () => claimRuns(tx, demands)),
-      applyReports: (reports) =>
-        write("store reports", () => reports.map((report) => applyReport(tx, report))),
+      applyReports: (reports, environment) =>
+        write("store reports", () => reports.map((report) => applyReport(tx, report, environment))),
       extendLeases: (jobIds, leaseMs) => write("extend leases", () => extendLeases(tx, jobIds, leaseMs)),
-      adoptLeases: (workerId, jobIds, leaseMs) =>
-        write(`keep the turns of worker ${workerId}`, () => adoptLeases(tx, workerId, jobIds, leaseMs)),
+      adoptLeases: (workerId, jobIds, leaseMs, functionIds) =>
+        write(`keep the turns of worker ${workerId}`, () =>
+          adoptLeases(tx, workerId, jobIds, leaseMs, functionIds)
+        ),
       releaseWorker: (workerId, lost) =>
         write(`release worker ${workerId}`, () => releaseWorker(tx, workerId, lost)),
       loseLease: (jobId, why) => write(`take back job ${jobId}`, () => loseLease(tx, jobId, why)),
-      markLate: (runId, lingerMs) => write(`wake run ${runId}`, () => markLate(tx, runId, lingerMs)),
+      markLate: (runId, lingerMs, environment) =>
+        write(`wake run ${runId}`, () => markLate(tx, runId, lingerMs, environment)),
       fireDue: () => write("fire timers", () => fireDue(tx)),
       getRun: (environment, runId) =>
         inspect(`read run ${runId}`, () => readRun(tx, findRun(tx, environment, runId))),
@@ -249,6 +253,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         inspect(`read the record of run ${runId}`, () => readRecording(tx, environment, runId)),
       deleteExpiredRecordings: (limit) =>
         write("delete old records", () => deleteExpiredRecordings(tx, limit)),
+      deleteExpiredIdempotencyKeys: (limit) =>
+        write("delete old idempotency keys", () => forgetExpired(tx, limit)),
       getHistory: (environment, runId) =>
         inspect(`read run ${runId}`, () => readHistory(tx, environment, runId)),
       getSituation: (environment, runId) =>
@@ -392,8 +398,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       updatePolicy: (id, changes, by) =>
         steer(`change policy ${id}`, () => Access.updatePolicy(tx, id, changes, by)),
       deletePolicy: (id, by) => steer(`delete policy ${id}`, () => Access.deletePolicy(tx, id, by)),
-      deleteEndedRuns: (endedBefore, limit) =>
-        write("delete old runs", () => deleteEndedRuns(tx, endedBefore, limit)),
+      deleteEndedRuns: (endedBefore, limit, after) =>
+        write("delete old runs", () => deleteEndedRuns(tx, endedBefore, limit, after)),
       countStuckRuns: () => read("count stuck runs", () => Inspection.countStuckRuns(tx))
     })
   })

@@ -2,6 +2,7 @@
 import { InvalidStateError, type SerializedError, StepNotFoundError, ValidationError } from "../../Errors.ts"
 import type { JsonText } from "../../Protocol/Worker.ts"
 import type { Run } from "../../Client/Client.ts"
+import { compensationKey } from "../../Execution/StepId.ts"
 import { cancelRow, findRun, isCompensating, type Pause, readRun } from "./RunRows.ts"
 import { type Row, RUN_ITSELF, Status, statuses, type Transaction } from "./Transaction.ts"
 import { endLease, pauseRow } from "./Turns.ts"
@@ -39,8 +40,14 @@ export const resumeRun = (tx: Transaction, environment: string, runId: string, f
   if (status === Status.failed || status === Status.cancelled)
     return retryRun(tx, environment, runId, fromStep)
   if (row.lease !== null && row.pause !== null) {
-    tx.run("UPDATE runs SET pause = NULL WHERE key = ?", key)
-    return reread(tx, environment, runId)
+    if (fromStep === undefined) {
+      tx.run("UPDATE runs SET pause = NULL WHERE key = ?", key)
+      return reread(tx, environment, runId)
+    }
+    // the live turn has gone past the step: it is called back, and with that the pause begins
+    findStep(tx, row, fromStep)
+    callBack(tx, row, "the run goes on from an earlier step")
+    return resumeRun(tx, environment, runId, fromStep)
   }
   if (status !== Status.paused) {
     throw new InvalidStateError(
@@ -77,16 +84,18 @@ export const retryRun = (tx: Transaction, environment: string, runId: string, fr
     )
   }
   const from = fromStep === undefined ? undefined : findStep(tx, row, fromStep)
-  const compensated = tx
-    .all("SELECT name FROM steps WHERE run = ? AND kind = 'compensate' AND failed = 0", key)
-    .map((step) => String(step.name).replace(/^compensate:/, ""))
-  if (row.compensations !== null) supersedeRollback(tx, key, compensated)
+  const wasUndone = tx.get(
+    "SELECT 1 FROM steps WHERE run = ? AND kind = 'compensate' AND failed = 0 LIMIT 1",
+    key
+  )
+  const undone = undoneSteps(tx, row)
+  if (row.compensations !== null) supersedeRollback(tx, key, undone)
   supersedeFailure(tx, row)
   if (from !== undefined) supersedeFrom(tx, key, from, "retried from a step")
   tx.run(
     `UPDATE runs SET status = ${Status.waiting}, attempt = 1, generation = generation + ?, error = NULL, output = NULL,
        compensations = NULL, losses = 0, ended_at = NULL, updated_at = ? WHERE key = ?`,
-    compensated.length > 0 ? 1 : 0,
+    wasUndone === undefined ? 0 : 1,
     tx.now(),
     key
   )
@@ -127,12 +136,7 @@ export const patchStep = (
 
   if (row.lease !== null) {
     // the live turn has seen, or is about to see, another result
-    tx.notify(String(row.worker), {
-      _tag: "LeaseLost",
-      jobId: String(row.lease),
-      reason: "a step was patched"
-    })
-    endLease(tx, key)
+    callBack(tx, row, "a step was patched")
   }
   const now = tx.now()
   if (finished !== undefined) {
@@ -155,6 +159,12 @@ export const patchStep = (
   }
   tx.tell(() => ({ _tag: "StepPatched", ...about(tx, row), name: stepKey, reason }))
   makeReady(tx, key)
+}
+
+/** Ends the lease of a live turn, and tells it. */
+const callBack = (tx: Transaction, row: Row, reason: string): void => {
+  tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: String(row.lease), reason })
+  endLease(tx, Number(row.key))
 }
 
 /** What an activity says of every run. */
@@ -218,10 +228,39 @@ const keepSuperseded = (
 const supersedeFrom = (tx: Transaction, run: number, seq: number, reason: string): void =>
   supersede(tx, run, "seq >= ?", seq, reason)
 
+/** The keys of the steps that a rollback has undone. */
+const undoneSteps = (tx: Transaction, row: Row): ReadonlyArray<string> => {
+  if (row.compensations === null) return []
+  // written by the report of the rollback: names of steps in the order in which their compensations were registered
+  const registered = JSON.parse(String(row.compensations)) as ReadonlyArray<string>
+  return [...new Set(registered)].flatMap((name) => {
+    const undone = registered
+      .filter((other) => other === name)
+      .map((_, n) => {
+        const ran = tx.get(
+          "SELECT 1 FROM steps WHERE run = ? AND step_key = ? AND failed = 0",
+          row.key!,
+          compensationKey(name, n)
+        )
+        return ran !== undefined
+      })
+    if (!undone.includes(true)) return []
+    const steps = tx
+      .all(
+        "SELECT step_key FROM steps WHERE run = ? AND name = ? AND failed = 0 AND kind <> 'compensate' ORDER BY seq",
+        row.key!,
+        name
+      )
+      .map((step) => String(step.step_key))
+    // a compensation is registered when its step is done: of as many steps each has its own, in the same order
+    return steps.length === undone.length ? steps.filter((_, n) => undone[n]) : steps
+  })
+}
+
 /** After a rollback the steps that were rolled back have to run again, and so may every compensation, failed or not. */
-const supersedeRollback = (tx: Transaction, run: number, names: ReadonlyArray<string>): void => {
+const supersedeRollback = (tx: Transaction, run: number, undone: ReadonlyArray<string>): void => {
   supersede(tx, run, "kind = ?", "compensate", "rolled back")
-  for (const name of new Set(names)) supersede(tx, run, "name = ?", name, "rolled back")
+  for (const stepKey of undone) supersede(tx, run, "step_key = ?", stepKey, "rolled back")
 }
 
 /** Takes out the failures that ended the run: those that its error tells of. The handler had caught the others. */

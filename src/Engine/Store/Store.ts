@@ -407,6 +407,12 @@ export interface ListRunsQuery {
   readonly cursor?: string
 }
 
+export interface DeletedRuns {
+  readonly deleted: number
+  /** Where to go on; absent at the end. */
+  readonly after?: number
+}
+
 /** What `explain` needs to know about a run that is in the database. */
 export interface RunSituation {
   readonly run: Run
@@ -636,9 +642,13 @@ export interface StoreService {
   readonly mayHaveReady: () => boolean
   /** Leases ready runs to workers with room. */
   readonly claimRuns: (demands: ReadonlyArray<Demand>) => Effect.Effect<ReadonlyArray<Claim>, StoreError>
-  /** Applies reports of turns; each all or none. A report whose lease is not the run's changes nothing. */
+  /**
+   * Applies reports of turns; each all or none. A report whose lease is not the run's changes nothing, nor does one about a
+   * run of another environment than `environment`.
+   */
   readonly applyReports: (
-    reports: ReadonlyArray<TurnReport>
+    reports: ReadonlyArray<TurnReport>,
+    environment?: string
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
   /** Extends leases; returns the job ids whose lease is gone. */
   readonly extendLeases: (
@@ -648,20 +658,25 @@ export interface StoreService {
   /**
    * A worker outside this process comes back with its turns `jobIds`: those that it still holds are extended, and
    * `notices` repeats what has fired for them; it loses the rest, which counts as no loss of the runs. `lost` are those
-   * of `jobIds` that it does not hold.
+   * of `jobIds` that it does not hold. Actors of functions that it does not have go to other workers.
    */
   readonly adoptLeases: (
     workerId: string,
     jobIds: ReadonlyArray<string>,
-    leaseMs: number
+    leaseMs: number,
+    functionIds: ReadonlySet<string>
   ) => Effect.Effect<Adoption, StoreError>
   /** Ends the leases of a worker that is gone. `lost` says that it died: that counts as a loss of each run. */
   readonly releaseWorker: (workerId: string, lost: boolean) => Effect.Effect<number, StoreError>
   /** Ends one lease, which counts as a loss of the run; says whether there was one. `why` is kept with the run. */
   readonly loseLease: (jobId: string, why: string) => Effect.Effect<boolean, StoreError>
   /** A step call came after the end of its turn: dispatch the run again with a longer linger. */
-  readonly markLate: (runId: string, lingerMs: number) => Effect.Effect<void, StoreError>
-  /** Fires what is due: waits, retries, expired leases, expired idempotency keys. */
+  readonly markLate: (
+    runId: string,
+    lingerMs: number,
+    environment?: string
+  ) => Effect.Effect<void, StoreError>
+  /** Fires what is due: waits, retries, expired leases, expired keys. */
   readonly fireDue: () => Effect.Effect<Fired, StoreError>
 
   readonly getRun: (environment: string, runId: string) => Effect.Effect<Run, SteerError>
@@ -673,6 +688,8 @@ export interface StoreService {
   readonly getRecording: (environment: string, runId: string) => Effect.Effect<Array<AuditEvent>, SteerError>
   /** Deletes records whose time has passed, at most `limit`; returns how many. */
   readonly deleteExpiredRecordings: (limit: number) => Effect.Effect<number, StoreError>
+  /** Deletes idempotency keys whose window has passed, at most `limit` of them; returns how many. */
+  readonly deleteExpiredIdempotencyKeys: (limit: number) => Effect.Effect<number, StoreError>
   /** What is recorded of a run, as it would be replayed. */
   readonly getHistory: (environment: string, runId: string) => Effect.Effect<RunHistory, SteerError>
   readonly getSituation: (environment: string, runId: string) => Effect.Effect<RunSituation, SteerError>
@@ -833,8 +850,15 @@ export interface StoreService {
   /** Refused while roles have it. */
   readonly deletePolicy: (id: string, by: string) => Effect.Effect<void, AccessError>
 
-  /** Deletes runs that ended before `endedBefore` (epoch milliseconds), at most `limit`; returns how many. */
-  readonly deleteEndedRuns: (endedBefore: number, limit: number) => Effect.Effect<number, StoreError>
+  /**
+   * Deletes runs that ended before `endedBefore` (epoch milliseconds), at most `limit`, and looks at a bounded number of them.
+   * Called again with the `after` that it returned it goes on from there.
+   */
+  readonly deleteEndedRuns: (
+    endedBefore: number,
+    limit: number,
+    after?: number
+  ) => Effect.Effect<DeletedRuns, StoreError>
   /**
    * Runs that are neither leased, due, paused nor waiting on something that exists; always 0 (guarantee G2). It reads
    * every unfinished run: for checks, not for hot paths.

@@ -1,7 +1,6 @@
 /** What is due: sleeps, retries, timeouts of waits, expired leases, expired keys. */
 import { InvokeTimeoutError, serializeError, WaitTimeoutError } from "../../Errors.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
-import { forgetExpired } from "./Idempotency.ts"
 import { nextSweepAt, sweep } from "./KvSweep.ts"
 import { expireLeases } from "./Leases.ts"
 import { fireSchedules } from "./Schedules.ts"
@@ -19,7 +18,6 @@ export const fireDue = (tx: Transaction): Fired => {
   const expired = expireLeases(tx, BATCH)
   const fires = fireSchedules(tx, BATCH)
   const swept = sweep(tx, BATCH)
-  forgetExpired(tx, BATCH)
   return { count: rows.length + expired + fires + swept, nextDueAt: nextDueAt(tx) }
 }
 

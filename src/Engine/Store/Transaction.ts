@@ -47,6 +47,27 @@ export type Row = Record<string, SQLInputValue>
 const SEQ_BLOCK = 1_000_000_000
 const SEQ_RESERVE = 100_000_000
 
+/** The last moment that a `Date` can be, epoch milliseconds. */
+const LAST_MOMENT = 8_640_000_000_000_000
+
+/** A point in time as it is stored: what lies beyond all dates is as late, or as early, as a date can be. */
+export const asMoment = (epochMs: number): number => Math.max(-LAST_MOMENT, Math.min(epochMs, LAST_MOMENT))
+
+/**
+ * SQLite takes integers that JavaScript does not read back: such a row would make every command fail that comes across it,
+ * so the command that would write it fails instead.
+ */
+const checkNumbers = (values: ReadonlyArray<SQLInputValue>): void => {
+  for (const value of values) {
+    if (
+      typeof value === "number" &&
+      !(value <= Number.MAX_SAFE_INTEGER && value >= Number.MIN_SAFE_INTEGER)
+    ) {
+      throw new RangeError(`${value} is not a number that can be stored`)
+    }
+  }
+}
+
 class PendingChanges implements Changes {
   readonly counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
   readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
@@ -218,11 +239,13 @@ export class Transaction {
 
   /** Runs a statement and returns the number of rows that it changed. */
   run(sql: string, ...values: ReadonlyArray<SQLInputValue>): number {
+    checkNumbers(values)
     return Number(this.#statement(sql).run(...values).changes)
   }
 
   /** Inserts a row and returns its integer key. */
   insert(sql: string, ...values: ReadonlyArray<SQLInputValue>): number {
+    checkNumbers(values)
     return Number(this.#statement(sql).run(...values).lastInsertRowid)
   }
 

@@ -24,7 +24,15 @@ import {
   waitRoots
 } from "./Events.ts"
 import { createRun, endRun, functionIdOf, isCompensating, type Pause } from "./RunRows.ts"
-import { type LeasedRun, type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
+import {
+  asMoment,
+  type LeasedRun,
+  type Row,
+  RUN_ITSELF,
+  Status,
+  type Transaction,
+  WaitKind
+} from "./Transaction.ts"
 import { transact } from "./Transact.ts"
 import {
   delayRun,
@@ -36,17 +44,19 @@ import {
   stepEnded
 } from "./Waits.ts"
 
-export const applyReport = (tx: Transaction, report: TurnReport): TurnAck => {
+/** Applies a report if its job holds the run, and the run is one of the environment, if that is given. */
+export const applyReport = (tx: Transaction, report: TurnReport, environment?: string): TurnAck => {
   const known = tx.leasedTo(report.jobId)
-  if (known !== undefined && known.id === report.runId) {
+  if (known !== undefined && known.id === report.runId && isOf(tx, known.environment, environment)) {
     return { _tag: "Accepted", outcomes: report.ops.map((op) => applyOp(tx, known, op)) }
   }
   const row = tx.get(
     "SELECT key, environment, function, status, event, parent, lease, worker, pause FROM runs WHERE id = ?",
     report.runId
   )
-  if (row === undefined || row.lease !== report.jobId) {
-    return Number(row?.status) === Status.cancelled
+  const isKnown = row !== undefined && isOf(tx, Number(row.environment), environment)
+  if (!isKnown || row.lease !== report.jobId) {
+    return isKnown && Number(row.status) === Status.cancelled
       ? { _tag: "Refused", reason: "CANCELLED", message: `Run ${report.runId} was cancelled` }
       : {
           _tag: "Refused",
@@ -68,6 +78,10 @@ export const applyReport = (tx: Transaction, report: TurnReport): TurnAck => {
   if (row.pause !== null) takeEffect(tx, run, row, report)
   return { _tag: "Accepted", outcomes }
 }
+
+/** Whether the environment has this key, if one is asked for. */
+export const isOf = (tx: Transaction, key: number, environment: string | undefined): boolean =>
+  environment === undefined || key === tx.findEnvironment(environment)
 
 /** A pause was asked for while the turn was live: what it had to report is stored, and it is called back. */
 const takeEffect = (tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): void => {
@@ -232,13 +246,16 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
     }
     case "Suspend": {
       const open = tx.get(
-        `SELECT count(*) AS pending, (SELECT count(*) FROM waits WHERE run = ? AND fired IS NOT NULL) AS fired
+        `SELECT count(*) AS pending, (SELECT count(*) FROM waits WHERE run = ? AND fired IS NOT NULL
+           AND (kind <> ${WaitKind.retry} OR step_key IN (SELECT value FROM json_each(?)))) AS fired
          FROM waits WHERE run = ? AND fired IS NULL AND step_key <> '${RUN_ITSELF}'`,
         run.key,
+        JSON.stringify(op.open),
         run.key
       )
       endLease(tx, run.key)
-      // something fired that the worker had not heard of yet, or nothing is left that could wake the run
+      // something fired that the worker had not heard of yet, or nothing is left that could wake the run; an attempt that
+      // may start and that the handler does not wait for would wake it again and again
       if (Number(open?.fired) > 0 || Number(open?.pending) === 0) makeReady(tx, run.key)
       return undefined
     }
@@ -293,7 +310,7 @@ export const pauseRow = (tx: Transaction, run: number, pause: Pause): void => {
   )
 }
 
-const dueTime = (due: Due, now: number): number => ("at" in due ? due.at : now + due.afterMs)
+const dueTime = (due: Due, now: number): number => asMoment("at" in due ? due.at : now + due.afterMs)
 
 const insertStep = (
   tx: Transaction,
@@ -315,8 +332,8 @@ const insertStep = (
     failed,
     value,
     attempt,
-    startedAt,
-    endedAt
+    asMoment(startedAt),
+    asMoment(endedAt)
   )
   if (inserted > 0) tx.tell(() => stepEnded(tx, run.key, step.stepKey))
 }
@@ -391,7 +408,7 @@ const openChildWait = (
   const now = tx.now()
   const outcome = child === undefined ? unknownFunction(op.functionId) : undefined
   const [failed, value] = outcome === undefined ? [null, null] : outcomeColumns(outcome)
-  const dueAt = outcome === undefined ? now + op.timeoutMs : null
+  const dueAt = outcome === undefined ? dueTime({ afterMs: op.timeoutMs }, now) : null
   tx.run(
     `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, child, timeout_ms, event, fired, failed, value, created_at)
      VALUES (?, ?, ${WaitKind.child}, ?, 'invoke', ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -400,7 +417,7 @@ const openChildWait = (
     op.name,
     dueAt,
     child?.key ?? null,
-    op.timeoutMs,
+    asMoment(op.timeoutMs),
     op.functionId,
     outcome === undefined ? null : tx.nextSeq(),
     failed,
@@ -473,7 +490,7 @@ const openEventWait = (
     match?._tag === "Path" ? match.value : null,
     match?._tag === "Expression" ? match.text : null,
     identity,
-    op.timeoutMs,
+    asMoment(op.timeoutMs),
     outcome === undefined ? null : tx.nextSeq(),
     failed,
     value,

@@ -46,13 +46,16 @@ export const fireWait = (
       _tag: "Fired",
       jobId: String(holder.lease),
       stepKey,
-      ...(outcome === undefined ? {} : { outcome })
+      ...(outcome === undefined ? { failures: failuresOf(tx, run, stepKey) } : { outcome })
     }
     return tx.notify(String(holder.worker), notice)
   }
   settleWait(tx, run, stepKey)
   makeReady(tx, run)
 }
+
+const failuresOf = (tx: Transaction, run: number, stepKey: string): number =>
+  Number(tx.get("SELECT failures FROM waits WHERE run = ? AND step_key = ?", run, stepKey)?.failures)
 
 /** Moves a fired wait into the journal; a step between two attempts stays open. */
 export const settleWait = (tx: Transaction, run: number, stepKey: string): void => {

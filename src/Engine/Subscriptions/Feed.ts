@@ -129,8 +129,14 @@ export class Feed {
   }).pipe(
     Effect.onError(() => Effect.sync(() => this.#rest())),
     Effect.catch((error) =>
-      // the next commit wakes the reader again, and it reads on where it was
-      Effect.logWarning("Subscribers could not be told what is new; trying again with the next event", error)
+      // it reads on where it was; the next commit may wake it before
+      Effect.andThen(
+        Effect.logWarning("Subscribers could not be told what is new; trying again in a second", error),
+        Effect.delay(
+          Effect.sync(() => this.wake()),
+          RETRY_MS
+        )
+      )
     )
   )
 
@@ -154,6 +160,9 @@ export class Feed {
     return channels
   }
 }
+
+/** After the store could not be asked, milliseconds. */
+export const RETRY_MS = 1000
 
 /** Names whose channels are remembered: those of system events are new with every run. */
 const NAMES = 1000

@@ -11,7 +11,7 @@ import {
 } from "../../Protocol/Subscriptions.ts"
 import type { GroupSetup } from "../Store/GroupStore.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { encodeItem, type Feed, type Listener, type Shape } from "./Feed.ts"
+import { encodeItem, type Feed, type Listener, RETRY_MS, type Shape } from "./Feed.ts"
 import { settingsOf } from "./Settings.ts"
 import { backlogOf, givenUp, slowConsumer, type Outlet, type Subscribed } from "./Subscriber.ts"
 
@@ -213,8 +213,11 @@ export class Group implements Listener {
     Effect.onError(() => Effect.sync(() => this.#rest())),
     Effect.catch((error) =>
       Effect.andThen(
-        Effect.logWarning("A consumer group gets nothing for now; trying again with the next event", error),
-        Effect.void
+        Effect.logWarning("A consumer group gets nothing for now; trying again in a second", error),
+        Effect.delay(
+          Effect.sync(() => this.wake()),
+          RETRY_MS
+        )
       )
     )
   )

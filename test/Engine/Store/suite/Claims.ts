@@ -326,6 +326,19 @@ export const claimsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [1])
     })
 
+    test("the runs of an actor go to another worker when theirs has come back without the function", function* (shop) {
+      yield* shop.register(ship)
+      const job = yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })
+      yield* shop.emit("order.placed", { n: 1, van: "v-1" })
+      yield* shop.report(job, complete())
+      yield* shop.store.adoptLeases("worker-1", [], 1000, new Set(["ship"]))
+      assert.deepStrictEqual(yield* shop.claim({ worker: "worker-2", credit: 10 }), [])
+
+      yield* shop.store.adoptLeases("worker-1", [], 1000, new Set(["charge"]))
+
+      assert.deepStrictEqual(inputs(yield* shop.claim({ worker: "worker-2", credit: 10 })), [1])
+    })
+
     test("many runs of a busy worker's actor do not hold up those of others", function* (shop) {
       yield* shop.register(ship)
       yield* shop.start("order.placed", { n: 0, van: "v-1" }, { worker: "worker-1" })

@@ -29,6 +29,18 @@ export const eventsSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.emit("order.placed")).runIds.length, 1)
     })
 
+    test("one with a number that the database could not give back is refused, and holds up no run", function* (shop) {
+      yield* shop.register(handles("charge"))
+
+      assert.strictEqual(
+        (yield* Effect.flip(shop.emit("order.placed", {}, { version: 1e17 }))).code,
+        "STORE_ERROR"
+      )
+
+      const { runIds } = yield* shop.emit("order.placed")
+      assert.deepStrictEqual([(yield* shop.claimOne()).runId], runIds)
+    })
+
     test("patterns match whole tokens", function* (shop) {
       yield* shop.register(handles("one", { on: ["order.*"] }), handles("many", { on: ["order.>"] }))
       const startedBy = (name: string) =>

@@ -1,7 +1,18 @@
 /** Leases that end without a report: workers that leave, die, or fall silent. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { done, handles, retryStep, type ShopTest, sleep, success, suspend } from "./Shop.ts"
+import {
+  done,
+  handles,
+  invoke,
+  retryRun,
+  retryStep,
+  type ShopTest,
+  sleep,
+  success,
+  suspend,
+  waitFor
+} from "./Shop.ts"
 
 export const leasesSuite = (test: ShopTest): void => {
   describe("a worker that is gone", () => {
@@ -153,12 +164,17 @@ export const leasesSuite = (test: ShopTest): void => {
       yield* shop.report(kept!, sleep("rest:0", 400), retryStep("charge:0", 1, 500))
       yield* shop.pass(500)
 
-      const { lost, notices } = yield* shop.store.adoptLeases("worker-1", [kept!.jobId, "job_gone"], 1000)
+      const { lost, notices } = yield* shop.store.adoptLeases(
+        "worker-1",
+        [kept!.jobId, "job_gone"],
+        1000,
+        new Set(["charge"])
+      )
 
       assert.deepStrictEqual(lost, ["job_gone"])
       assert.deepStrictEqual(notices, [
         { _tag: "Fired", jobId: kept!.jobId, stepKey: "rest:0", outcome: success() },
-        { _tag: "Fired", jobId: kept!.jobId, stepKey: "charge:0" }
+        { _tag: "Fired", jobId: kept!.jobId, stepKey: "charge:0", failures: 1 }
       ])
       assert.deepStrictEqual(
         (yield* shop.claim({ worker: "worker-2" })).map(({ runId }) => runId),
@@ -211,6 +227,35 @@ export const leasesSuite = (test: ShopTest): void => {
 
       assert.strictEqual(yield* shop.pass(1000), 600)
       assert.strictEqual((yield* shop.claim({ credit: 1000 })).length, 600)
+    })
+
+    test("is not held up by what is due after the last date, which the database could not give back", function* (shop) {
+      yield* shop.register(handles("charge"), handles("ship", { on: [] }))
+      const far = yield* shop.start()
+      yield* shop.report(
+        far,
+        done("charge:0", success(), { startedAt: 1e17, endedAt: 1e17 }),
+        sleep("for:0", 1e16),
+        sleep("until:0", { at: 1e17 }),
+        sleep("ever:0", Number.MAX_VALUE),
+        retryStep("pay:0", 1, 1e16),
+        waitFor("paid:0", "order.paid", { timeoutMs: 1e16 }),
+        invoke("child:0", "ship", { timeoutMs: 1e16 }),
+        suspend("for:0", "until:0", "ever:0", "pay:0", "paid:0", "child:0")
+      )
+      const child = yield* shop.claimOne()
+      yield* shop.report(child, retryRun(1e16))
+      const near = yield* shop.start()
+      yield* shop.report(near, sleep("rest:0", 1000), suspend("rest:0"))
+
+      assert.strictEqual(yield* shop.pass(1000), 1)
+
+      assert.strictEqual((yield* shop.claimOne()).runId, near.runId)
+      assert.include(
+        (yield* shop.situation(far.runId)).waits.map(({ dueAt }) => dueAt),
+        8.64e15
+      )
+      assert.strictEqual((yield* shop.store.getRunSteps("default", far.runId)).length, 7)
     })
   })
 

@@ -65,7 +65,12 @@ export const failure = (message: string, data: { readonly [key: string]: unknown
 export const done = (
   stepKey: string,
   outcome: Outcome = success("ok"),
-  options: { readonly attempt?: number; readonly kind?: StepKind } = {}
+  options: {
+    readonly attempt?: number
+    readonly kind?: StepKind
+    readonly startedAt?: number
+    readonly endedAt?: number
+  } = {}
 ): TurnOp => ({
   _tag: "StepDone",
   stepKey,
@@ -73,8 +78,8 @@ export const done = (
   kind: options.kind ?? "run",
   outcome,
   attempt: options.attempt ?? 1,
-  startedAt: 0,
-  endedAt: 0
+  startedAt: options.startedAt ?? 0,
+  endedAt: options.endedAt ?? 0
 })
 export const retryStep = (stepKey: string, failures: number, afterMs: number): TurnOp => ({
   _tag: "StepRetry",

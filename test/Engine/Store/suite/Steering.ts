@@ -158,6 +158,22 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(job.runId), "running")
     })
 
+    test("resuming from a step before the pause has begun calls the live turn back", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("a:0"), done("b:0"), done("c:0"))
+      yield* shop.store.pauseRun("default", job.runId, "")
+      assert.strictEqual(yield* code(shop.store.resumeRun("default", job.runId, "nothing")), "STEP_NOT_FOUND")
+      assert.deepStrictEqual(shop.heard(), [])
+
+      yield* shop.store.resumeRun("default", job.runId, "b")
+
+      assert.deepStrictEqual(shop.heard(), ["LeaseLost"])
+      assert.strictEqual(yield* shop.refused(job, done("d:0")), "LEASE_LOST")
+      assert.deepStrictEqual(yield* shop.steps(job.runId), ["a:0 completed"])
+      assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
+    })
+
     test("the delay before a run's next attempt outlives a pause", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
@@ -301,6 +317,42 @@ export const steeringSuite = (test: ShopTest): void => {
 
       yield* retry(shop, job.runId)
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["charge:0 completed"])
+    })
+
+    test("of several steps of one name drops those that were undone, and keeps those that were not", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(
+        job,
+        done("charge:0", success("first")),
+        done("charge:1", success("second")),
+        compensate("charge", "charge"),
+        done("compensate:charge:1", success(), { kind: "compensate" }),
+        done("compensate:charge:0", failure("bank is closed"), { kind: "compensate" }),
+        fail("no stock")
+      )
+
+      yield* retry(shop, job.runId)
+
+      assert.deepStrictEqual(yield* shop.steps(job.runId), ["charge:0 completed"])
+      assert.strictEqual((yield* shop.claimOne()).generation, 1)
+    })
+
+    test("starts a new generation after the rollback of something that is no step", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(
+        job,
+        done("a:0"),
+        compensate("everything"),
+        done("compensate:everything:0", success(), { kind: "compensate" }),
+        fail("no stock")
+      )
+
+      yield* retry(shop, job.runId)
+
+      assert.deepStrictEqual(yield* shop.steps(job.runId), ["a:0 completed"])
+      assert.strictEqual((yield* shop.claimOne()).generation, 1)
     })
 
     test("brings back a cancelled run", function* (shop) {
@@ -505,9 +557,9 @@ export const steeringSuite = (test: ShopTest): void => {
       const live = yield* shop.start()
       yield* shop.report(live, done("a:0"))
 
-      assert.strictEqual(yield* shop.store.deleteEndedRuns(20, 1), 1)
-      assert.strictEqual(yield* shop.store.deleteEndedRuns(20, 10), 1)
-      assert.strictEqual(yield* shop.store.deleteEndedRuns(20, 10), 0)
+      assert.strictEqual((yield* shop.store.deleteEndedRuns(20, 1)).deleted, 1)
+      assert.strictEqual((yield* shop.store.deleteEndedRuns(20, 10)).deleted, 1)
+      assert.strictEqual((yield* shop.store.deleteEndedRuns(20, 10)).deleted, 0)
 
       const { runs, totalCount } = yield* shop.store.listRuns({ environment: "default", limit: 10 })
       assert.deepStrictEqual([totalCount, ...runs.map(({ id }) => id)], [2, live.runId, ended[2]])

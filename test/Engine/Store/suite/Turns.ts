@@ -57,6 +57,23 @@ export const turnsSuite = (test: ShopTest): void => {
       yield* shop.report(current, complete())
     })
 
+    test("a report about a run of another environment is refused and changes nothing", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.emit("order.placed", {}, { environment: "staging" })
+      const { jobId, runId } = job
+      const before = yield* snapshot(shop, runId)
+      for (const elsewhere of ["staging", "unknown"]) {
+        const [ack] = yield* shop.store.applyReports([{ jobId, runId, ops: [complete()] }], elsewhere)
+        assert.deepInclude(ack, { _tag: "Refused", reason: "LEASE_LOST" })
+        yield* shop.store.markLate(runId, 0, elsewhere)
+      }
+      assert.deepStrictEqual(yield* snapshot(shop, runId), before)
+
+      const [ack] = yield* shop.store.applyReports([{ jobId, runId, ops: [complete()] }], "default")
+      assert.deepInclude(ack, { _tag: "Accepted" })
+    })
+
     test("a report of a run that was cancelled is refused and changes nothing", function* (shop) {
       yield* shop.register(handles("charge"), handles("ship", { on: [] }))
       const job = yield* shop.start()
@@ -341,7 +358,10 @@ export const turnsSuite = (test: ShopTest): void => {
 
       yield* shop.pass(1000)
       assert.deepStrictEqual(shop.notices.splice(0), [
-        { workerId: "worker-1", notice: { _tag: "Fired", jobId: job.jobId, stepKey: "charge:0" } }
+        {
+          workerId: "worker-1",
+          notice: { _tag: "Fired", jobId: job.jobId, stepKey: "charge:0", failures: 1 }
+        }
       ])
       yield* shop.report(job, retryStep("charge:0", 2, 2000), suspend("charge:0"))
       yield* shop.pass(1999)
@@ -441,6 +461,21 @@ export const turnsSuite = (test: ShopTest): void => {
       const run = yield* shop.run(job.runId)
       assert.deepStrictEqual([run.status, run.pauseReason], ["paused", "The code has changed."])
       assert.deepInclude((yield* shop.situation(job.runId)).pause, { code: "NONDETERMINISM" })
+    })
+
+    test("an attempt that may start does not wake a run whose handler does not wait for it", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, retryStep("charge:0", 1, 1000))
+      yield* shop.pass(1000)
+
+      yield* shop.report(job, sleep("rest:0", 5000), suspend("rest:0"))
+
+      assert.deepStrictEqual(yield* shop.claim(), [])
+      yield* shop.pass(5000)
+      const next = yield* shop.claimOne()
+      yield* shop.report(next, sleep("nap:0", 5000), suspend("nap:0", "charge:0"))
+      assert.strictEqual((yield* shop.claimOne()).runId, job.runId, "one that it waits for does")
     })
 
     test("a published message commits with the report, and its outcome is in the journal at its place", function* (shop) {

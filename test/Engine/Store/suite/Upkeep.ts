@@ -1,6 +1,7 @@
 /** What is kept beside runs, and for how long: ended runs, sealed secrets, cron schedules. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
 import {
   complete,
   done,
@@ -30,7 +31,7 @@ export const upkeepSuite = (test: ShopTest): void => {
       const young = yield* shop.start()
       yield* shop.report(young, complete())
 
-      assert.strictEqual(yield* shop.store.deleteEndedRuns(day, 100), 1)
+      assert.strictEqual((yield* shop.store.deleteEndedRuns(day, 100)).deleted, 1)
 
       const left = yield* shop.store.listRuns({ environment, limit: 10 })
       assert.deepStrictEqual(
@@ -39,7 +40,20 @@ export const upkeepSuite = (test: ShopTest): void => {
       )
       const gone = yield* Effect.flip(shop.store.getRunSteps(environment, old.runId))
       assert.strictEqual(gone.code, "RUN_NOT_FOUND")
-      assert.strictEqual(yield* shop.store.deleteEndedRuns(day, 100), 0)
+      assert.strictEqual((yield* shop.store.deleteEndedRuns(day, 100)).deleted, 0)
+    })
+
+    test("idempotency keys go when their window has passed, whether or not a timer fires", function* (shop) {
+      for (const key of ["o-1", "o-2", "o-3"]) yield* shop.emit("order.placed", {}, { idempotencyKey: key })
+      yield* TestClock.adjust(day / 2)
+      yield* shop.emit("order.placed", {}, { idempotencyKey: "o-4" })
+      assert.strictEqual(yield* shop.store.deleteExpiredIdempotencyKeys(10), 0)
+
+      yield* TestClock.adjust(day / 2)
+
+      assert.strictEqual(yield* shop.store.deleteExpiredIdempotencyKeys(2), 2)
+      assert.strictEqual(yield* shop.store.deleteExpiredIdempotencyKeys(2), 1)
+      assert.isTrue((yield* shop.emit("order.placed", {}, { idempotencyKey: "o-4" })).duplicate)
     })
 
     test("no more than the limit go at once, oldest first", function* (shop) {
@@ -52,13 +66,31 @@ export const upkeepSuite = (test: ShopTest): void => {
       }
       yield* shop.pass(day)
 
-      assert.strictEqual(yield* shop.store.deleteEndedRuns(day, 2), 2)
+      assert.strictEqual((yield* shop.store.deleteEndedRuns(day, 2)).deleted, 2)
 
       const left = yield* shop.store.listRuns({ environment, limit: 10 })
       assert.deepStrictEqual(
         left.runs.map(({ id }) => id),
         [ids[2]]
       )
+    })
+
+    test("behind many runs that wait, those that ended are found step by step", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* Effect.forEach(
+        Array.from({ length: 5500 }, (_, i) => i),
+        () => shop.emit("order.placed"),
+        { concurrency: "unbounded" }
+      )
+      yield* shop.register(handles("ship", { on: ["order.shipped"] }))
+      yield* shop.emit("order.shipped")
+      yield* shop.report(yield* shop.claimOne({ functions: ["ship"] }), complete())
+      yield* shop.emit("order.shipped")
+      yield* shop.pass(day)
+
+      const first = yield* shop.store.deleteEndedRuns(day, 100)
+      assert.deepStrictEqual(first, { deleted: 0, after: 5000 })
+      assert.deepStrictEqual(yield* shop.store.deleteEndedRuns(day, 100, first.after), { deleted: 1 })
     })
 
     test("a child that ended stays as long as its parent has not", function* (shop) {
@@ -69,7 +101,7 @@ export const upkeepSuite = (test: ShopTest): void => {
       yield* shop.report(child, complete())
       yield* shop.pass(2 * day)
 
-      assert.strictEqual(yield* shop.store.deleteEndedRuns(day, 100), 0)
+      assert.strictEqual((yield* shop.store.deleteEndedRuns(day, 100)).deleted, 0)
     })
   })
 
@@ -154,7 +186,7 @@ export const upkeepSuite = (test: ShopTest): void => {
       for (const job of yield* shop.claim({ credit: 2 })) yield* shop.report(job, complete())
       yield* shop.pass(40 * day)
       yield* shop.emit("order.placed")
-      assert.strictEqual(yield* shop.store.deleteEndedRuns(10 * day, 10), 2)
+      assert.strictEqual((yield* shop.store.deleteEndedRuns(10 * day, 10)).deleted, 2)
       const [charge, ship] = runIds as [string, string]
 
       assert.strictEqual(yield* shop.store.deleteExpiredRecordings(10), 0)
