@@ -12,7 +12,7 @@ import {
 } from "../Client/Client.ts"
 import { makeEmitSync } from "../Client/EmitSync.ts"
 import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
-import { checkEventName } from "../Event.ts"
+import { checkEventName, checkEventVersion } from "../Event.ts"
 import { encodeJson } from "../Json.ts"
 import * as Limits from "../Limits.ts"
 import { capabilities } from "./Capabilities.ts"
@@ -40,10 +40,7 @@ export const make = (
       checked(() => {
         checkEventName(name)
         const what = `event "${name}"`
-        const version = options.version ?? 1
-        if (!Number.isInteger(version) || version < 1) {
-          throw new ValidationError(`The version of ${what} must be an integer from 1 up, got ${version}`)
-        }
+        const version = checkEventVersion(name, options.version ?? 1)
         if (
           options.metadata !== undefined &&
           (options.metadata === null || typeof options.metadata !== "object")
@@ -214,10 +211,7 @@ export const make = (
     listRuns: (options = {}) =>
       Effect.flatMap(
         checked(() => {
-          const limit = options.limit ?? 50
-          if (!Number.isInteger(limit) || limit < 1 || limit > 1000) {
-            throw new ValidationError(`The limit of listRuns must be an integer from 1 to 1000, got ${limit}`)
-          }
+          const limit = Limits.checkRunsLimit(options.limit ?? 50)
           if (options.status !== undefined && !isStatus(options.status)) {
             throw new ValidationError(
               `"${String(options.status)}" is not a run status: use one of ${statuses.join(", ")}`
@@ -281,12 +275,7 @@ const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
     }
   })
 
-const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } => {
-  if (key === undefined) return {}
-  if (typeof key !== "string" || key === "" || key.length > Limits.keyLength) {
-    throw new ValidationError(`An idempotency key must be a string of 1 to ${Limits.keyLength} characters`)
-  }
-  return { idempotencyKey: key }
-}
+const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } =>
+  key === undefined ? {} : { idempotencyKey: Limits.checkIdempotencyKey(key) }
 
 const isStatus = (text: string): text is RunStatus => (statuses as ReadonlyArray<string>).includes(text)

@@ -127,6 +127,20 @@ describe("the client of an engine of this package", () => {
     assert.strictEqual(events[1]!.details.output, 42)
   })
 
+  it.each<[string, (client: IronflowClient) => Promise<unknown>, RegExp]>([
+    ["an empty idempotency key", (c) => c.emit("order.new", {}, { idempotencyKey: "" }), /idempotency key/],
+    ["an empty key of a message", (c) => c.publish("news", {}, { idempotencyKey: "" }), /idempotency key/],
+    ["version 0", (c) => c.emit("order.new", {}, { version: 0 }), /version of event "order.new"/],
+    ["a limit of 0", (c) => c.listRuns({ limit: 0 }), /from 1 to 1000, got 0/],
+    ["an empty step to retry", (c) => c.retryRun("run_1", ""), /has no step ""/],
+    ["an empty step to resume", (c) => c.resumeRun("run_1", ""), /has no step ""/]
+  ])("refuses %s, which the wire would carry as nothing", async (_, ask, message) => {
+    const error = await rejection(ask(client))
+
+    assert.match(error.message, message)
+    assert.isTrue(Errors.isIronflowError(error))
+  })
+
   it("emits once for one idempotency key", async () => {
     const emit = () => client.emit("order.placed", { orderId: "o-2" }, { idempotencyKey: "o-2", version: 2 })
 
