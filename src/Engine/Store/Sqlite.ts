@@ -394,6 +394,12 @@ const refusal = <A>(run: () => A): A | Refusal => {
 }
 
 const open = (filename: string, now: number): { readonly db: DatabaseSync; readonly release: () => void } => {
+  // SQLite takes an empty name for a database that is gone with the process
+  if (filename.trim() === "") {
+    throw new StoreError("The filename of the database must not be empty or blank", {
+      code: "STORE_UNAVAILABLE"
+    })
+  }
   const lock = filename === ":memory:" ? undefined : acquireLock(filename, now)
   let db: DatabaseSync | undefined
   try {
@@ -430,14 +436,14 @@ const checkOurs = (db: DatabaseSync, filename: string): void => {
     db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined
   if (foreign) {
     throw new StoreError(
-      `"${filename}" is a SQLite database of something else: give the engine a file of its own.`,
+      `"${filename}" is a SQLite database of something else: give the engine a file of its own`,
       { code: "STORE_CORRUPT" }
     )
   }
   const done = pragma(db, "user_version")
   if (done > migrations.length) {
     throw new StoreError(
-      `Database "${filename}" was written by a newer version (its tables are at ${done}, this version knows ${migrations.length}): upgrade @ironflow/node.`,
+      `Database "${filename}" was written by a newer version (its tables are at ${done}, this version knows ${migrations.length}): upgrade @ironflow/node`,
       { code: "STORE_UNAVAILABLE" }
     )
   }
@@ -471,7 +477,7 @@ const storeError = (what: string, cause: unknown): StoreError => {
   const reason = cause instanceof Error ? cause.message : String(cause)
   if (errcode !== undefined && CORRUPT.has(errcode)) {
     return new StoreError(
-      `${what}: ${reason}. The file is damaged or is not a database: restore it from a backup.`,
+      `${what}: ${reason}. The file is damaged or is not a database: restore it from a backup`,
       {
         code: "STORE_CORRUPT",
         cause
@@ -479,7 +485,7 @@ const storeError = (what: string, cause: unknown): StoreError => {
     )
   }
   if (errcode !== undefined && UNAVAILABLE.has(errcode)) {
-    return new StoreError(`${what}: ${reason}. Check that the folder exists, is writable and has room.`, {
+    return new StoreError(`${what}: ${reason}. Check that the folder exists, is writable and has room`, {
       code: "STORE_UNAVAILABLE",
       retryable: true,
       cause
