@@ -671,6 +671,30 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
   }
 }
 
+/** A typed failure stands in the data of the stored error under this name. */
+export const encodedFailure = "ironflow:failure"
+
+/** The error without what only its step's schema can read. */
+export const withoutEncoding = (error: SerializedError): SerializedError => {
+  if (error.data === undefined || !(encodedFailure in error.data)) return error
+  const { [encodedFailure]: _, ...data } = error.data
+  return { ...error, data }
+}
+
+const maxSummaryLength = 512
+
+/** What an error says to people: its message or, since tagged errors often have none, its name and what it carries. */
+export const messageOf = ({
+  data,
+  message,
+  name
+}: Pick<SerializedError, "message" | "name" | "data">): string => {
+  if (message !== "") return message
+  const { _tag, ...own } = data ?? {}
+  const carried = Object.keys(own).length === 0 ? "" : ` ${describe(own)}`
+  return `${name}${carried}`.slice(0, maxSummaryLength)
+}
+
 /** The error again: the same class where it is ours or built in, else an `Error` of that name. Never throws. */
 export const deserializeError = (stored: SerializedError): Error => revive(stored, 0)
 

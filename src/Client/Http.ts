@@ -260,13 +260,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
       ),
     resumeRun: (runId, fromStep) =>
       withStep(runId, fromStep, () =>
-        runCall(
-          endpoints.restResumeRun,
-          "resumeRun",
-          runId,
-          { run_id: runId, from_step: fromStep ?? "" },
-          {}
-        )
+        runCall(endpoints.restResumeRun, "resumeRun", runId, { run_id: runId, from_step: fromStep ?? "" }, {})
       ),
     pauseRun: (runId, reason = "") =>
       Effect.flatMap(

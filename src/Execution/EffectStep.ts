@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { positiveDuration } from "../Duration.ts"
 import {
+  encodedFailure,
   deserializeError,
   InvalidStateError,
   type InvokeError,
@@ -62,7 +63,7 @@ import {
   txCall,
   waitCall
 } from "./StepCalls.ts"
-import { encodedFailure, type TurnMachine } from "./TurnMachine.ts"
+import type { TurnMachine } from "./TurnMachine.ts"
 import { checkTransactions, TxCollector } from "./Tx.ts"
 
 /** Runs the handler's program, tells the turn how it ended, and returns how to interrupt it. */

@@ -8,6 +8,7 @@
  */
 import { retryDelayMs } from "../Backoff.ts"
 import {
+  encodedFailure,
   deserializeError,
   FunctionTimeoutError,
   IronflowError,
@@ -45,9 +46,6 @@ import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 
 /** How long code that was told to stop is awaited when it has no timeout of its own. */
 const stopGraceMs = 5000
-
-/** A typed failure stands in the data of the stored error under this name. */
-export const encodedFailure = "ironflow:failure"
 
 type Phase =
   /** The handler runs. */

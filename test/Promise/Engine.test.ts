@@ -70,6 +70,40 @@ describe("startEngine", () => {
     })
   }
 
+  it("says of a tagged error without a message what it is and what it carries", async () => {
+    class CardDeclined extends Schema.TaggedError<CardDeclined>()("CardDeclined", { limit: Schema.Number }) {}
+    const triggers = [{ event: "order.placed" }]
+    const retry = { maxAttempts: 1 }
+    const charge = Effect.fail(new CardDeclined({ limit: 50 }))
+    const fails = IronflowFunction.make({ id: "fails", triggers, retry }, () => Step.run("charge", charge))
+    const failsTyped = IronflowFunction.make({ id: "fails-typed", triggers, retry }, () =>
+      Step.run("charge", charge, { error: CardDeclined })
+    )
+    const invokes = createFunction({ id: "invokes", triggers }, async ({ step }) => step.invoke("fails"))
+    const engine = await startEngine({
+      filename: ":memory:",
+      functions: [fails, failsTyped, invokes],
+      logger: false
+    })
+
+    const { runIds } = await engine.client.emit("order.placed", {})
+    const messages: Record<string, unknown> = {}
+    for (const runId of runIds) {
+      const run = await engine.client.waitForRun(runId)
+      const [step] = await engine.client.getRunSteps(runId)
+      messages[run.functionId] = [run.error?.message, step?.error?.message, step?.error?.details]
+    }
+    await engine.close()
+
+    const carried = { _tag: "CardDeclined", limit: 50 }
+    const declined = 'CardDeclined {"limit":50}'
+    assert.deepStrictEqual(messages.fails, [declined, declined, carried])
+    assert.deepStrictEqual(messages["fails-typed"], [declined, declined, carried])
+    expect((messages.invokes as Array<string>)[0]).toMatch(
+      /^Invoked function 'fails' .* failed: CardDeclined/
+    )
+  })
+
   it("finds everything again in its file", async () => {
     const filename = join(folder, "orders.db")
     let runId: string
