@@ -58,6 +58,10 @@ describe("encodeJson", () => {
     ["a symbol", Symbol("s"), "$ is a symbol"],
     ["a symbol in a list", [Symbol("s")], "$[0] is a symbol"],
     ["a member whose name is no identifier", { "a b": 1n }, '$["a b"] is a BigInt'],
+    ["a Map", new Map([["a", 1]]), "$ is a Map"],
+    ["a Map inside", { stock: [new Map()] }, "$.stock[0] is a Map"],
+    ["a Set", { items: new Set([1]) }, "$.items is a Set"],
+    ["a promise that nobody awaited", { user: Promise.resolve(1) }, "$.user is a promise; await it first"],
     ["a cycle", cyclic, "$.items[0].back refers back"],
     ["what toJSON returns", { a: { toJSON: () => ({ n: 1n }) } }, "$.a.n is a BigInt"]
   ])("refuses %s, naming the path", (_what, value, message) => {
