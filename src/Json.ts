@@ -35,6 +35,17 @@ export const encodeJson = (value: unknown, what: string): string | undefined => 
   }
 }
 
+/** Whether the value is made of nothing but what JSON has, and of `undefined`. Cycles and deep nesting count as such. */
+export const isPlainJson = (value: unknown, depth = 0): boolean => {
+  if (typeof value !== "object")
+    return typeof value !== "bigint" && typeof value !== "symbol" && typeof value !== "function"
+  if (value === null || depth > jsonDepth) return true
+  if (Array.isArray(value)) return value.every((member) => isPlainJson(member, depth + 1))
+  if (!isPlainObject(value)) return false
+  for (const key in value) if (!isPlainJson(value[key], depth + 1)) return false
+  return true
+}
+
 /** The value of a JSON text; `undefined` for `undefined`. Throws `ValidationError` when the text is not JSON. */
 export const decodeJson = (text: string | undefined): unknown => {
   if (text === undefined) return undefined

@@ -8,9 +8,10 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { positiveDuration } from "../Duration.ts"
+import { decodeFromJson, encodeToJson } from "../EffectSchema.ts"
 import {
-  encodedFailure,
   deserializeError,
+  encodedFailure,
   InvalidStateError,
   type InvokeError,
   IronflowError,
@@ -129,14 +130,14 @@ class TypedFailure {
 
 const encode = (schema: Schema.Codec<unknown, unknown>, value: unknown, what: string) =>
   Effect.mapError(
-    Schema.encodeUnknownEffect(schema)(value),
+    encodeToJson(schema, value),
     (error) =>
       new SchemaValidationError(`${what} does not fit its schema: ${error.message}`, { cause: error })
   )
 
 const decode = <A>(schema: Schema.Codec<A, unknown>, value: unknown, what: string) =>
   Effect.mapError(
-    Schema.decodeUnknownEffect(schema)(value),
+    decodeFromJson(schema, value),
     (error) =>
       new SchemaValidationError(`${what} does not fit its schema: ${error.message}`, { cause: error })
   )

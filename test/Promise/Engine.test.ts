@@ -70,6 +70,38 @@ describe("startEngine", () => {
     })
   }
 
+  it("carries what schemas say to be dates, bytes and large integers through results, failures and events", async () => {
+    const Shown = Schema.Struct({
+      at: Schema.Date,
+      bytes: Schema.Uint8Array,
+      cents: Schema.BigInt,
+      note: Schema.optional(Schema.String)
+    })
+    const shown = { at: new Date(0), bytes: new Uint8Array([1, 2]), cents: 5n }
+    class CardDeclined extends Schema.TaggedError<CardDeclined>()("CardDeclined", { at: Schema.Date }) {}
+    const seen: Array<unknown> = []
+    const fn = IronflowFunction.make(
+      { id: "dates", triggers: [Event.define("order.placed", { data: Shown })], retry: { maxAttempts: 1 } },
+      Effect.fnUntraced(function* ({ event }) {
+        const result = yield* Step.run("show", Effect.succeed(shown), { success: Shown })
+        const failure = yield* Effect.flip(
+          Step.run("charge", Effect.fail(new CardDeclined({ at: new Date(7) })), { error: CardDeclined })
+        )
+        seen.push([event.data, result, failure._tag === "CardDeclined" && failure.at])
+        yield* Step.sleep("settle", "10 millis")
+      })
+    )
+    const engine = await startEngine({ filename: ":memory:", functions: [fn], logger: false })
+
+    const { runIds } = await engine.client.emit("order.placed", { at: shown.at, bytes: "AQI=", cents: "5" })
+    const run = await engine.client.waitForRun(runIds[0]!)
+    await engine.close()
+
+    assert.strictEqual(run.status, "completed", run.error?.message)
+    assert.lengthOf(seen, 2, "one turn before the sleep and one after it")
+    for (const one of seen) assert.deepStrictEqual(one, [shown, shown, new Date(7)])
+  })
+
   it("says of a tagged error without a message what it is and what it carries", async () => {
     class CardDeclined extends Schema.TaggedError<CardDeclined>()("CardDeclined", { limit: Schema.Number }) {}
     const triggers = [{ event: "order.placed" }]
