@@ -9,6 +9,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import {
+  FunctionNotFoundError,
   type IronflowError,
   RunNotFoundError,
   StepNotFoundError,
@@ -17,7 +18,7 @@ import {
 } from "../Errors.ts"
 import { checkEventVersion } from "../Event.ts"
 import { encodeJson } from "../Json.ts"
-import { checkIdempotencyKey, checkRunsLimit } from "../Limits.ts"
+import { checkIdempotencyKey, checkName, checkRunsLimit } from "../Limits.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import {
@@ -304,6 +305,26 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
         repeatable: true,
         read: Answers.readFunctions
       }),
+    deleteFunction: (functionId) =>
+      Effect.flatMap(
+        checked(() => checkName("function id", functionId)),
+        (id) =>
+          Effect.asVoid(
+            call({
+              endpoint: endpoints.deleteFunction,
+              variables: { id },
+              what: `deleteFunction(${quote(id)})`,
+              repeatable: false,
+              ours: true,
+              notFound: () => new FunctionNotFoundError(id),
+              orElse: withoutEndpoint(
+                `deleteFunction(${quote(id)})`,
+                "Its runs wait until a worker has the function"
+              ),
+              read: () => done
+            })
+          )
+      ),
     listWorkers: () =>
       call({
         endpoint: endpoints.restWorkers,

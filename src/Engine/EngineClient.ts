@@ -11,7 +11,7 @@ import {
   type RunStatus
 } from "../Client/Client.ts"
 import { makeEmitSync } from "../Client/EmitSync.ts"
-import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
+import { InvalidStateError, type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
 import { checkEventName, checkEventVersion } from "../Event.ts"
 import { encodeJson } from "../Json.ts"
 import * as Limits from "../Limits.ts"
@@ -259,6 +259,20 @@ export const make = (
         (text) => waking(store.patchStep(environment, stepId, text, reason))
       ),
     listFunctions: () => polite(store.listFunctions(environment)),
+    deleteFunction: (functionId) =>
+      Effect.flatMap(
+        checked(() => Limits.checkName("function id", functionId)),
+        (id) => {
+          const holder = dispatch.workers(environment).find(({ functionIds }) => functionIds.has(id))
+          return holder === undefined
+            ? store.deleteFunction(environment, id)
+            : Effect.fail(
+                new InvalidStateError(
+                  `Function "${id}" cannot be deleted: worker ${holder.id} has it, and would register it again. Stop that worker first`
+                )
+              )
+        }
+      ),
     listWorkers: () => polite(Effect.sync(() => dispatch.list(environment))),
     getCapabilities: () => polite(Effect.succeed(capabilities)),
     health: () => polite(Effect.succeed("ok"))

@@ -81,7 +81,9 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
   if (able.length === 0) {
     return {
       code: "NO_WORKER",
-      message: `No live worker has function "${run.functionId}": start one that registers it.`,
+      message: situation.functionDeleted
+        ? `Function "${run.functionId}" was deleted, and no live worker has it: cancel the run, or start a worker that has it.`
+        : `No live worker has function "${run.functionId}": start one that registers it.`,
       details: { functionId: run.functionId, liveWorkers: workers.map((worker) => worker.id), ...since }
     }
   }

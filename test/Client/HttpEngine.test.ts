@@ -232,6 +232,31 @@ describe("the client of an engine of this package", () => {
     assert.strictEqual(await client.health(), "ok")
   })
 
+  it("deletes a function that no worker has any more, and no other", async () => {
+    const once = createFunction({ id: "once", triggers: [{ event: "order.old" }] }, async () => "done")
+    const early = createWorker({ serverUrl: server.url, functions: [once], logger: false, workerId: "early" })
+    const stopped = early.start()
+    await early.ready()
+
+    const refused = await rejection(client.deleteFunction("once"))
+    assert.instanceOf(refused, Errors.InvalidStateError)
+    assert.include(refused.message, "worker early has it")
+
+    await early.drain()
+    await stopped
+    const { runIds } = await client.emit("order.old", {})
+    await client.deleteFunction("once")
+    assert.deepStrictEqual((await client.emit("order.old", {})).runIds, [])
+    assert.notInclude(
+      (await client.listFunctions()).map(({ id }) => id),
+      "once"
+    )
+    assert.include((await client.explain(runIds[0]!)).message, 'Function "once" was deleted')
+    const missing = await rejection(client.deleteFunction("once"))
+    assert.instanceOf(missing, Errors.FunctionNotFoundError)
+    await client.cancelRun(runIds[0]!)
+  })
+
   it("lives in its environment", async () => {
     await using elsewhere = createClient({ serverUrl: server.url, environment: "staging" })
 

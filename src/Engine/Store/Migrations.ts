@@ -442,5 +442,9 @@ CREATE TABLE access_log (
 -- shown_epoch: whose states are read until a rebuild is done, which is when rebuild_to is NULL again.
 ALTER TABLE projections ADD COLUMN last_save TEXT;
 ALTER TABLE projections ADD COLUMN shown_epoch INTEGER;
+`,
+  `
+-- deleted_at: since when events start it no more, until it is registered again. Its runs are still runs of it.
+ALTER TABLE functions ADD COLUMN deleted_at INTEGER;
 `
 ]

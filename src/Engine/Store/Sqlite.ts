@@ -39,7 +39,7 @@ import { migrations } from "./Migrations.ts"
 import * as Projections from "./ProjectionInspection.ts"
 import * as Owners from "./ProjectionRows.ts"
 import { deleteExpiredRecordings, readRecording } from "./Recording.ts"
-import { loadRegistrations, registerFunctions } from "./Registrations.ts"
+import { deleteFunction, loadRegistrations, registerFunctions } from "./Registrations.ts"
 import { findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
 import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
@@ -173,6 +173,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       },
       registerFunctions: (environment, functions, startedAt) =>
         write("register functions", () => registerFunctions(tx, environment, functions, startedAt)),
+      deleteFunction: (environment, functionId) =>
+        steer(`delete function "${functionId}"`, () => deleteFunction(tx, environment, functionId)),
       findFunction: (environment, functionId) => tx.registry.get(environment, functionId)?.registration,
       pushFunctions: () => tx.registry.pushed(),
       listFunctions: (environment) => read("list functions", () => Inspection.listFunctions(tx, environment)),
