@@ -11,7 +11,6 @@ import type { Divergence } from "../Testing/Replay.ts"
 import { verifyUntyped } from "../Testing/Verify.ts"
 import { ironflow } from "./Ironflow.ts"
 import { oneLine, print } from "./Output.ts"
-import { loadDefinitions } from "./UserModule.ts"
 
 export const data = Flag.String("data").pipe(
   Flag.withMetavar("FILE"),
@@ -48,7 +47,14 @@ export const verify = Command.make(
     )
   },
   Effect.fnUntraced(function* ({ data, file, run }) {
-    const { functions } = yield* Effect.tryPromise({ try: () => loadDefinitions(file), catch: toError })
+    const { functions } = yield* Effect.tryPromise({
+      try: async () => {
+        // a Node that is too old for it is to get as far as to be told so
+        const { loadDefinitions } = await import("./UserModule.ts")
+        return loadDefinitions(file)
+      },
+      catch: toError
+    })
     const found = yield* histories(data, Option.getOrUndefined(run))
     const divergences: Array<Divergence> = []
     const unknown: Array<string> = []
