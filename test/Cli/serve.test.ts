@@ -300,6 +300,28 @@ describe.concurrent("serve", () => {
   })
 })
 
+describe("emit --wait that does not see the end", () => {
+  it("says why the run goes on, and fails when it is interrupted", async () => {
+    const waiting = terminal.start(["emit", "approval.wanted", "--wait"], { env })
+    await waiting.until('has not ended yet. Step "approval" waits for event "order.approved"')
+
+    waiting.signal("SIGINT")
+
+    assert.strictEqual((await waiting.ended).code, 1)
+  })
+
+  it("prints the ids all the same when the time is up", async () => {
+    const { code, stdout, stderr } = await terminal.run(
+      ["emit", "approval.wanted", "--wait", "--timeout", "10ms", "--json"],
+      { env }
+    )
+
+    assert.strictEqual(code, 1)
+    assert.strictEqual(JSON.parse(stderr).error.code, "TIMEOUT")
+    assert.lengthOf(JSON.parse(stdout).runIds, 1)
+  })
+})
+
 // one after the other: they run the same function
 describe("worker", () => {
   it("lets a running step end at the first signal", async () => {
