@@ -32,12 +32,14 @@ export const dev = Command.make(
     port,
     data: Flag.String("data").pipe(
       Flag.withMetavar("FILE"),
-      Flag.withDescription("The database file, made when it is not there"),
+      Flag.withDescription(`The database file, made when it is not there; ${FOLDER}/dev.db by default`),
       Flag.withDefault(`${FOLDER}/dev.db`)
     ),
     concurrency: Flag.Int("concurrency").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("Turns that may be in flight at once"),
+      Flag.withDescription(
+        `Turns that may be in flight at once; ${DEFAULT_WORKER.MAX_CONCURRENT_JOBS} by default`
+      ),
       Flag.withDefault(DEFAULT_WORKER.MAX_CONCURRENT_JOBS)
     )
   },

@@ -14,7 +14,9 @@ import { oneLine, print } from "./Output.ts"
 
 export const data = Flag.String("data").pipe(
   Flag.withMetavar("FILE"),
-  Flag.withDescription("The database file; it is only read, and an engine may have it open"),
+  Flag.withDescription(
+    "The database file, ironflow.db by default; it is only read, and an engine may have it open"
+  ),
   Flag.withDefault("ironflow.db")
 )
 

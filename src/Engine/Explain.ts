@@ -60,7 +60,11 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     const rollback = run.status === "compensating" ? "Its compensations run" : "It runs"
     return {
       code: "RUNNING",
-      message: `${rollback} on worker ${lease.workerId}${lease.until === undefined ? "" : `, whose lease holds until ${lease.until}`}.`,
+      message:
+        `${rollback} on worker ${lease.workerId}${lease.until === undefined ? "" : `, whose lease holds until ${lease.until}`}.` +
+        (pause === undefined
+          ? ""
+          : ` It is to be paused when the steps that run have ended: ${sentence(pause.message)}`),
       details: {
         workerId: lease.workerId,
         leaseUntil: lease.until,

@@ -173,6 +173,19 @@ describe.concurrent("runs", () => {
     assert.match((await run("runs", "get", runId)).stdout, /^status +completed$/m)
   })
 
+  it("go on with what a step was patched to", async () => {
+    const failed = await run("emit", "parcel.sent", '{"gate":"no such gate"}', "--wait")
+    const runId = /run_\w+/.exec(failed.stdout)![0]
+
+    const bad = await run("runs", "patch", `${runId}:send:0`, "{sent", "--json")
+    assert.strictEqual(JSON.parse(bad.stderr).error.code, "USAGE")
+    const patched = await run("runs", "patch", `${runId}:send:0`, '"by hand"', "--reason", "sent by phone")
+    assert.strictEqual(patched.stdout, `Step ${runId}:send:0 has this output from now on: "by hand"\n`)
+    await run("runs", "retry", runId)
+
+    assert.deepInclude(await waitForRun(url, runId), { state: "completed", output: "by hand" })
+  })
+
   it("are paused, explained, resumed and cancelled", async () => {
     const runId = await emit("approval.wanted", {})
 
