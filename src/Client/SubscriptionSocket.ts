@@ -4,7 +4,7 @@ import type { IncomingMessage } from "node:http"
 import {
   ConnectionError,
   EnterpriseRequiredError,
-  IronflowError,
+  type IronflowError,
   toError,
   UnauthenticatedError,
   UnauthorizedError
