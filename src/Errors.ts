@@ -24,7 +24,11 @@ type CauseOption = Pick<IronflowErrorOptions, "cause">
 
 /** The base of all errors of ours. */
 export class IronflowError extends Data.Error<{ message: string; cause?: unknown }> {
-  declare readonly _tag: string
+  /**
+   * The name of the class, always there. To the compiler it may be absent: `catchTag` would else take this class for every
+   * other, and hold nothing of it to be left afterwards.
+   */
+  declare readonly _tag?: string
   readonly code: string
   readonly retryable: boolean
   readonly details: unknown

@@ -268,7 +268,7 @@ export const make = (
             ? store.deleteFunction(environment, id)
             : Effect.fail(
                 new InvalidStateError(
-                  `Function "${id}" cannot be deleted: worker ${holder.id} has it, and would register it again. Stop that worker first`
+                  `Function "${id}" cannot be deleted: worker ${holder.id} has it, and would register it again. Stop that worker, or unregister that endpoint, first`
                 )
               )
         }
