@@ -85,7 +85,8 @@ export const startEffectHandler = (
     }
   }
   const fiber = Effect.runForkWith(withSteps(turn.host.context, effectSteps(turn, turn.root)))(
-    Effect.suspend(() => fn.program(context))
+    // what the handler acquires belongs to this turn, and not to the worker
+    Effect.scoped(Effect.suspend(() => fn.program(context)))
   )
   fiber.addObserver((exit) => {
     // The end of a turn interrupts its handler.

@@ -1267,6 +1267,31 @@ describe("the effect face", () => {
   )
 
   only(
+    "what a handler acquires is released at the end of its turn, whether it is suspended or done",
+    (probe) =>
+      make({ id: "order", triggers: [] }, ({ event }) =>
+        Effect.gen(function* () {
+          yield* Effect.acquireRelease(
+            Effect.sync(() => void probe.log.push("acquired")),
+            () => Effect.sync(() => void probe.log.push("released"))
+          )
+          if (event.data.waits) yield* Step.sleep("nap", "1h")
+          probe.log.push("done")
+        })
+      ),
+    async ({ engine, fn, log }) => {
+      engine.event = { waits: true }
+      assert.strictEqual((await engine.turn(fn))._tag, "Suspended")
+      await settle()
+      assert.deepStrictEqual(log, ["acquired", "released"])
+
+      engine.event = { waits: false }
+      assert.strictEqual((await engine.turn(fn))._tag, "Completed")
+      assert.deepStrictEqual(log.slice(2), ["acquired", "done", "released"])
+    }
+  )
+
+  only(
     "siblings are interrupted before a failing parallel call returns",
     (probe) =>
       make({ id: "order", triggers: [] }, () =>
