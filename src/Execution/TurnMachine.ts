@@ -400,7 +400,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     let value: JsonText | undefined
     try {
       const what = `Result of step "${call.name}"`
-      value = checkSize(what, encodeJson(exit.value, what), stepResultBytes)
+      value = checkSize(what, encodeReturned(exit.value, what), stepResultBytes)
     } catch (error) {
       this.#attemptFailed(attempt, error, undefined)
       return
@@ -765,7 +765,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     let output: JsonText | undefined
     try {
       const what = `Output of function "${this.plan.functionId}"`
-      output = checkSize(what, encodeJson(value, what), stepResultBytes)
+      output = checkSize(what, encodeReturned(value, what), stepResultBytes)
     } catch (error) {
       this.failed(error)
       return
@@ -1032,6 +1032,13 @@ const notAnswered: Outcome = {
     retryable: false
   }
 }
+
+/**
+ * What code returns. A Map or Set as a whole is mostly what `map.set(...)` or `set.add(...)` hands back as the last word of
+ * an arrow function, and nobody looks at it: it is stored as JSON.stringify writes it, and not refused.
+ */
+const encodeReturned = (value: unknown, what: string): JsonText | undefined =>
+  value instanceof Map || value instanceof Set ? "{}" : encodeJson(value, what)
 
 const serializeFailure = (error: unknown, encoded: unknown): SerializedError => {
   const stored = serializeError(error)

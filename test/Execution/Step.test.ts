@@ -346,6 +346,30 @@ describe("values", () => {
   }
 
   both(
+    "a step may end with the Map that its last line hands back",
+    {
+      promise:
+        () =>
+        async ({ step }) => {
+          const stock = new Map<string, number>()
+          return [await step.run("count", () => stock.set("book", 1))]
+        },
+      effect: () => () =>
+        Effect.map(
+          Step.run(
+            "count",
+            Effect.sync(() => new Map([["book", 1]]))
+          ),
+          (value) => [value]
+        )
+    },
+    async ({ engine, fn }) => {
+      await engine.turn(fn)
+      assert.deepStrictEqual(engine.output, [{}])
+    }
+  )
+
+  both(
     "an output that cannot be stored fails the run for good",
     {
       promise: () => async () => ({ price: 1n }),
