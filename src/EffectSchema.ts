@@ -1,14 +1,18 @@
 /**
- * Effect schemas as Standard Schemas: for what runs handlers, which has loaded Effect's parser anyway. Programs that only
- * define functions and call the engine load neither.
+ * Effect schemas over JSON, and as Standard Schemas: for what runs handlers, which has loaded Effect's parser anyway.
+ * Programs that only define functions and call the engine load neither.
+ *
+ * A schema whose encoded side is not JSON (`Schema.Date`, `Schema.BigInt`, `Schema.Uint8Array`, maps) is written and read
+ * in the form that Effect has for it in JSON; all others as they say.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import type * as Schema from "effect/Schema"
+import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
+import { isPlainJson } from "./Json.ts"
 import {
   type AnySchema,
   isEffectSchema,
@@ -28,13 +32,43 @@ export const asStandard = <Output>(schema: AnySchema<Output>): StandardSchemaV1<
   return standard as StandardSchemaV1<unknown, Output>
 }
 
+type Codec<A> = Schema.Codec<A, unknown>
+
+/** The value as the schema writes it, for JSON. */
+export const encodeToJson = (schema: Codec<unknown>, value: unknown) =>
+  Effect.flatMap(Schema.encodeUnknownEffect(schema)(value), (encoded) =>
+    isPlainJson(encoded)
+      ? Effect.succeed(encoded)
+      : // what has no form in JSON is stored as JSON.stringify writes it
+        Effect.catch(Schema.encodeUnknownEffect(inJson(schema))(value), () => Effect.succeed(encoded))
+  )
+
+/** The value that {@link encodeToJson} has written, or that somebody else has in either form. */
+export const decodeFromJson = <A>(schema: Codec<A>, value: unknown) =>
+  Effect.catch(Schema.decodeUnknownEffect(schema)(value), (error) =>
+    Effect.catch(Schema.decodeUnknownEffect(inJson(schema))(value), () => Effect.fail(error))
+  )
+
+const inJson = <A>(schema: Codec<A>): Codec<A> => {
+  let codec = codecs.get(schema)
+  if (codec === undefined) codecs.set(schema, (codec = Schema.toCodecJson(schema)))
+  // It was made from this very schema.
+  return codec as Codec<A>
+}
+
+const codecs = new WeakMap<object, Codec<unknown>>()
+
 const wrapped = new WeakMap<object, StandardSchemaV1>()
 
 const wrap = (schema: Schema.Codec<unknown, unknown>): StandardSchemaV1 => {
   const decode = SchemaParser.decodeUnknownEffect(schema)
+  const decodeJsonForm = (value: unknown) => SchemaParser.decodeUnknownEffect(inJson(schema))(value)
   const validate = (value: unknown): StandardResult<unknown> | Promise<StandardResult<unknown>> => {
+    const decoded = Effect.catch(decode(value, { errors: "all" }), (issue) =>
+      Effect.catch(decodeJsonForm(value), () => Effect.fail(issue))
+    )
     const fiber = Effect.runFork(
-      Effect.match(decode(value, { errors: "all" }), {
+      Effect.match(decoded, {
         onSuccess: (decoded): StandardResult<unknown> => ({ value: decoded }),
         onFailure: (issue): StandardResult<unknown> => formatIssue(issue)
       })

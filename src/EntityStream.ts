@@ -5,7 +5,7 @@
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { checkEventName } from "./Event.ts"
 import { byteLength, encodeJson, isObject } from "./Json.ts"
-import { checkName, checkSize, eventBytes, keyLength, writeBytes, writesAtOnce } from "./Limits.ts"
+import { checkIdempotencyKey, checkName, checkSize, eventBytes, writeBytes, writesAtOnce } from "./Limits.ts"
 
 /** What an append expects of its stream: a version, or that there is none yet, or that there is one. */
 export type ExpectedVersion = number | "NO_STREAM" | "STREAM_EXISTS"
@@ -156,12 +156,7 @@ const checkConditions = (
   { expectedVersion, idempotencyKey }: AppendConditions
 ): AppendConditions => {
   checkExpectedVersion(entityId, expectedVersion)
-  if (
-    idempotencyKey !== undefined &&
-    (typeof idempotencyKey !== "string" || idempotencyKey === "" || idempotencyKey.length > keyLength)
-  ) {
-    throw new ValidationError(`An idempotency key must be a string of 1 to ${keyLength} characters`)
-  }
+  if (idempotencyKey !== undefined) checkIdempotencyKey(idempotencyKey)
   return {
     // -1 is how the wire says that nothing is expected
     ...(expectedVersion === undefined || expectedVersion === -1 ? {} : { expectedVersion }),

@@ -24,7 +24,11 @@ type CauseOption = Pick<IronflowErrorOptions, "cause">
 
 /** The base of all errors of ours. */
 export class IronflowError extends Data.Error<{ message: string; cause?: unknown }> {
-  declare readonly _tag: string
+  /**
+   * The name of the class, always there. To the compiler it may be absent: `catchTag` would else take this class for every
+   * other, and hold nothing of it to be left afterwards.
+   */
+  declare readonly _tag?: string
   readonly code: string
   readonly retryable: boolean
   readonly details: unknown
@@ -700,6 +704,30 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
       : { cause: serialize(cause, withStack, depth + 1) }),
     ...(base === undefined || base === name ? {} : { base })
   }
+}
+
+/** A typed failure stands in the data of the stored error under this name. */
+export const encodedFailure = "ironflow:failure"
+
+/** The error without what only its step's schema can read. */
+export const withoutEncoding = (error: SerializedError): SerializedError => {
+  if (error.data === undefined || !(encodedFailure in error.data)) return error
+  const { [encodedFailure]: _, ...data } = error.data
+  return { ...error, data }
+}
+
+const maxSummaryLength = 512
+
+/** What an error says to people: its message or, since tagged errors often have none, its name and what it carries. */
+export const messageOf = ({
+  data,
+  message,
+  name
+}: Pick<SerializedError, "message" | "name" | "data">): string => {
+  if (message !== "") return message
+  const { _tag, ...own } = data ?? {}
+  const carried = Object.keys(own).length === 0 ? "" : ` ${describe(own)}`
+  return `${name}${carried}`.slice(0, maxSummaryLength)
 }
 
 /** The error again: the same class where it is ours or built in, else an `Error` of that name. Never throws. */

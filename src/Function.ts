@@ -5,6 +5,7 @@
  * `Step` module, whose failures and requirements stay in its type. Both check the configuration at once.
  */
 import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import { resolveRetry, type RetryConfig } from "./Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "./Constants.ts"
 import { type Duration, positiveDuration } from "./Duration.ts"
@@ -162,8 +163,11 @@ export interface EffectFunction<A = any, E = any, R = any, T = any> {
     /** The definitions among the triggers. */
     readonly definitions: ReadonlyArray<EventDefinition>
   }
-  readonly program: (context: EffectFunctionContext<T>) => Effect.Effect<A, E, R | Step>
+  readonly program: (context: EffectFunctionContext<T>) => Effect.Effect<A, E, R | GivenToHandlers>
 }
+
+/** What every handler is given: the steps, and a scope that ends with its turn. */
+export type GivenToHandlers = Step | Scope.Scope
 
 /** A function of either face. */
 export type AnyFunction = IronflowFunction | EffectFunction
@@ -173,7 +177,7 @@ export type FunctionRequirements<F> = F extends {
   // oxlint-disable-next-line typescript/no-explicit-any -- a context of any data
   readonly program: (context: any) => Effect.Effect<unknown, unknown, infer R>
 }
-  ? Exclude<R, Step>
+  ? Exclude<R, GivenToHandlers>
   : never
 
 /**
@@ -193,7 +197,7 @@ export type FunctionRequirements<F> = F extends {
 export const make = <const Sources extends ReadonlyArray<TriggerSource>, A, E, R>(
   config: EffectFunctionConfig<Sources>,
   program: (context: EffectFunctionContext<TriggerData<Sources>>) => Effect.Effect<A, E, R>
-): EffectFunction<A, E, Exclude<R, Step>, TriggerData<Sources>> => {
+): EffectFunction<A, E, Exclude<R, GivenToHandlers>, TriggerData<Sources>> => {
   if (!isObject(config))
     throw new ValidationError("A function needs a configuration such as { id, triggers }")
   const sources: ReadonlyArray<TriggerSource> = Array.isArray(config.triggers) ? config.triggers : []
@@ -209,8 +213,11 @@ export const make = <const Sources extends ReadonlyArray<TriggerSource>, A, E, R
       `Function "${resolved.id}": the handler must be a function that returns an Effect, got ${typeof program}`
     )
   }
-  // Without `Step`, which every handler is given, the requirements are those of the caller.
-  return { config: resolved, program: program as EffectFunction<A, E, Exclude<R, Step>>["program"] }
+  // Without what every handler is given, the requirements are those of the caller.
+  return {
+    config: resolved,
+    program: program as EffectFunction<A, E, Exclude<R, GivenToHandlers>>["program"]
+  }
 }
 
 /** Whether the function has an Effect handler. */

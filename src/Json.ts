@@ -7,8 +7,8 @@ import { jsonDepth } from "./Limits.ts"
  *
  * Dates and other objects with `toJSON` become what that returns, `undefined` members vanish, and `NaN` and infinities
  * become `null`, as `JSON.stringify` does it. What JSON would lose or choke on throws a `ValidationError` that starts
- * with `what` (`result of step "charge"`) and names the path: BigInt, functions, symbols, cycles, a `toJSON` or getter
- * that throws. Nesting deeper than 100 levels throws `LimitExceededError`.
+ * with `what` (`result of step "charge"`) and names the path: BigInt, functions, symbols, Map, Set, promises that nobody
+ * awaited, cycles, a `toJSON` or getter that throws. Nesting deeper than 100 levels throws `LimitExceededError`.
  */
 export const encodeJson = (value: unknown, what: string): string | undefined => {
   switch (typeof value) {
@@ -33,6 +33,17 @@ export const encodeJson = (value: unknown, what: string): string | undefined => 
       cause: error
     })
   }
+}
+
+/** Whether the value is made of nothing but what JSON has, and of `undefined`. Cycles and deep nesting count as such. */
+export const isPlainJson = (value: unknown, depth = 0): boolean => {
+  if (typeof value !== "object")
+    return typeof value !== "bigint" && typeof value !== "symbol" && typeof value !== "function"
+  if (value === null || depth > jsonDepth) return true
+  if (Array.isArray(value)) return value.every((member) => isPlainJson(member, depth + 1))
+  if (!isPlainObject(value)) return false
+  for (const key in value) if (!isPlainJson(value[key], depth + 1)) return false
+  return true
 }
 
 /** The value of a JSON text; `undefined` for `undefined`. Throws `ValidationError` when the text is not JSON. */
@@ -88,7 +99,7 @@ const isPlainObject = (value: unknown): value is Record<string, unknown> => {
   return prototype === Object.prototype || prototype === null
 }
 
-type Problem = "bigint" | "function" | "symbol" | "cycle" | "depth"
+type Problem = "bigint" | "function" | "symbol" | "map" | "set" | "promise" | "cycle" | "depth"
 
 /** A cycle is found by its depth, so that the walk needs no memory of where it has been. */
 const findProblem = (value: unknown, depth: number): Problem | undefined => {
@@ -131,6 +142,8 @@ const findReplaced = (value: unknown, depth: number): Problem | undefined =>
     : findProblem(value, depth)
 
 const walkMembers = (value: object, depth: number): Problem | undefined => {
+  const emptied = emptiedBy(value)
+  if (emptied !== undefined) return emptied
   for (const key of Object.keys(value)) {
     const member = (value as { readonly [key: string]: unknown })[key]
     if (needsWalk(member)) {
@@ -139,6 +152,14 @@ const walkMembers = (value: object, depth: number): Problem | undefined => {
     }
   }
   return undefined
+}
+
+/** What `JSON.stringify` makes `{}` of, whatever is in it. */
+const emptiedBy = (value: object): "map" | "set" | "promise" | undefined => {
+  if (Object.getPrototypeOf(value) === Object.prototype) return undefined
+  if (value instanceof Map) return "map"
+  if (value instanceof Set) return "set"
+  return value instanceof Promise ? "promise" : undefined
 }
 
 const needsWalk = (value: unknown): boolean =>
@@ -159,12 +180,22 @@ const problemError = (problem: Problem, root: unknown, what: string): Validation
         `${what} cannot be stored: ${path} is a BigInt; JSON has none, so convert it, for example with String(value)`
       )
     case "function":
-      return new ValidationError(`${what} cannot be stored: ${path} is a function; return plain data`)
+      return new ValidationError(`${what} cannot be stored: ${path} is a function; give plain data`)
     case "symbol":
-      return new ValidationError(`${what} cannot be stored: ${path} is a symbol; return plain data`)
+      return new ValidationError(`${what} cannot be stored: ${path} is a symbol; give plain data`)
+    case "map":
+      return new ValidationError(
+        `${what} cannot be stored: ${path} is a Map; JSON has none, so convert it, for example with Object.fromEntries(value)`
+      )
+    case "set":
+      return new ValidationError(
+        `${what} cannot be stored: ${path} is a Set; JSON has none, so convert it, for example with [...value]`
+      )
+    case "promise":
+      return new ValidationError(`${what} cannot be stored: ${path} is a promise; await it first`)
     case "cycle":
       return new ValidationError(
-        `${what} cannot be stored: ${path} refers back to a value that contains it; return plain data without cycles`
+        `${what} cannot be stored: ${path} refers back to a value that contains it; give plain data without cycles`
       )
     case "depth":
       return new LimitExceededError(`Nesting of ${what} at ${path}`, jsonDepth + 1, jsonDepth, "levels")
@@ -190,6 +221,8 @@ const locate = (root: unknown, problem: Problem): { readonly path: string; reado
       above.delete(value)
       return visit(shown, path, depth)
     }
+    const emptied = Array.isArray(shown) ? undefined : emptiedBy(shown)
+    if (emptied !== undefined) return { path, found: emptied }
     const members: ReadonlyArray<readonly [string, unknown]> = Array.isArray(shown)
       ? shown.map((member, i) => [`${path}[${i}]`, member] as const)
       : Object.entries(shown).map(([key, member]) => [memberPath(path, key), member] as const)

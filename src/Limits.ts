@@ -34,6 +34,8 @@ export const kvValueBytes = 1024 * 1024
 export const kvWrites = 100
 /** Revisions that a bucket may keep of each key. */
 export const kvHistory = 64
+/** Runs on one page of a list. */
+export const runsAtOnce = 1000
 /** Triggers or secrets of one function, labels of one worker. */
 export const listLength = 256
 
@@ -60,6 +62,22 @@ export const checkName = (kind: string, name: unknown): string => {
     throw new ValidationError(`The ${kind} ${JSON.stringify(name)} must not contain control characters`)
   }
   return name
+}
+
+/** Returns `key` if it can be an idempotency key: a string of 1 to 1024 characters. Throws `ValidationError`. */
+export const checkIdempotencyKey = (key: unknown): string => {
+  if (typeof key !== "string" || key === "" || key.length > keyLength) {
+    throw new ValidationError(`An idempotency key must be a string of 1 to ${keyLength} characters`)
+  }
+  return key
+}
+
+/** Returns `limit` if `listRuns` takes it. Throws `ValidationError`. */
+export const checkRunsLimit = (limit: unknown): number => {
+  if (typeof limit === "number" && Number.isInteger(limit) && limit >= 1 && limit <= runsAtOnce) return limit
+  throw new ValidationError(
+    `The limit of listRuns must be an integer from 1 to ${runsAtOnce}, got ${String(limit)}`
+  )
 }
 
 /**

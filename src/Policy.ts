@@ -22,6 +22,7 @@ export const actions = [
   "run:patch",
   "function:read",
   "function:register",
+  "function:delete",
   "worker:read",
   "worker:run",
   "secret:read",

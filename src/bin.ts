@@ -20,7 +20,13 @@ import { ironflow } from "./Cli/Ironflow.ts"
 import { kv } from "./Cli/Kv.ts"
 import { orgs } from "./Cli/Orgs.ts"
 import { policies } from "./Cli/Policies.ts"
-import { checkNode, forceOnSecondSignal, silenceSqliteWarning } from "./Cli/Process.ts"
+import {
+  checkNode,
+  endWhenNobodyReads,
+  forceOnSecondSignal,
+  isUnfinished,
+  silenceSqliteWarning
+} from "./Cli/Process.ts"
 import { projections } from "./Cli/Projections.ts"
 import { roles } from "./Cli/Roles.ts"
 import { runs } from "./Cli/Runs.ts"
@@ -36,6 +42,7 @@ import { SDK_VERSION } from "./Worker/Version.ts"
 
 silenceSqliteWarning()
 const forced = forceOnSecondSignal()
+endWhenNobodyReads()
 
 const main = ironflow.pipe(
   Command.withSubcommands([
@@ -81,7 +88,7 @@ checkNode.pipe(
     disableErrorReporting: true,
     teardown: (exit, done) => {
       if (Exit.isSuccess(exit)) return done(0)
-      if (Cause.hasInterruptsOnly(exit.cause)) return done(forced() ? 1 : 0)
+      if (Cause.hasInterruptsOnly(exit.cause)) return done(forced() || isUnfinished() ? 1 : 0)
       done(failureOf(exit.cause)?.exitCode ?? 0)
     }
   })

@@ -3,6 +3,7 @@ import * as Arbitrary from "effect/Arbitrary"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { expectTypeOf } from "vitest"
 import * as Errors from "../src/Errors.ts"
 import { deserializeError, isRetryable, serializeError, toError } from "../src/Errors.ts"
 
@@ -558,5 +559,22 @@ describe("serializeError and deserializeError", () => {
       assert.deepStrictEqual(back.payload, JSON.parse(JSON.stringify(data)))
       assert.strictEqual(back.stack, error.stack)
     }
+  )
+})
+
+describe("tags", () => {
+  it.effect("tell the compiler which error was caught, and which may still come", () =>
+    Effect.gen(function* () {
+      const fails: Effect.Effect<
+        never,
+        Errors.RunNotFoundError | Errors.TimeoutError | Errors.IronflowError
+      > = Effect.fail(new Errors.RunNotFoundError("run_1"))
+
+      const caught = Effect.catchTag(fails, "RunNotFoundError", (error) => Effect.succeed(error.runId))
+
+      expectTypeOf<Effect.Error<typeof caught>>().toEqualTypeOf<Errors.TimeoutError | Errors.IronflowError>()
+      assert.strictEqual(yield* caught, "run_1")
+      assert.strictEqual(new Errors.IronflowError("something")._tag, "IronflowError")
+    })
   )
 })

@@ -2,7 +2,15 @@ import { assert, describe, it, prop } from "@effect/vitest"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Schema from "effect/Schema"
 import { LimitExceededError, ValidationError } from "../src/Errors.ts"
-import { byteLength, decodeJson, deepMerge, encodeJson, isObject, safeJsonParse } from "../src/Json.ts"
+import {
+  byteLength,
+  decodeJson,
+  deepMerge,
+  encodeJson,
+  isObject,
+  isPlainJson,
+  safeJsonParse
+} from "../src/Json.ts"
 
 const nested = (levels: number): unknown => {
   let value: unknown = 1
@@ -18,6 +26,18 @@ class Receipt {
 }
 
 const shared = { a: 1 }
+
+describe("isPlainJson", () => {
+  it.each([undefined, null, 1, "a", true, [1, { a: [null] }], { a: undefined }, Object.create(null)])(
+    "holds for %o",
+    (value) => assert.isTrue(isPlainJson(value))
+  )
+
+  it.each([1n, () => 1, Symbol("s"), new Date(0), [new Date(0)], { a: { b: 1n } }, new Map(), new Receipt()])(
+    "does not hold for %o",
+    (value) => assert.isFalse(isPlainJson(value))
+  )
+})
 
 describe("encodeJson", () => {
   it.each<readonly [value: unknown, text: string | undefined]>([
@@ -58,6 +78,10 @@ describe("encodeJson", () => {
     ["a symbol", Symbol("s"), "$ is a symbol"],
     ["a symbol in a list", [Symbol("s")], "$[0] is a symbol"],
     ["a member whose name is no identifier", { "a b": 1n }, '$["a b"] is a BigInt'],
+    ["a Map", new Map([["a", 1]]), "$ is a Map"],
+    ["a Map inside", { stock: [new Map()] }, "$.stock[0] is a Map"],
+    ["a Set", { items: new Set([1]) }, "$.items is a Set"],
+    ["a promise that nobody awaited", { user: Promise.resolve(1) }, "$.user is a promise; await it first"],
     ["a cycle", cyclic, "$.items[0].back refers back"],
     ["what toJSON returns", { a: { toJSON: () => ({ n: 1n }) } }, "$.a.n is a BigInt"]
   ])("refuses %s, naming the path", (_what, value, message) => {

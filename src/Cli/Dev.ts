@@ -10,9 +10,10 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { DEFAULT_PORT, DEFAULT_WORKER } from "../Constants.ts"
 import type { RunActivity } from "../Engine/Store/Activity.ts"
-import { readEnvironmentVariable } from "../Environment.ts"
+import { readEnvironmentVariable, resolveEnvironment } from "../Environment.ts"
 import { IronflowError } from "../Errors.ts"
 import { SDK_VERSION } from "../Worker/Version.ts"
+import { followFunctions, type Gone } from "./DevFunctions.ts"
 import { keepWorker } from "./DevWorker.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { jsonOf, lineOf } from "./Live.ts"
@@ -31,12 +32,14 @@ export const dev = Command.make(
     port,
     data: Flag.String("data").pipe(
       Flag.withMetavar("FILE"),
-      Flag.withDescription("The database file, made when it is not there"),
+      Flag.withDescription(`The database file, made when it is not there; ${FOLDER}/dev.db by default`),
       Flag.withDefault(`${FOLDER}/dev.db`)
     ),
     concurrency: Flag.Int("concurrency").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("Turns that may be in flight at once"),
+      Flag.withDescription(
+        `Turns that may be in flight at once; ${DEFAULT_WORKER.MAX_CONCURRENT_JOBS} by default`
+      ),
       Flag.withDefault(DEFAULT_WORKER.MAX_CONCURRENT_JOBS)
     )
   },
@@ -63,6 +66,7 @@ export const dev = Command.make(
         )
         yield* printActivity(engine.observe, json)
         const changes = yield* codeChanges(path.dirname(path.resolve(input.file)))
+        const follow = followFunctions(engine.client(resolveEnvironment(environment)))
         let greeted = false
         return yield* keepWorker({
           file: input.file,
@@ -70,15 +74,19 @@ export const dev = Command.make(
           environment,
           concurrency: input.concurrency,
           changes,
-          onReady: (worker) => {
+          onReady: Effect.fnUntraced(function* (worker) {
+            const functions = worker.functions.map(({ id }) => id)
+            const gone = yield* Effect.catch(follow(functions), (error) =>
+              Effect.as(Console.error(`Functions that are gone cannot be deleted: ${error.message}`), nobody)
+            )
             const hint = greeted || json ? "" : emitHint(worker, input.port, server.url)
             greeted = true
-            return Console.log(
+            yield* Console.log(
               json
-                ? JSON.stringify({ _tag: "WorkerReady", functions: worker.functions.map(({ id }) => id) })
-                : `${running(worker)}. They follow the code.${hint}`
+                ? JSON.stringify({ _tag: "WorkerReady", functions, ...gone })
+                : `${running(worker)}. They follow the code.${absent(gone)}${hint}`
             )
-          }
+          })
         })
       })
     )
@@ -168,6 +176,18 @@ const running = ({ functions, projections }: WorkerInfo): string =>
     ...(functions.length === 0 ? [] : [`Functions: ${functions.map(({ id }) => id).join(", ")}`]),
     ...(projections.length === 0 ? [] : [`Projections: ${projections.join(", ")}`])
   ].join(". ")
+
+const nobody: Gone = { deleted: [], orphaned: [] }
+
+/** The functions that are registered and have no code here. */
+const absent = ({ deleted, orphaned }: Gone): string =>
+  (deleted.length === 0
+    ? ""
+    : `\nGone from the code, so that nothing starts them any more: ${deleted.join(", ")}.`) +
+  (orphaned.length === 0
+    ? ""
+    : `\nNo worker has ${orphaned.join(", ")}, whose events start runs that wait. ` +
+      "If the code is gone: ironflow functions delete ID")
 
 const emitHint = ({ functions }: WorkerInfo, port: number, url: string): string => {
   const event = functions.flatMap(({ events }) => events).find((name) => !/[*>]/.test(name))

@@ -10,6 +10,7 @@ import { positiveDuration } from "../Duration.ts"
 import { IronflowError, isIronflowError } from "../Errors.ts"
 import { ironflow } from "./Ironflow.ts"
 import { between, oneLine, shown } from "./Output.ts"
+import { leaveUnfinished } from "./Process.ts"
 import { ask } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
 
@@ -58,7 +59,13 @@ export const emit = Command.make(
         if (json && !input.wait) return yield* Console.log(JSON.stringify({ eventId, position, runIds }))
         if (!json) yield* Console.log(emitted(input.event, eventId, runIds))
         if (!input.wait) return
-        const runs = yield* waitForAll(client, runIds, timeout, json)
+        const runs = yield* waitForAll(client, runIds, timeout, json).pipe(
+          // whoever gives up has to know what for
+          Effect.tapError(() =>
+            json ? Console.log(JSON.stringify({ eventId, position, runIds })) : Effect.void
+          ),
+          Effect.onInterrupt(() => Effect.sync(leaveUnfinished))
+        )
         if (json) yield* Console.log(JSON.stringify({ eventId, position, runIds, runs }))
         const bad = runs.filter((run) => run.status !== "completed")
         if (bad.length > 0) return yield* Effect.fail(notCompleted(bad, runs.length))
@@ -89,11 +96,29 @@ const waitForAll = (
 ) =>
   Effect.forEach(
     runIds,
-    (runId) =>
-      Effect.tap(client.waitForRun(runId, timeout === undefined ? {} : { timeout }), (run) =>
-        json ? Effect.void : Console.log(ended(run))
-      ),
+    (runId) => {
+      const waiting = client.waitForRun(runId, timeout === undefined ? {} : { timeout })
+      if (json) return waiting
+      return Effect.scoped(
+        Effect.andThen(
+          Effect.forkScoped(sayWhy(client, runId)),
+          Effect.tap(waiting, (run) => Console.log(ended(run)))
+        )
+      )
+    },
     { concurrency: "unbounded" }
+  )
+
+/** How long people wait without a word, milliseconds. */
+const SILENCE_MS = 5000
+
+/** Says after a while what a run is waiting for: it may be for something that never comes. */
+const sayWhy = (client: ClientApi<EffectKind>, runId: string) =>
+  Effect.sleep(SILENCE_MS).pipe(
+    Effect.andThen(client.explain(runId)),
+    Effect.flatMap(({ message }) => Console.error(`${runId} has not ended yet. ${message}`)),
+    // the wait itself will say what is wrong
+    Effect.ignore
   )
 
 const ended = (run: Run): string => {

@@ -75,6 +75,9 @@ const inFlags = (message: string): string =>
   message
     .replaceAll("`serverUrl`", "--server-url")
     .replace("give the key as `apiKey`", "give the key as IRONFLOW_API_KEY")
+    .replace("Resume it with resumeRun", "`ironflow runs resume` lets it go on")
+    .replace("give it as `apiKey`, or set IRONFLOW_API_KEY", "set IRONFLOW_API_KEY to it")
+    .replace("`apiKey` and IRONFLOW_API_KEY", "IRONFLOW_API_KEY")
     .replace("with `port` (0", "with --port (0")
     .replace("set `insecure: true`", "add --insecure")
     .replace("`corsOrigins`", "--cors-origin")

@@ -24,6 +24,23 @@ const list = Command.make(
   })
 ).pipe(Command.withDescription("List the functions that workers have registered."))
 
+const remove = Command.make(
+  "delete",
+  { functionId: Argument.String("function-id") },
+  Effect.fnUntraced(function* ({ functionId }) {
+    yield* ask((client) => client.deleteFunction(functionId))
+    yield* print(
+      { functionId },
+      () => `Function ${functionId} is deleted: nothing starts it any more. Its runs stay.`
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "Forget a function that nobody has in the code any more: events and schedules start it no more. Its runs stay. A worker that has it brings it back."
+  ),
+  Command.withExamples([{ command: "ironflow functions delete process-order" }])
+)
+
 const url = Argument.String("url")
 
 const register = Command.make(
@@ -108,7 +125,9 @@ const triggersOf = ({ triggers }: FunctionInfo): string =>
     .join(", ") || "invoked only"
 
 export const functions = Command.make("functions").pipe(
-  Command.withDescription("See the functions that are registered, and register those of push handlers."),
-  Command.withShortDescription("See and register functions"),
-  Command.withSubcommands([list, register, unregister, listEndpoints])
+  Command.withDescription(
+    "See and delete the functions that are registered, and register those of push handlers."
+  ),
+  Command.withShortDescription("See, register and delete functions"),
+  Command.withSubcommands([list, remove, register, unregister, listEndpoints])
 )

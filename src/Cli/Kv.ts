@@ -126,6 +126,7 @@ const put = Command.make(
       Flag.withDefault(false)
     ),
     revision: Flag.Int("revision").pipe(
+      Flag.withMetavar("N"),
       Flag.withDescription("Only if the key is at this revision"),
       Flag.optional
     )

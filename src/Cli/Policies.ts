@@ -41,7 +41,8 @@ const create = Command.make(
   {
     name: Argument.String("name"),
     effect: Flag.Literals("effect", effects).pipe(
-      Flag.withDescription("allow or deny; what is denied is denied whatever else allows it"),
+      Flag.withMetavar("EFFECT"),
+      Flag.withDescription("allow (by default) or deny; what is denied is denied whatever else allows it"),
       Flag.withDefault("allow" as const)
     ),
     actions,

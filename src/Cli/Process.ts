@@ -50,3 +50,29 @@ export const forceOnSecondSignal = (): (() => boolean) => {
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal)
   return () => signals > 1
 }
+
+let unfinished = false
+
+/** A signal has ended a command before it could say what was asked of it: its exit code is not that of success. */
+export const leaveUnfinished = (): void => {
+  unfinished = true
+}
+
+export const isUnfinished = (): boolean => unfinished
+
+/**
+ * Ends the command in good order, as a signal does, when whoever read its output is gone: `ironflow subscribe ... | head`.
+ * Errors that nobody reads are no reason to end.
+ */
+export const endWhenNobodyReads = (): void => {
+  let gone = false
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error
+    // each further line fails too, and a second signal would be one to hurry
+    if (!gone) process.emit("SIGTERM", "SIGTERM")
+    gone = true
+  })
+  process.stderr.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error
+  })
+}

@@ -55,7 +55,7 @@ const get = Command.make(
     ),
     timeout: Flag.Int("timeout").pipe(
       Flag.withMetavar("MS"),
-      Flag.withDescription("How long to wait at most, milliseconds"),
+      Flag.withDescription("How long to wait at most, milliseconds; 30000 by default"),
       Flag.withDefault(30_000)
     )
   },
@@ -146,7 +146,7 @@ const deadLetters = Command.make(
     name,
     limit: Flag.Int("limit").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("How many at most, up to 1000"),
+      Flag.withDescription("How many at most, up to 1000; 20 by default"),
       Flag.withDefault(20)
     ),
     after: Flag.Int("after").pipe(

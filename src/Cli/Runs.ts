@@ -6,11 +6,14 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { ListRunsOptions, Run, RunStep } from "../Client/Client.ts"
+import { readData } from "./Emit.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { ask } from "./Server.ts"
 import { exportRun } from "./Verify.ts"
 
-const runId = Argument.String("run-id")
+const runId = Argument.String("run-id").pipe(
+  Argument.withDescription("The id of the run, as `runs list` shows it")
+)
 
 const reason = Flag.String("reason").pipe(
   Flag.withMetavar("TEXT"),
@@ -50,7 +53,7 @@ const list = Command.make(
     ),
     limit: Flag.Int("limit").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("How many at most, up to 1000"),
+      Flag.withDescription("How many at most, up to 1000; 20 by default"),
       Flag.withDefault(20)
     ),
     cursor: Flag.String("cursor").pipe(
@@ -177,6 +180,31 @@ const pause = Command.make(
   })
 ).pipe(Command.withDescription("Pause a run: it goes no further until it is resumed."))
 
+const patch = Command.make(
+  "patch",
+  {
+    stepId: Argument.String("step-id").pipe(
+      Argument.withDescription("The id of the step, as `runs steps --json` shows it: <run id>:<name>:<n>")
+    ),
+    output: Argument.String("output").pipe(
+      Argument.withDescription("Its output from now on as JSON, or - to read it from standard input")
+    ),
+    reason
+  },
+  Effect.fnUntraced(function* ({ stepId, output, reason }) {
+    const value = yield* readData(output)
+    yield* ask((client) => client.patchStep(stepId, value, Option.getOrUndefined(reason)))
+    yield* print(
+      { stepId, output: value },
+      () => `Step ${stepId} has this output from now on: ${shown(value)}`
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "Replace the output of a step that has finished, or finish one that has not. A run that is paused is still to be resumed."
+  )
+)
+
 const resume = Command.make(
   "resume",
   { runId, fromStep },
@@ -191,7 +219,12 @@ const retry = Command.make(
   { runId, fromStep },
   Effect.fnUntraced(function* ({ runId, fromStep }) {
     const run = yield* ask((client) => client.retryRun(runId, Option.getOrUndefined(fromStep)))
-    yield* print(run, () => `Run ${run.id} runs again; its finished steps keep their results.`)
+    yield* print(run, () =>
+      Option.match(fromStep, {
+        onNone: () => `Run ${run.id} runs again; its finished steps keep their results.`,
+        onSome: (step) => `Run ${run.id} runs again from step ${step}; those before it keep their results.`
+      })
+    )
   })
 ).pipe(Command.withDescription("Run a failed or cancelled run again from where it failed."))
 
@@ -218,5 +251,5 @@ const printRun = (run: Run) =>
 export const runs = Command.make("runs").pipe(
   Command.withDescription("Look at runs and steer them."),
   Command.withShortDescription("Look at runs and steer them"),
-  Command.withSubcommands([list, get, why, steps, audit, exportRun, cancel, pause, resume, retry])
+  Command.withSubcommands([list, get, why, steps, audit, exportRun, cancel, pause, patch, resume, retry])
 )

@@ -8,7 +8,7 @@ import { ironflow } from "./Ironflow.ts"
 
 export const port = Flag.Int("port").pipe(
   Flag.withMetavar("N"),
-  Flag.withDescription("The port to listen on; 0 for any that is free"),
+  Flag.withDescription(`The port to listen on, ${DEFAULT_PORT} by default; 0 for any that is free`),
   Flag.withDefault(DEFAULT_PORT)
 )
 
@@ -18,12 +18,12 @@ export const serve = Command.make(
     port,
     host: Flag.String("host").pipe(
       Flag.withMetavar("HOST"),
-      Flag.withDescription("The address to listen on"),
+      Flag.withDescription("The address to listen on; 127.0.0.1 by default"),
       Flag.withDefault("127.0.0.1")
     ),
     data: Flag.String("data").pipe(
       Flag.withMetavar("FILE"),
-      Flag.withDescription("The database file, made when it is not there"),
+      Flag.withDescription("The database file, made when it is not there; ironflow.db by default"),
       Flag.withDefault("ironflow.db")
     ),
     insecure: Flag.Boolean("insecure").pipe(

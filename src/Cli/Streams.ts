@@ -26,7 +26,7 @@ const list = Command.make(
     ),
     limit: Flag.Int("limit").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("How many at most, up to 1000"),
+      Flag.withDescription("How many at most, up to 1000; 20 by default"),
       Flag.withDefault(20)
     ),
     offset: Flag.Int("offset").pipe(
@@ -71,7 +71,7 @@ const read = Command.make(
     ),
     limit: Flag.Int("limit").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("How many events at most; 0 for all"),
+      Flag.withDescription("How many events at most, 50 by default; 0 for all"),
       Flag.withDefault(50)
     ),
     backward: Flag.Boolean("backward").pipe(

@@ -11,11 +11,12 @@ import type { Divergence } from "../Testing/Replay.ts"
 import { verifyUntyped } from "../Testing/Verify.ts"
 import { ironflow } from "./Ironflow.ts"
 import { oneLine, print } from "./Output.ts"
-import { loadDefinitions } from "./UserModule.ts"
 
 export const data = Flag.String("data").pipe(
   Flag.withMetavar("FILE"),
-  Flag.withDescription("The database file; it is only read, and an engine may have it open"),
+  Flag.withDescription(
+    "The database file, ironflow.db by default; it is only read, and an engine may have it open"
+  ),
   Flag.withDefault("ironflow.db")
 )
 
@@ -48,7 +49,14 @@ export const verify = Command.make(
     )
   },
   Effect.fnUntraced(function* ({ data, file, run }) {
-    const { functions } = yield* Effect.tryPromise({ try: () => loadDefinitions(file), catch: toError })
+    const { functions } = yield* Effect.tryPromise({
+      try: async () => {
+        // a Node that is too old for it is to get as far as to be told so
+        const { loadDefinitions } = await import("./UserModule.ts")
+        return loadDefinitions(file)
+      },
+      catch: toError
+    })
     const found = yield* histories(data, Option.getOrUndefined(run))
     const divergences: Array<Divergence> = []
     const unknown: Array<string> = []

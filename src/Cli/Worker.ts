@@ -20,7 +20,9 @@ export const worker = Command.make(
     file,
     concurrency: Flag.Int("concurrency").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("Turns that may be in flight at once"),
+      Flag.withDescription(
+        `Turns that may be in flight at once; ${DEFAULT_WORKER.MAX_CONCURRENT_JOBS} by default`
+      ),
       Flag.withDefault(DEFAULT_WORKER.MAX_CONCURRENT_JOBS)
     ),
     label: Flag.String("label").pipe(

@@ -9,6 +9,8 @@ import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type {
   ConnectionError,
+  FunctionNotFoundError,
+  InvalidStateError,
   IronflowError,
   RunCancelledError,
   RunFailedError,
@@ -348,6 +350,15 @@ export interface ClientApi<F extends HKT.TypeLambda> {
     options?: CallOptions
   ): Kind<F, void, RunNotFoundError | ValidationError | ClientError>
   listFunctions(options?: CallOptions): Kind<F, Array<FunctionInfo>, ClientError>
+  /**
+   * Forgets a function that is no longer in anybody's code: no event, schedule or invocation starts it any more. Its runs
+   * stay; cancel those that have not ended. A worker that registers it brings it back, so that this fails with
+   * `InvalidStateError` while a live worker has it.
+   */
+  deleteFunction(
+    functionId: string,
+    options?: CallOptions
+  ): Kind<F, void, FunctionNotFoundError | InvalidStateError | ClientError>
   listWorkers(options?: CallOptions): Kind<F, Array<WorkerInfo>, ClientError>
   /** What the server can do beyond what every Ironflow server can. */
   getCapabilities(options?: CallOptions): Kind<F, ServerCapabilities, ClientError>
@@ -375,6 +386,7 @@ export const clientMethods = [
   "pauseRun",
   "patchStep",
   "listFunctions",
+  "deleteFunction",
   "listWorkers",
   "getCapabilities",
   "health"

@@ -8,8 +8,17 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { type IronflowError, RunNotFoundError, TimeoutError, ValidationError } from "../Errors.ts"
+import {
+  FunctionNotFoundError,
+  type IronflowError,
+  RunNotFoundError,
+  StepNotFoundError,
+  TimeoutError,
+  ValidationError
+} from "../Errors.ts"
+import { checkEventVersion } from "../Event.ts"
 import { encodeJson } from "../Json.ts"
+import { checkIdempotencyKey, checkName, checkRunsLimit } from "../Limits.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import {
@@ -55,8 +64,10 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
         return object({
           event: JSON.stringify(name),
           data: encodeJson(data, `data of ${what}`) ?? "{}",
-          version: encodeJson(options.version, `version of ${what}`),
-          idempotencyKey: encodeJson(options.idempotencyKey, `idempotency key of ${what}`),
+          ...(options.version === undefined
+            ? {}
+            : { version: String(checkEventVersion(name, options.version)) }),
+          ...idempotencyKey(options.idempotencyKey),
           metadata: encodeJson(options.metadata, `metadata of ${what}`)
         })
       }),
@@ -76,7 +87,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
         object({
           topic: JSON.stringify(topic),
           data: encodeJson(data ?? {}, `message for topic ${quote(topic)}`) ?? "{}",
-          idempotencyKey: encodeJson(options.idempotencyKey, "idempotency key")
+          ...idempotencyKey(options.idempotencyKey)
         })
       ),
       (body) =>
@@ -190,18 +201,22 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
       }),
     getRun,
     listRuns: (options = {}) =>
-      call({
-        endpoint: endpoints.listRuns,
-        body: JSON.stringify({
+      Effect.flatMap(
+        checked(() => ({
           functionId: options.functionId,
           status: options.status,
-          limit: options.limit,
+          limit: options.limit === undefined ? undefined : checkRunsLimit(options.limit),
           cursor: options.cursor
-        }),
-        what: "listRuns()",
-        repeatable: true,
-        read: Answers.readRuns
-      }),
+        })),
+        (query) =>
+          call({
+            endpoint: endpoints.listRuns,
+            body: JSON.stringify(query),
+            what: "listRuns()",
+            repeatable: true,
+            read: Answers.readRuns
+          })
+      ),
     getRunSteps: (runId) =>
       call({
         endpoint: endpoints.getRunSteps,
@@ -230,17 +245,24 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
     cancelRun: (runId, reason = "") =>
       runCall(endpoints.cancelRun, "cancelRun", runId, { id: runId, reason }, {}),
     retryRun: (runId, fromStep) =>
-      runCall(
-        endpoints.retryRun,
-        "retryRun",
-        runId,
-        { id: runId, ...(fromStep === undefined ? {} : { fromStep }) },
-        {
-          orElse: withoutEndpoint(`retryRun(${quote(runId)})`, "Use resumeRun, which retries failed runs too")
-        }
+      withStep(runId, fromStep, () =>
+        runCall(
+          endpoints.retryRun,
+          "retryRun",
+          runId,
+          { id: runId, ...(fromStep === undefined ? {} : { fromStep }) },
+          {
+            orElse: withoutEndpoint(
+              `retryRun(${quote(runId)})`,
+              "Use resumeRun, which retries failed runs too"
+            )
+          }
+        )
       ),
-    resumeRun: (runId, fromStep = "") =>
-      runCall(endpoints.restResumeRun, "resumeRun", runId, { run_id: runId, from_step: fromStep }, {}),
+    resumeRun: (runId, fromStep) =>
+      withStep(runId, fromStep, () =>
+        runCall(endpoints.restResumeRun, "resumeRun", runId, { run_id: runId, from_step: fromStep ?? "" }, {})
+      ),
     pauseRun: (runId, reason = "") =>
       Effect.flatMap(
         call<{ readonly run: Run | undefined }>({
@@ -283,6 +305,26 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
         repeatable: true,
         read: Answers.readFunctions
       }),
+    deleteFunction: (functionId) =>
+      Effect.flatMap(
+        checked(() => checkName("function id", functionId)),
+        (id) =>
+          Effect.asVoid(
+            call({
+              endpoint: endpoints.deleteFunction,
+              variables: { id },
+              what: `deleteFunction(${quote(id)})`,
+              repeatable: false,
+              ours: true,
+              notFound: () => new FunctionNotFoundError(id),
+              orElse: withoutEndpoint(
+                `deleteFunction(${quote(id)})`,
+                "Its runs wait until a worker has the function"
+              ),
+              read: () => done
+            })
+          )
+      ),
     listWorkers: () =>
       call({
         endpoint: endpoints.restWorkers,
@@ -309,6 +351,18 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
       })
   }
 }
+
+/** A server reads an empty key as none, and would emit twice. */
+const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } =>
+  key === undefined ? {} : { idempotencyKey: JSON.stringify(checkIdempotencyKey(key)) }
+
+/** A server reads an empty step as none, and would go on somewhere else. */
+const withStep = <A>(
+  runId: string,
+  fromStep: string | undefined,
+  then: () => Effect.Effect<A, IronflowError>
+): Effect.Effect<A, IronflowError> =>
+  fromStep === "" ? Effect.fail(new StepNotFoundError(runId, fromStep)) : then()
 
 interface Ended {
   readonly run: Run | undefined

@@ -1,6 +1,15 @@
 /** The connection of a subscription client over a WebSocket. */
 import { getWebSocketUrl } from "../Constants.ts"
-import { ConnectionError, toError } from "../Errors.ts"
+import type { IncomingMessage } from "node:http"
+import {
+  ConnectionError,
+  EnterpriseRequiredError,
+  type IronflowError,
+  toError,
+  UnauthenticatedError,
+  UnauthorizedError
+} from "../Errors.ts"
+import { readFailure } from "../Protocol/Http/Failures.ts"
 import { wireOf } from "../Protocol/WebSocketWire.ts"
 import type { ResolvedServer } from "./HttpConfig.ts"
 import type { Dial } from "./SubscriptionSession.ts"
@@ -32,8 +41,33 @@ export const dialSocket =
       hangUp = () => socket.terminate()
       const wire = wireOf(socket)
       socket.on("open", () => opened(wire))
+      socket.on("unexpected-response", (_, response) => {
+        void refusal(response).then((error) => (mayNot(error) ? failed(error) : fail(error)))
+      })
       // before it is open this is why it is not; afterwards `close` follows
       socket.on("error", fail)
     }, fail)
     return () => hangUp()
   }
+
+const MAX_REFUSAL_BYTES = 64 * 1024
+
+/** Why the server answered with something else than an open connection. */
+const refusal = async (response: IncomingMessage): Promise<IronflowError> => {
+  let text = ""
+  try {
+    for await (const chunk of response.setEncoding("utf8")) {
+      text += chunk
+      if (text.length > MAX_REFUSAL_BYTES) break
+    }
+  } catch {
+    // the status says enough
+  }
+  response.destroy()
+  return readFailure(response.statusCode ?? 0, text, "Connecting")
+}
+
+const mayNot = (error: IronflowError): boolean =>
+  error instanceof UnauthenticatedError ||
+  error instanceof UnauthorizedError ||
+  error instanceof EnterpriseRequiredError

@@ -18,6 +18,7 @@ import {
 import type { LiveWorker } from "./Explain.ts"
 import type { Secrets } from "./Secrets.ts"
 import type { Demand, StoreService } from "./Store/Store.ts"
+import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
 /** A connected worker. */
 interface Connected {
@@ -56,6 +57,7 @@ export class Dispatch {
   readonly #secrets: Secrets
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #workers = new Map<string, Connected>()
+  readonly #outage = new StoreOutage("Runs cannot be handed out", "Runs are handed out again")
   #claiming = false
   #again = false
 
@@ -232,6 +234,7 @@ export class Dispatch {
       Effect.matchEffect(this.#store.claimRuns(demands), {
         onSuccess: (claims) =>
           Effect.sync(() => {
+            if (this.#outage.isOn) this.#run(this.#outage.succeeded())
             this.#claiming = false
             for (const { workerId, job } of claims) this.#handOut(workerId, job)
             if (this.#again) {
@@ -241,9 +244,9 @@ export class Dispatch {
           }),
         onFailure: (error) =>
           Effect.andThen(
-            Effect.logError("Runs cannot be handed out; trying again in a second", error),
+            this.#outage.failed(error),
             Effect.andThen(
-              Effect.sleep(1000),
+              Effect.sleep(RETRY_MS),
               Effect.sync(() => {
                 this.#claiming = false
                 this.poke()

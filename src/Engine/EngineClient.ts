@@ -13,8 +13,8 @@ import {
   type RunStatus
 } from "../Client/Client.ts"
 import { makeEmitSync } from "../Client/EmitSync.ts"
-import { type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
-import { checkEventName } from "../Event.ts"
+import { InvalidStateError, type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
+import { checkEventName, checkEventVersion } from "../Event.ts"
 import type { After } from "../Execution/Alarm.ts"
 import { encodeJson } from "../Json.ts"
 import * as Limits from "../Limits.ts"
@@ -55,10 +55,7 @@ export const make = (
       checked(() => {
         checkEventName(name)
         const what = `event "${name}"`
-        const version = options.version ?? 1
-        if (!Number.isSafeInteger(version) || version < 1) {
-          throw new ValidationError(`The version of ${what} must be an integer from 1 up, got ${version}`)
-        }
+        const version = checkEventVersion(name, options.version ?? 1)
         if (
           options.metadata !== undefined &&
           (options.metadata === null || typeof options.metadata !== "object")
@@ -245,10 +242,7 @@ export const make = (
     listRuns: (options = {}) =>
       Effect.flatMap(
         checked(() => {
-          const limit = options.limit ?? 50
-          if (!Number.isInteger(limit) || limit < 1 || limit > 1000) {
-            throw new ValidationError(`The limit of listRuns must be an integer from 1 to 1000, got ${limit}`)
-          }
+          const limit = Limits.checkRunsLimit(options.limit ?? 50)
           if (options.status !== undefined && !isStatus(options.status)) {
             throw new ValidationError(
               `"${String(options.status)}" is not a run status: use one of ${statuses.join(", ")}`
@@ -296,6 +290,20 @@ export const make = (
         (text) => waking(store.patchStep(environment, stepId, text, reason))
       ),
     listFunctions: () => polite(store.listFunctions(environment)),
+    deleteFunction: (functionId) =>
+      Effect.flatMap(
+        checked(() => Limits.checkName("function id", functionId)),
+        (id) => {
+          const holder = dispatch.workers(environment).find(({ functionIds }) => functionIds.has(id))
+          return holder === undefined
+            ? store.deleteFunction(environment, id)
+            : Effect.fail(
+                new InvalidStateError(
+                  `Function "${id}" cannot be deleted: worker ${holder.id} has it, and would register it again. Stop that worker, or unregister that endpoint, first`
+                )
+              )
+        }
+      ),
     listWorkers: () => polite(Effect.sync(() => dispatch.list(environment))),
     getCapabilities: () => polite(Effect.succeed(capabilities)),
     health: () => polite(Effect.succeed("ok"))
@@ -313,12 +321,7 @@ const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
     }
   })
 
-const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } => {
-  if (key === undefined) return {}
-  if (typeof key !== "string" || key === "" || key.length > Limits.keyLength) {
-    throw new ValidationError(`An idempotency key must be a string of 1 to ${Limits.keyLength} characters`)
-  }
-  return { idempotencyKey: key }
-}
+const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } =>
+  key === undefined ? {} : { idempotencyKey: Limits.checkIdempotencyKey(key) }
 
 const isStatus = (text: string): text is RunStatus => (statuses as ReadonlyArray<string>).includes(text)

@@ -60,7 +60,11 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     const rollback = run.status === "compensating" ? "Its compensations run" : "It runs"
     return {
       code: "RUNNING",
-      message: `${rollback} on worker ${lease.workerId}${lease.until === undefined ? "" : `, whose lease holds until ${lease.until}`}.`,
+      message:
+        `${rollback} on worker ${lease.workerId}${lease.until === undefined ? "" : `, whose lease holds until ${lease.until}`}.` +
+        (pause === undefined
+          ? ""
+          : ` It is to be paused when the steps that run have ended: ${sentence(pause.message)}`),
       details: {
         workerId: lease.workerId,
         leaseUntil: lease.until,
@@ -81,7 +85,9 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
   if (able.length === 0) {
     return {
       code: "NO_WORKER",
-      message: `No live worker has function "${run.functionId}": start one that registers it.`,
+      message: situation.functionDeleted
+        ? `Function "${run.functionId}" was deleted, and no live worker has it: cancel the run, or start a worker that has it.`
+        : `No live worker has function "${run.functionId}": start one that registers it.`,
       details: { functionId: run.functionId, liveWorkers: workers.map((worker) => worker.id), ...since }
     }
   }

@@ -66,6 +66,8 @@ export interface RegisteredFunction {
   readonly key: number
   readonly environment: string
   readonly registration: FunctionRegistration
+  /** It is here for the sake of its runs: nothing starts it, and nobody lists it. */
+  readonly deleted?: boolean
 }
 
 export interface Matched {
@@ -95,6 +97,7 @@ export class Registry {
     this.#candidates.clear()
   }
 
+  /** Also one that was deleted. */
   get(environment: string, id: string): RegisteredFunction | undefined {
     return this.#byId.get(environment)?.get(id)
   }
@@ -105,12 +108,14 @@ export class Registry {
 
   /** The functions of an environment, in the order in which they were first registered. */
   list(environment: string): ReadonlyArray<RegisteredFunction> {
-    return [...(this.#byId.get(environment)?.values() ?? [])]
+    return [...(this.#byId.get(environment)?.values() ?? [])].filter(({ deleted }) => deleted !== true)
   }
 
   /** The functions that are pushed to an endpoint, of every environment. */
   pushed(): ReadonlyArray<RegisteredFunction> {
-    return [...this.#byKey.values()].filter(({ registration }) => isPushed(registration))
+    return [...this.#byKey.values()].filter(
+      ({ deleted, registration }) => deleted !== true && isPushed(registration)
+    )
   }
 
   /**

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Alarm from "../Execution/Alarm.ts"
 import type { StoreService } from "./Store/Store.ts"
+import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
 export interface Timers {
   /** Something is due at `at` (epoch milliseconds): fire it then. */
@@ -12,15 +13,13 @@ export interface Timers {
   readonly start: () => void
 }
 
-/** After the store could not be asked, milliseconds. */
-const RETRY_MS = 1000
-
 /** Timers that end with the scope. */
 export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const alarm = yield* Alarm.make
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const outage = new StoreOutage("Timers cannot be fired", "Timers are fired again")
     let armedFor = Number.POSITIVE_INFINITY
     let cancel: (() => void) | undefined
     let firing = false
@@ -43,10 +42,14 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
       firing = true
       runFork(
         Effect.matchEffect(store.fireDue(), {
-          onSuccess: ({ nextDueAt }) => Effect.sync(() => rearm(nextDueAt)),
+          onSuccess: ({ nextDueAt }) =>
+            Effect.andThen(
+              outage.succeeded(),
+              Effect.sync(() => rearm(nextDueAt))
+            ),
           onFailure: (error) =>
             Effect.andThen(
-              Effect.logError("Timers cannot be fired; trying again in a second", error),
+              outage.failed(error),
               Effect.sync(() => rearm(clock.currentTimeMillisUnsafe() + RETRY_MS))
             )
         })

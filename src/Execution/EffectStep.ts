@@ -8,8 +8,10 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { positiveDuration } from "../Duration.ts"
+import { decodeFromJson, encodeToJson } from "../EffectSchema.ts"
 import {
   deserializeError,
+  encodedFailure,
   InvalidStateError,
   type InvokeError,
   IronflowError,
@@ -62,7 +64,7 @@ import {
   txCall,
   waitCall
 } from "./StepCalls.ts"
-import { encodedFailure, type TurnMachine } from "./TurnMachine.ts"
+import type { TurnMachine } from "./TurnMachine.ts"
 import { checkTransactions, TxCollector } from "./Tx.ts"
 
 /** Runs the handler's program, tells the turn how it ended, and returns how to interrupt it. */
@@ -83,7 +85,8 @@ export const startEffectHandler = (
     }
   }
   const fiber = Effect.runForkWith(withSteps(turn.host.context, effectSteps(turn, turn.root)))(
-    Effect.suspend(() => fn.program(context))
+    // what the handler acquires belongs to this turn, and not to the worker
+    Effect.scoped(Effect.suspend(() => fn.program(context)))
   )
   fiber.addObserver((exit) => {
     // The end of a turn interrupts its handler.
@@ -128,14 +131,14 @@ class TypedFailure {
 
 const encode = (schema: Schema.Codec<unknown, unknown>, value: unknown, what: string) =>
   Effect.mapError(
-    Schema.encodeUnknownEffect(schema)(value),
+    encodeToJson(schema, value),
     (error) =>
       new SchemaValidationError(`${what} does not fit its schema: ${error.message}`, { cause: error })
   )
 
 const decode = <A>(schema: Schema.Codec<A, unknown>, value: unknown, what: string) =>
   Effect.mapError(
-    Schema.decodeUnknownEffect(schema)(value),
+    decodeFromJson(schema, value),
     (error) =>
       new SchemaValidationError(`${what} does not fit its schema: ${error.message}`, { cause: error })
   )

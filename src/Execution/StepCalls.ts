@@ -3,7 +3,14 @@
  * got a key, so that nothing is recorded.
  */
 import { resolveRetry, type RetryConfig } from "../Backoff.ts"
-import { deserializeError, type SerializedError, StepError, ValidationError } from "../Errors.ts"
+import {
+  deserializeError,
+  messageOf,
+  type SerializedError,
+  StepError,
+  ValidationError,
+  withoutEncoding
+} from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
 import { compileExpression } from "../Expression.ts"
 import { decodeJson, encodeJson, isObject } from "../Json.ts"
@@ -17,7 +24,7 @@ import type { StepTimeout } from "./FunctionPlan.ts"
 import type { Scope } from "./Scope.ts"
 import { StepCall, type StepCode, type StepOp } from "./StepCall.ts"
 import { escapeName, publishName, stepId } from "./StepId.ts"
-import { encodedFailure, type TurnMachine } from "./TurnMachine.ts"
+import type { TurnMachine } from "./TurnMachine.ts"
 
 export type Receive = (outcome: Outcome) => void
 
@@ -219,18 +226,14 @@ export const checkParallel = (
 // -----------------------------------------------------------------------------
 
 /** The error that a failed step rejects with. */
-export const stepError = (turn: TurnMachine, call: StepCall, error: SerializedError): StepError =>
-  new StepError(error.message, {
+export const stepError = (turn: TurnMachine, call: StepCall, error: SerializedError): StepError => {
+  const thrown = withoutEncoding(error)
+  return new StepError(messageOf(thrown), {
     stepId: stepId(turn.job.runId, call.key),
     stepName: call.name,
     retryable: false,
-    cause: deserializeError(withoutEncoding(error))
+    cause: deserializeError(thrown)
   })
-
-const withoutEncoding = (error: SerializedError): SerializedError => {
-  if (error.data === undefined || !(encodedFailure in error.data)) return error
-  const { [encodedFailure]: _, ...data } = error.data
-  return { ...error, data }
 }
 
 /** The result of a `step.tx` as handlers see it. A patched one is its value alone, unless it looks like the real thing. */

@@ -8,6 +8,7 @@
  */
 import { retryDelayMs } from "../Backoff.ts"
 import {
+  encodedFailure,
   deserializeError,
   FunctionTimeoutError,
   IronflowError,
@@ -45,9 +46,6 @@ import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 
 /** How long code that was told to stop is awaited when it has no timeout of its own. */
 const stopGraceMs = 5000
-
-/** A typed failure stands in the data of the stored error under this name. */
-export const encodedFailure = "ironflow:failure"
 
 type Phase =
   /** The handler runs. */
@@ -415,7 +413,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     let value: JsonText | undefined
     try {
       const what = `Result of step "${call.name}"`
-      value = checkSize(what, encodeJson(exit.value, what), stepResultBytes)
+      value = checkSize(what, encodeReturned(exit.value, what), stepResultBytes)
     } catch (error) {
       this.#attemptFailed(attempt, error, undefined)
       return
@@ -787,7 +785,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     let output: JsonText | undefined
     try {
       const what = `Output of function "${this.plan.functionId}"`
-      output = checkSize(what, encodeJson(value, what), stepResultBytes)
+      output = checkSize(what, encodeReturned(value, what), stepResultBytes)
     } catch (error) {
       this.failed(error)
       return
@@ -1060,6 +1058,13 @@ const notAnswered: Outcome = {
     retryable: false
   }
 }
+
+/**
+ * What code returns. A Map or Set as a whole is mostly what `map.set(...)` or `set.add(...)` hands back as the last word of
+ * an arrow function, and nobody looks at it: it is stored as JSON.stringify writes it, and not refused.
+ */
+const encodeReturned = (value: unknown, what: string): JsonText | undefined =>
+  value instanceof Map || value instanceof Set ? "{}" : encodeJson(value, what)
 
 const serializeFailure = (error: unknown, encoded: unknown): SerializedError => {
   const stored = serializeError(error)

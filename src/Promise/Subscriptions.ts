@@ -122,7 +122,10 @@ export class SubscriptionClient implements Disposable {
     return this.connectionState === "connected"
   }
 
-  /** Connects; at once when it is connected. Rejects with `ConnectionError`, and goes on trying with `autoReconnect`. */
+  /**
+   * Connects; at once when it is connected. Rejects with `ConnectionError`, or with `UnauthenticatedError` when the server
+   * wants another API key, and goes on trying with `autoReconnect`.
+   */
   async connect(): Promise<void> {
     if (this.#closed) throw closed()
     this.#session ??= this.#load().then((session) => {

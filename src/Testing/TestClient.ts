@@ -9,10 +9,10 @@ import * as Effect from "effect/Effect"
 import {
   deserializeError,
   InvokeError,
+  messageOf,
   IronflowError,
   NonRetryableError,
   serializeError,
-  toError,
   ValidationError
 } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
@@ -398,7 +398,7 @@ class TestExecution {
       return failure(
         error instanceof InvokeError
           ? error
-          : new InvokeError(functionId, undefined, toError(error).message, { cause: error })
+          : new InvokeError(functionId, undefined, messageOf(serializeError(error)), { cause: error })
       )
     }
   }

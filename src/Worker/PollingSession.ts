@@ -45,14 +45,13 @@ export class PollingSession extends TurnSession {
   protected sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError> {
     return Effect.suspend(() =>
       Effect.map(
-        Effect.catchTag(
+        Effect.mapError(
           this.#post(
             Turns.reportsPath,
             `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.room()},"reports":${batch.text}}`,
             this.reportOf
           ),
-          "TimeoutError",
-          (error) => Effect.fail(asConnectionError(error))
+          (error) => (error._tag === "TimeoutError" ? asConnectionError(error) : error)
         ),
         safeJsonParse
       )

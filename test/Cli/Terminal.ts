@@ -33,6 +33,8 @@ export interface Running {
   /** Waits until it has printed this `times` times; fails when it ends before, or after 15 seconds. */
   readonly until: (text: string | RegExp, times?: number) => Promise<string>
   readonly signal: (signal: NodeJS.Signals) => void
+  /** Reads no more of what it prints on standard output, as `head` does when it has enough. */
+  readonly hangUp: () => void
   /** Waits for its end. */
   readonly ended: Promise<Ended>
 }
@@ -130,6 +132,7 @@ const follow = (child: ChildProcess, args: ReadonlyArray<string>): Running => {
     output,
     ended,
     signal: (signal) => void child.kill(signal),
+    hangUp: () => void child.stdout?.destroy(),
     until: (text, times = 1) =>
       new Promise((resolve, reject) => {
         const settle = (act: () => void) => {

@@ -116,6 +116,31 @@ describe("dev", () => {
     assert.strictEqual((await again.ended).code, 0)
   })
 
+  it("starts nothing any more for a function that was renamed, and says which earlier ones wait for a worker", async () => {
+    const renamed = () =>
+      terminal.write("functions.ts", functions("second").replace('"process-order"', '"handle-order"'))
+    const running = dev()
+    await running.until("Functions: process-order")
+
+    renamed()
+    await running.until("Gone from the code, so that nothing starts them any more: process-order.")
+
+    await running.until(`${await emit({ orderId: "o-1" })}  handle-order  completed`)
+    const listed = await terminal.json(["functions", "list"], { env: { IRONFLOW_SERVER_URL: url } })
+    assert.deepStrictEqual(
+      listed.functions.map(({ id }: { readonly id: string }) => id),
+      ["handle-order"]
+    )
+    running.signal("SIGTERM")
+    await running.ended
+
+    terminal.write("functions.ts", functions("third"))
+    const again = dev()
+    await again.until("No worker has handle-order")
+    again.signal("SIGTERM")
+    await again.ended
+  })
+
   it("starts a worker again that has died", async () => {
     terminal.write(
       "functions.ts",

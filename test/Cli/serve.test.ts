@@ -173,6 +173,19 @@ describe.concurrent("runs", () => {
     assert.match((await run("runs", "get", runId)).stdout, /^status +completed$/m)
   })
 
+  it("go on with what a step was patched to", async () => {
+    const failed = await run("emit", "parcel.sent", '{"gate":"no such gate"}', "--wait")
+    const runId = /run_\w+/.exec(failed.stdout)![0]
+
+    const bad = await run("runs", "patch", `${runId}:send:0`, "{sent", "--json")
+    assert.strictEqual(JSON.parse(bad.stderr).error.code, "USAGE")
+    const patched = await run("runs", "patch", `${runId}:send:0`, '"by hand"', "--reason", "sent by phone")
+    assert.strictEqual(patched.stdout, `Step ${runId}:send:0 has this output from now on: "by hand"\n`)
+    await run("runs", "retry", runId)
+
+    assert.deepInclude(await waitForRun(url, runId), { state: "completed", output: "by hand" })
+  })
+
   it("are paused, explained, resumed and cancelled", async () => {
     const runId = await emit("approval.wanted", {})
 
@@ -297,6 +310,28 @@ describe.concurrent("serve", () => {
 
     keyless.signal("SIGTERM")
     assert.strictEqual((await keyless.ended).code, 0)
+  })
+})
+
+describe("emit --wait that does not see the end", () => {
+  it("says why the run goes on, and fails when it is interrupted", async () => {
+    const waiting = terminal.start(["emit", "approval.wanted", "--wait"], { env })
+    await waiting.until('has not ended yet. Step "approval" waits for event "order.approved"')
+
+    waiting.signal("SIGINT")
+
+    assert.strictEqual((await waiting.ended).code, 1)
+  })
+
+  it("prints the ids all the same when the time is up", async () => {
+    const { code, stdout, stderr } = await terminal.run(
+      ["emit", "approval.wanted", "--wait", "--timeout", "10ms", "--json"],
+      { env }
+    )
+
+    assert.strictEqual(code, 1)
+    assert.strictEqual(JSON.parse(stderr).error.code, "TIMEOUT")
+    assert.lengthOf(JSON.parse(stdout).runIds, 1)
   })
 })
 

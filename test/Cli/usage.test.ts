@@ -38,10 +38,10 @@ describe("help", () => {
 
   it.for([
     ["dev", "--port", "--data"],
-    ["serve", "--host", "--insecure"],
+    ["serve", "--host", "--insecure", "9123 by default", "ironflow.db by default"],
     ["worker", "--concurrency", "--label"],
     ["emit", "--idempotency-key", "--wait"],
-    ["runs list", "--status", "--cursor"],
+    ["runs list", "--status", "--cursor", "20 by default"],
     ["streams append", "--expected-version", "STREAM_EXISTS"],
     ["secrets set", "standard input", "--json"]
   ] as const)("of %s names what it takes", async ([name, ...words]) => {

@@ -127,6 +127,20 @@ describe("the client of an engine of this package", () => {
     assert.strictEqual(events[1]!.details.output, 42)
   })
 
+  it.each<[string, (client: IronflowClient) => Promise<unknown>, RegExp]>([
+    ["an empty idempotency key", (c) => c.emit("order.new", {}, { idempotencyKey: "" }), /idempotency key/],
+    ["an empty key of a message", (c) => c.publish("news", {}, { idempotencyKey: "" }), /idempotency key/],
+    ["version 0", (c) => c.emit("order.new", {}, { version: 0 }), /version of event "order.new"/],
+    ["a limit of 0", (c) => c.listRuns({ limit: 0 }), /from 1 to 1000, got 0/],
+    ["an empty step to retry", (c) => c.retryRun("run_1", ""), /has no step ""/],
+    ["an empty step to resume", (c) => c.resumeRun("run_1", ""), /has no step ""/]
+  ])("refuses %s, which the wire would carry as nothing", async (_, ask, message) => {
+    const error = await rejection(ask(client))
+
+    assert.match(error.message, message)
+    assert.isTrue(Errors.isIronflowError(error))
+  })
+
   it("emits once for one idempotency key", async () => {
     const emit = () => client.emit("order.placed", { orderId: "o-2" }, { idempotencyKey: "o-2", version: 2 })
 
@@ -216,6 +230,31 @@ describe("the client of an engine of this package", () => {
     const [worker] = await client.listWorkers()
     assert.deepStrictEqual([...worker!.functionIds].sort(), ["failing", "quick", "recorded", "waiting"])
     assert.strictEqual(await client.health(), "ok")
+  })
+
+  it("deletes a function that no worker has any more, and no other", async () => {
+    const once = createFunction({ id: "once", triggers: [{ event: "order.old" }] }, async () => "done")
+    const early = createWorker({ serverUrl: server.url, functions: [once], logger: false, workerId: "early" })
+    const stopped = early.start()
+    await early.ready()
+
+    const refused = await rejection(client.deleteFunction("once"))
+    assert.instanceOf(refused, Errors.InvalidStateError)
+    assert.include(refused.message, "worker early has it")
+
+    await early.drain()
+    await stopped
+    const { runIds } = await client.emit("order.old", {})
+    await client.deleteFunction("once")
+    assert.deepStrictEqual((await client.emit("order.old", {})).runIds, [])
+    assert.notInclude(
+      (await client.listFunctions()).map(({ id }) => id),
+      "once"
+    )
+    assert.include((await client.explain(runIds[0]!)).message, 'Function "once" was deleted')
+    const missing = await rejection(client.deleteFunction("once"))
+    assert.instanceOf(missing, Errors.FunctionNotFoundError)
+    await client.cancelRun(runIds[0]!)
   })
 
   it("lives in its environment", async () => {

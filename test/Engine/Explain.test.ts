@@ -118,7 +118,7 @@ const cases: ReadonlyArray<Case> = [
       pause: { code: "PAUSED", message: "stock-taking" }
     }),
     code: "RUNNING",
-    message: `It runs on worker worker-1, whose lease holds until ${at(9)}.`,
+    message: `It runs on worker worker-1, whose lease holds until ${at(9)}. It is to be paused when the steps that run have ended: stock-taking.`,
     details: { workerId: "worker-1", leaseUntil: at(9), pauseRequested: "stock-taking" }
   },
   {

@@ -385,6 +385,30 @@ describe("values", () => {
   }
 
   both(
+    "a step may end with the Map that its last line hands back",
+    {
+      promise:
+        () =>
+        async ({ step }) => {
+          const stock = new Map<string, number>()
+          return [await step.run("count", () => stock.set("book", 1))]
+        },
+      effect: () => () =>
+        Effect.map(
+          Step.run(
+            "count",
+            Effect.sync(() => new Map([["book", 1]]))
+          ),
+          (value) => [value]
+        )
+    },
+    async ({ engine, fn }) => {
+      await engine.turn(fn)
+      assert.deepStrictEqual(engine.output, [{}])
+    }
+  )
+
+  both(
     "an output that cannot be stored fails the run for good",
     {
       promise: () => async () => ({ price: 1n }),
@@ -1351,6 +1375,31 @@ describe("the effect face", () => {
       assert.deepStrictEqual(log, ["finalizer"])
       assert.deepStrictEqual(engine.late, [])
       assert.deepStrictEqual(engine.tags, ["Sleep", "Suspend"])
+    }
+  )
+
+  only(
+    "what a handler acquires is released at the end of its turn, whether it is suspended or done",
+    (probe) =>
+      make({ id: "order", triggers: [] }, ({ event }) =>
+        Effect.gen(function* () {
+          yield* Effect.acquireRelease(
+            Effect.sync(() => void probe.log.push("acquired")),
+            () => Effect.sync(() => void probe.log.push("released"))
+          )
+          if (event.data.waits) yield* Step.sleep("nap", "1h")
+          probe.log.push("done")
+        })
+      ),
+    async ({ engine, fn, log }) => {
+      engine.event = { waits: true }
+      assert.strictEqual((await engine.turn(fn))._tag, "Suspended")
+      await settle()
+      assert.deepStrictEqual(log, ["acquired", "released"])
+
+      engine.event = { waits: false }
+      assert.strictEqual((await engine.turn(fn))._tag, "Completed")
+      assert.deepStrictEqual(log.slice(2), ["acquired", "done", "released"])
     }
   )
 

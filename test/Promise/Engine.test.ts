@@ -70,6 +70,72 @@ describe("startEngine", () => {
     })
   }
 
+  it("carries what schemas say to be dates, bytes and large integers through results, failures and events", async () => {
+    const Shown = Schema.Struct({
+      at: Schema.Date,
+      bytes: Schema.Uint8Array,
+      cents: Schema.BigInt,
+      note: Schema.optional(Schema.String)
+    })
+    const shown = { at: new Date(0), bytes: new Uint8Array([1, 2]), cents: 5n }
+    class CardDeclined extends Schema.TaggedError<CardDeclined>()("CardDeclined", { at: Schema.Date }) {}
+    const seen: Array<unknown> = []
+    const fn = IronflowFunction.make(
+      { id: "dates", triggers: [Event.define("order.placed", { data: Shown })], retry: { maxAttempts: 1 } },
+      Effect.fnUntraced(function* ({ event }) {
+        const result = yield* Step.run("show", Effect.succeed(shown), { success: Shown })
+        const failure = yield* Effect.flip(
+          Step.run("charge", Effect.fail(new CardDeclined({ at: new Date(7) })), { error: CardDeclined })
+        )
+        seen.push([event.data, result, failure._tag === "CardDeclined" && failure.at])
+        yield* Step.sleep("settle", "10 millis")
+      })
+    )
+    const engine = await startEngine({ filename: ":memory:", functions: [fn], logger: false })
+
+    const { runIds } = await engine.client.emit("order.placed", { at: shown.at, bytes: "AQI=", cents: "5" })
+    const run = await engine.client.waitForRun(runIds[0]!)
+    await engine.close()
+
+    assert.strictEqual(run.status, "completed", run.error?.message)
+    assert.lengthOf(seen, 2, "one turn before the sleep and one after it")
+    for (const one of seen) assert.deepStrictEqual(one, [shown, shown, new Date(7)])
+  })
+
+  it("says of a tagged error without a message what it is and what it carries", async () => {
+    class CardDeclined extends Schema.TaggedError<CardDeclined>()("CardDeclined", { limit: Schema.Number }) {}
+    const triggers = [{ event: "order.placed" }]
+    const retry = { maxAttempts: 1 }
+    const charge = Effect.fail(new CardDeclined({ limit: 50 }))
+    const fails = IronflowFunction.make({ id: "fails", triggers, retry }, () => Step.run("charge", charge))
+    const failsTyped = IronflowFunction.make({ id: "fails-typed", triggers, retry }, () =>
+      Step.run("charge", charge, { error: CardDeclined })
+    )
+    const invokes = createFunction({ id: "invokes", triggers }, async ({ step }) => step.invoke("fails"))
+    const engine = await startEngine({
+      filename: ":memory:",
+      functions: [fails, failsTyped, invokes],
+      logger: false
+    })
+
+    const { runIds } = await engine.client.emit("order.placed", {})
+    const messages: Record<string, unknown> = {}
+    for (const runId of runIds) {
+      const run = await engine.client.waitForRun(runId)
+      const [step] = await engine.client.getRunSteps(runId)
+      messages[run.functionId] = [run.error?.message, step?.error?.message, step?.error?.details]
+    }
+    await engine.close()
+
+    const carried = { _tag: "CardDeclined", limit: 50 }
+    const declined = 'CardDeclined {"limit":50}'
+    assert.deepStrictEqual(messages.fails, [declined, declined, carried])
+    assert.deepStrictEqual(messages["fails-typed"], [declined, declined, carried])
+    expect((messages.invokes as Array<string>)[0]).toMatch(
+      /^Invoked function 'fails' .* failed: CardDeclined/
+    )
+  })
+
   it("finds everything again in its file", async () => {
     const filename = join(folder, "orders.db")
     let runId: string

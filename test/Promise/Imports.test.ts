@@ -5,16 +5,17 @@ import { assert, describe, it } from "vitest"
 const src = fileURLToPath(new URL("../../src/", import.meta.url))
 
 /** What a fresh process loads when it imports an entry point. */
-const loadedBy = (entry: string): ReadonlyArray<string> => {
+const loadedBy = (entry: string, args: ReadonlyArray<string> = []): ReadonlyArray<string> => {
   const program = `
     import { registerHooks } from "node:module"
     const loaded = []
     registerHooks({ load: (url, context, next) => (loaded.push(url), next(url, context)) })
-    await import(${JSON.stringify(src + entry)})
-    console.log(JSON.stringify(loaded))`
-  return JSON.parse(
-    execFileSync(process.execPath, ["--input-type=module", "--eval", program], { encoding: "utf8" })
-  )
+    process.on("exit", () => console.log("\\n" + JSON.stringify(loaded)))
+    await import(${JSON.stringify(src + entry)})`
+  const printed = execFileSync(process.execPath, ["--input-type=module", "--eval", program, "--", ...args], {
+    encoding: "utf8"
+  })
+  return JSON.parse(printed.trim().split("\n").at(-1) ?? "")
 }
 
 const matching = (loaded: ReadonlyArray<string>, pattern: RegExp) => loaded.filter((url) => pattern.test(url))
@@ -40,6 +41,12 @@ describe("importing an entry point", () => {
     const loaded = loadedBy("worker-streaming.ts")
     assert.isNotEmpty(matching(loaded, /src\/Promise\/StreamingWorker\.ts$/))
     assert.deepStrictEqual(matching(loaded, /@bufbuild|@connectrpc|src\/Engine\/|src\/Execution\//), [])
+  })
+
+  it("bin.ts loads nothing that a Node lacks which is too old for it, so that it can say so", () => {
+    const loaded = loadedBy("bin.ts", ["--version"])
+    assert.isNotEmpty(matching(loaded, /src\/Cli\/Verify\.ts$/))
+    assert.deepStrictEqual(matching(loaded, /UserModule\.ts$|node:sqlite/), [])
   })
 
   it("engine.ts loads the engine", () => {

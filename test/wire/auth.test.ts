@@ -3,6 +3,8 @@ import { once } from "node:events"
 import { readFileSync } from "node:fs"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
 import WebSocket from "ws"
+import { UnauthenticatedError } from "../../src/Errors.ts"
+import { createSubscriptionClient } from "../../src/index.ts"
 import { access } from "../../src/Protocol/Http/Access.ts"
 import { type EndpointName, endpoints, pathOf } from "../../src/Protocol/Http/Endpoints.ts"
 import { actions } from "../../src/Policy.ts"
@@ -456,6 +458,24 @@ describe("while calls are in flight", () => {
     socket.send(`${id} ${method} ${path} ${body.length}\n${body}`)
     return answer
   }
+
+  it("a subscription client without a valid key is told so", async () => {
+    for (const [apiKey, message] of [
+      [undefined, "This engine wants an API key"],
+      ["ifk_wrong", "The API key is not valid"]
+    ] as const) {
+      using client = createSubscriptionClient({
+        serverUrl: server.url,
+        autoReconnect: false,
+        ...(apiKey === undefined ? {} : { apiKey })
+      })
+
+      const failure: unknown = await client.connect().catch((error: unknown) => error)
+
+      assert.instanceOf(failure, UnauthenticatedError)
+      assert.include(failure.message, message)
+    }
+  })
 
   it("a channel needs a key, and each of its calls what the key may do", async () => {
     const { roleId } = await makeRole({ actions: "run:read" })

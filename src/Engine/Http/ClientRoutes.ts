@@ -179,6 +179,9 @@ export const clientRoutes = (
       )
     ),
     asking("restFunctions", (api) => Effect.map(api.listFunctions(), (functions) => json({ functions }))),
+    asking("deleteFunction", (api, call) =>
+      Effect.map(api.deleteFunction(variable(call, "id")), () => json({}))
+    ),
     asking("restWorkers", (api) =>
       Effect.map(api.listWorkers(), (workers) =>
         json({

@@ -144,7 +144,7 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
     ...(row.ready_at === null ? {} : { readyAt: Number(row.ready_at) }),
     ...(row.concurrency_key === null ? {} : { concurrencyKey: String(row.concurrency_key) }),
     ...(row.pause === null ? {} : { pause: JSON.parse(String(row.pause)) }),
-    ...(fn === undefined ? {} : { registration: fn.registration }),
+    ...(fn === undefined ? {} : { registration: fn.registration, functionDeleted: fn.deleted === true }),
     ...(bound === undefined ? {} : { actorWorkerId: String(bound.worker) })
   }
 }

@@ -25,7 +25,7 @@ export const acquireLock = (filename: string, startedAt: number): { readonly rel
     if (!isBusy(cause)) throw cause
     throw new StoreError(
       `Database "${filename}" is in use by another engine${holder}: one engine at a time may open a SQLite file. ` +
-        `Stop the other one, or give this one a file of its own.`,
+        `Stop the other one, or give this one a file of its own`,
       { code: "STORE_LOCKED", cause }
     )
   }

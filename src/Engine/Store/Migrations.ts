@@ -455,5 +455,9 @@ ALTER TABLE consumer_groups ADD COLUMN paused_at INTEGER;
 ALTER TABLE consumer_groups ADD COLUMN paused_by TEXT;
 ALTER TABLE consumer_groups ADD COLUMN pause_reason TEXT;
 ALTER TABLE consumer_groups ADD COLUMN updated_at INTEGER;
+`,
+  `
+-- deleted_at: since when events start it no more, until it is registered again. Its runs are still runs of it.
+ALTER TABLE functions ADD COLUMN deleted_at INTEGER;
 `
 ]

@@ -1,5 +1,6 @@
 /** Functions in the database: the registry's memory between processes. */
 import { createHash } from "node:crypto"
+import { FunctionNotFoundError } from "../../Errors.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { putSchedules } from "./Schedules.ts"
 import type { Transaction } from "./Transaction.ts"
@@ -23,7 +24,7 @@ export const registerFunctions = (
     const text = JSON.stringify(registration)
     const hash = createHash("sha256").update(text).digest("hex").slice(0, 16)
     const known = tx.get(
-      "SELECT key, hash, since FROM functions WHERE environment = ? AND id = ?",
+      "SELECT key, hash, since, deleted_at FROM functions WHERE environment = ? AND id = ?",
       environment,
       registration.id
     )
@@ -41,8 +42,10 @@ export const registerFunctions = (
       )
     } else {
       key = Number(known.key)
+      const deleted = known.deleted_at !== null
+      if (deleted) tx.run("UPDATE functions SET deleted_at = NULL WHERE key = ?", key)
       if (known.hash !== hash) {
-        if (since < Number(known.since)) {
+        if (since < Number(known.since) && !deleted) {
           standing.push(registration.id)
           continue
         }
@@ -65,15 +68,39 @@ export const registerFunctions = (
   return standing
 }
 
+/**
+ * Nothing starts the function from now on, until it is registered again; its runs stay as they are. Throws
+ * `FunctionNotFoundError`.
+ */
+export const deleteFunction = (tx: Transaction, environmentName: string, id: string): void => {
+  const row = tx.get(
+    "SELECT key, registration FROM functions WHERE environment = ? AND id = ? AND deleted_at IS NULL",
+    tx.environment(environmentName),
+    id
+  )
+  if (row === undefined) throw new FunctionNotFoundError(id)
+  const key = Number(row.key)
+  tx.run("UPDATE functions SET deleted_at = ? WHERE key = ?", tx.now(), key)
+  tx.run("DELETE FROM schedules WHERE function = ?", key)
+  // written by `registerFunctions`
+  const registration = JSON.parse(String(row.registration)) as FunctionRegistration
+  tx.afterCommit(() => tx.registry.put({ key, environment: environmentName, registration, deleted: true }))
+}
+
 /** Fills the registry at start; every function may have runs that are ready. */
 export const loadRegistrations = (tx: Transaction): void => {
   const rows = tx.all(
-    "SELECT f.key, f.registration, e.name FROM functions f JOIN environments e ON e.key = f.environment ORDER BY f.key"
+    "SELECT f.key, f.registration, f.deleted_at, e.name FROM functions f JOIN environments e ON e.key = f.environment ORDER BY f.key"
   )
   for (const row of rows) {
     // written by `registerFunctions`
     const registration = JSON.parse(String(row.registration)) as FunctionRegistration
-    tx.registry.put({ key: Number(row.key), environment: String(row.name), registration })
+    tx.registry.put({
+      key: Number(row.key),
+      environment: String(row.name),
+      registration,
+      ...(row.deleted_at === null ? {} : { deleted: true })
+    })
     tx.hot.add(Number(row.key))
   }
 }

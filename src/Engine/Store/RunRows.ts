@@ -1,6 +1,13 @@
 /** Rows of runs: how they come to be, how they end, and how they are read. */
 import type { Run, RunError } from "../../Client/Client.ts"
-import { InvokeError, RunNotFoundError, type SerializedError, serializeError } from "../../Errors.ts"
+import {
+  InvokeError,
+  messageOf,
+  RunNotFoundError,
+  type SerializedError,
+  serializeError,
+  withoutEncoding
+} from "../../Errors.ts"
 import { decodeJson } from "../../Json.ts"
 import type { JsonText, Outcome } from "../../Protocol/Worker.ts"
 import { actorOf, concurrencyKey, type EventView, type RegisteredFunction } from "../Registry.ts"
@@ -189,7 +196,10 @@ const tellParent = (
   const outcome: Outcome =
     ending._tag === "Completed"
       ? { _tag: "Success", value: ending.output }
-      : { _tag: "Failure", error: serializeError(new InvokeError(functionId, run.id, ending.error.message)) }
+      : {
+          _tag: "Failure",
+          error: serializeError(new InvokeError(functionId, run.id, messageOf(ending.error)))
+        }
   fireWait(tx, Number(waiting.run), String(waiting.step_key), outcome)
 }
 
@@ -231,11 +241,12 @@ export const runError = (json: unknown): RunError =>
   // written by this engine: it is a serialised error
   toRunError(JSON.parse(String(json)) as SerializedError)
 
-const toRunError = (error: SerializedError): RunError => {
+const toRunError = (stored: SerializedError): RunError => {
+  const error = withoutEncoding(stored)
   const stack = stackOf(error)
   const details = error.data?.details ?? error.data
   return {
-    message: error.message,
+    message: messageOf(error),
     code: error.code ?? "ERROR",
     name: error.name,
     ...(stack === undefined ? {} : { stack }),

@@ -41,7 +41,7 @@ import { migrations } from "./Migrations.ts"
 import * as Projections from "./ProjectionInspection.ts"
 import * as Owners from "./ProjectionRows.ts"
 import { deleteExpiredRecordings, readRecording } from "./Recording.ts"
-import { loadRegistrations, registerFunctions } from "./Registrations.ts"
+import { deleteFunction, loadRegistrations, registerFunctions } from "./Registrations.ts"
 import { findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
 import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
@@ -185,6 +185,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       },
       registerFunctions: (environment, functions, startedAt) =>
         write("register functions", () => registerFunctions(tx, environment, functions, startedAt)),
+      deleteFunction: (environment, functionId) =>
+        steer(`delete function "${functionId}"`, () => deleteFunction(tx, environment, functionId)),
       findFunction: (environment, functionId) => tx.registry.get(environment, functionId)?.registration,
       pushFunctions: () => tx.registry.pushed(),
       listFunctions: (environment) => read("list functions", () => Inspection.listFunctions(tx, environment)),
@@ -426,6 +428,12 @@ const refusal = <A>(run: () => A): A | Refusal => {
 }
 
 const open = (filename: string, now: number): { readonly db: DatabaseSync; readonly release: () => void } => {
+  // SQLite takes an empty name for a database that is gone with the process
+  if (filename.trim() === "") {
+    throw new StoreError("The filename of the database must not be empty or blank", {
+      code: "STORE_UNAVAILABLE"
+    })
+  }
   const lock = filename === ":memory:" ? undefined : acquireLock(filename, now)
   let db: DatabaseSync | undefined
   try {
@@ -462,14 +470,14 @@ const checkOurs = (db: DatabaseSync, filename: string): void => {
     db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined
   if (foreign) {
     throw new StoreError(
-      `"${filename}" is a SQLite database of something else: give the engine a file of its own.`,
+      `"${filename}" is a SQLite database of something else: give the engine a file of its own`,
       { code: "STORE_CORRUPT" }
     )
   }
   const done = pragma(db, "user_version")
   if (done > migrations.length) {
     throw new StoreError(
-      `Database "${filename}" was written by a newer version (its tables are at ${done}, this version knows ${migrations.length}): upgrade @ironflow/node.`,
+      `Database "${filename}" was written by a newer version (its tables are at ${done}, this version knows ${migrations.length}): upgrade @ironflow/node`,
       { code: "STORE_UNAVAILABLE" }
     )
   }
@@ -503,7 +511,7 @@ const storeError = (what: string, cause: unknown): StoreError => {
   const reason = cause instanceof Error ? cause.message : String(cause)
   if (errcode !== undefined && CORRUPT.has(errcode)) {
     return new StoreError(
-      `${what}: ${reason}. The file is damaged or is not a database: restore it from a backup.`,
+      `${what}: ${reason}. The file is damaged or is not a database: restore it from a backup`,
       {
         code: "STORE_CORRUPT",
         cause
@@ -511,7 +519,7 @@ const storeError = (what: string, cause: unknown): StoreError => {
     )
   }
   if (errcode !== undefined && UNAVAILABLE.has(errcode)) {
-    return new StoreError(`${what}: ${reason}. Check that the folder exists, is writable and has room.`, {
+    return new StoreError(`${what}: ${reason}. Check that the folder exists, is writable and has room`, {
       code: "STORE_UNAVAILABLE",
       retryable: true,
       cause

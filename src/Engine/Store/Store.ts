@@ -441,6 +441,7 @@ export interface RunSituation {
   }>
   readonly pause?: { readonly code: string; readonly message: string; readonly details?: unknown }
   readonly registration?: FunctionRegistration
+  readonly functionDeleted?: boolean
   /** The worker to which the run's actor is bound. */
   readonly actorWorkerId?: string
 }
@@ -559,7 +560,9 @@ export interface StoreService {
     functions: ReadonlyArray<FunctionRegistration>,
     startedAt?: number
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
-  /** A function as it was last registered. */
+  /** Nothing starts the function until it is registered again; its runs stay. Fails with `FunctionNotFoundError`. */
+  readonly deleteFunction: (environment: string, functionId: string) => Effect.Effect<void, IronflowError>
+  /** A function as it was last registered, also one that was deleted since. */
   readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
   /** Functions that are pushed to an endpoint, of every environment. */
   readonly pushFunctions: () => ReadonlyArray<{

@@ -383,7 +383,7 @@ const startChild = (
   stepKey?: string
 ): { readonly id: string; readonly key: number } | undefined => {
   const fn = tx.registry.get(tx.environmentName(run.environment), functionId)
-  if (fn === undefined) return undefined
+  if (fn === undefined || fn.deleted === true) return undefined
   const id = tx.ids.run()
   const data = input ?? "null"
   return createRun(tx, {

@@ -166,6 +166,7 @@ export const access: { readonly [Name in EndpointName]: Access } = {
   getFunction: inBody("function:read", "function", "id"),
   listFunctions: all("function:read", "function"),
   restFunctions: all("function:read", "function"),
+  deleteFunction: inPath("function:delete", "function", "id"),
 
   getRun: runInBody("run:read"),
   listRuns: all("run:read", "run"),

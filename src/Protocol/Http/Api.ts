@@ -325,6 +325,11 @@ export class Rest extends HttpApiGroup.make("Rest").add(
     success: Schemas.RestFunctionsResponse,
     error
   }),
+  HttpApiEndpoint.delete("deleteFunction", endpoints.deleteFunction.path, {
+    params: { id: Schema.String },
+    success: Schemas.Empty,
+    error
+  }),
   HttpApiEndpoint.get("restWorkers", endpoints.restWorkers.path, {
     success: Schemas.RestWorkersResponse,
     error

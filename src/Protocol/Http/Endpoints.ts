@@ -70,6 +70,8 @@ export const endpoints = {
   restCapabilities: rest("GET", "/api/v1/capabilities"),
   restEmit: rest("POST", "/api/v1/events"),
   restFunctions: rest("GET", "/api/v1/functions"),
+  /** Nothing starts the function any more, until a worker registers it. */
+  deleteFunction: rest("DELETE", "/api/v1/functions/:id"),
   restWorkers: rest("GET", "/api/v1/workers"),
   restPatchStep: rest("POST", "/api/v1/steps/patch"),
   restResumeRun: rest("POST", "/api/v1/runs/resume"),

@@ -286,6 +286,16 @@ describe("a file that is not acceptable", () => {
     })
   )
 
+  it.effect("without a name is refused, for SQLite would keep nothing of it", () =>
+    Effect.gen(function* () {
+      for (const filename of ["", "  "]) {
+        const error = yield* problem(filename)
+        assert.strictEqual(error.code, "STORE_UNAVAILABLE")
+        assert.match(error.message, /filename of the database must not be empty/)
+      }
+    })
+  )
+
   it.effect("whose inside is damaged is refused as damaged", () =>
     Effect.gen(function* () {
       const filename = yield* newFile

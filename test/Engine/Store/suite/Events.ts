@@ -2,7 +2,7 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
-import { complete, handles, type ShopTest } from "./Shop.ts"
+import { complete, handles, invoke, type ShopTest } from "./Shop.ts"
 
 const DAY = 24 * 60 * 60 * 1000
 
@@ -86,6 +86,44 @@ export const eventsSuite = (test: ShopTest): void => {
         (yield* shop.store.listFunctions("default")).map(({ id, version }) => [id, version]),
         [["ship", 1]]
       )
+    })
+
+    test("nothing starts a function that was deleted, its runs stay, and registering it brings it back", function* (shop) {
+      const nightly = handles("nightly", { triggers: [{ event: "order.placed" }, { cron: "* * * * *" }] })
+      yield* shop.register(nightly, handles("ship"))
+      const [runId] = (yield* shop.emit("order.placed")).runIds
+
+      yield* shop.store.deleteFunction("default", "nightly")
+      assert.strictEqual((yield* shop.emit("order.placed")).runIds.length, 1)
+      yield* shop.pass(120_000)
+      const runs = yield* shop.store.listRuns({ environment: "default", functionId: "nightly", limit: 10 })
+      assert.deepStrictEqual(
+        runs.runs.map(({ id }) => id),
+        [runId]
+      )
+      assert.deepStrictEqual(
+        (yield* shop.store.listFunctions("default")).map(({ id }) => id),
+        ["ship"]
+      )
+      assert.isTrue((yield* shop.situation(runId!)).functionDeleted)
+      assert.strictEqual(
+        (yield* Effect.flip(shop.store.deleteFunction("default", "nightly"))).code,
+        "FUNCTION_NOT_FOUND"
+      )
+
+      yield* shop.register(nightly)
+      assert.strictEqual((yield* shop.emit("order.placed")).runIds.length, 2)
+      assert.isFalse((yield* shop.situation(runId!)).functionDeleted)
+    })
+
+    test("a function that was deleted cannot be invoked", function* (shop) {
+      yield* shop.register(handles("ship"), handles("invoice", { on: [] }))
+      yield* shop.store.deleteFunction("default", "invoice")
+      const job = yield* shop.start()
+
+      const [outcome] = yield* shop.report(job, invoke("invoice:0", "invoice"))
+
+      assert.strictEqual(outcome?._tag === "Failure" && outcome.error.code, "FUNCTION_NOT_FOUND")
     })
 
     test("what a program registers that was started earlier does not take back what a later one has registered", function* (shop) {

@@ -1,0 +1,37 @@
+/** Timers over a store that cannot be asked for a while. */
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import * as TestClock from "effect/testing/TestClock"
+import { StoreError } from "../../src/Errors.ts"
+import type { StoreService } from "../../src/Engine/Store/Store.ts"
+import * as Timers from "../../src/Engine/Timers.ts"
+
+it.effect("timers that cannot be fired are tried every second, and what is wrong is said once", () => {
+  const said: Array<string> = []
+  const logger = Logger.make(({ logLevel, message }) => void said.push(`${logLevel} ${String(message)}`))
+  return Effect.gen(function* () {
+    let asked = 0
+    const full = new StoreError("Cannot fire timers: the disk is full", {
+      code: "STORE_UNAVAILABLE",
+      retryable: true
+    })
+    // timers ask the store for nothing else
+    const store = {
+      fireDue: () =>
+        Effect.suspend(() =>
+          ++asked <= 3 ? Effect.fail(full) : Effect.succeed({ count: 0, nextDueAt: Number.POSITIVE_INFINITY })
+        )
+    } as unknown as StoreService
+    const timers = yield* Timers.make(store)
+
+    timers.start()
+    yield* TestClock.adjust("10 seconds")
+
+    assert.strictEqual(asked, 4)
+    assert.deepStrictEqual(said, [
+      "Error Timers cannot be fired: Cannot fire timers: the disk is full. Trying again every second",
+      "Info Timers are fired again"
+    ])
+  }).pipe(Effect.scoped, Effect.provide(Logger.layer([logger])))
+})
