@@ -108,7 +108,7 @@ const check = (name: string, version: number, upcast: UpcasterFn | undefined): v
 
 /** Returns the version if an event can be emitted with it: an integer from 1 up. Throws `ValidationError`. */
 export const checkEventVersion = (name: string, version: unknown): number => {
-  if (typeof version === "number" && Number.isInteger(version) && version >= 1) return version
+  if (typeof version === "number" && Number.isSafeInteger(version) && version >= 1) return version
   throw new ValidationError(
     `The version of event "${name}" must be an integer from 1 up, got ${String(version)}`
   )
