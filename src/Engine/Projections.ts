@@ -423,8 +423,8 @@ export const make = (store: StoreService): ProjectionsService => {
         generation
       })
       return {
-        claim: (registration) =>
-          asFeed(claim({ environment, registration, workerId }, Number.POSITIVE_INFINITY)),
+        claim: (registration, waitMs = Number.POSITIVE_INFINITY) =>
+          asFeed(claim({ environment, registration, workerId }, waitMs)),
         read: (lease, limit) => asReach(read(tokenOf(lease), limit, Number.POSITIVE_INFINITY)),
         states: (lease, partitions) => asReach(projections.readStates(tokenOf(lease), partitions)),
         save: (lease, save) => asFeed(projections.save(tokenOf(lease), save)),

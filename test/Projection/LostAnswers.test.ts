@@ -1,4 +1,4 @@
-/** A worker whose engine stores what it sends, and is not heard. */
+/** A worker whose engine is not heard, or does not hear it. */
 import http from "node:http"
 import type { AddressInfo } from "node:net"
 import { afterEach, assert, it, vi } from "vitest"
@@ -10,13 +10,18 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
 })
 
-/** Hands on every request; the answers of which `isLost` says so are cut off once the engine has given them. */
+/** Hands on every request, but those that are lost; answers that are lost are cut off once the engine has given them. */
 const startProxy = async (
   target: string,
-  isLost: (path: string) => boolean
+  isLost: (path: string) => boolean,
+  isRequestLost: (path: string) => boolean = () => false
 ): Promise<{ readonly url: string }> => {
   const proxy = http.createServer((request, response) => {
     const path = request.url ?? "/"
+    if (isRequestLost(path)) {
+      response.destroy()
+      return
+    }
     const sent = http.request(
       new URL(path, target),
       { method: request.method, headers: request.headers },
@@ -77,7 +82,6 @@ it("a save whose answer is lost is stored once, and not counted as refused", asy
   await worker.ready()
 
   const { projections } = engine.client
-  await vi.waitFor(() => projections.status("totals"))
   for (const amount of [1, 2, 13, 4]) {
     const { position } = await engine.client.emit("order.placed", { amount })
     await projections.waitForCatchup("totals", { after: position })
@@ -95,4 +99,64 @@ it("a save whose answer is lost is stored once, and not counted as refused", asy
   )
   // the claim was never lost
   assert.strictEqual(status.generation, 1)
+})
+
+it("a worker is not ready before the engine has heard of its projections", async () => {
+  const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+  cleanups.push(() => engine.close())
+  let lost = 0
+  const proxy = await startProxy(
+    engine.url!,
+    () => false,
+    (path) => path.endsWith("/owner/claim") && lost++ < 2
+  )
+  const counts = createProjection({
+    name: "counts",
+    events: ["order.placed"],
+    initialState: () => 0,
+    handler: (count) => count + 1
+  })
+  const worker = createWorker({
+    functions: [],
+    projections: [counts],
+    serverUrl: proxy.url,
+    logger: createNoopLogger()
+  })
+  const working = worker.start()
+  cleanups.push(async () => {
+    await worker.stop()
+    await working
+  })
+  await worker.ready()
+
+  assert.isAtLeast(lost, 3)
+  assert.strictEqual((await engine.client.projections.status("counts")).mode, "managed")
+})
+
+it("a worker that is stopped before the engine has heard of its projections was never ready", async () => {
+  const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+  cleanups.push(() => engine.close())
+  let lost = 0
+  const proxy = await startProxy(
+    engine.url!,
+    () => false,
+    (path) => path.endsWith("/owner/claim") && lost++ >= 0
+  )
+  const mails = createProjection({ name: "mails", events: ["order.placed"], handler: async () => undefined })
+  const worker = createWorker({
+    functions: [],
+    projections: [mails],
+    serverUrl: proxy.url,
+    logger: createNoopLogger()
+  })
+  const working = worker.start()
+  await vi.waitFor(() => assert.isAtLeast(lost, 1))
+  await worker.stop()
+  await working
+
+  const error = await worker.ready().then(
+    () => assert.fail("expected a rejection"),
+    (error: unknown) => error
+  )
+  assert.propertyVal(error, "code", "WORKER_STOPPED")
 })

@@ -175,4 +175,50 @@ describe("a projection on an existing server", () => {
     assert.deepStrictEqual(seen, [1, 3])
     assert.deepStrictEqual(it.kept.acks, [{ name: "mails", lastEventId: "evt-3", lastEventSeq: 3 }])
   })
+
+  it("is left alone where the server has no projections, and the worker is ready all the same", async () => {
+    await using server = await ExistingServer.start()
+    server.override = ({ path }) =>
+      path.startsWith(SERVICE) ? { status: 404, body: "404 page not found" } : undefined
+    const worker = createWorker({
+      serverUrl: server.url,
+      functions: [],
+      projections: [totals],
+      logger: createNoopLogger()
+    })
+    const stopped = worker.start()
+    await worker.ready()
+
+    const asked = server.http.asked.filter(({ path }) => path.startsWith(SERVICE))
+    await worker.stop()
+    await stopped
+
+    assert.deepStrictEqual(
+      asked.map(({ path }) => path),
+      [`${SERVICE}RegisterProjection`]
+    )
+  })
+
+  it("is registered by the time its worker is ready", async () => {
+    await using server = await ExistingServer.start()
+    const kept = new Projection([])
+    let outages = 1
+    server.override = ({ body, path }) => {
+      if (!path.startsWith(SERVICE)) return undefined
+      if (outages-- > 0) return { status: 503 }
+      return kept.answer(path.slice(SERVICE.length), body)
+    }
+    const worker = createWorker({
+      serverUrl: server.url,
+      functions: [],
+      projections: [totals],
+      logger: createNoopLogger()
+    })
+    const stopped = worker.start()
+    await worker.ready()
+
+    assert.strictEqual(kept.registrations.length, 1)
+    await worker.stop()
+    await stopped
+  })
 })

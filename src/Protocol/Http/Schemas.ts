@@ -939,7 +939,11 @@ const ProjectionRegistration = Schema.Struct({
 })
 const ownerFields = { token: text, generation: Schema.Int }
 
-export const ClaimProjectionRequest = Schema.Struct({ workerId: text, registration: ProjectionRegistration })
+export const ClaimProjectionRequest = Schema.Struct({
+  workerId: text,
+  registration: ProjectionRegistration,
+  waitMs: optional(Schema.Int)
+})
 export const ReadProjectionRequest = Schema.Struct({ ...ownerFields, limit: Schema.Int })
 export const ProjectionStatesRequest = Schema.Struct({ ...ownerFields, partitions: Schema.Array(text) })
 export const ProjectionOwnerRequest = Schema.Struct(ownerFields)
