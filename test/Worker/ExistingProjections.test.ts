@@ -156,23 +156,24 @@ describe("a projection on an existing server", () => {
   })
 
   it("acknowledges a batch when every handler has ended, and passes over heartbeats", async () => {
-    const seen: Array<number> = []
+    const seen: Array<unknown> = []
     const mails = createProjection({
       name: "mails",
       events: ["order.placed"],
       handler: async (event) => {
         await Promise.resolve()
-        seen.push(event.seq)
+        seen.push(event.entity === undefined ? event.seq : [event.seq, event.entity])
       }
     })
+    const entity = { id: "o-1", type: "order", version: 1 }
     await using it = await working(mails, [
-      event(1, 1),
+      event(1, 1, { entity }),
       event(2, 0, { kind: "PROJECTION_EVENT_KIND_HEARTBEAT" }),
       event(3, 1)
     ])
     await it.server.http.until(() => it.kept.acks.length === 1)
 
-    assert.deepStrictEqual(seen, [1, 3])
+    assert.deepStrictEqual(seen, [[1, entity], 3])
     assert.deepStrictEqual(it.kept.acks, [{ name: "mails", lastEventId: "evt-3", lastEventSeq: 3 }])
   })
 

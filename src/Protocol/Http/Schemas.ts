@@ -779,6 +779,7 @@ export const PollProjectionEventsResponse = Schema.Struct({
         timestamp: text,
         source: optional(text),
         metadata: optional(json),
+        entity: optional(Schema.Struct({ id: text, type: text, version: Schema.Int })),
         kind: text
       })
     )
