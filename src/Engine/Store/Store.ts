@@ -269,7 +269,10 @@ export interface LogQuery {
   readonly after: number
   /** Names or patterns, of which one must fit; all names when absent. */
   readonly patterns?: ReadonlyArray<string>
-  /** Rows to look at, whether they fit or not: a bound for the work of one call. */
+  /**
+   * Rows to look at, whether they fit or not: a bound for the work of one call. A store that finds what fits without looking
+   * at the rest returns as many more at most.
+   */
   readonly limit: number
 }
 
