@@ -442,5 +442,9 @@ CREATE TABLE access_log (
 -- shown_epoch: whose states are read until a rebuild is done, which is when rebuild_to is NULL again.
 ALTER TABLE projections ADD COLUMN last_save TEXT;
 ALTER TABLE projections ADD COLUMN shown_epoch INTEGER;
+`,
+  `
+-- revision: the version of the projection whose save the state is of.
+ALTER TABLE projection_states ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
 `
 ]

@@ -57,7 +57,7 @@ import type {
   RoleRecord
 } from "./AccessRecords.ts"
 import type { RunActivity } from "./Activity.ts"
-import type { ProjectionStore } from "./ProjectionStore.ts"
+import type { ProjectionChange, ProjectionStore } from "./ProjectionStore.ts"
 
 /** An event to append to the log. */
 export interface NewEvent {
@@ -250,6 +250,10 @@ export interface Changes {
   readonly warnings: ReadonlyArray<string>
   /** The projections that were saved, claimed, released or steered, by their `projectionKey`. */
   readonly projections: ReadonlyArray<string>
+  /** What was saved of managed projections; empty while nobody observes states. */
+  readonly states: ReadonlyArray<ProjectionChange>
+  /** Configurations that were written or deleted. */
+  readonly configs: ReadonlyArray<ConfigChange>
   /** What changed of keys, organizations, roles and policies, in order. */
   readonly access: ReadonlyArray<AccessChange>
   /** A run can be claimed. */
@@ -258,6 +262,17 @@ export interface Changes {
   readonly logEnd: number
   /** The earliest time at which something new is due, epoch milliseconds; `Infinity` when nothing is. */
   readonly dueAt: number
+}
+
+/** A configuration as it was written. */
+export interface ConfigChange {
+  readonly environment: string
+  readonly name: string
+  /** Absent when it was deleted. */
+  readonly data?: JsonText
+  readonly revision: number
+  /** Epoch milliseconds. */
+  readonly updatedAt: number
 }
 
 /** A part of the log of one environment, oldest first. */
@@ -543,6 +558,9 @@ export interface StoreService {
     listener: (activity: ReadonlyArray<RunActivity>) => void,
     options?: { readonly runsOnly?: boolean }
   ) => () => void
+
+  /** From now on commits tell the states of projections that they save; returns the way to stop that. */
+  readonly observeStates: () => () => void
 
   /**
    * Adds functions or replaces their configuration. `startedAt` (epoch milliseconds, now by default) is when the program
