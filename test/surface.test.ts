@@ -15,9 +15,6 @@ const later: Record<string, string> = {
   "the entry @ironflow/core/protocol": `
     InvokeFunctionYield InvokeFunctionAsyncYield
   `,
-  "subscriptions to projections": `
-    ProjectionSubscriptionCallbacks
-  `,
   "consumer group administration": `
     BufferConfig ConsumerGroup ConsumerGroupConfig ConsumerGroupStatus
   `

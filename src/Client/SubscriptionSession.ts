@@ -75,6 +75,8 @@ export class SessionSubscription {
   isActive = true
   /** Whether the server tells positions and answers acks. */
   isOurs = false
+  /** Called when the server has confirmed it on another connection. */
+  onConfirmed: () => void = () => undefined
   /** What was confirmed on this connection. */
   confirmed = false
   /** Everything up to here has come, and needs no ack any more. */
@@ -418,7 +420,7 @@ export class SubscriptionSession {
     subscription.isOurs = typeof result.position === "string"
     if (typeof result.position === "string") subscription.position ??= result.position
     this.#byId.set(subscription.id, subscription)
-    if (pending === undefined) return
+    if (pending === undefined) return this.#guard(() => subscription.onConfirmed())
     subscription.pending = undefined
     pending.done()
     // the caller goes on in a microtask, whatever lies between; events come in a later turn

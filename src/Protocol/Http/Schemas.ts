@@ -844,6 +844,26 @@ export const ProjectionEnvelope = Schema.Struct({
   )
 })
 
+export const ProjectionChangesResponse = Schema.Struct({
+  mode: text,
+  status: text,
+  error_message: optional(text),
+  cursor: text,
+  next: optional(text),
+  states: Schema.Array(
+    Schema.Struct({
+      partition_key: text,
+      state: json,
+      last_event_id: text,
+      last_event_seq: Schema.Int,
+      last_event_time: text,
+      version: Schema.Int,
+      revision: Schema.Int,
+      updated_at: text
+    })
+  )
+})
+
 /** `partition` and `fromEventId` are what other servers know; this one rebuilds a projection as a whole. */
 export const RebuildProjectionRequest = Schema.Struct({
   partition: optional(text),
