@@ -24,28 +24,36 @@ export const readProjectionChanges = (
     const state = stateRow(tx, row, partition, shownEpoch(row))
     return { ...page, states: state === undefined || Number(state.revision) <= from ? [] : [toState(state)] }
   }
-  const rows = tx.all(
-    `SELECT key, partition_key, revision FROM projection_states
-     WHERE projection = ? AND epoch = ? AND partition_key > ? ORDER BY partition_key LIMIT ?`,
-    row.key!,
-    shownEpoch(row),
-    after ?? "",
-    ROWS
+  const place = [row.key!, shownEpoch(row), after ?? ""] as const
+  // the inner query ends with the outer one, and holds no state
+  const keys = tx.all(
+    `SELECT key, partition_key FROM (
+       SELECT key, partition_key, revision FROM projection_states
+       WHERE projection = ? AND epoch = ? AND partition_key > ? ORDER BY partition_key LIMIT ?
+     ) WHERE revision > ? LIMIT ?`,
+    ...place,
+    ROWS,
+    from,
+    limit
   )
   const states: Array<ProjectionState> = []
   let bytes = 0
-  let last: Row | undefined
-  for (const state of rows) {
-    if (states.length >= limit || bytes >= BYTES) break
-    last = state
-    if (Number(state.revision) <= from) continue
-    const read = tx.get("SELECT * FROM projection_states WHERE key = ?", state.key!)
-    if (read === undefined) continue
-    states.push(toState(read))
-    bytes += String(read.state).length
+  for (const { key } of keys) {
+    if (bytes >= BYTES) break
+    const state = toState(tx.get("SELECT * FROM projection_states WHERE key = ?", key!)!)
+    states.push(state)
+    bytes += state.state.length
   }
-  const isWhole = rows.length < ROWS && last === rows.at(-1)
-  return { ...page, states, ...(isWhole || last === undefined ? {} : { next: String(last.partition_key) }) }
+  const isFull = keys.length === limit || states.length < keys.length
+  const next = isFull
+    ? states.at(-1)?.partition
+    : tx.get(
+        `SELECT partition_key FROM projection_states
+         WHERE projection = ? AND epoch = ? AND partition_key > ? ORDER BY partition_key LIMIT 1 OFFSET ?`,
+        ...place,
+        ROWS - 1
+      )?.partition_key
+  return { ...page, states, ...(next === undefined ? {} : { next: String(next) }) }
 }
 
 /** The version after which states are new; `undefined` when the question is for the cursor only. */
