@@ -168,7 +168,8 @@ class Updates {
       if (page !== undefined) {
         yield* this.#checkMode(page.mode)
         this.#since = includeCurrent ? undefined : page.cursor
-        this.#behind = includeCurrent
+        // or else the connection was lost meanwhile
+        this.#behind ||= includeCurrent
       } else {
         const result = yield* this.#get(partition ?? GLOBAL_PARTITION)
         yield* this.#checkMode(result.mode)
@@ -180,9 +181,8 @@ class Updates {
   }
 
   /** The next state, once there is one. */
-  readonly next: Effect.Effect<ProjectionStateResult, IronflowError> = Effect.gen(
-    { self: this },
-    function* () {
+  get next(): Effect.Effect<ProjectionStateResult, IronflowError> {
+    return Effect.gen({ self: this }, function* () {
       while (true) {
         if (this.#failure !== undefined) return yield* Effect.fail(this.#failure)
         const read = this.#page.shift()
@@ -202,18 +202,20 @@ class Updates {
         }
         if (!this.#hasWork) yield* this.#somethingNew
       }
-    }
-  )
+    })
+  }
 
   get #hasWork(): boolean {
     return this.#failure !== undefined || this.#behind || this.#waiting.size > 0
   }
 
-  readonly #somethingNew: Effect.Effect<void> = Effect.callback((resume) => {
-    this.#wake = () => resume(Effect.void)
-    if (this.#hasWork) resume(Effect.void)
-    return Effect.sync(() => (this.#wake = () => undefined))
-  })
+  get #somethingNew(): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      this.#wake = () => resume(Effect.void)
+      if (this.#hasWork) resume(Effect.void)
+      return Effect.sync(() => (this.#wake = () => undefined))
+    })
+  }
 
   #hear(topic: string, data: unknown): void {
     if (this.#behind) return
@@ -243,10 +245,11 @@ class Updates {
 
   #take(partition: string): void {
     this.#waiting.delete(partition)
+    const newest = this.#newest
     // while some wait, what is newer than they are cannot be left behind
-    if (this.#waiting.size === 0 && this.#newest !== undefined && !this.#behind) {
-      this.#since = writeCursor(this.#newest)
-    }
+    if (this.#waiting.size > 0 || newest === undefined || this.#behind) return
+    const floor = this.#floor
+    if (floor?.epoch !== newest.epoch || newest.version > floor.version) this.#since = writeCursor(newest)
   }
 
   /** What was read some time ago, or what has come of the same partition since. */
@@ -265,47 +268,55 @@ class Updates {
   }
 
   /** Reads a page of what has changed. */
-  readonly #readOn: Effect.Effect<void, IronflowError> = Effect.gen({ self: this }, function* () {
-    const { partition } = this.#options
-    const isFirst = this.#behind
-    const after = isFirst ? undefined : this.#reading?.after
-    // what comes from here on is kept
-    this.#behind = false
-    this.#reading = { after }
-    const page = yield* this.#readChanges(this.#name, {
-      since: this.#since,
-      partition,
-      after,
-      limit: FULL
-    }).pipe(
-      Effect.catchIf(
-        (error) => error instanceof ProjectionNotFoundError,
-        () => Effect.succeed(nothing)
-      ),
-      Effect.catchIf(isPassing, () =>
-        Effect.sync(() => (this.#behind ||= isFirst)).pipe(
-          Effect.andThen(Effect.sleep(AGAIN_MS)),
-          Effect.as("again" as const)
+  get #readOn(): Effect.Effect<void, IronflowError> {
+    return Effect.gen({ self: this }, function* () {
+      const { partition } = this.#options
+      const isFirst = this.#behind
+      const after = isFirst ? undefined : this.#reading?.after
+      // what comes from here on is kept
+      this.#behind = false
+      this.#reading = { after }
+      const page = yield* this.#readChanges(this.#name, {
+        since: this.#since,
+        partition,
+        after,
+        limit: FULL
+      }).pipe(
+        Effect.catchIf(
+          (error) => error instanceof ProjectionNotFoundError,
+          () => Effect.succeed(nothing)
+        ),
+        Effect.catchIf(isPassing, () =>
+          Effect.sync(() => (this.#behind ||= isFirst)).pipe(
+            Effect.andThen(Effect.sleep(AGAIN_MS)),
+            Effect.as("again" as const)
+          )
         )
       )
-    )
-    if (page === "again" || page === undefined) return
-    const cursor = readCursor(page.cursor)
-    if (isFirst) {
-      this.#floor = cursor
-      this.#found.clear()
-    }
-    for (const { result, revision } of page.states) {
-      this.#page.push(result)
-      if (revision > (this.#floor?.version ?? 0)) this.#found.set(result.partition, revision)
-    }
-    if (page.next !== undefined) {
-      this.#reading = { after: page.next }
-      return
-    }
-    this.#reading = undefined
-    this.#since = this.#floor === undefined ? undefined : writeCursor(this.#floor)
-  })
+      if (page === "again") return
+      if (page === undefined) {
+        // another kind of server has taken the place of the first
+        this.#reading = undefined
+        this.#saysChanges = false
+        return this.#missed()
+      }
+      const cursor = readCursor(page.cursor)
+      if (isFirst) {
+        this.#floor = cursor
+        this.#found.clear()
+      }
+      for (const { result, revision } of page.states) {
+        this.#page.push(result)
+        if (revision > (this.#floor?.version ?? 0)) this.#found.set(result.partition, revision)
+      }
+      if (page.next !== undefined) {
+        this.#reading = { after: page.next }
+        return
+      }
+      this.#reading = undefined
+      this.#since = this.#floor === undefined ? undefined : writeCursor(this.#floor)
+    })
+  }
 
   #get(partition: string): Effect.Effect<ProjectionStateResult, IronflowError> {
     return Effect.catchIf(this.#api.get(this.#name, { partition }), isPassing, () =>

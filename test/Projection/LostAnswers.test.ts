@@ -2,7 +2,13 @@
 import http from "node:http"
 import type { AddressInfo } from "node:net"
 import { afterEach, assert, it, vi } from "vitest"
-import { createNoopLogger, createProjection, createWorker, NonRetryableError } from "@ironflow/node"
+import {
+  createNoopLogger,
+  createProjection,
+  createWorker,
+  type IronflowProjection,
+  NonRetryableError
+} from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 
 const cleanups: Array<() => unknown> = []
@@ -46,6 +52,22 @@ const startProxy = async (
   return { url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` }
 }
 
+/** A worker for the engine behind the URL, which has been started. */
+const hire = (serverUrl: string, projection: IronflowProjection<any, any>) => {
+  const worker = createWorker({
+    functions: [],
+    projections: [projection],
+    serverUrl,
+    logger: createNoopLogger()
+  })
+  const working = worker.start()
+  cleanups.push(async () => {
+    await worker.stop()
+    await working
+  })
+  return worker
+}
+
 it("a save whose answer is lost is stored once, and not counted as refused", async () => {
   const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
   cleanups.push(() => engine.close())
@@ -68,17 +90,7 @@ it("a save whose answer is lost is stored once, and not counted as refused", asy
       return { total: state.total + event.data.amount }
     }
   })
-  const worker = createWorker({
-    functions: [],
-    projections: [totals],
-    serverUrl: proxy.url,
-    logger: createNoopLogger()
-  })
-  const working = worker.start()
-  cleanups.push(async () => {
-    await worker.stop()
-    await working
-  })
+  const worker = hire(proxy.url, totals)
   await worker.ready()
 
   const { projections } = engine.client
@@ -116,17 +128,7 @@ it("a worker is not ready before the engine has heard of its projections", async
     initialState: () => 0,
     handler: (count) => count + 1
   })
-  const worker = createWorker({
-    functions: [],
-    projections: [counts],
-    serverUrl: proxy.url,
-    logger: createNoopLogger()
-  })
-  const working = worker.start()
-  cleanups.push(async () => {
-    await worker.stop()
-    await working
-  })
+  const worker = hire(proxy.url, counts)
   await worker.ready()
 
   assert.isAtLeast(lost, 3)
@@ -143,16 +145,9 @@ it("a worker that is stopped before the engine has heard of its projections was 
     (path) => path.endsWith("/owner/claim") && lost++ >= 0
   )
   const mails = createProjection({ name: "mails", events: ["order.placed"], handler: async () => undefined })
-  const worker = createWorker({
-    functions: [],
-    projections: [mails],
-    serverUrl: proxy.url,
-    logger: createNoopLogger()
-  })
-  const working = worker.start()
+  const worker = hire(proxy.url, mails)
   await vi.waitFor(() => assert.isAtLeast(lost, 1))
   await worker.stop()
-  await working
 
   const error = await worker.ready().then(
     () => assert.fail("expected a rejection"),

@@ -55,11 +55,8 @@ class Projection {
   }
 }
 
-const working = async (projection: any, log: Array<any>) => {
-  const server = await ExistingServer.start()
-  const kept = new Projection(log)
-  server.override = ({ body, path }) =>
-    path.startsWith(SERVICE) ? kept.answer(path.slice(SERVICE.length), body) : undefined
+/** A worker for the server, which has been started. */
+const hire = (server: ExistingServer, projection: any) => {
   const worker = createWorker({
     serverUrl: server.url,
     functions: [],
@@ -70,11 +67,25 @@ const working = async (projection: any, log: Array<any>) => {
   })
   const stopped = worker.start()
   return {
-    server,
-    kept,
+    worker,
     [Symbol.asyncDispose]: async () => {
       await worker.stop()
       await stopped
+    }
+  }
+}
+
+const working = async (projection: any, log: Array<any>) => {
+  const server = await ExistingServer.start()
+  const kept = new Projection(log)
+  server.override = ({ body, path }) =>
+    path.startsWith(SERVICE) ? kept.answer(path.slice(SERVICE.length), body) : undefined
+  const hired = hire(server, projection)
+  return {
+    server,
+    kept,
+    [Symbol.asyncDispose]: async () => {
+      await hired[Symbol.asyncDispose]()
       await server[Symbol.asyncDispose]()
     }
   }
@@ -181,18 +192,10 @@ describe("a projection on an existing server", () => {
     await using server = await ExistingServer.start()
     server.override = ({ path }) =>
       path.startsWith(SERVICE) ? { status: 404, body: "404 page not found" } : undefined
-    const worker = createWorker({
-      serverUrl: server.url,
-      functions: [],
-      projections: [totals],
-      logger: createNoopLogger()
-    })
-    const stopped = worker.start()
-    await worker.ready()
+    await using hired = hire(server, totals)
+    await hired.worker.ready()
 
     const asked = server.http.asked.filter(({ path }) => path.startsWith(SERVICE))
-    await worker.stop()
-    await stopped
 
     assert.deepStrictEqual(
       asked.map(({ path }) => path),
@@ -209,17 +212,9 @@ describe("a projection on an existing server", () => {
       if (outages-- > 0) return { status: 503 }
       return kept.answer(path.slice(SERVICE.length), body)
     }
-    const worker = createWorker({
-      serverUrl: server.url,
-      functions: [],
-      projections: [totals],
-      logger: createNoopLogger()
-    })
-    const stopped = worker.start()
-    await worker.ready()
+    await using hired = hire(server, totals)
+    await hired.worker.ready()
 
     assert.strictEqual(kept.registrations.length, 1)
-    await worker.stop()
-    await stopped
   })
 })

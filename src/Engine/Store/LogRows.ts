@@ -29,7 +29,7 @@ export const readLog = (tx: Transaction, query: LogQuery): LogPage => {
   if (kind === undefined || patterns === undefined || page.atEnd || entries.length * SPARSE > count)
     return page
 
-  const fitting = namesInLog(tx, environment, kind, patterns)
+  const fitting = namesThatFit(tx, environment, kind, patterns)
   if (fitting === undefined) return page
   const rest = readNames(tx, environment, kind, fitting, position, limit)
   return { ...rest, entries: [...entries, ...rest.entries] }
@@ -94,19 +94,36 @@ const readNames = (
 const LOOKS = 128
 const FITTING_NAMES = 32
 
-/** The names in the log that fit, if it is not too much to find out and they are few: the index leads from each to the next. */
-const namesInLog = (
+/** The names in the log that fit, if they are few and it is not too much to find out. */
+const namesThatFit = (
   tx: Transaction,
   environment: number,
   kind: LogEntryKind,
   patterns: ReadonlyArray<string>
 ): ReadonlyArray<string> | undefined => {
-  const accepts = anyOf(patterns)
-  const fitting = new Set(patterns.filter((pattern) => !isPattern(pattern)))
+  const fitting = new Set<string>()
   let looks = 0
+  for (const name of namesInLog(tx, environment, kind, patterns)) {
+    if (looks++ === LOOKS || fitting.size > FITTING_NAMES) return undefined
+    if (name.fits) fitting.add(name.name)
+  }
+  return fitting.size > FITTING_NAMES ? undefined : [...fitting]
+}
+
+/**
+ * Names that are asked for, and those in the log that begin as the patterns do, which fit or not: the index leads from each to
+ * the next. A name may come twice.
+ */
+export function* namesInLog(
+  tx: Transaction,
+  environment: number,
+  kind: LogEntryKind,
+  patterns: ReadonlyArray<string>
+): Generator<{ readonly name: string; readonly fits: boolean }> {
+  const accepts = anyOf(patterns)
+  for (const name of patterns) if (!isPattern(name)) yield { name, fits: true }
   for (const prefix of new Set(patterns.filter(isPattern).map(prefixOf))) {
     for (let name = prefix; ;) {
-      if (looks++ === LOOKS || fitting.size > FITTING_NAMES) return undefined
       const row = tx.get(
         "SELECT name FROM events WHERE environment = ? AND kind = ? AND name > ? ORDER BY name LIMIT 1",
         environment,
@@ -115,10 +132,9 @@ const namesInLog = (
       )
       if (row === undefined || !String(row.name).startsWith(prefix)) break
       name = String(row.name)
-      if (accepts(name)) fitting.add(name)
+      yield { name, fits: accepts(name) }
     }
   }
-  return fitting.size > FITTING_NAMES ? undefined : [...fitting]
 }
 
 /** What the names begin with that fit a pattern. */

@@ -1,7 +1,6 @@
 /** Looking at projections, and steering them. */
-import { isPattern, matchesPattern } from "../../Pattern.ts"
 import { endOfLog } from "./Events.ts"
-import { readLog, toEntry } from "./LogRows.ts"
+import { namesInLog, readLog, toEntry } from "./LogRows.ts"
 import { eventsOf, findProjection, markProjection, resetProjection } from "./ProjectionRows.ts"
 import { shownEpoch, stateRow, statusOf, toState } from "./ProjectionStateRows.ts"
 import type { ProjectionInfo, ProjectionState, StoredDeadLetter } from "./ProjectionStore.ts"
@@ -203,12 +202,10 @@ const toInfo = (tx: Transaction, row: Row): ProjectionInfo => {
 
 /** Events after the position, counted name by name, which the index of the log makes cheap. */
 const countWaiting = (tx: Transaction, row: Row): number => {
-  const patterns = eventsOf(row)
-  const names = patterns.some(isPattern)
-    ? namesInLog(tx, Number(row.environment)).filter((name) =>
-        patterns.some((pattern) => matchesPattern(pattern, name))
-      )
-    : new Set(patterns)
+  const names = new Set<string>()
+  for (const { fits, name } of namesInLog(tx, Number(row.environment), "event", eventsOf(row))) {
+    if (fits) names.add(name)
+  }
   let count = 0
   for (const name of names) {
     const found = tx.get(
@@ -220,21 +217,6 @@ const countWaiting = (tx: Transaction, row: Row): number => {
     count += Number(found?.n ?? 0)
   }
   return count
-}
-
-/** The names of all events: the index leads from each to the next. */
-const namesInLog = (tx: Transaction, environment: number): Array<string> => {
-  const names: Array<string> = []
-  for (let name = ""; ;) {
-    const row = tx.get(
-      "SELECT name FROM events WHERE environment = ? AND kind = 0 AND name > ? ORDER BY name LIMIT 1",
-      environment,
-      name
-    )
-    if (row === undefined) return names
-    name = String(row.name)
-    names.push(name)
-  }
 }
 
 /** The position of an event. Ids are in the order of positions, so a search by halves finds it without an index. */
