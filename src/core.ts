@@ -74,6 +74,7 @@ export type {
   ProjectionStateResult,
   ProjectionStatus,
   ProjectionStatusInfo,
+  ProjectionSubscribeOptions,
   RebuildProjectionOptions
 } from "./Client/Projections.ts"
 export type {
@@ -121,6 +122,7 @@ export type {
   KVWriteResult
 } from "./Client/Kv.ts"
 export type { KVWatchCallbacks, KVWatcher } from "./Promise/Watcher.ts"
+export type { ProjectionSubscription, ProjectionSubscriptionCallbacks } from "./Promise/Projections.ts"
 export type { CreateOrgInput, Organization, UpdateOrgInput } from "./Client/Orgs.ts"
 export type { CreatePolicyInput, Policy, PolicyEffect, UpdatePolicyInput } from "./Client/Policies.ts"
 export type { CreateRoleInput, Role, UpdateRoleInput } from "./Client/Roles.ts"

@@ -17,6 +17,7 @@ export {
 export type { AsyncIterableKind, StreamsApi } from "./Client/Streams.ts"
 export type { ConsumerGroupsApi } from "./Client/ConsumerGroups.ts"
 export type { ProjectionsApi } from "./Client/Projections.ts"
+export type { ProjectionsClient } from "./Promise/Projections.ts"
 export { createWebhook } from "./Webhook.ts"
 export { createFunction, ironflow } from "./Function.ts"
 export { createProjection } from "./Projection/Projection.ts"

@@ -1,7 +1,7 @@
 /**
- * The documented 0.8.0 surface, name by name: what is exported, what comes with a later feature, and what never will.
+ * The documented 0.8.0 surface, name by name: what is exported, and what never will be.
  *
- * A name that goes missing fails, and so does one that has come without its line under `later` being struck out.
+ * A name that goes missing fails, and so does one under `never` that has come.
  */
 import fs from "node:fs"
 import path from "node:path"
@@ -9,13 +9,6 @@ import { afterAll, expect, test } from "vitest"
 import { makeExamples } from "./Examples.ts"
 
 const words = (text: string): Array<string> => text.trim().split(/\s+/)
-
-/** Names by the feature that they belong to, which is not there yet. */
-const later: Record<string, string> = {
-  "subscriptions to projections": `
-    ProjectionSubscriptionCallbacks
-  `
-}
 
 /** Zod is not a dependency: schemas of any library will do, and what goes over the wire is no schema of the user's. */
 const never = words(`
@@ -29,12 +22,7 @@ const never = words(`
   WSServerMessageSchema
 `)
 
-const featureOf = new Map([
-  ...Object.entries(later).flatMap(([feature, names]) =>
-    words(names).map((name) => [name, feature] as const)
-  ),
-  ...never.map((name) => [name, "never: a zod schema"] as const)
-])
+const neverBecause = new Map(never.map((name) => [name, "never: a zod schema"] as const))
 
 const values: Record<string, Array<string>> = {
   "@ironflow/node": words(`
@@ -120,11 +108,9 @@ const types: Record<string, Array<string>> = {
   "@ironflow/core/protocol": words("InvokeFunctionYield InvokeFunctionAsyncYield")
 }
 
-/** Names with the feature that they wait for; one that waits for none says so. */
-const waitingFor = (names: ReadonlyArray<string>): Record<string, string> =>
-  Object.fromEntries(
-    names.map((name) => [name, featureOf.get(name) ?? "missing, and not announced for later"])
-  )
+/** Names with the reason why they are not there. */
+const reasons = (names: ReadonlyArray<string>): Record<string, string> =>
+  Object.fromEntries(names.map((name) => [name, neverBecause.get(name) ?? "missing"]))
 
 const manifest: { readonly exports: Record<string, unknown> } = JSON.parse(
   fs.readFileSync(path.join(import.meta.dirname, "../package.json"), "utf8")
@@ -139,12 +125,12 @@ test("the documented entry points are there", () => {
 })
 
 test.for(Object.entries(values))(
-  "%s has its documented values, but for those announced for later",
+  "%s has its documented values, but for those that never come",
   async ([entry, names]) => {
     const exported: object = await import(/* @vite-ignore */ entry)
 
-    expect(waitingFor(names.filter((name) => !(name in exported)))).toEqual(
-      waitingFor(names.filter((name) => featureOf.has(name)))
+    expect(reasons(names.filter((name) => !(name in exported)))).toEqual(
+      reasons(names.filter((name) => neverBecause.has(name)))
     )
   }
 )
@@ -155,7 +141,7 @@ test("the default export of @ironflow/node is { ironflow }", async () => {
   expect(node.default).toEqual({ ironflow: { createFunction: node.createFunction } })
 })
 
-test("a client has the documented members, but for those of later features", async () => {
+test("a client has the documented members", async () => {
   const { createClient } = await import("@ironflow/node")
   const members = words(`
     emit trigger getRun listRuns cancelRun retryRun resumeRun patchStep listFunctions listWorkers health publish
@@ -179,7 +165,7 @@ const examples = makeExamples({
 })
 afterAll(() => examples[Symbol.dispose]())
 
-test("types and signatures are as documented, but for those announced for later", async () => {
+test("types and signatures are as documented, but for those that never come", async () => {
   const complaints = (await examples.typeCheck()).split("\n")
   const of = (file: string): Array<string> => complaints.filter((line) => line.startsWith(`${file}(`))
   const isMissing = (name: string, line: string): boolean =>
@@ -194,10 +180,10 @@ test("types and signatures are as documented, but for those announced for later"
   })
 
   expect(of("signatures.ts")).toEqual([])
-  expect(missing.map(({ entry, names }) => ({ entry, names: waitingFor(names) }))).toEqual(
+  expect(missing.map(({ entry, names }) => ({ entry, names: reasons(names) }))).toEqual(
     files.map(({ entry, names }) => ({
       entry,
-      names: waitingFor(names.filter((name) => featureOf.has(name)))
+      names: reasons(names.filter((name) => neverBecause.has(name)))
     }))
   )
   expect(

@@ -1,12 +1,15 @@
 /** `ironflow projections`: look at projections and steer them. */
 import { hostname, userInfo } from "node:os"
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { EffectKind } from "../Client/Client.ts"
 import { Projections, type ProjectionsApi, type ProjectionStatusInfo } from "../Client/Projections.ts"
+import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { use } from "./Server.ts"
 
@@ -83,6 +86,45 @@ const get = Command.make(
 ).pipe(
   Command.withDescription("Show the state of a projection."),
   Command.withExamples([{ command: "ironflow projections get order-totals --json" }])
+)
+
+const watch = Command.make(
+  "watch",
+  {
+    name,
+    partition: Flag.String("partition").pipe(
+      Flag.withMetavar("KEY"),
+      Flag.withDescription("The partition whose states to print; those of all by default"),
+      Flag.optional
+    ),
+    current: Flag.Boolean("current").pipe(
+      Flag.withDescription("Begin with the states that there are"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    )
+  },
+  Effect.fnUntraced(function* ({ current, name, partition }) {
+    const { json } = yield* ironflow
+    yield* use(
+      Effect.flatMap(Projections, (projections) =>
+        Stream.runForEach(
+          projections.subscribe(name, {
+            includeCurrent: current,
+            ...Option.match(partition, { onNone: () => ({}), onSome: (partition) => ({ partition }) })
+          }),
+          (result) =>
+            Console.log(
+              json
+                ? JSON.stringify(result)
+                : `${result.updatedAt}  ${oneLine(result.partition)}  ${result.lastEventSeq}  ${shown(result.state, 1000)}`
+            )
+        )
+      )
+    )
+  })
+).pipe(
+  Command.withDescription("Print the states of a projection as they change. Ctrl-C ends it."),
+  Command.withExamples([{ command: "ironflow projections watch order-totals --current" }])
 )
 
 const status = Command.make(
@@ -222,5 +264,5 @@ const printStatus = (info: ProjectionStatusInfo) =>
 export const projections = Command.make("projections").pipe(
   Command.withDescription("Look at projections and steer them."),
   Command.withShortDescription("Look at projections and steer them"),
-  Command.withSubcommands([list, get, status, rebuild, pause, resume, deadLetters, retry])
+  Command.withSubcommands([list, get, watch, status, rebuild, pause, resume, deadLetters, retry])
 )

@@ -55,11 +55,14 @@ export const runWorker = async (options: WorkerProcessOptions): Promise<void> =>
       ...(workerId === undefined ? {} : { workerId })
     })
     whenAborted(options.stop, () => Effect.runFork(worker.stop))
-    options.onReady({
-      workerId: worker.workerId,
-      functions: functions.map(describe),
-      projections: projections.map(({ config }) => config.name)
-    })
+    yield* worker.ready
+    if (!options.stop.aborted) {
+      options.onReady({
+        workerId: worker.workerId,
+        functions: functions.map(describe),
+        projections: projections.map(({ config }) => config.name)
+      })
+    }
     yield* worker.awaitStopped
   })
   const transport = PollingTransport.layer({ serverUrl: options.serverUrl, apiKey: options.apiKey })

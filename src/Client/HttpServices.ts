@@ -25,7 +25,8 @@ import { type Connection, make as connect } from "./HttpConnection.ts"
 import { Kv } from "./Kv.ts"
 import * as KvHttp from "./KvHttp.ts"
 import { Projections } from "./Projections.ts"
-import { make as makeProjections } from "./ProjectionsHttp.ts"
+import { make as makeProjections, makeReadChanges } from "./ProjectionsHttp.ts"
+import { withUpdates } from "./ProjectionUpdates.ts"
 import { PushEndpoints } from "./PushEndpoints.ts"
 import * as PushEndpointsHttp from "./PushEndpointsHttp.ts"
 import { Orgs } from "./Orgs.ts"
@@ -57,7 +58,14 @@ const servicesOver = (connection: Connection, options: ReadingOptions): Context.
     Context.add(Streams, StreamsHttp.make(connection, options)),
     Context.add(Kv, KvHttp.make(connection)),
     Context.add(Config, ConfigHttp.make(connection)),
-    Context.add(Projections, makeProjections(connection)),
+    Context.add(
+      Projections,
+      withUpdates(
+        makeProjections(connection),
+        { dial: dialSocket(connection.server) },
+        makeReadChanges(connection)
+      )
+    ),
     Context.add(PushEndpoints, PushEndpointsHttp.make(connection)),
     Context.add(Subscriptions, makeSubscriptions({ dial: dialSocket(connection.server) })),
     Context.add(ConsumerGroups, ConsumerGroupsHttp.make(connection)),

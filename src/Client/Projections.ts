@@ -6,10 +6,12 @@
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
+import type * as Stream from "effect/Stream"
 import type {
   InvalidStateError,
   ProjectionBehindError,
   ProjectionNotFoundError,
+  SubscriptionError,
   ValidationError
 } from "../Errors.ts"
 import type { ProjectionMode } from "../Projection/Projection.ts"
@@ -51,6 +53,15 @@ export interface ProjectionStateResult<S = any> {
   readonly status: ProjectionStatus
   readonly errorMessage?: string
   readonly updatedAt: string
+}
+
+export interface ProjectionSubscribeOptions {
+  /** The partition whose states to get; those of all by default. */
+  readonly partition?: string
+  /** Begin with the states that there are; by default with the first that changes. */
+  readonly includeCurrent?: boolean
+  /** Called when the subscription stands, so that it brings every change after that; again after each reconnection. */
+  readonly onOpen?: () => void
 }
 
 /** How a projection does: one sentence, and the facts behind it. Times are ISO strings. */
@@ -185,8 +196,24 @@ export const projectionsMethods = [
   "retryDeadLetters"
 ] as const satisfies ReadonlyArray<keyof ProjectionsApi<EffectKind>>
 
+export interface ProjectionsService extends ProjectionsApi<EffectKind> {
+  /**
+   * The states of a managed projection as they change, each as `get` returns it. Whoever is slower than the projection gets the
+   * newest state of each partition and not those in between. Over HTTP it goes on after a lost connection, with what has
+   * changed meanwhile. `INVALID_STATE` for an external projection.
+   */
+  // oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
+  subscribe<S = any>(
+    name: string,
+    options?: ProjectionSubscribeOptions
+  ): Stream.Stream<
+    ProjectionStateResult<S>,
+    ProjectionNotFoundError | InvalidStateError | ValidationError | SubscriptionError | ClientError
+  >
+}
+
 /** Projections as an Effect service. `Engine.layerClient` provides it inside the engine's process. */
-export class Projections extends Context.Service<Projections, ProjectionsApi<EffectKind>>()(
+export class Projections extends Context.Service<Projections, ProjectionsService>()(
   "@ironflow/node/Projections"
 ) {}
 

@@ -16,6 +16,7 @@ import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import type { EffectKind } from "./Client.ts"
 import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
+import type { ChangesPage, ReadChanges } from "./ProjectionUpdates.ts"
 import {
   type Catchup,
   CATCHUP_TIMEOUT_MS,
@@ -26,6 +27,33 @@ import {
   type ProjectionStatus,
   type ProjectionStatusInfo
 } from "./Projections.ts"
+
+/** Which states have changed, by our engine. */
+export const makeReadChanges = (connection: Connection): ReadChanges => {
+  const { call } = makeCalls(connection)
+  return (name, query) => {
+    const search = new URLSearchParams()
+    for (const [field, value] of Object.entries(query))
+      if (value !== undefined) search.set(field, String(value))
+    return Effect.map(
+      call<{ readonly page: ChangesPage | undefined }>({
+        endpoint: endpoints.projectionChanges,
+        variables: { name },
+        query: `?${search}`,
+        what: `projections.subscribe(${quote(name)})`,
+        repeatable: true,
+        notFound: () => new ProjectionNotFoundError(name),
+        ours: true,
+        orElse: () => Effect.succeed({ page: undefined }),
+        read: (answer) => {
+          const page = readChanges(name, answer)
+          return page === undefined ? undefined : { page }
+        }
+      }),
+      ({ page }) => page
+    )
+  }
+}
 
 /** The methods over a connection. */
 export const make = (connection: Connection): ProjectionsApi<EffectKind> => {
@@ -244,6 +272,29 @@ const readState = (answer: unknown, partition: string): ProjectionStateResult | 
     status: statusIn(answer),
     ...(errorMessage === undefined ? {} : { errorMessage }),
     updatedAt: textIn(answer, "updated_at") ?? ""
+  }
+}
+
+const readChanges = (name: string, answer: unknown): ChangesPage | undefined => {
+  if (!isObject(answer) || typeof answer.cursor !== "string" || !Array.isArray(answer.states))
+    return undefined
+  const next = answer.next
+  return {
+    mode: answer.mode === "external" ? "external" : "managed",
+    status: statusIn(answer),
+    cursor: answer.cursor,
+    states: answer.states.filter(isObject).flatMap((row) => {
+      const { error_message, status } = answer
+      const version = numberIn(row, "version")
+      const last_event_seq = numberIn(row, "last_event_seq")
+      const { updated_at } = row
+      const result = readState(
+        { name, status, error_message, version, last_event_seq, updated_at, state: row },
+        ""
+      )
+      return result === undefined ? [] : { revision: numberIn(row, "revision"), result }
+    }),
+    ...(typeof next === "string" ? { next } : {})
   }
 }
 

@@ -83,6 +83,8 @@ export class SessionSubscription {
   isOurs = false
   /** As asked for, or as the group says. */
   ackMode: AckMode
+  /** Called when the server has confirmed it on another connection. */
+  onConfirmed: () => void = () => undefined
   /** What was confirmed on this connection. */
   confirmed = false
   /** Everything up to here has come, and needs no ack any more. */
@@ -440,7 +442,7 @@ export class SubscriptionSession {
     if (typeof result.position === "string") subscription.position ??= result.position
     if (result.ackMode === "auto" || result.ackMode === "manual") subscription.ackMode = result.ackMode
     this.#byId.set(subscription.id, subscription)
-    if (pending === undefined) return
+    if (pending === undefined) return this.#guard(() => subscription.onConfirmed())
     subscription.pending = undefined
     pending.done()
     // the caller goes on in a microtask, whatever lies between; events come in a later turn

@@ -88,15 +88,18 @@ export const makeSession = (source: Source, options: SessionOptions): Subscripti
   return Effect.runSync(Effect.provideService(session(source, options, onClose), Scope.Scope, scope))
 }
 
+/** A session with the usual options, until the scope closes. */
+export const openSession = (
+  source: Source,
+  options: Partial<SessionOptions> = {}
+): Effect.Effect<SubscriptionSession, never, Scope.Scope> =>
+  Effect.acquireRelease(session(source, { ...defaults, ...options }), (it) => Effect.sync(() => it.close()))
+
 export const make = (source: Source): Subscriptions["Service"] => ({
   stream: (pattern, { eventDefinitions, ...options } = {}) =>
     Stream.unwrap(
       Effect.gen(function* () {
-        const it = yield* session(source, {
-          ...defaults,
-          ...(eventDefinitions === undefined ? {} : { eventDefinitions })
-        })
-        yield* Effect.addFinalizer(() => Effect.sync(() => it.close()))
+        const it = yield* openSession(source, eventDefinitions === undefined ? {} : { eventDefinitions })
         const queue = yield* Queue.unbounded<SubscriptionEvent, SubscriptionError>()
         yield* attempt(() => it.connect())
         let waiting = 0
@@ -127,7 +130,8 @@ export const make = (source: Source): Subscriptions["Service"] => ({
     )
 })
 
-const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, IronflowError> =>
+/** What the session answers, with errors of ours as failures. */
+export const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, IronflowError> =>
   Effect.catch(Effect.tryPromise({ try: run, catch: (error) => error }), (error) =>
     isIronflowError(error) ? Effect.fail(error) : Effect.die(error)
   )

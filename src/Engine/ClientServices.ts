@@ -11,7 +11,8 @@ import { Orgs } from "../Client/Orgs.ts"
 import { Policies } from "../Client/Policies.ts"
 import { Roles } from "../Client/Roles.ts"
 import { Secrets } from "../Client/Secrets.ts"
-import { Projections } from "../Client/Projections.ts"
+import { Projections, type ProjectionsService } from "../Client/Projections.ts"
+import { withUpdates } from "../Client/ProjectionUpdates.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import { type ReadingOptions, Streams } from "../Client/Streams.ts"
 import { make as makeSubscriptions, Subscriptions } from "../Client/Subscriptions.ts"
@@ -31,7 +32,7 @@ export const servicesIn = (
     Context.add(Streams, engine.streams(environment, options)),
     Context.add(Kv, engine.kv(environment)),
     Context.add(Config, engine.config(environment)),
-    Context.add(Projections, engine.projections.client(environment)),
+    Context.add(Projections, projectionsIn(engine, environment)),
     Context.add(PushEndpoints, pushEndpointsIn(engine, environment)),
     Context.add(Subscriptions, makeSubscriptions({ wire: () => wireTo(engine, environment) })),
     Context.add(ConsumerGroups, engine.consumerGroups(environment)),
@@ -42,6 +43,13 @@ export const servicesIn = (
     Context.add(Secrets, SecretsClient.make(engine.secrets(environment)))
   )
 }
+
+const projectionsIn = (engine: EngineService, environment: string): ProjectionsService =>
+  withUpdates(
+    engine.projections.client(environment),
+    { wire: () => wireTo(engine, environment) },
+    engine.projections.changes(environment)
+  )
 
 /** The client's end of a connection inside the process. */
 export const wireTo = (engine: EngineService, environment: string): Wire => {

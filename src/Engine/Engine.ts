@@ -49,6 +49,8 @@ import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
 import type { RunActivity } from "./Store/Activity.ts"
 import { type Counts, Store, type StoreService } from "./Store/Store.ts"
 import * as EngineStreams from "./Streams.ts"
+import type { Guard } from "./Subscriptions/Connection.ts"
+import { announceConfig, announceStates } from "./Subscriptions/StateEvents.ts"
 import { Subscriptions } from "./Subscriptions/Subscriptions.ts"
 import { SystemEvents } from "./Subscriptions/SystemEvents.ts"
 import * as Timers from "./Timers.ts"
@@ -129,10 +131,9 @@ export interface EngineService {
   /** Calls `listener` with what happens to runs, as it is committed; returns the way to stop that. */
   readonly observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void
   /**
-   * Serves a subscription client at the other end of the wire. `check` throws an `IronflowError` for a pattern that it may
-   * not subscribe to.
+   * Serves a subscription client at the other end of the wire. `guard` says what it may do, everything by default.
    */
-  readonly subscribe: (environment: string, wire: Wire, check?: (pattern: string) => void) => void
+  readonly subscribe: (environment: string, wire: Wire, guard?: Guard) => void
   /** The one place where an area says that something has happened: see `Subscriptions/SystemEvents.ts`. */
   readonly announce: SystemEvents["announce"]
   /** What has happened since the engine was started, and what is there now. */
@@ -226,6 +227,8 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       for (const warning of changes.warnings) runFork(Effect.logWarning(warning))
       projections.committed(changes)
       subscriptions.groupsChanged(changes.groups)
+      for (const change of changes.states) announceStates(system, change)
+      for (const change of changes.configs) announceConfig(system, change)
       if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
       if (changes.ready) dispatch.poke()
       if (changes.logEnd > 0) subscriptions.advance(changes.logEnd)
@@ -384,7 +387,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
         secrets.in(environment, (name, action) =>
           system.announce(environment, `system.secret.${name}.${action}`, () => ({ name, action }))
         ),
-      subscribe: (environment, wire, check) => subscriptions.connect(environment, wire, check),
+      subscribe: (environment, wire, guard) => subscriptions.connect(environment, wire, guard),
       announce: (environment, topic, data, length) => system.announce(environment, topic, data, length),
       findFunction: store.findFunction,
       applyReports: (reports, environment) => dispatch.applyReports(reports, environment),

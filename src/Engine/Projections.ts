@@ -5,6 +5,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { EffectKind, RunError } from "../Client/Client.ts"
+import type { ChangesPage, ChangesQuery } from "../Client/ProjectionUpdates.ts"
 import {
   CATCHUP_TIMEOUT_MS,
   type DeadLetter,
@@ -72,6 +73,10 @@ export interface ProjectionsService {
   /** For a worker of this process. */
   readonly feed: (environment: string, workerId: string) => ProjectionFeed
   readonly client: (environment: string) => ProjectionsApi<EffectKind>
+  /** Which states of a projection have changed since a cursor. */
+  readonly changes: (
+    environment: string
+  ) => (name: string, query: ChangesQuery) => Effect.Effect<ChangesPage, IronflowError>
   /** Waits for at most `waitMs` until another owner lets go. */
   readonly claim: (
     request: ProjectionClaimRequest,
@@ -415,6 +420,34 @@ export const make = (store: StoreService): ProjectionsService => {
     saveTokenless: projections.saveTokenless,
     findEvent: projections.findEvent,
     client,
+    changes: (environment) => (name, query) =>
+      Effect.flatMap(
+        checked(() => checkProjectionName(name)),
+        () =>
+          Effect.map(polite(projections.readChanges(environment, name, query)), (page): ChangesPage => ({
+            mode: page.mode,
+            status: page.status,
+            ...(page.errorMessage === undefined ? {} : { errorMessage: page.errorMessage }),
+            cursor: page.cursor,
+            states: page.states.map((state) => ({
+              revision: state.revision,
+              result: {
+                name,
+                partition: state.partition,
+                state: decodeJson(state.state),
+                lastEventId: state.eventId,
+                lastEventTime: iso(state.eventTime),
+                lastEventSeq: state.position,
+                version: state.version,
+                mode: page.mode,
+                status: page.status,
+                ...(page.errorMessage === undefined ? {} : { errorMessage: page.errorMessage }),
+                updatedAt: iso(state.updatedAt)
+              }
+            })),
+            ...(page.next === undefined ? {} : { next: page.next })
+          }))
+      ),
     feed: (environment, workerId) => {
       const tokenOf = ({ generation, name, token }: ProjectionLease): ProjectionToken => ({
         environment,
@@ -423,8 +456,8 @@ export const make = (store: StoreService): ProjectionsService => {
         generation
       })
       return {
-        claim: (registration) =>
-          asFeed(claim({ environment, registration, workerId }, Number.POSITIVE_INFINITY)),
+        claim: (registration, waitMs = Number.POSITIVE_INFINITY) =>
+          asFeed(claim({ environment, registration, workerId }, waitMs)),
         read: (lease, limit) => asReach(read(tokenOf(lease), limit, Number.POSITIVE_INFINITY)),
         states: (lease, partitions) => asReach(projections.readStates(tokenOf(lease), partitions)),
         save: (lease, save) => asFeed(projections.save(tokenOf(lease), save)),

@@ -8,6 +8,7 @@
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import { calculateBackoff } from "../Backoff.ts"
 import {
   ConnectionError,
@@ -47,6 +48,8 @@ export interface RunnerOptions {
 export interface Runner {
   /** Runs until it is asked to stop, or the engine refuses the projection, which is logged. */
   readonly run: Effect.Effect<void>
+  /** Waits until the engine knows the projection, or has refused it. */
+  readonly registered: Effect.Effect<void>
   /** Asks to stop: the batch in hand is finished and saved, unless it fails. */
   readonly stop: Effect.Effect<void>
 }
@@ -86,6 +89,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
   Effect.gen(function* () {
     const stopping = yield* Deferred.make<void>()
     const stopped = Effect.as(Deferred.await(stopping), "stop" as const)
+    const registered = yield* Deferred.make<void>()
     const { feed, logger } = options
     const handling = makeHandling(options)
     const { name } = handling.registration
@@ -95,8 +99,12 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
       Effect.raceFirst(self, stopped)
 
     const claimAndOwn = Effect.gen(function* () {
-      const claim = yield* unlessStopped(feed.claim(handling.registration))
-      if (claim === "stop" || claim._tag === "Busy") return
+      // one that another worker has is registered too, and that is said at once only when asked so
+      const waitMs = Deferred.isDoneUnsafe(registered) ? undefined : 0
+      const claim = yield* unlessStopped(feed.claim(handling.registration, waitMs))
+      if (claim === "stop") return
+      Deferred.doneUnsafe(registered, Exit.void)
+      if (claim._tag === "Busy") return
       const ownership = new Ownership({ ...options, handling, lease: claim.lease, unlessStopped })
       logger.debug(`Projection "${name}" is this worker's, from position ${claim.lease.position} on`)
       yield* Effect.ensuring(
@@ -104,6 +112,11 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
         Effect.andThen(Effect.sync(ownership.end), feed.release(claim.lease))
       )
     })
+
+    const refuse = (why: Error, ...more: ReadonlyArray<unknown>): void => {
+      logger.error(`Projection "${name}" does not run: ${why.message}`, ...more)
+      Deferred.doneUnsafe(registered, Exit.void)
+    }
 
     const run = Effect.gen(function* () {
       checkInitialState(handling)
@@ -120,20 +133,20 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
           continue
         }
         if (isAccessError(trouble) || trouble instanceof ValidationError) {
-          return logger.error(`Projection "${name}" does not run: ${trouble.message}`)
+          return refuse(trouble)
         }
         if (++outages === 1) logger.warn(`Projection "${name}" waits: ${trouble.message}. Trying again`)
         yield* unlessStopped(Effect.sleep(calculateBackoff(outages, RECONNECT_MS, LONGEST_RECONNECT_MS)))
       }
     }).pipe(
       // a first state that is impossible: this projection ends, everything else goes on
-      Effect.catchDefect((defect) =>
-        Effect.sync(() =>
-          logger.error(`Projection "${name}" does not run: ${toError(defect).message}`, defect)
-        )
-      )
+      Effect.catchDefect((defect) => Effect.sync(() => refuse(toError(defect), defect)))
     )
-    return { run, stop: Effect.asVoid(Deferred.succeed(stopping, undefined)) }
+    return {
+      run,
+      registered: Deferred.await(registered),
+      stop: Effect.asVoid(Deferred.succeed(stopping, undefined))
+    }
   })
 
 const isAccessError = (error: Error): error is AccessError =>

@@ -4,7 +4,6 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import { ApiKeys, type ApiKeysApi, apiKeysMethods } from "../Client/ApiKeys.ts"
 import { Client, type ClientApi, clientMethods, type EffectKind, type PromiseKind } from "../Client/Client.ts"
 import { ConsumerGroups, type ConsumerGroupsApi, consumerGroupsMethods } from "../Client/ConsumerGroups.ts"
-import { Projections, type ProjectionsApi, projectionsMethods } from "../Client/Projections.ts"
 import { PushEndpoints, type PushEndpointsApi, pushEndpointsMethods } from "../Client/PushEndpoints.ts"
 import { Orgs, type OrgsApi, orgsMethods } from "../Client/Orgs.ts"
 import { Policies, type PoliciesApi, policiesMethods } from "../Client/Policies.ts"
@@ -19,6 +18,7 @@ import { ConfigClient } from "./Config.ts"
 import { connectionOf, type EngineHandle } from "./Connection.ts"
 import { KVClient } from "./Kv.ts"
 import { overHttp } from "./OverHttp.ts"
+import { promiseProjections, type ProjectionsClient } from "./Projections.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 import { promiseStreams } from "./Streams.ts"
 
@@ -63,8 +63,8 @@ export class IronflowClient implements AsyncDisposable {
   readonly secrets: SecretsApi<PromiseKind>
   readonly #rim: Rim<ClientServices, ValidationError>
   readonly #forget: () => void
-  /** Reading projections, waiting for them, and steering them. */
-  readonly projections: ProjectionsApi<PromiseKind>
+  /** Reading projections, waiting for them, following and steering them. */
+  readonly projections: ProjectionsClient
 
   /** Throws `ValidationError` when the configuration is not acceptable. */
   constructor(config: IronflowClientConfig = {}) {
@@ -86,12 +86,7 @@ export class IronflowClient implements AsyncDisposable {
       ),
       { streams: promiseStreams(this.#rim) }
     )
-    this.projections = promisify<
-      ProjectionsApi<PromiseKind>,
-      ProjectionsApi<EffectKind>,
-      ClientServices,
-      ValidationError
-    >(this.#rim, Projections, projectionsMethods)
+    this.projections = promiseProjections(this.#rim)
     this.consumerGroups = promisify<
       ConsumerGroupsApi<PromiseKind>,
       ConsumerGroupsApi<EffectKind>,

@@ -29,19 +29,20 @@ export interface Watcher<A> extends AsyncIterable<A>, AsyncDisposable {
 export type KVWatchCallbacks = WatchCallbacks<KVWatchEvent>
 export type KVWatcher = Watcher<KVWatchEvent>
 
-/** Changes that wait in front of whoever iterates; then the watch itself waits. */
+/** Changes that wait in front of whoever iterates, unless they are states; then the watch itself waits. */
 const AHEAD = 16
 
 /** Starts a watch on the runtime. `open` gives the stream, which calls what it was handed when it stands. */
 export const startWatch = <A, E, R, ER>(
   rim: Rim<R, ER>,
   open: (onOpen: () => void) => Effect.Effect<Stream.Stream<A, E>, E, R>,
-  callbacks?: WatchCallbacks<A>
+  callbacks?: WatchCallbacks<A>,
+  ahead = AHEAD
 ): Watcher<A> => {
   const { promise: ready, reject, resolve } = createDeferred<void>()
   // who does not wait for it hears of the error where the changes come
   ready.catch(() => undefined)
-  const queue = Effect.runSync(Queue.bounded<A, Error | Cause.Done>(AHEAD))
+  const queue = Effect.runSync(Queue.bounded<A, Error | Cause.Done>(ahead))
   const closed = new AbortController()
   const take =
     callbacks === undefined

@@ -72,7 +72,10 @@ export interface Worker {
    * stays stopped.
    */
   start(): Promise<void>
-  /** Resolves when the worker has been registered and takes jobs; rejects when `start()` fails before that. */
+  /**
+   * Resolves when the worker takes jobs, and the engine knows each of its functions and projections: those that it refuses
+   * are in the log. Rejects when `start()` fails or the worker is stopped before that.
+   */
   ready(): Promise<void>
   /** Takes no more jobs, waits for those in flight, then stops. Does nothing on a worker that is not running. */
   drain(): Promise<void>
@@ -161,6 +164,7 @@ export class PromiseWorker implements Worker {
   #state: "fresh" | "running" | "stopped" = "fresh"
   #fiber: Fiber.Fiber<void, unknown> | undefined
   #service: WorkerService | undefined
+  #ending = false
 
   constructor(connected: Connected) {
     this.#connected = connected
@@ -218,14 +222,21 @@ export class PromiseWorker implements Worker {
     const work = Effect.flatMap(load, ({ make }) =>
       Effect.flatMap(make(this.#connected.options), (service) => {
         this.#service = service
-        this.#ready.resolve()
-        return service.awaitStopped
+        return Effect.andThen(
+          Effect.tap(service.ready, () => Effect.sync(() => this.#becomeReady())),
+          service.awaitStopped
+        )
       })
     )
     return Effect.provide(Effect.scoped(work), this.#connected.transport)
   }
 
+  #becomeReady(): void {
+    if (!this.#ending) this.#ready.resolve()
+  }
+
   async #end(how: (service: WorkerService) => Effect.Effect<void>): Promise<void> {
+    this.#ending = true
     if (this.#service !== undefined) await Effect.runPromise(how(this.#service))
     else this.#fiber?.interruptUnsafe()
     // A failure to start is what start() rejects with; for whoever ends the worker it has ended.

@@ -114,9 +114,10 @@ export type ProjectionSaved =
 
 /** How a worker gets at its projections: in the same process, over HTTP, or from another Ironflow server. */
 export interface ProjectionFeed {
-  /** Waits until the projection is free, but not for ever. */
+  /** Waits until the projection is free, but not for ever, and no longer than `waitMs` milliseconds. */
   readonly claim: (
-    registration: ProjectionRegistration
+    registration: ProjectionRegistration,
+    waitMs?: number
   ) => Effect.Effect<ProjectionClaim, ConnectionError | ValidationError | AccessError>
   /** Waits until there is something, but not for ever. `undefined` when the lease is gone. */
   readonly read: (

@@ -182,7 +182,12 @@ export const makeVirtual = <
         for (const fn of given.functions) known.set(fn.config.id, fn)
         return Worker.make({ environment, logger: false, ...given }).pipe(
           // what a step still waits for may be time, which nobody lets pass any more
-          Effect.tap((worker) => Effect.addFinalizer(() => worker.stop)),
+          Effect.tap((worker) =>
+            Effect.andThen(
+              Effect.addFinalizer(() => worker.stop),
+              worker.ready
+            )
+          ),
           Effect.provideService(WorkerTransport, transport),
           Effect.provideService(
             CurrentTurnProbe,

@@ -9,6 +9,7 @@ import { calculateBackoff } from "../Backoff.ts"
 import type { Connection } from "../Client/HttpConnection.ts"
 import { failureOf, isMissingEndpoint } from "../Client/HttpFailures.ts"
 import { type ConnectionError, ValidationError } from "../Errors.ts"
+import type { EventEntity } from "../Event.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
@@ -178,6 +179,12 @@ const readEvents = (events: unknown): ReadonlyArray<ProjectionLogEvent> =>
       data: JSON.stringify(event.data ?? {}),
       ...(isObject(event.metadata) ? { metadata: JSON.stringify(event.metadata) } : {}),
       ...(typeof event.source === "string" ? { source: event.source } : {}),
-      timestamp: Number.isNaN(time) ? 0 : time
+      timestamp: Number.isNaN(time) ? 0 : time,
+      ...readEntity(event.entity)
     }
   })
+
+const readEntity = (entity: unknown): { readonly entity?: EventEntity } => {
+  if (!isObject(entity) || typeof entity.id !== "string") return {}
+  return { entity: { id: entity.id, type: String(entity.type ?? ""), version: Number(entity.version) || 0 } }
+}

@@ -69,9 +69,9 @@ export const makeFeed = (connection: Connection, workerId: string, logger: Logge
 
   // what our engine answers is what `Protocol/Projections.ts` says, so the casts below only name it
   return {
-    claim: (registration) =>
+    claim: (registration, waitMs) =>
       Effect.map(
-        ask(endpoints.claimProjection, registration.name, { workerId, registration }),
+        ask(endpoints.claimProjection, registration.name, { workerId, registration, waitMs }),
         (claim) => claim as unknown as ProjectionClaim
       ),
     read: (lease, limit) =>

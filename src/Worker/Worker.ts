@@ -40,6 +40,11 @@ export type { WorkerOptions } from "./Options.ts"
 
 export interface WorkerService {
   readonly workerId: string
+  /**
+   * Waits until the engine knows every projection too, or has refused it, which is logged. Ends with the worker when that is
+   * stopped before.
+   */
+  readonly ready: Effect.Effect<void, AccessError>
   /** Turns in flight. */
   readonly activeJobs: Effect.Effect<number>
   /** Whether the engine answers now. While it does not, turns go on and their reports wait. */
@@ -52,7 +57,7 @@ export interface WorkerService {
   readonly awaitStopped: Effect.Effect<void, AccessError>
 }
 
-/** A worker that is registered and takes jobs. */
+/** A worker whose functions are registered, and that takes jobs. */
 export class Worker extends Context.Service<Worker, WorkerService>()("@ironflow/node/Worker") {}
 
 /** How long a stopping worker tries to deliver what its turns have reported. */
@@ -162,6 +167,7 @@ export const make = <
 
     return Worker.of({
       workerId,
+      ready: Effect.raceFirst(projections.registered, Deferred.await(stopped)),
       activeJobs: Effect.sync(() => turns.size),
       isConnected: Effect.sync(() => isConnected),
       drain,
@@ -170,7 +176,7 @@ export const make = <
     })
   })
 
-/** {@link make} as a layer: a worker that runs as long as the layer lives. */
+/** {@link make} as a layer: a worker that is ready, and runs as long as the layer lives. */
 export const layer = <
   const Functions extends ReadonlyArray<AnyFunction>,
   const Projections extends ReadonlyArray<AnyProjection> = readonly []
@@ -180,7 +186,11 @@ export const layer = <
   Worker,
   ConnectionError | ValidationError | AccessError,
   WorkerTransport | FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]>
-> => Layer.effect(Worker, make(options))
+> =>
+  Layer.effect(
+    Worker,
+    Effect.tap(make(options), ({ ready }) => ready)
+  )
 
 /** Runs a worker until it is stopped or drained, or the effect is interrupted, which drains it. */
 export const run = <
@@ -200,7 +210,11 @@ const startProjections = (
   feed: ProjectionFeed | undefined,
   fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
   scope: Scope.Scope
-): Effect.Effect<{ readonly drain: Effect.Effect<void>; readonly stop: Effect.Effect<void> }> =>
+): Effect.Effect<{
+  readonly registered: Effect.Effect<void>
+  readonly drain: Effect.Effect<void>
+  readonly stop: Effect.Effect<void>
+}> =>
   Effect.gen(function* () {
     if (projections.length > 0 && feed === undefined) {
       logger.warn("This kind of worker runs no projections: give them to createWorker()")
@@ -210,6 +224,7 @@ const startProjections = (
     )
     const fibers = runners.map(({ run }) => Fiber.runIn(fork(run), scope))
     return {
+      registered: Effect.forEach(runners, ({ registered }) => registered, { discard: true }),
       // each finishes the batch that it has in hand
       drain: Effect.andThen(
         Effect.forEach(runners, ({ stop }) => stop, { discard: true }),

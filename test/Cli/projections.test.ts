@@ -66,6 +66,8 @@ describe("ironflow projections", { timeout: 60_000 }, () => {
   })
 
   it("loses nothing when the server and then the worker is killed", async () => {
+    const watch = terminal.start(["projections", "watch", "totals", "--current", "--json"], { env })
+    await watch.until('"orders":2')
     server.signal("SIGKILL")
     await server.ended
     server = await serve()
@@ -79,6 +81,10 @@ describe("ironflow projections", { timeout: 60_000 }, () => {
     assert.deepStrictEqual((await ask("get", "totals", "--after", String(await emit({})))).state, {
       orders: 4
     })
+    await watch.until('"orders":3')
+    await watch.until('"orders":4')
+    watch.signal("SIGINT")
+    await watch.ended
   })
 
   it("pauses, resumes and rebuilds", async () => {

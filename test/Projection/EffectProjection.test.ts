@@ -1,9 +1,13 @@
 /** Projections with Effect handlers: what they need comes from the worker's layer, what they fail with is a dead letter. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import { TestClock } from "effect/testing"
 import {
   Client,
@@ -100,13 +104,51 @@ describe("a projection with an Effect handler", () => {
     }
   )
 
+  it.effect("is followed as a stream, whose user gets the newest state however slow it is", () =>
+    Effect.gen(function* () {
+      const client = yield* Client.Client
+      const projections = yield* Projections.Projections
+      const emit = (amount: number) =>
+        Effect.gen(function* () {
+          const { position } = yield* client.emit("order.placed", { amount, currency: "EUR" })
+          yield* projections.waitForCatchup("totals", { after: position })
+        })
+      const opened = yield* Deferred.make<void>()
+      const started = yield* Deferred.make<void>()
+      const states = projections.subscribe<{ readonly total: number }>("totals", {
+        onOpen: () => Deferred.doneUnsafe(opened, Exit.void)
+      })
+      const seen = yield* states.pipe(
+        Stream.tap(() => Effect.andThen(Deferred.succeed(started, undefined), Effect.sleep("1 hour"))),
+        Stream.take(2),
+        Stream.runCollect,
+        Effect.forkChild
+      )
+      yield* Deferred.await(opened)
+      yield* emit(1)
+      yield* Deferred.await(started)
+      for (let i = 0; i < 10; i++) yield* emit(1)
+      // what has been said over the connection in this process is heard in later turns
+      for (let i = 0; i < 20; i++) yield* Effect.promise(() => new Promise(setImmediate))
+      yield* TestClock.adjust("1 hour")
+      yield* TestClock.adjust("1 hour")
+
+      assert.deepStrictEqual(
+        (yield* Fiber.join(seen)).map(({ state }) => state.total),
+        [1, 11]
+      )
+    }).pipe(Effect.provide(house({ of: () => Effect.succeed(1) })))
+  )
+
   it.effect("a projection that nobody has is a typed failure", () =>
     Effect.gen(function* () {
       const projections = yield* Projections.Projections
 
       const error = yield* Effect.flip(projections.get("nope"))
+      const unfollowed = yield* Effect.flip(Stream.runDrain(projections.subscribe("nope")))
 
       assert.instanceOf(error, Errors.ProjectionNotFoundError)
+      assert.instanceOf(unfollowed, Errors.ProjectionNotFoundError)
     }).pipe(Effect.provide(house({ of: () => Effect.succeed(1) })))
   )
 })

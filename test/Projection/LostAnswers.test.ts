@@ -1,8 +1,14 @@
-/** A worker whose engine stores what it sends, and is not heard. */
+/** A worker whose engine is not heard, or does not hear it. */
 import http from "node:http"
 import type { AddressInfo } from "node:net"
 import { afterEach, assert, it, vi } from "vitest"
-import { createNoopLogger, createProjection, createWorker, NonRetryableError } from "@ironflow/node"
+import {
+  createNoopLogger,
+  createProjection,
+  createWorker,
+  type IronflowProjection,
+  NonRetryableError
+} from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 
 const cleanups: Array<() => unknown> = []
@@ -10,13 +16,18 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
 })
 
-/** Hands on every request; the answers of which `isLost` says so are cut off once the engine has given them. */
+/** Hands on every request, but those that are lost; answers that are lost are cut off once the engine has given them. */
 const startProxy = async (
   target: string,
-  isLost: (path: string) => boolean
+  isLost: (path: string) => boolean,
+  isRequestLost: (path: string) => boolean = () => false
 ): Promise<{ readonly url: string }> => {
   const proxy = http.createServer((request, response) => {
     const path = request.url ?? "/"
+    if (isRequestLost(path)) {
+      response.destroy()
+      return
+    }
     const sent = http.request(
       new URL(path, target),
       { method: request.method, headers: request.headers },
@@ -41,6 +52,22 @@ const startProxy = async (
   return { url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` }
 }
 
+/** A worker for the engine behind the URL, which has been started. */
+const hire = (serverUrl: string, projection: IronflowProjection<any, any>) => {
+  const worker = createWorker({
+    functions: [],
+    projections: [projection],
+    serverUrl,
+    logger: createNoopLogger()
+  })
+  const working = worker.start()
+  cleanups.push(async () => {
+    await worker.stop()
+    await working
+  })
+  return worker
+}
+
 it("a save whose answer is lost is stored once, and not counted as refused", async () => {
   const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
   cleanups.push(() => engine.close())
@@ -63,21 +90,10 @@ it("a save whose answer is lost is stored once, and not counted as refused", asy
       return { total: state.total + event.data.amount }
     }
   })
-  const worker = createWorker({
-    functions: [],
-    projections: [totals],
-    serverUrl: proxy.url,
-    logger: createNoopLogger()
-  })
-  const working = worker.start()
-  cleanups.push(async () => {
-    await worker.stop()
-    await working
-  })
+  const worker = hire(proxy.url, totals)
   await worker.ready()
 
   const { projections } = engine.client
-  await vi.waitFor(() => projections.status("totals"))
   for (const amount of [1, 2, 13, 4]) {
     const { position } = await engine.client.emit("order.placed", { amount })
     await projections.waitForCatchup("totals", { after: position })
@@ -95,4 +111,47 @@ it("a save whose answer is lost is stored once, and not counted as refused", asy
   )
   // the claim was never lost
   assert.strictEqual(status.generation, 1)
+})
+
+it("a worker is not ready before the engine has heard of its projections", async () => {
+  const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+  cleanups.push(() => engine.close())
+  let lost = 0
+  const proxy = await startProxy(
+    engine.url!,
+    () => false,
+    (path) => path.endsWith("/owner/claim") && lost++ < 2
+  )
+  const counts = createProjection({
+    name: "counts",
+    events: ["order.placed"],
+    initialState: () => 0,
+    handler: (count) => count + 1
+  })
+  const worker = hire(proxy.url, counts)
+  await worker.ready()
+
+  assert.isAtLeast(lost, 3)
+  assert.strictEqual((await engine.client.projections.status("counts")).mode, "managed")
+})
+
+it("a worker that is stopped before the engine has heard of its projections was never ready", async () => {
+  const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+  cleanups.push(() => engine.close())
+  let lost = 0
+  const proxy = await startProxy(
+    engine.url!,
+    () => false,
+    (path) => path.endsWith("/owner/claim") && lost++ >= 0
+  )
+  const mails = createProjection({ name: "mails", events: ["order.placed"], handler: async () => undefined })
+  const worker = hire(proxy.url, mails)
+  await vi.waitFor(() => assert.isAtLeast(lost, 1))
+  await worker.stop()
+
+  const error = await worker.ready().then(
+    () => assert.fail("expected a rejection"),
+    (error: unknown) => error
+  )
+  assert.propertyVal(error, "code", "WORKER_STOPPED")
 })

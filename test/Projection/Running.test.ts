@@ -127,7 +127,6 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
       handler: ({ entity, name }) => void seen.push([name, entity])
     })
     await hire([balances, audit])
-    await vi.waitFor(() => Promise.all(["balances", "audit"].map((name) => client.projections.status(name))))
 
     let position: number | undefined
     for (const amount of [5, 7, -2]) {
@@ -177,7 +176,6 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
       })
     ])
 
-    await vi.waitFor(() => client.projections.status("many"))
     await client.projections.waitForCatchup("many", { after: count })
     const sumOf = async (partition: string) => (await client.projections.get("many", { partition })).state.sum
     const status = await client.projections.status("many")
@@ -209,7 +207,6 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     })
 
     await hire([slow])
-    await vi.waitFor(() => client.projections.status("slow"))
     const { state } = await client.projections.get("slow", { after: 500 })
 
     assert.strictEqual(state, 500)
@@ -550,7 +547,6 @@ describe.for(["memory", "http"] as const)("projections over %s", (transport) => 
     const { client, hire } = await open(transport)
     await hire([totals])
     const { projections } = client
-    await vi.waitFor(() => projections.status("order-totals"))
 
     assert.instanceOf(await rejection(projections.get("nope")), ProjectionNotFoundError)
     assert.instanceOf(await rejection(projections.rebuild("nope")), ProjectionNotFoundError)

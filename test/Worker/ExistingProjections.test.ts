@@ -55,11 +55,8 @@ class Projection {
   }
 }
 
-const working = async (projection: any, log: Array<any>) => {
-  const server = await ExistingServer.start()
-  const kept = new Projection(log)
-  server.override = ({ body, path }) =>
-    path.startsWith(SERVICE) ? kept.answer(path.slice(SERVICE.length), body) : undefined
+/** A worker for the server, which has been started. */
+const hire = (server: ExistingServer, projection: any) => {
   const worker = createWorker({
     serverUrl: server.url,
     functions: [],
@@ -70,11 +67,25 @@ const working = async (projection: any, log: Array<any>) => {
   })
   const stopped = worker.start()
   return {
-    server,
-    kept,
+    worker,
     [Symbol.asyncDispose]: async () => {
       await worker.stop()
       await stopped
+    }
+  }
+}
+
+const working = async (projection: any, log: Array<any>) => {
+  const server = await ExistingServer.start()
+  const kept = new Projection(log)
+  server.override = ({ body, path }) =>
+    path.startsWith(SERVICE) ? kept.answer(path.slice(SERVICE.length), body) : undefined
+  const hired = hire(server, projection)
+  return {
+    server,
+    kept,
+    [Symbol.asyncDispose]: async () => {
+      await hired[Symbol.asyncDispose]()
       await server[Symbol.asyncDispose]()
     }
   }
@@ -156,23 +167,54 @@ describe("a projection on an existing server", () => {
   })
 
   it("acknowledges a batch when every handler has ended, and passes over heartbeats", async () => {
-    const seen: Array<number> = []
+    const seen: Array<unknown> = []
     const mails = createProjection({
       name: "mails",
       events: ["order.placed"],
       handler: async (event) => {
         await Promise.resolve()
-        seen.push(event.seq)
+        seen.push(event.entity === undefined ? event.seq : [event.seq, event.entity])
       }
     })
+    const entity = { id: "o-1", type: "order", version: 1 }
     await using it = await working(mails, [
-      event(1, 1),
+      event(1, 1, { entity }),
       event(2, 0, { kind: "PROJECTION_EVENT_KIND_HEARTBEAT" }),
       event(3, 1)
     ])
     await it.server.http.until(() => it.kept.acks.length === 1)
 
-    assert.deepStrictEqual(seen, [1, 3])
+    assert.deepStrictEqual(seen, [[1, entity], 3])
     assert.deepStrictEqual(it.kept.acks, [{ name: "mails", lastEventId: "evt-3", lastEventSeq: 3 }])
+  })
+
+  it("is left alone where the server has no projections, and the worker is ready all the same", async () => {
+    await using server = await ExistingServer.start()
+    server.override = ({ path }) =>
+      path.startsWith(SERVICE) ? { status: 404, body: "404 page not found" } : undefined
+    await using hired = hire(server, totals)
+    await hired.worker.ready()
+
+    const asked = server.http.asked.filter(({ path }) => path.startsWith(SERVICE))
+
+    assert.deepStrictEqual(
+      asked.map(({ path }) => path),
+      [`${SERVICE}RegisterProjection`]
+    )
+  })
+
+  it("is registered by the time its worker is ready", async () => {
+    await using server = await ExistingServer.start()
+    const kept = new Projection([])
+    let outages = 1
+    server.override = ({ body, path }) => {
+      if (!path.startsWith(SERVICE)) return undefined
+      if (outages-- > 0) return { status: 503 }
+      return kept.answer(path.slice(SERVICE.length), body)
+    }
+    await using hired = hire(server, totals)
+    await hired.worker.ready()
+
+    assert.strictEqual(kept.registrations.length, 1)
   })
 })

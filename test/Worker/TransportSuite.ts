@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import { vi } from "vitest"
 import { createDeferred } from "../../src/Deferred.ts"
 import { createFunction, make as makeFunction } from "../../src/Function.ts"
+import { createProjection } from "../../src/Projection/Projection.ts"
 import type { IronflowClient } from "../../src/Promise/Client.ts"
 import type { RunnableFunction, Worker } from "../../src/Promise/Worker.ts"
 import type { WorkerOptions } from "../../src/Worker/Options.ts"
@@ -91,6 +92,30 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
       ["effectful", "completed", { receipt: "r-o-1" }],
       ["promised", "completed", { receipt: "r-o-1" }]
     ])
+  })
+
+  it("is ready when the engine knows all of its projections, also those that another worker has", async () => {
+    const totals = ["order-totals", "order-counts"].map((name) =>
+      createProjection({
+        name,
+        events: ["order.placed"],
+        initialState: () => ({ count: 0 }),
+        handler: ({ count }) => ({ count: count + 1 })
+      })
+    )
+    const read = (client: IronflowClient) =>
+      Promise.all(totals.map(async ({ config }) => (await client.projections.get(config.name)).mode))
+    await using it = await shop(open, [], { projections: totals })
+    const first = await read(it.client)
+
+    const second = it.place.createWorker({ functions: [], projections: totals })
+    const stopped = second.start()
+    await second.ready()
+    await second.stop()
+    await stopped
+
+    assert.deepStrictEqual(first, ["managed", "managed"])
+    assert.deepStrictEqual(await read(it.client), first)
   })
 
   it("does everything that steps can do", async () => {

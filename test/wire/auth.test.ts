@@ -525,6 +525,76 @@ describe("while calls are in flight", () => {
     assert.deepStrictEqual(seen, ["ok", "ok", ...Array.from({ length: 4 }, () => "UNAUTHORIZED")])
   })
 
+  it("states of projections and configurations come to those only who may read them", async () => {
+    const { roleId } = await makeRole({ actions: "subscription:read" })
+    const policies = [
+      { effect: "allow", actions: "projection:read, config:read", resources: "*" },
+      { effect: "deny", actions: "projection:read", resources: "projection:order.secret" },
+      { effect: "deny", actions: "config:read", resources: "config:prices" }
+    ]
+    const bare = await makeKey({ role_ids: [roleId] })
+    const reading = await ok(send("POST", "/api/v1/roles", { name: "reader" }))
+    for (const policy of policies) {
+      const { id } = await ok(send("POST", "/api/v1/policies", { name: "policy", ...policy }))
+      await send("POST", `/api/v1/roles/${reading.id}/policies`, { policy_id: id })
+    }
+    const reader = await makeKey({ role_ids: [roleId, reading.id] })
+    const listen = async (key: string, patterns: ReadonlyArray<string>) => {
+      const socket = new WebSocket(`${server.url.replace("http", "ws")}/ws?token=${key}`)
+      cleanups.push(() => socket.terminate())
+      const frames: Array<any> = []
+      socket.on("message", (data) => frames.push(JSON.parse(String(data))))
+      await once(socket, "open")
+      for (const pattern of patterns)
+        socket.send(JSON.stringify({ type: "subscribe", subscription: { pattern } }))
+      const results = () =>
+        frames.flatMap(({ results, type }) => (type === "subscription_result" ? results : []))
+      await vi.waitFor(() => assert.lengthOf(results(), patterns.length))
+      return {
+        results: results().map(({ code, status }: any) => code ?? status),
+        topics: () => frames.flatMap(({ topic, type }) => (type === "event" ? [topic] : []))
+      }
+    }
+    const wide = ["system.>", "system.*.*.*.updated"]
+    const narrow = ["system.projection.>", "system.projection.order.>", "system.config.>"]
+    const refused = await listen(bare.key, [...wide, ...narrow])
+    const allowed = await listen(reader.key, [...wide, ...narrow])
+    const call = (method: string, body: object) =>
+      send("POST", `/ironflow.v1.ProjectionService/${method}`, body)
+    for (const name of ["order.open", "order.secret"]) {
+      await ok(call("RegisterProjection", { name, events: ["order.*"], mode: "managed" }))
+    }
+    await ok(emit())
+    for (const name of ["order.secret", "order.open"]) {
+      const { events } = await ok(call("PollProjectionEvents", { name }))
+      await ok(
+        call("SaveProjectionState", {
+          name,
+          state: {},
+          lastEventId: events[0].id,
+          lastEventSeq: events[0].seq
+        })
+      )
+    }
+    for (const name of ["prices", "limits"]) await ok(send("POST", `/api/v1/config/${name}`, { a: 1 }))
+
+    await vi.waitFor(() => assert.include(allowed.topics(), "system.config.limits.updated"))
+    await vi.waitFor(() => assert.isAtLeast(allowed.topics().length, 5))
+    assert.deepStrictEqual(refused.results, ["ok", "ok", "UNAUTHORIZED", "UNAUTHORIZED", "UNAUTHORIZED"])
+    assert.deepStrictEqual(new Set(allowed.results), new Set(["ok"]))
+    assert.deepStrictEqual(refused.topics(), [])
+    assert.deepStrictEqual(
+      new Set(allowed.topics()),
+      new Set(["system.projection.order.open.__global__.updated", "system.config.limits.updated"])
+    )
+    const changes = (name: string) =>
+      send("GET", `/api/v1/projections/${name}/changes`, undefined, { key: reader.key })
+    assert.deepStrictEqual(
+      [(await changes("order.open")).status, (await changes("order.secret")).status],
+      [200, 403]
+    )
+  })
+
   it("a key that is deleted ends its channels and the calls that wait", async () => {
     const { id, key } = await makeKey()
     const { eventId } = await ok(emit(key))

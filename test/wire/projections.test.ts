@@ -127,6 +127,28 @@ describe("an existing runner", () => {
     )
   })
 
+  it("gets the events of entity streams with their entity", async () => {
+    await call("RegisterProjection", { name: "balances", events: ["account.*"], mode: "external" })
+    const appended = await connect(
+      ironflow.url,
+      "AppendEvent",
+      { entityId: "a-1", entityType: "account", eventName: "account.credited", data: { amount: 5 } },
+      "EntityStreamService"
+    )
+    await emit("account.checked", {})
+
+    const { body } = await call("PollProjectionEvents", { name: "balances", batchSize: 10 })
+
+    assert.strictEqual(appended.status, 200)
+    assert.deepStrictEqual(
+      body.events.map((event: any) => [event.name, event.entity]),
+      [
+        ["account.credited", { id: "a-1", type: "account", version: 1 }],
+        ["account.checked", undefined]
+      ]
+    )
+  })
+
   it("is looked after over ConnectRPC as over REST", async () => {
     const name = "looked-after"
     await call("RegisterProjection", { name, events: ["looked.at"], mode: "managed" })

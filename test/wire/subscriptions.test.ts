@@ -4,7 +4,7 @@ import http from "node:http"
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest"
 import { WebSocket as SlowSocket } from "ws"
 import { type Ironflow, start } from "./Ironflow.ts"
-import { connect } from "./RawClient.ts"
+import { connect, send } from "./RawClient.ts"
 
 // oxlint-disable-next-line typescript/no-explicit-any -- frames are what the tests look into
 type Frame = any
@@ -79,6 +79,80 @@ describe("an existing client", () => {
     expect((await one.subscribe("topic:news")).subscriptionId).toBe(
       (await other.subscribe("topic:news")).subscriptionId
     )
+  })
+
+  test("gets the states of projections and the data of configurations as they change", async () => {
+    const call = (method: string, body: object) => connect(server.url, method, body, "ProjectionService")
+    await call("RegisterProjection", { name: "totals", events: ["order.*"], mode: "managed" })
+    const subscriber = await RawSubscriber.open(server.url)
+    const states = await subscriber.subscribe("system.projection.totals.>")
+    const configs = await subscriber.subscribe("system.config.limits.*")
+    await emit("order.placed", { amount: 5 })
+    const { body } = await call("PollProjectionEvents", { name: "totals" })
+    const [{ id, seq }] = body.events
+    await call("SaveProjectionState", {
+      name: "totals",
+      state: { total: 5 },
+      lastEventId: id,
+      lastEventSeq: seq
+    })
+    const config = (method: string, data?: object) => send(server.url, method, "/api/v1/config/limits", data)
+    await config("POST", { max: 1 })
+    await config("PATCH", { min: 0 })
+    await config("DELETE")
+    await config("DELETE")
+
+    await vi.waitFor(() => expect(subscriber.of("event")).toHaveLength(4))
+    const [first, ...rest] = subscriber.of("event")
+    const time = expect.stringMatching(/^\d{4}-.*Z$/)
+
+    expect(first).toMatchObject({
+      subscriptionId: states.subscriptionId,
+      topic: "system.projection.totals.__global__.updated",
+      data: {
+        name: "totals",
+        partition: "__global__",
+        state: { total: 5 },
+        last_event_id: id,
+        last_event_name: "order.placed",
+        last_event_seq: Number(seq),
+        last_event_time: time,
+        version: 1,
+        mode: "managed",
+        status: "active",
+        cursor: expect.any(String),
+        updated_at: time
+      }
+    })
+    expect(rest.map(({ data, subscriptionId, topic }) => [subscriptionId, topic, data])).toEqual(
+      [
+        ["updated", { name: "limits", data: { max: 1 }, revision: 1, updatedAt: time }],
+        ["updated", { name: "limits", data: { max: 1, min: 0 }, revision: 2, updatedAt: time }],
+        ["deleted", { name: "limits", revision: 3, updatedAt: time }]
+      ].map(([what, data]) => [configs.subscriptionId, `system.config.limits.${what}`, data])
+    )
+  })
+
+  test("who comes back to states that nobody listened to is told that some may be gone", async () => {
+    await connect(
+      server.url,
+      "RegisterProjection",
+      { name: "totals", events: ["order.*"], mode: "managed" },
+      "ProjectionService"
+    )
+    const pattern = "system.projection.totals.>"
+    const first = await RawSubscriber.open(server.url)
+    first.send({ type: "subscribe", subscription: { pattern, resume: {} } })
+    await vi.waitFor(() => expect(first.of("subscription_result")).toHaveLength(1))
+    const { position } = first.of("subscription_result")[0].results[0]
+    first.socket.close(1000)
+    await vi.waitFor(() => expect(first.closed).toBe(1000))
+
+    const second = await RawSubscriber.open(server.url)
+    second.send({ type: "subscribe", subscription: { pattern, resume: { after: position } } })
+
+    await vi.waitFor(() => expect(second.of("subscription_error")).toHaveLength(1))
+    expect(second.of("subscription_error")[0]).toMatchObject({ code: "EVENTS_DROPPED", retrying: true })
   })
 
   test("shares a group, and an event that it naks or leaves behind goes to another", async () => {

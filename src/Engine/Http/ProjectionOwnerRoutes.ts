@@ -104,7 +104,7 @@ export const projectionOwnerRoutes = (
     )
 
   return [
-    reading("claimProjection", claimRequest, ({ registration, workerId }, call) =>
+    reading("claimProjection", claimRequest, ({ registration, waitMs = WAIT_MS, workerId }, call) =>
       Effect.gen(function* () {
         const { environment } = call
         yield* checked(() => {
@@ -114,7 +114,10 @@ export const projectionOwnerRoutes = (
           }
         })
         const claim = yield* unlessClosing(
-          projections.claim({ environment, workerId, leaseMs: LEASE_MS, registration }, WAIT_MS)
+          projections.claim(
+            { environment, workerId, leaseMs: LEASE_MS, registration },
+            Math.min(Math.max(0, waitMs), WAIT_MS)
+          )
         )
         return json(claim)
       })

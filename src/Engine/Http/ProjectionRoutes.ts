@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { ProjectionsApi, ProjectionStatusInfo } from "../../Client/Projections.ts"
+import type { ChangesPage } from "../../Client/ProjectionUpdates.ts"
 import { InvalidStateError, IronflowError, ProjectionBehindError, ValidationError } from "../../Errors.ts"
 import { encodeProjectionStatus } from "../../Protocol/Http/ProjectionJson.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
@@ -14,6 +15,9 @@ import { type Call, checked, json, noContent, type Reply, type Route, route, var
 
 /** Most projections that one request waits for. */
 const BATCH = 16
+
+/** States in one answer. */
+const MOST_STATES = 1000
 
 type Api = ProjectionsApi<EffectKind>
 
@@ -86,6 +90,19 @@ export const projectionRoutes = (
       })
     ),
     route("projectionWaitForEvent", (call) => Effect.map(waitForEvent(engine, call, closing), json)),
+    route("projectionChanges", (call) =>
+      Effect.gen(function* () {
+        const { query } = call
+        const limit = yield* checked(() => readNumber(call, "limit", 100))
+        const page = yield* engine.projections.changes(call.environment)(nameOf(call), {
+          since: query.get("since") ?? undefined,
+          partition: query.get("partition") ?? undefined,
+          after: query.get("after") ?? undefined,
+          limit: Math.min(Math.max(1, limit), MOST_STATES)
+        })
+        return json(encodeChanges(page))
+      })
+    ),
     route("deadLetters", (call) =>
       Effect.gen(function* () {
         const page = yield* checked(() => ({
@@ -251,6 +268,31 @@ const get = (api: Api, call: Call): Effect.Effect<Reply, IronflowError> =>
           })
     })
   })
+
+const encodeChanges = ({
+  cursor,
+  errorMessage,
+  mode,
+  next,
+  states,
+  status
+}: ChangesPage): typeof Schemas.ProjectionChangesResponse.Type => ({
+  mode,
+  status,
+  ...(errorMessage === undefined ? {} : { error_message: errorMessage }),
+  cursor,
+  ...(next === undefined ? {} : { next }),
+  states: states.map(({ result, revision }) => ({
+    partition_key: result.partition,
+    state: result.state,
+    last_event_id: result.lastEventId ?? "",
+    last_event_seq: result.lastEventSeq,
+    last_event_time: result.lastEventTime ?? "",
+    version: result.version,
+    revision,
+    updated_at: result.updatedAt
+  }))
+})
 
 const rebuild = (api: Api, name: string, body: unknown): Effect.Effect<ProjectionStatusInfo, IronflowError> =>
   Effect.gen(function* () {

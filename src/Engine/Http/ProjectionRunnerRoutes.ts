@@ -136,6 +136,7 @@ const encodeEvent = (event: ProjectionLogEvent): string =>
     timestamp: JSON.stringify(new Date(event.timestamp).toISOString()),
     source: event.source === undefined ? undefined : JSON.stringify(event.source),
     metadata: event.metadata,
+    entity: event.entity === undefined ? undefined : JSON.stringify(event.entity),
     kind: '"PROJECTION_EVENT_KIND_EVENT"'
   })
 

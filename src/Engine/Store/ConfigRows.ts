@@ -34,7 +34,9 @@ export const setConfig = (
     return new LimitExceededError(`Configuration "${name}"`, bytes.byteLength, kvValueBytes, "bytes")
   }
   return revisionOf(
-    writeEntries(tx, environment, CONFIG_BUCKET, [{ key: name, value: { type: "json", bytes } }])
+    telling(tx, environment, () =>
+      writeEntries(tx, environment, CONFIG_BUCKET, [{ key: name, value: { type: "json", bytes } }])
+    )
   )
 }
 
@@ -89,7 +91,23 @@ export const listConfigs = (
 /** Deleting what is not there does nothing. */
 export const deleteConfig = (tx: Transaction, environment: string, name: string): void =>
   // without the bucket there is nothing to delete, and nothing else refuses to
-  void writeEntries(tx, environment, CONFIG_BUCKET, [{ key: name }])
+  void telling(tx, environment, () => writeEntries(tx, environment, CONFIG_BUCKET, [{ key: name }]))
+
+/** Tells of the configurations that `write` changes. */
+const telling = <A>(tx: Transaction, environment: string, write: () => A): A => {
+  const before = tx.changes.kv.length
+  const written = write()
+  for (const { createdAt, key, operation, revision, value } of tx.changes.kv.slice(before)) {
+    tx.changes.configs.push({
+      environment,
+      name: key,
+      ...(operation === "put" ? { data: Buffer.from(value.bytes).toString() } : {}),
+      revision,
+      updatedAt: createdAt
+    })
+  }
+  return written
+}
 
 const revisionOf = (written: Array<number> | KvRefusal): number => {
   if (Array.isArray(written)) return written[0] ?? 0

@@ -140,7 +140,8 @@ export const findEvent = (
             position
           )
         : tx.all(
-            "SELECT * FROM events WHERE position > ? AND environment = ? AND kind = 0 ORDER BY position LIMIT 200",
+            // the index of names would find all rows of the environment, and sort them
+            "SELECT * FROM events NOT INDEXED WHERE position > ? AND environment = ? AND kind = 0 ORDER BY position LIMIT 200",
             position,
             environment
           )

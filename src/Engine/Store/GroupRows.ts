@@ -161,17 +161,20 @@ const readOn = (
   now: number,
   deliveries: Array<ClaimedDelivery>
 ): boolean => {
+  // the index of names would find all rows of the environment, and sort them
   const rows = tx.all(
-    `SELECT ${COLUMNS} FROM events WHERE position > ? AND environment = ? AND kind IN (0, 1) ORDER BY position LIMIT ?`,
+    `SELECT ${COLUMNS}, environment FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`,
     group.cursor!,
-    group.environment!,
     PAGE
   )
   const fits = compilePattern(String(group.names))
   let cursor = Number(group.cursor)
   let full = false
   for (const row of rows) {
-    const wanted = (group.kind === null || group.kind === row.kind) && fits(String(row.name))
+    const wanted =
+      row.environment === group.environment &&
+      (group.kind === null || group.kind === row.kind) &&
+      fits(String(row.name))
     if (wanted && (group.filter === null || accepts(String(group.filter), row))) {
       const member = turns.next()
       if (member === undefined) {

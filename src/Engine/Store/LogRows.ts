@@ -11,36 +11,39 @@ export const COLUMNS =
 export const readLog = (tx: Transaction, query: LogQuery): LogPage => {
   const environment = tx.findEnvironment(query.environment)
   if (environment === undefined) return { entries: [], position: query.after, atEnd: true }
-  const { kind, limit, patterns } = query
+  const { after, kind, limit, patterns } = query
   const names = kind === undefined ? undefined : namesOf(query)
-  // the index finds the rows of names; those of patterns are found by looking
-  const accepts = patterns === undefined || names !== undefined ? undefined : anyOf(patterns)
+  if (kind !== undefined && names !== undefined) return readNames(tx, environment, kind, names, after, limit)
+
+  const accepts = patterns === undefined ? () => true : anyOf(patterns)
   const entries: Array<LogEntry> = []
-  let position = query.after
+  let position = after
   let count = 0
-  const visit = (row: ReadonlyArray<SQLInputValue>) => {
-    position = Number(row[0])
+  tx.each(forward, [after, limit], (row) => {
+    position = Number(row[POSITION])
     count++
-    if (accepts === undefined || accepts(String(row[NAME]))) entries.push(entryOf(row))
-  }
-  if (kind === undefined) {
-    tx.each(
-      `SELECT ${COLUMNS} FROM events WHERE position > ? AND environment = ? AND kind IN (0, 1) ORDER BY position LIMIT ?`,
-      [query.after, environment, limit],
-      visit
-    )
-  } else if (names === undefined) {
-    tx.each(
-      `SELECT ${COLUMNS} FROM events WHERE position > ? AND environment = ? AND kind = ? ORDER BY position LIMIT ?`,
-      [query.after, environment, LogKind[kind], limit],
-      visit
-    )
-  } else {
-    const one = (name: string) => [environment, LogKind[kind], name, query.after]
-    tx.each(byNames(names.length), [...names.flatMap(one), limit], visit)
-  }
-  return { entries, position, atEnd: count < limit }
+    if (row[ENVIRONMENT] !== environment || (kind !== undefined && row[KIND] !== LogKind[kind])) return
+    if (accepts(String(row[NAME]))) entries.push(entryOf(row))
+  })
+  const page = { entries, position, atEnd: count < limit }
+  if (kind === undefined || patterns === undefined || page.atEnd || entries.length * SPARSE > count)
+    return page
+
+  const fitting = namesThatFit(tx, environment, kind, patterns)
+  if (fitting === undefined) return page
+  const rest = readNames(tx, environment, kind, fitting, position, limit)
+  return { ...rest, entries: [...entries, ...rest.entries] }
 }
+
+/**
+ * Rows of the log by position, whatever they are. The index of names must not be used: it would find all rows of an
+ * environment and sort them, for every page.
+ */
+const forward = `SELECT ${COLUMNS}, environment FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
+const backward = `SELECT ${COLUMNS}, environment FROM events NOT INDEXED WHERE position < ? ORDER BY position DESC LIMIT ?`
+
+/** So many rows for each that fits are worth asking the index where the next ones are. */
+const SPARSE = 4
 
 /** Reads the log backwards, newest first. */
 export const readLogBack = (tx: Transaction, query: LogBackQuery): LogPage => {
@@ -51,22 +54,18 @@ export const readLogBack = (tx: Transaction, query: LogBackQuery): LogPage => {
   const rows =
     kind !== undefined && name !== undefined
       ? tx.all(
-          `SELECT ${COLUMNS} FROM events WHERE environment = ? AND kind = ? AND name = ? AND position < ? ORDER BY position DESC LIMIT ?`,
+          `SELECT ${COLUMNS}, environment FROM events WHERE environment = ? AND kind = ? AND name = ? AND position < ? ORDER BY position DESC LIMIT ?`,
           environment,
           LogKind[kind],
           name,
           query.before,
           limit
         )
-      : tx.all(
-          `SELECT ${COLUMNS} FROM events WHERE position < ? AND environment = ? AND kind IN (0, 1) ORDER BY position DESC LIMIT ?`,
-          query.before,
-          environment,
-          limit
-        )
+      : tx.all(backward, query.before, limit)
   const accepts = query.patterns === undefined ? () => true : anyOf(query.patterns)
   return {
     entries: rows
+      .filter((row) => row.environment === environment)
       .map(toEntry)
       .filter((entry) => (kind === undefined || entry.kind === kind) && accepts(entry.name)),
     position: Number(rows.at(-1)?.position ?? 0),
@@ -121,28 +120,87 @@ const fittingNames = (
   environment: number,
   kind: LogEntryKind,
   patterns: ReadonlyArray<string>
-): Iterable<string> =>
-  patterns.some(isPattern)
-    ? namesInLog(tx, environment, LogKind[kind]).filter(anyOf(patterns))
-    : new Set(patterns)
+): ReadonlySet<string> => {
+  const fitting = new Set<string>()
+  for (const { fits, name } of namesInLog(tx, environment, kind, patterns)) if (fits) fitting.add(name)
+  return fitting
+}
 
-/** The names of all rows of a kind: the index leads from each to the next. */
-const namesInLog = (tx: Transaction, environment: number, kind: number): Array<string> => {
-  const names: Array<string> = []
-  for (let name = ""; ;) {
-    const row = tx.get(
-      "SELECT name FROM events WHERE environment = ? AND kind = ? AND name > ? ORDER BY name LIMIT 1",
-      environment,
-      kind,
-      name
-    )
-    if (row === undefined) return names
-    name = String(row.name)
-    names.push(name)
+/** What follows of some names, found by the index: no row of another name is looked at. */
+const readNames = (
+  tx: Transaction,
+  environment: number,
+  kind: LogEntryKind,
+  names: ReadonlyArray<string>,
+  after: number,
+  limit: number
+): LogPage => {
+  const entries: Array<LogEntry> = []
+  if (names.length > 0) {
+    const values = names.flatMap((name) => [environment, LogKind[kind], name, after])
+    tx.each(byNames(names.length), [...values, limit], (row) => entries.push(entryOf(row)))
+  }
+  return { entries, position: entries.at(-1)?.position ?? after, atEnd: entries.length < limit }
+}
+
+/** Names that are looked at to find out which fit, and those of them that one statement merges, which takes time for each. */
+const LOOKS = 128
+const FITTING_NAMES = 32
+
+/** The names in the log that fit, if they are few and it is not too much to find out. */
+const namesThatFit = (
+  tx: Transaction,
+  environment: number,
+  kind: LogEntryKind,
+  patterns: ReadonlyArray<string>
+): ReadonlyArray<string> | undefined => {
+  const fitting = new Set<string>()
+  let looks = 0
+  for (const name of namesInLog(tx, environment, kind, patterns)) {
+    if (looks++ === LOOKS || fitting.size > FITTING_NAMES) return undefined
+    if (name.fits) fitting.add(name.name)
+  }
+  return fitting.size > FITTING_NAMES ? undefined : [...fitting]
+}
+
+/**
+ * Names that are asked for, and those in the log that begin as the patterns do, which fit or not: the index leads from each to
+ * the next. A name may come twice.
+ */
+function* namesInLog(
+  tx: Transaction,
+  environment: number,
+  kind: LogEntryKind,
+  patterns: ReadonlyArray<string>
+): Generator<{ readonly name: string; readonly fits: boolean }> {
+  const accepts = anyOf(patterns)
+  for (const name of patterns) if (!isPattern(name)) yield { name, fits: true }
+  for (const prefix of new Set(patterns.filter(isPattern).map(prefixOf))) {
+    for (let name = prefix; ;) {
+      const row = tx.get(
+        "SELECT name FROM events WHERE environment = ? AND kind = ? AND name > ? ORDER BY name LIMIT 1",
+        environment,
+        LogKind[kind],
+        name
+      )
+      if (row === undefined || !String(row.name).startsWith(prefix)) break
+      name = String(row.name)
+      yield { name, fits: accepts(name) }
+    }
   }
 }
 
-/** Names whose rows one statement merges; more of them are found as patterns are. */
+/** What the names begin with that fit a pattern. */
+const prefixOf = (pattern: string): string => {
+  const tokens = pattern.split(".")
+  const fixed = tokens.slice(
+    0,
+    tokens.findIndex((token) => token === "*" || token === ">")
+  )
+  return fixed.map((token) => `${token}.`).join("")
+}
+
+/** Names whose rows are merged without a look at how sparse they are; more of them are found as patterns are. */
 const MERGED_NAMES = 8
 
 /** The names that are asked for, if they are few and none of them is a pattern. */
@@ -170,8 +228,11 @@ const anyOf = (patterns: ReadonlyArray<string>): ((name: string) => boolean) => 
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] }
 
-/** Index of `name` in {@link COLUMNS}. */
+/** Indexes in {@link COLUMNS}, and of `environment` behind them. */
+const POSITION = 0
+const KIND = 1
 const NAME = 3
+const ENVIRONMENT = 12
 
 /** An entry of the values of {@link COLUMNS}. It is made without copies: there are thousands in a page. */
 const entryOf = ([

@@ -459,5 +459,9 @@ ALTER TABLE consumer_groups ADD COLUMN updated_at INTEGER;
   `
 -- deleted_at: since when events start it no more, until it is registered again. Its runs are still runs of it.
 ALTER TABLE functions ADD COLUMN deleted_at INTEGER;
+`,
+  `
+-- revision: the version of the projection whose save the state is of.
+ALTER TABLE projection_states ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
 `
 ]

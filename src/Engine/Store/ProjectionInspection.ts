@@ -1,20 +1,9 @@
 /** Looking at projections, and steering them. */
 import { endOfLog } from "./Events.ts"
 import { countAfter, readLog, toEntry } from "./LogRows.ts"
-import {
-  eventsOf,
-  findProjection,
-  markProjection,
-  resetProjection,
-  shownEpoch,
-  stateRow
-} from "./ProjectionRows.ts"
-import type {
-  ProjectionInfo,
-  ProjectionState,
-  ProjectionStatus,
-  StoredDeadLetter
-} from "./ProjectionStore.ts"
+import { eventsOf, findProjection, markProjection, resetProjection } from "./ProjectionRows.ts"
+import { shownEpoch, stateRow, statusOf, toState } from "./ProjectionStateRows.ts"
+import type { ProjectionInfo, ProjectionState, StoredDeadLetter } from "./ProjectionStore.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
 export const getProjection = (tx: Transaction, environment: string, name: string): ProjectionInfo =>
@@ -37,17 +26,7 @@ export const getProjectionState = (
 ): ProjectionState | undefined => {
   const projection = findProjection(tx, environment, name)
   const row = stateRow(tx, projection, partition, shownEpoch(projection))
-  return row === undefined
-    ? undefined
-    : {
-        partition,
-        state: String(row.state),
-        position: Number(row.position),
-        eventId: String(row.event_id),
-        eventTime: Number(row.event_time),
-        version: Number(row.version),
-        updatedAt: Number(row.updated_at)
-      }
+  return row === undefined ? undefined : toState(row)
 }
 
 /** Rows that are looked at before many are. */
@@ -179,7 +158,7 @@ const toInfo = (tx: Transaction, row: Row): ProjectionInfo => {
     mode: row.mode === "managed" ? "managed" : "external",
     events: eventsOf(row),
     ...(row.partition_key === null ? {} : { partitionKey: String(row.partition_key) }),
-    status: statusOf(row, isRebuilding),
+    status: statusOf(row),
     version: Number(row.version),
     position: Number(row.position),
     lag,
@@ -219,12 +198,6 @@ const toInfo = (tx: Transaction, row: Row): ProjectionInfo => {
     createdAt: Number(row.created_at),
     updatedAt: Number(row.updated_at)
   }
-}
-
-const statusOf = (row: Row, isRebuilding: boolean): ProjectionStatus => {
-  if (row.paused_at !== null) return "paused"
-  if (row.failing !== null) return "error"
-  return isRebuilding ? "rebuilding" : "active"
 }
 
 /** The position of an event. Ids are in the order of positions, so a search by halves finds it without an index. */

@@ -9,6 +9,7 @@ import type {
 } from "../../Protocol/Projections.ts"
 import { endOfLog } from "./Events.ts"
 import { readLog, toEntry } from "./LogRows.ts"
+import { stateRow, shownEpoch, tellStates } from "./ProjectionStateRows.ts"
 import {
   type ProjectionClaimed,
   type ProjectionClaimRequest,
@@ -259,24 +260,6 @@ export const readPartitions = (
   })
 }
 
-/** The state that is folded into. */
-export const stateRow = (
-  tx: Transaction,
-  projection: Row,
-  partition: string,
-  epoch = projection.epoch!
-): Row | undefined =>
-  tx.get(
-    "SELECT * FROM projection_states WHERE projection = ? AND epoch = ? AND partition_key = ?",
-    projection.key!,
-    epoch,
-    partition
-  )
-
-/** The epoch whose states are read: until a rebuild is done, that from before. */
-export const shownEpoch = (row: Row): number =>
-  Number((row.rebuild_to === null ? undefined : row.shown_epoch) ?? row.epoch)
-
 /** Whether an event is one of the projection's. */
 export const accepts = (row: Row, name: string): boolean =>
   eventsOf(row).some((pattern) => matchesPattern(pattern, name))
@@ -337,6 +320,12 @@ export const saveProjection = (
   )
   clearLeftovers(tx, row)
   markProjection(tx, token.environment, token.name)
+  tellStates(
+    tx,
+    token.environment,
+    row,
+    save.states.map(({ partition }) => partition)
+  )
   return { _tag: "Saved" }
 }
 
@@ -391,10 +380,10 @@ export const putState = (
   now: number
 ): void => {
   tx.run(
-    `INSERT INTO projection_states (projection, epoch, partition_key, state, position, event_id, event_time, version, updated_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)
+    `INSERT INTO projection_states (projection, epoch, partition_key, state, position, event_id, event_time, version, revision, updated_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?)
      ON CONFLICT (projection, epoch, partition_key) DO UPDATE SET state = excluded.state, position = excluded.position, event_id = excluded.event_id,
-       event_time = excluded.event_time, version = projection_states.version + 1, updated_at = excluded.updated_at`,
+       event_time = excluded.event_time, version = projection_states.version + 1, revision = excluded.revision, updated_at = excluded.updated_at`,
     projection.key!,
     projection.epoch!,
     state.partition,
@@ -402,6 +391,8 @@ export const putState = (
     state.position,
     state.eventId,
     state.eventTime,
+    // what the save will make it
+    Number(projection.version) + 1,
     now
   )
 }

@@ -71,7 +71,43 @@ export interface ProjectionState {
   readonly eventTime: number
   /** How often it was saved. */
   readonly version: number
+  /** The version of the projection with that save. */
+  readonly revision: number
   readonly updatedAt: number
+}
+
+/** What a save has changed of what is shown of a managed projection. */
+export interface ProjectionChange {
+  readonly environment: string
+  readonly name: string
+  readonly status: ProjectionStatus
+  readonly errorMessage?: string
+  /** Where to go on after this change; see `ProjectionStore.readChanges`. */
+  readonly cursor: string
+  readonly states: ReadonlyArray<ProjectionState & { readonly eventName?: string }>
+  /** A rebuild is done: every state may be another one, whether it is in `states` or not. */
+  readonly rebuilt: boolean
+}
+
+export interface ProjectionChangeQuery {
+  /** The cursor after which states are new; `now` asks for the cursor only. All states when absent. */
+  readonly since?: string | undefined
+  /** Of one partition only. */
+  readonly partition?: string | undefined
+  /** The partition after which to go on: `next` of the page before. */
+  readonly after?: string | undefined
+  readonly limit: number
+}
+
+export interface ProjectionChangePage {
+  readonly mode: "managed" | "external"
+  readonly status: ProjectionStatus
+  readonly errorMessage?: string
+  readonly cursor: string
+  /** By partition. */
+  readonly states: ReadonlyArray<ProjectionState>
+  /** Absent on the last page. */
+  readonly next?: string
 }
 
 export interface StoredDeadLetter {
@@ -161,6 +197,12 @@ export interface ProjectionStore {
     name: string,
     partition: string
   ) => Effect.Effect<ProjectionState | undefined, Steering>
+  /** States that have changed since a cursor, as they are now: a page of them. `ValidationError` when it is none. */
+  readonly readChanges: (
+    environment: string,
+    name: string,
+    query: ProjectionChangeQuery
+  ) => Effect.Effect<ProjectionChangePage, Steering>
   /**
    * Whether everything up to `target` is projected: nothing in between is an event of the projection. Looks at no more than
    * `limit` rows; `checked` says how far, for the next call.

@@ -38,6 +38,7 @@ import * as GroupInspection from "./GroupInspection.ts"
 import * as Groups from "./GroupRows.ts"
 import { readLog, readLogBack } from "./LogRows.ts"
 import { migrations } from "./Migrations.ts"
+import { readProjectionChanges } from "./ProjectionChanges.ts"
 import * as Projections from "./ProjectionInspection.ts"
 import * as Owners from "./ProjectionRows.ts"
 import { deleteExpiredRecordings, readRecording } from "./Recording.ts"
@@ -81,6 +82,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
 
     const listeners = new Set<(changes: Changes) => void>()
     /** Those who look on, and whether at whole runs only. */
+    let stateObservers = 0
     const observers = new Map<(activity: ReadonlyArray<RunActivity>) => void, boolean>()
     const { snapshot, tx, writer } = yield* Effect.try({
       try: () => {
@@ -181,6 +183,16 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         return () => {
           observers.delete(observer)
           look()
+        }
+      },
+      observeStates: () => {
+        stateObservers++
+        tx.statesObserved = true
+        let stopped = false
+        return () => {
+          if (stopped) return
+          stopped = true
+          tx.statesObserved = --stateObservers > 0
         }
       },
       registerFunctions: (environment, functions, startedAt) =>
@@ -337,6 +349,10 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         getState: (environment, name, partition) =>
           inspect(`read the state of projection "${name}"`, () =>
             Projections.getProjectionState(tx, environment, name, partition)
+          ),
+        readChanges: (environment, name, query) =>
+          inspect(`read the changes of projection "${name}"`, () =>
+            readProjectionChanges(tx, environment, name, query)
           ),
         isAt: (environment, name, target, checked, limit) =>
           inspect(`read projection "${name}"`, () =>

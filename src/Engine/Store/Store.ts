@@ -58,7 +58,7 @@ import type {
 } from "./AccessRecords.ts"
 import type { RunActivity } from "./Activity.ts"
 import type { GroupSetup, GroupStore } from "./GroupStore.ts"
-import type { ProjectionStore } from "./ProjectionStore.ts"
+import type { ProjectionChange, ProjectionStore } from "./ProjectionStore.ts"
 
 /** An event to append to the log. */
 export interface NewEvent {
@@ -253,6 +253,10 @@ export interface Changes {
   readonly projections: ReadonlyArray<string>
   /** Keys of the consumer groups that were updated, paused, resumed or deleted. */
   readonly groups: ReadonlyArray<number>
+  /** What was saved of managed projections; empty while nobody observes states. */
+  readonly states: ReadonlyArray<ProjectionChange>
+  /** Configurations that were written or deleted. */
+  readonly configs: ReadonlyArray<ConfigChange>
   /** What changed of keys, organizations, roles and policies, in order. */
   readonly access: ReadonlyArray<AccessChange>
   /** A run can be claimed. */
@@ -261,6 +265,17 @@ export interface Changes {
   readonly logEnd: number
   /** The earliest time at which something new is due, epoch milliseconds; `Infinity` when nothing is. */
   readonly dueAt: number
+}
+
+/** A configuration as it was written. */
+export interface ConfigChange {
+  readonly environment: string
+  readonly name: string
+  /** Absent when it was deleted. */
+  readonly data?: JsonText
+  readonly revision: number
+  /** Epoch milliseconds. */
+  readonly updatedAt: number
 }
 
 /** A part of the log of one environment, oldest first. */
@@ -272,7 +287,10 @@ export interface LogQuery {
   readonly after: number
   /** Names or patterns, of which one must fit; all names when absent. */
   readonly patterns?: ReadonlyArray<string>
-  /** Rows to look at, whether they fit or not: a bound for the work of one call. */
+  /**
+   * Rows to look at, whether they fit or not: a bound for the work of one call. A store that finds what fits without looking
+   * at the rest returns as many more at most.
+   */
   readonly limit: number
 }
 
@@ -550,6 +568,9 @@ export interface StoreService {
     listener: (activity: ReadonlyArray<RunActivity>) => void,
     options?: { readonly runsOnly?: boolean }
   ) => () => void
+
+  /** From now on commits tell the states of projections that they save; returns the way to stop that. */
+  readonly observeStates: () => () => void
 
   /**
    * Adds functions or replaces their configuration. `startedAt` (epoch milliseconds, now by default) is when the program

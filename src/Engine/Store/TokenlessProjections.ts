@@ -24,9 +24,9 @@ import {
   putState,
   refuse,
   registerProjection,
-  stateRow,
   TOKENLESS
 } from "./ProjectionRows.ts"
+import { stateRow, tellStates } from "./ProjectionStateRows.ts"
 import type { HandedOut, TokenlessSave } from "./ProjectionStore.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
@@ -116,6 +116,7 @@ export const handOut = (
       row.key!
     )
     markProjection(tx, environment, name)
+    tellStates(tx, environment, row, [])
   }
   const state = partition === undefined ? undefined : stateRow(tx, row, partition)
   return { events, position: done, ...(state === undefined ? {} : { state: String(state.state) }) }
@@ -170,6 +171,7 @@ export const saveTokenless = (tx: Transaction, save: TokenlessSave): ProjectionS
     row.key!
   )
   markProjection(tx, environment, name)
+  tellStates(tx, environment, row, row.mode === "managed" ? [partition] : [])
   return { _tag: "Saved" }
 }
 

@@ -10,7 +10,8 @@ import { Buckets } from "./KvBuckets.ts"
 import { record } from "./Recording.ts"
 import type { AccessChange } from "./AccessRecords.ts"
 import type { RunActivity } from "./Activity.ts"
-import type { Changes, Counts, KvChange } from "./Store.ts"
+import type { ProjectionChange } from "./ProjectionStore.ts"
+import type { Changes, ConfigChange, Counts, KvChange } from "./Store.ts"
 
 /** How run states are stored; the order is part of the database. */
 export const statuses = [
@@ -78,6 +79,8 @@ class PendingChanges implements Changes {
   readonly warnings: Array<string> = []
   readonly projections: Array<string> = []
   readonly groups: Array<number> = []
+  readonly states: Array<ProjectionChange> = []
+  readonly configs: Array<ConfigChange> = []
   readonly access: Array<AccessChange> = []
   ready = false
   logEnd = 0
@@ -110,6 +113,8 @@ export class Transaction {
   observed = false
   /** Whether somebody looks on at what happens to runs as a whole. */
   runsObserved = false
+  /** Whether somebody looks on at the states of projections. */
+  statesObserved = false
   /** What this transaction took out of `hot`. */
   readonly #cooled: Array<number> = []
   /**

@@ -21,6 +21,7 @@ import { Member } from "./Group.ts"
 import { ackModes, backpressureModes, oneOf, readBuffer, show } from "./Settings.ts"
 import { type Outlet, type Subscribed, Subscriber } from "./Subscriber.ts"
 import type { Subscriptions } from "./Subscriptions.ts"
+import type { EventAccess } from "./SystemEvents.ts"
 import { checkGroupTarget, readTarget, type Target } from "./Target.ts"
 
 /** Bytes of answers that a client may leave unread before it is disconnected. */
@@ -40,11 +41,19 @@ interface Request {
   readonly resumes: boolean
 }
 
+/** What the other end of a connection may do. */
+export interface Guard {
+  /** Throws an `IronflowError` for a pattern that it may not subscribe to. */
+  readonly check: (pattern: string) => void
+  /** Whether it may have what asks for more than that. */
+  readonly may: (access: EventAccess) => boolean
+}
+
 export class Connection implements Outlet {
   readonly environment: string
   readonly #hub: Subscriptions
   readonly #wire: Wire
-  readonly #check: ((pattern: string) => void) | undefined
+  readonly #guard: Guard | undefined
   readonly #id: string
   readonly #onEnd: () => void
   readonly #byPattern = new Map<string, Subscribed | "pending">()
@@ -55,14 +64,14 @@ export class Connection implements Outlet {
     hub: Subscriptions,
     environment: string,
     wire: Wire,
-    check: ((pattern: string) => void) | undefined,
+    guard: Guard | undefined,
     id: string,
     onEnd: () => void
   ) {
     this.#hub = hub
     this.environment = environment
     this.#wire = wire
-    this.#check = check
+    this.#guard = guard
     this.#id = id
     this.#onEnd = onEnd
     wire.onText = (text) => this.#hear(text)
@@ -94,6 +103,10 @@ export class Connection implements Outlet {
       if (id !== subscriptionId && subscribed.holds(item.id)) return `${item.id}@${subscriptionId}`
     }
     return item.id
+  }
+
+  may(access: EventAccess): boolean {
+    return this.#guard?.may(access) ?? true
   }
 
   at(delayMs: number, f: () => void): () => void {
@@ -174,7 +187,7 @@ export class Connection implements Outlet {
     let request: Request
     try {
       request = this.#readRequest(input)
-      this.#check?.(request.pattern)
+      this.#guard?.check(request.pattern)
       if (this.#byPattern.has(request.pattern)) {
         throw new IronflowError(
           `This connection has subscribed to "${request.pattern}" already: unsubscribe first, or use another connection`,
@@ -194,12 +207,16 @@ export class Connection implements Outlet {
       throw error
     }
     const { pattern } = request
+    const { target } = request.shape
     this.#byPattern.set(pattern, "pending")
+    // before it is looked where the events are that it begins after
+    this.#hub.countSystem(1, target)
     this.run(
       Effect.matchEffect(this.#open(request), {
         onSuccess: () => Effect.void,
         onFailure: (error) =>
           Effect.sync(() => {
+            this.#hub.countSystem(-1, target)
             this.#byPattern.delete(pattern)
             refuse(error)
           })
@@ -222,7 +239,10 @@ export class Connection implements Outlet {
         group === undefined
           ? undefined
           : yield* hub.openGroup(environment, group, shape, from, request.after !== undefined)
-      if (this.isClosed || this.#byPattern.get(pattern) !== "pending") return opened?.retireIfEmpty()
+      if (this.isClosed || this.#byPattern.get(pattern) !== "pending") {
+        hub.countSystem(-1, shape.target)
+        return opened?.retireIfEmpty()
+      }
       const ackMode = request.ackMode ?? opened?.settings.ackMode ?? "auto"
       this.#say({
         type: "subscription_result",
@@ -274,11 +294,10 @@ export class Connection implements Outlet {
 
   #release({ subscribed, target }: { readonly subscribed: Subscribed; readonly target: Target }): void {
     subscribed.close()
-    if (target.source === "system") this.#hub.countSystem(-1)
+    this.#hub.countSystem(-1, target)
   }
 
   #remember(subscribed: Subscribed, target: Target): void {
-    if (target.source === "system") this.#hub.countSystem(1)
     this.#byPattern.set(subscribed.pattern, subscribed)
     this.#byId.set(subscribed.id, { subscribed, target })
   }

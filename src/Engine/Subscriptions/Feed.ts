@@ -8,11 +8,14 @@ import type { StoreError } from "../../Errors.ts"
 import type { Expression } from "../../Expression.ts"
 import { eventView } from "../Registry.ts"
 import type { LogEntry } from "../Store/Store.ts"
+import type { EventAccess } from "./SystemEvents.ts"
 import type { Target } from "./Target.ts"
 
 /** Something that subscribers get: an event, a message or a system event. */
 export interface Item extends Omit<LogEntry, "kind"> {
   readonly kind: LogEntry["kind"] | "system"
+  /** What somebody must be allowed to do who gets it, besides subscribing. */
+  readonly access?: EventAccess | undefined
 }
 
 export interface ItemPage {
@@ -21,6 +24,8 @@ export interface ItemPage {
   readonly atEnd: boolean
   /** Items before this one are gone and were not read. */
   readonly gap?: boolean
+  /** The same, of states of projections. */
+  readonly stateGap?: boolean
 }
 
 /** The form in which a subscriber gets items. */
@@ -115,9 +120,10 @@ export class Feed {
     while (true) {
       this.#again = false
       const page = yield* this.#read(this.position)
-      if (page.gap === true) {
-        for (const { listeners } of this.#channels.values())
-          for (const listener of listeners) listener.onGap()
+      if (page.gap === true || page.stateGap === true) {
+        for (const { listeners, shape } of this.#channels.values()) {
+          if (hasGap(page, shape)) for (const listener of listeners) listener.onGap()
+        }
       }
       for (const item of page.items) {
         this.#hand(item)
@@ -175,6 +181,10 @@ const passes = ({ filter, target: { fitsEntity } }: Pick<Shape, "filter" | "targ
   (fitsEntity === undefined ||
     (item.entity !== undefined && fitsEntity(`${item.entity.type}.${item.entity.id}.${item.name}`))) &&
   (filter === undefined || filter({ event: eventView(item) }))
+
+/** Whether something is missing from the page that is for the subscribers of a shape. */
+export const hasGap = ({ gap, stateGap }: ItemPage, { target }: Shape): boolean =>
+  gap === true || (stateGap === true && target.aboutStates === true)
 
 /** Whether an item is for the subscribers of a shape. */
 export const accepts = (shape: Shape, item: Item): boolean =>

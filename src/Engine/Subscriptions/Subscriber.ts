@@ -14,18 +14,21 @@ import type { AckMode, BackpressureMode, BufferConfig } from "../../Protocol/Sub
 import {
   accepts,
   encodeItem,
+  hasGap,
   type Feed,
   type Item,
   type ItemPage,
   type Listener,
   type Shape
 } from "./Feed.ts"
+import type { EventAccess } from "./SystemEvents.ts"
 
 /** What a subscription needs of the connection that it belongs to. */
 export interface Outlet {
   /** Bytes that were sent and have not left. */
   readonly backlog: number
   readonly isClosed: boolean
+  readonly may: (access: EventAccess) => boolean
   readonly send: (frame: string | Uint8Array) => void
   readonly tell: (subscriptionId: string, code: string, message: string, retrying: boolean) => void
   /** Ends a subscription and tells why. */
@@ -104,6 +107,10 @@ export class Subscriber implements Subscribed, Listener {
 
   offer(item: Item, frame: () => Buffer): void {
     if (item.position <= this.#cursor) return
+    if (!this.#mayHave(item)) {
+      this.#cursor = item.position
+      return
+    }
     if (!this.#hasRoom) {
       if (this.#options.backpressure === "drop") {
         this.#cursor = item.position
@@ -175,6 +182,10 @@ export class Subscriber implements Subscribed, Listener {
     )
   }
 
+  #mayHave({ access }: Item): boolean {
+    return access === undefined || this.#outlet.may(access)
+  }
+
   #goOn(): void {
     if (!this.#waiting || this.#closed || !this.#hasRoom) return
     this.#waiting = false
@@ -209,11 +220,11 @@ export class Subscriber implements Subscribed, Listener {
       }
       const page = yield* this.#read(this.#cursor)
       if (this.#closed) return
-      if (page.gap === true) this.onGap()
+      if (hasGap(page, this.#shape)) this.onGap()
       const stopped = page.items.some((item) => {
         if (!this.#hasRoom) return true
         this.#cursor = item.position
-        if (accepts(this.#shape, item)) this.#deliver(item, 1)
+        if (accepts(this.#shape, item) && this.#mayHave(item)) this.#deliver(item, 1)
         return false
       })
       if (!stopped) this.#cursor = Math.max(this.#cursor, page.position)

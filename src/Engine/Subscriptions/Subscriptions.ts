@@ -6,7 +6,7 @@ import type { Alarm } from "../../Execution/Alarm.ts"
 import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
 import type { Wire } from "../../Protocol/Subscriptions.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { Connection } from "./Connection.ts"
+import { Connection, type Guard } from "./Connection.ts"
 import { Feed, type Item, type ItemPage, type Shape } from "./Feed.ts"
 import { Group, type Member } from "./Group.ts"
 import { show } from "./Settings.ts"
@@ -33,6 +33,8 @@ export class Subscriptions {
   #head: number
   #systemCount = 0
   #stopObserving: (() => void) | undefined
+  #stateCount = 0
+  #stopStates: (() => void) | undefined
   #connectionCount = 0
 
   constructor(options: {
@@ -52,15 +54,15 @@ export class Subscriptions {
   }
 
   /**
-   * Serves the other end of the wire until one of them closes it. `check` throws an `IronflowError` for a pattern that the
-   * other end may not subscribe to.
+   * Serves the other end of the wire until one of them closes it. `guard` says what the other end may do, everything by
+   * default.
    */
-  connect(environment: string, wire: Wire, check?: (pattern: string) => void): void {
+  connect(environment: string, wire: Wire, guard?: Guard): void {
     const connection = new Connection(
       this,
       environment,
       wire,
-      check,
+      guard,
       `${this.system.epoch}.${++this.#connectionCount}`,
       () => this.#connections.delete(connection)
     )
@@ -107,8 +109,21 @@ export class Subscriptions {
     return feed
   }
 
-  /** One subscription to system events more, or less: while there are some, what happens to steps is announced too. */
-  countSystem(change: 1 | -1): void {
+  /**
+   * One subscription more, or less. While there are some to system events, what happens to steps is announced too; while some
+   * of them may bring states of projections, these are.
+   */
+  countSystem(change: 1 | -1, { bringsStates, source }: Target): void {
+    if (source !== "system") return
+    if (bringsStates === true) {
+      this.#stateCount += change
+      this.system.listensToNewest = this.#stateCount > 0
+      if (this.#stateCount > 0) this.#stopStates ??= this.store.observeStates()
+      else {
+        this.#stopStates?.()
+        this.#stopStates = undefined
+      }
+    }
     this.#systemCount += change
     if (this.#systemCount > 0) {
       this.#stopObserving ??= this.store.observe(() => undefined)
@@ -134,7 +149,8 @@ export class Subscriptions {
         items: this.#systemItems(environment, after),
         position: this.system.end,
         atEnd: true,
-        gap: after < this.system.knownAfter(environment)
+        gap: after < this.system.knownAfter(environment),
+        stateGap: after < this.system.newestKnownAfter(environment)
       }))
   }
 
@@ -148,7 +164,8 @@ export class Subscriptions {
       get data() {
         return event.data
       },
-      timestamp: event.timestamp
+      timestamp: event.timestamp,
+      access: event.access
     }))
   }
 

@@ -1,12 +1,14 @@
 /**
- * System events: what happens to runs, steps, functions, secrets and workers. They are announced to those who listen, and the
- * last of them are remembered for replay; they are not stored, and an engine that starts remembers none.
+ * System events: what happens to runs, steps, functions, secrets, workers, projections and configurations. They are announced to
+ * those who listen, and the last of them are remembered for replay; they are not stored, and an engine that starts remembers none.
  *
- * {@link SystemEvents.announce} is the one place where an area of the engine says that something has happened.
+ * {@link SystemEvents.announce} is the one place where an area of the engine says that something has happened;
+ * {@link SystemEvents.announceNewest} says what something is now, of which nobody needs to know what it was before.
  */
 import type { RunActivity } from "../Store/Activity.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { decodeJson } from "../../Json.ts"
+import type { Action } from "../../Policy.ts"
 
 export interface SystemEvent {
   /** One more with every event of the engine. */
@@ -18,6 +20,13 @@ export interface SystemEvent {
   readonly length: number
   /** Epoch milliseconds. */
   readonly timestamp: number
+  /** What somebody must be allowed to do who is told, besides subscribing. */
+  readonly access?: EventAccess | undefined
+}
+
+export interface EventAccess {
+  readonly action: Action
+  readonly resource: string
 }
 
 /** Events that are remembered in each environment, and characters of all their data. */
@@ -27,6 +36,12 @@ const REMEMBERED_LENGTH = 8 * 1024 * 1024
 interface Memory {
   events: Array<SystemEvent>
   length: number
+  /** The sequence of the last event that was forgotten. */
+  forgotten: number
+  /** Of each topic the newest event, in the order of their sequences. */
+  readonly newest: Map<string, SystemEvent>
+  newestLength: number
+  newestForgotten: number
   readonly listeners: Set<(event: SystemEvent) => void>
 }
 
@@ -36,6 +51,8 @@ export class SystemEvents {
   readonly #now: () => number
   readonly #memories = new Map<string, Memory>()
   #sequence = 0
+  /** Since when the newest of everything is announced; `undefined` while nobody listens to that. */
+  #newestSince: number | undefined
 
   constructor(now: () => number) {
     this.#now = now
@@ -51,23 +68,74 @@ export class SystemEvents {
    * Says that something has happened. `topic` begins with `system.`; what `data` returns becomes JSON, if anybody reads it.
    * `length` is about how long that is.
    */
-  announce(environment: string, topic: string, data: () => Fields, length = 256): void {
-    this.#remember(environment, this.#now(), { topic, data }, length)
+  announce(environment: string, topic: string, data: () => Fields, length = 256, access?: EventAccess): void {
+    const what = { topic, data: () => JSON.stringify(data()), ...(access === undefined ? {} : { access }) }
+    this.#remember(environment, this.#now(), what, length)
+  }
+
+  /**
+   * Says what something is now. Whoever has not been told yet what it was before is not told any more. `data` returns JSON
+   * text. Nothing is announced while nobody listens to such events.
+   */
+  announceNewest(
+    environment: string,
+    topic: string,
+    {
+      access,
+      data,
+      length
+    }: { readonly access: EventAccess; readonly data: () => string; readonly length: number }
+  ): void {
+    if (this.#newestSince === undefined) return
+    const memory = this.#memory(environment)
+    const { newest } = memory
+    const event = new Remembered(this.epoch, ++this.#sequence, this.#now(), { topic, data, access }, length)
+    memory.newestLength += length - (newest.get(topic)?.length ?? 0)
+    // moves to the end
+    newest.delete(topic)
+    newest.set(topic, event)
+    for (const [oldest, { length, sequence }] of newest) {
+      if (newest.size <= REMEMBERED && memory.newestLength <= REMEMBERED_LENGTH) break
+      newest.delete(oldest)
+      memory.newestLength -= length
+      memory.newestForgotten = sequence
+    }
+    for (const listener of memory.listeners) listener(event)
+  }
+
+  /** From now on somebody listens to what is announced as the newest, or nobody does. */
+  set listensToNewest(listens: boolean) {
+    if (listens === (this.#newestSince !== undefined)) return
+    // a sequence of its own: whoever was here before has missed what nobody was told
+    this.#newestSince = listens ? ++this.#sequence : undefined
+    for (const memory of this.#memories.values()) {
+      memory.newest.clear()
+      memory.newestLength = 0
+    }
   }
 
   /** What is remembered after a sequence, oldest first. */
   after(environment: string, sequence: number): ReadonlyArray<SystemEvent> {
-    const { events } = this.#memory(environment)
+    const { events, newest } = this.#memory(environment)
     const first = events.findIndex((event) => event.sequence > sequence)
-    return first === -1 ? [] : events.slice(first)
+    const happened = first === -1 ? [] : events.slice(first)
+    if (newest.size === 0) return happened
+    const states = [...newest.values()].filter((event) => event.sequence > sequence)
+    if (states.length === 0 || happened.length === 0) return states.length === 0 ? happened : states
+    return [...happened, ...states].sort((a, b) => a.sequence - b.sequence)
   }
 
   /** The sequence after which everything is remembered. */
   knownAfter(environment: string): number {
-    const memory = this.#memories.get(environment)
-    return memory === undefined || memory.events.length === 0
-      ? this.#forgotten(memory)
-      : memory.events[0]!.sequence - 1
+    return this.#memories.get(environment)?.forgotten ?? 0
+  }
+
+  /** The same for what is announced as the newest. */
+  newestKnownAfter(environment: string): number {
+    return Math.max(
+      this.#newestSince ?? this.#sequence,
+      this.#memories.get(environment)?.newestForgotten ?? 0
+    )
   }
 
   listen(environment: string, listener: (event: SystemEvent) => void): () => void {
@@ -94,15 +162,19 @@ export class SystemEvents {
     for (const listener of memory.listeners) listener(event)
   }
 
-  /** Nothing is remembered because nothing has happened, or because one event was too large to keep. */
-  #forgotten(memory: Memory | undefined): number {
-    return memory === undefined ? 0 : this.#sequence
-  }
-
   #memory(environment: string): Memory {
     let memory = this.#memories.get(environment)
     if (memory === undefined) {
-      this.#memories.set(environment, (memory = { events: [], length: 0, listeners: new Set() }))
+      memory = {
+        events: [],
+        length: 0,
+        forgotten: 0,
+        newest: new Map(),
+        newestLength: 0,
+        newestForgotten: 0,
+        listeners: new Set()
+      }
+      this.#memories.set(environment, memory)
     }
     return memory
   }
@@ -115,6 +187,7 @@ const forget = (memory: Memory): void => {
   while (length > REMEMBERED_LENGTH / 2 && first < memory.events.length) {
     length -= memory.events[first++]!.length
   }
+  memory.forgotten = memory.events[first - 1]?.sequence ?? memory.forgotten
   memory.events = memory.events.slice(first)
   memory.length = length
 }
@@ -123,7 +196,9 @@ type Fields = { readonly [name: string]: unknown }
 
 interface Announcement {
   readonly topic: string
-  readonly data: () => Fields
+  /** Puts together the JSON text. */
+  readonly data: () => string
+  readonly access?: EventAccess
 }
 
 /** Every run makes some of these and hardly anybody reads them: what can be made of what happened is made when it is read. */
@@ -158,11 +233,16 @@ class Remembered implements SystemEvent {
     return "topic" in what ? what.topic : `system.run.${what.runId}.${describe(what)[0]}`
   }
 
+  get access(): EventAccess | undefined {
+    return "topic" in this.what ? this.what.access : undefined
+  }
+
   get data(): string {
     const { what } = this
-    return (this.#data ??= JSON.stringify(
-      "topic" in what ? what.data() : { id: what.runId, functionId: what.functionId, ...describe(what)[1]() }
-    ))
+    return (this.#data ??=
+      "topic" in what
+        ? what.data()
+        : JSON.stringify({ id: what.runId, functionId: what.functionId, ...describe(what)[1]() }))
   }
 }
 

@@ -10,6 +10,9 @@ export interface Target {
   /** What names of events, topics or system topics have to match. */
   readonly names: string
   readonly fits: (name: string) => boolean
+  /** Whether it asks for states of projections by name, and whether it may bring some. */
+  readonly aboutStates?: boolean
+  readonly bringsStates?: boolean
   /** What `<type>.<id>.<name>` of an event of an entity has to match, too. */
   readonly fitsEntity?: (path: string) => boolean
 }
@@ -29,7 +32,12 @@ export const readTarget = (pattern: unknown): Target => {
   }
   if (/^system(\.|$)/.test(pattern)) {
     // strictly it cannot match topics of two more tokens, and that is what it is meant for
-    return target("system", pattern === "system.secret.*" ? "system.secret.>" : pattern)
+    const about = pattern.split(".", 2)[1]
+    return {
+      ...target("system", pattern === "system.secret.*" ? "system.secret.>" : pattern),
+      aboutStates: about === "projection",
+      bringsStates: about === "projection" || about === "*" || about === ">"
+    }
   }
   const colon = pattern.indexOf(":")
   if (colon !== -1) {

@@ -142,6 +142,7 @@ export const access: { readonly [Name in EndpointName]: Access } = {
     waits: true
   },
   projectionWaitForEvent: waiting(inBody("projection:read", "projection", "projection")),
+  projectionChanges: projectionInPath("projection:read"),
   deadLetters: projectionInPath("projection:read"),
   retryDeadLetters: projectionInPath("projection:manage"),
   deleteProjection: projectionInPath("projection:manage"),

@@ -207,6 +207,17 @@ export class Projections extends HttpApiGroup.make("Projections").add(
     success: Schemas.ProjectionEnvelope,
     error
   }),
+  HttpApiEndpoint.get("projectionChanges", endpoints.projectionChanges.path, {
+    params: name,
+    query: {
+      since: Schema.optionalKey(Schema.String),
+      partition: Schema.optionalKey(Schema.String),
+      after: Schema.optionalKey(Schema.String),
+      limit: Schema.optionalKey(Schema.String)
+    },
+    success: Schemas.ProjectionChangesResponse,
+    error
+  }),
   HttpApiEndpoint.delete("deleteProjection", endpoints.deleteProjection.path, {
     params: name,
     success: HttpApiSchema.NoContent,

@@ -145,6 +145,8 @@ export const endpoints = {
   projectionCatchup: rest("GET", "/api/v1/projections/:name/catchup"),
   projectionCatchupBatch: rest("POST", "/api/v1/projections/catchup/batch"),
   projectionWaitForEvent: rest("POST", "/api/v1/projections/wait-for-event"),
+  /** States that have changed since a cursor, as they are now. */
+  projectionChanges: rest("GET", "/api/v1/projections/:name/changes"),
   deadLetters: rest("GET", "/api/v1/projections/:name/dead-letters"),
   /** One of them, or all without a position. */
   retryDeadLetters: rest("POST", "/api/v1/projections/:name/dead-letters/retry"),

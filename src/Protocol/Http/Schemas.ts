@@ -905,6 +905,7 @@ export const PollProjectionEventsResponse = Schema.Struct({
         timestamp: text,
         source: optional(text),
         metadata: optional(json),
+        entity: optional(Schema.Struct({ id: text, type: text, version: Schema.Int })),
         kind: text
       })
     )
@@ -964,6 +965,26 @@ export const ProjectionEnvelope = Schema.Struct({
       last_event_seq: Schema.Int,
       last_event_time: text,
       version: Schema.Int,
+      updated_at: text
+    })
+  )
+})
+
+export const ProjectionChangesResponse = Schema.Struct({
+  mode: text,
+  status: text,
+  error_message: optional(text),
+  cursor: text,
+  next: optional(text),
+  states: Schema.Array(
+    Schema.Struct({
+      partition_key: text,
+      state: json,
+      last_event_id: text,
+      last_event_seq: Schema.Int,
+      last_event_time: text,
+      version: Schema.Int,
+      revision: Schema.Int,
       updated_at: text
     })
   )
@@ -1065,7 +1086,11 @@ const ProjectionRegistration = Schema.Struct({
 })
 const ownerFields = { token: text, generation: Schema.Int }
 
-export const ClaimProjectionRequest = Schema.Struct({ workerId: text, registration: ProjectionRegistration })
+export const ClaimProjectionRequest = Schema.Struct({
+  workerId: text,
+  registration: ProjectionRegistration,
+  waitMs: optional(Schema.Int)
+})
 export const ReadProjectionRequest = Schema.Struct({ ...ownerFields, limit: Schema.Int })
 export const ProjectionStatesRequest = Schema.Struct({ ...ownerFields, partitions: Schema.Array(text) })
 export const ProjectionOwnerRequest = Schema.Struct(ownerFields)

@@ -38,7 +38,89 @@ export const logSuite = (test: ShopTest): void => {
       ])
       assert.deepStrictEqual(yield* read(["order.paid"]), [["order.paid"], true])
       assert.deepStrictEqual(yield* read(["order.paid", "user.*"]), [["user.created", "order.paid"], true])
-      assert.deepStrictEqual(yield* read(["order.item.*"], 2), [[], false])
+      assert.deepStrictEqual(yield* read(["order.*"], 1), [["order.placed"], false])
+    })
+
+    test("what a pattern fits is found, however sparse it is and whatever lies between", function* (shop) {
+      const expected: Array<string> = []
+      for (let i = 0; i < 120; i++) {
+        const name = i % 12 === 0 ? `order.${i % 48}.placed` : `page.${i % 7}`
+        const { position } = yield* shop.emit(name, { i })
+        if (i % 12 === 0) expected.push(`${position} ${name}`)
+        if (i % 5 === 0) {
+          yield* shop.store.appendMessage({ environment: "default", topic: "order.1.placed", data: "{}" })
+          yield* shop.store.appendEvent({
+            environment: "staging",
+            name: "order.1.placed",
+            version: 1,
+            data: "{}"
+          })
+        }
+      }
+      const readAll = (patterns: ReadonlyArray<string>, limit: number) =>
+        Effect.gen(function* () {
+          const found: Array<string> = []
+          for (let after = 0; ;) {
+            const page = yield* shop.store.readLog({ ...fromStart, patterns, after, limit })
+            assert.isTrue(page.entries.every(({ position }) => position > after && position <= page.position))
+            found.push(...page.entries.map(({ name, position }) => `${position} ${name}`))
+            if (page.atEnd) return found
+            after = page.position
+          }
+        })
+
+      for (const limit of [1, 3, 10, 1000]) {
+        for (const patterns of [
+          ["order.>"],
+          ["order.*.placed"],
+          ["*.*.placed"],
+          ["*.*.placed", "order.0.placed"]
+        ])
+          assert.deepStrictEqual(yield* readAll(patterns, limit), expected, `${patterns} by ${limit}`)
+        assert.deepStrictEqual(yield* readAll(["shipment.*"], limit), [])
+      }
+    })
+
+    test("what a pattern fits is found among more names than are looked at one by one", function* (shop) {
+      const positions: Array<number> = []
+      for (let i = 0; i < 200; i++) {
+        const fits = i % 50 === 49
+        const { position } = yield* shop.emit(fits ? "zoo.opened" : `page.${i}.seen`)
+        if (fits) positions.push(position)
+      }
+      for (const patterns of [["*.opened"], ["page.*.seen", "*.opened"]]) {
+        const found: Array<number> = []
+        for (let after = 0, atEnd = false; !atEnd;) {
+          const page = yield* shop.store.readLog({ ...fromStart, patterns, after, limit: 10 })
+          found.push(
+            ...page.entries.filter(({ name }) => name === "zoo.opened").map(({ position }) => position)
+          )
+          after = page.position
+          atEnd = page.atEnd
+        }
+        assert.deepStrictEqual(found, positions)
+      }
+    })
+
+    test("is read backwards, without what belongs to others", function* (shop) {
+      for (let i = 0; i < 3; i++) {
+        yield* shop.emit("order.placed", { i })
+        yield* shop.store.appendEvent({
+          environment: "staging",
+          name: "order.placed",
+          version: 1,
+          data: "{}"
+        })
+      }
+      const { before, ...query } = { ...fromStart, before: (yield* shop.store.endOfLog()) + 1 }
+
+      for (const patterns of [["order.placed"], ["order.*"]]) {
+        const page = yield* shop.store.readLogBack({ ...query, before, patterns })
+        assert.deepStrictEqual(
+          page.entries.map(({ data }) => JSON.parse(data)),
+          [{ i: 2 }, { i: 1 }, { i: 0 }]
+        )
+      }
     })
 
     test("messages and other environments do not show among events", function* (shop) {

@@ -2,7 +2,11 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
-import { projectionKey, type ProjectionToken } from "../../../../src/Engine/Store/ProjectionStore.ts"
+import {
+  type ProjectionChangeQuery,
+  projectionKey,
+  type ProjectionToken
+} from "../../../../src/Engine/Store/ProjectionStore.ts"
 import type { StoreService } from "../../../../src/Engine/Store/Store.ts"
 import { IronflowError, serializeError } from "../../../../src/Errors.ts"
 import type { ProjectionRegistration, ProjectionSave } from "../../../../src/Protocol/Projections.ts"
@@ -469,6 +473,95 @@ export const projectionsSuite = (test: ShopTest): void => {
       assert.strictEqual(refused._tag, "Refused")
       assert.strictEqual(again.position, 0)
       assert.isUndefined(yield* store.projections.getState(environment, "order-totals", "__global__"))
+    })
+
+    test("tell what has changed since a cursor, page by page", function* (shop) {
+      const { store } = shop
+      const it = yield* own(store, { registration: perCustomer })
+      const customers = ["ada", "bob", "eve"]
+      const { position } = yield* shop.emit("order.placed")
+      const states = (at: number, of: ReadonlyArray<string>) =>
+        of.map((partition) => ({
+          partition,
+          state: `{"at":${at}}`,
+          position: at,
+          eventId: `evt-${at}`,
+          eventTime: 0
+        }))
+      const changes = (query: Partial<ProjectionChangeQuery>) =>
+        Effect.map(
+          store.projections.readChanges(environment, "per-customer", { limit: 10, ...query }),
+          ({ cursor, next, states }) => ({ cursor, next, seen: states.map(({ partition }) => partition) })
+        )
+      yield* store.projections.save(it.token, saving(0, position, 0, { states: states(position, customers) }))
+      const all = yield* changes({})
+      const { position: later } = yield* shop.emit("order.placed")
+      yield* store.projections.save(it.token, saving(position, later, 0, { states: states(later, ["bob"]) }))
+
+      const first = yield* changes({ limit: 2 })
+      const second = yield* changes({ limit: 2, after: first.next })
+      assert.deepStrictEqual([first.seen, second.seen, second.next], [["ada", "bob"], ["eve"], undefined])
+      assert.deepStrictEqual([all.seen, all.next], [customers, undefined])
+      assert.deepStrictEqual((yield* changes({ since: all.cursor })).seen, ["bob"])
+      assert.deepStrictEqual((yield* changes({ since: all.cursor, partition: "ada" })).seen, [])
+      assert.deepStrictEqual((yield* changes({ since: all.cursor, partition: "bob" })).seen, ["bob"])
+      assert.deepStrictEqual((yield* changes({ since: "now" })).seen, [])
+      assert.deepStrictEqual((yield* changes({ since: (yield* changes({ since: "now" })).cursor })).seen, [])
+      const wrong = yield* refusal(changes({ since: "yesterday" }))
+      assert.include(wrong.message, '"yesterday" is no place in the changes of a projection')
+
+      // what a rebuild has not come to the end of is not shown; then everything is new
+      const before = yield* changes({ since: "now" })
+      yield* store.projections.rebuild(environment, "per-customer")
+      const again = yield* own(store, { registration: perCustomer })
+      yield* store.projections.save(
+        again.token,
+        saving(0, position, 0, { states: states(position, ["ada"]) })
+      )
+      assert.deepStrictEqual((yield* changes({ since: before.cursor })).seen, [])
+      yield* store.projections.save(
+        again.token,
+        saving(position, later, 0, { states: states(later, ["bob"]) })
+      )
+      assert.deepStrictEqual((yield* changes({ since: before.cursor })).seen, ["ada", "bob"])
+      assert.deepStrictEqual((yield* changes({ since: before.cursor.replace(/\d+$/, "999") })).seen, [
+        "ada",
+        "bob"
+      ])
+    })
+
+    test("tell their states to those who look on, and to nobody else", function* (shop) {
+      const { store } = shop
+      const told: Array<unknown> = []
+      const stop = store.onCommit(({ states }) => {
+        for (const { name, rebuilt, states: of, status } of states) {
+          told.push([
+            name,
+            status,
+            rebuilt,
+            of.map(({ eventName, partition, state }) => [partition, state, eventName])
+          ])
+        }
+      })
+      const it = yield* own(store)
+      const one = (yield* shop.emit("order.placed")).position
+      const two = (yield* shop.emit("order.paid")).position
+      yield* store.projections.save(it.token, saving(0, one, 1))
+      const stopLooking = store.observeStates()
+      yield* store.projections.save(it.token, saving(one, two, 2))
+      yield* store.projections.save(it.token, saving(two, two, 2, { states: [] }))
+      yield* store.projections.rebuild(environment, "order-totals")
+      const again = yield* own(store)
+      yield* store.projections.save(again.token, saving(0, one, 1))
+      yield* store.projections.save(again.token, saving(one, two, 0, { states: [] }))
+      stopLooking()
+      yield* store.projections.retryDeadLetters(environment, "order-totals", undefined)
+      stop()
+
+      assert.deepStrictEqual(told, [
+        ["order-totals", "active", false, [["__global__", "2", "order.paid"]]],
+        ["order-totals", "active", true, [["__global__", "1", "order.placed"]]]
+      ])
     })
 
     test("are named by the commit that changes them", function* (shop) {

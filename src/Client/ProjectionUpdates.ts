@@ -1,0 +1,407 @@
+/**
+ * Following the states of a projection: system events say what has changed, and what they cannot have said is read.
+ *
+ * What waits for whoever follows is the newest state of each partition, and no more of them than {@link FULL}: beyond that, and
+ * after each reconnection, the states that have changed meanwhile are read page by page. Servers that cannot say which those
+ * are, are asked for the state of one partition.
+ */
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import {
+  ConnectionError,
+  InvalidStateError,
+  type IronflowError,
+  isIronflowError,
+  ProjectionNotFoundError,
+  SubscriptionError,
+  TimeoutError
+} from "../Errors.ts"
+import { isObject } from "../Json.ts"
+import { checkName } from "../Limits.ts"
+import { checkPattern } from "../Pattern.ts"
+import { type Cursor, readCursor, writeCursor } from "../Projection/Cursor.ts"
+import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
+import { checkProjectionName } from "../Projection/Projection.ts"
+import type { EffectKind } from "./Client.ts"
+import { checked } from "./HttpCalls.ts"
+import type {
+  ProjectionsApi,
+  ProjectionsService,
+  ProjectionStateResult,
+  ProjectionStatus,
+  ProjectionSubscribeOptions
+} from "./Projections.ts"
+import type { SubscriptionSession } from "./SubscriptionSession.ts"
+import { attempt, openSession, type Source } from "./Subscriptions.ts"
+
+/** States that have changed since a cursor, as they are now: a page of them. */
+export interface ChangesPage {
+  readonly mode: "managed" | "external"
+  readonly status: ProjectionStatus
+  readonly errorMessage?: string
+  readonly cursor: string
+  readonly states: ReadonlyArray<{ readonly revision: number; readonly result: ProjectionStateResult }>
+  /** The partition after which to go on; absent on the last page. */
+  readonly next?: string
+}
+
+export interface ChangesQuery {
+  /** `now` asks for the cursor only; all states when absent. */
+  readonly since?: string | undefined
+  readonly partition?: string | undefined
+  readonly after?: string | undefined
+  readonly limit: number
+}
+
+/** Reads which states have changed; `undefined` from a server that cannot say. */
+export type ReadChanges = (
+  name: string,
+  query: ChangesQuery
+) => Effect.Effect<ChangesPage | undefined, IronflowError>
+
+/** The methods of a server, and subscriptions made of its events and of what it says has changed. */
+export const withUpdates = (
+  api: ProjectionsApi<EffectKind>,
+  source: Source,
+  readChanges: ReadChanges
+): ProjectionsService => ({
+  ...api,
+  subscribe: (name, options = {}) =>
+    Stream.unwrap(
+      Effect.gen(function* () {
+        const { partition } = options
+        yield* checked(() => {
+          checkProjectionName(name)
+          if (partition !== undefined) checkName("partition", partition)
+        })
+        const session = yield* openSession(source)
+        const updates = new Updates(name, options, api, readChanges)
+        yield* updates.open(session)
+        return Stream.fromEffectRepeat(updates.next)
+      })
+    )
+})
+
+/** States that wait in memory, and states of one page. */
+const FULL = 64
+
+/** How long a read that has failed is waited after, milliseconds. */
+const AGAIN_MS = 1000
+
+/** Partitions whose last state is remembered, of servers that do not say what has changed. */
+const REMEMBERED = 1000
+
+/** A state that has come, or the news that there is one to be read. */
+interface Update {
+  readonly cursor?: Cursor
+  readonly result?: ProjectionStateResult
+}
+
+class Updates {
+  readonly #name: string
+  readonly #options: ProjectionSubscribeOptions
+  readonly #api: ProjectionsApi<EffectKind>
+  readonly #readChanges: ReadChanges
+  /** By partition, those first that wait the longest. */
+  readonly #waiting = new Map<string, Update>()
+  /** What was read and not taken yet. */
+  #page: Array<ProjectionStateResult> = []
+  /** Where the pages go on that are being read. */
+  #reading: { readonly after: string | undefined } | undefined
+  /** Something may have been missed. */
+  #behind = false
+  #saysChanges = true
+  /** Everything up to here was taken; all states are new when absent. */
+  #since: string | undefined
+  /** The newest event. */
+  #newest: Cursor | undefined
+  /** Where the last reading began: what came before is in it. */
+  #floor: Cursor | undefined
+  /** What it has found that is newer than that, by partition. */
+  readonly #found = new Map<string, number>()
+  /** The last state of each partition, of servers that do not say what has changed. */
+  readonly #known = new Map<string, string>()
+  #failure: IronflowError | undefined
+  #wake: () => void = () => undefined
+
+  constructor(
+    name: string,
+    options: ProjectionSubscribeOptions,
+    api: ProjectionsApi<EffectKind>,
+    readChanges: ReadChanges
+  ) {
+    this.#name = name
+    this.#options = options
+    this.#api = api
+    this.#readChanges = readChanges
+  }
+
+  /** Subscribes, and finds out where the updates begin. */
+  open(session: SubscriptionSession): Effect.Effect<void, IronflowError> {
+    return Effect.gen({ self: this }, function* () {
+      const { includeCurrent = false, onOpen, partition } = this.#options
+      const opened = () => {
+        this.#missed()
+        onOpen?.()
+      }
+      yield* attempt(() => session.connect())
+      for (const pattern of patternsOf(this.#name, partition)) {
+        const subscription = yield* attempt(() =>
+          session.subscribe(
+            pattern,
+            {},
+            {
+              onEvent: ({ data, topic }) => this.#hear(topic, data),
+              onError: ({ code, message, retrying }) => {
+                if (code === "EVENTS_DROPPED") return this.#missed()
+                if (retrying !== false) return
+                this.#failure = new SubscriptionError(message, { code, retryable: false })
+                this.#wake()
+              }
+            }
+          )
+        )
+        subscription.onConfirmed = opened
+      }
+      const page = yield* this.#readChanges(this.#name, { since: "now", limit: 1 })
+      this.#saysChanges = page !== undefined
+      if (page !== undefined) {
+        yield* this.#checkMode(page.mode)
+        this.#since = includeCurrent ? undefined : page.cursor
+        // or else the connection was lost meanwhile
+        this.#behind ||= includeCurrent
+      } else {
+        const result = yield* this.#get(partition ?? GLOBAL_PARTITION)
+        yield* this.#checkMode(result.mode)
+        if (includeCurrent) this.#waiting.set(result.partition, { result })
+        this.#isNew(result)
+      }
+      onOpen?.()
+    })
+  }
+
+  /** The next state, once there is one. */
+  get next(): Effect.Effect<ProjectionStateResult, IronflowError> {
+    return Effect.gen({ self: this }, function* () {
+      while (true) {
+        if (this.#failure !== undefined) return yield* Effect.fail(this.#failure)
+        const read = this.#page.shift()
+        if (read !== undefined) return this.#takeNewer(read)
+        if (this.#reading !== undefined || this.#behind) {
+          yield* this.#readOn
+          continue
+        }
+        for (const [partition, update] of this.#waiting) {
+          this.#take(partition)
+          if (update.result !== undefined && !this.#isOld(partition, update)) return update.result
+          if (update.result === undefined) {
+            const result = yield* this.#get(partition)
+            if (this.#isNew(result)) return result
+          }
+          break
+        }
+        if (!this.#hasWork) yield* this.#somethingNew
+      }
+    })
+  }
+
+  get #hasWork(): boolean {
+    return this.#failure !== undefined || this.#behind || this.#waiting.size > 0
+  }
+
+  get #somethingNew(): Effect.Effect<void> {
+    return Effect.callback((resume) => {
+      this.#wake = () => resume(Effect.void)
+      if (this.#hasWork) resume(Effect.void)
+      return Effect.sync(() => (this.#wake = () => undefined))
+    })
+  }
+
+  #hear(topic: string, data: unknown): void {
+    if (this.#behind) return
+    const { partition: wanted } = this.#options
+    if (topic === rebuiltTopic(this.#name)) {
+      // all of them, whatever has been read already
+      this.#since = undefined
+      return this.#missed()
+    }
+    const about = partitionIn(this.#name, topic, data)
+    if (about === undefined || (wanted !== undefined && wanted !== about)) return
+    const cursor = isObject(data) ? readCursor(data.cursor) : undefined
+    const result = cursor === undefined ? undefined : resultIn(data)
+    this.#newest = cursor ?? this.#newest
+    this.#waiting.set(about, cursor === undefined || result === undefined ? {} : { cursor, result })
+    if (this.#waiting.size > FULL && this.#saysChanges) return this.#missed()
+    this.#wake()
+  }
+
+  #missed(): void {
+    if (this.#saysChanges) {
+      this.#behind = true
+      this.#waiting.clear()
+    } else this.#waiting.set(this.#options.partition ?? GLOBAL_PARTITION, {})
+    this.#wake()
+  }
+
+  #take(partition: string): void {
+    this.#waiting.delete(partition)
+    const newest = this.#newest
+    // while some wait, what is newer than they are cannot be left behind
+    if (this.#waiting.size > 0 || newest === undefined || this.#behind) return
+    const floor = this.#floor
+    if (floor?.epoch !== newest.epoch || newest.version > floor.version) this.#since = writeCursor(newest)
+  }
+
+  /** What was read some time ago, or what has come of the same partition since. */
+  #takeNewer(read: ProjectionStateResult): ProjectionStateResult {
+    const { partition } = read
+    const update = this.#waiting.get(partition)
+    if (update?.result === undefined) return read
+    this.#waiting.delete(partition)
+    return this.#isOld(partition, update) ? read : update.result
+  }
+
+  /** Whether a state was read that is as new. */
+  #isOld(partition: string, { cursor }: Update): boolean {
+    if (cursor === undefined || this.#floor?.epoch !== cursor.epoch) return false
+    return cursor.version <= Math.max(this.#floor.version, this.#found.get(partition) ?? 0)
+  }
+
+  /** Reads a page of what has changed. */
+  get #readOn(): Effect.Effect<void, IronflowError> {
+    return Effect.gen({ self: this }, function* () {
+      const { partition } = this.#options
+      const isFirst = this.#behind
+      const after = isFirst ? undefined : this.#reading?.after
+      // what comes from here on is kept
+      this.#behind = false
+      this.#reading = { after }
+      const page = yield* this.#readChanges(this.#name, {
+        since: this.#since,
+        partition,
+        after,
+        limit: FULL
+      }).pipe(
+        Effect.catchIf(
+          (error) => error instanceof ProjectionNotFoundError,
+          () => Effect.succeed(nothing)
+        ),
+        Effect.catchIf(isPassing, () =>
+          Effect.sync(() => (this.#behind ||= isFirst)).pipe(
+            Effect.andThen(Effect.sleep(AGAIN_MS)),
+            Effect.as("again" as const)
+          )
+        )
+      )
+      if (page === "again") return
+      if (page === undefined) {
+        // another kind of server has taken the place of the first
+        this.#reading = undefined
+        this.#saysChanges = false
+        return this.#missed()
+      }
+      const cursor = readCursor(page.cursor)
+      if (isFirst) {
+        this.#floor = cursor
+        this.#found.clear()
+      }
+      for (const { result, revision } of page.states) {
+        this.#page.push(result)
+        if (revision > (this.#floor?.version ?? 0)) this.#found.set(result.partition, revision)
+      }
+      if (page.next !== undefined) {
+        this.#reading = { after: page.next }
+        return
+      }
+      this.#reading = undefined
+      this.#since = this.#floor === undefined ? undefined : writeCursor(this.#floor)
+    })
+  }
+
+  #get(partition: string): Effect.Effect<ProjectionStateResult, IronflowError> {
+    return Effect.catchIf(this.#api.get(this.#name, { partition }), isPassing, () =>
+      Effect.andThen(
+        Effect.sleep(AGAIN_MS),
+        Effect.suspend(() => this.#get(partition))
+      )
+    )
+  }
+
+  #isNew(result: ProjectionStateResult): boolean {
+    const { lastEventId, lastEventSeq, partition, updatedAt, version } = result
+    const mark = JSON.stringify([lastEventId, lastEventSeq, version, updatedAt])
+    if (this.#known.get(partition) === mark) return false
+    if (this.#known.size >= REMEMBERED) this.#known.clear()
+    this.#known.set(partition, mark)
+    return true
+  }
+
+  #checkMode(mode: "managed" | "external"): Effect.Effect<void, InvalidStateError> {
+    return mode === "managed"
+      ? Effect.void
+      : Effect.fail(
+          new InvalidStateError(
+            `Projection "${this.#name}" is external: it has no state to subscribe to. Its status() says where it is`
+          )
+        )
+  }
+}
+
+/** Of a projection that was deleted, and may come back. */
+const nothing: ChangesPage = { mode: "managed", status: "active", cursor: "", states: [] }
+
+/** Whether it will be over by itself. */
+const isPassing = (error: IronflowError): boolean =>
+  error instanceof ConnectionError ||
+  error instanceof TimeoutError ||
+  (isIronflowError(error) && error.retryable)
+
+const prefixOf = (name: string): string => `system.projection.${name}.`
+const rebuiltTopic = (name: string): string => `${prefixOf(name)}rebuilt`
+
+/** Patterns whose topics are those of the projection, or more where a name cannot be in a pattern. */
+const patternsOf = (name: string, partition: string | undefined): ReadonlyArray<string> => {
+  const isPossible = (pattern: string): boolean => {
+    try {
+      checkPattern(pattern)
+      return true
+    } catch {
+      return false
+    }
+  }
+  const one = partition === undefined ? undefined : `${prefixOf(name)}${partition}.updated`
+  if (one !== undefined && isPossible(one)) return [one, rebuiltTopic(name)]
+  const all = `${prefixOf(name)}>`
+  return [isPossible(all) ? all : "system.projection.>"]
+}
+
+/** The partition that an event is about, if it is one of the projection. */
+const partitionIn = (name: string, topic: string, data: unknown): string | undefined => {
+  if (isObject(data) && typeof data.name === "string" && typeof data.partition === "string") {
+    return data.name === name ? data.partition : undefined
+  }
+  const [prefix, suffix] = [prefixOf(name), ".updated"]
+  return topic.startsWith(prefix) && topic.endsWith(suffix) && topic.length > prefix.length + suffix.length
+    ? topic.slice(prefix.length, -suffix.length)
+    : undefined
+}
+
+/** The state in an event of our engine. */
+const resultIn = (data: unknown): ProjectionStateResult | undefined => {
+  if (!isObject(data) || typeof data.name !== "string" || typeof data.partition !== "string") return undefined
+  const text = (field: string): string => String(data[field] ?? "")
+  return {
+    name: data.name,
+    partition: data.partition,
+    state: data.state,
+    lastEventId: text("last_event_id"),
+    lastEventTime: text("last_event_time"),
+    lastEventSeq: Number(data.last_event_seq),
+    version: Number(data.version),
+    mode: "managed",
+    // the engine's word for it
+    status: text("status") as ProjectionStatus,
+    ...(data.error_message === undefined ? {} : { errorMessage: text("error_message") }),
+    updatedAt: text("updated_at")
+  }
+}

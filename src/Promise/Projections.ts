@@ -1,0 +1,74 @@
+/** Projections of the Promise face. */
+import * as Effect from "effect/Effect"
+import type { EffectKind, PromiseKind } from "../Client/Client.ts"
+import {
+  Projections,
+  type ProjectionsApi,
+  projectionsMethods,
+  type ProjectionStateResult,
+  type ProjectionSubscribeOptions
+} from "../Client/Projections.ts"
+import type { ClientServices } from "../Client/Services.ts"
+import type { ValidationError } from "../Errors.ts"
+import { promisify, type Rim } from "./Promisify.ts"
+import { startWatch, type WatchCallbacks, type Watcher } from "./Watcher.ts"
+
+/** What a subscription to the states of a projection calls; `S` is what a state is. */
+// oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
+export type ProjectionSubscriptionCallbacks<S = any> = WatchCallbacks<ProjectionStateResult<S>>
+// oxlint-disable-next-line typescript/no-explicit-any -- as above
+export type ProjectionSubscription<S = any> = Watcher<ProjectionStateResult<S>>
+
+/** Reading projections, waiting for them, following and steering them: what `client.projections` is. */
+export interface ProjectionsClient extends ProjectionsApi<PromiseKind> {
+  /**
+   * Calls `onUpdate` with the states of a managed projection as they change, each as `get` returns it. Whoever is slower than
+   * the projection gets the newest state of each partition and not those in between. Over HTTP it goes on after a lost
+   * connection, with what has changed meanwhile.
+   */
+  // oxlint-disable-next-line typescript/no-explicit-any -- as above
+  subscribe<S = any>(
+    name: string,
+    callbacks: ProjectionSubscriptionCallbacks<S>,
+    options?: ProjectionSubscribeOptions
+  ): ProjectionSubscription<S>
+  /** The same as an async iterable. It stands when its `ready` has resolved. */
+  // oxlint-disable-next-line typescript/no-explicit-any -- as above
+  subscribe<S = any>(name: string, options?: ProjectionSubscribeOptions): ProjectionSubscription<S>
+}
+
+/** States that wait in front of whoever iterates: a newer one makes them old. */
+const AHEAD = 1
+
+export const promiseProjections = (rim: Rim<ClientServices, ValidationError>): ProjectionsClient => {
+  const methods = promisify<
+    ProjectionsApi<PromiseKind>,
+    ProjectionsApi<EffectKind>,
+    ClientServices,
+    ValidationError
+  >(rim, Projections, projectionsMethods)
+  const subscribe = (
+    name: string,
+    second: ProjectionSubscriptionCallbacks | ProjectionSubscribeOptions = {},
+    third: ProjectionSubscribeOptions = {}
+  ): ProjectionSubscription => {
+    const callbacks = "onUpdate" in second ? second : undefined
+    const options = "onUpdate" in second ? third : second
+    return startWatch<ProjectionStateResult, Error, ClientServices, ValidationError>(
+      rim,
+      (onOpen) =>
+        Effect.map(Projections, (projections) =>
+          projections.subscribe(name, {
+            ...options,
+            onOpen: () => {
+              onOpen()
+              options.onOpen?.()
+            }
+          })
+        ),
+      callbacks,
+      AHEAD
+    )
+  }
+  return Object.assign(methods, { subscribe })
+}
