@@ -37,8 +37,8 @@ export const encodeJson = (value: unknown, what: string): string | undefined => 
 
 /** Whether the value is made of nothing but what JSON has, and of `undefined`. Cycles and deep nesting count as such. */
 export const isPlainJson = (value: unknown, depth = 0): boolean => {
-  if (typeof value !== "object")
-    return typeof value !== "bigint" && typeof value !== "symbol" && typeof value !== "function"
+  if (typeof value === "number") return Number.isFinite(value)
+  if (typeof value !== "object") return !["bigint", "symbol", "function"].includes(typeof value)
   if (value === null || depth > jsonDepth) return true
   if (Array.isArray(value)) return value.every((member) => isPlainJson(member, depth + 1))
   if (!isPlainObject(value)) return false

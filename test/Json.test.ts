@@ -33,10 +33,18 @@ describe("isPlainJson", () => {
     (value) => assert.isTrue(isPlainJson(value))
   )
 
-  it.each([1n, () => 1, Symbol("s"), new Date(0), [new Date(0)], { a: { b: 1n } }, new Map(), new Receipt()])(
-    "does not hold for %o",
-    (value) => assert.isFalse(isPlainJson(value))
-  )
+  it.each([
+    1n,
+    Number.NaN,
+    [Number.POSITIVE_INFINITY],
+    () => 1,
+    Symbol("s"),
+    new Date(0),
+    [new Date(0)],
+    { a: { b: 1n } },
+    new Map(),
+    new Receipt()
+  ])("does not hold for %o", (value) => assert.isFalse(isPlainJson(value)))
 })
 
 describe("encodeJson", () => {

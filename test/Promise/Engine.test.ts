@@ -75,9 +75,15 @@ describe("startEngine", () => {
       at: Schema.Date,
       bytes: Schema.Uint8Array,
       cents: Schema.BigInt,
+      limit: Schema.Number,
       note: Schema.optional(Schema.String)
     })
-    const shown = { at: new Date(0), bytes: new Uint8Array([1, 2]), cents: 5n }
+    const shown = {
+      at: new Date(0),
+      bytes: new Uint8Array([1, 2]),
+      cents: 5n,
+      limit: Number.POSITIVE_INFINITY
+    }
     class CardDeclined extends Schema.TaggedError<CardDeclined>()("CardDeclined", { at: Schema.Date }) {}
     const seen: Array<unknown> = []
     const fn = IronflowFunction.make(
@@ -93,7 +99,12 @@ describe("startEngine", () => {
     )
     const engine = await startEngine({ filename: ":memory:", functions: [fn], logger: false })
 
-    const { runIds } = await engine.client.emit("order.placed", { at: shown.at, bytes: "AQI=", cents: "5" })
+    const { runIds } = await engine.client.emit("order.placed", {
+      at: shown.at,
+      bytes: "AQI=",
+      cents: "5",
+      limit: "Infinity"
+    })
     const run = await engine.client.waitForRun(runIds[0]!)
     await engine.close()
 

@@ -244,7 +244,8 @@ const satisfyWaits = (
     view.name
   )
   if (open === undefined) return []
-  const warnings: Array<string> = []
+  /** What is wrong, and with how many waits: thousands of runs wait with one expression. */
+  const problems = new Map<string, number>()
   for (const name of [view.name, ANY_NAME]) {
     // one wait at a time per distinct path: the index leads from path to path, and then to the equal values only
     let path: string | undefined
@@ -270,13 +271,16 @@ const satisfyWaits = (
       if (row.expression !== null) {
         const trigger = triggerView(tx, Number(row.run))
         const verdict = evaluateExpression(String(row.expression), { event: view, trigger })
-        if (verdict.error !== undefined) warnings.push(`match of wait "${row.step_key}": ${verdict.error}`)
+        if (verdict.error !== undefined) {
+          const problem = `match of wait "${row.step_key}": ${verdict.error}`
+          problems.set(problem, (problems.get(problem) ?? 0) + 1)
+        }
         if (!verdict.matched) continue
       }
       deliver(tx, row, view, position)
     }
   }
-  return warnings
+  return [...problems].map(([problem, waits]) => (waits === 1 ? problem : `${problem} (${waits} waits)`))
 }
 
 const nextPath = (

@@ -203,6 +203,23 @@ export const waitsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(shop.heard(), [])
     })
 
+    test("an expression that fails for many runs is warned of once, with how many they are", function* (shop) {
+      yield* shop.register(handles("charge"))
+      for (let i = 0; i < 3; i++) {
+        const job = yield* shop.start()
+        yield* shop.report(
+          job,
+          waitFor("paid:0", "order.paid", { match: "event.data.amount > 5" }),
+          suspend("paid:0")
+        )
+      }
+
+      const { warnings } = yield* shop.emit("order.paid", {})
+
+      assert.strictEqual(warnings.length, 1)
+      assert.match(warnings[0] ?? "", /^match of wait "paid:0": .* \(3 waits\)$/)
+    })
+
     test("the expression of a wait for a pattern is not asked about events of other names", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start("order.placed")
