@@ -166,7 +166,7 @@ const examples = makeExamples({
 afterAll(() => examples[Symbol.dispose]())
 
 test("types and signatures are as documented, but for those that never come", async () => {
-  const complaints = (await examples.typeCheck()).split("\n")
+  const complaints = (await examples.typeCheck()).split("\n").filter((line) => line !== "")
   const of = (file: string): Array<string> => complaints.filter((line) => line.startsWith(`${file}(`))
   const isMissing = (name: string, line: string): boolean =>
     line.includes(` no exported member '${name}'`) || line.includes(` no exported member named '${name}'`)
