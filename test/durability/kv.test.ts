@@ -209,12 +209,22 @@ describe.each(Array.from({ length: rounds }, (_, i) => firstSeed + i))("keys, se
         patcher(1),
         patcher(2)
       ]
+      /** Waits until everybody has got something done since the engine was started. */
+      const progress = async (): Promise<void> => {
+        const logs = [acks, transfers, patches]
+        const before = logs.map((log) => log.length)
+        await vi.waitFor(() => logs.forEach((log, i) => assert.isAbove(log.length, before[i]! + 10)), {
+          timeout: 20_000,
+          interval: 10
+        })
+      }
       for (let kills = 0; kills < 5; kills++) {
-        await delay(100 + dice.between(0, 300))
+        await progress()
+        await delay(dice.between(0, 300))
         await engine.kill()
         await engine.start()
       }
-      await delay(200)
+      await progress()
       isOver = true
       await Promise.all(working)
       const last = Math.max(...transfers.flatMap(({ revisions }) => revisions))
