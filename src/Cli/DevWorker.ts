@@ -27,6 +27,12 @@ const SETTLE_MS = 100
 /** How long a worker that was asked to end may take before it is asked to hurry, and then before it is killed. */
 const PATIENCE_MS = 400
 
+/** How long a file may take to load before somebody asks. */
+const LOADING_MS = 5000
+
+const stillLoading = (file: string): string =>
+  `${file} is still being loaded: no worker is ready yet. Does it await something at its top level that does not come?`
+
 /** How a worker process ended. */
 interface Ended {
   readonly code: number | null
@@ -45,6 +51,12 @@ export const keepWorker = (options: DevWorkerOptions): Effect.Effect<never> =>
             ready = true
             return options.onReady(worker)
           })
+          yield* Effect.forkScoped(
+            Effect.delay(
+              Effect.suspend(() => (ready ? Effect.void : Console.error(stillLoading(options.file)))),
+              LOADING_MS
+            )
+          )
           return yield* Effect.raceFirst(ended, nextChange(options))
         })
       )

@@ -20,7 +20,7 @@ import { resolveEnvironment } from "../Environment.ts"
 import { checkName } from "../Limits.ts"
 import { resolveLogger } from "../Logger.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
-import type { WorkerOptions } from "../Worker/Options.ts"
+import { resolveWorkerOptions, type WorkerOptions } from "../Worker/Options.ts"
 import { createClient, type IronflowClient } from "./Client.ts"
 import type { EngineConnection, EngineHandle } from "./Connection.ts"
 import { layerLogger } from "./EngineLogs.ts"
@@ -109,6 +109,20 @@ export interface IronflowEngine extends EngineHandle, AsyncDisposable {
 export const startEngine = async (options: StartEngineOptions = {}): Promise<IronflowEngine> => {
   const environment = checkName("environment", resolveEnvironment(options.environment))
   const filename = checkName("filename of the database", options.filename ?? "ironflow.db")
+  const {
+    filename: _,
+    masterKey: __,
+    keepRuns: ___,
+    listen: ____,
+    keepMessages: _____,
+    maxTopicBytes: ______,
+    push: _______,
+    functions,
+    ...workerOptions
+  } = options
+  const workerConfig = { ...workerOptions, environment, functions: functions ?? [] }
+  // before anything is opened, and also when there is nothing for a worker to do
+  resolveWorkerOptions(workerConfig)
   const logs = layerLogger(resolveLogger(options.logger, "[ironflow]"))
   const embedded = layer.pipe(
     Layer.provide(Sqlite.layer({ filename })),
@@ -179,20 +193,9 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     close,
     [Symbol.asyncDispose]: close
   }
-  const {
-    filename: _,
-    masterKey: __,
-    keepRuns: ___,
-    listen: ____,
-    keepMessages: _____,
-    maxTopicBytes: ______,
-    push: _______,
-    functions,
-    ...workerOptions
-  } = options
   if (functions === undefined && options.projections === undefined) return engine
   try {
-    const worker = engine.createWorker({ ...workerOptions, environment, functions: functions ?? [] })
+    const worker = engine.createWorker(workerConfig)
     // What start() rejects with before the worker is ready, ready() rejects with too; afterwards it does not reject.
     worker.start().catch(() => undefined)
     await worker.ready()

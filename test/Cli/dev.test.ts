@@ -141,6 +141,15 @@ describe("dev", () => {
     await again.ended
   })
 
+  it("says so when a file does not come to its end", async () => {
+    terminal.write("prices.ts", "export const priceOf = await new Promise(() => undefined)\n")
+    const running = dev()
+    await running.until("./functions.ts is still being loaded")
+
+    terminal.write("prices.ts", "export const priceOf = (): number => 7\n")
+    await running.until("Functions: process-order.")
+  })
+
   it("starts a worker again that has died", async () => {
     terminal.write(
       "functions.ts",

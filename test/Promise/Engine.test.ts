@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs"
+import { existsSync, mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as Effect from "effect/Effect"
@@ -226,6 +226,11 @@ describe("startEngine", () => {
 
     assert.instanceOf(error, ValidationError)
     assert.include(error.message, '"ship-order"')
+    assert.instanceOf(
+      await rejection(startEngine({ filename, maxConcurrentJobs: 0, logger: false })),
+      ValidationError
+    )
+    assert.isFalse(existsSync(filename))
     await using engine = await startEngine({ filename, logger: false })
     assert.strictEqual(await engine.client.health(), "ok")
   })
