@@ -60,7 +60,10 @@ const fewFiles: Plugin = {
   }
 }
 
-/** Imports of a part for nothing but its sake have done their work; bundlers would warn of them. */
+/**
+ * Imports of a part for nothing but its sake have done their work, and bundlers would warn of them: no module of ours does
+ * anything by being loaded, as package.json says.
+ */
 const bareImports: NonNullable<Options["plugins"]>[number] = {
   name: "bare-imports",
   renderChunk: (code) => ({ code: code.replace(/^import "\.\/[^"]+";$/gm, "") })
@@ -127,13 +130,14 @@ const shared: Options = {
   removeNodeProtocol: false,
   dts: false,
   noExternal: [celLibrary],
-  esbuildPlugins: [celOnFirstUse, fewFiles],
-  plugins: [bareImports]
+  esbuildPlugins: [celOnFirstUse]
 }
 
 export default defineConfig([
   {
     ...shared,
+    esbuildPlugins: [celOnFirstUse, fewFiles],
+    plugins: [bareImports],
     entry: {
       index: "src/index.ts",
       core: "src/core.ts",
