@@ -16,8 +16,9 @@ import type { Dial } from "./SubscriptionSession.ts"
 
 /** Opens connections to a server. */
 export const dialSocket =
-  ({ apiKey, environment, url }: ResolvedServer): Dial =>
+  (server: ResolvedServer): Dial =>
   (opened, failed) => {
+    const { apiKey, environment, url } = server
     let giveUp = false
     let hangUp = (): void => {
       giveUp = true

@@ -15,6 +15,7 @@ import {
   type WorkerRegistration,
   type WorkerSession
 } from "../Protocol/Worker.ts"
+import type { WorkerLimits } from "./Access/WorkerAccess.ts"
 import type { LiveWorker } from "./Explain.ts"
 import type { Secrets } from "./Secrets.ts"
 import type { Demand, StoreService } from "./Store/Store.ts"
@@ -29,6 +30,8 @@ interface Connected {
   readonly transport: string
   readonly connectedAt: number
   readonly leaseMs: number | undefined
+  /** Absent for one that may run whatever it has. */
+  readonly limits: WorkerLimits | undefined
   readonly active: Set<string>
   credit: number
   reachable: boolean
@@ -81,7 +84,12 @@ export class Dispatch {
   connectRemote(
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
-    options: { readonly transport: string; readonly connectedAt: number; readonly leaseMs: number }
+    options: {
+      readonly transport: string
+      readonly connectedAt: number
+      readonly leaseMs: number
+      readonly limits?: WorkerLimits
+    }
   ): RemoteSession {
     const { leaseMs } = options
     const { workerId } = registration
@@ -95,9 +103,9 @@ export class Dispatch {
         if (reachable && worker.credit > 0 && this.#store.mayHaveReady()) this.poke()
       },
       take: (n) =>
-        Effect.flatMap(this.#store.claimRuns([demandOf(worker, n)]), (claims) =>
+        Effect.flatMap(this.#store.claimRuns([this.#demandOf(worker, n)]), (claims) =>
           Effect.map(
-            Effect.forEach(claims, ({ job }) => this.#withSecrets(job)),
+            Effect.forEach(claims, ({ job }) => this.#withSecrets(job, worker)),
             (jobs) =>
               jobs
                 .filter((job) => job !== undefined)
@@ -134,7 +142,12 @@ export class Dispatch {
   #connected(
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
-    options: { readonly transport: string; readonly connectedAt: number; readonly leaseMs?: number }
+    options: {
+      readonly transport: string
+      readonly connectedAt: number
+      readonly leaseMs?: number
+      readonly limits?: WorkerLimits
+    }
   ): Connected {
     const functions = new Map(registration.functions.map((fn) => [fn.id, fn.codeHash]))
     const worker: Connected = {
@@ -145,6 +158,7 @@ export class Dispatch {
       transport: options.transport,
       connectedAt: options.connectedAt,
       leaseMs: options.leaseMs,
+      limits: options.limits,
       active: new Set(),
       credit: 0,
       reachable: true,
@@ -260,9 +274,13 @@ export class Dispatch {
   workers(environment: string): ReadonlyArray<LiveWorker> {
     return [...this.#workers.values()]
       .filter((worker) => worker.registration.environment === environment)
-      .map(({ registration, functionIds, active, problem }) => ({
+      .map((worker) => ({ worker, ...worker }))
+      .map(({ registration, functionIds, active, limits, problem, worker }) => ({
         id: registration.workerId,
-        functionIds,
+        functionIds:
+          limits?.isLimited() === true
+            ? new Set([...functionIds].filter((id) => this.#mayRun(worker, id)))
+            : functionIds,
         ...(problem === undefined ? {} : { problem }),
         labels: registration.labels,
         maxConcurrentJobs: registration.maxConcurrentJobs,
@@ -300,9 +318,31 @@ export class Dispatch {
   #demands(): ReadonlyArray<Demand> {
     const demands: Array<Demand> = []
     for (const worker of this.#workers.values()) {
-      if (worker.credit > 0 && worker.reachable) demands.push(demandOf(worker, worker.credit))
+      if (worker.credit > 0 && worker.reachable) demands.push(this.#demandOf(worker, worker.credit))
     }
     return demands
+  }
+
+  #demandOf(worker: Connected, credit: number): Demand {
+    const { leaseMs, limits, registration } = worker
+    return {
+      workerId: registration.workerId,
+      environment: registration.environment,
+      functions:
+        limits?.isLimited() === true
+          ? new Map([...worker.functions].filter(([id]) => this.#mayRun(worker, id)))
+          : worker.functions,
+      labels: registration.labels,
+      credit,
+      ...(leaseMs === undefined ? {} : { leaseMs })
+    }
+  }
+
+  /** Whether the worker may have what runs of the function bring, as it is registered now. */
+  #mayRun({ limits, registration: { environment } }: Connected, functionId: string): boolean {
+    if (limits === undefined) return true
+    const fn = this.#store.findFunction(environment, functionId)
+    return fn === undefined || limits.mayRun(fn)
   }
 
   #handOut(workerId: string, job: Parameters<WorkerHandlers["onJob"]>[0]): void {
@@ -323,7 +363,7 @@ export class Dispatch {
     if (!this.#asksForSecrets(job)) return worker.handlers.onJob(job)
     this.#run(
       Effect.map(
-        Effect.catch(this.#withSecrets(job), (error) =>
+        Effect.catch(this.#withSecrets(job, worker), (error) =>
           Effect.as(Effect.logError(`Run ${job.runId} cannot be paused`, error), undefined)
         ),
         (ready) => {
@@ -339,8 +379,17 @@ export class Dispatch {
     return (this.#store.findFunction(job.environment, job.functionId)?.secrets.length ?? 0) > 0
   }
 
-  /** The job with the secrets that its function asks for. A run whose secrets cannot be opened is paused. */
-  #withSecrets(job: Job): Effect.Effect<Job | undefined, StoreError> {
+  /**
+   * The job with the secrets that its function asks for. A run whose secrets cannot be opened is paused; one that the worker
+   * may not have any more is given back.
+   */
+  #withSecrets(job: Job, worker: Connected): Effect.Effect<Job | undefined, StoreError> {
+    if (!this.#mayRun(worker, job.functionId)) {
+      return Effect.as(
+        this.#store.applyReports([{ jobId: job.jobId, runId: job.runId, ops: [{ _tag: "Release" }] }]),
+        undefined
+      )
+    }
     const names = this.#store.findFunction(job.environment, job.functionId)?.secrets ?? []
     if (names.length === 0) return Effect.succeed(job)
     return Effect.matchEffect(this.#secrets.open(job.environment, names), {
@@ -359,15 +408,6 @@ export class Dispatch {
     })
   }
 }
-
-const demandOf = ({ registration, functions, leaseMs }: Connected, credit: number): Demand => ({
-  workerId: registration.workerId,
-  environment: registration.environment,
-  functions,
-  labels: registration.labels,
-  credit,
-  ...(leaseMs === undefined ? {} : { leaseMs })
-})
 
 const forgetEnded = (
   worker: Connected,

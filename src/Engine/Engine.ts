@@ -31,6 +31,7 @@ import type { Wire } from "../Protocol/Subscriptions.ts"
 import { checkTrigger } from "../Trigger.ts"
 import { type Access, type Caller, make as makeAccess, putBootstrapKey } from "./Access/Access.ts"
 import * as Management from "./Access/Management.ts"
+import type { WorkerLimits } from "./Access/WorkerAccess.ts"
 import { servicesIn } from "./ClientServices.ts"
 import type { KvService } from "../Client/Kv.ts"
 import { Dispatch, type RemoteSession } from "./Dispatch.ts"
@@ -87,7 +88,7 @@ export interface EngineService {
   readonly connectRemoteWorker: (
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
-    options: { readonly transport: string; readonly leaseMs: number }
+    options: { readonly transport: string; readonly leaseMs: number; readonly limits?: WorkerLimits }
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
   /** The key-value store of one environment. */
   readonly kv: (environment: string) => KvService
@@ -95,6 +96,8 @@ export interface EngineService {
   readonly storedKeys: (environment: string, bucket: string) => EngineKv.StoredKeys
   /** The configurations of one environment. */
   readonly config: (environment: string) => EngineConfig.EngineConfigService
+  /** The name of an event; `undefined` when there is none with this id. */
+  readonly eventName: (environment: string, eventId: string) => Effect.Effect<string | undefined, StoreError>
   /** What workers and clients ask about projections. */
   readonly projections: Projections.ProjectionsService
   /** Looking after the consumer groups of one environment. */
@@ -150,7 +153,9 @@ export interface PushService {
    */
   readonly register: (
     environment: string,
-    url: string
+    url: string,
+    /** Throws an `IronflowError` for functions that are not to be registered. */
+    check?: (functions: ReadonlyArray<FunctionRegistration>) => void
   ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, IronflowError>
   readonly list: (environment: string) => ReadonlyArray<EndpointInfo>
   /** Calls the endpoint no more; says whether it was there. */
@@ -246,10 +251,13 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       what: "connected" | "disconnected"
     ): Effect.Effect<void> =>
       Effect.sync(() =>
-        system.announce(environment, `system.worker.${workerId}.${what}`, () => ({
-          id: workerId,
-          status: what
-        }))
+        system.announce(
+          environment,
+          `system.worker.${workerId}.${what}`,
+          () => ({ id: workerId, status: what }),
+          undefined,
+          { action: "worker:read", resource: `worker:${workerId}` }
+        )
       )
     const announceFunctions = (
       environment: string,
@@ -257,7 +265,10 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     ): Effect.Effect<void> =>
       Effect.sync(() => {
         for (const { id, name } of functions) {
-          system.announce(environment, `system.function.${id}.registered`, () => ({ id, name }))
+          system.announce(environment, `system.function.${id}.registered`, () => ({ id, name }), undefined, {
+            action: "function:read",
+            resource: `function:${id}`
+          })
         }
       })
 
@@ -273,7 +284,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     const connectRemote = (
       registration: WorkerRegistration,
       handlers: WorkerHandlers,
-      options: { readonly transport: string; readonly leaseMs: number }
+      options: { readonly transport: string; readonly leaseMs: number; readonly limits?: WorkerLimits }
     ) =>
       Effect.gen(function* () {
         yield* checkRegistration(registration, dispatch)
@@ -373,7 +384,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
         Effect.tap(connectRemote(registration, handlers, options), () => push.sync),
       registerFunctions,
       push: {
-        register: (environment, url) => push.register(environment, url),
+        register: (environment, url, check) => push.register(environment, url, check),
         list: (environment) => push.list(environment),
         remove: (environment, url) => push.remove(environment, url),
         update: (jobId, update, environment) => push.update(jobId, update, environment)
@@ -381,11 +392,29 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       kv: (environment) => EngineKv.make(kv, environment),
       storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
       config: (environment) => EngineConfig.make(kv, environment),
+      eventName: (environment, eventId) =>
+        Effect.flatMap(store.projections.findEvent(environment, eventId), (position) =>
+          position === undefined
+            ? Effect.undefined
+            : Effect.map(
+                store.readLog({ environment, after: position - 1, limit: 1 }),
+                ({ entries: [entry] }) => (entry?.id === eventId ? entry.name : undefined)
+              )
+        ),
       projections,
       consumerGroups: (environment) => ConsumerGroups.make({ store, subscriptions }, environment),
       secrets: (environment) =>
         secrets.in(environment, (name, action) =>
-          system.announce(environment, `system.secret.${name}.${action}`, () => ({ name, action }))
+          system.announce(
+            environment,
+            `system.secret.${name}.${action}`,
+            () => ({ name, action }),
+            undefined,
+            {
+              action: "secret:read",
+              resource: `secret:${name}`
+            }
+          )
         ),
       subscribe: (environment, wire, guard) => subscriptions.connect(environment, wire, guard),
       announce: (environment, topic, data, length) => system.announce(environment, topic, data, length),

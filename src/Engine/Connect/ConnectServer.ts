@@ -16,7 +16,6 @@ import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts
 import type { StreamCall } from "../../Protocol/TurnStream.ts"
 import type { EngineService } from "../Engine.ts"
 import type { Visitor } from "../Http/Gate.ts"
-import { checked } from "../Http/Route.ts"
 import { TurnStream } from "../Http/TurnStream.ts"
 import type { Workers } from "../Http/Workers.ts"
 import { Envelopes, envelope, END_OF_STREAM } from "./Envelopes.ts"
@@ -99,7 +98,16 @@ class ConnectStream {
         ? visitor.environment
         : undefined
     const stopWatching = visitor.caller.watch((ended) => {
-      if (ended) this.#end(new UnauthenticatedError("The API key of this worker does not work any more"))
+      if (ended) {
+        return this.#end(new UnauthenticatedError("The API key of this worker does not work any more"))
+      }
+      try {
+        visitor.caller.checkAction("worker:run")
+        this.#peer?.check()
+      } catch (error) {
+        if (!isIronflowError(error)) throw error
+        this.#end(error)
+      }
     })
     stream.once("close", stopWatching)
     this.#envelopes = new Envelopes(options.maxMessageBytes)
@@ -157,15 +165,13 @@ class ConnectStream {
     const { engine, fork, maxMessageBytes, workers } = this.#options
     return Effect.gen({ self: this }, function* () {
       const environment = this.#environment
-      const mayRun = (workerId: string) =>
-        this.#visitor.caller.check("worker:run", `worker:${workerId}`, this.#visitor.environment)
       if (typeof register.turns === "string" && register.turns !== "") {
         const turns = new TurnStream(workers, {
           transport: CONNECT_TRANSPORT,
           line: this.#stream,
           environment,
           maxBodyBytes: maxMessageBytes,
-          check: mayRun,
+          caller: this.#visitor.caller,
           wake: () => this.#pump(),
           // what is being answered goes first
           end: () => void setImmediate(() => this.#end())
@@ -179,11 +185,11 @@ class ConnectStream {
           engine,
           workers,
           environment: environment ?? DEFAULT_ENVIRONMENT,
+          caller: this.#visitor.caller,
           send: (message) => this.#write(message),
           end: () => void setImmediate(() => this.#end()),
           fork
         })
-        yield* checked(() => mayRun(String(register.workerId ?? "")))
         yield* legacy.register(register)
         this.#peer = legacy
         if (this.#ended) legacy.closed()

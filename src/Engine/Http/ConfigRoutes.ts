@@ -25,9 +25,11 @@ export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         checked(() => readPageQuery(call.query, CONFIGS_PAGE)),
         (page) =>
           page === undefined
-            ? Effect.map(configOf(call).list(), (configs) => json({ configs }))
+            ? Effect.map(configOf(call).list(), (configs) =>
+                json({ configs: configs.filter(({ name }) => call.shows(name)) })
+              )
             : Effect.map(configOf(call).listPage(page), ({ items, ...next }) =>
-                json({ configs: items, ...next })
+                json({ configs: items.filter(({ name }) => call.shows(name)), ...next })
               )
       )
     ),

@@ -144,6 +144,8 @@ export const checkCall = (
   switch (subject.from) {
     case "all":
       return caller.check(action, `${subject.kind}:*`, environment)
+    case "each":
+      return caller.checkAny(action, subject.kind)
     case "path":
       return caller.check(action, `${subject.kind}:${variables[subject.variable] ?? ""}`, environment)
     case "body":
@@ -152,11 +154,21 @@ export const checkCall = (
   }
 }
 
-/** Checks what could not be checked before the body was read. */
-export const checkBody = ({ caller, environment }: Visitor, rule: Rule, body: unknown): void => {
-  if (rule === "public" || rule.subject.from !== "body" || caller.key === undefined) return
-  // it may have taken its time
+/**
+ * Checks that the visitor may make a call that has arrived. Whoever began it may have lost the right to it since: what counts
+ * is who may do it now. Throws as {@link checkCall} does.
+ */
+export const checkWhole = (
+  visitor: Visitor,
+  rule: Rule,
+  variables: { readonly [name: string]: string },
+  body: unknown
+): void => {
+  if (rule === "public") return
+  if (rule.subject.from !== "body") return checkCall(visitor, rule, variables)
+  const { caller, environment } = visitor
   caller.checkAlive()
+  if (caller.key === undefined) return
   for (const name of namesIn(rule.subject, body)) {
     caller.check(rule.action, `${rule.subject.kind}:${name}`, environment)
   }

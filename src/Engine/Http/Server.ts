@@ -37,7 +37,7 @@ import { Engine } from "../Engine.ts"
 import { type BodyLimits, parseJson, readBytes, readJson } from "./Body.ts"
 import { clientRoutes } from "./ClientRoutes.ts"
 import { ALPN_PROTOCOLS, BothVersions } from "./Http2.ts"
-import { checkBody, checkCall, checkCorsOrigins, Gate, isLoopback, type Visitor } from "./Gate.ts"
+import { checkCall, checkCorsOrigins, checkWhole, Gate, isLoopback, type Visitor } from "./Gate.ts"
 import * as Metrics from "./Metrics.ts"
 import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
@@ -208,6 +208,8 @@ export const make = (
     )
     // in place of the listener that comes with the line above: ours refuses before it upgrades, and sees the bare sockets
     server.removeAllListeners("upgrade").on("upgrade", upgrades.upgrade)
+    // so does this one, which says "continue" when the body is read its own way, and never to us: Node says it at once
+    server.removeAllListeners("checkContinue")
     yield* workers.watch
     yield* Effect.forkScoped(upgrades.watch)
     // first: those who wait for something are told to look elsewhere
@@ -407,11 +409,15 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
     const { route, variables } = found
     if (visitor !== undefined) checkCall(visitor, route.access, variables)
     const environment = visitor?.environment ?? DEFAULT_ENVIRONMENT
+    const rule = route.access
     const call = (body: unknown) => {
-      if (visitor !== undefined) checkBody(visitor, route.access, body)
       const reply = route.answer({
         environment,
         caller: visitor?.caller,
+        shows: (name) =>
+          visitor === undefined ||
+          rule === "public" ||
+          visitor.caller.may(rule.action, `${rule.subject.kind}:${name}`, environment),
         body,
         variables,
         request,
@@ -420,14 +426,22 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
           return new URLSearchParams(query)
         }
       })
-      return visitor !== undefined && route.access !== "public" && route.access.waits === true
-        ? Effect.raceFirst(reply, visitor.caller.ended)
+      return visitor !== undefined && rule !== "public" && rule.waits === true
+        ? Effect.raceFirst(
+            reply,
+            visitor.caller.until(() => checkWhole(visitor, rule, variables, body))
+          )
         : reply
     }
     if (method === "GET" || method === "DELETE") return call(undefined)
     const limits = route.fromWorker ? worker : client
     return Effect.flatMap(route.reads === "json" ? asked.readJson(limits) : asked.readBytes(limits), (body) =>
-      Effect.flatten(checked(() => call(body)))
+      Effect.flatten(
+        checked(() => {
+          if (visitor !== undefined) checkWhole(visitor, rule, variables, body)
+          return call(body)
+        })
+      )
     )
   }
 

@@ -10,6 +10,7 @@ import type { Duplex } from "node:stream"
 import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
 import { WORKER_UNKNOWN } from "../../Protocol/Http/Turns.ts"
 import type { FunctionRegistration, WorkerHandlers, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { WorkerLimits } from "../Access/WorkerAccess.ts"
 import type { RemoteSession } from "../Dispatch.ts"
 import type { EngineService } from "../Engine.ts"
 import { Deliveries } from "./Deliveries.ts"
@@ -26,6 +27,8 @@ export interface Announcement {
   readonly transport: string
   /** Absent for a worker that polls. */
   readonly push?: Push
+  /** Absent for one that may run whatever it has. */
+  readonly limits?: WorkerLimits
 }
 
 /** What an existing worker with a stream is told. */
@@ -85,7 +88,7 @@ export class Workers {
     { readonly worker: TurnWorker; readonly lost: ReadonlyArray<string> },
     ValidationError | StoreError
   > {
-    const { registration, instance, jobs, line, push, transport } = announcement
+    const { registration, instance, jobs, limits, line, push, transport } = announcement
     const { workerId } = registration
     return this.#one(
       Effect.gen({ self: this }, function* () {
@@ -99,7 +102,8 @@ export class Workers {
         const deliveries = new Deliveries()
         const engine = yield* this.#engine.connectRemoteWorker(registration, deliveries.handlers, {
           transport,
-          leaseMs: TURN_LEASE_MS
+          leaseMs: TURN_LEASE_MS,
+          ...(limits === undefined ? {} : { limits })
         })
         const session = `ses_${(yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)}`
         const worker = new TurnWorker(
@@ -128,7 +132,8 @@ export class Workers {
   /** Registers an existing worker, or the same one again: its leases stay. `stream` is that of one that does not poll. */
   enlist(
     registration: WorkerRegistration,
-    stream?: LegacyStreamHandlers
+    stream?: LegacyStreamHandlers,
+    limits?: WorkerLimits
   ): Effect.Effect<
     { readonly worker: LegacyWorker; readonly engine: RemoteSession },
     ValidationError | StoreError
@@ -143,7 +148,8 @@ export class Workers {
         this.#workers.delete(workerId)
         const engine = yield* this.#engine.connectRemoteWorker(registration, stream ?? deaf, {
           transport: stream?.transport ?? "polling",
-          leaseMs: LEGACY_LEASE_MS
+          leaseMs: LEGACY_LEASE_MS,
+          ...(limits === undefined ? {} : { limits })
         })
         const worker = new LegacyWorker({
           workerId,

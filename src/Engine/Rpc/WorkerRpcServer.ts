@@ -21,7 +21,7 @@ import { encodeFromServer, RPC_TRANSPORT, WORKER_RPC_PATH, workerRpcs } from "..
 import { TurnStream } from "../Http/TurnStream.ts"
 import type { Workers } from "../Http/Workers.ts"
 import { unknownWorker } from "../Http/Workers.ts"
-import type { SocketCall, SocketRoute } from "../Ws/Upgrades.ts"
+import { closeForKey, type SocketCall, type SocketRoute } from "../Ws/Upgrades.ts"
 
 /** Calls of one worker that wait for their answer; a worker of ours makes a handful. */
 const MAX_CALLS = 1024
@@ -124,7 +124,7 @@ export const make = (
           call.visitor.caller.key?.environment === undefined
             ? undefined
             : call.environment,
-        check: (workerId) => call.visitor.caller.check("worker:run", `worker:${workerId}`, call.environment),
+        caller: call.visitor.caller,
         maxBodyBytes: maxFrameBytes,
         wake: () => {
           if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
@@ -135,7 +135,17 @@ export const make = (
       const connection: Connection = { socket, stream, pushes, calls: 0 }
       connections.set(id, connection)
       socket.on("error", () => socket.terminate())
+      const stopWatching = call.visitor.caller.watch((ended) => {
+        if (ended) return
+        try {
+          stream.check()
+        } catch (error) {
+          if (!isIronflowError(error)) throw error
+          closeForKey(socket, "the API key may not do this any more")
+        }
+      })
       socket.on("close", () => {
+        stopWatching()
         connections.delete(id)
         Queue.offerUnsafe(disconnects, id)
       })

@@ -463,5 +463,10 @@ ALTER TABLE functions ADD COLUMN deleted_at INTEGER;
   `
 -- revision: the version of the projection whose save the state is of.
 ALTER TABLE projection_states ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+`,
+  `
+-- previous_hash: of the secret before, which works until previous_ends_at too.
+ALTER TABLE api_keys ADD COLUMN previous_hash TEXT;
+ALTER TABLE api_keys ADD COLUMN previous_ends_at INTEGER;
 `
 ]

@@ -51,6 +51,7 @@ import type {
   KeyRecord,
   NewKey,
   NewPolicy,
+  NewSecret,
   OrgRecord,
   PolicyChanges,
   PolicyRecord,
@@ -831,12 +832,8 @@ export interface StoreService {
   /** Who changed them, newest first. `by` of the changes below is for this. */
   readonly readAccessLog: (limit: number) => Effect.Effect<Array<AccessLogEntry>, StoreError>
   readonly createApiKey: (key: NewKey, by: string) => Effect.Effect<KeyRecord, AccessError>
-  /** Gives the key another secret; the old one ends. */
-  readonly rotateApiKey: (
-    id: string,
-    secret: { readonly hash: string; readonly prefix: string },
-    by: string
-  ) => Effect.Effect<KeyRecord, AccessError>
+  /** Gives the key another secret; the old one ends, at once or after a while. */
+  readonly rotateApiKey: (id: string, secret: NewSecret, by: string) => Effect.Effect<KeyRecord, AccessError>
   readonly deleteApiKey: (id: string, by: string) => Effect.Effect<void, AccessError>
   /** Makes the operator's own key stand, with the admin's role; once for each hash. */
   readonly putBootstrapKey: (hash: string) => Effect.Effect<void, StoreError>

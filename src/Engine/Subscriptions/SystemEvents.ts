@@ -234,7 +234,8 @@ class Remembered implements SystemEvent {
   }
 
   get access(): EventAccess | undefined {
-    return "topic" in this.what ? this.what.access : undefined
+    const { what } = this
+    return "topic" in what ? what.access : { action: "run:read", resource: `run:${what.runId}` }
   }
 
   get data(): string {

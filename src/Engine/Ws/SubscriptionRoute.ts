@@ -1,15 +1,20 @@
 /** `/ws`: the socket of a subscription client. */
 import { wireOf } from "../../Protocol/WebSocketWire.ts"
+import { isIronflowError } from "../../Errors.ts"
 import type { Action } from "../../Policy.ts"
 import { reachOf } from "../Access/SubscriptionReach.ts"
 import type { EngineService } from "../Engine.ts"
-import { KEY_ENDED, type SocketRoute } from "./Upgrades.ts"
+import { closeForKey, type SocketRoute } from "./Upgrades.ts"
 
 /** How often a client is asked whether it is still there; one that does not answer in this time is gone. */
 const PING_MS = 30_000
 
 /** What whoever subscribes to such topics must be allowed to do besides. */
 const furtherActions: ReadonlyMap<string, Action> = new Map([
+  ["system.run", "run:read"],
+  ["system.function", "function:read"],
+  ["system.worker", "worker:read"],
+  ["system.secret", "secret:read"],
   ["system.projection", "projection:read"],
   ["system.config", "config:read"]
 ])
@@ -27,22 +32,28 @@ export const subscriptionRoute = (
     socket.on("error", () => undefined)
     const patterns = new Set<string>()
     const check = (pattern: string): void => {
-      visitor.caller.checkAlive()
       visitor.caller.check("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
       // of what asks for more, nothing would come
       const more = furtherActions.get(pattern.split(".", 2).join("."))
       if (more !== undefined) visitor.caller.checkAction(more)
-      patterns.add(pattern)
     }
     engine.subscribe(environment, wire, {
-      check,
+      check: (pattern) => {
+        visitor.caller.checkAlive()
+        check(pattern)
+        patterns.add(pattern)
+      },
       may: ({ action, resource }) => visitor.caller.may(action, resource, environment)
     })
     const stopWatching = visitor.caller.watch((ended) => {
-      const may = (pattern: string) =>
-        visitor.caller.may("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
-      // it comes back with what it may still subscribe to
-      if (!ended && ![...patterns].every(may)) socket.close(KEY_ENDED, "the API key may not do this any more")
+      if (ended) return
+      try {
+        for (const pattern of patterns) check(pattern)
+      } catch (error) {
+        if (!isIronflowError(error)) throw error
+        // it comes back with what it may still subscribe to
+        closeForKey(socket, "the API key may not do this any more")
+      }
     })
     socket.on("close", stopWatching)
     request.socket.on("drain", () => wire.onDrain())

@@ -30,9 +30,12 @@ export interface SocketRoute {
   readonly path: string
   /** Bytes of one frame from the client; a larger one closes the connection with 1009. 1 MiB by default. */
   readonly maxFrameBytes?: number
-  /** The route itself closes its sockets when the server stops. */
+  /** The route itself closes its sockets when the server stops, and when their key ends. */
   readonly leavesByItself?: boolean
-  /** Throws an `IronflowError` to refuse the request before the upgrade. */
+  /**
+   * Throws an `IronflowError` to refuse the request before the upgrade. It is asked again when what the key may do has changed,
+   * and the socket is closed when it throws then.
+   */
   readonly check?: (call: SocketCall) => void
   /** Takes the open socket. It must listen to `error`, or one bad frame ends the process. */
   readonly open: (socket: WebSocket, call: SocketCall) => void
@@ -53,7 +56,7 @@ const MAX_FRAME_BYTES = 1024 * 1024
 export const KEY_ENDED = 1008
 
 /** How long a client may take to close a socket whose key has ended, milliseconds. */
-const KEY_GRACE_MS = 1000
+export const KEY_GRACE_MS = 1000
 
 /** How often clients are asked whether they are still there. */
 const PING_MS = 30_000
@@ -95,7 +98,7 @@ export class Upgrades {
       server.handleUpgrade(request, socket, head, (webSocket) => {
         webSocket.on("pong", () => this.#silent.delete(webSocket))
         webSocket.on("close", () => this.#silent.delete(webSocket))
-        webSocket.once("close", closeWithKey(webSocket, call.visitor))
+        webSocket.once("close", closeWithKey(webSocket, call, route))
         route.open(webSocket, call)
       })
     } catch (error) {
@@ -152,15 +155,28 @@ export class Upgrades {
   }
 }
 
-/** Closes the socket as soon as its key ends; returns the way to stop that. */
-const closeWithKey = (socket: WebSocket, { caller }: Visitor): (() => void) =>
-  caller.watch((ended) => {
-    if (!ended) return
-    // what comes in from now on is not looked at
-    socket.removeAllListeners("message")
-    socket.close(KEY_ENDED, "the API key does not work any more")
-    setTimeout(() => socket.terminate(), KEY_GRACE_MS).unref()
+/** Closes the socket as soon as its key ends, or may not have it any more; returns the way to stop that. */
+const closeWithKey = (
+  socket: WebSocket,
+  call: SocketCall,
+  { check, leavesByItself = false }: SocketRoute
+): (() => void) =>
+  call.visitor.caller.watch((ended) => {
+    if (ended) return leavesByItself ? undefined : closeForKey(socket, "the API key does not work any more")
+    try {
+      check?.(call)
+    } catch (error) {
+      if (!isIronflowError(error)) throw error
+      closeForKey(socket, "the API key may not do this any more")
+    }
   })
+
+export const closeForKey = (socket: WebSocket, reason: string): void => {
+  // what comes in from now on is not looked at
+  socket.removeAllListeners("message")
+  socket.close(KEY_ENDED, reason)
+  setTimeout(() => socket.terminate(), KEY_GRACE_MS).unref()
+}
 
 const refuse = (socket: Duplex, error: IronflowError): void => {
   const { status, body } = failureResponse(error, "rest")
