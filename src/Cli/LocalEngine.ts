@@ -19,16 +19,20 @@ export interface LocalEngineOptions {
   readonly insecure?: boolean
   /** Whether endpoints in push mode may be on loopback and in private networks. */
   readonly allowPrivateEndpoints?: boolean
-  /** Origins whose pages are answered when there are API keys. */
+  /** Origins of other hosts whose pages are answered. */
   readonly corsOrigins?: ReadonlyArray<string>
+  /** Names under which browsers reach it. */
+  readonly allowedHosts?: ReadonlyArray<string>
+  /** Of the database file when it is made. */
+  readonly fileMode?: number
   /** Instead of `IRONFLOW_MASTER_KEY`. */
   readonly masterKey?: string
 }
 
-const layer = ({ allowPrivateEndpoints = false, data, masterKey, ...http }: LocalEngineOptions) =>
+const layer = ({ allowPrivateEndpoints = false, data, fileMode, masterKey, ...http }: LocalEngineOptions) =>
   Server.layer(http).pipe(
     Layer.provideMerge(layerEngine),
-    Layer.provide(Sqlite.layer({ filename: data })),
+    Layer.provide(Sqlite.layer({ filename: data, ...(fileMode === undefined ? {} : { fileMode }) })),
     Layer.provide(masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey))),
     Layer.provide(
       Layer.sync(PushSettings, () => makeSettings({ allowPrivateNetworks: allowPrivateEndpoints }))

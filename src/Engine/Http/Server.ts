@@ -37,7 +37,15 @@ import { Engine } from "../Engine.ts"
 import { type BodyLimits, parseJson, readBytes, readJson } from "./Body.ts"
 import { clientRoutes } from "./ClientRoutes.ts"
 import { ALPN_PROTOCOLS, BothVersions } from "./Http2.ts"
-import { checkCall, checkCorsOrigins, checkWhole, Gate, isLoopback, type Visitor } from "./Gate.ts"
+import {
+  checkAllowedHosts,
+  checkCall,
+  checkCorsOrigins,
+  checkWhole,
+  Gate,
+  isLoopback,
+  type Visitor
+} from "./Gate.ts"
 import * as Metrics from "./Metrics.ts"
 import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
@@ -58,8 +66,13 @@ export interface HttpServerOptions {
   readonly tls?: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array }
   /** Listens on any host without API keys, for everybody who reaches it. `false` by default. */
   readonly insecure?: boolean
-  /** Origins whose pages are answered when there are API keys: `https://app.example.com`. None by default. */
+  /** Origins whose pages are answered besides those of the server's own: `https://app.example.com`. None by default. */
   readonly corsOrigins?: ReadonlyArray<string>
+  /**
+   * Names under which browsers reach the server: `ironflow.example.com`, with a port for that one only. Those of loopback and
+   * addresses always are; programs that are no browsers may use any.
+   */
+  readonly allowedHosts?: ReadonlyArray<string>
   /** Bytes of the body of a client's request; a little over the largest payload (4 MiB) by default. */
   readonly maxBodyBytes?: number
   /** Bytes of the body of a worker's request, which may carry several results; 16 MiB by default. */
@@ -280,7 +293,8 @@ const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
     bodyTimeoutMs: 30_000,
     maxConnections: 10_000,
     ...options,
-    corsOrigins: checkCorsOrigins(options.corsOrigins ?? [])
+    corsOrigins: checkCorsOrigins(options.corsOrigins ?? []),
+    allowedHosts: checkAllowedHosts(options.allowedHosts ?? [])
   }
   const { port } = resolved
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {

@@ -33,6 +33,7 @@ import {
   recoverLeases,
   releaseWorker
 } from "./Leases.ts"
+import { checkFiles, DEFAULT_MODE, makeFile } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
 import * as GroupInspection from "./GroupInspection.ts"
 import * as Groups from "./GroupRows.ts"
@@ -60,6 +61,8 @@ import { applyReport } from "./Turns.ts"
 export interface SqliteOptions {
   /** Path of the database file, which is created when it does not exist; `":memory:"` for one that is gone with the process. */
   readonly filename: string
+  /** The mode of the file when it is made, and of those beside it: 0600 by default. Files that are there keep theirs. */
+  readonly fileMode?: number
 }
 
 /** Most commands in one transaction. */
@@ -74,11 +77,12 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     const clock = yield* Clock.Clock
     const random = yield* Random.Random
     const now = () => clock.currentTimeMillisUnsafe()
-    const { db, release } = yield* Effect.try({
-      try: () => open(options.filename, now()),
+    const { db, release, warnings } = yield* Effect.try({
+      try: () => open(options.filename, options.fileMode ?? DEFAULT_MODE, now()),
       catch: (cause) => storeError(`Cannot open database "${options.filename}"`, cause)
     })
     yield* Effect.addFinalizer(() => Effect.sync(release))
+    for (const warning of warnings) yield* Effect.logWarning(warning)
 
     const listeners = new Set<(changes: Changes) => void>()
     /** Those who look on, and whether at whole runs only. */
@@ -443,16 +447,27 @@ const refusal = <A>(run: () => A): A | Refusal => {
   }
 }
 
-const open = (filename: string, now: number): { readonly db: DatabaseSync; readonly release: () => void } => {
+const open = (
+  filename: string,
+  mode: number,
+  now: number
+): {
+  readonly db: DatabaseSync
+  readonly release: () => void
+  readonly warnings: ReadonlyArray<string>
+} => {
   // SQLite takes an empty name for a database that is gone with the process
   if (filename.trim() === "") {
     throw new StoreError("The filename of the database must not be empty or blank", {
       code: "STORE_UNAVAILABLE"
     })
   }
-  const lock = filename === ":memory:" ? undefined : acquireLock(filename, now)
+  const isFile = filename !== ":memory:"
+  const warnings = isFile ? checkFiles(filename, mode) : []
+  const lock = isFile ? acquireLock(filename, mode, now) : undefined
   let db: DatabaseSync | undefined
   try {
+    if (isFile) makeFile(filename, mode)
     db = new DatabaseSync(filename, { timeout: 5000 })
     // before anything is changed: it may be somebody else's
     checkOurs(db, filename)
@@ -461,6 +476,7 @@ const open = (filename: string, now: number): { readonly db: DatabaseSync; reado
     )
     const opened = db
     return {
+      warnings,
       db: opened,
       release: () => {
         opened.close()
@@ -534,7 +550,9 @@ const storeError = (what: string, cause: unknown): StoreError => {
       }
     )
   }
-  if (errcode !== undefined && UNAVAILABLE.has(errcode)) {
+  // an error with a system call is Node's, of a file that cannot be made or looked at
+  const isFile = cause instanceof Error && "syscall" in cause
+  if (isFile || (errcode !== undefined && UNAVAILABLE.has(errcode))) {
     return new StoreError(`${what}: ${reason}. Check that the folder exists, is writable and has room`, {
       code: "STORE_UNAVAILABLE",
       retryable: true,
