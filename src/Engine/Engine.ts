@@ -134,9 +134,10 @@ export interface EngineService {
   /** Calls `listener` with what happens to runs, as it is committed; returns the way to stop that. */
   readonly observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void
   /**
-   * Serves a subscription client at the other end of the wire. `guard` says what it may do, everything by default.
+   * Serves a subscription client at the other end of the wire. `guard` says what it may do, everything by default; what is
+   * returned asks it again about every subscription, and throws what it throws.
    */
-  readonly subscribe: (environment: string, wire: Wire, guard?: Guard) => void
+  readonly subscribe: (environment: string, wire: Wire, guard?: Guard) => () => void
   /** The one place where an area says that something has happened: see `Subscriptions/SystemEvents.ts`. */
   readonly announce: SystemEvents["announce"]
   /** What has happened since the engine was started, and what is there now. */

@@ -238,6 +238,37 @@ const salary = async (): Promise<void> => {
   await keys.ok(order("p-1", "salary.paid", { MARK }))
 }
 
+/** A run that has waited for such an event and got it. */
+const waited = async (): Promise<string> => {
+  const id = nextWorker()
+  const event = `turn.number-${++turns.number}`
+  const call = (path: string, body: object) =>
+    keys.ok(keys.send("POST", `/api/v1/workers/${id}/${path}`, body))
+  const { session } = await call("register", turnsBody(id, { id: `waits-${turns.number}`, event }))
+  await keys.ok(keys.rpc("IronflowService/Trigger", { event, data: {} }))
+  const poll = { session, asked: 1, seen: 0, waitMs: 5000 }
+  const { jobId, runId } = (await call("turns/poll", poll)).deliveries[0].job
+  const wait = { ...waitOp, stepKey: "wait:0", name: "wait" }
+  await call("turns/reports", { session, batch: 1, reports: [{ jobId, runId, ops: [wait] }] })
+  await keys.ok(keys.rpc("IronflowService/Trigger", { event: "salary.paid", data: { MARK } }))
+  const settle = { _tag: "Settle", stepKey: "wait:0" }
+  const { acks } = await call("turns/reports", {
+    session,
+    batch: 2,
+    reports: [{ jobId, runId, ops: [settle, { _tag: "Complete", output: undefined }] }]
+  })
+  assert.strictEqual(acks[0]._tag, "Accepted", JSON.stringify(acks))
+  return runId
+}
+
+const waitOp = {
+  _tag: "WaitForEvent",
+  scope: "",
+  event: "salary.*",
+  timeout: { afterMs: 60_000 },
+  timeoutMs: 60_000
+}
+
 const projection = { name: "wages", events: ["salary.*"], mode: "managed" }
 
 const claimed = async (workerId: string, key?: string) =>
@@ -340,15 +371,7 @@ const effects: ReadonlyArray<Effect> = [
         const body = { token: lease.token, generation: lease.generation, limit: 10 }
         return ask("POST", "/api/v1/projections/wages/owner/read", body)(key)
       },
-      "waiting for it in a run": reports({
-        _tag: "WaitForEvent",
-        stepKey: "wait:0",
-        name: "wait",
-        scope: "",
-        event: "salary.*",
-        timeout: { afterMs: 60_000 },
-        timeoutMs: 60_000
-      }),
+      "waiting for it in a run": reports({ ...waitOp, stepKey: "wait:0", name: "wait" }),
       ReadStream: rpc("EntityStreamService/ReadStream", { entityId: "p-1" }),
       "the history of a stream": get("/api/v1/streams/p-1/history"),
       GetEntityHistory: rpc("EntityStreamService/GetEntityHistory", { entityId: "p-1" }),
@@ -356,6 +379,10 @@ const effects: ReadonlyArray<Effect> = [
         const { runs } = await keys.ok(keys.rpc("IronflowService/ListRuns", { functionId: "pay" }))
         return rpc("IronflowService/GetRun", { id: runs[0].id })(key)
       },
+      "a step that has waited for it": async (key) =>
+        rpc("IronflowService/GetRunSteps", { runId: await waited() })(key),
+      "the REST list of steps": async (key) => get(`/api/v1/runs/${await waited()}/steps`)(key),
+      "events of runs that have waited for it": subscribes("system.run.>", waited),
       ListRuns: rpc("IronflowService/ListRuns"),
       "cancelling a run": async (key) => {
         const { runs } = await keys.ok(keys.rpc("IronflowService/ListRuns", { functionId: "pay" }))
@@ -694,6 +721,27 @@ it("secrets and functions that are denied do not come by way of a push endpoint 
   assert.strictEqual(await registers(["secret:read", "secret:PROD_*"]), 403)
   assert.strictEqual(await registers(["function:register", "function:pay"]), 403)
   assert.strictEqual(await registers(), 200)
+})
+
+it("a worker that names its environment itself is held to what its key may do there", async () => {
+  const roleId = await keys.makeRole({ actions: "*", condition: 'request.environment == "staging"' })
+  const { key } = await keys.makeKey({ env_id: "*", role_ids: [roleId] })
+  const registers = async (environment: string, header: string): Promise<number> => {
+    const id = nextWorker()
+    const body = turnsBody(id, { id: "ship" })
+    const announced = { ...body, registration: { ...body.registration, environment } }
+    const options = { key, ...(header === "" ? {} : { environment: header }) }
+    return (await keys.send("POST", `/api/v1/workers/${id}/register`, announced, options)).status
+  }
+
+  assert.deepStrictEqual(
+    [
+      await registers("staging", "staging"),
+      await registers("default", ""),
+      await registers("staging", "default")
+    ],
+    [200, 403, 403]
+  )
 })
 
 it("every list leaves out what may not be seen, and is refused where all of it is denied or none allowed", async () => {

@@ -131,7 +131,7 @@ export class Gate {
       headers.origin !== undefined ||
       headers["sec-fetch-site"] !== undefined ||
       headers["sec-fetch-dest"] !== undefined ||
-      (!this.#access.required && /^Mozilla\//.test(headers["user-agent"] ?? ""))
+      (!this.#access.required && headers["user-agent"]?.startsWith("Mozilla/") === true)
     )
   }
 

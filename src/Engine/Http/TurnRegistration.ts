@@ -52,7 +52,7 @@ export const registerTurns = (
       line,
       transport,
       ...(push === undefined ? {} : { push }),
-      ...(caller?.key === undefined ? {} : { limits: limitsOf(caller, announced.registration.environment) })
+      ...(caller === undefined ? {} : { limits: limitsOf(caller, announced.registration.environment) })
     })
     const response: RegisterTurnsResponse = {
       capabilities: { turns: TURNS_VERSION },

@@ -125,6 +125,11 @@ export class Connection implements Outlet {
     return count
   }
 
+  /** Throws an `IronflowError` when the other end may not have one of its subscriptions any more. */
+  readonly checkAgain = (): void => {
+    for (const pattern of this.#byPattern.keys()) this.#guard?.check(pattern)
+  }
+
   goAway(): void {
     this.#wire.close(GOING_AWAY, "the engine stops")
     this.#end()

@@ -3,6 +3,7 @@ import { wireOf } from "../../Protocol/WebSocketWire.ts"
 import { isIronflowError } from "../../Errors.ts"
 import type { Action } from "../../Policy.ts"
 import { reachOf } from "../Access/SubscriptionReach.ts"
+import { mayHaveEvent } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
 import { closeForKey, type SocketRoute } from "./Upgrades.ts"
 
@@ -30,25 +31,22 @@ export const subscriptionRoute = (
     const wire = wireOf(socket)
     // `close` follows, and says it to those who have to know
     socket.on("error", () => undefined)
-    const patterns = new Set<string>()
-    const check = (pattern: string): void => {
-      visitor.caller.check("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
-      // of what asks for more, nothing would come
-      const more = furtherActions.get(pattern.split(".", 2).join("."))
-      if (more !== undefined) visitor.caller.checkAction(more)
-    }
-    engine.subscribe(environment, wire, {
+    const checkAgain = engine.subscribe(environment, wire, {
       check: (pattern) => {
         visitor.caller.checkAlive()
-        check(pattern)
-        patterns.add(pattern)
+        visitor.caller.check("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
+        // of what asks for more, nothing would come
+        const more = furtherActions.get(pattern.split(".", 2).join("."))
+        if (more !== undefined) visitor.caller.checkAction(more)
       },
-      may: ({ action, resource }) => visitor.caller.may(action, resource, environment)
+      may: ({ action, event, resource }) =>
+        visitor.caller.may(action, resource, environment) &&
+        (event === undefined || mayHaveEvent(visitor.caller, environment, event))
     })
     const stopWatching = visitor.caller.watch((ended) => {
       if (ended) return
       try {
-        for (const pattern of patterns) check(pattern)
+        checkAgain()
       } catch (error) {
         if (!isIronflowError(error)) throw error
         // it comes back with what it may still subscribe to
