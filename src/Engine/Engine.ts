@@ -236,7 +236,8 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       for (const change of changes.states) announceStates(system, change)
       for (const change of changes.configs) announceConfig(system, change)
       if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
-      if (changes.ready) dispatch.poke()
+      // who may have a run may be somebody else now
+      if (changes.ready || changes.access.length > 0) dispatch.poke()
       if (changes.logEnd > 0) subscriptions.advance(changes.logEnd)
     })
     const stopWatching = store.observe((activity) => system.announceRuns(activity), { runsOnly: true })

@@ -238,6 +238,18 @@ const salary = async (): Promise<void> => {
   await keys.ok(order("p-1", "salary.paid", { MARK }))
 }
 
+/** Another of them in the same stream. */
+const again = () =>
+  keys.ok(
+    keys.rpc("EntityStreamService/AppendEvent", {
+      entityId: "p-1",
+      entityType: "person",
+      eventName: "salary.paid",
+      data: { MARK },
+      expectedVersion: "-1"
+    })
+  )
+
 /** A run that has waited for such an event and got it. */
 const waited = async (): Promise<string> => {
   const id = nextWorker()
@@ -391,6 +403,30 @@ const effects: ReadonlyArray<Effect> = [
     }
   },
   {
+    effect: "the events of a stream",
+    denied: { actions: "stream:read", resources: "stream:p-*" },
+    given: salary,
+    ways: {
+      ReadStream: rpc("EntityStreamService/ReadStream", { entityId: "p-1" }),
+      GetEntityHistory: rpc("EntityStreamService/GetEntityHistory", { entityId: "p-1" }),
+      "the history of a stream": get("/api/v1/streams/p-1/history"),
+      "a subscription to the entity": subscribes("entity:person.p-1.>", again),
+      "a subscription to its events": subscribes("events:salary.*", again),
+      "a member of a group": async (key) => {
+        const { frames, socket } = await keys.socket("/ws", key)
+        const subscription = { pattern: "events:salary.*", options: { consumerGroup: "g" } }
+        socket.send(JSON.stringify({ type: "subscribe", subscription }))
+        await vi.waitFor(() => assert.isNotEmpty(frames))
+        socket.terminate()
+        return frames[0].results[0].status === "ok"
+      },
+      "a poll of a projection": async (key) => {
+        await keys.ok(keys.rpc("ProjectionService/RegisterProjection", projection))
+        return rpc("ProjectionService/PollProjectionEvents", { name: "wages" })(key)
+      }
+    }
+  },
+  {
     effect: "emitting",
     denied: { actions: "emit:event", resources: "event:salary.*" },
     ways: {
@@ -417,6 +453,10 @@ const effects: ReadonlyArray<Effect> = [
         entityType: "person",
         events: [{ eventName: "salary.paid", data: {} }],
         expectedVersion: "-1"
+      }),
+      "a schedule of a function": doesRpc("IronflowService/RegisterFunction", {
+        id: "clock",
+        triggers: [{ event: "salary.paid", cron: "* * * * *" }]
       }),
       "tx.emit": reports(tx({ _tag: "emit", name: "salary.paid", version: 1, data: "{}" })),
       "tx.append": reports(
@@ -721,6 +761,28 @@ it("secrets and functions that are denied do not come by way of a push endpoint 
   assert.strictEqual(await registers(["secret:read", "secret:PROD_*"]), 403)
   assert.strictEqual(await registers(["function:register", "function:pay"]), 403)
   assert.strictEqual(await registers(), 200)
+})
+
+it("a worker gets no run whose secrets its key may not read any more, until it may again", async () => {
+  await keys.ok(keys.send("POST", "/api/v1/secrets", { name: "PROD_KEY", value: MARK }))
+  const role = await keys.makeRole({ actions: "*" })
+  const deny = await keys.makePolicy({ effect: "deny", actions: "secret:read", resources: "secret:PROD_*" })
+  const { key } = await keys.makeKey({ role_ids: [role] })
+  const id = nextWorker()
+  const call = (path: string, body: object) =>
+    keys.ok(keys.send("POST", `/api/v1/workers/${id}/${path}`, body, { key }))
+  const fn = { id: "ship", event: "order.placed", secrets: ["PROD_KEY"] }
+  const { session } = await call("register", turnsBody(id, fn))
+  await keys.assign(role, deny)
+  await keys.ok(keys.rpc("IronflowService/Trigger", { event: "order.placed", data: {} }))
+
+  const before = await call("turns/poll", { session, asked: 1, seen: 0, waitMs: 0 })
+  const waiting = call("turns/poll", { session, asked: 1, seen: 0, waitMs: 30_000 })
+  await keys.remove(role, deny)
+
+  assert.deepStrictEqual(before.deliveries, [])
+  const { deliveries } = await waiting
+  assert.deepStrictEqual(deliveries[0].job.secrets, { PROD_KEY: MARK })
 })
 
 it("a worker that names its environment itself is held to what its key may do there", async () => {

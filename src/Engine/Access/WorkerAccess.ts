@@ -11,6 +11,7 @@ import type {
   TurnReport,
   WorkerRegistration
 } from "../../Protocol/Worker.ts"
+import { cronEventName } from "../../Trigger.ts"
 import type { Caller } from "./Access.ts"
 import { reachOf } from "./SubscriptionReach.ts"
 
@@ -34,10 +35,22 @@ export const checkWorker = (
   }
 }
 
-/** Throws `UnauthorizedError` when the caller may not have what runs of the function bring: secrets, and events. */
-export const checkGets = (caller: Caller, environment: string, { secrets, triggers }: Announced): void => {
+/**
+ * Throws `UnauthorizedError` when the caller may not have what the function brings: secrets and events, and those that its
+ * schedules emit.
+ */
+export const checkGets = (
+  caller: Caller,
+  environment: string,
+  { id, secrets, triggers }: Announced
+): void => {
   for (const name of secrets) caller.check("secret:read", `secret:${name}`, environment)
-  for (const { event } of triggers) if (event !== undefined) checkEvents(caller, environment, event)
+  for (const trigger of triggers) {
+    if (trigger.event !== undefined) checkEvents(caller, environment, trigger.event)
+    if (trigger.cron !== undefined) {
+      caller.checkNotDenied("emit:event", `event:${cronEventName(id, trigger)}`, environment)
+    }
+  }
 }
 
 /** Throws `UnauthorizedError` when a policy denies subscribing to some of the events that the name or pattern fits. */
@@ -63,6 +76,12 @@ export const mayHaveEvent = (
   return names.every((name) => caller.isNotDenied("subscription:read", name, environment))
 }
 
+/** Whether no policy denies the caller the stream of an entity, whose events come by other ways too. */
+export const mayHaveStream = (caller: Caller | undefined, environment: string, entityId: string): boolean =>
+  caller === undefined ||
+  !caller.isDenied("stream:read") ||
+  caller.isNotDenied("stream:read", `stream:${entityId}`, environment)
+
 /** Which functions a worker gets runs of, now. */
 export interface WorkerLimits {
   /** Whether there may be some that it does not. */
@@ -74,6 +93,7 @@ export const limitsOf = (caller: Caller, environment: string): WorkerLimits => (
   isLimited: () =>
     caller.isEnded ||
     !caller.mayAll("secret:read") ||
+    caller.isDenied("emit:event") ||
     caller.isDenied("function:register") ||
     caller.isDenied("subscription:read"),
   mayRun: (fn) => {

@@ -111,8 +111,9 @@ export const checkHandedOut = (
   { caller, environment }: Call,
   events: ReadonlyArray<ProjectionLogEvent>
 ): void => {
-  if (caller?.isDenied("subscription:read") !== true) return
+  if (caller === undefined) return
   for (const { entity, name } of events) {
+    if (entity !== undefined) caller.checkNotDenied("stream:read", `stream:${entity.id}`, environment)
     if (mayHaveEvent(caller, environment, name, entity)) continue
     caller.checkNotDenied(
       "subscription:read",

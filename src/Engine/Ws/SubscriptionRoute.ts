@@ -1,9 +1,9 @@
 /** `/ws`: the socket of a subscription client. */
 import { wireOf } from "../../Protocol/WebSocketWire.ts"
 import { isIronflowError } from "../../Errors.ts"
-import type { Action } from "../../Policy.ts"
+import { type Action, overlapsGlob } from "../../Policy.ts"
 import { reachOf } from "../Access/SubscriptionReach.ts"
-import { mayHaveEvent } from "../Access/WorkerAccess.ts"
+import { mayHaveEvent, mayHaveStream } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
 import { closeForKey, type SocketRoute } from "./Upgrades.ts"
 
@@ -41,7 +41,14 @@ export const subscriptionRoute = (
       },
       may: ({ action, event, resource }) =>
         visitor.caller.may(action, resource, environment) &&
-        (event === undefined || mayHaveEvent(visitor.caller, environment, event))
+        (event === undefined || mayHaveEvent(visitor.caller, environment, event)),
+      mayRead: (entityId) => mayHaveStream(visitor.caller, environment, entityId),
+      checkGroup: (pattern) => {
+        if (pattern.startsWith("topic:")) return
+        visitor.caller.checkNotDenied("stream:read", "stream:*", environment, (resources) =>
+          overlapsGlob("stream:*", resources)
+        )
+      }
     })
     const stopWatching = visitor.caller.watch((ended) => {
       if (ended) return
