@@ -163,9 +163,9 @@ export const makeVirtual = <
         Effect.map(engine.connectWorker(registration, handlers), (session) => {
           const { projections: feed } = session
           if (feed === undefined) return session
-          const claim: typeof feed.claim = (projection) => {
+          const claim: typeof feed.claim = (projection, waitMs) => {
             projecting.add(registration.environment)
-            return feed.claim(projection)
+            return feed.claim(projection, waitMs)
           }
           return { ...session, projections: { ...feed, claim } }
         })
