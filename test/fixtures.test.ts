@@ -22,8 +22,8 @@ import { afterAll, assert, describe, expect, it } from "vitest"
 import * as Sqlite from "../src/Engine/Store/Sqlite.ts"
 import { openTestEngine } from "../src/Testing/TestEngine.ts"
 import type { EngineProcess } from "./fixtures/engine.ts"
+import { callAgain, type Fixture } from "./fixtures/Fixture.ts"
 import { look, type RunIds } from "./fixtures/Look.ts"
-import { callAgain, type Fixture } from "./fixtures/make.ts"
 import { startProgram } from "./fixtures/Process.ts"
 import { makeFunctions, makeProjections } from "./fixtures/Shop.ts"
 import { openSideLog, readSideLog } from "./fixtures/SideLog.ts"
@@ -121,23 +121,12 @@ const moveOn = async (client: IronflowClient, { runIds }: Copy): Promise<void> =
   await client.emit("approval.given", { key: "waits for an event", by: "Ada" })
 }
 
-/** Starts a run of every function that an event starts. */
-const startAnew = async (client: IronflowClient): Promise<RunIds> => {
+/** Starts a run of every function that an event started when the fixture was made. */
+const startAnew = async (client: IronflowClient, { seen }: Copy): Promise<RunIds> => {
   const runIds: Record<string, string> = {}
-  for (const event of [
-    "order.placed",
-    "approval.asked",
-    "reminder.asked",
-    "bill.asked",
-    "text.asked",
-    "trip.asked",
-    "report.asked",
-    "checks.asked",
-    "transfer.asked",
-    "pay.asked",
-    "audit.asked",
-    "parcel.sent"
-  ]) {
+  for (const event of seen.functions.flatMap(({ triggers }) =>
+    triggers.flatMap(({ event }) => event ?? [])
+  )) {
     const key = `new ${event}`
     const { runIds: ids } = await client.emit(event, { key, pause: 20 })
     runIds[key] = ids[0] ?? ""
@@ -274,9 +263,7 @@ describe.each(names)("what the version of %s has left behind", (name) => {
     await assertEnded(client, copy, { ...runIds, later: later.runIds[0] ?? "" })
     assert.deepStrictEqual(await group.all, [2, 3, 4, 5, 6, 7])
     group.close()
-    const { position } = await client.emit("points.given", { customer: "bob", points: 1 })
-    const { state } = await client.projections.get("points", { partition: "bob", after: position })
-    assert.deepStrictEqual(state, { sum: 6, count: 2 })
+    await assertProjects(client)
   })
 
   it.each(transports)("works by its own worker for the newest engine, over %s", async (transport) => {
@@ -292,9 +279,13 @@ describe.each(names)("what the version of %s has left behind", (name) => {
       hold: false
     } satisfies WorkerProcess)
 
-    await moveOn(engine.client, copy)
-    const newRunIds = await startAnew(engine.client)
-    await assertEnded(engine.client, copy, { ...runIds, ...newRunIds })
+    const { client } = engine
+    assert.deepStrictEqual(await transportsOf(client), [transport])
+
+    await moveOn(client, copy)
+    const newRunIds = await startAnew(client, copy)
+    await assertEnded(client, copy, { ...runIds, ...newRunIds })
+    await assertProjects(client)
   })
 
   it.each(transports)("works by its own engine for the newest worker, over %s", async (transport) => {
@@ -311,17 +302,31 @@ describe.each(names)("what the version of %s has left behind", (name) => {
             ...server,
             transport: transport === "rpc" ? "streaming" : "polling"
           })
-    const stopped = worker.start()
+    await using _ = { [Symbol.asyncDispose]: () => worker.drain() }
+    void worker.start()
     await worker.ready()
     await using client = createClient({ ...server, apiKey: apiKeys.admin })
+    assert.deepStrictEqual(await transportsOf(client), [transport])
 
+    const group = await emptyGroup({ ...server, apiKey: apiKeys.admin })
     await moveOn(client, copy)
-    const newRunIds = await startAnew(client)
+    const newRunIds = await startAnew(client, copy)
     await assertEnded(client, copy, { ...runIds, ...newRunIds })
-    await worker.drain()
-    await stopped
+    assert.deepStrictEqual(await group.all, [2, 3, 4, 5, 6, 7])
+    group.close()
+    await assertProjects(client)
   })
 })
+
+/** The projection goes on from the state that the fixture holds. */
+const assertProjects = async (client: IronflowClient): Promise<void> => {
+  const { position } = await client.emit("points.given", { customer: "bob", points: 1 })
+  const { state } = await client.projections.get("points", { partition: "bob", after: position })
+  assert.deepStrictEqual(state, { sum: 6, count: 2 })
+}
+
+const transportsOf = async (client: IronflowClient): Promise<ReadonlyArray<string>> =>
+  (await client.listWorkers()).map(({ transport }) => transport)
 
 /** However old a fixture has become. */
 const keeping = { keepRuns: "forever", keepMessages: "forever", logger: false } as const
