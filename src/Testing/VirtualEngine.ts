@@ -116,7 +116,8 @@ export const makeVirtual = <
   const Functions extends ReadonlyArray<AnyFunction> = [],
   const Projections extends ReadonlyArray<AnyProjection> = []
 >(
-  options: TestEngineOptions<Functions, Projections>
+  options: TestEngineOptions<Functions, Projections>,
+  store: Layer.Layer<Store, IronflowError> = Sqlite.layer({ filename: ":memory:" })
 ): Effect.Effect<
   Context.Context<TestEngine | TestConnection | ClientServices>,
   IronflowError,
@@ -134,7 +135,7 @@ export const makeVirtual = <
     const environment = resolveEnvironment(options.environment)
     const built = yield* Layer.build(
       Engine.layer.pipe(
-        Layer.provideMerge(Sqlite.layer({ filename: ":memory:" })),
+        Layer.provideMerge(store),
         Layer.provide(Layer.succeed(MasterKey, Redacted.make(masterKey ?? testKey)))
       )
     ).pipe(onManualTime)
@@ -162,9 +163,9 @@ export const makeVirtual = <
         Effect.map(engine.connectWorker(registration, handlers), (session) => {
           const { projections: feed } = session
           if (feed === undefined) return session
-          const claim: typeof feed.claim = (projection) => {
+          const claim: typeof feed.claim = (projection, waitMs) => {
             projecting.add(registration.environment)
-            return feed.claim(projection)
+            return feed.claim(projection, waitMs)
           }
           return { ...session, projections: { ...feed, claim } }
         })
