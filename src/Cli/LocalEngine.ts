@@ -21,6 +21,8 @@ export interface LocalEngineOptions {
   readonly allowPrivateEndpoints?: boolean
   /** Origins whose pages are answered when there are API keys. */
   readonly corsOrigins?: ReadonlyArray<string>
+  /** How long a worker may be silent before its runs go to others: `15s`. */
+  readonly leaseTerm?: string
   /** Instead of `IRONFLOW_MASTER_KEY`. */
   readonly masterKey?: string
 }

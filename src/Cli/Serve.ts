@@ -36,6 +36,11 @@ export const serve = Command.make(
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
+    leaseTerm: Flag.String("lease-term").pipe(
+      Flag.withMetavar("TIME"),
+      Flag.withDescription("How long a worker may be silent before its runs go to others; 15s by default"),
+      Flag.withDefault("15s")
+    ),
     corsOrigins: Flag.String("cors-origin").pipe(
       Flag.withMetavar("ORIGIN"),
       Flag.withDescription("An origin whose pages are answered when there are API keys; may be repeated"),

@@ -42,8 +42,8 @@ export interface RemoteSession extends WorkerSession {
   readonly setReachable: (reachable: boolean, problem?: string) => void
   /** Claims at most `n` runs now, whatever the credit. */
   readonly take: (n: number) => Effect.Effect<ReadonlyArray<Job>, StoreError>
-  /** The worker gives a sign of life: its leases start anew. */
-  readonly extend: Effect.Effect<void, StoreError>
+  /** The leases of these jobs start anew, or all that the worker has. Returns those of `jobIds` that it does not have. */
+  readonly extend: (jobIds?: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Keeps turns of an earlier session; returns those of `jobIds` that the worker does not hold any more. */
   readonly adopt: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Ends the session; `lost` says that the worker died, which counts as a loss of its runs. */
@@ -107,13 +107,17 @@ export class Dispatch {
                 })
           )
         ),
-      extend: Effect.suspend(() =>
-        worker.active.size === 0
-          ? Effect.void
-          : Effect.map(this.#store.extendLeases([...worker.active], leaseMs), (gone) => {
-              for (const jobId of gone) worker.active.delete(jobId)
-            })
-      ),
+      extend: (jobIds) =>
+        Effect.suspend(() => {
+          const named = jobIds ?? [...worker.active]
+          const held = named.filter((jobId) => worker.active.has(jobId))
+          const unknown = named.filter((jobId) => !worker.active.has(jobId))
+          if (held.length === 0) return Effect.succeed(unknown)
+          return Effect.map(this.#store.extendLeases(held, leaseMs), (gone) => {
+            for (const jobId of gone) worker.active.delete(jobId)
+            return [...unknown, ...gone]
+          })
+        }),
       adopt: (jobIds) =>
         Effect.map(
           this.#store.adoptLeases(workerId, jobIds, leaseMs, worker.functionIds),

@@ -363,6 +363,8 @@ export interface WorkerHandlers {
   readonly onRefused?: (error: AccessError) => void
   /** Whether the engine answers now; said again whenever it may have changed. */
   readonly onConnected?: (connected: boolean) => void
+  /** Whether the worker is at the turn of a job: the lease of one that it is not at is let go. */
+  readonly holds?: (jobId: string) => boolean
 }
 
 /** A worker's connection to an engine. Closing its scope gives every lease back. */

@@ -105,8 +105,7 @@ class ConnectStream {
   }
 
   close(): void {
-    this.#over ??= new ConnectionError("The stream was closed")
-    this.#outgoing.end()
+    this.#end(new ConnectionError("The stream was closed"))
     // what is on its way goes first
     setImmediate(() => {
       this.#aborting.abort()
@@ -166,14 +165,19 @@ class ConnectStream {
   }
 
   #lose(reason: ConnectionError): void {
-    Deferred.doneUnsafe(this.#registered, Exit.fail(reason))
-    if (this.#over !== undefined) return
+    if (this.#end(reason)) this.#events.onLost(reason)
+  }
+
+  /** Settles all that waits for the other side; says whether it had not been done before. */
+  #end(reason: ConnectionError): boolean {
+    if (this.#over !== undefined) return false
     this.#over = reason
     this.#outgoing.end()
+    Deferred.doneUnsafe(this.#registered, Exit.fail(reason))
     for (const answer of this.#calls.values()) {
       Deferred.doneUnsafe(answer, Exit.fail(this.#unanswered("call", reason)))
     }
-    this.#events.onLost(reason)
+    return true
   }
 
   #unanswered(call: string, cause: ConnectionError): IronflowError {

@@ -4,6 +4,7 @@ import { failureOf, isFromOurEngine } from "../Client/HttpFailures.ts"
 import type { IronflowError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
+import { identityOf } from "./ProcessIdentity.ts"
 import { isAccessError, isSuccess, type ServerLink } from "./ServerLink.ts"
 
 /** What the worker is told; `undefined` by servers that do not exchange turns. */
@@ -13,7 +14,8 @@ export type Registered = Turns.RegisterTurnsResponse | undefined
 export const registrationOf = (
   { registration }: ServerLink,
   instance: string,
-  jobs: ReadonlyArray<string>
+  jobs: ReadonlyArray<string>,
+  self = identityOf()
 ): Turns.RegisterTurnsRequest => ({
   worker_id: registration.workerId,
   hostname: registration.hostname,
@@ -21,8 +23,9 @@ export const registrationOf = (
   max_concurrent_jobs: registration.maxConcurrentJobs,
   labels: registration.labels,
   version: registration.version,
-  capabilities: { turns: Turns.TURNS_VERSION },
+  capabilities: { turns: Turns.TURNS_VERSION, renewals: true },
   registration,
+  ...(self === undefined ? {} : { process: self }),
   instance,
   jobs
 })
@@ -31,7 +34,8 @@ export const registrationOf = (
 export const register = (
   link: ServerLink,
   instance: string,
-  jobs: ReadonlyArray<string>
+  jobs: ReadonlyArray<string>,
+  timeoutMs = link.options.server.timeoutMs
 ): Effect.Effect<Registered, IronflowError> => {
   const { connection, registration } = link
   const what = `The registration of worker ${registration.workerId}`
@@ -41,7 +45,8 @@ export const register = (
       method: "POST",
       path: Turns.registerPath(registration.workerId),
       body: JSON.stringify(request),
-      what
+      what,
+      timeoutMs
     }),
     (answer): Effect.Effect<Registered, IronflowError> => {
       if (isSuccess(answer)) return Effect.succeed(readRegistered(safeJsonParse(answer.text)))

@@ -33,6 +33,9 @@ export const maxTurnsPerBatch = 512
 /** Waits between attempts to send: 100 ms, doubling to 5 s. */
 export const sendAgain = Schedule.min([Schedule.exponential(100), Schedule.spaced(Duration.seconds(5))])
 
+/** How long a batch waits that was interrupted on its way, milliseconds. */
+const INTERRUPTED_MS = 100
+
 export interface ReporterOptions {
   readonly send: WorkerSession["report"]
   /** Runs an effect in the background with the worker's services. */
@@ -157,15 +160,24 @@ export class Reporter {
     if (this.#stopped || this.#inFlight !== undefined) return
     const batch = this.#take()
     if (batch.reports.length === 0) return this.#wakeIfIdle()
-    const fiber = this.#options.fork(
+    this.#send(
+      batch,
       this.#options.send(batch.reports).pipe(
         Effect.tapError((error) => this.#warnOfOutage(error, batch.reports.length)),
         Effect.retry(sendAgain)
       )
     )
+  }
+
+  #send(batch: Batch, sending: Effect.Effect<ReadonlyArray<TurnAck>, unknown>): void {
+    const fiber = this.#options.fork(sending)
     this.#inFlight = fiber
     fiber.addObserver((exit) => {
       if (this.#stopped) return
+      // whoever interrupts it other than by `stop` has not answered it
+      if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) {
+        return this.#send(batch, Effect.delay(sending, INTERRUPTED_MS))
+      }
       this.#inFlight = undefined
       if (Exit.isSuccess(exit)) this.#settle(batch, exit.value)
       else this.#giveUp(batch, exit.cause)

@@ -40,6 +40,11 @@ export class Turns {
     return this.#turns.size
   }
 
+  /** Whether the turn of this job is in flight. */
+  has(jobId: string): boolean {
+    return this.#turns.has(jobId)
+  }
+
   /** Starts the turn of a job. A job that arrives after {@link refuseNew} goes back unharmed. */
   readonly start = (job: Job): void => {
     const { functions, host, late, reporter } = this.#options

@@ -110,7 +110,8 @@ export const make = <
         },
         onConnected: (connected) => {
           isConnected = connected
-        }
+        },
+        holds: (jobId) => turns.has(jobId)
       })
       .pipe(Scope.provide(connection))
     const reporter = new Reporter({ send: session.report, fork, logger: config.logger })

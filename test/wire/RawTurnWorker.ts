@@ -35,7 +35,8 @@ export class RawTurnWorker {
     this.instance = options.instance ?? "instance-1"
   }
 
-  async register(jobs: ReadonlyArray<string> = [], url = this.url): Promise<Answer> {
+  /** `more` are further fields of the request. */
+  async register(jobs: ReadonlyArray<string> = [], url = this.url, more: object = {}): Promise<Answer> {
     const registration = registrationOf(this.id, [{ id: "ship-order", event: "order.placed" }])
     const answer = await send(url, "POST", `/api/v1/workers/${this.id}/register`, {
       worker_id: this.id,
@@ -47,7 +48,8 @@ export class RawTurnWorker {
       capabilities: { turns: 1 },
       registration,
       instance: this.instance,
-      jobs
+      jobs,
+      ...more
     })
     if (answer.status === 200) this.session = answer.body.session
     return answer
@@ -58,6 +60,7 @@ export class RawTurnWorker {
     readonly withdrawn?: number
     readonly seen?: number
     readonly waitMs?: number
+    readonly holding?: ReadonlyArray<string>
   }): Promise<Answer> {
     return this.#post("turns/poll", { session: this.session, asked: 0, seen: 0, waitMs: 30_000, ...request })
   }

@@ -1,6 +1,8 @@
 /** The turn protocol: delivery, room, batches, presence, restarts. */
+import { spawn } from "node:child_process"
 import { connect as connectSocket } from "node:net"
 import { assert, describe, it } from "vitest"
+import { identityOf } from "../../src/Worker/ProcessIdentity.ts"
 import { type Ironflow, start, temporaryDatabase } from "./Ironflow.ts"
 import { connect, golden, send } from "./RawClient.ts"
 import { complete, RawTurnWorker, registrationOf, stepDone } from "./RawTurnWorker.ts"
@@ -57,10 +59,10 @@ describe("registration", () => {
     const { session, ...rest } = here.registered.body
     assert.match(session, /^ses_\w+$/)
     assert.deepStrictEqual(rest, {
-      capabilities: { turns: 1 },
-      leaseMs: 30_000,
-      presenceMs: 5000,
-      waitMs: 20_000,
+      capabilities: { turns: 1, renewals: true },
+      leaseMs: 15_000,
+      presenceMs: 15_000,
+      waitMs: 5000,
       maxBodyBytes: 16 * 1024 * 1024,
       lost: []
     })
@@ -369,7 +371,7 @@ describe("reports", () => {
 })
 
 describe("presence", () => {
-  it("ends 5 seconds after the connection of the poll is gone: another worker gets the run", async () => {
+  it("ends with the lease when the connection is gone and nothing tells why: another worker gets the run", async () => {
     await using here = await shop({ virtualTime: true })
     const { runId } = await firstJob(here.ironflow, here.worker)
     const other = new RawTurnWorker(here.ironflow.url, { id: "worker-2" })
@@ -387,7 +389,8 @@ describe("presence", () => {
     )
     const { body } = await answer
 
-    assert.isAtLeast(waited, 10)
+    assert.isAtLeast(waited, 30)
+    assert.isAtMost(waited, 32)
     assert.strictEqual(body.deliveries[0].job.runId, runId)
     assert.strictEqual(body.deliveries[0].job.attempt, 1)
     assert.strictEqual((await here.worker.poll({})).body.code, "WORKER_UNKNOWN")
@@ -418,7 +421,7 @@ describe("presence", () => {
     const socket = pollOnSocket(here.worker, here.ironflow.port, { asked: 1, seen: 1, waitMs: 0 })
     await new Promise((resolve) => socket.once("data", resolve))
 
-    await here.ironflow.pass(19_000)
+    await here.ironflow.pass(9000)
     const early = await here.worker.report(1, [{ jobId, runId, ops: [stepDone("charge:0", 1)] }])
     await here.ironflow.passUntil(async () => (await workersOf(here.ironflow.url)).length === 0, 1000, 60)
     socket.destroy()
@@ -426,6 +429,74 @@ describe("presence", () => {
     assert.strictEqual(early.body.acks[0]._tag, "Accepted")
     const run = await getRun(here.ironflow.url, runId)
     assert.strictEqual(run.status, "RUN_STATUS_WAITING")
+  })
+
+  it.runIf(identityOf() !== undefined)(
+    "ends at once when the process behind the closed connection has ended",
+    async () => {
+      await using here = await shop({ virtualTime: true })
+      const child = spawn(process.execPath, ["-e", "setInterval(() => undefined, 1000)"])
+      await here.worker.register([], here.ironflow.url, { process: identityOf(child.pid) })
+      const job = await firstJob(here.ironflow, here.worker)
+      const socket = pollOnSocket(here.worker, here.ironflow.port, { asked: 1, seen: 1 })
+      await untilPolls(here.ironflow.url, 1)
+      const other = new RawTurnWorker(here.ironflow.url, { id: "worker-2" })
+      await other.register()
+      const answer = other.poll({ asked: 1 })
+      await untilPolls(here.ironflow.url, 2)
+
+      // it lives: its connection may have been cut
+      socket.destroy()
+      await untilPolls(here.ironflow.url, 1)
+      await here.ironflow.pass(3000)
+      assert.lengthOf(await workersOf(here.ironflow.url), 2)
+
+      const ended = new Promise((resolve) => child.once("exit", resolve))
+      child.kill("SIGKILL")
+      await ended
+      await here.ironflow.pass(1000)
+
+      assert.strictEqual((await answer).body.deliveries[0].job.runId, job.runId)
+      assert.lengthOf(await workersOf(here.ironflow.url), 1)
+    }
+  )
+
+  it("lets go the lease of a job that a renewing worker does not name", async () => {
+    await using here = await shop({ virtualTime: true })
+    await here.worker.register([], here.ironflow.url, { capabilities: { turns: 1, renewals: true } })
+    const runIds = [await placeOrder(here.ironflow.url), await placeOrder(here.ironflow.url)]
+    const { deliveries } = (await here.worker.poll({ asked: 2 })).body
+    const [kept, forgotten] = deliveries.map(({ job }: any) => job)
+    assert.sameMembers([kept.runId, forgotten.runId], runIds)
+
+    for (let i = 0; i < 5; i++) {
+      await here.ironflow.pass(4000)
+      await here.worker.poll({ asked: 2, seen: 2, waitMs: 0, holding: [kept.jobId] })
+    }
+
+    const run = await getRun(here.ironflow.url, forgotten.runId)
+    assert.notStrictEqual(run.status, "RUN_STATUS_RUNNING")
+    const { body } = await here.worker.report(1, [
+      { jobId: kept.jobId, runId: kept.runId, ops: [complete(null)] },
+      { jobId: forgotten.jobId, runId: forgotten.runId, ops: [complete(null)] }
+    ])
+    assert.deepStrictEqual(
+      body.acks.map((ack: any) => ack._tag),
+      ["Accepted", "Refused"]
+    )
+  })
+
+  it("tells a worker that renews the lease of a job which it does not have any more", async () => {
+    await using here = await shop()
+    await here.worker.register([], here.ironflow.url, { capabilities: { turns: 1, renewals: true } })
+    const { jobId } = await firstJob(here.ironflow, here.worker)
+
+    const { body } = await here.worker.poll({ asked: 1, seen: 1, waitMs: 0, holding: [jobId, "job_gone"] })
+
+    assert.deepStrictEqual(
+      body.deliveries.map(({ notice }: any) => [notice._tag, notice.jobId]),
+      [["LeaseLost", "job_gone"]]
+    )
   })
 
   it("keeps the lease of a worker that polls, for as long as it does", async () => {

@@ -24,6 +24,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { DEFAULT_ENVIRONMENT, DEFAULT_PORT } from "../../Constants.ts"
+import { type Duration, formatDuration, positiveDuration } from "../../Duration.ts"
 import { CONNECT_PATH } from "../../Protocol/Connect/Messages.ts"
 import { IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
 import * as Alarm from "../../Execution/Alarm.ts"
@@ -70,9 +71,18 @@ export interface HttpServerOptions {
   readonly bodyTimeoutMs?: number
   /** Connections at once; more are closed. 10000 by default. */
   readonly maxConnections?: number
+  /**
+   * How long a worker may be silent before its runs go to others; `"15s"` by default, from 3 seconds to an hour. It aborts
+   * them itself two seconds earlier.
+   */
+  readonly leaseTerm?: Duration
 }
 
-type ResolvedOptions = Required<Omit<HttpServerOptions, "tls">> & Pick<HttpServerOptions, "tls">
+type ResolvedOptions = Required<Omit<HttpServerOptions, "tls" | "leaseTerm">> &
+  Pick<HttpServerOptions, "tls"> & { readonly leaseTerm: number }
+
+const MIN_LEASE_MS = 3000
+const MAX_LEASE_MS = 3_600_000
 
 /** The engine's HTTP server, listening. */
 export class HttpServerEngine extends Context.Service<
@@ -121,7 +131,9 @@ export const make = (
       leaving.add(listener)
       return () => leaving.delete(listener)
     }
-    const workers = new Workers(engine, clock, (effect) => Fiber.runIn(run(effect), scope))
+    const workers = new Workers(engine, clock, resolved.leaseTerm, (effect) =>
+      Fiber.runIn(run(effect), scope)
+    )
     const app = makeApp(resolved, gate, [
       ...descriptions(Metrics.make(engine, () => workers.openPolls)),
       ...workerRoutes(engine, workers, resolved.maxReportBytes),
@@ -278,9 +290,15 @@ const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
     bodyTimeoutMs: 30_000,
     maxConnections: 10_000,
     ...options,
-    corsOrigins: checkCorsOrigins(options.corsOrigins ?? [])
+    corsOrigins: checkCorsOrigins(options.corsOrigins ?? []),
+    leaseTerm: positiveDuration(options.leaseTerm ?? "15s", "leaseTerm of the engine")
   }
-  const { port } = resolved
+  const { leaseTerm, port } = resolved
+  if (leaseTerm < MIN_LEASE_MS || leaseTerm > MAX_LEASE_MS) {
+    throw new ValidationError(
+      `\`leaseTerm\` must be from ${formatDuration(MIN_LEASE_MS)} to ${formatDuration(MAX_LEASE_MS)}, got ${formatDuration(leaseTerm)}`
+    )
+  }
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {
     throw new ValidationError(`The port must be an integer from 0 to 65535, got ${String(port)}`)
   }

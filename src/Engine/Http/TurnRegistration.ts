@@ -8,8 +8,11 @@ import { type RegisterTurnsResponse, TURNS_VERSION } from "../../Protocol/Http/T
 import type { WorkerRegistration } from "../../Protocol/Worker.ts"
 import { checked } from "./Route.ts"
 import { checkRegistration } from "./FunctionConfigs.ts"
-import { PRESENCE_MS, type Push, TURN_LEASE_MS, type TurnWorker, WAIT_MS } from "./TurnWorker.ts"
+import type { Push, TurnWorker } from "./TurnWorker.ts"
 import type { Workers } from "./Workers.ts"
+
+/** The longest that a worker is told to keep a poll open. */
+const MAX_POLL_MS = 20_000
 
 export type RegisterRequest = typeof Schemas.RegisterWorkerRequest.Type
 
@@ -42,12 +45,13 @@ export const registerTurns = (
       transport,
       ...(push === undefined ? {} : { push })
     })
+    const { leaseMs } = workers
     const response: RegisterTurnsResponse = {
-      capabilities: { turns: TURNS_VERSION },
+      capabilities: { turns: TURNS_VERSION, renewals: true },
       session: worker.session,
-      leaseMs: TURN_LEASE_MS,
-      presenceMs: PRESENCE_MS,
-      waitMs: WAIT_MS,
+      leaseMs,
+      presenceMs: leaseMs,
+      waitMs: Math.min(MAX_POLL_MS, Math.floor(leaseMs / 3)),
       maxBodyBytes,
       lost
     }
@@ -55,7 +59,7 @@ export const registerTurns = (
   })
 
 const readAnnouncement = (
-  { registration, instance, jobs = [] }: RegisterRequest,
+  { capabilities, registration, instance, jobs = [], process }: RegisterRequest,
   { environment, workerId }: Origin
 ) => {
   if (registration === undefined || instance === undefined || instance === "") {
@@ -80,5 +84,11 @@ const readAnnouncement = (
     environment: environment ?? checkName("environment", registration.environment),
     functions: registration.functions.map(checkRegistration)
   }
-  return { registration: checkedRegistration, instance: instance.slice(0, keyLength), jobs }
+  return {
+    registration: checkedRegistration,
+    instance: instance.slice(0, keyLength),
+    jobs,
+    renews: capabilities?.renewals === true,
+    process
+  }
 }

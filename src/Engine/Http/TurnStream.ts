@@ -105,12 +105,9 @@ export class TurnStream {
             (request) => Effect.map(worker.report(request), (acks) => `{"acks":${JSON.stringify(acks)}}`)
           )
         case "room":
-          return Effect.map(
+          return Effect.flatMap(
             checked(() => roomRequest(body)),
-            (request) => {
-              worker.makeRoom(request)
-              return NOTHING
-            }
+            (request) => Effect.as(worker.room(request), NOTHING)
           )
         case "late":
           return Effect.flatMap(

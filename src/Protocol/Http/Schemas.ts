@@ -685,8 +685,9 @@ export const RegisterWorkerRequest = Schema.Struct({
   maxConcurrentJobs: optional(Schema.Int),
   labels: optional(Schema.Record(text, text)),
   version: optional(json),
-  capabilities: optional(Schema.Struct({ turns: optional(Schema.Int) })),
+  capabilities: optional(Schema.Struct({ turns: optional(Schema.Int), renewals: optional(Schema.Boolean) })),
   registration: optional(WorkerRegistration),
+  process: optional(Schema.Struct({ host: text, pid: Schema.Int, startedAt: text })),
   instance: optional(text),
   jobs: optional(Schema.Array(text))
 })
@@ -753,14 +754,16 @@ export const PollRequest = Schema.Struct({
   asked: optional(Schema.Int),
   withdrawn: optional(Schema.Int),
   seen: Schema.Int,
-  waitMs: Schema.Number
+  waitMs: Schema.Number,
+  holding: optional(Schema.Array(text))
 })
 
 /** What a worker calls over a stream (`TurnStream.ts`). */
 export const RoomRequest = Schema.Struct({
   session: text,
   asked: optional(Schema.Int),
-  withdrawn: optional(Schema.Int)
+  withdrawn: optional(Schema.Int),
+  holding: optional(Schema.Array(text))
 })
 
 export const LeaveRequest = Schema.Struct({ session: text })
@@ -783,7 +786,7 @@ export const PollResponse = Schema.Struct({
 export const RegisterWorkerResponse = Schema.Struct({
   worker_id: optional(text),
   status: optional(text),
-  capabilities: optional(Schema.Struct({ turns: Schema.Int })),
+  capabilities: optional(Schema.Struct({ turns: Schema.Int, renewals: optional(Schema.Boolean) })),
   session: optional(text),
   leaseMs: optional(Schema.Int),
   presenceMs: optional(Schema.Int),
