@@ -316,7 +316,9 @@ describe("a connection with a small buffer", () => {
   /** In one commit, so that all of them are there before the client can read the first. */
   const publishAll = (bytes: number) =>
     Promise.all(
-      Array.from({ length: messages }, (_, i) => engine.client.publish("news", { i, text: "x".repeat(bytes) }))
+      Array.from({ length: messages }, (_, i) =>
+        engine.client.publish("news", { i, text: "x".repeat(bytes) })
+      )
     )
   const numbers = (subscriber: RawSubscriber): ReadonlySet<number> =>
     new Set(subscriber.of("event").map(({ data }) => data.i))
