@@ -47,7 +47,7 @@ import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
 import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
 import type { RunActivity } from "./Store/Activity.ts"
-import { type Counts, Store, type StoreService } from "./Store/Store.ts"
+import { addCounts, type Counts, noCounts, Store, type StoreService } from "./Store/Store.ts"
 import * as EngineStreams from "./Streams.ts"
 import type { Guard } from "./Subscriptions/Connection.ts"
 import { announceConfig, announceStates } from "./Subscriptions/StateEvents.ts"
@@ -128,6 +128,8 @@ export interface EngineService {
     jobIds: ReadonlyArray<string>,
     leaseMs: number
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** Counts what was refused before it came to the store. */
+  readonly countStale: (what: "staleReports" | "staleRenewals") => void
   /** Calls `listener` with what happens to runs, as it is committed; returns the way to stop that. */
   readonly observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void
   /**
@@ -187,13 +189,15 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     const system = new SystemEvents(() => clock.currentTimeMillisUnsafe())
     const alarm = yield* Alarm.make
     const after = yield* Alarm.makeAfter
+    const counts = noCounts()
     const subscriptions = new Subscriptions({
       store,
       system,
       clock,
       alarm,
       run: runFork,
-      head: yield* Effect.orDie(store.endOfLog())
+      head: yield* Effect.orDie(store.endOfLog()),
+      countStaleAck: () => void counts.staleAcks++
     })
     const dispatch = new Dispatch(store, secrets, runFork)
     const endings = new RunEndings()
@@ -214,14 +218,9 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     }
     const timers = yield* Timers.make(store)
     let commits = 0
-    const counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
     const stop = store.onCommit((changes) => {
       commits++
-      counts.events += changes.counts.events
-      counts.started += changes.counts.started
-      counts.completed += changes.counts.completed
-      counts.failed += changes.counts.failed
-      counts.cancelled += changes.counts.cancelled
+      addCounts(counts, changes.counts)
       for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
       for (const runId of changes.ended) endings.announce(runId)
       for (const warning of changes.warnings) runFork(Effect.logWarning(warning))
@@ -392,6 +391,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       findFunction: store.findFunction,
       applyReports: (reports, environment) => dispatch.applyReports(reports, environment),
       extendLeases: store.extendLeases,
+      countStale: (what) => void counts[what]++,
       observe: (listener) => store.observe(listener),
       metrics: () => ({
         policyConditionFailures: access.conditionFailures,

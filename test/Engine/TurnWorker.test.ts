@@ -34,6 +34,7 @@ const worker = (name: string, engine: RemoteSession, earlier?: TurnWorker): Turn
       functionIds: new Set(["order"]),
       line: new PassThrough(),
       fork: Effect.runFork,
+      onStale: () => undefined,
       onDead: () => Effect.void
     },
     earlier

@@ -40,22 +40,30 @@ const makeKey = async (name: string, expires_in?: string) => {
 
 type Key = Awaited<ReturnType<typeof makeKey>>
 
-const endings: ReadonlyArray<
-  readonly [
-    how: string,
-    end: (key: Key) => unknown,
-    expected: typeof UnauthenticatedError | typeof UnauthorizedError,
-    expiresIn?: string
-  ]
-> = [
-  ["is deleted", ({ id }) => engine.client.apiKeys.delete(id), UnauthenticatedError],
-  ["is rotated", ({ id }) => engine.client.apiKeys.rotate(id), UnauthenticatedError],
-  ["expires", () => undefined, UnauthenticatedError, "3s"],
-  [
-    "may not run workers any more",
-    ({ policyId, roleId }) => engine.client.roles.removePolicy(roleId, policyId),
-    UnauthorizedError
-  ]
+interface Ending {
+  readonly how: string
+  readonly end: (key: Key) => unknown
+  readonly expected: typeof UnauthenticatedError | typeof UnauthorizedError
+  readonly expiresIn?: string
+}
+
+const endings: ReadonlyArray<Ending> = [
+  {
+    how: "is deleted",
+    end: ({ id }) => engine.client.apiKeys.delete(id),
+    expected: UnauthenticatedError
+  },
+  {
+    how: "is rotated",
+    end: ({ id }) => engine.client.apiKeys.rotate(id),
+    expected: UnauthenticatedError
+  },
+  { how: "expires", end: () => undefined, expected: UnauthenticatedError, expiresIn: "3s" },
+  {
+    how: "may not run workers any more",
+    end: ({ policyId, roleId }) => engine.client.roles.removePolicy(roleId, policyId),
+    expected: UnauthorizedError
+  }
 ]
 
 describe.each([
@@ -64,8 +72,8 @@ describe.each([
   ["connect", createStreamingWorker]
 ] as const)("over %s", (transport, create) => {
   it.concurrent.each(endings)(
-    "a worker whose key %s stops in the middle of a step, and says why",
-    async (how, end, expected, expiresIn) => {
+    "a worker whose key $how stops in the middle of a step, and says why",
+    async ({ end, expected, expiresIn, how }) => {
       const name = `${transport}.${how.replaceAll(" ", ".")}`
       const key = await makeKey(name, expiresIn)
       const started = createDeferred<AbortSignal>()

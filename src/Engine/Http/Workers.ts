@@ -114,7 +114,8 @@ export class Workers {
             line,
             ...(push === undefined ? {} : { push }),
             fork: this.#fork,
-            onDead: (dead) => this.#end(dead, true)
+            onDead: (dead) => this.#end(dead, true),
+            onStale: () => this.#engine.countStale("staleReports")
           },
           same
         )

@@ -232,7 +232,34 @@ export interface Counts {
   completed: number
   failed: number
   cancelled: number
+  /**
+   * Refused, because whoever wrote does not hold what it wrote about (guarantee G4): reports of turns, renewals of leases,
+   * saves of projections, acks of messages.
+   */
+  staleReports: number
+  staleRenewals: number
+  staleSaves: number
+  staleAcks: number
 }
+
+export const noCounts = (): Counts => ({
+  events: 0,
+  started: 0,
+  completed: 0,
+  failed: 0,
+  cancelled: 0,
+  staleReports: 0,
+  staleRenewals: 0,
+  staleSaves: 0,
+  staleAcks: 0
+})
+
+/** Adds up `more` in `counts`. */
+export const addCounts = (counts: Counts, more: Readonly<Counts>): void => {
+  for (const name of countNames) counts[name] += more[name]
+}
+
+const countNames = Object.keys(noCounts()) as ReadonlyArray<keyof Counts>
 
 /** What a commit changed that somebody may be waiting for. */
 export interface Changes {
