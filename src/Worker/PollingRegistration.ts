@@ -11,7 +11,7 @@ export type Registered = Turns.RegisterTurnsResponse | undefined
 
 /** What the worker says about itself, with the turns in flight that it wants to keep. */
 export const registrationOf = (
-  { registration }: ServerLink,
+  { nextRegistration, registration }: ServerLink,
   instance: string,
   jobs: ReadonlyArray<string>
 ): Turns.RegisterTurnsRequest => ({
@@ -24,7 +24,8 @@ export const registrationOf = (
   capabilities: { turns: Turns.TURNS_VERSION },
   registration,
   instance,
-  jobs
+  jobs,
+  number: nextRegistration()
 })
 
 /** Registers the worker, with the turns in flight that it wants to keep. */

@@ -35,7 +35,8 @@ export class RawTurnWorker {
     this.instance = options.instance ?? "instance-1"
   }
 
-  async register(jobs: ReadonlyArray<string> = [], url = this.url): Promise<Answer> {
+  /** With a `number` if it is to be one that is counted. */
+  async register(jobs: ReadonlyArray<string> = [], url = this.url, number?: number): Promise<Answer> {
     const registration = registrationOf(this.id, [{ id: "ship-order", event: "order.placed" }])
     const answer = await send(url, "POST", `/api/v1/workers/${this.id}/register`, {
       worker_id: this.id,
@@ -47,7 +48,8 @@ export class RawTurnWorker {
       capabilities: { turns: 1 },
       registration,
       instance: this.instance,
-      jobs
+      jobs,
+      ...(number === undefined ? {} : { number })
     })
     if (answer.status === 200) this.session = answer.body.session
     return answer

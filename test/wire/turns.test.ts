@@ -80,6 +80,51 @@ describe("registration", () => {
     assert.match(refused.body.message, /A worker with id "worker-1" is connected already/)
   })
 
+  it("that comes twice is answered as before, and the worker keeps what it was given since", async () => {
+    await using here = await shop()
+    const first = await here.worker.register([], undefined, 1)
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+
+    const again = await here.worker.register([], undefined, 1)
+
+    assert.deepStrictEqual([again.status, again.body], [200, first.body])
+    const reported = await here.worker.report(1, [{ jobId, runId, ops: [complete("done")] }])
+    assert.strictEqual(reported.body.acks[0]._tag, "Accepted")
+    assert.strictEqual((await getRun(here.ironflow.url, runId)).attempt, 1)
+  })
+
+  it("that comes after a later one is refused, and ends nothing", async () => {
+    await using here = await shop()
+    const copy = new RawTurnWorker(here.ironflow.url)
+    await here.worker.register([], undefined, 1)
+    await here.worker.register([], undefined, 3)
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+
+    for (const number of [1, 2]) {
+      const late = await copy.register([], undefined, number)
+      assert.deepStrictEqual([late.status, late.body.code], [409, "STALE_REGISTRATION"])
+    }
+
+    const reported = await here.worker.report(1, [{ jobId, runId, ops: [complete("done")] }])
+    assert.strictEqual(reported.body.acks[0]._tag, "Accepted")
+  })
+
+  it("that comes after its worker has left brings nobody back, and ends no session of another with that id", async () => {
+    await using here = await shop()
+    await here.worker.register([], undefined, 1)
+    await here.worker.deregister()
+    const late = () => new RawTurnWorker(here.ironflow.url).register([], undefined, 1)
+    assert.deepStrictEqual([(await late()).status, await workersOf(here.ironflow.url)], [409, []])
+
+    const other = new RawTurnWorker(here.ironflow.url, { instance: "instance-2" })
+    await other.register([], undefined, 1)
+    const { jobId, runId } = await firstJob(here.ironflow, other)
+    assert.strictEqual((await late()).status, 409)
+
+    const reported = await other.report(1, [{ jobId, runId, ops: [complete("done")] }])
+    assert.strictEqual(reported.body.acks[0]._tag, "Accepted")
+  })
+
   it.each([
     [{ registration: undefined }, /`registration` and `instance`/],
     [{ instance: "" }, /`registration` and `instance`/],

@@ -55,7 +55,7 @@ export const registerTurns = (
   })
 
 const readAnnouncement = (
-  { registration, instance, jobs = [] }: RegisterRequest,
+  { registration, instance, jobs = [], number }: RegisterRequest,
   { environment, workerId }: Origin
 ) => {
   if (registration === undefined || instance === undefined || instance === "") {
@@ -80,5 +80,10 @@ const readAnnouncement = (
     environment: environment ?? checkName("environment", registration.environment),
     functions: registration.functions.map(checkRegistration)
   }
-  return { registration: checkedRegistration, instance: instance.slice(0, keyLength), jobs }
+  return {
+    registration: checkedRegistration,
+    instance: instance.slice(0, keyLength),
+    jobs,
+    ...(number === undefined ? {} : { number })
+  }
 }

@@ -22,11 +22,23 @@ export interface Announcement {
   readonly instance: string
   /** Job ids of the turns in flight that it wants to keep. */
   readonly jobs: ReadonlyArray<string>
+  /** Which registration of the instance it is; absent for workers that do not count them. */
+  readonly number?: number
   readonly line: Duplex
   readonly transport: string
   /** Absent for a worker that polls. */
   readonly push?: Push
 }
+
+/** A registration that had its effect. */
+interface Registration {
+  readonly number: number
+  readonly session: string
+  readonly lost: ReadonlyArray<string>
+}
+
+/** Instances whose last registration is remembered: what comes twice comes soon. */
+const MAX_REGISTRATIONS = 10_000
 
 /** What an existing worker with a stream is told. */
 export interface LegacyStreamHandlers extends WorkerHandlers {
@@ -39,6 +51,8 @@ export class Workers {
   readonly #clock: Clock.Clock
   readonly #fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly #workers = new Map<string, TurnWorker | LegacyWorker>()
+  /** The last registration of an instance that numbers them, of those that have left too. */
+  readonly #registrations = new Map<string, Registration>()
   /** Registrations go one by one: a worker that repeats one must find what the first has done. */
   readonly #registering = Semaphore.makeUnsafe(1)
 
@@ -83,12 +97,25 @@ export class Workers {
     announcement: Announcement
   ): Effect.Effect<
     { readonly worker: TurnWorker; readonly lost: ReadonlyArray<string> },
-    ValidationError | StoreError
+    ValidationError | StoreError | IronflowError
   > {
-    const { registration, instance, jobs, line, push, transport } = announcement
+    const { registration, instance, jobs, line, number, push, transport } = announcement
     const { workerId } = registration
     return this.#one(
       Effect.gen({ self: this }, function* () {
+        const numbered = JSON.stringify([workerId, instance])
+        const last = number === undefined ? undefined : this.#registrations.get(numbered)
+        if (last !== undefined && number !== undefined && number <= last.number) {
+          // the session of a stream is on that stream
+          const current = this.#workers.get(workerId)
+          const stands = current instanceof TurnWorker && current.session === last.session
+          if (number === last.number && stands && push === undefined)
+            return { worker: current, lost: last.lost }
+          return yield* new IronflowError(
+            `Registration ${number} of worker "${workerId}" comes after registration ${last.number}: it is answered without effect`,
+            { code: "STALE_REGISTRATION" }
+          )
+        }
         const earlier = this.#workers.get(workerId)
         yield* checkEnvironment(workerId, earlier, registration.environment)
         const same = earlier instanceof TurnWorker && earlier.instance === instance ? earlier : undefined
@@ -121,6 +148,7 @@ export class Workers {
         )
         this.#workers.set(workerId, worker)
         const lost = yield* Effect.tapError(engine.adopt(jobs), () => this.#end(worker, false))
+        if (number !== undefined) this.#remember(numbered, { number, session, lost })
         return { worker, lost }
       })
     )
@@ -194,6 +222,16 @@ export class Workers {
       { discard: true }
     )
   ).pipe(Effect.delay(TICK_MS), Effect.repeat(Schedule.forever), Effect.forkScoped, Effect.asVoid)
+
+  #remember(numbered: string, registration: Registration): void {
+    this.#registrations.delete(numbered)
+    this.#registrations.set(numbered, registration)
+    if (this.#registrations.size <= MAX_REGISTRATIONS) return
+    for (const oldest of this.#registrations.keys()) {
+      this.#registrations.delete(oldest)
+      return
+    }
+  }
 
   /** Half a registration is none: a worker that hangs up in the middle finds it done. */
   #one<A, E>(registering: Effect.Effect<A, E>): Effect.Effect<A, E> {
