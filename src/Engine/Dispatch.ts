@@ -18,6 +18,7 @@ import {
 import type { LiveWorker } from "./Explain.ts"
 import type { Secrets } from "./Secrets.ts"
 import type { Demand, StoreService } from "./Store/Store.ts"
+import type { Holder } from "./Store/Stuck.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
 /** A connected worker. */
@@ -29,11 +30,22 @@ interface Connected {
   readonly transport: string
   readonly connectedAt: number
   readonly leaseMs: number | undefined
+  /** How long it lets one turn of each function take, milliseconds; absent when it has no such limit. */
+  readonly turnLimits: ReadonlyMap<string, number> | undefined
   readonly active: Set<string>
   credit: number
   reachable: boolean
   /** Why it cannot be reached. */
   problem: string | undefined
+}
+
+/** How a worker outside this process is connected. */
+export interface RemoteWorkerOptions {
+  readonly transport: string
+  /** How long a lease holds without a sign of life, milliseconds. */
+  readonly leaseMs: number
+  /** Whether it ends its turns itself when their time is up: what speaks turns does, and of others it is not known. */
+  readonly endsTurns?: boolean
 }
 
 /** A session with a worker outside this process, whose leases hold for a limited time. */
@@ -74,14 +86,14 @@ export class Dispatch {
     handlers: WorkerHandlers,
     options: { readonly transport: string; readonly connectedAt: number }
   ): WorkerSession {
-    return this.#session(this.#connected(registration, handlers, options))
+    return this.#session(this.#connected(registration, handlers, { ...options, endsTurns: true }))
   }
 
   /** Connects a worker outside this process; `leaseMs` is how long a lease holds without a sign of life. */
   connectRemote(
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
-    options: { readonly transport: string; readonly connectedAt: number; readonly leaseMs: number }
+    options: RemoteWorkerOptions & { readonly connectedAt: number }
   ): RemoteSession {
     const { leaseMs } = options
     const { workerId } = registration
@@ -134,7 +146,7 @@ export class Dispatch {
   #connected(
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
-    options: { readonly transport: string; readonly connectedAt: number; readonly leaseMs?: number }
+    options: Partial<RemoteWorkerOptions> & { readonly transport: string; readonly connectedAt: number }
   ): Connected {
     const functions = new Map(registration.functions.map((fn) => [fn.id, fn.codeHash]))
     const worker: Connected = {
@@ -145,6 +157,10 @@ export class Dispatch {
       transport: options.transport,
       connectedAt: options.connectedAt,
       leaseMs: options.leaseMs,
+      turnLimits:
+        options.endsTurns === true
+          ? new Map(registration.functions.map((fn) => [fn.id, fn.timeoutMs]))
+          : undefined,
       active: new Set(),
       credit: 0,
       reachable: true,
@@ -208,6 +224,14 @@ export class Dispatch {
     return this.#workers.has(workerId)
   }
 
+  /** What is known of a worker that is connected. */
+  holder(workerId: string): Holder | undefined {
+    const worker = this.#workers.get(workerId)
+    return worker === undefined
+      ? undefined
+      : { turnLimitMs: (functionId) => worker.turnLimits?.get(functionId) }
+  }
+
   /** Delivers a notice to the worker that holds the lease, if it is connected. */
   notify(workerId: string, notice: Notice): void {
     const worker = this.#workers.get(workerId)
@@ -260,9 +284,11 @@ export class Dispatch {
   workers(environment: string): ReadonlyArray<LiveWorker> {
     return [...this.#workers.values()]
       .filter((worker) => worker.registration.environment === environment)
-      .map(({ registration, functionIds, active, problem }) => ({
+      .map(({ registration, functionIds, active, problem, turnLimits, leaseMs }) => ({
         id: registration.workerId,
         functionIds,
+        turnLimitMs: (functionId: string) => turnLimits?.get(functionId),
+        ...(leaseMs === undefined ? {} : { leaseMs }),
         ...(problem === undefined ? {} : { problem }),
         labels: registration.labels,
         maxConcurrentJobs: registration.maxConcurrentJobs,

@@ -33,7 +33,7 @@ import { type Access, type Caller, make as makeAccess, putBootstrapKey } from ".
 import * as Management from "./Access/Management.ts"
 import { servicesIn } from "./ClientServices.ts"
 import type { KvService } from "../Client/Kv.ts"
-import { Dispatch, type RemoteSession } from "./Dispatch.ts"
+import { Dispatch, type RemoteSession, type RemoteWorkerOptions } from "./Dispatch.ts"
 import { checkRegistration as checkedRegistration } from "./Http/FunctionConfigs.ts"
 import { type EndpointInfo, PushEndpoints } from "./Push/Endpoints.ts"
 import { PushSettings } from "./Push/Settings.ts"
@@ -87,7 +87,7 @@ export interface EngineService {
   readonly connectRemoteWorker: (
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
-    options: { readonly transport: string; readonly leaseMs: number }
+    options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
   /** The key-value store of one environment. */
   readonly kv: (environment: string) => KvService
@@ -140,7 +140,7 @@ export interface EngineService {
   readonly announce: SystemEvents["announce"]
   /** What has happened since the engine was started, and what is there now. */
   readonly metrics: () => EngineMetrics
-  /** Unfinished runs that nothing will ever move: always 0 (guarantee G2). Reads every unfinished run. */
+  /** Unfinished runs that nothing will ever move: always 0 (guarantee G2), see `Store/Stuck.ts`. Reads every unfinished run. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
 }
 
@@ -272,7 +272,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     const connectRemote = (
       registration: WorkerRegistration,
       handlers: WorkerHandlers,
-      options: { readonly transport: string; readonly leaseMs: number }
+      options: RemoteWorkerOptions
     ) =>
       Effect.gen(function* () {
         yield* checkRegistration(registration, dispatch)
@@ -399,7 +399,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
         commits,
         ...dispatch.load
       }),
-      countStuckRuns: store.countStuckRuns()
+      countStuckRuns: Effect.suspend(() => store.countStuckRuns((workerId) => dispatch.holder(workerId)))
     })
   }
 )

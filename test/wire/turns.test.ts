@@ -473,6 +473,39 @@ describe("presence", () => {
     assert.strictEqual(run.status, "RUN_STATUS_WAITING")
   })
 
+  it("of a worker that polls and says nothing of its turn is renewed, seen in the metrics, and explained", async () => {
+    await using here = await shop({ virtualTime: true })
+    // the function lets a turn take a minute
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+    const stuck = async () => {
+      const { text } = await send(here.ironflow.url, "GET", "/metrics")
+      return Number(/^ironflow_runs_stuck (\d+)$/m.exec(text)?.[1])
+    }
+    const explained = async () => (await send(here.ironflow.url, "GET", `/api/v1/runs/${runId}/explain`)).body
+    const pollFor = async (ms: number) => {
+      for (let i = 0; i < ms / 10_000; i++) {
+        await here.worker.poll({ asked: 1, seen: 1, waitMs: 0 })
+        await here.ironflow.pass(10_000)
+      }
+    }
+
+    await pollFor(110_000)
+    assert.deepStrictEqual([await stuck(), (await explained()).code], [0, "RUNNING"])
+    await pollFor(30_000)
+    const explanation = await explained()
+
+    assert.strictEqual(await stuck(), 1)
+    assert.strictEqual(explanation.code, "STUCK")
+    assert.match(
+      explanation.message,
+      /Worker worker-1 holds it, and it does not move: its turn should have ended 1m after/
+    )
+    assert.deepInclude(explanation.details, { workerId: "worker-1", workerConnected: true })
+    await here.worker.report(1, [{ jobId, runId, ops: [complete(null)] }])
+    await here.ironflow.pass(15_000)
+    assert.strictEqual(await stuck(), 0)
+  })
+
   it("keeps the lease of a worker that polls, for as long as it does", async () => {
     await using here = await shop({ virtualTime: true })
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)

@@ -126,7 +126,8 @@ export class Workers {
         const deliveries = new Deliveries()
         const engine = yield* this.#engine.connectRemoteWorker(registration, deliveries.handlers, {
           transport,
-          leaseMs: TURN_LEASE_MS
+          leaseMs: TURN_LEASE_MS,
+          endsTurns: true
         })
         const session = `ses_${(yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)}`
         const worker = new TurnWorker(

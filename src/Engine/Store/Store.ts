@@ -59,6 +59,7 @@ import type {
 import type { RunActivity } from "./Activity.ts"
 import type { GroupSetup, GroupStore } from "./GroupStore.ts"
 import type { ProjectionChange, ProjectionStore } from "./ProjectionStore.ts"
+import type { Holders, Lease } from "./Stuck.ts"
 
 /** An event to append to the log. */
 export interface NewEvent {
@@ -463,7 +464,9 @@ export interface RunSituation {
   readonly run: Run
   readonly environment: string
   /** The live lease, if any. */
-  readonly lease?: { readonly workerId: string; readonly until?: string }
+  readonly lease?: Lease
+  /** When a step was finished last, by the clock of its worker, epoch milliseconds. */
+  readonly lastStepAt?: number
   /** Since when the run can be claimed, epoch milliseconds. */
   readonly readyAt?: number
   readonly concurrencyKey?: string
@@ -914,7 +917,7 @@ export interface StoreService {
    * Runs that are neither leased, due, paused nor waiting on something that exists; always 0 (guarantee G2). It reads
    * every unfinished run: for checks, not for hot paths.
    */
-  readonly countStuckRuns: () => Effect.Effect<number, StoreError>
+  readonly countStuckRuns: (holders?: Holders) => Effect.Effect<number, StoreError>
 }
 
 /** The engine's storage. */
