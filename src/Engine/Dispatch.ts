@@ -54,7 +54,7 @@ export interface RemoteSession extends WorkerSession {
   readonly setReachable: (reachable: boolean, problem?: string) => void
   /** Claims at most `n` runs now, whatever the credit. */
   readonly take: (n: number) => Effect.Effect<ReadonlyArray<Job>, StoreError>
-  /** The worker gives a sign of life: its leases start anew. */
+  /** The worker gives a sign of life: its leases start anew, except for turns that it should have ended long since. */
   readonly extend: Effect.Effect<void, StoreError>
   /** Keeps turns of an earlier session; returns those of `jobIds` that the worker does not hold any more. */
   readonly adopt: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, StoreError>
@@ -122,7 +122,7 @@ export class Dispatch {
       extend: Effect.suspend(() =>
         worker.active.size === 0
           ? Effect.void
-          : Effect.map(this.#store.extendLeases([...worker.active], leaseMs), (gone) => {
+          : Effect.map(this.#store.extendLeases([...worker.active], leaseMs, holderOf(worker)), (gone) => {
               for (const jobId of gone) worker.active.delete(jobId)
             })
       ),
@@ -227,9 +227,7 @@ export class Dispatch {
   /** What is known of a worker that is connected. */
   holder(workerId: string): Holder | undefined {
     const worker = this.#workers.get(workerId)
-    return worker === undefined
-      ? undefined
-      : { turnLimitMs: (functionId) => worker.turnLimits?.get(functionId) }
+    return worker === undefined ? undefined : holderOf(worker)
   }
 
   /** Delivers a notice to the worker that holds the lease, if it is connected. */
@@ -385,6 +383,10 @@ export class Dispatch {
     })
   }
 }
+
+const holderOf = ({ turnLimits }: Connected): Holder => ({
+  turnLimitMs: (functionId) => turnLimits?.get(functionId)
+})
 
 const demandOf = ({ registration, functions, leaseMs }: Connected, credit: number): Demand => ({
   workerId: registration.workerId,

@@ -473,7 +473,7 @@ describe("presence", () => {
     assert.strictEqual(run.status, "RUN_STATUS_WAITING")
   })
 
-  it("of a worker that polls and says nothing of its turn is renewed, seen in the metrics, and explained", async () => {
+  it("does not keep a turn that should have ended: it is seen, explained, and goes to others", async () => {
     await using here = await shop({ virtualTime: true })
     // the function lets a turn take a minute
     const { jobId, runId } = await firstJob(here.ironflow, here.worker)
@@ -491,7 +491,7 @@ describe("presence", () => {
 
     await pollFor(110_000)
     assert.deepStrictEqual([await stuck(), (await explained()).code], [0, "RUNNING"])
-    await pollFor(30_000)
+    await pollFor(20_000)
     const explanation = await explained()
 
     assert.strictEqual(await stuck(), 1)
@@ -501,9 +501,15 @@ describe("presence", () => {
       /Worker worker-1 holds it, and it does not move: its turn should have ended 1m after/
     )
     assert.deepInclude(explanation.details, { workerId: "worker-1", workerConnected: true })
-    await here.worker.report(1, [{ jobId, runId, ops: [complete(null)] }])
+
+    await pollFor(30_000)
+    const { body } = await here.worker.poll({ asked: 2, seen: 1, waitMs: 0 })
+
+    assert.deepInclude(body.deliveries[0].notice, { _tag: "LeaseLost", jobId })
+    const next = await here.worker.poll({ asked: 2, seen: 2, waitMs: 30_000 })
+    assert.deepInclude(next.body.deliveries[0].job, { runId, attempt: 1 })
     await here.ironflow.pass(15_000)
-    assert.strictEqual(await stuck(), 0)
+    assert.deepStrictEqual([await stuck(), (await explained()).code], [0, "RUNNING"])
   })
 
   it("keeps the lease of a worker that polls, for as long as it does", async () => {

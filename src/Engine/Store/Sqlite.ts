@@ -244,7 +244,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       claimRuns: (demands) => write("claim runs", () => claimRuns(tx, demands)),
       applyReports: (reports, environment) =>
         write("store reports", () => reports.map((report) => applyReport(tx, report, environment))),
-      extendLeases: (jobIds, leaseMs) => write("extend leases", () => extendLeases(tx, jobIds, leaseMs)),
+      extendLeases: (jobIds, leaseMs, holder) =>
+        write("extend leases", () => extendLeases(tx, jobIds, leaseMs, holder)),
       adoptLeases: (workerId, jobIds, leaseMs, functionIds) =>
         write(`keep the turns of worker ${workerId}`, () =>
           adoptLeases(tx, workerId, jobIds, leaseMs, functionIds)

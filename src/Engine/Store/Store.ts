@@ -59,7 +59,7 @@ import type {
 import type { RunActivity } from "./Activity.ts"
 import type { GroupSetup, GroupStore } from "./GroupStore.ts"
 import type { ProjectionChange, ProjectionStore } from "./ProjectionStore.ts"
-import type { Holders, Lease } from "./Stuck.ts"
+import type { Holder, Holders, Lease } from "./Stuck.ts"
 
 /** An event to append to the log. */
 export interface NewEvent {
@@ -704,10 +704,14 @@ export interface StoreService {
     reports: ReadonlyArray<TurnReport>,
     environment?: string
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
-  /** Extends leases; returns the job ids whose lease is gone. */
+  /**
+   * Extends leases; returns the job ids whose lease is gone. With a `holder`, those on which nothing moves any more are left
+   * to run out.
+   */
   readonly extendLeases: (
     jobIds: ReadonlyArray<string>,
-    leaseMs: number
+    leaseMs: number,
+    holder?: Holder
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /**
    * A worker outside this process comes back with its turns `jobIds`: those that it still holds are extended, and

@@ -34,6 +34,20 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* count(60_000), 0)
     })
 
+    test("is not renewed by a worker that should have ended its turn, and renewed by any other", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start("order.placed", {}, { leaseMs: 200_000 })
+      const until = () => Effect.map(shop.situation(job.runId), ({ lease }) => lease?.until)
+      yield* shop.pass(120_000)
+
+      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 100_000, holder(60_000)()), [])
+      assert.strictEqual(yield* until(), 200_000)
+      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 100_000, holder(60_001)()), [])
+      assert.strictEqual(yield* until(), 220_000)
+      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 100_001), [])
+      assert.strictEqual(yield* until(), 220_001)
+    })
+
     test("is not counted while it is rolled back, which has no limit", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
