@@ -18,6 +18,7 @@ import {
 import type { LiveWorker } from "./Explain.ts"
 import type { Secrets } from "./Secrets.ts"
 import type { Demand, StoreService } from "./Store/Store.ts"
+import type { Holder } from "./Store/Stuck.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
 /** A connected worker. */
@@ -29,11 +30,22 @@ interface Connected {
   readonly transport: string
   readonly connectedAt: number
   readonly leaseMs: number | undefined
+  /** How long it lets one turn of each function take, milliseconds; absent when it has no such limit. */
+  readonly turnLimits: ReadonlyMap<string, number> | undefined
   readonly active: Set<string>
   credit: number
   reachable: boolean
   /** Why it cannot be reached. */
   problem: string | undefined
+}
+
+/** How a worker outside this process is connected. */
+export interface RemoteWorkerOptions {
+  readonly transport: string
+  /** How long a lease holds without a sign of life, milliseconds. */
+  readonly leaseMs: number
+  /** Whether it ends its turns itself when their time is up: what speaks turns does, and of others it is not known. */
+  readonly endsTurns?: boolean
 }
 
 /** A session with a worker outside this process, whose leases hold for a limited time. */
@@ -42,7 +54,10 @@ export interface RemoteSession extends WorkerSession {
   readonly setReachable: (reachable: boolean, problem?: string) => void
   /** Claims at most `n` runs now, whatever the credit. */
   readonly take: (n: number) => Effect.Effect<ReadonlyArray<Job>, StoreError>
-  /** The leases of these jobs start anew, or all that the worker has. Returns those of `jobIds` that it does not have. */
+  /**
+   * The leases of these jobs start anew, or all that the worker has, except for turns that it should have ended long since.
+   * Returns those of `jobIds` that it does not have.
+   */
   readonly extend: (jobIds?: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Keeps turns of an earlier session; returns those of `jobIds` that the worker does not hold any more. */
   readonly adopt: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, StoreError>
@@ -74,14 +89,14 @@ export class Dispatch {
     handlers: WorkerHandlers,
     options: { readonly transport: string; readonly connectedAt: number }
   ): WorkerSession {
-    return this.#session(this.#connected(registration, handlers, options))
+    return this.#session(this.#connected(registration, handlers, { ...options, endsTurns: true }))
   }
 
   /** Connects a worker outside this process; `leaseMs` is how long a lease holds without a sign of life. */
   connectRemote(
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
-    options: { readonly transport: string; readonly connectedAt: number; readonly leaseMs: number }
+    options: RemoteWorkerOptions & { readonly connectedAt: number }
   ): RemoteSession {
     const { leaseMs } = options
     const { workerId } = registration
@@ -113,7 +128,7 @@ export class Dispatch {
           const held = named.filter((jobId) => worker.active.has(jobId))
           const unknown = named.filter((jobId) => !worker.active.has(jobId))
           if (held.length === 0) return Effect.succeed(unknown)
-          return Effect.map(this.#store.extendLeases(held, leaseMs), (gone) => {
+          return Effect.map(this.#store.extendLeases(held, leaseMs, holderOf(worker)), (gone) => {
             for (const jobId of gone) worker.active.delete(jobId)
             return [...unknown, ...gone]
           })
@@ -138,7 +153,7 @@ export class Dispatch {
   #connected(
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
-    options: { readonly transport: string; readonly connectedAt: number; readonly leaseMs?: number }
+    options: Partial<RemoteWorkerOptions> & { readonly transport: string; readonly connectedAt: number }
   ): Connected {
     const functions = new Map(registration.functions.map((fn) => [fn.id, fn.codeHash]))
     const worker: Connected = {
@@ -149,6 +164,10 @@ export class Dispatch {
       transport: options.transport,
       connectedAt: options.connectedAt,
       leaseMs: options.leaseMs,
+      turnLimits:
+        options.endsTurns === true
+          ? new Map(registration.functions.map((fn) => [fn.id, fn.timeoutMs]))
+          : undefined,
       active: new Set(),
       credit: 0,
       reachable: true,
@@ -212,6 +231,12 @@ export class Dispatch {
     return this.#workers.has(workerId)
   }
 
+  /** What is known of a worker that is connected. */
+  holder(workerId: string): Holder | undefined {
+    const worker = this.#workers.get(workerId)
+    return worker === undefined ? undefined : holderOf(worker)
+  }
+
   /** Delivers a notice to the worker that holds the lease, if it is connected. */
   notify(workerId: string, notice: Notice): void {
     const worker = this.#workers.get(workerId)
@@ -264,9 +289,11 @@ export class Dispatch {
   workers(environment: string): ReadonlyArray<LiveWorker> {
     return [...this.#workers.values()]
       .filter((worker) => worker.registration.environment === environment)
-      .map(({ registration, functionIds, active, problem }) => ({
+      .map(({ registration, functionIds, active, problem, turnLimits, leaseMs }) => ({
         id: registration.workerId,
         functionIds,
+        turnLimitMs: (functionId: string) => turnLimits?.get(functionId),
+        ...(leaseMs === undefined ? {} : { leaseMs }),
         ...(problem === undefined ? {} : { problem }),
         labels: registration.labels,
         maxConcurrentJobs: registration.maxConcurrentJobs,
@@ -363,6 +390,10 @@ export class Dispatch {
     })
   }
 }
+
+const holderOf = ({ turnLimits }: Connected): Holder => ({
+  turnLimitMs: (functionId) => turnLimits?.get(functionId)
+})
 
 const demandOf = ({ registration, functions, leaseMs }: Connected, credit: number): Demand => ({
   workerId: registration.workerId,

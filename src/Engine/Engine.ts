@@ -33,7 +33,7 @@ import { type Access, type Caller, make as makeAccess, putBootstrapKey } from ".
 import * as Management from "./Access/Management.ts"
 import { servicesIn } from "./ClientServices.ts"
 import type { KvService } from "../Client/Kv.ts"
-import { Dispatch, type RemoteSession } from "./Dispatch.ts"
+import { Dispatch, type RemoteSession, type RemoteWorkerOptions } from "./Dispatch.ts"
 import { checkRegistration as checkedRegistration } from "./Http/FunctionConfigs.ts"
 import { type EndpointInfo, PushEndpoints } from "./Push/Endpoints.ts"
 import { PushSettings } from "./Push/Settings.ts"
@@ -47,7 +47,7 @@ import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
 import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
 import type { RunActivity } from "./Store/Activity.ts"
-import { type Counts, Store, type StoreService } from "./Store/Store.ts"
+import { addCounts, type Counts, noCounts, Store, type StoreService } from "./Store/Store.ts"
 import * as EngineStreams from "./Streams.ts"
 import type { Guard } from "./Subscriptions/Connection.ts"
 import { announceConfig, announceStates } from "./Subscriptions/StateEvents.ts"
@@ -87,7 +87,7 @@ export interface EngineService {
   readonly connectRemoteWorker: (
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
-    options: { readonly transport: string; readonly leaseMs: number }
+    options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
   /** The key-value store of one environment. */
   readonly kv: (environment: string) => KvService
@@ -128,6 +128,8 @@ export interface EngineService {
     jobIds: ReadonlyArray<string>,
     leaseMs: number
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** Counts what was refused before it came to the store. */
+  readonly countStale: (what: "staleReports" | "staleRenewals") => void
   /** Calls `listener` with what happens to runs, as it is committed; returns the way to stop that. */
   readonly observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void
   /**
@@ -138,7 +140,7 @@ export interface EngineService {
   readonly announce: SystemEvents["announce"]
   /** What has happened since the engine was started, and what is there now. */
   readonly metrics: () => EngineMetrics
-  /** Unfinished runs that nothing will ever move: always 0 (guarantee G2). Reads every unfinished run. */
+  /** Unfinished runs that nothing will ever move: always 0 (guarantee G2), see `Store/Stuck.ts`. Reads every unfinished run. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
 }
 
@@ -187,13 +189,15 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     const system = new SystemEvents(() => clock.currentTimeMillisUnsafe())
     const alarm = yield* Alarm.make
     const after = yield* Alarm.makeAfter
+    const counts = noCounts()
     const subscriptions = new Subscriptions({
       store,
       system,
       clock,
       alarm,
       run: runFork,
-      head: yield* Effect.orDie(store.endOfLog())
+      head: yield* Effect.orDie(store.endOfLog()),
+      countStaleAck: () => void counts.staleAcks++
     })
     const dispatch = new Dispatch(store, secrets, runFork)
     const endings = new RunEndings()
@@ -214,14 +218,9 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     }
     const timers = yield* Timers.make(store)
     let commits = 0
-    const counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
     const stop = store.onCommit((changes) => {
       commits++
-      counts.events += changes.counts.events
-      counts.started += changes.counts.started
-      counts.completed += changes.counts.completed
-      counts.failed += changes.counts.failed
-      counts.cancelled += changes.counts.cancelled
+      addCounts(counts, changes.counts)
       for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
       for (const runId of changes.ended) endings.announce(runId)
       for (const warning of changes.warnings) runFork(Effect.logWarning(warning))
@@ -273,7 +272,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     const connectRemote = (
       registration: WorkerRegistration,
       handlers: WorkerHandlers,
-      options: { readonly transport: string; readonly leaseMs: number }
+      options: RemoteWorkerOptions
     ) =>
       Effect.gen(function* () {
         yield* checkRegistration(registration, dispatch)
@@ -392,6 +391,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       findFunction: store.findFunction,
       applyReports: (reports, environment) => dispatch.applyReports(reports, environment),
       extendLeases: store.extendLeases,
+      countStale: (what) => void counts[what]++,
       observe: (listener) => store.observe(listener),
       metrics: () => ({
         policyConditionFailures: access.conditionFailures,
@@ -399,7 +399,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
         commits,
         ...dispatch.load
       }),
-      countStuckRuns: store.countStuckRuns()
+      countStuckRuns: Effect.suspend(() => store.countStuckRuns((workerId) => dispatch.holder(workerId)))
     })
   }
 )

@@ -36,12 +36,18 @@ import type {
 } from "../Protocol/Worker.ts"
 import { Attempt, type AttemptExit, type AttemptOwner, isAbortFailure } from "./Attempt.ts"
 import { type Compensation, Compensations } from "./Compensation.ts"
-import { callSite, type FunctionPlan, rememberCallSite, type StepTimeout } from "./FunctionPlan.ts"
+import {
+  callSite,
+  type FunctionPlan,
+  rememberCallSite,
+  type StepTimeout,
+  tellOfUnasked
+} from "./FunctionPlan.ts"
 import type { TurnToken } from "./Nesting.ts"
 import { BranchGroup, isStopped, isWithin, Scope } from "./Scope.ts"
 import { afterEventLoopTurns, Settlement } from "./Settlement.ts"
 import { isCode, StepCall, type StepCode } from "./StepCall.ts"
-import { stepId } from "./StepId.ts"
+import { isAtRoot, stepId } from "./StepId.ts"
 import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 
 /** How long code that was told to stop is awaited when it has no timeout of its own. */
@@ -768,6 +774,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     }
     const open = [...this.#waiting.keys()]
     this.#suspended = true
+    this.#warnOfUnasked(false)
     this.#finish({ _tag: "Suspend", open }, { _tag: "Suspended", open })
   }
 
@@ -790,7 +797,8 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       this.failed(error)
       return
     }
-    this.#warnOfLeftovers()
+    this.#warnOfUnasked(true)
+    this.#warnOfRunning()
     this.#finish({ _tag: "Complete", output }, { _tag: "Completed", output })
   }
 
@@ -860,16 +868,30 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     }
   }
 
-  #warnOfLeftovers(): void {
-    const names = [...this.#journal.values()]
-      .filter(({ entry }) => entry.kind !== "compensate")
-      .map(({ entry }) => `"${entry.name}"`)
-    if (names.length > 0) {
-      this.host.logger.warn(
-        `Run ${this.job.runId} of function "${this.plan.functionId}" completed without asking for recorded steps: ` +
-          `${names.slice(0, 20).join(", ")}. Its code has changed since they ran`
-      )
-    }
+  /** Names what earlier turns have recorded and this one has not asked for, once a run in this process. */
+  #warnOfUnasked(completed: boolean): void {
+    if (this.#journal.size === 0 && this.#openAhead.size === 0) return
+    const steps = [...Array.from(this.#journal.values(), ({ entry }) => entry), ...this.#unaskedOpen].filter(
+      // the handler may come to the steps of a branch when others have made room for it
+      ({ kind, stepKey }) => kind !== "compensate" && (completed || isAtRoot(stepKey))
+    )
+    const { runId } = this.job
+    const names = steps.map(({ name }) => `"${name}"`)
+    const shown = `${names.slice(0, 20).join(", ")}${names.length > 20 ? ", ..." : ""}`
+    const isNew = names.length > 0 && tellOfUnasked(this.plan, runId, shown, completed)
+    if (!isNew) return
+    this.host.logger.warn(
+      `Run ${runId} of function "${this.plan.functionId}" ${completed ? "completed" : "waits"} without having asked for recorded steps: ` +
+        `${shown}. Steps were renamed, removed or swapped since they were recorded` +
+        `${completed ? "" : ", or the handler waits for something outside of steps"}; \`ironflow verify\` compares code and runs`
+    )
+  }
+
+  get #unaskedOpen(): ReadonlyArray<OpenStep> {
+    return Array.from(this.#openAhead, (key) => this.#open.get(key)).filter((open) => open !== undefined)
+  }
+
+  #warnOfRunning(): void {
     const running = [...this.#attempts].map(({ call }) => `"${call.name}"`)
     if (running.length > 0) {
       this.host.logger.warn(

@@ -77,7 +77,10 @@ export interface Worker {
    * are in the log. Rejects when `start()` fails or the worker is stopped before that.
    */
   ready(): Promise<void>
-  /** Takes no more jobs, waits for those in flight, then stops. Does nothing on a worker that is not running. */
+  /**
+   * Takes no more jobs, waits for those in flight for at most `drainTimeout` (30 seconds by default), then stops as
+   * {@link stop} does. Does nothing on a worker that is not running.
+   */
   drain(): Promise<void>
   /** Aborts the jobs in flight and gives their runs back to the engine; resolves when that is done. */
   stop(): Promise<void>
@@ -243,7 +246,7 @@ export class PromiseWorker implements Worker {
     await this.#finished.promise.catch(() => undefined)
   }
 
-  /** The engine closes: like {@link drain}, for as long as `drainTimeout` says. */
+  /** The engine closes: like {@link drain}. */
   async #close(): Promise<void> {
     this.#fiber?.interruptUnsafe()
     await this.#finished.promise.catch(() => undefined)

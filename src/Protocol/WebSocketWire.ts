@@ -4,8 +4,18 @@ import type { Wire } from "./Subscriptions.ts"
 
 /** Errors of the socket are for whoever opened it: `close` follows them. */
 export const wireOf = (socket: WebSocket): Wire => {
+  let waits = false
+  // The socket below emits `drain` only after it was filled up to its own mark, which may be more than a subscription's.
+  const sent = (): void => {
+    if (!waits || socket.bufferedAmount > 0) return
+    waits = false
+    wire.onDrain()
+  }
   const wire: Wire = {
-    send: (text) => socket.send(text, { binary: false }),
+    send: (text) => {
+      socket.send(text, { binary: false }, sent)
+      waits ||= socket.bufferedAmount > 0
+    },
     close: (code, reason) => socket.close(code, reason),
     get backlog() {
       return socket.bufferedAmount

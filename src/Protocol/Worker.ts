@@ -330,6 +330,8 @@ export interface FunctionRegistration {
   readonly mode: "push" | "pull"
   /** Where the engine calls for turns, in push mode. */
   readonly endpointUrl?: string
+  /** The endpoint has described itself as one that runs whole turns. */
+  readonly endpointTurns?: true
   readonly actorKey?: string
   readonly secrets: ReadonlyArray<string>
   readonly recording?: boolean

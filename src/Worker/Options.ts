@@ -28,7 +28,7 @@ export interface WorkerOptions<
   readonly logger?: Logger | false
   /** How this worker is known; made up when left out. */
   readonly workerId?: string
-  /** How long closing waits for turns in flight before it gives their runs back; 30 seconds by default. */
+  /** How long draining waits for turns in flight before it gives their runs back; 30 seconds by default. */
   readonly drainTimeout?: Duration
 }
 

@@ -12,7 +12,7 @@ export type Registered = Turns.RegisterTurnsResponse | undefined
 
 /** What the worker says about itself, with the turns in flight that it wants to keep. */
 export const registrationOf = (
-  { registration }: ServerLink,
+  { nextRegistration, registration }: ServerLink,
   instance: string,
   jobs: ReadonlyArray<string>,
   self = identityOf()
@@ -27,7 +27,8 @@ export const registrationOf = (
   registration,
   ...(self === undefined ? {} : { process: self }),
   instance,
-  jobs
+  jobs,
+  number: nextRegistration()
 })
 
 /** Registers the worker, with the turns in flight that it wants to keep. */

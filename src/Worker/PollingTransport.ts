@@ -85,12 +85,14 @@ export const linkTo = (
   Effect.gen(function* () {
     const scope = yield* Scope.Scope
     const run = Effect.runForkWith(yield* Effect.context<never>())
+    let registrations = 0
     return {
       connection: untraced(yield* connect(options.server)),
       options,
       registration,
       handlers,
       outage: new Outage(options.logger, options.server.url, options.reconnectMs),
+      nextRegistration: () => ++registrations,
       clock: yield* Clock.Clock,
       fork: (effect) => {
         const fiber = Fiber.runIn(run(effect), scope)

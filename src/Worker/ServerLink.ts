@@ -67,6 +67,8 @@ export interface ServerLink {
   readonly registration: WorkerRegistration
   readonly handlers: WorkerHandlers
   readonly outage: Outage
+  /** Counts the registrations of this worker. */
+  readonly nextRegistration: () => number
   readonly clock: Clock.Clock
   /** Runs an effect in the background until the session ends. */
   readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>

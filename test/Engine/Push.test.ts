@@ -383,6 +383,50 @@ describe("an endpoint", () => {
     expect(calls).toBe(2)
   })
 
+  it("that is known to run turns stays so, whatever page answers its probe, until it describes itself otherwise", async () => {
+    let turns = 0
+    let page: "none" | "busy" | "html" | "method" = "none"
+    const foreign: Array<unknown> = []
+    const probed = vi.fn()
+    const server = await endpoint((_request, response, body) => {
+      const asked = JSON.parse(body)
+      if (asked.type === undefined) foreign.push(asked)
+      if (asked.type === "describe" && page !== "none") probed(page)
+      if (page === "busy") return response.writeHead(503).end()
+      if (page === "html") return response.end("<html>Back in a minute</html>")
+      if (page === "method") return response.writeHead(400).end("?")
+      if (asked.type === "describe") return response.end(description)
+      turns++
+      return complete(response)
+    })
+    const folder = mkdtempSync(join(tmpdir(), "ironflow-push-"))
+    cleanups.push(() => rmSync(folder, { recursive: true, force: true }))
+    const first = await startWith({}, join(folder, "orders.db"))
+    await register(first, server.url)
+    page = "busy"
+    const runId = await place(first)
+    await explained(first, runId, "ENDPOINT_UNAVAILABLE")
+
+    for (const next of ["html", "method"] as const) {
+      page = next
+      await vi.waitFor(() => expect(probed).toHaveBeenCalledWith(next), 5000)
+    }
+    expect((await explained(first, runId, "ENDPOINT_UNAVAILABLE")).message).toContain(
+      "no description, which it had given before"
+    )
+    await first.close()
+    page = "html"
+    probed.mockClear()
+    const second = await startWith({}, join(folder, "orders.db"))
+    await vi.waitFor(() => expect(probed).toHaveBeenCalledWith("html"), 5000)
+    await explained(second, runId, "ENDPOINT_UNAVAILABLE")
+    expect([turns, foreign]).toEqual([0, []])
+
+    page = "none"
+    expect(await ended(second, runId)).toMatchObject({ status: "completed", attempt: 1 })
+    expect([turns, foreign]).toEqual([1, []])
+  })
+
   it("is called no more when it is removed, and its runs wait for another", async () => {
     const server = await endpoint(speaking((_job, response) => complete(response)))
     const engine = await startWith()

@@ -38,6 +38,7 @@ const worker = (name: string, engine: RemoteSession, earlier?: TurnWorker): Turn
       now: () => 0,
       line: new PassThrough(),
       fork: Effect.runFork,
+      onStale: () => undefined,
       onDead: () => Effect.void
     },
     earlier

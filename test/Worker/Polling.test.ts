@@ -102,6 +102,7 @@ describe("a polling worker", () => {
       const { instance, process: own, ...body } = engine.requests[0]!.body
       assert.deepStrictEqual(body, {
         worker_id: "w-1",
+        number: 1,
         hostname: "north",
         function_ids: [],
         max_concurrent_jobs: 10,

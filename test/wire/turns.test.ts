@@ -82,6 +82,51 @@ describe("registration", () => {
     assert.match(refused.body.message, /A worker with id "worker-1" is connected already/)
   })
 
+  it("that comes twice is answered as before, and the worker keeps what it was given since", async () => {
+    await using here = await shop()
+    const first = await here.worker.register([], undefined, { number: 1 })
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+
+    const again = await here.worker.register([], undefined, { number: 1 })
+
+    assert.deepStrictEqual([again.status, again.body], [200, first.body])
+    const reported = await here.worker.report(1, [{ jobId, runId, ops: [complete("done")] }])
+    assert.strictEqual(reported.body.acks[0]._tag, "Accepted")
+    assert.strictEqual((await getRun(here.ironflow.url, runId)).attempt, 1)
+  })
+
+  it("that comes after a later one is refused, and ends nothing", async () => {
+    await using here = await shop()
+    const copy = new RawTurnWorker(here.ironflow.url)
+    await here.worker.register([], undefined, { number: 1 })
+    await here.worker.register([], undefined, { number: 3 })
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+
+    for (const number of [1, 2]) {
+      const late = await copy.register([], undefined, { number })
+      assert.deepStrictEqual([late.status, late.body.code], [409, "STALE_REGISTRATION"])
+    }
+
+    const reported = await here.worker.report(1, [{ jobId, runId, ops: [complete("done")] }])
+    assert.strictEqual(reported.body.acks[0]._tag, "Accepted")
+  })
+
+  it("that comes after its worker has left brings nobody back, and ends no session of another with that id", async () => {
+    await using here = await shop()
+    await here.worker.register([], undefined, { number: 1 })
+    await here.worker.deregister()
+    const late = () => new RawTurnWorker(here.ironflow.url).register([], undefined, { number: 1 })
+    assert.deepStrictEqual([(await late()).status, await workersOf(here.ironflow.url)], [409, []])
+
+    const other = new RawTurnWorker(here.ironflow.url, { instance: "instance-2" })
+    await other.register([], undefined, { number: 1 })
+    const { jobId, runId } = await firstJob(here.ironflow, other)
+    assert.strictEqual((await late()).status, 409)
+
+    const reported = await other.report(1, [{ jobId, runId, ops: [complete("done")] }])
+    assert.strictEqual(reported.body.acks[0]._tag, "Accepted")
+  })
+
   it.each([
     [{ registration: undefined }, /`registration` and `instance`/],
     [{ instance: "" }, /`registration` and `instance`/],
@@ -497,6 +542,45 @@ describe("presence", () => {
       body.deliveries.map(({ notice }: any) => [notice._tag, notice.jobId]),
       [["LeaseLost", "job_gone"]]
     )
+  })
+
+  it("does not keep a turn that should have ended: it is seen, explained, and goes to others", async () => {
+    await using here = await shop({ virtualTime: true })
+    // the function lets a turn take a minute
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+    const stuck = async () => {
+      const { text } = await send(here.ironflow.url, "GET", "/metrics")
+      return Number(/^ironflow_runs_stuck (\d+)$/m.exec(text)?.[1])
+    }
+    const explained = async () => (await send(here.ironflow.url, "GET", `/api/v1/runs/${runId}/explain`)).body
+    const pollFor = async (ms: number) => {
+      for (let i = 0; i < ms / 5000; i++) {
+        await here.worker.poll({ asked: 1, seen: 1, waitMs: 0 })
+        await here.ironflow.pass(5000)
+      }
+    }
+
+    await pollFor(110_000)
+    assert.deepStrictEqual([await stuck(), (await explained()).code], [0, "RUNNING"])
+    await pollFor(15_000)
+    const explanation = await explained()
+
+    assert.strictEqual(await stuck(), 1)
+    assert.strictEqual(explanation.code, "STUCK")
+    assert.match(
+      explanation.message,
+      /Worker worker-1 holds it, and it does not move: its turn should have ended 1m after/
+    )
+    assert.deepInclude(explanation.details, { workerId: "worker-1", workerConnected: true })
+
+    await pollFor(30_000)
+    const { body } = await here.worker.poll({ asked: 2, seen: 1, waitMs: 0 })
+
+    assert.deepInclude(body.deliveries[0].notice, { _tag: "LeaseLost", jobId })
+    const next = await here.worker.poll({ asked: 2, seen: 2, waitMs: 30_000 })
+    assert.deepInclude(next.body.deliveries[0].job, { runId, attempt: 1 })
+    await here.ironflow.pass(15_000)
+    assert.deepStrictEqual([await stuck(), (await explained()).code], [0, "RUNNING"])
   })
 
   it("keeps the lease of a worker that polls, for as long as it does", async () => {

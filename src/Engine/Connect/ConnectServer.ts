@@ -47,14 +47,25 @@ export class ConnectServer {
     this.#options = options
   }
 
-  /** Takes a request for a stream. */
-  open(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, visitor: Visitor): void {
+  /** Takes a request for a stream. `admit` says who asks, or throws an `IronflowError`. */
+  open(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, admit: () => Visitor): void {
     if (headers["content-type"] !== CONTENT_TYPE) {
       stream.respond({ ":status": 415, "accept-post": CONTENT_TYPE }, { endStream: true })
       return
     }
-    visitor.caller.checkAlive()
-    visitor.caller.checkAction("worker:run")
+    let visitor: Visitor
+    try {
+      visitor = admit()
+      visitor.caller.checkAlive()
+      visitor.caller.checkAction("worker:run")
+    } catch (error) {
+      if (!isIronflowError(error)) throw error
+      // of an answer with another status its client sees the number and not the reason
+      stream.respond({ ":status": 200, "content-type": CONTENT_TYPE })
+      stream.end(endOfStream(error))
+      stream.resume()
+      return
+    }
     const accepted = new ConnectStream(stream, headers, visitor, this.#options)
     this.#streams.add(accepted)
     stream.once("close", () => this.#streams.delete(accepted))
@@ -79,6 +90,8 @@ class ConnectStream {
   readonly #envelopes: Envelopes
   #peer: TurnStream | LegacyStream | undefined
   #registering = false
+  /** Of the worker that has been found to be allowed here. */
+  #workerId: string | undefined
   /** Messages that came before the registration was answered. */
   #early: Array<Data> = []
   #calls = 0
@@ -100,6 +113,7 @@ class ConnectStream {
         : undefined
     const stopWatching = visitor.caller.watch((ended) => {
       if (ended) this.#end(new UnauthenticatedError("The API key of this worker does not work any more"))
+      else if (this.#workerId !== undefined) this.#checkStill(this.#workerId)
     })
     stream.once("close", stopWatching)
     this.#envelopes = new Envelopes(options.maxMessageBytes)
@@ -157,8 +171,10 @@ class ConnectStream {
     const { engine, fork, maxMessageBytes, workers } = this.#options
     return Effect.gen({ self: this }, function* () {
       const environment = this.#environment
-      const mayRun = (workerId: string) =>
-        this.#visitor.caller.check("worker:run", `worker:${workerId}`, this.#visitor.environment)
+      const mayRun = (workerId: string) => {
+        this.#check(workerId)
+        this.#workerId = workerId
+      }
       if (typeof register.turns === "string" && register.turns !== "") {
         const turns = new TurnStream(workers, {
           transport: CONNECT_TRANSPORT,
@@ -192,6 +208,20 @@ class ConnectStream {
       this.#early = []
       for (const message of early) this.#received(message)
     })
+  }
+
+  #check(workerId: string): void {
+    this.#visitor.caller.check("worker:run", `worker:${workerId}`, this.#visitor.environment)
+  }
+
+  /** What the key may do has perhaps changed. */
+  #checkStill(workerId: string): void {
+    try {
+      this.#check(workerId)
+    } catch (error) {
+      if (!isIronflowError(error)) throw error
+      this.#end(error)
+    }
   }
 
   #answer(turns: TurnStream, { body, call, id }: Data): void {
@@ -260,15 +290,18 @@ class ConnectStream {
   #end(error?: IronflowError): void {
     if (this.#ended) return
     this.#ended = true
-    const { body } = error === undefined ? {} : failureResponse(error, "connect")
-    this.#stream.end(
-      envelope(END_OF_STREAM, Buffer.from(JSON.stringify(body === undefined ? {} : { error: body })))
-    )
+    this.#stream.end(endOfStream(error))
     // the other side may go on for ever with what nobody reads
     this.#stream.resume()
     if (error !== undefined) this.#stream.once("finish", () => this.#stream.close())
   }
 }
+
+const endOfStream = (error?: IronflowError): Buffer =>
+  envelope(
+    END_OF_STREAM,
+    Buffer.from(JSON.stringify(error === undefined ? {} : { error: failureResponse(error, "connect").body }))
+  )
 
 const calls: ReadonlySet<string> = new Set<StreamCall>(["report", "room", "late", "leave"])
 const isStreamCall = (call: string): call is StreamCall => calls.has(call)

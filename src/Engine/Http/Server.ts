@@ -187,7 +187,7 @@ export const make = (
         if (headers[":path"] !== CONNECT_PATH || headers[":method"] !== "POST") return false
         try {
           gate.checkOrigin({ headers })
-          streams.open(stream, headers, gate.admit({ headers }))
+          streams.open(stream, headers, () => gate.admit({ headers }))
         } catch (error) {
           if (!isIronflowError(error)) throw error
           refuseStream(stream, error)

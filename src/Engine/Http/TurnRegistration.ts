@@ -59,7 +59,7 @@ export const registerTurns = (
   })
 
 const readAnnouncement = (
-  { capabilities, registration, instance, jobs = [], process }: RegisterRequest,
+  { capabilities, registration, instance, jobs = [], number, process }: RegisterRequest,
   { environment, workerId }: Origin
 ) => {
   if (registration === undefined || instance === undefined || instance === "") {
@@ -89,6 +89,7 @@ const readAnnouncement = (
     instance: instance.slice(0, keyLength),
     jobs,
     renews: capabilities?.renewals === true,
-    process
+    process,
+    ...(number === undefined ? {} : { number })
   }
 }

@@ -68,6 +68,8 @@ export interface TurnWorkerOptions {
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Ends the session of a worker that has been away for too long. */
   readonly onDead: (worker: TurnWorker) => Effect.Effect<void>
+  /** A batch was refused, because a later one has come before. */
+  readonly onStale: () => void
 }
 
 export class TurnWorker {
@@ -209,6 +211,7 @@ export class TurnWorker {
         return Deferred.await(last.answer)
       }
       if (last !== undefined && request.batch < last.number) {
+        this.#options.onStale()
         return Effect.fail(
           new IronflowError(
             `Batch ${request.batch} of worker ${this.workerId} comes after batch ${last.number}: ` +

@@ -24,11 +24,23 @@ export interface Announcement {
   /** Whether it names the jobs whose leases it renews. */
   readonly renews: boolean
   readonly process: ProcessIdentity | undefined
+  /** Which registration of the instance it is; absent for workers that do not count them. */
+  readonly number?: number
   readonly line: Duplex
   readonly transport: string
   /** Absent for a worker that polls. */
   readonly push?: Push
 }
+
+/** A registration that had its effect. */
+interface Registration {
+  readonly number: number
+  readonly session: string
+  readonly lost: ReadonlyArray<string>
+}
+
+/** Instances whose last registration is remembered: what comes twice comes soon. */
+const MAX_REGISTRATIONS = 10_000
 
 /** What an existing worker with a stream is told. */
 export interface LegacyStreamHandlers extends WorkerHandlers {
@@ -45,6 +57,8 @@ export class Workers {
   readonly #clock: Clock.Clock
   readonly #fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly #workers = new Map<string, TurnWorker | LegacyWorker>()
+  /** The last registration of an instance that numbers them, of those that have left too. */
+  readonly #registrations = new Map<string, Registration>()
   /** Registrations go one by one: a worker that repeats one must find what the first has done. */
   readonly #registering = Semaphore.makeUnsafe(1)
 
@@ -94,12 +108,25 @@ export class Workers {
     announcement: Announcement
   ): Effect.Effect<
     { readonly worker: TurnWorker; readonly lost: ReadonlyArray<string> },
-    ValidationError | StoreError
+    ValidationError | StoreError | IronflowError
   > {
-    const { registration, instance, jobs, line, process, push, renews, transport } = announcement
+    const { registration, instance, jobs, line, number, process, push, renews, transport } = announcement
     const { workerId } = registration
     return this.#one(
       Effect.gen({ self: this }, function* () {
+        const numbered = JSON.stringify([workerId, instance])
+        const last = number === undefined ? undefined : this.#registrations.get(numbered)
+        if (last !== undefined && number !== undefined && number <= last.number) {
+          // the session of a stream is on that stream
+          const current = this.#workers.get(workerId)
+          const stands = current instanceof TurnWorker && current.session === last.session
+          if (number === last.number && stands && push === undefined)
+            return { worker: current, lost: last.lost }
+          return yield* new IronflowError(
+            `Registration ${number} of worker "${workerId}" comes after registration ${last.number}: it is answered without effect`,
+            { code: "STALE_REGISTRATION" }
+          )
+        }
         const earlier = this.#workers.get(workerId)
         yield* checkEnvironment(workerId, earlier, registration.environment)
         const same = earlier instanceof TurnWorker && earlier.instance === instance ? earlier : undefined
@@ -110,7 +137,8 @@ export class Workers {
         const deliveries = new Deliveries()
         const engine = yield* this.#engine.connectRemoteWorker(registration, deliveries.handlers, {
           transport,
-          leaseMs: this.leaseMs
+          leaseMs: this.leaseMs,
+          endsTurns: true
         })
         const session = `ses_${(yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)}`
         const worker = new TurnWorker(
@@ -129,12 +157,14 @@ export class Workers {
             line,
             ...(push === undefined ? {} : { push }),
             fork: this.#fork,
-            onDead: (dead) => this.#end(dead, true)
+            onDead: (dead) => this.#end(dead, true),
+            onStale: () => this.#engine.countStale("staleReports")
           },
           same
         )
         this.#workers.set(workerId, worker)
         const lost = yield* Effect.tapError(engine.adopt(jobs), () => this.#end(worker, false))
+        if (number !== undefined) this.#remember(numbered, { number, session, lost })
         return { worker, lost }
       })
     )
@@ -225,6 +255,16 @@ export class Workers {
       if (worker instanceof TurnWorker) next = Math.min(next, worker.deadline)
     }
     return next
+  }
+
+  #remember(numbered: string, registration: Registration): void {
+    this.#registrations.delete(numbered)
+    this.#registrations.set(numbered, registration)
+    if (this.#registrations.size <= MAX_REGISTRATIONS) return
+    for (const oldest of this.#registrations.keys()) {
+      this.#registrations.delete(oldest)
+      return
+    }
   }
 
   /** Half a registration is none: a worker that hangs up in the middle finds it done. */

@@ -45,9 +45,10 @@ const DESCRIBE_MS = 10_000
 const FIRST_PROBE_MS = 250
 const LONGEST_PROBE_MS = 30_000
 
-/** What an endpoint is: one of this package, which runs whole turns, or another. */
+/** What an endpoint says that it is. */
 export interface Described {
-  readonly turns: boolean
+  /** Whether it is one of this package, which runs whole turns; `undefined` when its answer is no description. */
+  readonly turns: boolean | undefined
   readonly functions: ReadonlyArray<FunctionRegistration>
 }
 
@@ -107,6 +108,7 @@ export class Endpoint {
     const codes = JSON.stringify(functions.map(({ codeHash, id }) => [id, codeHash]))
     if (codes === this.#codes) return Effect.void
     const { connect, environment, settings, url, workerId } = this.#options
+    if (functions.some(({ endpointTurns }) => endpointTurns === true)) this.#speaksTurns ??= true
     return Effect.gen({ self: this }, function* () {
       this.#session?.detach()
       const session = yield* connect(
@@ -199,8 +201,8 @@ export class Endpoint {
           unavailability(answer) ??
           (answer.status >= 500 ? `it answered ${answer.status}${reasonIn(answer)}` : undefined)
         return problem === undefined
-          ? Effect.succeed({ turns: false, functions: [] })
-          : Effect.fail(new IronflowError(problem, { code: "ENDPOINT_UNAVAILABLE", retryable: true }))
+          ? Effect.succeed({ turns: undefined, functions: [] })
+          : Effect.fail(unavailable(problem))
       }
     )
   })
@@ -228,8 +230,8 @@ export class Endpoint {
   #probe(delayMs: number): void {
     const again = Math.min(Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)), LONGEST_PROBE_MS)
     this.#probing = this.#options.fork(
-      Effect.matchEffect(Effect.delay(this.describe, delayMs), {
-        onSuccess: ({ turns }) =>
+      Effect.matchEffect(Effect.delay(this.#ask, delayMs), {
+        onSuccess: (turns) =>
           Effect.suspend(() => {
             this.#probing = undefined
             this.answered(turns)
@@ -248,6 +250,20 @@ export class Endpoint {
       })
     )
   }
+
+  /** Whether it runs whole turns. One that is known to do so is another one now only when it says so itself. */
+  readonly #ask: Effect.Effect<boolean, PostError | IronflowError> = Effect.suspend(() =>
+    Effect.flatMap(this.describe, ({ turns }) =>
+      turns === undefined && this.#speaksTurns === true
+        ? Effect.fail(
+            unavailable(
+              "its answer is no description, which it had given before. " +
+                "If another handler is there for good, remove the endpoint and register that one"
+            )
+          )
+        : Effect.succeed(turns ?? false)
+    )
+  )
 
   #post(body: string, timeoutMs: number): Effect.Effect<PostAnswer, PostError> {
     const { environment, settings, url } = this.#options
@@ -398,6 +414,9 @@ export class Endpoint {
     )
   }
 }
+
+const unavailable = (problem: string): IronflowError =>
+  new IronflowError(problem, { code: "ENDPOINT_UNAVAILABLE", retryable: true })
 
 const wake = (turn: TurnInFlight): void => {
   if (turn.waiting === undefined) return

@@ -116,7 +116,7 @@ export class PushEndpoints {
                   status: 502
                 })
       )
-      if (!turns) {
+      if (turns !== true) {
         return yield* Effect.fail(
           new ValidationError(
             `The handler at ${url} does not say which functions it has: it is none of this package. ` +
@@ -153,7 +153,8 @@ export class PushEndpoints {
     return this.#options.checkRegistration({
       ...(fn as unknown as FunctionRegistration),
       mode: "push",
-      endpointUrl: url
+      endpointUrl: url,
+      endpointTurns: true
     })
   }
 
@@ -165,7 +166,7 @@ export class PushEndpoints {
       const functions = store
         .pushFunctions()
         .filter((fn) => fn.environment === environment && fn.registration.endpointUrl === url)
-        .map(({ registration: { endpointUrl: _, ...registration } }) => registration)
+        .map(({ registration: { endpointTurns: _, endpointUrl: __, ...registration } }) => registration)
       return functions.length === 0
         ? Effect.succeed(false)
         : Effect.as(registerFunctions(environment, functions), true)

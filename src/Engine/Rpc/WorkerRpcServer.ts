@@ -21,7 +21,7 @@ import { encodeFromServer, RPC_TRANSPORT, WORKER_RPC_PATH, workerRpcs } from "..
 import { TurnStream } from "../Http/TurnStream.ts"
 import type { Workers } from "../Http/Workers.ts"
 import { unknownWorker } from "../Http/Workers.ts"
-import type { SocketCall, SocketRoute } from "../Ws/Upgrades.ts"
+import { KEY_ENDED, type SocketCall, type SocketRoute } from "../Ws/Upgrades.ts"
 
 /** Calls of one worker that wait for their answer; a worker of ours makes a handful. */
 const MAX_CALLS = 1024
@@ -116,15 +116,20 @@ export const make = (
     const open = (socket: WebSocket, call: SocketCall): void => {
       const id = ++lastId
       const pushes = Effect.runSync(Queue.unbounded<JsonFragment, Cause.Done>())
+      const { environment, visitor } = call
+      let resource: string | undefined
       const stream = new TurnStream(workers, {
         transport: RPC_TRANSPORT,
         line: call.request.socket,
         environment:
           call.request.headers[ENVIRONMENT_HEADER] === undefined &&
-          call.visitor.caller.key?.environment === undefined
+          visitor.caller.key?.environment === undefined
             ? undefined
-            : call.environment,
-        check: (workerId) => call.visitor.caller.check("worker:run", `worker:${workerId}`, call.environment),
+            : environment,
+        check: (workerId) => {
+          visitor.caller.check("worker:run", `worker:${workerId}`, environment)
+          resource = `worker:${workerId}`
+        },
         maxBodyBytes: maxFrameBytes,
         wake: () => {
           if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
@@ -135,7 +140,13 @@ export const make = (
       const connection: Connection = { socket, stream, pushes, calls: 0 }
       connections.set(id, connection)
       socket.on("error", () => socket.terminate())
+      const stopWatching = visitor.caller.watch((ended) => {
+        if (ended || resource === undefined || visitor.caller.may("worker:run", resource, environment)) return
+        // it learns why when it comes back
+        socket.close(KEY_ENDED, "the API key may not do this any more")
+      })
       socket.on("close", () => {
+        stopWatching()
         connections.delete(id)
         Queue.offerUnsafe(disconnects, id)
       })

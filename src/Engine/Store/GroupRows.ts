@@ -203,20 +203,23 @@ const accepts = (filter: string, row: Row): boolean =>
 
 export const settleDelivery = (tx: Transaction, settlement: Settlement): boolean => {
   const { group, position, holder, redeliverMs } = settlement
-  return redeliverMs === undefined
-    ? tx.run(
-        "DELETE FROM deliveries WHERE consumer_group = ? AND position = ? AND holder = ?",
-        group,
-        position,
-        holder
-      ) > 0
-    : tx.run(
-        "UPDATE deliveries SET holder = NULL, due_at = ?, failures = failures + 1 WHERE consumer_group = ? AND position = ? AND holder = ?",
-        tx.now() + redeliverMs,
-        group,
-        position,
-        holder
-      ) > 0
+  const isHeld =
+    redeliverMs === undefined
+      ? tx.run(
+          "DELETE FROM deliveries WHERE consumer_group = ? AND position = ? AND holder = ?",
+          group,
+          position,
+          holder
+        ) > 0
+      : tx.run(
+          "UPDATE deliveries SET holder = NULL, due_at = ?, failures = failures + 1 WHERE consumer_group = ? AND position = ? AND holder = ?",
+          tx.now() + redeliverMs,
+          group,
+          position,
+          holder
+        ) > 0
+  if (!isHeld) tx.changes.counts.staleAcks++
+  return isHeld
 }
 
 const finish = (tx: Transaction, group: number, position: number): void => {

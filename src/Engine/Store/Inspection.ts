@@ -4,7 +4,8 @@ import { ValidationError } from "../../Errors.ts"
 import { decodeJson } from "../../Json.ts"
 import { findRun, readRun, runError, RUNS_WITH_EVENTS } from "./RunRows.ts"
 import type { ListRunsQuery, RunSituation } from "./Store.ts"
-import { type Row, RUN_ITSELF, Status, statuses, type Transaction, WaitKind } from "./Transaction.ts"
+import { readLease } from "./Stuck.ts"
+import { type Row, RUN_ITSELF, statuses, type Transaction, WaitKind } from "./Transaction.ts"
 
 export const listRuns = (tx: Transaction, query: ListRunsQuery): ListRunsResult => {
   const environment = tx.findEnvironment(query.environment)
@@ -136,10 +137,8 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
     ...(row.lease === null
       ? {}
       : {
-          lease: {
-            workerId: String(row.worker),
-            ...(row.lease_until === null ? {} : { until: iso(row.lease_until) })
-          }
+          lease: readLease(tx, row),
+          ...lastStep(tx, row)
         }),
     ...(row.ready_at === null ? {} : { readyAt: Number(row.ready_at) }),
     ...(row.concurrency_key === null ? {} : { concurrencyKey: String(row.concurrency_key) }),
@@ -147,6 +146,12 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
     ...(fn === undefined ? {} : { registration: fn.registration, functionDeleted: fn.deleted === true }),
     ...(bound === undefined ? {} : { actorWorkerId: String(bound.worker) })
   }
+}
+
+/** When a step of the run was reported last. */
+const lastStep = (tx: Transaction, { key }: Row): { readonly lastStepAt?: number } => {
+  const row = tx.get("SELECT max(ended_at) AS at FROM steps WHERE run = ?", key!)
+  return row?.at == null ? {} : { lastStepAt: Number(row.at) }
 }
 
 const waitOf = (tx: Transaction, runId: string, row: Row): RunSituation["waits"][number] => {
@@ -182,15 +187,5 @@ export const listFunctions = (tx: Transaction, environment: string): Array<Funct
       updatedAt: iso(row?.updated_at)
     }
   })
-
-/** Unfinished runs that nothing will ever move (guarantee G2). */
-export const countStuckRuns = (tx: Transaction): number =>
-  Number(
-    tx.get(
-      `SELECT count(*) AS stuck FROM runs r WHERE r.ended_at IS NULL AND r.lease IS NULL AND r.ready_at IS NULL
-       AND r.status <> ${Status.paused}
-       AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)`
-    )?.stuck
-  )
 
 const iso = (value: unknown): string => new Date(Number(value)).toISOString()

@@ -7,6 +7,7 @@ import { acceptsLabels, type RegisteredFunction } from "../Registry.ts"
 import { entityOfRow } from "./Events.ts"
 import { endRun, functionIdOf, invocationEventId } from "./RunRows.ts"
 import type { Adoption, Claim, Demand } from "./Store.ts"
+import { type Holder, readLease, whyStuck } from "./Stuck.ts"
 import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
 import { endLease, isOf, pauseRow } from "./Turns.ts"
 import { delayRun, makeReady, readOutcome } from "./Waits.ts"
@@ -336,19 +337,33 @@ export const readOpenSteps = (tx: Transaction, run: number): ReadonlyArray<OpenS
       pending: row.fired === null
     }))
 
+/**
+ * Returns the jobs whose lease is gone. With a `holder`, the leases on which nothing moves any more are left to run out: their
+ * runs go to others then.
+ */
 export const extendLeases = (
   tx: Transaction,
   jobIds: ReadonlyArray<string>,
-  leaseMs: number
+  leaseMs: number,
+  holder?: Holder
 ): ReadonlyArray<string> => {
   const until = tx.now() + leaseMs
   return jobIds.filter(
     (jobId) =>
+      !(holder !== undefined && isStuck(tx, jobId, holder)) &&
       tx.run("UPDATE runs SET lease_until = ? WHERE lease = ? AND lease_until IS NOT NULL", until, jobId) ===
         0 &&
       // one that cannot run out is not gone
       tx.get("SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL", jobId) === undefined
   )
+}
+
+const isStuck = (tx: Transaction, jobId: string, holder: Holder): boolean => {
+  const row = tx.get(
+    "SELECT function, status, worker, lease_until, updated_at FROM runs WHERE lease = ?",
+    jobId
+  )
+  return row !== undefined && whyStuck(readLease(tx, row), () => holder, tx.now()) !== undefined
 }
 
 /**

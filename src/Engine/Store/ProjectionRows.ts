@@ -437,6 +437,7 @@ export const refuse = (
   { environment, name }: { readonly environment: string; readonly name: string },
   reason: string
 ): ProjectionSaved => {
+  tx.changes.counts.staleSaves++
   tx.run(
     "UPDATE projections SET refused = refused + 1 WHERE environment = ? AND name = ?",
     tx.environment(environment),

@@ -50,6 +50,7 @@ import * as Steering from "./Steering.ts"
 import { readStreamHistory } from "./StreamHistory.ts"
 import { Snapshot } from "./Snapshot.ts"
 import * as Streams from "./StreamRows.ts"
+import { countStuckRuns } from "./Stuck.ts"
 import { type Changes, Store, type StoreService } from "./Store.ts"
 import { fireDue } from "./Timers.ts"
 import { handOut, registerTokenless, saveTokenless } from "./TokenlessProjections.ts"
@@ -243,7 +244,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       claimRuns: (demands) => write("claim runs", () => claimRuns(tx, demands)),
       applyReports: (reports, environment) =>
         write("store reports", () => reports.map((report) => applyReport(tx, report, environment))),
-      extendLeases: (jobIds, leaseMs) => write("extend leases", () => extendLeases(tx, jobIds, leaseMs)),
+      extendLeases: (jobIds, leaseMs, holder) =>
+        write("extend leases", () => extendLeases(tx, jobIds, leaseMs, holder)),
       adoptLeases: (workerId, jobIds, leaseMs, functionIds) =>
         write(`keep the turns of worker ${workerId}`, () =>
           adoptLeases(tx, workerId, jobIds, leaseMs, functionIds)
@@ -418,7 +420,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       deletePolicy: (id, by) => steer(`delete policy ${id}`, () => Access.deletePolicy(tx, id, by)),
       deleteEndedRuns: (endedBefore, limit, after) =>
         write("delete old runs", () => deleteEndedRuns(tx, endedBefore, limit, after)),
-      countStuckRuns: () => read("count stuck runs", () => Inspection.countStuckRuns(tx))
+      countStuckRuns: (holders) => read("count stuck runs", () => countStuckRuns(tx, holders))
     })
   })
 

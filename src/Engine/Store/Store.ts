@@ -59,6 +59,7 @@ import type {
 import type { RunActivity } from "./Activity.ts"
 import type { GroupSetup, GroupStore } from "./GroupStore.ts"
 import type { ProjectionChange, ProjectionStore } from "./ProjectionStore.ts"
+import type { Holder, Holders, Lease } from "./Stuck.ts"
 
 /** An event to append to the log. */
 export interface NewEvent {
@@ -232,7 +233,34 @@ export interface Counts {
   completed: number
   failed: number
   cancelled: number
+  /**
+   * Refused, because whoever wrote does not hold what it wrote about (guarantee G4): reports of turns, renewals of leases,
+   * saves of projections, acks of messages.
+   */
+  staleReports: number
+  staleRenewals: number
+  staleSaves: number
+  staleAcks: number
 }
+
+export const noCounts = (): Counts => ({
+  events: 0,
+  started: 0,
+  completed: 0,
+  failed: 0,
+  cancelled: 0,
+  staleReports: 0,
+  staleRenewals: 0,
+  staleSaves: 0,
+  staleAcks: 0
+})
+
+/** Adds up `more` in `counts`. */
+export const addCounts = (counts: Counts, more: Readonly<Counts>): void => {
+  for (const name of countNames) counts[name] += more[name]
+}
+
+const countNames = Object.keys(noCounts()) as ReadonlyArray<keyof Counts>
 
 /** What a commit changed that somebody may be waiting for. */
 export interface Changes {
@@ -436,7 +464,9 @@ export interface RunSituation {
   readonly run: Run
   readonly environment: string
   /** The live lease, if any. */
-  readonly lease?: { readonly workerId: string; readonly until?: string }
+  readonly lease?: Lease
+  /** When a step was finished last, by the clock of its worker, epoch milliseconds. */
+  readonly lastStepAt?: number
   /** Since when the run can be claimed, epoch milliseconds. */
   readonly readyAt?: number
   readonly concurrencyKey?: string
@@ -674,10 +704,14 @@ export interface StoreService {
     reports: ReadonlyArray<TurnReport>,
     environment?: string
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
-  /** Extends leases; returns the job ids whose lease is gone. */
+  /**
+   * Extends leases; returns the job ids whose lease is gone. With a `holder`, those on which nothing moves any more are left
+   * to run out.
+   */
   readonly extendLeases: (
     jobIds: ReadonlyArray<string>,
-    leaseMs: number
+    leaseMs: number,
+    holder?: Holder
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /**
    * A worker outside this process comes back with its turns `jobIds`: those that it still holds are extended, and
@@ -887,7 +921,7 @@ export interface StoreService {
    * Runs that are neither leased, due, paused nor waiting on something that exists; always 0 (guarantee G2). It reads
    * every unfinished run: for checks, not for hot paths.
    */
-  readonly countStuckRuns: () => Effect.Effect<number, StoreError>
+  readonly countStuckRuns: (holders?: Holders) => Effect.Effect<number, StoreError>
 }
 
 /** The engine's storage. */

@@ -11,7 +11,7 @@ import { record } from "./Recording.ts"
 import type { AccessChange } from "./AccessRecords.ts"
 import type { RunActivity } from "./Activity.ts"
 import type { ProjectionChange } from "./ProjectionStore.ts"
-import type { Changes, ConfigChange, Counts, KvChange } from "./Store.ts"
+import { type Changes, type ConfigChange, type KvChange, noCounts } from "./Store.ts"
 
 /** How run states are stored; the order is part of the database. */
 export const statuses = [
@@ -70,7 +70,7 @@ const checkNumbers = (values: ReadonlyArray<SQLInputValue>): void => {
 }
 
 class PendingChanges implements Changes {
-  readonly counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
+  readonly counts = noCounts()
   readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
   readonly ended: Array<string> = []
   readonly activity: Array<RunActivity> = []

@@ -56,6 +56,7 @@ export const applyReport = (tx: Transaction, report: TurnReport, environment?: s
   )
   const isKnown = row !== undefined && isOf(tx, Number(row.environment), environment)
   if (!isKnown || row.lease !== report.jobId) {
+    tx.changes.counts.staleReports++
     return isKnown && Number(row.status) === Status.cancelled
       ? { _tag: "Refused", reason: "CANCELLED", message: `Run ${report.runId} was cancelled` }
       : {

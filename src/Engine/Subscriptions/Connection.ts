@@ -352,7 +352,10 @@ export class Connection implements Outlet {
       code: "NOT_HELD",
       message: `This connection does not hold event ${show(eventId)}: its time was up, it was settled before, or it was never delivered here`
     }
-    if (holder === undefined) return answer(notHeld)
+    if (holder === undefined) {
+      this.#hub.countStaleAck()
+      return answer(notHeld)
+    }
     this.run(
       Effect.match(holder.settle(eventId, ackType !== "nak", redeliverDelay), {
         onSuccess: (settled) => answer(settled ? undefined : notHeld),

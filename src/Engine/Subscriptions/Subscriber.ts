@@ -126,6 +126,7 @@ export class Subscriber implements Subscribed, Listener {
       return
     }
     this.#cursor = item.position
+    this.#tellDropped()
     this.#deliver(item, 1, frame)
   }
 
@@ -139,16 +140,6 @@ export class Subscriber implements Subscribed, Listener {
   }
 
   onDrain(): void {
-    if (this.#dropped > 0) {
-      const dropped = this.#dropped
-      this.#dropped = 0
-      this.#outlet.tell(
-        this.id,
-        "EVENTS_DROPPED",
-        `${dropped} events of "${this.pattern}" were dropped, because the connection did not keep up`,
-        true
-      )
-    }
     this.#goOn()
   }
 
@@ -186,10 +177,25 @@ export class Subscriber implements Subscribed, Listener {
     return access === undefined || this.#outlet.may(access)
   }
 
+  /** There may be room again. */
   #goOn(): void {
-    if (!this.#waiting || this.#closed || !this.#hasRoom) return
+    if (this.#closed || !this.#hasRoom) return
+    this.#tellDropped()
+    if (!this.#waiting) return
     this.#waiting = false
     this.#outlet.run(this.#catchUp)
+  }
+
+  #tellDropped(): void {
+    if (this.#dropped === 0) return
+    const dropped = this.#dropped
+    this.#dropped = 0
+    this.#outlet.tell(
+      this.id,
+      "EVENTS_DROPPED",
+      `${dropped} events of "${this.pattern}" were dropped, because the client did not keep up`,
+      true
+    )
   }
 
   #deliver(item: Item, attempt: number, frame?: () => Buffer): void {

@@ -24,6 +24,8 @@ export class Subscriptions {
   readonly clock: Clock.Clock
   readonly alarm: Alarm
   readonly run: (effect: Effect.Effect<void>) => void
+  /** Somebody has acked what it does not hold. */
+  readonly countStaleAck: () => void
   readonly #feeds = new Map<string, Feed>()
   readonly #groups = new Map<string, Deferred.Deferred<Group, IronflowError>>()
   /** Those of them that are open, by key. */
@@ -44,12 +46,14 @@ export class Subscriptions {
     readonly alarm: Alarm
     readonly run: (effect: Effect.Effect<void>) => void
     readonly head: number
+    readonly countStaleAck: () => void
   }) {
     this.store = options.store
     this.system = options.system
     this.clock = options.clock
     this.alarm = options.alarm
     this.run = options.run
+    this.countStaleAck = options.countStaleAck
     this.#head = options.head
   }
 

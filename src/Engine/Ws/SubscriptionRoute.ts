@@ -21,7 +21,7 @@ export const subscriptionRoute = (
 ): SocketRoute => ({
   path: "/ws",
   check: ({ visitor }) => visitor.caller.checkAction("subscription:read"),
-  open: (socket, { environment, request, visitor }) => {
+  open: (socket, { environment, visitor }) => {
     const wire = wireOf(socket)
     // `close` follows, and says it to those who have to know
     socket.on("error", () => undefined)
@@ -45,7 +45,6 @@ export const subscriptionRoute = (
       if (!ended && ![...patterns].every(may)) socket.close(KEY_ENDED, "the API key may not do this any more")
     })
     socket.on("close", stopWatching)
-    request.socket.on("drain", () => wire.onDrain())
     let alive = true
     socket.on("pong", () => (alive = true))
     const stop = every(PING_MS, () => {

@@ -86,6 +86,7 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
   ["STALE_EXECUTION", kinds.conflict],
   ["RUN_NOT_RUNNING", kinds.conflict],
   ["STALE_BATCH", kinds.conflict],
+  ["STALE_REGISTRATION", kinds.conflict],
   ["TOO_MANY_CALLS", kinds.tooMany],
   ["CLOSING", kinds.unavailable],
   ["BUCKET_NOT_FOUND", kinds.notFound],

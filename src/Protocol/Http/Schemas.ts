@@ -677,7 +677,7 @@ const WorkerRegistration = Schema.Struct({
   startedAt: optional(Schema.Int)
 })
 
-/** `capabilities`, `registration`, `instance` and `jobs` come from workers that speak turns (`Turns.ts`). */
+/** `capabilities`, `registration`, `instance`, `jobs` and `number` come from workers that speak turns (`Turns.ts`). */
 export const RegisterWorkerRequest = Schema.Struct({
   workerId: optional(text),
   hostname: optional(text),
@@ -689,7 +689,8 @@ export const RegisterWorkerRequest = Schema.Struct({
   registration: optional(WorkerRegistration),
   process: optional(Schema.Struct({ host: text, pid: Schema.Int, startedAt: text })),
   instance: optional(text),
-  jobs: optional(Schema.Array(text))
+  jobs: optional(Schema.Array(text)),
+  number: optional(Schema.Int)
 })
 
 export const HeartbeatRequest = Schema.Struct({

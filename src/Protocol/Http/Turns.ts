@@ -27,6 +27,11 @@
  *   turns in flight (`jobs`), drops those in `lost`, and goes on with the others in the new session: `seen` and
  *   `withdrawn` are 0 and `asked` is the number of jobs that it can take now.
  *
+ * - **A registration counts once.** The registrations of an `instance` are numbered, and the numbers grow (`number`). One that
+ *   comes again, because somebody between the two sent it twice, is answered as it was; one that comes after a later one is
+ *   refused with `STALE_REGISTRATION` (409). Neither has an effect: it would end the session of the worker, and hand the turns
+ *   that it was given since then to others. Without numbers every registration counts.
+ *
  * Values stay JSON text (`JsonText`) inside these messages. Fields that are `undefined` are absent; in arrays they are
  * `null`.
  */
@@ -90,6 +95,8 @@ export interface RegisterTurnsRequest {
   readonly instance: string
   /** Job ids of the turns in flight that the worker wants to keep. */
   readonly jobs: ReadonlyArray<string>
+  /** 1, and one more for every registration of the instance, those that failed included. Workers of earlier versions send none. */
+  readonly number?: number
 }
 
 /** Tells a process from every other one. */
