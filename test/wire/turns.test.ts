@@ -579,7 +579,7 @@ describe("presence", () => {
     assert.deepInclude(body.deliveries[0].notice, { _tag: "LeaseLost", jobId })
     const next = await here.worker.poll({ asked: 2, seen: 2, waitMs: 30_000 })
     assert.deepInclude(next.body.deliveries[0].job, { runId, attempt: 1 })
-    await here.ironflow.pass(15_000)
+    await here.ironflow.pass(5000)
     assert.deepStrictEqual([await stuck(), (await explained()).code], [0, "RUNNING"])
   })
 
