@@ -3,6 +3,7 @@ import type { FunctionInfo, ListRunsResult, RunStep } from "../../Client/Client.
 import { ValidationError } from "../../Errors.ts"
 import { decodeJson } from "../../Json.ts"
 import { findRun, readRun, runError, RUNS_WITH_EVENTS } from "./RunRows.ts"
+import { readKind } from "./StepKinds.ts"
 import type { ListRunsQuery, RunSituation } from "./Store.ts"
 import { type Row, RUN_ITSELF, Status, statuses, type Transaction, WaitKind } from "./Transaction.ts"
 
@@ -66,7 +67,7 @@ export const getRunSteps = (tx: Transaction, environment: string, runId: string)
       return {
         id: `${runId}:${row.step_key}`,
         name: String(row.name),
-        kind: String(row.kind),
+        kind: readKind(row.kind).kind,
         status: Number(row.failed) === 0 ? "completed" : "failed",
         attempt: Number(row.attempt),
         ...(output === undefined ? {} : { output }),

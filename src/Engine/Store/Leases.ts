@@ -7,6 +7,7 @@ import { acceptsLabels, type RegisteredFunction } from "../Registry.ts"
 import { entityOfRow } from "./Events.ts"
 import { endRun, functionIdOf, invocationEventId } from "./RunRows.ts"
 import type { Adoption, Claim, Demand } from "./Store.ts"
+import { readKind } from "./StepKinds.ts"
 import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
 import { endLease, isOf, pauseRow } from "./Turns.ts"
 import { delayRun, makeReady, readOutcome } from "./Waits.ts"
@@ -305,8 +306,7 @@ export const readJournal = (tx: Transaction, run: number): ReadonlyArray<Journal
   tx.all("SELECT * FROM steps WHERE run = ? ORDER BY seq", run).map((row) => ({
     stepKey: String(row.step_key),
     name: String(row.name),
-    // written by this store from a `StepKind`
-    kind: String(row.kind) as StepKind,
+    ...readKind(row.kind),
     outcome: readOutcome(row),
     attempt: Number(row.attempt)
   }))
@@ -353,8 +353,8 @@ export const extendLeases = (
 
 /**
  * Lets a worker go on with the turns `jobIds` that it still holds, and takes its other runs back without counting a loss.
- * What has fired for the turns that it keeps is told again: the notices of an engine that is gone went with it. Actors of
- * other functions than `functionIds` are not bound to it any more.
+ * What has fired for the turns that it keeps, and which of them are to be paused, is told again: the notices of an engine
+ * that is gone went with it. Actors of other functions than `functionIds` are not bound to it any more.
  */
 export const adoptLeases = (
   tx: Transaction,
@@ -367,7 +367,7 @@ export const adoptLeases = (
   const notices: Array<Notice> = []
   const until = tx.now() + leaseMs
   const rows = tx.all(
-    "SELECT key, function, lease FROM runs WHERE worker = ? AND lease IS NOT NULL",
+    "SELECT key, function, lease, pause FROM runs WHERE worker = ? AND lease IS NOT NULL",
     workerId
   )
   for (const row of rows) {
@@ -378,6 +378,7 @@ export const adoptLeases = (
       continue
     }
     tx.run("UPDATE runs SET lease_until = ? WHERE key = ?", until, key)
+    if (row.pause !== null) notices.push({ _tag: "Paused", jobId })
     for (const wait of tx.all(
       `SELECT step_key, kind, failures, failed, value FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`,
       key

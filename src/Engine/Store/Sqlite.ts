@@ -241,8 +241,10 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         write("delete abandoned groups", () => Groups.deleteAbandonedGroups(tx, before, limit)),
       mayHaveReady: () => tx.hot.size > 0,
       claimRuns: (demands) => write("claim runs", () => claimRuns(tx, demands)),
-      applyReports: (reports, environment) =>
-        write("store reports", () => reports.map((report) => applyReport(tx, report, environment))),
+      applyReports: (reports, environment, options) =>
+        write("store reports", () =>
+          reports.map((report) => applyReport(tx, report, environment, options?.callsBack))
+        ),
       extendLeases: (jobIds, leaseMs) => write("extend leases", () => extendLeases(tx, jobIds, leaseMs)),
       adoptLeases: (workerId, jobIds, leaseMs, functionIds) =>
         write(`keep the turns of worker ${workerId}`, () =>

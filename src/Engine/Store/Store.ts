@@ -668,11 +668,13 @@ export interface StoreService {
   readonly claimRuns: (demands: ReadonlyArray<Demand>) => Effect.Effect<ReadonlyArray<Claim>, StoreError>
   /**
    * Applies reports of turns; each all or none. A report whose lease is not the run's changes nothing, nor does one about a
-   * run of another environment than `environment`.
+   * run of another environment than `environment`. With `callsBack` a turn whose run is to be paused is not told so: it loses
+   * its lease, and the answer is a refusal although the report is stored. For workers that would not understand.
    */
   readonly applyReports: (
     reports: ReadonlyArray<TurnReport>,
-    environment?: string
+    environment?: string,
+    options?: { readonly callsBack?: boolean }
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
   /** Extends leases; returns the job ids whose lease is gone. */
   readonly extendLeases: (
