@@ -407,6 +407,7 @@ const demandOf = ({ registration, functions, leaseMs }: Connected, credit: numbe
   functions,
   labels: registration.labels,
   credit,
+  capacity: registration.maxConcurrentJobs,
   ...(leaseMs === undefined ? {} : { leaseMs })
 })
 

@@ -5,6 +5,7 @@ import { decodeJson } from "../../Json.ts"
 import { findRun, readRun, runError, RUNS_WITH_EVENTS } from "./RunRows.ts"
 import { readKind } from "./StepKinds.ts"
 import type { ListRunsQuery, RunSituation } from "./Store.ts"
+import { SUSPECT_FROM } from "./Suspects.ts"
 import { type Row, RUN_ITSELF, Status, statuses, type Transaction, WaitKind } from "./Transaction.ts"
 
 export const listRuns = (tx: Transaction, query: ListRunsQuery): ListRunsResult => {
@@ -143,6 +144,7 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
           }
         }),
     ...(row.ready_at === null ? {} : { readyAt: Number(row.ready_at) }),
+    ...(Number(row.losses) < SUSPECT_FROM ? {} : { losses: Number(row.losses) }),
     ...(row.concurrency_key === null ? {} : { concurrencyKey: String(row.concurrency_key) }),
     ...(row.pause === null ? {} : { pause: JSON.parse(String(row.pause)) }),
     ...(fn === undefined ? {} : { registration: fn.registration, functionDeleted: fn.deleted === true }),

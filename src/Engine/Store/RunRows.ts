@@ -99,6 +99,7 @@ export const endRun = (
 ): void => {
   const now = tx.now()
   tx.forgetLease(run.key)
+  tx.suspects.release(run.key)
   const status =
     ending._tag === "Completed"
       ? Status.completed

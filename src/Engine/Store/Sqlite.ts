@@ -90,6 +90,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         const tx = new Transaction({
           db,
           now,
+          random: () => random.nextDoubleUnsafe(),
           registry: new Registry(),
           // ids of events are ordered as they are in the log, also when the clock was set back in between
           ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), lastId(db))

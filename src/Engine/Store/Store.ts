@@ -209,6 +209,8 @@ export interface Demand {
   readonly functions: ReadonlyMap<string, string>
   readonly labels: { readonly [key: string]: string }
   readonly credit: number
+  /** How many runs it takes at most; `credit` unless given. */
+  readonly capacity?: number
   /** How long a lease holds without a sign of life; absent for a worker in this process, which cannot outlive it. */
   readonly leaseMs?: number
 }
@@ -439,6 +441,8 @@ export interface RunSituation {
   readonly lease?: { readonly workerId: string; readonly until?: string }
   /** Since when the run can be claimed, epoch milliseconds. */
   readonly readyAt?: number
+  /** How often it was lost since its last step, if it is tried apart from others because of that. */
+  readonly losses?: number
   readonly concurrencyKey?: string
   /** How many runs hold a lease under the same concurrency key. */
   readonly held: number

@@ -35,6 +35,7 @@ import {
 } from "./Transaction.ts"
 import { transact } from "./Transact.ts"
 import {
+  clear,
   delayRun,
   makeReady,
   outcomeColumns,
@@ -288,6 +289,7 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
  */
 export const endLease = (tx: Transaction, run: number): void => {
   tx.forgetLease(run)
+  tx.suspects.release(run)
   settleFiredWaits(tx, run)
   const row = tx.get(
     `UPDATE runs SET status = CASE status WHEN ${Status.compensating} THEN status ELSE ${Status.waiting} END,
@@ -347,7 +349,9 @@ const insertStep = (
     asMoment(startedAt),
     asMoment(endedAt)
   )
-  if (inserted > 0) tx.tell(() => stepEnded(tx, run.key, step.stepKey))
+  if (inserted === 0) return
+  if (!tx.suspects.isEmpty) clear(tx, run.key)
+  tx.tell(() => stepEnded(tx, run.key, step.stepKey))
 }
 
 /** Journals a step that the engine itself has just carried out. */
