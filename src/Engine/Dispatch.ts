@@ -18,7 +18,7 @@ import {
 } from "../Protocol/Worker.ts"
 import type { LiveWorker } from "./Explain.ts"
 import type { Secrets } from "./Secrets.ts"
-import type { Demand, StoreService } from "./Store/Store.ts"
+import type { Claim, Demand, StoreService } from "./Store/Store.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
 /** A connected worker. */
@@ -59,8 +59,8 @@ export class Dispatch {
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #workers = new Map<string, Connected>()
   readonly #outage = new StoreOutage("Runs cannot be handed out", "Runs are handed out again")
-  /** Notices about jobs of the claim that is on its way, and about jobs whose secrets are being opened. */
-  readonly #early = new Map<string, Array<Notice>>()
+  /** Notices about what may be jobs of the claim that is on its way, and about jobs whose secrets are being opened. */
+  #early = new Map<string, { readonly workerId: string; readonly notices: Array<Notice> }>()
   readonly #opening = new Map<string, Array<Notice>>()
   #claiming = false
   #again = false
@@ -222,9 +222,10 @@ export class Dispatch {
     const worker = this.#workers.get(workerId)
     if (worker === undefined) return
     const { jobId } = notice
-    const early = this.#opening.get(jobId) ?? this.#early.get(jobId)
+    const early = this.#opening.get(jobId) ?? this.#early.get(jobId)?.notices
     if (early !== undefined) early.push(notice)
-    else if (this.#claiming && !worker.active.has(jobId)) this.#early.set(jobId, [notice])
+    else if (this.#claiming && !worker.active.has(jobId))
+      this.#early.set(jobId, { workerId, notices: [notice] })
     else tell(worker, notice)
   }
 
@@ -247,10 +248,7 @@ export class Dispatch {
         onSuccess: (claims) =>
           Effect.sync(() => {
             if (this.#outage.isOn) this.#run(this.#outage.succeeded())
-            this.#claiming = false
-            const early = new Map(this.#early)
-            this.#early.clear()
-            for (const { workerId, job } of claims) this.#handOut(workerId, job, early.get(job.jobId) ?? [])
+            this.#claimed(claims)
             if (this.#again) {
               this.#again = false
               this.poke()
@@ -262,7 +260,7 @@ export class Dispatch {
             Effect.andThen(
               Effect.sleep(RETRY_MS),
               Effect.sync(() => {
-                this.#claiming = false
+                this.#claimed([])
                 this.poke()
               })
             )
@@ -317,6 +315,21 @@ export class Dispatch {
       if (worker.credit > 0 && worker.reachable) demands.push(demandOf(worker, worker.credit))
     }
     return demands
+  }
+
+  #claimed(claims: ReadonlyArray<Claim>): void {
+    this.#claiming = false
+    const early = this.#early
+    if (early.size > 0) this.#early = new Map()
+    for (const { workerId, job } of claims) {
+      const told = early.get(job.jobId)?.notices ?? []
+      early.delete(job.jobId)
+      this.#handOut(workerId, job, told)
+    }
+    // those were about other jobs
+    for (const { notices, workerId } of early.values()) {
+      for (const notice of notices) this.notify(workerId, notice)
+    }
   }
 
   /** `told` are notices that came before the job. */

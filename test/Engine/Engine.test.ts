@@ -324,6 +324,51 @@ describe("dispatch", () => {
       })
   )
 
+  engineTest("a notice about a turn that was kept waits for no claim that fails or finds others", (spy) =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const engine = yield* Engine
+      const store = { leaseMs: 1000, transport: "polling" }
+      const notices: Array<Notice> = []
+      const jobs: Array<Job> = []
+      const handlers = {
+        onJob: (job: Job) => void jobs.push(job),
+        onNotice: (notice: Notice) => void notices.push(notice)
+      }
+      const before = yield* engine.connectRemoteWorker(
+        registration("worker-1", [handles("charge")]),
+        handlers,
+        store
+      )
+      before.credit(1)
+      yield* client.emit("order.placed", {})
+      yield* quiet
+      const [job] = jobs
+      before.detach()
+      const after = yield* engine.connectRemoteWorker(
+        registration("worker-1", [handles("charge")]),
+        handlers,
+        store
+      )
+      after.credit(1)
+      spy.broken.add("claimRuns")
+
+      // it is told before the worker has said that it keeps the turn
+      yield* Effect.all([client.emit("order.placed", {}), client.cancelRun(job!.runId)], {
+        concurrency: "unbounded"
+      })
+      yield* quiet
+      yield* TestClock.adjust(1000)
+      yield* quiet
+
+      assert.deepStrictEqual(
+        notices.map(({ _tag }) => _tag),
+        ["Cancelled"]
+      )
+      yield* after.close(false)
+    })
+  )
+
   engineTest("a worker that knows of pauses is told, and goes on with its turn; another is called back", () =>
     Effect.gen(function* () {
       const client = yield* Client

@@ -117,7 +117,6 @@ describe.concurrent("a step that kills its process", () => {
         console.log(`${transport}: ${lives.deaths()} deaths, ${Math.round(tookMs)} ms`)
         assert.sameMembers(outcomes, innocent)
         assert.include(["running", "waiting"], poison.status)
-        assert.isAtMost(tookMs, 90_000)
       }
     )
   }

@@ -38,6 +38,8 @@ function* play(
     readonly workers: number
     /** How long an innocent run takes, milliseconds. */
     readonly takes: (runId: string) => number
+    /** Whether it shows that a worker is gone by each of its turns, as it does of a push endpoint. */
+    readonly turnByTurn: boolean
   }
 ) {
   const beatMs = 250
@@ -62,8 +64,13 @@ function* play(
         finishedAfterMs = now
       }
       if (ids([...worker.jobs.keys()]).includes(options.toBlame)) {
-        yield* shop.store.releaseWorker(worker.id, true)
-        worker.id = `worker-${++deaths + 10}`
+        deaths++
+        if (options.turnByTurn) {
+          for (const { jobId } of worker.jobs.keys()) yield* shop.store.loseLease(jobId, "cut off")
+        } else {
+          yield* shop.store.releaseWorker(worker.id, true)
+          worker.id = `worker-${deaths + 10}`
+        }
         worker.jobs.clear()
       }
     }
@@ -77,10 +84,11 @@ function* play(
 
 export const suspectsSuite = (test: ShopTest): void => {
   describe("runs that were lost together", () => {
-    for (const [what, workers, takes] of [
-      ["the short ones on one worker", 1, () => 1000],
-      ["one with a long step on one worker", 1, (n: number) => (n === 5 ? 20_000 : 1000)],
-      ["one with a long step on three workers", 3, (n: number) => (n === 5 ? 20_000 : 1000)]
+    for (const [what, workers, turnByTurn, takes] of [
+      ["the short ones on one worker", 1, false, () => 1000],
+      ["one with a long step on one worker", 1, false, (n: number) => (n === 5 ? 20_000 : 1000)],
+      ["one with a long step on three workers", 3, false, (n: number) => (n === 5 ? 20_000 : 1000)],
+      ["one with a long step at a push endpoint", 1, true, (n: number) => (n === 5 ? 20_000 : 1000)]
     ] as const) {
       test(`are tried apart: ${what} finish within a minute, and only the one to blame is paused`, function* (shop) {
         yield* shop.register(handles("charge"))
@@ -90,6 +98,7 @@ export const suspectsSuite = (test: ShopTest): void => {
         const tried = yield* play(shop, runs, {
           toBlame,
           workers,
+          turnByTurn,
           takes: (runId) => takes(runs.indexOf(runId))
         })
 
