@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type { WorkerInfo } from "../Client/Client.ts"
 import { ConnectionError, type StoreError } from "../Errors.ts"
 import {
+  endsLease,
   endsTurn,
   type Job,
   type Notice,
@@ -17,7 +18,7 @@ import {
 } from "../Protocol/Worker.ts"
 import type { LiveWorker } from "./Explain.ts"
 import type { Secrets } from "./Secrets.ts"
-import type { Demand, StoreService } from "./Store/Store.ts"
+import type { Claim, Demand, StoreService } from "./Store/Store.ts"
 import type { Holder } from "./Store/Stuck.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
@@ -73,6 +74,9 @@ export class Dispatch {
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #workers = new Map<string, Connected>()
   readonly #outage = new StoreOutage("Runs cannot be handed out", "Runs are handed out again")
+  /** Notices about what may be jobs of the claim that is on its way, and about jobs whose secrets are being opened. */
+  #early = new Map<string, { readonly workerId: string; readonly notices: Array<Notice> }>()
+  readonly #opening = new Map<string, Array<Notice>>()
   #claiming = false
   #again = false
 
@@ -139,7 +143,7 @@ export class Dispatch {
           ({ lost, notices }) => {
             for (const jobId of jobIds) worker.active.add(jobId)
             for (const jobId of lost) worker.active.delete(jobId)
-            for (const notice of notices) handlers.onNotice(notice)
+            for (const notice of notices) tell(worker, notice)
             return lost
           }
         ),
@@ -185,7 +189,7 @@ export class Dispatch {
         if (this.#store.mayHaveReady()) this.poke()
       },
       report: (reports) =>
-        Effect.mapBoth(this.#apply(reports, environment), {
+        Effect.mapBoth(this.#apply(reports, environment, worker.registration.pauses !== true), {
           onSuccess: (acks) => {
             forgetEnded(worker, reports, acks)
             return acks
@@ -197,12 +201,16 @@ export class Dispatch {
     }
   }
 
-  /** Applies reports, whichever worker they come from; those of runs of another environment are refused, if one is given. */
+  /**
+   * Applies reports, whichever worker they come from; those of runs of another environment are refused, if one is given.
+   * `callsBack`: see `StoreService.applyReports`.
+   */
   applyReports(
     reports: ReadonlyArray<TurnReport>,
-    environment?: string
+    environment?: string,
+    options: { readonly callsBack?: boolean } = {}
   ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
-    return Effect.map(this.#apply(reports, environment), (acks) => {
+    return Effect.map(this.#apply(reports, environment, options.callsBack), (acks) => {
       for (const worker of this.#workers.values()) forgetEnded(worker, reports, acks)
       return acks
     })
@@ -211,11 +219,12 @@ export class Dispatch {
   /** Applies reports and hands out what they make ready in the same commit. */
   #apply(
     reports: ReadonlyArray<TurnReport>,
-    environment?: string
+    environment?: string,
+    callsBack = false
   ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
     return Effect.suspend(() => {
       this.#pokeSoon()
-      return this.#store.applyReports(reports, environment)
+      return this.#store.applyReports(reports, environment, { callsBack })
     })
   }
 
@@ -237,12 +246,16 @@ export class Dispatch {
     return worker === undefined ? undefined : holderOf(worker)
   }
 
-  /** Delivers a notice to the worker that holds the lease, if it is connected. */
+  /** Delivers a notice to the worker that holds the lease, if it is connected; not before the job that it is about. */
   notify(workerId: string, notice: Notice): void {
     const worker = this.#workers.get(workerId)
     if (worker === undefined) return
-    if (notice._tag !== "Fired") worker.active.delete(notice.jobId)
-    worker.handlers.onNotice(notice)
+    const { jobId } = notice
+    const early = this.#opening.get(jobId) ?? this.#early.get(jobId)?.notices
+    if (early !== undefined) early.push(notice)
+    else if (this.#claiming && !worker.active.has(jobId))
+      this.#early.set(jobId, { workerId, notices: [notice] })
+    else tell(worker, notice)
   }
 
   /** Something may be ready: hand it out in the commit that is being gathered. */
@@ -264,8 +277,7 @@ export class Dispatch {
         onSuccess: (claims) =>
           Effect.sync(() => {
             if (this.#outage.isOn) this.#run(this.#outage.succeeded())
-            this.#claiming = false
-            for (const { workerId, job } of claims) this.#handOut(workerId, job)
+            this.#claimed(claims)
             if (this.#again) {
               this.#again = false
               this.poke()
@@ -277,7 +289,7 @@ export class Dispatch {
             Effect.andThen(
               Effect.sleep(RETRY_MS),
               Effect.sync(() => {
-                this.#claiming = false
+                this.#claimed([])
                 this.poke()
               })
             )
@@ -336,32 +348,67 @@ export class Dispatch {
     return demands
   }
 
-  #handOut(workerId: string, job: Parameters<WorkerHandlers["onJob"]>[0]): void {
-    const worker = this.#workers.get(workerId)
-    if (worker === undefined) {
-      // it left while the claim was on its way: `releaseWorker` may have run before the claim, so give the run back here
-      return this.#run(
-        Effect.catch(
-          Effect.asVoid(
-            this.#store.applyReports([{ jobId: job.jobId, runId: job.runId, ops: [{ _tag: "Release" }] }])
-          ),
-          (error) => Effect.logError(`Run ${job.runId} cannot be given back`, error)
-        )
-      )
+  #claimed(claims: ReadonlyArray<Claim>): void {
+    this.#claiming = false
+    const early = this.#early
+    if (early.size > 0) this.#early = new Map()
+    for (const { workerId, job } of claims) {
+      const told = early.get(job.jobId)?.notices ?? []
+      early.delete(job.jobId)
+      this.#handOut(workerId, job, told)
     }
+    // those were about other jobs
+    for (const { notices, workerId } of early.values()) {
+      for (const notice of notices) this.notify(workerId, notice)
+    }
+  }
+
+  /** `told` are notices that came before the job. */
+  #handOut(workerId: string, job: Job, told: Array<Notice>): void {
+    const worker = this.#workers.get(workerId)
+    // it left while the claim was on its way: `releaseWorker` may have run before the claim, so give the run back here
+    if (worker === undefined) return this.#giveBack(job)
     worker.credit--
     worker.active.add(job.jobId)
-    if (!this.#asksForSecrets(job)) return worker.handlers.onJob(job)
+    if (!this.#asksForSecrets(job)) return this.#deliver(worker, job, told)
+    this.#opening.set(job.jobId, told)
     this.#run(
       Effect.map(
         Effect.catch(this.#withSecrets(job), (error) =>
           Effect.as(Effect.logError(`Run ${job.runId} cannot be paused`, error), undefined)
         ),
         (ready) => {
-          if (ready !== undefined) return worker.handlers.onJob(ready)
-          worker.active.delete(job.jobId)
-          worker.credit++
+          this.#opening.delete(job.jobId)
+          if (ready !== undefined) return this.#deliver(worker, ready, told)
+          this.#keep(worker, job)
         }
+      )
+    )
+  }
+
+  /** Hands a job to its worker, unless its run has ended, or is to be paused, since it was claimed. */
+  #deliver(worker: Connected, job: Job, told: ReadonlyArray<Notice>): void {
+    if (told.some(endsLease)) return this.#keep(worker, job)
+    if (told.findLast(({ _tag }) => _tag !== "Fired")?._tag === "Paused") {
+      this.#giveBack(job)
+      return this.#keep(worker, job)
+    }
+    worker.handlers.onJob(job)
+    for (const notice of told) tell(worker, notice)
+  }
+
+  /** The worker does not get the job that it had room for. */
+  #keep(worker: Connected, { jobId }: Job): void {
+    worker.active.delete(jobId)
+    worker.credit++
+    if (this.#store.mayHaveReady()) this.#pokeSoon()
+  }
+
+  #giveBack({ jobId, runId }: Job): void {
+    this.#run(
+      Effect.catch(
+        Effect.asVoid(this.#store.applyReports([{ jobId, runId, ops: [{ _tag: "Release" }] }])),
+        (error) => Effect.logError(`Run ${runId} cannot be given back`, error)
       )
     )
   }
@@ -395,12 +442,20 @@ const holderOf = ({ turnLimits }: Connected): Holder => ({
   turnLimitMs: (functionId) => turnLimits?.get(functionId)
 })
 
+/** Tells a worker what it understands. */
+const tell = (worker: Connected, notice: Notice): void => {
+  if (endsLease(notice)) worker.active.delete(notice.jobId)
+  else if (notice._tag !== "Fired" && worker.registration.pauses !== true) return
+  worker.handlers.onNotice(notice)
+}
+
 const demandOf = ({ registration, functions, leaseMs }: Connected, credit: number): Demand => ({
   workerId: registration.workerId,
   environment: registration.environment,
   functions,
   labels: registration.labels,
   credit,
+  capacity: registration.maxConcurrentJobs,
   ...(leaseMs === undefined ? {} : { leaseMs })
 })
 

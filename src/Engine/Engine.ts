@@ -305,7 +305,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       fork: (effect) => Fiber.runIn(runFork(effect), scope),
       connect: connectRemote,
       registerFunctions,
-      applyReports: (reports, environment) => dispatch.applyReports(reports, environment),
+      applyReports: (reports, environment, options) => dispatch.applyReports(reports, environment, options),
       checkRegistration: checkedRegistration
     })
     yield* Effect.addFinalizer(() => push.close)

@@ -180,6 +180,16 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
       }
     }
   }
+  const { losses } = situation
+  if (losses !== undefined) {
+    return {
+      code: "READY",
+      message:
+        `Its worker was lost ${losses} times without a step being completed in between: it is tried apart from other such ` +
+        "runs, as soon as a worker has few enough of them.",
+      details: { losses, ...since }
+    }
+  }
   return { code: "READY", message: "It is about to be handed to a worker.", details: since }
 }
 

@@ -128,6 +128,8 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #probedLife = 0
   /** Whether no code begins in this turn any more. */
   #wrappingUp = false
+  /** Whether the run is to be paused: nothing begins until it is not, or the turn has ended. */
+  #pausing = false
   /** Steps whose outcomes are for another turn. */
   #deferred = 0
 
@@ -315,14 +317,18 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #begin(call: StepCall): void {
     const caughtUp = this.settlement.isCaughtUp
     if (isCode(call.work)) {
-      if (caughtUp && this.#gateIsOpen && !this.#wrappingUp) this.#startCode(call, call.work)
+      if (caughtUp && this.#gateIsOpen && this.#beginsCode) this.#startCode(call, call.work)
       else this.#heldCode.push(call)
-    } else if (caughtUp) {
+    } else if (caughtUp && !this.#pausing) {
       this.#startOp(call)
     } else {
       this.#heldOps.push(call)
     }
-    if (!caughtUp || this.#wrappingUp) this.settlement.pump()
+    if (!caughtUp || !this.#beginsCode) this.settlement.pump()
+  }
+
+  get #beginsCode(): boolean {
+    return !this.#wrappingUp && !this.#pausing
   }
 
   /** Whether everything the handler has seen is durable, and it has seen everything that has happened. */
@@ -331,7 +337,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   }
 
   #startHeld(): void {
-    if (!this.settlement.isCaughtUp) return
+    if (!this.settlement.isCaughtUp || this.#pausing) return
     const startsCode = this.#heldCode.length > 0 && this.#gateIsOpen && !this.#wrappingUp
     if (this.#heldOps.length === 0 && !startsCode) return
     const ops = this.#heldOps
@@ -520,7 +526,13 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   }
 
   notice(notice: Notice): void {
-    if (this.#phase === "over" || notice._tag !== "Fired") return
+    if (this.#phase === "over") return
+    if (notice._tag === "Paused" || notice._tag === "Resumed") {
+      this.#pausing = notice._tag === "Paused"
+      this.settlement.pump()
+      return
+    }
+    if (notice._tag !== "Fired") return
     const { failures, outcome, stepKey } = notice
     if (outcome === undefined && failures !== undefined) {
       // of an attempt that has begun long since
@@ -690,7 +702,8 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     if (this.#phase === "over") return
     this.#startHeld()
     if (this.#closings.length > 0) this.#checkClosings()
-    if ((this.#heldCode.length > 0 || this.#deferred > 0) && this.#wrappingUp && this.#isStill) {
+    const wantsMore = this.#heldCode.length > 0 || this.#heldOps.length > 0 || this.#deferred > 0
+    if (wantsMore && !this.#beginsCode && this.#isStill) {
       this.#finish({ _tag: "Release" }, { _tag: "Suspended", open: [] })
       return
     }
@@ -712,7 +725,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       this.#attempts.size === 0 &&
       this.#unacknowledged === 0 &&
       this.#closings.length === 0 &&
-      this.#heldOps.length === 0 &&
+      (this.#heldOps.length === 0 || this.#pausing) &&
       this.settlement.isEmpty &&
       this.settlement.isDrained
     )

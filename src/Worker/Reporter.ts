@@ -47,6 +47,8 @@ export interface ReporterOptions {
 export class Outbox {
   readonly #reporter: Reporter
   readonly #refused: (error: Error) => void
+  /** The engine is about to pause the run. */
+  readonly paused: () => void
   readonly jobId: string
   readonly runId: string
   ops: Array<TurnOp> = []
@@ -56,9 +58,16 @@ export class Outbox {
   #ended = false
   #sealed = false
 
-  constructor(reporter: Reporter, jobId: string, runId: string, refused: (error: Error) => void) {
+  constructor(
+    reporter: Reporter,
+    jobId: string,
+    runId: string,
+    refused: (error: Error) => void,
+    paused: () => void = () => undefined
+  ) {
     this.#reporter = reporter
     this.#refused = refused
+    this.paused = paused
     this.jobId = jobId
     this.runId = runId
   }
@@ -121,9 +130,12 @@ export class Reporter {
     this.#options = options
   }
 
-  /** The outbox of a turn. `refused` is called once, with a typed error, if the engine refuses a report. */
-  open(jobId: string, runId: string, refused: (error: Error) => void): Outbox {
-    return new Outbox(this, jobId, runId, refused)
+  /**
+   * The outbox of a turn. `refused` is called once, with a typed error, if the engine refuses a report; `paused` whenever an
+   * answer says that the run is to be paused, before the ops that it answers are acknowledged.
+   */
+  open(jobId: string, runId: string, refused: (error: Error) => void, paused?: () => void): Outbox {
+    return new Outbox(this, jobId, runId, refused, paused)
   }
 
   enqueue(outbox: Outbox): void {
@@ -219,7 +231,7 @@ export class Reporter {
         outbox.refuse(refusal(outbox.runId, answer))
         continue
       }
-      this.#acknowledge(outbox, batch.acks[i]!, answer.outcomes)
+      this.#acknowledge(outbox, batch.acks[i]!, answer)
     }
   }
 
@@ -227,9 +239,10 @@ export class Reporter {
   #acknowledge(
     outbox: Outbox,
     acks: ReadonlyArray<OnAck | undefined>,
-    outcomes: ReadonlyArray<Outcome | undefined>
+    { outcomes, paused }: Extract<TurnAck, { readonly _tag: "Accepted" }>
   ): void {
     try {
+      if (paused === true) outbox.paused()
       for (let i = 0; i < acks.length && !outbox.closed; i++) acks[i]?.(outcomes[i])
     } catch (cause) {
       const message = `The turn of run ${outbox.runId} broke when its report was acknowledged: ${String(cause)}`

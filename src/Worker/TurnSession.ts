@@ -12,6 +12,7 @@ import { byteLength, isObject } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
 import {
   type AccessError,
+  endsLease,
   endsTurn,
   type Outcome,
   type TurnAck,
@@ -246,7 +247,7 @@ export abstract class TurnSession implements WorkerSession {
     const { notice } = delivery
     // what became of a job whose report is on its way is in the answer to that
     if (notice._tag === "LeaseLost" && this.#reporting.has(notice.jobId)) return
-    if (notice._tag !== "Fired") this.#active.delete(notice.jobId)
+    if (endsLease(notice)) this.#active.delete(notice.jobId)
     handlers.onNotice(notice)
   }
 
@@ -402,17 +403,26 @@ export abstract class TurnSession implements WorkerSession {
     if (batches.length === 1 && tooLarge.size === 0) return acks[0]!
     const outcomes = new Map<string, Array<Outcome | undefined>>()
     const refusals = new Map<string, TurnAck>()
+    const paused = new Set<string>()
     for (const [jobId, message] of tooLarge)
       refusals.set(jobId, { _tag: "Refused", reason: "LIMIT", message })
     for (const [i, batch] of batches.entries()) {
       for (const [j, { jobId }] of batch.reports.entries()) {
         const ack = acks[i]![j]!
         if (ack._tag === "Refused") refusals.set(jobId, refusals.get(jobId) ?? ack)
-        else outcomes.set(jobId, [...(outcomes.get(jobId) ?? []), ...ack.outcomes])
+        else {
+          outcomes.set(jobId, [...(outcomes.get(jobId) ?? []), ...ack.outcomes])
+          if (ack.paused === true) paused.add(jobId)
+        }
       }
     }
     return reports.map(
-      ({ jobId }) => refusals.get(jobId) ?? { _tag: "Accepted", outcomes: outcomes.get(jobId) ?? [] }
+      ({ jobId }) =>
+        refusals.get(jobId) ?? {
+          _tag: "Accepted",
+          outcomes: outcomes.get(jobId) ?? [],
+          ...(paused.has(jobId) ? { paused: true } : {})
+        }
     )
   }
 

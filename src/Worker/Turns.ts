@@ -51,7 +51,12 @@ export class Turns {
     this.#awaited--
     const turn: TurnInFlight = {
       runId: job.runId,
-      outbox: reporter.open(job.jobId, job.runId, (error) => this.#abort(job.jobId, error)),
+      outbox: reporter.open(
+        job.jobId,
+        job.runId,
+        (error) => this.#abort(job.jobId, error),
+        () => turn.handle?.notice({ _tag: "Paused", jobId: job.jobId })
+      ),
       handle: undefined
     }
     if (!this.#accepting) return turn.outbox.release()
@@ -81,6 +86,8 @@ export class Turns {
     if (turn === undefined) return
     switch (notice._tag) {
       case "Fired":
+      case "Paused":
+      case "Resumed":
         return turn.handle?.notice(notice)
       case "Cancelled":
         return turn.outbox.refuse(new RunCancelledError(turn.runId))

@@ -277,5 +277,6 @@ const register = (
   maxConcurrentJobs: config.maxConcurrentJobs,
   labels: config.labels,
   version: { sdk: SDK_VERSION, runtime: `node ${process.version}` },
-  startedAt
+  startedAt,
+  pauses: true
 })

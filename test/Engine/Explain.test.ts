@@ -431,6 +431,16 @@ const cases: ReadonlyArray<Case> = [
     details: since
   },
   {
+    title: "a ready run that was lost with others again and again",
+    situation: situation("waiting", { ...ready, losses: 3 }),
+    workers: [worker("worker-1")],
+    code: "READY",
+    message:
+      "Its worker was lost 3 times without a step being completed in between: it is tried apart from other such runs, " +
+      "as soon as a worker has few enough of them.",
+    details: { losses: 3, ...since }
+  },
+  {
     title: "a suspended run all of whose waits have fired",
     situation: situation("waiting", { waits: [wait("sleep", "rest", { fired: true })] }),
     code: "READY",

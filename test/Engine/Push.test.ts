@@ -499,7 +499,8 @@ describe("what a handler reports while its turn lives", () => {
       { runId: "r" },
       { runId: "r", ops: [{}] },
       { runId: "r", ops: [], waitMs: -1 },
-      { runId: "r", ops: [], late: {} }
+      { runId: "r", ops: [], late: {} },
+      { runId: "r", ops: [], pauses: 1 }
     ]) {
       expect((await update(body)).status).toBe(400)
     }
@@ -508,5 +509,47 @@ describe("what a handler reports while its turn lives", () => {
       ack: { _tag: "Refused", reason: "LEASE_LOST" },
       notices: [{ _tag: "LeaseLost" }]
     })
+  })
+
+  it("is kept when the run is to be paused; a handler that does not know of that is called back", async () => {
+    const jobs: Array<{ readonly jobId: string; readonly runId: string }> = []
+    const server = await endpoint(speaking((job) => void jobs.push(job)))
+    const engine = await startWith()
+    await register(engine, server.url)
+    const update = async (body: object) => {
+      const { jobId, runId } = jobs.at(-1)!
+      const answer = await fetch(`${engine.url}/api/v1/push/turns/${jobId}`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ runId, ...body })
+      })
+      return (await answer.json()) as { readonly ack: unknown; readonly notices: unknown }
+    }
+    const charged = {
+      _tag: "StepDone",
+      stepKey: "charge:0",
+      name: "charge",
+      kind: "run",
+      outcome: { _tag: "Success" },
+      attempt: 1,
+      startedAt: 1,
+      endedAt: 2
+    }
+    for (const pauses of [true, false]) {
+      const runId = await place(engine)
+      await vi.waitFor(() => expect(jobs.at(-1)?.runId).toBe(runId))
+
+      await engine.client.pauseRun(runId)
+      const asked = await update({ ops: [], ...(pauses ? { pauses } : {}) })
+      const reported = await update({ ops: [charged], ...(pauses ? { pauses } : {}) })
+
+      expect(asked.notices).toMatchObject(pauses ? [{ _tag: "Paused" }] : [])
+      expect(reported.ack).toMatchObject(
+        pauses ? { _tag: "Accepted", paused: true } : { _tag: "Refused", reason: "LEASE_LOST" }
+      )
+      if (pauses) await update({ ops: [{ _tag: "Release" }], pauses })
+      expect((await engine.client.getRun(runId)).status).toBe("paused")
+      expect(await engine.client.getRunSteps(runId)).toMatchObject([{ name: "charge" }])
+    }
   })
 })

@@ -74,6 +74,7 @@ describe("Worker", () => {
         workerId: worker.workerId,
         environment: "staging",
         maxConcurrentJobs: 10,
+        pauses: true,
         labels: { region: "north" },
         version: { sdk: manifest.version, runtime: `node ${process.version}` }
       })

@@ -27,9 +27,14 @@ export class RawTurnWorker {
   readonly url: string
   readonly id: string
   readonly instance: string
+  readonly pauses: boolean
   session = ""
 
-  constructor(url: string, options: { readonly id?: string; readonly instance?: string } = {}) {
+  constructor(
+    url: string,
+    options: { readonly id?: string; readonly instance?: string; readonly pauses?: boolean } = {}
+  ) {
+    this.pauses = options.pauses ?? false
     this.url = url
     this.id = options.id ?? "worker-1"
     this.instance = options.instance ?? "instance-1"
@@ -37,7 +42,10 @@ export class RawTurnWorker {
 
   /** `more` are further fields of the request. */
   async register(jobs: ReadonlyArray<string> = [], url = this.url, more: object = {}): Promise<Answer> {
-    const registration = registrationOf(this.id, [{ id: "ship-order", event: "order.placed" }])
+    const registration = {
+      ...registrationOf(this.id, [{ id: "ship-order", event: "order.placed" }]),
+      ...(this.pauses ? { pauses: true } : {})
+    }
     const answer = await send(url, "POST", `/api/v1/workers/${this.id}/register`, {
       worker_id: this.id,
       hostname: "host-1",

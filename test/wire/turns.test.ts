@@ -16,9 +16,10 @@ const workersOf = async (url: string): Promise<ReadonlyArray<any>> =>
   (await send(url, "GET", "/api/v1/workers")).body.workers
 
 /** An engine with a worker that is registered. */
-const shop = async (options: Parameters<typeof start>[0] = {}) => {
-  const ironflow = await start(options)
-  const worker = new RawTurnWorker(ironflow.url)
+const shop = async (options: Parameters<typeof start>[0] & { readonly pauses?: boolean } = {}) => {
+  const { pauses = false, ...more } = options
+  const ironflow = await start(more)
+  const worker = new RawTurnWorker(ironflow.url, { pauses })
   const registered = await worker.register()
   return { ironflow, worker, registered, [Symbol.asyncDispose]: () => ironflow.close() }
 }
@@ -285,6 +286,49 @@ describe("delivery", () => {
     assert.deepStrictEqual(body.deliveries, [
       { seq: 2, notice: { _tag: "Fired", jobId, stepKey: "nap:0", outcome: { _tag: "Success" } } }
     ])
+  })
+})
+
+describe("a pause", () => {
+  const report = { _tag: "Accepted", outcomes: [null] }
+
+  it("is told to a worker that knows of it, by the poll and by every answer until its turn has ended", async () => {
+    await using here = await shop({ pauses: true })
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+    const answer = here.worker.poll({ asked: 1, seen: 1 })
+
+    await connect(here.ironflow.url, "PauseRun", { run_id: runId })
+    const told = await answer
+    const charged = await here.worker.report(1, [{ jobId, runId, ops: [stepDone("charge:0", 1)] }])
+    await here.worker.register([jobId])
+    const again = await here.worker.poll({ asked: 1 })
+    const released = await here.worker.report(2, [{ jobId, runId, ops: [{ _tag: "Release" }] }])
+
+    assert.deepStrictEqual(told.body.deliveries, [{ seq: 2, notice: { _tag: "Paused", jobId } }])
+    assert.deepStrictEqual(charged.body.acks, [{ ...report, paused: true }])
+    assert.deepStrictEqual(again.body.deliveries, [{ seq: 1, notice: { _tag: "Paused", jobId } }])
+    assert.deepStrictEqual(released.body.acks, [report])
+    assert.strictEqual((await getRun(here.ironflow.url, runId)).status, "RUN_STATUS_PAUSED")
+  })
+
+  it("is not told to a worker of an earlier release: its next report is kept, and refused so that nothing begins behind it", async () => {
+    await using here = await shop()
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+
+    await connect(here.ironflow.url, "PauseRun", { run_id: runId })
+    const quiet = await here.worker.poll({ asked: 1, seen: 1, waitMs: 1 })
+    const charged = await here.worker.report(1, [{ jobId, runId, ops: [stepDone("charge:0", 1)] }])
+
+    assert.deepStrictEqual(quiet.body.deliveries, [])
+    assert.deepInclude(charged.body.acks[0], { _tag: "Refused", reason: "LEASE_LOST" })
+    assert.strictEqual((await getRun(here.ironflow.url, runId)).status, "RUN_STATUS_PAUSED")
+    await connect(here.ironflow.url, "ResumeRun", { runId })
+    const next = await here.worker.poll({ asked: 2, seen: 2 })
+    const { job } = next.body.deliveries.at(-1)
+    assert.deepStrictEqual(
+      job.journal.map(({ stepKey }: { readonly stepKey: string }) => stepKey),
+      ["charge:0"]
+    )
   })
 })
 

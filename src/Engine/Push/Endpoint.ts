@@ -17,6 +17,7 @@ import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import type { DescribeRequest, TurnRequest } from "../../Protocol/Push.ts"
 import {
+  endsLease,
   endsTurn,
   type FunctionRegistration,
   type Job,
@@ -121,7 +122,9 @@ export class Endpoint {
           labels: {},
           version: { sdk: "push", runtime: url },
           // it only says again what is registered: whatever came later stands
-          startedAt: 0
+          startedAt: 0,
+          // those that do not understand are not told, see `PushEndpoints.update`
+          pauses: true
         },
         { onJob: (job) => this.#start(job), onNotice: (notice) => this.#hear(notice) },
         { transport: "push", leaseMs: LEASE_MS }
@@ -305,7 +308,7 @@ export class Endpoint {
     if (turn === undefined) return
     turn.notices.push(notice)
     wake(turn)
-    if (notice._tag === "Fired") return
+    if (!endsLease(notice)) return
     // whoever runs it sees its request broken off; one that asks for notices learns why
     turn.fiber?.interruptUnsafe()
   }

@@ -38,7 +38,8 @@ export interface PushEndpointsOptions {
       readonly runId: string
       readonly ops: TurnUpdate["ops"]
     }>,
-    environment?: string
+    environment?: string,
+    options?: { readonly callsBack?: boolean }
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
   readonly checkRegistration: (registration: FunctionRegistration) => FunctionRegistration
 }
@@ -190,7 +191,7 @@ export class PushEndpoints {
   /** What the handler of a live turn reports and asks; see `TurnUpdate`. */
   update(
     jobId: string,
-    { late, ops, runId, waitMs = 0 }: TurnUpdate,
+    { late, ops, pauses = false, runId, waitMs = 0 }: TurnUpdate,
     environment?: string
   ): Effect.Effect<{ readonly ack: TurnAck; readonly notices: ReadonlyArray<Notice> }, StoreError> {
     const { applyReports, store } = this.#options
@@ -199,13 +200,15 @@ export class PushEndpoints {
       const ack: TurnAck =
         ops.length === 0
           ? { _tag: "Accepted", outcomes: [] }
-          : ((yield* applyReports([{ jobId, runId, ops }], environment))[0] ?? {
+          : ((yield* applyReports([{ jobId, runId, ops }], environment, { callsBack: !pauses }))[0] ?? {
               _tag: "Accepted",
               outcomes: []
             })
       for (const endpoint of this.#endpoints.values()) {
         if (environment !== undefined && endpoint.environment !== environment) continue
-        if (endpoint.has(jobId)) return { ack, notices: yield* endpoint.notices(jobId, waitMs) }
+        if (!endpoint.has(jobId)) continue
+        const notices = yield* endpoint.notices(jobId, waitMs)
+        return { ack, notices: pauses ? notices : notices.filter(isKnownToAll) }
       }
       return {
         ack,
@@ -234,5 +237,7 @@ export class PushEndpoints {
     })
   }
 }
+
+const isKnownToAll = ({ _tag }: Notice): boolean => _tag !== "Paused" && _tag !== "Resumed"
 
 const keyOf = (environment: string, url: string): string => `${environment}\n${url}`

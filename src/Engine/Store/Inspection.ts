@@ -3,8 +3,10 @@ import type { FunctionInfo, ListRunsResult, RunStep } from "../../Client/Client.
 import { ValidationError } from "../../Errors.ts"
 import { decodeJson } from "../../Json.ts"
 import { findRun, readRun, runError, RUNS_WITH_EVENTS } from "./RunRows.ts"
+import { readKind } from "./StepKinds.ts"
 import type { ListRunsQuery, RunSituation } from "./Store.ts"
 import { readLease } from "./Stuck.ts"
+import { SUSPECT_FROM } from "./Suspects.ts"
 import { type Row, RUN_ITSELF, statuses, type Transaction, WaitKind } from "./Transaction.ts"
 
 export const listRuns = (tx: Transaction, query: ListRunsQuery): ListRunsResult => {
@@ -67,7 +69,7 @@ export const getRunSteps = (tx: Transaction, environment: string, runId: string)
       return {
         id: `${runId}:${row.step_key}`,
         name: String(row.name),
-        kind: String(row.kind),
+        kind: readKind(row.kind).kind,
         status: Number(row.failed) === 0 ? "completed" : "failed",
         attempt: Number(row.attempt),
         ...(output === undefined ? {} : { output }),
@@ -141,6 +143,7 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
           ...lastStep(tx, row)
         }),
     ...(row.ready_at === null ? {} : { readyAt: Number(row.ready_at) }),
+    ...(Number(row.losses) < SUSPECT_FROM ? {} : { losses: Number(row.losses) }),
     ...(row.concurrency_key === null ? {} : { concurrencyKey: String(row.concurrency_key) }),
     ...(row.pause === null ? {} : { pause: JSON.parse(String(row.pause)) }),
     ...(fn === undefined ? {} : { registration: fn.registration, functionDeleted: fn.deleted === true }),

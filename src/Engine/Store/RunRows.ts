@@ -99,6 +99,7 @@ export const endRun = (
 ): void => {
   const now = tx.now()
   tx.forgetLease(run.key)
+  tx.suspects.release(run.key)
   const status =
     ending._tag === "Completed"
       ? Status.completed
@@ -140,24 +141,40 @@ export const functionIdOf = (tx: Transaction, key: number): string =>
   tx.registry.byKey(key)?.registration.id ?? String(key)
 
 /** Cancels an unfinished run and the children that it waits for, and tells their live turns. */
-export const cancelRow = (tx: Transaction, row: Row, reason: string): void => {
+export const cancelRow = (tx: Transaction, row: Row, reason: string): void => cancelAll(tx, [{ row, reason }])
+
+/** Takes out the waits of a run for its children, and with `reason` cancels those that have not ended. */
+export const cancelAwaited = (tx: Transaction, run: number, reason: string): void => {
+  const children = awaitedChildren(tx, run)
+  tx.run("DELETE FROM waits WHERE run = ? AND child IS NOT NULL", run)
+  cancelAll(
+    tx,
+    children.map((row) => ({ row, reason }))
+  )
+}
+
+interface ToCancel {
+  readonly row: Row
+  readonly reason: string
+}
+
+const cancelAll = (tx: Transaction, runs: ReadonlyArray<ToCancel>): void => {
   // a list and no recursion: a function that invokes itself makes chains of any length
-  const left: Array<{ readonly row: Row; readonly reason: string }> = [{ row, reason }]
+  const left = [...runs]
   for (let next = left.pop(); next !== undefined; next = left.pop()) {
     const { id, key } = next.row
-    const children = tx.all(
-      "SELECT child FROM waits WHERE run = ? AND child IS NOT NULL AND fired IS NULL",
-      key!
-    )
+    const children = awaitedChildren(tx, Number(key))
     cancelAlone(tx, next.row, next.reason)
-    for (const { child } of children) {
-      const found = tx.get("SELECT * FROM runs WHERE key = ? AND ended_at IS NULL", child!)
-      if (found !== undefined && !isCompensating(found)) {
-        left.push({ row: found, reason: `Parent run ${id} was cancelled` })
-      }
-    }
+    for (const row of children) left.push({ row, reason: `Parent run ${id} was cancelled` })
   }
 }
+
+/** The children that a run waits for; those that are rolling back go on with that. */
+const awaitedChildren = (tx: Transaction, run: number): ReadonlyArray<Row> =>
+  tx
+    .all("SELECT child FROM waits WHERE run = ? AND child IS NOT NULL AND fired IS NULL", run)
+    .map(({ child }) => tx.get("SELECT * FROM runs WHERE key = ? AND ended_at IS NULL", child!))
+    .filter((row): row is Row => row !== undefined && !isCompensating(row))
 
 const cancelAlone = (tx: Transaction, row: Row, reason: string): void => {
   if (row.lease !== null) {

@@ -91,6 +91,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         const tx = new Transaction({
           db,
           now,
+          random: () => random.nextDoubleUnsafe(),
           registry: new Registry(),
           // ids of events are ordered as they are in the log, also when the clock was set back in between
           ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), lastId(db))
@@ -242,8 +243,10 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         write("delete abandoned groups", () => Groups.deleteAbandonedGroups(tx, before, limit)),
       mayHaveReady: () => tx.hot.size > 0,
       claimRuns: (demands) => write("claim runs", () => claimRuns(tx, demands)),
-      applyReports: (reports, environment) =>
-        write("store reports", () => reports.map((report) => applyReport(tx, report, environment))),
+      applyReports: (reports, environment, options) =>
+        write("store reports", () =>
+          reports.map((report) => applyReport(tx, report, environment, options?.callsBack))
+        ),
       extendLeases: (jobIds, leaseMs, holder) =>
         write("extend leases", () => extendLeases(tx, jobIds, leaseMs, holder)),
       adoptLeases: (workerId, jobIds, leaseMs, functionIds) =>

@@ -210,6 +210,8 @@ export interface Demand {
   readonly functions: ReadonlyMap<string, string>
   readonly labels: { readonly [key: string]: string }
   readonly credit: number
+  /** How many runs it takes at most; `credit` unless given. */
+  readonly capacity?: number
   /** How long a lease holds without a sign of life; absent for a worker in this process, which cannot outlive it. */
   readonly leaseMs?: number
 }
@@ -469,6 +471,8 @@ export interface RunSituation {
   readonly lastStepAt?: number
   /** Since when the run can be claimed, epoch milliseconds. */
   readonly readyAt?: number
+  /** How often it was lost since its last step, if it is tried apart from others because of that. */
+  readonly losses?: number
   readonly concurrencyKey?: string
   /** How many runs hold a lease under the same concurrency key. */
   readonly held: number
@@ -698,11 +702,13 @@ export interface StoreService {
   readonly claimRuns: (demands: ReadonlyArray<Demand>) => Effect.Effect<ReadonlyArray<Claim>, StoreError>
   /**
    * Applies reports of turns; each all or none. A report whose lease is not the run's changes nothing, nor does one about a
-   * run of another environment than `environment`.
+   * run of another environment than `environment`. With `callsBack` a turn whose run is to be paused is not told so: it loses
+   * its lease, and the answer is a refusal although the report is stored. For workers that would not understand.
    */
   readonly applyReports: (
     reports: ReadonlyArray<TurnReport>,
-    environment?: string
+    environment?: string,
+    options?: { readonly callsBack?: boolean }
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
   /**
    * Extends leases; returns the job ids whose lease is gone. With a `holder`, those on which nothing moves any more are left

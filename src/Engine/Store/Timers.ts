@@ -18,6 +18,7 @@ export const fireDue = (tx: Transaction): Fired => {
   const expired = expireLeases(tx, BATCH)
   const fires = fireSchedules(tx, BATCH)
   const swept = sweep(tx, BATCH)
+  if (tx.suspects.hasOver(now)) tx.changes.ready = true
   return { count: rows.length + expired + fires + swept, nextDueAt: nextDueAt(tx) }
 }
 
@@ -28,6 +29,7 @@ export const nextDueAt = (tx: Transaction): number => {
   )
   return Math.min(
     nextSweepAt(tx),
+    tx.suspects.nextOverAt(tx.now()),
     row?.schedule == null ? Number.POSITIVE_INFINITY : Number(row.schedule),
     row?.wait == null ? Number.POSITIVE_INFINITY : Number(row.wait),
     row?.lease == null ? Number.POSITIVE_INFINITY : Number(row.lease)

@@ -10,6 +10,7 @@ import { Buckets } from "./KvBuckets.ts"
 import { record } from "./Recording.ts"
 import type { AccessChange } from "./AccessRecords.ts"
 import type { RunActivity } from "./Activity.ts"
+import { Suspects } from "./Suspects.ts"
 import type { ProjectionChange } from "./ProjectionStore.ts"
 import { type Changes, type ConfigChange, type KvChange, noCounts } from "./Store.ts"
 
@@ -107,7 +108,10 @@ export class Transaction {
   /** Keys of functions that may have ready runs: a hint for claims, never wrong by omission. */
   readonly hot = new Set<number>()
   readonly now: () => number
+  /** A number from 0 up to 1, by chance. */
+  readonly random: () => number
   readonly buckets = new Buckets()
+  readonly suspects = new Suspects()
   changes = new PendingChanges()
   /** Whether somebody looks on at what happens to runs, steps included. */
   observed = false
@@ -137,11 +141,13 @@ export class Transaction {
     readonly ids: IdGenerator
     readonly registry: Registry
     readonly now: () => number
+    readonly random: () => number
   }) {
     this.db = options.db
     this.ids = options.ids
     this.registry = options.registry
     this.now = options.now
+    this.random = options.random
     for (const row of this.all("SELECT key, name FROM environments")) {
       this.#rememberEnvironment(String(row.name), Number(row.key))
     }
@@ -153,6 +159,7 @@ export class Transaction {
     this.changes = new PendingChanges()
     this.#onCommit.length = 0
     this.#newlyLeased.clear()
+    this.suspects.begin()
     for (const key of this.#cooled.splice(0)) this.hot.add(key)
     if (this.#seqEnd - this.#seq < SEQ_RESERVE) {
       const end = this.#seqEnd + SEQ_BLOCK
@@ -180,6 +187,7 @@ export class Transaction {
   committed(): Changes {
     this.buckets.committed()
     for (const f of this.#onCommit) f()
+    this.suspects.committed()
     this.#cooled.length = 0
     for (const [key, lease] of this.#newlyLeased) {
       this.#leased.set(key, lease)

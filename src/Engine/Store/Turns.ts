@@ -35,6 +35,7 @@ import {
 } from "./Transaction.ts"
 import { transact } from "./Transact.ts"
 import {
+  clear,
   delayRun,
   makeReady,
   outcomeColumns,
@@ -44,8 +45,16 @@ import {
   stepEnded
 } from "./Waits.ts"
 
-/** Applies a report if its job holds the run, and the run is one of the environment, if that is given. */
-export const applyReport = (tx: Transaction, report: TurnReport, environment?: string): TurnAck => {
+/**
+ * Applies a report if its job holds the run, and the run is one of the environment, if that is given. `callsBack`: see
+ * `StoreService.applyReports`.
+ */
+export const applyReport = (
+  tx: Transaction,
+  report: TurnReport,
+  environment?: string,
+  callsBack = false
+): TurnAck => {
   const known = tx.leasedTo(report.jobId)
   if (known !== undefined && known.id === report.runId && isOf(tx, known.environment, environment)) {
     return { _tag: "Accepted", outcomes: report.ops.map((op) => applyOp(tx, known, op)) }
@@ -76,21 +85,25 @@ export const applyReport = (tx: Transaction, report: TurnReport, environment?: s
     mayHaveWaits: true
   }
   const outcomes = report.ops.map((op) => applyOp(tx, run, op))
-  if (row.pause !== null) takeEffect(tx, run, row, report)
-  return { _tag: "Accepted", outcomes }
+  const last = report.ops.at(-1)
+  // with the turn the lease has ended, and with the lease a pause that was asked for has begun
+  if (row.pause === null || (last !== undefined && endsTurn(last))) return { _tag: "Accepted", outcomes }
+  return callsBack ? callBackPaused(tx, run, row, report) : { _tag: "Accepted", outcomes, paused: true }
 }
 
 /** Whether the environment has this key, if one is asked for. */
 export const isOf = (tx: Transaction, key: number, environment: string | undefined): boolean =>
   environment === undefined || key === tx.findEnvironment(environment)
 
-/** A pause was asked for while the turn was live: what it had to report is stored, and it is called back. */
-const takeEffect = (tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): void => {
-  const last = report.ops.at(-1)
-  // with the turn the lease has ended, and with the lease the pause has begun
-  if (last !== undefined && endsTurn(last)) return
+/** The worker would go on whatever it is told but a refusal: what it has reported is stored, and it loses the lease. */
+const callBackPaused = (tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): TurnAck => {
   tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: report.jobId, reason: "the run was paused" })
   endLease(tx, run.key)
+  return {
+    _tag: "Refused",
+    reason: "LEASE_LOST",
+    message: `Run ${run.id} was paused; what was reported is stored`
+  }
 }
 
 const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefined => {
@@ -277,6 +290,7 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
  */
 export const endLease = (tx: Transaction, run: number): void => {
   tx.forgetLease(run)
+  tx.suspects.release(run)
   settleFiredWaits(tx, run)
   const row = tx.get(
     `UPDATE runs SET status = CASE status WHEN ${Status.compensating} THEN status ELSE ${Status.waiting} END,
@@ -336,7 +350,9 @@ const insertStep = (
     asMoment(startedAt),
     asMoment(endedAt)
   )
-  if (inserted > 0) tx.tell(() => stepEnded(tx, run.key, step.stepKey))
+  if (inserted === 0) return
+  if (!tx.suspects.isEmpty) clear(tx, run.key)
+  tx.tell(() => stepEnded(tx, run.key, step.stepKey))
 }
 
 /** Journals a step that the engine itself has just carried out. */

@@ -74,7 +74,16 @@ export const settleWait = (tx: Transaction, run: number, stepKey: string): void 
     run,
     stepKey
   )
-  if (settled > 0) tx.tell(() => stepEnded(tx, run, stepKey))
+  if (settled === 0) return
+  if (!tx.suspects.isEmpty) clear(tx, run)
+  tx.tell(() => stepEnded(tx, run, stepKey))
+}
+
+/** A run has come further: if it was a suspect, it is none any more, and its worker may have others. */
+export const clear = (tx: Transaction, run: number): void => {
+  if (!tx.suspects.release(run)) return
+  tx.run("UPDATE runs SET losses = 0 WHERE key = ?", run)
+  tx.changes.ready = true
 }
 
 /** A step that has just entered the journal. */

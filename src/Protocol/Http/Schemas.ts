@@ -674,7 +674,8 @@ const WorkerRegistration = Schema.Struct({
   maxConcurrentJobs: Schema.Int,
   labels: Schema.Record(text, text),
   version: Schema.Struct({ sdk: text, runtime: text }),
-  startedAt: optional(Schema.Int)
+  startedAt: optional(Schema.Int),
+  pauses: optional(Schema.Boolean)
 })
 
 /** `capabilities`, `registration`, `instance`, `jobs` and `number` come from workers that speak turns (`Turns.ts`). */

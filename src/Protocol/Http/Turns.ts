@@ -170,14 +170,16 @@ export interface ReportsResponse {
 
 /** A `TurnAck` as JSON: `undefined` in `outcomes` is `null`. */
 export type WireTurnAck =
-  | { readonly _tag: "Accepted"; readonly outcomes: ReadonlyArray<Outcome | null> }
+  | {
+      readonly _tag: "Accepted"
+      readonly outcomes: ReadonlyArray<Outcome | null>
+      readonly paused?: true
+    }
   | { readonly _tag: "Refused"; readonly reason: RefusalReason; readonly message: string }
 
 /** A `TurnAck` again. */
 export const readAck = (ack: WireTurnAck): TurnAck =>
-  ack._tag === "Refused"
-    ? ack
-    : { _tag: "Accepted", outcomes: ack.outcomes.map((outcome) => outcome ?? undefined) }
+  ack._tag === "Refused" ? ack : { ...ack, outcomes: ack.outcomes.map((outcome) => outcome ?? undefined) }
 
 /** See `WorkerSession.late`. */
 export interface LateRequest {
