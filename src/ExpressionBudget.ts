@@ -21,6 +21,7 @@ let bytes = 0
 /** Those of all evaluations before this one. */
 let earlierSteps = 0
 let stackTraces: number | undefined
+let lastError: unknown
 
 /** The evaluation has spent what it may: nothing in the expression can catch that. */
 export class BudgetExceeded extends Error {
@@ -65,6 +66,7 @@ export const withinBudget = <Variables>(
     if (stackTraces !== undefined) {
       Error.stackTraceLimit = stackTraces
       stackTraces = undefined
+      lastError = undefined
     }
   }
 }
@@ -155,8 +157,9 @@ export const boundMemory = (environment: Environment): void => {
         stackTraces = Error.stackTraceLimit
         Error.stackTraceLimit = 0
       }
-      // it points into the text
-      pay(ERROR + (node.input.length >> 2))
+      // it is made once, with a copy of the text in which it points, and thrown on by what it ends
+      if (error !== lastError) pay(ERROR + (node.input.length >> 1))
+      lastError = error
       return error
     }
   }
@@ -190,12 +193,15 @@ export const countNodes = (ast: unknown): void => {
     if (seen.has(one)) continue
     seen.add(one)
     const { alternate, macro } = one.meta
-    const parts = one.op === "value" ? [] : nodesIn(one.args)
-    for (const part of alternate === undefined ? parts : [alternate]) left.push(part)
-    if (macro !== undefined) left.push(...nodesIn(macro))
-    count(one)
+    const parts = [...nodesIn(alternate ?? one.args), ...nodesIn(macro)]
+    // the parent pays for its leaves
+    left.push(...parts.filter((part) => !leaves.has(part.op)))
+    count(one, parts.filter((part) => leaves.has(part.op)).length)
   }
+  for (const one of seen) if (one.op === "map") countKeys(one)
 }
+
+const leaves: ReadonlySet<string> = new Set(["value", "id", "accuValue", "accuInc"])
 
 /** Nodes among the arguments of a node or the members of a macro. */
 const nodesIn = (value: unknown): ReadonlyArray<Node> => {
@@ -212,7 +218,7 @@ const nodesIn = (value: unknown): ReadonlyArray<Node> => {
     : []
 }
 
-const count = (one: Node): void => {
+const count = (one: Node, ofLeaves: number): void => {
   const { alternate, evaluate, macro } = one.meta
   const inner: Evaluate =
     alternate !== undefined
@@ -221,14 +227,34 @@ const count = (one: Node): void => {
         ? (evaluator, _, context) => macro.evaluate(evaluator, macro, context)
         : evaluate
   const size = sizeOf(one)
-  const price = priceOf(one)
-  one.evaluate = (evaluator, self, context) => {
-    if ((steps += price) > MAX_STEPS) throw tooLong
-    if (size > 0) allocate(size)
-    return inner(evaluator, self, context)
-  }
+  const price = priceOf(one) + ofLeaves
+  one.evaluate =
+    size === 0
+      ? (evaluator, self, context) => {
+          if ((steps += price) > MAX_STEPS) throw tooLong
+          return inner(evaluator, self, context)
+        }
+      : (evaluator, self, context) => {
+          pay(price)
+          allocate(size)
+          return inner(evaluator, self, context)
+        }
   const { handle } = one
   if (handle !== undefined) one.handle = payingHandle(one, handle)
+}
+
+/** A map that is written down makes texts of its keys by itself. */
+const countKeys = ({ args }: Node): void => {
+  for (const [key] of args as ReadonlyArray<readonly [Node, Node]>) {
+    const evaluate = leaves.has(key.op) ? key.meta.evaluate : key.evaluate
+    // a constant is no list
+    if (key.op === "value" || key.meta.alternate !== undefined) continue
+    key.evaluate = (evaluator, self, context) => {
+      const value = evaluate(evaluator, self, context)
+      payForKey(value)
+      return value
+    }
+  }
 }
 
 /** Steps for what every evaluation of the node does, whatever its parts give. */
@@ -251,7 +277,7 @@ const OPERATOR = 4
 /** A function is found by the types of what it is given. */
 const CALL = 25
 /** An error that is thrown and caught. */
-const ERROR = 100
+const ERROR = 150
 
 const payingHandle = ({ args, op }: Node, handle: Handle): Handle => {
   switch (op) {
@@ -274,9 +300,17 @@ const payingHandle = ({ args, op }: Node, handle: Handle): Handle => {
         payForTexts(left, right)
         return handle(left, right, ast, evaluator)
       }
+    case "[]":
+      return (value, key, ast, evaluator) => {
+        payForKey(key)
+        return handle(value, key, ast, evaluator)
+      }
     case "in":
       return (value, collection, ast, evaluator) => {
-        if (!Array.isArray(collection)) return handle(value, collection, ast, evaluator)
+        if (!Array.isArray(collection)) {
+          payForKey(value)
+          return handle(value, collection, ast, evaluator)
+        }
         // what has no type is an error
         evaluator.debugTypeDeep(value)
         evaluator.debugTypeDeep(collection)
@@ -303,6 +337,17 @@ const payForSum = (left: unknown, right: unknown): void => {
     allocate(8 * (left.length + right.length))
     pay((left.length + right.length) >> 3)
   } else if (left instanceof Uint8Array && right instanceof Uint8Array) allocate(left.length + right.length)
+}
+
+/** A list that is the key of a map becomes a text of all that is in it. */
+const payForKey = (key: unknown): void => {
+  if (!Array.isArray(key)) return
+  pay(4)
+  for (const element of key) {
+    pay(4)
+    if (typeof element === "string") allocate(2 * element.length)
+    else payForKey(element)
+  }
 }
 
 /** Comparisons go through 64 characters in a step, and through fewer bytes. */

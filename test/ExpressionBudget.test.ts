@@ -93,6 +93,9 @@ describe("an evaluation that would take long", () => {
       `${nested(1).replace("true", `${hundred}.all(x, timestamp("2026-01-01T00:00:00Z").getHours("Europe/Berlin") == 1)`)}`,
       {}
     ],
+    ["lists as keys of maps", `${hundred}.all(x, {event.data.a: 1} != {})`, { a: items(20_000) }],
+    ["lists that are looked up in maps", `${hundred}.all(x, !(event.data.a in event))`, { a: items(20_000) }],
+    ["lists as names of members", `${hundred}.exists(x, event[event.data.a])`, { a: items(20_000) }],
     [
       "names of its own",
       `${hundred}.all(x, cel.bind(y, event.data.a + event.data.a, size(y) > 0))`,
