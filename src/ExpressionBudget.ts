@@ -15,11 +15,18 @@ import type { Environment } from "@marcbachmann/cel-js"
 export const MAX_STEPS = 300_000
 /** All that an evaluation allocates, whether or not it still needs it: texts, lists and maps, in bytes. */
 export const MAX_BYTES = 1_000_000
+/** What all evaluations of one command of the store may take before the others get little: a tenth of a second. */
+export const MAX_SHARED_STEPS = 10 * MAX_STEPS
+/** Enough for what compares some members, and looks through a short list. */
+export const FEW_STEPS = 2000
 
 let steps = 0
+let limit = MAX_STEPS
 let bytes = 0
 /** Those of all evaluations before this one. */
 let earlierSteps = 0
+/** Where the steps of the command that is carried out began. */
+let sharedFrom: number | undefined
 let stackTraces: number | undefined
 let lastError: unknown
 
@@ -31,12 +38,15 @@ export class BudgetExceeded extends Error {
 const tooLong = new BudgetExceeded(
   `it was given up after ${MAX_STEPS} steps: each part of the expression that is evaluated is one, in loops for every element, and long texts and lists are more`
 )
+const tooLongTogether = new BudgetExceeded(
+  `it was given up after ${FEW_STEPS} steps, because the expressions that were evaluated just before it have taken long`
+)
 const tooLarge = new BudgetExceeded(
   `it was given up because it makes more than ${MAX_BYTES} bytes of texts, lists and maps`
 )
 
 const pay = (amount: number): void => {
-  if ((steps += amount) > MAX_STEPS) throw tooLong
+  if ((steps += amount) > limit) throw limit === MAX_STEPS ? tooLong : tooLongTogether
 }
 
 const allocate = (amount: number): void => {
@@ -52,6 +62,20 @@ export const spent = (): { readonly steps: number; readonly bytes: number } => (
  */
 export const stepsTaken = (): number => earlierSteps + steps
 
+/**
+ * Carries out a command that may evaluate any number of expressions, as many as there are functions and waits for an event:
+ * when some have taken long, the others still get enough for simple ones.
+ */
+export const together = <A>(command: () => A): A => {
+  if (sharedFrom !== undefined) return command()
+  sharedFrom = stepsTaken()
+  try {
+    return command()
+  } finally {
+    sharedFrom = undefined
+  }
+}
+
 /** Evaluates within a budget of its own. Throws what the expression throws, or `BudgetExceeded`. */
 export const withinBudget = <Variables>(
   evaluate: (variables: Variables) => unknown,
@@ -59,6 +83,7 @@ export const withinBudget = <Variables>(
 ): unknown => {
   earlierSteps += steps
   steps = 0
+  limit = sharedFrom === undefined || earlierSteps - sharedFrom <= MAX_SHARED_STEPS ? MAX_STEPS : FEW_STEPS
   bytes = 0
   try {
     return evaluate(variables)
@@ -231,7 +256,7 @@ const count = (one: Node, ofLeaves: number): void => {
   one.evaluate =
     size === 0
       ? (evaluator, self, context) => {
-          if ((steps += price) > MAX_STEPS) throw tooLong
+          pay(price)
           return inner(evaluator, self, context)
         }
       : (evaluator, self, context) => {

@@ -8,7 +8,14 @@ import {
 } from "@ironflow/node"
 import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterEach, describe, expect, it, vi } from "vitest"
-import { spent, stepsTaken, MAX_BYTES, MAX_STEPS } from "../../src/ExpressionBudget.ts"
+import {
+  FEW_STEPS,
+  MAX_BYTES,
+  MAX_SHARED_STEPS,
+  MAX_STEPS,
+  spent,
+  stepsTaken
+} from "../../src/ExpressionBudget.ts"
 
 const cleanups: Array<() => unknown> = []
 afterEach(async () => {
@@ -41,7 +48,7 @@ const data = {
   list: Array.from({ length: 2000 }, (_, i) => i)
 }
 
-const givenUp = /given up (after 300000 steps|because it makes more than 1000000 bytes)/
+const givenUp = /given up (after (300000|2000) steps|because it makes more than 1000000 bytes)/
 
 describe("an expression that would take long", () => {
   it("is a filter that lets nothing through, with one warning, while other subscribers get everything", async () => {
@@ -133,6 +140,43 @@ describe("an expression that would take long", () => {
     for (const i of runIds.keys()) {
       expect(warnings.find((text) => text.includes(`match of wait "payment-${i}:`))).toMatch(givenUp)
     }
+  })
+
+  it("leaves little to the others that an event is for, but enough for simple ones", async () => {
+    const { engine, serverUrl, warnings } = await start()
+    const functions = Array.from({ length: 60 }, (_, i) =>
+      createFunction(
+        {
+          id: `expensive-${i}`,
+          triggers: [{ event: "order.placed", expression: `${nested(3)} && ${i} == ${i}` }]
+        },
+        async () => i
+      )
+    )
+    const ship = createFunction(
+      { id: "ship", triggers: [{ event: "order.placed", expression: "event.data.list.exists(x, x == 5)" }] },
+      async () => "shipped"
+    )
+    const worker = createWorker({ serverUrl, functions: [...functions, ship], logger: false })
+    const working = worker.start()
+    cleanups.push(async () => {
+      await worker.stop()
+      await working
+    })
+    await vi.waitFor(async () => expect(await engine.client.listFunctions()).toHaveLength(61))
+
+    const before = stepsTaken()
+    const { runIds } = await engine.client.emit("order.placed", data)
+
+    expect(runIds).toHaveLength(1)
+    expect(await engine.client.waitForRun(runIds[0]!, { timeout: 15_000 })).toMatchObject({
+      output: "shipped"
+    })
+    expect(warnings.filter((text) => givenUp.test(text))).toHaveLength(60)
+    expect(warnings.join("\n")).toContain(
+      "because the expressions that were evaluated just before it have taken long"
+    )
+    expect(stepsTaken() - before).toBeLessThan(MAX_SHARED_STEPS + MAX_STEPS + 61 * 2 * FEW_STEPS)
   })
 
   it("is a condition of a policy that denies, and says why", async () => {

@@ -12,6 +12,7 @@ import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { DatabaseSync } from "node:sqlite"
 import { IronflowError, StoreError } from "../../Errors.ts"
+import { together } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { Registry } from "../Registry.ts"
 import * as Access from "./AccessRows.ts"
@@ -128,7 +129,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     const write = <A>(what: string, run: () => A): Effect.Effect<A, StoreError> =>
       Effect.callback((resume) => {
         writer.submit(
-          run,
+          () => together(run),
           (value) => resume(Effect.succeed(value)),
           (cause) => resume(Effect.fail(storeError(`Cannot ${what}`, cause)))
         )
@@ -137,7 +138,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       Effect.try({
         try: () => {
           snapshot.take()
-          return run()
+          return together(run)
         },
         catch: (cause) => storeError(`Cannot ${what}`, cause)
       })
