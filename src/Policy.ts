@@ -232,6 +232,9 @@ interface Relevant {
   readonly always: boolean
 }
 
+/** Characters of a resource that is compared with patterns: more than the longest names with all that stands before them. */
+const resourceLength = 4096
+
 /** Why something is denied. */
 export interface Denial {
   readonly policy?: string
@@ -265,6 +268,8 @@ export class Permissions {
   ): Denial | undefined {
     const { policies, always } = this.#about(action)
     if (always) return undefined
+    // nothing has such a name, and to compare it with patterns takes long
+    if (resource.length > resourceLength) return { reason: "nothing allows it" }
     let allowed = false
     for (const policy of policies) {
       if (

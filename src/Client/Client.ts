@@ -170,8 +170,11 @@ export interface ListRunsOptions extends CallOptions {
 
 /** Newest first. */
 export interface ListRunsResult {
+  /** As many as were asked for, fewer when they have more than 16 MiB of data. */
   readonly runs: Array<Run>
+  /** Runs on all pages. */
   readonly totalCount: number
+  /** Absent on the last page. */
   readonly nextCursor?: string
 }
 

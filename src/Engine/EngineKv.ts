@@ -31,6 +31,8 @@ import type {
 
 /** Keys that are looked at in one page at most. */
 export const KEYS_PAGE = 1000
+/** A long filter takes long for a long key, as the product of both: characters of filters that one page may cost. */
+const FILTERING = 50_000
 
 export interface KvEngine {
   readonly store: StoreService
@@ -130,7 +132,12 @@ export const storedKeys = ({ store, feed }: KvEngine, environment: string, name:
   listKeys: (filter, page) =>
     Effect.flatMap(
       checked(() => ({ bucket: checkBucketName(name), accepts: compileFilter(filter) })),
-      ({ accepts, bucket }) => store.listKvKeys(environment, bucket, { ...page, accepts })
+      ({ accepts, bucket }) =>
+        store.listKvKeys(environment, bucket, {
+          after: page.after,
+          limit: Math.min(page.limit, Math.ceil(FILTERING / (filter?.length ?? 1))),
+          accepts
+        })
     ),
   write: (writes) =>
     Effect.flatMap(

@@ -4,7 +4,7 @@ import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import type { EngineService } from "../Engine.ts"
 import { CONFIGS_PAGE } from "../EngineConfig.ts"
-import { readPageQuery } from "../Pages.ts"
+import { allAsJson, readPageQuery } from "../Pages.ts"
 import { type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
 
 export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
@@ -25,7 +25,12 @@ export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         checked(() => readPageQuery(call.query, CONFIGS_PAGE)),
         (page) =>
           page === undefined
-            ? Effect.map(configOf(call).list(), (configs) => json({ configs }))
+            ? Effect.map(
+                allAsJson("all configurations", (after) =>
+                  configOf(call).listPage({ after, limit: CONFIGS_PAGE })
+                ),
+                ({ text }) => ({ status: 200, text: `{"configs":[${text}]}` })
+              )
             : Effect.map(configOf(call).listPage(page), ({ items, ...next }) =>
                 json({ configs: items, ...next })
               )

@@ -149,7 +149,7 @@ export const findEvent = (
       position = Number(row.position)
       if (accepts !== undefined && !accepts(String(row.name))) continue
       const view = viewOfRow(row)
-      if (matches(filter.match, view, trigger)) return { view, position }
+      if (matches(tx, filter.match, view, trigger)) return { view, position }
     }
     if (rows.length < 200) return undefined
   }
@@ -186,10 +186,19 @@ export const matchValue = (root: EventView, path: string): string | undefined =>
   return value === undefined ? undefined : JSON.stringify(value)
 }
 
-const matches = (match: EventMatch | undefined, view: EventView, trigger: () => EventView): boolean => {
+const matches = (
+  tx: Transaction,
+  match: EventMatch | undefined,
+  view: EventView,
+  trigger: () => EventView
+): boolean => {
   if (match === undefined) return true
   if (match._tag === "Path") return matchValue(view, match.path) === match.value
-  return evaluateExpression(match.text, { event: view, trigger: trigger() }).matched
+  const { error, exceeded, matched } = evaluateExpression(match.text, { event: view, trigger: trigger() })
+  if (exceeded === true) {
+    tx.changes.warnings.push(`Event "${view.name}" ${view.id}: match of a wait: ${error}`)
+  }
+  return matched
 }
 
 const insertLogRow = (

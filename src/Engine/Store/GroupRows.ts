@@ -5,6 +5,7 @@
  * next claim hands it to somebody.
  */
 import { evaluateExpression } from "../../Expression.ts"
+import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import { compilePattern } from "../../Pattern.ts"
 import { endOfLog, LogKind, viewOfRow } from "./Events.ts"
 import { COLUMNS, toEntry } from "./LogRows.ts"
@@ -170,12 +171,16 @@ const readOn = (
   const fits = compilePattern(String(group.names))
   let cursor = Number(group.cursor)
   let full = false
+  let isLong = false
+  const before = stepsTaken()
   for (const row of rows) {
+    // the filter may take long: nobody else gets anything done while this transaction lasts
+    if ((isLong = stepsTaken() - before > MAX_STEPS)) break
     const wanted =
       row.environment === group.environment &&
       (group.kind === null || group.kind === row.kind) &&
       fits(String(row.name))
-    if (wanted && (group.filter === null || accepts(String(group.filter), row))) {
+    if (wanted && (group.filter === null || accepts(tx, String(group.filter), row))) {
       const member = turns.next()
       if (member === undefined) {
         full = true
@@ -195,11 +200,16 @@ const readOn = (
   if (cursor !== Number(group.cursor)) {
     tx.run("UPDATE consumer_groups SET cursor = ? WHERE key = ?", cursor, key)
   }
-  return !full && rows.length === PAGE
+  return isLong || (!full && rows.length === PAGE)
 }
 
-const accepts = (filter: string, row: Row): boolean =>
-  evaluateExpression(filter, { event: viewOfRow(row) }).matched
+const accepts = (tx: Transaction, filter: string, row: Row): boolean => {
+  const { error, exceeded, matched } = evaluateExpression(filter, { event: viewOfRow(row) })
+  if (exceeded === true) {
+    tx.changes.warnings.push(`Event "${row.name}" ${row.id}: filter of a consumer group: ${error}`)
+  }
+  return matched
+}
 
 export const settleDelivery = (tx: Transaction, settlement: Settlement): boolean => {
   const { group, position, holder, redeliverMs } = settlement

@@ -1,63 +1,12 @@
-/** Reading runs: pages of them, their steps, and the situation of one. */
-import type { FunctionInfo, ListRunsResult, RunStep } from "../../Client/Client.ts"
-import { ValidationError } from "../../Errors.ts"
+/** Reading runs: their steps, and the situation of one. */
+import type { FunctionInfo, RunStep } from "../../Client/Client.ts"
 import { decodeJson } from "../../Json.ts"
-import { findRun, readRun, runError, RUNS_WITH_EVENTS } from "./RunRows.ts"
+import { findRun, readRun, runError } from "./RunRows.ts"
 import { readKind } from "./StepKinds.ts"
-import type { ListRunsQuery, RunSituation } from "./Store.ts"
+import type { RunSituation } from "./Store.ts"
 import { readLease } from "./Stuck.ts"
 import { SUSPECT_FROM } from "./Suspects.ts"
-import { type Row, RUN_ITSELF, statuses, type Transaction, WaitKind } from "./Transaction.ts"
-
-export const listRuns = (tx: Transaction, query: ListRunsQuery): ListRunsResult => {
-  const environment = tx.findEnvironment(query.environment)
-  const fn = query.functionId === undefined ? undefined : tx.registry.get(query.environment, query.functionId)
-  if (environment === undefined || (query.functionId !== undefined && fn === undefined)) {
-    return { runs: [], totalCount: 0 }
-  }
-  const conditions = ["r.environment = ?"]
-  const values: Array<number> = [environment]
-  if (fn !== undefined) {
-    conditions.push("r.function = ?")
-    values.push(fn.key)
-  }
-  if (query.status !== undefined) {
-    conditions.push("r.status = ?")
-    values.push(statuses.indexOf(query.status))
-    // the partial indexes hold few rows: completed runs are found by going back through all
-    if (query.status === "failed" || query.status === "cancelled") conditions.push("r.status IN (6, 7)")
-    else if (query.status !== "completed") conditions.push("r.ended_at IS NULL")
-  }
-  const where = conditions.join(" AND ")
-  const totalCount = Number(tx.get(`SELECT count(*) AS total FROM runs r WHERE ${where}`, ...values)?.total)
-  const before = query.cursor === undefined ? undefined : readCursor(query.cursor)
-  const rows =
-    before === undefined
-      ? tx.all(`${RUNS_WITH_EVENTS} WHERE ${where} ORDER BY r.key DESC LIMIT ?`, ...values, query.limit + 1)
-      : tx.all(
-          `${RUNS_WITH_EVENTS} WHERE ${where} AND r.key < ? ORDER BY r.key DESC LIMIT ?`,
-          ...values,
-          before,
-          query.limit + 1
-        )
-  const page = rows.slice(0, query.limit)
-  const last = page.at(-1)
-  return {
-    runs: page.map((row) => readRun(tx, row)),
-    totalCount,
-    ...(rows.length > query.limit && last !== undefined ? { nextCursor: `r${last.key}` } : {})
-  }
-}
-
-const readCursor = (cursor: string): number => {
-  const key = /^r(\d{1,15})$/.exec(cursor)?.[1]
-  if (key === undefined) {
-    throw new ValidationError(
-      `Cursor "${cursor}" is not one that listRuns returned: pass nextCursor of the page before`
-    )
-  }
-  return Number(key)
-}
+import { type Row, RUN_ITSELF, type Transaction, WaitKind } from "./Transaction.ts"
 
 export const getRunSteps = (tx: Transaction, environment: string, runId: string): Array<RunStep> => {
   const run = findRun(tx, environment, runId)

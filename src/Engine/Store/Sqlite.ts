@@ -9,8 +9,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import { DatabaseSync } from "node:sqlite"
 import { IronflowError, StoreError } from "../../Errors.ts"
+import { together } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { Registry } from "../Registry.ts"
 import * as Access from "./AccessRows.ts"
@@ -43,6 +45,7 @@ import * as Projections from "./ProjectionInspection.ts"
 import * as Owners from "./ProjectionRows.ts"
 import { deleteExpiredRecordings, readRecording } from "./Recording.ts"
 import { deleteFunction, loadRegistrations, registerFunctions } from "./Registrations.ts"
+import { listRuns } from "./RunList.ts"
 import { findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
 import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
@@ -82,6 +85,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     yield* Effect.addFinalizer(() => Effect.sync(release))
 
     const listeners = new Set<(changes: Changes) => void>()
+    const longLists = Semaphore.makeUnsafe(1)
     /** Those who look on, and whether at whole runs only. */
     let stateObservers = 0
     const observers = new Map<(activity: ReadonlyArray<RunActivity>) => void, boolean>()
@@ -127,7 +131,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     const write = <A>(what: string, run: () => A): Effect.Effect<A, StoreError> =>
       Effect.callback((resume) => {
         writer.submit(
-          run,
+          () => together(run),
           (value) => resume(Effect.succeed(value)),
           (cause) => resume(Effect.fail(storeError(`Cannot ${what}`, cause)))
         )
@@ -136,7 +140,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       Effect.try({
         try: () => {
           snapshot.take()
-          return run()
+          return together(run)
         },
         catch: (cause) => storeError(`Cannot ${what}`, cause)
       })
@@ -265,7 +269,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         inspect(`read run ${runId}`, () =>
           hasEnded(tx, environment, runId) ? readRun(tx, findRun(tx, environment, runId)) : undefined
         ),
-      listRuns: (query) => inspect("list runs", () => Inspection.listRuns(tx, query)),
+      listRuns: (query) => listRuns(tx, query, (look) => inspect("list runs", look), longLists),
       getRunSteps: (environment, runId) =>
         inspect(`read the steps of run ${runId}`, () => Inspection.getRunSteps(tx, environment, runId)),
       getRecording: (environment, runId) =>

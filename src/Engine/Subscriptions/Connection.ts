@@ -2,13 +2,13 @@
 import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
 import { IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
-import { compileExpression } from "../../Expression.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import * as Limits from "../../Limits.ts"
 import {
   type AckMode,
   type BackpressureMode,
   type BufferConfig,
+  MAX_FILTERS,
   MAX_FRAME,
   MAX_REDELIVER_MS,
   MAX_REPLAY,
@@ -17,6 +17,7 @@ import {
   type WSServerMessage
 } from "../../Protocol/Subscriptions.ts"
 import { accepts, type Item, type Shape } from "./Feed.ts"
+import { makeFilter } from "./Filter.ts"
 import { Member } from "./Group.ts"
 import { ackModes, backpressureModes, oneOf, readBuffer, show } from "./Settings.ts"
 import { type Outlet, type Subscribed, Subscriber } from "./Subscriber.ts"
@@ -57,6 +58,8 @@ export class Connection implements Outlet {
   readonly #id: string
   readonly #onEnd: () => void
   readonly #byPattern = new Map<string, Subscribed | "pending">()
+  /** Characters of the filters, by pattern. */
+  readonly #filters = new Map<string, number>()
   readonly #byId = new Map<string, { readonly subscribed: Subscribed; readonly target: Target }>()
   isClosed = false
 
@@ -136,6 +139,7 @@ export class Connection implements Outlet {
     for (const one of this.#byId.values()) this.#release(one)
     this.#byId.clear()
     this.#byPattern.clear()
+    this.#filters.clear()
     this.#onEnd()
   }
 
@@ -202,6 +206,19 @@ export class Connection implements Outlet {
           "subscriptions"
         )
       }
+      const { filter } = request.shape
+      if (filter !== undefined) {
+        const length = [...this.#filters.values()].reduce((sum, one) => sum + one, filter.text.length)
+        if (length > MAX_FILTERS) {
+          throw new LimitExceededError(
+            "All filters of a connection together",
+            length,
+            MAX_FILTERS,
+            "characters"
+          )
+        }
+        this.#filters.set(request.pattern, filter.text.length)
+      }
     } catch (error) {
       if (isIronflowError(error)) return refuse(error)
       throw error
@@ -218,6 +235,7 @@ export class Connection implements Outlet {
           Effect.sync(() => {
             this.#hub.countSystem(-1, target)
             this.#byPattern.delete(pattern)
+            this.#filters.delete(pattern)
             refuse(error)
           })
       })
@@ -314,6 +332,7 @@ export class Connection implements Outlet {
     if (known === undefined) return false
     this.#byId.delete(id)
     this.#byPattern.delete(known.subscribed.pattern)
+    this.#filters.delete(known.subscribed.pattern)
     this.#release(known)
     return true
   }
@@ -384,7 +403,9 @@ export class Connection implements Outlet {
       target,
       subscriptionId: idOf(this.environment, text),
       includeMetadata: options.includeMetadata === true,
-      ...(filter === undefined ? {} : { filter: compileExpression(filter as string, ["event"]) }),
+      ...(filter === undefined
+        ? {}
+        : { filter: makeFilter(filter as string, `subscription to "${text}"`, this.#hub.run) }),
       ...(resumes
         ? { writePosition: (position: number) => (system ? `${epoch}.${position}` : String(position)) }
         : {})

@@ -4,6 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
+import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import {
   ACK_DEADLINE_MS,
   MAX_IN_FLIGHT,
@@ -227,12 +228,16 @@ export class Subscriber implements Subscribed, Listener {
       const page = yield* this.#read(this.#cursor)
       if (this.#closed) return
       if (hasGap(page, this.#shape)) this.onGap()
+      const before = stepsTaken()
       const stopped = page.items.some((item) => {
         if (!this.#hasRoom) return true
+        // the filter may take long: the rest of the page is read again when others have gone on
+        if (stepsTaken() - before > MAX_STEPS) return true
         this.#cursor = item.position
         if (accepts(this.#shape, item) && this.#mayHave(item)) this.#deliver(item, 1)
         return false
       })
+      if (stopped) yield* Effect.yieldNow
       if (!stopped) this.#cursor = Math.max(this.#cursor, page.position)
       if (!stopped && page.atEnd && this.#join()) return
     }

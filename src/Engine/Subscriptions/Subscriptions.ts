@@ -4,6 +4,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { Alarm } from "../../Execution/Alarm.ts"
 import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
+import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import type { Wire } from "../../Protocol/Subscriptions.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { Connection, type Guard } from "./Connection.ts"
@@ -181,9 +182,20 @@ export class Subscriptions {
     accepts: (item: Item) => boolean
   ): Effect.Effect<number, StoreError> {
     if (target.source === "system") {
-      const items = this.#systemItems(environment, 0).filter(accepts)
-      const first = items.at(-count) ?? items[0]
-      return Effect.succeed(first === undefined ? this.system.end : first.position - 1)
+      const items = this.#systemItems(environment, 0)
+      const { end } = this.system
+      return Effect.gen(function* () {
+        const found: Array<number> = []
+        let turn = stepsTaken()
+        for (const item of items) {
+          if (accepts(item)) found.push(item.position)
+          if (stepsTaken() - turn <= MAX_STEPS) continue
+          yield* Effect.yieldNow
+          turn = stepsTaken()
+        }
+        const first = found.at(-count) ?? found[0]
+        return first === undefined ? end : first - 1
+      })
     }
     const end = this.#head
     const { store } = this
@@ -200,8 +212,12 @@ export class Subscriptions {
           patterns: [target.names],
           ...(target.kind === undefined ? {} : { kind: target.kind })
         })
+        let turn = stepsTaken()
         for (const item of page.entries) {
           if ((isPlain || accepts(item)) && ++found === count) return item.position - 1
+          if (stepsTaken() - turn <= MAX_STEPS) continue
+          yield* Effect.yieldNow
+          turn = stepsTaken()
         }
         if (page.atEnd) return 0
         before = page.position
