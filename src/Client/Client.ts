@@ -168,9 +168,17 @@ export interface ListRunsOptions extends CallOptions {
   readonly cursor?: string
 }
 
+/** A run that cannot be read, since its row in the database is damaged. */
+export interface DamagedRun {
+  readonly id: string
+  readonly message: string
+}
+
 /** Newest first. */
 export interface ListRunsResult {
   readonly runs: Array<Run>
+  /** Runs of the page that are damaged in the database; absent when there are none. */
+  readonly damaged?: Array<DamagedRun>
   readonly totalCount: number
   readonly nextCursor?: string
 }
@@ -362,7 +370,10 @@ export interface ClientApi<F extends HKT.TypeLambda> {
   listWorkers(options?: CallOptions): Kind<F, Array<WorkerInfo>, ClientError>
   /** What the server can do beyond what every Ironflow server can. */
   getCapabilities(options?: CallOptions): Kind<F, ServerCapabilities, ClientError>
-  /** `"ok"` when the engine answers. */
+  /**
+   * `"ok"` when the engine answers and its database is sound; `"degraded"` when something in the database is damaged or cannot be
+   * written, and `"down"` when another engine has taken it over: the engine's log says what, and `GET /health` in short.
+   */
   health(options?: CallOptions): Kind<F, string, ClientError>
 }
 

@@ -47,7 +47,7 @@ import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
 import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
 import type { RunActivity } from "./Store/Activity.ts"
-import { type Counts, Store, type StoreService } from "./Store/Store.ts"
+import { type Counts, Store, type StoreHealth, type StoreService } from "./Store/Store.ts"
 import * as EngineStreams from "./Streams.ts"
 import type { Guard } from "./Subscriptions/Connection.ts"
 import { announceConfig, announceStates } from "./Subscriptions/StateEvents.ts"
@@ -140,6 +140,8 @@ export interface EngineService {
   readonly metrics: () => EngineMetrics
   /** Unfinished runs that nothing will ever move: always 0 (guarantee G2). Reads every unfinished run. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
+  /** How the database is. */
+  readonly health: () => StoreHealth
 }
 
 /** Push endpoints: registered by their URL, they are called until they are removed. */
@@ -399,7 +401,8 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
         commits,
         ...dispatch.load
       }),
-      countStuckRuns: store.countStuckRuns()
+      countStuckRuns: store.countStuckRuns(),
+      health: store.health
     })
   }
 )

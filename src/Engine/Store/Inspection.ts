@@ -1,12 +1,22 @@
 /** Reading runs: pages of them, their steps, and the situation of one. */
-import type { FunctionInfo, ListRunsResult, RunStep } from "../../Client/Client.ts"
+import type { DamagedRun, FunctionInfo, ListRunsResult, Run, RunStep } from "../../Client/Client.ts"
 import { ValidationError } from "../../Errors.ts"
-import { decodeJson } from "../../Json.ts"
-import { findRun, readRun, runError, RUNS_WITH_EVENTS } from "./RunRows.ts"
+import { findRun, readRun, runError, runIdOf, RUNS_WITH_EVENTS } from "./RunRows.ts"
 import type { ListRunsQuery, RunSituation } from "./Store.ts"
 import { type Row, RUN_ITSELF, Status, statuses, type Transaction, WaitKind } from "./Transaction.ts"
+import { isDamage, isUnavailable, storeError } from "./SqliteErrors.ts"
+import { decodeStored, parseStored } from "./StoredJson.ts"
 
-export const listRuns = (tx: Transaction, query: ListRunsQuery): ListRunsResult => {
+export const listRuns = (tx: Transaction, query: ListRunsQuery): ListRunsResult => list(tx, query, findRuns)
+
+/**
+ * The same where pages are damaged, whose runs are named and not left out. Not within a transaction, which the first
+ * damaged page would spoil.
+ */
+export const listRunsAround = (tx: Transaction, query: ListRunsQuery): ListRunsResult =>
+  list(tx, query, findRunsAround)
+
+const list = (tx: Transaction, query: ListRunsQuery, find: typeof findRuns): ListRunsResult => {
   const environment = tx.findEnvironment(query.environment)
   const fn = query.functionId === undefined ? undefined : tx.registry.get(query.environment, query.functionId)
   if (environment === undefined || (query.functionId !== undefined && fn === undefined)) {
@@ -26,25 +36,117 @@ export const listRuns = (tx: Transaction, query: ListRunsQuery): ListRunsResult 
     else if (query.status !== "completed") conditions.push("r.ended_at IS NULL")
   }
   const where = conditions.join(" AND ")
-  const totalCount = Number(tx.get(`SELECT count(*) AS total FROM runs r WHERE ${where}`, ...values)?.total)
   const before = query.cursor === undefined ? undefined : readCursor(query.cursor)
-  const rows =
-    before === undefined
-      ? tx.all(`${RUNS_WITH_EVENTS} WHERE ${where} ORDER BY r.key DESC LIMIT ?`, ...values, query.limit + 1)
-      : tx.all(
-          `${RUNS_WITH_EVENTS} WHERE ${where} AND r.key < ? ORDER BY r.key DESC LIMIT ?`,
-          ...values,
-          before,
-          query.limit + 1
-        )
+  const search: Search = { where, values, before, limit: query.limit + 1 }
+  const { rows, totalCount } = find(tx, search)
   const page = rows.slice(0, query.limit)
   const last = page.at(-1)
+  const runs: Array<Run> = []
+  const damaged: Array<DamagedRun> = []
+  for (const found of page) {
+    if (found.row === undefined) {
+      damaged.push(damagedRun(tx, found.key, found.error))
+      continue
+    }
+    try {
+      runs.push(readRun(tx, found.row))
+    } catch (error) {
+      if (isUnavailable(error)) throw error
+      damaged.push(damagedRun(tx, found.key, error))
+    }
+  }
   return {
-    runs: page.map((row) => readRun(tx, row)),
+    runs,
     totalCount,
+    ...(damaged.length === 0 ? {} : { damaged }),
     ...(rows.length > query.limit && last !== undefined ? { nextCursor: `r${last.key}` } : {})
   }
 }
+
+interface Search {
+  readonly where: string
+  readonly values: ReadonlyArray<number>
+  readonly before: number | undefined
+  readonly limit: number
+}
+
+/** A run, or why it cannot be read. */
+type FoundRun =
+  | { readonly key: number; readonly row: Row }
+  | { readonly key: number; readonly row?: undefined; readonly error: unknown }
+
+const findRuns = (
+  tx: Transaction,
+  { before, limit, values, where }: Search
+): { readonly rows: ReadonlyArray<FoundRun>; readonly totalCount: number } => {
+  const rows = tx.all(
+    `${RUNS_WITH_EVENTS} WHERE ${where}${before === undefined ? "" : " AND r.key < ?"} ORDER BY r.key DESC LIMIT ?`,
+    ...values,
+    ...(before === undefined ? [] : [before]),
+    limit
+  )
+  return {
+    rows: rows.map((row) => ({ key: Number(row.key), row })),
+    totalCount: Number(tx.get(`SELECT count(*) AS total FROM runs r WHERE ${where}`, ...values)?.total)
+  }
+}
+
+/**
+ * Reads around what is damaged: what a query cannot read is halved until the damaged runs are alone. Whose they are
+ * and what they match is not known; they are part of every list.
+ */
+const findRunsAround = (
+  tx: Transaction,
+  { before, limit, values, where }: Search
+): { readonly rows: ReadonlyArray<FoundRun>; readonly totalCount: number } => {
+  // the index of ids has all the keys
+  const keys = tx.all("SELECT key, id FROM runs ORDER BY +key DESC").map(({ key }) => Number(key))
+  const rows: Array<FoundRun> = []
+  let totalCount = 0
+  const visit = (from: number, to: number): void => {
+    if (from >= to) return
+    const first = keys[from]!
+    const alone = to - from === 1
+    const range = alone ? "r.key = ?" : "r.key <= ? AND r.key >= ?"
+    const bounds = alone ? [first] : [first, keys[to - 1]!]
+    try {
+      const count = Number(
+        tx.get(`SELECT count(*) AS total FROM runs r WHERE ${where} AND ${range}`, ...values, ...bounds)
+          ?.total
+      )
+      if (rows.length < limit && (before === undefined || keys[to - 1]! < before)) {
+        const upTo = before === undefined ? "" : " AND r.key < ?"
+        for (const row of tx.all(
+          `${RUNS_WITH_EVENTS} WHERE ${where} AND ${range}${upTo} ORDER BY r.key DESC LIMIT ?`,
+          ...values,
+          ...bounds,
+          ...(before === undefined ? [] : [before]),
+          limit - rows.length
+        )) {
+          rows.push({ key: Number(row.key), row })
+        }
+      }
+      totalCount += count
+    } catch (error) {
+      if (!isDamage(error)) throw error
+      if (alone) {
+        totalCount++
+        if (rows.length < limit && (before === undefined || first < before)) rows.push({ key: first, error })
+        return
+      }
+      const middle = (from + to) >> 1
+      visit(from, middle)
+      visit(middle, to)
+    }
+  }
+  visit(0, keys.length)
+  return { rows, totalCount }
+}
+
+const damagedRun = (tx: Transaction, key: number, error: unknown): DamagedRun => ({
+  id: runIdOf(tx, key) ?? `#${key}`,
+  message: storeError("Cannot read the run", error).message
+})
 
 const readCursor = (cursor: string): number => {
   const key = /^r(\d{1,15})$/.exec(cursor)?.[1]
@@ -62,7 +164,7 @@ export const getRunSteps = (tx: Transaction, environment: string, runId: string)
     .all("SELECT * FROM steps WHERE run = ? AND kind <> 'parallel' ORDER BY seq", run.key!)
     .map((row): RunStep => {
       const output =
-        Number(row.failed) === 0 && row.value !== null ? decodeJson(String(row.value)) : undefined
+        Number(row.failed) === 0 && row.value !== null ? decodeStored(String(row.value)) : undefined
       return {
         id: `${runId}:${row.step_key}`,
         name: String(row.name),
@@ -143,7 +245,7 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
         }),
     ...(row.ready_at === null ? {} : { readyAt: Number(row.ready_at) }),
     ...(row.concurrency_key === null ? {} : { concurrencyKey: String(row.concurrency_key) }),
-    ...(row.pause === null ? {} : { pause: JSON.parse(String(row.pause)) }),
+    ...(row.pause === null ? {} : { pause: parseStored(String(row.pause)) }),
     ...(fn === undefined ? {} : { registration: fn.registration, functionDeleted: fn.deleted === true }),
     ...(bound === undefined ? {} : { actorWorkerId: String(bound.worker) })
   }

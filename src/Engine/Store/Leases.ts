@@ -10,9 +10,13 @@ import type { Adoption, Claim, Demand } from "./Store.ts"
 import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
 import { endLease, isOf, pauseRow } from "./Turns.ts"
 import { delayRun, makeReady, readOutcome } from "./Waits.ts"
+import { parseStored } from "./StoredJson.ts"
 
 /** After this many losses of a run without a new journal entry somebody has to look at it (guarantee G5). */
 export const LOSSES_UNTIL_PAUSE = 10
+
+/** The longest lease that there was before their lengths were stored, milliseconds. */
+export const LONGEST_LEASE_MS = 90_000
 
 /** A worker with room, while runs are being handed out. */
 interface Taker {
@@ -74,7 +78,13 @@ const claimFunction = (
 }
 
 const noneReady = (tx: Transaction, fn: RegisteredFunction): boolean =>
-  tx.get("SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL LIMIT 1", fn.key) === undefined
+  tx.get(
+    `SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL${tx.damage.except("run", "key")} LIMIT 1`,
+    fn.key
+  ) === undefined
+
+/** The keys of runs that are ready. */
+const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at"
 
 /** Hands out ready runs that satisfy `condition`, at most `limit` of them; says whether that were all. */
 const claimWhere = (
@@ -91,15 +101,17 @@ const claimWhere = (
     const wanted = Math.min(creditOf(takers), atMost - claims.length)
     if (wanted === 0) return false
     const actors = fn.registration.actorKey === undefined ? undefined : withRoom(takers)
-    const rows = tx.all(
-      `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${condition} ${actors === undefined ? "" : ACTOR_HAS_ROOM} ORDER BY r.ready_at LIMIT ?`,
+    const rows = tx.among(
+      "run",
+      [READY_KEYS, fn.key],
+      `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${condition}${tx.damage.except("run", "r.key")} ${actors === undefined ? "" : ACTOR_HAS_ROOM} ORDER BY r.ready_at LIMIT ?`,
       fn.key,
       ...values,
       ...(actors === undefined ? [] : [actors]),
       wanted
     )
     const before = claims.length
-    for (const row of rows) claimRow(tx, fn, row, takers, claims)
+    for (const row of rows) tx.apart("run", Number(row.key), () => claimRow(tx, fn, row, takers, claims))
     const claimed = claims.length - before
     // rows of one actor may have been bound to a worker that had no room for all of them: others come after these
     if (actors !== undefined && rows.length === wanted && claimed > 0) continue
@@ -187,11 +199,12 @@ const claimRow = (
   const jobId = tx.ids.job()
   tx.run(
     `UPDATE runs SET status = CASE status WHEN ${Status.compensating} THEN status ELSE ${Status.running} END,
-       lease = ?, worker = ?, lease_until = ?, ready_at = NULL, started_at = coalesce(started_at, ?), updated_at = ?
+       lease = ?, worker = ?, lease_until = ?, lease_ms = ?, ready_at = NULL, started_at = coalesce(started_at, ?), updated_at = ?
      WHERE key = ?`,
     jobId,
     demand.workerId,
     demand.leaseMs === undefined ? null : now + demand.leaseMs,
+    demand.leaseMs ?? null,
     now,
     now,
     key
@@ -234,7 +247,7 @@ const claimRow = (
 
 const readRollback = (tx: Transaction, run: number): NonNullable<Job["compensating"]> => {
   const row = tx.get("SELECT error, compensations FROM runs WHERE key = ?", run)
-  return { error: JSON.parse(String(row?.error)), compensations: JSON.parse(String(row?.compensations)) }
+  return { error: parseStored(String(row?.error)), compensations: parseStored(String(row?.compensations)) }
 }
 
 /** The worker for a run: the one of its actor while that lives, else the preferred one with room. */
@@ -344,8 +357,12 @@ export const extendLeases = (
   const until = tx.now() + leaseMs
   return jobIds.filter(
     (jobId) =>
-      tx.run("UPDATE runs SET lease_until = ? WHERE lease = ? AND lease_until IS NOT NULL", until, jobId) ===
-        0 &&
+      tx.run(
+        "UPDATE runs SET lease_until = ?, lease_ms = ? WHERE lease = ? AND lease_until IS NOT NULL",
+        until,
+        leaseMs,
+        jobId
+      ) === 0 &&
       // one that cannot run out is not gone
       tx.get("SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL", jobId) === undefined
   )
@@ -366,18 +383,13 @@ export const adoptLeases = (
   const lost = new Set(jobIds)
   const notices: Array<Notice> = []
   const until = tx.now() + leaseMs
-  const rows = tx.all(
-    "SELECT key, function, lease FROM runs WHERE worker = ? AND lease IS NOT NULL",
-    workerId
-  )
-  for (const row of rows) {
+  const adopt = (row: Row): void => {
     const jobId = String(row.lease)
     const key = Number(row.key)
     if (!lost.delete(jobId)) {
-      releaseRun(tx, key, Number(row.function), false, `worker ${workerId} does not have it`)
-      continue
+      return releaseRun(tx, key, Number(row.function), false, `worker ${workerId} does not have it`)
     }
-    tx.run("UPDATE runs SET lease_until = ? WHERE key = ?", until, key)
+    tx.run("UPDATE runs SET lease_until = ?, lease_ms = ? WHERE key = ?", until, leaseMs, key)
     for (const wait of tx.all(
       `SELECT step_key, kind, failures, failed, value FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`,
       key
@@ -392,16 +404,28 @@ export const adoptLeases = (
       })
     }
   }
+  for (const row of heldBy(tx, workerId)) tx.apart("run", Number(row.key), () => adopt(row))
   if (lost.size < jobIds.length) tx.markDue(until)
   freeActors(tx, workerId, functionIds)
   return { lost: [...lost], notices }
 }
 
+/** The runs that a worker holds. */
+const heldBy = (tx: Transaction, workerId: string): Array<Row> =>
+  tx.among(
+    "run",
+    ["SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL", workerId],
+    `SELECT key, function, lease FROM runs WHERE worker = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
+    workerId
+  )
+
+const release = (tx: Transaction, row: Row, lost: boolean, why: string): void =>
+  tx.apart("run", Number(row.key), () => releaseRun(tx, Number(row.key), Number(row.function), lost, why))
+
 /** Takes every run back from a worker; `lost` says that the worker died on them. */
 export const releaseWorker = (tx: Transaction, workerId: string, lost: boolean): number => {
-  const rows = tx.all("SELECT key, function FROM runs WHERE worker = ? AND lease IS NOT NULL", workerId)
-  for (const row of rows)
-    releaseRun(tx, Number(row.key), Number(row.function), lost, `worker ${workerId} is gone`)
+  const rows = heldBy(tx, workerId)
+  for (const row of rows) release(tx, row, lost, `worker ${workerId} is gone`)
   freeActors(tx, workerId)
   return rows.length
 }
@@ -418,15 +442,17 @@ const freeActors = (tx: Transaction, workerId: string, functionIds?: ReadonlySet
 
 /** Takes back the runs whose worker lived in the process that had the database open before. */
 export const recoverLeases = (tx: Transaction): number => {
-  const rows = tx.all(
-    "SELECT key, function, worker FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL"
+  const rows = tx.among(
+    "run",
+    ["SELECT key FROM runs WHERE lease IS NOT NULL"],
+    `SELECT key, function FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL${tx.damage.except("run", "key")}`
   )
-  for (const row of rows) {
-    releaseRun(tx, Number(row.key), Number(row.function), true, "the process that ran it ended")
-  }
+  for (const row of rows) release(tx, row, true, "the process that ran it ended")
   for (const row of tx.all("SELECT DISTINCT worker FROM actors")) {
-    const lives = tx.get(
-      "SELECT 1 FROM runs WHERE worker = ? AND lease_until IS NOT NULL LIMIT 1",
+    const [lives] = tx.among(
+      "run",
+      ["SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL", row.worker!],
+      `SELECT 1 FROM runs WHERE worker = ? AND lease IS NOT NULL${tx.damage.except("run", "key")} AND lease_until IS NOT NULL LIMIT 1`,
       row.worker!
     )
     if (lives === undefined) tx.run("DELETE FROM actors WHERE worker = ?", row.worker!)
@@ -436,9 +462,12 @@ export const recoverLeases = (tx: Transaction): number => {
 
 /** Takes back the runs whose lease has run out, at most `limit` of them. */
 export const expireLeases = (tx: Transaction, limit: number): number => {
-  const rows = tx.all(
-    "SELECT key, function, lease, worker FROM runs WHERE lease_until <= ? ORDER BY lease_until LIMIT ?",
-    tx.now(),
+  const now = tx.now()
+  const rows = tx.among(
+    "run",
+    ["SELECT key FROM runs WHERE lease_until <= ? ORDER BY lease_until", now],
+    `SELECT key, function, lease, worker FROM runs WHERE lease_until <= ?${tx.damage.except("run", "key")} ORDER BY lease_until LIMIT ?`,
+    now,
     limit
   )
   for (const row of rows) {
@@ -447,7 +476,7 @@ export const expireLeases = (tx: Transaction, limit: number): number => {
       jobId: String(row.lease),
       reason: "the lease ran out"
     })
-    releaseRun(tx, Number(row.key), Number(row.function), true, `worker ${row.worker} let its lease run out`)
+    release(tx, row, true, `worker ${row.worker} let its lease run out`)
   }
   for (const workerId of new Set(rows.map((row) => String(row.worker)))) freeActors(tx, workerId)
   return rows.length

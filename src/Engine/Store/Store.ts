@@ -415,6 +415,8 @@ export interface Fired {
   readonly count: number
   /** When the next one is due, epoch milliseconds; `Infinity` when nothing is. */
   readonly nextDueAt: number
+  /** Why not all that was due could be fired. */
+  readonly failed?: StoreError
 }
 
 export interface ListRunsQuery {
@@ -888,7 +890,17 @@ export interface StoreService {
    * every unfinished run: for checks, not for hot paths.
    */
   readonly countStuckRuns: () => Effect.Effect<number, StoreError>
+  /**
+   * The time that deletions go by, epoch milliseconds: the clock's, but when that went forward, the time before that for
+   * another day.
+   */
+  readonly settledNow: () => number
+  /** Whether the database can be read and written, and nothing in it was found damaged since the start. */
+  readonly health: () => StoreHealth
 }
+
+export type StoreHealth =
+  { readonly status: "ok" } | { readonly status: "degraded" | "down"; readonly message: string }
 
 /** The engine's storage. */
 export class Store extends Context.Service<Store, StoreService>()("@ironflow/node/Store") {}
