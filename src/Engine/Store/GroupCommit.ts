@@ -65,9 +65,10 @@ export class GroupCommit {
     this.#schedule()
   }
 
-  /** Commits what is queued; later commands fail with `reason`. */
+  /** Commits what is queued, and what has to come before the next group; later commands fail with `reason`. */
   close(reason: unknown): void {
     while (this.#queue.length > 0) this.#drain()
+    if (this.#closed === undefined) this.#doFirst()
     this.#closed ??= reason
   }
 
