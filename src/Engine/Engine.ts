@@ -195,7 +195,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       clock,
       alarm,
       run: runFork,
-      head: yield* Effect.orDie(store.endOfLog())
+      head: yield* store.endOfLog()
     })
     const dispatch = new Dispatch(store, secrets, runFork)
     const endings = new RunEndings()

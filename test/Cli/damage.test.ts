@@ -114,6 +114,25 @@ describe("a damaged database", () => {
   })
 })
 
+describe("a database whose log is damaged at its end", () => {
+  it("is opened all the same, and says so to whoever writes to the log", async () => {
+    const filename = terminal.pathOf("end.db")
+    const ids = await fill(filename, 60)
+    {
+      await using engine = await startEngine({ filename, logger: false })
+      await engine.client.emit("the.last", { marker: "m-4711" })
+    }
+    overwritePagesWith(filename, "events", "m-4711")
+
+    await using engine = await startEngine({ filename, functions: [greet], logger: false })
+    const error = await engine.client.emit("guest.came", {}).catch((error) => error)
+
+    assert.strictEqual(error.code, "STORE_CORRUPT")
+    assert.strictEqual(await engine.client.health(), "degraded")
+    assert.strictEqual((await engine.client.getRun(ids[0]!)).status, "completed")
+  })
+})
+
 describe("two engines on one database", () => {
   it("the first stops when the second has taken it over, and says so", async () => {
     const [first, loser] = await serve("shared.db")

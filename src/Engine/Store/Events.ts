@@ -107,6 +107,10 @@ export const appendMessage = (tx: Transaction, input: NewMessage): AppendedMessa
 export const endOfLog = (tx: Transaction): number =>
   Number(tx.get("SELECT max(position) AS position FROM events")?.position ?? 0)
 
+/** The same when the last page of the log is damaged: names are indexed with their positions. Reads that whole index. */
+export const endOfLogByName = (tx: Transaction): number =>
+  Number(tx.get("SELECT position, name FROM events ORDER BY +position DESC LIMIT 1")?.position ?? 0)
+
 /** What a wait looks for. */
 export interface WaitFilter {
   readonly event: string

@@ -1,5 +1,5 @@
 /** Leases: who may run a turn, and what happens when the holder is gone. */
-import type { SQLInputValue } from "node:sqlite"
+import type { DatabaseSync, SQLInputValue } from "node:sqlite"
 import { LimitExceededError, serializeError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
 import type { Job, JobEvent, JournalEntry, Notice, OpenStep, StepKind } from "../../Protocol/Worker.ts"
@@ -355,17 +355,30 @@ export const extendLeases = (
   leaseMs: number
 ): ReadonlyArray<string> => {
   const until = tx.now() + leaseMs
-  return jobIds.filter(
-    (jobId) =>
-      tx.run(
-        "UPDATE runs SET lease_until = ?, lease_ms = ? WHERE lease = ? AND lease_until IS NOT NULL",
-        until,
-        leaseMs,
-        jobId
-      ) === 0 &&
-      // one that cannot run out is not gone
-      tx.get("SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL", jobId) === undefined
-  )
+  const sound = tx.damage.except("run", "key")
+  return jobIds.filter((jobId) => {
+    try {
+      return (
+        tx.run(
+          `UPDATE runs SET lease_until = ?, lease_ms = ? WHERE lease = ? AND lease_until IS NOT NULL${sound}`,
+          until,
+          leaseMs,
+          jobId
+        ) === 0 &&
+        // one that cannot run out is not gone
+        tx.get(`SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL${sound}`, jobId) === undefined
+      )
+    } catch (error) {
+      // it costs the others their leases otherwise
+      const keys = (db: DatabaseSync) =>
+        db
+          .prepare("SELECT key FROM runs WHERE lease = ? AND lease_until IS NOT NULL")
+          .all(jobId)
+          .map((row) => Number(row.key))
+      tx.blame({ error, kind: "run", keys, certain: true })
+      throw error
+    }
+  })
 }
 
 /**
@@ -484,9 +497,9 @@ export const expireLeases = (tx: Transaction, limit: number): number => {
 
 /** Takes a run back whose turn was lost while its worker lives; says whether it held the lease. `why` continues "last: ". */
 export const loseLease = (tx: Transaction, jobId: string, why: string): boolean => {
-  const row = tx.get("SELECT key, function FROM runs WHERE lease = ?", jobId)
+  const row = tx.get(`SELECT key, function FROM runs WHERE lease = ?${tx.damage.except("run", "key")}`, jobId)
   if (row === undefined) return false
-  releaseRun(tx, Number(row.key), Number(row.function), true, why)
+  release(tx, row, true, why)
   return true
 }
 

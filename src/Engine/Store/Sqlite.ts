@@ -19,7 +19,7 @@ import type { RunActivity } from "./Activity.ts"
 import { ClockJumps } from "./ClockJumps.ts"
 import { moveWithClock, readClock, setBackBetweenStarts, shortenLeases, storeClock } from "./ClockRows.ts"
 import * as ConfigRows from "./ConfigRows.ts"
-import { appendEvent, appendMessage, endOfLog } from "./Events.ts"
+import { appendEvent, appendMessage, endOfLog, endOfLogByName } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import { readHistory } from "./History.ts"
 import { forgetExpired } from "./Idempotency.ts"
@@ -343,7 +343,12 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           Streams.getSnapshot(tx, environment, entityId, beforeVersion)
         ),
       readLog: (query) => read("read the log", () => readLog(tx, query)),
-      endOfLog: () => read("read the log", () => endOfLog(tx)),
+      endOfLog: () =>
+        Effect.catchIf(
+          read("read the log", () => endOfLog(tx)),
+          isDamage,
+          () => readApart("read the log", () => endOfLogByName(tx))
+        ),
       readLogBack: (query) => read("read the log", () => readLogBack(tx, query)),
       listTopics: (environment) => read("list topics", () => Topics.listTopics(tx, environment)),
       getTopic: (environment, topic) =>

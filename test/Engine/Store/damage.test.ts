@@ -316,6 +316,29 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
+  it.effect("costs the others no lease that is extended with its own", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const jobs = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge"))
+          yield* startMany(shop, 900)
+          return yield* shop.claim({ functions: ["charge"], credit: 900, leaseMs: 60_000 })
+        })
+      )
+      overwritePagesWith(filename, "runs", jobs[100]!.runId)
+
+      yield* visit(filename, ({ store }) =>
+        Effect.gen(function* () {
+          const ids = [jobs[100]!, jobs[800]!, jobs[850]!].map(({ jobId }) => jobId)
+          const gone = yield* store.extendLeases(ids, 60_000)
+
+          assert.deepStrictEqual(gone, [jobs[100]!.jobId])
+        })
+      )
+    })
+  )
+
   it.effect("keeps no event from being stored that it waits for, and none from reaching the others", () =>
     three(
       (shop) =>
