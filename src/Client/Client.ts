@@ -220,7 +220,7 @@ export interface AuditEvent {
  *
  * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `SLEEPING`, `WAITING_FOR_EVENT`,
  * `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`, `CONCURRENCY_LIMIT`,
- * `ACTOR_BUSY`.
+ * `ACTOR_BUSY`, `DAMAGED`.
  */
 export interface Explanation {
   readonly runId: string

@@ -227,9 +227,11 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
     row.actor === null
       ? undefined
       : tx.get("SELECT worker FROM actors WHERE function = ? AND actor = ?", row.function!, row.actor!)
+  const damage = tx.damage.why("run", Number(row.key))
   return {
     run: readRun(tx, row),
     environment,
+    ...(damage === undefined ? {} : { damage }),
     held,
     holders,
     waits: tx

@@ -439,6 +439,8 @@ export interface RunSituation {
   readonly environment: string
   /** The live lease, if any. */
   readonly lease?: { readonly workerId: string; readonly until?: string }
+  /** What is damaged of the run, for which the engine leaves it alone. */
+  readonly damage?: string
   /** Since when the run can be claimed, epoch milliseconds. */
   readonly readyAt?: number
   readonly concurrencyKey?: string

@@ -1,6 +1,7 @@
 /** A database that is damaged in places: whoever asks for what is damaged gets an error, and everything else goes on. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { explain } from "../../../src/Engine/Explain.ts"
 import { nextTurn } from "../../../src/Engine/Polite.ts"
 import * as Sqlite from "../../../src/Engine/Store/Sqlite.ts"
 import { change, overwritePagesWith } from "./Damaged.ts"
@@ -231,6 +232,7 @@ describe("a run whose rows are damaged", () => {
       (shop, ids) =>
         Effect.gen(function* () {
           yield* shop.claim({ functions: ["charge"], credit: 10 })
+          assert.deepInclude(explain(yield* shop.situation(ids[1]!), [], 0), { code: "DAMAGED" })
           yield* shop.store.patchStep(environment, `${ids[1]}:charge:0`, '"by hand"', "")
           const [job] = yield* shop.claim({ functions: ["charge"], credit: 10 })
 
