@@ -197,9 +197,12 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         snapshot.giveUp()
         if (ownership === undefined || lost !== undefined) return Effect.void
         return Effect.catch(
-          Effect.try(() => {
-            storeClock(tx)
-            ownership.release()
+          Effect.try({
+            try: () => {
+              storeClock(tx)
+              ownership.release()
+            },
+            catch: (cause) => storeError("Cannot write to the database", cause)
           }),
           (error) =>
             // what was acknowledged is there; the next start says that this was not a clean stop

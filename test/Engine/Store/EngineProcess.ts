@@ -14,13 +14,21 @@ export interface Spawned {
 }
 
 /** Starts one that does the task of `files/Engine.ts`. */
-export const engineProcess = (filename: string, task: string): Effect.Effect<Spawned, never, Scope.Scope> =>
+export const engineProcess = (
+  filename: string,
+  task: string,
+  /** How large its files may become, as if the disk were full then, in blocks of 512 or 1024 bytes. */
+  mostBlocks: number | "unlimited" = "unlimited"
+): Effect.Effect<Spawned, never, Scope.Scope> =>
   Effect.gen(function* () {
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
         spawn(
-          process.execPath,
+          "sh",
           [
+            "-c",
+            `ulimit -f ${mostBlocks}; exec "$0" "$@"`,
+            process.execPath,
             "--disable-warning=ExperimentalWarning",
             fileURLToPath(new URL("files/Engine.ts", import.meta.url)),
             filename,

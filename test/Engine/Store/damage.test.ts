@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { explain } from "../../../src/Engine/Explain.ts"
 import { nextTurn } from "../../../src/Engine/Polite.ts"
+import type { Job, TurnOp } from "../../../src/Protocol/Worker.ts"
 import * as Sqlite from "../../../src/Engine/Store/Sqlite.ts"
 import { change, overwritePagesWith } from "./Damaged.ts"
 import { newFile, visit, withLog } from "./OnFile.ts"
@@ -26,6 +27,10 @@ const startMany = (shop: Shop, count: number) =>
     { concurrency: "unbounded" }
   )
 
+/** The same report for many runs, in few commits. */
+const reportAll = (shop: Shop, jobs: ReadonlyArray<Job>, ...ops: ReadonlyArray<TurnOp>) =>
+  Effect.forEach(jobs, (job) => shop.report(job, ...ops), { concurrency: "unbounded" })
+
 const all = { environment, limit: 1000 }
 
 describe("runs on a damaged page", () => {
@@ -47,7 +52,7 @@ describe("runs on a damaged page", () => {
               yield* nextTurn
               const { damaged = [], runs, totalCount } = yield* shop.store.listRuns(all)
               const jobs = yield* shop.claim({ functions: ["charge"], credit: 5000 })
-              yield* Effect.forEach(jobs, (job) => shop.report(job, done("charge:0"), complete()))
+              yield* reportAll(shop, jobs, done("charge:0"), complete())
 
               assert.strictEqual(error.code, "STORE_CORRUPT")
               assert.include(error.message, ids[100]!)
@@ -149,9 +154,7 @@ describe("runs on a damaged page", () => {
         Effect.gen(function* () {
           yield* shop.register(handles("charge"))
           const ids = yield* startMany(shop, 900)
-          for (const job of yield* shop.claim({ functions: ["charge"], credit: 899 })) {
-            yield* shop.report(job, complete())
-          }
+          yield* reportAll(shop, yield* shop.claim({ functions: ["charge"], credit: 899 }), complete())
           return ids
         })
       )
@@ -342,30 +345,30 @@ describe("a run whose rows are damaged", () => {
   )
 
   it.effect("keeps no event from being stored that it waits for, and none from reaching the others", () =>
-    three(
-      (shop) =>
-        Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
-          Effect.forEach(jobs, (job) =>
-            shop.report(
-              job,
-              waitFor("paid:0", "order.paid", { match: "event.data.n == trigger.data.n || true" }),
-              suspend("paid:0")
-            )
-          )
-        ),
-      (runId) =>
-        `UPDATE events SET data = '{' WHERE position = (SELECT event FROM runs WHERE id = '${runId}')`,
-      (shop, ids) =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const ids = yield* visit(filename, (shop) =>
         Effect.gen(function* () {
-          yield* shop.emit("order.paid", { n: 1 })
-          const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
-
-          assert.includeMembers(
-            jobs.map(({ runId }) => runId),
-            [ids[0]!, ids[2]!]
-          )
+          yield* shop.register(handles("charge"))
+          const ids = yield* startMany(shop, 900)
+          const jobs = yield* shop.claim({ functions: ["charge"], credit: 900 })
+          const wait = waitFor("paid:0", "order.paid", { match: "event.data.n >= trigger.data.n" })
+          yield* reportAll(shop, jobs, wait, suspend("paid:0"))
+          return ids
         })
-    )
+      )
+      overwritePagesWith(filename, "runs", ids[100]!)
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.emit("order.paid", { n: 1000 })
+          const jobs = yield* shop.claim({ functions: ["charge"], credit: 900 })
+
+          assert.isAbove(jobs.length, 500)
+          assert.isFalse(jobs.some(({ runId }) => runId === ids[100]))
+        })
+      )
+    })
   )
 
   it.effect("is left alone at the start when it cannot be taken back", () =>

@@ -252,6 +252,22 @@ describe("a stop", () => {
   )
 })
 
+describe("a disk that is full", () => {
+  it.effect("is an error for whoever writes, and all that was acknowledged can be read", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const other = yield* engineProcess(filename, "fill", 4000)
+
+      const said: Array<string> = []
+      for (let i = 0; i < 5; i++) said.push(yield* other.line)
+      yield* other.kill
+
+      assert.deepStrictEqual(said, ["open", "STORE_UNAVAILABLE", "STORE_UNAVAILABLE", "degraded", "reads"])
+      yield* visit(filename, (shop) => shop.emit("order.placed"))
+    })
+  )
+})
+
 describe("a file that vanishes while it is open", () => {
   it.effect("is an error for whoever writes, until it is back", () =>
     Effect.gen(function* () {
