@@ -1,9 +1,8 @@
 /** A database that is damaged, or that two engines have open, seen from outside. */
 import { rmSync } from "node:fs"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
-import { createClient } from "../../src/index.ts"
+import { createClient, createFunction } from "../../src/index.ts"
 import { startEngine } from "../../src/engine.ts"
-import { createFunction } from "../../src/index.ts"
 import { change, overwritePagesWith } from "../Engine/Store/Damaged.ts"
 import { freePort, type Running, Terminal } from "./Terminal.ts"
 
@@ -87,7 +86,7 @@ describe("a damaged database", () => {
       damaged.map(({ id }) => id),
       [ids[5]!, ids[248]!]
     )
-    for (const error of failures) assert.instanceOf(error, Error)
+    for (const error of failures) assert.strictEqual(error.code, "STORE_CORRUPT")
     assert.include(listed.stdout, `${ids[248]} is damaged.`)
     const { body, code } = await health(url)
     assert.deepStrictEqual([code, body.status], [200, "degraded"])
