@@ -15,6 +15,8 @@ export interface LocalEngineOptions {
   readonly host: string
   /** Path of the database file. */
   readonly data: string
+  /** Whether the whole file is read first, which fails when something in it is damaged. */
+  readonly check?: boolean
   /** For `serve --insecure`. */
   readonly insecure?: boolean
   /** Whether endpoints in push mode may be on loopback and in private networks. */
@@ -27,10 +29,16 @@ export interface LocalEngineOptions {
   readonly masterKey?: string
 }
 
-const layer = ({ allowPrivateEndpoints = false, data, masterKey, ...http }: LocalEngineOptions) =>
+const layer = ({
+  allowPrivateEndpoints = false,
+  check = false,
+  data,
+  masterKey,
+  ...http
+}: LocalEngineOptions) =>
   Server.layer(http).pipe(
     Layer.provideMerge(layerEngine),
-    Layer.provide(Sqlite.layer({ filename: data })),
+    Layer.provide(Sqlite.layer({ filename: data, check })),
     Layer.provide(masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey))),
     Layer.provide(
       Layer.sync(PushSettings, () => makeSettings({ allowPrivateNetworks: allowPrivateEndpoints }))

@@ -26,6 +26,11 @@ export const serve = Command.make(
       Flag.withDescription("The database file, made when it is not there; ironflow.db by default"),
       Flag.withDefault("ironflow.db")
     ),
+    check: Flag.Boolean("check").pipe(
+      Flag.withDescription("Read the whole database first, and do not start when something in it is damaged"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    ),
     insecure: Flag.Boolean("insecure").pipe(
       Flag.withDescription("Listen on any host without API keys, for everybody who reaches it"),
       Flag.withoutNegation,

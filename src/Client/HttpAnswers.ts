@@ -9,6 +9,7 @@ import type {
   AuditEvent,
   Explanation,
   FunctionInfo,
+  DamagedRun,
   ListRunsResult,
   PublishResult,
   Run,
@@ -173,11 +174,18 @@ const readError = (error: unknown): RunError | undefined => {
 export const readRuns = (answer: unknown): ListRunsResult | undefined => {
   if (!isObject(answer)) return undefined
   const nextCursor = filled(answer, "nextCursor")
+  const damaged = list(answer, "damaged")
   return {
     runs: each(list(answer, "runs"), readRun),
+    ...(damaged.length === 0 ? {} : { damaged: each(damaged, readDamagedRun) }),
     totalCount: number(answer, "totalCount"),
     ...(nextCursor === undefined ? {} : { nextCursor })
   }
+}
+
+const readDamagedRun = (run: unknown): DamagedRun | undefined => {
+  const id = isObject(run) ? text(run, "id") : undefined
+  return id === undefined || !isObject(run) ? undefined : { id, message: text(run, "message") ?? "" }
 }
 
 export const readSteps = (answer: unknown): Array<RunStep> | undefined =>

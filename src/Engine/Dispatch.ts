@@ -286,13 +286,16 @@ export class Dispatch {
         onFailure: (error) =>
           Effect.andThen(
             this.#outage.failed(error),
-            Effect.andThen(
-              Effect.sleep(RETRY_MS),
-              Effect.sync(() => {
-                this.#claimed([])
-                this.poke()
-              })
-            )
+            // another engine has the database: it hands them out
+            error.code === "STORE_LOCKED"
+              ? Effect.void
+              : Effect.andThen(
+                  Effect.sleep(RETRY_MS),
+                  Effect.sync(() => {
+                    this.#claimed([])
+                    this.poke()
+                  })
+                )
           )
       })
     )

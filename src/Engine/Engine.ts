@@ -47,7 +47,14 @@ import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
 import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
 import type { RunActivity } from "./Store/Activity.ts"
-import { addCounts, type Counts, noCounts, Store, type StoreService } from "./Store/Store.ts"
+import {
+  addCounts,
+  type Counts,
+  noCounts,
+  Store,
+  type StoreHealth,
+  type StoreService
+} from "./Store/Store.ts"
 import * as EngineStreams from "./Streams.ts"
 import type { Guard } from "./Subscriptions/Connection.ts"
 import { announceConfig, announceStates } from "./Subscriptions/StateEvents.ts"
@@ -142,6 +149,8 @@ export interface EngineService {
   readonly metrics: () => EngineMetrics
   /** Unfinished runs that nothing will ever move: always 0 (guarantee G2), see `Store/Stuck.ts`. Reads every unfinished run. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
+  /** How the database is. */
+  readonly health: () => StoreHealth
 }
 
 /** Push endpoints: registered by their URL, they are called until they are removed. */
@@ -196,7 +205,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       clock,
       alarm,
       run: runFork,
-      head: yield* Effect.orDie(store.endOfLog()),
+      head: yield* store.endOfLog(),
       countStaleAck: () => void counts.staleAcks++
     })
     const dispatch = new Dispatch(store, secrets, runFork)
@@ -399,7 +408,8 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
         commits,
         ...dispatch.load
       }),
-      countStuckRuns: Effect.suspend(() => store.countStuckRuns((workerId) => dispatch.holder(workerId)))
+      countStuckRuns: Effect.suspend(() => store.countStuckRuns((workerId) => dispatch.holder(workerId))),
+      health: store.health
     })
   }
 )

@@ -306,7 +306,7 @@ export const make = (
       ),
     listWorkers: () => polite(Effect.sync(() => dispatch.list(environment))),
     getCapabilities: () => polite(Effect.succeed(capabilities)),
-    health: () => polite(Effect.succeed("ok"))
+    health: () => Effect.map(polite(Effect.void), () => store.health().status)
   }
   return { api, awaitEnd: (runId, giveUp) => onRun(runId, awaitEnd(runId, giveUp)) }
 }

@@ -59,6 +59,15 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
         details: { code: pause?.code, message: pause?.message, details: pause?.details }
       }
   }
+  if (situation.damage !== undefined) {
+    return {
+      code: "DAMAGED",
+      message:
+        `It is left alone, since it is damaged in the database: ${sentence(situation.damage)} Restore the database from a backup; ` +
+        "a step that is patched, a resumed or a cancelled run is tried again.",
+      details: { damage: situation.damage }
+    }
+  }
   if (lease !== undefined) return leasedReason(situation, lease, workers, now)
   return situation.readyAt === undefined
     ? waitingReason(situation, now)

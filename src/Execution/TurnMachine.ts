@@ -1010,6 +1010,22 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     )
   }
 
+  /**
+   * What was recorded of a step cannot be read: the turn ends and the run is paused. To fail it would undo what has been done
+   * right, because of a disk.
+   */
+  pauseForDamage(call: StepCall, error: unknown): void {
+    if (this.#phase === "over") return
+    const code = "STORE_CORRUPT"
+    const message =
+      `Function "${this.plan.functionId}", run ${this.job.runId}: the recorded value of step "${call.name}" (${call.key}) is damaged ` +
+      `in the database: ${toError(error).message}. Restore the database from a backup, or patch the step, and resume the run`
+    this.#finish(
+      { _tag: "Pause", code, message, details: { stepKey: call.key, stepName: call.name } },
+      { _tag: "Paused", code, message }
+    )
+  }
+
   abort(reason: Error): void {
     if (this.#ended) return
     // A turn whose last op is on its way is over already, and nobody may answer that op any more.

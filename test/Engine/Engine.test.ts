@@ -58,7 +58,16 @@ class Spy {
     const wrapped = Object.entries(store).map(([name, operation]) => [
       name,
       // `onCommit` and the like are asked when the engine is built, and answer at once
-      ["onCommit", "observe", "mayHaveReady", "findFunction", "pushFunctions", "projections"].includes(name)
+      [
+        "onCommit",
+        "observe",
+        "mayHaveReady",
+        "findFunction",
+        "pushFunctions",
+        "projections",
+        "settledNow",
+        "health"
+      ].includes(name)
         ? operation
         : (...parameters: ReadonlyArray<unknown>) =>
             Effect.suspend(() => {

@@ -107,18 +107,26 @@ export const make = (engine: EngineService, openPolls: () => number): Effect.Eff
           return count
         })
   )
-  return Effect.map(countStuck, (count) => {
+  // where runs are damaged they cannot be counted; the other figures are as good as ever
+  const counted = Effect.catchIf(
+    countStuck,
+    (error) => error.code === "STORE_CORRUPT",
+    () => Effect.succeed(undefined)
+  )
+  return Effect.map(counted, (count) => {
     const metrics = engine.metrics()
     return (
       families.map(({ name, kind, help, value }) => family(name, kind, help, value(metrics))).join("") +
       staleWrites(metrics) +
       family("ironflow_open_polls", "gauge", "Polls of workers that are open now.", openPolls()) +
-      family(
-        "ironflow_runs_stuck",
-        "gauge",
-        "Unfinished runs that nothing will ever move; always 0 in a sound engine.",
-        count
-      )
+      (count === undefined
+        ? ""
+        : family(
+            "ironflow_runs_stuck",
+            "gauge",
+            "Unfinished runs that nothing will ever move; always 0 in a sound engine.",
+            count
+          ))
     )
   })
 }

@@ -12,6 +12,7 @@ import { COLUMNS, toEntry } from "./LogRows.ts"
 import type { GroupDefinition, GroupSetup } from "./GroupStore.ts"
 import type { ClaimedDelivery, GroupClaim, GroupDemand, GroupState, NewGroup, Settlement } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
+import { parseStored } from "./StoredJson.ts"
 
 /** Rows of the log that one claim looks at. */
 const PAGE = 256
@@ -94,7 +95,7 @@ export const removeGroup = (tx: Transaction, key: number): void => {
 /** How the group of a row is set up. */
 export const setupOf = (row: Row): GroupSetup => ({
   ...(row.filter === null ? {} : { filter: String(row.filter) }),
-  settings: JSON.parse(String(row.settings)),
+  settings: parseStored(String(row.settings)),
   isPaused: row.paused_at !== null,
   isConfigured: row.configured === 1
 })

@@ -1,12 +1,12 @@
 /** Reading runs: their steps, and the situation of one. */
 import type { FunctionInfo, RunStep } from "../../Client/Client.ts"
-import { decodeJson } from "../../Json.ts"
 import { findRun, readRun, runError } from "./RunRows.ts"
 import { readKind } from "./StepKinds.ts"
 import type { RunSituation } from "./Store.ts"
 import { readLease } from "./Stuck.ts"
 import { SUSPECT_FROM } from "./Suspects.ts"
 import { type Row, RUN_ITSELF, type Transaction, WaitKind } from "./Transaction.ts"
+import { decodeStored, parseStored } from "./StoredJson.ts"
 
 export const getRunSteps = (tx: Transaction, environment: string, runId: string): Array<RunStep> => {
   const run = findRun(tx, environment, runId)
@@ -14,7 +14,7 @@ export const getRunSteps = (tx: Transaction, environment: string, runId: string)
     .all("SELECT * FROM steps WHERE run = ? AND kind <> 'parallel' ORDER BY seq", run.key!)
     .map((row): RunStep => {
       const output =
-        Number(row.failed) === 0 && row.value !== null ? decodeJson(String(row.value)) : undefined
+        Number(row.failed) === 0 && row.value !== null ? decodeStored(String(row.value)) : undefined
       return {
         id: `${runId}:${row.step_key}`,
         name: String(row.name),
@@ -77,9 +77,11 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
     row.actor === null
       ? undefined
       : tx.get("SELECT worker FROM actors WHERE function = ? AND actor = ?", row.function!, row.actor!)
+  const damage = tx.damage.why("run", Number(row.key))
   return {
     run: readRun(tx, row),
     environment,
+    ...(damage === undefined ? {} : { damage }),
     held,
     holders,
     waits: tx
@@ -94,7 +96,7 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
     ...(row.ready_at === null ? {} : { readyAt: Number(row.ready_at) }),
     ...(Number(row.losses) < SUSPECT_FROM ? {} : { losses: Number(row.losses) }),
     ...(row.concurrency_key === null ? {} : { concurrencyKey: String(row.concurrency_key) }),
-    ...(row.pause === null ? {} : { pause: JSON.parse(String(row.pause)) }),
+    ...(row.pause === null ? {} : { pause: parseStored(String(row.pause)) }),
     ...(fn === undefined ? {} : { registration: fn.registration, functionDeleted: fn.deleted === true }),
     ...(bound === undefined ? {} : { actorWorkerId: String(bound.worker) })
   }

@@ -1,5 +1,5 @@
 /** Leases: who may run a turn, and what happens when the holder is gone. */
-import type { SQLInputValue } from "node:sqlite"
+import type { DatabaseSync, SQLInputValue } from "node:sqlite"
 import { LimitExceededError, serializeError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
 import type { Job, JobEvent, JournalEntry, Notice, OpenStep, StepKind } from "../../Protocol/Worker.ts"
@@ -13,9 +13,13 @@ import { SUSPECT_FROM } from "./Suspects.ts"
 import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
 import { endLease, isOf, pauseRow } from "./Turns.ts"
 import { delayRun, makeReady, readOutcome } from "./Waits.ts"
+import { parseStored } from "./StoredJson.ts"
 
 /** After this many losses of a run without a new journal entry somebody has to look at it (guarantee G5). */
 export const LOSSES_UNTIL_PAUSE = 10
+
+/** The longest lease that there was before their lengths were stored, milliseconds. */
+export const LONGEST_LEASE_MS = 90_000
 
 /** A worker with room, while runs are being handed out. */
 interface Taker {
@@ -77,7 +81,13 @@ const claimFunction = (
 }
 
 const noneReady = (tx: Transaction, fn: RegisteredFunction): boolean =>
-  tx.get("SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL LIMIT 1", fn.key) === undefined
+  tx.get(
+    `SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL${tx.damage.except("run", "key")} LIMIT 1`,
+    fn.key
+  ) === undefined
+
+/** The keys of runs that are ready. */
+const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at"
 
 /** Hands out ready runs that satisfy `condition`, at most `limit` of them; says whether that were all. */
 const claimWhere = (
@@ -95,8 +105,10 @@ const claimWhere = (
     const wanted = Math.min(creditOf(takers), atMost - claims.length)
     if (wanted === 0) return false
     const actors = fn.registration.actorKey === undefined ? undefined : withRoom(takers)
-    const rows = tx.all(
-      `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${condition} ${actors === undefined ? "" : ACTOR_HAS_ROOM} ${apart ? NO_SUSPECTS : ""} ORDER BY r.ready_at LIMIT ?`,
+    const rows = tx.among(
+      "run",
+      [READY_KEYS, fn.key],
+      `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${condition}${tx.damage.except("run", "r.key")} ${actors === undefined ? "" : ACTOR_HAS_ROOM} ${apart ? NO_SUSPECTS : ""} ORDER BY r.ready_at LIMIT ?`,
       fn.key,
       ...values,
       ...(actors === undefined ? [] : [actors]),
@@ -104,7 +116,10 @@ const claimWhere = (
     )
     const before = claims.length
     let heldBack = false
-    for (const row of rows) heldBack = !claimRow(tx, fn, row, takers, claims) || heldBack
+    for (const row of rows) {
+      const isOut = tx.apart("run", Number(row.key), () => claimRow(tx, fn, row, takers, claims))
+      heldBack = !isOut || heldBack
+    }
     const claimed = claims.length - before
     // others may stand behind suspects that are tried apart from those that are out
     if (heldBack && !apart) {
@@ -204,11 +219,12 @@ const claimRow = (
   const jobId = tx.ids.job()
   tx.run(
     `UPDATE runs SET status = CASE status WHEN ${Status.compensating} THEN status ELSE ${Status.running} END,
-       lease = ?, worker = ?, lease_until = ?, ready_at = NULL, started_at = coalesce(started_at, ?), updated_at = ?
+       lease = ?, worker = ?, lease_until = ?, lease_ms = ?, ready_at = NULL, started_at = coalesce(started_at, ?), updated_at = ?
      WHERE key = ?`,
     jobId,
     demand.workerId,
     demand.leaseMs === undefined ? null : now + demand.leaseMs,
+    demand.leaseMs ?? null,
     now,
     now,
     key
@@ -269,7 +285,7 @@ const lastSeq = (tx: Transaction, run: number): number =>
 
 const readRollback = (tx: Transaction, run: number): NonNullable<Job["compensating"]> => {
   const row = tx.get("SELECT error, compensations FROM runs WHERE key = ?", run)
-  return { error: JSON.parse(String(row?.error)), compensations: JSON.parse(String(row?.compensations)) }
+  return { error: parseStored(String(row?.error)), compensations: parseStored(String(row?.compensations)) }
 }
 
 /** The worker for a run: the one of its actor while that lives, else the preferred one with room. */
@@ -381,14 +397,31 @@ export const extendLeases = (
   holder?: Holder
 ): ReadonlyArray<string> => {
   const until = tx.now() + leaseMs
-  return jobIds.filter(
-    (jobId) =>
-      !(holder !== undefined && isStuck(tx, jobId, holder)) &&
-      tx.run("UPDATE runs SET lease_until = ? WHERE lease = ? AND lease_until IS NOT NULL", until, jobId) ===
-        0 &&
-      // one that cannot run out is not gone
-      tx.get("SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL", jobId) === undefined
-  )
+  const sound = tx.damage.except("run", "key")
+  return jobIds.filter((jobId) => {
+    try {
+      return (
+        !(holder !== undefined && isStuck(tx, jobId, holder)) &&
+        tx.run(
+          `UPDATE runs SET lease_until = ?, lease_ms = ? WHERE lease = ? AND lease_until IS NOT NULL${sound}`,
+          until,
+          leaseMs,
+          jobId
+        ) === 0 &&
+        // one that cannot run out is not gone
+        tx.get(`SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL${sound}`, jobId) === undefined
+      )
+    } catch (error) {
+      // it costs the others their leases otherwise
+      const keys = (db: DatabaseSync) =>
+        db
+          .prepare("SELECT key FROM runs WHERE lease = ? AND lease_until IS NOT NULL")
+          .all(jobId)
+          .map((row) => Number(row.key))
+      tx.blame({ error, kind: "run", keys, certain: true })
+      throw error
+    }
+  })
 }
 
 const isStuck = (tx: Transaction, jobId: string, holder: Holder): boolean => {
@@ -414,20 +447,15 @@ export const adoptLeases = (
   const lost = new Set(jobIds)
   const notices: Array<Notice> = []
   const until = tx.now() + leaseMs
-  const rows = tx.all(
-    "SELECT key, function, lease, pause, losses, loss_seq FROM runs WHERE worker = ? AND lease IS NOT NULL",
-    workerId
-  )
-  for (const row of rows) {
+  const adopt = (row: Row): void => {
     const jobId = String(row.lease)
     const key = Number(row.key)
     if (!lost.delete(jobId)) {
-      releaseRun(tx, key)
-      continue
+      return releaseRun(tx, key)
     }
     const losses = suspicion(tx, row)
     if (losses > 0) tx.markDue(tx.suspects.hold(key, workerId, losses, tx.now()))
-    tx.run("UPDATE runs SET lease_until = ? WHERE key = ?", until, key)
+    tx.run("UPDATE runs SET lease_until = ?, lease_ms = ? WHERE key = ?", until, leaseMs, key)
     if (row.pause !== null) notices.push({ _tag: "Paused", jobId })
     for (const wait of tx.all(
       `SELECT step_key, kind, failures, failed, value FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`,
@@ -443,19 +471,26 @@ export const adoptLeases = (
       })
     }
   }
+  for (const row of heldBy(tx, workerId)) tx.apart("run", Number(row.key), () => adopt(row))
   if (lost.size < jobIds.length) tx.markDue(until)
   freeActors(tx, workerId, functionIds)
   return { lost: [...lost], notices }
 }
 
-/** Takes every run back from a worker; `lost` says that the worker died on them. */
-export const releaseWorker = (tx: Transaction, workerId: string, lost: boolean): number => {
-  const rows = tx.all(
-    "SELECT key, function, worker, losses FROM runs WHERE worker = ? AND lease IS NOT NULL",
+/** The runs that a worker holds. */
+const heldBy = (tx: Transaction, workerId: string): Array<Row> =>
+  tx.among(
+    "run",
+    ["SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL", workerId],
+    `SELECT key, function, lease, worker, pause, losses, loss_seq FROM runs WHERE worker = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
     workerId
   )
+
+/** Takes every run back from a worker; `lost` says that the worker died on them. */
+export const releaseWorker = (tx: Transaction, workerId: string, lost: boolean): number => {
+  const rows = heldBy(tx, workerId)
   if (lost) loseRuns(tx, rows, () => `worker ${workerId} is gone`)
-  else for (const row of rows) releaseRun(tx, Number(row.key))
+  else for (const row of rows) tx.apart("run", Number(row.key), () => releaseRun(tx, Number(row.key)))
   freeActors(tx, workerId)
   return rows.length
 }
@@ -472,13 +507,17 @@ const freeActors = (tx: Transaction, workerId: string, functionIds?: ReadonlySet
 
 /** Takes back the runs whose worker lived in the process that had the database open before. */
 export const recoverLeases = (tx: Transaction): number => {
-  const rows = tx.all(
-    "SELECT key, function, worker, losses FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL"
+  const rows = tx.among(
+    "run",
+    ["SELECT key FROM runs WHERE lease IS NOT NULL"],
+    `SELECT key, function, worker, losses FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL${tx.damage.except("run", "key")}`
   )
   loseRuns(tx, rows, () => "the process that ran it ended")
   for (const row of tx.all("SELECT DISTINCT worker FROM actors")) {
-    const lives = tx.get(
-      "SELECT 1 FROM runs WHERE worker = ? AND lease_until IS NOT NULL LIMIT 1",
+    const [lives] = tx.among(
+      "run",
+      ["SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL", row.worker!],
+      `SELECT 1 FROM runs WHERE worker = ? AND lease IS NOT NULL${tx.damage.except("run", "key")} AND lease_until IS NOT NULL LIMIT 1`,
       row.worker!
     )
     if (lives === undefined) tx.run("DELETE FROM actors WHERE worker = ?", row.worker!)
@@ -488,9 +527,12 @@ export const recoverLeases = (tx: Transaction): number => {
 
 /** Takes back the runs whose lease has run out, at most `limit` of them. */
 export const expireLeases = (tx: Transaction, limit: number): number => {
-  const rows = tx.all(
-    "SELECT key, function, lease, worker, losses FROM runs WHERE lease_until <= ? ORDER BY lease_until LIMIT ?",
-    tx.now(),
+  const now = tx.now()
+  const rows = tx.among(
+    "run",
+    ["SELECT key FROM runs WHERE lease_until <= ? ORDER BY lease_until", now],
+    `SELECT key, function, lease, worker, losses FROM runs WHERE lease_until <= ?${tx.damage.except("run", "key")} ORDER BY lease_until LIMIT ?`,
+    now,
     limit
   )
   for (const row of rows) {
@@ -507,7 +549,10 @@ export const expireLeases = (tx: Transaction, limit: number): number => {
 
 /** Takes a run back whose turn was lost while its worker lives; says whether it held the lease. `why` continues "last: ". */
 export const loseLease = (tx: Transaction, jobId: string, why: string): boolean => {
-  const row = tx.get("SELECT key, function, worker, losses FROM runs WHERE lease = ?", jobId)
+  const row = tx.get(
+    `SELECT key, function, worker, losses FROM runs WHERE lease = ?${tx.damage.except("run", "key")}`,
+    jobId
+  )
   if (row === undefined) return false
   loseRuns(tx, [row], () => why)
   return true
@@ -529,10 +574,10 @@ const loseRuns = (tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) => 
   )
   for (const row of rows) {
     const isWith = (other: Row): boolean => other !== row && other.worker === row.worker
-    loseRun(tx, Number(row.key), Number(row.function), why(row), {
-      blamed: !tried.some(isWith),
-      spread: rows.some(isWith)
-    })
+    const company = { blamed: !tried.some(isWith), spread: rows.some(isWith) }
+    tx.apart("run", Number(row.key), () =>
+      loseRun(tx, Number(row.key), Number(row.function), why(row), company)
+    )
   }
 }
 

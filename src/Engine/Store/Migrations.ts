@@ -463,5 +463,9 @@ ALTER TABLE functions ADD COLUMN deleted_at INTEGER;
   `
 -- revision: the version of the projection whose save the state is of.
 ALTER TABLE projection_states ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+`,
+  `
+-- lease_ms: how long the lease holds without a sign of life. timeout_ms of a wait: also of a sleep for a length of time.
+ALTER TABLE runs ADD COLUMN lease_ms INTEGER;
 `
 ]

@@ -43,10 +43,43 @@ export const listRuns = <E>(
   })
 
 const begin = (tx: Transaction, query: ListRunsQuery): Walk | undefined => {
-  const environment = tx.findEnvironment(query.environment)
-  const fn = query.functionId === undefined ? undefined : tx.registry.get(query.environment, query.functionId)
-  if (environment === undefined || (query.functionId !== undefined && fn === undefined)) return undefined
-  return new Walk(tx, query, environment, fn?.key)
+  const filter = filterOf(tx, query)
+  return filter === undefined ? undefined : new Walk(tx, query, filter)
+}
+
+/** Which runs are asked for. */
+export interface RunFilter {
+  readonly where: string
+  readonly values: ReadonlyArray<number>
+  /** What of it an index may help with. */
+  readonly among: string
+}
+
+/** `undefined` when there can be none. */
+export const filterOf = (
+  tx: Transaction,
+  { environment: name, functionId, status }: ListRunsQuery
+): RunFilter | undefined => {
+  const environment = tx.findEnvironment(name)
+  const fn = functionId === undefined ? undefined : tx.registry.get(name, functionId)
+  if (environment === undefined || (functionId !== undefined && fn === undefined)) return undefined
+  const conditions = ["r.environment = ?"]
+  const values = [environment]
+  if (fn !== undefined) {
+    conditions.push("r.function = ?")
+    values.push(fn.key)
+  }
+  // the partial indexes hold few rows: completed runs are found by going back through all
+  let among = ""
+  if (status !== undefined) {
+    const number = statuses.indexOf(status)
+    conditions.push("r.status = ?")
+    values.push(number)
+    if (status === "failed" || status === "cancelled") {
+      among = `AND r.status = ${number} AND r.status IN (6, 7)`
+    } else if (status !== "completed") among = "AND r.ended_at IS NULL"
+  }
+  return { where: conditions.join(" AND "), values, among }
 }
 
 /** From the newest run to the oldest. */
@@ -68,29 +101,11 @@ class Walk {
   #isFull = false
   #lastKey = 0
 
-  constructor(tx: Transaction, query: ListRunsQuery, environment: number, fn: number | undefined) {
-    const { cursor, limit, status } = query
+  constructor(tx: Transaction, { cursor, limit }: ListRunsQuery, { among, values, where }: RunFilter) {
     this.#tx = tx
     this.#limit = limit
     this.#paged = cursor === undefined ? Number.MAX_SAFE_INTEGER : readCursor(cursor)
-    const conditions = ["r.environment = ?"]
-    const values = [environment]
-    if (fn !== undefined) {
-      conditions.push("r.function = ?")
-      values.push(fn)
-    }
-    // the partial indexes hold few rows: completed runs are found by going back through all
-    let among = ""
-    if (status !== undefined) {
-      const number = statuses.indexOf(status)
-      conditions.push("r.status = ?")
-      values.push(number)
-      if (status === "failed" || status === "cancelled") {
-        among = `AND r.status = ${number} AND r.status IN (6, 7)`
-      } else if (status !== "completed") among = "AND r.ended_at IS NULL"
-    }
     this.#values = values
-    const where = conditions.join(" AND ")
     const between = `WHERE ${where} ${among} AND r.key < ? AND r.key >= ?`
     this.#bound = `SELECT r.key FROM runs r WHERE r.key < ? ${among} ORDER BY r.key DESC LIMIT 1 OFFSET ${SLICE - 1}`
     this.#count = `SELECT count(*) AS total FROM runs r ${between}`
@@ -147,7 +162,7 @@ class Walk {
 const lengthOf = (row: Row): number =>
   Object.values(row).reduce<number>((sum, value) => sum + (typeof value === "string" ? value.length : 0), 0)
 
-const readCursor = (cursor: string): number => {
+export const readCursor = (cursor: string): number => {
   const key = /^r(\d{1,15})$/.exec(cursor)?.[1]
   if (key === undefined) {
     throw new ValidationError(

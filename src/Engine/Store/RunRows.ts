@@ -8,11 +8,11 @@ import {
   serializeError,
   withoutEncoding
 } from "../../Errors.ts"
-import { decodeJson } from "../../Json.ts"
 import type { JsonText, Outcome } from "../../Protocol/Worker.ts"
 import { actorOf, concurrencyKey, type EventView, type RegisteredFunction } from "../Registry.ts"
 import { type Row, Status, statuses, type Transaction } from "./Transaction.ts"
 import { fireWait } from "./Waits.ts"
+import { decodeStored, parseStored } from "./StoredJson.ts"
 
 /** Creates a run that can be claimed at once. */
 export const createRun = (
@@ -72,7 +72,7 @@ export interface Pause {
 export const isCompensating = (row: Row): boolean =>
   Number(row.status) === Status.compensating ||
   // a paused run has its reason, written by `pauseRow`
-  (Number(row.status) === Status.paused && (JSON.parse(String(row.pause)) as Pause).wasCompensating === true)
+  (Number(row.status) === Status.paused && (parseStored(String(row.pause)) as Pause).wasCompensating === true)
 
 const countOf = { Completed: "completed", Failed: "failed", Cancelled: "cancelled" } as const
 
@@ -256,7 +256,7 @@ const iso = (value: unknown): string | undefined =>
 /** A stored error as clients see it. */
 export const runError = (json: unknown): RunError =>
   // written by this engine: it is a serialised error
-  toRunError(JSON.parse(String(json)) as SerializedError)
+  toRunError(parseStored(String(json)) as SerializedError)
 
 const toRunError = (stored: SerializedError): RunError => {
   const error = withoutEncoding(stored)
@@ -285,14 +285,14 @@ const stackOf = (error: SerializedError): string | undefined => {
 export const readRun = (tx: Transaction, row: Row): Run => {
   const fn = tx.registry.byKey(Number(row.function))
   const optional = {
-    input: decodeJson(text(row.input ?? row.e_data)),
-    output: decodeJson(text(row.output)),
+    input: decodeStored(text(row.input ?? row.e_data)),
+    output: decodeStored(text(row.output)),
     error: row.error === null ? undefined : runError(row.error),
     workerId: text(row.worker),
     actorId: row.actor === null ? undefined : actorText(String(row.actor)),
     parentRunId:
       row.parent === null ? undefined : text(tx.get("SELECT id FROM runs WHERE key = ?", row.parent!)?.id),
-    pauseReason: row.pause === null ? undefined : (JSON.parse(String(row.pause)) as Pause).message,
+    pauseReason: row.pause === null ? undefined : (parseStored(String(row.pause)) as Pause).message,
     startedAt: iso(row.started_at),
     endedAt: iso(row.ended_at)
   }
@@ -311,6 +311,18 @@ export const readRun = (tx: Transaction, row: Row): Run => {
 
 /** An actor is stored as JSON; a string reads better without its quotes. */
 const actorText = (json: string): string => {
-  const value: unknown = JSON.parse(json)
+  const value: unknown = parseStored(json)
   return typeof value === "string" ? value : json
+}
+
+/** The id of a run whose row may be out of reach: it is in an index too. */
+export const runIdOf = (tx: Transaction, key: number): string | undefined => {
+  try {
+    // without the `+` the row would be read and not the index
+    const row = tx.get("SELECT id FROM runs WHERE +key = ?", key)
+    return row === undefined ? undefined : String(row.id)
+  } catch {
+    // a name for the log: the index is damaged too
+    return undefined
+  }
 }

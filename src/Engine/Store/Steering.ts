@@ -8,6 +8,7 @@ import { patchedKind } from "./StepKinds.ts"
 import { type Row, RUN_ITSELF, Status, statuses, type Transaction } from "./Transaction.ts"
 import { endLease, pauseRow } from "./Turns.ts"
 import { makeReady } from "./Waits.ts"
+import { parseStored } from "./StoredJson.ts"
 
 export const cancelRun = (tx: Transaction, environment: string, runId: string, reason: string): Run => {
   const row = findRun(tx, environment, runId)
@@ -67,7 +68,7 @@ export const resumeRun = (tx: Transaction, environment: string, runId: string, f
   const from = fromStep === undefined ? undefined : findStep(tx, row, fromStep)
   if (from !== undefined) beginAnew(tx, row, from, "resumed from a step")
   // written by `pauseRow`
-  const pause = JSON.parse(String(row.pause)) as Pause
+  const pause = parseStored(String(row.pause)) as Pause
   tx.run(
     "UPDATE runs SET status = ?, pause = NULL, losses = 0, updated_at = ? WHERE key = ?",
     pause.wasCompensating === true ? Status.compensating : Status.waiting,
@@ -256,7 +257,7 @@ const beginAnew = (tx: Transaction, row: Row, seq: number, reason: string): void
 const undoneSteps = (tx: Transaction, row: Row): ReadonlyArray<string> => {
   if (row.compensations === null) return []
   // written by the report of the rollback: names of steps in the order in which their compensations were registered
-  const registered = JSON.parse(String(row.compensations)) as ReadonlyArray<string>
+  const registered = parseStored(String(row.compensations)) as ReadonlyArray<string>
   return [...new Set(registered)].flatMap((name) => {
     const undone = registered
       .filter((other) => other === name)
@@ -307,7 +308,7 @@ type Telling = Pick<SerializedError, "name" | "message"> & { readonly stepId?: s
 const tellings = (json: unknown): ReadonlyArray<Telling> => {
   const told: Array<Telling> = []
   // written by this store: a serialised error
-  let error = JSON.parse(String(json)) as SerializedError | undefined
+  let error = parseStored(String(json)) as SerializedError | undefined
   while (error !== undefined) {
     const { cause, data, message, name }: SerializedError = error
     const stepId = data?.stepId

@@ -445,6 +445,8 @@ export interface Fired {
   readonly count: number
   /** When the next one is due, epoch milliseconds; `Infinity` when nothing is. */
   readonly nextDueAt: number
+  /** Why not all that was due could be fired. */
+  readonly failed?: StoreError
 }
 
 export interface ListRunsQuery {
@@ -469,6 +471,8 @@ export interface RunSituation {
   readonly lease?: Lease
   /** When a step was finished last, by the clock of its worker, epoch milliseconds. */
   readonly lastStepAt?: number
+  /** What is damaged of the run, for which the engine leaves it alone. */
+  readonly damage?: string
   /** Since when the run can be claimed, epoch milliseconds. */
   readonly readyAt?: number
   /** How often it was lost since its last step, if it is tried apart from others because of that. */
@@ -928,7 +932,17 @@ export interface StoreService {
    * every unfinished run: for checks, not for hot paths.
    */
   readonly countStuckRuns: (holders?: Holders) => Effect.Effect<number, StoreError>
+  /**
+   * The time that deletions go by, epoch milliseconds: the clock's, but when that went forward, the time before that for
+   * another day.
+   */
+  readonly settledNow: () => number
+  /** Whether the database can be read and written, and nothing in it was found damaged since the start. */
+  readonly health: () => StoreHealth
 }
+
+export type StoreHealth =
+  { readonly status: "ok" } | { readonly status: "degraded" | "down"; readonly message: string }
 
 /** The engine's storage. */
 export class Store extends Context.Service<Store, StoreService>()("@ironflow/node/Store") {}

@@ -6,6 +6,7 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
 import type { IdGenerator } from "../../Ids.ts"
 import type { Notice } from "../../Protocol/Worker.ts"
 import type { Registry } from "../Registry.ts"
+import { type Culprit, Damage, type DamagedKind } from "./Damage.ts"
 import { Buckets } from "./KvBuckets.ts"
 import { record } from "./Recording.ts"
 import type { AccessChange } from "./AccessRecords.ts"
@@ -110,8 +111,13 @@ export class Transaction {
   readonly now: () => number
   /** A number from 0 up to 1, by chance. */
   readonly random: () => number
+  /** The time that deletions go by: the clock's, without what it went forward lately. */
+  settledNow: () => number
   readonly buckets = new Buckets()
   readonly suspects = new Suspects()
+  readonly damage: Damage
+  /** What the last error in the middle of many rows comes from. */
+  culprit: Culprit | undefined
   changes = new PendingChanges()
   /** Whether somebody looks on at what happens to runs, steps included. */
   observed = false
@@ -144,10 +150,12 @@ export class Transaction {
     readonly random: () => number
   }) {
     this.db = options.db
+    this.damage = new Damage(options.db)
     this.ids = options.ids
     this.registry = options.registry
     this.now = options.now
     this.random = options.random
+    this.settledNow = options.now
     for (const row of this.all("SELECT key, name FROM environments")) {
       this.#rememberEnvironment(String(row.name), Number(row.key))
     }
@@ -244,6 +252,49 @@ export class Transaction {
     // the declared type does not know of `setReturnArrays`
     const rows = statement.iterate(...values) as Iterable<unknown> as Iterable<ReadonlyArray<SQLInputValue>>
     for (const row of rows) visit(row)
+  }
+
+  /**
+   * Does what concerns one of many: an error is put down to that one, and the transaction is done again without it. A page
+   * that is damaged spoils the transaction in which it is read, so that nothing can be put right before it is rolled back.
+   */
+  apart<A>(kind: DamagedKind, key: number, run: () => A): A {
+    try {
+      return run()
+    } catch (error) {
+      this.blame({ error, kind, keys: () => [key], certain: true })
+      throw error
+    }
+  }
+
+  /** Reads a list over many: an error is put down to those among `keys`, a query that reads an index alone, that are damaged. */
+  among(
+    kind: DamagedKind,
+    keys: readonly [sql: string, ...values: ReadonlyArray<SQLInputValue>],
+    sql: string,
+    ...values: ReadonlyArray<SQLInputValue>
+  ): Array<Row> {
+    try {
+      return this.all(sql, ...values)
+    } catch (error) {
+      const [listKeys, ...parameters] = keys
+      this.blame({
+        error,
+        kind,
+        keys: (db) =>
+          db
+            .prepare(listKeys)
+            .all(...parameters)
+            .map((row) => Number(row.key)),
+        certain: false
+      })
+      throw error
+    }
+  }
+
+  /** Says where an error comes from; the innermost knows best. */
+  blame(culprit: Culprit): void {
+    if (this.culprit?.error !== culprit.error) this.culprit = culprit
   }
 
   get(sql: string, ...values: ReadonlyArray<SQLInputValue>): Row | undefined {

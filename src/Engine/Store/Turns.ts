@@ -1,4 +1,5 @@
 /** Reports of turns: each op is one change of the run that the turn holds. */
+import type { DatabaseSync } from "node:sqlite"
 import { FunctionNotFoundError, serializeError, ValidationError } from "../../Errors.ts"
 import { compileExpression } from "../../Expression.ts"
 import { isPath } from "../../Path.ts"
@@ -44,16 +45,56 @@ import {
   settleWait,
   stepEnded
 } from "./Waits.ts"
+import { parseStored } from "./StoredJson.ts"
+
+/** Applies reports one after the other: a damaged run costs those of the others nothing. */
+export const applyReports = (
+  tx: Transaction,
+  reports: ReadonlyArray<TurnReport>,
+  environment?: string,
+  callsBack = false
+): ReadonlyArray<TurnAck> => reports.map((report) => applyApart(tx, report, environment, callsBack))
+
+const applyApart = (
+  tx: Transaction,
+  report: TurnReport,
+  environment: string | undefined,
+  callsBack: boolean
+): TurnAck => {
+  if (tx.damage.count > 0) {
+    const key = tx.get("SELECT key FROM runs WHERE id = ?", report.runId)?.key
+    const why = key === undefined ? undefined : tx.damage.why("run", Number(key))
+    if (why !== undefined) {
+      return {
+        _tag: "Refused",
+        reason: "LEASE_LOST",
+        message: `Run ${report.runId} cannot be stored, since the database is damaged: ${why}`
+      }
+    }
+  }
+  try {
+    return applyReport(tx, report, environment, callsBack)
+  } catch (error) {
+    // not certain: it may be the report that is not acceptable
+    const keys = (db: DatabaseSync) =>
+      db
+        .prepare("SELECT key FROM runs WHERE id = ?")
+        .all(report.runId)
+        .map((row) => Number(row.key))
+    tx.blame({ error, kind: "run", keys, certain: false })
+    throw error
+  }
+}
 
 /**
  * Applies a report if its job holds the run, and the run is one of the environment, if that is given. `callsBack`: see
  * `StoreService.applyReports`.
  */
-export const applyReport = (
+const applyReport = (
   tx: Transaction,
   report: TurnReport,
-  environment?: string,
-  callsBack = false
+  environment: string | undefined,
+  callsBack: boolean
 ): TurnAck => {
   const known = tx.leasedTo(report.jobId)
   if (known !== undefined && known.id === report.runId && isOf(tx, known.environment, environment)) {
@@ -177,12 +218,13 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
       const now = tx.now()
       const dueAt = dueTime(op.due, now)
       tx.run(
-        `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, created_at)
-         VALUES (?, ?, ${WaitKind.sleep}, ?, 'sleep', ?, ?)`,
+        `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, timeout_ms, created_at)
+         VALUES (?, ?, ${WaitKind.sleep}, ?, 'sleep', ?, ?, ?)`,
         run.key,
         op.stepKey,
         op.name,
         dueAt,
+        "at" in op.due ? null : asMoment(op.due.afterMs),
         now
       )
       tx.markDue(dueAt)
@@ -301,7 +343,7 @@ export const endLease = (tx: Transaction, run: number): void => {
   // there may be room under a concurrency limit now
   tx.markRoom(Number(row?.function))
   // written by `pauseRun`
-  if (row?.pause != null) pauseRow(tx, run, JSON.parse(String(row.pause)) as Pause)
+  if (row?.pause != null) pauseRow(tx, run, parseStored(String(row.pause)) as Pause)
 }
 
 export const pauseRow = (tx: Transaction, run: number, pause: Pause): void => {

@@ -7,12 +7,13 @@
 import type { Notice, Outcome } from "../../Protocol/Worker.ts"
 import type { RunActivity } from "./Activity.ts"
 import { RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
+import { parseStored } from "./StoredJson.ts"
 
 /** Reads the outcome columns of a row of `waits` or `steps`. */
 export const readOutcome = (row: { readonly failed?: unknown; readonly value?: unknown }): Outcome =>
   Number(row.failed) === 0
     ? { _tag: "Success", value: row.value === null ? undefined : String(row.value) }
-    : { _tag: "Failure", error: JSON.parse(String(row.value)) }
+    : { _tag: "Failure", error: parseStored(String(row.value)) }
 
 /** The outcome as its two columns. */
 export const outcomeColumns = (outcome: Outcome): readonly [failed: number, value: string | null] =>

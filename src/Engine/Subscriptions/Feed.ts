@@ -145,14 +145,17 @@ export class Feed {
   }).pipe(
     Effect.onError(() => Effect.sync(() => this.#rest())),
     Effect.catch((error) =>
-      // it reads on where it was; the next commit may wake it before
-      Effect.andThen(
-        Effect.logWarning("Subscribers could not be told what is new; trying again in a second", error),
-        Effect.delay(
-          Effect.sync(() => this.wake()),
-          RETRY_MS
-        )
-      )
+      // another engine has the database, and its subscribers
+      error.code === "STORE_LOCKED"
+        ? Effect.void
+        : // it reads on where it was; the next commit may wake it before
+          Effect.andThen(
+            Effect.logWarning("Subscribers could not be told what is new; trying again in a second", error),
+            Effect.delay(
+              Effect.sync(() => this.wake()),
+              RETRY_MS
+            )
+          )
     )
   )
 

@@ -214,13 +214,16 @@ export class Group implements Listener {
   }).pipe(
     Effect.onError(() => Effect.sync(() => this.#rest())),
     Effect.catch((error) =>
-      Effect.andThen(
-        Effect.logWarning("A consumer group gets nothing for now; trying again in a second", error),
-        Effect.delay(
-          Effect.sync(() => this.wake()),
-          RETRY_MS
-        )
-      )
+      // another engine has the database, and its groups
+      error.code === "STORE_LOCKED"
+        ? Effect.void
+        : Effect.andThen(
+            Effect.logWarning("A consumer group gets nothing for now; trying again in a second", error),
+            Effect.delay(
+              Effect.sync(() => this.wake()),
+              RETRY_MS
+            )
+          )
     )
   )
 }

@@ -445,6 +445,7 @@ export const ListRunsRequest = Schema.Struct({
 
 export const ListRunsResponse = Schema.Struct({
   runs: optional(Schema.Array(Run)),
+  damaged: optional(Schema.Array(Schema.Struct({ id: text, message: text }))),
   nextCursor: optional(text),
   totalCount: optional(Schema.Int)
 })
@@ -624,8 +625,9 @@ export const Policy = Schema.Struct({
   updated_at: text
 })
 
-export const HealthResponse = Schema.Struct({ status: text, timestamp: text })
-export const RestHealthResponse = Schema.Struct({ status: text, timestamp: text, version: text })
+const components = optional(Schema.Record(Schema.String, Schema.Struct({ status: text, message: text })))
+export const HealthResponse = Schema.Struct({ status: text, timestamp: text, components })
+export const RestHealthResponse = Schema.Struct({ status: text, timestamp: text, version: text, components })
 export const InfoResponse = Schema.Struct({
   version: text,
   startedAt: text,
