@@ -1,0 +1,129 @@
+/** What a storm does, decided by its seed alone: what is asked for, and what strikes whom in between. */
+import { type Dice, type Item, makeDice, makeItems } from "../Plan.ts"
+import { type Fault, faults, impossible, isPush, type Transport } from "./Cells.ts"
+
+/** How long something lasts: so many milliseconds, or until others have taken over or should have. */
+export type Lasting = number | "until takeover"
+
+export type Strike =
+  | { readonly fault: "engine-sigterm" | "engine-sigkill" | "worker-sigkill" }
+  | { readonly fault: "engine-freeze"; readonly ms: number }
+  | { readonly fault: "worker-freeze"; readonly lasting: Lasting }
+  /** In the middle of what goes over the wire; then nobody is let through. */
+  | { readonly fault: "cut"; readonly lasting: Lasting }
+  /** Sockets stay open and carry nothing: to the engine, to the worker, or both. Afterwards they break, or go on. */
+  | {
+      readonly fault: "half-open"
+      readonly lasting: Lasting
+      readonly deaf: "up" | "down" | "both"
+      readonly heals: boolean
+    }
+  | { readonly fault: "garbage"; readonly lasting: Lasting; readonly kind: Garbage }
+  /** Everything takes `each` longer. */
+  | { readonly fault: "delay"; readonly ms: number; readonly each: number }
+  | { readonly fault: "disk-full"; readonly ms: number; readonly isKilled: boolean }
+  /** The engine dies, and the next one has a clock that is `shift` off. */
+  | { readonly fault: "clock"; readonly shift: number }
+
+/** What something in between may answer. */
+export type Garbage = "bytes" | "page" | "unavailable"
+
+export interface StormPlan {
+  readonly transport: Transport
+  /** The fault of its cell, or `random`. */
+  readonly fault: Fault | "random"
+  readonly seed: number
+  /** The term of a lease, milliseconds. */
+  readonly leaseMs: number
+  /** What is asked for before each strike, and after the last one. */
+  readonly shares: ReadonlyArray<ReadonlyArray<Item>>
+  readonly strikes: ReadonlyArray<Strike>
+  /** What the clock of the first engine is off, milliseconds. */
+  readonly shift: number
+}
+
+const HOUR = 3_600_000
+
+export const makeStormPlan = (
+  transport: Transport,
+  fault: Fault | "random",
+  seed: number,
+  leaseMs: number
+): StormPlan => {
+  const dice = makeDice(seed)
+  const possible = faults.filter((fault) => impossible({ transport, fault }) === undefined)
+  const count = fault === "random" ? dice.between(2, 4) : dice.between(2, 3)
+  const strikes = Array.from({ length: count }, (_, nth) =>
+    makeStrike(dice, fault === "random" ? dice.pick(possible) : fault, nth, leaseMs, transport)
+  )
+  const work = () => dice.pick([5, 5, 20, 20, 60, 150, 400, dice.between(5, 1500)])
+  const items = makeItems(dice, dice.between(24, 36), work)
+  const size = Math.ceil(items.length / (count + 1))
+  const shares = Array.from({ length: count + 1 }, (_, nth) => {
+    const share = items.slice(nth * size, (nth + 1) * size)
+    return nth < count ? [...longItems(dice, nth), ...share] : share
+  })
+  return {
+    transport,
+    fault,
+    seed,
+    leaseMs,
+    shares,
+    strikes,
+    shift: strikes.some(({ fault }) => fault === "clock") ? HOUR : 0
+  }
+}
+
+/** A few with steps so long that a strike finds them running, wherever they are. */
+const longItems = (dice: Dice, nth: number): ReadonlyArray<Item> =>
+  Array.from({ length: 4 }, (_, i) => ({
+    op: "emit",
+    key: `order.placed/long/${nth}/${i}`,
+    name: "order.placed",
+    data: { orderId: `long-${nth}-${i}`, work: dice.between(600, 1500), pause: dice.between(5, 50) }
+  }))
+
+const makeStrike = (
+  dice: Dice,
+  fault: Fault,
+  nth: number,
+  leaseMs: number,
+  transport: Transport
+): Strike => {
+  /** Within what a lease bears. */
+  const short = () => dice.between(100, Math.floor(leaseMs * 0.4))
+  const lasting = (): Lasting => (nth === 0 || dice.next() < 0.3 ? "until takeover" : short())
+  switch (fault) {
+    case "engine-sigterm":
+    case "engine-sigkill":
+    case "worker-sigkill":
+      return { fault }
+    case "engine-freeze":
+      // in one process nobody else could take over, whatever the length
+      return { fault, ms: nth === 0 && transport !== "memory" ? leaseMs + dice.between(500, 3000) : short() }
+    case "worker-freeze":
+    case "cut":
+      return { fault, lasting: lasting() }
+    case "half-open":
+      return {
+        fault,
+        lasting: lasting(),
+        deaf: dice.pick(["up", "down", "both"]),
+        heals: dice.next() < 0.5
+      }
+    case "garbage":
+      return { fault, lasting: lasting(), kind: dice.pick<Garbage>(["bytes", "page", "unavailable"]) }
+    case "delay":
+      return { fault, ms: dice.between(1500, 4000), each: dice.between(50, Math.floor(leaseMs * 0.15)) }
+    case "disk-full":
+      return { fault, ms: dice.between(500, 3000), isKilled: dice.next() < 0.3 }
+    case "clock":
+      // back to the right time first: what was written an hour ahead must not hold for that hour
+      return { fault, shift: [0, -HOUR, HOUR][nth % 3]! }
+  }
+}
+
+/** Whether something lies between worker and engine in this storm. */
+export const hasWire = ({ strikes, transport }: StormPlan): boolean =>
+  isPush(transport) ||
+  strikes.some(({ fault }) => ["cut", "half-open", "garbage", "delay"].includes(fault))
