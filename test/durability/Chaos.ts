@@ -69,7 +69,10 @@ export class Life {
         fileURLToPath(new URL(program, import.meta.url)),
         JSON.stringify(options)
       ],
-      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, NODE_COMPILE_CACHE: cache, ...setting.env } }
+      {
+        stdio: ["ignore", "pipe", "pipe"],
+        env: { ...process.env, NODE_COMPILE_CACHE: cache, ...setting.env }
+      }
     )
     this.child.stderr!.on("data", (chunk) => (this.#errors += String(chunk)))
     createInterface({ input: this.child.stdout! }).on("line", (line) => {

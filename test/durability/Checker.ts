@@ -611,8 +611,7 @@ interface Thrown {
 /** The errors outside of steps. */
 const thrown = (it: Case): ReadonlyArray<Thrown> => {
   const lives = livesOf(it.lines)
-  return it.lines.flatMap(
-    (line, i): Array<Thrown> =>
-      line.t === "throw" ? [{ run: line.run, attempt: line.attempt, at: line.at, life: lives[i]! }] : []
+  return it.lines.flatMap((line, i): Array<Thrown> =>
+    line.t === "throw" ? [{ run: line.run, attempt: line.attempt, at: line.at, life: lives[i]! }] : []
   )
 }

@@ -1,6 +1,6 @@
 /** The shop's customer: asks for one item of a plan after the other, and for each until it is told that it is done. */
 import { setTimeout as delay } from "node:timers/promises"
-import { ConnectionError, type IronflowClient, TimeoutError } from "@ironflow/node"
+import { ConnectionError, type IronflowClient, StoreError, TimeoutError } from "@ironflow/node"
 import type { Item } from "./Plan.ts"
 
 /** Whether an item has to come after one that was asked for before it. */
@@ -60,6 +60,7 @@ export class Customer {
           error instanceof ConnectionError ||
           error instanceof TimeoutError ||
           Object(error).status >= 500 ||
+          (error instanceof StoreError && error.retryable) ||
           Object(error).code === "CLOSING"
         if (!patient || !isAway) throw error
         await delay(20)

@@ -117,7 +117,9 @@ say("ready")
 
 const acknowledged = (ack: Ack): void => {
   // a worker elsewhere hears of a cancellation a moment later
-  for (const [run, status] of ack.op === "cancel" && remote === undefined ? Object.entries(ack.statuses) : []) {
+  for (const [run, status] of ack.op === "cancel" && remote === undefined
+    ? Object.entries(ack.statuses)
+    : []) {
     if (status === "cancelled") log.append({ t: "cancelled", run })
   }
   say(`ack ${JSON.stringify(ack)}`)

@@ -64,8 +64,7 @@ export const cellsNamed = (names: string): ReadonlyArray<Cell> => {
   return names.split(",").flatMap((name) => {
     const [transport, fault] = name.split(":")
     const cells = allCells.filter(
-      (cell) =>
-        (transport === "*" || transport === cell.transport) && (fault === "*" || fault === cell.fault)
+      (cell) => (transport === "*" || transport === cell.transport) && (fault === "*" || fault === cell.fault)
     )
     if (cells.length > 0) return cells
     throw new Error(

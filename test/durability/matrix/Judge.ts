@@ -113,7 +113,8 @@ export const judgeStorm = (evidence: StormEvidence): StormVerdict => {
   const count = (...faults: ReadonlyArray<string>) =>
     evidence.strikes.filter(
       ({ strike }) =>
-        faults.includes(strike.fault) || (faults.includes("disk-full killed") && "isKilled" in strike && strike.isKilled)
+        faults.includes(strike.fault) ||
+        (faults.includes("disk-full killed") && "isKilled" in strike && strike.isKilled)
     ).length
   return {
     violations: [...shop.violations, ...own],
@@ -125,7 +126,9 @@ export const judgeStorm = (evidence: StormEvidence): StormVerdict => {
       hits: evidence.strikes.filter(({ hit }) => hit).length,
       workerKills: count("worker-sigkill"),
       engineKills: count("engine-sigkill", "clock", "disk-full killed"),
-      takeovers: it.takeovers.flatMap(({ after }) => (after === undefined ? [] : [after])).toSorted((a, b) => a - b),
+      takeovers: it.takeovers
+        .flatMap(({ after }) => (after === undefined ? [] : [after]))
+        .toSorted((a, b) => a - b),
       maxOverlap: it.overlaps.reduce((max, { ms }) => Math.max(max, ms), 0),
       settledAfter: evidence.settledAfter
     }
@@ -167,21 +170,26 @@ const takeoversOf = (
         limits[runs.get(run)?.fn ?? ""] === undefined
     )
     // a run once, however many of its branches were running
-    return Array.from(new Map(held.map((execution) => [execution.run, execution])).values()).flatMap((execution): ReadonlyArray<Takeover> => {
-      const later = (byRun.get(execution.run) ?? []).filter(({ begunMono }) => begunMono > struck.at)
-      const first = later.toSorted((a, b) => a.begunMono - b.begunMono)[0]
-      const elsewhere = later
-        .filter(({ by }) => by !== struck.on)
-        .toSorted((a, b) => a.begunMono - b.begunMono)[0]
-      if (elsewhere !== undefined) {
-        return [{ struck, execution, after: elsewhere.begunMono - struck.at, boundMs }]
+    return Array.from(new Map(held.map((execution) => [execution.run, execution])).values()).flatMap(
+      (execution): ReadonlyArray<Takeover> => {
+        const later = (byRun.get(execution.run) ?? []).filter(({ begunMono }) => begunMono > struck.at)
+        const first = later.toSorted((a, b) => a.begunMono - b.begunMono)[0]
+        const elsewhere = later
+          .filter(({ by }) => by !== struck.on)
+          .toSorted((a, b) => a.begunMono - b.begunMono)[0]
+        if (elsewhere !== undefined) {
+          return [{ struck, execution, after: elsewhere.begunMono - struck.at, boundMs }]
+        }
+        // what got through after all needs nobody else
+        const isOver =
+          first === undefined &&
+          runs.get(execution.run)?.status !== undefined &&
+          isEnded(runs.get(execution.run)!)
+        const isKilled = struck.strike.fault === "worker-sigkill"
+        if (isOver && !isKilled && (execution.end?.mono ?? 0) - struck.at < boundMs) return []
+        return [{ struck, execution, after: undefined, boundMs }]
       }
-      // what got through after all needs nobody else
-      const isOver = first === undefined && runs.get(execution.run)?.status !== undefined && isEnded(runs.get(execution.run)!)
-      const isKilled = struck.strike.fault === "worker-sigkill"
-      if (isOver && !isKilled && (execution.end?.mono ?? 0) - struck.at < boundMs) return []
-      return [{ struck, execution, after: undefined, boundMs }]
-    })
+    )
   })
 }
 
@@ -196,7 +204,10 @@ interface Overlap {
 type Span = readonly [from: number, to: number]
 
 /** When a body really ran: not while its process was frozen, nor after it was dead. */
-const spansOf = (execution: Execution, processes: ReadonlyMap<string, ProcessRecord>): ReadonlyArray<Span> => {
+const spansOf = (
+  execution: Execution,
+  processes: ReadonlyMap<string, ProcessRecord>
+): ReadonlyArray<Span> => {
   const process = execution.by === undefined ? undefined : processes.get(execution.by)
   const end = Math.min(
     execution.end?.mono ?? Number.POSITIVE_INFINITY,
@@ -206,7 +217,10 @@ const spansOf = (execution: Execution, processes: ReadonlyMap<string, ProcessRec
   for (const { at, until } of process?.frozen ?? []) {
     spans = spans.flatMap(([from, to]): ReadonlyArray<Span> => {
       if (to <= at || from >= until + THAW_MS) return [[from, to]]
-      return [...(from < at ? [[from, at] as const] : []), ...(to > until + THAW_MS ? [[until + THAW_MS, to] as const] : [])]
+      return [
+        ...(from < at ? [[from, at] as const] : []),
+        ...(to > until + THAW_MS ? [[until + THAW_MS, to] as const] : [])
+      ]
     })
   }
   return spans
@@ -290,16 +304,21 @@ const laws = {
     for (const [nth, struck] of strikes.entries()) {
       const { at, on, strike, until } = struck
       const isAtWorker = strike.fault === "worker-freeze"
-      if (!isAtWorker && !["engine-sigterm", "engine-sigkill", "engine-freeze"].includes(strike.fault)) continue
+      if (!isAtWorker && !["engine-sigterm", "engine-sigkill", "engine-freeze"].includes(strike.fault))
+        continue
       // turns end with a request or with the process
-      if (isPush(plan.transport) || (plan.transport === "memory" && strike.fault !== "engine-freeze")) continue
+      if (isPush(plan.transport) || (plan.transport === "memory" && strike.fault !== "engine-freeze"))
+        continue
       if (until - at >= plan.leaseMs / 2) continue
       const next = strikes[nth + 1]?.at ?? Number.POSITIVE_INFINITY
       for (const execution of executions) {
         const end = execution.end?.mono ?? Number.POSITIVE_INFINITY
         if (execution.begunMono > at || end < at || end > next) continue
         if (isAtWorker && execution.by !== on) continue
-        if (execution.end?.how === "aborted" && !evidence.acks.some((ack) => ack.op === "cancel" && execution.run in ack.statuses)) {
+        if (
+          execution.end?.how === "aborted" &&
+          !evidence.acks.some((ack) => ack.op === "cancel" && execution.run in ack.statuses)
+        ) {
           yield `${execution.run}: ${execution.key} was aborted in ${execution.by} after a ${what(struck)} of ${round(until - at)} ms`
         }
       }
@@ -314,6 +333,11 @@ const laws = {
     }
   },
 
+  /** Whoever asks often enough gets what they ask for. */
+  *"the engine takes what it is asked for"({ evidence }: Case): Complaints {
+    yield* evidence.refusals
+  },
+
   /** Nothing has to be started again by hand. */
   *"every worker hears"({ evidence }: Case): Complaints {
     for (const who of evidence.deaf) yield `${who} has not answered its bell after the storm`
@@ -323,8 +347,10 @@ const laws = {
   *"the gauge says what is"({ evidence }: Case): Complaints {
     const { stuckGauge, waiting } = evidence
     if (stuckGauge === undefined) yield "the engine does not say how many runs are stuck"
-    else if (waiting.length === 0 && stuckGauge > 0) yield `ironflow_runs_stuck is ${stuckGauge}, and every run has ended`
-    else if (waiting.length > 0 && stuckGauge === 0) yield `ironflow_runs_stuck is 0, and ${waiting.length} runs wait for ever`
+    else if (waiting.length === 0 && stuckGauge > 0)
+      yield `ironflow_runs_stuck is ${stuckGauge}, and every run has ended`
+    else if (waiting.length > 0 && stuckGauge === 0)
+      yield `ironflow_runs_stuck is 0, and ${waiting.length} runs wait for ever`
   },
 
   /** A run that has ended, or waits, holds none. */
@@ -356,7 +382,9 @@ const laws = {
       )
       const limit = members[0]?.limit ?? 0
       for (const { from } of spans) {
-        const busy = new Set(spans.filter((span) => span.from <= from && span.to > from).map(({ run }) => run))
+        const busy = new Set(
+          spans.filter((span) => span.from <= from && span.to > from).map(({ run }) => run)
+        )
         if (busy.size > limit) yield `${busy.size} runs of ${group} were busy at once, the limit is ${limit}`
       }
     }

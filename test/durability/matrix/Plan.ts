@@ -61,7 +61,8 @@ export const makeStormPlan = (
   const size = Math.ceil(items.length / (count + 1))
   const shares = Array.from({ length: count + 1 }, (_, nth) => {
     const share = items.slice(nth * size, (nth + 1) * size)
-    return nth < count ? [...longItems(dice, nth), ...share] : share
+    const strike = strikes[nth]
+    return strike === undefined ? share : [...longItems(dice, nth, outlasts(strike, leaseMs)), ...share]
   })
   return {
     transport,
@@ -74,22 +75,32 @@ export const makeStormPlan = (
   }
 }
 
-/** A few with steps so long that a strike finds them running, wherever they are. */
-const longItems = (dice: Dice, nth: number): ReadonlyArray<Item> =>
-  Array.from({ length: 4 }, (_, i) => ({
-    op: "emit",
-    key: `order.placed/long/${nth}/${i}`,
-    name: "order.placed",
-    data: { orderId: `long-${nth}-${i}`, work: dice.between(600, 1500), pause: dice.between(5, 50) }
-  }))
+/** How long a body takes that others would run again while it is still at it, if nobody told it to stop. */
+const outlasts = (strike: Strike, leaseMs: number): number | undefined => {
+  const isLong =
+    strike.fault === "engine-freeze"
+      ? strike.ms > leaseMs
+      : "lasting" in strike && strike.lasting === "until takeover"
+  return isLong ? leaseMs + 2000 : undefined
+}
 
-const makeStrike = (
-  dice: Dice,
-  fault: Fault,
-  nth: number,
-  leaseMs: number,
-  transport: Transport
-): Strike => {
+/** A few with steps so long that a strike finds them running, wherever they are; some take `longest`. */
+const longItems = (dice: Dice, nth: number, longest: number | undefined): ReadonlyArray<Item> => [
+  ...Array.from({ length: longest === undefined ? 0 : 4 }, (_, i): Item => {
+    const data = { orderId: `nobody-${nth}-${i}`, amount: 99, work: longest ?? 0 }
+    return { op: "emit", key: `payment.received/long/${nth}/${i}`, name: "payment.received", data }
+  }),
+  ...Array.from({ length: 4 }, (_, i): Item => {
+    const data = {
+      orderId: `long-${nth}-${i}`,
+      work: dice.between(600, 1500),
+      pause: dice.between(5, 50)
+    }
+    return { op: "emit", key: `order.placed/long/${nth}/${i}`, name: "order.placed", data }
+  })
+]
+
+const makeStrike = (dice: Dice, fault: Fault, nth: number, leaseMs: number, transport: Transport): Strike => {
   /** Within what a lease bears. */
   const short = () => dice.between(100, Math.floor(leaseMs * 0.4))
   const lasting = (): Lasting => (nth === 0 || dice.next() < 0.3 ? "until takeover" : short())
@@ -100,7 +111,8 @@ const makeStrike = (
       return { fault }
     case "engine-freeze":
       // in one process nobody else could take over, whatever the length
-      return { fault, ms: nth === 0 && transport !== "memory" ? leaseMs + dice.between(500, 3000) : short() }
+      // twice: what the first one has done to a connection shows at the second one
+      return { fault, ms: nth < 2 && transport !== "memory" ? leaseMs + dice.between(500, 5000) : short() }
     case "worker-freeze":
     case "cut":
       return { fault, lasting: lasting() }
@@ -125,5 +137,4 @@ const makeStrike = (
 
 /** Whether something lies between worker and engine in this storm. */
 export const hasWire = ({ strikes, transport }: StormPlan): boolean =>
-  isPush(transport) ||
-  strikes.some(({ fault }) => ["cut", "half-open", "garbage", "delay"].includes(fault))
+  isPush(transport) || strikes.some(({ fault }) => ["cut", "half-open", "garbage", "delay"].includes(fault))

@@ -37,6 +37,8 @@ export interface StormEvidence {
   readonly acks: ReadonlyArray<Ack>
   readonly strikes: ReadonlyArray<Struck>
   readonly processes: ReadonlyArray<ProcessRecord>
+  /** What could not be asked for, and why. */
+  readonly refusals: ReadonlyArray<string>
   /** How long after the last strike all runs had ended, milliseconds; `undefined` when they have not. */
   readonly settledAfter: number | undefined
   /** What the engine says about runs that have not ended. */
@@ -209,10 +211,7 @@ class Storm {
       resources
     })
     // a worker tries until its engine is there
-    await Promise.all([
-      storm.#startEngine(),
-      ...Object.values(workers ?? {}).map((worker) => worker.start())
-    ])
+    await Promise.all([storm.#startEngine(), ...Object.values(workers ?? {}).map((worker) => worker.start())])
     if (isPush(transport)) {
       const victim = await open(() => apps.victim)
       wires.push(victim)
@@ -237,12 +236,11 @@ class Storm {
     const { shares, strikes } = this.#plan
     // meanwhile, and one after the other
     let asked: Promise<void> = Promise.resolve()
+    const refusals: Array<string> = []
     const ask = (nth: number) => {
       const items = shares[nth] ?? []
       this.#items.push(...items)
-      asked = asked.then(() => this.#ask(items))
-      // what could not be asked for is missing in the acknowledgements
-      asked.catch(() => undefined)
+      asked = asked.then(() => this.#ask(items)).catch((error: unknown) => void refusals.push(String(error)))
     }
     for (const [nth, strike] of strikes.entries()) {
       ask(nth)
@@ -252,15 +250,20 @@ class Storm {
     const calm = monotonic()
     const { settleMs } = this.#settings
     const giveUp = setTimeout(() => this.#over.abort(), settleMs)
-    await asked.catch(() => undefined)
+    await asked
     clearTimeout(giveUp)
     const isSettled = await until(() => this.#unfinished().length === 0, settleMs - (monotonic() - calm))
     const settledAfter = isSettled ? monotonic() - calm : undefined
     const deaf = await this.#ringBells()
     const waiting = isSettled ? [] : await this.#explain()
     const stuckGauge = await this.#readGauge()
-    const leases = this.#query("SELECT id AS what FROM runs WHERE lease IS NOT NULL AND ended_at IS NULL")
-      .concat(this.#query("SELECT id || ', which has ended' AS what FROM runs WHERE lease IS NOT NULL AND ended_at IS NOT NULL"))
+    const leases = this.#query(
+      "SELECT id AS what FROM runs WHERE lease IS NOT NULL AND ended_at IS NULL"
+    ).concat(
+      this.#query(
+        "SELECT id || ', which has ended' AS what FROM runs WHERE lease IS NOT NULL AND ended_at IS NOT NULL"
+      )
+    )
     await Promise.all(Object.values(this.#workers ?? {}).map((worker) => worker.stop()))
     await this.#engine.stop()
     return {
@@ -271,6 +274,7 @@ class Storm {
       acks: this.#acks,
       strikes: this.#strikes,
       processes: [this.#engine, ...Object.values(this.#workers ?? {})].flatMap(({ records }) => records),
+      refusals,
       settledAfter,
       waiting,
       deaf,
@@ -371,11 +375,7 @@ class Storm {
       case "cut":
         return this.#disturb({ _tag: "cut" }, () => last(strike.lasting))
       case "half-open":
-        return this.#disturb(
-          { _tag: "deaf", towards: strike.deaf },
-          () => last(strike.lasting),
-          strike.heals
-        )
+        return this.#disturb({ _tag: "deaf", towards: strike.deaf }, () => last(strike.lasting), strike.heals)
       case "garbage":
         return this.#disturb({ _tag: "garbage", kind: strike.kind }, () => last(strike.lasting))
       case "delay":
@@ -434,8 +434,9 @@ class Storm {
     // the answers are runs too
     await until(
       () =>
-        this.#query("SELECT r.id AS what FROM runs r JOIN functions f ON f.key = r.function WHERE f.id LIKE 'answer-%' AND r.ended_at IS NULL")
-          .length === 0,
+        this.#query(
+          "SELECT r.id AS what FROM runs r JOIN functions f ON f.key = r.function WHERE f.id LIKE 'answer-%' AND r.ended_at IS NULL"
+        ).length === 0,
       deaf.length === 0 ? BELL_MS : 0
     )
     return deaf

@@ -16,8 +16,11 @@ export interface StormResult {
   readonly broken?: string
 }
 
-export const keyOf = ({ fault, seed, transport }: Pick<StormResult, "fault" | "seed" | "transport">): string =>
-  `${transport}:${fault} ${seed}`
+export const keyOf = ({
+  fault,
+  seed,
+  transport
+}: Pick<StormResult, "fault" | "seed" | "transport">): string => `${transport}:${fault} ${seed}`
 
 /** The results of a file; a line that was cut off does not count. */
 export const readResults = (file: string): ReadonlyArray<StormResult> =>

@@ -108,5 +108,6 @@ if (!values.keep) fs.rmSync(folder, { recursive: true, force: true })
 const wanted = new Set(tasks.map(keyOf))
 const results = readResults(file).filter((result) => wanted.has(keyOf(result)))
 console.log(`\n${table(results)}`)
-if (results.length < tasks.length) console.log(`\n${tasks.length - results.length} storms are left: --resume ${file}`)
+if (results.length < tasks.length)
+  console.log(`\n${tasks.length - results.length} storms are left: --resume ${file}`)
 process.exitCode = results.length === tasks.length && results.every(isGreen) ? 0 : 1
