@@ -54,13 +54,30 @@ export const makeStormPlan = (
   const possible = faults.filter((fault) => impossible({ transport, fault }) === undefined)
   const count = fault === "random" ? dice.between(2, 4) : dice.between(2, 3)
   const strikes = Array.from({ length: count }, (_, nth) =>
-    makeStrike(dice, fault === "random" ? dice.pick(possible) : fault, nth, leaseMs, transport)
+    makeStrike(dice, fault === "random" ? dice.pick(possible) : fault, {
+      transport,
+      leaseMs,
+      nth,
+      // storms of further seeds begin with what others end with
+      first: seed - 1
+    })
   )
+  return withStrikes(transport, fault, strikes, { seed, leaseMs, size: dice.between(24, 36) })
+}
+
+/** A storm with given strikes, and about `size` things that are asked for between them. */
+export const withStrikes = (
+  transport: Transport,
+  fault: Fault | "random",
+  strikes: ReadonlyArray<Strike>,
+  { leaseMs, seed, size }: { readonly leaseMs: number; readonly seed: number; readonly size: number }
+): StormPlan => {
+  const dice = makeDice(seed + 1)
   const work = () => dice.pick([5, 5, 20, 20, 60, 150, 400, dice.between(5, 1500)])
-  const items = makeItems(dice, dice.between(24, 36), work)
-  const size = Math.ceil(items.length / (count + 1))
-  const shares = Array.from({ length: count + 1 }, (_, nth) => {
-    const share = items.slice(nth * size, (nth + 1) * size)
+  const items = makeItems(dice, size, work)
+  const shareSize = Math.ceil(items.length / (strikes.length + 1))
+  const shares = Array.from({ length: strikes.length + 1 }, (_, nth) => {
+    const share = items.slice(nth * shareSize, (nth + 1) * shareSize)
     const strike = strikes[nth]
     return strike === undefined ? share : [...longItems(dice, nth, outlasts(strike, leaseMs)), ...share]
   })
@@ -75,6 +92,13 @@ export const makeStormPlan = (
   }
 }
 
+interface Circumstances {
+  readonly transport: Transport
+  readonly leaseMs: number
+  readonly nth: number
+  readonly first: number
+}
+
 /** How long a body takes that others would run again while it is still at it, if nobody told it to stop. */
 const outlasts = (strike: Strike, leaseMs: number): number | undefined => {
   const isLong =
@@ -86,24 +110,26 @@ const outlasts = (strike: Strike, leaseMs: number): number | undefined => {
 
 /** A few with steps so long that a strike finds them running, wherever they are; some take `longest`. */
 const longItems = (dice: Dice, nth: number, longest: number | undefined): ReadonlyArray<Item> => [
+  ...longOrders(dice, String(nth)),
   ...Array.from({ length: longest === undefined ? 0 : 4 }, (_, i): Item => {
     const data = { orderId: `nobody-${nth}-${i}`, amount: 99, work: longest ?? 0 }
     return { op: "emit", key: `payment.received/long/${nth}/${i}`, name: "payment.received", data }
-  }),
-  ...Array.from({ length: 4 }, (_, i): Item => {
-    const data = {
-      orderId: `long-${nth}-${i}`,
-      work: dice.between(600, 1500),
-      pause: dice.between(5, 50)
-    }
-    return { op: "emit", key: `order.placed/long/${nth}/${i}`, name: "order.placed", data }
   })
 ]
 
-const makeStrike = (dice: Dice, fault: Fault, nth: number, leaseMs: number, transport: Transport): Strike => {
+export const longOrders = (dice: Dice, which: string): ReadonlyArray<Item> =>
+  Array.from({ length: 4 }, (_, i): Item => {
+    const data = { orderId: `long-${which}-${i}`, work: dice.between(600, 1500), pause: dice.between(5, 50) }
+    return { op: "emit", key: `order.placed/long/${which}/${i}`, name: "order.placed", data }
+  })
+
+/** The `nth` strike of a storm. `first` says with which of several kinds it begins. */
+const makeStrike = (dice: Dice, fault: Fault, { first, leaseMs, nth, transport }: Circumstances): Strike => {
   /** Within what a lease bears. */
   const short = () => dice.between(100, Math.floor(leaseMs * 0.4))
   const lasting = (): Lasting => (nth === 0 || dice.next() < 0.3 ? "until takeover" : short())
+  /** Each in its turn, so that a storm has several. */
+  const inTurn = <A>(...values: ReadonlyArray<A>): A => values[(first + nth) % values.length]!
   switch (fault) {
     case "engine-sigterm":
     case "engine-sigkill":
@@ -120,18 +146,18 @@ const makeStrike = (dice: Dice, fault: Fault, nth: number, leaseMs: number, tran
       return {
         fault,
         lasting: lasting(),
-        deaf: dice.pick(["up", "down", "both"]),
+        deaf: inTurn("both", "down", "up"),
         heals: dice.next() < 0.5
       }
     case "garbage":
-      return { fault, lasting: lasting(), kind: dice.pick<Garbage>(["bytes", "page", "unavailable"]) }
+      return { fault, lasting: lasting(), kind: inTurn<Garbage>("unavailable", "bytes", "page") }
     case "delay":
       return { fault, ms: dice.between(1500, 4000), each: dice.between(50, Math.floor(leaseMs * 0.15)) }
     case "disk-full":
-      return { fault, ms: dice.between(500, 3000), isKilled: dice.next() < 0.3 }
+      return { fault, ms: dice.between(500, 3000), isKilled: inTurn(false, true) }
     case "clock":
       // back to the right time first: what was written an hour ahead must not hold for that hour
-      return { fault, shift: [0, -HOUR, HOUR][nth % 3]! }
+      return { fault, shift: inTurn(0, -HOUR, HOUR) }
   }
 }
 

@@ -12,7 +12,7 @@ import { type Line, monotonic, readSideLog } from "../SideLog.ts"
 import { Actor, type ProcessRecord } from "./Actor.ts"
 import { isPush, type Transport } from "./Cells.ts"
 import type { EngineOptions } from "./engine.ts"
-import { hasWire, type Lasting, type StormPlan, type Strike } from "./Plan.ts"
+import { hasWire, type Lasting, longOrders, type StormPlan, type Strike } from "./Plan.ts"
 import { type Mode, Wire } from "./Wire.ts"
 import type { WorkerOptions } from "./worker.ts"
 
@@ -97,6 +97,8 @@ class Storm {
   readonly #over: AbortController
   readonly #items: Array<Item> = []
   readonly #acks: Array<Ack> = []
+  readonly #refusals: Array<string> = []
+  #asking: Promise<void> = Promise.resolve()
   readonly #strikes: Array<Struck> = []
   readonly #dice
   /** In push mode: apps that get no new requests. */
@@ -234,23 +236,15 @@ class Storm {
 
   async run(): Promise<StormEvidence> {
     const { shares, strikes } = this.#plan
-    // meanwhile, and one after the other
-    let asked: Promise<void> = Promise.resolve()
-    const refusals: Array<string> = []
-    const ask = (nth: number) => {
-      const items = shares[nth] ?? []
-      this.#items.push(...items)
-      asked = asked.then(() => this.#ask(items)).catch((error: unknown) => void refusals.push(String(error)))
-    }
     for (const [nth, strike] of strikes.entries()) {
-      ask(nth)
-      await this.#strike(strike)
+      this.#askSoon(shares[nth] ?? [])
+      await this.#strike(strike, nth)
     }
-    ask(strikes.length)
+    this.#askSoon(shares.at(-1) ?? [])
     const calm = monotonic()
     const { settleMs } = this.#settings
     const giveUp = setTimeout(() => this.#over.abort(), settleMs)
-    await asked
+    await this.#asking
     clearTimeout(giveUp)
     const isSettled = await until(() => this.#unfinished().length === 0, settleMs - (monotonic() - calm))
     const settledAfter = isSettled ? monotonic() - calm : undefined
@@ -274,7 +268,7 @@ class Storm {
       acks: this.#acks,
       strikes: this.#strikes,
       processes: [this.#engine, ...Object.values(this.#workers ?? {})].flatMap(({ records }) => records),
-      refusals,
+      refusals: this.#refusals,
       settledAfter,
       waiting,
       deaf,
@@ -297,6 +291,14 @@ class Storm {
     })
   }
 
+  /** Asks for items when those before have been asked for. */
+  #askSoon(items: ReadonlyArray<Item>): void {
+    this.#items.push(...items)
+    this.#asking = this.#asking
+      .then(() => this.#ask(items))
+      .catch((error: unknown) => void this.#refusals.push(String(error)))
+  }
+
   async #ask(items: ReadonlyArray<Item>): Promise<void> {
     await this.#customer.performAll(items, (ack) => this.#acks.push(ack))
   }
@@ -306,23 +308,28 @@ class Storm {
     return this.#workers.victim
   }
 
-  /** Tokens of bodies that run in a process. */
-  #openIn(by: string | undefined): ReadonlyMap<string, Extract<Line, { t: "begin" }>> {
+  /** Bodies that run now in some of the processes, by their tokens. */
+  #openIn(bys: ReadonlyArray<string>): ReadonlyMap<string, Extract<Line, { t: "begin" }>> {
     const open = new Map<string, Extract<Line, { t: "begin" }>>()
     for (const line of readSideLog(this.#log)) {
-      if (line.t === "begin" && (by === undefined || line.by === by)) open.set(line.token, line)
+      if (line.t === "begin" && line.by !== undefined && bys.includes(line.by)) open.set(line.token, line)
       else if (line.t === "end" || line.t === "fail" || line.t === "abort") open.delete(line.token)
     }
     return open
   }
 
-  async #strike(strike: Strike): Promise<void> {
+  async #strike(strike: Strike, nth: number): Promise<void> {
     const isAtEngine =
       strike.fault.startsWith("engine") || strike.fault === "disk-full" || strike.fault === "clock"
     const actor = isAtEngine || this.#workers === undefined ? this.#engine : this.#victim
-    const running = () => this.#openIn(isAtEngine ? undefined : actor.record.by)
+    const targets = isAtEngine ? [this.#engine, ...Object.values(this.#workers ?? {})] : [actor]
+    const running = () => this.#openIn(targets.map(({ record }) => record.by))
     await until(() => running().size >= 4, 3000)
-    await until(() => running().size > 0, 3000)
+    // somebody else may have taken all
+    for (let more = 0; more < 5 && running().size === 0; more++) {
+      this.#askSoon(longOrders(this.#dice, `${nth}-${more}`))
+      await until(() => running().size > 0, 2000)
+    }
     // anywhere in the time between two lines
     await delay(this.#dice.between(0, 20))
     const on = actor.record.by
