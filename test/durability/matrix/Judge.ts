@@ -311,9 +311,11 @@ const laws = {
         continue
       if (until - at >= plan.leaseMs / 2) continue
       const next = strikes[nth + 1]?.at ?? Number.POSITIVE_INFINITY
+      // what began before may end for something else
+      const before = strikes[nth - 1]?.until ?? 0
       for (const execution of executions) {
         const end = execution.end?.mono ?? Number.POSITIVE_INFINITY
-        if (execution.begunMono > at || end < at || end > next) continue
+        if (execution.begunMono < before || execution.begunMono > at || end < at || end > next) continue
         if (isAtWorker && execution.by !== on) continue
         if (
           execution.end?.how === "aborted" &&

@@ -25,13 +25,14 @@ const embed = ({ bells, sideLog }: NonNullable<EngineOptions["memory"]>) => {
   return { functions: makeAllFunctions(log, bells), maxConcurrentJobs: 32 }
 }
 
-const engine = await startEngine({
+const options = {
   filename: database,
   listen: { port },
   logger: false,
+  leaseTerm: leaseMs,
   push: { allowPrivateNetworks: true, signingKey: SIGNING_KEY, timeout: leaseMs },
-  ...{ leaseTerm: leaseMs },
   ...(memory === undefined ? {} : embed(memory))
-})
+} as const
+const engine = await startEngine(options)
 process.once("SIGTERM", () => void engine.close())
 process.stdout.write("ready\n")
