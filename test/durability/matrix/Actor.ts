@@ -17,6 +17,13 @@ export interface ProcessRecord {
   readonly faults: Array<string>
 }
 
+const alive = new Set<Life>()
+
+/** Ends whoever is still there, frozen or not. */
+export const killEverybody = (): void => {
+  for (const { child } of alive) child.kill("SIGKILL")
+}
+
 /** So long may a process take to end that was told to, milliseconds. */
 const GRACE_MS = 10_000
 
@@ -66,7 +73,9 @@ export class Actor {
     const life = new Life(this.#program, this.#options(by, this.#nextLife()), this.#cache, setting)
     this.#life = life
     this.#mayEnd = false
+    alive.add(life)
     void life.ended.then(() => {
+      alive.delete(life)
       record.to ??= monotonic()
       const { exitCode, signalCode } = life.child
       if (life.errors !== "") record.faults.push(`${by} wrote to stderr: ${life.errors.slice(0, 2000)}`)

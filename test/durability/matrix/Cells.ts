@@ -1,5 +1,7 @@
 /** The cells of the matrix: every transport under every fault, and why some of them cannot be. */
 
+import process from "node:process"
+
 export const transports = ["http", "channel", "rpc", "connect", "push", "push-alone", "memory"] as const
 
 /**
@@ -33,6 +35,9 @@ export const isPush = (transport: Transport): boolean => transport === "push" ||
 
 /** Why a cell cannot be, if it cannot. */
 export const impossible = ({ fault, transport }: Cell): string | undefined => {
+  if (fault === "disk-full" && process.platform !== "linux") {
+    return "only Linux takes the room from a process that runs (prlimit)"
+  }
   if (transport !== "memory") return undefined
   switch (fault) {
     case "worker-sigkill":

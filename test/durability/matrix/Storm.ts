@@ -212,8 +212,15 @@ class Storm {
       down,
       resources
     })
-    // a worker tries until its engine is there
-    await Promise.all([storm.#startEngine(), ...Object.values(workers ?? {}).map((worker) => worker.start())])
+    const starting = [storm.#startEngine(), ...Object.values(workers ?? {}).map((worker) => worker.start())]
+    try {
+      // a worker tries until its engine is there
+      await Promise.all(starting)
+    } catch (error) {
+      await storm[Symbol.asyncDispose]()
+      await Promise.allSettled(starting)
+      throw error
+    }
     if (isPush(transport)) {
       const victim = await open(() => apps.victim)
       wires.push(victim)

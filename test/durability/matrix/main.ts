@@ -19,6 +19,7 @@ import os from "node:os"
 import path from "node:path"
 import process from "node:process"
 import { parseArgs } from "node:util"
+import { killEverybody } from "./Actor.ts"
 import { cellsNamed, type Fault, impossible, type Transport, transports } from "./Cells.ts"
 import { judgeStorm } from "./Judge.ts"
 import { makeStormPlan } from "./Plan.ts"
@@ -86,6 +87,10 @@ const carryOut = async (task: Task): Promise<StormResult> => {
   else console.log(`${keyOf(task)} is kept in ${own}`)
   return done
 }
+
+// those that are frozen hear nothing else
+process.once("exit", killEverybody)
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1))
 
 const done = new Set(readResults(file).map(keyOf))
 const left = tasks.filter((task) => !done.has(keyOf(task)))
