@@ -7,6 +7,7 @@ import { limits } from "../Expectations.ts"
 import { type Execution, groupBy, readExecutions, readTables, type RunRow } from "../Records.ts"
 import type { ProcessRecord } from "./Actor.ts"
 import { isPush, nameOf } from "./Cells.ts"
+import { type StormPlan, takeoverMs } from "./Plan.ts"
 import type { StormEvidence, Struck } from "./Storm.ts"
 
 export interface StormViolation {
@@ -145,9 +146,9 @@ interface Takeover {
 }
 
 /** The strikes after which others have to take over, and how soon. */
-const takeoverBound = ({ strike }: Struck, leaseMs: number): number | undefined => {
+const takeoverBound = ({ strike }: Struck, plan: StormPlan): number | undefined => {
   if (strike.fault === "worker-sigkill") return KILL_BOUND_MS
-  return "lasting" in strike && strike.lasting === "until takeover" ? leaseMs + 1000 : undefined
+  return "lasting" in strike && strike.lasting === "until takeover" ? takeoverMs(plan) : undefined
 }
 
 const takeoversOf = (
@@ -158,7 +159,7 @@ const takeoversOf = (
 ): ReadonlyArray<Takeover> => {
   const byRun = groupBy(executions, ({ run }) => run)
   return strikes.flatMap((struck) => {
-    const boundMs = takeoverBound(struck, plan.leaseMs)
+    const boundMs = takeoverBound(struck, plan)
     if (boundMs === undefined) return []
     const held = executions.filter(
       ({ begunMono, by, end, run }) =>

@@ -44,6 +44,14 @@ export interface StormPlan {
 
 const HOUR = 3_600_000
 
+/** How long the engine waits for the answer of an app: longer than any body here takes. */
+export const pushTimeoutMs = (leaseMs: number): number => 2 * leaseMs
+
+/** So soon after a strike, at the latest, others go on with what its victim held, unless the victim's connection tells before. */
+export const takeoverMs = ({ leaseMs, transport }: Pick<StormPlan, "leaseMs" | "transport">): number =>
+  // a request that was lost is sent again after a second
+  isPush(transport) ? pushTimeoutMs(leaseMs) + 2000 : leaseMs + 1000
+
 export const makeStormPlan = (
   transport: Transport,
   fault: Fault | "random",

@@ -12,7 +12,7 @@ import { type Line, monotonic, readSideLog } from "../SideLog.ts"
 import { Actor, type ProcessRecord } from "./Actor.ts"
 import { isPush, type Transport } from "./Cells.ts"
 import type { EngineOptions } from "./engine.ts"
-import { hasWire, type Lasting, longOrders, type StormPlan, type Strike } from "./Plan.ts"
+import { hasWire, type Lasting, longOrders, takeoverMs, type StormPlan, type Strike } from "./Plan.ts"
 import { type Mode, Wire } from "./Wire.ts"
 import type { WorkerOptions } from "./worker.ts"
 
@@ -348,8 +348,7 @@ class Storm {
 
   /** Waits until the runs that a process held have gone on elsewhere, or should have. */
   async #takenOver(by: string, held: ReadonlySet<string>, since: number): Promise<void> {
-    const { leaseMs } = this.#plan
-    const late = since + Math.max(leaseMs + 1000, 6000) + 1000
+    const late = since + Math.max(takeoverMs(this.#plan), 6000) + 1000
     const missing = new Set(held)
     await until(() => {
       for (const line of readSideLog(this.#log)) {

@@ -6,6 +6,7 @@ import process from "node:process"
 import { startEngine } from "@ironflow/node/engine"
 import { openSideLog } from "../SideLog.ts"
 import { makeAllFunctions, SIGNING_KEY } from "./functions.ts"
+import { pushTimeoutMs } from "./Plan.ts"
 
 export interface EngineOptions {
   readonly by: string
@@ -30,7 +31,7 @@ const options = {
   listen: { port },
   logger: false,
   leaseTerm: leaseMs,
-  push: { allowPrivateNetworks: true, signingKey: SIGNING_KEY, timeout: leaseMs },
+  push: { allowPrivateNetworks: true, signingKey: SIGNING_KEY, timeout: pushTimeoutMs(leaseMs) },
   ...(memory === undefined ? {} : embed(memory))
 } as const
 const engine = await startEngine(options)
