@@ -46,10 +46,10 @@ const storms: ReadonlyArray<
   ["push-alone", "apps that are killed", [{ fault: "worker-sigkill" }, { fault: "worker-sigkill" }]],
   [
     "memory",
-    "a clock that is an hour back after a kill",
+    "a clock that is an hour back after a kill, and another one while it runs",
     [
-      { fault: "clock", shift: 0 },
-      { fault: "clock", shift: -3_600_000 }
+      { fault: "clock", shift: 0, isKilled: true },
+      { fault: "clock", shift: -3_600_000, isKilled: false }
     ]
   ]
 ]

@@ -124,6 +124,10 @@ export class Actor {
     this.#life?.child.kill("SIGCONT")
   }
 
+  signal(signal: NodeJS.Signals): void {
+    this.#life?.child.kill(signal)
+  }
+
   /** Takes the room on disk from it, or gives it back: its files cannot grow past the first byte. */
   async setFull(isFull: boolean): Promise<void> {
     if (this.#life === undefined) return

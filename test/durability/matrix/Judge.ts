@@ -7,7 +7,7 @@ import { limits } from "../Expectations.ts"
 import { type Execution, groupBy, readExecutions, readTables, type RunRow } from "../Records.ts"
 import type { ProcessRecord } from "./Actor.ts"
 import { isPush, nameOf } from "./Cells.ts"
-import { type StormPlan, takeoverMs } from "./Plan.ts"
+import { type StormPlan, type Strike, takeoverMs } from "./Plan.ts"
 import type { StormEvidence, Struck } from "./Storm.ts"
 
 export interface StormViolation {
@@ -111,12 +111,8 @@ export const judgeStorm = (evidence: StormEvidence): StormVerdict => {
     // the keys of `laws` are the laws
     Array.from(complaints(it), (complaint): StormViolation => ({ law: law as StormLaw, complaint }))
   )
-  const count = (...faults: ReadonlyArray<string>) =>
-    evidence.strikes.filter(
-      ({ strike }) =>
-        faults.includes(strike.fault) ||
-        (faults.includes("disk-full killed") && "isKilled" in strike && strike.isKilled)
-    ).length
+  const count = (isCounted: (strike: Strike) => boolean) =>
+    evidence.strikes.filter(({ strike }) => isCounted(strike)).length
   return {
     violations: [...shop.violations, ...own],
     figures: {
@@ -125,8 +121,10 @@ export const judgeStorm = (evidence: StormEvidence): StormVerdict => {
       executions: executions.length,
       strikes: evidence.strikes.length,
       hits: evidence.strikes.filter(({ hit }) => hit).length,
-      workerKills: count("worker-sigkill"),
-      engineKills: count("engine-sigkill", "clock", "disk-full killed"),
+      workerKills: count(({ fault }) => fault === "worker-sigkill"),
+      engineKills: count(
+        (strike) => strike.fault === "engine-sigkill" || ("isKilled" in strike && strike.isKilled)
+      ),
       takeovers: it.takeovers
         .flatMap(({ after }) => (after === undefined ? [] : [after]))
         .toSorted((a, b) => a - b),
@@ -148,6 +146,8 @@ interface Takeover {
 /** The strikes after which others have to take over, and how soon. */
 const takeoverBound = ({ strike }: Struck, plan: StormPlan): number | undefined => {
   if (strike.fault === "worker-sigkill") return KILL_BOUND_MS
+  // the answer of an app comes through, and everything with it
+  if (isPush(plan.transport) && strike.fault === "half-open" && strike.deaf === "up") return undefined
   return "lasting" in strike && strike.lasting === "until takeover" ? takeoverMs(plan) : undefined
 }
 

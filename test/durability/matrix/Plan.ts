@@ -22,8 +22,8 @@ export type Strike =
   /** Everything takes `each` longer. */
   | { readonly fault: "delay"; readonly ms: number; readonly each: number }
   | { readonly fault: "disk-full"; readonly ms: number; readonly isKilled: boolean }
-  /** The engine dies, and the next one has a clock that is `shift` off. */
-  | { readonly fault: "clock"; readonly shift: number }
+  /** The clock of the engine is then `shift` off, either of the next one after it was killed, or of this one at once. */
+  | { readonly fault: "clock"; readonly shift: number; readonly isKilled: boolean }
 
 /** What something in between may answer. */
 export type Garbage = "bytes" | "page" | "unavailable"
@@ -42,7 +42,8 @@ export interface StormPlan {
   readonly shift: number
 }
 
-const HOUR = 3_600_000
+/** How far a clock jumps. An app takes no request that is five minutes old, or of the future. */
+const jumpMs = (transport: Transport): number => (isPush(transport) ? 4 * 60_000 : 3_600_000)
 
 /** How long the engine waits for the answer of an app: longer than any body here takes. */
 export const pushTimeoutMs = (leaseMs: number): number => 2 * leaseMs
@@ -96,7 +97,7 @@ export const withStrikes = (
     leaseMs,
     shares,
     strikes,
-    shift: strikes.some(({ fault }) => fault === "clock") ? HOUR : 0
+    shift: strikes.some(({ fault }) => fault === "clock") ? jumpMs(transport) : 0
   }
 }
 
@@ -164,8 +165,15 @@ const makeStrike = (dice: Dice, fault: Fault, { first, leaseMs, nth, transport }
     case "disk-full":
       return { fault, ms: dice.between(500, 3000), isKilled: inTurn(false, true) }
     case "clock":
-      // back to the right time first: what was written an hour ahead must not hold for that hour
-      return { fault, shift: inTurn(0, -HOUR, HOUR) }
+      // back to the right time first: what was written ahead of it must not hold for that long
+      return inTurn<Strike>(
+        { fault, shift: 0, isKilled: true },
+        { fault, shift: -jumpMs(transport), isKilled: false },
+        { fault, shift: jumpMs(transport), isKilled: true },
+        { fault, shift: 0, isKilled: false },
+        { fault, shift: jumpMs(transport), isKilled: false },
+        { fault, shift: -jumpMs(transport), isKilled: true }
+      )
   }
 }
 

@@ -103,7 +103,6 @@ class Storm {
   readonly #dice
   /** In push mode: apps that get no new requests. */
   readonly #down: Set<string>
-  #shift: number
 
   private constructor(parts: {
     readonly plan: StormPlan
@@ -134,7 +133,7 @@ class Storm {
       signal: this.#over.signal
     })
     this.#dice = makeDice(~parts.plan.seed)
-    this.#shift = parts.plan.shift
+    fs.writeFileSync(this.#clock, String(parts.plan.shift))
   }
 
   /** Starts everybody. */
@@ -213,30 +212,33 @@ class Storm {
       resources
     })
     const starting = [storm.#startEngine(), ...Object.values(workers ?? {}).map((worker) => worker.start())]
+    const late = setTimeout(() => storm.#over.abort(), settings.settleMs)
     try {
       // a worker tries until its engine is there
       await Promise.all(starting)
+      if (isPush(transport)) {
+        const victim = await open(() => apps.victim)
+        wires.push(victim)
+        // a balancer, which gives new requests to whoever is there in turn
+        let turn = 0
+        const balancer = await open(() => {
+          const there = [
+            ["victim", victim.port],
+            ["survivor", apps.survivor]
+          ] as const
+          const up = there.filter(([name]) => !down.has(name))
+          return up[turn++ % up.length]?.[1]
+        })
+        await storm.#customer.persist(() =>
+          createClient({ serverUrl: url }).pushEndpoints.register(`${balancer.url}/api/ironflow`)
+        )
+      }
     } catch (error) {
       await storm[Symbol.asyncDispose]()
       await Promise.allSettled(starting)
       throw error
-    }
-    if (isPush(transport)) {
-      const victim = await open(() => apps.victim)
-      wires.push(victim)
-      // a balancer, which gives new requests to whoever is there in turn
-      let turn = 0
-      const balancer = await open(() => {
-        const there = [
-          ["victim", victim.port],
-          ["survivor", apps.survivor]
-        ] as const
-        const up = there.filter(([name]) => !down.has(name))
-        return up[turn++ % up.length]?.[1]
-      })
-      await storm.#customer.persist(() =>
-        createClient({ serverUrl: url }).pushEndpoints.register(`${balancer.url}/api/ironflow`)
-      )
+    } finally {
+      clearTimeout(late)
     }
     return storm
   }
@@ -291,11 +293,16 @@ class Storm {
   }
 
   #startEngine(): Promise<void> {
-    if (this.#shift === 0) return this.#engine.start()
+    if (!this.#plan.strikes.some(({ fault }) => fault === "clock")) return this.#engine.start()
     return this.#engine.start({
       flags: [`--import=${new URL("clock.ts", import.meta.url).href}`],
-      env: { IRONFLOW_TEST_CLOCK_SHIFT: String(this.#shift) }
+      env: { IRONFLOW_TEST_CLOCK: this.#clock }
     })
+  }
+
+  /** The file that says what the engine's clock is off. */
+  get #clock(): string {
+    return path.join(this.#settings.folder, "clock")
   }
 
   /** Asks for items when those before have been asked for. */
@@ -400,9 +407,9 @@ class Storm {
         await this.#engine.kill()
         return this.#startEngine()
       case "clock":
-        await this.#engine.kill()
-        this.#shift = strike.shift
-        return this.#startEngine()
+        if (strike.isKilled) await this.#engine.kill()
+        fs.writeFileSync(this.#clock, String(strike.shift))
+        return strike.isKilled ? this.#startEngine() : this.#engine.signal("SIGUSR2")
     }
   }
 

@@ -1,7 +1,10 @@
 /** That what stands between worker and engine does the harm that it is told to do, and no other. */
 import { execFileSync } from "node:child_process"
 import { once } from "node:events"
+import fs from "node:fs"
 import net from "node:net"
+import os from "node:os"
+import path from "node:path"
 import process from "node:process"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
 import { Wire } from "./Wire.ts"
@@ -133,19 +136,29 @@ describe("the wire", () => {
   })
 })
 
-it("a process that begins with another clock has it everywhere", () => {
-  const said = execFileSync(
-    process.execPath,
-    [
-      `--import=${new URL("clock.ts", import.meta.url).href}`,
-      "--disable-warning=ExperimentalWarning",
-      "-p",
-      "JSON.stringify([Date.now(), new Date().getTime(), Date.parse(Date()), new Date(7).getTime(), new Date() instanceof Date])"
-    ],
-    { env: { ...process.env, IRONFLOW_TEST_CLOCK_SHIFT: "-3600000" }, encoding: "utf8" }
-  )
-  const [now, made, written, given, isDate] = JSON.parse(said)
+it("a process has another clock everywhere, from its beginning and from one moment to the next", () => {
+  const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-clock-")), "clock")
+  fs.writeFileSync(file, "-3600000")
+  const program = `
+    const seen = [Date.now(), new Date().getTime(), Date.parse(Date()), new Date(7).getTime(), new Date() instanceof Date]
+    process.getBuiltinModule("node:fs").writeFileSync(${JSON.stringify(file)}, "60000")
+    process.once("SIGUSR2", () => console.log(JSON.stringify([...seen, Date.now()])))
+    process.kill(process.pid, "SIGUSR2")
+    setTimeout(() => {}, 100)`
+  const flags = [
+    `--import=${new URL("clock.ts", import.meta.url).href}`,
+    "--disable-warning=ExperimentalWarning",
+    "-e",
+    program
+  ]
+  const said = execFileSync(process.execPath, flags, {
+    env: { ...process.env, IRONFLOW_TEST_CLOCK: file },
+    encoding: "utf8"
+  })
+  fs.rmSync(path.dirname(file), { recursive: true })
+  const [now, made, written, given, isDate, later] = JSON.parse(said)
 
   for (const time of [now, made, written]) assert.closeTo(time, Date.now() - 3_600_000, 10_000)
   assert.deepStrictEqual([given, isDate], [7, true])
+  assert.closeTo(later, Date.now() + 60_000, 10_000)
 })

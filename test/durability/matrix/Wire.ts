@@ -37,8 +37,10 @@ class Link {
   readonly #wire: Wire
   readonly #held: Record<Direction, Array<Buffer>> = { up: [], down: [] }
   readonly #timers = new Set<NodeJS.Timeout>()
-  /** When the last chunk that is late goes on. */
-  readonly #due: Record<Direction, number> = { up: 0, down: 0 }
+  readonly #late: Record<Direction, Array<{ readonly chunk: Buffer; readonly due: number }>> = {
+    up: [],
+    down: []
+  }
   #isBroken = false
   #isOver = false
 
@@ -110,18 +112,32 @@ class Link {
 
   #pass(direction: Direction, chunk: Buffer): void {
     // what is late goes first
-    const late = this.#due[direction] - performance.now()
-    if (late > 0) return this.#passLater(direction, chunk, late)
-    this.#write(direction, chunk)
+    if (this.#late[direction].length > 0) this.#passLater(direction, chunk, 0)
+    else this.#write(direction, chunk)
   }
 
   #passLater(direction: Direction, chunk: Buffer, ms: number): void {
-    this.#due[direction] = Math.max(this.#due[direction], performance.now() + ms)
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer)
-      this.#write(direction, chunk)
-    }, ms)
-    this.#timers.add(timer)
+    const late = this.#late[direction]
+    late.push({ chunk, due: performance.now() + ms })
+    if (late.length === 1) this.#goOn(direction)
+  }
+
+  /** Passes on what is due, in order, and comes back for the rest. */
+  #goOn(direction: Direction): void {
+    const late = this.#late[direction]
+    for (let first = late[0]; first !== undefined; first = late[0]) {
+      const wait = first.due - performance.now()
+      if (wait > 0) {
+        const timer = setTimeout(() => {
+          this.#timers.delete(timer)
+          this.#goOn(direction)
+        }, wait)
+        this.#timers.add(timer)
+        return
+      }
+      this.#write(direction, first.chunk)
+      late.shift()
+    }
   }
 
   #write(direction: Direction, chunk: Buffer): void {
