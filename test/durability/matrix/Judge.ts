@@ -121,7 +121,11 @@ export const judgeStorm = (evidence: StormEvidence): StormVerdict => {
       executions: executions.length,
       strikes: evidence.strikes.length,
       hits: evidence.strikes.filter(({ hit }) => hit).length,
-      workerKills: count(({ fault }) => fault === "worker-sigkill"),
+      workerKills: count(
+        (strike) =>
+          strike.fault === "worker-sigkill" ||
+          (strike.fault === "clock" && strike.isKilled && plan.transport !== "memory")
+      ),
       engineKills: count(
         (strike) => strike.fault === "engine-sigkill" || ("isKilled" in strike && strike.isKilled)
       ),

@@ -22,7 +22,7 @@ export type Strike =
   /** Everything takes `each` longer. */
   | { readonly fault: "delay"; readonly ms: number; readonly each: number }
   | { readonly fault: "disk-full"; readonly ms: number; readonly isKilled: boolean }
-  /** The clock of the engine is then `shift` off, either of the next one after it was killed, or of this one at once. */
+  /** The clock of the engine is then `shift` off: that of this one at once, or of the next one after it was killed and a worker with it. */
   | { readonly fault: "clock"; readonly shift: number; readonly isKilled: boolean }
 
 /** What something in between may answer. */

@@ -407,9 +407,16 @@ class Storm {
         await this.#engine.kill()
         return this.#startEngine()
       case "clock":
-        if (strike.isKilled) await this.#engine.kill()
+        if (!strike.isKilled) {
+          fs.writeFileSync(this.#clock, String(strike.shift))
+          return this.#engine.signal("SIGUSR2")
+        }
+        await this.#engine.kill()
+        // who is there no more cannot keep its leases
+        await this.#workers?.victim.kill()
         fs.writeFileSync(this.#clock, String(strike.shift))
-        return strike.isKilled ? this.#startEngine() : this.#engine.signal("SIGUSR2")
+        await this.#startEngine()
+        return this.#workers?.victim.start()
     }
   }
 
