@@ -2,6 +2,7 @@
 import fs from "node:fs"
 import os from "node:os"
 import path from "node:path"
+import process from "node:process"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import type { Line } from "../SideLog.ts"
 import { judgeStorm, stormLaws } from "./Judge.ts"
@@ -31,7 +32,7 @@ beforeAll(async () => {
   }))
   sound = await runStorm(
     { ...plan, shares: plan.shares.map((share, nth) => (nth === 2 ? [...share, ...pages] : share)) },
-    { folder: storm, cache: path.join(folder, "cache"), settleMs: 60_000 }
+    { folder: storm, cache: process.env.NODE_COMPILE_CACHE ?? path.join(folder, "cache"), settleMs: 60_000 }
   )
 }, 120_000)
 
