@@ -35,8 +35,8 @@ const storms: ReadonlyArray<
     "connect",
     "an engine that is frozen twice",
     [
-      { fault: "engine-freeze", ms: 5000 },
-      { fault: "engine-freeze", ms: 5000 }
+      { fault: "engine-freeze", ms: 6000 },
+      { fault: "engine-freeze", ms: 8000 }
     ]
   ],
   [
