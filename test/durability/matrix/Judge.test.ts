@@ -41,25 +41,28 @@ const begins = (evidence: StormEvidence): ReadonlyArray<Begin> =>
 const endOf = (evidence: StormEvidence, { token }: Begin): Line | undefined =>
   evidence.lines.find((line) => line.t !== "begin" && "token" in line && line.token === token)
 
-/** A body that ran when a strike came: one that the kill ended, or one that went on after the freeze. */
-const runningAt = (evidence: StormEvidence, nth: 0 | 1): Begin => {
-  const { at, on } = evidence.strikes[nth]!
-  const found = begins(evidence).find((begin) => {
-    if (["print-pages", "collect-payment"].includes(begin.fn) || begin.mono > at) return false
-    const end = endOf(evidence, begin)
-    return nth === 0 ? begin.by === on && end === undefined : end !== undefined && end.mono > at
-  })
-  if (found === undefined) return assert.fail(`nothing ran at strike ${nth}`)
+/** A body that the kill of its process ended. */
+const killed = (evidence: StormEvidence): Begin => {
+  const { at, on } = evidence.strikes[0]!
+  const found = begins(evidence).find(
+    (begin) =>
+      !["print-pages", "collect-payment"].includes(begin.fn) &&
+      begin.by === on &&
+      begin.mono < at &&
+      endOf(evidence, begin) === undefined
+  )
+  if (found === undefined) return assert.fail("nothing ran in the process that was killed")
   return found
 }
 
-/** A body that ran when nothing was struck, from its beginning to its end. */
+/** A body that ran for a while when nothing was struck, from its beginning to its end. */
 const quiet = (evidence: StormEvidence): { readonly begin: Begin; readonly end: Line } => {
-  const last = evidence.strikes.at(-1)!
-  const begin = begins(evidence).findLast((begin) => begin.fn === "process-order" && begin.mono > last.until)
-  const end = begin === undefined ? undefined : endOf(evidence, begin)
-  if (begin === undefined || end === undefined) return assert.fail("nothing ran after the storm")
-  return { begin, end }
+  const { until } = evidence.strikes.at(-1)!
+  for (const begin of begins(evidence)) {
+    const end = endOf(evidence, begin)
+    if (begin.mono > until && end?.t === "end" && end.mono - begin.mono > 30) return { begin, end }
+  }
+  return assert.fail("nothing ran after the storm")
 }
 
 /** Somebody else runs a body once more, from a time for so long. */
@@ -99,7 +102,7 @@ const cases: ReadonlyArray<
     "a body that goes on in a process that was killed elsewhere before",
     "one body of a step runs at a time",
     (evidence) => {
-      const begin = runningAt(evidence, 0)
+      const begin = killed(evidence)
       return again(evidence, begin, evidence.strikes[0]!.at - 1, 5)
     }
   ],
@@ -107,7 +110,7 @@ const cases: ReadonlyArray<
     "a run that nobody took over",
     "others take over in time",
     (evidence) => {
-      const { run } = runningAt(evidence, 0)
+      const { run } = killed(evidence)
       return without(evidence, (line) => {
         return "run" in line && line.run === run && line.mono > evidence.strikes[0]!.at
       })
@@ -117,7 +120,7 @@ const cases: ReadonlyArray<
     "a run that was taken over late",
     "others take over in time",
     (evidence) => {
-      const { run } = runningAt(evidence, 0)
+      const { run } = killed(evidence)
       const { at } = evidence.strikes[0]!
       const lines = evidence.lines.map((line) =>
         "run" in line && line.run === run && line.mono > at ? { ...line, mono: line.mono + 6001 } : line
@@ -129,11 +132,11 @@ const cases: ReadonlyArray<
     "a body that was aborted by a short absence",
     "a short absence aborts nothing",
     (evidence) => {
-      const { token } = runningAt(evidence, 1)
-      const lines = evidence.lines.map((line) =>
-        line.t === "end" && line.token === token ? { ...line, t: "abort" as const } : line
-      )
-      return { ...evidence, lines }
+      const { begin, end } = quiet(evidence)
+      const at = (begin.mono + end.mono) / 2
+      const [kill, freeze] = evidence.strikes
+      const lines = evidence.lines.map((line) => (line === end ? ({ ...end, t: "abort" } as Line) : line))
+      return { ...evidence, lines, strikes: [kill!, { ...freeze!, at, until: at + 200 }] }
     }
   ],
   [
