@@ -73,7 +73,7 @@ const claimFunction = (
   if (noneReady(tx, fn)) return true
   const none =
     concurrency === undefined
-      ? claimWhere(tx, fn, takers, claims, "", [])
+      ? claimWhere(tx, fn, takers, claims, "", []) === "all"
       : claimLimited(tx, fn, takers, claims, concurrency.limit)
   if (actorKey === undefined) return none
   // what is ready may wait for the room of its actor's worker
@@ -89,7 +89,10 @@ const noneReady = (tx: Transaction, fn: RegisteredFunction): boolean =>
 /** The keys of runs that are ready. */
 const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at"
 
-/** Hands out ready runs that satisfy `condition`, at most `limit` of them; says whether that were all. */
+/** What was handed out of the ready runs: all, not all, or not those that are tried apart from others which are out. */
+type Claimed = "all" | "not all" | "some are held back"
+
+/** Hands out ready runs that satisfy `condition`, at most `limit` of them. */
 const claimWhere = (
   tx: Transaction,
   fn: RegisteredFunction,
@@ -98,12 +101,12 @@ const claimWhere = (
   condition: string,
   values: ReadonlyArray<SQLInputValue>,
   limit = Number.POSITIVE_INFINITY
-): boolean => {
+): Claimed => {
   const atMost = claims.length + limit
   let apart = false
   while (true) {
     const wanted = Math.min(creditOf(takers), atMost - claims.length)
-    if (wanted === 0) return false
+    if (wanted === 0) return apart ? "some are held back" : "not all"
     const actors = fn.registration.actorKey === undefined ? undefined : withRoom(takers)
     const rows = tx.among(
       "run",
@@ -128,7 +131,8 @@ const claimWhere = (
     }
     // rows of one actor may have been bound to a worker that had no room for all of them: others come after these
     if (actors !== undefined && rows.length === wanted && claimed > 0) continue
-    return !apart && rows.length < wanted && claimed === rows.length
+    if (apart) return "some are held back"
+    return rows.length < wanted && claimed === rows.length ? "all" : "not all"
   }
 }
 
@@ -155,6 +159,7 @@ const claimLimited = (
   limit: number
 ): boolean => {
   let after: string | undefined
+  let heldBack = false
   while (takers.some((taker) => taker.credit > 0)) {
     const next =
       after === undefined
@@ -168,7 +173,10 @@ const claimLimited = (
             after
           )
     // runs from before the function had a limit have no key, and none applies to them
-    if (next === undefined) return claimWhere(tx, fn, takers, claims, "AND r.concurrency_key IS NULL", [])
+    if (next === undefined) {
+      const rest = claimWhere(tx, fn, takers, claims, "AND r.concurrency_key IS NULL", [])
+      return rest === "all" && !heldBack
+    }
     after = String(next.concurrency_key)
     const held = tx.get(
       "SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL",
@@ -176,7 +184,10 @@ const claimLimited = (
       after
     )
     const room = limit - Number(held?.held)
-    if (room > 0) claimWhere(tx, fn, takers, claims, "AND r.concurrency_key = ?", [after], room)
+    if (room <= 0) continue
+    const claimed = claimWhere(tx, fn, takers, claims, "AND r.concurrency_key = ?", [after], room)
+    // the end of a lease of its own key is not what they wait for
+    if (claimed === "some are held back") heldBack = true
   }
   return false
 }

@@ -216,6 +216,24 @@ export const suspectsSuite = (test: ShopTest): void => {
       assert.strictEqual(yield* shop.status(early!.runId), "paused", "that was alone")
     })
 
+    test("of a function with a limit has its turn when the one that kept it away has ended", function* (shop) {
+      yield* shop.register(
+        handles("ship"),
+        handles("charge", { concurrency: { limit: 2, key: "event.data.i" } })
+      )
+      yield* place(shop, 1)
+      yield* die(shop, 4)
+      const [held] = yield* shop.claim({ credit: 1 })
+      assert.strictEqual(held!.functionId, "ship")
+      // looked at while it is kept away
+      assert.deepStrictEqual(yield* shop.claim({ credit: 1 }), [])
+
+      yield* shop.report(held!, complete())
+
+      const [next] = yield* shop.claim({ credit: 1 })
+      assert.strictEqual(next?.functionId, "charge")
+    })
+
     test("is known again when its worker comes back", function* (shop) {
       yield* shop.register(handles("charge"))
       yield* place(shop, 2)
