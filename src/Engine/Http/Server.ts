@@ -38,6 +38,7 @@ import { type BodyLimits, parseJson, readBytes, readJson } from "./Body.ts"
 import { clientRoutes } from "./ClientRoutes.ts"
 import { ALPN_PROTOCOLS, BothVersions } from "./Http2.ts"
 import { checkBody, checkCall, checkCorsOrigins, Gate, isLoopback, type Visitor } from "./Gate.ts"
+import { lastWords } from "./LastWords.ts"
 import * as Metrics from "./Metrics.ts"
 import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
@@ -318,12 +319,15 @@ const createServer = (options: ResolvedOptions): Http.Server => {
       ? Http.createServer(limits)
       : Https.createServer({
           ...limits,
+          handshakeTimeout: options.bodyTimeoutMs,
           cert: Buffer.from(tls.cert),
           key: Buffer.from(tls.key),
           ALPNProtocols: ALPN_PROTOCOLS
         })
   server.maxConnections = options.maxConnections
   server.on("clientError", answerMalformed)
+  // without its TLS nothing can be said on it
+  server.on("tlsClientError", (_error: Error, socket: Socket) => socket.destroy())
   return server
 }
 
@@ -332,14 +336,11 @@ const answerMalformed = (error: Error & { readonly code?: string }, socket: Sock
   if (!socket.writable) return void socket.destroy()
   const [status, message] =
     error.code === "HPE_HEADER_OVERFLOW"
-      ? (["431 Request Header Fields Too Large", "The headers are too large"] as const)
+      ? ([431, "The headers are too large"] as const)
       : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
-        ? (["408 Request Timeout", "The request did not arrive in time"] as const)
-        : (["400 Bad Request", "This is not a valid HTTP request"] as const)
-  const body = JSON.stringify({ error: message, message, code: "BAD_REQUEST" })
-  socket.end(
-    `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`
-  )
+        ? ([408, "The request did not arrive in time"] as const)
+        : ([400, "This is not a valid HTTP request"] as const)
+  lastWords(socket, status, { error: message, message, code: "BAD_REQUEST" })
 }
 
 const listenError = (error: ServeError, host: string, port: number): IronflowError => {

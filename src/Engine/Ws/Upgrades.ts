@@ -2,13 +2,14 @@
  * Requests that become WebSockets: found in a table like those that do not, refused with an HTTP answer before they are
  * upgraded, and told to go away when the server stops.
  */
-import { type IncomingMessage, STATUS_CODES } from "node:http"
+import type { IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
 import { type WebSocket, WebSocketServer } from "ws"
 import { IronflowError, isIronflowError } from "../../Errors.ts"
 import { failureResponse } from "../../Protocol/Http/Failures.ts"
 import type { Gate, Visitor } from "../Http/Gate.ts"
+import { lastWords } from "../Http/LastWords.ts"
 import { matchPath } from "../Http/Route.ts"
 
 /** A request for a WebSocket that has been accepted. */
@@ -164,9 +165,5 @@ const closeWithKey = (socket: WebSocket, { caller }: Visitor): (() => void) =>
 
 const refuse = (socket: Duplex, error: IronflowError): void => {
   const { status, body } = failureResponse(error, "rest")
-  const text = JSON.stringify(body)
-  socket.end(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Error"}\r\nContent-Type: application/json\r\n` +
-      `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`
-  )
+  lastWords(socket, status, body)
 }
