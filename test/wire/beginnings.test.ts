@@ -65,22 +65,19 @@ describe("a connection to `ironflow serve`", () => {
   }, 40_000)
   afterAll(() => terminal[Symbol.asyncDispose]())
 
-  it.each(answers)(
-    "is answered wherever its beginning is cut in two: %s",
-    async (_name, bytes, expected) => {
-      const cuts = await Promise.all(
-        Array.from({ length: bytes.length - 1 }, async (_, i) => ({
-          socket: await RawSocket.open(port),
-          pieces: splitAt(bytes, i + 1)
-        }))
-      )
+  it.each(answers)("is answered wherever its beginning is cut in two: %s", async (_name, bytes, expected) => {
+    const cuts = await Promise.all(
+      Array.from({ length: bytes.length - 1 }, async (_, i) => ({
+        socket: await RawSocket.open(port),
+        pieces: splitAt(bytes, i + 1)
+      }))
+    )
 
-      await sendInPieces(url, cuts)
+    await sendInPieces(url, cuts)
 
-      await Promise.all(cuts.map(({ socket }) => socket.until(literally(expected))))
-      for (const { socket } of cuts) socket[Symbol.dispose]()
-    }
-  )
+    await Promise.all(cuts.map(({ socket }) => socket.until(literally(expected))))
+    for (const { socket } of cuts) socket[Symbol.dispose]()
+  })
 
   it.each(answers)("is answered when it comes byte by byte: %s", async (_name, bytes, expected) => {
     using socket = await RawSocket.open(port)
