@@ -11,12 +11,18 @@ export class FaultyNetwork implements AsyncDisposable {
   readonly #server: net.Server
   readonly #pairs = new Set<Pair>()
   #listening: ReadonlyArray<() => void> = []
+  #impostor: ((near: net.Socket) => void) | undefined
   connections = 0
   port = 0
 
   private constructor(targetPort: number) {
     this.#server = net.createServer((near) => {
       this.connections++
+      for (const listener of this.#listening) listener()
+      if (this.#impostor !== undefined) {
+        near.on("error", () => undefined).resume()
+        return this.#impostor(near)
+      }
       const far = net.connect(targetPort, "127.0.0.1")
       const pair = { near, far }
       this.#pairs.add(pair)
@@ -29,7 +35,6 @@ export class FaultyNetwork implements AsyncDisposable {
       far.on("error", end).on("close", end)
       near.pipe(far)
       far.pipe(near)
-      for (const listener of this.#listening) listener()
     })
   }
 
@@ -66,6 +71,21 @@ export class FaultyNetwork implements AsyncDisposable {
 
   releaseAnswers(): void {
     for (const { far, near } of this.#pairs) far.pipe(near)
+  }
+
+  /** Somebody else answers in place of the server, on the connections that are open and on new ones, until `heal`. */
+  impersonate(impostor: (near: net.Socket) => void): void {
+    this.#impostor = impostor
+    for (const { far, near } of this.#pairs) {
+      near.unpipe(far)
+      far.unpipe(near)
+      impostor(near)
+    }
+  }
+
+  heal(): void {
+    this.#impostor = undefined
+    this.cut()
   }
 
   /** Ends the connections that are open. */
