@@ -34,6 +34,8 @@ export interface Evaluation {
  * allowed.
  */
 export const compileExpression = (expression: string, roots: ExpressionRoots): Expression => {
+  // which refuses it, and asks it for no text before
+  if (typeof expression !== "string") return compile(expression, roots)
   const key = `${roots.join()} ${expression}`
   const known = cache.get(key)
   if (known !== undefined) return known

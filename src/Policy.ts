@@ -7,7 +7,7 @@
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { compileExpression, type Expression } from "./Expression.ts"
-import { listLength, nameLength } from "./Limits.ts"
+import { keyLength, listLength, nameLength } from "./Limits.ts"
 
 /** Everything that a key can be allowed to do. */
 export const actions = [
@@ -107,6 +107,9 @@ export interface PolicyContext {
   /** Epoch milliseconds. */
   readonly now: () => number
 }
+
+/** Characters of a resource: its kind and the longest name of anything. */
+const resourceLength = keyLength + 32
 
 /** Characters of a list of patterns. */
 const patternsLength = 4096
@@ -265,6 +268,8 @@ export class Permissions {
   ): Denial | undefined {
     const { policies, always } = this.#about(action)
     if (always) return undefined
+    // nothing is called so, and a pattern may take its time with it
+    if (resource.length > resourceLength) return { reason: "nothing allows it" }
     let allowed = false
     for (const policy of policies) {
       if (

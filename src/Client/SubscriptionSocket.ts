@@ -40,6 +40,8 @@ export const dialSocket =
       const socket = new WebSocket(`${getWebSocketUrl(url)}?${query}`, { perMessageDeflate: false })
       hangUp = () => socket.terminate()
       const wire = wireOf(socket)
+      // a socket gives one buffer unless it was told otherwise
+      socket.on("message", (frame) => wire.onText(String(frame)))
       socket.on("open", () => opened(wire))
       socket.on("unexpected-response", (_, response) => {
         void refusal(response).then((error) => (mayNot(error) ? failed(error) : fail(error)))

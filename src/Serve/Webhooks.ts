@@ -4,8 +4,9 @@ import type { Connection } from "../Client/HttpConnection.ts"
 import { IronflowError, toError } from "../Errors.ts"
 import { checkEventName } from "../Event.ts"
 import { encodeJson, isObject, safeJsonParse } from "../Json.ts"
-import { checkSize, eventBytes } from "../Limits.ts"
+import { checkSize, eventBytes, nameLength } from "../Limits.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
+import { show } from "../Show.ts"
 import type { IronflowWebhook, WebhookEvent } from "../Webhook.ts"
 import { isSuccess } from "../Worker/ServerLink.ts"
 import type { ServeRequest } from "./Http.ts"
@@ -108,8 +109,8 @@ const checkEvent = (event: unknown, what: string): WebhookEvent => {
   const { data, idempotencyKey, name } = event
   checkEventName(name)
   checkSize(
-    `Data of event "${String(name)}"`,
-    encodeJson(data, `Data of event "${String(name)}"`),
+    `Data of event ${show(name, nameLength)}`,
+    encodeJson(data, `Data of event ${show(name, nameLength)}`),
     eventBytes
   )
   if (idempotencyKey !== undefined && idempotencyKey !== null && typeof idempotencyKey !== "string") {

@@ -11,6 +11,8 @@ export class FaultyNetwork implements AsyncDisposable {
   readonly #server: net.Server
   readonly #pairs = new Set<Pair>()
   #listening: ReadonlyArray<() => void> = []
+  /** Connections that have only heard the impostor. */
+  readonly #fooled = new Set<net.Socket>()
   #impostor: ((near: net.Socket) => void) | undefined
   connections = 0
   port = 0
@@ -20,7 +22,11 @@ export class FaultyNetwork implements AsyncDisposable {
       this.connections++
       for (const listener of this.#listening) listener()
       if (this.#impostor !== undefined) {
-        near.on("error", () => undefined).resume()
+        this.#fooled.add(near)
+        near
+          .on("error", () => undefined)
+          .on("close", () => this.#fooled.delete(near))
+          .resume()
         return this.#impostor(near)
       }
       const far = net.connect(targetPort, "127.0.0.1")
@@ -85,6 +91,7 @@ export class FaultyNetwork implements AsyncDisposable {
 
   heal(): void {
     this.#impostor = undefined
+    for (const near of this.#fooled) near.resetAndDestroy()
     this.cut()
   }
 

@@ -101,6 +101,8 @@ const impostors: { readonly [name: string]: (near: Socket) => void } = {
     ),
   "one that says 503 and hangs up": (near) =>
     near.end("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nConnection: close\r\n\r\nDown"),
+  "one that hangs up in the middle of a 503": (near) =>
+    near.end("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 400\r\n\r\nDown"),
   noise: (near) => near.end(Buffer.from([...Array(512).keys()].map((i) => (i * 7919) % 251))),
   "a reset": (near) => near.resetAndDestroy(),
   "a farewell without a word": (near) => near.end(),

@@ -32,6 +32,7 @@ import { CHANNEL_HEADER, CHANNEL_PATH } from "../../Protocol/Http/Channel.ts"
 import { readEngine } from "../../Protocol/Http/Access.ts"
 import type { Dialect } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
+import { show } from "../../Show.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
 import { Engine } from "../Engine.ts"
 import { type BodyLimits, parseJson, readBytes, readJson } from "./Body.ts"
@@ -141,8 +142,12 @@ export const make = (
     ])
 
     const maxStreamBytes = Math.max(resolved.maxReportBytes, resolved.maxBodyBytes)
+    const onBug = (what: string, cause: unknown): void => {
+      Fiber.runIn(run(Effect.logError(`${what} because of a bug`, cause)), scope)
+    }
     const upgrades = new Upgrades({
       gate,
+      onBug,
       routes: [
         yield* WorkerRpcServer.make(workers, maxStreamBytes),
         channelRoute({
@@ -178,8 +183,11 @@ export const make = (
           gate.checkOrigin({ headers })
           streams.open(stream, headers, gate.admit({ headers }))
         } catch (error) {
-          if (!isIronflowError(error)) throw error
-          refuseStream(stream, error)
+          if (!isIronflowError(error)) onBug("A request for a stream failed", error)
+          refuseStream(
+            stream,
+            isIronflowError(error) ? failureResponse(error, "connect") : defectResponse("connect")
+          )
         }
         return true
       }
@@ -283,7 +291,7 @@ const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
   }
   const { port } = resolved
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {
-    throw new ValidationError(`The port must be an integer from 0 to 65535, got ${String(port)}`)
+    throw new ValidationError(`The port must be an integer from 0 to 65535, got ${show(port)}`)
   }
   for (const name of [
     "maxBodyBytes",
@@ -293,7 +301,7 @@ const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
     "maxConnections"
   ] as const) {
     if (!Number.isSafeInteger(resolved[name]) || resolved[name] <= 0) {
-      throw new ValidationError(`\`${name}\` must be a positive integer, got ${String(resolved[name])}`)
+      throw new ValidationError(`\`${name}\` must be a positive integer, got ${show(resolved[name])}`)
     }
   }
   return resolved
@@ -340,7 +348,7 @@ const answerMalformed = (error: Error & { readonly code?: string }, socket: Sock
       : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
         ? ([408, "The request did not arrive in time"] as const)
         : ([400, "This is not a valid HTTP request"] as const)
-  lastWords(socket, status, { error: message, message, code: "BAD_REQUEST" })
+  lastWords(socket, { status, body: { error: message, message, code: "BAD_REQUEST" } })
 }
 
 const listenError = (error: ServeError, host: string, port: number): IronflowError => {
@@ -425,7 +433,8 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
         ? Effect.raceFirst(reply, visitor.caller.ended)
         : reply
     }
-    if (method === "GET" || method === "DELETE") return call(undefined)
+    // whoever may be anybody has nothing to say that were worth the reading
+    if (isPublic || method === "GET" || method === "DELETE") return call(undefined)
     const limits = route.fromWorker ? worker : client
     return Effect.flatMap(route.reads === "json" ? asked.readJson(limits) : asked.readBytes(limits), (body) =>
       Effect.flatten(checked(() => call(body)))
@@ -482,8 +491,9 @@ const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<R
   ]
 }
 
-const refuseStream = (stream: ServerHttp2Stream, error: IronflowError): void => {
-  const { body, status } = failureResponse(error, "connect")
+const refuseStream = (stream: ServerHttp2Stream, { body, status }: FailureResponse): void => {
+  // half of an answer cannot be taken back, and nobody hears a stream that is closed
+  if (stream.headersSent || stream.closed) return void stream.close()
   stream.respond({ ":status": status, "content-type": "application/json" })
   stream.end(JSON.stringify(body))
 }
