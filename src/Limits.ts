@@ -105,8 +105,8 @@ export const checkSize = <Text extends string | undefined>(
  * the text, which may be no JSON at all.
  */
 export const checkNesting = (what: string, text: string, levels: number = messageDepth): string => {
-  // each level has two ends, so most texts need no counting
-  if (text.length <= 2 * levels) return text
+  // each level begins with a bracket, and most texts have fewer
+  if (text.length <= 2 * levels || !hasMoreBrackets(text, levels)) return text
   let level = 0
   for (let at = 0; at < text.length; at++) {
     switch (text.charCodeAt(at)) {
@@ -123,6 +123,16 @@ export const checkNesting = (what: string, text: string, levels: number = messag
     }
   }
   return text
+}
+
+const hasMoreBrackets = (text: string, most: number): boolean => {
+  let found = 0
+  for (const bracket of "{[") {
+    for (let at = text.indexOf(bracket); at !== -1; at = text.indexOf(bracket, at + 1)) {
+      if (++found > most) return true
+    }
+  }
+  return false
 }
 
 const QUOTE = 0x22
