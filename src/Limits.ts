@@ -144,10 +144,11 @@ const CLOSE_BRACE = 0x7d
 
 /** Where the quote is that ends the string which begins at `start`; the end of the text when there is none. */
 const endOfString = (text: string, start: number): number => {
-  for (let at = text.indexOf('"', start + 1); at !== -1; at = text.indexOf('"', at + 1)) {
-    let escapes = at
-    while (text.charCodeAt(escapes - 1) === BACKSLASH) escapes--
-    if ((at - escapes) % 2 === 0) return at
+  let at = start + 1
+  for (; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === QUOTE) break
+    if (code === BACKSLASH) at++
   }
-  return text.length
+  return at
 }
