@@ -180,11 +180,12 @@ export class Channel {
     webSocket.on("message", (data) => {
       line.heard = true
       line.heardAt = this.#now()
-      const wellFormed = readFrame(String(data), ([id = "", status], text) => {
+      const wellFormed = readFrame(String(data), ([id = "", status = ""], text) => {
         const resume = line.calls.get(id)
         if (resume === undefined) return
         line.calls.delete(id)
-        resume(Effect.succeed({ status: Number(status), text }))
+        // an answer without a status is none
+        resume(/^[1-5]\d\d$/.test(status) ? Effect.succeed({ status: Number(status), text }) : undefined)
       })
       if (!wellFormed) webSocket.terminate()
       if (line.calls.size === 0) this.#rest(line)

@@ -22,7 +22,7 @@ import type {
   TopicStats,
   WorkerInfo
 } from "./Client.ts"
-import { isObject } from "../Json.ts"
+import { isObject, numberOf } from "../Json.ts"
 import { decodeRunStatus } from "../Protocol/Http/RunJson.ts"
 
 export type Fields = { readonly [name: string]: unknown }
@@ -43,7 +43,7 @@ export const text = (of: Fields, name: string): string | undefined => {
 export const filled = (of: Fields, name: string): string | undefined => text(of, name) || undefined
 
 export const number = (of: Fields, name: string): number => {
-  const value = Number(field(of, name) ?? 0)
+  const value = numberOf(field(of, name))
   return Number.isFinite(value) ? value : 0
 }
 

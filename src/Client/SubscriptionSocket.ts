@@ -44,6 +44,8 @@ export const dialSocket =
       })
       hangUp = () => socket.terminate()
       const wire = wireOf(socket)
+      // a socket gives one buffer unless it was told otherwise
+      socket.on("message", (frame) => wire.onText(String(frame)))
       socket.on("open", () => {
         watch(socket)
         opened(wire)

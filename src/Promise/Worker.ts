@@ -10,6 +10,7 @@ import { IronflowError, ValidationError } from "../Errors.ts"
 import type { EffectFunction, IronflowFunction } from "../Function.ts"
 import type { EffectProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
+import { show } from "../Show.ts"
 import { resolveWorkerOptions, type WorkerOptions } from "../Worker/Options.ts"
 import { type PollingOptions, resolvePollingOptions } from "../Worker/ServerLink.ts"
 import type { WorkerService } from "../Worker/Worker.ts"
@@ -120,7 +121,7 @@ const overHttp = (config: ServerWorkerConfig): Connected => {
   const transport: unknown = config.transport ?? "polling"
   if (transport !== "polling" && transport !== "streaming") {
     throw new ValidationError(
-      `createWorker(): \`transport\` must be "polling" or "streaming", got ${JSON.stringify(transport)}`
+      `createWorker(): \`transport\` must be "polling" or "streaming", got ${show(transport)}`
     )
   }
   // Loaded on demand: whoever imports the main entry for a client alone need not pay for it.

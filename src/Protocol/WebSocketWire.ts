@@ -2,7 +2,7 @@
 import type { WebSocket } from "ws"
 import type { Wire } from "./Subscriptions.ts"
 
-/** Errors of the socket are for whoever opened it: `close` follows them. */
+/** Frames are for whoever has the socket to hand to `onText`, and so are its errors: `close` follows them. */
 export const wireOf = (socket: WebSocket): Wire => {
   let waits = false
   // The socket below emits `drain` only after it was filled up to its own mark, which may be more than a subscription's.
@@ -26,8 +26,6 @@ export const wireOf = (socket: WebSocket): Wire => {
     onClose: () => undefined,
     onDrain: () => undefined
   }
-  // a text frame comes as one buffer unless the socket was told otherwise
-  socket.on("message", (data) => wire.onText(String(data)))
   socket.on("close", (code, reason) => wire.onClose(code, String(reason)))
   return wire
 }

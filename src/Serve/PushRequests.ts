@@ -17,7 +17,7 @@ const version: Rule = (value) =>
 const oneOf =
   (...words: ReadonlyArray<string>): Rule =>
   (value) =>
-    words.includes(String(value)) ? undefined : `must be one of ${words.join(", ")}`
+    words.some((word) => word === value) ? undefined : `must be one of ${words.join(", ")}`
 const optional =
   (rule: Rule): Rule =>
   (value) =>

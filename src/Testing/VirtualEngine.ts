@@ -30,6 +30,7 @@ import type { AnyProjection, ProjectionRequirements } from "../Projection/Projec
 import type { RunHistory } from "../Protocol/History.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
+import { show } from "../Show.ts"
 import * as Worker from "../Worker/Worker.ts"
 import { replayingEveryStep } from "./EveryStep.ts"
 import { type RepeatedSteps, repeating } from "./RepeatedSteps.ts"
@@ -128,7 +129,7 @@ export const makeVirtual = <
       options
     const start = startAt === undefined ? defaultStart : new Date(startAt).getTime()
     if (Number.isNaN(start)) {
-      return yield* Effect.fail(new ValidationError(`\`startAt\` must be a date, got ${String(startAt)}`))
+      return yield* Effect.fail(new ValidationError(`\`startAt\` must be a date, got ${show(startAt)}`))
     }
     const manual = VirtualTime.makeClock(start)
     const onManualTime = Effect.provideService(Clock.Clock, manual.clock)

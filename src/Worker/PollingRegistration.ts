@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { failureOf, isFromOurEngine } from "../Client/HttpFailures.ts"
 import type { IronflowError } from "../Errors.ts"
-import { isObject, safeJsonParse } from "../Json.ts"
+import { isObject, numberOf, safeJsonParse } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
 import { identityOf } from "./ProcessIdentity.ts"
 import { isAccessError, isSuccess, type ServerLink } from "./ServerLink.ts"
@@ -63,7 +63,7 @@ export const register = (
 
 /** Reads the answer to a registration. */
 export const readRegistered = (body: unknown): Registered => {
-  if (!isObject(body) || !isObject(body.capabilities) || !(Number(body.capabilities.turns) >= 1)) {
+  if (!isObject(body) || !isObject(body.capabilities) || numberOf(body.capabilities.turns) < 1) {
     return undefined
   }
   // a server that says that it exchanges turns answers as the protocol says

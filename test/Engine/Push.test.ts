@@ -483,6 +483,55 @@ describe("an endpoint", () => {
   })
 })
 
+const nested = (levels: number): string => "[".repeat(levels) + "]".repeat(levels)
+
+describe("an answer that makes no sense", () => {
+  it.each([
+    ["null", "null"],
+    ["ops that are no list", '{"type":"turn","ops":{"toString":1}}'],
+    ["an op of no kind", '{"type":"turn","ops":[{"_tag":{"toString":1}}]}'],
+    ["an output that is no text", '{"type":"turn","ops":[{"_tag":"Complete","output":{"toString":1}}]}'],
+    ["an error that is none", '{"type":"turn","ops":[{"_tag":"Fail","error":{"toString":1}}]}']
+  ])("costs a turn, and the run goes on: %s", async (_what, answer) => {
+    let turns = 0
+    const server = await endpoint(
+      speaking((_job, response) => (turns++ === 0 ? response.end(answer) : complete(response)))
+    )
+    const engine = await startWith()
+    await register(engine, server.url)
+
+    const run = await ended(engine, await place(engine))
+
+    expect([run.status, turns]).toEqual(["completed", 2])
+  })
+
+  it.each([
+    ["the answer", nested(10_000)],
+    ["its ops", `{"type":"turn","ops":${nested(10_000)}}`],
+    ["an output", JSON.stringify({ type: "turn", ops: [{ _tag: "Complete", output: nested(10_000) }] })]
+  ])("fails the run when %s has 10,000 levels", async (_what, answer) => {
+    const server = await endpoint(speaking((_job, response) => response.end(answer)))
+    const engine = await startWith()
+    await register(engine, server.url)
+
+    const run = await ended(engine, await place(engine))
+
+    expect(run.status).toBe("failed")
+    expect(run.error?.message).toMatch(/Nesting of .* the limit is 100 levels/)
+  })
+
+  it("to the question what it is gets an answer in words", async () => {
+    const odd = description.replace('"turns":1', '"turns":{"toString":1}')
+    const server = await endpoint((_request, response) => response.end(odd))
+    const engine = await startWith()
+
+    const response = await registerEndpoint(engine, server.url)
+
+    expect(response.status).toBe(400)
+    expect(await response.text()).toContain("does not say which functions it has")
+  })
+})
+
 describe("what a handler reports while its turn lives", () => {
   it("is refused when it is not as it should be, and changes nothing", async () => {
     const engine = await startWith()

@@ -226,6 +226,7 @@ describe("the body", () => {
   it.each([
     ["nothing", "", 400, "INVALID_JSON"],
     ["no JSON", "{oops", 400, "INVALID_JSON"],
+    ["10,000 levels", `{"event":${"[".repeat(10_000)}${"]".repeat(10_000)}}`, 400, "LIMIT_EXCEEDED"],
     ["a list", "[]", 400, "VALIDATION_ERROR"],
     ["null", "null", 400, "VALIDATION_ERROR"],
     ["no fields", "{}", 400, "VALIDATION_ERROR"],

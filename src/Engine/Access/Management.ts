@@ -23,6 +23,7 @@ import {
 import { isObject } from "../../Json.ts"
 import { checkName, listLength } from "../../Limits.ts"
 import { checkActions, checkCondition, checkResources } from "../../Policy.ts"
+import { show } from "../../Show.ts"
 import type {
   AccessLogEntry,
   KeyRecord,
@@ -66,7 +67,7 @@ export const make = (
   const findKey = (id: unknown): KeyRecord => {
     const key = access.keys.get(checkName("id of the API key", id))
     if (key !== undefined && visible(key)) return key
-    throw new IronflowError(`There is no API key "${String(id).slice(0, 128)}"`, {
+    throw new IronflowError(`There is no API key ${show(id)}`, {
       code: "API_KEY_NOT_FOUND"
     })
   }
@@ -352,9 +353,7 @@ const orgOf = (fields: Fields): string => {
 
 const readEffect = (effect: unknown): "allow" | "deny" => {
   if (effect === "allow" || effect === "deny") return effect
-  throw new ValidationError(
-    `The effect of a policy is "allow" or "deny", got ${JSON.stringify(effect)?.slice(0, 64)}`
-  )
+  throw new ValidationError(`The effect of a policy is "allow" or "deny", got ${show(effect)}`)
 }
 
 const readCondition = (condition: unknown): string => {
@@ -375,7 +374,7 @@ const readPolicyChanges = (fields: Fields): PolicyChanges => ({
 const findIn = <A>(records: ReadonlyMap<string, A>, id: unknown, what: string, code: string): A => {
   const found = records.get(checkName(`id of the ${what}`, id))
   if (found !== undefined) return found
-  throw new IronflowError(`There is no ${what} "${String(id).slice(0, 128)}"`, { code })
+  throw new IronflowError(`There is no ${what} ${show(id)}`, { code })
 }
 
 const ofOrg = <A extends { readonly orgId: string }>(

@@ -9,11 +9,13 @@ import * as Cause from "effect/Cause"
 import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
 import { IronflowError, isIronflowError, UnauthenticatedError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
+import { checkNesting } from "../../Limits.ts"
 import { CONNECT_TRANSPORT, engineMessage, workerMessage } from "../../Protocol/Connect/Messages.ts"
 import { type Data, decode, encode } from "../../Protocol/Connect/Wire.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import type { StreamCall } from "../../Protocol/TurnStream.ts"
+import { show } from "../../Show.ts"
 import type { EngineService } from "../Engine.ts"
 import type { Visitor } from "../Http/Gate.ts"
 import { checked } from "../Http/Route.ts"
@@ -140,11 +142,13 @@ class ConnectStream {
 
   #read(chunk: Buffer): void {
     if (this.#ended) return
+    // nothing that a worker sends gets further than this: at worst it ends its stream
     try {
       for (const payload of this.#envelopes.read(chunk)) this.#received(decode(workerMessage, payload))
     } catch (error) {
-      if (!isIronflowError(error)) throw error
-      this.#end(error)
+      if (isIronflowError(error)) return this.#end(error)
+      this.#end(bug())
+      this.#options.fork(Effect.logError("A message of a worker failed because of a bug", error))
     }
   }
 
@@ -186,7 +190,7 @@ class ConnectStream {
           // what is being answered goes first
           end: () => void setImmediate(() => this.#end())
         })
-        const response = yield* turns.register(safeJsonParse(register.turns))
+        const response = yield* turns.register(yield* checked(() => read("the registration", register.turns)))
         this.#write({ registered: { workerId: register.workerId, turns: response } })
         this.#peer = turns
         this.#pump()
@@ -227,8 +231,11 @@ class ConnectStream {
   #answer(turns: TurnStream, { body, call, id }: Data): void {
     const answered =
       typeof call === "string" && isStreamCall(call)
-        ? turns.call(call, safeJsonParse(String(body ?? "")))
-        : Effect.fail(new ValidationError(`There is no call "${String(call).slice(0, 64)}"`))
+        ? Effect.flatMap(
+            checked(() => read("the body of the call", body)),
+            (asked) => turns.call(call, asked)
+          )
+        : Effect.fail(new ValidationError(`There is no call ${show(call)}`))
     this.#run(
       Effect.matchCause(answered, {
         onSuccess: (text) => this.#write({ turnAnswer: { id, body: text } }),
@@ -256,7 +263,7 @@ class ConnectStream {
               ? Effect.void
               : Effect.logWarning(`A message of a worker was of no use: ${error.message}`)
           }
-          this.#end(new IronflowError("The engine failed because of a bug; its log has the details"))
+          this.#end(bug())
           return Effect.logError("A message of a worker failed because of a bug", cause)
         }
       })
@@ -296,6 +303,13 @@ class ConnectStream {
     if (error !== undefined) this.#stream.once("finish", () => this.#stream.close())
   }
 }
+
+const bug = (): IronflowError =>
+  new IronflowError("The engine failed because of a bug; its log has the details")
+
+/** The value of a JSON text in a message. Throws `LimitExceededError`. */
+const read = (what: string, text: unknown): unknown =>
+  typeof text === "string" ? safeJsonParse(checkNesting(what, text)) : undefined
 
 const endOfStream = (error?: IronflowError): Buffer =>
   envelope(

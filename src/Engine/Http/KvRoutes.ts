@@ -168,6 +168,7 @@ const checkValue = (key: string, value: StoredValue): StoredValue => {
   }
   if (value.type === "json") {
     const text = Buffer.from(value.bytes).toString()
+    Limits.checkNesting(what, text, Limits.jsonDepth)
     if (!isUtf8(value.bytes) || safeJsonParse(text, notJson) === notJson) {
       throw new ValidationError(`${what} is announced as JSON and is none`)
     }

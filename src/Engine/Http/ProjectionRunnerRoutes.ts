@@ -16,6 +16,7 @@ import type {
   ProjectionRegistration,
   ProjectionSaved
 } from "../../Protocol/Projections.ts"
+import { show } from "../../Show.ts"
 import type { EngineService } from "../Engine.ts"
 import { checked, json, type Reply, type Route, route } from "./Route.ts"
 
@@ -101,7 +102,7 @@ const readRegistration = (body: unknown): ProjectionRegistration => {
   const { events, mode, name, partitionKey } = registerRequest(body)
   if (mode !== "managed" && mode !== "external") {
     throw new ValidationError(
-      `RegisterProjection: \`mode\` must be "managed" or "external", got "${String(mode).slice(0, 64)}"`
+      `RegisterProjection: \`mode\` must be "managed" or "external", got ${show(mode)}`
     )
   }
   return { name, events, mode, ...(partitionKey ? { partitionKey } : {}) }

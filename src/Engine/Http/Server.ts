@@ -33,12 +33,14 @@ import { CHANNEL_HEADER, CHANNEL_PATH } from "../../Protocol/Http/Channel.ts"
 import { readEngine } from "../../Protocol/Http/Access.ts"
 import type { Dialect } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
+import { show } from "../../Show.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
 import { Engine } from "../Engine.ts"
 import { type BodyLimits, parseJson, readBytes, readJson } from "./Body.ts"
 import { clientRoutes } from "./ClientRoutes.ts"
 import { ALPN_PROTOCOLS, BothVersions } from "./Http2.ts"
 import { checkBody, checkCall, checkCorsOrigins, Gate, isLoopback, type Visitor } from "./Gate.ts"
+import { lastWords } from "./LastWords.ts"
 import * as Metrics from "./Metrics.ts"
 import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
@@ -152,8 +154,12 @@ export const make = (
     ])
 
     const maxStreamBytes = Math.max(resolved.maxReportBytes, resolved.maxBodyBytes)
+    const onBug = (what: string, cause: unknown): void => {
+      Fiber.runIn(run(Effect.logError(`${what} because of a bug`, cause)), scope)
+    }
     const upgrades = new Upgrades({
       gate,
+      onBug,
       routes: [
         yield* WorkerRpcServer.make(workers, maxStreamBytes),
         channelRoute({
@@ -189,8 +195,11 @@ export const make = (
           gate.checkOrigin({ headers })
           streams.open(stream, headers, () => gate.admit({ headers }))
         } catch (error) {
-          if (!isIronflowError(error)) throw error
-          refuseStream(stream, error)
+          if (!isIronflowError(error)) onBug("A request for a stream failed", error)
+          refuseStream(
+            stream,
+            isIronflowError(error) ? failureResponse(error, "connect") : defectResponse("connect")
+          )
         }
         return true
       }
@@ -300,7 +309,7 @@ const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
     )
   }
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {
-    throw new ValidationError(`The port must be an integer from 0 to 65535, got ${String(port)}`)
+    throw new ValidationError(`The port must be an integer from 0 to 65535, got ${show(port)}`)
   }
   for (const name of [
     "maxBodyBytes",
@@ -310,7 +319,7 @@ const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
     "maxConnections"
   ] as const) {
     if (!Number.isSafeInteger(resolved[name]) || resolved[name] <= 0) {
-      throw new ValidationError(`\`${name}\` must be a positive integer, got ${String(resolved[name])}`)
+      throw new ValidationError(`\`${name}\` must be a positive integer, got ${show(resolved[name])}`)
     }
   }
   return resolved
@@ -336,12 +345,15 @@ const createServer = (options: ResolvedOptions): Http.Server => {
       ? Http.createServer(limits)
       : Https.createServer({
           ...limits,
+          handshakeTimeout: options.bodyTimeoutMs,
           cert: Buffer.from(tls.cert),
           key: Buffer.from(tls.key),
           ALPNProtocols: ALPN_PROTOCOLS
         })
   server.maxConnections = options.maxConnections
   server.on("clientError", answerMalformed)
+  // without its TLS nothing can be said on it
+  server.on("tlsClientError", (_error: Error, socket: Socket) => socket.destroy())
   return server
 }
 
@@ -350,14 +362,11 @@ const answerMalformed = (error: Error & { readonly code?: string }, socket: Sock
   if (!socket.writable) return void socket.destroy()
   const [status, message] =
     error.code === "HPE_HEADER_OVERFLOW"
-      ? (["431 Request Header Fields Too Large", "The headers are too large"] as const)
+      ? ([431, "The headers are too large"] as const)
       : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
-        ? (["408 Request Timeout", "The request did not arrive in time"] as const)
-        : (["400 Bad Request", "This is not a valid HTTP request"] as const)
-  const body = JSON.stringify({ error: message, message, code: "BAD_REQUEST" })
-  socket.end(
-    `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`
-  )
+        ? ([408, "The request did not arrive in time"] as const)
+        : ([400, "This is not a valid HTTP request"] as const)
+  lastWords(socket, { status, body: { error: message, message, code: "BAD_REQUEST" } })
 }
 
 const listenError = (error: ServeError, host: string, port: number): IronflowError => {
@@ -442,7 +451,8 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
         ? Effect.raceFirst(reply, visitor.caller.ended)
         : reply
     }
-    if (method === "GET" || method === "DELETE") return call(undefined)
+    // whoever may be anybody has nothing to say that were worth the reading
+    if (isPublic || method === "GET" || method === "DELETE") return call(undefined)
     const limits = route.fromWorker ? worker : client
     return Effect.flatMap(route.reads === "json" ? asked.readJson(limits) : asked.readBytes(limits), (body) =>
       Effect.flatten(checked(() => call(body)))
@@ -499,8 +509,9 @@ const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<R
   ]
 }
 
-const refuseStream = (stream: ServerHttp2Stream, error: IronflowError): void => {
-  const { body, status } = failureResponse(error, "connect")
+const refuseStream = (stream: ServerHttp2Stream, { body, status }: FailureResponse): void => {
+  // half of an answer cannot be taken back, and nobody hears a stream that is closed
+  if (stream.headersSent || stream.closed) return void stream.close()
   stream.respond({ ":status": status, "content-type": "application/json" })
   stream.end(JSON.stringify(body))
 }

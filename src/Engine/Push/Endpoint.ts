@@ -12,7 +12,8 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import { IronflowError, isIronflowError, type StoreError, type ValidationError } from "../../Errors.ts"
-import { isObject, safeJsonParse } from "../../Json.ts"
+import { isObject, numberOf, safeJsonParse } from "../../Json.ts"
+import { checkNesting } from "../../Limits.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import type { DescribeRequest, TurnRequest } from "../../Protocol/Push.ts"
@@ -192,7 +193,7 @@ export class Endpoint {
       (answer): Effect.Effect<Described, IronflowError> => {
         const body = safeJsonParse(answer.text)
         if (answer.status === 200 && isObject(body) && body.type === "description") {
-          const turns = isObject(body.capabilities) && Number(body.capabilities.turns) >= 1
+          const turns = isObject(body.capabilities) && numberOf(body.capabilities.turns) >= 1
           // each is checked as it is registered
           const functions = Array.isArray(body.functions)
             ? (body.functions as ReadonlyArray<FunctionRegistration>)
@@ -356,7 +357,15 @@ export class Endpoint {
       try {
         ops = this.#readOps(job, answer)
       } catch (error) {
-        if (!isIronflowError(error)) throw error
+        if (!isIronflowError(error)) {
+          return Effect.andThen(
+            Effect.logError(
+              `An answer of the endpoint ${this.url} could not be read because of a bug`,
+              error
+            ),
+            this.#lost(job, "its answer could not be read")
+          )
+        }
         // the run would come to the same answer again
         return error.code === "LIMIT_EXCEEDED"
           ? this.#report(job, failTooLarge(error as ValidationError))
@@ -371,7 +380,7 @@ export class Endpoint {
   }
 
   #readOps(job: Job, { text }: PostAnswer): ReadonlyArray<TurnOp> {
-    const body = safeJsonParse(text)
+    const body = safeJsonParse(checkNesting("the answer", text))
     if (this.#speaksTurns !== true) {
       const { clock, environment, findFunction } = this.#options
       const retry = findFunction(environment, job.functionId)?.retry

@@ -16,10 +16,11 @@ import {
   type Wire,
   type WSServerMessage
 } from "../../Protocol/Subscriptions.ts"
+import { show } from "../../Show.ts"
 import { accepts, type Item, type Shape } from "./Feed.ts"
 import { makeFilter } from "./Filter.ts"
 import { Member } from "./Group.ts"
-import { ackModes, backpressureModes, oneOf, readBuffer, show } from "./Settings.ts"
+import { ackModes, backpressureModes, oneOf, readBuffer } from "./Settings.ts"
 import { type Outlet, type Subscribed, Subscriber } from "./Subscriber.ts"
 import type { Subscriptions } from "./Subscriptions.ts"
 import type { EventAccess } from "./SystemEvents.ts"
@@ -29,6 +30,7 @@ import { checkGroupTarget, readTarget, type Target } from "./Target.ts"
 const MAX_BACKLOG = 16 * 1024 * 1024
 const POLICY_VIOLATION = 1008
 const GOING_AWAY = 1001
+const INTERNAL_ERROR = 1011
 
 interface Request {
   readonly pattern: string
@@ -77,7 +79,13 @@ export class Connection implements Outlet {
     this.#guard = guard
     this.#id = id
     this.#onEnd = onEnd
-    wire.onText = (text) => this.#hear(text)
+    wire.onText = (text) => {
+      try {
+        this.#hear(text)
+      } catch (error) {
+        this.#giveUp(error)
+      }
+    }
     wire.onClose = () => this.#end()
     wire.onDrain = () => {
       for (const { subscribed } of this.#byId.values()) subscribed.onDrain()
@@ -143,6 +151,17 @@ export class Connection implements Outlet {
     this.#onEnd()
   }
 
+  /** Nothing that a client says gets further than this: at worst its connection ends. */
+  #giveUp(error: unknown): void {
+    if (isIronflowError(error)) this.#complain(error.code, error.message)
+    else {
+      this.#complain("INTERNAL_ERROR", "The engine failed because of a bug; its log has the details")
+      this.run(Effect.logError("A frame of a subscription client failed because of a bug", error))
+    }
+    this.#wire.close(isIronflowError(error) ? POLICY_VIOLATION : INTERNAL_ERROR, "a frame could not be read")
+    this.#end()
+  }
+
   #say(message: WSServerMessage): void {
     if (this.isClosed) return
     if (this.#wire.backlog > MAX_BACKLOG) {
@@ -164,7 +183,7 @@ export class Connection implements Outlet {
         `A frame of ${text.length} characters is too large: ${MAX_FRAME} are allowed`
       )
     }
-    const message = safeJsonParse(text)
+    const message = safeJsonParse(Limits.checkNesting("a frame", text))
     if (!isObject(message)) return this.#complain("INVALID_MESSAGE", "A frame must be a JSON object")
     switch (message.type) {
       case "subscribe":
@@ -176,7 +195,7 @@ export class Connection implements Outlet {
       default:
         return this.#complain(
           "INVALID_MESSAGE",
-          `A frame must have the type subscribe, unsubscribe or ack, not ${JSON.stringify(message.type)?.slice(0, 64)}`
+          `A frame must have the type subscribe, unsubscribe or ack, not ${show(message.type)}`
         )
     }
   }
@@ -395,6 +414,7 @@ export class Connection implements Outlet {
     }
     const { consumerGroup, filter, namespace = "default" } = options
     if (consumerGroup !== undefined) checkGroupTarget(target)
+    // it has been read as a target
     const text = String(pattern)
     const resumes = isObject(resume)
     const { epoch } = this.#hub.system

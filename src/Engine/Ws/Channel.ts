@@ -16,7 +16,7 @@ import {
 } from "../../Protocol/Http/Channel.ts"
 import type { Visitor } from "../Http/Gate.ts"
 import type { Reply } from "../Http/Route.ts"
-import { GOING_AWAY, type SocketCall, type SocketRoute } from "./Upgrades.ts"
+import { GOING_AWAY, type Hear, type SocketCall, type SocketRoute } from "./Upgrades.ts"
 
 /** A call as it came. */
 export interface ChannelCall {
@@ -52,7 +52,7 @@ export const channelRoute = (options: ChannelOptions): SocketRoute => ({
   open: (socket, call) => serve(socket, call, options)
 })
 
-const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: ChannelOptions): void => {
+const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: ChannelOptions): Hear => {
   const calls = new Map<string, Fiber.Fiber<Reply>>()
   let closing = false
   const frames = new Frames((frame) => {
@@ -94,28 +94,24 @@ const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: Cha
     return true
   }
 
-  socket.on("message", (data, isBinary) => {
-    let wellFormed = !isBinary
-    if (wellFormed) {
-      // text frames come as one buffer
-      const frame = String(data)
-      wellFormed =
-        readFrame(frame, (words, text) => {
-          wellFormed &&= take(words, text)
-        }) && wellFormed
-    }
-    if (!wellFormed) socket.close(PROTOCOL_ERROR, "a frame is not well formed")
-  })
   const stopListening = options.onClosing(() => {
     closing = true
     leaveWhenDone()
   })
-  // `close` follows
-  socket.on("error", () => undefined)
   socket.on("close", () => {
     stopListening()
     for (const fiber of calls.values()) fiber.interruptUnsafe()
   })
+  return (data, isBinary) => {
+    let wellFormed = !isBinary
+    if (wellFormed) {
+      wellFormed =
+        readFrame(String(data), (words, text) => {
+          wellFormed &&= take(words, text)
+        }) && wellFormed
+    }
+    if (!wellFormed) socket.close(PROTOCOL_ERROR, "a frame is not well formed")
+  }
 }
 
 const tooMany = (): IronflowError =>

@@ -3,7 +3,7 @@ import { wireOf } from "../../Protocol/WebSocketWire.ts"
 import type { Action } from "../../Policy.ts"
 import { reachOf } from "../Access/SubscriptionReach.ts"
 import type { EngineService } from "../Engine.ts"
-import { KEY_ENDED, type SocketRoute } from "./Upgrades.ts"
+import { POLICY_VIOLATION, type SocketRoute } from "./Upgrades.ts"
 
 /** How often a client is asked whether it is still there; one that does not answer in this time is gone. */
 const PING_MS = 30_000
@@ -23,8 +23,6 @@ export const subscriptionRoute = (
   check: ({ visitor }) => visitor.caller.checkAction("subscription:read"),
   open: (socket, { environment, visitor }) => {
     const wire = wireOf(socket)
-    // `close` follows, and says it to those who have to know
-    socket.on("error", () => undefined)
     const patterns = new Set<string>()
     const check = (pattern: string): void => {
       visitor.caller.checkAlive()
@@ -42,7 +40,8 @@ export const subscriptionRoute = (
       const may = (pattern: string) =>
         visitor.caller.may("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
       // it comes back with what it may still subscribe to
-      if (!ended && ![...patterns].every(may)) socket.close(KEY_ENDED, "the API key may not do this any more")
+      if (!ended && ![...patterns].every(may))
+        socket.close(POLICY_VIOLATION, "the API key may not do this any more")
     })
     socket.on("close", stopWatching)
     let alive = true
@@ -53,5 +52,6 @@ export const subscriptionRoute = (
       socket.ping()
     })
     socket.on("close", stop)
+    return (frame) => wire.onText(String(frame))
   }
 })
