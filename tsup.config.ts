@@ -50,8 +50,9 @@ const fewFiles: Plugin = {
       return {
         contents: [
           await readFile(file.path, "utf8"),
+          // by its place beside the module: what is written here goes into the source maps
           ...asked.flatMap(({ entries }) =>
-            entries.map((entry) => `import ${JSON.stringify(path.resolve(entry))}`)
+            entries.map((entry) => `import ${JSON.stringify(`./${path.relative(path.dirname(own), entry)}`)}`)
           )
         ].join("\n"),
         loader: "ts"

@@ -110,6 +110,14 @@ const loadedBy = (entry: string): ReadonlyArray<string> =>
 write("package.json", JSON.stringify({ name: "consumer", private: true, type: "module" }))
 run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", "--silent", tarball])
 
+const installed = path.join(project, "node_modules", name)
+for (const file of fs.readdirSync(installed, { recursive: true, encoding: "utf8" })) {
+  const where = path.join(installed, file)
+  if (fs.statSync(where).isFile() && fs.readFileSync(where).includes(repository)) {
+    throw new Error(`${file} says where it was built: ${repository}`)
+  }
+}
+
 write(
   "consumer.ts",
   `import { createFunction } from "${name}"

@@ -1,6 +1,7 @@
 /** When to try again. */
 import { DEFAULT_RETRY } from "./Constants.ts"
 import { ValidationError } from "./Errors.ts"
+import { show } from "./Show.ts"
 
 /** How often and when a failed step, or a run that failed outside its steps, is tried again. */
 export interface RetryConfig {
@@ -92,5 +93,5 @@ const check = (
   ok: boolean,
   rule: { readonly must: string }
 ): void => {
-  if (!ok) throw new ValidationError(`Invalid ${what}.${field}: it must ${rule.must}, got ${String(value)}`)
+  if (!ok) throw new ValidationError(`Invalid ${what}.${field}: it must ${rule.must}, got ${show(value)}`)
 }

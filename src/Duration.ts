@@ -1,5 +1,6 @@
 /** Durations as users write them: a number of milliseconds, or text such as `"30s"`, `"1.5h"`, `"7d"`. */
 import { ValidationError } from "./Errors.ts"
+import { show } from "./Show.ts"
 
 /** Milliseconds, or a number with a unit: `ms`, `s`, `m`, `h` or `d`. */
 export type Duration = string | number
@@ -50,5 +51,3 @@ export const formatDuration = (ms: number): string => {
   if (ms >= units.s) return `${Math.floor(ms / units.s)}s`
   return `${Math.floor(ms)}ms`
 }
-
-const show = (value: unknown): string => (typeof value === "string" ? JSON.stringify(value) : String(value))

@@ -6,6 +6,7 @@ import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { checkEventName } from "./Event.ts"
 import { byteLength, encodeJson, isObject } from "./Json.ts"
 import { checkIdempotencyKey, checkName, checkSize, eventBytes, writeBytes, writesAtOnce } from "./Limits.ts"
+import { show } from "./Show.ts"
 
 /** What an append expects of its stream: a version, or that there is none yet, or that there is one. */
 export type ExpectedVersion = number | "NO_STREAM" | "STREAM_EXISTS"
@@ -81,7 +82,7 @@ export const checkAppend = (
 ): StreamAppend => {
   const id = checkEntityId(entityId)
   if (!isObject(input)) {
-    throw new ValidationError(`What is appended to stream "${id}" must be an object, got ${String(input)}`)
+    throw new ValidationError(`What is appended to stream "${id}" must be an object, got ${show(input)}`)
   }
   const entityType = checkName(`entity type of "${id}"`, input.entityType)
   const { events } = input
@@ -118,12 +119,12 @@ export const checkEntityId = (entityId: unknown): string => checkName("entity id
 
 /** Checks an event, and encodes its data. */
 export const checkStreamEvent = (event: StreamEventInput): NewStreamEvent => {
-  if (!isObject(event)) throw new ValidationError(`An event must be an object, got ${String(event)}`)
+  if (!isObject(event)) throw new ValidationError(`An event must be an object, got ${show(event)}`)
   const name = checkEventName(event.name)
   const what = `event "${name}"`
   const version = event.version ?? 1
   if (!Number.isSafeInteger(version) || version < 1) {
-    throw new ValidationError(`The version of ${what} must be an integer from 1 up, got ${String(version)}`)
+    throw new ValidationError(`The version of ${what} must be an integer from 1 up, got ${show(version)}`)
   }
   if (event.metadata !== undefined && !isObject(event.metadata)) {
     throw new ValidationError(`The metadata of ${what} must be an object`)
@@ -169,7 +170,7 @@ export const checkExpectedVersion = (entityId: string, expected: unknown): void 
   if (Number.isSafeInteger(expected) && Number(expected) >= -1) return
   throw new ValidationError(
     `The expected version of stream "${entityId}" must be an integer from 0 up, "NO_STREAM" or "STREAM_EXISTS", got ` +
-      (typeof expected === "string" ? JSON.stringify(expected) : String(expected))
+      show(expected)
   )
 }
 

@@ -8,6 +8,7 @@ import type * as Schema from "effect/Schema"
 import { ValidationError } from "./Errors.ts"
 import { checkName } from "./Limits.ts"
 import { isPattern } from "./Pattern.ts"
+import { show } from "./Show.ts"
 
 /** The entity to whose stream an event was appended, and its place there. */
 export interface EventEntity {
@@ -86,7 +87,7 @@ export const define = <T>(
   const { data: schema, version = 1, upcast } = options
   check(name, version, upcast)
   if (typeof schema !== "function" && (typeof schema !== "object" || schema === null)) {
-    throw new ValidationError(`Event "${name}": \`data\` must be a schema, got ${String(schema)}`)
+    throw new ValidationError(`Event "${name}": \`data\` must be a schema, got ${show(schema)}`)
   }
   return { name, version, schema, ...(upcast === undefined ? {} : { upcast }) }
 }
@@ -98,7 +99,7 @@ const check = (name: string, version: number, upcast: UpcasterFn | undefined): v
   checkEventName(name)
   if (!Number.isSafeInteger(version) || version < 1) {
     throw new ValidationError(
-      `Event "${name}": \`version\` must be an integer of at least 1, got ${String(version)}`
+      `Event "${name}": \`version\` must be an integer of at least 1, got ${show(version)}`
     )
   }
   if (upcast !== undefined && typeof upcast !== "function") {
@@ -110,7 +111,7 @@ const check = (name: string, version: number, upcast: UpcasterFn | undefined): v
 export const checkEventVersion = (name: string, version: unknown): number => {
   if (typeof version === "number" && Number.isSafeInteger(version) && version >= 1) return version
   throw new ValidationError(
-    `The version of event "${name}" must be an integer from 1 up, got ${String(version)}`
+    `The version of event "${name}" must be an integer from 1 up, got ${show(version)}`
   )
 }
 

@@ -2,12 +2,13 @@
  * CEL expressions: conditions over events, written by users, evaluated by the engine.
  *
  * An expression is checked when it enters and can never run long: it has at most 4096 characters, no regular
- * expressions, and loops inside loops only over as much data as can be walked at once. What goes wrong during an
- * evaluation (a missing member, types that do not go together) is not a match, with the reason.
+ * expressions, and each evaluation has a budget of steps and of bytes. What goes wrong during an evaluation (a missing
+ * member, types that do not go together, a budget that is used up) is not a match, with the reason.
  */
 import type { ASTNode, Environment, EvaluationError, ParseError, TypeError } from "@marcbachmann/cel-js"
 import { cel } from "./Cel.ts"
 import { LimitExceededError, toError, ValidationError } from "./Errors.ts"
+import { BudgetExceeded, boundMemory, countNodes, withinBudget } from "./ExpressionBudget.ts"
 import { expressionLength } from "./Limits.ts"
 
 /** The names an expression may start from. */
@@ -27,6 +28,8 @@ export interface Evaluation {
   readonly matched: boolean
   /** Why the expression could not be evaluated; then it does not match. */
   readonly error?: string
+  /** It could not be evaluated within its budget. */
+  readonly exceeded?: true
 }
 
 /**
@@ -34,12 +37,20 @@ export interface Evaluation {
  * allowed.
  */
 export const compileExpression = (expression: string, roots: ExpressionRoots): Expression => {
+  if (typeof expression !== "string" || expression.trim() === "") {
+    throw new ValidationError("A CEL expression must be a string that is not blank")
+  }
   const key = `${roots.join()} ${expression}`
   const known = cache.get(key)
   if (known !== undefined) return known
   const compiled = compile(expression, roots)
-  if (cache.size >= maxCached) cache.clear()
   cache.set(key, compiled)
+  cachedLength += expression.length
+  for (const [oldest, { text }] of cache) {
+    if (cachedLength <= maxCachedLength) break
+    cache.delete(oldest)
+    cachedLength -= text.length
+  }
   return compiled
 }
 
@@ -58,13 +69,12 @@ export const evaluateExpression = (expression: string, variables: ExpressionVari
   }
 }
 
-const maxCached = 1000
+/** Characters of all expressions in the cache; a tree takes some 200 bytes a character. */
+const maxCachedLength = 128 * 1024
+let cachedLength = 0
 const cache = new Map<string, Expression>()
 
 const compile = (expression: string, roots: ExpressionRoots): Expression => {
-  if (typeof expression !== "string" || expression.trim() === "") {
-    throw new ValidationError("A CEL expression must be a string that is not blank")
-  }
   if (expression.length > expressionLength) {
     throw new LimitExceededError(
       `The CEL expression "${expression.slice(0, 32)}..."`,
@@ -81,21 +91,20 @@ const compile = (expression: string, roots: ExpressionRoots): Expression => {
       `Invalid CEL expression "${expression}": it must be true or false, and it is of type ${check.type ?? "unknown"}`
     )
   }
-  const power = costPower(parsed.ast, expression)
+  refuseUnbounded(parsed.ast, expression)
+  countNodes(parsed.ast)
 
   const evaluate = (variables: ExpressionVariables): Evaluation => {
-    if (power > 1 && dataSize(variables, maxOperations) ** power > maxOperations) {
-      return { matched: false, error: "the data is too large for an expression with loops inside loops" }
-    }
     try {
-      const result: unknown = parsed(variables)
+      const result = withinBudget(parsed, variables)
       if (typeof result === "boolean") return { matched: result }
       return {
         matched: false,
         error: `the expression is neither true nor false: it is of type ${typeof result}`
       }
     } catch (error) {
-      return { matched: false, error: summary(error) }
+      const evaluation = { matched: false, error: summary(error) }
+      return error instanceof BudgetExceeded ? { ...evaluation, exceeded: true } : evaluation
     }
   }
   return Object.assign((variables: ExpressionVariables) => evaluate(variables).matched, {
@@ -123,7 +132,13 @@ const invalid = (expression: string, roots: ExpressionRoots, error: unknown): Va
   )
 }
 
-const summary = (error: unknown): string => (isCelError(error) ? error.summary : toError(error).message)
+/** Names keys and texts of the data, which may be very long. */
+const summary = (error: unknown): string => {
+  const text = isCelError(error) ? error.summary : toError(error).message
+  return text.length > maxSummary ? `${text.slice(0, maxSummary)}...` : text
+}
+
+const maxSummary = 500
 
 type CelError = EvaluationError | ParseError | TypeError
 
@@ -152,6 +167,7 @@ const environment = (roots: ExpressionRoots): Environment => {
     )
   }
   made.registerOperator("double % double: double", arithmetic["%"])
+  boundMemory(made)
   return made
 }
 
@@ -173,89 +189,22 @@ const environmentFor = (roots: ExpressionRoots): Environment => {
   return made
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// Cost
-// ---------------------------------------------------------------------------------------------------------------------
-
-/** What an evaluation may cost at most: about a fifth of a second. */
-const maxOperations = 1_000_000
-
-const loops: ReadonlySet<string> = new Set(["all", "exists", "exists_one", "map", "filter"])
-
-/**
- * The power of the data's size that an evaluation may cost: 1 without loops and for loops over single comparisons, and
- * one more for each loop, or other operation that may walk all data, inside a loop.
- */
-const costPower = (node: ASTNode, expression: string): number => Math.max(1, power(node, expression))
-
-const power = (node: ASTNode, expression: string): number => {
-  switch (node.op) {
-    case "value":
-    case "id":
-      return 0
-    case ".":
-    case ".?":
-      return power(node.args[0], expression)
-    case "call": {
-      const [name, args] = node.args
-      refuseUnbounded(name, expression)
-      return Math.max(linearCalls.has(name) ? 1 : 0, ...args.map((arg) => power(arg, expression)))
-    }
-    case "rcall": {
-      const [name, receiver, args] = node.args
-      refuseUnbounded(name, expression)
-      const inside = Math.max(0, ...args.map((arg) => power(arg, expression)))
-      return Math.max(power(receiver, expression), loops.has(name) ? 1 + inside : Math.max(1, inside))
-    }
-    case "list":
-      return Math.max(0, ...node.args.map((member) => power(member, expression)))
-    case "map":
-      return Math.max(0, ...node.args.flat().map((member) => power(member, expression)))
-    case "?:":
-      return Math.max(...node.args.map((part) => power(part, expression)))
-    case "!_":
-    case "-_":
-      return power(node.args, expression)
-    case "==":
-    case "!=":
-    case "+":
-    case "in": {
-      const [left, right] = node.args
-      const bounded = isLiteral(left) || isLiteral(right)
-      return Math.max(bounded ? 0 : 1, power(left, expression), power(right, expression))
-    }
-    default:
-      return Math.max(power(node.args[0], expression), power(node.args[1], expression))
-  }
-}
-
-/** Conversions that read a whole text or list. `has`, `int` and the like look at one value. */
-const linearCalls: ReadonlySet<string> = new Set(["size", "string", "bytes", "timestamp", "duration"])
-
-const isLiteral = (node: ASTNode): boolean =>
-  node.op === "value" ||
-  (node.op === "-_" && isLiteral(node.args)) ||
-  (node.op === "list" && node.args.every(isLiteral))
-
-const refuseUnbounded = (name: string, expression: string): void => {
-  if (name !== "matches") return
-  throw new ValidationError(
-    `Invalid CEL expression "${expression}": \`matches\` is not available, because a regular expression can run for ` +
-      "very long. Use startsWith, endsWith, contains or =="
-  )
-}
-
-/** Members and characters in the data, counted up to `enough`. */
-const dataSize = (root: unknown, enough: number): number => {
-  let size = 0
-  const left: Array<unknown> = [root]
-  while (left.length > 0 && size <= enough) {
-    const value = left.pop()
-    size += 1
-    if (typeof value === "string") size += value.length >> 3
-    else if (typeof value === "object" && value !== null) {
-      for (const member of Array.isArray(value) ? value : Object.values(value)) left.push(member)
+/** Refuses `matches`, wherever it is. */
+const refuseUnbounded = (node: ASTNode, expression: string): void => {
+  const left: Array<unknown> = [node]
+  for (let part = left.pop(); part !== undefined; part = left.pop()) {
+    if (Array.isArray(part)) for (const one of part) left.push(one)
+    else if (isNode(part)) {
+      if ((part.op === "call" || part.op === "rcall") && part.args[0] === "matches") {
+        throw new ValidationError(
+          `Invalid CEL expression "${expression}": \`matches\` is not available, because a regular expression can run for ` +
+            "very long. Use startsWith, endsWith, contains or =="
+        )
+      }
+      left.push(part.args)
     }
   }
-  return size
 }
+
+const isNode = (value: unknown): value is ASTNode =>
+  typeof value === "object" && value !== null && "op" in value && "args" in value

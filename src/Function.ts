@@ -12,10 +12,11 @@ import { type Duration, positiveDuration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
 import type { EventDefinition, IronflowEvent } from "./Event.ts"
 import { encodeJson, isObject } from "./Json.ts"
-import { checkName, listLength } from "./Limits.ts"
+import { checkName, listLength, nameLength } from "./Limits.ts"
 import type { Logger } from "./Logger.ts"
 import { isPath } from "./Path.ts"
 import type { SecretsClient } from "./Secrets.ts"
+import { show } from "./Show.ts"
 import { type AnySchema, isSchema, type SchemaOutput, type StandardSchemaV1 } from "./StandardSchema.ts"
 import type { Step, StepClient } from "./Step.ts"
 import { checkTrigger, type Trigger } from "./Trigger.ts"
@@ -254,7 +255,7 @@ function checkConfig(config: unknown): asserts config is FunctionConfig {
     throw new ValidationError("A function needs a configuration such as { id, triggers }")
   const unchecked: Unchecked = config
   checkFunctionId(unchecked.id)
-  const label = `Function "${String(unchecked.id)}"`
+  const label = `Function ${show(unchecked.id, nameLength)}`
   for (const [field, check] of Object.entries(checks)) {
     const value = unchecked[field as keyof FunctionConfig]
     if (value === undefined && field !== "triggers") continue
@@ -345,9 +346,3 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
 }
 
 const isShortArray = (value: unknown): boolean => Array.isArray(value) && value.length <= listLength
-
-const show = (value: unknown): string => {
-  if (typeof value === "string") return JSON.stringify(value.slice(0, 64))
-  if (Array.isArray(value)) return `an array of ${value.length}`
-  return typeof value === "object" && value !== null ? "an object" : String(value)
-}

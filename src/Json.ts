@@ -75,6 +75,18 @@ export const byteLength = (text: string): number => Buffer.byteLength(text)
 export const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
+/** The text that somebody else sends, or a number or truth as text; `orElse` for whatever is none. */
+export const textOf = (value: unknown, orElse = ""): string => {
+  if (typeof value === "string") return value
+  return typeof value === "number" || typeof value === "boolean" ? String(value) : orElse
+}
+
+/** The number that somebody else sends, as it is or in digits; `orElse` for whatever is none. */
+export const numberOf = (value: unknown, orElse = 0): number => {
+  const number = typeof value === "number" || typeof value === "string" ? Number(value) : Number.NaN
+  return Number.isNaN(number) ? orElse : number
+}
+
 /**
  * A new object with the members of both; where both have a plain object the two are merged, elsewhere `source` wins.
  * Members of `source` that are `undefined` change nothing. `__proto__` is a member like any other.

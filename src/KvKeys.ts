@@ -1,26 +1,27 @@
 /** What buckets and keys may be called, and the filters that choose keys. */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { keyLength, nameLength } from "./Limits.ts"
+import { show } from "./Show.ts"
 
 /** Returns the name if a bucket can have it. Throws `ValidationError`. */
 export const checkBucketName = (name: unknown): string => {
   if (typeof name === "string" && name.length <= nameLength && /^[A-Za-z0-9][A-Za-z0-9_.:-]*$/.test(name))
     return name
   throw new ValidationError(
-    `${said(name)} cannot be the name of a bucket: use letters, digits and _ - . :, at most ${nameLength}, beginning with a letter or digit`
+    `${show(name)} cannot be the name of a bucket: use letters, digits and _ - . :, at most ${nameLength}, beginning with a letter or digit`
   )
 }
 
 /** Returns the key if it can be one. Throws `ValidationError` or `LimitExceededError`. */
 export const checkKey = (key: unknown): string => {
-  if (typeof key !== "string") throw new ValidationError(`A key must be a string, got ${said(key)}`)
+  if (typeof key !== "string") throw new ValidationError(`A key must be a string, got ${show(key)}`)
   if (key.length > keyLength) {
     throw new LimitExceededError(`The key "${key.slice(0, 32)}..."`, key.length, keyLength, "characters")
   }
   // "." and ".." mean something else in a path, and nothing can carry half a character
   if (key.trim() === "" || key === "." || key === ".." || /[\p{Cc}\p{Cs}]/u.test(key)) {
     throw new ValidationError(
-      `${said(key)} cannot be a key: use 1 to ${keyLength} characters of any kind but control characters, and neither "." nor ".."`
+      `${show(key)} cannot be a key: use 1 to ${keyLength} characters of any kind but control characters, and neither "." nor ".."`
     )
   }
   return key
@@ -29,11 +30,8 @@ export const checkKey = (key: unknown): string => {
 /** Returns the revision if it can be one. Throws `ValidationError`. */
 export const checkRevision = (revision: unknown, least: 0 | 1 = 1): number => {
   if (typeof revision === "number" && Number.isSafeInteger(revision) && revision >= least) return revision
-  throw new ValidationError(`A revision must be an integer from ${least} up, got ${said(revision)}`)
+  throw new ValidationError(`A revision must be an integer from ${least} up, got ${show(revision)}`)
 }
-
-const said = (value: unknown): string =>
-  typeof value === "string" ? JSON.stringify(value.slice(0, 64)) : String(value).slice(0, 64)
 
 /**
  * A check of keys against a filter: tokens separated by dots, in which `*` stands for anything within its token, and `>` as
@@ -43,7 +41,7 @@ export const compileFilter = (filter: unknown): ((key: string) => boolean) => {
   if (filter === undefined || filter === "" || filter === ">") return () => true
   if (typeof filter !== "string" || filter.length > keyLength) {
     throw new ValidationError(
-      `A filter of keys must be a string of at most ${keyLength} characters, got ${said(filter)}`
+      `A filter of keys must be a string of at most ${keyLength} characters, got ${show(filter)}`
     )
   }
   if (!/[*>]/.test(filter)) return (key) => key === filter

@@ -1,5 +1,6 @@
 /** What the engine accepts at most, and the checks that say so. */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
+import { show } from "./Show.ts"
 
 /** Data and metadata of one event, as JSON text. */
 export const eventBytes = 1024 * 1024
@@ -20,6 +21,8 @@ export const stepsPerRun = 10_000
 export const historyBytes = 64 * 1024 * 1024
 /** Levels of nesting in one JSON value. */
 export const jsonDepth = 100
+/** Levels of a message: those of the data in it, and its own around them. */
+export const messageDepth = jsonDepth + 32
 /** Characters of a name or id: function, event, step, entity, bucket, environment. */
 export const nameLength = 256
 /** Characters of a key: KV, idempotency. */
@@ -76,7 +79,7 @@ export const checkIdempotencyKey = (key: unknown): string => {
 export const checkRunsLimit = (limit: unknown): number => {
   if (typeof limit === "number" && Number.isInteger(limit) && limit >= 1 && limit <= runsAtOnce) return limit
   throw new ValidationError(
-    `The limit of listRuns must be an integer from 1 to ${runsAtOnce}, got ${String(limit)}`
+    `The limit of listRuns must be an integer from 1 to ${runsAtOnce}, got ${show(limit)}`
   )
 }
 
@@ -94,4 +97,58 @@ export const checkSize = <Text extends string | undefined>(
   const size = Buffer.byteLength(text)
   if (size > limitBytes) throw new LimitExceededError(what, size, limitBytes, "bytes")
   return text
+}
+
+/**
+ * Throws `LimitExceededError` when the JSON text is nested more than `levels` deep: whoever walks through what it says could
+ * not. `what` names it as the start of a sentence (`The body`). It is cheap, and stops at the level that is too much. Returns
+ * the text, which may be no JSON at all.
+ */
+export const checkNesting = (what: string, text: string, levels: number = messageDepth): string => {
+  // each level begins with a bracket, and most texts have fewer
+  if (text.length <= 2 * levels || !hasMoreBrackets(text, levels)) return text
+  let level = 0
+  for (let at = 0; at < text.length; at++) {
+    switch (text.charCodeAt(at)) {
+      case QUOTE:
+        at = endOfString(text, at)
+        break
+      case OPEN_BRACKET:
+      case OPEN_BRACE:
+        if (++level > levels) throw new LimitExceededError(`Nesting of ${what}`, level, jsonDepth, "levels")
+        break
+      case CLOSE_BRACKET:
+      case CLOSE_BRACE:
+        level--
+    }
+  }
+  return text
+}
+
+const hasMoreBrackets = (text: string, most: number): boolean => {
+  let found = 0
+  for (const bracket of "{[") {
+    for (let at = text.indexOf(bracket); at !== -1; at = text.indexOf(bracket, at + 1)) {
+      if (++found > most) return true
+    }
+  }
+  return false
+}
+
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+const OPEN_BRACKET = 0x5b
+const CLOSE_BRACKET = 0x5d
+const OPEN_BRACE = 0x7b
+const CLOSE_BRACE = 0x7d
+
+/** Where the quote is that ends the string which begins at `start`; the end of the text when there is none. */
+const endOfString = (text: string, start: number): number => {
+  let at = start + 1
+  for (; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === QUOTE) break
+    if (code === BACKSLASH) at++
+  }
+  return at
 }

@@ -4,6 +4,7 @@
  */
 import { ValidationError } from "./Errors.ts"
 import { nameLength } from "./Limits.ts"
+import { show } from "./Show.ts"
 
 /** Whether a token of the text is `*` or `>`; a text without such tokens matches only itself. */
 export const isPattern = (text: string): boolean => {
@@ -22,9 +23,7 @@ export const isPattern = (text: string): boolean => {
 export const checkPattern = (pattern: unknown, what = "pattern"): string => {
   if (typeof pattern !== "string" || pattern.trim() === "") {
     throw new ValidationError(
-      `The ${what} must be a string that is not blank, such as "order.placed" or "order.*"; got ${
-        typeof pattern === "string" ? JSON.stringify(pattern) : String(pattern)
-      }`
+      `The ${what} must be a string that is not blank, such as "order.placed" or "order.*"; got ${show(pattern)}`
     )
   }
   if (pattern.length > nameLength) {

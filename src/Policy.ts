@@ -235,6 +235,9 @@ interface Relevant {
   readonly denies: boolean
 }
 
+/** Characters of a resource that is compared with patterns: more than the longest names with all that stands before them. */
+const resourceLength = 4096
+
 /** Why something is denied. */
 export interface Denial {
   readonly policy?: string
@@ -323,6 +326,8 @@ export class Permissions {
   ): Denial | undefined {
     const { policies, always, denies } = this.#about(action)
     if (always || (isAllowed && !denies)) return undefined
+    // nothing has such a name, and to compare it with patterns takes long
+    if (resource.length > resourceLength) return { reason: "nothing allows it" }
     let allowed = isAllowed
     for (const policy of policies) {
       if (isAllowed && policy.effect === "allow") continue

@@ -10,6 +10,7 @@ export type { APIKey, APIKeyWithSecret, CreateAPIKeyInput } from "./Client/ApiKe
 export type {
   AuditEvent,
   CallOptions,
+  DamagedRun,
   EmitOptions,
   EmitResult,
   Explanation,

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { type Duration, formatDuration, parseDuration, positiveDuration } from "../src/Duration.ts"
 import { ValidationError } from "../src/Errors.ts"
+import { show } from "../src/Show.ts"
 
 describe("parseDuration", () => {
   it.each<readonly [Duration, number]>([
@@ -43,10 +44,7 @@ describe("parseDuration", () => {
     `${"9".repeat(400)}d`
   ])("refuses %o, naming it and the grammar", (duration) => {
     assert.throws(() => parseDuration(duration), ValidationError)
-    assert.throws(
-      () => parseDuration(duration),
-      `Invalid duration ${JSON.stringify(duration)}: write milliseconds`
-    )
+    assert.throws(() => parseDuration(duration), `Invalid duration ${show(duration)}: write milliseconds`)
   })
 
   it.each([null, undefined, {}, true])("refuses %o", (duration) => {

@@ -93,4 +93,13 @@ describe("Permissions", () => {
     ],
     ["a condition that is not one", [{ ...allow, condition: "(((" }], "a condition failed"]
   ])("%s", (_title, rules, reason) => assert.strictEqual(reasonOf(rules), reason))
+
+  it("compares no resource with patterns that is longer than any name", () => {
+    const rules = [{ ...allow, resources: "event:*a*a*a*b, event:*" }]
+    const denial = (length: number) =>
+      new Permissions(rules).denial("emit:event", `event:${"a".repeat(length)}`, context)
+
+    assert.isUndefined(denial(256))
+    assert.deepStrictEqual(denial(4_000_000), { reason: "nothing allows it" })
+  })
 })

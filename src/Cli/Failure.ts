@@ -82,6 +82,7 @@ const inFlags = (message: string): string =>
     .replace("set `insecure: true`", "add --insecure")
     .replace("`corsOrigins`", "--cors-origin")
     .replace("`allowedHosts`", "--allowed-host")
+    .replace("`leaseTerm`", "--lease-term")
     .replace("`maxConcurrentJobs`", "--concurrency")
 
 const sentence = (text: string): string => (/[.!?]$/.test(text) ? text : `${text}.`)

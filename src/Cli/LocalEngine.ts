@@ -15,6 +15,8 @@ export interface LocalEngineOptions {
   readonly host: string
   /** Path of the database file. */
   readonly data: string
+  /** Whether the whole file is read first, which fails when something in it is damaged. */
+  readonly check?: boolean
   /** For `serve --insecure`. */
   readonly insecure?: boolean
   /** Whether endpoints in push mode may be on loopback and in private networks. */
@@ -25,14 +27,23 @@ export interface LocalEngineOptions {
   readonly allowedHosts?: ReadonlyArray<string>
   /** Of the database file when it is made. */
   readonly fileMode?: number
+  /** How long a worker may be silent before its runs go to others: `15s`. */
+  readonly leaseTerm?: string
   /** Instead of `IRONFLOW_MASTER_KEY`. */
   readonly masterKey?: string
 }
 
-const layer = ({ allowPrivateEndpoints = false, data, fileMode, masterKey, ...http }: LocalEngineOptions) =>
+const layer = ({
+  allowPrivateEndpoints = false,
+  check = false,
+  data,
+  fileMode,
+  masterKey,
+  ...http
+}: LocalEngineOptions) =>
   Server.layer(http).pipe(
     Layer.provideMerge(layerEngine),
-    Layer.provide(Sqlite.layer({ filename: data, ...(fileMode === undefined ? {} : { fileMode }) })),
+    Layer.provide(Sqlite.layer({ filename: data, check, ...(fileMode === undefined ? {} : { fileMode }) })),
     Layer.provide(masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey))),
     Layer.provide(
       Layer.sync(PushSettings, () => makeSettings({ allowPrivateNetworks: allowPrivateEndpoints }))

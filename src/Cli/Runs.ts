@@ -72,7 +72,8 @@ const list = Command.make(
     const page = yield* ask((client) => client.listRuns(filter))
     const now = yield* Clock.currentTimeMillis
     yield* print(page, () => {
-      if (page.runs.length === 0) return "There are no such runs."
+      const damaged = (page.damaged ?? []).map(({ id, message }) => `${id} is damaged. ${message}`).join("\n")
+      if (page.runs.length === 0) return damaged === "" ? "There are no such runs." : damaged
       const rows = page.runs.map((run) => [
         run.id,
         run.functionId,
@@ -80,7 +81,8 @@ const list = Command.make(
         run.createdAt,
         between(run.createdAt, run.endedAt, now)
       ])
-      const runs = table(["RUN", "FUNCTION", "STATUS", "CREATED", "TOOK"], rows)
+      const shown = table(["RUN", "FUNCTION", "STATUS", "CREATED", "TOOK"], rows)
+      const runs = damaged === "" ? shown : `${shown}\n${damaged}`
       return page.nextCursor === undefined
         ? runs
         : `${runs}\n${page.totalCount} in all; the next page: --cursor ${page.nextCursor}`

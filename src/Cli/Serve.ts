@@ -6,6 +6,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { DEFAULT_PORT } from "../Constants.ts"
 import { ValidationError } from "../Errors.ts"
+import { show } from "../Show.ts"
 import { ironflow } from "./Ironflow.ts"
 
 export const port = Flag.Int("port").pipe(
@@ -20,7 +21,7 @@ const readMode = (text: Option.Option<string>): Effect.Effect<number | undefined
     if (/^0?[0-7]{3}$/.test(text.value)) return Effect.succeed(Number.parseInt(text.value, 8))
     return Effect.fail(
       new ValidationError(
-        `"${text.value.slice(0, 64)}" is no mode of a file: --file-mode takes three octal digits, such as 0640`
+        `${show(text.value)} is no mode of a file: --file-mode takes three octal digits, such as 0640`
       )
     )
   })
@@ -39,6 +40,11 @@ export const serve = Command.make(
       Flag.withDescription("The database file, made when it is not there; ironflow.db by default"),
       Flag.withDefault("ironflow.db")
     ),
+    check: Flag.Boolean("check").pipe(
+      Flag.withDescription("Read the whole database first, and do not start when something in it is damaged"),
+      Flag.withoutNegation,
+      Flag.withDefault(false)
+    ),
     insecure: Flag.Boolean("insecure").pipe(
       Flag.withDescription("Listen on any host without API keys, for everybody who reaches it"),
       Flag.withoutNegation,
@@ -48,6 +54,11 @@ export const serve = Command.make(
       Flag.withDescription("Call push endpoints on loopback and in private networks too"),
       Flag.withoutNegation,
       Flag.withDefault(false)
+    ),
+    leaseTerm: Flag.String("lease-term").pipe(
+      Flag.withMetavar("TIME"),
+      Flag.withDescription("How long a worker may be silent before its runs go to others; 15s by default"),
+      Flag.withDefault("15s")
     ),
     corsOrigins: Flag.String("cors-origin").pipe(
       Flag.withMetavar("ORIGIN"),

@@ -59,6 +59,8 @@ interface Line {
   readonly frames: Frames
   ping: NodeJS.Timeout | undefined
   heard: boolean
+  /** When something came last. */
+  heardAt: number
 }
 
 export class Channel {
@@ -108,8 +110,11 @@ export class Channel {
         line.frames.add(encodeMessage(`${id} ${CANCEL} -`, ""))
         if (line.calls.size === 0) this.#rest(line)
       }
+      const askedAt = this.#now()
       const inTime = this.#after(timeoutMs, () => {
         takeBack()
+        // nothing at all has come since: the next call is not to wait for the same
+        if (line.heardAt < askedAt) line.webSocket.terminate()
         resume(Effect.fail(late()))
       })
       line.calls.set(id, (answer) => {
@@ -173,7 +178,8 @@ export class Channel {
       calls: new Map(),
       frames: new Frames((frame) => webSocket.send(frame)),
       ping: undefined,
-      heard: true
+      heard: true,
+      heardAt: this.#now()
     }
     webSocket.once("open", () => {
       if (this.#closed) return webSocket.terminate()
@@ -182,11 +188,13 @@ export class Channel {
     })
     webSocket.on("message", (data) => {
       line.heard = true
-      const wellFormed = readFrame(String(data), ([id = "", status], text) => {
+      line.heardAt = this.#now()
+      const wellFormed = readFrame(String(data), ([id = "", status = ""], text) => {
         const resume = line.calls.get(id)
         if (resume === undefined) return
         line.calls.delete(id)
-        resume(Effect.succeed({ status: Number(status), text }))
+        // an answer without a status is none
+        resume(/^[1-5]\d\d$/.test(status) ? Effect.succeed({ status: Number(status), text }) : undefined)
       })
       if (!wellFormed) webSocket.terminate()
       if (line.calls.size === 0) {
@@ -196,6 +204,7 @@ export class Channel {
     })
     webSocket.on("pong", () => {
       line.heard = true
+      line.heardAt = this.#now()
     })
     webSocket.once("close", () => {
       if (this.#line === line) this.#line = undefined

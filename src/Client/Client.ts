@@ -168,10 +168,21 @@ export interface ListRunsOptions extends CallOptions {
   readonly cursor?: string
 }
 
+/** A run that cannot be read, since its row in the database is damaged. */
+export interface DamagedRun {
+  readonly id: string
+  readonly message: string
+}
+
 /** Newest first. */
 export interface ListRunsResult {
+  /** As many as were asked for, fewer when they have more than 16 MiB of data. */
   readonly runs: Array<Run>
+  /** Runs of the page that are damaged in the database; absent when there are none. */
+  readonly damaged?: Array<DamagedRun>
+  /** Runs on all pages. */
   readonly totalCount: number
+  /** Absent on the last page. */
   readonly nextCursor?: string
 }
 
@@ -210,9 +221,9 @@ export interface AuditEvent {
 /**
  * Why a run is where it is: one current reason, in words and in numbers.
  *
- * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `SLEEPING`, `WAITING_FOR_EVENT`,
- * `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`, `CONCURRENCY_LIMIT`,
- * `ACTOR_BUSY`.
+ * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `STUCK`, `SLEEPING`,
+ * `WAITING_FOR_EVENT`, `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`,
+ * `CONCURRENCY_LIMIT`, `ACTOR_BUSY`, `DAMAGED`.
  */
 export interface Explanation {
   readonly runId: string
@@ -362,7 +373,10 @@ export interface ClientApi<F extends HKT.TypeLambda> {
   listWorkers(options?: CallOptions): Kind<F, Array<WorkerInfo>, ClientError>
   /** What the server can do beyond what every Ironflow server can. */
   getCapabilities(options?: CallOptions): Kind<F, ServerCapabilities, ClientError>
-  /** `"ok"` when the engine answers. */
+  /**
+   * `"ok"` when the engine answers and its database is sound; `"degraded"` when something in the database is damaged or cannot be
+   * written, and `"down"` when another engine has taken it over: the engine's log says what, and `GET /health` in short.
+   */
   health(options?: CallOptions): Kind<F, string, ClientError>
 }
 

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { ConfigNotFoundError, type IronflowError, ValidationError } from "../Errors.ts"
-import { encodeJson, isObject } from "../Json.ts"
+import { encodeJson, isObject, numberOf, textOf } from "../Json.ts"
 import { checkRevision } from "../KvKeys.ts"
 import { checkName } from "../Limits.ts"
 import { type Endpoint, endpoints, pathOf, sockets } from "../Protocol/Http/Endpoints.ts"
@@ -54,7 +54,7 @@ export const make = (connection: Connection): ConfigService => {
           repeatable: false,
           read: (answer) =>
             isObject(answer)
-              ? { name: String(answer.name ?? name), revision: Number(answer.revision ?? 0) }
+              ? { name: textOf(answer.name, name), revision: numberOf(answer.revision) }
               : undefined
         })
     )
@@ -117,7 +117,7 @@ const readConfig = (answer: unknown, name?: string): ConfigEntry | undefined => 
   return {
     name: said,
     ...(isObject(answer.data) ? { data: answer.data } : {}),
-    revision: Number(answer.revision ?? 0),
-    updatedAt: String(answer.updatedAt ?? answer.updated_at ?? "")
+    revision: numberOf(answer.revision),
+    updatedAt: textOf(answer.updatedAt ?? answer.updated_at)
   }
 }

@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { DEFAULT_TIMEOUTS } from "../Constants.ts"
 import { IronflowError, RunCancelledError, RunFailedError, ValidationError } from "../Errors.ts"
+import { show } from "../Show.ts"
 import type { ClientApi, EffectKind, Run, TriggerSyncOptions, TriggerSyncResult } from "./Client.ts"
 
 export const makeEmitSync =
@@ -15,7 +16,7 @@ export const makeEmitSync =
       const { timeout = DEFAULT_TIMEOUTS.TRIGGER_SYNC, ...emitOptions } = options satisfies TriggerSyncOptions
       if (typeof timeout !== "number" || !Number.isFinite(timeout) || timeout < 0) {
         return yield* new ValidationError(
-          `The timeout of emitSync must be a number of milliseconds, got ${String(timeout)}`
+          `The timeout of emitSync must be a number of milliseconds, got ${show(timeout)}`
         )
       }
       const startedAt = yield* Clock.currentTimeMillis

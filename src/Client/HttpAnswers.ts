@@ -9,6 +9,7 @@ import type {
   AuditEvent,
   Explanation,
   FunctionInfo,
+  DamagedRun,
   ListRunsResult,
   PublishResult,
   Run,
@@ -21,7 +22,7 @@ import type {
   TopicStats,
   WorkerInfo
 } from "./Client.ts"
-import { isObject } from "../Json.ts"
+import { isObject, numberOf } from "../Json.ts"
 import { decodeRunStatus } from "../Protocol/Http/RunJson.ts"
 
 export type Fields = { readonly [name: string]: unknown }
@@ -42,7 +43,7 @@ export const text = (of: Fields, name: string): string | undefined => {
 export const filled = (of: Fields, name: string): string | undefined => text(of, name) || undefined
 
 export const number = (of: Fields, name: string): number => {
-  const value = Number(field(of, name) ?? 0)
+  const value = numberOf(field(of, name))
   return Number.isFinite(value) ? value : 0
 }
 
@@ -173,11 +174,18 @@ const readError = (error: unknown): RunError | undefined => {
 export const readRuns = (answer: unknown): ListRunsResult | undefined => {
   if (!isObject(answer)) return undefined
   const nextCursor = filled(answer, "nextCursor")
+  const damaged = list(answer, "damaged")
   return {
     runs: each(list(answer, "runs"), readRun),
+    ...(damaged.length === 0 ? {} : { damaged: each(damaged, readDamagedRun) }),
     totalCount: number(answer, "totalCount"),
     ...(nextCursor === undefined ? {} : { nextCursor })
   }
+}
+
+const readDamagedRun = (run: unknown): DamagedRun | undefined => {
+  const id = isObject(run) ? text(run, "id") : undefined
+  return id === undefined || !isObject(run) ? undefined : { id, message: text(run, "message") ?? "" }
 }
 
 export const readSteps = (answer: unknown): Array<RunStep> | undefined =>

@@ -4,6 +4,7 @@ import { calculateBackoff } from "../Backoff.ts"
 import { ConnectionError, type IronflowError, type TimeoutError, ValidationError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
 import { type Endpoint, pathOf } from "../Protocol/Http/Endpoints.ts"
+import { show } from "../Show.ts"
 import type { Answer, Connection, Request } from "./HttpConnection.ts"
 import {
   failureOf,
@@ -151,4 +152,4 @@ export const object = (members: { readonly [name: string]: string | undefined })
   return `{${parts.join(",")}}`
 }
 
-export const quote = (text: unknown): string => JSON.stringify(String(text).slice(0, 256))
+export const quote = (text: unknown): string => show(text, 256)

@@ -3,6 +3,7 @@ import { DEFAULT_TIMEOUTS } from "../Constants.ts"
 import { getServerUrl, isEnvironmentNamed, resolveApiKey, resolveEnvironment } from "../Environment.ts"
 import { ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
+import { show } from "../Show.ts"
 import { type ClientRetryConfig, resolveClientRetry, type ResolvedRetry } from "./Retry.ts"
 
 export interface ServerOptions {
@@ -35,7 +36,7 @@ export const resolveServer = (options: ServerOptions, caller: string): ResolvedS
   const { timeout = DEFAULT_TIMEOUTS.CLIENT } = options
   if (typeof timeout !== "number" || !Number.isFinite(timeout) || timeout <= 0) {
     throw new ValidationError(
-      `${caller}: \`timeout\` must be a positive number of milliseconds, got ${String(timeout)}`
+      `${caller}: \`timeout\` must be a positive number of milliseconds, got ${show(timeout)}`
     )
   }
   const apiKey = checkApiKey(resolveApiKey(options.apiKey), caller)

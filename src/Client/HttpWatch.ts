@@ -10,7 +10,7 @@ import type { IncomingMessage } from "node:http"
 import type { WebSocket } from "ws"
 import { calculateBackoff } from "../Backoff.ts"
 import { ConnectionError, type IronflowError } from "../Errors.ts"
-import { isObject, safeJsonParse } from "../Json.ts"
+import { isObject, numberOf, safeJsonParse } from "../Json.ts"
 import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
 import type { Connection } from "./HttpConnection.ts"
@@ -97,7 +97,7 @@ const follow = <A>(
                 return heard
               case "Frame": {
                 const { frame } = heard
-                if (frame.type === "watching") greet(Number(frame.revision))
+                if (frame.type === "watching") greet(numberOf(frame.revision))
                 const read = options.read(frame)
                 if (read !== undefined && (after === undefined || read.revision > after)) {
                   greet(read.revision)

@@ -13,10 +13,11 @@ import {
   RevisionConflictError,
   ValidationError
 } from "../Errors.ts"
-import { isObject } from "../Json.ts"
+import { isObject, numberOf, textOf } from "../Json.ts"
 import { checkBucketName, checkKey, checkRevision, compileFilter } from "../KvKeys.ts"
 import { contentTypes, decodeValue, encodeValue, typeOfContent } from "../KvValue.ts"
 import { type Endpoint, endpoints, pathOf, sockets } from "../Protocol/Http/Endpoints.ts"
+import { show } from "../Show.ts"
 import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
@@ -256,7 +257,7 @@ const encodeBucket = (config: KVBucketConfig): { readonly name: string; readonly
     const value = config[field]
     if (value !== undefined && !(typeof value === "number" && Number.isFinite(value) && value >= 0)) {
       throw new ValidationError(
-        `\`${field}\` of bucket "${name}" must be a number from 0 up, got ${String(value).slice(0, 64)}`
+        `\`${field}\` of bucket "${name}" must be a number from 0 up, got ${show(value)}`
       )
     }
   }
@@ -293,7 +294,7 @@ const encodeWrites = (writes: ReadonlyArray<KVWrite>): string => {
 
 const readInfo = (answer: unknown, name?: string): KVBucketInfo | undefined => {
   if (!isObject(answer)) return undefined
-  const number = (field: string): number => Number(answer[field] ?? 0) || 0
+  const number = (field: string): number => numberOf(answer[field]) || 0
   const optional = (field: string) => (number(field) === 0 ? {} : { [field]: number(field) })
   const said = typeof answer.name === "string" ? answer.name : name
   if (said === undefined) return undefined
@@ -309,23 +310,23 @@ const readInfo = (answer: unknown, name?: string): KVBucketInfo | undefined => {
     bytes: number("bytes"),
     history: number("history") || 1,
     ...(answer.revision === undefined ? {} : { revision: number("revision") }),
-    created_at: String(answer.created_at ?? "")
+    created_at: textOf(answer.created_at)
   }
 }
 
 const readRevision = (answer: unknown): { readonly revision: number } | undefined =>
-  isObject(answer) && Number.isFinite(Number(answer.revision ?? Number.NaN))
-    ? { revision: Number(answer.revision) }
+  isObject(answer) && Number.isFinite(numberOf(answer.revision, Number.NaN))
+    ? { revision: numberOf(answer.revision) }
     : undefined
 
 const readEntry = (answer: unknown, key: string): KVEntry | undefined => {
   if (!isObject(answer)) return undefined
-  const operation = /^put$/i.test(String(answer.operation ?? "put")) ? "put" : "delete"
+  const operation = /^put$/i.test(textOf(answer.operation, "put")) ? "put" : "delete"
   return {
     key: typeof answer.key === "string" ? answer.key : key,
     value: operation === "put" ? readValue(answer) : undefined,
-    revision: Number(answer.revision ?? 0),
-    created_at: String(answer.created_at ?? ""),
+    revision: numberOf(answer.revision),
+    created_at: textOf(answer.created_at),
     operation,
     ...(typeof answer.expires_at === "string" ? { expires_at: answer.expires_at } : {})
   }
@@ -351,8 +352,8 @@ const operations: ReadonlyMap<string, KVWatchEvent["operation"]> = new Map([
 
 const readFrame = (frame: Frame, bucket: string) => {
   if (frame.type !== "kv_update" || typeof frame.key !== "string") return undefined
-  const operation = operations.get(String(frame.operation ?? "put").toLowerCase()) ?? "put"
-  const revision = Number(frame.revision ?? 0)
+  const operation = operations.get(textOf(frame.operation, "put").toLowerCase()) ?? "put"
+  const revision = numberOf(frame.revision)
   const change: KVWatchEvent = {
     bucket: typeof frame.bucket === "string" ? frame.bucket : bucket,
     key: frame.key,

@@ -16,7 +16,7 @@ import {
   SubscriptionError,
   TimeoutError
 } from "../Errors.ts"
-import { isObject } from "../Json.ts"
+import { isObject, numberOf, textOf } from "../Json.ts"
 import { checkName } from "../Limits.ts"
 import { checkPattern } from "../Pattern.ts"
 import { type Cursor, readCursor, writeCursor } from "../Projection/Cursor.ts"
@@ -389,15 +389,15 @@ const partitionIn = (name: string, topic: string, data: unknown): string | undef
 /** The state in an event of our engine. */
 const resultIn = (data: unknown): ProjectionStateResult | undefined => {
   if (!isObject(data) || typeof data.name !== "string" || typeof data.partition !== "string") return undefined
-  const text = (field: string): string => String(data[field] ?? "")
+  const text = (field: string): string => textOf(data[field])
   return {
     name: data.name,
     partition: data.partition,
     state: data.state,
     lastEventId: text("last_event_id"),
     lastEventTime: text("last_event_time"),
-    lastEventSeq: Number(data.last_event_seq),
-    version: Number(data.version),
+    lastEventSeq: numberOf(data.last_event_seq),
+    version: numberOf(data.version),
     mode: "managed",
     // the engine's word for it
     status: text("status") as ProjectionStatus,

@@ -8,11 +8,12 @@ import {
   ProjectionNotFoundError,
   ValidationError
 } from "../Errors.ts"
-import { isObject } from "../Json.ts"
+import { isObject, numberOf } from "../Json.ts"
 import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
 import { checkProjectionName } from "../Projection/Projection.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
+import { show } from "../Show.ts"
 import type { EffectKind } from "./Client.ts"
 import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
@@ -105,12 +106,12 @@ export const make = (connection: Connection): ProjectionsApi<EffectKind> => {
       if (after === undefined) return { lastEventSeq: (yield* status(name)).lastEventSeq }
       if (!Number.isSafeInteger(after) || after < 0) {
         return yield* new ValidationError(
-          `\`after\` must be a position in the log, such as \`position\` of what emit() returned; got ${String(after)}`
+          `\`after\` must be a position in the log, such as \`position\` of what emit() returned; got ${show(after)}`
         )
       }
       if (!(timeout >= 0 && Number.isFinite(timeout))) {
         return yield* new ValidationError(
-          `\`timeout\` must be a number of milliseconds, got ${String(timeout)}`
+          `\`timeout\` must be a number of milliseconds, got ${show(timeout)}`
         )
       }
       const clock = yield* Clock.Clock
@@ -181,7 +182,7 @@ export const make = (connection: Connection): ProjectionsApi<EffectKind> => {
         ? Effect.asVoid(retry(name, "retryDeadLetter", { position }))
         : Effect.fail(
             new InvalidStateError(
-              `Projection ${quote(name)} has no dead letter at position ${String(position)}`
+              `Projection ${quote(name)} has no dead letter at position ${show(position)}`
             )
           ),
     retryDeadLetters: (name) => retry(name, "retryDeadLetters", {})
@@ -192,7 +193,7 @@ export const make = (connection: Connection): ProjectionsApi<EffectKind> => {
       body: JSON.stringify(body),
       ours: true,
       orElse: withoutEndpoint(`projections.${method}(${quote(name)})`, "rebuild projects everything again"),
-      read: (answer) => (isObject(answer) ? Number(answer.retrying ?? 0) : undefined)
+      read: (answer) => (isObject(answer) ? numberOf(answer.retrying) : undefined)
     })
   }
 }
@@ -206,7 +207,7 @@ const textIn = (of: Fields, name: string): string | undefined => {
 }
 
 const numberIn = (of: Fields, name: string): number => {
-  const value = Number(of[name] ?? 0)
+  const value = numberOf(of[name])
   return Number.isFinite(value) ? value : 0
 }
 

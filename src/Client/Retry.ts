@@ -1,6 +1,7 @@
 /** When calls over HTTP are made again, and who hears of it. */
 import { DEFAULT_CLIENT_RETRY } from "../Constants.ts"
 import { ValidationError } from "../Errors.ts"
+import { show } from "../Show.ts"
 
 /** For calls that do no harm when they are made twice; others are made once. */
 export interface ClientRetryConfig {
@@ -52,19 +53,19 @@ export const resolveClientRetry = (config: ClientRetryConfig | undefined, caller
   const { maxAttempts, backoffFactor } = resolved
   if (!Number.isSafeInteger(maxAttempts) || maxAttempts < 1) {
     throw new ValidationError(
-      `${caller}: \`retry.maxAttempts\` must be an integer from 1 up, got ${String(maxAttempts)}`
+      `${caller}: \`retry.maxAttempts\` must be an integer from 1 up, got ${show(maxAttempts)}`
     )
   }
   if (typeof backoffFactor !== "number" || !(backoffFactor >= 1) || !Number.isFinite(backoffFactor)) {
     throw new ValidationError(
-      `${caller}: \`retry.backoffFactor\` must be a number from 1 up, got ${String(backoffFactor)}`
+      `${caller}: \`retry.backoffFactor\` must be a number from 1 up, got ${show(backoffFactor)}`
     )
   }
   for (const name of ["initialDelayMs", "maxDelayMs", "connectionDelayMs"] as const) {
     const value = resolved[name]
     if (typeof value !== "number" || !(value >= 0) || !Number.isFinite(value)) {
       throw new ValidationError(
-        `${caller}: \`retry.${name}\` must be a number of milliseconds, got ${String(value)}`
+        `${caller}: \`retry.${name}\` must be a number of milliseconds, got ${show(value)}`
       )
     }
   }

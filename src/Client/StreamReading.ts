@@ -1,5 +1,6 @@
 /** Reading entity streams: page by page, and brought to the latest versions of events. */
 import { ValidationError } from "../Errors.ts"
+import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type {
   ListStreamsOptions,
@@ -17,7 +18,7 @@ export const firstPage = (options: StreamEventsOptions = {}): ReadStreamOptions 
   const { pageSize = defaultPageSize, ...rest } = options
   if (!Number.isInteger(pageSize) || pageSize < 1 || pageSize > maxPageSize) {
     throw new ValidationError(
-      `The page size must be an integer from 1 to ${maxPageSize}, got ${String(pageSize)}`
+      `The page size must be an integer from 1 to ${maxPageSize}, got ${show(pageSize)}`
     )
   }
   return { ...rest, limit: pageSize }
@@ -57,7 +58,7 @@ export const checkRead = (entityId: string, options: ReadStreamOptions = {}) => 
   checkCount(`\`limit\` of stream "${entityId}"`, limit)
   if (direction !== "forward" && direction !== "backward") {
     throw new ValidationError(
-      `\`direction\` of stream "${entityId}" must be "forward" or "backward", got ${JSON.stringify(direction)}`
+      `\`direction\` of stream "${entityId}" must be "forward" or "backward", got ${show(direction)}`
     )
   }
   return { direction, fromVersion, limit }
@@ -68,19 +69,17 @@ export const checkList = (options: ListStreamsOptions = {}) => {
   const { entityType, limit = 50, offset = 0 } = options
   if (!Number.isInteger(limit) || limit < 1 || limit > 1000) {
     throw new ValidationError(
-      `The limit of listStreams must be an integer from 1 to 1000, got ${String(limit)}`
+      `The limit of listStreams must be an integer from 1 to 1000, got ${show(limit)}`
     )
   }
   checkCount("The offset of listStreams", offset)
   if (entityType !== undefined && typeof entityType !== "string") {
-    throw new ValidationError(`The entity type must be a string, got ${String(entityType)}`)
+    throw new ValidationError(`The entity type must be a string, got ${show(entityType)}`)
   }
   return { limit, offset, ...(entityType === undefined ? {} : { entityType }) }
 }
 
 export const checkCount = (what: string, value: unknown): number => {
   if (Number.isSafeInteger(value) && Number(value) >= 0) return Number(value)
-  throw new ValidationError(
-    `${what} must be an integer from 0 up, got ${typeof value === "string" ? JSON.stringify(value) : String(value)}`
-  )
+  throw new ValidationError(`${what} must be an integer from 0 up, got ${show(value)}`)
 }

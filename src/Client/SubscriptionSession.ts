@@ -5,7 +5,7 @@
 import { calculateBackoff } from "../Backoff.ts"
 import { ConnectionError, IronflowError, SubscriptionError, toError } from "../Errors.ts"
 import type { Alarm } from "../Execution/Alarm.ts"
-import { isObject, safeJsonParse } from "../Json.ts"
+import { isObject, numberOf, safeJsonParse, textOf } from "../Json.ts"
 import type {
   AckMode,
   EventMetadata,
@@ -57,6 +57,7 @@ export interface SessionOptions {
 export type Dial = (opened: (wire: Wire) => void, failed: (error: Error) => void) => () => void
 
 const NORMAL = 1000
+const PROTOCOL_ERROR = 1002
 /** Events that wait for a subscriber before the connection is paused. */
 const HELD = 1000
 
@@ -315,7 +316,18 @@ export class SubscriptionSession {
   #take(wire: Wire): void {
     this.#wire = wire
     if (this.#paused) wire.pause()
-    wire.onText = (text) => this.#hear(text)
+    wire.onText = (text) => {
+      try {
+        this.#hear(text)
+      } catch (error) {
+        // nothing that a server says gets further: a connection on which it makes no sense is of no use
+        this.#report({ code: "INVALID_MESSAGE", message: toError(error).message, retrying: true })
+        wire.onText = () => undefined
+        wire.close(PROTOCOL_ERROR, "a frame could not be read")
+        // the other side may take its time
+        wire.onClose(PROTOCOL_ERROR, "")
+      }
+    }
     wire.onClose = (code) => {
       if (this.#wire !== wire) return
       this.#lose(
@@ -400,16 +412,16 @@ export class SubscriptionSession {
         }
         return
       case "ack_result": {
-        const ack = this.#acks.get(Number(message.requestId))
-        this.#acks.delete(Number(message.requestId))
+        const ack = this.#acks.get(numberOf(message.requestId))
+        this.#acks.delete(numberOf(message.requestId))
         if (message.status === "ok") return ack?.done()
         return ack?.failed(
-          new SubscriptionError(String(message.message), { code: String(message.code), retryable: false })
+          new SubscriptionError(textOf(message.message), { code: textOf(message.code), retryable: false })
         )
       }
       case "subscription_error": {
         const info = errorInfo(message)
-        const subscription = this.#byId.get(String(message.subscriptionId))
+        const subscription = this.#byId.get(textOf(message.subscriptionId))
         // it is over, and must not come back with the next connection
         if (info.retrying === false && subscription !== undefined) this.#forget(subscription)
         this.#report(info, subscription)
@@ -421,7 +433,7 @@ export class SubscriptionSession {
   }
 
   #onResult(result: { readonly [name: string]: unknown }): void {
-    const subscription = this.#subscriptions.get(String(result.pattern))
+    const subscription = this.#subscriptions.get(textOf(result.pattern))
     if (subscription === undefined) return
     const { pending } = subscription
     if (result.status !== "ok" || typeof result.subscriptionId !== "string") {
@@ -455,7 +467,7 @@ export class SubscriptionSession {
   }
 
   #onEvent(message: { readonly [name: string]: unknown }): void {
-    const subscription = this.#byId.get(String(message.subscriptionId))
+    const subscription = this.#byId.get(textOf(message.subscriptionId))
     if (subscription === undefined || !("data" in message)) return
     const { eventId, position } = message
     if (typeof position === "string" && subscription.options.consumerGroup === undefined) {
@@ -495,14 +507,14 @@ export class SubscriptionSession {
       )
     const handled = (): void => {
       // a lost connection has brought the event to somebody else, or back here
-      if (acksItself) this.settle(subscription, String(eventId), "ack").catch(() => undefined)
+      if (acksItself) this.settle(subscription, textOf(eventId), "ack").catch(() => undefined)
     }
     try {
       const event: SubscriptionEvent = {
-        topic: String(topic),
+        topic: textOf(topic),
         data:
           typeof version === "number" && this.#options.eventDefinitions !== undefined
-            ? this.#options.eventDefinitions.upcastEvent(String(topic), data, version)
+            ? this.#options.eventDefinitions.upcastEvent(textOf(topic), data, version)
             : data,
         // the server's word for it
         ...(isObject(meta) ? { meta: meta as unknown as EventMetadata } : {}),
@@ -551,8 +563,8 @@ const isThenable = (value: unknown): value is PromiseLike<unknown> =>
   isObject(value) && typeof value.then === "function"
 
 const errorInfo = (message: { readonly [name: string]: unknown }): SubscriptionErrorInfo => ({
-  code: String(message.code),
-  message: String(message.message),
+  code: textOf(message.code),
+  message: textOf(message.message),
   ...(typeof message.subscriptionId === "string" ? { subscriptionId: message.subscriptionId } : {}),
   ...(typeof message.retrying === "boolean" ? { retrying: message.retrying } : {})
 })

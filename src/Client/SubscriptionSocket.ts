@@ -1,6 +1,7 @@
 /** The connection of a subscription client over a WebSocket. */
 import { getWebSocketUrl } from "../Constants.ts"
 import type { IncomingMessage } from "node:http"
+import type { WebSocket } from "ws"
 import {
   ConnectionError,
   EnterpriseRequiredError,
@@ -18,7 +19,7 @@ import type { Dial } from "./SubscriptionSession.ts"
 export const dialSocket =
   (server: ResolvedServer): Dial =>
   (opened, failed) => {
-    const { apiKey, environment, url } = server
+    const { apiKey, environment, timeoutMs, url } = server
     let giveUp = false
     let hangUp = (): void => {
       giveUp = true
@@ -38,10 +39,18 @@ export const dialSocket =
     // loaded with the first connection: most programs that import the main entry subscribe to nothing
     import("ws").then(({ WebSocket }) => {
       if (giveUp) return
-      const socket = new WebSocket(`${getWebSocketUrl(url)}?${query}`, { perMessageDeflate: false })
+      const socket = new WebSocket(`${getWebSocketUrl(url)}?${query}`, {
+        perMessageDeflate: false,
+        handshakeTimeout: timeoutMs
+      })
       hangUp = () => socket.terminate()
       const wire = wireOf(socket)
-      socket.on("open", () => opened(wire))
+      // a socket gives one buffer unless it was told otherwise
+      socket.on("message", (frame) => wire.onText(String(frame)))
+      socket.on("open", () => {
+        watch(socket)
+        opened(wire)
+      })
       socket.on("unexpected-response", (_, response) => {
         void refusal(response).then((error) => (mayNot(error) ? failed(error) : fail(error)))
       })
@@ -50,6 +59,27 @@ export const dialSocket =
     }, fail)
     return () => hangUp()
   }
+
+/** Ends a connection whose other end is gone without a word: a subscription on it would wait for ever. */
+const watch = (socket: WebSocket): void => {
+  let heard = true
+  const hear = (): void => {
+    heard = true
+  }
+  const timer = setInterval(() => {
+    // one that is not read for a while hears nothing
+    if (!heard && !socket.isPaused) return socket.terminate()
+    heard = false
+    socket.ping()
+  }, PING_MS)
+  timer.unref()
+  socket.on("pong", hear)
+  socket.on("message", hear)
+  socket.once("close", () => clearInterval(timer))
+}
+
+/** How often the server is asked whether it is there; it has until the next time to answer. Only real time tells. */
+const PING_MS = 15_000
 
 const MAX_REFUSAL_BYTES = 64 * 1024
 

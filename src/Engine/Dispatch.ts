@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type { WorkerInfo } from "../Client/Client.ts"
 import { ConnectionError, type StoreError } from "../Errors.ts"
 import {
+  endsLease,
   endsTurn,
   type Job,
   type Notice,
@@ -18,7 +19,8 @@ import {
 import type { WorkerLimits } from "./Access/WorkerAccess.ts"
 import type { LiveWorker } from "./Explain.ts"
 import type { Secrets } from "./Secrets.ts"
-import type { Demand, StoreService } from "./Store/Store.ts"
+import type { Claim, Demand, StoreService } from "./Store/Store.ts"
+import type { Holder } from "./Store/Stuck.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
 /** A connected worker. */
@@ -32,11 +34,24 @@ interface Connected {
   readonly leaseMs: number | undefined
   /** Absent for one that may run whatever it has. */
   readonly limits: WorkerLimits | undefined
+  /** How long it lets one turn of each function take, milliseconds; absent when it has no such limit. */
+  readonly turnLimits: ReadonlyMap<string, number> | undefined
   readonly active: Set<string>
   credit: number
   reachable: boolean
   /** Why it cannot be reached. */
   problem: string | undefined
+}
+
+/** How a worker outside this process is connected. */
+export interface RemoteWorkerOptions {
+  readonly transport: string
+  /** How long a lease holds without a sign of life, milliseconds. */
+  readonly leaseMs: number
+  /** Whether it ends its turns itself when their time is up: what speaks turns does, and of others it is not known. */
+  readonly endsTurns?: boolean
+  /** Absent for one that may run whatever it has. */
+  readonly limits?: WorkerLimits
 }
 
 /** A session with a worker outside this process, whose leases hold for a limited time. */
@@ -45,8 +60,11 @@ export interface RemoteSession extends WorkerSession {
   readonly setReachable: (reachable: boolean, problem?: string) => void
   /** Claims at most `n` runs now, whatever the credit. */
   readonly take: (n: number) => Effect.Effect<ReadonlyArray<Job>, StoreError>
-  /** The worker gives a sign of life: its leases start anew. */
-  readonly extend: Effect.Effect<void, StoreError>
+  /**
+   * The leases of these jobs start anew, or all that the worker has, except for turns that it should have ended long since.
+   * Returns those of `jobIds` that it does not have.
+   */
+  readonly extend: (jobIds?: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Keeps turns of an earlier session; returns those of `jobIds` that the worker does not hold any more. */
   readonly adopt: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Ends the session; `lost` says that the worker died, which counts as a loss of its runs. */
@@ -61,6 +79,9 @@ export class Dispatch {
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #workers = new Map<string, Connected>()
   readonly #outage = new StoreOutage("Runs cannot be handed out", "Runs are handed out again")
+  /** Notices about what may be jobs of the claim that is on its way, and about jobs whose secrets are being opened. */
+  #early = new Map<string, { readonly workerId: string; readonly notices: Array<Notice> }>()
+  readonly #opening = new Map<string, Array<Notice>>()
   #claiming = false
   #again = false
 
@@ -77,19 +98,14 @@ export class Dispatch {
     handlers: WorkerHandlers,
     options: { readonly transport: string; readonly connectedAt: number }
   ): WorkerSession {
-    return this.#session(this.#connected(registration, handlers, options))
+    return this.#session(this.#connected(registration, handlers, { ...options, endsTurns: true }))
   }
 
   /** Connects a worker outside this process; `leaseMs` is how long a lease holds without a sign of life. */
   connectRemote(
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
-    options: {
-      readonly transport: string
-      readonly connectedAt: number
-      readonly leaseMs: number
-      readonly limits?: WorkerLimits
-    }
+    options: RemoteWorkerOptions & { readonly connectedAt: number }
   ): RemoteSession {
     const { leaseMs } = options
     const { workerId } = registration
@@ -115,20 +131,24 @@ export class Dispatch {
                 })
           )
         ),
-      extend: Effect.suspend(() =>
-        worker.active.size === 0
-          ? Effect.void
-          : Effect.map(this.#store.extendLeases([...worker.active], leaseMs), (gone) => {
-              for (const jobId of gone) worker.active.delete(jobId)
-            })
-      ),
+      extend: (jobIds) =>
+        Effect.suspend(() => {
+          const named = jobIds ?? [...worker.active]
+          const held = named.filter((jobId) => worker.active.has(jobId))
+          const unknown = named.filter((jobId) => !worker.active.has(jobId))
+          if (held.length === 0) return Effect.succeed(unknown)
+          return Effect.map(this.#store.extendLeases(held, leaseMs, holderOf(worker)), (gone) => {
+            for (const jobId of gone) worker.active.delete(jobId)
+            return [...unknown, ...gone]
+          })
+        }),
       adopt: (jobIds) =>
         Effect.map(
           this.#store.adoptLeases(workerId, jobIds, leaseMs, worker.functionIds),
           ({ lost, notices }) => {
             for (const jobId of jobIds) worker.active.add(jobId)
             for (const jobId of lost) worker.active.delete(jobId)
-            for (const notice of notices) handlers.onNotice(notice)
+            for (const notice of notices) tell(worker, notice)
             return lost
           }
         ),
@@ -142,12 +162,7 @@ export class Dispatch {
   #connected(
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
-    options: {
-      readonly transport: string
-      readonly connectedAt: number
-      readonly leaseMs?: number
-      readonly limits?: WorkerLimits
-    }
+    options: Partial<RemoteWorkerOptions> & { readonly transport: string; readonly connectedAt: number }
   ): Connected {
     const functions = new Map(registration.functions.map((fn) => [fn.id, fn.codeHash]))
     const worker: Connected = {
@@ -159,6 +174,10 @@ export class Dispatch {
       connectedAt: options.connectedAt,
       leaseMs: options.leaseMs,
       limits: options.limits,
+      turnLimits:
+        options.endsTurns === true
+          ? new Map(registration.functions.map((fn) => [fn.id, fn.timeoutMs]))
+          : undefined,
       active: new Set(),
       credit: 0,
       reachable: true,
@@ -176,7 +195,7 @@ export class Dispatch {
         if (this.#store.mayHaveReady()) this.poke()
       },
       report: (reports) =>
-        Effect.mapBoth(this.#apply(reports, environment), {
+        Effect.mapBoth(this.#apply(reports, environment, worker.registration.pauses !== true), {
           onSuccess: (acks) => {
             forgetEnded(worker, reports, acks)
             return acks
@@ -188,12 +207,16 @@ export class Dispatch {
     }
   }
 
-  /** Applies reports, whichever worker they come from; those of runs of another environment are refused, if one is given. */
+  /**
+   * Applies reports, whichever worker they come from; those of runs of another environment are refused, if one is given.
+   * `callsBack`: see `StoreService.applyReports`.
+   */
   applyReports(
     reports: ReadonlyArray<TurnReport>,
-    environment?: string
+    environment?: string,
+    options: { readonly callsBack?: boolean } = {}
   ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
-    return Effect.map(this.#apply(reports, environment), (acks) => {
+    return Effect.map(this.#apply(reports, environment, options.callsBack), (acks) => {
       for (const worker of this.#workers.values()) forgetEnded(worker, reports, acks)
       return acks
     })
@@ -202,11 +225,12 @@ export class Dispatch {
   /** Applies reports and hands out what they make ready in the same commit. */
   #apply(
     reports: ReadonlyArray<TurnReport>,
-    environment?: string
+    environment?: string,
+    callsBack = false
   ): Effect.Effect<ReadonlyArray<TurnAck>, StoreError> {
     return Effect.suspend(() => {
       this.#pokeSoon()
-      return this.#store.applyReports(reports, environment)
+      return this.#store.applyReports(reports, environment, { callsBack })
     })
   }
 
@@ -222,12 +246,22 @@ export class Dispatch {
     return this.#workers.has(workerId)
   }
 
-  /** Delivers a notice to the worker that holds the lease, if it is connected. */
+  /** What is known of a worker that is connected. */
+  holder(workerId: string): Holder | undefined {
+    const worker = this.#workers.get(workerId)
+    return worker === undefined ? undefined : holderOf(worker)
+  }
+
+  /** Delivers a notice to the worker that holds the lease, if it is connected; not before the job that it is about. */
   notify(workerId: string, notice: Notice): void {
     const worker = this.#workers.get(workerId)
     if (worker === undefined) return
-    if (notice._tag !== "Fired") worker.active.delete(notice.jobId)
-    worker.handlers.onNotice(notice)
+    const { jobId } = notice
+    const early = this.#opening.get(jobId) ?? this.#early.get(jobId)?.notices
+    if (early !== undefined) early.push(notice)
+    else if (this.#claiming && !worker.active.has(jobId))
+      this.#early.set(jobId, { workerId, notices: [notice] })
+    else tell(worker, notice)
   }
 
   /** Something may be ready: hand it out in the commit that is being gathered. */
@@ -249,8 +283,7 @@ export class Dispatch {
         onSuccess: (claims) =>
           Effect.sync(() => {
             if (this.#outage.isOn) this.#run(this.#outage.succeeded())
-            this.#claiming = false
-            for (const { workerId, job } of claims) this.#handOut(workerId, job)
+            this.#claimed(claims)
             if (this.#again) {
               this.#again = false
               this.poke()
@@ -259,13 +292,16 @@ export class Dispatch {
         onFailure: (error) =>
           Effect.andThen(
             this.#outage.failed(error),
-            Effect.andThen(
-              Effect.sleep(RETRY_MS),
-              Effect.sync(() => {
-                this.#claiming = false
-                this.poke()
-              })
-            )
+            // another engine has the database: it hands them out
+            error.code === "STORE_LOCKED"
+              ? Effect.void
+              : Effect.andThen(
+                  Effect.sleep(RETRY_MS),
+                  Effect.sync(() => {
+                    this.#claimed([])
+                    this.poke()
+                  })
+                )
           )
       })
     )
@@ -275,12 +311,14 @@ export class Dispatch {
     return [...this.#workers.values()]
       .filter((worker) => worker.registration.environment === environment)
       .map((worker) => ({ worker, ...worker }))
-      .map(({ registration, functionIds, active, limits, problem, worker }) => ({
+      .map(({ registration, functionIds, active, leaseMs, limits, problem, turnLimits, worker }) => ({
         id: registration.workerId,
         functionIds:
           limits?.isLimited() === true
             ? new Set([...functionIds].filter((id) => this.#mayRun(worker, id)))
             : functionIds,
+        turnLimitMs: (functionId: string) => turnLimits?.get(functionId),
+        ...(leaseMs === undefined ? {} : { leaseMs }),
         ...(problem === undefined ? {} : { problem }),
         labels: registration.labels,
         maxConcurrentJobs: registration.maxConcurrentJobs,
@@ -334,43 +372,81 @@ export class Dispatch {
           : worker.functions,
       labels: registration.labels,
       credit,
+      capacity: registration.maxConcurrentJobs,
       ...(leaseMs === undefined ? {} : { leaseMs })
     }
   }
 
   /** Whether the worker may have what runs of the function bring, as it is registered now. */
   #mayRun({ limits, registration: { environment } }: Connected, functionId: string): boolean {
-    if (limits === undefined) return true
+    if (limits?.isLimited() !== true) return true
     const fn = this.#store.findFunction(environment, functionId)
     return fn === undefined || limits.mayRun(fn)
   }
 
-  #handOut(workerId: string, job: Parameters<WorkerHandlers["onJob"]>[0]): void {
-    const worker = this.#workers.get(workerId)
-    if (worker === undefined) {
-      // it left while the claim was on its way: `releaseWorker` may have run before the claim, so give the run back here
-      return this.#run(
-        Effect.catch(
-          Effect.asVoid(
-            this.#store.applyReports([{ jobId: job.jobId, runId: job.runId, ops: [{ _tag: "Release" }] }])
-          ),
-          (error) => Effect.logError(`Run ${job.runId} cannot be given back`, error)
-        )
-      )
+  #claimed(claims: ReadonlyArray<Claim>): void {
+    this.#claiming = false
+    const early = this.#early
+    if (early.size > 0) this.#early = new Map()
+    for (const { workerId, job } of claims) {
+      const told = early.get(job.jobId)?.notices ?? []
+      early.delete(job.jobId)
+      this.#handOut(workerId, job, told)
     }
+    // those were about other jobs
+    for (const { notices, workerId } of early.values()) {
+      for (const notice of notices) this.notify(workerId, notice)
+    }
+  }
+
+  /** `told` are notices that came before the job. */
+  #handOut(workerId: string, job: Job, told: Array<Notice>): void {
+    const worker = this.#workers.get(workerId)
+    // it left while the claim was on its way: `releaseWorker` may have run before the claim, so give the run back here
+    if (worker === undefined) return this.#giveBack(job)
     worker.credit--
     worker.active.add(job.jobId)
-    if (!this.#asksForSecrets(job)) return worker.handlers.onJob(job)
+    if (!this.#asksForSecrets(job) && this.#mayRun(worker, job.functionId)) {
+      return this.#deliver(worker, job, told)
+    }
+    this.#opening.set(job.jobId, told)
     this.#run(
       Effect.map(
         Effect.catch(this.#withSecrets(job, worker), (error) =>
           Effect.as(Effect.logError(`Run ${job.runId} cannot be paused`, error), undefined)
         ),
         (ready) => {
-          if (ready !== undefined) return worker.handlers.onJob(ready)
-          worker.active.delete(job.jobId)
-          worker.credit++
+          this.#opening.delete(job.jobId)
+          if (ready !== undefined) return this.#deliver(worker, ready, told)
+          this.#keep(worker, job)
         }
+      )
+    )
+  }
+
+  /** Hands a job to its worker, unless its run has ended, or is to be paused, since it was claimed. */
+  #deliver(worker: Connected, job: Job, told: ReadonlyArray<Notice>): void {
+    if (told.some(endsLease)) return this.#keep(worker, job)
+    if (told.findLast(({ _tag }) => _tag !== "Fired")?._tag === "Paused") {
+      this.#giveBack(job)
+      return this.#keep(worker, job)
+    }
+    worker.handlers.onJob(job)
+    for (const notice of told) tell(worker, notice)
+  }
+
+  /** The worker does not get the job that it had room for. */
+  #keep(worker: Connected, { jobId }: Job): void {
+    worker.active.delete(jobId)
+    worker.credit++
+    if (this.#store.mayHaveReady()) this.#pokeSoon()
+  }
+
+  #giveBack({ jobId, runId }: Job): void {
+    this.#run(
+      Effect.catch(
+        Effect.asVoid(this.#store.applyReports([{ jobId, runId, ops: [{ _tag: "Release" }] }])),
+        (error) => Effect.logError(`Run ${runId} cannot be given back`, error)
       )
     )
   }
@@ -407,6 +483,17 @@ export class Dispatch {
         )
     })
   }
+}
+
+const holderOf = ({ turnLimits }: Connected): Holder => ({
+  turnLimitMs: (functionId) => turnLimits?.get(functionId)
+})
+
+/** Tells a worker what it understands. */
+const tell = (worker: Connected, notice: Notice): void => {
+  if (endsLease(notice)) worker.active.delete(notice.jobId)
+  else if (notice._tag !== "Fired" && worker.registration.pauses !== true) return
+  worker.handlers.onNotice(notice)
 }
 
 const forgetEnded = (

@@ -31,10 +31,9 @@ import type { Wire } from "../Protocol/Subscriptions.ts"
 import { checkTrigger } from "../Trigger.ts"
 import { type Access, type Caller, make as makeAccess, putBootstrapKey } from "./Access/Access.ts"
 import * as Management from "./Access/Management.ts"
-import type { WorkerLimits } from "./Access/WorkerAccess.ts"
 import { servicesIn } from "./ClientServices.ts"
 import type { KvService } from "../Client/Kv.ts"
-import { Dispatch, type RemoteSession } from "./Dispatch.ts"
+import { Dispatch, type RemoteSession, type RemoteWorkerOptions } from "./Dispatch.ts"
 import { checkRegistration as checkedRegistration } from "./Http/FunctionConfigs.ts"
 import { type EndpointInfo, PushEndpoints } from "./Push/Endpoints.ts"
 import { PushSettings } from "./Push/Settings.ts"
@@ -48,7 +47,14 @@ import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
 import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
 import type { RunActivity } from "./Store/Activity.ts"
-import { type Counts, Store, type StoreService } from "./Store/Store.ts"
+import {
+  addCounts,
+  type Counts,
+  noCounts,
+  Store,
+  type StoreHealth,
+  type StoreService
+} from "./Store/Store.ts"
 import * as EngineStreams from "./Streams.ts"
 import type { Guard } from "./Subscriptions/Connection.ts"
 import { announceConfig, announceStates } from "./Subscriptions/StateEvents.ts"
@@ -88,7 +94,7 @@ export interface EngineService {
   readonly connectRemoteWorker: (
     registration: WorkerRegistration,
     handlers: WorkerHandlers,
-    options: { readonly transport: string; readonly leaseMs: number; readonly limits?: WorkerLimits }
+    options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
   /** The key-value store of one environment. */
   readonly kv: (environment: string) => KvService
@@ -96,8 +102,8 @@ export interface EngineService {
   readonly storedKeys: (environment: string, bucket: string) => EngineKv.StoredKeys
   /** The configurations of one environment. */
   readonly config: (environment: string) => EngineConfig.EngineConfigService
-  /** The name of an event; `undefined` when there is none with this id. */
-  readonly eventName: (environment: string, eventId: string) => Effect.Effect<string | undefined, StoreError>
+  /** The name of the event that has started a run; `undefined` for one that was invoked. */
+  readonly eventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
   /** What workers and clients ask about projections. */
   readonly projections: Projections.ProjectionsService
   /** Looking after the consumer groups of one environment. */
@@ -131,6 +137,8 @@ export interface EngineService {
     jobIds: ReadonlyArray<string>,
     leaseMs: number
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** Counts what was refused before it came to the store. */
+  readonly countStale: (what: "staleReports" | "staleRenewals") => void
   /** Calls `listener` with what happens to runs, as it is committed; returns the way to stop that. */
   readonly observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void
   /**
@@ -142,8 +150,10 @@ export interface EngineService {
   readonly announce: SystemEvents["announce"]
   /** What has happened since the engine was started, and what is there now. */
   readonly metrics: () => EngineMetrics
-  /** Unfinished runs that nothing will ever move: always 0 (guarantee G2). Reads every unfinished run. */
+  /** Unfinished runs that nothing will ever move: always 0 (guarantee G2), see `Store/Stuck.ts`. Reads every unfinished run. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
+  /** How the database is. */
+  readonly health: () => StoreHealth
 }
 
 /** Push endpoints: registered by their URL, they are called until they are removed. */
@@ -193,13 +203,15 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     const system = new SystemEvents(() => clock.currentTimeMillisUnsafe())
     const alarm = yield* Alarm.make
     const after = yield* Alarm.makeAfter
+    const counts = noCounts()
     const subscriptions = new Subscriptions({
       store,
       system,
       clock,
       alarm,
       run: runFork,
-      head: yield* Effect.orDie(store.endOfLog())
+      head: yield* store.endOfLog(),
+      countStaleAck: () => void counts.staleAcks++
     })
     const dispatch = new Dispatch(store, secrets, runFork)
     const endings = new RunEndings()
@@ -220,14 +232,9 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     }
     const timers = yield* Timers.make(store)
     let commits = 0
-    const counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
     const stop = store.onCommit((changes) => {
       commits++
-      counts.events += changes.counts.events
-      counts.started += changes.counts.started
-      counts.completed += changes.counts.completed
-      counts.failed += changes.counts.failed
-      counts.cancelled += changes.counts.cancelled
+      addCounts(counts, changes.counts)
       for (const { workerId, notice } of changes.notices) dispatch.notify(workerId, notice)
       for (const runId of changes.ended) endings.announce(runId)
       for (const warning of changes.warnings) runFork(Effect.logWarning(warning))
@@ -286,7 +293,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     const connectRemote = (
       registration: WorkerRegistration,
       handlers: WorkerHandlers,
-      options: { readonly transport: string; readonly leaseMs: number; readonly limits?: WorkerLimits }
+      options: RemoteWorkerOptions
     ) =>
       Effect.gen(function* () {
         yield* checkRegistration(registration, dispatch)
@@ -319,7 +326,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       fork: (effect) => Fiber.runIn(runFork(effect), scope),
       connect: connectRemote,
       registerFunctions,
-      applyReports: (reports, environment) => dispatch.applyReports(reports, environment),
+      applyReports: (reports, environment, options) => dispatch.applyReports(reports, environment, options),
       checkRegistration: checkedRegistration
     })
     yield* Effect.addFinalizer(() => push.close)
@@ -394,15 +401,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       kv: (environment) => EngineKv.make(kv, environment),
       storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
       config: (environment) => EngineConfig.make(kv, environment),
-      eventName: (environment, eventId) =>
-        Effect.flatMap(store.projections.findEvent(environment, eventId), (position) =>
-          position === undefined
-            ? Effect.undefined
-            : Effect.map(
-                store.readLog({ environment, after: position - 1, limit: 1 }),
-                ({ entries: [entry] }) => (entry?.id === eventId ? entry.name : undefined)
-              )
-        ),
+      eventName: store.getEventName,
       projections,
       consumerGroups: (environment) => ConsumerGroups.make({ store, subscriptions }, environment),
       secrets: (environment) =>
@@ -423,6 +422,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       findFunction: store.findFunction,
       applyReports: (reports, environment) => dispatch.applyReports(reports, environment),
       extendLeases: store.extendLeases,
+      countStale: (what) => void counts[what]++,
       observe: (listener) => store.observe(listener),
       metrics: () => ({
         policyConditionFailures: access.conditionFailures,
@@ -430,7 +430,8 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
         commits,
         ...dispatch.load
       }),
-      countStuckRuns: store.countStuckRuns()
+      countStuckRuns: Effect.suspend(() => store.countStuckRuns((workerId) => dispatch.holder(workerId))),
+      health: store.health
     })
   }
 )

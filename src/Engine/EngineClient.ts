@@ -18,6 +18,7 @@ import { checkEventName, checkEventVersion } from "../Event.ts"
 import type { After } from "../Execution/Alarm.ts"
 import { encodeJson } from "../Json.ts"
 import * as Limits from "../Limits.ts"
+import { show } from "../Show.ts"
 import { capabilities } from "./Capabilities.ts"
 import type { Dispatch } from "./Dispatch.ts"
 import { explain } from "./Explain.ts"
@@ -146,7 +147,7 @@ export const make = (
         Limits.checkName("run id", runId)
         if (fromStep !== undefined && typeof fromStep !== "string") {
           throw new ValidationError(
-            `The step to start from must be a name or a step id, got ${String(fromStep)}`
+            `The step to start from must be a name or a step id, got ${show(fromStep)}`
           )
         }
       }),
@@ -245,7 +246,7 @@ export const make = (
           const limit = Limits.checkRunsLimit(options.limit ?? 50)
           if (options.status !== undefined && !isStatus(options.status)) {
             throw new ValidationError(
-              `"${String(options.status)}" is not a run status: use one of ${statuses.join(", ")}`
+              `${show(options.status)} is not a run status: use one of ${statuses.join(", ")}`
             )
           }
           return {
@@ -279,7 +280,7 @@ export const make = (
       Effect.flatMap(
         checked(() => {
           if (typeof stepId !== "string") {
-            throw new ValidationError(`The step id must be a string, got ${String(stepId)}`)
+            throw new ValidationError(`The step id must be a string, got ${show(stepId)}`)
           }
           return Limits.checkSize(
             `Output for step "${stepId}"`,
@@ -306,7 +307,7 @@ export const make = (
       ),
     listWorkers: () => polite(Effect.sync(() => dispatch.list(environment))),
     getCapabilities: () => polite(Effect.succeed(capabilities)),
-    health: () => polite(Effect.succeed("ok"))
+    health: () => Effect.map(polite(Effect.void), () => store.health().status)
   }
   return { api, awaitEnd: (runId, giveUp) => onRun(runId, awaitEnd(runId, giveUp)) }
 }

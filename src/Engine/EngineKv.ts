@@ -16,6 +16,7 @@ import { isObject } from "../Json.ts"
 import { checkBucketName, checkKey, checkRevision, compileFilter } from "../KvKeys.ts"
 import { decodeValue, encodeKeyValue, type StoredValue } from "../KvValue.ts"
 import * as Limits from "../Limits.ts"
+import { show } from "../Show.ts"
 import type { KvFeed } from "./KvFeed.ts"
 import { allPages, type PageQuery } from "./Pages.ts"
 import { prompt } from "./Polite.ts"
@@ -31,6 +32,8 @@ import type {
 
 /** Keys that are looked at in one page at most. */
 export const KEYS_PAGE = 1000
+/** A long filter takes long for a long key, as the product of both: characters of filters that one page may cost. */
+const FILTERING = 50_000
 
 export interface KvEngine {
   readonly store: StoreService
@@ -130,7 +133,12 @@ export const storedKeys = ({ store, feed }: KvEngine, environment: string, name:
   listKeys: (filter, page) =>
     Effect.flatMap(
       checked(() => ({ bucket: checkBucketName(name), accepts: compileFilter(filter) })),
-      ({ accepts, bucket }) => store.listKvKeys(environment, bucket, { ...page, accepts })
+      ({ accepts, bucket }) =>
+        store.listKvKeys(environment, bucket, {
+          after: page.after,
+          limit: Math.min(page.limit, Math.ceil(FILTERING / (filter?.length ?? 1))),
+          accepts
+        })
     ),
   write: (writes) =>
     Effect.flatMap(
@@ -176,7 +184,7 @@ const checkBucket = (config: KVBucketConfig): NewKvBucket => {
     const isWhole = field === "ttlSeconds" || Number.isSafeInteger(value)
     if (typeof value !== "number" || !isWhole || !(value > 0 && value <= most)) {
       throw new ValidationError(
-        `\`${field}\` of bucket "${name}" must be ${field === "ttlSeconds" ? "a number" : "an integer"} from 0 to ${most}, got ${String(value).slice(0, 64)}`
+        `\`${field}\` of bucket "${name}" must be ${field === "ttlSeconds" ? "a number" : "an integer"} from 0 to ${most}, got ${show(value)}`
       )
     }
     return value
@@ -229,7 +237,7 @@ const toWrite = (write: KVWrite): KvWriteRow => {
       return write.revision === undefined ? { key } : { key, expected: checkRevision(write.revision) }
     default:
       throw new ValidationError(
-        `"${String(Object(write).op).slice(0, 64)}" is not a change of a key: use put, create, update or delete`
+        `${show(Object(write).op)} is not a change of a key: use put, create, update or delete`
       )
   }
 }

@@ -3,9 +3,10 @@ import type { Explanation } from "../Client/Client.ts"
 import { formatDuration } from "../Duration.ts"
 import { acceptsLabels } from "./Registry.ts"
 import type { RunSituation } from "./Store/Store.ts"
+import { type Holder, type Lease, whyStuck } from "./Store/Stuck.ts"
 
 /** A worker that is connected now. */
-export interface LiveWorker {
+export interface LiveWorker extends Holder {
   readonly id: string
   readonly functionIds: ReadonlySet<string>
   readonly labels: { readonly [key: string]: string }
@@ -13,6 +14,8 @@ export interface LiveWorker {
   readonly activeJobs: number
   /** Why nothing is handed to it now, of one that cannot be reached. */
   readonly problem?: string
+  /** How long its leases hold without a sign of life, milliseconds; absent in this process. */
+  readonly leaseMs?: number
 }
 
 type Reason = Omit<Explanation, "runId" | "status">
@@ -56,25 +59,58 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
         details: { code: pause?.code, message: pause?.message, details: pause?.details }
       }
   }
-  if (lease !== undefined) {
-    const rollback = run.status === "compensating" ? "Its compensations run" : "It runs"
+  if (situation.damage !== undefined) {
     return {
-      code: "RUNNING",
+      code: "DAMAGED",
       message:
-        `${rollback} on worker ${lease.workerId}${lease.until === undefined ? "" : `, whose lease holds until ${lease.until}`}.` +
-        (pause === undefined
-          ? ""
-          : ` It is to be paused when the steps that run have ended: ${sentence(pause.message)}`),
-      details: {
-        workerId: lease.workerId,
-        leaseUntil: lease.until,
-        ...(pause === undefined ? {} : { pauseRequested: pause.message })
-      }
+        `It is left alone, since it is damaged in the database: ${sentence(situation.damage)} Restore the database from a backup; ` +
+        "a step that is patched, a resumed or a cancelled run is tried again.",
+      details: { damage: situation.damage }
     }
   }
+  if (lease !== undefined) return leasedReason(situation, lease, workers, now)
   return situation.readyAt === undefined
     ? waitingReason(situation, now)
     : readyReason(situation, workers, now)
+}
+
+/** A run that a worker holds: since when, when something was last heard, and whether it can still move. */
+const leasedReason = (
+  { lastStepAt, pause, run }: RunSituation,
+  lease: Lease,
+  workers: ReadonlyArray<LiveWorker>,
+  now: number
+): Reason => {
+  const worker = workers.find(({ id }) => id === lease.workerId)
+  const stuck = whyStuck(lease, () => worker, now)
+  const details = {
+    workerId: lease.workerId,
+    workerConnected: worker !== undefined,
+    leasedSince: iso(lease.since),
+    leaseUntil: lease.until === undefined ? undefined : iso(lease.until),
+    ...(lease.until === undefined || worker?.leaseMs === undefined
+      ? {}
+      : { renewedAt: iso(lease.until - worker.leaseMs) }),
+    ...(lastStepAt === undefined ? {} : { lastStepAt: iso(lastStepAt) }),
+    ...(pause === undefined ? {} : { pauseRequested: pause.message })
+  }
+  if (stuck !== undefined) {
+    return {
+      code: "STUCK",
+      message: `Worker ${lease.workerId} holds it, and it does not move: ${stuck}. Restart that worker: the run goes on with another, from its last finished step.`,
+      details
+    }
+  }
+  const rollback = run.status === "compensating" ? "Its compensations run" : "It runs"
+  return {
+    code: "RUNNING",
+    message:
+      `${rollback} on worker ${lease.workerId}${details.leaseUntil === undefined ? "" : `, whose lease holds until ${details.leaseUntil}`}.` +
+      (pause === undefined
+        ? ""
+        : ` It is to be paused when the steps that run have ended: ${sentence(pause.message)}`),
+    details
+  }
 }
 
 /** What holds back a run that could start now. */
@@ -151,6 +187,16 @@ const readyReason = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>
         })),
         ...since
       }
+    }
+  }
+  const { losses } = situation
+  if (losses !== undefined) {
+    return {
+      code: "READY",
+      message:
+        `Its worker was lost ${losses} times without a step being completed in between: it is tried apart from other such ` +
+        "runs, as soon as a worker has few enough of them.",
+      details: { losses, ...since }
     }
   }
   return { code: "READY", message: "It is about to be handed to a worker.", details: since }

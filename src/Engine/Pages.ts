@@ -26,6 +26,46 @@ export const allPages = <A, E>(
     return all
   })
 
+/** Characters of a list that is asked for without a limit: what gathers in memory, and is sent in one piece. */
+const UNPAGED_LENGTH = 16 * 1024 * 1024
+
+/**
+ * All items as the inside of a JSON list, and how many they are: page after page, each encoded in its own turn of the event
+ * loop. Fails with `LimitExceededError` for what is too much at once; `what` names it.
+ */
+export const allAsJson = <A, E>(
+  what: string,
+  read: (after: string) => Effect.Effect<Page<A>, E>
+): Effect.Effect<{ readonly text: string; readonly count: number }, E | LimitExceededError> =>
+  Effect.gen(function* () {
+    const pages: Array<string> = []
+    let count = 0
+    let length = 0
+    let after: string | undefined = ""
+    while (after !== undefined) {
+      const page: Page<A> = yield* read(after)
+      if (page.items.length > 0) {
+        const text = JSON.stringify(page.items).slice(1, -1)
+        count += page.items.length
+        length += text.length
+        if (length > UNPAGED_LENGTH) {
+          return yield* Effect.fail(
+            new LimitExceededError(
+              `The list of ${what} (ask for it in pages, with \`limit\`, and the \`nextCursor\` of one page as \`cursor\` of the next)`,
+              length,
+              UNPAGED_LENGTH,
+              "characters"
+            )
+          )
+        }
+        pages.push(text)
+      }
+      after = page.nextCursor
+      if (after !== undefined) yield* nextTurn
+    }
+    return { text: pages.join(","), count }
+  })
+
 export interface PageQuery {
   readonly after: string
   readonly limit: number

@@ -41,6 +41,7 @@ import type {
   ProjectionSave,
   ProjectionSaved
 } from "../Protocol/Projections.ts"
+import { show } from "../Show.ts"
 import { polite } from "./Polite.ts"
 import { Signals } from "./Signals.ts"
 import {
@@ -286,13 +287,13 @@ export const make = (store: StoreService): ProjectionsService => {
         if (!Number.isSafeInteger(after) || after < 0) {
           return Effect.fail(
             new ValidationError(
-              `\`after\` must be a position in the log, such as \`position\` of what emit() returned; got ${String(after)}`
+              `\`after\` must be a position in the log, such as \`position\` of what emit() returned; got ${show(after)}`
             )
           )
         }
         if (!(timeout >= 0 && Number.isFinite(timeout))) {
           return Effect.fail(
-            new ValidationError(`\`timeout\` must be a number of milliseconds, got ${String(timeout)}`)
+            new ValidationError(`\`timeout\` must be a number of milliseconds, got ${show(timeout)}`)
           )
         }
         return waitUntilAt(environment, name, after, timeout)
@@ -388,7 +389,7 @@ export const make = (store: StoreService): ProjectionsService => {
               ? Effect.void
               : Effect.fail(
                   new InvalidStateError(
-                    `Projection "${name}" has no dead letter at position ${String(position)}: deadLetters() lists those that there are`
+                    `Projection "${name}" has no dead letter at position ${show(position)}: deadLetters() lists those that there are`
                   )
                 )
           )
@@ -485,7 +486,7 @@ const checkRegistration = ({ events, mode, name, partitionKey }: ProjectionRegis
     )
   }
   if (mode !== "managed" && mode !== "external") {
-    throw new ValidationError(`${label}: \`mode\` must be "managed" or "external", got ${String(mode)}`)
+    throw new ValidationError(`${label}: \`mode\` must be "managed" or "external", got ${show(mode)}`)
   }
 }
 

@@ -180,5 +180,8 @@ export const acceptsLabels = (
 ): boolean => {
   const requires = registration.metadata?.requires
   if (requires === null || typeof requires !== "object") return true
-  return Object.entries(requires).every(([name, value]) => labels[name] === String(value))
+  return Object.entries(requires).every(
+    // labels are texts; what is no text, number or boolean is equal to none
+    ([name, value]) => typeof value !== "object" && labels[name] === String(value)
+  )
 }

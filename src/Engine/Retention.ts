@@ -1,5 +1,4 @@
 /** Deletes runs that ended long ago and records that have expired, in small transactions, so that nobody waits for it. */
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -35,7 +34,7 @@ export const make = (
   Effect.gen(function* () {
     const { age, topicBytes } = yield* MessageRetention
     const sweepMessages = Effect.gen(function* () {
-      const now = yield* Clock.currentTimeMillis
+      const now = store.settledNow()
       const storedBefore = now - Duration.toMillis(age)
       while ((yield* store.deleteOldMessages({ storedBefore, topicBytes }, BATCH)) === BATCH) {
         yield* Effect.sleep(10)
@@ -51,7 +50,7 @@ export const make = (
       while ((yield* store.deleteExpiredIdempotencyKeys(BATCH)) === BATCH) yield* Effect.sleep(10)
       while ((yield* store.deleteExpiredRecordings(BATCH)) === BATCH) yield* Effect.sleep(10)
       if (!Number.isFinite(keepMs)) return
-      const endedBefore = (yield* Clock.currentTimeMillis) - keepMs
+      const endedBefore = store.settledNow() - keepMs
       let { after } = yield* store.deleteEndedRuns(endedBefore, BATCH)
       while (after !== undefined) {
         yield* Effect.sleep(10)

@@ -10,6 +10,7 @@ import { readEnvironmentVariable } from "../Environment.ts"
 import { IronflowError, type StoreError, ValidationError } from "../Errors.ts"
 import * as Limits from "../Limits.ts"
 import type { SecretInfo } from "../Client/Secrets.ts"
+import { show } from "../Show.ts"
 import type { StoreService } from "./Store/Store.ts"
 
 /** The master key's text: 32 bytes as base64 or hex. `IRONFLOW_MASTER_KEY` by default. */
@@ -113,7 +114,7 @@ const keyMissing = (what: string): IronflowError =>
 const checkSecret = (name: string, value: string): ValidationError | undefined => {
   if (typeof name !== "string" || !namePattern.test(name)) {
     return new ValidationError(
-      `"${String(name).slice(0, 64)}" cannot be the name of a secret: use letters, digits and _ . -, at most 256, starting with a letter or _`
+      `${show(name)} cannot be the name of a secret: use letters, digits and _ . -, at most 256, starting with a letter or _`
     )
   }
   if (typeof value !== "string" || value === "") {

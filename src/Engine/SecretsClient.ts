@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type { EffectKind } from "../Client/Client.ts"
 import type { SecretInfo, SecretsApi } from "../Client/Secrets.ts"
 import { IronflowError } from "../Errors.ts"
+import { show } from "../Show.ts"
 import type { SecretsService } from "./Secrets.ts"
 
 export const make = (secrets: SecretsService): SecretsApi<EffectKind> => {
@@ -21,6 +22,6 @@ export const make = (secrets: SecretsService): SecretsApi<EffectKind> => {
 }
 
 const notFound = (name: string): IronflowError =>
-  new IronflowError(`There is no secret "${String(name).slice(0, 256)}" in this environment`, {
+  new IronflowError(`There is no secret ${show(name)} in this environment`, {
     code: "SECRET_NOT_FOUND"
   })

@@ -23,6 +23,7 @@ export class StoreOutage {
   failed(error: StoreError): Effect.Effect<void> {
     if (this.#isOn) return Effect.void
     this.#isOn = true
+    if (error.code === "STORE_LOCKED") return Effect.logError(`${this.#failing}: ${error.message}`)
     const text = `${this.#failing}: ${error.message}. Trying again every second`
     // a full disk explains itself, a bug does not
     return error.retryable ? Effect.logError(text) : Effect.logError(text, error)

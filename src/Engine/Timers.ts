@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Alarm from "../Execution/Alarm.ts"
+import type { StoreError } from "../Errors.ts"
 import type { StoreService } from "./Store/Store.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
@@ -12,6 +13,15 @@ export interface Timers {
   /** Fires what is due already, and then everything when it is due. */
   readonly start: () => void
 }
+
+/** How often it is looked whether the clock was set, milliseconds. */
+const WATCH_MS = 10_000
+
+const LEAST_JUMP_MS = 1000
+
+/** What the clock shows beside the time that only goes on. */
+const clockOffset = (clock: Clock.Clock): number =>
+  clock.currentTimeMillisUnsafe() - Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
 /** Timers that end with the scope. */
 export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Scope> =>
@@ -42,19 +52,26 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
       firing = true
       runFork(
         Effect.matchEffect(store.fireDue(), {
-          onSuccess: ({ nextDueAt }) =>
-            Effect.andThen(
-              outage.succeeded(),
-              Effect.sync(() => rearm(nextDueAt))
-            ),
-          onFailure: (error) =>
-            Effect.andThen(
-              outage.failed(error),
-              Effect.sync(() => rearm(clock.currentTimeMillisUnsafe() + RETRY_MS))
-            )
+          onSuccess: ({ failed, nextDueAt }) =>
+            failed === undefined
+              ? Effect.andThen(
+                  outage.succeeded(),
+                  Effect.sync(() => rearm(nextDueAt))
+                )
+              : tryAgain(failed),
+          onFailure: (error) => tryAgain(error)
         })
       )
     }
+
+    const tryAgain = (error: StoreError): Effect.Effect<void> =>
+      Effect.andThen(
+        outage.failed(error),
+        Effect.sync(() => {
+          // another engine has the database: it fires them
+          if (error.code !== "STORE_LOCKED") rearm(clock.currentTimeMillisUnsafe() + RETRY_MS)
+        })
+      )
 
     const rearm = (nextDueAt: number): void => {
       const next = Math.min(nextDueAt, dueWhileFiring)
@@ -63,6 +80,22 @@ export const make = (store: StoreService): Effect.Effect<Timers, never, Scope.Sc
       if (next < Number.POSITIVE_INFINITY) arm(next)
     }
 
-    yield* Effect.addFinalizer(() => Effect.sync(() => cancel?.()))
+    let offset = clockOffset(clock)
+    // not by the clock, which it watches; nothing that sleeps by it sees that it was set
+    const watch = setInterval(() => {
+      const last = offset
+      offset = clockOffset(clock)
+      if (Math.abs(offset - last) < LEAST_JUMP_MS || firing) return
+      cancel?.()
+      ring()
+    }, WATCH_MS)
+    watch.unref()
+
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        clearInterval(watch)
+        cancel?.()
+      })
+    )
     return { arm, start: ring }
   })

@@ -258,12 +258,19 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
                 checkName(kind, name),
                 (outcome) => {
                   if (made === undefined) return
-                  resume(
-                    outcome._tag === "Success"
-                      ? // An upcaster that throws is the handler's defect, not the turn's.
-                        Effect.suspend(() => read(decodeJson(outcome.value), made.call))
-                      : readFailure(outcome.error, made.call)
-                  )
+                  if (outcome._tag === "Failure") {
+                    resume(readFailure(outcome.error, made.call))
+                    return
+                  }
+                  let value: unknown
+                  try {
+                    value = decodeJson(outcome.value)
+                  } catch (error) {
+                    turn.pauseForDamage(made.call, error)
+                    return
+                  }
+                  // An upcaster that throws is the handler's defect, not the turn's.
+                  resume(Effect.suspend(() => read(value, made.call)))
                 },
                 fiber.context
               )

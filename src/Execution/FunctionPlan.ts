@@ -17,10 +17,14 @@ export interface FunctionPlan {
   readonly stepTimeout: StepTimeout | undefined
   /** Where in the user's code steps were called, by kind and name, as far as it is known. */
   readonly callSites: Map<string, string>
+  /** Recorded steps that runs were seen not to ask for, by run: said once, and not in each of their turns. */
+  readonly unasked: Map<string, string>
 }
 
 /** A handler that makes up step names without end must not fill the memory. */
 const maxCallSites = 500
+/** Nor must runs that never end. */
+const maxUnasked = 1000
 
 const plans = new WeakMap<AnyFunction, FunctionPlan>()
 
@@ -36,7 +40,8 @@ export const functionPlan = (fn: AnyFunction): FunctionPlan => {
         stepTimeout === undefined
           ? undefined
           : resolveStepTimeout(stepTimeout, `stepTimeout of function "${id}"`),
-      callSites: new Map()
+      callSites: new Map(),
+      unasked: new Map()
     }
     plans.set(fn, plan)
   }
@@ -54,6 +59,22 @@ export const rememberCallSite = (plan: FunctionPlan, kind: StepKind, name: strin
   const key = `${kind}:${name}`
   if (plan.callSites.has(key) || plan.callSites.size >= maxCallSites) return
   plan.callSites.set(key, callSite(entry))
+}
+
+/** Whether it is news that the run has not asked for these steps. One that has ended is forgotten. */
+export const tellOfUnasked = (
+  { unasked }: FunctionPlan,
+  runId: string,
+  steps: string,
+  ended: boolean
+): boolean => {
+  const isNew = unasked.get(runId) !== steps
+  if (ended) unasked.delete(runId)
+  else {
+    if (unasked.size >= maxUnasked) unasked.clear()
+    unasked.set(runId, steps)
+  }
+  return isNew
 }
 
 /** The line of the user's code that called `entry`; empty when it is not on the stack. */

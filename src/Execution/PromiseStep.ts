@@ -184,8 +184,15 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
           fail(wrapFailure ? stepError(turn, call, outcome.error) : deserializeError(outcome.error))
           return
         }
+        let value: unknown
         try {
-          succeed(read(decodeJson(outcome.value), call))
+          value = decodeJson(outcome.value)
+        } catch (error) {
+          turn.pauseForDamage(call, error)
+          return
+        }
+        try {
+          succeed(read(value, call))
         } catch (error) {
           fail(toError(error))
         }

@@ -40,6 +40,7 @@ export class Settlement {
   #caughtUp: boolean
   #draining = false
   #held = 0
+  #pumping = false
 
   /**
    * `recorded` is the length of the journal. `turnsToDrain` is how many turns of the event loop it takes until all
@@ -82,7 +83,7 @@ export class Settlement {
     this.#asked.add(item)
     this.#caughtUp = false
     this.#patient = false
-    this.pump()
+    this.#pumpSoon()
     return item
   }
 
@@ -125,6 +126,18 @@ export class Settlement {
   close(): void {
     this.#held = Number.POSITIVE_INFINITY
     this.clear()
+  }
+
+  /** Not while whoever asks still runs: in a race of effects the ones behind it have yet to be started. */
+  #pumpSoon(): void {
+    if (this.#draining || this.#pumping) return
+    this.#pumping = true
+    queueMicrotask(this.#pumpNow)
+  }
+
+  readonly #pumpNow = (): void => {
+    this.#pumping = false
+    this.pump()
   }
 
   /** Delivers the next outcome if it may be delivered now. */

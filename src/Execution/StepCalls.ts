@@ -18,6 +18,7 @@ import { checkName, checkSize, messageBytes, stepResultBytes } from "../Limits.t
 import { isPath } from "../Path.ts"
 import { checkPattern } from "../Pattern.ts"
 import type { Outcome, StepKind, TxOutcome } from "../Protocol/Worker.ts"
+import { show } from "../Show.ts"
 import type { Invokable, ParallelOptions } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
 import type { StepTimeout } from "./FunctionPlan.ts"
@@ -86,7 +87,7 @@ const parseTime = (name: string, until: unknown): number => {
         : Number.NaN
   if (Number.isNaN(at)) {
     throw new ValidationError(
-      `Step "${name}" cannot sleep until ${typeof until === "string" ? JSON.stringify(until) : String(until)}: give a ` +
+      `Step "${name}" cannot sleep until ${show(until)}: give a ` +
         'valid Date or ISO 8601 text such as "2030-12-31T00:00:00Z"'
     )
   }
@@ -129,7 +130,7 @@ const checkMatch = (name: string, match: unknown): string | undefined => {
   if (typeof match !== "string" || match.trim() === "") {
     throw new ValidationError(
       `\`match\` of step "${name}" must be a dotted path such as "data.requestId" or a CEL expression, got ` +
-        (typeof match === "string" ? JSON.stringify(match) : String(match))
+        show(match)
     )
   }
   const text = match.trim()
@@ -210,12 +211,12 @@ export const checkParallel = (
   const { concurrency, onError } = options ?? {}
   if (concurrency !== undefined && (!Number.isSafeInteger(concurrency) || concurrency < 1)) {
     throw new ValidationError(
-      `\`concurrency\` of "${name}" must be an integer of at least 1, got ${String(concurrency)}`
+      `\`concurrency\` of "${name}" must be an integer of at least 1, got ${show(concurrency)}`
     )
   }
   if (onError !== undefined && onError !== "failFast" && onError !== "allSettled") {
     throw new ValidationError(
-      `\`onError\` of "${name}" must be "failFast" or "allSettled", got ${JSON.stringify(onError)}`
+      `\`onError\` of "${name}" must be "failFast" or "allSettled", got ${show(onError)}`
     )
   }
   return { concurrency: concurrency ?? Number.POSITIVE_INFINITY, failFast: onError !== "allSettled" }

@@ -39,6 +39,9 @@ export const branchScope = (parallelPrefix: string, index: number): string => `$
 /** Key under which a parallel call that failed fast records its verdict. */
 export const verdictKey = (parallelPrefix: string): string => `${parallelPrefix}:verdict`
 
+/** Whether the step of this key was called outside of branches. */
+export const isAtRoot = (stepKey: string): boolean => /^(?:publish:)?(?:[^\\:]|\\.)+:\d+$/s.test(stepKey)
+
 /** Gives out the step keys of one scope, in the order of the calls. */
 export class StepKeys {
   /** `""` at the root, else the branch with its colon: `fetch-all:1:`. */

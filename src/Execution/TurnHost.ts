@@ -52,7 +52,10 @@ export type TurnEnd =
   | { readonly _tag: "Aborted"; readonly reason: Error }
 
 export interface TurnHandle {
-  /** Tells the turn of a wait that is over. Other notices are not for the turn. */
+  /**
+   * Tells the turn of a wait that is over, or that its run is to be paused (`Paused`: no step begins any more, and the turn
+   * ends once those that run have finished and are reported) or is not (`Resumed`). Other notices are not for the turn.
+   */
   readonly notice: (notice: Notice) => void
   /**
    * Lets no further code begin. A handler that asks for some has its turn ended, once the steps that run have finished

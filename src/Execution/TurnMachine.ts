@@ -36,12 +36,18 @@ import type {
 } from "../Protocol/Worker.ts"
 import { Attempt, type AttemptExit, type AttemptOwner, isAbortFailure } from "./Attempt.ts"
 import { type Compensation, Compensations } from "./Compensation.ts"
-import { callSite, type FunctionPlan, rememberCallSite, type StepTimeout } from "./FunctionPlan.ts"
+import {
+  callSite,
+  type FunctionPlan,
+  rememberCallSite,
+  type StepTimeout,
+  tellOfUnasked
+} from "./FunctionPlan.ts"
 import type { TurnToken } from "./Nesting.ts"
 import { BranchGroup, isStopped, isWithin, Scope } from "./Scope.ts"
 import { afterEventLoopTurns, Settlement } from "./Settlement.ts"
 import { isCode, StepCall, type StepCode } from "./StepCall.ts"
-import { stepId } from "./StepId.ts"
+import { isAtRoot, stepId } from "./StepId.ts"
 import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 
 /** How long code that was told to stop is awaited when it has no timeout of its own. */
@@ -122,6 +128,8 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #probedLife = 0
   /** Whether no code begins in this turn any more. */
   #wrappingUp = false
+  /** Whether the run is to be paused: nothing begins until it is not, or the turn has ended. */
+  #pausing = false
   /** Steps whose outcomes are for another turn. */
   #deferred = 0
 
@@ -309,14 +317,18 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #begin(call: StepCall): void {
     const caughtUp = this.settlement.isCaughtUp
     if (isCode(call.work)) {
-      if (caughtUp && this.#gateIsOpen && !this.#wrappingUp) this.#startCode(call, call.work)
+      if (caughtUp && this.#gateIsOpen && this.#beginsCode) this.#startCode(call, call.work)
       else this.#heldCode.push(call)
-    } else if (caughtUp) {
+    } else if (caughtUp && !this.#pausing) {
       this.#startOp(call)
     } else {
       this.#heldOps.push(call)
     }
-    if (!caughtUp || this.#wrappingUp) this.settlement.pump()
+    if (!caughtUp || !this.#beginsCode) this.settlement.pump()
+  }
+
+  get #beginsCode(): boolean {
+    return !this.#wrappingUp && !this.#pausing
   }
 
   /** Whether everything the handler has seen is durable, and it has seen everything that has happened. */
@@ -325,7 +337,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   }
 
   #startHeld(): void {
-    if (!this.settlement.isCaughtUp) return
+    if (!this.settlement.isCaughtUp || this.#pausing) return
     const startsCode = this.#heldCode.length > 0 && this.#gateIsOpen && !this.#wrappingUp
     if (this.#heldOps.length === 0 && !startsCode) return
     const ops = this.#heldOps
@@ -514,7 +526,13 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   }
 
   notice(notice: Notice): void {
-    if (this.#phase === "over" || notice._tag !== "Fired") return
+    if (this.#phase === "over") return
+    if (notice._tag === "Paused" || notice._tag === "Resumed") {
+      this.#pausing = notice._tag === "Paused"
+      this.settlement.pump()
+      return
+    }
+    if (notice._tag !== "Fired") return
     const { failures, outcome, stepKey } = notice
     if (outcome === undefined && failures !== undefined) {
       // of an attempt that has begun long since
@@ -684,7 +702,8 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     if (this.#phase === "over") return
     this.#startHeld()
     if (this.#closings.length > 0) this.#checkClosings()
-    if ((this.#heldCode.length > 0 || this.#deferred > 0) && this.#wrappingUp && this.#isStill) {
+    const wantsMore = this.#heldCode.length > 0 || this.#heldOps.length > 0 || this.#deferred > 0
+    if (wantsMore && !this.#beginsCode && this.#isStill) {
       this.#finish({ _tag: "Release" }, { _tag: "Suspended", open: [] })
       return
     }
@@ -706,7 +725,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       this.#attempts.size === 0 &&
       this.#unacknowledged === 0 &&
       this.#closings.length === 0 &&
-      this.#heldOps.length === 0 &&
+      (this.#heldOps.length === 0 || this.#pausing) &&
       this.settlement.isEmpty &&
       this.settlement.isDrained
     )
@@ -768,6 +787,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     }
     const open = [...this.#waiting.keys()]
     this.#suspended = true
+    this.#warnOfUnasked(false)
     this.#finish({ _tag: "Suspend", open }, { _tag: "Suspended", open })
   }
 
@@ -790,7 +810,8 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       this.failed(error)
       return
     }
-    this.#warnOfLeftovers()
+    this.#warnOfUnasked(true)
+    this.#warnOfRunning()
     this.#finish({ _tag: "Complete", output }, { _tag: "Completed", output })
   }
 
@@ -860,16 +881,30 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     }
   }
 
-  #warnOfLeftovers(): void {
-    const names = [...this.#journal.values()]
-      .filter(({ entry }) => entry.kind !== "compensate")
-      .map(({ entry }) => `"${entry.name}"`)
-    if (names.length > 0) {
-      this.host.logger.warn(
-        `Run ${this.job.runId} of function "${this.plan.functionId}" completed without asking for recorded steps: ` +
-          `${names.slice(0, 20).join(", ")}. Its code has changed since they ran`
-      )
-    }
+  /** Names what earlier turns have recorded and this one has not asked for, once a run in this process. */
+  #warnOfUnasked(completed: boolean): void {
+    if (this.#journal.size === 0 && this.#openAhead.size === 0) return
+    const steps = [...Array.from(this.#journal.values(), ({ entry }) => entry), ...this.#unaskedOpen].filter(
+      // the handler may come to the steps of a branch when others have made room for it
+      ({ kind, stepKey }) => kind !== "compensate" && (completed || isAtRoot(stepKey))
+    )
+    const { runId } = this.job
+    const names = steps.map(({ name }) => `"${name}"`)
+    const shown = `${names.slice(0, 20).join(", ")}${names.length > 20 ? ", ..." : ""}`
+    const isNew = names.length > 0 && tellOfUnasked(this.plan, runId, shown, completed)
+    if (!isNew) return
+    this.host.logger.warn(
+      `Run ${runId} of function "${this.plan.functionId}" ${completed ? "completed" : "waits"} without having asked for recorded steps: ` +
+        `${shown}. Steps were renamed, removed or swapped since they were recorded` +
+        `${completed ? "" : ", or the handler waits for something outside of steps"}; \`ironflow verify\` compares code and runs`
+    )
+  }
+
+  get #unaskedOpen(): ReadonlyArray<OpenStep> {
+    return Array.from(this.#openAhead, (key) => this.#open.get(key)).filter((open) => open !== undefined)
+  }
+
+  #warnOfRunning(): void {
     const running = [...this.#attempts].map(({ call }) => `"${call.name}"`)
     if (running.length > 0) {
       this.host.logger.warn(
@@ -971,6 +1006,22 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
           ...(site === "" ? {} : { callSite: site })
         }
       },
+      { _tag: "Paused", code, message }
+    )
+  }
+
+  /**
+   * What was recorded of a step cannot be read: the turn ends and the run is paused. To fail it would undo what has been done
+   * right, because of a disk.
+   */
+  pauseForDamage(call: StepCall, error: unknown): void {
+    if (this.#phase === "over") return
+    const code = "STORE_CORRUPT"
+    const message =
+      `Function "${this.plan.functionId}", run ${this.job.runId}: the recorded value of step "${call.name}" (${call.key}) is damaged ` +
+      `in the database: ${toError(error).message}. Restore the database from a backup, or patch the step, and resume the run`
+    this.#finish(
+      { _tag: "Pause", code, message, details: { stepKey: call.key, stepName: call.name } },
       { _tag: "Paused", code, message }
     )
   }

@@ -13,6 +13,7 @@ import { checkName, listLength } from "../Limits.ts"
 import type { Logger } from "../Logger.ts"
 import { isPath } from "../Path.ts"
 import { checkPattern } from "../Pattern.ts"
+import { show } from "../Show.ts"
 
 /** Whether the engine keeps the state (`managed`), or the handler does what it likes (`external`). */
 export type ProjectionMode = "managed" | "external"
@@ -312,7 +313,7 @@ const resolve = (config: unknown): ResolvedProjectionConfig => {
   const events = checkProjectionEvents(config.events, label)
   const { handler, initialState, mode: given, maxRetries = 3, batchSize = 100, partitionKey } = config
   if (given !== undefined && given !== "managed" && given !== "external") {
-    throw new ValidationError(`${label}: \`mode\` must be "managed" or "external", got ${String(given)}`)
+    throw new ValidationError(`${label}: \`mode\` must be "managed" or "external", got ${show(given)}`)
   }
   if (initialState !== undefined && typeof initialState !== "function") {
     throw new ValidationError(`${label}: \`initialState\` must be a function that returns the first state`)
@@ -352,6 +353,6 @@ const resolve = (config: unknown): ResolvedProjectionConfig => {
 const checkCount = (label: string, field: string, value: unknown, min: number, max: number): void => {
   if (Number.isInteger(value) && Number(value) >= min && Number(value) <= max) return
   throw new ValidationError(
-    `${label}: \`${field}\` must be an integer from ${min} to ${max}, got ${String(value)}`
+    `${label}: \`${field}\` must be an integer from ${min} to ${max}, got ${show(value)}`
   )
 }

@@ -2,7 +2,7 @@
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import type { ServerOptions } from "../Client/HttpConfig.ts"
 import type { ClientServices } from "../Client/Services.ts"
-import { isIronflowError, type ValidationError } from "../Errors.ts"
+import { isIronflowError, toError, type ValidationError } from "../Errors.ts"
 import { overHttp } from "./OverHttp.ts"
 import type { Rim } from "./Promisify.ts"
 
@@ -44,7 +44,7 @@ export const reporting = <Api extends object>(
         const status = isIronflowError(error) ? error.status : undefined
         try {
           await onError(
-            error instanceof Error ? error : new Error(String(error)),
+            toError(error),
             status === undefined ? contextOf(name, args) : { ...contextOf(name, args), statusCode: status }
           )
         } catch {

@@ -20,6 +20,7 @@ import { resolveEnvironment } from "../Environment.ts"
 import { checkName } from "../Limits.ts"
 import { resolveLogger } from "../Logger.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
+import { show } from "../Show.ts"
 import { resolveWorkerOptions, type WorkerOptions } from "../Worker/Options.ts"
 import { createClient, type IronflowClient } from "./Client.ts"
 import type { EngineConnection, EngineHandle } from "./Connection.ts"
@@ -246,7 +247,7 @@ const keptFor = (name: string, duration: Duration | "forever"): EffectDuration.D
 
 const positiveBytes = (name: string, bytes: number): number => {
   if (Number.isSafeInteger(bytes) && bytes > 0) return bytes
-  throw new ValidationError(`\`${name}\` must be a positive number of bytes, got ${String(bytes)}`)
+  throw new ValidationError(`\`${name}\` must be a positive number of bytes, got ${show(bytes)}`)
 }
 
 /** Like an open port would: an engine that only waits for events has nothing else that keeps the process from ending. */

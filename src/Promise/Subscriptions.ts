@@ -11,6 +11,7 @@ import { resolveServer } from "../Client/HttpConfig.ts"
 import { IronflowError, SubscriptionError, ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
 import type { SubscribeOptions } from "../Protocol/Subscriptions.ts"
+import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { connectionOf, type EngineHandle } from "./Connection.ts"
 
@@ -276,7 +277,7 @@ const handleOf = (
 const positive = (name: string, value: number): number => {
   if (typeof value === "number" && Number.isFinite(value) && value > 0) return value
   throw new ValidationError(
-    `createSubscriptionClient(): \`${name}\` must be a positive number, got ${String(value)}`
+    `createSubscriptionClient(): \`${name}\` must be a positive number, got ${show(value)}`
   )
 }
 

@@ -10,6 +10,7 @@ import { IronflowError, ValidationError } from "../Errors.ts"
 import type { EffectFunction, IronflowFunction } from "../Function.ts"
 import type { EffectProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
+import { show } from "../Show.ts"
 import { resolveWorkerOptions, type WorkerOptions } from "../Worker/Options.ts"
 import { type PollingOptions, resolvePollingOptions } from "../Worker/ServerLink.ts"
 import type { WorkerService } from "../Worker/Worker.ts"
@@ -77,7 +78,10 @@ export interface Worker {
    * are in the log. Rejects when `start()` fails or the worker is stopped before that.
    */
   ready(): Promise<void>
-  /** Takes no more jobs, waits for those in flight, then stops. Does nothing on a worker that is not running. */
+  /**
+   * Takes no more jobs, waits for those in flight for at most `drainTimeout` (30 seconds by default), then stops as
+   * {@link stop} does. Does nothing on a worker that is not running.
+   */
   drain(): Promise<void>
   /** Aborts the jobs in flight and gives their runs back to the engine; resolves when that is done. */
   stop(): Promise<void>
@@ -117,7 +121,7 @@ const overHttp = (config: ServerWorkerConfig): Connected => {
   const transport: unknown = config.transport ?? "polling"
   if (transport !== "polling" && transport !== "streaming") {
     throw new ValidationError(
-      `createWorker(): \`transport\` must be "polling" or "streaming", got ${JSON.stringify(transport)}`
+      `createWorker(): \`transport\` must be "polling" or "streaming", got ${show(transport)}`
     )
   }
   // Loaded on demand: whoever imports the main entry for a client alone need not pay for it.
@@ -243,7 +247,7 @@ export class PromiseWorker implements Worker {
     await this.#finished.promise.catch(() => undefined)
   }
 
-  /** The engine closes: like {@link drain}, for as long as `drainTimeout` says. */
+  /** The engine closes: like {@link drain}. */
   async #close(): Promise<void> {
     this.#fiber?.interruptUnsafe()
     await this.#finished.promise.catch(() => undefined)

@@ -49,6 +49,8 @@ export interface TurnUpdate {
   readonly ops: ReadonlyArray<TurnOp>
   /** Waits this long for a notice, milliseconds, when there is none. */
   readonly waitMs?: number
+  /** The handler knows the notices `Paused` and `Resumed`, and `paused` in an answer. */
+  readonly pauses?: boolean
   /** A step was called after the turn had ended; see `WorkerSession.late`. */
   readonly late?: { readonly stepName: string; readonly lingerMs: number }
 }

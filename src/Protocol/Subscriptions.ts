@@ -146,6 +146,8 @@ export type WSServerMessage =
 
 /** Subscriptions of one connection. */
 export const MAX_SUBSCRIPTIONS = 1000
+/** Characters of all filters of one connection: what they are compiled to takes hundreds of times as many bytes. */
+export const MAX_FILTERS = 64 * 1024
 /** Most past events that a subscription begins with. */
 export const MAX_REPLAY = 1000
 /** Characters of one frame of a client. */

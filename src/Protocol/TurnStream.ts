@@ -7,12 +7,12 @@
  *
  * - **Room is credit.** The engine pushes no more jobs than the worker has asked for, and a carrier that is full takes
  *   no more until it has been read. So neither side waits for the other to read before it can be read itself.
- * - **Presence.** A worker is present while its stream is open. It calls `room` at least every quarter of `leaseMs`, with or
- *   without news: that extends its leases, and an answer that does not come in time says that the stream is lost.
+ * - **Presence.** The worker calls `room` at least five times in `leaseMs`, with or without news: that renews its leases, and
+ *   an answer that does not come in time says that the stream is lost.
  * - **A lost stream ends its session.** The worker opens another one with the turns that it holds (`jobs`), as after
  *   `WORKER_UNKNOWN`; a batch that was not answered is sent again under its number.
  */
-import type { PollResponse, RegisterTurnsResponse, Room } from "./Http/Turns.ts"
+import type { PollResponse, RegisterTurnsResponse, Renewal, Room } from "./Http/Turns.ts"
 
 /**
  * What a worker calls: `report` (`ReportsRequest` to `ReportsResponse`), `room` ({@link RoomRequest} to nothing), `late`
@@ -21,7 +21,7 @@ import type { PollResponse, RegisterTurnsResponse, Room } from "./Http/Turns.ts"
 export type StreamCall = "report" | "room" | "late" | "leave"
 
 /** A sign of life, with how much room there is. */
-export interface RoomRequest extends Room {
+export interface RoomRequest extends Room, Renewal {
   readonly session: string
 }
 

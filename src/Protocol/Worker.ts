@@ -47,7 +47,9 @@ export interface JournalEntry {
   readonly stepKey: string
   readonly name: string
   readonly kind: StepKind
-  /** The server does not keep kinds: the entry answers a step of any kind, and `kind` means nothing. */
+  /**
+   * The entry answers a step of any kind: the step was patched, or the server does not keep kinds, and `kind` means nothing.
+   */
   readonly anyKind?: true
   readonly outcome: Outcome
   /** Executions of the step, the last one included. */
@@ -281,10 +283,14 @@ export interface TurnReport {
  *
  * `outcomes` has one place for every op: for `Transact`, `Publish` and `InvokeAsync` the outcome, which is in the journal at the
  * op's own place; for `Sleep`, `WaitForEvent` and `Invoke` the outcome if it is already there (then `Settle` follows
- * when the handler has seen it), else `undefined`.
+ * when the handler has seen it), else `undefined`. `paused` says what the notice `Paused` does.
  */
 export type TurnAck =
-  | { readonly _tag: "Accepted"; readonly outcomes: ReadonlyArray<Outcome | undefined> }
+  | {
+      readonly _tag: "Accepted"
+      readonly outcomes: ReadonlyArray<Outcome | undefined>
+      readonly paused?: true
+    }
   | { readonly _tag: "Refused"; readonly reason: RefusalReason; readonly message: string }
 
 /**
@@ -308,6 +314,16 @@ export type Notice =
     }
   | { readonly _tag: "Cancelled"; readonly jobId: string; readonly reason: string }
   | { readonly _tag: "LeaseLost"; readonly jobId: string; readonly reason: string }
+  /**
+   * The run is to be paused: the turn keeps its lease, begins no step any more, and ends when the steps that run have
+   * ended. This and the next are for workers that know them (`WorkerRegistration.pauses`).
+   */
+  | { readonly _tag: "Paused"; readonly jobId: string }
+  /** The run is not to be paused any more: a turn that has not ended yet goes on. */
+  | { readonly _tag: "Resumed"; readonly jobId: string }
+
+/** The notices after which the worker does not hold the lease. */
+export const endsLease = ({ _tag }: Notice): boolean => _tag === "Cancelled" || _tag === "LeaseLost"
 
 /** A function as a worker registers it. */
 export interface FunctionRegistration {
@@ -330,6 +346,8 @@ export interface FunctionRegistration {
   readonly mode: "push" | "pull"
   /** Where the engine calls for turns, in push mode. */
   readonly endpointUrl?: string
+  /** The endpoint has described itself as one that runs whole turns. */
+  readonly endpointTurns?: true
   readonly actorKey?: string
   readonly secrets: ReadonlyArray<string>
   readonly recording?: boolean
@@ -350,6 +368,8 @@ export interface WorkerRegistration {
   readonly version: { readonly sdk: string; readonly runtime: string }
   /** When the worker was started, epoch milliseconds: it does not take back what a younger one has registered. */
   readonly startedAt?: number
+  /** It knows the notices `Paused` and `Resumed`, and `paused` in an answer. */
+  readonly pauses?: boolean
 }
 
 /** Why an engine will have nothing to do with a worker: its API key is missing or wrong, or does not allow it. */
@@ -363,6 +383,8 @@ export interface WorkerHandlers {
   readonly onRefused?: (error: AccessError) => void
   /** Whether the engine answers now; said again whenever it may have changed. */
   readonly onConnected?: (connected: boolean) => void
+  /** Whether the worker is at the turn of a job: the lease of one that it is not at is let go. */
+  readonly holds?: (jobId: string) => boolean
 }
 
 /** A worker's connection to an engine. Closing its scope gives every lease back. */

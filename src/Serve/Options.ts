@@ -6,6 +6,7 @@ import { ValidationError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
+import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { IronflowWebhook } from "../Webhook.ts"
 import { functionsById } from "../Worker/Options.ts"
@@ -83,7 +84,7 @@ export const resolveServeOptions = (options: ServeOptions): ResolvedServeOptions
   const { maxBodyBytes = 16 * 1024 * 1024, projections = [], webhooks = [] } = options
   if (!Number.isSafeInteger(maxBodyBytes) || maxBodyBytes <= 0) {
     throw new ValidationError(
-      `serve(): \`maxBodyBytes\` must be a positive integer, got ${String(maxBodyBytes)}`
+      `serve(): \`maxBodyBytes\` must be a positive integer, got ${show(maxBodyBytes)}`
     )
   }
   const serverUrl =

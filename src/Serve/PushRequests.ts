@@ -17,7 +17,7 @@ const version: Rule = (value) =>
 const oneOf =
   (...words: ReadonlyArray<string>): Rule =>
   (value) =>
-    words.includes(String(value)) ? undefined : `must be one of ${words.join(", ")}`
+    words.some((word) => word === value) ? undefined : `must be one of ${words.join(", ")}`
 const optional =
   (rule: Rule): Rule =>
   (value) =>
@@ -102,10 +102,7 @@ export const jobOf = (request: PushRequest, jobId: string, environment: string, 
       function_id: request.function_id,
       attempt: request.attempt,
       event: request.event,
-      completed_steps: [
-        ...steps.flatMap((step) => remembered(step, request.run_id)),
-        ...resumed(request.resume, steps)
-      ],
+      completed_steps: [...steps.flatMap(remembered), ...resumed(request.resume, steps)],
       context: { secrets: request.secrets ?? {} }
     },
     environment,
@@ -116,11 +113,7 @@ export const jobOf = (request: PushRequest, jobId: string, environment: string, 
 }
 
 /** What a turn is told of a step: that it has completed, or that something that was awaited has failed. */
-const remembered = (
-  { error = "", id, name, output, status }: CompletedStep,
-  runId: string
-): ReadonlyArray<unknown> => {
-  if (id.startsWith(`${runId}:continue:`)) return []
+const remembered = ({ error = "", id, name, output, status }: CompletedStep): ReadonlyArray<unknown> => {
   if (status === "completed") return [{ step_id: id, name, output }]
   const details = safeJsonParse(error)
   const failed = (reason: Error) => [

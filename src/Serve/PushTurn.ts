@@ -39,7 +39,12 @@ export const runTurn = (
       return yield* Effect.callback<TurnEnd>((resume) => {
         const reporter = new Reporter({ send: session.report, fork, logger })
         let handle: TurnHandle | undefined = undefined
-        const outbox = reporter.open(job.jobId, job.runId, (error) => handle?.abort(error))
+        const outbox = reporter.open(
+          job.jobId,
+          job.runId,
+          (error) => handle?.abort(error),
+          () => handle?.notice({ _tag: "Paused", jobId: job.jobId })
+        )
         let hasProgress = false
         let isOverBudget = false
         const wrapUpWhenDue = (): void => {
@@ -98,6 +103,8 @@ const isProgress = ({ _tag }: TurnOp): boolean => _tag === "StepDone" || _tag ==
 const hear = (turn: TurnHandle, runId: string, notice: Notice): void => {
   switch (notice._tag) {
     case "Fired":
+    case "Paused":
+    case "Resumed":
       return turn.notice(notice)
     case "Cancelled":
       return turn.abort(new RunCancelledError(runId))

@@ -21,10 +21,12 @@ import {
   IronflowError,
   isIronflowError,
   SignatureError,
+  toError,
   ValidationError
 } from "../Errors.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
+import { checkNesting } from "../Limits.ts"
 import { type Description, PUSH_TURNS_VERSION, type TurnRequest } from "../Protocol/Push.ts"
 import { toRegistration } from "../Protocol/Registration.ts"
 import type { Job } from "../Protocol/Worker.ts"
@@ -194,7 +196,15 @@ class Handler {
           new SignatureError("The signature of the request is not that of its body: the keys may differ")
         )
       }
-      const body = safeJsonParse<unknown>(Buffer.from(bytes).toString("utf8"), notJson)
+      const body = yield* Effect.try({
+        try: () =>
+          safeJsonParse<unknown>(
+            checkNesting("the body of the request", Buffer.from(bytes).toString("utf8")),
+            notJson
+          ),
+        catch: (cause) =>
+          new IronflowError(toError(cause).message, { code: "LIMIT_EXCEEDED", status: 400, cause })
+      })
       return body === notJson
         ? yield* Effect.fail(
             new IronflowError("The body of the request is not JSON", { code: "INVALID_JSON", status: 400 })

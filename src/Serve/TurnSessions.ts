@@ -145,7 +145,7 @@ export class ReportedTurn implements TurnSession {
       .send({
         method: "POST",
         path: pathOf(endpoints.pushTurn, { jobId }),
-        body: JSON.stringify(update),
+        body: JSON.stringify({ ...update, pauses: true }),
         what,
         timeoutMs: (update.waitMs ?? 0) + this.#connection.server.timeoutMs
       })

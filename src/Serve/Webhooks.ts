@@ -4,8 +4,9 @@ import type { Connection } from "../Client/HttpConnection.ts"
 import { IronflowError, toError } from "../Errors.ts"
 import { checkEventName } from "../Event.ts"
 import { encodeJson, isObject, safeJsonParse } from "../Json.ts"
-import { checkSize, eventBytes } from "../Limits.ts"
+import { checkNesting, checkSize, eventBytes, nameLength } from "../Limits.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
+import { show } from "../Show.ts"
 import type { IronflowWebhook, WebhookEvent } from "../Webhook.ts"
 import { isSuccess } from "../Worker/ServerLink.ts"
 import type { ServeRequest } from "./Http.ts"
@@ -45,12 +46,13 @@ export const receive = (
         try: async () => void (await config.verify({ body, headers: request.headers })),
         catch: (cause) => failure(toError(cause).message, "VERIFY_FAILED", 401, cause)
       })
-      const payload = yield* Effect.suspend(() => {
-        const parsed = safeJsonParse<unknown>(body, notJson)
-        return parsed === notJson
-          ? Effect.fail(failure(`${what}: the body is not JSON`, "TRANSFORM_FAILED", 400))
-          : Effect.succeed(parsed)
+      const payload = yield* Effect.try({
+        try: () => safeJsonParse<unknown>(checkNesting(`the body of ${what}`, body), notJson),
+        catch: (cause) => failure(toError(cause).message, "TRANSFORM_FAILED", 400, cause)
       })
+      if (payload === notJson) {
+        return yield* Effect.fail(failure(`${what}: the body is not JSON`, "TRANSFORM_FAILED", 400))
+      }
       return yield* Effect.tryPromise({
         try: async () => checkEvent(await config.transform(payload), what),
         catch: (cause) => failure(toError(cause).message, "TRANSFORM_FAILED", 400, cause)
@@ -108,8 +110,8 @@ const checkEvent = (event: unknown, what: string): WebhookEvent => {
   const { data, idempotencyKey, name } = event
   checkEventName(name)
   checkSize(
-    `Data of event "${String(name)}"`,
-    encodeJson(data, `Data of event "${String(name)}"`),
+    `Data of event ${show(name, nameLength)}`,
+    encodeJson(data, `Data of event ${show(name, nameLength)}`),
     eventBytes
   )
   if (idempotencyKey !== undefined && idempotencyKey !== null && typeof idempotencyKey !== "string") {

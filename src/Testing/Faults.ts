@@ -6,6 +6,7 @@ import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import { ConnectionError, ValidationError } from "../Errors.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
+import { show } from "../Show.ts"
 
 export interface FaultOptions {
   /** Every n-th request is lost, at least 2; none by default. */
@@ -36,12 +37,12 @@ const makeFaults = ({
   Effect.gen(function* () {
     if (every !== undefined && !(Number.isInteger(every) && every >= 2)) {
       return yield* Effect.fail(
-        new ValidationError(`\`every\` of faults must be an integer from 2 up, got ${String(every)}`)
+        new ValidationError(`\`every\` of faults must be an integer from 2 up, got ${show(every)}`)
       )
     }
     if (!(chance >= 0 && chance < 1)) {
       return yield* Effect.fail(
-        new ValidationError(`\`chance\` of faults must be from 0 to below 1, got ${String(chance)}`)
+        new ValidationError(`\`chance\` of faults must be from 0 to below 1, got ${show(chance)}`)
       )
     }
     const seed = given ?? (yield* Random.nextIntBetween(0, 2 ** 31))

@@ -137,7 +137,10 @@ const compare = (
   const missing = recorded.filter(({ stepKey }) => !asked.has(stepKey)).map(stepName)
   const added = [...asked.values()].find(({ kind, stepKey }) => kind !== "parallel" && !keys.has(stepKey))
   const changed = recorded.find(
-    ({ kind, stepKey }) => asked.has(stepKey) && asked.get(stepKey)?.kind !== kind
+    (step) =>
+      asked.has(step.stepKey) &&
+      asked.get(step.stepKey)?.kind !== step.kind &&
+      !("anyKind" in step && step.anyKind === true)
   )
   const ofRun = `Run ${runId} of function "${fn.config.id}"`
   if (changed !== undefined) {

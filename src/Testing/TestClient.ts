@@ -28,6 +28,7 @@ import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
 import { TxCollector } from "../Execution/Tx.ts"
 import { checkName } from "../Limits.ts"
 import type { Job, JournalEntry, OpenStep, Outcome, StepKind, TurnOp } from "../Protocol/Worker.ts"
+import { show } from "../Show.ts"
 import type { Tx } from "../Step.ts"
 import { readWrites, type TestWrite, TxMemory } from "./TxMemory.ts"
 
@@ -145,7 +146,7 @@ const checkStream = (entityId: string, stream: TestStream): TestStream => {
   const { entityType, version }: Partial<TestStream> = stream ?? {}
   if (version === undefined || !Number.isSafeInteger(version) || version < 1) {
     throw new ValidationError(
-      `The version of stream "${entityId}" must be an integer from 1 up, got ${String(version)}`
+      `The version of stream "${entityId}" must be an integer from 1 up, got ${show(version)}`
     )
   }
   return { entityType: checkName(`entity type of "${entityId}"`, entityType), version }

@@ -12,6 +12,7 @@ import type { Duration } from "../Duration.ts"
 import { type IronflowError, toError } from "../Errors.ts"
 import { createClient, type IronflowClient } from "../Promise/Client.ts"
 import type { EngineConnection, EngineHandle } from "../Promise/Connection.ts"
+import type { Store } from "../Engine/Store/Store.ts"
 import type { EngineSecrets } from "../Promise/Engine.ts"
 import { type Rim, run } from "../Promise/Promisify.ts"
 import type { RunnableFunction, RunnableProjection } from "../Promise/Worker.ts"
@@ -67,8 +68,15 @@ export interface IronflowTestEngine extends EngineHandle, AsyncDisposable {
 }
 
 /** Starts an engine in memory and a worker for `functions`. Rejects with `ValidationError` for bad options. */
-export const createTestEngine = async (config: TestEngineConfig = {}): Promise<IronflowTestEngine> => {
-  const runtime = ManagedRuntime.make(Layer.effectContext(makeVirtual(config)))
+export const createTestEngine = (config: TestEngineConfig = {}): Promise<IronflowTestEngine> =>
+  openTestEngine(config)
+
+/** {@link createTestEngine} on a store that is there already. */
+export const openTestEngine = async (
+  config: TestEngineConfig,
+  store?: Layer.Layer<Store, IronflowError>
+): Promise<IronflowTestEngine> => {
+  const runtime = ManagedRuntime.make(Layer.effectContext(makeVirtual(config, store)))
   const exit = await runtime.runPromiseExit(Effect.all([TestEngine, TestConnection]))
   if (Exit.isFailure(exit)) {
     await runtime.dispose()

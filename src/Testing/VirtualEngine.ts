@@ -30,6 +30,7 @@ import type { AnyProjection, ProjectionRequirements } from "../Projection/Projec
 import type { RunHistory } from "../Protocol/History.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
+import { show } from "../Show.ts"
 import * as Worker from "../Worker/Worker.ts"
 import { replayingEveryStep } from "./EveryStep.ts"
 import { type RepeatedSteps, repeating } from "./RepeatedSteps.ts"
@@ -116,7 +117,8 @@ export const makeVirtual = <
   const Functions extends ReadonlyArray<AnyFunction> = [],
   const Projections extends ReadonlyArray<AnyProjection> = []
 >(
-  options: TestEngineOptions<Functions, Projections>
+  options: TestEngineOptions<Functions, Projections>,
+  store: Layer.Layer<Store, IronflowError> = Sqlite.layer({ filename: ":memory:" })
 ): Effect.Effect<
   Context.Context<TestEngine | TestConnection | ClientServices>,
   IronflowError,
@@ -127,14 +129,14 @@ export const makeVirtual = <
       options
     const start = startAt === undefined ? defaultStart : new Date(startAt).getTime()
     if (Number.isNaN(start)) {
-      return yield* Effect.fail(new ValidationError(`\`startAt\` must be a date, got ${String(startAt)}`))
+      return yield* Effect.fail(new ValidationError(`\`startAt\` must be a date, got ${show(startAt)}`))
     }
     const manual = VirtualTime.makeClock(start)
     const onManualTime = Effect.provideService(Clock.Clock, manual.clock)
     const environment = resolveEnvironment(options.environment)
     const built = yield* Layer.build(
       Engine.layer.pipe(
-        Layer.provideMerge(Sqlite.layer({ filename: ":memory:" })),
+        Layer.provideMerge(store),
         Layer.provide(Layer.succeed(MasterKey, Redacted.make(masterKey ?? testKey)))
       )
     ).pipe(onManualTime)
@@ -162,9 +164,9 @@ export const makeVirtual = <
         Effect.map(engine.connectWorker(registration, handlers), (session) => {
           const { projections: feed } = session
           if (feed === undefined) return session
-          const claim: typeof feed.claim = (projection) => {
+          const claim: typeof feed.claim = (projection, waitMs) => {
             projecting.add(registration.environment)
-            return feed.claim(projection)
+            return feed.claim(projection, waitMs)
           }
           return { ...session, projections: { ...feed, claim } }
         })

@@ -6,7 +6,7 @@
  */
 import { create } from "@bufbuild/protobuf"
 import { Code, ConnectError, createClient } from "@connectrpc/connect"
-import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node"
+import { createConnectTransport } from "@connectrpc/connect-node"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -29,6 +29,7 @@ import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
 import type { CallFailure, StreamCall } from "../Protocol/TurnStream.ts"
 import type { JsonText } from "../Protocol/Worker.ts"
+import { Http2Session } from "./Http2Session.ts"
 import type { ServerLink } from "./ServerLink.ts"
 import type { StreamEvents, Streams } from "./StreamSession.ts"
 import { sessionOver } from "./TurnSession.ts"
@@ -51,7 +52,7 @@ class ConnectStream {
   readonly #events: StreamEvents
   readonly #outgoing = new Outgoing()
   readonly #aborting = new AbortController()
-  readonly #sessions: Http2SessionManager
+  readonly #session: Http2Session
   readonly #registered = Deferred.makeUnsafe<unknown, IronflowError>()
   readonly #calls = new Map<number, Deferred.Deferred<unknown, IronflowError>>()
   #lastCall = 0
@@ -61,7 +62,7 @@ class ConnectStream {
     this.#link = link
     this.#events = events
     // a connection of its own: nothing of an earlier stream that was lost is used again
-    this.#sessions = new Http2SessionManager(link.options.server.url)
+    this.#session = new Http2Session(link.options.server.url)
   }
 
   register(registration: JsonText): Effect.Effect<unknown, IronflowError> {
@@ -105,12 +106,11 @@ class ConnectStream {
   }
 
   close(): void {
-    this.#over ??= new ConnectionError("The stream was closed")
-    this.#outgoing.end()
+    this.#end(new ConnectionError("The stream was closed"))
     // what is on its way goes first
     setImmediate(() => {
       this.#aborting.abort()
-      this.#sessions.abort()
+      this.#session.close()
     })
   }
 
@@ -119,7 +119,7 @@ class ConnectStream {
     try {
       const client = createClient(
         WorkerService,
-        createConnectTransport({ baseUrl: url, httpVersion: "2", sessionManager: this.#sessions })
+        createConnectTransport({ baseUrl: url, httpVersion: "2", sessionManager: this.#session })
       )
       const messages = client.connect(this.#outgoing, {
         signal: this.#aborting.signal,
@@ -166,14 +166,19 @@ class ConnectStream {
   }
 
   #lose(reason: ConnectionError): void {
-    Deferred.doneUnsafe(this.#registered, Exit.fail(reason))
-    if (this.#over !== undefined) return
+    if (this.#end(reason)) this.#events.onLost(reason)
+  }
+
+  /** Settles all that waits for the other side; says whether it had not been done before. */
+  #end(reason: ConnectionError): boolean {
+    if (this.#over !== undefined) return false
     this.#over = reason
     this.#outgoing.end()
+    Deferred.doneUnsafe(this.#registered, Exit.fail(reason))
     for (const answer of this.#calls.values()) {
       Deferred.doneUnsafe(answer, Exit.fail(this.#unanswered("call", reason)))
     }
-    this.#events.onLost(reason)
+    return true
   }
 
   #unanswered(call: string, cause: ConnectionError): IronflowError {

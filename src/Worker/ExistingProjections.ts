@@ -10,7 +10,7 @@ import type { Connection } from "../Client/HttpConnection.ts"
 import { failureOf, isMissingEndpoint } from "../Client/HttpFailures.ts"
 import { type ConnectionError, ValidationError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
-import { isObject, safeJsonParse } from "../Json.ts"
+import { isObject, numberOf, safeJsonParse, textOf } from "../Json.ts"
 import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import {
@@ -167,13 +167,13 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
 
 const readEvents = (events: unknown): ReadonlyArray<ProjectionLogEvent> =>
   (Array.isArray(events) ? events : []).filter(isObject).flatMap((event) => {
-    const position = Number(event.seq)
+    const position = numberOf(event.seq, Number.NaN)
     const isHeartbeat = event.kind === "PROJECTION_EVENT_KIND_HEARTBEAT" || event.kind === 2
     if (isHeartbeat || !Number.isSafeInteger(position) || typeof event.name !== "string") return []
-    const time = Date.parse(String(event.timestamp))
+    const time = Date.parse(textOf(event.timestamp))
     return {
       position,
-      id: String(event.id ?? ""),
+      id: textOf(event.id),
       name: event.name,
       version: Number(event.version ?? 1) || 1,
       data: JSON.stringify(event.data ?? {}),
@@ -186,5 +186,5 @@ const readEvents = (events: unknown): ReadonlyArray<ProjectionLogEvent> =>
 
 const readEntity = (entity: unknown): { readonly entity?: EventEntity } => {
   if (!isObject(entity) || typeof entity.id !== "string") return {}
-  return { entity: { id: entity.id, type: String(entity.type ?? ""), version: Number(entity.version) || 0 } }
+  return { entity: { id: entity.id, type: textOf(entity.type), version: numberOf(entity.version) || 0 } }
 }

@@ -115,6 +115,7 @@ const readSteps = (steps: unknown, runId: string): Memory => {
     const { output } = step
     const key = step.step_id.startsWith(`${runId}:`) ? step.step_id.slice(runId.length + 1) : step.step_id
     const name = typeof step.name === "string" ? step.name : key
+    if (isContinuation(key)) continue
     const [, failed] = /^(.*):failed$/s.exec(key) ?? []
     const [, waiting] = /^(.*):pending$/s.exec(key) ?? []
     const [, retried, failures] = /^(.*):retry:([1-9]\d*)$/s.exec(key) ?? []
@@ -133,6 +134,10 @@ const readSteps = (steps: unknown, runId: string): Memory => {
   }
   return { journal, pending, retries }
 }
+
+/** The sleep of a turn that only wants another one, under a name that no step has: those end with a number. */
+export const continuationKey = (jobId: string): string => `continue:${jobId}`
+const isContinuation = (stepKey: string): boolean => /^continue:(?!\d+$)/.test(stepKey)
 
 const entry = (stepKey: string, name: string, outcome: Outcome): JournalEntry => ({
   stepKey,

@@ -9,6 +9,7 @@ import { stepId } from "../Execution/StepId.ts"
 import { decodeJson } from "../Json.ts"
 import type { YieldInfo } from "../Protocol/Push.ts"
 import type { JsonText, Outcome, TurnAck, TurnOp, TurnReport } from "../Protocol/Worker.ts"
+import { continuationKey } from "./LegacyJob.ts"
 import type { LegacyTurn } from "./LegacyTurn.ts"
 
 /** How a turn ends in such words. */
@@ -139,7 +140,7 @@ const applyOp = (
 /** What a run yields that only wants another turn: a sleep until now, under a name that nobody else has. */
 export const continuation = ({ job }: LegacyTurn, nowMs: number): YieldInfo => ({
   type: "sleep",
-  step_id: stepId(job.runId, `continue:${job.jobId}`),
+  step_id: stepId(job.runId, continuationKey(job.jobId)),
   until: new Date(nowMs).toISOString()
 })
 

@@ -6,6 +6,7 @@ import type { AnyFunction } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
 import type { AnyProjection, IronflowProjection } from "../Projection/Projection.ts"
+import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 
 export interface WorkerOptions<
@@ -28,7 +29,7 @@ export interface WorkerOptions<
   readonly logger?: Logger | false
   /** How this worker is known; made up when left out. */
   readonly workerId?: string
-  /** How long closing waits for turns in flight before it gives their runs back; 30 seconds by default. */
+  /** How long draining waits for turns in flight before it gives their runs back; 30 seconds by default. */
   readonly drainTimeout?: Duration
 }
 
@@ -51,7 +52,7 @@ export const resolveWorkerOptions = (
   const { maxConcurrentJobs = 10 } = options
   if (!Number.isInteger(maxConcurrentJobs) || maxConcurrentJobs < 1) {
     throw new ValidationError(
-      `Worker: \`maxConcurrentJobs\` must be an integer of at least 1, got ${String(maxConcurrentJobs)}`
+      `Worker: \`maxConcurrentJobs\` must be an integer of at least 1, got ${show(maxConcurrentJobs)}`
     )
   }
   if (options.workerId !== undefined) checkName("worker id", options.workerId)

@@ -2,8 +2,9 @@
 import * as Effect from "effect/Effect"
 import { failureOf, isFromOurEngine } from "../Client/HttpFailures.ts"
 import type { IronflowError } from "../Errors.ts"
-import { isObject, safeJsonParse } from "../Json.ts"
+import { isObject, numberOf, safeJsonParse } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
+import { identityOf } from "./ProcessIdentity.ts"
 import { isAccessError, isSuccess, type ServerLink } from "./ServerLink.ts"
 
 /** What the worker is told; `undefined` by servers that do not exchange turns. */
@@ -11,9 +12,10 @@ export type Registered = Turns.RegisterTurnsResponse | undefined
 
 /** What the worker says about itself, with the turns in flight that it wants to keep. */
 export const registrationOf = (
-  { registration }: ServerLink,
+  { nextRegistration, registration }: ServerLink,
   instance: string,
-  jobs: ReadonlyArray<string>
+  jobs: ReadonlyArray<string>,
+  self = identityOf()
 ): Turns.RegisterTurnsRequest => ({
   worker_id: registration.workerId,
   hostname: registration.hostname,
@@ -21,17 +23,20 @@ export const registrationOf = (
   max_concurrent_jobs: registration.maxConcurrentJobs,
   labels: registration.labels,
   version: registration.version,
-  capabilities: { turns: Turns.TURNS_VERSION },
+  capabilities: { turns: Turns.TURNS_VERSION, renewals: true },
   registration,
+  ...(self === undefined ? {} : { process: self }),
   instance,
-  jobs
+  jobs,
+  number: nextRegistration()
 })
 
 /** Registers the worker, with the turns in flight that it wants to keep. */
 export const register = (
   link: ServerLink,
   instance: string,
-  jobs: ReadonlyArray<string>
+  jobs: ReadonlyArray<string>,
+  timeoutMs = link.options.server.timeoutMs
 ): Effect.Effect<Registered, IronflowError> => {
   const { connection, registration } = link
   const what = `The registration of worker ${registration.workerId}`
@@ -41,7 +46,8 @@ export const register = (
       method: "POST",
       path: Turns.registerPath(registration.workerId),
       body: JSON.stringify(request),
-      what
+      what,
+      timeoutMs
     }),
     (answer): Effect.Effect<Registered, IronflowError> => {
       if (isSuccess(answer)) return Effect.succeed(readRegistered(safeJsonParse(answer.text)))
@@ -57,7 +63,7 @@ export const register = (
 
 /** Reads the answer to a registration. */
 export const readRegistered = (body: unknown): Registered => {
-  if (!isObject(body) || !isObject(body.capabilities) || !(Number(body.capabilities.turns) >= 1)) {
+  if (!isObject(body) || !isObject(body.capabilities) || numberOf(body.capabilities.turns) < 1) {
     return undefined
   }
   // a server that says that it exchanges turns answers as the protocol says

@@ -2,15 +2,12 @@
 import * as Effect from "effect/Effect"
 import type { Answer } from "../Client/HttpConnection.ts"
 import { failureOf, invalidResponse } from "../Client/HttpFailures.ts"
-import type { IronflowError } from "../Errors.ts"
+import { ConnectionError, type IronflowError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
 import { register, type Registered } from "./PollingRegistration.ts"
 import { asConnectionError, isSuccess, monotonicMs } from "./ServerLink.ts"
 import { type Batch, farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
-
-/** How much longer than the server keeps a poll open its answer is waited for. */
-const pollGraceMs = 10_000
 
 export class PollingSession extends TurnSession {
   /** Number of the newest poll; older ones end by themselves. */
@@ -33,8 +30,11 @@ export class PollingSession extends TurnSession {
     )
   })
 
-  protected register(jobs: ReadonlyArray<string>): Effect.Effect<Registered, IronflowError> {
-    return register(this.link, this.instance, jobs)
+  protected register(
+    jobs: ReadonlyArray<string>,
+    timeoutMs: number
+  ): Effect.Effect<Registered, IronflowError> {
+    return register(this.link, this.instance, jobs, timeoutMs)
   }
 
   protected tellRoom(): void {
@@ -49,7 +49,9 @@ export class PollingSession extends TurnSession {
           this.#post(
             Turns.reportsPath,
             `{"session":${JSON.stringify(session)},"batch":${batch.number},${this.room()},"reports":${batch.text}}`,
-            this.reportOf
+            this.reportOf,
+            // a report that is sent again under its number is applied once
+            Math.min(this.patienceMs, this.link.options.server.timeoutMs)
           ),
           (error) => (error._tag === "TimeoutError" ? asConnectionError(error) : error)
         ),
@@ -92,7 +94,12 @@ export class PollingSession extends TurnSession {
     let number = ++this.#newestPoll
     const next = (): Effect.Effect<void> =>
       Effect.flatMap(
-        Effect.catch(this.#poll, (error) => Effect.sleep(this.failed(error))),
+        this.#poll.pipe(
+          Effect.catchDefect((cause) =>
+            Effect.fail(new ConnectionError("A poll failed because of a bug", { cause }))
+          ),
+          Effect.catch((error) => Effect.sleep(this.failed(error)))
+        ),
         () => {
           if (number !== this.#newestPoll) {
             this.tell()
@@ -109,13 +116,14 @@ export class PollingSession extends TurnSession {
     Effect.flatMap((session) => {
       const sentAt = monotonicMs(this.link.clock)
       const waitMs = this.#waitMs
+      const renewal = this.renewal()
       const what = `The poll of worker ${this.link.registration.workerId}`
       this.#openPolls++
       const sent = this.#post(
         Turns.pollPath,
-        `{"session":${JSON.stringify(session)},"seen":${this.seen},"waitMs":${waitMs},${this.room()}}`,
+        `{"session":${JSON.stringify(session)},"seen":${this.seen},"waitMs":${waitMs},${this.room()}${renewal}}`,
         what,
-        waitMs + pollGraceMs
+        waitMs + this.patienceMs
       )
       return Effect.matchEffect(
         Effect.ensuring(
@@ -125,7 +133,7 @@ export class PollingSession extends TurnSession {
         {
           onSuccess: (text) =>
             // what an earlier session had to say does not count in this one
-            session === this.session ? this.#received(text, sentAt, what) : Effect.void,
+            session === this.session ? this.#received(text, sentAt, renewal, what) : Effect.void,
           onFailure: (error) =>
             session !== this.session || this.rejected(session, error) ? Effect.void : Effect.fail(error)
         }
@@ -133,19 +141,19 @@ export class PollingSession extends TurnSession {
     })
   )
 
-  /** Polls often enough that one that is answered follows another well before the leases end. */
+  /** The answer to a poll says that the leases hold: it must come soon enough. */
   get #waitMs(): number {
-    const { leaseMs, waitMs } = this.terms
-    return Math.max(1, Math.floor(Math.min(waitMs, leaseMs / 4, this.link.options.heartbeatMs)))
+    const { heartbeatMs } = this.link.options
+    return Math.max(1, Math.floor(Math.min(this.terms.waitMs, this.beatMs, heartbeatMs)))
   }
 
-  #received(text: string, sentAt: number, what: string): Effect.Effect<void, IronflowError> {
+  #received(text: string, sentAt: number, renewal: string, what: string): Effect.Effect<void, IronflowError> {
     const response = safeJsonParse<Turns.PollResponse>(text)
     if (!isObject(response) || !Array.isArray(response.deliveries)) {
       const { url } = this.link.connection.server
       return Effect.fail(invalidResponse(url, what, "it has no deliveries", text))
     }
-    this.held(sentAt)
+    this.held(sentAt, renewal)
     this.deliver(response.deliveries as Turns.PollResponse["deliveries"])
     if (response.closing === true) return Effect.fail(this.closing)
     this.answered()

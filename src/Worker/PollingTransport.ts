@@ -8,8 +8,10 @@
  * A server that cannot be reached is tried again until it can. Turns in flight go on meanwhile, and are dropped before
  * their leases end.
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
@@ -83,14 +85,24 @@ export const linkTo = (
   Effect.gen(function* () {
     const scope = yield* Scope.Scope
     const run = Effect.runForkWith(yield* Effect.context<never>())
+    let registrations = 0
     return {
       connection: untraced(yield* connect(options.server)),
       options,
       registration,
       handlers,
       outage: new Outage(options.logger, options.server.url, options.reconnectMs),
+      nextRegistration: () => ++registrations,
       clock: yield* Clock.Clock,
-      fork: (effect) => Fiber.runIn(run(effect), scope)
+      fork: (effect) => {
+        const fiber = Fiber.runIn(run(effect), scope)
+        // nobody waits for it: a bug that ends it would go unseen
+        fiber.addObserver((exit) => {
+          if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return
+          options.logger.error(`Worker ${registration.workerId} is broken: ${Cause.pretty(exit.cause)}`)
+        })
+        return fiber
+      }
     }
   })
 

@@ -33,6 +33,9 @@ export const maxTurnsPerBatch = 512
 /** Waits between attempts to send: 100 ms, doubling to 5 s. */
 export const sendAgain = Schedule.min([Schedule.exponential(100), Schedule.spaced(Duration.seconds(5))])
 
+/** How long a batch waits that was interrupted on its way, milliseconds. */
+const INTERRUPTED_MS = 100
+
 export interface ReporterOptions {
   readonly send: WorkerSession["report"]
   /** Runs an effect in the background with the worker's services. */
@@ -44,6 +47,8 @@ export interface ReporterOptions {
 export class Outbox {
   readonly #reporter: Reporter
   readonly #refused: (error: Error) => void
+  /** The engine is about to pause the run. */
+  readonly paused: () => void
   readonly jobId: string
   readonly runId: string
   ops: Array<TurnOp> = []
@@ -53,9 +58,16 @@ export class Outbox {
   #ended = false
   #sealed = false
 
-  constructor(reporter: Reporter, jobId: string, runId: string, refused: (error: Error) => void) {
+  constructor(
+    reporter: Reporter,
+    jobId: string,
+    runId: string,
+    refused: (error: Error) => void,
+    paused: () => void = () => undefined
+  ) {
     this.#reporter = reporter
     this.#refused = refused
+    this.paused = paused
     this.jobId = jobId
     this.runId = runId
   }
@@ -118,9 +130,12 @@ export class Reporter {
     this.#options = options
   }
 
-  /** The outbox of a turn. `refused` is called once, with a typed error, if the engine refuses a report. */
-  open(jobId: string, runId: string, refused: (error: Error) => void): Outbox {
-    return new Outbox(this, jobId, runId, refused)
+  /**
+   * The outbox of a turn. `refused` is called once, with a typed error, if the engine refuses a report; `paused` whenever an
+   * answer says that the run is to be paused, before the ops that it answers are acknowledged.
+   */
+  open(jobId: string, runId: string, refused: (error: Error) => void, paused?: () => void): Outbox {
+    return new Outbox(this, jobId, runId, refused, paused)
   }
 
   enqueue(outbox: Outbox): void {
@@ -157,15 +172,24 @@ export class Reporter {
     if (this.#stopped || this.#inFlight !== undefined) return
     const batch = this.#take()
     if (batch.reports.length === 0) return this.#wakeIfIdle()
-    const fiber = this.#options.fork(
+    this.#send(
+      batch,
       this.#options.send(batch.reports).pipe(
         Effect.tapError((error) => this.#warnOfOutage(error, batch.reports.length)),
         Effect.retry(sendAgain)
       )
     )
+  }
+
+  #send(batch: Batch, sending: Effect.Effect<ReadonlyArray<TurnAck>, unknown>): void {
+    const fiber = this.#options.fork(sending)
     this.#inFlight = fiber
     fiber.addObserver((exit) => {
       if (this.#stopped) return
+      // whoever interrupts it other than by `stop` has not answered it
+      if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) {
+        return this.#send(batch, Effect.delay(sending, INTERRUPTED_MS))
+      }
       this.#inFlight = undefined
       if (Exit.isSuccess(exit)) this.#settle(batch, exit.value)
       else this.#giveUp(batch, exit.cause)
@@ -207,7 +231,7 @@ export class Reporter {
         outbox.refuse(refusal(outbox.runId, answer))
         continue
       }
-      this.#acknowledge(outbox, batch.acks[i]!, answer.outcomes)
+      this.#acknowledge(outbox, batch.acks[i]!, answer)
     }
   }
 
@@ -215,9 +239,10 @@ export class Reporter {
   #acknowledge(
     outbox: Outbox,
     acks: ReadonlyArray<OnAck | undefined>,
-    outcomes: ReadonlyArray<Outcome | undefined>
+    { outcomes, paused }: Extract<TurnAck, { readonly _tag: "Accepted" }>
   ): void {
     try {
+      if (paused === true) outbox.paused()
       for (let i = 0; i < acks.length && !outbox.closed; i++) acks[i]?.(outcomes[i])
     } catch (cause) {
       const message = `The turn of run ${outbox.runId} broke when its report was acknowledged: ${String(cause)}`

@@ -19,6 +19,7 @@ import { readFailure } from "../Protocol/Http/Failures.ts"
 import { JsonFragment } from "../Protocol/JsonFragment.ts"
 import type { CallFailure } from "../Protocol/TurnStream.ts"
 import { encodeFromClient, RPC_TRANSPORT, WORKER_RPC_PATH, workerRpcs } from "../Protocol/WorkerRpc.ts"
+import { show } from "../Show.ts"
 import type { ServerLink } from "./ServerLink.ts"
 import type { OpenStream, Streams } from "./StreamSession.ts"
 import { sessionOver } from "./TurnSession.ts"
@@ -37,13 +38,23 @@ export const rpcStreams: Streams = {
       const lost = Deferred.makeUnsafe<never, ConnectionError>()
 
       const protocol = yield* RpcClient.Protocol.make((write, clientIds) => {
+        // what makes no sense to effect/rpc ends the stream, and with it all that waits for an answer
+        const giveUp = Effect.sync(() => socket.terminate())
         const tell = (message: FromServerEncoded): void => {
-          for (const clientId of clientIds) run(write(clientId, message))
+          for (const clientId of clientIds) {
+            run(
+              Effect.catchCause(
+                Effect.suspend(() => write(clientId, message)),
+                () => giveUp
+              )
+            )
+          }
         }
         socket.on("message", (data: Buffer) => {
           const message = safeJsonParse(data.toString())
+          if (!isObject(message) || typeof message._tag !== "string") return socket.terminate()
           // an engine of ours sends what effect/rpc says
-          if (isObject(message)) tell(message as unknown as FromServerEncoded)
+          tell(message as unknown as FromServerEncoded)
         })
         socket.on("close", (code) => {
           const reason = new ConnectionError(
@@ -166,7 +177,7 @@ const hangUpMs = 1000
 
 const readCallFailure = (failure: unknown, what: string): IronflowError => {
   if (!isObject(failure) || typeof failure.status !== "number") {
-    return new ConnectionError(`${what} failed: ${String(failure)}`, { cause: failure })
+    return new ConnectionError(`${what} failed: ${show(failure)}`, { cause: failure })
   }
   // what our engine fails with
   const { body, status } = failure as unknown as CallFailure

@@ -14,6 +14,7 @@ import {
 } from "../Errors.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
 import type { AccessError, WorkerHandlers, WorkerRegistration } from "../Protocol/Worker.ts"
+import { show } from "../Show.ts"
 import type { Outage } from "./Outage.ts"
 
 /** Where the server is, and how to deal with it. The environment is the worker's. */
@@ -57,7 +58,7 @@ export const resolvePollingOptions = (
 
 const milliseconds = (value: unknown, what: string): number => {
   if (typeof value === "number" && Number.isFinite(value) && value > 0) return value
-  throw new ValidationError(`${what} must be a positive number of milliseconds, got ${String(value)}`)
+  throw new ValidationError(`${what} must be a positive number of milliseconds, got ${show(value)}`)
 }
 
 /** What everything about one worker on one server has in common. */
@@ -67,6 +68,8 @@ export interface ServerLink {
   readonly registration: WorkerRegistration
   readonly handlers: WorkerHandlers
   readonly outage: Outage
+  /** Counts the registrations of this worker. */
+  readonly nextRegistration: () => number
   readonly clock: Clock.Clock
   /** Runs an effect in the background until the session ends. */
   readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>

@@ -2,6 +2,8 @@
  * The session of a worker over a stream: calls up, deliveries down, and a new stream when one is lost. The rules are in
  * `Protocol/TurnStream.ts`.
  */
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
@@ -12,7 +14,7 @@ import type { Push, StreamCall } from "../Protocol/TurnStream.ts"
 import type { JsonText } from "../Protocol/Worker.ts"
 import { readRegistered, type Registered, registrationOf } from "./PollingRegistration.ts"
 import { monotonicMs, type ServerLink } from "./ServerLink.ts"
-import { type Batch, farewellTimeoutMs, TurnSession } from "./TurnSession.ts"
+import { type Batch, farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
 
 /** A stream that is open. It closes with the scope that it was opened in. */
 export interface OpenStream {
@@ -49,6 +51,8 @@ interface Current {
   readonly stream: OpenStream
   readonly scope: Scope.Closeable
   readonly registered: Registered
+  /** Fails when the stream is lost or closed: no call on it waits any longer. */
+  readonly over: Deferred.Deferred<never, IronflowError>
   lost: ConnectionError | undefined
 }
 
@@ -58,11 +62,13 @@ export const openStream = (
   streams: Streams,
   instance: string,
   jobs: ReadonlyArray<string>,
+  timeoutMs: number,
   events: { readonly onPush: (push: unknown) => void; readonly onLost: (current: Current) => void }
 ): Effect.Effect<Current, IronflowError> =>
   Effect.suspend(() => {
     const { registration, options } = link
     const scope = Scope.makeUnsafe()
+    const over = Deferred.makeUnsafe<never, IronflowError>()
     let current: Current | undefined
     let lost: ConnectionError | undefined
     const waiting: Array<unknown> = []
@@ -82,18 +88,18 @@ export const openStream = (
     return opening.pipe(
       Scope.provide(scope),
       Effect.timeoutOrElse({
-        duration: options.server.timeoutMs,
+        duration: timeoutMs,
         orElse: () =>
           Effect.fail(
             new TimeoutError(
-              `${what} got no answer from ${options.server.url} within ${options.server.timeoutMs}ms`,
-              options.server.timeoutMs
+              `${what} got no answer from ${options.server.url} within ${timeoutMs}ms`,
+              timeoutMs
             )
           )
       }),
       Effect.onError(() => Scope.close(scope, Exit.void)),
       Effect.map(({ registered, stream }) => {
-        current = { stream, scope, registered: readRegistered(registered), lost }
+        current = { stream, scope, registered: readRegistered(registered), over, lost }
         // in the order in which they came, and not before whoever asked has the answer
         queueMicrotask(() => waiting.forEach(events.onPush))
         return current
@@ -115,7 +121,7 @@ export class StreamSession extends TurnSession {
     return Effect.suspend(() => {
       let session: StreamSession | undefined
       const sentAt = monotonicMs(link.clock)
-      const opening = openStream(link, streams, instance, [], {
+      const opening = openStream(link, streams, instance, [], link.options.server.timeoutMs, {
         onPush: (push) => session?.onPush(push),
         onLost: (current) => session?.onLost(current)
       })
@@ -168,13 +174,16 @@ export class StreamSession extends TurnSession {
     return Effect.andThen(farewell, Scope.close(current.scope, Exit.void))
   })
 
-  protected register(jobs: ReadonlyArray<string>): Effect.Effect<Registered, IronflowError> {
-    const opening = openStream(this.link, this.#streams, this.instance, jobs, {
+  protected register(
+    jobs: ReadonlyArray<string>,
+    timeoutMs: number
+  ): Effect.Effect<Registered, IronflowError> {
+    const opening = openStream(this.link, this.#streams, this.instance, jobs, timeoutMs, {
       onPush: (push) => this.onPush(push),
       onLost: (current) => this.onLost(current)
     })
     return Effect.andThen(
-      this.#closeCurrent(),
+      this.#closeCurrent,
       Effect.map(opening, (current) => {
         this.#current = current
         return current.registered
@@ -228,43 +237,52 @@ export class StreamSession extends TurnSession {
     if (current === this.#current && current.lost !== undefined) this.#lose(current.lost)
   }
 
+  /**
+   * Makes a call once. It ends with the stream, whatever the carrier does with it then, and a stream on which an answer
+   * takes too long is given up: nothing waits behind it.
+   */
   #call(call: StreamCall, body: JsonText): Effect.Effect<unknown, IronflowError> {
-    return Effect.suspend(() => {
-      const { stream } = this.#current ?? {}
-      return stream === undefined
-        ? Effect.fail(new ConnectionError("There is no stream to the Ironflow server"))
-        : stream.call(call, body)
+    return Effect.suspend((): Effect.Effect<unknown, IronflowError> => {
+      const current = this.#current
+      if (current === undefined) {
+        return Effect.fail(sessionOver(`There is no stream for the call "${call}" to the Ironflow server`))
+      }
+      const over = Deferred.await(current.over)
+      // a carrier that is closed may end its calls by interrupting them, which says nothing about them
+      const answer = Effect.catchCause(
+        current.stream.call(call, body),
+        (cause): Effect.Effect<unknown, IronflowError> =>
+          Cause.hasInterruptsOnly(cause) ? over : Effect.failCause(cause)
+      )
+      const { heartbeatMs } = this.link.options
+      // a stream that is dead shows within a heartbeat interval: half for a sign of life to come due, half for its answer
+      const patienceMs = Math.floor(
+        call === "room" ? Math.min(this.patienceMs, heartbeatMs / 2) : this.patienceMs
+      )
+      return Effect.timeoutOrElse(Effect.raceFirst(answer, over), {
+        duration: patienceMs,
+        orElse: () => {
+          const silent = new ConnectionError(
+            `The stream to the Ironflow server at ${this.link.options.server.url} has not answered the call "${call}" for ${patienceMs}ms`
+          )
+          if (this.#current === current) this.#lose(silent)
+          return Effect.fail(sessionOver(silent.message, silent))
+        }
+      })
     })
   }
 
-  /**
-   * How often the worker shows life, and how long it waits for the answer: a lost stream is noticed within a heartbeat
-   * interval, and the leases hold when one sign of life is lost.
-   */
-  get #beatMs(): number {
-    return Math.max(1, Math.floor(Math.min(this.terms.leaseMs / 4, this.link.options.heartbeatMs / 2)))
-  }
-
-  /** Says that the worker lives and how much room it has. A stream that does not answer in time is lost. */
+  /** Says that the worker lives, what it is at, and how much room it has. A stream that does not answer in time is lost. */
   readonly #showLife: Effect.Effect<void> = Effect.suspend(() => {
     const { session } = this
     if (session === undefined) return Effect.void
     const sentAt = monotonicMs(this.link.clock)
-    const beatMs = this.#beatMs
-    return this.#call("room", `{"session":${JSON.stringify(session)},${this.room()}}`).pipe(
-      Effect.timeoutOrElse({
-        duration: beatMs,
-        orElse: () =>
-          Effect.fail(
-            new ConnectionError(
-              `The stream to the Ironflow server at ${this.link.options.server.url} has been silent for ${beatMs}ms`
-            )
-          )
-      }),
+    const renewal = this.renewal()
+    return this.#call("room", `{"session":${JSON.stringify(session)},${this.room()}${renewal}}`).pipe(
       Effect.matchEffect({
         onSuccess: () =>
           Effect.sync(() => {
-            this.held(sentAt)
+            this.held(sentAt, renewal)
             if (session === this.session) this.answered()
           }),
         onFailure: (error) =>
@@ -273,29 +291,37 @@ export class StreamSession extends TurnSession {
             if (error instanceof ConnectionError) this.#lose(error)
             else this.link.options.logger.warn(error.message)
           })
-      })
+      }),
+      // a bug in the carrier: another stream may do, and without signs of life the leases run out
+      Effect.catchDefect((cause) =>
+        Effect.sync(() =>
+          this.#lose(
+            new ConnectionError("The stream to the Ironflow server broke because of a bug", { cause })
+          )
+        )
+      )
     )
   })
 
   readonly #keepAlive: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.andThen(
-      Effect.sleep(this.#beatMs),
-      Effect.suspend(() => Effect.andThen(this.#showLife, this.#keepAlive))
-    )
-  )
+    Effect.sleep(Math.min(this.beatMs, this.link.options.heartbeatMs / 2))
+  ).pipe(Effect.andThen(this.#showLife), Effect.forever)
 
   #lose(reason: ConnectionError): void {
     const { session } = this
     if (session === undefined) return
-    this.link.fork(this.#closeCurrent())
+    this.link.fork(this.#closeCurrent)
     this.registerAgain(session, reason)
   }
 
-  #closeCurrent(): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      const current = this.#current
-      this.#current = undefined
-      return current === undefined ? Effect.void : Scope.close(current.scope, Exit.void)
-    })
-  }
+  readonly #closeCurrent: Effect.Effect<void> = Effect.suspend(() => {
+    const current = this.#current
+    this.#current = undefined
+    if (current === undefined) return Effect.void
+    const { url } = this.link.options.server
+    const what = `A call of worker ${this.link.registration.workerId} was not answered: the stream to ${url} is over`
+    // before the carrier is closed: who waits for an answer hears why there is none
+    Deferred.doneUnsafe(current.over, Exit.fail(sessionOver(what, current.lost)))
+    return Scope.close(current.scope, Exit.void)
+  })
 }

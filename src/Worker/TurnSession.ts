@@ -12,6 +12,7 @@ import { byteLength, isObject } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
 import {
   type AccessError,
+  endsLease,
   endsTurn,
   type Outcome,
   type TurnAck,
@@ -72,8 +73,10 @@ export abstract class TurnSession implements WorkerSession {
   readonly #reporting = new Set<string>()
   /** Turns whose lease this worker holds. */
   readonly #active = new Set<string>()
-  /** When the last request was sent of which it is known that it has extended the leases. */
+  /** When the last renewal was sent that was answered. */
   #heldSince: number
+  /** When a renewal was last sent. */
+  #renewedAt: number
 
   constructor(link: ServerLink, instance: string, terms: Turns.RegisterTurnsResponse, sentAt: number) {
     this.link = link
@@ -82,10 +85,14 @@ export abstract class TurnSession implements WorkerSession {
     this.terms = terms
     this.session = terms.session
     this.#heldSince = sentAt
+    this.#renewedAt = sentAt
   }
 
-  /** Registers the worker anew, with the turns that it wants to keep. */
-  protected abstract register(jobs: ReadonlyArray<string>): Effect.Effect<Registered, IronflowError>
+  /** Registers the worker anew, with the turns that it wants to keep; fails when that takes longer than `timeoutMs`. */
+  protected abstract register(
+    jobs: ReadonlyArray<string>,
+    timeoutMs: number
+  ): Effect.Effect<Registered, IronflowError>
   /** Sends a batch once. Fails with code `WORKER_UNKNOWN` when the session is over. */
   protected abstract sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError>
   /** Sends word of a late step once. Fails with code `WORKER_UNKNOWN` when the session is over. */
@@ -101,6 +108,16 @@ export abstract class TurnSession implements WorkerSession {
     this.link.handlers.onConnected?.(true)
     this.tell()
     this.link.fork(this.#watchLeases)
+  }
+
+  /** The turns that it works on. A job that nobody works on is forgotten, and its lease is let go. */
+  get #held(): ReadonlyArray<string> {
+    const { holds } = this.link.handlers
+    if (holds === undefined) return [...this.#active]
+    for (const jobId of this.#active) {
+      if (!holds(jobId) && !this.#reporting.has(jobId)) this.#active.delete(jobId)
+    }
+    return [...this.#active]
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -161,9 +178,29 @@ export abstract class TurnSession implements WorkerSession {
   // Deliveries
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** A request that was sent then has been answered: the leases hold from then on. */
-  protected held(sentAt: number): void {
+  /** The field of a request that renews the leases, if it is time to do so. */
+  protected renewal(): string {
+    const now = monotonicMs(this.link.clock)
+    if (this.terms.capabilities.renewals !== true || now - this.#renewedAt < this.terms.leaseMs / 10)
+      return ""
+    this.#renewedAt = now
+    return `,"holding":${JSON.stringify(this.#held)}`
+  }
+
+  /** A request that was sent then with this {@link renewal} has been answered: the leases hold from then on. */
+  protected held(sentAt: number, renewal: string): void {
+    if (renewal === "" && this.terms.capabilities.renewals === true) return
     this.#heldSince = Math.max(this.#heldSince, sentAt)
+  }
+
+  /** How often a request that may renew the leases has to go out: what is lost once is made up for in time. */
+  protected get beatMs(): number {
+    return this.terms.leaseMs / (this.#active.size > 0 ? 8 : 5)
+  }
+
+  /** How long an answer is waited for before the connection counts as lost. */
+  protected get patienceMs(): number {
+    return this.terms.leaseMs / 3
   }
 
   /** Takes deliveries in the order of their numbers, each once. */
@@ -180,7 +217,9 @@ export abstract class TurnSession implements WorkerSession {
   /** The engine cannot be reached. Returns the milliseconds to wait before it is tried again. */
   protected failed(error: Error): number {
     this.link.handlers.onConnected?.(false)
-    return this.link.outage.failed(error)
+    const delayMs = this.link.outage.failed(error)
+    // turns that wait for their engine are not to wait longer than their leases hold
+    return this.#active.size > 0 ? Math.min(delayMs, this.terms.leaseMs / 10) : delayMs
   }
 
   /** The engine has answered. */
@@ -206,7 +245,9 @@ export abstract class TurnSession implements WorkerSession {
       return
     }
     const { notice } = delivery
-    if (notice._tag !== "Fired") this.#active.delete(notice.jobId)
+    // what became of a job whose report is on its way is in the answer to that
+    if (notice._tag === "LeaseLost" && this.#reporting.has(notice.jobId)) return
+    if (endsLease(notice)) this.#active.delete(notice.jobId)
     handlers.onNotice(notice)
   }
 
@@ -241,7 +282,7 @@ export abstract class TurnSession implements WorkerSession {
   #send(batch: Batch): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> {
     for (const { jobId } of batch.reports) this.#reporting.add(jobId)
     return Effect.flatMap(this.whenConnected(), (session) =>
-      Effect.matchEffect(this.sendBatch(session, batch), {
+      Effect.matchEffect(this.#sendSafely(session, batch), {
         onSuccess: (body) => this.#readAcks(batch, body),
         onFailure: (error): Effect.Effect<ReadonlyArray<TurnAck>, ConnectionError> => {
           if (this.rejected(session, error)) return this.#send(batch)
@@ -251,6 +292,21 @@ export abstract class TurnSession implements WorkerSession {
           return Effect.die(error)
         }
       })
+    )
+  }
+
+  /** A bug below ends the turns of the batch, like an answer that would be the same however often it is asked for. */
+  #sendSafely(session: string, batch: Batch): Effect.Effect<unknown, IronflowError> {
+    return Effect.catchDefect(this.sendBatch(session, batch), (defect) =>
+      Effect.fail(
+        new IronflowError(
+          `${this.reportOf} could not be sent: ${defect instanceof Error ? defect.message : "a bug"}`,
+          {
+            code: "REPORT_FAILED",
+            cause: defect
+          }
+        )
+      )
     )
   }
 
@@ -347,17 +403,26 @@ export abstract class TurnSession implements WorkerSession {
     if (batches.length === 1 && tooLarge.size === 0) return acks[0]!
     const outcomes = new Map<string, Array<Outcome | undefined>>()
     const refusals = new Map<string, TurnAck>()
+    const paused = new Set<string>()
     for (const [jobId, message] of tooLarge)
       refusals.set(jobId, { _tag: "Refused", reason: "LIMIT", message })
     for (const [i, batch] of batches.entries()) {
       for (const [j, { jobId }] of batch.reports.entries()) {
         const ack = acks[i]![j]!
         if (ack._tag === "Refused") refusals.set(jobId, refusals.get(jobId) ?? ack)
-        else outcomes.set(jobId, [...(outcomes.get(jobId) ?? []), ...ack.outcomes])
+        else {
+          outcomes.set(jobId, [...(outcomes.get(jobId) ?? []), ...ack.outcomes])
+          if (ack.paused === true) paused.add(jobId)
+        }
       }
     }
     return reports.map(
-      ({ jobId }) => refusals.get(jobId) ?? { _tag: "Accepted", outcomes: outcomes.get(jobId) ?? [] }
+      ({ jobId }) =>
+        refusals.get(jobId) ?? {
+          _tag: "Accepted",
+          outcomes: outcomes.get(jobId) ?? [],
+          ...(paused.has(jobId) ? { paused: true } : {})
+        }
     )
   }
 
@@ -416,36 +481,53 @@ export abstract class TurnSession implements WorkerSession {
   protected registerAgain(session: string, reason?: ConnectionError): void {
     if (this.session !== session || this.isRefused) return
     this.session = undefined
-    const { clock, fork, handlers, options, outage, registration } = this.link
+    const { clock, fork, handlers, options, registration } = this.link
     handlers.onConnected?.(false)
     if (reason === undefined) {
       options.logger.info(`Worker ${registration.workerId} registers again at ${options.server.url}`)
     }
+    // short at first, so that several attempts fit into the time that the leases hold
+    let timeoutMs = this.patienceMs / 2
     const attempt: Effect.Effect<void> = Effect.suspend(() => {
       const sentAt = monotonicMs(clock)
-      const jobs = [...this.#active]
-      return Effect.matchEffect(this.register(jobs), {
+      const jobs = this.#held
+      timeoutMs = Math.min(timeoutMs * 2, options.server.timeoutMs)
+      return Effect.matchEffect(this.#registerSafely(jobs, timeoutMs), {
         onSuccess: (terms) => {
           if (terms !== undefined) return Effect.sync(() => this.#resume(terms, sentAt, jobs))
           const error = new ConnectionError(
             `The server at ${options.server.url} is another one than before, which does not exchange turns; ` +
               `restart worker ${registration.workerId} to work for it`
           )
-          return Effect.andThen(Effect.sleep(outage.failed(error)), attempt)
+          return Effect.andThen(Effect.sleep(this.failed(error)), attempt)
         },
         onFailure: (error) =>
           isAccessError(error)
             ? Effect.sync(() => this.refuse(error))
-            : Effect.andThen(Effect.sleep(outage.failed(error)), attempt)
+            : Effect.andThen(Effect.sleep(this.failed(error)), attempt)
       })
     })
-    fork(reason === undefined ? attempt : Effect.andThen(Effect.sleep(outage.failed(reason)), attempt))
+    fork(reason === undefined ? attempt : Effect.andThen(Effect.sleep(this.failed(reason)), attempt))
+  }
+
+  /** A bug below must not leave the worker without a session for ever: it is tried again like a lost connection. */
+  #registerSafely(jobs: ReadonlyArray<string>, timeoutMs: number): Effect.Effect<Registered, IronflowError> {
+    return Effect.catchDefect(this.register(jobs, timeoutMs), (defect) =>
+      Effect.fail(
+        new ConnectionError(
+          `Worker ${this.link.registration.workerId} could not register because of a bug: ` +
+            (defect instanceof Error ? defect.message : "it has no message"),
+          { cause: defect }
+        )
+      )
+    )
   }
 
   #resume(terms: Turns.RegisterTurnsResponse, sentAt: number, jobs: ReadonlyArray<string>): void {
     this.link.outage.over()
     this.terms = terms
     this.#heldSince = sentAt
+    this.#renewedAt = sentAt
     this.#asked = this.#outstanding
     this.#withdrawn = 0
     this.#delivered = 0
@@ -489,9 +571,10 @@ export abstract class TurnSession implements WorkerSession {
     if (this.session !== undefined) this.registerAgain(this.session)
   }
 
-  /** Two thirds are promised from the arrival of a poll on; the rest is for dropping the turns. */
+  /** Engines that extend leases by themselves promise two thirds from the arrival of a request on. */
   get #safeMs(): number {
-    return this.terms.leaseMs * 0.6
+    const { capabilities, leaseMs } = this.terms
+    return capabilities.renewals === true ? Turns.safeTermMs(leaseMs) : leaseMs * 0.6
   }
 
   /** How long the leases are sure to hold from now on. */

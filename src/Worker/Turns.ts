@@ -40,13 +40,23 @@ export class Turns {
     return this.#turns.size
   }
 
+  /** Whether the turn of this job is in flight. */
+  has(jobId: string): boolean {
+    return this.#turns.has(jobId)
+  }
+
   /** Starts the turn of a job. A job that arrives after {@link refuseNew} goes back unharmed. */
   readonly start = (job: Job): void => {
     const { functions, host, late, reporter } = this.#options
     this.#awaited--
     const turn: TurnInFlight = {
       runId: job.runId,
-      outbox: reporter.open(job.jobId, job.runId, (error) => this.#abort(job.jobId, error)),
+      outbox: reporter.open(
+        job.jobId,
+        job.runId,
+        (error) => this.#abort(job.jobId, error),
+        () => turn.handle?.notice({ _tag: "Paused", jobId: job.jobId })
+      ),
       handle: undefined
     }
     if (!this.#accepting) return turn.outbox.release()
@@ -76,6 +86,8 @@ export class Turns {
     if (turn === undefined) return
     switch (notice._tag) {
       case "Fired":
+      case "Paused":
+      case "Resumed":
         return turn.handle?.notice(notice)
       case "Cancelled":
         return turn.outbox.refuse(new RunCancelledError(turn.runId))

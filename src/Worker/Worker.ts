@@ -20,8 +20,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
+import { formatDuration } from "../Duration.ts"
 import { type ConnectionError, ValidationError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
 import { CurrentTurnProbe } from "../Execution/TurnProbe.ts"
@@ -49,7 +51,7 @@ export interface WorkerService {
   readonly activeJobs: Effect.Effect<number>
   /** Whether the engine answers now. While it does not, turns go on and their reports wait. */
   readonly isConnected: Effect.Effect<boolean>
-  /** Takes no more jobs, waits for the turns in flight however long they take, then stops. */
+  /** Takes no more jobs, waits for the turns in flight for at most `drainTimeout`, then stops as {@link stop} does. */
   readonly drain: Effect.Effect<void>
   /** Aborts the turns in flight, gives their runs back to the engine, and stops. */
   readonly stop: Effect.Effect<void>
@@ -110,7 +112,8 @@ export const make = <
         },
         onConnected: (connected) => {
           isConnected = connected
-        }
+        },
+        holds: (jobId) => turns.has(jobId)
       })
       .pipe(Scope.provide(connection))
     const reporter = new Reporter({ send: session.report, fork, logger: config.logger })
@@ -150,19 +153,29 @@ export const make = <
       yield* refused === undefined ? Deferred.succeed(stopped, undefined) : Deferred.fail(stopped, refused)
     }).pipe(Effect.uninterruptible, Effect.cached)
 
-    const drain = Effect.suspend(() => {
-      turns.refuseNew()
-      return Effect.all([turns.awaitEmpty, projections.drain], { concurrency: 2 })
-    }).pipe(Effect.andThen(disconnect))
     const stop = Effect.suspend(() => {
       turns.refuseNew()
       turns.abortAll(workerId)
       return Effect.andThen(projections.stop, disconnect)
     })
-
-    yield* Effect.addFinalizer(() =>
-      Effect.timeoutOption(Effect.interruptible(drain), config.drainTimeoutMs).pipe(Effect.andThen(stop))
+    const drain = Effect.suspend(() => {
+      turns.refuseNew()
+      const drained = Effect.all([turns.awaitEmpty, projections.drain], { concurrency: 2 })
+      return Effect.timeoutOption(Effect.interruptible(drained), config.drainTimeoutMs)
+    }).pipe(
+      Effect.tap((drained) =>
+        Effect.sync(() => {
+          if (Option.isSome(drained)) return
+          config.logger.warn(
+            `Worker ${workerId} has drained for ${formatDuration(config.drainTimeoutMs)} and stops: ` +
+              `${turns.size} turns have not ended and are given back`
+          )
+        })
+      ),
+      Effect.andThen(stop)
     )
+
+    yield* Effect.addFinalizer(() => drain)
     turns.ask(config.maxConcurrentJobs)
 
     return Worker.of({
@@ -264,5 +277,6 @@ const register = (
   maxConcurrentJobs: config.maxConcurrentJobs,
   labels: config.labels,
   version: { sdk: SDK_VERSION, runtime: `node ${process.version}` },
-  startedAt
+  startedAt,
+  pauses: true
 })

@@ -100,6 +100,19 @@ describe("a client's channel", () => {
     assert.strictEqual(broken, 1)
   })
 
+  it("is given up when nothing comes on it in the time that a call has", async () => {
+    const { client, requests, sockets } = await scripted(() => undefined)
+    await untilOpen(client, sockets)
+    const before = requests()
+
+    // one goes that way, hears nothing for its 2 seconds, and leaves it to HTTP
+    await Promise.allSettled([client.health(), client.health()])
+
+    await vi.waitFor(() => assert.strictEqual(sockets.clients.size, 0), { timeout: 4000 })
+    assert.strictEqual(await client.health(), "ok")
+    assert.isAbove(requests(), before)
+  })
+
   it("gives calls up that the user aborts", async () => {
     const messages: Array<string> = []
     const { client, sockets } = await scripted((socket) => {

@@ -58,7 +58,16 @@ class Spy {
     const wrapped = Object.entries(store).map(([name, operation]) => [
       name,
       // `onCommit` and the like are asked when the engine is built, and answer at once
-      ["onCommit", "observe", "mayHaveReady", "findFunction", "pushFunctions", "projections"].includes(name)
+      [
+        "onCommit",
+        "observe",
+        "mayHaveReady",
+        "findFunction",
+        "pushFunctions",
+        "projections",
+        "settledNow",
+        "health"
+      ].includes(name)
         ? operation
         : (...parameters: ReadonlyArray<unknown>) =>
             Effect.suspend(() => {
@@ -118,17 +127,23 @@ const registration = (
 const connect = (
   workerId: string,
   functions: ReadonlyArray<FunctionRegistration>,
-  options: { readonly credit?: number; readonly environment?: string } = {}
+  options: { readonly credit?: number; readonly environment?: string; readonly pauses?: boolean } = {}
 ) =>
   Effect.gen(function* () {
     const engine = yield* Engine
     const worker = new Worker()
     worker.scope = yield* Scope.fork(yield* Effect.scope)
     worker.session = yield* Scope.provide(
-      engine.connectWorker(registration(workerId, functions, options.environment), {
-        onJob: (job) => void worker.jobs.push(job),
-        onNotice: (notice) => void worker.notices.push(notice)
-      }),
+      engine.connectWorker(
+        {
+          ...registration(workerId, functions, options.environment),
+          ...(options.pauses === undefined ? {} : { pauses: options.pauses })
+        },
+        {
+          onJob: (job) => void worker.jobs.push(job),
+          onNotice: (notice) => void worker.notices.push(notice)
+        }
+      ),
       worker.scope
     )
     worker.session.credit(options.credit ?? 10)
@@ -277,6 +292,118 @@ describe("dispatch", () => {
 
         assert.strictEqual(b.jobs.length, 1)
       })
+  )
+
+  engineTest(
+    "a run that is paused, cancelled or resumed in the commit of its claim begins only if it may",
+    () =>
+      Effect.gen(function* () {
+        const client = yield* Client
+        const worker = yield* connect("worker-1", [handles("charge")], { credit: 0 })
+        const emitted = yield* Effect.forEach([1, 2, 3], () => client.emit("order.placed", {}))
+        const [paused, cancelled, resumed] = emitted.map(({ runIds }) => runIds[0]!) as [
+          string,
+          string,
+          string
+        ]
+
+        worker.session.credit(3)
+        yield* Effect.all(
+          [
+            client.pauseRun(paused),
+            client.cancelRun(cancelled),
+            client.pauseRun(resumed),
+            client.resumeRun(resumed)
+          ],
+          { concurrency: "unbounded" }
+        )
+        yield* quiet
+
+        assert.deepStrictEqual(
+          worker.jobs.map(({ runId }) => runId),
+          [resumed]
+        )
+        assert.strictEqual((yield* client.getRun(paused)).status, "paused")
+        const [info] = yield* client.listWorkers()
+        assert.strictEqual(info?.activeJobs, 1)
+        // the room of the two is still there
+        for (let n = 0; n < 3; n++) yield* client.emit("order.placed", {})
+        yield* quiet
+        assert.strictEqual(worker.jobs.length, 3)
+      })
+  )
+
+  engineTest("a notice about a turn that was kept waits for no claim that fails or finds others", (spy) =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      const engine = yield* Engine
+      const store = { leaseMs: 1000, transport: "polling" }
+      const notices: Array<Notice> = []
+      const jobs: Array<Job> = []
+      const handlers = {
+        onJob: (job: Job) => void jobs.push(job),
+        onNotice: (notice: Notice) => void notices.push(notice)
+      }
+      const before = yield* engine.connectRemoteWorker(
+        registration("worker-1", [handles("charge")]),
+        handlers,
+        store
+      )
+      before.credit(1)
+      yield* client.emit("order.placed", {})
+      yield* quiet
+      const [job] = jobs
+      before.detach()
+      const after = yield* engine.connectRemoteWorker(
+        registration("worker-1", [handles("charge")]),
+        handlers,
+        store
+      )
+      after.credit(1)
+      spy.broken.add("claimRuns")
+
+      // it is told before the worker has said that it keeps the turn
+      yield* Effect.all([client.emit("order.placed", {}), client.cancelRun(job!.runId)], {
+        concurrency: "unbounded"
+      })
+      yield* quiet
+      yield* TestClock.adjust(1000)
+      yield* quiet
+
+      assert.deepStrictEqual(
+        notices.map(({ _tag }) => _tag),
+        ["Cancelled"]
+      )
+      yield* after.close(false)
+    })
+  )
+
+  engineTest("a worker that knows of pauses is told, and goes on with its turn; another is called back", () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      for (const pauses of [true, false]) {
+        const worker = yield* connect("worker-1", [handles("charge")], { pauses })
+        const { runIds } = yield* client.emit("order.placed", {})
+        yield* quiet
+        const job = worker.next()
+        yield* client.pauseRun(runIds[0]!)
+        assert.deepStrictEqual(
+          worker.notices.map(({ _tag }) => _tag),
+          pauses ? ["Paused"] : []
+        )
+
+        const [ack] = yield* worker.report(job, done("charge:0"))
+
+        assert.deepInclude(
+          ack,
+          pauses ? { _tag: "Accepted", paused: true } : { _tag: "Refused", reason: "LEASE_LOST" }
+        )
+        if (pauses) yield* worker.report(job, release)
+        assert.strictEqual((yield* client.getRun(runIds[0]!)).status, "paused")
+        assert.strictEqual((yield* client.getRunSteps(runIds[0]!)).length, 1)
+        yield* worker.leave
+      }
+    })
   )
 
   engineTest("a claim that fails is tried again", (spy) =>

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type { Run, RunStatus } from "../../src/Client/Client.ts"
 import { explain, type LiveWorker } from "../../src/Engine/Explain.ts"
 import type { RunSituation } from "../../src/Engine/Store/Store.ts"
+import type { Lease } from "../../src/Engine/Store/Stuck.ts"
 import { handles } from "./Store/suite/Shop.ts"
 
 const NOW = 100_000
@@ -36,6 +37,16 @@ const worker = (id: string, rest: Partial<LiveWorker> = {}): LiveWorker => ({
   labels: {},
   maxConcurrentJobs: 10,
   activeJobs: 0,
+  turnLimitMs: () => 60_000,
+  ...rest
+})
+
+const lease = (rest: Partial<Lease> = {}): Lease => ({
+  workerId: "worker-1",
+  functionId: "charge",
+  since: NOW - 5000,
+  until: undefined,
+  isRollback: false,
   ...rest
 })
 
@@ -106,27 +117,114 @@ const cases: ReadonlyArray<Case> = [
   },
   {
     title: "a run whose turn is live in this process",
-    situation: situation("running", { lease: { workerId: "worker-1" } }),
+    situation: situation("running", { lease: lease() }),
+    workers: [worker("worker-1")],
     code: "RUNNING",
     message: "It runs on worker worker-1.",
-    details: { workerId: "worker-1", leaseUntil: undefined }
+    details: {
+      workerId: "worker-1",
+      workerConnected: true,
+      leasedSince: at(NOW - 5000),
+      leaseUntil: undefined
+    }
   },
   {
     title: "a run whose turn is live elsewhere and is to be paused",
     situation: situation("running", {
-      lease: { workerId: "worker-1", until: at(9) },
+      lease: lease({ until: NOW + 20_000 }),
+      lastStepAt: NOW - 2000,
       pause: { code: "PAUSED", message: "stock-taking" }
     }),
+    workers: [worker("worker-1", { leaseMs: 30_000 })],
     code: "RUNNING",
-    message: `It runs on worker worker-1, whose lease holds until ${at(9)}. It is to be paused when the steps that run have ended: stock-taking.`,
-    details: { workerId: "worker-1", leaseUntil: at(9), pauseRequested: "stock-taking" }
+    message: `It runs on worker worker-1, whose lease holds until ${at(NOW + 20_000)}. It is to be paused when the steps that run have ended: stock-taking.`,
+    details: {
+      workerId: "worker-1",
+      workerConnected: true,
+      leasedSince: at(NOW - 5000),
+      leaseUntil: at(NOW + 20_000),
+      renewedAt: at(NOW - 10_000),
+      lastStepAt: at(NOW - 2000),
+      pauseRequested: "stock-taking"
+    }
   },
   {
-    title: "a run that is being rolled back",
-    situation: situation("compensating", { lease: { workerId: "worker-1" } }),
+    title: "a run that is being rolled back, which has no limit",
+    situation: situation("compensating", { lease: lease({ since: NOW - 1_000_000, isRollback: true }) }),
+    workers: [worker("worker-1")],
     code: "RUNNING",
     message: "Its compensations run on worker worker-1.",
-    details: { workerId: "worker-1", leaseUntil: undefined }
+    details: {
+      workerId: "worker-1",
+      workerConnected: true,
+      leasedSince: at(NOW - 1_000_000),
+      leaseUntil: undefined
+    }
+  },
+  {
+    title: "a run in a step of hours, which its function allows",
+    situation: situation("running", { lease: lease({ since: NOW - 10_000_000 }) }),
+    workers: [worker("worker-1", { turnLimitMs: () => 20_000_000 })],
+    code: "RUNNING",
+    message: "It runs on worker worker-1.",
+    details: {
+      workerId: "worker-1",
+      workerConnected: true,
+      leasedSince: at(NOW - 10_000_000),
+      leaseUntil: undefined
+    }
+  },
+  {
+    title: "a run on an existing worker, whose turns have no limit that is known",
+    situation: situation("running", { lease: lease({ since: NOW - 10_000_000, until: NOW + 1 }) }),
+    workers: [worker("worker-1", { turnLimitMs: () => undefined })],
+    code: "RUNNING",
+    message: `It runs on worker worker-1, whose lease holds until ${at(NOW + 1)}.`,
+    details: {
+      workerId: "worker-1",
+      workerConnected: true,
+      leasedSince: at(NOW - 10_000_000),
+      leaseUntil: at(NOW + 1)
+    }
+  },
+  {
+    title: "a run whose worker keeps the lease beyond the limit of a turn",
+    situation: situation("running", { lease: lease({ since: NOW - 120_000, until: NOW + 1 }) }),
+    workers: [worker("worker-1")],
+    code: "STUCK",
+    message: `Worker worker-1 holds it, and it does not move: its turn should have ended 1m after ${at(NOW - 120_000)}, and the worker keeps the lease without reporting an end. Restart that worker: the run goes on with another, from its last finished step.`,
+    details: {
+      workerId: "worker-1",
+      workerConnected: true,
+      leasedSince: at(NOW - 120_000),
+      leaseUntil: at(NOW + 1)
+    }
+  },
+  {
+    title: "a run whose lease has no end and whose worker is not there",
+    situation: situation("running", { lease: lease({ since: NOW - 60_000 }) }),
+    code: "STUCK",
+    message:
+      "Worker worker-1 holds it, and it does not move: that worker is not there any more. Restart that worker: the run goes on with another, from its last finished step.",
+    details: {
+      workerId: "worker-1",
+      workerConnected: false,
+      leasedSince: at(NOW - 60_000),
+      leaseUntil: undefined
+    }
+  },
+  {
+    title: "a run whose lease ended long ago",
+    situation: situation("running", { lease: lease({ since: NOW - 90_000, until: NOW - 60_000 }) }),
+    workers: [worker("worker-1")],
+    code: "STUCK",
+    message: `Worker worker-1 holds it, and it does not move: the lease ended at ${at(NOW - 60_000)}, and nothing has taken the run back. Restart that worker: the run goes on with another, from its last finished step.`,
+    details: {
+      workerId: "worker-1",
+      workerConnected: true,
+      leasedSince: at(NOW - 90_000),
+      leaseUntil: at(NOW - 60_000)
+    }
   },
   {
     title: "a sleeping run",
@@ -331,6 +429,16 @@ const cases: ReadonlyArray<Case> = [
     code: "READY",
     message: "It is about to be handed to a worker.",
     details: since
+  },
+  {
+    title: "a ready run that was lost with others again and again",
+    situation: situation("waiting", { ...ready, losses: 3 }),
+    workers: [worker("worker-1")],
+    code: "READY",
+    message:
+      "Its worker was lost 3 times without a step being completed in between: it is tried apart from other such runs, " +
+      "as soon as a worker has few enough of them.",
+    details: { losses: 3, ...since }
   },
   {
     title: "a suspended run all of whose waits have fired",

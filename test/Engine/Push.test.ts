@@ -388,6 +388,50 @@ describe("an endpoint", () => {
     expect(calls).toBe(2)
   })
 
+  it("that is known to run turns stays so, whatever page answers its probe, until it describes itself otherwise", async () => {
+    let turns = 0
+    let page: "none" | "busy" | "html" | "method" = "none"
+    const foreign: Array<unknown> = []
+    const probed = vi.fn()
+    const server = await endpoint((_request, response, body) => {
+      const asked = JSON.parse(body)
+      if (asked.type === undefined) foreign.push(asked)
+      if (asked.type === "describe" && page !== "none") probed(page)
+      if (page === "busy") return response.writeHead(503).end()
+      if (page === "html") return response.end("<html>Back in a minute</html>")
+      if (page === "method") return response.writeHead(400).end("?")
+      if (asked.type === "describe") return response.end(description)
+      turns++
+      return complete(response)
+    })
+    const folder = mkdtempSync(join(tmpdir(), "ironflow-push-"))
+    cleanups.push(() => rmSync(folder, { recursive: true, force: true }))
+    const first = await startWith({}, join(folder, "orders.db"))
+    await register(first, server.url)
+    page = "busy"
+    const runId = await place(first)
+    await explained(first, runId, "ENDPOINT_UNAVAILABLE")
+
+    for (const next of ["html", "method"] as const) {
+      page = next
+      await vi.waitFor(() => expect(probed).toHaveBeenCalledWith(next), 5000)
+    }
+    expect((await explained(first, runId, "ENDPOINT_UNAVAILABLE")).message).toContain(
+      "no description, which it had given before"
+    )
+    await first.close()
+    page = "html"
+    probed.mockClear()
+    const second = await startWith({}, join(folder, "orders.db"))
+    await vi.waitFor(() => expect(probed).toHaveBeenCalledWith("html"), 5000)
+    await explained(second, runId, "ENDPOINT_UNAVAILABLE")
+    expect([turns, foreign]).toEqual([0, []])
+
+    page = "none"
+    expect(await ended(second, runId)).toMatchObject({ status: "completed", attempt: 1 })
+    expect([turns, foreign]).toEqual([1, []])
+  })
+
   it("is called no more when it is removed, and its runs wait for another", async () => {
     const server = await endpoint(speaking((_job, response) => complete(response)))
     const engine = await startWith()
@@ -444,6 +488,55 @@ describe("an endpoint", () => {
   })
 })
 
+const nested = (levels: number): string => "[".repeat(levels) + "]".repeat(levels)
+
+describe("an answer that makes no sense", () => {
+  it.each([
+    ["null", "null"],
+    ["ops that are no list", '{"type":"turn","ops":{"toString":1}}'],
+    ["an op of no kind", '{"type":"turn","ops":[{"_tag":{"toString":1}}]}'],
+    ["an output that is no text", '{"type":"turn","ops":[{"_tag":"Complete","output":{"toString":1}}]}'],
+    ["an error that is none", '{"type":"turn","ops":[{"_tag":"Fail","error":{"toString":1}}]}']
+  ])("costs a turn, and the run goes on: %s", async (_what, answer) => {
+    let turns = 0
+    const server = await endpoint(
+      speaking((_job, response) => (turns++ === 0 ? response.end(answer) : complete(response)))
+    )
+    const engine = await startWith()
+    await register(engine, server.url)
+
+    const run = await ended(engine, await place(engine))
+
+    expect([run.status, turns]).toEqual(["completed", 2])
+  })
+
+  it.each([
+    ["the answer", nested(10_000)],
+    ["its ops", `{"type":"turn","ops":${nested(10_000)}}`],
+    ["an output", JSON.stringify({ type: "turn", ops: [{ _tag: "Complete", output: nested(10_000) }] })]
+  ])("fails the run when %s has 10,000 levels", async (_what, answer) => {
+    const server = await endpoint(speaking((_job, response) => response.end(answer)))
+    const engine = await startWith()
+    await register(engine, server.url)
+
+    const run = await ended(engine, await place(engine))
+
+    expect(run.status).toBe("failed")
+    expect(run.error?.message).toMatch(/Nesting of .* the limit is 100 levels/)
+  })
+
+  it("to the question what it is gets an answer in words", async () => {
+    const odd = description.replace('"turns":1', '"turns":{"toString":1}')
+    const server = await endpoint((_request, response) => response.end(odd))
+    const engine = await startWith()
+
+    const response = await registerEndpoint(engine, server.url)
+
+    expect(response.status).toBe(400)
+    expect(await response.text()).toContain("does not say which functions it has")
+  })
+})
+
 describe("what a handler reports while its turn lives", () => {
   it("is refused when it is not as it should be, and changes nothing", async () => {
     const engine = await startWith()
@@ -460,7 +553,8 @@ describe("what a handler reports while its turn lives", () => {
       { runId: "r" },
       { runId: "r", ops: [{}] },
       { runId: "r", ops: [], waitMs: -1 },
-      { runId: "r", ops: [], late: {} }
+      { runId: "r", ops: [], late: {} },
+      { runId: "r", ops: [], pauses: 1 }
     ]) {
       expect((await update(body)).status).toBe(400)
     }
@@ -469,5 +563,47 @@ describe("what a handler reports while its turn lives", () => {
       ack: { _tag: "Refused", reason: "LEASE_LOST" },
       notices: [{ _tag: "LeaseLost" }]
     })
+  })
+
+  it("is kept when the run is to be paused; a handler that does not know of that is called back", async () => {
+    const jobs: Array<{ readonly jobId: string; readonly runId: string }> = []
+    const server = await endpoint(speaking((job) => void jobs.push(job)))
+    const engine = await startWith()
+    await register(engine, server.url)
+    const update = async (body: object) => {
+      const { jobId, runId } = jobs.at(-1)!
+      const answer = await fetch(`${engine.url}/api/v1/push/turns/${jobId}`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ runId, ...body })
+      })
+      return (await answer.json()) as { readonly ack: unknown; readonly notices: unknown }
+    }
+    const charged = {
+      _tag: "StepDone",
+      stepKey: "charge:0",
+      name: "charge",
+      kind: "run",
+      outcome: { _tag: "Success" },
+      attempt: 1,
+      startedAt: 1,
+      endedAt: 2
+    }
+    for (const pauses of [true, false]) {
+      const runId = await place(engine)
+      await vi.waitFor(() => expect(jobs.at(-1)?.runId).toBe(runId))
+
+      await engine.client.pauseRun(runId)
+      const asked = await update({ ops: [], ...(pauses ? { pauses } : {}) })
+      const reported = await update({ ops: [charged], ...(pauses ? { pauses } : {}) })
+
+      expect(asked.notices).toMatchObject(pauses ? [{ _tag: "Paused" }] : [])
+      expect(reported.ack).toMatchObject(
+        pauses ? { _tag: "Accepted", paused: true } : { _tag: "Refused", reason: "LEASE_LOST" }
+      )
+      if (pauses) await update({ ops: [{ _tag: "Release" }], pauses })
+      expect((await engine.client.getRun(runId)).status).toBe("paused")
+      expect(await engine.client.getRunSteps(runId)).toMatchObject([{ name: "charge" }])
+    }
   })
 })

@@ -16,7 +16,7 @@ const session = (report: RemoteSession["report"]): RemoteSession => ({
   late: () => Effect.void,
   setReachable: () => undefined,
   take: () => Effect.succeed([]),
-  extend: Effect.void,
+  extend: () => Effect.succeed([]),
   adopt: () => Effect.succeed([]),
   close: () => Effect.void,
   detach: () => undefined
@@ -32,8 +32,13 @@ const worker = (name: string, engine: RemoteSession, earlier?: TurnWorker): Turn
       engine,
       deliveries: new Deliveries(),
       functionIds: new Set(["order"]),
+      leaseMs: 15_000,
+      renews: true,
+      process: undefined,
+      now: () => 0,
       line: new PassThrough(),
       fork: Effect.runFork,
+      onStale: () => undefined,
       onDead: () => Effect.void
     },
     earlier

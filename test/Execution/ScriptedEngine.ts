@@ -304,6 +304,12 @@ export class ScriptedEngine {
     this.#collectFired()
   }
 
+  /** The run is to be paused, or is not any more. */
+  pause(paused: boolean): void {
+    if (this.#live === undefined) throw new Error("no turn is alive")
+    this.#live.handle.notice({ _tag: paused ? "Paused" : "Resumed", jobId: this.#live.jobId })
+  }
+
   wrapUp(): void {
     this.#live?.handle.wrapUp()
   }

@@ -1102,6 +1102,49 @@ describe("nondeterminism", () => {
     )
   }
 
+  both(
+    "a recorded value that is damaged pauses the run, which neither fails nor rolls back",
+    {
+      promise:
+        (probe) =>
+        async ({ step }) => {
+          try {
+            await step.run("charge", probe.code("charge", 1))
+            step.compensate("charge", probe.code("refund", 1))
+            await step.run("ship", probe.code("ship", 1))
+          } finally {
+            probe.log.push("finally")
+          }
+        },
+      effect: (probe) => () =>
+        Effect.onExit(
+          Effect.gen(function* () {
+            yield* Step.run("charge", attempt(probe.code("charge", 1)))
+            yield* Step.run("ship", attempt(probe.code("ship", 1)))
+          }),
+          (exit) => Effect.sync(() => void (exit._tag === "Success" && probe.log.push("finally")))
+        )
+    },
+    async ({ engine, fn, log }) => {
+      engine.journal.push({
+        stepKey: "charge:0",
+        name: "charge",
+        kind: "run",
+        outcome: { _tag: "Success", value: '{"amount' },
+        attempt: 1
+      })
+
+      const end = await engine.turn(fn)
+      await settle()
+
+      assert.strictEqual(end._tag, "Paused")
+      assert.deepStrictEqual(log, [])
+      const [pause] = engine.ops("Pause")
+      assert.strictEqual(pause?.code, "STORE_CORRUPT")
+      assert.include(pause?.message, 'the recorded value of step "charge" (charge:0) is damaged')
+    }
+  )
+
   only(
     "the pause names both places when the recorded one is known",
     () => {

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { afterAll, assert, describe, expect, it } from "vitest"
+import { afterAll, assert, describe, expect, it, vi } from "vitest"
 import {
   createClient,
   createDeferred,
@@ -303,4 +303,27 @@ describe("an engine that listens", () => {
     await using engine = await startEngine({ filename: ":memory:", logger: false })
     expect(engine.url).toBe(undefined)
   })
+})
+
+it("a worker warns of a step that was renamed while its run slept", async () => {
+  const filename = join(folder, "renamed.db")
+  const deploy = async (name: string, naps: number, warnings: Array<string> = []) => {
+    const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
+      await step.run(name, () => 1)
+      for (let i = 0; i < naps; i++) await step.sleep(`nap ${i}`, i === 0 ? 50 : "1d")
+    })
+    const silent = () => undefined
+    const logger = { debug: silent, info: silent, error: silent, warn: (text: string) => warnings.push(text) }
+    return startEngine({ filename, functions: [order], logger })
+  }
+  const first = await deploy("charge", 1)
+  const { runIds } = await first.client.emit("order.placed", {})
+  await vi.waitFor(async () => assert.strictEqual((await first.client.explain(runIds[0]!)).code, "SLEEPING"))
+  await first.close()
+
+  const warnings: Array<string> = []
+  const second = await deploy("pay", 2, warnings)
+  await vi.waitFor(() => assert.isNotEmpty(warnings))
+  assert.match(warnings.join("\n"), /waits without having asked for recorded steps: "charge"/)
+  await second.close()
 })

@@ -92,6 +92,22 @@ describe("createWorker", () => {
     assert.deepStrictEqual(transport.reported("run-1"), ["StepDone work", "Complete"])
   })
 
+  it("drain() ends after drainTimeout, and gives back the jobs that have not ended", async () => {
+    const { engine, transport } = scriptedEngine()
+    const { fn, started } = longFunction()
+    const worker = createWorker({ engine, functions: [fn], logger: false, drainTimeout: "20ms" })
+    const working = worker.start()
+    await worker.ready()
+    transport.dispatch("run-1", "long")
+    const signal = await started
+
+    await worker.drain()
+    await working
+
+    assert.strictEqual(signal.reason.code, "WORKER_STOPPED")
+    assert.deepStrictEqual(transport.reported("run-1"), ["Release"])
+  })
+
   it("stop() aborts the jobs in flight and gives their runs back", async () => {
     const { engine, transport } = scriptedEngine()
     const { fn, started } = longFunction()

@@ -204,3 +204,64 @@ describe("the Effect face", () => {
     expect(error).toMatchObject({ _tag: "ValidationError", message: expect.stringContaining("maxBodyBytes") })
   })
 })
+
+describe("a run that is paused during a turn", () => {
+  const held = () => {
+    const log: Array<string> = []
+    let release = (): void => undefined
+    const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
+      await step.run("reserve", () => {
+        log.push("reserve")
+        return new Promise<void>((resolve) => (release = resolve))
+      })
+      await step.run("charge", async () => void log.push("charge"))
+      return "done"
+    })
+    return { log, order, release: () => release() }
+  }
+  const settled = async (started: Awaited<ReturnType<typeof startWith>>, it: ReturnType<typeof held>) => {
+    const { client } = started.engine
+    const { runIds } = await client.emit("order.placed", {})
+    const runId = runIds[0] ?? ""
+    await vi.waitFor(() => expect(it.log).toEqual(["reserve"]))
+    await client.pauseRun(runId)
+    it.release()
+    return { client, runId }
+  }
+
+  it("begins no step behind the one that runs when it reports at once, and repeats none", async () => {
+    const it = held()
+    const started = await startWith([it.order], (serverUrl) => ({ serverUrl }))
+    const { client, runId } = await settled(started, it)
+
+    await vi.waitFor(async () => expect((await client.getRun(runId)).status).toBe("paused"))
+    expect((await client.getRunSteps(runId)).map(({ name }) => name)).toEqual(["reserve"])
+    expect(it.log).toEqual(["reserve"])
+    await client.resumeRun(runId)
+
+    expect(await client.waitForRun(runId, { timeout: 15_000 })).toMatchObject({ output: "done" })
+    expect(it.log).toEqual(["reserve", "charge"])
+    expect(started.turns()).toBe(2)
+  })
+
+  it("goes on to the end of its turn when it reports with the response, and repeats none", async () => {
+    const it = held()
+    const started = await startWith([it.order], () => ({}))
+    const { client, runId } = await settled(started, it)
+
+    expect(await client.waitForRun(runId, { timeout: 15_000 })).toMatchObject({ output: "done" })
+    expect(it.log).toEqual(["reserve", "charge"])
+  })
+
+  it("that is over its budget is paused when the response comes, and repeats none", async () => {
+    const it = held()
+    const started = await startWith([it.order], () => ({ turnBudget: "1ms" }))
+    const { client, runId } = await settled(started, it)
+
+    await vi.waitFor(async () => expect((await client.getRun(runId)).status).toBe("paused"))
+    await client.resumeRun(runId)
+
+    expect(await client.waitForRun(runId, { timeout: 15_000 })).toMatchObject({ output: "done" })
+    expect(it.log).toEqual(["reserve", "charge"])
+  })
+})

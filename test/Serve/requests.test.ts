@@ -226,6 +226,7 @@ describe("the body", () => {
   it.each([
     ["nothing", "", 400, "INVALID_JSON"],
     ["no JSON", "{oops", 400, "INVALID_JSON"],
+    ["10,000 levels", `{"event":${"[".repeat(10_000)}${"]".repeat(10_000)}}`, 400, "LIMIT_EXCEEDED"],
     ["a list", "[]", 400, "VALIDATION_ERROR"],
     ["null", "null", 400, "VALIDATION_ERROR"],
     ["no fields", "{}", 400, "VALIDATION_ERROR"],
@@ -509,22 +510,31 @@ describe("a segment of an existing server", () => {
 
   it("begins no further step after its budget, and asks for another segment", async () => {
     const log: Array<string> = []
+    const names = ["part", "continue", "end"]
     const long = createFunction({ id: "greet", triggers: [] }, async ({ step }) => {
-      for (let i = 0; i < 3; i++) {
-        await step.run(`part ${i}`, async () => {
-          log.push(`part ${i}`)
+      for (const name of names) {
+        await step.run(name, async () => {
+          log.push(name)
           await new Promise((resolve) => setTimeout(resolve, 60))
         })
       }
       return "done"
     })
-    const handler = handlerWith({ functions: [long], turnBudget: "30ms" })
+    const warnings: Array<string> = []
+    const silent = () => undefined
+    const logger = {
+      debug: silent,
+      info: silent,
+      error: silent,
+      warn: (message: string) => void warnings.push(message)
+    }
+    const handler = handlerWith({ functions: [long], turnBudget: "30ms", logger })
     const known: Array<object> = []
     for (let i = 0; i < 2; i++) {
       const { body } = await send(handler, segment({ steps: known }))
       expect(body).toMatchObject({
         status: "yielded",
-        steps: [{ name: `part ${i}`, status: "completed" }],
+        steps: [{ name: names[i], status: "completed" }],
         yield: { type: "sleep", step_id: expect.stringMatching(/^run_1:continue:/) }
       })
       known.push({ id: body.steps[0].id, name: body.steps[0].name, status: "completed" })
@@ -535,7 +545,8 @@ describe("a segment of an existing server", () => {
       status: "completed",
       result: "done"
     })
-    expect(log).toEqual(["part 0", "part 1", "part 2"])
+    expect(log).toEqual(names)
+    expect(warnings).toEqual([])
   })
 })
 

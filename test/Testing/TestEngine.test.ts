@@ -1,4 +1,10 @@
-import { createFunction, NondeterminismError, StepError, TimeoutError } from "@ironflow/node"
+import {
+  createFunction,
+  createProjection,
+  NondeterminismError,
+  StepError,
+  TimeoutError
+} from "@ironflow/node"
 import { Client, IronflowFunction, Step, Testing } from "@ironflow/node/effect"
 import { createTestEngine, type TestEngineConfig } from "@ironflow/node/test"
 import * as Effect from "effect/Effect"
@@ -24,6 +30,21 @@ describe("virtual time", () => {
 
     expect(await engine.client.getRun(runId)).toMatchObject({ status: "completed", output: "done" })
     expect(await engine.now()).toEqual(new Date("2030-01-08T00:00:00Z"))
+  })
+
+  test("a worker is ready at once though another one has its projection", async () => {
+    const visits = createProjection({
+      name: "visits",
+      events: ["page.seen"],
+      initialState: () => 0,
+      handler: (count) => count + 1
+    })
+    await using engine = await createTestEngine({ projections: [visits] })
+    await engine.startWorker({ functions: [], projections: [visits] })
+
+    await engine.client.emit("page.seen", {})
+    await engine.settle()
+    expect((await engine.client.projections.get("visits")).state).toBe(1)
   })
 
   test("runToEnd goes through real retries and their delays", async () => {

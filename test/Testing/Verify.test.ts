@@ -73,6 +73,35 @@ test("a renamed step, another kind, a dropped step and an added one are named", 
   ).toMatchObject({ asked: { name: "thank" }, missing: [] })
 })
 
+test("a wait that is open and was renamed or removed is named, and none of a race", async () => {
+  const history = await record("1d")
+  const [renamed, removed] = await Promise.all(
+    ["cool down", undefined].map((name) =>
+      verify(history, [
+        define(async ({ step }) => {
+          await step.run("reserve", () => 1)
+          await step.run("charge", () => 2)
+          if (name !== undefined) await step.sleep(name, "7d")
+        })
+      ])
+    )
+  )
+  expect(renamed).toMatchObject({ missing: [{ name: "cool-off" }], asked: { name: "cool down" } })
+  expect(removed).toMatchObject({ missing: [{ name: "cool-off" }] })
+  expect(removed?.message).toContain("the code returns without it")
+
+  const racing = IronflowFunction.make({ id: "order", triggers: [{ event: "order.placed" }] }, () =>
+    Effect.andThen(
+      Effect.race(Step.sleep("short", "1h"), Step.sleep("long", "7d")),
+      Step.sleep("after", "7d")
+    )
+  )
+  await using engine = await createTestEngine({ functions: [racing] })
+  const { runIds } = await engine.client.emit("order.placed", {})
+  await engine.advance("2h")
+  expect(await verify(await engine.history(runIds[0] ?? ""), [racing])).toBeUndefined()
+})
+
 class Prices extends Context.Service<Prices, { readonly inCents: number }>()("test/Prices") {}
 
 test("a service that a handler needs comes from context, and without it nothing is said to part", async () => {

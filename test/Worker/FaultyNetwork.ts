@@ -11,12 +11,24 @@ export class FaultyNetwork implements AsyncDisposable {
   readonly #server: net.Server
   readonly #pairs = new Set<Pair>()
   #listening: ReadonlyArray<() => void> = []
+  /** Connections that have only heard the impostor. */
+  readonly #fooled = new Set<net.Socket>()
+  #impostor: ((near: net.Socket) => void) | undefined
   connections = 0
   port = 0
 
   private constructor(targetPort: number) {
     this.#server = net.createServer((near) => {
       this.connections++
+      for (const listener of this.#listening) listener()
+      if (this.#impostor !== undefined) {
+        this.#fooled.add(near)
+        near
+          .on("error", () => undefined)
+          .on("close", () => this.#fooled.delete(near))
+          .resume()
+        return this.#impostor(near)
+      }
       const far = net.connect(targetPort, "127.0.0.1")
       const pair = { near, far }
       this.#pairs.add(pair)
@@ -29,7 +41,6 @@ export class FaultyNetwork implements AsyncDisposable {
       far.on("error", end).on("close", end)
       near.pipe(far)
       far.pipe(near)
-      for (const listener of this.#listening) listener()
     })
   }
 
@@ -66,6 +77,22 @@ export class FaultyNetwork implements AsyncDisposable {
 
   releaseAnswers(): void {
     for (const { far, near } of this.#pairs) far.pipe(near)
+  }
+
+  /** Somebody else answers in place of the server, on the connections that are open and on new ones, until `heal`. */
+  impersonate(impostor: (near: net.Socket) => void): void {
+    this.#impostor = impostor
+    for (const { far, near } of this.#pairs) {
+      near.unpipe(far)
+      far.unpipe(near)
+      impostor(near)
+    }
+  }
+
+  heal(): void {
+    this.#impostor = undefined
+    for (const near of this.#fooled) near.resetAndDestroy()
+    this.cut()
   }
 
   /** Ends the connections that are open. */

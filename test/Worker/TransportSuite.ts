@@ -174,6 +174,67 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     assert.strictEqual((await it.client.getRun(runId!)).status, "cancelled")
   })
 
+  it("begins no step behind those that run when their run is paused, and runs none twice", async () => {
+    const executed: Array<string> = []
+    const held = createDeferred<void>()
+    const begun = createDeferred<void>()
+    const fn = createFunction({ id: "paused", triggers }, async ({ step }) => {
+      const does = (name: string, work?: () => Promise<void>) => async () => {
+        executed.push(name)
+        await work?.()
+        return name
+      }
+      return step.parallel("both", [
+        async (branch) => {
+          await branch.run(
+            "a1",
+            does("a1", () => {
+              begun.resolve()
+              return held.promise
+            })
+          )
+          return branch.run("a2", does("a2"))
+        },
+        async (branch) => {
+          for (let n = 1; n <= 400; n++) await branch.run(`b${n}`, does(`b${n}`))
+          return "b"
+        }
+      ])
+    })
+    await using it = await shop(open, [fn])
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+    await begun.promise
+    await vi.waitFor(() => assert.isAbove(executed.length, 20))
+
+    await it.client.pauseRun(runId!, "the bank is down")
+    const before = executed.length
+    held.resolve()
+    await vi.waitFor(async () => assert.strictEqual((await it.client.getRun(runId!)).status, "paused"), 5000)
+
+    // an answer that was on its way may have let one begin
+    assert.isAtMost(executed.length, before + 1)
+    assert.notInclude(executed, "a2")
+    const kept = await it.client.getRunSteps(runId!)
+    assert.deepStrictEqual(kept.map(({ name }) => name).sort(), executed.toSorted())
+    await it.client.resumeRun(runId!)
+    assert.strictEqual((await it.client.waitForRun(runId!, { timeout: 30_000 })).status, "completed")
+    assert.deepStrictEqual(executed.length, new Set(executed).size, "each step once")
+  }, 60_000)
+
+  it("goes on in the same turn when a pause is taken back while a step runs", async () => {
+    const { executions, finish, fn, started } = longFunction()
+    await using it = await shop(open, [fn])
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+    await started
+
+    await it.client.pauseRun(runId!)
+    await it.client.resumeRun(runId!)
+    finish("shipped")
+
+    assert.strictEqual((await it.client.waitForRun(runId!)).output, "shipped!")
+    assert.strictEqual(executions(), 1)
+  })
+
   it("has room for another run as soon as one has ended, and never takes more than it said", async () => {
     let running = 0
     let most = 0
@@ -407,6 +468,32 @@ export const survivesItsEngine = (open: () => Promise<RemotePlace>): void => {
     assert.strictEqual(executions(), 1)
     // aborted by the end of its turn only
     assert.notInclude(["LEASE_LOST", "RUN_CANCELLED"], (signal.reason as { code?: string } | undefined)?.code)
+  })
+
+  it("keeps the step that runs, and begins no other, when its run is paused and the engine restarted", async () => {
+    const { executions, finish, fn, started } = longFunction()
+    await using it = await shop(open, [fn])
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+    await started
+
+    await it.client.pauseRun(runId!)
+    await it.place.stop()
+    await it.place.start()
+    await vi.waitFor(() => assert.strictEqual(it.worker.connection, "connected"), { timeout: 10_000 })
+    finish("shipped")
+    await vi.waitFor(
+      async () => assert.strictEqual((await it.client.getRun(runId!)).status, "paused"),
+      10_000
+    )
+    const kept = await it.client.getRunSteps(runId!)
+    await it.client.resumeRun(runId!)
+
+    assert.deepStrictEqual(
+      kept.map(({ name }) => name),
+      ["ship"]
+    )
+    assert.strictEqual((await it.client.waitForRun(runId!)).output, "shipped!")
+    assert.strictEqual(executions(), 1)
   })
 
   it("goes on with new runs after the engine was restarted", async () => {

@@ -74,6 +74,7 @@ describe("Worker", () => {
         workerId: worker.workerId,
         environment: "staging",
         maxConcurrentJobs: 10,
+        pauses: true,
         labels: { region: "north" },
         version: { sdk: manifest.version, runtime: `node ${process.version}` }
       })
@@ -290,25 +291,45 @@ describe("Worker", () => {
     })
   )
 
-  it.effect("closing its scope waits for turns as long as drainTimeout says, and then gives them back", () =>
-    Effect.gen(function* () {
-      const transport = new ScriptedTransport()
-      const { fn, started } = longFunction()
-      const { close } = yield* startWorker(transport, { functions: [fn], drainTimeout: "10s" })
-      transport.dispatch("run-1", "long")
-      yield* Effect.promise(() => started)
+  for (const [how, options, timeoutMs] of [
+    ["closing its scope", { drainTimeout: "10s" }, 10_000],
+    ["draining", { drainTimeout: "10s" }, 10_000],
+    ["draining without options", {}, 30_000]
+  ] as const) {
+    it.effect(`${how} waits for turns for ${timeoutMs} ms, and then gives them back and says so`, () =>
+      Effect.gen(function* () {
+        const transport = new ScriptedTransport()
+        const { fn, started } = longFunction()
+        const warnings: Array<string> = []
+        const silent = () => undefined
+        const logger = {
+          debug: silent,
+          info: silent,
+          error: silent,
+          warn: (message: string) => warnings.push(message)
+        }
+        const { close, worker } = yield* startWorker(transport, { functions: [fn], logger, ...options })
+        transport.dispatch("run-1", "long")
+        const signal = yield* Effect.promise(() => started)
 
-      const closing = yield* Effect.forkChild(close, { startImmediately: true })
-      yield* TestClock.adjust("9999 millis")
-      assert.deepStrictEqual(transport.reported("run-1"), [])
-      assert.isFalse(transport.closed)
+        const ending = yield* Effect.forkChild(how === "closing its scope" ? close : worker.drain, {
+          startImmediately: true
+        })
+        yield* TestClock.adjust(timeoutMs - 1)
+        assert.deepStrictEqual(transport.reported("run-1"), [])
+        assert.isFalse(transport.closed)
 
-      yield* TestClock.adjust("1 millis")
-      yield* Fiber.join(closing)
-      assert.deepStrictEqual(transport.reported("run-1"), ["Release"])
-      assert.isTrue(transport.closed)
-    })
-  )
+        yield* TestClock.adjust(1)
+        yield* Fiber.join(ending)
+        yield* worker.awaitStopped
+        assert.strictEqual((signal.reason as IronflowError).code, "WORKER_STOPPED")
+        assert.deepStrictEqual(transport.reported("run-1"), ["Release"])
+        assert.isTrue(transport.closed)
+        assert.match(warnings.join(), /has drained for \d+s and stops: 1 turns have not ended/)
+        yield* close
+      })
+    )
+  }
 
   it.effect("a stopped worker whose engine does not answer gives up after 5 seconds", () =>
     Effect.gen(function* () {

@@ -8,7 +8,8 @@ import process from "node:process"
 import { createInterface } from "node:readline"
 import { setTimeout as delay } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
-import type { Ack, LifeOptions, Remote } from "./app.ts"
+import type { LifeOptions, Remote } from "./app.ts"
+import type { Ack } from "./Customer.ts"
 import { type Dice, type Fate, makeDice, type Plan } from "./Plan.ts"
 import { type Line, readSideLog } from "./SideLog.ts"
 
@@ -43,33 +44,42 @@ const PATIENCE = 60_000
 /** A process has not come to where it had to come. */
 class OutOfPatience extends Error {}
 
+export interface Setting {
+  readonly flags?: ReadonlyArray<string>
+  readonly env?: Readonly<Record<string, string>>
+}
+
 /** A process of the shop. */
 export class Life {
   readonly child: ChildProcess
   readonly said: Array<string> = []
-  readonly #ended: Promise<unknown>
+  readonly ended: Promise<unknown>
   readonly #listeners: Array<() => void> = []
   #over = false
   #errors = ""
 
-  /** `program` is a file beside this one. */
-  constructor(program: string, options: unknown, cache: string) {
+  /** `program` is a file beside this one; `setting` is more for Node.js than what every life needs. */
+  constructor(program: string, options: unknown, cache: string, setting: Setting = {}) {
     this.child = spawn(
       process.execPath,
       [
         "--conditions=@ironflow/source",
         "--disable-warning=ExperimentalWarning",
+        ...(setting.flags ?? []),
         fileURLToPath(new URL(program, import.meta.url)),
         JSON.stringify(options)
       ],
-      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, NODE_COMPILE_CACHE: cache } }
+      {
+        stdio: ["ignore", "pipe", "pipe"],
+        env: { ...process.env, NODE_COMPILE_CACHE: cache, ...setting.env }
+      }
     )
     this.child.stderr!.on("data", (chunk) => (this.#errors += String(chunk)))
     createInterface({ input: this.child.stdout! }).on("line", (line) => {
       this.said.push(line)
       this.#tell()
     })
-    this.#ended = once(this.child, "close").then(() => {
+    this.ended = once(this.child, "close").then(() => {
       this.#over = true
       this.#tell()
     })
@@ -91,10 +101,15 @@ export class Life {
 
   /** Waits for its end, which has to be the one that was expected. */
   async ends(signal: NodeJS.Signals | null, code: number | null): Promise<void> {
-    await this.#ended
+    await this.ended
     if (this.child.signalCode !== signal || this.child.exitCode !== code || this.#errors !== "") {
       throw new Error(this.#describe(`should have ended with ${signal ?? `code ${code}`}`))
     }
+  }
+
+  /** What it has written to stderr. */
+  get errors(): string {
+    return this.#errors
   }
 
   get acks(): ReadonlyArray<Ack> {

@@ -4,9 +4,9 @@ import os from "node:os"
 import path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
-import type { Ack } from "./app.ts"
 import { copyDatabase, type Evidence, runPlan } from "./Chaos.ts"
 import { judge, lawNames } from "./Checker.ts"
+import type { Ack } from "./Customer.ts"
 import { FOREVER, type Item } from "./Plan.ts"
 import type { Line } from "./SideLog.ts"
 
@@ -33,7 +33,8 @@ const items: ReadonlyArray<Item> = [
   emit("pages.requested/9", { printer: "p-1", pages: 1, pause: 5 }),
   emit("news.written/10", { pause: 5 }),
   emit("report.requested/11", { failures: 1 }),
-  emit("news.written/12", { pause: 5 })
+  emit("parcel.packed/12", {}),
+  emit("news.written/13", { pause: 5 })
 ]
 
 let sound: Evidence
@@ -218,7 +219,7 @@ const cases: ReadonlyArray<readonly [what: string, law: string, doctored: Doctor
   ],
   [
     "a failure that was not counted",
-    "attempts count failures and nothing else",
+    "a step runs again only when it has failed or its process died",
     {
       lines: changed(
         (line) => isOf("send-text", "text:0")(line) && line.attempt === 2,
@@ -300,6 +301,16 @@ const cases: ReadonlyArray<readonly [what: string, law: string, doctored: Doctor
     { sql: "DELETE FROM events WHERE name = 'news'" }
   ],
   [
+    "a transaction that was carried out twice",
+    "a transaction is carried out once",
+    { sql: copyRow("events", "name = 'parcel.booked'", "position = 1000, id = 'evt_2', entity_version = 2") }
+  ],
+  [
+    "a transaction that is lost",
+    "a transaction is carried out once",
+    { sql: "DELETE FROM events WHERE name = 'parcel.booked'" }
+  ],
+  [
     "three where there is room for two",
     "a concurrency limit is never exceeded",
     {
@@ -347,7 +358,7 @@ describe("the checker", () => {
   it("finds no fault with what is sound", () => {
     const { figures, violations } = judge(sound)
     assert.deepStrictEqual(violations, [])
-    assert.strictEqual(figures.events, items.length - 1 + 4)
+    assert.strictEqual(figures.events, items.length - 1 + 5)
   })
 
   for (const [what, law, doctored] of cases) {

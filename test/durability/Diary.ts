@@ -14,6 +14,13 @@ export interface Execution {
   readonly idempotencyKey: string
 }
 
+/** An execution that has begun, and how it comes to its end. */
+export interface Entry extends Receipt {
+  readonly end: () => Receipt
+  readonly fail: () => void
+  readonly abort: () => void
+}
+
 export class Diary {
   readonly #log: SideLog
   readonly #run: string
@@ -41,10 +48,7 @@ export class Diary {
     this.#seen = { ...this.#seen, [key]: value }
   }
 
-  begin({
-    attempt,
-    idempotencyKey
-  }: Execution): Receipt & { readonly end: () => Receipt; readonly fail: () => void } {
+  begin({ attempt, idempotencyKey }: Execution): Entry {
     // the key of a step is its id without the run
     const receipt: Receipt = { key: idempotencyKey.slice(this.#run.length + 1), token: randomUUID() }
     const where = { run: this.#run, ...receipt }
@@ -55,7 +59,8 @@ export class Diary {
         this.#log.append({ t: "end", ...where })
         return receipt
       },
-      fail: () => this.#log.append({ t: "fail", ...where })
+      fail: () => this.#log.append({ t: "fail", ...where }),
+      abort: () => this.#log.append({ t: "abort", ...where })
     }
   }
 

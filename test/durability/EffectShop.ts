@@ -40,7 +40,7 @@ export const makeEffectFunctions = (log: SideLog) => {
     Effect.gen(function* () {
       const execution = yield* Step.StepAttempt
       const entry = diary.begin(execution)
-      yield* Effect.sleep(ms)
+      yield* Effect.onInterrupt(Effect.sleep(ms), () => Effect.sync(entry.abort))
       const error = failsWith?.(execution.attempt)
       if (error === undefined) return entry.end()
       entry.fail()

@@ -88,10 +88,15 @@ const makeFate = (dice: Dice): Fate => {
   }
 }
 
-/** Long enough never to be over within a test, milliseconds. */
-export const FOREVER = 600_000
+/** Long enough never to be over within a test, also one that sets clocks, milliseconds. */
+export const FOREVER = 10 * 24 * 3_600_000
 
-const makeItems = (dice: Dice, count: number): ReadonlyArray<Item> => {
+/** `work` is how long the bodies of the steps that an item starts take, milliseconds. */
+export const makeItems = (
+  dice: Dice,
+  count: number,
+  work: () => number = () => dice.between(0, 20)
+): ReadonlyArray<Item> => {
   const items: Array<Item> = []
   /** What belongs to an event and comes after it. */
   const later: Array<Item> = []
@@ -100,7 +105,7 @@ const makeItems = (dice: Dice, count: number): ReadonlyArray<Item> => {
     op: "emit",
     key: `${name}/${++n}`,
     name,
-    data: { work: dice.between(0, 20), ...data }
+    data: { work: work(), ...data }
   })
 
   const makers: ReadonlyArray<() => Item> = [
@@ -150,6 +155,7 @@ const makeItems = (dice: Dice, count: number): ReadonlyArray<Item> => {
         bad: [dice.between(0, 5)],
         concurrency: dice.between(1, 3)
       }),
+    () => emit("parcel.packed", {}),
     () =>
       emit("courier.called", {
         patience: dice.between(1, 60),

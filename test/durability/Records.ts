@@ -163,10 +163,37 @@ export interface Execution {
   readonly token: string
   readonly attempt: number
   readonly seen: Seen
+  /** Whatever else happened in the same process has the same number. */
   readonly life: number
+  /** The process, where there are several at once. */
+  readonly by: string | undefined
   readonly begunAt: number
+  /** Of the monotonic clock. */
+  readonly begunMono: number
   readonly begin: number
-  readonly end: { readonly how: "returned" | "threw"; readonly line: number; readonly at: number } | undefined
+  readonly end:
+    | {
+        readonly how: "returned" | "threw" | "aborted"
+        readonly line: number
+        readonly at: number
+        readonly mono: number
+      }
+    | undefined
+}
+
+const ways = { end: "returned", fail: "threw", abort: "aborted" } as const
+
+/** The life in which each line was written. */
+export const livesOf = (lines: ReadonlyArray<Line>): ReadonlyArray<number> => {
+  let life = -1
+  const lives = new Map<string, number>()
+  return lines.map((line) => {
+    if (line.t === "life") {
+      life = line.life
+      if (line.by !== undefined) lives.set(line.by, life)
+    }
+    return line.by === undefined ? life : (lives.get(line.by) ?? -1)
+  })
 }
 
 /** The executions of a side log in order of their beginning, by run and step. */
@@ -175,15 +202,14 @@ export const readExecutions = (
 ): ReadonlyMap<string, ReadonlyMap<string, ReadonlyArray<Execution>>> => {
   const ends = new Map<string, Execution["end"]>()
   for (const [i, line] of lines.entries()) {
-    if (line.t !== "end" && line.t !== "fail") continue
-    ends.set(line.token, { how: line.t === "end" ? "returned" : "threw", line: i, at: line.at })
+    if (line.t !== "end" && line.t !== "fail" && line.t !== "abort") continue
+    ends.set(line.token, { how: ways[line.t], line: i, at: line.at, mono: line.mono })
   }
   const executions = new Map<string, Map<string, Array<Execution>>>()
-  let life = -1
+  const lives = livesOf(lines)
   for (const [i, line] of lines.entries()) {
-    if (line.t === "life") life = line.life
     if (line.t !== "begin") continue
-    const { at, attempt, fn, key, run, seen, token } = line
+    const { at, attempt, by, fn, key, mono, run, seen, token } = line
     const byKey = executions.get(run) ?? new Map<string, Array<Execution>>()
     executions.set(run, byKey)
     const ofStep = byKey.get(key) ?? []
@@ -195,8 +221,10 @@ export const readExecutions = (
       token,
       attempt,
       seen,
-      life,
+      life: lives[i]!,
+      by,
       begunAt: at,
+      begunMono: mono,
       begin: i,
       end: ends.get(token)
     })

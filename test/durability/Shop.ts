@@ -10,6 +10,7 @@ import {
   WaitTimeoutError
 } from "@ironflow/node"
 import { Diary, type Execution, type Receipt } from "./Diary.ts"
+import { FOREVER } from "./Plan.ts"
 import type { SideLog } from "./SideLog.ts"
 
 /** How often steps of the shop are tried, and how soon again. */
@@ -21,9 +22,13 @@ export const makeFunctions = (log: SideLog) => {
     /** The body of a step: takes its time, and fails when it is told to. */
     const body =
       (options: { readonly ms?: number; readonly failsWith?: (attempt: number) => Error | undefined } = {}) =>
-      async (execution: Execution): Promise<Receipt> => {
+      async (execution: Execution & { readonly signal: AbortSignal }): Promise<Receipt> => {
         const entry = diary.begin(execution)
-        await delay(options.ms ?? event.data.work ?? 0)
+        const { signal } = execution
+        await delay(options.ms ?? event.data.work ?? 0, undefined, { signal }).catch(() => {
+          entry.abort()
+          throw signal.reason
+        })
         const error = options.failsWith?.(execution.attempt)
         if (error === undefined) return entry.end()
         entry.fail()
@@ -118,7 +123,7 @@ export const makeFunctions = (log: SideLog) => {
         const invoice = await step.invoke(
           "make-invoice",
           { child, by: run.id, token, work: event.data.work },
-          { timeout: child === "slow" ? 60 : 600_000 }
+          { timeout: child === "slow" ? 60 : FOREVER }
         )
         diary.note("invoice", invoice["print:0"])
       } catch (error) {
@@ -240,6 +245,22 @@ export const makeFunctions = (log: SideLog) => {
     }
   )
 
+  /** Writes something together with the result of a step. */
+  const packParcel = createFunction(
+    { id: "pack-parcel", triggers: [{ event: "parcel.packed" }], retry },
+    async (context) => {
+      const { run, step } = context
+      const { body, diary } = open(context)
+      const { token } = diary.saw(await step.run("weigh", body()))
+      await step.tx("book", (tx) => {
+        const data = { run: run.id, token }
+        tx.streams.append(`parcel-${run.id}`, { name: "parcel.booked", data, entityType: "parcel" })
+      })
+      diary.saw(await step.run("hand over", body()))
+      return diary.seen
+    }
+  )
+
   /** A race, which has to be decided the same way in every turn. */
   const callCourier = createFunction(
     { id: "call-courier", triggers: [{ event: "courier.called" }], retry },
@@ -296,6 +317,7 @@ export const makeFunctions = (log: SideLog) => {
     writeReport,
     announceNews,
     printLabels,
+    packParcel,
     callCourier,
     takeNap
   ]

@@ -2,17 +2,32 @@
  * The side log: what really happened, written by the bodies of steps into a file that only grows.
  *
  * A line is one `write` to a file opened with O_APPEND, so it is there, whole, as soon as the call has returned, even if
- * the process is killed in the next instruction. Only one process writes at a time: the order of the lines is the order
- * of what happened.
+ * the process is killed in the next instruction. The order of the lines is the order of what happened: where several
+ * processes write, each line says who wrote it.
  */
 import fs from "node:fs"
+import process from "node:process"
 
 /** What a handler has seen so far: results of its steps by step key, and which of two won a race. */
 export type Seen = Readonly<Record<string, string>>
 
-export type Line =
+/** When and by whom a line was written. */
+interface Stamp {
+  readonly at: number
+  /** Of the machine's monotonic clock, in milliseconds: it compares between processes. */
+  readonly mono: number
+  /** The process that wrote it, where there are several at once. */
+  readonly by?: string
+}
+
+/** Milliseconds that all processes of the machine agree on, whatever their wall clocks say. */
+export const monotonic = (): number => Number(process.hrtime.bigint()) / 1e6
+
+export type Line = Stamp & Said
+
+type Said =
   /** A process began. */
-  | { readonly t: "life"; readonly life: number; readonly at: number }
+  | { readonly t: "life"; readonly life: number }
   /** The body of a step began. `token` is this execution's own, and what it returns. */
   | {
       readonly t: "begin"
@@ -22,41 +37,30 @@ export type Line =
       readonly attempt: number
       readonly token: string
       readonly seen: Seen
-      readonly at: number
     }
   /** The body is done and returns. */
-  | {
-      readonly t: "end"
-      readonly run: string
-      readonly key: string
-      readonly token: string
-      readonly at: number
-    }
-  /** The body throws, or was told to stop. */
-  | {
-      readonly t: "fail"
-      readonly run: string
-      readonly key: string
-      readonly token: string
-      readonly at: number
-    }
+  | { readonly t: "end"; readonly run: string; readonly key: string; readonly token: string }
+  /** The body throws. */
+  | { readonly t: "fail"; readonly run: string; readonly key: string; readonly token: string }
+  /** The body was told to stop, and does. */
+  | { readonly t: "abort"; readonly run: string; readonly key: string; readonly token: string }
   /** The handler throws outside of its steps. */
-  | { readonly t: "throw"; readonly run: string; readonly attempt: number; readonly at: number }
+  | { readonly t: "throw"; readonly run: string; readonly attempt: number }
   /** The client was told that the run has been cancelled. */
-  | { readonly t: "cancelled"; readonly run: string; readonly at: number }
+  | { readonly t: "cancelled"; readonly run: string }
 
-export type NewLine = Line extends infer L ? (L extends Line ? Omit<L, "at"> : never) : never
+export type NewLine = Said
 
 export interface SideLog {
   readonly append: (line: NewLine) => void
 }
 
-/** Opens the log; `onLine` hears of each line once it is written. */
-export const openSideLog = (file: string, onLine: (line: NewLine) => void): SideLog => {
+/** Opens the log; `onLine` hears of each line once it is written. `by` names this process where there are several. */
+export const openSideLog = (file: string, onLine: (line: NewLine) => void, by?: string): SideLog => {
   const fd = fs.openSync(file, "a")
   return {
     append: (line) => {
-      fs.writeSync(fd, `${JSON.stringify({ ...line, at: Date.now() })}\n`)
+      fs.writeSync(fd, `${JSON.stringify({ ...line, at: Date.now(), mono: monotonic(), by })}\n`)
       onLine(line)
     }
   }

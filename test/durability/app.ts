@@ -7,9 +7,10 @@
  */
 import process from "node:process"
 import { setTimeout as delay } from "node:timers/promises"
-import { ConnectionError, createClient, createWorker, StoreError, TimeoutError } from "@ironflow/node"
+import { createClient, createWorker, StoreError } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import { createStreamingWorker } from "@ironflow/node/worker-streaming"
+import { type Ack, Customer } from "./Customer.ts"
 import { makeEffectFunctions } from "./EffectShop.ts"
 import { type Fate, FOREVER, type Item, type Place } from "./Plan.ts"
 import { makeFunctions } from "./Shop.ts"
@@ -33,17 +34,6 @@ export interface Remote {
   readonly serverUrl: string
   readonly transport: "polling" | "rpc" | "connect"
 }
-
-/** What the client was told. */
-export type Ack =
-  | {
-      readonly op: "emit"
-      readonly key: string
-      readonly eventId: string
-      readonly runIds: ReadonlyArray<string>
-    }
-  | { readonly op: "publish"; readonly key: string; readonly eventId: string }
-  | { readonly op: "cancel"; readonly key: string; readonly statuses: Readonly<Record<string, string>> }
 
 const options = JSON.parse(process.argv[2] ?? "") as LifeOptions
 const { fate } = options
@@ -74,6 +64,7 @@ const placeOf = (line: NewLine): Place | undefined => {
       return "fail"
     case "throw":
       return "throw"
+    case "abort":
     case "life":
     case "cancelled":
       return undefined
@@ -125,63 +116,18 @@ const { client } = engine
 say("ready")
 
 const acknowledged = (ack: Ack): void => {
+  // a worker elsewhere hears of a cancellation a moment later
+  for (const [run, status] of ack.op === "cancel" && remote === undefined
+    ? Object.entries(ack.statuses)
+    : []) {
+    if (status === "cancelled") log.append({ t: "cancelled", run })
+  }
   say(`ack ${JSON.stringify(ack)}`)
   visit("acknowledgement")
 }
 
-/** Asks again while the engine is away. */
-const persist = async <A>(ask: () => Promise<A>): Promise<A> => {
-  for (;;) {
-    try {
-      return await ask()
-    } catch (error) {
-      const isAway =
-        error instanceof ConnectionError ||
-        error instanceof TimeoutError ||
-        Object(error).status >= 500 ||
-        Object(error).code === "CLOSING"
-      if (remote === undefined || !isAway) throw error
-      await delay(20)
-    }
-  }
-}
-
-const emitted = new Map(Object.entries(options.runIds))
-const perform = async (item: Item): Promise<void> => {
-  switch (item.op) {
-    case "emit": {
-      const { eventId, runIds } = await persist(() =>
-        client.emit(item.name, item.data, { idempotencyKey: item.key })
-      )
-      emitted.set(item.key, runIds)
-      return acknowledged({ op: "emit", key: item.key, eventId, runIds })
-    }
-    case "publish": {
-      const { eventId } = await persist(() =>
-        client.publish(item.topic, item.data, { idempotencyKey: item.key })
-      )
-      return acknowledged({ op: "publish", key: item.key, eventId })
-    }
-    case "cancel": {
-      const statuses: Record<string, string> = {}
-      for (const runId of emitted.get(item.of) ?? []) {
-        const { status } = await persist(() => client.cancelRun(runId))
-        statuses[runId] = status
-        // a worker elsewhere hears of it a moment later
-        if (status === "cancelled" && remote === undefined) log.append({ t: "cancelled", run: runId })
-      }
-      return acknowledged({ op: "cancel", key: item.key, statuses })
-    }
-  }
-}
-
-// a few at a time, so that runs are at all sorts of places when the end comes
-for (let i = 0; i < options.items.length; i += 4) {
-  const group = options.items.slice(i, i + 4)
-  await Promise.all(group.filter(({ op }) => op !== "cancel").map(perform))
-  await Promise.all(group.filter(({ op }) => op === "cancel").map(perform))
-  await delay(5)
-}
+const customer = new Customer({ client, runIds: options.runIds, patient: remote !== undefined })
+await customer.performAll(options.items, acknowledged)
 
 /** Runs that have not ended, and do not wait for what a later life will emit. */
 const countBusy = async (): Promise<number> => {
@@ -189,10 +135,10 @@ const countBusy = async (): Promise<number> => {
   let cursor: string | undefined
   do {
     const asked = { limit: 1000, ...(cursor === undefined ? {} : { cursor }) }
-    const page = await persist(() => client.listRuns(asked))
+    const page = await customer.persist(() => client.listRuns(asked))
     for (const run of page.runs) {
       if (run.endedAt !== undefined) continue
-      const { code, details } = await persist(() => client.explain(run.id))
+      const { code, details } = await customer.persist(() => client.explain(run.id))
       if (code !== "WAITING_FOR_EVENT" || fate === undefined || Number(details.dueInMs) < FOREVER / 2) busy++
     }
     cursor = page.nextCursor

@@ -228,6 +228,93 @@ describe("pause and resume", () => {
   )
 
   scenario(
+    "resuming from a step begins what followed anew: its child, its wait, its sleep",
+    {
+      promise:
+        (stage) =>
+        async ({ step }) => {
+          const value = await step.run("value", () => stage.does("value", stage.count("value") + 1))
+          const [shipped, paid] = await step.parallel("both", [
+            (branch) => branch.invoke<number>("ship", value, { timeout: "1d" }),
+            async (branch) =>
+              (
+                await branch.waitForEvent<{ value: number }>("paid", {
+                  event: "order.paid",
+                  match: `event.data.value == ${value}`
+                })
+              ).data.value,
+            (branch) => branch.sleep("rest", "1h")
+          ])
+          return [shipped, paid]
+        },
+      effect: (stage) => () =>
+        Effect.gen(function* () {
+          const value = yield* Step.run(
+            "value",
+            Effect.sync(() => stage.does("value", stage.count("value") + 1))
+          )
+          const [shipped, paid] = yield* Step.parallel("both", [
+            Step.invoke("ship", value, { timeout: "1 day" }),
+            Effect.map(
+              Step.waitForEvent<{ value: number }>("paid", {
+                event: "order.paid",
+                match: `event.data.value == ${value}`
+              }),
+              ({ data }) => data.value
+            ),
+            Step.sleep("rest", "1 hour")
+          ])
+          return [shipped, paid]
+        }),
+      also: {
+        ship: {
+          promise:
+            () =>
+            async ({ event, step }) => {
+              await step.sleep("on the road", "2h")
+              return event.data
+            },
+          effect:
+            () =>
+            ({ event }) =>
+              Effect.as(Step.sleep("on the road", "2 hours"), event.data)
+        }
+      }
+    },
+    ({ client, log, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.reaches(runId, "SLEEPING")
+        yield* world.advance("50 minutes")
+        yield* client.pauseRun(runId)
+        yield* world.reaches(runId, "PAUSED")
+        yield* client.resumeRun(runId, "value")
+        yield* world.reaches(runId, "SLEEPING")
+        yield* world.settle
+
+        const ships = (yield* client.listRuns({ functionId: "ship" })).runs
+        assert.deepStrictEqual(
+          ships.map(({ input, status }) => [input, status]),
+          [
+            [2, "waiting"],
+            [1, "cancelled"]
+          ]
+        )
+        yield* world.advance("30 minutes")
+        assert.strictEqual((yield* client.explain(runId)).code, "SLEEPING", "with its whole hour")
+        yield* client.emit("order.paid", { value: 1 })
+        yield* client.emit("order.paid", { value: 2 })
+        yield* world.settle
+        for (const time of ["30 minutes", "1 hour"] as const) {
+          yield* world.advance(time)
+          yield* world.settle
+        }
+        assert.deepStrictEqual(yield* world.completes(runId), [2, 2])
+        assert.deepStrictEqual(log, ["value", "value"])
+      })
+  )
+
+  scenario(
     "a sleep that is over while its run is paused wakes it when it is resumed",
     {
       promise:
@@ -589,6 +676,34 @@ describe("changed code", () => {
     ["is over", true],
     ["is still waiting", false]
   ] as const) {
+    scenario(
+      `a step that ${when} and is now of another kind goes on with the new code when it is patched`,
+      { ...before, world: { onDisk: true } },
+      ({ cast, log, world }) =>
+        Effect.gen(function* () {
+          const runId = yield* world.place()
+          yield* world.reaches(runId, "SLEEPING")
+          yield* world.close
+          if (slept) {
+            yield* world.startAlone
+            yield* world.advance("1 hour")
+            yield* world.close
+          }
+          yield* world.start([cast(after)])
+          if (!slept) {
+            yield* world.client.pauseRun(runId)
+            yield* world.client.resumeRun(runId)
+          }
+          yield* world.reaches(runId, "PAUSED")
+          const [settle] = yield* world.client.getRunSteps(runId)
+          yield* world.client.patchStep(settle!.id, "by hand", "it is a step now")
+          yield* world.client.resumeRun(runId)
+
+          assert.strictEqual(yield* world.completes(runId), "by hand")
+          assert.deepStrictEqual(log, [])
+        })
+    )
+
     scenario(
       `a step that ${when} and is now of another kind pauses the run with both kinds; with the old code it goes on`,
       { ...before, world: { onDisk: true } },

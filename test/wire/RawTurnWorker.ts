@@ -27,16 +27,25 @@ export class RawTurnWorker {
   readonly url: string
   readonly id: string
   readonly instance: string
+  readonly pauses: boolean
   session = ""
 
-  constructor(url: string, options: { readonly id?: string; readonly instance?: string } = {}) {
+  constructor(
+    url: string,
+    options: { readonly id?: string; readonly instance?: string; readonly pauses?: boolean } = {}
+  ) {
+    this.pauses = options.pauses ?? false
     this.url = url
     this.id = options.id ?? "worker-1"
     this.instance = options.instance ?? "instance-1"
   }
 
-  async register(jobs: ReadonlyArray<string> = [], url = this.url): Promise<Answer> {
-    const registration = registrationOf(this.id, [{ id: "ship-order", event: "order.placed" }])
+  /** `more` are further fields of the request. */
+  async register(jobs: ReadonlyArray<string> = [], url = this.url, more: object = {}): Promise<Answer> {
+    const registration = {
+      ...registrationOf(this.id, [{ id: "ship-order", event: "order.placed" }]),
+      ...(this.pauses ? { pauses: true } : {})
+    }
     const answer = await send(url, "POST", `/api/v1/workers/${this.id}/register`, {
       worker_id: this.id,
       hostname: "host-1",
@@ -47,7 +56,8 @@ export class RawTurnWorker {
       capabilities: { turns: 1 },
       registration,
       instance: this.instance,
-      jobs
+      jobs,
+      ...more
     })
     if (answer.status === 200) this.session = answer.body.session
     return answer
@@ -58,6 +68,7 @@ export class RawTurnWorker {
     readonly withdrawn?: number
     readonly seen?: number
     readonly waitMs?: number
+    readonly holding?: ReadonlyArray<string>
   }): Promise<Answer> {
     return this.#post("turns/poll", { session: this.session, asked: 0, seen: 0, waitMs: 30_000, ...request })
   }

@@ -303,15 +303,31 @@ describe("runs", () => {
     assert.notStrictEqual(body.status, "RUN_STATUS_PAUSED")
   })
 
-  it("asks a run in flight to pause", async () => {
+  it("asks a run in flight to pause: the steps of a worker that cannot be told are kept until its job ends", async () => {
     const id = await placeOrder()
     const job = await jobOf(id)
+    const getRun = async () => (await connect(ironflow.url, "GetRun", { id })).body.status
 
     const { body } = await connect(ironflow.url, "PauseRun", { run_id: id })
-    await worker.update(job, { status: "progress", steps: [] })
+    for (const name of ["charge", "pack"]) {
+      const { status } = await worker.update(job, {
+        status: "progress",
+        steps: [stepResult(job, name, { output: 1 })]
+      })
+      assert.strictEqual(status, 200)
+    }
+    const before = await getRun()
+    await worker.update(job, {
+      status: "yielded",
+      yield: { step_id: `${id}:nap:0`, type: "sleep", until: new Date(Date.now() + 60_000).toISOString() }
+    })
 
     assert.strictEqual(body.status, "pause_requested")
-    assert.strictEqual((await connect(ironflow.url, "GetRun", { id })).body.status, "RUN_STATUS_PAUSED")
+    assert.deepStrictEqual([before, await getRun()], ["RUN_STATUS_RUNNING", "RUN_STATUS_PAUSED"])
+    await connect(ironflow.url, "ResumeRun", { runId: id })
+    const { body: steps } = await connect(ironflow.url, "GetRunSteps", { runId: id })
+    assert.strictEqual(JSON.stringify(steps).match(/"charge"|"pack"/g)?.length, 2)
+    await connect(ironflow.url, "CancelRun", { id })
   })
 
   it("refuses to resume a run that completed: failed_precondition on Connect, 409 on REST", async () => {

@@ -83,6 +83,7 @@ describe("an error", () => {
     [new VersionConflictError("order-1", "STREAM_EXISTS", 0), 409, 409],
     [new TimeoutError("late", 5), 504, 504],
     [new StoreError("full", { code: "STORE_UNAVAILABLE", retryable: true }), 503, 503],
+    [new StoreError("damaged", { code: "STORE_CORRUPT" }), 500, 500],
     [new ConnectionError("gone"), 503, 503],
     [new UnauthenticatedError(), 401, 401],
     [new UnauthorizedError(), 403, 403],

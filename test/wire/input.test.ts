@@ -249,7 +249,7 @@ describe("another version of the protocol", () => {
       }
     })
 
-    assert.deepStrictEqual(body.capabilities, { turns: 1 })
+    assert.deepStrictEqual(body.capabilities, { turns: 1, renewals: true })
   })
 })
 

@@ -2,6 +2,7 @@
 import { once } from "node:events"
 import { afterAll, assert, beforeAll, beforeEach, describe, it } from "vitest"
 import { WebSocket } from "ws"
+import { createClient } from "@ironflow/node"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { send } from "./RawClient.ts"
 
@@ -270,6 +271,32 @@ describe("lists", () => {
       first.configs.map(({ name }: { name: string }) => name),
       ["page-a"]
     )
+  })
+
+  it("that are long come whole, and are refused without a limit when they are more than 16 MiB", async () => {
+    const names = Array.from({ length: 17_000 }, (_, i) => "k".repeat(994) + String(i).padStart(6, "0"))
+    const store = async (keys: ReadonlyArray<string>) => {
+      for (let i = 0; i < keys.length; i += 100) {
+        const writes = keys.slice(i, i + 100).map((key) => ({ op: "put", key, value: "" }))
+        assert.strictEqual((await call("POST", "/api/v1/kv/buckets/carts/write", { writes })).status, 200)
+      }
+    }
+    await store(names.slice(0, 2500))
+    const whole = await call("GET", KEYS)
+    assert.deepStrictEqual(whole.body, { keys: names.slice(0, 2500), count: 2500 })
+    await store(names.slice(2500))
+
+    const refused = await call("GET", KEYS)
+    assert.strictEqual(refused.status, 400)
+    assert.strictEqual(refused.body.code, "LIMIT_EXCEEDED")
+    assert.match(
+      refused.body.error,
+      /^The list of all keys of bucket "carts" \(ask for it in pages, with `limit`, and the `nextCursor`/
+    )
+    assert.strictEqual((await call("GET", `${KEYS}?limit=1000`)).body.nextCursor, names[999])
+    const client = createClient({ serverUrl: ironflow.url })
+    assert.deepStrictEqual(await client.kv().bucket("carts").listKeys(), names)
+    await client.close()
   })
 
   it.for(["limit=0", "limit=-1", "limit=x", "limit=", "cursor=a", `limit=1&cursor=${"x".repeat(1025)}`])(

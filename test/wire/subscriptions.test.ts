@@ -1,6 +1,7 @@
 /** `/ws` as an existing client uses it: a raw socket, frames as text. It shares no code with the package. */
 import { once } from "node:events"
 import http from "node:http"
+import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest"
 import { WebSocket as SlowSocket } from "ws"
 import { type Ironflow, start } from "./Ironflow.ts"
@@ -297,4 +298,65 @@ describe("an existing client", () => {
     })
     slow.terminate()
   }, 60_000)
+})
+
+describe("a connection with a small buffer", () => {
+  const messages = 200
+  let engine: IronflowEngine
+  beforeEach(async () => {
+    engine = await startEngine({ filename: ":memory:", listen: { port: 0 }, logger: false })
+  })
+  afterEach(() => engine.close())
+
+  const subscribe = async (options: object): Promise<RawSubscriber> => {
+    const subscriber = await RawSubscriber.open(engine.url!)
+    expect(await subscriber.subscribe("topic:news", options)).toMatchObject({ status: "ok" })
+    return subscriber
+  }
+  /** In one commit, so that all of them are there before the client can read the first. */
+  const publishAll = (bytes: number) =>
+    Promise.all(
+      Array.from({ length: messages }, (_, i) =>
+        engine.client.publish("news", { i, text: "x".repeat(bytes) })
+      )
+    )
+  const numbers = (subscriber: RawSubscriber): ReadonlySet<number> =>
+    new Set(subscriber.of("event").map(({ data }) => data.i))
+  const dropped = (subscriber: RawSubscriber): number =>
+    subscriber
+      .of("subscription_error")
+      .filter(({ code }) => code === "EVENTS_DROPPED")
+      .reduce((sum, { message }) => sum + Number.parseInt(message), 0)
+
+  test("that drops is told of every event that it does not get", async () => {
+    const subscriber = await subscribe({ backpressure: "drop", buffer: { maxBytes: 1024 } })
+    await publishAll(20_000)
+
+    await vi.waitFor(() => expect(numbers(subscriber).size + dropped(subscriber)).toBe(messages), 5000)
+  })
+
+  test("that drops what came before it had acked is told so before it gets the next", async () => {
+    const subscriber = await subscribe({ backpressure: "drop", ackMode: "manual" })
+    await publishAll(10)
+    await vi.waitFor(() => expect(numbers(subscriber).size).toBe(100))
+
+    const [first] = subscriber.of("event")
+    subscriber.send({ type: "ack", ackType: "ack", eventId: first.eventId })
+
+    await vi.waitFor(() => expect(dropped(subscriber)).toBe(messages - 100))
+  })
+
+  test.each(["block", "buffer"])("that is to %s gets everything", async (backpressure) => {
+    const subscriber = await subscribe({ backpressure, buffer: { maxBytes: 1024 } })
+    await publishAll(20_000)
+
+    await vi.waitFor(() => expect(numbers(subscriber).size).toBe(messages), 5000)
+  })
+
+  test("that is a member of a group gets everything", async () => {
+    const subscriber = await subscribe({ consumerGroup: "readers", buffer: { maxBytes: 1024 } })
+    await publishAll(20_000)
+
+    await vi.waitFor(() => expect(numbers(subscriber).size).toBe(messages), 5000)
+  })
 })

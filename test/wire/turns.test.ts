@@ -1,6 +1,8 @@
 /** The turn protocol: delivery, room, batches, presence, restarts. */
+import { spawn } from "node:child_process"
 import { connect as connectSocket } from "node:net"
 import { assert, describe, it } from "vitest"
+import { identityOf } from "../../src/Worker/ProcessIdentity.ts"
 import { type Ironflow, start, temporaryDatabase } from "./Ironflow.ts"
 import { connect, golden, send } from "./RawClient.ts"
 import { complete, RawTurnWorker, registrationOf, stepDone } from "./RawTurnWorker.ts"
@@ -14,9 +16,10 @@ const workersOf = async (url: string): Promise<ReadonlyArray<any>> =>
   (await send(url, "GET", "/api/v1/workers")).body.workers
 
 /** An engine with a worker that is registered. */
-const shop = async (options: Parameters<typeof start>[0] = {}) => {
-  const ironflow = await start(options)
-  const worker = new RawTurnWorker(ironflow.url)
+const shop = async (options: Parameters<typeof start>[0] & { readonly pauses?: boolean } = {}) => {
+  const { pauses = false, ...more } = options
+  const ironflow = await start(more)
+  const worker = new RawTurnWorker(ironflow.url, { pauses })
   const registered = await worker.register()
   return { ironflow, worker, registered, [Symbol.asyncDispose]: () => ironflow.close() }
 }
@@ -57,10 +60,10 @@ describe("registration", () => {
     const { session, ...rest } = here.registered.body
     assert.match(session, /^ses_\w+$/)
     assert.deepStrictEqual(rest, {
-      capabilities: { turns: 1 },
-      leaseMs: 30_000,
-      presenceMs: 5000,
-      waitMs: 20_000,
+      capabilities: { turns: 1, renewals: true },
+      leaseMs: 15_000,
+      presenceMs: 15_000,
+      waitMs: 5000,
       maxBodyBytes: 16 * 1024 * 1024,
       lost: []
     })
@@ -78,6 +81,51 @@ describe("registration", () => {
     assert.notStrictEqual(here.worker.session, first)
     assert.strictEqual(refused.status, 400)
     assert.match(refused.body.message, /A worker with id "worker-1" is connected already/)
+  })
+
+  it("that comes twice is answered as before, and the worker keeps what it was given since", async () => {
+    await using here = await shop()
+    const first = await here.worker.register([], undefined, { number: 1 })
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+
+    const again = await here.worker.register([], undefined, { number: 1 })
+
+    assert.deepStrictEqual([again.status, again.body], [200, first.body])
+    const reported = await here.worker.report(1, [{ jobId, runId, ops: [complete("done")] }])
+    assert.strictEqual(reported.body.acks[0]._tag, "Accepted")
+    assert.strictEqual((await getRun(here.ironflow.url, runId)).attempt, 1)
+  })
+
+  it("that comes after a later one is refused, and ends nothing", async () => {
+    await using here = await shop()
+    const copy = new RawTurnWorker(here.ironflow.url)
+    await here.worker.register([], undefined, { number: 1 })
+    await here.worker.register([], undefined, { number: 3 })
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+
+    for (const number of [1, 2]) {
+      const late = await copy.register([], undefined, { number })
+      assert.deepStrictEqual([late.status, late.body.code], [409, "STALE_REGISTRATION"])
+    }
+
+    const reported = await here.worker.report(1, [{ jobId, runId, ops: [complete("done")] }])
+    assert.strictEqual(reported.body.acks[0]._tag, "Accepted")
+  })
+
+  it("that comes after its worker has left brings nobody back, and ends no session of another with that id", async () => {
+    await using here = await shop()
+    await here.worker.register([], undefined, { number: 1 })
+    await here.worker.deregister()
+    const late = () => new RawTurnWorker(here.ironflow.url).register([], undefined, { number: 1 })
+    assert.deepStrictEqual([(await late()).status, await workersOf(here.ironflow.url)], [409, []])
+
+    const other = new RawTurnWorker(here.ironflow.url, { instance: "instance-2" })
+    await other.register([], undefined, { number: 1 })
+    const { jobId, runId } = await firstJob(here.ironflow, other)
+    assert.strictEqual((await late()).status, 409)
+
+    const reported = await other.report(1, [{ jobId, runId, ops: [complete("done")] }])
+    assert.strictEqual(reported.body.acks[0]._tag, "Accepted")
   })
 
   it.each([
@@ -241,6 +289,49 @@ describe("delivery", () => {
   })
 })
 
+describe("a pause", () => {
+  const report = { _tag: "Accepted", outcomes: [null] }
+
+  it("is told to a worker that knows of it, by the poll and by every answer until its turn has ended", async () => {
+    await using here = await shop({ pauses: true })
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+    const answer = here.worker.poll({ asked: 1, seen: 1 })
+
+    await connect(here.ironflow.url, "PauseRun", { run_id: runId })
+    const told = await answer
+    const charged = await here.worker.report(1, [{ jobId, runId, ops: [stepDone("charge:0", 1)] }])
+    await here.worker.register([jobId])
+    const again = await here.worker.poll({ asked: 1 })
+    const released = await here.worker.report(2, [{ jobId, runId, ops: [{ _tag: "Release" }] }])
+
+    assert.deepStrictEqual(told.body.deliveries, [{ seq: 2, notice: { _tag: "Paused", jobId } }])
+    assert.deepStrictEqual(charged.body.acks, [{ ...report, paused: true }])
+    assert.deepStrictEqual(again.body.deliveries, [{ seq: 1, notice: { _tag: "Paused", jobId } }])
+    assert.deepStrictEqual(released.body.acks, [report])
+    assert.strictEqual((await getRun(here.ironflow.url, runId)).status, "RUN_STATUS_PAUSED")
+  })
+
+  it("is not told to a worker of an earlier release: its next report is kept, and refused so that nothing begins behind it", async () => {
+    await using here = await shop()
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+
+    await connect(here.ironflow.url, "PauseRun", { run_id: runId })
+    const quiet = await here.worker.poll({ asked: 1, seen: 1, waitMs: 1 })
+    const charged = await here.worker.report(1, [{ jobId, runId, ops: [stepDone("charge:0", 1)] }])
+
+    assert.deepStrictEqual(quiet.body.deliveries, [])
+    assert.deepInclude(charged.body.acks[0], { _tag: "Refused", reason: "LEASE_LOST" })
+    assert.strictEqual((await getRun(here.ironflow.url, runId)).status, "RUN_STATUS_PAUSED")
+    await connect(here.ironflow.url, "ResumeRun", { runId })
+    const next = await here.worker.poll({ asked: 2, seen: 2 })
+    const { job } = next.body.deliveries.at(-1)
+    assert.deepStrictEqual(
+      job.journal.map(({ stepKey }: { readonly stepKey: string }) => stepKey),
+      ["charge:0"]
+    )
+  })
+})
+
 describe("reports", () => {
   it("are applied and answered one by one", async () => {
     await using here = await shop()
@@ -369,7 +460,7 @@ describe("reports", () => {
 })
 
 describe("presence", () => {
-  it("ends 5 seconds after the connection of the poll is gone: another worker gets the run", async () => {
+  it("ends with the lease when the connection is gone and nothing tells why: another worker gets the run", async () => {
     await using here = await shop({ virtualTime: true })
     const { runId } = await firstJob(here.ironflow, here.worker)
     const other = new RawTurnWorker(here.ironflow.url, { id: "worker-2" })
@@ -387,7 +478,8 @@ describe("presence", () => {
     )
     const { body } = await answer
 
-    assert.isAtLeast(waited, 10)
+    assert.isAtLeast(waited, 30)
+    assert.isAtMost(waited, 32)
     assert.strictEqual(body.deliveries[0].job.runId, runId)
     assert.strictEqual(body.deliveries[0].job.attempt, 1)
     assert.strictEqual((await here.worker.poll({})).body.code, "WORKER_UNKNOWN")
@@ -418,7 +510,7 @@ describe("presence", () => {
     const socket = pollOnSocket(here.worker, here.ironflow.port, { asked: 1, seen: 1, waitMs: 0 })
     await new Promise((resolve) => socket.once("data", resolve))
 
-    await here.ironflow.pass(19_000)
+    await here.ironflow.pass(9000)
     const early = await here.worker.report(1, [{ jobId, runId, ops: [stepDone("charge:0", 1)] }])
     await here.ironflow.passUntil(async () => (await workersOf(here.ironflow.url)).length === 0, 1000, 60)
     socket.destroy()
@@ -426,6 +518,113 @@ describe("presence", () => {
     assert.strictEqual(early.body.acks[0]._tag, "Accepted")
     const run = await getRun(here.ironflow.url, runId)
     assert.strictEqual(run.status, "RUN_STATUS_WAITING")
+  })
+
+  it.runIf(identityOf() !== undefined)(
+    "ends at once when the process behind the closed connection has ended",
+    async () => {
+      await using here = await shop({ virtualTime: true })
+      const child = spawn(process.execPath, ["-e", "setInterval(() => undefined, 1000)"])
+      await here.worker.register([], here.ironflow.url, { process: identityOf(child.pid) })
+      const job = await firstJob(here.ironflow, here.worker)
+      const socket = pollOnSocket(here.worker, here.ironflow.port, { asked: 1, seen: 1 })
+      await untilPolls(here.ironflow.url, 1)
+      const other = new RawTurnWorker(here.ironflow.url, { id: "worker-2" })
+      await other.register()
+      const answer = other.poll({ asked: 1 })
+      await untilPolls(here.ironflow.url, 2)
+
+      // it lives: its connection may have been cut
+      socket.destroy()
+      await untilPolls(here.ironflow.url, 1)
+      await here.ironflow.pass(3000)
+      assert.lengthOf(await workersOf(here.ironflow.url), 2)
+
+      const ended = new Promise((resolve) => child.once("exit", resolve))
+      child.kill("SIGKILL")
+      await ended
+      await here.ironflow.pass(1000)
+
+      assert.strictEqual((await answer).body.deliveries[0].job.runId, job.runId)
+      assert.lengthOf(await workersOf(here.ironflow.url), 1)
+    }
+  )
+
+  it("lets go the lease of a job that a renewing worker does not name", async () => {
+    await using here = await shop({ virtualTime: true })
+    await here.worker.register([], here.ironflow.url, { capabilities: { turns: 1, renewals: true } })
+    const runIds = [await placeOrder(here.ironflow.url), await placeOrder(here.ironflow.url)]
+    const { deliveries } = (await here.worker.poll({ asked: 2 })).body
+    const [kept, forgotten] = deliveries.map(({ job }: any) => job)
+    assert.sameMembers([kept.runId, forgotten.runId], runIds)
+
+    for (let i = 0; i < 5; i++) {
+      await here.ironflow.pass(4000)
+      await here.worker.poll({ asked: 2, seen: 2, waitMs: 0, holding: [kept.jobId] })
+    }
+
+    const run = await getRun(here.ironflow.url, forgotten.runId)
+    assert.notStrictEqual(run.status, "RUN_STATUS_RUNNING")
+    const { body } = await here.worker.report(1, [
+      { jobId: kept.jobId, runId: kept.runId, ops: [complete(null)] },
+      { jobId: forgotten.jobId, runId: forgotten.runId, ops: [complete(null)] }
+    ])
+    assert.deepStrictEqual(
+      body.acks.map((ack: any) => ack._tag),
+      ["Accepted", "Refused"]
+    )
+  })
+
+  it("tells a worker that renews the lease of a job which it does not have any more", async () => {
+    await using here = await shop()
+    await here.worker.register([], here.ironflow.url, { capabilities: { turns: 1, renewals: true } })
+    const { jobId } = await firstJob(here.ironflow, here.worker)
+
+    const { body } = await here.worker.poll({ asked: 1, seen: 1, waitMs: 0, holding: [jobId, "job_gone"] })
+
+    assert.deepStrictEqual(
+      body.deliveries.map(({ notice }: any) => [notice._tag, notice.jobId]),
+      [["LeaseLost", "job_gone"]]
+    )
+  })
+
+  it("does not keep a turn that should have ended: it is seen, explained, and goes to others", async () => {
+    await using here = await shop({ virtualTime: true })
+    // the function lets a turn take a minute
+    const { jobId, runId } = await firstJob(here.ironflow, here.worker)
+    const stuck = async () => {
+      const { text } = await send(here.ironflow.url, "GET", "/metrics")
+      return Number(/^ironflow_runs_stuck (\d+)$/m.exec(text)?.[1])
+    }
+    const explained = async () => (await send(here.ironflow.url, "GET", `/api/v1/runs/${runId}/explain`)).body
+    const pollFor = async (ms: number) => {
+      for (let i = 0; i < ms / 5000; i++) {
+        await here.worker.poll({ asked: 1, seen: 1, waitMs: 0 })
+        await here.ironflow.pass(5000)
+      }
+    }
+
+    await pollFor(110_000)
+    assert.deepStrictEqual([await stuck(), (await explained()).code], [0, "RUNNING"])
+    await pollFor(15_000)
+    const explanation = await explained()
+
+    assert.strictEqual(await stuck(), 1)
+    assert.strictEqual(explanation.code, "STUCK")
+    assert.match(
+      explanation.message,
+      /Worker worker-1 holds it, and it does not move: its turn should have ended 1m after/
+    )
+    assert.deepInclude(explanation.details, { workerId: "worker-1", workerConnected: true })
+
+    await pollFor(30_000)
+    const { body } = await here.worker.poll({ asked: 2, seen: 1, waitMs: 0 })
+
+    assert.deepInclude(body.deliveries[0].notice, { _tag: "LeaseLost", jobId })
+    const next = await here.worker.poll({ asked: 2, seen: 2, waitMs: 30_000 })
+    assert.deepInclude(next.body.deliveries[0].job, { runId, attempt: 1 })
+    await here.ironflow.pass(5000)
+    assert.deepStrictEqual([await stuck(), (await explained()).code], [0, "RUNNING"])
   })
 
   it("keeps the lease of a worker that polls, for as long as it does", async () => {

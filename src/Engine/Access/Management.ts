@@ -36,6 +36,7 @@ import {
   type PolicyRule,
   type ResourceKind
 } from "../../Policy.ts"
+import { show } from "../../Show.ts"
 import type {
   AccessLogEntry,
   KeyRecord,
@@ -89,7 +90,7 @@ export const make = (
   const findKey = (id: unknown): KeyRecord => {
     const key = access.keys.get(checkName("id of the API key", id))
     if (key !== undefined && visible(key)) return key
-    throw new IronflowError(`There is no API key "${String(id).slice(0, 128)}"`, {
+    throw new IronflowError(`There is no API key ${show(id)}`, {
       code: "API_KEY_NOT_FOUND"
     })
   }
@@ -488,9 +489,7 @@ const orgOf = (fields: Fields): string => {
 
 const readEffect = (effect: unknown): "allow" | "deny" => {
   if (effect === "allow" || effect === "deny") return effect
-  throw new ValidationError(
-    `The effect of a policy is "allow" or "deny", got ${JSON.stringify(effect)?.slice(0, 64)}`
-  )
+  throw new ValidationError(`The effect of a policy is "allow" or "deny", got ${show(effect)}`)
 }
 
 const readCondition = (condition: unknown): string => {
@@ -511,7 +510,7 @@ const readPolicyChanges = (fields: Fields): PolicyChanges => ({
 const findIn = <A>(records: ReadonlyMap<string, A>, id: unknown, what: string, code: string): A => {
   const found = records.get(checkName(`id of the ${what}`, id))
   if (found !== undefined) return found
-  throw new IronflowError(`There is no ${what} "${String(id).slice(0, 128)}"`, { code })
+  throw new IronflowError(`There is no ${what} ${show(id)}`, { code })
 }
 
 const ofOrg = <A extends { readonly orgId: string }>(

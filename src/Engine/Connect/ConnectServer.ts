@@ -9,13 +9,16 @@ import * as Cause from "effect/Cause"
 import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
 import { IronflowError, isIronflowError, UnauthenticatedError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
+import { checkNesting } from "../../Limits.ts"
 import { CONNECT_TRANSPORT, engineMessage, workerMessage } from "../../Protocol/Connect/Messages.ts"
 import { type Data, decode, encode } from "../../Protocol/Connect/Wire.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import type { StreamCall } from "../../Protocol/TurnStream.ts"
+import { show } from "../../Show.ts"
 import type { EngineService } from "../Engine.ts"
 import type { Visitor } from "../Http/Gate.ts"
+import { checked } from "../Http/Route.ts"
 import { TurnStream } from "../Http/TurnStream.ts"
 import type { Workers } from "../Http/Workers.ts"
 import { Envelopes, envelope, END_OF_STREAM } from "./Envelopes.ts"
@@ -46,14 +49,25 @@ export class ConnectServer {
     this.#options = options
   }
 
-  /** Takes a request for a stream. */
-  open(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, visitor: Visitor): void {
+  /** Takes a request for a stream. `admit` says who asks, or throws an `IronflowError`. */
+  open(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, admit: () => Visitor): void {
     if (headers["content-type"] !== CONTENT_TYPE) {
       stream.respond({ ":status": 415, "accept-post": CONTENT_TYPE }, { endStream: true })
       return
     }
-    visitor.caller.checkAlive()
-    visitor.caller.checkAction("worker:run")
+    let visitor: Visitor
+    try {
+      visitor = admit()
+      visitor.caller.checkAlive()
+      visitor.caller.checkAction("worker:run")
+    } catch (error) {
+      if (!isIronflowError(error)) throw error
+      // of an answer with another status its client sees the number and not the reason
+      stream.respond({ ":status": 200, "content-type": CONTENT_TYPE })
+      stream.end(endOfStream(error))
+      stream.resume()
+      return
+    }
     const accepted = new ConnectStream(stream, headers, visitor, this.#options)
     this.#streams.add(accepted)
     stream.once("close", () => this.#streams.delete(accepted))
@@ -134,11 +148,13 @@ class ConnectStream {
 
   #read(chunk: Buffer): void {
     if (this.#ended) return
+    // nothing that a worker sends gets further than this: at worst it ends its stream
     try {
       for (const payload of this.#envelopes.read(chunk)) this.#received(decode(workerMessage, payload))
     } catch (error) {
-      if (!isIronflowError(error)) throw error
-      this.#end(error)
+      if (isIronflowError(error)) return this.#end(error)
+      this.#end(bug())
+      this.#options.fork(Effect.logError("A message of a worker failed because of a bug", error))
     }
   }
 
@@ -176,7 +192,7 @@ class ConnectStream {
           // what is being answered goes first
           end: () => void setImmediate(() => this.#end())
         })
-        const response = yield* turns.register(safeJsonParse(register.turns))
+        const response = yield* turns.register(yield* checked(() => read("the registration", register.turns)))
         this.#write({ registered: { workerId: register.workerId, turns: response } })
         this.#peer = turns
         this.#pump()
@@ -194,6 +210,8 @@ class ConnectStream {
         this.#peer = legacy
         if (this.#ended) legacy.closed()
       }
+      // what the key may do has perhaps changed meanwhile
+      yield* checked(() => this.#peer?.check())
       const early = this.#early
       this.#early = []
       for (const message of early) this.#received(message)
@@ -203,8 +221,11 @@ class ConnectStream {
   #answer(turns: TurnStream, { body, call, id }: Data): void {
     const answered =
       typeof call === "string" && isStreamCall(call)
-        ? turns.call(call, safeJsonParse(String(body ?? "")))
-        : Effect.fail(new ValidationError(`There is no call "${String(call).slice(0, 64)}"`))
+        ? Effect.flatMap(
+            checked(() => read("the body of the call", body)),
+            (asked) => turns.call(call, asked)
+          )
+        : Effect.fail(new ValidationError(`There is no call ${show(call)}`))
     this.#run(
       Effect.matchCause(answered, {
         onSuccess: (text) => this.#write({ turnAnswer: { id, body: text } }),
@@ -232,7 +253,7 @@ class ConnectStream {
               ? Effect.void
               : Effect.logWarning(`A message of a worker was of no use: ${error.message}`)
           }
-          this.#end(new IronflowError("The engine failed because of a bug; its log has the details"))
+          this.#end(bug())
           return Effect.logError("A message of a worker failed because of a bug", cause)
         }
       })
@@ -266,15 +287,25 @@ class ConnectStream {
   #end(error?: IronflowError): void {
     if (this.#ended) return
     this.#ended = true
-    const { body } = error === undefined ? {} : failureResponse(error, "connect")
-    this.#stream.end(
-      envelope(END_OF_STREAM, Buffer.from(JSON.stringify(body === undefined ? {} : { error: body })))
-    )
+    this.#stream.end(endOfStream(error))
     // the other side may go on for ever with what nobody reads
     this.#stream.resume()
     if (error !== undefined) this.#stream.once("finish", () => this.#stream.close())
   }
 }
+
+const bug = (): IronflowError =>
+  new IronflowError("The engine failed because of a bug; its log has the details")
+
+/** The value of a JSON text in a message. Throws `LimitExceededError`. */
+const read = (what: string, text: unknown): unknown =>
+  typeof text === "string" ? safeJsonParse(checkNesting(what, text)) : undefined
+
+const endOfStream = (error?: IronflowError): Buffer =>
+  envelope(
+    END_OF_STREAM,
+    Buffer.from(JSON.stringify(error === undefined ? {} : { error: failureResponse(error, "connect").body }))
+  )
 
 const calls: ReadonlySet<string> = new Set<StreamCall>(["report", "room", "late", "leave"])
 const isStreamCall = (call: string): call is StreamCall => calls.has(call)

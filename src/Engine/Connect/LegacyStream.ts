@@ -83,8 +83,8 @@ export class LegacyStream {
           transport: "connect",
           onJob: (job) => this.#give(job),
           onNotice: (notice) => {
-            if (notice._tag === "Fired") return
-            this.#tellCancelled(notice.jobId, notice.reason)
+            if (notice._tag === "Cancelled" || notice._tag === "LeaseLost")
+              this.#tellCancelled(notice.jobId, notice.reason)
           },
           onEnd: () => {
             this.#session = undefined

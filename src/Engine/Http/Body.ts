@@ -2,7 +2,8 @@
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage } from "node:http"
 import * as Effect from "effect/Effect"
-import { IronflowError, toError, ValidationError } from "../../Errors.ts"
+import { IronflowError, isIronflowError, toError, ValidationError } from "../../Errors.ts"
+import { checkNesting } from "../../Limits.ts"
 
 export interface BodyLimits {
   readonly maxBytes: number
@@ -77,18 +78,19 @@ const collect = (request: IncomingMessage, maxBytes: number): Effect.Effect<Buff
     return Effect.sync(stop)
   })
 
-const parse = (bytes: Buffer): Effect.Effect<unknown, ValidationError> =>
+const parse = (bytes: Buffer): Effect.Effect<unknown, IronflowError> =>
   bytes.length > 0 && !isUtf8(bytes)
     ? Effect.fail(new ValidationError("The body is not UTF-8: JSON is sent as UTF-8"))
     : parseJson(bytes.toString("utf8"))
 
 /** The value of a body; `{}` when it is empty. */
-export const parseJson = (text: string): Effect.Effect<unknown, ValidationError> =>
+export const parseJson = (text: string): Effect.Effect<unknown, IronflowError> =>
   Effect.suspend(() => {
     if (text === "") return Effect.succeed({})
     try {
-      return Effect.succeed(JSON.parse(text))
+      return Effect.succeed(JSON.parse(checkNesting("the body", text)))
     } catch (error) {
+      if (isIronflowError(error)) return Effect.fail(error)
       return Effect.fail(
         new ValidationError(`The body is not valid JSON: ${toError(error).message}`, { cause: error })
       )

@@ -1,7 +1,15 @@
 /** What clients ask over HTTP: the calls of `IronflowService` and `PubSubService`, and their REST siblings. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { ClientApi, EffectKind, EmitResult, FunctionInfo, Run, RunStep } from "../../Client/Client.ts"
+import type {
+  ClientApi,
+  EffectKind,
+  EmitResult,
+  FunctionInfo,
+  ListRunsResult,
+  Run,
+  RunStep
+} from "../../Client/Client.ts"
 import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
 import {
   FunctionNotFoundError,
@@ -140,12 +148,15 @@ export const clientRoutes = (
     ),
     reading("listRuns", readListRuns, (api, request, call) =>
       Effect.gen(function* () {
-        const page = yield* api.listRuns(request)
+        const { damaged = [], ...page } = yield* api.listRuns(request)
         const runs = page.runs.filter(({ id }) => call.shows(id))
+        const shownDamaged = damaged.filter(({ id }) => call.shows(id))
+        const left = page.runs.length - runs.length + (damaged.length - shownDamaged.length)
         return answerRuns({
           ...page,
           runs: yield* withoutDenied(call, runs),
-          totalCount: page.totalCount - (page.runs.length - runs.length)
+          ...(shownDamaged.length === 0 ? {} : { damaged: shownDamaged }),
+          totalCount: page.totalCount - left
         })
       })
     ),
@@ -253,17 +264,20 @@ export const clientRoutes = (
     ),
     asking("getCapabilities", () => Effect.succeed(json(capabilities))),
     asking("restCapabilities", () => Effect.succeed(json(capabilities))),
-    asking("health", (api) =>
-      Effect.flatMap(api.health(), (status) =>
-        Effect.map(Clock.currentTimeMillis, (now) => json({ status, timestamp: new Date(now).toISOString() }))
+    asking("health", () =>
+      Effect.map(Clock.currentTimeMillis, (now) =>
+        json({ ...healthOf(engine), timestamp: new Date(now).toISOString() })
       )
     ),
-    asking("restHealth", (api) =>
-      Effect.flatMap(api.health(), (status) =>
-        Effect.map(Clock.currentTimeMillis, (now) =>
-          json({ status, timestamp: new Date(now).toISOString(), version: SDK_VERSION })
+    asking("restHealth", () =>
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        const health = healthOf(engine)
+        return json(
+          { ...health, timestamp: new Date(now).toISOString(), version: SDK_VERSION },
+          // whoever asks for the status alone
+          health.status === "down" ? 503 : 200
         )
-      )
+      })
     ),
 
     ...streamRoutes(engine),
@@ -386,7 +400,7 @@ const withoutDeniedIn =
     caller?.isDenied("subscription:read") !== true
       ? Effect.succeed(runs)
       : Effect.forEach(runs, (run) =>
-          Effect.map(engine.eventName(environment, run.eventId), (name) => {
+          Effect.map(engine.eventName(environment, run.id), (name) => {
             if (name === undefined || mayHaveEvent(caller, environment, name)) return run
             const { input: _, ...rest } = run
             return rest
@@ -426,17 +440,31 @@ const resumeRun = (
     return yield* api.resumeRun(id, nonEmpty(fromStep))
   })
 
+/** How the engine is. It is told to everybody: names of files and rows are in the log. */
+const healthOf = (engine: EngineService) => {
+  const health = engine.health()
+  return health.status === "ok"
+    ? { status: health.status }
+    : {
+        status: health.status,
+        components: { store: { status: health.status, message: storeMessages[health.status] } }
+      }
+}
+
+const storeMessages = {
+  degraded: "Something in the database is damaged, or it cannot be written: the log of the engine says what",
+  down: "The database was taken over by another engine: this one does nothing any more"
+} as const
+
 const answerRuns = ({
+  damaged,
+  nextCursor,
   runs,
-  totalCount,
-  nextCursor
-}: {
-  readonly runs: ReadonlyArray<Run>
-  readonly totalCount: number
-  readonly nextCursor?: string
-}): Reply =>
+  totalCount
+}: Omit<ListRunsResult, "runs"> & { readonly runs: ReadonlyArray<Run> }): Reply =>
   json({
     ...(runs.length === 0 ? {} : { runs: runs.map(encodeRun) }),
+    ...(damaged === undefined ? {} : { damaged }),
     ...(nextCursor === undefined ? {} : { nextCursor }),
     ...(totalCount === 0 ? {} : { totalCount })
   })

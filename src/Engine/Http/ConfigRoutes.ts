@@ -4,7 +4,7 @@ import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import type { EngineService } from "../Engine.ts"
 import { CONFIGS_PAGE } from "../EngineConfig.ts"
-import { readPageQuery } from "../Pages.ts"
+import { allAsJson, readPageQuery } from "../Pages.ts"
 import { type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
 
 export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
@@ -25,8 +25,14 @@ export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         checked(() => readPageQuery(call.query, CONFIGS_PAGE)),
         (page) =>
           page === undefined
-            ? Effect.map(configOf(call).list(), (configs) =>
-                json({ configs: configs.filter(({ name }) => call.shows(name)) })
+            ? Effect.map(
+                allAsJson("all configurations", (after) =>
+                  Effect.map(
+                    configOf(call).listPage({ after, limit: CONFIGS_PAGE }),
+                    ({ items, ...next }) => ({ items: items.filter(({ name }) => call.shows(name)), ...next })
+                  )
+                ),
+                ({ text }) => ({ status: 200, text: `{"configs":[${text}]}` })
               )
             : Effect.map(configOf(call).listPage(page), ({ items, ...next }) =>
                 json({ configs: items.filter(({ name }) => call.shows(name)), ...next })

@@ -7,12 +7,13 @@
 import type { IncomingHttpHeaders } from "node:http"
 import { isIP } from "node:net"
 import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
-import { UnauthenticatedError, UnauthorizedError, ValidationError } from "../../Errors.ts"
-import { checkName } from "../../Limits.ts"
+import { LimitExceededError, UnauthenticatedError, UnauthorizedError, ValidationError } from "../../Errors.ts"
+import { checkName, keyLength, writesAtOnce } from "../../Limits.ts"
 import type { Access as Rule, Subject } from "../../Protocol/Http/Access.ts"
 import { CHANNEL_HEADER } from "../../Protocol/Http/Channel.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { isObject } from "../../Json.ts"
+import { show } from "../../Show.ts"
 import type { Access, Caller } from "../Access/Access.ts"
 import type { Reply } from "./Route.ts"
 
@@ -212,6 +213,10 @@ const namesIn = (
   const one = subject.in === undefined ? body : member(subject.in)
   const items = subject.each === undefined ? [one] : member(subject.each)
   if (!Array.isArray(items)) return [""]
+  // each of them is looked up in the policies
+  if (items.length > writesAtOnce) {
+    throw new LimitExceededError(`The list \`${subject.each}\``, items.length, writesAtOnce, "items")
+  }
   const names = items.flatMap((item) =>
     isObject(item)
       ? subject.members
@@ -219,8 +224,15 @@ const namesIn = (
           .filter((name) => typeof name === "string" && name !== "")
       : []
   )
+  if (names.length === 0) return [""]
   // `filter` above lets texts through only
-  return names.length === 0 ? [""] : [...new Set(names as Array<string>)]
+  const different = new Set(names as Array<string>)
+  for (const name of different) {
+    if (name.length > keyLength) {
+      throw new LimitExceededError(`The name ${show(name)}`, name.length, keyLength, "characters")
+    }
+  }
+  return [...different]
 }
 
 const bearer = (authorization: string | undefined): string | undefined =>
@@ -269,7 +281,7 @@ export const checkAllowedHosts = (hosts: unknown): ReadonlyArray<string> => {
       return url.host
     }
     throw new ValidationError(
-      `\`allowedHosts\`: ${JSON.stringify(host)?.slice(0, 128)} is not a name of a host: write it like "ironflow" or "ironflow.example.com:8443"`
+      `\`allowedHosts\`: ${show(host)} is not a name of a host: write it like "ironflow" or "ironflow.example.com:8443"`
     )
   })
 }
@@ -280,7 +292,7 @@ export const checkCorsOrigins = (origins: unknown): ReadonlyArray<string> => {
   return origins.map((origin: unknown) => {
     if (typeof origin === "string" && URL.canParse(origin) && new URL(origin).origin === origin) return origin
     throw new ValidationError(
-      `\`corsOrigins\`: ${JSON.stringify(origin)?.slice(0, 128)} is not an origin: write scheme, host and port without a path, like "https://app.example.com"`
+      `\`corsOrigins\`: ${show(origin)} is not an origin: write scheme, host and port without a path, like "https://app.example.com"`
     )
   })
 }

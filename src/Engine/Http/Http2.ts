@@ -30,8 +30,8 @@ const WINDOW_BYTES = 1024 * 1024
 /** What ALPN calls the two. */
 export const ALPN_PROTOCOLS = ["h2", "http/1.1"]
 
-/** What a client of HTTP/2 begins with. No method of HTTP/1.1 begins so. */
-const PREFACE = Buffer.from("PRI * HTTP/2.0")
+/** What a client of HTTP/2 begins with, to the end: methods of HTTP/1.1 begin like it. */
+const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 
 export class BothVersions {
   readonly #server: Http.Server
@@ -71,6 +71,8 @@ export class BothVersions {
       for (const listener of http1) Reflect.apply(listener, server, [socket])
     }
     server.on(event, (socket: Socket) => {
+      // whoever has the connection hears of it too; this listener stays when nobody has it
+      socket.on("error", () => undefined)
       if (!(socket instanceof TLSSocket)) this.#sniff(socket, asHttp1)
       else if (socket.alpnProtocol === "h2") this.#asHttp2(socket)
       else asHttp1(socket)
@@ -100,26 +102,40 @@ export class BothVersions {
   #asHttp2(socket: Socket): void {
     this.#sockets.add(socket)
     this.#http2.emit("connection", socket)
+    // a server of HTTP/1.1 keeps what is half open; this protocol knows nothing of the kind
+    socket.once("end", () => socket.destroy())
   }
 
-  /** Reads the beginning, and puts it back for whoever it is meant for. */
+  /** Reads the beginning until it tells the two apart, and puts it back for whoever it is meant for. */
   #sniff(socket: Socket, asHttp1: (socket: Socket) => void): void {
-    const giveUp = (): void => void socket.destroy()
+    let head = Buffer.alloc(0)
+    const stop = (): void => {
+      clearTimeout(timer)
+      socket.off("readable", decide).off("end", ended).off("close", stop)
+    }
+    const giveUp = (code: string): void => {
+      stop()
+      if (head.length === 0) return void socket.destroy()
+      const error = Object.assign(new Error("The beginning of the connection is not complete"), { code })
+      this.#server.emit("clientError", error, socket)
+    }
     const decide = (): void => {
-      const head: Buffer | null = socket.read()
-      if (head === null) return
-      socket.unshift(head)
+      // what is put back would be readable again at once: it is kept until it is decided
+      const chunk: Buffer | null = socket.read()
+      if (chunk === null) return
+      head = Buffer.concat([head, chunk])
       const length = Math.min(head.length, PREFACE.length)
       const isHttp2 = head.compare(PREFACE, 0, length, 0, length) === 0
-      // three bytes tell the preface from every method
-      if (isHttp2 && length < 3) return
-      socket.off("readable", decide).off("error", giveUp).off("end", giveUp)
-      socket.setTimeout(0, giveUp).off("timeout", giveUp)
+      if (isHttp2 && length < PREFACE.length) return
+      stop()
+      socket.unshift(head)
       if (isHttp2) this.#asHttp2(socket)
       else asHttp1(socket)
     }
-    socket.setTimeout(this.#timeoutMs, giveUp)
-    socket.on("error", giveUp).on("end", giveUp).on("readable", decide)
-    if (!this.#server.listening) giveUp()
+    const ended = (): void => giveUp("HPE_INVALID_EOF_STATE")
+    // not the time limit of the socket, which every byte would put off
+    const timer = setTimeout(() => giveUp("ERR_HTTP_REQUEST_TIMEOUT"), this.#timeoutMs)
+    socket.on("readable", decide).on("end", ended).on("close", stop)
+    if (!this.#server.listening) socket.destroy()
   }
 }

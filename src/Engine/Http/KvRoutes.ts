@@ -10,7 +10,7 @@ import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import type { EngineService } from "../Engine.ts"
 import { checkDistinct, KEYS_PAGE } from "../EngineKv.ts"
-import { readPageQuery } from "../Pages.ts"
+import { allAsJson, readPageQuery } from "../Pages.ts"
 import type { KvEntryRow, KvWriteRow } from "../Store/Store.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
 
@@ -41,8 +41,14 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         (page) => {
           const filter = call.query.get("filter") ?? undefined
           return page === undefined
-            ? Effect.map(kvOf(call).bucket(variable(call, "bucket")).listKeys(filter), (keys) =>
-                json({ keys, count: keys.length })
+            ? Effect.map(
+                allAsJson(`all keys of bucket "${variable(call, "bucket")}"`, (after) =>
+                  Effect.map(
+                    stored(call).listKeys(filter, { after, limit: KEYS_PAGE }),
+                    ({ keys: items, ...next }) => ({ items, ...next })
+                  )
+                ),
+                ({ count, text }) => ({ status: 200, text: `{"keys":[${text}],"count":${count}}` })
               )
             : Effect.map(stored(call).listKeys(filter, page), ({ keys, ...next }) =>
                 json({ keys, count: keys.length, ...next })
@@ -171,6 +177,7 @@ const checkValue = (key: string, value: StoredValue): StoredValue => {
   }
   if (value.type === "json") {
     const text = Buffer.from(value.bytes).toString()
+    Limits.checkNesting(what, text, Limits.jsonDepth)
     if (!isUtf8(value.bytes) || safeJsonParse(text, notJson) === notJson) {
       throw new ValidationError(`${what} is announced as JSON and is none`)
     }

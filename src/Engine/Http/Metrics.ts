@@ -71,8 +71,30 @@ const families: ReadonlyArray<{
   }
 ]
 
+/** Who did not hold what it wrote about, by the label `kind`. */
+const stale: ReadonlyArray<readonly [kind: string, value: (metrics: EngineMetrics) => number]> = [
+  ["report", ({ staleReports }) => staleReports],
+  ["renewal", ({ staleRenewals }) => staleRenewals],
+  ["projection", ({ staleSaves }) => staleSaves],
+  ["ack", ({ staleAcks }) => staleAcks]
+]
+
+const head = (name: string, kind: Kind, help: string): string =>
+  `# HELP ${name} ${help}\n# TYPE ${name} ${kind}\n`
+
 const family = (name: string, kind: Kind, help: string, value: number): string =>
-  `# HELP ${name} ${help}\n# TYPE ${name} ${kind}\n${name} ${value}\n`
+  `${head(name, kind, help)}${name} ${value}\n`
+
+const staleWrites = (metrics: EngineMetrics): string => {
+  const name = "ironflow_stale_writes_refused_total"
+  return (
+    head(
+      name,
+      "counter",
+      "Writes that were refused because whoever wrote did not hold what it wrote about."
+    ) + stale.map(([kind, value]) => `${name}{kind="${kind}"} ${value(metrics)}\n`).join("")
+  )
+}
 
 /** The text of `/metrics`. Counters start at 0 with the engine. `openPolls` counts the polls of workers now. */
 export const make = (engine: EngineService, openPolls: () => number): Effect.Effect<string, StoreError> => {
@@ -85,17 +107,26 @@ export const make = (engine: EngineService, openPolls: () => number): Effect.Eff
           return count
         })
   )
-  return Effect.map(countStuck, (count) => {
+  // where runs are damaged they cannot be counted; the other figures are as good as ever
+  const counted = Effect.catchIf(
+    countStuck,
+    (error) => error.code === "STORE_CORRUPT",
+    () => Effect.succeed(undefined)
+  )
+  return Effect.map(counted, (count) => {
     const metrics = engine.metrics()
     return (
       families.map(({ name, kind, help, value }) => family(name, kind, help, value(metrics))).join("") +
+      staleWrites(metrics) +
       family("ironflow_open_polls", "gauge", "Polls of workers that are open now.", openPolls()) +
-      family(
-        "ironflow_runs_stuck",
-        "gauge",
-        "Unfinished runs that nothing will ever move; always 0 in a sound engine.",
-        count
-      )
+      (count === undefined
+        ? ""
+        : family(
+            "ironflow_runs_stuck",
+            "gauge",
+            "Unfinished runs that nothing will ever move; always 0 in a sound engine.",
+            count
+          ))
     )
   })
 }

@@ -8,7 +8,14 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { IronflowError, type SerializedError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
-import { checkName, checkSize, listLength, projectionStateBytes } from "../../Limits.ts"
+import {
+  checkName,
+  checkNesting,
+  checkSize,
+  jsonDepth,
+  listLength,
+  projectionStateBytes
+} from "../../Limits.ts"
 import { maxReadEvents } from "../../Projection/Projection.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
@@ -187,6 +194,7 @@ const readSave = (body: unknown) => {
   for (const { partition, state } of save.states) {
     checkName("partition", partition)
     checkSize(`State of partition "${partition}"`, state, projectionStateBytes)
+    checkNesting(`the state of partition "${partition}"`, state, jsonDepth)
     try {
       JSON.parse(state)
     } catch (cause) {

@@ -16,6 +16,7 @@ import type {
   ProjectionRegistration,
   ProjectionSaved
 } from "../../Protocol/Projections.ts"
+import { show } from "../../Show.ts"
 import type { EngineService } from "../Engine.ts"
 import { reachOf } from "../Access/SubscriptionReach.ts"
 import { checkEvents, mayHaveEvent } from "../Access/WorkerAccess.ts"
@@ -137,7 +138,7 @@ const readRegistration = (body: unknown): ProjectionRegistration => {
   const { events, mode, name, partitionKey } = registerRequest(body)
   if (mode !== "managed" && mode !== "external") {
     throw new ValidationError(
-      `RegisterProjection: \`mode\` must be "managed" or "external", got "${String(mode).slice(0, 64)}"`
+      `RegisterProjection: \`mode\` must be "managed" or "external", got ${show(mode)}`
     )
   }
   return { name, events, mode, ...(partitionKey ? { partitionKey } : {}) }

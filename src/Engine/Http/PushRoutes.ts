@@ -81,10 +81,13 @@ const readUrl = (url: unknown): string => {
 
 const readUpdate = ({ body }: Call, jobId: string): TurnUpdate => {
   if (!isObject(body)) throw new ValidationError("Update: the body must be an object")
-  const { late, ops, runId, waitMs } = body
+  const { late, ops, pauses, runId, waitMs } = body
   checkReport({ jobId, runId, ops }, "Update")
   if (waitMs !== undefined && !(Number.isFinite(waitMs) && Number(waitMs) >= 0)) {
     throw new ValidationError("Update: `waitMs` must be a number of milliseconds")
+  }
+  if (pauses !== undefined && typeof pauses !== "boolean") {
+    throw new ValidationError("Update: `pauses` must be true or false")
   }
   if (
     late !== undefined &&

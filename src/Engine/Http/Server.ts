@@ -24,6 +24,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { DEFAULT_ENVIRONMENT, DEFAULT_PORT } from "../../Constants.ts"
+import { type Duration, formatDuration, positiveDuration } from "../../Duration.ts"
 import { CONNECT_PATH } from "../../Protocol/Connect/Messages.ts"
 import { IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
 import * as Alarm from "../../Execution/Alarm.ts"
@@ -32,6 +33,7 @@ import { CHANNEL_HEADER, CHANNEL_PATH } from "../../Protocol/Http/Channel.ts"
 import { readEngine } from "../../Protocol/Http/Access.ts"
 import type { Dialect } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
+import { show } from "../../Show.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
 import { Engine } from "../Engine.ts"
 import { type BodyLimits, parseJson, readBytes, readJson } from "./Body.ts"
@@ -46,6 +48,7 @@ import {
   isLoopback,
   type Visitor
 } from "./Gate.ts"
+import { lastWords } from "./LastWords.ts"
 import * as Metrics from "./Metrics.ts"
 import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
@@ -83,9 +86,18 @@ export interface HttpServerOptions {
   readonly bodyTimeoutMs?: number
   /** Connections at once; more are closed. 10000 by default. */
   readonly maxConnections?: number
+  /**
+   * How long a worker may be silent before its runs go to others; `"15s"` by default, from 3 seconds to an hour. It aborts
+   * them itself two seconds earlier.
+   */
+  readonly leaseTerm?: Duration
 }
 
-type ResolvedOptions = Required<Omit<HttpServerOptions, "tls">> & Pick<HttpServerOptions, "tls">
+type ResolvedOptions = Required<Omit<HttpServerOptions, "tls" | "leaseTerm">> &
+  Pick<HttpServerOptions, "tls"> & { readonly leaseTerm: number }
+
+const MIN_LEASE_MS = 3000
+const MAX_LEASE_MS = 3_600_000
 
 /** The engine's HTTP server, listening. */
 export class HttpServerEngine extends Context.Service<
@@ -134,7 +146,9 @@ export const make = (
       leaving.add(listener)
       return () => leaving.delete(listener)
     }
-    const workers = new Workers(engine, clock, (effect) => Fiber.runIn(run(effect), scope))
+    const workers = new Workers(engine, clock, resolved.leaseTerm, (effect) =>
+      Fiber.runIn(run(effect), scope)
+    )
     const app = makeApp(resolved, gate, [
       ...descriptions(Metrics.make(engine, () => workers.openPolls)),
       ...workerRoutes(engine, workers, resolved.maxReportBytes),
@@ -153,8 +167,12 @@ export const make = (
     ])
 
     const maxStreamBytes = Math.max(resolved.maxReportBytes, resolved.maxBodyBytes)
+    const onBug = (what: string, cause: unknown): void => {
+      Fiber.runIn(run(Effect.logError(`${what} because of a bug`, cause)), scope)
+    }
     const upgrades = new Upgrades({
       gate,
+      onBug,
       routes: [
         yield* WorkerRpcServer.make(workers, maxStreamBytes),
         channelRoute({
@@ -188,10 +206,13 @@ export const make = (
         if (headers[":path"] !== CONNECT_PATH || headers[":method"] !== "POST") return false
         try {
           gate.checkOrigin({ headers })
-          streams.open(stream, headers, gate.admit({ headers }))
+          streams.open(stream, headers, () => gate.admit({ headers }))
         } catch (error) {
-          if (!isIronflowError(error)) throw error
-          refuseStream(stream, error)
+          if (!isIronflowError(error)) onBug("A request for a stream failed", error)
+          refuseStream(
+            stream,
+            isIronflowError(error) ? failureResponse(error, "connect") : defectResponse("connect")
+          )
         }
         return true
       }
@@ -294,11 +315,17 @@ const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
     maxConnections: 10_000,
     ...options,
     corsOrigins: checkCorsOrigins(options.corsOrigins ?? []),
-    allowedHosts: checkAllowedHosts(options.allowedHosts ?? [])
+    allowedHosts: checkAllowedHosts(options.allowedHosts ?? []),
+    leaseTerm: positiveDuration(options.leaseTerm ?? "15s", "leaseTerm of the engine")
   }
-  const { port } = resolved
+  const { leaseTerm, port } = resolved
+  if (leaseTerm < MIN_LEASE_MS || leaseTerm > MAX_LEASE_MS) {
+    throw new ValidationError(
+      `\`leaseTerm\` must be from ${formatDuration(MIN_LEASE_MS)} to ${formatDuration(MAX_LEASE_MS)}, got ${formatDuration(leaseTerm)}`
+    )
+  }
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {
-    throw new ValidationError(`The port must be an integer from 0 to 65535, got ${String(port)}`)
+    throw new ValidationError(`The port must be an integer from 0 to 65535, got ${show(port)}`)
   }
   for (const name of [
     "maxBodyBytes",
@@ -308,7 +335,7 @@ const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
     "maxConnections"
   ] as const) {
     if (!Number.isSafeInteger(resolved[name]) || resolved[name] <= 0) {
-      throw new ValidationError(`\`${name}\` must be a positive integer, got ${String(resolved[name])}`)
+      throw new ValidationError(`\`${name}\` must be a positive integer, got ${show(resolved[name])}`)
     }
   }
   return resolved
@@ -334,12 +361,15 @@ const createServer = (options: ResolvedOptions): Http.Server => {
       ? Http.createServer(limits)
       : Https.createServer({
           ...limits,
+          handshakeTimeout: options.bodyTimeoutMs,
           cert: Buffer.from(tls.cert),
           key: Buffer.from(tls.key),
           ALPNProtocols: ALPN_PROTOCOLS
         })
   server.maxConnections = options.maxConnections
   server.on("clientError", answerMalformed)
+  // without its TLS nothing can be said on it
+  server.on("tlsClientError", (_error: Error, socket: Socket) => socket.destroy())
   return server
 }
 
@@ -348,14 +378,11 @@ const answerMalformed = (error: Error & { readonly code?: string }, socket: Sock
   if (!socket.writable) return void socket.destroy()
   const [status, message] =
     error.code === "HPE_HEADER_OVERFLOW"
-      ? (["431 Request Header Fields Too Large", "The headers are too large"] as const)
+      ? ([431, "The headers are too large"] as const)
       : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
-        ? (["408 Request Timeout", "The request did not arrive in time"] as const)
-        : (["400 Bad Request", "This is not a valid HTTP request"] as const)
-  const body = JSON.stringify({ error: message, message, code: "BAD_REQUEST" })
-  socket.end(
-    `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`
-  )
+        ? ([408, "The request did not arrive in time"] as const)
+        : ([400, "This is not a valid HTTP request"] as const)
+  lastWords(socket, { status, body: { error: message, message, code: "BAD_REQUEST" } })
 }
 
 const listenError = (error: ServeError, host: string, port: number): IronflowError => {
@@ -447,7 +474,8 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
           )
         : reply
     }
-    if (method === "GET" || method === "DELETE") return call(undefined)
+    // whoever may be anybody has nothing to say that were worth the reading
+    if (isPublic || method === "GET" || method === "DELETE") return call(undefined)
     const limits = route.fromWorker ? worker : client
     return Effect.flatMap(route.reads === "json" ? asked.readJson(limits) : asked.readBytes(limits), (body) =>
       Effect.flatten(
@@ -509,8 +537,9 @@ const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<R
   ]
 }
 
-const refuseStream = (stream: ServerHttp2Stream, error: IronflowError): void => {
-  const { body, status } = failureResponse(error, "connect")
+const refuseStream = (stream: ServerHttp2Stream, { body, status }: FailureResponse): void => {
+  // half of an answer cannot be taken back, and nobody hears a stream that is closed
+  if (stream.headersSent || stream.closed) return void stream.close()
   stream.respond({ ":status": status, "content-type": "application/json" })
   stream.end(JSON.stringify(body))
 }

@@ -10,8 +10,11 @@ import type { Caller } from "../Access/Access.ts"
 import { checkWorker, limitsOf } from "../Access/WorkerAccess.ts"
 import { checked } from "./Route.ts"
 import { checkRegistration } from "./FunctionConfigs.ts"
-import { PRESENCE_MS, type Push, TURN_LEASE_MS, type TurnWorker, WAIT_MS } from "./TurnWorker.ts"
+import type { Push, TurnWorker } from "./TurnWorker.ts"
 import type { Workers } from "./Workers.ts"
+
+/** The longest that a worker is told to keep a poll open. */
+const MAX_POLL_MS = 20_000
 
 export type RegisterRequest = typeof Schemas.RegisterWorkerRequest.Type
 
@@ -54,12 +57,13 @@ export const registerTurns = (
       ...(push === undefined ? {} : { push }),
       ...(caller === undefined ? {} : { limits: limitsOf(caller, announced.registration.environment) })
     })
+    const { leaseMs } = workers
     const response: RegisterTurnsResponse = {
-      capabilities: { turns: TURNS_VERSION },
+      capabilities: { turns: TURNS_VERSION, renewals: true },
       session: worker.session,
-      leaseMs: TURN_LEASE_MS,
-      presenceMs: PRESENCE_MS,
-      waitMs: WAIT_MS,
+      leaseMs,
+      presenceMs: leaseMs,
+      waitMs: Math.min(MAX_POLL_MS, Math.floor(leaseMs / 3)),
       maxBodyBytes,
       lost
     }
@@ -67,7 +71,7 @@ export const registerTurns = (
   })
 
 const readAnnouncement = (
-  { registration, instance, jobs = [] }: RegisterRequest,
+  { capabilities, registration, instance, jobs = [], number, process }: RegisterRequest,
   { caller, environment, workerId }: Origin
 ) => {
   if (registration === undefined || instance === undefined || instance === "") {
@@ -93,5 +97,12 @@ const readAnnouncement = (
     functions: registration.functions.map(checkRegistration)
   }
   if (caller !== undefined) checkWorker(caller, checkedRegistration)
-  return { registration: checkedRegistration, instance: instance.slice(0, keyLength), jobs }
+  return {
+    registration: checkedRegistration,
+    instance: instance.slice(0, keyLength),
+    jobs,
+    renews: capabilities?.renewals === true,
+    process,
+    ...(number === undefined ? {} : { number })
+  }
 }

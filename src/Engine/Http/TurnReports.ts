@@ -7,9 +7,19 @@ import { ValidationError } from "../../Errors.ts"
 import { checkEventName } from "../../Event.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import { checkBucketName, checkKey } from "../../KvKeys.ts"
-import { checkName, checkSize, eventBytes, stepResultBytes, writesAtOnce } from "../../Limits.ts"
+import {
+  checkName,
+  checkNesting,
+  checkSize,
+  eventBytes,
+  jsonDepth,
+  nameLength,
+  stepResultBytes,
+  writesAtOnce
+} from "../../Limits.ts"
 import type { ReportsRequest, Room } from "../../Protocol/Http/Turns.ts"
 import { endsTurn, type StepKind, type TurnOp, type TurnReport, type TxWrite } from "../../Protocol/Worker.ts"
+import { show } from "../../Show.ts"
 
 /** Says what a value must be when it is not that, else `undefined`. */
 type Rule = (value: unknown) => string | undefined
@@ -46,6 +56,7 @@ const error: Rule = (value) =>
 const jsonText: Rule = (value) => {
   if (typeof value !== "string") return "JSON text"
   checkSize("A value in a report", value, stepResultBytes)
+  checkNesting("a value in a report", value, jsonDepth)
   return value === "null" || safeJsonParse(value) !== undefined ? undefined : "JSON text"
 }
 const outcome: Rule = (value) => {
@@ -67,7 +78,7 @@ const event = (value: { readonly [key: string]: unknown }): string | undefined =
   if (!Number.isSafeInteger(value.version) || Number(value.version) < 1) return "an event with a version"
   for (const part of [value.data, ...(value.metadata === undefined ? [] : [value.metadata])]) {
     if (jsonText(part) !== undefined) return "an event with its data as JSON text"
-    checkSize(`Data of event "${String(value.name)}"`, String(part), eventBytes)
+    checkSize(`Data of event ${show(value.name, nameLength)}`, String(part), eventBytes)
   }
   return undefined
 }

@@ -125,12 +125,9 @@ export class TurnStream {
             }
           )
         case "room":
-          return Effect.map(
+          return Effect.flatMap(
             checked(() => roomRequest(body)),
-            (request) => {
-              worker.makeRoom(request)
-              return NOTHING
-            }
+            (request) => Effect.as(worker.room(request), NOTHING)
           )
         case "late":
           return Effect.flatMap(

@@ -7,21 +7,24 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import { type ConnectionError, IronflowError } from "../../Errors.ts"
-import { MAX_WAIT_MS, type PollRequest, type ReportsRequest, type Room } from "../../Protocol/Http/Turns.ts"
+import * as Schedule from "effect/Schedule"
+import { type ConnectionError, IronflowError, type StoreError } from "../../Errors.ts"
+import {
+  MAX_WAIT_MS,
+  type PollRequest,
+  type ProcessIdentity,
+  type Renewal,
+  type ReportsRequest,
+  type Room
+} from "../../Protocol/Http/Turns.ts"
 import type { RoomRequest } from "../../Protocol/TurnStream.ts"
 import type { TurnAck } from "../../Protocol/Worker.ts"
+import { hasEnded } from "../../Worker/ProcessIdentity.ts"
 import type { RemoteSession } from "../Dispatch.ts"
 import type { Deliveries } from "./Deliveries.ts"
 
-/** How long a lease holds without a sign of life. */
-export const TURN_LEASE_MS = 30_000
-/** How often the leases of a worker that shows life are extended. */
-export const TICK_MS = TURN_LEASE_MS / 3
-/** How long a worker whose connection is closed may be away before it counts as dead. */
-export const PRESENCE_MS = 5000
-/** How long a worker is told to keep a poll open. */
-export const WAIT_MS = 20_000
+/** The waits between looks whether the process behind a closed connection has ended: 100 ms, doubling to a second. */
+const LOOKS = Schedule.min([Schedule.exponential(100), Schedule.spaced(1000)])
 
 interface Batch {
   readonly number: number
@@ -50,6 +53,14 @@ export interface TurnWorkerOptions {
   readonly engine: RemoteSession
   readonly deliveries: Deliveries
   readonly functionIds: ReadonlySet<string>
+  /** How long its leases hold. */
+  readonly leaseMs: number
+  /** Whether it names the jobs whose leases it renews. */
+  readonly renews: boolean
+  /** Absent where the end of its process cannot be seen. */
+  readonly process: ProcessIdentity | undefined
+  /** A clock that nobody sets back or forward, milliseconds. */
+  readonly now: () => number
   /** The connection that it registered on. */
   readonly line: Duplex
   readonly push?: Push
@@ -57,6 +68,8 @@ export interface TurnWorkerOptions {
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   /** Ends the session of a worker that has been away for too long. */
   readonly onDead: (worker: TurnWorker) => Effect.Effect<void>
+  /** A batch was refused, because a later one has come before. */
+  readonly onStale: () => void
 }
 
 export class TurnWorker {
@@ -75,8 +88,8 @@ export class TurnWorker {
   readonly #watched = new WeakSet<Duplex>()
   /** Waits for a worker that is away. */
   #vigil: Fiber.Fiber<void> | undefined
+  #heardAt = 0
   #heardSinceTick = true
-  #silentTicks = 0
   #batch: Batch | undefined
   #answerScheduled = false
   #unreachable = false
@@ -112,7 +125,14 @@ export class TurnWorker {
 
   /** Whether the process behind it may still be alive: the connection that it was last seen on is open. */
   get present(): boolean {
-    return !this.#line.destroyed
+    return !this.#line.destroyed && !this.#processEnded
+  }
+
+  /** When it counts as dead unless something is heard of it, by its clock. */
+  get deadline(): number {
+    const { leaseMs, now, renews } = this.#options
+    // one that does not renew by name is there as long as its poll is open
+    return (this.#poll === undefined || renews ? this.#heardAt : now()) + leaseMs
   }
 
   /** Whether the session is over. */
@@ -136,17 +156,26 @@ export class TurnWorker {
     this.#arrived(this.#line)
   }
 
-  /** The worker has so much room. */
-  makeRoom(request: RoomRequest): void {
-    this.#makeRoom(request)
+  /** The worker says how much room it has, and what it is at. Ends when its leases are extended. */
+  room(request: RoomRequest): Effect.Effect<void, StoreError> {
+    return Effect.suspend(() => {
+      this.#makeRoom(request)
+      return this.#renew(request)
+    })
   }
 
   /** Answers with the JSON of a `PollResponse`. */
-  poll(request: PollRequest, line: Duplex): Effect.Effect<string> {
+  poll(request: PollRequest, line: Duplex): Effect.Effect<string, StoreError> {
     return Effect.suspend(() => {
       this.#arrived(line)
       this.#deliveries.received(request.seen)
       this.#makeRoom(request)
+      return Effect.andThen(this.#renew(request), this.#wait(request))
+    })
+  }
+
+  #wait(request: PollRequest): Effect.Effect<string> {
+    return Effect.suspend(() => {
       this.#answerPoll()
       if (!this.#deliveries.isEmpty || this.#closing)
         return Effect.succeed(this.#answer(this.#deliveries.take()))
@@ -159,8 +188,12 @@ export class TurnWorker {
             Math.min(Math.max(0, request.waitMs), MAX_WAIT_MS)
           ),
           // when a newer poll is open, what there is goes there
-          () =>
-            this.#poll === undefined || this.#poll === poll ? this.#answer(this.#deliveries.take()) : NOTHING
+          () => {
+            if (!this.#options.renews) this.#heardAt = this.#options.now()
+            return this.#poll === undefined || this.#poll === poll
+              ? this.#answer(this.#deliveries.take())
+              : NOTHING
+          }
         ),
         Effect.sync(() => {
           if (this.#poll === poll) this.#poll = undefined
@@ -178,6 +211,7 @@ export class TurnWorker {
         return Deferred.await(last.answer)
       }
       if (last !== undefined && request.batch < last.number) {
+        this.#options.onStale()
         return Effect.fail(
           new IronflowError(
             `Batch ${request.batch} of worker ${this.workerId} comes after batch ${last.number}: ` +
@@ -210,17 +244,29 @@ export class TurnWorker {
     return this.#engine.late(late)
   }
 
-  /** Runs every {@link TICK_MS}: extends the leases of a worker that was heard of since the last time. */
+  /** Runs at least three times a lease: ends the session of a worker that is dead. */
   readonly tick: Effect.Effect<void> = Effect.suspend(() => {
-    const alive = this.#poll !== undefined || this.#heardSinceTick
+    if (this.#options.now() >= this.deadline) return this.#options.onDead(this)
+    const heard = this.#poll !== undefined || this.#heardSinceTick
     this.#heardSinceTick = false
-    this.#silentTicks = alive ? 0 : this.#silentTicks + 1
-    if (this.#silentTicks * TICK_MS >= TURN_LEASE_MS) return this.#options.onDead(this)
-    if (!alive) return Effect.void
-    return Effect.catch(this.#engine.extend, (error) =>
+    // whatever is between it and here may keep its connection open
+    if (!heard) return this.#processEnded ? this.#dead : Effect.void
+    if (this.#options.renews) return Effect.void
+    return Effect.catch(Effect.asVoid(this.#engine.extend()), (error) =>
       Effect.logError(`The leases of worker ${this.workerId} could not be extended`, error)
     )
   })
+
+  /** Extends the leases of the jobs that the worker is at; it is told of those that it does not have any more. */
+  #renew({ holding }: Renewal): Effect.Effect<void, StoreError> {
+    if (holding === undefined || holding.length === 0) return Effect.void
+    return Effect.map(this.#engine.extend(holding), (gone) => {
+      for (const jobId of gone) {
+        const reason = "its lease has run out, or the run has ended"
+        this.#deliveries.handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
+      }
+    })
+  }
 
   /** The server is going to stop: lets the poll go. The leases stay. */
   goAway(): void {
@@ -286,6 +332,8 @@ export class TurnWorker {
     const poll = this.#poll
     if (poll === undefined) return
     this.#poll = undefined
+    // it was there until now
+    if (!this.#options.renews) this.#heardAt = this.#options.now()
     Deferred.doneUnsafe(poll.woken, Exit.void)
   }
 
@@ -296,6 +344,7 @@ export class TurnWorker {
   #arrived(line: Duplex): void {
     this.#vigil?.interruptUnsafe()
     this.#vigil = undefined
+    this.#heardAt = this.#options.now()
     this.#heardSinceTick = true
     if (line !== this.#line || this.#unreachable) {
       this.#line = line
@@ -307,21 +356,33 @@ export class TurnWorker {
     line.once("close", () => this.#gone(line))
   }
 
-  /** The connection that the worker was last seen on is closed: one that lives comes back on another. */
+  get #processEnded(): boolean {
+    const { process } = this.#options
+    return process !== undefined && hasEnded(process)
+  }
+
+  /**
+   * The connection that the worker was last seen on is closed: one that lives comes back on another, and has until its
+   * leases end. One whose process has ended does not.
+   */
   #gone(line: Duplex): void {
     if (this.#ended || this.#line !== line) return
     this.#unreachable = true
     this.#engine.setReachable(false)
+    if (this.#options.process === undefined) return
     this.#vigil = this.#options.fork(
-      Effect.andThen(
-        Effect.sleep(PRESENCE_MS),
-        Effect.suspend(() => {
-          this.#vigil = undefined
-          return this.#options.onDead(this)
-        })
+      Effect.suspend(() => (this.#processEnded ? this.#dead : Effect.void)).pipe(
+        Effect.repeat({ schedule: LOOKS, until: () => this.#ended }),
+        Effect.asVoid
       )
     )
   }
+
+  readonly #dead: Effect.Effect<void> = Effect.suspend(() => {
+    // not to be interrupted by its own end
+    this.#vigil = undefined
+    return this.#options.onDead(this)
+  })
 }
 
 const NOTHING = '{"deliveries":[]}'

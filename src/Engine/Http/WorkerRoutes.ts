@@ -107,10 +107,17 @@ export const workerRoutes = (
       return { status: 200, text: available === undefined ? texts[0]! : `{"jobs":[${texts.join(",")}]}` }
     })
 
+  /** The job that a call is about; one that is none of ours is as one that is gone. */
+  const readJob = (call: Call, what: "staleReports" | "staleRenewals") =>
+    Effect.tapError(
+      checked(() => jobOf(call)),
+      () => Effect.sync(() => engine.countStale(what))
+    )
+
   const updateJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
       workers.legacyWorker(variable(call, "id"), boundTo(call))?.seen()
-      const job = yield* checked(() => jobOf(call))
+      const job = yield* readJob(call, "staleReports")
       const update = yield* checked(() => jobUpdate(call.body))
       return yield* answerAck(
         yield* applyUpdate(engine, call.environment, job, update, boundTo(call), call.caller)
@@ -119,9 +126,11 @@ export const workerRoutes = (
 
   const ackJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
-      const job = yield* checked(() => jobOf(call))
+      const job = yield* readJob(call, "staleRenewals")
       const gone = yield* engine.extendLeases([job.jobId], LEGACY_LEASE_MS)
-      return gone.length === 0 ? json({}) : yield* stale(job.jobId)
+      if (gone.length === 0) return json({})
+      engine.countStale("staleRenewals")
+      return yield* stale(job.jobId)
     })
 
   const heartbeat = (call: Call): Effect.Effect<Reply, IronflowError> =>

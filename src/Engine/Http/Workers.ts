@@ -3,19 +3,18 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Duplex } from "node:stream"
 import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
-import { WORKER_UNKNOWN } from "../../Protocol/Http/Turns.ts"
+import { type ProcessIdentity, WORKER_UNKNOWN } from "../../Protocol/Http/Turns.ts"
 import type { FunctionRegistration, WorkerHandlers, WorkerRegistration } from "../../Protocol/Worker.ts"
 import type { WorkerLimits } from "../Access/WorkerAccess.ts"
 import type { RemoteSession } from "../Dispatch.ts"
 import type { EngineService } from "../Engine.ts"
 import { Deliveries } from "./Deliveries.ts"
 import { LEGACY_LEASE_MS, LegacyWorker } from "./LegacyWorker.ts"
-import { type Push, TICK_MS, TURN_LEASE_MS, TurnWorker } from "./TurnWorker.ts"
+import { type Push, TurnWorker } from "./TurnWorker.ts"
 
 /** A worker that speaks turns, as it announces itself. */
 export interface Announcement {
@@ -23,6 +22,11 @@ export interface Announcement {
   readonly instance: string
   /** Job ids of the turns in flight that it wants to keep. */
   readonly jobs: ReadonlyArray<string>
+  /** Whether it names the jobs whose leases it renews. */
+  readonly renews: boolean
+  readonly process: ProcessIdentity | undefined
+  /** Which registration of the instance it is; absent for workers that do not count them. */
+  readonly number?: number
   readonly line: Duplex
   readonly transport: string
   /** Absent for a worker that polls. */
@@ -31,29 +35,50 @@ export interface Announcement {
   readonly limits?: WorkerLimits
 }
 
+/** A registration that had its effect. */
+interface Registration {
+  readonly number: number
+  readonly session: string
+  readonly lost: ReadonlyArray<string>
+}
+
+/** Instances whose last registration is remembered: what comes twice comes soon. */
+const MAX_REGISTRATIONS = 10_000
+
 /** What an existing worker with a stream is told. */
 export interface LegacyStreamHandlers extends WorkerHandlers {
   readonly transport: string
   readonly onEnd: () => void
 }
 
+/** An engine that looks this much later than it meant to was stopped itself, and has not read what came meanwhile. */
+const LATE_MS = 1000
+
 export class Workers {
+  readonly leaseMs: number
   readonly #engine: EngineService
   readonly #clock: Clock.Clock
   readonly #fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly #workers = new Map<string, TurnWorker | LegacyWorker>()
+  /** The last registration of an instance that numbers them, of those that have left too. */
+  readonly #registrations = new Map<string, Registration>()
   /** Registrations go one by one: a worker that repeats one must find what the first has done. */
   readonly #registering = Semaphore.makeUnsafe(1)
 
+  /** `leaseMs` is how long a worker that speaks turns may be silent before its runs go to others. */
   constructor(
     engine: EngineService,
     clock: Clock.Clock,
+    leaseMs: number,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   ) {
     this.#engine = engine
     this.#clock = clock
+    this.leaseMs = leaseMs
     this.#fork = fork
   }
+
+  readonly #now = (): number => Number(this.#clock.monotonicTimeNanosUnsafe()) / 1e6
 
   /**
    * The worker with this session; a worker that is not known registers again. `environment` is that of the call, if its
@@ -86,12 +111,26 @@ export class Workers {
     announcement: Announcement
   ): Effect.Effect<
     { readonly worker: TurnWorker; readonly lost: ReadonlyArray<string> },
-    ValidationError | StoreError
+    ValidationError | StoreError | IronflowError
   > {
-    const { registration, instance, jobs, limits, line, push, transport } = announcement
+    const { registration, instance, jobs, limits, line, number, process, push, renews, transport } =
+      announcement
     const { workerId } = registration
     return this.#one(
       Effect.gen({ self: this }, function* () {
+        const numbered = JSON.stringify([workerId, instance])
+        const last = number === undefined ? undefined : this.#registrations.get(numbered)
+        if (last !== undefined && number !== undefined && number <= last.number) {
+          // the session of a stream is on that stream
+          const current = this.#workers.get(workerId)
+          const stands = current instanceof TurnWorker && current.session === last.session
+          if (number === last.number && stands && push === undefined)
+            return { worker: current, lost: last.lost }
+          return yield* new IronflowError(
+            `Registration ${number} of worker "${workerId}" comes after registration ${last.number}: it is answered without effect`,
+            { code: "STALE_REGISTRATION" }
+          )
+        }
         const earlier = this.#workers.get(workerId)
         yield* checkEnvironment(workerId, earlier, registration.environment)
         const same = earlier instanceof TurnWorker && earlier.instance === instance ? earlier : undefined
@@ -102,7 +141,8 @@ export class Workers {
         const deliveries = new Deliveries()
         const engine = yield* this.#engine.connectRemoteWorker(registration, deliveries.handlers, {
           transport,
-          leaseMs: TURN_LEASE_MS,
+          leaseMs: this.leaseMs,
+          endsTurns: true,
           ...(limits === undefined ? {} : { limits })
         })
         const session = `ses_${(yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)}`
@@ -115,15 +155,21 @@ export class Workers {
             engine,
             deliveries,
             functionIds: new Set(registration.functions.map(({ id }) => id)),
+            leaseMs: this.leaseMs,
+            renews,
+            process,
+            now: this.#now,
             line,
             ...(push === undefined ? {} : { push }),
             fork: this.#fork,
-            onDead: (dead) => this.#end(dead, true)
+            onDead: (dead) => this.#end(dead, true),
+            onStale: () => this.#engine.countStale("staleReports")
           },
           same
         )
         this.#workers.set(workerId, worker)
         const lost = yield* Effect.tapError(engine.adopt(jobs), () => this.#end(worker, false))
+        if (number !== undefined) this.#remember(numbered, { number, session, lost })
         return { worker, lost }
       })
     )
@@ -189,7 +235,16 @@ export class Workers {
   }
 
   /** Keeps the leases of those who show life, and gives up the others, until the scope ends. */
-  readonly watch: Effect.Effect<void, never, Scope.Scope> = Effect.suspend(() =>
+  readonly watch: Effect.Effect<void, never, Scope.Scope> = Effect.suspend(() => {
+    const due = this.#nextLook
+    return Effect.andThen(
+      Effect.sleep(due - this.#now()),
+      // one that was frozen itself listens first: those that it takes for dead may have called
+      Effect.suspend(() => (this.#now() - due > LATE_MS ? Effect.sleep(LATE_MS) : this.#look))
+    )
+  }).pipe(Effect.forever, Effect.forkScoped, Effect.asVoid)
+
+  readonly #look: Effect.Effect<void> = Effect.suspend(() =>
     Effect.forEach(
       [...this.#workers.values()],
       (worker) => {
@@ -198,7 +253,26 @@ export class Workers {
       },
       { discard: true }
     )
-  ).pipe(Effect.delay(TICK_MS), Effect.repeat(Schedule.forever), Effect.forkScoped, Effect.asVoid)
+  )
+
+  /** When the first of them may be dead, and soon enough for those that do not renew their leases themselves. */
+  get #nextLook(): number {
+    let next = this.#now() + this.leaseMs / 3
+    for (const worker of this.#workers.values()) {
+      if (worker instanceof TurnWorker) next = Math.min(next, worker.deadline)
+    }
+    return next
+  }
+
+  #remember(numbered: string, registration: Registration): void {
+    this.#registrations.delete(numbered)
+    this.#registrations.set(numbered, registration)
+    if (this.#registrations.size <= MAX_REGISTRATIONS) return
+    for (const oldest of this.#registrations.keys()) {
+      this.#registrations.delete(oldest)
+      return
+    }
+  }
 
   /** Half a registration is none: a worker that hangs up in the middle finds it done. */
   #one<A, E>(registering: Effect.Effect<A, E>): Effect.Effect<A, E> {

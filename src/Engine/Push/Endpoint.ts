@@ -12,11 +12,13 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import { IronflowError, isIronflowError, type StoreError, type ValidationError } from "../../Errors.ts"
-import { isObject, safeJsonParse } from "../../Json.ts"
+import { isObject, numberOf, safeJsonParse } from "../../Json.ts"
+import { checkNesting } from "../../Limits.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import type { DescribeRequest, TurnRequest } from "../../Protocol/Push.ts"
 import {
+  endsLease,
   endsTurn,
   type FunctionRegistration,
   type Job,
@@ -45,9 +47,10 @@ const DESCRIBE_MS = 10_000
 const FIRST_PROBE_MS = 250
 const LONGEST_PROBE_MS = 30_000
 
-/** What an endpoint is: one of this package, which runs whole turns, or another. */
+/** What an endpoint says that it is. */
 export interface Described {
-  readonly turns: boolean
+  /** Whether it is one of this package, which runs whole turns; `undefined` when its answer is no description. */
+  readonly turns: boolean | undefined
   readonly functions: ReadonlyArray<FunctionRegistration>
 }
 
@@ -107,6 +110,7 @@ export class Endpoint {
     const codes = JSON.stringify(functions.map(({ codeHash, id }) => [id, codeHash]))
     if (codes === this.#codes) return Effect.void
     const { connect, environment, settings, url, workerId } = this.#options
+    if (functions.some(({ endpointTurns }) => endpointTurns === true)) this.#speaksTurns ??= true
     return Effect.gen({ self: this }, function* () {
       this.#session?.detach()
       const session = yield* connect(
@@ -119,7 +123,9 @@ export class Endpoint {
           labels: {},
           version: { sdk: "push", runtime: url },
           // it only says again what is registered: whatever came later stands
-          startedAt: 0
+          startedAt: 0,
+          // those that do not understand are not told, see `PushEndpoints.update`
+          pauses: true
         },
         { onJob: (job) => this.#start(job), onNotice: (notice) => this.#hear(notice) },
         { transport: "push", leaseMs: LEASE_MS }
@@ -187,7 +193,7 @@ export class Endpoint {
       (answer): Effect.Effect<Described, IronflowError> => {
         const body = safeJsonParse(answer.text)
         if (answer.status === 200 && isObject(body) && body.type === "description") {
-          const turns = isObject(body.capabilities) && Number(body.capabilities.turns) >= 1
+          const turns = isObject(body.capabilities) && numberOf(body.capabilities.turns) >= 1
           // each is checked as it is registered
           const functions = Array.isArray(body.functions)
             ? (body.functions as ReadonlyArray<FunctionRegistration>)
@@ -199,8 +205,8 @@ export class Endpoint {
           unavailability(answer) ??
           (answer.status >= 500 ? `it answered ${answer.status}${reasonIn(answer)}` : undefined)
         return problem === undefined
-          ? Effect.succeed({ turns: false, functions: [] })
-          : Effect.fail(new IronflowError(problem, { code: "ENDPOINT_UNAVAILABLE", retryable: true }))
+          ? Effect.succeed({ turns: undefined, functions: [] })
+          : Effect.fail(unavailable(problem))
       }
     )
   })
@@ -228,8 +234,8 @@ export class Endpoint {
   #probe(delayMs: number): void {
     const again = Math.min(Math.max(FIRST_PROBE_MS, delayMs * (delayMs < 1000 ? 2 : 1.2)), LONGEST_PROBE_MS)
     this.#probing = this.#options.fork(
-      Effect.matchEffect(Effect.delay(this.describe, delayMs), {
-        onSuccess: ({ turns }) =>
+      Effect.matchEffect(Effect.delay(this.#ask, delayMs), {
+        onSuccess: (turns) =>
           Effect.suspend(() => {
             this.#probing = undefined
             this.answered(turns)
@@ -248,6 +254,20 @@ export class Endpoint {
       })
     )
   }
+
+  /** Whether it runs whole turns. One that is known to do so is another one now only when it says so itself. */
+  readonly #ask: Effect.Effect<boolean, PostError | IronflowError> = Effect.suspend(() =>
+    Effect.flatMap(this.describe, ({ turns }) =>
+      turns === undefined && this.#speaksTurns === true
+        ? Effect.fail(
+            unavailable(
+              "its answer is no description, which it had given before. " +
+                "If another handler is there for good, remove the endpoint and register that one"
+            )
+          )
+        : Effect.succeed(turns ?? false)
+    )
+  )
 
   #post(body: string, timeoutMs: number): Effect.Effect<PostAnswer, PostError> {
     const { environment, settings, url } = this.#options
@@ -289,7 +309,7 @@ export class Endpoint {
     if (turn === undefined) return
     turn.notices.push(notice)
     wake(turn)
-    if (notice._tag === "Fired") return
+    if (!endsLease(notice)) return
     // whoever runs it sees its request broken off; one that asks for notices learns why
     turn.fiber?.interruptUnsafe()
   }
@@ -337,7 +357,15 @@ export class Endpoint {
       try {
         ops = this.#readOps(job, answer)
       } catch (error) {
-        if (!isIronflowError(error)) throw error
+        if (!isIronflowError(error)) {
+          return Effect.andThen(
+            Effect.logError(
+              `An answer of the endpoint ${this.url} could not be read because of a bug`,
+              error
+            ),
+            this.#lost(job, "its answer could not be read")
+          )
+        }
         // the run would come to the same answer again
         return error.code === "LIMIT_EXCEEDED"
           ? this.#report(job, failTooLarge(error as ValidationError))
@@ -352,7 +380,7 @@ export class Endpoint {
   }
 
   #readOps(job: Job, { text }: PostAnswer): ReadonlyArray<TurnOp> {
-    const body = safeJsonParse(text)
+    const body = safeJsonParse(checkNesting("the answer", text))
     if (this.#speaksTurns !== true) {
       const { clock, environment, findFunction } = this.#options
       const retry = findFunction(environment, job.functionId)?.retry
@@ -398,6 +426,9 @@ export class Endpoint {
     )
   }
 }
+
+const unavailable = (problem: string): IronflowError =>
+  new IronflowError(problem, { code: "ENDPOINT_UNAVAILABLE", retryable: true })
 
 const wake = (turn: TurnInFlight): void => {
   if (turn.waiting === undefined) return

@@ -38,7 +38,8 @@ export interface PushEndpointsOptions {
       readonly runId: string
       readonly ops: TurnUpdate["ops"]
     }>,
-    environment?: string
+    environment?: string,
+    options?: { readonly callsBack?: boolean }
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
   readonly checkRegistration: (registration: FunctionRegistration) => FunctionRegistration
 }
@@ -117,7 +118,7 @@ export class PushEndpoints {
                   status: 502
                 })
       )
-      if (!turns) {
+      if (turns !== true) {
         return yield* Effect.fail(
           new ValidationError(
             `The handler at ${url} does not say which functions it has: it is none of this package. ` +
@@ -158,7 +159,8 @@ export class PushEndpoints {
     return this.#options.checkRegistration({
       ...(fn as unknown as FunctionRegistration),
       mode: "push",
-      endpointUrl: url
+      endpointUrl: url,
+      endpointTurns: true
     })
   }
 
@@ -170,7 +172,7 @@ export class PushEndpoints {
       const functions = store
         .pushFunctions()
         .filter((fn) => fn.environment === environment && fn.registration.endpointUrl === url)
-        .map(({ registration: { endpointUrl: _, ...registration } }) => registration)
+        .map(({ registration: { endpointTurns: _, endpointUrl: __, ...registration } }) => registration)
       return functions.length === 0
         ? Effect.succeed(false)
         : Effect.as(registerFunctions(environment, functions), true)
@@ -194,7 +196,7 @@ export class PushEndpoints {
   /** What the handler of a live turn reports and asks; see `TurnUpdate`. */
   update(
     jobId: string,
-    { late, ops, runId, waitMs = 0 }: TurnUpdate,
+    { late, ops, pauses = false, runId, waitMs = 0 }: TurnUpdate,
     environment?: string
   ): Effect.Effect<{ readonly ack: TurnAck; readonly notices: ReadonlyArray<Notice> }, StoreError> {
     const { applyReports, store } = this.#options
@@ -203,13 +205,15 @@ export class PushEndpoints {
       const ack: TurnAck =
         ops.length === 0
           ? { _tag: "Accepted", outcomes: [] }
-          : ((yield* applyReports([{ jobId, runId, ops }], environment))[0] ?? {
+          : ((yield* applyReports([{ jobId, runId, ops }], environment, { callsBack: !pauses }))[0] ?? {
               _tag: "Accepted",
               outcomes: []
             })
       for (const endpoint of this.#endpoints.values()) {
         if (environment !== undefined && endpoint.environment !== environment) continue
-        if (endpoint.has(jobId)) return { ack, notices: yield* endpoint.notices(jobId, waitMs) }
+        if (!endpoint.has(jobId)) continue
+        const notices = yield* endpoint.notices(jobId, waitMs)
+        return { ack, notices: pauses ? notices : notices.filter(isKnownToAll) }
       }
       return {
         ack,
@@ -238,5 +242,7 @@ export class PushEndpoints {
     })
   }
 }
+
+const isKnownToAll = ({ _tag }: Notice): boolean => _tag !== "Paused" && _tag !== "Resumed"
 
 const keyOf = (environment: string, url: string): string => `${environment}\n${url}`

@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Redacted from "effect/Redacted"
 import { readEnvironmentVariable } from "../../Environment.ts"
 import { ValidationError } from "../../Errors.ts"
+import { show } from "../../Show.ts"
 
 export interface PushSettings {
   /** What requests are signed with; `undefined` leaves them unsigned. `IRONFLOW_SIGNING_KEY` by default. */
@@ -34,7 +35,7 @@ export const makeSettings = (given: Partial<PushSettings> = {}): PushSettings =>
   }
   for (const name of ["timeoutMs", "maxResponseBytes", "maxConcurrent"] as const) {
     if (!Number.isSafeInteger(settings[name]) || settings[name] <= 0) {
-      throw new ValidationError(`push: \`${name}\` must be a positive integer, got ${String(settings[name])}`)
+      throw new ValidationError(`push: \`${name}\` must be a positive integer, got ${show(settings[name])}`)
     }
   }
   return settings
@@ -45,7 +46,7 @@ export const checkEndpointUrl = (text: unknown): string => {
   const url = typeof text === "string" && text.length <= 2048 ? URL.parse(text) : null
   if (url === null || (url.protocol !== "http:" && url.protocol !== "https:")) {
     throw new ValidationError(
-      `"${String(text).slice(0, 256)}" is no URL of an endpoint: write it like "https://shop.example.com/api/ironflow"`
+      `${show(text)} is no URL of an endpoint: write it like "https://shop.example.com/api/ironflow"`
     )
   }
   if (url.username !== "" || url.password !== "" || url.hash !== "") {

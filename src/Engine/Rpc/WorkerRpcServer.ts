@@ -11,26 +11,25 @@ import * as RpcSerialization from "effect/rpc/RpcSerialization"
 import * as RpcServer from "effect/rpc/RpcServer"
 import type { FromClientEncoded } from "effect/rpc/RpcMessage"
 import type * as Scope from "effect/Scope"
-import { type IronflowError, isIronflowError } from "../../Errors.ts"
+import { type IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
+import { checkNesting } from "../../Limits.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { JsonFragment } from "../../Protocol/JsonFragment.ts"
 import type { CallFailure, StreamCall } from "../../Protocol/TurnStream.ts"
 import { encodeFromServer, RPC_TRANSPORT, WORKER_RPC_PATH, workerRpcs } from "../../Protocol/WorkerRpc.ts"
+import { show } from "../../Show.ts"
 import { TurnStream } from "../Http/TurnStream.ts"
 import type { Workers } from "../Http/Workers.ts"
 import { unknownWorker } from "../Http/Workers.ts"
-import { closeForKey, type SocketCall, type SocketRoute } from "../Ws/Upgrades.ts"
+import { closeFor, type Hear, POLICY_VIOLATION, type SocketCall, type SocketRoute } from "../Ws/Upgrades.ts"
 
 /** Calls of one worker that wait for their answer; a worker of ours makes a handful. */
 const MAX_CALLS = 1024
 
 /** What may wait to be read by a worker, bytes, beside one push: more says that it does not read. */
 const MAX_UNREAD = 64 * 1024 * 1024
-
-/** The code of a close frame: the other side breaks the rules. */
-const POLICY_VIOLATION = 1008
 
 /** The push side of a connection that the other side reads. */
 interface Connection {
@@ -92,8 +91,10 @@ export const make = (
     const handlers = workerRpcs.toLayer({
       work: (payload, { client }) =>
         connectionOf(client.id).pipe(
-          Effect.flatMap(({ pushes, stream }) =>
+          Effect.flatMap(({ pushes, socket, stream }) =>
             Effect.map(stream.register(payload), (response) => {
+              // what the key may do has perhaps changed meanwhile
+              checkStill(socket, stream)
               Queue.offerUnsafe(pushes, new JsonFragment(`{"registered":${response}}`))
               if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
               return pushes
@@ -113,18 +114,19 @@ export const make = (
       Effect.forkScoped
     )
 
-    const open = (socket: WebSocket, call: SocketCall): void => {
+    const open = (socket: WebSocket, call: SocketCall): Hear => {
       const id = ++lastId
       const pushes = Effect.runSync(Queue.unbounded<JsonFragment, Cause.Done>())
+      const { environment, visitor } = call
       const stream = new TurnStream(workers, {
         transport: RPC_TRANSPORT,
         line: call.request.socket,
         environment:
           call.request.headers[ENVIRONMENT_HEADER] === undefined &&
-          call.visitor.caller.key?.environment === undefined
+          visitor.caller.key?.environment === undefined
             ? undefined
-            : call.environment,
-        caller: call.visitor.caller,
+            : environment,
+        caller: visitor.caller,
         maxBodyBytes: maxFrameBytes,
         wake: () => {
           if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
@@ -134,29 +136,22 @@ export const make = (
       })
       const connection: Connection = { socket, stream, pushes, calls: 0 }
       connections.set(id, connection)
-      socket.on("error", () => socket.terminate())
-      const stopWatching = call.visitor.caller.watch((ended) => {
-        if (ended) return
-        try {
-          stream.check()
-        } catch (error) {
-          if (!isIronflowError(error)) throw error
-          closeForKey(socket, "the API key may not do this any more")
-        }
+      const stopWatching = visitor.caller.watch((ended) => {
+        if (!ended) checkStill(socket, stream)
       })
       socket.on("close", () => {
         stopWatching()
         connections.delete(id)
         Queue.offerUnsafe(disconnects, id)
       })
-      socket.on("message", (data: Buffer, isBinary) => {
-        const message = isBinary ? undefined : readMessage(data)
-        if (message === undefined) return socket.close(POLICY_VIOLATION, "a message is JSON text")
+      return (frame, isBinary) => {
+        if (isBinary) throw new ValidationError("A message of a worker is JSON text, and this one is binary")
+        const message = readMessage(frame.toString())
         if (message._tag === "Request" && ++connection.calls > MAX_CALLS) {
-          return socket.close(POLICY_VIOLATION, "too many calls at once")
+          throw new LimitExceededError("A connection", connection.calls, MAX_CALLS, "calls at once")
         }
         run(receive(id, message))
-      })
+      }
     }
     return {
       path: WORKER_RPC_PATH,
@@ -166,18 +161,61 @@ export const make = (
     }
   })
 
+/** Closes the socket of a stream that may not be that of its worker any more. */
+const checkStill = (socket: WebSocket, stream: TurnStream): void => {
+  try {
+    stream.check()
+  } catch (error) {
+    if (!isIronflowError(error)) throw error
+    // it learns why when it comes back
+    closeFor(socket, POLICY_VIOLATION, "the API key may not do this any more")
+  }
+}
+
 const send = (socket: WebSocket, text: string): void => {
   if (socket.bufferedAmount > MAX_UNREAD) return socket.terminate()
   socket.send(text)
 }
 
-/** A message of a client; what is in it is checked where it is used. */
-const readMessage = (data: Buffer): FromClientEncoded | undefined => {
-  const message = safeJsonParse(data.toString())
-  return isObject(message) && typeof message._tag === "string"
-    ? (message as unknown as FromClientEncoded)
-    : undefined
+/** Characters of the id of a call. */
+const ID_LENGTH = 64
+
+/** A message of a client; its payload is checked where it is used. Throws `ValidationError` for what is none. */
+const readMessage = (text: string): FromClientEncoded => {
+  const message = safeJsonParse(checkNesting("the message of the worker", text))
+  const bad = (problem: string): ValidationError => new ValidationError(`A message of a worker ${problem}`)
+  if (!isObject(message)) throw bad("is a JSON object")
+  const { _tag, headers, id, requestId, tag } = message
+  switch (_tag) {
+    case "Request":
+      if (!isId(id)) throw bad(`has a number or a short text as \`id\`, not ${show(id)}`)
+      if (typeof tag !== "string" || !workerRpcs.requests.has(tag))
+        throw bad(`names a call, not ${show(tag)}`)
+      if (!Array.isArray(headers) || !headers.every(isPair)) {
+        throw bad(`has \`headers\` in pairs of texts, not ${show(headers)}`)
+      }
+      break
+    case "Ack":
+    case "Interrupt":
+      if (!isId(requestId)) {
+        throw bad(`has a number or a short text as \`requestId\`, not ${show(requestId)}`)
+      }
+      break
+    case "Ping":
+    case "Eof":
+      break
+    default:
+      throw bad(`has a \`_tag\` that effect/rpc knows, not ${show(_tag)}`)
+  }
+  // what effect/rpc looks at has been checked
+  return message as unknown as FromClientEncoded
 }
+
+const isId = (value: unknown): boolean =>
+  typeof value === "string" ? value.length <= ID_LENGTH : Number.isSafeInteger(value)
+
+const isPair = (value: unknown): boolean =>
+  Array.isArray(value) && value.length === 2 && value.every((part) => typeof part === "string")
 
 /** Failures travel as they do over HTTP; a bug says that there is one. */
 const failing = <A, R>(effect: Effect.Effect<A, IronflowError, R>): Effect.Effect<A, CallFailure, R> =>

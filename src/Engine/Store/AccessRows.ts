@@ -19,6 +19,7 @@ import type {
   RoleRecord
 } from "./AccessRecords.ts"
 import type { Row, Transaction } from "./Transaction.ts"
+import { parseStored } from "./StoredJson.ts"
 
 /** Most keys, organizations, roles and policies each. */
 const MOST = 10_000
@@ -56,7 +57,7 @@ export const readAccessLog = (tx: Transaction, limit: number): Array<AccessLogEn
     action: String(row.action),
     subject: String(row.subject),
     // written by `log` below
-    details: JSON.parse(String(row.details)) as { readonly [name: string]: unknown }
+    details: parseStored(String(row.details)) as { readonly [name: string]: unknown }
   }))
 
 const toKey = (row: Row): KeyRecord => ({
@@ -65,7 +66,7 @@ const toKey = (row: Row): KeyRecord => ({
   prefix: String(row.prefix),
   hash: String(row.hash),
   // written by `storeKey` below
-  roleIds: JSON.parse(String(row.roles)) as Array<string>,
+  roleIds: parseStored(String(row.roles)) as Array<string>,
   createdAt: Number(row.created_at),
   ...(row.environment === null ? {} : { environment: String(row.environment) }),
   ...(row.expires_at === null ? {} : { expiresAt: Number(row.expires_at) }),

@@ -15,6 +15,7 @@ import { readChanges, readEntry } from "./KvRows.ts"
 import { type KvRefusal, writeEntries } from "./KvWrites.ts"
 import type { ConfigRow, KvChangePage, KvEntryRow } from "./Store.ts"
 import type { Transaction } from "./Transaction.ts"
+import { parseStored } from "./StoredJson.ts"
 
 /** Stands for the bucket while there is none. */
 const NO_BUCKET = 0
@@ -50,7 +51,7 @@ export const patchConfig = (
   const config = readConfig(tx, environment, name)
   if (!("data" in config)) return config
   // JSON.parse makes `__proto__` a member like any other, and so does a Map
-  const members = new Map([...Object.entries(JSON.parse(config.data)), ...Object.entries(JSON.parse(patch))])
+  const members = new Map([...Object.entries(parseStored(config.data)), ...Object.entries(JSON.parse(patch))])
   return setConfig(tx, environment, name, JSON.stringify(Object.fromEntries(members)))
 }
 

@@ -107,6 +107,10 @@ export const appendMessage = (tx: Transaction, input: NewMessage): AppendedMessa
 export const endOfLog = (tx: Transaction): number =>
   Number(tx.get("SELECT max(position) AS position FROM events")?.position ?? 0)
 
+/** The same when the last page of the log is damaged: names are indexed with their positions. Reads that whole index. */
+export const endOfLogByName = (tx: Transaction): number =>
+  Number(tx.get("SELECT position, name FROM events ORDER BY +position DESC LIMIT 1")?.position ?? 0)
+
 /** What a wait looks for. */
 export interface WaitFilter {
   readonly event: string
@@ -149,7 +153,7 @@ export const findEvent = (
       position = Number(row.position)
       if (accepts !== undefined && !accepts(String(row.name))) continue
       const view = viewOfRow(row)
-      if (matches(filter.match, view, trigger)) return { view, position }
+      if (matches(tx, filter.match, view, trigger)) return { view, position }
     }
     if (rows.length < 200) return undefined
   }
@@ -186,10 +190,19 @@ export const matchValue = (root: EventView, path: string): string | undefined =>
   return value === undefined ? undefined : JSON.stringify(value)
 }
 
-const matches = (match: EventMatch | undefined, view: EventView, trigger: () => EventView): boolean => {
+const matches = (
+  tx: Transaction,
+  match: EventMatch | undefined,
+  view: EventView,
+  trigger: () => EventView
+): boolean => {
   if (match === undefined) return true
   if (match._tag === "Path") return matchValue(view, match.path) === match.value
-  return evaluateExpression(match.text, { event: view, trigger: trigger() }).matched
+  const { error, exceeded, matched } = evaluateExpression(match.text, { event: view, trigger: trigger() })
+  if (exceeded === true) {
+    tx.changes.warnings.push(`Event "${view.name}" ${view.id}: match of a wait: ${error}`)
+  }
+  return matched
 }
 
 const insertLogRow = (
@@ -252,36 +265,49 @@ const satisfyWaits = (
     while ((path = nextPath(tx, environment, name, path)) !== undefined) {
       const value = matchValue(view, path)
       if (value === undefined) continue
-      const rows = tx.all(
-        `SELECT run, step_key, pattern FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path = ? AND match_value = ?`,
+      const rows = tx.among(
+        "run",
+        [`SELECT DISTINCT run AS key FROM waits WHERE ${OPEN_FOR_EVENT}`, environment, name],
+        `SELECT run, step_key, pattern FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path = ? AND match_value = ?${tx.damage.except("run", "run")}`,
         environment,
         name,
         path,
         value
       )
-      for (const row of rows) if (acceptsName(row, view)) deliver(tx, row, view, position)
+      for (const row of rows) {
+        if (acceptsName(row, view)) apartOf(tx, row, () => deliver(tx, row, view, position))
+      }
     }
-    const rest = tx.all(
-      `SELECT run, step_key, pattern, expression FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path IS NULL`,
+    const rest = tx.among(
+      "run",
+      [`SELECT DISTINCT run AS key FROM waits WHERE ${OPEN_FOR_EVENT}`, environment, name],
+      `SELECT run, step_key, pattern, expression FROM waits WHERE ${OPEN_FOR_EVENT} AND match_path IS NULL${tx.damage.except("run", "run")}`,
       environment,
       name
     )
     for (const row of rest) {
       if (!acceptsName(row, view)) continue
       if (row.expression !== null) {
-        const trigger = triggerView(tx, Number(row.run))
-        const verdict = evaluateExpression(String(row.expression), { event: view, trigger })
+        const verdict = apartOf(tx, row, () =>
+          evaluateExpression(String(row.expression), {
+            event: view,
+            trigger: triggerView(tx, Number(row.run))
+          })
+        )
         if (verdict.error !== undefined) {
           const problem = `match of wait "${row.step_key}": ${verdict.error}`
           problems.set(problem, (problems.get(problem) ?? 0) + 1)
         }
         if (!verdict.matched) continue
       }
-      deliver(tx, row, view, position)
+      apartOf(tx, row, () => deliver(tx, row, view, position))
     }
   }
   return [...problems].map(([problem, waits]) => (waits === 1 ? problem : `${problem} (${waits} waits)`))
 }
+
+/** The run that waits is not the one that the event is of. */
+const apartOf = <A>(tx: Transaction, wait: Row, run: () => A): A => tx.apart("run", Number(wait.run), run)
 
 const nextPath = (
   tx: Transaction,

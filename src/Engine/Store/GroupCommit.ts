@@ -6,6 +6,7 @@
  * fault stays with the command that has it. Commands therefore change nothing but the database and what `begin` resets.
  */
 import type { DatabaseSync } from "node:sqlite"
+import { endTransaction } from "./Snapshot.ts"
 
 interface Command {
   readonly run: () => unknown
@@ -17,6 +18,10 @@ interface Command {
 export interface GroupCommitOptions {
   /** Most commands in one transaction. */
   readonly max: number
+  /** Called before every group: returns what has to be committed before it, if anything. */
+  readonly first?: () => (() => void) | undefined
+  /** Called with why that could not be committed. */
+  readonly failed?: (error: unknown) => void
   /** Called before every transaction. */
   readonly beginning?: () => void
   /** Called at the start of every transaction, before its commands. */
@@ -25,16 +30,21 @@ export interface GroupCommitOptions {
   readonly committing?: () => void
   /** Called when a transaction was rolled back. */
   readonly rolledBack?: () => void
+  /** Called with why, after that: says whether something was put right, so that the same commands may succeed now. */
+  readonly mend?: (error: unknown) => boolean
   /** Called after every commit, before the callers wake. */
   readonly committed: () => void
 }
 
+/** How often a transaction is begun again because something was put right. */
+const MOST_MENDED = 500
+
 export class GroupCommit {
+  readonly #db: DatabaseSync
   readonly #queue: Array<Command> = []
   readonly #options: GroupCommitOptions
   readonly #begin
   readonly #commit
-  readonly #rollback
   #scheduled = false
   #closed: unknown
   /** Transactions committed and commands in them, since the start. */
@@ -42,10 +52,10 @@ export class GroupCommit {
   commands = 0
 
   constructor(db: DatabaseSync, options: GroupCommitOptions) {
+    this.#db = db
     this.#options = options
     this.#begin = db.prepare("BEGIN IMMEDIATE")
     this.#commit = db.prepare("COMMIT")
-    this.#rollback = db.prepare("ROLLBACK")
   }
 
   /** Queues a command. One of the callbacks is called after the commit, or when the command failed. */
@@ -55,10 +65,16 @@ export class GroupCommit {
     this.#schedule()
   }
 
-  /** Commits what is queued; later commands fail with `reason`. */
+  /** Commits what is queued, and what has to come before the next group; later commands fail with `reason`. */
   close(reason: unknown): void {
     while (this.#queue.length > 0) this.#drain()
-    this.#closed = reason
+    if (this.#closed === undefined) this.#doFirst()
+    this.#closed ??= reason
+  }
+
+  /** Writes nothing any more: what is queued and what comes later fails with `reason`. */
+  stop(reason: unknown): void {
+    this.#closed ??= reason
   }
 
   #schedule(): void {
@@ -74,13 +90,33 @@ export class GroupCommit {
   #drain(): void {
     const group = this.#queue.splice(0, this.#options.max)
     if (group.length === 0) return
-    const cause = this.#transact(group)
+    this.#doFirst()
+    const cause = this.#transactMending(group)
     if (cause === undefined) return this.#wake(group)
     if (group.length === 1) return group[0]!.fail(cause.error)
     for (const command of group) {
-      const alone = this.#transact([command])
+      const alone = this.#transactMending([command])
       if (alone === undefined) this.#wake([command])
       else command.fail(alone.error)
+    }
+  }
+
+  #doFirst(): void {
+    const run = this.#options.first?.()
+    if (run === undefined) return
+    const first: Command = { run, succeed: () => {}, fail: () => {}, result: undefined }
+    const cause = this.#transactMending([first])
+    if (cause === undefined) this.#wake([first])
+    else this.#options.failed?.(cause.error)
+  }
+
+  #transactMending(group: ReadonlyArray<Command>): { readonly error: unknown } | undefined {
+    for (let mended = 0; ; mended++) {
+      if (this.#closed !== undefined) return { error: this.#closed }
+      const cause = this.#transact(group)
+      if (cause === undefined || mended === MOST_MENDED || this.#options.mend?.(cause.error) !== true) {
+        return cause
+      }
     }
   }
 
@@ -95,13 +131,7 @@ export class GroupCommit {
       this.#options.committing?.()
       this.#commit.run()
     } catch (error) {
-      if (open) {
-        try {
-          this.#rollback.run()
-        } catch {
-          // SQLite has rolled back by itself (disk full, I/O error): nothing is open, `error` is the reason
-        }
-      }
+      if (open) endTransaction(this.#db)
       this.#options.rolledBack?.()
       return { error }
     }

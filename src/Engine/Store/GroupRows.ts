@@ -5,12 +5,14 @@
  * next claim hands it to somebody.
  */
 import { evaluateExpression } from "../../Expression.ts"
+import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import { compilePattern } from "../../Pattern.ts"
 import { endOfLog, LogKind, viewOfRow } from "./Events.ts"
 import { COLUMNS, toEntry } from "./LogRows.ts"
 import type { GroupDefinition, GroupSetup } from "./GroupStore.ts"
 import type { ClaimedDelivery, GroupClaim, GroupDemand, GroupState, NewGroup, Settlement } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
+import { parseStored } from "./StoredJson.ts"
 
 /** Rows of the log that one claim looks at. */
 const PAGE = 256
@@ -93,7 +95,7 @@ export const removeGroup = (tx: Transaction, key: number): void => {
 /** How the group of a row is set up. */
 export const setupOf = (row: Row): GroupSetup => ({
   ...(row.filter === null ? {} : { filter: String(row.filter) }),
-  settings: JSON.parse(String(row.settings)),
+  settings: parseStored(String(row.settings)),
   isPaused: row.paused_at !== null,
   isConfigured: row.configured === 1
 })
@@ -170,12 +172,16 @@ const readOn = (
   const fits = compilePattern(String(group.names))
   let cursor = Number(group.cursor)
   let full = false
+  let isLong = false
+  const before = stepsTaken()
   for (const row of rows) {
+    // the filter may take long: nobody else gets anything done while this transaction lasts
+    if ((isLong = stepsTaken() - before > MAX_STEPS)) break
     const wanted =
       row.environment === group.environment &&
       (group.kind === null || group.kind === row.kind) &&
       fits(String(row.name))
-    if (wanted && (group.filter === null || accepts(String(group.filter), row))) {
+    if (wanted && (group.filter === null || accepts(tx, String(group.filter), row))) {
       const member = turns.next()
       if (member === undefined) {
         full = true
@@ -195,28 +201,36 @@ const readOn = (
   if (cursor !== Number(group.cursor)) {
     tx.run("UPDATE consumer_groups SET cursor = ? WHERE key = ?", cursor, key)
   }
-  return !full && rows.length === PAGE
+  return isLong || (!full && rows.length === PAGE)
 }
 
-const accepts = (filter: string, row: Row): boolean =>
-  evaluateExpression(filter, { event: viewOfRow(row) }).matched
+const accepts = (tx: Transaction, filter: string, row: Row): boolean => {
+  const { error, exceeded, matched } = evaluateExpression(filter, { event: viewOfRow(row) })
+  if (exceeded === true) {
+    tx.changes.warnings.push(`Event "${row.name}" ${row.id}: filter of a consumer group: ${error}`)
+  }
+  return matched
+}
 
 export const settleDelivery = (tx: Transaction, settlement: Settlement): boolean => {
   const { group, position, holder, redeliverMs } = settlement
-  return redeliverMs === undefined
-    ? tx.run(
-        "DELETE FROM deliveries WHERE consumer_group = ? AND position = ? AND holder = ?",
-        group,
-        position,
-        holder
-      ) > 0
-    : tx.run(
-        "UPDATE deliveries SET holder = NULL, due_at = ?, failures = failures + 1 WHERE consumer_group = ? AND position = ? AND holder = ?",
-        tx.now() + redeliverMs,
-        group,
-        position,
-        holder
-      ) > 0
+  const isHeld =
+    redeliverMs === undefined
+      ? tx.run(
+          "DELETE FROM deliveries WHERE consumer_group = ? AND position = ? AND holder = ?",
+          group,
+          position,
+          holder
+        ) > 0
+      : tx.run(
+          "UPDATE deliveries SET holder = NULL, due_at = ?, failures = failures + 1 WHERE consumer_group = ? AND position = ? AND holder = ?",
+          tx.now() + redeliverMs,
+          group,
+          position,
+          holder
+        ) > 0
+  if (!isHeld) tx.changes.counts.staleAcks++
+  return isHeld
 }
 
 const finish = (tx: Transaction, group: number, position: number): void => {

@@ -66,6 +66,7 @@ export const readHistories = ({ environment, filename, runId }: HistoryQuery): A
     const tx = new Transaction({
       db,
       now: () => 0,
+      random: () => 0,
       registry: new Registry(),
       ids: makeIdGenerator(
         () => 0,

@@ -1,6 +1,7 @@
 /** The same key within its window returns the first result (guarantee G14). */
 import { createHash } from "node:crypto"
 import type { Transaction } from "./Transaction.ts"
+import { parseStored } from "./StoredJson.ts"
 
 /** How long a key is remembered, milliseconds. */
 export const WINDOW_MS = 24 * 60 * 60 * 1000
@@ -27,11 +28,11 @@ export const recall = <A>(
     environment,
     operation,
     key,
-    tx.now()
+    tx.settledNow()
   )
   if (row === undefined) return undefined
   // written by `remember` below: the caller's operation decides the type
-  return { result: JSON.parse(String(row.result)) as A, conflicting: row.fingerprint !== print }
+  return { result: parseStored(String(row.result)) as A, conflicting: row.fingerprint !== print }
 }
 
 export const remember = (
@@ -58,6 +59,6 @@ export const forgetExpired = (tx: Transaction, limit: number): number =>
   tx.run(
     `DELETE FROM idempotency WHERE (environment, operation, key) IN
      (SELECT environment, operation, key FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`,
-    tx.now(),
+    tx.settledNow(),
     limit
   )

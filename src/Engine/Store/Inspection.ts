@@ -1,60 +1,12 @@
-/** Reading runs: pages of them, their steps, and the situation of one. */
-import type { FunctionInfo, ListRunsResult, RunStep } from "../../Client/Client.ts"
-import { ValidationError } from "../../Errors.ts"
-import { decodeJson } from "../../Json.ts"
-import { findRun, readRun, runError, RUNS_WITH_EVENTS } from "./RunRows.ts"
-import type { ListRunsQuery, RunSituation } from "./Store.ts"
-import { type Row, RUN_ITSELF, Status, statuses, type Transaction, WaitKind } from "./Transaction.ts"
-
-export const listRuns = (tx: Transaction, query: ListRunsQuery): ListRunsResult => {
-  const environment = tx.findEnvironment(query.environment)
-  const fn = query.functionId === undefined ? undefined : tx.registry.get(query.environment, query.functionId)
-  if (environment === undefined || (query.functionId !== undefined && fn === undefined)) {
-    return { runs: [], totalCount: 0 }
-  }
-  const conditions = ["r.environment = ?"]
-  const values: Array<number> = [environment]
-  if (fn !== undefined) {
-    conditions.push("r.function = ?")
-    values.push(fn.key)
-  }
-  if (query.status !== undefined) {
-    conditions.push("r.status = ?")
-    values.push(statuses.indexOf(query.status))
-    // the partial indexes hold few rows: completed runs are found by going back through all
-    if (query.status === "failed" || query.status === "cancelled") conditions.push("r.status IN (6, 7)")
-    else if (query.status !== "completed") conditions.push("r.ended_at IS NULL")
-  }
-  const where = conditions.join(" AND ")
-  const totalCount = Number(tx.get(`SELECT count(*) AS total FROM runs r WHERE ${where}`, ...values)?.total)
-  const before = query.cursor === undefined ? undefined : readCursor(query.cursor)
-  const rows =
-    before === undefined
-      ? tx.all(`${RUNS_WITH_EVENTS} WHERE ${where} ORDER BY r.key DESC LIMIT ?`, ...values, query.limit + 1)
-      : tx.all(
-          `${RUNS_WITH_EVENTS} WHERE ${where} AND r.key < ? ORDER BY r.key DESC LIMIT ?`,
-          ...values,
-          before,
-          query.limit + 1
-        )
-  const page = rows.slice(0, query.limit)
-  const last = page.at(-1)
-  return {
-    runs: page.map((row) => readRun(tx, row)),
-    totalCount,
-    ...(rows.length > query.limit && last !== undefined ? { nextCursor: `r${last.key}` } : {})
-  }
-}
-
-const readCursor = (cursor: string): number => {
-  const key = /^r(\d{1,15})$/.exec(cursor)?.[1]
-  if (key === undefined) {
-    throw new ValidationError(
-      `Cursor "${cursor}" is not one that listRuns returned: pass nextCursor of the page before`
-    )
-  }
-  return Number(key)
-}
+/** Reading runs: their steps, and the situation of one. */
+import type { FunctionInfo, RunStep } from "../../Client/Client.ts"
+import { findRun, readRun, runError } from "./RunRows.ts"
+import { readKind } from "./StepKinds.ts"
+import type { RunSituation } from "./Store.ts"
+import { readLease } from "./Stuck.ts"
+import { SUSPECT_FROM } from "./Suspects.ts"
+import { type Row, RUN_ITSELF, type Transaction, WaitKind } from "./Transaction.ts"
+import { decodeStored, parseStored } from "./StoredJson.ts"
 
 export const getRunSteps = (tx: Transaction, environment: string, runId: string): Array<RunStep> => {
   const run = findRun(tx, environment, runId)
@@ -62,11 +14,11 @@ export const getRunSteps = (tx: Transaction, environment: string, runId: string)
     .all("SELECT * FROM steps WHERE run = ? AND kind <> 'parallel' ORDER BY seq", run.key!)
     .map((row): RunStep => {
       const output =
-        Number(row.failed) === 0 && row.value !== null ? decodeJson(String(row.value)) : undefined
+        Number(row.failed) === 0 && row.value !== null ? decodeStored(String(row.value)) : undefined
       return {
         id: `${runId}:${row.step_key}`,
         name: String(row.name),
-        kind: String(row.kind),
+        kind: readKind(row.kind).kind,
         status: Number(row.failed) === 0 ? "completed" : "failed",
         attempt: Number(row.attempt),
         ...(output === undefined ? {} : { output }),
@@ -125,9 +77,11 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
     row.actor === null
       ? undefined
       : tx.get("SELECT worker FROM actors WHERE function = ? AND actor = ?", row.function!, row.actor!)
+  const damage = tx.damage.why("run", Number(row.key))
   return {
     run: readRun(tx, row),
     environment,
+    ...(damage === undefined ? {} : { damage }),
     held,
     holders,
     waits: tx
@@ -136,17 +90,22 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
     ...(row.lease === null
       ? {}
       : {
-          lease: {
-            workerId: String(row.worker),
-            ...(row.lease_until === null ? {} : { until: iso(row.lease_until) })
-          }
+          lease: readLease(tx, row),
+          ...lastStep(tx, row)
         }),
     ...(row.ready_at === null ? {} : { readyAt: Number(row.ready_at) }),
+    ...(Number(row.losses) < SUSPECT_FROM ? {} : { losses: Number(row.losses) }),
     ...(row.concurrency_key === null ? {} : { concurrencyKey: String(row.concurrency_key) }),
-    ...(row.pause === null ? {} : { pause: JSON.parse(String(row.pause)) }),
+    ...(row.pause === null ? {} : { pause: parseStored(String(row.pause)) }),
     ...(fn === undefined ? {} : { registration: fn.registration, functionDeleted: fn.deleted === true }),
     ...(bound === undefined ? {} : { actorWorkerId: String(bound.worker) })
   }
+}
+
+/** When a step of the run was reported last. */
+const lastStep = (tx: Transaction, { key }: Row): { readonly lastStepAt?: number } => {
+  const row = tx.get("SELECT max(ended_at) AS at FROM steps WHERE run = ?", key!)
+  return row?.at == null ? {} : { lastStepAt: Number(row.at) }
 }
 
 const waitOf = (tx: Transaction, runId: string, row: Row): RunSituation["waits"][number] => {
@@ -182,15 +141,5 @@ export const listFunctions = (tx: Transaction, environment: string): Array<Funct
       updatedAt: iso(row?.updated_at)
     }
   })
-
-/** Unfinished runs that nothing will ever move (guarantee G2). */
-export const countStuckRuns = (tx: Transaction): number =>
-  Number(
-    tx.get(
-      `SELECT count(*) AS stuck FROM runs r WHERE r.ended_at IS NULL AND r.lease IS NULL AND r.ready_at IS NULL
-       AND r.status <> ${Status.paused}
-       AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)`
-    )?.stuck
-  )
 
 const iso = (value: unknown): string => new Date(Number(value)).toISOString()

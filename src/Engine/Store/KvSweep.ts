@@ -4,23 +4,34 @@ import { PUT } from "./KvOperations.ts"
 import { expire, forget } from "./KvWrites.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
+/** How often markers are looked at while the clock is not trusted with them, milliseconds. */
+const MARKERS_EVERY_MS = 60 * 60 * 1000
+
 /** Turns expired keys into markers, drops old markers, and deletes the keys of deleted buckets; at most `limit`. */
 export const sweep = (tx: Transaction, limit: number): number => {
-  const rows = tx.all(
-    "SELECT bucket, key, revision, operation, length(value) AS bytes FROM kv_entries WHERE due_at <= ? ORDER BY due_at LIMIT ?",
-    tx.now(),
+  const now = tx.now()
+  const rows = tx.among(
+    "key",
+    ["SELECT rowid AS key FROM kv_entries WHERE due_at <= ?", now],
+    `SELECT rowid AS entry, bucket, key, revision, operation, length(value) AS bytes FROM kv_entries
+     WHERE due_at <= ? AND (operation = ${PUT} OR due_at <= ?)${tx.damage.except("key", "rowid")} ORDER BY due_at LIMIT ?`,
+    now,
+    // a value that has expired is gone; its marker and its history stay until that is sure
+    tx.settledNow(),
     limit
   )
   const buckets = new Map<number, Bucket>()
-  for (const row of rows) {
-    const key = Number(row.bucket)
+  const bucketOf = (key: number): Bucket => {
     let bucket = buckets.get(key)
     if (bucket === undefined) {
       bucket = bucketOfKey(tx, key)
       tx.buckets.touch(bucket)
       buckets.set(key, bucket)
     }
-    sweepEntry(tx, bucket, row)
+    return bucket
+  }
+  for (const row of rows) {
+    tx.apart("key", Number(row.entry), () => sweepEntry(tx, bucketOf(Number(row.bucket)), row))
   }
   return rows.length + dropBuckets(tx, limit - rows.length)
 }
@@ -58,10 +69,16 @@ const dropBuckets = (tx: Transaction, limit: number): number => {
 
 /** When the next key expires, a marker is dropped, or a deleted bucket has keys left. */
 export const nextSweepAt = (tx: Transaction): number => {
+  const now = tx.now()
+  const isSettled = tx.settledNow() === now
   const row = tx.get(
-    `SELECT (SELECT min(due_at) FROM kv_entries WHERE due_at IS NOT NULL) AS entry,
+    `SELECT (SELECT due_at FROM kv_entries WHERE due_at IS NOT NULL${isSettled ? "" : ` AND operation = ${PUT}`}${tx.damage.except("key", "rowid")} ORDER BY due_at LIMIT 1) AS entry,
        (SELECT 1 FROM kv_buckets WHERE name IS NULL LIMIT 1) AS bucket`
   )
-  if (row?.bucket !== null && row?.bucket !== undefined) return tx.now()
-  return row?.entry == null ? Number.POSITIVE_INFINITY : Number(row.entry)
+  if (row?.bucket !== null && row?.bucket !== undefined) return now
+  return Math.min(
+    row?.entry == null ? Number.POSITIVE_INFINITY : Number(row.entry),
+    // for the markers that are kept meanwhile
+    isSettled ? Number.POSITIVE_INFINITY : now + MARKERS_EVERY_MS
+  )
 }

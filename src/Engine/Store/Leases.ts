@@ -1,5 +1,5 @@
 /** Leases: who may run a turn, and what happens when the holder is gone. */
-import type { SQLInputValue } from "node:sqlite"
+import type { DatabaseSync, SQLInputValue } from "node:sqlite"
 import { LimitExceededError, serializeError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
 import type { Job, JobEvent, JournalEntry, Notice, OpenStep, StepKind } from "../../Protocol/Worker.ts"
@@ -7,12 +7,19 @@ import { acceptsLabels, type RegisteredFunction } from "../Registry.ts"
 import { entityOfRow } from "./Events.ts"
 import { endRun, functionIdOf, invocationEventId } from "./RunRows.ts"
 import type { Adoption, Claim, Demand } from "./Store.ts"
+import { type Holder, readLease, whyStuck } from "./Stuck.ts"
+import { readKind } from "./StepKinds.ts"
+import { SUSPECT_FROM } from "./Suspects.ts"
 import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
 import { endLease, isOf, pauseRow } from "./Turns.ts"
 import { delayRun, makeReady, readOutcome } from "./Waits.ts"
+import { parseStored } from "./StoredJson.ts"
 
 /** After this many losses of a run without a new journal entry somebody has to look at it (guarantee G5). */
 export const LOSSES_UNTIL_PAUSE = 10
+
+/** The longest lease that there was before their lengths were stored, milliseconds. */
+export const LONGEST_LEASE_MS = 90_000
 
 /** A worker with room, while runs are being handed out. */
 interface Taker {
@@ -49,7 +56,7 @@ export const claimRuns = (tx: Transaction, demands: ReadonlyArray<Demand>): Read
 
 /** Only what a job needs: every column of a row costs time. */
 const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r.attempt, r.generation, r.actor, r.parent, r.linger_ms,
-  r.created_at, r.started_at, e.id AS e_id, e.name AS e_name, e.version AS e_version, e.data AS e_data,
+  r.created_at, r.started_at, r.losses, r.loss_seq, e.id AS e_id, e.name AS e_name, e.version AS e_version, e.data AS e_data,
   e.metadata AS e_metadata, e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp,
   e.entity_id, e.entity_type, e.entity_version`
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
@@ -66,7 +73,7 @@ const claimFunction = (
   if (noneReady(tx, fn)) return true
   const none =
     concurrency === undefined
-      ? claimWhere(tx, fn, takers, claims, "", [])
+      ? claimWhere(tx, fn, takers, claims, "", []) === "all"
       : claimLimited(tx, fn, takers, claims, concurrency.limit)
   if (actorKey === undefined) return none
   // what is ready may wait for the room of its actor's worker
@@ -74,9 +81,18 @@ const claimFunction = (
 }
 
 const noneReady = (tx: Transaction, fn: RegisteredFunction): boolean =>
-  tx.get("SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL LIMIT 1", fn.key) === undefined
+  tx.get(
+    `SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL${tx.damage.except("run", "key")} LIMIT 1`,
+    fn.key
+  ) === undefined
 
-/** Hands out ready runs that satisfy `condition`, at most `limit` of them; says whether that were all. */
+/** The keys of runs that are ready. */
+const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at"
+
+/** What was handed out of the ready runs: all, not all, or not those that are tried apart from others which are out. */
+type Claimed = "all" | "not all" | "some are held back"
+
+/** Hands out ready runs that satisfy `condition`, at most `limit` of them. */
 const claimWhere = (
   tx: Transaction,
   fn: RegisteredFunction,
@@ -85,27 +101,44 @@ const claimWhere = (
   condition: string,
   values: ReadonlyArray<SQLInputValue>,
   limit = Number.POSITIVE_INFINITY
-): boolean => {
+): Claimed => {
   const atMost = claims.length + limit
+  let apart = false
   while (true) {
     const wanted = Math.min(creditOf(takers), atMost - claims.length)
-    if (wanted === 0) return false
+    if (wanted === 0) return apart ? "some are held back" : "not all"
     const actors = fn.registration.actorKey === undefined ? undefined : withRoom(takers)
-    const rows = tx.all(
-      `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${condition} ${actors === undefined ? "" : ACTOR_HAS_ROOM} ORDER BY r.ready_at LIMIT ?`,
+    const rows = tx.among(
+      "run",
+      [READY_KEYS, fn.key],
+      `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${condition}${tx.damage.except("run", "r.key")} ${actors === undefined ? "" : ACTOR_HAS_ROOM} ${apart ? NO_SUSPECTS : ""} ORDER BY r.ready_at LIMIT ?`,
       fn.key,
       ...values,
       ...(actors === undefined ? [] : [actors]),
       wanted
     )
     const before = claims.length
-    for (const row of rows) claimRow(tx, fn, row, takers, claims)
+    let heldBack = false
+    for (const row of rows) {
+      const isOut = tx.apart("run", Number(row.key), () => claimRow(tx, fn, row, takers, claims))
+      heldBack = !isOut || heldBack
+    }
     const claimed = claims.length - before
+    // others may stand behind suspects that are tried apart from those that are out
+    if (heldBack && !apart) {
+      apart = true
+      continue
+    }
     // rows of one actor may have been bound to a worker that had no room for all of them: others come after these
     if (actors !== undefined && rows.length === wanted && claimed > 0) continue
-    return rows.length < wanted && claimed === rows.length
+    if (apart) return "some are held back"
+    return rows.length < wanted && claimed === rows.length ? "all" : "not all"
   }
 }
+
+/** As {@link suspicion} has it. */
+const NO_SUSPECTS = `AND (r.losses < ${SUSPECT_FROM}
+  OR EXISTS (SELECT 1 FROM steps s WHERE s.run = r.key AND s.seq > r.loss_seq))`
 
 /** Runs whose actor is bound to a worker without room are left out: they would stand in the way of others. */
 const ACTOR_HAS_ROOM = `AND (r.actor IS NULL OR NOT EXISTS (SELECT 1 FROM actors a
@@ -126,6 +159,7 @@ const claimLimited = (
   limit: number
 ): boolean => {
   let after: string | undefined
+  let heldBack = false
   while (takers.some((taker) => taker.credit > 0)) {
     const next =
       after === undefined
@@ -139,7 +173,10 @@ const claimLimited = (
             after
           )
     // runs from before the function had a limit have no key, and none applies to them
-    if (next === undefined) return claimWhere(tx, fn, takers, claims, "AND r.concurrency_key IS NULL", [])
+    if (next === undefined) {
+      const rest = claimWhere(tx, fn, takers, claims, "AND r.concurrency_key IS NULL", [])
+      return rest === "all" && !heldBack
+    }
     after = String(next.concurrency_key)
     const held = tx.get(
       "SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL",
@@ -147,20 +184,26 @@ const claimLimited = (
       after
     )
     const room = limit - Number(held?.held)
-    if (room > 0) claimWhere(tx, fn, takers, claims, "AND r.concurrency_key = ?", [after], room)
+    if (room <= 0) continue
+    const claimed = claimWhere(tx, fn, takers, claims, "AND r.concurrency_key = ?", [after], room)
+    // the end of a lease of its own key is not what they wait for
+    if (claimed === "some are held back") heldBack = true
   }
   return false
 }
 
+/** Hands a run out if a worker may have it; says `false` of a suspect that none may have now. */
 const claimRow = (
   tx: Transaction,
   fn: RegisteredFunction,
   row: Row,
   takers: ReadonlyArray<Taker>,
   claims: Array<Claim>
-): void => {
-  const taker = chooseTaker(tx, fn, row, takers)
-  if (taker === undefined) return
+): boolean => {
+  const losses = suspicion(tx, row)
+  const able = losses === 0 ? takers : takers.filter(({ demand }) => mayTry(tx, demand, losses))
+  const taker = chooseTaker(tx, fn, row, able)
+  if (taker === undefined) return losses === 0
   const key = Number(row.key)
   const journal = row.started_at === null ? [] : readJournal(tx, key)
   const excess =
@@ -179,7 +222,7 @@ const claimRow = (
       },
       { _tag: "Failed", error: serializeError(excess) }
     )
-    return
+    return true
   }
 
   const { demand } = taker
@@ -187,16 +230,18 @@ const claimRow = (
   const jobId = tx.ids.job()
   tx.run(
     `UPDATE runs SET status = CASE status WHEN ${Status.compensating} THEN status ELSE ${Status.running} END,
-       lease = ?, worker = ?, lease_until = ?, ready_at = NULL, started_at = coalesce(started_at, ?), updated_at = ?
+       lease = ?, worker = ?, lease_until = ?, lease_ms = ?, ready_at = NULL, started_at = coalesce(started_at, ?), updated_at = ?
      WHERE key = ?`,
     jobId,
     demand.workerId,
     demand.leaseMs === undefined ? null : now + demand.leaseMs,
+    demand.leaseMs ?? null,
     now,
     now,
     key
   )
   if (demand.leaseMs !== undefined) tx.markDue(now + demand.leaseMs)
+  if (losses > 0) tx.markDue(tx.suspects.hold(key, demand.workerId, losses, now))
   taker.credit--
   const job: Job = {
     jobId,
@@ -230,11 +275,28 @@ const claimRow = (
     })
   }
   claims.push({ workerId: demand.workerId, job })
+  return true
 }
+
+/** How often a suspect was lost; 0 for a run that is none. */
+const suspicion = (tx: Transaction, row: Row): number => {
+  const losses = Number(row.losses)
+  if (losses < SUSPECT_FROM) return 0
+  // while it was in no turn, a wait may have brought it further
+  if (lastSeq(tx, Number(row.key)) <= Number(row.loss_seq)) return losses
+  tx.run("UPDATE runs SET losses = 0 WHERE key = ?", row.key!)
+  return 0
+}
+
+const mayTry = (tx: Transaction, { capacity, credit, workerId }: Demand, losses: number): boolean =>
+  tx.suspects.hasRoom(workerId, capacity ?? credit, losses, tx.now())
+
+const lastSeq = (tx: Transaction, run: number): number =>
+  Number(tx.get("SELECT max(seq) AS seq FROM steps WHERE run = ?", run)?.seq ?? 0)
 
 const readRollback = (tx: Transaction, run: number): NonNullable<Job["compensating"]> => {
   const row = tx.get("SELECT error, compensations FROM runs WHERE key = ?", run)
-  return { error: JSON.parse(String(row?.error)), compensations: JSON.parse(String(row?.compensations)) }
+  return { error: parseStored(String(row?.error)), compensations: parseStored(String(row?.compensations)) }
 }
 
 /** The worker for a run: the one of its actor while that lives, else the preferred one with room. */
@@ -305,8 +367,7 @@ export const readJournal = (tx: Transaction, run: number): ReadonlyArray<Journal
   tx.all("SELECT * FROM steps WHERE run = ? ORDER BY seq", run).map((row) => ({
     stepKey: String(row.step_key),
     name: String(row.name),
-    // written by this store from a `StepKind`
-    kind: String(row.kind) as StepKind,
+    ...readKind(row.kind),
     outcome: readOutcome(row),
     attempt: Number(row.attempt)
   }))
@@ -336,25 +397,56 @@ export const readOpenSteps = (tx: Transaction, run: number): ReadonlyArray<OpenS
       pending: row.fired === null
     }))
 
+/**
+ * Returns the jobs whose lease is gone. With a `holder`, the leases on which nothing moves any more are left to run out: their
+ * runs go to others then.
+ */
 export const extendLeases = (
   tx: Transaction,
   jobIds: ReadonlyArray<string>,
-  leaseMs: number
+  leaseMs: number,
+  holder?: Holder
 ): ReadonlyArray<string> => {
   const until = tx.now() + leaseMs
-  return jobIds.filter(
-    (jobId) =>
-      tx.run("UPDATE runs SET lease_until = ? WHERE lease = ? AND lease_until IS NOT NULL", until, jobId) ===
-        0 &&
-      // one that cannot run out is not gone
-      tx.get("SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL", jobId) === undefined
+  const sound = tx.damage.except("run", "key")
+  return jobIds.filter((jobId) => {
+    try {
+      return (
+        !(holder !== undefined && isStuck(tx, jobId, holder)) &&
+        tx.run(
+          `UPDATE runs SET lease_until = ?, lease_ms = ? WHERE lease = ? AND lease_until IS NOT NULL${sound}`,
+          until,
+          leaseMs,
+          jobId
+        ) === 0 &&
+        // one that cannot run out is not gone
+        tx.get(`SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL${sound}`, jobId) === undefined
+      )
+    } catch (error) {
+      // it costs the others their leases otherwise
+      const keys = (db: DatabaseSync) =>
+        db
+          .prepare("SELECT key FROM runs WHERE lease = ? AND lease_until IS NOT NULL")
+          .all(jobId)
+          .map((row) => Number(row.key))
+      tx.blame({ error, kind: "run", keys, certain: true })
+      throw error
+    }
+  })
+}
+
+const isStuck = (tx: Transaction, jobId: string, holder: Holder): boolean => {
+  const row = tx.get(
+    "SELECT function, status, worker, lease_until, updated_at FROM runs WHERE lease = ?",
+    jobId
   )
+  return row !== undefined && whyStuck(readLease(tx, row), () => holder, tx.now()) !== undefined
 }
 
 /**
  * Lets a worker go on with the turns `jobIds` that it still holds, and takes its other runs back without counting a loss.
- * What has fired for the turns that it keeps is told again: the notices of an engine that is gone went with it. Actors of
- * other functions than `functionIds` are not bound to it any more.
+ * What has fired for the turns that it keeps, and which of them are to be paused, is told again: the notices of an engine
+ * that is gone went with it. Actors of other functions than `functionIds` are not bound to it any more.
  */
 export const adoptLeases = (
   tx: Transaction,
@@ -366,18 +458,16 @@ export const adoptLeases = (
   const lost = new Set(jobIds)
   const notices: Array<Notice> = []
   const until = tx.now() + leaseMs
-  const rows = tx.all(
-    "SELECT key, function, lease FROM runs WHERE worker = ? AND lease IS NOT NULL",
-    workerId
-  )
-  for (const row of rows) {
+  const adopt = (row: Row): void => {
     const jobId = String(row.lease)
     const key = Number(row.key)
     if (!lost.delete(jobId)) {
-      releaseRun(tx, key, Number(row.function), false, `worker ${workerId} does not have it`)
-      continue
+      return releaseRun(tx, key)
     }
-    tx.run("UPDATE runs SET lease_until = ? WHERE key = ?", until, key)
+    const losses = suspicion(tx, row)
+    if (losses > 0) tx.markDue(tx.suspects.hold(key, workerId, losses, tx.now()))
+    tx.run("UPDATE runs SET lease_until = ?, lease_ms = ? WHERE key = ?", until, leaseMs, key)
+    if (row.pause !== null) notices.push({ _tag: "Paused", jobId })
     for (const wait of tx.all(
       `SELECT step_key, kind, failures, failed, value FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`,
       key
@@ -392,16 +482,26 @@ export const adoptLeases = (
       })
     }
   }
+  for (const row of heldBy(tx, workerId)) tx.apart("run", Number(row.key), () => adopt(row))
   if (lost.size < jobIds.length) tx.markDue(until)
   freeActors(tx, workerId, functionIds)
   return { lost: [...lost], notices }
 }
 
+/** The runs that a worker holds. */
+const heldBy = (tx: Transaction, workerId: string): Array<Row> =>
+  tx.among(
+    "run",
+    ["SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL", workerId],
+    `SELECT key, function, lease, worker, pause, losses, loss_seq FROM runs WHERE worker = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
+    workerId
+  )
+
 /** Takes every run back from a worker; `lost` says that the worker died on them. */
 export const releaseWorker = (tx: Transaction, workerId: string, lost: boolean): number => {
-  const rows = tx.all("SELECT key, function FROM runs WHERE worker = ? AND lease IS NOT NULL", workerId)
-  for (const row of rows)
-    releaseRun(tx, Number(row.key), Number(row.function), lost, `worker ${workerId} is gone`)
+  const rows = heldBy(tx, workerId)
+  if (lost) loseRuns(tx, rows, () => `worker ${workerId} is gone`)
+  else for (const row of rows) tx.apart("run", Number(row.key), () => releaseRun(tx, Number(row.key)))
   freeActors(tx, workerId)
   return rows.length
 }
@@ -418,15 +518,17 @@ const freeActors = (tx: Transaction, workerId: string, functionIds?: ReadonlySet
 
 /** Takes back the runs whose worker lived in the process that had the database open before. */
 export const recoverLeases = (tx: Transaction): number => {
-  const rows = tx.all(
-    "SELECT key, function, worker FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL"
+  const rows = tx.among(
+    "run",
+    ["SELECT key FROM runs WHERE lease IS NOT NULL"],
+    `SELECT key, function, worker, losses FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL${tx.damage.except("run", "key")}`
   )
-  for (const row of rows) {
-    releaseRun(tx, Number(row.key), Number(row.function), true, "the process that ran it ended")
-  }
+  loseRuns(tx, rows, () => "the process that ran it ended")
   for (const row of tx.all("SELECT DISTINCT worker FROM actors")) {
-    const lives = tx.get(
-      "SELECT 1 FROM runs WHERE worker = ? AND lease_until IS NOT NULL LIMIT 1",
+    const [lives] = tx.among(
+      "run",
+      ["SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL", row.worker!],
+      `SELECT 1 FROM runs WHERE worker = ? AND lease IS NOT NULL${tx.damage.except("run", "key")} AND lease_until IS NOT NULL LIMIT 1`,
       row.worker!
     )
     if (lives === undefined) tx.run("DELETE FROM actors WHERE worker = ?", row.worker!)
@@ -436,9 +538,12 @@ export const recoverLeases = (tx: Transaction): number => {
 
 /** Takes back the runs whose lease has run out, at most `limit` of them. */
 export const expireLeases = (tx: Transaction, limit: number): number => {
-  const rows = tx.all(
-    "SELECT key, function, lease, worker FROM runs WHERE lease_until <= ? ORDER BY lease_until LIMIT ?",
-    tx.now(),
+  const now = tx.now()
+  const rows = tx.among(
+    "run",
+    ["SELECT key FROM runs WHERE lease_until <= ? ORDER BY lease_until", now],
+    `SELECT key, function, lease, worker, losses FROM runs WHERE lease_until <= ?${tx.damage.except("run", "key")} ORDER BY lease_until LIMIT ?`,
+    now,
     limit
   )
   for (const row of rows) {
@@ -447,31 +552,62 @@ export const expireLeases = (tx: Transaction, limit: number): number => {
       jobId: String(row.lease),
       reason: "the lease ran out"
     })
-    releaseRun(tx, Number(row.key), Number(row.function), true, `worker ${row.worker} let its lease run out`)
   }
+  loseRuns(tx, rows, ({ worker }) => `worker ${worker} let its lease run out`)
   for (const workerId of new Set(rows.map((row) => String(row.worker)))) freeActors(tx, workerId)
   return rows.length
 }
 
 /** Takes a run back whose turn was lost while its worker lives; says whether it held the lease. `why` continues "last: ". */
 export const loseLease = (tx: Transaction, jobId: string, why: string): boolean => {
-  const row = tx.get("SELECT key, function FROM runs WHERE lease = ?", jobId)
+  const row = tx.get(
+    `SELECT key, function, worker, losses FROM runs WHERE lease = ?${tx.damage.except("run", "key")}`,
+    jobId
+  )
   if (row === undefined) return false
-  releaseRun(tx, Number(row.key), Number(row.function), true, why)
+  loseRuns(tx, [row], () => why)
   return true
 }
 
 /** The wait before a run that lost its worker is dispatched again, milliseconds: none the first time. */
 const lossDelayMs = (losses: number): number => (losses <= 1 ? 0 : Math.min(1000 * 2 ** (losses - 2), 60_000))
 
-const releaseRun = (tx: Transaction, run: number, fn: number, lost: boolean, why: string): void => {
+const releaseRun = (tx: Transaction, run: number): void => {
   endLease(tx, run)
-  if (!lost) return makeReady(tx, run)
-  const row = tx.get("SELECT losses, loss_seq FROM runs WHERE key = ?", run)
-  const lastSeq = Number(tx.get("SELECT max(seq) AS seq FROM steps WHERE run = ?", run)?.seq ?? 0)
-  const losses = lastSeq > Number(row?.loss_seq) ? 1 : Number(row?.losses) + 1
-  tx.run("UPDATE runs SET losses = ?, loss_seq = ? WHERE key = ?", losses, lastSeq, run)
-  if (losses >= LOSSES_UNTIL_PAUSE) {
+  makeReady(tx, run)
+}
+
+/** Takes runs back that were lost at once. Of those of one worker it cannot be seen which is to blame. */
+const loseRuns = (tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) => string): void => {
+  const now = tx.now()
+  const tried = rows.filter(
+    ({ key, losses }) => Number(losses) >= SUSPECT_FROM && !tx.suspects.isPastTrial(Number(key), now)
+  )
+  for (const row of rows) {
+    const isWith = (other: Row): boolean => other !== row && other.worker === row.worker
+    const company = { blamed: !tried.some(isWith), spread: rows.some(isWith) }
+    tx.apart("run", Number(row.key), () =>
+      loseRun(tx, Number(row.key), Number(row.function), why(row), company)
+    )
+  }
+}
+
+/** `blamed`: nothing else may have been the reason. `spread`: others were lost with it, and need not come back with it. */
+const loseRun = (
+  tx: Transaction,
+  run: number,
+  fn: number,
+  why: string,
+  { blamed, spread }: { readonly blamed: boolean; readonly spread: boolean }
+): void => {
+  endLease(tx, run)
+  const row = tx.get("SELECT status, losses, loss_seq FROM runs WHERE key = ?", run)
+  const last = lastSeq(tx, run)
+  const losses = last > Number(row?.loss_seq) ? 1 : Number(row?.losses) + 1
+  tx.run("UPDATE runs SET losses = ?, loss_seq = ? WHERE key = ?", losses, last, run)
+  // as somebody had asked for
+  if (Number(row?.status) === Status.paused) return
+  if (losses >= LOSSES_UNTIL_PAUSE && blamed) {
     return pauseRow(tx, run, {
       code: "LOST_REPEATEDLY",
       message:
@@ -480,7 +616,7 @@ const releaseRun = (tx: Transaction, run: number, fn: number, lost: boolean, why
       details: { losses, last: why }
     })
   }
-  const delay = lossDelayMs(losses)
+  const delay = Math.round(lossDelayMs(losses) * (spread ? 1 + tx.random() / 2 : 1))
   if (delay === 0) return makeReady(tx, run)
   delayRun(tx, run, tx.now() + delay)
   tx.markReady(fn)

@@ -38,6 +38,21 @@ export const acquireLock = (
   }
 }
 
+/** Who holds the lock of a file, as a text that goes on from "another engine"; `undefined` when nobody does. */
+export const isHeld = (path: string): string | undefined => {
+  if (!existsSync(`${path}.lock`)) return undefined
+  const db = new DatabaseSync(`${path}.lock`)
+  try {
+    db.exec("BEGIN IMMEDIATE; ROLLBACK")
+    return undefined
+  } catch (cause) {
+    if (!isBusy(cause)) throw cause
+    return readHolder(db)
+  } finally {
+    db.close()
+  }
+}
+
 /** Whether an error says that somebody else holds the database: SQLITE_BUSY or SQLITE_LOCKED. */
 const isBusy = (cause: unknown): boolean =>
   cause instanceof Error && "errcode" in cause && (cause.errcode === 5 || cause.errcode === 6)

@@ -5,6 +5,7 @@ import { eventsOf, findProjection, markProjection, resetProjection } from "./Pro
 import { shownEpoch, stateRow, statusOf, toState } from "./ProjectionStateRows.ts"
 import type { ProjectionInfo, ProjectionState, StoredDeadLetter } from "./ProjectionStore.ts"
 import type { Row, Transaction } from "./Transaction.ts"
+import { parseStored } from "./StoredJson.ts"
 
 export const getProjection = (tx: Transaction, environment: string, name: string): ProjectionInfo =>
   toInfo(tx, findProjection(tx, environment, name))
@@ -128,7 +129,7 @@ export const listDeadLetters = (
     .map((row) => ({
       position: Number(row.position),
       event: toEntry(row),
-      error: JSON.parse(String(row.error)),
+      error: parseStored(String(row.error)),
       attempts: Number(row.attempts),
       at: Number(row.at),
       retrying: row.retrying === 1
@@ -185,7 +186,7 @@ const toInfo = (tx: Transaction, row: Row): ProjectionInfo => {
       ? {}
       : {
           lastError: {
-            error: JSON.parse(String(row.error)),
+            error: parseStored(String(row.error)),
             position: Number(row.error_position),
             at: Number(row.error_at)
           }

@@ -18,12 +18,16 @@ import {
   type ProjectionToken
 } from "./ProjectionStore.ts"
 import type { Row, Transaction } from "./Transaction.ts"
+import { parseStored } from "./StoredJson.ts"
 
 /** Dead letters that are handed out for another try at once. */
 const RETRIES = 100
 
 /** States from before a rebuild that one save clears away. */
 const LEFTOVERS = 200
+
+/** The longest lease of a projection, milliseconds. */
+const LONGEST_LEASE_MS = 30_000
 
 /** The owner that stands for all runners that cannot show a token. */
 export const TOKENLESS = "runners without a token"
@@ -40,7 +44,7 @@ export const findProjection = (tx: Transaction, environment: string, name: strin
   return row
 }
 
-export const eventsOf = (row: Row): ReadonlyArray<string> => JSON.parse(String(row.events))
+export const eventsOf = (row: Row): ReadonlyArray<string> => parseStored(String(row.events))
 
 export const markProjection = (tx: Transaction, environment: string, name: string): void => {
   tx.changes.projections.push(projectionKey(environment, name))
@@ -165,6 +169,9 @@ export const claimProjection = (tx: Transaction, request: ProjectionClaimRequest
 /** Owned by a worker of this process when it ended: there is no such worker any more. */
 export const recoverProjections = (tx: Transaction): void => {
   tx.run("UPDATE projections SET token = NULL, owner = NULL WHERE token IS NOT NULL AND lease_until IS NULL")
+  // a lease that was given under a clock that was ahead
+  const latest = tx.now() + LONGEST_LEASE_MS
+  tx.run("UPDATE projections SET lease_until = ? WHERE lease_until > ?", latest, latest)
 }
 
 export const renewProjection = (
@@ -437,6 +444,7 @@ export const refuse = (
   { environment, name }: { readonly environment: string; readonly name: string },
   reason: string
 ): ProjectionSaved => {
+  tx.changes.counts.staleSaves++
   tx.run(
     "UPDATE projections SET refused = refused + 1 WHERE environment = ? AND name = ?",
     tx.environment(environment),

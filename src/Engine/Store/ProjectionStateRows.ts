@@ -3,6 +3,7 @@ import { type Cursor, writeCursor } from "../../Projection/Cursor.ts"
 import { GLOBAL_PARTITION } from "../../Projection/Partition.ts"
 import type { ProjectionState, ProjectionStatus } from "./ProjectionStore.ts"
 import type { Row, Transaction } from "./Transaction.ts"
+import { parseStored } from "./StoredJson.ts"
 
 /** The state that is folded into. */
 export const stateRow = (
@@ -42,7 +43,7 @@ export const shownEpoch = (row: Row): number =>
 /** How a projection does, and where it is. */
 export const standing = (row: Row) => ({
   status: statusOf(row),
-  ...(row.error === null ? {} : { errorMessage: String(JSON.parse(String(row.error)).message) }),
+  ...(row.error === null ? {} : { errorMessage: String(parseStored(String(row.error)).message) }),
   cursor: writeCursor(cursorOf(row))
 })
 

@@ -4,10 +4,10 @@
  */
 import type { AuditEvent } from "../../Client/Client.ts"
 import { RunNotFoundError, type SerializedError } from "../../Errors.ts"
-import { decodeJson } from "../../Json.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import type { RunActivity } from "./Activity.ts"
 import type { Transaction } from "./Transaction.ts"
+import { decodeStored, parseStored } from "./StoredJson.ts"
 
 const day = 24 * 60 * 60 * 1000
 
@@ -51,7 +51,7 @@ export const readRecording = (tx: Transaction, environment: string, runId: strin
   // the record may outlive the run, but a run that never was is an error
   if (rows.length === 0 && (key === undefined || !exists(tx, key, runId))) throw new RunNotFoundError(runId)
   // written by `record`
-  return rows.map((row) => auditEvent(Number(row.at), JSON.parse(String(row.activity)) as RunActivity))
+  return rows.map((row) => auditEvent(Number(row.at), parseStored(String(row.activity)) as RunActivity))
 }
 
 const exists = (tx: Transaction, environment: number, runId: string): boolean =>
@@ -62,7 +62,7 @@ export const deleteExpiredRecordings = (tx: Transaction, limit: number): number 
   tx.run(
     `DELETE FROM recordings WHERE (run_id, seq) IN
      (SELECT run_id, seq FROM recordings WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`,
-    tx.now(),
+    tx.settledNow(),
     limit
   )
 
@@ -111,7 +111,7 @@ const result = (outcome: Outcome): { readonly [key: string]: unknown } =>
   outcome._tag === "Success"
     ? outcome.value === undefined
       ? {}
-      : { output: decodeJson(outcome.value) }
+      : { output: decodeStored(outcome.value) }
     : { error: brief(outcome.error) }
 
 const brief = ({ code, message, name }: SerializedError) => ({

@@ -4,6 +4,7 @@ import { FunctionNotFoundError } from "../../Errors.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { putSchedules } from "./Schedules.ts"
 import type { Transaction } from "./Transaction.ts"
+import { parseStored } from "./StoredJson.ts"
 
 /**
  * Adds functions or replaces their configuration; a change of configuration or code is a new version. `startedAt` is when
@@ -44,7 +45,7 @@ export const registerFunctions = (
       key = Number(known.key)
       const deleted = known.deleted_at !== null
       if (deleted) tx.run("UPDATE functions SET deleted_at = NULL WHERE key = ?", key)
-      if (known.hash !== hash) {
+      if (known.hash !== hash || (tx.damage.wasFound && tx.registry.byKey(key) === undefined)) {
         if (since < Number(known.since) && !deleted) {
           standing.push(registration.id)
           continue
@@ -83,7 +84,7 @@ export const deleteFunction = (tx: Transaction, environmentName: string, id: str
   tx.run("UPDATE functions SET deleted_at = ? WHERE key = ?", tx.now(), key)
   tx.run("DELETE FROM schedules WHERE function = ?", key)
   // written by `registerFunctions`
-  const registration = JSON.parse(String(row.registration)) as FunctionRegistration
+  const registration = parseStored(String(row.registration)) as FunctionRegistration
   tx.afterCommit(() => tx.registry.put({ key, environment: environmentName, registration, deleted: true }))
 }
 
@@ -93,14 +94,21 @@ export const loadRegistrations = (tx: Transaction): void => {
     "SELECT f.key, f.registration, f.deleted_at, e.name FROM functions f JOIN environments e ON e.key = f.environment ORDER BY f.key"
   )
   for (const row of rows) {
-    // written by `registerFunctions`
-    const registration = JSON.parse(String(row.registration)) as FunctionRegistration
+    tx.hot.add(Number(row.key))
+    let registration: FunctionRegistration
+    try {
+      // written by `registerFunctions`
+      registration = parseStored(row.registration) as FunctionRegistration
+    } catch (error) {
+      // its runs wait until a worker registers it again
+      tx.damage.unreadable(`Function ${row.key} of environment "${row.name}"`, error)
+      continue
+    }
     tx.registry.put({
       key: Number(row.key),
       environment: String(row.name),
       registration,
       ...(row.deleted_at === null ? {} : { deleted: true })
     })
-    tx.hot.add(Number(row.key))
   }
 }

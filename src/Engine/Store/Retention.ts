@@ -5,6 +5,8 @@ import type { Row, Transaction } from "./Transaction.ts"
 /** Runs that are looked at in one query. */
 const PAGE = 500
 
+const OLD = "SELECT key, created_at, ended_at, parent FROM runs WHERE"
+
 /** Runs that are looked at in one transaction: others want to write too. */
 const MOST_LOOKED_AT = 5000
 
@@ -24,24 +26,37 @@ export const deleteEndedRuns = (
   let last = after
   for (let lookedAt = 0; lookedAt < MOST_LOOKED_AT; lookedAt += PAGE) {
     // runs are numbered as they are created and end after that: the oldest are in front, and the first young one ends it
-    const rows = tx.all(
-      "SELECT key, created_at, ended_at, parent FROM runs WHERE key > ? ORDER BY key LIMIT ?",
-      last,
-      PAGE
-    )
+    const rows = page(tx, last)
     for (const row of rows) {
       if (deleted === limit) return { deleted, after: last }
       const key = Number(row.key)
-      if (Number(row.created_at) >= endedBefore || key === newest) return { deleted }
+      // one that was created under a clock that was ahead says nothing about those after it
+      const isYoung = Number(row.created_at) >= endedBefore && Number(row.created_at) <= tx.now()
+      if (isYoung || key === newest) return { deleted }
       last = key
       if (row.ended_at === null || Number(row.ended_at) >= endedBefore || hasOpenParent(tx, row)) continue
-      for (const table of ["steps", "superseded_steps"]) tx.run(`DELETE FROM ${table} WHERE run = ?`, key)
-      tx.run("DELETE FROM runs WHERE key = ?", key)
+      tx.apart("run", key, () => deleteRun(tx, key))
       deleted++
     }
     if (rows.length < PAGE) return { deleted }
   }
   return { deleted, after: last }
+}
+
+const deleteRun = (tx: Transaction, key: number): void => {
+  for (const table of ["steps", "superseded_steps"]) tx.run(`DELETE FROM ${table} WHERE run = ?`, key)
+  tx.run("DELETE FROM runs WHERE key = ?", key)
+}
+
+/** The runs after `last`, in order; around those that are damaged they are read one by one. */
+const page = (tx: Transaction, last: number): Array<Row> => {
+  // the `+` makes SQLite read the index of ids, which has all keys, and not the rows
+  const keys = `SELECT key, id FROM runs WHERE +key > ?${tx.damage.except("run", "key")} ORDER BY +key LIMIT ${PAGE}`
+  if (tx.damage.except("run", "key") === "")
+    return tx.among("run", [keys, last], `${OLD} key > ? ORDER BY key LIMIT ?`, last, PAGE)
+  return tx
+    .all(keys, last)
+    .flatMap(({ key }) => tx.apart("run", Number(key), () => tx.all(`${OLD} key = ?`, key!)))
 }
 
 const hasOpenParent = (tx: Transaction, run: Row): boolean =>

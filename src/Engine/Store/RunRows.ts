@@ -8,11 +8,11 @@ import {
   serializeError,
   withoutEncoding
 } from "../../Errors.ts"
-import { decodeJson } from "../../Json.ts"
 import type { JsonText, Outcome } from "../../Protocol/Worker.ts"
 import { actorOf, concurrencyKey, type EventView, type RegisteredFunction } from "../Registry.ts"
 import { type Row, Status, statuses, type Transaction } from "./Transaction.ts"
 import { fireWait } from "./Waits.ts"
+import { decodeStored, parseStored } from "./StoredJson.ts"
 
 /** Creates a run that can be claimed at once. */
 export const createRun = (
@@ -72,7 +72,7 @@ export interface Pause {
 export const isCompensating = (row: Row): boolean =>
   Number(row.status) === Status.compensating ||
   // a paused run has its reason, written by `pauseRow`
-  (Number(row.status) === Status.paused && (JSON.parse(String(row.pause)) as Pause).wasCompensating === true)
+  (Number(row.status) === Status.paused && (parseStored(String(row.pause)) as Pause).wasCompensating === true)
 
 const countOf = { Completed: "completed", Failed: "failed", Cancelled: "cancelled" } as const
 
@@ -99,6 +99,7 @@ export const endRun = (
 ): void => {
   const now = tx.now()
   tx.forgetLease(run.key)
+  tx.suspects.release(run.key)
   const status =
     ending._tag === "Completed"
       ? Status.completed
@@ -140,24 +141,40 @@ export const functionIdOf = (tx: Transaction, key: number): string =>
   tx.registry.byKey(key)?.registration.id ?? String(key)
 
 /** Cancels an unfinished run and the children that it waits for, and tells their live turns. */
-export const cancelRow = (tx: Transaction, row: Row, reason: string): void => {
+export const cancelRow = (tx: Transaction, row: Row, reason: string): void => cancelAll(tx, [{ row, reason }])
+
+/** Takes out the waits of a run for its children, and with `reason` cancels those that have not ended. */
+export const cancelAwaited = (tx: Transaction, run: number, reason: string): void => {
+  const children = awaitedChildren(tx, run)
+  tx.run("DELETE FROM waits WHERE run = ? AND child IS NOT NULL", run)
+  cancelAll(
+    tx,
+    children.map((row) => ({ row, reason }))
+  )
+}
+
+interface ToCancel {
+  readonly row: Row
+  readonly reason: string
+}
+
+const cancelAll = (tx: Transaction, runs: ReadonlyArray<ToCancel>): void => {
   // a list and no recursion: a function that invokes itself makes chains of any length
-  const left: Array<{ readonly row: Row; readonly reason: string }> = [{ row, reason }]
+  const left = [...runs]
   for (let next = left.pop(); next !== undefined; next = left.pop()) {
     const { id, key } = next.row
-    const children = tx.all(
-      "SELECT child FROM waits WHERE run = ? AND child IS NOT NULL AND fired IS NULL",
-      key!
-    )
+    const children = awaitedChildren(tx, Number(key))
     cancelAlone(tx, next.row, next.reason)
-    for (const { child } of children) {
-      const found = tx.get("SELECT * FROM runs WHERE key = ? AND ended_at IS NULL", child!)
-      if (found !== undefined && !isCompensating(found)) {
-        left.push({ row: found, reason: `Parent run ${id} was cancelled` })
-      }
-    }
+    for (const row of children) left.push({ row, reason: `Parent run ${id} was cancelled` })
   }
 }
+
+/** The children that a run waits for; those that are rolling back go on with that. */
+const awaitedChildren = (tx: Transaction, run: number): ReadonlyArray<Row> =>
+  tx
+    .all("SELECT child FROM waits WHERE run = ? AND child IS NOT NULL AND fired IS NULL", run)
+    .map(({ child }) => tx.get("SELECT * FROM runs WHERE key = ? AND ended_at IS NULL", child!))
+    .filter((row): row is Row => row !== undefined && !isCompensating(row))
 
 const cancelAlone = (tx: Transaction, row: Row, reason: string): void => {
   if (row.lease !== null) {
@@ -221,6 +238,16 @@ export const findRun = (tx: Transaction, environment: string, runId: string): Ro
   return row
 }
 
+/** The name of the event that has started a run; `undefined` for one that was invoked, or is not there. */
+export const eventNameOf = (tx: Transaction, environment: string, runId: string): string | undefined => {
+  const row = tx.get(
+    "SELECT e.name FROM runs r JOIN events e ON e.position = r.event WHERE r.id = ? AND r.environment = ? AND r.input IS NULL",
+    runId,
+    tx.findEnvironment(environment) ?? null
+  )
+  return text(row?.name)
+}
+
 /** Whether a run has ended; throws `RunNotFoundError` when there is none. */
 export const hasEnded = (tx: Transaction, environment: string, runId: string): boolean => {
   const key = tx.findEnvironment(environment)
@@ -239,7 +266,7 @@ const iso = (value: unknown): string | undefined =>
 /** A stored error as clients see it. */
 export const runError = (json: unknown): RunError =>
   // written by this engine: it is a serialised error
-  toRunError(JSON.parse(String(json)) as SerializedError)
+  toRunError(parseStored(String(json)) as SerializedError)
 
 const toRunError = (stored: SerializedError): RunError => {
   const error = withoutEncoding(stored)
@@ -268,14 +295,14 @@ const stackOf = (error: SerializedError): string | undefined => {
 export const readRun = (tx: Transaction, row: Row): Run => {
   const fn = tx.registry.byKey(Number(row.function))
   const optional = {
-    input: decodeJson(text(row.input ?? row.e_data)),
-    output: decodeJson(text(row.output)),
+    input: decodeStored(text(row.input ?? row.e_data)),
+    output: decodeStored(text(row.output)),
     error: row.error === null ? undefined : runError(row.error),
     workerId: text(row.worker),
     actorId: row.actor === null ? undefined : actorText(String(row.actor)),
     parentRunId:
       row.parent === null ? undefined : text(tx.get("SELECT id FROM runs WHERE key = ?", row.parent!)?.id),
-    pauseReason: row.pause === null ? undefined : (JSON.parse(String(row.pause)) as Pause).message,
+    pauseReason: row.pause === null ? undefined : (parseStored(String(row.pause)) as Pause).message,
     startedAt: iso(row.started_at),
     endedAt: iso(row.ended_at)
   }
@@ -294,6 +321,18 @@ export const readRun = (tx: Transaction, row: Row): Run => {
 
 /** An actor is stored as JSON; a string reads better without its quotes. */
 const actorText = (json: string): string => {
-  const value: unknown = JSON.parse(json)
+  const value: unknown = parseStored(json)
   return typeof value === "string" ? value : json
+}
+
+/** The id of a run whose row may be out of reach: it is in an index too. */
+export const runIdOf = (tx: Transaction, key: number): string | undefined => {
+  try {
+    // without the `+` the row would be read and not the index
+    const row = tx.get("SELECT id FROM runs WHERE +key = ?", key)
+    return row === undefined ? undefined : String(row.id)
+  } catch {
+    // a name for the log: the index is damaged too
+    return undefined
+  }
 }

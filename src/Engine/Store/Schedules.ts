@@ -50,8 +50,15 @@ export const putSchedules = (
 
 /** Fires the schedules that are due, at most `limit` of them; returns how many. */
 export const fireSchedules = (tx: Transaction, limit: number): number => {
-  const rows = tx.all("SELECT * FROM schedules WHERE next_at <= ? ORDER BY next_at LIMIT ?", tx.now(), limit)
-  for (const row of rows) fireSchedule(tx, row)
+  const now = tx.now()
+  const rows = tx.among(
+    "schedule",
+    ["SELECT DISTINCT function AS key FROM schedules WHERE next_at <= ?", now],
+    `SELECT * FROM schedules WHERE next_at <= ?${tx.damage.except("schedule", "function")} ORDER BY next_at LIMIT ?`,
+    now,
+    limit
+  )
+  for (const row of rows) tx.apart("schedule", Number(row.function), () => fireSchedule(tx, row))
   return rows.length
 }
 

@@ -5,11 +5,13 @@
 import type { DatabaseSync } from "node:sqlite"
 
 export class Snapshot {
+  readonly #db
   readonly #begin
   readonly #commit
   #open = false
 
   constructor(db: DatabaseSync) {
+    this.#db = db
     this.#begin = db.prepare("BEGIN")
     this.#commit = db.prepare("COMMIT")
   }
@@ -22,10 +24,25 @@ export class Snapshot {
     setImmediate(() => this.giveUp())
   }
 
-  /** Gives the view up, as a writer has to before it begins. */
+  /** Gives the view up, as a writer has to before it begins. Never throws. */
   giveUp(): void {
     if (!this.#open) return
     this.#open = false
-    this.#commit.run()
+    try {
+      this.#commit.run()
+    } catch {
+      // a read that met a damaged page spoils the view that it was made in; whoever made it knows. Nothing was written
+      endTransaction(this.#db)
+    }
+  }
+}
+
+/** Takes back the transaction that is open, if SQLite has not done so by itself. Never throws. */
+export const endTransaction = (db: DatabaseSync): void => {
+  if (!db.isOpen || !db.isTransaction) return
+  try {
+    db.exec("ROLLBACK")
+  } catch {
+    // SQLite has taken it back by itself (disk full, I/O error, damage)
   }
 }

@@ -8,15 +8,20 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import { DatabaseSync } from "node:sqlite"
 import { IronflowError, StoreError } from "../../Errors.ts"
+import { together } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { Registry } from "../Registry.ts"
 import * as Access from "./AccessRows.ts"
 import type { RunActivity } from "./Activity.ts"
+import { ClockJumps } from "./ClockJumps.ts"
+import { moveWithClock, readClock, setBackBetweenStarts, shortenLeases, storeClock } from "./ClockRows.ts"
 import * as ConfigRows from "./ConfigRows.ts"
-import { appendEvent, appendMessage, endOfLog } from "./Events.ts"
+import { appendEvent, appendMessage, endOfLog, endOfLogByName } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import { readHistory } from "./History.ts"
 import { forgetExpired } from "./Idempotency.ts"
@@ -38,35 +43,46 @@ import { acquireLock } from "./Lock.ts"
 import * as GroupInspection from "./GroupInspection.ts"
 import * as Groups from "./GroupRows.ts"
 import { readLog, readLogBack } from "./LogRows.ts"
+import { forgiveRun, type Found, lookAtNewest, mend } from "./Mending.ts"
 import { migrations } from "./Migrations.ts"
+import { checkLastOwner, type LastStop, Ownership } from "./Ownership.ts"
 import { readProjectionChanges } from "./ProjectionChanges.ts"
 import * as Projections from "./ProjectionInspection.ts"
 import * as Owners from "./ProjectionRows.ts"
 import { deleteExpiredRecordings, readRecording } from "./Recording.ts"
 import { deleteFunction, loadRegistrations, registerFunctions } from "./Registrations.ts"
-import { findRun, hasEnded, readRun } from "./RunRows.ts"
+import { listRunsAround } from "./DamagedRunList.ts"
+import { listRuns } from "./RunList.ts"
+import { eventNameOf, findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
 import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
 import * as Steering from "./Steering.ts"
 import { readStreamHistory } from "./StreamHistory.ts"
 import { Snapshot } from "./Snapshot.ts"
 import * as Streams from "./StreamRows.ts"
+import { countStuckRuns } from "./Stuck.ts"
 import { type Changes, Store, type StoreService } from "./Store.ts"
-import { fireDue } from "./Timers.ts"
+import { isDamage, isUnavailable, storeError } from "./SqliteErrors.ts"
+import { fireDue, nextDueAt as findNextDue, upkeep } from "./Timers.ts"
 import { handOut, registerTokenless, saveTokenless } from "./TokenlessProjections.ts"
 import * as Topics from "./TopicRows.ts"
 import { Transaction } from "./Transaction.ts"
-import { applyReport } from "./Turns.ts"
+import { applyReports } from "./Turns.ts"
 
 export interface SqliteOptions {
   /** Path of the database file, which is created when it does not exist; `":memory:"` for one that is gone with the process. */
   readonly filename: string
   /** The mode of the file when it is made, and of those beside it: 0600 by default. Files that are there keep theirs. */
   readonly fileMode?: number
+  /** Reads the whole file first, and fails with `STORE_CORRUPT` when something in it is damaged. */
+  readonly check?: boolean
 }
 
 /** Most commands in one transaction. */
 const GROUP = 512
+
+/** How often the time is stored while there is something to write, milliseconds. */
+const STORE_CLOCK_MS = 10_000
 
 /**
  * Opens a database. Fails with `StoreError`: `STORE_LOCKED` when another engine has the file open, `STORE_CORRUPT` when
@@ -77,70 +93,168 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     const clock = yield* Clock.Clock
     const random = yield* Random.Random
     const now = () => clock.currentTimeMillisUnsafe()
-    const { db, release, warnings } = yield* Effect.try({
-      try: () => open(options.filename, options.fileMode ?? DEFAULT_MODE, now()),
+    const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+    const runFork = Effect.runForkWith(yield* Effect.context<never>())
+    const { db, isFile, lastStop, release, warnings } = yield* Effect.try({
+      try: () => open(options, now()),
       catch: (cause) => storeError(`Cannot open database "${options.filename}"`, cause)
     })
     yield* Effect.addFinalizer(() => Effect.sync(release))
     for (const warning of warnings) yield* Effect.logWarning(warning)
 
+    const tell = (text: string): void => void runFork(Effect.logWarning(text))
+    /** What others do with a commit is their own affair: the commit stands, and whoever waits for it wakes. */
+    const careful = (what: string, run: () => void): void => {
+      try {
+        run()
+      } catch (error) {
+        runFork(Effect.logError(`Could not ${what}`, error))
+      }
+    }
+    const lose = (error: StoreError): boolean => {
+      if (lost !== undefined) return false
+      lost = error
+      writer.stop(error)
+      runFork(Effect.logError(error.message))
+      return false
+    }
+
     const listeners = new Set<(changes: Changes) => void>()
+    const longLists = Semaphore.makeUnsafe(1)
     /** Those who look on, and whether at whole runs only. */
     let stateObservers = 0
     const observers = new Map<(activity: ReadonlyArray<RunActivity>) => void, boolean>()
-    const { snapshot, tx, writer } = yield* Effect.try({
+    /** Why nothing is read or written any more, or why that does not work at the moment. */
+    let lost: StoreError | undefined
+    let outage: { readonly error: StoreError; readonly changes: unknown } | undefined
+    const changesSoFar = () => db.prepare("SELECT total_changes() AS changes").get()?.changes
+    const { ownership, snapshot, tx, writer } = yield* Effect.try({
       try: () => {
         migrate(db)
         const tx = new Transaction({
           db,
           now,
+          random: () => random.nextDoubleUnsafe(),
           registry: new Registry(),
           // ids of events are ordered as they are in the log, also when the clock was set back in between
           ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), lastId(db))
         })
+        const last = readClock(tx)
+        const jumps = new ClockJumps(now(), monotonicMs(), last)
+        tx.settledNow = () => now() - jumps.aheadMs(monotonicMs())
+        let clockStoredAt = Number.NEGATIVE_INFINITY
+        const ownership = !isFile
+          ? undefined
+          : new Ownership(db, {
+              filename: options.filename,
+              nonce: [0, 1, 2, 3].map(() => Math.floor(random.nextDoubleUnsafe() * 2 ** 32)).join("-"),
+              monotonicMs
+            })
         const snapshot = new Snapshot(db)
         const writer = new GroupCommit(db, {
           max: GROUP,
+          first: () => {
+            const jump = jumps.look(now(), monotonicMs())
+            if (jump === 0) return undefined
+            tell(clockWasSet(jump))
+            return () => moveWithClock(tx, jump)
+          },
           beginning: () => snapshot.giveUp(),
-          begin: () => tx.begin(),
-          committing: () => tx.committing(),
+          begin: () => {
+            ownership?.check()
+            tx.begin()
+          },
+          committing: () => {
+            if (monotonicMs() - clockStoredAt >= STORE_CLOCK_MS) {
+              storeClock(tx)
+              tx.afterCommit(() => (clockStoredAt = monotonicMs()))
+            }
+            tx.committing()
+          },
           rolledBack: () => tx.rolledBack(),
+          mend: (error) => {
+            if (error instanceof StoreError && error.code === "STORE_LOCKED") return lose(error)
+            if (isUnavailable(error)) {
+              outage = { error: storeError("Cannot write to the database", error), changes: changesSoFar() }
+            }
+            if (isDamage(error)) tx.damage.wasFound = true
+            const found = mend(tx, error)
+            for (const one of found) tell(isLeftAlone(one))
+            return found.length > 0
+          },
           committed: () => {
+            // one that changes nothing needs no room on the disk
+            if (outage !== undefined && changesSoFar() !== outage.changes) outage = undefined
             const changes = tx.committed()
             // those who look on hear of it before somebody acts on it
-            for (const observer of observers.keys()) observer(changes.activity)
-            for (const listener of listeners) listener(changes)
-          }
+            for (const observer of observers.keys())
+              careful("look at what happened to runs", () => observer(changes.activity))
+            for (const listener of listeners) careful("act on a commit", () => listener(changes))
+          },
+          failed: (error) =>
+            tell(`The clock was set, and what is stored could not be moved with it: ${String(error)}`)
         })
         loadRegistrations(tx)
-        return { snapshot, tx, writer }
+        if (isFile) lookAtNewest(tx)
+        return { ownership, snapshot, tx, writer }
       },
       catch: (cause) => storeError(`Cannot use database "${options.filename}"`, cause)
     })
     yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
+      Effect.suspend(() => {
         writer.close(
           new StoreError(`Database "${options.filename}" is closed`, { code: "STORE_UNAVAILABLE" })
         )
         snapshot.giveUp()
+        if (ownership === undefined || lost !== undefined) return Effect.void
+        return Effect.catch(
+          Effect.try({
+            try: () => {
+              storeClock(tx)
+              ownership.release()
+            },
+            catch: (cause) => storeError("Cannot write to the database", cause)
+          }),
+          (error) =>
+            // what was acknowledged is there; the next start says that this was not a clean stop
+            Effect.logWarning(
+              `Database "${options.filename}" could not be marked as closed: ${error.message}`
+            )
+        )
       })
     )
 
     const write = <A>(what: string, run: () => A): Effect.Effect<A, StoreError> =>
       Effect.callback((resume) => {
         writer.submit(
-          run,
+          () => together(run),
           (value) => resume(Effect.succeed(value)),
           (cause) => resume(Effect.fail(storeError(`Cannot ${what}`, cause)))
         )
       })
+    const failedRead = (what: string, cause: unknown): StoreError => {
+      // a damaged page spoils the view for others who read in this turn
+      snapshot.giveUp()
+      if (isDamage(cause)) tx.damage.wasFound = true
+      return storeError(`Cannot ${what}`, cause)
+    }
     const read = <A>(what: string, run: () => A): Effect.Effect<A, StoreError> =>
       Effect.try({
         try: () => {
+          if (lost !== undefined) throw lost
           snapshot.take()
+          return together(run)
+        },
+        catch: (cause) => failedRead(what, cause)
+      })
+    /** Reads statement by statement, so that one that fails does not spoil the others. */
+    const readApart = <A>(what: string, run: () => A): Effect.Effect<A, StoreError> =>
+      Effect.try({
+        try: () => {
+          snapshot.giveUp()
           return run()
         },
-        catch: (cause) => storeError(`Cannot ${what}`, cause)
+        catch: (cause) => failedRead(what, cause)
       })
     /** For commands that refuse with an error of ours, which they do before they write anything. */
     const refusable = <A, E>(self: Effect.Effect<A | Refusal, E>): Effect.Effect<A, E | IronflowError> =>
@@ -162,8 +276,25 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     const steer = <A>(what: string, run: () => A) => refusable(write(what, () => refusal(run)))
     const inspect = <A>(what: string, run: () => A) => refusable(read(what, () => refusal(run)))
 
-    yield* write("take back leases", () => {
-      recoverLeases(tx)
+    const steerRun = <A>(what: string, environment: string, runId: string, run: () => A) =>
+      steer(what, () => {
+        const result = run()
+        forgiveRun(tx, environment, runId)
+        return result
+      })
+
+    if (lastStop?.mayLack === true) yield* Effect.logWarning(lastStop.message)
+    else if (lastStop !== undefined) yield* Effect.logDebug(lastStop.message)
+    for (const news of tx.damage.news) yield* Effect.logError(news)
+    const stored = readClock(tx)
+    const setBackBy = stored === undefined ? 0 : stored.at - now()
+    if (setBackBy >= 1000) {
+      yield* Effect.logWarning(clockWasSet(-setBackBy))
+      yield* write("move what is due with the clock", () => setBackBetweenStarts(tx, setBackBy))
+    }
+    yield* write("take back leases", () => recoverLeases(tx))
+    yield* write("shorten leases", () => shortenLeases(tx))
+    yield* write("take back projections and messages", () => {
       Owners.recoverProjections(tx)
       // whoever held a message was connected to the engine that is gone
       Groups.recoverDeliveries(tx)
@@ -226,7 +357,12 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           Streams.getSnapshot(tx, environment, entityId, beforeVersion)
         ),
       readLog: (query) => read("read the log", () => readLog(tx, query)),
-      endOfLog: () => read("read the log", () => endOfLog(tx)),
+      endOfLog: () =>
+        Effect.catchIf(
+          read("read the log", () => endOfLog(tx)),
+          isDamage,
+          () => readApart("read the log", () => endOfLogByName(tx))
+        ),
       readLogBack: (query) => read("read the log", () => readLogBack(tx, query)),
       listTopics: (environment) => read("list topics", () => Topics.listTopics(tx, environment)),
       getTopic: (environment, topic) =>
@@ -245,9 +381,10 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         write("delete abandoned groups", () => Groups.deleteAbandonedGroups(tx, before, limit)),
       mayHaveReady: () => tx.hot.size > 0,
       claimRuns: (demands) => write("claim runs", () => claimRuns(tx, demands)),
-      applyReports: (reports, environment) =>
-        write("store reports", () => reports.map((report) => applyReport(tx, report, environment))),
-      extendLeases: (jobIds, leaseMs) => write("extend leases", () => extendLeases(tx, jobIds, leaseMs)),
+      applyReports: (reports, environment, options) =>
+        write("store reports", () => applyReports(tx, reports, environment, options?.callsBack)),
+      extendLeases: (jobIds, leaseMs, holder) =>
+        write("extend leases", () => extendLeases(tx, jobIds, leaseMs, holder)),
       adoptLeases: (workerId, jobIds, leaseMs, functionIds) =>
         write(`keep the turns of worker ${workerId}`, () =>
           adoptLeases(tx, workerId, jobIds, leaseMs, functionIds)
@@ -257,14 +394,41 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       loseLease: (jobId, why) => write(`take back job ${jobId}`, () => loseLease(tx, jobId, why)),
       markLate: (runId, lingerMs, environment) =>
         write(`wake run ${runId}`, () => markLate(tx, runId, lingerMs, environment)),
-      fireDue: () => write("fire timers", () => fireDue(tx)),
+      fireDue: () =>
+        Effect.gen(function* () {
+          // they are submitted together, and share a transaction
+          const [fired, next] = yield* Effect.all(
+            [
+              Effect.all(
+                upkeep.map((what) => Effect.result(write("fire timers", () => fireDue(tx, what)))),
+                { concurrency: "unbounded" }
+              ),
+              Effect.result(write("fire timers", () => findNextDue(tx)))
+            ],
+            { concurrency: "unbounded" }
+          )
+          const failed = [...fired, next].find(Result.isFailure)?.failure
+          if (failed !== undefined && fired.every(Result.isFailure)) return yield* Effect.fail(failed)
+          return {
+            count: fired.filter(Result.isSuccess).reduce((sum, { success }) => sum + success, 0),
+            nextDueAt: Result.isSuccess(next) ? next.success : Number.POSITIVE_INFINITY,
+            ...(failed === undefined ? {} : { failed })
+          }
+        }),
       getRun: (environment, runId) =>
         inspect(`read run ${runId}`, () => readRun(tx, findRun(tx, environment, runId))),
       getEndedRun: (environment, runId) =>
         inspect(`read run ${runId}`, () =>
           hasEnded(tx, environment, runId) ? readRun(tx, findRun(tx, environment, runId)) : undefined
         ),
-      listRuns: (query) => inspect("list runs", () => Inspection.listRuns(tx, query)),
+      getEventName: (environment, runId) =>
+        read(`read run ${runId}`, () => eventNameOf(tx, environment, runId)),
+      listRuns: (query) =>
+        Effect.catchIf(
+          listRuns(tx, query, (look) => inspect("list runs", look), longLists),
+          (error) => isDamage(error),
+          () => refusable(readApart("list runs", () => refusal(() => listRunsAround(tx, query))))
+        ),
       getRunSteps: (environment, runId) =>
         inspect(`read the steps of run ${runId}`, () => Inspection.getRunSteps(tx, environment, runId)),
       getRecording: (environment, runId) =>
@@ -278,15 +442,25 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       getSituation: (environment, runId) =>
         inspect(`read run ${runId}`, () => Inspection.getSituation(tx, environment, runId)),
       cancelRun: (environment, runId, reason) =>
-        steer(`cancel run ${runId}`, () => Steering.cancelRun(tx, environment, runId, reason)),
+        steerRun(`cancel run ${runId}`, environment, runId, () =>
+          Steering.cancelRun(tx, environment, runId, reason)
+        ),
       pauseRun: (environment, runId, reason) =>
-        steer(`pause run ${runId}`, () => Steering.pauseRun(tx, environment, runId, reason)),
+        steerRun(`pause run ${runId}`, environment, runId, () =>
+          Steering.pauseRun(tx, environment, runId, reason)
+        ),
       resumeRun: (environment, runId, fromStep) =>
-        steer(`resume run ${runId}`, () => Steering.resumeRun(tx, environment, runId, fromStep)),
+        steerRun(`resume run ${runId}`, environment, runId, () =>
+          Steering.resumeRun(tx, environment, runId, fromStep)
+        ),
       retryRun: (environment, runId, fromStep) =>
-        steer(`retry run ${runId}`, () => Steering.retryRun(tx, environment, runId, fromStep)),
+        steerRun(`retry run ${runId}`, environment, runId, () =>
+          Steering.retryRun(tx, environment, runId, fromStep)
+        ),
       patchStep: (environment, stepId, output, reason) =>
-        steer(`patch step ${stepId}`, () => Steering.patchStep(tx, environment, stepId, output, reason)),
+        steerRun(`patch step ${stepId}`, environment, stepId.slice(0, Math.max(0, stepId.indexOf(":"))), () =>
+          Steering.patchStep(tx, environment, stepId, output, reason)
+        ),
       putSecret: (environment, name, sealed) =>
         write(`store secret "${name}"`, () => putSecret(tx, environment, name, sealed)),
       deleteSecret: (environment, name) =>
@@ -422,7 +596,21 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       deletePolicy: (id, by) => steer(`delete policy ${id}`, () => Access.deletePolicy(tx, id, by)),
       deleteEndedRuns: (endedBefore, limit, after) =>
         write("delete old runs", () => deleteEndedRuns(tx, endedBefore, limit, after)),
-      countStuckRuns: () => read("count stuck runs", () => Inspection.countStuckRuns(tx))
+      settledNow: () => tx.settledNow(),
+      health: () => {
+        if (lost !== undefined) return { status: "down", message: lost.message }
+        if (outage !== undefined) return { status: "degraded", message: outage.error.message }
+        if (!tx.damage.wasFound) return { status: "ok" }
+        const { count } = tx.damage
+        return {
+          status: "degraded",
+          message:
+            "Something in the database is damaged" +
+            (count === 0 ? "" : `, and ${count} ${count === 1 ? "thing is" : "things are"} left alone`) +
+            ": the log of the engine says what. `ironflow serve --check` reads the whole file"
+        }
+      },
+      countStuckRuns: (holders) => read("count stuck runs", () => countStuckRuns(tx, holders))
     })
   })
 
@@ -447,15 +635,31 @@ const refusal = <A>(run: () => A): A | Refusal => {
   }
 }
 
-const open = (
-  filename: string,
-  mode: number,
-  now: number
-): {
+const clockWasSet = (ms: number): string => {
+  const by = `${Math.round(Math.abs(ms) / 1000)} s`
+  return ms < 0
+    ? `The clock was set back by ${by}: leases, timeouts and retries keep their length, and what is due at a time comes later`
+    : `The clock went forward by ${by}: leases keep their length. What is old by this clock is kept for another day, in case it is set right`
+}
+
+const isLeftAlone = ({ id, key, kind, why }: Found): string =>
+  kind === "run"
+    ? `Run ${id ?? `#${key}`} is damaged in the database and is left alone, the others go on: ${why}. Restore the database from a backup, ` +
+      "or patch the step that is damaged, or cancel the run"
+    : `A ${kind} (${key}) is damaged in the database and is left alone, the others go on: ${why}. Restore the database from a backup`
+
+interface Opened {
   readonly db: DatabaseSync
-  readonly release: () => void
+  /** False for a database in memory. */
+  readonly isFile: boolean
+  /** What should be known about the last stop. */
+  readonly lastStop: LastStop | undefined
+  /** What should be known about the files. */
   readonly warnings: ReadonlyArray<string>
-} => {
+  readonly release: () => void
+}
+
+const open = ({ check = false, fileMode = DEFAULT_MODE, filename }: SqliteOptions, now: number): Opened => {
   // SQLite takes an empty name for a database that is gone with the process
   if (filename.trim() === "") {
     throw new StoreError("The filename of the database must not be empty or blank", {
@@ -463,21 +667,25 @@ const open = (
     })
   }
   const isFile = filename !== ":memory:"
-  const warnings = isFile ? checkFiles(filename, mode) : []
-  const lock = isFile ? acquireLock(filename, mode, now) : undefined
+  const warnings = isFile ? checkFiles(filename, fileMode) : []
+  const lock = isFile ? acquireLock(filename, fileMode, now) : undefined
   let db: DatabaseSync | undefined
   try {
-    if (isFile) makeFile(filename, mode)
+    const lastStop = lock === undefined ? undefined : checkLastOwner(filename)
+    if (isFile) makeFile(filename, fileMode)
     db = new DatabaseSync(filename, { timeout: 5000 })
     // before anything is changed: it may be somebody else's
     checkOurs(db, filename)
     db.exec(
       "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000"
     )
+    if (check) checkAll(db, filename)
     const opened = db
     return {
       warnings,
       db: opened,
+      isFile,
+      lastStop,
       release: () => {
         opened.close()
         lock?.release()
@@ -515,6 +723,32 @@ const checkOurs = (db: DatabaseSync, filename: string): void => {
   }
 }
 
+/** Problems that are told of. */
+const MOST_PROBLEMS = 10
+
+/** Reads the whole file, and throws a `StoreError` that says what is damaged. */
+const checkAll = (db: DatabaseSync, filename: string): void => {
+  const problems: Array<string> = []
+  try {
+    for (const row of db.prepare(`PRAGMA integrity_check(${MOST_PROBLEMS})`).iterate()) {
+      problems.push(...String(row.integrity_check).split("\n"))
+    }
+  } catch (error) {
+    // it may be too badly damaged to be checked to the end
+    if (!isDamage(error)) throw error
+    problems.push(storeError("it cannot be read to the end", error).message)
+  }
+  if (problems.length === 1 && problems[0] === "ok") return
+  throw new StoreError(
+    `Database "${filename}" is damaged: ${problems
+      .filter((line) => line !== "")
+      .slice(0, MOST_PROBLEMS)
+      .join("; ")}. Restore it from a backup; without the check the engine starts, ` +
+      "and leaves alone what is damaged",
+    { code: "STORE_CORRUPT" }
+  )
+}
+
 const migrate = (db: DatabaseSync): void => {
   const done = pragma(db, "user_version")
   db.exec("BEGIN IMMEDIATE")
@@ -529,35 +763,12 @@ const migrate = (db: DatabaseSync): void => {
 
 /** The id of the last entry of the log. */
 const lastId = (db: DatabaseSync): string | undefined => {
-  const last = db.prepare("SELECT id FROM events ORDER BY position DESC LIMIT 1").get()
+  let last
+  try {
+    last = db.prepare("SELECT id FROM events ORDER BY position DESC LIMIT 1").get()
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    // the end of the log is damaged, which `lookAtNewest` says: new ids go by the clock alone
+  }
   return last === undefined ? undefined : String(last.id)
-}
-
-/** SQLite's result codes that say what is wrong with the file. */
-const CORRUPT = new Set([11, 26])
-const UNAVAILABLE = new Set([5, 6, 8, 10, 13, 14, 23])
-
-const storeError = (what: string, cause: unknown): StoreError => {
-  if (cause instanceof StoreError) return cause
-  const errcode = cause instanceof Error && "errcode" in cause ? Number(cause.errcode) & 0xff : undefined
-  const reason = cause instanceof Error ? cause.message : String(cause)
-  if (errcode !== undefined && CORRUPT.has(errcode)) {
-    return new StoreError(
-      `${what}: ${reason}. The file is damaged or is not a database: restore it from a backup`,
-      {
-        code: "STORE_CORRUPT",
-        cause
-      }
-    )
-  }
-  // an error with a system call is Node's, of a file that cannot be made or looked at
-  const isFile = cause instanceof Error && "syscall" in cause
-  if (isFile || (errcode !== undefined && UNAVAILABLE.has(errcode))) {
-    return new StoreError(`${what}: ${reason}. Check that the folder exists, is writable and has room`, {
-      code: "STORE_UNAVAILABLE",
-      retryable: true,
-      cause
-    })
-  }
-  return new StoreError(`${what}: ${reason}`, { cause })
 }

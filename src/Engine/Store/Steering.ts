@@ -3,10 +3,12 @@ import { InvalidStateError, type SerializedError, StepNotFoundError, ValidationE
 import type { JsonText } from "../../Protocol/Worker.ts"
 import type { Run } from "../../Client/Client.ts"
 import { compensationKey } from "../../Execution/StepId.ts"
-import { cancelRow, findRun, isCompensating, type Pause, readRun } from "./RunRows.ts"
+import { cancelAwaited, cancelRow, findRun, isCompensating, type Pause, readRun } from "./RunRows.ts"
+import { patchedKind } from "./StepKinds.ts"
 import { type Row, RUN_ITSELF, Status, statuses, type Transaction } from "./Transaction.ts"
 import { endLease, pauseRow } from "./Turns.ts"
 import { makeReady } from "./Waits.ts"
+import { parseStored } from "./StoredJson.ts"
 
 export const cancelRun = (tx: Transaction, environment: string, runId: string, reason: string): Run => {
   const row = findRun(tx, environment, runId)
@@ -24,10 +26,11 @@ export const pauseRun = (tx: Transaction, environment: string, runId: string, re
   if (row.ended_at !== null) throw ended(row, "paused")
   if (row.pause === null) {
     const pause: Pause = { code: "PAUSED", message: reason === "" ? "Paused by a client" : reason }
-    // a live turn goes on to its next report, so that the result of a step that is running is kept
+    // a live turn keeps its lease until it has ended, so that the results of the steps that run are kept
     if (row.lease !== null) {
       tx.forgetLease(Number(row.key))
       tx.run("UPDATE runs SET pause = ? WHERE key = ?", JSON.stringify(pause), row.key!)
+      tx.notify(String(row.worker), { _tag: "Paused", jobId: String(row.lease) })
     } else pauseRow(tx, Number(row.key), pause)
   }
   return reread(tx, environment, runId)
@@ -39,9 +42,17 @@ export const resumeRun = (tx: Transaction, environment: string, runId: string, f
   const status = Number(row.status)
   if (status === Status.failed || status === Status.cancelled)
     return retryRun(tx, environment, runId, fromStep)
+  if (fromStep !== undefined && row.pause !== null && isCompensating(row)) {
+    throw new InvalidStateError(
+      `Run ${runId} is rolling back and cannot be resumed from a step: its compensations would be left half done. ` +
+        `Resume it without a step; once it has failed, retry it from step "${fromStep}".`
+    )
+  }
   if (row.lease !== null && row.pause !== null) {
     if (fromStep === undefined) {
+      // a turn that has gone too far to hear of it ends, and another one goes on
       tx.run("UPDATE runs SET pause = NULL WHERE key = ?", key)
+      tx.notify(String(row.worker), { _tag: "Resumed", jobId: String(row.lease) })
       return reread(tx, environment, runId)
     }
     // the live turn has gone past the step: it is called back, and with that the pause begins
@@ -55,9 +66,9 @@ export const resumeRun = (tx: Transaction, environment: string, runId: string, f
     )
   }
   const from = fromStep === undefined ? undefined : findStep(tx, row, fromStep)
-  if (from !== undefined) supersedeFrom(tx, key, from, "resumed from a step")
+  if (from !== undefined) beginAnew(tx, row, from, "resumed from a step")
   // written by `pauseRow`
-  const pause = JSON.parse(String(row.pause)) as Pause
+  const pause = parseStored(String(row.pause)) as Pause
   tx.run(
     "UPDATE runs SET status = ?, pause = NULL, losses = 0, updated_at = ? WHERE key = ?",
     pause.wasCompensating === true ? Status.compensating : Status.waiting,
@@ -91,7 +102,7 @@ export const retryRun = (tx: Transaction, environment: string, runId: string, fr
   const undone = undoneSteps(tx, row)
   if (row.compensations !== null) supersedeRollback(tx, key, undone)
   supersedeFailure(tx, row)
-  if (from !== undefined) supersedeFrom(tx, key, from, "retried from a step")
+  if (from !== undefined) beginAnew(tx, row, from, "retried from a step")
   tx.run(
     `UPDATE runs SET status = ${Status.waiting}, attempt = 1, generation = generation + ?, error = NULL, output = NULL,
        compensations = NULL, losses = 0, ended_at = NULL, updated_at = ? WHERE key = ?`,
@@ -125,7 +136,7 @@ export const patchStep = (
   const stepKey = stepId.slice(colon + 1)
   const row = findRun(tx, environment, runId)
   const key = Number(row.key)
-  const finished = tx.get("SELECT 1 FROM steps WHERE run = ? AND step_key = ?", key, stepKey)
+  const finished = tx.get("SELECT kind FROM steps WHERE run = ? AND step_key = ?", key, stepKey)
   const open = tx.get(
     `SELECT name, step_kind, created_at FROM waits WHERE run = ? AND step_key = ? AND step_key <> '${RUN_ITSELF}'`,
     key,
@@ -141,17 +152,23 @@ export const patchStep = (
   const now = tx.now()
   if (finished !== undefined) {
     keepSuperseded(tx, key, "step_key = ?", stepKey, reason === "" ? "patched" : `patched: ${reason}`)
-    tx.run("UPDATE steps SET failed = 0, value = ? WHERE run = ? AND step_key = ?", output, key, stepKey)
+    tx.run(
+      "UPDATE steps SET kind = ?, failed = 0, value = ? WHERE run = ? AND step_key = ?",
+      patchedKind(String(finished.kind)),
+      output,
+      key,
+      stepKey
+    )
   } else if (open !== undefined) {
     tx.run("DELETE FROM waits WHERE run = ? AND step_key = ?", key, stepKey)
     tx.run(
       `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at)
-       VALUES (?, ?, ?, ?, ?, 0, ?, 1, ?, ?) ON CONFLICT DO UPDATE SET failed = 0, value = excluded.value`,
+       VALUES (?, ?, ?, ?, ?, 0, ?, 1, ?, ?) ON CONFLICT DO UPDATE SET kind = excluded.kind, failed = 0, value = excluded.value`,
       key,
       stepKey,
       tx.nextSeq(),
       open.name!,
-      open.step_kind!,
+      patchedKind(String(open.step_kind)),
       output,
       open.created_at!,
       now
@@ -180,18 +197,18 @@ const reread = (tx: Transaction, environment: string, runId: string): Run =>
 const ended = (row: Row, verb: string): InvalidStateError =>
   new InvalidStateError(`Run ${row.id} has ${statuses[Number(row.status)]} and cannot be ${verb}`)
 
-/** The place in the journal of a step given by name, step id or step id without the run id. */
+/** The place in the journal of a step given by name, step id or step id without the run id; after all of it for an open one. */
 const findStep = (tx: Transaction, run: Row, wanted: string): number => {
-  const step = tx.get(
-    "SELECT seq FROM steps WHERE run = ? AND (step_key = ? OR name = ? OR ? = ? || ':' || step_key) ORDER BY seq LIMIT 1",
-    run.key!,
-    wanted,
-    wanted,
-    wanted,
-    run.id!
+  const isWanted = "(step_key = ? OR name = ? OR ? = ? || ':' || step_key)"
+  const values = [run.key!, wanted, wanted, wanted, run.id!] as const
+  const step = tx.get(`SELECT seq FROM steps WHERE run = ? AND ${isWanted} ORDER BY seq LIMIT 1`, ...values)
+  if (step !== undefined) return Number(step.seq)
+  const open = tx.get(
+    `SELECT 1 FROM waits WHERE run = ? AND ${isWanted} AND step_key <> '${RUN_ITSELF}' LIMIT 1`,
+    ...values
   )
-  if (step === undefined) throw new StepNotFoundError(String(run.id), wanted)
-  return Number(step.seq)
+  if (open === undefined) throw new StepNotFoundError(String(run.id), wanted)
+  return Number.MAX_SAFE_INTEGER
 }
 
 /** Takes journal entries out and keeps what they were. `condition` has one parameter, `value`. */
@@ -225,14 +242,22 @@ const keepSuperseded = (
   )
 }
 
-const supersedeFrom = (tx: Transaction, run: number, seq: number, reason: string): void =>
+/**
+ * Takes out the journal from `seq` on. What is open comes after all that is in the journal, so it begins anew too: waits and
+ * delays before a next attempt with their whole time, invocations with a new child.
+ */
+const beginAnew = (tx: Transaction, row: Row, seq: number, reason: string): void => {
+  const run = Number(row.key)
   supersede(tx, run, "seq >= ?", seq, reason)
+  cancelAwaited(tx, run, `Parent run ${row.id} was ${reason}`)
+  tx.run(`DELETE FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}'`, run)
+}
 
 /** The keys of the steps that a rollback has undone. */
 const undoneSteps = (tx: Transaction, row: Row): ReadonlyArray<string> => {
   if (row.compensations === null) return []
   // written by the report of the rollback: names of steps in the order in which their compensations were registered
-  const registered = JSON.parse(String(row.compensations)) as ReadonlyArray<string>
+  const registered = parseStored(String(row.compensations)) as ReadonlyArray<string>
   return [...new Set(registered)].flatMap((name) => {
     const undone = registered
       .filter((other) => other === name)
@@ -283,7 +308,7 @@ type Telling = Pick<SerializedError, "name" | "message"> & { readonly stepId?: s
 const tellings = (json: unknown): ReadonlyArray<Telling> => {
   const told: Array<Telling> = []
   // written by this store: a serialised error
-  let error = JSON.parse(String(json)) as SerializedError | undefined
+  let error = parseStored(String(json)) as SerializedError | undefined
   while (error !== undefined) {
     const { cause, data, message, name }: SerializedError = error
     const stepId = data?.stepId

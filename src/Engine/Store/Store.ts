@@ -60,6 +60,7 @@ import type {
 import type { RunActivity } from "./Activity.ts"
 import type { GroupSetup, GroupStore } from "./GroupStore.ts"
 import type { ProjectionChange, ProjectionStore } from "./ProjectionStore.ts"
+import type { Holder, Holders, Lease } from "./Stuck.ts"
 
 /** An event to append to the log. */
 export interface NewEvent {
@@ -210,6 +211,8 @@ export interface Demand {
   readonly functions: ReadonlyMap<string, string>
   readonly labels: { readonly [key: string]: string }
   readonly credit: number
+  /** How many runs it takes at most; `credit` unless given. */
+  readonly capacity?: number
   /** How long a lease holds without a sign of life; absent for a worker in this process, which cannot outlive it. */
   readonly leaseMs?: number
 }
@@ -233,7 +236,34 @@ export interface Counts {
   completed: number
   failed: number
   cancelled: number
+  /**
+   * Refused, because whoever wrote does not hold what it wrote about (guarantee G4): reports of turns, renewals of leases,
+   * saves of projections, acks of messages.
+   */
+  staleReports: number
+  staleRenewals: number
+  staleSaves: number
+  staleAcks: number
 }
+
+export const noCounts = (): Counts => ({
+  events: 0,
+  started: 0,
+  completed: 0,
+  failed: 0,
+  cancelled: 0,
+  staleReports: 0,
+  staleRenewals: 0,
+  staleSaves: 0,
+  staleAcks: 0
+})
+
+/** Adds up `more` in `counts`. */
+export const addCounts = (counts: Counts, more: Readonly<Counts>): void => {
+  for (const name of countNames) counts[name] += more[name]
+}
+
+const countNames = Object.keys(noCounts()) as ReadonlyArray<keyof Counts>
 
 /** What a commit changed that somebody may be waiting for. */
 export interface Changes {
@@ -416,6 +446,8 @@ export interface Fired {
   readonly count: number
   /** When the next one is due, epoch milliseconds; `Infinity` when nothing is. */
   readonly nextDueAt: number
+  /** Why not all that was due could be fired. */
+  readonly failed?: StoreError
 }
 
 export interface ListRunsQuery {
@@ -437,9 +469,15 @@ export interface RunSituation {
   readonly run: Run
   readonly environment: string
   /** The live lease, if any. */
-  readonly lease?: { readonly workerId: string; readonly until?: string }
+  readonly lease?: Lease
+  /** When a step was finished last, by the clock of its worker, epoch milliseconds. */
+  readonly lastStepAt?: number
+  /** What is damaged of the run, for which the engine leaves it alone. */
+  readonly damage?: string
   /** Since when the run can be claimed, epoch milliseconds. */
   readonly readyAt?: number
+  /** How often it was lost since its last step, if it is tried apart from others because of that. */
+  readonly losses?: number
   readonly concurrencyKey?: string
   /** How many runs hold a lease under the same concurrency key. */
   readonly held: number
@@ -669,16 +707,22 @@ export interface StoreService {
   readonly claimRuns: (demands: ReadonlyArray<Demand>) => Effect.Effect<ReadonlyArray<Claim>, StoreError>
   /**
    * Applies reports of turns; each all or none. A report whose lease is not the run's changes nothing, nor does one about a
-   * run of another environment than `environment`.
+   * run of another environment than `environment`. With `callsBack` a turn whose run is to be paused is not told so: it loses
+   * its lease, and the answer is a refusal although the report is stored. For workers that would not understand.
    */
   readonly applyReports: (
     reports: ReadonlyArray<TurnReport>,
-    environment?: string
+    environment?: string,
+    options?: { readonly callsBack?: boolean }
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
-  /** Extends leases; returns the job ids whose lease is gone. */
+  /**
+   * Extends leases; returns the job ids whose lease is gone. With a `holder`, those on which nothing moves any more are left
+   * to run out.
+   */
   readonly extendLeases: (
     jobIds: ReadonlyArray<string>,
-    leaseMs: number
+    leaseMs: number,
+    holder?: Holder
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /**
    * A worker outside this process comes back with its turns `jobIds`: those that it still holds are extended, and
@@ -707,6 +751,8 @@ export interface StoreService {
   readonly getRun: (environment: string, runId: string) => Effect.Effect<Run, SteerError>
   /** The run if it has ended: cheaper than reading it to find that it has not. */
   readonly getEndedRun: (environment: string, runId: string) => Effect.Effect<Run | undefined, SteerError>
+  /** The name of the event that has started a run; `undefined` for one that was invoked, or is not there. */
+  readonly getEventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
   readonly listRuns: (query: ListRunsQuery) => Effect.Effect<ListRunsResult, SteerError>
   readonly getRunSteps: (environment: string, runId: string) => Effect.Effect<Array<RunStep>, SteerError>
   /** What was recorded of a run, oldest first. */
@@ -884,8 +930,18 @@ export interface StoreService {
    * Runs that are neither leased, due, paused nor waiting on something that exists; always 0 (guarantee G2). It reads
    * every unfinished run: for checks, not for hot paths.
    */
-  readonly countStuckRuns: () => Effect.Effect<number, StoreError>
+  readonly countStuckRuns: (holders?: Holders) => Effect.Effect<number, StoreError>
+  /**
+   * The time that deletions go by, epoch milliseconds: the clock's, but when that went forward, the time before that for
+   * another day.
+   */
+  readonly settledNow: () => number
+  /** Whether the database can be read and written, and nothing in it was found damaged since the start. */
+  readonly health: () => StoreHealth
 }
+
+export type StoreHealth =
+  { readonly status: "ok" } | { readonly status: "degraded" | "down"; readonly message: string }
 
 /** The engine's storage. */
 export class Store extends Context.Service<Store, StoreService>()("@ironflow/node/Store") {}

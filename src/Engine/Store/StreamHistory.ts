@@ -1,4 +1,5 @@
 /** The history of an entity with what each of its events has started: runs, and their steps. */
+import { readKind } from "./StepKinds.ts"
 import type {
   ReadStreamQuery,
   StartedRun,
@@ -82,7 +83,7 @@ const stepsOf = (tx: Transaction, run: Row): Array<StartedStep> => {
     ...finished.map((row): StartedStep => ({
       id: `${String(run.id)}:${String(row.step_key)}`,
       name: String(row.name),
-      kind: String(row.kind),
+      kind: readKind(row.kind).kind,
       status: Number(row.failed) === 0 ? "completed" : "failed",
       attempt: Number(row.attempt),
       startedAt: Number(row.started_at),

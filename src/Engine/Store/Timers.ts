@@ -4,30 +4,57 @@ import type { Outcome } from "../../Protocol/Worker.ts"
 import { nextSweepAt, sweep } from "./KvSweep.ts"
 import { expireLeases } from "./Leases.ts"
 import { fireSchedules } from "./Schedules.ts"
-import type { Fired } from "./Store.ts"
 import { type Row, RUN_ITSELF, type Transaction, WaitKind } from "./Transaction.ts"
 import { fireWait, makeReady } from "./Waits.ts"
 
 /** Most timers and leases in one transaction. */
 const BATCH = 512
 
-export const fireDue = (tx: Transaction): Fired => {
-  const now = tx.now()
-  const rows = tx.all("SELECT * FROM waits WHERE due_at <= ? ORDER BY due_at LIMIT ?", now, BATCH)
-  for (const row of rows) fire(tx, row)
-  const expired = expireLeases(tx, BATCH)
-  const fires = fireSchedules(tx, BATCH)
-  const swept = sweep(tx, BATCH)
-  return { count: rows.length + expired + fires + swept, nextDueAt: nextDueAt(tx) }
+/** What falls due; each is a command of its own, so that what is wrong with one does not hold up the others. */
+export const upkeep = ["waits", "leases", "schedules", "keys"] as const
+
+type Upkeep = (typeof upkeep)[number]
+
+/** Fires what is due of one kind; returns how many. */
+export const fireDue = (tx: Transaction, what: Upkeep): number => {
+  switch (what) {
+    case "waits":
+      return fireWaits(tx)
+    case "leases":
+      // others may join a suspect whose time alone is over
+      if (tx.suspects.hasOver(tx.now())) tx.changes.ready = true
+      return expireLeases(tx, BATCH)
+    case "schedules":
+      return fireSchedules(tx, BATCH)
+    case "keys":
+      return sweep(tx, BATCH)
+  }
 }
 
-/** When something is due next, epoch milliseconds. */
+const fireWaits = (tx: Transaction): number => {
+  const now = tx.now()
+  const rows = tx.among(
+    "run",
+    ["SELECT DISTINCT run AS key FROM waits WHERE due_at <= ?", now],
+    `SELECT * FROM waits WHERE due_at <= ?${tx.damage.except("run", "run")} ORDER BY due_at LIMIT ?`,
+    now,
+    BATCH
+  )
+  for (const row of rows) tx.apart("run", Number(row.run), () => fire(tx, row))
+  return rows.length
+}
+
+/** When something is due next, epoch milliseconds. What is left alone would be due for ever. */
 export const nextDueAt = (tx: Transaction): number => {
+  const { damage } = tx
   const row = tx.get(
-    "SELECT (SELECT min(due_at) FROM waits WHERE due_at IS NOT NULL) AS wait, (SELECT min(lease_until) FROM runs WHERE lease_until IS NOT NULL) AS lease, (SELECT min(next_at) FROM schedules) AS schedule"
+    `SELECT (SELECT due_at FROM waits WHERE due_at IS NOT NULL${damage.except("run", "run")} ORDER BY due_at LIMIT 1) AS wait,
+       (SELECT lease_until FROM runs WHERE lease_until IS NOT NULL${damage.except("run", "key")} ORDER BY lease_until LIMIT 1) AS lease,
+       (SELECT next_at FROM schedules WHERE next_at IS NOT NULL${damage.except("schedule", "function")} ORDER BY next_at LIMIT 1) AS schedule`
   )
   return Math.min(
     nextSweepAt(tx),
+    tx.suspects.nextOverAt(tx.now()),
     row?.schedule == null ? Number.POSITIVE_INFINITY : Number(row.schedule),
     row?.wait == null ? Number.POSITIVE_INFINITY : Number(row.wait),
     row?.lease == null ? Number.POSITIVE_INFINITY : Number(row.lease)

@@ -6,12 +6,14 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
 import type { IdGenerator } from "../../Ids.ts"
 import type { Notice } from "../../Protocol/Worker.ts"
 import type { Registry } from "../Registry.ts"
+import { type Culprit, Damage, type DamagedKind } from "./Damage.ts"
 import { Buckets } from "./KvBuckets.ts"
 import { record } from "./Recording.ts"
 import type { AccessChange } from "./AccessRecords.ts"
 import type { RunActivity } from "./Activity.ts"
+import { Suspects } from "./Suspects.ts"
 import type { ProjectionChange } from "./ProjectionStore.ts"
-import type { Changes, ConfigChange, Counts, KvChange } from "./Store.ts"
+import { type Changes, type ConfigChange, type KvChange, noCounts } from "./Store.ts"
 
 /** How run states are stored; the order is part of the database. */
 export const statuses = [
@@ -70,7 +72,7 @@ const checkNumbers = (values: ReadonlyArray<SQLInputValue>): void => {
 }
 
 class PendingChanges implements Changes {
-  readonly counts: Counts = { events: 0, started: 0, completed: 0, failed: 0, cancelled: 0 }
+  readonly counts = noCounts()
   readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
   readonly ended: Array<string> = []
   readonly activity: Array<RunActivity> = []
@@ -107,7 +109,15 @@ export class Transaction {
   /** Keys of functions that may have ready runs: a hint for claims, never wrong by omission. */
   readonly hot = new Set<number>()
   readonly now: () => number
+  /** A number from 0 up to 1, by chance. */
+  readonly random: () => number
+  /** The time that deletions go by: the clock's, without what it went forward lately. */
+  settledNow: () => number
   readonly buckets = new Buckets()
+  readonly suspects = new Suspects()
+  readonly damage: Damage
+  /** What the last error in the middle of many rows comes from. */
+  culprit: Culprit | undefined
   changes = new PendingChanges()
   /** Whether somebody looks on at what happens to runs, steps included. */
   observed = false
@@ -137,11 +147,15 @@ export class Transaction {
     readonly ids: IdGenerator
     readonly registry: Registry
     readonly now: () => number
+    readonly random: () => number
   }) {
     this.db = options.db
+    this.damage = new Damage(options.db)
     this.ids = options.ids
     this.registry = options.registry
     this.now = options.now
+    this.random = options.random
+    this.settledNow = options.now
     for (const row of this.all("SELECT key, name FROM environments")) {
       this.#rememberEnvironment(String(row.name), Number(row.key))
     }
@@ -153,6 +167,7 @@ export class Transaction {
     this.changes = new PendingChanges()
     this.#onCommit.length = 0
     this.#newlyLeased.clear()
+    this.suspects.begin()
     for (const key of this.#cooled.splice(0)) this.hot.add(key)
     if (this.#seqEnd - this.#seq < SEQ_RESERVE) {
       const end = this.#seqEnd + SEQ_BLOCK
@@ -180,6 +195,7 @@ export class Transaction {
   committed(): Changes {
     this.buckets.committed()
     for (const f of this.#onCommit) f()
+    this.suspects.committed()
     this.#cooled.length = 0
     for (const [key, lease] of this.#newlyLeased) {
       this.#leased.set(key, lease)
@@ -236,6 +252,49 @@ export class Transaction {
     // the declared type does not know of `setReturnArrays`
     const rows = statement.iterate(...values) as Iterable<unknown> as Iterable<ReadonlyArray<SQLInputValue>>
     for (const row of rows) visit(row)
+  }
+
+  /**
+   * Does what concerns one of many: an error is put down to that one, and the transaction is done again without it. A page
+   * that is damaged spoils the transaction in which it is read, so that nothing can be put right before it is rolled back.
+   */
+  apart<A>(kind: DamagedKind, key: number, run: () => A): A {
+    try {
+      return run()
+    } catch (error) {
+      this.blame({ error, kind, keys: () => [key], certain: true })
+      throw error
+    }
+  }
+
+  /** Reads a list over many: an error is put down to those among `keys`, a query that reads an index alone, that are damaged. */
+  among(
+    kind: DamagedKind,
+    keys: readonly [sql: string, ...values: ReadonlyArray<SQLInputValue>],
+    sql: string,
+    ...values: ReadonlyArray<SQLInputValue>
+  ): Array<Row> {
+    try {
+      return this.all(sql, ...values)
+    } catch (error) {
+      const [listKeys, ...parameters] = keys
+      this.blame({
+        error,
+        kind,
+        keys: (db) =>
+          db
+            .prepare(listKeys)
+            .all(...parameters)
+            .map((row) => Number(row.key)),
+        certain: false
+      })
+      throw error
+    }
+  }
+
+  /** Says where an error comes from; the innermost knows best. */
+  blame(culprit: Culprit): void {
+    if (this.culprit?.error !== culprit.error) this.culprit = culprit
   }
 
   get(sql: string, ...values: ReadonlyArray<SQLInputValue>): Row | undefined {

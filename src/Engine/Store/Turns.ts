@@ -1,4 +1,5 @@
 /** Reports of turns: each op is one change of the run that the turn holds. */
+import type { DatabaseSync } from "node:sqlite"
 import { FunctionNotFoundError, serializeError, ValidationError } from "../../Errors.ts"
 import { compileExpression } from "../../Expression.ts"
 import { isPath } from "../../Path.ts"
@@ -35,6 +36,7 @@ import {
 } from "./Transaction.ts"
 import { transact } from "./Transact.ts"
 import {
+  clear,
   delayRun,
   makeReady,
   outcomeColumns,
@@ -43,9 +45,57 @@ import {
   settleWait,
   stepEnded
 } from "./Waits.ts"
+import { parseStored } from "./StoredJson.ts"
 
-/** Applies a report if its job holds the run, and the run is one of the environment, if that is given. */
-export const applyReport = (tx: Transaction, report: TurnReport, environment?: string): TurnAck => {
+/** Applies reports one after the other: a damaged run costs those of the others nothing. */
+export const applyReports = (
+  tx: Transaction,
+  reports: ReadonlyArray<TurnReport>,
+  environment?: string,
+  callsBack = false
+): ReadonlyArray<TurnAck> => reports.map((report) => applyApart(tx, report, environment, callsBack))
+
+const applyApart = (
+  tx: Transaction,
+  report: TurnReport,
+  environment: string | undefined,
+  callsBack: boolean
+): TurnAck => {
+  if (tx.damage.count > 0) {
+    const key = tx.get("SELECT key FROM runs WHERE id = ?", report.runId)?.key
+    const why = key === undefined ? undefined : tx.damage.why("run", Number(key))
+    if (why !== undefined) {
+      return {
+        _tag: "Refused",
+        reason: "LEASE_LOST",
+        message: `Run ${report.runId} cannot be stored, since the database is damaged: ${why}`
+      }
+    }
+  }
+  try {
+    return applyReport(tx, report, environment, callsBack)
+  } catch (error) {
+    // not certain: it may be the report that is not acceptable
+    const keys = (db: DatabaseSync) =>
+      db
+        .prepare("SELECT key FROM runs WHERE id = ?")
+        .all(report.runId)
+        .map((row) => Number(row.key))
+    tx.blame({ error, kind: "run", keys, certain: false })
+    throw error
+  }
+}
+
+/**
+ * Applies a report if its job holds the run, and the run is one of the environment, if that is given. `callsBack`: see
+ * `StoreService.applyReports`.
+ */
+const applyReport = (
+  tx: Transaction,
+  report: TurnReport,
+  environment: string | undefined,
+  callsBack: boolean
+): TurnAck => {
   const known = tx.leasedTo(report.jobId)
   if (known !== undefined && known.id === report.runId && isOf(tx, known.environment, environment)) {
     return { _tag: "Accepted", outcomes: report.ops.map((op) => applyOp(tx, known, op)) }
@@ -56,6 +106,7 @@ export const applyReport = (tx: Transaction, report: TurnReport, environment?: s
   )
   const isKnown = row !== undefined && isOf(tx, Number(row.environment), environment)
   if (!isKnown || row.lease !== report.jobId) {
+    tx.changes.counts.staleReports++
     return isKnown && Number(row.status) === Status.cancelled
       ? { _tag: "Refused", reason: "CANCELLED", message: `Run ${report.runId} was cancelled` }
       : {
@@ -75,21 +126,25 @@ export const applyReport = (tx: Transaction, report: TurnReport, environment?: s
     mayHaveWaits: true
   }
   const outcomes = report.ops.map((op) => applyOp(tx, run, op))
-  if (row.pause !== null) takeEffect(tx, run, row, report)
-  return { _tag: "Accepted", outcomes }
+  const last = report.ops.at(-1)
+  // with the turn the lease has ended, and with the lease a pause that was asked for has begun
+  if (row.pause === null || (last !== undefined && endsTurn(last))) return { _tag: "Accepted", outcomes }
+  return callsBack ? callBackPaused(tx, run, row, report) : { _tag: "Accepted", outcomes, paused: true }
 }
 
 /** Whether the environment has this key, if one is asked for. */
 export const isOf = (tx: Transaction, key: number, environment: string | undefined): boolean =>
   environment === undefined || key === tx.findEnvironment(environment)
 
-/** A pause was asked for while the turn was live: what it had to report is stored, and it is called back. */
-const takeEffect = (tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): void => {
-  const last = report.ops.at(-1)
-  // with the turn the lease has ended, and with the lease the pause has begun
-  if (last !== undefined && endsTurn(last)) return
+/** The worker would go on whatever it is told but a refusal: what it has reported is stored, and it loses the lease. */
+const callBackPaused = (tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): TurnAck => {
   tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: report.jobId, reason: "the run was paused" })
   endLease(tx, run.key)
+  return {
+    _tag: "Refused",
+    reason: "LEASE_LOST",
+    message: `Run ${run.id} was paused; what was reported is stored`
+  }
 }
 
 const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefined => {
@@ -163,12 +218,13 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
       const now = tx.now()
       const dueAt = dueTime(op.due, now)
       tx.run(
-        `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, created_at)
-         VALUES (?, ?, ${WaitKind.sleep}, ?, 'sleep', ?, ?)`,
+        `INSERT INTO waits (run, step_key, kind, name, step_kind, due_at, timeout_ms, created_at)
+         VALUES (?, ?, ${WaitKind.sleep}, ?, 'sleep', ?, ?, ?)`,
         run.key,
         op.stepKey,
         op.name,
         dueAt,
+        "at" in op.due ? null : asMoment(op.due.afterMs),
         now
       )
       tx.markDue(dueAt)
@@ -276,6 +332,7 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
  */
 export const endLease = (tx: Transaction, run: number): void => {
   tx.forgetLease(run)
+  tx.suspects.release(run)
   settleFiredWaits(tx, run)
   const row = tx.get(
     `UPDATE runs SET status = CASE status WHEN ${Status.compensating} THEN status ELSE ${Status.waiting} END,
@@ -286,7 +343,7 @@ export const endLease = (tx: Transaction, run: number): void => {
   // there may be room under a concurrency limit now
   tx.markRoom(Number(row?.function))
   // written by `pauseRun`
-  if (row?.pause != null) pauseRow(tx, run, JSON.parse(String(row.pause)) as Pause)
+  if (row?.pause != null) pauseRow(tx, run, parseStored(String(row.pause)) as Pause)
 }
 
 export const pauseRow = (tx: Transaction, run: number, pause: Pause): void => {
@@ -335,7 +392,9 @@ const insertStep = (
     asMoment(startedAt),
     asMoment(endedAt)
   )
-  if (inserted > 0) tx.tell(() => stepEnded(tx, run.key, step.stepKey))
+  if (inserted === 0) return
+  if (!tx.suspects.isEmpty) clear(tx, run.key)
+  tx.tell(() => stepEnded(tx, run.key, step.stepKey))
 }
 
 /** Journals a step that the engine itself has just carried out. */

@@ -7,12 +7,13 @@
 import type { Notice, Outcome } from "../../Protocol/Worker.ts"
 import type { RunActivity } from "./Activity.ts"
 import { RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
+import { parseStored } from "./StoredJson.ts"
 
 /** Reads the outcome columns of a row of `waits` or `steps`. */
 export const readOutcome = (row: { readonly failed?: unknown; readonly value?: unknown }): Outcome =>
   Number(row.failed) === 0
     ? { _tag: "Success", value: row.value === null ? undefined : String(row.value) }
-    : { _tag: "Failure", error: JSON.parse(String(row.value)) }
+    : { _tag: "Failure", error: parseStored(String(row.value)) }
 
 /** The outcome as its two columns. */
 export const outcomeColumns = (outcome: Outcome): readonly [failed: number, value: string | null] =>
@@ -74,7 +75,16 @@ export const settleWait = (tx: Transaction, run: number, stepKey: string): void 
     run,
     stepKey
   )
-  if (settled > 0) tx.tell(() => stepEnded(tx, run, stepKey))
+  if (settled === 0) return
+  if (!tx.suspects.isEmpty) clear(tx, run)
+  tx.tell(() => stepEnded(tx, run, stepKey))
+}
+
+/** A run has come further: if it was a suspect, it is none any more, and its worker may have others. */
+export const clear = (tx: Transaction, run: number): void => {
+  if (!tx.suspects.release(run)) return
+  tx.run("UPDATE runs SET losses = 0 WHERE key = ?", run)
+  tx.changes.ready = true
 }
 
 /** A step that has just entered the journal. */

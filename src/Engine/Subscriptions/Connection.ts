@@ -2,13 +2,13 @@
 import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
 import { IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
-import { compileExpression } from "../../Expression.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import * as Limits from "../../Limits.ts"
 import {
   type AckMode,
   type BackpressureMode,
   type BufferConfig,
+  MAX_FILTERS,
   MAX_FRAME,
   MAX_REDELIVER_MS,
   MAX_REPLAY,
@@ -16,9 +16,11 @@ import {
   type Wire,
   type WSServerMessage
 } from "../../Protocol/Subscriptions.ts"
+import { show } from "../../Show.ts"
 import { accepts, type Item, type Shape } from "./Feed.ts"
+import { makeFilter } from "./Filter.ts"
 import { Member } from "./Group.ts"
-import { ackModes, backpressureModes, oneOf, readBuffer, show } from "./Settings.ts"
+import { ackModes, backpressureModes, oneOf, readBuffer } from "./Settings.ts"
 import { type Outlet, type Subscribed, Subscriber } from "./Subscriber.ts"
 import type { Subscriptions } from "./Subscriptions.ts"
 import type { EventAccess } from "./SystemEvents.ts"
@@ -28,6 +30,7 @@ import { checkGroupTarget, readTarget, type Target } from "./Target.ts"
 const MAX_BACKLOG = 16 * 1024 * 1024
 const POLICY_VIOLATION = 1008
 const GOING_AWAY = 1001
+const INTERNAL_ERROR = 1011
 
 interface Request {
   readonly pattern: string
@@ -61,6 +64,8 @@ export class Connection implements Outlet {
   readonly #id: string
   readonly #onEnd: () => void
   readonly #byPattern = new Map<string, Subscribed | "pending">()
+  /** Characters of the filters, by pattern. */
+  readonly #filters = new Map<string, number>()
   readonly #byId = new Map<string, { readonly subscribed: Subscribed; readonly target: Target }>()
   isClosed = false
 
@@ -78,7 +83,13 @@ export class Connection implements Outlet {
     this.#guard = guard
     this.#id = id
     this.#onEnd = onEnd
-    wire.onText = (text) => this.#hear(text)
+    wire.onText = (text) => {
+      try {
+        this.#hear(text)
+      } catch (error) {
+        this.#giveUp(error)
+      }
+    }
     wire.onClose = () => this.#end()
     wire.onDrain = () => {
       for (const { subscribed } of this.#byId.values()) subscribed.onDrain()
@@ -149,7 +160,19 @@ export class Connection implements Outlet {
     for (const one of this.#byId.values()) this.#release(one)
     this.#byId.clear()
     this.#byPattern.clear()
+    this.#filters.clear()
     this.#onEnd()
+  }
+
+  /** Nothing that a client says gets further than this: at worst its connection ends. */
+  #giveUp(error: unknown): void {
+    if (isIronflowError(error)) this.#complain(error.code, error.message)
+    else {
+      this.#complain("INTERNAL_ERROR", "The engine failed because of a bug; its log has the details")
+      this.run(Effect.logError("A frame of a subscription client failed because of a bug", error))
+    }
+    this.#wire.close(isIronflowError(error) ? POLICY_VIOLATION : INTERNAL_ERROR, "a frame could not be read")
+    this.#end()
   }
 
   #say(message: WSServerMessage): void {
@@ -173,7 +196,7 @@ export class Connection implements Outlet {
         `A frame of ${text.length} characters is too large: ${MAX_FRAME} are allowed`
       )
     }
-    const message = safeJsonParse(text)
+    const message = safeJsonParse(Limits.checkNesting("a frame", text))
     if (!isObject(message)) return this.#complain("INVALID_MESSAGE", "A frame must be a JSON object")
     switch (message.type) {
       case "subscribe":
@@ -185,7 +208,7 @@ export class Connection implements Outlet {
       default:
         return this.#complain(
           "INVALID_MESSAGE",
-          `A frame must have the type subscribe, unsubscribe or ack, not ${JSON.stringify(message.type)?.slice(0, 64)}`
+          `A frame must have the type subscribe, unsubscribe or ack, not ${show(message.type)}`
         )
     }
   }
@@ -216,6 +239,19 @@ export class Connection implements Outlet {
           "subscriptions"
         )
       }
+      const { filter } = request.shape
+      if (filter !== undefined) {
+        const length = [...this.#filters.values()].reduce((sum, one) => sum + one, filter.text.length)
+        if (length > MAX_FILTERS) {
+          throw new LimitExceededError(
+            "All filters of a connection together",
+            length,
+            MAX_FILTERS,
+            "characters"
+          )
+        }
+        this.#filters.set(request.pattern, filter.text.length)
+      }
     } catch (error) {
       if (isIronflowError(error)) return refuse(error)
       throw error
@@ -232,6 +268,7 @@ export class Connection implements Outlet {
           Effect.sync(() => {
             this.#hub.countSystem(-1, target)
             this.#byPattern.delete(pattern)
+            this.#filters.delete(pattern)
             refuse(error)
           })
       })
@@ -328,6 +365,7 @@ export class Connection implements Outlet {
     if (known === undefined) return false
     this.#byId.delete(id)
     this.#byPattern.delete(known.subscribed.pattern)
+    this.#filters.delete(known.subscribed.pattern)
     this.#release(known)
     return true
   }
@@ -366,7 +404,10 @@ export class Connection implements Outlet {
       code: "NOT_HELD",
       message: `This connection does not hold event ${show(eventId)}: its time was up, it was settled before, or it was never delivered here`
     }
-    if (holder === undefined) return answer(notHeld)
+    if (holder === undefined) {
+      this.#hub.countStaleAck()
+      return answer(notHeld)
+    }
     this.run(
       Effect.match(holder.settle(eventId, ackType !== "nak", redeliverDelay), {
         onSuccess: (settled) => answer(settled ? undefined : notHeld),
@@ -387,6 +428,7 @@ export class Connection implements Outlet {
     }
     const { consumerGroup, filter, namespace = "default" } = options
     if (consumerGroup !== undefined) checkGroupTarget(target)
+    // it has been read as a target
     const text = String(pattern)
     const resumes = isObject(resume)
     const { epoch } = this.#hub.system
@@ -395,7 +437,9 @@ export class Connection implements Outlet {
       target,
       subscriptionId: idOf(this.environment, text),
       includeMetadata: options.includeMetadata === true,
-      ...(filter === undefined ? {} : { filter: compileExpression(filter as string, ["event"]) }),
+      ...(filter === undefined
+        ? {}
+        : { filter: makeFilter(filter as string, `subscription to "${text}"`, this.#hub.run) }),
       ...(resumes
         ? { writePosition: (position: number) => (system ? `${epoch}.${position}` : String(position)) }
         : {})

@@ -5,9 +5,10 @@
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
-import type { Expression } from "../../Expression.ts"
+import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import { eventView } from "../Registry.ts"
 import type { LogEntry } from "../Store/Store.ts"
+import type { Filter } from "./Filter.ts"
 import type { EventAccess } from "./SystemEvents.ts"
 import type { Target } from "./Target.ts"
 
@@ -32,7 +33,7 @@ export interface ItemPage {
 export interface Shape {
   readonly subscriptionId: string
   readonly target: Target
-  readonly filter?: Expression
+  readonly filter?: Filter
   readonly includeMetadata: boolean
   /** How to write positions, for clients that resume. */
   readonly writePosition?: (position: number) => string
@@ -60,6 +61,8 @@ export class Feed {
   readonly #byName = new Map<string, ReadonlyArray<Channel>>()
   #reading = false
   #again = false
+  /** The steps that expressions had taken when others went on last. */
+  #turn = 0
 
   constructor(
     position: number,
@@ -120,14 +123,21 @@ export class Feed {
     while (true) {
       this.#again = false
       const page = yield* this.#read(this.position)
+      this.#turn = stepsTaken()
       if (page.gap === true || page.stateGap === true) {
         for (const { listeners, shape } of this.#channels.values()) {
           if (hasGap(page, shape)) for (const listener of listeners) listener.onGap()
         }
       }
       for (const item of page.items) {
-        this.#hand(item)
+        // before it is handed out: whoever joins while filters are evaluated has to have read the item by itself
         this.position = item.position
+        let handed = this.#hand(item)
+        while (handed !== undefined) {
+          yield* Effect.yieldNow
+          this.#turn = stepsTaken()
+          handed = this.#hand(item, handed)
+        }
       }
       this.position = Math.max(this.position, page.position)
       if (page.atEnd && !this.#again) return this.#rest()
@@ -135,24 +145,35 @@ export class Feed {
   }).pipe(
     Effect.onError(() => Effect.sync(() => this.#rest())),
     Effect.catch((error) =>
-      // it reads on where it was; the next commit may wake it before
-      Effect.andThen(
-        Effect.logWarning("Subscribers could not be told what is new; trying again in a second", error),
-        Effect.delay(
-          Effect.sync(() => this.wake()),
-          RETRY_MS
-        )
-      )
+      // another engine has the database, and its subscribers
+      error.code === "STORE_LOCKED"
+        ? Effect.void
+        : // it reads on where it was; the next commit may wake it before
+          Effect.andThen(
+            Effect.logWarning("Subscribers could not be told what is new; trying again in a second", error),
+            Effect.delay(
+              Effect.sync(() => this.wake()),
+              RETRY_MS
+            )
+          )
     )
   )
 
-  #hand(item: Item): void {
-    for (const { shape, listeners } of this.#channelsOf(item)) {
+  /** When filters have taken so long that others must go on first, says which channels have had their turn. */
+  #hand(item: Item, handed?: ReadonlySet<Channel>): ReadonlySet<Channel> | undefined {
+    const channels = this.#channelsOf(item)
+    for (const [i, channel] of channels.entries()) {
+      if (handed?.has(channel) === true) continue
+      const { shape, listeners } = channel
+      if (shape.filter !== undefined && stepsTaken() - this.#turn > MAX_STEPS) {
+        return new Set([...(handed ?? []), ...channels.slice(0, i)])
+      }
       if (!passes(shape, item)) continue
       let encoded: Buffer | undefined
       const frame = () => (encoded ??= Buffer.from(encodeItem(shape, item)))
       for (const listener of listeners) listener.offer(item, frame)
     }
+    return undefined
   }
 
   #channelsOf({ kind, name }: Item): ReadonlyArray<Channel> {
@@ -180,7 +201,7 @@ const fits = (target: Target, kind: Item["kind"], name: string): boolean =>
 const passes = ({ filter, target: { fitsEntity } }: Pick<Shape, "filter" | "target">, item: Item): boolean =>
   (fitsEntity === undefined ||
     (item.entity !== undefined && fitsEntity(`${item.entity.type}.${item.entity.id}.${item.name}`))) &&
-  (filter === undefined || filter({ event: eventView(item) }))
+  (filter === undefined || filter.accepts(eventView(item)))
 
 /** Whether something is missing from the page that is for the subscribers of a shape. */
 export const hasGap = ({ gap, stateGap }: ItemPage, { target }: Shape): boolean =>

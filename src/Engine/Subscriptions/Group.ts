@@ -1,7 +1,6 @@
 /** The members of a consumer group that are connected now. What the group has handed out is in the store. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
-import { compileExpression } from "../../Expression.ts"
 import {
   ACK_DEADLINE_MS,
   type AckMode,
@@ -12,6 +11,7 @@ import {
 import type { GroupSetup } from "../Store/GroupStore.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { encodeItem, type Feed, type Listener, RETRY_MS, type Shape } from "./Feed.ts"
+import { makeFilter } from "./Filter.ts"
 import { settingsOf } from "./Settings.ts"
 import { backlogOf, givenUp, slowConsumer, type Outlet, type Subscribed } from "./Subscriber.ts"
 
@@ -94,7 +94,9 @@ export class Group implements Listener {
     const { filter: _, ...shape } = this.#shape
     const { filter } = this.#setup
     return this.#feed.join(
-      filter === undefined ? shape : { ...shape, filter: compileExpression(filter, ["event"]) },
+      filter === undefined
+        ? shape
+        : { ...shape, filter: makeFilter(filter, `consumer group "${this.name}"`, this.#run) },
       this
     )
   }
@@ -212,13 +214,16 @@ export class Group implements Listener {
   }).pipe(
     Effect.onError(() => Effect.sync(() => this.#rest())),
     Effect.catch((error) =>
-      Effect.andThen(
-        Effect.logWarning("A consumer group gets nothing for now; trying again in a second", error),
-        Effect.delay(
-          Effect.sync(() => this.wake()),
-          RETRY_MS
-        )
-      )
+      // another engine has the database, and its groups
+      error.code === "STORE_LOCKED"
+        ? Effect.void
+        : Effect.andThen(
+            Effect.logWarning("A consumer group gets nothing for now; trying again in a second", error),
+            Effect.delay(
+              Effect.sync(() => this.wake()),
+              RETRY_MS
+            )
+          )
     )
   )
 }

@@ -13,6 +13,7 @@ import {
   MIN_BUFFER,
   REDELIVER_MS
 } from "../../Protocol/Subscriptions.ts"
+import { show } from "../../Show.ts"
 import type { StoredSettings } from "../Store/GroupStore.ts"
 
 export const ackModes: readonly [AckMode, ...Array<AckMode>] = ["auto", "manual"]
@@ -75,5 +76,3 @@ const integer = (name: string, value: unknown, from: number, to: number): number
   if (typeof value === "number" && Number.isInteger(value) && value >= from && value <= to) return value
   throw new ValidationError(`\`${name}\` must be an integer from ${from} to ${to}, not ${show(value)}`)
 }
-
-export const show = (value: unknown): string => JSON.stringify(value)?.slice(0, 128) ?? String(value)

@@ -4,6 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
+import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import {
   ACK_DEADLINE_MS,
   MAX_IN_FLIGHT,
@@ -128,6 +129,7 @@ export class Subscriber implements Subscribed, Listener {
       return
     }
     this.#cursor = item.position
+    this.#tellDropped()
     this.#deliver(item, 1, frame)
   }
 
@@ -141,16 +143,6 @@ export class Subscriber implements Subscribed, Listener {
   }
 
   onDrain(): void {
-    if (this.#dropped > 0) {
-      const dropped = this.#dropped
-      this.#dropped = 0
-      this.#outlet.tell(
-        this.id,
-        "EVENTS_DROPPED",
-        `${dropped} events of "${this.pattern}" were dropped, because the connection did not keep up`,
-        true
-      )
-    }
     this.#goOn()
   }
 
@@ -191,10 +183,25 @@ export class Subscriber implements Subscribed, Listener {
     )
   }
 
+  /** There may be room again. */
   #goOn(): void {
-    if (!this.#waiting || this.#closed || !this.#hasRoom) return
+    if (this.#closed || !this.#hasRoom) return
+    this.#tellDropped()
+    if (!this.#waiting) return
     this.#waiting = false
     this.#outlet.run(this.#catchUp)
+  }
+
+  #tellDropped(): void {
+    if (this.#dropped === 0) return
+    const dropped = this.#dropped
+    this.#dropped = 0
+    this.#outlet.tell(
+      this.id,
+      "EVENTS_DROPPED",
+      `${dropped} events of "${this.pattern}" were dropped, because the client did not keep up`,
+      true
+    )
   }
 
   #deliver(item: Item, attempt: number, frame?: () => Buffer): void {
@@ -226,12 +233,16 @@ export class Subscriber implements Subscribed, Listener {
       const page = yield* this.#read(this.#cursor)
       if (this.#closed) return
       if (hasGap(page, this.#shape)) this.onGap()
+      const before = stepsTaken()
       const stopped = page.items.some((item) => {
         if (!this.#hasRoom) return true
+        // the filter may take long: the rest of the page is read again when others have gone on
+        if (stepsTaken() - before > MAX_STEPS) return true
         this.#cursor = item.position
         if (accepts(this.#shape, item) && this.#mayHave(item)) this.#deliver(item, 1)
         return false
       })
+      if (stopped) yield* Effect.yieldNow
       if (!stopped) this.#cursor = Math.max(this.#cursor, page.position)
       if (!stopped && page.atEnd && this.#join()) return
     }

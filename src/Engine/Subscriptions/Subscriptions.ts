@@ -4,12 +4,13 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { Alarm } from "../../Execution/Alarm.ts"
 import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
+import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import type { Wire } from "../../Protocol/Subscriptions.ts"
+import { show } from "../../Show.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { Connection, type Guard } from "./Connection.ts"
 import { Feed, type Item, type ItemPage, type Shape } from "./Feed.ts"
 import { Group, type Member } from "./Group.ts"
-import { show } from "./Settings.ts"
 import type { SystemEvents } from "./SystemEvents.ts"
 import type { Target } from "./Target.ts"
 
@@ -24,6 +25,8 @@ export class Subscriptions {
   readonly clock: Clock.Clock
   readonly alarm: Alarm
   readonly run: (effect: Effect.Effect<void>) => void
+  /** Somebody has acked what it does not hold. */
+  readonly countStaleAck: () => void
   readonly #feeds = new Map<string, Feed>()
   readonly #groups = new Map<string, Deferred.Deferred<Group, IronflowError>>()
   /** Those of them that are open, by key. */
@@ -44,12 +47,14 @@ export class Subscriptions {
     readonly alarm: Alarm
     readonly run: (effect: Effect.Effect<void>) => void
     readonly head: number
+    readonly countStaleAck: () => void
   }) {
     this.store = options.store
     this.system = options.system
     this.clock = options.clock
     this.alarm = options.alarm
     this.run = options.run
+    this.countStaleAck = options.countStaleAck
     this.#head = options.head
   }
 
@@ -178,9 +183,20 @@ export class Subscriptions {
     accepts: (item: Item) => boolean
   ): Effect.Effect<number, StoreError> {
     if (target.source === "system") {
-      const items = this.#systemItems(environment, 0).filter(accepts)
-      const first = items.at(-count) ?? items[0]
-      return Effect.succeed(first === undefined ? this.system.end : first.position - 1)
+      const items = this.#systemItems(environment, 0)
+      const { end } = this.system
+      return Effect.gen(function* () {
+        const found: Array<number> = []
+        let turn = stepsTaken()
+        for (const item of items) {
+          if (accepts(item)) found.push(item.position)
+          if (stepsTaken() - turn <= MAX_STEPS) continue
+          yield* Effect.yieldNow
+          turn = stepsTaken()
+        }
+        const first = found.at(-count) ?? found[0]
+        return first === undefined ? end : first - 1
+      })
     }
     const end = this.#head
     const { store } = this
@@ -197,8 +213,12 @@ export class Subscriptions {
           patterns: [target.names],
           ...(target.kind === undefined ? {} : { kind: target.kind })
         })
+        let turn = stepsTaken()
         for (const item of page.entries) {
           if ((isPlain || accepts(item)) && ++found === count) return item.position - 1
+          if (stepsTaken() - turn <= MAX_STEPS) continue
+          yield* Effect.yieldNow
+          turn = stepsTaken()
         }
         if (page.atEnd) return 0
         before = page.position

@@ -34,6 +34,8 @@ export interface EventAccess {
 /** Events that are remembered in each environment, and characters of all their data. */
 const REMEMBERED = 1000
 const REMEMBERED_LENGTH = 8 * 1024 * 1024
+/** Characters of the data of all environments together. */
+const REMEMBERED_IN_ALL = 16 * 1024 * 1024
 
 interface Memory {
   events: Array<SystemEvent>
@@ -52,6 +54,8 @@ export class SystemEvents {
   readonly epoch: string
   readonly #now: () => number
   readonly #memories = new Map<string, Memory>()
+  /** Characters of all that is remembered. */
+  #length = 0
   #sequence = 0
   /** Since when the newest of everything is announced; `undefined` while nobody listens to that. */
   #newestSince: number | undefined
@@ -92,16 +96,14 @@ export class SystemEvents {
     const memory = this.#memory(environment)
     const { newest } = memory
     const event = new Remembered(this.epoch, ++this.#sequence, this.#now(), { topic, data, access }, length)
+    const before = memory.newestLength
     memory.newestLength += length - (newest.get(topic)?.length ?? 0)
     // moves to the end
     newest.delete(topic)
     newest.set(topic, event)
-    for (const [oldest, { length, sequence }] of newest) {
-      if (newest.size <= REMEMBERED && memory.newestLength <= REMEMBERED_LENGTH) break
-      newest.delete(oldest)
-      memory.newestLength -= length
-      memory.newestForgotten = sequence
-    }
+    forgetNewest(memory, REMEMBERED_LENGTH)
+    this.#length += memory.newestLength - before
+    this.#makeRoom()
     for (const listener of memory.listeners) listener(event)
   }
 
@@ -112,13 +114,16 @@ export class SystemEvents {
     this.#newestSince = listens ? ++this.#sequence : undefined
     for (const memory of this.#memories.values()) {
       memory.newest.clear()
+      this.#length -= memory.newestLength
       memory.newestLength = 0
     }
   }
 
   /** What is remembered after a sequence, oldest first. */
   after(environment: string, sequence: number): ReadonlyArray<SystemEvent> {
-    const { events, newest } = this.#memory(environment)
+    const memory = this.#memories.get(environment)
+    if (memory === undefined) return []
+    const { events, newest } = memory
     const first = events.findIndex((event) => event.sequence > sequence)
     const happened = first === -1 ? [] : events.slice(first)
     if (newest.size === 0) return happened
@@ -158,10 +163,28 @@ export class SystemEvents {
   #remember(environment: string, now: number, what: Announcement | RunActivity, length: number): void {
     const memory = this.#memory(environment)
     const event = new Remembered(this.epoch, ++this.#sequence, now, what, length)
+    const before = memory.length
     memory.events.push(event)
     memory.length += length
-    if (memory.events.length > 2 * REMEMBERED || memory.length > REMEMBERED_LENGTH) forget(memory)
+    if (memory.events.length > 2 * REMEMBERED || memory.length > REMEMBERED_LENGTH) {
+      forget(memory, REMEMBERED_LENGTH / 2)
+    }
+    this.#length += memory.length - before
+    this.#makeRoom()
     for (const listener of memory.listeners) listener(event)
+  }
+
+  /** Forgets when all environments together have too much: those first that have most, as much as makes it worth the while. */
+  #makeRoom(): void {
+    if (this.#length <= REMEMBERED_IN_ALL) return
+    for (let most = REMEMBERED_LENGTH / 2; this.#length > REMEMBERED_IN_ALL * 0.75; most /= 2) {
+      this.#length = 0
+      for (const memory of this.#memories.values()) {
+        if (memory.length > most) forget(memory, most)
+        forgetNewest(memory, most)
+        this.#length += memory.length + memory.newestLength
+      }
+    }
   }
 
   #memory(environment: string): Memory {
@@ -182,16 +205,27 @@ export class SystemEvents {
   }
 }
 
-const forget = (memory: Memory): void => {
+/** Forgets of what has happened all but the last, of the length at most. */
+const forget = (memory: Memory, most: number): void => {
   let first = Math.max(0, memory.events.length - REMEMBERED)
   const lengthOf = (events: ReadonlyArray<SystemEvent>) => events.reduce((sum, { length }) => sum + length, 0)
   let length = lengthOf(memory.events.slice(first))
-  while (length > REMEMBERED_LENGTH / 2 && first < memory.events.length) {
+  while (length > most && first < memory.events.length) {
     length -= memory.events[first++]!.length
   }
   memory.forgotten = memory.events[first - 1]?.sequence ?? memory.forgotten
   memory.events = memory.events.slice(first)
   memory.length = length
+}
+
+/** Forgets of what is announced as the newest all but the last, of the length at most. */
+const forgetNewest = (memory: Memory, most: number): void => {
+  for (const [oldest, { length, sequence }] of memory.newest) {
+    if (memory.newest.size <= REMEMBERED && memory.newestLength <= most) break
+    memory.newest.delete(oldest)
+    memory.newestLength -= length
+    memory.newestForgotten = sequence
+  }
 }
 
 type Fields = { readonly [name: string]: unknown }

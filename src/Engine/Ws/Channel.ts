@@ -16,7 +16,14 @@ import {
 } from "../../Protocol/Http/Channel.ts"
 import type { Visitor } from "../Http/Gate.ts"
 import type { Reply } from "../Http/Route.ts"
-import { closeForKey, GOING_AWAY, type SocketCall, type SocketRoute } from "./Upgrades.ts"
+import {
+  closeFor,
+  GOING_AWAY,
+  type Hear,
+  POLICY_VIOLATION,
+  type SocketCall,
+  type SocketRoute
+} from "./Upgrades.ts"
 
 /** A call as it came. */
 export interface ChannelCall {
@@ -55,7 +62,7 @@ export const channelRoute = (options: ChannelOptions): SocketRoute => ({
   open: (socket, call) => serve(socket, call, options)
 })
 
-const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: ChannelOptions): void => {
+const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: ChannelOptions): Hear => {
   const calls = new Map<string, Fiber.Fiber<Reply>>()
   let closing = false
   let isKeyEnded = false
@@ -69,7 +76,7 @@ const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: Cha
     if (!closing || calls.size > 0) return
     closing = false
     frames.flush()
-    if (isKeyEnded) closeForKey(socket, "the API key does not work any more")
+    if (isKeyEnded) closeFor(socket, POLICY_VIOLATION, "the API key does not work any more")
     else socket.close(GOING_AWAY, "the server stops")
   }
   const respond = (id: string, { status, text = "" }: Reply): void =>
@@ -99,18 +106,6 @@ const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: Cha
     return true
   }
 
-  socket.on("message", (data, isBinary) => {
-    let wellFormed = !isBinary
-    if (wellFormed) {
-      // text frames come as one buffer
-      const frame = String(data)
-      wellFormed =
-        readFrame(frame, (words, text) => {
-          wellFormed &&= take(words, text)
-        }) && wellFormed
-    }
-    if (!wellFormed) socket.close(PROTOCOL_ERROR, "a frame is not well formed")
-  })
   const stopListening = options.onClosing(() => {
     closing = true
     leaveWhenDone()
@@ -124,14 +119,22 @@ const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: Cha
     lateness = setTimeout(() => socket.terminate(), LAST_ANSWERS_MS).unref()
     leaveWhenDone()
   })
-  // `close` follows
-  socket.on("error", () => undefined)
   socket.on("close", () => {
     stopListening()
     stopWatching()
     clearTimeout(lateness)
     for (const fiber of calls.values()) fiber.interruptUnsafe()
   })
+  return (data, isBinary) => {
+    let wellFormed = !isBinary
+    if (wellFormed) {
+      wellFormed =
+        readFrame(String(data), (words, text) => {
+          wellFormed &&= take(words, text)
+        }) && wellFormed
+    }
+    if (!wellFormed) socket.close(PROTOCOL_ERROR, "a frame is not well formed")
+  }
 }
 
 const tooMany = (): IronflowError =>

@@ -5,7 +5,7 @@ import { type Action, overlapsGlob } from "../../Policy.ts"
 import { reachOf } from "../Access/SubscriptionReach.ts"
 import { mayHaveEvent, mayHaveStream } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
-import { closeForKey, type SocketRoute } from "./Upgrades.ts"
+import { closeFor, POLICY_VIOLATION, type SocketRoute } from "./Upgrades.ts"
 
 /** How often a client is asked whether it is still there; one that does not answer in this time is gone. */
 const PING_MS = 30_000
@@ -27,10 +27,8 @@ export const subscriptionRoute = (
 ): SocketRoute => ({
   path: "/ws",
   check: ({ visitor }) => visitor.caller.checkAction("subscription:read"),
-  open: (socket, { environment, request, visitor }) => {
+  open: (socket, { environment, visitor }) => {
     const wire = wireOf(socket)
-    // `close` follows, and says it to those who have to know
-    socket.on("error", () => undefined)
     const checkAgain = engine.subscribe(environment, wire, {
       check: (pattern) => {
         visitor.caller.checkAlive()
@@ -57,11 +55,10 @@ export const subscriptionRoute = (
       } catch (error) {
         if (!isIronflowError(error)) throw error
         // it comes back with what it may still subscribe to
-        closeForKey(socket, "the API key may not do this any more")
+        closeFor(socket, POLICY_VIOLATION, "the API key may not do this any more")
       }
     })
     socket.on("close", stopWatching)
-    request.socket.on("drain", () => wire.onDrain())
     let alive = true
     socket.on("pong", () => (alive = true))
     const stop = every(PING_MS, () => {
@@ -70,5 +67,6 @@ export const subscriptionRoute = (
       socket.ping()
     })
     socket.on("close", stop)
+    return (frame) => wire.onText(String(frame))
   }
 })

@@ -2,13 +2,14 @@
  * Requests that become WebSockets: found in a table like those that do not, refused with an HTTP answer before they are
  * upgraded, and told to go away when the server stops.
  */
-import { type IncomingMessage, STATUS_CODES } from "node:http"
+import type { IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
 import { type WebSocket, WebSocketServer } from "ws"
 import { IronflowError, isIronflowError } from "../../Errors.ts"
-import { failureResponse } from "../../Protocol/Http/Failures.ts"
+import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import type { Gate, Visitor } from "../Http/Gate.ts"
+import { lastWords } from "../Http/LastWords.ts"
 import { matchPath } from "../Http/Route.ts"
 
 /** A request for a WebSocket that has been accepted. */
@@ -37,14 +38,22 @@ export interface SocketRoute {
    * and the socket is closed when it throws then.
    */
   readonly check?: (call: SocketCall) => void
-  /** Takes the open socket. It must listen to `error`, or one bad frame ends the process. */
-  readonly open: (socket: WebSocket, call: SocketCall) => void
+  /**
+   * Takes the open socket, and returns what takes its frames; without that nobody looks at them. A frame for which it throws
+   * is the last one of its connection, which is told why.
+   */
+  readonly open: (socket: WebSocket, call: SocketCall) => Hear | void
 }
+
+/** Frames of text come as one buffer. */
+export type Hear = (frame: Buffer, isBinary: boolean) => void
 
 export interface UpgradeOptions {
   /** Says who asks, or refuses by throwing an `IronflowError`. */
   readonly gate: Gate
   readonly routes: ReadonlyArray<SocketRoute>
+  /** Takes what was thrown because of a bug; `what` says where, as the start of a sentence. */
+  readonly onBug: (what: string, cause: unknown) => void
 }
 
 /** The code of a close frame that says: the server stops, come back later. */
@@ -52,11 +61,14 @@ export const GOING_AWAY = 1001
 
 const MAX_FRAME_BYTES = 1024 * 1024
 
-/** The code of a close frame that says: the key does not work any more. */
-export const KEY_ENDED = 1008
+/** The code of a close frame that says: this may not be, or not any more. */
+export const POLICY_VIOLATION = 1008
 
-/** How long a client may take to close a socket whose key has ended, milliseconds. */
-export const KEY_GRACE_MS = 1000
+/** The code of a close frame that says: the engine failed. */
+const INTERNAL_ERROR = 1011
+
+/** How long a client may take to close a socket that is over, milliseconds. */
+const GRACE_MS = 1000
 
 /** How often clients are asked whether they are still there. */
 const PING_MS = 30_000
@@ -69,12 +81,14 @@ interface Entrance {
 
 export class Upgrades {
   readonly #gate: Gate
+  readonly #onBug: UpgradeOptions["onBug"]
   readonly #entrances: ReadonlyArray<Entrance>
   /** Those that have not answered the last ping. */
   #silent = new Set<WebSocket>()
 
-  constructor({ gate, routes }: UpgradeOptions) {
+  constructor({ gate, onBug, routes }: UpgradeOptions) {
     this.#gate = gate
+    this.#onBug = onBug
     this.#entrances = routes.map((route) => ({
       route,
       segments: route.path.split("/"),
@@ -96,14 +110,41 @@ export class Upgrades {
       const { route, server } = entrance
       route.check?.(call)
       server.handleUpgrade(request, socket, head, (webSocket) => {
+        // `close` follows
+        webSocket.on("error", () => undefined)
         webSocket.on("pong", () => this.#silent.delete(webSocket))
         webSocket.on("close", () => this.#silent.delete(webSocket))
         webSocket.once("close", closeWithKey(webSocket, call, route))
-        route.open(webSocket, call)
+        this.#guard(webSocket, route, () => {
+          const hear = route.open(webSocket, call)
+          if (hear === undefined) return
+          webSocket.on("message", (frame, isBinary) =>
+            // a socket gives one buffer unless it was told otherwise
+            this.#guard(webSocket, route, () => hear(frame as Buffer, isBinary))
+          )
+        })
       })
     } catch (error) {
-      if (!isIronflowError(error)) throw error
-      refuse(socket, error)
+      if (isIronflowError(error)) return lastWords(socket, failureResponse(error, "rest"))
+      this.#onBug("A request for a WebSocket failed", error)
+      lastWords(socket, defectResponse("rest"))
+    }
+  }
+
+  /** Nothing that a client sends gets further than this: at worst it ends its connection. */
+  #guard(socket: WebSocket, { path }: SocketRoute, act: () => void): void {
+    try {
+      act()
+    } catch (error) {
+      const isOurs = isIronflowError(error)
+      if (!isOurs) this.#onBug(`A frame at ${path} failed`, error)
+      const { status, body } = isOurs ? failureResponse(error, "rest") : defectResponse("rest")
+      if (socket.readyState === socket.OPEN) socket.send(JSON.stringify({ type: "error", status, ...body }))
+      closeFor(
+        socket,
+        isOurs ? POLICY_VIOLATION : INTERNAL_ERROR,
+        isOurs ? error.code : "the engine failed because of a bug"
+      )
     }
   }
 
@@ -162,27 +203,22 @@ const closeWithKey = (
   { check, leavesByItself = false }: SocketRoute
 ): (() => void) =>
   call.visitor.caller.watch((ended) => {
-    if (ended) return leavesByItself ? undefined : closeForKey(socket, "the API key does not work any more")
+    if (ended) {
+      return leavesByItself
+        ? undefined
+        : closeFor(socket, POLICY_VIOLATION, "the API key does not work any more")
+    }
     try {
       check?.(call)
     } catch (error) {
       if (!isIronflowError(error)) throw error
-      closeForKey(socket, "the API key may not do this any more")
+      closeFor(socket, POLICY_VIOLATION, "the API key may not do this any more")
     }
   })
 
-export const closeForKey = (socket: WebSocket, reason: string): void => {
-  // what comes in from now on is not looked at
+/** Closes the socket, whether or not the other side does. What comes in from now on is not looked at. */
+export const closeFor = (socket: WebSocket, code: number, reason: string): void => {
   socket.removeAllListeners("message")
-  socket.close(KEY_ENDED, reason)
-  setTimeout(() => socket.terminate(), KEY_GRACE_MS).unref()
-}
-
-const refuse = (socket: Duplex, error: IronflowError): void => {
-  const { status, body } = failureResponse(error, "rest")
-  const text = JSON.stringify(body)
-  socket.end(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Error"}\r\nContent-Type: application/json\r\n` +
-      `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`
-  )
+  socket.close(code, reason)
+  setTimeout(() => socket.terminate(), GRACE_MS).unref()
 }

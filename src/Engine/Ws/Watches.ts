@@ -133,7 +133,6 @@ const serve = <A>(
     )
   )
   const fiber = fork(Effect.raceFirst(watching, pinging))
-  socket.on("error", () => socket.terminate())
   socket.on("close", () => fiber.interruptUnsafe())
 }
 

@@ -63,7 +63,8 @@ const kinds = {
   unsupported: kind("invalid_argument", 415),
   tooMany: kind("resource_exhausted", 429),
   unknown: kind("unknown", 500),
-  internal: kind("internal", 500)
+  internal: kind("internal", 500),
+  damaged: kind("data_loss", 500)
 }
 
 /** Codes of errors that have no class of their own. */
@@ -86,8 +87,10 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
   ["STALE_EXECUTION", kinds.conflict],
   ["RUN_NOT_RUNNING", kinds.conflict],
   ["STALE_BATCH", kinds.conflict],
+  ["STALE_REGISTRATION", kinds.conflict],
   ["TOO_MANY_CALLS", kinds.tooMany],
   ["CLOSING", kinds.unavailable],
+  ["STORE_CORRUPT", kinds.damaged],
   ["BUCKET_NOT_FOUND", kinds.notFound],
   ["KEY_NOT_FOUND", kinds.notFound],
   ["CONFIG_NOT_FOUND", kinds.notFound],

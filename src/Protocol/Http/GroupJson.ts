@@ -28,7 +28,9 @@ export const decodeWord = ({ prefix, words }: Words, said: unknown): unknown => 
   const word =
     typeof said === "string" && !/^\d+$/.test(said)
       ? said.toLowerCase().replace(`${prefix.toLowerCase()}_`, "")
-      : words[Number(said)]
+      : typeof said === "object"
+        ? undefined
+        : words[Number(said)]
   if (word === "unspecified") return undefined
   return word !== undefined && words.includes(word) ? word : said
 }

@@ -445,6 +445,7 @@ export const ListRunsRequest = Schema.Struct({
 
 export const ListRunsResponse = Schema.Struct({
   runs: optional(Schema.Array(Run)),
+  damaged: optional(Schema.Array(Schema.Struct({ id: text, message: text }))),
   nextCursor: optional(text),
   totalCount: optional(Schema.Int)
 })
@@ -629,8 +630,9 @@ export const Policy = Schema.Struct({
   updated_at: text
 })
 
-export const HealthResponse = Schema.Struct({ status: text, timestamp: text })
-export const RestHealthResponse = Schema.Struct({ status: text, timestamp: text, version: text })
+const components = optional(Schema.Record(Schema.String, Schema.Struct({ status: text, message: text })))
+export const HealthResponse = Schema.Struct({ status: text, timestamp: text, components })
+export const RestHealthResponse = Schema.Struct({ status: text, timestamp: text, version: text, components })
 export const InfoResponse = Schema.Struct({
   version: text,
   startedAt: text,
@@ -679,10 +681,11 @@ const WorkerRegistration = Schema.Struct({
   maxConcurrentJobs: Schema.Int,
   labels: Schema.Record(text, text),
   version: Schema.Struct({ sdk: text, runtime: text }),
-  startedAt: optional(Schema.Int)
+  startedAt: optional(Schema.Int),
+  pauses: optional(Schema.Boolean)
 })
 
-/** `capabilities`, `registration`, `instance` and `jobs` come from workers that speak turns (`Turns.ts`). */
+/** `capabilities`, `registration`, `instance`, `jobs` and `number` come from workers that speak turns (`Turns.ts`). */
 export const RegisterWorkerRequest = Schema.Struct({
   workerId: optional(text),
   hostname: optional(text),
@@ -690,10 +693,12 @@ export const RegisterWorkerRequest = Schema.Struct({
   maxConcurrentJobs: optional(Schema.Int),
   labels: optional(Schema.Record(text, text)),
   version: optional(json),
-  capabilities: optional(Schema.Struct({ turns: optional(Schema.Int) })),
+  capabilities: optional(Schema.Struct({ turns: optional(Schema.Int), renewals: optional(Schema.Boolean) })),
   registration: optional(WorkerRegistration),
+  process: optional(Schema.Struct({ host: text, pid: Schema.Int, startedAt: text })),
   instance: optional(text),
-  jobs: optional(Schema.Array(text))
+  jobs: optional(Schema.Array(text)),
+  number: optional(Schema.Int)
 })
 
 export const HeartbeatRequest = Schema.Struct({
@@ -758,14 +763,16 @@ export const PollRequest = Schema.Struct({
   asked: optional(Schema.Int),
   withdrawn: optional(Schema.Int),
   seen: Schema.Int,
-  waitMs: Schema.Number
+  waitMs: Schema.Number,
+  holding: optional(Schema.Array(text))
 })
 
 /** What a worker calls over a stream (`TurnStream.ts`). */
 export const RoomRequest = Schema.Struct({
   session: text,
   asked: optional(Schema.Int),
-  withdrawn: optional(Schema.Int)
+  withdrawn: optional(Schema.Int),
+  holding: optional(Schema.Array(text))
 })
 
 export const LeaveRequest = Schema.Struct({ session: text })
@@ -788,7 +795,7 @@ export const PollResponse = Schema.Struct({
 export const RegisterWorkerResponse = Schema.Struct({
   worker_id: optional(text),
   status: optional(text),
-  capabilities: optional(Schema.Struct({ turns: Schema.Int })),
+  capabilities: optional(Schema.Struct({ turns: Schema.Int, renewals: optional(Schema.Boolean) })),
   session: optional(text),
   leaseMs: optional(Schema.Int),
   presenceMs: optional(Schema.Int),

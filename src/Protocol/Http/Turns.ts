@@ -14,12 +14,23 @@
  *   is answered with the first answer. The numbers go on over sessions of one `instance`. Only an engine that was
  *   restarted in between does not remember: what it applies again changes nothing, and a turn that had ended answers
  *   `LEASE_LOST`.
- * - **Presence.** A worker is present while a poll is open. When the connection of its last poll is closed and no poll has
- *   been open for `presenceMs`, it is dead and its leases are taken back. A worker that is only silent (a blocked or
- *   frozen process) has until its leases run out, at least two thirds of `leaseMs` after its last poll arrived.
+ * - **One term bounds everything.** The engine gives away the runs of a worker that it has not heard of for `leaseMs`. The
+ *   worker aborts what it runs before that: {@link safeTermMs} after it has *sent* the last renewal that was answered. So
+ *   one step is never run by two workers at once, whatever became of the connection between them.
+ * - **Renewals name jobs.** A request with `holding` extends the leases of the jobs in it, and of no others; the answer
+ *   comes after that is stored. A job that nobody works on is not named, and goes to another worker. Workers that do not
+ *   say `renewals` among their capabilities have all their leases extended by whatever they send.
+ * - **The end of a process shows at once** on the engine's own machine: the worker says which process it is (`process`), and
+ *   when its connection closes the engine looks whether that process has ended. A closed connection alone says nothing: it
+ *   may have been cut while the worker goes on.
  * - **After `WORKER_UNKNOWN`** (404: the engine was restarted, or has given the worker up) it registers again with the
  *   turns in flight (`jobs`), drops those in `lost`, and goes on with the others in the new session: `seen` and
  *   `withdrawn` are 0 and `asked` is the number of jobs that it can take now.
+ *
+ * - **A registration counts once.** The registrations of an `instance` are numbered, and the numbers grow (`number`). One that
+ *   comes again, because somebody between the two sent it twice, is answered as it was; one that comes after a later one is
+ *   refused with `STALE_REGISTRATION` (409). Neither has an effect: it would end the session of the worker, and hand the turns
+ *   that it was given since then to others. Without numbers every registration counts.
  *
  * Values stay JSON text (`JsonText`) inside these messages. Fields that are `undefined` are absent; in arrays they are
  * `null`.
@@ -42,6 +53,12 @@ export const WORKER_UNKNOWN = "WORKER_UNKNOWN"
 
 /** The longest that a poll may stay open, milliseconds. */
 export const MAX_WAIT_MS = 30_000
+
+/**
+ * How long after sending its last answered renewal a worker may go on: two seconds less than the lease holds, or four
+ * fifths of it when it is short. What is left is for aborting.
+ */
+export const safeTermMs = (leaseMs: number): number => leaseMs - Math.min(2000, leaseMs / 5)
 
 const workerPath = (workerId: string): string => `/api/v1/workers/${encodeURIComponent(workerId)}`
 
@@ -70,19 +87,34 @@ export interface RegisterTurnsRequest {
   readonly max_concurrent_jobs: number
   readonly labels: { readonly [key: string]: string }
   readonly version: { readonly sdk: string; readonly runtime: string }
-  readonly capabilities: { readonly turns: number }
+  readonly capabilities: { readonly turns: number; readonly renewals?: boolean }
   readonly registration: WorkerRegistration
+  /** Absent where the end of a process cannot be told. */
+  readonly process?: ProcessIdentity
   /** New for every worker object: tells a worker that comes back from another one with the same id. */
   readonly instance: string
   /** Job ids of the turns in flight that the worker wants to keep. */
   readonly jobs: ReadonlyArray<string>
+  /** 1, and one more for every registration of the instance, those that failed included. Workers of earlier versions send none. */
+  readonly number?: number
+}
+
+/** Tells a process from every other one. */
+export interface ProcessIdentity {
+  /** The machine since its start, and the namespace in which `pid` counts. */
+  readonly host: string
+  readonly pid: number
+  /** When it was started, as the machine counts: another process may get the same `pid` later. */
+  readonly startedAt: string
 }
 
 export interface RegisterTurnsResponse {
-  readonly capabilities: { readonly turns: number }
+  /** `renewals`: leases are extended by `holding` only. Engines without it extend all of them by whatever they hear. */
+  readonly capabilities: { readonly turns: number; readonly renewals?: boolean }
   readonly session: string
-  /** How long a lease holds without a sign of life. */
+  /** How long a lease holds without a renewal. */
   readonly leaseMs: number
+  /** How long a worker whose connection is closed may be away: as long as its leases hold. */
   readonly presenceMs: number
   /** How long a poll should stay open. */
   readonly waitMs: number
@@ -98,8 +130,14 @@ export interface Room {
   readonly withdrawn?: number
 }
 
+/** A request that may extend leases. */
+export interface Renewal {
+  /** Job ids of the turns that the worker is at. Absent when none is to be extended. */
+  readonly holding?: ReadonlyArray<string>
+}
+
 /** Answered as soon as there is something, else after `waitMs`. A newer poll makes the engine answer the older at once. */
-export interface PollRequest extends Room {
+export interface PollRequest extends Room, Renewal {
   readonly session: string
   /** Number of the last delivery received; 0 at first. */
   readonly seen: number
@@ -132,14 +170,16 @@ export interface ReportsResponse {
 
 /** A `TurnAck` as JSON: `undefined` in `outcomes` is `null`. */
 export type WireTurnAck =
-  | { readonly _tag: "Accepted"; readonly outcomes: ReadonlyArray<Outcome | null> }
+  | {
+      readonly _tag: "Accepted"
+      readonly outcomes: ReadonlyArray<Outcome | null>
+      readonly paused?: true
+    }
   | { readonly _tag: "Refused"; readonly reason: RefusalReason; readonly message: string }
 
 /** A `TurnAck` again. */
 export const readAck = (ack: WireTurnAck): TurnAck =>
-  ack._tag === "Refused"
-    ? ack
-    : { _tag: "Accepted", outcomes: ack.outcomes.map((outcome) => outcome ?? undefined) }
+  ack._tag === "Refused" ? ack : { ...ack, outcomes: ack.outcomes.map((outcome) => outcome ?? undefined) }
 
 /** See `WorkerSession.late`. */
 export interface LateRequest {

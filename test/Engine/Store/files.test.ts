@@ -2,83 +2,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
-import type * as Scope from "effect/Scope"
-import { type ChildProcess, spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
-import { once } from "node:events"
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-  writeSync
-} from "node:fs"
-import { tmpdir } from "node:os"
+import { existsSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync, writeSync } from "node:fs"
 import { dirname, join } from "node:path"
-import { createInterface } from "node:readline"
 import { DatabaseSync } from "node:sqlite"
-import { fileURLToPath } from "node:url"
-import * as Sqlite from "../../../src/Engine/Store/Sqlite.ts"
-import { complete, done, environment, handles, release, Shop } from "./suite/Shop.ts"
-
-const folder = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "ironflow-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
-)
-/** A database that does not exist yet. */
-const newFile = Effect.map(folder, (path) => join(path, "orders.db"))
-
-const open = (filename: string) => Effect.map(Sqlite.make({ filename }), (store) => new Shop(store))
-/** Opens a database, does something with it and closes it. */
-const visit = <A, E>(filename: string, body: (shop: Shop) => Effect.Effect<A, E>) =>
-  Effect.scoped(Effect.flatMap(open(filename), body))
-const problem = (filename: string) => Effect.scoped(Effect.flip(Sqlite.make({ filename })))
-
-interface Spawned {
-  readonly child: ChildProcess
-  /** The next line that it prints; fails when it prints none any more. */
-  readonly line: Effect.Effect<string>
-  readonly kill: Effect.Effect<ReadonlyArray<string>>
-}
-
-/** Another process that has the database open. */
-const engineProcess = (filename: string, task: string): Effect.Effect<Spawned, never, Scope.Scope> =>
-  Effect.gen(function* () {
-    const child = yield* Effect.acquireRelease(
-      Effect.sync(() =>
-        spawn(
-          process.execPath,
-          [
-            "--disable-warning=ExperimentalWarning",
-            fileURLToPath(new URL("files/Engine.ts", import.meta.url)),
-            filename,
-            task
-          ],
-          { stdio: ["ignore", "pipe", "inherit"] }
-        )
-      ),
-      (child) => Effect.sync(() => void child.kill("SIGKILL"))
-    )
-    const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]()
-    const line = Effect.promise(async () => {
-      const next = await lines.next()
-      if (next.done === true) throw new Error("the process has ended")
-      return next.value
-    })
-    const kill = Effect.promise(async () => {
-      const closed = once(child, "close")
-      child.kill("SIGKILL")
-      await closed
-      const rest: Array<string> = []
-      for (let next = await lines.next(); next.done !== true; next = await lines.next()) rest.push(next.value)
-      return rest
-    })
-    return { child, line, kill }
-  })
+import { engineProcess } from "./EngineProcess.ts"
+import { folder, newFile, problem, visit } from "./OnFile.ts"
+import { complete, done, environment, handles, release, type Shop } from "./suite/Shop.ts"
 
 describe("a database file", () => {
   it.effect("finds its events by their ids, also when the clock was set back", () =>

@@ -15,6 +15,7 @@ import { randomWalkSuite } from "./suite/RandomWalk.ts"
 import { shopTest } from "./suite/Shop.ts"
 import { steeringSuite } from "./suite/Steering.ts"
 import { streamsSuite } from "./suite/Streams.ts"
+import { suspectsSuite } from "./suite/Suspects.ts"
 import { turnsSuite } from "./suite/Turns.ts"
 import { upkeepSuite } from "./suite/Upkeep.ts"
 import { waitsSuite } from "./suite/Waits.ts"
@@ -32,6 +33,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     streamsSuite(test)
     waitsSuite(test)
     leasesSuite(test)
+    suspectsSuite(test)
     steeringSuite(test)
     upkeepSuite(test)
     kvSuite(test)

@@ -23,6 +23,17 @@ const main = Effect.gen(function* () {
           { concurrency: "unbounded" }
         )
       }
+    case "fill": {
+      yield* shop.register(handles("charge"))
+      const emit = shop.emit("order.placed", { note: "x".repeat(10_000) })
+      const error = yield* Effect.flip(Effect.forever(emit))
+      yield* say(error.code)
+      yield* say((yield* Effect.flip(emit)).code)
+      yield* say(shop.store.health().status)
+      const { totalCount } = yield* shop.store.listRuns({ environment: "default", limit: 1 })
+      yield* say(totalCount > 0 ? "reads" : "reads nothing")
+      break
+    }
     case "claim":
       yield* shop.register(handles("charge", { actorKey: "event.data.van" }))
       yield* say((yield* shop.start("order.placed", { van: 1 })).runId)

@@ -229,7 +229,10 @@ export const claimsSuite = (test: ShopTest): void => {
       [
         "is paused by a client",
         (shop, job) =>
-          Effect.andThen(shop.store.pauseRun("default", job.runId, ""), shop.report(job, done("charge:0")))
+          Effect.andThen(
+            shop.store.pauseRun("default", job.runId, ""),
+            shop.report(job, done("charge:0"), release)
+          )
       ],
       ["loses its worker", (shop) => shop.store.releaseWorker("worker-1", true)],
       [

@@ -1,6 +1,7 @@
 /** Leases that end without a report: workers that leave, die, or fall silent. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as TestClock from "effect/testing/TestClock"
 import {
   done,
   handles,
@@ -15,6 +16,75 @@ import {
 } from "./Shop.ts"
 
 export const leasesSuite = (test: ShopTest): void => {
+  describe("a lease on which nothing moves", () => {
+    const holder = (limitMs?: number) => () => ({ turnLimitMs: () => limitMs })
+    const gone = () => undefined
+
+    test("is counted when its turn has outlasted what its worker allows, and not while it may go on", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      const count = (limitMs?: number) => shop.store.countStuckRuns(holder(limitMs))
+
+      yield* shop.pass(119_999)
+      assert.deepStrictEqual([yield* count(60_000), yield* count(3_600_000), yield* count()], [0, 0, 0])
+      yield* shop.pass(1)
+      assert.deepStrictEqual([yield* count(60_000), yield* count(3_600_000), yield* count()], [1, 0, 0])
+
+      yield* shop.report(job, { _tag: "Complete", output: undefined })
+      assert.strictEqual(yield* count(60_000), 0)
+    })
+
+    test("is not renewed by a worker that should have ended its turn, and renewed by any other", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start("order.placed", {}, { leaseMs: 200_000 })
+      const until = () => Effect.map(shop.situation(job.runId), ({ lease }) => lease?.until)
+      yield* shop.pass(120_000)
+
+      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 100_000, holder(60_000)()), [])
+      assert.strictEqual(yield* until(), 200_000)
+      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 100_000, holder(60_001)()), [])
+      assert.strictEqual(yield* until(), 220_000)
+      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 100_001), [])
+      assert.strictEqual(yield* until(), 220_001)
+    })
+
+    test("is not counted while it is rolled back, which has no limit", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, {
+        _tag: "Compensate",
+        error: { name: "Error", message: "no van" },
+        compensations: ["charge"]
+      })
+      yield* shop.pass(10_000_000)
+
+      assert.strictEqual(yield* shop.store.countStuckRuns(holder(60_000)), 0)
+    })
+
+    test("is counted when it has no end and its worker is not connected", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* shop.start()
+
+      yield* shop.pass(59_999)
+      assert.strictEqual(yield* shop.store.countStuckRuns(gone), 0)
+      yield* shop.pass(1)
+      assert.strictEqual(yield* shop.store.countStuckRuns(gone), 1)
+      assert.strictEqual(yield* shop.store.countStuckRuns(holder()), 0)
+    })
+
+    test("is counted when it ended a minute ago and the run was not taken back", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* shop.start("order.placed", {}, { leaseMs: 30_000 })
+
+      yield* TestClock.adjust(89_999)
+      assert.strictEqual(yield* shop.store.countStuckRuns(gone), 0)
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* shop.store.countStuckRuns(gone), 1)
+      yield* shop.fire()
+      assert.strictEqual(yield* shop.store.countStuckRuns(gone), 0)
+    })
+  })
+
   describe("a worker that is gone", () => {
     test("gives its runs back when it leaves, and that is no loss", function* (shop) {
       yield* shop.register(handles("charge"))
@@ -132,7 +202,10 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.strictEqual(shop.lastChanges?.dueAt, 1000)
       assert.deepStrictEqual((yield* shop.situation(job.runId)).lease, {
         workerId: "worker-1",
-        until: new Date(1000).toISOString()
+        functionId: "charge",
+        since: 0,
+        until: 1000,
+        isRollback: false
       })
 
       yield* shop.pass(999)

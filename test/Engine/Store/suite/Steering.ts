@@ -1,6 +1,7 @@
 /** Steering runs from the outside, and looking at them. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import type { Job, TurnOp } from "../../../../src/Protocol/Worker.ts"
 import {
   compensate,
   complete,
@@ -102,17 +103,111 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.strictEqual((yield* shop.claim()).length, 1)
     })
 
-    test("a live turn is called back with its next report, which is kept", function* (shop) {
+    const answer = (shop: Shop, job: Job, ops: ReadonlyArray<TurnOp>, callsBack = false) =>
+      Effect.map(
+        shop.store.applyReports([{ jobId: job.jobId, runId: job.runId, ops }], undefined, { callsBack }),
+        ([ack]) => ack
+      )
+
+    test("a live turn is told, and all that it reports until it has ended is kept and answered with the pause", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()
       assert.strictEqual((yield* shop.store.pauseRun("default", job.runId, "")).status, "running")
+      assert.deepStrictEqual(shop.notices.splice(0), [
+        { workerId: "worker-1", notice: { _tag: "Paused", jobId: job.jobId } }
+      ])
 
-      yield* shop.report(job, done("charge:0"))
+      for (const stepKey of ["charge:0", "pack:0"]) {
+        assert.deepStrictEqual(yield* answer(shop, job, [done(stepKey)]), {
+          _tag: "Accepted",
+          outcomes: [undefined],
+          paused: true
+        })
+        assert.strictEqual(yield* shop.status(job.runId), "running")
+      }
+      assert.deepStrictEqual(yield* answer(shop, job, [release]), {
+        _tag: "Accepted",
+        outcomes: [undefined]
+      })
 
+      assert.deepStrictEqual([yield* shop.status(job.runId), shop.heard()], ["paused", []])
+      assert.deepStrictEqual(yield* shop.steps(job.runId), ["charge:0 completed", "pack:0 completed"])
+      assert.deepStrictEqual(yield* shop.claim(), [])
+    })
+
+    test("a live turn whose worker does not understand is called back with its next report, which is kept", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.store.pauseRun("default", job.runId, "")
+
+      const ack = yield* answer(shop, job, [done("charge:0")], true)
+
+      assert.deepInclude(ack, { _tag: "Refused", reason: "LEASE_LOST" })
       assert.strictEqual(yield* shop.status(job.runId), "paused")
-      assert.deepStrictEqual(shop.heard(), ["LeaseLost"])
+      assert.deepStrictEqual(shop.heard(), ["Paused", "LeaseLost"])
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["charge:0 completed"])
       assert.strictEqual(yield* shop.refused(job, done("ship:0")), "LEASE_LOST")
+    })
+
+    for (const [how, take] of [
+      ["dies", (shop: Shop) => shop.store.releaseWorker("worker-1", true)],
+      ["leaves", (shop: Shop) => shop.store.releaseWorker("worker-1", false)],
+      ["falls silent", (shop: Shop) => shop.pass(1000)],
+      ["comes back without it", (shop: Shop) => shop.store.adoptLeases("worker-1", [], 1000, new Set())]
+    ] as const) {
+      test(`a run that is to be paused is paused when its worker ${how}, and goes on when it is resumed`, function* (shop) {
+        yield* shop.register(handles("charge"))
+        const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
+        yield* shop.store.pauseRun("default", job.runId, "stock-taking")
+        yield* shop.report(job, done("charge:0"))
+
+        yield* take(shop)
+
+        const { pauseReason, status } = yield* shop.run(job.runId)
+        assert.deepStrictEqual([status, pauseReason], ["paused", "stock-taking"])
+        assert.deepStrictEqual(yield* shop.claim(), [])
+        yield* shop.store.resumeRun("default", job.runId)
+        assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
+      })
+    }
+
+    test("a worker that comes back with a turn that is to be paused is told again", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
+      yield* shop.store.pauseRun("default", job.runId, "")
+
+      const { lost, notices } = yield* shop.store.adoptLeases("worker-1", [job.jobId], 1000, new Set())
+
+      assert.deepStrictEqual([lost, notices], [[], [{ _tag: "Paused", jobId: job.jobId }]])
+    })
+
+    test("a run that is to be paused can be cancelled", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* cancel(shop, job.runId)
+
+      assert.deepStrictEqual(shop.heard(), ["Paused", "Cancelled"])
+      assert.strictEqual(yield* shop.refused(job, done("charge:0")), "CANCELLED")
+      const run = yield* shop.run(job.runId)
+      assert.strictEqual(run.status, "cancelled")
+      assert.notProperty(run, "pauseReason")
+    })
+
+    test("a run that is rolling back is paused between two compensations, and goes on with the next", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.report(job, done("charge:0"), done("pack:0"), compensate("charge", "pack"))
+      yield* shop.report(job, done("compensate:pack:0", success(), { kind: "compensate" }))
+      yield* shop.report(job, release)
+      assert.strictEqual(yield* shop.status(job.runId), "paused")
+
+      yield* shop.store.resumeRun("default", job.runId)
+
+      const next = yield* shop.claimOne()
+      assert.deepStrictEqual(next.compensating?.compensations, ["charge", "pack"])
+      assert.strictEqual(next.journal.length, 3)
     })
 
     for (const [how, op] of [
@@ -128,7 +223,7 @@ export const steeringSuite = (test: ShopTest): void => {
         yield* shop.report(job, sleep("rest:0", 1), op)
         yield* shop.pass(10)
 
-        assert.deepStrictEqual([yield* shop.status(job.runId), shop.heard()], ["paused", []])
+        assert.deepStrictEqual([yield* shop.status(job.runId), shop.heard()], ["paused", ["Paused"]])
         assert.deepStrictEqual(yield* shop.claim(), [])
         yield* shop.store.resumeRun("default", job.runId)
         assert.strictEqual((yield* shop.claim()).length, 1)
@@ -154,8 +249,23 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.store.pauseRun("default", job.runId, "")
       yield* shop.store.resumeRun("default", job.runId)
 
-      yield* shop.report(job, done("charge:0"))
+      assert.deepStrictEqual(shop.heard(), ["Paused", "Resumed"])
+      assert.notProperty(yield* answer(shop, job, [done("charge:0")]), "paused")
       assert.strictEqual(yield* shop.status(job.runId), "running")
+    })
+
+    test("a turn that ends although its pause was taken back is followed by another, and never runs beside it", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.report(job, done("charge:0"))
+      yield* shop.store.resumeRun("default", job.runId)
+      assert.deepStrictEqual(yield* shop.claim(), [])
+
+      yield* shop.report(job, release)
+
+      assert.strictEqual((yield* shop.claimOne()).journal.length, 1)
+      assert.strictEqual(yield* shop.refused(job, done("pack:0")), "LEASE_LOST")
     })
 
     test("resuming from a step before the pause has begun calls the live turn back", function* (shop) {
@@ -164,7 +274,7 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.report(job, done("a:0"), done("b:0"), done("c:0"))
       yield* shop.store.pauseRun("default", job.runId, "")
       assert.strictEqual(yield* code(shop.store.resumeRun("default", job.runId, "nothing")), "STEP_NOT_FOUND")
-      assert.deepStrictEqual(shop.heard(), [])
+      assert.deepStrictEqual(shop.heard(), ["Paused"])
 
       yield* shop.store.resumeRun("default", job.runId, "b")
 
@@ -196,6 +306,103 @@ export const steeringSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.steps(job.runId), ["a:0 completed"])
       assert.strictEqual((yield* shop.claim()).length, 1)
     })
+
+    test("resuming from a step begins all waits anew that were open: with their whole time, and no failures", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(
+        job,
+        done("a:0"),
+        done("b:0"),
+        sleep("rest:0", 1000),
+        retryStep("pay:0", 2, 10),
+        waitFor("paid:0", "order.paid"),
+        suspend()
+      )
+      yield* shop.pass(900)
+      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.emit("order.paid", { for: "the old value" })
+
+      yield* shop.store.resumeRun("default", job.runId, "b")
+
+      const next = yield* shop.claimOne()
+      assert.deepStrictEqual(
+        [next.journal.map(({ stepKey }) => stepKey), next.open],
+        [["a:0"], []],
+        "a fresh start behind step a"
+      )
+      yield* shop.report(next, done("b:0"), sleep("rest:0", 1000), retryStep("pay:0", 1, 10), suspend())
+      yield* shop.pass(999)
+      assert.deepInclude(yield* shop.steps(job.runId), "rest:0 waiting")
+      yield* shop.pass(1)
+      assert.deepInclude(yield* shop.steps(job.runId), "rest:0 completed")
+    })
+
+    test("resuming from a step cancels the children that were awaited, with theirs, and starts new ones", function* (shop) {
+      yield* shop.register(handles("charge"), handles("ship", { on: [] }), handles("pack", { on: [] }))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("a:0"), invoke("ship:0", "ship", { input: "old" }), suspend())
+      const ship = yield* shop.claimOne()
+      yield* shop.report(ship, invoke("pack:0", "pack"), suspend())
+      const pack = yield* shop.claimOne()
+      yield* shop.store.pauseRun("default", job.runId, "")
+
+      yield* shop.store.resumeRun("default", job.runId, "a")
+
+      for (const { runId } of [ship, pack]) assert.strictEqual(yield* shop.status(runId), "cancelled")
+      assert.strictEqual(yield* shop.refused(pack, complete()), "CANCELLED")
+      const next = yield* shop.claimOne()
+      assert.deepStrictEqual([next.runId, next.journal, next.open], [job.runId, [], []])
+      yield* shop.report(next, done("a:0"), invoke("ship:0", "ship", { input: "new" }), suspend())
+      const again = yield* shop.claimOne()
+      assert.notStrictEqual(again.runId, ship.runId)
+      assert.strictEqual(again.event.data, '"new"')
+    })
+
+    test("resuming from a step that waits begins it anew, and keeps all that has ended", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("a:0"), retryStep("pay:0", 2, 60_000), suspend())
+      yield* shop.store.pauseRun("default", job.runId, "")
+
+      yield* shop.store.resumeRun("default", job.runId, "pay")
+
+      const next = yield* shop.claimOne()
+      assert.deepStrictEqual([next.journal.length, next.open], [1, []])
+    })
+
+    for (const live of [false, true]) {
+      test(`a run that is rolling back, and ${live ? "is to be" : "is"} paused, is not resumed from a step: nothing is left half undone`, function* (shop) {
+        yield* shop.register(handles("charge"))
+        const job = yield* shop.start()
+        yield* shop.report(
+          job,
+          done("charge:0"),
+          done("pack:0"),
+          compensate("charge", "pack"),
+          done("compensate:pack:0", success(), { kind: "compensate" })
+        )
+        yield* shop.store.pauseRun("default", job.runId, "")
+        if (!live) yield* shop.report(job, release)
+        shop.heard()
+        const before = yield* shop.steps(job.runId)
+
+        const error = yield* Effect.flip(shop.store.resumeRun("default", job.runId, "pack"))
+
+        assert.strictEqual(error.code, "INVALID_STATE")
+        assert.include(error.message, "its compensations would be left half done")
+        assert.deepStrictEqual([yield* shop.steps(job.runId), shop.heard()], [before, []])
+        yield* shop.store.resumeRun("default", job.runId)
+        const turn = live ? job : yield* shop.claimOne()
+        yield* shop.report(
+          turn,
+          done("compensate:charge:0", success(), { kind: "compensate" }),
+          fail("no stock")
+        )
+        yield* shop.store.retryRun("default", job.runId, "pack")
+        assert.deepStrictEqual(yield* shop.steps(job.runId), [])
+      })
+    }
 
     test("resuming a failed run retries it", function* (shop) {
       yield* shop.register(handles("charge"))
@@ -432,6 +639,40 @@ export const steeringSuite = (test: ShopTest): void => {
       yield* shop.report(child, complete(2))
 
       assert.deepStrictEqual((yield* shop.claimOne()).journal[0]?.outcome, success(1))
+    })
+
+    for (const [what, ops, kind] of [
+      ["a step that is over", [done("a:0")], "run"],
+      ["a step that waits", [sleep("a:0", 1000)], "sleep"]
+    ] as const) {
+      test(`lets ${what} answer a call of any kind, and shows the kind that it had`, function* (shop) {
+        yield* shop.register(handles("charge"))
+        const job = yield* shop.start()
+        yield* shop.report(job, ...ops, pause)
+        for (const value of ["1", "2"]) yield* patch(shop, `${job.runId}:a:0`, value)
+        assert.deepInclude((yield* shop.store.getRunSteps("default", job.runId))[0], { kind, output: 2 })
+
+        yield* shop.store.resumeRun("default", job.runId)
+
+        const [entry] = (yield* shop.claimOne()).journal
+        assert.deepInclude(entry, { kind, anyKind: true, outcome: success(2) })
+      })
+    }
+
+    test("leaves a compensation one, which a retry takes out with the rollback", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(
+        job,
+        done("charge:0"),
+        compensate("charge"),
+        done("compensate:charge:0", failure("bank is closed"), { kind: "compensate" }),
+        fail("no stock")
+      )
+      yield* patch(shop, `${job.runId}:compensate:charge:0`, "null")
+
+      yield* shop.store.retryRun("default", job.runId)
+      assert.deepInclude(yield* shop.claimOne(), { generation: 1, journal: [] })
     })
 
     test("takes the run from its live turn, which may know another result", function* (shop) {

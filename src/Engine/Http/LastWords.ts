@@ -1,0 +1,18 @@
+/** An answer to something that never became a request, on the bare connection, which ends with it. */
+import { STATUS_CODES } from "node:http"
+import type { Duplex } from "node:stream"
+import type { FailureResponse } from "../../Protocol/Http/Failures.ts"
+
+/** How long the other side may take to close too, milliseconds. */
+const GRACE_MS = 1000
+
+export const lastWords = (socket: Duplex, { body, status }: FailureResponse): void => {
+  const text = JSON.stringify(body)
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "Error"}\r\nContent-Type: application/json\r\n` +
+      `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`
+  )
+  const timer = setTimeout(() => socket.destroy(), GRACE_MS)
+  timer.unref()
+  socket.once("close", () => clearTimeout(timer))
+}

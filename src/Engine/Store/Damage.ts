@@ -1,0 +1,80 @@
+/**
+ * What of the database cannot be read, and is left alone for that, so that it harms nothing else.
+ *
+ * Whoever asks for a damaged row gets an error. What the engine does by itself goes over many rows at once (claims, timers,
+ * leases, old runs): it passes over the runs that are noted here. Notes are kept in memory: at the next start they are
+ * found again, or what was damaged has been restored.
+ */
+import type { DatabaseSync } from "node:sqlite"
+
+/** What is left alone: a whole run, the schedules of a function, a stored key. */
+export type DamagedKind = "run" | "schedule" | "key"
+
+/** Where an error in the middle of many rows comes from: one of them that is known, or one of those that `sql` lists. */
+export interface Culprit {
+  readonly error: unknown
+  readonly kind: DamagedKind
+  readonly keys: (db: DatabaseSync) => ReadonlyArray<number>
+  /** It is known that it is this one. */
+  readonly certain: boolean
+}
+
+export class Damage {
+  readonly #db: DatabaseSync
+  readonly #notes: { readonly [kind in DamagedKind]: Map<number, string> } = {
+    run: new Map(),
+    schedule: new Map(),
+    key: new Map()
+  }
+  #hasTables = false
+  /** Whether anything was found damaged since the start: whether it still is, only a look at the whole file can say. */
+  wasFound = false
+  /** What is to be said in the log. */
+  readonly news: Array<string> = []
+
+  constructor(db: DatabaseSync) {
+    this.#db = db
+  }
+
+  /** How many runs, schedules and keys are left alone. */
+  get count(): number {
+    return this.#notes.run.size + this.#notes.schedule.size + this.#notes.key.size
+  }
+
+  /** Something else cannot be read. */
+  unreadable(what: string, error: unknown): void {
+    this.wasFound = true
+    this.news.push(`${what} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
+  }
+
+  /** Why this one is left alone, if it is. */
+  why(kind: DamagedKind, key: number): string | undefined {
+    return this.#notes[kind].get(key)
+  }
+
+  /** The condition that leaves damaged ones out of a query: `column` has their keys. */
+  except(kind: DamagedKind, column: string): string {
+    return this.#notes[kind].size === 0 ? "" : ` AND ${column} NOT IN (SELECT key FROM temp.damaged_${kind})`
+  }
+
+  /** Leaves one alone from now on; says whether it was not before. Not within a transaction. */
+  note(kind: DamagedKind, key: number, why: string): boolean {
+    if (this.#notes[kind].has(key)) return false
+    this.wasFound = true
+    if (!this.#hasTables) {
+      for (const each of Object.keys(this.#notes)) {
+        this.#db.exec(`CREATE TEMP TABLE damaged_${each} (key INTEGER PRIMARY KEY)`)
+      }
+      this.#hasTables = true
+    }
+    this.#db.prepare(`INSERT INTO temp.damaged_${kind} VALUES (?)`).run(key)
+    this.#notes[kind].set(key, why)
+    return true
+  }
+
+  /** Somebody has put it right, or believes so. */
+  forgive(kind: DamagedKind, key: number): void {
+    if (!this.#notes[kind].delete(key)) return
+    this.#db.prepare(`DELETE FROM temp.damaged_${kind} WHERE key = ?`).run(key)
+  }
+}

@@ -1,0 +1,120 @@
+/** Finds out which of many rows an error comes from, so that the work on the others goes on without it. */
+import { StoreError } from "../../Errors.ts"
+import { jobEvent, readJournal, readOpenSteps } from "./Leases.ts"
+import type { DamagedKind } from "./Damage.ts"
+import { readRun, runIdOf, RUNS_WITH_EVENTS } from "./RunRows.ts"
+import { decodeStored } from "./StoredJson.ts"
+import { isDamage, isUnavailable } from "./SqliteErrors.ts"
+import type { Transaction } from "./Transaction.ts"
+import { readOutcome } from "./Waits.ts"
+
+/** Rows that are looked at before the work is tried again without those that are damaged. */
+const CHUNK = 1000
+
+/** What was found, for the log. */
+export interface Found {
+  readonly kind: DamagedKind
+  readonly key: number
+  readonly id: string | undefined
+  readonly why: string
+}
+
+/**
+ * Notes what an error comes from; says what was found. Nothing is when the disk is full or the file is out of reach, or when
+ * it is nobody's in particular. Not within a transaction.
+ */
+export const mend = (tx: Transaction, error: unknown): ReadonlyArray<Found> => {
+  const { culprit } = tx
+  tx.culprit = undefined
+  if (culprit === undefined || culprit.error !== error || isUnavailable(error)) return []
+  if (!culprit.certain && !isDamage(error)) return []
+  let keys: ReadonlyArray<number>
+  try {
+    keys = culprit.keys(tx.db)
+  } catch {
+    // the index that would say which rows there are is damaged itself: `error` goes to whoever did the work
+    return []
+  }
+  const found: Array<Found> = []
+  for (let i = 0; i < keys.length && found.length === 0; i += CHUNK) {
+    for (const key of keys.slice(i, i + CHUNK)) {
+      const problem = problemOf(tx, culprit.kind, key)
+      const why = problem ?? (culprit.certain ? whyOf(error) : undefined)
+      if (why === undefined || !tx.damage.note(culprit.kind, key, why)) continue
+      found.push({ kind: culprit.kind, key, id: culprit.kind === "run" ? runIdOf(tx, key) : undefined, why })
+    }
+  }
+  return found
+}
+
+/** Why the work on something fails that can be read. */
+const whyOf = (error: unknown): string =>
+  isDamage(error)
+    ? `it cannot be written, since what is stored beside it is damaged (${messageOf(error)})`
+    : messageOf(error)
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
+const problemOf = (tx: Transaction, kind: DamagedKind, key: number): string | undefined => {
+  try {
+    look(tx, kind, key)
+    return undefined
+  } catch (error) {
+    return isUnavailable(error) ? undefined : messageOf(error)
+  }
+}
+
+/** Reads all that the engine may need of it. */
+const look = (tx: Transaction, kind: DamagedKind, key: number): void => {
+  switch (kind) {
+    case "run": {
+      const row = tx.get(`${RUNS_WITH_EVENTS} WHERE r.key = ?`, key)
+      if (row === undefined) throw new StoreError("its row is missing", { code: "STORE_CORRUPT" })
+      readRun(tx, row)
+      tx.get("SELECT * FROM events WHERE position = ?", row.event!)
+      jobEvent(row)
+      for (const { outcome } of readJournal(tx, key)) {
+        if (outcome._tag === "Success") decodeStored(outcome.value)
+      }
+      readOpenSteps(tx, key)
+      for (const wait of tx.all("SELECT * FROM waits WHERE run = ?", key)) readOutcome({ failed: 0, ...wait })
+      return
+    }
+    case "schedule":
+      return void tx.all("SELECT * FROM schedules WHERE function = ?", key)
+    case "key":
+      return void tx.get("SELECT * FROM kv_entries WHERE rowid = ?", key)
+  }
+}
+
+/** Somebody has steered the run: it is tried again. */
+export const forgiveRun = (tx: Transaction, environment: string, runId: string): void => {
+  if (tx.damage.count === 0) return
+  const key = tx.findEnvironment(environment)
+  const row = key === undefined ? undefined : tx.get("SELECT key, function FROM runs WHERE id = ?", runId)
+  if (row === undefined || tx.damage.why("run", Number(row.key)) === undefined) return
+  tx.afterCommit(() => tx.damage.forgive("run", Number(row.key)))
+  tx.markReady(Number(row.function))
+}
+
+/** How much of each table is looked at, at the start. */
+const NEWEST = 20
+
+/** Where the last stop would have left something half written, if the disk did not keep its word. */
+export const lookAtNewest = (tx: Transaction): void => {
+  const newest: ReadonlyArray<readonly [what: string, sql: string]> = [
+    ["The end of the log", "SELECT * FROM events ORDER BY position DESC LIMIT ?"],
+    ["The newest runs", "SELECT * FROM runs ORDER BY key DESC LIMIT ?"],
+    ["The newest steps", "SELECT * FROM steps ORDER BY run DESC LIMIT ?"],
+    ["What is due next", "SELECT * FROM waits WHERE due_at IS NOT NULL ORDER BY due_at LIMIT ?"],
+    ["The newest keys", "SELECT * FROM kv_entries ORDER BY rowid DESC LIMIT ?"]
+  ]
+  for (const [what, sql] of newest) {
+    try {
+      tx.all(sql, NEWEST)
+    } catch (error) {
+      if (isUnavailable(error)) throw error
+      tx.damage.unreadable(what, error)
+    }
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * Which unfinished runs nothing will ever move (guarantee G2): what the gauge `ironflow_runs_stuck` counts, and what `explain`
+ * says of a run that is leased.
+ *
+ * A lease that is renewed proves that its worker lives, and not that the turn does. A step may take hours, so how long nothing
+ * was reported says nothing; but a turn has a limit, the `timeout` of its function, and its worker ends it then.
+ */
+import { formatDuration } from "../../Duration.ts"
+import { functionIdOf } from "./RunRows.ts"
+import { type Row, Status, type Transaction } from "./Transaction.ts"
+
+/** What an engine knows of a worker that is connected to it. */
+export interface Holder {
+  /** How long the worker lets one turn of the function take, milliseconds; `undefined` when it has no such limit. */
+  readonly turnLimitMs: (functionId: string) => number | undefined
+}
+
+/** The worker with this id, if it is connected. */
+export type Holders = (workerId: string) => Holder | undefined
+
+/** Who may run a turn. Times in epoch milliseconds. */
+export interface Lease {
+  readonly workerId: string
+  readonly functionId: string
+  /** It has been held at least since then. */
+  readonly since: number
+  /** `undefined` for a worker in the process of the engine: it ends with the worker. */
+  readonly until: number | undefined
+  /** Rollbacks have no limit. */
+  readonly isRollback: boolean
+}
+
+/** What ending a turn or a lease may take: steps that are aborted, reports on their way, a timer that is late. Milliseconds. */
+const GRACE_MS = 60_000
+
+/** Why a run with this lease does not move, as the end of a sentence; `undefined` when it may. Without `holders` only the lease is judged. */
+export const whyStuck = (lease: Lease, holders: Holders | undefined, now: number): string | undefined => {
+  const { functionId, isRollback, since, until, workerId } = lease
+  const latest = now - GRACE_MS
+  if (until !== undefined && until <= latest)
+    return `the lease ended at ${iso(until)}, and nothing has taken the run back`
+  if (holders === undefined) return undefined
+  const holder = holders(workerId)
+  // a lease that has an end runs out by itself
+  if (holder === undefined)
+    return until === undefined && since <= latest ? "that worker is not there any more" : undefined
+  const limit = isRollback ? undefined : holder.turnLimitMs(functionId)
+  return limit !== undefined && since + limit <= latest
+    ? `its turn should have ended ${formatDuration(limit)} after ${iso(since)}, and the worker keeps the lease without reporting an end`
+    : undefined
+}
+
+/** Unfinished runs that nothing will ever move. */
+export const countStuckRuns = (tx: Transaction, holders?: Holders): number => {
+  const unleased = tx.get(
+    `SELECT count(*) AS stuck FROM runs r WHERE r.ended_at IS NULL AND r.lease IS NULL AND r.ready_at IS NULL
+     AND r.status <> ${Status.paused}
+     AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)`
+  )
+  const now = tx.now()
+  const leased = tx
+    .all(
+      "SELECT function, status, worker, lease_until, updated_at FROM runs WHERE ended_at IS NULL AND lease IS NOT NULL"
+    )
+    .filter((row) => whyStuck(readLease(tx, row), holders, now) !== undefined)
+  return Number(unleased?.stuck) + leased.length
+}
+
+/** The lease in a row of `runs` that has one. */
+export const readLease = (tx: Transaction, row: Row): Lease => ({
+  workerId: String(row.worker),
+  functionId: functionIdOf(tx, Number(row.function)),
+  // written with the lease; what writes it again while the lease is held makes it only younger
+  since: Number(row.updated_at),
+  until: row.lease_until === null ? undefined : Number(row.lease_until),
+  isRollback: Number(row.status) === Status.compensating
+})
+
+const iso = (at: number): string => new Date(at).toISOString()

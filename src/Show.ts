@@ -1,0 +1,58 @@
+/** Values of others in our messages: whatever somebody sends or gives, its text is short, and making it cannot fail. */
+
+/** Levels that are shown of a value. */
+const LEVELS = 3
+
+/**
+ * The value as JSON, cut after about `most` characters and three levels. It asks the value for nothing: no `toString` and no
+ * `toJSON` of it is called.
+ */
+export const show = (value: unknown, most = 128): string => {
+  try {
+    const text = shown(value, most, LEVELS)
+    // what is in quotes has been cut already
+    return text.length > most + 8 ? `${text.slice(0, most)}...` : text
+  } catch {
+    // a getter or a proxy that throws
+    return "a value that cannot be shown"
+  }
+}
+
+const shown = (value: unknown, room: number, levels: number): string => {
+  switch (typeof value) {
+    case "string":
+      return JSON.stringify(value.length > room ? `${value.slice(0, room)}...` : value)
+    case "function":
+      return "a function"
+    case "object":
+      break
+    default:
+      return String(value)
+  }
+  if (value === null) return "null"
+  if (value instanceof Error) return shown(value.message, room, levels)
+  if (value instanceof Date) return Number.isNaN(value.getTime()) ? "Invalid Date" : value.toISOString()
+  if (Array.isArray(value)) return levels === 0 ? "[...]" : `[${items(value, room, levels)}]`
+  return levels === 0 ? "{...}" : `{${members(value, room, levels)}}`
+}
+
+const items = (list: ReadonlyArray<unknown>, room: number, levels: number): string => {
+  let text = ""
+  for (let i = 0; i < list.length; i++) {
+    if (text.length >= room) return `${text},...`
+    text += `${i === 0 ? "" : ","}${shown(list[i], room - text.length, levels - 1)}`
+  }
+  return text
+}
+
+const members = (of: object, room: number, levels: number): string => {
+  let text = ""
+  for (const key in of) {
+    if (!Object.hasOwn(of, key)) continue
+    if (text.length >= room) return `${text},...`
+    // whatever it is, it is read as an object
+    const member = (of as { readonly [key: string]: unknown })[key]
+    text += `${text === "" ? "" : ","}${shown(key, room, 0)}:${shown(member, room - text.length, levels - 1)}`
+  }
+  return text
+}

@@ -1,0 +1,33 @@
+/** The connection of a subscription client to a server that stops answering. */
+import { once } from "node:events"
+import type { AddressInfo } from "node:net"
+import { createSubscriptionClient } from "@ironflow/node"
+import { afterEach, assert, expect, it, vi } from "vitest"
+import { type WebSocket, WebSocketServer } from "ws"
+
+afterEach(() => void vi.useRealTimers())
+
+it("is given up when the server is gone without a word, and opened again", async () => {
+  vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] })
+  const server = new WebSocketServer({ host: "127.0.0.1", port: 0, autoPong: false })
+  const connections: Array<WebSocket> = []
+  server.on("connection", (socket) => void connections.push(socket))
+  await once(server, "listening")
+  const client = createSubscriptionClient({
+    serverUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    reconnectDelay: 1
+  })
+  await client.connect()
+  const [first] = connections
+
+  // it is asked, and has the same time again to answer
+  const closed = once(first!, "close")
+  vi.advanceTimersByTime(15_000)
+  vi.advanceTimersByTime(15_000)
+  await closed
+
+  await vi.waitFor(() => expect(connections).toHaveLength(2))
+  assert.notStrictEqual(connections[1]!.readyState, first!.readyState)
+  await client.close()
+  server.close()
+})

@@ -1,0 +1,57 @@
+/** Another process that has a database open, for tests that kill it. */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
+
+export interface Spawned {
+  readonly child: ChildProcess
+  /** The next line that it prints; fails when it prints none any more. */
+  readonly line: Effect.Effect<string>
+  readonly kill: Effect.Effect<ReadonlyArray<string>>
+}
+
+/** Starts one that does the task of `files/Engine.ts`. */
+export const engineProcess = (
+  filename: string,
+  task: string,
+  /** How large its files may become, as if the disk were full then, in blocks of 512 or 1024 bytes. */
+  mostBlocks: number | "unlimited" = "unlimited"
+): Effect.Effect<Spawned, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const child = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        spawn(
+          "sh",
+          [
+            "-c",
+            `ulimit -f ${mostBlocks}; exec "$0" "$@"`,
+            process.execPath,
+            "--disable-warning=ExperimentalWarning",
+            fileURLToPath(new URL("files/Engine.ts", import.meta.url)),
+            filename,
+            task
+          ],
+          { stdio: ["ignore", "pipe", "inherit"] }
+        )
+      ),
+      (child) => Effect.sync(() => void child.kill("SIGKILL"))
+    )
+    const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]()
+    const line = Effect.promise(async () => {
+      const next = await lines.next()
+      if (next.done === true) throw new Error("the process has ended")
+      return next.value
+    })
+    const kill = Effect.promise(async () => {
+      const closed = once(child, "close")
+      child.kill("SIGKILL")
+      await closed
+      const rest: Array<string> = []
+      for (let next = await lines.next(); next.done !== true; next = await lines.next()) rest.push(next.value)
+      return rest
+    })
+    return { child, line, kill }
+  })

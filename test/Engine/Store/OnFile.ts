@@ -1,0 +1,33 @@
+/** Shops on files of their own, that are opened, closed and opened again. */
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
+import type * as Scope from "effect/Scope"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import * as Sqlite from "../../../src/Engine/Store/Sqlite.ts"
+import { Shop } from "./suite/Shop.ts"
+
+export const folder = Effect.acquireRelease(
+  Effect.sync(() => mkdtempSync(join(tmpdir(), "ironflow-"))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+)
+
+/** A database that does not exist yet. */
+export const newFile = Effect.map(folder, (path) => join(path, "orders.db"))
+
+export const open = (filename: string) => Effect.map(Sqlite.make({ filename }), (store) => new Shop(store))
+
+/** Opens a database, does something with it and closes it. */
+export const visit = <A, E>(filename: string, body: (shop: Shop) => Effect.Effect<A, E, Scope.Scope>) =>
+  Effect.scoped(Effect.flatMap(open(filename), body))
+
+/** Why a database does not open. */
+export const problem = (filename: string) => Effect.scoped(Effect.flip(Sqlite.make({ filename })))
+
+/** Collects what the store says in the log meanwhile. */
+export const withLog = <A, E, R>(body: (said: ReadonlyArray<string>) => Effect.Effect<A, E, R>) => {
+  const said: Array<string> = []
+  const logger = Logger.make(({ message }) => void said.push(String(message)))
+  return Effect.provide(body(said), Logger.layer([logger]))
+}

@@ -1,0 +1,465 @@
+/** A database that is damaged in places: whoever asks for what is damaged gets an error, and everything else goes on. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { explain } from "../../../src/Engine/Explain.ts"
+import { nextTurn } from "../../../src/Engine/Polite.ts"
+import type { Job, TurnOp } from "../../../src/Protocol/Worker.ts"
+import * as Sqlite from "../../../src/Engine/Store/Sqlite.ts"
+import { change, overwritePagesWith } from "./Damaged.ts"
+import { newFile, visit, withLog } from "./OnFile.ts"
+import {
+  complete,
+  done,
+  environment,
+  failure,
+  handles,
+  type Shop,
+  sleep,
+  suspend,
+  waitFor
+} from "./suite/Shop.ts"
+
+/** Starts as many runs and returns their ids. */
+const startMany = (shop: Shop, count: number) =>
+  Effect.forEach(
+    Array.from({ length: count }, (_, n) => n),
+    (n) => Effect.map(shop.emit("order.placed", { n }), ({ runIds }) => runIds[0]!),
+    { concurrency: "unbounded" }
+  )
+
+/** The same report for many runs, in few commits. */
+const reportAll = (shop: Shop, jobs: ReadonlyArray<Job>, ...ops: ReadonlyArray<TurnOp>) =>
+  Effect.forEach(jobs, (job) => shop.report(job, ...ops), { concurrency: "unbounded" })
+
+const all = { environment, limit: 1000 }
+
+describe("runs on a damaged page", () => {
+  it.effect(
+    "are an error for whoever reads them, are named in lists, and keep no other run from being claimed",
+    () =>
+      withLog((said) =>
+        Effect.gen(function* () {
+          const filename = yield* newFile
+          const ids = yield* visit(filename, (shop) =>
+            Effect.andThen(shop.register(handles("charge")), startMany(shop, 900))
+          )
+          overwritePagesWith(filename, "runs", ids[100]!)
+
+          yield* visit(filename, (shop) =>
+            Effect.gen(function* () {
+              const error = yield* Effect.flip(shop.run(ids[100]!))
+              // what was read in this turn of the event loop is given up in the next
+              yield* nextTurn
+              const { damaged = [], runs, totalCount } = yield* shop.store.listRuns(all)
+              const jobs = yield* shop.claim({ functions: ["charge"], credit: 5000 })
+              yield* reportAll(shop, jobs, done("charge:0"), complete())
+
+              assert.strictEqual(error.code, "STORE_CORRUPT")
+              assert.include(error.message, ids[100]!)
+              const lost = damaged.map(({ id }) => id)
+              assert.include(lost, ids[100])
+              assert.isBelow(lost.length, 100)
+              assert.match(damaged[0]!.message, /damaged.*restore it from a backup/)
+              assert.sameMembers([...runs.map(({ id }) => id), ...lost], ids)
+              assert.strictEqual(totalCount, 900)
+              // SQLite cannot make room in the pages beside a damaged one: what is there cannot be written
+              const beside = said.filter((line) => / is left alone.* cannot be written/.test(line)).length
+              assert.isBelow(beside, 300)
+              assert.lengthOf(jobs, 900 - lost.length - beside)
+              assert.strictEqual(yield* shop.status(ids[899]!), "completed")
+              // others can be started and run
+              yield* shop.start("order.placed", {}, { functions: ["charge"] })
+              assert.deepStrictEqual(yield* shop.claim({ functions: ["charge"], credit: 1000 }), [])
+              assert.strictEqual(shop.store.health().status, "degraded")
+              for (const id of lost) {
+                assert.lengthOf(
+                  said.filter((line) => line.startsWith(`Run ${id} is damaged`)),
+                  1
+                )
+              }
+            })
+          )
+        })
+      )
+  )
+
+  it.effect("are listed page by page like the others", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const ids = yield* visit(filename, (shop) =>
+        Effect.andThen(shop.register(handles("charge")), startMany(shop, 200))
+      )
+      overwritePagesWith(filename, "runs", ids[3]!, ids[120]!)
+
+      yield* visit(filename, ({ store }) =>
+        Effect.gen(function* () {
+          const seen: Array<string> = []
+          let cursor: string | undefined
+          do {
+            const page = yield* store.listRuns({
+              environment,
+              limit: 7,
+              ...(cursor === undefined ? {} : { cursor })
+            })
+            const both = [...page.runs, ...(page.damaged ?? [])]
+            assert.isAtMost(both.length, 7)
+            seen.push(...both.map(({ id }) => id))
+            cursor = page.nextCursor
+          } while (cursor !== undefined)
+
+          assert.lengthOf(seen, 200)
+          assert.sameMembers(seen, ids)
+        })
+      )
+    })
+  )
+
+  it.effect("keep neither their own leases nor the engine from being opened", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const ids = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge"))
+          const ids = yield* startMany(shop, 900)
+          yield* shop.claim({ functions: ["charge"], credit: 450 })
+          yield* shop.claim({ functions: ["charge"], credit: 450, worker: "far", leaseMs: 1000 })
+          return ids
+        })
+      )
+      overwritePagesWith(filename, "runs", ids[50]!, ids[750]!)
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          const { damaged = [] } = yield* shop.store.listRuns(all)
+          const here = yield* shop.claim({ functions: ["charge"], credit: 1000 })
+          yield* shop.pass(1000)
+          const there = yield* shop.claim({ functions: ["charge"], credit: 1000 })
+
+          const lost = new Set(damaged.map(({ id }) => id))
+          assert.isAbove(lost.size, 0)
+          assert.isAbove(here.length, 100)
+          assert.isAbove(there.length, 100)
+          assert.isFalse([...here, ...there].some(({ runId }) => lost.has(runId)))
+          // nothing is due at once for ever
+          assert.strictEqual((yield* shop.store.fireDue()).nextDueAt, Number.POSITIVE_INFINITY)
+        })
+      )
+    })
+  )
+
+  it.effect("stay when old runs are deleted", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const ids = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge"))
+          const ids = yield* startMany(shop, 900)
+          yield* reportAll(shop, yield* shop.claim({ functions: ["charge"], credit: 899 }), complete())
+          return ids
+        })
+      )
+      overwritePagesWith(filename, "runs", ids[50]!)
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          const { damaged = [] } = yield* shop.store.listRuns(all)
+          yield* shop.pass(1000)
+          const { deleted } = yield* shop.store.deleteEndedRuns(500, 1000)
+
+          assert.isAbove(damaged.length, 0)
+          // those beside them stay too: SQLite cannot write there
+          assert.isAbove(deleted, 600)
+          assert.sameMembers(
+            (yield* shop.store.listRuns(all)).damaged!.map(({ id }) => id),
+            damaged.map(({ id }) => id)
+          )
+        })
+      )
+    })
+  )
+})
+
+/** Three runs that have come as far, of which the second is damaged by the SQL. */
+const three = <A, E>(
+  reach: (shop: Shop) => Effect.Effect<A, E>,
+  sql: (runId: string) => string,
+  body: (shop: Shop, ids: ReadonlyArray<string>) => Effect.Effect<void, unknown>
+) =>
+  Effect.gen(function* () {
+    const filename = yield* newFile
+    const ids = yield* visit(filename, (shop) =>
+      Effect.gen(function* () {
+        yield* shop.register(handles("charge"))
+        const ids = yield* startMany(shop, 3)
+        yield* reach(shop)
+        return ids
+      })
+    )
+    change(filename, sql(ids[1]!))
+    yield* visit(filename, (shop) => body(shop, ids))
+  })
+
+const ofRun = (runId: string) => `run = (SELECT key FROM runs WHERE id = '${runId}')`
+
+describe("a run whose rows are damaged", () => {
+  it.effect("because a stored error is not JSON, keeps no other run from being claimed", () =>
+    three(
+      (shop) =>
+        Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
+          Effect.forEach(jobs, (job) => shop.report(job, done("charge:0", failure("declined"))))
+        ),
+      (runId) => `UPDATE steps SET value = '{"message' WHERE ${ofRun(runId)}`,
+      (shop, ids) =>
+        Effect.gen(function* () {
+          const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+          const error = yield* Effect.flip(shop.store.getRunSteps(environment, ids[1]!))
+
+          assert.sameMembers(
+            jobs.map(({ runId }) => runId),
+            [ids[0]!, ids[2]!]
+          )
+          assert.strictEqual(error.code, "STORE_CORRUPT")
+          assert.include(error.message, `Cannot read the steps of run ${ids[1]}`)
+          assert.strictEqual(shop.store.health().status, "degraded")
+        })
+    )
+  )
+
+  it.effect("goes on once the damaged step is patched", () =>
+    three(
+      (shop) =>
+        Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
+          Effect.forEach(jobs, (job) => shop.report(job, done("charge:0", failure("declined"))))
+        ),
+      (runId) => `UPDATE steps SET value = 'nothing' WHERE ${ofRun(runId)}`,
+      (shop, ids) =>
+        Effect.gen(function* () {
+          yield* shop.claim({ functions: ["charge"], credit: 10 })
+          assert.deepInclude(explain(yield* shop.situation(ids[1]!), [], 0), { code: "DAMAGED" })
+          yield* shop.store.patchStep(environment, `${ids[1]}:charge:0`, '"by hand"', "")
+          const [job] = yield* shop.claim({ functions: ["charge"], credit: 10 })
+
+          assert.strictEqual(job?.runId, ids[1])
+          yield* shop.report(job!, complete())
+        })
+    )
+  )
+
+  it.effect("is named in lists when its output is not JSON", () =>
+    three(
+      (shop) =>
+        Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
+          Effect.forEach(jobs, (job) => shop.report(job, complete("ok")))
+        ),
+      (runId) => `UPDATE runs SET output = 'nothing' WHERE id = '${runId}'`,
+      (shop, ids) =>
+        Effect.gen(function* () {
+          const { damaged = [], runs, totalCount } = yield* shop.store.listRuns(all)
+
+          assert.deepStrictEqual(
+            runs.map(({ id }) => id),
+            [ids[2], ids[0]]
+          )
+          assert.deepStrictEqual(
+            damaged.map(({ id }) => id),
+            [ids[1]]
+          )
+          assert.strictEqual(totalCount, 3)
+          assert.strictEqual((yield* Effect.flip(shop.run(ids[1]!))).code, "STORE_CORRUPT")
+        })
+    )
+  )
+
+  it.effect("keeps no other timer from firing", () =>
+    three(
+      (shop) =>
+        Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
+          Effect.forEach(jobs, (job) => shop.report(job, sleep("nap:0", 1000), suspend("nap:0")))
+        ),
+      // its row in `runs` says that it is paused, and does not say why
+      (runId) => `UPDATE runs SET status = 4, pause = '{', lease = 'x' WHERE id = '${runId}';
+                  UPDATE waits SET fired = 1, kind = 5, step_key = '', failed = 1, value = '{' WHERE ${ofRun(runId)}`,
+      (shop, ids) =>
+        Effect.gen(function* () {
+          yield* shop.pass(1000)
+          const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+
+          assert.includeMembers(
+            jobs.map(({ runId }) => runId),
+            [ids[0]!, ids[2]!]
+          )
+          assert.isAbove((yield* shop.store.fireDue()).nextDueAt, 1000)
+        })
+    )
+  )
+
+  it.effect("costs the others nothing that are reported with it", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const jobs = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge"))
+          yield* startMany(shop, 3)
+          return yield* shop.claim({ functions: ["charge"], credit: 3, leaseMs: 60_000 })
+        })
+      )
+      change(filename, `UPDATE runs SET pause = '{' WHERE id = '${jobs[1]!.runId}'`)
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          const acks = yield* shop.store.applyReports(
+            jobs.map(({ jobId, runId }) => ({ jobId, runId, ops: [suspend()] }))
+          )
+
+          assert.deepStrictEqual(
+            acks.map(({ _tag }) => _tag),
+            ["Accepted", "Refused", "Accepted"]
+          )
+          assert.include(JSON.stringify(acks[1]), "the database is damaged")
+        })
+      )
+    })
+  )
+
+  it.effect("costs the others no lease that is extended with its own", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const jobs = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge"))
+          yield* startMany(shop, 900)
+          return yield* shop.claim({ functions: ["charge"], credit: 900, leaseMs: 60_000 })
+        })
+      )
+      overwritePagesWith(filename, "runs", jobs[100]!.runId)
+
+      yield* visit(filename, ({ store }) =>
+        Effect.gen(function* () {
+          const ids = [jobs[100]!, jobs[800]!, jobs[850]!].map(({ jobId }) => jobId)
+          const gone = yield* store.extendLeases(ids, 60_000)
+
+          assert.deepStrictEqual(gone, [jobs[100]!.jobId])
+        })
+      )
+    })
+  )
+
+  it.effect("keeps no event from being stored that it waits for, and none from reaching the others", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const ids = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge"))
+          const ids = yield* startMany(shop, 900)
+          const jobs = yield* shop.claim({ functions: ["charge"], credit: 900 })
+          const wait = waitFor("paid:0", "order.paid", { match: "event.data.n >= trigger.data.n" })
+          yield* reportAll(shop, jobs, wait, suspend("paid:0"))
+          return ids
+        })
+      )
+      overwritePagesWith(filename, "runs", ids[100]!)
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.emit("order.paid", { n: 1000 })
+          const jobs = yield* shop.claim({ functions: ["charge"], credit: 900 })
+
+          assert.isAbove(jobs.length, 500)
+          assert.isFalse(jobs.some(({ runId }) => runId === ids[100]))
+        })
+      )
+    })
+  )
+
+  it.effect("is left alone at the start when it cannot be taken back", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const jobs = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge"))
+          yield* startMany(shop, 3)
+          return yield* shop.claim({ functions: ["charge"], credit: 3 })
+        })
+      )
+      change(filename, `UPDATE runs SET pause = '{' WHERE id = '${jobs[1]!.runId}'`)
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          const again = yield* shop.claim({ credit: 10, functions: ["charge"] })
+
+          assert.deepStrictEqual(
+            again.map(({ runId }) => runId),
+            [jobs[0]!.runId, jobs[2]!.runId]
+          )
+        })
+      )
+    })
+  )
+})
+
+describe("a damaged function", () => {
+  it.effect("is back when a worker registers it again, and costs the others nothing", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      yield* visit(filename, (shop) =>
+        Effect.andThen(
+          shop.register(handles("charge"), handles("ship", { on: ["order.paid"] })),
+          Effect.andThen(shop.emit("order.placed"), shop.emit("order.paid"))
+        )
+      )
+      change(filename, "UPDATE functions SET registration = '{' WHERE id = 'charge'")
+
+      for (const healed of [false, true]) {
+        yield* visit(filename, (shop) =>
+          Effect.gen(function* () {
+            assert.strictEqual(shop.store.health().status, healed ? "ok" : "degraded")
+            assert.lengthOf(yield* shop.claim({ credit: 10, functions: ["ship"], worker: "s" }), 1)
+            yield* shop.register(handles("charge"))
+            assert.lengthOf(yield* shop.claim({ credit: 10, functions: ["charge"], worker: "c" }), 1)
+          })
+        )
+      }
+    })
+  )
+})
+
+describe("the start", () => {
+  it.effect("finds that the end of the log is damaged, and goes on", () =>
+    withLog((said) =>
+      Effect.gen(function* () {
+        const filename = yield* newFile
+        const ids = yield* visit(filename, (shop) =>
+          Effect.andThen(
+            shop.register(handles("charge")),
+            Effect.andThen(startMany(shop, 100), shop.emit("the.last", { marker: "m-4711" }))
+          )
+        )
+        assert.isUndefined(ids.runIds[0])
+        overwritePagesWith(filename, "events", "m-4711")
+
+        yield* visit(filename, (shop) =>
+          Effect.sync(() => {
+            assert.strictEqual(shop.store.health().status, "degraded")
+            assert.isTrue(said.some((line) => line.startsWith("The end of the log cannot be read")))
+          })
+        )
+      })
+    )
+  )
+
+  it.effect("with a check reads the whole file, and refuses it when any page is damaged", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const ids = yield* visit(filename, (shop) =>
+        Effect.andThen(shop.register(handles("charge")), startMany(shop, 200))
+      )
+      yield* Effect.scoped(Sqlite.make({ filename, check: true }))
+      overwritePagesWith(filename, "runs", ids[3]!)
+
+      const error = yield* Effect.scoped(Effect.flip(Sqlite.make({ filename, check: true })))
+
+      assert.strictEqual(error.code, "STORE_CORRUPT")
+      assert.match(error.message, /is damaged: .*Restore it from a backup/)
+    })
+  )
+})

@@ -1,0 +1,262 @@
+/** Runs that were lost together: they are tried apart until it shows which of them is to blame. */
+import { assert, describe } from "@effect/vitest"
+import type { Job } from "../../../../src/Protocol/Worker.ts"
+import { complete, done, handles, release, type Shop, type ShopTest, sleep, suspend } from "./Shop.ts"
+
+/** Emits `n` orders; returns the ids of their runs. */
+function* place(shop: Shop, n: number) {
+  const ids: Array<string> = []
+  for (let i = 0; i < n; i++) ids.push((yield* shop.emit("order.placed", { i })).runIds[0]!)
+  return ids
+}
+
+/** Lets the worker die so often with all that it can take; nothing is delayed then. */
+function* die(shop: Shop, times: number, options: { readonly leaseMs?: number } = {}) {
+  for (let i = 0; i < times; i++) {
+    yield* shop.claim({ worker: `worker-${i}`, credit: 16, ...options })
+    yield* shop.store.releaseWorker(`worker-${i}`, true)
+    yield* shop.pass(100_000)
+  }
+}
+
+/** What a worker with room for 16 gets. */
+const ids = (jobs: ReadonlyArray<Job>): Array<string> => jobs.map(({ runId }) => runId)
+
+interface Tried {
+  readonly pausedAfterMs: number
+  readonly finishedAfterMs: number
+  readonly finished: ReadonlySet<string>
+  readonly deaths: number
+}
+
+/** Plays workers that die whenever they get the run to blame, until the others have finished and it is paused. */
+function* play(
+  shop: Shop,
+  runs: ReadonlyArray<string>,
+  options: {
+    readonly toBlame: string
+    readonly workers: number
+    /** How long an innocent run takes, milliseconds. */
+    readonly takes: (runId: string) => number
+    /** Whether it shows that a worker is gone by each of its turns, as it does of a push endpoint. */
+    readonly turnByTurn: boolean
+  }
+) {
+  const beatMs = 250
+  const until = runs.length - 1
+  const finished = new Set<string>()
+  let finishedAfterMs = 0
+  let deaths = 0
+  const working = Array.from({ length: options.workers }, (_, n) => ({
+    id: `worker-${n}`,
+    jobs: new Map<Job, number>()
+  }))
+  for (let now = 0; now < 600_000; now += beatMs) {
+    for (const worker of working) {
+      for (const job of yield* shop.claim({ worker: worker.id, credit: 16 - worker.jobs.size })) {
+        worker.jobs.set(job, now + options.takes(job.runId))
+      }
+      for (const [job, endsAt] of worker.jobs) {
+        if (endsAt > now || job.runId === options.toBlame) continue
+        worker.jobs.delete(job)
+        yield* shop.report(job, complete())
+        finished.add(job.runId)
+        finishedAfterMs = now
+      }
+      if (ids([...worker.jobs.keys()]).includes(options.toBlame)) {
+        deaths++
+        if (options.turnByTurn) {
+          for (const { jobId } of worker.jobs.keys()) yield* shop.store.loseLease(jobId, "cut off")
+        } else {
+          yield* shop.store.releaseWorker(worker.id, true)
+          worker.id = `worker-${deaths + 10}`
+        }
+        worker.jobs.clear()
+      }
+    }
+    if (finished.size === until && (yield* shop.status(options.toBlame)) === "paused") {
+      return { pausedAfterMs: now, finishedAfterMs, finished, deaths } satisfies Tried
+    }
+    yield* shop.pass(beatMs)
+  }
+  return assert.fail(`only ${finished.size} of ${until} have finished`)
+}
+
+export const suspectsSuite = (test: ShopTest): void => {
+  describe("runs that were lost together", () => {
+    for (const [what, workers, turnByTurn, takes] of [
+      ["the short ones on one worker", 1, false, () => 1000],
+      ["one with a long step on one worker", 1, false, (n: number) => (n === 5 ? 20_000 : 1000)],
+      ["one with a long step on three workers", 3, false, (n: number) => (n === 5 ? 20_000 : 1000)],
+      ["one with a long step at a push endpoint", 1, true, (n: number) => (n === 5 ? 20_000 : 1000)]
+    ] as const) {
+      test(`are tried apart: ${what} finish within a minute, and only the one to blame is paused`, function* (shop) {
+        yield* shop.register(handles("charge"))
+        const runs = yield* place(shop, 16)
+        const toBlame = runs[7]!
+
+        const tried = yield* play(shop, runs, {
+          toBlame,
+          workers,
+          turnByTurn,
+          takes: (runId) => takes(runs.indexOf(runId))
+        })
+
+        assert.deepStrictEqual(
+          runs.filter((runId) => !tried.finished.has(runId)),
+          [toBlame]
+        )
+        assert.isAtMost(tried.finishedAfterMs, 60_000)
+        assert.strictEqual(tried.deaths, 10)
+        assert.deepInclude((yield* shop.situation(toBlame)).pause, { code: "LOST_REPEATEDLY" })
+      })
+    }
+
+    test("come back fewer after each loss, and after some alone", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* place(shop, 16)
+      for (const [deaths, together] of [
+        [0, 16],
+        [1, 16],
+        [1, 8]
+      ] as const) {
+        yield* die(shop, deaths)
+        const jobs = yield* shop.claim({ worker: "another", credit: 16 })
+        assert.strictEqual(jobs.length, together)
+        yield* shop.store.releaseWorker("another", false)
+      }
+      // those that a worker could not take with others are lost alone, too
+      yield* die(shop, 12)
+      assert.strictEqual((yield* shop.claim({ worker: "another", credit: 16 })).length, 1)
+    })
+
+    test("are spread by chance, when they come back later", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const runs = yield* place(shop, 8)
+      for (let i = 0; i < 2; i++) {
+        yield* shop.claim({ credit: 16 })
+        yield* shop.store.releaseWorker("worker-1", true)
+      }
+
+      const due = new Set<number>()
+      for (const runId of runs) due.add((yield* shop.situation(runId)).waits[0]!.dueAt!)
+
+      assert.isAbove(due.size, 1)
+      assert.isTrue([...due].every((at) => at >= 1000 && at <= 1500))
+    })
+  })
+
+  describe("a suspect", () => {
+    test("does not stand in the way of runs that are none, nor of other functions", function* (shop) {
+      yield* shop.register(handles("charge", { concurrency: { limit: 100 } }))
+      yield* place(shop, 2)
+      yield* die(shop, 4)
+      const [held] = yield* shop.claim({ credit: 1 })
+      yield* shop.register(handles("ship"))
+      const fresh = (yield* shop.emit("order.placed", {})).runIds
+
+      const [first] = yield* shop.claim({ credit: 1 })
+      const [second] = yield* shop.claim({ credit: 1 })
+
+      assert.isDefined(held)
+      assert.sameMembers(ids([first!, second!]), fresh)
+      assert.deepStrictEqual(yield* shop.claim({ credit: 1 }), [])
+    })
+
+    test("that has come further is none any more: the next one is handed out at once", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* place(shop, 3)
+      yield* die(shop, 6)
+      const [first] = yield* shop.claim({ credit: 16 })
+      assert.deepStrictEqual(yield* shop.claim({ credit: 15 }), [])
+
+      yield* shop.report(first!, done("a:0"))
+
+      assert.strictEqual(shop.lastChanges?.ready, true)
+      const [second] = yield* shop.claim({ credit: 15 })
+      assert.isDefined(second)
+      // so does one that waited while it was in no turn
+      yield* shop.report(second!, sleep("nap:0", 10), suspend("nap:0"))
+      const [third] = yield* shop.claim({ credit: 15 })
+      yield* shop.pass(10)
+      assert.deepStrictEqual(ids(yield* shop.claim({ credit: 1 })), [second!.runId], "beside the third")
+      yield* shop.store.releaseWorker("worker-1", true)
+      const again = yield* shop.claim({ credit: 2 })
+      assert.sameMembers(ids(again), [first!.runId, second!.runId], "one loss since: at once")
+      assert.isDefined(third)
+    })
+
+    test("that has run for a minute keeps nobody away, and is not blamed for the death of another", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const [first, second] = yield* place(shop, 2)
+      // each on a worker of its own, so that each is lost alone
+      for (let i = 0; i < 9; i++) {
+        const [one] = yield* shop.claim({ worker: `a-${i}`, credit: 1 })
+        const [other] = yield* shop.claim({ worker: `b-${i}`, credit: 1 })
+        assert.sameMembers(ids([one!, other!]), [first, second])
+        yield* shop.store.releaseWorker(`a-${i}`, true)
+        yield* shop.store.releaseWorker(`b-${i}`, true)
+        yield* shop.pass(60_000)
+      }
+      const [early] = yield* shop.claim({ credit: 16 })
+      yield* shop.pass(59_000)
+      assert.deepStrictEqual(yield* shop.claim({ credit: 15 }), [])
+      assert.deepInclude(yield* shop.store.fireDue(), { nextDueAt: 9 * 60_000 + 60_000 })
+
+      yield* shop.pass(1000)
+      assert.strictEqual(shop.lastChanges?.ready, true)
+      const late = yield* shop.claimOne({ credit: 15 })
+      yield* shop.store.releaseWorker("worker-1", true)
+
+      assert.strictEqual(yield* shop.status(late.runId), "paused")
+      assert.strictEqual(yield* shop.status(early!.runId), "waiting")
+      yield* shop.pass(90_000)
+      assert.deepStrictEqual(ids(yield* shop.claim()), [early!.runId])
+      yield* shop.store.releaseWorker("worker-1", true)
+      assert.strictEqual(yield* shop.status(early!.runId), "paused", "that was alone")
+    })
+
+    test("of a function with a limit has its turn when the one that kept it away has ended", function* (shop) {
+      yield* shop.register(
+        handles("ship"),
+        handles("charge", { concurrency: { limit: 2, key: "event.data.i" } })
+      )
+      yield* place(shop, 1)
+      yield* die(shop, 4)
+      const [held] = yield* shop.claim({ credit: 1 })
+      assert.strictEqual(held!.functionId, "ship")
+      // looked at while it is kept away
+      assert.deepStrictEqual(yield* shop.claim({ credit: 1 }), [])
+
+      yield* shop.report(held!, complete())
+
+      const [next] = yield* shop.claim({ credit: 1 })
+      assert.strictEqual(next?.functionId, "charge")
+    })
+
+    test("is known again when its worker comes back", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* place(shop, 2)
+      yield* die(shop, 4)
+      const [held] = yield* shop.claim({ credit: 1, leaseMs: 1000 })
+
+      yield* shop.store.adoptLeases("worker-1", [held!.jobId], 1000, new Set(["charge"]))
+
+      assert.deepStrictEqual(yield* shop.claim({ credit: 15 }), [])
+      yield* shop.report(held!, release)
+      assert.strictEqual((yield* shop.claim({ credit: 15 })).length, 1)
+    })
+
+    test("that somebody pauses stays paused for that reason when its worker dies", function* (shop) {
+      yield* shop.register(handles("charge"))
+      yield* place(shop, 1)
+      yield* die(shop, 9)
+      const job = yield* shop.claimOne()
+      yield* shop.store.pauseRun("default", job.runId, "stock-taking")
+
+      yield* shop.store.releaseWorker("worker-1", true)
+
+      assert.strictEqual((yield* shop.run(job.runId)).pauseReason, "stock-taking")
+    })
+  })
+}

@@ -1,0 +1,65 @@
+import { describe, expect, it } from "vitest"
+import { SystemEvents } from "../../src/Engine/Subscriptions/SystemEvents.ts"
+
+/** What is remembered of the environments: how many events, and characters of them all. */
+const remembered = (system: SystemEvents, environments: ReadonlyArray<string>) => {
+  const events = environments.map((environment) => system.after(environment, 0))
+  return {
+    counts: events.map(({ length }) => length),
+    length: events.flat().reduce((sum, { length }) => sum + length, 0)
+  }
+}
+
+const announce = (system: SystemEvents, environment: string, i: number, length: number) =>
+  system.announce(environment, "system.run.r.completed", () => ({ i }), length)
+
+describe("the memory of system events", () => {
+  const fifty = Array.from({ length: 50 }, (_, i) => `shop-${i}`)
+
+  it("is bounded over all environments, and every environment keeps its newest", () => {
+    const system = new SystemEvents(() => 0)
+    for (let i = 0; i < 500; i++) for (const shop of fifty) announce(system, shop, i, 16_000)
+
+    const { counts, length } = remembered(system, fifty)
+
+    expect(length).toBeLessThanOrEqual(16 * 1024 * 1024)
+    expect(Math.min(...counts)).toBeGreaterThan(5)
+    for (const shop of fifty) {
+      const events = system.after(shop, 0)
+      expect(events.at(-1)?.data).toBe('{"i":499}')
+      // whoever was told less is told that something is missing
+      expect(system.knownAfter(shop)).toBeGreaterThan(0)
+      expect(events.every(({ sequence }) => sequence > system.knownAfter(shop))).toBe(true)
+    }
+  })
+
+  it("is taken from those environments that have most of it", () => {
+    const system = new SystemEvents(() => 0)
+    for (let i = 0; i < 100; i++) announce(system, "quiet", i, 256)
+    for (let i = 0; i < 500; i++) for (const shop of fifty) announce(system, shop, i, 16_000)
+
+    expect(system.after("quiet", 0)).toHaveLength(100)
+    expect(system.knownAfter("quiet")).toBe(0)
+  })
+
+  it("is bounded for what is announced as the newest, too", () => {
+    const system = new SystemEvents(() => 0)
+    system.listensToNewest = true
+    const access = { action: "projection:read", resource: "projection:totals" } as const
+    for (let i = 0; i < 500; i++) {
+      for (const shop of fifty) {
+        system.announceNewest(shop, `system.projection.totals.${i}.updated`, {
+          access,
+          data: () => "{}",
+          length: 16_000
+        })
+      }
+    }
+
+    expect(remembered(system, fifty).length).toBeLessThanOrEqual(16 * 1024 * 1024)
+    expect(system.newestKnownAfter("shop-0")).toBeGreaterThan(1)
+    expect(
+      system.after("shop-0", 0).every(({ sequence }) => sequence > system.newestKnownAfter("shop-0"))
+    ).toBe(true)
+  })
+})

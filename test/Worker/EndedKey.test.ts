@@ -1,0 +1,114 @@
+/** A worker whose API key ends, or may do less than before, while it works: what it says, and what becomes of its turns. */
+import { createFunction, UnauthenticatedError, UnauthorizedError } from "@ironflow/node"
+import { type IronflowEngine, startEngine } from "@ironflow/node/engine"
+import { createStreamingWorker } from "@ironflow/node/worker-streaming"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { createDeferred } from "../../src/Deferred.ts"
+import { createWorker, type ServerWorkerConfig } from "../../src/Promise/Worker.ts"
+
+/** How long it may take until the worker has said so: a poll is answered by then. */
+const WITHIN_MS = 10_000
+
+let engine: IronflowEngine
+beforeAll(async () => {
+  engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+  // without any key everybody may do everything
+  await engine.client.apiKeys.create({ name: "operator" })
+})
+afterAll(() => engine.close())
+
+/** A key with a role of its own, and the ways to end it. */
+const makeKey = async (name: string, expires_in?: string) => {
+  const { orgs, policies, roles } = engine.client
+  const org = await orgs.create({ name })
+  const policy = await policies.create({
+    name,
+    effect: "allow",
+    actions: "*",
+    resources: "*",
+    org_id: org.id
+  })
+  const role = await roles.create({ name, org_id: org.id })
+  await roles.assignPolicy(role.id, policy.id)
+  const key = await engine.client.apiKeys.create({
+    name,
+    role_ids: [role.id],
+    ...(expires_in === undefined ? {} : { expires_in })
+  })
+  return { ...key, roleId: role.id, policyId: policy.id }
+}
+
+type Key = Awaited<ReturnType<typeof makeKey>>
+
+interface Ending {
+  readonly how: string
+  readonly end: (key: Key) => unknown
+  readonly expected: typeof UnauthenticatedError | typeof UnauthorizedError
+  readonly expiresIn?: string
+}
+
+const endings: ReadonlyArray<Ending> = [
+  {
+    how: "is deleted",
+    end: ({ id }) => engine.client.apiKeys.delete(id),
+    expected: UnauthenticatedError
+  },
+  {
+    how: "is rotated",
+    end: ({ id }) => engine.client.apiKeys.rotate(id),
+    expected: UnauthenticatedError
+  },
+  { how: "expires", end: () => undefined, expected: UnauthenticatedError, expiresIn: "3s" },
+  {
+    how: "may not run workers any more",
+    end: ({ policyId, roleId }) => engine.client.roles.removePolicy(roleId, policyId),
+    expected: UnauthorizedError
+  }
+]
+
+describe.each([
+  ["polling", createWorker],
+  ["rpc", (config: ServerWorkerConfig) => createWorker({ ...config, transport: "streaming" })],
+  ["connect", createStreamingWorker]
+] as const)("over %s", (transport, create) => {
+  it.concurrent.each(endings)(
+    "a worker whose key $how stops in the middle of a step, and says why",
+    async ({ end, expected, expiresIn, how }) => {
+      const name = `${transport}.${how.replaceAll(" ", ".")}`
+      const key = await makeKey(name, expiresIn)
+      const started = createDeferred<AbortSignal>()
+      const fn = createFunction({ id: name, triggers: [{ event: name }] }, async ({ step }) =>
+        step.run("pack", ({ signal }) => {
+          started.resolve(signal)
+          return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)))
+        })
+      )
+      const errors: Array<string> = []
+      const silent = () => undefined
+      const worker = create({
+        serverUrl: engine.url!,
+        apiKey: key.secret,
+        functions: [fn],
+        reconnectDelay: 50,
+        logger: { debug: silent, info: silent, warn: silent, error: (message) => errors.push(message) }
+      })
+      const working = worker.start().then(
+        () => undefined,
+        (error: unknown) => error
+      )
+      await worker.ready()
+      await engine.client.emit(name, {})
+      const signal = await started.promise
+
+      const endedAt = performance.now()
+      await end(key)
+      const error = await working
+
+      expect(error).toBeInstanceOf(expected)
+      expect(performance.now() - endedAt).toBeLessThan(WITHIN_MS)
+      expect(worker.connection).toBe("stopped")
+      expect(signal.aborted).toBe(true)
+      expect(errors.join("\n")).toMatch(/^Worker .* stops: .*API key/m)
+    }
+  )
+})

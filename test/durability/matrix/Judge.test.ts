@@ -1,0 +1,230 @@
+/** That the judge of storms can find fault: a storm that was sound, and what it says once something in it has been changed. */
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import process from "node:process"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import type { Line } from "../SideLog.ts"
+import { judgeStorm, stormLaws } from "./Judge.ts"
+import { withStrikes } from "./Plan.ts"
+import { runStorm, type StormEvidence } from "./Storm.ts"
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-judge-"))
+afterAll(() => fs.rmSync(folder, { recursive: true, force: true }))
+
+type Begin = Extract<Line, { t: "begin" }>
+
+let sound: StormEvidence
+beforeAll(async () => {
+  const storm = path.join(folder, "storm")
+  fs.mkdirSync(storm)
+  const plan = withStrikes(
+    "channel",
+    "random",
+    [{ fault: "worker-sigkill" }, { fault: "engine-freeze", ms: 200 }],
+    { seed: 1, leaseMs: 5000, size: 10 }
+  )
+  const pages = [1, 2, 3].map((n) => ({
+    op: "emit" as const,
+    key: `pages.requested/same/${n}`,
+    name: "pages.requested",
+    data: { printer: "p-same", pages: 1, pause: 5, work: 5 }
+  }))
+  sound = await runStorm(
+    { ...plan, shares: plan.shares.map((share, nth) => (nth === 2 ? [...share, ...pages] : share)) },
+    { folder: storm, cache: process.env.NODE_COMPILE_CACHE ?? path.join(folder, "cache"), settleMs: 60_000 }
+  )
+}, 120_000)
+
+const begins = (evidence: StormEvidence): ReadonlyArray<Begin> =>
+  evidence.lines.filter((line): line is Begin => line.t === "begin")
+const endOf = (evidence: StormEvidence, { token }: Begin): Line | undefined =>
+  evidence.lines.find((line) => line.t !== "begin" && "token" in line && line.token === token)
+
+/** A body that the kill of its process ended. */
+const killed = (evidence: StormEvidence): Begin => {
+  const { at, on } = evidence.strikes[0]!
+  const found = begins(evidence).find(
+    (begin) =>
+      !["print-pages", "collect-payment"].includes(begin.fn) &&
+      begin.by === on &&
+      begin.mono < at &&
+      endOf(evidence, begin) === undefined
+  )
+  if (found === undefined) return assert.fail("nothing ran in the process that was killed")
+  return found
+}
+
+/** A body that ran for a while when nothing was struck, from its beginning to its end. */
+const quiet = (evidence: StormEvidence): { readonly begin: Begin; readonly end: Line } => {
+  const { until } = evidence.strikes.at(-1)!
+  for (const begin of begins(evidence)) {
+    const end = endOf(evidence, begin)
+    if (begin.mono > until && end?.t === "end" && end.mono - begin.mono > 30) return { begin, end }
+  }
+  return assert.fail("nothing ran after the storm")
+}
+
+/** Somebody else runs a body once more, from a time for so long. */
+const again = (evidence: StormEvidence, begin: Begin, from: number, ms: number): StormEvidence => {
+  const by = begin.by === "survivor.0" ? "victim.1" : "survivor.0"
+  const copy = { ...begin, by, mono: from, token: "once-more" }
+  const i = evidence.lines.indexOf(begin)
+  const lines = evidence.lines.toSpliced(i, 0, copy, { ...copy, t: "end", mono: from + ms })
+  return { ...evidence, lines }
+}
+
+const without = (evidence: StormEvidence, gone: (line: Line) => boolean): StormEvidence => ({
+  ...evidence,
+  lines: evidence.lines.filter((line) => !gone(line))
+})
+
+const cases: ReadonlyArray<
+  readonly [what: string, law: string, forge: (evidence: StormEvidence) => StormEvidence]
+> = [
+  [
+    "a body that ran again while nothing happened",
+    "a body runs again only for a reason",
+    (evidence) => {
+      const { begin } = quiet(evidence)
+      return { ...again(evidence, begin, begin.mono - 5, 2), strikes: [] }
+    }
+  ],
+  [
+    "two bodies of a step at once",
+    "one body of a step runs at a time",
+    (evidence) => {
+      const { begin } = quiet(evidence)
+      return again(evidence, begin, begin.mono + 1, 1)
+    }
+  ],
+  [
+    "a body that goes on in a process that was killed elsewhere before",
+    "one body of a step runs at a time",
+    (evidence) => {
+      const begin = killed(evidence)
+      return again(evidence, begin, evidence.strikes[0]!.at - 1, 5)
+    }
+  ],
+  [
+    "a run that nobody took over",
+    "others take over in time",
+    (evidence) => {
+      const { run } = killed(evidence)
+      return without(evidence, (line) => {
+        return "run" in line && line.run === run && line.mono > evidence.strikes[0]!.at
+      })
+    }
+  ],
+  [
+    "a run that was taken over late",
+    "others take over in time",
+    (evidence) => {
+      const { run } = killed(evidence)
+      const { at } = evidence.strikes[0]!
+      const lines = evidence.lines.map((line) =>
+        "run" in line && line.run === run && line.mono > at ? { ...line, mono: line.mono + 6001 } : line
+      )
+      return { ...evidence, lines }
+    }
+  ],
+  [
+    "a body that was aborted by a short absence",
+    "a short absence aborts nothing",
+    (evidence) => {
+      const { begin, end } = quiet(evidence)
+      const at = (begin.mono + end.mono) / 2
+      const [kill, freeze] = evidence.strikes
+      const lines = evidence.lines.map((line) => (line === end ? ({ ...end, t: "abort" } as Line) : line))
+      return { ...evidence, lines, strikes: [kill!, { ...freeze!, at, until: at + 200 }] }
+    }
+  ],
+  [
+    "runs that have not ended",
+    "every run ends in time",
+    (evidence) => ({ ...evidence, settledAfter: undefined, waiting: ["run_1 (RUNNING)"] })
+  ],
+  [
+    "an engine that refuses",
+    "the engine takes what it is asked for",
+    (evidence) => ({ ...evidence, refusals: ["ValidationError: no"] })
+  ],
+  ["a deaf worker", "every worker hears", (evidence) => ({ ...evidence, deaf: ["victim"] })],
+  [
+    "a gauge that does not see what is stuck",
+    "the gauge says what is",
+    (evidence) => ({ ...evidence, settledAfter: undefined, waiting: ["run_1 (RUNNING)"], stuckGauge: 0 })
+  ],
+  ["a gauge that sees what is not", "the gauge says what is", (evidence) => ({ ...evidence, stuckGauge: 1 })],
+  [
+    "an engine that does not answer",
+    "the gauge says what is",
+    (evidence) => ({ ...evidence, stuckGauge: undefined })
+  ],
+  ["a lease that is left", "no lease is left", (evidence) => ({ ...evidence, leases: ["run_1"] })],
+  [
+    "a process that died by itself",
+    "no process ends by itself",
+    (evidence) => ({
+      ...evidence,
+      processes: evidence.processes.map((process) => ({ ...process, faults: ["it ended by itself with 1"] }))
+    })
+  ],
+  [
+    "three where there is room for two",
+    "a concurrency limit holds over all workers",
+    (evidence) => {
+      const runs = new Set(
+        evidence.acks.flatMap((ack) =>
+          ack.op === "emit" && ack.key.startsWith("pages.requested/same") ? ack.runIds : []
+        )
+      )
+      const pages = begins(evidence).filter(({ run }) => runs.has(run))
+      const from = evidence.lines.at(-1)!.mono + 10
+      const crowd = pages.flatMap((begin): ReadonlyArray<Line> => {
+        const copy = { ...begin, token: `crowd ${begin.run}`, mono: from }
+        return [copy, { ...copy, t: "end", mono: from + 5 }]
+      })
+      return { ...evidence, lines: [...evidence.lines, ...crowd] }
+    }
+  ],
+  [
+    "strikes that hit nobody",
+    "strikes hit runs inside steps",
+    (evidence) => ({ ...evidence, strikes: evidence.strikes.map((struck) => ({ ...struck, hit: false })) })
+  ]
+]
+
+describe("the judge of storms", () => {
+  it("finds no fault with what is sound", () => {
+    const { figures, violations } = judgeStorm(sound)
+    assert.deepStrictEqual(violations, [])
+    assert.isAbove(figures.takeovers.length, 0)
+    assert.strictEqual(figures.hits, 2)
+    assert.strictEqual(figures.workerKills, 1)
+    assert.strictEqual(figures.maxOverlap, 0)
+  })
+
+  for (const [what, law, forge] of cases) {
+    it(`finds ${what}`, () => {
+      const { violations } = judgeStorm(forge(sound))
+      assert.include(
+        violations.map((violation) => violation.law),
+        law
+      )
+    })
+  }
+
+  it("has found every law broken", () => {
+    assert.deepStrictEqual(new Set(cases.map(([, law]) => law)), new Set(stormLaws))
+  })
+
+  it("does not hold it against a body that its process was frozen while another one ran", () => {
+    const { begin, end } = quiet(sound)
+    const frozen = sound.processes.map((process) =>
+      process.by === begin.by ? { ...process, frozen: [{ at: begin.mono + 0.5, until: end.mono }] } : process
+    )
+    const { figures } = judgeStorm({ ...again(sound, begin, begin.mono + 1, 1), processes: frozen })
+    assert.strictEqual(figures.maxOverlap, 0)
+  })
+})

@@ -1,0 +1,182 @@
+/** What a storm does, decided by its seed alone: what is asked for, and what strikes whom in between. */
+import { type Dice, type Item, makeDice, makeItems } from "../Plan.ts"
+import { type Fault, faults, impossible, isPush, type Transport } from "./Cells.ts"
+
+/** How long something lasts: so many milliseconds, or until others have taken over or should have. */
+export type Lasting = number | "until takeover"
+
+export type Strike =
+  | { readonly fault: "engine-sigterm" | "engine-sigkill" | "worker-sigkill" }
+  | { readonly fault: "engine-freeze"; readonly ms: number }
+  | { readonly fault: "worker-freeze"; readonly lasting: Lasting }
+  /** In the middle of what goes over the wire; then nobody is let through. */
+  | { readonly fault: "cut"; readonly lasting: Lasting }
+  /** Sockets stay open and carry nothing: to the engine, to the worker, or both. Afterwards they break, or go on. */
+  | {
+      readonly fault: "half-open"
+      readonly lasting: Lasting
+      readonly deaf: "up" | "down" | "both"
+      readonly heals: boolean
+    }
+  | { readonly fault: "garbage"; readonly lasting: Lasting; readonly kind: Garbage }
+  /** Everything takes `each` longer. */
+  | { readonly fault: "delay"; readonly ms: number; readonly each: number }
+  | { readonly fault: "disk-full"; readonly ms: number; readonly isKilled: boolean }
+  /** The clock of the engine is then `shift` off: that of this one at once, or of the next one after it was killed and a worker with it. */
+  | { readonly fault: "clock"; readonly shift: number; readonly isKilled: boolean }
+
+/** What something in between may answer. */
+export type Garbage = "bytes" | "page" | "unavailable"
+
+export interface StormPlan {
+  readonly transport: Transport
+  /** The fault of its cell, or `random`. */
+  readonly fault: Fault | "random"
+  readonly seed: number
+  /** The term of a lease, milliseconds. */
+  readonly leaseMs: number
+  /** What is asked for before each strike, and after the last one. */
+  readonly shares: ReadonlyArray<ReadonlyArray<Item>>
+  readonly strikes: ReadonlyArray<Strike>
+  /** What the clock of the first engine is off, milliseconds. */
+  readonly shift: number
+}
+
+/** How far a clock jumps. An app takes no request that is five minutes old, or of the future. */
+const jumpMs = (transport: Transport): number => (isPush(transport) ? 4 * 60_000 : 3_600_000)
+
+/** How long the engine waits for the answer of an app: longer than any body here takes. */
+export const pushTimeoutMs = (leaseMs: number): number => 2 * leaseMs
+
+/** So soon after a strike, at the latest, others go on with what its victim held, unless the victim's connection tells before. */
+export const takeoverMs = ({ leaseMs, transport }: Pick<StormPlan, "leaseMs" | "transport">): number =>
+  // a request that was lost is sent again after a second
+  isPush(transport) ? pushTimeoutMs(leaseMs) + 2000 : leaseMs + 1000
+
+export const makeStormPlan = (
+  transport: Transport,
+  fault: Fault | "random",
+  seed: number,
+  leaseMs: number
+): StormPlan => {
+  const dice = makeDice(seed)
+  const possible = faults.filter((fault) => impossible({ transport, fault }) === undefined)
+  const count = fault === "random" ? dice.between(2, 4) : dice.between(2, 3)
+  const strikes = Array.from({ length: count }, (_, nth) =>
+    makeStrike(dice, fault === "random" ? dice.pick(possible) : fault, {
+      transport,
+      leaseMs,
+      nth,
+      // storms of further seeds begin with what others end with
+      first: seed - 1
+    })
+  )
+  return withStrikes(transport, fault, strikes, { seed, leaseMs, size: dice.between(24, 36) })
+}
+
+/** A storm with given strikes, and about `size` things that are asked for between them. */
+export const withStrikes = (
+  transport: Transport,
+  fault: Fault | "random",
+  strikes: ReadonlyArray<Strike>,
+  { leaseMs, seed, size }: { readonly leaseMs: number; readonly seed: number; readonly size: number }
+): StormPlan => {
+  const dice = makeDice(seed + 1)
+  const work = () => dice.pick([5, 5, 20, 20, 60, 150, 400, dice.between(5, 1500)])
+  const items = makeItems(dice, size, work)
+  const shareSize = Math.ceil(items.length / (strikes.length + 1))
+  const shares = Array.from({ length: strikes.length + 1 }, (_, nth) => {
+    const share = items.slice(nth * shareSize, (nth + 1) * shareSize)
+    const strike = strikes[nth]
+    return strike === undefined ? share : [...longItems(dice, nth, outlasts(strike, leaseMs)), ...share]
+  })
+  return {
+    transport,
+    fault,
+    seed,
+    leaseMs,
+    shares,
+    strikes,
+    shift: strikes.some(({ fault }) => fault === "clock") ? jumpMs(transport) : 0
+  }
+}
+
+interface Circumstances {
+  readonly transport: Transport
+  readonly leaseMs: number
+  readonly nth: number
+  readonly first: number
+}
+
+/** How long a body takes that others would run again while it is still at it, if nobody told it to stop. */
+const outlasts = (strike: Strike, leaseMs: number): number | undefined => {
+  const isLong =
+    strike.fault === "engine-freeze"
+      ? strike.ms > leaseMs
+      : "lasting" in strike && strike.lasting === "until takeover"
+  return isLong ? leaseMs + 2000 : undefined
+}
+
+/** A few with steps so long that a strike finds them running, wherever they are; some take `longest`. */
+const longItems = (dice: Dice, nth: number, longest: number | undefined): ReadonlyArray<Item> => [
+  ...longOrders(dice, String(nth)),
+  ...Array.from({ length: longest === undefined ? 0 : 4 }, (_, i): Item => {
+    const data = { orderId: `nobody-${nth}-${i}`, amount: 99, work: longest ?? 0 }
+    return { op: "emit", key: `payment.received/long/${nth}/${i}`, name: "payment.received", data }
+  })
+]
+
+export const longOrders = (dice: Dice, which: string): ReadonlyArray<Item> =>
+  Array.from({ length: 4 }, (_, i): Item => {
+    const data = { orderId: `long-${which}-${i}`, work: dice.between(600, 1500), pause: dice.between(5, 50) }
+    return { op: "emit", key: `order.placed/long/${which}/${i}`, name: "order.placed", data }
+  })
+
+/** The `nth` strike of a storm. `first` says with which of several kinds it begins. */
+const makeStrike = (dice: Dice, fault: Fault, { first, leaseMs, nth, transport }: Circumstances): Strike => {
+  /** Within what a lease bears. */
+  const short = () => dice.between(100, Math.floor(leaseMs * 0.4))
+  const lasting = (): Lasting => (nth === 0 || dice.next() < 0.3 ? "until takeover" : short())
+  /** Each in its turn, so that a storm has several. */
+  const inTurn = <A>(...values: ReadonlyArray<A>): A => values[(first + nth) % values.length]!
+  switch (fault) {
+    case "engine-sigterm":
+    case "engine-sigkill":
+    case "worker-sigkill":
+      return { fault }
+    case "engine-freeze":
+      // in one process nobody else could take over, whatever the length
+      // twice: what the first one has done to a connection shows at the second one
+      return { fault, ms: nth < 2 && transport !== "memory" ? leaseMs + dice.between(500, 5000) : short() }
+    case "worker-freeze":
+    case "cut":
+      return { fault, lasting: lasting() }
+    case "half-open":
+      return {
+        fault,
+        lasting: lasting(),
+        deaf: inTurn("both", "down", "up"),
+        heals: dice.next() < 0.5
+      }
+    case "garbage":
+      return { fault, lasting: lasting(), kind: inTurn<Garbage>("unavailable", "bytes", "page") }
+    case "delay":
+      return { fault, ms: dice.between(1500, 4000), each: dice.between(50, Math.floor(leaseMs * 0.15)) }
+    case "disk-full":
+      return { fault, ms: dice.between(500, 3000), isKilled: inTurn(false, true) }
+    case "clock":
+      // back to the right time first: what was written ahead of it must not hold for that long
+      return inTurn<Strike>(
+        { fault, shift: 0, isKilled: true },
+        { fault, shift: -jumpMs(transport), isKilled: false },
+        { fault, shift: jumpMs(transport), isKilled: true },
+        { fault, shift: 0, isKilled: false },
+        { fault, shift: jumpMs(transport), isKilled: false },
+        { fault, shift: -jumpMs(transport), isKilled: true }
+      )
+  }
+}
+
+/** Whether something lies between worker and engine in this storm. */
+export const hasWire = ({ strikes, transport }: StormPlan): boolean =>
+  isPush(transport) || strikes.some(({ fault }) => ["cut", "half-open", "garbage", "delay"].includes(fault))

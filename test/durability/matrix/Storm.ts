@@ -1,0 +1,513 @@
+/** Runs a storm: an engine and two workers, strikes at them while runs are inside steps, and what came of it. */
+import { execFileSync, spawn } from "node:child_process"
+import fs from "node:fs"
+import path from "node:path"
+import { DatabaseSync } from "node:sqlite"
+import { setTimeout as delay } from "node:timers/promises"
+import { createClient } from "@ironflow/node"
+import { freePort } from "../Chaos.ts"
+import { type Ack, Customer } from "../Customer.ts"
+import { type Item, makeDice } from "../Plan.ts"
+import { type Line, monotonic, readSideLog } from "../SideLog.ts"
+import { Actor, type ProcessRecord } from "./Actor.ts"
+import { isPush, type Transport } from "./Cells.ts"
+import type { EngineOptions } from "./engine.ts"
+import { hasWire, type Lasting, longOrders, takeoverMs, type StormPlan, type Strike } from "./Plan.ts"
+import { type Mode, Wire } from "./Wire.ts"
+import type { WorkerOptions } from "./worker.ts"
+
+/** A strike that has happened. Times are of the monotonic clock. */
+export interface Struck {
+  readonly strike: Strike
+  readonly at: number
+  readonly until: number
+  /** The process that it was meant for. */
+  readonly on: string
+  /** Whether bodies ran there at the time. */
+  readonly hit: boolean
+}
+
+export interface StormEvidence {
+  readonly plan: StormPlan
+  /** Everything that was asked for, bells included. */
+  readonly items: ReadonlyArray<Item>
+  /** The database after all have ended. */
+  readonly database: string
+  readonly lines: ReadonlyArray<Line>
+  readonly acks: ReadonlyArray<Ack>
+  readonly strikes: ReadonlyArray<Struck>
+  readonly processes: ReadonlyArray<ProcessRecord>
+  /** What could not be asked for, and why. */
+  readonly refusals: ReadonlyArray<string>
+  /** How long after the last strike all runs had ended, milliseconds; `undefined` when they have not. */
+  readonly settledAfter: number | undefined
+  /** What the engine says about runs that have not ended. */
+  readonly waiting: ReadonlyArray<string>
+  /** Workers that have not answered their bell after the storm. */
+  readonly deaf: ReadonlyArray<string>
+  /** `ironflow_runs_stuck` after the storm; `undefined` when the engine did not answer. */
+  readonly stuckGauge: number | undefined
+  /** Leases when all runs had ended. */
+  readonly leases: ReadonlyArray<string>
+}
+
+export interface StormSettings {
+  /** An empty directory. */
+  readonly folder: string
+  /** Where compiled code may be kept. */
+  readonly cache: string
+  /** So soon after the storm all runs have to have ended, milliseconds. */
+  readonly settleMs: number
+}
+
+/** So soon after the storm each worker has to answer a bell, milliseconds. */
+export const BELL_MS = 10_000
+
+/** Waits for a condition, and says whether it came in time. */
+const until = async (condition: () => boolean, ms: number): Promise<boolean> => {
+  const late = monotonic() + ms
+  while (!condition()) {
+    if (monotonic() > late) return false
+    await delay(20)
+  }
+  return true
+}
+
+export const runStorm = async (plan: StormPlan, settings: StormSettings): Promise<StormEvidence> => {
+  await using storm = await Storm.begin(plan, settings)
+  return await storm.run()
+}
+
+/** Whoever runs functions has a bell. */
+const bellsOf = (transport: Transport): ReadonlyArray<string> =>
+  transport === "memory" ? ["engine"] : ["victim", "survivor"]
+
+class Storm {
+  readonly #plan: StormPlan
+  readonly #settings: StormSettings
+  readonly #database: string
+  readonly #log: string
+  readonly #engine: Actor
+  readonly #workers: Readonly<Record<"victim" | "survivor", Actor>> | undefined
+  readonly #customer: Customer
+  readonly #url: string
+  /** Between the victim and the engine: what the victim asks, and with push what it is asked. */
+  readonly #wires: ReadonlyArray<Wire>
+  readonly #resources: Array<() => void>
+  readonly #over: AbortController
+  readonly #items: Array<Item> = []
+  readonly #acks: Array<Ack> = []
+  readonly #refusals: Array<string> = []
+  #asking: Promise<void> = Promise.resolve()
+  readonly #strikes: Array<Struck> = []
+  readonly #dice
+  /** In push mode: apps that get no new requests. */
+  readonly #down: Set<string>
+
+  private constructor(parts: {
+    readonly plan: StormPlan
+    readonly settings: StormSettings
+    readonly database: string
+    readonly log: string
+    readonly engine: Actor
+    readonly workers: Readonly<Record<"victim" | "survivor", Actor>> | undefined
+    readonly url: string
+    readonly wires: ReadonlyArray<Wire>
+    readonly down: Set<string>
+    readonly resources: Array<() => void>
+  }) {
+    this.#plan = parts.plan
+    this.#settings = parts.settings
+    this.#database = parts.database
+    this.#log = parts.log
+    this.#engine = parts.engine
+    this.#workers = parts.workers
+    this.#url = parts.url
+    this.#wires = parts.wires
+    this.#down = parts.down
+    this.#resources = parts.resources
+    this.#over = new AbortController()
+    this.#customer = new Customer({
+      client: createClient({ serverUrl: parts.url, timeout: 5000 }),
+      patient: true,
+      signal: this.#over.signal
+    })
+    this.#dice = makeDice(~parts.plan.seed)
+    fs.writeFileSync(this.#clock, String(parts.plan.shift))
+  }
+
+  /** Starts everybody. */
+  static async begin(plan: StormPlan, settings: StormSettings): Promise<Storm> {
+    const { leaseMs, transport } = plan
+    const { cache, folder } = settings
+    const database = path.join(folder, "shop.db")
+    const log = path.join(folder, "side.log")
+    const resources: Array<() => void> = []
+    let lives = 0
+    const nextLife = () => lives++
+    const port = await freePort()
+    const url = `http://127.0.0.1:${port}`
+    const bells = bellsOf(transport)
+    const embedded = transport === "memory" ? { sideLog: pipeInto(log, resources), bells } : undefined
+    const engine = new Actor(
+      "engine",
+      "matrix/engine.ts",
+      (by, life) => ({ by, life, database, port, leaseMs, memory: embedded }) satisfies EngineOptions,
+      nextLife,
+      cache
+    )
+    resources.push(() => void engine.kill())
+    const wires: Array<Wire> = []
+    const down = new Set<string>()
+    const open = async (target: () => number | undefined): Promise<Wire> => {
+      const wire = new Wire(target)
+      resources.push(() => wire.close())
+      await wire.listen()
+      return wire
+    }
+    const apps = { victim: await freePort(), survivor: await freePort() }
+    let reports = url
+    if (transport !== "memory" && hasWire(plan)) {
+      const wire = await open(() => port)
+      wires.push(wire)
+      reports = wire.url
+    }
+    const worker = (name: "victim" | "survivor", serverUrl: string): Actor => {
+      if (transport === "memory") throw new Error("In one process there are no workers of their own")
+      const own = isPush(transport) ? bells : [name]
+      const actor = new Actor(
+        name,
+        "matrix/worker.ts",
+        (by, life) =>
+          ({
+            by,
+            life,
+            sideLog: log,
+            bells: own,
+            transport,
+            serverUrl,
+            port: apps[name],
+            leaseMs
+          }) satisfies WorkerOptions,
+        nextLife,
+        cache
+      )
+      resources.push(() => void actor.kill())
+      return actor
+    }
+    const workers =
+      transport === "memory"
+        ? undefined
+        : { victim: worker("victim", reports), survivor: worker("survivor", url) }
+    const storm = new Storm({
+      plan,
+      settings,
+      database,
+      log,
+      engine,
+      workers,
+      url,
+      wires,
+      down,
+      resources
+    })
+    const starting = [storm.#startEngine(), ...Object.values(workers ?? {}).map((worker) => worker.start())]
+    const late = setTimeout(() => storm.#over.abort(), settings.settleMs)
+    try {
+      // a worker tries until its engine is there
+      await Promise.all(starting)
+      if (isPush(transport)) {
+        const victim = await open(() => apps.victim)
+        wires.push(victim)
+        // a balancer, which gives new requests to whoever is there in turn
+        let turn = 0
+        const balancer = await open(() => {
+          const there = [
+            ["victim", victim.port],
+            ["survivor", apps.survivor]
+          ] as const
+          const up = there.filter(([name]) => !down.has(name))
+          return up[turn++ % up.length]?.[1]
+        })
+        await storm.#customer.persist(() =>
+          createClient({ serverUrl: url }).pushEndpoints.register(`${balancer.url}/api/ironflow`)
+        )
+      }
+    } catch (error) {
+      await storm[Symbol.asyncDispose]()
+      await Promise.allSettled(starting)
+      throw error
+    } finally {
+      clearTimeout(late)
+    }
+    return storm
+  }
+
+  async run(): Promise<StormEvidence> {
+    const { shares, strikes } = this.#plan
+    for (const [nth, strike] of strikes.entries()) {
+      this.#askSoon(shares[nth] ?? [])
+      await this.#strike(strike, nth)
+    }
+    this.#askSoon(shares.at(-1) ?? [])
+    const calm = monotonic()
+    const { settleMs } = this.#settings
+    const giveUp = setTimeout(() => this.#over.abort(), settleMs)
+    await this.#asking
+    clearTimeout(giveUp)
+    const isSettled = await until(() => this.#unfinished().length === 0, settleMs - (monotonic() - calm))
+    const settledAfter = isSettled ? monotonic() - calm : undefined
+    const deaf = await this.#ringBells()
+    const waiting = isSettled ? [] : await this.#explain()
+    const stuckGauge = await this.#readGauge()
+    const leases = this.#query(
+      "SELECT id AS what FROM runs WHERE lease IS NOT NULL AND ended_at IS NULL"
+    ).concat(
+      this.#query(
+        "SELECT id || ', which has ended' AS what FROM runs WHERE lease IS NOT NULL AND ended_at IS NOT NULL"
+      )
+    )
+    await Promise.all(Object.values(this.#workers ?? {}).map((worker) => worker.stop()))
+    await this.#engine.stop()
+    return {
+      plan: this.#plan,
+      items: this.#items,
+      database: this.#database,
+      lines: readSideLog(this.#log),
+      acks: this.#acks,
+      strikes: this.#strikes,
+      processes: [this.#engine, ...Object.values(this.#workers ?? {})].flatMap(({ records }) => records),
+      refusals: this.#refusals,
+      settledAfter,
+      waiting,
+      deaf,
+      stuckGauge,
+      leases
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#over.abort()
+    for (const close of this.#resources) close()
+    await Promise.all([this.#engine, ...Object.values(this.#workers ?? {})].map((actor) => actor.kill()))
+  }
+
+  #startEngine(): Promise<void> {
+    if (!this.#plan.strikes.some(({ fault }) => fault === "clock")) return this.#engine.start()
+    return this.#engine.start({
+      flags: [`--import=${new URL("clock.ts", import.meta.url).href}`],
+      env: { IRONFLOW_TEST_CLOCK: this.#clock }
+    })
+  }
+
+  /** The file that says what the engine's clock is off. */
+  get #clock(): string {
+    return path.join(this.#settings.folder, "clock")
+  }
+
+  /** Asks for items when those before have been asked for. */
+  #askSoon(items: ReadonlyArray<Item>): void {
+    this.#items.push(...items)
+    this.#asking = this.#asking
+      .then(() => this.#ask(items))
+      .catch((error: unknown) => void this.#refusals.push(String(error)))
+  }
+
+  async #ask(items: ReadonlyArray<Item>): Promise<void> {
+    await this.#customer.performAll(items, (ack) => this.#acks.push(ack))
+  }
+
+  get #victim(): Actor {
+    if (this.#workers === undefined) throw new Error("In one process there is no victim")
+    return this.#workers.victim
+  }
+
+  /** Bodies that run now in some of the processes, by their tokens. */
+  #openIn(bys: ReadonlyArray<string>): ReadonlyMap<string, Extract<Line, { t: "begin" }>> {
+    const open = new Map<string, Extract<Line, { t: "begin" }>>()
+    for (const line of readSideLog(this.#log)) {
+      if (line.t === "begin" && line.by !== undefined && bys.includes(line.by)) open.set(line.token, line)
+      else if (line.t === "end" || line.t === "fail" || line.t === "abort") open.delete(line.token)
+    }
+    return open
+  }
+
+  async #strike(strike: Strike, nth: number): Promise<void> {
+    const isAtEngine =
+      strike.fault.startsWith("engine") || strike.fault === "disk-full" || strike.fault === "clock"
+    const actor = isAtEngine || this.#workers === undefined ? this.#engine : this.#victim
+    const targets = isAtEngine ? [this.#engine, ...Object.values(this.#workers ?? {})] : [actor]
+    const running = () => this.#openIn(targets.map(({ record }) => record.by))
+    await until(() => running().size >= 4, 3000)
+    // somebody else may have taken all
+    for (let more = 0; more < 5 && running().size === 0; more++) {
+      this.#askSoon(longOrders(this.#dice, `${nth}-${more}`))
+      await until(() => running().size > 0, 2000)
+    }
+    // anywhere in the time between two lines
+    await delay(this.#dice.between(0, 20))
+    const on = actor.record.by
+    const held = new Set(Array.from(running().values(), ({ run }) => run))
+    const at = monotonic()
+    await this.#carryOut(strike, () => this.#takenOver(on, held, at))
+    this.#strikes.push({ strike, at, until: monotonic(), on, hit: held.size > 0 })
+  }
+
+  /** Waits until the runs that a process held have gone on elsewhere, or should have. */
+  async #takenOver(by: string, held: ReadonlySet<string>, since: number): Promise<void> {
+    const late = since + Math.max(takeoverMs(this.#plan), 6000) + 1000
+    const missing = new Set(held)
+    await until(() => {
+      for (const line of readSideLog(this.#log)) {
+        if (line.t === "begin" && line.by !== by && line.mono > since) missing.delete(line.run)
+      }
+      return missing.size === 0
+    }, late - monotonic())
+  }
+
+  async #carryOut(strike: Strike, takenOver: () => Promise<void>): Promise<void> {
+    const last = (lasting: Lasting) => (lasting === "until takeover" ? takenOver() : delay(lasting))
+    switch (strike.fault) {
+      case "engine-sigterm":
+        await this.#engine.stop()
+        return this.#startEngine()
+      case "engine-sigkill":
+        await this.#engine.kill()
+        return this.#startEngine()
+      case "engine-freeze":
+        this.#engine.freeze()
+        await delay(strike.ms)
+        return this.#engine.thaw()
+      case "worker-sigkill":
+        this.#down.add("victim")
+        await this.#victim.kill()
+        await takenOver()
+        await this.#victim.start()
+        this.#down.delete("victim")
+        return
+      case "worker-freeze":
+        this.#down.add("victim")
+        this.#victim.freeze()
+        await last(strike.lasting)
+        this.#victim.thaw()
+        this.#down.delete("victim")
+        return
+      case "cut":
+        return this.#disturb({ _tag: "cut" }, () => last(strike.lasting))
+      case "half-open":
+        return this.#disturb({ _tag: "deaf", towards: strike.deaf }, () => last(strike.lasting), strike.heals)
+      case "garbage":
+        return this.#disturb({ _tag: "garbage", kind: strike.kind }, () => last(strike.lasting))
+      case "delay":
+        return this.#disturb({ _tag: "slow", ms: strike.each }, () => delay(strike.ms), true)
+      case "disk-full":
+        await this.#engine.setFull(true)
+        await delay(strike.ms)
+        if (!strike.isKilled) return this.#engine.setFull(false)
+        await this.#engine.kill()
+        return this.#startEngine()
+      case "clock":
+        if (!strike.isKilled) {
+          fs.writeFileSync(this.#clock, String(strike.shift))
+          return this.#engine.signal("SIGUSR2")
+        }
+        await this.#engine.kill()
+        // who is there no more cannot keep its leases
+        await this.#workers?.victim.kill()
+        fs.writeFileSync(this.#clock, String(strike.shift))
+        await this.#startEngine()
+        return this.#workers?.victim.start()
+    }
+  }
+
+  async #disturb(mode: Mode, wait: () => Promise<void>, heals = false): Promise<void> {
+    if (mode._tag !== "slow") this.#down.add("victim")
+    for (const wire of this.#wires) wire.set(mode)
+    await wait()
+    for (const wire of this.#wires) wire.set({ _tag: "passing" }, heals)
+    this.#down.delete("victim")
+  }
+
+  #query(sql: string): ReadonlyArray<string> {
+    using db = new DatabaseSync(this.#database, { readOnly: true })
+    return db
+      .prepare(sql)
+      .all()
+      .map(({ what }) => String(what))
+  }
+
+  #unfinished(): ReadonlyArray<string> {
+    return this.#query("SELECT id AS what FROM runs WHERE ended_at IS NULL")
+  }
+
+  /** Rings each bell, and says who does not answer. */
+  async #ringBells(): Promise<ReadonlyArray<string>> {
+    const deaf: Array<string> = []
+    for (const bell of bellsOf(this.#plan.transport)) {
+      const item: Item = { op: "emit", key: `bell/${bell}`, name: `bell.${bell}`, data: {} }
+      if (isPush(this.#plan.transport)) this.#down.add(bell === "victim" ? "survivor" : "victim")
+      const late = setTimeout(() => this.#over.abort(), BELL_MS)
+      // one that nobody can ring is not answered
+      this.#items.push(item)
+      await this.#ask([item]).catch(() => undefined)
+      clearTimeout(late)
+      const answered = () =>
+        readSideLog(this.#log).some((line) => {
+          return line.t === "begin" && line.fn === `answer-${bell}` && line.by?.startsWith(bell) === true
+        })
+      if (!(await until(answered, BELL_MS))) deaf.push(bell)
+      this.#down.clear()
+    }
+    // the answers are runs too
+    await until(
+      () =>
+        this.#query(
+          "SELECT r.id AS what FROM runs r JOIN functions f ON f.key = r.function WHERE f.id LIKE 'answer-%' AND r.ended_at IS NULL"
+        ).length === 0,
+      deaf.length === 0 ? BELL_MS : 0
+    )
+    return deaf
+  }
+
+  async #explain(): Promise<ReadonlyArray<string>> {
+    const client = createClient({ serverUrl: this.#url, timeout: 3000 })
+    const ids = this.#unfinished()
+    const some = await Promise.all(
+      ids.slice(0, 5).map((id) =>
+        client.explain(id).then(
+          ({ code }) => `${id} (${code})`,
+          (error: unknown) => `${id} (${String(error)})`
+        )
+      )
+    )
+    return [...some, ...ids.slice(5)]
+  }
+
+  async #readGauge(): Promise<number | undefined> {
+    try {
+      const response = await fetch(`${this.#url}/metrics`, { signal: AbortSignal.timeout(5000) })
+      const value = /^ironflow_runs_stuck (\d+)$/m.exec(await response.text())?.[1]
+      return value === undefined ? undefined : Number(value)
+    } catch {
+      // an engine that does not answer says nothing about runs: that is held against it
+      return undefined
+    }
+  }
+}
+
+/**
+ * A pipe whose other end appends to `log`: a process that writes there can do so also when its files cannot grow. What was
+ * written before a kill arrives.
+ */
+const pipeInto = (log: string, resources: Array<() => void>): string => {
+  const pipe = `${log}.pipe`
+  execFileSync("mkfifo", [pipe])
+  // kept open, so that the reader does not end with a writer
+  const fd = fs.openSync(pipe, "r+")
+  const reader = spawn("cat", [pipe], { stdio: ["ignore", fs.openSync(log, "a"), "inherit"] })
+  resources.push(() => {
+    fs.closeSync(fd)
+    reader.kill()
+  })
+  return pipe
+}

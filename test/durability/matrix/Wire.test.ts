@@ -1,0 +1,164 @@
+/** That what stands between worker and engine does the harm that it is told to do, and no other. */
+import { execFileSync } from "node:child_process"
+import { once } from "node:events"
+import fs from "node:fs"
+import net from "node:net"
+import os from "node:os"
+import path from "node:path"
+import process from "node:process"
+import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
+import { Wire } from "./Wire.ts"
+
+/** A client of the wire, and what it has heard. */
+class Caller {
+  readonly socket: net.Socket
+  heard = ""
+  isClosed = false
+
+  constructor(port: number) {
+    this.socket = net.connect(port, "127.0.0.1")
+    this.socket.on("data", (chunk) => (this.heard += String(chunk)))
+    this.socket.on("error", () => undefined)
+    this.socket.on("close", () => (this.isClosed = true))
+  }
+}
+
+let server: net.Server
+let wire: Wire
+let told = ""
+beforeEach(async () => {
+  told = ""
+  server = net.createServer((socket) => {
+    socket.on("error", () => undefined)
+    socket.on("data", (chunk) => {
+      told += String(chunk)
+      socket.write(chunk)
+    })
+  })
+  server.listen(0, "127.0.0.1")
+  await once(server, "listening")
+  wire = new Wire(() => (server.address() as net.AddressInfo).port)
+  await wire.listen()
+})
+afterEach(() => {
+  wire.close()
+  server.close()
+})
+
+/** A connection over which something has gone already. */
+const connect = async (): Promise<Caller> => {
+  const caller = new Caller(wire.port)
+  caller.socket.write("a")
+  await vi.waitFor(() => assert.strictEqual(caller.heard, "a"))
+  return caller
+}
+
+describe("the wire", () => {
+  it("cuts in the middle of what is written, and lets nobody in", async () => {
+    const caller = await connect()
+
+    wire.set({ _tag: "cut" })
+    caller.socket.write("1234")
+
+    await vi.waitFor(() => assert.isTrue(caller.isClosed))
+    assert.strictEqual(told, "a12")
+    const next = new Caller(wire.port)
+    await vi.waitFor(() => assert.isTrue(next.isClosed))
+    wire.set({ _tag: "passing" })
+    await connect()
+  })
+
+  it("cuts a connection that says nothing too", async () => {
+    const caller = await connect()
+
+    wire.set({ _tag: "cut" })
+
+    await vi.waitFor(() => assert.isTrue(caller.isClosed))
+  })
+
+  it("is deaf in one direction, and then goes on where it was", async () => {
+    const caller = await connect()
+
+    wire.set({ _tag: "deaf", towards: "down" })
+    caller.socket.write("b")
+    await vi.waitFor(() => assert.strictEqual(told, "ab"))
+    assert.strictEqual(caller.heard, "a")
+    wire.set({ _tag: "passing" }, true)
+
+    await vi.waitFor(() => assert.strictEqual(caller.heard, "ab"))
+    assert.isFalse(caller.isClosed)
+  })
+
+  it("breaks what it has held back when it does not heal", async () => {
+    const caller = await connect()
+
+    wire.set({ _tag: "deaf", towards: "up" })
+    caller.socket.write("b")
+    const other = await new Promise<Caller>((resolve) => {
+      const caller = new Caller(wire.port)
+      caller.socket.write("c", () => resolve(caller))
+    })
+    // both have arrived at the wire when a third one is accepted
+    await once(net.connect(wire.port, "127.0.0.1"), "connect")
+    wire.set({ _tag: "passing" })
+
+    await vi.waitFor(() => assert.isTrue(caller.isClosed && other.isClosed))
+    assert.strictEqual(told, "a")
+  })
+
+  it("answers garbage, on open connections and on new ones, and breaks them afterwards", async () => {
+    const caller = await connect()
+
+    wire.set({ _tag: "garbage", kind: "unavailable" })
+    await vi.waitFor(() => assert.match(caller.heard, /^aHTTP\/1.1 503 /))
+    const next = new Caller(wire.port)
+    next.socket.write("b")
+    await vi.waitFor(() => assert.match(next.heard, /^HTTP\/1.1 503 /))
+    wire.set({ _tag: "passing" })
+
+    await vi.waitFor(() => assert.isTrue(caller.isClosed && next.isClosed))
+    assert.strictEqual(told, "a")
+  })
+
+  it("passes on late, in order", async () => {
+    const caller = await connect()
+    const begun = performance.now()
+
+    wire.set({ _tag: "slow", ms: 60 })
+    caller.socket.write("b")
+    await vi.waitFor(() => assert.strictEqual(told, "ab"))
+    caller.socket.write("c")
+    wire.set({ _tag: "passing" }, true)
+    caller.socket.write("d")
+
+    await vi.waitFor(() => assert.strictEqual(caller.heard, "abcd"))
+    assert.isAtLeast(performance.now() - begun, 59)
+  })
+})
+
+it("a process has another clock everywhere, from its beginning and from one moment to the next", () => {
+  const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-clock-")), "clock")
+  fs.writeFileSync(file, "-3600000")
+  const program = `
+    const seen = [Date.now(), new Date().getTime(), Date.parse(Date()), new Date(7).getTime(), new Date() instanceof Date]
+    process.getBuiltinModule("node:fs").writeFileSync(${JSON.stringify(file)}, "60000")
+    process.once("SIGUSR2", () => console.log(JSON.stringify([...seen, Date.now()])))
+    process.kill(process.pid, "SIGUSR2")
+    setTimeout(() => {}, 100)`
+  const flags = [
+    `--import=${new URL("clock.ts", import.meta.url).href}`,
+    "--disable-warning=ExperimentalWarning",
+    "-e",
+    program
+  ]
+  const said = execFileSync(process.execPath, flags, {
+    env: { ...process.env, IRONFLOW_TEST_CLOCK: file },
+    encoding: "utf8"
+  })
+  fs.rmSync(path.dirname(file), { recursive: true })
+  const [now, made, written, given, isDate, later] = JSON.parse(said)
+
+  for (const time of [now, made, written]) assert.closeTo(time, Date.now() - 3_600_000, 10_000)
+  assert.deepStrictEqual([given, isDate], [7, true])
+  assert.closeTo(later, Date.now() + 60_000, 10_000)
+})

@@ -1,0 +1,218 @@
+/** What stands between a worker and an engine: a TCP proxy that passes everything on, until it is told to do worse. */
+import { once } from "node:events"
+import net from "node:net"
+import type { Garbage } from "./Plan.ts"
+
+export type Mode =
+  | { readonly _tag: "passing" }
+  /** Breaks what is open after half of the next chunk, at the latest after a moment, and lets nobody in. */
+  | { readonly _tag: "cut" }
+  /** Passes nothing on towards the target, from it, or either way, and does not say when an end has closed. */
+  | { readonly _tag: "deaf"; readonly towards: "up" | "down" | "both" }
+  /** Answers in place of the target. */
+  | { readonly _tag: "garbage"; readonly kind: Garbage }
+  /** Passes on everything so many milliseconds later. */
+  | { readonly _tag: "slow"; readonly ms: number }
+
+type Direction = "up" | "down"
+
+/** A connection that nothing has come over for so long is cut between two chunks. */
+const CUT_AFTER_MS = 200
+
+const garbage: Readonly<Record<Garbage, () => Buffer>> = {
+  bytes: () => Buffer.from(Array.from({ length: 900 }, (_, i) => (i * 167 + 89) % 256)),
+  page: () => {
+    const page = "<!doctype html><title>Welcome</title><p>Please log in to this network.</p>"
+    return Buffer.from(
+      `HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: ${page.length}\r\n\r\n${page}`
+    )
+  },
+  unavailable: () =>
+    Buffer.from("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+}
+
+/** Both ends of a connection, and what is on its way between them. */
+class Link {
+  readonly ends: Readonly<Record<Direction, net.Socket>>
+  readonly #wire: Wire
+  readonly #held: Record<Direction, Array<Buffer>> = { up: [], down: [] }
+  readonly #timers = new Set<NodeJS.Timeout>()
+  readonly #late: Record<Direction, Array<{ readonly chunk: Buffer; readonly due: number }>> = {
+    up: [],
+    down: []
+  }
+  #isBroken = false
+  #isOver = false
+
+  /** `worker` sends up, `engine` sends down. */
+  constructor(wire: Wire, worker: net.Socket, engine: net.Socket) {
+    this.#wire = wire
+    this.ends = { up: worker, down: engine }
+    for (const direction of ["up", "down"] as const) {
+      const socket = this.ends[direction]
+      socket.setNoDelay(true)
+      socket.on("data", (chunk) => this.#take(direction, chunk))
+      // `close` follows
+      socket.on("error", () => undefined)
+      socket.on("close", () => this.#closed())
+    }
+  }
+
+  /** The mode of the wire has changed. */
+  changed(mode: Mode, heals: boolean): void {
+    switch (mode._tag) {
+      case "cut":
+        this.#timers.add(setTimeout(() => this.#break(), CUT_AFTER_MS))
+        return
+      case "garbage":
+        this.#answerWith(mode.kind)
+        return
+      case "passing":
+        if (this.#isBroken || this.#isOver || (this.#isHolding && !heals)) return this.#break()
+        for (const direction of ["up", "down"] as const) {
+          for (const chunk of this.#held[direction].splice(0)) this.#pass(direction, chunk)
+        }
+        return
+      case "deaf":
+      case "slow":
+        return
+    }
+  }
+
+  close(): void {
+    for (const timer of this.#timers) clearTimeout(timer)
+    for (const socket of Object.values(this.ends)) socket.destroy()
+  }
+
+  get #isHolding(): boolean {
+    return this.#held.up.length + this.#held.down.length > 0
+  }
+
+  #take(direction: Direction, chunk: Buffer): void {
+    const { mode } = this.#wire
+    switch (mode._tag) {
+      case "passing":
+        return this.#pass(direction, chunk)
+      case "cut":
+        this.#pass(direction, chunk.subarray(0, Math.floor(chunk.length / 2)))
+        // what was written goes out first
+        this.#timers.add(setTimeout(() => this.#break(), 1))
+        return
+      case "deaf":
+        if (mode.towards === "both" || mode.towards === direction) this.#held[direction].push(chunk)
+        else this.#pass(direction, chunk)
+        return
+      case "garbage":
+        if (direction === "up") this.#answerWith(mode.kind)
+        return
+      case "slow":
+        return this.#passLater(direction, chunk, mode.ms)
+    }
+  }
+
+  #pass(direction: Direction, chunk: Buffer): void {
+    // what is late goes first
+    if (this.#late[direction].length > 0) this.#passLater(direction, chunk, 0)
+    else this.#write(direction, chunk)
+  }
+
+  #passLater(direction: Direction, chunk: Buffer, ms: number): void {
+    const late = this.#late[direction]
+    late.push({ chunk, due: performance.now() + ms })
+    if (late.length === 1) this.#goOn(direction)
+  }
+
+  /** Passes on what is due, in order, and comes back for the rest. */
+  #goOn(direction: Direction): void {
+    const late = this.#late[direction]
+    for (let first = late[0]; first !== undefined; first = late[0]) {
+      const wait = first.due - performance.now()
+      if (wait > 0) {
+        const timer = setTimeout(() => {
+          this.#timers.delete(timer)
+          this.#goOn(direction)
+        }, wait)
+        this.#timers.add(timer)
+        return
+      }
+      this.#write(direction, first.chunk)
+      late.shift()
+    }
+  }
+
+  #write(direction: Direction, chunk: Buffer): void {
+    const to = this.ends[direction === "up" ? "down" : "up"]
+    if (to.writable) to.write(chunk)
+  }
+
+  #answerWith(kind: Garbage): void {
+    this.#isBroken = true
+    if (this.ends.up.writable) this.ends.up.write(garbage[kind]())
+  }
+
+  #closed(): void {
+    this.#isOver = true
+    // the other end does not hear of it
+    if (this.#wire.mode._tag === "deaf") return
+    this.#wire.forget(this)
+    this.close()
+  }
+
+  #break(): void {
+    this.#wire.forget(this)
+    for (const timer of this.#timers) clearTimeout(timer)
+    for (const socket of Object.values(this.ends)) socket.resetAndDestroy()
+  }
+}
+
+export class Wire {
+  readonly #server: net.Server
+  readonly #links = new Set<Link>()
+  #mode: Mode = { _tag: "passing" }
+
+  /** `target` is asked for a port for each connection. */
+  constructor(target: () => number | undefined) {
+    this.#server = net.createServer((worker) => {
+      const port = target()
+      if (this.#mode._tag === "cut" || port === undefined) {
+        worker.on("error", () => undefined)
+        worker.resetAndDestroy()
+        return
+      }
+      this.#links.add(new Link(this, worker, net.connect(port, "127.0.0.1")))
+    })
+  }
+
+  get mode(): Mode {
+    return this.#mode
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`
+  }
+
+  get port(): number {
+    // a server that listens on a TCP port has such an address
+    return (this.#server.address() as net.AddressInfo).port
+  }
+
+  async listen(): Promise<void> {
+    this.#server.listen(0, "127.0.0.1")
+    await once(this.#server, "listening")
+  }
+
+  /** `heals`: what was held back goes on when everything passes again; otherwise connections that have lost something break. */
+  set(mode: Mode, heals = false): void {
+    this.#mode = mode
+    for (const link of Array.from(this.#links)) link.changed(mode, heals)
+  }
+
+  forget(link: Link): void {
+    this.#links.delete(link)
+  }
+
+  close(): void {
+    this.#server.close()
+    for (const link of this.#links) link.close()
+  }
+}

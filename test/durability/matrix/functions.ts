@@ -1,0 +1,24 @@
+/** The shop's functions, and one for each bell: a bell says whether who answers it still hears. */
+import { createFunction, type RunnableFunction } from "@ironflow/node"
+import { Diary } from "../Diary.ts"
+import { makeEffectFunctions } from "../EffectShop.ts"
+import { makeFunctions } from "../Shop.ts"
+import type { SideLog } from "../SideLog.ts"
+
+/** Of the engine's requests to apps. */
+export const SIGNING_KEY = "key-of-the-storms"
+
+export const makeAllFunctions = (
+  log: SideLog,
+  bells: ReadonlyArray<string>
+): ReadonlyArray<RunnableFunction> => [
+  ...makeFunctions(log),
+  ...makeEffectFunctions(log),
+  ...bells.map((bell) =>
+    createFunction({ id: `answer-${bell}`, triggers: [{ event: `bell.${bell}` }] }, async ({ run, step }) => {
+      const diary = new Diary(log, run)
+      diary.saw(await step.run("answer", async (execution) => diary.begin(execution).end()))
+      return diary.seen
+    })
+  )
+]

@@ -1,0 +1,118 @@
+/**
+ * The matrix of storms: `npm run storm -- --cells all --seeds 10 --minutes 60 --resume storm.jsonl`.
+ *
+ * First each of the cells once, then so many seeds of random combinations. Each storm is a line of the file that `--resume`
+ * names; storms that have a line there are not run again. At the end, or when the time is over, it prints a table of all.
+ *
+ * - `--cells`: `all` (the default), `none`, or a list such as `rpc:engine-sigterm,connect:*`
+ * - `--seed`: the seed of the cells, and the first one of the random storms; 1 by default
+ * - `--seeds`: how many random storms; none by default
+ * - `--minutes`: begins no storm after that time; no limit by default
+ * - `--resume`: the file of results; a new one in the folder of temporary files by default
+ * - `--parallel`: storms at once; 2 by default
+ * - `--lease`: the term of a lease in milliseconds; 5000 by default
+ * - `--settle`: seconds after a storm in which all runs have to end; 60 by default
+ * - `--keep`: keeps what storms with violations leave behind, and says where
+ */
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import process from "node:process"
+import { parseArgs } from "node:util"
+import { killEverybody } from "./Actor.ts"
+import { cellsNamed, type Fault, impossible, type Transport, transports } from "./Cells.ts"
+import { judgeStorm } from "./Judge.ts"
+import { makeStormPlan } from "./Plan.ts"
+import { runStorm } from "./Storm.ts"
+import { appendResult, complaintsOf, isGreen, keyOf, readResults, type StormResult, table } from "./Table.ts"
+
+const { values } = parseArgs({
+  options: {
+    cells: { type: "string", default: "all" },
+    seed: { type: "string", default: "1" },
+    seeds: { type: "string", default: "0" },
+    minutes: { type: "string", default: "Infinity" },
+    resume: { type: "string" },
+    parallel: { type: "string", default: "2" },
+    lease: { type: "string", default: "5000" },
+    settle: { type: "string", default: "60" },
+    keep: { type: "boolean", default: false }
+  }
+})
+
+interface Task {
+  readonly transport: Transport
+  readonly fault: Fault | "random"
+  readonly seed: number
+}
+
+const number = (name: "seed" | "seeds" | "minutes" | "parallel" | "lease" | "settle"): number => {
+  const value = Number(values[name])
+  if (Number.isNaN(value)) throw new Error(`--${name} must be a number, got "${values[name]}"`)
+  return value
+}
+
+const seed = number("seed")
+const leaseMs = number("lease")
+const until = performance.now() + number("minutes") * 60_000
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-matrix-"))
+const cache = path.join(os.tmpdir(), "ironflow-matrix-cache")
+const file = values.resume ?? path.join(os.tmpdir(), `ironflow-matrix-${process.pid}.jsonl`)
+
+const tasks: ReadonlyArray<Task> = [
+  ...(values.cells === "none" ? [] : cellsNamed(values.cells))
+    .filter((cell) => impossible(cell) === undefined)
+    .map((cell) => ({ ...cell, seed })),
+  ...Array.from({ length: number("seeds") }, (_, i) => ({
+    transport: transports[(seed + i) % transports.length]!,
+    fault: "random" as const,
+    seed: seed + i
+  }))
+]
+
+const carryOut = async (task: Task): Promise<StormResult> => {
+  const own = fs.mkdtempSync(path.join(folder, "storm-"))
+  const begun = performance.now()
+  const settings = { folder: own, cache, settleMs: number("settle") * 1000 }
+  const result = await runStorm(makeStormPlan(task.transport, task.fault, task.seed, leaseMs), settings).then(
+    (evidence) => judgeStorm(evidence),
+    (error: unknown) => ({
+      violations: [],
+      figures: undefined,
+      broken: error instanceof Error ? (error.stack ?? error.message) : String(error)
+    })
+  )
+  const done = { ...task, leaseMs, seconds: Math.round((performance.now() - begun) / 1000), ...result }
+  if (isGreen(done) || !values.keep) fs.rmSync(own, { recursive: true, force: true })
+  else console.log(`${keyOf(task)} is kept in ${own}`)
+  return done
+}
+
+// those that are frozen hear nothing else
+process.once("exit", killEverybody)
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1))
+
+const done = new Set(readResults(file).map(keyOf))
+const left = tasks.filter((task) => !done.has(keyOf(task)))
+console.log(`${tasks.length} storms, ${left.length} of them to be run, seed ${seed}, results in ${file}`)
+const queue = left.values()
+let nth = 0
+const work = async (): Promise<void> => {
+  for (const task of queue) {
+    if (performance.now() > until) return
+    const result = await carryOut(task)
+    appendResult(file, result)
+    const verdict = isGreen(result) ? "ok" : `${result.violations.length} violations`
+    console.log(`${++nth}/${left.length} ${keyOf(task)}: ${verdict} (${result.seconds} s)`)
+    if (!isGreen(result)) console.log(complaintsOf(result))
+  }
+}
+await Promise.all(Array.from({ length: number("parallel") }, work))
+
+if (!values.keep) fs.rmSync(folder, { recursive: true, force: true })
+const wanted = new Set(tasks.map(keyOf))
+const results = readResults(file).filter((result) => wanted.has(keyOf(result)))
+console.log(`\n${table(results)}`)
+if (results.length < tasks.length)
+  console.log(`\n${tasks.length - results.length} storms are left: --resume ${file}`)
+process.exitCode = results.length === tasks.length && results.every(isGreen) ? 0 : 1

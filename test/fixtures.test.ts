@@ -1,0 +1,345 @@
+/**
+ * What earlier versions have left behind opens with this one, and old and new processes work for each other: for each folder
+ * in `test/fixtures/`, whose README says what is in it and how one more is made.
+ */
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import { gunzipSync } from "node:zlib"
+import {
+  createClient,
+  createSubscriptionClient,
+  createWorker,
+  type EngineHandle,
+  type IronflowClient,
+  KeyNotFoundError,
+  UnauthenticatedError,
+  UnauthorizedError
+} from "@ironflow/node"
+import { startEngine } from "@ironflow/node/engine"
+import { createStreamingWorker } from "@ironflow/node/worker-streaming"
+import { afterAll, assert, describe, expect, it } from "vitest"
+import * as Sqlite from "../src/Engine/Store/Sqlite.ts"
+import { openTestEngine } from "../src/Testing/TestEngine.ts"
+import type { EngineProcess } from "./fixtures/engine.ts"
+import { callAgain, type Fixture } from "./fixtures/Fixture.ts"
+import { look, ownOf, type RunIds } from "./fixtures/Look.ts"
+import { startProgram } from "./fixtures/Process.ts"
+import { makeFunctions, makeProjections } from "./fixtures/Shop.ts"
+import { openSideLog, readSideLog } from "./fixtures/SideLog.ts"
+import type { Transport, WorkerProcess } from "./fixtures/worker.ts"
+
+const folder = path.join(import.meta.dirname, "fixtures")
+const names = fs
+  .readdirSync(folder, { withFileTypes: true })
+  .flatMap((entry) => (entry.isDirectory() ? [entry.name] : []))
+const transports: ReadonlyArray<Transport> = ["polling", "rpc", "connect"]
+
+// outside of the repository: what is installed there is out of reach of the bundles
+const scratch = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-fixtures-"))
+afterAll(() => fs.rmSync(scratch, { recursive: true, force: true }))
+
+/** A copy of a fixture, to do with as one likes. */
+const copyOf = (name: string) => {
+  const copy = fs.mkdtempSync(path.join(scratch, `${name}-`))
+  const database = path.join(copy, "database.db")
+  const sideLog = path.join(copy, "side.log")
+  fs.writeFileSync(database, gunzipSync(fs.readFileSync(path.join(folder, name, "database.db.gz"))))
+  for (const file of ["engine.mjs", "worker.mjs"]) {
+    fs.copyFileSync(path.join(folder, name, file), path.join(copy, file))
+  }
+  const fixture = JSON.parse(fs.readFileSync(path.join(folder, name, "fixture.json"), "utf8")) as Fixture
+  fs.writeFileSync(sideLog, fixture.lines.map((line) => `${JSON.stringify(line)}\n`).join(""))
+  const { access, ...seen } = fixture.seen
+  return {
+    ...fixture,
+    seen: { ...seen, access: { ...access, policies: ownOf(access.policies) } },
+    database,
+    sideLog,
+    engine: path.join(copy, "engine.mjs"),
+    worker: path.join(copy, "worker.mjs")
+  }
+}
+type Copy = ReturnType<typeof copyOf>
+
+const work = ({ sideLog }: Copy) => ({
+  functions: makeFunctions(openSideLog(sideLog), { hold: false }),
+  projections: makeProjections(),
+  logger: false as const
+})
+
+interface Outcome {
+  readonly status: string
+  readonly output?: unknown
+  /** Steps that do something outside. */
+  readonly steps: ReadonlyArray<string>
+}
+
+/** How a run of a function ends for the event with this key. */
+const outcomes: Readonly<Record<string, (key: string) => Outcome>> = {
+  order: (key) => ({
+    status: "completed",
+    output: { charge: `charge of ${key}`, ship: `ship of ${key}` },
+    steps: ["charge", "ship"]
+  }),
+  approval: () => ({ status: "completed", output: { by: "Ada" }, steps: ["ask", "note"] }),
+  reminder: () => ({ status: "completed", output: "reminded", steps: ["remind"] }),
+  bill: (key) => ({
+    status: "completed",
+    output: { printed: `print of ${key}/print` },
+    steps: ["prepare", "send"]
+  }),
+  print: (key) => ({ status: "completed", output: `print of ${key}`, steps: ["print"] }),
+  text: () => ({ status: "completed", output: { attempts: 2 }, steps: ["write", "send"] }),
+  trip: () => ({
+    status: "failed",
+    steps: ["flight", "train", "hotel", "cancel hotel", "cancel train", "cancel flight"]
+  }),
+  report: (key) => ({ status: "completed", output: `compute of ${key}`, steps: ["gather", "compute"] }),
+  checks: (key) => ({
+    status: "completed",
+    output: {
+      both: [`stock of ${key}`, `credit of ${key}`],
+      labels: [`label a of ${key}`, `label b of ${key}`]
+    },
+    steps: ["stock", "credit", "label a", "label b"]
+  }),
+  transfer: () => ({ status: "completed", output: "booked", steps: [] }),
+  pay: (key) => ({
+    status: "completed",
+    output: `pay with a key of 12 of ${key}`,
+    steps: ["pay with a key of 12"]
+  }),
+  audit: () => ({ status: "failed", steps: ["look"] }),
+  parcel: (key) => ({ status: "completed", output: `deliver of ${key}`, steps: ["pack", "deliver"] })
+}
+
+const outcomeOf = (key: string, functionId: string): Outcome =>
+  key === "cancelled" ? { status: "cancelled", steps: ["charge"] } : outcomes[functionId]!(key)
+
+/** Does for the runs of a fixture what they wait for and does not come by itself. */
+const moveOn = async (client: IronflowClient, { runIds }: Copy): Promise<void> => {
+  await client.resumeRun(runIds["paused"] ?? "")
+  await client.emit("approval.given", { key: "waits for an event", by: "Ada" })
+}
+
+/** Starts a run of every function that an event started when the fixture was made. */
+const startAnew = async (client: IronflowClient, { seen }: Copy): Promise<RunIds> => {
+  const runIds: Record<string, string> = {}
+  for (const event of seen.functions.flatMap(({ triggers }) =>
+    triggers.flatMap(({ event }) => event ?? [])
+  )) {
+    const key = `new ${event}`
+    const { runIds: ids } = await client.emit(event, { key, pause: 20 })
+    runIds[key] = ids[0] ?? ""
+  }
+  await client.emit("approval.given", { key: "new approval.asked", by: "Ada" })
+  return runIds
+}
+
+/** Every run has ended as it should, what was completed before is as it was, and nothing was done twice. */
+const assertEnded = async (client: IronflowClient, copy: Copy, runIds: RunIds): Promise<void> => {
+  const began = new Set(copy.lines.filter(({ what }) => what === "begin").map(nameOf))
+  for (const line of copy.lines) if (line.what === "end") began.delete(nameOf(line))
+  const runs = await Promise.all(
+    Object.entries(runIds).map(async ([key, id]) => ({
+      key,
+      id,
+      run: await client.waitForRun(id, { timeout: 20_000 })
+    }))
+  )
+  const did = readSideLog(copy.sideLog)
+  for (const { id, key, run } of runs) {
+    const { output, status, steps } = outcomeOf(key, run.functionId)
+    assert.deepStrictEqual({ key, status: run.status, output: run.output }, { key, status, output })
+    for (const step of steps) {
+      const count = (what: string) =>
+        did.filter((line) => line.key === key && line.step === step && line.what === what).length
+      const before = began.has(nameOf({ key, step })) ? 1 : 0
+      assert.deepStrictEqual([key, step, count("begin"), count("end")], [key, step, 1 + before, 1])
+    }
+    const after = await client.getRunSteps(id)
+    for (const step of copy.seen.runs[key]?.steps ?? []) {
+      if (step.status !== "completed") continue
+      expect(after.find((it) => it.id === step.id)).toMatchObject(step)
+    }
+  }
+  const taken = did.flatMap(({ key, step, what }) =>
+    key === "takes back" && what === "end" && step.startsWith("cancel ") ? [step] : []
+  )
+  assert.deepStrictEqual(taken, ["cancel hotel", "cancel train", "cancel flight"])
+}
+
+const nameOf = ({ key, step }: { readonly key: string; readonly step: string }): string => `${key}: ${step}`
+
+/** Joins the group of the fixture, and resolves when it has got and acked what was not. */
+const emptyGroup = async (config: {
+  readonly engine?: EngineHandle
+  readonly serverUrl?: string
+  readonly apiKey?: string
+}) => {
+  const got: Array<number> = []
+  const subscriptions = createSubscriptionClient(config)
+  await subscriptions.connect()
+  let done: () => void
+  const all = new Promise<void>((resolve) => (done = resolve))
+  const subscription = await subscriptions.subscribe("events:delivery.*", {
+    consumerGroup: "warehouse",
+    ackMode: "manual",
+    onEvent: async ({ data, eventId = "" }) => {
+      await subscription.ack(eventId)
+      if (got.push((data as { readonly n: number }).n) === 6) done()
+    }
+  })
+  return {
+    /** What it got, without the order. */
+    all: all.then(() => got.toSorted((a, b) => a - b)),
+    close: () => subscriptions.close()
+  }
+}
+
+describe.each(names)("what the version of %s has left behind", (name) => {
+  it("is all there for who opens it at once, and goes on", async () => {
+    const copy = copyOf(name)
+    const { database, first, killedAt, masterKey, runIds, seen } = copy
+
+    await using engine = await openTestEngine(
+      { masterKey, startAt: new Date(killedAt + 1000) },
+      Sqlite.layer({ filename: database })
+    )
+    const { client } = engine
+    expect(await look(client, runIds)).toMatchObject(seen)
+    assert.deepStrictEqual(await callAgain(client), first)
+    assert.strictEqual((await client.explain(runIds["sleeps"] ?? "")).code, "SLEEPING")
+    assert.strictEqual((await client.explain(runIds["waits for a retry"] ?? "")).code, "WAITING_FOR_RETRY")
+    const sessions = client.kv().bucket("sessions")
+    assert.deepStrictEqual((await sessions.get("ada")).value, { role: "admin" })
+
+    const group = await emptyGroup({ engine })
+    await engine.startWorker(work(copy))
+    await moveOn(client, copy)
+    await engine.runUntilIdle()
+    await assertEnded(client, copy, runIds)
+    assert.strictEqual(await engine.countStuckRuns(), 0)
+
+    await engine.advance("1d")
+    assert.deepStrictEqual(await group.all, [2, 3, 4, 5, 6, 7])
+    group.close()
+    await assertRejects(sessions.get("ada"), KeyNotFoundError)
+    const { position } = await client.emit("points.given", { customer: "ada", points: 1 })
+    await engine.settle()
+    const { lastEventSeq, state } = await client.projections.get("points", { partition: "ada" })
+    assert.deepStrictEqual({ lastEventSeq, state }, { lastEventSeq: position, state: { sum: 8, count: 3 } })
+    assert.isAbove((await client.listRuns({ functionId: "nightly", status: "completed" })).totalCount, 0)
+  })
+
+  it("is all there for who opens it long after, over HTTP too, and goes on", async () => {
+    const copy = copyOf(name)
+    const { apiKeys, database: filename, first, masterKey, runIds, seen } = copy
+
+    await using engine = await startEngine({ ...keeping, filename, masterKey, listen: { port: 0 } })
+    const serverUrl = engine.url ?? ""
+    await using client = createClient({ serverUrl, apiKey: apiKeys.admin })
+    // runs are due by now, keys and the history of those that were deleted have gone
+    const { kv, runs: _, ...others } = seen
+    const { kv: kvNow, ...othersNow } = await look(client, runIds)
+    expect(othersNow).toMatchObject(others)
+    expect(kvNow).toMatchObject({ ...kv, buckets: kv.buckets.map(({ name }) => ({ name })) })
+    await assertRejects(client.kv().bucket("sessions").get("ada"), KeyNotFoundError)
+
+    await using orders = createClient({ serverUrl, apiKey: apiKeys.orders })
+    const later = await orders.emit(
+      "order.placed",
+      { key: "later", pause: 20 },
+      { idempotencyKey: "order-completed" }
+    )
+    assert.notStrictEqual(later.eventId, first.emit.eventId)
+    await assertRejects(orders.emit("pay.asked", {}), UnauthorizedError)
+    await using stranger = createClient({ serverUrl, apiKey: `${apiKeys.orders}x` })
+    await assertRejects(stranger.listRuns(), UnauthenticatedError)
+
+    const group = await emptyGroup({ serverUrl, apiKey: apiKeys.admin })
+    const worker = engine.createWorker(work(copy))
+    void worker.start()
+    await moveOn(client, copy)
+    await assertEnded(client, copy, { ...runIds, later: later.runIds[0] ?? "" })
+    assert.deepStrictEqual(await group.all, [2, 3, 4, 5, 6, 7])
+    group.close()
+    await assertProjects(client)
+  })
+
+  it.each(transports)("works by its own worker for the newest engine, over %s", async (transport) => {
+    const copy = copyOf(name)
+    const { apiKeys, database: filename, masterKey, runIds, sideLog } = copy
+
+    await using engine = await startEngine({ ...keeping, filename, masterKey, listen: { port: 0 } })
+    await using _worker = await startProgram(copy.worker, {
+      serverUrl: engine.url ?? "",
+      apiKey: apiKeys.worker,
+      transport,
+      sideLog,
+      hold: false
+    } satisfies WorkerProcess)
+
+    const { client } = engine
+    assert.deepStrictEqual(await transportsOf(client), [transport])
+
+    await moveOn(client, copy)
+    const newRunIds = await startAnew(client, copy)
+    await assertEnded(client, copy, { ...runIds, ...newRunIds })
+    await assertProjects(client)
+  })
+
+  it.each(transports)("works by its own engine for the newest worker, over %s", async (transport) => {
+    const copy = copyOf(name)
+    const { apiKeys, database: filename, masterKey, runIds } = copy
+
+    await using engine = await startProgram(copy.engine, { filename, masterKey } satisfies EngineProcess)
+    const server = { serverUrl: engine.said, apiKey: apiKeys.worker }
+    const worker =
+      transport === "connect"
+        ? createStreamingWorker({ ...work(copy), ...server })
+        : createWorker({
+            ...work(copy),
+            ...server,
+            transport: transport === "rpc" ? "streaming" : "polling"
+          })
+    await using _ = { [Symbol.asyncDispose]: () => worker.drain() }
+    void worker.start()
+    await worker.ready()
+    await using client = createClient({ ...server, apiKey: apiKeys.admin })
+    assert.deepStrictEqual(await transportsOf(client), [transport])
+
+    const group = await emptyGroup({ ...server, apiKey: apiKeys.admin })
+    await moveOn(client, copy)
+    const newRunIds = await startAnew(client, copy)
+    await assertEnded(client, copy, { ...runIds, ...newRunIds })
+    assert.deepStrictEqual(await group.all, [2, 3, 4, 5, 6, 7])
+    group.close()
+    await assertProjects(client)
+  })
+})
+
+/** The projection goes on from the state that the fixture holds. */
+const assertProjects = async (client: IronflowClient): Promise<void> => {
+  const { position } = await client.emit("points.given", { customer: "bob", points: 1 })
+  const { state } = await client.projections.get("points", { partition: "bob", after: position })
+  assert.deepStrictEqual(state, { sum: 6, count: 2 })
+}
+
+const transportsOf = async (client: IronflowClient): Promise<ReadonlyArray<string>> =>
+  (await client.listWorkers()).map(({ transport }) => transport)
+
+/** However old a fixture has become. */
+const keeping = { keepRuns: "forever", keepMessages: "forever", logger: false } as const
+
+const assertRejects = async (
+  promise: Promise<unknown>,
+  kind: Parameters<typeof assert.instanceOf>[1]
+): Promise<void> => {
+  const error = await promise.then(
+    () => undefined,
+    (error: unknown) => error
+  )
+  assert.instanceOf(error, kind)
+}
