@@ -5,9 +5,12 @@
 import { createServer } from "node:http"
 import { once } from "node:events"
 import type { AddressInfo } from "node:net"
+import { createFunction } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
 import { access } from "../../src/Protocol/Http/Access.ts"
+import { change } from "../Engine/Store/Damaged.ts"
+import { temporaryDatabase } from "../wire/Ironflow.ts"
 import { RawStream, REGISTERED } from "../wire/RawStream.ts"
 import { registrationOf } from "../wire/RawTurnWorker.ts"
 import { Keys, type PolicyOf } from "./Keys.ts"
@@ -803,6 +806,50 @@ it("a worker that names its environment itself is held to what its key may do th
       await registers("staging", "default")
     ],
     [200, 403, 403]
+  )
+})
+
+it("a list names no damaged runs that may not be read, and a damaged log hides no more than what is denied", async () => {
+  using database = temporaryDatabase()
+  const { filename } = database
+  const ids: Array<string> = []
+  {
+    const triggers = [{ event: "guest.came" }, { event: "salary.paid" }]
+    const greet = createFunction({ id: "greet", triggers }, () => "hello")
+    await using engine = await startEngine({ filename, functions: [greet], logger: false })
+    for (const name of ["guest.came", "guest.came", "guest.came", "salary.paid"]) {
+      const { runIds } = await engine.client.emit(name, { of: MARK })
+      await engine.client.waitForRun(runIds[0]!)
+      ids.push(...runIds)
+    }
+  }
+  const [hidden, shown, whole, salary] = ids
+  change(filename, `UPDATE runs SET output = '${MARK}' WHERE id IN ('${hidden}', '${shown}')`)
+  // the order of ids is not that of the log any more
+  change(filename, "UPDATE events SET id = 'evt_0' WHERE position = 2")
+  await using damaged = await Keys.start({ filename })
+  const key = await damaged.keyThat(
+    { actions: "*" },
+    { effect: "deny", actions: "run:read", resources: `run:${hidden}` },
+    { effect: "deny", actions: "subscription:read", resources: "subscription:events:salary.*" }
+  )
+
+  const page = await damaged.ok(damaged.rpc("IronflowService/ListRuns", {}, { key }))
+
+  assert.deepStrictEqual(
+    page.damaged.map(({ id }: { id: string }) => id),
+    [shown]
+  )
+  // not a word of what is stored there
+  assert.notInclude(page.damaged[0].message, MARK)
+  assert.notInclude((await damaged.rpc("IronflowService/GetRun", { id: shown }, { key })).text, MARK)
+  assert.strictEqual(page.totalCount, 3)
+  assert.deepStrictEqual(
+    page.runs.map(({ id, input }: { id: string; input?: unknown }) => [id, input]),
+    [
+      [salary, undefined],
+      [whole, { of: MARK }]
+    ]
   )
 })
 

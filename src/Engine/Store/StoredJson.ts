@@ -1,0 +1,22 @@
+/** JSON as it comes out of the database: what cannot be parsed there is damaged, and nobody's bad input. */
+import { StoreError } from "../../Errors.ts"
+
+/** How the message begins. */
+export const NOT_JSON = "what is stored is not JSON"
+
+/** The value of a stored JSON text. Throws `StoreError` with code `STORE_CORRUPT`. */
+export const parseStored = (text: unknown): ReturnType<typeof JSON.parse> => {
+  try {
+    return JSON.parse(String(text))
+  } catch (error) {
+    // without what is stored, which whoever is told that it is damaged may not be allowed to see
+    const reason = (error instanceof Error ? error.message : String(error)).replace(/, (?:\.{3})?".*/s, "")
+    throw new StoreError(`${NOT_JSON} (${reason}). The row is damaged: restore the database from a backup`, {
+      code: "STORE_CORRUPT"
+    })
+  }
+}
+
+/** The same of a text that may be absent. */
+export const decodeStored = (text: string | undefined): unknown =>
+  text === undefined ? undefined : parseStored(text)
