@@ -23,6 +23,18 @@ export interface TurnSurroundings {
   readonly turnBudgetMs: number
 }
 
+/**
+ * Some turns of the event loop. A process that was frozen reads requests that the engine has given up meanwhile, and another
+ * process may have run them: that the engine has hung up comes right after them, before anything is begun.
+ */
+const hangUpsFirst = Effect.repeat(
+  Effect.callback<void>((resume) => {
+    const turn = setImmediate(() => resume(Effect.void))
+    return Effect.sync(() => clearImmediate(turn))
+  }),
+  { times: 2 }
+)
+
 /** Runs a turn to its end. Interrupting it, as when the engine hangs up, aborts the steps that run. */
 export const runTurn = (
   fn: AnyFunction,
@@ -32,6 +44,7 @@ export const runTurn = (
 ): Effect.Effect<TurnEnd> =>
   Effect.scoped(
     Effect.gen(function* () {
+      yield* hangUpsFirst
       // one for each turn: no timer outlives its request
       const alarm = yield* Alarm.make
       const fork = Effect.runForkWith(context)

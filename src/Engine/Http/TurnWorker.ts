@@ -353,7 +353,9 @@ export class TurnWorker {
     }
     if (this.#watched.has(line)) return
     this.#watched.add(line)
-    line.once("close", () => this.#gone(line))
+    // it may have closed while the worker was being registered
+    if (line.destroyed) this.#gone(line)
+    else line.once("close", () => this.#gone(line))
   }
 
   get #processEnded(): boolean {

@@ -163,8 +163,8 @@ const takeoversOf = (
 ): ReadonlyArray<Takeover> => {
   const byRun = groupBy(executions, ({ run }) => run)
   return strikes.flatMap((struck) => {
-    const boundMs = takeoverBound(struck, plan)
-    if (boundMs === undefined) return []
+    const termMs = takeoverBound(struck, plan)
+    if (termMs === undefined) return []
     const held = executions.filter(
       ({ begunMono, by, end, run }) =>
         by === struck.on &&
@@ -177,7 +177,14 @@ const takeoversOf = (
     // a run once, however many of its branches were running
     return Array.from(new Map(held.map((execution) => [execution.run, execution])).values()).flatMap(
       (execution): ReadonlyArray<Takeover> => {
-        const later = (byRun.get(execution.run) ?? []).filter(({ begunMono }) => begunMono > struck.at)
+        const all = byRun.get(execution.run) ?? []
+        // a process that is struck twice may not have had the time to abort what is not its own any more
+        const isTakenOver = all.some(
+          ({ begunMono, by }) => by !== struck.on && begunMono > execution.begunMono && begunMono <= struck.at
+        )
+        if (isTakenOver) return []
+        const boundMs = termMs + lossDelayMs(all.filter((other) => isLost(other, execution)).length)
+        const later = all.filter(({ begunMono }) => begunMono > struck.at)
         const first = later.toSorted((a, b) => a.begunMono - b.begunMono)[0]
         const elsewhere = later
           .filter(({ by }) => by !== struck.on)
@@ -197,6 +204,13 @@ const takeoversOf = (
     )
   })
 }
+
+/** Whether it was begun for the same step as the other, or is that one, and came to nothing. */
+const isLost = (one: Execution, other: Execution): boolean =>
+  one.key === other.key && one.begunMono <= other.begunMono && one.end?.how !== "returned"
+
+/** How long the engine waits when a run is lost for the n-th time in a row: a second, doubling, and half as much by chance. */
+const lossDelayMs = (losses: number): number => (losses < 2 ? 0 : 1500 * 2 ** (losses - 2))
 
 const isEnded = ({ status }: RunRow): boolean => ["completed", "failed", "cancelled"].includes(status)
 

@@ -28,9 +28,8 @@ const embed = ({ bells, sideLog }: NonNullable<EngineOptions["memory"]>) => {
 
 const options = {
   filename: database,
-  listen: { port },
+  listen: { port, leaseTerm: leaseMs },
   logger: false,
-  leaseTerm: leaseMs,
   push: { allowPrivateNetworks: true, signingKey: SIGNING_KEY, timeout: pushTimeoutMs(leaseMs) },
   ...(memory === undefined ? {} : embed(memory))
 } as const
