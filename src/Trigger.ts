@@ -1,10 +1,9 @@
 /** What starts runs of a function: events by name or pattern, with an optional expression, and cron schedules. */
-import * as Cron from "effect/Cron"
-import * as Result from "effect/Result"
 import { ValidationError } from "./Errors.ts"
 import { checkEventName } from "./Event.ts"
 import { compileExpression, evaluateExpression, type Evaluation } from "./Expression.ts"
 import { checkPattern, matchesPattern } from "./Pattern.ts"
+import { nextFire, parseSchedule } from "./Schedule.ts"
 
 /** An event trigger, a cron trigger, or a cron trigger whose fires are events of the given name. */
 export interface Trigger {
@@ -54,25 +53,12 @@ export const matchTriggers = (
 export const cronEventName = (functionId: string, trigger: Trigger): string =>
   trigger.event ?? `cron.${functionId}`
 
-/** The schedule of a cron trigger. Throws `ValidationError` when the schedule or the zone cannot be read. */
-export const parseCron = (cron: string, timezone = "UTC"): Cron.Cron => {
-  const parsed = Cron.parse(cron, timezone)
-  if (Result.isSuccess(parsed)) return parsed.success
-  throw new ValidationError(
-    parsed.failure.input === timezone && cron !== timezone
-      ? `"${timezone}" is not a time zone; write an IANA name such as "Europe/Berlin", or "UTC"`
-      : `"${cron}" is not a cron schedule: ${parsed.failure.message}. ` +
-          'Write minute, hour, day of month, month and day of week, as in "0 9 * * 1-5"',
-    { cause: parsed.failure }
-  )
-}
-
 /** Throws `ValidationError` when the schedule cannot be read, or never comes: there is no 30th of February. */
 const checkSchedule = (cron: string, timezone: string | undefined): void => {
-  const parsed = parseCron(cron, timezone)
+  const schedule = parseSchedule(cron, timezone)
   try {
     // whether it comes at all does not depend on when the search begins
-    Cron.next(parsed, new Date(0))
+    nextFire(schedule, 0)
   } catch (cause) {
     throw new ValidationError(`"${cron}" never comes: no date fits its day and month`, { cause })
   }

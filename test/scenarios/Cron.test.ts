@@ -73,7 +73,7 @@ describe("cron", () => {
     })
   )
 
-  it.effect("a local time that the clocks skip in spring fires once, right after the gap", () =>
+  it.effect("a fixed time that the clocks skip in spring fires once, at the end of the gap", () =>
     Effect.gen(function* () {
       // Berlin goes from 2:00 to 3:00 at 01:00 UTC on 29 March 2026
       yield* TestClock.setTime(Date.parse("2026-03-27T12:00:00Z"))
@@ -84,14 +84,14 @@ describe("cron", () => {
 
       assert.deepStrictEqual(yield* fires(world), [
         "2026-03-28T01:30:00.000Z",
-        "2026-03-29T01:30:00.000Z",
+        "2026-03-29T01:00:00.000Z",
         "2026-03-30T00:30:00.000Z",
         "2026-03-31T00:30:00.000Z"
       ])
     })
   )
 
-  it.effect("a local time that the clocks repeat in autumn fires the first time only", () =>
+  it.effect("a fixed time that the clocks repeat in autumn fires the first time only", () =>
     Effect.gen(function* () {
       // Berlin goes from 3:00 to 2:00 at 01:00 UTC on 25 October 2026
       yield* TestClock.setTime(Date.parse("2026-10-23T12:00:00Z"))
@@ -105,6 +105,24 @@ describe("cron", () => {
         "2026-10-25T00:30:00.000Z",
         "2026-10-26T01:30:00.000Z",
         "2026-10-27T01:30:00.000Z"
+      ])
+    })
+  )
+
+  it.effect("a schedule of every half hour fires both times in the hour that the clocks repeat", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(Date.parse("2026-10-24T23:45:00Z"))
+      const world = yield* World.make({
+        functions: [reporting({ cron: "*/30 * * * *", timezone: "Europe/Berlin" })]
+      })
+      for (let i = 0; i < 5; i++) yield* world.advance("30 minutes")
+
+      assert.deepStrictEqual(yield* fires(world), [
+        "2026-10-25T00:00:00.000Z",
+        "2026-10-25T00:30:00.000Z",
+        "2026-10-25T01:00:00.000Z",
+        "2026-10-25T01:30:00.000Z",
+        "2026-10-25T02:00:00.000Z"
       ])
     })
   )

@@ -2,12 +2,11 @@
  * Cron triggers: when each is due next, and what a fire is.
  *
  * A fire is an event with source `cron` in the log. It starts the function whose trigger it is, and every function with an
- * event trigger for its name. Policies: a local time that clocks skip fires by as much later as they skip, one that
- * they repeat fires the first time only, and of the fires that fell due while the engine was down the last one is made up for.
+ * event trigger for its name. Of the fires that fell due while the engine was down the last one is made up for.
  */
-import * as Cron from "effect/Cron"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
-import { cronEventName, parseCron } from "../../Trigger.ts"
+import { lastFire, nextFire, parseSchedule } from "../../Schedule.ts"
+import { cronEventName } from "../../Trigger.ts"
 import { appendEvent } from "./Events.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
@@ -24,7 +23,7 @@ export const putSchedules = (
   for (const trigger of registration.triggers) {
     if (trigger.cron === undefined) continue
     const timezone = trigger.timezone ?? UTC
-    const nextAt = Cron.next(parseCron(trigger.cron, timezone), new Date(now)).getTime()
+    const nextAt = nextFire(parseSchedule(trigger.cron, timezone), now)
     kept.add(JSON.stringify([trigger.cron, timezone]))
     tx.run(
       `INSERT INTO schedules (function, cron, timezone, event, next_at) VALUES (?, ?, ?, ?, ?)
@@ -64,13 +63,12 @@ export const fireSchedules = (tx: Transaction, limit: number): number => {
 
 const fireSchedule = (tx: Transaction, row: Row): void => {
   const now = tx.now()
-  const cron = parseCron(String(row.cron), String(row.timezone))
-  // the search is strict and the fire may be due this very millisecond
-  const last = Cron.prev(cron, new Date(now + 1)).getTime()
-  const scheduledAt = Math.max(Number(row.next_at), last <= now ? last : 0)
+  const schedule = parseSchedule(String(row.cron), String(row.timezone))
+  const dueAt = Number(row.next_at)
+  const scheduledAt = lastFire(schedule, dueAt, now) ?? dueAt
   tx.run(
     "UPDATE schedules SET next_at = ? WHERE function = ? AND cron = ? AND timezone = ?",
-    Cron.next(cron, new Date(now)).getTime(),
+    nextFire(schedule, now),
     row.function!,
     row.cron!,
     row.timezone!

@@ -285,13 +285,13 @@ export const upkeepSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(names(second), ["greet", "log"])
     })
 
-    test("a time that clocks skip fires that much later, one that they repeat fires once", function* (shop) {
+    test("a fixed time that clocks skip fires at the end of the gap, one that they repeat fires once", function* (shop) {
       // Berlin, 2026: 02:00 to 03:00 is skipped on March 29, and 02:00 to 03:00 comes twice on October 25
       yield* shop.pass(Date.UTC(2026, 2, 28, 12))
       yield* shop.register(nightly("30 2 * * *", { timezone: "Europe/Berlin" }))
       yield* shop.pass(24 * hour)
       const spring = yield* shop.claimOne()
-      assert.strictEqual(JSON.parse(spring.event.data).scheduledAt, "2026-03-29T01:30:00.000Z")
+      assert.strictEqual(JSON.parse(spring.event.data).scheduledAt, "2026-03-29T01:00:00.000Z")
 
       yield* shop.pass(Date.UTC(2026, 9, 24, 12) - Date.UTC(2026, 2, 29, 12))
       yield* shop.claim({ credit: 10 })
