@@ -183,6 +183,7 @@ export {
   NondeterminismError,
   NonRetryableError,
   NotConfiguredError,
+  RetryAfterError,
   RevisionConflictError,
   RevisionGoneError,
   ProjectionBehindError,

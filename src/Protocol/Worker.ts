@@ -340,6 +340,7 @@ export interface FunctionRegistration {
     readonly initialDelayMs: number
     readonly backoffFactor: number
     readonly maxDelayMs: number
+    readonly jitter?: number
   }
   readonly timeoutMs: number
   readonly concurrency?: { readonly limit: number; readonly key?: string }

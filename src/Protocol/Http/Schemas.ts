@@ -487,7 +487,8 @@ const Retry = Schema.Struct({
   maxAttempts: optional(Schema.Int),
   initialDelayMs: optional(Schema.Number),
   backoffFactor: optional(Schema.Number),
-  maxDelayMs: optional(Schema.Number)
+  maxDelayMs: optional(Schema.Number),
+  jitter: optional(Schema.Number)
 })
 
 const Concurrency = Schema.Struct({ limit: Schema.Int, key: optional(text) })
@@ -655,7 +656,8 @@ const FunctionRegistration = Schema.Struct({
     maxAttempts: Schema.Int,
     initialDelayMs: Schema.Number,
     backoffFactor: Schema.Number,
-    maxDelayMs: Schema.Number
+    maxDelayMs: Schema.Number,
+    jitter: optional(Schema.Number)
   }),
   timeoutMs: Schema.Number,
   concurrency: optional(Concurrency),
