@@ -2,8 +2,10 @@
 import { ValidationError } from "./Errors.ts"
 import { checkEventName } from "./Event.ts"
 import { compileExpression, evaluateExpression, type Evaluation } from "./Expression.ts"
+import { type Overlap, overlaps } from "./Overlap.ts"
 import { checkPattern, matchesPattern } from "./Pattern.ts"
 import { nextFire, parseSchedule } from "./Schedule.ts"
+import { show } from "./Show.ts"
 
 /** An event trigger, a cron trigger, or a cron trigger whose fires are events of the given name. */
 export interface Trigger {
@@ -15,6 +17,8 @@ export interface Trigger {
   readonly cron?: string
   /** IANA name (`Europe/Berlin`) or offset of the zone that `cron` is read in; UTC by default. */
   readonly timezone?: string
+  /** What a fire of `cron` does while the run of the fire before has not ended; `"allow"` by default. */
+  readonly overlap?: Overlap
 }
 
 /** The event that is matched against triggers, as plain data. */
@@ -69,7 +73,7 @@ export const checkTrigger = (trigger: unknown, what: string): void => {
   if (typeof trigger !== "object" || trigger === null) {
     throw new ValidationError(`${what} must be an object such as { event: "order.placed" }`)
   }
-  const { event, expression, cron, timezone } = trigger as { readonly [K in keyof Trigger]: unknown }
+  const { event, expression, cron, overlap, timezone } = trigger as { readonly [K in keyof Trigger]: unknown }
   if (event === undefined && cron === undefined) {
     throw new ValidationError(`${what} needs \`event\` or \`cron\``)
   }
@@ -86,6 +90,13 @@ export const checkTrigger = (trigger: unknown, what: string): void => {
     if (timezone === undefined) return
     if (cron === undefined) throw new ValidationError("it goes with `cron`, and there is none")
     text(timezone)
+  })
+  naming(what, "overlap", () => {
+    if (overlap === undefined) return
+    if (cron === undefined) throw new ValidationError("it goes with `cron`, and there is none")
+    if (!overlaps.some((known) => known === overlap)) {
+      throw new ValidationError(`it must be "allow", "skip" or "queue", got ${show(overlap)}`)
+    }
   })
   naming(what, "cron", () => {
     if (cron !== undefined) checkSchedule(text(cron), timezone === undefined ? undefined : text(timezone))

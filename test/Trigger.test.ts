@@ -49,6 +49,24 @@ describe("checkTrigger", () => {
   })
 })
 
+describe("checkTrigger, of `overlap`", () => {
+  it.each(["allow", "skip", "queue"])("takes %s on a cron trigger", (overlap) => {
+    assert.doesNotThrow(() => checkTrigger({ cron: "0 9 * * *", overlap }, "Trigger 0"))
+  })
+
+  it.each<readonly [trigger: unknown, message: RegExp]>([
+    [
+      { cron: "0 9 * * *", overlap: "later" },
+      /Trigger 0: `overlap`: it must be "allow", "skip" or "queue", got "later"/
+    ],
+    [{ cron: "0 9 * * *", overlap: true }, /got true/],
+    [{ event: "order.placed", overlap: "skip" }, /`overlap`: it goes with `cron`/]
+  ])("refuses %j", (trigger, message) => {
+    assert.throws(() => checkTrigger(trigger, "Trigger 0"), ValidationError)
+    assert.throws(() => checkTrigger(trigger, "Trigger 0"), message)
+  })
+})
+
 describe("cronEventName", () => {
   it("is the trigger's event, else made from the function's id", () => {
     assert.strictEqual(

@@ -18,6 +18,7 @@ import type {
   TimeoutError,
   ValidationError
 } from "../Errors.ts"
+import type { Overlap } from "../Overlap.ts"
 
 /** The Effect reading of an API: failures are in the type. */
 export interface EffectKind extends HKT.TypeLambda {
@@ -247,6 +248,8 @@ export interface FunctionInfo {
     readonly event?: string
     readonly expression?: string
     readonly cron?: string
+    readonly timezone?: string
+    readonly overlap?: Overlap
   }>
   /** One more with every change of configuration or code. */
   readonly version: number

@@ -467,5 +467,14 @@ ALTER TABLE projection_states ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
   `
 -- lease_ms: how long the lease holds without a sign of life. timeout_ms of a wait: also of a sleep for a length of time.
 ALTER TABLE runs ADD COLUMN lease_ms INTEGER;
+`,
+  `
+-- overlap: NULL allows it. run: the id of the run that fired last, for which the next fires may have to wait. skipped: fires that were
+-- left out since it began. queue: JSON of when those are from that wait for its end, oldest first; NULL for none.
+ALTER TABLE schedules ADD COLUMN overlap TEXT;
+ALTER TABLE schedules ADD COLUMN run TEXT;
+ALTER TABLE schedules ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE schedules ADD COLUMN queue TEXT;
+CREATE INDEX schedules_queue ON schedules (function) WHERE queue IS NOT NULL;
 `
 ]

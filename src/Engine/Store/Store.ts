@@ -59,6 +59,7 @@ import type {
 import type { RunActivity } from "./Activity.ts"
 import type { GroupSetup, GroupStore } from "./GroupStore.ts"
 import type { ProjectionChange, ProjectionStore } from "./ProjectionStore.ts"
+import type { HeldBack } from "./Schedules.ts"
 import type { Holder, Holders, Lease } from "./Stuck.ts"
 
 /** An event to append to the log. */
@@ -500,6 +501,8 @@ export interface RunSituation {
   readonly functionDeleted?: boolean
   /** The worker to which the run's actor is bound. */
   readonly actorWorkerId?: string
+  /** The schedule whose fires wait for its end, or are left out until then. */
+  readonly heldBack?: HeldBack
 }
 
 export interface SealedSecret {

@@ -3,6 +3,7 @@
  * in snake case too (`Lenient.ts`), and ignores what it does not know.
  */
 import * as Schema from "effect/Schema"
+import { overlaps } from "../../Overlap.ts"
 
 const optional = Schema.optionalKey
 const text = Schema.String
@@ -480,7 +481,8 @@ const Trigger = Schema.Struct({
   event: optional(text),
   expression: optional(text),
   cron: optional(text),
-  timezone: optional(text)
+  timezone: optional(text),
+  overlap: optional(Schema.Literals(overlaps))
 })
 
 const Retry = Schema.Struct({
