@@ -44,7 +44,7 @@ export interface CallOptions {
 export interface EmitOptions extends CallOptions {
   /** Schema version of the event; 1 by default. */
   readonly version?: number
-  /** Emitting again with the same key within 24 hours returns the first result and creates nothing. */
+  /** Emitting an event of this name again with the same key within 24 hours returns the first result and creates nothing. */
   readonly idempotencyKey?: string
   readonly metadata?: Record<string, unknown>
 }
@@ -86,7 +86,7 @@ export interface ServerCapabilities {
 }
 
 export interface PublishOptions extends CallOptions {
-  /** Publishing again with the same key within 24 hours returns the first result. */
+  /** Publishing to this topic again with the same key within 24 hours returns the first result. */
   readonly idempotencyKey?: string
 }
 

@@ -476,5 +476,16 @@ ALTER TABLE schedules ADD COLUMN run TEXT;
 ALTER TABLE schedules ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE schedules ADD COLUMN queue TEXT;
 CREATE INDEX schedules_queue ON schedules (function) WHERE queue IS NOT NULL;
+`,
+  `
+-- operation: also what it is about, such as "emit order.placed". Nobody knows any more by which webhook an event came: its key stays
+-- under "webhook" for all of them.
+INSERT OR IGNORE INTO idempotency
+  SELECT environment, 'webhook', key, fingerprint, result, expires_at FROM idempotency WHERE operation = 'emit';
+UPDATE idempotency SET operation = operation || ' ' || name FROM (
+    SELECT i.environment AS env, i.operation AS op, i.key AS k, e.name AS name FROM idempotency i JOIN events e ON e.position =
+      CASE WHEN json_valid(i.result) THEN json_extract(i.result, iif(i.operation = 'emit', '$.position', '$.sequence')) END
+    WHERE i.operation IN ('emit', 'publish')
+  ) WHERE environment = env AND operation = op AND key = k;
 `
 ]

@@ -71,6 +71,8 @@ export interface NewEvent {
   readonly metadata?: JsonText
   readonly source?: string
   readonly idempotencyKey?: string
+  /** The id of the webhook that it came by, to which its idempotency key belongs then. */
+  readonly webhook?: string
   /** The stream that the event is part of: only appends to streams give it. */
   readonly entity?: EventEntity
 }
@@ -81,7 +83,7 @@ export interface AppendedEvent {
   readonly runIds: Array<string>
   /** Whether an earlier event with the same idempotency key was returned instead. */
   readonly duplicate: boolean
-  /** The earlier event with the same key had another name or other data. */
+  /** The earlier event with the same key had other data. */
   readonly conflicting: boolean
   /** Trigger or concurrency expressions that failed for this event: they count as no match. */
   readonly warnings: ReadonlyArray<string>

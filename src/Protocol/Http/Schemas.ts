@@ -58,6 +58,8 @@ export const RestEmitRequest = Schema.Struct({
   data: optional(json),
   version: optional(Schema.Int),
   idempotencyKey: optional(text),
+  /** The id of the webhook that the event came by. */
+  webhook: optional(text),
   metadata: optional(jsonObject)
 })
 
