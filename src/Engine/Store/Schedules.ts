@@ -102,13 +102,14 @@ const fallDue = (tx: Transaction, row: Row): void => {
   const dueAt = Number(row.next_at)
   const scheduledAt = lastFire(schedule, dueAt, now) ?? dueAt
   update(tx, row, "next_at = ?", nextFire(schedule, now))
-  if (Number(row.held_back) === 0) fire(tx, row, scheduledAt)
+  // none passes those that have waited
+  if (Number(row.held_back) === 0 && row.queue === null) fire(tx, row, scheduledAt)
   else holdBack(tx, row, scheduledAt)
 }
 
 const holdBack = (tx: Transaction, row: Row, scheduledAt: number): void => {
   const queue = readQueue(row)
-  if (row.overlap === "queue" && queue.length < LONGEST_QUEUE) {
+  if (row.overlap !== "skip" && queue.length < LONGEST_QUEUE) {
     update(tx, row, "queue = ?", JSON.stringify([...queue, scheduledAt]))
     return
   }
