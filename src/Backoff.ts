@@ -1,6 +1,7 @@
 /** When to try again. */
 import { DEFAULT_RETRY } from "./Constants.ts"
-import { ValidationError } from "./Errors.ts"
+import { parseDuration } from "./Duration.ts"
+import { retryAfterOf, ValidationError } from "./Errors.ts"
 import { show } from "./Show.ts"
 
 /** How often and when a failed step, or a run that failed outside its steps, is tried again. */
@@ -11,21 +12,29 @@ export interface RetryConfig {
   readonly initialDelayMs?: number
   /** Every further delay is this many times as long; 2 by default. */
   readonly backoffFactor?: number
-  /** No delay is longer, in milliseconds; 300000 (5 minutes) by default. */
+  /** No delay is longer, in milliseconds, unless the error asks for more; 300000 (5 minutes) by default. */
   readonly maxDelayMs?: number
+  /** The share of each delay that chance may take off, from 0 to 1, so that not all try again at once; 0 by default. */
+  readonly jitter?: number
 }
 
-/** A retry policy with nothing left open. */
-export type RetryPolicy = Required<RetryConfig>
+/** A retry policy with nothing left open; without `jitter` chance takes nothing off. */
+export type RetryPolicy = Required<Omit<RetryConfig, "jitter">> & Pick<RetryConfig, "jitter">
 
 /** The delay in milliseconds after `attempt` (from 1) has failed: `initial * multiplier ^ (attempt - 1)`, at most `max`. */
 export const calculateBackoff = (attempt: number, initial: number, max: number, multiplier = 2): number =>
   // An initial delay of 0 stays 0 where the power has grown to infinity.
   initial === 0 ? 0 : Math.min(initial * multiplier ** (attempt - 1), max)
 
-/** The delay in milliseconds before the next attempt, after `failures` failed ones (from 1). */
-export const retryDelayMs = (policy: RetryPolicy, failures: number): number =>
-  Math.round(calculateBackoff(failures, policy.initialDelayMs, policy.maxDelayMs, policy.backoffFactor))
+/**
+ * The delay in milliseconds before the next attempt, after `failures` failed ones (from 1). `chance`, from 0 to 1, is how much of
+ * the jitter is taken off.
+ */
+export const retryDelayMs = (policy: RetryPolicy, failures: number, chance = 0): number =>
+  Math.round(
+    calculateBackoff(failures, policy.initialDelayMs, policy.maxDelayMs, policy.backoffFactor) *
+      (1 - (policy.jitter ?? 0) * chance)
+  )
 
 /** The policy of those who do not say otherwise. */
 export const defaultRetry: RetryPolicy = {
@@ -37,6 +46,32 @@ export const defaultRetry: RetryPolicy = {
 
 /** No delay is longer than this: past it a timestamp is no date any more. */
 const longestDelayMs = 10 * 365 * 86_400_000
+
+/**
+ * The delay in milliseconds that the error asks for before it is tried again: `undefined` when it asks for none, `NaN` when
+ * what it says is neither a delay nor a date. A date that has passed asks for no delay.
+ */
+export const askedDelayMs = (error: unknown, now: number): number | undefined => {
+  const asked = retryAfterOf(error)
+  if (asked === undefined) return undefined
+  const ms = typeof asked === "number" ? (asked < 0 ? Number.NaN : asked) : readAsked(asked, now)
+  return Math.min(Math.round(ms), longestDelayMs)
+}
+
+const readAsked = (asked: unknown, now: number): number => {
+  if (asked instanceof Date) return Math.max(0, asked.getTime() - now)
+  if (typeof asked !== "string") return Number.NaN
+  const text = asked.trim()
+  // HTTP: seconds, or a date such as "Wed, 21 Oct 2026 07:28:00 GMT"
+  if (/^\d+$/.test(text)) return Number(text) * 1000
+  if (/^([A-Z][a-z]{2}|[+-]?\d{4,6}-\d\d)/.test(text)) return Math.max(0, Date.parse(text) - now)
+  try {
+    return parseDuration(text)
+  } catch {
+    // The caller says which step it is, and what it does instead.
+    return Number.NaN
+  }
+}
 
 /**
  * The configuration with `defaults` filled in. Throws `ValidationError` naming the field. `what` says whose policy it
@@ -52,12 +87,14 @@ export const resolveRetry = (
     throw new ValidationError(`Invalid ${what}: it must be an object such as { maxAttempts: 5 }`)
   }
   const initialDelayMs = config.initialDelayMs ?? defaults.initialDelayMs
+  const jitter = config.jitter ?? defaults.jitter
   const policy: RetryPolicy = {
     maxAttempts: config.maxAttempts ?? defaults.maxAttempts,
     initialDelayMs,
     backoffFactor: config.backoffFactor ?? defaults.backoffFactor,
     // A long first delay raises a cap that was not given.
-    maxDelayMs: config.maxDelayMs ?? Math.max(defaults.maxDelayMs, initialDelayMs)
+    maxDelayMs: config.maxDelayMs ?? Math.max(defaults.maxDelayMs, initialDelayMs),
+    ...(jitter === undefined ? {} : { jitter })
   }
   check(
     what,
@@ -79,6 +116,11 @@ export const resolveRetry = (
       must: "be a number of at least 1"
     }
   )
+  if (jitter !== undefined) {
+    check(what, "jitter", jitter, typeof jitter === "number" && jitter >= 0 && jitter <= 1, {
+      must: "be a number from 0 to 1"
+    })
+  }
   return policy
 }
 

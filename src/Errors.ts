@@ -7,6 +7,7 @@
  * `catchTag("TimeoutError")` and `instanceof TimeoutError` agree; `name` and `code` tell them apart.
  */
 import * as Data from "effect/Data"
+import type { Duration } from "./Duration.ts"
 import type { ExpectedVersion } from "./EntityStream.ts"
 
 export interface IronflowErrorOptions {
@@ -265,6 +266,23 @@ export class NonRetryableError extends IronflowError {
   declare readonly _tag: "NonRetryableError"
   constructor(message: string, options: Omit<IronflowErrorOptions, "retryable"> = {}) {
     super(message, { ...options, code: options.code ?? "NON_RETRYABLE", retryable: false })
+  }
+}
+
+/**
+ * Throw it to say when to try again: after a delay (milliseconds, or text such as `"30s"`), at a `Date`, or as the text of an HTTP
+ * `Retry-After` header says. It counts as an attempt like any failure.
+ */
+export class RetryAfterError extends IronflowError {
+  declare readonly _tag: "RetryAfterError"
+  readonly retryAfter: Duration | Date
+  constructor(
+    message: string,
+    retryAfter: Duration | Date,
+    options: Omit<IronflowErrorOptions, "retryable"> = {}
+  ) {
+    super(message, { ...options, code: options.code ?? "RETRY_AFTER", retryable: true })
+    this.retryAfter = retryAfter
   }
 }
 
@@ -638,6 +656,9 @@ export const isRetryable = (error: unknown): boolean => {
   return typeof retryable === "boolean" ? retryable : true
 }
 
+/** What the error says of when to try again, unread: a {@link RetryAfterError}, or any object with a `retryAfter`. */
+export const retryAfterOf = (error: unknown): unknown => read(error, "retryAfter") ?? undefined
+
 /**
  * The value as an `Error`: an `Error` as it is, a string as the message, an object by its `message`, anything else as
  * text. Never throws.
@@ -918,6 +939,7 @@ const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, Ironflo
     StepNotFoundError,
     StepError,
     NonRetryableError,
+    RetryAfterError,
     NotConfiguredError,
     InvokeError,
     InvokeTimeoutError,

@@ -312,7 +312,10 @@ export interface EffectRunOptions<A, F> {
   readonly retry?: RetryConfig
   /** How the result is stored: encoded for storage, decoded for the handler. Without it the result must be JSON. */
   readonly success?: Schema.Codec<A, unknown>
-  /** Failures that match come back as they were, typed, instead of as `StepError`. They are retried like others. */
+  /**
+   * Failures that match come back as they were, typed, instead of as `StepError`. They are retried like others first, and end the
+   * run like others when the handler lets them through.
+   */
   readonly error?: Schema.Codec<F, unknown>
 }
 

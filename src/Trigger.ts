@@ -1,10 +1,11 @@
 /** What starts runs of a function: events by name or pattern, with an optional expression, and cron schedules. */
-import * as Cron from "effect/Cron"
-import * as Result from "effect/Result"
 import { ValidationError } from "./Errors.ts"
 import { checkEventName } from "./Event.ts"
 import { compileExpression, evaluateExpression, type Evaluation } from "./Expression.ts"
+import { type Overlap, overlaps } from "./Overlap.ts"
 import { checkPattern, matchesPattern } from "./Pattern.ts"
+import { nextFire, parseSchedule } from "./Schedule.ts"
+import { show } from "./Show.ts"
 
 /** An event trigger, a cron trigger, or a cron trigger whose fires are events of the given name. */
 export interface Trigger {
@@ -16,6 +17,8 @@ export interface Trigger {
   readonly cron?: string
   /** IANA name (`Europe/Berlin`) or offset of the zone that `cron` is read in; UTC by default. */
   readonly timezone?: string
+  /** What a fire of `cron` does while the run of the fire before has not ended; `"allow"` by default. */
+  readonly overlap?: Overlap
 }
 
 /** The event that is matched against triggers, as plain data. */
@@ -54,25 +57,12 @@ export const matchTriggers = (
 export const cronEventName = (functionId: string, trigger: Trigger): string =>
   trigger.event ?? `cron.${functionId}`
 
-/** The schedule of a cron trigger. Throws `ValidationError` when the schedule or the zone cannot be read. */
-export const parseCron = (cron: string, timezone = "UTC"): Cron.Cron => {
-  const parsed = Cron.parse(cron, timezone)
-  if (Result.isSuccess(parsed)) return parsed.success
-  throw new ValidationError(
-    parsed.failure.input === timezone && cron !== timezone
-      ? `"${timezone}" is not a time zone; write an IANA name such as "Europe/Berlin", or "UTC"`
-      : `"${cron}" is not a cron schedule: ${parsed.failure.message}. ` +
-          'Write minute, hour, day of month, month and day of week, as in "0 9 * * 1-5"',
-    { cause: parsed.failure }
-  )
-}
-
 /** Throws `ValidationError` when the schedule cannot be read, or never comes: there is no 30th of February. */
 const checkSchedule = (cron: string, timezone: string | undefined): void => {
-  const parsed = parseCron(cron, timezone)
+  const schedule = parseSchedule(cron, timezone)
   try {
     // whether it comes at all does not depend on when the search begins
-    Cron.next(parsed, new Date(0))
+    nextFire(schedule, 0)
   } catch (cause) {
     throw new ValidationError(`"${cron}" never comes: no date fits its day and month`, { cause })
   }
@@ -83,7 +73,7 @@ export const checkTrigger = (trigger: unknown, what: string): void => {
   if (typeof trigger !== "object" || trigger === null) {
     throw new ValidationError(`${what} must be an object such as { event: "order.placed" }`)
   }
-  const { event, expression, cron, timezone } = trigger as { readonly [K in keyof Trigger]: unknown }
+  const { event, expression, cron, overlap, timezone } = trigger as { readonly [K in keyof Trigger]: unknown }
   if (event === undefined && cron === undefined) {
     throw new ValidationError(`${what} needs \`event\` or \`cron\``)
   }
@@ -100,6 +90,13 @@ export const checkTrigger = (trigger: unknown, what: string): void => {
     if (timezone === undefined) return
     if (cron === undefined) throw new ValidationError("it goes with `cron`, and there is none")
     text(timezone)
+  })
+  naming(what, "overlap", () => {
+    if (overlap === undefined) return
+    if (cron === undefined) throw new ValidationError("it goes with `cron`, and there is none")
+    if (!overlaps.some((known) => known === overlap)) {
+      throw new ValidationError(`it must be "allow", "skip" or "queue", got ${show(overlap)}`)
+    }
   })
   naming(what, "cron", () => {
     if (cron !== undefined) checkSchedule(text(cron), timezone === undefined ? undefined : text(timezone))

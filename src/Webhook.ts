@@ -15,7 +15,7 @@ export interface WebhookRequest {
 export interface WebhookEvent {
   readonly name: string
   readonly data: unknown
-  /** A request that comes again with the same key within 24 hours changes nothing. */
+  /** A request to the same webhook that comes again with the same key and name within 24 hours changes nothing. */
   readonly idempotencyKey?: string
 }
 

@@ -183,6 +183,7 @@ export {
   NondeterminismError,
   NonRetryableError,
   NotConfiguredError,
+  RetryAfterError,
   RevisionConflictError,
   RevisionGoneError,
   ProjectionBehindError,
@@ -288,6 +289,7 @@ export type {
   TxResult
 } from "./Step.ts"
 export type { TxWriteResult } from "./Protocol/Worker.ts"
+export type { Overlap } from "./Overlap.ts"
 export type { Trigger } from "./Trigger.ts"
 export {
   createEventDefinitionRegistry,

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
+  askedDelayMs,
   calculateBackoff,
   defaultRetry,
   resolveRetry,
@@ -21,6 +22,72 @@ describe("calculateBackoff", () => {
     [[10_000, 0, 300_000], 0]
   ])("%o gives %d", (args, delay) => {
     assert.strictEqual(calculateBackoff(...args), delay)
+  })
+})
+
+describe("retryDelayMs", () => {
+  it.each<readonly [jitter: number | undefined, chance: number | undefined, delay: number]>([
+    [undefined, 0.9, 4000],
+    [0.25, undefined, 4000],
+    [0.25, 0, 4000],
+    [0.25, 0.5, 3500],
+    [1, 0.5, 2000],
+    [0, 0.5, 4000]
+  ])("with jitter %o and chance %o the third delay is %d", (jitter, chance, delay) => {
+    assert.strictEqual(retryDelayMs(resolveRetry({ jitter }), 3, chance), delay)
+  })
+
+  it("stays under its cap, whatever the jitter", () => {
+    const policy = resolveRetry({ maxDelayMs: 3000, jitter: 0.5 })
+    assert.strictEqual(retryDelayMs(policy, 9, 0), 3000)
+    assert.strictEqual(retryDelayMs(policy, 9, 0.5), 2250)
+  })
+})
+
+describe("askedDelayMs", () => {
+  const now = Date.parse("2026-01-01T00:00:00Z")
+  it.each<readonly [retryAfter: unknown, delay: number | undefined]>([
+    [undefined, undefined],
+    [null, undefined],
+    [0, 0],
+    [1500.4, 1500],
+    ["1500ms", 1500],
+    ["1.5h", 5_400_000],
+    [" 30s ", 30_000],
+    ["30", 30_000],
+    ["0", 0],
+    ["2026-01-01T00:01:00Z", 60_000],
+    ["2025-01-01T00:01:00Z", 0],
+    ["Thu, 01 Jan 2026 00:00:10 GMT", 10_000],
+    [new Date(now + 5), 5],
+    [new Date(now - 5), 0],
+    [10 ** 15, 10 * 365 * 86_400_000],
+    ["9999999999999", 10 * 365 * 86_400_000],
+    [-1, Number.NaN],
+    [Number.NaN, Number.NaN],
+    [new Date(Number.NaN), Number.NaN],
+    ["", Number.NaN],
+    ["soon", Number.NaN],
+    ["Thursday", Number.NaN],
+    ["-5s", Number.NaN],
+    [{ seconds: 3 }, Number.NaN],
+    [true, Number.NaN],
+    [5n, Number.NaN]
+  ])("retryAfter %o asks for %o", (retryAfter, delay) => {
+    assert.deepStrictEqual(askedDelayMs({ retryAfter }, now), delay)
+  })
+
+  it.each([undefined, null, "busy", 3, new Error("busy")])("%o asks for nothing", (error) => {
+    assert.isUndefined(askedDelayMs(error, now))
+  })
+
+  it("what throws when it is looked at asks for nothing", () => {
+    const error = Object.defineProperty({}, "retryAfter", {
+      get: () => {
+        throw new Error("no")
+      }
+    })
+    assert.isUndefined(askedDelayMs(error, now))
   })
 })
 
@@ -57,6 +124,9 @@ describe("resolveRetry", () => {
     [{ maxDelayMs: Infinity }, "retry.maxDelayMs"],
     [{ backoffFactor: 0.5 }, "retry.backoffFactor: it must be a number of at least 1"],
     [{ backoffFactor: Infinity }, "retry.backoffFactor"],
+    [{ jitter: -0.1 }, "retry.jitter: it must be a number from 0 to 1"],
+    [{ jitter: 1.1 }, "retry.jitter"],
+    [{ jitter: true }, "got true"],
     ["fast", "retry: it must be an object"],
     [null, "retry: it must be an object"]
   ])("refuses %o", (config, message) => {

@@ -128,6 +128,14 @@ const samples: ReadonlyArray<
     /^m$/,
     {}
   ],
+  [
+    "RetryAfterError",
+    new Errors.RetryAfterError("m", "30s"),
+    "RETRY_AFTER",
+    true,
+    /^m$/,
+    { retryAfter: "30s" }
+  ],
   ["NotConfiguredError", new Errors.NotConfiguredError(), "NOT_CONFIGURED", false, /IRONFLOW_SERVER_URL/, {}],
   [
     "InvokeError",

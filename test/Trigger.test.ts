@@ -1,14 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as Cron from "effect/Cron"
 import { ValidationError } from "../src/Errors.ts"
-import {
-  checkTrigger,
-  cronEventName,
-  matchTrigger,
-  matchTriggers,
-  parseCron,
-  type Trigger
-} from "../src/Trigger.ts"
+import { checkTrigger, cronEventName, matchTrigger, matchTriggers, type Trigger } from "../src/Trigger.ts"
 
 const event = { name: "order.placed", data: { priority: 6 } }
 
@@ -48,37 +40,30 @@ describe("matchTriggers", () => {
   })
 })
 
-describe("parseCron", () => {
-  const next = (cron: string, timezone: string | undefined, after: string) =>
-    Cron.next(parseCron(cron, timezone), new Date(after)).toISOString()
-
-  it.each<readonly [cron: string, timezone: string | undefined, after: string, due: string]>([
-    ["0 9 * * *", undefined, "2026-01-01T10:00:00Z", "2026-01-02T09:00:00.000Z"],
-    ["0 9 * * *", "Europe/Berlin", "2026-01-01T10:00:00Z", "2026-01-02T08:00:00.000Z"],
-    ["0 */6 * * *", "UTC", "2026-01-01T10:00:00Z", "2026-01-01T12:00:00.000Z"],
-    ["30 0 9 * * *", undefined, "2026-01-01T10:00:00Z", "2026-01-02T09:00:30.000Z"],
-    ["0 9 * * 1-5", undefined, "2026-01-02T10:00:00Z", "2026-01-05T09:00:00.000Z"]
-  ])("%s in %s is due after %s at %s", (cron, timezone, after, due) => {
-    assert.strictEqual(next(cron, timezone, after), due)
-  })
-
-  it.each<readonly [cron: string, timezone: string | undefined, message: RegExp]>([
-    ["", undefined, /"" is not a cron schedule/],
-    ["* * * *", undefined, /is not a cron schedule: .*number of segments.*Write minute/],
-    ["60 * * * *", undefined, /"60 \* \* \* \*" is not a cron schedule/],
-    ["0 9 * * *", "Mars", /"Mars" is not a time zone.*Europe\/Berlin/]
-  ])("refuses %o in %s", (cron, timezone, message) => {
-    assert.throws(() => parseCron(cron, timezone), ValidationError)
-    assert.throws(() => parseCron(cron, timezone), message)
-  })
-})
-
 describe("checkTrigger", () => {
   it("refuses a schedule that never comes, and takes one that seldom does", () => {
     const check = (cron: string) => () => checkTrigger({ cron }, "Trigger 0")
     assert.throws(check("0 0 30 2 *"), /"0 0 30 2 \*" never comes/)
     assert.throws(check("0 0 31 4,6,9,11 *"), ValidationError)
     assert.doesNotThrow(check("0 0 29 2 *"))
+  })
+})
+
+describe("checkTrigger, of `overlap`", () => {
+  it.each(["allow", "skip", "queue"])("takes %s on a cron trigger", (overlap) => {
+    assert.doesNotThrow(() => checkTrigger({ cron: "0 9 * * *", overlap }, "Trigger 0"))
+  })
+
+  it.each<readonly [trigger: unknown, message: RegExp]>([
+    [
+      { cron: "0 9 * * *", overlap: "later" },
+      /Trigger 0: `overlap`: it must be "allow", "skip" or "queue", got "later"/
+    ],
+    [{ cron: "0 9 * * *", overlap: true }, /got true/],
+    [{ event: "order.placed", overlap: "skip" }, /`overlap`: it goes with `cron`/]
+  ])("refuses %j", (trigger, message) => {
+    assert.throws(() => checkTrigger(trigger, "Trigger 0"), ValidationError)
+    assert.throws(() => checkTrigger(trigger, "Trigger 0"), message)
   })
 })
 

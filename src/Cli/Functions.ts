@@ -113,10 +113,12 @@ const listEndpoints = Command.make(
 
 const triggersOf = ({ triggers }: FunctionInfo): string =>
   triggers
-    .map(({ event, expression, cron }) =>
+    .map(({ event, expression, cron, overlap, timezone }) =>
       [
         event,
         cron === undefined ? undefined : `cron ${cron}`,
+        timezone,
+        overlap === undefined ? undefined : `overlap ${overlap}`,
         expression === undefined ? undefined : `if ${expression}`
       ]
         .filter((part) => part !== undefined)

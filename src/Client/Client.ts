@@ -18,6 +18,7 @@ import type {
   TimeoutError,
   ValidationError
 } from "../Errors.ts"
+import type { Overlap } from "../Overlap.ts"
 
 /** The Effect reading of an API: failures are in the type. */
 export interface EffectKind extends HKT.TypeLambda {
@@ -43,7 +44,7 @@ export interface CallOptions {
 export interface EmitOptions extends CallOptions {
   /** Schema version of the event; 1 by default. */
   readonly version?: number
-  /** Emitting again with the same key within 24 hours returns the first result and creates nothing. */
+  /** Emitting an event of this name again with the same key within 24 hours returns the first result and creates nothing. */
   readonly idempotencyKey?: string
   readonly metadata?: Record<string, unknown>
 }
@@ -85,7 +86,7 @@ export interface ServerCapabilities {
 }
 
 export interface PublishOptions extends CallOptions {
-  /** Publishing again with the same key within 24 hours returns the first result. */
+  /** Publishing to this topic again with the same key within 24 hours returns the first result. */
   readonly idempotencyKey?: string
 }
 
@@ -247,6 +248,8 @@ export interface FunctionInfo {
     readonly event?: string
     readonly expression?: string
     readonly cron?: string
+    readonly timezone?: string
+    readonly overlap?: Overlap
   }>
   /** One more with every change of configuration or code. */
   readonly version: number

@@ -24,6 +24,7 @@ import type {
 } from "./Client.ts"
 import { isObject, numberOf } from "../Json.ts"
 import { decodeRunStatus } from "../Protocol/Http/RunJson.ts"
+import { overlaps } from "../Overlap.ts"
 
 export type Fields = { readonly [name: string]: unknown }
 
@@ -264,7 +265,9 @@ const readFunction = (fn: unknown): FunctionInfo | undefined => {
         ? defined({
             event: filled(trigger, "event"),
             expression: filled(trigger, "expression"),
-            cron: filled(trigger, "cron")
+            cron: filled(trigger, "cron"),
+            timezone: filled(trigger, "timezone"),
+            overlap: overlaps.find((overlap) => overlap === trigger["overlap"])
           })
         : undefined
     ),

@@ -39,6 +39,12 @@ export type GiveUp = (listener: () => void) => () => void
 
 const never: GiveUp = () => () => undefined
 
+/** What an emit that came over HTTP may say besides. */
+export interface ReceivedEmitOptions extends EmitOptions {
+  /** The id of the webhook that the event came by. */
+  readonly webhook?: string
+}
+
 export const make = (
   engine: {
     readonly store: StoreService
@@ -51,7 +57,7 @@ export const make = (
 ): EngineClient => {
   const { after, store, dispatch, endings, subscriptions } = engine
 
-  const emit = (name: string, data: unknown, options: EmitOptions = {}) =>
+  const emit = (name: string, data: unknown, options: ReceivedEmitOptions = {}) =>
     Effect.flatMap(
       checked(() => {
         checkEventName(name)
@@ -78,7 +84,10 @@ export const make = (
             Limits.eventBytes
           ),
           ...(metadata === undefined ? {} : { metadata }),
-          ...idempotencyKey(options.idempotencyKey)
+          ...idempotencyKey(options.idempotencyKey),
+          ...(options.webhook === undefined
+            ? {}
+            : { webhook: Limits.checkName("webhook id", options.webhook) })
         }
       }),
       (event) => {

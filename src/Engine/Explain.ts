@@ -28,8 +28,36 @@ export const explain = (
 ): Explanation => ({
   runId: situation.run.id,
   status: situation.run.status,
-  ...reasonOf(situation, workers, now)
+  ...withHeldBack(situation, reasonOf(situation, workers, now))
 })
+
+/** What else depends on the end of the run: fires of the schedule that has started it. */
+const withHeldBack = ({ heldBack, run }: RunSituation, reason: Reason): Reason => {
+  if (heldBack === undefined || run.endedAt !== undefined) return reason
+  const { cron, overlap, queue, skipped, timezone } = heldBack
+  const times = (count: number) => `${count} ${count === 1 ? "fire" : "fires"} of its schedule "${cron}"`
+  const waiting =
+    queue.length === 0
+      ? ""
+      : ` ${times(queue.length)} ${queue.length === 1 ? "waits" : "wait"} for its end, the first one since ${iso(queue[0]!)}.`
+  const left =
+    skipped === 0 ? "" : ` ${times(skipped)} ${skipped === 1 ? "was" : "were"} left out since it began.`
+  return {
+    ...reason,
+    message: `${reason.message}${waiting}${left}`,
+    details: {
+      ...reason.details,
+      schedule: {
+        cron,
+        timezone,
+        overlap,
+        skipped,
+        waiting: queue.length,
+        ...(queue.length === 0 ? {} : { waitingSince: iso(queue[0]!) })
+      }
+    }
+  }
+}
 
 const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, now: number): Reason => {
   const { run, pause, lease } = situation

@@ -303,8 +303,12 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
     (error: SerializedError, call: StepCall): Effect.Effect<never, unknown> =>
       schema === undefined || error.data === undefined || !(encodedFailure in error.data)
         ? failedStep(error, call)
-        : Effect.flatMap(decode(schema, error.data[encodedFailure], `Failure of step "${name}"`), (failure) =>
-            Effect.fail(failure)
+        : Effect.flatMap(
+            decode(schema, error.data[encodedFailure], `Failure of step "${name}"`),
+            (failure) => {
+              turn.stepFailedWith(failure)
+              return Effect.fail(failure)
+            }
           )
 
   const asIs = <A>(value: unknown): Effect.Effect<A> => Effect.succeed(value as A)

@@ -6,7 +6,9 @@
  * durable, so that no step depends on a result that could be lost. There is no fiber, promise or timer per step here: the
  * two faces add what they need.
  */
-import { retryDelayMs } from "../Backoff.ts"
+import * as Context from "effect/Context"
+import * as Random from "effect/Random"
+import { askedDelayMs, retryDelayMs, type RetryPolicy } from "../Backoff.ts"
 import {
   encodedFailure,
   deserializeError,
@@ -14,6 +16,7 @@ import {
   IronflowError,
   isRetryable,
   LimitExceededError,
+  retryAfterOf,
   type SerializedError,
   serializeError,
   StepAbortedError,
@@ -34,6 +37,7 @@ import type {
   TurnOp,
   TxWrite
 } from "../Protocol/Worker.ts"
+import { show } from "../Show.ts"
 import { Attempt, type AttemptExit, type AttemptOwner, isAbortFailure } from "./Attempt.ts"
 import { type Compensation, Compensations } from "./Compensation.ts"
 import {
@@ -110,6 +114,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #endReason: (() => Error) | undefined = undefined
   #cancelTimeout: (() => void) | undefined = undefined
   #cancelLinger: (() => void) | undefined = undefined
+  #stepFailures: Set<unknown> | undefined = undefined
   #phase: Phase = "handler"
   /** Whether `onEnd` has been called. */
   #ended = false
@@ -497,10 +502,29 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
         kind: call.kind,
         failures,
         error: stored,
-        due: { afterMs: retryDelayMs(work.retry, failures) }
+        due: { afterMs: this.#retryDelayMs(work.retry, failures, error, `Step "${call.name}"`) }
       })
       this.settlement.pump()
     }
+  }
+
+  /** `what` has failed and is tried again: when the error says, or else by its policy. */
+  #retryDelayMs(retry: RetryPolicy, failures: number, error: unknown, what: string): number {
+    const asked = askedDelayMs(error, this.host.clock.currentTimeMillisUnsafe())
+    if (asked !== undefined && !Number.isNaN(asked)) return asked
+    const { context, logger } = this.host
+    const delayMs = retryDelayMs(
+      retry,
+      failures,
+      retry.jitter === undefined ? 0 : Context.get(context, Random.Random).nextDoubleUnsafe()
+    )
+    if (asked !== undefined) {
+      logger.warn(
+        `Run ${this.job.runId} of function "${this.plan.functionId}": ${what} failed with an error whose \`retryAfter\` is ` +
+          `neither a delay nor a date, ${show(retryAfterOf(error))}. It is tried again in ${delayMs}ms, as its retry policy says`
+      )
+    }
+    return delayMs
   }
 
   #recordStep(attempt: Attempt, outcome: Outcome): void {
@@ -815,6 +839,12 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     this.#finish({ _tag: "Complete", output }, { _tag: "Completed", output })
   }
 
+  /** The handler sees this typed failure of a step. To let it through ends the run, as a `StepError` does. */
+  stepFailedWith(failure: unknown): void {
+    this.#stepFailures ??= new Set()
+    this.#stepFailures.add(failure)
+  }
+
   /** The handler threw, or what it is given could not be made. */
   failed(error: unknown): void {
     if (!this.#handlerEnds()) return
@@ -869,8 +899,9 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     const error = serializeError(thrown)
     const { attempt } = this.job
     const { retry } = this.plan
-    if (isRetryable(thrown) && attempt < retry.maxAttempts) {
-      const due = { afterMs: retryDelayMs(retry, attempt) }
+    const isFinal = !isRetryable(thrown) || this.#stepFailures?.has(thrown) === true
+    if (!isFinal && attempt < retry.maxAttempts) {
+      const due = { afterMs: this.#retryDelayMs(retry, attempt, thrown, "The handler") }
       this.#finish({ _tag: "RetryRun", error, due }, { _tag: "Retrying", error })
     } else if (this.#compensations.size === 0) {
       this.#finish({ _tag: "Fail", error }, { _tag: "Failed", error })

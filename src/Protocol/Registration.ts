@@ -10,11 +10,12 @@ export const toRegistration = (fn: AnyFunction): FunctionRegistration => {
   return {
     id: config.id,
     name: config.name ?? config.id,
-    triggers: config.triggers.map(({ event, expression, cron, timezone }) => ({
+    triggers: config.triggers.map(({ event, expression, cron, overlap, timezone }) => ({
       ...(event === undefined ? {} : { event }),
       ...(expression === undefined ? {} : { expression }),
       ...(cron === undefined ? {} : { cron }),
-      ...(timezone === undefined ? {} : { timezone })
+      ...(timezone === undefined ? {} : { timezone }),
+      ...(overlap === undefined ? {} : { overlap })
     })),
     retry: resolveRetry(config.retry),
     timeoutMs: functionTimeout(fn),

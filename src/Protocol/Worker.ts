@@ -26,6 +26,7 @@ import type { EventEntity } from "../Event.ts"
 import type { CarriedValue } from "../KvValue.ts"
 
 import type { ProjectionFeed } from "./Projections.ts"
+import type { Overlap } from "../Overlap.ts"
 
 export type { SerializedError } from "../Errors.ts"
 
@@ -334,12 +335,14 @@ export interface FunctionRegistration {
     readonly expression?: string
     readonly cron?: string
     readonly timezone?: string
+    readonly overlap?: Overlap
   }>
   readonly retry: {
     readonly maxAttempts: number
     readonly initialDelayMs: number
     readonly backoffFactor: number
     readonly maxDelayMs: number
+    readonly jitter?: number
   }
   readonly timeoutMs: number
   readonly concurrency?: { readonly limit: number; readonly key?: string }

@@ -70,12 +70,13 @@ export const receive = (
           )
       })
     )
-    yield* emit(event, what, connection)
+    yield* emit(event, config.id, what, connection)
     return event
   })
 
 const emit = (
   { data, idempotencyKey, name }: WebhookEvent,
+  webhook: string,
   what: string,
   connection: Connection
 ): Effect.Effect<void, IronflowError> =>
@@ -83,7 +84,7 @@ const emit = (
     connection.send({
       method: "POST",
       path: endpoints.restEmit.path,
-      body: JSON.stringify({ name, data, ...(idempotencyKey ? { idempotencyKey } : {}) }),
+      body: JSON.stringify({ name, data, webhook, ...(idempotencyKey ? { idempotencyKey } : {}) }),
       what
     }),
     {

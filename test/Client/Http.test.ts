@@ -260,7 +260,11 @@ describe("the client of a server", () => {
           functions: [
             {
               id: "process-order",
-              triggers: [{ event: "order.placed", cron: "" }],
+              triggers: [
+                { event: "order.placed", cron: "" },
+                { cron: "0 9 * * *", timezone: "Europe/Berlin", overlap: "skip" },
+                { cron: "0 9 * * *", overlap: "as of some later server" }
+              ],
               version: 2,
               metadata: { __ironflow_code_hash: "abc" },
               created_at: "t1",
@@ -273,7 +277,11 @@ describe("the client of a server", () => {
         {
           id: "process-order",
           name: "process-order",
-          triggers: [{ event: "order.placed" }],
+          triggers: [
+            { event: "order.placed" },
+            { cron: "0 9 * * *", timezone: "Europe/Berlin", overlap: "skip" },
+            { cron: "0 9 * * *" }
+          ],
           version: 2,
           codeHash: "abc",
           createdAt: "t1",

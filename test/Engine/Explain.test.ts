@@ -89,6 +89,41 @@ const cases: ReadonlyArray<Case> = [
     details: { endedAt: at(5) }
   },
   {
+    title: "a run that has ended, whatever its schedule holds for a moment",
+    situation: situation("completed", {
+      run: { endedAt: at(5) },
+      heldBack: { cron: "0 * * * *", timezone: "UTC", overlap: "queue", skipped: 0, queue: [5] }
+    }),
+    code: "COMPLETED",
+    message: `It completed at ${at(5)}.`,
+    details: { endedAt: at(5) }
+  },
+  {
+    title: "a paused run that holds back one fire, and has left out others",
+    situation: situation("paused", {
+      pause: { code: "PAUSED_BY_USER", message: "look at it" },
+      heldBack: { cron: "0 * * * *", timezone: "UTC", overlap: "queue", skipped: 2, queue: [5] }
+    }),
+    code: "PAUSED",
+    message:
+      "It is paused (PAUSED_BY_USER): look at it. Resume it with resumeRun. " +
+      `1 fire of its schedule "0 * * * *" waits for its end, the first one since ${at(5)}. ` +
+      '2 fires of its schedule "0 * * * *" were left out since it began.',
+    details: {
+      code: "PAUSED_BY_USER",
+      message: "look at it",
+      details: undefined,
+      schedule: {
+        cron: "0 * * * *",
+        timezone: "UTC",
+        overlap: "queue",
+        skipped: 2,
+        waiting: 1,
+        waitingSince: at(5)
+      }
+    }
+  },
+  {
     title: "a failed run",
     situation: situation("failed", { run: { endedAt: at(5), error } }),
     code: "FAILED",

@@ -1,5 +1,12 @@
 /** Webhooks: what the sender is told, and that no event gets lost on the way. */
-import { createWebhook, serve, type ServeHandler, ValidationError, type WebhookConfig } from "@ironflow/node"
+import {
+  createSubscriptionClient,
+  createWebhook,
+  serve,
+  type ServeHandler,
+  ValidationError,
+  type WebhookConfig
+} from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
 import Stripe from "stripe"
 import { describe, expect, it, vi } from "vitest"
@@ -72,7 +79,12 @@ describe("a webhook's request", () => {
     expect(server.received).toEqual([
       {
         path: "/api/v1/events",
-        body: { name: "guest.arrived", data: { id: "visit-1" }, idempotencyKey: "visit-1" },
+        body: {
+          name: "guest.arrived",
+          data: { id: "visit-1" },
+          idempotencyKey: "visit-1",
+          webhook: "shop"
+        },
         headers: expect.objectContaining({
           "x-ironflow-environment": "staging",
           authorization: "Bearer secret-1"
@@ -244,10 +256,45 @@ it("no request is lost while the server is down and the sender sends it again", 
   expect(await deliver()).toBe(502)
 
   await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port } })
+  const heard: Array<unknown> = []
+  await using subscriptions = createSubscriptionClient({ serverUrl: engine.url ?? "" })
+  await subscriptions.connect()
+  await subscriptions.subscribe("events:guest.>", { onEvent: ({ data }) => heard.push(data) })
   expect([await deliver(), await deliver()]).toEqual([200, 200])
-  const again = await engine.client.emit("guest.arrived", { id: "visit-7" }, { idempotencyKey: "visit-7" })
-  const other = await engine.client.emit("guest.arrived", { id: "visit-8" }, { idempotencyKey: "visit-8" })
-  expect(again.eventId).not.toBe(other.eventId)
+  await engine.client.emit("guest.left", "the end")
+  await vi.waitFor(() => expect(heard).toEqual([{ id: "visit-7" }, "the end"]))
+})
+
+it("senders whose deliveries have the same id do not take each other's events", async () => {
+  await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+  const heard: Array<unknown> = []
+  await using subscriptions = createSubscriptionClient({ serverUrl: engine.url ?? "" })
+  await subscriptions.connect()
+  await subscriptions.subscribe("events:guest.>", { onEvent: ({ data }) => heard.push(data) })
+  const webhookOf = (id: string, name = "guest.arrived") =>
+    createWebhook({ ...shop, id, transform: () => ({ name, data: `${id} ${name}`, idempotencyKey: "1001" }) })
+  const handler = serve({
+    functions: [],
+    webhooks: [webhookOf("shop"), webhookOf("hotel"), webhookOf("hotel-bar", "guest.paid")],
+    signingKey: "unused here",
+    serverUrl: engine.url,
+    logger: false
+  })
+
+  for (const id of ["shop", "hotel", "hotel-bar", "shop"]) {
+    expect(await post(handler, "{}", `/api/ironflow/webhooks/${id}`)).toMatchObject({ status: 200 })
+  }
+  await engine.client.emit("guest.arrived", "by a client", { idempotencyKey: "1001" })
+  await engine.client.emit("guest.left", "the end")
+
+  await vi.waitFor(() => expect(heard).toContain("the end"))
+  expect(heard).toEqual([
+    "shop guest.arrived",
+    "hotel guest.arrived",
+    "hotel-bar guest.paid",
+    "by a client",
+    "the end"
+  ])
 })
 
 it("Stripe's own signatures are verified", async () => {

@@ -4,6 +4,7 @@
  */
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import { vi } from "vitest"
 import { createDeferred } from "../../src/Deferred.ts"
 import { createFunction, make as makeFunction } from "../../src/Function.ts"
@@ -11,7 +12,7 @@ import { createProjection } from "../../src/Projection/Projection.ts"
 import type { IronflowClient } from "../../src/Promise/Client.ts"
 import type { RunnableFunction, Worker } from "../../src/Promise/Worker.ts"
 import type { WorkerOptions } from "../../src/Worker/Options.ts"
-import { NonRetryableError } from "../../src/Errors.ts"
+import { NonRetryableError, RetryAfterError } from "../../src/Errors.ts"
 import * as Step from "../../src/Step.ts"
 
 const triggers = [{ event: "order.placed" }]
@@ -434,6 +435,47 @@ export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>
     const run = await it.client.waitForRun(runId!)
 
     assert.deepStrictEqual([run.status, run.error?.message, attempts], ["failed", "out of order", 3])
+  })
+
+  it("tries a step and a function again when their errors say, and not by a policy that would take hours", async () => {
+    const later = Object.assign(new Error("busy"), { retryAfter: "1ms" })
+    const fn = createFunction(
+      { id: "patient", triggers, retry: { initialDelayMs: 3_600_000, jitter: 0.1 } },
+      async ({ run, step }) => {
+        const attempts = await step.run("charge", ({ attempt }) => {
+          if (attempt === 1) throw new RetryAfterError("busy", new Date(Date.now() + 2))
+          if (attempt === 2) throw later
+          return attempt
+        })
+        if (run.attempt === 1) throw later
+        return [attempts, run.attempt]
+      }
+    )
+    await using it = await shop(open, [fn])
+
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+
+    assert.deepStrictEqual((await it.client.waitForRun(runId!)).output, [3, 2])
+  })
+
+  it("ends a run with the typed failure of its step that the handler lets through", async () => {
+    class Declined extends Schema.TaggedError<Declined>()("Declined", { reason: Schema.String }) {}
+    const fn = makeFunction({ id: "typed", triggers, retry: { initialDelayMs: 1 } }, () =>
+      Step.run("charge", Effect.fail(new Declined({ reason: "too poor" })), { error: Declined })
+    )
+    await using it = await shop(open, [fn])
+
+    const [runId] = (await it.client.emit("order.placed", {})).runIds
+    const run = await it.client.waitForRun(runId!)
+
+    assert.deepInclude(run, { status: "failed", attempt: 1 })
+  })
+
+  it("announces the time zone and the overlap of its cron triggers", async () => {
+    const trigger = { cron: "0 9 * * *", timezone: "Europe/Berlin", overlap: "queue" } as const
+    await using it = await shop(open, [createFunction({ id: "report", triggers: [trigger] }, async () => 1)])
+
+    assert.deepStrictEqual((await it.client.listFunctions())[0]?.triggers, [trigger])
   })
 
   it("says how it stands", async () => {

@@ -2,6 +2,7 @@ import { it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
 import { assert, describe } from "vitest"
+import { Step } from "../../src/effect.ts"
 import { createFunction, type Trigger } from "../../src/index.ts"
 import { scenario } from "./Story.ts"
 import { World } from "./World.ts"
@@ -73,7 +74,7 @@ describe("cron", () => {
     })
   )
 
-  it.effect("a local time that the clocks skip in spring fires once, right after the gap", () =>
+  it.effect("a fixed time that the clocks skip in spring fires once, at the end of the gap", () =>
     Effect.gen(function* () {
       // Berlin goes from 2:00 to 3:00 at 01:00 UTC on 29 March 2026
       yield* TestClock.setTime(Date.parse("2026-03-27T12:00:00Z"))
@@ -84,14 +85,14 @@ describe("cron", () => {
 
       assert.deepStrictEqual(yield* fires(world), [
         "2026-03-28T01:30:00.000Z",
-        "2026-03-29T01:30:00.000Z",
+        "2026-03-29T01:00:00.000Z",
         "2026-03-30T00:30:00.000Z",
         "2026-03-31T00:30:00.000Z"
       ])
     })
   )
 
-  it.effect("a local time that the clocks repeat in autumn fires the first time only", () =>
+  it.effect("a fixed time that the clocks repeat in autumn fires the first time only", () =>
     Effect.gen(function* () {
       // Berlin goes from 3:00 to 2:00 at 01:00 UTC on 25 October 2026
       yield* TestClock.setTime(Date.parse("2026-10-23T12:00:00Z"))
@@ -105,6 +106,24 @@ describe("cron", () => {
         "2026-10-25T00:30:00.000Z",
         "2026-10-26T01:30:00.000Z",
         "2026-10-27T01:30:00.000Z"
+      ])
+    })
+  )
+
+  it.effect("a schedule of every half hour fires both times in the hour that the clocks repeat", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(Date.parse("2026-10-24T23:45:00Z"))
+      const world = yield* World.make({
+        functions: [reporting({ cron: "*/30 * * * *", timezone: "Europe/Berlin" })]
+      })
+      for (let i = 0; i < 5; i++) yield* world.advance("30 minutes")
+
+      assert.deepStrictEqual(yield* fires(world), [
+        "2026-10-25T00:00:00.000Z",
+        "2026-10-25T00:30:00.000Z",
+        "2026-10-25T01:00:00.000Z",
+        "2026-10-25T01:30:00.000Z",
+        "2026-10-25T02:00:00.000Z"
       ])
     })
   )
@@ -175,4 +194,66 @@ describe("cron", () => {
       ])
     })
   )
+
+  for (const [overlap, starts, heldBack] of [
+    ["allow", ["01:00", "02:00", "03:00", "04:00", "05:00"], undefined],
+    ["skip", ["01:00", "04:00"], { skipped: 2, waiting: 0 }],
+    ["queue", ["01:00", "02:00", "03:00", "04:00", "05:00"], { skipped: 0, waiting: 2 }]
+  ] as const) {
+    scenario(
+      `a cron trigger with overlap "${overlap}" whose runs take longer than its schedule`,
+      {
+        config: { triggers: [{ cron: "0 * * * *", overlap }] },
+        world: { onDisk: true },
+        promise:
+          (stage) =>
+          async ({ event, step }) => {
+            await step.run("begin", () => stage.does(event.data.scheduledAt.slice(11, 16), 1))
+            await step.sleep("work", "2.5h")
+          },
+        effect:
+          (stage) =>
+          ({ event }) =>
+            Effect.andThen(
+              Step.run(
+                "begin",
+                Effect.sync(() => stage.does(event.data.scheduledAt.slice(11, 16), 1))
+              ),
+              Step.sleep("work", "2.5 hours")
+            )
+      },
+      ({ client, log, world }) =>
+        Effect.gen(function* () {
+          for (let i = 0; i < 3; i++) yield* world.advance("1 hour")
+          const { runs } = yield* client.listRuns()
+          const first = runs.at(-1)!
+          const { details, message } = yield* client.explain(first.id)
+          if (heldBack === undefined) assert.notProperty(details, "schedule")
+          else {
+            assert.deepInclude(details.schedule, { cron: "0 * * * *", timezone: "UTC", overlap, ...heldBack })
+            assert.match(
+              message,
+              overlap === "skip"
+                ? /sleeps until .* 2 fires of its schedule "0 \* \* \* \*" were left out since it began\./
+                : /sleeps until .* 2 fires of its schedule "0 \* \* \* \*" wait for its end, the first one since 1970-01-01T02:00:00.000Z\./
+            )
+          }
+          assert.deepStrictEqual((yield* client.listFunctions())[0]?.triggers, [
+            { cron: "0 * * * *", overlap }
+          ])
+
+          // the engine stops between the fire and the end of the run
+          yield* world.restart()
+          yield* world.advance("30 minutes")
+          if (overlap === "queue") yield* world.until("the next run begins", () => log.includes("02:00"))
+          for (let i = 0; i < 4; i++) yield* world.advance("30 minutes")
+          if (overlap === "queue") for (let i = 0; i < 20; i++) yield* world.advance("30 minutes")
+
+          assert.deepStrictEqual(
+            log.filter((time) => time <= "05:00"),
+            [...starts]
+          )
+        })
+    )
+  }
 })

@@ -4,10 +4,12 @@ import { it } from "@effect/vitest"
 import { assert, describe } from "vitest"
 import { IronflowFunction, Step } from "../../src/effect.ts"
 import {
+  createNoopLogger,
   type FunctionConfig,
   type FunctionContext,
   InvalidStateError,
   NonRetryableError,
+  RetryAfterError,
   StepError,
   StepTimeoutError
 } from "../../src/index.ts"
@@ -268,6 +270,174 @@ describe("steps that fail", () => {
   )
 })
 
+describe("errors that say when to try again", () => {
+  const hour = 3_600_000
+  /** The clock of these stories begins at 0, and the policy says one second. */
+  for (const [what, error, dueInMs] of [
+    ["RetryAfterError with text", () => new RetryAfterError("busy", "90s"), 90_000],
+    ["RetryAfterError with milliseconds", () => new RetryAfterError("busy", 1500), 1500],
+    ["RetryAfterError with no delay", () => new RetryAfterError("busy", 0), 0],
+    ["RetryAfterError with a Date", () => new RetryAfterError("busy", new Date(hour)), hour],
+    ["RetryAfterError with a Date that has passed", () => new RetryAfterError("busy", new Date(-hour)), 0],
+    ["RetryAfterError with more than maxDelayMs", () => new RetryAfterError("busy", "3d"), 72 * hour],
+    ["RetryAfterError with the seconds of HTTP", () => new RetryAfterError("busy", "120"), 120_000],
+    [
+      "RetryAfterError with the date of HTTP",
+      () => new RetryAfterError("busy", "Thu, 01 Jan 1970 00:30:00 GMT"),
+      hour / 2
+    ],
+    ["any error with retryAfter", () => Object.assign(new Error("busy"), { retryAfter: "10s" }), 10_000],
+    ["any object with retryAfter", () => ({ message: "busy", retryAfter: new Date(hour) }), hour],
+    [
+      "one whose retryAfter cannot be read",
+      () => Object.assign(new Error("busy"), { retryAfter: "soon" }),
+      1000
+    ],
+    ["one whose retryAfter is nothing", () => Object.assign(new Error("busy"), { retryAfter: null }), 1000]
+  ] as const) {
+    scenario(
+      `${what}: its step is tried again then`,
+      charging(
+        (_, { attempt }) => {
+          if (attempt === 1) throw error()
+          return `receipt ${attempt}`
+        },
+        { retry: { maxDelayMs: 60_000, jitter: 0 } }
+      ),
+      ({ world }) =>
+        Effect.gen(function* () {
+          const runId = yield* world.place()
+          if (dueInMs > 0) {
+            const { details } = yield* world.reaches(runId, "WAITING_FOR_RETRY")
+            assert.deepInclude(details, { failures: 1, error: "busy", dueInMs })
+            yield* world.advance(dueInMs - 1)
+            assert.strictEqual((yield* world.client.getRun(runId)).status, "waiting")
+            yield* world.advance(1)
+          }
+
+          assert.strictEqual(yield* world.completes(runId), "receipt 2")
+        })
+    )
+  }
+
+  scenario(
+    "an error outside of steps says so for the function, and one that a handler found in a StepError still does",
+    {
+      config: { retry: { maxAttempts: 3 } },
+      promise:
+        () =>
+        async ({ run, step }) => {
+          if (run.attempt === 1) throw new RetryAfterError("busy", "5m")
+          const code = () => {
+            throw new RetryAfterError("closed", new Date(3 * hour))
+          }
+          if (run.attempt === 2) {
+            await step.run("charge", code, { retry: { maxAttempts: 1 } }).catch((error: StepError) => {
+              throw error.cause
+            })
+          }
+          return run.attempt
+        },
+      effect:
+        () =>
+        ({ run }) =>
+          Effect.gen(function* () {
+            if (run.attempt === 1) return yield* Effect.fail(new RetryAfterError("busy", "5m"))
+            if (run.attempt === 2) {
+              yield* Step.run("charge", Effect.fail(new RetryAfterError("closed", new Date(3 * hour))), {
+                retry: { maxAttempts: 1 }
+              }).pipe(Effect.catchTag("StepError", (error) => Effect.fail(error.cause)))
+            }
+            return run.attempt
+          })
+    },
+    ({ world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        const first = yield* world.reaches(runId, "WAITING_FOR_RETRY")
+        assert.deepInclude(first.details, { attempt: 2, dueInMs: 300_000 })
+        yield* world.advance("5 minutes")
+        const second = yield* world.reaches(runId, "WAITING_FOR_RETRY")
+        assert.deepInclude(second.details, { attempt: 3, dueInMs: 3 * hour - 300_000 })
+        yield* world.advance(3 * hour - 300_000)
+
+        assert.strictEqual(yield* world.completes(runId), 3)
+      })
+  )
+
+  scenario(
+    "what cannot be read is named in the worker's log, with the step",
+    charging(
+      (_, { attempt }) => {
+        if (attempt === 1) throw Object.assign(new Error("busy"), { retryAfter: "soon" })
+        return attempt
+      },
+      { retry: { initialDelayMs: 10 } }
+    ),
+    ({ world }) =>
+      Effect.gen(function* () {
+        const warnings: Array<string> = []
+        const logger = { ...createNoopLogger(), warn: (message: string) => void warnings.push(message) }
+        yield* world.dismissAll
+        yield* world.hire({ logger })
+        const runId = yield* world.place()
+        yield* world.reaches(runId, "WAITING_FOR_RETRY")
+        yield* world.advance(10)
+        yield* world.completes(runId)
+
+        assert.lengthOf(warnings, 1)
+        assert.match(
+          warnings[0]!,
+          /Step "charge" failed .*`retryAfter` is neither a delay nor a date, "soon".* in 10ms/
+        )
+      })
+  )
+
+  scenario(
+    "the attempts stay within the policy, and an error that is not retryable is not tried again",
+    charging(
+      (stage, { attempt }) => {
+        stage.log.push(`charge ${attempt}`)
+        throw attempt === 2
+          ? Object.assign(new Error("declined"), { retryable: false, retryAfter: "1s" })
+          : new RetryAfterError("busy", 10)
+      },
+      { retry: { maxAttempts: 3 } }
+    ),
+    ({ log, world }) =>
+      Effect.gen(function* () {
+        const runId = yield* world.place()
+        yield* world.reaches(runId, "WAITING_FOR_RETRY")
+        yield* world.advance(10)
+
+        assert.deepStrictEqual(yield* world.completes(runId), [
+          "StepError",
+          "charge",
+          false,
+          "Error",
+          "declined"
+        ])
+        assert.deepStrictEqual(log, ["charge 1", "charge 2"])
+      })
+  )
+
+  scenario(
+    "with jitter, runs that fail together are not tried again together",
+    charging(failing(1), { retry: { initialDelayMs: 60_000, jitter: 0.5 } }),
+    ({ world }) =>
+      Effect.gen(function* () {
+        const delays = new Set<number>()
+        for (let i = 0; i < 8; i++) {
+          const { details } = yield* world.reaches(yield* world.place(), "WAITING_FOR_RETRY")
+          delays.add(Number(details.dueInMs))
+        }
+
+        assert.isAbove(delays.size, 1)
+        for (const delay of delays) assert.isTrue(delay > 30_000 - 1 && delay <= 60_000, String(delay))
+      })
+  )
+})
+
 describe("timeouts", () => {
   const hanging = (stage: Stage, { attempt, signal }: StepRunContext) =>
     attempt === 1 ? stage.holdUntilAborted("charge", signal) : "receipt"
@@ -459,6 +629,81 @@ describe("errors outside of steps", () => {
 describe("typed results and failures", () => {
   class Declined extends Schema.TaggedError<Declined>()("Declined", { reason: Schema.String }) {}
   const Receipt = Schema.Struct({ id: Schema.String, paidAt: Schema.DateFromString })
+
+  for (const [what, step] of [
+    ["of a step", Step.run("charge", Effect.fail(new Declined({ reason: "too poor" })), { error: Declined })],
+    [
+      "of a transaction",
+      Step.tx("charge", () => Effect.fail(new Declined({ reason: "too poor" })), { error: Declined })
+    ],
+    [
+      "of a step in a branch",
+      Step.parallel("all", [
+        Step.run("charge", Effect.fail(new Declined({ reason: "too poor" })), { error: Declined })
+      ])
+    ],
+    [
+      "that the handler has caught and failed with",
+      Step.run("charge", Effect.fail(new Declined({ reason: "too poor" })), { error: Declined }).pipe(
+        Effect.catchTag("Declined", (error) => Effect.fail(error))
+      )
+    ],
+    ["that is a text", Step.run("charge", Effect.fail("too poor"), { error: Schema.String })]
+  ] as const) {
+    it.effect(`an uncaught typed failure ${what} ends the run, as an exhausted step does`, () =>
+      Effect.gen(function* () {
+        const log: Array<string> = []
+        const fn = IronflowFunction.make(
+          {
+            id: "order",
+            triggers: [{ event: "order.placed" }],
+            retry: { maxAttempts: 3, initialDelayMs: 10 }
+          },
+          Effect.fnUntraced(function* ({ run }) {
+            log.push(`turn ${run.attempt}`)
+            yield* Step.run("pick", Effect.succeed(1))
+            yield* Step.compensate(
+              "pick",
+              Effect.sync(() => log.push("put back"))
+            )
+            yield* step
+          })
+        )
+        const world = yield* World.make({ functions: [fn] })
+        const runId = yield* world.place()
+        yield* world.reaches(runId, "WAITING_FOR_RETRY")
+        yield* world.advance(10)
+        yield* world.reaches(runId, "WAITING_FOR_RETRY")
+        yield* world.advance(20)
+        const run = yield* world.ends(runId)
+
+        assert.deepInclude(run, { status: "failed", attempt: 1 })
+        assert.include(JSON.stringify(run.error), "too poor")
+        assert.deepStrictEqual(log, ["turn 1", "turn 1", "turn 1", "put back"])
+      })
+    )
+  }
+
+  it.effect("what a handler makes of a typed failure is an error of its own, and retried", () =>
+    Effect.gen(function* () {
+      const fn = IronflowFunction.make(
+        { id: "order", triggers: [{ event: "order.placed" }], retry: { maxAttempts: 1 } },
+        ({ run }) =>
+          Step.run("charge", Effect.fail(new Declined({ reason: "too poor" })), { error: Declined }).pipe(
+            Effect.mapError(() => new Error(`order ${run.attempt}`))
+          )
+      )
+      const retried = { ...fn, config: { ...fn.config, retry: { maxAttempts: 2, initialDelayMs: 10 } } }
+      const world = yield* World.make({ functions: [retried] })
+      const runId = yield* world.place()
+      yield* world.reaches(runId, "WAITING_FOR_RETRY")
+      yield* world.advance(10)
+      yield* world.reaches(runId, "WAITING_FOR_RETRY")
+      yield* world.advance(10)
+
+      assert.deepInclude((yield* world.ends(runId)).error, { message: "order 2" })
+    })
+  )
 
   it.effect("a result with a schema is what it was in every turn, and a failure comes back typed", () =>
     Effect.gen(function* () {

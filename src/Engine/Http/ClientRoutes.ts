@@ -29,7 +29,7 @@ import { SDK_VERSION } from "../../Worker/Version.ts"
 import { mayHaveEvent } from "../Access/WorkerAccess.ts"
 import { capabilities } from "../Capabilities.ts"
 import type { EngineService } from "../Engine.ts"
-import type { GiveUp } from "../EngineClient.ts"
+import type { GiveUp, ReceivedEmitOptions } from "../EngineClient.ts"
 import { checkRegistering, toRegistration } from "./FunctionConfigs.ts"
 import { projectionRoutes } from "./ProjectionRoutes.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
@@ -307,8 +307,10 @@ const emitOptions = (request: {
   readonly version?: number
   readonly idempotencyKey?: string
   readonly metadata?: { readonly [key: string]: unknown }
-}) => ({
+  readonly webhook?: string
+}): ReceivedEmitOptions => ({
   ...idempotency(request.idempotencyKey),
+  ...(request.webhook === undefined ? {} : { webhook: request.webhook }),
   // 0 is how some clients say that they give none
   ...(request.version === undefined || request.version === 0 ? {} : { version: request.version }),
   ...(request.metadata === undefined ? {} : { metadata: request.metadata })

@@ -1,6 +1,5 @@
 /** What happens in the database when the clock was set: what holds for a length of time keeps that length. */
-import * as Cron from "effect/Cron"
-import { parseCron } from "../../Trigger.ts"
+import { nextFire, parseSchedule } from "../../Schedule.ts"
 import { WINDOW_MS } from "./Idempotency.ts"
 import { LONGEST_LEASE_MS } from "./Leases.ts"
 import { type Transaction, WaitKind } from "./Transaction.ts"
@@ -58,7 +57,7 @@ const setBack = (tx: Transaction, ms: number): void => {
   // within a day a schedule keeps its time, so that it does not fire twice for one; beyond that it would stand still
   if (ms <= 24 * 60 * 60 * 1000) return
   for (const row of tx.all("SELECT function, cron, timezone, next_at FROM schedules")) {
-    const next = Cron.next(parseCron(String(row.cron), String(row.timezone)), new Date(now)).getTime()
+    const next = nextFire(parseSchedule(String(row.cron), String(row.timezone)), now)
     if (next >= Number(row.next_at)) continue
     tx.run(
       "UPDATE schedules SET next_at = ? WHERE function = ? AND cron = ? AND timezone = ?",

@@ -4,7 +4,7 @@ import { compilePattern, matchesPattern } from "../../Pattern.ts"
 import { evaluateExpression } from "../../Expression.ts"
 import { readPath } from "../../Path.ts"
 import { type EventView, eventView, type RegisteredFunction } from "../Registry.ts"
-import { fingerprint, recall, remember } from "./Idempotency.ts"
+import { fingerprint, recall, recallUnscoped, remember } from "./Idempotency.ts"
 import { createRun, invocationEventId } from "./RunRows.ts"
 import type { AppendedEvent, AppendedMessage, NewEvent, NewMessage } from "./Store.ts"
 import { countMessage } from "./TopicRows.ts"
@@ -27,14 +27,14 @@ const ANY_NAME = "*"
 export const appendEvent = (tx: Transaction, input: NewEvent, firing?: RegisteredFunction): AppendedEvent => {
   const environment = tx.environment(input.environment)
   const print = input.idempotencyKey === undefined ? "" : fingerprint(input.name, input.data)
+  const scope = input.webhook === undefined ? `emit ${input.name}` : `webhook ${input.webhook} ${input.name}`
   if (input.idempotencyKey !== undefined) {
-    const earlier = recall<{ eventId: string; position: number; runIds: Array<string> }>(
-      tx,
-      environment,
-      "emit",
-      input.idempotencyKey,
-      print
-    )
+    type Emitted = { eventId: string; position: number; runIds: Array<string> }
+    const earlier =
+      recall<Emitted>(tx, environment, scope, input.idempotencyKey, print) ??
+      (input.webhook === undefined
+        ? undefined
+        : recallUnscoped<Emitted>(tx, environment, input.idempotencyKey, print))
     if (earlier !== undefined) {
       return { ...earlier.result, duplicate: true, conflicting: earlier.conflicting, warnings: [] }
     }
@@ -43,7 +43,7 @@ export const appendEvent = (tx: Transaction, input: NewEvent, firing?: Registere
   const stored = storeEvent(tx, input, firing)
   if (input.idempotencyKey !== undefined) {
     const { eventId, position, runIds } = stored
-    remember(tx, environment, "emit", input.idempotencyKey, print, { eventId, position, runIds })
+    remember(tx, environment, scope, input.idempotencyKey, print, { eventId, position, runIds })
   }
   return stored
 }
@@ -79,11 +79,12 @@ export const storeEvent = (
 export const appendMessage = (tx: Transaction, input: NewMessage): AppendedMessage => {
   const environment = tx.environment(input.environment)
   const print = input.idempotencyKey === undefined ? "" : fingerprint(input.topic, input.data)
+  const scope = `publish ${input.topic}`
   if (input.idempotencyKey !== undefined) {
     const earlier = recall<{ eventId: string; sequence: number }>(
       tx,
       environment,
-      "publish",
+      scope,
       input.idempotencyKey,
       print
     )
@@ -98,7 +99,7 @@ export const appendMessage = (tx: Transaction, input: NewMessage): AppendedMessa
   countMessage(tx, environment, input, position)
   const result = { eventId: id, sequence: position }
   if (input.idempotencyKey !== undefined) {
-    remember(tx, environment, "publish", input.idempotencyKey, print, result)
+    remember(tx, environment, scope, input.idempotencyKey, print, result)
   }
   return { ...result, duplicate: false, conflicting: false }
 }

@@ -1,4 +1,7 @@
-/** The same key within its window returns the first result (guarantee G14). */
+/**
+ * The same key within its window returns the first result (guarantee G14). A key belongs to an environment, an operation and
+ * what that is about: the name of the event, the topic, the webhook and its event, the entity.
+ */
 import { createHash } from "node:crypto"
 import type { Transaction } from "./Transaction.ts"
 import { parseStored } from "./StoredJson.ts"
@@ -19,26 +22,40 @@ export const fingerprint = (...parts: ReadonlyArray<string>): string =>
 export const recall = <A>(
   tx: Transaction,
   environment: number,
-  operation: string,
+  scope: string,
   key: string,
   print: string
 ): Remembered<A> | undefined => {
   const row = tx.get(
     "SELECT fingerprint, result FROM idempotency WHERE environment = ? AND operation = ? AND key = ? AND expires_at > ?",
     environment,
-    operation,
+    scope,
     key,
     tx.settledNow()
   )
   if (row === undefined) return undefined
-  // written by `remember` below: the caller's operation decides the type
+  // written by `remember` below: the caller's scope decides the type
   return { result: parseStored(String(row.result)) as A, conflicting: row.fingerprint !== print }
+}
+
+/** Where a migration has put keys from when it was not stored which webhook an event had come by. */
+const UNSCOPED = "webhook"
+
+/** The first result of a key from that time, if it was about the same. */
+export const recallUnscoped = <A>(
+  tx: Transaction,
+  environment: number,
+  key: string,
+  print: string
+): Remembered<A> | undefined => {
+  const earlier = recall<A>(tx, environment, UNSCOPED, key, print)
+  return earlier?.conflicting === true ? undefined : earlier
 }
 
 export const remember = (
   tx: Transaction,
   environment: number,
-  operation: string,
+  scope: string,
   key: string,
   print: string,
   result: unknown
@@ -46,7 +63,7 @@ export const remember = (
   tx.run(
     "INSERT OR REPLACE INTO idempotency (environment, operation, key, fingerprint, result, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
     environment,
-    operation,
+    scope,
     key,
     print,
     JSON.stringify(result),

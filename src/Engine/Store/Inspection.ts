@@ -1,6 +1,7 @@
 /** Reading runs: their steps, and the situation of one. */
 import type { FunctionInfo, RunStep } from "../../Client/Client.ts"
 import { findRun, readRun, runError } from "./RunRows.ts"
+import { heldBackBy } from "./Schedules.ts"
 import { readKind } from "./StepKinds.ts"
 import type { RunSituation } from "./Store.ts"
 import { readLease } from "./Stuck.ts"
@@ -78,6 +79,7 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
       ? undefined
       : tx.get("SELECT worker FROM actors WHERE function = ? AND actor = ?", row.function!, row.actor!)
   const damage = tx.damage.why("run", Number(row.key))
+  const heldBack = heldBackBy(tx, Number(row.function), runId)
   return {
     run: readRun(tx, row),
     environment,
@@ -98,7 +100,8 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
     ...(row.concurrency_key === null ? {} : { concurrencyKey: String(row.concurrency_key) }),
     ...(row.pause === null ? {} : { pause: parseStored(String(row.pause)) }),
     ...(fn === undefined ? {} : { registration: fn.registration, functionDeleted: fn.deleted === true }),
-    ...(bound === undefined ? {} : { actorWorkerId: String(bound.worker) })
+    ...(bound === undefined ? {} : { actorWorkerId: String(bound.worker) }),
+    ...(heldBack === undefined ? {} : { heldBack })
   }
 }
 

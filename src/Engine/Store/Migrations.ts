@@ -472,5 +472,25 @@ ALTER TABLE runs ADD COLUMN lease_ms INTEGER;
 -- previous_hash: of the secret before, which works until previous_ends_at too.
 ALTER TABLE api_keys ADD COLUMN previous_hash TEXT;
 ALTER TABLE api_keys ADD COLUMN previous_ends_at INTEGER;
+`,
+  `
+-- overlap: NULL allows it. run: the id of the run that fired last, for which the next fires may have to wait. skipped: fires that were
+-- left out since it began. queue: JSON of when those are from that wait for its end, oldest first; NULL for none.
+ALTER TABLE schedules ADD COLUMN overlap TEXT;
+ALTER TABLE schedules ADD COLUMN run TEXT;
+ALTER TABLE schedules ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE schedules ADD COLUMN queue TEXT;
+CREATE INDEX schedules_queue ON schedules (function) WHERE queue IS NOT NULL;
+`,
+  `
+-- operation: also what it is about, such as "emit order.placed". Nobody knows any more by which webhook an event came: its key stays
+-- under "webhook" for all of them.
+INSERT OR IGNORE INTO idempotency
+  SELECT environment, 'webhook', key, fingerprint, result, expires_at FROM idempotency WHERE operation = 'emit';
+UPDATE idempotency SET operation = operation || ' ' || name FROM (
+    SELECT i.environment AS env, i.operation AS op, i.key AS k, e.name AS name FROM idempotency i JOIN events e ON e.position =
+      CASE WHEN json_valid(i.result) THEN json_extract(i.result, iif(i.operation = 'emit', '$.position', '$.sequence')) END
+    WHERE i.operation IN ('emit', 'publish')
+  ) WHERE environment = env AND operation = op AND key = k;
 `
 ]

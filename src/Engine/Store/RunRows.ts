@@ -133,6 +133,7 @@ export const endRun = (
     endedAt: now
   }))
   tx.markRoom(run.function)
+  tx.markFreed(run.function)
   if (run.parent !== null) tellParent(tx, run, ending)
 }
 

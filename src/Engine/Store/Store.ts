@@ -60,6 +60,7 @@ import type {
 import type { RunActivity } from "./Activity.ts"
 import type { GroupSetup, GroupStore } from "./GroupStore.ts"
 import type { ProjectionChange, ProjectionStore } from "./ProjectionStore.ts"
+import type { HeldBack } from "./Schedules.ts"
 import type { Holder, Holders, Lease } from "./Stuck.ts"
 
 /** An event to append to the log. */
@@ -71,6 +72,8 @@ export interface NewEvent {
   readonly metadata?: JsonText
   readonly source?: string
   readonly idempotencyKey?: string
+  /** The id of the webhook that it came by, to which its idempotency key belongs then. */
+  readonly webhook?: string
   /** The stream that the event is part of: only appends to streams give it. */
   readonly entity?: EventEntity
 }
@@ -81,7 +84,7 @@ export interface AppendedEvent {
   readonly runIds: Array<string>
   /** Whether an earlier event with the same idempotency key was returned instead. */
   readonly duplicate: boolean
-  /** The earlier event with the same key had another name or other data. */
+  /** The earlier event with the same key had other data. */
   readonly conflicting: boolean
   /** Trigger or concurrency expressions that failed for this event: they count as no match. */
   readonly warnings: ReadonlyArray<string>
@@ -501,6 +504,8 @@ export interface RunSituation {
   readonly functionDeleted?: boolean
   /** The worker to which the run's actor is bound. */
   readonly actorWorkerId?: string
+  /** The schedule whose fires wait for its end, or are left out until then. */
+  readonly heldBack?: HeldBack
 }
 
 export interface SealedSecret {

@@ -359,6 +359,12 @@ export class Transaction {
       this.markReady(functionKey)
   }
 
+  /** A run of a function ended: fires of its schedules may have waited for that. */
+  markFreed(functionKey: number): void {
+    const triggers = this.registry.byKey(functionKey)?.registration.triggers
+    if (triggers?.some(({ overlap }) => overlap !== undefined) === true) this.markDue(this.now())
+  }
+
   /** Something is due at `at`. */
   markDue(at: number): void {
     if (at < this.changes.dueAt) this.changes.dueAt = at

@@ -3,6 +3,7 @@
  * in snake case too (`Lenient.ts`), and ignores what it does not know.
  */
 import * as Schema from "effect/Schema"
+import { overlaps } from "../../Overlap.ts"
 
 const optional = Schema.optionalKey
 const text = Schema.String
@@ -57,6 +58,8 @@ export const RestEmitRequest = Schema.Struct({
   data: optional(json),
   version: optional(Schema.Int),
   idempotencyKey: optional(text),
+  /** The id of the webhook that the event came by. */
+  webhook: optional(text),
   metadata: optional(jsonObject)
 })
 
@@ -480,14 +483,16 @@ const Trigger = Schema.Struct({
   event: optional(text),
   expression: optional(text),
   cron: optional(text),
-  timezone: optional(text)
+  timezone: optional(text),
+  overlap: optional(Schema.Literals(overlaps))
 })
 
 const Retry = Schema.Struct({
   maxAttempts: optional(Schema.Int),
   initialDelayMs: optional(Schema.Number),
   backoffFactor: optional(Schema.Number),
-  maxDelayMs: optional(Schema.Number)
+  maxDelayMs: optional(Schema.Number),
+  jitter: optional(Schema.Number)
 })
 
 const Concurrency = Schema.Struct({ limit: Schema.Int, key: optional(text) })
@@ -660,7 +665,8 @@ const FunctionRegistration = Schema.Struct({
     maxAttempts: Schema.Int,
     initialDelayMs: Schema.Number,
     backoffFactor: Schema.Number,
-    maxDelayMs: Schema.Number
+    maxDelayMs: Schema.Number,
+    jitter: optional(Schema.Number)
   }),
   timeoutMs: Schema.Number,
   concurrency: optional(Concurrency),

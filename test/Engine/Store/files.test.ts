@@ -6,6 +6,8 @@ import { randomBytes } from "node:crypto"
 import { existsSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync, writeSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
+import { fingerprint } from "../../../src/Engine/Store/Idempotency.ts"
+import { migrations } from "../../../src/Engine/Store/Migrations.ts"
 import { engineProcess } from "./EngineProcess.ts"
 import { folder, newFile, problem, visit } from "./OnFile.ts"
 import { complete, done, environment, handles, release, type Shop } from "./suite/Shop.ts"
@@ -26,6 +28,62 @@ describe("a database file", () => {
 
       assert.deepStrictEqual(found, [1, 2, 3, 4])
     })
+  )
+
+  it.effect(
+    "keeps idempotency keys that were stored without what they are about, for what they were about",
+    () =>
+      Effect.gen(function* () {
+        const filename = yield* newFile
+        const print = (name: string) => fingerprint(name, "{}")
+        const before = migrations.findIndex((text) => text.includes("operation: also what it is about"))
+        const other = yield* newFile
+        yield* visit(other, () => Effect.void)
+        const { application_id } = new DatabaseSync(other).prepare("PRAGMA application_id").get()!
+        const db = new DatabaseSync(filename)
+        db.exec(
+          `${migrations.slice(0, before).join("")}
+         PRAGMA user_version = ${before}; PRAGMA application_id = ${application_id};
+         INSERT INTO environments (key, name) VALUES (1, 'default');
+         INSERT INTO events (position, environment, kind, id, name, version, data, timestamp) VALUES
+           (1, 1, 0, 'evt_1', 'order.placed', 1, '{}', 0), (2, 1, 1, 'msg_1', 'news', 1, '{}', 0);
+         INSERT INTO idempotency (environment, operation, key, fingerprint, result, expires_at) VALUES
+           (1, 'emit', 'k', '${print("order.placed")}', '{"eventId":"evt_1","position":1,"runIds":[]}', 60000),
+           (1, 'emit', 'broken', '', '{"eventId', 60000),
+           (1, 'emit', 'no event', '', '{"eventId":"evt_9","position":9,"runIds":[]}', 60000),
+           (1, 'publish', 'k', '${print("news")}', '{"eventId":"msg_1","sequence":2}', 60000)`
+        )
+        db.close()
+
+        yield* visit(filename, (shop) =>
+          Effect.gen(function* () {
+            const key = { idempotencyKey: "k" }
+            const emits = [
+              yield* shop.emit("order.placed", {}, key),
+              yield* shop.emit("order.placed", {}, { ...key, webhook: "shop" }),
+              yield* shop.emit("order.paid", {}, key),
+              yield* shop.emit("order.paid", {}, { ...key, webhook: "shop" })
+            ]
+            assert.deepStrictEqual(
+              emits.map(({ duplicate, eventId }) => [duplicate, eventId === "evt_1"]),
+              [
+                [true, true],
+                [true, true],
+                [false, false],
+                [false, false]
+              ]
+            )
+            const message = { environment, data: "{}", ...key }
+            assert.strictEqual(
+              (yield* shop.store.appendMessage({ ...message, topic: "news" })).eventId,
+              "msg_1"
+            )
+            assert.isFalse((yield* shop.store.appendMessage({ ...message, topic: "weather" })).duplicate)
+            yield* TestClock.adjust(60_000)
+            assert.isFalse((yield* shop.emit("order.placed", {}, key)).duplicate)
+          })
+        )
+      })
   )
 
   it.effect("is held by one engine of a process at a time", () =>

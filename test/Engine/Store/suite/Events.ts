@@ -165,12 +165,42 @@ export const eventsSuite = (test: ShopTest): void => {
     test("the same idempotency key with other data returns the first event and says so", function* (shop) {
       const first = yield* shop.emit("order.placed", { orderId: "o-1" }, { idempotencyKey: "o-1" })
 
-      const otherData = yield* shop.emit("order.placed", { orderId: "o-2" }, { idempotencyKey: "o-1" })
-      const otherName = yield* shop.emit("order.paid", { orderId: "o-1" }, { idempotencyKey: "o-1" })
+      const later = yield* shop.emit("order.placed", { orderId: "o-2" }, { idempotencyKey: "o-1" })
 
-      for (const later of [otherData, otherName]) {
-        assert.deepStrictEqual(later, { ...first, duplicate: true, conflicting: true })
-      }
+      assert.deepStrictEqual(later, { ...first, duplicate: true, conflicting: true })
+    })
+
+    test("one idempotency key stands for one event of each name, and one message of each topic", function* (shop) {
+      yield* shop.register(handles("charge"), handles("ship", { on: ["order.paid"] }))
+      const key = { idempotencyKey: "o-1" }
+      const publish = (topic: string) =>
+        shop.store.appendMessage({ environment: "default", topic, data: "{}", ...key })
+
+      const placed = yield* shop.emit("order.placed", {}, key)
+      const paid = yield* shop.emit("order.paid", {}, key)
+      const [news, weather] = [yield* publish("news"), yield* publish("weather")]
+
+      assert.lengthOf(new Set([...placed.runIds, ...paid.runIds]), 2)
+      assert.notStrictEqual(news.eventId, weather.eventId)
+      for (const first of [placed, paid, news, weather]) assert.isFalse(first.duplicate)
+      assert.deepStrictEqual(yield* shop.emit("order.paid", {}, key), { ...paid, duplicate: true })
+      assert.deepStrictEqual(yield* publish("weather"), { ...weather, duplicate: true })
+    })
+
+    test("one idempotency key stands for one event of each webhook and name", function* (shop) {
+      const by = (webhook: string | undefined, name = "order.placed") =>
+        shop.emit(name, {}, { idempotencyKey: "1001", ...(webhook === undefined ? {} : { webhook }) })
+
+      const first = [
+        yield* by("stripe"),
+        yield* by("github"),
+        yield* by(undefined),
+        yield* by("stripe", "order.paid")
+      ]
+
+      assert.lengthOf(new Set(first.map(({ eventId }) => eventId)), 4)
+      assert.deepStrictEqual(yield* by("stripe"), { ...first[0], duplicate: true })
+      assert.deepStrictEqual(yield* by("stripe", "order.paid"), { ...first[3], duplicate: true })
     })
 
     test("an idempotency key is forgotten after 24 hours, and not before", function* (shop) {

@@ -10,6 +10,7 @@ import {
   failure,
   handles,
   invoke,
+  retryRun,
   retryStep,
   type ShopTest,
   sleep,
@@ -285,19 +286,181 @@ export const upkeepSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(names(second), ["greet", "log"])
     })
 
-    test("a time that clocks skip fires that much later, one that they repeat fires once", function* (shop) {
+    test("a fixed time that clocks skip fires at the end of the gap, one that they repeat fires once", function* (shop) {
       // Berlin, 2026: 02:00 to 03:00 is skipped on March 29, and 02:00 to 03:00 comes twice on October 25
       yield* shop.pass(Date.UTC(2026, 2, 28, 12))
       yield* shop.register(nightly("30 2 * * *", { timezone: "Europe/Berlin" }))
       yield* shop.pass(24 * hour)
       const spring = yield* shop.claimOne()
-      assert.strictEqual(JSON.parse(spring.event.data).scheduledAt, "2026-03-29T01:30:00.000Z")
+      assert.strictEqual(JSON.parse(spring.event.data).scheduledAt, "2026-03-29T01:00:00.000Z")
 
       yield* shop.pass(Date.UTC(2026, 9, 24, 12) - Date.UTC(2026, 2, 29, 12))
       yield* shop.claim({ credit: 10 })
       yield* shop.pass(24 * hour)
       const autumn = yield* shop.claimOne()
       assert.strictEqual(JSON.parse(autumn.event.data).scheduledAt, "2026-10-25T00:30:00.000Z")
+    })
+
+    describe("while the run of the fire before has not ended", () => {
+      const every = (overlap?: "allow" | "skip" | "queue") =>
+        handles("report", {
+          triggers: [{ cron: "0 * * * *", ...(overlap === undefined ? {} : { overlap }) }]
+        })
+      const scheduledAt = (job: { readonly event: { readonly data: string } }) =>
+        String(JSON.parse(job.event.data).scheduledAt).slice(11, 16)
+
+      test("it starts another one by default, as with `allow`", function* (shop) {
+        yield* shop.register(
+          every(),
+          handles("ship", { triggers: [{ cron: "0 * * * *", overlap: "allow" }] })
+        )
+        for (let i = 0; i < 3; i++) yield* shop.pass(hour)
+
+        const jobs = yield* shop.claim({ credit: 10 })
+
+        assert.deepStrictEqual(jobs.map(scheduledAt).toSorted(), [
+          "01:00",
+          "01:00",
+          "02:00",
+          "02:00",
+          "03:00",
+          "03:00"
+        ])
+        assert.isUndefined((yield* shop.situation(jobs[0]!.runId)).heldBack)
+      })
+
+      test("with `skip` it is left out, and has no event", function* (shop) {
+        yield* shop.register(every("skip"), handles("log", { on: ["cron.report"] }))
+        for (let i = 0; i < 3; i++) yield* shop.pass(hour)
+        const jobs = yield* shop.claim({ credit: 10 })
+        assert.deepStrictEqual(jobs.map(({ functionId }) => functionId).toSorted(), ["log", "report"])
+        const first = jobs.find(({ functionId }) => functionId === "report")!
+        assert.deepStrictEqual((yield* shop.situation(first.runId)).heldBack, {
+          cron: "0 * * * *",
+          timezone: "UTC",
+          overlap: "skip",
+          skipped: 2,
+          queue: []
+        })
+
+        yield* shop.report(first, sleep("nap:0", 10 * hour), suspend("nap:0"))
+        yield* shop.pass(hour)
+        assert.deepInclude((yield* shop.situation(first.runId)).heldBack, { skipped: 3 })
+        yield* shop.store.cancelRun(environment, first.runId, "enough")
+        yield* shop.fire()
+        assert.deepStrictEqual(yield* shop.claim({ functions: ["report"] }), [])
+        yield* shop.pass(hour)
+
+        const next = yield* shop.claimOne({ functions: ["report"] })
+        assert.strictEqual(scheduledAt(next), "05:00")
+        assert.deepInclude((yield* shop.situation(next.runId)).heldBack, { skipped: 0 })
+        assert.isUndefined((yield* shop.situation(first.runId)).heldBack)
+      })
+
+      test("with `queue` it waits for that end, and none is lost or out of order", function* (shop) {
+        yield* shop.register(every("queue"), handles("log", { on: ["cron.report"] }))
+        for (let i = 0; i < 3; i++) yield* shop.pass(hour)
+        const first = yield* shop.claimOne({ functions: ["report"] })
+        assert.deepInclude((yield* shop.situation(first.runId)).heldBack, {
+          overlap: "queue",
+          skipped: 0,
+          queue: [2 * hour, 3 * hour]
+        })
+        assert.lengthOf(yield* shop.claim({ credit: 10, functions: ["log"] }), 1)
+
+        const seen = [scheduledAt(first)]
+        for (let job = first, i = 0; i < 3; i++) {
+          // failing, being cancelled and completing are ends alike
+          if (i === 0) yield* shop.report(job, fail("no paper"))
+          else if (i === 1) yield* shop.store.cancelRun(environment, job.runId, "enough")
+          else {
+            yield* shop.pass(hour)
+            yield* shop.report(job, complete())
+          }
+          assert.strictEqual(shop.lastChanges?.dueAt, 3 * hour + (i === 2 ? hour : 0))
+          yield* shop.fire()
+          job = yield* shop.claimOne({ functions: ["report"] })
+          seen.push(scheduledAt(job))
+        }
+        assert.deepStrictEqual(seen, ["01:00", "02:00", "03:00", "04:00"])
+        assert.lengthOf(yield* shop.claim({ credit: 10, functions: ["log"] }), 3)
+      })
+
+      test("a run that is paused, or waits for its next attempt, has not ended", function* (shop) {
+        yield* shop.register(every("skip"))
+        yield* shop.pass(hour)
+        const job = yield* shop.claimOne()
+        yield* shop.report(job, retryRun(2 * hour))
+        yield* shop.pass(hour)
+        yield* shop.store.pauseRun(environment, job.runId, "look at it")
+        yield* shop.pass(hour)
+
+        assert.deepInclude((yield* shop.situation(job.runId)).heldBack, { skipped: 2 })
+      })
+
+      test("each schedule of a function looks at its own run", function* (shop) {
+        const triggers = [
+          { cron: "0 * * * *", overlap: "skip" },
+          { cron: "30 * * * *", overlap: "skip" }
+        ] as const
+        yield* shop.register(handles("report", { triggers }))
+        for (let i = 0; i < 4; i++) yield* shop.pass(hour / 2)
+
+        assert.deepStrictEqual((yield* shop.claim({ credit: 10 })).map(scheduledAt), ["00:30", "01:00"])
+      })
+
+      test("of the times that fell due while nobody looked the last one is skipped, or waits", function* (shop) {
+        yield* shop.register(every("queue"))
+        yield* shop.pass(hour)
+        const job = yield* shop.claimOne()
+        yield* shop.pass(10 * hour)
+
+        assert.deepInclude((yield* shop.situation(job.runId)).heldBack, { queue: [11 * hour] })
+      })
+
+      test("a deployment may change it, and runs of before count", function* (shop) {
+        yield* shop.register(every())
+        yield* shop.pass(hour)
+        const first = yield* shop.claimOne()
+        yield* shop.register(every("queue"))
+        for (let i = 0; i < 3; i++) yield* shop.pass(hour)
+        assert.deepStrictEqual(yield* shop.claim(), [])
+        assert.deepInclude((yield* shop.situation(first.runId)).heldBack, {
+          queue: [2 * hour, 3 * hour, 4 * hour]
+        })
+
+        yield* shop.register(every("allow"))
+        assert.strictEqual(shop.lastChanges?.dueAt, 4 * hour)
+        yield* shop.fire()
+
+        assert.deepStrictEqual((yield* shop.claim({ credit: 10 })).map(scheduledAt), [
+          "02:00",
+          "03:00",
+          "04:00"
+        ])
+        assert.isUndefined((yield* shop.situation(first.runId)).heldBack)
+      })
+
+      test("at most a thousand wait, and what is left out then is said", function* (shop) {
+        yield* shop.register(handles("report", { triggers: [{ cron: "* * * * * *", overlap: "queue" }] }))
+        yield* shop.pass(1000)
+        const job = yield* shop.claimOne()
+        for (let i = 0; i < 1000; i++) yield* shop.pass(1000)
+        assert.lengthOf((yield* shop.situation(job.runId)).heldBack!.queue, 1000)
+        let warnings: ReadonlyArray<string> = []
+        shop.store.onCommit((changes) => {
+          warnings = [...warnings, ...changes.warnings]
+        })
+        yield* shop.pass(1000)
+
+        const held = (yield* shop.situation(job.runId)).heldBack!
+        assert.lengthOf(held.queue, 1000)
+        assert.strictEqual(held.skipped, 1)
+        assert.match(
+          warnings.join(),
+          /Cron trigger "\* \* \* \* \* \*" of function "report": 1000 fires wait for the end of run run_.* left out/
+        )
+      })
     })
   })
 }

@@ -1,0 +1,119 @@
+/**
+ * When a cron trigger fires: a schedule is read by the clocks of its zone, which are changed now and then.
+ *
+ * A local time that comes twice fires both times when the minute or the hour of the schedule has `*` or `/`, else only the first
+ * time. Local times that are skipped fire once for all of them, at the end of the gap, when the hour has neither, else not.
+ */
+import * as Cron from "effect/Cron"
+import * as DateTime from "effect/DateTime"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import { ValidationError } from "./Errors.ts"
+
+/** A cron schedule in its zone. */
+export interface Schedule {
+  /** In UTC, which knows no changes: it is asked about local times. */
+  readonly local: Cron.Cron
+  readonly zone: DateTime.TimeZone
+  /** Whether a local time that comes twice fires twice. */
+  readonly repeats: boolean
+  /** Whether local times that are skipped are made up for. */
+  readonly makesUp: boolean
+}
+
+/** The schedule of a cron trigger. Throws `ValidationError` when the schedule or the zone cannot be read. */
+export const parseSchedule = (cron: string, timezone = "UTC"): Schedule => {
+  const zone = DateTime.zoneFromString(timezone)
+  if (Option.isNone(zone)) {
+    throw new ValidationError(
+      `"${timezone}" is not a time zone; write an IANA name such as "Europe/Berlin", or "UTC"`
+    )
+  }
+  const parsed = Cron.parse(cron, "UTC")
+  if (Result.isFailure(parsed)) {
+    throw new ValidationError(
+      `"${cron}" is not a cron schedule: ${parsed.failure.message}. ` +
+        'Write minute, hour, day of month, month and day of week, as in "0 9 * * 1-5"',
+      { cause: parsed.failure }
+    )
+  }
+  // seconds may stand in front
+  const [minute = "", hour = ""] = cron.trim().split(/\s+/).slice(-5)
+  const makesUp = !isOpen(hour)
+  return { local: parsed.success, zone: zone.value, repeats: isOpen(minute) || !makesUp, makesUp }
+}
+
+const isOpen = (field: string): boolean => /[*/]/.test(field)
+
+const day = 86_400_000
+/** No zone has changed its clocks by more, dates that were left out included. */
+const longestChange = 26 * 60 * 60 * 1000
+
+/** The first fire after the instant, both in epoch milliseconds. Throws when the schedule never comes. */
+export const nextFire = (schedule: Schedule, after: number): number => {
+  let from = after
+  for (;;) {
+    const offset = offsetAt(schedule, from)
+    const end = from + 2 * day
+    const change = offsetAt(schedule, end) === offset ? undefined : changeBetween(schedule, from, end)
+    const local = nextLocal(schedule, from + offset)
+    const due = local - offset
+    if (due < (change ?? end)) {
+      const until = passedOverUntil(schedule, due)
+      if (until === undefined) return due
+      from = until - 1
+    } else if (change === undefined) {
+      // With nothing due in two days, no change before `due` repeats or skips a time of the schedule.
+      from = Math.max(end - 1, due - longestChange - 1)
+    } else {
+      const goesOnAt = change + offsetAt(schedule, change)
+      if (local < goesOnAt && schedule.makesUp) return change
+      const isDue = nextLocal(schedule, goesOnAt - 1) === goesOnAt
+      if (isDue && passedOverUntil(schedule, change) === undefined) return change
+      from = change
+    }
+  }
+}
+
+/** The last fire after `after` and not after `until`, if there is one. */
+export const lastFire = (schedule: Schedule, after: number, until: number): number | undefined => {
+  if (nextFire(schedule, after) > until) return undefined
+  let before = after
+  let behind = until
+  while (behind - before > 1) {
+    const middle = Math.floor((before + behind) / 2)
+    if (nextFire(schedule, middle) > until) behind = middle
+    else before = middle
+  }
+  return nextFire(schedule, before)
+}
+
+/** Local times are written as the instants at which clocks in UTC show them. */
+const nextLocal = (schedule: Schedule, after: number): number =>
+  Cron.next(schedule.local, new Date(after)).getTime()
+
+const offsetAt = ({ zone }: Schedule, instant: number): number =>
+  DateTime.zonedOffset(DateTime.makeZonedUnsafe(instant, { timeZone: zone }))
+
+/** When the clocks change between two instants of which they do not show the same: the first instant with the new offset. */
+const changeBetween = (schedule: Schedule, from: number, until: number): number => {
+  const offset = offsetAt(schedule, from)
+  let before = from
+  let behind = until
+  while (behind - before > 1) {
+    const middle = Math.floor((before + behind) / 2)
+    if (offsetAt(schedule, middle) === offset) before = middle
+    else behind = middle
+  }
+  return behind
+}
+
+/** When the local times that have fired already end, if the instant has one of them. */
+const passedOverUntil = (schedule: Schedule, instant: number): number | undefined => {
+  if (schedule.repeats) return undefined
+  const offset = offsetAt(schedule, instant)
+  const before = instant - longestChange
+  const back = offsetAt(schedule, before) - offset
+  if (back <= 0 || offsetAt(schedule, instant - back) === offset) return undefined
+  return changeBetween(schedule, before, instant) + back
+}
