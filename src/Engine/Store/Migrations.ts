@@ -467,5 +467,19 @@ ALTER TABLE projection_states ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
   `
 -- lease_ms: how long the lease holds without a sign of life. timeout_ms of a wait: also of a sleep for a length of time.
 ALTER TABLE runs ADD COLUMN lease_ms INTEGER;
+`,
+  `
+-- reason: why it failed last, as its holder said.
+ALTER TABLE deliveries ADD COLUMN reason TEXT;
+
+-- What a group has given up, until somebody has it tried again.
+CREATE TABLE group_dead_letters (
+  consumer_group INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  reason TEXT,
+  attempts INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  PRIMARY KEY (consumer_group, position)
+) WITHOUT ROWID;
 `
 ]

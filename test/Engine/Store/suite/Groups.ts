@@ -22,6 +22,9 @@ const claim = (shop: Shop, group: number, credits: Readonly<Record<string, numbe
     members: Object.entries(credits).map(([holder, credit]) => ({ holder, credit, ackMs: 30_000 }))
   })
 
+/** Due again after so long, three times. */
+const failed = (ms: number) => ({ redelivery: { firstMs: ms, longestMs: ms, maxRedeliveries: 3 } })
+
 const held = ({ deliveries }: GroupClaim) =>
   deliveries.map(({ attempt, entry, holder }) => `${holder} ${JSON.parse(entry.data).i} ${attempt}`)
 
@@ -72,7 +75,7 @@ export const groupsSuite = (test: ShopTest): void => {
       yield* shop.store.releaseHolder("anna")
       for (let attempt = 1; attempt <= 4; attempt++) {
         assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 1 })), [`ben 1 ${attempt}`])
-        yield* shop.store.settleDeliveries([{ group: key, position, holder: "ben", redeliverMs: 0 }])
+        yield* shop.store.settleDeliveries([{ group: key, position, holder: "ben", failed: failed(0) }])
       }
 
       const last = yield* claim(shop, key, { ben: 1 })
@@ -175,7 +178,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* seen, [positions[2], 2, 3, 0, undefined, 0])
       yield* shop.store.settleDeliveries([
         { group: key, position: positions[0]!, holder: "anna" },
-        { group: key, position: positions[1]!, holder: "anna", redeliverMs: 500 }
+        { group: key, position: positions[1]!, holder: "anna", failed: failed(500) }
       ])
       assert.deepStrictEqual(yield* seen, [positions[2], 2, 1, 1, 500, 0])
 
@@ -183,7 +186,7 @@ export const groupsSuite = (test: ShopTest): void => {
         yield* TestClock.adjust(500)
         yield* claim(shop, key, { anna: 1 })
         yield* shop.store.settleDeliveries([
-          { group: key, position: positions[1]!, holder: "anna", redeliverMs: 500 }
+          { group: key, position: positions[1]!, holder: "anna", failed: failed(500) }
         ])
       }
       yield* TestClock.adjust(500)
