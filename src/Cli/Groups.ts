@@ -230,7 +230,7 @@ const described = (group: ConsumerGroup): string => {
     "ack mode": group.ackMode,
     backpressure: maxBytes === undefined ? group.backpressure : `${group.backpressure}, ${maxBytes} bytes`,
     "max in flight": `${group.maxInflight} a member`,
-    redeliveries: `${group.maxRedeliveries}, after ${group.redeliverDelayMs}ms`,
+    redeliveries: `${group.maxRedeliveries}, the first after ${group.redeliverDelayMs}ms`,
     metadata: group.metadata === undefined ? undefined : shown(group.metadata, 1000),
     created: group.createdAt,
     used: group.usedAt,

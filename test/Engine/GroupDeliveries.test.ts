@@ -8,9 +8,16 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { Client } from "../../src/Client/Client.ts"
 import { ConsumerGroups } from "../../src/Client/ConsumerGroups.ts"
-import { type Delivered, type StreamOptions, Subscriptions } from "../../src/Client/Subscriptions.ts"
+import {
+  attempt,
+  type Delivered,
+  openSession,
+  type StreamOptions,
+  Subscriptions
+} from "../../src/Client/Subscriptions.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
 import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
+import { makeWires } from "../../src/Engine/Subscriptions/MemoryWire.ts"
 import { NonRetryableError } from "../../src/Errors.ts"
 import type { SubscribeOptions, Wire } from "../../src/Protocol/Subscriptions.ts"
 
@@ -122,12 +129,12 @@ it.effect.each<readonly [string, "taken" | "failed", (i: number) => Effect.Effec
   ([, outcome, body, takesOne]) =>
     Effect.gen(function* () {
       yield* begin()
+      yield* publish(...all.numbers)
       const first = yield* member(
         (event) => body(event.data.i),
         {},
         takesOne ? (stream) => Stream.take(stream, 1) : (stream) => stream
       )
-      yield* publish(...all.numbers)
       yield* Fiber.await(first)
       yield* turns
 
@@ -179,25 +186,83 @@ it.effect(
     }).pipe(Effect.provide(live))
 )
 
-it.effect("a member keeps what it holds while its body runs, however long, and hands nothing out twice", () =>
-  Effect.gen(function* () {
-    yield* begin()
-    const { hear, seen } = recorder()
-    const slow = (event: Delivered) =>
-      Effect.andThen(
-        Effect.sync(() => hear(event)),
-        Effect.sleep(34_000)
+it.effect.each(["auto", "manual"] as const)(
+  "a stream with acks by %s keeps what it holds while its body runs, however long, and hands nothing out twice",
+  (ackMode) =>
+    Effect.gen(function* () {
+      yield* begin()
+      const { hear, seen } = recorder()
+      yield* member(
+        (event) =>
+          Effect.sync(() => hear(event)).pipe(
+            Effect.andThen(Effect.sleep(34_000)),
+            Effect.andThen(ackMode === "manual" ? Effect.orDie(event.ack) : Effect.void)
+          ),
+        { ackMode }
       )
-    yield* member(slow)
-    yield* publish(1, 2, 3, 4)
-    const other = recorder()
-    yield* member((event) => Effect.sync(() => other.hear(event)))
+      yield* publish(1, 2, 3, 4)
+      const other = recorder()
+      yield* member((event) => Effect.sync(() => other.hear(event)))
+      assert.deepInclude(yield* group, { inFlight: 4 })
 
-    yield* pass(34 * 4 + 1)
+      yield* pass(34 * 4 + 1)
 
-    assert.deepStrictEqual([seen, other.seen], [[1, 2, 3, 4], []])
-    assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })
-  }).pipe(Effect.provide(live))
+      assert.deepStrictEqual([seen, other.seen], [[1, 2, 3, 4], []])
+      assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })
+    }).pipe(Effect.provide(live))
+)
+
+it.effect.each(["auto", "manual"] as const)(
+  "a handler of 34 seconds with acks by %s runs once, and what it fails with is tried again",
+  (ackMode) =>
+    Effect.gen(function* () {
+      yield* begin({ redeliverDelayMs: 1000 })
+      const session = yield* openSession(
+        yield* Effect.map(Engine.Engine, (engine) => ({
+          wire: () => {
+            const [ours, theirs] = makeWires()
+            engine.subscribe("default", theirs)
+            return ours
+          }
+        }))
+      )
+      yield* attempt(() => session.connect())
+      const seen: Array<number> = []
+      const errors: Array<string> = []
+      const fork = Effect.runForkWith(yield* Effect.context<never>())
+      const subscription = yield* attempt(() =>
+        session.subscribe(
+          "topic:news",
+          { consumerGroup: "printers", ackMode },
+          {
+            onError: ({ code }) => errors.push(code),
+            onEvent: ({ data, eventId }) => {
+              seen.push(data.i)
+              return new Promise((resolve, reject) => {
+                fork(
+                  Effect.andThen(
+                    Effect.sleep(34_000),
+                    Effect.sync(() => {
+                      if (ackMode === "manual") resolve(session.settle(subscription, eventId!, "ack"))
+                      else if (seen.length > 2) resolve(undefined)
+                      else reject(new Error("no paper"))
+                    })
+                  )
+                )
+              })
+            }
+          }
+        )
+      )
+      yield* publish(1, 2)
+
+      yield* pass(36)
+      assert.deepStrictEqual(seen, ackMode === "manual" ? [1, 2] : [1, 2, 1, 2])
+      assert.deepStrictEqual(errors, ackMode === "manual" ? [] : ["HANDLER_ERROR", "HANDLER_ERROR"])
+      yield* pass(36)
+      assert.lengthOf(seen, ackMode === "manual" ? 2 : 4)
+      assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })
+    }).pipe(Effect.provide(live), Effect.scoped)
 )
 
 it.effect("a stream holds few events, so that others get the rest", () =>

@@ -11,7 +11,7 @@ import process from "node:process"
 import { DatabaseSync } from "node:sqlite"
 import { createClient, createSubscriptionClient } from "@ironflow/node"
 import { afterAll, assert, describe, it, vi } from "vitest"
-import { copyDatabase, EngineHouse, freePort } from "./Chaos.ts"
+import { copyDatabase, EngineHouse, freePort, Life } from "./Chaos.ts"
 import type { ClientLine } from "./subscriptions/client.ts"
 import { runStorm } from "./subscriptions/Storm.ts"
 import { judgeStorm, type StormEvidence } from "./subscriptions/StormChecker.ts"
@@ -246,6 +246,45 @@ it("a paused group keeps still over kills, and then goes on with what it had han
     )
     assert.strictEqual((await client.consumerGroups.get("printers")).status, "active")
   } finally {
+    await engine.kill()
+  }
+})
+
+it("a member that is killed has done nothing with what it holds: others get all of it at once", async () => {
+  const engine = new EngineHouse(path.join(newFolder(), "killed.db"), await freePort(), cache)
+  await engine.start()
+  await using client = createClient({ serverUrl: engine.url })
+  using sub = createSubscriptionClient({ serverUrl: engine.url })
+  const member = new Life("subscriptions/member.ts", { serverUrl: engine.url }, cache)
+  try {
+    await client.consumerGroups.create({ name: "printers", pattern: "topic:news", maxRedeliveries: 0 })
+    const ten = Array.from({ length: 10 }, (_, i) => i)
+    for (const i of ten) await client.publish("news", { i })
+    assert.isTrue(await member.says("got 0"))
+    assert.deepInclude(await client.consumerGroups.get("printers"), { inFlight: 10, lag: 0 })
+
+    member.child.kill("SIGKILL")
+    await member.ends("SIGKILL", null)
+
+    const seen: Array<number> = []
+    for await (const { ack, data } of sub.stream("topic:news", { consumerGroup: "printers" })) {
+      seen.push(data.i)
+      if (seen.length < 10) continue
+      await ack()
+      break
+    }
+    assert.deepStrictEqual(seen, ten)
+    await vi.waitFor(
+      async () =>
+        assert.deepInclude(await client.consumerGroups.get("printers"), {
+          inFlight: 0,
+          retrying: 0,
+          givenUp: 0
+        }),
+      5000
+    )
+  } finally {
+    member.child.kill("SIGKILL")
     await engine.kill()
   }
 })
