@@ -364,6 +364,9 @@ const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number
   }
   const connected = count(members.length, "member is", "members are")
   if (lag > 0 || (info.nextRetryAt ?? Number.POSITIVE_INFINITY) <= now) {
+    if (members.every((member) => member.isSilent)) {
+      return `${connected} connected, and let the time for an event run out without a word since; ${waiting}.`
+    }
     if (members.every((member) => member.credit === 0)) {
       return members.every((member) => member.isSlow)
         ? `${connected} connected and reading too slowly; ${waiting}.`

@@ -364,6 +364,53 @@ it.effect(
     }).pipe(Effect.provide(live))
 )
 
+it.effect("one that let its time run out comes after the others, until it says something", () =>
+  Effect.gen(function* () {
+    yield* begin()
+    const engine = yield* Engine.Engine
+    const peers = [new Peer(engine), new Peer(engine)] as const
+    peers[0].subscribe({ ackMode: "manual" })
+    yield* turns
+    yield* publish(1)
+    yield* pass(1)
+    peers[1].subscribe({ ackMode: "manual", ackWait: "24h" })
+    yield* turns
+    yield* pass(29)
+    yield* publish(2, 3)
+    assert.deepStrictEqual([peers[0].seen, peers[1].seen], [[1], [1, 2, 3]])
+
+    // it is too late, but it lives
+    peers[0].say({ type: "ack", eventId: peers[0].events[0].eventId, ackType: "ack" })
+    yield* turns
+    assert.strictEqual(peers[0].frames.at(-1).code, "NOT_HELD")
+    yield* publish(4, 5)
+    assert.deepStrictEqual([peers[0].seen.length, peers[1].seen.length], [2, 4])
+  }).pipe(Effect.provide(live))
+)
+
+it.effect(
+  "a client of ours that has frozen gets nothing more, and goes on with what it has when it is back",
+  () =>
+    Effect.gen(function* () {
+      yield* begin()
+      const peer = new Peer(yield* Engine.Engine)
+      peer.subscribe({}, { resume: {} })
+      yield* turns
+      yield* publish(1)
+      for (let i = 0; i < 12; i++) yield* pass(31)
+      yield* publish(2)
+      assert.deepStrictEqual(peer.seen, [1])
+      assert.match((yield* group).message, /run out without a word since; 1 event waits\.$/)
+
+      peer.say({ type: "in_progress", subscriptionId: peer.frames[0].results[0].subscriptionId })
+      yield* turns
+      assert.deepStrictEqual(peer.seen, [1, 2])
+      for (const { eventId } of peer.events) peer.say({ type: "ack", eventId, ackType: "ack" })
+      yield* turns
+      assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })
+    }).pipe(Effect.provide(live))
+)
+
 it.effect("a delay that is set stays the same", () =>
   Effect.gen(function* () {
     yield* begin({ redeliverDelayMs: 2000, maxRedeliveries: 3 })

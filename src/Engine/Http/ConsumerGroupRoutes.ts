@@ -61,19 +61,14 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
       ? Effect.succeed({ groups: [], totalCount: 0 })
       : groupsOf(call).page({ ...query, ...(status === undefined ? {} : { status }) })
 
-  /** Whoever may not subscribe to something may not count it by way of a group either. */
-  const create = (call: Call, config: ConsumerGroupConfig) =>
-    Effect.andThen(
-      checked(() =>
-        call.caller?.check(
-          "subscription:read",
-          `subscription:${config.pattern}`,
-          call.environment,
-          reachOf(config.pattern)
-        )
-      ),
-      groupsOf(call).create(config)
+  /** Whoever may not subscribe to something may not count or read it by way of a group either. */
+  const maySubscribe = (call: Call, pattern: string) =>
+    checked(() =>
+      call.caller?.check("subscription:read", `subscription:${pattern}`, call.environment, reachOf(pattern))
     )
+
+  const create = (call: Call, config: ConsumerGroupConfig) =>
+    Effect.andThen(maySubscribe(call, config.pattern), groupsOf(call).create(config))
 
   return [
     route("restListConsumerGroups", (call) =>
@@ -109,7 +104,11 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
           limit: readNumber(call, "limit", 100)
         }))
         const name = variable(call, "name")
-        const letters = yield* groupsOf(call).deadLetters(name, { ...choiceIn(call.query), ...page })
+        const choice = choiceIn(call.query)
+        const groups = groupsOf(call)
+        const { pattern } = yield* groups.get(name, choice)
+        yield* maySubscribe(call, pattern)
+        const letters = yield* groups.deadLetters(name, { ...choice, ...page })
         return json({ dead_letters: letters })
       })
     ),

@@ -125,7 +125,8 @@ export const claimDeliveries = (tx: Transaction, demand: GroupDemand): GroupClai
     "SELECT environment, kind, names, filter, cursor FROM consumer_groups WHERE key = ? AND paused_at IS NULL",
     demand.group
   )
-  if (group === undefined) return { deliveries, exhausted, more: false, nextDueAt: Number.POSITIVE_INFINITY }
+  if (group === undefined)
+    return { deliveries, exhausted, silent: [], more: false, nextDueAt: Number.POSITIVE_INFINITY }
 
   const due = tx.all(
     `SELECT d.position AS delivery, d.holder, d.failures, d.reason, e.* FROM deliveries d LEFT JOIN events e ON e.position = d.position
@@ -173,6 +174,7 @@ export const claimDeliveries = (tx: Transaction, demand: GroupDemand): GroupClai
   return {
     deliveries,
     exhausted,
+    silent: turns.silent,
     more,
     nextDueAt: next?.at == null ? Number.POSITIVE_INFINITY : Number(next.at)
   }
@@ -366,30 +368,43 @@ export const deleteAbandonedGroups = (tx: Transaction, before: number, limit: nu
 
 /** Members with room, one after the other. */
 class Turns {
-  readonly #members: ReadonlyArray<{ readonly holder: string; readonly ackMs: number; credit: number }>
+  readonly #members: ReadonlyArray<Turn>
   #at = 0
 
   constructor(members: GroupDemand["members"]) {
-    this.#members = members.map((member) => ({ ...member }))
+    this.#members = members.map((member) => ({ isSilent: false, ...member }))
   }
 
   get hasRoom(): boolean {
-    return this.#members.some(({ credit }) => credit > 0)
+    return this.#members.some((member) => this.#mayHave(member))
   }
 
-  /** A holder no longer has one that it had. */
+  get silent(): ReadonlyArray<string> {
+    return this.#members.filter(({ isSilent }) => isSilent).map(({ holder }) => holder)
+  }
+
+  /** A holder no longer has one that it had: its time was up. */
   giveBack(holder: string): void {
     const member = this.#members.find((one) => one.holder === holder)
-    if (member !== undefined) member.credit++
+    if (member === undefined) return
+    member.credit++
+    member.isSilent = true
   }
 
-  next(): { readonly holder: string; readonly ackMs: number } | undefined {
+  next(): Turn | undefined {
     for (let tried = 0; tried < this.#members.length; tried++) {
       const member = this.#members[this.#at++ % this.#members.length]
-      if (member === undefined || member.credit <= 0) continue
+      if (member === undefined || !this.#mayHave(member)) continue
       member.credit--
       return member
     }
     return undefined
   }
+
+  #mayHave({ credit, isSilent, speaks }: Turn): boolean {
+    if (credit <= 0) return false
+    return !isSilent || (speaks !== true && this.#members.every((other) => other.isSilent))
+  }
 }
+
+type Turn = GroupDemand["members"][number] & { credit: number; isSilent: boolean }

@@ -410,6 +410,10 @@ export interface GroupDemand {
     readonly holder: string
     readonly credit: number
     readonly ackMs: number
+    /** It let its time for something run out, and has said nothing since: others come before it. */
+    readonly isSilent?: boolean
+    /** While it is silent it gets nothing: it would say something if it could. */
+    readonly speaks?: boolean
   }>
   /** Deliveries that have failed so often are given up. */
   readonly maxRedeliveries: number
@@ -430,6 +434,8 @@ export interface GroupClaim {
     readonly id: string
     readonly attempts: number
   }>
+  /** Holders who let their time for something run out. */
+  readonly silent: ReadonlyArray<string>
   /** Whether there may be more at once. */
   readonly more: boolean
   /** When something is due again that is not yet, epoch milliseconds; `Infinity` when nothing is. */

@@ -385,12 +385,13 @@ export class Connection implements Outlet {
         message: `redeliverDelay must be a number of milliseconds from 0 to ${MAX_REDELIVER_MS}`
       })
     }
-    const holder = [...this.#byId.values()].find(
-      ({ subscribed }) =>
-        (subscriptionId === undefined || subscribed.id === subscriptionId) && subscribed.holds(eventId)
-    )?.subscribed
+    const meant = [...this.#byId.values()].filter(
+      ({ subscribed }) => subscriptionId === undefined || subscribed.id === subscriptionId
+    )
+    const holder = meant.find(({ subscribed }) => subscribed.holds(eventId))?.subscribed
     const notHeld = notHeldHere(eventId)
     if (holder === undefined) {
+      for (const { subscribed } of meant) subscribed.heard()
       this.#hub.countStaleAck()
       return answer(notHeld)
     }

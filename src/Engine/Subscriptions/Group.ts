@@ -195,7 +195,14 @@ export class Group implements Listener {
       this.#again = false
       const members = this.#inTurn()
         .filter(({ isSlow }) => !isSlow)
-        .map(({ holder, credit, options }) => ({ holder, credit, ackMs: options.ackWaitMs }))
+        .map(({ holder, credit, isSilent, options }) => ({
+          holder,
+          credit,
+          ackMs: options.ackWaitMs,
+          isSilent,
+          // whose client settles events by itself also says that it works on them
+          speaks: options.ackMode === "auto" && options.settlesItself
+        }))
       // one whose time for something is up has room again
       const isDue = members.length > 0 && this.#now() >= this.#nextDueAt
       if (!isDue && members.every(({ credit }) => credit === 0)) return this.#rest()
@@ -205,6 +212,7 @@ export class Group implements Listener {
         maxRedeliveries: this.#settings.maxRedeliveries
       })
       const gone = new Set<string>()
+      for (const holder of claim.silent) this.#members.get(holder)?.fallSilent()
       for (const { attempt, entry, holder } of claim.deliveries) {
         for (const member of this.#members.values()) member.forget(entry.position)
         this.#served = holder
@@ -272,6 +280,7 @@ export class Member implements Subscribed {
   readonly #inFlight = new Map<string, number>()
   readonly #handles = new Map<number, string>()
   #isTold = false
+  #isSilent = false
 
   constructor(
     pattern: string,
@@ -294,6 +303,21 @@ export class Member implements Subscribed {
 
   get inFlight(): number {
     return this.#inFlight.size
+  }
+
+  /** Whether it let its time for something run out, and has said nothing since. */
+  get isSilent(): boolean {
+    return this.#isSilent
+  }
+
+  fallSilent(): void {
+    this.#isSilent = true
+  }
+
+  heard(): void {
+    if (!this.#isSilent) return
+    this.#isSilent = false
+    this.#group.wake()
   }
 
   get maxInflight(): number {
@@ -383,6 +407,7 @@ export class Member implements Subscribed {
       ]),
       ([settled = false]) => {
         this.forget(position)
+        this.#isSilent = false
         this.#group.wake()
         return settled
       }
@@ -390,6 +415,11 @@ export class Member implements Subscribed {
   }
 
   extend(which: InProgress): Effect.Effect<number, StoreError> {
+    // not before it is stored: what is due by then would go to somebody else
+    return Effect.tap(this.#extend(which), () => Effect.sync(() => this.heard()))
+  }
+
+  #extend(which: InProgress): Effect.Effect<number, StoreError> {
     const { holder } = this
     const { ackWaitMs: ackMs } = this.options
     if ("only" in which) {

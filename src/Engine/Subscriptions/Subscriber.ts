@@ -56,6 +56,8 @@ export interface Subscribed {
   readonly settle: (handle: string, as: Settled) => Effect.Effect<boolean, StoreError>
   /** They are in progress: one that is held, or all but some. Returns for how many it has taken effect. */
   readonly extend: (which: InProgress) => Effect.Effect<number, StoreError>
+  /** Its client has said something about an event that is not held. */
+  readonly heard: () => void
   readonly onDrain: () => void
   readonly close: () => void
 }
@@ -155,6 +157,8 @@ export class Subscriber implements Subscribed, Listener {
       true
     )
   }
+
+  heard(): void {}
 
   onDrain(): void {
     this.#goOn()
