@@ -70,7 +70,7 @@ export interface WSSubscribeRequest {
     readonly options?: SubscribeOptions
     /** Ours: tell me positions, and begin after this one. */
     readonly resume?: { readonly after?: string }
-    /** Ours: hold no more events of the group than this for me at once. */
+    /** Ours: hold no more events of the group than this for me at once, unless I settle them quickly. */
     readonly capacity?: number
   }
 }
@@ -199,7 +199,7 @@ export const MAX_BUFFER = 8 * 1024 * 1024
 export const ACK_WAIT_MS = 30_000
 export const MIN_ACK_WAIT_MS = 1000
 export const MAX_ACK_WAIT_MS = 24 * 60 * 60 * 1000
-/** Events of a group that a stream of ours holds at once: it takes one after the other, and others may have the rest. */
+/** Events of a group that a stream of ours holds at once, unless it is quick: it takes one after the other, and others may have the rest. */
 export const STREAM_CAPACITY = 16
 /** Characters of why an event has failed. */
 export const MAX_FAILURE = 1024

@@ -279,6 +279,25 @@ it.effect("a stream holds few events, so that others get the rest", () =>
   }).pipe(Effect.provide(live))
 )
 
+it.effect("a stream that is quick holds more, up to what the group allows, until it is slow", () =>
+  Effect.gen(function* () {
+    yield* begin({ maxInflight: 50 })
+    let isSlow = false
+    yield* member(() => (isSlow ? Effect.sleep(2000) : Effect.void))
+    yield* publish(...Array.from({ length: 60 }, (_, i) => i))
+    assert.deepInclude(yield* group, { inFlight: 0, lag: 0 })
+
+    isSlow = true
+    yield* publish(...Array.from({ length: 80 }, (_, i) => i))
+    assert.deepInclude(yield* group, { inFlight: 50, lag: 30 })
+    // what it has too much it works off, and gets nothing new
+    yield* pass(2 * 30)
+    assert.strictEqual((yield* group).lag, 30)
+    yield* pass(2 * 10)
+    assert.strictEqual((yield* group).inFlight, 16)
+  }).pipe(Effect.provide(live))
+)
+
 it.effect("with acks of its own a member has the ackWait after the body, and longer when it says so", () =>
   Effect.gen(function* () {
     yield* begin()

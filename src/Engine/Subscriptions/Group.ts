@@ -69,6 +69,10 @@ export class Group implements Listener {
     return this.#settings
   }
 
+  now(): number {
+    return this.#now()
+  }
+
   redelivery(delayMs?: number): Redelivery {
     return redeliveryOf(this.#setup.settings, delayMs)
   }
@@ -253,6 +257,9 @@ export class Group implements Listener {
   )
 }
 
+/** A member that settles what it was handed within this may hold more, milliseconds. */
+const QUICK_MS = 1000
+
 /** What a member has asked for; what it has not is as the group says. */
 export interface MemberOptions {
   readonly ackMode: AckMode
@@ -261,7 +268,7 @@ export interface MemberOptions {
   /** The client acks what it has handled in `auto` mode too. */
   readonly settlesItself: boolean
   readonly ackWaitMs: number
-  /** Events that it wants to hold at once, if it says. */
+  /** Events that it wants to hold at once, if it says: more only while it is quick. */
   readonly capacity?: number
   /** Epoch milliseconds. */
   readonly joinedAt: number
@@ -279,6 +286,10 @@ export class Member implements Subscribed {
   /** Positions by handle. */
   readonly #inFlight = new Map<string, number>()
   readonly #handles = new Map<number, string>()
+  /** Since when, epoch milliseconds, by handle: only of members that want to hold few. */
+  readonly #heldSince = new Map<string, number>()
+  /** What it may hold: more than it wants for as long as it settles quickly, so that nobody waits for a round trip. */
+  #window: number
   #isTold = false
   #isSilent = false
 
@@ -299,6 +310,7 @@ export class Member implements Subscribed {
     this.#outlet = outlet
     this.#group = group
     this.#store = store
+    this.#window = options.capacity ?? Number.POSITIVE_INFINITY
   }
 
   get inFlight(): number {
@@ -321,7 +333,7 @@ export class Member implements Subscribed {
   }
 
   get maxInflight(): number {
-    return Math.min(this.#group.settings.maxInflight, this.options.capacity ?? Number.POSITIVE_INFINITY)
+    return Math.min(this.#group.settings.maxInflight, this.#window)
   }
 
   /** Whether its connection does not keep up. */
@@ -341,6 +353,7 @@ export class Member implements Subscribed {
     const handle = this.#outlet.handleFor(item, this.id)
     this.#inFlight.set(handle, item.position)
     this.#handles.set(item.position, handle)
+    if (this.options.capacity !== undefined) this.#heldSince.set(handle, this.#group.now())
     this.#outlet.send(encodeItem(this.#shape, item, { attempt, eventId: handle }))
     this.#warn()
     if (this.options.ackMode === "auto" && !this.options.settlesItself) {
@@ -374,6 +387,7 @@ export class Member implements Subscribed {
     if (handle === undefined) return
     this.#handles.delete(position)
     this.#inFlight.delete(handle)
+    this.#heldSince.delete(handle)
   }
 
   tellGivenUp(id: string, attempts: number): void {
@@ -406,12 +420,21 @@ export class Member implements Subscribed {
         }
       ]),
       ([settled = false]) => {
+        this.#measure(handle)
         this.forget(position)
         this.#isSilent = false
         this.#group.wake()
         return settled
       }
     )
+  }
+
+  #measure(handle: string): void {
+    const { capacity } = this.options
+    const since = this.#heldSince.get(handle)
+    if (capacity === undefined || since === undefined) return
+    const isQuick = this.#group.now() - since < QUICK_MS
+    this.#window = isQuick ? Math.min(this.#window + 1, this.#group.settings.maxInflight) : capacity
   }
 
   extend(which: InProgress): Effect.Effect<number, StoreError> {
