@@ -36,10 +36,12 @@ export type {
 export type {
   ConsumerGroup,
   ConsumerGroupConfig,
+  ConsumerGroupDeadLetter,
   ConsumerGroupMember,
   ConsumerGroupOptions,
   ConsumerGroupStatus,
   ConsumerGroupUpdate,
+  ListConsumerGroupDeadLettersOptions,
   ListConsumerGroupsOptions,
   PauseConsumerGroupOptions
 } from "./Client/ConsumerGroups.ts"

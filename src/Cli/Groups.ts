@@ -70,7 +70,8 @@ const list = Command.make(
               "POSITION",
               "LAG",
               "IN FLIGHT",
-              "RETRYING"
+              "RETRYING",
+              "DEAD LETTERS"
             ],
             groups.map((group) => [
               oneLine(group.name),
@@ -81,7 +82,8 @@ const list = Command.make(
               String(group.position),
               String(group.lag),
               String(group.inFlight),
-              String(group.retrying)
+              String(group.retrying),
+              String(group.deadLetters)
             ])
           )
     )
@@ -137,6 +139,65 @@ const resume = Command.make(
   })
 ).pipe(Command.withDescription("Let a paused consumer group go on where it was."))
 
+const deadLetters = Command.make(
+  "dead-letters",
+  {
+    ...choice,
+    limit: Flag.Int("limit").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("How many at most, up to 1000; 20 by default"),
+      Flag.withDefault(20)
+    ),
+    after: Flag.Int("after").pipe(
+      Flag.withMetavar("POSITION"),
+      Flag.withDescription("Only those after this position"),
+      Flag.withDefault(0)
+    )
+  },
+  Effect.fnUntraced(function* ({ after, limit, name, namespace, pattern }) {
+    const letters = yield* askFor(ConsumerGroups, (groups) =>
+      groups.deadLetters(name, { after, limit, ...given({ namespace, pattern }) })
+    )
+    yield* print({ deadLetters: letters }, () =>
+      letters.length === 0
+        ? `Consumer group ${name} has no dead letters.`
+        : table(
+            ["POSITION", "EVENT", "NAME", "ATTEMPTS", "FAILED", "REASON"],
+            letters.map((letter) => [
+              String(letter.position),
+              letter.event.id,
+              letter.event.name,
+              String(letter.attempts),
+              letter.failedAt,
+              oneLine(letter.reason ?? "", 80)
+            ])
+          )
+    )
+  })
+).pipe(Command.withDescription("List the events that a consumer group has given up."))
+
+const retry = Command.make(
+  "retry",
+  { ...choice, position: Argument.Int("position").pipe(Argument.optional) },
+  Effect.fnUntraced(function* ({ name, namespace, pattern, position }) {
+    const which = given({ namespace, pattern })
+    const count = yield* askFor(ConsumerGroups, (groups) =>
+      Option.match(position, {
+        onNone: () => groups.retryDeadLetters(name, which),
+        onSome: (position) => Effect.as(groups.retryDeadLetter(name, position, which), 1)
+      })
+    )
+    yield* print({ retrying: count }, () =>
+      count === 0
+        ? `Consumer group ${name} has no dead letters.`
+        : `${count === 1 ? "1 dead letter is" : `${count} dead letters are`} handed out again.`
+    )
+  })
+).pipe(
+  Command.withDescription("Hand a dead letter out again, by its position, or all of them."),
+  Command.withShortDescription("Hand dead letters out again")
+)
+
 const remove = Command.make(
   "delete",
   choice,
@@ -165,10 +226,11 @@ const described = (group: ConsumerGroup): string => {
     "in flight": String(group.inFlight),
     retrying: group.nextRetryAt === undefined ? "0" : `${group.retrying}, next at ${group.nextRetryAt}`,
     "given up": String(group.givenUp),
+    "dead letters": String(group.deadLetters),
     "ack mode": group.ackMode,
     backpressure: maxBytes === undefined ? group.backpressure : `${group.backpressure}, ${maxBytes} bytes`,
     "max in flight": `${group.maxInflight} a member`,
-    redeliveries: `${group.maxRedeliveries}, after ${group.redeliverDelayMs}ms`,
+    redeliveries: `${group.maxRedeliveries}, the first after ${group.redeliverDelayMs}ms`,
     metadata: group.metadata === undefined ? undefined : shown(group.metadata, 1000),
     created: group.createdAt,
     used: group.usedAt,
@@ -192,5 +254,5 @@ const described = (group: ConsumerGroup): string => {
 export const groups = Command.make("groups").pipe(
   Command.withDescription("Look at consumer groups and steer them."),
   Command.withShortDescription("Look at consumer groups and steer them"),
-  Command.withSubcommands([list, get, pause, resume, remove])
+  Command.withSubcommands([list, get, pause, resume, deadLetters, retry, remove])
 )

@@ -6,7 +6,12 @@
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
-import type { ConsumerGroupExistsError, ConsumerGroupNotFoundError, ValidationError } from "../Errors.ts"
+import type {
+  ConsumerGroupExistsError,
+  ConsumerGroupNotFoundError,
+  InvalidStateError,
+  ValidationError
+} from "../Errors.ts"
 import type { AckMode, GroupSettings } from "../Protocol/Subscriptions.ts"
 import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
 
@@ -66,8 +71,10 @@ export interface ConsumerGroup extends GroupSettings {
   readonly retrying: number
   /** When the first of those is due. */
   readonly nextRetryAt?: string
-  /** Events that have failed too often and do not come again, since the group began. */
+  /** Events that have failed too often or were settled by `term`, since the group began. */
   readonly givenUp: number
+  /** Those of them that are kept, and can be tried again: the newest 1000 at most. */
+  readonly deadLetters: number
   /** Members that are connected now. */
   readonly memberCount: number
   readonly members: ReadonlyArray<ConsumerGroupMember>
@@ -84,12 +91,39 @@ export interface ConsumerGroup extends GroupSettings {
   readonly expiresAt?: string
 }
 
+/** An event that a group has given up. */
+export interface ConsumerGroupDeadLetter {
+  /** Position of the event in the log; what `retryDeadLetter` takes. */
+  readonly position: number
+  readonly event: {
+    readonly id: string
+    readonly name: string
+    readonly version: number
+    // oxlint-disable-next-line typescript/no-explicit-any -- data of any event
+    readonly data: any
+    readonly timestamp: string
+  }
+  /** Why, as the member said that had it last; absent when it did not. */
+  readonly reason?: string
+  /** How often it was handed out. */
+  readonly attempts: number
+  /** ISO string. */
+  readonly failedAt: string
+}
+
 /** Which group, where a name alone does not say. */
 export interface ConsumerGroupOptions extends CallOptions {
   /** `default` by default. */
   readonly namespace?: string
   /** Needed when the name stands for several patterns. */
   readonly pattern?: string
+}
+
+export interface ListConsumerGroupDeadLettersOptions extends ConsumerGroupOptions {
+  /** 100 by default, 1000 at most. */
+  readonly limit?: number
+  /** Position after which to begin: that of the last one of the page before. */
+  readonly after?: number
 }
 
 export interface PauseConsumerGroupOptions extends ConsumerGroupOptions {
@@ -131,6 +165,19 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
   pause(name: string, options?: PauseConsumerGroupOptions): Kind<F, ConsumerGroup, NotFound>
   /** Goes on where it was. */
   resume(name: string, options?: ConsumerGroupOptions): Kind<F, ConsumerGroup, NotFound>
+  /** What it has given up, in the order of the log. */
+  deadLetters(
+    name: string,
+    options?: ListConsumerGroupDeadLettersOptions
+  ): Kind<F, Array<ConsumerGroupDeadLetter>, NotFound>
+  /** Hands a dead letter out again, as if it had never failed. `INVALID_STATE` when there is no such dead letter. */
+  retryDeadLetter(
+    name: string,
+    position: number,
+    options?: ConsumerGroupOptions
+  ): Kind<F, void, InvalidStateError | NotFound>
+  /** The same for all of them; returns how many there are. */
+  retryDeadLetters(name: string, options?: ConsumerGroupOptions): Kind<F, number, NotFound>
   /**
    * Deletes the group with all that it has handed out. Members hear `CONSUMER_GROUP_DELETED`, and their subscriptions end; who
    * subscribes afterwards begins another group at the end of the log.
@@ -146,6 +193,9 @@ export const consumerGroupsMethods = [
   "update",
   "pause",
   "resume",
+  "deadLetters",
+  "retryDeadLetter",
+  "retryDeadLetters",
   "delete"
 ] as const satisfies ReadonlyArray<keyof ConsumerGroupsApi<EffectKind>>
 

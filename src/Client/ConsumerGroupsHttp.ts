@@ -1,7 +1,12 @@
 /** Consumer groups of a server elsewhere, by the calls of `PubSubService` that every Ironflow server has. */
 import * as Effect from "effect/Effect"
-import { ConsumerGroupExistsError, ConsumerGroupNotFoundError, type IronflowError } from "../Errors.ts"
-import { encodeJson, isObject } from "../Json.ts"
+import {
+  ConsumerGroupExistsError,
+  ConsumerGroupNotFoundError,
+  InvalidStateError,
+  type IronflowError
+} from "../Errors.ts"
+import { encodeJson, isObject, numberOf } from "../Json.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import {
   ackModeWords,
@@ -14,12 +19,14 @@ import type { EffectKind } from "./Client.ts"
 import type {
   ConsumerGroup,
   ConsumerGroupConfig,
+  ConsumerGroupDeadLetter,
   ConsumerGroupMember,
   ConsumerGroupOptions,
   ConsumerGroupsApi,
   ConsumerGroupUpdate
 } from "./ConsumerGroups.ts"
 import { defined, each, field, filled, list, number, text } from "./HttpAnswers.ts"
+import { show } from "../Show.ts"
 import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
 
@@ -28,7 +35,7 @@ const PAGE = 100
 
 /** The methods over a connection. */
 export const make = (connection: Connection): ConsumerGroupsApi<EffectKind> => {
-  const { call } = makeCalls(connection)
+  const { call, withoutEndpoint } = makeCalls(connection)
 
   const ask = <A>(
     endpoint: Endpoint,
@@ -93,6 +100,33 @@ export const make = (connection: Connection): ConsumerGroupsApi<EffectKind> => {
       }
     )
 
+  const letters = (method: string, name: string, options: ConsumerGroupOptions | undefined) => {
+    const { notFound, what } = about(method, name, options)
+    const which = defined({ namespace: options?.namespace, pattern: options?.pattern })
+    return { what, notFound, query: `?${new URLSearchParams(which as Record<string, string>)}` }
+  }
+
+  const retry = (
+    method: string,
+    name: string,
+    options: ConsumerGroupOptions | undefined,
+    body: { readonly position?: number }
+  ) => {
+    const { notFound, query, what } = letters(method, name, options)
+    return call<number>({
+      endpoint: endpoints.retryGroupDeadLetters,
+      what,
+      variables: { name },
+      query,
+      body: JSON.stringify(body),
+      repeatable: false,
+      ours: true,
+      orElse: withoutEndpoint(what, "It keeps nothing of what its groups have given up"),
+      notFound,
+      read: (answer) => (isObject(answer) ? numberOf(answer.retrying) : undefined)
+    })
+  }
+
   const api: ConsumerGroupsApi<EffectKind> = {
     create: (config) =>
       ask(
@@ -134,6 +168,34 @@ export const make = (connection: Connection): ConsumerGroupsApi<EffectKind> => {
         defined({ by: options.by, reason: options.reason })
       ),
     resume: (name, options) => change("resume", name, options, { status: encodeWord(statusWords, "active") }),
+    deadLetters: (name, options = {}) => {
+      const { after = 0, limit = 100 } = options
+      const { notFound, query, what } = letters("deadLetters", name, options)
+      return call<Array<ConsumerGroupDeadLetter>>({
+        endpoint: endpoints.groupDeadLetters,
+        what,
+        variables: { name },
+        query: `${query}&after=${after}&limit=${limit}`,
+        repeatable: true,
+        ours: true,
+        orElse: withoutEndpoint(what, "It keeps nothing of what its groups have given up"),
+        notFound,
+        read: (answer) =>
+          isObject(answer) && Array.isArray(answer.dead_letters)
+            ? // only our engine has them, and it sends them as they are
+              (answer.dead_letters as Array<ConsumerGroupDeadLetter>)
+            : undefined
+      })
+    },
+    retryDeadLetter: (name, position, options) =>
+      Number.isSafeInteger(position)
+        ? Effect.asVoid(retry("retryDeadLetter", name, options, { position }))
+        : Effect.fail(
+            new InvalidStateError(
+              `Consumer group ${quote(name)} has no dead letter at position ${show(position)}`
+            )
+          ),
+    retryDeadLetters: (name, options) => retry("retryDeadLetters", name, options, {}),
     delete: (name, options) => {
       const { choice, notFound, what } = about("delete", name, options)
       return Effect.asVoid(ask(endpoints.deleteConsumerGroup, what, choice, { notFound, read: () => done }))
@@ -179,6 +241,7 @@ const readGroup = (answer: unknown): ConsumerGroup | undefined => {
     inFlight: number(answer, "inFlight"),
     retrying: number(answer, "retrying"),
     givenUp: number(answer, "givenUp"),
+    deadLetters: number(answer, "deadLetters"),
     memberCount: number(answer, "memberCount"),
     members: each(list(answer, "members"), readMember),
     ackMode: readAckMode(answer),

@@ -3,17 +3,21 @@
  * come. Both faces are made of it.
  */
 import { calculateBackoff } from "../Backoff.ts"
-import { ConnectionError, IronflowError, SubscriptionError, toError } from "../Errors.ts"
+import { ConnectionError, IronflowError, isRetryable, SubscriptionError, toError } from "../Errors.ts"
 import type { Alarm } from "../Execution/Alarm.ts"
 import { isObject, numberOf, safeJsonParse, textOf } from "../Json.ts"
-import type {
-  AckMode,
-  EventMetadata,
-  SubscribeOptions,
-  Wire,
-  WSClientMessage
+import {
+  type AckMode,
+  type AckType,
+  type EventMetadata,
+  MAX_FAILURE,
+  STREAM_CAPACITY,
+  type SubscribeOptions,
+  type Wire,
+  type WSClientMessage
 } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
+import { type Body, Delivery, free, loseAll } from "./Delivery.ts"
 
 export type ConnectionState = "connecting" | "connected" | "disconnected" | "reconnecting"
 
@@ -37,10 +41,18 @@ export interface SubscriptionErrorInfo {
 }
 
 export interface SubscriptionCallbacks {
-  /** In the order of the events. What it throws or rejects with goes to `onError` and harms nobody else. */
+  /**
+   * In the order of the events. What it throws or rejects with goes to `onError` and harms nobody else. In a group with `auto` the
+   * event comes again then; without a group the next one comes.
+   */
   readonly onEvent?: (event: SubscriptionEvent) => unknown
   readonly onError?: (error: SubscriptionErrorInfo) => void
   readonly onStateChange?: (state: ConnectionState) => void
+}
+
+/** A stream takes events when it gets to them, and says when the body of its loop is done. */
+export interface SessionCallbacks extends SubscriptionCallbacks {
+  readonly onBody?: (event: SubscriptionEvent, body: Body) => void
 }
 
 export interface SessionOptions {
@@ -76,7 +88,7 @@ interface PendingAck {
 export class SessionSubscription {
   readonly pattern: string
   readonly options: SubscribeOptions
-  readonly callbacks: SubscriptionCallbacks
+  readonly callbacks: SessionCallbacks
   id = ""
   lastEvent: SubscriptionEvent | undefined
   isActive = true
@@ -84,6 +96,11 @@ export class SessionSubscription {
   isOurs = false
   /** As asked for, or as the group says. */
   ackMode: AckMode
+  /** Milliseconds in which the server wants to hear of what is held; absent when it does not listen. */
+  ackWaitMs: number | undefined
+  /** What is held of a group, or with acks, by event id. */
+  readonly deliveries = new Map<string, Delivery>()
+  cancelKeeping: (() => void) | undefined
   /** Called when the server has confirmed it on another connection. */
   onConfirmed: () => void = () => undefined
   /** What was confirmed on this connection. */
@@ -96,17 +113,22 @@ export class SessionSubscription {
   held: Array<() => void> | undefined = []
   pending: PendingAck | undefined
 
-  constructor(
-    pattern: string,
-    options: SubscribeOptions,
-    callbacks: SubscriptionCallbacks,
-    pending: PendingAck
-  ) {
+  constructor(pattern: string, options: SubscribeOptions, callbacks: SessionCallbacks, pending: PendingAck) {
     this.pattern = pattern
     this.options = options
     this.callbacks = callbacks
     this.pending = pending
     this.ackMode = options.ackMode ?? "auto"
+  }
+
+  /** Whether the server has somebody settle each event. */
+  get holds(): boolean {
+    return this.isOurs && (this.options.consumerGroup !== undefined || this.ackMode === "manual")
+  }
+
+  /** Whether the client settles an event when its body is done. */
+  get acksItself(): boolean {
+    return this.isOurs && this.options.consumerGroup !== undefined && this.ackMode !== "manual"
   }
 
   get remembersSeen(): boolean {
@@ -176,7 +198,7 @@ export class SubscriptionSession {
   subscribe(
     pattern: string,
     options: SubscribeOptions,
-    callbacks: SubscriptionCallbacks
+    callbacks: SessionCallbacks
   ): Promise<SessionSubscription> {
     if (this.#closed) return Promise.reject(closed())
     if (this.#wire === undefined) {
@@ -216,36 +238,76 @@ export class SubscriptionSession {
   settle(
     subscription: SessionSubscription,
     eventId: string,
-    ackType: "ack" | "nak" | "term",
+    ackType: AckType,
     redeliverDelay?: number
   ): Promise<void> {
-    if (this.#wire === undefined || !subscription.isActive) {
+    const delivery = subscription.deliveries.get(eventId)
+    if (delivery !== undefined) {
+      delivery.isSettled = true
+      if (delivery.phase !== "running") subscription.deliveries.delete(eventId)
+    }
+    return this.#settle(
+      subscription,
+      eventId,
+      ackType,
+      redeliverDelay === undefined ? {} : { redeliverDelay }
+    )
+  }
+
+  /** Begins the time anew in which the event has to be settled. */
+  inProgress(subscription: SessionSubscription, eventId: string): Promise<void> {
+    if (this.#wire === undefined || !subscription.isActive) return Promise.reject(unconnected(eventId))
+    if (subscription.ackWaitMs === undefined) {
       return Promise.reject(
-        new ConnectionError(
-          `Event ${eventId} cannot be settled without a connection: the server delivers it again`
+        new SubscriptionError(
+          `Event ${eventId} cannot be said to be in progress: the server of "${subscription.pattern}" does not know of that, or nobody has to settle its events`,
+          { code: "UNIMPLEMENTED", retryable: false }
         )
       )
     }
-    const message = {
-      type: "ack",
-      eventId,
-      ackType,
-      ...(redeliverDelay === undefined ? {} : { redeliverDelay })
-    } as const
+    return this.#ask(
+      (requestId) => ({ type: "in_progress", subscriptionId: subscription.id, eventId, requestId }),
+      () => {
+        const delivery = subscription.deliveries.get(eventId)
+        if (delivery !== undefined) delivery.leftAt = this.#now()
+      }
+    )
+  }
+
+  #settle(
+    subscription: SessionSubscription,
+    eventId: string,
+    ackType: AckType,
+    more: { readonly redeliverDelay?: number; readonly reason?: string } = {}
+  ): Promise<void> {
+    if (this.#wire === undefined || !subscription.isActive) {
+      return Promise.reject(unconnected(eventId))
+    }
+    const message = { type: "ack", eventId, ackType, ...more } as const
     if (!subscription.isOurs) {
       this.#send(message)
       return Promise.resolve()
     }
+    return this.#ask(
+      (requestId) => ({ ...message, subscriptionId: subscription.id, requestId }),
+      () => {
+        if (ackType !== "nak") settleSeen(subscription, eventId)
+      }
+    )
+  }
+
+  /** Resolves when the server has answered, after `done`. */
+  #ask(message: (requestId: number) => WSClientMessage, done: () => void): Promise<void> {
     const requestId = ++this.#requestId
     return new Promise<void>((resolve, reject) => {
       this.#acks.set(requestId, {
         done: () => {
-          if (ackType !== "nak") settleSeen(subscription, eventId)
+          done()
           resolve()
         },
         failed: reject
       })
-      this.#send({ ...message, subscriptionId: subscription.id, requestId })
+      this.#send(message(requestId))
     })
   }
 
@@ -253,6 +315,8 @@ export class SubscriptionSession {
   pause(): void {
     this.#paused = true
     this.#wire?.pause()
+    // what is on its way is held as well
+    for (const subscription of this.#subscriptions.values()) this.#keep(subscription)
   }
 
   resume(): void {
@@ -346,6 +410,8 @@ export class SubscriptionSession {
     this.#acks.clear()
     for (const subscription of this.#subscriptions.values()) {
       subscription.confirmed = false
+      this.#stopKeeping(subscription)
+      loseAll(subscription.deliveries)
       const { pending } = subscription
       if (pending === undefined) continue
       this.#forget(subscription)
@@ -375,7 +441,7 @@ export class SubscriptionSession {
   }
 
   #request(subscription: SessionSubscription): void {
-    const { options, pattern, position } = subscription
+    const { callbacks, options, pattern, position } = subscription
     const resumes = position !== undefined
     const { replay, ...rest } = options
     const sent = resumes || replay === undefined ? rest : { ...rest, replay }
@@ -384,7 +450,10 @@ export class SubscriptionSession {
       subscription: {
         pattern,
         ...(Object.keys(sent).length === 0 ? {} : { options: sent }),
-        resume: resumes ? { after: position } : {}
+        resume: resumes ? { after: position } : {},
+        ...(callbacks.onBody === undefined || options.consumerGroup === undefined
+          ? {}
+          : { capacity: STREAM_CAPACITY })
       }
     })
   }
@@ -396,6 +465,7 @@ export class SubscriptionSession {
   #forget(subscription: SessionSubscription): void {
     subscription.isActive = false
     subscription.pending = undefined
+    this.#stopKeeping(subscription)
     this.#subscriptions.delete(subscription.pattern)
     if (this.#byId.get(subscription.id) === subscription) this.#byId.delete(subscription.id)
   }
@@ -452,6 +522,7 @@ export class SubscriptionSession {
     subscription.confirmed = true
     subscription.isOurs = typeof result.position === "string"
     if (typeof result.position === "string") subscription.position ??= result.position
+    subscription.ackWaitMs = typeof result.ackWait === "number" ? result.ackWait : undefined
     if (result.ackMode === "auto" || result.ackMode === "manual") subscription.ackMode = result.ackMode
     this.#byId.set(subscription.id, subscription)
     if (pending === undefined) return this.#guard(() => subscription.onConfirmed())
@@ -476,26 +547,41 @@ export class SubscriptionSession {
         const before = subscription.seen.find((seen) => seen.position === position)
         if (before?.settled === true) {
           // it was settled before the connection was lost: the new one does not know; if this gets lost too, it comes again
-          this.settle(subscription, eventId, "ack").catch(() => undefined)
+          this.#settle(subscription, eventId, "ack").catch(() => undefined)
           return
         }
         if (before === undefined) subscription.seen.push({ eventId, position, settled: false })
       }
     }
-    const deliver = () => this.#deliver(subscription, message)
+    let delivery: Delivery | undefined
+    if (subscription.holds && typeof eventId === "string") {
+      const before = subscription.deliveries.get(eventId)
+      if (before !== undefined) {
+        // it has come back while its body runs, or before its ack was stored: it is held again, and not handled twice
+        before.isLost = before.phase !== "acking" && (before.phase !== "running" || before.isSettled)
+        if (before.phase === "acking") return this.#ackItself(subscription, before)
+        if (!before.isLost) return
+      }
+      delivery = new Delivery(eventId)
+      subscription.deliveries.set(eventId, delivery)
+      this.#keep(subscription)
+    }
+    const deliver = () => this.#deliver(subscription, message, delivery)
     if (subscription.held === undefined) return deliver()
     subscription.held.push(deliver)
     if (subscription.held.length > HELD) this.pause()
   }
 
-  #deliver(subscription: SessionSubscription, message: { readonly [name: string]: unknown }): void {
-    if (!subscription.isActive) return
+  #deliver(
+    subscription: SessionSubscription,
+    message: { readonly [name: string]: unknown },
+    delivery: Delivery | undefined
+  ): void {
+    if (!subscription.isActive || delivery?.isLost === true) return
     const { data, eventId, meta, topic, version } = message
-    const acksItself =
-      subscription.isOurs &&
-      subscription.options.consumerGroup !== undefined &&
-      subscription.ackMode !== "manual"
-    const onError = (error: unknown): void =>
+    const { callbacks } = subscription
+    const body = delivery === undefined ? free : this.#bodyOf(subscription, delivery)
+    const onError = (error: unknown): void => {
       this.#report(
         {
           code: "HANDLER_ERROR",
@@ -505,9 +591,7 @@ export class SubscriptionSession {
         },
         subscription
       )
-    const handled = (): void => {
-      // a lost connection has brought the event to somebody else, or back here
-      if (acksItself) this.settle(subscription, textOf(eventId), "ack").catch(() => undefined)
+      body.failed(error)
     }
     try {
       const event: SubscriptionEvent = {
@@ -521,17 +605,89 @@ export class SubscriptionSession {
         ...(typeof eventId === "string" ? { eventId } : {})
       }
       subscription.lastEvent = event
-      const result = subscription.callbacks.onEvent?.(event)
-      if (isThenable(result)) {
-        Promise.resolve(result)
-          .catch(onError)
-          .then(handled, () => undefined)
+      if (callbacks.onBody !== undefined) return callbacks.onBody(event, body)
+      body.take()
+      const result = callbacks.onEvent?.(event)
+      if (isThenable(result)) return void Promise.resolve(result).then(body.done, onError)
+    } catch (error) {
+      return onError(error)
+    }
+    body.done()
+  }
+
+  #bodyOf(subscription: SessionSubscription, delivery: Delivery): Body {
+    const end = (failure?: { readonly error: unknown }): void => {
+      if (!subscription.acksItself || delivery.isSettled) {
+        delivery.phase = "left"
+        delivery.leftAt = this.#now()
+        if (delivery.isSettled || delivery.isLost) release(subscription, delivery)
         return
       }
-    } catch (error) {
-      onError(error)
+      if (failure === undefined) return this.#ackItself(subscription, delivery)
+      release(subscription, delivery)
+      if (delivery.isLost) return
+      const { error } = failure
+      // servers that do not listen have no place for what is given up
+      const ackType = subscription.ackWaitMs !== undefined && !isRetryable(error) ? "term" : "nak"
+      const reason = toError(error).message.slice(0, MAX_FAILURE)
+      this.#settle(subscription, delivery.eventId, ackType, { reason }).catch((problem) =>
+        this.#tellUnsettled(subscription, problem)
+      )
     }
-    handled()
+    return {
+      take: () => {
+        if (delivery.isLost) return false
+        delivery.phase = "running"
+        return true
+      },
+      done: () => end(),
+      failed: (error) => end({ error })
+    }
+  }
+
+  #ackItself(subscription: SessionSubscription, delivery: Delivery): void {
+    delivery.phase = "acking"
+    // it is acked when it comes back here
+    if (delivery.isLost) return
+    this.#settle(subscription, delivery.eventId, "ack").then(
+      () => release(subscription, delivery),
+      (problem) => this.#tellUnsettled(subscription, problem, delivery)
+    )
+  }
+
+  /** What a server has refused; a lost connection is known, and has brought the event to somebody else, or back here. */
+  #tellUnsettled(subscription: SessionSubscription, problem: unknown, delivery?: Delivery): void {
+    if (!(problem instanceof SubscriptionError)) return
+    if (delivery !== undefined) release(subscription, delivery)
+    const { code, message } = problem
+    this.#report({ code, message, subscriptionId: subscription.id, retrying: true }, subscription)
+  }
+
+  /** Says from time to time that somebody works on what is held, for as long as that is so. */
+  #keep(subscription: SessionSubscription): void {
+    const { ackWaitMs, deliveries } = subscription
+    if (ackWaitMs === undefined || subscription.cancelKeeping !== undefined) return
+    subscription.cancelKeeping = this.#alarm.at(this.#now() + ackWaitMs / 3, () => {
+      subscription.cancelKeeping = undefined
+      const left = [...deliveries.values()].filter(({ phase }) => phase === "left")
+      if (left.length < deliveries.size || this.#paused) {
+        const except = left.map(({ eventId }) => eventId)
+        this.#send({
+          type: "in_progress",
+          subscriptionId: subscription.id,
+          ...(except.length === 0 ? {} : { except })
+        })
+        this.#keep(subscription)
+      }
+      // those are with somebody else by now
+      const before = this.#now() - 2 * ackWaitMs
+      for (const delivery of left) if (delivery.leftAt < before) release(subscription, delivery)
+    })
+  }
+
+  #stopKeeping(subscription: SessionSubscription): void {
+    subscription.cancelKeeping?.()
+    subscription.cancelKeeping = undefined
   }
 
   #report(info: SubscriptionErrorInfo, subscription?: SessionSubscription): void {
@@ -558,6 +714,13 @@ const settleSeen = (subscription: SessionSubscription, eventId: string): void =>
     subscription.position = subscription.seen.shift()?.position
   }
 }
+
+const release = ({ deliveries }: SessionSubscription, delivery: Delivery): void => {
+  if (deliveries.get(delivery.eventId) === delivery) deliveries.delete(delivery.eventId)
+}
+
+const unconnected = (eventId: string): ConnectionError =>
+  new ConnectionError(`Event ${eventId} cannot be settled without a connection: the server delivers it again`)
 
 const isThenable = (value: unknown): value is PromiseLike<unknown> =>
   isObject(value) && typeof value.then === "function"

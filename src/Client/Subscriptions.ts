@@ -8,6 +8,7 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
@@ -16,6 +17,7 @@ import { SubscriptionError, type ConnectionError, type IronflowError, isIronflow
 import * as Alarm from "../Execution/Alarm.ts"
 import type { SubscribeOptions, Wire } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
+import type { Body } from "./Delivery.ts"
 import {
   type Dial,
   type SessionOptions,
@@ -23,13 +25,15 @@ import {
   SubscriptionSession
 } from "./SubscriptionSession.ts"
 
-/** An event with its acks, which are for `ackMode: "manual"`. */
+/** An event with its acks, for `ackMode: "manual"`, or to settle it before the stream does. */
 export interface Delivered extends SubscriptionEvent {
   /** Succeeds when it is stored. Fails with code `NOT_HELD` when somebody else has the event by now. */
   readonly ack: Effect.Effect<void, IronflowError>
-  /** The event comes again, after `delayMs` milliseconds (5000 by default). */
+  /** The event comes again, after `delayMs` milliseconds, or when its group says (after 5 seconds at first). */
   readonly nak: (delayMs?: number) => Effect.Effect<void, IronflowError>
   readonly term: Effect.Effect<void, IronflowError>
+  /** The event is held for another `ackWait`. While the stream has not asked for the next one, that is so by itself. */
+  readonly inProgress: Effect.Effect<void, IronflowError>
 }
 
 export interface StreamOptions extends SubscribeOptions {
@@ -39,7 +43,11 @@ export interface StreamOptions extends SubscribeOptions {
 export class Subscriptions extends Context.Service<
   Subscriptions,
   {
-    /** A connection of its own for each stream; it reconnects and goes on where it was. */
+    /**
+     * A connection of its own for each stream; it reconnects and goes on where it was. In a group with `auto` an event is acked
+     * when the next one is asked for, or the stream ends well; when it fails, the event has failed. Streams that take several at
+     * once, such as by `Stream.mapEffect` with `concurrency` or `Stream.buffer`, need `manual`.
+     */
     readonly stream: (
       pattern: string,
       options?: StreamOptions
@@ -100,13 +108,24 @@ export const make = (source: Source): Subscriptions["Service"] => ({
     Stream.unwrap(
       Effect.gen(function* () {
         const it = yield* openSession(source, eventDefinitions === undefined ? {} : { eventDefinitions })
-        const queue = yield* Queue.unbounded<SubscriptionEvent, SubscriptionError>()
+        const queue = yield* Queue.unbounded<
+          { readonly event: SubscriptionEvent; readonly body: Body },
+          SubscriptionError
+        >()
+        let current: Body | undefined
+        // before the session closes; an interrupted one gives back what it has
+        yield* Effect.addFinalizer((exit) =>
+          Effect.sync(() => {
+            if (Exit.isSuccess(exit)) current?.done()
+            else if (!Cause.hasInterruptsOnly(exit.cause)) current?.failed(Cause.squash(exit.cause))
+          })
+        )
         yield* attempt(() => it.connect())
         let waiting = 0
         const subscription = yield* attempt(() =>
           it.subscribe(pattern, options, {
-            onEvent: (event) => {
-              Queue.offerUnsafe(queue, event)
+            onBody: (event, body) => {
+              Queue.offerUnsafe(queue, { event, body })
               if (++waiting >= FULL) it.pause()
             },
             onError: ({ code, message, retrying }) => {
@@ -117,15 +136,23 @@ export const make = (source: Source): Subscriptions["Service"] => ({
         )
         const settle = (event: SubscriptionEvent, type: "ack" | "nak" | "term", delayMs?: number) =>
           attempt(() => it.settle(subscription, event.eventId ?? "", type, delayMs))
-        return Stream.map(Stream.fromQueue(queue), (event): Delivered => {
-          if (--waiting === ROOM) it.resume()
-          return {
-            ...event,
-            ack: settle(event, "ack"),
-            nak: (delayMs) => settle(event, "nak", delayMs),
-            term: settle(event, "term")
-          }
+        const next: Effect.Effect<Delivered, SubscriptionError> = Effect.suspend(() => {
+          current?.done()
+          current = undefined
+          return Effect.flatMap(Queue.take(queue), ({ body, event }) => {
+            if (--waiting === ROOM) it.resume()
+            if (!body.take()) return next
+            current = body
+            return Effect.succeed({
+              ...event,
+              ack: settle(event, "ack"),
+              nak: (delayMs?: number) => settle(event, "nak", delayMs),
+              term: settle(event, "term"),
+              inProgress: attempt(() => it.inProgress(subscription, event.eventId ?? ""))
+            })
+          })
         })
+        return Stream.fromEffectRepeat(next)
       })
     )
 })

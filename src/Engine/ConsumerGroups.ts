@@ -5,6 +5,7 @@ import type { CallOptions, EffectKind } from "../Client/Client.ts"
 import {
   type ConsumerGroup,
   type ConsumerGroupConfig,
+  type ConsumerGroupDeadLetter,
   type ConsumerGroupOptions,
   type ConsumerGroupsApi,
   type ConsumerGroupStatus,
@@ -14,13 +15,26 @@ import {
   MAX_REASON,
   type PauseConsumerGroupOptions
 } from "../Client/ConsumerGroups.ts"
-import { type IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
+import {
+  InvalidStateError,
+  type IronflowError,
+  isIronflowError,
+  LimitExceededError,
+  ValidationError
+} from "../Errors.ts"
 import { compileExpression } from "../Expression.ts"
-import { encodeJson, isObject } from "../Json.ts"
+import { decodeJson, encodeJson, isObject } from "../Json.ts"
 import * as Limits from "../Limits.ts"
+import { show } from "../Show.ts"
 import { polite } from "./Polite.ts"
 import { GROUP_RETENTION_MS } from "./Retention.ts"
-import type { GroupChange, GroupChoice, GroupDefinition, GroupInfo } from "./Store/GroupStore.ts"
+import type {
+  GroupChange,
+  GroupChoice,
+  GroupDeadLetter,
+  GroupDefinition,
+  GroupInfo
+} from "./Store/GroupStore.ts"
 import type { StoreService } from "./Store/Store.ts"
 import type { Member } from "./Subscriptions/Group.ts"
 import { oneOf, readSettings, settingsOf } from "./Subscriptions/Settings.ts"
@@ -136,6 +150,48 @@ export const make = (
     update: (name, settings, options) => change(name, { settings }, options),
     pause: (name, options) => change(name, { status: "paused" }, options),
     resume: (name, options) => change(name, { status: "active" }, options),
+    deadLetters: (name, { after = 0, limit = 100, ...options } = {}) =>
+      Effect.flatMap(
+        checked(() => {
+          if (!Number.isInteger(limit) || limit < 1 || limit > 1000) {
+            throw new ValidationError(
+              `The limit of deadLetters must be an integer from 1 to 1000, got ${show(limit)}`
+            )
+          }
+          if (!Number.isSafeInteger(after) || after < 0) {
+            throw new ValidationError(
+              `\`after\` of deadLetters must be a position from 0 up, got ${show(after)}`
+            )
+          }
+          return chosen(name, options)
+        }),
+        (choice) =>
+          Effect.map(polite(groups.listDeadLetters(choice, after, limit)), (letters) =>
+            letters.map(toDeadLetter)
+          )
+      ),
+    retryDeadLetter: (name, position, options) => {
+      const none = () =>
+        Effect.fail(
+          new InvalidStateError(
+            `Consumer group "${name}" has no dead letter at position ${show(position)}: deadLetters() lists those that there are`
+          )
+        )
+      return Effect.flatMap(
+        checked(() => chosen(name, options)),
+        (choice) =>
+          Number.isSafeInteger(position)
+            ? Effect.flatMap(groups.retryDeadLetters(choice, position), (count) =>
+                count > 0 ? Effect.void : none()
+              )
+            : none()
+      )
+    },
+    retryDeadLetters: (name, options) =>
+      Effect.flatMap(
+        checked(() => chosen(name, options)),
+        (choice) => groups.retryDeadLetters(choice, undefined)
+      ),
     delete: (name, options) =>
       Effect.flatMap(
         checked(() => chosen(name, options)),
@@ -223,6 +279,26 @@ const readText = (what: string, text: unknown): string => {
 
 const iso = (at: number): string => new Date(at).toISOString()
 
+const toDeadLetter = ({
+  at,
+  event,
+  reason,
+  attempts,
+  position
+}: GroupDeadLetter): ConsumerGroupDeadLetter => ({
+  position,
+  event: {
+    id: event.id,
+    name: event.name,
+    version: event.version,
+    data: decodeJson(event.data),
+    timestamp: iso(event.timestamp)
+  },
+  ...(reason === undefined ? {} : { reason }),
+  attempts,
+  failedAt: iso(at)
+})
+
 const toGroup = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): ConsumerGroup => ({
   id: `grp_${info.key}`,
   namespace: info.namespace,
@@ -237,6 +313,7 @@ const toGroup = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): 
   retrying: info.retrying,
   ...(info.nextRetryAt === undefined ? {} : { nextRetryAt: iso(info.nextRetryAt) }),
   givenUp: info.givenUp,
+  deadLetters: info.deadLetters,
   memberCount: members.length,
   members: members.map((member) => ({
     id: member.holder,
@@ -265,8 +342,17 @@ const toGroup = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): 
 
 const count = (n: number, one: string, many: string): string => (n === 1 ? `1 ${one}` : `${n} ${many}`)
 
-/** Why the group gets what it gets, in a sentence or two. */
+/** Why the group gets what it gets, in a sentence or three. */
 const explain = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): string => {
+  const { deadLetters } = info
+  const dead =
+    deadLetters === 0
+      ? ""
+      : ` ${count(deadLetters, "event is a dead letter", "events are dead letters")} until somebody has ${deadLetters === 1 ? "it" : "them"} tried again.`
+  return `${progressOf(info, members, now)}${dead}`
+}
+
+const progressOf = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): string => {
   const { inFlight, lag, paused, retrying } = info
   const waiting = `${count(lag + retrying, "event waits", "events wait")}`
   if (paused !== undefined) {
@@ -278,6 +364,9 @@ const explain = (info: GroupInfo, members: ReadonlyArray<Member>, now: number): 
   }
   const connected = count(members.length, "member is", "members are")
   if (lag > 0 || (info.nextRetryAt ?? Number.POSITIVE_INFINITY) <= now) {
+    if (members.every((member) => member.isSilent)) {
+      return `${connected} connected, and let the time for an event run out without a word since; ${waiting}.`
+    }
     if (members.every((member) => member.credit === 0)) {
       return members.every((member) => member.isSlow)
         ? `${connected} connected and reading too slowly; ${waiting}.`

@@ -7,6 +7,7 @@ import type {
   SubscriptionEvent,
   SubscriptionSession
 } from "../Client/SubscriptionSession.ts"
+import { type Body, leftLoop } from "../Client/Delivery.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
 import { IronflowError, SubscriptionError, ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
@@ -51,10 +52,15 @@ export interface Subscription {
 export interface AckHandle {
   /** The event has been handled and does not come again. Rejects with code `NOT_HELD` when somebody else has it by now. */
   ack(eventId: string): Promise<void>
-  /** The event comes again, after `delay` milliseconds (5000 by default). */
+  /** The event comes again, after `delay` milliseconds, or when its group says (after 5 seconds at first). */
   nak(eventId: string, delay?: number): Promise<void>
-  /** The event cannot be handled and does not come again. */
+  /** The event cannot be handled and does not come again; in a group it becomes a dead letter. */
   term(eventId: string): Promise<void>
+  /**
+   * The event takes longer: it is held for another `ackWait`. While a handler runs its client says so by itself. Rejects with
+   * code `NOT_HELD` when somebody else has the event by now.
+   */
+  inProgress(eventId: string): Promise<void>
 }
 
 export interface AckableSubscription extends Subscription, AckHandle {}
@@ -63,10 +69,15 @@ export type SubscribeCallbacksAndOptions = SubscribeOptions & SubscriptionCallba
 
 /** An event of {@link SubscriptionClient.stream}. */
 export interface StreamedEvent extends SubscriptionEvent {
-  /** With `ackMode: "manual"`. */
+  /**
+   * Settles it before the body of the loop is done, which does so otherwise in a group with `auto`. A body that ends by `break`
+   * or `return` has to call this first: it looks like one that throws.
+   */
   ack(): Promise<void>
   nak(delay?: number): Promise<void>
   term(): Promise<void>
+  /** With `ackMode: "manual"`, after the body: the event is held for another `ackWait`. */
+  inProgress(): Promise<void>
 }
 
 /** Events that wait in a stream before the connection is paused, and after which it goes on. */
@@ -168,19 +179,23 @@ export class SubscriptionClient implements Disposable {
     return handleOf(session, subscription)
   }
 
-  /** The events of a pattern, for `for await`; leaving the loop ends the subscription. Connects if need be. */
+  /**
+   * The events of a pattern, for `for await`; leaving the loop ends the subscription. Connects if need be. In a group with `auto` an
+   * event is acked when the body of the loop is done; what was not taken goes back at once.
+   */
   async *stream(
     pattern: string,
     options: SubscribeOptions = {}
   ): AsyncGenerator<StreamedEvent, void, undefined> {
     await this.connect()
-    const events: Array<SubscriptionEvent> = []
+    const events: Array<{ readonly event: SubscriptionEvent; readonly body: Body }> = []
+    let current: Body | undefined
     let failure: SubscriptionErrorInfo | undefined
     let wake: () => void = () => undefined
     const session = await this.#session!
     const subscription = await session.subscribe(pattern, options, {
-      onEvent: (event) => {
-        events.push(event)
+      onBody: (event, body) => {
+        events.push({ event, body })
         if (events.length >= FULL) session.pause()
         wake()
       },
@@ -194,15 +209,21 @@ export class SubscriptionClient implements Disposable {
       session.settle(subscription, event.eventId ?? "", type, delay)
     try {
       while (true) {
-        const event = events.shift()
-        if (event !== undefined) {
+        const next = events.shift()
+        if (next !== undefined) {
           if (events.length === ROOM) session.resume()
+          const { body, event } = next
+          if (!body.take()) continue
+          current = body
           yield {
             ...event,
             ack: () => settle(event, "ack"),
             nak: (delay) => settle(event, "nak", delay),
-            term: () => settle(event, "term")
+            term: () => settle(event, "term"),
+            inProgress: () => session.inProgress(subscription, event.eventId ?? "")
           }
+          current = undefined
+          body.done()
           continue
         }
         if (failure !== undefined) {
@@ -212,6 +233,7 @@ export class SubscriptionClient implements Disposable {
         await new Promise<void>((resolve) => (wake = resolve))
       }
     } finally {
+      current?.failed(leftLoop())
       session.resume()
       session.unsubscribe(subscription)
     }
@@ -270,7 +292,8 @@ const handleOf = (
   return Object.assign(handle, {
     ack: (eventId: string) => session.settle(subscription, eventId, "ack"),
     nak: (eventId: string, delay?: number) => session.settle(subscription, eventId, "nak", delay),
-    term: (eventId: string) => session.settle(subscription, eventId, "term")
+    term: (eventId: string) => session.settle(subscription, eventId, "term"),
+    inProgress: (eventId: string) => session.inProgress(subscription, eventId)
   })
 }
 

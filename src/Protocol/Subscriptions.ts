@@ -3,6 +3,8 @@
  * asks for it with `resume`, and a server that has it says so with `position`.
  */
 
+import type { Duration } from "../Duration.ts"
+
 export type AckMode = "auto" | "manual"
 export type AckType = "ack" | "nak" | "term"
 /** What happens to events that a connection cannot take at once. */
@@ -24,9 +26,12 @@ export interface GroupSettings {
   readonly buffer: BufferConfig
   /** Events that one member holds at once, from 1 to 1000; 100 by default. */
   readonly maxInflight: number
-  /** How often an event that has failed comes again before it is given up, from 0 to 1000; 3 by default. */
+  /** How often an event that has failed comes again before it is given up, from 0 to 1000; 10 by default. */
   readonly maxRedeliveries: number
-  /** Milliseconds after which an event comes again after a nak that does not say, up to 24 hours; 5000 by default. */
+  /**
+   * Milliseconds after which an event that has failed comes again, up to 24 hours. By default it is 5000 after the first failure,
+   * and doubles with each up to 5 minutes; one that is set stays the same.
+   */
   readonly redeliverDelayMs: number
 }
 
@@ -41,6 +46,12 @@ export interface SubscribeOptions {
   readonly consumerGroup?: string
   /** `auto` by default, or what the group says. With `manual` an event that is not acked comes again. */
   readonly ackMode?: AckMode
+  /**
+   * How long a member of a group, or a subscription with `ackMode: "manual"`, may hold an event without a sign of life, from a
+   * second to 24 hours; 30 seconds by default. The client gives one by itself while a handler or the body of a loop has the
+   * event, or nobody has taken it yet.
+   */
+  readonly ackWait?: Duration
   /**
    * For a connection that does not keep up. `buffer` (default) and `block` go on where they were once it does, and `buffer` says
    * so with the error `SLOW_CONSUMER`; `drop` leaves out what happened meanwhile, and says how much with `EVENTS_DROPPED`.
@@ -59,6 +70,8 @@ export interface WSSubscribeRequest {
     readonly options?: SubscribeOptions
     /** Ours: tell me positions, and begin after this one. */
     readonly resume?: { readonly after?: string }
+    /** Ours: hold no more events of the group than this for me at once, unless I settle them quickly. */
+    readonly capacity?: number
   }
 }
 
@@ -76,9 +89,23 @@ export interface WSAckRequest {
   readonly subscriptionId?: string
   /** Ours: answer with an `ack_result` of this number. */
   readonly requestId?: number
+  /** Ours: why, with `nak` and `term`. */
+  readonly reason?: string
 }
 
-export type WSClientMessage = WSSubscribeRequest | WSUnsubscribeRequest | WSAckRequest
+/** Ours, for servers that tell an `ackWait`: what the subscription holds is being worked on, and begins its `ackWait` anew. */
+export interface WSInProgressRequest {
+  readonly type: "in_progress"
+  readonly subscriptionId: string
+  /** Only this event; else all that it holds. */
+  readonly eventId?: string
+  /** All but these. */
+  readonly except?: ReadonlyArray<string>
+  /** Answer with an `ack_result` of this number. */
+  readonly requestId?: number
+}
+
+export type WSClientMessage = WSSubscribeRequest | WSUnsubscribeRequest | WSAckRequest | WSInProgressRequest
 
 export interface WSSubscriptionResult {
   readonly type: "subscription_result"
@@ -92,6 +119,8 @@ export interface WSSubscriptionResult {
     readonly position?: string
     /** Ours: what a group has made of a request that did not say. */
     readonly ackMode?: AckMode
+    /** Ours: milliseconds in which a delivery has to be settled, unless it is said to be in progress. */
+    readonly ackWait?: number
   }>
 }
 
@@ -154,8 +183,11 @@ export const MAX_REPLAY = 1000
 export const MAX_FRAME = 64 * 1024
 /** Deliveries that one member of a group, or one subscription with manual acks, holds at once. */
 export const MAX_IN_FLIGHT = 100
-/** Redeliveries after a failure, after which an event is given up. */
+/** Redeliveries after a failure, after which an event is given up: without a group, and in one. */
 export const MAX_REDELIVERIES = 3
+export const GROUP_REDELIVERIES = 10
+/** To how long the delay of a redelivery in a group doubles unless it is set, milliseconds. */
+export const MAX_BACKOFF_MS = 300_000
 /** How long after a nak without a delay an event comes again, milliseconds. */
 export const REDELIVER_MS = 5000
 /** Longest delay of a redelivery, milliseconds. */
@@ -163,8 +195,14 @@ export const MAX_REDELIVER_MS = 24 * 60 * 60 * 1000
 /** Bounds of {@link BufferConfig}. */
 export const MIN_BUFFER = 1024
 export const MAX_BUFFER = 8 * 1024 * 1024
-/** How long an event may go without an ack, milliseconds. */
-export const ACK_DEADLINE_MS = 30_000
+/** How long an event may go without an ack or a sign of life unless its subscriber says, milliseconds; and the bounds of that. */
+export const ACK_WAIT_MS = 30_000
+export const MIN_ACK_WAIT_MS = 1000
+export const MAX_ACK_WAIT_MS = 24 * 60 * 60 * 1000
+/** Events of a group that a stream of ours holds at once, unless it is quick: it takes one after the other, and others may have the rest. */
+export const STREAM_CAPACITY = 16
+/** Characters of why an event has failed. */
+export const MAX_FAILURE = 1024
 
 /** One end of a connection: frames of text both ways. */
 export interface Wire {

@@ -174,6 +174,7 @@ it("other servers are understood: enum names, absent fields, pages", async () =>
     inFlight: 0,
     retrying: 0,
     givenUp: 0,
+    deadLetters: 0,
     memberCount: 0,
     members: [],
     ackMode: "auto",

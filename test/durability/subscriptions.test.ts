@@ -11,7 +11,7 @@ import process from "node:process"
 import { DatabaseSync } from "node:sqlite"
 import { createClient, createSubscriptionClient } from "@ironflow/node"
 import { afterAll, assert, describe, it, vi } from "vitest"
-import { copyDatabase, EngineHouse, freePort } from "./Chaos.ts"
+import { copyDatabase, EngineHouse, freePort, Life } from "./Chaos.ts"
 import type { ClientLine } from "./subscriptions/client.ts"
 import { runStorm } from "./subscriptions/Storm.ts"
 import { judgeStorm, type StormEvidence } from "./subscriptions/StormChecker.ts"
@@ -249,3 +249,45 @@ it("a paused group keeps still over kills, and then goes on with what it had han
     await engine.kill()
   }
 })
+
+it.each([
+  ["killed", "SIGKILL", "30s"],
+  ["frozen for longer than its `ackWait`", "SIGSTOP", "1s"]
+] as const)(
+  "a member that is %s has done nothing with what it holds: others get all of it",
+  async (_, signal, ackWait) => {
+    const engine = new EngineHouse(path.join(newFolder(), "lost.db"), await freePort(), cache)
+    await engine.start()
+    await using client = createClient({ serverUrl: engine.url })
+    using sub = createSubscriptionClient({ serverUrl: engine.url })
+    const member = new Life("subscriptions/member.ts", { serverUrl: engine.url, ackWait }, cache)
+    try {
+      const group = { name: "printers", pattern: "topic:news", maxRedeliveries: signal === "SIGKILL" ? 0 : 1 }
+      await client.consumerGroups.create(group)
+      const ten = Array.from({ length: 10 }, (_, i) => i)
+      for (const i of ten) await client.publish("news", { i })
+      assert.isTrue(await member.says("got 0"))
+      assert.deepInclude(await client.consumerGroups.get("printers"), { inFlight: 10, lag: 0 })
+
+      member.child.kill(signal)
+
+      const seen: Array<number> = []
+      for await (const { ack, data } of sub.stream("topic:news", { consumerGroup: "printers" })) {
+        seen.push(data.i)
+        if (seen.length < 10) continue
+        await ack()
+        break
+      }
+      assert.deepStrictEqual(seen, ten)
+      const done = { lag: 0, inFlight: 0, retrying: 0, givenUp: 0 }
+      await vi.waitFor(
+        async () => assert.deepInclude(await client.consumerGroups.get("printers"), done),
+        5000
+      )
+    } finally {
+      member.child.kill("SIGKILL")
+      await member.ends("SIGKILL", null)
+      await engine.kill()
+    }
+  }
+)

@@ -166,6 +166,12 @@ describe("the matrix", () => {
     assert.strictEqual(await create("printers", "topic:news"), 200)
     await ok(send("POST", "/api/v1/consumer-groups", { name: "packers", pattern: "topic:news" }))
     assert.deepStrictEqual([await update("printers"), await update("packers")], [200, 403])
+    const reader = await makeRole({ actions: "subscription:read", resources: "group:printers" })
+    const { key: readerKey } = await makeKey({ role_ids: [reader.roleId] })
+    const read = async (path: string, by: string) =>
+      (await send("GET", `/api/v1/consumer-groups/printers${path}`, undefined, { key: by })).status
+    // what a group has given up is what its pattern brings
+    assert.deepStrictEqual([await read("", readerKey), await read("/dead-letters", readerKey)], [200, 403])
     assert.strictEqual(await status("DELETE", "/api/v1/consumer-groups/packers"), 403)
     assert.strictEqual(await status("GET", "/api/v1/consumer-groups/printers"), 403)
     assert.strictEqual(await status("DELETE", "/api/v1/consumer-groups/printers"), 204)

@@ -1,6 +1,8 @@
 /** Consumer groups on the wire: over REST, and as the calls of `PubSubService` that existing clients make. */
+import { once } from "node:events"
 import * as Schema from "effect/Schema"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
+import { WebSocket } from "ws"
 import * as Schemas from "../../src/Protocol/Http/Schemas.ts"
 import { type Ironflow, start } from "./Ironflow.ts"
 import { connect, golden, send } from "./RawClient.ts"
@@ -46,13 +48,14 @@ describe("over REST", () => {
       inFlight: 0,
       retrying: 0,
       givenUp: 0,
+      deadLetters: 0,
       memberCount: 0,
       members: [],
       ackMode: "manual",
       backpressure: "buffer",
       buffer: { maxBytes: 4096 },
       maxInflight: 7,
-      maxRedeliveries: 3,
+      maxRedeliveries: 10,
       redeliverDelayMs: 0,
       metadata: { team_name: "media" },
       createdAt: "<time>",
@@ -87,6 +90,62 @@ describe("over REST", () => {
     assert.strictEqual((await rest("DELETE", "/printers")).status, 204)
     const gone = await rest("GET", "/printers")
     assert.deepStrictEqual([gone.status, gone.body.code], [404, "CONSUMER_GROUP_NOT_FOUND"])
+  })
+
+  it("what a group has given up is listed in pages, and handed out again", async () => {
+    await rest("POST", "", printers)
+    const socket = new WebSocket(`${ironflow.url.replace("http", "ws")}/ws`)
+    const heard: Array<{ readonly type: string; readonly eventId?: string }> = []
+    const hears = async (count: number) => {
+      while (heard.length < count) await once(socket, "message")
+    }
+    socket.on("message", (data) => heard.push(JSON.parse(String(data))))
+    await once(socket, "open")
+    const options = { consumerGroup: "printers", ackMode: "manual" }
+    socket.send(JSON.stringify({ type: "subscribe", subscription: { pattern: "topic:news", options } }))
+    await hears(1)
+    for (const i of [1, 2])
+      await connect(ironflow.url, "Publish", { topic: "news", data: { i } }, "PubSubService")
+    await hears(3)
+    for (const [requestId, { eventId }] of heard.slice(1).entries()) {
+      socket.send(JSON.stringify({ type: "ack", eventId, ackType: "term", requestId, reason: "torn" }))
+    }
+    await hears(5)
+
+    const { body } = await rest("GET", "/printers/dead-letters?limit=1")
+    described(Schemas.DeadLettersResponse, body)
+    const letter = {
+      position: 1,
+      event: { id: heard[1]!.eventId, name: "news", version: 1, data: { i: 1 }, timestamp: "<time>" },
+      reason: "torn",
+      attempts: 1,
+      failedAt: "<time>"
+    }
+    assert.deepStrictEqual(golden(body), golden({ dead_letters: [letter] }))
+    const { dead_letters: second } = (await rest("GET", "/printers/dead-letters?after=1")).body
+    assert.deepStrictEqual(
+      second.map((one: { position: number }) => one.position),
+      [2]
+    )
+    const group = (await call("GetConsumerGroup", { name: "printers" })).body
+    described(Schemas.ConnectConsumerGroup, group)
+    assert.deepInclude(group, { givenUp: 2, deadLetters: 2 })
+
+    const retry = async (body?: object) => (await rest("POST", "/printers/dead-letters/retry", body)).body
+    assert.deepStrictEqual(await retry({ position: 1 }), { retrying: 1 })
+    assert.strictEqual((await retry({ position: 1 })).code, "INVALID_STATE")
+    assert.deepStrictEqual([await retry(), await retry({})], [{ retrying: 1 }, { retrying: 0 }])
+    await hears(7)
+    assert.deepStrictEqual(
+      heard.slice(5).map(({ eventId }) => eventId),
+      heard.slice(1, 3).map(({ eventId }) => eventId)
+    )
+    for (const query of ["?limit=0", "?limit=1001", "?after=-1"]) {
+      assert.strictEqual((await rest("GET", `/printers/dead-letters${query}`)).status, 400, query)
+    }
+    assert.strictEqual((await rest("GET", "/nobody/dead-letters")).status, 404)
+    socket.close()
+    await once(socket, "close")
   })
 
   it("groups are listed by what the query says, in pages", async () => {

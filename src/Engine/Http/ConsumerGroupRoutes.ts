@@ -21,7 +21,17 @@ import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { reachOf } from "../Access/SubscriptionReach.ts"
 import { type ConsumerGroupPage, type EngineConsumerGroups, PAGE } from "../ConsumerGroups.ts"
 import type { EngineService } from "../Engine.ts"
-import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
+import {
+  type Call,
+  checked,
+  json,
+  noContent,
+  type Reply,
+  readNumber,
+  type Route,
+  route,
+  variable
+} from "./Route.ts"
 
 export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const groupsOf = (call: Call): EngineConsumerGroups => engine.consumerGroups(call.environment)
@@ -82,19 +92,14 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
         )
       : then()
 
-  /** Whoever may not subscribe to something may not count it by way of a group either. */
-  const create = (call: Call, config: ConsumerGroupConfig) =>
-    Effect.andThen(
-      checked(() =>
-        call.caller?.check(
-          "subscription:read",
-          `subscription:${config.pattern}`,
-          call.environment,
-          reachOf(config.pattern)
-        )
-      ),
-      groupsOf(call).create(config)
+  /** Whoever may not subscribe to something may not count or read it by way of a group either. */
+  const maySubscribe = (call: Call, pattern: string) =>
+    checked(() =>
+      call.caller?.check("subscription:read", `subscription:${pattern}`, call.environment, reachOf(pattern))
     )
+
+  const create = (call: Call, config: ConsumerGroupConfig) =>
+    Effect.andThen(maySubscribe(call, config.pattern), groupsOf(call).create(config))
 
   return [
     route("restListConsumerGroups", (call) =>
@@ -123,6 +128,33 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
       )
     ),
     steering("restResumeConsumerGroup", (groups, name, choice) => groups.resume(name, choice)),
+    route("groupDeadLetters", (call) =>
+      Effect.gen(function* () {
+        const page = yield* checked(() => ({
+          after: readNumber(call, "after", 0),
+          limit: readNumber(call, "limit", 100)
+        }))
+        const name = variable(call, "name")
+        const choice = choiceIn(call.query)
+        const groups = groupsOf(call)
+        const { pattern } = yield* groups.get(name, choice)
+        yield* maySubscribe(call, pattern)
+        const letters = yield* groups.deadLetters(name, { ...choice, ...page })
+        return json({ dead_letters: letters })
+      })
+    ),
+    route("retryGroupDeadLetters", (call) =>
+      Effect.gen(function* () {
+        const { position } = yield* checked(() => retryRequest(call.body ?? {}))
+        const name = variable(call, "name")
+        const choice = choiceIn(call.query)
+        if (position === undefined) {
+          return json({ retrying: yield* groupsOf(call).retryDeadLetters(name, choice) })
+        }
+        yield* groupsOf(call).retryDeadLetter(name, position, choice)
+        return json({ retrying: 1 })
+      })
+    ),
     route("restDeleteConsumerGroup", (call) =>
       Effect.as(groupsOf(call).delete(variable(call, "name"), choiceIn(call.query)), noContent)
     ),
@@ -200,6 +232,8 @@ const pauseRequest = lenient(Schemas.PauseConsumerGroupRequest, "Pause")
 const listRequest = lenient(Schemas.ListConsumerGroupsRequest, "Consumer groups")
 const connectRequest = lenient(Schemas.ConnectConsumerGroupConfig, "Consumer group")
 const connectUpdate = lenient(Schemas.ConnectUpdateConsumerGroupRequest, "UpdateConsumerGroup")
+
+const retryRequest = lenient(Schemas.RetryDeadLettersRequest, "Retry")
 
 const readPause = (body: unknown) => filled(pauseRequest(body ?? {}))
 

@@ -12,7 +12,17 @@ import { mayHaveEvent } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
 import { projectionOwnerRoutes } from "./ProjectionOwnerRoutes.ts"
 import { projectionRunnerRoutes } from "./ProjectionRunnerRoutes.ts"
-import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
+import {
+  type Call,
+  checked,
+  json,
+  noContent,
+  type Reply,
+  readNumber,
+  type Route,
+  route,
+  variable
+} from "./Route.ts"
 
 /** Most projections that one request waits for. */
 const BATCH = 16
@@ -366,11 +376,4 @@ const readBatch = (body: unknown) => {
     throw new ValidationError(`Catchup takes at most ${BATCH} items, got ${request.items.length}`)
   }
   return request
-}
-
-const readNumber = (call: Call, name: string, orElse: number): number => {
-  const text = call.query.get(name)
-  if (text === null) return orElse
-  if (/^\d{1,15}$/.test(text)) return Number(text)
-  throw new ValidationError(`\`${name}\` must be a number that is not negative, got "${text.slice(0, 64)}"`)
 }

@@ -72,6 +72,14 @@ export const boundTo = (call: Call): string | undefined => call.caller?.key?.env
 /** A variable of the path: the router has found them all. */
 export const variable = (call: Call, name: string): string => call.variables[name] ?? ""
 
+/** A number of the query that is not negative. Throws `ValidationError`. */
+export const readNumber = (call: Call, name: string, orElse: number): number => {
+  const text = call.query.get(name)
+  if (text === null) return orElse
+  if (/^\d{1,15}$/.test(text)) return Number(text)
+  throw new ValidationError(`\`${name}\` must be a number that is not negative, got "${text.slice(0, 64)}"`)
+}
+
 export interface Found {
   readonly route: Route
   readonly variables: { readonly [name: string]: string }

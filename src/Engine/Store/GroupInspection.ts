@@ -109,7 +109,7 @@ export const getSetup = (tx: Transaction, key: number): GroupSetup | undefined =
 const NAMED = 10
 
 /** The one group that is meant. Throws `ConsumerGroupNotFoundError` or `ValidationError`. */
-const findGroup = (tx: Transaction, group: GroupChoice): Row => {
+export const findGroup = (tx: Transaction, group: GroupChoice): Row => {
   const environment = tx.findEnvironment(group.environment)
   const [row, ...more] = environment === undefined ? [] : rowsOf(tx, environment, group)
   if (row === undefined) throw new ConsumerGroupNotFoundError(group.name, group.namespace, group.pattern)
@@ -190,6 +190,12 @@ const toInfo = (tx: Transaction, row: Row): GroupInfo => {
     retrying: Number(out?.retrying),
     ...(out?.next == null ? {} : { nextRetryAt: Number(out.next) }),
     givenUp: Number(row.given_up),
+    deadLetters: Number(
+      tx.get(
+        "SELECT count(*) AS n FROM group_dead_letters d JOIN events e ON e.position = d.position WHERE d.consumer_group = ?",
+        key
+      )?.n
+    ),
     ...(row.paused_at === null
       ? {}
       : {

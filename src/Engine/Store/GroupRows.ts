@@ -4,15 +4,30 @@
  * A delivery is done when its holder says so. Until then one holder has it; when its time is up, or the holder is gone, the
  * next claim hands it to somebody.
  */
+import { calculateBackoff } from "../../Backoff.ts"
 import { evaluateExpression } from "../../Expression.ts"
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import { compilePattern } from "../../Pattern.ts"
 import { endOfLog, LogKind, viewOfRow } from "./Events.ts"
 import { COLUMNS, toEntry } from "./LogRows.ts"
 import type { GroupDefinition, GroupSetup } from "./GroupStore.ts"
-import type { ClaimedDelivery, GroupClaim, GroupDemand, GroupState, NewGroup, Settlement } from "./Store.ts"
+import type {
+  ClaimedDelivery,
+  Extension,
+  GroupClaim,
+  GroupDemand,
+  GroupState,
+  NewGroup,
+  Settlement
+} from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 import { parseStored } from "./StoredJson.ts"
+
+/** What a group keeps of what it has given up. */
+const MAX_DEAD_LETTERS = 1000
+
+/** Why a delivery has failed whose holder did not settle it. */
+const TIMED_OUT = "It was neither acked nor said to be in progress in time"
 
 /** Rows of the log that one claim looks at. */
 const PAGE = 256
@@ -84,6 +99,7 @@ export const insertGroup = (
 
 export const removeGroup = (tx: Transaction, key: number): void => {
   tx.run("DELETE FROM deliveries WHERE consumer_group = ?", key)
+  tx.run("DELETE FROM group_dead_letters WHERE consumer_group = ?", key)
   tx.run("DELETE FROM consumer_groups WHERE key = ?", key)
   tx.run(
     `INSERT INTO meta (name, value) VALUES ('${LAST_DELETED}', ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)`,
@@ -109,10 +125,11 @@ export const claimDeliveries = (tx: Transaction, demand: GroupDemand): GroupClai
     "SELECT environment, kind, names, filter, cursor FROM consumer_groups WHERE key = ? AND paused_at IS NULL",
     demand.group
   )
-  if (group === undefined) return { deliveries, exhausted, more: false, nextDueAt: Number.POSITIVE_INFINITY }
+  if (group === undefined)
+    return { deliveries, exhausted, silent: [], more: false, nextDueAt: Number.POSITIVE_INFINITY }
 
   const due = tx.all(
-    `SELECT d.position AS delivery, d.holder, d.failures, e.* FROM deliveries d LEFT JOIN events e ON e.position = d.position
+    `SELECT d.position AS delivery, d.holder, d.failures, d.reason, e.* FROM deliveries d LEFT JOIN events e ON e.position = d.position
      WHERE d.consumer_group = ? AND d.due_at <= ? ORDER BY d.due_at, d.position LIMIT ?`,
     demand.group,
     now,
@@ -121,9 +138,16 @@ export const claimDeliveries = (tx: Transaction, demand: GroupDemand): GroupClai
   for (const row of due) {
     // a holder whose time is up has failed; one that gave it back has said so then
     const failures = Number(row.failures) + (row.holder === null ? 0 : 1)
+    if (row.holder !== null) turns.giveBack(String(row.holder))
     if (row.position === null || failures > demand.maxRedeliveries) {
-      finish(tx, demand.group, Number(row.delivery))
-      if (row.position !== null) exhausted.push({ id: String(row.id), attempts: failures })
+      const position = Number(row.delivery)
+      if (row.position === null) finish(tx, demand.group, position)
+      else {
+        // whoever let its time run out has said nothing
+        const reason = row.holder === null ? row.reason! : TIMED_OUT
+        bury(tx, { group: demand.group, position, attempts: failures, reason })
+        exhausted.push({ position, id: String(row.id), attempts: failures })
+      }
       continue
     }
     const member = turns.next()
@@ -139,16 +163,18 @@ export const claimDeliveries = (tx: Transaction, demand: GroupDemand): GroupClai
     deliveries.push({ holder: member.holder, attempt: failures + 1, entry: toEntry(row) })
   }
 
-  if (exhausted.length > 0) {
-    tx.run("UPDATE consumer_groups SET given_up = given_up + ? WHERE key = ?", exhausted.length, demand.group)
-  }
-
   const more =
     turns.hasRoom && (due.length === PAGE || readOn(tx, demand.group, group, turns, now, deliveries))
-  const next = tx.get("SELECT min(due_at) AS at FROM deliveries WHERE consumer_group = ?", demand.group)
+  // what is due by now and was not handed out waits for room, and not for a time
+  const next = tx.get(
+    "SELECT min(due_at) AS at FROM deliveries WHERE consumer_group = ? AND due_at > ?",
+    demand.group,
+    now
+  )
   return {
     deliveries,
     exhausted,
+    silent: turns.silent,
     more,
     nextDueAt: next?.at == null ? Number.POSITIVE_INFINITY : Number(next.at)
   }
@@ -213,24 +239,105 @@ const accepts = (tx: Transaction, filter: string, row: Row): boolean => {
 }
 
 export const settleDelivery = (tx: Transaction, settlement: Settlement): boolean => {
-  const { group, position, holder, redeliverMs } = settlement
+  const { failed, group, position, holder } = settlement
   const isHeld =
-    redeliverMs === undefined
+    failed === undefined
       ? tx.run(
           "DELETE FROM deliveries WHERE consumer_group = ? AND position = ? AND holder = ?",
           group,
           position,
           holder
         ) > 0
-      : tx.run(
-          "UPDATE deliveries SET holder = NULL, due_at = ?, failures = failures + 1 WHERE consumer_group = ? AND position = ? AND holder = ?",
-          tx.now() + redeliverMs,
-          group,
-          position,
-          holder
-        ) > 0
+      : fail(tx, settlement, failed)
   if (!isHeld) tx.changes.counts.staleAcks++
   return isHeld
+}
+
+const fail = (
+  tx: Transaction,
+  { group, position, holder }: Settlement,
+  { reason, redelivery }: NonNullable<Settlement["failed"]>
+): boolean => {
+  const row = tx.get(
+    "SELECT failures FROM deliveries WHERE consumer_group = ? AND position = ? AND holder = ?",
+    group,
+    position,
+    holder
+  )
+  if (row === undefined) return false
+  const failures = Number(row.failures) + 1
+  if (redelivery === undefined) {
+    bury(tx, { group, position, attempts: failures, reason: reason ?? null })
+    return true
+  }
+  const { firstMs, longestMs, maxRedeliveries } = redelivery
+  // the next claim gives it up, and tells the members
+  const delayMs = failures > maxRedeliveries ? 0 : calculateBackoff(failures, firstMs, longestMs)
+  tx.run(
+    "UPDATE deliveries SET holder = NULL, due_at = ?, failures = ?, reason = ? WHERE consumer_group = ? AND position = ?",
+    tx.now() + delayMs,
+    failures,
+    reason ?? null,
+    group,
+    position
+  )
+  return true
+}
+
+export const extendDeliveries = (
+  tx: Transaction,
+  { ackMs, except = [], holder, position }: Extension
+): number => {
+  const dueAt = tx.now() + ackMs
+  return position === undefined
+    ? tx.run(
+        "UPDATE deliveries SET due_at = ? WHERE holder = ? AND position NOT IN (SELECT value FROM json_each(?))",
+        dueAt,
+        holder,
+        JSON.stringify(except)
+      )
+    : tx.run("UPDATE deliveries SET due_at = ? WHERE holder = ? AND position = ?", dueAt, holder, position)
+}
+
+/** Gives up a delivery. */
+const bury = (
+  tx: Transaction,
+  letter: {
+    readonly group: number
+    readonly position: number
+    readonly attempts: number
+    readonly reason: Row[string]
+  }
+): void => {
+  const { attempts, group, position, reason } = letter
+  finish(tx, group, position)
+  tx.run(
+    "INSERT OR REPLACE INTO group_dead_letters (consumer_group, position, reason, attempts, at) VALUES (?, ?, ?, ?, ?)",
+    group,
+    position,
+    reason,
+    attempts,
+    tx.now()
+  )
+  tx.run("UPDATE consumer_groups SET given_up = given_up + 1 WHERE key = ?", group)
+  const excess = Number(
+    tx.get(
+      "SELECT max(count(*) - ?, 0) AS n FROM group_dead_letters WHERE consumer_group = ?",
+      MAX_DEAD_LETTERS,
+      group
+    )?.n
+  )
+  if (excess === 0) return
+  tx.run(
+    `DELETE FROM group_dead_letters WHERE consumer_group = ?1 AND position IN
+       (SELECT position FROM group_dead_letters WHERE consumer_group = ?1 ORDER BY at, position LIMIT ?2)`,
+    group,
+    excess
+  )
+  const name = tx.get("SELECT name FROM consumer_groups WHERE key = ?", group)?.name
+  tx.changes.warnings.push(
+    `Consumer group "${name}" has more than ${MAX_DEAD_LETTERS} dead letters: the oldest is forgotten. Retry them with \`ironflow groups retry\``
+  )
 }
 
 const finish = (tx: Transaction, group: number, position: number): void => {
@@ -261,24 +368,43 @@ export const deleteAbandonedGroups = (tx: Transaction, before: number, limit: nu
 
 /** Members with room, one after the other. */
 class Turns {
-  readonly #members: ReadonlyArray<{ readonly holder: string; readonly ackMs: number; credit: number }>
+  readonly #members: ReadonlyArray<Turn>
   #at = 0
 
   constructor(members: GroupDemand["members"]) {
-    this.#members = members.map((member) => ({ ...member }))
+    this.#members = members.map((member) => ({ isSilent: false, ...member }))
   }
 
   get hasRoom(): boolean {
-    return this.#members.some(({ credit }) => credit > 0)
+    return this.#members.some((member) => this.#mayHave(member))
   }
 
-  next(): { readonly holder: string; readonly ackMs: number } | undefined {
+  get silent(): ReadonlyArray<string> {
+    return this.#members.filter(({ isSilent }) => isSilent).map(({ holder }) => holder)
+  }
+
+  /** A holder no longer has one that it had: its time was up. */
+  giveBack(holder: string): void {
+    const member = this.#members.find((one) => one.holder === holder)
+    if (member === undefined) return
+    member.credit++
+    member.isSilent = true
+  }
+
+  next(): Turn | undefined {
     for (let tried = 0; tried < this.#members.length; tried++) {
       const member = this.#members[this.#at++ % this.#members.length]
-      if (member === undefined || member.credit <= 0) continue
+      if (member === undefined || !this.#mayHave(member)) continue
       member.credit--
       return member
     }
     return undefined
   }
+
+  #mayHave({ credit, isSilent, speaks }: Turn): boolean {
+    if (credit <= 0) return false
+    return !isSilent || (speaks !== true && this.#members.every((other) => other.isSilent))
+  }
 }
+
+type Turn = GroupDemand["members"][number] & { credit: number; isSilent: boolean }

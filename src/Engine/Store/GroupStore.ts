@@ -2,7 +2,7 @@
 import type * as Effect from "effect/Effect"
 import type { IronflowError, StoreError } from "../../Errors.ts"
 import type { GroupSettings } from "../../Protocol/Subscriptions.ts"
-import type { LogEntryKind } from "./Store.ts"
+import type { LogEntry, LogEntryKind } from "./Store.ts"
 
 /** Settings as they were given: what is absent is the engine's default. */
 export type StoredSettings = Partial<GroupSettings>
@@ -77,10 +77,22 @@ export interface GroupInfo extends GroupSetup {
   /** Epoch milliseconds. */
   readonly nextRetryAt?: number
   readonly givenUp: number
+  /** Those of them that can be tried again. */
+  readonly deadLetters: number
   readonly paused?: { readonly by: string; readonly at: number; readonly reason?: string }
   readonly createdAt: number
   readonly updatedAt: number
   readonly usedAt: number
+}
+
+/** What a group has given up. */
+export interface GroupDeadLetter {
+  readonly position: number
+  readonly event: LogEntry
+  readonly reason?: string
+  readonly attempts: number
+  /** Epoch milliseconds. */
+  readonly at: number
 }
 
 export interface GroupPage {
@@ -105,6 +117,16 @@ export interface GroupStore {
   readonly update: (group: GroupChoice, change: GroupChange) => Effect.Effect<GroupInfo, Refusal>
   /** With what it has handed out. Its key is never given again. */
   readonly delete: (group: GroupChoice) => Effect.Effect<void, Refusal>
+  readonly listDeadLetters: (
+    group: GroupChoice,
+    after: number,
+    limit: number
+  ) => Effect.Effect<Array<GroupDeadLetter>, Refusal>
+  /** Returns how many are handed out again. */
+  readonly retryDeadLetters: (
+    group: GroupChoice,
+    position: number | undefined
+  ) => Effect.Effect<number, Refusal>
   /** `undefined` when the group was deleted. */
   readonly setup: (key: number) => Effect.Effect<GroupSetup | undefined, StoreError>
 }

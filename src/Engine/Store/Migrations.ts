@@ -492,5 +492,19 @@ UPDATE idempotency SET operation = operation || ' ' || name FROM (
       CASE WHEN json_valid(i.result) THEN json_extract(i.result, iif(i.operation = 'emit', '$.position', '$.sequence')) END
     WHERE i.operation IN ('emit', 'publish')
   ) WHERE environment = env AND operation = op AND key = k;
+`,
+  `
+-- reason: why it failed last, as its holder said.
+ALTER TABLE deliveries ADD COLUMN reason TEXT;
+
+-- What a group has given up, until somebody has it tried again.
+CREATE TABLE group_dead_letters (
+  consumer_group INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  reason TEXT,
+  attempts INTEGER NOT NULL,
+  at INTEGER NOT NULL,
+  PRIMARY KEY (consumer_group, position)
+) WITHOUT ROWID;
 `
 ]

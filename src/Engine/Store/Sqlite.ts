@@ -40,6 +40,7 @@ import {
 } from "./Leases.ts"
 import { checkFiles, DEFAULT_MODE, makeFile } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
+import * as GroupDeadLetters from "./GroupDeadLetters.ts"
 import * as GroupInspection from "./GroupInspection.ts"
 import * as Groups from "./GroupRows.ts"
 import { readLog, readLogBack } from "./LogRows.ts"
@@ -375,6 +376,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         write("hand out messages of a group", () => Groups.claimDeliveries(tx, demand)),
       settleDeliveries: (settlements) =>
         write("settle deliveries", () => settlements.map((one) => Groups.settleDelivery(tx, one))),
+      extendDeliveries: (extension) =>
+        write("extend deliveries", () => Groups.extendDeliveries(tx, extension)),
       releaseHolder: (holder) => write("give back deliveries", () => Groups.releaseHolder(tx, holder)),
       touchGroups: (groups) => write("keep groups", () => Groups.touchGroups(tx, groups)),
       deleteAbandonedGroups: (before, limit) =>
@@ -569,6 +572,14 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           ),
         delete: (group) =>
           steer(`delete consumer group "${group.name}"`, () => GroupInspection.deleteGroup(tx, group)),
+        listDeadLetters: (group, after, limit) =>
+          inspect(`list the dead letters of consumer group "${group.name}"`, () =>
+            GroupDeadLetters.listDeadLetters(tx, group, after, limit)
+          ),
+        retryDeadLetters: (group, position) =>
+          steer(`retry dead letters of consumer group "${group.name}"`, () =>
+            GroupDeadLetters.retryDeadLetters(tx, group, position)
+          ),
         setup: (key) => read("read a consumer group", () => GroupInspection.getSetup(tx, key))
       },
       readAccess: () => read("read who may do what", () => Access.readAccess(tx)),

@@ -414,6 +414,10 @@ export interface GroupDemand {
     readonly holder: string
     readonly credit: number
     readonly ackMs: number
+    /** It let its time for something run out, and has said nothing since: others come before it. */
+    readonly isSilent?: boolean
+    /** While it is silent it gets nothing: it would say something if it could. */
+    readonly speaks?: boolean
   }>
   /** Deliveries that have failed so often are given up. */
   readonly maxRedeliveries: number
@@ -429,10 +433,16 @@ export interface ClaimedDelivery {
 export interface GroupClaim {
   readonly deliveries: ReadonlyArray<ClaimedDelivery>
   /** Those that were given up, with who held them last. */
-  readonly exhausted: ReadonlyArray<{ readonly id: string; readonly attempts: number }>
+  readonly exhausted: ReadonlyArray<{
+    readonly position: number
+    readonly id: string
+    readonly attempts: number
+  }>
+  /** Holders who let their time for something run out. */
+  readonly silent: ReadonlyArray<string>
   /** Whether there may be more at once. */
   readonly more: boolean
-  /** When something is due again, epoch milliseconds; `Infinity` when nothing is. */
+  /** When something is due again that is not yet, epoch milliseconds; `Infinity` when nothing is. */
   readonly nextDueAt: number
 }
 
@@ -440,8 +450,30 @@ export interface Settlement {
   readonly group: number
   readonly position: number
   readonly holder: string
-  /** Absent: it is done. Else it is due again after so many milliseconds, and that counts as a failure. */
-  readonly redeliverMs?: number
+  /** Absent: it is done. */
+  readonly failed?: {
+    /** Absent: it is given up at once. */
+    readonly redelivery?: Redelivery
+    readonly reason?: string
+  }
+}
+
+/** When what has failed is due again: after `firstMs` at first, twice as long each time, and never longer than `longestMs`. */
+export interface Redelivery {
+  readonly firstMs: number
+  readonly longestMs: number
+  /** Deliveries that have failed more often than this are given up. */
+  readonly maxRedeliveries: number
+}
+
+/** A sign of life from a holder. */
+export interface Extension {
+  readonly holder: string
+  /** Milliseconds from now. */
+  readonly ackMs: number
+  /** Of this delivery only; else of all that it holds. */
+  readonly position?: number
+  readonly except?: ReadonlyArray<number>
 }
 
 export interface Fired {
@@ -696,6 +728,8 @@ export interface StoreService {
   readonly settleDeliveries: (
     settlements: ReadonlyArray<Settlement>
   ) => Effect.Effect<ReadonlyArray<boolean>, StoreError>
+  /** Gives a holder time; returns for how many deliveries. */
+  readonly extendDeliveries: (extension: Extension) => Effect.Effect<number, StoreError>
   /** A member is gone: what it holds is due at once, which counts as no failure. */
   readonly releaseHolder: (holder: string) => Effect.Effect<void, StoreError>
   /** Marks groups as in use now. */

@@ -5,9 +5,11 @@ import { IronflowError, isIronflowError, LimitExceededError, ValidationError } f
 import { isObject, safeJsonParse } from "../../Json.ts"
 import * as Limits from "../../Limits.ts"
 import {
+  ACK_WAIT_MS,
   type AckMode,
   type BackpressureMode,
   type BufferConfig,
+  MAX_FAILURE,
   MAX_FILTERS,
   MAX_FRAME,
   MAX_REDELIVER_MS,
@@ -20,7 +22,7 @@ import { show } from "../../Show.ts"
 import { accepts, type Item, type Shape } from "./Feed.ts"
 import { makeFilter } from "./Filter.ts"
 import { Member } from "./Group.ts"
-import { ackModes, backpressureModes, oneOf, readBuffer } from "./Settings.ts"
+import { ackModes, backpressureModes, oneOf, readAckWait, readBuffer, readCapacity } from "./Settings.ts"
 import { type Outlet, type Subscribed, Subscriber } from "./Subscriber.ts"
 import type { Subscriptions } from "./Subscriptions.ts"
 import type { EventAccess } from "./SystemEvents.ts"
@@ -38,6 +40,8 @@ interface Request {
   readonly ackMode?: AckMode
   readonly backpressure?: BackpressureMode
   readonly buffer?: BufferConfig
+  readonly ackWaitMs: number
+  readonly capacity?: number
   readonly replay: number
   readonly group?: { readonly namespace: string; readonly name: string; readonly pattern: string }
   readonly after?: number
@@ -205,10 +209,12 @@ export class Connection implements Outlet {
         return this.#unsubscribe(message.subscriptionId)
       case "ack":
         return this.#ack(message)
+      case "in_progress":
+        return this.#inProgress(message)
       default:
         return this.#complain(
           "INVALID_MESSAGE",
-          `A frame must have the type subscribe, unsubscribe or ack, not ${show(message.type)}`
+          `A frame must have the type subscribe, unsubscribe, ack or in_progress, not ${show(message.type)}`
         )
     }
   }
@@ -303,7 +309,10 @@ export class Connection implements Outlet {
             status: "ok",
             subscriptionId: shape.subscriptionId,
             ...(resumes ? { position: shape.writePosition?.(after) ?? "" } : {}),
-            ...(resumes && opened !== undefined ? { ackMode } : {})
+            ...(resumes && opened !== undefined ? { ackMode } : {}),
+            ...(resumes && (opened !== undefined || ackMode === "manual")
+              ? { ackWait: request.ackWaitMs }
+              : {})
           }
         ]
       })
@@ -327,6 +336,8 @@ export class Connection implements Outlet {
         {
           ackMode,
           settlesItself: resumes,
+          ackWaitMs: request.ackWaitMs,
+          ...(request.capacity === undefined ? {} : { capacity: request.capacity }),
           joinedAt: hub.clock.currentTimeMillisUnsafe(),
           // nothing of a group is dropped
           ...(request.backpressure === undefined
@@ -371,16 +382,8 @@ export class Connection implements Outlet {
   }
 
   #ack(message: { readonly [name: string]: unknown }): void {
-    const { ackType, eventId, redeliverDelay, requestId, subscriptionId } = message
-    const answer = (problem?: { readonly code: string; readonly message: string }): void => {
-      if (typeof requestId === "number") {
-        this.#say({
-          type: "ack_result",
-          requestId,
-          ...(problem === undefined ? { status: "ok" } : { status: "error", ...problem })
-        })
-      } else if (problem !== undefined) this.#complain(problem.code, problem.message)
-    }
+    const { ackType, eventId, reason, redeliverDelay, requestId, subscriptionId } = message
+    const answer = this.#answering(requestId)
     if (typeof eventId !== "string" || (ackType !== "ack" && ackType !== "nak" && ackType !== "term")) {
       return answer({
         code: "INVALID_MESSAGE",
@@ -396,32 +399,75 @@ export class Connection implements Outlet {
         message: `redeliverDelay must be a number of milliseconds from 0 to ${MAX_REDELIVER_MS}`
       })
     }
-    const holder = [...this.#byId.values()].find(
-      ({ subscribed }) =>
-        (subscriptionId === undefined || subscribed.id === subscriptionId) && subscribed.holds(eventId)
-    )?.subscribed
-    const notHeld = {
-      code: "NOT_HELD",
-      message: `This connection does not hold event ${show(eventId)}: its time was up, it was settled before, or it was never delivered here`
-    }
+    const meant = [...this.#byId.values()].filter(
+      ({ subscribed }) => subscriptionId === undefined || subscribed.id === subscriptionId
+    )
+    const holder = meant.find(({ subscribed }) => subscribed.holds(eventId))?.subscribed
+    const notHeld = notHeldHere(eventId)
     if (holder === undefined) {
+      for (const { subscribed } of meant) subscribed.heard()
       this.#hub.countStaleAck()
       return answer(notHeld)
     }
     this.run(
-      Effect.match(holder.settle(eventId, ackType !== "nak", redeliverDelay), {
-        onSuccess: (settled) => answer(settled ? undefined : notHeld),
+      Effect.match(
+        holder.settle(eventId, {
+          how: ackType,
+          ...(redeliverDelay === undefined ? {} : { redeliverMs: redeliverDelay }),
+          ...(typeof reason === "string" ? { reason: reason.slice(0, MAX_FAILURE) } : {})
+        }),
+        {
+          onSuccess: (settled) => answer(settled ? undefined : notHeld),
+          onFailure: (error) => answer({ code: error.code, message: error.message })
+        }
+      )
+    )
+  }
+
+  #inProgress(message: { readonly [name: string]: unknown }): void {
+    const { eventId, except = [], requestId, subscriptionId } = message
+    const answer = this.#answering(requestId)
+    if (
+      typeof subscriptionId !== "string" ||
+      (eventId !== undefined && typeof eventId !== "string") ||
+      !isTexts(except)
+    ) {
+      return answer({
+        code: "INVALID_MESSAGE",
+        message: "What is in progress needs a subscriptionId, and an eventId or a list `except` of such"
+      })
+    }
+    const subscribed = this.#byId.get(subscriptionId)?.subscribed
+    const notHeld = eventId === undefined ? undefined : notHeldHere(eventId)
+    // it has ended while this was on its way, and what it held is with others
+    if (subscribed === undefined) return answer(notHeld)
+    this.run(
+      Effect.match(subscribed.extend(eventId === undefined ? { except } : { only: eventId }), {
+        onSuccess: (count) => answer(count > 0 ? undefined : notHeld),
         onFailure: (error) => answer({ code: error.code, message: error.message })
       })
     )
   }
 
+  /** Says what became of a request, or only that something is wrong with one that wants no answer. */
+  #answering(requestId: unknown) {
+    return (problem?: { readonly code: string; readonly message: string }): void => {
+      if (typeof requestId === "number") {
+        this.#say({
+          type: "ack_result",
+          requestId,
+          ...(problem === undefined ? { status: "ok" } : { status: "error", ...problem })
+        })
+      } else if (problem !== undefined) this.#complain(problem.code, problem.message)
+    }
+  }
+
   #readRequest(input: unknown): Request {
     if (!isObject(input)) throw new ValidationError("A subscribe message needs a `subscription`")
-    const { options: given = {}, pattern, resume } = input
+    const { capacity, options: given = {}, pattern, resume } = input
     const target = readTarget(pattern)
     const options = isObject(given) ? given : {}
-    const { ackMode, backpressure, buffer } = options
+    const { ackMode, ackWait, backpressure, buffer } = options
     const replay = options.replay ?? 0
     if (typeof replay !== "number" || !Number.isInteger(replay) || replay < 0) {
       throw new ValidationError(`\`replay\` must be a number of events from 0 up, not ${show(replay)}`)
@@ -450,6 +496,8 @@ export class Connection implements Outlet {
       shape,
       resumes,
       replay: Math.min(replay, MAX_REPLAY),
+      ackWaitMs: ackWait == null ? ACK_WAIT_MS : readAckWait(ackWait),
+      ...(capacity == null ? {} : { capacity: readCapacity(capacity) }),
       ...(ackMode == null ? {} : { ackMode: oneOf("ackMode", ackModes, ackMode) }),
       ...(backpressure == null
         ? {}
@@ -481,6 +529,14 @@ export class Connection implements Outlet {
     return system && first !== this.#hub.system.epoch ? 0 : position
   }
 }
+
+const isTexts = (value: unknown): value is ReadonlyArray<string> =>
+  Array.isArray(value) && value.every((one) => typeof one === "string")
+
+const notHeldHere = (eventId: string) => ({
+  code: "NOT_HELD",
+  message: `This connection does not hold event ${show(eventId)}: its time was up, it was settled before, or it was never delivered here`
+})
 
 /** The same for every connection, so that clients that keep the id over a reconnect go on with it. */
 const idOf = (environment: string, pattern: string): string =>

@@ -1,19 +1,21 @@
 /** The members of a consumer group that are connected now. What the group has handed out is in the store. */
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
-import {
-  ACK_DEADLINE_MS,
-  type AckMode,
-  type BackpressureMode,
-  type BufferConfig,
-  type GroupSettings
-} from "../../Protocol/Subscriptions.ts"
+import type { AckMode, BackpressureMode, BufferConfig, GroupSettings } from "../../Protocol/Subscriptions.ts"
 import type { GroupSetup } from "../Store/GroupStore.ts"
-import type { StoreService } from "../Store/Store.ts"
+import type { Redelivery, StoreService } from "../Store/Store.ts"
 import { encodeItem, type Feed, type Listener, RETRY_MS, type Shape } from "./Feed.ts"
 import { makeFilter } from "./Filter.ts"
-import { settingsOf } from "./Settings.ts"
-import { backlogOf, givenUp, slowConsumer, type Outlet, type Subscribed } from "./Subscriber.ts"
+import { redeliveryOf, settingsOf } from "./Settings.ts"
+import {
+  backlogOf,
+  givenUp,
+  type InProgress,
+  type Outlet,
+  type Settled,
+  slowConsumer,
+  type Subscribed
+} from "./Subscriber.ts"
 
 export class Group implements Listener {
   readonly key: number
@@ -21,6 +23,7 @@ export class Group implements Listener {
   readonly #store: StoreService
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #at: (epochMs: number, f: () => void) => () => void
+  readonly #now: () => number
   readonly #feed: Feed
   readonly #shape: Shape
   readonly #onRetire: () => void
@@ -34,6 +37,8 @@ export class Group implements Listener {
   #claiming = false
   #again = false
   #cancelAlarm: (() => void) | undefined
+  /** Epoch milliseconds: from then on the time of somebody who holds something is up, for all that is known. */
+  #nextDueAt = Number.POSITIVE_INFINITY
 
   constructor(
     { key, name, setup }: { readonly key: number; readonly name: string; readonly setup: GroupSetup },
@@ -43,6 +48,7 @@ export class Group implements Listener {
       readonly store: StoreService
       readonly run: (effect: Effect.Effect<void>) => void
       readonly at: (epochMs: number, f: () => void) => () => void
+      readonly now: () => number
     },
     onRetire: () => void
   ) {
@@ -54,12 +60,21 @@ export class Group implements Listener {
     this.#store = engine.store
     this.#run = engine.run
     this.#at = engine.at
+    this.#now = engine.now
     this.#feed = feed
     this.#shape = shape
   }
 
   get settings(): GroupSettings {
     return this.#settings
+  }
+
+  now(): number {
+    return this.#now()
+  }
+
+  redelivery(delayMs?: number): Redelivery {
+    return redeliveryOf(this.#setup.settings, delayMs)
   }
 
   get members(): ReadonlyArray<Member> {
@@ -183,15 +198,25 @@ export class Group implements Listener {
     while (true) {
       this.#again = false
       const members = this.#inTurn()
-        .map(({ holder, credit }) => ({ holder, credit, ackMs: ACK_DEADLINE_MS }))
-        .filter(({ credit }) => credit > 0)
-      if (members.length === 0) return this.#rest()
+        .filter(({ isSlow }) => !isSlow)
+        .map(({ holder, credit, isSilent, options }) => ({
+          holder,
+          credit,
+          ackMs: options.ackWaitMs,
+          isSilent,
+          // whose client settles events by itself also says that it works on them
+          speaks: options.ackMode === "auto" && options.settlesItself
+        }))
+      // one whose time for something is up has room again
+      const isDue = members.length > 0 && this.#now() >= this.#nextDueAt
+      if (!isDue && members.every(({ credit }) => credit === 0)) return this.#rest()
       const claim = yield* this.#store.claimDeliveries({
         group: this.key,
         members,
         maxRedeliveries: this.#settings.maxRedeliveries
       })
       const gone = new Set<string>()
+      for (const holder of claim.silent) this.#members.get(holder)?.fallSilent()
       for (const { attempt, entry, holder } of claim.deliveries) {
         for (const member of this.#members.values()) member.forget(entry.position)
         this.#served = holder
@@ -199,12 +224,16 @@ export class Group implements Listener {
         if (member === undefined) gone.add(holder)
         else member.deliver(entry, attempt)
       }
-      for (const { id, attempts } of claim.exhausted) {
-        for (const member of this.#members.values()) member.tellGivenUp(id, attempts)
+      for (const { id, attempts, position } of claim.exhausted) {
+        for (const member of this.#members.values()) {
+          member.forget(position)
+          member.tellGivenUp(id, attempts)
+        }
       }
       // they left while the claim was on its way to the database
       for (const holder of gone) yield* this.#store.releaseHolder(holder)
       this.#cancelAlarm?.()
+      this.#nextDueAt = claim.nextDueAt
       this.#cancelAlarm =
         claim.nextDueAt === Number.POSITIVE_INFINITY
           ? undefined
@@ -228,6 +257,9 @@ export class Group implements Listener {
   )
 }
 
+/** A member that settles what it was handed within this may hold more, milliseconds. */
+const QUICK_MS = 1000
+
 /** What a member has asked for; what it has not is as the group says. */
 export interface MemberOptions {
   readonly ackMode: AckMode
@@ -235,6 +267,9 @@ export interface MemberOptions {
   readonly buffer?: BufferConfig
   /** The client acks what it has handled in `auto` mode too. */
   readonly settlesItself: boolean
+  readonly ackWaitMs: number
+  /** Events that it wants to hold at once, if it says: more only while it is quick. */
+  readonly capacity?: number
   /** Epoch milliseconds. */
   readonly joinedAt: number
 }
@@ -251,7 +286,12 @@ export class Member implements Subscribed {
   /** Positions by handle. */
   readonly #inFlight = new Map<string, number>()
   readonly #handles = new Map<number, string>()
+  /** Since when, epoch milliseconds, by handle: only of members that want to hold few. */
+  readonly #heldSince = new Map<string, number>()
+  /** What it may hold: more than it wants for as long as it settles quickly, so that nobody waits for a round trip. */
+  #window: number
   #isTold = false
+  #isSilent = false
 
   constructor(
     pattern: string,
@@ -270,14 +310,30 @@ export class Member implements Subscribed {
     this.#outlet = outlet
     this.#group = group
     this.#store = store
+    this.#window = options.capacity ?? Number.POSITIVE_INFINITY
   }
 
   get inFlight(): number {
     return this.#inFlight.size
   }
 
+  /** Whether it let its time for something run out, and has said nothing since. */
+  get isSilent(): boolean {
+    return this.#isSilent
+  }
+
+  fallSilent(): void {
+    this.#isSilent = true
+  }
+
+  heard(): void {
+    if (!this.#isSilent) return
+    this.#isSilent = false
+    this.#group.wake()
+  }
+
   get maxInflight(): number {
-    return this.#group.settings.maxInflight
+    return Math.min(this.#group.settings.maxInflight, this.#window)
   }
 
   /** Whether its connection does not keep up. */
@@ -297,11 +353,12 @@ export class Member implements Subscribed {
     const handle = this.#outlet.handleFor(item, this.id)
     this.#inFlight.set(handle, item.position)
     this.#handles.set(item.position, handle)
+    if (this.options.capacity !== undefined) this.#heldSince.set(handle, this.#group.now())
     this.#outlet.send(encodeItem(this.#shape, item, { attempt, eventId: handle }))
     this.#warn()
     if (this.options.ackMode === "auto" && !this.options.settlesItself) {
       this.#outlet.run(
-        Effect.catch(Effect.asVoid(this.settle(handle, true)), (error) =>
+        Effect.catch(Effect.asVoid(this.settle(handle, { how: "ack" })), (error) =>
           Effect.logWarning(`Delivery of ${item.id} could not be settled: it comes again`, error)
         )
       )
@@ -330,6 +387,7 @@ export class Member implements Subscribed {
     if (handle === undefined) return
     this.#handles.delete(position)
     this.#inFlight.delete(handle)
+    this.#heldSince.delete(handle)
   }
 
   tellGivenUp(id: string, attempts: number): void {
@@ -340,25 +398,62 @@ export class Member implements Subscribed {
     return this.#inFlight.has(handle)
   }
 
-  settle(
-    handle: string,
-    done: boolean,
-    redeliverMs = this.#group.settings.redeliverDelayMs
-  ): Effect.Effect<boolean, StoreError> {
+  settle(handle: string, { how, reason, redeliverMs }: Settled): Effect.Effect<boolean, StoreError> {
     const position = this.#inFlight.get(handle)
     if (position === undefined) return Effect.succeed(false)
     const { holder } = this
     const { key } = this.#group
     return Effect.map(
       this.#store.settleDeliveries([
-        done ? { group: key, position, holder } : { group: key, position, holder, redeliverMs }
+        {
+          group: key,
+          position,
+          holder,
+          ...(how === "ack"
+            ? {}
+            : {
+                failed: {
+                  ...(how === "nak" ? { redelivery: this.#group.redelivery(redeliverMs) } : {}),
+                  ...(reason === undefined ? {} : { reason })
+                }
+              })
+        }
       ]),
       ([settled = false]) => {
+        this.#measure(handle)
         this.forget(position)
+        this.#isSilent = false
         this.#group.wake()
         return settled
       }
     )
+  }
+
+  #measure(handle: string): void {
+    const { capacity } = this.options
+    const since = this.#heldSince.get(handle)
+    if (capacity === undefined || since === undefined) return
+    const isQuick = this.#group.now() - since < QUICK_MS
+    this.#window = isQuick ? Math.min(this.#window + 1, this.#group.settings.maxInflight) : capacity
+  }
+
+  extend(which: InProgress): Effect.Effect<number, StoreError> {
+    // not before it is stored: what is due by then would go to somebody else
+    return Effect.tap(this.#extend(which), () => Effect.sync(() => this.heard()))
+  }
+
+  #extend(which: InProgress): Effect.Effect<number, StoreError> {
+    const { holder } = this
+    const { ackWaitMs: ackMs } = this.options
+    if ("only" in which) {
+      const position = this.#inFlight.get(which.only)
+      return position === undefined
+        ? Effect.succeed(0)
+        : this.#store.extendDeliveries({ holder, ackMs, position })
+    }
+    if (this.#inFlight.size === 0) return Effect.succeed(0)
+    const except = which.except.flatMap((handle) => this.#inFlight.get(handle) ?? [])
+    return this.#store.extendDeliveries({ holder, ackMs, except })
   }
 
   onDrain(): void {

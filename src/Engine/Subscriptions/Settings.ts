@@ -1,4 +1,5 @@
 /** What subscribers and members of groups go by: what may be asked for, and what goes without saying. */
+import { type Duration, positiveDuration } from "../../Duration.ts"
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import {
@@ -6,15 +7,19 @@ import {
   type BackpressureMode,
   type BufferConfig,
   type GroupSettings,
+  GROUP_REDELIVERIES,
+  MAX_ACK_WAIT_MS,
+  MAX_BACKOFF_MS,
   MAX_BUFFER,
   MAX_IN_FLIGHT,
   MAX_REDELIVER_MS,
-  MAX_REDELIVERIES,
+  MIN_ACK_WAIT_MS,
   MIN_BUFFER,
   REDELIVER_MS
 } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
 import type { StoredSettings } from "../Store/GroupStore.ts"
+import type { Redelivery } from "../Store/Store.ts"
 
 export const ackModes: readonly [AckMode, ...Array<AckMode>] = ["auto", "manual"]
 export const backpressureModes: readonly [BackpressureMode, ...Array<BackpressureMode>] = [
@@ -31,9 +36,16 @@ export const settingsOf = (given: StoredSettings): GroupSettings => ({
   backpressure: "buffer",
   buffer: {},
   maxInflight: MAX_IN_FLIGHT,
-  maxRedeliveries: MAX_REDELIVERIES,
+  maxRedeliveries: GROUP_REDELIVERIES,
   redeliverDelayMs: REDELIVER_MS,
   ...given
+})
+
+/** When what has failed in a group comes again: a delay that was set stays the same, and that of a `nak` wins. */
+export const redeliveryOf = (given: StoredSettings, delayMs?: number): Redelivery => ({
+  firstMs: delayMs ?? given.redeliverDelayMs ?? REDELIVER_MS,
+  longestMs: delayMs ?? given.redeliverDelayMs ?? MAX_BACKOFF_MS,
+  maxRedeliveries: given.maxRedeliveries ?? GROUP_REDELIVERIES
 })
 
 type Change = { readonly [Name in keyof StoredSettings]?: StoredSettings[Name] | null }
@@ -65,6 +77,17 @@ export const readBuffer = (value: unknown): BufferConfig => {
     ? {}
     : { maxBytes: integer("buffer.maxBytes", maxBytes, MIN_BUFFER, MAX_BUFFER) }
 }
+
+/** Milliseconds. */
+export const readAckWait = (value: unknown): number => {
+  // it says what is wrong with anything else
+  const ms = positiveDuration(value as Duration, "`ackWait`")
+  if (ms >= MIN_ACK_WAIT_MS && ms <= MAX_ACK_WAIT_MS) return Math.floor(ms)
+  throw new ValidationError(`\`ackWait\` must be from 1 second to 24 hours, not ${show(value)}`)
+}
+
+/** How many events a client wants to hold at once. */
+export const readCapacity = (value: unknown): number => integer("capacity", value, 1, 1000)
 
 export const oneOf = <A extends string>(name: string, allowed: ReadonlyArray<A>, value: unknown): A => {
   const found = allowed.find((one) => one === value)

@@ -5,13 +5,8 @@
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
-import {
-  ACK_DEADLINE_MS,
-  MAX_IN_FLIGHT,
-  MAX_REDELIVERIES,
-  REDELIVER_MS
-} from "../../Protocol/Subscriptions.ts"
-import type { AckMode, BackpressureMode, BufferConfig } from "../../Protocol/Subscriptions.ts"
+import { MAX_IN_FLIGHT, MAX_REDELIVERIES, REDELIVER_MS } from "../../Protocol/Subscriptions.ts"
+import type { AckMode, AckType, BackpressureMode, BufferConfig } from "../../Protocol/Subscriptions.ts"
 import {
   accepts,
   encodeItem,
@@ -42,13 +37,29 @@ export interface Outlet {
   readonly run: (effect: Effect.Effect<void>) => void
 }
 
+/** What becomes of a delivery. */
+export interface Settled {
+  readonly how: AckType
+  /** With `nak`. */
+  readonly redeliverMs?: number
+  /** Why, with `nak` and `term`. */
+  readonly reason?: string
+}
+
+/** Handles of deliveries. */
+export type InProgress = { readonly only: string } | { readonly except: ReadonlyArray<string> }
+
 /** A subscription of a connection. */
 export interface Subscribed {
   readonly id: string
   readonly pattern: string
   readonly holds: (handle: string) => boolean
   /** Whether the delivery was held. */
-  readonly settle: (handle: string, done: boolean, redeliverMs?: number) => Effect.Effect<boolean, StoreError>
+  readonly settle: (handle: string, as: Settled) => Effect.Effect<boolean, StoreError>
+  /** They are in progress: one that is held, or all but some. Returns for how many it has taken effect. */
+  readonly extend: (which: InProgress) => Effect.Effect<number, StoreError>
+  /** Its client has said something about an event that is not held. */
+  readonly heard: () => void
   readonly onDrain: () => void
   readonly close: () => void
 }
@@ -60,6 +71,8 @@ export const backlogOf = (mode: BackpressureMode, { maxBytes }: BufferConfig = {
 interface Delivery {
   readonly item: Item
   readonly attempt: number
+  /** Whether the client has it, and not the time after which it comes again. */
+  readonly isOut: boolean
   readonly cancel: () => void
 }
 
@@ -67,7 +80,11 @@ export class Subscriber implements Subscribed, Listener {
   readonly id: string
   readonly pattern: string
   readonly #shape: Shape
-  readonly #options: { readonly ackMode: AckMode; readonly backpressure: BackpressureMode }
+  readonly #options: {
+    readonly ackMode: AckMode
+    readonly ackWaitMs: number
+    readonly backpressure: BackpressureMode
+  }
   readonly #outlet: Outlet
   readonly #feed: Feed
   readonly #read: (after: number) => Effect.Effect<ItemPage, StoreError>
@@ -86,6 +103,7 @@ export class Subscriber implements Subscribed, Listener {
     after: number,
     options: {
       readonly ackMode: AckMode
+      readonly ackWaitMs: number
       readonly backpressure: BackpressureMode
       readonly buffer?: BufferConfig
     },
@@ -142,6 +160,8 @@ export class Subscriber implements Subscribed, Listener {
     )
   }
 
+  heard(): void {}
+
   onDrain(): void {
     this.#goOn()
   }
@@ -150,15 +170,32 @@ export class Subscriber implements Subscribed, Listener {
     return this.#inFlight.has(handle)
   }
 
-  settle(handle: string, done: boolean, redeliverMs = REDELIVER_MS): Effect.Effect<boolean> {
+  settle(handle: string, { how, redeliverMs = REDELIVER_MS }: Settled): Effect.Effect<boolean> {
     return Effect.sync(() => {
       const delivery = this.#inFlight.get(handle)
       if (delivery === undefined) return false
       delivery.cancel()
-      if (done) this.#inFlight.delete(handle)
-      else this.#schedule(handle, delivery.item, delivery.attempt, redeliverMs)
+      if (how === "nak") this.#schedule(handle, { ...delivery, isOut: false }, redeliverMs)
+      else this.#inFlight.delete(handle)
       this.#goOn()
       return true
+    })
+  }
+
+  extend(which: InProgress): Effect.Effect<number> {
+    return Effect.sync(() => {
+      const handles =
+        "only" in which
+          ? [which.only]
+          : [...this.#inFlight.keys()].filter((handle) => !which.except.includes(handle))
+      const extended = handles.filter((handle) => {
+        const delivery = this.#inFlight.get(handle)
+        if (delivery?.isOut !== true) return false
+        delivery.cancel()
+        this.#schedule(handle, delivery, this.#options.ackWaitMs)
+        return true
+      })
+      return extended.length
     })
   }
 
@@ -209,19 +246,20 @@ export class Subscriber implements Subscribed, Listener {
       return this.#outlet.send(frame?.() ?? encodeItem(this.#shape, item))
     }
     const handle = this.#outlet.handleFor(item, this.id)
-    this.#schedule(handle, item, attempt, ACK_DEADLINE_MS)
+    this.#schedule(handle, { item, attempt, isOut: true }, this.#options.ackWaitMs)
     this.#outlet.send(encodeItem(this.#shape, item, { attempt, eventId: handle }))
   }
 
   /** The delivery has failed unless it is settled in time. */
-  #schedule(handle: string, item: Item, attempt: number, delayMs: number): void {
+  #schedule(handle: string, delivery: Omit<Delivery, "cancel">, delayMs: number): void {
+    const { attempt, item } = delivery
     const cancel = this.#outlet.at(delayMs, () => {
       this.#inFlight.delete(handle)
       if (attempt <= MAX_REDELIVERIES) return this.#deliver(item, attempt + 1)
       this.#outlet.tell(this.id, "REDELIVERIES_EXHAUSTED", givenUp(item.id, attempt), true)
       this.#goOn()
     })
-    this.#inFlight.set(handle, { item, attempt, cancel })
+    this.#inFlight.set(handle, { ...delivery, cancel })
   }
 
   readonly #catchUp: Effect.Effect<void> = Effect.gen({ self: this }, function* () {

@@ -316,7 +316,12 @@ export class Subscriptions {
           { key: state.key, name: group.name, setup: state },
           shape,
           this.feedFor(environment, shape.target),
-          { store: this.store, run: this.run, at: this.alarm.at },
+          {
+            store: this.store,
+            run: this.run,
+            at: this.alarm.at,
+            now: () => this.clock.currentTimeMillisUnsafe()
+          },
           () => {
             this.#groups.delete(identity)
             if (this.#open.get(made.key) === made) this.#open.delete(made.key)

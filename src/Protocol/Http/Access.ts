@@ -93,6 +93,8 @@ export const access: { readonly [Name in EndpointName]: Access } = {
   restUpdateConsumerGroup: groupInPath("subscription:manage"),
   restDeleteConsumerGroup: groupInPath("subscription:manage"),
   restPauseConsumerGroup: groupInPath("subscription:manage"),
+  groupDeadLetters: groupInPath("subscription:read"),
+  retryGroupDeadLetters: groupInPath("subscription:manage"),
   restResumeConsumerGroup: groupInPath("subscription:manage"),
 
   appendEvent: streamInBody("stream:append"),

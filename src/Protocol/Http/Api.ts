@@ -143,6 +143,19 @@ export class ConsumerGroups extends HttpApiGroup.make("ConsumerGroups").add(
     success: Schemas.ConsumerGroup,
     error
   }),
+  HttpApiEndpoint.get("groupDeadLetters", endpoints.groupDeadLetters.path, {
+    params: name,
+    query: { ...groupQuery, after: optionalText, limit: optionalText },
+    success: Schemas.DeadLettersResponse,
+    error
+  }),
+  HttpApiEndpoint.post("retryGroupDeadLetters", endpoints.retryGroupDeadLetters.path, {
+    params: name,
+    query: groupQuery,
+    payload: Schemas.RetryDeadLettersRequest,
+    success: Schemas.RetryDeadLettersResponse,
+    error
+  }),
   HttpApiEndpoint.post("restResumeConsumerGroup", endpoints.restResumeConsumerGroup.path, {
     params: name,
     query: groupQuery,

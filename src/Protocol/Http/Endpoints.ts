@@ -90,6 +90,9 @@ export const endpoints = {
   restUpdateConsumerGroup: rest("PATCH", "/api/v1/consumer-groups/:name"),
   restDeleteConsumerGroup: rest("DELETE", "/api/v1/consumer-groups/:name"),
   restPauseConsumerGroup: rest("POST", "/api/v1/consumer-groups/:name/pause"),
+  groupDeadLetters: rest("GET", "/api/v1/consumer-groups/:name/dead-letters"),
+  /** `position` in the body says which one; else all of them. */
+  retryGroupDeadLetters: rest("POST", "/api/v1/consumer-groups/:name/dead-letters/retry"),
   restResumeConsumerGroup: rest("POST", "/api/v1/consumer-groups/:name/resume"),
 
   listSecrets: rest("GET", "/api/v1/secrets"),

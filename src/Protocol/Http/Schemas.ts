@@ -141,6 +141,7 @@ const groupCounts = {
   inFlight: Schema.Int,
   retrying: Schema.Int,
   givenUp: Schema.Int,
+  deadLetters: Schema.Int,
   memberCount: Schema.Int
 }
 const groupFacts = {
@@ -216,6 +217,7 @@ export const ConnectConsumerGroup = Schema.Struct({
   inFlight: optional(Schema.Int),
   retrying: optional(Schema.Int),
   givenUp: optional(Schema.Int),
+  deadLetters: optional(Schema.Int),
   memberCount: optional(Schema.Int),
   members: optional(groupMembers)
 })

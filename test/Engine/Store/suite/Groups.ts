@@ -22,6 +22,9 @@ const claim = (shop: Shop, group: number, credits: Readonly<Record<string, numbe
     members: Object.entries(credits).map(([holder, credit]) => ({ holder, credit, ackMs: 30_000 }))
   })
 
+/** Due again after so long, three times. */
+const failed = (ms: number) => ({ redelivery: { firstMs: ms, longestMs: ms, maxRedeliveries: 3 } })
+
 const held = ({ deliveries }: GroupClaim) =>
   deliveries.map(({ attempt, entry, holder }) => `${holder} ${JSON.parse(entry.data).i} ${attempt}`)
 
@@ -72,12 +75,63 @@ export const groupsSuite = (test: ShopTest): void => {
       yield* shop.store.releaseHolder("anna")
       for (let attempt = 1; attempt <= 4; attempt++) {
         assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 1 })), [`ben 1 ${attempt}`])
-        yield* shop.store.settleDeliveries([{ group: key, position, holder: "ben", redeliverMs: 0 }])
+        yield* shop.store.settleDeliveries([{ group: key, position, holder: "ben", failed: failed(0) }])
       }
 
       const last = yield* claim(shop, key, { ben: 1 })
 
       assert.deepStrictEqual([held(last), last.exhausted.length], [[], 1])
+    })
+
+    test("keep the newest thousand of what they have given up, until they are deleted", function* (shop) {
+      const { key } = yield* shop.store.openGroup(packers)
+      const choice = { environment, namespace: "default", name: "packers" }
+      const positions: Array<number> = []
+      for (let i = 0; i < 1002; i++) positions.push((yield* shop.emit("order.placed", { i })).position)
+      yield* TestClock.adjust(1)
+      for (let n = 0; n < 1002;) {
+        const { deliveries } = yield* claim(shop, key, { anna: 1000 })
+        n += deliveries.length
+        yield* shop.store.settleDeliveries(
+          deliveries.map(({ entry: { position } }) => ({
+            group: key,
+            position,
+            holder: "anna",
+            failed: { reason: "torn" }
+          }))
+        )
+      }
+
+      const group = yield* shop.store.groups.get(choice)
+      assert.deepInclude(group, { givenUp: 1002, deadLetters: 1000, inFlight: 0, retrying: 0 })
+      const [oldest] = yield* shop.store.groups.listDeadLetters(choice, 0, 1)
+      assert.strictEqual(oldest?.position, positions[2])
+      assert.deepInclude(oldest, { attempts: 1, reason: "torn", at: 1 })
+
+      assert.strictEqual(yield* shop.store.groups.retryDeadLetters(choice, positions[0]), 0)
+      assert.strictEqual(yield* shop.store.groups.retryDeadLetters(choice, positions[2]), 1)
+      assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 1 })), ["ben 2 1"])
+      yield* shop.store.groups.delete(choice)
+      yield* shop.store.openGroup(packers)
+      assert.deepInclude(yield* shop.store.groups.get(choice), { givenUp: 0, deadLetters: 0 })
+    })
+
+    test("give a holder time for all that it has, for all but some, or for one", function* (shop) {
+      const { key } = yield* shop.store.openGroup(packers)
+      const positions: Array<number> = []
+      for (let i = 1; i <= 3; i++) positions.push((yield* shop.emit("order.placed", { i })).position)
+      yield* claim(shop, key, { anna: 3 })
+      const extend = (more: object) => shop.store.extendDeliveries({ holder: "anna", ackMs: 30_000, ...more })
+
+      yield* TestClock.adjust(20_000)
+      assert.strictEqual(yield* extend({ except: [positions[2]] }), 2)
+      yield* TestClock.adjust(10_000)
+      assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 3 })), ["ben 3 2"])
+      assert.strictEqual(yield* extend({ position: positions[0] }), 1)
+      assert.strictEqual(yield* extend({ position: positions[2] }), 0)
+      yield* TestClock.adjust(20_000)
+      assert.deepStrictEqual(held(yield* claim(shop, key, { ben: 3 })), ["ben 2 2"])
+      assert.strictEqual(yield* extend({}), 1)
     })
 
     test("pass over what their filter leaves out", function* (shop) {
@@ -175,7 +229,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* seen, [positions[2], 2, 3, 0, undefined, 0])
       yield* shop.store.settleDeliveries([
         { group: key, position: positions[0]!, holder: "anna" },
-        { group: key, position: positions[1]!, holder: "anna", redeliverMs: 500 }
+        { group: key, position: positions[1]!, holder: "anna", failed: failed(500) }
       ])
       assert.deepStrictEqual(yield* seen, [positions[2], 2, 1, 1, 500, 0])
 
@@ -183,7 +237,7 @@ export const groupsSuite = (test: ShopTest): void => {
         yield* TestClock.adjust(500)
         yield* claim(shop, key, { anna: 1 })
         yield* shop.store.settleDeliveries([
-          { group: key, position: positions[1]!, holder: "anna", redeliverMs: 500 }
+          { group: key, position: positions[1]!, holder: "anna", failed: failed(500) }
         ])
       }
       yield* TestClock.adjust(500)
@@ -216,6 +270,7 @@ export const groupsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* claim(shop, key, { ben: 9 }), {
         deliveries: [],
         exhausted: [],
+        silent: [],
         more: false,
         nextDueAt: Number.POSITIVE_INFINITY
       })

@@ -1,0 +1,49 @@
+/**
+ * An event that a subscription holds: one of a group, or of a subscription with acks of its own. Until it is settled the client
+ * tells the server that somebody works on it.
+ */
+
+/** What has the event: nobody yet; a body; the ack that follows it; nobody any more, when the acks are the user's. */
+export type Phase = "waiting" | "running" | "acking" | "left"
+
+export class Delivery {
+  readonly eventId: string
+  phase: Phase = "waiting"
+  /** It is no longer held here: the connection that it came over is gone, or its time was up. It comes again to somebody. */
+  isLost = false
+  /** Its receiver has settled it by itself, or tried to. */
+  isSettled = false
+  /** When it was left or last said to be in progress, epoch milliseconds. */
+  leftAt = 0
+
+  constructor(eventId: string) {
+    this.eventId = eventId
+  }
+}
+
+/** What takes an event: a handler, or the body of a loop over a stream. */
+export interface Body {
+  /** Begins; `false` when the event is no longer held, and comes again to somebody. */
+  readonly take: () => boolean
+  readonly done: () => void
+  readonly failed: (error: unknown) => void
+}
+
+/** Of events that nobody waits for. */
+export const free: Body = { take: () => true, done: () => undefined, failed: () => undefined }
+
+/** What becomes of what a subscription holds when its connection is lost. */
+export const loseAll = (deliveries: Map<string, Delivery>): void => {
+  for (const [eventId, delivery] of deliveries) {
+    // a body that runs is not begun again when the event comes back here, and one that is done is only acked then
+    const stays = delivery.phase === "running" || (delivery.phase === "acking" && !delivery.isLost)
+    delivery.isLost = true
+    if (!stays) deliveries.delete(eventId)
+  }
+}
+
+/** Why an event has failed whose loop was left: leaving a loop by `break` and by throwing look the same to a stream. */
+export const leftLoop = (): Error =>
+  new Error(
+    "The loop over the stream was left in the round of this event: it was thrown, or `event.ack()` was not called before `break`"
+  )
