@@ -1,0 +1,55 @@
+/**
+ * The fuzzer: `npm run fuzz -- --seed 7 --minutes 10`.
+ *
+ * Sends odd requests, frames and answers over every transport to a real `ironflow serve`, while another process watches it. It
+ * ends with 1, and prints what was sent last, when something breaks.
+ *
+ * - `--seed`: what is sent; another one each time by default
+ * - `--minutes`: 1 by default, in halves with and without keys; no limit with `--count`
+ * - `--keys`, `--open`: only with keys, or only without
+ * - `--from`, `--count`: these inputs of the seed only, to see again what has broken
+ */
+import process from "node:process"
+import { parseArgs } from "node:util"
+import { defaultBounds, fuzz } from "./Fuzzer.ts"
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: "string" },
+    minutes: { type: "string" },
+    keys: { type: "boolean", default: false },
+    open: { type: "boolean", default: false },
+    from: { type: "string", default: "0" },
+    count: { type: "string" }
+  }
+})
+
+const number = (name: string, text: string): number => {
+  const value = Number(text)
+  if (!(value >= 0)) throw new Error(`--${name} must be a number, got "${text}"`)
+  return value
+}
+
+const seed = values.seed === undefined ? Math.floor(Math.random() * 1e9) : number("seed", values.seed)
+const count = values.count === undefined ? undefined : number("count", values.count)
+const minutes =
+  values.minutes !== undefined ? number("minutes", values.minutes) : count === undefined ? 1 : undefined
+const modes = values.keys === values.open ? [true, false] : [values.keys]
+
+console.log(`Seed ${seed}. Bounds: ${JSON.stringify(defaultBounds)}`)
+for (const withKeys of modes) {
+  const result = await fuzz({
+    seed,
+    withKeys,
+    from: number("from", values.from),
+    ...(count === undefined ? {} : { count }),
+    ...(minutes === undefined ? {} : { minutes: minutes / modes.length })
+  })
+  console.log(
+    `${withKeys ? "With keys" : "Without keys"}: ${result.inputs} inputs. ${JSON.stringify(result.report)}`
+  )
+  if (result.broken !== undefined) {
+    console.log(`Broken: ${result.broken}`)
+    process.exitCode = 1
+  }
+}
