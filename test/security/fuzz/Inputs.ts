@@ -13,6 +13,7 @@ import type { EndpointName } from "../../../src/Protocol/Http/Endpoints.ts"
 import { sign } from "../../../src/Serve/Signature.ts"
 import { envelope, int, message, struct, text, timestamp } from "../../wire/RawStream.ts"
 import { registrationOf } from "../../wire/RawTurnWorker.ts"
+import { hpack, http2Frame, PREFACE } from "../Http2Frames.ts"
 import { largeBody, mutateBody, mutateBytes, mutateJson, randomBytes } from "./Mutate.ts"
 import { endpoints, HELD_MS, judge, pathFor, Problem, type Target } from "./Target.ts"
 
@@ -336,39 +337,6 @@ const makeHttpBytes: Maker = (dice, target) => {
     send: async () => judgeBytes(await exchange(target.port, parts))
   }
 }
-
-const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-
-const http2Frame = (
-  type: number,
-  flags: number,
-  stream: number,
-  payload: Buffer,
-  length = payload.length
-): Buffer => {
-  const head = Buffer.alloc(9)
-  head.writeUIntBE(length & 0xffffff, 0, 3)
-  head[3] = type
-  head[4] = flags
-  head.writeUInt32BE(stream >>> 0, 5)
-  return Buffer.concat([head, payload])
-}
-
-/** Header fields as literals without an index. */
-const hpack = (fields: ReadonlyArray<readonly [string, string]>): Buffer =>
-  Buffer.concat(
-    fields.map(([name, value]) => {
-      const part = (written: string): Buffer => {
-        const bytes = Buffer.from(written)
-        return Buffer.concat([
-          Buffer.from(bytes.length < 127 ? [bytes.length] : [127, ...rest(bytes.length - 127)]),
-          bytes
-        ])
-      }
-      return Buffer.concat([Buffer.from([0]), part(name), part(value)])
-    })
-  )
-const rest = (n: number): Array<number> => (n < 128 ? [n] : [(n % 128) | 128, ...rest(Math.floor(n / 128))])
 
 const makeHttp2Frames: Maker = (dice, target) => {
   const call = makeCall(dice, target)

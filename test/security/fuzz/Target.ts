@@ -14,11 +14,12 @@ export interface Answer {
 /** Something that must not be. */
 export class Problem extends Error {}
 
+/** An answer of 500 is a bug; 502 is the fault of a push endpoint. */
 export const judge = ({ status, text }: Answer): void => {
-  if (status >= 500 && (status !== 503 || text.includes("INTERNAL_ERROR"))) {
+  const isTheirs = [503, 504].includes(status) || (status === 502 && text.includes("ENDPOINT_"))
+  if (text.includes("INTERNAL_ERROR") || (status >= 500 && !isTheirs)) {
     throw new Problem(`answered with ${status} ${text.slice(0, 500)}`)
   }
-  if (text.includes("INTERNAL_ERROR")) throw new Problem(`answered with a bug: ${text.slice(0, 500)}`)
 }
 
 /** How long a connection is held on which nothing more is to be expected, milliseconds. */

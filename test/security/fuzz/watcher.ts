@@ -190,7 +190,9 @@ const greet = createFunction(
 const worker = createWorker({ ...connection, functions: [greet], logger: false })
 const client = createClient(connection)
 // it goes on until the process ends
-worker.start().catch((error: unknown) => say({ type: "broken", how: `The worker of the good client: ${String(error)}` }))
+worker
+  .start()
+  .catch((error: unknown) => say({ type: "broken", how: `The worker of the good client: ${String(error)}` }))
 await worker.ready()
 
 let runs = 0
