@@ -165,7 +165,8 @@ const readPatterns = (text: unknown, what: string, example: string): ReadonlyArr
   return patterns
 }
 
-const split = (text: string): ReadonlyArray<string> => text.split(",").map((pattern) => pattern.trim())
+/** The patterns of a list that was checked when it was stored. */
+export const split = (text: string): ReadonlyArray<string> => text.split(",").map((pattern) => pattern.trim())
 
 /** Whether a text fits a pattern in which `*` stands for any characters, none included. */
 export const matchesGlob = (pattern: string, text: string): boolean => {
@@ -230,6 +231,8 @@ interface Relevant {
   readonly policies: ReadonlyArray<CompiledPolicy>
   /** One allows everything, and none denies or has a condition. */
   readonly always: boolean
+  /** One denies something. */
+  readonly denies: boolean
 }
 
 /** Characters of a resource that is compared with patterns: more than the longest names with all that stands before them. */
@@ -256,6 +259,38 @@ export class Permissions {
     return this.#about(action).policies.some(({ effect }) => effect === "allow")
   }
 
+  /** The same for the resources of one kind, such as those in a list. */
+  mayAny(action: Action, kind: ResourceKind): boolean {
+    const { policies, always } = this.#about(action)
+    if (always) return true
+    const all = `${kind}:*`
+    // a pattern that fits this text fits every name
+    const isAllDenied = policies.some(
+      ({ effect, expression, resourcePatterns }) =>
+        effect === "deny" &&
+        expression === undefined &&
+        (resourcePatterns === undefined || fitsOne(resourcePatterns, all))
+    )
+    return (
+      !isAllDenied &&
+      policies.some(
+        ({ effect, resourcePatterns }) =>
+          effect === "allow" &&
+          (resourcePatterns === undefined || resourcePatterns.some((pattern) => overlapsGlob(pattern, all)))
+      )
+    )
+  }
+
+  /** Whether the action is allowed on everything, always. */
+  mayAll(action: Action): boolean {
+    return this.#about(action).always
+  }
+
+  /** Whether a policy denies the action on something. */
+  isDenied(action: Action): boolean {
+    return this.#about(action).denies
+  }
+
   /**
    * `undefined` when it is allowed. What brings more than the resource says gives `reach`, whether a resource pattern is about
    * some of that: a policy that denies any of it applies.
@@ -266,12 +301,36 @@ export class Permissions {
     context: PolicyContext,
     reach?: (resources: string) => boolean
   ): Denial | undefined {
-    const { policies, always } = this.#about(action)
-    if (always) return undefined
+    return this.#judge(action, resource, context, reach, false)
+  }
+
+  /**
+   * `undefined` unless a policy denies it, whether or not one allows it: for what another action, which is allowed, has as its
+   * effect too.
+   */
+  prohibition(
+    action: Action,
+    resource: string,
+    context: PolicyContext,
+    reach?: (resources: string) => boolean
+  ): Denial | undefined {
+    return this.#judge(action, resource, context, reach, true)
+  }
+
+  #judge(
+    action: Action,
+    resource: string,
+    context: PolicyContext,
+    reach: ((resources: string) => boolean) | undefined,
+    isAllowed: boolean
+  ): Denial | undefined {
+    const { policies, always, denies } = this.#about(action)
+    if (always || (isAllowed && !denies)) return undefined
     // nothing has such a name, and to compare it with patterns takes long
     if (resource.length > resourceLength) return { reason: "nothing allows it" }
-    let allowed = false
+    let allowed = isAllowed
     for (const policy of policies) {
+      if (isAllowed && policy.effect === "allow") continue
       if (
         policy.resourcePatterns !== undefined &&
         !fitsOne(policy.resourcePatterns, resource) &&
@@ -301,6 +360,7 @@ export class Permissions {
     const policies = this.#rules.map(compile).filter(({ actionPatterns }) => fitsOne(actionPatterns, action))
     const relevant = {
       policies,
+      denies: policies.some(({ effect }) => effect === "deny"),
       always:
         policies.some(
           ({ effect, resourcePatterns }) => effect === "allow" && resourcePatterns === undefined

@@ -23,7 +23,7 @@ import * as Sqlite from "../src/Engine/Store/Sqlite.ts"
 import { openTestEngine } from "../src/Testing/TestEngine.ts"
 import type { EngineProcess } from "./fixtures/engine.ts"
 import { callAgain, type Fixture } from "./fixtures/Fixture.ts"
-import { look, type RunIds } from "./fixtures/Look.ts"
+import { look, ownOf, type RunIds } from "./fixtures/Look.ts"
 import { startProgram } from "./fixtures/Process.ts"
 import { makeFunctions, makeProjections } from "./fixtures/Shop.ts"
 import { openSideLog, readSideLog } from "./fixtures/SideLog.ts"
@@ -50,8 +50,10 @@ const copyOf = (name: string) => {
   }
   const fixture = JSON.parse(fs.readFileSync(path.join(folder, name, "fixture.json"), "utf8")) as Fixture
   fs.writeFileSync(sideLog, fixture.lines.map((line) => `${JSON.stringify(line)}\n`).join(""))
+  const { access, ...seen } = fixture.seen
   return {
     ...fixture,
+    seen: { ...seen, access: { ...access, policies: ownOf(access.policies) } },
     database,
     sideLog,
     engine: path.join(copy, "engine.mjs"),

@@ -64,6 +64,12 @@ const create = Command.make(
     yield* print(key, () =>
       [
         `API key ${key.name} (${key.id}), ${environmentOf(key)}, roles ${rolesOf(key)}.`,
+        // no other has all environments without being asked to
+        ...(key.env_id === "*" && !allEnvironments
+          ? [
+              "It is the first key: from now on every call needs one, and this one may do everything everywhere."
+            ]
+          : []),
         "Keep it now, since it is not shown again:",
         "",
         key.secret
@@ -121,18 +127,35 @@ const list = Command.make(
 
 const rotate = Command.make(
   "rotate",
-  { id },
-  Effect.fnUntraced(function* ({ id }) {
-    const key = yield* askFor(ApiKeys, (keys) => keys.rotate(id))
+  {
+    id,
+    overlap: Flag.String("overlap").pipe(
+      Flag.withMetavar("TIME"),
+      Flag.withDescription('How long the old one goes on working, such as "24h"; it ends at once by default'),
+      Flag.optional
+    )
+  },
+  Effect.fnUntraced(function* ({ id, overlap }) {
+    const key = yield* askFor(ApiKeys, (keys) =>
+      keys.rotate(id, Option.match(overlap, { onNone: () => ({}), onSome: (overlap) => ({ overlap }) }))
+    )
     yield* print(key, () =>
       [
         `API key ${key.name} (${key.id}) is another one now. Keep it, since it is not shown again:`,
         "",
-        key.secret
+        key.secret,
+        ...(key.previous_expires_at === undefined
+          ? []
+          : ["", `The one before works until ${key.previous_expires_at}.`])
       ].join("\n")
     )
   })
-).pipe(Command.withDescription("Replace a key by a new one with the same rights. The old one ends at once."))
+).pipe(
+  Command.withDescription(
+    "Replace a key by a new one with the same rights. The old one ends at once, or after --overlap."
+  ),
+  Command.withExamples([{ command: "ironflow apikeys rotate key_1 --overlap 24h" }])
+)
 
 const remove = Command.make(
   "delete",

@@ -81,6 +81,7 @@ const inFlags = (message: string): string =>
     .replace("with `port` (0", "with --port (0")
     .replace("set `insecure: true`", "add --insecure")
     .replace("`corsOrigins`", "--cors-origin")
+    .replace("`allowedHosts`", "--allowed-host")
     .replace("`leaseTerm`", "--lease-term")
     .replace("`maxConcurrentJobs`", "--concurrency")
 

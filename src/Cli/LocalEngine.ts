@@ -21,8 +21,12 @@ export interface LocalEngineOptions {
   readonly insecure?: boolean
   /** Whether endpoints in push mode may be on loopback and in private networks. */
   readonly allowPrivateEndpoints?: boolean
-  /** Origins whose pages are answered when there are API keys. */
+  /** Origins of other hosts whose pages are answered. */
   readonly corsOrigins?: ReadonlyArray<string>
+  /** Names under which browsers reach it. */
+  readonly allowedHosts?: ReadonlyArray<string>
+  /** Of the database file when it is made. */
+  readonly fileMode?: number
   /** How long a worker may be silent before its runs go to others: `15s`. */
   readonly leaseTerm?: string
   /** Instead of `IRONFLOW_MASTER_KEY`. */
@@ -33,12 +37,13 @@ const layer = ({
   allowPrivateEndpoints = false,
   check = false,
   data,
+  fileMode,
   masterKey,
   ...http
 }: LocalEngineOptions) =>
   Server.layer(http).pipe(
     Layer.provideMerge(layerEngine),
-    Layer.provide(Sqlite.layer({ filename: data, check })),
+    Layer.provide(Sqlite.layer({ filename: data, check, ...(fileMode === undefined ? {} : { fileMode }) })),
     Layer.provide(masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, Redacted.make(masterKey))),
     Layer.provide(
       Layer.sync(PushSettings, () => makeSettings({ allowPrivateNetworks: allowPrivateEndpoints }))

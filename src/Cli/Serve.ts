@@ -1,9 +1,12 @@
 /** `ironflow serve`: the engine for clients and workers elsewhere. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { DEFAULT_PORT } from "../Constants.ts"
+import { ValidationError } from "../Errors.ts"
+import { show } from "../Show.ts"
 import { ironflow } from "./Ironflow.ts"
 
 export const port = Flag.Int("port").pipe(
@@ -11,6 +14,17 @@ export const port = Flag.Int("port").pipe(
   Flag.withDescription(`The port to listen on, ${DEFAULT_PORT} by default; 0 for any that is free`),
   Flag.withDefault(DEFAULT_PORT)
 )
+
+const readMode = (text: Option.Option<string>): Effect.Effect<number | undefined, ValidationError> =>
+  Effect.suspend(() => {
+    if (Option.isNone(text)) return Effect.undefined
+    if (/^0?[0-7]{3}$/.test(text.value)) return Effect.succeed(Number.parseInt(text.value, 8))
+    return Effect.fail(
+      new ValidationError(
+        `${show(text.value)} is no mode of a file: --file-mode takes three octal digits, such as 0640`
+      )
+    )
+  })
 
 export const serve = Command.make(
   "serve",
@@ -48,12 +62,26 @@ export const serve = Command.make(
     ),
     corsOrigins: Flag.String("cors-origin").pipe(
       Flag.withMetavar("ORIGIN"),
-      Flag.withDescription("An origin whose pages are answered when there are API keys; may be repeated"),
+      Flag.withDescription("An origin of another host whose pages are answered; may be repeated"),
       Flag.atLeast(0)
+    ),
+    allowedHosts: Flag.String("allowed-host").pipe(
+      Flag.withMetavar("NAME"),
+      Flag.withDescription(
+        "A name under which browsers reach the engine, besides localhost and addresses; may be repeated"
+      ),
+      Flag.atLeast(0)
+    ),
+    fileMode: Flag.String("file-mode").pipe(
+      Flag.withMetavar("MODE"),
+      Flag.withDescription("The mode of the database file when it is made, in octal; 0600 by default"),
+      Flag.optional
     )
   },
-  Effect.fnUntraced(function* (input) {
+  Effect.fnUntraced(function* ({ fileMode, ...options }) {
     const { json } = yield* ironflow
+    const mode = yield* readMode(fileMode)
+    const input = { ...options, ...(mode === undefined ? {} : { fileMode: mode }) }
     const { withLocalEngine } = yield* Effect.promise(() => import("./LocalEngine.ts"))
     yield* withLocalEngine(input, ({ engine, server }) =>
       Effect.andThen(

@@ -35,7 +35,7 @@ export const readApiKey = withId((fields, id): APIKey => ({
   ...filled(fields, "env_id"),
   ...(Array.isArray(fields.role_ids) ? { role_ids: texts(fields.role_ids) } : {}),
   created_at: text(fields.created_at),
-  ...filled(fields, "expires_at", "last_used_at")
+  ...filled(fields, "expires_at", "last_used_at", "previous_expires_at")
 }))
 
 /** Servers name the key `key`, `secret`, or both. */

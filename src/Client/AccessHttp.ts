@@ -86,13 +86,41 @@ export const make = (connection: Connection): AccessClients => {
       (query) => call({ endpoint, query, what: `${method}()`, repeatable: true, read: listOf(read) })
     )
 
+  /** The id of the key that this client has made as the first one of the server, and goes on with. */
+  let own: string | undefined
+  const goOnWith = (id: string | undefined, apiKey: string | undefined) =>
+    Effect.sync(() => {
+      own = id
+      connection.goOnWith(apiKey)
+    })
+
   return {
     apiKeys: {
-      create: (input) => creating(endpoints.createApiKey, "apiKeys.create", input, readNewKey),
+      create: (input) =>
+        Effect.tap(
+          creating(endpoints.createApiKey, "apiKeys.create", input, readNewKey),
+          ({ env_id, id, secret }) =>
+            // nobody without a key makes another than the first, and that is the one for all environments
+            connection.server.apiKey === undefined && env_id === "*" ? goOnWith(id, secret) : Effect.void
+        ),
       list: () => listing(endpoints.listApiKeys, "apiKeys.list", readApiKey),
       get: (id) => on(endpoints.getApiKey, "apiKeys.get", apiKey, id, readApiKey),
-      rotate: (id) => on(endpoints.rotateApiKey, "apiKeys.rotate", apiKey, id, readNewKey),
-      delete: deleting(endpoints.deleteApiKey, "apiKeys.delete", apiKey)
+      rotate: (id, { overlap } = {}) =>
+        Effect.tap(
+          on(
+            endpoints.rotateApiKey,
+            "apiKeys.rotate",
+            apiKey,
+            id,
+            readNewKey,
+            overlap === undefined ? {} : { body: { overlap } }
+          ),
+          ({ secret }) => (id === own ? goOnWith(id, secret) : Effect.void)
+        ),
+      delete: (id) =>
+        Effect.tap(deleting(endpoints.deleteApiKey, "apiKeys.delete", apiKey)(id), () =>
+          id === own ? goOnWith(undefined, undefined) : Effect.void
+        )
     },
     orgs: {
       create: (input) => creating(endpoints.createOrg, "orgs.create", input, readOrg),

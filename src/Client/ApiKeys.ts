@@ -17,6 +17,8 @@ export interface APIKey {
   readonly expires_at?: string
   /** At most a few seconds late. */
   readonly last_used_at?: string
+  /** When the secret before the last rotation ends, which works until then. */
+  readonly previous_expires_at?: string
 }
 
 export interface APIKeyWithSecret extends APIKey {
@@ -28,10 +30,13 @@ export interface APIKeyWithSecret extends APIKey {
 
 export interface CreateAPIKeyInput {
   readonly name: string
-  /** `env_<name>` or the name of an environment, `*` for all; the client's by default, and all for the first key. */
+  /**
+   * `env_<name>` or the name of an environment, `*` for all; the client's by default. The first key of a server spans all,
+   * whatever is said here.
+   */
   readonly envId?: string
   readonly env_id?: string
-  /** The developer's role by default, and the admin's for the first key; a key with `[]` may do nothing. */
+  /** The developer's role by default; a key with `[]` may do nothing. The first key of a server has the admin's role as well. */
   readonly role_ids?: ReadonlyArray<string>
   readonly roleIds?: ReadonlyArray<string>
   /** When it ends, from now on: `"90d"`. Never by default. */
@@ -39,9 +44,19 @@ export interface CreateAPIKeyInput {
   readonly expiresIn?: Duration
 }
 
+export interface RotateAPIKeyOptions extends CallOptions {
+  /** How long the old secret goes on working beside the new one: `"24h"`, 30 days at most. It ends at once by default. */
+  readonly overlap?: Duration
+}
+
 /** The methods, in the reading `F`. */
 export interface ApiKeysApi<F extends HKT.TypeLambda> {
-  /** Makes a key. The result is the only one that holds it. */
+  /**
+   * Makes a key. The result is the only one that holds it.
+   *
+   * As soon as there is one, every call needs a key. A client without a key that makes the first key of a server goes on with
+   * that key, as long as it lives; nobody else has it.
+   */
   create(
     input: CreateAPIKeyInput,
     options?: CallOptions
@@ -50,8 +65,8 @@ export interface ApiKeysApi<F extends HKT.TypeLambda> {
   list(options?: CallOptions): Kind<F, Array<APIKey>, ClientError>
   /** Fails with code `API_KEY_NOT_FOUND`, as do those below. */
   get(id: string, options?: CallOptions): Kind<F, APIKey, ClientError>
-  /** Gives the key another secret. The old one stops working at once. */
-  rotate(id: string, options?: CallOptions): Kind<F, APIKeyWithSecret, ClientError>
+  /** Gives the key another secret. The old one stops working at once, or after `overlap`; one before that ends in any case. */
+  rotate(id: string, options?: RotateAPIKeyOptions): Kind<F, APIKeyWithSecret, ValidationError | ClientError>
   /** The key stops working at once, also where it is in use. */
   delete(id: string, options?: CallOptions): Kind<F, void, ClientError>
 }

@@ -129,6 +129,15 @@ export class Channel {
     })
   }
 
+  /** The server knows the channel by another key than calls have from now on: they go by HTTP until there is a new one. */
+  leave(): void {
+    this.#opening?.terminate()
+    const line = this.#line
+    this.#line = undefined
+    // what waits for an answer gets it
+    if (line !== undefined && line.calls.size === 0) line.webSocket.close(1000)
+  }
+
   close(): void {
     this.#closed = true
     this.#opening?.terminate()
@@ -188,7 +197,10 @@ export class Channel {
         resume(/^[1-5]\d\d$/.test(status) ? Effect.succeed({ status: Number(status), text }) : undefined)
       })
       if (!wellFormed) webSocket.terminate()
-      if (line.calls.size === 0) this.#rest(line)
+      if (line.calls.size === 0) {
+        this.#rest(line)
+        if (this.#line !== line) webSocket.close(1000)
+      }
     })
     webSocket.on("pong", () => {
       line.heard = true

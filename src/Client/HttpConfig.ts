@@ -22,7 +22,8 @@ export interface ServerOptions {
 export interface ResolvedServer {
   /** Without a slash at its end. */
   readonly url: string
-  readonly apiKey: string | undefined
+  /** Another one as soon as a client without a key has made the first key of the server. */
+  apiKey: string | undefined
   readonly environment: string
   /** Whether the environment travels with requests: one that nobody named is left to the API key, which knows its own. */
   readonly namesEnvironment: boolean

@@ -38,19 +38,27 @@ export interface Connection {
   readonly server: ResolvedServer
   /** Sends a request once. */
   readonly send: (request: Request) => Effect.Effect<Answer, ConnectionError | TimeoutError>
+  /** From now on requests go out with this key, or without one. */
+  readonly goOnWith: (apiKey: string | undefined) => void
 }
 
 export const make = (server: ResolvedServer): Effect.Effect<Connection, never, HttpClient.HttpClient> =>
   Effect.gen(function* () {
     const http = yield* HttpClient.HttpClient
     const channel = (yield* Channels)?.(server)
-    const headers: Record<string, string> = {
+    const headersNow = (): Record<string, string> => ({
       ...(server.namesEnvironment ? { [ENVIRONMENT_HEADER]: server.environment } : {}),
       accept: "application/json",
       ...(server.apiKey === undefined ? {} : { authorization: `Bearer ${server.apiKey}` })
-    }
+    })
+    let headers = headersNow()
     return {
       server,
+      goOnWith: (apiKey) => {
+        server.apiKey = apiKey
+        headers = headersNow()
+        channel?.leave()
+      },
       send: (request) =>
         Effect.suspend(() => {
           const { body, contentType = "application/json", method, path, what } = request

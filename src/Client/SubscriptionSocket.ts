@@ -17,8 +17,9 @@ import type { Dial } from "./SubscriptionSession.ts"
 
 /** Opens connections to a server. */
 export const dialSocket =
-  ({ apiKey, environment, timeoutMs, url }: ResolvedServer): Dial =>
+  (server: ResolvedServer): Dial =>
   (opened, failed) => {
+    const { apiKey, environment, timeoutMs, url } = server
     let giveUp = false
     let hangUp = (): void => {
       giveUp = true

@@ -16,6 +16,7 @@ import {
   type WorkerRegistration,
   type WorkerSession
 } from "../Protocol/Worker.ts"
+import type { WorkerLimits } from "./Access/WorkerAccess.ts"
 import type { LiveWorker } from "./Explain.ts"
 import type { Secrets } from "./Secrets.ts"
 import type { Claim, Demand, StoreService } from "./Store/Store.ts"
@@ -31,6 +32,8 @@ interface Connected {
   readonly transport: string
   readonly connectedAt: number
   readonly leaseMs: number | undefined
+  /** Absent for one that may run whatever it has. */
+  readonly limits: WorkerLimits | undefined
   /** How long it lets one turn of each function take, milliseconds; absent when it has no such limit. */
   readonly turnLimits: ReadonlyMap<string, number> | undefined
   readonly active: Set<string>
@@ -47,6 +50,8 @@ export interface RemoteWorkerOptions {
   readonly leaseMs: number
   /** Whether it ends its turns itself when their time is up: what speaks turns does, and of others it is not known. */
   readonly endsTurns?: boolean
+  /** Absent for one that may run whatever it has. */
+  readonly limits?: WorkerLimits
 }
 
 /** A session with a worker outside this process, whose leases hold for a limited time. */
@@ -114,9 +119,9 @@ export class Dispatch {
         if (reachable && worker.credit > 0 && this.#store.mayHaveReady()) this.poke()
       },
       take: (n) =>
-        Effect.flatMap(this.#store.claimRuns([demandOf(worker, n)]), (claims) =>
+        Effect.flatMap(this.#store.claimRuns([this.#demandOf(worker, n)]), (claims) =>
           Effect.map(
-            Effect.forEach(claims, ({ job }) => this.#withSecrets(job)),
+            Effect.forEach(claims, ({ job }) => this.#withSecrets(job, worker)),
             (jobs) =>
               jobs
                 .filter((job) => job !== undefined)
@@ -168,6 +173,7 @@ export class Dispatch {
       transport: options.transport,
       connectedAt: options.connectedAt,
       leaseMs: options.leaseMs,
+      limits: options.limits,
       turnLimits:
         options.endsTurns === true
           ? new Map(registration.functions.map((fn) => [fn.id, fn.timeoutMs]))
@@ -304,9 +310,13 @@ export class Dispatch {
   workers(environment: string): ReadonlyArray<LiveWorker> {
     return [...this.#workers.values()]
       .filter((worker) => worker.registration.environment === environment)
-      .map(({ registration, functionIds, active, problem, turnLimits, leaseMs }) => ({
+      .map((worker) => ({ worker, ...worker }))
+      .map(({ registration, functionIds, active, leaseMs, limits, problem, turnLimits, worker }) => ({
         id: registration.workerId,
-        functionIds,
+        functionIds:
+          limits?.isLimited() === true
+            ? new Set([...functionIds].filter((id) => this.#mayRun(worker, id)))
+            : functionIds,
         turnLimitMs: (functionId: string) => turnLimits?.get(functionId),
         ...(leaseMs === undefined ? {} : { leaseMs }),
         ...(problem === undefined ? {} : { problem }),
@@ -346,9 +356,32 @@ export class Dispatch {
   #demands(): ReadonlyArray<Demand> {
     const demands: Array<Demand> = []
     for (const worker of this.#workers.values()) {
-      if (worker.credit > 0 && worker.reachable) demands.push(demandOf(worker, worker.credit))
+      if (worker.credit > 0 && worker.reachable) demands.push(this.#demandOf(worker, worker.credit))
     }
     return demands
+  }
+
+  #demandOf(worker: Connected, credit: number): Demand {
+    const { leaseMs, limits, registration } = worker
+    return {
+      workerId: registration.workerId,
+      environment: registration.environment,
+      functions:
+        limits?.isLimited() === true
+          ? new Map([...worker.functions].filter(([id]) => this.#mayRun(worker, id)))
+          : worker.functions,
+      labels: registration.labels,
+      credit,
+      capacity: registration.maxConcurrentJobs,
+      ...(leaseMs === undefined ? {} : { leaseMs })
+    }
+  }
+
+  /** Whether the worker may have what runs of the function bring, as it is registered now. */
+  #mayRun({ limits, registration: { environment } }: Connected, functionId: string): boolean {
+    if (limits?.isLimited() !== true) return true
+    const fn = this.#store.findFunction(environment, functionId)
+    return fn === undefined || limits.mayRun(fn)
   }
 
   #claimed(claims: ReadonlyArray<Claim>): void {
@@ -373,11 +406,13 @@ export class Dispatch {
     if (worker === undefined) return this.#giveBack(job)
     worker.credit--
     worker.active.add(job.jobId)
-    if (!this.#asksForSecrets(job)) return this.#deliver(worker, job, told)
+    if (!this.#asksForSecrets(job) && this.#mayRun(worker, job.functionId)) {
+      return this.#deliver(worker, job, told)
+    }
     this.#opening.set(job.jobId, told)
     this.#run(
       Effect.map(
-        Effect.catch(this.#withSecrets(job), (error) =>
+        Effect.catch(this.#withSecrets(job, worker), (error) =>
           Effect.as(Effect.logError(`Run ${job.runId} cannot be paused`, error), undefined)
         ),
         (ready) => {
@@ -420,8 +455,17 @@ export class Dispatch {
     return (this.#store.findFunction(job.environment, job.functionId)?.secrets.length ?? 0) > 0
   }
 
-  /** The job with the secrets that its function asks for. A run whose secrets cannot be opened is paused. */
-  #withSecrets(job: Job): Effect.Effect<Job | undefined, StoreError> {
+  /**
+   * The job with the secrets that its function asks for. A run whose secrets cannot be opened is paused; one that the worker
+   * may not have any more is given back.
+   */
+  #withSecrets(job: Job, worker: Connected): Effect.Effect<Job | undefined, StoreError> {
+    if (!this.#mayRun(worker, job.functionId)) {
+      return Effect.as(
+        this.#store.applyReports([{ jobId: job.jobId, runId: job.runId, ops: [{ _tag: "Release" }] }]),
+        undefined
+      )
+    }
     const names = this.#store.findFunction(job.environment, job.functionId)?.secrets ?? []
     if (names.length === 0) return Effect.succeed(job)
     return Effect.matchEffect(this.#secrets.open(job.environment, names), {
@@ -451,16 +495,6 @@ const tell = (worker: Connected, notice: Notice): void => {
   else if (notice._tag !== "Fired" && worker.registration.pauses !== true) return
   worker.handlers.onNotice(notice)
 }
-
-const demandOf = ({ registration, functions, leaseMs }: Connected, credit: number): Demand => ({
-  workerId: registration.workerId,
-  environment: registration.environment,
-  functions,
-  labels: registration.labels,
-  credit,
-  capacity: registration.maxConcurrentJobs,
-  ...(leaseMs === undefined ? {} : { leaseMs })
-})
 
 const forgetEnded = (
   worker: Connected,

@@ -102,6 +102,8 @@ export interface EngineService {
   readonly storedKeys: (environment: string, bucket: string) => EngineKv.StoredKeys
   /** The configurations of one environment. */
   readonly config: (environment: string) => EngineConfig.EngineConfigService
+  /** The name of the event that has started a run; `undefined` for one that was invoked. */
+  readonly eventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
   /** What workers and clients ask about projections. */
   readonly projections: Projections.ProjectionsService
   /** Looking after the consumer groups of one environment. */
@@ -140,9 +142,10 @@ export interface EngineService {
   /** Calls `listener` with what happens to runs, as it is committed; returns the way to stop that. */
   readonly observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void
   /**
-   * Serves a subscription client at the other end of the wire. `guard` says what it may do, everything by default.
+   * Serves a subscription client at the other end of the wire. `guard` says what it may do, everything by default; what is
+   * returned asks it again about every subscription, and throws what it throws.
    */
-  readonly subscribe: (environment: string, wire: Wire, guard?: Guard) => void
+  readonly subscribe: (environment: string, wire: Wire, guard?: Guard) => () => void
   /** The one place where an area says that something has happened: see `Subscriptions/SystemEvents.ts`. */
   readonly announce: SystemEvents["announce"]
   /** What has happened since the engine was started, and what is there now. */
@@ -161,7 +164,9 @@ export interface PushService {
    */
   readonly register: (
     environment: string,
-    url: string
+    url: string,
+    /** Throws an `IronflowError` for functions that are not to be registered. */
+    check?: (functions: ReadonlyArray<FunctionRegistration>) => void
   ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, IronflowError>
   readonly list: (environment: string) => ReadonlyArray<EndpointInfo>
   /** Calls the endpoint no more; says whether it was there. */
@@ -238,7 +243,8 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       for (const change of changes.states) announceStates(system, change)
       for (const change of changes.configs) announceConfig(system, change)
       if (changes.dueAt < Number.POSITIVE_INFINITY) timers.arm(changes.dueAt)
-      if (changes.ready) dispatch.poke()
+      // who may have a run may be somebody else now
+      if (changes.ready || changes.access.length > 0) dispatch.poke()
       if (changes.logEnd > 0) subscriptions.advance(changes.logEnd)
     })
     const stopWatching = store.observe((activity) => system.announceRuns(activity), { runsOnly: true })
@@ -254,10 +260,13 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       what: "connected" | "disconnected"
     ): Effect.Effect<void> =>
       Effect.sync(() =>
-        system.announce(environment, `system.worker.${workerId}.${what}`, () => ({
-          id: workerId,
-          status: what
-        }))
+        system.announce(
+          environment,
+          `system.worker.${workerId}.${what}`,
+          () => ({ id: workerId, status: what }),
+          undefined,
+          { action: "worker:read", resource: `worker:${workerId}` }
+        )
       )
     const announceFunctions = (
       environment: string,
@@ -265,7 +274,10 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     ): Effect.Effect<void> =>
       Effect.sync(() => {
         for (const { id, name } of functions) {
-          system.announce(environment, `system.function.${id}.registered`, () => ({ id, name }))
+          system.announce(environment, `system.function.${id}.registered`, () => ({ id, name }), undefined, {
+            action: "function:read",
+            resource: `function:${id}`
+          })
         }
       })
 
@@ -381,7 +393,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
         Effect.tap(connectRemote(registration, handlers, options), () => push.sync),
       registerFunctions,
       push: {
-        register: (environment, url) => push.register(environment, url),
+        register: (environment, url, check) => push.register(environment, url, check),
         list: (environment) => push.list(environment),
         remove: (environment, url) => push.remove(environment, url),
         update: (jobId, update, environment) => push.update(jobId, update, environment)
@@ -389,11 +401,21 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       kv: (environment) => EngineKv.make(kv, environment),
       storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
       config: (environment) => EngineConfig.make(kv, environment),
+      eventName: store.getEventName,
       projections,
       consumerGroups: (environment) => ConsumerGroups.make({ store, subscriptions }, environment),
       secrets: (environment) =>
         secrets.in(environment, (name, action) =>
-          system.announce(environment, `system.secret.${name}.${action}`, () => ({ name, action }))
+          system.announce(
+            environment,
+            `system.secret.${name}.${action}`,
+            () => ({ name, action }),
+            undefined,
+            {
+              action: "secret:read",
+              resource: `secret:${name}`
+            }
+          )
         ),
       subscribe: (environment, wire, guard) => subscriptions.connect(environment, wire, guard),
       announce: (environment, topic, data, length) => system.announce(environment, topic, data, length),

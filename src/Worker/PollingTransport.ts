@@ -137,8 +137,8 @@ export const open = (
   })
 
 /** Polls and reports are no calls of anybody: a span for each would only be in the way. */
-const untraced = ({ send, server }: Connection): Connection => ({
-  server,
+const untraced = ({ send, ...connection }: Connection): Connection => ({
+  ...connection,
   send: (request) => Effect.provideService(send(request), HttpClient.TracerDisabledWhen, () => true)
 })
 

@@ -215,6 +215,11 @@ it("tells public addresses from others", () => {
     "fe80::1",
     "fd00::1",
     "::ffff:10.0.0.1",
+    "::ffff:8.8.8.8",
+    "::ffff:808:808",
+    "::8.8.8.8",
+    "::7f00:1",
+    "::ffff:0:8.8.8.8",
     "64:ff9b::a00:1",
     "2002:a00:1::",
     "no address"

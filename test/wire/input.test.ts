@@ -207,7 +207,8 @@ describe("a request", () => {
   })
 
   it.each([
-    ["Host: evil.example", 403],
+    ["Host: evil.example\r\nSec-Fetch-Site: same-origin", 403],
+    ["Host: evil.example\r\nUser-Agent: Mozilla/5.0", 403],
     ["Host: localhost:9123", 200],
     ["Host: [::1]:9123", 200],
     ["Host: 127.0.0.1\r\nOrigin: https://evil.example", 403],

@@ -334,13 +334,19 @@ describe("the port", () => {
     assert.deepInclude(health, { status: "ok" })
     assert.strictEqual((await get("/nothing"))[0], 404)
     // a page of somebody else that has pointed a name of theirs at this machine
-    assert.strictEqual((await get("/health", { ":authority": "evil.example:9123" }))[0], 403)
+    const page = { ":authority": "evil.example:9123", origin: "http://evil.example:9123" }
+    assert.strictEqual((await get("/health", page))[0], 403)
+    // a program that has another name for it
+    assert.strictEqual((await get("/health", { ":authority": "ironflow:9123" }))[0], 200)
     assert.strictEqual((await fetch(`${server.url}/health`)).status, 200)
     session.close()
   })
 
-  it("refuses a stream under a foreign name", async () => {
-    await using worker = new RawStream(server.url, { ":authority": "evil.example" })
+  it("refuses the stream of a page under a foreign name", async () => {
+    await using worker = new RawStream(server.url, {
+      ":authority": "evil.example",
+      origin: "http://evil.example"
+    })
     const status = await new Promise((resolve) =>
       worker.stream.once("response", (headers) => resolve(headers[":status"]))
     )

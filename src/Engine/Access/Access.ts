@@ -10,8 +10,15 @@ import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { readEnvironmentVariable } from "../../Environment.ts"
-import { type StoreError, UnauthenticatedError, UnauthorizedError, ValidationError } from "../../Errors.ts"
-import { type Action, Permissions, type PolicyRule } from "../../Policy.ts"
+import {
+  type IronflowError,
+  isIronflowError,
+  type StoreError,
+  UnauthenticatedError,
+  UnauthorizedError,
+  ValidationError
+} from "../../Errors.ts"
+import { type Action, type Denial, Permissions, type PolicyRule, type ResourceKind } from "../../Policy.ts"
 import type { AccessChange, KeyRecord, OrgRecord, PolicyRecord, RoleRecord } from "../Store/AccessRecords.ts"
 import type { StoreService } from "../Store/Store.ts"
 import * as BuiltIn from "./BuiltIn.ts"
@@ -33,55 +40,77 @@ const TOUCH_MS = 5000
 export const hashOf = (key: string): string => hash("sha256", key, "hex")
 
 /**
- * Whoever calls: with a key, or before there are any. It ends when the key is deleted, rotated or expires, and those
- * without a key when the first one is made.
+ * Whoever calls: with a secret of a key, or before there are keys. It ends when the key is deleted or expires or the secret is
+ * replaced, and those without a key when the first one is made.
  */
 export class Caller {
-  readonly key: KeyRecord | undefined
   readonly #access: Access
   readonly #listeners = new Set<(ended: boolean) => void>()
+  #key: KeyRecord | undefined
+  #endsAt: number | undefined
   #permissions: Permissions | undefined
   #ended = false
   #expiry: Fiber.Fiber<void> | undefined
 
-  constructor(access: Access, key: KeyRecord | undefined) {
+  constructor(access: Access, key?: KeyRecord, endsAt?: number) {
     this.#access = access
-    this.key = key
+    this.#key = key
+    this.#endsAt = endsAt
+  }
+
+  get key(): KeyRecord | undefined {
+    return this.#key
+  }
+
+  /** When it ends by itself, epoch milliseconds; never when absent. A secret that was replaced ends before its key does. */
+  get endsAt(): number | undefined {
+    return this.#endsAt
+  }
+
+  /** What the roles of the key allow and deny. */
+  get rules(): ReadonlyArray<PolicyRule> {
+    return this.#key === undefined ? [] : this.#access.rulesOf(this.#key.roleIds)
   }
 
   /** Throws `UnauthenticatedError` when the key does not work any more. */
   checkAlive(): void {
-    const { key } = this
-    if (!this.#ended && key?.expiresAt !== undefined && this.#access.now() >= key.expiresAt) this.end()
-    if (this.#ended) throw key === undefined ? keyNeeded() : wrongKey()
+    if (!this.#ended && this.#endsAt !== undefined && this.#access.now() >= this.#endsAt) this.end()
+    if (this.#ended) throw this.#gone()
   }
 
   /** Notes that the key is in use. */
   used(): void {
-    if (this.key !== undefined) this.#access.used(this.key.id)
+    if (this.#key !== undefined) this.#access.used(this.#key.id)
   }
 
   /** Whether the action may be allowed on some resource. Throws `UnauthorizedError` when it never is. */
   checkAction(action: Action): void {
-    if (this.key === undefined || this.#allowed(this.key).mayEver(action)) return
+    if (this.#key === undefined || this.#allowed(this.#key).mayEver(action)) return
     throw this.#refusal(action, undefined, "nothing allows it")
+  }
+
+  /** The same for the resources of one kind. */
+  checkAny(action: Action, kind: ResourceKind): void {
+    if (this.#key === undefined || this.#allowed(this.#key).mayAny(action, kind)) return
+    throw this.#refusal(action, `${kind}:*`, "nothing allows it")
   }
 
   /** Throws `UnauthorizedError` naming the action when the key may not do it to the resource; for `reach` see `Permissions`. */
   check(action: Action, resource: string, environment: string, reach?: (resources: string) => boolean): void {
-    const { key } = this
-    if (key === undefined) return
-    const context = { environment, key, now: this.#access.now }
-    const denial = this.#allowed(key).denial(action, resource, context, reach)
-    if (denial === undefined) return
-    if (denial.reason === "a condition failed") this.#access.conditionFailures++
-    const why =
-      denial.policy === undefined
-        ? denial.reason
-        : denial.reason === "a policy denies it"
-          ? `policy "${denial.policy}" denies it`
-          : `the condition of policy "${denial.policy}" failed (${denial.error})`
-    throw this.#refusal(action, resource, why)
+    this.#refuse(action, resource, this.#denial(action, resource, environment, reach))
+  }
+
+  /**
+   * Throws `UnauthorizedError` when a policy denies it. For effects of something that is allowed: whoever may append to a
+   * stream need not be allowed to emit, and does not emit what they must not.
+   */
+  checkNotDenied(
+    action: Action,
+    resource: string,
+    environment: string,
+    reach?: (resources: string) => boolean
+  ): void {
+    this.#refuse(action, resource, this.#prohibition(action, resource, environment, reach))
   }
 
   /** Whether the key may do that, without a word about why not. */
@@ -91,10 +120,31 @@ export class Caller {
     environment: string,
     reach?: (resources: string) => boolean
   ): boolean {
-    const { key } = this
-    if (key === undefined) return true
-    const context = { environment, key, now: this.#access.now }
-    return this.#allowed(key).denial(action, resource, context, reach) === undefined
+    return this.#denial(action, resource, environment, reach) === undefined
+  }
+
+  /** Whether no policy denies it, allowed or not. */
+  isNotDenied(
+    action: Action,
+    resource: string,
+    environment: string,
+    reach?: (resources: string) => boolean
+  ): boolean {
+    return this.#prohibition(action, resource, environment, reach) === undefined
+  }
+
+  /** Whether the action is allowed on everything, always. */
+  mayAll(action: Action): boolean {
+    return this.#key === undefined || this.#allowed(this.#key).mayAll(action)
+  }
+
+  /** Whether a policy denies the action on something. */
+  isDenied(action: Action): boolean {
+    return this.#key !== undefined && this.#allowed(this.#key).isDenied(action)
+  }
+
+  get isEnded(): boolean {
+    return this.#ended
   }
 
   /**
@@ -103,15 +153,7 @@ export class Caller {
    */
   watch(listener: (ended: boolean) => void): () => void {
     this.#listeners.add(listener)
-    const expiresAt = this.key?.expiresAt
-    if (expiresAt !== undefined && this.#expiry === undefined && !this.#ended) {
-      this.#expiry = this.#access.fork(
-        Effect.andThen(
-          Effect.sleep(Math.max(0, expiresAt - this.#access.now())),
-          Effect.sync(() => this.end())
-        )
-      )
-    }
+    this.#awaitEnd()
     return () => {
       this.#listeners.delete(listener)
       if (this.#listeners.size > 0) return
@@ -120,13 +162,22 @@ export class Caller {
     }
   }
 
-  /** Never succeeds; fails when the key ends. */
-  readonly ended: Effect.Effect<never, UnauthenticatedError> = Effect.callback((resume) => {
-    const stop = this.watch((ended) => {
-      if (ended) resume(Effect.fail(this.key === undefined ? keyNeeded() : wrongKey()))
+  /** Never succeeds; fails when the key ends, and when what it may do has changed and `check` throws. */
+  until(check: () => void): Effect.Effect<never, IronflowError> {
+    return Effect.callback((resume) => {
+      const look = (ended: boolean): void => {
+        try {
+          if (ended) throw this.#gone()
+          check()
+        } catch (error) {
+          resume(isIronflowError(error) ? Effect.fail(error) : Effect.die(error))
+        }
+      }
+      const stop = this.watch(look)
+      if (this.#ended) look(true)
+      return Effect.sync(stop)
     })
-    return Effect.sync(stop)
-  })
+  }
 
   end(): void {
     if (this.#ended) return
@@ -141,6 +192,26 @@ export class Caller {
     this.#tell(false)
   }
 
+  /** The key is another one now, and this secret of it works until `endsAt`. */
+  renew(key: KeyRecord, endsAt: number | undefined): void {
+    this.#key = key
+    this.#endsAt = endsAt
+    this.#expiry?.interruptUnsafe()
+    this.#expiry = undefined
+    if (this.#listeners.size > 0) this.#awaitEnd()
+    this.forget()
+  }
+
+  #awaitEnd(): void {
+    if (this.#endsAt === undefined || this.#expiry !== undefined || this.#ended) return
+    this.#expiry = this.#access.fork(
+      Effect.andThen(
+        Effect.sleep(Math.max(0, this.#endsAt - this.#access.now())),
+        Effect.sync(() => this.end())
+      )
+    )
+  }
+
   #tell(ended: boolean): void {
     for (const listener of this.#listeners) listener(ended)
   }
@@ -149,15 +220,58 @@ export class Caller {
     return (this.#permissions ??= new Permissions(this.#access.rulesOf(key.roleIds)))
   }
 
+  #denial(
+    action: Action,
+    resource: string,
+    environment: string,
+    reach?: (resources: string) => boolean
+  ): Denial | undefined {
+    const key = this.#key
+    if (key === undefined) return undefined
+    return this.#allowed(key).denial(action, resource, { environment, key, now: this.#access.now }, reach)
+  }
+
+  #prohibition(
+    action: Action,
+    resource: string,
+    environment: string,
+    reach?: (resources: string) => boolean
+  ): Denial | undefined {
+    const key = this.#key
+    if (key === undefined) return undefined
+    return this.#allowed(key).prohibition(
+      action,
+      resource,
+      { environment, key, now: this.#access.now },
+      reach
+    )
+  }
+
+  #refuse(action: Action, resource: string, denial: Denial | undefined): void {
+    if (denial === undefined) return
+    if (denial.reason === "a condition failed") this.#access.conditionFailures++
+    const why =
+      denial.policy === undefined
+        ? denial.reason
+        : denial.reason === "a policy denies it"
+          ? `policy "${denial.policy}" denies it`
+          : `the condition of policy "${denial.policy}" failed (${denial.error})`
+    throw this.#refusal(action, resource, why)
+  }
+
   #refusal(action: Action, resource: string | undefined, why: string): UnauthorizedError {
     return new UnauthorizedError(
-      `The API key "${this.key?.name}" may not ${action}${resource === undefined ? "" : ` on ${resource.slice(0, 256)}`}: ${why}. ` +
+      `The API key "${this.#key?.name}" may not ${action}${resource === undefined ? "" : ` on ${resource.slice(0, 256)}`}: ${why}. ` +
         "Use a key whose roles allow it"
     )
   }
+
+  #gone(): UnauthenticatedError {
+    return this.#key === undefined ? keyNeeded() : wrongKey()
+  }
 }
 
-const keyNeeded = (): UnauthenticatedError =>
+export const keyNeeded = (): UnauthenticatedError =>
   new UnauthenticatedError(
     "This engine wants an API key: give it as `apiKey`, or set IRONFLOW_API_KEY. `ironflow apikeys create` makes one"
   )
@@ -180,7 +294,7 @@ export class Access {
   /** By the first half of the hash, which tells nobody anything about the key. */
   readonly #callers = new Map<string, { readonly hash: Buffer; readonly caller: Caller }>()
   readonly #uses = new Map<string, number>()
-  #anybody = new Caller(this, undefined)
+  #anybody = new Caller(this)
   #touching = false
 
   constructor(
@@ -251,8 +365,7 @@ export class Access {
     for (const change of changes) {
       switch (change._tag) {
         case "Key":
-          this.#endKey(change.key.id)
-          this.#addKey(change.key)
+          this.#putKey(change.key)
           break
         case "KeyDeleted":
           this.#endKey(change.id)
@@ -282,16 +395,28 @@ export class Access {
     if (policiesChanged) for (const { caller } of this.#callers.values()) caller.forget()
   }
 
-  #addKey(key: KeyRecord): void {
+  #putKey(key: KeyRecord): void {
     const isFirst = !this.required
+    const secrets = secretsOf(key)
+    const before = this.keys.get(key.id)
+    for (const { hash } of before === undefined ? [] : secretsOf(before)) {
+      if (!secrets.some((secret) => secret.hash === hash)) this.#endSecret(hash)
+    }
     this.keys.set(key.id, key)
-    this.#callers.set(placeOf(key.hash), {
-      hash: Buffer.from(key.hash, "hex"),
-      caller: new Caller(this, key)
-    })
+    for (const { endsAt, hash } of secrets) {
+      const known = this.#callers.get(placeOf(hash))
+      if (known !== undefined) known.caller.renew(key, endsAt)
+      else {
+        this.#callers.set(placeOf(hash), {
+          hash: Buffer.from(hash, "hex"),
+          caller: new Caller(this, key, endsAt)
+        })
+      }
+    }
     if (!isFirst) return
-    this.#anybody.end()
-    this.#anybody = new Caller(this, undefined)
+    const anybody = this.#anybody
+    this.#anybody = new Caller(this)
+    anybody.end()
   }
 
   #endKey(id: string): void {
@@ -299,11 +424,27 @@ export class Access {
     if (key === undefined) return
     this.keys.delete(id)
     this.#uses.delete(id)
-    const place = placeOf(key.hash)
+    for (const { hash } of secretsOf(key)) this.#endSecret(hash)
+  }
+
+  #endSecret(hash: string): void {
+    const place = placeOf(hash)
     this.#callers.get(place)?.caller.end()
     this.#callers.delete(place)
   }
 }
+
+/** The secrets that a key has, and when each ends. */
+const secretsOf = ({
+  expiresAt,
+  hash,
+  previous
+}: KeyRecord): ReadonlyArray<{ readonly hash: string; readonly endsAt: number | undefined }> => [
+  { hash, endsAt: expiresAt },
+  ...(previous === undefined
+    ? []
+    : [{ hash: previous.hash, endsAt: Math.min(previous.endsAt, expiresAt ?? Number.POSITIVE_INFINITY) }])
+]
 
 const placeOf = (hash: string): string => hash.slice(0, 32)
 

@@ -28,7 +28,7 @@ export const policies: ReadonlyArray<PolicyRecord> = [
   ),
   allowing(
     "worker",
-    `worker:run, function:register, function:read, emit:*, publish:*, run:read, engine:read, ${data}`
+    `worker:run, function:register, function:read, emit:*, publish:*, run:read, secret:read, engine:read, ${data}`
   ),
   allowing(
     "viewer",

@@ -1,13 +1,19 @@
 /**
  * Managing keys, organizations, roles and policies: checked input, then one operation of the store.
  *
- * A caller with a key does no more than its key: it sees and makes keys of its own environment, gives roles that it has
- * itself or may assign, and changes what is shared by all environments only with a key that spans them. The process of the
- * engine, and anybody before there are keys, may do everything.
+ * A caller with a key does no more than its key: it sees and makes keys of its own environment, gives nobody more than it has
+ * itself, and changes what is shared by all environments only with a key that spans them. The process of the engine, and
+ * anybody before there are keys, may do everything.
  */
 import { randomBytes } from "node:crypto"
 import * as Effect from "effect/Effect"
-import type { APIKey, ApiKeysApi, APIKeyWithSecret, CreateAPIKeyInput } from "../../Client/ApiKeys.ts"
+import type {
+  APIKey,
+  ApiKeysApi,
+  APIKeyWithSecret,
+  CreateAPIKeyInput,
+  RotateAPIKeyOptions
+} from "../../Client/ApiKeys.ts"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { Organization, OrgsApi } from "../../Client/Orgs.ts"
 import type { PoliciesApi, Policy } from "../../Client/Policies.ts"
@@ -22,7 +28,14 @@ import {
 } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { checkName, listLength } from "../../Limits.ts"
-import { checkActions, checkCondition, checkResources } from "../../Policy.ts"
+import {
+  type Action,
+  checkActions,
+  checkCondition,
+  checkResources,
+  type PolicyRule,
+  type ResourceKind
+} from "../../Policy.ts"
 import { show } from "../../Show.ts"
 import type {
   AccessLogEntry,
@@ -35,6 +48,7 @@ import type {
 import type { StoreService } from "../Store/Store.ts"
 import { type Access, type Caller, hashOf } from "./Access.ts"
 import { DEFAULT_ORG, DEVELOPER, isBuiltIn } from "./BuiltIn.ts"
+import { excess } from "./Grants.ts"
 
 export interface Management {
   readonly apiKeys: ApiKeysApi<EffectKind>
@@ -47,6 +61,9 @@ export interface Management {
 
 /** Longest life of a key, milliseconds: a hundred years, so that its end is a time that dates can say. */
 const longestLife = 100 * 365 * 24 * 3_600_000
+
+/** How long the secret before may go on working, milliseconds. */
+const longestOverlap = 30 * 24 * 3_600_000
 
 const ENVIRONMENT_ID = "env_"
 const PREFIX = "ifk_"
@@ -62,6 +79,12 @@ export const make = (
   const by = caller?.key?.id ?? "local"
   const bound = caller?.key?.environment
 
+  /** Whether a list shows it: what may be read, and no more. */
+  const shows =
+    (action: Action, kind: ResourceKind) =>
+    ({ id }: { readonly id: string }): boolean =>
+      caller?.may(action, `${kind}:${id}`, environment) ?? true
+
   const visible = (key: KeyRecord): boolean => bound === undefined || key.environment === bound
 
   const findKey = (id: unknown): KeyRecord => {
@@ -72,13 +95,30 @@ export const make = (
     })
   }
 
-  /** Nobody makes a key that may do more than their own, unless they may assign the role. */
-  const checkGiving = (roleIds: ReadonlyArray<string>): void => {
+  /** Nobody gives more than they may do themselves. */
+  const checkGiving = (what: string, rules: ReadonlyArray<PolicyRule>): void => {
     if (caller?.key === undefined) return
-    for (const id of roleIds) {
-      if (!caller.key.roleIds.includes(id)) caller.check("role:assign", `role:${id}`, environment)
+    const more = excess(caller.rules, rules)
+    if (more === undefined) return
+    throw new UnauthorizedError(
+      `The API key "${caller.key.name}" may not ${what}, which could do more than it can itself: ${more}. ` +
+        "Use a key that may do all of that"
+    )
+  }
+
+  /** The roles as they would be with other policies, where a key of the roles would hear of it. */
+  const checkRoles = (
+    what: string,
+    changed: (role: RoleRecord) => ReadonlyArray<PolicyRule> | undefined
+  ): void => {
+    for (const role of access.roles.values()) {
+      const rules = changed(role)
+      if (rules !== undefined) checkGiving(what, rules)
     }
   }
+
+  const policiesOf = ({ policyIds }: RoleRecord): ReadonlyArray<PolicyRecord> =>
+    policyIds.flatMap((id) => access.policies.get(id) ?? [])
 
   const checkSpanning = (what: string): void => {
     if (bound === undefined) return
@@ -87,7 +127,7 @@ export const make = (
     )
   }
 
-  const shown = (key: KeyRecord): APIKey => toApiKey(key, access.lastUse(key))
+  const shown = (key: KeyRecord): APIKey => toApiKey(key, access.lastUse(key), access.now())
 
   const create = (input: CreateAPIKeyInput) =>
     Effect.gen(function* () {
@@ -104,7 +144,14 @@ export const make = (
           )
         }
         for (const id of read.roleIds ?? []) findIn(access.roles, id, "role", "ROLE_NOT_FOUND")
-        if (access.required) checkGiving(read.roleIds ?? [DEVELOPER])
+        checkGiving(`make the key "${read.name}"`, access.rulesOf(read.roleIds ?? [DEVELOPER]))
+        const endsAt = caller?.endsAt
+        if (endsAt !== undefined && read.lifeMs !== undefined && access.now() + read.lifeMs > endsAt) {
+          throw new UnauthorizedError(
+            `The API key "${caller?.key?.name}" ends at ${iso(endsAt)}, and makes no key that ends later: ` +
+              "leave `expires_in` out for one that ends with it"
+          )
+        }
         return read
       })
       // outside of the transaction, which may be repeated; from the system, because a seed must not give keys away
@@ -116,7 +163,9 @@ export const make = (
           callEnvironment: environment,
           ...(named === undefined ? {} : { environment: named }),
           ...(roleIds === undefined ? {} : { roleIds }),
-          ...(lifeMs === undefined ? {} : { lifeMs })
+          ...(lifeMs === undefined ? {} : { lifeMs }),
+          ...(caller?.endsAt === undefined ? {} : { endsBy: caller.endsAt }),
+          ...(caller === undefined || caller.key !== undefined ? {} : { byAnybody: true })
         },
         by
       )
@@ -125,17 +174,41 @@ export const make = (
 
   const apiKeys: ApiKeysApi<EffectKind> = {
     create,
-    list: () => Effect.sync(() => [...access.keys.values()].filter(visible).sort(newestFirst).map(shown)),
+    list: () =>
+      Effect.sync(() =>
+        [...access.keys.values()]
+          .filter(visible)
+          .filter(shows("apikey:read", "apikey"))
+          .sort(newestFirst)
+          .map(shown)
+      ),
     get: (id) => checked(() => shown(findKey(id))),
-    rotate: (id) =>
+    rotate: (id, options) =>
       Effect.flatMap(
         checked(() => {
+          const overlapMs = readOverlap(options)
           const key = findKey(id)
-          if (key.id !== caller?.key?.id) checkGiving(key.roleIds)
-          return newSecret()
+          // whoever rotates a key has it from then on
+          if (key.id !== caller?.key?.id) {
+            checkGiving(`rotate the key "${key.name}"`, access.rulesOf(key.roleIds))
+          }
+          const endsAt = caller?.endsAt
+          if (endsAt !== undefined && (key.expiresAt ?? Number.POSITIVE_INFINITY) > endsAt) {
+            throw new UnauthorizedError(
+              `The API key "${caller?.key?.name}", or the secret of it that this call has, ends at ${iso(endsAt)}, and rotates no key that ends later: use the newest secret, or another key`
+            )
+          }
+          return { secret: newSecret(), overlapMs }
         }),
-        (secret) =>
-          Effect.map(store.rotateApiKey(id, stored(secret), by), (key) => withSecret(shown(key), secret))
+        ({ overlapMs, secret }) =>
+          Effect.map(
+            store.rotateApiKey(
+              id,
+              { ...stored(secret), ...(overlapMs === undefined ? {} : { overlapMs }) },
+              by
+            ),
+            (key) => withSecret(shown(key), secret)
+          )
       ),
     delete: (id) =>
       Effect.flatMap(
@@ -153,7 +226,8 @@ export const make = (
         }),
         (name) => Effect.map(store.createOrg(name, by), toOrganization)
       ),
-    list: () => Effect.sync(() => [...access.orgs.values()].map(toOrganization)),
+    list: () =>
+      Effect.sync(() => [...access.orgs.values()].filter(shows("org:read", "org")).map(toOrganization)),
     get: (id) => checked(() => toOrganization(findIn(access.orgs, id, "organization", "ORG_NOT_FOUND"))),
     update: (id, input) =>
       Effect.flatMap(
@@ -177,12 +251,17 @@ export const make = (
   }
 
   const rolePolicy =
-    (change: (roleId: string, policyId: string, by: string) => Effect.Effect<void, IronflowError>) =>
+    (
+      change: (roleId: string, policyId: string, by: string) => Effect.Effect<void, IronflowError>,
+      check: (roleId: string, policyId: string) => void
+    ) =>
     (roleId: string, policyId: string) =>
       Effect.flatMap(
         checked(() => {
           checkSpanning("A role")
-          return [checkName("id of the role", roleId), checkName("id of the policy", policyId)] as const
+          const ids = [checkName("id of the role", roleId), checkName("id of the policy", policyId)] as const
+          check(...ids)
+          return ids
         }),
         ([roleId, policyId]) => change(roleId, policyId, by)
       )
@@ -197,7 +276,12 @@ export const make = (
         }),
         (role) => Effect.map(store.createRole(role, by), toRole)
       ),
-    list: (orgId) => checked(() => ofOrg([...access.roles.values()], orgId).map(toRole)),
+    list: (orgId) =>
+      checked(() =>
+        ofOrg([...access.roles.values()], orgId)
+          .filter(shows("role:read", "role"))
+          .map(toRole)
+      ),
     get: (id) => checked(() => toRole(findIn(access.roles, id, "role", "ROLE_NOT_FOUND"))),
     update: (id, input) =>
       Effect.flatMap(
@@ -218,8 +302,23 @@ export const make = (
         }),
         (id) => store.deleteRole(id, by)
       ),
-    assignPolicy: rolePolicy(store.assignPolicy),
-    removePolicy: rolePolicy(store.removePolicy)
+    assignPolicy: rolePolicy(store.assignPolicy, (roleId, policyId) => {
+      const policy = access.policies.get(policyId)
+      // one that denies only takes away
+      if (policy?.effect !== "allow") return
+      const role = access.roles.get(roleId)
+      const denies = role === undefined ? [] : policiesOf(role).filter(({ effect }) => effect === "deny")
+      checkGiving(`assign policy "${policy.name}"`, [policy, ...denies])
+    }),
+    removePolicy: rolePolicy(store.removePolicy, (roleId, policyId) => {
+      const policy = access.policies.get(policyId)
+      if (policy?.effect !== "deny") return
+      checkRoles(`remove policy "${policy.name}" from a role`, (role) =>
+        role.id === roleId && role.policyIds.includes(policyId)
+          ? policiesOf(role).filter(({ id }) => id !== policyId)
+          : undefined
+      )
+    })
   }
 
   const policies: PoliciesApi<EffectKind> = {
@@ -240,16 +339,30 @@ export const make = (
         }),
         (policy) => Effect.map(store.createPolicy(policy, by), toPolicy)
       ),
-    list: (orgId) => checked(() => ofOrg([...access.policies.values()], orgId).map(toPolicy)),
+    list: (orgId) =>
+      checked(() =>
+        ofOrg([...access.policies.values()], orgId)
+          .filter(shows("policy:read", "policy"))
+          .map(toPolicy)
+      ),
     get: (id) => checked(() => toPolicy(findIn(access.policies, id, "policy", "POLICY_NOT_FOUND"))),
     update: (id, input) =>
       Effect.flatMap(
         checked(() => {
           checkSpanning("A policy")
-          return {
-            id: checkName("id of the policy", id),
-            changes: readPolicyChanges(fieldsOf(input, "A policy"))
+          const changes = readPolicyChanges(fieldsOf(input, "A policy"))
+          const policy = access.policies.get(checkName("id of the policy", id))
+          if (policy !== undefined) {
+            const changed = { ...policy, ...changes }
+            if (widens(policy, changed)) {
+              checkRoles(`change policy "${policy.name}" of a role`, (role) =>
+                role.policyIds.includes(policy.id)
+                  ? policiesOf(role).map((one) => (one.id === policy.id ? changed : one))
+                  : undefined
+              )
+            }
           }
+          return { id, changes }
         }),
         ({ id, changes }) => Effect.map(store.updatePolicy(id, changes, by), toPolicy)
       ),
@@ -271,7 +384,16 @@ export const make = (
     log: (limit) =>
       Effect.flatMap(
         checked(() => checkSpanning("The access log")),
-        () => store.readAccessLog(limit)
+        () =>
+          Effect.map(store.readAccessLog(limit), (entries) =>
+            entries.filter(({ action, subject }) => {
+              const kind = loggedKinds.find((kind) => action.startsWith(`${kind}:`))
+              return (
+                kind === undefined ||
+                (caller?.isNotDenied(`${kind}:read`, `${kind}:${subject}`, environment) ?? true)
+              )
+            })
+          )
       )
   }
 }
@@ -327,6 +449,20 @@ const readLife = (duration: unknown): number => {
   }
   const ms = positiveDuration(duration, what)
   if (ms > longestLife) throw new ValidationError(`${what} is too long: at most 36500d, or leave it out`)
+  return Math.ceil(ms)
+}
+
+const readOverlap = (options: RotateAPIKeyOptions | undefined): number | undefined => {
+  const overlap = present(options?.overlap)
+  if (overlap === undefined) return undefined
+  const what = "`overlap` of the API key"
+  if (typeof overlap !== "string" && typeof overlap !== "number") {
+    throw new ValidationError(`${what} must be a duration, like "24h" or milliseconds; got ${typeof overlap}`)
+  }
+  const ms = positiveDuration(overlap, what)
+  if (ms > longestOverlap) {
+    throw new ValidationError(`${what} is too long: the secret before goes on working for at most 30d`)
+  }
   return Math.ceil(ms)
 }
 
@@ -387,6 +523,17 @@ const ofOrg = <A extends { readonly orgId: string }>(
   return records.filter((record) => record.orgId === id)
 }
 
+/** What entries of the access log are about. */
+const loggedKinds = ["apikey", "org", "role", "policy"] as const
+
+/** Whether a policy may allow more after the change, or deny less. */
+const widens = (before: PolicyRule, after: PolicyRule): boolean => {
+  if (before.effect !== after.effect) return true
+  const [less, more] = before.effect === "allow" ? [before, after] : [after, before]
+  // as if both allowed
+  return excess([{ ...less, effect: "allow" }], [{ ...more, effect: "allow" }]) !== undefined
+}
+
 /** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */
 const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
   Effect.suspend(() => {
@@ -412,7 +559,7 @@ const withSecret = (key: APIKey, secret: string): APIKeyWithSecret => ({ ...key,
 
 const iso = (time: number): string => new Date(time).toISOString()
 
-const toApiKey = (key: KeyRecord, lastUsedAt: number | undefined): APIKey => ({
+const toApiKey = (key: KeyRecord, lastUsedAt: number | undefined, now: number): APIKey => ({
   id: key.id,
   name: key.name,
   key_prefix: key.prefix,
@@ -420,7 +567,10 @@ const toApiKey = (key: KeyRecord, lastUsedAt: number | undefined): APIKey => ({
   role_ids: [...key.roleIds],
   created_at: iso(key.createdAt),
   ...(key.expiresAt === undefined ? {} : { expires_at: iso(key.expiresAt) }),
-  ...(lastUsedAt === undefined ? {} : { last_used_at: iso(lastUsedAt) })
+  ...(lastUsedAt === undefined ? {} : { last_used_at: iso(lastUsedAt) }),
+  ...(key.previous === undefined || key.previous.endsAt <= now
+    ? {}
+    : { previous_expires_at: iso(key.previous.endsAt) })
 })
 
 const toOrganization = ({ id, name, createdAt, updatedAt }: OrgRecord): Organization => ({

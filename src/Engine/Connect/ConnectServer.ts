@@ -92,8 +92,6 @@ class ConnectStream {
   readonly #envelopes: Envelopes
   #peer: TurnStream | LegacyStream | undefined
   #registering = false
-  /** Of the worker that has been found to be allowed here. */
-  #workerId: string | undefined
   /** Messages that came before the registration was answered. */
   #early: Array<Data> = []
   #calls = 0
@@ -114,8 +112,16 @@ class ConnectStream {
         ? visitor.environment
         : undefined
     const stopWatching = visitor.caller.watch((ended) => {
-      if (ended) this.#end(new UnauthenticatedError("The API key of this worker does not work any more"))
-      else if (this.#workerId !== undefined) this.#checkStill(this.#workerId)
+      if (ended) {
+        return this.#end(new UnauthenticatedError("The API key of this worker does not work any more"))
+      }
+      try {
+        visitor.caller.checkAction("worker:run")
+        this.#peer?.check()
+      } catch (error) {
+        if (!isIronflowError(error)) throw error
+        this.#end(error)
+      }
     })
     stream.once("close", stopWatching)
     this.#envelopes = new Envelopes(options.maxMessageBytes)
@@ -175,17 +181,13 @@ class ConnectStream {
     const { engine, fork, maxMessageBytes, workers } = this.#options
     return Effect.gen({ self: this }, function* () {
       const environment = this.#environment
-      const mayRun = (workerId: string) => {
-        this.#check(workerId)
-        this.#workerId = workerId
-      }
       if (typeof register.turns === "string" && register.turns !== "") {
         const turns = new TurnStream(workers, {
           transport: CONNECT_TRANSPORT,
           line: this.#stream,
           environment,
           maxBodyBytes: maxMessageBytes,
-          check: mayRun,
+          caller: this.#visitor.caller,
           wake: () => this.#pump(),
           // what is being answered goes first
           end: () => void setImmediate(() => this.#end())
@@ -199,33 +201,21 @@ class ConnectStream {
           engine,
           workers,
           environment: environment ?? DEFAULT_ENVIRONMENT,
+          caller: this.#visitor.caller,
           send: (message) => this.#write(message),
           end: () => void setImmediate(() => this.#end()),
           fork
         })
-        yield* checked(() => mayRun(String(register.workerId ?? "")))
         yield* legacy.register(register)
         this.#peer = legacy
         if (this.#ended) legacy.closed()
       }
+      // what the key may do has perhaps changed meanwhile
+      yield* checked(() => this.#peer?.check())
       const early = this.#early
       this.#early = []
       for (const message of early) this.#received(message)
     })
-  }
-
-  #check(workerId: string): void {
-    this.#visitor.caller.check("worker:run", `worker:${workerId}`, this.#visitor.environment)
-  }
-
-  /** What the key may do has perhaps changed. */
-  #checkStill(workerId: string): void {
-    try {
-      this.#check(workerId)
-    } catch (error) {
-      if (!isIronflowError(error)) throw error
-      this.#end(error)
-    }
   }
 
   #answer(turns: TurnStream, { body, call, id }: Data): void {

@@ -13,6 +13,8 @@ import { checkName, listLength } from "../../Limits.ts"
 import type * as Schemas from "../../Protocol/Http/Schemas.ts"
 import type { Data } from "../../Protocol/Connect/Wire.ts"
 import type { Job, TurnOp, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { Caller } from "../Access/Access.ts"
+import { checkWorker, limitsOf } from "../Access/WorkerAccess.ts"
 import type { RemoteSession } from "../Dispatch.ts"
 import type { EngineService } from "../Engine.ts"
 import { encodeOutput, legacyJobId, readJobId } from "../Http/LegacyJobs.ts"
@@ -36,6 +38,7 @@ export interface LegacyStreamOptions {
   readonly engine: EngineService
   readonly workers: Workers
   readonly environment: string
+  readonly caller: Caller
   /** Sends a message, unless the stream has ended. */
   readonly send: (message: Data) => void
   /** Ends the stream. */
@@ -53,6 +56,7 @@ export class LegacyStream {
   readonly #options: LegacyStreamOptions
   #worker: LegacyWorker | undefined
   #session: RemoteSession | undefined
+  #registration: WorkerRegistration | undefined
   #room = 0
   /** Jobs that were asked for and have not come. */
   #asked = 0
@@ -65,28 +69,42 @@ export class LegacyStream {
   }
 
   register(register: Data): Effect.Effect<void, IronflowError> {
-    const { engine, environment, send, workers } = this.#options
+    const { caller, engine, environment, send, workers } = this.#options
     return Effect.gen({ self: this }, function* () {
-      const registration = yield* checked(() => readRegistration(engine, environment, register))
-      this.#workerId = registration.workerId
-      const { engine: session, worker } = yield* workers.enlist(registration, {
-        transport: "connect",
-        onJob: (job) => this.#give(job),
-        onNotice: (notice) => {
-          if (notice._tag === "Cancelled" || notice._tag === "LeaseLost")
-            this.#tellCancelled(notice.jobId, notice.reason)
-        },
-        onEnd: () => {
-          this.#session = undefined
-          this.#options.end()
-        }
+      const registration = yield* checked(() => {
+        const registration = readRegistration(engine, environment, register)
+        checkWorker(caller, registration)
+        return registration
       })
+      this.#workerId = registration.workerId
+      const { engine: session, worker } = yield* workers.enlist(
+        registration,
+        {
+          transport: "connect",
+          onJob: (job) => this.#give(job),
+          onNotice: (notice) => {
+            if (notice._tag === "Cancelled" || notice._tag === "LeaseLost")
+              this.#tellCancelled(notice.jobId, notice.reason)
+          },
+          onEnd: () => {
+            this.#session = undefined
+            this.#options.end()
+          }
+        },
+        limitsOf(caller, environment)
+      )
+      this.#registration = registration
       this.#worker = worker
       this.#session = session
       this.#room = registration.maxConcurrentJobs
       send({ registered: { workerId: registration.workerId, heartbeatIntervalMs: HEARTBEAT_MS } })
       this.#ask()
     })
+  }
+
+  /** Throws an `IronflowError` when the stream may not be that of its worker any more. */
+  check(): void {
+    if (this.#registration !== undefined) checkWorker(this.#options.caller, this.#registration)
   }
 
   /** The stream has ended: nothing is handed out until the worker comes back. Its leases stay as long as they hold. */
@@ -248,12 +266,14 @@ export class LegacyStream {
     if (job === undefined) {
       return Effect.fail(new ValidationError(`Job "${id.slice(0, 128)}" was not handed out by this engine`))
     }
-    const applied = Effect.flatMap(applyUpdate(engine, environment, job, update, environment), (ack) =>
-      ack._tag === "Accepted"
-        ? Effect.void
-        : Effect.fail(
-            new ValidationError(`The update changed nothing: ${ack.message}`, { code: "STALE_EXECUTION" })
-          )
+    const applied = Effect.flatMap(
+      applyUpdate(engine, environment, job, update, environment, this.#options.caller),
+      (ack) =>
+        ack._tag === "Accepted"
+          ? Effect.void
+          : Effect.fail(
+              new ValidationError(`The update changed nothing: ${ack.message}`, { code: "STALE_EXECUTION" })
+            )
     )
     return endsJob
       ? Effect.ensuring(

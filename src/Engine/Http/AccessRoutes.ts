@@ -1,6 +1,6 @@
 /** Managing API keys, organizations, roles and policies over HTTP: bodies and answers as the client's methods have them. */
 import * as Effect from "effect/Effect"
-import type { CreateAPIKeyInput } from "../../Client/ApiKeys.ts"
+import type { CreateAPIKeyInput, RotateAPIKeyOptions } from "../../Client/ApiKeys.ts"
 import type { CreateOrgInput, UpdateOrgInput } from "../../Client/Orgs.ts"
 import type { CreatePolicyInput, UpdatePolicyInput } from "../../Client/Policies.ts"
 import type { CreateRoleInput, UpdateRoleInput } from "../../Client/Roles.ts"
@@ -35,7 +35,15 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     answering("listApiKeys", ({ apiKeys }) => apiKeys.list()),
     answering("createApiKey", ({ apiKeys }, call) => apiKeys.create(body<CreateAPIKeyInput>(call)), 201),
     answering("getApiKey", ({ apiKeys }, call) => apiKeys.get(id(call))),
-    answering("rotateApiKey", ({ apiKeys }, call) => apiKeys.rotate(id(call))),
+    answering("rotateApiKey", ({ apiKeys }, call) =>
+      Effect.flatMap(
+        checked(() => {
+          if (isObject(call.body)) return body<RotateAPIKeyOptions>(call)
+          throw new ValidationError("Rotate: the body must be an object, or empty")
+        }),
+        ({ overlap }) => apiKeys.rotate(id(call), overlap === undefined ? {} : { overlap })
+      )
+    ),
     answering("deleteApiKey", ({ apiKeys }, call) => apiKeys.delete(id(call))),
     answering("accessLog", ({ log }) =>
       Effect.map(log(MOST_ENTRIES), (entries) =>
@@ -56,7 +64,12 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     answering("deleteRole", ({ roles }, call) => roles.delete(id(call))),
     answering("listRolePolicies", ({ roles, policies }, call) =>
       Effect.flatMap(roles.get(id(call)), ({ policy_ids = [] }) =>
-        Effect.forEach(policy_ids, (id) => policies.get(id))
+        Effect.forEach(
+          policy_ids.filter(
+            (id) => call.caller?.isNotDenied("policy:read", `policy:${id}`, call.environment) ?? true
+          ),
+          (id) => policies.get(id)
+        )
       )
     ),
     answering("assignPolicy", ({ roles }, call) =>

@@ -19,16 +19,18 @@ import {
   ValidationError
 } from "../../Errors.ts"
 import { checkEventName } from "../../Event.ts"
+import { isObject } from "../../Json.ts"
 import type { EndpointName } from "../../Protocol/Http/Endpoints.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import { decodeRunStatus, encodeRun } from "../../Protocol/Http/RunJson.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
+import { mayHaveEvent } from "../Access/WorkerAccess.ts"
 import { capabilities } from "../Capabilities.ts"
 import type { EngineService } from "../Engine.ts"
 import type { GiveUp } from "../EngineClient.ts"
-import { toRegistration } from "./FunctionConfigs.ts"
+import { checkRegistering, toRegistration } from "./FunctionConfigs.ts"
 import { projectionRoutes } from "./ProjectionRoutes.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
 import { consumerGroupRoutes } from "./ConsumerGroupRoutes.ts"
@@ -75,6 +77,13 @@ export const clientRoutes = (
     answer: (api: Api, call: Call) => Effect.Effect<Reply, IronflowError>
   ): Route => route(name, (call) => answer(engine.client(call.environment), call))
 
+  const withoutDenied = withoutDeniedIn(engine)
+  /** Whoever may do something to a run need not be allowed to read it. */
+  const answerSteered = (call: Call) => (run: Run) =>
+    Effect.map(withoutDenied(call, [readable(call, run)]), ([shown = run]) => answerRun(shown))
+  const resume = (api: Api, request: RunIdFields & { readonly id: string }, call: Call) =>
+    Effect.flatMap(resumeRun(api, request, call), answerSteered(call))
+
   const trigger = lenient(Schemas.TriggerRequest, "Trigger")
   const emit = (api: Api, request: typeof Schemas.TriggerRequest.Type) =>
     api.emit(request.event, request.data, emitOptions(request))
@@ -90,8 +99,11 @@ export const clientRoutes = (
         json({ event_id: eventId, id: eventId, run_ids: runIds })
       )
     ),
-    reading("triggerSync", lenient(Schemas.TriggerSyncRequest, "TriggerSync"), (api, request) =>
-      triggerSync(api, request, closing)
+    reading("triggerSync", lenient(Schemas.TriggerSyncRequest, "TriggerSync"), (api, request, call) =>
+      Effect.andThen(
+        checked(() => call.caller?.checkNotDenied("emit:event", `event:${request.event}`, call.environment)),
+        triggerSync(api, request, call, closing)
+      )
     ),
     reading("triggerBatch", readBatch, (api, events) =>
       Effect.map(
@@ -105,14 +117,15 @@ export const clientRoutes = (
         ({ eventId, sequence }) => json({ eventId, sequence: String(sequence) })
       )
     ),
-    asking("listTopics", (api) =>
-      Effect.map(api.listTopics(), (topics) =>
-        json(
+    asking("listTopics", (api, call) =>
+      Effect.map(api.listTopics(), (all) => {
+        const topics = all.filter(({ name }) => call.shows(name))
+        return json(
           topics.length === 0
             ? {}
             : { topics: topics.map((topic) => ({ ...topic, messageCount: String(topic.messageCount) })) }
         )
-      )
+      })
     ),
     reading("getTopicStats", lenient(Schemas.TopicStatsRequest, "GetTopicStats"), (api, { topic }) =>
       Effect.map(api.getTopicStats(topic), (stats) =>
@@ -127,43 +140,63 @@ export const clientRoutes = (
       )
     ),
 
-    reading("getRun", readRunId("GetRun", Schemas.RunIdRequest), (api, { id }) =>
-      Effect.map(api.getRun(id), answerRun)
-    ),
-    reading("listRuns", readListRuns, (api, request) => Effect.map(api.listRuns(request), answerRuns)),
-    reading("cancelRun", readRunId("CancelRun", Schemas.CancelRunRequest), (api, { id, reason }) =>
-      Effect.map(api.cancelRun(id, reason), answerRun)
-    ),
-    reading("retryRun", readRunId("RetryRun", Schemas.FromStepRequest), (api, { id, fromStep }) =>
-      Effect.map(api.retryRun(id, nonEmpty(fromStep)), answerRun)
-    ),
-    reading("resumeRun", readRunId("ResumeRun", Schemas.FromStepRequest), (api, { id, fromStep }) =>
-      Effect.map(api.resumeRun(id, nonEmpty(fromStep)), answerRun)
-    ),
-    reading("restResumeRun", readRunId("Resume", Schemas.FromStepRequest), (api, { id, fromStep }) =>
-      Effect.map(api.resumeRun(id, nonEmpty(fromStep)), answerRun)
-    ),
-    reading("pauseRun", readRunId("PauseRun", Schemas.PauseRunRequest), (api, { id, reason }) =>
-      Effect.map(api.pauseRun(id, reason), (run) =>
-        json({ status: run.status === "paused" ? "paused" : "pause_requested", run: encodeRun(run) })
+    reading("getRun", readRunId("GetRun", Schemas.RunIdRequest), (api, { id }, call) =>
+      Effect.map(
+        Effect.flatMap(api.getRun(id), (run) => withoutDenied(call, [run])),
+        ([run]) => answerRun(run!)
       )
     ),
-    reading("getRunSteps", readRunId("GetRunSteps", Schemas.RunIdRequest), (api, { id }) =>
-      Effect.map(api.getRunSteps(id), (steps) => json(steps.length === 0 ? {} : { steps }))
+    reading("listRuns", readListRuns, (api, request, call) =>
+      Effect.gen(function* () {
+        const { damaged = [], ...page } = yield* api.listRuns(request)
+        const runs = page.runs.filter(({ id }) => call.shows(id))
+        const shownDamaged = damaged.filter(({ id }) => call.shows(id))
+        const left = page.runs.length - runs.length + (damaged.length - shownDamaged.length)
+        return answerRuns({
+          ...page,
+          runs: yield* withoutDenied(call, runs),
+          ...(shownDamaged.length === 0 ? {} : { damaged: shownDamaged }),
+          totalCount: page.totalCount - left
+        })
+      })
+    ),
+    reading("cancelRun", readRunId("CancelRun", Schemas.CancelRunRequest), (api, { id, reason }, call) =>
+      Effect.flatMap(api.cancelRun(id, reason), answerSteered(call))
+    ),
+    reading("retryRun", readRunId("RetryRun", Schemas.FromStepRequest), (api, { id, fromStep }, call) =>
+      Effect.flatMap(api.retryRun(id, nonEmpty(fromStep)), answerSteered(call))
+    ),
+    reading("resumeRun", readRunId("ResumeRun", Schemas.FromStepRequest), resume),
+    reading("restResumeRun", readRunId("Resume", Schemas.FromStepRequest), resume),
+    reading("pauseRun", readRunId("PauseRun", Schemas.PauseRunRequest), (api, { id, reason }, call) =>
+      Effect.flatMap(api.pauseRun(id, reason), (paused) =>
+        Effect.map(withoutDenied(call, [readable(call, paused)]), ([run = paused]) =>
+          json({ status: run.status === "paused" ? "paused" : "pause_requested", run: encodeRun(run) })
+        )
+      )
+    ),
+    reading("getRunSteps", readRunId("GetRunSteps", Schemas.RunIdRequest), (api, { id }, call) =>
+      Effect.map(api.getRunSteps(id), (steps) =>
+        json(steps.length === 0 ? {} : { steps: steps.map((step) => withoutEvent(call, step)) })
+      )
     ),
     asking("restRunSteps", (api, call) =>
-      Effect.map(api.getRunSteps(variable(call, "id")), (steps) => json({ steps }))
+      Effect.map(api.getRunSteps(variable(call, "id")), (steps) =>
+        json({ steps: steps.map((step) => withoutEvent(call, step)) })
+      )
     ),
     asking("runAudit", (api, call) =>
-      Effect.map(api.getRunAudit(variable(call, "id")), (events) => json({ events }))
+      Effect.map(api.getRunAudit(variable(call, "id")), (events) =>
+        json({ events: events.map((event) => ({ ...event, details: withoutEvent(call, event.details) })) })
+      )
     ),
     asking("explainRun", (api, call) => Effect.map(api.explain(variable(call, "id")), (why) => json(why))),
     route("waitForRun", (call) => waitForRun(engine, call, giveUpAfter)),
-    reading("patchStep", lenient(Schemas.PatchStepRequest, "PatchStep"), (api, request) =>
-      Effect.map(patchStep(api, request), (step) => json(step))
+    reading("patchStep", lenient(Schemas.PatchStepRequest, "PatchStep"), (api, request, call) =>
+      Effect.map(patchStep(api, request, call), (step) => json(step))
     ),
-    reading("restPatchStep", lenient(Schemas.PatchStepRequest, "Patch"), (api, request) =>
-      Effect.map(patchStep(api, request), (step) => json(step))
+    reading("restPatchStep", lenient(Schemas.PatchStepRequest, "Patch"), (api, request, call) =>
+      Effect.map(patchStep(api, request, call), (step) => json(step))
     ),
 
     reading(
@@ -171,7 +204,11 @@ export const clientRoutes = (
       lenient(Schemas.RegisterFunctionRequest, "RegisterFunction"),
       (api, request, call) =>
         Effect.gen(function* () {
-          const registration = yield* checked(() => toRegistration(request))
+          const registration = yield* checked(() => {
+            const registration = toRegistration(request)
+            checkRegistering(call, registration)
+            return registration
+          })
           const created = engine.findFunction(call.environment, registration.id) === undefined
           yield* engine.registerFunctions(call.environment, [registration])
           const fn = yield* findFunction(api, registration.id)
@@ -181,28 +218,37 @@ export const clientRoutes = (
     reading("getFunction", lenient(Schemas.GetFunctionRequest, "GetFunction"), (api, { id }) =>
       Effect.map(findFunction(api, id), (fn) => json(fn))
     ),
-    asking("listFunctions", (api) =>
+    asking("listFunctions", (api, call) =>
+      Effect.map(api.listFunctions(), (all) => {
+        const functions = all.filter(({ id }) => call.shows(id))
+        return json(functions.length === 0 ? {} : { functions, totalCount: functions.length })
+      })
+    ),
+    asking("restFunctions", (api, call) =>
       Effect.map(api.listFunctions(), (functions) =>
-        json(functions.length === 0 ? {} : { functions, totalCount: functions.length })
+        json({ functions: functions.filter(({ id }) => call.shows(id)) })
       )
     ),
-    asking("restFunctions", (api) => Effect.map(api.listFunctions(), (functions) => json({ functions }))),
     asking("deleteFunction", (api, call) =>
       Effect.map(api.deleteFunction(variable(call, "id")), () => json({}))
     ),
-    asking("restWorkers", (api) =>
+    asking("restWorkers", (api, call) =>
       Effect.map(api.listWorkers(), (workers) =>
         json({
-          workers: workers.map((worker) => ({
-            id: worker.id,
-            hostname: worker.hostname,
-            function_ids: worker.functionIds,
-            max_concurrent: worker.maxConcurrentJobs,
-            labels: worker.labels,
-            active_jobs: worker.activeJobs,
-            registered_at: worker.registeredAt,
-            transport: worker.transport
-          }))
+          workers: workers
+            .filter(({ id }) => call.shows(id))
+            .map((worker) => ({
+              id: worker.id,
+              hostname: worker.hostname,
+              function_ids: worker.functionIds.filter(
+                (id) => call.caller?.isNotDenied("function:read", `function:${id}`, call.environment) ?? true
+              ),
+              max_concurrent: worker.maxConcurrentJobs,
+              labels: worker.labels,
+              active_jobs: worker.activeJobs,
+              registered_at: worker.registeredAt,
+              transport: worker.transport
+            }))
         })
       )
     ),
@@ -291,6 +337,7 @@ const readBatch = (body: unknown): ReadonlyArray<typeof Schemas.TriggerRequest.T
 const triggerSync = (
   api: Api,
   request: typeof Schemas.TriggerSyncRequest.Type,
+  call: Call,
   closing: Effect.Effect<void>
 ): Effect.Effect<Reply, IronflowError> =>
   Effect.gen(function* () {
@@ -318,14 +365,16 @@ const triggerSync = (
           )
       })
     )
-    const results = runs.map((run) => ({
-      runId: run.id,
-      functionId: run.functionId,
-      status: run.status,
-      ...(run.output === undefined ? {} : { output: run.output }),
-      ...(run.error === undefined ? {} : { error: run.error }),
-      durationMs: Date.parse(run.endedAt ?? run.updatedAt) - Date.parse(run.createdAt)
-    }))
+    const results = runs
+      .map((run) => readable(call, run))
+      .map((run) => ({
+        runId: run.id,
+        functionId: run.functionId,
+        status: run.status,
+        ...(run.output === undefined ? {} : { output: run.output }),
+        ...(run.error === undefined ? {} : { error: run.error }),
+        durationMs: Date.parse(run.endedAt ?? run.updatedAt) - Date.parse(run.createdAt)
+      }))
     return json(results.length === 0 ? { eventId } : { results, eventId })
   })
 
@@ -340,6 +389,56 @@ const goingAway = (eventId: string, runIds: ReadonlyArray<string>): IronflowErro
 // ---------------------------------------------------------------------------------------------------------------------
 
 const answerRun = (run: Run): Reply => json(encodeRun(run))
+
+/** Data of an event that a policy denies does not come by way of a run that it has started. */
+const withoutDeniedIn =
+  (engine: EngineService) =>
+  (
+    { caller, environment }: Call,
+    runs: ReadonlyArray<Run>
+  ): Effect.Effect<ReadonlyArray<Run>, IronflowError> =>
+    caller?.isDenied("subscription:read") !== true
+      ? Effect.succeed(runs)
+      : Effect.forEach(runs, (run) =>
+          Effect.map(engine.eventName(environment, run.id), (name) => {
+            if (name === undefined || mayHaveEvent(caller, environment, name)) return run
+            const { input: _, ...rest } = run
+            return rest
+          })
+        )
+
+/** Nor by way of a step that has waited for it. */
+const withoutEvent = <A extends { readonly kind?: unknown; readonly output?: unknown }>(
+  { caller, environment }: Call,
+  step: A
+): Omit<A, "output"> => {
+  const { output, ...rest } = step
+  if (step.kind !== "waitForEvent" || !isObject(output) || typeof output.name !== "string") return step
+  return mayHaveEvent(caller, environment, output.name) ? step : rest
+}
+
+/** A run as the caller may know it who may not read it, and has done something to it. */
+const readable = ({ caller, environment }: Call, run: Run): Run => {
+  if (caller?.isNotDenied("run:read", `run:${run.id}`, environment) ?? true) return run
+  const { error: _, input: __, output: ___, ...rest } = run
+  return rest
+}
+
+/** Resuming a failed run is to retry it. */
+const resumeRun = (
+  api: Api,
+  { id, fromStep }: RunIdFields & { readonly id: string },
+  { caller, environment }: Call
+): Effect.Effect<Run, IronflowError> =>
+  Effect.gen(function* () {
+    if (caller?.isDenied("run:retry") === true) {
+      const { status } = yield* api.getRun(id)
+      yield* checked(
+        () => status === "paused" || caller.checkNotDenied("run:retry", `run:${id}`, environment)
+      )
+    }
+    return yield* api.resumeRun(id, nonEmpty(fromStep))
+  })
 
 /** How the engine is. It is told to everybody: names of files and rows are in the log. */
 const healthOf = (engine: EngineService) => {
@@ -357,7 +456,12 @@ const storeMessages = {
   down: "The database was taken over by another engine: this one does nothing any more"
 } as const
 
-const answerRuns = ({ damaged, nextCursor, runs, totalCount }: ListRunsResult): Reply =>
+const answerRuns = ({
+  damaged,
+  nextCursor,
+  runs,
+  totalCount
+}: Omit<ListRunsResult, "runs"> & { readonly runs: ReadonlyArray<Run> }): Reply =>
   json({
     ...(runs.length === 0 ? {} : { runs: runs.map(encodeRun) }),
     ...(damaged === undefined ? {} : { damaged }),
@@ -423,18 +527,22 @@ const waitForRun = (
       )
     }
     const giveUp = giveUpAfter(Math.min(timeout, MAX_WAIT_MS))
-    return Effect.map(engine.awaitEnd(call.environment, id, giveUp), (run) =>
-      run === undefined ? noContent : answerRun(run)
+    return Effect.flatMap(engine.awaitEnd(call.environment, id, giveUp), (run) =>
+      run === undefined
+        ? Effect.succeed(noContent)
+        : Effect.map(withoutDeniedIn(engine)(call, [run]), ([run]) => answerRun(run!))
     )
   })
 
 const patchStep = (
   api: Api,
-  { stepId, output, reason }: typeof Schemas.PatchStepRequest.Type
+  { stepId, output, reason }: typeof Schemas.PatchStepRequest.Type,
+  { caller, environment }: Call
 ): Effect.Effect<RunStep, IronflowError> =>
   Effect.gen(function* () {
-    yield* api.patchStep(stepId, output ?? null, reason)
     const runId = stepId.slice(0, stepId.indexOf(":"))
+    yield* checked(() => caller?.checkNotDenied("run:patch", `run:${runId}`, environment))
+    yield* api.patchStep(stepId, output ?? null, reason)
     const steps = yield* api.getRunSteps(runId)
     const step = steps.find(({ id }) => id === stepId)
     return step ?? (yield* new StepNotFoundError(runId, stepId))

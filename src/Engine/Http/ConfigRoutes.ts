@@ -27,12 +27,15 @@ export const configRoutes = (engine: EngineService): ReadonlyArray<Route> => {
           page === undefined
             ? Effect.map(
                 allAsJson("all configurations", (after) =>
-                  configOf(call).listPage({ after, limit: CONFIGS_PAGE })
+                  Effect.map(
+                    configOf(call).listPage({ after, limit: CONFIGS_PAGE }),
+                    ({ items, ...next }) => ({ items: items.filter(({ name }) => call.shows(name)), ...next })
+                  )
                 ),
                 ({ text }) => ({ status: 200, text: `{"configs":[${text}]}` })
               )
             : Effect.map(configOf(call).listPage(page), ({ items, ...next }) =>
-                json({ configs: items, ...next })
+                json({ configs: items.filter(({ name }) => call.shows(name)), ...next })
               )
       )
     ),

@@ -36,11 +36,14 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
       call: Call
     ) => Effect.Effect<ConsumerGroup, IronflowError>
   ): Route =>
-    route(name, (call) =>
-      Effect.map(steer(groupsOf(call), variable(call, "name"), choiceIn(call.query), call), (group) =>
-        json(group)
+    route(name, (call) => {
+      const group = variable(call, "name")
+      const choice = choiceIn(call.query)
+      return Effect.map(
+        counting(call, group, choice, () => steer(groupsOf(call), group, choice, call)),
+        (group) => json(group)
       )
-    )
+    })
 
   const page = (
     call: Call,
@@ -49,7 +52,35 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     // this engine keeps nothing of a deleted one
     status === "deleted"
       ? Effect.succeed({ groups: [], totalCount: 0 })
-      : groupsOf(call).page({ ...query, ...(status === undefined ? {} : { status }) })
+      : Effect.map(groupsOf(call).page({ ...query, ...(status === undefined ? {} : { status }) }), (page) => {
+          const groups = page.groups.filter(
+            ({ name, pattern }) => call.shows(name) && mayCount(call, pattern)
+          )
+          return { ...page, groups, totalCount: page.totalCount - (page.groups.length - groups.length) }
+        })
+
+  /** What is answered about a group counts what its pattern fits: nothing for those to whom a policy denies that. */
+  const counting = (
+    call: Call,
+    name: string,
+    choice: { readonly namespace?: string; readonly pattern?: string },
+    then: () => Effect.Effect<ConsumerGroup, IronflowError>
+  ): Effect.Effect<ConsumerGroup, IronflowError> =>
+    call.caller?.isDenied("subscription:read") === true
+      ? Effect.flatMap(groupsOf(call).get(name, choice), ({ pattern }) =>
+          Effect.andThen(
+            checked(() =>
+              call.caller?.checkNotDenied(
+                "subscription:read",
+                `subscription:${pattern}`,
+                call.environment,
+                reachOf(pattern)
+              )
+            ),
+            Effect.suspend(then)
+          )
+        )
+      : then()
 
   /** Whoever may not subscribe to something may not count it by way of a group either. */
   const create = (call: Call, config: ConsumerGroupConfig) =>
@@ -105,7 +136,11 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     route("getConsumerGroup", (call) =>
       Effect.flatMap(
         checked(() => choiceRequest(call.body)),
-        ({ name, ...choice }) => Effect.map(groupsOf(call).get(name, filled(choice)), answer)
+        ({ name, ...choice }) =>
+          Effect.map(
+            counting(call, name, filled(choice), () => groupsOf(call).get(name, filled(choice))),
+            answer
+          )
       )
     ),
     route("listConsumerGroups", (call) =>
@@ -117,7 +152,11 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     route("updateConsumerGroup", (call) =>
       Effect.flatMap(
         checked(() => readUpdate(call.body)),
-        ({ change, choice, name }) => Effect.map(groupsOf(call).change(name, change, choice), answer)
+        ({ change, choice, name }) =>
+          Effect.map(
+            counting(call, name, choice, () => groupsOf(call).change(name, change, choice)),
+            answer
+          )
       )
     ),
     route("deleteConsumerGroup", (call) =>
@@ -128,6 +167,9 @@ export const consumerGroupRoutes = (engine: EngineService): ReadonlyArray<Route>
     )
   ]
 }
+
+const mayCount = ({ caller, environment }: Call, pattern: string): boolean =>
+  caller?.isNotDenied("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern)) ?? true
 
 const answer = (group: ConsumerGroup): Reply => json(encodeGroup(group))
 

@@ -5,6 +5,8 @@ import { checkEndpointUrl } from "../Push/Settings.ts"
 import { createFunction } from "../../Function.ts"
 import type { RegisterFunctionRequest } from "../../Protocol/Http/Schemas.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
+import { checkGets } from "../Access/WorkerAccess.ts"
+import type { Call } from "./Route.ts"
 
 /** The registration again. Throws `ValidationError` naming the function and the field when it is not acceptable. */
 export const checkRegistration = (registration: FunctionRegistration): FunctionRegistration => {
@@ -12,6 +14,13 @@ export const checkRegistration = (registration: FunctionRegistration): FunctionR
   if (endpointUrl !== undefined) checkEndpointUrl(endpointUrl)
   createFunction({ ...config, timeout: timeoutMs }, () => undefined)
   return registration
+}
+
+/** Throws `UnauthorizedError` when the caller may not register the function, or not have what its runs bring. */
+export const checkRegistering = ({ caller, environment }: Call, fn: FunctionRegistration): void => {
+  if (caller === undefined) return
+  caller.check("function:register", `function:${fn.id}`, environment)
+  checkGets(caller, environment, fn)
 }
 
 /** What an existing worker or client registers, checked, with defaults filled in. */

@@ -1,10 +1,11 @@
 /**
  * Who comes in: strangers are turned away, keys are checked, and pages of other origins are told what they may read.
  *
- * Without keys the server trusts whoever reaches loopback, and turns away browsers that a page of somebody else has sent.
+ * Without keys the server trusts whoever reaches its port, and turns away browsers that a page of somebody else has sent.
  * As soon as there is a key, every call needs one.
  */
 import type { IncomingHttpHeaders } from "node:http"
+import { isIP } from "node:net"
 import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
 import { LimitExceededError, UnauthenticatedError, UnauthorizedError, ValidationError } from "../../Errors.ts"
 import { checkName, keyLength, writesAtOnce } from "../../Limits.ts"
@@ -20,8 +21,10 @@ export interface GateOptions {
   /** Whether the server listens where others than this machine reach it. */
   readonly exposed: boolean
   readonly insecure: boolean
-  /** Origins whose pages are answered when there are keys. */
+  /** Origins of other hosts whose pages are answered. */
   readonly corsOrigins: ReadonlyArray<string>
+  /** Names under which pages may ask, besides those of loopback and addresses; with a port for this one only. */
+  readonly allowedHosts: ReadonlyArray<string>
 }
 
 /** Somebody who has come in, and the environment that the call is for. */
@@ -34,6 +37,8 @@ export interface Visitor {
 export interface Arrival {
   readonly method?: string | undefined
   readonly headers: IncomingHttpHeaders
+  /** Names and values in turns, as they came; a request of HTTP/2 has none twice. */
+  readonly rawHeaders?: ReadonlyArray<string>
 }
 
 export class Gate {
@@ -45,29 +50,24 @@ export class Gate {
     this.#options = options
   }
 
-  /** Throws `UnauthorizedError` for a request that a page has sent which is not answered. */
-  checkOrigin({ headers }: Arrival): void {
+  /**
+   * Throws `UnauthorizedError` for a request that a page has sent which is not answered, whether or not there are keys. A name
+   * that somebody else has made to point here is found out by the host, since a page cannot say another one than its own.
+   */
+  checkOrigin({ headers, rawHeaders }: Arrival): void {
+    const host = oneHost(headers, rawHeaders)
     const { origin } = headers
-    const host = hostOf(headers)
-    if (this.#access.required) {
-      if (origin === undefined || this.#answers(headers)) return
+    if (!this.#isFromPage(headers)) return
+    if (!this.#allowsHost(host)) {
       throw new UnauthorizedError(
-        `This engine does not answer pages of "${origin.slice(0, 256)}": add it to \`corsOrigins\``
+        `This engine does not answer pages under the name "${(host ?? "").slice(0, 256)}". ` +
+          "Use 127.0.0.1, localhost or its address, or add the name to `allowedHosts`"
       )
     }
-    if (this.#options.insecure) return
-    if (host !== undefined && !isLoopback(hostnameOf(`http://${host}`))) {
-      throw new UnauthorizedError(
-        `An engine without API keys answers only under a loopback name, not as "${host.slice(0, 256)}". ` +
-          "Use 127.0.0.1 or localhost, or make a key with `ironflow apikeys create`"
-      )
-    }
-    if (origin !== undefined && !isLoopback(hostnameOf(origin))) {
-      throw new UnauthorizedError(
-        `An engine without API keys does not answer pages of "${origin.slice(0, 256)}". ` +
-          "Serve the page from localhost, or make a key with `ironflow apikeys create` and name the origin in `corsOrigins`"
-      )
-    }
+    if (origin === undefined || this.#answers(headers)) return
+    throw new UnauthorizedError(
+      `This engine does not answer pages of "${origin.slice(0, 256)}": add it to \`corsOrigins\``
+    )
   }
 
   /**
@@ -122,13 +122,42 @@ export class Gate {
     }
   }
 
+  /**
+   * Whether a browser has sent it on behalf of a page. Node's `fetch` sends `Sec-Fetch-Mode` too, and nothing else of that.
+   * Browsers leave all of it out when a page reads from its own host without TLS, which may be a name that points here only
+   * since a moment: where no key is asked for, they are known by how they call themselves, which pages hardly change.
+   */
+  #isFromPage(headers: IncomingHttpHeaders): boolean {
+    return (
+      headers.origin !== undefined ||
+      headers["sec-fetch-site"] !== undefined ||
+      headers["sec-fetch-dest"] !== undefined ||
+      (!this.#access.required && headers["user-agent"]?.startsWith("Mozilla/") === true)
+    )
+  }
+
+  #allowsHost(host: string | undefined): boolean {
+    if (host === undefined) return false
+    const name = hostnameOf(`http://${host}`)
+    return (
+      isLoopback(name) ||
+      isIP(name.replace(/^\[|\]$/g, "")) !== 0 ||
+      this.#options.allowedHosts.some((allowed) => allowed === name || isSameHost(allowed, host))
+    )
+  }
+
   /** Whether the origin of the request is one that is answered. */
   #answers(headers: IncomingHttpHeaders): boolean {
     const { origin = "" } = headers
     if (this.#options.corsOrigins.includes(origin)) return true
-    if (!this.#access.required) return isLoopback(hostnameOf(origin))
+    const host = oneHost(headers)
+    if (host === undefined || !URL.canParse(origin)) return false
     // its own pages
-    return URL.canParse(origin) && new URL(origin).host === hostOf(headers)
+    if (isSameHost(new URL(origin).host, host, new URL(origin).protocol)) return true
+    // without keys whoever develops on this machine is let in, by whatever serves their pages
+    return (
+      !this.#access.required && isLoopback(hostnameOf(`http://${host}`)) && isLoopback(hostnameOf(origin))
+    )
   }
 }
 
@@ -145,6 +174,8 @@ export const checkCall = (
   switch (subject.from) {
     case "all":
       return caller.check(action, `${subject.kind}:*`, environment)
+    case "each":
+      return caller.checkAny(action, subject.kind)
     case "path":
       return caller.check(action, `${subject.kind}:${variables[subject.variable] ?? ""}`, environment)
     case "body":
@@ -153,11 +184,21 @@ export const checkCall = (
   }
 }
 
-/** Checks what could not be checked before the body was read. */
-export const checkBody = ({ caller, environment }: Visitor, rule: Rule, body: unknown): void => {
-  if (rule === "public" || rule.subject.from !== "body" || caller.key === undefined) return
-  // it may have taken its time
+/**
+ * Checks that the visitor may make a call that has arrived. Whoever began it may have lost the right to it since: what counts
+ * is who may do it now. Throws as {@link checkCall} does.
+ */
+export const checkWhole = (
+  visitor: Visitor,
+  rule: Rule,
+  variables: { readonly [name: string]: string },
+  body: unknown
+): void => {
+  if (rule === "public") return
+  if (rule.subject.from !== "body") return checkCall(visitor, rule, variables)
+  const { caller, environment } = visitor
   caller.checkAlive()
+  if (caller.key === undefined) return
   for (const name of namesIn(rule.subject, body)) {
     caller.check(rule.action, `${rule.subject.kind}:${name}`, environment)
   }
@@ -200,13 +241,50 @@ const bearer = (authorization: string | undefined): string | undefined =>
 export const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host)
 
-/** What HTTP/2 calls the authority. */
-const hostOf = (headers: IncomingHttpHeaders): string | undefined => {
+/** The host of a request, which HTTP/2 calls the authority. Throws `ValidationError` when it names two. */
+const oneHost = (
+  headers: IncomingHttpHeaders,
+  rawHeaders: ReadonlyArray<string> = []
+): string | undefined => {
   const authority = headers[":authority"]
+  let hosts = typeof authority === "string" && (headers.host ?? authority) !== authority ? 2 : 0
+  // Node keeps the first one
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (rawHeaders[i]!.length === 4 && rawHeaders[i]!.toLowerCase() === "host") hosts++
+  }
+  if (hosts > 1) throw new ValidationError("The request names two hosts: send one `Host` header")
   return typeof authority === "string" ? authority : headers.host
 }
 
+/** Whether two hosts are one, with or without the port that goes without saying. */
+const isSameHost = (one: string, other: string, protocol = "http:"): boolean =>
+  hostOf(one, protocol) === hostOf(other, protocol)
+
+const hostOf = (host: string, protocol: string): string => {
+  const url = `${protocol}//${host}`
+  return URL.canParse(url) ? new URL(url).host : host
+}
+
 const hostnameOf = (url: string): string => (URL.canParse(url) ? new URL(url).hostname : "")
+
+/** Returns the hosts. Throws `ValidationError` when one is not a host. */
+export const checkAllowedHosts = (hosts: unknown): ReadonlyArray<string> => {
+  if (!Array.isArray(hosts)) throw new ValidationError("`allowedHosts` must be a list of names")
+  return hosts.map((host: unknown) => {
+    const url = typeof host === "string" ? URL.parse(`http://${host}`) : null
+    if (
+      url !== null &&
+      url.hostname !== "" &&
+      url.href === `http://${url.host}/` &&
+      !String(host).endsWith("/")
+    ) {
+      return url.host
+    }
+    throw new ValidationError(
+      `\`allowedHosts\`: ${show(host)} is not a name of a host: write it like "ironflow" or "ironflow.example.com:8443"`
+    )
+  })
+}
 
 /** Returns the origins. Throws `ValidationError` when one is not an origin. */
 export const checkCorsOrigins = (origins: unknown): ReadonlyArray<string> => {

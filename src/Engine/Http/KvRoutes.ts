@@ -26,7 +26,10 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       )
     ),
     route("listBuckets", (call) =>
-      Effect.map(kvOf(call).listBuckets(), (buckets) => json({ buckets, count: buckets.length }))
+      Effect.map(kvOf(call).listBuckets(), (all) => {
+        const buckets = all.filter(({ name }) => call.shows(name))
+        return json({ buckets, count: buckets.length })
+      })
     ),
     route("getBucket", (call) =>
       Effect.map(kvOf(call).getBucketInfo(variable(call, "bucket")), (info) => json(info))
@@ -81,7 +84,13 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     route("writeKeys", (call) =>
       writing(
         call,
-        () => readWrites(call.body),
+        () => {
+          const writes = readWrites(call.body)
+          if (writes.some(({ value }) => value === undefined)) {
+            call.caller?.check("kv:delete", `bucket:${variable(call, "bucket")}`, call.environment)
+          }
+          return writes
+        },
         (revisions) => json({ revisions })
       )
     )

@@ -4,6 +4,8 @@ import * as Effect from "effect/Effect"
 import { ConnectionError, type IronflowError, LimitExceededError } from "../../Errors.ts"
 import type { JobUpdate } from "../../Protocol/Http/Schemas.ts"
 import type { Job, TurnAck } from "../../Protocol/Worker.ts"
+import type { Caller } from "../Access/Access.ts"
+import { permitted } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
 import { type Attempts, failTooLarge, needsAttempts, readUpdate } from "./LegacyJobs.ts"
 import { LEGACY_LEASE_MS } from "./LegacyWorker.ts"
@@ -18,7 +20,8 @@ export const applyUpdate = (
   environment: string,
   job: Pick<Job, "jobId" | "runId">,
   update: typeof JobUpdate.Type,
-  boundTo?: string
+  boundTo?: string,
+  caller?: Caller
 ): Effect.Effect<TurnAck, IronflowError> =>
   Effect.gen(function* () {
     const attempts = needsAttempts(update) ? yield* attemptsOf(engine, environment, job.runId) : undefined
@@ -29,7 +32,8 @@ export const applyUpdate = (
       // the worker is done with the job whatever it is told: what cannot be stored ends the run
       (error) => Effect.succeed(failTooLarge(error))
     )
-    const [ack] = yield* engine.applyReports([{ ...job, ops }], boundTo)
+    const { answered, reports } = permitted(caller, environment, [{ ...job, ops }])
+    const [ack] = answered(yield* engine.applyReports(reports, boundTo))
     if (update.status === "progress") yield* engine.extendLeases([job.jobId], LEGACY_LEASE_MS)
     return ack ?? (yield* new ConnectionError("The engine did not answer the update"))
   })

@@ -22,6 +22,7 @@ import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import type { ProjectionSave } from "../../Protocol/Projections.ts"
 import type { EngineService } from "../Engine.ts"
 import type { ProjectionToken } from "../Store/ProjectionStore.ts"
+import { checkHandedOut, checkProjectionEvents } from "./ProjectionRunnerRoutes.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
 
 /** How long a claim holds without a sign of life, milliseconds. */
@@ -119,6 +120,7 @@ export const projectionOwnerRoutes = (
           if (registration.name !== variable(call, "name")) {
             throw new ValidationError("The projection in the path is another one than that in the body")
           }
+          checkProjectionEvents(call, registration.events)
         })
         const claim = yield* unlessClosing(
           projections.claim(
@@ -136,7 +138,9 @@ export const projectionOwnerRoutes = (
         const batch = yield* unlessClosing(
           Effect.onInterrupt(projections.read(token, request.limit, WAIT_MS), () => cutOff(token))
         )
-        return json(batch === undefined ? {} : { batch })
+        if (batch === undefined) return json({})
+        yield* checked(() => checkHandedOut(call, [...batch.events, ...batch.retries]))
+        return json({ batch })
       })
     ),
     reading("projectionStates", readStates, (request, call) =>

@@ -8,6 +8,7 @@ import { encodeProjectionStatus } from "../../Protocol/Http/ProjectionJson.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
+import { mayHaveEvent } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
 import { projectionOwnerRoutes } from "./ProjectionOwnerRoutes.ts"
 import { projectionRunnerRoutes } from "./ProjectionRunnerRoutes.ts"
@@ -34,7 +35,7 @@ export const projectionRoutes = (
   return [
     route("listProjections", (call) =>
       Effect.map(apiOf(call).list(), (infos) => {
-        const items = infos.map(encodeProjectionStatus)
+        const items = infos.filter(({ name }) => call.shows(name)).map(encodeProjectionStatus)
         // pages expect an object around the list, servers a bare one
         return json(isFromPage(call) ? { projections: items } : items)
       })
@@ -109,7 +110,10 @@ export const projectionRoutes = (
           after: readNumber(call, "after", 0),
           limit: readNumber(call, "limit", 100)
         }))
-        return json({ dead_letters: yield* apiOf(call).deadLetters(nameOf(call), page) })
+        const letters = yield* apiOf(call).deadLetters(nameOf(call), page)
+        return json({
+          dead_letters: letters.filter(({ event }) => mayHaveEvent(call.caller, call.environment, event.name))
+        })
       })
     ),
     route("retryDeadLetters", (call) =>
@@ -141,7 +145,9 @@ const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): Rea
     })
   return [
     route("connectListProjections", (call) =>
-      Effect.map(apiOf(call).list(), (infos) => json({ projections: infos.map(connectStatus) }))
+      Effect.map(apiOf(call).list(), (infos) =>
+        json({ projections: infos.filter(({ name }) => call.shows(name)).map(connectStatus) })
+      )
     ),
     route("getProjectionStatus", (call) => named(call, (name) => apiOf(call).status(name))),
     route("connectResumeProjection", (call) => named(call, (name) => apiOf(call).resume(name))),

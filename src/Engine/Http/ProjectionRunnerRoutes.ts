@@ -18,14 +18,20 @@ import type {
 } from "../../Protocol/Projections.ts"
 import { show } from "../../Show.ts"
 import type { EngineService } from "../Engine.ts"
-import { checked, json, type Reply, type Route, route } from "./Route.ts"
+import { reachOf } from "../Access/SubscriptionReach.ts"
+import { checkEvents, mayHaveEvent } from "../Access/WorkerAccess.ts"
+import { type Call, checked, json, type Reply, type Route, route } from "./Route.ts"
 
 export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const { projections } = engine
   return [
     route("registerProjection", (call) =>
       Effect.gen(function* () {
-        const registration = yield* checked(() => readRegistration(call.body))
+        const registration = yield* checked(() => {
+          const registration = readRegistration(call.body)
+          checkProjectionEvents(call, registration.events)
+          return registration
+        })
         const { position, status } = yield* projections.register(call.environment, registration)
         return json({ status, ...(position === 0 ? {} : { lastEventSeq: String(position) }) })
       })
@@ -58,6 +64,7 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
           name,
           batchSize || DEFAULT_BATCH
         )
+        yield* checked(() => checkHandedOut(call, events))
         return rawJson({
           events: events.length === 0 ? undefined : `[${events.map(encodeEvent).join(",")}]`,
           currentState: events.length === 0 ? undefined : state,
@@ -87,6 +94,35 @@ export const projectionRunnerRoutes = (engine: EngineService): ReadonlyArray<Rou
       })
     )
   ]
+}
+
+/** Throws `UnauthorizedError` when a policy denies subscribing to what the projection is to be given. */
+export const checkProjectionEvents = (
+  { caller, environment }: Call,
+  events: ReadonlyArray<unknown>
+): void => {
+  // what is no pattern is refused by whoever reads it
+  for (const event of events) {
+    if (caller !== undefined && typeof event === "string") checkEvents(caller, environment, event)
+  }
+}
+
+/** The same for what it is given now: another may have registered it. */
+export const checkHandedOut = (
+  { caller, environment }: Call,
+  events: ReadonlyArray<ProjectionLogEvent>
+): void => {
+  if (caller === undefined) return
+  for (const { entity, name } of events) {
+    if (entity !== undefined) caller.checkNotDenied("stream:read", `stream:${entity.id}`, environment)
+    if (mayHaveEvent(caller, environment, name, entity)) continue
+    caller.checkNotDenied(
+      "subscription:read",
+      `subscription:events:${name}`,
+      environment,
+      reachOf(`events:${name}`)
+    )
+  }
 }
 
 /** Events in a batch for a runner that does not say. */

@@ -3,7 +3,9 @@ import * as Effect from "effect/Effect"
 import { IronflowError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
+import { permitted } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
+import { checkRegistering } from "./FunctionConfigs.ts"
 import { boundTo, type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
 import { checkReport } from "./TurnReports.ts"
 
@@ -14,7 +16,11 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
     (call) =>
       Effect.gen(function* () {
         const jobId = variable(call, "jobId")
-        const update = yield* checked(() => readUpdate(call, jobId))
+        const read = yield* checked(() => readUpdate(call, jobId))
+        const { answered, reports } = permitted(call.caller, call.environment, [
+          { jobId, runId: read.runId, ops: read.ops }
+        ])
+        const update = { ...read, ops: reports[0]?.ops ?? [] }
         // what is reported is stored, whoever hangs up; what is waited for is not
         const updated = yield* update.ops.length > 0
           ? Effect.uninterruptible(engine.push.update(jobId, update, boundTo(call)))
@@ -22,23 +28,41 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
               engine.push.update(jobId, update, boundTo(call)),
               Effect.as(closing, { ack: { _tag: "Accepted" as const, outcomes: [] }, notices: [] })
             )
-        return json(updated)
+        return json({ ...updated, ack: answered([updated.ack])[0] })
       }),
     { fromWorker: true }
   ),
   route("registerPushEndpoint", (call) =>
     Effect.gen(function* () {
       const url = yield* checked(() => readUrl(isObject(call.body) ? call.body.url : undefined))
-      const functions = yield* engine.push.register(call.environment, url)
+      const functions = yield* engine.push.register(call.environment, url, (functions) => {
+        for (const fn of functions) checkRegistering(call, fn)
+      })
       return json({ url, functions: functions.map(({ id, name, triggers }) => ({ id, name, triggers })) })
     })
   ),
   route("listPushEndpoints", (call) =>
-    Effect.sync(() => json({ endpoints: engine.push.list(call.environment) }))
+    Effect.sync(() =>
+      json({
+        endpoints: engine.push
+          .list(call.environment)
+          .map((endpoint) => ({ ...endpoint, functionIds: endpoint.functionIds.filter(call.shows) }))
+          .filter(({ functionIds }) => functionIds.length > 0)
+      })
+    )
   ),
   route("removePushEndpoint", (call) =>
     Effect.gen(function* () {
-      const url = yield* checked(() => readUrl(call.query.get("url")))
+      const url = yield* checked(() => {
+        const url = readUrl(call.query.get("url"))
+        const endpoint = engine.push
+          .list(call.environment)
+          .find((one) => one.url === (URL.parse(url)?.href ?? url))
+        for (const id of endpoint?.functionIds ?? []) {
+          call.caller?.check("function:register", `function:${id}`, call.environment)
+        }
+        return url
+      })
       if (yield* engine.push.remove(call.environment, url)) return noContent
       return yield* Effect.fail(
         new IronflowError(`There is no endpoint "${url}" in this environment`, {

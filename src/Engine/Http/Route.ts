@@ -11,6 +11,8 @@ export interface Call {
   readonly environment: string
   /** Who calls; `undefined` where anybody may. */
   readonly caller: Caller | undefined
+  /** Whether a list shows the one with this name: lists leave out what the caller may not see. */
+  readonly shows: (name: string) => boolean
   /** The body as JSON, or its bytes when the route asks for them; `undefined` for methods without one. */
   readonly body: unknown
   /** Variables of the path, decoded. */

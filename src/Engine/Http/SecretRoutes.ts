@@ -18,7 +18,9 @@ export const secretRoutes = (engine: EngineService): ReadonlyArray<Route> => {
 
   return [
     route("listSecrets", (call) =>
-      Effect.map(secretsOf(call).list(), (secrets) => json(secrets.map(encode)))
+      Effect.map(secretsOf(call).list(), (secrets) =>
+        json(secrets.filter(({ name }) => call.shows(name)).map(encode))
+      )
     ),
     route("setSecret", (call) => set(call, () => setRequest(call.body))),
     route("updateSecret", (call) =>

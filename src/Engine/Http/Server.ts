@@ -39,7 +39,15 @@ import { Engine } from "../Engine.ts"
 import { type BodyLimits, parseJson, readBytes, readJson } from "./Body.ts"
 import { clientRoutes } from "./ClientRoutes.ts"
 import { ALPN_PROTOCOLS, BothVersions } from "./Http2.ts"
-import { checkBody, checkCall, checkCorsOrigins, Gate, isLoopback, type Visitor } from "./Gate.ts"
+import {
+  checkAllowedHosts,
+  checkCall,
+  checkCorsOrigins,
+  checkWhole,
+  Gate,
+  isLoopback,
+  type Visitor
+} from "./Gate.ts"
 import { lastWords } from "./LastWords.ts"
 import * as Metrics from "./Metrics.ts"
 import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
@@ -61,8 +69,13 @@ export interface HttpServerOptions {
   readonly tls?: { readonly cert: string | Uint8Array; readonly key: string | Uint8Array }
   /** Listens on any host without API keys, for everybody who reaches it. `false` by default. */
   readonly insecure?: boolean
-  /** Origins whose pages are answered when there are API keys: `https://app.example.com`. None by default. */
+  /** Origins whose pages are answered besides those of the server's own: `https://app.example.com`. None by default. */
   readonly corsOrigins?: ReadonlyArray<string>
+  /**
+   * Names under which browsers reach the server: `ironflow.example.com`, with a port for that one only. Those of loopback and
+   * addresses always are; programs that are no browsers may use any.
+   */
+  readonly allowedHosts?: ReadonlyArray<string>
   /** Bytes of the body of a client's request; a little over the largest payload (4 MiB) by default. */
   readonly maxBodyBytes?: number
   /** Bytes of the body of a worker's request, which may carry several results; 16 MiB by default. */
@@ -229,6 +242,8 @@ export const make = (
     )
     // in place of the listener that comes with the line above: ours refuses before it upgrades, and sees the bare sockets
     server.removeAllListeners("upgrade").on("upgrade", upgrades.upgrade)
+    // so does this one, which says "continue" when the body is read its own way, and never to us: Node says it at once
+    server.removeAllListeners("checkContinue")
     yield* workers.watch
     yield* Effect.forkScoped(upgrades.watch)
     // first: those who wait for something are told to look elsewhere
@@ -300,6 +315,7 @@ const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
     maxConnections: 10_000,
     ...options,
     corsOrigins: checkCorsOrigins(options.corsOrigins ?? []),
+    allowedHosts: checkAllowedHosts(options.allowedHosts ?? []),
     leaseTerm: positiveDuration(options.leaseTerm ?? "15s", "leaseTerm of the engine")
   }
   const { leaseTerm, port } = resolved
@@ -434,11 +450,15 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
     const { route, variables } = found
     if (visitor !== undefined) checkCall(visitor, route.access, variables)
     const environment = visitor?.environment ?? DEFAULT_ENVIRONMENT
+    const rule = route.access
     const call = (body: unknown) => {
-      if (visitor !== undefined) checkBody(visitor, route.access, body)
       const reply = route.answer({
         environment,
         caller: visitor?.caller,
+        shows: (name) =>
+          visitor === undefined ||
+          rule === "public" ||
+          visitor.caller.may(rule.action, `${rule.subject.kind}:${name}`, environment),
         body,
         variables,
         request,
@@ -447,15 +467,23 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
           return new URLSearchParams(query)
         }
       })
-      return visitor !== undefined && route.access !== "public" && route.access.waits === true
-        ? Effect.raceFirst(reply, visitor.caller.ended)
+      return visitor !== undefined && rule !== "public" && rule.waits === true
+        ? Effect.raceFirst(
+            reply,
+            visitor.caller.until(() => checkWhole(visitor, rule, variables, body))
+          )
         : reply
     }
     // whoever may be anybody has nothing to say that were worth the reading
     if (isPublic || method === "GET" || method === "DELETE") return call(undefined)
     const limits = route.fromWorker ? worker : client
     return Effect.flatMap(route.reads === "json" ? asked.readJson(limits) : asked.readBytes(limits), (body) =>
-      Effect.flatten(checked(() => call(body)))
+      Effect.flatten(
+        checked(() => {
+          if (visitor !== undefined) checkWhole(visitor, rule, variables, body)
+          return call(body)
+        })
+      )
     )
   }
 

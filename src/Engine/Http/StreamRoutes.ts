@@ -13,6 +13,7 @@ import type { EndpointName } from "../../Protocol/Http/Endpoints.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import { encodeStatus } from "../../Protocol/Http/RunJson.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
+import { mayHaveEvent } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
 import type { EntityHistory } from "../Streams.ts"
 import { type Call, checked, json, type Reply, type Route, route, variable } from "./Route.ts"
@@ -21,65 +22,94 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const reading = <A>(
     name: EndpointName,
     read: (body: unknown) => A,
-    answer: (streams: StreamsService, request: A) => Effect.Effect<Reply, IronflowError>
+    answer: (streams: StreamsService, request: A, call: Call) => Effect.Effect<Reply, IronflowError>
   ): Route =>
     route(name, (call) =>
       Effect.flatMap(
         checked(() => read(call.body)),
-        (request) => answer(engine.streams(call.environment), request)
+        (request) => answer(engine.streams(call.environment), request, call)
       )
     )
 
   return [
-    reading("appendEvent", lenient(Schemas.AppendEventRequest, "AppendEvent"), (streams, request) => {
+    reading("appendEvent", lenient(Schemas.AppendEventRequest, "AppendEvent"), (streams, request, call) => {
       const { data, entityId, entityType, eventName: name, metadata } = request
       return Effect.map(
-        streams.append(
-          entityId,
-          { name, data, entityType },
-          {
-            ...conditions(request),
-            ...eventVersion(request.version),
-            ...(metadata === undefined ? {} : { metadata })
-          }
+        appending(
+          call,
+          [name],
+          streams.append(
+            entityId,
+            { name, data, entityType },
+            {
+              ...conditions(request),
+              ...eventVersion(request.version),
+              ...(metadata === undefined ? {} : { metadata })
+            }
+          )
         ),
         (appended) => json(encodeAppended(appended))
       )
     }),
-    reading("appendEvents", lenient(Schemas.AppendEventsRequest, "AppendEvents"), (streams, request) => {
-      const events = request.events.map(({ data, eventName: name, metadata, version }) => ({
-        name,
-        data,
-        ...eventVersion(version),
-        ...(metadata === undefined ? {} : { metadata })
-      }))
-      return Effect.map(
-        streams.appendAll(request.entityId, { entityType: request.entityType, events }, conditions(request)),
-        (appended) => json(encodeAppendedAll(appended))
-      )
-    }),
-    reading("readStream", readStreamRequest, (streams, { entityId, options }) =>
-      Effect.map(streams.read(entityId, options), ({ events, totalCount }) =>
-        json({
+    reading(
+      "appendEvents",
+      lenient(Schemas.AppendEventsRequest, "AppendEvents"),
+      (streams, request, call) => {
+        const events = request.events.map(({ data, eventName: name, metadata, version }) => ({
+          name,
+          data,
+          ...eventVersion(version),
+          ...(metadata === undefined ? {} : { metadata })
+        }))
+        return Effect.map(
+          appending(
+            call,
+            events.map(({ name }) => name),
+            streams.appendAll(
+              request.entityId,
+              { entityType: request.entityType, events },
+              conditions(request)
+            )
+          ),
+          (appended) => json(encodeAppendedAll(appended))
+        )
+      }
+    ),
+    reading("readStream", readStreamRequest, (streams, { entityId, options }, call) =>
+      Effect.gen(function* () {
+        const mayHave = yield* readableIn(streams, entityId, call)
+        const { events: all, totalCount } = yield* streams.read(entityId, options)
+        const events = all.filter(mayHave)
+        return json({
           ...(events.length === 0 ? {} : { events: events.map(encodeEvent) }),
           ...(totalCount === 0 ? {} : { totalCount })
         })
-      )
+      })
     ),
     route("getEntityHistory", (call) =>
       Effect.flatMap(
         checked(() => readEntityHistory(call.body)),
         ({ entityId, options }) =>
-          Effect.map(engine.entityHistory(call.environment, entityId, options), (page) =>
-            json(encodeHistory(page))
-          )
+          Effect.gen(function* () {
+            const mayHave = yield* readableIn(engine.streams(call.environment), entityId, call)
+            const page = yield* engine.entityHistory(call.environment, entityId, options)
+            const entries = page.entries
+              .filter(({ event }) => mayHave(event))
+              .map(({ event, runs }) => ({
+                event,
+                runs: runs.filter(
+                  ({ id }) => call.caller?.may("run:read", `run:${id}`, call.environment) ?? true
+                )
+              }))
+            return json(encodeHistory({ ...page, entries }))
+          })
       )
     ),
     reading("getStreamInfo", lenient(Schemas.StreamRequest, "GetStreamInfo"), (streams, { entityId }) =>
       Effect.map(streams.getInfo(entityId), (info) => json(encodeInfo(info)))
     ),
-    reading("listStreams", lenient(Schemas.ListStreamsRequest, "ListStreams"), (streams, request) =>
-      Effect.map(streams.listStreams(nonZero(request)), ({ streams: found, totalCount }) =>
+    reading("listStreams", lenient(Schemas.ListStreamsRequest, "ListStreams"), (streams, request, call) =>
+      Effect.map(shown(call, streams.listStreams(nonZero(request))), ({ streams: found, totalCount }) =>
         json({
           ...(found.length === 0 ? {} : { streams: found.map(encodeInfo) }),
           ...(totalCount === 0 ? {} : { totalCount })
@@ -89,7 +119,10 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     route("restStreams", (call) =>
       Effect.flatMap(
         checked(() => listStreamsQuery(Object.fromEntries(call.query))),
-        (query) => Effect.map(engine.streams(call.environment).listStreams(nonZero(query)), json)
+        (query) =>
+          Effect.map(shown(call, engine.streams(call.environment).listStreams(nonZero(query))), (list) =>
+            json(list)
+          )
       )
     ),
     route("restStreamHistory", (call) => history(engine, call)),
@@ -114,23 +147,65 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
 /** The whole history of an entity. Unlike reading, it is about a stream that exists. */
 const history = (engine: EngineService, call: Call): Effect.Effect<Reply, IronflowError> => {
   const entityId = variable(call, "id")
-  return Effect.flatMap(
-    engine.streams(call.environment).read(entityId),
-    ({ events, totalCount }): Effect.Effect<Reply, IronflowError> =>
-      totalCount === 0
-        ? Effect.fail(new StreamNotFoundError(entityId))
-        : Effect.succeed(
-            json({
-              events: events.map(({ data, entityVersion, name, timestamp }) => ({
-                eventName: name,
-                data,
-                version: entityVersion,
-                timestamp
-              }))
-            })
-          )
+  const streams = engine.streams(call.environment)
+  return Effect.gen(function* () {
+    const mayHave = yield* readableIn(streams, entityId, call)
+    const { events, totalCount } = yield* streams.read(entityId)
+    if (totalCount === 0) return yield* Effect.fail(new StreamNotFoundError(entityId))
+    return json({
+      events: events.filter(mayHave).map(({ data, entityVersion, name, timestamp }) => ({
+        eventName: name,
+        data,
+        version: entityVersion,
+        timestamp
+      }))
+    })
+  })
+}
+
+/** An append by somebody who does not emit by it what they must not. */
+const appending = <A>(
+  { caller, environment }: Call,
+  names: ReadonlyArray<string>,
+  append: Effect.Effect<A, IronflowError>
+): Effect.Effect<A, IronflowError> =>
+  Effect.andThen(
+    checked(() => {
+      for (const name of names) caller?.checkNotDenied("emit:event", `event:${name}`, environment)
+    }),
+    append
+  )
+
+/** Which events of an entity the caller gets, who may read the stream: not those that no subscription would bring. */
+const readableIn = (
+  streams: StreamsService,
+  entityId: string,
+  { caller, environment }: Call
+): Effect.Effect<(event: StreamEvent) => boolean, IronflowError> => {
+  if (caller?.isDenied("subscription:read") !== true) return Effect.succeed(() => true)
+  return Effect.map(
+    Effect.catchIf(
+      Effect.map(streams.getInfo(entityId), ({ entityType }) => ({ type: entityType, id: entityId })),
+      (error) => error instanceof StreamNotFoundError,
+      () => Effect.succeed(undefined)
+    ),
+    (entity) =>
+      ({ name }) =>
+        mayHaveEvent(caller, environment, name, entity)
   )
 }
+
+/** Those streams of a list that the caller may see. */
+const shown = <
+  A extends { readonly streams: ReadonlyArray<{ readonly entityId: string }>; readonly totalCount: number }
+>(
+  call: Call,
+  list: Effect.Effect<A, IronflowError>
+): Effect.Effect<A, IronflowError> =>
+  Effect.map(list, (page) => {
+    const streams = page.streams.filter(({ entityId }) => call.shows(entityId))
+    return { ...page, streams, totalCount: page.totalCount - (page.streams.length - streams.length) }
+  })
 
 const noSnapshot = (entityId: string): IronflowError =>
   new IronflowError(`There is no such snapshot of stream "${entityId}"`, { code: "SNAPSHOT_NOT_FOUND" })

@@ -6,6 +6,8 @@ import { checkName, keyLength, listLength } from "../../Limits.ts"
 import type * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { type RegisterTurnsResponse, TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
 import type { WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { Caller } from "../Access/Access.ts"
+import { checkWorker, limitsOf } from "../Access/WorkerAccess.ts"
 import { checked } from "./Route.ts"
 import { checkRegistration } from "./FunctionConfigs.ts"
 import type { Push, TurnWorker } from "./TurnWorker.ts"
@@ -29,21 +31,31 @@ export interface Origin {
   readonly maxBodyBytes: number
   /** Absent for a worker that polls. */
   readonly push?: Push
+  /** Whose worker it is; absent where anybody may. */
+  readonly caller: Caller | undefined
 }
 
 export const registerTurns = (
   workers: Workers,
   request: RegisterRequest,
   origin: Origin
-): Effect.Effect<{ readonly worker: TurnWorker; readonly response: RegisterTurnsResponse }, IronflowError> =>
+): Effect.Effect<
+  {
+    readonly worker: TurnWorker
+    readonly registration: WorkerRegistration
+    readonly response: RegisterTurnsResponse
+  },
+  IronflowError
+> =>
   Effect.gen(function* () {
-    const { line, maxBodyBytes, push, transport } = origin
+    const { caller, line, maxBodyBytes, push, transport } = origin
     const announced = yield* checked(() => readAnnouncement(request, origin))
     const { worker, lost } = yield* workers.announce({
       ...announced,
       line,
       transport,
-      ...(push === undefined ? {} : { push })
+      ...(push === undefined ? {} : { push }),
+      ...(caller === undefined ? {} : { limits: limitsOf(caller, announced.registration.environment) })
     })
     const { leaseMs } = workers
     const response: RegisterTurnsResponse = {
@@ -55,12 +67,12 @@ export const registerTurns = (
       maxBodyBytes,
       lost
     }
-    return { worker, response }
+    return { worker, registration: announced.registration, response }
   })
 
 const readAnnouncement = (
   { capabilities, registration, instance, jobs = [], number, process }: RegisterRequest,
-  { environment, workerId }: Origin
+  { caller, environment, workerId }: Origin
 ) => {
   if (registration === undefined || instance === undefined || instance === "") {
     throw new ValidationError("Register: a worker that speaks turns sends `registration` and `instance`")
@@ -84,6 +96,7 @@ const readAnnouncement = (
     environment: environment ?? checkName("environment", registration.environment),
     functions: registration.functions.map(checkRegistration)
   }
+  if (caller !== undefined) checkWorker(caller, checkedRegistration)
   return {
     registration: checkedRegistration,
     instance: instance.slice(0, keyLength),

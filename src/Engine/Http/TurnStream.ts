@@ -8,8 +8,10 @@ import { IronflowError } from "../../Errors.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
-import type { JsonText } from "../../Protocol/Worker.ts"
+import type { JsonText, WorkerRegistration } from "../../Protocol/Worker.ts"
 import type { StreamCall } from "../../Protocol/TurnStream.ts"
+import type { Caller } from "../Access/Access.ts"
+import { checkWorker, permitted } from "../Access/WorkerAccess.ts"
 import { checked } from "./Route.ts"
 import { readReports } from "./TurnReports.ts"
 import { registerTurns } from "./TurnRegistration.ts"
@@ -22,8 +24,8 @@ export interface Carrier {
   readonly transport: string
   /** The connection below. */
   readonly line: Duplex
-  /** Throws an `IronflowError` when the stream may not be that of this worker. */
-  readonly check: (workerId: string) => void
+  /** Whose stream it is. */
+  readonly caller: Caller
   /** The environment that the request for the stream names, if it does. */
   readonly environment: string | undefined
   /** The largest call, bytes. */
@@ -46,6 +48,7 @@ export class TurnStream {
   readonly #workers: Workers
   readonly #carrier: Carrier
   #worker: TurnWorker | undefined
+  #registration: WorkerRegistration | undefined
 
   constructor(workers: Workers, carrier: Carrier) {
     this.#workers = workers
@@ -67,19 +70,26 @@ export class TurnStream {
           { code: "VALIDATION_ERROR" }
         )
       }
-      const { check, end, environment, line, maxBodyBytes, transport, wake } = this.#carrier
-      yield* checked(() => check(request.registration?.workerId ?? ""))
-      const { response, worker } = yield* registerTurns(this.#workers, request, {
+      const { caller, end, environment, line, maxBodyBytes, transport, wake } = this.#carrier
+      yield* checked(() => caller.checkAlive())
+      const { registration, response, worker } = yield* registerTurns(this.#workers, request, {
         environment,
         workerId: undefined,
         line,
         transport,
         maxBodyBytes,
+        caller,
         push: { wake: () => this.#worker !== undefined && wake(), end }
       })
       this.#worker = worker
+      this.#registration = registration
       return JSON.stringify(response)
     })
+  }
+
+  /** Throws an `IronflowError` when the stream may not be that of its worker any more. */
+  check(): void {
+    if (this.#registration !== undefined) checkWorker(this.#carrier.caller, this.#registration)
   }
 
   /** Whether there is something to push. */
@@ -102,7 +112,17 @@ export class TurnStream {
         case "report":
           return Effect.flatMap(
             checked(() => readReports(body)),
-            (request) => Effect.map(worker.report(request), (acks) => `{"acks":${JSON.stringify(acks)}}`)
+            (request) => {
+              const { answered, reports } = permitted(
+                this.#carrier.caller,
+                worker.environment,
+                request.reports
+              )
+              return Effect.map(
+                worker.report({ ...request, reports }),
+                (acks) => `{"acks":${JSON.stringify(answered(acks))}}`
+              )
+            }
           )
         case "room":
           return Effect.flatMap(

@@ -7,6 +7,7 @@ import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
 import type { Job, TurnAck, WorkerRegistration } from "../../Protocol/Worker.ts"
+import { checkWorker, limitsOf, permitted } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
 import { encodeJob, readJobId } from "./LegacyJobs.ts"
 import { applyUpdate } from "./LegacyUpdates.ts"
@@ -55,7 +56,8 @@ export const workerRoutes = (
               workerId,
               line: call.request.socket,
               transport: "polling",
-              maxBodyBytes
+              maxBodyBytes,
+              caller: call.caller
             }),
             ({ response }) => json(response)
           )
@@ -77,7 +79,12 @@ export const workerRoutes = (
         labels: request.labels ?? {},
         version: { sdk: "unknown", runtime: "unknown" }
       }
-      yield* workers.enlist(registration)
+      yield* checked(() => call.caller && checkWorker(call.caller, registration))
+      yield* workers.enlist(
+        registration,
+        undefined,
+        call.caller === undefined ? undefined : limitsOf(call.caller, call.environment)
+      )
       return json({ worker_id: workerId, status: "registered" })
     })
 
@@ -112,7 +119,9 @@ export const workerRoutes = (
       workers.legacyWorker(variable(call, "id"), boundTo(call))?.seen()
       const job = yield* readJob(call, "staleReports")
       const update = yield* checked(() => jobUpdate(call.body))
-      return yield* answerAck(yield* applyUpdate(engine, call.environment, job, update, boundTo(call)))
+      return yield* answerAck(
+        yield* applyUpdate(engine, call.environment, job, update, boundTo(call), call.caller)
+      )
     })
 
   const ackJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
@@ -152,7 +161,8 @@ export const workerRoutes = (
         Effect.gen(function* () {
           const request = yield* checked(() => readReports(call.body))
           const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
-          return json({ acks: yield* worker.report(request) })
+          const { answered, reports } = permitted(call.caller, worker.environment, request.reports)
+          return json({ acks: answered(yield* worker.report({ ...request, reports })) })
         }),
       forWorkers
     ),

@@ -9,6 +9,7 @@ import type { Duplex } from "node:stream"
 import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
 import { type ProcessIdentity, WORKER_UNKNOWN } from "../../Protocol/Http/Turns.ts"
 import type { FunctionRegistration, WorkerHandlers, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { WorkerLimits } from "../Access/WorkerAccess.ts"
 import type { RemoteSession } from "../Dispatch.ts"
 import type { EngineService } from "../Engine.ts"
 import { Deliveries } from "./Deliveries.ts"
@@ -30,6 +31,8 @@ export interface Announcement {
   readonly transport: string
   /** Absent for a worker that polls. */
   readonly push?: Push
+  /** Absent for one that may run whatever it has. */
+  readonly limits?: WorkerLimits
 }
 
 /** A registration that had its effect. */
@@ -110,7 +113,8 @@ export class Workers {
     { readonly worker: TurnWorker; readonly lost: ReadonlyArray<string> },
     ValidationError | StoreError | IronflowError
   > {
-    const { registration, instance, jobs, line, number, process, push, renews, transport } = announcement
+    const { registration, instance, jobs, limits, line, number, process, push, renews, transport } =
+      announcement
     const { workerId } = registration
     return this.#one(
       Effect.gen({ self: this }, function* () {
@@ -138,7 +142,8 @@ export class Workers {
         const engine = yield* this.#engine.connectRemoteWorker(registration, deliveries.handlers, {
           transport,
           leaseMs: this.leaseMs,
-          endsTurns: true
+          endsTurns: true,
+          ...(limits === undefined ? {} : { limits })
         })
         const session = `ses_${(yield* Random.nextIntBetween(0, 2 ** 48)).toString(36)}`
         const worker = new TurnWorker(
@@ -173,7 +178,8 @@ export class Workers {
   /** Registers an existing worker, or the same one again: its leases stay. `stream` is that of one that does not poll. */
   enlist(
     registration: WorkerRegistration,
-    stream?: LegacyStreamHandlers
+    stream?: LegacyStreamHandlers,
+    limits?: WorkerLimits
   ): Effect.Effect<
     { readonly worker: LegacyWorker; readonly engine: RemoteSession },
     ValidationError | StoreError
@@ -188,7 +194,8 @@ export class Workers {
         this.#workers.delete(workerId)
         const engine = yield* this.#engine.connectRemoteWorker(registration, stream ?? deaf, {
           transport: stream?.transport ?? "polling",
-          leaseMs: LEGACY_LEASE_MS
+          leaseMs: LEGACY_LEASE_MS,
+          ...(limits === undefined ? {} : { limits })
         })
         const worker = new LegacyWorker({
           workerId,

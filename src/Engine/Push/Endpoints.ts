@@ -4,7 +4,7 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Semaphore from "effect/Semaphore"
-import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
+import { IronflowError, isIronflowError, type StoreError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
 import type { FunctionRegistration, Notice, TurnAck } from "../../Protocol/Worker.ts"
@@ -95,7 +95,8 @@ export class PushEndpoints {
   /** Asks the handler at the URL for its functions and registers them, to be pushed there from now on. */
   register(
     environment: string,
-    text: string
+    text: string,
+    check: (functions: ReadonlyArray<FunctionRegistration>) => void = () => undefined
   ): Effect.Effect<ReadonlyArray<FunctionRegistration>, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       const url = yield* Effect.try({
@@ -126,9 +127,13 @@ export class PushEndpoints {
         )
       }
       const registrations = yield* Effect.try({
-        try: () => functions.map((fn) => this.#pushed(fn, url)),
+        try: () => {
+          const registrations = functions.map((fn) => this.#pushed(fn, url))
+          check(registrations)
+          return registrations
+        },
         catch: (error) => {
-          if (error instanceof ValidationError) return error
+          if (isIronflowError(error)) return error
           throw error
         }
       })

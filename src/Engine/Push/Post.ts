@@ -32,7 +32,8 @@ export class PostError extends Data.TaggedError("PostError")<{
   readonly message: string
 }> {}
 
-const notPublic = new BlockList()
+// one list for each version: Node finds every IPv4 address in a range of mapped ones
+const notPublic = { ipv4: new BlockList(), ipv6: new BlockList() }
 for (const [net, prefix] of [
   ["0.0.0.0", 8],
   ["10.0.0.0", 8],
@@ -49,12 +50,13 @@ for (const [net, prefix] of [
   ["224.0.0.0", 4],
   ["240.0.0.0", 4]
 ] as const) {
-  notPublic.addSubnet(net, prefix, "ipv4")
+  notPublic.ipv4.addSubnet(net, prefix, "ipv4")
 }
 for (const [net, prefix] of [
-  ["::", 128],
-  ["::1", 128],
-  // an IPv4 address inside, whichever
+  // an IPv4 address inside, whichever: compatible (with "any" and loopback among them), mapped, translated
+  ["::", 96],
+  ["::ffff:0:0", 96],
+  ["::ffff:0:0:0", 96],
   ["64:ff9b::", 96],
   ["64:ff9b:1::", 48],
   ["2002::", 16],
@@ -66,13 +68,16 @@ for (const [net, prefix] of [
   ["fec0::", 10],
   ["ff00::", 8]
 ] as const) {
-  notPublic.addSubnet(net, prefix, "ipv6")
+  notPublic.ipv6.addSubnet(net, prefix, "ipv6")
 }
 
 /** Whether the address (not a name) is one that everybody on the internet reaches. */
 export const isPublicAddress = (address: string): boolean => {
   const version = isIP(address)
-  return version !== 0 && !notPublic.check(address, version === 6 ? "ipv6" : "ipv4")
+  return (
+    version !== 0 &&
+    (version === 6 ? !notPublic.ipv6.check(address, "ipv6") : !notPublic.ipv4.check(address, "ipv4"))
+  )
 }
 
 class NotPublic extends Error {}

@@ -23,7 +23,7 @@ import { show } from "../../Show.ts"
 import { TurnStream } from "../Http/TurnStream.ts"
 import type { Workers } from "../Http/Workers.ts"
 import { unknownWorker } from "../Http/Workers.ts"
-import { type Hear, POLICY_VIOLATION, type SocketCall, type SocketRoute } from "../Ws/Upgrades.ts"
+import { closeFor, type Hear, POLICY_VIOLATION, type SocketCall, type SocketRoute } from "../Ws/Upgrades.ts"
 
 /** Calls of one worker that wait for their answer; a worker of ours makes a handful. */
 const MAX_CALLS = 1024
@@ -91,8 +91,10 @@ export const make = (
     const handlers = workerRpcs.toLayer({
       work: (payload, { client }) =>
         connectionOf(client.id).pipe(
-          Effect.flatMap(({ pushes, stream }) =>
+          Effect.flatMap(({ pushes, socket, stream }) =>
             Effect.map(stream.register(payload), (response) => {
+              // what the key may do has perhaps changed meanwhile
+              checkStill(socket, stream)
               Queue.offerUnsafe(pushes, new JsonFragment(`{"registered":${response}}`))
               if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
               return pushes
@@ -116,7 +118,6 @@ export const make = (
       const id = ++lastId
       const pushes = Effect.runSync(Queue.unbounded<JsonFragment, Cause.Done>())
       const { environment, visitor } = call
-      let resource: string | undefined
       const stream = new TurnStream(workers, {
         transport: RPC_TRANSPORT,
         line: call.request.socket,
@@ -125,10 +126,7 @@ export const make = (
           visitor.caller.key?.environment === undefined
             ? undefined
             : environment,
-        check: (workerId) => {
-          visitor.caller.check("worker:run", `worker:${workerId}`, environment)
-          resource = `worker:${workerId}`
-        },
+        caller: visitor.caller,
         maxBodyBytes: maxFrameBytes,
         wake: () => {
           if (stream.hasMore) Queue.offerUnsafe(pushes, new JsonFragment(stream.take()))
@@ -139,9 +137,7 @@ export const make = (
       const connection: Connection = { socket, stream, pushes, calls: 0 }
       connections.set(id, connection)
       const stopWatching = visitor.caller.watch((ended) => {
-        if (ended || resource === undefined || visitor.caller.may("worker:run", resource, environment)) return
-        // it learns why when it comes back
-        socket.close(POLICY_VIOLATION, "the API key may not do this any more")
+        if (!ended) checkStill(socket, stream)
       })
       socket.on("close", () => {
         stopWatching()
@@ -164,6 +160,17 @@ export const make = (
       open
     }
   })
+
+/** Closes the socket of a stream that may not be that of its worker any more. */
+const checkStill = (socket: WebSocket, stream: TurnStream): void => {
+  try {
+    stream.check()
+  } catch (error) {
+    if (!isIronflowError(error)) throw error
+    // it learns why when it comes back
+    closeFor(socket, POLICY_VIOLATION, "the API key may not do this any more")
+  }
+}
 
 const send = (socket: WebSocket, text: string): void => {
   if (socket.bufferedAmount > MAX_UNREAD) return socket.terminate()

@@ -14,6 +14,8 @@ export interface KeyRecord {
   readonly createdAt: number
   readonly expiresAt?: number
   readonly lastUsedAt?: number
+  /** The secret before this one, which works until its own end too. */
+  readonly previous?: { readonly hash: string; readonly endsAt: number }
 }
 
 export interface OrgRecord {
@@ -84,6 +86,21 @@ export interface NewKey {
   readonly roleIds?: ReadonlyArray<string>
   /** Milliseconds from when it is stored to its end. */
   readonly lifeMs?: number
+  /** It ends then at the latest. */
+  readonly endsBy?: number
+  /**
+   * Whoever makes it is let in because there are no keys, and is not any more when there is one: the key has to be the first,
+   * and may do everything everywhere.
+   */
+  readonly byAnybody?: boolean
+}
+
+/** The new secret of a key. */
+export interface NewSecret {
+  readonly hash: string
+  readonly prefix: string
+  /** How long the one before goes on working, milliseconds; it ends at once when absent. */
+  readonly overlapMs?: number
 }
 
 export type NewPolicy = Pick<

@@ -4,6 +4,7 @@
  */
 import { InvalidStateError, IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { listLength } from "../../Limits.ts"
+import { keyNeeded } from "../Access/Access.ts"
 import * as BuiltIn from "../Access/BuiltIn.ts"
 import type {
   AccessLogEntry,
@@ -11,6 +12,7 @@ import type {
   KeyRecord,
   NewKey,
   NewPolicy,
+  NewSecret,
   OrgRecord,
   PolicyChanges,
   PolicyRecord,
@@ -68,7 +70,10 @@ const toKey = (row: Row): KeyRecord => ({
   createdAt: Number(row.created_at),
   ...(row.environment === null ? {} : { environment: String(row.environment) }),
   ...(row.expires_at === null ? {} : { expiresAt: Number(row.expires_at) }),
-  ...(row.last_used_at === null ? {} : { lastUsedAt: Number(row.last_used_at) })
+  ...(row.last_used_at === null ? {} : { lastUsedAt: Number(row.last_used_at) }),
+  ...(row.previous_hash === null
+    ? {}
+    : { previous: { hash: String(row.previous_hash), endsAt: Number(row.previous_ends_at) } })
 })
 
 const toOrg = (row: Row): OrgRecord => ({
@@ -104,11 +109,23 @@ const toPolicy = (row: Row): PolicyRecord => ({
 
 export const createApiKey = (tx: Transaction, input: NewKey, by: string): KeyRecord => {
   const isFirst = count(tx, "api_keys") === 0
+  // two of them may have come at once
+  if (input.byAnybody === true && !isFirst) throw keyNeeded()
   checkRoom(tx, "api_keys", "API keys")
-  const environment = input.environment ?? (isFirst ? "*" : input.callEnvironment)
-  const roleIds = [...new Set(input.roleIds ?? [isFirst ? BuiltIn.ADMIN : BuiltIn.DEVELOPER])]
+  const environment =
+    input.byAnybody === true ? "*" : (input.environment ?? (isFirst ? "*" : input.callEnvironment))
+  const roleIds = [
+    ...new Set([
+      ...(input.roleIds ?? [isFirst ? BuiltIn.ADMIN : BuiltIn.DEVELOPER]),
+      ...(input.byAnybody === true ? [BuiltIn.ADMIN] : [])
+    ])
+  ]
   for (const id of roleIds) findRole(tx, id)
   const createdAt = tx.now()
+  const expiresAt = Math.min(
+    input.endsBy ?? Number.POSITIVE_INFINITY,
+    createdAt + (input.lifeMs ?? Number.POSITIVE_INFINITY)
+  )
   const key: KeyRecord = {
     id: tx.ids.apiKey(),
     name: input.name,
@@ -117,7 +134,7 @@ export const createApiKey = (tx: Transaction, input: NewKey, by: string): KeyRec
     roleIds,
     createdAt,
     ...(environment === "*" ? {} : { environment }),
-    ...(input.lifeMs === undefined ? {} : { expiresAt: createdAt + input.lifeMs })
+    ...(expiresAt === Number.POSITIVE_INFINITY ? {} : { expiresAt })
   }
   storeKey(tx, key)
   log(tx, by, "apikey:create", key.id, { name: key.name, environment, roles: roleIds })
@@ -145,13 +162,25 @@ export const putBootstrapKey = (tx: Transaction, hash: string): void => {
 export const rotateApiKey = (
   tx: Transaction,
   id: string,
-  secret: { readonly hash: string; readonly prefix: string },
+  { hash, overlapMs, prefix }: NewSecret,
   by: string
 ): KeyRecord => {
-  const key = { ...findKey(tx, id), ...secret }
-  tx.run("UPDATE api_keys SET hash = ?, prefix = ? WHERE id = ?", secret.hash, secret.prefix, id)
+  const { previous: _, ...before } = findKey(tx, id)
+  const previous = overlapMs === undefined ? undefined : { hash: before.hash, endsAt: tx.now() + overlapMs }
+  const key: KeyRecord = { ...before, hash, prefix, ...(previous === undefined ? {} : { previous }) }
+  tx.run(
+    "UPDATE api_keys SET hash = ?, prefix = ?, previous_hash = ?, previous_ends_at = ? WHERE id = ?",
+    hash,
+    prefix,
+    previous?.hash ?? null,
+    previous?.endsAt ?? null,
+    id
+  )
   tx.changes.access.push({ _tag: "Key", key })
-  log(tx, by, "apikey:rotate", id, { name: key.name })
+  log(tx, by, "apikey:rotate", id, {
+    name: key.name,
+    ...(previous === undefined ? {} : { overlapMs })
+  })
   return key
 }
 

@@ -6,11 +6,18 @@ import { existsSync, realpathSync } from "node:fs"
 import { hostname } from "node:os"
 import { DatabaseSync } from "node:sqlite"
 import { StoreError } from "../../Errors.ts"
+import { makeFile } from "./Files.ts"
 
-/** Takes the lock of `filename`, or throws a `StoreError` with code `STORE_LOCKED` that names the holder. */
-export const acquireLock = (filename: string, startedAt: number): { readonly release: () => void } => {
+/** Takes the lock of `filename`, a file with the mode when it has to be made, or throws a `StoreError` with code `STORE_LOCKED` that names the holder. */
+export const acquireLock = (
+  filename: string,
+  mode: number,
+  startedAt: number
+): { readonly release: () => void } => {
   // the lock belongs to the file, whatever link it is opened by
-  const db = new DatabaseSync(`${existsSync(filename) ? realpathSync(filename) : filename}.lock`)
+  const file = `${existsSync(filename) ? realpathSync(filename) : filename}.lock`
+  makeFile(file, mode)
+  const db = new DatabaseSync(file)
   try {
     db.exec("BEGIN IMMEDIATE")
     db.exec(

@@ -467,5 +467,10 @@ ALTER TABLE projection_states ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
   `
 -- lease_ms: how long the lease holds without a sign of life. timeout_ms of a wait: also of a sleep for a length of time.
 ALTER TABLE runs ADD COLUMN lease_ms INTEGER;
+`,
+  `
+-- previous_hash: of the secret before, which works until previous_ends_at too.
+ALTER TABLE api_keys ADD COLUMN previous_hash TEXT;
+ALTER TABLE api_keys ADD COLUMN previous_ends_at INTEGER;
 `
 ]

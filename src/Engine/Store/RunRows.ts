@@ -238,6 +238,16 @@ export const findRun = (tx: Transaction, environment: string, runId: string): Ro
   return row
 }
 
+/** The name of the event that has started a run; `undefined` for one that was invoked, or is not there. */
+export const eventNameOf = (tx: Transaction, environment: string, runId: string): string | undefined => {
+  const row = tx.get(
+    "SELECT e.name FROM runs r JOIN events e ON e.position = r.event WHERE r.id = ? AND r.environment = ? AND r.input IS NULL",
+    runId,
+    tx.findEnvironment(environment) ?? null
+  )
+  return text(row?.name)
+}
+
 /** Whether a run has ended; throws `RunNotFoundError` when there is none. */
 export const hasEnded = (tx: Transaction, environment: string, runId: string): boolean => {
   const key = tx.findEnvironment(environment)

@@ -38,6 +38,7 @@ import {
   recoverLeases,
   releaseWorker
 } from "./Leases.ts"
+import { checkFiles, DEFAULT_MODE, makeFile } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
 import * as GroupInspection from "./GroupInspection.ts"
 import * as Groups from "./GroupRows.ts"
@@ -52,7 +53,7 @@ import { deleteExpiredRecordings, readRecording } from "./Recording.ts"
 import { deleteFunction, loadRegistrations, registerFunctions } from "./Registrations.ts"
 import { listRunsAround } from "./DamagedRunList.ts"
 import { listRuns } from "./RunList.ts"
-import { findRun, hasEnded, readRun } from "./RunRows.ts"
+import { eventNameOf, findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
 import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
 import * as Steering from "./Steering.ts"
@@ -71,6 +72,8 @@ import { applyReports } from "./Turns.ts"
 export interface SqliteOptions {
   /** Path of the database file, which is created when it does not exist; `":memory:"` for one that is gone with the process. */
   readonly filename: string
+  /** The mode of the file when it is made, and of those beside it: 0600 by default. Files that are there keep theirs. */
+  readonly fileMode?: number
   /** Reads the whole file first, and fails with `STORE_CORRUPT` when something in it is damaged. */
   readonly check?: boolean
 }
@@ -92,11 +95,12 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     const now = () => clock.currentTimeMillisUnsafe()
     const monotonicMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
     const runFork = Effect.runForkWith(yield* Effect.context<never>())
-    const { db, isFile, lastStop, release } = yield* Effect.try({
+    const { db, isFile, lastStop, release, warnings } = yield* Effect.try({
       try: () => open(options, now()),
       catch: (cause) => storeError(`Cannot open database "${options.filename}"`, cause)
     })
     yield* Effect.addFinalizer(() => Effect.sync(release))
+    for (const warning of warnings) yield* Effect.logWarning(warning)
 
     const tell = (text: string): void => void runFork(Effect.logWarning(text))
     /** What others do with a commit is their own affair: the commit stands, and whoever waits for it wakes. */
@@ -417,6 +421,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         inspect(`read run ${runId}`, () =>
           hasEnded(tx, environment, runId) ? readRun(tx, findRun(tx, environment, runId)) : undefined
         ),
+      getEventName: (environment, runId) =>
+        read(`read run ${runId}`, () => eventNameOf(tx, environment, runId)),
       listRuns: (query) =>
         Effect.catchIf(
           listRuns(tx, query, (look) => inspect("list runs", look), longLists),
@@ -648,31 +654,37 @@ interface Opened {
   readonly isFile: boolean
   /** What should be known about the last stop. */
   readonly lastStop: LastStop | undefined
+  /** What should be known about the files. */
+  readonly warnings: ReadonlyArray<string>
   readonly release: () => void
 }
 
-const open = ({ check, filename }: SqliteOptions, now: number): Opened => {
+const open = ({ check = false, fileMode = DEFAULT_MODE, filename }: SqliteOptions, now: number): Opened => {
   // SQLite takes an empty name for a database that is gone with the process
   if (filename.trim() === "") {
     throw new StoreError("The filename of the database must not be empty or blank", {
       code: "STORE_UNAVAILABLE"
     })
   }
-  const lock = filename === ":memory:" ? undefined : acquireLock(filename, now)
+  const isFile = filename !== ":memory:"
+  const warnings = isFile ? checkFiles(filename, fileMode) : []
+  const lock = isFile ? acquireLock(filename, fileMode, now) : undefined
   let db: DatabaseSync | undefined
   try {
     const lastStop = lock === undefined ? undefined : checkLastOwner(filename)
+    if (isFile) makeFile(filename, fileMode)
     db = new DatabaseSync(filename, { timeout: 5000 })
     // before anything is changed: it may be somebody else's
     checkOurs(db, filename)
     db.exec(
       "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY; PRAGMA wal_autocheckpoint=4000"
     )
-    if (check === true) checkAll(db, filename)
+    if (check) checkAll(db, filename)
     const opened = db
     return {
+      warnings,
       db: opened,
-      isFile: lock !== undefined,
+      isFile,
       lastStop,
       release: () => {
         opened.close()

@@ -13,7 +13,9 @@ const resultCode = (cause: unknown): number | undefined =>
 export const isUnavailable = (cause: unknown): boolean =>
   cause instanceof StoreError
     ? cause.code === "STORE_UNAVAILABLE" || cause.code === "STORE_LOCKED"
-    : UNAVAILABLE.has(resultCode(cause) ?? -1)
+    : UNAVAILABLE.has(resultCode(cause) ?? -1) ||
+      // an error with a system call is Node's, of a file that cannot be made or looked at
+      (cause instanceof Error && "syscall" in cause)
 
 /** Whether something in the file is not what was written there. */
 export const isDamage = (cause: unknown): boolean =>

@@ -51,6 +51,7 @@ import type {
   KeyRecord,
   NewKey,
   NewPolicy,
+  NewSecret,
   OrgRecord,
   PolicyChanges,
   PolicyRecord,
@@ -750,6 +751,8 @@ export interface StoreService {
   readonly getRun: (environment: string, runId: string) => Effect.Effect<Run, SteerError>
   /** The run if it has ended: cheaper than reading it to find that it has not. */
   readonly getEndedRun: (environment: string, runId: string) => Effect.Effect<Run | undefined, SteerError>
+  /** The name of the event that has started a run; `undefined` for one that was invoked, or is not there. */
+  readonly getEventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
   readonly listRuns: (query: ListRunsQuery) => Effect.Effect<ListRunsResult, SteerError>
   readonly getRunSteps: (environment: string, runId: string) => Effect.Effect<Array<RunStep>, SteerError>
   /** What was recorded of a run, oldest first. */
@@ -875,12 +878,8 @@ export interface StoreService {
   /** Who changed them, newest first. `by` of the changes below is for this. */
   readonly readAccessLog: (limit: number) => Effect.Effect<Array<AccessLogEntry>, StoreError>
   readonly createApiKey: (key: NewKey, by: string) => Effect.Effect<KeyRecord, AccessError>
-  /** Gives the key another secret; the old one ends. */
-  readonly rotateApiKey: (
-    id: string,
-    secret: { readonly hash: string; readonly prefix: string },
-    by: string
-  ) => Effect.Effect<KeyRecord, AccessError>
+  /** Gives the key another secret; the old one ends, at once or after a while. */
+  readonly rotateApiKey: (id: string, secret: NewSecret, by: string) => Effect.Effect<KeyRecord, AccessError>
   readonly deleteApiKey: (id: string, by: string) => Effect.Effect<void, AccessError>
   /** Makes the operator's own key stand, with the admin's role; once for each hash. */
   readonly putBootstrapKey: (hash: string) => Effect.Effect<void, StoreError>

@@ -8,11 +8,11 @@ export const NOT_JSON = "what is stored is not JSON"
 export const parseStored = (text: unknown): ReturnType<typeof JSON.parse> => {
   try {
     return JSON.parse(String(text))
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause)
+  } catch (error) {
+    // without what is stored, which whoever is told that it is damaged may not be allowed to see
+    const reason = (error instanceof Error ? error.message : String(error)).replace(/, (?:\.{3})?".*/s, "")
     throw new StoreError(`${NOT_JSON} (${reason}). The row is damaged: restore the database from a backup`, {
-      code: "STORE_CORRUPT",
-      cause
+      code: "STORE_CORRUPT"
     })
   }
 }

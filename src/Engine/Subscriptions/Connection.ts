@@ -50,6 +50,10 @@ export interface Guard {
   readonly check: (pattern: string) => void
   /** Whether it may have what asks for more than that. */
   readonly may: (access: EventAccess) => boolean
+  /** Whether it may have events of the stream of an entity. */
+  readonly mayRead: (entityId: string) => boolean
+  /** Throws an `IronflowError` when it may not be a member of a group, which leaves nothing out. */
+  readonly checkGroup: (pattern: string) => void
 }
 
 export class Connection implements Outlet {
@@ -120,6 +124,10 @@ export class Connection implements Outlet {
     return this.#guard?.may(access) ?? true
   }
 
+  mayRead(entityId: string): boolean {
+    return this.#guard?.mayRead(entityId) ?? true
+  }
+
   at(delayMs: number, f: () => void): () => void {
     return this.#hub.alarm.at(this.#hub.clock.currentTimeMillisUnsafe() + delayMs, f)
   }
@@ -134,6 +142,11 @@ export class Connection implements Outlet {
       if (target.source === "log" && target.kind !== "event" && target.fits(topic)) count++
     }
     return count
+  }
+
+  /** Throws an `IronflowError` when the other end may not have one of its subscriptions any more. */
+  readonly checkAgain = (): void => {
+    for (const pattern of this.#byPattern.keys()) this.#guard?.check(pattern)
   }
 
   goAway(): void {
@@ -211,6 +224,7 @@ export class Connection implements Outlet {
     try {
       request = this.#readRequest(input)
       this.#guard?.check(request.pattern)
+      if (request.group !== undefined) this.#guard?.checkGroup(request.pattern)
       if (this.#byPattern.has(request.pattern)) {
         throw new IronflowError(
           `This connection has subscribed to "${request.pattern}" already: unsubscribe first, or use another connection`,

@@ -30,6 +30,8 @@ export interface Outlet {
   readonly backlog: number
   readonly isClosed: boolean
   readonly may: (access: EventAccess) => boolean
+  /** Whether it may have events of the stream of an entity. */
+  readonly mayRead: (entityId: string) => boolean
   readonly send: (frame: string | Uint8Array) => void
   readonly tell: (subscriptionId: string, code: string, message: string, retrying: boolean) => void
   /** Ends a subscription and tells why. */
@@ -174,8 +176,11 @@ export class Subscriber implements Subscribed, Listener {
     )
   }
 
-  #mayHave({ access }: Item): boolean {
-    return access === undefined || this.#outlet.may(access)
+  #mayHave({ access, entity }: Item): boolean {
+    return (
+      (access === undefined || this.#outlet.may(access)) &&
+      (entity === undefined || this.#outlet.mayRead(entity.id))
+    )
   }
 
   /** There may be room again. */

@@ -60,9 +60,9 @@ export class Subscriptions {
 
   /**
    * Serves the other end of the wire until one of them closes it. `guard` says what the other end may do, everything by
-   * default.
+   * default; what is returned asks it again about every subscription, and throws what it throws.
    */
-  connect(environment: string, wire: Wire, guard?: Guard): void {
+  connect(environment: string, wire: Wire, guard?: Guard): () => void {
     const connection = new Connection(
       this,
       environment,
@@ -72,6 +72,7 @@ export class Subscriptions {
       () => this.#connections.delete(connection)
     )
     this.#connections.add(connection)
+    return connection.checkAgain
   }
 
   /** The log goes up to here. */

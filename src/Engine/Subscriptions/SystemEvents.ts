@@ -7,7 +7,7 @@
  */
 import type { RunActivity } from "../Store/Activity.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
-import { decodeJson } from "../../Json.ts"
+import { decodeJson, isObject } from "../../Json.ts"
 import type { Action } from "../../Policy.ts"
 
 export interface SystemEvent {
@@ -27,6 +27,8 @@ export interface SystemEvent {
 export interface EventAccess {
   readonly action: Action
   readonly resource: string
+  /** The name of an event whose data is told: not to those to whom a policy denies it. */
+  readonly event?: string
 }
 
 /** Events that are remembered in each environment, and characters of all their data. */
@@ -268,7 +270,14 @@ class Remembered implements SystemEvent {
   }
 
   get access(): EventAccess | undefined {
-    return "topic" in this.what ? this.what.access : undefined
+    const { what } = this
+    if ("topic" in what) return what.access
+    const event = eventIn(what)
+    return {
+      action: "run:read",
+      resource: `run:${what.runId}`,
+      ...(event === undefined ? {} : { event })
+    }
   }
 
   get data(): string {
@@ -278,6 +287,14 @@ class Remembered implements SystemEvent {
         ? what.data()
         : JSON.stringify({ id: what.runId, functionId: what.functionId, ...describe(what)[1]() }))
   }
+}
+
+/** The name of the event that a step has waited for. */
+const eventIn = (one: RunActivity): string | undefined => {
+  if (one._tag !== "StepEnded" || one.kind !== "waitForEvent" || one.outcome._tag !== "Success")
+    return undefined
+  const event = one.outcome.value === undefined ? undefined : decodeJson(one.outcome.value)
+  return isObject(event) && typeof event.name === "string" ? event.name : undefined
 }
 
 const describe = (one: RunActivity): readonly [string, () => Fields] => {

@@ -16,7 +16,14 @@ import {
 } from "../../Protocol/Http/Channel.ts"
 import type { Visitor } from "../Http/Gate.ts"
 import type { Reply } from "../Http/Route.ts"
-import { GOING_AWAY, type Hear, type SocketCall, type SocketRoute } from "./Upgrades.ts"
+import {
+  closeFor,
+  GOING_AWAY,
+  type Hear,
+  POLICY_VIOLATION,
+  type SocketCall,
+  type SocketRoute
+} from "./Upgrades.ts"
 
 /** A call as it came. */
 export interface ChannelCall {
@@ -43,6 +50,9 @@ export interface ChannelOptions {
 /** Answers that the client does not read gather here, until it is too much. */
 const MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 
+/** How long calls that were taken before their key ended may go on, milliseconds; those that wait end with the key. */
+const LAST_ANSWERS_MS = 30_000
+
 const PROTOCOL_ERROR = 1002
 
 export const channelRoute = (options: ChannelOptions): SocketRoute => ({
@@ -55,6 +65,7 @@ export const channelRoute = (options: ChannelOptions): SocketRoute => ({
 const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: ChannelOptions): Hear => {
   const calls = new Map<string, Fiber.Fiber<Reply>>()
   let closing = false
+  let isKeyEnded = false
   const frames = new Frames((frame) => {
     if (socket.readyState !== socket.OPEN) return
     if (socket.bufferedAmount > MAX_BUFFERED_BYTES) return socket.terminate()
@@ -65,7 +76,8 @@ const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: Cha
     if (!closing || calls.size > 0) return
     closing = false
     frames.flush()
-    socket.close(GOING_AWAY, "the server stops")
+    if (isKeyEnded) closeFor(socket, POLICY_VIOLATION, "the API key does not work any more")
+    else socket.close(GOING_AWAY, "the server stops")
   }
   const respond = (id: string, { status, text = "" }: Reply): void =>
     frames.add(encodeMessage(`${id} ${status}`, text))
@@ -98,8 +110,19 @@ const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: Cha
     closing = true
     leaveWhenDone()
   })
+  let lateness: NodeJS.Timeout | undefined
+  // the call that has ended its own key is answered first: its answer may be the only one that holds the next one
+  const stopWatching = visitor.caller.watch((ended) => {
+    if (!ended) return
+    isKeyEnded = true
+    closing = true
+    lateness = setTimeout(() => socket.terminate(), LAST_ANSWERS_MS).unref()
+    leaveWhenDone()
+  })
   socket.on("close", () => {
     stopListening()
+    stopWatching()
+    clearTimeout(lateness)
     for (const fiber of calls.values()) fiber.interruptUnsafe()
   })
   return (data, isBinary) => {

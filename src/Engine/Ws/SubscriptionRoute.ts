@@ -1,15 +1,21 @@
 /** `/ws`: the socket of a subscription client. */
 import { wireOf } from "../../Protocol/WebSocketWire.ts"
-import type { Action } from "../../Policy.ts"
+import { isIronflowError } from "../../Errors.ts"
+import { type Action, overlapsGlob } from "../../Policy.ts"
 import { reachOf } from "../Access/SubscriptionReach.ts"
+import { mayHaveEvent, mayHaveStream } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
-import { POLICY_VIOLATION, type SocketRoute } from "./Upgrades.ts"
+import { closeFor, POLICY_VIOLATION, type SocketRoute } from "./Upgrades.ts"
 
 /** How often a client is asked whether it is still there; one that does not answer in this time is gone. */
 const PING_MS = 30_000
 
 /** What whoever subscribes to such topics must be allowed to do besides. */
 const furtherActions: ReadonlyMap<string, Action> = new Map([
+  ["system.run", "run:read"],
+  ["system.function", "function:read"],
+  ["system.worker", "worker:read"],
+  ["system.secret", "secret:read"],
   ["system.projection", "projection:read"],
   ["system.config", "config:read"]
 ])
@@ -23,25 +29,34 @@ export const subscriptionRoute = (
   check: ({ visitor }) => visitor.caller.checkAction("subscription:read"),
   open: (socket, { environment, visitor }) => {
     const wire = wireOf(socket)
-    const patterns = new Set<string>()
-    const check = (pattern: string): void => {
-      visitor.caller.checkAlive()
-      visitor.caller.check("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
-      // of what asks for more, nothing would come
-      const more = furtherActions.get(pattern.split(".", 2).join("."))
-      if (more !== undefined) visitor.caller.checkAction(more)
-      patterns.add(pattern)
-    }
-    engine.subscribe(environment, wire, {
-      check,
-      may: ({ action, resource }) => visitor.caller.may(action, resource, environment)
+    const checkAgain = engine.subscribe(environment, wire, {
+      check: (pattern) => {
+        visitor.caller.checkAlive()
+        visitor.caller.check("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
+        // of what asks for more, nothing would come
+        const more = furtherActions.get(pattern.split(".", 2).join("."))
+        if (more !== undefined) visitor.caller.checkAction(more)
+      },
+      may: ({ action, event, resource }) =>
+        visitor.caller.may(action, resource, environment) &&
+        (event === undefined || mayHaveEvent(visitor.caller, environment, event)),
+      mayRead: (entityId) => mayHaveStream(visitor.caller, environment, entityId),
+      checkGroup: (pattern) => {
+        if (pattern.startsWith("topic:")) return
+        visitor.caller.checkNotDenied("stream:read", "stream:*", environment, (resources) =>
+          overlapsGlob("stream:*", resources)
+        )
+      }
     })
     const stopWatching = visitor.caller.watch((ended) => {
-      const may = (pattern: string) =>
-        visitor.caller.may("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
-      // it comes back with what it may still subscribe to
-      if (!ended && ![...patterns].every(may))
-        socket.close(POLICY_VIOLATION, "the API key may not do this any more")
+      if (ended) return
+      try {
+        checkAgain()
+      } catch (error) {
+        if (!isIronflowError(error)) throw error
+        // it comes back with what it may still subscribe to
+        closeFor(socket, POLICY_VIOLATION, "the API key may not do this any more")
+      }
     })
     socket.on("close", stopWatching)
     let alive = true

@@ -31,9 +31,12 @@ export interface SocketRoute {
   readonly path: string
   /** Bytes of one frame from the client; a larger one closes the connection with 1009. 1 MiB by default. */
   readonly maxFrameBytes?: number
-  /** The route itself closes its sockets when the server stops. */
+  /** The route itself closes its sockets when the server stops, and when their key ends. */
   readonly leavesByItself?: boolean
-  /** Throws an `IronflowError` to refuse the request before the upgrade. */
+  /**
+   * Throws an `IronflowError` to refuse the request before the upgrade. It is asked again when what the key may do has changed,
+   * and the socket is closed when it throws then.
+   */
   readonly check?: (call: SocketCall) => void
   /**
    * Takes the open socket, and returns what takes its frames; without that nobody looks at them. A frame for which it throws
@@ -111,7 +114,7 @@ export class Upgrades {
         webSocket.on("error", () => undefined)
         webSocket.on("pong", () => this.#silent.delete(webSocket))
         webSocket.on("close", () => this.#silent.delete(webSocket))
-        webSocket.once("close", closeWithKey(webSocket, call.visitor))
+        webSocket.once("close", closeWithKey(webSocket, call, route))
         this.#guard(webSocket, route, () => {
           const hear = route.open(webSocket, call)
           if (hear === undefined) return
@@ -193,15 +196,28 @@ export class Upgrades {
   }
 }
 
-/** Closes the socket as soon as its key ends; returns the way to stop that. */
-const closeWithKey = (socket: WebSocket, { caller }: Visitor): (() => void) =>
-  caller.watch((ended) => {
-    if (!ended) return
-    closeFor(socket, POLICY_VIOLATION, "the API key does not work any more")
+/** Closes the socket as soon as its key ends, or may not have it any more; returns the way to stop that. */
+const closeWithKey = (
+  socket: WebSocket,
+  call: SocketCall,
+  { check, leavesByItself = false }: SocketRoute
+): (() => void) =>
+  call.visitor.caller.watch((ended) => {
+    if (ended) {
+      return leavesByItself
+        ? undefined
+        : closeFor(socket, POLICY_VIOLATION, "the API key does not work any more")
+    }
+    try {
+      check?.(call)
+    } catch (error) {
+      if (!isIronflowError(error)) throw error
+      closeFor(socket, POLICY_VIOLATION, "the API key may not do this any more")
+    }
   })
 
 /** Closes the socket, whether or not the other side does. What comes in from now on is not looked at. */
-const closeFor = (socket: WebSocket, code: number, reason: string): void => {
+export const closeFor = (socket: WebSocket, code: number, reason: string): void => {
   socket.removeAllListeners("message")
   socket.close(code, reason)
   setTimeout(() => socket.terminate(), GRACE_MS).unref()

@@ -9,6 +9,8 @@ import type { EndpointName } from "./Endpoints.ts"
 export type Subject =
   /** Everything of the kind: `run:*`. */
   | { readonly from: "all"; readonly kind: ResourceKind }
+  /** A list of them: it leaves out those that may not be seen. */
+  | { readonly from: "each"; readonly kind: ResourceKind }
   /** Named by a variable of the path. */
   | { readonly from: "path"; readonly kind: ResourceKind; readonly variable: string }
   /**
@@ -36,6 +38,7 @@ export type Access =
 type Rule = Exclude<Access, "public">
 
 const all = (action: Action, kind: ResourceKind): Rule => ({ action, subject: { from: "all", kind } })
+const each = (action: Action, kind: ResourceKind): Rule => ({ action, subject: { from: "each", kind } })
 const inPath = (action: Action, kind: ResourceKind, variable: string): Rule => ({
   action,
   subject: { from: "path", kind, variable }
@@ -73,18 +76,18 @@ export const access: { readonly [Name in EndpointName]: Access } = {
   },
   publish: inBody("publish:message", "topic", "topic"),
 
-  listTopics: all("topic:read", "topic"),
+  listTopics: each("topic:read", "topic"),
   getTopicStats: inBody("topic:read", "topic", "topic"),
 
   createConsumerGroup: groupInBody("subscription:manage"),
   getConsumerGroup: groupInBody("subscription:read"),
-  listConsumerGroups: all("subscription:read", "group"),
+  listConsumerGroups: each("subscription:read", "group"),
   updateConsumerGroup: {
     action: "subscription:manage",
     subject: { from: "body", kind: "group", members: ["name"], in: "group" }
   },
   deleteConsumerGroup: groupInBody("subscription:manage"),
-  restListConsumerGroups: all("subscription:read", "group"),
+  restListConsumerGroups: each("subscription:read", "group"),
   restCreateConsumerGroup: groupInBody("subscription:manage"),
   restGetConsumerGroup: groupInPath("subscription:read"),
   restUpdateConsumerGroup: groupInPath("subscription:manage"),
@@ -96,15 +99,15 @@ export const access: { readonly [Name in EndpointName]: Access } = {
   appendEvents: streamInBody("stream:append"),
   readStream: streamInBody("stream:read"),
   getStreamInfo: streamInBody("stream:read"),
-  listStreams: all("stream:read", "stream"),
-  restStreams: all("stream:read", "stream"),
+  listStreams: each("stream:read", "stream"),
+  restStreams: each("stream:read", "stream"),
   restStreamHistory: inPath("stream:read", "stream", "id"),
   getEntityHistory: streamInBody("stream:read"),
   createSnapshot: streamInBody("stream:append"),
   getSnapshot: streamInBody("stream:read"),
 
   createBucket: inBody("kv:write", "bucket", "name"),
-  listBuckets: all("kv:read", "bucket"),
+  listBuckets: each("kv:read", "bucket"),
   getBucket: bucketInPath("kv:read"),
   deleteBucket: bucketInPath("kv:delete"),
   listKeys: bucketInPath("kv:read"),
@@ -114,7 +117,7 @@ export const access: { readonly [Name in EndpointName]: Access } = {
   keyHistory: bucketInPath("kv:read"),
   writeKeys: bucketInPath("kv:write"),
 
-  listConfigs: all("config:read", "config"),
+  listConfigs: each("config:read", "config"),
   getConfig: configInPath("config:read"),
   setConfig: configInPath("config:write"),
   patchConfig: configInPath("config:write"),
@@ -125,13 +128,13 @@ export const access: { readonly [Name in EndpointName]: Access } = {
   pollProjectionEvents: projectionInBody("projection:run"),
   saveProjectionState: projectionInBody("projection:run"),
   ackProjectionEvents: projectionInBody("projection:run"),
-  claimProjection: projectionInPath("projection:run"),
+  claimProjection: waiting(projectionInPath("projection:run")),
   readProjection: waiting(projectionInPath("projection:run")),
   projectionStates: projectionInPath("projection:run"),
   saveProjection: projectionInPath("projection:run"),
   renewProjection: projectionInPath("projection:run"),
   releaseProjection: projectionInPath("projection:run"),
-  listProjections: all("projection:read", "projection"),
+  listProjections: each("projection:read", "projection"),
   restGetProjection: projectionInPath("projection:read"),
   projectionStatus: projectionInPath("projection:read"),
   projectionRebuild: projectionInPath("projection:read"),
@@ -150,7 +153,7 @@ export const access: { readonly [Name in EndpointName]: Access } = {
   cancelRebuild: projectionInPath("projection:manage"),
   pauseProjection: projectionInPath("projection:manage"),
   resumeProjection: projectionInPath("projection:manage"),
-  connectListProjections: all("projection:read", "projection"),
+  connectListProjections: each("projection:read", "projection"),
   getProjectionStatus: projectionInBody("projection:read"),
   connectRebuildProjection: projectionInBody("projection:manage"),
   connectPauseProjection: projectionInBody("projection:manage"),
@@ -158,19 +161,19 @@ export const access: { readonly [Name in EndpointName]: Access } = {
   waitProjectionCatchup: waiting(projectionInBody("projection:read")),
   waitForEvent: waiting(inBody("projection:read", "projection", "projection")),
 
-  registerPushEndpoint: all("function:register", "function"),
-  listPushEndpoints: all("function:read", "function"),
+  registerPushEndpoint: waiting(all("function:register", "function")),
+  listPushEndpoints: each("function:read", "function"),
   removePushEndpoint: all("function:register", "function"),
   pushTurn: waiting(all("worker:run", "worker")),
 
   registerFunction: inBody("function:register", "function", "id"),
   getFunction: inBody("function:read", "function", "id"),
-  listFunctions: all("function:read", "function"),
-  restFunctions: all("function:read", "function"),
+  listFunctions: each("function:read", "function"),
+  restFunctions: each("function:read", "function"),
   deleteFunction: inPath("function:delete", "function", "id"),
 
   getRun: runInBody("run:read"),
-  listRuns: all("run:read", "run"),
+  listRuns: each("run:read", "run"),
   getRunSteps: runInBody("run:read"),
   restRunSteps: runInPath("run:read"),
   runAudit: runInPath("run:read"),
@@ -191,13 +194,13 @@ export const access: { readonly [Name in EndpointName]: Access } = {
   health: "public",
   restHealth: "public",
 
-  listSecrets: all("secret:read", "secret"),
+  listSecrets: each("secret:read", "secret"),
   setSecret: inBody("secret:write", "secret", "name"),
   getSecret: inPath("secret:read", "secret", "name"),
   updateSecret: inPath("secret:write", "secret", "name"),
   deleteSecret: inPath("secret:delete", "secret", "name"),
 
-  restWorkers: all("worker:read", "worker"),
+  restWorkers: each("worker:read", "worker"),
   registerWorker: workerInPath,
   heartbeat: workerInPath,
   takeJobs: workerInPath,
@@ -208,20 +211,20 @@ export const access: { readonly [Name in EndpointName]: Access } = {
   lateTurn: workerInPath,
   deregisterWorker: workerInPath,
 
-  listApiKeys: all("apikey:read", "apikey"),
+  listApiKeys: each("apikey:read", "apikey"),
   createApiKey: all("apikey:create", "apikey"),
   getApiKey: inPath("apikey:read", "apikey", "id"),
   deleteApiKey: inPath("apikey:delete", "apikey", "id"),
   rotateApiKey: inPath("apikey:rotate", "apikey", "id"),
   accessLog: all("audit:read", "engine"),
 
-  listOrgs: all("org:read", "org"),
+  listOrgs: each("org:read", "org"),
   createOrg: all("org:create", "org"),
   getOrg: inPath("org:read", "org", "id"),
   updateOrg: inPath("org:update", "org", "id"),
   deleteOrg: inPath("org:delete", "org", "id"),
 
-  listRoles: all("role:read", "role"),
+  listRoles: each("role:read", "role"),
   createRole: all("role:create", "role"),
   getRole: inPath("role:read", "role", "id"),
   updateRole: inPath("role:update", "role", "id"),
@@ -230,7 +233,7 @@ export const access: { readonly [Name in EndpointName]: Access } = {
   assignPolicy: inPath("role:assign", "role", "id"),
   removePolicy: inPath("role:assign", "role", "id"),
 
-  listPolicies: all("policy:read", "policy"),
+  listPolicies: each("policy:read", "policy"),
   createPolicy: all("policy:create", "policy"),
   getPolicy: inPath("policy:read", "policy", "id"),
   updatePolicy: inPath("policy:update", "policy", "id"),

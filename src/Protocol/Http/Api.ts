@@ -524,6 +524,7 @@ export class Access extends HttpApiGroup.make("Access").add(
   }),
   HttpApiEndpoint.post("rotateApiKey", endpoints.rotateApiKey.path, {
     params: id,
+    payload: Schemas.RotateApiKeyRequest,
     success: Schemas.ApiKeyWithSecret,
     error
   }),

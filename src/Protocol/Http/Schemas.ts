@@ -572,7 +572,8 @@ export const ApiKey = Schema.Struct({
   role_ids: Schema.Array(text),
   created_at: text,
   expires_at: optional(text),
-  last_used_at: optional(text)
+  last_used_at: optional(text),
+  previous_expires_at: optional(text)
 })
 /** The only answers that hold the key itself. */
 export const ApiKeyWithSecret = Schema.Struct({ ...ApiKey.fields, secret: text, key: text })
@@ -582,6 +583,10 @@ export const CreateApiKeyRequest = Schema.Struct({
   env_id: optional(text),
   role_ids: optional(Schema.Array(text)),
   expires_in: optional(Schema.Union([text, Schema.Number]))
+})
+/** Without it the old secret ends at once. */
+export const RotateApiKeyRequest = Schema.Struct({
+  overlap: optional(Schema.Union([text, Schema.Number]))
 })
 export const AccessLog = Schema.Array(
   Schema.Struct({ at: text, by: text, action: text, subject: text, details: jsonObject })

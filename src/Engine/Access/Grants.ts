@@ -1,0 +1,93 @@
+/**
+ * What one key may give to another: never more than it has itself, by whatever combination of roles, policies and conditions.
+ * Where that cannot be told, it is not given.
+ */
+import { type Action, actions, matchesGlob, overlapsGlob, type PolicyRule, split } from "../../Policy.ts"
+
+/**
+ * `undefined` when whoever has the rules `given` can do nothing that somebody with the rules `own` could not; else what is
+ * more, as the end of a sentence.
+ */
+export const excess = (
+  own: ReadonlyArray<PolicyRule>,
+  given: ReadonlyArray<PolicyRule>
+): string | undefined => {
+  const mine = own.map(read)
+  const denies = mine.filter(({ effect }) => effect === "deny")
+  if (denies.length === 0 && mine.some(isEverything)) return undefined
+  const theirs = given.map(read)
+  const allows = theirs.filter(({ effect }) => effect === "allow")
+  for (const rule of allows) {
+    for (const action of rule.actions) {
+      for (const pattern of rule.resources) {
+        const has = mine.some(
+          (allow) =>
+            allow.effect === "allow" &&
+            allow.actions.includes(action) &&
+            allow.resources.some((wider) => matchesGlob(wider, pattern)) &&
+            isAtLeast(allow, rule)
+        )
+        if (!has) return `policy "${rule.name}" allows ${action} on ${pattern}${givenThat(rule)}`
+      }
+    }
+  }
+  for (const deny of denies) {
+    for (const action of deny.actions) {
+      for (const pattern of deny.resources) {
+        const matters = allows.some(
+          (allow) =>
+            allow.actions.includes(action) && allow.resources.some((other) => overlapsGlob(other, pattern))
+        )
+        const stands =
+          !matters ||
+          theirs.some(
+            (other) =>
+              other.effect === "deny" &&
+              other.actions.includes(action) &&
+              other.resources.some((wider) => matchesGlob(wider, pattern)) &&
+              isAtLeast(other, deny)
+          )
+        if (!stands)
+          return `policy "${deny.name}", which denies ${action} on ${pattern}, would not hold for it`
+      }
+    }
+  }
+  return undefined
+}
+
+interface Rule extends Pick<PolicyRule, "name" | "effect" | "condition"> {
+  readonly actions: ReadonlyArray<Action>
+  readonly resources: ReadonlyArray<string>
+}
+
+const read = (rule: PolicyRule): Rule => {
+  const patterns = split(rule.actions)
+  return {
+    name: rule.name,
+    effect: rule.effect,
+    ...(rule.condition === undefined ? {} : { condition: rule.condition }),
+    actions: actions.filter((action) => patterns.some((pattern) => matchesGlob(pattern, action))),
+    resources: split(rule.resources)
+  }
+}
+
+const isEverything = ({ actions: allowed, condition, effect, resources }: Rule): boolean =>
+  effect === "allow" &&
+  condition === undefined &&
+  allowed.length === actions.length &&
+  resources.some((pattern) => /^\*+$/.test(pattern))
+
+/** Whether the first rule applies wherever the second does, as far as their conditions are concerned. */
+const isAtLeast = ({ condition }: Rule, other: Rule): boolean =>
+  condition === undefined || (condition === other.condition && !dependsOnKey(condition))
+
+/** Whether a condition may come out differently for another key: all that is known not to are the other members of `request`. */
+const dependsOnKey = (condition: string): boolean =>
+  condition.replace(/\brequest\s*\.\s*(?:action|resource|name|environment|time)\b/g, "").includes("request")
+
+const givenThat = ({ condition }: Rule): string =>
+  condition === undefined
+    ? ""
+    : dependsOnKey(condition)
+      ? " by what the key is"
+      : " on a condition of its own"

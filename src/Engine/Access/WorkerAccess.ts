@@ -1,0 +1,188 @@
+/**
+ * What a worker may do by way of its functions. Events, secrets and writes have actions of their own, and a key does not get
+ * round what these say by running a function: not when it registers, not when a run is handed out, not when it reports.
+ */
+import type { IronflowError } from "../../Errors.ts"
+import { isIronflowError } from "../../Errors.ts"
+import type {
+  FunctionRegistration,
+  TurnAck,
+  TurnOp,
+  TurnReport,
+  WorkerRegistration
+} from "../../Protocol/Worker.ts"
+import { cronEventName } from "../../Trigger.ts"
+import type { Caller } from "./Access.ts"
+import { reachOf } from "./SubscriptionReach.ts"
+
+type Announced = Pick<FunctionRegistration, "id" | "secrets" | "triggers">
+
+/** Throws `UnauthorizedError` when the caller may not be this worker. */
+export const checkWorker = (
+  caller: Caller,
+  {
+    environment,
+    functions,
+    workerId
+  }: Pick<WorkerRegistration, "environment" | "workerId"> & {
+    readonly functions: ReadonlyArray<Announced>
+  }
+): void => {
+  caller.check("worker:run", `worker:${workerId}`, environment)
+  for (const fn of functions) {
+    caller.checkNotDenied("function:register", `function:${fn.id}`, environment)
+    checkGets(caller, environment, fn)
+  }
+}
+
+/**
+ * Throws `UnauthorizedError` when the caller may not have what the function brings: secrets and events, and those that its
+ * schedules emit.
+ */
+export const checkGets = (
+  caller: Caller,
+  environment: string,
+  { id, secrets, triggers }: Announced
+): void => {
+  for (const name of secrets) caller.check("secret:read", `secret:${name}`, environment)
+  for (const trigger of triggers) {
+    if (trigger.event !== undefined) checkEvents(caller, environment, trigger.event)
+    if (trigger.cron !== undefined) {
+      caller.checkNotDenied("emit:event", `event:${cronEventName(id, trigger)}`, environment)
+    }
+  }
+}
+
+/** Throws `UnauthorizedError` when a policy denies subscribing to some of the events that the name or pattern fits. */
+export const checkEvents = (caller: Caller, environment: string, event: string): void => {
+  if (!caller.isDenied("subscription:read")) return
+  const pattern = `events:${event}`
+  caller.checkNotDenied("subscription:read", `subscription:${pattern}`, environment, reachOf(pattern))
+}
+
+/** Whether the caller may have the data of an event, which it gets by another way than a subscription. */
+export const mayHaveEvent = (
+  caller: Caller | undefined,
+  environment: string,
+  event: string,
+  entity?: { readonly type: string; readonly id: string }
+): boolean => {
+  if (caller === undefined || !caller.isDenied("subscription:read")) return true
+  const names = [
+    `subscription:events:${event}`,
+    `subscription:${event}`,
+    ...(entity === undefined ? [] : [`subscription:entity:${entity.type}.${entity.id}.${event}`])
+  ]
+  return names.every((name) => caller.isNotDenied("subscription:read", name, environment))
+}
+
+/** Whether no policy denies the caller the stream of an entity, whose events come by other ways too. */
+export const mayHaveStream = (caller: Caller | undefined, environment: string, entityId: string): boolean =>
+  caller === undefined ||
+  !caller.isDenied("stream:read") ||
+  caller.isNotDenied("stream:read", `stream:${entityId}`, environment)
+
+/** Which functions a worker gets runs of, now. */
+export interface WorkerLimits {
+  /** Whether there may be some that it does not. */
+  readonly isLimited: () => boolean
+  readonly mayRun: (fn: FunctionRegistration) => boolean
+}
+
+export const limitsOf = (caller: Caller, environment: string): WorkerLimits => ({
+  isLimited: () =>
+    caller.isEnded ||
+    !caller.mayAll("secret:read") ||
+    caller.isDenied("emit:event") ||
+    caller.isDenied("function:register") ||
+    caller.isDenied("subscription:read"),
+  mayRun: (fn) => {
+    if (caller.isEnded) return false
+    return (
+      caller.isNotDenied("function:register", `function:${fn.id}`, environment) &&
+      refusalOf(() => checkGets(caller, environment, fn)) === undefined
+    )
+  }
+})
+
+/**
+ * Reports of turns without what the caller must not do: a run that is to do that is paused, and goes on when it is resumed by
+ * somebody who has seen to it.
+ */
+export const permitted = (
+  caller: Caller | undefined,
+  environment: string,
+  reports: ReadonlyArray<TurnReport>
+): {
+  readonly reports: ReadonlyArray<TurnReport>
+  /** The answers for the worker, which has lost the runs that were paused. */
+  readonly answered: (acks: ReadonlyArray<TurnAck>) => ReadonlyArray<TurnAck>
+} => {
+  const refused = new Map<number, IronflowError>()
+  if (caller?.key !== undefined) {
+    for (let i = 0; i < reports.length; i++) {
+      for (const op of reports[i]!.ops) {
+        const error = writes.has(op._tag) ? refusalOf(() => checkOp(caller, environment, op)) : undefined
+        if (error === undefined) continue
+        refused.set(i, error)
+        break
+      }
+    }
+  }
+  if (refused.size === 0) return { reports, answered: (acks) => acks }
+  return {
+    reports: reports.map((report, i) => {
+      const error = refused.get(i)
+      return error === undefined
+        ? report
+        : { ...report, ops: [{ _tag: "Pause", code: error.code, message: error.message }] }
+    }),
+    answered: (acks) =>
+      acks.map((ack, i) => {
+        const error = refused.get(i)
+        return error === undefined || ack._tag === "Refused"
+          ? ack
+          : { _tag: "Refused", reason: "LEASE_LOST", message: `The run was paused: ${error.message}` }
+      })
+  }
+}
+
+const writes: ReadonlySet<TurnOp["_tag"]> = new Set(["Publish", "Transact", "WaitForEvent"] as const)
+
+const checkOp = (caller: Caller, environment: string, op: TurnOp): void => {
+  switch (op._tag) {
+    case "Publish":
+      return caller.checkNotDenied("publish:message", `topic:${op.topic}`, environment)
+    case "WaitForEvent":
+      return checkEvents(caller, environment, op.event)
+    case "Transact":
+      for (const write of op.writes) {
+        switch (write._tag) {
+          case "emit":
+            caller.checkNotDenied("emit:event", `event:${write.name}`, environment)
+            break
+          case "append":
+            caller.checkNotDenied("stream:append", `stream:${write.entityId}`, environment)
+            for (const { name } of write.events)
+              caller.checkNotDenied("emit:event", `event:${name}`, environment)
+            break
+          case "kv":
+            caller.checkNotDenied(
+              write.value === undefined ? "kv:delete" : "kv:write",
+              `bucket:${write.bucket}`,
+              environment
+            )
+        }
+      }
+  }
+}
+
+const refusalOf = (check: () => void): IronflowError | undefined => {
+  try {
+    check()
+    return undefined
+  } catch (error) {
+    if (isIronflowError(error)) return error
+    throw error
+  }
+}

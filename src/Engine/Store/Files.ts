@@ -1,0 +1,50 @@
+/**
+ * The files of a database: made for the engine's user alone, because they hold everything, and opened only when they are that
+ * user's. Whoever owns a file reads it, whatever its mode says.
+ */
+import { chmodSync, closeSync, openSync, statSync } from "node:fs"
+import { StoreError } from "../../Errors.ts"
+
+/** Read and written by their owner only. */
+export const DEFAULT_MODE = 0o600
+
+/** Makes the file, unless it is there, with just that mode; what SQLite puts beside it gets the same. */
+export const makeFile = (filename: string, mode: number): void => {
+  let file: number
+  try {
+    file = openSync(filename, "wx", mode)
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "EEXIST") return
+    throw error
+  }
+  closeSync(file)
+  // whatever the process takes from the mode of what it makes
+  chmodSync(filename, mode)
+}
+
+/**
+ * What is wrong with the files of a database that are there: a warning for each that more may use than `mode` says. Throws a
+ * `StoreError` for one of another user.
+ */
+export const checkFiles = (filename: string, mode: number): ReadonlyArray<string> =>
+  [filename, `${filename}-wal`, `${filename}.lock`].flatMap((file) => {
+    const stat = statSync(file, { throwIfNoEntry: false })
+    if (stat === undefined) return []
+    const found = stat.mode & 0o777
+    const me = process.getuid?.()
+    if (me !== undefined && stat.uid !== me) {
+      throw new StoreError(
+        `"${file}" belongs to user ${stat.uid} and has mode ${octal(found)}, and the engine runs as user ${me}: ` +
+          `whoever owns the file reads and changes what is in it. Run the engine as user ${stat.uid}, or give the file to user ${me} (chown)`,
+        { code: "STORE_UNAVAILABLE" }
+      )
+    }
+    return (found & ~mode) === 0
+      ? []
+      : [
+          `"${file}" has mode ${octal(found)}, so that others than its owner may use it: \`chmod ${octal(mode)}\` ends that, ` +
+            `or \`ironflow serve --file-mode ${octal(found)}\` says that it is meant`
+        ]
+  })
+
+const octal = (mode: number): string => mode.toString(8).padStart(4, "0")

@@ -1,0 +1,882 @@
+/**
+ * One effect, and all the ways to it. What a policy denies is not had by any of them; without the policy every one of them
+ * leads there, so that none is in the table for nothing.
+ */
+import { createServer } from "node:http"
+import { once } from "node:events"
+import type { AddressInfo } from "node:net"
+import { createFunction } from "@ironflow/node"
+import { startEngine } from "@ironflow/node/engine"
+import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
+import { access } from "../../src/Protocol/Http/Access.ts"
+import { change } from "../Engine/Store/Damaged.ts"
+import { temporaryDatabase } from "../wire/Ironflow.ts"
+import { RawStream, REGISTERED } from "../wire/RawStream.ts"
+import { registrationOf } from "../wire/RawTurnWorker.ts"
+import { Keys, type PolicyOf } from "./Keys.ts"
+
+let keys: Keys
+const cleanups: Array<() => unknown> = []
+beforeEach(async () => {
+  vi.stubEnv("IRONFLOW_MASTER_KEY", "ab".repeat(32))
+  keys = await Keys.start()
+})
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
+  await keys[Symbol.asyncDispose]()
+  vi.unstubAllEnvs()
+})
+
+/** What must not be seen: a name or a piece of data that everything else is without. */
+const MARK = "hidden-7f3a"
+
+/** Whether somebody with the key gets to the effect. */
+type Way = (key: string) => Promise<boolean>
+
+interface Effect {
+  readonly effect: string
+  readonly denied: PolicyOf
+  /** What has to be there. */
+  readonly given?: () => Promise<unknown>
+  readonly ways: { readonly [name: string]: Way }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Ways
+// ---------------------------------------------------------------------------------------------------------------------
+
+const ask =
+  (method: string, path: string, body?: object): Way =>
+  async (key) =>
+    (await keys.send(method, path, body, { key })).text.includes(MARK)
+const get = (path: string): Way => ask("GET", path)
+const rpc = (method: string, body: object = {}): Way => ask("POST", `/ironflow.v1.${method}`, body)
+
+/** Whether a call is carried out. */
+const does =
+  (method: string, path: string, body?: object): Way =>
+  async (key) =>
+    (await keys.send(method, path, body, { key })).status < 300
+const doesRpc = (method: string, body: object): Way => does("POST", `/ironflow.v1.${method}`, body)
+
+/** Whether a socket is opened. */
+const opens =
+  (path: string): Way =>
+  (key) =>
+    keys.socket(path, key).then(
+      ({ socket }) => {
+        socket.terminate()
+        return true
+      },
+      () => false
+    )
+
+/** Whether a subscription brings it, when `happen` has happened: before that no event does, and after it the last one does. */
+const subscribes =
+  (pattern: string, happen: () => Promise<unknown>): Way =>
+  async (key) => {
+    const { frames, socket } = await keys.socket("/ws", key)
+    for (const one of [pattern, "events:last.*"]) {
+      socket.send(JSON.stringify({ type: "subscribe", subscription: { pattern: one } }))
+    }
+    const answers = () => frames.filter(({ type }) => type === "subscription_result")
+    await vi.waitFor(() => assert.lengthOf(answers(), 2))
+    // `events:last.*` asks for nothing that is denied here
+    await happen()
+    // what comes to one connection comes from two readers: both are asked for something that comes last
+    if (pattern.startsWith("system.")) {
+      await keys.ok(keys.send("POST", "/api/v1/config/last", { a: 1 }))
+      if (answers()[0].results[0].status === "ok" && /^system\.(>|config)/.test(pattern)) {
+        await vi.waitFor(() => assert.include(JSON.stringify(frames), "system.config.last.updated"))
+      }
+    }
+    await keys.ok(keys.rpc("IronflowService/Trigger", { event: "last.one", data: {} }))
+    await vi.waitFor(() => assert.include(JSON.stringify(frames), '"last.one"'))
+    socket.terminate()
+    return JSON.stringify(frames.filter(({ type }) => type === "event")).includes(MARK)
+  }
+
+interface Fn {
+  readonly id: string
+  readonly event?: string
+  readonly secrets?: ReadonlyArray<string>
+}
+
+const registrationFor = (workerId: string, fn: Fn) => {
+  const registration = registrationOf(workerId, [fn])
+  return {
+    ...registration,
+    functions: registration.functions.map((one) => ({ ...one, secrets: fn.secrets ?? [] }))
+  }
+}
+
+const turnsBody = (workerId: string, fn: Fn) => ({
+  worker_id: workerId,
+  function_ids: [],
+  capabilities: { turns: 1 },
+  registration: registrationFor(workerId, fn),
+  instance: workerId
+})
+
+let workers = 0
+const nextWorker = (): string => `w-${++workers}`
+
+const registersPolling =
+  (fn: Fn): Way =>
+  (key) => {
+    const id = nextWorker()
+    return does("POST", `/api/v1/workers/${id}/register`, turnsBody(id, fn))(key)
+  }
+
+const registersRpc =
+  (fn: Fn): Way =>
+  async (key) => {
+    const { frames, socket } = await keys.socket("/rpc/worker", key)
+    const payload = turnsBody(nextWorker(), fn)
+    socket.send(JSON.stringify({ _tag: "Request", id: "1", tag: "work", payload, headers: [] }))
+    await vi.waitFor(() => assert.isNotEmpty(frames))
+    socket.terminate()
+    return JSON.stringify(frames).includes("registered")
+  }
+
+/** An existing worker, which names functions that somebody has registered. */
+const registersLegacy =
+  (fn: Fn): Way =>
+  async (key) => {
+    await register(fn)
+    const body = { function_ids: [fn.id], hostname: "h" }
+    return does("POST", `/api/v1/workers/${nextWorker()}/register`, body)(key)
+  }
+
+const registersStream =
+  (fn: Fn): Way =>
+  async (key) => {
+    await register(fn)
+    const worker = new RawStream(keys.server.url, { authorization: `Bearer ${key}` })
+    cleanups.push(() => worker[Symbol.asyncDispose]())
+    worker.register(nextWorker(), [fn.id], 1)
+    const registered = await Promise.race([
+      worker.next(REGISTERED).then(() => true),
+      once(worker.stream, "close").then(() => false)
+    ])
+    return registered
+  }
+
+const register = (fn: Fn) =>
+  keys.ok(
+    keys.rpc("IronflowService/RegisterFunction", {
+      id: fn.id,
+      triggers: fn.event === undefined ? [] : [{ event: fn.event }],
+      secrets: fn.secrets ?? []
+    })
+  )
+
+const registering = (fn: Fn): { readonly [name: string]: Way } => ({
+  RegisterFunction: doesRpc("IronflowService/RegisterFunction", {
+    id: fn.id,
+    triggers: fn.event === undefined ? [] : [{ event: fn.event }],
+    secrets: fn.secrets ?? []
+  }),
+  "a polling worker": registersPolling(fn),
+  "a worker over rpc": registersRpc(fn),
+  "an existing polling worker": registersLegacy(fn),
+  "an existing streaming worker": registersStream(fn)
+})
+
+const turns = { number: 0 }
+
+/** Whether a worker may report the ops of a run: the run of a function that it has. */
+const reports =
+  (...ops: ReadonlyArray<object>): Way =>
+  async (key) => {
+    const workerId = nextWorker()
+    const event = `turn.number-${++turns.number}`
+    const fn = { id: `turn-${turns.number}`, event }
+    const { session } = await keys.ok(
+      keys.send("POST", `/api/v1/workers/${workerId}/register`, turnsBody(workerId, fn), { key })
+    )
+    const { runIds } = await keys.ok(keys.rpc("IronflowService/Trigger", { event, data: {} }))
+    const poll = { session, asked: 1, seen: 0, waitMs: 5000 }
+    const { deliveries } = await keys.ok(
+      keys.send("POST", `/api/v1/workers/${workerId}/turns/poll`, poll, { key })
+    )
+    const { jobId, runId } = deliveries[0].job
+    const report = { session, batch: 1, reports: [{ jobId, runId, ops }] }
+    const { acks } = await keys.ok(
+      keys.send("POST", `/api/v1/workers/${workerId}/turns/reports`, report, { key })
+    )
+    if (acks[0]._tag === "Accepted") return true
+    // nothing is lost: somebody who has seen to it resumes the run
+    const why = await keys.ok(keys.send("GET", `/api/v1/runs/${runIds[0]}/explain`))
+    assert.deepStrictEqual([why.code, why.details.code], ["PAUSED", "UNAUTHORIZED"])
+    return false
+  }
+
+const at = { attempt: 1, startedAt: 1, endedAt: 1 }
+const tx = (write: object) => ({
+  _tag: "Transact",
+  stepKey: "save:0",
+  name: "save",
+  value: "1",
+  writes: [write],
+  ...at
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Effects
+// ---------------------------------------------------------------------------------------------------------------------
+
+const order = (id: string, eventName: string, data: object = {}) =>
+  keys.rpc("EntityStreamService/AppendEvent", {
+    entityId: id,
+    entityType: "person",
+    eventName,
+    data,
+    expectedVersion: "-1"
+  })
+
+/** Events of one name, of which there is one in the log, in a stream, and behind a run. */
+const salary = async (): Promise<void> => {
+  await register({ id: "pay", event: "salary.*" })
+  await keys.ok(order("p-1", "salary.paid", { MARK }))
+}
+
+/** Another of them in the same stream. */
+const again = () =>
+  keys.ok(
+    keys.rpc("EntityStreamService/AppendEvent", {
+      entityId: "p-1",
+      entityType: "person",
+      eventName: "salary.paid",
+      data: { MARK },
+      expectedVersion: "-1"
+    })
+  )
+
+/** A run that has waited for such an event and got it. */
+const waited = async (): Promise<string> => {
+  const id = nextWorker()
+  const event = `turn.number-${++turns.number}`
+  const call = (path: string, body: object) =>
+    keys.ok(keys.send("POST", `/api/v1/workers/${id}/${path}`, body))
+  const { session } = await call("register", turnsBody(id, { id: `waits-${turns.number}`, event }))
+  await keys.ok(keys.rpc("IronflowService/Trigger", { event, data: {} }))
+  const poll = { session, asked: 1, seen: 0, waitMs: 5000 }
+  const { jobId, runId } = (await call("turns/poll", poll)).deliveries[0].job
+  const wait = { ...waitOp, stepKey: "wait:0", name: "wait" }
+  await call("turns/reports", { session, batch: 1, reports: [{ jobId, runId, ops: [wait] }] })
+  await keys.ok(keys.rpc("IronflowService/Trigger", { event: "salary.paid", data: { MARK } }))
+  const settle = { _tag: "Settle", stepKey: "wait:0" }
+  const { acks } = await call("turns/reports", {
+    session,
+    batch: 2,
+    reports: [{ jobId, runId, ops: [settle, { _tag: "Complete", output: undefined }] }]
+  })
+  assert.strictEqual(acks[0]._tag, "Accepted", JSON.stringify(acks))
+  return runId
+}
+
+const waitOp = {
+  _tag: "WaitForEvent",
+  scope: "",
+  event: "salary.*",
+  timeout: { afterMs: 60_000 },
+  timeoutMs: 60_000
+}
+
+const projection = { name: "wages", events: ["salary.*"], mode: "managed" }
+
+const claimed = async (workerId: string, key?: string) =>
+  keys.send(
+    "POST",
+    "/api/v1/projections/wages/owner/claim",
+    { workerId, registration: projection, waitMs: 0 },
+    { key }
+  )
+
+const runId = async (): Promise<string> =>
+  (await keys.ok(keys.rpc("IronflowService/ListRuns", { functionId: "greet" }))).runs[0].id
+
+const cancelled = async (): Promise<void> => {
+  const { runIds } = await keys.ok(keys.rpc("IronflowService/Trigger", { event: "order.placed", data: {} }))
+  await keys.ok(keys.rpc("IronflowService/CancelRun", { id: runIds[0], reason: MARK }))
+}
+
+const effects: ReadonlyArray<Effect> = [
+  {
+    effect: "reading a configuration",
+    denied: { actions: "config:read", resources: "config:prod-*" },
+    given: () => keys.ok(keys.send("POST", "/api/v1/config/prod-db", { MARK })),
+    ways: {
+      getConfig: get("/api/v1/config/prod-db"),
+      listConfigs: get("/api/v1/config"),
+      "listConfigs by pages": get("/api/v1/config?limit=10"),
+      "a watch": opens("/api/v1/config/prod-db/watch"),
+      "events of configurations": subscribes("system.config.>", () =>
+        keys.ok(keys.send("POST", "/api/v1/config/prod-db", { MARK, again: true }))
+      ),
+      "all events": subscribes("system.>", () =>
+        keys.ok(keys.send("POST", "/api/v1/config/prod-db", { MARK, again: true }))
+      )
+    }
+  },
+  {
+    effect: "the name of a secret",
+    denied: { actions: "secret:read", resources: "secret:PROD_*" },
+    given: () => keys.ok(keys.send("POST", "/api/v1/secrets", { name: "PROD_KEY", value: "x" })),
+    ways: {
+      listSecrets: async (key) =>
+        (await keys.send("GET", "/api/v1/secrets", undefined, { key })).text.includes("PROD"),
+      getSecret: does("GET", "/api/v1/secrets/PROD_KEY"),
+      "all events": async (key) => {
+        let named = ""
+        await subscribes("system.>", async () => {
+          await keys.ok(keys.send("PUT", "/api/v1/secrets/PROD_KEY", { value: MARK }))
+        })(key)
+        const { frames, socket } = await keys.socket("/ws", key)
+        const subscription = { pattern: "system.>", options: { replay: 1000 } }
+        socket.send(JSON.stringify({ type: "subscribe", subscription }))
+        await vi.waitFor(() => assert.include(JSON.stringify(frames), "system.config.last"))
+        named = JSON.stringify(frames)
+        socket.terminate()
+        return named.includes("PROD_KEY")
+      }
+    }
+  },
+  {
+    effect: "the value of a secret",
+    denied: { actions: "secret:read", resources: "secret:PROD_*" },
+    given: () => keys.ok(keys.send("POST", "/api/v1/secrets", { name: "PROD_KEY", value: MARK })),
+    ways: registering({ id: "ship", event: "order.placed", secrets: ["PROD_KEY"] })
+  },
+  {
+    effect: "registering a function",
+    denied: { actions: "function:register", resources: "function:pay" },
+    ways: registering({ id: "pay", event: "order.placed" })
+  },
+  {
+    effect: "the data of events",
+    denied: { actions: "subscription:read", resources: "subscription:events:salary.*" },
+    given: salary,
+    ways: {
+      ...registering({ id: "spy", event: "salary.paid" }),
+      "a subscription": subscribes("events:salary.*", salary),
+      "a wider subscription": subscribes("events:>", salary),
+      "a subscription to an entity": subscribes("entity:person.p-1.>", salary),
+      "creating a group": does("POST", "/api/v1/consumer-groups", { name: "g", pattern: "events:salary.*" }),
+      "a group that is there": async (key) => {
+        await keys.send("POST", "/api/v1/consumer-groups", { name: "there", pattern: "events:>" })
+        return does("GET", "/api/v1/consumer-groups/there")(key)
+      },
+      "a group that is listed": async (key) => {
+        await keys.send("POST", "/api/v1/consumer-groups", { name: MARK, pattern: "events:>" })
+        return (
+          (await get("/api/v1/consumer-groups")(key)) || (await rpc("PubSubService/ListConsumerGroups")(key))
+        )
+      },
+      RegisterProjection: doesRpc("ProjectionService/RegisterProjection", projection),
+      "a poll of a projection that is there": async (key) => {
+        await keys.ok(keys.rpc("ProjectionService/RegisterProjection", projection))
+        return rpc("ProjectionService/PollProjectionEvents", { name: "wages" })(key)
+      },
+      "claiming a projection": async (key) => (await claimed("w-claims", key)).status < 300,
+      "reading with somebody's claim": async (key) => {
+        await keys.send("DELETE", "/api/v1/projections/wages")
+        const { lease } = await keys.ok(claimed("w-other"))
+        const body = { token: lease.token, generation: lease.generation, limit: 10 }
+        return ask("POST", "/api/v1/projections/wages/owner/read", body)(key)
+      },
+      "waiting for it in a run": reports({ ...waitOp, stepKey: "wait:0", name: "wait" }),
+      ReadStream: rpc("EntityStreamService/ReadStream", { entityId: "p-1" }),
+      "the history of a stream": get("/api/v1/streams/p-1/history"),
+      GetEntityHistory: rpc("EntityStreamService/GetEntityHistory", { entityId: "p-1" }),
+      "a run that it has started": async (key) => {
+        const { runs } = await keys.ok(keys.rpc("IronflowService/ListRuns", { functionId: "pay" }))
+        return rpc("IronflowService/GetRun", { id: runs[0].id })(key)
+      },
+      "a step that has waited for it": async (key) =>
+        rpc("IronflowService/GetRunSteps", { runId: await waited() })(key),
+      "the REST list of steps": async (key) => get(`/api/v1/runs/${await waited()}/steps`)(key),
+      "events of runs that have waited for it": subscribes("system.run.>", waited),
+      ListRuns: rpc("IronflowService/ListRuns"),
+      "cancelling a run": async (key) => {
+        const { runs } = await keys.ok(keys.rpc("IronflowService/ListRuns", { functionId: "pay" }))
+        return rpc("IronflowService/CancelRun", { id: runs[0].id })(key)
+      }
+    }
+  },
+  {
+    effect: "the events of a stream",
+    denied: { actions: "stream:read", resources: "stream:p-*" },
+    given: salary,
+    ways: {
+      ReadStream: rpc("EntityStreamService/ReadStream", { entityId: "p-1" }),
+      GetEntityHistory: rpc("EntityStreamService/GetEntityHistory", { entityId: "p-1" }),
+      "the history of a stream": get("/api/v1/streams/p-1/history"),
+      "a subscription to the entity": subscribes("entity:person.p-1.>", again),
+      "a subscription to its events": subscribes("events:salary.*", again),
+      "a member of a group": async (key) => {
+        const { frames, socket } = await keys.socket("/ws", key)
+        const subscription = { pattern: "events:salary.*", options: { consumerGroup: "g" } }
+        socket.send(JSON.stringify({ type: "subscribe", subscription }))
+        await vi.waitFor(() => assert.isNotEmpty(frames))
+        socket.terminate()
+        return frames[0].results[0].status === "ok"
+      },
+      "a poll of a projection": async (key) => {
+        await keys.ok(keys.rpc("ProjectionService/RegisterProjection", projection))
+        return rpc("ProjectionService/PollProjectionEvents", { name: "wages" })(key)
+      }
+    }
+  },
+  {
+    effect: "emitting",
+    denied: { actions: "emit:event", resources: "event:salary.*" },
+    ways: {
+      Trigger: doesRpc("IronflowService/Trigger", { event: "salary.paid", data: {} }),
+      Emit: doesRpc("IronflowService/Emit", { event: "salary.paid", data: {} }),
+      "PubSub Emit": doesRpc("PubSubService/Emit", { event: "salary.paid", data: {} }),
+      TriggerSync: doesRpc("IronflowService/TriggerSync", { event: "salary.paid", data: {} }),
+      TriggerBatch: doesRpc("IronflowService/TriggerBatch", {
+        events: [
+          { event: "order.placed", data: {} },
+          { event: "salary.paid", data: {} }
+        ]
+      }),
+      "POST events": does("POST", "/api/v1/events", { name: "salary.paid", data: {} }),
+      AppendEvent: doesRpc("EntityStreamService/AppendEvent", {
+        entityId: "p-2",
+        entityType: "person",
+        eventName: "salary.paid",
+        data: {},
+        expectedVersion: "-1"
+      }),
+      AppendEvents: doesRpc("EntityStreamService/AppendEvents", {
+        entityId: "p-3",
+        entityType: "person",
+        events: [{ eventName: "salary.paid", data: {} }],
+        expectedVersion: "-1"
+      }),
+      "a schedule of a function": doesRpc("IronflowService/RegisterFunction", {
+        id: "clock",
+        triggers: [{ event: "salary.paid", cron: "* * * * *" }]
+      }),
+      "tx.emit": reports(tx({ _tag: "emit", name: "salary.paid", version: 1, data: "{}" })),
+      "tx.append": reports(
+        tx({
+          _tag: "append",
+          entityId: "p-4",
+          entityType: "person",
+          events: [{ name: "salary.paid", version: 1, data: "{}" }],
+          expectedVersion: -1
+        })
+      )
+    }
+  },
+  {
+    effect: "publishing",
+    denied: { actions: "publish:message", resources: "topic:news" },
+    ways: {
+      Publish: doesRpc("PubSubService/Publish", { topic: "news", data: {} }),
+      "step.publish": reports({ _tag: "Publish", stepKey: "p:0", name: "p", topic: "news", data: "{}" })
+    }
+  },
+  {
+    effect: "appending to a stream",
+    denied: { actions: "stream:append", resources: "stream:p-*" },
+    ways: {
+      AppendEvent: async (key) =>
+        doesRpc("EntityStreamService/AppendEvent", {
+          entityId: "p-5",
+          entityType: "person",
+          eventName: "order.placed",
+          data: {},
+          expectedVersion: "-1"
+        })(key),
+      "tx.append": reports(
+        tx({
+          _tag: "append",
+          entityId: "p-6",
+          entityType: "person",
+          events: [{ name: "order.placed", version: 1, data: "{}" }],
+          expectedVersion: -1
+        })
+      )
+    }
+  },
+  {
+    effect: "deleting a key",
+    denied: { actions: "kv:delete", resources: "bucket:orders" },
+    given: async () => {
+      await keys.send("POST", "/api/v1/kv/buckets", { name: "orders" })
+      await keys.ok(keys.send("PUT", "/api/v1/kv/buckets/orders/keys/a", 1))
+    },
+    ways: {
+      deleteKey: does("DELETE", "/api/v1/kv/buckets/orders/keys/a"),
+      writeKeys: does("POST", "/api/v1/kv/buckets/orders/write", { writes: [{ op: "delete", key: "a" }] }),
+      "tx.kv": reports(tx({ _tag: "kv", bucket: "orders", key: "a" })),
+      deleteBucket: does("DELETE", "/api/v1/kv/buckets/orders")
+    }
+  },
+  {
+    effect: "writing a key",
+    denied: { actions: "kv:write", resources: "bucket:orders" },
+    given: () => keys.send("POST", "/api/v1/kv/buckets", { name: "orders" }),
+    ways: {
+      putKey: does("PUT", "/api/v1/kv/buckets/orders/keys/a", { a: 1 }),
+      writeKeys: does("POST", "/api/v1/kv/buckets/orders/write", {
+        writes: [{ op: "put", key: "a", value: "MQ==", contentType: "application/json" }]
+      }),
+      "tx.kv": reports(tx({ _tag: "kv", bucket: "orders", key: "a", value: { type: "json", data: "1" } }))
+    }
+  },
+  {
+    effect: "what runs bring about",
+    denied: { actions: "run:read" },
+    given: async () => {
+      await register({ id: "greet", event: "order.placed" })
+      await keys.ok(order("o-1", "order.placed"))
+    },
+    ways: {
+      ...Object.fromEntries(
+        ["GetRun", "GetRunSteps"].map((method) => [
+          method,
+          async (key: string) => doesRpc(`IronflowService/${method}`, { runId: await runId() })(key)
+        ])
+      ),
+      ListRuns: doesRpc("IronflowService/ListRuns", {}),
+      ...Object.fromEntries(
+        ["steps", "audit", "explain", "wait?timeout=0"].map((what) => [
+          what,
+          async (key: string) => does("GET", `/api/v1/runs/${await runId()}/${what}`)(key)
+        ])
+      ),
+      "the history of a stream": async (key) =>
+        (await keys.rpc("EntityStreamService/GetEntityHistory", { entityId: "o-1" }, { key })).text.includes(
+          await runId()
+        ),
+      "the answer to a cancellation": async (key) => {
+        const { runIds } = await keys.ok(
+          keys.rpc("IronflowService/Trigger", { event: "order.placed", data: { MARK } })
+        )
+        return rpc("IronflowService/CancelRun", { id: runIds[0] })(key)
+      },
+      "events of runs": subscribes("system.run.>", cancelled),
+      "all events": subscribes("system.>", cancelled)
+    }
+  },
+  {
+    effect: "running a failed run again",
+    denied: { actions: "run:retry" },
+    given: async () => {
+      await register({ id: "greet", event: "order.placed" })
+      await keys.ok(order("o-1", "order.placed"))
+    },
+    ways: Object.fromEntries(
+      ["IronflowService/RetryRun", "IronflowService/ResumeRun", ""].map((method) => [
+        method || "POST resume",
+        async (key: string) => {
+          const id = await runId()
+          await keys.send("POST", "/ironflow.v1.IronflowService/CancelRun", { id })
+          return method === ""
+            ? does("POST", "/api/v1/runs/resume", { run_id: id })(key)
+            : doesRpc(method, { id })(key)
+        }
+      ])
+    )
+  },
+  {
+    effect: "that there is a bucket",
+    denied: { actions: "kv:*", resources: `bucket:${MARK}` },
+    given: () => keys.ok(keys.send("POST", "/api/v1/kv/buckets", { name: MARK })),
+    ways: {
+      listBuckets: get("/api/v1/kv/buckets"),
+      getBucket: does("GET", `/api/v1/kv/buckets/${MARK}`),
+      listKeys: does("GET", `/api/v1/kv/buckets/${MARK}/keys`),
+      "a watch": opens(`/api/v1/kv/buckets/${MARK}/watch`)
+    }
+  },
+  {
+    effect: "that there is a stream",
+    denied: { actions: "stream:*", resources: `stream:${MARK}` },
+    given: () => keys.ok(order(MARK, "order.placed")),
+    ways: {
+      ListStreams: rpc("EntityStreamService/ListStreams"),
+      restStreams: get("/api/v1/streams"),
+      GetStreamInfo: doesRpc("EntityStreamService/GetStreamInfo", { entityId: MARK })
+    }
+  },
+  {
+    effect: "that there is a topic",
+    denied: { actions: "topic:read", resources: `topic:${MARK}` },
+    given: () => keys.ok(keys.rpc("PubSubService/Publish", { topic: MARK, data: {} })),
+    ways: {
+      ListTopics: rpc("PubSubService/ListTopics"),
+      GetTopicStats: doesRpc("PubSubService/GetTopicStats", { topic: MARK })
+    }
+  },
+  {
+    effect: "that there is a function",
+    denied: { actions: "function:read", resources: `function:${MARK}` },
+    given: () => register({ id: MARK }),
+    ways: {
+      ListFunctions: rpc("IronflowService/ListFunctions"),
+      restFunctions: get("/api/v1/functions"),
+      GetFunction: doesRpc("IronflowService/GetFunction", { id: MARK }),
+      restWorkers: async (key) => {
+        const id = nextWorker()
+        const body = { function_ids: [MARK], hostname: "h" }
+        await keys.ok(keys.send("POST", `/api/v1/workers/${id}/register`, body))
+        return get("/api/v1/workers")(key)
+      },
+      listPushEndpoints: async (key) => {
+        await keys.ok(
+          keys.rpc("IronflowService/RegisterFunction", {
+            id: MARK,
+            endpointUrl: "http://127.0.0.1:9/x",
+            preferredMode: "push"
+          })
+        )
+        return get("/api/v1/push/endpoints")(key)
+      },
+      "all events": subscribes("system.>", () => register({ id: MARK }))
+    }
+  },
+  {
+    effect: "that there is a worker",
+    denied: { actions: "worker:read", resources: `worker:${MARK}*` },
+    given: () =>
+      keys.ok(keys.send("POST", `/api/v1/workers/${MARK}/register`, { function_ids: [], hostname: "h" })),
+    ways: {
+      restWorkers: get("/api/v1/workers"),
+      "all events": subscribes("system.>", () =>
+        keys.ok(keys.send("POST", `/api/v1/workers/${MARK}-2/register`, { function_ids: [], hostname: "h" }))
+      )
+    }
+  },
+  {
+    effect: "that there is a projection",
+    denied: { actions: "projection:read", resources: `projection:${MARK}` },
+    given: () => keys.ok(keys.rpc("ProjectionService/RegisterProjection", { ...projection, name: MARK })),
+    ways: {
+      listProjections: get("/api/v1/projections"),
+      ListProjections: rpc("ProjectionService/ListProjections"),
+      status: does("GET", `/api/v1/projections/${MARK}/status`)
+    }
+  },
+  {
+    effect: "that there is a consumer group",
+    denied: { actions: "subscription:read", resources: `group:${MARK}` },
+    given: () => keys.ok(keys.send("POST", "/api/v1/consumer-groups", { name: MARK, pattern: "topic:news" })),
+    ways: {
+      restListConsumerGroups: get("/api/v1/consumer-groups"),
+      ListConsumerGroups: rpc("PubSubService/ListConsumerGroups"),
+      get: does("GET", `/api/v1/consumer-groups/${MARK}`)
+    }
+  },
+  ...(["apikey", "org", "role", "policy"] as const).map((kind): Effect => {
+    const path = { apikey: "apikeys", org: "orgs", role: "roles", policy: "policies" }[kind]
+    let id = ""
+    return {
+      effect: `that there is ${kind}`,
+      denied: { actions: `${kind}:read`, resources: `${kind}:*_` },
+      given: async () => {
+        const rule = { effect: "allow", actions: "run:read", resources: "*" }
+        id = (await keys.ok(keys.send("POST", `/api/v1/${path}`, { name: MARK, ...rule }))).id
+      },
+      ways: {
+        list: get(`/api/v1/${path}`),
+        get: (key) => get(`/api/v1/${path}/${id}`)(key),
+        "the access log": get("/api/v1/access-log")
+      }
+    }
+  })
+]
+
+describe.each(effects)("$effect", ({ denied, given, ways }) => {
+  it.each(Object.entries(ways))("is denied by way of %s", async (_name, way) => {
+    await given?.()
+    const anybody = await keys.keyThat({ actions: "*" })
+    const spanning = await keys.makeRole({ actions: "*" })
+    const { key: all } = await keys.makeKey({ env_id: "*", role_ids: [spanning] })
+    const resources = denied.resources?.endsWith(":*_") === true ? await idsOf(denied) : denied.resources
+    const deny: PolicyOf = {
+      ...denied,
+      effect: "deny",
+      name: "denied",
+      ...(resources === undefined ? {} : { resources })
+    }
+    const role = await keys.makeRole({ actions: "*" }, deny)
+    const { key } = await keys.makeKey({ env_id: "*", role_ids: [role] })
+
+    assert.isFalse(await way(key), "with the policy")
+    assert.isTrue((await way(anybody)) || (await way(all)), "without the policy")
+  })
+})
+
+/** Those whose names are the mark, of which the ids are known when they have been made. */
+const idsOf = async ({ actions }: PolicyOf): Promise<string> => {
+  const kind = actions.split(":")[0]!
+  const path = { apikey: "apikeys", org: "orgs", role: "roles", policy: "policies" }[kind]!
+  const all: ReadonlyArray<{ id: string; name: string }> = await keys.ok(keys.send("GET", `/api/v1/${path}`))
+  return `${kind}:${all.find(({ name }) => name === MARK)!.id}`
+}
+
+it("secrets and functions that are denied do not come by way of a push endpoint either", async () => {
+  const handler = createServer((_, response) => {
+    const functions = ["ship", "pay"].map((id) => ({
+      ...registrationFor("push", { id, secrets: ["PROD_KEY"] }).functions[0],
+      mode: "push"
+    }))
+    response.setHeader("content-type", "application/json")
+    response.end(
+      JSON.stringify({ type: "description", capabilities: { turns: 1 }, environment: "default", functions })
+    )
+  })
+  handler.listen(0, "127.0.0.1")
+  await once(handler, "listening")
+  cleanups.push(() => handler.close())
+  const { port } = handler.address() as AddressInfo
+  const url = `http://127.0.0.1:${port}/`
+  await using engine = await startEngine({
+    filename: ":memory:",
+    logger: false,
+    listen: { port: 0 },
+    push: { allowPrivateNetworks: true }
+  })
+  const { apiKeys, policies, roles } = engine.client
+  const registers = async (...denied: ReadonlyArray<readonly [string, string]>): Promise<number> => {
+    const role = await roles.create({ name: "role" })
+    await roles.assignPolicy(role.id, "policy_admin")
+    for (const [actions, resources] of denied) {
+      const { id } = await policies.create({ name: "denied", effect: "deny", actions, resources })
+      await roles.assignPolicy(role.id, id)
+    }
+    const { secret } = await apiKeys.create({ name: "test", envId: "*", role_ids: [role.id] })
+    const response = await fetch(`${engine.url}/api/v1/push/endpoints`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
+      body: JSON.stringify({ url })
+    })
+    return response.status
+  }
+
+  assert.strictEqual(await registers(["secret:read", "secret:PROD_*"]), 403)
+  assert.strictEqual(await registers(["function:register", "function:pay"]), 403)
+  assert.strictEqual(await registers(), 200)
+})
+
+it("a worker gets no run whose secrets its key may not read any more, until it may again", async () => {
+  await keys.ok(keys.send("POST", "/api/v1/secrets", { name: "PROD_KEY", value: MARK }))
+  const role = await keys.makeRole({ actions: "*" })
+  const deny = await keys.makePolicy({ effect: "deny", actions: "secret:read", resources: "secret:PROD_*" })
+  const { key } = await keys.makeKey({ role_ids: [role] })
+  const id = nextWorker()
+  const call = (path: string, body: object) =>
+    keys.ok(keys.send("POST", `/api/v1/workers/${id}/${path}`, body, { key }))
+  const fn = { id: "ship", event: "order.placed", secrets: ["PROD_KEY"] }
+  const { session } = await call("register", turnsBody(id, fn))
+  await keys.assign(role, deny)
+  await keys.ok(keys.rpc("IronflowService/Trigger", { event: "order.placed", data: {} }))
+
+  const before = await call("turns/poll", { session, asked: 1, seen: 0, waitMs: 0 })
+  const waiting = call("turns/poll", { session, asked: 1, seen: 0, waitMs: 30_000 })
+  await keys.remove(role, deny)
+
+  assert.deepStrictEqual(before.deliveries, [])
+  const { deliveries } = await waiting
+  assert.deepStrictEqual(deliveries[0].job.secrets, { PROD_KEY: MARK })
+})
+
+it("a worker that names its environment itself is held to what its key may do there", async () => {
+  const roleId = await keys.makeRole({ actions: "*", condition: 'request.environment == "staging"' })
+  const { key } = await keys.makeKey({ env_id: "*", role_ids: [roleId] })
+  const registers = async (environment: string, header: string): Promise<number> => {
+    const id = nextWorker()
+    const body = turnsBody(id, { id: "ship" })
+    const announced = { ...body, registration: { ...body.registration, environment } }
+    const options = { key, ...(header === "" ? {} : { environment: header }) }
+    return (await keys.send("POST", `/api/v1/workers/${id}/register`, announced, options)).status
+  }
+
+  assert.deepStrictEqual(
+    [
+      await registers("staging", "staging"),
+      await registers("default", ""),
+      await registers("staging", "default")
+    ],
+    [200, 403, 403]
+  )
+})
+
+it("a list names no damaged runs that may not be read, and a damaged log hides no more than what is denied", async () => {
+  using database = temporaryDatabase()
+  const { filename } = database
+  const ids: Array<string> = []
+  {
+    const triggers = [{ event: "guest.came" }, { event: "salary.paid" }]
+    const greet = createFunction({ id: "greet", triggers }, () => "hello")
+    await using engine = await startEngine({ filename, functions: [greet], logger: false })
+    for (const name of ["guest.came", "guest.came", "guest.came", "salary.paid"]) {
+      const { runIds } = await engine.client.emit(name, { of: MARK })
+      await engine.client.waitForRun(runIds[0]!)
+      ids.push(...runIds)
+    }
+  }
+  const [hidden, shown, whole, salary] = ids
+  change(filename, `UPDATE runs SET output = '${MARK}' WHERE id IN ('${hidden}', '${shown}')`)
+  // the order of ids is not that of the log any more
+  change(filename, "UPDATE events SET id = 'evt_0' WHERE position = 2")
+  await using damaged = await Keys.start({ filename })
+  const key = await damaged.keyThat(
+    { actions: "*" },
+    { effect: "deny", actions: "run:read", resources: `run:${hidden}` },
+    { effect: "deny", actions: "subscription:read", resources: "subscription:events:salary.*" }
+  )
+
+  const page = await damaged.ok(damaged.rpc("IronflowService/ListRuns", {}, { key }))
+
+  assert.deepStrictEqual(
+    page.damaged.map(({ id }: { id: string }) => id),
+    [shown]
+  )
+  // not a word of what is stored there
+  assert.notInclude(page.damaged[0].message, MARK)
+  assert.notInclude((await damaged.rpc("IronflowService/GetRun", { id: shown }, { key })).text, MARK)
+  assert.strictEqual(page.totalCount, 3)
+  assert.deepStrictEqual(
+    page.runs.map(({ id, input }: { id: string; input?: unknown }) => [id, input]),
+    [
+      [salary, undefined],
+      [whole, { of: MARK }]
+    ]
+  )
+})
+
+it("every list leaves out what may not be seen, and is refused where all of it is denied or none allowed", async () => {
+  const lists = Object.entries(access).flatMap(([name, rule]) =>
+    rule !== "public" && rule.subject.from === "each"
+      ? [{ name, kind: rule.subject.kind, action: rule.action }]
+      : []
+  )
+  const { endpoints } = await import("../../src/Protocol/Http/Endpoints.ts")
+  assert.isAtLeast(lists.length, 19)
+  for (const { action, kind, name } of lists) {
+    const { method, path } = endpoints[name as keyof typeof endpoints]
+    const status = async (...policies: ReadonlyArray<PolicyOf>) =>
+      (
+        await keys.send(method, path, method === "GET" ? undefined : {}, {
+          key: await keys.keyThat(...policies)
+        })
+      ).status
+    assert.deepStrictEqual(
+      [
+        name,
+        await status({ actions: action, resources: `${kind}:one` }),
+        await status({ actions: action, resources: kind === "run" ? "org:*" : "run:*" }),
+        await status({ actions: "*" }, { effect: "deny", actions: action, resources: `${kind}:*` })
+      ],
+      [name, 200, 403, 403]
+    )
+  }
+})

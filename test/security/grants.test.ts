@@ -1,0 +1,281 @@
+/** What a key can be used to make is never more than the key: roles, policies, environment, time, and what a key is called. */
+import { createClient, UnauthenticatedError } from "@ironflow/node"
+import { afterEach, assert, beforeEach, describe, it } from "vitest"
+import { excess } from "../../src/Engine/Access/Grants.ts"
+import type { PolicyRule } from "../../src/Policy.ts"
+import { BOOTSTRAP, Keys, type PolicyOf } from "./Keys.ts"
+
+let keys: Keys
+beforeEach(async () => {
+  keys = await Keys.start()
+})
+afterEach(() => keys[Symbol.asyncDispose]())
+
+const managing = "apikey:*, role:*, policy:*"
+
+/** A key for all environments with a role of these policies, and that role. */
+const manager = async (...policies: ReadonlyArray<PolicyOf>) => {
+  const roleId = await keys.makeRole({ name: "manages", actions: managing }, ...policies)
+  const { key } = await keys.makeKey({ env_id: "*", role_ids: [roleId] })
+  return { key, roleId }
+}
+
+const statusOf = async (key: string, method: string, path: string, body?: object): Promise<number> =>
+  (await keys.send(method, `/api/v1/${path}`, body, { key })).status
+
+describe("a key makes keys", () => {
+  const make = (key: string, roleIds: ReadonlyArray<string>, name = "made") =>
+    statusOf(key, "POST", "apikeys", { name, role_ids: roleIds })
+
+  it("with what it may do itself, whatever the roles are called", async () => {
+    const { key, roleId } = await manager({ actions: "emit:*, run:read", resources: "event:order.*, run:*" })
+    const less = await keys.makeRole({ actions: "emit:event", resources: "event:order.paid" })
+    const more = await keys.makeRole({ actions: "emit:event", resources: "event:*" })
+    const other = await keys.makeRole({ actions: "secret:read" })
+
+    assert.deepStrictEqual(
+      [
+        await make(key, [roleId]),
+        await make(key, [less]),
+        await make(key, []),
+        await make(key, [more]),
+        await make(key, [other]),
+        await make(key, [less, other]),
+        await make(key, ["role_admin"])
+      ],
+      [201, 201, 201, 403, 403, 403, 403]
+    )
+  })
+
+  it("for which holds what holds for itself", async () => {
+    const denies = {
+      name: "no salaries",
+      effect: "deny",
+      actions: "emit:*",
+      resources: "event:salary.*"
+    } as const
+    const { key, roleId } = await manager({ actions: "emit:*" }, denies)
+    const free = await keys.makeRole({ actions: "emit:*" })
+    const elsewhere = await keys.makeRole({ actions: "emit:*", resources: "event:order.*" })
+    const bound = await keys.makeRole({ actions: "emit:*" }, { ...denies, resources: "event:s*" })
+
+    assert.deepStrictEqual(
+      [
+        await make(key, [roleId]),
+        await make(key, [free]),
+        await make(key, [elsewhere]),
+        await make(key, [bound])
+      ],
+      [201, 403, 201, 201]
+    )
+  })
+
+  it("which are not called so that a condition holds for them", async () => {
+    const condition = 'request.key.name == "ops"'
+    const { key, roleId } = await manager({ actions: "secret:read", condition })
+    const inTime = await keys.makeRole({ actions: "run:read", condition: 'request.environment == "default"' })
+    const same = await manager({ actions: "run:read", condition: 'request.environment == "default"' })
+
+    assert.strictEqual(await make(key, [roleId], "ops"), 403)
+    assert.strictEqual(await make(same.key, [inTime]), 201)
+    const freed = await manager({ actions: "*" }, { effect: "deny", actions: "secret:*", condition })
+    assert.strictEqual(await make(freed.key, [freed.roleId], "other"), 403)
+  })
+
+  it("which end no later than itself", async () => {
+    const { id: ending, key } = await keys.makeKey({
+      env_id: "*",
+      role_ids: ["role_admin"],
+      expires_in: "1h"
+    })
+    const create = (input: object) =>
+      keys.send("POST", "/api/v1/apikeys", { name: "made", ...input }, { key })
+    const own = (await keys.ok(keys.send("GET", `/api/v1/apikeys/${ending}`))).expires_at
+
+    assert.strictEqual((await keys.ok(create({}))).expires_at, own)
+    assert.isBelow(Date.parse((await keys.ok(create({ expires_in: "1m" }))).expires_at), Date.parse(own))
+    const refused = await create({ expires_in: "2h" })
+    assert.deepStrictEqual([refused.status, refused.body.code], [403, "UNAUTHORIZED"])
+    assert.include(refused.body.message, own)
+  })
+
+  it("and shows by rotating none that may do more, or ends later", async () => {
+    const { key } = await manager()
+    const admin = await keys.makeKey({ role_ids: ["role_admin"] })
+    const weak = await keys.makeKey({ role_ids: [] })
+    const short = await keys.makeKey({ env_id: "*", role_ids: ["role_admin"], expires_in: "1h" })
+    const rotate = (id: string, by: string) => statusOf(by, "POST", `apikeys/${id}/rotate`)
+
+    assert.deepStrictEqual(
+      [
+        await rotate(admin.id, key),
+        await rotate(weak.id, key),
+        await rotate(weak.id, short.key),
+        await rotate(short.id, short.key)
+      ],
+      [403, 200, 403, 200]
+    )
+  })
+})
+
+describe("a key changes roles and policies", () => {
+  it("but not so that somebody may do what it may not itself", async () => {
+    const { key, roleId } = await manager({ actions: "emit:*", resources: "event:order.*" })
+    const policy = async (policy: PolicyOf): Promise<string> =>
+      (
+        await keys.ok(
+          keys.send(
+            "POST",
+            "/api/v1/policies",
+            { name: "mine", effect: "allow", resources: "*", ...policy },
+            { key }
+          )
+        )
+      ).id
+    const assign = (policy_id: string) => statusOf(key, "POST", `roles/${roleId}/policies`, { policy_id })
+
+    assert.strictEqual(await assign(await policy({ actions: "*" })), 403)
+    assert.strictEqual(await assign("policy_admin"), 403)
+    const narrow = await policy({ actions: "emit:event", resources: "event:order.paid" })
+    assert.strictEqual(await assign(narrow), 204)
+    assert.strictEqual(await statusOf(key, "PATCH", `policies/${narrow}`, { resources: "*" }), 403)
+    assert.strictEqual(await statusOf(key, "PATCH", `policies/${narrow}`, { name: "narrower" }), 200)
+    assert.strictEqual(await assign(await policy({ effect: "deny", actions: "run:*" })), 204)
+  })
+
+  it("but not so that less is denied to it", async () => {
+    const roleId = await keys.makeRole({ actions: "*" })
+    const deny = await keys.makePolicy({ effect: "deny", actions: "secret:*", resources: "secret:prod-*" })
+    await keys.assign(roleId, deny)
+    const { key } = await keys.makeKey({ env_id: "*", role_ids: [roleId] })
+
+    assert.deepStrictEqual(
+      [
+        await statusOf(key, "DELETE", `roles/${roleId}/policies/${deny}`),
+        await statusOf(key, "PATCH", `policies/${deny}`, { resources: "secret:none" }),
+        await statusOf(key, "PATCH", `policies/${deny}`, { effect: "allow" }),
+        await statusOf(key, "PATCH", `policies/${deny}`, { resources: "secret:*" })
+      ],
+      [403, 403, 403, 200]
+    )
+    assert.strictEqual(await statusOf(BOOTSTRAP, "DELETE", `roles/${roleId}/policies/${deny}`), 204)
+  })
+})
+
+describe("what is more than one has", () => {
+  const rule = (actions: string, resources = "*", more: Partial<PolicyRule> = {}): PolicyRule => ({
+    name: "p",
+    effect: "allow",
+    actions,
+    resources,
+    ...more
+  })
+  const deny = { effect: "deny" } as const
+  it.each<[string, ReadonlyArray<PolicyRule>, ReadonlyArray<PolicyRule>, boolean]>([
+    ["nothing", [], [], false],
+    ["everything of everything", [rule("*")], [rule("*"), rule("emit:*", "event:a")], false],
+    ["everything, written otherwise", [rule("*:*", "**")], [rule("*")], false],
+    [
+      "by several policies",
+      [rule("run:*"), rule("emit:*", "event:*")],
+      [rule("emit:event, run:read", "event:a")],
+      false
+    ],
+    ["a pattern that is wider", [rule("emit:*", "event:a.*")], [rule("emit:*", "event:a*")], true],
+    ["a star where there is a letter", [rule("emit:*", "event:a.b")], [rule("emit:*", "event:a.*")], true],
+    ["an action that a star adds", [rule("emit:event")], [rule("emit:*")], true],
+    [
+      "without the condition",
+      [rule("run:*", "*", { condition: "request.name == 'a'" })],
+      [rule("run:*")],
+      true
+    ],
+    [
+      "with the same condition",
+      [rule("run:*", "*", { condition: "request.name == 'a'" })],
+      [rule("run:read", "*", { condition: "request.name == 'a'" })],
+      false
+    ],
+    [
+      "with a condition about the key",
+      [rule("run:*", "*", { condition: "request['key'].id == 'a'" })],
+      [rule("run:*", "*", { condition: "request['key'].id == 'a'" })],
+      true
+    ],
+    ["without what is denied", [rule("*"), rule("run:*", "*", deny)], [rule("*")], true],
+    ["beside what is denied", [rule("*"), rule("run:*", "*", deny)], [rule("emit:*")], false],
+    [
+      "with less denied",
+      [rule("*"), rule("run:*", "run:a*", deny)],
+      [rule("*"), rule("run:*", "run:ab*", deny)],
+      true
+    ]
+  ])("%s", (_name, own, given, more) => {
+    assert.strictEqual(excess(own, given) !== undefined, more)
+  })
+})
+
+describe("a secret that was replaced", () => {
+  it("works beside the new one for as long as was asked, with its sockets, and not longer", async () => {
+    await keys[Symbol.asyncDispose]()
+    keys = await Keys.start({ virtualTime: true })
+    const { id, key } = await keys.makeKey({ role_ids: ["role_admin"] })
+    const heard = await keys.socket("/api/v1/channel", key)
+    const works = async (key: string) => (await statusOf(key, "GET", "functions")) === 200
+
+    const rotated = await keys.ok(keys.send("POST", `/api/v1/apikeys/${id}/rotate`, { overlap: "24h" }))
+
+    assert.strictEqual(
+      rotated.previous_expires_at,
+      (await keys.ok(keys.send("GET", `/api/v1/apikeys/${id}`))).previous_expires_at
+    )
+    await keys.server.pass(24 * 3_600_000 - 1)
+    assert.deepStrictEqual([await works(key), await works(rotated.key)], [true, true])
+    assert.strictEqual(heard.socket.readyState, heard.socket.OPEN)
+    // it shows nobody a secret that goes on after it
+    assert.strictEqual(await statusOf(key, "POST", `apikeys/${id}/rotate`), 403)
+    await keys.server.pass(1)
+    assert.strictEqual(await heard.closed, 1008)
+    assert.deepStrictEqual([await works(key), await works(rotated.key)], [false, true])
+    assert.isUndefined((await keys.ok(keys.send("GET", `/api/v1/apikeys/${id}`))).previous_expires_at)
+  })
+
+  it("ends with the next rotation, and with its key", async () => {
+    const { id, key } = await keys.makeKey()
+    const rotate = (body?: object) => keys.ok(keys.send("POST", `/api/v1/apikeys/${id}/rotate`, body))
+    const second = (await rotate({ overlap: "1h" })).key
+    const third = (await rotate({ overlap: 3_600_000 })).key
+    const works = (keys_: ReadonlyArray<string>) =>
+      Promise.all(keys_.map(async (key) => (await statusOf(key, "GET", "functions")) === 200))
+
+    assert.deepStrictEqual(await works([key, second, third]), [false, true, true])
+    const fourth = (await rotate()).key
+    assert.deepStrictEqual(await works([second, third, fourth]), [false, false, true])
+    const fifth = (await rotate({ overlap: "1h" })).key
+    await keys.ok(keys.send("DELETE", `/api/v1/apikeys/${id}`))
+    assert.deepStrictEqual(await works([fourth, fifth]), [false, false])
+  })
+
+  it.each([{ overlap: "soon" }, { overlap: -1 }, { overlap: "31d" }, { overlap: true }, []])(
+    "is not left by %j, which changes nothing",
+    async (body) => {
+      const { id, key } = await keys.makeKey()
+      assert.strictEqual((await keys.send("POST", `/api/v1/apikeys/${id}/rotate`, body)).status, 400)
+      assert.strictEqual(await statusOf(key, "GET", "functions"), 200)
+    }
+  )
+
+  it("is what the client's rotate leaves", async () => {
+    await using client = createClient({ serverUrl: keys.server.url, apiKey: BOOTSTRAP })
+    const { id, secret } = await client.apiKeys.create({ name: "ci" })
+    await using before = createClient({ serverUrl: keys.server.url, apiKey: secret })
+
+    const rotated = await client.apiKeys.rotate(id, { overlap: "24h" })
+
+    const inMs = Date.parse(rotated.previous_expires_at ?? "") - Date.now()
+    assert.isTrue(inMs > 23 * 3_600_000 && inMs <= 24 * 3_600_000)
+    assert.deepStrictEqual((await before.listRuns()).runs, [])
+    await client.apiKeys.rotate(id)
+    assert.instanceOf(await before.listRuns().catch((error: unknown) => error), UnauthenticatedError)
+  })
+})

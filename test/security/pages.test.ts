@@ -1,0 +1,177 @@
+/** Which requests of browsers are answered, under which names: a page of somebody else drives no engine. */
+import { once } from "node:events"
+import * as http from "node:http"
+import * as http2 from "node:http2"
+import * as net from "node:net"
+import { createClient } from "@ironflow/node"
+import { afterEach, assert, describe, it } from "vitest"
+import WebSocket from "ws"
+import { type Ironflow, start, type StartOptions } from "../wire/Ironflow.ts"
+import { BOOTSTRAP } from "./Keys.ts"
+
+const servers: Array<Ironflow> = []
+afterEach(async () => {
+  for (const server of servers.splice(0)) await server.close()
+})
+
+const serve = async (options: StartOptions): Promise<Ironflow> => {
+  const server = await start(options)
+  servers.push(server)
+  return server
+}
+
+type Headers = Record<string, string>
+
+/** Every mode, with the key that its calls have. */
+const modes = [
+  ["without keys", {}, undefined],
+  ["with --insecure", { insecure: true, host: "0.0.0.0" }, undefined],
+  ["with keys", { bootstrapKey: BOOTSTRAP }, BOOTSTRAP]
+] as const
+
+const ports = {
+  "over HTTP/1.1": async ({ port }: Ironflow, headers: Headers): Promise<number> => {
+    const request = http.get({ host: "127.0.0.1", port, path: "/api/v1/functions", headers })
+    const [response] = await once(request, "response")
+    response.resume()
+    return response.statusCode
+  },
+  "over HTTP/2": async ({ port }: Ironflow, { host, ...headers }: Headers): Promise<number> => {
+    const session = http2.connect(`http://127.0.0.1:${port}`)
+    const request = session.request({
+      ":path": "/api/v1/functions",
+      ...(host === undefined ? {} : { ":authority": host }),
+      ...headers
+    })
+    const [answer] = await once(request, "response")
+    session.destroy()
+    return Number(answer[":status"])
+  },
+  "for a WebSocket": async ({ port }: Ironflow, headers: Headers): Promise<number> => {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/api/v1/channel`, { headers })
+    const status = await new Promise<number>((resolve) => {
+      socket.once("open", () => resolve(200))
+      socket.once("unexpected-response", (_, response) => resolve(response.statusCode ?? 0))
+      socket.on("error", () => undefined)
+    })
+    socket.terminate()
+    return status
+  }
+}
+
+const fromPage = (origin: string, site = "same-origin") => ({ origin, "sec-fetch-site": site })
+
+const cases: ReadonlyArray<readonly [string, Headers, number]> = [
+  ["a program under the name of a compose service", { host: "ironflow:9123" }, 200],
+  ["a program under a public name", { host: "ironflow.example.com" }, 200],
+  ["Node's fetch under any name", { host: "ironflow:9123", "sec-fetch-mode": "cors" }, 200],
+  ["a page of the server's own", { host: "127.0.0.1:9123", ...fromPage("http://127.0.0.1:9123") }, 200],
+  ["a page under localhost", { host: "localhost:9123", ...fromPage("http://localhost:9123") }, 200],
+  ["a page under an address", { host: "192.168.1.5:9123", ...fromPage("http://192.168.1.5:9123") }, 200],
+  ["a page under an IPv6 address", { host: "[fd00::5]:9123", ...fromPage("http://[fd00::5]:9123") }, 200],
+  ["a page behind a TLS proxy", { host: "flow.example.com", ...fromPage("https://flow.example.com") }, 200],
+  [
+    "a page behind a TLS proxy that names the port",
+    { host: "flow.example.com:443", ...fromPage("https://flow.example.com") },
+    200
+  ],
+  [
+    "a page of --cors-origin",
+    { host: "127.0.0.1:9123", ...fromPage("https://app.example.com", "cross-site") },
+    200
+  ],
+  [
+    "a page of somebody else",
+    { host: "127.0.0.1:9123", ...fromPage("https://evil.example.com", "cross-site") },
+    403
+  ],
+  ["a page without an origin", { host: "127.0.0.1:9123", origin: "null" }, 403],
+  [
+    "a page of another port of a name",
+    { host: "flow.example.com", ...fromPage("https://flow.example.com:444") },
+    403
+  ],
+  [
+    "a page whose name was made to point here",
+    { host: "evil.example.com:9123", ...fromPage("http://evil.example.com:9123") },
+    403
+  ],
+  [
+    "a page whose name was made to point here, when it reads",
+    { host: "evil.example.com:9123", "sec-fetch-site": "same-origin" },
+    403
+  ],
+  [
+    "a page under the name of a compose service",
+    { host: "ironflow:9123", ...fromPage("http://ironflow:9123") },
+    403
+  ]
+]
+
+describe.each(modes)("%s", (_mode, options, key) => {
+  describe.each(Object.entries(ports))("%s", (_port, ask) => {
+    it.each(cases)("%s", async (_name, headers, status) => {
+      const server = await serve({
+        corsOrigins: ["https://app.example.com"],
+        allowedHosts: ["flow.example.com"],
+        ...options
+      })
+      const authorization = key === undefined ? {} : { authorization: `Bearer ${key}` }
+      assert.strictEqual(await ask(server, { ...headers, ...authorization }), status)
+    })
+  })
+
+  it("a page under a name that is allowed", async () => {
+    const server = await serve({ ...options, allowedHosts: ["ironflow:9123"] })
+    const authorization = key === undefined ? {} : { authorization: `Bearer ${key}` }
+    const ask = (host: string) =>
+      ports["over HTTP/1.1"](server, { host, ...fromPage(`http://${host}`), ...authorization })
+    assert.deepStrictEqual([await ask("ironflow:9123"), await ask("ironflow:9124")], [200, 403])
+  })
+
+  it("two hosts are refused", async () => {
+    const { port } = await serve(options)
+    const socket = net.connect(port, "127.0.0.1")
+    socket.end(
+      "GET /health HTTP/1.1\r\nHost: localhost\r\nhOST: evil.example.com\r\nConnection: close\r\n\r\n"
+    )
+    let text = ""
+    for await (const chunk of socket) text += chunk
+    assert.match(text, /^HTTP\/1\.1 400 /)
+    assert.include(text, "two hosts")
+  })
+})
+
+it("a browser that reads under a name which was made to point here is known where there are no keys", async () => {
+  const server = await serve({})
+  const headers = { host: "evil.example.com:9123", "user-agent": "Mozilla/5.0 (X11; Linux) Firefox/140.0" }
+  assert.strictEqual(await ports["over HTTP/1.1"](server, headers), 403)
+})
+
+it("a client reaches an engine by the name of its compose service", async () => {
+  const server = await serve({})
+  // what the name server of the network does
+  const proxy = http.createServer((request, response) => {
+    const headers = { ...request.headers, host: "ironflow:9123" }
+    const { method, url: path } = request
+    const onward = http.request({ host: "127.0.0.1", port: server.port, method, path, headers }, (answer) => {
+      response.writeHead(answer.statusCode ?? 500, answer.headers)
+      answer.pipe(response)
+    })
+    request.pipe(onward)
+  })
+  proxy.listen(0, "127.0.0.1")
+  await once(proxy, "listening")
+  const address = proxy.address()
+  const port = address !== null && typeof address === "object" ? address.port : 0
+  await using client = createClient({ serverUrl: `http://127.0.0.1:${port}` })
+
+  assert.deepStrictEqual((await client.listRuns()).runs, [])
+
+  proxy.close()
+})
+
+it.each(["", "a b", "https://a", "a/", "a/b", "a:b", "u@a"])("%j is no name of a host", async (host) => {
+  const failure = await start({ allowedHosts: [host] }).catch((error: unknown) => error)
+  assert.match(String(failure), /is not a name of a host/)
+})
