@@ -7,7 +7,7 @@ import os from "node:os"
 import path from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
 import { Garbage } from "./Garbage.ts"
-import { inputOf, type Transport } from "./Inputs.ts"
+import { inputOf, transportOf, type Transport } from "./Inputs.ts"
 import { type Answer, Problem, Target } from "./Target.ts"
 import { type Bounds, type Report, Watcher } from "./Watched.ts"
 
@@ -20,6 +20,8 @@ export interface FuzzOptions {
   /** So many of them, or as many as there is time for. */
   readonly count?: number
   readonly minutes?: number
+  /** Only the inputs of these; all by default. */
+  readonly transports?: ReadonlyArray<Transport>
   readonly bounds?: Partial<Bounds>
 }
 
@@ -50,6 +52,7 @@ export const fuzz = async ({
   from = 0,
   minutes,
   seed,
+  transports,
   withKeys
 }: FuzzOptions): Promise<FuzzResult> => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-fuzz-"))
@@ -63,6 +66,7 @@ export const fuzz = async ({
   const end = performance.now() + (minutes ?? Number.POSITIVE_INFINITY) * 60_000
   const last: Array<Sent> = []
   let broken: string | undefined
+  let guilty: number | undefined
   let next = from
   let sent = 0
   const goesOn = (): boolean =>
@@ -81,6 +85,7 @@ export const fuzz = async ({
     const lane = async (): Promise<void> => {
       while (goesOn()) {
         const index = next++
+        if (transports?.includes(transportOf(index)) === false) continue
         const input = inputOf(seed, index, target)
         const entry: Sent = { index, transport: input.transport, shown: input.shown, state: "sent" }
         last.push(entry)
@@ -89,6 +94,7 @@ export const fuzz = async ({
           await input.send()
         } catch (error) {
           if (!(error instanceof Problem)) throw error
+          guilty ??= index
           broken ??= `Input ${index} (${input.transport}) was ${error.message}\n  ${input.shown}`
         }
         entry.state = "ended"
@@ -97,8 +103,8 @@ export const fuzz = async ({
     }
     await Promise.all(Array.from({ length: LANES }, lane))
     target.close()
-    // what was sent last has its effect now
-    if (watcher.broken === undefined) await delay(500)
+    // what was sent last has its effect now, and what has broken may say more
+    await delay(500)
   } finally {
     garbage.close()
   }
@@ -106,7 +112,9 @@ export const fuzz = async ({
   fs.rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
   const how = watcher.broken ?? broken
   if (how === undefined) return { inputs: sent, broken: undefined, report }
-  const again = `npm run fuzz -- --seed ${seed}${withKeys ? " --keys" : " --open"} --from ${last[0]?.index ?? from} --count ${last.length}`
+  const first = guilty ?? Math.min(...last.map(({ index }) => index))
+  const length = guilty === undefined ? next - first : 1
+  const again = `npm run fuzz -- --seed ${seed}${withKeys ? " --keys" : " --open"} --from ${first} --count ${length}`
   const record = last.map(
     ({ index, shown, state, transport }) => `${index} ${transport} (${state}): ${shown}`
   )

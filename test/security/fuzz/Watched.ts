@@ -35,7 +35,7 @@ export type FromWatcher =
 
 export class Watcher {
   readonly #child: ChildProcess
-  /** What has broken first. */
+  /** What has broken. */
   broken: string | undefined
   url = ""
   appUrl = ""
@@ -43,10 +43,10 @@ export class Watcher {
   private constructor(child: ChildProcess) {
     this.#child = child
     child.on("message", (message: FromWatcher) => {
-      if (message.type === "broken") this.broken ??= message.how
+      if (message.type === "broken") this.#break(message.how)
     })
     child.once("exit", (code) => {
-      if (code !== 0) this.broken ??= `The watcher has ended with ${code}`
+      if (code !== 0) this.#break(`The watcher has ended with ${code}`)
     })
   }
 
@@ -75,6 +75,12 @@ export class Watcher {
     )
     this.#child.send("end")
     return await report
+  }
+
+  /** What comes first is not always the cause; the rest of a long list tells nothing more. */
+  #break(how: string): void {
+    if ((this.broken?.length ?? 0) < 10_000)
+      this.broken = this.broken === undefined ? how : `${this.broken}\n${how}`
   }
 
   #next<Type extends FromWatcher["type"]>(

@@ -7,10 +7,12 @@
  * - `--seed`: what is sent; another one each time by default
  * - `--minutes`: 1 by default, in halves with and without keys; no limit with `--count`
  * - `--keys`, `--open`: only with keys, or only without
+ * - `--transports`: only these, such as `http,http2 frames,ws`
  * - `--from`, `--count`: these inputs of the seed only, to see again what has broken
  */
 import process from "node:process"
 import { parseArgs } from "node:util"
+import { transports } from "./Inputs.ts"
 import { defaultBounds, fuzz } from "./Fuzzer.ts"
 
 const { values } = parseArgs({
@@ -19,6 +21,7 @@ const { values } = parseArgs({
     minutes: { type: "string" },
     keys: { type: "boolean", default: false },
     open: { type: "boolean", default: false },
+    transports: { type: "string" },
     from: { type: "string", default: "0" },
     count: { type: "string" }
   }
@@ -34,6 +37,9 @@ const seed = values.seed === undefined ? Math.floor(Math.random() * 1e9) : numbe
 const count = values.count === undefined ? undefined : number("count", values.count)
 const minutes =
   values.minutes !== undefined ? number("minutes", values.minutes) : count === undefined ? 1 : undefined
+const chosen = values.transports?.split(",")
+const unknown = chosen?.find((name) => !(transports as ReadonlyArray<string>).includes(name))
+if (unknown !== undefined) throw new Error(`There is no transport "${unknown}": ${transports.join(", ")}`)
 const modes = values.keys === values.open ? [true, false] : [values.keys]
 
 console.log(`Seed ${seed}. Bounds: ${JSON.stringify(defaultBounds)}`)
@@ -41,6 +47,7 @@ for (const withKeys of modes) {
   const result = await fuzz({
     seed,
     withKeys,
+    ...(chosen === undefined ? {} : { transports: transports.filter((name) => chosen.includes(name)) }),
     from: number("from", values.from),
     ...(count === undefined ? {} : { count }),
     ...(minutes === undefined ? {} : { minutes: minutes / modes.length })

@@ -30,7 +30,7 @@ class Watched {
   healthMs = 0
   rssMb = 0
   loopMs = 0
-  #waited = 0
+  readonly #waits: Array<{ readonly at: number; readonly waited: number }> = []
 
   constructor(name: string, args: ReadonlyArray<string>, env: NodeJS.ProcessEnv) {
     this.name = name
@@ -64,16 +64,18 @@ class Watched {
     }
   }
 
-  /** How long it has waited for a processor since the last time this was asked: that is the machine's fault. */
-  #starved(): number {
+  /** How long it has waited for a processor in the last so many milliseconds: that is the machine's fault. */
+  #starved(lastMs: number): number {
+    const now = performance.now()
     const waited = read(`/proc/${this.child.pid}/schedstat`, (text) => Number(text.split(" ")[1]) / 1e6)
-    const since = waited - this.#waited
-    this.#waited = waited
-    return since
+    this.#waits.push({ at: now, waited })
+    while (this.#waits.length > 2 && now - (this.#waits[1]?.at ?? now) > 60_000) this.#waits.shift()
+    const before = this.#waits.findLast(({ at }) => at <= now - lastMs) ?? this.#waits[0]
+    return waited - (before?.waited ?? waited)
   }
 
   async look(url: string): Promise<void> {
-    this.#starved()
+    this.#starved(0)
     const begun = performance.now()
     // a delay of this process would look like one of the other
     let last = begun
@@ -83,8 +85,8 @@ class Watched {
       last = performance.now()
     }, 10)
     const answer = await health(url, bounds.healthMs * 10).finally(() => clearInterval(ticks))
-    const starved = this.#starved()
-    const took = performance.now() - begun - own - starved
+    const all = performance.now() - begun
+    const took = all - own - this.#starved(all)
     this.healthMs = Math.max(this.healthMs, took)
     if (answer !== 200)
       return this.broken(`answers its health check with ${answer}, after ${Math.round(took)} ms`)
@@ -97,7 +99,9 @@ class Watched {
     this.rssMb = Math.max(this.rssMb, rssMb)
     if (rssMb > this.#bounds.rssMb) this.broken(`has ${Math.round(rssMb)} MB in memory`)
     const bytes = fs.existsSync(this.#loopFile) ? fs.readFileSync(this.#loopFile) : Buffer.alloc(8)
-    const loopMs = bytes.length === 8 ? bytes.readDoubleLE() - starved : 0
+    const delayMs = bytes.length === 8 ? bytes.readDoubleLE() : 0
+    // it says what was longest in a quarter of a second, which ended up to another quarter ago
+    const loopMs = delayMs - this.#starved(delayMs + 600)
     this.loopMs = Math.max(this.loopMs, loopMs)
     if (loopMs > this.#bounds.loopMs) this.broken(`did nothing else for ${Math.round(loopMs)} ms`)
   }
