@@ -63,7 +63,11 @@ export const callsFor = ({
   return {
     trigger: { body: order, may: emits },
     emit: { body: { ...order, idempotencyKey: "once" }, may: emits },
-    triggerSync: { body: { ...order, timeoutMs: 50 }, may: ["emit:sync", "event:order.placed"] },
+    triggerSync: {
+      body: { ...order, timeoutMs: 50 },
+      may: ["emit:sync", "event:order.placed"],
+      answers: 504
+    },
     triggerBatch: { body: { events: [order, { ...order, metadata: { by: "me" } }] }, may: emits },
     registerFunction: {
       body: {
@@ -109,7 +113,10 @@ export const callsFor = ({
     deleteConsumerGroup: { body: { name: group.name }, may: group_("subscription:manage") },
 
     appendEvent: { body: { ...entity, ...appended, expectedVersion: "-1" }, may: stream("stream:append") },
-    appendEvents: { body: { ...entity, events: [appended, appended] }, may: stream("stream:append") },
+    appendEvents: {
+      body: { ...entity, events: [appended, appended], expectedVersion: "1" },
+      may: stream("stream:append")
+    },
     readStream: {
       body: { entityId: "o-1", fromVersion: "1", limit: 5, direction: "forward" },
       may: stream("stream:read")
@@ -131,8 +138,7 @@ export const callsFor = ({
     restFunctions: { may: ["function:read", "function:*"] },
     deleteFunction: {
       variables: { id: "pack-order" },
-      may: ["function:delete", "function:pack-order"],
-      answers: 204
+      may: ["function:delete", "function:pack-order"]
     },
     restWorkers: { may: ["worker:read", "worker:*"] },
     restPatchStep: {
@@ -140,7 +146,7 @@ export const callsFor = ({
       may: ["run:patch", `run:${run}:charge:0`],
       answers: 404
     },
-    restResumeRun: { body: { run_id: run }, may: run_("run:resume") },
+    restResumeRun: { body: { run_id: run }, may: run_("run:resume"), answers: 409 },
     explainRun: { variables: { id: run }, may: run_("run:read") },
     waitForRun: { variables: { id: run }, query: "timeout=50", may: run_("run:read"), answers: 204 },
     restRunSteps: { variables: { id: run }, may: run_("run:read") },
@@ -204,7 +210,8 @@ export const callsFor = ({
     },
     ackProjectionEvents: {
       body: { name: "totals", lastEventId: event, lastEventSeq: "1" },
-      may: projection("projection:run")
+      may: projection("projection:run"),
+      answers: 409
     },
     connectListProjections: { body: {}, may: ["projection:read", "projection:*"] },
     getProjectionStatus: { body: { name: "totals" }, may: projection("projection:read") },
@@ -257,14 +264,19 @@ export const callsFor = ({
       may: projection("projection:run")
     },
     renewProjection: { ...byName, body: owner, may: projection("projection:run") },
-    releaseProjection: { ...byName, body: owner, may: projection("projection:run") },
+    releaseProjection: { ...byName, body: owner, may: projection("projection:run"), answers: 204 },
 
     listProjections: { may: ["projection:read", "projection:*"] },
     restGetProjection: { ...byName, may: projection("projection:read") },
     projectionStatus: { ...byName, may: projection("projection:read") },
-    rebuildProjection: { ...byName, body: { partition: "o-1" }, may: projection("projection:manage") },
+    rebuildProjection: {
+      ...byName,
+      body: { partition: "o-1" },
+      may: projection("projection:manage"),
+      answers: 400
+    },
     projectionRebuild: { ...byName, may: projection("projection:read") },
-    cancelRebuild: { ...byName, body: {}, may: projection("projection:manage") },
+    cancelRebuild: { ...byName, body: {}, may: projection("projection:manage"), answers: 409 },
     pauseProjection: { ...byName, body: { reason: "look" }, may: projection("projection:manage") },
     resumeProjection: { ...byName, body: {}, may: projection("projection:manage") },
     projectionCatchup: { ...byName, query: "minSeq=1&timeout=50", may: projection("projection:read") },
@@ -278,7 +290,12 @@ export const callsFor = ({
     },
     projectionChanges: { ...byName, may: projection("projection:read") },
     deadLetters: { ...byName, may: projection("projection:read") },
-    retryDeadLetters: { ...byName, body: { position: "1" }, may: projection("projection:manage") },
+    retryDeadLetters: {
+      ...byName,
+      body: { position: "1" },
+      may: projection("projection:manage"),
+      answers: 409
+    },
     deleteProjection: { ...byName, may: projection("projection:manage"), answers: 204 },
 
     registerWorker: {
@@ -299,9 +316,10 @@ export const callsFor = ({
     heartbeat: {
       variables: { id: worker },
       body: { worker_id: worker, active_jobs: 1, jobs: [{ job_id: "job_1" }] },
-      may: works
+      may: works,
+      answers: 404
     },
-    takeJobs: { variables: { id: worker }, query: "available=1", may: works },
+    takeJobs: { variables: { id: worker }, query: "available=1", may: works, answers: 404 },
     updateJob: {
       variables: { id: worker, jobId: "job_1" },
       body: {
@@ -311,13 +329,15 @@ export const callsFor = ({
         ],
         yield: { type: "sleep", step_id: `${run}:nap:0`, until: "2026-01-02T03:04:05.000Z" }
       },
-      may: works
+      may: works,
+      answers: 409
     },
-    ackJob: { variables: { id: worker, jobId: "job_1" }, body: {}, may: works },
+    ackJob: { variables: { id: worker, jobId: "job_1" }, body: {}, may: works, answers: 409 },
     pollTurns: {
       variables: { id: worker },
       body: { session: "s-1", asked: 1, seen: 0, waitMs: 50 },
-      may: works
+      may: works,
+      answers: 404
     },
     reportTurns: {
       variables: { id: worker },
@@ -344,14 +364,16 @@ export const callsFor = ({
           }
         ]
       },
-      may: works
+      may: works,
+      answers: 404
     },
     lateTurn: {
       variables: { id: worker },
       body: { session: "s-1", runId: run, stepName: "charge", lingerMs: 5 },
-      may: works
+      may: works,
+      answers: 404
     },
-    deregisterWorker: { variables: { id: worker }, query: "session=s-1", may: works },
+    deregisterWorker: { variables: { id: worker }, query: "session=s-1", may: works, answers: 204 },
 
     pushTurn: {
       variables: { jobId: "job_1" },
@@ -364,7 +386,11 @@ export const callsFor = ({
       may: ["function:register", "function:*"],
       answers: 400
     },
-    removePushEndpoint: { query: "url=http://127.0.0.1:9/x", may: ["function:register", "function:*"] },
+    removePushEndpoint: {
+      query: "url=http://127.0.0.1:9/x",
+      may: ["function:register", "function:*"],
+      answers: 404
+    },
 
     listApiKeys: { may: ["apikey:read", "apikey:*"] },
     createApiKey: {

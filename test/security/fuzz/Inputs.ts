@@ -767,7 +767,6 @@ const makeConnect: Maker = (dice, target) => {
       new Promise((resolve, reject) => {
         const session = http2.connect(target.url)
         let received = ""
-        let timer: NodeJS.Timeout | undefined
         const end = (): void => {
           clearTimeout(timer)
           session.destroy()
@@ -776,6 +775,7 @@ const makeConnect: Maker = (dice, target) => {
             reject(new Problem(`said ${received.slice(0, 500)}`))
           else resolve()
         }
+        const timer = setTimeout(() => end(), HELD_MS)
         session.on("error", end)
         const stream = session.request({
           ":method": "POST",
@@ -789,7 +789,6 @@ const makeConnect: Maker = (dice, target) => {
           if (received.length < 20_000) received += chunk.toString("latin1")
         })
         stream.on("close", end)
-        timer = setTimeout(end, HELD_MS)
         for (const part of parts) stream.write(part)
         if (isRare(dice, 2)) stream.end()
       })
