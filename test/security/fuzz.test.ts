@@ -10,7 +10,7 @@ import { mutateBody, mutateJson } from "./fuzz/Mutate.ts"
 import { diceFor, transports } from "./fuzz/Inputs.ts"
 
 const seed = Number(process.env.IRONFLOW_TEST_SEED ?? 1)
-const count = 13 * transports.length
+const count = 10 * transports.length
 
 describe("a server among odd inputs", () => {
   it.each([
@@ -50,6 +50,6 @@ describe("inputs", () => {
     const texts = Array.from({ length: 500 }, () => mutateJson(dice, value))
 
     for (const text of texts) assert.doesNotThrow(() => JSON.parse(text))
-    assert.isBelow(texts.filter((text) => text === JSON.stringify(value)).length, 25)
+    assert.isBelow(texts.filter((text) => text === JSON.stringify(value)).length, 50)
   })
 })

@@ -7,6 +7,7 @@
  * - `--seed`: what is sent; another one each time by default
  * - `--minutes`: 1 by default, in halves with and without keys; no limit with `--count`
  * - `--keys`, `--open`: only with keys, or only without
+ * - `--rss`: how many MB the server and the app may have in memory; 300 by default
  * - `--transports`: only these, such as `http,http2 frames,ws`
  * - `--from`, `--count`: these inputs of the seed only, to see again what has broken
  */
@@ -21,6 +22,7 @@ const { values } = parseArgs({
     minutes: { type: "string" },
     keys: { type: "boolean", default: false },
     open: { type: "boolean", default: false },
+    rss: { type: "string", default: String(defaultBounds.rssMb) },
     transports: { type: "string" },
     from: { type: "string", default: "0" },
     count: { type: "string" }
@@ -42,11 +44,13 @@ const unknown = chosen?.find((name) => !(transports as ReadonlyArray<string>).in
 if (unknown !== undefined) throw new Error(`There is no transport "${unknown}": ${transports.join(", ")}`)
 const modes = values.keys === values.open ? [true, false] : [values.keys]
 
-console.log(`Seed ${seed}. Bounds: ${JSON.stringify(defaultBounds)}`)
+const bounds = { ...defaultBounds, rssMb: number("rss", values.rss) }
+console.log(`Seed ${seed}. Bounds: ${JSON.stringify(bounds)}`)
 for (const withKeys of modes) {
   const result = await fuzz({
     seed,
     withKeys,
+    bounds,
     ...(chosen === undefined ? {} : { transports: transports.filter((name) => chosen.includes(name)) }),
     from: number("from", values.from),
     ...(count === undefined ? {} : { count }),
