@@ -79,8 +79,8 @@ export class Watcher {
 
   /** What comes first is not always the cause; the rest of a long list tells nothing more. */
   #break(how: string): void {
-    if ((this.broken?.length ?? 0) < 10_000)
-      this.broken = this.broken === undefined ? how : `${this.broken}\n${how}`
+    if (this.broken === undefined) this.broken = how
+    else if (this.broken.length < 10_000 && !this.broken.includes(how)) this.broken += `\n${how}`
   }
 
   #next<Type extends FromWatcher["type"]>(

@@ -37,9 +37,16 @@ class Watched {
     this.#bounds = bounds
     this.#loopFile = path.join(folder, `${name}.loop`)
     const loop = path.join(import.meta.dirname, "loop.ts")
+    // the young generation that Node gives itself depends on the memory of the machine: more than 100 MB on a large one
     this.child = spawn(
       process.execPath,
-      ["--disable-warning=ExperimentalWarning", `--import=${loop}`, "--conditions=@ironflow/source", ...args],
+      [
+        "--max-semi-space-size=16",
+        "--disable-warning=ExperimentalWarning",
+        `--import=${loop}`,
+        "--conditions=@ironflow/source",
+        ...args
+      ],
       { cwd: folder, stdio: ["ignore", "pipe", "pipe"], env: { ...env, FUZZ_LOOP_FILE: this.#loopFile } }
     )
     const hear = (chunk: Buffer): void => {
