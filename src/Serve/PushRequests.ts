@@ -5,44 +5,19 @@ import type { CompletedStep, PushRequest, PushResponse, ResumeContext } from "..
 import { failedId, type LegacyJob, readJob } from "../Worker/LegacyJob.ts"
 import { type LegacyEnd, outputField } from "../Worker/LegacyOps.ts"
 import type { LegacyTurn } from "../Worker/LegacyTurn.ts"
-
-type Problems = Array<string>
-type Rule = (value: unknown) => string | undefined
-
-const text: Rule = (value) => (typeof value === "string" ? undefined : "must be a string")
-const number: Rule = (value) => (typeof value === "number" ? undefined : "must be a number")
-const object: Rule = (value) => (isObject(value) ? undefined : "must be an object")
-const version: Rule = (value) =>
-  Number.isInteger(value) && Number(value) >= 1 ? undefined : "must be an integer of at least 1"
-const oneOf =
-  (...words: ReadonlyArray<string>): Rule =>
-  (value) =>
-    words.some((word) => word === value) ? undefined : `must be one of ${words.join(", ")}`
-const optional =
-  (rule: Rule): Rule =>
-  (value) =>
-    value === undefined ? undefined : rule(value)
-const present: Rule = (value) => (value === undefined ? "is required" : undefined)
-const texts: Rule = (value) =>
-  isObject(value) && Object.values(value).every((one) => typeof one === "string")
-    ? undefined
-    : "must be an object of strings"
-
-const check = (
-  at: string,
-  value: unknown,
-  rules: { readonly [field: string]: Rule },
-  problems: Problems
-): void => {
-  if (!isObject(value)) {
-    problems.push(`${at === "" ? "the body" : at}: must be an object`)
-    return
-  }
-  for (const [field, rule] of Object.entries(rules)) {
-    const problem = rule(value[field])
-    if (problem !== undefined) problems.push(`${at === "" ? "" : `${at}.`}${field}: ${problem}`)
-  }
-}
+import {
+  check,
+  number,
+  object,
+  oneOf,
+  optional,
+  type Problems,
+  refuse,
+  present,
+  text,
+  texts,
+  version
+} from "./Rules.ts"
 
 const requestRules = {
   run_id: text,
@@ -83,11 +58,7 @@ export const readPushRequest = (body: unknown): PushRequest => {
     if (Array.isArray(steps)) steps.forEach((step, i) => check(`steps.${i}`, step, stepRules, problems))
     else if (steps !== undefined && steps !== null) problems.push("steps: must be an array")
   }
-  if (problems.length > 0) {
-    throw new ValidationError(`This is no push request: ${problems.slice(0, 20).join("; ")}`, {
-      validationErrors: problems
-    })
-  }
+  refuse("push request", problems)
   // every field that is read has been checked
   return body as PushRequest
 }

@@ -34,6 +34,7 @@ import { fetchRequest, webResponse } from "./Edges.ts"
 import { bodyConsumed, type ServeRequest, type ServeResponse } from "./Http.ts"
 import { type ResolvedServeOptions, resolveServeOptions, type ServeOptions } from "./Options.ts"
 import { jobOf, readPushRequest } from "./PushRequests.ts"
+import { readTurnJob } from "./TurnRequests.ts"
 import { runTurn, type TurnSurroundings } from "./PushTurn.ts"
 import { isSigned, SIGNATURE_HEADER } from "./Signature.ts"
 import { BufferedTurn, ExistingTurn, ReportedTurn, type TurnSession } from "./TurnSessions.ts"
@@ -236,11 +237,11 @@ class Handler {
   }
 
   #readTurn(body: { readonly [field: string]: unknown }, nowMs: number): Effect.Effect<Job, IronflowError> {
-    const { job } = body
-    if (!isJob(job)) {
-      return Effect.fail(
-        new ValidationError("This is no turn: `job` must be a job as the engine of this package sends it")
-      )
+    let job: Job
+    try {
+      job = readTurnJob(body.job)
+    } catch (error) {
+      return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
     }
     if (this.#options.keys === undefined) return Effect.succeed(job)
     // a turn without a time could be sent again at any time
@@ -345,18 +346,3 @@ const statusOf = (error: IronflowError): number => {
   if (error instanceof SignatureError) return 401
   return error instanceof FunctionNotFoundError ? 404 : 500
 }
-
-/** Whether it is a job of an engine of this package: what it holds is checked where it is used. */
-const isJob = (value: unknown): value is Job =>
-  isObject(value) &&
-  typeof value.jobId === "string" &&
-  typeof value.runId === "string" &&
-  typeof value.functionId === "string" &&
-  typeof value.lingerMs === "number" &&
-  typeof value.attempt === "number" &&
-  typeof value.createdAt === "number" &&
-  Array.isArray(value.journal) &&
-  Array.isArray(value.open) &&
-  isObject(value.event) &&
-  typeof value.event.name === "string" &&
-  typeof value.event.data === "string"

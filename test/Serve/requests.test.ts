@@ -596,3 +596,70 @@ describe("configuration", () => {
     expect(response.headers.get("x-ironflow-environment")).toBe("staging")
   })
 })
+
+describe("a turn that is not what an engine sends", () => {
+  const job = JSON.parse(turn("job_1")).job
+  const entry = {
+    stepKey: "name:0",
+    name: "name",
+    kind: "run",
+    attempt: 1,
+    outcome: { _tag: "Success", value: '"hello ada"' }
+  }
+  const open = { stepKey: "name:0", name: "name", kind: "run", failures: 0, pending: false }
+  const error = { name: "Error", message: "it broke" }
+
+  it.each([
+    ["an entry that is none", { journal: [null] }, "job.journal.0"],
+    ["an entry without an outcome", { journal: [{ ...entry, outcome: undefined }] }, "job.journal.0.outcome"],
+    ["an outcome of no kind", { journal: [{ ...entry, outcome: {} }] }, "job.journal.0.outcome._tag"],
+    [
+      "a value that is no text",
+      { journal: [{ ...entry, outcome: { _tag: "Success", value: { toString: 1 } } }] },
+      "job.journal.0.outcome.value"
+    ],
+    [
+      "a failure without an error",
+      { journal: [{ ...entry, outcome: { _tag: "Failure" } }] },
+      "job.journal.0.outcome.error"
+    ],
+    ["a step without a key", { journal: [{ ...entry, stepKey: { toString: 1 } }] }, "job.journal.0.stepKey"],
+    ["an open step that is none", { open: [7] }, "job.open.0"],
+    ["an open step that failed in words", { open: [{ ...open, failures: "often" }] }, "job.open.0.failures"],
+    ["an event without a time", { event: { ...job.event, timestamp: {} } }, "job.event.timestamp"],
+    ["no generation", { generation: null }, "job.generation"],
+    ["compensations of nothing", { compensating: {} }, "job.compensating.compensations"],
+    [
+      "compensations that are no texts",
+      { compensating: { error, compensations: [{ toString: 1 }] } },
+      "job.compensating.compensations"
+    ],
+    ["secrets that are none", { secrets: { A: 1 } }, "job.secrets"]
+  ])("is refused with a message: %s", async (_what, part, problem) => {
+    const body = JSON.stringify({ type: "turn", sent_at: Date.now(), job: { ...job, ...part } })
+
+    expect(
+      await send(handlerWith({ signingKey: undefined, skipVerification: true }), body, {})
+    ).toMatchObject({
+      status: 400,
+      body: { error: { code: "VALIDATION_ERROR", message: expect.stringContaining(problem) } }
+    })
+  })
+
+  it("runs with what an engine may leave out", async () => {
+    const full = {
+      ...job,
+      journal: [entry],
+      open: [open],
+      compensating: undefined,
+      secrets: { A: "b" },
+      something: "new"
+    }
+    const body = JSON.stringify({ type: "turn", sent_at: Date.now(), job: { ...full, open: [] } })
+
+    expect(await send(handlerWith(), body)).toMatchObject({
+      status: 200,
+      body: { type: "turn", ops: [{ _tag: "Complete", output: '"hello ada"' }] }
+    })
+  })
+})

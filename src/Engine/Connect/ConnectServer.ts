@@ -64,8 +64,7 @@ export class ConnectServer {
       if (!isIronflowError(error)) throw error
       // of an answer with another status its client sees the number and not the reason
       stream.respond({ ":status": 200, "content-type": CONTENT_TYPE })
-      stream.end(endOfStream(error))
-      stream.resume()
+      endWith(stream, error)
       return
     }
     const accepted = new ConnectStream(stream, headers, visitor, this.#options)
@@ -287,10 +286,7 @@ class ConnectStream {
   #end(error?: IronflowError): void {
     if (this.#ended) return
     this.#ended = true
-    this.#stream.end(endOfStream(error))
-    // the other side may go on for ever with what nobody reads
-    this.#stream.resume()
-    if (error !== undefined) this.#stream.once("finish", () => this.#stream.close())
+    endWith(this.#stream, error)
   }
 }
 
@@ -300,6 +296,13 @@ const bug = (): IronflowError =>
 /** The value of a JSON text in a message. Throws `LimitExceededError`. */
 const read = (what: string, text: unknown): unknown =>
   typeof text === "string" ? safeJsonParse(checkNesting(what, text)) : undefined
+
+const endWith = (stream: ServerHttp2Stream, error?: IronflowError): void => {
+  stream.end(endOfStream(error))
+  // the other side may go on for ever with what nobody reads
+  stream.resume()
+  if (error !== undefined) stream.once("finish", () => stream.close())
+}
 
 const endOfStream = (error?: IronflowError): Buffer =>
   envelope(

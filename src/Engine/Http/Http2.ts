@@ -61,7 +61,10 @@ export class BothVersions {
       session.on("error", () => session.destroy())
     })
     this.#http2.on("request", (request, response) => {
-      if (!take(request.stream, request.headers)) server.emit("request", request, response)
+      const { stream } = request
+      // its end, or that of the whole connection, has come along with it
+      if (stream.closed || stream.destroyed) return
+      if (!take(stream, request.headers)) server.emit("request", request, response)
     })
 
     const event = server instanceof Https.Server ? "secureConnection" : "connection"

@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http"
 import * as Effect from "effect/Effect"
 import { type IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
 import { type Access, access } from "../../Protocol/Http/Access.ts"
-import { type Endpoint, type EndpointName, endpoints } from "../../Protocol/Http/Endpoints.ts"
+import { type AnyEndpoint, type EndpointName, endpoints } from "../../Protocol/Http/Endpoints.ts"
 import type { Caller } from "../Access/Access.ts"
 
 /** A request that has been understood so far. */
@@ -30,7 +30,7 @@ export interface Reply {
 }
 
 export interface Route {
-  readonly endpoint: Endpoint
+  readonly endpoint: AnyEndpoint
   /** What whoever calls has to be allowed to do. */
   readonly access: Access
   /** Whether the body may be as large as reports of workers are. */

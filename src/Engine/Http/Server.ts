@@ -31,7 +31,7 @@ import * as Alarm from "../../Execution/Alarm.ts"
 import { stepResultBytes } from "../../Limits.ts"
 import { CHANNEL_HEADER, CHANNEL_PATH } from "../../Protocol/Http/Channel.ts"
 import { readEngine } from "../../Protocol/Http/Access.ts"
-import type { Dialect } from "../../Protocol/Http/Endpoints.ts"
+import { descriptions as described, type Dialect } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { show } from "../../Show.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
@@ -516,7 +516,7 @@ const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<R
   })
   return [
     {
-      endpoint: { method: "GET", path: "/metrics", dialect: "rest" },
+      endpoint: described.metrics,
       access: readEngine,
       fromWorker: false,
       reads: "json",
@@ -528,7 +528,7 @@ const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<R
         }))
     },
     {
-      endpoint: { method: "GET", path: "/openapi.json", dialect: "rest" },
+      endpoint: described.openApi,
       access: readEngine,
       fromWorker: false,
       reads: "json",

@@ -1,4 +1,5 @@
 /** `/ws`: the socket of a subscription client. */
+import { sockets } from "../../Protocol/Http/Endpoints.ts"
 import { wireOf } from "../../Protocol/WebSocketWire.ts"
 import { isIronflowError } from "../../Errors.ts"
 import { type Action, overlapsGlob } from "../../Policy.ts"
@@ -25,7 +26,7 @@ export const subscriptionRoute = (
   engine: EngineService,
   every: (ms: number, f: () => void) => () => void
 ): SocketRoute => ({
-  path: "/ws",
+  path: sockets.subscriptions,
   check: ({ visitor }) => visitor.caller.checkAction("subscription:read"),
   open: (socket, { environment, visitor }) => {
     const wire = wireOf(socket)

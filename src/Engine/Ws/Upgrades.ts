@@ -7,6 +7,7 @@ import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
 import { type WebSocket, WebSocketServer } from "ws"
 import { IronflowError, isIronflowError } from "../../Errors.ts"
+import type { SocketName, sockets } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import type { Gate, Visitor } from "../Http/Gate.ts"
 import { lastWords } from "../Http/LastWords.ts"
@@ -27,8 +28,7 @@ export interface SocketCall {
 }
 
 export interface SocketRoute {
-  /** With `:name` for what varies. */
-  readonly path: string
+  readonly path: (typeof sockets)[SocketName]
   /** Bytes of one frame from the client; a larger one closes the connection with 1009. 1 MiB by default. */
   readonly maxFrameBytes?: number
   /** The route itself closes its sockets when the server stops, and when their key ends. */

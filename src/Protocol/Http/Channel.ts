@@ -15,8 +15,9 @@
  * are those of the request that opened the WebSocket. An engine names the path in the header {@link CHANNEL_HEADER} of its
  * HTTP answers; other servers do not, so that nobody asks them for it.
  */
+import { sockets } from "./Endpoints.ts"
 
-export const CHANNEL_PATH = "/api/v1/channel"
+export const CHANNEL_PATH = sockets.channel
 
 export const CHANNEL_HEADER = "x-ironflow-channel"
 

@@ -216,11 +216,25 @@ export type EndpointName = keyof typeof endpoints
 /** The header that names the environment of a call; `default` without it. */
 export const ENVIRONMENT_HEADER = "x-ironflow-environment"
 
+/** What describes the server itself. */
+export const descriptions = {
+  metrics: rest("GET", "/metrics"),
+  openApi: rest("GET", "/openapi.json")
+} as const satisfies { readonly [name: string]: Endpoint }
+
+/** All that is answered. */
+export type AnyEndpoint = (typeof endpoints)[EndpointName] | (typeof descriptions)[keyof typeof descriptions]
+
 /** Requests that become WebSockets. */
 export const sockets = {
+  subscriptions: "/ws",
+  channel: "/api/v1/channel",
+  workers: "/rpc/worker",
   watchKeys: "/api/v1/kv/buckets/:bucket/watch",
   watchConfig: "/api/v1/config/:name/watch"
 } as const
+
+export type SocketName = keyof typeof sockets
 
 /** The path with its variables filled in. */
 export const pathOf = (

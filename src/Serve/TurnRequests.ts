@@ -1,0 +1,83 @@
+/** Reads the job of a turn that an engine of this package sends. What it holds is trusted afterwards, down to the last step. */
+import { isObject } from "../Json.ts"
+import type { Job } from "../Protocol/Worker.ts"
+import {
+  bool,
+  check,
+  list,
+  number,
+  object,
+  oneOf,
+  optional,
+  type Problems,
+  refuse,
+  type Rule,
+  text,
+  texts
+} from "./Rules.ts"
+
+const listOfTexts: Rule = (value) =>
+  Array.isArray(value) && value.every((one) => typeof one === "string")
+    ? undefined
+    : "must be an array of strings"
+
+const jobRules = {
+  jobId: text,
+  runId: text,
+  functionId: text,
+  environment: text,
+  attempt: number,
+  generation: number,
+  journal: list,
+  open: list,
+  lingerMs: number,
+  createdAt: number,
+  secrets: optional(texts)
+}
+const eventRules = {
+  id: text,
+  name: text,
+  version: number,
+  data: text,
+  metadata: optional(text),
+  timestamp: number,
+  source: optional(text),
+  idempotencyKey: optional(text),
+  entity: optional(object)
+}
+const entryRules = { stepKey: text, name: text, kind: text, attempt: number }
+const openRules = { stepKey: text, name: text, kind: text, failures: number, pending: bool }
+const outcomeRules = { _tag: oneOf("Success", "Failure") }
+const errorRules = { name: text, message: text }
+
+/** The job, if it is one. Throws `ValidationError` that names every field that is not as it should be. */
+export const readTurnJob = (job: unknown): Job => {
+  const problems: Problems = []
+  check("job", job, jobRules, problems)
+  if (isObject(job)) {
+    check("job.event", job.event, eventRules, problems)
+    for (const [i, entry] of listOf(job.journal).entries()) checkEntry(`job.journal.${i}`, entry, problems)
+    for (const [i, open] of listOf(job.open).entries()) check(`job.open.${i}`, open, openRules, problems)
+    if (job.compensating !== undefined) checkCompensating(job.compensating, problems)
+  }
+  refuse("turn", problems)
+  // every field that is read has been checked
+  return job as unknown as Job
+}
+
+const checkEntry = (at: string, entry: unknown, problems: Problems): void => {
+  check(at, entry, entryRules, problems)
+  if (!isObject(entry)) return
+  const { outcome } = entry
+  check(`${at}.outcome`, outcome, outcomeRules, problems)
+  if (!isObject(outcome)) return
+  if (outcome._tag === "Success") check(`${at}.outcome`, outcome, { value: optional(text) }, problems)
+  if (outcome._tag === "Failure") check(`${at}.outcome.error`, outcome.error, errorRules, problems)
+}
+
+const checkCompensating = (compensating: unknown, problems: Problems): void => {
+  check("job.compensating", compensating, { compensations: listOfTexts }, problems)
+  if (isObject(compensating)) check("job.compensating.error", compensating.error, errorRules, problems)
+}
+
+const listOf = (value: unknown): ReadonlyArray<unknown> => (Array.isArray(value) ? value : [])

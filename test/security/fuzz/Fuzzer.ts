@@ -1,0 +1,128 @@
+/**
+ * Sends inputs to a server, some at once, and stops as soon as something breaks: the server or the app has ended, or was too slow,
+ * too large or too busy, says that it has a bug, or the good client cannot go on working.
+ */
+import fs from "node:fs"
+import os from "node:os"
+import path from "node:path"
+import { setTimeout as delay } from "node:timers/promises"
+import { Garbage } from "./Garbage.ts"
+import { inputOf, transportOf, type Transport } from "./Inputs.ts"
+import { type Answer, Problem, Target } from "./Target.ts"
+import { type Bounds, type Report, Watcher } from "./Watched.ts"
+
+export interface FuzzOptions {
+  readonly seed: number
+  /** Whether every call needs a key; without keys whoever comes may do everything. */
+  readonly withKeys: boolean
+  /** The number of the first input; 0 by default. */
+  readonly from?: number
+  /** So many of them, or as many as there is time for. */
+  readonly count?: number
+  readonly minutes?: number
+  /** Only the inputs of these; all by default. */
+  readonly transports?: ReadonlyArray<Transport>
+  readonly bounds?: Partial<Bounds>
+}
+
+export interface FuzzResult {
+  readonly inputs: number
+  /** What has broken; `undefined` when nothing has. */
+  readonly broken: string | undefined
+  readonly report: Report | undefined
+}
+
+const BOOTSTRAP = "bootstrap-key-of-the-operator-0123456789"
+const LANES = 12
+/** So many of the last inputs are shown when something breaks: it may be a moment after its cause. */
+const REMEMBERED = 24
+
+export const defaultBounds: Bounds = { healthMs: 1000, loopMs: 1000, rssMb: 300, runMs: 10_000 }
+
+interface Sent {
+  readonly index: number
+  readonly transport: Transport
+  readonly shown: string
+  state: "sent" | "ended"
+}
+
+export const fuzz = async ({
+  bounds,
+  count,
+  from = 0,
+  minutes,
+  seed,
+  transports,
+  withKeys
+}: FuzzOptions): Promise<FuzzResult> => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-fuzz-"))
+  const bootstrapKey = withKeys ? BOOTSTRAP : undefined
+  const garbage = await Garbage.listen(seed)
+  const watcher = await Watcher.start({
+    folder,
+    bounds: { ...defaultBounds, ...bounds },
+    ...(bootstrapKey === undefined ? {} : { bootstrapKey })
+  })
+  const end = performance.now() + (minutes ?? Number.POSITIVE_INFINITY) * 60_000
+  const last: Array<Sent> = []
+  let broken: string | undefined
+  let guilty: number | undefined
+  let next = from
+  let sent = 0
+  const goesOn = (): boolean =>
+    broken === undefined &&
+    watcher.broken === undefined &&
+    (count === undefined || next < from + count) &&
+    performance.now() < end
+
+  try {
+    const target = await Target.prepare({
+      url: watcher.url,
+      appUrl: watcher.appUrl,
+      garbageUrl: garbage.url,
+      bootstrapKey
+    })
+    const lane = async (): Promise<void> => {
+      while (goesOn()) {
+        const index = next++
+        if (transports?.includes(transportOf(index)) === false) continue
+        const input = inputOf(seed, index, target)
+        const entry: Sent = { index, transport: input.transport, shown: input.shown, state: "sent" }
+        last.push(entry)
+        if (last.length > REMEMBERED) last.shift()
+        try {
+          await input.send()
+        } catch (error) {
+          if (!(error instanceof Problem)) throw error
+          guilty ??= index
+          broken ??= `Input ${index} (${input.transport}) was ${error.message}\n  ${input.shown}`
+        }
+        entry.state = "ended"
+        sent++
+      }
+    }
+    await Promise.all(Array.from({ length: LANES }, lane))
+    target.close()
+    // what was sent last has its effect now, and what has broken may say more
+    await delay(500)
+  } finally {
+    garbage.close()
+  }
+  const report = await watcher.end()
+  fs.rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
+  const how = watcher.broken ?? broken
+  if (how === undefined) return { inputs: sent, broken: undefined, report }
+  const first = guilty ?? Math.min(...last.map(({ index }) => index))
+  const length = guilty === undefined ? next - first : 1
+  const again = `npm run fuzz -- --seed ${seed}${withKeys ? " --keys" : " --open"} --from ${first} --count ${length}`
+  const record = last.map(
+    ({ index, shown, state, transport }) => `${index} ${transport} (${state}): ${shown}`
+  )
+  return {
+    inputs: sent,
+    report,
+    broken: `${how}\n\nThe last inputs of seed ${seed}, which are sent again by\n  ${again}\n\n${record.join("\n")}`
+  }
+}
+
+export type { Answer }

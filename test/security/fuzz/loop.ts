@@ -1,0 +1,28 @@
+/**
+ * Loaded into a process beside its own program (`node --import loop.ts ...`): writes the longest delay of its event loop so far,
+ * in milliseconds, into the file that `FUZZ_LOOP_FILE` names.
+ */
+import fs from "node:fs"
+import { monitorEventLoopDelay } from "node:perf_hooks"
+import process from "node:process"
+
+const file = process.env.FUZZ_LOOP_FILE
+// what it starts in turn, if it starts something, would write over it
+delete process.env.FUZZ_LOOP_FILE
+
+if (file !== undefined) {
+  const fd = fs.openSync(file, "w")
+  const number = Buffer.alloc(8)
+  const histogram = monitorEventLoopDelay({ resolution: 10 })
+  const write = (): void => {
+    number.writeDoubleLE(histogram.max / 1e6)
+    histogram.reset()
+    fs.writeSync(fd, number, 0, 8, 0)
+  }
+  // what it takes to start is no delay
+  fs.writeSync(fd, number, 0, 8, 0)
+  setTimeout(() => {
+    histogram.enable()
+    setInterval(write, 250).unref()
+  }, 500).unref()
+}

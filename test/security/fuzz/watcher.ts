@@ -1,0 +1,241 @@
+/**
+ * The process beside the fuzzer that holds what is attacked: it starts a real `ironflow serve` and an app with `serve()` as
+ * processes of their own, asks both for their health all the time, looks at their memory and at the delay of their event loops,
+ * and goes on working as a client and a worker in an environment that nobody attacks.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import fs from "node:fs"
+import http from "node:http"
+import path from "node:path"
+import process from "node:process"
+import { setTimeout as delay } from "node:timers/promises"
+import { createClient, createFunction, createWorker } from "@ironflow/node"
+import type { Bounds, FromWatcher, Report, WatcherOptions } from "./Watched.ts"
+
+const options = JSON.parse(process.argv[2] ?? "") as WatcherOptions
+const { bounds, bootstrapKey, folder } = options
+const repository = path.join(import.meta.dirname, "../../..")
+const say = (message: FromWatcher): void => void process.send?.(message)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Processes
+// ---------------------------------------------------------------------------------------------------------------------
+
+class Watched {
+  readonly name: string
+  readonly child: ChildProcess
+  readonly #loopFile: string
+  readonly #bounds: Bounds
+  output = ""
+  healthMs = 0
+  rssMb = 0
+  loopMs = 0
+  readonly #waits: Array<{ readonly at: number; readonly waited: number }> = []
+
+  constructor(name: string, args: ReadonlyArray<string>, env: NodeJS.ProcessEnv) {
+    this.name = name
+    this.#bounds = bounds
+    this.#loopFile = path.join(folder, `${name}.loop`)
+    const loop = path.join(import.meta.dirname, "loop.ts")
+    // the young generation that Node gives itself depends on the memory of the machine: more than 100 MB on a large one
+    this.child = spawn(
+      process.execPath,
+      [
+        "--max-semi-space-size=16",
+        "--disable-warning=ExperimentalWarning",
+        `--import=${loop}`,
+        "--conditions=@ironflow/source",
+        ...args
+      ],
+      { cwd: folder, stdio: ["ignore", "pipe", "pipe"], env: { ...env, FUZZ_LOOP_FILE: this.#loopFile } }
+    )
+    const hear = (chunk: Buffer): void => {
+      this.output = (this.output + String(chunk)).slice(-200_000)
+      if (this.output.includes("because of a bug"))
+        this.broken(`says that it has a bug:\n${this.output.slice(-4000)}`)
+    }
+    this.child.stdout?.on("data", hear)
+    this.child.stderr?.on("data", hear)
+    this.child.once("exit", (code, signal) => {
+      if (!over) this.broken(`has ended with ${code ?? signal}:\n${this.output.slice(-4000)}`)
+    })
+  }
+
+  broken(how: string): void {
+    say({ type: "broken", how: `${this.name} ${how}` })
+  }
+
+  async until(text: string): Promise<void> {
+    for (const end = performance.now() + 40_000; !this.output.includes(text); await delay(20)) {
+      if (performance.now() > end) throw new Error(`${this.name} did not say "${text}":\n${this.output}`)
+    }
+  }
+
+  /** How long it has waited for a processor in the last so many milliseconds: that is the machine's fault. */
+  #starved(lastMs: number): number {
+    const now = performance.now()
+    const waited = read(`/proc/${this.child.pid}/schedstat`, (text) => Number(text.split(" ")[1]) / 1e6)
+    this.#waits.push({ at: now, waited })
+    while (this.#waits.length > 2 && now - (this.#waits[1]?.at ?? now) > 60_000) this.#waits.shift()
+    const before = this.#waits.findLast(({ at }) => at <= now - lastMs) ?? this.#waits[0]
+    return waited - (before?.waited ?? waited)
+  }
+
+  async look(url: string): Promise<void> {
+    this.#starved(0)
+    const begun = performance.now()
+    // a delay of this process would look like one of the other
+    let last = begun
+    let own = 0
+    const ticks = setInterval(() => {
+      own += Math.max(0, performance.now() - last - 30)
+      last = performance.now()
+    }, 10)
+    const answer = await health(url, bounds.healthMs * 10).finally(() => clearInterval(ticks))
+    const all = performance.now() - begun
+    const took = all - own - this.#starved(all)
+    this.healthMs = Math.max(this.healthMs, took)
+    if (answer !== 200)
+      return this.broken(`answers its health check with ${answer}, after ${Math.round(took)} ms`)
+    if (took > this.#bounds.healthMs) this.broken(`took ${Math.round(took)} ms for its health check`)
+
+    const rssMb = read(
+      `/proc/${this.child.pid}/status`,
+      (text) => Number(/VmRSS:\s+(\d+)/.exec(text)?.[1] ?? 0) / 1024
+    )
+    this.rssMb = Math.max(this.rssMb, rssMb)
+    if (rssMb > this.#bounds.rssMb) this.broken(`has ${Math.round(rssMb)} MB in memory`)
+    const bytes = fs.existsSync(this.#loopFile) ? fs.readFileSync(this.#loopFile) : Buffer.alloc(8)
+    const delayMs = bytes.length === 8 ? bytes.readDoubleLE() : 0
+    // it says what was longest in a quarter of a second, which ended up to another quarter ago
+    const loopMs = delayMs - this.#starved(delayMs + 600)
+    this.loopMs = Math.max(this.loopMs, loopMs)
+    if (loopMs > this.#bounds.loopMs) this.broken(`did nothing else for ${Math.round(loopMs)} ms`)
+  }
+
+  get figures(): Report["server"] {
+    return {
+      healthMs: Math.round(this.healthMs),
+      rssMb: Math.round(this.rssMb),
+      loopMs: Math.round(this.loopMs)
+    }
+  }
+}
+
+/** 0 when the process or the whole of `/proc` is not there. */
+const read = (file: string, get: (text: string) => number): number => {
+  try {
+    return get(fs.readFileSync(file, "utf8"))
+  } catch {
+    return 0
+  }
+}
+
+/** On a connection of its own, as a stranger asks. */
+const health = (url: string, timeout: number): Promise<number | string> =>
+  new Promise((resolve) => {
+    const request = http.get(`${url}/health`, { agent: false, timeout }, (response) => {
+      response.resume().once("end", () => resolve(response.statusCode ?? 0))
+      response.once("error", (error) => resolve(error.message))
+    })
+    request.once("timeout", () => request.destroy(new Error(`nothing for ${timeout} ms`)))
+    request.once("error", (error) => resolve(error.message))
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Life
+// ---------------------------------------------------------------------------------------------------------------------
+
+let over = false
+const environment = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !name.startsWith("IRONFLOW_"))
+)
+const url = `http://127.0.0.1:${options.port}`
+const appUrl = `http://127.0.0.1:${options.appPort}`
+const server = new Watched(
+  "The server",
+  [path.join(repository, "src/bin.ts"), "serve", "--port", String(options.port), "--allow-private-endpoints"],
+  {
+    ...environment,
+    NO_COLOR: "1",
+    IRONFLOW_MASTER_KEY: "ab".repeat(32),
+    ...(bootstrapKey === undefined ? {} : { IRONFLOW_BOOTSTRAP_KEY: bootstrapKey })
+  }
+)
+const app = new Watched(
+  "The app",
+  [path.join(import.meta.dirname, "app.ts"), String(options.appPort), url],
+  environment
+)
+process.on("exit", () => {
+  server.child.kill("SIGKILL")
+  app.child.kill("SIGKILL")
+})
+process.on("disconnect", () => process.exit(1))
+
+await server.until(`Ironflow listens at ${url}`)
+await app.until("The app listens")
+
+/** A key of the environment that nobody attacks. */
+const makeKey = async (): Promise<string | undefined> => {
+  if (bootstrapKey === undefined) return undefined
+  const operator = createClient({ serverUrl: url, apiKey: bootstrapKey })
+  const { key } = await operator.apiKeys.create({
+    name: "good",
+    envId: "env_good",
+    role_ids: ["role_developer"]
+  })
+  await operator.close()
+  return key
+}
+
+const apiKey = await makeKey()
+const connection = { serverUrl: url, environment: "good", ...(apiKey === undefined ? {} : { apiKey }) }
+const greet = createFunction(
+  { id: "greet", triggers: [{ event: "guest.came" }] },
+  async ({ event, step }) => {
+    const name = await step.run("name", () => event.data.name)
+    return step.run("greet", () => `Hello ${name}`)
+  }
+)
+const worker = createWorker({ ...connection, functions: [greet], logger: false })
+const client = createClient(connection)
+// it goes on until the process ends
+worker
+  .start()
+  .catch((error: unknown) => say({ type: "broken", how: `The worker of the good client: ${String(error)}` }))
+await worker.ready()
+
+let runs = 0
+let runMs = 0
+const works = async (): Promise<void> => {
+  for (let n = 0; !over; n++) {
+    const begun = performance.now()
+    const { runIds } = await client.emit("guest.came", { name: `guest ${n}` })
+    const run = await client.waitForRun(runIds[0] ?? "")
+    if (run.output !== `Hello guest ${n}`)
+      throw new Error(`run ${run.id} of the good client is ${JSON.stringify(run)}`)
+    runs++
+    runMs = Math.max(runMs, performance.now() - begun)
+    if (runMs > bounds.runMs) throw new Error(`a run of the good client took ${Math.round(runMs)} ms`)
+    await delay(100)
+  }
+}
+const looks = async (): Promise<void> => {
+  for (; !over; await delay(50)) await Promise.all([server.look(url), app.look(appUrl)])
+}
+const living = Promise.all([works(), looks()]).catch((error: unknown) => {
+  if (!over)
+    say({ type: "broken", how: `The good client: ${error instanceof Error ? error.stack : String(error)}` })
+})
+
+process.on("message", async () => {
+  over = true
+  await living
+  say({
+    type: "report",
+    report: { server: server.figures, app: app.figures, runs, runMs: Math.round(runMs) }
+  })
+  process.exit(0)
+})
+say({ type: "ready", url, appUrl })

@@ -1,0 +1,468 @@
+/**
+ * Everything that is answered, by everybody who may not have it: what comes of it is as documented, and nothing is changed.
+ * What there is comes from the tables of the engine, and what is expected from `Calls.ts`: a new endpoint or socket that has
+ * nothing there fails.
+ */
+import { once } from "node:events"
+import { readdirSync, readFileSync } from "node:fs"
+import { join } from "node:path"
+import { afterAll, assert, beforeAll, describe, it, vi } from "vitest"
+import WebSocket from "ws"
+import { actions } from "../../src/Policy.ts"
+import { access } from "../../src/Protocol/Http/Access.ts"
+import {
+  descriptions,
+  endpoints,
+  pathOf,
+  type SocketName,
+  sockets
+} from "../../src/Protocol/Http/Endpoints.ts"
+import { temporaryDatabase } from "../wire/Ironflow.ts"
+import { RawSocket } from "../wire/RawSocket.ts"
+import { RawStream } from "../wire/RawStream.ts"
+import { registrationOf } from "../wire/RawTurnWorker.ts"
+import { type Call, callsFor, endpointNames, pathFor } from "./Calls.ts"
+import { BOOTSTRAP, Keys, type PolicyOf } from "./Keys.ts"
+import { Stored } from "./Stored.ts"
+
+const everything: PolicyOf = { actions: "*" }
+
+/** Keys that may not do something, made once and used for many calls. */
+class Doors {
+  readonly #keys: Keys
+  readonly #made = new Map<string, Promise<string>>()
+
+  constructor(keys: Keys) {
+    this.#keys = keys
+  }
+
+  #once(name: string, make: () => Promise<string>): Promise<string> {
+    const made = this.#made.get(name) ?? make()
+    this.#made.set(name, made)
+    return made
+  }
+
+  /** May do everything but this. */
+  without(action: string): Promise<string> {
+    const others = actions.filter((one) => one !== action).join(", ")
+    return this.#once(`without ${action}`, () => this.#keys.keyThat({ actions: others }))
+  }
+
+  /** May do everything, and is denied this to that. */
+  denied(action: string, resource: string): Promise<string> {
+    const denied: PolicyOf = { effect: "deny", actions: action, resources: resource }
+    return this.#once(`denied ${action} ${resource}`, () => this.#keys.keyThat(everything, denied))
+  }
+
+  elsewhere(): Promise<string> {
+    return this.#once("elsewhere", async () => {
+      const { key } = await this.#keys.makeKey({ env_id: "env_staging", role_ids: ["role_admin"] })
+      return key
+    })
+  }
+}
+
+vi.stubEnv("IRONFLOW_MASTER_KEY", "ab".repeat(32))
+const database = temporaryDatabase()
+let keys: Keys
+let doors: Doors
+let calls: ReturnType<typeof callsFor>
+let stored: Stored
+
+beforeAll(async () => {
+  keys = await Keys.start({ filename: database.filename })
+  doors = new Doors(keys)
+  const [fn] = registrationOf("worker-0", [{ id: "ship-order", event: "order.placed" }]).functions
+  await keys.ok(keys.rpc("IronflowService/RegisterFunction", { ...fn, recording: true }))
+  const { eventId, runIds } = await keys.ok(
+    keys.rpc("IronflowService/Trigger", { event: "order.placed", data: {} })
+  )
+  const { id: org } = await keys.ok(keys.send("POST", "/api/v1/orgs", { name: "victim" }))
+  const { id: key } = await keys.makeKey({ name: "victim" })
+  const role = await keys.makeRole()
+  const policy = await keys.makePolicy({ actions: "run:read" })
+  await keys.ok(keys.send("POST", "/api/v1/kv/buckets", { name: "orders" }))
+  calls = callsFor({ run: runIds[0], event: eventId, key, org, role, policy })
+  stored = new Stored(database.filename)
+}, 40_000)
+afterAll(async () => {
+  stored[Symbol.dispose]()
+  await keys[Symbol.asyncDispose]()
+  database[Symbol.dispose]()
+  vi.unstubAllEnvs()
+})
+
+/** Refuses all of them, one after the other, and complains about those that have another answer or have changed something. */
+const refuse = async (
+  status: number,
+  ask: (name: keyof typeof calls, call: Call) => Promise<number | undefined>
+): Promise<void> => {
+  const complaints: Array<string> = []
+  let rows = stored.rows()
+  let { version } = stored
+  for (const name of endpointNames) {
+    const answered = await ask(name, calls[name])
+    if (answered !== undefined && answered !== status) complaints.push(`${name}: ${answered}`)
+    if (stored.version === version) continue
+    version = stored.version
+    const now = stored.rows()
+    const known = new Set(rows)
+    const changes = now.filter((row) => !known.has(row))
+    if (changes.length > 0 || now.length !== rows.length)
+      complaints.push(`${name} changed ${changes.join(", ")}`)
+    rows = now
+  }
+  assert.deepStrictEqual(complaints, [])
+}
+
+const send = async (name: keyof typeof calls, key: string, environment?: string): Promise<number> => {
+  const call = calls[name]
+  const options = environment === undefined ? { key } : { key, environment }
+  return (await keys.send(endpoints[name].method, pathFor(name, call), call.body, options)).status
+}
+
+/** What a key needs that is to get past the keys that are made for it. */
+const guarded = (name: keyof typeof calls): readonly [action: string, resource: string] | undefined => {
+  const { may } = calls[name]
+  return may === "public" ? undefined : may
+}
+
+describe("every endpoint", () => {
+  it("has a call here, and asks for what is said there", () => {
+    assert.sameMembers(Object.keys(calls), Object.keys(endpoints))
+    for (const name of endpointNames) {
+      const rule = access[name]
+      const stated = guarded(name)
+      assert.deepStrictEqual(
+        [name, stated?.[0], stated?.[1].split(":")[0]],
+        [name, rule === "public" ? undefined : rule.action, rule === "public" ? undefined : rule.subject.kind]
+      )
+    }
+  })
+
+  it("is public only when it tells whether the server is there", () => {
+    const open = endpointNames.filter((name) => calls[name].may === "public")
+
+    assert.deepStrictEqual(open, ["health", "restHealth"])
+  })
+
+  it("refuses somebody without a key", () =>
+    refuse(401, (name) => (guarded(name) === undefined ? Promise.resolve(undefined) : send(name, ""))))
+
+  it("refuses a wrong key", () =>
+    refuse(401, (name) =>
+      guarded(name) === undefined ? Promise.resolve(undefined) : send(name, "ifk_wrong")
+    ))
+
+  it("refuses a key of another environment", async () => {
+    const key = await doors.elsewhere()
+    await refuse(403, async (name) =>
+      guarded(name) === undefined ? undefined : await send(name, key, "default")
+    )
+  })
+
+  it("refuses a key that may do everything else", async () => {
+    for (const action of new Set(endpointNames.map((name) => guarded(name)?.[0]))) {
+      if (action !== undefined) await doors.without(action)
+    }
+    await refuse(403, async (name) => {
+      const stated = guarded(name)
+      return stated === undefined ? undefined : await send(name, await doors.without(stated[0]))
+    })
+  })
+
+  it("refuses a key that may do everything, and is denied this", async () => {
+    // what is denied of all of a kind would hide what is denied of one
+    const deniedOf = (isAll: boolean) =>
+      keys.keyThat(
+        everything,
+        ...endpointNames.flatMap((name): ReadonlyArray<PolicyOf> => {
+          const [actions, resources] = guarded(name) ?? ["", ""]
+          return actions !== "" && resources.endsWith(":*") === isAll
+            ? [{ effect: "deny", actions, resources }]
+            : []
+        })
+      )
+    const [one, all] = [await deniedOf(false), await deniedOf(true)]
+
+    await refuse(403, async (name) => {
+      const stated = guarded(name)
+      return stated === undefined ? undefined : await send(name, stated[1].endsWith(":*") ? all : one)
+    })
+  })
+
+  it("refuses a key that has ended since the request began", async () => {
+    const { id, key } = await keys.makeKey({ role_ids: ["role_admin"], env_id: "*" })
+    const begun = await Promise.all(
+      endpointNames
+        .filter((name) => guarded(name) !== undefined)
+        .map(async (name) => {
+          const { method } = endpoints[name]
+          const body = calls[name].body === undefined ? "" : JSON.stringify(calls[name].body)
+          const head =
+            `${method} ${pathFor(name, calls[name])} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n` +
+            `Authorization: Bearer ${key}\r\n`
+          const socket = await RawSocket.open(keys.server.port)
+          // of one with a body the head has been taken, of one without it is not complete
+          const hasBody = body !== ""
+          const first = hasBody
+            ? `${head}Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nExpect: 100-continue\r\n\r\n`
+            : head
+          await socket.send(first)
+          if (hasBody) await socket.until("HTTP/1.1 100 Continue")
+          return [name, { socket, rest: hasBody ? body : "\r\n" }] as const
+        })
+    )
+    const open = new Map<string, (typeof begun)[number][1]>(begun)
+    await keys.ok(keys.send("DELETE", `/api/v1/apikeys/${id}`))
+
+    await refuse(401, async (name) => {
+      const request = open.get(name)
+      if (request === undefined) return undefined
+      await request.socket.send(request.rest)
+      const answer = await request.socket.all()
+      request.socket[Symbol.dispose]()
+      return Number(/HTTP\/1\.1 (?!100)(\d{3})/.exec(answer)?.[1])
+    })
+  })
+
+  it("answers who may ask, and says what its line here says", async () => {
+    const inOrder = Object.keys(calls) as typeof endpointNames
+    const answered: Array<string> = []
+    for (const name of inOrder) answered.push(`${name} ${await send(name, BOOTSTRAP)}`)
+
+    assert.deepStrictEqual(
+      answered,
+      inOrder.map((name) => `${name} ${calls[name].answers ?? 200}`)
+    )
+  })
+})
+
+describe("every description of the server", () => {
+  it.each(Object.values(descriptions))(
+    "$path wants a key that may read the engine",
+    async ({ method, path }) => {
+      const status = async (key: string, environment?: string) =>
+        (await keys.send(method, path, undefined, environment === undefined ? { key } : { key, environment }))
+          .status
+
+      assert.deepStrictEqual(
+        [
+          await status(""),
+          await status("ifk_wrong"),
+          await status(await doors.elsewhere(), "default"),
+          await status(await doors.without("engine:read")),
+          await status(await doors.denied("engine:read", "engine:*")),
+          await status(BOOTSTRAP)
+        ],
+        [401, 401, 403, 403, 403, 200]
+      )
+    }
+  )
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Sockets
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** What comes of a socket: the status that it is refused with, the code that it is closed with, or what is said on it. */
+type End = number | string
+
+interface Socket {
+  readonly variables?: { readonly [name: string]: string }
+  readonly action: string
+  readonly resource: string
+  /** Somebody who may not do it at all. The channel itself is no right: its calls are refused one by one. */
+  readonly missing: End
+  /** Somebody to whom what is asked for on it is denied. */
+  readonly denied: End
+  /** Asks for it on a socket that is open, and returns how that is refused. */
+  readonly ask?: (socket: WebSocket) => Promise<End>
+}
+
+const next = async (socket: WebSocket): Promise<string> => {
+  const first = await Promise.race([
+    once(socket, "message").then(([data]) => String(data)),
+    once(socket, "close").then(([code]) => `closed with ${code}`)
+  ])
+  return first
+}
+
+const rows: { readonly [Name in SocketName]: Socket } = {
+  subscriptions: {
+    action: "subscription:read",
+    resource: "subscription:events:order.*",
+    missing: 403,
+    denied: "UNAUTHORIZED",
+    ask: async (socket) => {
+      socket.send(JSON.stringify({ type: "subscribe", subscription: { pattern: "events:order.*" } }))
+      return JSON.parse(await next(socket)).results[0].code
+    }
+  },
+  channel: {
+    action: "run:read",
+    resource: "run:*",
+    missing: "403",
+    denied: "403",
+    ask: async (socket) => {
+      socket.send("1 POST /ironflow.v1.IronflowService/ListRuns 2\n{}")
+      return (await next(socket)).split(" ")[1] ?? ""
+    }
+  },
+  workers: {
+    action: "worker:run",
+    resource: "worker:worker-1",
+    missing: 403,
+    denied: "UNAUTHORIZED",
+    ask: async (socket) => {
+      socket.send(
+        JSON.stringify({ _tag: "Request", id: "1", tag: "work", payload: registerTurns, headers: [] })
+      )
+      const said = await next(socket)
+      return /UNAUTHORIZED/.exec(said)?.[0] ?? said
+    }
+  },
+  watchKeys: {
+    variables: { bucket: "orders" },
+    action: "kv:read",
+    resource: "bucket:orders",
+    missing: 403,
+    denied: 403
+  },
+  watchConfig: {
+    variables: { name: "prices" },
+    action: "config:read",
+    resource: "config:prices",
+    missing: 403,
+    denied: 403
+  }
+}
+
+const registerTurns = {
+  worker_id: "worker-1",
+  function_ids: [],
+  capabilities: { turns: 1 },
+  registration: registrationOf("worker-1", [{ id: "ship-order", event: "order.placed" }]),
+  instance: "instance-1"
+}
+
+const opened: Array<WebSocket> = []
+afterAll(() => {
+  for (const socket of opened) socket.terminate()
+})
+
+/** Opens the socket, and returns it; the status when it is refused. */
+const open = async (name: SocketName, key: string, query = ""): Promise<WebSocket | number> => {
+  const path = pathOf({ path: sockets[name] }, rows[name].variables)
+  const socket = new WebSocket(keys.server.url.replace("http", "ws") + path + query, {
+    headers: key === "" ? {} : { authorization: `Bearer ${key}` }
+  })
+  opened.push(socket)
+  return await new Promise((resolve, reject) => {
+    socket.once("open", () => resolve(socket))
+    socket.once("unexpected-response", (_request, response) => resolve(response.statusCode ?? 0))
+    socket.once("error", reject)
+  })
+}
+
+const endOf = async (name: SocketName, key: string, query?: string): Promise<End> => {
+  const socket = await open(name, key, query)
+  if (typeof socket === "number") return socket
+  return (await rows[name].ask?.(socket)) ?? "open"
+}
+
+describe.each(Object.keys(sockets) as ReadonlyArray<SocketName>)("the socket %s", (name) => {
+  it("is refused to everybody who may not have it, and nothing is changed", async () => {
+    const row = rows[name]
+    const { action, resource } = row
+    const [elsewhere, missing, denied] = [
+      await doors.elsewhere(),
+      await doors.without(action),
+      await doors.denied(action, resource)
+    ]
+    const before = stored.rows()
+
+    assert.deepStrictEqual(
+      {
+        noKey: await endOf(name, ""),
+        wrong: await endOf(name, "ifk_wrong"),
+        wrongInQuery: await endOf(name, "", "?token=ifk_wrong"),
+        elsewhere: await endOf(name, elsewhere, "?env=default"),
+        missing: await endOf(name, missing),
+        denied: await endOf(name, denied)
+      },
+      {
+        noKey: 401,
+        wrong: 401,
+        wrongInQuery: 401,
+        elsewhere: 403,
+        missing: row.missing,
+        denied: row.denied
+      }
+    )
+    assert.deepStrictEqual(stored.rows(), before)
+  })
+
+  it("is closed with 1008 when its key ends", async () => {
+    const { id, key } = await keys.makeKey({ role_ids: ["role_admin"] })
+    const socket = await open(name, key)
+    if (typeof socket === "number") throw new Error(`It was refused with ${socket}`)
+    const closed = once(socket, "close")
+    await keys.ok(keys.send("DELETE", `/api/v1/apikeys/${id}`))
+
+    assert.strictEqual((await closed)[0], 1008)
+  })
+})
+
+describe("the stream of a ConnectRPC worker", () => {
+  const refused = async (headers: Record<string, string>): Promise<string | undefined> => {
+    await using stream = new RawStream(keys.server.url, headers)
+    stream.register("worker-1", ["ship-order"])
+    await stream.closed()
+    return stream.end?.error?.code
+  }
+  const by = (key: string) => ({ authorization: `Bearer ${key}` })
+
+  it("is refused to everybody who may not have it, and nothing is changed", async () => {
+    const [elsewhere, missing, denied] = [
+      await doors.elsewhere(),
+      await doors.without("worker:run"),
+      await doors.denied("worker:run", "worker:worker-1")
+    ]
+    const before = stored.rows()
+
+    assert.deepStrictEqual(
+      [
+        await refused({}),
+        await refused(by("ifk_wrong")),
+        await refused({ ...by(elsewhere), "x-ironflow-environment": "default" }),
+        await refused(by(missing)),
+        await refused(by(denied))
+      ],
+      ["unauthenticated", "unauthenticated", "permission_denied", "permission_denied", "permission_denied"]
+    )
+    assert.deepStrictEqual(stored.rows(), before)
+  })
+
+  it("ends when its key ends", async () => {
+    const { id, key } = await keys.makeKey({ role_ids: ["role_admin"] })
+    await using stream = new RawStream(keys.server.url, by(key))
+    await once(stream.stream, "response")
+    await keys.ok(keys.send("DELETE", `/api/v1/apikeys/${id}`))
+    await stream.closed()
+
+    assert.strictEqual(stream.end?.error?.code, "unauthenticated")
+  })
+})
+
+describe("what the server listens to", () => {
+  it("is in the tables", () => {
+    const folder = join(import.meta.dirname, "../../src/Engine")
+    const literal = /\b(?:path|endpoint): *(?:"|`|\{)/
+    const found = readdirSync(folder, { recursive: true, encoding: "utf8" })
+      .filter((file) => file.endsWith(".ts"))
+      .filter((file) => literal.test(readFileSync(join(folder, file), "utf8")))
+
+    assert.deepStrictEqual(found, [])
+  })
+})

@@ -1,0 +1,69 @@
+/** Requests of HTTP/2 that are over before they are looked at. */
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
+import { CONNECT_PATH } from "../../src/Protocol/Connect/Messages.ts"
+import { send } from "../wire/RawClient.ts"
+import { RawSocket } from "../wire/RawSocket.ts"
+import { hpack, http2Frame, PREFACE } from "./Http2Frames.ts"
+
+const terminal = new Terminal()
+let port: number
+let server: Running
+beforeAll(async () => {
+  port = await freePort()
+  server = terminal.start(["serve", "--port", String(port)])
+  await server.until(`Ironflow listens at http://127.0.0.1:${port}`)
+}, 40_000)
+afterAll(() => terminal[Symbol.asyncDispose]())
+
+const request = (path: string, stream: number): Buffer =>
+  http2Frame(
+    1,
+    4,
+    stream,
+    hpack([
+      [":method", "POST"],
+      [":path", path],
+      [":scheme", "http"],
+      [":authority", "127.0.0.1"],
+      ["content-type", path === CONNECT_PATH ? "application/connect+proto" : "application/json"]
+    ])
+  )
+const cancel = (stream: number): Buffer => http2Frame(3, 0, stream, Buffer.from([0, 0, 0, 8]))
+const isStillThere = http2Frame(6, 0, 0, Buffer.from("is it on"))
+
+describe("a stream of HTTP/2", () => {
+  it.each([
+    ["of a worker", CONNECT_PATH],
+    ["of a call", "/ironflow.v1.IronflowService/Trigger"]
+  ])("%s that ends as it begins is no bug", async (_whose, path) => {
+    using socket = await RawSocket.open(port)
+    const before = server.output().length
+    const streams = Array.from({ length: 20 }, (_, i) => 2 * i + 1)
+    await socket.send(
+      Buffer.concat([
+        PREFACE,
+        http2Frame(4, 0, 0, Buffer.alloc(0)),
+        ...streams.flatMap((stream) => [request(path, stream), cancel(stream)]),
+        isStillThere
+      ])
+    )
+
+    await socket.until("is it on")
+    assert.strictEqual((await send(`http://127.0.0.1:${port}`, "GET", "/health")).status, 200)
+    assert.notInclude(server.output().slice(before), "because of a bug")
+  })
+
+  it("that comes with the end of its connection is no bug", async () => {
+    using socket = await RawSocket.open(port)
+    const before = server.output().length
+    const unexpected = http2Frame(8, 0, 0, Buffer.alloc(4))
+    await socket.send(
+      Buffer.concat([PREFACE, http2Frame(4, 0, 0, Buffer.alloc(0)), request(CONNECT_PATH, 1), unexpected])
+    )
+
+    await socket.all()
+    assert.strictEqual((await send(`http://127.0.0.1:${port}`, "GET", "/health")).status, 200)
+    assert.notInclude(server.output().slice(before), "because of a bug")
+  })
+})
