@@ -111,12 +111,15 @@ export class Channel {
         if (line.calls.size === 0) this.#rest(line)
       }
       const askedAt = this.#now()
-      const inTime = this.#after(timeoutMs, () => {
+      const giveUp = (): void => {
+        if (!line.calls.has(id)) return
         takeBack()
         // nothing at all has come since: the next call is not to wait for the same
         if (line.heardAt < askedAt) line.webSocket.terminate()
         resume(Effect.fail(late()))
-      })
+      }
+      // what has come in while the process was too busy to look is read first
+      const inTime = this.#after(timeoutMs, () => void setImmediate(giveUp))
       line.calls.set(id, (answer) => {
         inTime()
         resume(answer ?? Effect.fail(this.#broken(what)))

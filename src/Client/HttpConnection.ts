@@ -12,6 +12,7 @@ import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
 import { ENVIRONMENT_HEADER, type Method } from "../Protocol/Http/Endpoints.ts"
 import { Channels } from "./Channel.ts"
 import type { ResolvedServer } from "./HttpConfig.ts"
+import { inTime } from "./InTime.ts"
 
 export interface Request {
   readonly method: Method
@@ -86,9 +87,10 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
               return Effect.map(response.text, (text) => ({ status: response.status, text }))
             }
           )
-          return Effect.timeoutOrElse(
+          return inTime(
             Effect.mapError(answer, (error) => connectionError(server, what, error)),
-            { duration: timeoutMs, orElse: () => Effect.fail(late()) }
+            timeoutMs,
+            () => Effect.fail(late())
           )
         })
     }

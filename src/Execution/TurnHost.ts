@@ -34,6 +34,8 @@ export interface TurnHost {
    * it says `false` it has aborted the turn.
    */
   readonly mayBegin?: () => boolean
+  /** Begins a step's code, now or a little later. At once when absent. */
+  readonly pace?: (start: () => void) => void
   /** Brings the data of a stored event to its newest version. */
   readonly upcast?: (name: string, data: unknown, version: number) => unknown
   /** For tests. */

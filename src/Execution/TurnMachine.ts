@@ -401,6 +401,17 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
         this.#attemptTimedOut(attempt, timeout)
       )
     }
+    const { mayBegin, pace } = this.host
+    if (pace === undefined) return this.#beginCode(attempt, code)
+    pace(() => {
+      // it may have ended while it waited
+      if (!this.#attempts.has(attempt)) return
+      if (attempt.abortReason !== undefined) attempt.fail(attempt.abortReason)
+      else if (mayBegin?.() !== false) this.#beginCode(attempt, code)
+    })
+  }
+
+  #beginCode(attempt: Attempt, code: StepCode): void {
     const begin = this.host.probe?.begin
     if (begin === undefined) code.begin(attempt)
     else begin(attempt, code)

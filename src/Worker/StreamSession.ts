@@ -7,6 +7,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
+import { inTime } from "../Client/InTime.ts"
 import { ConnectionError, type IronflowError, TimeoutError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import type * as Turns from "../Protocol/Http/Turns.ts"
@@ -85,18 +86,11 @@ export const openStream = (
         events.onLost(current)
       }
     })
-    return opening.pipe(
-      Scope.provide(scope),
-      Effect.timeoutOrElse({
-        duration: timeoutMs,
-        orElse: () =>
-          Effect.fail(
-            new TimeoutError(
-              `${what} got no answer from ${options.server.url} within ${timeoutMs}ms`,
-              timeoutMs
-            )
-          )
-      }),
+    return inTime(Scope.provide(opening, scope), timeoutMs, () =>
+      Effect.fail(
+        new TimeoutError(`${what} got no answer from ${options.server.url} within ${timeoutMs}ms`, timeoutMs)
+      )
+    ).pipe(
       Effect.onError(() => Scope.close(scope, Exit.void)),
       Effect.map(({ registered, stream }) => {
         current = { stream, scope, registered: readRegistered(registered), over, lost }
@@ -111,6 +105,8 @@ export class StreamSession extends TurnSession {
   readonly #streams: Streams
   #current: Current | undefined
   #tellingRoom = false
+  /** When the last sign of life was sent. */
+  #shownAt = Number.NEGATIVE_INFINITY
 
   /** Opens the first stream; `undefined` when the server does not exchange turns over it. */
   static open(
@@ -259,15 +255,12 @@ export class StreamSession extends TurnSession {
       const patienceMs = Math.floor(
         call === "room" ? Math.min(this.patienceMs, heartbeatMs / 2) : this.patienceMs
       )
-      return Effect.timeoutOrElse(Effect.raceFirst(answer, over), {
-        duration: patienceMs,
-        orElse: () => {
-          const silent = new ConnectionError(
-            `The stream to the Ironflow server at ${this.link.options.server.url} has not answered the call "${call}" for ${patienceMs}ms`
-          )
-          if (this.#current === current) this.#lose(silent)
-          return Effect.fail(sessionOver(silent.message, silent))
-        }
+      return inTime(Effect.raceFirst(answer, over), patienceMs, () => {
+        const silent = new ConnectionError(
+          `The stream to the Ironflow server at ${this.link.options.server.url} has not answered the call "${call}" for ${patienceMs}ms`
+        )
+        if (this.#current === current) this.#lose(silent)
+        return Effect.fail(sessionOver(silent.message, silent))
       })
     })
   }
@@ -277,6 +270,7 @@ export class StreamSession extends TurnSession {
     const { session } = this
     if (session === undefined) return Effect.void
     const sentAt = monotonicMs(this.link.clock)
+    this.#shownAt = sentAt
     const renewal = this.renewal()
     return this.#call("room", `{"session":${JSON.stringify(session)},${this.room()}${renewal}}`).pipe(
       Effect.matchEffect({
@@ -303,9 +297,11 @@ export class StreamSession extends TurnSession {
     )
   })
 
-  readonly #keepAlive: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.sleep(Math.min(this.beatMs, this.link.options.heartbeatMs / 2))
-  ).pipe(Effect.andThen(this.#showLife), Effect.forever)
+  readonly #keepAlive: Effect.Effect<void> = Effect.suspend(() => {
+    const beatMs = Math.min(this.beatMs, this.link.options.heartbeatMs / 2)
+    // a process that was busy makes up for the time
+    return Effect.sleep(Math.max(0, this.#shownAt + beatMs - monotonicMs(this.link.clock)))
+  }).pipe(Effect.andThen(this.#showLife), Effect.forever)
 
   #lose(reason: ConnectionError): void {
     const { session } = this

@@ -7,6 +7,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { invalidResponse } from "../Client/HttpFailures.ts"
+import { lookAgain } from "../Client/InTime.ts"
 import { ConnectionError, IronflowError, LimitExceededError, serializeError } from "../Errors.ts"
 import { byteLength, isObject } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
@@ -77,6 +78,8 @@ export abstract class TurnSession implements WorkerSession {
   #heldSince: number
   /** When a renewal was last sent. */
   #renewedAt: number
+  /** Deliveries that are looked at when what came with them was read. */
+  #unread: Array<Turns.Delivery> | undefined
 
   constructor(link: ServerLink, instance: string, terms: Turns.RegisterTurnsResponse, sentAt: number) {
     this.link = link
@@ -205,8 +208,22 @@ export abstract class TurnSession implements WorkerSession {
 
   /** Takes deliveries in the order of their numbers, each once. */
   protected deliver(deliveries: Turns.PollResponse["deliveries"]): void {
-    // what has come while the process was frozen, or too busy to look, may belong to somebody else by now
-    if (deliveries.length > 0 && !this.checkLeases()) return
+    if (deliveries.length === 0) return
+    if (this.#unread === undefined && this.#safeLeftMs > 0) return this.#takeAll(deliveries)
+    // what has come while the process was frozen, or too busy to look, may belong to somebody else: what comes behind it may tell
+    if (this.#unread === undefined) {
+      this.#unread = []
+      const { session } = this
+      setImmediate(() => {
+        const unread = this.#unread ?? []
+        this.#unread = undefined
+        if (session === this.session && this.checkLeases()) this.#takeAll(unread)
+      })
+    }
+    this.#unread.push(...deliveries)
+  }
+
+  #takeAll(deliveries: Turns.PollResponse["deliveries"]): void {
     for (const delivery of deliveries) {
       if (delivery.seq <= this.seen) continue
       this.seen = delivery.seq
@@ -554,8 +571,16 @@ export abstract class TurnSession implements WorkerSession {
   /** Drops turns while their leases still hold: afterwards somebody else may run them. */
   readonly #watchLeases: Effect.Effect<void> = Effect.suspend(() => {
     const leftMs = this.#safeLeftMs
-    if (leftMs <= 0 && this.#active.size > 0) this.#loseAll()
-    return Effect.andThen(Effect.sleep(leftMs > 0 ? leftMs : this.#safeMs / 4), this.#watchLeases)
+    if (leftMs > 0) return Effect.andThen(Effect.sleep(leftMs), this.#watchLeases)
+    // what says that they hold may have come in while the process was too busy to look
+    return Effect.andThen(
+      lookAgain,
+      Effect.suspend(() => {
+        if (this.#safeLeftMs > 0) return this.#watchLeases
+        if (this.#active.size > 0) this.#loseAll()
+        return Effect.andThen(Effect.sleep(this.#safeMs / 4), this.#watchLeases)
+      })
+    )
   })
 
   readonly checkLeases = (): boolean => {

@@ -34,7 +34,9 @@ import type { ProjectionFeed } from "../Protocol/Projections.ts"
 import { toRegistration } from "../Protocol/Registration.ts"
 import { type AccessError, type WorkerRegistration, WorkerTransport } from "../Protocol/Worker.ts"
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from "./Options.ts"
+import { Pace } from "./Pace.ts"
 import { Reporter, sendAgain } from "./Reporter.ts"
+import { monotonicMs } from "./ServerLink.ts"
 import { Turns } from "./Turns.ts"
 import { SDK_VERSION } from "./Version.ts"
 
@@ -127,7 +129,9 @@ export const make = <
         context,
         logger: config.logger,
         ...(probe === undefined ? {} : { probe }),
-        ...(session.checkLeases === undefined ? {} : { mayBegin: session.checkLeases }),
+        ...(session.checkLeases === undefined
+          ? {}
+          : { mayBegin: session.checkLeases, pace: new Pace(() => monotonicMs(clock)).begin }),
         ...(eventDefinitions === undefined
           ? {}
           : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })

@@ -6,6 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
+import { lookAgain } from "../../src/Client/InTime.ts"
 import { createDeferred } from "../../src/Deferred.ts"
 import { ConnectionError, UnauthenticatedError, ValidationError } from "../../src/Errors.ts"
 import {
@@ -304,6 +305,7 @@ describe("a polling worker", () => {
       yield* TestClock.adjust("17 seconds")
       assert.deepStrictEqual(notices, [])
       yield* TestClock.adjust("1 seconds")
+      yield* engine.until(() => notices.length > 0)
 
       assert.deepInclude(notices[0], { _tag: "LeaseLost", jobId: "job-a" })
       assert.strictEqual(notices.length, 1)
@@ -347,6 +349,9 @@ describe("a polling worker", () => {
       // what has come is looked at before the timers
       frozenMs = 60_000
       poll.answer(200, { deliveries: [{ seq: 2, job: job("b") }] })
+      yield* engine.until(() => notices.length > 0)
+      // the engine ends the poll of a session that another one has replaced
+      engine.openPoll?.answer(404, { code: "WORKER_UNKNOWN", message: "who?" })
       const next = yield* engine.poll({ session: "ses-2" })
 
       assert.deepStrictEqual(jobs, ["job-a"])
@@ -369,11 +374,14 @@ describe("a polling worker", () => {
       last.answer(404, { code: "WORKER_UNKNOWN", message: "who?" })
       yield* engine.until(() => engine.of("register").length === 2)
       // the first attempt is given up after a third of the lease, so that there is time for another
-      yield* TestClock.adjust("11 seconds")
+      yield* TestClock.adjust("10 seconds")
+      yield* Effect.andThen(lookAgain, lookAgain)
+      yield* TestClock.adjust("1 second")
       yield* engine.until(() => engine.of("register").length === 3)
       const slow = engine.of("register")[2]!
       assert.deepStrictEqual(slow.body.jobs, ["job-a"])
       yield* TestClock.adjust("8 seconds")
+      yield* engine.until(() => notices.length > 0)
       assert.deepInclude(notices[0], { _tag: "LeaseLost", jobId: "job-a" })
 
       engine.answer = () => undefined

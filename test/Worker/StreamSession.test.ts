@@ -218,6 +218,7 @@ describe("a worker on a stream", () => {
       yield* TestClock.adjust("11000 millis")
       assert.deepStrictEqual(it.notices, [])
       yield* TestClock.adjust("200 millis")
+      yield* until(() => it.notices.length > 0)
 
       assert.deepStrictEqual(
         it.notices.map((notice) => [notice._tag, notice.jobId]),
