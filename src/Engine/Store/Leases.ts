@@ -5,7 +5,7 @@ import * as Limits from "../../Limits.ts"
 import type { Job, JobEvent, JournalEntry, Notice, OpenStep, StepKind } from "../../Protocol/Worker.ts"
 import { acceptsLabels, type RegisteredFunction } from "../Registry.ts"
 import { entityOfRow } from "./Events.ts"
-import { endRun, functionIdOf, invocationEventId } from "./RunRows.ts"
+import { checkEvent, endRun, functionIdOf, invocationEventId } from "./RunRows.ts"
 import type { Adoption, Claim, Demand } from "./Store.ts"
 import { type Holder, readLease, whyStuck } from "./Stuck.ts"
 import { readKind } from "./StepKinds.ts"
@@ -179,7 +179,7 @@ const claimLimited = (
     }
     after = String(next.concurrency_key)
     const held = tx.get(
-      "SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL",
+      `SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
       fn.key,
       after
     )
@@ -341,8 +341,10 @@ const preferred = (fn: RegisteredFunction, takers: ReadonlyArray<Taker>): Taker 
   return best
 }
 
-export const jobEvent = (row: Row): JobEvent =>
-  row.input === null
+/** Throws a `StoreError` when the event is missing: handlers get no event that never was. */
+export const jobEvent = (row: Row): JobEvent => {
+  checkEvent(row)
+  return row.input === null
     ? {
         id: String(row.e_id),
         name: String(row.e_name),
@@ -362,6 +364,7 @@ export const jobEvent = (row: Row): JobEvent =>
         timestamp: Number(row.created_at),
         source: "invoke"
       }
+}
 
 export const readJournal = (tx: Transaction, run: number): ReadonlyArray<JournalEntry> =>
   tx.all("SELECT * FROM steps WHERE run = ? ORDER BY seq", run).map((row) => ({
