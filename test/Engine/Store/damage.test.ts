@@ -370,6 +370,35 @@ describe("a run whose rows are damaged", () => {
     )
   )
 
+  it.effect("costs the others nothing when its id cannot be looked up", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const jobs = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge"))
+          yield* startMany(shop, 900)
+          return yield* shop.claim({ functions: ["charge"], credit: 900, leaseMs: 60_000 })
+        })
+      )
+      overwritePagesWith(filename, "sqlite_autoindex_runs_1", jobs[100]!.runId)
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          const some = [jobs[100]!, jobs[800]!, jobs[850]!]
+          const acks = yield* shop.store.applyReports(
+            some.map(({ jobId, runId }) => ({ jobId, runId, ops: [done("charge:0"), suspend()] }))
+          )
+
+          assert.deepStrictEqual(
+            acks.map(({ _tag }) => _tag),
+            ["Refused", "Accepted", "Accepted"]
+          )
+          assert.include(JSON.stringify(acks[0]), "the database is damaged")
+        })
+      )
+    })
+  )
+
   it.effect("costs only itself when it is new and its first step falls on a damaged page", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
