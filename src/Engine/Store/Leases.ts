@@ -423,7 +423,8 @@ export const extendLeases = (
           jobId
         ) === 0 &&
         // one that cannot run out is not gone
-        tx.get(`SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL${sound}`, jobId) === undefined
+        amongLeased(tx, `SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL${sound}`, jobId) ===
+          undefined
       )
     } catch (error) {
       // it costs the others their leases otherwise
@@ -438,9 +439,13 @@ export const extendLeases = (
   })
 }
 
+/** The row of a job that may be held by a worker in the process: those leases have no index, and all that are held are read. */
+const amongLeased = (tx: Transaction, sql: string, jobId: string): Row | undefined =>
+  tx.among("run", ["SELECT key FROM runs WHERE lease IS NOT NULL"], sql, jobId)[0]
+
 const isStuck = (tx: Transaction, jobId: string, holder: Holder): boolean => {
   const row = tx.get(
-    "SELECT function, status, worker, lease_until, updated_at FROM runs WHERE lease = ?",
+    `SELECT function, status, worker, lease_until, updated_at FROM runs WHERE lease = ? AND lease_until IS NOT NULL${tx.damage.except("run", "key")}`,
     jobId
   )
   return row !== undefined && whyStuck(readLease(tx, row), () => holder, tx.now()) !== undefined
@@ -563,8 +568,9 @@ export const expireLeases = (tx: Transaction, limit: number): number => {
 
 /** Takes a run back whose turn was lost while its worker lives; says whether it held the lease. `why` continues "last: ". */
 export const loseLease = (tx: Transaction, jobId: string, why: string): boolean => {
-  const row = tx.get(
-    `SELECT key, function, worker, losses FROM runs WHERE lease = ?${tx.damage.except("run", "key")}`,
+  const row = amongLeased(
+    tx,
+    `SELECT key, function, worker, losses FROM runs WHERE lease = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
     jobId
   )
   if (row === undefined) return false

@@ -578,6 +578,34 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
+  it.effect("costs the others no lease whose turns have a limit, and no turn that is taken back", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const jobs = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge"))
+          yield* startMany(shop, 900)
+          return yield* shop.claim({ functions: ["charge"], credit: 900, leaseMs: 60_000 })
+        })
+      )
+      overwritePagesWith(filename, "runs", jobs[100]!.runId)
+
+      yield* visit(filename, ({ store }) =>
+        Effect.gen(function* () {
+          const ids = [jobs[100]!, jobs[800]!, jobs[850]!].map(({ jobId }) => jobId)
+          const holder = { turnLimitMs: () => 60_000 }
+          for (let beat = 0; beat < 2; beat++) {
+            assert.deepStrictEqual(yield* store.extendLeases([...ids, "no-job"], 60_000, holder), [
+              jobs[100]!.jobId,
+              "no-job"
+            ])
+          }
+          assert.isTrue(yield* store.loseLease(jobs[800]!.jobId, "it does not answer"))
+        })
+      )
+    })
+  )
+
   it.effect("keeps no event from being stored that it waits for, and none from reaching the others", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
