@@ -37,9 +37,17 @@ export const startTurn = (
     onEnd
   })
 
+  let stored: Stored
+  try {
+    stored = decodeEvent(job)
+  } catch (error) {
+    turn.pauseForDamagedEvent(error)
+    return turn
+  }
+
   const start = (data: unknown): void => {
     if (turn.isOver) return
-    const event = eventOf(job, data)
+    const event = eventOf(job, data, stored.metadata)
     const run = {
       id: job.runId,
       functionId: job.functionId,
@@ -55,7 +63,7 @@ export const startTurn = (
   }
 
   try {
-    const data = eventData(fn, job, host)
+    const data = eventData(fn, job, stored.data, host)
     if (data instanceof Promise) data.then(start).catch((error: unknown) => turn.failed(error))
     else start(data)
   } catch (error) {
@@ -64,14 +72,24 @@ export const startTurn = (
   return turn
 }
 
+/** What is JSON in the event as it is stored. */
+interface Stored {
+  readonly data: unknown
+  readonly metadata: Record<string, unknown> | undefined
+}
+
+const decodeEvent = ({ event }: Job): Stored => ({
+  data: decodeJson(event.data),
+  metadata: decodeJson(event.metadata) as Record<string, unknown> | undefined
+})
+
 /** The event's data as the handler gets it: upcast, validated. A promise when the schema is asynchronous. */
-const eventData = (fn: AnyFunction, { event }: Job, host: TurnHost): unknown => {
-  const data = decodeJson(event.data)
+const eventData = (fn: AnyFunction, { event }: Job, data: unknown, host: TurnHost): unknown => {
   const newest = host.upcast === undefined ? data : host.upcast(event.name, data, event.version)
   return validateEventData(fn, event.name, newest)
 }
 
-const eventOf = (job: Job, data: unknown): IronflowEvent => {
+const eventOf = (job: Job, data: unknown, metadata: Stored["metadata"]): IronflowEvent => {
   const { event } = job
   return {
     id: event.id,
@@ -79,9 +97,7 @@ const eventOf = (job: Job, data: unknown): IronflowEvent => {
     version: event.version,
     data,
     timestamp: new Date(event.timestamp),
-    ...(event.metadata === undefined
-      ? {}
-      : { metadata: decodeJson(event.metadata) as Record<string, unknown> }),
+    ...(metadata === undefined ? {} : { metadata }),
     ...(event.source === undefined ? {} : { source: event.source }),
     ...(event.idempotencyKey === undefined ? {} : { idempotencyKey: event.idempotencyKey }),
     ...(event.entity === undefined ? {} : { entity: event.entity })

@@ -1057,13 +1057,31 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
    * right, because of a disk.
    */
   pauseForDamage(call: StepCall, error: unknown): void {
+    this.#pauseForDamage(
+      `the recorded value of step "${call.name}" (${call.key})`,
+      "Restore the database from a backup, or patch the step, and resume the run",
+      error,
+      { stepKey: call.key, stepName: call.name }
+    )
+  }
+
+  /** The same of the event that has started the run. */
+  pauseForDamagedEvent(error: unknown): void {
+    this.#pauseForDamage(
+      `what is stored of event "${this.job.event.name}" (${this.job.event.id})`,
+      "Restore the database from a backup, and resume the run",
+      error
+    )
+  }
+
+  #pauseForDamage(what: string, remedy: string, error: unknown, details?: object): void {
     if (this.#phase === "over") return
     const code = "STORE_CORRUPT"
     const message =
-      `Function "${this.plan.functionId}", run ${this.job.runId}: the recorded value of step "${call.name}" (${call.key}) is damaged ` +
-      `in the database: ${toError(error).message}. Restore the database from a backup, or patch the step, and resume the run`
+      `Function "${this.plan.functionId}", run ${this.job.runId}: ${what} is damaged ` +
+      `in the database: ${toError(error).message}. ${remedy}`
     this.#finish(
-      { _tag: "Pause", code, message, details: { stepKey: call.key, stepName: call.name } },
+      { _tag: "Pause", code, message, ...(details === undefined ? {} : { details }) },
       { _tag: "Paused", code, message }
     )
   }

@@ -82,6 +82,8 @@ export class ScriptedEngine {
   /** Commits only when `commit` is called. */
   manual = false
   event: unknown = {}
+  /** The data and the metadata of the event as they are stored, if not as JSON of `event`. */
+  stored: { readonly data?: string; readonly metadata?: string } = {}
   lingerMs = 0
   generation = 0
   attempt = 1
@@ -182,7 +184,8 @@ export class ScriptedEngine {
         name: "order.placed",
         version: 1,
         data: JSON.stringify(this.event),
-        timestamp: 0
+        timestamp: 0,
+        ...this.stored
       },
       journal: [...this.journal],
       open: [...this.open.values()].map(({ failures, kind, name, pending, stepKey }) => ({

@@ -1145,6 +1145,32 @@ describe("nondeterminism", () => {
     }
   )
 
+  for (const column of ["data", "metadata"]) {
+    both(
+      `an event whose ${column} is damaged pauses the run, which neither fails nor begins`,
+      {
+        promise:
+          (probe) =>
+          async ({ step }) => {
+            await step.run("charge", probe.code("charge", 1))
+          },
+        effect: (probe) => () => Step.run("charge", attempt(probe.code("charge", 1)))
+      },
+      async ({ engine, fn, log }) => {
+        engine.stored = { [column]: '{"amount' }
+
+        const end = await engine.turn(fn)
+        await settle()
+
+        assert.strictEqual(end._tag, "Paused")
+        assert.deepStrictEqual(log, [])
+        const [pause] = engine.ops("Pause")
+        assert.strictEqual(pause?.code, "STORE_CORRUPT")
+        assert.include(pause?.message, 'what is stored of event "order.placed" (evt_1) is damaged')
+      }
+    )
+  }
+
   only(
     "the pause names both places when the recorded one is known",
     () => {

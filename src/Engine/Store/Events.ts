@@ -5,7 +5,7 @@ import { evaluateExpression } from "../../Expression.ts"
 import { readPath } from "../../Path.ts"
 import { type EventView, eventView, type RegisteredFunction } from "../Registry.ts"
 import { fingerprint, recall, recallUnscoped, remember } from "./Idempotency.ts"
-import { createRun, invocationEventId } from "./RunRows.ts"
+import { checkEvent, createRun, invocationEventId } from "./RunRows.ts"
 import type { AppendedEvent, AppendedMessage, NewEvent, NewMessage } from "./Store.ts"
 import { countMessage } from "./TopicRows.ts"
 import { type Row, type Transaction, WaitKind } from "./Transaction.ts"
@@ -340,6 +340,7 @@ export const triggerView = (tx: Transaction, run: number): EventView => {
     run
   )
   if (row === undefined) throw new Error(`no run with key ${run}`)
+  checkEvent({ input: row.input!, e_id: row.id!, e_data: row.data! })
   return row.input === null
     ? viewOfRow(row)
     : invocationView(String(row.run_id), String(row.input), Number(row.created_at))

@@ -1,6 +1,6 @@
 /** Reading runs: their steps, and the situation of one. */
 import type { FunctionInfo, RunStep } from "../../Client/Client.ts"
-import { findRun, readRun, runError } from "./RunRows.ts"
+import { findRun, problemWithEvent, runError, runOf } from "./RunRows.ts"
 import { heldBackBy } from "./Schedules.ts"
 import { readKind } from "./StepKinds.ts"
 import type { RunSituation } from "./Store.ts"
@@ -78,22 +78,26 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
     row.actor === null
       ? undefined
       : tx.get("SELECT worker FROM actors WHERE function = ? AND actor = ?", row.function!, row.actor!)
-  const damage = tx.damage.why("run", Number(row.key))
+  const damage = tx.damage.why("run", Number(row.key)) ?? problemWithEvent(row)
   const heldBack = heldBackBy(tx, Number(row.function), runId)
   return {
-    run: readRun(tx, row),
+    run: runOf(tx, row),
     environment,
     ...(damage === undefined ? {} : { damage }),
     held,
     holders,
-    waits: tx
-      .all("SELECT * FROM waits WHERE run = ? ORDER BY due_at", row.key!)
-      .map((wait) => waitOf(tx, runId, wait)),
+    // what else there is of a damaged run may be what cannot be read
+    waits:
+      damage !== undefined
+        ? []
+        : tx
+            .all("SELECT * FROM waits WHERE run = ? ORDER BY due_at", row.key!)
+            .map((wait) => waitOf(tx, runId, wait)),
     ...(row.lease === null
       ? {}
       : {
           lease: readLease(tx, row),
-          ...lastStep(tx, row)
+          ...(damage === undefined ? lastStep(tx, row) : {})
         }),
     ...(row.ready_at === null ? {} : { readyAt: Number(row.ready_at) }),
     ...(Number(row.losses) < SUSPECT_FROM ? {} : { losses: Number(row.losses) }),

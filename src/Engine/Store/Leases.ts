@@ -5,7 +5,7 @@ import * as Limits from "../../Limits.ts"
 import type { Job, JobEvent, JournalEntry, Notice, OpenStep, StepKind } from "../../Protocol/Worker.ts"
 import { acceptsLabels, type RegisteredFunction } from "../Registry.ts"
 import { entityOfRow } from "./Events.ts"
-import { endRun, functionIdOf, invocationEventId } from "./RunRows.ts"
+import { checkEvent, endRun, functionIdOf, invocationEventId } from "./RunRows.ts"
 import type { Adoption, Claim, Demand } from "./Store.ts"
 import { type Holder, readLease, whyStuck } from "./Stuck.ts"
 import { readKind } from "./StepKinds.ts"
@@ -179,7 +179,7 @@ const claimLimited = (
     }
     after = String(next.concurrency_key)
     const held = tx.get(
-      "SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL",
+      `SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
       fn.key,
       after
     )
@@ -341,8 +341,10 @@ const preferred = (fn: RegisteredFunction, takers: ReadonlyArray<Taker>): Taker 
   return best
 }
 
-export const jobEvent = (row: Row): JobEvent =>
-  row.input === null
+/** Throws a `StoreError` when the event is missing: handlers get no event that never was. */
+export const jobEvent = (row: Row): JobEvent => {
+  checkEvent(row)
+  return row.input === null
     ? {
         id: String(row.e_id),
         name: String(row.e_name),
@@ -362,6 +364,7 @@ export const jobEvent = (row: Row): JobEvent =>
         timestamp: Number(row.created_at),
         source: "invoke"
       }
+}
 
 export const readJournal = (tx: Transaction, run: number): ReadonlyArray<JournalEntry> =>
   tx.all("SELECT * FROM steps WHERE run = ? ORDER BY seq", run).map((row) => ({
@@ -420,7 +423,8 @@ export const extendLeases = (
           jobId
         ) === 0 &&
         // one that cannot run out is not gone
-        tx.get(`SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL${sound}`, jobId) === undefined
+        amongLeased(tx, `SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL${sound}`, jobId) ===
+          undefined
       )
     } catch (error) {
       // it costs the others their leases otherwise
@@ -435,9 +439,13 @@ export const extendLeases = (
   })
 }
 
+/** The row of a job that may be held by a worker in the process: those leases have no index, and all that are held are read. */
+const amongLeased = (tx: Transaction, sql: string, jobId: string): Row | undefined =>
+  tx.among("run", ["SELECT key FROM runs WHERE lease IS NOT NULL"], sql, jobId)[0]
+
 const isStuck = (tx: Transaction, jobId: string, holder: Holder): boolean => {
   const row = tx.get(
-    "SELECT function, status, worker, lease_until, updated_at FROM runs WHERE lease = ?",
+    `SELECT function, status, worker, lease_until, updated_at FROM runs WHERE lease = ? AND lease_until IS NOT NULL${tx.damage.except("run", "key")}`,
     jobId
   )
   return row !== undefined && whyStuck(readLease(tx, row), () => holder, tx.now()) !== undefined
@@ -560,8 +568,9 @@ export const expireLeases = (tx: Transaction, limit: number): number => {
 
 /** Takes a run back whose turn was lost while its worker lives; says whether it held the lease. `why` continues "last: ". */
 export const loseLease = (tx: Transaction, jobId: string, why: string): boolean => {
-  const row = tx.get(
-    `SELECT key, function, worker, losses FROM runs WHERE lease = ?${tx.damage.except("run", "key")}`,
+  const row = amongLeased(
+    tx,
+    `SELECT key, function, worker, losses FROM runs WHERE lease = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
     jobId
   )
   if (row === undefined) return false

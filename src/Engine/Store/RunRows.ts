@@ -6,6 +6,7 @@ import {
   RunNotFoundError,
   type SerializedError,
   serializeError,
+  StoreError,
   withoutEncoding
 } from "../../Errors.ts"
 import type { JsonText, Outcome } from "../../Protocol/Worker.ts"
@@ -210,6 +211,9 @@ const tellParent = (
 ): void => {
   const waiting = tx.get("SELECT run, step_key FROM waits WHERE child = ? AND fired IS NULL", run.key)
   if (waiting === undefined) return
+  const parent = Number(waiting.run)
+  // it cannot be told, which must not keep the child from ending
+  if (tx.damage.why("run", parent) !== undefined) return
   const functionId = functionIdOf(tx, run.function)
   const outcome: Outcome =
     ending._tag === "Completed"
@@ -218,7 +222,7 @@ const tellParent = (
           _tag: "Failure",
           error: serializeError(new InvokeError(functionId, run.id, messageOf(ending.error)))
         }
-  fireWait(tx, Number(waiting.run), String(waiting.step_key), outcome)
+  tx.apart("run", parent, () => fireWait(tx, parent, String(waiting.step_key), outcome))
 }
 
 /** Runs, each with the id and the data of its triggering event. */
@@ -227,6 +231,21 @@ export const RUNS_WITH_EVENTS =
 
 /** The id of the event that an invoked run sees; there is none in the log. */
 export const invocationEventId = (runId: string): string => `evt_${runId.slice(runId.indexOf("_") + 1)}`
+
+/** Throws a `StoreError` when {@link problemWithEvent} finds something. */
+export const checkEvent = (row: Row): void => {
+  const problem = problemWithEvent(row)
+  if (problem !== undefined) throw new StoreError(problem, { code: "STORE_CORRUPT" })
+}
+
+/**
+ * What is wrong when the event of a row with `e_id` and `e_data` is not in the log. Events are never deleted, and an invoked
+ * run has its input instead.
+ */
+export const problemWithEvent = (row: Row): string | undefined =>
+  row.input === null && (row.e_id === null || row.e_data === null)
+    ? "the event that has started the run cannot be found, since the log is damaged"
+    : undefined
 
 /** The row of a run with its event, or a `RunNotFoundError`. */
 export const findRun = (tx: Transaction, environment: string, runId: string): Row => {
@@ -294,6 +313,12 @@ const stackOf = (error: SerializedError): string | undefined => {
 
 /** A row of {@link RUNS_WITH_EVENTS} as clients see it. */
 export const readRun = (tx: Transaction, row: Row): Run => {
+  checkEvent(row)
+  return runOf(tx, row)
+}
+
+/** The same, also of a run whose event is missing. */
+export const runOf = (tx: Transaction, row: Row): Run => {
   const fn = tx.registry.byKey(Number(row.function))
   const optional = {
     input: decodeStored(text(row.input ?? row.e_data)),

@@ -15,6 +15,7 @@ import { DatabaseSync } from "node:sqlite"
 import { IronflowError, StoreError } from "../../Errors.ts"
 import { together } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
+import type { TurnReport } from "../../Protocol/Worker.ts"
 import { Registry } from "../Registry.ts"
 import * as Access from "./AccessRows.ts"
 import type { RunActivity } from "./Activity.ts"
@@ -68,7 +69,7 @@ import { fireDue, nextDueAt as findNextDue, upkeep } from "./Timers.ts"
 import { handOut, registerTokenless, saveTokenless } from "./TokenlessProjections.ts"
 import * as Topics from "./TopicRows.ts"
 import { Transaction } from "./Transaction.ts"
-import { applyReports } from "./Turns.ts"
+import { applyReports, refusedForDamage } from "./Turns.ts"
 
 export interface SqliteOptions {
   /** Path of the database file, which is created when it does not exist; `":memory:"` for one that is gone with the process. */
@@ -384,8 +385,18 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         write("delete abandoned groups", () => Groups.deleteAbandonedGroups(tx, before, limit)),
       mayHaveReady: () => tx.hot.size > 0,
       claimRuns: (demands) => write("claim runs", () => claimRuns(tx, demands)),
-      applyReports: (reports, environment, options) =>
-        write("store reports", () => applyReports(tx, reports, environment, options?.callsBack)),
+      applyReports: (reports, environment, options) => {
+        const apply = (some: ReadonlyArray<TurnReport>) =>
+          write("store reports", () => applyReports(tx, some, environment, options?.callsBack))
+        // damage that could not be put down to one run costs only those reports that meet it
+        const applyAlone = (report: TurnReport) =>
+          Effect.catchIf(apply([report]), isDamage, (error) =>
+            Effect.succeed([refusedForDamage(report, error.message)])
+          )
+        return Effect.catchIf(apply(reports), isDamage, () =>
+          Effect.map(Effect.forEach(reports, applyAlone, { concurrency: "unbounded" }), (acks) => acks.flat())
+        )
+      },
       extendLeases: (jobIds, leaseMs, holder) =>
         write("extend leases", () => extendLeases(tx, jobIds, leaseMs, holder)),
       adoptLeases: (workerId, jobIds, leaseMs, functionIds) =>

@@ -45,6 +45,7 @@ import {
   settleWait,
   stepEnded
 } from "./Waits.ts"
+import { isDamage } from "./SqliteErrors.ts"
 import { parseStored } from "./StoredJson.ts"
 
 /** Applies reports one after the other: a damaged run costs those of the others nothing. */
@@ -61,30 +62,35 @@ const applyApart = (
   environment: string | undefined,
   callsBack: boolean
 ): TurnAck => {
-  if (tx.damage.count > 0) {
-    const key = tx.get("SELECT key FROM runs WHERE id = ?", report.runId)?.key
-    const why = key === undefined ? undefined : tx.damage.why("run", Number(key))
-    if (why !== undefined) {
-      return {
-        _tag: "Refused",
-        reason: "LEASE_LOST",
-        message: `Run ${report.runId} cannot be stored, since the database is damaged: ${why}`
-      }
-    }
-  }
+  // remembered here, since it is forgotten as soon as the run ends
+  const known = tx.leasedTo(report.jobId)
   try {
-    return applyReport(tx, report, environment, callsBack)
+    if (tx.damage.count > 0) {
+      const key = known?.key ?? tx.get("SELECT key FROM runs WHERE id = ?", report.runId)?.key
+      const why = key === undefined ? undefined : tx.damage.why("run", Number(key))
+      if (why !== undefined) return refusedForDamage(report, why)
+    }
+    return applyReport(tx, report, known, environment, callsBack)
   } catch (error) {
-    // not certain: it may be the report that is not acceptable
     const keys = (db: DatabaseSync) =>
-      db
-        .prepare("SELECT key FROM runs WHERE id = ?")
-        .all(report.runId)
-        .map((row) => Number(row.key))
-    tx.blame({ error, kind: "run", keys, certain: false })
+      known !== undefined
+        ? [known.key]
+        : db
+            .prepare("SELECT key FROM runs WHERE id = ?")
+            .all(report.runId)
+            .map((row) => Number(row.key))
+    // otherwise it may be the report that is not acceptable
+    tx.blame({ error, kind: "run", keys, certain: isDamage(error) })
     throw error
   }
 }
+
+/** What a worker is told whose report cannot be stored: it would send it again for ever otherwise, and others with it. */
+export const refusedForDamage = ({ runId }: TurnReport, why: string): TurnAck => ({
+  _tag: "Refused",
+  reason: "LEASE_LOST",
+  message: `Run ${runId} cannot be stored, since the database is damaged: ${why}`
+})
 
 /**
  * Applies a report if its job holds the run, and the run is one of the environment, if that is given. `callsBack`: see
@@ -93,10 +99,10 @@ const applyApart = (
 const applyReport = (
   tx: Transaction,
   report: TurnReport,
+  known: LeasedRun | undefined,
   environment: string | undefined,
   callsBack: boolean
 ): TurnAck => {
-  const known = tx.leasedTo(report.jobId)
   if (known !== undefined && known.id === report.runId && isOf(tx, known.environment, environment)) {
     return { _tag: "Accepted", outcomes: report.ops.map((op) => applyOp(tx, known, op)) }
   }

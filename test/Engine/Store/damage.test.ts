@@ -13,8 +13,10 @@ import {
   environment,
   failure,
   handles,
+  invoke,
   type Shop,
   sleep,
+  success,
   suspend,
   waitFor
 } from "./suite/Shop.ts"
@@ -321,6 +323,238 @@ describe("a run whose rows are damaged", () => {
     })
   )
 
+  it.effect("costs the others nothing when no step of it can be written", () =>
+    withLog((said) =>
+      Effect.gen(function* () {
+        const filename = yield* newFile
+        const marker = "m".repeat(300)
+        const jobs = yield* visit(filename, (shop) =>
+          Effect.gen(function* () {
+            yield* shop.register(handles("charge"))
+            yield* startMany(shop, 100)
+            const jobs = yield* shop.claim({ functions: ["charge"], credit: 100, leaseMs: 60_000 })
+            yield* Effect.forEach(jobs, (job, n) =>
+              shop.report(job, done("charge:0", success(`${marker}-${n}-`)))
+            )
+            return jobs
+          })
+        )
+        overwritePagesWith(filename, "steps", `${marker}-50-`)
+
+        yield* visit(filename, (shop) =>
+          Effect.gen(function* () {
+            const acks = yield* shop.store.applyReports(
+              jobs.map(({ jobId, runId }) => ({ jobId, runId, ops: [done("ship:0"), complete()] }))
+            )
+            const refused = jobs.filter((_, n) => acks[n]!._tag === "Refused")
+
+            assert.include(
+              refused.map(({ runId }) => runId),
+              jobs[50]!.runId
+            )
+            assert.isBelow(refused.length, 40)
+            assert.include(JSON.stringify(acks[50]), "LEASE_LOST")
+            assert.include(JSON.stringify(acks[50]), "the database is damaged")
+            assert.strictEqual(yield* shop.status(jobs[0]!.runId), "completed")
+            assert.deepInclude(explain(yield* shop.situation(jobs[50]!.runId), [], 0), { code: "DAMAGED" })
+            assert.strictEqual(shop.store.health().status, "degraded")
+            for (const { runId } of refused) {
+              assert.lengthOf(
+                said.filter((line) => line.startsWith(`Run ${runId} is damaged`)),
+                1
+              )
+            }
+          })
+        )
+      })
+    )
+  )
+
+  it.effect("costs the others nothing when its id cannot be looked up", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const jobs = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge"))
+          yield* startMany(shop, 900)
+          return yield* shop.claim({ functions: ["charge"], credit: 900, leaseMs: 60_000 })
+        })
+      )
+      overwritePagesWith(filename, "sqlite_autoindex_runs_1", jobs[100]!.runId)
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          const some = [jobs[100]!, jobs[800]!, jobs[850]!]
+          const acks = yield* shop.store.applyReports(
+            some.map(({ jobId, runId }) => ({ jobId, runId, ops: [done("charge:0"), suspend()] }))
+          )
+
+          assert.deepStrictEqual(
+            acks.map(({ _tag }) => _tag),
+            ["Refused", "Accepted", "Accepted"]
+          )
+          assert.include(JSON.stringify(acks[0]), "the database is damaged")
+        })
+      )
+    })
+  )
+
+  it.effect("costs only itself when it is new and its first step falls on a damaged page", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge"))
+          yield* startMany(shop, 100)
+          const jobs = yield* shop.claim({ functions: ["charge"], credit: 100 })
+          yield* Effect.forEach(jobs, (job, n) =>
+            shop.report(job, done("charge:0", success(`${"m".repeat(300)}-${n}-`)), complete())
+          )
+        })
+      )
+      // what comes later is written behind it
+      overwritePagesWith(filename, "steps", "-99-")
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* startMany(shop, 3)
+          const jobs = yield* shop.claim({ functions: ["charge"], credit: 3, leaseMs: 60_000 })
+          const acks = yield* shop.store.applyReports(
+            jobs.map(({ jobId, runId }, n) => ({
+              jobId,
+              runId,
+              ops: n === 1 ? [complete()] : [done("charge:0"), complete()]
+            }))
+          )
+
+          assert.deepStrictEqual(
+            acks.map(({ _tag }) => _tag),
+            ["Refused", "Accepted", "Refused"]
+          )
+          assert.strictEqual(yield* shop.status(jobs[1]!.runId), "completed")
+          for (const n of [0, 2]) {
+            assert.deepInclude(explain(yield* shop.situation(jobs[n]!.runId), [], 0), { code: "DAMAGED" })
+          }
+          assert.deepStrictEqual(
+            yield* shop.store.extendLeases(
+              jobs.map(({ jobId }) => jobId),
+              60_000
+            ),
+            jobs.map(({ jobId }) => jobId)
+          )
+        })
+      )
+    })
+  )
+
+  it.effect("takes no room under a limit of its function", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const jobs = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
+          yield* startMany(shop, 2)
+          return yield* shop.claim({ functions: ["charge"], credit: 2, leaseMs: 60_000 })
+        })
+      )
+      assert.lengthOf(jobs, 1)
+      change(filename, `UPDATE runs SET pause = '{' WHERE id = '${jobs[0]!.runId}'`)
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          const [{ jobId, runId }] = jobs as [Job]
+          yield* shop.store.applyReports([{ jobId, runId, ops: [suspend()] }])
+
+          assert.lengthOf(yield* shop.claim({ functions: ["charge"], credit: 2 }), 1)
+        })
+      )
+    })
+  )
+
+  it.effect("keeps no child from ending that it waits for", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const ids = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge"), handles("pack", { on: [] }))
+          const ids = yield* startMany(shop, 1)
+          const job = yield* shop.claimOne({ functions: ["charge"] })
+          yield* shop.report(job, invoke("pack:0", "pack"), suspend("pack:0"))
+          return ids
+        })
+      )
+      // nothing can be put into its journal
+      change(
+        filename,
+        `CREATE TRIGGER broken BEFORE INSERT ON steps WHEN NEW.${ofRun(ids[0]!)} BEGIN SELECT RAISE(ABORT, 'broken'); END`
+      )
+
+      yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          const child = yield* shop.claimOne({ functions: ["pack"] })
+          yield* shop.report(child, complete())
+
+          assert.strictEqual(yield* shop.status(child.runId), "completed")
+          assert.deepInclude(explain(yield* shop.situation(ids[0]!), [], 0), { code: "DAMAGED" })
+        })
+      )
+    })
+  )
+
+  it.effect("because its event is gone, is left alone, and gets no event that never was", () =>
+    three(
+      () => Effect.void,
+      (runId) => `DELETE FROM events WHERE position = (SELECT event FROM runs WHERE id = '${runId}')`,
+      (shop, ids) =>
+        Effect.gen(function* () {
+          const before = explain(yield* shop.situation(ids[1]!), [], 0)
+          const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+          const { damaged = [], runs } = yield* shop.store.listRuns(all)
+
+          assert.deepInclude(before, { code: "DAMAGED" })
+          assert.deepStrictEqual(
+            jobs.map(({ runId }) => runId),
+            [ids[0]!, ids[2]!]
+          )
+          assert.deepInclude(explain(yield* shop.situation(ids[1]!), [], 0), { code: "DAMAGED" })
+          assert.strictEqual(shop.store.health().status, "degraded")
+          assert.strictEqual((yield* Effect.flip(shop.run(ids[1]!))).code, "STORE_CORRUPT")
+          assert.lengthOf(runs, 2)
+          assert.deepStrictEqual(
+            damaged.map(({ id }) => id),
+            [ids[1]]
+          )
+        })
+    )
+  )
+
+  it.effect("because its event is gone, satisfies no wait by an event that never was", () =>
+    three(
+      (shop) =>
+        Effect.flatMap(shop.claim({ functions: ["charge"], credit: 3 }), (jobs) =>
+          Effect.forEach(jobs, (job) =>
+            shop.report(
+              job,
+              waitFor("paid:0", "order.paid", { match: "event.data.n != trigger.data.n" }),
+              suspend("paid:0")
+            )
+          )
+        ),
+      (runId) => `DELETE FROM events WHERE position = (SELECT event FROM runs WHERE id = '${runId}')`,
+      (shop, ids) =>
+        Effect.gen(function* () {
+          yield* shop.emit("order.paid", { n: 1000 })
+          const jobs = yield* shop.claim({ functions: ["charge"], credit: 10 })
+
+          assert.sameMembers(
+            jobs.map(({ runId }) => runId),
+            [ids[0]!, ids[2]!]
+          )
+          assert.deepInclude(explain(yield* shop.situation(ids[1]!), [], 0), { code: "DAMAGED" })
+        })
+    )
+  )
+
   it.effect("costs the others no lease that is extended with its own", () =>
     Effect.gen(function* () {
       const filename = yield* newFile
@@ -339,6 +573,34 @@ describe("a run whose rows are damaged", () => {
           const gone = yield* store.extendLeases(ids, 60_000)
 
           assert.deepStrictEqual(gone, [jobs[100]!.jobId])
+        })
+      )
+    })
+  )
+
+  it.effect("costs the others no lease whose turns have a limit, and no turn that is taken back", () =>
+    Effect.gen(function* () {
+      const filename = yield* newFile
+      const jobs = yield* visit(filename, (shop) =>
+        Effect.gen(function* () {
+          yield* shop.register(handles("charge"))
+          yield* startMany(shop, 900)
+          return yield* shop.claim({ functions: ["charge"], credit: 900, leaseMs: 60_000 })
+        })
+      )
+      overwritePagesWith(filename, "runs", jobs[100]!.runId)
+
+      yield* visit(filename, ({ store }) =>
+        Effect.gen(function* () {
+          const ids = [jobs[100]!, jobs[800]!, jobs[850]!].map(({ jobId }) => jobId)
+          const holder = { turnLimitMs: () => 60_000 }
+          for (let beat = 0; beat < 2; beat++) {
+            assert.deepStrictEqual(yield* store.extendLeases([...ids, "no-job"], 60_000, holder), [
+              jobs[100]!.jobId,
+              "no-job"
+            ])
+          }
+          assert.isTrue(yield* store.loseLease(jobs[800]!.jobId, "it does not answer"))
         })
       )
     })
