@@ -1,7 +1,7 @@
 /** What an answer that is not the expected one means: the error that the caller gets. */
-import { InvalidStateError, IronflowError, ValidationError } from "../Errors.ts"
+import { ConnectionError, InvalidStateError, IronflowError, ValidationError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { readFailure } from "../Protocol/Http/Failures.ts"
+import { isMarkup, readFailure } from "../Protocol/Http/Failures.ts"
 import type { Answer } from "./HttpConnection.ts"
 
 /**
@@ -18,7 +18,8 @@ export const failureOf = (answer: Answer, what: string, notFound?: () => Ironflo
     case 422:
       return isState(answer) ? new InvalidStateError(error.message) : new ValidationError(error.message)
     case 404:
-      return notFound?.() ?? withCode(error, "NOT_FOUND")
+      // a page of a gateway says nothing about what was asked for
+      return (isMarkup(answer.text) ? undefined : notFound?.()) ?? withCode(error, "NOT_FOUND")
     case 409:
       return withCode(error, "CONFLICT")
     case 412:
@@ -59,6 +60,31 @@ export const isFromOurEngine = ({ text }: Answer): boolean => {
   const body = safeJsonParse(text)
   return isObject(body) && isObject(body.details) && isObject(body.details.error)
 }
+
+/** Whether the error in the answer was made by an Ironflow server: those are JSON, with a code or the error's text. */
+export const isFromServer = ({ text }: Answer): boolean => {
+  const body = safeJsonParse(text)
+  return isObject(body) && (typeof body.code === "string" || typeof body.error === "string")
+}
+
+/** Whether it is what existing Ironflow servers say, in plain text, at a path where they have nothing. */
+export const isUnknownPath = ({ status, text }: Answer): boolean =>
+  status === 404 && text.trim() === "404 page not found"
+
+/**
+ * {@link failureOf} for those who go on after an outage: only what an Ironflow server says itself can be final. What
+ * something else answers in its place is an outage, whatever the status.
+ */
+export const serverFailureOf = (answer: Answer, what: string): IronflowError =>
+  isFromServer(answer) ? failureOf(answer, what) : notOfServer(answer, what)
+
+/** Something else has answered in place of the server. */
+export const notOfServer = ({ status, text }: Answer, what: string): ConnectionError =>
+  new ConnectionError(
+    `${what} failed with status ${status}: the answer is not one of an Ironflow server but of something else, such as ` +
+      `a gateway. It ${text === "" ? "is empty" : `begins with ${JSON.stringify(text.slice(0, 100))}`}`,
+    { status }
+  )
 
 /** The server cannot do what was asked of it. */
 export const unsupported = (url: string, what: string, instead: string): IronflowError =>

@@ -98,6 +98,12 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
     const unlessStopped = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A | "stop", E> =>
       Effect.raceFirst(self, stopped)
 
+    let outages = 0
+    const onWell = (): void => {
+      if (outages > 0) logger.info(`Projection "${name}" goes on: the engine answers again`)
+      outages = 0
+    }
+
     const claimAndOwn = Effect.gen(function* () {
       // one that another worker has is registered too, and that is said at once only when asked so
       const waitMs = Deferred.isDoneUnsafe(registered) ? undefined : 0
@@ -105,7 +111,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
       if (claim === "stop") return
       Deferred.doneUnsafe(registered, Exit.void)
       if (claim._tag === "Busy") return
-      const ownership = new Ownership({ ...options, handling, lease: claim.lease, unlessStopped })
+      const ownership = new Ownership({ ...options, handling, lease: claim.lease, unlessStopped, onWell })
       logger.debug(`Projection "${name}" is this worker's, from position ${claim.lease.position} on`)
       yield* Effect.ensuring(
         ownership.run,
@@ -120,7 +126,6 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
 
     const run = Effect.gen(function* () {
       checkInitialState(handling)
-      let outages = 0
       while (!Deferred.isDoneUnsafe(stopping)) {
         const trouble = yield* claimAndOwn.pipe(
           Effect.as(undefined),
@@ -129,7 +134,7 @@ export const makeRunner = (options: RunnerOptions): Effect.Effect<Runner> =>
           Effect.catch(Effect.succeed)
         )
         if (trouble === undefined) {
-          outages = 0
+          onWell()
           continue
         }
         if (isAccessError(trouble) || trouble instanceof ValidationError) {
@@ -178,6 +183,8 @@ interface OwnershipOptions extends RunnerOptions {
   readonly handling: Handling
   readonly lease: ProjectionLease
   readonly unlessStopped: <A, E>(self: Effect.Effect<A, E>) => Effect.Effect<A | "stop", E>
+  /** Hears when a batch is done. */
+  readonly onWell: () => void
 }
 
 /** The time in which a projection is this worker's. */
@@ -228,6 +235,7 @@ class Ownership {
         const startedAt = clock.currentTimeMillisUnsafe()
         const left = yield* this.#process(batch)
         if (left !== undefined) return
+        this.#options.onWell()
         const tookMs = clock.currentTimeMillisUnsafe() - startedAt
         if (!isFull || this.#savedStates > STATES / 4) limit = batchSize
         else if (tookMs < FOLD_MS / 4) limit = Math.min(limit * 4, most)

@@ -155,8 +155,10 @@ class ConnectStream {
 
   #failed(error: unknown): void {
     const { url } = this.#link.options.server
-    const { code, rawMessage } = ConnectError.from(error)
-    const refusal = refusalOf(code, rawMessage)
+    const { code, metadata, rawMessage } = ConnectError.from(error)
+    // of an answer that is no stream only the head is known here; a page of a gateway is no word of the server
+    const isPage = /^HTTP \d+$/.test(rawMessage) && !/\bjson\b/.test(metadata.get("content-type") ?? "")
+    const refusal = isPage ? undefined : refusalOf(code, rawMessage)
     if (refusal !== undefined) Deferred.doneUnsafe(this.#registered, Exit.fail(refusal))
     this.#lose(
       new ConnectionError(`The stream to the Ironflow server at ${url} is lost: ${rawMessage}`, {

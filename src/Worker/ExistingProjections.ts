@@ -7,7 +7,13 @@
 import * as Effect from "effect/Effect"
 import { calculateBackoff } from "../Backoff.ts"
 import type { Connection } from "../Client/HttpConnection.ts"
-import { failureOf, isMissingEndpoint } from "../Client/HttpFailures.ts"
+import {
+  failureOf,
+  isFromServer,
+  isMissingEndpoint,
+  isUnknownPath,
+  notOfServer
+} from "../Client/HttpFailures.ts"
 import { type ConnectionError, ValidationError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
 import { isObject, numberOf, safeJsonParse, textOf } from "../Json.ts"
@@ -60,6 +66,9 @@ export const makeFeed = (connection: Connection): ProjectionFeed => {
           const read = safeJsonParse(answer.text)
           return Effect.succeed(isObject(read) ? read : {})
         }
+        // once the server had projections, only something else says that it has none
+        const hasNone = !known.has(body.name) && isUnknownPath(answer)
+        if (!hasNone && !isFromServer(answer)) return Effect.fail(notOfServer(answer, what))
         if (answer.status === 409) return Effect.succeed("conflict")
         const error = failureOf(answer, what)
         if (isAccessError(error)) return Effect.fail(error)

@@ -15,7 +15,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { CODE_HASH_KEY } from "../Client/HttpAnswers.ts"
 import type { Answer } from "../Client/HttpConnection.ts"
-import { failureOf } from "../Client/HttpFailures.ts"
+import { isFromServer, isUnknownPath, serverFailureOf } from "../Client/HttpFailures.ts"
 import { DEFAULT_WORKER, TIMING } from "../Constants.ts"
 import { type ConnectionError, type IronflowError, ValidationError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
@@ -146,7 +146,7 @@ class LegacySession implements WorkerSession {
   #must(request: { path: string; body: unknown; what: string }): Effect.Effect<void, IronflowError> {
     return Effect.flatMap(
       this.#link.connection.send({ ...request, method: "POST", body: JSON.stringify(request.body) }),
-      (answer) => (isSuccess(answer) ? Effect.void : Effect.fail(failureOf(answer, request.what)))
+      (answer) => (isSuccess(answer) ? Effect.void : Effect.fail(serverFailureOf(answer, request.what)))
     )
   }
 
@@ -206,7 +206,7 @@ class LegacySession implements WorkerSession {
       options.logger.info(`The server does not know worker ${registration.workerId}: registering again`)
       return this.register(isAccessError)
     }
-    if (!isSuccess(answer)) return Effect.fail(failureOf(answer, what))
+    if (!isSuccess(answer)) return Effect.fail(serverFailureOf(answer, what))
     outage.over()
     if (status === 204 || text === "") return Effect.sleep(TIMING.POLL_INTERVAL_MS)
     const body = safeJsonParse(text)
@@ -433,12 +433,13 @@ class LegacySession implements WorkerSession {
 
   #unlessTransient(answer: Answer, what: string): Effect.Effect<Answer, ConnectionError> {
     if (isSuccess(answer)) return Effect.succeed(answer)
-    const error = failureOf(answer, what)
+    const error = serverFailureOf(answer, what)
     if (isAccessError(error)) {
       this.#refuse(error)
       return Effect.never
     }
-    return answer.status >= 500 || answer.status === 429 || answer.status === 408
+    const isOther = !isFromServer(answer) && !isUnknownPath(answer)
+    return isOther || answer.status >= 500 || answer.status === 429 || answer.status === 408
       ? Effect.fail(asConnectionError(error))
       : Effect.succeed(answer)
   }
@@ -446,7 +447,7 @@ class LegacySession implements WorkerSession {
   /** The server does not take the report: the turn is somebody else's. */
   #lost(turn: LegacyTurn, answer: Answer): TurnAck {
     this.#turns.delete(turn.job.jobId)
-    const error = failureOf(answer, `The report about run ${turn.job.runId}`)
+    const error = serverFailureOf(answer, `The report about run ${turn.job.runId}`)
     return leaseLost(`the server refuses the report: ${error.message} (${answer.status})`)
   }
 }

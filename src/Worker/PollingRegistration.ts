@@ -1,6 +1,6 @@
 /** How a worker announces itself to a server, and what the answer tells about the server. */
 import * as Effect from "effect/Effect"
-import { failureOf, isFromOurEngine } from "../Client/HttpFailures.ts"
+import { isFromOurEngine, isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { IronflowError } from "../Errors.ts"
 import { isObject, numberOf, safeJsonParse } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
@@ -51,9 +51,10 @@ export const register = (
     }),
     (answer): Effect.Effect<Registered, IronflowError> => {
       if (isSuccess(answer)) return Effect.succeed(readRegistered(safeJsonParse(answer.text)))
-      const error = failureOf(answer, what)
+      const error = serverFailureOf(answer, what)
       // a server that wants its functions registered one by one first may say no to this request in any words
-      const foreign = answer.status >= 400 && answer.status < 500 && !isFromOurEngine(answer)
+      const foreign =
+        answer.status >= 400 && answer.status < 500 && isFromServer(answer) && !isFromOurEngine(answer)
       return foreign && answer.status !== 408 && answer.status !== 429 && !isAccessError(error)
         ? Effect.succeed(undefined)
         : Effect.fail(error)

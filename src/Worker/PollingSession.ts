@@ -1,7 +1,7 @@
 /** The session of a worker that polls: one poll open, one batch of reports in flight beside it. */
 import * as Effect from "effect/Effect"
 import type { Answer } from "../Client/HttpConnection.ts"
-import { failureOf, invalidResponse } from "../Client/HttpFailures.ts"
+import { invalidResponse, isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import { ConnectionError, type IronflowError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
@@ -162,6 +162,6 @@ export class PollingSession extends TurnSession {
 }
 
 const readRejection = (answer: Answer, what: string): IronflowError => {
-  const error = failureOf(answer, what)
-  return answer.status === 404 ? sessionOver(error.message, error) : error
+  const error = serverFailureOf(answer, what)
+  return answer.status === 404 && isFromServer(answer) ? sessionOver(error.message, error) : error
 }

@@ -1,7 +1,14 @@
 /** A worker's projections on an engine of this package, over HTTP: long polls, and saves beside them. */
 import * as Effect from "effect/Effect"
 import type { Answer, Connection } from "../Client/HttpConnection.ts"
-import { failureOf, invalidResponse, isMissingEndpoint, unsupported } from "../Client/HttpFailures.ts"
+import {
+  failureOf,
+  invalidResponse,
+  isFromOurEngine,
+  isMissingEndpoint,
+  notOfServer,
+  unsupported
+} from "../Client/HttpFailures.ts"
 import { type ConnectionError, InvalidStateError, type IronflowError, ValidationError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import type { Logger } from "../Logger.ts"
@@ -113,6 +120,7 @@ const troubleOf = (
   what: string,
   url: string
 ): ConnectionError | ValidationError | AccessError => {
+  if (!isFromOurEngine(answer)) return notOfServer(answer, what)
   if (isMissingEndpoint(answer)) {
     return new ValidationError(unsupported(url, what, "Upgrade the engine").message)
   }

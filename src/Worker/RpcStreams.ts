@@ -11,7 +11,7 @@ import * as RpcClientError from "effect/rpc/RpcClientError"
 import type { FromServerEncoded } from "effect/rpc/RpcMessage"
 import * as RpcSerialization from "effect/rpc/RpcSerialization"
 import type * as Scope from "effect/Scope"
-import { failureOf } from "../Client/HttpFailures.ts"
+import { serverFailureOf } from "../Client/HttpFailures.ts"
 import { ConnectionError, type IronflowError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
@@ -155,7 +155,7 @@ const connect = ({ options }: ServerLink): Effect.Effect<WebSocket, IronflowErro
       response.on("data", (chunk: Buffer) => chunks.push(chunk))
       response.on("close", () => {
         const answer = { status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString() }
-        resume(Effect.fail(failureOf(answer, what)))
+        resume(Effect.fail(serverFailureOf(answer, what)))
         socket.terminate()
       })
     })

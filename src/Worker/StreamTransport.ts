@@ -9,7 +9,7 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { Channels } from "../Client/Channel.ts"
-import { failureOf } from "../Client/HttpFailures.ts"
+import { isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { IronflowError, ValidationError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
@@ -134,9 +134,12 @@ const transportsOf = ({ connection }: ServerLink): Effect.Effect<ReadonlySet<unk
     connection.send({ method, path, what }),
     (answer): Effect.Effect<ReadonlySet<unknown>, IronflowError> => {
       if (isSuccess(answer)) return Effect.succeed(readTransports(answer.text))
-      const error = failureOf(answer, what)
+      const error = serverFailureOf(answer, what)
+      const { status } = answer
       const isSilent =
-        answer.status >= 400 && answer.status < 500 && answer.status !== 408 && answer.status !== 429
+        status === 404 ||
+        status === 405 ||
+        (status >= 400 && status < 500 && status !== 408 && status !== 429 && isFromServer(answer))
       // a server that does not know the question has nothing to say to it
       return isSilent && !isAccessError(error) ? Effect.succeed(new Set()) : Effect.fail(error)
     }

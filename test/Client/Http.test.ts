@@ -401,6 +401,26 @@ describe("the client of a server", () => {
       { name: "IronflowError", code: "RATE_LIMITED", retryable: true, message: /slow down/ }
     ],
     [
+      "403 with a page of something else",
+      { status: 403, body: "<html>no</html>" },
+      {
+        name: "UnauthorizedError",
+        code: "UNAUTHORIZED",
+        retryable: false,
+        message: /status 403: a page of something else.*<html>no/
+      }
+    ],
+    [
+      "404 with a page of something else",
+      { status: 404, body: "<html>no</html>" },
+      {
+        name: "IronflowError",
+        code: "NOT_FOUND",
+        retryable: false,
+        message: /status 404: a page of something else/
+      }
+    ],
+    [
       "500 with text",
       { status: 500, body: "Internal Server Error" },
       { name: "IronflowError", code: "SERVER_ERROR", retryable: true, message: /^Internal Server Error$/ }

@@ -155,3 +155,79 @@ it("a worker that is stopped before the engine has heard of its projections was 
   )
   assert.propertyVal(error, "code", "WORKER_STOPPED")
 })
+
+/** Answers in place of the engine, over HTTP, for as long as there is a page. */
+const startGateway = async (target: string) => {
+  const it = {
+    page: undefined as { readonly status: number; readonly body: string } | undefined,
+    pages: 0,
+    url: ""
+  }
+  const gateway = http.createServer((request, response) => {
+    if (it.page !== undefined) {
+      if (request.url?.includes("/owner/")) it.pages++
+      response.writeHead(it.page.status, { "content-type": "text/html" }).end(it.page.body)
+      return
+    }
+    const sent = http.request(
+      new URL(request.url ?? "/", target),
+      { method: request.method, headers: request.headers },
+      (answer) => {
+        response.writeHead(answer.statusCode ?? 502, answer.headers)
+        answer.pipe(response)
+      }
+    )
+    sent.once("error", () => response.destroy())
+    response.once("close", () => sent.destroy())
+    request.pipe(sent)
+  })
+  await new Promise<void>((resolve) => gateway.listen(0, "127.0.0.1", resolve))
+  cleanups.push(() => {
+    gateway.closeAllConnections()
+    return new Promise((resolve) => gateway.close(resolve))
+  })
+  it.url = `http://127.0.0.1:${(gateway.address() as AddressInfo).port}`
+  return { it, hangUp: () => gateway.closeAllConnections() }
+}
+
+it.each([400, 401, 403, 404, 405, 409, 413])(
+  "a projection waits while a gateway answers a page with %i in place of the engine, and goes on after it",
+  async (status) => {
+    const engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+    cleanups.push(() => engine.close())
+    const { hangUp, it } = await startGateway(engine.url!)
+    const said: Array<string> = []
+    const say = (text: string) => void said.push(text)
+    const seen: Array<number> = []
+    const worker = createWorker({
+      functions: [],
+      projections: [
+        createProjection({
+          name: "totals",
+          events: ["order.placed"],
+          handler: (event) => void seen.push((event.data as { n: number }).n)
+        })
+      ],
+      serverUrl: it.url,
+      logger: { debug: () => undefined, info: say, warn: say, error: say }
+    })
+    const working = worker.start()
+    cleanups.push(async () => {
+      await worker.stop()
+      await working
+    })
+    await engine.client.emit("order.placed", { n: 1 })
+    await vi.waitFor(() => assert.deepStrictEqual(seen, [1]), 10_000)
+
+    it.page = { status, body: "<html>no</html>" }
+    hangUp()
+    await vi.waitFor(() => assert.isAtLeast(it.pages, 3), 10_000)
+    it.page = undefined
+    await engine.client.emit("order.placed", { n: 2 })
+    await vi.waitFor(() => assert.deepStrictEqual(seen, [1, 2]), 10_000)
+    const ofIt = said.filter((text) => text.startsWith('Projection "totals"'))
+    await vi.waitFor(() => assert.match(said.join("\n"), /Projection "totals" goes on/), 10_000)
+    assert.strictEqual(ofIt.filter((text) => text.includes("waits")).length, 1)
+    assert.notMatch(said.join("\n"), /does not run/)
+  }
+)

@@ -53,6 +53,15 @@ const report = (name: string, ...ops: ReadonlyArray<TurnOp>) => ({
 const complete: TurnOp = { _tag: "Complete", output: undefined }
 const settle: TurnOp = { _tag: "Settle", stepKey: "nap:0" }
 
+/** Lets time pass until this holds. */
+const passing = (holds: () => boolean): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    while (!holds()) {
+      yield* TestClock.adjust(100)
+      yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+    }
+  })
+
 /** An open session with a scripted engine, and what arrives in it. */
 const opened = (options: PollingOptions = {}, prepare: (engine: ScriptedTurns) => void = () => undefined) =>
   Effect.gen(function* () {
@@ -554,6 +563,45 @@ describe("a polling worker", () => {
       assert.strictEqual(engine.of("w-1").length, 0)
     })
   )
+
+  for (const status of [400, 401, 403, 404, 413]) {
+    it.effect(
+      `waits while something else answers a page with ${status} in place of the engine: at once`,
+      () =>
+        Effect.gen(function* () {
+          const { close, engine, opening, said } = yield* opened({}, (engine) => {
+            engine.answer = () => ({ status, body: "<html>no</html>" })
+          })
+          const fiber = yield* Effect.forkChild(opening)
+          yield* passing(() => fiber.pollUnsafe() !== undefined || engine.of("register").length > 2)
+          assert.isUndefined(fiber.pollUnsafe())
+          engine.answer = () => undefined
+          yield* passing(() => fiber.pollUnsafe() !== undefined)
+          yield* Fiber.join(fiber)
+
+          assert.strictEqual(said.filter((line) => line.startsWith("warn: ")).length, 1)
+          assert.match(said.join("\n"), /not one of an Ironflow server/)
+          assert.match(said.join("\n"), /answers again/)
+          yield* close
+        })
+    )
+
+    it.effect(`waits while something else answers a page with ${status} in place of the engine: later`, () =>
+      Effect.gen(function* () {
+        const { close, engine, refusals, said } = yield* session()
+        const poll = yield* engine.poll()
+        engine.answer = () => ({ status, body: "<html>no</html>" })
+        poll.answer(status, "<html>no</html>")
+        yield* passing(() => refusals.length > 0 || engine.of("poll").length > 2)
+        assert.deepStrictEqual(refusals, [])
+        engine.answer = () => undefined
+        yield* passing(() => engine.openPoll !== undefined)
+
+        assert.strictEqual(said.filter((line) => line.startsWith("warn: ")).length, 1)
+        yield* close
+      })
+    )
+  }
 
   it.effect("fails when the engine does not accept its functions", () =>
     Effect.gen(function* () {

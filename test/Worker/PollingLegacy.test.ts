@@ -517,7 +517,9 @@ describe("a worker on an existing server", () => {
   it("is not accepted with a function that the server refuses", async () => {
     await using it = await working([threeSteps], {}, (server) => {
       server.override = ({ path }) =>
-        path.endsWith("/RegisterFunction") ? { status: 400, body: { message: "bad trigger" } } : undefined
+        path.endsWith("/RegisterFunction")
+          ? { status: 400, body: { code: "invalid_argument", message: "bad trigger" } }
+          : undefined
     })
 
     const error = (await it.stopped) as Error & { code: string }

@@ -169,7 +169,7 @@ export const readFailure = (status: number, text: string, what: string): Ironflo
     if (isIronflowError(error)) return error
   }
   const said = isObject(body) ? (textOf(body.message) ?? textOf(body.error) ?? textOf(body.code)) : undefined
-  const message = said ?? (text.trim() === "" ? `${what} failed with status ${status}` : text.slice(0, 1000))
+  const message = said ?? textSaid(status, text, what)
   switch (status) {
     case 401:
       return new UnauthenticatedError(message)
@@ -192,6 +192,18 @@ export const readFailure = (status: number, text: string, what: string): Ironflo
       })
     }
   }
+}
+
+/** Whether the text is a page, in HTML or XML: no Ironflow server answers so. */
+export const isMarkup = (text: string): boolean => text.trimStart().startsWith("<")
+
+const textSaid = (status: number, text: string, what: string): string => {
+  if (text.trim() === "") return `${what} failed with status ${status}`
+  if (!isMarkup(text)) return text.slice(0, 1000)
+  return (
+    `${what} failed with status ${status}: a page of something else, such as a gateway, came in place of an answer of ` +
+    `the Ironflow server. It begins with ${JSON.stringify(text.trimStart().slice(0, 100))}`
+  )
 }
 
 const serializedIn = (body: { readonly [key: string]: unknown }): SerializedError | undefined => {
