@@ -221,7 +221,8 @@ it.each([400, 401, 403, 404, 405, 409, 413])(
 
     it.page = { status, body: "<html>no</html>" }
     hangUp()
-    await vi.waitFor(() => assert.isAtLeast(it.pages, 3), 10_000)
+    // the worker asks at the same place: it may be the one that got the first pages
+    await vi.waitFor(() => assert.match(said.join("\n"), /Projection "totals".* waits/), 40_000)
     it.page = undefined
     await engine.client.emit("order.placed", { n: 2 })
     await vi.waitFor(() => assert.deepStrictEqual(seen, [1, 2]), 10_000)
