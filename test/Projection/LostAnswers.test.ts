@@ -221,11 +221,11 @@ it.each([400, 401, 403, 404, 405, 409, 413])(
 
     it.page = { status, body: "<html>no</html>" }
     hangUp()
-    // the worker asks at the same place: it may be the one that got the first pages
+    // an event whose ack met the page comes again; and the worker asks at the same place: it may be the one that got the first pages
     await vi.waitFor(() => assert.match(said.join("\n"), /Projection "totals".* waits/), 40_000)
     it.page = undefined
     await engine.client.emit("order.placed", { n: 2 })
-    await vi.waitFor(() => assert.deepStrictEqual(seen, [1, 2]), 10_000)
+    await vi.waitFor(() => assert.deepStrictEqual([...new Set(seen)], [1, 2]), 10_000)
     const ofIt = said.filter((text) => text.startsWith('Projection "totals"'))
     await vi.waitFor(() => assert.match(said.join("\n"), /Projection "totals" goes on/), 10_000)
     assert.strictEqual(ofIt.filter((text) => text.includes("waits")).length, 1)
