@@ -33,16 +33,17 @@ beforeAll(async () => {
   const [{ environment }] = db.prepare("SELECT min(key) AS environment FROM environments").all() as [
     { environment: number }
   ]
+  const event = "(SELECT max(position) FROM events)"
   const fn = (id: string) => `(SELECT key FROM functions WHERE id = '${id}')`
   // every 1,000th run is of the rare function, every 5,000th has failed, every 20,000th waits; some keys are missing
   db.exec(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${RUNS})
     INSERT INTO runs (key, id, environment, function, status, event, output, created_at, updated_at, ended_at)
     SELECT i * 3, 'run_' || i, ${environment}, CASE WHEN i % 1000 = 0 THEN ${fn("rare")} ELSE ${fn("order")} END,
-      CASE WHEN i % 20000 = 0 THEN 2 WHEN i % 5000 = 0 THEN 6 ELSE 5 END, 0, NULL,
+      CASE WHEN i % 20000 = 0 THEN 2 WHEN i % 5000 = 0 THEN 6 ELSE 5 END, ${event}, NULL,
       unixepoch() * 1000, unixepoch() * 1000, CASE WHEN i % 20000 = 0 THEN NULL ELSE unixepoch() * 1000 END FROM n;
     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${LARGE})
     INSERT INTO runs (id, environment, function, status, event, output, created_at, updated_at, ended_at)
-    SELECT 'run_large_' || i, ${environment}, ${fn("large")}, 5, 0, '"' || printf('%.*c', 2000000, 'x') || '"',
+    SELECT 'run_large_' || i, ${environment}, ${fn("large")}, 5, ${event}, '"' || printf('%.*c', 2000000, 'x') || '"',
       unixepoch() * 1000, unixepoch() * 1000, unixepoch() * 1000 FROM n`)
   db.close()
   engine = await open()
