@@ -41,9 +41,3 @@ export const loseAll = (deliveries: Map<string, Delivery>): void => {
     if (!stays) deliveries.delete(eventId)
   }
 }
-
-/** Why an event has failed whose loop was left: leaving a loop by `break` and by throwing look the same to a stream. */
-export const leftLoop = (): Error =>
-  new Error(
-    "The loop over the stream was left in the round of this event: it was thrown, or `event.ack()` was not called before `break`"
-  )

@@ -7,7 +7,7 @@ import type {
   SubscriptionEvent,
   SubscriptionSession
 } from "../Client/SubscriptionSession.ts"
-import { type Body, leftLoop } from "../Client/Delivery.ts"
+import type { Body } from "../Client/Delivery.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
 import { IronflowError, SubscriptionError, ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
@@ -306,3 +306,9 @@ const positive = (name: string, value: number): number => {
 
 const closed = (): IronflowError =>
   new IronflowError("The subscription client has been closed. Create a new one to go on", { code: "CLOSED" })
+
+/** Why an event has failed whose loop was left: leaving a loop by `break` and by throwing look the same to a stream. */
+const leftLoop = (): Error =>
+  new Error(
+    "The loop over the stream was left in the round of this event: it was thrown, or `event.ack()` was not called before `break`"
+  )
