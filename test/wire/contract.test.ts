@@ -114,7 +114,13 @@ describe("an error", () => {
     [403, '{"error":"no"}', UnauthorizedError, "no"],
     [503, "", ConnectionError, "emit failed with status 503: emit failed with status 503"],
     [404, '{"error":"bucket not found","code":"NOT_FOUND"}', IronflowError, "bucket not found"],
-    [500, "<html>", IronflowError, "<html>"],
+    [
+      500,
+      "<html>",
+      IronflowError,
+      "emit failed with status 500: a page of something else, such as a gateway, came in place of an answer of the " +
+        'Ironflow server. It begins with "<html>"'
+    ],
     [500, '{"details":[5]}', IronflowError, '{"details":[5]}'],
     [500, "", IronflowError, "emit failed with status 500"]
   ])(
