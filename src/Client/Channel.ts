@@ -12,9 +12,8 @@ import * as Layer from "effect/Layer"
 import type { WebSocket } from "ws"
 import { ConnectionError, type TimeoutError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
-import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
 import { CANCEL, encodeMessage, Frames, MAX_CALLS, MAX_TEXT, readFrame } from "../Protocol/Http/Channel.ts"
-import type { ResolvedServer } from "./HttpConfig.ts"
+import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
 import type { Answer, Request } from "./HttpConnection.ts"
 
 /** So many calls go by HTTP before a channel is worth its handshake. */
@@ -150,7 +149,7 @@ export class Channel {
   }
 
   async #open(path: string): Promise<void> {
-    const { apiKey, environment, namesEnvironment, url } = this.#server
+    const { apiKey, url } = this.#server
     this.#notBefore = this.#now() + PAUSE_MS
     const { WebSocket } = await import("ws")
     if (this.#closed || this.#opening !== undefined) return
@@ -158,7 +157,7 @@ export class Channel {
       perMessageDeflate: false,
       handshakeTimeout: HANDSHAKE_MS,
       headers: {
-        ...(namesEnvironment ? { [ENVIRONMENT_HEADER]: environment } : {}),
+        ...environmentHeader(this.#server),
         ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` })
       }
     })

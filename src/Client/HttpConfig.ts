@@ -3,6 +3,7 @@ import { DEFAULT_TIMEOUTS } from "../Constants.ts"
 import { getServerUrl, isEnvironmentNamed, resolveApiKey, resolveEnvironment } from "../Environment.ts"
 import { ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
+import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
 import { show } from "../Show.ts"
 import { type ClientRetryConfig, resolveClientRetry, type ResolvedRetry } from "./Retry.ts"
 
@@ -11,7 +12,7 @@ export interface ServerOptions {
   readonly serverUrl?: string | undefined
   /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
   readonly apiKey?: string | undefined
-  /** The environment to work in; `IRONFLOW_ENV` by default, else `default`. */
+  /** The environment to work in; `IRONFLOW_ENV` by default, else that of the API key, else `default`. */
   readonly environment?: string | undefined
   /** How long a request may take, in milliseconds; 30000 by default. */
   readonly timeout?: number | undefined
@@ -25,7 +26,10 @@ export interface ResolvedServer {
   /** Another one as soon as a client without a key has made the first key of the server. */
   apiKey: string | undefined
   readonly environment: string
-  /** Whether the environment travels with requests: one that nobody named is left to the API key, which knows its own. */
+  /**
+   * Whether the environment travels with requests. One that nobody named does not: the API key knows its own, and the
+   * server takes `default` for who has none.
+   */
   readonly namesEnvironment: boolean
   readonly timeoutMs: number
   readonly retry: ResolvedRetry
@@ -44,11 +48,18 @@ export const resolveServer = (options: ServerOptions, caller: string): ResolvedS
     url: checkUrl(options.serverUrl || getServerUrl(), caller),
     apiKey,
     environment: checkEnvironment(resolveEnvironment(options.environment), caller),
-    namesEnvironment: apiKey === undefined || isEnvironmentNamed(options.environment),
+    namesEnvironment: isEnvironmentNamed(options.environment),
     timeoutMs: timeout,
     retry: resolveClientRetry(options.retry, caller)
   }
 }
+
+/** The header that names the environment, if somebody named one. */
+export const environmentHeader = ({
+  environment,
+  namesEnvironment
+}: ResolvedServer): Readonly<Record<string, string>> =>
+  namesEnvironment ? { [ENVIRONMENT_HEADER]: environment } : {}
 
 const checkUrl = (text: unknown, caller: string): string => {
   const url = typeof text === "string" ? URL.parse(text) : null

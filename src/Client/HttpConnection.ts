@@ -9,9 +9,9 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import { ENV_VARS } from "../Constants.ts"
 import { ConnectionError, TimeoutError } from "../Errors.ts"
 import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
-import { ENVIRONMENT_HEADER, type Method } from "../Protocol/Http/Endpoints.ts"
+import type { Method } from "../Protocol/Http/Endpoints.ts"
 import { Channels } from "./Channel.ts"
-import type { ResolvedServer } from "./HttpConfig.ts"
+import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
 import { inTime } from "./InTime.ts"
 
 export interface Request {
@@ -48,7 +48,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
     const http = yield* HttpClient.HttpClient
     const channel = (yield* Channels)?.(server)
     const headersNow = (): Record<string, string> => ({
-      ...(server.namesEnvironment ? { [ENVIRONMENT_HEADER]: server.environment } : {}),
+      ...environmentHeader(server),
       accept: "application/json",
       ...(server.apiKey === undefined ? {} : { authorization: `Bearer ${server.apiKey}` })
     })

@@ -11,8 +11,8 @@ import type { WebSocket } from "ws"
 import { calculateBackoff } from "../Backoff.ts"
 import { ConnectionError, type IronflowError } from "../Errors.ts"
 import { isObject, numberOf, safeJsonParse } from "../Json.ts"
-import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
+import { environmentHeader } from "./HttpConfig.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { failureOf, isMissingEndpoint, unsupported } from "./HttpFailures.ts"
 
@@ -138,7 +138,7 @@ const urlOf = <A>(
 }
 
 const headersOf = ({ server }: Connection): Record<string, string> => ({
-  [ENVIRONMENT_HEADER]: server.environment,
+  ...environmentHeader(server),
   ...(server.apiKey === undefined ? {} : { authorization: `Bearer ${server.apiKey}` })
 })
 

@@ -1,11 +1,13 @@
-/** The events of an entity stream as an Effect `Stream` over its pages. */
+/** What the methods about entity streams have in common, in this process and over HTTP. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { type IronflowError, StreamNotFoundError } from "../Errors.ts"
 import { checked } from "./HttpCalls.ts"
 import { firstPage, pageAfter } from "./StreamReading.ts"
-import type { ReadStreamOptions, StreamsService } from "./Streams.ts"
+import type { ReadStreamOptions, StreamInfo, StreamsService } from "./Streams.ts"
 
+/** The events of an entity stream as an Effect `Stream` over its pages. */
 export const eventsOver =
   (read: StreamsService["read"]): StreamsService["events"] =>
   (entityId, options) =>
@@ -21,3 +23,10 @@ export const eventsOver =
           )
       )
     )
+
+export const nullIfMissing = (
+  info: Effect.Effect<StreamInfo, IronflowError>
+): Effect.Effect<StreamInfo | null, IronflowError> =>
+  Effect.catch(info, (error) =>
+    error instanceof StreamNotFoundError ? Effect.succeed(null) : Effect.fail(error)
+  )

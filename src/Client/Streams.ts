@@ -190,6 +190,8 @@ export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> 
     entityId: string,
     options?: CallOptions
   ): Kind<F, StreamInfo, StreamNotFoundError | ValidationError | ClientError>
+  /** As `getInfo`, but `null` when nothing was ever appended to the stream. */
+  findInfo(entityId: string, options?: CallOptions): Kind<F, StreamInfo | null, ValidationError | ClientError>
   listStreams(options?: ListStreamsOptions): Kind<F, ListStreamsResult, ValidationError | ClientError>
   /**
    * Keeps the state of an entity at a version, so that it need not be computed from the first event again. Another one for
@@ -213,6 +215,7 @@ export const streamMethods = [
   "appendAll",
   "read",
   "getInfo",
+  "findInfo",
   "listStreams",
   "createSnapshot",
   "getSnapshot"

@@ -17,7 +17,7 @@ import { endpoints } from "../Protocol/Http/Endpoints.ts"
 import { checked, makeCalls, object, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
 import * as Answers from "./StreamAnswers.ts"
-import { eventsOver } from "./StreamPages.ts"
+import { eventsOver, nullIfMissing } from "./StreamPages.ts"
 import { checkCount, checkList, checkRead, upcastEvents } from "./StreamReading.ts"
 import type { ReadingOptions, StreamInfo, StreamsService } from "./Streams.ts"
 
@@ -139,6 +139,11 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
       Effect.flatMap(
         checked(() => checkEntityId(entityId)),
         info
+      ),
+    findInfo: (entityId) =>
+      Effect.flatMap(
+        checked(() => checkEntityId(entityId)),
+        (id) => nullIfMissing(info(id))
       ),
     listStreams: (options) =>
       Effect.flatMap(

@@ -1,7 +1,7 @@
 /** Entity streams against the engine in the same process: checked input, then one operation of the store. */
 import * as Effect from "effect/Effect"
 import { checked } from "../Client/HttpCalls.ts"
-import { eventsOver } from "../Client/StreamPages.ts"
+import { eventsOver, nullIfMissing } from "../Client/StreamPages.ts"
 import { checkCount, checkList, checkRead, upcastEvents } from "../Client/StreamReading.ts"
 import type {
   AppendAllOptions,
@@ -81,6 +81,11 @@ export const make = (
       Effect.flatMap(
         checked(() => checkEntityId(entityId)),
         (id) => Effect.map(polite(store.getStream(environment, id)), toInfo)
+      ),
+    findInfo: (entityId) =>
+      Effect.flatMap(
+        checked(() => checkEntityId(entityId)),
+        (id) => nullIfMissing(Effect.map(polite(store.getStream(environment, id)), toInfo))
       ),
     listStreams: (options) =>
       Effect.flatMap(

@@ -143,7 +143,7 @@ export const connectBy = (
   )
   const transport = Layer.unwrap(load({ ...options, serverUrl: server.url, apiKey: server.apiKey }))
   return {
-    options: { ...config, environment: server.environment },
+    options: server.namesEnvironment ? { ...config, environment: server.environment } : config,
     transport: Layer.unwrap(
       Effect.map(connections, ([channel, fetch]) => Layer.provide(transport, [fetch.layer, channel.layer]))
     ),

@@ -364,6 +364,8 @@ export interface FunctionRegistration {
 export interface WorkerRegistration {
   readonly workerId: string
   readonly environment: string
+  /** Somebody chose the environment; else an API key that is bound to one decides. */
+  readonly namesEnvironment?: boolean
   readonly hostname: string
   readonly functions: ReadonlyArray<FunctionRegistration>
   readonly maxConcurrentJobs: number

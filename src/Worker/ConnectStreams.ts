@@ -11,6 +11,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
+import { environmentHeader } from "../Client/HttpConfig.ts"
 import {
   ConnectionError,
   type IronflowError,
@@ -25,7 +26,6 @@ import {
   WorkerMessageSchema,
   WorkerService
 } from "../Protocol/Connect/worker_pb.ts"
-import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
 import type { CallFailure, StreamCall } from "../Protocol/TurnStream.ts"
 import type { JsonText } from "../Protocol/Worker.ts"
@@ -115,7 +115,8 @@ class ConnectStream {
   }
 
   async #read(): Promise<void> {
-    const { apiKey, environment, url } = this.#link.options.server
+    const { server } = this.#link.options
+    const { apiKey, url } = server
     try {
       const client = createClient(
         WorkerService,
@@ -124,7 +125,7 @@ class ConnectStream {
       const messages = client.connect(this.#outgoing, {
         signal: this.#aborting.signal,
         headers: {
-          [ENVIRONMENT_HEADER]: environment,
+          ...environmentHeader(server),
           ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` })
         }
       })

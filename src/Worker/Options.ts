@@ -1,6 +1,6 @@
 /** What a worker is given, checked and completed. */
 import { type Duration, positiveDuration } from "../Duration.ts"
-import { resolveEnvironment } from "../Environment.ts"
+import { isEnvironmentNamed, resolveEnvironment } from "../Environment.ts"
 import { ValidationError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
 import { checkName } from "../Limits.ts"
@@ -21,7 +21,7 @@ export interface WorkerOptions<
   readonly maxConcurrentJobs?: number
   /** Shown on the worker; a function's `metadata.requires` restricts it to workers with these labels. */
   readonly labels?: { readonly [key: string]: string }
-  /** The environment to work for; `IRONFLOW_ENV` by default, else `default`. */
+  /** The environment to work for; `IRONFLOW_ENV` by default, else that of the API key, else `default`. */
   readonly environment?: string
   /** Brings event data to the latest version before a handler sees it. */
   readonly eventDefinitions?: EventDefinitionRegistry
@@ -39,6 +39,7 @@ export interface ResolvedWorkerOptions {
   readonly maxConcurrentJobs: number
   readonly labels: { readonly [key: string]: string }
   readonly environment: string
+  readonly namesEnvironment: boolean
   readonly eventDefinitions: EventDefinitionRegistry | undefined
   readonly logger: Logger
   readonly workerId: string | undefined
@@ -62,6 +63,7 @@ export const resolveWorkerOptions = (
     maxConcurrentJobs,
     labels: checkLabels(options.labels ?? {}),
     environment: checkName("environment", resolveEnvironment(options.environment)),
+    namesEnvironment: isEnvironmentNamed(options.environment),
     eventDefinitions: options.eventDefinitions,
     logger: resolveLogger(options.logger, "[ironflow-worker]"),
     workerId: options.workerId,

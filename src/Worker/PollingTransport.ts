@@ -34,6 +34,7 @@ import { PollingSession } from "./PollingSession.ts"
 import {
   isAccessError,
   monotonicMs,
+  named,
   type PollingOptions,
   type ResolvedPollingOptions,
   resolvePollingOptions,
@@ -56,7 +57,7 @@ export const layer = (
       return WorkerTransport.of({
         open: (registration, handlers) =>
           Effect.flatMap(
-            checked(() => resolvePollingOptions(options, registration.environment, caller)),
+            checked(() => resolvePollingOptions(options, named(registration), caller)),
             (resolved) => open(resolved, registration, handlers)
           ).pipe(
             Effect.provideService(HttpClient.HttpClient, http),

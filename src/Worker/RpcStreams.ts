@@ -11,10 +11,10 @@ import * as RpcClientError from "effect/rpc/RpcClientError"
 import type { FromServerEncoded } from "effect/rpc/RpcMessage"
 import * as RpcSerialization from "effect/rpc/RpcSerialization"
 import type * as Scope from "effect/Scope"
+import { environmentHeader } from "../Client/HttpConfig.ts"
 import { serverFailureOf } from "../Client/HttpFailures.ts"
 import { ConnectionError, type IronflowError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
 import { JsonFragment } from "../Protocol/JsonFragment.ts"
 import type { CallFailure } from "../Protocol/TurnStream.ts"
@@ -134,11 +134,11 @@ const brokenOff = (reason: ConnectionError): RpcClientError.RpcClientError =>
 
 /** An open WebSocket for the lifetime of the scope. Fails with what the server says when it refuses it. */
 const connect = ({ options }: ServerLink): Effect.Effect<WebSocket, IronflowError, Scope.Scope> => {
-  const { apiKey, environment, timeoutMs, url } = options.server
+  const { apiKey, timeoutMs, url } = options.server
   const open = Effect.callback<WebSocket, IronflowError>((resume) => {
     const socket = new WebSocket(url.replace(/^http/, "ws") + WORKER_RPC_PATH, {
       headers: {
-        [ENVIRONMENT_HEADER]: environment,
+        ...environmentHeader(options.server),
         ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` })
       },
       handshakeTimeout: timeoutMs,

@@ -56,6 +56,10 @@ export const resolvePollingOptions = (
   logger: resolveLogger(options.logger, "[ironflow-worker]")
 })
 
+/** The environment that a worker was told to work for; an API key that is bound to one decides when it was told none. */
+export const named = ({ environment, namesEnvironment }: WorkerRegistration): string | undefined =>
+  namesEnvironment === true ? environment : undefined
+
 const milliseconds = (value: unknown, what: string): number => {
   if (typeof value === "number" && Number.isFinite(value) && value > 0) return value
   throw new ValidationError(`${what} must be a positive number of milliseconds, got ${show(value)}`)

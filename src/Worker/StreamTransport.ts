@@ -24,6 +24,7 @@ import { checked, isRefusal, linkTo, newInstance, open as openPolling } from "./
 import {
   isAccessError,
   isSuccess,
+  named,
   type PollingOptions,
   type ResolvedPollingOptions,
   resolvePollingOptions,
@@ -54,7 +55,7 @@ export const layer = (
       return WorkerTransport.of({
         open: (registration, handlers) =>
           Effect.flatMap(
-            checked(() => resolvePollingOptions(options, registration.environment, caller)),
+            checked(() => resolvePollingOptions(options, named(registration), caller)),
             (resolved) => open(resolved, choices, registration, handlers)
           ).pipe(
             Effect.provideService(HttpClient.HttpClient, http),

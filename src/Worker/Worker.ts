@@ -276,6 +276,7 @@ const register = (
 ): WorkerRegistration => ({
   workerId,
   environment: config.environment,
+  namesEnvironment: config.namesEnvironment,
   hostname: hostname(),
   functions: Array.from(config.functions.values(), toRegistration),
   maxConcurrentJobs: config.maxConcurrentJobs,

@@ -122,6 +122,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
       ]
     )
     const { createdAt, updatedAt, ...info } = await client.streams.getInfo("o-1")
+    assert.deepStrictEqual(await client.streams.findInfo("o-1"), { createdAt, updatedAt, ...info })
     assert.deepStrictEqual(info, { entityId: "o-1", entityType: "order", version: 2, eventCount: 2 })
     assert.deepStrictEqual(
       [createdAt, updatedAt],
@@ -281,6 +282,7 @@ describe.each(["in the engine's process", "over HTTP"] as const)("entity streams
     const error = await rejection(client.streams.getInfo("nobody"))
     assert.instanceOf(error, StreamNotFoundError)
     assert.deepInclude(error, { code: "STREAM_NOT_FOUND", entityId: "nobody", retryable: false })
+    assert.isNull(await client.streams.findInfo("nobody"))
     assert.deepStrictEqual(await client.streams.read("nobody"), { events: [], totalCount: 0 })
     const snapshot = client.streams.createSnapshot("nobody", {
       entityType: "order",
