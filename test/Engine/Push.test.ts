@@ -432,6 +432,71 @@ describe("an endpoint", () => {
     expect([turns, foreign]).toEqual([1, []])
   })
 
+  it("of another package is told of a failed invocation as a step with an error that is a text of JSON", async () => {
+    const segments: Array<any> = []
+    const server = await endpoint((_request, response, body) => {
+      const asked = JSON.parse(body)
+      if (asked.type === "describe") return response.writeHead(400).end("{}")
+      segments.push(asked)
+      const id = asked.run_id
+      response.setHeader("content-type", "application/json")
+      if (asked.function_id === "charge") {
+        return response.end(
+          JSON.stringify({
+            status: "failed",
+            steps: [],
+            error: { message: "Declined", code: "ERROR", retryable: false }
+          })
+        )
+      }
+      return response.end(
+        JSON.stringify(
+          asked.steps.length === 0
+            ? {
+                status: "yielded",
+                steps: [],
+                yield: { type: "invoke_function", step_id: `${id}:charge:0`, function_id: "charge" }
+              }
+            : { status: "completed", steps: [], result: "handled" }
+        )
+      )
+    })
+    const engine = await startWith()
+    for (const [id, event] of [
+      ["order", "order.placed"],
+      ["charge", "charge.asked"]
+    ]) {
+      const registered = await fetch(`${engine.url}/ironflow.v1.IronflowService/RegisterFunction`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({
+          id,
+          triggers: [{ event }],
+          endpointUrl: server.url,
+          preferredMode: "EXECUTION_MODE_PUSH"
+        })
+      })
+      expect(registered.status).toBe(200)
+    }
+
+    expect(await ended(engine, await place(engine))).toMatchObject({ status: "completed", output: "handled" })
+
+    const [, child, last] = segments
+    expect(segments).toHaveLength(3)
+    const [step] = last.steps
+    expect(step).toEqual({
+      id: `${last.run_id}:charge:0`,
+      name: "charge",
+      status: "failed",
+      error: expect.any(String)
+    })
+    expect(JSON.parse(step.error)).toEqual({
+      function_id: "charge",
+      child_run_id: child.run_id,
+      cause: expect.stringContaining("Declined")
+    })
+  })
+
   it("is called no more when it is removed, and its runs wait for another", async () => {
     const server = await endpoint(speaking((_job, response) => complete(response)))
     const engine = await startWith()

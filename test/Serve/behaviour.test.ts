@@ -5,6 +5,7 @@ import {
   defineEvent,
   type FunctionConfig,
   type FunctionContext,
+  InvokeError,
   IronflowError,
   NonRetryableError,
   type Run,
@@ -457,4 +458,48 @@ describe.each(Object.entries(hosts))("a function in %s", (name, start) => {
 
 describe("a function pushed as to a handler of another package", () => {
   common(pushedAsExisting)
+
+  it("hears that a function which it invoked has failed, and may go on", async () => {
+    await using host = await pushedAsExisting([
+      createFunction({ id: "charge", triggers: [] }, async () => {
+        throw new NonRetryableError("The card was declined")
+      }),
+      order(async ({ step }) => {
+        const outcome = await step.invoke("charge").catch((error: unknown) => error)
+        if (!(outcome instanceof InvokeError)) return outcome
+        await step.sleep("cool off", "20ms")
+        return step.run("note", async () => [outcome.functionId, outcome.errorCause])
+      })
+    ])
+
+    expect(await runOf(host)).toMatchObject({
+      status: "completed",
+      output: ["charge", expect.stringContaining("The card was declined")]
+    })
+  })
+
+  it("undoes what it did when a function that it invoked fails or does not end in time", async () => {
+    for (const [functionId, cause] of [
+      ["declined", /The card was declined/],
+      ["endless", /timed out after 50ms/]
+    ] as const) {
+      const log: Array<string> = []
+      await using host = await pushedAsExisting([
+        createFunction({ id: "declined", triggers: [] }, async () => {
+          throw new NonRetryableError("The card was declined")
+        }),
+        createFunction({ id: "endless", triggers: [] }, async ({ step }) => step.sleep("sleep", "1h")),
+        order(async ({ step }) => {
+          await step.run("reserve", async () => void log.push("reserve"))
+          step.compensate("reserve", async () => void log.push("undo reserve"))
+          await step.invoke(functionId, {}, { timeout: functionId === "endless" ? 50 : 10_000 })
+        })
+      ])
+
+      const run = await runOf(host)
+
+      expect(run).toMatchObject({ status: "failed", error: { message: expect.stringMatching(cause) } })
+      expect(log).toEqual(["reserve", "undo reserve"])
+    }
+  })
 })

@@ -53,14 +53,13 @@ const readName = (stepKey: string): { readonly scope: string; readonly name: str
 // To the worker
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Why a run cannot go on with a worker that knows completed steps only; it fails with this. */
-export const inexpressible = (job: Job): SerializedError | undefined => {
+/** Failures of these kinds cannot be told to workers that know completed steps only. */
+export const untoldToWorkers: ReadonlySet<StepKind> = new Set(["waitForEvent", "invoke", "invokeAsync"])
+
+/** Why a run cannot go on where failures of the kinds `untold` cannot be told; it fails with this. */
+export const inexpressible = (job: Job, untold: ReadonlySet<StepKind>): SerializedError | undefined => {
   for (const { kind, outcome } of job.journal) {
-    if (
-      outcome._tag === "Failure" &&
-      (kind === "waitForEvent" || kind === "invoke" || kind === "invokeAsync")
-    )
-      return outcome.error
+    if (outcome._tag === "Failure" && untold.has(kind)) return outcome.error
   }
   return undefined
 }

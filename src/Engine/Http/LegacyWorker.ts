@@ -4,9 +4,9 @@
  */
 import * as Effect from "effect/Effect"
 import type { ConnectionError, StoreError } from "../../Errors.ts"
-import type { Job, TurnOp } from "../../Protocol/Worker.ts"
+import type { Job, StepKind, TurnOp } from "../../Protocol/Worker.ts"
 import type { RemoteSession } from "../Dispatch.ts"
-import { inexpressible } from "./LegacyJobs.ts"
+import { inexpressible, untoldToWorkers } from "./LegacyJobs.ts"
 
 /** How long a lease holds without a heartbeat or an update: three of the usual heartbeats. */
 export const LEGACY_LEASE_MS = 90_000
@@ -104,9 +104,13 @@ export class LegacyWorker {
   }
 }
 
-/** What becomes of a job that such a worker cannot go on with. */
-export const unusable = (job: Job, hasBetter: (functionId: string) => boolean): TurnOp | undefined => {
-  const error = inexpressible(job)
+/** What becomes of a job that such a worker cannot go on with; `untold` are the kinds of steps whose failure it cannot be told. */
+export const unusable = (
+  job: Job,
+  hasBetter: (functionId: string) => boolean,
+  untold: ReadonlySet<StepKind> = untoldToWorkers
+): TurnOp | undefined => {
+  const error = inexpressible(job, untold)
   if (error !== undefined) return { _tag: "Fail", error }
   if (job.compensating === undefined) return undefined
   if (hasBetter(job.functionId)) return { _tag: "Release" }

@@ -33,7 +33,7 @@ import type { RemoteSession } from "../Dispatch.ts"
 import { failTooLarge } from "../Http/LegacyJobs.ts"
 import { unusable } from "../Http/LegacyWorker.ts"
 import { checkReport } from "../Http/TurnReports.ts"
-import { encodePushRequest, readPushResponse } from "./ExistingHandlers.ts"
+import { encodePushRequest, readPushResponse, untoldToHandlers } from "./ExistingHandlers.ts"
 import { post, type PostAnswer, type PostError } from "./Post.ts"
 import type { PushSettings } from "./Settings.ts"
 
@@ -332,7 +332,7 @@ export class Endpoint {
     const { clock, settings } = this.#options
     return Effect.suspend(() => {
       const nowMs = clock.currentTimeMillisUnsafe()
-      const refused = this.#speaksTurns === true ? undefined : unusable(job, () => false)
+      const refused = this.#speaksTurns === true ? undefined : unusable(job, () => false, untoldToHandlers)
       if (refused !== undefined) return this.#report(job, [refused])
       const request: TurnRequest = { type: "turn", sent_at: nowMs, job }
       const body = this.#speaksTurns === true ? JSON.stringify(request) : encodePushRequest(job, nowMs)

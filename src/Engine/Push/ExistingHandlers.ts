@@ -1,19 +1,37 @@
 /**
- * Turns for push handlers of other packages, which know completed steps and one yield a segment. What they cannot express
- * is decided as it is for existing workers, see `Http/LegacyWorker.ts`.
+ * Turns for push handlers of other packages, which know completed steps, failed invocations and one yield a segment. What
+ * they cannot express is decided as it is for existing workers, see `Http/LegacyWorker.ts`.
  */
-import { isObject } from "../../Json.ts"
+import { isObject, textOf } from "../../Json.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import { JobUpdate } from "../../Protocol/Http/Schemas.ts"
-import type { Job, TurnOp } from "../../Protocol/Worker.ts"
+import type { Job, StepKind, TurnOp } from "../../Protocol/Worker.ts"
 import { type Attempts, encodeCompletedSteps, encodeEvent, readUpdate } from "../Http/LegacyJobs.ts"
+
+/** A handler that is told of a wait without its event waits again. */
+export const untoldToHandlers: ReadonlySet<StepKind> = new Set(["waitForEvent"])
 
 /** The JSON of a push request. Values go out as the text that they are stored as. */
 export const encodePushRequest = (job: Job, nowMs: number): string =>
   `{"run_id":${JSON.stringify(job.runId)},"function_id":${JSON.stringify(job.functionId)}` +
   `,"attempt":${job.attempt},"event":${encodeEvent(job.event)},"sent_at":${nowMs}` +
-  `,"steps":[${encodeCompletedSteps(job, "id", ',"status":"completed"').join(",")}]` +
+  `,"steps":[${[...encodeCompletedSteps(job, "id", ',"status":"completed"'), ...encodeFailedInvocations(job)].join(",")}]` +
   `${job.secrets === undefined ? "" : `,"secrets":${JSON.stringify(job.secrets)}`}}`
+
+/** Invocations that have failed, in JSON: the error is a text that holds JSON, as these handlers read it. */
+const encodeFailedInvocations = ({ journal, runId }: Job): ReadonlyArray<string> =>
+  journal.flatMap(({ kind, name, outcome, stepKey }) => {
+    if (outcome._tag !== "Failure" || (kind !== "invoke" && kind !== "invokeAsync")) return []
+    const { data = {}, message } = outcome.error
+    const error = {
+      function_id: textOf(data.functionId) || name,
+      child_run_id: textOf(data.childRunId) || undefined,
+      cause: textOf(data.errorCause) || message
+    }
+    return [
+      JSON.stringify({ id: `${runId}:${stepKey}`, name, status: "failed", error: JSON.stringify(error) })
+    ]
+  })
 
 const update = lenient(JobUpdate, "The answer")
 
