@@ -69,6 +69,28 @@ export const typeOfContent = (contentType: string | undefined): ValueType => {
   return said === "application/octet-stream;charset=binary" ? "bytes" : "raw"
 }
 
+/**
+ * A value that a client writes travels as existing servers know it: JSON, or octets that say no more. This header tells the
+ * engine of this package what octets were.
+ */
+export const VALUE_TYPE_HEADER = "x-ironflow-value-type"
+
+export const writtenAs = (
+  type: ValueType
+): { readonly contentType: string; readonly headers: { readonly [name: string]: string } } =>
+  type === "json"
+    ? { contentType: contentTypes.json, headers: {} }
+    : { contentType: contentTypes.raw, headers: { [VALUE_TYPE_HEADER]: type } }
+
+/** The type of a written value: what the header says of octets, else what the content type says. */
+export const typeOfWritten = (
+  contentType: string | undefined,
+  header: string | ReadonlyArray<string> | undefined
+): ValueType => {
+  const type = typeOfContent(contentType)
+  return type === "raw" && (header === "text" || header === "bytes") ? header : type
+}
+
 /** A value as JSON can carry it: bytes as base64, anything else as the text that it is. */
 export interface CarriedValue {
   readonly type: Exclude<ValueType, "raw">

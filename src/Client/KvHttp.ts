@@ -1,7 +1,7 @@
 /**
- * The key-value store of a server elsewhere. Values travel as their bytes with a content type, which the engine of this
- * package keeps, so that they come back as they went in; from other servers they come as base64 and are taken for JSON,
- * else for text, else for bytes.
+ * The key-value store of a server elsewhere. Values travel as existing servers know them, with a header that says what octets
+ * were: the engine of this package keeps that, so that values come back as they went in. From other servers they come as base64
+ * and are taken for JSON, else for text, else for bytes.
  */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -15,7 +15,7 @@ import {
 } from "../Errors.ts"
 import { isObject, numberOf, textOf } from "../Json.ts"
 import { checkBucketName, checkKey, checkRevision, compileFilter } from "../KvKeys.ts"
-import { contentTypes, decodeValue, encodeValue, typeOfContent } from "../KvValue.ts"
+import { contentTypes, decodeValue, encodeValue, typeOfContent, writtenAs } from "../KvValue.ts"
 import { type Endpoint, endpoints, pathOf, sockets } from "../Protocol/Http/Endpoints.ts"
 import { show } from "../Show.ts"
 import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
@@ -116,12 +116,15 @@ const makeBucket = (connection: Connection, name: string): KvBucket => {
 
   const putKey = (method: string, key: string, value: unknown, expected?: number) =>
     Effect.flatMap(
-      checked(() => encodeValue(value, `The value of key ${quote(key)}`)),
-      ({ bytes, type }) =>
+      checked(() => {
+        const { bytes, type } = encodeValue(value, `The value of key ${quote(key)}`)
+        return { bytes, written: writtenAs(type) }
+      }),
+      ({ bytes, written }) =>
         onKey<{ readonly revision: number }>(endpoints.putKey, method, key, {
           body: bytes,
-          contentType: contentTypes[type],
-          headers: precondition(expected),
+          contentType: written.contentType,
+          headers: { ...written.headers, ...precondition(expected) },
           repeatable: false,
           // a key that is not there can be put: it is the bucket that is missing
           notFound: () => new BucketNotFoundError(name),

@@ -763,6 +763,15 @@ describe("createClient", () => {
     assert.strictEqual(asked!.headers["x-ironflow-environment"], "staging")
   })
 
+  it("sends no environment that nobody has named", async () => {
+    await using server = await ScriptedServer.start(() => ({ body: { status: "ok" } }))
+    await using client = createClient({ serverUrl: server.url })
+
+    await client.health()
+
+    assert.notProperty(server.asked[0]!.headers, "x-ironflow-environment")
+  })
+
   it("sends no key when there is none", async () => {
     await using server = await ScriptedServer.start(() => ({ body: { status: "ok" } }))
     await using client = createClient({ serverUrl: server.url })

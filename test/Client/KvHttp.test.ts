@@ -9,11 +9,15 @@ let server: http.Server
 let client: IronflowClient
 let answer: { readonly status: number; readonly body: unknown }
 let asked: Array<string>
+let written: Array<readonly [contentType: string | undefined, body: string]>
 beforeEach(async () => {
   asked = []
-  server = http.createServer((request, response) => {
-    request.resume()
+  written = []
+  server = http.createServer(async (request, response) => {
     asked.push(request.url ?? "")
+    const chunks: Array<Buffer> = []
+    for await (const chunk of request) chunks.push(chunk as Buffer)
+    written.push([request.headers["content-type"], Buffer.concat(chunks).toString()])
     response.writeHead(answer.status, { "content-type": "application/json" }).end(JSON.stringify(answer.body))
   })
   server.listen(0, "127.0.0.1")
@@ -83,4 +87,21 @@ it("a server that knows no pages is asked once, and one that repeats a page is n
   answer = { status: 200, body: { keys: ["a"], count: 1, nextCursor: "a" } }
   expect(await bucket.listKeys()).toEqual(["a", "a"])
   expect(asked).toHaveLength(5)
+})
+
+it("values go out as texts and bytes that say no more, and as JSON", async () => {
+  answer = { status: 200, body: { revision: 1 } }
+  const bucket = client.kv().bucket("b")
+
+  await bucket.put("text", "a cart")
+  await bucket.put("bytes", new Uint8Array([104, 105]))
+  await bucket.put("json", { n: 1 })
+  await bucket.put("null", null)
+
+  expect(written).toEqual([
+    ["application/octet-stream", "a cart"],
+    ["application/octet-stream", "hi"],
+    ["application/json", '{"n":1}'],
+    ["application/json", "null"]
+  ])
 })

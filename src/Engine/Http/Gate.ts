@@ -11,6 +11,7 @@ import { LimitExceededError, UnauthenticatedError, UnauthorizedError, Validation
 import { checkName, keyLength, writesAtOnce } from "../../Limits.ts"
 import type { Access as Rule, Subject } from "../../Protocol/Http/Access.ts"
 import { CHANNEL_HEADER } from "../../Protocol/Http/Channel.ts"
+import { VALUE_TYPE_HEADER } from "../../KvValue.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { isObject } from "../../Json.ts"
 import { show } from "../../Show.ts"
@@ -105,7 +106,7 @@ export class Gate {
       status: 204,
       headers: {
         "access-control-allow-methods": "GET, POST, PUT, PATCH, DELETE",
-        "access-control-allow-headers": `authorization, content-type, if-match, if-none-match, ${ENVIRONMENT_HEADER}, connect-protocol-version, connect-timeout-ms`,
+        "access-control-allow-headers": `authorization, content-type, if-match, if-none-match, ${ENVIRONMENT_HEADER}, ${VALUE_TYPE_HEADER}, connect-protocol-version, connect-timeout-ms`,
         "access-control-max-age": "600"
       }
     }

@@ -4,7 +4,13 @@ import { isUtf8 } from "node:buffer"
 import { type IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { safeJsonParse } from "../../Json.ts"
 import { checkKey, checkRevision } from "../../KvKeys.ts"
-import { contentTypes, type StoredValue, typeOfContent } from "../../KvValue.ts"
+import {
+  contentTypes,
+  type StoredValue,
+  typeOfContent,
+  typeOfWritten,
+  VALUE_TYPE_HEADER
+} from "../../KvValue.ts"
 import * as Limits from "../../Limits.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
@@ -112,10 +118,14 @@ const readPut = (call: Call): Array<KvWriteRow> => {
   const key = checkKey(variable(call, "key"))
   const bytes = call.body instanceof Uint8Array ? call.body : new Uint8Array()
   const expected = readPrecondition(call)
+  const { headers } = call.request
   return [
     {
       key,
-      value: checkValue(key, { type: typeOfContent(call.request.headers["content-type"]), bytes }),
+      value: checkValue(key, {
+        type: typeOfWritten(headers["content-type"], headers[VALUE_TYPE_HEADER]),
+        bytes
+      }),
       ...(expected === undefined ? {} : { expected })
     }
   ]
