@@ -50,6 +50,8 @@ import type { RunActivity } from "./Store/Activity.ts"
 import {
   addCounts,
   type Counts,
+  type LogBackQuery,
+  type LogPage,
   noCounts,
   Store,
   type StoreHealth,
@@ -104,6 +106,8 @@ export interface EngineService {
   readonly config: (environment: string) => EngineConfig.EngineConfigService
   /** The name of the event that has started a run; `undefined` for one that was invoked. */
   readonly eventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
+  /** A page of the log of events and messages, newest first. */
+  readonly readLogBack: (query: LogBackQuery) => Effect.Effect<LogPage, StoreError>
   /** What workers and clients ask about projections. */
   readonly projections: Projections.ProjectionsService
   /** Looking after the consumer groups of one environment. */
@@ -402,6 +406,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
       config: (environment) => EngineConfig.make(kv, environment),
       eventName: store.getEventName,
+      readLogBack: store.readLogBack,
       projections,
       consumerGroups: (environment) => ConsumerGroups.make({ store, subscriptions }, environment),
       secrets: (environment) =>

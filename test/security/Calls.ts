@@ -135,6 +135,8 @@ export const callsFor = ({
     restHealth: { may: "public" },
     restCapabilities: { may: ["engine:read", "engine:*"] },
     restEmit: { body: { name: "order.placed", data: { id: "o-2" } }, may: emits },
+    restEvents: { query: "name=order.*&limit=5", may: ["subscription:read", "subscription:*"] },
+    restRuns: { query: "status=completed&limit=5", may: ["run:read", "run:*"] },
     restFunctions: { may: ["function:read", "function:*"] },
     deleteFunction: {
       variables: { id: "pack-order" },

@@ -399,6 +399,8 @@ const effects: ReadonlyArray<Effect> = [
       "the REST list of steps": async (key) => get(`/api/v1/runs/${await waited()}/steps`)(key),
       "events of runs that have waited for it": subscribes("system.run.>", waited),
       ListRuns: rpc("IronflowService/ListRuns"),
+      "the REST list of runs": get("/api/v1/runs"),
+      "the list of events": get("/api/v1/events"),
       "cancelling a run": async (key) => {
         const { runs } = await keys.ok(keys.rpc("IronflowService/ListRuns", { functionId: "pay" }))
         return rpc("IronflowService/CancelRun", { id: runs[0].id })(key)
@@ -413,6 +415,7 @@ const effects: ReadonlyArray<Effect> = [
       ReadStream: rpc("EntityStreamService/ReadStream", { entityId: "p-1" }),
       GetEntityHistory: rpc("EntityStreamService/GetEntityHistory", { entityId: "p-1" }),
       "the history of a stream": get("/api/v1/streams/p-1/history"),
+      "the list of events": get("/api/v1/events?name=salary.*"),
       "a subscription to the entity": subscribes("entity:person.p-1.>", again),
       "a subscription to its events": subscribes("events:salary.*", again),
       "a member of a group": async (key) => {

@@ -39,6 +39,15 @@ const completeOrder = async (output?: unknown): Promise<string> => {
   return runId
 }
 
+/** Calls that find nothing of other tests. */
+const inEnvironment = (environment: string) => ({
+  call: (method: string, path: string, body?: unknown) =>
+    send(ironflow.url, method, path, body, {
+      "content-type": "application/json",
+      "x-ironflow-environment": environment
+    })
+})
+
 describe("events", () => {
   it("answers Trigger with the event and its runs", async () => {
     const { status, type, body } = await connect(ironflow.url, "Trigger", {
@@ -106,6 +115,67 @@ describe("events", () => {
 
     assert.strictEqual(status, 200)
     assert.deepStrictEqual(golden(body), { event_id: "evt_1", id: "evt_1", run_ids: ["run_1"] })
+  })
+
+  it("lists events newest first, by name or pattern, page by page", async () => {
+    const { call } = inEnvironment("event-list")
+    for (const [i, name] of ["order.placed", "order.seen", "cart.filled", "order.seen"].entries()) {
+      await call("POST", "/api/v1/events", { name, data: { i }, metadata: { by: "test" } })
+    }
+    const list = async (query: string) => (await call("GET", `/api/v1/events${query}`)).body
+    const seen = ({ events }: any) => events.map(({ data, name }: any) => [name, data.i])
+
+    const all = await list("")
+    assert.deepStrictEqual(seen(all), [
+      ["order.seen", 3],
+      ["cart.filled", 2],
+      ["order.seen", 1],
+      ["order.placed", 0]
+    ])
+    assert.notProperty(all, "nextCursor")
+    const { id, sequence, timestamp, ...event } = all.events[0]
+    assert.deepStrictEqual(event, {
+      name: "order.seen",
+      version: 1,
+      data: { i: 3 },
+      metadata: { by: "test" }
+    })
+    assert.match(`${id} ${sequence} ${timestamp}`, /^evt_\S+ \d+ \d{4}-\S+Z$/)
+    assert.deepStrictEqual(seen(await list("?name=order.seen")), [
+      ["order.seen", 3],
+      ["order.seen", 1]
+    ])
+    const first = await list("?name=order.*&limit=2")
+    const second = await list(`?name=order.*&limit=2&cursor=${first.nextCursor}`)
+    assert.deepStrictEqual(
+      [...seen(first), ...seen(second)],
+      [
+        ["order.seen", 3],
+        ["order.seen", 1],
+        ["order.placed", 0]
+      ]
+    )
+    for (const query of ["?limit=0", "?limit=x", "?cursor=x&limit=1", "?name=order..x", "?cursor=1"]) {
+      assert.strictEqual((await call("GET", `/api/v1/events${query}`)).status, 400, query)
+    }
+  })
+
+  it("lists runs over REST as ListRuns does", async () => {
+    const { call } = inEnvironment("run-list")
+    assert.deepStrictEqual((await call("GET", "/api/v1/runs")).body, { runs: [] })
+    const service = "/ironflow.v1.IronflowService"
+    await call("POST", `${service}/RegisterFunction`, { id: "pack", triggers: [{ event: "order.placed" }] })
+    for (const i of [1, 2]) await call("POST", `${service}/Trigger`, { event: "order.placed", data: { i } })
+
+    const { body } = await call("GET", "/api/v1/runs?limit=1")
+    const rest = await call("GET", `/api/v1/runs?limit=1&cursor=${body.nextCursor}`)
+    const { body: both } = await call("POST", `${service}/ListRuns`, {})
+    assert.deepStrictEqual([...body.runs, ...rest.body.runs], both.runs)
+    assert.strictEqual(body.totalCount, 2)
+    assert.deepStrictEqual((await call("GET", "/api/v1/runs?function_id=nobody")).body, { runs: [] })
+    assert.deepStrictEqual((await call("GET", "/api/v1/runs?status=completed")).body, { runs: [] })
+    assert.strictEqual((await call("GET", "/api/v1/runs?status=odd")).status, 400)
+    assert.strictEqual((await call("GET", "/api/v1/runs?limit=x")).status, 400)
   })
 
   it("stores every event of a batch", async () => {

@@ -30,6 +30,7 @@ import { mayHaveEvent } from "../Access/WorkerAccess.ts"
 import { capabilities } from "../Capabilities.ts"
 import type { EngineService } from "../Engine.ts"
 import type { GiveUp, ReceivedEmitOptions } from "../EngineClient.ts"
+import { listEvents } from "./EventList.ts"
 import { checkRegistering, toRegistration } from "./FunctionConfigs.ts"
 import { projectionRoutes } from "./ProjectionRoutes.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
@@ -83,6 +84,20 @@ export const clientRoutes = (
     Effect.map(withoutDenied(call, [readable(call, run)]), ([shown = run]) => answerRun(shown))
   const resume = (api: Api, request: RunIdFields & { readonly id: string }, call: Call) =>
     Effect.flatMap(resumeRun(api, request, call), answerSteered(call))
+
+  const listRuns = (api: Api, request: ReturnType<typeof readListRuns>, call: Call) =>
+    Effect.gen(function* () {
+      const { damaged = [], ...page } = yield* api.listRuns(request)
+      const runs = page.runs.filter(({ id }) => call.shows(id))
+      const shownDamaged = damaged.filter(({ id }) => call.shows(id))
+      const left = page.runs.length - runs.length + (damaged.length - shownDamaged.length)
+      return {
+        ...page,
+        runs: yield* withoutDenied(call, runs),
+        ...(shownDamaged.length === 0 ? {} : { damaged: shownDamaged }),
+        totalCount: page.totalCount - left
+      }
+    })
 
   const trigger = lenient(Schemas.TriggerRequest, "Trigger")
   const emit = (api: Api, request: typeof Schemas.TriggerRequest.Type) =>
@@ -147,19 +162,15 @@ export const clientRoutes = (
       )
     ),
     reading("listRuns", readListRuns, (api, request, call) =>
-      Effect.gen(function* () {
-        const { damaged = [], ...page } = yield* api.listRuns(request)
-        const runs = page.runs.filter(({ id }) => call.shows(id))
-        const shownDamaged = damaged.filter(({ id }) => call.shows(id))
-        const left = page.runs.length - runs.length + (damaged.length - shownDamaged.length)
-        return answerRuns({
-          ...page,
-          runs: yield* withoutDenied(call, runs),
-          ...(shownDamaged.length === 0 ? {} : { damaged: shownDamaged }),
-          totalCount: page.totalCount - left
-        })
-      })
+      Effect.map(listRuns(api, request, call), answerRuns)
     ),
+    asking("restRuns", (api, call) =>
+      Effect.flatMap(
+        checked(() => readListRuns(runsQuery(call.query))),
+        (request) => Effect.map(listRuns(api, request, call), (page) => answerRuns(page, { runs: [] }))
+      )
+    ),
+    route("restEvents", (call) => listEvents(engine, call)),
     reading("cancelRun", readRunId("CancelRun", Schemas.CancelRunRequest), (api, { id, reason }, call) =>
       Effect.flatMap(api.cancelRun(id, reason), answerSteered(call))
     ),
@@ -458,13 +469,17 @@ const storeMessages = {
   down: "The database was taken over by another engine: this one does nothing any more"
 } as const
 
-const answerRuns = ({
-  damaged,
-  nextCursor,
-  runs,
-  totalCount
-}: Omit<ListRunsResult, "runs"> & { readonly runs: ReadonlyArray<Run> }): Reply =>
+const answerRuns = (
+  {
+    damaged,
+    nextCursor,
+    runs,
+    totalCount
+  }: Omit<ListRunsResult, "runs"> & { readonly runs: ReadonlyArray<Run> },
+  always: { readonly runs?: [] } = {}
+): Reply =>
   json({
+    ...always,
     ...(runs.length === 0 ? {} : { runs: runs.map(encodeRun) }),
     ...(damaged === undefined ? {} : { damaged }),
     ...(nextCursor === undefined ? {} : { nextCursor }),
@@ -490,6 +505,12 @@ const readRunId = (
     if (!id) throw new ValidationError(`${what}: \`id\` must be the id of a run`)
     return { ...request, id }
   }
+}
+
+/** `limit` as the number that it is in a body; what is none is refused as there. */
+const runsQuery = (query: URLSearchParams): object => {
+  const { limit, ...rest } = Object.fromEntries(query)
+  return limit === undefined ? rest : { ...rest, limit: /^\d+$/.test(limit) ? Number(limit) : limit }
 }
 
 const listRunsRequest = lenient(Schemas.ListRunsRequest, "ListRuns")

@@ -171,6 +171,8 @@ export const access: { readonly [Name in EndpointName]: Access } = {
   registerFunction: inBody("function:register", "function", "id"),
   getFunction: inBody("function:read", "function", "id"),
   listFunctions: each("function:read", "function"),
+  restEvents: each("subscription:read", "subscription"),
+  restRuns: each("run:read", "run"),
   restFunctions: each("function:read", "function"),
   deleteFunction: inPath("function:delete", "function", "id"),
 

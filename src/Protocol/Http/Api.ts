@@ -345,6 +345,16 @@ export class Rest extends HttpApiGroup.make("Rest").add(
     success: Schemas.RestEmitResponse,
     error
   }),
+  HttpApiEndpoint.get("restEvents", endpoints.restEvents.path, {
+    query: { name: optionalText, limit: optionalText, cursor: optionalText },
+    success: Schemas.EventsResponse,
+    error
+  }),
+  HttpApiEndpoint.get("restRuns", endpoints.restRuns.path, {
+    query: { function_id: optionalText, status: optionalText, limit: optionalText, cursor: optionalText },
+    success: Schemas.ListRunsResponse,
+    error
+  }),
   HttpApiEndpoint.get("restFunctions", endpoints.restFunctions.path, {
     success: Schemas.RestFunctionsResponse,
     error

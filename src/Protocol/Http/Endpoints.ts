@@ -69,6 +69,10 @@ export const endpoints = {
   restHealth: rest("GET", "/health"),
   restCapabilities: rest("GET", "/api/v1/capabilities"),
   restEmit: rest("POST", "/api/v1/events"),
+  /** The events of an environment, newest first: `name` in the query is a name or a pattern, `limit` and `cursor` page. */
+  restEvents: rest("GET", "/api/v1/events"),
+  /** As `ListRuns`: `function_id`, `status`, `limit` and `cursor` in the query. */
+  restRuns: rest("GET", "/api/v1/runs"),
   restFunctions: rest("GET", "/api/v1/functions"),
   /** Nothing starts the function any more, until a worker registers it. */
   deleteFunction: rest("DELETE", "/api/v1/functions/:id"),

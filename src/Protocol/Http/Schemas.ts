@@ -455,6 +455,22 @@ export const ListRunsResponse = Schema.Struct({
   totalCount: optional(Schema.Int)
 })
 
+const LoggedEvent = Schema.Struct({
+  id: text,
+  name: text,
+  version: Schema.Int,
+  data: json,
+  timestamp: text,
+  sequence: text,
+  source: optional(text),
+  metadata: optional(jsonObject),
+  entity: optional(Schema.Struct({ id: text, type: text, version: Schema.Int }))
+})
+export const EventsResponse = Schema.Struct({
+  events: Schema.Array(LoggedEvent),
+  nextCursor: optional(text)
+})
+
 export const RunStepsResponse = Schema.Struct({ steps: optional(Schema.Array(RunStep)) })
 export const RestRunStepsResponse = Schema.Struct({ steps: Schema.Array(RunStep) })
 
