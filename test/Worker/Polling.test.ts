@@ -671,7 +671,7 @@ describe("a polling worker", () => {
     })
   )
 
-  for (const status of [400, 401, 403, 404, 413]) {
+  for (const status of [200, 400, 401, 403, 404, 413]) {
     it.effect(
       `waits while something else answers a page with ${status} in place of the engine: at once`,
       () =>
