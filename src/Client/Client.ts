@@ -222,8 +222,8 @@ export interface AuditEvent {
 /**
  * Why a run is where it is: one current reason, in words and in numbers.
  *
- * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `STUCK`, `SLEEPING`,
- * `WAITING_FOR_EVENT`, `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`,
+ * `code` is one of `COMPLETED`, `FAILED`, `CANCELLED`, `PAUSED`, `RUNNING`, `STUCK`,
+ * `WORKER_STOPPING`, `SLEEPING`, `WAITING_FOR_EVENT`, `WAITING_FOR_CHILD`, `WAITING_FOR_RETRY`, `READY`, `NO_WORKER`, `NO_CAPACITY`,
  * `CONCURRENCY_LIMIT`, `ACTOR_BUSY`, `DAMAGED`.
  */
 export interface Explanation {

@@ -37,6 +37,8 @@ interface Connected {
   /** How long it lets one turn of each function take, milliseconds; absent when it has no such limit. */
   readonly turnLimits: ReadonlyMap<string, number> | undefined
   readonly active: Set<string>
+  /** Jobs of another worker that had its id before, and may be at them. */
+  left: ReadonlySet<string>
   credit: number
   reachable: boolean
   /** Why it cannot be reached. */
@@ -65,8 +67,16 @@ export interface RemoteSession extends WorkerSession {
    * Returns those of `jobIds` that it does not have.
    */
   readonly extend: (jobIds?: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, StoreError>
-  /** Keeps turns of an earlier session; returns those of `jobIds` that the worker does not hold any more. */
-  readonly adopt: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /**
+   * Keeps turns of an earlier session; returns those of `jobIds` that the worker does not hold any more. What was leased before
+   * `ownSince` may be held by another worker of its id, and is left to run out.
+   */
+  readonly adopt: (
+    jobIds: ReadonlyArray<string>,
+    ownSince?: number
+  ) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** The worker is done with these jobs, which it was told to drop. */
+  readonly dropped: (jobIds: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
   /** Ends the session; `lost` says that the worker died, which counts as a loss of its runs. */
   readonly close: (lost: boolean) => Effect.Effect<void, StoreError>
   /** Ends the session and leaves the leases as they are. */
@@ -142,16 +152,18 @@ export class Dispatch {
             return [...unknown, ...gone]
           })
         }),
-      adopt: (jobIds) =>
+      adopt: (jobIds, ownSince) =>
         Effect.map(
-          this.#store.adoptLeases(workerId, jobIds, leaseMs, worker.functionIds),
-          ({ lost, notices }) => {
+          this.#store.adoptLeases(workerId, jobIds, leaseMs, worker.functionIds, ownSince),
+          ({ left, lost, notices }) => {
+            worker.left = new Set(left)
             for (const jobId of jobIds) worker.active.add(jobId)
             for (const jobId of lost) worker.active.delete(jobId)
             for (const notice of notices) tell(worker, notice)
             return lost
           }
         ),
+      dropped: (jobIds) => this.#store.endRevoked(jobIds),
       close: (lost) => Effect.suspend(() => (isCurrent() ? this.disconnect(workerId, lost) : Effect.void)),
       detach: () => {
         if (isCurrent()) this.#workers.delete(workerId)
@@ -179,6 +191,7 @@ export class Dispatch {
           ? new Map(registration.functions.map((fn) => [fn.id, fn.timeoutMs]))
           : undefined,
       active: new Set(),
+      left: new Set(),
       credit: 0,
       reachable: true,
       problem: undefined
@@ -237,8 +250,9 @@ export class Dispatch {
   /** Disconnects a worker; `lost` says that it died, which counts as a loss of its runs. */
   disconnect(workerId: string, lost: boolean): Effect.Effect<void, StoreError> {
     return Effect.suspend(() => {
+      const left = this.#workers.get(workerId)?.left
       this.#workers.delete(workerId)
-      return Effect.asVoid(this.#store.releaseWorker(workerId, lost))
+      return Effect.asVoid(this.#store.releaseWorker(workerId, lost, left))
     })
   }
 
@@ -426,7 +440,10 @@ export class Dispatch {
 
   /** Hands a job to its worker, unless its run has ended, or is to be paused, since it was claimed. */
   #deliver(worker: Connected, job: Job, told: ReadonlyArray<Notice>): void {
-    if (told.some(endsLease)) return this.#keep(worker, job)
+    if (told.some(endsLease)) {
+      this.#neverBegan(job)
+      return this.#keep(worker, job)
+    }
     if (told.findLast(({ _tag }) => _tag !== "Fired")?._tag === "Paused") {
       this.#giveBack(job)
       return this.#keep(worker, job)
@@ -440,6 +457,15 @@ export class Dispatch {
     worker.active.delete(jobId)
     worker.credit++
     if (this.#store.mayHaveReady()) this.#pokeSoon()
+  }
+
+  /** Nobody is at a job that was taken back before it was delivered. */
+  #neverBegan({ jobId, runId }: Job): void {
+    this.#run(
+      Effect.catch(this.#store.endRevoked([jobId]), (error) =>
+        Effect.logError(`Run ${runId} waits for the end of its lease`, error)
+      )
+    )
   }
 
   #giveBack({ jobId, runId }: Job): void {

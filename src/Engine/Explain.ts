@@ -77,7 +77,11 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     case "cancelled":
       return {
         code: "CANCELLED",
-        message: `It was cancelled at ${run.endedAt}: ${run.error?.message}`,
+        message:
+          `It was cancelled at ${run.endedAt}: ${run.error?.message}` +
+          (lease?.until === undefined
+            ? ""
+            : `. Worker ${lease.workerId} may still be at it until it says that it has dropped it, or until ${iso(lease.until)}`),
         details: { endedAt: run.endedAt, reason: run.error?.message }
       }
     case "paused":
@@ -111,6 +115,16 @@ const leasedReason = (
 ): Reason => {
   const worker = workers.find(({ id }) => id === lease.workerId)
   const stuck = whyStuck(lease, () => worker, now)
+  if (lease.isRevoked === true && lease.until !== undefined && stuck === undefined) {
+    const handOutFrom = iso(lease.until)
+    return {
+      code: "WORKER_STOPPING",
+      message:
+        `Worker ${lease.workerId} was told to drop it, and may still be at it until it says that it has dropped it: ` +
+        `it is handed out then, or at ${handOutFrom} (in ${formatDuration(Math.max(0, lease.until - now))}), when the lease of that worker is over.`,
+      details: { workerId: lease.workerId, workerConnected: worker !== undefined, handOutFrom }
+    }
+  }
   const details = {
     workerId: lease.workerId,
     workerConnected: worker !== undefined,

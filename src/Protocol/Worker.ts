@@ -382,7 +382,8 @@ export type AccessError = UnauthenticatedError | UnauthorizedError
 
 /** What a transport calls when something arrives. None may throw. */
 export interface WorkerHandlers {
-  readonly onJob: (job: Job) => void
+  /** `isPaused` says that its run is to be paused already: it is given back, and nothing of it begins. */
+  readonly onJob: (job: Job, isPaused?: boolean) => void
   readonly onNotice: (notice: Notice) => void
   /** The engine refuses a worker that it had accepted. Nothing arrives any more, and no report is answered. */
   readonly onRefused?: (error: AccessError) => void

@@ -1,6 +1,6 @@
 /** How a worker announces itself to a server, and what the answer tells about the server. */
 import * as Effect from "effect/Effect"
-import { isFromOurEngine, isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
+import { isFromOurEngine, isFromServer, notOfServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { IronflowError } from "../Errors.ts"
 import { isObject, numberOf, safeJsonParse } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
@@ -50,7 +50,13 @@ export const register = (
       timeoutMs
     }),
     (answer): Effect.Effect<Registered, IronflowError> => {
-      if (isSuccess(answer)) return Effect.succeed(readRegistered(safeJsonParse(answer.text)))
+      if (isSuccess(answer)) {
+        const body = safeJsonParse(answer.text)
+        // existing servers answer with JSON, or with nothing; a page is of something in between, such as a portal that wants a login
+        return isObject(body) || answer.text === ""
+          ? Effect.succeed(readRegistered(body))
+          : Effect.fail(notOfServer(answer, what))
+      }
       const error = serverFailureOf(answer, what)
       // a server that wants its functions registered one by one first may say no to this request in any words
       const foreign =

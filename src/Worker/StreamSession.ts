@@ -105,6 +105,7 @@ export class StreamSession extends TurnSession {
   readonly #streams: Streams
   #current: Current | undefined
   #tellingRoom = false
+  #arrived: Array<Turns.Delivery> = []
   /** When the last sign of life was sent. */
   #shownAt = Number.NEGATIVE_INFINITY
 
@@ -215,7 +216,7 @@ export class StreamSession extends TurnSession {
         this.#showLife,
         Effect.sync(() => {
           this.#tellingRoom = false
-          if (!this.isRoomKnown) this.tell()
+          if (this.hasNews) this.tell()
         })
       )
     )
@@ -225,8 +226,21 @@ export class StreamSession extends TurnSession {
     if (!isObject(push) || !Array.isArray(push.deliveries)) return
     // what our engine pushes is as the protocol says
     const { closing, deliveries } = push as unknown as Exclude<Push, { readonly registered: unknown }>
-    this.deliver(deliveries)
+    this.#gather(deliveries)
     if (closing === true) this.failed(this.closing)
+  }
+
+  /** What has arrived together is taken together: a job may have been taken back by what came right behind it. */
+  #gather(deliveries: Turns.PollResponse["deliveries"]): void {
+    this.#arrived.push(...deliveries)
+    if (this.#arrived.length > deliveries.length || deliveries.length === 0) return
+    const { session } = this
+    setImmediate(() => {
+      const arrived = this.#arrived
+      this.#arrived = []
+      // after a stream was lost the engine hands out again what the worker did not say that it has
+      if (session === undefined || session === this.session) this.deliver(arrived)
+    })
   }
 
   onLost(current: Current): void {
@@ -272,7 +286,10 @@ export class StreamSession extends TurnSession {
     const sentAt = monotonicMs(this.link.clock)
     this.#shownAt = sentAt
     const renewal = this.renewal()
-    return this.#call("room", `{"session":${JSON.stringify(session)},${this.room()}${renewal}}`).pipe(
+    return this.#call(
+      "room",
+      `{"session":${JSON.stringify(session)},"seen":${this.seen},${this.room()}${renewal}}`
+    ).pipe(
       Effect.matchEffect({
         onSuccess: () =>
           Effect.sync(() => {

@@ -15,6 +15,8 @@ import {
   type AccessError,
   endsLease,
   endsTurn,
+  type Job,
+  type Notice,
   type Outcome,
   type TurnAck,
   type TurnOp,
@@ -78,6 +80,8 @@ export abstract class TurnSession implements WorkerSession {
   #heldSince: number
   /** When a renewal was last sent. */
   #renewedAt: number
+  /** Somebody waits to hear that it has dropped a job. */
+  #hasDropped = false
   /** Deliveries that are looked at when what came with them was read. */
   #unread: Array<Turns.Delivery> | undefined
 
@@ -100,7 +104,7 @@ export abstract class TurnSession implements WorkerSession {
   protected abstract sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError>
   /** Sends word of a late step once. Fails with code `WORKER_UNKNOWN` when the session is over. */
   protected abstract sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError>
-  /** The engine does not know yet how much room there is. */
+  /** The engine does not know yet how much room there is, or what was dropped. */
   protected abstract tellRoom(): void
   /** The worker has been registered again: the engine knows nothing of its room. */
   protected resumed(): void {}
@@ -163,17 +167,18 @@ export abstract class TurnSession implements WorkerSession {
     return `"asked":${this.#asked},"withdrawn":${this.#withdrawn}`
   }
 
-  protected get isRoomKnown(): boolean {
-    return this.#toldAsked === this.#asked && this.#toldWithdrawn === this.#withdrawn
+  /** Whether the engine has to hear of something: of room, or that a job was dropped. */
+  protected get hasNews(): boolean {
+    return this.#hasDropped || this.#toldAsked !== this.#asked || this.#toldWithdrawn !== this.#withdrawn
   }
 
-  /** Lets the server know of more or less room, at the end of this turn of the event loop: a report may do it first. */
+  /** Lets the server know of what is new, at the end of this turn of the event loop: a report may do it first. */
   protected tell(): void {
     if (this.#telling) return
     this.#telling = true
     setImmediate(() => {
       this.#telling = false
-      if (!this.isRoomKnown && !this.isRefused) this.tellRoom()
+      if (this.hasNews && !this.isRefused) this.tellRoom()
     })
   }
 
@@ -181,11 +186,12 @@ export abstract class TurnSession implements WorkerSession {
   // Deliveries
   // -------------------------------------------------------------------------------------------------------------------
 
-  /** The field of a request that renews the leases, if it is time to do so. */
+  /** The field of a request that renews the leases, if it is time to do so, or somebody waits for what it says. */
   protected renewal(): string {
     const now = monotonicMs(this.link.clock)
-    if (this.terms.capabilities.renewals !== true || now - this.#renewedAt < this.terms.leaseMs / 10)
-      return ""
+    const isDue = this.#hasDropped || now - this.#renewedAt >= this.terms.leaseMs / 10
+    this.#hasDropped = false
+    if (this.terms.capabilities.renewals !== true || !isDue) return ""
     this.#renewedAt = now
     return `,"holding":${JSON.stringify(this.#held)}`
   }
@@ -224,10 +230,22 @@ export abstract class TurnSession implements WorkerSession {
   }
 
   #takeAll(deliveries: Turns.PollResponse["deliveries"]): void {
-    for (const delivery of deliveries) {
+    const fresh = deliveries.filter(({ seq }) => seq > this.seen)
+    // what was taken back, or is to be paused, by the time that it arrives is not begun
+    const over = new Set<string>()
+    const paused = new Map<string, boolean>()
+    for (const delivery of fresh) {
+      if ("job" in delivery) continue
+      const { notice } = delivery
+      if (endsLease(notice)) over.add(notice.jobId)
+      else if (notice._tag !== "Fired") paused.set(notice.jobId, notice._tag === "Paused")
+    }
+    for (const delivery of fresh) {
       if (delivery.seq <= this.seen) continue
       this.seen = delivery.seq
-      this.#take(delivery)
+      if ("notice" in delivery) this.#hear(delivery.notice)
+      else if (over.has(delivery.job.jobId)) this.#pass()
+      else this.#take(delivery.job, paused.get(delivery.job.jobId) === true)
     }
   }
 
@@ -253,19 +271,31 @@ export abstract class TurnSession implements WorkerSession {
     )
   }
 
-  #take(delivery: Turns.Delivery): void {
-    const { handlers } = this.link
-    if ("job" in delivery) {
-      this.#delivered++
-      this.#active.add(delivery.job.jobId)
-      handlers.onJob(delivery.job)
-      return
-    }
-    const { notice } = delivery
+  #take(job: Job, isPaused: boolean): void {
+    this.#delivered++
+    this.#active.add(job.jobId)
+    this.link.handlers.onJob(job, isPaused)
+  }
+
+  /** Room is there for another job in place of one that is over. */
+  #pass(): void {
+    this.#delivered++
+    this.#asked++
+    this.tell()
+  }
+
+  #hear(notice: Notice): void {
     // what became of a job whose report is on its way is in the answer to that
     if (notice._tag === "LeaseLost" && this.#reporting.has(notice.jobId)) return
-    if (endsLease(notice)) this.#active.delete(notice.jobId)
-    handlers.onNotice(notice)
+    if (endsLease(notice)) this.#drop(notice.jobId)
+    this.link.handlers.onNotice(notice)
+  }
+
+  /** The engine has taken a job back, and hands the run out when it hears that it is not worked on any more. */
+  #drop(jobId: string): void {
+    this.#active.delete(jobId)
+    this.#hasDropped = true
+    this.tell()
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -355,7 +385,8 @@ export abstract class TurnSession implements WorkerSession {
     for (const [i, { jobId, ops }] of batch.reports.entries()) {
       this.#reporting.delete(jobId)
       const last = ops.at(-1)
-      if (acks[i]?._tag === "Refused" || (last !== undefined && endsTurn(last))) this.#active.delete(jobId)
+      if (last !== undefined && endsTurn(last)) this.#active.delete(jobId)
+      else if (acks[i]?._tag === "Refused") this.#drop(jobId)
     }
     return Effect.succeed(acks)
   }
@@ -551,6 +582,7 @@ export abstract class TurnSession implements WorkerSession {
     this.seen = 0
     for (const jobId of terms.lost) {
       if (!this.#reporting.has(jobId)) this.#lose(jobId, "the server does not have it any more")
+      this.#hasDropped = true
     }
     this.session = terms.session
     this.link.handlers.onConnected?.(true)
@@ -558,6 +590,7 @@ export abstract class TurnSession implements WorkerSession {
     this.#connected = undefined
     if (connected !== undefined) Deferred.doneUnsafe(connected, Effect.void)
     this.resumed()
+    this.tell()
     // dropped while the registration that kept it was on its way
     if (jobs.some((jobId) => !terms.lost.includes(jobId) && !this.#active.has(jobId))) {
       this.registerAgain(terms.session)

@@ -45,8 +45,8 @@ export class Turns {
     return this.#turns.has(jobId)
   }
 
-  /** Starts the turn of a job. A job that arrives after {@link refuseNew} goes back unharmed. */
-  readonly start = (job: Job): void => {
+  /** Starts the turn of a job. One that arrives after {@link refuseNew}, or whose run is to be paused, goes back unharmed. */
+  readonly start = (job: Job, isPaused = false): void => {
     const { functions, host, late, reporter } = this.#options
     this.#awaited--
     const turn: TurnInFlight = {
@@ -60,6 +60,10 @@ export class Turns {
       handle: undefined
     }
     if (!this.#accepting) return turn.outbox.release()
+    if (isPaused) {
+      turn.outbox.release()
+      return this.ask(1)
+    }
 
     this.#turns.set(job.jobId, turn)
     const fn = functions.get(job.functionId)

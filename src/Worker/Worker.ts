@@ -106,7 +106,7 @@ export const make = <
     const session = yield* transport
       .open(register(config, workerId, clock.currentTimeMillisUnsafe()), {
         // Nothing is sent here before the first credit, so `turns` is there when these are called.
-        onJob: (job) => turns.start(job),
+        onJob: (job, isPaused) => turns.start(job, isPaused),
         onNotice: (notice) => turns.notice(notice),
         onRefused: (error) => {
           refused = error

@@ -236,6 +236,28 @@ const cases: ReadonlyArray<Case> = [
     }
   },
   {
+    title: "a run that was taken from a worker which may still be at it",
+    situation: situation("waiting", {
+      lease: lease({ since: NOW - 120_000, until: NOW + 9000, isRevoked: true })
+    }),
+    workers: [worker("worker-1")],
+    code: "WORKER_STOPPING",
+    message:
+      `Worker worker-1 was told to drop it, and may still be at it until it says that it has dropped it: it is handed out then, or at ${at(NOW + 9000)} (in 9s), ` +
+      "when the lease of that worker is over.",
+    details: { workerId: "worker-1", workerConnected: true, handOutFrom: at(NOW + 9000) }
+  },
+  {
+    title: "a cancelled run whose worker may still be at it",
+    situation: situation("cancelled", {
+      run: { endedAt: at(5), error },
+      lease: lease({ until: NOW + 9000, isRevoked: true })
+    }),
+    code: "CANCELLED",
+    message: `It was cancelled at ${at(5)}: no stock. Worker worker-1 may still be at it until it says that it has dropped it, or until ${at(NOW + 9000)}`,
+    details: { endedAt: at(5), reason: "no stock" }
+  },
+  {
     title: "a run whose lease has no end and whose worker is not there",
     situation: situation("running", { lease: lease({ since: NOW - 60_000 }) }),
     code: "STUCK",

@@ -8,6 +8,7 @@ import { createClient, createFunction, createWorker, serve, ValidationError } fr
 import { type IronflowEngine, type PushConfig, startEngine } from "@ironflow/node/engine"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { isPublicAddress } from "../../src/Engine/Push/Post.ts"
+import { FaultyNetwork } from "../Worker/FaultyNetwork.ts"
 import { listen, registerEndpoint, SIGNING_KEY } from "../Serve/Hosts.ts"
 
 const cleanups: Array<() => unknown> = []
@@ -349,6 +350,82 @@ describe("an endpoint", () => {
     expect(await ended(engine, runId)).toMatchObject({ status: "cancelled" })
     // there is room again
     expect(await engine.client.listWorkers()).toMatchObject([{ transport: "push" }])
+  })
+
+  describe("whose run is taken from it", () => {
+    /** An endpoint behind a network, in a turn that it ends only when its request is broken off. */
+    const inTurn = async () => {
+      const happened: Array<string> = []
+      const server = await endpoint(
+        speaking((_job, response) => {
+          happened.push("begun")
+          if (happened.length > 1) return complete(response)
+          response.on("close", () => happened.push("broken off"))
+          return undefined
+        })
+      )
+      const network = await FaultyNetwork.before(server.url)
+      cleanups.push(() => network[Symbol.asyncDispose]())
+      const engine = await startWith()
+      await register(engine, network.url)
+      const runId = await place(engine)
+      await vi.waitFor(() => expect(happened).toEqual(["begun"]))
+      return { engine, happened, network, runId }
+    }
+
+    it("is sent it again when it has let go of it, at once when it is in contact", async () => {
+      const { engine, happened, runId } = await inTurn()
+
+      const at = performance.now()
+      await engine.client.cancelRun(runId)
+      await engine.client.retryRun(runId)
+
+      expect(await ended(engine, runId)).toMatchObject({ status: "completed" })
+      expect(performance.now() - at).toBeLessThan(2500)
+      expect(happened).toEqual(["begun", "broken off", "begun"])
+    })
+
+    it("is sent nothing of it while it cannot hear of it", async () => {
+      const { engine, happened, network, runId } = await inTurn()
+
+      network.freeze()
+      await engine.client.cancelRun(runId)
+      await engine.client.retryRun(runId)
+      const { details } = await explained(engine, runId, "WORKER_STOPPING")
+      const other = await place(engine)
+      await ended(engine, other)
+      expect(happened).toEqual(["begun", "begun"])
+      network.thaw()
+
+      expect(await ended(engine, runId)).toMatchObject({ status: "completed" })
+      expect(happened.toSorted()).toEqual(["begun", "begun", "begun", "broken off"])
+      expect(happened.indexOf("broken off")).toBeLessThan(happened.lastIndexOf("begun"))
+      expect(Date.parse(String(details.handOutFrom)) - Date.now()).toBeLessThan(30_000)
+    })
+
+    it("keeps it until it has let go of it when it is removed, and no worker gets it before", async () => {
+      const { engine, happened, network, runId } = await inTurn()
+
+      network.freeze()
+      const [known] = await engine.client.pushEndpoints.list()
+      await engine.client.pushEndpoints.remove(known?.url ?? "")
+      expect(await engine.client.pushEndpoints.list()).toEqual([])
+      const order = createFunction(
+        { id: "order", triggers: [{ event: "order.placed" }] },
+        async () => void happened.push("worker")
+      )
+      const worker = engine.createWorker({ functions: [order], logger: false })
+      worker.start().catch(() => undefined)
+      cleanups.push(() => worker.stop())
+      await worker.ready()
+      await ended(engine, await place(engine))
+      expect(happened).toEqual(["begun", "worker"])
+      network.thaw()
+
+      expect(await ended(engine, runId)).toMatchObject({ status: "completed", attempt: 1 })
+      expect(happened.filter((what) => what === "worker")).toHaveLength(2)
+      expect(happened.indexOf("broken off")).toBeLessThan(happened.lastIndexOf("worker"))
+    })
   })
 
   it("is sent as many turns at once as it may have, and no more", async () => {

@@ -7,8 +7,8 @@ import { PassThrough } from "node:stream"
 import type { RemoteSession } from "../../src/Engine/Dispatch.ts"
 import { Deliveries } from "../../src/Engine/Http/Deliveries.ts"
 import { TurnWorker } from "../../src/Engine/Http/TurnWorker.ts"
-import { ConnectionError } from "../../src/Errors.ts"
-import type { TurnAck } from "../../src/Protocol/Worker.ts"
+import { ConnectionError, StoreError } from "../../src/Errors.ts"
+import type { Job, Notice, TurnAck } from "../../src/Protocol/Worker.ts"
 
 const session = (report: RemoteSession["report"]): RemoteSession => ({
   credit: () => undefined,
@@ -18,11 +18,17 @@ const session = (report: RemoteSession["report"]): RemoteSession => ({
   take: () => Effect.succeed([]),
   extend: () => Effect.succeed([]),
   adopt: () => Effect.succeed([]),
+  dropped: () => Effect.void,
   close: () => Effect.void,
   detach: () => undefined
 })
 
-const worker = (name: string, engine: RemoteSession, earlier?: TurnWorker): TurnWorker =>
+const worker = (
+  name: string,
+  engine: RemoteSession,
+  earlier?: TurnWorker,
+  { deliveries = new Deliveries(), jobs = [] as ReadonlyArray<string> } = {}
+): TurnWorker =>
   new TurnWorker(
     {
       workerId: "worker-1",
@@ -30,7 +36,8 @@ const worker = (name: string, engine: RemoteSession, earlier?: TurnWorker): Turn
       instance: "worker-1-a",
       session: name,
       engine,
-      deliveries: new Deliveries(),
+      deliveries,
+      jobs,
       functionIds: new Set(["order"]),
       leaseMs: 15_000,
       renews: true,
@@ -80,6 +87,89 @@ describe("a worker that registers again while its reports are being stored", () 
       yield* Deferred.succeed(stored, accepted)
 
       assert.deepStrictEqual(yield* Fiber.join(again), accepted)
+    })
+  )
+})
+
+describe("a worker that is told to drop a job", () => {
+  const cancelled: Notice = { _tag: "Cancelled", jobId: "job_1", reason: "no stock" }
+
+  /** A worker that was given a job and told to drop it, and the jobs that it is known to have dropped. */
+  const told = (jobs: ReadonlyArray<string> = []) => {
+    const dropped: Array<string> = []
+    const engine: RemoteSession = {
+      ...session(() => Effect.succeed([])),
+      dropped: (jobIds) => Effect.sync(() => void dropped.push(...jobIds))
+    }
+    const deliveries = new Deliveries()
+    const it = worker("ses_1", engine, undefined, { deliveries, jobs })
+    // what the job is does not matter here
+    deliveries.handlers.onJob({ jobId: "job_1", runId: "run_1" } as Job)
+    return { deliveries, dropped, engine, it }
+  }
+
+  it.effect("has done so when it has seen the notice and does not name the job", () =>
+    Effect.gen(function* () {
+      const { deliveries, dropped, it } = told()
+      deliveries.handlers.onNotice(cancelled)
+      // sent before the job arrived, then between the job and the notice
+      yield* it.room({ session: "ses_1", seen: 0, holding: [] })
+      yield* it.room({ session: "ses_1", seen: 1, holding: ["job_1"] })
+      // it has heard of it, and waits for the answer to a report
+      yield* it.room({ session: "ses_1", seen: 2, holding: ["job_1"] })
+      yield* it.room({ session: "ses_1", seen: 2 })
+      assert.deepStrictEqual(dropped, [])
+
+      yield* it.room({ session: "ses_1", seen: 2, holding: [] })
+      yield* it.room({ session: "ses_1", seen: 2, holding: [] })
+
+      assert.deepStrictEqual(dropped, ["job_1"])
+    })
+  )
+
+  it.effect("has done so when it does not say what it has seen, and names the job no longer", () =>
+    Effect.gen(function* () {
+      const { deliveries, dropped, it } = told()
+      deliveries.handlers.onNotice(cancelled)
+      yield* it.room({ session: "ses_1", holding: [] })
+      yield* it.room({ session: "ses_1", holding: ["job_1"] })
+      assert.deepStrictEqual(dropped, [])
+
+      yield* it.room({ session: "ses_1", holding: [] })
+
+      assert.deepStrictEqual(dropped, ["job_1"])
+    })
+  )
+
+  it.effect("has done so when it registers again without the job, or drops it afterwards", () =>
+    Effect.gen(function* () {
+      for (const jobs of [[], ["job_1"]]) {
+        const { deliveries, dropped, engine, it } = told()
+        deliveries.handlers.onNotice(cancelled)
+        it.replace()
+        const after = worker("ses_2", engine, it, { jobs })
+        yield* after.adopted(jobs, it)
+        assert.deepStrictEqual(dropped, jobs.length === 0 ? ["job_1"] : [])
+
+        yield* after.room({ session: "ses_2", seen: 0, holding: [] })
+
+        assert.deepStrictEqual(dropped, ["job_1"])
+      }
+    })
+  )
+
+  it.effect("is believed with its next renewal when that could not be stored", () =>
+    Effect.gen(function* () {
+      const { deliveries, dropped, engine, it } = told()
+      deliveries.handlers.onNotice(cancelled)
+      const { dropped: store } = engine
+      Object.assign(engine, { dropped: () => Effect.fail(new StoreError("disk full")) })
+      yield* Effect.flip(it.room({ session: "ses_1", seen: 2, holding: [] }))
+      Object.assign(engine, { dropped: store })
+
+      yield* it.room({ session: "ses_1", seen: 2, holding: [] })
+
+      assert.deepStrictEqual(dropped, ["job_1"])
     })
   )
 })

@@ -18,7 +18,8 @@ export class FaultyNetwork implements AsyncDisposable {
   port = 0
 
   private constructor(targetPort: number) {
-    this.#server = net.createServer((near) => {
+    // what one side closes is passed on, or not: a network closes nothing by itself
+    this.#server = net.createServer({ allowHalfOpen: true }, (near) => {
       this.connections++
       for (const listener of this.#listening) listener()
       if (this.#impostor !== undefined) {
@@ -29,7 +30,7 @@ export class FaultyNetwork implements AsyncDisposable {
           .resume()
         return this.#impostor(near)
       }
-      const far = net.connect(targetPort, "127.0.0.1")
+      const far = net.connect({ port: targetPort, host: "127.0.0.1", allowHalfOpen: true })
       const pair = { near, far }
       this.#pairs.add(pair)
       const end = () => {
@@ -67,6 +68,14 @@ export class FaultyNetwork implements AsyncDisposable {
     for (const { far, near } of this.#pairs) {
       near.unpipe(far).pause()
       far.unpipe(near).pause()
+    }
+  }
+
+  /** What was held up since {@link freeze} arrives. */
+  thaw(): void {
+    for (const { far, near } of this.#pairs) {
+      near.pipe(far)
+      far.pipe(near)
     }
   }
 

@@ -23,7 +23,8 @@ export const openHere = async (): Promise<Place> => {
 /** An engine behind a port, and workers that reach it there. */
 export const openRemote = async (
   create: (config: ServerWorkerConfig) => Worker,
-  more: Partial<ServerWorkerConfig> = {}
+  more: Partial<ServerWorkerConfig> = {},
+  listen: { readonly leaseTerm?: number } = {}
 ): Promise<RemotePlace & { readonly url: string }> => {
   const folder = mkdtempSync(join(tmpdir(), "ironflow-"))
   let engine: IronflowEngine | undefined
@@ -33,7 +34,7 @@ export const openRemote = async (
       filename: join(folder, "ironflow.db"),
       masterKey,
       logger: false,
-      listen: { port }
+      listen: { ...listen, port }
     })
     port = Number(new URL(engine.url!).port)
   }

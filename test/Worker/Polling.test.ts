@@ -68,6 +68,7 @@ const opened = (options: PollingOptions = {}, prepare: (engine: ScriptedTurns) =
     const engine = new ScriptedTurns()
     prepare(engine)
     const jobs: Array<string> = []
+    const givenBack: Array<string> = []
     const notices: Array<Notice> = []
     const refusals: Array<Error> = []
     const said: Array<string> = []
@@ -83,7 +84,7 @@ const opened = (options: PollingOptions = {}, prepare: (engine: ScriptedTurns) =
     const opening = Effect.gen(function* () {
       const transport = yield* WorkerTransport
       return yield* transport.open(registration, {
-        onJob: (job) => noting(jobs)(job.jobId),
+        onJob: (job, isPaused) => noting(isPaused === true ? givenBack : jobs)(job.jobId),
         onNotice: noting(notices),
         onRefused: noting(refusals)
       })
@@ -95,7 +96,7 @@ const opened = (options: PollingOptions = {}, prepare: (engine: ScriptedTurns) =
         )
       )
     )
-    return { engine, jobs, notices, refusals, said, opening, close: Scope.close(scope, Exit.void) }
+    return { engine, jobs, givenBack, notices, refusals, said, opening, close: Scope.close(scope, Exit.void) }
   })
 
 const session = (options?: PollingOptions, prepare?: (engine: ScriptedTurns) => void) =>
@@ -372,6 +373,112 @@ describe("a polling worker", () => {
     })
   )
 
+  it.effect(
+    "begins no job that comes with word that it was taken back, and asks for another in its place",
+    () =>
+      Effect.gen(function* () {
+        const { close, engine, jobs, session: it } = yield* session()
+        it.credit(3)
+        const poll = yield* engine.poll({ asked: 3 })
+        poll.answer(200, {
+          deliveries: [
+            { seq: 1, job: job("a") },
+            { seq: 2, job: job("b") },
+            { seq: 3, job: job("c") },
+            { seq: 4, notice: { _tag: "Cancelled", jobId: "job-a", reason: "no stock" } },
+            { seq: 5, notice: { _tag: "LeaseLost", jobId: "job-b", reason: "a step was patched" } }
+          ]
+        })
+        yield* engine.poll({ seen: 5, asked: 5 })
+
+        assert.deepStrictEqual(jobs, ["job-c"])
+        yield* close
+      })
+  )
+
+  it.effect("begins no job that comes with word that its run is to be paused, unless that is over", () =>
+    Effect.gen(function* () {
+      const { close, engine, givenBack, jobs, session: it } = yield* session()
+      it.credit(2)
+      const poll = yield* engine.poll({ asked: 2 })
+      poll.answer(200, {
+        deliveries: [
+          { seq: 1, job: job("a") },
+          { seq: 2, job: job("b") },
+          { seq: 3, notice: { _tag: "Paused", jobId: "job-a" } },
+          { seq: 4, notice: { _tag: "Paused", jobId: "job-b" } },
+          { seq: 5, notice: { _tag: "Resumed", jobId: "job-b" } }
+        ]
+      })
+      yield* engine.poll({ seen: 5 })
+
+      assert.deepStrictEqual([jobs, givenBack], [["job-b"], ["job-a"]])
+      yield* close
+    })
+  )
+
+  it.effect("says at once that it has dropped a job that was taken back", () =>
+    Effect.gen(function* () {
+      const {
+        close,
+        engine,
+        session: it
+      } = yield* session({}, (engine) => {
+        engine.terms = { ...engine.terms, capabilities: { turns: 1, renewals: true } }
+      })
+      it.credit(2)
+      const poll = yield* engine.poll({ asked: 2 })
+      poll.answer(200, {
+        deliveries: [
+          { seq: 1, job: job("a") },
+          { seq: 2, job: job("b") }
+        ]
+      })
+      const next = yield* engine.poll({ seen: 2 })
+      assert.notProperty(next.body, "holding")
+      next.answer(200, {
+        deliveries: [{ seq: 3, notice: { _tag: "Cancelled", jobId: "job-a", reason: "no stock" } }]
+      })
+
+      assert.deepStrictEqual((yield* engine.poll({ seen: 3 })).body.holding, ["job-b"])
+      yield* close
+    })
+  )
+
+  it.effect(
+    "says that it has dropped a job when its report is refused, and not while that is on its way",
+    () =>
+      Effect.gen(function* () {
+        const {
+          close,
+          engine,
+          session: it
+        } = yield* session({}, (engine) => {
+          engine.terms = { ...engine.terms, capabilities: { turns: 1, renewals: true } }
+          engine.answer = ({ what }) => (what === "reports" ? "no answer" : undefined)
+        })
+        it.credit(1)
+        const poll = yield* engine.poll({ asked: 1 })
+        poll.answer(200, { deliveries: [{ seq: 1, job: job("a") }] })
+        const next = yield* engine.poll({ seen: 1 })
+        const acks = yield* Effect.forkChild(it.report([report("a", settle)]))
+        yield* engine.until(() => engine.of("reports").length === 1)
+        next.answer(200, {
+          deliveries: [{ seq: 2, notice: { _tag: "LeaseLost", jobId: "job-a", reason: "patched" } }]
+        })
+        const open = yield* engine.poll({ seen: 2 })
+        assert.deepStrictEqual(open.body.holding ?? ["job-a"], ["job-a"])
+
+        engine.of("reports")[0]!.answer(200, {
+          acks: [{ _tag: "Refused", reason: "LEASE_LOST", message: "patched" }]
+        })
+
+        yield* Fiber.join(acks)
+        yield* engine.until(() => engine.openPoll?.body.holding?.length === 0)
+        yield* close
+      })
+  )
+
   it.effect("gives back a turn that it has dropped while it was being registered with it", () =>
     Effect.gen(function* () {
       const { close, engine, notices, session: it } = yield* session()
@@ -564,7 +671,7 @@ describe("a polling worker", () => {
     })
   )
 
-  for (const status of [400, 401, 403, 404, 413]) {
+  for (const status of [200, 400, 401, 403, 404, 413]) {
     it.effect(
       `waits while something else answers a page with ${status} in place of the engine: at once`,
       () =>

@@ -70,10 +70,10 @@ export class ScriptedTransport {
       })
   })
 
-  /** Hands out a job for a run of a function. */
-  dispatch(runId: string, functionId: string, more: Partial<Job> = {}): void {
+  /** Hands out a job for a run of a function, which is to be paused already or not. */
+  dispatch(runId: string, functionId: string, more: Partial<Job> = {}, isPaused = false): void {
     this.credit--
-    this.#handlers!.onJob({
+    const job: Job = {
       jobId: `job-of-${runId}`,
       runId,
       functionId,
@@ -86,7 +86,8 @@ export class ScriptedTransport {
       lingerMs: 0,
       createdAt: 0,
       ...more
-    })
+    }
+    this.#handlers!.onJob(job, isPaused)
   }
 
   tell(notice: Notice): void {

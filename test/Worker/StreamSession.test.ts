@@ -7,6 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as HttpClient from "effect/http/HttpClient"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
+import { lookAgain } from "../../src/Client/InTime.ts"
 import { ConnectionError, type IronflowError } from "../../src/Errors.ts"
 import type { StreamCall } from "../../src/Protocol/TurnStream.ts"
 import type { Notice, WorkerRegistration } from "../../src/Protocol/Worker.ts"
@@ -91,8 +92,9 @@ const open = (closing: Closing = "leaves them", jobs: ReadonlyArray<string> = ["
       undefined,
       "test"
     )
+    const begun: Array<string> = []
     const link = yield* linkTo(options, registration, {
-      onJob: () => undefined,
+      onJob: ({ jobId }) => void begun.push(jobId),
       onNotice: (notice) => void notices.push(notice)
     }).pipe(
       Scope.provide(scope),
@@ -106,7 +108,9 @@ const open = (closing: Closing = "leaves them", jobs: ReadonlyArray<string> = ["
     session.onPush({
       deliveries: jobs.map((jobId, i) => ({ seq: i + 1, job: { jobId, runId: `run-${jobId}` } }))
     })
-    return { ...engine, engine, session, close: Scope.close(scope, Exit.void) }
+    // what arrives together is taken at the end of the turn of the event loop
+    yield* Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
+    return { ...engine, engine, begun, session, close: Scope.close(scope, Exit.void) }
   })
 
 const report = { jobId: "job-a", runId: "run-job-a", ops: [] }
@@ -155,7 +159,9 @@ describe("a worker on a stream", () => {
       const acks = yield* Effect.forkChild(it.session.report([report]))
       yield* until(() => reportsOf(it.calls).length === 1)
 
-      yield* TestClock.adjust("6 seconds")
+      yield* TestClock.adjust("5 seconds")
+      yield* Effect.andThen(lookAgain, lookAgain)
+      yield* TestClock.adjust("1 second")
       yield* until(() => reportsOf(it.calls).length === 2)
       const again = reportsOf(it.calls)[1]!
       again.answer({ acks: [{ _tag: "Accepted", outcomes: [] }] })
@@ -176,6 +182,35 @@ describe("a worker on a stream", () => {
 
       assert.isAtLeast(renewals.length, 1)
       assert.deepStrictEqual(renewals.at(-1)!.body.holding, ["job-a", "job-b"])
+      yield* it.close
+    })
+  )
+
+  it.effect("begins no job that was taken back by what arrived together with it, and says so at once", () =>
+    Effect.gen(function* () {
+      const it = yield* open("leaves them", ["job-a"])
+      it.session.onPush({ deliveries: [{ seq: 2, job: { jobId: "job-b", runId: "run-b" } }] })
+      it.session.onPush({
+        deliveries: [{ seq: 3, notice: { _tag: "Cancelled", jobId: "job-b", reason: "no stock" } }]
+      })
+      const next = () => it.calls.find(({ body }) => body.seen === 3)
+      yield* until(() => next() !== undefined)
+
+      assert.deepStrictEqual(it.begun, ["job-a"])
+      assert.deepInclude(next()!.body, { holding: ["job-a"], asked: 1 })
+      yield* it.close
+    })
+  )
+
+  it.effect("takes nothing from a stream that was lost before it could look", () =>
+    Effect.gen(function* () {
+      const it = yield* open("leaves them", ["job-a"])
+      it.session.onPush({ deliveries: [{ seq: 2, job: { jobId: "job-b", runId: "run-b" } }] })
+      it.streams[0]!.onLost(new ConnectionError("The stream is lost"))
+      yield* TestClock.adjust("200 millis")
+      yield* until(() => it.registrations.length === 2)
+
+      assert.deepStrictEqual([it.begun, it.registrations[1].jobs], [["job-a"], ["job-a"]])
       yield* it.close
     })
   )

@@ -254,6 +254,20 @@ describe("Worker", () => {
     })
   )
 
+  it.live("gives back a job whose run is to be paused already, and asks for another", () =>
+    Effect.gen(function* () {
+      const transport = new ScriptedTransport()
+      const { close } = yield* startWorker(transport, { functions: [quick], maxConcurrentJobs: 2 })
+
+      transport.dispatch("run-1", "quick", {}, true)
+      yield* Effect.promise(() => transport.until(() => transport.reported("run-1").length > 0))
+
+      assert.deepStrictEqual(transport.reported("run-1"), ["Release"])
+      assert.strictEqual(transport.credit, 2)
+      yield* close
+    })
+  )
+
   it.live(
     "stopping aborts turns with code WORKER_STOPPED and gives their runs back behind what they reported",
     () =>

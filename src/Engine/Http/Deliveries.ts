@@ -1,5 +1,5 @@
 /** What a session has to deliver to its worker: numbered, encoded once, kept until the worker says that it has it. */
-import type { Job, WorkerHandlers } from "../../Protocol/Worker.ts"
+import { endsLease, type Job, type Notice, type WorkerHandlers } from "../../Protocol/Worker.ts"
 
 /** The most that one answer delivers; what is left is in the next one. */
 const MAX_DELIVERIES = 512
@@ -17,11 +17,13 @@ export class Deliveries {
   #waiting: Array<Delivery> = []
   #seq = 0
   #onMore: () => void = () => undefined
+  /** Jobs that the worker is told to drop, by the numbers of the notices, until it is known to have done so. */
+  readonly dropping = new Map<string, number>()
 
   /** For the engine: what it hands out waits here. */
   readonly handlers: WorkerHandlers = {
     onJob: (job) => this.#add("job", job, { jobId: job.jobId, runId: job.runId }),
-    onNotice: (notice) => this.#add("notice", notice, undefined)
+    onNotice: (notice) => this.#tell(notice)
   }
 
   /** Calls `listener` whenever something has been added. */
@@ -64,10 +66,16 @@ export class Deliveries {
     return this.#waiting.flatMap(({ job, sent }) => (job === undefined || sent ? [] : [job]))
   }
 
-  #add(field: "job" | "notice", value: unknown, job: Delivery["job"]): void {
+  #tell(notice: Notice): void {
+    const seq = this.#add("notice", notice, undefined)
+    if (endsLease(notice)) this.dropping.set(notice.jobId, seq)
+  }
+
+  #add(field: "job" | "notice", value: unknown, job: Delivery["job"]): number {
     const seq = ++this.#seq
     const text = `{"seq":${seq},"${field}":${JSON.stringify(value)}}`
     this.#waiting.push({ seq, text, job, sent: false })
     this.#onMore()
+    return seq
   }
 }

@@ -52,6 +52,8 @@ export interface TurnWorkerOptions {
   readonly session: string
   readonly engine: RemoteSession
   readonly deliveries: Deliveries
+  /** The turns that it said it was at when it registered. */
+  readonly jobs: ReadonlyArray<string>
   readonly functionIds: ReadonlySet<string>
   /** How long its leases hold. */
   readonly leaseMs: number
@@ -88,6 +90,8 @@ export class TurnWorker {
   readonly #watched = new WeakSet<Duplex>()
   /** Waits for a worker that is away. */
   #vigil: Fiber.Fiber<void> | undefined
+  /** What it said last that it is at. */
+  #holding: ReadonlySet<string>
   #heardAt = 0
   #heardSinceTick = true
   #batch: Batch | undefined
@@ -108,6 +112,7 @@ export class TurnWorker {
     this.#engine = options.engine
     this.#deliveries = options.deliveries
     this.#line = options.line
+    this.#holding = new Set(options.jobs)
     if (earlier !== undefined) this.#batch = earlier.#batch
     options.deliveries.onMore(() => this.#answerSoon())
     this.#arrived(options.line)
@@ -123,9 +128,15 @@ export class TurnWorker {
     return this.#poll !== undefined
   }
 
-  /** Whether the process behind it may still be alive: the connection that it was last seen on is open. */
+  /** Whether the connection that it was last seen on is open. */
   get present(): boolean {
-    return !this.#line.destroyed && !this.#processEnded
+    return !this.#line.destroyed
+  }
+
+  /** Whether its process is seen to have ended: where that cannot be seen, it may still be at its turns. */
+  get processEnded(): boolean {
+    const { process } = this.#options
+    return process !== undefined && hasEnded(process)
   }
 
   /** When it counts as dead unless something is heard of it, by its clock. */
@@ -250,22 +261,61 @@ export class TurnWorker {
     const heard = this.#poll !== undefined || this.#heardSinceTick
     this.#heardSinceTick = false
     // whatever is between it and here may keep its connection open
-    if (!heard) return this.#processEnded ? this.#dead : Effect.void
+    if (!heard) return this.processEnded ? this.#dead : Effect.void
     if (this.#options.renews) return Effect.void
     return Effect.catch(Effect.asVoid(this.#engine.extend()), (error) =>
       Effect.logError(`The leases of worker ${this.workerId} could not be extended`, error)
     )
   })
 
+  /**
+   * The worker is registered: it is told to drop what it is at and does not hold any more, and is done with what it was to drop
+   * and is not at. Ends when the engine knows.
+   */
+  adopted(lost: ReadonlyArray<string>, earlier: TurnWorker | undefined): Effect.Effect<void, StoreError> {
+    const { dropping } = this.#deliveries
+    for (const jobId of lost) dropping.set(jobId, 0)
+    const before = earlier === undefined ? [] : [...earlier.#deliveries.dropping.keys()]
+    return this.#dropped(before.filter((jobId) => !this.#holding.has(jobId)))
+  }
+
   /** Extends the leases of the jobs that the worker is at; it is told of those that it does not have any more. */
-  #renew({ holding }: Renewal): Effect.Effect<void, StoreError> {
-    if (holding === undefined || holding.length === 0) return Effect.void
-    return Effect.map(this.#engine.extend(holding), (gone) => {
-      for (const jobId of gone) {
-        const reason = "its lease has run out, or the run has ended"
-        this.#deliveries.handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
-      }
-    })
+  #renew({ holding, seen }: Renewal): Effect.Effect<void, StoreError> {
+    if (holding === undefined) return Effect.void
+    const dropped = this.#noLongerIn(holding, seen)
+    const extended =
+      holding.length === 0
+        ? Effect.void
+        : Effect.map(this.#engine.extend(holding), (gone) => {
+            for (const jobId of gone) {
+              const reason = "its lease has run out, or the run has ended"
+              this.#deliveries.handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
+            }
+          })
+    return Effect.andThen(this.#dropped(dropped), extended)
+  }
+
+  /**
+   * The jobs that the worker has dropped because it was told to. It had heard of a job, and so of what was said of it, when it has
+   * seen the notice, or was at the job before: what is still on its way to it, it may yet begin.
+   */
+  #noLongerIn(holding: ReadonlyArray<string>, seen: number | undefined): ReadonlyArray<string> {
+    const { dropping } = this.#deliveries
+    const before = this.#holding
+    this.#holding = new Set(holding)
+    const dropped = [...dropping]
+      .filter(([jobId, seq]) => !this.#holding.has(jobId) && ((seen ?? -1) >= seq || before.has(jobId)))
+      .map(([jobId]) => jobId)
+    for (const jobId of dropped) dropping.delete(jobId)
+    return dropped
+  }
+
+  #dropped(jobIds: ReadonlyArray<string>): Effect.Effect<void, StoreError> {
+    if (jobIds.length === 0) return Effect.void
+    return Effect.tapError(this.#engine.dropped(jobIds), () =>
+      // with the next renewal
+      Effect.sync(() => jobIds.forEach((jobId) => this.#deliveries.dropping.set(jobId, 0)))
+    )
   }
 
   /** The server is going to stop: lets the poll go. The leases stay. */
@@ -358,11 +408,6 @@ export class TurnWorker {
     else line.once("close", () => this.#gone(line))
   }
 
-  get #processEnded(): boolean {
-    const { process } = this.#options
-    return process !== undefined && hasEnded(process)
-  }
-
   /**
    * The connection that the worker was last seen on is closed: one that lives comes back on another, and has until its
    * leases end. One whose process has ended does not.
@@ -373,7 +418,7 @@ export class TurnWorker {
     this.#engine.setReachable(false)
     if (this.#options.process === undefined) return
     this.#vigil = this.#options.fork(
-      Effect.suspend(() => (this.#processEnded ? this.#dead : Effect.void)).pipe(
+      Effect.suspend(() => (this.processEnded ? this.#dead : Effect.void)).pipe(
         Effect.repeat({ schedule: LOOKS, until: () => this.#ended }),
         Effect.asVoid
       )

@@ -136,6 +136,13 @@ export class Workers {
         const same = earlier instanceof TurnWorker && earlier.instance === instance ? earlier : undefined
         if (same !== undefined) same.replace()
         else if (earlier !== undefined) yield* this.#makeWay(earlier)
+        const ownSince =
+          same !== undefined
+            ? Number.NEGATIVE_INFINITY
+            : earlier !== undefined
+              ? Number.POSITIVE_INFINITY
+              : // an engine before this one may have known another worker of this id
+                (registration.startedAt ?? Number.NEGATIVE_INFINITY)
         // its session has ended, whether or not the new one comes to be
         this.#workers.delete(workerId)
         const deliveries = new Deliveries()
@@ -154,6 +161,7 @@ export class Workers {
             session,
             engine,
             deliveries,
+            jobs,
             functionIds: new Set(registration.functions.map(({ id }) => id)),
             leaseMs: this.leaseMs,
             renews,
@@ -168,7 +176,11 @@ export class Workers {
           same
         )
         this.#workers.set(workerId, worker)
-        const lost = yield* Effect.tapError(engine.adopt(jobs), () => this.#end(worker, false))
+        const lost = yield* Effect.tapError(
+          Effect.tap(engine.adopt(jobs, ownSince), (lost) => worker.adopted(lost, same)),
+          // it may be at its turns, and comes again
+          () => Effect.sync(() => this.#forget(worker))
+        )
         if (number !== undefined) this.#remember(numbered, { number, session, lost })
         return { worker, lost }
       })
@@ -281,14 +293,28 @@ export class Workers {
 
   /** Another worker has come with the id of one that is known. */
   #makeWay(earlier: TurnWorker | LegacyWorker): Effect.Effect<void, ValidationError> {
-    const present = earlier instanceof TurnWorker ? earlier.present : !earlier.silent
-    if (!present) return this.#end(earlier, true)
+    if (earlier instanceof TurnWorker ? earlier.processEnded : earlier.silent) return this.#end(earlier, true)
+    if (earlier instanceof TurnWorker && !earlier.present) {
+      return Effect.andThen(
+        Effect.logWarning(
+          `Another worker "${earlier.workerId}" has come while the connection of the first one is cut off: the runs of the first one ` +
+            "go to other workers when its leases are over, since it may still be at them"
+        ),
+        Effect.sync(() => this.#forget(earlier))
+      )
+    }
     return Effect.fail(
       new ValidationError(
         `A worker with id "${earlier.workerId}" is connected already: ids are one worker's own. ` +
           "Give this one another id, or stop the other first"
       )
     )
+  }
+
+  /** Ends the session of a worker that may go on with its turns: the leases stay. */
+  #forget(worker: TurnWorker): void {
+    worker.replace()
+    if (this.#workers.get(worker.workerId) === worker) this.#workers.delete(worker.workerId)
   }
 
   #end(worker: TurnWorker | LegacyWorker, lost: boolean): Effect.Effect<void> {

@@ -78,6 +78,9 @@ export interface EndpointOptions {
 interface TurnInFlight {
   readonly job: Job
   fiber: Fiber.Fiber<void> | undefined
+  /** Done when the request is to be given up. */
+  readonly hangUp: Deferred.Deferred<void>
+  isGivenUp: boolean
   notices: Array<Notice>
   /** Somebody waits for a notice. */
   waiting: Deferred.Deferred<void> | undefined
@@ -93,6 +96,7 @@ export class Endpoint {
   #problem: string | undefined = "it has not been asked yet"
   #probing: Fiber.Fiber<void> | undefined
   #codes = ""
+  #hasLeft = false
 
   constructor(options: EndpointOptions) {
     this.#options = options
@@ -132,6 +136,7 @@ export class Endpoint {
       )
       this.#session = session
       this.#codes = codes
+      this.#hasLeft = false
       session.setReachable(this.#problem === undefined, this.#whyNot)
       // what an engine before this one had in flight has nobody who waits for its answer
       yield* session.adopt([...this.#turns.keys()])
@@ -149,9 +154,34 @@ export class Endpoint {
     this.#session?.setReachable(true)
   }
 
+  /** Whether it takes runs now. */
+  get isServing(): boolean {
+    return this.#session !== undefined && !this.#hasLeft
+  }
+
+  /** Whether a request is open. */
+  get isBusy(): boolean {
+    return this.#turns.size > 0
+  }
+
+  /** Takes nothing any more. The runs in flight go to others when the handler has let go of them. */
+  readonly leave: Effect.Effect<void> = Effect.suspend(() => {
+    if (this.#turns.size === 0) return this.close
+    this.#probing?.interruptUnsafe()
+    this.#probing = undefined
+    this.#hasLeft = true
+    this.#codes = ""
+    this.#session?.detach()
+    for (const jobId of this.#turns.keys())
+      this.#hear({ _tag: "LeaseLost", jobId, reason: "the endpoint was removed" })
+    return Effect.void
+  })
+
   /** Breaks off what is in flight and takes nothing any more. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.#probing?.interruptUnsafe()
+    this.#probing = undefined
+    this.#codes = ""
     for (const turn of this.#turns.values()) turn.fiber?.interruptUnsafe()
     const session = this.#session
     this.#session = undefined
@@ -269,7 +299,7 @@ export class Endpoint {
     )
   )
 
-  #post(body: string, timeoutMs: number): Effect.Effect<PostAnswer, PostError> {
+  #post(body: string, timeoutMs: number, hangUp?: Effect.Effect<void>): Effect.Effect<PostAnswer, PostError> {
     const { environment, settings, url } = this.#options
     const { allowPrivateNetworks, maxResponseBytes, signingKey } = settings
     return post({
@@ -278,6 +308,7 @@ export class Endpoint {
       timeoutMs,
       maxResponseBytes,
       allowPrivateNetworks,
+      ...(hangUp === undefined ? {} : { hangUp }),
       headers: {
         [ENVIRONMENT_HEADER]: environment,
         ...(signingKey === undefined ? {} : { [SIGNATURE_HEADER]: sign(body, Redacted.value(signingKey)) })
@@ -290,16 +321,26 @@ export class Endpoint {
   // -------------------------------------------------------------------------------------------------------------------
 
   #start(job: Job): void {
-    const turn: TurnInFlight = { job, fiber: undefined, notices: [], waiting: undefined }
+    const turn: TurnInFlight = {
+      job,
+      fiber: undefined,
+      hangUp: Deferred.makeUnsafe(),
+      isGivenUp: false,
+      notices: [],
+      waiting: undefined
+    }
     this.#turns.set(job.jobId, turn)
+    const over = Effect.sync(() => {
+      this.#turns.delete(job.jobId)
+      wake(turn)
+      this.#session?.credit(1)
+    })
     turn.fiber = this.#options.fork(
-      Effect.ensuring(
-        Effect.raceFirst(this.#run(job), this.#keepLease(job.jobId)),
-        Effect.sync(() => {
-          this.#turns.delete(job.jobId)
-          wake(turn)
-          this.#session?.credit(1)
-        })
+      Effect.raceFirst(this.#run(turn), this.#keepLease(turn)).pipe(
+        Effect.ensuring(over),
+        Effect.andThen(
+          Effect.suspend(() => (this.#hasLeft && this.#turns.size === 0 ? this.close : Effect.void))
+        )
       )
     )
   }
@@ -311,39 +352,62 @@ export class Endpoint {
     wake(turn)
     if (!endsLease(notice)) return
     // whoever runs it sees its request broken off; one that asks for notices learns why
-    turn.fiber?.interruptUnsafe()
+    turn.isGivenUp = true
+    Deferred.doneUnsafe(turn.hangUp, Exit.void)
   }
 
-  #keepLease(jobId: string): Effect.Effect<void> {
+  #keepLease(turn: TurnInFlight): Effect.Effect<void> {
+    const { jobId } = turn.job
     return Effect.andThen(
       Effect.sleep(TICK_MS),
-      Effect.matchEffect(this.#options.extendLeases([jobId], LEASE_MS), {
-        onSuccess: (gone) => (gone.length === 0 ? this.#keepLease(jobId) : Effect.void),
-        onFailure: (error) =>
-          Effect.andThen(
-            Effect.logError(`The lease of ${jobId} could not be extended`, error),
-            Effect.suspend(() => this.#keepLease(jobId))
-          )
+      Effect.suspend(() => {
+        // how long its lease still holds is how long the handler is waited for
+        if (turn.isGivenUp) return Effect.never
+        return Effect.matchEffect(this.#options.extendLeases([jobId], LEASE_MS), {
+          onSuccess: (gone) => (gone.length === 0 || turn.isGivenUp ? this.#keepLease(turn) : Effect.void),
+          onFailure: (error) =>
+            Effect.andThen(
+              Effect.logError(`The lease of ${jobId} could not be extended`, error),
+              Effect.suspend(() => this.#keepLease(turn))
+            )
+        })
       })
     )
   }
 
-  #run(job: Job): Effect.Effect<void> {
+  #run(turn: TurnInFlight): Effect.Effect<void> {
     const { clock, settings } = this.#options
+    const { job } = turn
     return Effect.suspend(() => {
       const nowMs = clock.currentTimeMillisUnsafe()
       const refused = this.#speaksTurns === true ? undefined : unusable(job, () => false, untoldToHandlers)
       if (refused !== undefined) return this.#report(job, [refused])
       const request: TurnRequest = { type: "turn", sent_at: nowMs, job }
       const body = this.#speaksTurns === true ? JSON.stringify(request) : encodePushRequest(job, nowMs)
-      return Effect.matchEffect(this.#post(body, settings.timeoutMs), {
-        onSuccess: (answer) => this.#answered(job, answer),
-        onFailure: (error) =>
-          error.reason === "reached"
+      return Effect.matchEffect(this.#post(body, settings.timeoutMs, Deferred.await(turn.hangUp)), {
+        onSuccess: (answer) =>
+          Effect.andThen(
+            this.#answered(job, answer),
+            Effect.suspend(() => (turn.isGivenUp ? this.#dropped(job) : Effect.void))
+          ),
+        onFailure: (error) => {
+          if (turn.isGivenUp)
+            return this.#hasLeft ? this.#report(job, [{ _tag: "Release" }]) : this.#dropped(job)
+          return error.reason === "reached"
             ? this.#lost(job, error.message)
             : Effect.andThen(this.#unavailable(error.message), this.#report(job, [{ _tag: "Release" }]))
+        }
       })
     })
+  }
+
+  /** The handler is not at the turn any more that was taken back. */
+  #dropped({ jobId, runId }: Job): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      Effect.catch(this.#session?.dropped([jobId]) ?? Effect.void, (error) =>
+        Effect.logError(`Run ${runId} waits for the end of its lease`, error)
+      )
+    )
   }
 
   #answered(job: Job, answer: PostAnswer): Effect.Effect<void> {

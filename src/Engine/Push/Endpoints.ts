@@ -76,8 +76,9 @@ export class PushEndpoints {
           }
           for (const [key, endpoint] of this.#endpoints) {
             if (wanted.has(key)) continue
-            this.#endpoints.delete(key)
-            yield* endpoint.close
+            yield* endpoint.leave
+            // one that is busy knows its turns when it comes back
+            if (!endpoint.isBusy) this.#endpoints.delete(key)
           }
           for (const [key, { environment, functions, url }] of wanted) {
             let endpoint = this.#endpoints.get(key)
@@ -182,7 +183,7 @@ export class PushEndpoints {
   list(environment: string): ReadonlyArray<EndpointInfo> {
     const pushed = this.#options.store.pushFunctions()
     return [...this.#endpoints.values()]
-      .filter((endpoint) => endpoint.environment === environment)
+      .filter((endpoint) => endpoint.environment === environment && endpoint.isServing)
       .map(({ problem, url }) => ({
         url,
         functionIds: pushed

@@ -16,6 +16,8 @@ export interface Post {
   readonly timeoutMs: number
   readonly maxResponseBytes: number
   readonly allowPrivateNetworks: boolean
+  /** The request is given up when this ends. */
+  readonly hangUp?: Effect.Effect<void>
 }
 
 export interface PostAnswer {
@@ -96,8 +98,41 @@ const lookupPublic: LookupFunction = (hostname, options, callback) => {
   })
 }
 
-/** Sends it. Interrupting it closes the connection. */
+/** How long the other side is waited for when a request is given up, milliseconds. */
+export const HANG_UP_MS = 30_000
+
+/**
+ * Sends it. A request that is given up, because it takes too long or somebody wants it, ends when the other side has closed the
+ * connection too: then it knows. Interrupting it closes the connection and waits for nobody.
+ */
 export const post = (it: Post): Effect.Effect<PostAnswer, PostError> =>
+  Effect.suspend(() => {
+    let hangUp: () => void = () => undefined
+    let reason: string | undefined
+    const sent = send(
+      it,
+      () => reason,
+      (close) => (hangUp = close)
+    )
+    const tooLate = Effect.as(Effect.sleep(it.timeoutMs), `it did not answer within ${it.timeoutMs} ms`)
+    const given = Effect.as(it.hangUp ?? Effect.never, "the engine gave the request up")
+    const givenUp = Effect.flatMap(Effect.raceFirst(tooLate, given), (message) => {
+      reason = message
+      hangUp()
+      return Effect.andThen(
+        Effect.sleep(HANG_UP_MS),
+        Effect.fail(new PostError({ reason: "reached", message }))
+      )
+    })
+    return Effect.raceFirst(sent, givenUp)
+  })
+
+/** `whyGivenUp` says why, once it is given up; `onHangUp` is told how. */
+const send = (
+  it: Post,
+  whyGivenUp: () => string | undefined,
+  onHangUp: (hangUp: () => void) => void
+): Effect.Effect<PostAnswer, PostError> =>
   Effect.callback<PostAnswer, PostError>((resume) => {
     const url = new URL(it.url)
     const host = url.hostname.replace(/^\[|\]$/g, "")
@@ -125,7 +160,14 @@ export const post = (it: Post): Effect.Effect<PostAnswer, PostError> =>
     request.on("socket", (socket) => {
       socket.once(url.protocol === "https:" ? "secureConnect" : "connect", () => (connected = true))
     })
+    onHangUp(() => {
+      // what is behind a connection that is closed on one side only is aborted, and closes the other side
+      if (connected) request?.socket?.end()
+      else request?.destroy()
+    })
     request.on("error", (error: NodeJS.ErrnoException) => {
+      const why = whyGivenUp()
+      if (why !== undefined) return fail("reached", why)
       if (error instanceof NotPublic) return fail("refused", notAllowed(url.host, error.message))
       fail(connected ? "reached" : "unreachable", reasonOf(error, connected))
     })
@@ -147,15 +189,7 @@ export const post = (it: Post): Effect.Effect<PostAnswer, PostError> =>
     })
     request.end(it.body)
     return Effect.sync(() => request?.destroy())
-  }).pipe(
-    Effect.timeoutOrElse({
-      duration: it.timeoutMs,
-      orElse: () =>
-        Effect.fail(
-          new PostError({ reason: "reached", message: `it did not answer within ${it.timeoutMs} ms` })
-        )
-    })
-  )
+  })
 
 const notAllowed = (host: string, address: string): string =>
   `${host} ${host.startsWith(address) || host.startsWith("[") ? "is" : `resolves to ${address}, which is`} not a public address. Allow endpoints in private networks ` +

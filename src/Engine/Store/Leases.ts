@@ -8,10 +8,11 @@ import { entityOfRow } from "./Events.ts"
 import { checkEvent, endRun, functionIdOf, invocationEventId } from "./RunRows.ts"
 import type { Adoption, Claim, Demand } from "./Store.ts"
 import { type Holder, readLease, whyStuck } from "./Stuck.ts"
+import { isRevoked, revoked } from "./RevokedLeases.ts"
 import { readKind } from "./StepKinds.ts"
 import { SUSPECT_FROM } from "./Suspects.ts"
 import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
-import { endLease, isOf, pauseRow } from "./Turns.ts"
+import { endLease, endRevokedLease, isOf, pauseRow } from "./Turns.ts"
 import { delayRun, makeReady, readOutcome } from "./Waits.ts"
 import { parseStored } from "./StoredJson.ts"
 
@@ -414,6 +415,8 @@ export const extendLeases = (
   const sound = tx.damage.except("run", "key")
   return jobIds.filter((jobId) => {
     try {
+      // nobody names a revoked lease but by mistake
+      if (isRevoked({ lease: jobId })) return true
       return (
         !(holder !== undefined && isStuck(tx, jobId, holder)) &&
         tx.run(
@@ -445,14 +448,26 @@ const amongLeased = (tx: Transaction, sql: string, jobId: string): Row | undefin
 
 const isStuck = (tx: Transaction, jobId: string, holder: Holder): boolean => {
   const row = tx.get(
-    `SELECT function, status, worker, lease_until, updated_at FROM runs WHERE lease = ? AND lease_until IS NOT NULL${tx.damage.except("run", "key")}`,
+    `SELECT function, status, worker, lease, lease_until, updated_at FROM runs WHERE lease = ? AND lease_until IS NOT NULL${tx.damage.except("run", "key")}`,
     jobId
   )
   return row !== undefined && whyStuck(readLease(tx, row), () => holder, tx.now()) !== undefined
 }
 
+/** The workers of these jobs are done with them: the runs that they were taken from may be handed out. */
+export const endRevoked = (tx: Transaction, jobIds: ReadonlyArray<string>): void => {
+  for (const jobId of jobIds) {
+    const row = tx.get(
+      `SELECT key FROM runs WHERE lease = ? AND lease_until IS NOT NULL${tx.damage.except("run", "key")}`,
+      revoked(jobId)
+    )
+    if (row !== undefined) tx.apart("run", Number(row.key), () => endRevokedLease(tx, Number(row.key)))
+  }
+}
+
 /**
  * Lets a worker go on with the turns `jobIds` that it still holds, and takes its other runs back without counting a loss.
+ * Those that were leased before `ownSince` are left alone: another worker of this id may be at them.
  * What has fired for the turns that it keeps, and which of them are to be paused, is told again: the notices of an engine
  * that is gone went with it. Actors of other functions than `functionIds` are not bound to it any more.
  */
@@ -461,16 +476,22 @@ export const adoptLeases = (
   workerId: string,
   jobIds: ReadonlyArray<string>,
   leaseMs: number,
-  functionIds: ReadonlySet<string>
+  functionIds: ReadonlySet<string>,
+  ownSince: number = Number.NEGATIVE_INFINITY
 ): Adoption => {
   const lost = new Set(jobIds)
+  const left: Array<string> = []
   const notices: Array<Notice> = []
   const until = tx.now() + leaseMs
   const adopt = (row: Row): void => {
     const jobId = String(row.lease)
     const key = Number(row.key)
+    if (isRevoked(row)) return
     if (!lost.delete(jobId)) {
-      return releaseRun(tx, key)
+      // what has changed the row since then makes the lease only younger
+      if (Number(row.updated_at) >= ownSince) return releaseRun(tx, key)
+      left.push(jobId)
+      return
     }
     const losses = suspicion(tx, row)
     if (losses > 0) tx.markDue(tx.suspects.hold(key, workerId, losses, tx.now()))
@@ -493,7 +514,7 @@ export const adoptLeases = (
   for (const row of heldBy(tx, workerId)) tx.apart("run", Number(row.key), () => adopt(row))
   if (lost.size < jobIds.length) tx.markDue(until)
   freeActors(tx, workerId, functionIds)
-  return { lost: [...lost], notices }
+  return { lost: [...lost], left, notices }
 }
 
 /** The runs that a worker holds. */
@@ -501,13 +522,22 @@ const heldBy = (tx: Transaction, workerId: string): Array<Row> =>
   tx.among(
     "run",
     ["SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL", workerId],
-    `SELECT key, function, lease, worker, pause, losses, loss_seq FROM runs WHERE worker = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
+    `SELECT key, function, lease, worker, pause, losses, loss_seq, updated_at FROM runs WHERE worker = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
     workerId
   )
 
-/** Takes every run back from a worker; `lost` says that the worker died on them. */
-export const releaseWorker = (tx: Transaction, workerId: string, lost: boolean): number => {
-  const rows = heldBy(tx, workerId)
+/** Takes every run back from a worker but those of the jobs `left`; `lost` says that the worker died on them. */
+export const releaseWorker = (
+  tx: Transaction,
+  workerId: string,
+  lost: boolean,
+  left: ReadonlySet<string> = new Set()
+): number => {
+  const held = heldBy(tx, workerId)
+  for (const row of held) {
+    if (isRevoked(row)) tx.apart("run", Number(row.key), () => endRevokedLease(tx, Number(row.key)))
+  }
+  const rows = held.filter((row) => !isRevoked(row) && !left.has(String(row.lease)))
   if (lost) loseRuns(tx, rows, () => `worker ${workerId} is gone`)
   else for (const row of rows) tx.apart("run", Number(row.key), () => releaseRun(tx, Number(row.key)))
   freeActors(tx, workerId)
@@ -547,13 +577,17 @@ export const recoverLeases = (tx: Transaction): number => {
 /** Takes back the runs whose lease has run out, at most `limit` of them. */
 export const expireLeases = (tx: Transaction, limit: number): number => {
   const now = tx.now()
-  const rows = tx.among(
+  const due = tx.among(
     "run",
     ["SELECT key FROM runs WHERE lease_until <= ? ORDER BY lease_until", now],
     `SELECT key, function, lease, worker, losses FROM runs WHERE lease_until <= ?${tx.damage.except("run", "key")} ORDER BY lease_until LIMIT ?`,
     now,
     limit
   )
+  for (const row of due) {
+    if (isRevoked(row)) tx.apart("run", Number(row.key), () => endRevokedLease(tx, Number(row.key)))
+  }
+  const rows = due.filter((row) => !isRevoked(row))
   for (const row of rows) {
     tx.notify(String(row.worker), {
       _tag: "LeaseLost",
@@ -563,7 +597,7 @@ export const expireLeases = (tx: Transaction, limit: number): number => {
   }
   loseRuns(tx, rows, ({ worker }) => `worker ${worker} let its lease run out`)
   for (const workerId of new Set(rows.map((row) => String(row.worker)))) freeActors(tx, workerId)
-  return rows.length
+  return due.length
 }
 
 /** Takes a run back whose turn was lost while its worker lives; says whether it held the lease. `why` continues "last: ". */

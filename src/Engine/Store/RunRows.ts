@@ -11,6 +11,7 @@ import {
 } from "../../Errors.ts"
 import type { JsonText, Outcome } from "../../Protocol/Worker.ts"
 import { actorOf, concurrencyKey, type EventView, type RegisteredFunction } from "../Registry.ts"
+import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
 import { type Row, Status, statuses, type Transaction } from "./Transaction.ts"
 import { fireWait } from "./Waits.ts"
 import { decodeStored, parseStored } from "./StoredJson.ts"
@@ -179,9 +180,8 @@ const awaitedChildren = (tx: Transaction, run: number): ReadonlyArray<Row> =>
     .filter((row): row is Row => row !== undefined && !isCompensating(row))
 
 const cancelAlone = (tx: Transaction, row: Row, reason: string): void => {
-  if (row.lease !== null) {
-    tx.notify(String(row.worker), { _tag: "Cancelled", jobId: String(row.lease), reason })
-  }
+  const jobId = holdingJob(row)
+  if (jobId !== undefined) tx.notify(String(row.worker), { _tag: "Cancelled", jobId, reason })
   endRun(
     tx,
     {
@@ -202,6 +202,7 @@ const cancelAlone = (tx: Transaction, row: Row, reason: string): void => {
       }
     }
   )
+  keepRevoked(tx, row)
 }
 
 const tellParent = (

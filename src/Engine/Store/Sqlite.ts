@@ -33,6 +33,7 @@ import * as KvRows from "./KvRows.ts"
 import {
   adoptLeases,
   claimRuns,
+  endRevoked,
   extendLeases,
   loseLease,
   markLate,
@@ -399,12 +400,13 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       },
       extendLeases: (jobIds, leaseMs, holder) =>
         write("extend leases", () => extendLeases(tx, jobIds, leaseMs, holder)),
-      adoptLeases: (workerId, jobIds, leaseMs, functionIds) =>
+      adoptLeases: (workerId, jobIds, leaseMs, functionIds, ownSince) =>
         write(`keep the turns of worker ${workerId}`, () =>
-          adoptLeases(tx, workerId, jobIds, leaseMs, functionIds)
+          adoptLeases(tx, workerId, jobIds, leaseMs, functionIds, ownSince)
         ),
-      releaseWorker: (workerId, lost) =>
-        write(`release worker ${workerId}`, () => releaseWorker(tx, workerId, lost)),
+      releaseWorker: (workerId, lost, left) =>
+        write(`release worker ${workerId}`, () => releaseWorker(tx, workerId, lost, left)),
+      endRevoked: (jobIds) => write("hand out what was taken back", () => endRevoked(tx, jobIds)),
       loseLease: (jobId, why) => write(`take back job ${jobId}`, () => loseLease(tx, jobId, why)),
       markLate: (runId, lingerMs, environment) =>
         write(`wake run ${runId}`, () => markLate(tx, runId, lingerMs, environment)),

@@ -3,6 +3,7 @@ import { InvalidStateError, type SerializedError, StepNotFoundError, ValidationE
 import type { JsonText } from "../../Protocol/Worker.ts"
 import type { Run } from "../../Client/Client.ts"
 import { compensationKey } from "../../Execution/StepId.ts"
+import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
 import { cancelAwaited, cancelRow, findRun, isCompensating, type Pause, readRun } from "./RunRows.ts"
 import { patchedKind } from "./StepKinds.ts"
 import { type Row, RUN_ITSELF, Status, statuses, type Transaction } from "./Transaction.ts"
@@ -27,10 +28,11 @@ export const pauseRun = (tx: Transaction, environment: string, runId: string, re
   if (row.pause === null) {
     const pause: Pause = { code: "PAUSED", message: reason === "" ? "Paused by a client" : reason }
     // a live turn keeps its lease until it has ended, so that the results of the steps that run are kept
-    if (row.lease !== null) {
+    const jobId = holdingJob(row)
+    if (jobId !== undefined) {
       tx.forgetLease(Number(row.key))
       tx.run("UPDATE runs SET pause = ? WHERE key = ?", JSON.stringify(pause), row.key!)
-      tx.notify(String(row.worker), { _tag: "Paused", jobId: String(row.lease) })
+      tx.notify(String(row.worker), { _tag: "Paused", jobId })
     } else pauseRow(tx, Number(row.key), pause)
   }
   return reread(tx, environment, runId)
@@ -48,16 +50,17 @@ export const resumeRun = (tx: Transaction, environment: string, runId: string, f
         `Resume it without a step; once it has failed, retry it from step "${fromStep}".`
     )
   }
-  if (row.lease !== null && row.pause !== null) {
+  const jobId = holdingJob(row)
+  if (jobId !== undefined && row.pause !== null) {
     if (fromStep === undefined) {
       // a turn that has gone too far to hear of it ends, and another one goes on
       tx.run("UPDATE runs SET pause = NULL WHERE key = ?", key)
-      tx.notify(String(row.worker), { _tag: "Resumed", jobId: String(row.lease) })
+      tx.notify(String(row.worker), { _tag: "Resumed", jobId })
       return reread(tx, environment, runId)
     }
     // the live turn has gone past the step: it is called back, and with that the pause begins
     findStep(tx, row, fromStep)
-    callBack(tx, row, "the run goes on from an earlier step")
+    callBack(tx, row, jobId, "the run goes on from an earlier step")
     return resumeRun(tx, environment, runId, fromStep)
   }
   if (status !== Status.paused) {
@@ -145,10 +148,9 @@ export const patchStep = (
   if (finished === undefined && (open === undefined || row.ended_at !== null))
     throw new StepNotFoundError(runId, stepId)
 
-  if (row.lease !== null) {
-    // the live turn has seen, or is about to see, another result
-    callBack(tx, row, "a step was patched")
-  }
+  const jobId = holdingJob(row)
+  // the live turn has seen, or is about to see, another result
+  if (jobId !== undefined) callBack(tx, row, jobId, "a step was patched")
   const now = tx.now()
   if (finished !== undefined) {
     keepSuperseded(tx, key, "step_key = ?", stepKey, reason === "" ? "patched" : `patched: ${reason}`)
@@ -178,10 +180,11 @@ export const patchStep = (
   makeReady(tx, key)
 }
 
-/** Ends the lease of a live turn, and tells it. */
-const callBack = (tx: Transaction, row: Row, reason: string): void => {
-  tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: String(row.lease), reason })
+/** Revokes the lease of a live turn, and tells it. */
+const callBack = (tx: Transaction, row: Row, jobId: string, reason: string): void => {
+  tx.notify(String(row.worker), { _tag: "LeaseLost", jobId, reason })
   endLease(tx, Number(row.key))
+  keepRevoked(tx, row)
 }
 
 /** What an activity says of every run. */

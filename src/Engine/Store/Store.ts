@@ -227,6 +227,7 @@ export interface Claim {
 
 export interface Adoption {
   readonly lost: ReadonlyArray<string>
+  readonly left: ReadonlyArray<string>
   readonly notices: ReadonlyArray<Notice>
 }
 
@@ -766,16 +767,30 @@ export interface StoreService {
   /**
    * A worker outside this process comes back with its turns `jobIds`: those that it still holds are extended, and
    * `notices` repeats what has fired for them; it loses the rest, which counts as no loss of the runs. `lost` are those
-   * of `jobIds` that it does not hold. Actors of functions that it does not have go to other workers.
+   * of `jobIds` that it does not hold. Actors of functions that it does not have go to other workers. What was leased before
+   * `ownSince`, epoch milliseconds, may be held by another worker of this id: it is `left` to run out.
    */
   readonly adoptLeases: (
     workerId: string,
     jobIds: ReadonlyArray<string>,
     leaseMs: number,
-    functionIds: ReadonlySet<string>
+    functionIds: ReadonlySet<string>,
+    ownSince?: number
   ) => Effect.Effect<Adoption, StoreError>
-  /** Ends the leases of a worker that is gone. `lost` says that it died: that counts as a loss of each run. */
-  readonly releaseWorker: (workerId: string, lost: boolean) => Effect.Effect<number, StoreError>
+  /**
+   * Ends the leases of a worker that is gone, but not those of the jobs `left`. `lost` says that it died: that counts as a loss of
+   * each run.
+   */
+  readonly releaseWorker: (
+    workerId: string,
+    lost: boolean,
+    left?: ReadonlySet<string>
+  ) => Effect.Effect<number, StoreError>
+  /**
+   * The workers of these jobs are done with them. Runs that were taken from them (cancelled, patched, resumed from a step) may be
+   * handed out again, which they are not before the terms of their leases are over otherwise.
+   */
+  readonly endRevoked: (jobIds: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
   /** Ends one lease, which counts as a loss of the run; says whether there was one. `why` is kept with the run. */
   readonly loseLease: (jobId: string, why: string) => Effect.Effect<boolean, StoreError>
   /** A step call came after the end of its turn: dispatch the run again with a longer linger. */

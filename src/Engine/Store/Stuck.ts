@@ -7,6 +7,7 @@
  */
 import { formatDuration } from "../../Duration.ts"
 import { functionIdOf } from "./RunRows.ts"
+import { isRevoked } from "./RevokedLeases.ts"
 import { type Row, Status, type Transaction } from "./Transaction.ts"
 
 /** What an engine knows of a worker that is connected to it. */
@@ -28,6 +29,8 @@ export interface Lease {
   readonly until: number | undefined
   /** Rollbacks have no limit. */
   readonly isRollback: boolean
+  /** It was taken from the worker, which may still be at the turn: see `RevokedLeases.ts`. */
+  readonly isRevoked?: true
 }
 
 /** What ending a turn or a lease may take: steps that are aborted, reports on their way, a timer that is late. Milliseconds. */
@@ -39,7 +42,7 @@ export const whyStuck = (lease: Lease, holders: Holders | undefined, now: number
   const latest = now - GRACE_MS
   if (until !== undefined && until <= latest)
     return `the lease ended at ${iso(until)}, and nothing has taken the run back`
-  if (holders === undefined) return undefined
+  if (holders === undefined || lease.isRevoked === true) return undefined
   const holder = holders(workerId)
   // a lease that has an end runs out by itself
   if (holder === undefined)
@@ -60,7 +63,7 @@ export const countStuckRuns = (tx: Transaction, holders?: Holders): number => {
   const now = tx.now()
   const leased = tx
     .all(
-      "SELECT function, status, worker, lease_until, updated_at FROM runs WHERE ended_at IS NULL AND lease IS NOT NULL"
+      "SELECT function, status, worker, lease, lease_until, updated_at FROM runs WHERE ended_at IS NULL AND lease IS NOT NULL"
     )
     .filter((row) => whyStuck(readLease(tx, row), holders, now) !== undefined)
   return Number(unleased?.stuck) + leased.length
@@ -73,7 +76,8 @@ export const readLease = (tx: Transaction, row: Row): Lease => ({
   // written with the lease; what writes it again while the lease is held makes it only younger
   since: Number(row.updated_at),
   until: row.lease_until === null ? undefined : Number(row.lease_until),
-  isRollback: Number(row.status) === Status.compensating
+  isRollback: Number(row.status) === Status.compensating,
+  ...(isRevoked(row) ? { isRevoked: true } : {})
 })
 
 const iso = (at: number): string => new Date(at).toISOString()

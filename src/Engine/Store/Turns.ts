@@ -45,6 +45,7 @@ import {
   settleWait,
   stepEnded
 } from "./Waits.ts"
+import { holdingJob, keepRevoked, revoked } from "./RevokedLeases.ts"
 import { isDamage } from "./SqliteErrors.ts"
 import { parseStored } from "./StoredJson.ts"
 
@@ -107,12 +108,16 @@ const applyReport = (
     return { _tag: "Accepted", outcomes: report.ops.map((op) => applyOp(tx, known, op)) }
   }
   const row = tx.get(
-    "SELECT key, environment, function, status, event, parent, lease, worker, pause FROM runs WHERE id = ?",
+    "SELECT key, environment, function, status, event, parent, lease, worker, lease_until, pause FROM runs WHERE id = ?",
     report.runId
   )
   const isKnown = row !== undefined && isOf(tx, Number(row.environment), environment)
-  if (!isKnown || row.lease !== report.jobId) {
+  const last = report.ops.at(-1)
+  const isEnd = last !== undefined && endsTurn(last)
+  if (!isKnown || holdingJob(row) !== report.jobId) {
     tx.changes.counts.staleReports++
+    // whatever it is answered, the turn is over
+    if (isKnown && isEnd && row.lease === revoked(report.jobId)) endRevokedLease(tx, Number(row.key))
     return isKnown && Number(row.status) === Status.cancelled
       ? { _tag: "Refused", reason: "CANCELLED", message: `Run ${report.runId} was cancelled` }
       : {
@@ -132,9 +137,8 @@ const applyReport = (
     mayHaveWaits: true
   }
   const outcomes = report.ops.map((op) => applyOp(tx, run, op))
-  const last = report.ops.at(-1)
   // with the turn the lease has ended, and with the lease a pause that was asked for has begun
-  if (row.pause === null || (last !== undefined && endsTurn(last))) return { _tag: "Accepted", outcomes }
+  if (row.pause === null || isEnd) return { _tag: "Accepted", outcomes }
   return callsBack ? callBackPaused(tx, run, row, report) : { _tag: "Accepted", outcomes, paused: true }
 }
 
@@ -146,6 +150,7 @@ export const isOf = (tx: Transaction, key: number, environment: string | undefin
 const callBackPaused = (tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): TurnAck => {
   tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: report.jobId, reason: "the run was paused" })
   endLease(tx, run.key)
+  keepRevoked(tx, row)
   return {
     _tag: "Refused",
     reason: "LEASE_LOST",
@@ -350,6 +355,14 @@ export const endLease = (tx: Transaction, run: number): void => {
   tx.markRoom(Number(row?.function))
   // written by `pauseRun`
   if (row?.pause != null) pauseRow(tx, run, parseStored(String(row.pause)) as Pause)
+}
+
+/** The worker whose lease of the run was revoked is done with it, or its time is over. */
+export const endRevokedLease = (tx: Transaction, run: number): void => {
+  const row = tx.get("UPDATE runs SET lease = NULL, lease_until = NULL WHERE key = ? RETURNING function", run)
+  tx.markRoom(Number(row?.function))
+  // unless it has ended, or is paused
+  makeReady(tx, run)
 }
 
 export const pauseRow = (tx: Transaction, run: number, pause: Pause): void => {

@@ -6,6 +6,7 @@
  */
 import type { Notice, Outcome } from "../../Protocol/Worker.ts"
 import type { RunActivity } from "./Activity.ts"
+import { holdingJob } from "./RevokedLeases.ts"
 import { RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
 import { parseStored } from "./StoredJson.ts"
 
@@ -42,14 +43,15 @@ export const fireWait = (
   )
   if (changed === 0) return
   const holder = tx.get("SELECT lease, worker FROM runs WHERE key = ?", run)
-  if (holder?.lease != null) {
+  const jobId = holder === undefined ? undefined : holdingJob(holder)
+  if (jobId !== undefined) {
     const notice: Notice = {
       _tag: "Fired",
-      jobId: String(holder.lease),
+      jobId,
       stepKey,
       ...(outcome === undefined ? { failures: failuresOf(tx, run, stepKey) } : { outcome })
     }
-    return tx.notify(String(holder.worker), notice)
+    return tx.notify(String(holder?.worker), notice)
   }
   settleWait(tx, run, stepKey)
   makeReady(tx, run)

@@ -796,6 +796,7 @@ export const RoomRequest = Schema.Struct({
   session: text,
   asked: optional(Schema.Int),
   withdrawn: optional(Schema.Int),
+  seen: optional(Schema.Int),
   holding: optional(Schema.Array(text))
 })
 

@@ -20,6 +20,9 @@
  * - **Renewals name jobs.** A request with `holding` extends the leases of the jobs in it, and of no others; the answer
  *   comes after that is stored. A job that nobody works on is not named, and goes to another worker. Workers that do not
  *   say `renewals` among their capabilities have all their leases extended by whatever they send.
+ * - **What is taken back is handed out when it is known to be dropped.** A job whose run was cancelled, patched, or resumed from a step
+ *   is told of (`Cancelled`, `LeaseLost`), and the next request says `holding` without it: the run goes to others then. A worker that
+ *   has seen the notice (`seen`) and does not name the job is not at it; one that says nothing is waited for until its lease is over.
  * - **The end of a process shows at once** on the engine's own machine: the worker says which process it is (`process`), and
  *   when its connection closes the engine looks whether that process has ended. A closed connection alone says nothing: it
  *   may have been cut while the worker goes on.
@@ -134,6 +137,8 @@ export interface Room {
 export interface Renewal {
   /** Job ids of the turns that the worker is at. Absent when none is to be extended. */
   readonly holding?: ReadonlyArray<string>
+  /** Number of the last delivery received; 0 at first. Workers with a stream of earlier versions do not say it. */
+  readonly seen?: number
 }
 
 /** Answered as soon as there is something, else after `waitMs`. A newer poll makes the engine answer the older at once. */

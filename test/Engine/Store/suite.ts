@@ -11,6 +11,7 @@ import { groupsSuite } from "./suite/Groups.ts"
 import { leasesSuite } from "./suite/Leases.ts"
 import { logSuite } from "./suite/Log.ts"
 import { projectionsSuite } from "./suite/Projections.ts"
+import { revokedLeasesSuite } from "./suite/RevokedLeases.ts"
 import { randomWalkSuite } from "./suite/RandomWalk.ts"
 import { shopTest } from "./suite/Shop.ts"
 import { steeringSuite } from "./suite/Steering.ts"
@@ -33,6 +34,7 @@ export const storeSuite = (name: string, makeStore: Layer.Layer<Store, StoreErro
     streamsSuite(test)
     waitsSuite(test)
     leasesSuite(test)
+    revokedLeasesSuite(test)
     suspectsSuite(test)
     steeringSuite(test)
     upkeepSuite(test)

@@ -144,12 +144,14 @@ class Walk {
     if (this.int(20) === 0) ops.push(compensate("a", "b"))
     const ends = this.int(2) === 0
     if (ends) ops.push(this.ending())
-    return Effect.map(
+    return Effect.flatMap(
       this.shop.store.applyReports([{ jobId: job.jobId, runId: job.runId, ops }]),
       ([ack]) => {
         // a stale turn is kept now and then, so that it reports again
-        if (ends || (ack?._tag === "Refused" && this.int(3) > 0))
-          this.turns.splice(this.turns.indexOf(turn), 1)
+        if (!ends && (ack?._tag !== "Refused" || this.int(3) === 0)) return Effect.void
+        this.turns.splice(this.turns.indexOf(turn), 1)
+        // and now and then nobody says that it is over
+        return this.int(2) === 0 ? Effect.void : this.shop.store.endRevoked([job.jobId])
       }
     )
   }
@@ -224,8 +226,10 @@ class Walk {
         if (endedAt !== undefined && this.seen.get(id) === updatedAt && this.step > 0) continue
         this.seen.set(id, updatedAt)
         const situation = yield* shop.situation(id)
-        const live = situation.lease !== undefined
-        if (live) {
+        const { lease } = situation
+        const live = lease !== undefined && lease.isRevoked !== true
+        // one that was revoked keeps its room, too
+        if (lease !== undefined) {
           const place = `${functionId} ${situation.concurrencyKey}`
           leased.set(place, (leased.get(place) ?? 0) + 1)
         }
@@ -235,7 +239,7 @@ class Walk {
           status === "running" || (status === "compensating" && live),
           "leases and states"
         )
-        if (live) assert.isUndefined(situation.readyAt, "a leased run is not handed out")
+        if (lease !== undefined) assert.isUndefined(situation.readyAt, "a leased run is not handed out")
 
         const steps = yield* shop.store.getRunSteps("default", id)
         const keys = steps.map((step) => step.id)

@@ -1,0 +1,225 @@
+/** Runs that are taken from a worker which may still be at them. */
+import { assert, describe } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type { Job } from "../../../../src/Protocol/Worker.ts"
+import { complete, done, fail, handles, type Shop, type ShopTest, success, suspend, waitFor } from "./Shop.ts"
+
+/** The ways to have a run go on elsewhere while a worker is at its turn. */
+const ways = {
+  "cancelled and retried": (shop: Shop, { runId }: Job) =>
+    Effect.andThen(
+      shop.store.cancelRun("default", runId, ""),
+      shop.store.retryRun("default", runId, undefined)
+    ),
+  patched: (shop: Shop, { runId }: Job) =>
+    shop.store.patchStep("default", `${runId}:charge:0`, '"mended"', ""),
+  "resumed from a step": (shop: Shop, { runId }: Job) =>
+    Effect.andThen(
+      shop.store.pauseRun("default", runId, ""),
+      shop.store.resumeRun("default", runId, "charge")
+    ),
+  "paused with the next report of a worker that does not understand, and resumed": (
+    shop: Shop,
+    { jobId, runId }: Job
+  ) =>
+    Effect.andThen(
+      shop.store.pauseRun("default", runId, ""),
+      Effect.andThen(
+        shop.store.applyReports([{ jobId, runId, ops: [done("pack:0")] }], undefined, { callsBack: true }),
+        shop.store.resumeRun("default", runId, undefined)
+      )
+    )
+}
+
+export const revokedLeasesSuite = (test: ShopTest): void => {
+  /** A run at a worker that has a second of its lease left, and another worker that would have it. */
+  const begun = (shop: Shop, leaseMs = 2000) =>
+    Effect.gen(function* () {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start("order.placed", {}, { leaseMs })
+      yield* shop.report(job, done("charge:0"))
+      yield* shop.pass(1000)
+      return job
+    })
+  const another = { worker: "worker-2", credit: 10 }
+
+  describe.each(Object.entries(ways))("a run that is %s while a worker is at it", (_, takeBack) => {
+    test("goes to nobody else before the lease of the worker would have ended", function* (shop) {
+      const job = yield* begun(shop)
+      yield* takeBack(shop, job)
+
+      yield* shop.pass(999)
+      assert.deepStrictEqual(yield* shop.claim(another), [])
+      assert.deepStrictEqual(yield* shop.claim({ credit: 10 }), [])
+      assert.strictEqual(yield* shop.store.countStuckRuns(), 0)
+      yield* shop.pass(1)
+
+      assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+      // it was no loss of the run
+      assert.notProperty(yield* shop.situation(job.runId), "losses")
+    })
+
+    test("goes to others as soon as the worker is done with it, and the lease cannot be renewed", function* (shop) {
+      const job = yield* begun(shop)
+      yield* takeBack(shop, job)
+
+      assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId, `~${job.jobId}`], 60_000), [
+        job.jobId,
+        `~${job.jobId}`
+      ])
+      yield* shop.store.endRevoked(["job_another"])
+      assert.deepStrictEqual(yield* shop.claim(another), [])
+      yield* shop.store.endRevoked([job.jobId])
+
+      assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+    })
+
+    for (const lost of [true, false]) {
+      test(`goes to others as soon as the worker ${lost ? "has died" : "has left"}`, function* (shop) {
+        const job = yield* begun(shop)
+        yield* takeBack(shop, job)
+        yield* shop.store.releaseWorker("worker-1", lost)
+
+        assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+      })
+    }
+
+    test("is not the worker's any more, also not when it names it as its own", function* (shop) {
+      const job = yield* begun(shop)
+      yield* takeBack(shop, job)
+
+      for (const jobId of [job.jobId, `~${job.jobId}`]) {
+        assert.strictEqual(yield* shop.refused({ ...job, jobId }, done("ship:0")), "LEASE_LOST")
+        const { lost } = yield* shop.store.adoptLeases("worker-1", [jobId], 60_000, new Set(["charge"]))
+        assert.deepStrictEqual(lost, [jobId])
+      }
+      assert.deepStrictEqual(yield* shop.claim(another), [])
+    })
+
+    test("goes to others when the worker reports the end of the turn, which is refused", function* (shop) {
+      const job = yield* begun(shop)
+      yield* takeBack(shop, job)
+      assert.strictEqual(yield* shop.refused(job, done("ship:0"), complete("shipped")), "LEASE_LOST")
+
+      const next = yield* shop.claimOne(another)
+
+      assert.notInclude(
+        next.journal.map(({ stepKey }) => stepKey),
+        "ship:0"
+      )
+    })
+
+    test("can be cancelled and retried again, and waits no longer than it did", function* (shop) {
+      const job = yield* begun(shop)
+      yield* takeBack(shop, job)
+      yield* shop.pass(500)
+      yield* shop.store.cancelRun("default", job.runId, "")
+      yield* shop.store.retryRun("default", job.runId, undefined)
+
+      yield* shop.pass(499)
+      assert.deepStrictEqual(yield* shop.claim(another), [])
+      yield* shop.pass(1)
+
+      assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+    })
+
+    test("can be paused meanwhile, and goes on when it is resumed", function* (shop) {
+      const job = yield* begun(shop)
+      yield* takeBack(shop, job)
+      yield* shop.store.pauseRun("default", job.runId, "")
+      assert.strictEqual(yield* shop.status(job.runId), "paused")
+      yield* shop.store.resumeRun("default", job.runId, undefined)
+      assert.deepStrictEqual(yield* shop.claim(another), [])
+      yield* shop.store.pauseRun("default", job.runId, "")
+      yield* shop.pass(1000)
+      assert.deepStrictEqual(yield* shop.claim(another), [])
+
+      yield* shop.store.resumeRun("default", job.runId, undefined)
+
+      assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+    })
+
+    test("goes to others at once when the worker was in the process of the engine, which has been told", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      yield* shop.report(job, done("charge:0"))
+      yield* takeBack(shop, job)
+
+      assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+    })
+  })
+
+  describe("a lease that was revoked", () => {
+    test("keeps the room of a cancelled run under its limit until the worker is done with it", function* (shop) {
+      yield* shop.register(handles("charge", { concurrency: { limit: 1 } }))
+      const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
+      yield* shop.emit("order.placed")
+      yield* shop.store.cancelRun("default", job.runId, "")
+      assert.deepStrictEqual(yield* shop.claim(another), [])
+
+      yield* shop.store.endRevoked([job.jobId])
+
+      assert.notStrictEqual((yield* shop.claimOne(another)).runId, job.runId)
+      assert.strictEqual(yield* shop.status(job.runId), "cancelled")
+    })
+
+    test("leaves a run cancelled that nobody retries", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
+      yield* shop.store.cancelRun("default", job.runId, "")
+      yield* shop.pass(1000)
+
+      assert.strictEqual(yield* shop.status(job.runId), "cancelled")
+      assert.deepStrictEqual(yield* shop.claim(another), [])
+    })
+
+    test("does not keep what a step waits for from the run", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
+      yield* shop.report(job, done("charge:0"), waitFor("paid:0", "order.paid"))
+      yield* shop.store.patchStep("default", `${job.runId}:charge:0`, '"mended"', "")
+      yield* shop.emit("order.paid", { amount: 3 })
+      yield* shop.pass(1000)
+
+      const next = yield* shop.claimOne({ ...another, leaseMs: 1000 })
+
+      assert.deepStrictEqual(
+        next.journal.map(({ stepKey }) => stepKey),
+        ["charge:0", "paid:0"]
+      )
+      yield* shop.report(next, suspend())
+    })
+
+    test("is told of in the situation of its run", function* (shop) {
+      const job = yield* begun(shop)
+      yield* shop.store.patchStep("default", `${job.runId}:charge:0`, '"mended"', "")
+
+      assert.deepInclude((yield* shop.situation(job.runId)).lease, {
+        workerId: "worker-1",
+        until: 2000,
+        isRevoked: true
+      })
+    })
+
+    test("is none for a run whose worker has ended the turn", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
+      yield* shop.report(job, done("charge:0", success(1)), fail("no stock"))
+      yield* shop.store.retryRun("default", job.runId, undefined)
+
+      assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+    })
+  })
+
+  test("a worker that comes back leaves alone what another one of its id may be at", function* (shop) {
+    const job = yield* begun(shop)
+
+    const { left, lost } = yield* shop.store.adoptLeases("worker-1", [], 2000, new Set(["charge"]), 1000)
+    assert.deepStrictEqual([left, lost], [[job.jobId], []])
+    yield* shop.store.releaseWorker("worker-1", false, new Set(left))
+    assert.deepStrictEqual(yield* shop.claim(another), [])
+    yield* shop.pass(1000)
+
+    assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+  })
+}

@@ -1,0 +1,151 @@
+/** Runs that are taken from a worker, with its connection as it is or cut off: two workers are never at one of them. */
+import { afterEach, assert, describe, it, vi } from "vitest"
+import { createDeferred } from "../../src/Deferred.ts"
+import { createFunction } from "../../src/Function.ts"
+import type { RunnableFunction, ServerWorkerConfig, Worker } from "../../src/Promise/Worker.ts"
+import type { IronflowClient } from "../../src/Promise/Client.ts"
+import { createStreamingWorker } from "../../src/worker-streaming.ts"
+import { createWorker } from "../../src/worker.ts"
+import { FaultyNetwork } from "./FaultyNetwork.ts"
+import { openRemote } from "./Places.ts"
+
+const transports = [
+  ["polling", (config: ServerWorkerConfig) => createWorker(config)],
+  ["effect/rpc", (config: ServerWorkerConfig) => createWorker({ ...config, transport: "streaming" })],
+  ["ConnectRPC", createStreamingWorker]
+] as const
+
+/** The ways to have a run go on elsewhere while a worker is at its second step. */
+const ways: ReadonlyArray<readonly [string, (client: IronflowClient, runId: string) => Promise<unknown>]> = [
+  [
+    "cancelled and retried",
+    async (client, runId) => {
+      await client.cancelRun(runId, "out of stock")
+      await client.retryRun(runId)
+    }
+  ],
+  ["patched", async (client, runId) => client.patchStep(`${runId}:reserve:0`, "mended")],
+  [
+    "resumed from a step",
+    async (client, runId) => {
+      await client.pauseRun(runId)
+      await client.resumeRun(runId, "reserve")
+    }
+  ]
+]
+
+/** The shortest term that an engine has; its workers abort what they run after 2.4 s. */
+const TERM_MS = 3000
+
+const cleanups: Array<() => Promise<unknown>> = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+})
+
+/** A function that notes when its long step is at work, and ends it only by its signal. */
+const shipping = () => {
+  const begun: Array<number> = []
+  const ended: Array<number> = []
+  const isAtWork = createDeferred<void>()
+  const fn = createFunction({ id: "ship", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
+    await step.run("reserve", () => "reserved")
+    await step.run("ship", ({ signal }) => {
+      begun.push(performance.now())
+      isAtWork.resolve()
+      return new Promise((_, reject) =>
+        signal.addEventListener("abort", () => {
+          ended.push(performance.now())
+          reject(signal.reason as Error)
+        })
+      )
+    })
+  })
+  return { fn, begun, ended, isAtWork: isAtWork.promise }
+}
+
+describe.each(transports)("a run that is taken from a worker over %s", (_, create) => {
+  const start = async (serverUrl: string, functions: ReadonlyArray<RunnableFunction>): Promise<Worker> => {
+    const worker = create({ serverUrl, functions, logger: false, reconnectDelay: 50 })
+    const stopped = worker.start()
+    await worker.ready()
+    cleanups.push(async () => {
+      await worker.stop()
+      await stopped
+    })
+    return worker
+  }
+
+  /** A run in its long step, at a worker behind a network; another worker has the function too. */
+  const begin = async (leaseTerm: number) => {
+    const place = await openRemote(create, {}, { leaseTerm })
+    cleanups.push(async () => place[Symbol.asyncDispose]())
+    const network = await FaultyNetwork.before(place.url)
+    cleanups.push(async () => network[Symbol.asyncDispose]())
+    const work = shipping()
+    await start(network.url, [work.fn])
+    const [runId] = (await place.client.emit("order.placed", {})).runIds
+    await work.isAtWork
+    await start(place.url, [work.fn])
+    return { ...work, place, network, runId: runId!, client: place.client }
+  }
+
+  describe.each(ways)("and is %s", (_, takeBack) => {
+    it("goes to another at once when its worker is in contact, and not before that has stopped", async () => {
+      const { begun, client, ended, runId } = await begin(60_000)
+
+      const at = performance.now()
+      await takeBack(client, runId)
+      await vi.waitFor(() => assert.lengthOf(begun, 2), { interval: 2, timeout: 20_000 })
+
+      assert.isAtLeast(begun[1]!, ended[0]!)
+      // round trips; the rest is for a busy machine
+      assert.isBelow(begun[1]! - at, 1500)
+    })
+
+    it("waits until its worker has stopped when that is cut off, for its term at most, and says so", async () => {
+      const { begun, client, ended, network, runId } = await begin(TERM_MS)
+
+      network.impersonate(() => undefined)
+      const at = performance.now()
+      await takeBack(client, runId)
+      const { code, details, message } = await client.explain(runId)
+      await vi.waitFor(() => assert.lengthOf(begun, 2), { interval: 2, timeout: 20_000 })
+
+      assert.strictEqual(code, "WORKER_STOPPING")
+      assert.match(message, /^Worker .+ was told to drop it, and may still be at it until it says/)
+      assert.isBelow(Date.parse(String(details.handOutFrom)) - Date.now(), TERM_MS)
+      assert.isAtLeast(begun[1]!, ended[0]!)
+      assert.isBelow(begun[1]! - at, TERM_MS + 1000)
+    })
+  })
+
+  it("waits no shorter when the engine is started again meanwhile", { timeout: 30_000 }, async () => {
+    const { begun, client, ended, network, place, runId } = await begin(TERM_MS)
+
+    network.impersonate(() => undefined)
+    const at = performance.now()
+    await client.cancelRun(runId)
+    await place.stop()
+    await place.start()
+    await client.retryRun(runId)
+    await vi.waitFor(() => assert.lengthOf(begun, 2), { interval: 2, timeout: 20_000 })
+
+    assert.isAtLeast(begun[1]!, ended[0]!)
+    assert.isBelow(begun[1]! - at, TERM_MS + 2500)
+  })
+
+  it("goes to another when its worker is back and has stopped", { timeout: 30_000 }, async () => {
+    const { begun, client, ended, network, runId } = await begin(60_000)
+
+    network.impersonate(() => undefined)
+    const at = performance.now()
+    await client.cancelRun(runId)
+    await client.retryRun(runId)
+    assert.strictEqual((await client.explain(runId)).code, "WORKER_STOPPING")
+    network.heal()
+    await vi.waitFor(() => assert.lengthOf(begun, 2), { interval: 2, timeout: 20_000 })
+
+    assert.isAtLeast(begun[1]!, ended[0]!)
+    assert.isBelow(begun[1]! - at, 20_000)
+  })
+})
