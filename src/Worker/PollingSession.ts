@@ -5,6 +5,7 @@ import { invalidResponse, isFromServer, serverFailureOf } from "../Client/HttpFa
 import { ConnectionError, type IronflowError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
+import { seal } from "../Protocol/Seal.ts"
 import { register, type Registered } from "./PollingRegistration.ts"
 import { asConnectionError, isSuccess, monotonicMs } from "./ServerLink.ts"
 import { type Batch, farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
@@ -78,7 +79,7 @@ export class PollingSession extends TurnSession {
       connection.send({
         method: "POST",
         path,
-        body,
+        body: seal(body),
         what,
         ...(timeoutMs === undefined ? {} : { timeoutMs })
       }),
