@@ -16,6 +16,7 @@ import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
 import { CANCEL, encodeMessage, Frames, MAX_CALLS, MAX_TEXT, readFrame } from "../Protocol/Http/Channel.ts"
 import type { ResolvedServer } from "./HttpConfig.ts"
 import type { Answer, Request } from "./HttpConnection.ts"
+import { PARTS } from "./InTime.ts"
 
 /** So many calls go by HTTP before a channel is worth its handshake. */
 const CALLS_BEFORE = 4
@@ -119,7 +120,13 @@ export class Channel {
         resume(Effect.fail(late()))
       }
       // what has come in while the process was too busy to look is read first
-      const inTime = this.#after(timeoutMs, () => void setImmediate(giveUp))
+      let inTime = (): void => undefined
+      const wait = (parts: number): void => {
+        inTime = this.#after(timeoutMs / PARTS, () =>
+          parts === 1 ? void setImmediate(giveUp) : wait(parts - 1)
+        )
+      }
+      wait(PARTS)
       line.calls.set(id, (answer) => {
         inTime()
         resume(answer ?? Effect.fail(this.#broken(what)))

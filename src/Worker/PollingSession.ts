@@ -43,6 +43,10 @@ export class PollingSession extends TurnSession {
     if (this.#openPolls < 2) this.link.fork(this.#keepPolling)
   }
 
+  protected renewNow(): void {
+    this.tellRoom()
+  }
+
   protected sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError> {
     return Effect.suspend(() =>
       Effect.map(
@@ -145,6 +149,7 @@ export class PollingSession extends TurnSession {
   /** The answer to a poll says that the leases hold: it must come soon enough. */
   get #waitMs(): number {
     const { heartbeatMs } = this.link.options
+    if (this.awaitsTouch) return 1
     return Math.max(1, Math.floor(Math.min(this.terms.waitMs, this.beatMs, heartbeatMs)))
   }
 

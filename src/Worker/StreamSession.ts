@@ -227,6 +227,10 @@ export class StreamSession extends TurnSession {
     )
   }
 
+  protected renewNow(): void {
+    this.link.fork(this.#showLife)
+  }
+
   #pushed(push: unknown, current: Current): void {
     // a job that came on a stream that is given up is not among those that the worker names on the next one
     if (current === this.#current) this.onPush(push)

@@ -16,6 +16,7 @@ import {
   endsLease,
   endsTurn,
   type Outcome,
+  type Touch,
   type TurnAck,
   type TurnOp,
   type TurnReport,
@@ -78,6 +79,8 @@ export abstract class TurnSession implements WorkerSession {
   #heldSince: number
   /** When a renewal was last sent. */
   #renewedAt: number
+  /** Those who wait for an answer to a renewal. */
+  #awaitingTouch: Array<() => void> = []
   /** Deliveries that are looked at when what came with them was read. */
   #unread: Array<Turns.Delivery> | undefined
 
@@ -102,6 +105,8 @@ export abstract class TurnSession implements WorkerSession {
   protected abstract sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError>
   /** The engine does not know yet how much room there is. */
   protected abstract tellRoom(): void
+  /** Sends a renewal that is answered at once. */
+  protected abstract renewNow(): void
   /** The worker has been registered again: the engine knows nothing of its room. */
   protected resumed(): void {}
   /** Says farewell, so that the engine takes back what the worker holds. */
@@ -184,8 +189,8 @@ export abstract class TurnSession implements WorkerSession {
   /** The field of a request that renews the leases, if it is time to do so. */
   protected renewal(): string {
     const now = monotonicMs(this.link.clock)
-    if (this.terms.capabilities.renewals !== true || now - this.#renewedAt < this.terms.leaseMs / 10)
-      return ""
+    if (this.terms.capabilities.renewals !== true) return ""
+    if (now - this.#renewedAt < this.terms.leaseMs / 10 && !this.awaitsTouch) return ""
     this.#renewedAt = now
     return `,"holding":${JSON.stringify(this.#held)}`
   }
@@ -194,6 +199,40 @@ export abstract class TurnSession implements WorkerSession {
   protected held(sentAt: number, renewal: string): void {
     if (renewal === "" && this.terms.capabilities.renewals === true) return
     this.#heldSince = Math.max(this.#heldSince, sentAt)
+    this.#touched()
+  }
+
+  /**
+   * A quarter of the term, and half of it in the code of a step, leave enough of it to renew once more. Renewals go out so often
+   * that the first is nearly always there.
+   */
+  readonly touch: Touch = {
+    isRecent: () => this.#isRecent(this.#heldSince),
+    renew: (then) => {
+      this.#awaitingTouch.push(then)
+      if (this.#awaitingTouch.length === 1) this.renewNow()
+    }
+  }
+
+  /** Whether somebody waits for an answer to a renewal. */
+  protected get awaitsTouch(): boolean {
+    return this.#awaitingTouch.length > 0
+  }
+
+  #isRecent(at: number): boolean {
+    return monotonicMs(this.link.clock) - at < this.terms.leaseMs / 4
+  }
+
+  #touched(): void {
+    if (!this.awaitsTouch) return
+    if (!this.touch.isRecent()) {
+      // the answer is that of a renewal from before the process was busy
+      if (!this.#isRecent(this.#renewedAt)) this.renewNow()
+      return
+    }
+    const waiting = this.#awaitingTouch
+    this.#awaitingTouch = []
+    for (const then of waiting) then()
   }
 
   /** How often a request that may renew the leases has to go out: what is lost once is made up for in time. */
@@ -558,6 +597,7 @@ export abstract class TurnSession implements WorkerSession {
     this.#connected = undefined
     if (connected !== undefined) Deferred.doneUnsafe(connected, Effect.void)
     this.resumed()
+    this.#touched()
     // dropped while the registration that kept it was on its way
     if (jobs.some((jobId) => !terms.lost.includes(jobId) && !this.#active.has(jobId))) {
       this.registerAgain(terms.session)

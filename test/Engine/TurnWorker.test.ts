@@ -34,7 +34,7 @@ const worker = (name: string, engine: RemoteSession, earlier?: TurnWorker): Turn
       functionIds: new Set(["order"]),
       leaseMs: 15_000,
       renews: true,
-    seals: false,
+      seals: false,
       process: undefined,
       now: () => 0,
       line: new PassThrough(),

@@ -5,17 +5,11 @@ import net from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import process from "node:process"
-import { createFunction, createWorker, type RunnableFunction } from "@ironflow/node"
-import { Worker as WorkerLayer, WorkerTransport } from "@ironflow/node/effect"
+import { createFunction } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
-import { createStreamingWorker } from "@ironflow/node/worker-streaming"
-import * as Effect from "effect/Effect"
-import * as FetchHttpClient from "effect/http/FetchHttpClient"
-import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
 import { assert, it, vi } from "vitest"
 import { createDeferred } from "../../src/Deferred.ts"
-import type { ServerWorkerConfig, Worker } from "../../src/Promise/Worker.ts"
+import { starts, type Transport } from "./Starts.ts"
 
 /** Turns over the lowest bit of the byte that stands `at` bytes behind the end of `text`. */
 interface Flip {
@@ -112,52 +106,7 @@ const unmasked = (chunk: Buffer): { readonly start: number; readonly text: strin
   return { start, text: bytes.toString("latin1") }
 }
 
-interface Running {
-  readonly stop: () => Promise<unknown>
-}
-
-type Start = (
-  serverUrl: string,
-  workerId: string,
-  functions: ReadonlyArray<RunnableFunction>
-) => Promise<Running>
-
-const settings = { logger: false, reconnectDelay: 50, maxConcurrentJobs: 4, drainTimeout: "1s" } as const
-
-const promised =
-  (create: (config: ServerWorkerConfig) => Worker): Start =>
-  async (serverUrl, workerId, functions) => {
-    const worker = create({ ...settings, serverUrl, workerId, functions })
-    const working = worker.start()
-    await worker.ready()
-    return { stop: () => Promise.all([worker.stop(), working]) }
-  }
-
-/** Without sockets beside HTTP. */
-const overHttp: Start = async (serverUrl, workerId, functions) => {
-  const layer = WorkerLayer.layer({ ...settings, workerId, functions }).pipe(
-    Layer.provide(WorkerTransport.layerPolling({ serverUrl, reconnectDelay: 50, logger: false })),
-    Layer.provide(FetchHttpClient.layer)
-  )
-  const ready = createDeferred<void>()
-  const program = Effect.gen(function* () {
-    const worker = yield* WorkerLayer.Worker
-    yield* worker.ready
-    ready.resolve()
-    return yield* Effect.never
-  })
-  const fiber = Effect.runFork(Effect.provide(program, layer))
-  await ready.promise
-  return { stop: () => Effect.runPromise(Fiber.interrupt(fiber)) }
-}
-
-const transports: ReadonlyArray<readonly [name: string, start: Start]> = [
-  ["HTTP", overHttp],
-  ["its channel", promised(createWorker)],
-  ["rpc", promised((config) => createWorker({ ...config, transport: "streaming" }))],
-  ["ConnectRPC", promised(createStreamingWorker)]
-]
-
+const transports: ReadonlyArray<Transport> = ["HTTP", "its channel", "rpc", "ConnectRPC"]
 const streams = transports.slice(2)
 
 type Occasion = "it registers" | "its engine comes back" | "its stream is cut"
@@ -175,7 +124,7 @@ const damages: ReadonlyArray<
 ]
 
 const cases = damages.flatMap(([what, occasion, flip, among]) =>
-  among.map(([name, start]) => ({ what, occasion, flip, name, start }))
+  among.map((name) => ({ what, occasion, flip, name, start: starts[name] }))
 )
 
 it.each(cases)(
