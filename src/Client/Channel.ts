@@ -15,6 +15,7 @@ import * as Alarm from "../Execution/Alarm.ts"
 import { CANCEL, encodeMessage, Frames, MAX_CALLS, MAX_TEXT, readFrame } from "../Protocol/Http/Channel.ts"
 import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
 import type { Answer, Request } from "./HttpConnection.ts"
+import { PARTS } from "./InTime.ts"
 
 /** So many calls go by HTTP before a channel is worth its handshake. */
 const CALLS_BEFORE = 4
@@ -118,7 +119,13 @@ export class Channel {
         resume(Effect.fail(late()))
       }
       // what has come in while the process was too busy to look is read first
-      const inTime = this.#after(timeoutMs, () => void setImmediate(giveUp))
+      let inTime = (): void => undefined
+      const wait = (parts: number): void => {
+        inTime = this.#after(timeoutMs / PARTS, () =>
+          parts === 1 ? void setImmediate(giveUp) : wait(parts - 1)
+        )
+      }
+      wait(PARTS)
       line.calls.set(id, (answer) => {
         inTime()
         resume(answer ?? Effect.fail(this.#broken(what)))

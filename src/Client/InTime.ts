@@ -13,7 +13,13 @@ export const lookAgain: Effect.Effect<void> = Effect.repeat(
   { times: LOOKS - 1 }
 )
 
-/** Ends with `orElse` when the effect takes longer than `ms`, counted until what has come by then is read. */
+/**
+ * Into so many parts a time limit is divided. A process that is busy for longer than one of them loses that one, and not what it
+ * could not have read in the others: what it asks may not even have gone out before it is free again.
+ */
+export const PARTS = 4
+
+/** Ends with `orElse` when the effect takes longer than `ms` of a process that is not busy, counted until what has come by then is read. */
 export const inTime = <A, E, R, B, E2>(
   effect: Effect.Effect<A, E, R>,
   ms: number,
@@ -21,5 +27,9 @@ export const inTime = <A, E, R, B, E2>(
 ): Effect.Effect<A | B, E | E2, R> =>
   Effect.raceFirst(
     effect,
-    Effect.sleep(ms).pipe(Effect.andThen(lookAgain), Effect.andThen(Effect.suspend(orElse)))
+    Effect.sleep(ms / PARTS).pipe(
+      Effect.repeat({ times: PARTS - 1 }),
+      Effect.andThen(lookAgain),
+      Effect.andThen(Effect.suspend(orElse))
+    )
   )

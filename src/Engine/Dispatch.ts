@@ -23,6 +23,9 @@ import type { Claim, Demand, StoreService } from "./Store/Store.ts"
 import type { Holder } from "./Store/Stuck.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
+/** How often it is looked whose the database is while turns of this process run, milliseconds. */
+const OWNER_LOOK_MS = 500
+
 /** A connected worker. */
 interface Connected {
   readonly registration: WorkerRegistration
@@ -94,12 +97,15 @@ export class Dispatch {
   readonly #opening = new Map<string, Array<Notice>>()
   #claiming = false
   #again = false
+  /** Whether it is looked all the time whose the database is. */
+  #looking = false
 
   /** `run` runs an effect that cannot fail, in the background. */
   constructor(store: StoreService, secrets: Secrets, run: (effect: Effect.Effect<void>) => void) {
     this.#store = store
     this.#secrets = secrets
     this.#run = run
+    store.onLost((error) => this.#abandon(error))
   }
 
   /** Connects a worker of this process. */
@@ -420,6 +426,7 @@ export class Dispatch {
     if (worker === undefined) return this.#giveBack(job)
     worker.credit--
     worker.active.add(job.jobId)
+    if (worker.leaseMs === undefined) this.#lookForOwner()
     if (!this.#asksForSecrets(job) && this.#mayRun(worker, job.functionId)) {
       return this.#deliver(worker, job, told)
     }
@@ -450,6 +457,48 @@ export class Dispatch {
     }
     worker.handlers.onJob(job)
     for (const notice of told) tell(worker, notice)
+  }
+
+  /** Another engine has the database, and runs what runs here: every turn is told that its lease is lost. */
+  #abandon(error: StoreError): void {
+    let turns = 0
+    for (const worker of this.#workers.values()) {
+      for (const jobId of Array.from(worker.active)) {
+        tell(worker, { _tag: "LeaseLost", jobId, reason: error.message })
+        turns++
+      }
+    }
+    if (turns === 0) return
+    const what = turns === 1 ? "1 turn that was" : `${turns} turns that were`
+    this.#run(Effect.logError(`${what} given out by this engine are aborted: the other engine runs them`))
+  }
+
+  /**
+   * A worker in this process renews nothing. So nothing may be written for as long as a step takes, and nobody would notice that
+   * another engine has the database: it is looked for, as long as there are such turns.
+   */
+  #lookForOwner(): void {
+    const { checkOwner } = this.#store
+    if (this.#looking || checkOwner === undefined) return
+    this.#looking = true
+    const look: Effect.Effect<void> = Effect.andThen(
+      Effect.sleep(OWNER_LOOK_MS),
+      Effect.suspend(() => {
+        const isNeeded = [...this.#workers.values()].some(
+          ({ active, leaseMs }) => leaseMs === undefined && active.size > 0
+        )
+        if (!isNeeded) {
+          this.#looking = false
+          return Effect.void
+        }
+        return Effect.matchEffect(checkOwner, {
+          onSuccess: () => look,
+          // one that cannot be read now is looked at again; when another engine has it, all has been done
+          onFailure: ({ code }) => (code === "STORE_LOCKED" ? Effect.void : look)
+        })
+      })
+    )
+    this.#run(look)
   }
 
   /** The worker does not get the job that it had room for. */

@@ -393,6 +393,14 @@ export interface WorkerHandlers {
   readonly holds?: (jobId: string) => boolean
 }
 
+/** What is known of when the engine has answered a renewal. */
+export interface Touch {
+  /** Whether it has so recently that leases hold while the code of a step keeps the process busy for half of the term. */
+  readonly isRecent: () => boolean
+  /** Renews, and calls `then` when the engine has answered. */
+  readonly renew: (then: () => void) => void
+}
+
 /** A worker's connection to an engine. Closing its scope gives every lease back. */
 export interface WorkerSession {
   /** Asks for `n` more jobs, or takes `-n` back; a job that is on its way then arrives all the same. */
@@ -415,6 +423,8 @@ export interface WorkerSession {
    * run out.
    */
   readonly checkLeases?: () => boolean
+  /** When the engine has last answered a renewal. Absent where leases do not run out. */
+  readonly touch?: Touch
   /** How the worker's projections get at their events; absent where they do not. */
   readonly projections?: ProjectionFeed
 }

@@ -12,6 +12,7 @@ import type { FromClientEncoded, FromServerEncoded } from "effect/rpc/RpcMessage
 import { sockets } from "./Http/Endpoints.ts"
 import type { LateRequest, RegisterTurnsRequest, ReportsRequest, ReportsResponse } from "./Http/Turns.ts"
 import { encodeWithFragments, JsonFragment, type Jsonable } from "./JsonFragment.ts"
+import { seal } from "./Seal.ts"
 import type { CallFailure, Push, RoomRequest } from "./TurnStream.ts"
 
 /** Where the engine takes WebSockets of workers. */
@@ -46,11 +47,13 @@ export const workerRpcs = RpcGroup.make(
   })
 )
 
-/** The frame of a message to the engine. */
+/** The frame of a message to the engine, sealed. */
 export const encodeFromClient = (message: FromClientEncoded): string =>
-  message._tag === "Request" && message.payload instanceof JsonFragment
-    ? encodeWithFragments({ ...message })
-    : JSON.stringify(message)
+  seal(
+    message._tag === "Request" && message.payload instanceof JsonFragment
+      ? encodeWithFragments({ ...message })
+      : JSON.stringify(message)
+  )
 
 /** The frame of a message to a worker. */
 export const encodeFromServer = (message: FromServerEncoded): string => {

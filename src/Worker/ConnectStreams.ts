@@ -20,6 +20,7 @@ import {
   ValidationError
 } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
+import { callSealedWith } from "../Protocol/Connect/Messages.ts"
 import {
   type EngineMessage,
   type WorkerMessage,
@@ -27,6 +28,7 @@ import {
   WorkerService
 } from "../Protocol/Connect/worker_pb.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
+import { seal } from "../Protocol/Seal.ts"
 import type { CallFailure, StreamCall } from "../Protocol/TurnStream.ts"
 import type { JsonText } from "../Protocol/Worker.ts"
 import { Http2Session } from "./Http2Session.ts"
@@ -79,7 +81,7 @@ class ConnectStream {
               maxConcurrentJobs,
               labels,
               version,
-              turns: registration
+              turns: seal(registration)
             }
           }
         })
@@ -96,7 +98,9 @@ class ConnectStream {
       const answer = Deferred.makeUnsafe<unknown, IronflowError>()
       this.#calls.set(id, answer)
       this.#outgoing.push(
-        create(WorkerMessageSchema, { payload: { case: "turnCall", value: { id, call, body } } })
+        create(WorkerMessageSchema, {
+          payload: { case: "turnCall", value: { id, call, body: seal(body, callSealedWith(id, call)) } }
+        })
       )
       return Effect.ensuring(
         Deferred.await(answer),

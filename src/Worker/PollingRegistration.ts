@@ -4,6 +4,7 @@ import { isFromOurEngine, isFromServer, notOfServer, serverFailureOf } from "../
 import type { IronflowError } from "../Errors.ts"
 import { isObject, numberOf, safeJsonParse } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
+import { seal } from "../Protocol/Seal.ts"
 import { identityOf } from "./ProcessIdentity.ts"
 import { isAccessError, isSuccess, type ServerLink } from "./ServerLink.ts"
 
@@ -23,7 +24,7 @@ export const registrationOf = (
   max_concurrent_jobs: registration.maxConcurrentJobs,
   labels: registration.labels,
   version: registration.version,
-  capabilities: { turns: Turns.TURNS_VERSION, renewals: true },
+  capabilities: { turns: Turns.TURNS_VERSION, renewals: true, seals: true },
   registration,
   ...(self === undefined ? {} : { process: self }),
   instance,
@@ -45,7 +46,7 @@ export const register = (
     connection.send({
       method: "POST",
       path: Turns.registerPath(registration.workerId),
-      body: JSON.stringify(request),
+      body: seal(JSON.stringify(request)),
       what,
       timeoutMs
     }),

@@ -5,6 +5,7 @@ import { invalidResponse, isFromServer, serverFailureOf } from "../Client/HttpFa
 import { ConnectionError, type IronflowError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
+import { seal } from "../Protocol/Seal.ts"
 import { register, type Registered } from "./PollingRegistration.ts"
 import { asConnectionError, isSuccess, monotonicMs } from "./ServerLink.ts"
 import { type Batch, farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
@@ -40,6 +41,10 @@ export class PollingSession extends TurnSession {
   protected tellRoom(): void {
     // a newer poll makes the server answer the older one; two of them say that it is not answering
     if (this.#openPolls < 2) this.link.fork(this.#keepPolling)
+  }
+
+  protected renewNow(): void {
+    this.tellRoom()
   }
 
   protected sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError> {
@@ -78,7 +83,7 @@ export class PollingSession extends TurnSession {
       connection.send({
         method: "POST",
         path,
-        body,
+        body: seal(body),
         what,
         ...(timeoutMs === undefined ? {} : { timeoutMs })
       }),
@@ -144,6 +149,7 @@ export class PollingSession extends TurnSession {
   /** The answer to a poll says that the leases hold: it must come soon enough. */
   get #waitMs(): number {
     const { heartbeatMs } = this.link.options
+    if (this.awaitsTouch) return 1
     return Math.max(1, Math.floor(Math.min(this.terms.waitMs, this.beatMs, heartbeatMs)))
   }
 

@@ -64,7 +64,10 @@ export const openStream = (
   instance: string,
   jobs: ReadonlyArray<string>,
   timeoutMs: number,
-  events: { readonly onPush: (push: unknown) => void; readonly onLost: (current: Current) => void }
+  events: {
+    readonly onPush: (push: unknown, current: Current) => void
+    readonly onLost: (current: Current) => void
+  }
 ): Effect.Effect<Current, IronflowError> =>
   Effect.suspend(() => {
     const { registration, options } = link
@@ -77,7 +80,7 @@ export const openStream = (
     const opening = streams.open(link, JSON.stringify(registrationOf(link, instance, jobs)), {
       onPush: (push) => {
         if (current === undefined) waiting.push(push)
-        else events.onPush(push)
+        else events.onPush(push, current)
       },
       onLost: (reason) => {
         lost ??= reason
@@ -93,10 +96,11 @@ export const openStream = (
     ).pipe(
       Effect.onError(() => Scope.close(scope, Exit.void)),
       Effect.map(({ registered, stream }) => {
-        current = { stream, scope, registered: readRegistered(registered), over, lost }
+        const opened: Current = { stream, scope, registered: readRegistered(registered), over, lost }
+        current = opened
         // in the order in which they came, and not before whoever asked has the answer
-        queueMicrotask(() => waiting.forEach(events.onPush))
-        return current
+        queueMicrotask(() => waiting.forEach((push) => events.onPush(push, opened)))
+        return opened
       })
     )
   })
@@ -119,7 +123,9 @@ export class StreamSession extends TurnSession {
       let session: StreamSession | undefined
       const sentAt = monotonicMs(link.clock)
       const opening = openStream(link, streams, instance, [], link.options.server.timeoutMs, {
-        onPush: (push) => session?.onPush(push),
+        onPush: (push, current) => {
+          if (session !== undefined) session.#pushed(push, current)
+        },
         onLost: (current) => session?.onLost(current)
       })
       return Effect.flatMap(opening, (current) => {
@@ -176,7 +182,7 @@ export class StreamSession extends TurnSession {
     timeoutMs: number
   ): Effect.Effect<Registered, IronflowError> {
     const opening = openStream(this.link, this.#streams, this.instance, jobs, timeoutMs, {
-      onPush: (push) => this.onPush(push),
+      onPush: (push, current) => this.#pushed(push, current),
       onLost: (current) => this.onLost(current)
     })
     return Effect.andThen(
@@ -220,6 +226,15 @@ export class StreamSession extends TurnSession {
         })
       )
     )
+  }
+
+  protected renewNow(): void {
+    this.link.fork(this.#showLife)
+  }
+
+  #pushed(push: unknown, current: Current): void {
+    // a job that came on a stream that is given up is not among those that the worker names on the next one
+    if (current === this.#current) this.onPush(push)
   }
 
   onPush(push: unknown): void {

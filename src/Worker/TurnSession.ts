@@ -18,6 +18,7 @@ import {
   type Job,
   type Notice,
   type Outcome,
+  type Touch,
   type TurnAck,
   type TurnOp,
   type TurnReport,
@@ -82,6 +83,8 @@ export abstract class TurnSession implements WorkerSession {
   #renewedAt: number
   /** Somebody waits to hear that it has dropped a job. */
   #hasDropped = false
+  /** Those who wait for an answer to a renewal. */
+  #awaitingTouch: Array<() => void> = []
   /** Deliveries that are looked at when what came with them was read. */
   #unread: Array<Turns.Delivery> | undefined
 
@@ -106,6 +109,8 @@ export abstract class TurnSession implements WorkerSession {
   protected abstract sendLate(request: Turns.LateRequest): Effect.Effect<void, IronflowError>
   /** The engine does not know yet how much room there is, or what was dropped. */
   protected abstract tellRoom(): void
+  /** Sends a renewal that is answered at once. */
+  protected abstract renewNow(): void
   /** The worker has been registered again: the engine knows nothing of its room. */
   protected resumed(): void {}
   /** Says farewell, so that the engine takes back what the worker holds. */
@@ -189,9 +194,10 @@ export abstract class TurnSession implements WorkerSession {
   /** The field of a request that renews the leases, if it is time to do so, or somebody waits for what it says. */
   protected renewal(): string {
     const now = monotonicMs(this.link.clock)
-    const isDue = this.#hasDropped || now - this.#renewedAt >= this.terms.leaseMs / 10
+    if (this.terms.capabilities.renewals !== true) return ""
+    const isDue = this.#hasDropped || this.awaitsTouch || now - this.#renewedAt >= this.terms.leaseMs / 10
     this.#hasDropped = false
-    if (this.terms.capabilities.renewals !== true || !isDue) return ""
+    if (!isDue) return ""
     this.#renewedAt = now
     return `,"holding":${JSON.stringify(this.#held)}`
   }
@@ -200,6 +206,40 @@ export abstract class TurnSession implements WorkerSession {
   protected held(sentAt: number, renewal: string): void {
     if (renewal === "" && this.terms.capabilities.renewals === true) return
     this.#heldSince = Math.max(this.#heldSince, sentAt)
+    this.#touched()
+  }
+
+  /**
+   * A quarter of the term, and half of it in the code of a step, leave enough of it to renew once more. Renewals go out so often
+   * that the first is nearly always there.
+   */
+  readonly touch: Touch = {
+    isRecent: () => this.#isRecent(this.#heldSince),
+    renew: (then) => {
+      this.#awaitingTouch.push(then)
+      if (this.#awaitingTouch.length === 1) this.renewNow()
+    }
+  }
+
+  /** Whether somebody waits for an answer to a renewal. */
+  protected get awaitsTouch(): boolean {
+    return this.#awaitingTouch.length > 0
+  }
+
+  #isRecent(at: number): boolean {
+    return monotonicMs(this.link.clock) - at < this.terms.leaseMs / 4
+  }
+
+  #touched(): void {
+    if (!this.awaitsTouch) return
+    if (!this.touch.isRecent()) {
+      // the answer is that of a renewal from before the process was busy
+      if (!this.#isRecent(this.#renewedAt)) this.renewNow()
+      return
+    }
+    const waiting = this.#awaitingTouch
+    this.#awaitingTouch = []
+    for (const then of waiting) then()
   }
 
   /** How often a request that may renew the leases has to go out: what is lost once is made up for in time. */
@@ -591,6 +631,7 @@ export abstract class TurnSession implements WorkerSession {
     if (connected !== undefined) Deferred.doneUnsafe(connected, Effect.void)
     this.resumed()
     this.tell()
+    this.#touched()
     // dropped while the registration that kept it was on its way
     if (jobs.some((jobId) => !terms.lost.includes(jobId) && !this.#active.has(jobId))) {
       this.registerAgain(terms.session)

@@ -131,7 +131,10 @@ export const make = <
         ...(probe === undefined ? {} : { probe }),
         ...(session.checkLeases === undefined
           ? {}
-          : { mayBegin: session.checkLeases, pace: new Pace(() => monotonicMs(clock)).begin }),
+          : {
+              mayBegin: session.checkLeases,
+              pace: new Pace(() => monotonicMs(clock), session.touch).begin
+            }),
         ...(eventDefinitions === undefined
           ? {}
           : { upcast: (name, data, version) => eventDefinitions.upcastEvent(name, data, version) })

@@ -41,6 +41,7 @@ const worker = (
       functionIds: new Set(["order"]),
       leaseMs: 15_000,
       renews: true,
+      seals: false,
       process: undefined,
       now: () => 0,
       line: new PassThrough(),

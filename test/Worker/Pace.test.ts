@@ -1,28 +1,81 @@
 /** Steps whose code keeps the event loop busy. */
-import { assert, it } from "vitest"
+import { assert, describe, it } from "vitest"
 import { Pace } from "../../src/Worker/Pace.ts"
 
 const turnOfTheLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
-it("begins quick steps at once, and lets the event loop turn after each that keeps it busy", async () => {
-  let now = 0
-  const begun: Array<string> = []
-  const pace = new Pace(() => now)
-  const step = (name: string, ms: number) =>
-    pace.begin(() => {
-      begun.push(name)
-      now += ms
-    })
+/** Writes down each turn of the event loop, before whatever else it brings. */
+const watchTurns = (log: Array<string>): { readonly stop: () => void } => {
+  const mark = () => {
+    log.push("turn")
+    next = setImmediate(mark)
+  }
+  let next = setImmediate(mark)
+  return { stop: () => clearImmediate(next) }
+}
 
-  step("quick 1", 1)
-  step("quick 2", 1)
-  step("slow 1", 600)
-  step("slow 2", 600)
-  step("quick 3", 1)
-  assert.deepStrictEqual(begun, ["quick 1", "quick 2", "slow 1"])
+describe("the pace of a worker", () => {
+  it("begins quick steps at once, and lets the event loop turn after each that keeps it busy", async () => {
+    let now = 0
+    const log: Array<string> = []
+    const pace = new Pace(() => now)
+    const step = (name: string, ms: number) =>
+      pace.begin(() => {
+        log.push(name)
+        now += ms
+      })
+    const turns = watchTurns(log)
 
-  await turnOfTheLoop()
-  assert.deepStrictEqual(begun.slice(3), ["slow 2"])
-  await turnOfTheLoop()
-  assert.deepStrictEqual(begun.slice(4), ["quick 3"])
+    step("quick 1", 1)
+    step("quick 2", 1)
+    step("slow 1", 600)
+    step("slow 2", 600)
+    step("quick 3", 1)
+    await turnOfTheLoop()
+    await turnOfTheLoop()
+    turns.stop()
+
+    assert.deepStrictEqual(log, ["quick 1", "quick 2", "slow 1", "turn", "slow 2", "turn", "quick 3"])
+  })
+
+  it("lets the event loop turn also when code is busy behind promises that are settled", async () => {
+    let now = 0
+    const log: Array<string> = []
+    const pace = new Pace(() => now)
+    const step = (name: string) =>
+      pace.begin(async () => {
+        log.push(name)
+        await Promise.resolve()
+        await Promise.resolve()
+        now += 600
+      })
+    const turns = watchTurns(log)
+
+    step("first")
+    step("second")
+    step("third")
+    await turnOfTheLoop()
+    await turnOfTheLoop()
+    turns.stop()
+
+    assert.deepStrictEqual(log, ["first", "turn", "second", "turn", "third"])
+  })
+
+  it("begins no step until the engine has answered, when it has not for long", async () => {
+    let recent = false
+    const asked: Array<() => void> = []
+    const begun: Array<string> = []
+    const pace = new Pace(() => 0, { isRecent: () => recent, renew: (then) => asked.push(then) })
+    const step = (name: string) => pace.begin(() => begun.push(name))
+
+    step("first")
+    step("second")
+    for (let i = 0; i < 3; i++) await turnOfTheLoop()
+    assert.deepStrictEqual([begun, asked.length], [[], 1])
+
+    recent = true
+    asked[0]!()
+    await turnOfTheLoop()
+    assert.deepStrictEqual(begun, ["first", "second"])
+  })
 })

@@ -119,7 +119,7 @@ describe("a polling worker", () => {
         max_concurrent_jobs: 10,
         labels: {},
         version: { sdk: "0", runtime: "node" },
-        capabilities: { turns: 1, renewals: true },
+        capabilities: { turns: 1, renewals: true, seals: true },
         registration,
         jobs: []
       })

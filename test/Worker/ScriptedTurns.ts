@@ -5,6 +5,7 @@ import * as HttpClient from "effect/http/HttpClient"
 import { HttpClientError, TransportError } from "effect/http/HttpClientError"
 import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
+import { readSealed } from "../../src/Protocol/Seal.ts"
 
 export interface Turned {
   /** The last part of the path: `register`, `poll`, `reports`, `late`, or the worker's id for the farewell. */
@@ -15,6 +16,13 @@ export interface Turned {
   readonly answer: (status: number, body?: unknown) => void
   readonly hangUp: () => void
   answered: boolean
+}
+
+/** What was sealed; every request is. */
+const readUnsealed = (text: string): unknown => {
+  const { sum, ...body } = readSealed(text, (text): { readonly sum?: string } => JSON.parse(text))
+  if (sum === undefined) throw new Error("A request of a worker has no seal")
+  return body
 }
 
 export class ScriptedTurns {
@@ -46,7 +54,7 @@ export class ScriptedTurns {
           what: url.pathname.split("/").at(-1)!,
           method: request.method,
           query: url.search,
-          body: text === undefined ? undefined : JSON.parse(text),
+          body: text === undefined ? undefined : readUnsealed(text),
           answered: false,
           answer: (status, body) => {
             turned.answered = true

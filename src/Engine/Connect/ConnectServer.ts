@@ -10,10 +10,16 @@ import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
 import { IronflowError, isIronflowError, UnauthenticatedError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import { checkNesting } from "../../Limits.ts"
-import { CONNECT_TRANSPORT, engineMessage, workerMessage } from "../../Protocol/Connect/Messages.ts"
+import {
+  callSealedWith,
+  CONNECT_TRANSPORT,
+  engineMessage,
+  workerMessage
+} from "../../Protocol/Connect/Messages.ts"
 import { type Data, decode, encode } from "../../Protocol/Connect/Wire.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
+import { isSealed, readSealed } from "../../Protocol/Seal.ts"
 import type { StreamCall } from "../../Protocol/TurnStream.ts"
 import { show } from "../../Show.ts"
 import type { EngineService } from "../Engine.ts"
@@ -191,7 +197,8 @@ class ConnectStream {
           // what is being answered goes first
           end: () => void setImmediate(() => this.#end())
         })
-        const response = yield* turns.register(yield* checked(() => read("the registration", register.turns)))
+        const registration = yield* checked(() => read("the registration", register.turns))
+        const response = yield* turns.register(registration, isSealed(registration))
         this.#write({ registered: { workerId: register.workerId, turns: response } })
         this.#peer = turns
         this.#pump()
@@ -213,17 +220,17 @@ class ConnectStream {
       yield* checked(() => this.#peer?.check())
       const early = this.#early
       this.#early = []
-      for (const message of early) this.#received(message)
+      yield* checked(() => early.forEach((message) => this.#received(message)))
     })
   }
 
+  /** Throws an `IronflowError` for a call that was damaged on its way: nobody knows which it was. */
   #answer(turns: TurnStream, { body, call, id }: Data): void {
+    const asked = read("the body of the call", body, callSealedWith(Number(id), String(call)))
+    turns.checkSeal(isSealed(asked))
     const answered =
       typeof call === "string" && isStreamCall(call)
-        ? Effect.flatMap(
-            checked(() => read("the body of the call", body)),
-            (asked) => turns.call(call, asked)
-          )
+        ? turns.call(call, asked)
         : Effect.fail(new ValidationError(`There is no call ${show(call)}`))
     this.#run(
       Effect.matchCause(answered, {
@@ -293,9 +300,11 @@ class ConnectStream {
 const bug = (): IronflowError =>
   new IronflowError("The engine failed because of a bug; its log has the details")
 
-/** The value of a JSON text in a message. Throws `LimitExceededError`. */
-const read = (what: string, text: unknown): unknown =>
-  typeof text === "string" ? safeJsonParse(checkNesting(what, text)) : undefined
+/** The value of a JSON text in a message. Throws an `IronflowError` for one that is damaged, or too deep. */
+const read = (what: string, text: unknown, about?: string): unknown =>
+  typeof text === "string"
+    ? readSealed(text, (text) => safeJsonParse(checkNesting(what, text)), about)
+    : undefined
 
 const endWith = (stream: ServerHttp2Stream, error?: IronflowError): void => {
   stream.end(endOfStream(error))

@@ -1,5 +1,6 @@
 /** The envelopes of ConnectRPC: one byte of flags, four of length, the message. */
 import { IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
+import { MESSAGE_DAMAGED } from "../../Protocol/Seal.ts"
 
 const COMPRESSED = 1
 export const END_OF_STREAM = 2
@@ -38,7 +39,8 @@ export class Envelopes {
           code: "BODY_UNSUPPORTED"
         })
       }
-      if (flags !== 0) throw new ValidationError(`${flags} is no flag of a message`)
+      if (flags !== 0)
+        throw new ValidationError(`${flags} is no flag of a message`, { code: MESSAGE_DAMAGED })
       if (length > this.#maxBytes) {
         throw new LimitExceededError("The message of the worker", length, this.#maxBytes, "bytes")
       }

@@ -4,17 +4,21 @@ import type { IncomingMessage } from "node:http"
 import * as Effect from "effect/Effect"
 import { IronflowError, isIronflowError, toError, ValidationError } from "../../Errors.ts"
 import { checkNesting } from "../../Limits.ts"
+import { readSealed } from "../../Protocol/Seal.ts"
 
 export interface BodyLimits {
   readonly maxBytes: number
   readonly timeoutMs: number
+  /** Whether the body may be sealed (`Protocol/Seal.ts`), and what is sealed has to be sound. */
+  readonly mayBeSealed?: boolean
 }
 
 /** The body as JSON; `{}` when it is empty. */
 export const readJson = (
   request: IncomingMessage,
   limits: BodyLimits
-): Effect.Effect<unknown, IronflowError> => Effect.flatMap(readBytes(request, limits), parse)
+): Effect.Effect<unknown, IronflowError> =>
+  Effect.flatMap(readBytes(request, limits), (bytes) => parse(bytes, limits))
 
 /** The body as it was sent. */
 export const readBytes = (
@@ -78,17 +82,23 @@ const collect = (request: IncomingMessage, maxBytes: number): Effect.Effect<Buff
     return Effect.sync(stop)
   })
 
-const parse = (bytes: Buffer): Effect.Effect<unknown, IronflowError> =>
-  bytes.length > 0 && !isUtf8(bytes)
-    ? Effect.fail(new ValidationError("The body is not UTF-8: JSON is sent as UTF-8"))
-    : parseJson(bytes.toString("utf8"))
+const parse = (bytes: Buffer, limits: BodyLimits): Effect.Effect<unknown, IronflowError> =>
+  parseJson(bytes.toString("utf8"), limits, bytes.length === 0 || isUtf8(bytes))
 
 /** The value of a body; `{}` when it is empty. */
-export const parseJson = (text: string): Effect.Effect<unknown, IronflowError> =>
+export const parseJson = (
+  text: string,
+  { mayBeSealed }: Pick<BodyLimits, "mayBeSealed">,
+  isText = true
+): Effect.Effect<unknown, IronflowError> =>
   Effect.suspend(() => {
     if (text === "") return Effect.succeed({})
+    const read = (text: string): unknown => {
+      if (!isText) throw new ValidationError("The body is not UTF-8: JSON is sent as UTF-8")
+      return JSON.parse(checkNesting("the body", text))
+    }
     try {
-      return Effect.succeed(JSON.parse(checkNesting("the body", text)))
+      return Effect.succeed(mayBeSealed === true ? readSealed(text, read) : read(text))
     } catch (error) {
       if (isIronflowError(error)) return Effect.fail(error)
       return Effect.fail(

@@ -33,7 +33,7 @@ export interface Route {
   readonly endpoint: AnyEndpoint
   /** What whoever calls has to be allowed to do. */
   readonly access: Access
-  /** Whether the body may be as large as reports of workers are. */
+  /** Whether workers call it: the body may be as large as reports are, and sealed. */
   readonly fromWorker: boolean
   /** How `Call.body` comes: as JSON, or as the `Buffer` that was sent. */
   readonly reads: "json" | "bytes"

@@ -430,7 +430,8 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
   const client = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
   const worker = {
     maxBytes: Math.max(options.maxReportBytes, options.maxBodyBytes),
-    timeoutMs: options.bodyTimeoutMs
+    timeoutMs: options.bodyTimeoutMs,
+    mayBeSealed: true
   }
 
   const answer = (asked: Asked, path: string, query: string): Effect.Effect<Reply, IronflowError> => {
@@ -594,7 +595,7 @@ const overChannel = ({ body, method, request, url, visitor }: ChannelCall): Aske
   url,
   request,
   visitor,
-  readJson: () => parseJson(body),
+  readJson: (limits) => parseJson(body, limits),
   readBytes: () => Effect.sync(() => Buffer.from(body))
 })
 

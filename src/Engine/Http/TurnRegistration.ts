@@ -5,6 +5,7 @@ import { type IronflowError, LimitExceededError, ValidationError } from "../../E
 import { checkName, keyLength, listLength } from "../../Limits.ts"
 import type * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { type RegisterTurnsResponse, TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
+import { damaged } from "../../Protocol/Seal.ts"
 import type { WorkerRegistration } from "../../Protocol/Worker.ts"
 import type { Caller } from "../Access/Access.ts"
 import { checkWorker, limitsOf } from "../Access/WorkerAccess.ts"
@@ -24,6 +25,8 @@ export interface Origin {
   readonly environment: string | undefined
   /** The id in the path, if there is one. */
   readonly workerId: string | undefined
+  /** Whether the registration has a seal, which was found to be sound. */
+  readonly isSealed: boolean
   /** The worker is present while it is open. */
   readonly line: Duplex
   readonly transport: string
@@ -72,13 +75,17 @@ export const registerTurns = (
 
 const readAnnouncement = (
   { capabilities, registration, instance, jobs = [], number, process }: RegisterRequest,
-  { caller, environment, workerId }: Origin
+  { caller, environment, isSealed, workerId }: Origin
 ) => {
+  const seals = capabilities?.seals === true
+  if (seals && !isSealed) throw damaged()
   if (registration === undefined || instance === undefined || instance === "") {
     throw new ValidationError("Register: a worker that speaks turns sends `registration` and `instance`")
   }
   if (workerId === undefined) checkName("worker id", registration.workerId)
   else if (registration.workerId !== workerId) {
+    // the one of the two that has no seal
+    if (seals) throw damaged()
     throw new ValidationError(
       `Register: \`registration.workerId\` is "${registration.workerId}" and the path says "${workerId}"`
     )
@@ -102,6 +109,7 @@ const readAnnouncement = (
     instance: instance.slice(0, keyLength),
     jobs,
     renews: capabilities?.renewals === true,
+    seals,
     process,
     ...(number === undefined ? {} : { number })
   }

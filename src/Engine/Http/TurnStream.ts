@@ -55,8 +55,11 @@ export class TurnStream {
     this.#carrier = carrier
   }
 
-  /** Registers the worker; what there is to push waits until then. Answers with the JSON of a `RegisterTurnsResponse`. */
-  register(body: unknown): Effect.Effect<JsonText, IronflowError> {
+  /**
+   * Registers the worker; what there is to push waits until then. Answers with the JSON of a `RegisterTurnsResponse`. `isSealed`:
+   * whether the message has a seal, which was found to be sound.
+   */
+  register(body: unknown, isSealed: boolean): Effect.Effect<JsonText, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       if (this.#worker !== undefined) {
         return yield* new IronflowError("A stream has one registration, and this one has had it", {
@@ -75,6 +78,7 @@ export class TurnStream {
       const { registration, response, worker } = yield* registerTurns(this.#workers, request, {
         environment,
         workerId: undefined,
+        isSealed,
         line,
         transport,
         maxBodyBytes,
@@ -90,6 +94,11 @@ export class TurnStream {
   /** Throws an `IronflowError` when the stream may not be that of its worker any more. */
   check(): void {
     if (this.#registration !== undefined) checkWorker(this.#carrier.caller, this.#registration)
+  }
+
+  /** Throws an `IronflowError` for a message without a seal of a worker that seals. */
+  checkSeal(isSealed: boolean): void {
+    this.#worker?.checkSeal(isSealed)
   }
 
   /** Whether there is something to push. */

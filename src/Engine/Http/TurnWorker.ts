@@ -17,6 +17,7 @@ import {
   type ReportsRequest,
   type Room
 } from "../../Protocol/Http/Turns.ts"
+import { damaged } from "../../Protocol/Seal.ts"
 import type { RoomRequest } from "../../Protocol/TurnStream.ts"
 import type { TurnAck } from "../../Protocol/Worker.ts"
 import { hasEnded } from "../../Worker/ProcessIdentity.ts"
@@ -59,6 +60,8 @@ export interface TurnWorkerOptions {
   readonly leaseMs: number
   /** Whether it names the jobs whose leases it renews. */
   readonly renews: boolean
+  /** Whether it seals everything that it sends. */
+  readonly seals: boolean
   /** Absent where the end of its process cannot be seen. */
   readonly process: ProcessIdentity | undefined
   /** A clock that nobody sets back or forward, milliseconds. */
@@ -87,7 +90,8 @@ export class TurnWorker {
   #poll: Poll | undefined
   /** The connection that the worker was last seen on. */
   #line: Duplex
-  readonly #watched = new WeakSet<Duplex>()
+  /** What listens for the end of each connection that it was seen on. */
+  readonly #watched = new Map<Duplex, () => void>()
   /** Waits for a worker that is away. */
   #vigil: Fiber.Fiber<void> | undefined
   /** What it said last that it is at. */
@@ -144,6 +148,11 @@ export class TurnWorker {
     const { leaseMs, now, renews } = this.#options
     // one that does not renew by name is there as long as its poll is open
     return (this.#poll === undefined || renews ? this.#heardAt : now()) + leaseMs
+  }
+
+  /** Throws an `IronflowError` for a message without a seal of a worker that seals. */
+  checkSeal(isSealed: boolean): void {
+    if (this.#options.seals && !isSealed) throw damaged()
   }
 
   /** Whether the session is over. */
@@ -353,6 +362,9 @@ export class TurnWorker {
   #stop(): void {
     this.#ended = true
     this.#vigil?.interruptUnsafe()
+    // a connection outlives many sessions
+    for (const [line, onClose] of this.#watched) line.off("close", onClose)
+    this.#watched.clear()
     this.#answerPoll()
     this.#options.push?.end()
   }
@@ -402,10 +414,14 @@ export class TurnWorker {
       this.#engine.setReachable(true)
     }
     if (this.#watched.has(line)) return
-    this.#watched.add(line)
     // it may have closed while the worker was being registered
-    if (line.destroyed) this.#gone(line)
-    else line.once("close", () => this.#gone(line))
+    if (line.destroyed) return this.#gone(line)
+    const onClose = () => {
+      this.#watched.delete(line)
+      this.#gone(line)
+    }
+    this.#watched.set(line, onClose)
+    line.once("close", onClose)
   }
 
   /**

@@ -6,6 +6,7 @@ import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
+import { isSealed } from "../../Protocol/Seal.ts"
 import type { Job, TurnAck, WorkerRegistration } from "../../Protocol/Worker.ts"
 import { checkWorker, limitsOf, permitted } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
@@ -54,6 +55,7 @@ export const workerRoutes = (
             registerTurns(workers, request, {
               environment: environmentIn(call),
               workerId,
+              isSealed: isSealed(call.body),
               line: call.request.socket,
               transport: "polling",
               maxBodyBytes,
@@ -151,6 +153,7 @@ export const workerRoutes = (
         Effect.gen(function* () {
           const request = yield* checked(() => pollRequest(call.body))
           const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
+          yield* checked(() => worker.checkSeal(isSealed(call.body)))
           return { status: 200, text: yield* worker.poll(request, call.request.socket) }
         }),
       forWorkers
@@ -161,18 +164,23 @@ export const workerRoutes = (
         Effect.gen(function* () {
           const request = yield* checked(() => readReports(call.body))
           const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
+          yield* checked(() => worker.checkSeal(isSealed(call.body)))
           const { answered, reports } = permitted(call.caller, worker.environment, request.reports)
           return json({ acks: answered(yield* worker.report({ ...request, reports })) })
         }),
       forWorkers
     ),
-    route("lateTurn", (call) =>
-      Effect.gen(function* () {
-        const request = yield* checked(() => lateRequest(call.body))
-        const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
-        yield* worker.late(request)
-        return noContent
-      })
+    route(
+      "lateTurn",
+      (call) =>
+        Effect.gen(function* () {
+          const request = yield* checked(() => lateRequest(call.body))
+          const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
+          yield* checked(() => worker.checkSeal(isSealed(call.body)))
+          yield* worker.late(request)
+          return noContent
+        }),
+      forWorkers
     ),
     route("deregisterWorker", (call) =>
       Effect.as(workers.dismiss(variable(call, "id"), call.query.get("session"), boundTo(call)), noContent)

@@ -24,6 +24,8 @@ export interface Announcement {
   readonly jobs: ReadonlyArray<string>
   /** Whether it names the jobs whose leases it renews. */
   readonly renews: boolean
+  /** Whether it seals everything that it sends. */
+  readonly seals: boolean
   readonly process: ProcessIdentity | undefined
   /** Which registration of the instance it is; absent for workers that do not count them. */
   readonly number?: number
@@ -113,7 +115,7 @@ export class Workers {
     { readonly worker: TurnWorker; readonly lost: ReadonlyArray<string> },
     ValidationError | StoreError | IronflowError
   > {
-    const { registration, instance, jobs, limits, line, number, process, push, renews, transport } =
+    const { registration, instance, jobs, limits, line, number, process, push, renews, seals, transport } =
       announcement
     const { workerId } = registration
     return this.#one(
@@ -165,6 +167,7 @@ export class Workers {
             functionIds: new Set(registration.functions.map(({ id }) => id)),
             leaseMs: this.leaseMs,
             renews,
+            seals,
             process,
             now: this.#now,
             line,

@@ -17,6 +17,7 @@ import { checkNesting } from "../../Limits.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { JsonFragment } from "../../Protocol/JsonFragment.ts"
+import { isSealed, readSealed } from "../../Protocol/Seal.ts"
 import type { CallFailure, StreamCall } from "../../Protocol/TurnStream.ts"
 import { encodeFromServer, RPC_TRANSPORT, WORKER_RPC_PATH, workerRpcs } from "../../Protocol/WorkerRpc.ts"
 import { show } from "../../Show.ts"
@@ -37,6 +38,8 @@ interface Connection {
   readonly stream: TurnStream
   readonly pushes: Queue.Queue<JsonFragment, Cause.Done>
   calls: number
+  /** Whether what came last has a seal. */
+  isSealed: boolean
 }
 
 /** Serves the rpcs for the lifetime of the scope; the route takes the WebSockets. `maxFrameBytes` bounds a call. */
@@ -91,8 +94,8 @@ export const make = (
     const handlers = workerRpcs.toLayer({
       work: (payload, { client }) =>
         connectionOf(client.id).pipe(
-          Effect.flatMap(({ pushes, socket, stream }) =>
-            Effect.map(stream.register(payload), (response) => {
+          Effect.flatMap(({ isSealed, pushes, socket, stream }) =>
+            Effect.map(stream.register(payload, isSealed), (response) => {
               // what the key may do has perhaps changed meanwhile
               checkStill(socket, stream)
               Queue.offerUnsafe(pushes, new JsonFragment(`{"registered":${response}}`))
@@ -134,7 +137,7 @@ export const make = (
         // what is being answered goes first
         end: () => void setImmediate(() => socket.close())
       })
-      const connection: Connection = { socket, stream, pushes, calls: 0 }
+      const connection: Connection = { socket, stream, pushes, calls: 0, isSealed: false }
       connections.set(id, connection)
       const stopWatching = visitor.caller.watch((ended) => {
         if (!ended) checkStill(socket, stream)
@@ -147,6 +150,8 @@ export const make = (
       return (frame, isBinary) => {
         if (isBinary) throw new ValidationError("A message of a worker is JSON text, and this one is binary")
         const message = readMessage(frame.toString())
+        connection.isSealed = isSealed(message)
+        stream.checkSeal(connection.isSealed)
         if (message._tag === "Request" && ++connection.calls > MAX_CALLS) {
           throw new LimitExceededError("A connection", connection.calls, MAX_CALLS, "calls at once")
         }
@@ -180,9 +185,12 @@ const send = (socket: WebSocket, text: string): void => {
 /** Characters of the id of a call. */
 const ID_LENGTH = 64
 
-/** A message of a client; its payload is checked where it is used. Throws `ValidationError` for what is none. */
+/**
+ * A message of a client; its payload is checked where it is used. Throws `ValidationError` for what is none, and another
+ * `IronflowError` for one that was damaged on its way.
+ */
 const readMessage = (text: string): FromClientEncoded => {
-  const message = safeJsonParse(checkNesting("the message of the worker", text))
+  const message = readSealed(text, (text) => safeJsonParse(checkNesting("the message of the worker", text)))
   const bad = (problem: string): ValidationError => new ValidationError(`A message of a worker ${problem}`)
   if (!isObject(message)) throw bad("is a JSON object")
   const { _tag, headers, id, requestId, tag } = message

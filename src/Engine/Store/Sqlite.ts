@@ -119,10 +119,12 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       lost = error
       writer.stop(error)
       runFork(Effect.logError(error.message))
+      for (const listener of lossListeners) careful("stop what runs", () => listener(error))
       return false
     }
 
     const listeners = new Set<(changes: Changes) => void>()
+    const lossListeners: Array<(error: StoreError) => void> = []
     const longLists = Semaphore.makeUnsafe(1)
     /** Those who look on, and whether at whole runs only. */
     let stateObservers = 0
@@ -308,6 +310,19 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         listeners.add(listener)
         return () => void listeners.delete(listener)
       },
+      onLost: (listener) => void lossListeners.push(listener),
+      ...(ownership === undefined
+        ? {}
+        : {
+            checkOwner: Effect.tapError(
+              // the view of those who read in this turn may be older
+              readApart("look whose the database is", () => {
+                if (lost !== undefined) throw lost
+                ownership.check()
+              }),
+              (error) => Effect.sync(() => void (error.code === "STORE_LOCKED" && lose(error)))
+            )
+          }),
       observe: (listener, { runsOnly = false } = {}) => {
         const observer = (activity: ReadonlyArray<RunActivity>) => {
           if (activity.length > 0) listener(activity)

@@ -637,6 +637,11 @@ export interface StoreService {
   /** Calls `listener` after every commit that changed something; returns the way to stop that. */
   readonly onCommit: (listener: (changes: Changes) => void) => () => void
 
+  /** Calls `listener` once, with why, when another engine is found to have taken the database over: nothing is written from then on. */
+  readonly onLost: (listener: (error: StoreError) => void) => void
+  /** Looks whether that has happened, without writing. Absent where it cannot happen. */
+  readonly checkOwner?: Effect.Effect<void, StoreError>
+
   /**
    * Calls `listener` after every commit with what happened to runs in it; returns the way to stop that. With `runsOnly` what
    * happens to their steps is told only if somebody else looks at that.

@@ -8,6 +8,9 @@ const message = (fields: Message["fields"]): Message => ({ fields })
 /** Where the stream is opened. */
 export const CONNECT_PATH = "/ironflow.v1.WorkerService/Connect"
 
+/** What a call is sealed with beside its body. */
+export const callSealedWith = (id: number, call: string): string => `${id} ${call} `
+
 /** What engines that exchange turns over ConnectRPC name among their transports. */
 export const CONNECT_TRANSPORT = "connect"
 

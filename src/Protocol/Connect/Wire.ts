@@ -7,6 +7,7 @@
  */
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
+import { MESSAGE_DAMAGED } from "../Seal.ts"
 
 /** What a field holds. */
 export type Type =
@@ -123,7 +124,7 @@ class Reader {
 }
 
 const malformed = (problem: string): ValidationError =>
-  new ValidationError(`The message cannot be read: ${problem}`)
+  new ValidationError(`The message cannot be read: ${problem}`, { code: MESSAGE_DAMAGED })
 
 const byNumber = new WeakMap<Message, ReadonlyMap<number, readonly [name: string, field: Field]>>()
 

@@ -717,7 +717,13 @@ export const RegisterWorkerRequest = Schema.Struct({
   maxConcurrentJobs: optional(Schema.Int),
   labels: optional(Schema.Record(text, text)),
   version: optional(json),
-  capabilities: optional(Schema.Struct({ turns: optional(Schema.Int), renewals: optional(Schema.Boolean) })),
+  capabilities: optional(
+    Schema.Struct({
+      turns: optional(Schema.Int),
+      renewals: optional(Schema.Boolean),
+      seals: optional(Schema.Boolean)
+    })
+  ),
   registration: optional(WorkerRegistration),
   process: optional(Schema.Struct({ host: text, pid: Schema.Int, startedAt: text })),
   instance: optional(text),

@@ -34,6 +34,10 @@
  *   comes again, because somebody between the two sent it twice, is answered as it was; one that comes after a later one is
  *   refused with `STALE_REGISTRATION` (409). Neither has an effect: it would end the session of the worker, and hand the turns
  *   that it was given since then to others. Without numbers every registration counts.
+ * - **What is damaged is not believed.** A worker that says `seals` among its capabilities seals everything that it sends
+ *   (`Protocol/Seal.ts`), its registrations too. What comes with another sum than it says, or without any, has no effect:
+ *   `MESSAGE_DAMAGED` (503, to be sent again), and a stream ends. A bit that was turned over in the jobs of a registration would
+ *   give their runs to others while they are worked on. Of workers without seals whatever makes sense is believed.
  *
  * Values stay JSON text (`JsonText`) inside these messages. Fields that are `undefined` are absent; in arrays they are
  * `null`.
@@ -90,7 +94,8 @@ export interface RegisterTurnsRequest {
   readonly max_concurrent_jobs: number
   readonly labels: { readonly [key: string]: string }
   readonly version: { readonly sdk: string; readonly runtime: string }
-  readonly capabilities: { readonly turns: number; readonly renewals?: boolean }
+  /** `seals`: everything that the worker sends is sealed. */
+  readonly capabilities: { readonly turns: number; readonly renewals?: boolean; readonly seals?: boolean }
   readonly registration: WorkerRegistration
   /** Absent where the end of a process cannot be told. */
   readonly process?: ProcessIdentity

@@ -20,6 +20,7 @@ export const faults = [
   "half-open",
   "garbage",
   "delay",
+  "flip",
   "disk-full",
   "clock"
 ] as const
@@ -38,6 +39,9 @@ export const impossible = ({ fault, transport }: Cell): string | undefined => {
   if (fault === "disk-full" && process.platform !== "linux") {
     return "only Linux takes the room from a process that runs (prlimit)"
   }
+  if (isPush(transport) && fault === "flip") {
+    return "what an app answers has no seal: only TLS keeps it whole"
+  }
   if (transport !== "memory") return undefined
   switch (fault) {
     case "worker-sigkill":
@@ -47,6 +51,7 @@ export const impossible = ({ fault, transport }: Cell): string | undefined => {
     case "half-open":
     case "garbage":
     case "delay":
+    case "flip":
       return "nothing lies between worker and engine in one process"
     case "engine-sigterm":
     case "engine-sigkill":

@@ -21,6 +21,8 @@ export type Strike =
   | { readonly fault: "garbage"; readonly lasting: Lasting; readonly kind: Garbage }
   /** Everything takes `each` longer. */
   | { readonly fault: "delay"; readonly ms: number; readonly each: number }
+  /** One bit in so many pieces of what workers send is turned over. */
+  | { readonly fault: "flip"; readonly ms: number; readonly oneIn: number }
   | { readonly fault: "disk-full"; readonly ms: number; readonly isKilled: boolean }
   /** The clock of the engine is then `shift` off: that of this one at once, or of the next one after it was killed and a worker with it. */
   | { readonly fault: "clock"; readonly shift: number; readonly isKilled: boolean }
@@ -162,6 +164,8 @@ const makeStrike = (dice: Dice, fault: Fault, { first, leaseMs, nth, transport }
       return { fault, lasting: lasting(), kind: inTurn<Garbage>("unavailable", "bytes", "page") }
     case "delay":
       return { fault, ms: dice.between(1500, 4000), each: dice.between(50, Math.floor(leaseMs * 0.15)) }
+    case "flip":
+      return { fault, ms: dice.between(4000, 8000), oneIn: dice.between(3, 12) }
     case "disk-full":
       return { fault, ms: dice.between(500, 3000), isKilled: inTurn(false, true) }
     case "clock":
@@ -179,4 +183,5 @@ const makeStrike = (dice: Dice, fault: Fault, { first, leaseMs, nth, transport }
 
 /** Whether something lies between worker and engine in this storm. */
 export const hasWire = ({ strikes, transport }: StormPlan): boolean =>
-  isPush(transport) || strikes.some(({ fault }) => ["cut", "half-open", "garbage", "delay"].includes(fault))
+  isPush(transport) ||
+  strikes.some(({ fault }) => ["cut", "half-open", "garbage", "delay", "flip"].includes(fault))

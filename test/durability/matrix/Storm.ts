@@ -400,6 +400,8 @@ class Storm {
         return this.#disturb({ _tag: "garbage", kind: strike.kind }, () => last(strike.lasting))
       case "delay":
         return this.#disturb({ _tag: "slow", ms: strike.each }, () => delay(strike.ms), true)
+      case "flip":
+        return this.#disturb({ _tag: "flip", oneIn: strike.oneIn, dice: this.#dice }, () => delay(strike.ms))
       case "disk-full":
         await this.#engine.setFull(true)
         await delay(strike.ms)
@@ -421,7 +423,7 @@ class Storm {
   }
 
   async #disturb(mode: Mode, wait: () => Promise<void>, heals = false): Promise<void> {
-    if (mode._tag !== "slow") this.#down.add("victim")
+    if (mode._tag !== "slow" && mode._tag !== "flip") this.#down.add("victim")
     for (const wire of this.#wires) wire.set(mode)
     await wait()
     for (const wire of this.#wires) wire.set({ _tag: "passing" }, heals)

@@ -1,6 +1,7 @@
 /** What stands between a worker and an engine: a TCP proxy that passes everything on, until it is told to do worse. */
 import { once } from "node:events"
 import net from "node:net"
+import type { Dice } from "../Plan.ts"
 import type { Garbage } from "./Plan.ts"
 
 export type Mode =
@@ -13,6 +14,8 @@ export type Mode =
   | { readonly _tag: "garbage"; readonly kind: Garbage }
   /** Passes on everything so many milliseconds later. */
   | { readonly _tag: "slow"; readonly ms: number }
+  /** Turns over a bit in one of so many chunks towards the target. */
+  | { readonly _tag: "flip"; readonly oneIn: number; readonly dice: Dice }
 
 type Direction = "up" | "down"
 
@@ -29,6 +32,14 @@ const garbage: Readonly<Record<Garbage, () => Buffer>> = {
   },
   unavailable: () =>
     Buffer.from("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+}
+
+/** The same with one bit turned over. */
+const flipped = (chunk: Buffer, { between }: Dice): Buffer => {
+  const bytes = Buffer.from(chunk)
+  const at = between(0, bytes.length - 1)
+  bytes[at] = bytes[at]! ^ (1 << between(0, 7))
+  return bytes
 }
 
 /** Both ends of a connection, and what is on its way between them. */
@@ -75,6 +86,7 @@ class Link {
         return
       case "deaf":
       case "slow":
+      case "flip":
         return
     }
   }
@@ -107,6 +119,11 @@ class Link {
         return
       case "slow":
         return this.#passLater(direction, chunk, mode.ms)
+      case "flip":
+        return this.#pass(
+          direction,
+          direction === "up" && mode.dice.between(1, mode.oneIn) === 1 ? flipped(chunk, mode.dice) : chunk
+        )
     }
   }
 

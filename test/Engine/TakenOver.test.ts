@@ -1,0 +1,133 @@
+/** An engine whose database another one has taken over, because somebody deleted the lock: what runs under it. */
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createFunction, createWorker, type RunnableFunction } from "@ironflow/node"
+import { IronflowFunction, Step } from "@ironflow/node/effect"
+import { startEngine } from "@ironflow/node/engine"
+import { createStreamingWorker } from "@ironflow/node/worker-streaming"
+import * as Effect from "effect/Effect"
+import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
+import { createDeferred } from "../../src/Deferred.ts"
+
+const leaseMs = 5000
+
+let folder: string
+let filename: string
+let said: Array<string>
+const log = (message: string): void => void said.push(message)
+const logger = { debug: () => undefined, info: () => undefined, warn: log, error: log }
+beforeEach(() => {
+  said = []
+  folder = mkdtempSync(join(tmpdir(), "ironflow-taken-"))
+  filename = join(folder, "ironflow.db")
+})
+afterEach(() => rmSync(folder, { recursive: true, force: true }))
+
+/** A step that writes nothing until it ends, and what becomes of it. */
+const makeStep = () => {
+  const begun = createDeferred<void>()
+  const stopped = createDeferred<unknown>()
+  let begins = 0
+  const trigger = { id: "charge-order", triggers: [{ event: "order.placed" }] }
+  const inPromises: RunnableFunction = createFunction(trigger, ({ step }) =>
+    step.run("charge", ({ signal }) => {
+      begins++
+      begun.resolve()
+      signal.addEventListener("abort", () => stopped.resolve(signal.reason))
+      return stopped.promise
+    })
+  )
+  const inEffect: RunnableFunction = IronflowFunction.make(trigger, () =>
+    Step.run(
+      "charge",
+      Effect.onInterrupt(
+        Effect.andThen(
+          Effect.sync(() => {
+            begins++
+            begun.resolve()
+          }),
+          Effect.never
+        ),
+        () => Effect.sync(() => stopped.resolve("interrupted"))
+      )
+    )
+  )
+  return { begun: begun.promise, stopped: stopped.promise, inPromises, inEffect, begins: () => begins }
+}
+
+const codeOf = (reason: unknown): unknown =>
+  reason instanceof Error && "code" in reason ? reason.code : reason
+
+/** Well before a lease would end by itself. */
+const soon = async (promise: Promise<unknown>): Promise<unknown> => {
+  let result: { readonly value: unknown } | undefined
+  void promise.then((value) => (result = { value }))
+  await vi.waitFor(() => assert.isDefined(result), { timeout: leaseMs / 4 })
+  return result?.value
+}
+
+describe("an engine whose database was taken over", () => {
+  it.each(["inPromises", "inEffect"] as const)(
+    "aborts what runs in its process, though there is nothing to write: %s",
+    async (face) => {
+      const one = makeStep()
+      const first = await startEngine({ filename, logger, functions: [one[face]] })
+      const { runIds } = await first.client.emit("order.placed", {})
+      await one.begun
+      rmSync(`${filename}.lock`)
+
+      const other = createFunction(
+        { id: "charge-order", triggers: [{ event: "order.placed" }] },
+        ({ step }) => step.run("charge", () => "by the second")
+      )
+      await using second = await startEngine({ filename, logger: false, functions: [other] })
+      const reason = await soon(one.stopped)
+      const run = await second.client.waitForRun(runIds[0]!)
+
+      assert.include(["LEASE_LOST", "interrupted"], codeOf(reason))
+      assert.isTrue(said.some((line) => line.includes("was taken over by another engine")))
+      assert.isTrue(said.some((line) => line.includes("1 turn that was given out by this engine")))
+      assert.strictEqual(await first.client.health(), "down")
+      assert.strictEqual(await second.client.health(), "ok")
+      assert.deepInclude(run, { status: "completed", output: "by the second" })
+      assert.strictEqual(one.begins(), 1)
+      await first.close()
+    }
+  )
+
+  it.each([
+    [
+      "polling",
+      (serverUrl: string, fn: RunnableFunction) => createWorker({ serverUrl, functions: [fn], logger: false })
+    ],
+    [
+      "rpc",
+      (serverUrl: string, fn: RunnableFunction) =>
+        createWorker({ serverUrl, functions: [fn], logger: false, transport: "streaming" })
+    ],
+    [
+      "ConnectRPC",
+      (serverUrl: string, fn: RunnableFunction) =>
+        createStreamingWorker({ serverUrl, functions: [fn], logger: false })
+    ]
+  ])("tells its workers, which abort what they run: over %s", async (_, create) => {
+    const { begun, inPromises, stopped } = makeStep()
+    const first = await startEngine({ filename, logger, listen: { port: 0, leaseTerm: leaseMs } })
+    const worker = create(first.url!, inPromises)
+    const working = worker.start()
+    await worker.ready()
+    await first.client.emit("order.placed", {})
+    await begun
+    rmSync(`${filename}.lock`)
+
+    await using _second = await startEngine({ filename, logger: false })
+    const reason = await soon(stopped)
+
+    assert.strictEqual(codeOf(reason), "LEASE_LOST")
+    assert.match(String(reason), /was taken over by another engine/)
+    await worker.stop()
+    await working
+    await first.close()
+  })
+})
