@@ -25,7 +25,10 @@ export interface WebhookEvent {
   readonly idempotencyKey?: string
 }
 
-/** What becomes of a request: an event, several, none at all, or an answer of one's own and no event. */
+/**
+ * What becomes of a request: an event, several, none at all, or no event and an answer of one's own, whose body is sent as
+ * text.
+ */
 export type WebhookResult = WebhookEvent | ReadonlyArray<WebhookEvent> | Response | null | undefined | void
 
 // oxlint-disable-next-line typescript/no-explicit-any -- what a payload looks like is known to the one who sends it

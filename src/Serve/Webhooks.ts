@@ -121,10 +121,20 @@ const readResponse = async (response: Response): Promise<Received> => ({
   _tag: "Answered",
   response: {
     status: response.status,
-    headers: Object.fromEntries(response.headers),
+    headers: Object.fromEntries([...response.headers].filter(([name]) => !ofTheWay.has(name))),
     body: await response.text()
   }
 })
+
+/** Headers of a response that came from elsewhere, which say how it came and not what it is. */
+const ofTheWay = new Set([
+  "connection",
+  "content-encoding",
+  "content-length",
+  "keep-alive",
+  "trailer",
+  "transfer-encoding"
+])
 
 const ignored: Received = { _tag: "Ignored" }
 

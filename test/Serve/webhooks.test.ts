@@ -1,5 +1,6 @@
 /** Webhooks: what the sender is told, and that no event gets lost on the way. */
 import { createHmac } from "node:crypto"
+import { gzipSync } from "node:zlib"
 import {
   createSubscriptionClient,
   createWebhook,
@@ -482,6 +483,25 @@ describe("a request of which `transform` makes", () => {
     expect((await ask({})).status).toBe(401)
     expect(server.received).toEqual([])
   })
+})
+
+it("an answer that `transform` has fetched from elsewhere arrives whole", async () => {
+  const elsewhere = await listen((_request, response) => {
+    response.writeHead(200, { "content-type": "text/xml", "content-encoding": "gzip" })
+    response.end(gzipSync("<confirmed/>"))
+  })
+  const handler = handlerOf({ transform: () => fetch(elsewhere.url) }, "http://127.0.0.1:1")
+  const app = await listen(handler)
+
+  const response = await fetch(`${app.url}/webhooks/shop`, {
+    method: "POST",
+    body: "{}",
+    headers: { "x-shop": "genuine" }
+  })
+
+  expect([response.headers.get("content-type"), await response.text()]).toEqual(["text/xml", "<confirmed/>"])
+  await app.close()
+  await elsewhere.close()
 })
 
 describe("a challenge", () => {
