@@ -3,12 +3,18 @@ import { ValidationError } from "./Errors.ts"
 import { isObject } from "./Json.ts"
 import { checkName } from "./Limits.ts"
 
-/** A webhook's request as `verify` sees it. */
+/** A webhook's request as it came. */
 export interface WebhookRequest {
-  /** The body as it came. */
-  readonly body: string
+  /** `POST`, or `GET` where `challenge` is asked. */
+  readonly method: string
+  /** What stands behind `?` in the URL, decoded; of a name that came several times the first value. */
+  readonly query: { readonly [name: string]: string }
   /** By lower-case name; of a header that came several times the first value. */
   readonly headers: { readonly [name: string]: string }
+  /** The body as text in UTF-8, a byte order mark included. What is no UTF-8 shows as U+FFFD: `bytes` has what was sent. */
+  readonly body: string
+  /** The body as it came, which is what signatures are made of. */
+  readonly bytes: Uint8Array
 }
 
 /** The event that a webhook's request stands for. */
@@ -19,14 +25,35 @@ export interface WebhookEvent {
   readonly idempotencyKey?: string
 }
 
+/**
+ * What becomes of a request: an event, several, none at all, or no event and an answer of one's own, whose body is sent as
+ * text.
+ */
+export type WebhookResult = WebhookEvent | ReadonlyArray<WebhookEvent> | Response | null | undefined | void
+
 // oxlint-disable-next-line typescript/no-explicit-any -- what a payload looks like is known to the one who sends it
 export interface WebhookConfig<Payload = any> {
   /** Names the source in the path: `POST <where serve() is mounted>/webhooks/<id>`. */
   readonly id: string
   /** Throws or rejects when the request does not come from the source. */
   readonly verify: (request: WebhookRequest) => unknown
-  /** Makes an event of the body, which is JSON. Throws or rejects when it cannot. */
-  readonly transform: (payload: Payload) => WebhookEvent | Promise<WebhookEvent>
+  /**
+   * Makes of a verified request what becomes of it. Throws or rejects when it cannot. Several events are stored in their
+   * order; those of one name need keys that differ.
+   */
+  readonly transform: (payload: Payload, request: WebhookRequest) => WebhookResult | Promise<WebhookResult>
+  /**
+   * Makes the payload of a body that is neither JSON nor a form. By default the payload is what the JSON stands for, or the
+   * fields of `application/x-www-form-urlencoded` by name, those that came several times as arrays.
+   */
+  readonly parse?: (request: WebhookRequest) => Payload | Promise<Payload>
+  /**
+   * Answers those who ask whether this address is the right one, with `GET` or before they sign anything: called first, for
+   * every request. Returns nothing for all others, and throws or rejects to refuse.
+   */
+  readonly challenge?: (
+    request: WebhookRequest
+  ) => Response | null | undefined | void | Promise<Response | null | undefined | void>
 }
 
 export interface IronflowWebhook {
@@ -44,8 +71,9 @@ export const createWebhook = <Payload = any>(config: WebhookConfig<Payload>): Ir
       `The webhook id "${id}" is part of a path: it must not contain white space, /, ?, # or %`
     )
   }
-  for (const field of ["verify", "transform"] as const) {
-    if (typeof config[field] !== "function") {
+  for (const field of ["verify", "transform", "parse", "challenge"] as const) {
+    const isOptional = field === "parse" || field === "challenge"
+    if (typeof config[field] !== "function" && !(isOptional && config[field] === undefined)) {
       throw new ValidationError(
         `Webhook "${id}": \`${field}\` must be a function, got ${typeof config[field]}`
       )

@@ -312,4 +312,10 @@ export type {
   YieldInfo
 } from "./Protocol/Push.ts"
 export type { HandlerContext, HandlerOptions } from "./Serve/Options.ts"
-export type { IronflowWebhook, WebhookConfig, WebhookEvent, WebhookRequest } from "./Webhook.ts"
+export type {
+  IronflowWebhook,
+  WebhookConfig,
+  WebhookEvent,
+  WebhookRequest,
+  WebhookResult
+} from "./Webhook.ts"

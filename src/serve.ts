@@ -14,5 +14,6 @@ export {
   type IronflowWebhook,
   type WebhookConfig,
   type WebhookEvent,
-  type WebhookRequest
+  type WebhookRequest,
+  type WebhookResult
 } from "./Webhook.ts"

@@ -22,6 +22,7 @@ export interface Exchange {
 
 /** What a request of Node.js has that is read here; servers put more into `body`, `rawBody` and `originalUrl`. */
 interface NodeRequest {
+  readonly method?: string
   readonly url?: string
   readonly originalUrl?: string
   readonly headers: { readonly [name: string]: string | ReadonlyArray<string> | undefined }
@@ -85,7 +86,8 @@ const isLike = (value: unknown): value is { readonly [name: string]: unknown } =
   typeof value === "object" && value !== null
 
 export const webResponse = ({ body, headers, status }: ServeResponse): Response =>
-  new Response(body, { status, headers })
+  // a status that stands for no body must not have an empty one
+  new Response(body === "" ? null : body, { status, headers })
 
 const fetchExchange = (request: Request): Exchange => ({
   request: fetchRequest(request),
@@ -95,6 +97,7 @@ const fetchExchange = (request: Request): Exchange => ({
 
 /** A Fetch request as a push handler takes it. */
 export const fetchRequest = (request: Request): ServeRequest => ({
+  method: request.method,
   url: request.url,
   headers: Object.fromEntries(request.headers.entries()),
   readBody: async (maxBytes) => {
@@ -131,6 +134,7 @@ const fastifyExchange = (
 })
 
 const bare = (request: NodeRequest): NodeRequest => ({
+  ...(request.method === undefined ? {} : { method: request.method }),
   ...(request.url === undefined ? {} : { url: request.url }),
   headers: request.headers,
   readableDidRead: request.readableDidRead ?? false,
@@ -166,6 +170,7 @@ const nodeRequest = (request: NodeRequest, parser: string): ServeRequest => {
   const bytes = bytesOf(rawBody) ?? bytesOf(body)
   const isParsed = bytes === undefined && typeof body === "object" && body !== null
   return {
+    ...(request.method === undefined ? {} : { method: request.method }),
     // a router that mounts the handler takes its own part off `url`
     url: request.originalUrl ?? request.url ?? "/",
     headers: Object.fromEntries(

@@ -2,6 +2,8 @@
 import { IronflowError } from "../Errors.ts"
 
 export interface ServeRequest {
+  /** `POST` when left out. */
+  readonly method?: string
   /** Path and query, or the whole URL. */
   readonly url: string
   /** By lower-case name; of a header that came several times the first value. */

@@ -115,7 +115,7 @@ class Handler {
     Effect.matchCauseEffect(
       Effect.suspend(() => this.#answer(request)),
       {
-        onSuccess: (body) => Effect.succeed(this.#response(200, body)),
+        onSuccess: Effect.succeed,
         onFailure: (cause) => {
           if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
           const error = Cause.squash(cause)
@@ -132,13 +132,15 @@ class Handler {
       }
     )
 
-  #answer(request: ServeRequest): Effect.Effect<unknown, IronflowError> {
+  #answer(request: ServeRequest): Effect.Effect<ServeResponse, IronflowError> {
     const webhook = this.#options.webhooks.size === 0 ? undefined : webhookIn(request.url)
-    return webhook === undefined ? this.#answerEngine(request) : this.#answerWebhook(webhook, request)
+    return webhook === undefined
+      ? Effect.map(this.#answerEngine(request), (body) => this.#response(200, body))
+      : this.#answerWebhook(webhook, request)
   }
 
-  #answerWebhook(id: string, request: ServeRequest): Effect.Effect<unknown, IronflowError> {
-    const { maxBodyBytes, webhooks, webhookTimeoutMs } = this.#options
+  #answerWebhook(id: string, request: ServeRequest): Effect.Effect<ServeResponse, IronflowError> {
+    const { environment, logger, maxBodyBytes, webhooks, webhookTimeoutMs } = this.#options
     const webhook = webhooks.get(id)
     if (webhook === undefined) {
       return Effect.fail(
@@ -149,10 +151,26 @@ class Handler {
       )
     }
     return Effect.flatMap(readBody(request, Math.min(webhookBytes, maxBodyBytes)), (bytes) =>
-      Effect.map(receive(webhook, request, bytes, this.#connection, webhookTimeoutMs), (event) => ({
-        status: "accepted",
-        event
-      }))
+      Effect.map(receive(webhook, request, bytes, this.#connection, webhookTimeoutMs), (received) => {
+        switch (received._tag) {
+          case "Answered":
+            return {
+              ...received.response,
+              headers: { ...received.response.headers, [ENVIRONMENT_HEADER]: environment }
+            }
+          case "Ignored":
+            logger.debug(`Webhook "${id}" makes no event of a request`)
+            return this.#response(200, { status: "ignored" })
+          case "Stored": {
+            // what is in the data is nothing for whoever reads the answers along the way
+            const events = received.events.map(({ data: _, ...event }) => event)
+            return this.#response(200, {
+              status: "accepted",
+              ...(events.length === 1 ? { event: events[0] } : { events })
+            })
+          }
+        }
+      })
     )
   }
 
@@ -321,13 +339,16 @@ class Handler {
       status,
       headers: {
         "content-type": "application/json",
-        "x-ironflow-environment": this.#options.environment,
+        [ENVIRONMENT_HEADER]: this.#options.environment,
+        ...(status === 405 ? { allow: "POST" } : {}),
         ...(status === 502 || status === 503 ? { "retry-after": "10" } : {})
       },
       body: JSON.stringify(body)
     }
   }
 }
+
+const ENVIRONMENT_HEADER = "x-ironflow-environment"
 
 const notJson = Symbol("not JSON")
 

@@ -3,13 +3,14 @@ import * as Effect from "effect/Effect"
 import type { Connection } from "../Client/HttpConnection.ts"
 import { IronflowError, toError } from "../Errors.ts"
 import { checkEventName } from "../Event.ts"
-import { encodeJson, isObject, safeJsonParse } from "../Json.ts"
-import { checkNesting, checkSize, eventBytes, nameLength } from "../Limits.ts"
+import { encodeJson, isObject } from "../Json.ts"
+import { checkIdempotencyKey, checkSize, eventBytes, nameLength, writesAtOnce } from "../Limits.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
 import { show } from "../Show.ts"
-import type { IronflowWebhook, WebhookEvent } from "../Webhook.ts"
+import type { IronflowWebhook, WebhookEvent, WebhookRequest } from "../Webhook.ts"
 import { isSuccess } from "../Worker/ServerLink.ts"
-import type { ServeRequest } from "./Http.ts"
+import type { ServeRequest, ServeResponse } from "./Http.ts"
+import { readPayload } from "./WebhookPayload.ts"
 
 /** The largest body of a webhook's request: what is more would make no event. */
 export const webhookBytes = eventBytes
@@ -27,35 +28,54 @@ export const webhookIn = (url: string): string | undefined => {
   }
 }
 
+/** What has become of a request. */
+export type Received =
+  | { readonly _tag: "Stored"; readonly events: ReadonlyArray<WebhookEvent> }
+  | { readonly _tag: "Ignored" }
+  | { readonly _tag: "Answered"; readonly response: ServeResponse }
+
 /**
- * Receives a request; succeeds with the event once the server has it. Fails with an error whose `status` tells the sender
+ * Receives a request; succeeds once the server has what it stands for. Fails with an error whose `status` tells the sender
  * what to do: 4xx that the request is not acceptable, 5xx to send it again.
  */
 export const receive = (
   { config }: IronflowWebhook,
-  request: ServeRequest,
+  { headers, method = "POST", url }: ServeRequest,
   bytes: Uint8Array,
   connection: Connection,
   timeoutMs: number
-): Effect.Effect<WebhookEvent, IronflowError> =>
+): Effect.Effect<Received, IronflowError> =>
   Effect.gen(function* () {
     const what = `Webhook "${config.id}"`
-    const body = Buffer.from(bytes).toString("utf8")
-    const event = yield* Effect.gen(function* () {
-      yield* Effect.tryPromise({
-        try: async () => void (await config.verify({ body, headers: request.headers })),
-        catch: (cause) => failure(toError(cause).message, "VERIFY_FAILED", 401, cause)
+    const request: WebhookRequest = {
+      method,
+      query: queryOf(url),
+      headers,
+      body: Buffer.from(bytes).toString("utf8"),
+      bytes
+    }
+    const received = yield* Effect.gen(function* () {
+      const answer = yield* asked("VERIFY_FAILED", 401, async () => {
+        const answer = await config.challenge?.(request)
+        if (answer === undefined || answer === null) return undefined
+        if (isResponse(answer)) return readResponse(answer)
+        throw new Error(`${what}: \`challenge\` must return a Response or nothing`)
       })
-      const payload = yield* Effect.try({
-        try: () => safeJsonParse<unknown>(checkNesting(`the body of ${what}`, body), notJson),
-        catch: (cause) => failure(toError(cause).message, "TRANSFORM_FAILED", 400, cause)
-      })
-      if (payload === notJson) {
-        return yield* Effect.fail(failure(`${what}: the body is not JSON`, "TRANSFORM_FAILED", 400))
+      if (answer !== undefined) return answer
+      if (method === "GET" || method === "HEAD") {
+        return yield* Effect.fail(
+          failure(`${what} takes POST: its \`challenge\` does not answer this`, "METHOD_NOT_ALLOWED", 405)
+        )
       }
-      return yield* Effect.tryPromise({
-        try: async () => checkEvent(await config.transform(payload), what),
-        catch: (cause) => failure(toError(cause).message, "TRANSFORM_FAILED", 400, cause)
+      yield* asked("VERIFY_FAILED", 401, async () => void (await config.verify(request)))
+      return yield* asked("TRANSFORM_FAILED", 400, async () => {
+        const payload = await (config.parse === undefined
+          ? readPayload(request, what)
+          : config.parse(request))
+        const result = await config.transform(payload, request)
+        if (isResponse(result)) return readResponse(result)
+        const events = checkEvents(result, what)
+        return events.length === 0 ? ignored : stored(events)
       })
     }).pipe(
       Effect.timeoutOrElse({
@@ -70,9 +90,55 @@ export const receive = (
           )
       })
     )
-    yield* emit(event, config.id, what, connection)
-    return event
+    if (received._tag === "Stored") {
+      // one after the other: their order is that of the log
+      for (const event of received.events) yield* emit(event, config.id, what, connection)
+    }
+    return received
   })
+
+/** What the code of a webhook makes of a request; when it throws, the sender is told so. */
+const asked = <A>(code: string, status: number, ask: () => Promise<A>): Effect.Effect<A, IronflowError> =>
+  Effect.tryPromise({ try: ask, catch: (cause) => failure(toError(cause).message, code, status, cause) })
+
+const queryOf = (url: string): { readonly [name: string]: string } => {
+  const at = url.indexOf("?")
+  if (at === -1) return {}
+  const fields = [...new URLSearchParams(url.slice(at).replace(/#.*$/s, ""))]
+  // the first of a name counts
+  return Object.fromEntries(fields.toReversed())
+}
+
+// Other realms and packages bring classes of their own: what they can do tells more than `instanceof`.
+const isResponse = (value: unknown): value is Response =>
+  isObject(value) &&
+  typeof value.status === "number" &&
+  typeof value.text === "function" &&
+  isObject(value.headers) &&
+  typeof value.headers.get === "function"
+
+const readResponse = async (response: Response): Promise<Received> => ({
+  _tag: "Answered",
+  response: {
+    status: response.status,
+    headers: Object.fromEntries([...response.headers].filter(([name]) => !ofTheWay.has(name))),
+    body: await response.text()
+  }
+})
+
+/** Headers of a response that came from elsewhere, which say how it came and not what it is. */
+const ofTheWay = new Set([
+  "connection",
+  "content-encoding",
+  "content-length",
+  "keep-alive",
+  "trailer",
+  "transfer-encoding"
+])
+
+const ignored: Received = { _tag: "Ignored" }
+
+const stored = (events: ReadonlyArray<WebhookEvent>): Received => ({ _tag: "Stored", events })
 
 const emit = (
   { data, idempotencyKey, name }: WebhookEvent,
@@ -106,8 +172,34 @@ const emit = (
     }
   )
 
+const checkEvents = (result: unknown, what: string): ReadonlyArray<WebhookEvent> => {
+  if (result === undefined || result === null) return []
+  if (!Array.isArray(result)) return [checkEvent(result, what)]
+  if (result.length > writesAtOnce) {
+    throw new Error(`${what}: ${result.length} events of one request are more than ${writesAtOnce}`)
+  }
+  const events = result.map((event) => checkEvent(event, what))
+  const keys = new Set<string>()
+  for (const { idempotencyKey, name } of events) {
+    if (idempotencyKey === undefined) continue
+    const key = `${name} ${idempotencyKey}`
+    if (keys.has(key)) {
+      throw new Error(
+        `${what}: two events "${name}" of one request have the idempotency key ${show(idempotencyKey)}, so that the second ` +
+          "would be taken for the first: give each a key of its own"
+      )
+    }
+    keys.add(key)
+  }
+  return events
+}
+
 const checkEvent = (event: unknown, what: string): WebhookEvent => {
-  if (!isObject(event)) throw new Error(`${what}: \`transform\` must return { name, data }`)
+  if (!isObject(event)) {
+    throw new Error(
+      `${what}: \`transform\` must return { name, data }, an array of them, a Response, or nothing`
+    )
+  }
   const { data, idempotencyKey, name } = event
   checkEventName(name)
   checkSize(
@@ -121,11 +213,9 @@ const checkEvent = (event: unknown, what: string): WebhookEvent => {
   return {
     name: String(name),
     data: data ?? null,
-    ...(idempotencyKey ? { idempotencyKey } : {})
+    ...(idempotencyKey ? { idempotencyKey: checkIdempotencyKey(idempotencyKey) } : {})
   }
 }
-
-const notJson = Symbol("not JSON")
 
 const failure = (message: string, code: string, status: number, cause?: unknown): IronflowError =>
   new IronflowError(message, { code, status, ...(cause === undefined ? {} : { cause }) })

@@ -36,10 +36,19 @@ const shop = createWebhook({
   })
 })
 
-const handlerFor = (serverUrl: string | undefined): ServeHandler =>
-  serve({ functions: [greet], webhooks: [shop], signingKey: SIGNING_KEY, logger: false, serverUrl })
+/** Tells its sender what it sees of a request. */
+const mirror = createWebhook({
+  id: "mirror",
+  challenge: ({ method, query }) => (method === "GET" ? new Response(query.challenge) : undefined),
+  verify: () => undefined,
+  parse: ({ bytes }) => Buffer.from(bytes).toString("hex"),
+  transform: (hex: string, { headers }) => Response.json([hex, headers["content-type"]])
+})
 
-/** Mounts a handler for `POST /api/ironflow` and the paths below; resolves to the server's URL. */
+const handlerFor = (serverUrl: string | undefined): ServeHandler =>
+  serve({ functions: [greet], webhooks: [shop, mirror], signingKey: SIGNING_KEY, logger: false, serverUrl })
+
+/** Mounts a handler for `/api/ironflow` and the paths below; resolves to the server's URL. */
 type Mount = (handler: ServeHandler) => Promise<string>
 
 const port = (address: string | AddressInfo | null): string =>
@@ -53,7 +62,7 @@ const mounts: { readonly [name: string]: Mount } = {
   },
   Express: async (handler) => {
     const app = express()
-    app.post("/api/ironflow{/*below}", handler)
+    app.all("/api/ironflow{/*below}", handler)
     // parsers behind the handler do no harm
     app.use(express.json())
     const server = app.listen(0, "127.0.0.1")
@@ -72,7 +81,7 @@ const mounts: { readonly [name: string]: Mount } = {
   "Express with express.raw()": async (handler) => {
     const app = express()
     app.use(express.raw({ type: "*/*", limit: "4mb" }))
-    app.post("/api/ironflow{/*below}", handler)
+    app.all("/api/ironflow{/*below}", handler)
     const server = app.listen(0, "127.0.0.1")
     await new Promise((resolve) => server.once("listening", resolve))
     cleanups.push(() => new Promise((resolve) => server.close(resolve)))
@@ -80,8 +89,8 @@ const mounts: { readonly [name: string]: Mount } = {
   },
   Hono: async (handler) => {
     const app = new Hono()
-    app.post("/api/ironflow", handler)
-    app.post("/api/ironflow/*", handler)
+    app.all("/api/ironflow", handler)
+    app.all("/api/ironflow/*", handler)
     const server = createAdaptorServer({ fetch: app.fetch })
     await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve))
     cleanups.push(() => new Promise((resolve) => server.close(resolve)))
@@ -89,11 +98,11 @@ const mounts: { readonly [name: string]: Mount } = {
   },
   Fastify: async (handler) => {
     const app = fastify()
-    app.addContentTypeParser("application/json", { parseAs: "buffer" }, (_request, body, done) =>
+    app.addContentTypeParser(["application/json", "*"], { parseAs: "buffer" }, (_request, body, done) =>
       done(null, body)
     )
-    app.post("/api/ironflow", handler)
-    app.post("/api/ironflow/*", handler)
+    app.all("/api/ironflow", handler)
+    app.all("/api/ironflow/*", handler)
     const url = await app.listen({ port: 0, host: "127.0.0.1" })
     cleanups.push(() => app.close())
     return url
@@ -120,8 +129,8 @@ const fetchServer = async (answer: (request: Request) => Promise<Response> | Res
     for await (const chunk of request) chunks.push(chunk as Buffer)
     const answered = await answer(
       new Request(`http://app${request.url ?? "/"}`, {
-        method: "POST",
-        body: Buffer.concat(chunks),
+        method: request.method ?? "POST",
+        ...(request.method === "GET" ? {} : { body: Buffer.concat(chunks) }),
         headers: request.headers as Record<string, string>
       })
     )
@@ -175,13 +184,30 @@ describe.each(Object.entries(mounts))("serve() in %s", (_name, mount) => {
     expect(answers.map(({ status }) => status)).toEqual([200, 200])
     expect(await answers[0]?.json()).toEqual({
       status: "accepted",
-      event: { name: "guest.arrived", data: { name: "grace" }, idempotencyKey: "visit-1" }
+      event: { name: "guest.arrived", idempotencyKey: "visit-1" }
     })
     const { runs } = await engine.client.listRuns()
     expect(runs).toHaveLength(1)
     expect(await engine.client.waitForRun(runs[0]?.id ?? "", { timeout: 10_000 })).toMatchObject({
       output: "hello GRACE"
     })
+  })
+
+  it("shows a webhook the bytes of whatever body, and answers what it asks", async () => {
+    const url = `${await mount(handlerFor(undefined))}/api/ironflow/webhooks/mirror`
+    const bytes = Uint8Array.from({ length: 256 }, (_, byte) => byte)
+
+    const challenged = await fetch(`${url}?challenge=1158201444`)
+    for (const type of [
+      "application/x-www-form-urlencoded",
+      "application/json",
+      "application/octet-stream"
+    ]) {
+      const mirrored = await fetch(url, { method: "POST", body: bytes, headers: { "content-type": type } })
+      expect(await mirrored.json()).toEqual([Buffer.from(bytes).toString("hex"), type])
+    }
+
+    expect([challenged.status, await challenged.text()]).toEqual([200, "1158201444"])
   })
 
   it("answers in JSON and names the environment, whatever comes", async () => {

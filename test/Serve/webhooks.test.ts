@@ -1,4 +1,6 @@
 /** Webhooks: what the sender is told, and that no event gets lost on the way. */
+import { createHmac } from "node:crypto"
+import { gzipSync } from "node:zlib"
 import {
   createSubscriptionClient,
   createWebhook,
@@ -7,7 +9,9 @@ import {
   ValidationError,
   type WebhookConfig
 } from "@ironflow/node"
+import { Serve, Webhook } from "@ironflow/node/effect"
 import { startEngine } from "@ironflow/node/engine"
+import * as Effect from "effect/Effect"
 import Stripe from "stripe"
 import { describe, expect, it, vi } from "vitest"
 import { listen } from "./Hosts.ts"
@@ -54,7 +58,7 @@ const handlerOf = (config: Partial<WebhookConfig>, serverUrl: string, more = {})
 
 const post = async (
   handler: ServeHandler,
-  body: string,
+  body: string | Uint8Array<ArrayBuffer>,
   path = "/api/ironflow/webhooks/shop",
   headers: Record<string, string> = { "x-shop": "genuine" }
 ) => {
@@ -71,10 +75,7 @@ describe("a webhook's request", () => {
 
     expect(await post(handler, '{"id":"visit-1"}')).toMatchObject({
       status: 200,
-      body: {
-        status: "accepted",
-        event: { name: "guest.arrived", data: { id: "visit-1" }, idempotencyKey: "visit-1" }
-      }
+      body: { status: "accepted", event: { name: "guest.arrived", idempotencyKey: "visit-1" } }
     })
     expect(server.received).toEqual([
       {
@@ -93,17 +94,47 @@ describe("a webhook's request", () => {
     ])
   })
 
-  it("shows `verify` the body as it came, and headers by lower-case name", async () => {
+  it("shows `verify` and `transform` the body as it came, the query, and headers by lower-case name", async () => {
     await using server = await recording()
     const verify = vi.fn()
-    const handler = handlerOf({ verify }, server.url)
+    const transform = vi.fn()
+    const handler = handlerOf({ verify, transform }, server.url)
     const body = '{ "id": "visit-1",\n  "name": "Zoë" }'
 
-    await post(handler, body, undefined, { "X-Shop": "a", "Content-Type": "application/json" })
+    await post(handler, body, "/webhooks/shop?from=far%20away&from=near&x", {
+      "X-Shop": "a",
+      "Content-Type": "application/json"
+    })
 
-    expect(verify).toHaveBeenCalledWith({
+    const request = {
+      method: "POST",
+      query: { from: "far away", x: "" },
+      headers: expect.objectContaining({ "x-shop": "a", "content-type": "application/json" }),
       body,
-      headers: expect.objectContaining({ "x-shop": "a", "content-type": "application/json" })
+      bytes: Buffer.from(body)
+    }
+    expect(verify).toHaveBeenCalledExactlyOnceWith(request)
+    expect(transform).toHaveBeenCalledExactlyOnceWith({ id: "visit-1", name: "Zoë" }, request)
+  })
+
+  it("is never shown to whoever reads the answer", async () => {
+    await using server = await recording()
+    const body = '{"id":"visit-1","card":"4242"}'
+
+    const one = await post(handlerOf({}, server.url), body)
+    const transform = (data: unknown) => [
+      { name: "a", data },
+      { name: "b", data, idempotencyKey: "k" }
+    ]
+    const several = await post(handlerOf({ transform }, server.url), body)
+
+    expect(one.body).toEqual({
+      status: "accepted",
+      event: { name: "guest.arrived", idempotencyKey: "visit-1" }
+    })
+    expect(several.body).toEqual({
+      status: "accepted",
+      events: [{ name: "a" }, { name: "b", idempotencyKey: "k" }]
     })
   })
 
@@ -133,7 +164,45 @@ describe("a webhook's request", () => {
       400,
       "TRANSFORM_FAILED"
     ],
-    ["makes no event", { transform: () => undefined as never }, "{}", 400, "TRANSFORM_FAILED"],
+    ["makes something else", { transform: () => "ok" as never }, "{}", 400, "TRANSFORM_FAILED"],
+    [
+      "makes an event and something else",
+      { transform: () => [{ name: "a", data: 1 }, undefined as never] },
+      "{}",
+      400,
+      "TRANSFORM_FAILED"
+    ],
+    [
+      "makes more events than one request may",
+      { transform: () => Array.from({ length: 1001 }, () => ({ name: "a", data: 1 })) },
+      "{}",
+      400,
+      "TRANSFORM_FAILED"
+    ],
+    [
+      "makes two events of which the second would be taken for the first",
+      {
+        transform: () => [
+          { name: "a", data: 1, idempotencyKey: "k" },
+          { name: "a", data: 2, idempotencyKey: "k" }
+        ]
+      },
+      "{}",
+      400,
+      "TRANSFORM_FAILED"
+    ],
+    [
+      "makes an event with a key that no server takes",
+      {
+        transform: () => [
+          { name: "a", data: 1 },
+          { name: "a", data: 1, idempotencyKey: "k".repeat(1025) }
+        ]
+      },
+      "{}",
+      400,
+      "TRANSFORM_FAILED"
+    ],
     [
       "makes an event without a name",
       { transform: () => ({ name: "", data: 1 }) },
@@ -222,6 +291,305 @@ describe("a webhook's request", () => {
   })
 })
 
+/** The data of the events that came of a body. */
+const dataOf = async (
+  body: string | Uint8Array<ArrayBuffer>,
+  contentType: string,
+  config: Partial<WebhookConfig> = {}
+) => {
+  await using server = await recording()
+  const transform = (data: unknown) => ({ name: "guest.arrived", data })
+  const handler = handlerOf({ transform, ...config }, server.url)
+  const answer = await post(handler, body, undefined, { "x-shop": "genuine", "content-type": contentType })
+  return answer.status === 200
+    ? server.received.map(({ body }) => (body as { readonly data: unknown }).data)
+    : `${answer.status} ${JSON.stringify(answer.body)}`
+}
+
+describe("the body of a webhook's request", () => {
+  const form = "application/x-www-form-urlencoded"
+
+  it.each<readonly [string, string | Uint8Array<ArrayBuffer>, string, unknown]>([
+    ["JSON", '{"name":"Zoë"}', "application/json", { name: "Zoë" }],
+    ["JSON without a type", '{"name":"Zoë"}', "", { name: "Zoë" }],
+    ["JSON that begins with a byte order mark", '\uFEFF{"name":"Zoë"}', "application/json", { name: "Zoë" }],
+    [
+      "a form",
+      "name=Zo%C3%AB+B&tag=a&tag=b&tag=&lone&=x&a=b=c",
+      form,
+      {
+        name: "Zoë B",
+        tag: ["a", "b", ""],
+        lone: "",
+        "": "x",
+        a: "b=c"
+      }
+    ],
+    ["a form that says more of itself", "name=Zo%c3%ab", `${form}; charset=UTF-8`, { name: "Zoë" }],
+    [
+      "a form that escapes too little",
+      "name=Zoë&part=100%&next=%zz",
+      form,
+      {
+        name: "Zoë",
+        part: "100%",
+        next: "%zz"
+      }
+    ],
+    ["a form that begins with a byte order mark", "\uFEFFname=Zoë", form, { name: "Zoë" }],
+    [
+      "a form with the names of what objects have",
+      "__proto__=a&constructor=b",
+      form,
+      {
+        ["__proto__"]: "a",
+        constructor: "b"
+      }
+    ],
+    ["an empty form", "", form, {}],
+    ["JSON that calls itself a form", '{"name":"Zoë"}', form, { name: "Zoë" }]
+  ])("may be %s", async (_what, body, contentType, data) => {
+    expect(await dataOf(body, contentType)).toEqual([data])
+  })
+
+  const latin1 = Uint8Array.from(Buffer.from('{"name":"Zoë"}', "latin1"))
+
+  it.each<readonly [string, string | Uint8Array<ArrayBuffer>, string, RegExp]>([
+    ["JSON in another encoding", latin1, "application/json; charset=iso-8859-1", /400 .*not UTF-8.*`parse`/],
+    ["a form in another encoding", "name=Zo%EB", form, /400 .*not UTF-8.*`parse`/],
+    ["of several parts", "--x--", "multipart/form-data; boundary=x", /400 .*multipart\/form-data.*`parse`/],
+    ["empty", "", "application/json", /400 .*empty/],
+    ["XML", "<visit/>", "text/xml", /400 .*not JSON/]
+  ])("that is %s is refused, with what to do", async (_what, body, contentType, message) => {
+    expect(await dataOf(body, contentType)).toMatch(message)
+  })
+
+  it("is what `parse` makes of it, if there is one", async () => {
+    const parse: WebhookConfig["parse"] = ({ bytes }) => new TextDecoder("latin1").decode(bytes)
+    expect(await dataOf(latin1, "application/json", { parse })).toEqual(['{"name":"Zoë"}'])
+
+    const boundary = "multipart/form-data; boundary=x"
+    const parts = '--x\r\ncontent-disposition: form-data; name="guest"\r\n\r\nZoë\r\n--x--\r\n'
+    const read: WebhookConfig["parse"] = async ({ bytes, headers }) =>
+      Object.fromEntries(
+        await new Response(Uint8Array.from(bytes), {
+          headers: { "content-type": headers["content-type"] ?? "" }
+        }).formData()
+      )
+    expect(await dataOf(parts, boundary, { parse: read })).toEqual([{ guest: "Zoë" }])
+  })
+
+  it.each([
+    ["JSON with a byte order mark", Uint8Array.from(Buffer.from('\uFEFF{"a":1}')), "application/json"],
+    ["JSON with odd spaces", Uint8Array.from(Buffer.from('{ "a" :\r\n1 }')), "application/json"],
+    ["a form", Uint8Array.from(Buffer.from("a=%7e+1&a")), form],
+    ["text in another encoding", latin1, "text/plain; charset=iso-8859-1"],
+    ["bytes of every kind", Uint8Array.from({ length: 256 }, (_, byte) => byte), "application/octet-stream"]
+  ])("is verified by its bytes: %s", async (_what, body, contentType) => {
+    const signatureOf = (bytes: Uint8Array) => createHmac("sha256", "secret").update(bytes).digest("hex")
+    const verified: Array<unknown> = []
+    const verify: WebhookConfig["verify"] = ({ bytes }) => verified.push(signatureOf(bytes))
+
+    await dataOf(body, contentType, { verify, parse: () => null })
+
+    expect(verified).toEqual([signatureOf(body)])
+  })
+})
+
+describe("a request of which `transform` makes", () => {
+  it.each([
+    ["nothing", () => undefined],
+    ["null", () => null],
+    ["an empty list", async () => []]
+  ])("%s is answered with 200 and stored nowhere", async (_what, transform) => {
+    await using server = await recording()
+
+    expect(await post(handlerOf({ transform }, server.url), "{}")).toMatchObject({
+      status: 200,
+      body: { status: "ignored" }
+    })
+    expect(server.received).toEqual([])
+  })
+
+  it("several events starts the runs of each, in their order, and once", async () => {
+    await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+    const heard: Array<unknown> = []
+    await using subscriptions = createSubscriptionClient({ serverUrl: engine.url ?? "" })
+    await subscriptions.connect()
+    await subscriptions.subscribe("events:>", { onEvent: ({ data, topic }) => heard.push([topic, data]) })
+    const transform = ({ id, lines }: { readonly id: string; readonly lines: ReadonlyArray<string> }) => [
+      { name: "order.placed", data: id, idempotencyKey: id },
+      ...lines.map((line, n) => ({ name: "line.added", data: line, idempotencyKey: `${id}/${n}` }))
+    ]
+    const handler = handlerOf({ transform }, engine.url ?? "")
+
+    for (let delivery = 0; delivery < 2; delivery++) {
+      expect(await post(handler, '{"id":"o-1","lines":["cup","spoon"]}')).toMatchObject({ status: 200 })
+    }
+    await engine.client.emit("the.end", 0)
+
+    await vi.waitFor(() => expect(heard).toHaveLength(4))
+    expect(heard).toEqual([
+      ["order.placed", "o-1"],
+      ["line.added", "cup"],
+      ["line.added", "spoon"],
+      ["the.end", 0]
+    ])
+  })
+
+  it("several events is to be sent again when not all of them could be stored", async () => {
+    let left = 1
+    const server = await listen((request, response) => {
+      request.resume()
+      response.writeHead(left-- > 0 ? 200 : 503).end("{}")
+    })
+    const transform = () => [
+      { name: "a", data: 1 },
+      { name: "b", data: 2 }
+    ]
+
+    expect(await post(handlerOf({ transform }, server.url), "{}")).toMatchObject({
+      status: 502,
+      body: { error: { code: "EMIT_FAILED", message: expect.stringContaining('"b"') } }
+    })
+    await server.close()
+  })
+
+  it("a response is answered with that, and stored nowhere", async () => {
+    await using server = await recording()
+    const transform = (payload: { readonly type: string; readonly challenge: string }) =>
+      payload.type === "url_verification"
+        ? new Response(payload.challenge, { status: 202, headers: { "x-said": "yes" } })
+        : undefined
+    const handler = handlerOf({ transform }, server.url)
+    const ask = (headers: Record<string, string>): Promise<Response> =>
+      handler(
+        new Request("http://app/webhooks/shop", {
+          method: "POST",
+          body: '{"type":"url_verification","challenge":"3eZbrw1a"}',
+          headers
+        })
+      )
+
+    const response = await ask({ "x-shop": "genuine" })
+
+    expect([response.status, await response.text(), response.headers.get("x-said")]).toEqual([
+      202,
+      "3eZbrw1a",
+      "yes"
+    ])
+    expect(response.headers.get("content-type")).toMatch(/^text\/plain/)
+    expect(response.headers.get("x-ironflow-environment")).toBe("default")
+    expect((await ask({})).status).toBe(401)
+    expect(server.received).toEqual([])
+  })
+})
+
+it("an answer that `transform` has fetched from elsewhere arrives whole", async () => {
+  const elsewhere = await listen((_request, response) => {
+    response.writeHead(200, { "content-type": "text/xml", "content-encoding": "gzip" })
+    response.end(gzipSync("<confirmed/>"))
+  })
+  const handler = handlerOf({ transform: () => fetch(elsewhere.url) }, "http://127.0.0.1:1")
+  const app = await listen(handler)
+
+  const response = await fetch(`${app.url}/webhooks/shop`, {
+    method: "POST",
+    body: "{}",
+    headers: { "x-shop": "genuine" }
+  })
+
+  expect([response.headers.get("content-type"), await response.text()]).toEqual(["text/xml", "<confirmed/>"])
+  await app.close()
+  await elsewhere.close()
+})
+
+describe("a challenge", () => {
+  const verify = () => {
+    throw new Error("There is no signature")
+  }
+  const meta: WebhookConfig["challenge"] = ({ method, query }) => {
+    if (method !== "GET") return
+    if (query["hub.verify_token"] !== "token-1") throw new Error("The token is another one")
+    return new Response(query["hub.challenge"])
+  }
+  const get = (handler: ServeHandler, query: string, method = "GET"): Promise<Response> =>
+    handler(new Request(`http://app/webhooks/shop?${query}`, { method }))
+
+  it("by GET is answered before anything is verified", async () => {
+    await using server = await recording()
+    const handler = handlerOf({ challenge: meta, verify }, server.url)
+
+    const right = await get(handler, "hub.mode=subscribe&hub.verify_token=token-1&hub.challenge=1158201444")
+    const wrong = await get(handler, "hub.mode=subscribe&hub.verify_token=token-2&hub.challenge=1158201444")
+
+    expect([right.status, await right.text()]).toEqual([200, "1158201444"])
+    expect(wrong.status).toBe(401)
+    expect(await wrong.json()).toMatchObject({ error: { code: "VERIFY_FAILED" } })
+    expect(await post(handler, "{}")).toMatchObject({ status: 401 })
+    expect(server.received).toEqual([])
+  })
+
+  it("by an unsigned POST without a body is answered too, with 204 as well", async () => {
+    const challenge: WebhookConfig["challenge"] = async ({ query }) => {
+      if (query.validationToken === "none") return new Response(null, { status: 204 })
+      return query.validationToken === undefined ? undefined : new Response(query.validationToken)
+    }
+    const handler = handlerOf({ challenge, verify }, "http://127.0.0.1:1")
+
+    expect(await (await get(handler, "validationToken=a%20b", "POST")).text()).toBe("a b")
+    expect((await get(handler, "validationToken=none", "POST")).status).toBe(204)
+    expect((await get(handler, "", "POST")).status).toBe(401)
+  })
+
+  it.each([
+    ["that nobody answers", undefined],
+    ["that is none", () => undefined]
+  ])("by GET %s says that it takes POST", async (_what, challenge) => {
+    const never = vi.fn()
+    const response = await get(
+      handlerOf({ verify: never, transform: never, ...(challenge && { challenge }) }, "http://127.0.0.1:1"),
+      "x=1"
+    )
+
+    expect([response.status, response.headers.get("allow")]).toEqual([405, "POST"])
+    expect(await response.json()).toMatchObject({ error: { code: "METHOD_NOT_ALLOWED" } })
+    expect(never).not.toHaveBeenCalled()
+  })
+
+  it("with an answer that is no response is refused", async () => {
+    const handler = handlerOf({ challenge: () => "1158201444" as never }, "http://127.0.0.1:1")
+    expect(await (await get(handler, "")).json()).toMatchObject({ error: { code: "VERIFY_FAILED" } })
+  })
+})
+
+it("a webhook does the same in a handler of the Effect API", async () => {
+  await using server = await recording()
+  const webhook = Webhook.createWebhook({
+    ...shop,
+    transform: (payload) =>
+      payload.kind === "challenge" ? new Response("yes") : [{ name: "a", data: payload }]
+  })
+  const ask = (body: string) =>
+    Effect.runPromise(
+      Effect.flatMap(
+        Serve.make({ functions: [], webhooks: [webhook], serverUrl: server.url, logger: false }),
+        (it) =>
+          it.fetch(
+            new Request("http://app/webhooks/shop", {
+              method: "POST",
+              body,
+              headers: { "x-shop": "genuine", "content-type": "application/x-www-form-urlencoded" }
+            })
+          )
+      )
+    )
+
+  expect(await (await ask("kind=challenge")).text()).toBe("yes")
+  expect(await (await ask("kind=visit")).json()).toEqual({ status: "accepted", event: { name: "a" } })
+  expect(server.received).toMatchObject([{ body: { name: "a", data: { kind: "visit" } } }])
+})
+
 describe("createWebhook", () => {
   it.each([
     ["no id", { ...shop, id: undefined }],
@@ -229,6 +597,8 @@ describe("createWebhook", () => {
     ["an id with white space", { ...shop, id: "a b" }],
     ["no verify", { ...shop, verify: undefined }],
     ["no transform", { ...shop, transform: "data" }],
+    ["a challenge that is no function", { ...shop, challenge: "token" }],
+    ["a parse that is no function", { ...shop, parse: {} }],
     ["nothing", undefined]
   ])("with %s is refused", (_what, config) => {
     expect(() => createWebhook(config as WebhookConfig)).toThrow(ValidationError)

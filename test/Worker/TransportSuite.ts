@@ -34,7 +34,7 @@ export interface RemotePlace extends Place {
 }
 
 /** A place with a worker that is ready. */
-const shop = async <P extends Place>(
+export const shop = async <P extends Place>(
   open: () => Promise<P>,
   functions: ReadonlyArray<RunnableFunction>,
   more: Partial<WorkerChoices> = {}

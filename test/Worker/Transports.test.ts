@@ -1,11 +1,24 @@
 import { describe } from "vitest"
+import { createTestEngine } from "../../src/test.ts"
 import { createStreamingWorker } from "../../src/worker-streaming.ts"
 import { createWorker } from "../../src/worker.ts"
 import { openHere, openRemote } from "./Places.ts"
-import { behavesLikeAWorker, survivesItsEngine } from "./TransportSuite.ts"
+import { endsLongTimes, keepsLongTimes, keepsShortTimes, whileStopped } from "./TimeSuite.ts"
+import { behavesLikeAWorker, type RemotePlace, shop, survivesItsEngine } from "./TransportSuite.ts"
 
 describe("a worker in the engine's process", () => {
   behavesLikeAWorker("memory", openHere)
+  keepsShortTimes((functions) => shop(openHere, functions))
+  keepsLongTimes((functions) => shop(openHere, functions))
+  endsLongTimes(async (functions) => {
+    const engine = await createTestEngine()
+    await engine.startWorker({ functions })
+    return {
+      client: engine.client,
+      move: (ms) => engine.advance(ms),
+      [Symbol.asyncDispose]: () => engine[Symbol.asyncDispose]()
+    }
+  })
 })
 
 const remote = [
@@ -17,4 +30,18 @@ const remote = [
 describe.each(remote)("a worker over %s", (_, transport, open) => {
   behavesLikeAWorker(transport, open)
   survivesItsEngine(open)
+  keepsShortTimes((functions) => shop<RemotePlace>(open, functions))
+  keepsLongTimes((functions) => shop<RemotePlace>(open, functions))
+  endsLongTimes(async (functions) => {
+    const { [Symbol.asyncDispose]: dispose, client, place } = await shop<RemotePlace>(open, functions)
+    const clock = whileStopped(place)
+    return {
+      client,
+      move: clock.move,
+      [Symbol.asyncDispose]: async () => {
+        await dispose()
+        clock[Symbol.dispose]()
+      }
+    }
+  })
 })

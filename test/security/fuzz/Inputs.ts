@@ -900,13 +900,25 @@ const makeServe: Maker = (dice, target) => {
 
 const makeWebhook: Maker = (dice, target) => {
   const id = isRare(dice, 5) ? dice.pick(oddSegments) : "stripe"
-  const body = mutateBody(dice, { id: "evt_1", type: "charge.succeeded", data: { object: { amount: 10 } } })
+  const isForm = isRare(dice, 3)
+  const body = isForm
+    ? mutateBytes(dice, Buffer.from("id=evt_1&type=charge%2Esucceeded&item=a&item=%C3%AB&lone"))
+    : mutateBody(dice, { id: "evt_1", type: "charge.succeeded", data: { object: { amount: 10 } } })
+  const headers: Record<string, string> = isForm
+    ? {
+        "content-type": dice.pick([
+          "application/x-www-form-urlencoded",
+          "multipart/form-data; boundary=x",
+          ";"
+        ])
+      }
+    : {}
   return {
-    shown: `POST /open/webhooks/${id} ${String(body)}`,
+    shown: `POST /open/webhooks/${id} ${JSON.stringify(headers)} ${String(body)}`,
     // it hands the event to the engine, which may refuse it: 5xx says that it should be sent again
     send: async () => {
       try {
-        await target.call(target.appUrl, "POST", `/open/webhooks/${id}`, {}, body, true)
+        await target.call(target.appUrl, "POST", `/open/webhooks/${id}`, headers, body, true)
       } catch (error) {
         if (!(error instanceof Problem) || error.message.includes("INTERNAL_ERROR")) throw error
       }

@@ -1,0 +1,66 @@
+/** What the body of a webhook's request stands for: JSON, or the fields of a form. */
+import { safeJsonParse } from "../Json.ts"
+import { checkNesting } from "../Limits.ts"
+import type { WebhookRequest } from "../Webhook.ts"
+
+/** Throws an error that says what the body is instead. */
+export const readPayload = ({ bytes, headers }: WebhookRequest, what: string): unknown => {
+  const mediaType = (headers["content-type"] ?? "").replace(/;.*$/s, "").trim().toLowerCase()
+  if (mediaType.startsWith("multipart/")) {
+    throw new Error(`${what}: the body is ${mediaType}, which only the webhook's \`parse\` can read`)
+  }
+  const text = decode(withoutMark(bytes), what)
+  // curl, for one, calls everything a form
+  if (mediaType === "application/x-www-form-urlencoded" && !/^\s*[[{]/.test(text)) return readForm(text, what)
+  const payload = safeJsonParse<unknown>(checkNesting(`the body of ${what}`, text), notJson)
+  if (payload === notJson) {
+    throw new Error(`${what}: the body is ${bytes.length === 0 ? "empty" : "not JSON"}`)
+  }
+  return payload
+}
+
+const notJson = Symbol("not JSON")
+
+/** Some senders begin with a byte order mark, which JSON and forms do not know. */
+const withoutMark = (bytes: Uint8Array): Uint8Array =>
+  bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? bytes.subarray(3) : bytes
+
+// both are UTF-8 by their standards, whatever a `charset` beside them says
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
+
+const decode = (bytes: Uint8Array, what: string): string => {
+  try {
+    return utf8.decode(bytes)
+  } catch {
+    throw new Error(`${what}: the body is not UTF-8. The webhook's \`parse\` can read its bytes`)
+  }
+}
+
+const readForm = (text: string, what: string): unknown => {
+  const fields = new Map<string, string | Array<string>>()
+  for (const pair of text.split("&")) {
+    if (pair === "") continue
+    const end = pair.indexOf("=")
+    const name = unescape(end === -1 ? pair : pair.slice(0, end), what)
+    const value = end === -1 ? "" : unescape(pair.slice(end + 1), what)
+    const earlier = fields.get(name)
+    if (earlier === undefined) fields.set(name, value)
+    else if (typeof earlier === "string") fields.set(name, [earlier, value])
+    else earlier.push(value)
+  }
+  return Object.fromEntries(fields)
+}
+
+/** As forms have it, where a `%` that begins no byte stands for itself. */
+const unescape = (text: string, what: string): string => {
+  const spaced = text.replaceAll("+", " ")
+  if (!spaced.includes("%")) return spaced
+  const bytes = Buffer.from(spaced).toString("latin1")
+  return decode(
+    Buffer.from(
+      bytes.replace(/%([\da-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))),
+      "latin1"
+    ),
+    what
+  )
+}
