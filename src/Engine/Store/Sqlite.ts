@@ -59,6 +59,7 @@ import { listRuns } from "./RunList.ts"
 import { eventNameOf, findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
 import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
+import { findUnsound } from "./Soundness.ts"
 import * as Steering from "./Steering.ts"
 import { readStreamHistory } from "./StreamHistory.ts"
 import { Snapshot } from "./Snapshot.ts"
@@ -772,12 +773,14 @@ const checkAll = (db: DatabaseSync, filename: string): void => {
     for (const row of db.prepare(`PRAGMA integrity_check(${MOST_PROBLEMS})`).iterate()) {
       problems.push(...String(row.integrity_check).split("\n"))
     }
+    if (problems.length === 1 && problems[0] === "ok")
+      problems.splice(0, 1, ...findUnsound(db, MOST_PROBLEMS))
   } catch (error) {
     // it may be too badly damaged to be checked to the end
     if (!isDamage(error)) throw error
     problems.push(storeError("it cannot be read to the end", error).message)
   }
-  if (problems.length === 1 && problems[0] === "ok") return
+  if (problems.length === 0) return
   throw new StoreError(
     `Database "${filename}" is damaged: ${problems
       .filter((line) => line !== "")

@@ -724,4 +724,30 @@ describe("the start", () => {
       assert.match(error.message, /is damaged: .*Restore it from a backup/)
     })
   )
+
+  it.effect(
+    "with a check names the rows that SQLite reads without an error, and that are damaged all the same",
+    () =>
+      Effect.gen(function* () {
+        const filename = yield* newFile
+        const ids = yield* visit(filename, (shop) =>
+          Effect.andThen(shop.register(handles("charge")), startMany(shop, 3))
+        )
+        yield* Effect.scoped(Sqlite.make({ filename, check: true }))
+        change(
+          filename,
+          `UPDATE events SET data = substr(data, 2) WHERE position = (SELECT min(event) FROM runs);
+         DELETE FROM events WHERE position = (SELECT max(event) FROM runs);
+         INSERT INTO steps (run, step_key, seq, name, kind, failed, attempt, started_at, ended_at)
+           VALUES (4711, 'lost:0', 1, 'lost', 'run', 0, 1, 0, 0)`
+        )
+
+        const error = yield* Effect.scoped(Effect.flip(Sqlite.make({ filename, check: true })))
+
+        assert.strictEqual(error.code, "STORE_CORRUPT")
+        assert.match(error.message, /event \S+: `data` is no JSON/)
+        assert.include(error.message, `run ${ids[2]}: its event is missing`)
+        assert.include(error.message, "step lost:0: its run is missing")
+      })
+  )
 })

@@ -7,6 +7,7 @@ import os from "node:os"
 import path from "node:path"
 import process from "node:process"
 import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
+import { makeDice } from "../Plan.ts"
 import { Wire } from "./Wire.ts"
 
 /** A client of the wire, and what it has heard. */
@@ -118,6 +119,18 @@ describe("the wire", () => {
 
     await vi.waitFor(() => assert.isTrue(caller.isClosed && next.isClosed))
     assert.strictEqual(told, "a")
+  })
+
+  it("turns over one bit of what goes to the target, and none of what comes back", async () => {
+    const caller = await connect()
+
+    wire.set({ _tag: "flip", oneIn: 1, dice: makeDice(1) })
+    caller.socket.write("b")
+
+    await vi.waitFor(() => assert.lengthOf(caller.heard, 2))
+    const difference = told.charCodeAt(1) ^ "b".charCodeAt(0)
+    assert.include([1, 2, 4, 8, 16, 32, 64], difference)
+    assert.strictEqual(caller.heard, told)
   })
 
   it("passes on late, in order", async () => {
