@@ -30,7 +30,7 @@ import { IronflowError, isIronflowError, ValidationError } from "../../Errors.ts
 import * as Alarm from "../../Execution/Alarm.ts"
 import { stepResultBytes } from "../../Limits.ts"
 import { CHANNEL_HEADER, CHANNEL_PATH } from "../../Protocol/Http/Channel.ts"
-import { readEngine } from "../../Protocol/Http/Access.ts"
+import { type Access, readEngine } from "../../Protocol/Http/Access.ts"
 import { descriptions as described, type Dialect } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { show } from "../../Show.ts"
@@ -435,7 +435,9 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
 
   const answer = (asked: Asked, path: string, query: string): Effect.Effect<Reply, IronflowError> => {
     const { method, request } = asked
-    if (asked.visitor === undefined) gate.checkOrigin(request)
+    if (asked.visitor === undefined) {
+      gate.checkOrigin(request, () => routes.find(method, path)?.route.access === "public")
+    }
     const preflight = gate.preflight(request)
     if (preflight !== undefined) return Effect.succeed(preflight)
     const found = routes.find(method, path)
@@ -448,6 +450,8 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
       )
     }
     const { route, variables } = found
+    // taking work is a GET
+    if (asked.visitor === undefined && isWork(route.access)) gate.checkEffect(request)
     if (visitor !== undefined) checkCall(visitor, route.access, variables)
     const environment = visitor?.environment ?? DEFAULT_ENVIRONMENT
     const rule = route.access
@@ -536,6 +540,9 @@ const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<R
     }
   ]
 }
+
+const isWork = (rule: Access): boolean =>
+  rule !== "public" && (rule.action === "worker:run" || rule.action === "projection:run")
 
 const refuseStream = (stream: ServerHttp2Stream, { body, status }: FailureResponse): void => {
   // half of an answer cannot be taken back, and nobody hears a stream that is closed
