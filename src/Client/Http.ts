@@ -19,6 +19,7 @@ import {
 import { checkEventVersion } from "../Event.ts"
 import { encodeJson } from "../Json.ts"
 import { checkIdempotencyKey, checkName, checkRunsLimit } from "../Limits.ts"
+import { encodeMetadata } from "../Metadata.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import {
@@ -68,7 +69,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
             ? {}
             : { version: String(checkEventVersion(name, options.version)) }),
           ...idempotencyKey(options.idempotencyKey),
-          metadata: encodeJson(options.metadata, `metadata of ${what}`)
+          metadata: encodeMetadata(`The metadata of ${what}`, options.metadata)
         })
       }),
       (body) =>

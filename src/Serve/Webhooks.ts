@@ -4,7 +4,8 @@ import type { Connection } from "../Client/HttpConnection.ts"
 import { IronflowError, toError } from "../Errors.ts"
 import { checkEventName } from "../Event.ts"
 import { encodeJson, isObject, safeJsonParse } from "../Json.ts"
-import { checkNesting, checkSize, eventBytes, nameLength } from "../Limits.ts"
+import { checkShape } from "../JsonShape.ts"
+import { checkSize, eventBytes, nameLength } from "../Limits.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
 import { show } from "../Show.ts"
 import type { IronflowWebhook, WebhookEvent } from "../Webhook.ts"
@@ -47,7 +48,7 @@ export const receive = (
         catch: (cause) => failure(toError(cause).message, "VERIFY_FAILED", 401, cause)
       })
       const payload = yield* Effect.try({
-        try: () => safeJsonParse<unknown>(checkNesting(`the body of ${what}`, body), notJson),
+        try: () => safeJsonParse<unknown>(checkShape(`the body of ${what}`, body), notJson),
         catch: (cause) => failure(toError(cause).message, "TRANSFORM_FAILED", 400, cause)
       })
       if (payload === notJson) {

@@ -9,7 +9,7 @@ import * as Cause from "effect/Cause"
 import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
 import { IronflowError, isIronflowError, UnauthenticatedError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
-import { checkNesting } from "../../Limits.ts"
+import { checkShape } from "../../JsonShape.ts"
 import { CONNECT_TRANSPORT, engineMessage, workerMessage } from "../../Protocol/Connect/Messages.ts"
 import { type Data, decode, encode } from "../../Protocol/Connect/Wire.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
@@ -295,7 +295,7 @@ const bug = (): IronflowError =>
 
 /** The value of a JSON text in a message. Throws `LimitExceededError`. */
 const read = (what: string, text: unknown): unknown =>
-  typeof text === "string" ? safeJsonParse(checkNesting(what, text)) : undefined
+  typeof text === "string" ? safeJsonParse(checkShape(what, text)) : undefined
 
 const endWith = (stream: ServerHttp2Stream, error?: IronflowError): void => {
   stream.end(endOfStream(error))

@@ -3,7 +3,7 @@ import { isUtf8 } from "node:buffer"
 import type { IncomingMessage } from "node:http"
 import * as Effect from "effect/Effect"
 import { IronflowError, isIronflowError, toError, ValidationError } from "../../Errors.ts"
-import { checkNesting } from "../../Limits.ts"
+import { checkShape } from "../../JsonShape.ts"
 
 export interface BodyLimits {
   readonly maxBytes: number
@@ -88,7 +88,7 @@ export const parseJson = (text: string): Effect.Effect<unknown, IronflowError> =
   Effect.suspend(() => {
     if (text === "") return Effect.succeed({})
     try {
-      return Effect.succeed(JSON.parse(checkNesting("the body", text)))
+      return Effect.succeed(JSON.parse(checkShape("the body", text)))
     } catch (error) {
       if (isIronflowError(error)) return Effect.fail(error)
       return Effect.fail(

@@ -13,7 +13,7 @@ import type { FromClientEncoded } from "effect/rpc/RpcMessage"
 import type * as Scope from "effect/Scope"
 import { type IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
-import { checkNesting } from "../../Limits.ts"
+import { checkShape } from "../../JsonShape.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { JsonFragment } from "../../Protocol/JsonFragment.ts"
@@ -182,7 +182,7 @@ const ID_LENGTH = 64
 
 /** A message of a client; its payload is checked where it is used. Throws `ValidationError` for what is none. */
 const readMessage = (text: string): FromClientEncoded => {
-  const message = safeJsonParse(checkNesting("the message of the worker", text))
+  const message = safeJsonParse(checkShape("the message of the worker", text))
   const bad = (problem: string): ValidationError => new ValidationError(`A message of a worker ${problem}`)
   if (!isObject(message)) throw bad("is a JSON object")
   const { _tag, headers, id, requestId, tag } = message
