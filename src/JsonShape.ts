@@ -87,16 +87,17 @@ const scan = (what: string, text: string, levels: number, counted: Counted): voi
       case OPEN_BRACE:
         if (++level > levels) throw new LimitExceededError(`Nesting of ${what}`, level, jsonDepth, "levels")
         orders[level] = 0
-        if (isClosing(text.charCodeAt(at + 1))) break
-      // what begins with it, or follows a comma
-      // falls through
+        // the first value in it; each other one comes after a comma
+        if (!isClosing(text.charCodeAt(at + 1))) counted.values++
+        break
       case COMMA:
-        if (++counted.values > jsonValues) throw tooMany("values", what, counted.values, jsonValues)
+        counted.values++
         break
       case CLOSE_BRACKET:
       case CLOSE_BRACE:
         if (level > 0) level--
     }
+    if (counted.values > jsonValues) throw tooMany("values", what, counted.values, jsonValues)
   }
 }
 

@@ -8,6 +8,7 @@ import { decodeJson } from "../Json.ts"
 import { readPath } from "../Path.ts"
 import type { FunctionRegistration, JsonText } from "../Protocol/Worker.ts"
 import { matchesPattern } from "../Pattern.ts"
+import { nextEvent } from "../ExpressionBudget.ts"
 import { matchTriggers } from "../Trigger.ts"
 
 /** An event as triggers, match paths and expressions see it. `data` and `metadata` are parsed on first use. */
@@ -76,6 +77,9 @@ export interface Matched {
   readonly warnings: ReadonlyArray<string>
 }
 
+/** Of more expressions that fail for one event nobody is told. */
+const MAX_WARNINGS = 100
+
 /** Names whose candidates are remembered, at most. */
 const CACHED_NAMES = 10_000
 
@@ -127,6 +131,7 @@ export class Registry {
     if (candidates.length === 0 && firing === undefined) return { functions: [], warnings: [] }
     const functions: Array<RegisteredFunction> = firing === undefined ? [] : [firing]
     const warnings: Array<string> = []
+    nextEvent()
     for (const fn of candidates) {
       if (fn === firing) continue
       const { triggers, id } = fn.registration
@@ -135,7 +140,9 @@ export class Registry {
         event
       )
       if (verdict.matched) functions.push(fn)
-      for (const error of verdict.errors) warnings.push(`function "${id}": ${error}`)
+      for (const error of verdict.errors) {
+        if (warnings.length < MAX_WARNINGS) warnings.push(`function "${id}": ${error}`)
+      }
     }
     return { functions, warnings }
   }

@@ -510,11 +510,11 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
 /** What describes the server itself. */
 const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<Route> => {
   let openApi: string | undefined
-  // it needs modules that nothing else in a server does
+  // few ask for it
   const document = Effect.promise(async () => {
     if (openApi === undefined) {
-      const { openApiText } = await import("../../Protocol/Http/Api.ts")
-      openApi = openApiText(SDK_VERSION)
+      const { default: made } = await import("../../Protocol/Http/openapi.json", { with: { type: "json" } })
+      openApi = JSON.stringify({ ...made, info: { ...made.info, version: SDK_VERSION } })
     }
     return openApi
   })
