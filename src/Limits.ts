@@ -51,6 +51,11 @@ export const functionBytes = 256 * 1024
 export const functionsAtOnce = 1000
 /** All functions of one worker or push endpoint, as they are registered. */
 export const registrationBytes = 1024 * 1024
+/** Functions of one environment, deleted ones included that still have runs, and all of them as they are registered. */
+export const functionsOfEnvironment = 10_000
+export const functionsOfEnvironmentBytes = 64 * 1024 * 1024
+/** What all connected workers and push endpoints have registered together. */
+export const connectedBytes = 64 * 1024 * 1024
 /** Triggers or secrets of one function. */
 export const listLength = 256
 /** Labels of a worker; members of the metadata of an event, a function or a consumer group. */
@@ -104,6 +109,18 @@ export const checkEntries = <A extends object>(what: string, value: A): A => {
   const size = Object.keys(value).length
   if (size > entries) throw new LimitExceededError(what, size, entries, "entries")
   return value
+}
+
+/** Throws `LimitExceededError` for more functions than one worker or push endpoint may have. */
+export const checkFunctionCount = ({ length }: ReadonlyArray<unknown>): void => {
+  if (length > functionsAtOnce) {
+    throw new LimitExceededError("The list of functions of one worker", length, functionsAtOnce, "functions")
+  }
+}
+
+/** Throws `LimitExceededError` when `text` has more than `limit` characters. */
+export const checkLength = (what: string, text: string, limit: number): void => {
+  if (text.length > limit) throw new LimitExceededError(what, text.length, limit, "characters")
 }
 
 /**

@@ -206,8 +206,9 @@ describe("an expression that would take long", () => {
 
     expect(runIds).toEqual([])
     expect(stepsTaken() - before).toBeLessThan(MAX_SHARED_STEPS + 2 * MAX_STEPS + MAX_FEW_STEPS)
-    expect(warnings.some((text) => text.includes("given up before it began"))).toBe(true)
-    expect(warnings.length).toBeLessThanOrEqual(101)
+    const told = warnings.filter((text) => text.includes("given up"))
+    expect(told.length).toBeGreaterThan(10)
+    expect(told.length).toBeLessThanOrEqual(100)
   })
 
   it("is a condition of a policy that denies, and says why", async () => {
