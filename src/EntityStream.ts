@@ -6,6 +6,7 @@ import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { checkEventName } from "./Event.ts"
 import { byteLength, encodeJson, isObject } from "./Json.ts"
 import { checkIdempotencyKey, checkName, checkSize, eventBytes, writeBytes, writesAtOnce } from "./Limits.ts"
+import { encodeMetadata } from "./Metadata.ts"
 import { show } from "./Show.ts"
 
 /** What an append expects of its stream: a version, or that there is none yet, or that there is one. */
@@ -126,14 +127,7 @@ export const checkStreamEvent = (event: StreamEventInput): NewStreamEvent => {
   if (!Number.isSafeInteger(version) || version < 1) {
     throw new ValidationError(`The version of ${what} must be an integer from 1 up, got ${show(version)}`)
   }
-  if (event.metadata !== undefined && !isObject(event.metadata)) {
-    throw new ValidationError(`The metadata of ${what} must be an object`)
-  }
-  const metadata = checkSize(
-    `Metadata of ${what}`,
-    encodeJson(event.metadata, `Metadata of ${what}`),
-    eventBytes
-  )
+  const metadata = encodeMetadata(`The metadata of ${what}`, event.metadata)
   const data = encodeJson(event.data, `Data of ${what}`) ?? "{}"
   return {
     name,

@@ -8,7 +8,7 @@
 import type { ASTNode, Environment, EvaluationError, ParseError, TypeError } from "@marcbachmann/cel-js"
 import { cel } from "./Cel.ts"
 import { LimitExceededError, toError, ValidationError } from "./Errors.ts"
-import { BudgetExceeded, boundMemory, countNodes, withinBudget } from "./ExpressionBudget.ts"
+import { BudgetExceeded, boundMemory, countNodes, payForCompiling, withinBudget } from "./ExpressionBudget.ts"
 import { expressionLength } from "./Limits.ts"
 
 /** The names an expression may start from. */
@@ -43,6 +43,7 @@ export const compileExpression = (expression: string, roots: ExpressionRoots): E
   const key = `${roots.join()} ${expression}`
   const known = cache.get(key)
   if (known !== undefined) return known
+  payForCompiling(expression.length)
   const compiled = compile(expression, roots)
   cache.set(key, compiled)
   cachedLength += expression.length
@@ -65,7 +66,8 @@ export const evaluateExpression = (expression: string, variables: ExpressionVari
     )
   } catch (error) {
     // What is stored was checked when it entered; one that is broken all the same must not block the events.
-    return { matched: false, error: toError(error).message }
+    const evaluation = { matched: false, error: toError(error).message }
+    return error instanceof BudgetExceeded ? { ...evaluation, exceeded: true } : evaluation
   }
 }
 

@@ -15,10 +15,16 @@ import type { Environment } from "@marcbachmann/cel-js"
 export const MAX_STEPS = 300_000
 /** All that an evaluation allocates, whether or not it still needs it: texts, lists and maps, in bytes. */
 export const MAX_BYTES = 1_000_000
-/** What all evaluations of one command of the store may take before the others get little: a tenth of a second. */
-export const MAX_SHARED_STEPS = 10 * MAX_STEPS
+/** What all evaluations for one event, or one command of the store, may take before the others get little. */
+export const MAX_SHARED_STEPS = 2 * MAX_STEPS
 /** Enough for what compares some members, and looks through a short list. */
 export const FEW_STEPS = 2000
+/** What those that get little may take together, before no more is evaluated: with the above less than a tenth of a second. */
+export const MAX_FEW_STEPS = MAX_STEPS
+/** What each event of a command adds to that, for commands with many events. */
+const EVENT_STEPS = 1000
+/** What it takes to compile a character of an expression that is not remembered: about a microsecond. */
+const COMPILE_STEPS = 30
 
 let steps = 0
 let limit = MAX_STEPS
@@ -27,6 +33,8 @@ let bytes = 0
 let earlierSteps = 0
 /** Where the steps of the command that is carried out began. */
 let sharedFrom: number | undefined
+/** What the events of the command have added. */
+let added = 0
 let stackTraces: number | undefined
 let lastError: unknown
 
@@ -40,6 +48,9 @@ const tooLong = new BudgetExceeded(
 )
 const tooLongTogether = new BudgetExceeded(
   `it was given up after ${FEW_STEPS} steps, because the expressions that were evaluated just before it have taken long`
+)
+const notBegun = new BudgetExceeded(
+  "it was given up before it began, because the expressions that were evaluated just before it have taken long"
 )
 const tooLarge = new BudgetExceeded(
   `it was given up because it makes more than ${MAX_BYTES} bytes of texts, lists and maps`
@@ -69,11 +80,37 @@ export const stepsTaken = (): number => earlierSteps + steps
 export const together = <A>(command: () => A): A => {
   if (sharedFrom !== undefined) return command()
   sharedFrom = stepsTaken()
+  added = 0
   try {
     return command()
   } finally {
     sharedFrom = undefined
   }
+}
+
+/** Tells that the evaluations which follow are for another event of the same command. */
+export const nextEvent = (): void => {
+  added += EVENT_STEPS
+}
+
+/** How many steps the next evaluation may take. */
+const stepsLeft = (): number => {
+  if (sharedFrom === undefined) return MAX_STEPS
+  const taken = earlierSteps - sharedFrom
+  if (taken <= MAX_SHARED_STEPS + added) return MAX_STEPS
+  // the last one that had all may have begun just before
+  return taken <= MAX_SHARED_STEPS + MAX_STEPS + MAX_FEW_STEPS + added ? FEW_STEPS : 0
+}
+
+/** Pays for the compilation of an expression, where it is one of many. Throws `BudgetExceeded` when there is no room for it. */
+export const payForCompiling = (length: number): void => {
+  if (sharedFrom === undefined) return
+  earlierSteps += steps
+  steps = 0
+  const cost = length * COMPILE_STEPS
+  const left = stepsLeft()
+  if (cost > left) throw left === 0 ? notBegun : tooLongTogether
+  earlierSteps += cost
 }
 
 /** Evaluates within a budget of its own. Throws what the expression throws, or `BudgetExceeded`. */
@@ -83,7 +120,8 @@ export const withinBudget = <Variables>(
 ): unknown => {
   earlierSteps += steps
   steps = 0
-  limit = sharedFrom === undefined || earlierSteps - sharedFrom <= MAX_SHARED_STEPS ? MAX_STEPS : FEW_STEPS
+  limit = stepsLeft()
+  if (limit === 0) throw notBegun
   bytes = 0
   try {
     return evaluate(variables)

@@ -11,8 +11,9 @@ import { DEFAULT_TIMEOUTS } from "./Constants.ts"
 import { type Duration, positiveDuration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
 import type { EventDefinition, IronflowEvent } from "./Event.ts"
-import { encodeJson, isObject } from "./Json.ts"
-import { checkName, listLength, nameLength } from "./Limits.ts"
+import { isObject } from "./Json.ts"
+import { checkName, descriptionLength, listLength, nameLength } from "./Limits.ts"
+import { encodeMetadata } from "./Metadata.ts"
 import type { Logger } from "./Logger.ts"
 import { isPath } from "./Path.ts"
 import type { SecretsClient } from "./Secrets.ts"
@@ -286,10 +287,14 @@ const pathRule = 'a dotted path such as "event.data.customerId"'
 const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
   name: must(
     "name",
-    "a string that is not blank",
-    (value) => typeof value === "string" && value.trim() !== ""
+    `a string of at most ${nameLength} characters that is not blank`,
+    (value) => typeof value === "string" && value.trim() !== "" && value.length <= nameLength
   ),
-  description: must("description", "a string", (value) => typeof value === "string"),
+  description: must(
+    "description",
+    `a string of at most ${descriptionLength} characters`,
+    (value) => typeof value === "string" && value.length <= descriptionLength
+  ),
   triggers: (triggers, label) => {
     must(
       "triggers",
@@ -340,8 +345,7 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
     (value) => typeof value === "string" && retentions.includes(value)
   ),
   metadata: (metadata, label) => {
-    must("metadata", "an object", isObject)(metadata, label)
-    encodeJson(metadata, `${label}: \`metadata\``)
+    encodeMetadata(`${label}: \`metadata\``, metadata)
   }
 }
 

@@ -1,5 +1,6 @@
 /** Values as JSON text: what is stored, sent, and handed back to a handler on replay. */
 import { IronflowError, LimitExceededError, toError, ValidationError } from "./Errors.ts"
+import { checkShape } from "./JsonShape.ts"
 import { jsonDepth } from "./Limits.ts"
 
 /**
@@ -8,7 +9,8 @@ import { jsonDepth } from "./Limits.ts"
  * Dates and other objects with `toJSON` become what that returns, `undefined` members vanish, and `NaN` and infinities
  * become `null`, as `JSON.stringify` does it. What JSON would lose or choke on throws a `ValidationError` that starts
  * with `what` (`result of step "charge"`) and names the path: BigInt, functions, symbols, Map, Set, promises that nobody
- * awaited, cycles, a `toJSON` or getter that throws. Nesting deeper than 100 levels throws `LimitExceededError`.
+ * awaited, cycles, a `toJSON` or getter that throws. Nesting deeper than 100 levels throws `LimitExceededError`, and so do more
+ * values or different names than there may be, see `JsonShape.ts`.
  */
 export const encodeJson = (value: unknown, what: string): string | undefined => {
   switch (typeof value) {
@@ -26,7 +28,9 @@ export const encodeJson = (value: unknown, what: string): string | undefined => 
   try {
     const problem = findProblem(value, 0)
     if (problem !== undefined) throw problemError(problem, value, what)
-    return JSON.stringify(value)
+    const text: string | undefined = JSON.stringify(value)
+    // how deep it is has been seen to
+    return text === undefined ? undefined : checkShape(what, text, Number.POSITIVE_INFINITY)
   } catch (error) {
     if (error instanceof IronflowError) throw error
     throw new ValidationError(`${what} cannot be stored: reading it threw "${toError(error).message}"`, {

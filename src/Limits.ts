@@ -23,6 +23,10 @@ export const historyBytes = 64 * 1024 * 1024
 export const jsonDepth = 100
 /** Levels of a message: those of the data in it, and its own around them. */
 export const messageDepth = jsonDepth + 32
+/** Values in one message, and in one JSON value: a message costs about a tenth of a second at most. */
+export const jsonValues = 500_000
+/** Different names of members in one message, and in one JSON value. */
+export const jsonNames = 100_000
 /** Characters of a name or id: function, event, step, entity, bucket, environment. */
 export const nameLength = 256
 /** Characters of a key: KV, idempotency. */
@@ -39,8 +43,25 @@ export const kvWrites = 100
 export const kvHistory = 64
 /** Runs on one page of a list. */
 export const runsAtOnce = 1000
-/** Triggers or secrets of one function, labels of one worker. */
+/** Characters of what a function says about itself. */
+export const descriptionLength = 4096
+/** One function as it is registered, as JSON text: triggers, metadata and all. */
+export const functionBytes = 256 * 1024
+/** Functions of one worker or push endpoint. */
+export const functionsAtOnce = 1000
+/** All functions of one worker or push endpoint, as they are registered. */
+export const registrationBytes = 1024 * 1024
+/** Functions of one environment, deleted ones included that still have runs, and all of them as they are registered. */
+export const functionsOfEnvironment = 10_000
+export const functionsOfEnvironmentBytes = 64 * 1024 * 1024
+/** What all connected workers and push endpoints have registered together. */
+export const connectedBytes = 64 * 1024 * 1024
+/** Triggers or secrets of one function. */
 export const listLength = 256
+/** Labels of a worker; members of the metadata of an event, a function or a consumer group. */
+export const entries = 256
+/** All labels of a worker, and the metadata of an event, a function or a consumer group, as JSON text. */
+export const metadataBytes = 64 * 1024
 
 const controlCharacter = /\p{Cc}/u
 
@@ -83,6 +104,25 @@ export const checkRunsLimit = (limit: unknown): number => {
   )
 }
 
+/** Returns labels or metadata if they have no more than 256 members. Throws `LimitExceededError`. */
+export const checkEntries = <A extends object>(what: string, value: A): A => {
+  const size = Object.keys(value).length
+  if (size > entries) throw new LimitExceededError(what, size, entries, "entries")
+  return value
+}
+
+/** Throws `LimitExceededError` for more functions than one worker or push endpoint may have. */
+export const checkFunctionCount = ({ length }: ReadonlyArray<unknown>): void => {
+  if (length > functionsAtOnce) {
+    throw new LimitExceededError("The list of functions of one worker", length, functionsAtOnce, "functions")
+  }
+}
+
+/** Throws `LimitExceededError` when `text` has more than `limit` characters. */
+export const checkLength = (what: string, text: string, limit: number): void => {
+  if (text.length > limit) throw new LimitExceededError(what, text.length, limit, "characters")
+}
+
 /**
  * Throws `LimitExceededError` when `text` has more than `limitBytes` bytes of UTF-8. `what` names it as the start of a
  * sentence (`Result of step "charge"`). Returns the text.
@@ -97,58 +137,4 @@ export const checkSize = <Text extends string | undefined>(
   const size = Buffer.byteLength(text)
   if (size > limitBytes) throw new LimitExceededError(what, size, limitBytes, "bytes")
   return text
-}
-
-/**
- * Throws `LimitExceededError` when the JSON text is nested more than `levels` deep: whoever walks through what it says could
- * not. `what` names it as the start of a sentence (`The body`). It is cheap, and stops at the level that is too much. Returns
- * the text, which may be no JSON at all.
- */
-export const checkNesting = (what: string, text: string, levels: number = messageDepth): string => {
-  // each level begins with a bracket, and most texts have fewer
-  if (text.length <= 2 * levels || !hasMoreBrackets(text, levels)) return text
-  let level = 0
-  for (let at = 0; at < text.length; at++) {
-    switch (text.charCodeAt(at)) {
-      case QUOTE:
-        at = endOfString(text, at)
-        break
-      case OPEN_BRACKET:
-      case OPEN_BRACE:
-        if (++level > levels) throw new LimitExceededError(`Nesting of ${what}`, level, jsonDepth, "levels")
-        break
-      case CLOSE_BRACKET:
-      case CLOSE_BRACE:
-        level--
-    }
-  }
-  return text
-}
-
-const hasMoreBrackets = (text: string, most: number): boolean => {
-  let found = 0
-  for (const bracket of "{[") {
-    for (let at = text.indexOf(bracket); at !== -1; at = text.indexOf(bracket, at + 1)) {
-      if (++found > most) return true
-    }
-  }
-  return false
-}
-
-const QUOTE = 0x22
-const BACKSLASH = 0x5c
-const OPEN_BRACKET = 0x5b
-const CLOSE_BRACKET = 0x5d
-const OPEN_BRACE = 0x7b
-const CLOSE_BRACE = 0x7d
-
-/** Where the quote is that ends the string which begins at `start`; the end of the text when there is none. */
-const endOfString = (text: string, start: number): number => {
-  let at = start + 1
-  for (; at < text.length; at++) {
-    const code = text.charCodeAt(at)
-    if (code === QUOTE) break
-    if (code === BACKSLASH) at++
-  }
-  return at
 }

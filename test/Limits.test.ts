@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { LimitExceededError, ValidationError } from "../src/Errors.ts"
-import { checkName, checkNesting, checkSize } from "../src/Limits.ts"
+import { checkName, checkSize } from "../src/Limits.ts"
 
 describe("checkName", () => {
   it.each(["a", "charge card", "größe", "x".repeat(256), "a:b\\c", "__proto__"])("accepts %o", (name) => {
@@ -41,32 +41,5 @@ describe("checkSize", () => {
       () => checkSize("Value", text, limit),
       `Value is too large: ${size} bytes, and the limit is ${limit} bytes`
     )
-  })
-})
-
-describe("checkNesting", () => {
-  const nested = (levels: number): string => "[".repeat(levels) + "]".repeat(levels)
-
-  it.each([
-    ["", 0],
-    ["[]", 1],
-    ["[[],[],[],{}]", 2],
-    [nested(10), 10],
-    [`{"a":"${"[{".repeat(50)}"}`, 1],
-    [`{"a":"\\"${"[".repeat(50)}\\\\","b":[]}`, 2],
-    [`["${"[".repeat(50)}`, 1],
-    [`${"[]".repeat(50)}`, 1]
-  ])("accepts %o at a limit of %d levels", (text, levels) => {
-    assert.strictEqual(checkNesting("the text", text, levels), text)
-  })
-
-  it.each([
-    [nested(11), 10],
-    ['{"a":{"b":[]}}', 2],
-    ["[".repeat(3), 1],
-    ['["\\\\",["\\"",[1]]]', 2]
-  ])("refuses %o at a limit of %d levels", (text, levels) => {
-    assert.throws(() => checkNesting("the text", text, levels), LimitExceededError)
-    assert.throws(() => checkNesting("the text", text, levels), /Nesting of the text .* 100 levels/)
   })
 })

@@ -19,25 +19,30 @@ import {
 import { checkEventVersion } from "../Event.ts"
 import { encodeJson } from "../Json.ts"
 import { checkIdempotencyKey, checkName, checkRunsLimit } from "../Limits.ts"
+import { encodeMetadata } from "../Metadata.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import {
   type ClientApi,
   type EffectKind,
   type EmitOptions,
+  type FunctionInfo,
   isTerminal,
   type PublishOptions,
   type Run,
-  type WaitForRunOptions
+  type WaitForRunOptions,
+  type WorkerInfo
 } from "./Client.ts"
 import { makeEmitSync } from "./EmitSync.ts"
 import * as Answers from "./HttpAnswers.ts"
 import { type Call, checked, done, makeCalls, object, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
+import { callPages } from "./HttpPages.ts"
 
 /** The methods over a connection. */
 export const make = (connection: Connection): ClientApi<EffectKind> => {
-  const { call, withoutEndpoint } = makeCalls(connection)
+  const calls = makeCalls(connection)
+  const { call, withoutEndpoint } = calls
 
   /** The answer is a run. */
   const runCall = (
@@ -68,7 +73,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
             ? {}
             : { version: String(checkEventVersion(name, options.version)) }),
           ...idempotencyKey(options.idempotencyKey),
-          metadata: encodeJson(options.metadata, `metadata of ${what}`)
+          metadata: encodeMetadata(`The metadata of ${what}`, options.metadata)
         })
       }),
       (body) =>
@@ -299,7 +304,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
           )
       ),
     listFunctions: () =>
-      call({
+      callPages<FunctionInfo>(calls, {
         endpoint: endpoints.restFunctions,
         what: "listFunctions()",
         repeatable: true,
@@ -326,7 +331,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
           )
       ),
     listWorkers: () =>
-      call({
+      callPages<WorkerInfo>(calls, {
         endpoint: endpoints.restWorkers,
         what: "listWorkers()",
         repeatable: true,

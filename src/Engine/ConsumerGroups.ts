@@ -23,8 +23,9 @@ import {
   ValidationError
 } from "../Errors.ts"
 import { compileExpression } from "../Expression.ts"
-import { decodeJson, encodeJson, isObject } from "../Json.ts"
+import { decodeJson, isObject } from "../Json.ts"
 import * as Limits from "../Limits.ts"
+import { encodeMetadata } from "../Metadata.ts"
 import { show } from "../Show.ts"
 import { polite } from "./Polite.ts"
 import { GROUP_RETENTION_MS } from "./Retention.ts"
@@ -263,12 +264,8 @@ const checkPattern = (pattern: string): string => {
 const readFilter = (filter: string): string => compileExpression(filter, ["event"]).text
 
 const readMetadata = (metadata: unknown): string => {
-  if (!isObject(metadata)) throw new ValidationError("The metadata of a consumer group must be an object")
-  return Limits.checkSize(
-    "The metadata of a consumer group",
-    encodeJson(metadata, "metadata of a consumer group") ?? "{}",
-    MAX_METADATA
-  )
+  const what = "The metadata of a consumer group"
+  return Limits.checkSize(what, encodeMetadata(what, metadata) ?? "{}", MAX_METADATA)
 }
 
 const readText = (what: string, text: unknown): string => {

@@ -39,6 +39,8 @@ interface Connected {
   readonly limits: WorkerLimits | undefined
   /** How long it lets one turn of each function take, milliseconds; absent when it has no such limit. */
   readonly turnLimits: ReadonlyMap<string, number> | undefined
+  /** Of its registration, see {@link registrationLength}. */
+  readonly length: number
   readonly active: Set<string>
   /** Jobs of another worker that had its id before, and may be at them. */
   left: ReadonlySet<string>
@@ -47,6 +49,10 @@ interface Connected {
   /** Why it cannot be reached. */
   problem: string | undefined
 }
+
+/** Characters of what a worker has registered. */
+export const registrationLength = ({ functions, hostname, labels }: WorkerRegistration): number =>
+  JSON.stringify([functions, hostname, labels]).length
 
 /** How a worker outside this process is connected. */
 export interface RemoteWorkerOptions {
@@ -196,6 +202,7 @@ export class Dispatch {
         options.endsTurns === true
           ? new Map(registration.functions.map((fn) => [fn.id, fn.timeoutMs]))
           : undefined,
+      length: registrationLength(registration),
       active: new Set(),
       left: new Set(),
       credit: 0,
@@ -344,6 +351,13 @@ export class Dispatch {
         maxConcurrentJobs: registration.maxConcurrentJobs,
         activeJobs: active.size
       }))
+  }
+
+  /** Characters of what all workers have registered. */
+  get registeredLength(): number {
+    let length = 0
+    for (const worker of this.#workers.values()) length += worker.length
+    return length
   }
 
   /** Workers and turns of all environments. */

@@ -14,7 +14,14 @@ import type { ClientApi, EffectKind, Run } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions, ReadStreamOptions, StreamsService } from "../Client/Streams.ts"
 import { resolveEnvironment } from "../Environment.ts"
-import { ConnectionError, type IronflowError, type StoreError, ValidationError } from "../Errors.ts"
+import {
+  ConnectionError,
+  type IronflowError,
+  LimitExceededError,
+  type StoreError,
+  ValidationError
+} from "../Errors.ts"
+import * as Limits from "../Limits.ts"
 import type { TurnUpdate } from "../Protocol/Push.ts"
 import {
   type FunctionRegistration,
@@ -33,7 +40,7 @@ import { type Access, type Caller, make as makeAccess, putBootstrapKey } from ".
 import * as Management from "./Access/Management.ts"
 import { servicesIn } from "./ClientServices.ts"
 import type { KvService } from "../Client/Kv.ts"
-import { Dispatch, type RemoteSession, type RemoteWorkerOptions } from "./Dispatch.ts"
+import { Dispatch, type RemoteSession, type RemoteWorkerOptions, registrationLength } from "./Dispatch.ts"
 import { checkRegistration as checkedRegistration } from "./Http/FunctionConfigs.ts"
 import { type EndpointInfo, PushEndpoints } from "./Push/Endpoints.ts"
 import { PushSettings } from "./Push/Settings.ts"
@@ -300,7 +307,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       options: RemoteWorkerOptions
     ) =>
       Effect.gen(function* () {
-        yield* checkRegistration(registration, dispatch)
+        yield* checkRegistration(registration, dispatch, store)
         yield* registerFunctionsOf(registration)
         yield* announceFunctions(registration.environment, registration.functions)
         // another one may have come while the functions were stored
@@ -318,7 +325,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       })
     const registerFunctions = (environment: string, functions: ReadonlyArray<FunctionRegistration>) =>
       Effect.gen(function* () {
-        yield* checkFunctions(functions)
+        yield* checkFunctions(environment, functions, store)
         yield* store.registerFunctions(environment, functions)
         yield* announceFunctions(environment, functions)
         yield* push.sync
@@ -352,7 +359,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       streams: (environment, options) => EngineStreams.make({ store, dispatch }, environment, options),
       connectWorker: (registration, handlers) =>
         Effect.gen(function* () {
-          yield* checkRegistration(registration, dispatch)
+          yield* checkRegistration(registration, dispatch, store)
           yield* Effect.mapError(
             registerFunctionsOf(registration),
             (error) =>
@@ -443,9 +450,50 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
 
 const checkRegistration = (
   registration: WorkerRegistration,
+  dispatch: Dispatch,
+  store: StoreService
+): Effect.Effect<void, ValidationError> =>
+  Effect.andThen(
+    checkId(registration.workerId, dispatch),
+    Effect.andThen(
+      checkFunctions(registration.environment, registration.functions, store),
+      checkRoom(registration, dispatch)
+    )
+  )
+
+/** Everything that a worker says about itself is kept as long as it is there. */
+const checkRoom = (
+  registration: WorkerRegistration,
   dispatch: Dispatch
 ): Effect.Effect<void, ValidationError> =>
-  Effect.andThen(checkId(registration.workerId, dispatch), checkFunctions(registration.functions))
+  accepting(() => {
+    const { hostname, labels, version, workerId } = registration
+    const whose = `of worker "${workerId}"`
+    Limits.checkLength(`The hostname ${whose}`, hostname, Limits.nameLength)
+    Limits.checkLength(`The version ${whose}`, `${version.sdk} ${version.runtime}`, Limits.expressionLength)
+    Limits.checkEntries(`The list of labels ${whose}`, labels)
+    Limits.checkSize(`The labels ${whose}`, JSON.stringify(labels), Limits.metadataBytes)
+    const all = dispatch.registeredLength + registrationLength(registration)
+    if (all > Limits.connectedBytes) {
+      throw new LimitExceededError(
+        "What all connected workers have registered together (stop some of them, or give each fewer functions)",
+        all,
+        Limits.connectedBytes,
+        "characters"
+      )
+    }
+  })
+
+/** Bad input throws `ValidationError`, which becomes the failure; anything else is a bug. */
+const accepting = (check: () => void): Effect.Effect<void, ValidationError> =>
+  Effect.suspend(() => {
+    try {
+      check()
+    } catch (error) {
+      return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
+    }
+    return Effect.void
+  })
 
 const checkId = (workerId: string, dispatch: Dispatch): Effect.Effect<void, ValidationError> =>
   Effect.suspend(() =>
@@ -457,18 +505,28 @@ const checkId = (workerId: string, dispatch: Dispatch): Effect.Effect<void, Vali
   )
 
 const checkFunctions = (
-  functions: ReadonlyArray<FunctionRegistration>
+  environment: string,
+  functions: ReadonlyArray<FunctionRegistration>,
+  store: StoreService
 ): Effect.Effect<void, ValidationError> =>
-  Effect.suspend(() => {
-    try {
-      for (const fn of functions) {
-        for (const [i, trigger] of fn.triggers.entries())
-          checkTrigger(trigger, `Trigger ${i} of function "${fn.id}"`)
-      }
-    } catch (error) {
-      return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
+  accepting(() => {
+    Limits.checkFunctionCount(functions)
+    let all = 0
+    for (const fn of functions) {
+      const what = `Function "${fn.id}" as it is registered`
+      all += Limits.checkSize(what, JSON.stringify(fn), Limits.functionBytes).length
+      for (const [i, trigger] of fn.triggers.entries())
+        checkTrigger(trigger, `Trigger ${i} of function "${fn.id}"`)
     }
-    return Effect.void
+    if (all > Limits.registrationBytes) {
+      throw new LimitExceededError(
+        "The registration of all functions of one worker",
+        all,
+        Limits.registrationBytes,
+        "characters"
+      )
+    }
+    store.checkRoom(environment, functions)
   })
 
 const makeSecrets = (store: StoreService): Effect.Effect<Secrets, ValidationError> =>

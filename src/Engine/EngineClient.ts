@@ -18,6 +18,7 @@ import { checkEventName, checkEventVersion } from "../Event.ts"
 import type { After } from "../Execution/Alarm.ts"
 import { encodeJson } from "../Json.ts"
 import * as Limits from "../Limits.ts"
+import { encodeMetadata } from "../Metadata.ts"
 import { show } from "../Show.ts"
 import { capabilities } from "./Capabilities.ts"
 import type { Dispatch } from "./Dispatch.ts"
@@ -63,17 +64,7 @@ export const make = (
         checkEventName(name)
         const what = `event "${name}"`
         const version = checkEventVersion(name, options.version ?? 1)
-        if (
-          options.metadata !== undefined &&
-          (options.metadata === null || typeof options.metadata !== "object")
-        ) {
-          throw new ValidationError(`The metadata of ${what} must be an object`)
-        }
-        const metadata = Limits.checkSize(
-          `Metadata of ${what}`,
-          encodeJson(options.metadata, `metadata of ${what}`),
-          Limits.eventBytes
-        )
+        const metadata = encodeMetadata(`The metadata of ${what}`, options.metadata)
         return {
           environment,
           name,

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import { LimitExceededError, ValidationError } from "../Errors.ts"
 import * as Limits from "../Limits.ts"
+import type { Reply } from "./Http/Route.ts"
 import { nextTurn } from "./Polite.ts"
 
 export interface Page<A> {
@@ -65,6 +66,48 @@ export const allAsJson = <A, E>(
     }
     return { text: pages.join(","), count }
   })
+
+/** Characters of a page of a list whose items may be long, besides its last item. */
+const PAGE_LENGTH = 1024 * 1024
+/** Items that are encoded in one turn of the event loop, when all are asked for. */
+const ITEMS_A_TURN = 100
+
+/**
+ * The answer to a request for a list that is in memory: a page of it by id, or without a `limit` all of it in its order. `encode`
+ * makes an item. Fails as {@link allAsJson} does.
+ */
+export const listReply = <A extends { readonly id: string }>(
+  name: string,
+  items: ReadonlyArray<A>,
+  page: PageQuery | undefined,
+  encode: (item: A) => unknown
+): Effect.Effect<Reply, LimitExceededError> => {
+  if (page === undefined) {
+    return Effect.map(
+      allAsJson(`all ${name}`, (after) =>
+        Effect.sync(() => {
+          const begin = Number(after)
+          const end = begin + ITEMS_A_TURN
+          return {
+            items: items.slice(begin, end).map(encode),
+            ...(end < items.length ? { nextCursor: String(end) } : {})
+          }
+        })
+      ),
+      ({ text }) => ({ status: 200, text: `{"${name}":[${text}]}` })
+    )
+  }
+  const left = items.filter(({ id }) => id > page.after).sort((one, other) => (one.id < other.id ? -1 : 1))
+  const texts: Array<string> = []
+  let length = 0
+  while (texts.length < Math.min(page.limit, left.length) && length < PAGE_LENGTH) {
+    const text = JSON.stringify(encode(left[texts.length]!))
+    length += text.length
+    texts.push(text)
+  }
+  const next = left.length > texts.length ? `,"nextCursor":${JSON.stringify(left[texts.length - 1]!.id)}` : ""
+  return Effect.succeed({ status: 200, text: `{"${name}":[${texts.join(",")}]${next}}` })
+}
 
 export interface PageQuery {
   readonly after: string

@@ -8,6 +8,9 @@ import { decodeJson } from "../Json.ts"
 import { readPath } from "../Path.ts"
 import type { FunctionRegistration, JsonText } from "../Protocol/Worker.ts"
 import { matchesPattern } from "../Pattern.ts"
+import { LimitExceededError } from "../Errors.ts"
+import { nextEvent } from "../ExpressionBudget.ts"
+import { functionsOfEnvironment, functionsOfEnvironmentBytes } from "../Limits.ts"
 import { matchTriggers } from "../Trigger.ts"
 
 /** An event as triggers, match paths and expressions see it. `data` and `metadata` are parsed on first use. */
@@ -76,6 +79,9 @@ export interface Matched {
   readonly warnings: ReadonlyArray<string>
 }
 
+/** Of more expressions that fail for one event nobody is told. */
+const MAX_WARNINGS = 100
+
 /** Names whose candidates are remembered, at most. */
 const CACHED_NAMES = 10_000
 
@@ -85,10 +91,51 @@ export class Registry {
   /** Environment and event name to the functions that have a trigger for the name, whatever its expression. */
   readonly #candidates = new Map<string, ReadonlyArray<RegisteredFunction>>()
 
+  /** Characters of all that is registered in an environment. */
+  readonly #lengths = new Map<string, number>()
+
   /** Whether a function wants an audit record of its runs. */
   hasRecorded = false
 
+  /**
+   * Throws `LimitExceededError` when the environment would have more functions than it may, or larger ones. What is there stays, and
+   * may be registered again as it is.
+   */
+  checkRoom(environment: string, registrations: ReadonlyArray<FunctionRegistration>): void {
+    const functions = this.#byId.get(environment)
+    const isNew = registrations.filter(({ id }) => functions?.has(id) !== true)
+    const count = (functions?.size ?? 0) + isNew.length
+    const what = `of environment "${environment}"`
+    if (isNew.length > 0 && count > functionsOfEnvironment) {
+      throw new LimitExceededError(
+        `The list of functions ${what} (delete those that are gone from the code)`,
+        count,
+        functionsOfEnvironment,
+        "functions"
+      )
+    }
+    const before = this.#lengths.get(environment) ?? 0
+    let after = before
+    for (const registration of registrations) {
+      after += lengthOf(registration) - lengthOf(functions?.get(registration.id)?.registration)
+    }
+    if (after > before && after > functionsOfEnvironmentBytes) {
+      throw new LimitExceededError(
+        `The registration of all functions ${what}`,
+        after,
+        functionsOfEnvironmentBytes,
+        "characters"
+      )
+    }
+  }
+
   put(fn: RegisteredFunction): void {
+    const { environment, registration } = fn
+    const before = this.#byId.get(environment)?.get(registration.id)?.registration
+    this.#lengths.set(
+      environment,
+      (this.#lengths.get(environment) ?? 0) + lengthOf(registration) - lengthOf(before)
+    )
     if (fn.registration.recording === true) this.hasRecorded = true
     this.#byKey.set(fn.key, fn)
     let functions = this.#byId.get(fn.environment)
@@ -127,6 +174,7 @@ export class Registry {
     if (candidates.length === 0 && firing === undefined) return { functions: [], warnings: [] }
     const functions: Array<RegisteredFunction> = firing === undefined ? [] : [firing]
     const warnings: Array<string> = []
+    nextEvent()
     for (const fn of candidates) {
       if (fn === firing) continue
       const { triggers, id } = fn.registration
@@ -135,7 +183,9 @@ export class Registry {
         event
       )
       if (verdict.matched) functions.push(fn)
-      for (const error of verdict.errors) warnings.push(`function "${id}": ${error}`)
+      for (const error of verdict.errors) {
+        if (warnings.length < MAX_WARNINGS) warnings.push(`function "${id}": ${error}`)
+      }
     }
     return { functions, warnings }
   }
@@ -153,6 +203,9 @@ export class Registry {
     return candidates
   }
 }
+
+const lengthOf = (registration: FunctionRegistration | undefined): number =>
+  registration === undefined ? 0 : JSON.stringify(registration).length
 
 /** Whether the engine calls an endpoint for the function's turns. */
 export const isPushed = ({ endpointUrl, mode }: FunctionRegistration): boolean =>

@@ -26,7 +26,7 @@ import {
 } from "../Errors.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { checkNesting } from "../Limits.ts"
+import { checkShape } from "../JsonShape.ts"
 import { type Description, PUSH_TURNS_VERSION, type TurnRequest } from "../Protocol/Push.ts"
 import { toRegistration } from "../Protocol/Registration.ts"
 import type { Job } from "../Protocol/Worker.ts"
@@ -218,7 +218,7 @@ class Handler {
       const body = yield* Effect.try({
         try: () =>
           safeJsonParse<unknown>(
-            checkNesting("the body of the request", Buffer.from(bytes).toString("utf8")),
+            checkShape("the body of the request", Buffer.from(bytes).toString("utf8")),
             notJson
           ),
         catch: (cause) =>

@@ -1,6 +1,6 @@
 /** What the body of a webhook's request stands for: JSON, or the fields of a form. */
 import { safeJsonParse } from "../Json.ts"
-import { checkNesting } from "../Limits.ts"
+import { checkShape } from "../JsonShape.ts"
 import type { WebhookRequest } from "../Webhook.ts"
 
 /** Throws an error that says what the body is instead. */
@@ -12,7 +12,7 @@ export const readPayload = ({ bytes, headers }: WebhookRequest, what: string): u
   const text = decode(withoutMark(bytes), what)
   // curl, for one, calls everything a form
   if (mediaType === "application/x-www-form-urlencoded" && !/^\s*[[{]/.test(text)) return readForm(text, what)
-  const payload = safeJsonParse<unknown>(checkNesting(`the body of ${what}`, text), notJson)
+  const payload = safeJsonParse<unknown>(checkShape(`the body of ${what}`, text), notJson)
   if (payload === notJson) {
     throw new Error(`${what}: the body is ${bytes.length === 0 ? "empty" : "not JSON"}`)
   }

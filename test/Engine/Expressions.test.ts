@@ -11,6 +11,7 @@ import { afterEach, describe, expect, it, vi } from "vitest"
 import {
   FEW_STEPS,
   MAX_BYTES,
+  MAX_FEW_STEPS,
   MAX_SHARED_STEPS,
   MAX_STEPS,
   spent,
@@ -177,6 +178,37 @@ describe("an expression that would take long", () => {
       "because the expressions that were evaluated just before it have taken long"
     )
     expect(stepsTaken() - before).toBeLessThan(MAX_SHARED_STEPS + MAX_STEPS + 61 * 2 * FEW_STEPS)
+  })
+
+  it("is one of hundreds for an event, which together take as long as a few, and a warning says so", async () => {
+    const { engine, serverUrl, warnings } = await start()
+    // each goes on as long as it may with little, and all are more text than is remembered compiled
+    const expensive = (i: number): string =>
+      Array.from({ length: 20 }, (_, j) => `event.data.list.all(x, x != -${1 + i * 20 + j})`).join(" && ")
+    const functions = Array.from({ length: 20 }, (_, f) => ({
+      id: `expensive-${f}`,
+      triggers: Array.from({ length: 40 }, (_, t) => ({
+        event: "order.placed",
+        expression: `!(${expensive(f * 40 + t)})`
+      }))
+    }))
+    for (const fn of functions) {
+      const registered = await fetch(`${serverUrl}/ironflow.v1.IronflowService/RegisterFunction`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(fn)
+      })
+      expect(registered.status).toBe(200)
+    }
+
+    const before = stepsTaken()
+    const { runIds } = await engine.client.emit("order.placed", data)
+
+    expect(runIds).toEqual([])
+    expect(stepsTaken() - before).toBeLessThan(MAX_SHARED_STEPS + 2 * MAX_STEPS + MAX_FEW_STEPS)
+    const told = warnings.filter((text) => text.includes("given up"))
+    expect(told.length).toBeGreaterThan(10)
+    expect(told.length).toBeLessThanOrEqual(100)
   })
 
   it("is a condition of a policy that denies, and says why", async () => {

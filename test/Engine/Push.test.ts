@@ -7,7 +7,7 @@ import { join } from "node:path"
 import { createClient, createFunction, createWorker, serve, ValidationError } from "@ironflow/node"
 import { type IronflowEngine, type PushConfig, startEngine } from "@ironflow/node/engine"
 import { afterEach, describe, expect, it, vi } from "vitest"
-import { isPublicAddress } from "../../src/Engine/Push/Post.ts"
+import { isPublicAddress } from "../../src/Engine/Push/PublicAddress.ts"
 import { FaultyNetwork } from "../Worker/FaultyNetwork.ts"
 import { listen, registerEndpoint, SIGNING_KEY } from "../Serve/Hosts.ts"
 
@@ -196,25 +196,51 @@ describe("registering", () => {
   })
 })
 
+/** One address of each row of the registries of IANA, and of what lies outside of them. */
 it("tells public addresses from others", () => {
-  for (const address of ["8.8.8.8", "1.1.1.1", "172.32.0.1", "2606:4700::1111"]) {
+  for (const address of [
+    "8.8.8.8",
+    "1.1.1.1",
+    "172.32.0.1",
+    "192.0.1.1",
+    "192.88.98.1",
+    "192.31.196.1",
+    "192.52.193.1",
+    "192.175.48.1",
+    "2001:200::1",
+    "2001:4860:4860::8888",
+    "2606:4700::1111",
+    "2620:4f:8000::1",
+    "2a00:1450::1"
+  ]) {
     expect([address, isPublicAddress(address)]).toEqual([address, true])
   }
   for (const address of [
-    "127.0.0.1",
+    "0.0.0.0",
+    "0.1.2.3",
     "10.1.2.3",
+    "100.64.0.1",
+    "127.0.0.1",
+    "169.254.169.254",
     "172.16.0.1",
     "172.31.255.255",
+    "192.0.0.1",
+    "192.0.0.8",
+    "192.0.0.9",
+    "192.0.0.170",
+    "192.0.2.1",
+    "192.88.99.1",
+    "192.88.99.2",
     "192.168.0.1",
-    "169.254.169.254",
-    "100.64.0.1",
-    "0.0.0.0",
+    "198.18.0.1",
+    "198.19.255.255",
+    "198.51.100.1",
+    "203.0.113.1",
     "224.0.0.1",
+    "240.0.0.1",
     "255.255.255.255",
     "::1",
     "::",
-    "fe80::1",
-    "fd00::1",
     "::ffff:10.0.0.1",
     "::ffff:8.8.8.8",
     "::ffff:808:808",
@@ -222,7 +248,30 @@ it("tells public addresses from others", () => {
     "::7f00:1",
     "::ffff:0:8.8.8.8",
     "64:ff9b::a00:1",
+    "64:ff9b:1::a00:1",
+    "100::1",
+    "100:0:0:1::1",
+    "1fff::1",
+    "2001::1",
+    "2001:1::1",
+    "2001:2::1",
+    "2001:3::1",
+    "2001:4:112::1",
+    "2001:10::1",
+    "2001:20::1",
+    "2001:30::1",
+    "2001:db8::1",
     "2002:a00:1::",
+    "3fff::1",
+    "4000::1",
+    "5f00::1",
+    "fc00::1",
+    "fd00::1",
+    "fe80::1",
+    "fe80::1%lo",
+    "2606:4700::1111%eth0",
+    "fec0::1",
+    "ff02::1",
     "no address"
   ]) {
     expect([address, isPublicAddress(address)]).toEqual([address, false])

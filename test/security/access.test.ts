@@ -453,6 +453,24 @@ it("a channel closes when the call that has ended its key, and those beside it, 
   assert.strictEqual(await closed, 1008)
 })
 
+it("the first key has no end, which is refused and leaves the server as it was", async () => {
+  const keys = await started(Keys.open())
+  const anybody = { key: "" }
+
+  const refused = await keys.send("POST", "/api/v1/apikeys", { name: "ci", expires_in: "1h" }, anybody)
+
+  assert.strictEqual(refused.status, 400)
+  assert.include(JSON.stringify(refused.body), "The first API key must not expire")
+  assert.include(JSON.stringify(refused.body), "ironflow apikeys create admin")
+  assert.strictEqual((await keys.send("GET", "/api/v1/apikeys", undefined, anybody)).status, 200)
+  const first = await keys.ok(keys.send("POST", "/api/v1/apikeys", { name: "admin" }, anybody))
+  assert.strictEqual(first.env_id, "*")
+  const second = { name: "ci", expires_in: "1h" }
+  assert.isString(
+    (await keys.ok(keys.send("POST", "/api/v1/apikeys", second, { key: first.key }))).expires_at
+  )
+})
+
 it("of those who make the first key at once all but one are refused", async () => {
   const keys = await started(Keys.open())
   const { frames, socket } = await keys.socket("/api/v1/channel", "")

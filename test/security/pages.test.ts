@@ -102,6 +102,37 @@ const cases: ReadonlyArray<readonly [string, Headers, number]> = [
     403
   ],
   [
+    "an image in a page of somebody else",
+    { host: "127.0.0.1:9123", "sec-fetch-site": "cross-site", "sec-fetch-dest": "image" },
+    403
+  ],
+  [
+    "an image in a page of another port or subdomain",
+    { host: "127.0.0.1:9123", "sec-fetch-site": "same-site", "sec-fetch-dest": "image" },
+    403
+  ],
+  [
+    "a link in a page of somebody else",
+    {
+      host: "127.0.0.1:9123",
+      "sec-fetch-site": "cross-site",
+      "sec-fetch-mode": "navigate",
+      "sec-fetch-dest": "document"
+    },
+    403
+  ],
+  [
+    "somebody who enters the address",
+    {
+      host: "127.0.0.1:9123",
+      "sec-fetch-site": "none",
+      "sec-fetch-mode": "navigate",
+      "sec-fetch-dest": "document"
+    },
+    200
+  ],
+  ["a page of its own that reads", { host: "127.0.0.1:9123", "sec-fetch-site": "same-origin" }, 200],
+  [
     "a page under the name of a compose service",
     { host: "ironflow:9123", ...fromPage("http://ironflow:9123") },
     403
@@ -140,6 +171,96 @@ describe.each(modes)("%s", (_mode, options, key) => {
     assert.match(text, /^HTTP\/1\.1 400 /)
     assert.include(text, "two hosts")
   })
+})
+
+describe.each(modes)("%s", (_mode, options, key) => {
+  const authorization: Headers = key === undefined ? {} : { authorization: `Bearer ${key}` }
+
+  it("a request over HTTP/2 whose host is not its authority is refused, whatever page it comes from", async () => {
+    const { port } = await serve({ ...options, corsOrigins: ["https://app.example.com"] })
+    const session = http2.connect(`http://127.0.0.1:${port}`)
+    for (const origin of [undefined, "https://app.example.com", "https://evil.example.com", "null", "x"]) {
+      const request = session.request({
+        ":path": "/api/v1/functions",
+        ":authority": "localhost:9123",
+        host: "127.0.0.1:9123",
+        ...(origin === undefined ? {} : { origin }),
+        ...authorization
+      })
+      let text = ""
+      request.on("data", (chunk) => (text += chunk))
+      const [answer] = await once(request, "response")
+      await once(request, "close")
+      assert.strictEqual(answer[":status"], 400, origin)
+      assert.isUndefined(answer["access-control-allow-origin"])
+      assert.include(text, "names two hosts")
+    }
+    session.destroy()
+  })
+
+  it.each([
+    [
+      "a host that is not answered",
+      { host: "evil.example.com:9123", origin: "http://evil.example.com:9123" }
+    ],
+    [
+      "a host that is not answered, of a page that is",
+      { host: "evil.example.com:9123", origin: "https://app.example.com" }
+    ],
+    ["a page that is not answered", { host: "127.0.0.1:9123", origin: "https://evil.example.com" }]
+  ])("the refusal of %s lets no page read it", async (_name, headers) => {
+    const { port } = await serve({ ...options, corsOrigins: ["https://app.example.com"] })
+    for (const method of ["GET", "OPTIONS"]) {
+      const request = http.request({
+        host: "127.0.0.1",
+        port,
+        method,
+        path: "/api/v1/functions",
+        headers: { ...headers, "access-control-request-method": "GET", ...authorization }
+      })
+      request.end()
+      const [response] = await once(request, "response")
+      response.resume()
+      assert.strictEqual(response.statusCode, 403)
+      assert.notProperty(response.headers, "access-control-allow-origin")
+    }
+  })
+
+  it("a link of another site leads to what is public, and an image to nothing", async () => {
+    const { port } = await serve(options)
+    const ask = async (headers: Headers): Promise<number> => {
+      const request = http.get({ host: "127.0.0.1", port, path: "/health", headers })
+      const [response] = await once(request, "response")
+      response.resume()
+      return response.statusCode
+    }
+    const site = { "sec-fetch-site": "cross-site" }
+    const link = { ...site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document" }
+    const frame = { ...site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe" }
+    const image = { ...site, "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image" }
+
+    assert.deepStrictEqual([await ask(link), await ask(frame), await ask(image)], [200, 403, 403])
+  })
+})
+
+it("a browser that does not say for which page it asks takes no work", async () => {
+  const { port } = await serve({ insecure: true, host: "0.0.0.0" })
+  const take = async (userAgent: string): Promise<number> => {
+    const request = http.get({
+      host: "127.0.0.1",
+      port,
+      path: "/api/v1/workers/worker-1/jobs",
+      headers: { host: "192.168.1.5:9123", "user-agent": userAgent }
+    })
+    const [response] = await once(request, "response")
+    response.resume()
+    return response.statusCode
+  }
+
+  assert.deepStrictEqual(
+    [await take("Mozilla/5.0 (X11; Linux) Firefox/140.0"), await take("ironflow-go/1.0")],
+    [403, 404]
+  )
 })
 
 it("a browser that reads under a name which was made to point here is known where there are no keys", async () => {

@@ -9,7 +9,7 @@ import * as Cause from "effect/Cause"
 import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
 import { IronflowError, isIronflowError, UnauthenticatedError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
-import { checkNesting } from "../../Limits.ts"
+import { checkShape } from "../../JsonShape.ts"
 import {
   callSealedWith,
   CONNECT_TRANSPORT,
@@ -300,10 +300,10 @@ class ConnectStream {
 const bug = (): IronflowError =>
   new IronflowError("The engine failed because of a bug; its log has the details")
 
-/** The value of a JSON text in a message. Throws an `IronflowError` for one that is damaged, or too deep. */
+/** The value of a JSON text in a message. Throws an `IronflowError` for one that is damaged, or larger or deeper than a message may be. */
 const read = (what: string, text: unknown, about?: string): unknown =>
   typeof text === "string"
-    ? readSealed(text, (text) => safeJsonParse(checkNesting(what, text)), about)
+    ? readSealed(text, (text) => safeJsonParse(checkShape(what, text)), about)
     : undefined
 
 const endWith = (stream: ServerHttp2Stream, error?: IronflowError): void => {

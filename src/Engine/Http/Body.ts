@@ -3,7 +3,7 @@ import { isUtf8 } from "node:buffer"
 import type { IncomingMessage } from "node:http"
 import * as Effect from "effect/Effect"
 import { IronflowError, isIronflowError, toError, ValidationError } from "../../Errors.ts"
-import { checkNesting } from "../../Limits.ts"
+import { checkShape } from "../../JsonShape.ts"
 import { readSealed } from "../../Protocol/Seal.ts"
 
 export interface BodyLimits {
@@ -95,7 +95,7 @@ export const parseJson = (
     if (text === "") return Effect.succeed({})
     const read = (text: string): unknown => {
       if (!isText) throw new ValidationError("The body is not UTF-8: JSON is sent as UTF-8")
-      return JSON.parse(checkNesting("the body", text))
+      return JSON.parse(checkShape("the body", text))
     }
     try {
       return Effect.succeed(mayBeSealed === true ? readSealed(text, read) : read(text))

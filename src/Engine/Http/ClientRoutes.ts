@@ -30,6 +30,7 @@ import { mayHaveEvent } from "../Access/WorkerAccess.ts"
 import { capabilities } from "../Capabilities.ts"
 import type { EngineService } from "../Engine.ts"
 import type { GiveUp, ReceivedEmitOptions } from "../EngineClient.ts"
+import { listReply, readPageQuery } from "../Pages.ts"
 import { listEvents } from "./EventList.ts"
 import { checkRegistering, toRegistration } from "./FunctionConfigs.ts"
 import { projectionRoutes } from "./ProjectionRoutes.ts"
@@ -230,37 +231,57 @@ export const clientRoutes = (
       Effect.map(findFunction(api, id), (fn) => json(fn))
     ),
     asking("listFunctions", (api, call) =>
-      Effect.map(api.listFunctions(), (all) => {
+      Effect.flatMap(api.listFunctions(), (all) => {
         const functions = all.filter(({ id }) => call.shows(id))
-        return json(functions.length === 0 ? {} : { functions, totalCount: functions.length })
+        const { length } = functions
+        if (length === 0) return Effect.succeed(json({}))
+        return Effect.map(
+          listReply("functions", functions, undefined, (fn) => fn),
+          ({ text = "", ...reply }) => ({ ...reply, text: `${text.slice(0, -1)},"totalCount":${length}}` })
+        )
       })
     ),
     asking("restFunctions", (api, call) =>
-      Effect.map(api.listFunctions(), (functions) =>
-        json({ functions: functions.filter(({ id }) => call.shows(id)) })
+      Effect.flatMap(
+        checked(() => readPageQuery(call.query, LIST_PAGE)),
+        (page) =>
+          Effect.flatMap(api.listFunctions(), (functions) =>
+            listReply(
+              "functions",
+              functions.filter(({ id }) => call.shows(id)),
+              page,
+              (fn) => fn
+            )
+          )
       )
     ),
     asking("deleteFunction", (api, call) =>
       Effect.map(api.deleteFunction(variable(call, "id")), () => json({}))
     ),
     asking("restWorkers", (api, call) =>
-      Effect.map(api.listWorkers(), (workers) =>
-        json({
-          workers: workers
-            .filter(({ id }) => call.shows(id))
-            .map((worker) => ({
-              id: worker.id,
-              hostname: worker.hostname,
-              function_ids: worker.functionIds.filter(
-                (id) => call.caller?.isNotDenied("function:read", `function:${id}`, call.environment) ?? true
-              ),
-              max_concurrent: worker.maxConcurrentJobs,
-              labels: worker.labels,
-              active_jobs: worker.activeJobs,
-              registered_at: worker.registeredAt,
-              transport: worker.transport
-            }))
-        })
+      Effect.flatMap(
+        checked(() => readPageQuery(call.query, LIST_PAGE)),
+        (page) =>
+          Effect.flatMap(api.listWorkers(), (workers) =>
+            listReply(
+              "workers",
+              workers.filter(({ id }) => call.shows(id)),
+              page,
+              (worker) => ({
+                id: worker.id,
+                hostname: worker.hostname,
+                function_ids: worker.functionIds.filter(
+                  (id) =>
+                    call.caller?.isNotDenied("function:read", `function:${id}`, call.environment) ?? true
+                ),
+                max_concurrent: worker.maxConcurrentJobs,
+                labels: worker.labels,
+                active_jobs: worker.activeJobs,
+                registered_at: worker.registeredAt,
+                transport: worker.transport
+              })
+            )
+          )
       )
     ),
     asking("info", (api) =>
@@ -301,6 +322,9 @@ export const clientRoutes = (
     ...accessRoutes(engine)
   ]
 }
+
+/** Functions or workers on one page, at most. */
+const LIST_PAGE = 1000
 
 const nonEmpty = (text: string | undefined): string | undefined => (text === "" ? undefined : text)
 

@@ -5,6 +5,7 @@ import { checkEndpointUrl } from "../Push/Settings.ts"
 import { createFunction } from "../../Function.ts"
 import type { RegisterFunctionRequest } from "../../Protocol/Http/Schemas.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
+import { checkLength, nameLength } from "../../Limits.ts"
 import { checkGets } from "../Access/WorkerAccess.ts"
 import type { Call } from "./Route.ts"
 
@@ -12,6 +13,7 @@ import type { Call } from "./Route.ts"
 export const checkRegistration = (registration: FunctionRegistration): FunctionRegistration => {
   const { timeoutMs, codeHash: _, endpointUrl, ...config } = registration
   if (endpointUrl !== undefined) checkEndpointUrl(endpointUrl)
+  checkLength(`The code hash of function "${registration.id}"`, registration.codeHash, nameLength)
   createFunction({ ...config, timeout: timeoutMs }, () => undefined)
   return registration
 }

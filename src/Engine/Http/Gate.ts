@@ -7,7 +7,13 @@
 import type { IncomingHttpHeaders } from "node:http"
 import { isIP } from "node:net"
 import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
-import { LimitExceededError, UnauthenticatedError, UnauthorizedError, ValidationError } from "../../Errors.ts"
+import {
+  isIronflowError,
+  LimitExceededError,
+  UnauthenticatedError,
+  UnauthorizedError,
+  ValidationError
+} from "../../Errors.ts"
 import { checkName, keyLength, writesAtOnce } from "../../Limits.ts"
 import type { Access as Rule, Subject } from "../../Protocol/Http/Access.ts"
 import { CHANNEL_HEADER } from "../../Protocol/Http/Channel.ts"
@@ -53,10 +59,12 @@ export class Gate {
 
   /**
    * Throws `UnauthorizedError` for a request that a page has sent which is not answered, whether or not there are keys. A name
-   * that somebody else has made to point here is found out by the host, since a page cannot say another one than its own.
+   * that somebody else has made to point here is found out by the host, since a page cannot say another one than its own. Images,
+   * forms and links of other sites ask without an origin: of these only a link to what is public is followed.
    */
-  checkOrigin({ headers, rawHeaders }: Arrival): void {
-    const host = oneHost(headers, rawHeaders)
+  checkOrigin(arrival: Arrival, isPublic: () => boolean = () => false): void {
+    const { headers } = arrival
+    const host = oneHost(arrival)
     const { origin } = headers
     if (!this.#isFromPage(headers)) return
     if (!this.#allowsHost(host)) {
@@ -65,9 +73,28 @@ export class Gate {
           "Use 127.0.0.1, localhost or its address, or add the name to `allowedHosts`"
       )
     }
-    if (origin === undefined || this.#answers(headers)) return
+    if (origin === undefined) {
+      if (!isOfOtherSite(headers) || (isNavigation(arrival) && isPublic())) return
+      throw new UnauthorizedError(
+        "This engine does not answer what a page of another site asks for without saying which page it is: " +
+          "open the address by itself, or let a page of one of `corsOrigins` ask for it with `fetch`"
+      )
+    }
+    if (this.#answers(arrival)) return
     throw new UnauthorizedError(
       `This engine does not answer pages of "${origin.slice(0, 256)}": add it to \`corsOrigins\``
+    )
+  }
+
+  /**
+   * Throws `UnauthorizedError` for a request of a browser that says nothing about the page it is sent for, as one without TLS does
+   * when a page of another site shows an image from there. It reads nothing, and what it does would be done.
+   */
+  checkEffect({ headers }: Arrival): void {
+    if (headers["user-agent"]?.startsWith("Mozilla/") !== true) return
+    if (headers.origin !== undefined || headers["sec-fetch-site"] !== undefined) return
+    throw new UnauthorizedError(
+      "This engine does not let a browser do this that does not say for which page it asks"
     )
   }
 
@@ -112,10 +139,16 @@ export class Gate {
     }
   }
 
-  /** Headers that let the page which sent the request read the answer. */
-  corsHeaders({ headers }: Arrival): { readonly [name: string]: string } | undefined {
-    const { origin } = headers
-    if (origin === undefined || !this.#answers(headers)) return undefined
+  /** Headers that let the page which sent the request read the answer; none for one that is refused. */
+  corsHeaders(arrival: Arrival): { readonly [name: string]: string } | undefined {
+    const { origin } = arrival.headers
+    if (origin === undefined) return undefined
+    try {
+      this.checkOrigin(arrival)
+    } catch (error) {
+      if (isIronflowError(error)) return undefined
+      throw error
+    }
     return {
       "access-control-allow-origin": origin,
       "access-control-expose-headers": `etag, ${CHANNEL_HEADER}`,
@@ -148,10 +181,10 @@ export class Gate {
   }
 
   /** Whether the origin of the request is one that is answered. */
-  #answers(headers: IncomingHttpHeaders): boolean {
-    const { origin = "" } = headers
+  #answers(arrival: Arrival): boolean {
+    const { origin = "" } = arrival.headers
     if (this.#options.corsOrigins.includes(origin)) return true
-    const host = oneHost(headers)
+    const host = oneHost(arrival)
     if (host === undefined || !URL.canParse(origin)) return false
     // its own pages
     if (isSameHost(new URL(origin).host, host, new URL(origin).protocol)) return true
@@ -242,18 +275,29 @@ const bearer = (authorization: string | undefined): string | undefined =>
 export const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host)
 
+/** Whether a browser says that the page is one of another site, or may be. */
+const isOfOtherSite = (headers: IncomingHttpHeaders): boolean => {
+  const site = headers["sec-fetch-site"]
+  return site !== undefined && site !== "same-origin" && site !== "none"
+}
+
+/** Whether somebody goes there, in a tab of their own. */
+const isNavigation = ({ headers, method = "GET" }: Arrival): boolean =>
+  method === "GET" && headers["sec-fetch-mode"] === "navigate" && headers["sec-fetch-dest"] === "document"
+
 /** The host of a request, which HTTP/2 calls the authority. Throws `ValidationError` when it names two. */
-const oneHost = (
-  headers: IncomingHttpHeaders,
-  rawHeaders: ReadonlyArray<string> = []
-): string | undefined => {
+const oneHost = ({ headers, rawHeaders = [] }: Arrival): string | undefined => {
   const authority = headers[":authority"]
   let hosts = typeof authority === "string" && (headers.host ?? authority) !== authority ? 2 : 0
   // Node keeps the first one
   for (let i = 0; i < rawHeaders.length; i += 2) {
     if (rawHeaders[i]!.length === 4 && rawHeaders[i]!.toLowerCase() === "host") hosts++
   }
-  if (hosts > 1) throw new ValidationError("The request names two hosts: send one `Host` header")
+  if (hosts > 1) {
+    throw new ValidationError(
+      "The request names two hosts: send one `Host` header, over HTTP/2 the same as in `:authority` or none"
+    )
+  }
   return typeof authority === "string" ? authority : headers.host
 }
 

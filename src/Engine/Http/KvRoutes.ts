@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import { isUtf8 } from "node:buffer"
 import { type IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { safeJsonParse } from "../../Json.ts"
+import { checkShape, Counted } from "../../JsonShape.ts"
 import { checkKey, checkRevision } from "../../KvKeys.ts"
 import {
   contentTypes,
@@ -163,6 +164,7 @@ const readWrites = (body: unknown): Array<KvWriteRow> => {
   if (writes.length > Limits.kvWrites) {
     throw new LimitExceededError("The atomic write", writes.length, Limits.kvWrites, "changes")
   }
+  const counted = new Counted()
   return checkDistinct(
     writes.map(({ op, revision, value, contentType, ...write }): KvWriteRow => {
       const key = checkKey(write.key)
@@ -175,19 +177,23 @@ const readWrites = (body: unknown): Array<KvWriteRow> => {
       if (op === "delete") return { key, ...expected }
       if (value === undefined) throw new ValidationError(`The write of key "${key}" has no value`)
       const bytes = Buffer.from(value, "base64")
-      return { key, value: checkValue(key, { type: typeOfContent(contentType), bytes }), ...expected }
+      return {
+        key,
+        value: checkValue(key, { type: typeOfContent(contentType), bytes }, counted),
+        ...expected
+      }
     })
   )
 }
 
-const checkValue = (key: string, value: StoredValue): StoredValue => {
+const checkValue = (key: string, value: StoredValue, counted = new Counted()): StoredValue => {
   const what = `The value of key "${key}"`
   if (value.bytes.byteLength > Limits.kvValueBytes) {
     throw new LimitExceededError(what, value.bytes.byteLength, Limits.kvValueBytes, "bytes")
   }
   if (value.type === "json") {
     const text = Buffer.from(value.bytes).toString()
-    Limits.checkNesting(what, text, Limits.jsonDepth)
+    checkShape(what, text, Limits.jsonDepth, counted)
     if (!isUtf8(value.bytes) || safeJsonParse(text, notJson) === notJson) {
       throw new ValidationError(`${what} is announced as JSON and is none`)
     }

@@ -8,14 +8,8 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { IronflowError, type SerializedError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
-import {
-  checkName,
-  checkNesting,
-  checkSize,
-  jsonDepth,
-  listLength,
-  projectionStateBytes
-} from "../../Limits.ts"
+import { checkShape, Counted } from "../../JsonShape.ts"
+import { checkName, checkSize, jsonDepth, listLength, projectionStateBytes } from "../../Limits.ts"
 import { maxReadEvents } from "../../Projection/Projection.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
@@ -191,10 +185,11 @@ const readSave = (body: unknown) => {
   ) {
     throw new ValidationError(`Save: a save has at most ${PARTITIONS} states and dead letters`)
   }
+  const counted = new Counted()
   for (const { partition, state } of save.states) {
     checkName("partition", partition)
     checkSize(`State of partition "${partition}"`, state, projectionStateBytes)
-    checkNesting(`the state of partition "${partition}"`, state, jsonDepth)
+    checkShape("the states of a save", state, jsonDepth, counted)
     try {
       JSON.parse(state)
     } catch (cause) {

@@ -30,7 +30,7 @@ import { IronflowError, isIronflowError, ValidationError } from "../../Errors.ts
 import * as Alarm from "../../Execution/Alarm.ts"
 import { stepResultBytes } from "../../Limits.ts"
 import { CHANNEL_HEADER, CHANNEL_PATH } from "../../Protocol/Http/Channel.ts"
-import { readEngine } from "../../Protocol/Http/Access.ts"
+import { type Access, readEngine } from "../../Protocol/Http/Access.ts"
 import { descriptions as described, type Dialect } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { show } from "../../Show.ts"
@@ -436,7 +436,9 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
 
   const answer = (asked: Asked, path: string, query: string): Effect.Effect<Reply, IronflowError> => {
     const { method, request } = asked
-    if (asked.visitor === undefined) gate.checkOrigin(request)
+    if (asked.visitor === undefined) {
+      gate.checkOrigin(request, () => routes.find(method, path)?.route.access === "public")
+    }
     const preflight = gate.preflight(request)
     if (preflight !== undefined) return Effect.succeed(preflight)
     const found = routes.find(method, path)
@@ -449,6 +451,8 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
       )
     }
     const { route, variables } = found
+    // taking work is a GET
+    if (asked.visitor === undefined && isWork(route.access)) gate.checkEffect(request)
     if (visitor !== undefined) checkCall(visitor, route.access, variables)
     const environment = visitor?.environment ?? DEFAULT_ENVIRONMENT
     const rule = route.access
@@ -507,11 +511,11 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
 /** What describes the server itself. */
 const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<Route> => {
   let openApi: string | undefined
-  // it needs modules that nothing else in a server does
+  // few ask for it
   const document = Effect.promise(async () => {
     if (openApi === undefined) {
-      const { openApiText } = await import("../../Protocol/Http/Api.ts")
-      openApi = openApiText(SDK_VERSION)
+      const { default: made } = await import("../../Protocol/Http/openapi.json", { with: { type: "json" } })
+      openApi = JSON.stringify({ ...made, info: { ...made.info, version: SDK_VERSION } })
     }
     return openApi
   })
@@ -537,6 +541,9 @@ const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<R
     }
   ]
 }
+
+const isWork = (rule: Access): boolean =>
+  rule !== "public" && (rule.action === "worker:run" || rule.action === "projection:run")
 
 const refuseStream = (stream: ServerHttp2Stream, { body, status }: FailureResponse): void => {
   // half of an answer cannot be taken back, and nobody hears a stream that is closed

@@ -1,8 +1,8 @@
 /** How a worker that speaks turns is registered, whatever it is connected by. */
 import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
-import { type IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
-import { checkName, keyLength, listLength } from "../../Limits.ts"
+import { type IronflowError, ValidationError } from "../../Errors.ts"
+import { checkFunctionCount, checkName, keyLength } from "../../Limits.ts"
 import type * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { type RegisterTurnsResponse, TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
 import { damaged } from "../../Protocol/Seal.ts"
@@ -90,14 +90,7 @@ const readAnnouncement = (
       `Register: \`registration.workerId\` is "${registration.workerId}" and the path says "${workerId}"`
     )
   }
-  if (Object.keys(registration.labels).length > listLength) {
-    throw new LimitExceededError(
-      "The list of labels of the worker",
-      Object.keys(registration.labels).length,
-      listLength,
-      "labels"
-    )
-  }
+  checkFunctionCount(registration.functions)
   const checkedRegistration: WorkerRegistration = {
     ...registration,
     environment: environment ?? checkName("environment", registration.environment),

@@ -6,10 +6,10 @@ import { checkEntityId, checkExpectedVersion } from "../../EntityStream.ts"
 import { ValidationError } from "../../Errors.ts"
 import { checkEventName } from "../../Event.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
+import { checkShape, Counted } from "../../JsonShape.ts"
 import { checkBucketName, checkKey } from "../../KvKeys.ts"
 import {
   checkName,
-  checkNesting,
   checkSize,
   eventBytes,
   jsonDepth,
@@ -17,6 +17,7 @@ import {
   stepResultBytes,
   writesAtOnce
 } from "../../Limits.ts"
+import { encodeMetadata } from "../../Metadata.ts"
 import type { ReportsRequest, Room } from "../../Protocol/Http/Turns.ts"
 import { endsTurn, type StepKind, type TurnOp, type TurnReport, type TxWrite } from "../../Protocol/Worker.ts"
 import { show } from "../../Show.ts"
@@ -52,11 +53,14 @@ const error: Rule = (value) =>
   isObject(value) && typeof value.name === "string" && typeof value.message === "string"
     ? undefined
     : "an error with name and message"
+/** What the values have in them of the message that is being read: it is read in one go. */
+let counted = new Counted()
+
 /** Values are stored as they come, and read by others: they have to be JSON. */
 const jsonText: Rule = (value) => {
   if (typeof value !== "string") return "JSON text"
   checkSize("A value in a report", value, stepResultBytes)
-  checkNesting("a value in a report", value, jsonDepth)
+  checkShape("the values of a report", value, jsonDepth, counted)
   return value === "null" || safeJsonParse(value) !== undefined ? undefined : "JSON text"
 }
 const outcome: Rule = (value) => {
@@ -79,6 +83,13 @@ const event = (value: { readonly [key: string]: unknown }): string | undefined =
   for (const part of [value.data, ...(value.metadata === undefined ? [] : [value.metadata])]) {
     if (jsonText(part) !== undefined) return "an event with its data as JSON text"
     checkSize(`Data of event ${show(value.name, nameLength)}`, String(part), eventBytes)
+  }
+  // it is JSON, as has been seen
+  if (value.metadata !== undefined) {
+    encodeMetadata(
+      `The metadata of event ${show(value.name, nameLength)}`,
+      JSON.parse(String(value.metadata))
+    )
   }
   return undefined
 }
@@ -173,7 +184,8 @@ export const readReports = (body: unknown): ReportsRequest => {
     throw new ValidationError("Reports: `batch` must be an integer from 1 up")
   }
   if (!Array.isArray(reports)) throw new ValidationError("Reports: `reports` must be an array")
-  for (let i = 0; i < reports.length; i++) checkReport(reports[i], `Reports: reports[${i}]`)
+  counted = new Counted()
+  for (let i = 0; i < reports.length; i++) checkOne(reports[i], `Reports: reports[${i}]`)
   return {
     session,
     batch: Number(batch),
@@ -197,6 +209,11 @@ const total = (body: { readonly [key: string]: unknown }, field: string): { [fie
 
 /** Throws `ValidationError` when it is no report; `at` says where it stands. */
 export const checkReport = (report: unknown, at: string): void => {
+  counted = new Counted()
+  checkOne(report, at)
+}
+
+const checkOne = (report: unknown, at: string): void => {
   if (
     !isObject(report) ||
     typeof report.jobId !== "string" ||

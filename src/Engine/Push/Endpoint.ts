@@ -13,7 +13,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import { IronflowError, isIronflowError, type StoreError, type ValidationError } from "../../Errors.ts"
 import { isObject, numberOf, safeJsonParse } from "../../Json.ts"
-import { checkNesting } from "../../Limits.ts"
+import { checkShape } from "../../JsonShape.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import type { DescribeRequest, TurnRequest } from "../../Protocol/Push.ts"
@@ -221,7 +221,9 @@ export class Endpoint {
     return Effect.flatMap(
       this.#post(JSON.stringify(request), DESCRIBE_MS),
       (answer): Effect.Effect<Described, IronflowError> => {
-        const body = safeJsonParse(answer.text)
+        const body = bodyOf(answer)
+        if (isIronflowError(body))
+          return Effect.fail(unavailable(`its answer is not acceptable: ${body.message}`))
         if (answer.status === 200 && isObject(body) && body.type === "description") {
           const turns = isObject(body.capabilities) && numberOf(body.capabilities.turns) >= 1
           // each is checked as it is registered
@@ -232,8 +234,8 @@ export class Endpoint {
         }
         // one that does not know the question says so; anything else it may say of every turn too
         const problem =
-          unavailability(answer) ??
-          (answer.status >= 500 ? `it answered ${answer.status}${reasonIn(answer)}` : undefined)
+          unavailability(answer, body) ??
+          (answer.status >= 500 ? `it answered ${answer.status}${reasonIn(body)}` : undefined)
         return problem === undefined
           ? Effect.succeed({ turns: undefined, functions: [] })
           : Effect.fail(unavailable(problem))
@@ -411,15 +413,16 @@ export class Endpoint {
   }
 
   #answered(job: Job, answer: PostAnswer): Effect.Effect<void> {
-    const problem = unavailability(answer)
+    const body = bodyOf(answer)
+    const problem = unavailability(answer, body)
     if (problem !== undefined) {
       return Effect.andThen(this.#unavailable(problem), this.#report(job, [{ _tag: "Release" }]))
     }
-    if (answer.status !== 200) return this.#lost(job, `it answered ${answer.status}${reasonIn(answer)}`)
+    if (answer.status !== 200) return this.#lost(job, `it answered ${answer.status}${reasonIn(body)}`)
     return Effect.suspend(() => {
       let ops: ReadonlyArray<TurnOp>
       try {
-        ops = this.#readOps(job, answer)
+        ops = this.#readOps(job, body)
       } catch (error) {
         if (!isIronflowError(error)) {
           return Effect.andThen(
@@ -443,8 +446,8 @@ export class Endpoint {
     })
   }
 
-  #readOps(job: Job, { text }: PostAnswer): ReadonlyArray<TurnOp> {
-    const body = safeJsonParse(checkNesting("the answer", text))
+  #readOps(job: Job, body: unknown): ReadonlyArray<TurnOp> {
+    if (isIronflowError(body)) throw body
     if (this.#speaksTurns !== true) {
       const { clock, environment, findFunction } = this.#options
       const retry = findFunction(environment, job.functionId)?.retry
@@ -500,22 +503,29 @@ const wake = (turn: TurnInFlight): void => {
   turn.waiting = undefined
 }
 
+/** The answer as JSON; `undefined` when it is none, the error when there is more in it than may be. */
+const bodyOf = ({ text }: PostAnswer): unknown => {
+  try {
+    return safeJsonParse(checkShape("the answer", text))
+  } catch (error) {
+    if (isIronflowError(error)) return error
+    throw error
+  }
+}
+
 /** Why an endpoint that gives this answer takes no turns now; `undefined` when it may. */
-const unavailability = (answer: PostAnswer): string | undefined => {
-  const { status, text } = answer
-  const body = safeJsonParse(text)
+const unavailability = ({ status }: PostAnswer, body: unknown): string | undefined => {
   const code = isObject(body) && isObject(body.error) ? body.error.code : undefined
   if (code === "FUNCTION_NOT_FOUND") return undefined
   const isProblem =
     code === "BODY_CONSUMED" ||
     (status >= 300 && status < 400) ||
     [401, 403, 404, 405, 429, 502, 503, 504].includes(status)
-  return isProblem ? `it answered ${status}${reasonIn(answer)}` : undefined
+  return isProblem ? `it answered ${status}${reasonIn(body)}` : undefined
 }
 
 /** What the answer says about itself, on one line. */
-const reasonIn = ({ text }: PostAnswer): string => {
-  const body = safeJsonParse(text)
+const reasonIn = (body: unknown): string => {
   const message = isObject(body) && isObject(body.error) ? body.error.message : undefined
   return typeof message === "string" ? `: ${message.slice(0, 500).replace(/\s+/g, " ")}` : ""
 }

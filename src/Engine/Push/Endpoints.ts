@@ -6,6 +6,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Semaphore from "effect/Semaphore"
 import { IronflowError, isIronflowError, type StoreError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
+import { checkFunctionCount } from "../../Limits.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
 import type { FunctionRegistration, Notice, TurnAck } from "../../Protocol/Worker.ts"
 import type { StoreService } from "../Store/Store.ts"
@@ -129,6 +130,7 @@ export class PushEndpoints {
       }
       const registrations = yield* Effect.try({
         try: () => {
+          checkFunctionCount(functions)
           const registrations = functions.map((fn) => this.#pushed(fn, url))
           check(registrations)
           return registrations

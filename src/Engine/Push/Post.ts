@@ -5,9 +5,10 @@
 import * as Dns from "node:dns"
 import * as Http from "node:http"
 import * as Https from "node:https"
-import { BlockList, isIP, type LookupFunction } from "node:net"
+import { isIP, type LookupFunction } from "node:net"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import { isPublicAddress } from "./PublicAddress.ts"
 
 export interface Post {
   readonly url: string
@@ -33,54 +34,6 @@ export class PostError extends Data.TaggedError("PostError")<{
   readonly reason: "unreachable" | "reached" | "refused"
   readonly message: string
 }> {}
-
-// one list for each version: Node finds every IPv4 address in a range of mapped ones
-const notPublic = { ipv4: new BlockList(), ipv6: new BlockList() }
-for (const [net, prefix] of [
-  ["0.0.0.0", 8],
-  ["10.0.0.0", 8],
-  ["100.64.0.0", 10],
-  ["127.0.0.0", 8],
-  ["169.254.0.0", 16],
-  ["172.16.0.0", 12],
-  ["192.0.0.0", 24],
-  ["192.0.2.0", 24],
-  ["192.168.0.0", 16],
-  ["198.18.0.0", 15],
-  ["198.51.100.0", 24],
-  ["203.0.113.0", 24],
-  ["224.0.0.0", 4],
-  ["240.0.0.0", 4]
-] as const) {
-  notPublic.ipv4.addSubnet(net, prefix, "ipv4")
-}
-for (const [net, prefix] of [
-  // an IPv4 address inside, whichever: compatible (with "any" and loopback among them), mapped, translated
-  ["::", 96],
-  ["::ffff:0:0", 96],
-  ["::ffff:0:0:0", 96],
-  ["64:ff9b::", 96],
-  ["64:ff9b:1::", 48],
-  ["2002::", 16],
-  ["2001::", 32],
-  ["100::", 64],
-  ["2001:db8::", 32],
-  ["fc00::", 7],
-  ["fe80::", 10],
-  ["fec0::", 10],
-  ["ff00::", 8]
-] as const) {
-  notPublic.ipv6.addSubnet(net, prefix, "ipv6")
-}
-
-/** Whether the address (not a name) is one that everybody on the internet reaches. */
-export const isPublicAddress = (address: string): boolean => {
-  const version = isIP(address)
-  return (
-    version !== 0 &&
-    (version === 6 ? !notPublic.ipv6.check(address, "ipv6") : !notPublic.ipv4.check(address, "ipv4"))
-  )
-}
 
 class NotPublic extends Error {}
 

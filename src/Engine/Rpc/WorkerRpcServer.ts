@@ -13,7 +13,7 @@ import type { FromClientEncoded } from "effect/rpc/RpcMessage"
 import type * as Scope from "effect/Scope"
 import { type IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
-import { checkNesting } from "../../Limits.ts"
+import { checkShape } from "../../JsonShape.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { JsonFragment } from "../../Protocol/JsonFragment.ts"
@@ -190,7 +190,7 @@ const ID_LENGTH = 64
  * `IronflowError` for one that was damaged on its way.
  */
 const readMessage = (text: string): FromClientEncoded => {
-  const message = readSealed(text, (text) => safeJsonParse(checkNesting("the message of the worker", text)))
+  const message = readSealed(text, (text) => safeJsonParse(checkShape("the message of the worker", text)))
   const bad = (problem: string): ValidationError => new ValidationError(`A message of a worker ${problem}`)
   if (!isObject(message)) throw bad("is a JSON object")
   const { _tag, headers, id, requestId, tag } = message

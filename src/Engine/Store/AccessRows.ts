@@ -111,6 +111,12 @@ export const createApiKey = (tx: Transaction, input: NewKey, by: string): KeyRec
   const isFirst = count(tx, "api_keys") === 0
   // two of them may have come at once
   if (input.byAnybody === true && !isFirst) throw keyNeeded()
+  if (isFirst && input.lifeMs !== undefined) {
+    throw new ValidationError(
+      "The first API key must not expire: when it did, nobody would be let in any more. Make it without an end " +
+        "(`ironflow apikeys create admin`), and with it the one that expires"
+    )
+  }
   checkRoom(tx, "api_keys", "API keys")
   const environment =
     input.byAnybody === true ? "*" : (input.environment ?? (isFirst ? "*" : input.callEnvironment))

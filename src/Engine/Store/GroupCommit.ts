@@ -6,6 +6,7 @@
  * fault stays with the command that has it. Commands therefore change nothing but the database and what `begin` resets.
  */
 import type { DatabaseSync } from "node:sqlite"
+import { MAX_SHARED_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import { endTransaction } from "./Snapshot.ts"
 
 interface Command {
@@ -110,7 +111,7 @@ export class GroupCommit {
     else this.#options.failed?.(cause.error)
   }
 
-  #transactMending(group: ReadonlyArray<Command>): { readonly error: unknown } | undefined {
+  #transactMending(group: Array<Command>): { readonly error: unknown } | undefined {
     for (let mended = 0; ; mended++) {
       if (this.#closed !== undefined) return { error: this.#closed }
       const cause = this.#transact(group)
@@ -120,14 +121,19 @@ export class GroupCommit {
     }
   }
 
-  #transact(group: ReadonlyArray<Command>): { readonly error: unknown } | undefined {
+  /** Leaves commands of the group for the next one when those before them have taken long. */
+  #transact(group: Array<Command>): { readonly error: unknown } | undefined {
     let open = false
     try {
       this.#options.beginning?.()
       this.#begin.run()
       open = true
       this.#options.begin()
-      for (const command of group) command.result = command.run()
+      const before = stepsTaken()
+      for (let i = 0; i < group.length; i++) {
+        group[i]!.result = group[i]!.run()
+        if (stepsTaken() - before > MAX_SHARED_STEPS) this.#queue.unshift(...group.splice(i + 1))
+      }
       this.#options.committing?.()
       this.#commit.run()
     } catch (error) {

@@ -349,6 +349,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           tx.statesObserved = --stateObservers > 0
         }
       },
+      checkRoom: (environment, functions) => tx.registry.checkRoom(environment, functions),
       registerFunctions: (environment, functions, startedAt) =>
         write("register functions", () => registerFunctions(tx, environment, functions, startedAt)),
       deleteFunction: (environment, functionId) =>

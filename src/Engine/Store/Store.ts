@@ -658,6 +658,8 @@ export interface StoreService {
    * Adds functions or replaces their configuration. `startedAt` (epoch milliseconds, now by default) is when the program
    * that has them was started: what a program that was started later has registered stands. Returns the ids of those.
    */
+  /** Throws `LimitExceededError` when these, registered now, would be more functions than an environment may have. */
+  readonly checkRoom: (environment: string, functions: ReadonlyArray<FunctionRegistration>) => void
   readonly registerFunctions: (
     environment: string,
     functions: ReadonlyArray<FunctionRegistration>,

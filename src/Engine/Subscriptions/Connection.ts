@@ -3,6 +3,7 @@ import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
 import { IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
+import { checkShape } from "../../JsonShape.ts"
 import * as Limits from "../../Limits.ts"
 import {
   ACK_WAIT_MS,
@@ -200,7 +201,7 @@ export class Connection implements Outlet {
         `A frame of ${text.length} characters is too large: ${MAX_FRAME} are allowed`
       )
     }
-    const message = safeJsonParse(Limits.checkNesting("a frame", text))
+    const message = safeJsonParse(checkShape("a frame", text))
     if (!isObject(message)) return this.#complain("INVALID_MESSAGE", "A frame must be a JSON object")
     switch (message.type) {
       case "subscribe":

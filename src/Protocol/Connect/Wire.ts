@@ -5,7 +5,7 @@
  * Unknown fields are skipped. Integers are numbers, a `Timestamp` is epoch milliseconds, a `Struct` an object and a `Value`
  * any JSON.
  */
-import { ValidationError } from "../../Errors.ts"
+import { LimitExceededError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { MESSAGE_DAMAGED } from "../Seal.ts"
 
@@ -46,6 +46,9 @@ const FIXED32 = 5
 /** Messages in messages, and levels of a `Struct`. */
 const MAX_DEPTH = 100
 
+/** Fields of one message, those of the messages in it and the values of a `Struct` included: about a tenth of a second. */
+const MAX_FIELDS = 200_000
+
 const wireTypeOf = (type: Type): number =>
   type === "bool" || type === "int" ? VARINT : type === "double" ? FIXED64 : BYTES
 
@@ -54,14 +57,36 @@ const wireTypeOf = (type: Type): number =>
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** Reads a message. Throws `ValidationError` for bytes that are none. */
-export const decode = (message: Message, bytes: Buffer): Data => readMessage(message, new Reader(bytes), 0)
+export const decode = (message: Message, bytes: Buffer): Data =>
+  readMessage(message, new Reader(bytes, { fields: 0 }), 0)
 
 class Reader {
   readonly #bytes: Buffer
+  /** What was read so far of the whole message. */
+  readonly #read: { fields: number }
   #at = 0
 
-  constructor(bytes: Buffer) {
+  constructor(bytes: Buffer, read: { fields: number }) {
     this.#bytes = bytes
+    this.#read = read
+  }
+
+  /** The tag of the next field. */
+  tag(): number {
+    if (++this.#read.fields > MAX_FIELDS) {
+      throw new LimitExceededError(
+        "The number of fields in a message",
+        this.#read.fields,
+        MAX_FIELDS,
+        "fields"
+      )
+    }
+    return this.small()
+  }
+
+  /** A reader of what is in the next field. */
+  inner(): Reader {
+    return new Reader(this.bytes(), this.#read)
   }
 
   get isAtEnd(): boolean {
@@ -142,14 +167,14 @@ const readMessage = (message: Message, reader: Reader, depth: number): Data => {
   const fields = fieldsOf(message)
   const data: Record<string, unknown> = {}
   while (!reader.isAtEnd) {
-    const tag = reader.small()
+    const tag = reader.tag()
     const [name, field] = fields.get(tag >>> 3) ?? []
     if (name === undefined || field === undefined || wireTypeOf(field.type) !== (tag & 7)) {
       reader.skip(tag & 7)
       continue
     }
     if (field.type === "texts") {
-      readEntry((data[name] ??= {}), reader.bytes())
+      readEntry((data[name] ??= {}), reader.inner())
       continue
     }
     const value = readValue(field.type, reader, depth)
@@ -171,15 +196,15 @@ const readValue = (type: Exclude<Type, "texts">, reader: Reader, depth: number):
     case "double":
       return reader.double()
     case "time": {
-      const { nanos, seconds } = readMessage(timestamp, new Reader(reader.bytes()), depth + 1)
+      const { nanos, seconds } = readMessage(timestamp, reader.inner(), depth + 1)
       return Number(seconds ?? 0) * 1000 + Math.trunc(Number(nanos ?? 0) / 1e6)
     }
     case "struct":
-      return readStruct(new Reader(reader.bytes()), depth + 1)
+      return readStruct(reader.inner(), depth + 1)
     case "value":
-      return readJson(new Reader(reader.bytes()), depth + 1)
+      return readJson(reader.inner(), depth + 1)
     default:
-      return readMessage(type, new Reader(reader.bytes()), depth + 1)
+      return readMessage(type, reader.inner(), depth + 1)
   }
 }
 
@@ -187,8 +212,8 @@ const timestamp: Message = {
   fields: { seconds: { number: 1, type: "int" }, nanos: { number: 2, type: "int" } }
 }
 
-const readEntry = (entries: unknown, bytes: Buffer): void => {
-  const { key = "", value = "" } = readMessage(textEntry, new Reader(bytes), 0)
+const readEntry = (entries: unknown, reader: Reader): void => {
+  const { key = "", value = "" } = readMessage(textEntry, reader, 0)
   if (isObject(entries)) define(entries, String(key), value)
 }
 
@@ -197,26 +222,27 @@ const textEntry: Message = {
 }
 
 /** Also a key such as `__proto__` is plain data. */
-const define = (object: object, key: string, value: unknown): void => {
-  Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true })
+const define = (object: { [key: string]: unknown }, key: string, value: unknown): void => {
+  if (key !== "__proto__") object[key] = value
+  else Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true })
 }
 
 const readStruct = (reader: Reader, depth: number): { readonly [key: string]: unknown } => {
   if (depth > MAX_DEPTH) throw malformed(`it is more than ${MAX_DEPTH} levels deep`)
   const object = {}
   while (!reader.isAtEnd) {
-    const tag = reader.small()
+    const tag = reader.tag()
     if (tag !== tagOf(1, BYTES)) {
       reader.skip(tag & 7)
       continue
     }
-    const entry = new Reader(reader.bytes())
+    const entry = reader.inner()
     let key = ""
     let value: unknown = null
     while (!entry.isAtEnd) {
-      const part = entry.small()
+      const part = entry.tag()
       if (part === tagOf(1, BYTES)) key = entry.bytes().toString()
-      else if (part === tagOf(2, BYTES)) value = readJson(new Reader(entry.bytes()), depth + 1)
+      else if (part === tagOf(2, BYTES)) value = readJson(entry.inner(), depth + 1)
       else entry.skip(part & 7)
     }
     define(object, key, value)
@@ -228,7 +254,7 @@ const readJson = (reader: Reader, depth: number): unknown => {
   if (depth > MAX_DEPTH) throw malformed(`it is more than ${MAX_DEPTH} levels deep`)
   let value: unknown = null
   while (!reader.isAtEnd) {
-    const tag = reader.small()
+    const tag = reader.tag()
     switch (tag) {
       case tagOf(1, VARINT):
         reader.varint()
@@ -244,14 +270,14 @@ const readJson = (reader: Reader, depth: number): unknown => {
         value = reader.varint() !== 0n
         break
       case tagOf(5, BYTES):
-        value = readStruct(new Reader(reader.bytes()), depth + 1)
+        value = readStruct(reader.inner(), depth + 1)
         break
       case tagOf(6, BYTES): {
-        const list = new Reader(reader.bytes())
+        const list = reader.inner()
         const values: Array<unknown> = []
         while (!list.isAtEnd) {
-          const item = list.small()
-          if (item === tagOf(1, BYTES)) values.push(readJson(new Reader(list.bytes()), depth + 1))
+          const item = list.tag()
+          if (item === tagOf(1, BYTES)) values.push(readJson(list.inner(), depth + 1))
           else list.skip(item & 7)
         }
         value = values

@@ -710,8 +710,8 @@ export class Api extends HttpApi.make("ironflow")
     })
   ) {}
 
-/** The OpenAPI document, as JSON text. `version` is that of the server. */
-export const openApiText = (version: string): string => {
-  const document = OpenApi.fromApi(Api)
-  return JSON.stringify({ ...document, info: { ...document.info, version } })
-}
+/**
+ * The OpenAPI document. To make it takes a second in which nothing else happens, so it is made when this file changes:
+ * `npm run openapi` writes `openapi.json`, which servers send.
+ */
+export const openApiDocument = (): OpenApi.OpenAPISpec => OpenApi.fromApi(Api)

@@ -10,8 +10,9 @@ import * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
 import * as SchemaAST from "effect/SchemaAST"
 import * as SchemaIssue from "effect/SchemaIssue"
-import { ValidationError } from "../../Errors.ts"
+import { LimitExceededError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
+import { checkEntries, stepsPerRun } from "../../Limits.ts"
 
 type Adapt = (value: unknown) => unknown
 
@@ -41,26 +42,41 @@ const mistake = (error: unknown, what: string): unknown => {
 }
 
 /** What has to be done to a value before the schema sees it; nothing for free data. */
-const adapterOf = (ast: SchemaAST.AST): Adapt | undefined => {
+const adapterOf = (ast: SchemaAST.AST, name = "items"): Adapt | undefined => {
   if (SchemaAST.isNumber(ast)) return toNumber
-  if (SchemaAST.isArrays(ast)) return ast.rest[0] === undefined ? undefined : eachOf(adapterOf(ast.rest[0]))
-  if (SchemaAST.isObjects(ast) && ast.propertySignatures.length > 0) return fieldsOf(ast)
-  return undefined
+  if (SchemaAST.isArrays(ast)) {
+    return eachOf(ast.rest[0] === undefined ? undefined : adapterOf(ast.rest[0], name), name)
+  }
+  if (!SchemaAST.isObjects(ast)) return undefined
+  if (ast.propertySignatures.length > 0) return fieldsOf(ast)
+  return ast.indexSignatures.length > 0 ? entriesOf(name) : undefined
 }
 
 const toNumber: Adapt = (value) =>
   typeof value === "string" && /^-?\d{1,15}$/.test(value) ? Number(value) : value
 
+// each item and entry is decoded before anybody else looks how many there are
+
 const eachOf =
-  (adapt: Adapt | undefined): Adapt =>
+  (adapt: Adapt | undefined, name: string): Adapt =>
+  (value) => {
+    if (!Array.isArray(value)) return value
+    if (value.length > stepsPerRun) {
+      throw new LimitExceededError(`The list \`${name}\``, value.length, stepsPerRun, "items")
+    }
+    return adapt === undefined ? value : value.map(adapt)
+  }
+
+const entriesOf =
+  (name: string): Adapt =>
   (value) =>
-    adapt !== undefined && Array.isArray(value) ? value.map(adapt) : value
+    isObject(value) ? checkEntries(`\`${name}\``, value) : value
 
 const fieldsOf = (ast: SchemaAST.Objects): Adapt => {
   const fields = ast.propertySignatures.map(({ name, type }) => ({
     name: String(name),
     snake: String(name).replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
-    adapt: adapterOf(type),
+    adapt: adapterOf(type, String(name)),
     // free data may be null
     keepsNull: SchemaAST.isUnknown(type)
   }))

@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net"
 import type { Dice } from "../../durability/Plan.ts"
 import { description, diceFor } from "./Inputs.ts"
 import { mutateBytes, mutateJson } from "./Mutate.ts"
+import { opsOf } from "./Turns.ts"
 
 export class Garbage {
   readonly url: string
@@ -44,78 +45,11 @@ const answer = (seed: number, url: string, asked: string, response: http.ServerR
   respond(dice, isTurn ? turnAnswer(dice) : description, response)
 }
 
-const at = { attempt: 1, startedAt: 1, endedAt: 2 }
-
-const turnAnswer = (dice: Dice): unknown => ({
-  type: "turn",
-  ops: [
-    dice.pick<unknown>([
-      {
-        _tag: "StepDone",
-        stepKey: "a:0",
-        name: "a",
-        kind: "run",
-        outcome: { _tag: "Success", value: "1" },
-        ...at
-      },
-      {
-        _tag: "StepDone",
-        stepKey: "a:0",
-        name: "a",
-        kind: "run",
-        outcome: { _tag: "Failure", error: { name: "E", message: "m" } },
-        ...at
-      },
-      {
-        _tag: "StepRetry",
-        stepKey: "a:0",
-        name: "a",
-        kind: "run",
-        failures: 1,
-        error: { name: "E", message: "m" },
-        due: { afterMs: 5 }
-      },
-      {
-        _tag: "Transact",
-        stepKey: "t:0",
-        name: "t",
-        value: "1",
-        writes: [{ _tag: "kv", bucket: "carts", key: "c-1", value: { type: "json", text: "1" } }],
-        ...at
-      },
-      {
-        _tag: "Transact",
-        stepKey: "t:0",
-        name: "t",
-        value: "1",
-        writes: [
-          { _tag: "append", entityId: "o-1", entityType: "order", events: [{ name: "order.x", data: {} }] }
-        ],
-        ...at
-      },
-      { _tag: "Sleep", stepKey: "s:0", name: "s", due: { afterMs: 5 } },
-      { _tag: "WaitForEvent", stepKey: "w:0", name: "w", event: "order.paid", due: { afterMs: 5 } },
-      {
-        _tag: "Invoke",
-        stepKey: "i:0",
-        name: "i",
-        functionId: "ship-order",
-        input: "{}",
-        due: { afterMs: 5 }
-      },
-      { _tag: "Publish", stepKey: "p:0", name: "p", topic: "news", data: "{}" }
-    ]),
-    dice.pick<unknown>([
-      { _tag: "Complete", output: "1" },
-      { _tag: "Fail", error: { name: "E", message: "m" } },
-      { _tag: "Suspend" },
-      { _tag: "Yield" }
-    ])
-  ]
-})
+/** Half of them are such that the engine goes on with them. */
+const turnAnswer = (dice: Dice): unknown => ({ type: "turn", ops: opsOf(dice, dice.between(1, 6) > 1) })
 
 const respond = (dice: Dice, value: unknown, response: http.ServerResponse): void => {
-  const text = mutateJson(dice, value)
+  const text = dice.between(1, 2) === 1 ? JSON.stringify(value) : mutateJson(dice, value)
   const { socket } = response
   switch (dice.between(1, 16)) {
     case 1:

@@ -15,6 +15,7 @@ import { envelope, int, message, struct, text, timestamp } from "../../wire/RawS
 import { registrationOf } from "../../wire/RawTurnWorker.ts"
 import { hpack, http2Frame, PREFACE } from "../Http2Frames.ts"
 import { largeBody, mutateBody, mutateBytes, mutateJson, randomBytes } from "./Mutate.ts"
+import { inSession, sessionKinds } from "./Sessions.ts"
 import { endpoints, HELD_MS, judge, pathFor, Problem, type Target } from "./Target.ts"
 
 export const transports = [
@@ -27,6 +28,7 @@ export const transports = [
   "channel",
   "rpc",
   "connect",
+  "session",
   "watch",
   "push answer",
   "serve",
@@ -666,7 +668,7 @@ const makeWatch: Maker = (dice, target) => {
 // Connect
 // ---------------------------------------------------------------------------------------------------------------------
 
-const protoMessages = (target: Target): ReadonlyArray<Buffer> => {
+const protoMessages = (target: Target, jobId = "job_1"): ReadonlyArray<Buffer> => {
   const register = (id: string, ...more: ReadonlyArray<Buffer>) =>
     message(
       1,
@@ -686,28 +688,28 @@ const protoMessages = (target: Target): ReadonlyArray<Buffer> => {
       2,
       text(1, "worker-proto"),
       int(2, 1),
-      message(3, text(1, "job_1"), timestamp(2, 1_700_000_000_000))
+      message(3, text(1, jobId), timestamp(2, 1_700_000_000_000))
     ),
-    message(3, text(1, "job_1"), text(2, "r:charge:0"), text(3, "charge")),
-    message(4, text(1, "job_1"), text(2, "r:charge:0"), struct(3, { paid: 1, to: "me" }), int(4, 10)),
-    message(5, text(1, "job_1"), text(2, "r:charge:0"), failed, int(4, 10)),
-    message(6, text(1, "job_1"), text(2, "r:nap:0"), message(3, timestamp(1, 1_700_000_000_000))),
+    message(3, text(1, jobId), text(2, "r:charge:0"), text(3, "charge")),
+    message(4, text(1, jobId), text(2, "r:charge:0"), struct(3, { paid: 1, to: "me" }), int(4, 10)),
+    message(5, text(1, jobId), text(2, "r:charge:0"), failed, int(4, 10)),
+    message(6, text(1, jobId), text(2, "r:nap:0"), message(3, timestamp(1, 1_700_000_000_000))),
     message(
       6,
-      text(1, "job_1"),
+      text(1, jobId),
       text(2, "r:wait:0"),
       message(4, text(1, "order.paid"), text(2, "event.data.id"), text(3, "o-1"))
     ),
-    message(6, text(1, "job_1"), text(2, "r:call:0"), message(100, text(1, "pack-order"), int(3, 1000))),
-    message(7, text(1, "job_1"), struct(2, { ok: 1 }), int(3, 5)),
+    message(6, text(1, jobId), text(2, "r:call:0"), message(100, text(1, "pack-order"), int(3, 1000))),
+    message(7, text(1, jobId), struct(2, { ok: 1 }), int(3, 5)),
     message(
       8,
-      text(1, "job_1"),
+      text(1, jobId),
       failed,
       int(3, 5),
       message(4, text(1, "r:charge:0"), text(2, "charge"), text(3, "invoke"), text(4, "failed"))
     ),
-    message(9, text(1, "job_1"), text(2, "run_1")),
+    message(9, text(1, jobId), text(2, "run_1")),
     message(100, int(1, 1), text(2, "report"), text(3, JSON.stringify(target.calls.reportTurns.body))),
     message(100, int(1, 2), text(2, "room"), text(3, '{"session":"s-1","asked":5}')),
     message(100, int(1, 3), text(2, "leave"), text(3, '{"session":"s-1"}'))
@@ -926,6 +928,15 @@ const makeWebhook: Maker = (dice, target) => {
   }
 }
 
+/** A worker that has a job says odd things about it: see `Sessions.ts`. */
+const makeSession: Maker = (dice, target, { index }) => {
+  const kind = dice.pick(sessionKinds)
+  return {
+    shown: `a session over ${kind}`,
+    send: () => inSession(dice, target, index, kind, (jobId) => protoMessages(target, jobId))
+  }
+}
+
 const makers: { readonly [T in Transport]: Maker } = {
   http: makeHttp,
   "http bytes": makeHttpBytes,
@@ -936,6 +947,7 @@ const makers: { readonly [T in Transport]: Maker } = {
   channel: makeChannel,
   rpc: makeRpc,
   connect: makeConnect,
+  session: makeSession,
   watch: makeWatch,
   "push answer": makePushAnswer,
   serve: makeServe,

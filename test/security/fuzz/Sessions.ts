@@ -1,0 +1,187 @@
+/**
+ * Odd messages in the middle of what goes well: a worker has registered, holds a real job of a real run, and its session is open. Over
+ * polling, over effect/rpc and over ConnectRPC.
+ */
+import { once } from "node:events"
+import { setTimeout as delay } from "node:timers/promises"
+import { WebSocket } from "ws"
+import type { Dice } from "../../durability/Plan.ts"
+import { JOB, RawStream, REGISTERED } from "../../wire/RawStream.ts"
+import { registrationOf } from "../../wire/RawTurnWorker.ts"
+import { mutateBytes, mutateJson } from "./Mutate.ts"
+import { HELD_MS, Problem, type Target } from "./Target.ts"
+import { opsOf } from "./Turns.ts"
+
+export const sessionKinds = ["polling", "rpc", "connect"] as const
+export type SessionKind = (typeof sessionKinds)[number]
+
+/** What the session is about; the names are few, so that an hour of it fills no registry. */
+interface Held {
+  readonly worker: string
+  readonly fn: string
+  readonly event: string
+  readonly runId: string
+}
+
+interface Job {
+  readonly session: string
+  readonly jobId: string
+  readonly runId: string
+}
+
+/** A request over a line that is open, each with what it is asked on. */
+type Odd = readonly [call: "reports" | "poll" | "late" | "room", body: unknown]
+
+const oddOnes = (dice: Dice, { jobId, runId, session }: Job): ReadonlyArray<Odd> =>
+  Array.from({ length: dice.between(2, 6) }, (_, i): Odd => {
+    const report = { jobId, runId, ops: opsOf(dice, dice.between(1, 3) === 1) }
+    return dice.pick<Odd>([
+      ["reports", { session, batch: i + 1, reports: [report] }],
+      ["reports", { session, batch: i + 1, reports: [report, report], asked: 2, holding: [jobId] }],
+      ["poll", { session, asked: 2, withdrawn: 0, seen: 1, waitMs: 5, holding: [jobId] }],
+      ["late", { session, runId, stepName: "a", lingerMs: 5 }],
+      ["room", { session, asked: 3, withdrawn: 1, holding: [jobId] }]
+    ])
+  })
+
+/** As it is, so that the engine goes on with it, or mutated. */
+const written = (dice: Dice, value: unknown): string =>
+  dice.between(1, 3) === 1 ? JSON.stringify(value) : mutateJson(dice, value)
+
+const registering = ({ event, fn, worker }: Held) => ({
+  worker_id: worker,
+  hostname: "host-1",
+  function_ids: [],
+  capabilities: { turns: 1, renewals: true },
+  registration: registrationOf(worker, [{ id: fn, event }]),
+  instance: `instance-${worker}`,
+  jobs: []
+})
+
+const call = (target: Target, method: string, path: string, body: unknown, waits = false) =>
+  target.call(
+    target.url,
+    method,
+    path,
+    target.works,
+    body === undefined ? undefined : Buffer.from(typeof body === "string" ? body : JSON.stringify(body)),
+    waits
+  )
+
+const overPolling = async (dice: Dice, target: Target, held: Held): Promise<void> => {
+  const path = `/api/v1/workers/${held.worker}`
+  const registered = await call(target, "POST", `${path}/register`, registering(held))
+  const session = /"session":"([^"]+)"/.exec(registered?.text ?? "")?.[1]
+  if (session === undefined) throw new Problem(`did not register a worker: ${registered?.text}`)
+  const polled = await call(
+    target,
+    "POST",
+    `${path}/turns/poll`,
+    { session, asked: 1, seen: 0, waitMs: 500 },
+    true
+  )
+  const job = jobIn(polled?.text ?? "")
+  for (const [name, body] of oddOnes(dice, { session, runId: held.runId, jobId: job ?? "job_1" })) {
+    if (name !== "room") await call(target, "POST", `${path}/turns/${name}`, written(dice, body), true)
+  }
+  await call(target, "DELETE", `${path}?session=${session}`, undefined)
+}
+
+const jobIn = (text: string): string | undefined => /"jobId\\?":\\?"([^"\\]+)/.exec(text)?.[1]
+
+const overRpc = async (dice: Dice, target: Target, held: Held): Promise<void> => {
+  const socket = new WebSocket(`${target.url.replace("http", "ws")}/rpc/worker`, { headers: target.works })
+  let said = ""
+  let heard: () => void = () => undefined
+  socket.on("error", () => undefined)
+  socket.on("message", (data) => {
+    said += String(data)
+    heard()
+  })
+  const until = async (pattern: RegExp): Promise<string | undefined> => {
+    for (
+      const end = performance.now() + 2000;
+      performance.now() < end && socket.readyState === socket.OPEN;
+    ) {
+      const found = pattern.exec(said)?.[1]
+      if (found !== undefined) return found
+      await Promise.race([new Promise<void>((resolve) => (heard = resolve)), delay(50)])
+    }
+    return undefined
+  }
+  try {
+    await once(socket, "open")
+    let id = 0
+    const request = (tag: string, payload: unknown): string =>
+      JSON.stringify({ _tag: "Request", id: String(++id), tag, payload, headers: [] })
+    socket.send(request("work", registering(held)))
+    const session = await until(/"session\\?":\\?"([^"\\]+)/)
+    if (session === undefined) throw new Problem(`did not register a worker: ${said.slice(0, 500)}`)
+    // what comes next is sent when the first has been taken
+    socket.send(JSON.stringify({ _tag: "Ack", requestId: "1" }))
+    socket.send(request("room", { session, asked: 1, withdrawn: 0 }))
+    const jobId = (await until(/"jobId\\?":\\?"([^"\\]+)/)) ?? "job_1"
+    for (const [name, body] of oddOnes(dice, { session, jobId, runId: held.runId })) {
+      const frame = request(name === "reports" ? "report" : name === "poll" ? "leave" : name, body)
+      socket.send(dice.between(1, 3) === 1 ? frame : mutateJson(dice, JSON.parse(frame)), () => undefined)
+      await delay(5)
+    }
+    await delay(HELD_MS / 4)
+    if (/INTERNAL_ERROR|"_tag":"Die"/.test(said)) throw new Problem(`said ${said.slice(-500)}`)
+  } finally {
+    socket.terminate()
+  }
+}
+
+const overConnect = async (
+  dice: Dice,
+  target: Target,
+  held: Held,
+  messages: (jobId: string) => ReadonlyArray<Buffer>
+): Promise<void> => {
+  await using stream = new RawStream(target.url, target.works)
+  stream.register(held.worker, [held.fn])
+  const jobId = await Promise.race([
+    (async () => {
+      await stream.next(REGISTERED)
+      return (await stream.next(JOB)).text(1)
+    })(),
+    delay(2000).then(() => "job_1")
+  ])
+  for (let n = dice.between(2, 6); n > 0; n--) {
+    const chosen = dice.pick(messages(jobId))
+    stream.send(dice.between(1, 3) === 1 ? chosen : mutateBytes(dice, chosen))
+    await delay(5)
+  }
+  await delay(HELD_MS / 4)
+  if (stream.end?.error?.code === "internal") throw new Problem(`said ${JSON.stringify(stream.end)}`)
+}
+
+/** Opens a session, takes a job, and says odd things about it. The run is cancelled in the end. */
+export const inSession = async (
+  dice: Dice,
+  target: Target,
+  index: number,
+  kind: SessionKind,
+  messages: (jobId: string) => ReadonlyArray<Buffer>
+): Promise<void> => {
+  const few = index % 16
+  const fn = `held-${kind}-${few}`
+  const event = `held.${kind}.${few}`
+  const [registration] = registrationOf("w", [{ id: fn, event }]).functions
+  await call(target, "POST", "/ironflow.v1.IronflowService/RegisterFunction", registration)
+  const emitted = await call(target, "POST", "/ironflow.v1.IronflowService/Trigger", {
+    event,
+    data: { id: "o-1" }
+  })
+  const runId = /"(run_[^"]+)"/.exec(emitted?.text ?? "")?.[1]
+  if (runId === undefined) throw new Problem(`started no run: ${emitted?.text}`)
+  const held = { worker: `worker-${kind}-${index}`, fn, event, runId }
+  try {
+    if (kind === "polling") await overPolling(dice, target, held)
+    else if (kind === "rpc") await overRpc(dice, target, held)
+    else await overConnect(dice, target, held, messages)
+  } finally {
+    await call(target, "POST", "/ironflow.v1.IronflowService/CancelRun", { id: runId })
+  }
+}

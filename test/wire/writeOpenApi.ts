@@ -1,0 +1,19 @@
+/** Writes `src/Protocol/Http/openapi.json`: `npm run openapi`. */
+import { writeFileSync } from "node:fs"
+import { openApiDocument } from "../../src/Protocol/Http/Api.ts"
+
+/** As JSON with a line for each path and each schema, so that a change of one of them is a change of a line. */
+const lines = (value: unknown, level = 0): string =>
+  level === 4 || typeof value !== "object" || value === null || Array.isArray(value)
+    ? JSON.stringify(value)
+    : `{\n${Object.entries(value)
+        .map(
+          ([name, member]) =>
+            `${JSON.stringify(name)}: ${lines(member, name === "paths" ? 3 : level + 1 + Number(name === "schemas"))}`
+        )
+        .join(",\n")}\n}`
+
+writeFileSync(
+  new URL("../../src/Protocol/Http/openapi.json", import.meta.url),
+  `${lines(openApiDocument())}\n`
+)
