@@ -475,6 +475,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
         name,
         (checked, receive) => ({
           call: waitCall(
+            turn,
             scope,
             checked,
             {

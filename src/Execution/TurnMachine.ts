@@ -47,6 +47,7 @@ import {
   type StepTimeout,
   tellOfUnasked
 } from "./FunctionPlan.ts"
+import { EventWaits } from "./EventWaits.ts"
 import type { TurnToken } from "./Nesting.ts"
 import { BranchGroup, isStopped, isWithin, Scope } from "./Scope.ts"
 import { afterEventLoopTurns, Settlement } from "./Settlement.ts"
@@ -80,6 +81,8 @@ interface Closing {
 export interface TurnOptions {
   /** Turns of the event loop until all that follows from one outcome has run. */
   readonly turnsToDrain: number
+  /** Whether the handler may stop waiting for a call without a word, as whoever holds a promise. */
+  readonly losesSilently: boolean
   /** Stops the handler, where that is possible from outside. */
   readonly interruptHandler: () => void
   readonly onEnd: (end: TurnEnd) => void
@@ -125,6 +128,10 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #live = false
   #unacknowledged = 0
   #stepCount = 0
+  /** Outcomes that the handler has been given. */
+  #outcomes = 0
+  /** The wait whose event the handler was given last, until it acts upon it. */
+  #shown: StepCall | undefined = undefined
   /** Calls that stay pending for good in this turn. */
   #shelved = 0
   /** Counts signs of life. */
@@ -202,6 +209,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   compensate(name: string, code: StepCode): void {
     if (this.#phase === "over" || this.#phase === "compensating") return
     this.#life++
+    this.#actsUponShown()
     this.#compensations.register(name, code)
     const wanted = this.job.compensating?.compensations
     if (wanted !== undefined && this.#compensations.rebuilt(wanted).every(({ code }) => code !== undefined)) {
@@ -220,6 +228,11 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       return
     }
     this.#life++
+    this.goesOn(call.scope)
+    if (!isCode(call.work) && call.work._tag === "WaitForEvent") {
+      call.scope.waits ??= new EventWaits()
+      call.scope.waits.add(call, call.work, this.#outcomes)
+    }
     this.host.probe?.asked?.(call)
     if (this.#phase === "compensating") {
       this.#shelve()
@@ -261,6 +274,24 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       rememberCallSite(this.plan, call.kind, call.name, entry)
       this.#begin(call)
     }
+  }
+
+  /** The handler makes a call in this scope. */
+  goesOn(scope: Scope): void {
+    this.#actsUponShown()
+    scope.waits?.leaveBehind(this.#outcomes)
+  }
+
+  #actsUponShown(): void {
+    if (this.#shown === undefined) return
+    this.#shown.scope.waits?.see(this.#shown)
+    this.#shown = undefined
+  }
+
+  /** The waits before this call that do not decide what it looks back to. */
+  unseenWaits(scope: Scope, event: string, match: string | undefined): ReadonlyArray<string> {
+    this.#actsUponShown()
+    return scope.waits?.unseen(event, match) ?? []
   }
 
   /** The journal's entry, once. */
@@ -605,6 +636,12 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #deliver(call: StepCall, outcome: Outcome): void {
     if (call.withdrawn || this.#phase === "over") return
     this.#life++
+    this.#outcomes++
+    this.#shown = undefined
+    if (call.kind === "waitForEvent") {
+      call.scope.waits?.deliver(call, outcome, this.#options.losesSilently)
+      this.#shown = call
+    }
     call.receive(outcome)
   }
 
