@@ -5,9 +5,9 @@ import { asStandard } from "../EffectSchema.ts"
 import { deserializeError, toError, ValidationError } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
 import type { IronflowFunction, RunInfo } from "../Function.ts"
-import { decodeJson } from "../Json.ts"
 import { checkName } from "../Limits.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
+import { decodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
 import { validate } from "../StandardSchema.ts"
 import type {
@@ -150,6 +150,7 @@ class WatchedPromise<T> extends Promise<T> {
     this.#onLook = onLook
   }
 
+  // oxlint-disable-next-line unicorn/no-thenable -- it is a promise
   override then<A = T, B = never>(
     onSuccess?: ((value: T) => A | PromiseLike<A>) | null,
     onFailure?: ((reason: unknown) => B | PromiseLike<B>) | null
@@ -215,7 +216,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         }
         let value: unknown
         try {
-          value = decodeJson(outcome.value)
+          value = decodeResult(outcome.value)
         } catch (error) {
           turn.pauseForDamage(call, error)
           return

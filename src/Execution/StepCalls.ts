@@ -13,11 +13,12 @@ import {
 } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
 import { compileExpression } from "../Expression.ts"
-import { decodeJson, encodeJson, isObject } from "../Json.ts"
+import { encodeJson, isObject } from "../Json.ts"
 import { checkName, checkSize, messageBytes, stepResultBytes } from "../Limits.ts"
 import { isPath } from "../Path.ts"
 import { checkPattern } from "../Pattern.ts"
 import type { Outcome, StepKind, TxOutcome } from "../Protocol/Worker.ts"
+import { decodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
 import type { Invokable, ParallelOptions } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
@@ -273,5 +274,5 @@ interface StoredEvent extends Omit<IronflowEvent, "timestamp"> {
 /** The value of a successful outcome; a failed one throws what `toError` makes of it. */
 export const readOutcome = (outcome: Outcome, toError: (error: SerializedError) => Error): unknown => {
   if (outcome._tag === "Failure") throw toError(outcome.error)
-  return decodeJson(outcome.value)
+  return decodeResult(outcome.value)
 }

@@ -23,7 +23,6 @@ import {
   StepTimeoutError,
   toError
 } from "../Errors.ts"
-import { encodeJson } from "../Json.ts"
 import { checkSize, stepResultBytes, stepsPerRun } from "../Limits.ts"
 import { type Logger, runLogger } from "../Logger.ts"
 import type {
@@ -37,6 +36,7 @@ import type {
   TurnOp,
   TxWrite
 } from "../Protocol/Worker.ts"
+import { encodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
 import { Attempt, type AttemptExit, type AttemptOwner, isAbortFailure } from "./Attempt.ts"
 import { type Compensation, Compensations } from "./Compensation.ts"
@@ -472,7 +472,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     let value: JsonText | undefined
     try {
       const what = `Result of step "${call.name}"`
-      value = checkSize(what, encodeReturned(exit.value, what), stepResultBytes)
+      value = checkSize(what, encodeResult(exit.value, what), stepResultBytes)
     } catch (error) {
       this.#attemptFailed(attempt, error, undefined)
       return
@@ -877,7 +877,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     let output: JsonText | undefined
     try {
       const what = `Output of function "${this.plan.functionId}"`
-      output = checkSize(what, encodeReturned(value, what), stepResultBytes)
+      output = checkSize(what, encodeResult(value, what), stepResultBytes)
     } catch (error) {
       this.failed(error)
       return
@@ -1206,13 +1206,6 @@ const notAnswered: Outcome = {
     retryable: false
   }
 }
-
-/**
- * What code returns. A Map or Set as a whole is mostly what `map.set(...)` or `set.add(...)` hands back as the last word of
- * an arrow function, and nobody looks at it: it is stored as JSON.stringify writes it, and not refused.
- */
-const encodeReturned = (value: unknown, what: string): JsonText | undefined =>
-  value instanceof Map || value instanceof Set ? "{}" : encodeJson(value, what)
 
 const serializeFailure = (error: unknown, encoded: unknown): SerializedError => {
   const stored = serializeError(error)
