@@ -8,6 +8,7 @@
  */
 import * as Data from "effect/Data"
 import type { Duration } from "./Duration.ts"
+import { isEmptied, isError } from "./Emptied.ts"
 import type { ExpectedVersion } from "./EntityStream.ts"
 
 export interface IronflowErrorOptions {
@@ -867,11 +868,23 @@ const jsonCopy = (value: unknown): unknown => {
 
 const jsonText = (value: unknown): string | undefined => {
   try {
-    return JSON.stringify(value) as string | undefined
+    return JSON.stringify(value, withoutEmptied) as string | undefined
   } catch {
     // A cycle, a BigInt or a getter that throws: JSON cannot carry it.
     return undefined
   }
+}
+
+/** Leaves out what JSON would make `{}` of. Of errors inside it keeps what they say. */
+function withoutEmptied(this: { readonly [key: string]: unknown }, key: string, value: unknown): unknown {
+  const original = this[key]
+  if (typeof original === "object" && original !== null && isError(original)) {
+    const { code, message, name } = original as Error & { readonly code?: unknown }
+    return { name, message, ...(typeof code === "string" ? { code } : {}) }
+  }
+  return typeof value === "object" && value !== null && !Array.isArray(value) && isEmptied(value)
+    ? undefined
+    : value
 }
 
 const read = (value: unknown, key: string): unknown => {

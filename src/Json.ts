@@ -1,4 +1,5 @@
 /** Values as JSON text: what is stored, sent, and handed back to a handler on replay. */
+import { isEmptied, isError } from "./Emptied.ts"
 import { IronflowError, LimitExceededError, toError, ValidationError } from "./Errors.ts"
 import { checkShape } from "./JsonShape.ts"
 import { jsonDepth } from "./Limits.ts"
@@ -8,11 +9,17 @@ import { jsonDepth } from "./Limits.ts"
  *
  * Dates and other objects with `toJSON` become what that returns, `undefined` members vanish, and `NaN` and infinities
  * become `null`, as `JSON.stringify` does it. What JSON would lose or choke on throws a `ValidationError` that starts
- * with `what` (`result of step "charge"`) and names the path: BigInt, functions, symbols, Map, Set, promises that nobody
- * awaited, cycles, a `toJSON` or getter that throws. Nesting deeper than 100 levels throws `LimitExceededError`, and so do more
- * values or different names than there may be, see `JsonShape.ts`.
+ * with `what` (`result of step "charge"`) and names the path: BigInt, functions, symbols, cycles, a `toJSON` or getter that
+ * throws, and what would become `{}` without being an empty plain object or having fields of its own (Map, Set, promises that
+ * nobody awaited, RegExp, Headers, ArrayBuffer, iterators...). So does an error, unless its class has a `toJSON` of its own: where results
+ * are stored, `withErrors` gives the value to store in place of one with errors. Nesting deeper than 100 levels throws
+ * `LimitExceededError`, and so do more values or different names than there may be, see `JsonShape.ts`.
  */
-export const encodeJson = (value: unknown, what: string): string | undefined => {
+export const encodeJson = (
+  value: unknown,
+  what: string,
+  withErrors?: (value: unknown) => unknown
+): string | undefined => {
   switch (typeof value) {
     case "undefined":
       return undefined
@@ -26,7 +33,8 @@ export const encodeJson = (value: unknown, what: string): string | undefined => 
       if (value === null) return "null"
   }
   try {
-    const problem = findProblem(value, 0)
+    const problem = findProblem(value, 0, withErrors !== undefined)
+    if (problem === "error" && withErrors !== undefined) return encodeJson(withErrors(value), what)
     if (problem !== undefined) throw problemError(problem, value, what)
     const text: string | undefined = JSON.stringify(value)
     // how deep it is has been seen to
@@ -115,16 +123,19 @@ const isPlainObject = (value: unknown): value is Record<string, unknown> => {
   return prototype === Object.prototype || prototype === null
 }
 
-type Problem = "bigint" | "function" | "symbol" | "map" | "set" | "promise" | "cycle" | "depth"
+type Problem = "bigint" | "function" | "symbol" | "error" | "emptied" | "cycle" | "depth"
 
-/** A cycle is found by its depth, so that the walk needs no memory of where it has been. */
-const findProblem = (value: unknown, depth: number): Problem | undefined => {
+/**
+ * A cycle is found by its depth, so that the walk needs no memory of where it has been. Of `anyError` it finds also those whose
+ * class says what JSON has of them.
+ */
+const findProblem = (value: unknown, depth: number, anyError: boolean): Problem | undefined => {
   switch (typeof value) {
     case "bigint":
       // JSON.stringify would carry it only if somebody gave BigInt a `toJSON`, which other programs do not share.
       return "bigint"
     case "function":
-      return hasToJson(value) ? findProblem(value.toJSON(""), depth) : "function"
+      return hasToJson(value) ? findProblem(value.toJSON(""), depth, anyError) : "function"
     case "symbol":
       return "symbol"
     case "object":
@@ -138,44 +149,51 @@ const findProblem = (value: unknown, depth: number): Problem | undefined => {
     for (let i = 0; i < value.length; i++) {
       const member: unknown = value[i]
       if (needsWalk(member)) {
-        const problem = findProblem(member, depth + 1)
+        const problem = findProblem(member, depth + 1, anyError)
         if (problem !== undefined) return problem
       }
     }
     return undefined
   }
+  if (isLostError(value, anyError)) return "error"
   if (hasToJson(value)) {
     const replaced = value.toJSON("")
-    return replaced === value ? walkMembers(value, depth) : findReplaced(replaced, depth)
+    return replaced === value ? walkMembers(value, depth, anyError) : findReplaced(replaced, depth, anyError)
   }
-  return walkMembers(value, depth)
+  return walkMembers(value, depth, anyError)
 }
 
-/** `toJSON` is asked once per value: JSON does not ask the result again. */
-const findReplaced = (value: unknown, depth: number): Problem | undefined =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
-    ? walkMembers(value, depth)
-    : findProblem(value, depth)
+const isLostError = (value: object, anyError: boolean): boolean =>
+  Object.getPrototypeOf(value) !== Object.prototype &&
+  isError(value) &&
+  (anyError || !hasToJson(value) || inheritedForms.has(value.toJSON))
 
-const walkMembers = (value: object, depth: number): Problem | undefined => {
-  const emptied = emptiedBy(value)
-  if (emptied !== undefined) return emptied
+/** The `toJSON` that all errors of Effect have, ours among them: it says nothing of the class. */
+const inheritedForms: ReadonlySet<unknown> = new Set(
+  (function* () {
+    for (let at: object = IronflowError.prototype; at !== Error.prototype; at = Object.getPrototypeOf(at)) {
+      if (Object.hasOwn(at, "toJSON")) yield (at as { readonly toJSON: unknown }).toJSON
+    }
+  })()
+)
+
+/** `toJSON` is asked once per value: JSON does not ask the result again. */
+const findReplaced = (value: unknown, depth: number, anyError: boolean): Problem | undefined => {
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    return findProblem(value, depth, anyError)
+  return isError(value) ? "error" : walkMembers(value, depth, anyError)
+}
+
+const walkMembers = (value: object, depth: number, anyError: boolean): Problem | undefined => {
+  if (isEmptied(value)) return "emptied"
   for (const key of Object.keys(value)) {
     const member = (value as { readonly [key: string]: unknown })[key]
     if (needsWalk(member)) {
-      const problem = findProblem(member, depth + 1)
+      const problem = findProblem(member, depth + 1, anyError)
       if (problem !== undefined) return problem
     }
   }
   return undefined
-}
-
-/** What `JSON.stringify` makes `{}` of, whatever is in it. */
-const emptiedBy = (value: object): "map" | "set" | "promise" | undefined => {
-  if (Object.getPrototypeOf(value) === Object.prototype) return undefined
-  if (value instanceof Map) return "map"
-  if (value instanceof Set) return "set"
-  return value instanceof Promise ? "promise" : undefined
 }
 
 const needsWalk = (value: unknown): boolean =>
@@ -184,12 +202,12 @@ const needsWalk = (value: unknown): boolean =>
   typeof value === "function" ||
   typeof value === "symbol"
 
-const hasToJson = (value: object): value is { toJSON(key: string): unknown } =>
+export const hasToJson = (value: object): value is { toJSON(key: string): unknown } =>
   typeof (value as { readonly toJSON?: unknown }).toJSON === "function"
 
 /** The second, slow walk, which knows the path. */
 const problemError = (problem: Problem, root: unknown, what: string): ValidationError => {
-  const { path, found } = locate(root, problem)
+  const { path, found, value } = locate(root, problem)
   switch (found) {
     case "bigint":
       return new ValidationError(
@@ -199,16 +217,13 @@ const problemError = (problem: Problem, root: unknown, what: string): Validation
       return new ValidationError(`${what} cannot be stored: ${path} is a function; give plain data`)
     case "symbol":
       return new ValidationError(`${what} cannot be stored: ${path} is a symbol; give plain data`)
-    case "map":
+    case "error":
       return new ValidationError(
-        `${what} cannot be stored: ${path} is a Map; JSON has none, so convert it, for example with Object.fromEntries(value)`
+        `${what} cannot be stored: ${path} is an error (${String((value as Error).name)}), whose stack is for nobody else; ` +
+          "give what others may know of it, for example its message"
       )
-    case "set":
-      return new ValidationError(
-        `${what} cannot be stored: ${path} is a Set; JSON has none, so convert it, for example with [...value]`
-      )
-    case "promise":
-      return new ValidationError(`${what} cannot be stored: ${path} is a promise; await it first`)
+    case "emptied":
+      return new ValidationError(`${what} cannot be stored: ${path} is ${describeEmptied(value)}`)
     case "cycle":
       return new ValidationError(
         `${what} cannot be stored: ${path} refers back to a value that contains it; give plain data without cycles`
@@ -218,27 +233,61 @@ const problemError = (problem: Problem, root: unknown, what: string): Validation
   }
 }
 
-const locate = (root: unknown, problem: Problem): { readonly path: string; readonly found: Problem } => {
+const describeEmptied = (value: unknown): string => {
+  if (value instanceof Promise) return "a promise; await it first"
+  const tag = Object.prototype.toString.call(value).slice(8, -1)
+  // without a name of its own it is an instance of a user's class
+  const name = tag === "Object" ? classNameOf(value) : tag
+  const a = /^[AEIO]/.test(name) ? "an" : "a"
+  const advice = conversions.get(name) ?? (/(Iterator|Generator)$/.test(name) ? "[...value]" : undefined)
+  return (
+    `${a} ${name}, of which JSON has nothing (it would be {}); ` +
+    (advice === undefined ? "give plain data" : `convert it, for example with ${advice}`)
+  )
+}
+
+const classNameOf = (value: unknown): string => {
+  const { name } = (value as { readonly constructor?: { readonly name?: unknown } }).constructor ?? {}
+  return typeof name === "string" && name !== "" && name !== "Object" ? name : "class instance without fields"
+}
+
+const conversions: ReadonlyMap<string, string> = new Map([
+  ["Map", "Object.fromEntries(value)"],
+  ["Set", "[...value]"],
+  ["RegExp", "String(value)"],
+  ["URLSearchParams", "String(value)"],
+  ["Headers", "Object.fromEntries(value)"],
+  ["FormData", "Object.fromEntries(value)"],
+  ["ArrayBuffer", 'Buffer.from(value).toString("base64")'],
+  ["Blob", "await value.text()"]
+])
+
+interface Located {
+  readonly path: string
+  readonly found: Problem
+  readonly value: unknown
+}
+
+const locate = (root: unknown, problem: Problem): Located => {
   const above = new Set<unknown>()
-  const visit = (
-    value: unknown,
-    path: string,
-    depth: number
-  ): { path: string; found: Problem } | undefined => {
+  const visit = (value: unknown, path: string, depth: number): Located | undefined => {
     if (typeof value === "bigint" || typeof value === "symbol")
-      return { path, found: typeof value as Problem }
-    if (typeof value === "function" && !hasToJson(value)) return { path, found: "function" }
+      return { path, found: typeof value as Problem, value }
+    if (typeof value === "function" && !hasToJson(value)) return { path, found: "function", value }
     if ((typeof value !== "object" && typeof value !== "function") || value === null) return undefined
-    if (above.has(value)) return { path, found: "cycle" }
-    if (depth >= jsonDepth) return { path: `${path.slice(0, 64)}...`, found: "depth" }
+    if (above.has(value)) return { path, found: "cycle", value }
+    if (depth >= jsonDepth) return { path: `${path.slice(0, 64)}...`, found: "depth", value }
+    if (isLostError(value, false)) return { path, found: "error", value }
     above.add(value)
     const shown = hasToJson(value) ? value.toJSON("") : value
     if (typeof shown !== "object" || shown === null) {
       above.delete(value)
       return visit(shown, path, depth)
     }
-    const emptied = Array.isArray(shown) ? undefined : emptiedBy(shown)
-    if (emptied !== undefined) return { path, found: emptied }
+    if (!Array.isArray(shown)) {
+      if (shown !== value && isError(shown)) return { path, found: "error", value: shown }
+      if (isEmptied(shown)) return { path, found: "emptied", value: shown }
+    }
     const members: ReadonlyArray<readonly [string, unknown]> = Array.isArray(shown)
       ? shown.map((member, i) => [`${path}[${i}]`, member] as const)
       : Object.entries(shown).map(([key, member]) => [memberPath(path, key), member] as const)
@@ -249,7 +298,7 @@ const locate = (root: unknown, problem: Problem): { readonly path: string; reado
     above.delete(value)
     return undefined
   }
-  return visit(root, "$", 0) ?? { path: "$", found: problem }
+  return visit(root, "$", 0) ?? { path: "$", found: problem, value: root }
 }
 
 const memberPath = (path: string, key: string): string =>

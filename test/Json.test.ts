@@ -1,7 +1,11 @@
 import { assert, describe, it, prop } from "@effect/vitest"
+import { runInNewContext } from "node:vm"
 import * as Arbitrary from "effect/Arbitrary"
+import * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { LimitExceededError, ValidationError } from "../src/Errors.ts"
+import { LimitExceededError, NonRetryableError, ValidationError } from "../src/Errors.ts"
 import {
   byteLength,
   decodeJson,
@@ -24,6 +28,27 @@ class Receipt {
     return 3
   }
 }
+
+/** Its one field has no value. */
+class Open {
+  note = undefined
+}
+
+class Closed {
+  readonly #secret = 1
+  get revealed() {
+    return this.#secret
+  }
+}
+
+/** An error that says what JSON has of it. */
+class Declined extends Error {
+  toJSON() {
+    return { why: this.message }
+  }
+}
+
+class Sold extends Data.TaggedError("Sold")<{ readonly item: string }> {}
 
 const shared = { a: 1 }
 
@@ -71,7 +96,16 @@ describe("encodeJson", () => {
     [{ toJSON: () => ({ shown: 1 }) }, '{"shown":1}'],
     [{ toJSON: () => undefined }, undefined],
     [Object.assign(() => 1, { toJSON: () => "fn" }), '"fn"'],
-    [Object.create(null, { a: { value: 1, enumerable: true } }), '{"a":1}']
+    [Object.create(null, { a: { value: 1, enumerable: true } }), '{"a":1}'],
+    [{}, "{}"],
+    [Object.create(null), "{}"],
+    [runInNewContext("({ a: [{}] })"), '{"a":[{}]}'],
+    [new Open(), "{}"],
+    [new Uint8Array(2), '{"0":0,"1":0}'],
+    [[new String("a"), new String(""), new Number(1), new Boolean(false)], '["a","",1,false]'],
+    [new URL("https://example.com"), '"https://example.com/"'],
+    [new Declined("no"), '{"why":"no"}'],
+    [Option.some(1), '{"_id":"Option","_tag":"Some","value":1}']
   ])("writes %o as %s", (value, text) => {
     assert.strictEqual(encodeJson(value, "value"), text)
   })
@@ -89,6 +123,41 @@ describe("encodeJson", () => {
     ["a Map", new Map([["a", 1]]), "$ is a Map"],
     ["a Map inside", { stock: [new Map()] }, "$.stock[0] is a Map"],
     ["a Set", { items: new Set([1]) }, "$.items is a Set"],
+    ["an empty Map", new Map(), "$ is a Map, of which JSON has nothing"],
+    ["a Map with fields", Object.assign(new Map(), { name: "stock" }), "$ is a Map"],
+    [
+      "a RegExp",
+      { pattern: /a/ },
+      "$.pattern is a RegExp, of which JSON has nothing (it would be {}); convert it"
+    ],
+    ["Headers", [new Headers({ a: "b" })], "$[0] is a Headers"],
+    ["URLSearchParams", new URLSearchParams("a=1"), "$ is a URLSearchParams"],
+    ["an ArrayBuffer", { a: { body: new ArrayBuffer(2) } }, "$.a.body is an ArrayBuffer"],
+    ["a DataView", new DataView(new ArrayBuffer(2)), "$ is a DataView"],
+    ["an empty Uint8Array", new Uint8Array(0), "$ is a Uint8Array"],
+    ["a Blob", new Blob(["a"]), "$ is a Blob"],
+    ["FormData", new FormData(), "$ is a FormData"],
+    ["a Response", { answer: new Response("ok") }, "$.answer is a Response"],
+    ["an AbortSignal", new AbortController().signal, "$ is an AbortSignal"],
+    ["an iterator", { rows: [1].values() }, "$.rows is an Array Iterator"],
+    ["a generator", [(function* () {})()], "$[0] is a Generator"],
+    ["a WeakMap", new WeakMap(), "$ is a WeakMap"],
+    ["a boxed symbol", Object(Symbol("s")), "$ is a Symbol"],
+    ["an instance without fields", { a: new Closed() }, "$.a is a Closed"],
+    ["a Map of another realm", runInNewContext("new Map([[1, 2]])"), "$ is a Map"],
+    ["an error", new Error("gone"), "$ is an error (Error), whose stack is for nobody else"],
+    ["an error inside", { a: [new TypeError("gone")] }, "$.a[0] is an error (TypeError)"],
+    ["an error with fields", Object.assign(new Error("gone"), { code: "E" }), "$ is an error (Error)"],
+    ["an error of ours", { e: new NonRetryableError("gone") }, "$.e is an error (NonRetryableError)"],
+    ["an error of another realm", runInNewContext("new RangeError('x')"), "$ is an error (RangeError)"],
+    ["a DOMException", { e: new DOMException("gone", "AbortError") }, "$.e is an error (AbortError)"],
+    ["a failure of Effect", [new Sold({ item: "tea" })], "$[0] is an error (Sold)"],
+    [
+      "the cause of an Effect",
+      Cause.fail(new Sold({ item: "tea" })),
+      "$.reasons[0].error is an error (Sold)"
+    ],
+    ["an error that toJSON returns", { toJSON: () => new Error("gone") }, "$ is an error (Error)"],
     ["a promise that nobody awaited", { user: Promise.resolve(1) }, "$.user is a promise; await it first"],
     ["a cycle", cyclic, "$.items[0].back refers back"],
     ["what toJSON returns", { a: { toJSON: () => ({ n: 1n }) } }, "$.a.n is a BigInt"]

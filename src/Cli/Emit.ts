@@ -9,7 +9,7 @@ import type { ClientApi, EffectKind, Run } from "../Client/Client.ts"
 import { positiveDuration } from "../Duration.ts"
 import { IronflowError, isIronflowError } from "../Errors.ts"
 import { ironflow } from "./Ironflow.ts"
-import { between, oneLine, shown } from "./Output.ts"
+import { between, oneLine, shown, toJson } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { ask } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
@@ -66,7 +66,7 @@ export const emit = Command.make(
           ),
           Effect.onInterrupt(() => Effect.sync(leaveUnfinished))
         )
-        if (json) yield* Console.log(JSON.stringify({ eventId, position, runIds, runs }))
+        if (json) yield* Console.log(toJson({ eventId, position, runIds, runs }))
         const bad = runs.filter((run) => run.status !== "completed")
         if (bad.length > 0) return yield* Effect.fail(notCompleted(bad, runs.length))
       })

@@ -1,8 +1,8 @@
 /** What happens to runs, as lines that are printed while it happens. */
 import { deserializeError } from "../Errors.ts"
 import type { RunActivity } from "../Engine/Store/Activity.ts"
-import { decodeJson } from "../Json.ts"
 import type { Outcome, SerializedError } from "../Protocol/Worker.ts"
+import { plainResult } from "../Result.ts"
 import { elapsed, oneLine, shown } from "./Output.ts"
 
 /** A line for people. `now` is epoch milliseconds. */
@@ -50,7 +50,7 @@ const happened = (activity: RunActivity, now: number): string => {
 }
 
 const valueOf = (outcome: Extract<Outcome, { readonly _tag: "Success" }>): unknown =>
-  decodeJson(outcome.value)
+  plainResult(outcome.value)
 
 const resultOf = (outcome: Outcome): { readonly value?: unknown; readonly error?: SerializedError } =>
   outcome._tag === "Success" ? { value: valueOf(outcome) } : { error: outcome.error }

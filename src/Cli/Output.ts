@@ -6,7 +6,20 @@ import { ironflow } from "./Ironflow.ts"
 
 /** Prints `value` as one line of JSON when the command was asked for JSON, else the text. */
 export const print = (value: unknown, text: () => string) =>
-  Effect.flatMap(ironflow, ({ json }) => Console.log(json ? JSON.stringify(value) : text()))
+  Effect.flatMap(ironflow, ({ json }) => Console.log(json ? toJson(value) : text()))
+
+/** The value as JSON; errors in it (in what a run has returned) are objects with name, message and code. */
+export const toJson = (value: unknown): string =>
+  JSON.stringify(value, function (this: { readonly [key: string]: unknown }, key, member: unknown) {
+    const original = this[key]
+    return original instanceof Error ? briefly(original) : member
+  })
+
+const briefly = ({ code, message, name }: Error & { readonly code?: unknown }) => ({
+  name,
+  message,
+  ...(typeof code === "string" ? { code } : {})
+})
 
 /** Rows under headings, in columns as wide as they need to be. */
 export const table = (
@@ -39,7 +52,7 @@ export const oneLine = (text: string, max = Number.POSITIVE_INFINITY): string =>
 
 /** A value as JSON on one line, cut at `max` characters; nothing for `undefined`. */
 export const shown = (value: unknown, max = 80): string =>
-  value === undefined ? "" : oneLine(JSON.stringify(value), max)
+  value === undefined ? "" : oneLine(toJson(value), max)
 
 /** A length of time for people: `12ms`, `1.2s`, `5m`. */
 export const elapsed = (ms: number): string =>

@@ -55,6 +55,7 @@ const resultOf = (
     functionId: run.functionId,
     status: run.status,
     output: run.output,
+    ...("outputHasErrors" in run ? { outputHasErrors: run.outputHasErrors } : {}),
     durationMs: Date.parse(run.endedAt ?? run.updatedAt) - Date.parse(run.createdAt)
   })
 }

@@ -24,6 +24,7 @@ import type {
 } from "./Client.ts"
 import { isObject, numberOf } from "../Json.ts"
 import { decodeRunStatus } from "../Protocol/Http/RunJson.ts"
+import { revive } from "../Result.ts"
 import { overlaps } from "../Overlap.ts"
 
 export type Fields = { readonly [name: string]: unknown }
@@ -132,7 +133,7 @@ export const readRun = (answer: unknown): Run | undefined => {
     updatedAt: text(answer, "updatedAt") ?? createdAt,
     ...defined({
       input: field(answer, "input"),
-      output: field(answer, "output"),
+      output: readOutput(answer),
       error: readError(field(answer, "error")),
       workerId: filled(answer, "workerId"),
       actorId: filled(answer, "actorId"),
@@ -147,6 +148,12 @@ export const readRun = (answer: unknown): Run | undefined => {
 /** The run in the answer to a request to pause it, where there is one. */
 export const readPaused = (answer: unknown): Run | undefined =>
   isObject(answer) ? readRun(field(answer, "run")) : undefined
+
+/** `outputHasErrors` is what our engine adds. */
+const readOutput = (answer: Fields): unknown => {
+  const output = field(answer, "output")
+  return field(answer, "outputHasErrors") === true ? revive(output) : output
+}
 
 /** `state` is what our engine adds: exact where `status` has fewer words. */
 const readStatus = (run: Fields): RunStatus => {
@@ -203,7 +210,7 @@ const readStep = (step: unknown): RunStep | undefined => {
     status: stepStatus(text(step, "status") ?? ""),
     attempt: number(step, "attempt"),
     ...defined({
-      output: field(step, "output"),
+      output: readOutput(step),
       error: readError(field(step, "error")),
       startedAt: filled(step, "startedAt"),
       endedAt: filled(step, "endedAt") ?? filled(step, "completedAt"),

@@ -1,7 +1,7 @@
 /** The services of a client, against the engine in the same process. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import { Client, type EffectKind } from "../Client/Client.ts"
+import { Client, type ClientApi, type EffectKind } from "../Client/Client.ts"
 import { type PushEndpointsApi, PushEndpoints } from "../Client/PushEndpoints.ts"
 import { Config } from "../Client/Config.ts"
 import { ConsumerGroups } from "../Client/ConsumerGroups.ts"
@@ -17,6 +17,7 @@ import type { ClientServices } from "../Client/Services.ts"
 import { type ReadingOptions, Streams } from "../Client/Streams.ts"
 import { make as makeSubscriptions, Subscriptions } from "../Client/Subscriptions.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
+import { withErrors } from "../Result.ts"
 import type { EngineService } from "./Engine.ts"
 import * as SecretsClient from "./SecretsClient.ts"
 import { makeWires } from "./Subscriptions/MemoryWire.ts"
@@ -28,7 +29,7 @@ export const servicesIn = (
   options: ReadingOptions = {}
 ): Context.Context<ClientServices> => {
   const { apiKeys, orgs, policies, roles } = engine.manageAccess(environment)
-  return Context.make(Client, engine.client(environment)).pipe(
+  return Context.make(Client, clientIn(engine, environment)).pipe(
     Context.add(Streams, engine.streams(environment, options)),
     Context.add(Kv, engine.kv(environment)),
     Context.add(Config, engine.config(environment)),
@@ -42,6 +43,24 @@ export const servicesIn = (
     Context.add(Roles, roles),
     Context.add(Secrets, SecretsClient.make(engine.secrets(environment)))
   )
+}
+
+/** The client of the engine with outputs as their readers see them: over a wire the other end does that. */
+export const clientIn = (engine: EngineService, environment: string): ClientApi<EffectKind> => {
+  const api = engine.client(environment)
+  return {
+    ...api,
+    emitSync: (...args) => Effect.map(api.emitSync(...args), withErrors),
+    getRun: (...args) => Effect.map(api.getRun(...args), withErrors),
+    listRuns: (...args) =>
+      Effect.map(api.listRuns(...args), (page) => ({ ...page, runs: page.runs.map(withErrors) })),
+    getRunSteps: (...args) => Effect.map(api.getRunSteps(...args), (steps) => steps.map(withErrors)),
+    waitForRun: (...args) => Effect.map(api.waitForRun(...args), withErrors),
+    cancelRun: (...args) => Effect.map(api.cancelRun(...args), withErrors),
+    retryRun: (...args) => Effect.map(api.retryRun(...args), withErrors),
+    resumeRun: (...args) => Effect.map(api.resumeRun(...args), withErrors),
+    pauseRun: (...args) => Effect.map(api.pauseRun(...args), withErrors)
+  }
 }
 
 const projectionsIn = (engine: EngineService, environment: string): ProjectionsService =>

@@ -32,6 +32,7 @@ export const runBranches = (
   entry: Function
 ): (() => void) => {
   const { concurrency, count, failFast, name } = parallel
+  turn.goesOn(scope)
   const prefix = scope.keys.nextParallel(name)
   const startedAt = turn.host.clock.currentTimeMillisUnsafe()
   const group = new BranchGroup(scope)

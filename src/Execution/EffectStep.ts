@@ -23,9 +23,9 @@ import {
 } from "../Errors.ts"
 import type { EventDefinition, IronflowEvent } from "../Event.ts"
 import type { EffectFunction, RunInfo } from "../Function.ts"
-import { decodeJson } from "../Json.ts"
 import { checkName } from "../Limits.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
+import { decodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
 import {
   type AnyBranch,
@@ -264,7 +264,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
                   }
                   let value: unknown
                   try {
-                    value = decodeJson(outcome.value)
+                    value = decodeResult(outcome.value)
                   } catch (error) {
                     turn.pauseForDamage(made.call, error)
                     return
@@ -475,6 +475,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
         name,
         (checked, receive) => ({
           call: waitCall(
+            turn,
             scope,
             checked,
             {

@@ -5,9 +5,9 @@ import { asStandard } from "../EffectSchema.ts"
 import { deserializeError, toError, ValidationError } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
 import type { IronflowFunction, RunInfo } from "../Function.ts"
-import { decodeJson } from "../Json.ts"
 import { checkName } from "../Limits.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
+import { decodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
 import { validate } from "../StandardSchema.ts"
 import type {
@@ -112,14 +112,16 @@ const isThenable = (value: unknown): value is PromiseLike<unknown> =>
  * journal has: that the handler is not looking at the promise just then must not end the process.
  */
 const settledBy = <T>(
-  begin: (succeed: (value: T) => void, fail: (error: Error) => void) => void
+  begin: (succeed: (value: T) => void, fail: (error: Error) => void) => void,
+  onLook?: () => void
 ): Promise<T> => {
   let resolve!: (value: T) => void
   let reject!: (error: Error) => void
-  const promise = new Promise<T>((onSuccess, onFailure) => {
+  const executor = (onSuccess: (value: T) => void, onFailure: (error: Error) => void) => {
     resolve = onSuccess
     reject = onFailure
-  })
+  }
+  const promise = onLook === undefined ? new Promise(executor) : new WatchedPromise(executor, onLook)
   try {
     begin(resolve, (error) => {
       promise.catch(() => undefined)
@@ -129,6 +131,33 @@ const settledBy = <T>(
     reject(toError(error))
   }
   return promise
+}
+
+/** A promise that tells when somebody awaits it, or hands it to the likes of `Promise.all`. */
+class WatchedPromise<T> extends Promise<T> {
+  readonly #onLook: () => void
+
+  /** What follows from it is as any promise. */
+  static override get [Symbol.species](): PromiseConstructor {
+    return Promise
+  }
+
+  constructor(
+    executor: (resolve: (value: T) => void, reject: (error: Error) => void) => void,
+    onLook: () => void
+  ) {
+    super(executor)
+    this.#onLook = onLook
+  }
+
+  // oxlint-disable-next-line unicorn/no-thenable -- it is a promise
+  override then<A = T, B = never>(
+    onSuccess?: ((value: T) => A | PromiseLike<A>) | null,
+    onFailure?: ((reason: unknown) => B | PromiseLike<B>) | null
+  ): Promise<A | B> {
+    this.#onLook()
+    return super.then(onSuccess, onFailure)
+  }
 }
 
 const runsCode = <Arguments extends ReadonlyArray<unknown>>(
@@ -172,7 +201,8 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
     name: unknown,
     makeCall: (name: string, receive: (outcome: Outcome) => void) => StepCall | undefined,
     read: (value: unknown, call: StepCall) => T,
-    wrapFailure = false
+    wrapFailure = false,
+    onLook?: () => void
   ): Promise<T> =>
     settledBy<T>((succeed, fail) => {
       const checked = checkName(kind, name)
@@ -186,7 +216,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         }
         let value: unknown
         try {
-          value = decodeJson(outcome.value)
+          value = decodeResult(outcome.value)
         } catch (error) {
           turn.pauseForDamage(call, error)
           return
@@ -200,7 +230,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       // A time that has passed needs no step, and has no result.
       if (call === undefined) succeed(undefined as T)
       else turn.ask(call, entry)
-    })
+    }, onLook)
 
   const nothing = (): void => undefined
   const asIs = <T>(value: unknown): T => value as T
@@ -286,12 +316,14 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       filter: Omit<EventFilter, "event"> & { readonly event: unknown }
     ) {
       const definition = eventDefinition(filter?.event)
+      let call: StepCall | undefined
       return ask<IronflowEvent<T>>(
         waitForEvent,
         "step name",
         name,
         (checked, receive) =>
-          waitCall(
+          (call = waitCall(
+            turn,
             scope,
             checked,
             {
@@ -303,7 +335,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
                   : positiveDuration(filter.timeout, `timeout of step "${checked}"`)
             },
             receive
-          ),
+          )),
         (value) => {
           const event = readEvent(turn, value)
           return definition?.schema === undefined
@@ -312,7 +344,9 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
                 ...event,
                 data: validate(asStandard(definition.schema), event.data, `Data of event "${event.name}"`)
               }
-        }
+        },
+        false,
+        () => call?.scope.waits?.see(call)
       )
     },
 

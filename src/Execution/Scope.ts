@@ -1,5 +1,6 @@
 /** Where steps are called: at the root of a handler, or in a branch of a parallel call. */
 import type { StepAbortedError } from "../Errors.ts"
+import type { EventWaits } from "./EventWaits.ts"
 import { StepKeys } from "./StepId.ts"
 
 /** The branches of one parallel call; the root of the handler is a group of its own. */
@@ -20,6 +21,8 @@ export class BranchGroup {
 export class Scope {
   readonly group: BranchGroup
   readonly keys: StepKeys
+  /** Made with the first wait. */
+  waits: EventWaits | undefined = undefined
 
   constructor(group: BranchGroup, prefix: string) {
     this.group = group

@@ -13,11 +13,12 @@ import {
 } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
 import { compileExpression } from "../Expression.ts"
-import { decodeJson, encodeJson, isObject } from "../Json.ts"
+import { encodeJson, isObject } from "../Json.ts"
 import { checkName, checkSize, messageBytes, stepResultBytes } from "../Limits.ts"
 import { isPath } from "../Path.ts"
 import { checkPattern } from "../Pattern.ts"
 import type { Outcome, StepKind, TxOutcome } from "../Protocol/Worker.ts"
+import { decodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
 import type { Invokable, ParallelOptions } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
@@ -100,13 +101,20 @@ export interface WaitArguments {
   readonly timeoutMs: number
 }
 
-export const waitCall = (scope: Scope, name: string, wait: WaitArguments, receive: Receive): StepCall => {
+export const waitCall = (
+  turn: TurnMachine,
+  scope: Scope,
+  name: string,
+  wait: WaitArguments,
+  receive: Receive
+): StepCall => {
   const event = checkPattern(
     typeof wait.event === "string" ? wait.event.trim() : wait.event,
     `event that step "${name}" waits for`
   )
   const match = checkMatch(name, wait.match)
   const { timeoutMs } = wait
+  const unseen = turn.unseenWaits(scope, event, match)
   const stepKey = scope.keys.next(escapeName(name))
   return engineCall(
     scope,
@@ -118,6 +126,7 @@ export const waitCall = (scope: Scope, name: string, wait: WaitArguments, receiv
       scope: scope.keys.scope.slice(0, -1),
       event,
       ...(match === undefined ? {} : { match }),
+      ...(unseen.length === 0 ? {} : { unseen }),
       timeout: { afterMs: timeoutMs },
       timeoutMs
     },
@@ -265,5 +274,5 @@ interface StoredEvent extends Omit<IronflowEvent, "timestamp"> {
 /** The value of a successful outcome; a failed one throws what `toError` makes of it. */
 export const readOutcome = (outcome: Outcome, toError: (error: SerializedError) => Error): unknown => {
   if (outcome._tag === "Failure") throw toError(outcome.error)
-  return decodeJson(outcome.value)
+  return decodeResult(outcome.value)
 }

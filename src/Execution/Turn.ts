@@ -30,6 +30,7 @@ export const startTurn = (
   const turn = new TurnMachine(functionPlan(fn), job, host, {
     // Fibers may pass through Effect's scheduler, which takes a turn of the event loop; promises do not.
     turnsToDrain: isEffectFunction(fn) ? 2 : 1,
+    losesSilently: !isEffectFunction(fn),
     interruptHandler: () => {
       interrupted = true
       interruptFiber?.()

@@ -23,7 +23,6 @@ import {
   StepTimeoutError,
   toError
 } from "../Errors.ts"
-import { encodeJson } from "../Json.ts"
 import { checkSize, stepResultBytes, stepsPerRun } from "../Limits.ts"
 import { type Logger, runLogger } from "../Logger.ts"
 import type {
@@ -37,6 +36,7 @@ import type {
   TurnOp,
   TxWrite
 } from "../Protocol/Worker.ts"
+import { encodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
 import { Attempt, type AttemptExit, type AttemptOwner, isAbortFailure } from "./Attempt.ts"
 import { type Compensation, Compensations } from "./Compensation.ts"
@@ -47,6 +47,7 @@ import {
   type StepTimeout,
   tellOfUnasked
 } from "./FunctionPlan.ts"
+import { EventWaits } from "./EventWaits.ts"
 import type { TurnToken } from "./Nesting.ts"
 import { BranchGroup, isStopped, isWithin, Scope } from "./Scope.ts"
 import { afterEventLoopTurns, Settlement } from "./Settlement.ts"
@@ -80,6 +81,8 @@ interface Closing {
 export interface TurnOptions {
   /** Turns of the event loop until all that follows from one outcome has run. */
   readonly turnsToDrain: number
+  /** Whether the handler may stop waiting for a call without a word, as whoever holds a promise. */
+  readonly losesSilently: boolean
   /** Stops the handler, where that is possible from outside. */
   readonly interruptHandler: () => void
   readonly onEnd: (end: TurnEnd) => void
@@ -125,6 +128,10 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #live = false
   #unacknowledged = 0
   #stepCount = 0
+  /** Outcomes that the handler has been given. */
+  #outcomes = 0
+  /** The wait whose event the handler was given last, until it acts upon it. */
+  #shown: StepCall | undefined = undefined
   /** Calls that stay pending for good in this turn. */
   #shelved = 0
   /** Counts signs of life. */
@@ -202,6 +209,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   compensate(name: string, code: StepCode): void {
     if (this.#phase === "over" || this.#phase === "compensating") return
     this.#life++
+    this.#actsUponShown()
     this.#compensations.register(name, code)
     const wanted = this.job.compensating?.compensations
     if (wanted !== undefined && this.#compensations.rebuilt(wanted).every(({ code }) => code !== undefined)) {
@@ -220,6 +228,11 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       return
     }
     this.#life++
+    this.goesOn(call.scope)
+    if (!isCode(call.work) && call.work._tag === "WaitForEvent") {
+      call.scope.waits ??= new EventWaits()
+      call.scope.waits.add(call, call.work, this.#outcomes)
+    }
     this.host.probe?.asked?.(call)
     if (this.#phase === "compensating") {
       this.#shelve()
@@ -261,6 +274,24 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       rememberCallSite(this.plan, call.kind, call.name, entry)
       this.#begin(call)
     }
+  }
+
+  /** The handler makes a call in this scope. */
+  goesOn(scope: Scope): void {
+    this.#actsUponShown()
+    scope.waits?.leaveBehind(this.#outcomes)
+  }
+
+  #actsUponShown(): void {
+    if (this.#shown === undefined) return
+    this.#shown.scope.waits?.see(this.#shown)
+    this.#shown = undefined
+  }
+
+  /** The waits before this call that do not decide what it looks back to. */
+  unseenWaits(scope: Scope, event: string, match: string | undefined): ReadonlyArray<string> {
+    this.#actsUponShown()
+    return scope.waits?.unseen(event, match) ?? []
   }
 
   /** The journal's entry, once. */
@@ -441,7 +472,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     let value: JsonText | undefined
     try {
       const what = `Result of step "${call.name}"`
-      value = checkSize(what, encodeReturned(exit.value, what), stepResultBytes)
+      value = checkSize(what, encodeResult(exit.value, what), stepResultBytes)
     } catch (error) {
       this.#attemptFailed(attempt, error, undefined)
       return
@@ -605,6 +636,12 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #deliver(call: StepCall, outcome: Outcome): void {
     if (call.withdrawn || this.#phase === "over") return
     this.#life++
+    this.#outcomes++
+    this.#shown = undefined
+    if (call.kind === "waitForEvent") {
+      call.scope.waits?.deliver(call, outcome, this.#options.losesSilently)
+      this.#shown = call
+    }
     call.receive(outcome)
   }
 
@@ -840,7 +877,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     let output: JsonText | undefined
     try {
       const what = `Output of function "${this.plan.functionId}"`
-      output = checkSize(what, encodeReturned(value, what), stepResultBytes)
+      output = checkSize(what, encodeResult(value, what), stepResultBytes)
     } catch (error) {
       this.failed(error)
       return
@@ -1169,13 +1206,6 @@ const notAnswered: Outcome = {
     retryable: false
   }
 }
-
-/**
- * What code returns. A Map or Set as a whole is mostly what `map.set(...)` or `set.add(...)` hands back as the last word of
- * an arrow function, and nobody looks at it: it is stored as JSON.stringify writes it, and not refused.
- */
-const encodeReturned = (value: unknown, what: string): JsonText | undefined =>
-  value instanceof Map || value instanceof Set ? "{}" : encodeJson(value, what)
 
 const serializeFailure = (error: unknown, encoded: unknown): SerializedError => {
   const stored = serializeError(error)

@@ -203,7 +203,8 @@ export type TurnOp =
   | { readonly _tag: "Sleep"; readonly stepKey: string; readonly name: string; readonly due: Due }
   /**
    * Wait for an event. `scope` is the branch of the step (`""` at the root). `match` is a dotted path whose values in
-   * the candidate and in the triggering event must be equal, or a CEL expression over `event` and `trigger`.
+   * the candidate and in the triggering event must be equal, or a CEL expression over `event` and `trigger`. `unseen` are
+   * steps of the run that waited for the same and whose event the handler has not seen: they do not move what this one looks back to.
    */
   | {
       readonly _tag: "WaitForEvent"
@@ -212,6 +213,7 @@ export type TurnOp =
       readonly scope: string
       readonly event: string
       readonly match?: string
+      readonly unseen?: ReadonlyArray<string>
       readonly timeout: Due
       readonly timeoutMs: number
     }

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import { NondeterminismError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
 import type {
+  JsonText,
   Job,
   JournalEntry,
   OpenStep,
@@ -14,6 +15,7 @@ import type {
   TurnOp,
   WorkerTransport
 } from "../Protocol/Worker.ts"
+import { hasErrors, plainResult } from "../Result.ts"
 import { replay } from "./Replay.ts"
 
 type Transport = (typeof WorkerTransport)["Service"]
@@ -93,7 +95,7 @@ const check = (
     if (divergence !== undefined) {
       return diverged(new NondeterminismError(divergence.message, { details: divergence }))
     }
-    if (!completed || end?._tag !== "Completed" || end.output === last.output) return
+    if (!completed || end?._tag !== "Completed" || isSame(end.output, last.output)) return
     diverged(
       new NondeterminismError(
         `Run ${job.runId} of function "${job.functionId}" returned ${last.output ?? "nothing"}, and ${end.output ?? "nothing"} when it ran ` +
@@ -150,3 +152,7 @@ const record = (turn: Followed, op: TurnOp, outcome: Outcome | undefined): boole
       return false
   }
 }
+
+/** Where an error was made, as its stack says, is no part of what a run returns. */
+const isSame = (one: JsonText | undefined, other: JsonText | undefined): boolean =>
+  one === other || (hasErrors(one) && JSON.stringify(plainResult(one)) === JSON.stringify(plainResult(other)))

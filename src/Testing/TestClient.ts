@@ -28,6 +28,7 @@ import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
 import { TxCollector } from "../Execution/Tx.ts"
 import { checkName } from "../Limits.ts"
 import type { Job, JournalEntry, OpenStep, Outcome, StepKind, TurnOp } from "../Protocol/Worker.ts"
+import { decodeResult, encodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
 import type { Tx } from "../Step.ts"
 import { readWrites, type TestWrite, TxMemory } from "./TxMemory.ts"
@@ -164,7 +165,7 @@ const missing = (message: string): NonRetryableError =>
 
 const success = (value: unknown, what: string): Outcome => ({
   _tag: "Success",
-  value: encodeJson(value, what)
+  value: encodeResult(value, what)
 })
 
 const failure = (error: unknown): Outcome => ({ _tag: "Failure", error: serializeError(error) })
@@ -310,7 +311,7 @@ class TestExecution {
       case "Transact": {
         // what is refused has no place in the journal: the attempt has failed
         const writes = this.#standIns.memory.transact(op.writes)
-        const outcome = success({ value: decodeJson(op.value), writes }, `result of step "${op.name}"`)
+        const outcome = success({ value: decodeResult(op.value), writes }, `result of step "${op.name}"`)
         this.#enter(op.stepKey, op.name, "tx", outcome, op.attempt, readWrites(op.writes))
         return outcome
       }
@@ -419,7 +420,7 @@ class TestExecution {
       name: kind === "publish" ? name.slice("publish:".length) : name,
       type: kind === "invokeAsync" ? "invoke" : kind,
       ...(outcome._tag === "Success"
-        ? { output: decodeJson(outcome.value) }
+        ? { output: decodeResult(outcome.value) }
         : { error: deserializeError(outcome.error) }),
       ...(writes === undefined ? {} : { writes })
     })
@@ -435,7 +436,7 @@ class TestExecution {
     }
     switch (end._tag) {
       case "Completed":
-        return { status: "completed", output: decodeJson(end.output), ...rest }
+        return { status: "completed", output: decodeResult(end.output), ...rest }
       case "Failed":
         return { status: "failed", output: undefined, error: deserializeError(end.error), ...rest }
       case "Aborted":

@@ -12,7 +12,7 @@ import type { ReadingOptions } from "../Client/Streams.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import * as Engine from "../Engine/Engine.ts"
-import { servicesIn, wireTo } from "../Engine/ClientServices.ts"
+import { clientIn, servicesIn, wireTo } from "../Engine/ClientServices.ts"
 import { MasterKey, type SecretsService } from "../Engine/Secrets.ts"
 import * as Sqlite from "../Engine/Store/Sqlite.ts"
 import { Store } from "../Engine/Store/Store.ts"
@@ -210,7 +210,7 @@ export const makeVirtual = <
       servicesIn(engine, environment, { eventDefinitions: options.eventDefinitions }),
       manual.clock
     )
-    const client = engine.client(environment)
+    const client = clientIn(engine, environment)
     /** What a replay has found comes before everything else. */
     const checked = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, E | NondeterminismError> =>
       Effect.flatMap(self, (value) =>

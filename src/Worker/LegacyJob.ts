@@ -13,6 +13,7 @@
 import type { SerializedError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import type { Job, JournalEntry, JsonText, OpenStep, Outcome } from "../Protocol/Worker.ts"
+import { fromForeign } from "../Result.ts"
 
 /** What is known of a step that was open at the end of an earlier turn. */
 export interface Pending {
@@ -129,7 +130,8 @@ const readSteps = (steps: unknown, runId: string): Memory => {
     } else if (retried !== undefined && failures !== undefined && (output ?? null) === null) {
       retries.set(retried, Math.max(Number(failures), retries.get(retried) ?? 0))
     } else {
-      journal.push(entry(key, name, { _tag: "Success", value: valueOf(output) }))
+      const value = fromForeign(output) ?? valueOf(output)
+      journal.push(entry(key, name, { _tag: "Success", value }))
     }
   }
   return { journal, pending, retries }

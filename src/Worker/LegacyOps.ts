@@ -6,9 +6,9 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { type ConnectionError, IronflowError, type SerializedError, serializeError } from "../Errors.ts"
 import { stepId } from "../Execution/StepId.ts"
-import { decodeJson } from "../Json.ts"
 import type { YieldInfo } from "../Protocol/Push.ts"
 import type { JsonText, Outcome, TurnAck, TurnOp, TurnReport } from "../Protocol/Worker.ts"
+import { plainResult } from "../Result.ts"
 import { continuationKey } from "./LegacyJob.ts"
 import type { LegacyTurn } from "./LegacyTurn.ts"
 
@@ -150,7 +150,7 @@ export const outputField = <Name extends string>(
   output: JsonText | undefined
 ): { readonly [field in Name]?: unknown } =>
   // the one field of the type
-  output === undefined ? {} : ({ [name]: decodeJson(output) } as { readonly [field in Name]?: unknown })
+  output === undefined ? {} : ({ [name]: plainResult(output) } as { readonly [field in Name]?: unknown })
 
 const noTransactions = (stepName: string): IronflowError =>
   new IronflowError(`The server cannot store the writes of step "${stepName}" together with the step`, {

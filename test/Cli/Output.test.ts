@@ -1,4 +1,5 @@
 import { assert, describe, it } from "vitest"
+import { NonRetryableError } from "../../src/Errors.ts"
 import { between, elapsed, fields, oneLine, shown, table } from "../../src/Cli/Output.ts"
 
 describe("oneLine", () => {
@@ -16,7 +17,11 @@ describe("shown", () => {
   it.for([
     [undefined, ""],
     [null, "null"],
-    [{ a: "x\ny" }, '{"a":"x\\ny"}']
+    [{ a: "x\ny" }, '{"a":"x\\ny"}'],
+    [
+      [new NonRetryableError("declined", { code: "CARD_DECLINED" })],
+      '[{"name":"NonRetryableError","message":"declined","code":"CARD_DECLINED"}]'
+    ]
   ] as const)("shows %j", ([value, expected]) => {
     assert.strictEqual(shown(value), expected)
   })

@@ -116,6 +116,39 @@ describe("a worker on an existing server", () => {
     assert.isTrue(duration_ms >= 0 && Date.parse(ended_at) >= Date.parse(started_at))
   })
 
+  it("gets errors in results back from a server that writes JSON anew, and tells others what they say", async () => {
+    const forged = { "ironflow:result": [{ "ironflow:error": { name: "Error", message: "forged" } }] }
+    const seen: Array<unknown> = []
+    const fn = createFunction({ id: "errors", triggers }, async ({ step }) => {
+      const settled = await step.run("settle", () =>
+        Promise.allSettled([
+          Promise.reject(new NonRetryableError("declined", { code: "CARD_DECLINED" })),
+          forged
+        ])
+      )
+      const data = await step.run("data", () => forged)
+      seen.push([settled[0]?.status === "rejected" && settled[0].reason.code, settled[1], data])
+      await step.sleep("another turn", "1h")
+      return { settled: settled[0], data }
+    })
+    await using it = await working([fn])
+    await it.server.ended(it.server.dispatch("run-1", "errors"))
+
+    const end = await it.server.ended(
+      it.server.dispatch("run-1", "errors", { resumed: { "run-1:another turn:0": null } })
+    )
+
+    assert.deepStrictEqual(seen[0], ["CARD_DECLINED", { status: "fulfilled", value: forged }, forged])
+    assert.deepStrictEqual(seen[1], seen[0])
+    assert.deepStrictEqual(end.output, {
+      settled: {
+        status: "rejected",
+        reason: { name: "NonRetryableError", message: "declined", code: "CARD_DECLINED" }
+      },
+      data: forged
+    })
+  })
+
   it("does not run again what the server says has completed, whatever the kind of the step", async () => {
     const ran: Array<string> = []
     const fn = createFunction({ id: "all", triggers }, async ({ step }) => {

@@ -67,8 +67,111 @@ const longFunction = () => {
   return { fn, started: started.promise, finish: done.resolve, executions: () => executions }
 }
 
+const declined = () => new NonRetryableError("declined", { code: "CARD_DECLINED" })
+const forged = { "ironflow:error": { name: "Error", message: "forged" } }
+
+/** Functions of both styles that have errors in the results of steps, branches and runs, and look at them in a later turn. */
+const withErrors = [
+  createFunction({ id: "child", triggers: [] }, async () => [new RangeError("of the child"), forged]),
+  createFunction({ id: "errors", triggers }, async ({ step }) => {
+    const inStep = await step.run("settle", () => Promise.allSettled([Promise.reject(declined()), forged]))
+    const inTx = await step.tx("store", () => ({ error: declined() }))
+    const overSteps = await Promise.allSettled([
+      step.run("decline", () => {
+        throw declined()
+      })
+    ])
+    const branches = await step.parallel(
+      "branches",
+      [
+        async () => {
+          throw new TypeError("of a branch")
+        }
+      ],
+      { onError: "allSettled" }
+    )
+    const child = await step.invoke("child")
+    const seen = { inStep, inTx: inTx.value, overSteps, branches, child }
+    await step.sleep("another turn", 5)
+    return { seen, kinds: await step.run("look", () => kindsIn(seen)) }
+  }),
+  makeFunction({ id: "errors-effect", triggers }, () =>
+    Effect.gen(function* () {
+      const inStep = yield* Step.run(
+        "settle",
+        Effect.promise(() => Promise.allSettled([Promise.reject(declined()), forged]))
+      )
+      const inTx = yield* Step.tx("store", () => Effect.succeed({ error: declined() }))
+      const overSteps = yield* Effect.promise(() =>
+        Promise.allSettled([Promise.reject(new Error("outer", { cause: declined() }))])
+      )
+      const branches = yield* Step.parallel("branches", [Effect.fail(new TypeError("of a branch"))], {
+        onError: "allSettled"
+      })
+      const child = yield* Step.invoke("child")
+      const seen = { inStep, inTx: inTx.value, overSteps, branches, child }
+      yield* Step.sleep("another turn", "5 millis")
+      return {
+        seen,
+        kinds: yield* Step.run(
+          "look",
+          Effect.sync(() => kindsIn(seen))
+        )
+      }
+    })
+  )
+]
+
+interface Seen {
+  readonly inStep: any
+  readonly inTx: any
+  readonly overSteps: any
+  readonly branches: any
+  readonly child: any
+}
+
+/** What the errors are, where they are expected, and the rest. */
+const kindsIn = ({ branches, child, inStep, inTx, overSteps }: Seen): unknown => [
+  inStep[0].reason instanceof NonRetryableError && inStep[0].reason.code,
+  inStep[1],
+  inTx.error instanceof NonRetryableError && inTx.error.code,
+  overSteps[0].reason instanceof Error && overSteps[0].reason.cause instanceof NonRetryableError,
+  branches[0] instanceof TypeError && branches[0].message,
+  child[0] instanceof RangeError && child[0].message,
+  child[1]
+]
+
 /** What a worker does on any transport; `transport` is how lists of workers call it. */
 export const behavesLikeAWorker = (transport: string, open: () => Promise<Place>): void => {
+  it("keeps errors in the results of steps, branches and runs, and data that looks like them", async () => {
+    await using it = await shop(open, withErrors)
+
+    const { runIds } = await it.client.emit("order.placed", {})
+    assert.lengthOf(runIds, 2)
+    for (const runId of runIds) {
+      const run = await it.client.waitForRun(runId)
+      assert.strictEqual(run.status, "completed", run.error?.message)
+      const kinds = [
+        "CARD_DECLINED",
+        { status: "fulfilled", value: forged },
+        "CARD_DECLINED",
+        true,
+        "of a branch",
+        "of the child",
+        forged
+      ]
+      assert.deepStrictEqual(run.output.kinds, kinds)
+      assert.deepStrictEqual(kindsIn(run.output.seen), kinds)
+      const [settle] = await it.client.getRunSteps(runId)
+      assert.instanceOf(settle?.output[0].reason, NonRetryableError)
+      assert.deepStrictEqual(settle?.output[1].value, forged)
+      const { runs } = await it.client.listRuns({ functionId: run.functionId })
+      assert.deepStrictEqual(kindsIn(runs[0]?.output.seen), kinds)
+    }
+    const { output } = await it.client.emitSync("order.placed", {})
+    assert.instanceOf(output.seen.child[0], RangeError)
+  })
+
   it("runs functions of both styles", async () => {
     const promised = createFunction({ id: "promised", triggers }, async ({ event, step }) => {
       const receipt = await step.run("charge", async () => `r-${event.data.orderId}`)

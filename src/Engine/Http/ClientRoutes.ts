@@ -409,6 +409,7 @@ const triggerSync = (
         functionId: run.functionId,
         status: run.status,
         ...(run.output === undefined ? {} : { output: run.output }),
+        ...("outputHasErrors" in run ? { outputHasErrors: true } : {}),
         ...(run.error === undefined ? {} : { error: run.error }),
         durationMs: Date.parse(run.endedAt ?? run.updatedAt) - Date.parse(run.createdAt)
       }))

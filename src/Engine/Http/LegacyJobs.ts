@@ -11,6 +11,7 @@ import { type RetryPolicy, retryDelayMs } from "../../Backoff.ts"
 import { parseDuration } from "../../Duration.ts"
 import { type SerializedError, serializeError, ValidationError } from "../../Errors.ts"
 import { encodeJson } from "../../Json.ts"
+import { hasErrors, plainResult } from "../../Result.ts"
 import { checkSize, stepResultBytes } from "../../Limits.ts"
 import type { JobUpdate, StepResult, Yield } from "../../Protocol/Http/Schemas.ts"
 import type { Job, JsonText, StepKind, TurnOp } from "../../Protocol/Worker.ts"
@@ -98,7 +99,9 @@ export const encodeCompletedSteps = (
   )
 
 export const encodeOutput = (kind: StepKind, value: JsonText | undefined): JsonText => {
-  if (kind !== "invokeAsync" || value === undefined) return value ?? "null"
+  if (kind !== "invokeAsync" || value === undefined) {
+    return hasErrors(value) ? JSON.stringify(plainResult(value)) : (value ?? "null")
+  }
   // written by the store as {"runId"}
   const { runId } = JSON.parse(value) as { readonly runId: string }
   return JSON.stringify({ run_id: runId })

@@ -156,7 +156,15 @@ const rules: { readonly [Tag in TurnOp["_tag"]]: { readonly [field: string]: Rul
   },
   StepRetry: { ...step, kind, failures: count, error, due },
   Sleep: { ...step, due },
-  WaitForEvent: { ...step, scope: text, event: text, match: optional(text), timeout: due, timeoutMs: number },
+  WaitForEvent: {
+    ...step,
+    scope: text,
+    event: text,
+    match: optional(text),
+    unseen: optional(texts),
+    timeout: due,
+    timeoutMs: number
+  },
   Invoke: { ...step, functionId: text, input: optional(jsonText), timeoutMs: number },
   InvokeAsync: { ...step, functionId: text, input: optional(jsonText) },
   Publish: { ...step, topic: text, data: jsonText },

@@ -7,22 +7,20 @@ import type { RunSituation } from "./Store.ts"
 import { readLease } from "./Stuck.ts"
 import { SUSPECT_FROM } from "./Suspects.ts"
 import { type Row, RUN_ITSELF, type Transaction, WaitKind } from "./Transaction.ts"
-import { decodeStored, parseStored } from "./StoredJson.ts"
+import { parseStored, storedOutput } from "./StoredJson.ts"
 
 export const getRunSteps = (tx: Transaction, environment: string, runId: string): Array<RunStep> => {
   const run = findRun(tx, environment, runId)
   const finished = tx
     .all("SELECT * FROM steps WHERE run = ? AND kind <> 'parallel' ORDER BY seq", run.key!)
     .map((row): RunStep => {
-      const output =
-        Number(row.failed) === 0 && row.value !== null ? decodeStored(String(row.value)) : undefined
       return {
         id: `${runId}:${row.step_key}`,
         name: String(row.name),
         kind: readKind(row.kind).kind,
         status: Number(row.failed) === 0 ? "completed" : "failed",
         attempt: Number(row.attempt),
-        ...(output === undefined ? {} : { output }),
+        ...(Number(row.failed) === 0 && row.value !== null ? storedOutput(String(row.value)) : {}),
         ...(Number(row.failed) === 0 ? {} : { error: runError(row.value) }),
         startedAt: iso(row.started_at),
         endedAt: iso(row.ended_at)

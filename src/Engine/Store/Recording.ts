@@ -7,7 +7,7 @@ import { RunNotFoundError, type SerializedError } from "../../Errors.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import type { RunActivity } from "./Activity.ts"
 import type { Transaction } from "./Transaction.ts"
-import { decodeStored, parseStored } from "./StoredJson.ts"
+import { parseStored, storedPlain } from "./StoredJson.ts"
 
 const day = 24 * 60 * 60 * 1000
 
@@ -111,7 +111,7 @@ const result = (outcome: Outcome): { readonly [key: string]: unknown } =>
   outcome._tag === "Success"
     ? outcome.value === undefined
       ? {}
-      : { output: decodeStored(outcome.value) }
+      : { output: storedPlain(outcome.value) }
     : { error: brief(outcome.error) }
 
 const brief = ({ code, message, name }: SerializedError) => ({

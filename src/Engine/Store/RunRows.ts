@@ -14,7 +14,7 @@ import { actorOf, concurrencyKey, type EventView, type RegisteredFunction } from
 import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
 import { type Row, Status, statuses, type Transaction } from "./Transaction.ts"
 import { fireWait } from "./Waits.ts"
-import { decodeStored, parseStored } from "./StoredJson.ts"
+import { decodeStored, parseStored, storedOutput } from "./StoredJson.ts"
 
 /** Creates a run that can be claimed at once. */
 export const createRun = (
@@ -323,7 +323,7 @@ export const runOf = (tx: Transaction, row: Row): Run => {
   const fn = tx.registry.byKey(Number(row.function))
   const optional = {
     input: decodeStored(text(row.input ?? row.e_data)),
-    output: decodeStored(text(row.output)),
+    ...storedOutput(text(row.output)),
     error: row.error === null ? undefined : runError(row.error),
     workerId: text(row.worker),
     actorId: row.actor === null ? undefined : actorText(String(row.actor)),

@@ -1,5 +1,6 @@
 /** JSON as it comes out of the database: what cannot be parsed there is damaged, and nobody's bad input. */
 import { StoreError } from "../../Errors.ts"
+import { hasErrors, plainResult } from "../../Result.ts"
 
 /** How the message begins. */
 export const NOT_JSON = "what is stored is not JSON"
@@ -15,6 +16,19 @@ export const parseStored = (text: unknown): ReturnType<typeof JSON.parse> => {
       code: "STORE_CORRUPT"
     })
   }
+}
+
+/** The result of a step or run for whoever knows nothing of errors in JSON. */
+export const storedPlain = (text: string): unknown =>
+  hasErrors(text) ? plainResult(text) : parseStored(text)
+
+/** The result of a step or run, as it is told to clients: `outputHasErrors` is set when there are errors in it, which `revive` reads. */
+export const storedOutput = (
+  text: string | undefined
+): { readonly output?: unknown; readonly outputHasErrors?: true } => {
+  const output = decodeStored(text)
+  if (output === undefined) return {}
+  return hasErrors(text) ? { output, outputHasErrors: true } : { output }
 }
 
 /** The same of a text that may be absent. */

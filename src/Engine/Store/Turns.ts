@@ -508,7 +508,7 @@ const openChildWait = (
 
 /**
  * Opens a wait for an event, or finds it satisfied already: it looks back to just after the later of the run's trigger
- * and the last event that the same wait of the same branch received (guarantee G8).
+ * and the last event that the handler has seen of the same wait of the same branch (guarantee G8).
  */
 const openEventWait = (
   tx: Transaction,
@@ -535,11 +535,15 @@ const openEventWait = (
   }
 
   const filter = { event: op.event, pattern, ...(match === undefined ? {} : { match }) }
-  const delivered = tx.get(
-    "SELECT max(event) AS position FROM steps WHERE run = ? AND wait = ?",
-    run.key,
-    identity
-  )
+  const delivered =
+    op.unseen === undefined
+      ? tx.get("SELECT max(event) AS position FROM steps WHERE run = ? AND wait = ?", run.key, identity)
+      : tx.get(
+          "SELECT max(event) AS position FROM steps WHERE run = ? AND wait = ? AND step_key NOT IN (SELECT value FROM json_each(?))",
+          run.key,
+          identity,
+          JSON.stringify(op.unseen)
+        )
   const after = Math.max(run.event, Number(delivered?.position ?? 0))
   const found =
     impossible || mistake !== undefined

@@ -8,6 +8,7 @@
 import type { RunActivity } from "../Store/Activity.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { decodeJson, isObject } from "../../Json.ts"
+import { plainResult } from "../../Result.ts"
 import type { Action } from "../../Policy.ts"
 
 export interface SystemEvent {
@@ -327,7 +328,7 @@ const step = (name: string, what: string, data: () => Fields) =>
 
 const result = (outcome: Outcome): Fields => {
   if (outcome._tag === "Success") {
-    return outcome.value === undefined ? {} : { output: decodeJson(outcome.value) }
+    return outcome.value === undefined ? {} : { output: plainResult(outcome.value) }
   }
   const { code, message } = outcome.error
   return { error: { message, ...(code === undefined ? {} : { code }) } }

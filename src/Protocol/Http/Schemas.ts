@@ -29,6 +29,9 @@ export const TriggerResponse = Schema.Struct({
   position: optional(text)
 })
 
+/** Set when the output has errors in it: the members `ironflow:error`, each with name, message, code, cause and stack. */
+const outputHasErrors = optional(Schema.Literal(true))
+
 export const TriggerSyncRequest = Schema.Struct({
   ...TriggerRequest.fields,
   timeoutMs: optional(Schema.Int)
@@ -43,6 +46,7 @@ export const TriggerSyncResponse = Schema.Struct({
         functionId: text,
         status: text,
         output: optional(json),
+        outputHasErrors,
         error: optional(json),
         durationMs: optional(Schema.Int)
       })
@@ -410,6 +414,7 @@ export const Run = Schema.Struct({
   endedAt: optional(text),
   input: optional(json),
   output: optional(json),
+  outputHasErrors,
   error: optional(RunError),
   workerId: optional(text),
   actorId: optional(text),
@@ -424,6 +429,7 @@ export const RunStep = Schema.Struct({
   status: Schema.Literals(["completed", "failed", "waiting"]),
   attempt: Schema.Int,
   output: optional(json),
+  outputHasErrors,
   error: optional(RunError),
   startedAt: optional(text),
   endedAt: optional(text),
