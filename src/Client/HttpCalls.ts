@@ -13,6 +13,7 @@ import {
   isMissingEndpoint,
   unsupported
 } from "./HttpFailures.ts"
+import { isSurelyNotReceived } from "./NotReceived.ts"
 import type { RetryEvent } from "./Retry.ts"
 
 /** A call: what to send, and what the answer means. */
@@ -28,6 +29,8 @@ export interface Call<A> {
   readonly what: string
   /** Whether making it twice does no harm. */
   readonly repeatable: boolean
+  /** Whether it is not even made again when the server surely did not receive it. */
+  readonly once?: boolean
   /** What 404 means, on servers that do not say. */
   readonly notFound?: () => IronflowError
   /** What 412 means, on servers that do not say; it is given what they do say. */
@@ -65,7 +68,7 @@ export const makeCalls = (connection: Connection): Calls => {
       ...(it.timeoutMs === undefined ? {} : { timeoutMs: it.timeoutMs })
     }
     return Effect.flatMap(
-      it.repeatable ? sendAgain(connection, request, 1) : connection.send(request),
+      it.once === true ? connection.send(request) : sendAgain(connection, request, it.repeatable, 1),
       (answer): Effect.Effect<A, IronflowError> => {
         const { status, text } = answer
         if (status >= 200 && status < 300) {
@@ -111,6 +114,7 @@ const isBusy = (status: number): boolean => status === 429 || status === 502 || 
 const sendAgain = (
   connection: Connection,
   request: Request,
+  repeatable: boolean,
   attempt: number
 ): Effect.Effect<Answer, ConnectionError | TimeoutError> => {
   const { backoffFactor, connectionDelayMs, initialDelayMs, maxAttempts, maxDelayMs, onRetry } =
@@ -119,17 +123,19 @@ const sendAgain = (
   const next = (delayMs: number, why: Pick<RetryEvent, "status" | "error">) =>
     Effect.suspend(() => {
       onRetry?.({ call: request.what, attempt, maxAttempts, delayMs, ...why })
-      return Effect.delay(sendAgain(connection, request, attempt + 1), delayMs)
+      return Effect.delay(sendAgain(connection, request, repeatable, attempt + 1), delayMs)
     })
   return Effect.matchEffect(connection.send(request), {
     onSuccess: (answer) =>
-      isBusy(answer.status)
+      repeatable && isBusy(answer.status)
         ? next(calculateBackoff(attempt, initialDelayMs, maxDelayMs, backoffFactor), {
             status: answer.status
           })
         : Effect.succeed(answer),
     onFailure: (error) =>
-      error instanceof ConnectionError ? next(connectionDelayMs, { error }) : Effect.fail(error)
+      error instanceof ConnectionError && (repeatable || isSurelyNotReceived(error))
+        ? next(connectionDelayMs, { error })
+        : Effect.fail(error)
   })
 }
 

@@ -2,6 +2,7 @@
  * One request to an Ironflow server and its answer, over Effect's `HttpClient`: address, headers, time limit, and what
  * went wrong on the way in words of ours. What an answer means is for the caller.
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import type { HttpClientError } from "effect/http/HttpClientError"
@@ -12,7 +13,8 @@ import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
 import { ENVIRONMENT_HEADER, type Method } from "../Protocol/Http/Endpoints.ts"
 import { Channels } from "./Channel.ts"
 import type { ResolvedServer } from "./HttpConfig.ts"
-import { inTime } from "./InTime.ts"
+import { inTime, lookAgain } from "./InTime.ts"
+import { NOT_RECEIVED } from "./NotReceived.ts"
 
 export interface Request {
   readonly method: Method
@@ -43,10 +45,19 @@ export interface Connection {
   readonly goOnWith: (apiKey: string | undefined) => void
 }
 
+/**
+ * So long may the process have been too busy to see that a server has closed its idle connections, milliseconds. A request
+ * on one of those is lost, and nobody can tell whether it was read.
+ */
+const STALE_MS = 250
+
 export const make = (server: ResolvedServer): Effect.Effect<Connection, never, HttpClient.HttpClient> =>
   Effect.gen(function* () {
     const http = yield* HttpClient.HttpClient
     const channel = (yield* Channels)?.(server)
+    const clock = yield* Clock.Clock
+    const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+    let heardAt = Number.NEGATIVE_INFINITY
     const headersNow = (): Record<string, string> => ({
       ...(server.namesEnvironment ? { [ENVIRONMENT_HEADER]: server.environment } : {}),
       accept: "application/json",
@@ -74,7 +85,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
           const bare = HttpClientRequest.make(method)(server.url + path, {
             headers: request.headers === undefined ? headers : { ...headers, ...request.headers }
           })
-          const answer = Effect.flatMap(
+          const sent = Effect.flatMap(
             http.execute(
               body === undefined
                 ? bare
@@ -83,10 +94,12 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
                   : HttpClientRequest.bodyUint8Array(bare, body, contentType)
             ),
             (response) => {
+              heardAt = nowMs()
               channel?.advertised(response.headers[CHANNEL_HEADER])
               return Effect.map(response.text, (text) => ({ status: response.status, text }))
             }
           )
+          const answer = nowMs() - heardAt < STALE_MS ? sent : Effect.andThen(lookAgain, sent)
           return inTime(
             Effect.mapError(answer, (error) => connectionError(server, what, error)),
             timeoutMs,
@@ -99,8 +112,18 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
 const connectionError = (server: ResolvedServer, what: string, error: HttpClientError): ConnectionError =>
   new ConnectionError(`${what} failed: the Ironflow server at ${server.url} ${reasonOf(server, error)}`, {
     // the error itself holds the request, and that the API key
-    cause: error.cause
+    cause: error.cause,
+    ...(isBeforeSending(error) ? { details: NOT_RECEIVED } : {})
   })
+
+/** Whether there never was a connection. One that broke later may have carried the request. */
+const isBeforeSending = (error: HttpClientError): boolean => {
+  for (const cause of causesOf(error)) {
+    if ("syscall" in cause && (cause.syscall === "connect" || cause.syscall === "getaddrinfo")) return true
+    if ("code" in cause && cause.code === "UND_ERR_CONNECT_TIMEOUT") return true
+  }
+  return false
+}
 
 const reasonOf = (server: ResolvedServer, error: HttpClientError): string => {
   const code = codeOf(error)
