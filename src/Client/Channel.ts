@@ -251,7 +251,9 @@ export class Channel {
   #broken(what: string, isNotReceived: boolean): ConnectionError {
     const failed = `${what} failed: the Ironflow server at ${this.#server.url} closed the connection before it had`
     return isNotReceived
-      ? new ConnectionError(`${failed} taken the request. It may have been stopped`, { details: NOT_RECEIVED })
+      ? new ConnectionError(`${failed} taken the request. It may have been stopped`, {
+          details: NOT_RECEIVED
+        })
       : new ConnectionError(
           `${failed} answered. It may have been stopped; the request may have been carried out`
         )

@@ -262,7 +262,13 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
       ),
     resumeRun: (runId, fromStep) =>
       withStep(runId, fromStep, () =>
-        runCall(endpoints.restResumeRun, "resumeRun", runId, { run_id: runId, from_step: fromStep ?? "" }, {})
+        runCall(
+          endpoints.restResumeRun,
+          "resumeRun",
+          runId,
+          { run_id: runId, from_step: fromStep ?? "" },
+          { saysText: true }
+        )
       ),
     pauseRun: (runId, reason = "") =>
       Effect.flatMap(
@@ -294,6 +300,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
               body,
               what: `patchStep(${quote(stepId)})`,
               repeatable: false,
+              saysText: true,
               notFound: () => new RunNotFoundError(String(stepId).split(":")[0] ?? ""),
               read: () => done
             })

@@ -10,7 +10,9 @@ import {
   failureOf,
   invalidResponse,
   isFromOurEngine,
+  isFromServer,
   isMissingEndpoint,
+  isNotFoundInText,
   unsupported
 } from "./HttpFailures.ts"
 import { isSurelyNotReceived } from "./NotReceived.ts"
@@ -37,10 +39,12 @@ export interface Call<A> {
   readonly refused?: (text: string) => IronflowError
   /** What 409 means, on servers that do not say. */
   readonly conflict?: () => IronflowError
-  /** What to do on servers without the endpoint. */
-  readonly orElse?: () => Effect.Effect<A, IronflowError>
-  /** Whether a 404 that is not our engine's says that the endpoint is missing: nobody else has it. */
+  /** What to do on servers without the endpoint, which say so with `status`. */
+  readonly orElse?: (status: number) => Effect.Effect<A, IronflowError>
+  /** Whether a 404 of another Ironflow server says that the endpoint is missing: only our engine has it. */
   readonly ours?: boolean
+  /** Whether existing servers say in plain text that something is not found. */
+  readonly saysText?: boolean
   readonly timeoutMs?: number
   /** What the answer holds, `undefined` when it cannot be read. Text that is not JSON comes as {@link notJson}. */
   readonly read: (answer: unknown) => A | undefined
@@ -50,7 +54,10 @@ export interface Calls {
   /** Makes a call. */
   readonly call: <A>(call: Call<A>) => Effect.Effect<A, IronflowError>
   /** For `orElse`: the server has no such endpoint; `instead` says what it has. */
-  readonly withoutEndpoint: (what: string, instead: string) => () => Effect.Effect<never, IronflowError>
+  readonly withoutEndpoint: (
+    what: string,
+    instead: string
+  ) => (status: number) => Effect.Effect<never, IronflowError>
 }
 
 /** Calls over a connection. */
@@ -85,12 +92,15 @@ export const makeCalls = (connection: Connection): Calls => {
               )
             : Effect.succeed(value)
         }
-        const missing =
-          isMissingEndpoint(answer) || (it.ours === true && status === 404 && !isFromOurEngine(answer))
-        if (missing && it.orElse !== undefined) return it.orElse()
-        if (!isFromOurEngine(answer)) {
+        const isOther = isFromServer(answer) && !isFromOurEngine(answer)
+        const missing = isMissingEndpoint(answer) || (it.ours === true && status === 404 && isOther)
+        if (missing && it.orElse !== undefined) return it.orElse(status)
+        if (isOther) {
           if (status === 412 && it.refused !== undefined) return Effect.fail(it.refused(text))
           if (status === 409 && it.conflict !== undefined) return Effect.fail(it.conflict())
+        }
+        if (it.saysText === true && it.notFound !== undefined && isNotFoundInText(answer)) {
+          return Effect.fail(it.notFound())
         }
         return Effect.fail(failureOf(answer, it.what, it.notFound))
       }
@@ -99,7 +109,7 @@ export const makeCalls = (connection: Connection): Calls => {
 
   return {
     call,
-    withoutEndpoint: (what, instead) => () => Effect.fail(unsupported(url, what, instead))
+    withoutEndpoint: (what, instead) => (status) => Effect.fail(unsupported(url, what, instead, status))
   }
 }
 

@@ -2,7 +2,6 @@
  * One request to an Ironflow server and its answer, over Effect's `HttpClient`: address, headers, time limit, and what
  * went wrong on the way in words of ours. What an answer means is for the caller.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as HttpClient from "effect/http/HttpClient"
 import type { HttpClientError } from "effect/http/HttpClientError"
@@ -35,6 +34,8 @@ export interface Request {
 export interface Answer {
   readonly status: number
   readonly text: string
+  /** The program that says it has answered, when it is not a success. */
+  readonly by?: string
 }
 
 export interface Connection {
@@ -55,9 +56,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
   Effect.gen(function* () {
     const http = yield* HttpClient.HttpClient
     const channel = (yield* Channels)?.(server)
-    const clock = yield* Clock.Clock
-    const nowMs = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
-    let heardAt = Number.NEGATIVE_INFINITY
+    let heardAt = Number.POSITIVE_INFINITY
     const headersNow = (): Record<string, string> => ({
       ...(server.namesEnvironment ? { [ENVIRONMENT_HEADER]: server.environment } : {}),
       accept: "application/json",
@@ -94,12 +93,16 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
                   : HttpClientRequest.bodyUint8Array(bare, body, contentType)
             ),
             (response) => {
-              heardAt = nowMs()
+              heardAt = performance.now()
               channel?.advertised(response.headers[CHANNEL_HEADER])
-              return Effect.map(response.text, (text) => ({ status: response.status, text }))
+              return Effect.map(response.text, (text) =>
+                answerOf(response.status, text, response.headers["server"])
+              )
             }
           )
-          const answer = nowMs() - heardAt < STALE_MS ? sent : Effect.andThen(lookAgain, sent)
+          // of the process, whose sockets follow no other clock
+          const isStale = performance.now() - heardAt >= STALE_MS
+          const answer = isStale ? Effect.andThen(lookAgain, sent) : sent
           return inTime(
             Effect.mapError(answer, (error) => connectionError(server, what, error)),
             timeoutMs,
@@ -108,6 +111,9 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
         })
     }
   })
+
+const answerOf = (status: number, text: string, by: string | undefined): Answer =>
+  status < 400 || by === undefined ? { status, text } : { status, text, by: by.slice(0, 100) }
 
 const connectionError = (server: ResolvedServer, what: string, error: HttpClientError): ConnectionError =>
   new ConnectionError(`${what} failed: the Ironflow server at ${server.url} ${reasonOf(server, error)}`, {
