@@ -9,7 +9,8 @@ import type { ClientApi, EffectKind, Run } from "../Client/Client.ts"
 import { positiveDuration } from "../Duration.ts"
 import { IronflowError, isIronflowError } from "../Errors.ts"
 import { ironflow } from "./Ironflow.ts"
-import { between, oneLine, shown } from "./Output.ts"
+import { errorLine, placeLines } from "./ErrorText.ts"
+import { between, shown } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { ask } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
@@ -122,8 +123,11 @@ const sayWhy = (client: ClientApi<EffectKind>, runId: string) =>
   )
 
 const ended = (run: Run): string => {
-  const result = run.error === undefined ? shown(run.output, 1000) : oneLine(run.error.message, 1000)
-  return `${run.id}  ${run.functionId}  ${run.status} in ${between(run.createdAt, run.endedAt)}  ${result}`.trimEnd()
+  const { error } = run
+  const result = error === undefined ? shown(run.output, 1000) : errorLine(error)
+  const line = `${run.id}  ${run.functionId}  ${run.status} in ${between(run.createdAt, run.endedAt)}  ${result}`
+  const places = error === undefined ? [] : placeLines(error)
+  return [line.trimEnd(), ...places.map((place) => `    ${place}`)].join("\n")
 }
 
 const notCompleted = (bad: ReadonlyArray<Run>, all: number): IronflowError =>

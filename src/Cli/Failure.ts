@@ -3,8 +3,8 @@ import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { isCliError } from "effect/cli/CliError"
-import { readEnvironmentVariable } from "../Environment.ts"
 import { isObject } from "../Json.ts"
+import { levelFromEnvironment } from "../Logger.ts"
 import { oneLine } from "./Output.ts"
 
 /** 1: it failed. 2: it was not used right, and has to be changed before it can work. */
@@ -65,7 +65,7 @@ export const report = (cause: Cause.Cause<unknown>, json: boolean): Effect.Effec
   if (failure === undefined) return Effect.void
   const { code, message } = failure
   const said = Console.error(json ? JSON.stringify({ error: { code, message } }) : `Error: ${message}`)
-  return readEnvironmentVariable("IRONFLOW_LOG_LEVEL")?.toLowerCase() === "debug"
+  return levelFromEnvironment() === "debug"
     ? Effect.andThen(said, Console.error(Cause.pretty(cause)))
     : said
 }

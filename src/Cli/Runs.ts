@@ -7,6 +7,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { ListRunsOptions, Run, RunStep } from "../Client/Client.ts"
 import { readData } from "./Emit.ts"
+import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { ask } from "./Server.ts"
 import { exportRun } from "./Verify.ts"
@@ -153,7 +154,7 @@ const audit = Command.make(
 ).pipe(Command.withDescription("List what happened to a run, if its function records that."))
 
 const resultOf = (step: RunStep): string => {
-  if (step.error !== undefined) return oneLine(step.error.message, 80)
+  if (step.error !== undefined) return thrownLine(step.error, 80)
   if (step.status === "waiting") return step.dueAt === undefined ? "" : `until ${step.dueAt}`
   return shown(step.output)
 }
@@ -246,7 +247,9 @@ const printRun = (run: Run) =>
       paused: run.pauseReason === undefined ? undefined : oneLine(run.pauseReason),
       input: run.input === undefined ? undefined : shown(run.input, 2000),
       output: run.output === undefined ? undefined : shown(run.output, 2000),
-      error: run.error === undefined ? undefined : oneLine(`${run.error.code}: ${run.error.message}`)
+      error:
+        run.error === undefined ? undefined : [errorLine(run.error), ...placeLines(run.error)].join("\n"),
+      code: run.error?.code
     })
   )
 
