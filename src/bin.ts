@@ -23,6 +23,7 @@ import { policies } from "./Cli/Policies.ts"
 import {
   checkNode,
   endWhenNobodyReads,
+  endWithNpx,
   forceOnSecondSignal,
   isUnfinished,
   silenceSqliteWarning
@@ -44,6 +45,7 @@ import { SDK_VERSION } from "./Worker/Version.ts"
 silenceSqliteWarning()
 const forced = forceOnSecondSignal()
 endWhenNobodyReads()
+endWithNpx()
 // a word that is no level is said before anything else
 levelFromEnvironment()
 

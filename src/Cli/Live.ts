@@ -1,26 +1,29 @@
 /** What happens to runs, as lines that are printed while it happens. */
-import type { RunActivity } from "../Engine/Store/Activity.ts"
+import type { Seen } from "../Engine/Store/Activity.ts"
 import { decodeJson } from "../Json.ts"
 import type { Outcome, SerializedError } from "../Protocol/Worker.ts"
 import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
+import { inCommands } from "./InCommands.ts"
 import { elapsed, oneLine, shown } from "./Output.ts"
 
 /** A line for people, and below it where in their code an error came from. `now` is epoch milliseconds. */
-export const lineOf = (activity: RunActivity, now: number): string => {
+export const lineOf = (activity: Seen, now: number): string => {
   const { functionId, runId } = activity
   const line = `${new Date(now).toTimeString().slice(0, 8)}  ${runId}  ${functionId}  ${happened(activity, now)}`
   return [line.trimEnd(), ...placesOf(activity).map((place) => `            ${place}`)].join("\n")
 }
 
 /** The same for programs, with the value or the error in place of its JSON text. */
-export const jsonOf = (activity: RunActivity): string =>
+export const jsonOf = (activity: Seen): string =>
   JSON.stringify(
     "outcome" in activity ? { ...activity, outcome: undefined, ...resultOf(activity.outcome) } : activity
   )
 
-const happened = (activity: RunActivity, now: number): string => {
+const happened = (activity: Seen, now: number): string => {
   switch (activity._tag) {
     case "RunStarted":
+      return "created"
+    case "RunTaken":
       return "started"
     case "StepEnded": {
       const step = activity.kind === "run" ? activity.name : `${activity.name} (${activity.kind})`
@@ -34,7 +37,7 @@ const happened = (activity: RunActivity, now: number): string => {
     case "RunFailed":
       return `↻ failed outside of steps: ${errorLine(activity.error, 400)}; again in ${elapsed(activity.dueAt - now)}`
     case "RunPaused":
-      return `paused: ${oneLine(activity.message, 400)}`
+      return `paused: ${oneLine(inCommands(activity.message, activity.runId), 400)}`
     case "RunResumed":
       return "resumed"
     case "RunRetried":
@@ -51,7 +54,7 @@ const happened = (activity: RunActivity, now: number): string => {
 }
 
 /** Where the error came from; that of a step was said with the step. */
-const placesOf = (activity: RunActivity): Array<string> => {
+const placesOf = (activity: Seen): Array<string> => {
   if ("error" in activity) return placeLines(activity.error)
   if (!("outcome" in activity) || activity.outcome._tag === "Success") return []
   const { error } = activity.outcome
