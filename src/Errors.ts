@@ -18,7 +18,7 @@ export interface IronflowErrorOptions {
   readonly retryable?: boolean
   readonly details?: unknown
   readonly cause?: unknown
-  /** The HTTP status that came with it, if it came over HTTP. */
+  /** The HTTP status that came with it. */
   readonly status?: number
 }
 
@@ -34,6 +34,7 @@ export class IronflowError extends Data.Error<{ message: string; cause?: unknown
   readonly code: string
   readonly retryable: boolean
   readonly details: unknown
+  /** The HTTP status of such an error, or the one that came with it over HTTP. */
   declare readonly status?: number
 
   constructor(message: string, options: IronflowErrorOptions = {}) {
@@ -529,7 +530,7 @@ export class RevisionConflictError extends IronflowError {
               actual === undefined ? "" : actual === 0 ? ": it does not exist" : ` but at ${actual}`
             }`
       }. Nothing was written: read it again and decide anew`,
-      { ...options, code: "REVISION_CONFLICT", retryable: true }
+      { ...options, code: "REVISION_CONFLICT", retryable: true, details: { bucket, key, expected, actual } }
     )
     this.bucket = bucket
     this.key = key
@@ -544,7 +545,10 @@ export class KeyNotFoundError extends IronflowError {
   readonly bucket: string
   readonly key: string
   constructor(bucket: string, key: string) {
-    super(`Key not found: bucket "${bucket}" has no value for "${key}"`, { code: "KEY_NOT_FOUND" })
+    super(`Key not found: bucket "${bucket}" has no value for "${key}"`, {
+      code: "KEY_NOT_FOUND",
+      details: { bucket, key }
+    })
     this.bucket = bucket
     this.key = key
   }
@@ -555,7 +559,7 @@ export class BucketNotFoundError extends IronflowError {
   declare readonly _tag: "BucketNotFoundError"
   readonly bucket: string
   constructor(bucket: string) {
-    super(`Bucket not found: ${bucket}. Create it first`, { code: "BUCKET_NOT_FOUND" })
+    super(`Bucket not found: ${bucket}. Create it first`, { code: "BUCKET_NOT_FOUND", details: { bucket } })
     this.bucket = bucket
   }
 }
@@ -565,7 +569,7 @@ export class BucketExistsError extends IronflowError {
   declare readonly _tag: "BucketExistsError"
   readonly bucket: string
   constructor(bucket: string) {
-    super(`Bucket "${bucket}" exists already`, { code: "BUCKET_EXISTS" })
+    super(`Bucket "${bucket}" exists already`, { code: "BUCKET_EXISTS", details: { bucket } })
     this.bucket = bucket
   }
 }
@@ -579,7 +583,7 @@ export class RevisionGoneError extends IronflowError {
     super(
       `Not every change of bucket "${bucket}" after revision ${revision} is known any more: ` +
         "watch from revision 0, which begins with the values that there are",
-      { code: "REVISION_GONE" }
+      { code: "REVISION_GONE", details: { bucket, revision } }
     )
     this.bucket = bucket
     this.revision = revision
@@ -622,7 +626,7 @@ export class ConfigNotFoundError extends IronflowError {
   declare readonly _tag: "ConfigNotFoundError"
   readonly configName: string
   constructor(configName: string) {
-    super(`Configuration not found: ${configName}`, { code: "CONFIG_NOT_FOUND" })
+    super(`Configuration not found: ${configName}`, { code: "CONFIG_NOT_FOUND", details: { configName } })
     this.configName = configName
   }
 }
@@ -986,6 +990,40 @@ for (const [name, Class] of classes) {
   if (Class === IronflowError || Object.getPrototypeOf(Class) === IronflowError) {
     define(Class.prototype, "_tag", name, false)
   }
+}
+
+/** Classes that mean one HTTP status, wherever they were raised. */
+const statuses: ReadonlyArray<readonly [status: number, ReadonlyArray<IronflowErrorClass>]> = [
+  [401, [UnauthenticatedError, SignatureError]],
+  [402, [EnterpriseRequiredError]],
+  [403, [UnauthorizedError]],
+  [
+    404,
+    [
+      FunctionNotFoundError,
+      RunNotFoundError,
+      StepNotFoundError,
+      StreamNotFoundError,
+      ProjectionNotFoundError,
+      KeyNotFoundError,
+      BucketNotFoundError,
+      ConfigNotFoundError,
+      ConsumerGroupNotFoundError
+    ]
+  ],
+  [409, [VersionConflictError, BucketExistsError, ConsumerGroupExistsError]],
+  [410, [RevisionGoneError]],
+  [412, [RevisionConflictError]]
+]
+
+for (const [status, ofStatus] of statuses) {
+  for (const Class of ofStatus) define(Class.prototype, "status", status, false)
+}
+
+/** Says with which status the error came. That belongs to this answer, and is not stored with the error. */
+export const withStatus = <E extends IronflowError>(error: E, status: number): E => {
+  if (error.status !== status) define(error, "status", status, false)
+  return error
 }
 
 /** A user's subclass is named after its class. */

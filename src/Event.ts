@@ -27,7 +27,7 @@ export interface IronflowEvent<T = any> {
   readonly data: T
   readonly timestamp: Date
   readonly idempotencyKey?: string
-  /** Where it came from: `api`, `cron`, `webhook`. */
+  /** Where it came from when nobody emitted it: `cron` or `invoke`. Other Ironflow servers have words of their own. */
   readonly source?: string
   readonly metadata?: Record<string, unknown>
   /** Present on an event that was appended to an entity stream. */

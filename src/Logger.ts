@@ -1,7 +1,8 @@
 /** Logging for people who run workers and handlers: one line a message, to the console unless they bring a logger. */
-import { serializeError } from "./Errors.ts"
+import { serializeError, ValidationError } from "./Errors.ts"
 import { ENV_VARS } from "./Constants.ts"
 import { readEnvironmentVariable } from "./Environment.ts"
+import { show } from "./Show.ts"
 
 /** Where log lines go. `data` is shown as JSON. */
 export interface Logger {
@@ -25,9 +26,13 @@ const levels: ReadonlyArray<LogLevel> = ["debug", "info", "warn", "error", "sile
 
 type LineLevel = Exclude<LogLevel, "silent">
 
-/** A logger that writes `<prefix> <message> <data as JSON>` to the console method of the level. */
+/**
+ * A logger that writes `<prefix> <message> <data as JSON>` to the console method of the level. Throws `ValidationError` for a
+ * level that there is not.
+ */
 export const createLogger = (config: LoggerConfig = {}): Logger => {
   const lowest = levels.indexOf(config.level ?? levelFromEnvironment())
+  if (lowest === -1) throw new ValidationError(`createLogger: ${noLevel("`level`", config.level)}`)
   const prefix = config.prefix ?? "[ironflow]"
   const line = (level: LineLevel) => {
     const shown = levels.indexOf(level) >= lowest
@@ -50,27 +55,42 @@ export const resolveLogger = (logger: Logger | false | undefined, prefix: string
 
 /**
  * The logger of one run's handler. Silent while `isReplaying()`: those lines were written in an earlier turn. Lines go to
- * `target` when there is one (it gets every level), else to the console, whatever the log level is set to, with debug
- * lines only when `IRONFLOW_DEBUG` is set. Each line begins with the end of the run id.
+ * `target` when there is one (it gets every level), else to the console, from the level of `IRONFLOW_LOG_LEVEL` on, and with
+ * debug lines when `IRONFLOW_DEBUG` is set. Each line begins with the end of the run id.
  */
 export const runLogger = (runId: string, isReplaying: () => boolean, target?: Logger): Logger => {
   const prefix = `[ironflow:${runId.slice(-8)}]`
-  const line =
-    (level: LineLevel) =>
-    (message: string, data?: unknown): void => {
-      if (isReplaying()) return
+  const isDebugged = readEnvironmentVariable("IRONFLOW_DEBUG") !== undefined
+  const lowest = target !== undefined || isDebugged ? 0 : levels.indexOf(levelFromEnvironment())
+  const line = (level: LineLevel) => {
+    const isShown = levels.indexOf(level) >= lowest
+    return (message: string, data?: unknown): void => {
+      if (!isShown || isReplaying()) return
       if (target !== undefined) target[level](`${prefix} ${message}`, data)
-      else if (level !== "debug" || readEnvironmentVariable("IRONFLOW_DEBUG") !== undefined) {
-        writeLine(level, formatLine(prefix, message, data))
-      }
+      else writeLine(level, formatLine(prefix, message, data))
     }
+  }
   return { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") }
 }
 
-const levelFromEnvironment = (): LogLevel => {
-  const word = readEnvironmentVariable(ENV_VARS.LOG_LEVEL)?.toLowerCase()
-  return levels.find((level) => level === word) ?? "info"
+/** What `IRONFLOW_LOG_LEVEL` says, in any case; else `info`. A word that is no level is said once. */
+export const levelFromEnvironment = (): LogLevel => {
+  const word = readEnvironmentVariable(ENV_VARS.LOG_LEVEL)
+  if (word === undefined) return "info"
+  const level = levels.find((known) => known === word.toLowerCase())
+  if (level !== undefined) return level
+  if (word !== toldOf) {
+    toldOf = word
+    writeLine("warn", `[ironflow] ${noLevel(ENV_VARS.LOG_LEVEL, word)}. It counts as "info"`)
+  }
+  return "info"
 }
+
+/** The last word that was said to be no level. */
+let toldOf: string | undefined
+
+const noLevel = (what: string, word: unknown): string =>
+  `${what} must be "debug", "info", "warn", "error" or "silent", got ${show(word)}`
 
 const formatLine = (prefix: string, message: string, data: unknown): string =>
   data === undefined ? `${prefix} ${message}` : `${prefix} ${message} ${dataText(data)}`

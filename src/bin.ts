@@ -23,6 +23,7 @@ import { policies } from "./Cli/Policies.ts"
 import {
   checkNode,
   endWhenNobodyReads,
+  endWithNpx,
   forceOnSecondSignal,
   isUnfinished,
   silenceSqliteWarning
@@ -38,11 +39,15 @@ import { publish, topics } from "./Cli/Topics.ts"
 import { verify } from "./Cli/Verify.ts"
 import { worker } from "./Cli/Worker.ts"
 import { workers } from "./Cli/Workers.ts"
+import { levelFromEnvironment } from "./Logger.ts"
 import { SDK_VERSION } from "./Worker/Version.ts"
 
 silenceSqliteWarning()
 const forced = forceOnSecondSignal()
 endWhenNobodyReads()
+endWithNpx()
+// a word that is no level is said before anything else
+levelFromEnvironment()
 
 const main = ironflow.pipe(
   Command.withSubcommands([

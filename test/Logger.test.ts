@@ -50,7 +50,6 @@ describe("createLogger", () => {
   it.each<readonly [string, number]>([
     ["WARN", 2],
     ["silent", 0],
-    ["nonsense", 3],
     ["", 3]
   ])("takes the level %o from IRONFLOW_LOG_LEVEL", (level, shown) => {
     vi.stubEnv("IRONFLOW_LOG_LEVEL", level)
@@ -58,6 +57,26 @@ describe("createLogger", () => {
     sayAll(createLogger())
 
     assert.strictEqual(lines.length, shown)
+  })
+
+  it("says once that IRONFLOW_LOG_LEVEL is no level, and shows what it shows without", () => {
+    vi.stubEnv("IRONFLOW_LOG_LEVEL", "verbose")
+
+    sayAll(createLogger())
+    sayAll(createLogger())
+
+    const said = lines.filter((line) => line.includes("IRONFLOW_LOG_LEVEL"))
+    assert.deepStrictEqual(said, [
+      'warn [ironflow] IRONFLOW_LOG_LEVEL must be "debug", "info", "warn", "error" or "silent", got "verbose". It counts as "info"'
+    ])
+    assert.strictEqual(lines.length, 1 + 2 * 3)
+  })
+
+  it("refuses a level that there is not", () => {
+    assert.throws(
+      () => createLogger({ level: "verbose" as LogLevel }),
+      /^createLogger: `level` must be "debug", "info", "warn", "error" or "silent", got "verbose"$/
+    )
   })
 
   const cyclic: { self?: unknown } = {}
@@ -107,18 +126,31 @@ describe("runLogger", () => {
     assert.deepStrictEqual(lines, ['info [ironflow:23456789] new {"a":1}'])
   })
 
-  it("is not governed by the level, and shows debug lines only with IRONFLOW_DEBUG", () => {
-    vi.stubEnv("IRONFLOW_LOG_LEVEL", "silent")
+  it.each<readonly [string, ReadonlyArray<string>]>([
+    ["", ["info", "warn", "error"]],
+    ["debug", ["debug", "info", "warn", "error"]],
+    ["WARN", ["warn", "error"]],
+    ["error", ["error"]],
+    ["silent", []]
+  ])("takes the level %o from IRONFLOW_LOG_LEVEL", (level, shown) => {
+    vi.stubEnv("IRONFLOW_LOG_LEVEL", level)
     vi.stubEnv("IRONFLOW_DEBUG", "")
-    sayAll(runLogger("r", () => false))
-    assert.deepStrictEqual(
-      lines.map((line) => line.split(" ")[0]),
-      ["info", "warn", "error"]
-    )
 
+    sayAll(runLogger("r", () => false))
+
+    assert.deepStrictEqual(
+      lines,
+      shown.map((at) => `${at} [ironflow:r] hello`)
+    )
+  })
+
+  it("shows debug lines with IRONFLOW_DEBUG", () => {
+    vi.stubEnv("IRONFLOW_LOG_LEVEL", "error")
     vi.stubEnv("IRONFLOW_DEBUG", "1")
+
     runLogger("r", () => false).debug("now")
-    assert.strictEqual(lines.at(-1), "debug [ironflow:r] now")
+
+    assert.deepStrictEqual(lines, ["debug [ironflow:r] now"])
   })
 
   it("gives every level to a logger of the user", () => {

@@ -68,3 +68,41 @@ test("docs/errors.md knows every code that an error class of ours carries", () =
   expect(codes.length).toBeGreaterThan(20)
   expect(codes.filter((code) => !text.includes(`\`${code}\``))).toEqual([])
 })
+
+test("docs/effect.md names every namespace of the Effect API, and no other", () => {
+  const source = fs.readFileSync(path.join(repository, "src/effect.ts"), "utf8")
+  const text = fs.readFileSync(path.join(repository, "docs/effect.md"), "utf8")
+  const exported = [...source.matchAll(/^export \* as (\w+)/gm)].map(([, name]) => name)
+  const table = text.slice(text.indexOf("| Namespace"), text.indexOf("## A function"))
+  const documented = [...table.matchAll(/^\| `(\w+)` /gm)].map(([, name]) => name)
+
+  expect(documented.toSorted()).toEqual(exported.toSorted())
+})
+
+test("links between the documents lead to headings that are there", () => {
+  const anchors = (document: string): Array<string> =>
+    [...fs.readFileSync(path.join(repository, document), "utf8").matchAll(/^#+ (.+)$/gm)].map(
+      ([, heading = ""]) =>
+        heading
+          .toLowerCase()
+          .replaceAll(/[^\p{L}\p{N} _-]/gu, "")
+          .replaceAll(" ", "-")
+    )
+  const broken = documents.flatMap((document) =>
+    [
+      ...fs
+        .readFileSync(path.join(repository, document), "utf8")
+        .matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)/g)
+    ]
+      .map(([, file = "", anchor]) => {
+        const target = file === "" ? document : path.posix.join(path.posix.dirname(document), file)
+        const found = fs.existsSync(path.join(repository, target))
+        return found && (anchor === undefined || !target.endsWith(".md") || anchors(target).includes(anchor))
+          ? undefined
+          : `${document}: ${file}#${anchor}`
+      })
+      .filter((link) => link !== undefined)
+  )
+
+  expect(broken).toEqual([])
+})

@@ -172,6 +172,7 @@ const environmentOf = ({ env_id = "" }: APIKey): string =>
 const rolesOf = ({ role_ids = [] }: APIKey): string => role_ids.join(", ") || "none"
 
 export const apikeys = Command.make("apikeys").pipe(
+  Command.withAlias("apikey"),
   Command.withDescription("Decide who may use the engine. As soon as there is a key, every call needs one."),
   Command.withShortDescription("Manage API keys"),
   Command.withSubcommands([create, list, rotate, remove])

@@ -9,8 +9,9 @@ import * as Queue from "effect/Queue"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { DEFAULT_PORT, DEFAULT_WORKER } from "../Constants.ts"
-import type { RunActivity } from "../Engine/Store/Activity.ts"
+import type { Seen } from "../Engine/Store/Activity.ts"
 import { readEnvironmentVariable, resolveEnvironment } from "../Environment.ts"
+import { refuseFolder } from "../Engine/Store/Files.ts"
 import { IronflowError } from "../Errors.ts"
 import { SDK_VERSION } from "../Worker/Version.ts"
 import { followFunctions, type Gone } from "./DevFunctions.ts"
@@ -112,6 +113,7 @@ const prepare = (input: {
           { code: "MODULE_NOT_FOUND" }
         )
       }
+      refuseFolder(input.data)
       const folder = path.dirname(path.resolve(input.data))
       if (!existsSync(folder)) mkdirSync(folder, { recursive: true })
       if (path.basename(folder) === FOLDER && !existsSync(path.join(folder, ".gitignore"))) {
@@ -139,11 +141,11 @@ const masterKeyBeside = (data: string): string => {
 
 /** Prints what happens to runs until the scope ends. */
 const printActivity = (
-  observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void,
+  observe: (listener: (activity: ReadonlyArray<Seen>) => void) => () => void,
   json: boolean
 ) =>
   Effect.gen(function* () {
-    const happened = yield* Queue.unbounded<RunActivity>()
+    const happened = yield* Queue.unbounded<Seen>()
     yield* Effect.acquireRelease(
       Effect.sync(() =>
         observe((activity) => {

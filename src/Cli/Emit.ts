@@ -9,7 +9,10 @@ import type { ClientApi, EffectKind, Run } from "../Client/Client.ts"
 import { positiveDuration } from "../Duration.ts"
 import { IronflowError, isIronflowError } from "../Errors.ts"
 import { ironflow } from "./Ironflow.ts"
-import { between, oneLine, shown, toJson } from "./Output.ts"
+import { show } from "../Show.ts"
+import { inCommands } from "./InCommands.ts"
+import { errorLine, placeLines } from "./ErrorText.ts"
+import { between, shown, toJson } from "./Output.ts"
 import { leaveUnfinished } from "./Process.ts"
 import { ask } from "./Server.ts"
 import { readStdin } from "./Stdin.ts"
@@ -20,7 +23,12 @@ export const emit = Command.make(
     event: Argument.String("event").pipe(Argument.withDescription("The event's name, such as order.placed")),
     data: Argument.String("data").pipe(
       Argument.withDescription("Its data as JSON, or - to read it from standard input; {} when left out"),
-      Argument.withDefault("{}")
+      Argument.optional
+    ),
+    dataFlag: Flag.String("data").pipe(
+      Flag.withMetavar("JSON"),
+      Flag.withDescription("The same, in place of the argument"),
+      Flag.optional
     ),
     idempotencyKey: Flag.String("idempotency-key").pipe(
       Flag.withMetavar("KEY"),
@@ -33,7 +41,9 @@ export const emit = Command.make(
       Flag.optional
     ),
     wait: Flag.Boolean("wait").pipe(
-      Flag.withDescription("Wait for the runs and print them; exit code 1 unless all complete"),
+      Flag.withDescription(
+        "Wait for the runs and print them; exit code 1 unless there are some and all complete"
+      ),
       Flag.withoutNegation,
       Flag.withDefault(false)
     ),
@@ -46,7 +56,17 @@ export const emit = Command.make(
   Effect.fnUntraced(function* (input) {
     const { json } = yield* ironflow
     const timeout = yield* readTimeout(input.timeout)
-    const data = yield* readData(input.data)
+    if (Option.isSome(input.data) && Option.isSome(input.dataFlag)) {
+      return yield* new IronflowError("The data is there twice, as an argument and as --data: give it once", {
+        code: "USAGE"
+      })
+    }
+    const data = yield* readData(
+      Option.getOrElse(
+        Option.orElse(input.data, () => input.dataFlag),
+        () => "{}"
+      )
+    )
     yield* ask((client) =>
       Effect.gen(function* () {
         const { eventId, position, runIds } = yield* client.emit(input.event, data, {
@@ -59,6 +79,10 @@ export const emit = Command.make(
         if (json && !input.wait) return yield* Console.log(JSON.stringify({ eventId, position, runIds }))
         if (!json) yield* Console.log(emitted(input.event, eventId, runIds))
         if (!input.wait) return
+        if (runIds.length === 0) {
+          if (json) yield* Console.log(JSON.stringify({ eventId, position, runIds, runs: [] }))
+          return yield* Effect.fail(startedNothing(input.event))
+        }
         const runs = yield* waitForAll(client, runIds, timeout, json).pipe(
           // whoever gives up has to know what for
           Effect.tapError(() =>
@@ -116,15 +140,27 @@ const SILENCE_MS = 5000
 const sayWhy = (client: ClientApi<EffectKind>, runId: string) =>
   Effect.sleep(SILENCE_MS).pipe(
     Effect.andThen(client.explain(runId)),
-    Effect.flatMap(({ message }) => Console.error(`${runId} has not ended yet. ${message}`)),
+    Effect.flatMap(({ message }) =>
+      Console.error(`${runId} has not ended yet. ${inCommands(message, runId)}`)
+    ),
     // the wait itself will say what is wrong
     Effect.ignore
   )
 
 const ended = (run: Run): string => {
-  const result = run.error === undefined ? shown(run.output, 1000) : oneLine(run.error.message, 1000)
-  return `${run.id}  ${run.functionId}  ${run.status} in ${between(run.createdAt, run.endedAt)}  ${result}`.trimEnd()
+  const { error } = run
+  const result = error === undefined ? shown(run.output, 1000) : errorLine(error)
+  const line = `${run.id}  ${run.functionId}  ${run.status} in ${between(run.createdAt, run.endedAt)}  ${result}`
+  const places = error === undefined ? [] : placeLines(error)
+  return [line.trimEnd(), ...places.map((place) => `    ${place}`)].join("\n")
 }
+
+const startedNothing = (event: string): IronflowError =>
+  new IronflowError(
+    `There is no run to wait for: no function has a trigger that matches ${show(event)}. ` +
+      "`ironflow functions list` says which events start which functions",
+    { code: "NO_RUN_STARTED" }
+  )
 
 const notCompleted = (bad: ReadonlyArray<Run>, all: number): IronflowError =>
   new IronflowError(

@@ -3,8 +3,8 @@ import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { isCliError } from "effect/cli/CliError"
-import { readEnvironmentVariable } from "../Environment.ts"
 import { isObject } from "../Json.ts"
+import { levelFromEnvironment } from "../Logger.ts"
 import { oneLine } from "./Output.ts"
 
 /** 1: it failed. 2: it was not used right, and has to be changed before it can work. */
@@ -65,9 +65,7 @@ export const report = (cause: Cause.Cause<unknown>, json: boolean): Effect.Effec
   if (failure === undefined) return Effect.void
   const { code, message } = failure
   const said = Console.error(json ? JSON.stringify({ error: { code, message } }) : `Error: ${message}`)
-  return readEnvironmentVariable("IRONFLOW_LOG_LEVEL")?.toLowerCase() === "debug"
-    ? Effect.andThen(said, Console.error(Cause.pretty(cause)))
-    : said
+  return levelFromEnvironment() === "debug" ? Effect.andThen(said, Console.error(Cause.pretty(cause))) : said
 }
 
 /** Errors name the options of the library; here they are flags. */
@@ -75,7 +73,7 @@ const inFlags = (message: string): string =>
   message
     .replaceAll("`serverUrl`", "--server-url")
     .replace("give the key as `apiKey`", "give the key as IRONFLOW_API_KEY")
-    .replace("Resume it with resumeRun", "`ironflow runs resume` lets it go on")
+    .replace(/\bresumeRun\b/, "`ironflow runs resume`")
     .replace("give it as `apiKey`, or set IRONFLOW_API_KEY", "set IRONFLOW_API_KEY to it")
     .replace("`apiKey` and IRONFLOW_API_KEY", "IRONFLOW_API_KEY")
     .replace("with `port` (0", "with --port (0")

@@ -127,6 +127,7 @@ const triggersOf = ({ triggers }: FunctionInfo): string =>
     .join(", ") || "invoked only"
 
 export const functions = Command.make("functions").pipe(
+  Command.withAlias("function"),
   Command.withDescription(
     "See and delete the functions that are registered, and register those of push handlers."
   ),

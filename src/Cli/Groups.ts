@@ -252,6 +252,7 @@ const described = (group: ConsumerGroup): string => {
 }
 
 export const groups = Command.make("groups").pipe(
+  Command.withAlias("group"),
   Command.withDescription("Look at consumer groups and steer them."),
   Command.withShortDescription("Look at consumer groups and steer them"),
   Command.withSubcommands([list, get, pause, resume, deadLetters, retry, remove])

@@ -1,39 +1,43 @@
 /** What happens to runs, as lines that are printed while it happens. */
-import { deserializeError } from "../Errors.ts"
-import type { RunActivity } from "../Engine/Store/Activity.ts"
+import type { Seen } from "../Engine/Store/Activity.ts"
 import type { Outcome, SerializedError } from "../Protocol/Worker.ts"
 import { plainResult } from "../Result.ts"
+import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
+import { inCommands } from "./InCommands.ts"
 import { elapsed, oneLine, shown } from "./Output.ts"
 
-/** A line for people. `now` is epoch milliseconds. */
-export const lineOf = (activity: RunActivity, now: number): string => {
+/** A line for people, and below it where in their code an error came from. `now` is epoch milliseconds. */
+export const lineOf = (activity: Seen, now: number): string => {
   const { functionId, runId } = activity
-  return `${new Date(now).toTimeString().slice(0, 8)}  ${runId}  ${functionId}  ${happened(activity, now)}`.trimEnd()
+  const line = `${new Date(now).toTimeString().slice(0, 8)}  ${runId}  ${functionId}  ${happened(activity, now)}`
+  return [line.trimEnd(), ...placesOf(activity).map((place) => `            ${place}`)].join("\n")
 }
 
 /** The same for programs, with the value or the error in place of its JSON text. */
-export const jsonOf = (activity: RunActivity): string =>
+export const jsonOf = (activity: Seen): string =>
   JSON.stringify(
     "outcome" in activity ? { ...activity, outcome: undefined, ...resultOf(activity.outcome) } : activity
   )
 
-const happened = (activity: RunActivity, now: number): string => {
+const happened = (activity: Seen, now: number): string => {
   switch (activity._tag) {
     case "RunStarted":
+      return "created"
+    case "RunTaken":
       return "started"
     case "StepEnded": {
       const step = activity.kind === "run" ? activity.name : `${activity.name} (${activity.kind})`
       const time = elapsed(activity.endedAt - activity.startedAt)
       return activity.outcome._tag === "Success"
         ? `  ✓ ${step}  ${time}  ${shown(valueOf(activity.outcome))}`
-        : `  ✗ ${step}  ${time}  ${messageOf(activity.outcome.error)}`
+        : `  ✗ ${step}  ${time}  ${thrownLine(activity.outcome.error, 400)}`
     }
     case "StepFailed":
-      return `  ↻ ${activity.name}  attempt ${activity.failures} failed: ${messageOf(activity.error)}; again in ${elapsed(activity.dueAt - now)}`
+      return `  ↻ ${activity.name}  attempt ${activity.failures} failed: ${thrownLine(activity.error, 400)}; again in ${elapsed(activity.dueAt - now)}`
     case "RunFailed":
-      return `↻ failed outside of steps: ${messageOf(activity.error)}; again in ${elapsed(activity.dueAt - now)}`
+      return `↻ failed outside of steps: ${errorLine(activity.error, 400)}; again in ${elapsed(activity.dueAt - now)}`
     case "RunPaused":
-      return `paused: ${oneLine(activity.message, 400)}`
+      return `paused: ${oneLine(inCommands(activity.message, activity.runId), 400)}`
     case "RunResumed":
       return "resumed"
     case "RunRetried":
@@ -44,9 +48,17 @@ const happened = (activity: RunActivity, now: number): string => {
       const ended = `${activity.status} in ${elapsed(activity.endedAt - activity.createdAt)}`
       return activity.outcome._tag === "Success"
         ? `${ended}  ${shown(valueOf(activity.outcome))}`
-        : `${ended}  ${messageOf(activity.outcome.error)}`
+        : `${ended}  ${errorLine(activity.outcome.error, 400)}`
     }
   }
+}
+
+/** Where the error came from; that of a step was said with the step. */
+const placesOf = (activity: Seen): Array<string> => {
+  if ("error" in activity) return placeLines(activity.error)
+  if (!("outcome" in activity) || activity.outcome._tag === "Success") return []
+  const { error } = activity.outcome
+  return activity._tag === "RunEnded" && error.name === "StepError" ? [] : placeLines(error)
 }
 
 const valueOf = (outcome: Extract<Outcome, { readonly _tag: "Success" }>): unknown =>
@@ -54,8 +66,3 @@ const valueOf = (outcome: Extract<Outcome, { readonly _tag: "Success" }>): unkno
 
 const resultOf = (outcome: Outcome): { readonly value?: unknown; readonly error?: SerializedError } =>
   outcome._tag === "Success" ? { value: valueOf(outcome) } : { error: outcome.error }
-
-const messageOf = (error: SerializedError): string => {
-  const { message, name } = deserializeError(error)
-  return oneLine(name === "Error" ? message : `${name}: ${message}`, 400)
-}

@@ -51,6 +51,7 @@ const remove = Command.make(
 ).pipe(Command.withDescription("Delete an organization that has no roles and policies."))
 
 export const orgs = Command.make("orgs").pipe(
+  Command.withAlias("org"),
   Command.withDescription("Keep roles and policies apart by organization."),
   Command.withShortDescription("Manage organizations"),
   Command.withSubcommands([create, list, rename, remove])

@@ -37,11 +37,14 @@ export const table = (
   return [headings, ...rows].map(line).join("\n")
 }
 
-/** Names and values, one a line; those without a value are left out. */
+/** Names and values, one a line, further lines of a value below its first; those without a value are left out. */
 export const fields = (values: { readonly [name: string]: string | undefined }): string => {
   const present = Object.entries(values).filter((entry): entry is [string, string] => entry[1] !== undefined)
   const width = Math.max(...present.map(([name]) => name.length))
-  return present.map(([name, value]) => `${name.padEnd(width)}  ${value}`).join("\n")
+  const indent = " ".repeat(width + 2)
+  return present
+    .map(([name, value]) => `${name.padEnd(width)}  ${value.replaceAll("\n", `\n${indent}`)}`)
+    .join("\n")
 }
 
 /** Text on one line that cannot do anything to a terminal, cut at `max` characters. */

@@ -112,6 +112,7 @@ const remove = Command.make(
 ).pipe(Command.withDescription("Delete a policy that no role has."))
 
 export const policies = Command.make("policies").pipe(
+  Command.withAlias("policy"),
   Command.withDescription("Say which actions on which resources are allowed or denied."),
   Command.withShortDescription("Manage policies"),
   Command.withSubcommands([create, list, update, remove])

@@ -76,3 +76,24 @@ export const endWhenNobodyReads = (): void => {
     if (error.code !== "EPIPE") throw error
   })
 }
+
+/** How often the process that started the command is looked for, milliseconds. */
+const LOOK_MS = 250
+
+/**
+ * Ends the command in good order when `npx` that started it has ended: it takes a SIGTERM for itself, and does not pass it on.
+ * Others may start the command and go.
+ */
+export const endWithNpx = (): void => {
+  const parent = process.ppid
+  if (process.env["npm_command"] !== "exec" || parent <= 1) return
+  const look = setInterval(() => {
+    if (process.ppid === parent) return
+    clearInterval(look)
+    process.emit("SIGTERM", "SIGTERM")
+  }, LOOK_MS)
+  look.unref()
+  // told by itself: the signal that ended the other was meant for both
+  const stop = () => clearInterval(look)
+  process.once("SIGINT", stop).once("SIGTERM", stop)
+}

@@ -262,6 +262,7 @@ const printStatus = (info: ProjectionStatusInfo) =>
   )
 
 export const projections = Command.make("projections").pipe(
+  Command.withAlias("projection"),
   Command.withDescription("Look at projections and steer them."),
   Command.withShortDescription("Look at projections and steer them"),
   Command.withSubcommands([list, get, watch, status, rebuild, pause, resume, deadLetters, retry])

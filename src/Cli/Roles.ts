@@ -87,6 +87,7 @@ const unassign = Command.make(
 ).pipe(Command.withDescription("Take a policy from a role; it takes effect at once."))
 
 export const roles = Command.make("roles").pipe(
+  Command.withAlias("role"),
   Command.withDescription("Gather policies into roles, which API keys have."),
   Command.withShortDescription("Manage roles"),
   Command.withSubcommands([create, list, rename, remove, assign, unassign])

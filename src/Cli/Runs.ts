@@ -6,7 +6,10 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { ListRunsOptions, Run, RunStep } from "../Client/Client.ts"
+import { isObject } from "../Json.ts"
 import { readData } from "./Emit.ts"
+import { errorLine, placeLines, thrownLine, type ToldError } from "./ErrorText.ts"
+import { inCommands } from "./InCommands.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { ask } from "./Server.ts"
 import { exportRun } from "./Verify.ts"
@@ -105,10 +108,17 @@ const why = Command.make(
   Effect.fnUntraced(function* ({ runId }) {
     const explanation = yield* ask((client) => client.explain(runId))
     yield* print(explanation, () => {
-      const facts = Object.entries(explanation.details)
+      // the error is said below, as `runs get` says it
+      const { error, ...details } = explanation.details
+      const facts = Object.entries(details)
+      const failure = isObject(error) ? (error as unknown as ToldError) : undefined
+      const message = [
+        inCommands(explanation.message, runId),
+        ...(failure === undefined ? [] : placeLines(failure).map((place) => `    ${place}`))
+      ].join("\n")
       return facts.length === 0
-        ? explanation.message
-        : `${explanation.message}\n\n${fields(Object.fromEntries(facts.map(([name, fact]) => [name, shown(fact, 1000)])))}`
+        ? message
+        : `${message}\n\n${fields(Object.fromEntries(facts.map(([name, fact]) => [name, shown(fact, 1000)])))}`
     })
   })
 ).pipe(Command.withDescription("Say why a run is where it is, and the facts behind that."))
@@ -153,7 +163,7 @@ const audit = Command.make(
 ).pipe(Command.withDescription("List what happened to a run, if its function records that."))
 
 const resultOf = (step: RunStep): string => {
-  if (step.error !== undefined) return oneLine(step.error.message, 80)
+  if (step.error !== undefined) return thrownLine(step.error, 80)
   if (step.status === "waiting") return step.dueAt === undefined ? "" : `until ${step.dueAt}`
   return shown(step.output)
 }
@@ -243,14 +253,17 @@ const printRun = (run: Run) =>
       created: run.createdAt,
       ended: run.endedAt,
       took: between(run.createdAt, run.endedAt) || undefined,
-      paused: run.pauseReason === undefined ? undefined : oneLine(run.pauseReason),
+      paused: run.pauseReason === undefined ? undefined : oneLine(inCommands(run.pauseReason, run.id)),
       input: run.input === undefined ? undefined : shown(run.input, 2000),
       output: run.output === undefined ? undefined : shown(run.output, 2000),
-      error: run.error === undefined ? undefined : oneLine(`${run.error.code}: ${run.error.message}`)
+      error:
+        run.error === undefined ? undefined : [errorLine(run.error), ...placeLines(run.error)].join("\n"),
+      code: run.error?.code
     })
   )
 
 export const runs = Command.make("runs").pipe(
+  Command.withAlias("run"),
   Command.withDescription("Look at runs and steer them."),
   Command.withShortDescription("Look at runs and steer them"),
   Command.withSubcommands([list, get, why, steps, audit, exportRun, cancel, pause, patch, resume, retry])

@@ -89,6 +89,7 @@ const remove = Command.make(
 ).pipe(Command.withDescription("Delete a secret."))
 
 export const secrets = Command.make("secrets").pipe(
+  Command.withAlias("secret"),
   Command.withDescription("Store what functions need and nobody else should see."),
   Command.withShortDescription("Manage secrets"),
   Command.withSubcommands([set, list, remove])

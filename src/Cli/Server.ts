@@ -53,7 +53,7 @@ export const send = (request: Request) =>
     if (answer.status >= 200 && answer.status < 300) return answer
     return yield* Effect.fail(
       isMissingEndpoint(answer)
-        ? unsupported(server.url, request.what, "Upgrade the server")
+        ? unsupported(server.url, request.what, "Upgrade the server", answer.status)
         : failureOf(answer, request.what)
     )
   }).pipe(Effect.provide(FetchHttpClient.layer))

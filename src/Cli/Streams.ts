@@ -197,6 +197,7 @@ const readExpected = (
 }
 
 export const streams = Command.make("streams").pipe(
+  Command.withAlias("stream"),
   Command.withDescription("Look at entity streams, and append to them."),
   Command.withShortDescription("Look at entity streams"),
   Command.withSubcommands([list, read, info, append])

@@ -25,7 +25,10 @@ export const topics = Command.make(
           )
     )
   })
-).pipe(Command.withDescription("List the topics, their messages and how many listen."))
+).pipe(
+  Command.withAlias("topic"),
+  Command.withDescription("List the topics, their messages and how many listen.")
+)
 
 export const publish = Command.make(
   "publish",

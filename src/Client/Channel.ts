@@ -12,10 +12,19 @@ import * as Layer from "effect/Layer"
 import type { WebSocket } from "ws"
 import { ConnectionError, type TimeoutError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
-import { CANCEL, encodeMessage, Frames, MAX_CALLS, MAX_TEXT, readFrame } from "../Protocol/Http/Channel.ts"
+import {
+  CANCEL,
+  encodeMessage,
+  Frames,
+  MAX_CALLS,
+  MAX_TEXT,
+  NOT_TAKEN,
+  readFrame
+} from "../Protocol/Http/Channel.ts"
 import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
 import type { Answer, Request } from "./HttpConnection.ts"
 import { PARTS } from "./InTime.ts"
+import { NOT_RECEIVED } from "./NotReceived.ts"
 
 /** So many calls go by HTTP before a channel is worth its handshake. */
 const CALLS_BEFORE = 4
@@ -48,8 +57,8 @@ export const layer: Layer.Layer<never> = Layer.effect(
   })
 )
 
-/** Takes an answer, or that the line broke before there was one. */
-type Resume = (answer: Effect.Effect<Answer> | undefined) => void
+/** Takes an answer, or that the line broke before there was one, and whether the call was surely not received then. */
+type Resume = (answer: Effect.Effect<Answer> | undefined, isNotReceived?: boolean) => void
 
 /** A socket that is open, and the calls on it. */
 interface Line {
@@ -102,7 +111,7 @@ export class Channel {
     if (typeof body !== "string" || body.length > MAX_TEXT) return undefined
     return Effect.callback((resume) => {
       // it may have closed since
-      if (this.#line !== line) return resume(Effect.fail(this.#broken(what)))
+      if (this.#line !== line) return resume(Effect.fail(this.#broken(what, true)))
       const id = String(++this.#id)
       if (line.calls.size === 0) this.#wake(line)
       const takeBack = (): void => {
@@ -126,9 +135,9 @@ export class Channel {
         )
       }
       wait(PARTS)
-      line.calls.set(id, (answer) => {
+      line.calls.set(id, (answer, isNotReceived = false) => {
         inTime()
-        resume(answer ?? Effect.fail(this.#broken(what)))
+        resume(answer ?? Effect.fail(this.#broken(what, isNotReceived)))
       })
       line.frames.add(encodeMessage(`${id} ${method} ${path}`, body))
       return Effect.sync(() => {
@@ -215,12 +224,13 @@ export class Channel {
       line.heard = true
       line.heardAt = this.#now()
     })
-    webSocket.once("close", () => {
+    webSocket.once("close", (_code, reason) => {
       if (this.#line === line) this.#line = undefined
       this.#rest(line)
       const calls = [...line.calls.values()]
       line.calls.clear()
-      for (const resume of calls) resume(undefined)
+      const isNotReceived = String(reason).endsWith(NOT_TAKEN)
+      for (const resume of calls) resume(undefined, isNotReceived)
     })
   }
 
@@ -244,10 +254,14 @@ export class Channel {
     line.socket.unref()
   }
 
-  #broken(what: string): ConnectionError {
-    return new ConnectionError(
-      `${what} failed: the Ironflow server at ${this.#server.url} closed the connection before it had answered. ` +
-        "It may have been stopped; the request may have been carried out"
-    )
+  #broken(what: string, isNotReceived: boolean): ConnectionError {
+    const failed = `${what} failed: the Ironflow server at ${this.#server.url} closed the connection before it had`
+    return isNotReceived
+      ? new ConnectionError(`${failed} taken the request. It may have been stopped`, {
+          details: NOT_RECEIVED
+        })
+      : new ConnectionError(
+          `${failed} answered. It may have been stopped; the request may have been carried out`
+        )
   }
 }

@@ -2,7 +2,8 @@
  * Events, runs and functions of a server elsewhere: every method is a request over a {@link Connection}.
  *
  * A call that does no harm when it is made twice (reading, and emitting or publishing with an idempotency key) is tried up
- * to three times when the connection fails or the server says that it is busy (429, 502, 503); others are tried once.
+ * to three times when the connection fails or the server says that it is busy (429, 502, 503). Others are tried again only
+ * when the server surely did not receive them: there was no connection, or it said so when it stopped.
  * The engine of this package and other Ironflow servers are both understood; what only ours has fails with code
  * `UNIMPLEMENTED` on others.
  */
@@ -266,7 +267,13 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
       ),
     resumeRun: (runId, fromStep) =>
       withStep(runId, fromStep, () =>
-        runCall(endpoints.restResumeRun, "resumeRun", runId, { run_id: runId, from_step: fromStep ?? "" }, {})
+        runCall(
+          endpoints.restResumeRun,
+          "resumeRun",
+          runId,
+          { run_id: runId, from_step: fromStep ?? "" },
+          { saysText: true }
+        )
       ),
     pauseRun: (runId, reason = "") =>
       Effect.flatMap(
@@ -298,6 +305,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
               body,
               what: `patchStep(${quote(stepId)})`,
               repeatable: false,
+              saysText: true,
               notFound: () => new RunNotFoundError(String(stepId).split(":")[0] ?? ""),
               read: () => done
             })
@@ -352,6 +360,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
         body: "{}",
         what: "health()",
         repeatable: false,
+        once: true,
         read: Answers.readHealth
       })
   }

@@ -10,9 +10,12 @@ import {
   failureOf,
   invalidResponse,
   isFromOurEngine,
+  isFromServer,
   isMissingEndpoint,
+  isNotFoundInText,
   unsupported
 } from "./HttpFailures.ts"
+import { isSurelyNotReceived } from "./NotReceived.ts"
 import type { RetryEvent } from "./Retry.ts"
 
 /** A call: what to send, and what the answer means. */
@@ -28,16 +31,20 @@ export interface Call<A> {
   readonly what: string
   /** Whether making it twice does no harm. */
   readonly repeatable: boolean
+  /** Whether it is not even made again when the server surely did not receive it. */
+  readonly once?: boolean
   /** What 404 means, on servers that do not say. */
   readonly notFound?: () => IronflowError
   /** What 412 means, on servers that do not say; it is given what they do say. */
   readonly refused?: (text: string) => IronflowError
   /** What 409 means, on servers that do not say. */
   readonly conflict?: () => IronflowError
-  /** What to do on servers without the endpoint. */
-  readonly orElse?: () => Effect.Effect<A, IronflowError>
-  /** Whether a 404 that is not our engine's says that the endpoint is missing: nobody else has it. */
+  /** What to do on servers without the endpoint, which say so with `status`. */
+  readonly orElse?: (status: number) => Effect.Effect<A, IronflowError>
+  /** Whether a 404 of another Ironflow server says that the endpoint is missing: only our engine has it. */
   readonly ours?: boolean
+  /** Whether existing servers say in plain text that something is not found. */
+  readonly saysText?: boolean
   readonly timeoutMs?: number
   /** What the answer holds, `undefined` when it cannot be read. Text that is not JSON comes as {@link notJson}. */
   readonly read: (answer: unknown) => A | undefined
@@ -47,7 +54,10 @@ export interface Calls {
   /** Makes a call. */
   readonly call: <A>(call: Call<A>) => Effect.Effect<A, IronflowError>
   /** For `orElse`: the server has no such endpoint; `instead` says what it has. */
-  readonly withoutEndpoint: (what: string, instead: string) => () => Effect.Effect<never, IronflowError>
+  readonly withoutEndpoint: (
+    what: string,
+    instead: string
+  ) => (status: number) => Effect.Effect<never, IronflowError>
 }
 
 /** Calls over a connection. */
@@ -65,7 +75,7 @@ export const makeCalls = (connection: Connection): Calls => {
       ...(it.timeoutMs === undefined ? {} : { timeoutMs: it.timeoutMs })
     }
     return Effect.flatMap(
-      it.repeatable ? sendAgain(connection, request, 1) : connection.send(request),
+      it.once === true ? connection.send(request) : sendAgain(connection, request, it.repeatable, 1),
       (answer): Effect.Effect<A, IronflowError> => {
         const { status, text } = answer
         if (status >= 200 && status < 300) {
@@ -82,12 +92,15 @@ export const makeCalls = (connection: Connection): Calls => {
               )
             : Effect.succeed(value)
         }
-        const missing =
-          isMissingEndpoint(answer) || (it.ours === true && status === 404 && !isFromOurEngine(answer))
-        if (missing && it.orElse !== undefined) return it.orElse()
-        if (!isFromOurEngine(answer)) {
+        const isOther = isFromServer(answer) && !isFromOurEngine(answer)
+        const missing = isMissingEndpoint(answer) || (it.ours === true && status === 404 && isOther)
+        if (missing && it.orElse !== undefined) return it.orElse(status)
+        if (isOther) {
           if (status === 412 && it.refused !== undefined) return Effect.fail(it.refused(text))
           if (status === 409 && it.conflict !== undefined) return Effect.fail(it.conflict())
+        }
+        if (it.saysText === true && it.notFound !== undefined && isNotFoundInText(answer)) {
+          return Effect.fail(it.notFound())
         }
         return Effect.fail(failureOf(answer, it.what, it.notFound))
       }
@@ -96,7 +109,7 @@ export const makeCalls = (connection: Connection): Calls => {
 
   return {
     call,
-    withoutEndpoint: (what, instead) => () => Effect.fail(unsupported(url, what, instead))
+    withoutEndpoint: (what, instead) => (status) => Effect.fail(unsupported(url, what, instead, status))
   }
 }
 
@@ -111,6 +124,7 @@ const isBusy = (status: number): boolean => status === 429 || status === 502 || 
 const sendAgain = (
   connection: Connection,
   request: Request,
+  repeatable: boolean,
   attempt: number
 ): Effect.Effect<Answer, ConnectionError | TimeoutError> => {
   const { backoffFactor, connectionDelayMs, initialDelayMs, maxAttempts, maxDelayMs, onRetry } =
@@ -119,17 +133,19 @@ const sendAgain = (
   const next = (delayMs: number, why: Pick<RetryEvent, "status" | "error">) =>
     Effect.suspend(() => {
       onRetry?.({ call: request.what, attempt, maxAttempts, delayMs, ...why })
-      return Effect.delay(sendAgain(connection, request, attempt + 1), delayMs)
+      return Effect.delay(sendAgain(connection, request, repeatable, attempt + 1), delayMs)
     })
   return Effect.matchEffect(connection.send(request), {
     onSuccess: (answer) =>
-      isBusy(answer.status)
+      repeatable && isBusy(answer.status)
         ? next(calculateBackoff(attempt, initialDelayMs, maxDelayMs, backoffFactor), {
             status: answer.status
           })
         : Effect.succeed(answer),
     onFailure: (error) =>
-      error instanceof ConnectionError ? next(connectionDelayMs, { error }) : Effect.fail(error)
+      error instanceof ConnectionError && (repeatable || isSurelyNotReceived(error))
+        ? next(connectionDelayMs, { error })
+        : Effect.fail(error)
   })
 }
 

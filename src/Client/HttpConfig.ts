@@ -16,7 +16,7 @@ export interface ServerOptions {
   readonly environment?: string | undefined
   /** How long a request may take, in milliseconds; 30000 by default. */
   readonly timeout?: number | undefined
-  /** When calls that do no harm when made twice are made again; up to three times in all by default. */
+  /** When calls that do no harm when made twice, or were surely not received, are made again; three times in all by default. */
   readonly retry?: ClientRetryConfig | undefined
 }
 

@@ -12,7 +12,8 @@ import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
 import type { Method } from "../Protocol/Http/Endpoints.ts"
 import { Channels } from "./Channel.ts"
 import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
-import { inTime } from "./InTime.ts"
+import { inTime, lookAgain } from "./InTime.ts"
+import { NOT_RECEIVED } from "./NotReceived.ts"
 
 export interface Request {
   readonly method: Method
@@ -33,6 +34,8 @@ export interface Request {
 export interface Answer {
   readonly status: number
   readonly text: string
+  /** The program that says it has answered, when it is not a success. */
+  readonly by?: string
 }
 
 export interface Connection {
@@ -43,10 +46,17 @@ export interface Connection {
   readonly goOnWith: (apiKey: string | undefined) => void
 }
 
+/**
+ * So long may the process have been too busy to see that a server has closed its idle connections, milliseconds. A request
+ * on one of those is lost, and nobody can tell whether it was read.
+ */
+const STALE_MS = 250
+
 export const make = (server: ResolvedServer): Effect.Effect<Connection, never, HttpClient.HttpClient> =>
   Effect.gen(function* () {
     const http = yield* HttpClient.HttpClient
     const channel = (yield* Channels)?.(server)
+    let heardAt = Number.POSITIVE_INFINITY
     const headersNow = (): Record<string, string> => ({
       ...environmentHeader(server),
       accept: "application/json",
@@ -74,7 +84,7 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
           const bare = HttpClientRequest.make(method)(server.url + path, {
             headers: request.headers === undefined ? headers : { ...headers, ...request.headers }
           })
-          const answer = Effect.flatMap(
+          const sent = Effect.flatMap(
             http.execute(
               body === undefined
                 ? bare
@@ -83,10 +93,16 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
                   : HttpClientRequest.bodyUint8Array(bare, body, contentType)
             ),
             (response) => {
+              heardAt = performance.now()
               channel?.advertised(response.headers[CHANNEL_HEADER])
-              return Effect.map(response.text, (text) => ({ status: response.status, text }))
+              return Effect.map(response.text, (text) =>
+                answerOf(response.status, text, response.headers["server"])
+              )
             }
           )
+          // of the process, whose sockets follow no other clock
+          const isStale = performance.now() - heardAt >= STALE_MS
+          const answer = isStale ? Effect.andThen(lookAgain, sent) : sent
           return inTime(
             Effect.mapError(answer, (error) => connectionError(server, what, error)),
             timeoutMs,
@@ -96,11 +112,24 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
     }
   })
 
+const answerOf = (status: number, text: string, by: string | undefined): Answer =>
+  status < 400 || by === undefined ? { status, text } : { status, text, by: by.slice(0, 100) }
+
 const connectionError = (server: ResolvedServer, what: string, error: HttpClientError): ConnectionError =>
   new ConnectionError(`${what} failed: the Ironflow server at ${server.url} ${reasonOf(server, error)}`, {
     // the error itself holds the request, and that the API key
-    cause: error.cause
+    cause: error.cause,
+    ...(isBeforeSending(error) ? { details: NOT_RECEIVED } : {})
   })
+
+/** Whether there never was a connection. One that broke later may have carried the request. */
+const isBeforeSending = (error: HttpClientError): boolean => {
+  for (const cause of causesOf(error)) {
+    if ("syscall" in cause && (cause.syscall === "connect" || cause.syscall === "getaddrinfo")) return true
+    if ("code" in cause && cause.code === "UND_ERR_CONNECT_TIMEOUT") return true
+  }
+  return false
+}
 
 const reasonOf = (server: ResolvedServer, error: HttpClientError): string => {
   const code = codeOf(error)

@@ -1,25 +1,30 @@
 /** What an answer that is not the expected one means: the error that the caller gets. */
-import { ConnectionError, InvalidStateError, IronflowError, ValidationError } from "../Errors.ts"
+import { ConnectionError, InvalidStateError, IronflowError, ValidationError, withStatus } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { isMarkup, readFailure } from "../Protocol/Http/Failures.ts"
+import { isMarkup, isOfServer, readFailure } from "../Protocol/Http/Failures.ts"
 import type { Answer } from "./HttpConnection.ts"
 
 /**
  * The error of an answer that is not 2xx. Errors of our engine come back as they were; those of other servers are told by
- * their status. `notFound` is what 404 means for the call.
+ * their status. `notFound` is what 404 means for the call when the server says it.
  */
 export const failureOf = (answer: Answer, what: string, notFound?: () => IronflowError): IronflowError => {
-  const error = readFailure(answer.status, answer.text, what)
-  // only an error made from a status has one: what our engine says has its own class already
-  if (error.constructor !== IronflowError || error.status !== answer.status) return error
-  switch (answer.status) {
+  const { status } = answer
+  const error = readFailure(status, answer.text, what, answer.by)
+  // what our engine says has its class already, and so have some statuses
+  if (error.constructor !== IronflowError || isFromOurEngine(answer)) return error
+  switch (status) {
     case 400:
     case 413:
     case 422:
-      return isState(answer) ? new InvalidStateError(error.message) : new ValidationError(error.message)
+      return withStatus(
+        isState(answer) ? new InvalidStateError(error.message) : new ValidationError(error.message),
+        status
+      )
     case 404:
-      // a page of a gateway says nothing about what was asked for
-      return (isMarkup(answer.text) ? undefined : notFound?.()) ?? withCode(error, "NOT_FOUND")
+      return isFromServer(answer)
+        ? withStatus(notFound?.() ?? withCode(error, "NOT_FOUND"), status)
+        : withCode(error, "INVALID_RESPONSE")
     case 409:
       return withCode(error, "CONFLICT")
     case 412:
@@ -27,7 +32,7 @@ export const failureOf = (answer: Answer, what: string, notFound?: () => Ironflo
     case 429:
       return withCode(error, "RATE_LIMITED")
     default:
-      return withCode(error, answer.status >= 500 ? "SERVER_ERROR" : `HTTP_${answer.status}`)
+      return withCode(error, status >= 500 ? "SERVER_ERROR" : `HTTP_${status}`)
   }
 }
 
@@ -47,12 +52,13 @@ const withCode = (error: IronflowError, code: string): IronflowError =>
       })
 
 /** Whether the answer says that the server has no such endpoint, rather than no such run or function. */
-export const isMissingEndpoint = ({ status, text }: Answer): boolean => {
-  if (status === 501 || status === 405) return true
+export const isMissingEndpoint = (answer: Answer): boolean => {
+  const { status, text } = answer
+  if (status === 501 || status === 405) return !isMarkup(text)
   if (status !== 404) return false
+  if (isUnknownPath(answer)) return true
   const body = safeJsonParse(text)
-  if (!isObject(body)) return true
-  return body.code === "unimplemented" || body.code === "ROUTE_NOT_FOUND"
+  return isObject(body) && (body.code === "unimplemented" || body.code === "ROUTE_NOT_FOUND")
 }
 
 /** Whether the error in the answer was made by an engine of this package. */
@@ -61,15 +67,16 @@ export const isFromOurEngine = ({ text }: Answer): boolean => {
   return isObject(body) && isObject(body.details) && isObject(body.details.error)
 }
 
-/** Whether the error in the answer was made by an Ironflow server: those are JSON, with a code or the error's text. */
-export const isFromServer = ({ text }: Answer): boolean => {
-  const body = safeJsonParse(text)
-  return isObject(body) && (typeof body.code === "string" || typeof body.error === "string")
-}
+/** Whether the error in the answer was made by an Ironflow server. */
+export const isFromServer = ({ status, text }: Answer): boolean => isOfServer(status, text)
 
 /** Whether it is what existing Ironflow servers say, in plain text, at a path where they have nothing. */
 export const isUnknownPath = ({ status, text }: Answer): boolean =>
   status === 404 && text.trim() === "404 page not found"
+
+/** Whether it is what existing Ironflow servers say in plain text of a run or step that they do not have. */
+export const isNotFoundInText = ({ status, text }: Answer): boolean =>
+  status === 404 && /^[^<{]*\b(run|step)\b[^<]*\bnot found\b/i.test(text)
 
 /**
  * {@link failureOf} for those who go on after an outage: only what an Ironflow server says itself can be final. What
@@ -86,12 +93,12 @@ export const notOfServer = ({ status, text }: Answer, what: string): ConnectionE
     { status }
   )
 
-/** The server cannot do what was asked of it. */
-export const unsupported = (url: string, what: string, instead: string): IronflowError =>
+/** The server cannot do what was asked of it, as it has said with `status`. */
+export const unsupported = (url: string, what: string, instead: string, status: number): IronflowError =>
   new IronflowError(
     `${what} is not possible: the server at ${url} does not have it. It is an older engine than this package, or ` +
       `another Ironflow server. ${instead}`,
-    { code: "UNIMPLEMENTED" }
+    { code: "UNIMPLEMENTED", status }
   )
 
 /** A 2xx answer that makes no sense. */

@@ -170,8 +170,9 @@ const listen = (
     const frame = safeJsonParse(String(data))
     if (!isObject(frame)) return
     if (frame.type === "error") {
-      const status = typeof frame.status === "number" ? frame.status : 500
-      return hear({ _tag: "Lost", error: readFailure(status, String(data), what), forGood: true })
+      const { status, ...said } = frame
+      const error = readFailure(typeof status === "number" ? status : 500, JSON.stringify(said), what)
+      return hear({ _tag: "Lost", error, forGood: true })
     }
     if (frame.type === "watching" && typeof frame.ping_ms === "number") feed(frame.ping_ms * 3)
     hear({ _tag: "Frame", frame })
@@ -192,7 +193,7 @@ const listen = (
     response.on("end", () => {
       const answer = { status: response.statusCode ?? 500, text }
       const error = isMissingEndpoint(answer)
-        ? unsupported(server.url, what, "Read again from time to time instead")
+        ? unsupported(server.url, what, "Read again from time to time instead", answer.status)
         : failureOf(answer, what, notFound)
       hear({ _tag: "Lost", error, forGood: !(error instanceof ConnectionError) })
     })

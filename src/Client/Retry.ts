@@ -3,7 +3,10 @@ import { DEFAULT_CLIENT_RETRY } from "../Constants.ts"
 import { ValidationError } from "../Errors.ts"
 import { show } from "../Show.ts"
 
-/** For calls that do no harm when they are made twice; others are made once. */
+/**
+ * For calls that do no harm when they are made twice. Others are made again only when the server surely did not receive
+ * them, such as when it refused the connection.
+ */
 export interface ClientRetryConfig {
   /** The first one included; 3 by default, 1 makes every call once. */
   readonly maxAttempts?: number

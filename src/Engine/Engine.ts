@@ -53,7 +53,7 @@ import { RunEndings } from "./RunEndings.ts"
 import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
 import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
-import type { RunActivity } from "./Store/Activity.ts"
+import type { Seen } from "./Store/Activity.ts"
 import {
   addCounts,
   type Counts,
@@ -151,7 +151,7 @@ export interface EngineService {
   /** Counts what was refused before it came to the store. */
   readonly countStale: (what: "staleReports" | "staleRenewals") => void
   /** Calls `listener` with what happens to runs, as it is committed; returns the way to stop that. */
-  readonly observe: (listener: (activity: ReadonlyArray<RunActivity>) => void) => () => void
+  readonly observe: (listener: (activity: ReadonlyArray<Seen>) => void) => () => void
   /**
    * Serves a subscription client at the other end of the wire. `guard` says what it may do, everything by default; what is
    * returned asks it again about every subscription, and throws what it throws.

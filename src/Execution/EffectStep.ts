@@ -104,10 +104,25 @@ export const startEffectHandler = (
 const withSteps = (context: Context.Context<never>, steps: StepService): Context.Context<unknown> =>
   Context.add(context, Step, steps) as Context.Context<unknown>
 
-const thrownBy = (cause: Cause.Cause<unknown>, what: string): unknown =>
-  Cause.hasInterruptsOnly(cause)
-    ? new IronflowError(`${what} was interrupted from within`, { code: "INTERRUPTED", retryable: true })
-    : Cause.squash(cause)
+const thrownBy = (cause: Cause.Cause<unknown>, what: string): unknown => {
+  if (Cause.hasInterruptsOnly(cause)) {
+    return new IronflowError(`${what} was interrupted from within`, { code: "INTERRUPTED", retryable: true })
+  }
+  const error = Cause.squash(cause)
+  if (error instanceof Error) addFrames(error, cause)
+  return error
+}
+
+/** Effects have named places of their own (`Effect.fn`, `Effect.withSpan`), which the stack of the error knows nothing of. */
+const addFrames = (error: Error, cause: Cause.Cause<unknown>): void => {
+  const stack = typeof error.stack === "string" ? error.stack : `${error.name}: ${error.message}`
+  const frames = Cause.prettyErrors(cause)
+    .slice(0, 1)
+    .flatMap((pretty) => pretty.stack?.split("\n") ?? [])
+    .filter((line) => /^\s+at /.test(line) && !stack.includes(line))
+  // a frozen error keeps the stack that it has
+  if (frames.length > 0) Reflect.set(error, "stack", [stack, ...frames].join("\n"))
+}
 
 /** A failure that fits the step's `error` schema, as that stores it. */
 class TypedFailure {

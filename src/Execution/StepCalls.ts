@@ -238,11 +238,15 @@ export const checkParallel = (
 /** The error that a failed step rejects with. */
 export const stepError = (turn: TurnMachine, call: StepCall, error: SerializedError): StepError => {
   const thrown = withoutEncoding(error)
+  const cause = deserializeError(thrown)
+  const site = turn.plan.callSites.get(`${call.kind}:${call.name}`) ?? ""
+  // something was thrown that is no error, and knows no place: that of the step is the nearest
+  if (site !== "" && !/^\s+at /m.test(thrown.stack ?? "")) cause.stack = `${cause.stack}\n    at ${site}`
   return new StepError(messageOf(thrown), {
     stepId: stepId(turn.job.runId, call.key),
     stepName: call.name,
     retryable: false,
-    cause: deserializeError(thrown)
+    cause
   })
 }
 

@@ -51,13 +51,20 @@ export interface HandlerOptions {
 // oxlint-disable-next-line typescript/no-explicit-any -- each framework has a type of its own for it
 export type HandlerContext = any
 
+interface ProjectionName {
+  readonly name: string
+}
+
+const nameOf = (projection: ProjectionName | { readonly config: ProjectionName }): string =>
+  "config" in projection ? projection.config.name : projection.name
+
 export interface ServeOptions<
   Functions extends ReadonlyArray<AnyFunction> = ReadonlyArray<AnyFunction>
 > extends HandlerOptions {
   /** The functions to run, in either style. Their ids differ. */
   readonly functions: Functions
   /** Not run here: a projection needs a worker. */
-  readonly projections?: ReadonlyArray<{ readonly name: string }> | undefined
+  readonly projections?: ReadonlyArray<ProjectionName | { readonly config: ProjectionName }> | undefined
   /** Requests of other services that become events. */
   readonly webhooks?: ReadonlyArray<IronflowWebhook> | undefined
 }
@@ -112,7 +119,7 @@ export const resolveServeOptions = (options: ServeOptions): ResolvedServeOptions
   }
   if (projections.length > 0) {
     resolved.logger.warn(
-      `Projections (${projections.map(({ name }) => name).join(", ")}) do not run in serve(): use createWorker() for projections`
+      `Projections (${projections.map(nameOf).join(", ")}) do not run in serve(): use createWorker() for projections`
     )
   }
   if (keys.length === 0 && options.skipVerification !== true) {

@@ -122,7 +122,7 @@ const troubleOf = (
 ): ConnectionError | ValidationError | AccessError => {
   if (!isFromOurEngine(answer)) return notOfServer(answer, what)
   if (isMissingEndpoint(answer)) {
-    return new ValidationError(unsupported(url, what, "Upgrade the engine").message)
+    return new ValidationError(unsupported(url, what, "Upgrade the engine", answer.status).message)
   }
   const error: IronflowError = failureOf(answer, what)
   if (isAccessError(error) || error instanceof ValidationError) return error

@@ -1,13 +1,14 @@
 import { assert, it } from "vitest"
 import { jsonOf, lineOf } from "../../src/Cli/Live.ts"
-import type { RunActivity } from "../../src/Engine/Store/Activity.ts"
+import type { Seen } from "../../src/Engine/Store/Activity.ts"
 
 const now = 1_000_000
 const run = { runId: "run_1", functionId: "process-order", environment: "default" } as const
 const error = { name: "Error", message: "the bank\nis down", code: "ERROR", retryable: true } as const
 
-it.for<[RunActivity, string]>([
-  [{ ...run, _tag: "RunStarted", at: now }, "started"],
+it.for<[Seen, string]>([
+  [{ ...run, _tag: "RunStarted", at: now }, "created"],
+  [{ ...run, _tag: "RunTaken", at: now }, "started"],
   [
     {
       ...run,
@@ -56,6 +57,10 @@ it.for<[RunActivity, string]>([
     "↻ failed outside of steps: the bank is down; again in 2.0s"
   ],
   [{ ...run, _tag: "RunPaused", message: "by hand" }, "paused: by hand"],
+  [
+    { ...run, _tag: "RunPaused", message: "A step has changed. Put the code back, then resumeRun" },
+    "paused: A step has changed. Put the code back, then `ironflow runs resume run_1`"
+  ],
   [
     {
       ...run,

@@ -46,6 +46,7 @@ export class Terminal implements AsyncDisposable {
   constructor(files: { readonly [name: string]: string } = {}) {
     fs.mkdirSync(this.pathOf("node_modules/@ironflow"), { recursive: true })
     fs.symlinkSync(repository, this.pathOf("node_modules/@ironflow/node"))
+    fs.symlinkSync(path.join(repository, "node_modules/effect"), this.pathOf("node_modules/effect"))
     for (const [name, content] of Object.entries(files)) this.write(name, content)
   }
 

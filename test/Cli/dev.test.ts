@@ -71,6 +71,7 @@ describe("dev", () => {
         line.replace(/^\d\d:\d\d:\d\d {2}run_\w+ {2}/, "").replaceAll(/\d+(\.\d+)?m?s/g, "<time>")
       )
     assert.deepStrictEqual(lines, [
+      "process-order  created",
       "process-order  started",
       "process-order    ✓ price  <time>  3",
       "process-order    ✓ ship  <time>",

@@ -164,7 +164,7 @@ describe("a client's channel", () => {
   it("comes back with the engine after a restart", async () => {
     const server = await EngineServer.start()
     cleanups.push(() => server[Symbol.asyncDispose]())
-    await using client = createClient({ serverUrl: server.url })
+    await using client = createClient({ serverUrl: server.url, retry: { connectionDelayMs: 20 } })
     for (let i = 0; i < 20; i++) await client.emit("order.placed", { i })
 
     await server.stop()
@@ -174,6 +174,30 @@ describe("a client's channel", () => {
 
     assert.match(String(refused), /ConnectionError/)
     assert.match(eventId, /^evt_/)
+  })
+
+  it("makes calls once that the engine had not taken when it stopped", async () => {
+    const server = await EngineServer.start()
+    cleanups.push(() => server[Symbol.asyncDispose]())
+    await using client = createClient({
+      serverUrl: server.url,
+      retry: { connectionDelayMs: 20, maxAttempts: 1000 }
+    })
+    for (let i = 0; i < 20; i++) await client.emit("order.placed", {})
+
+    let running = true
+    const stopped = server.stop().then(() => (running = false))
+    const emits: Array<Promise<unknown>> = []
+    while (running) {
+      emits.push(client.streams.append("order-1", { name: "order.paid", data: {}, entityType: "order" }))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    await stopped
+    await server.start()
+    await Promise.all(emits)
+
+    const { version } = await client.streams.getInfo("order-1")
+    assert.strictEqual(version, emits.length)
   })
 
   it("carries what is small, and leaves what is large to HTTP", async () => {

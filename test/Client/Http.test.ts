@@ -10,7 +10,7 @@ import * as TestClock from "effect/testing/TestClock"
 import { Client, type ClientApi, type EffectKind, type PromiseKind } from "../../src/Client/Client.ts"
 import { layer } from "../../src/Client/HttpServices.ts"
 import { ConnectionError, IronflowError, TimeoutError, ValidationError } from "../../src/Errors.ts"
-import { createClient } from "../../src/Promise/Client.ts"
+import { createClient, type IronflowClient } from "../../src/Promise/Client.ts"
 import { type Reply, ScriptedServer, type Script, unusedPort } from "./ScriptedServer.ts"
 
 const rejection = async (promise: Promise<unknown>): Promise<any> => {
@@ -407,7 +407,7 @@ describe("the client of a server", () => {
         name: "UnauthorizedError",
         code: "UNAUTHORIZED",
         retryable: false,
-        message: /status 403: a page of something else.*<html>no/
+        message: /status 403: something else.* has answered.*<html>no/
       }
     ],
     [
@@ -415,9 +415,50 @@ describe("the client of a server", () => {
       { status: 404, body: "<html>no</html>" },
       {
         name: "IronflowError",
-        code: "NOT_FOUND",
+        code: "INVALID_RESPONSE",
         retryable: false,
-        message: /status 404: a page of something else/
+        message: /status 404: something else.* has answered in place of an Ironflow server.*<html>no/
+      }
+    ],
+    [
+      "404 with nothing of something else",
+      { status: 404, body: "" },
+      {
+        name: "IronflowError",
+        code: "INVALID_RESPONSE",
+        retryable: false,
+        message: /status 404: something else.* has answered in place of an Ironflow server.*is empty/
+      }
+    ],
+    [
+      "404 with text of something else",
+      { status: 404, body: "404 page not found" },
+      {
+        name: "IronflowError",
+        code: "INVALID_RESPONSE",
+        retryable: false,
+        message:
+          /status 404: something else.* has answered in place of an Ironflow server.*404 page not found/
+      }
+    ],
+    [
+      "404 with the word of a framework of something else",
+      { status: 404, body: { message: "Route GET:/x not found", error: "Not Found", statusCode: 404 } },
+      {
+        name: "IronflowError",
+        code: "INVALID_RESPONSE",
+        retryable: false,
+        message: /status 404: something else.* has answered in place of an Ironflow server.*Route GET:/
+      }
+    ],
+    [
+      "404 with the word of a gateway of something else",
+      { status: 404, body: { message: "no Route matched with those values" } },
+      {
+        name: "IronflowError",
+        code: "INVALID_RESPONSE",
+        retryable: false,
+        message: /status 404: something else.* has answered in place of an Ironflow server.*no Route matched/
       }
     ],
     [
@@ -500,6 +541,31 @@ describe("the client of a server", () => {
 
     assert.strictEqual(error.code, "UNIMPLEMENTED")
     assert.match(error.message, message)
+  })
+
+  it.each<[string, (client: ClientApi<PromiseKind>) => Promise<unknown>]>([
+    ["explain", (client) => client.explain("run_1")],
+    ["getRun", (client) => client.getRun("run_1")],
+    ["listFunctions", (client) => client.listFunctions()],
+    ["deleteFunction", (client) => client.deleteFunction("f")],
+    ["streams.getInfo", (client) => (client as IronflowClient).streams.getInfo("order-1")],
+    ["kv get", (client) => (client as IronflowClient).kv().bucket("b").get("k")],
+    ["config get", (client) => (client as IronflowClient).config().get("c")]
+  ])("%s names what has answered at a wrong URL", async (_, call) => {
+    await using server = await ScriptedServer.start(() => ({
+      status: 404,
+      body: "<html>nothing here</html>",
+      headers: { server: "nginx/1.27" }
+    }))
+    await using client = createClient({ serverUrl: `${server.url}/app` })
+
+    const error = await rejection(call(client))
+
+    assert.deepStrictEqual([error.code, error.status], ["INVALID_RESPONSE", 404])
+    assert.match(
+      error.message,
+      /something else \(nginx\/1\.27\) has answered.*nothing here.*Check the server URL/
+    )
   })
 
   it("a run that is not there is told from an endpoint that is not there", async () => {

@@ -50,6 +50,54 @@ describe("retries of the client", () => {
     assert.instanceOf(events[0]?.error, ConnectionError)
   })
 
+  it("are made of an emit without a key that no server has received", async () => {
+    const port = await unusedPort()
+    let starting: Promise<ScriptedServer> | undefined
+    await using client = createClient({
+      serverUrl: `http://127.0.0.1:${port}`,
+      retry: {
+        maxAttempts: 100,
+        connectionDelayMs: 20,
+        onRetry: () => {
+          starting ??= ScriptedServer.start(
+            () => ({ body: { eventId: "evt_1", runIds: [], position: "1" } }),
+            port
+          )
+        }
+      }
+    })
+
+    const { eventId } = await client.emit("order.placed", {})
+    const server = await starting
+    await server!.stop()
+
+    assert.strictEqual(eventId, "evt_1")
+    assert.strictEqual(server!.asked.length, 1)
+  })
+
+  it("are not made of an emit without a key that a server may have received", async () => {
+    await using server = await ScriptedServer.start(() => "hang up")
+    await using client = createClient({ serverUrl: server.url, retry: { ...quick, maxAttempts: 3 } })
+
+    const error = await client.emit("order.placed", {}).catch((error: unknown) => error)
+
+    assert.instanceOf(error, ConnectionError)
+    assert.match(error.message, /may have been carried out/)
+    assert.strictEqual(server.asked.length, 1)
+  })
+
+  it("are not made of `health`, which says how the server is now", async () => {
+    const events: Array<RetryEvent> = []
+    await using client = createClient({
+      serverUrl: `http://127.0.0.1:${await unusedPort()}`,
+      retry: { ...quick, onRetry: (event) => void events.push(event) }
+    })
+
+    await client.health().catch(() => undefined)
+
+    assert.deepStrictEqual(events, [])
+  })
+
   it("do not happen with one attempt", async () => {
     const server = await ScriptedServer.start(() => ({ status: 429, body: {} }))
     await using client = createClient({ serverUrl: server.url, retry: { maxAttempts: 1 } })

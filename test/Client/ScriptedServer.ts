@@ -17,6 +17,7 @@ export interface Asked {
 export interface Reply {
   readonly status?: number
   readonly body?: unknown
+  readonly headers?: Readonly<Record<string, string>>
 }
 
 export type Script = (asked: Asked) => Reply | "hang up" | Promise<Reply | "hang up">
@@ -100,8 +101,8 @@ export class ScriptedServer implements AsyncDisposable {
     if (reply === "hang up") {
       request.socket.destroy()
     } else if (!response.destroyed) {
-      const { status = 200, body } = reply
-      response.writeHead(status, { "content-type": "application/json" })
+      const { status = 200, body, headers } = reply
+      response.writeHead(status, { "content-type": "application/json", ...headers })
       response.end(body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body))
     }
     this.#changed()

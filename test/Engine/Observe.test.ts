@@ -4,10 +4,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Client } from "../../src/Client/Client.ts"
 import * as Engine from "../../src/Engine/Engine.ts"
-import type { RunActivity } from "../../src/Engine/Store/Activity.ts"
+import type { Seen } from "../../src/Engine/Store/Activity.ts"
 import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
 import { NonRetryableError } from "../../src/Errors.ts"
 import { createFunction } from "../../src/Function.ts"
+import { toRegistration } from "../../src/Protocol/Registration.ts"
 import * as Worker from "../../src/Worker/Worker.ts"
 
 let attempts = 0
@@ -36,7 +37,7 @@ it.live("a run is told of from its start to its end, until nobody looks any more
   Effect.gen(function* () {
     const engine = yield* Engine.Engine
     const client = yield* Client
-    const seen: Array<RunActivity> = []
+    const seen: Array<Seen> = []
     const stop = engine.observe((activity) => seen.push(...activity))
 
     const { runIds } = yield* client.emit("order.placed", {})
@@ -46,6 +47,7 @@ it.live("a run is told of from its start to its end, until nobody looks any more
       seen.map((one) => ("name" in one ? `${one._tag} ${one.name}` : one._tag)),
       [
         "RunStarted",
+        "RunTaken",
         "StepFailed charge",
         "StepEnded charge",
         "StepEnded settle",
@@ -60,6 +62,30 @@ it.live("a run is told of from its start to its end, until nobody looks any more
     stop()
     const unseen = yield* client.emit("order.placed", {})
     yield* client.waitForRun(unseen.runIds[0]!)
-    assert.lengthOf(seen, 6)
+    assert.lengthOf(seen, 7)
   }).pipe(Effect.provide(live))
+)
+
+it.live("a run that no worker has is not told as taken", () =>
+  Effect.gen(function* () {
+    const engine = yield* Engine.Engine
+    const client = yield* Client
+    yield* engine.registerFunctions("default", [toRegistration(ship)])
+    const seen: Array<Seen> = []
+    engine.observe((activity) => seen.push(...activity))
+
+    yield* client.emit("order.placed", {})
+
+    assert.deepStrictEqual(
+      seen.map(({ _tag }) => _tag),
+      ["RunStarted"]
+    )
+  }).pipe(
+    Effect.provide(
+      Layer.provide(
+        Layer.provideMerge(Engine.layerClient, Engine.layer),
+        Sqlite.layer({ filename: ":memory:" })
+      )
+    )
+  )
 )

@@ -95,6 +95,10 @@ describe.each(["in process", "over HTTP"])("configurations %s", (where) => {
     await using config = new ConfigClient({ serverUrl: engine.url, onError })
 
     await expect(config.get("a b")).rejects.toBeInstanceOf(ConfigNotFoundError)
-    expect(onError.mock.calls[0]?.[1]).toEqual({ method: "config.get", endpoint: "/api/v1/config/a%20b" })
+    expect(onError.mock.calls[0]?.[1]).toEqual({
+      method: "config.get",
+      endpoint: "/api/v1/config/a%20b",
+      statusCode: 404
+    })
   })
 })

@@ -497,8 +497,8 @@ describe.each(["in process", "over HTTP"])("the key-value store %s", (where) => 
     await expect(kv.bucket("alone").get("c")).rejects.toBeInstanceOf(KeyNotFoundError)
 
     expect(onError.mock.calls.map(([, context]) => context)).toEqual([
-      { method: "kv.bucket.get", endpoint: "/api/v1/kv/buckets/alone/keys/b" },
-      { method: "kv.bucket.get", endpoint: "/api/v1/kv/buckets/alone/keys/c" }
+      { method: "kv.bucket.get", endpoint: "/api/v1/kv/buckets/alone/keys/b", statusCode: 404 },
+      { method: "kv.bucket.get", endpoint: "/api/v1/kv/buckets/alone/keys/c", statusCode: 404 }
     ])
     expect(() => new KVClient({ serverUrl: "nonsense" })).toThrow(ValidationError)
   })

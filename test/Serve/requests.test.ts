@@ -1,4 +1,5 @@
 /** What a handler answers to requests that are not as they should be. */
+import { createProjection } from "../../src/Projection/Projection.ts"
 import { createHmac, randomBytes } from "node:crypto"
 import { connect } from "node:net"
 import { createFunction, serve, type ServeConfig, type ServeHandler, ValidationError } from "@ironflow/node"
@@ -583,9 +584,10 @@ describe("configuration", () => {
       error: () => {}
     }
 
-    handlerWith({ projections: [{ name: "totals" }], logger })
+    const totals = createProjection({ name: "totals", events: ["order.placed"], handler: () => undefined })
+    handlerWith({ projections: [totals, { name: "spending" }], logger })
 
-    expect(warnings).toEqual([expect.stringMatching(/totals.*createWorker/)])
+    expect(warnings).toEqual([expect.stringMatching(/\(totals, spending\).*createWorker/)])
   })
 
   it("answers in the environment that it is for", async () => {

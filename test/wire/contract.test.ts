@@ -118,8 +118,8 @@ describe("an error", () => {
       500,
       "<html>",
       IronflowError,
-      "emit failed with status 500: a page of something else, such as a gateway, came in place of an answer of the " +
-        'Ironflow server. It begins with "<html>"'
+      "emit failed with status 500: something else, such as a gateway, has answered in place of an Ironflow server. " +
+        'It says "<html>". Check the server URL'
     ],
     [500, '{"details":[5]}', IronflowError, '{"details":[5]}'],
     [500, "", IronflowError, "emit failed with status 500"]

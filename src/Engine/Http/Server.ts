@@ -303,6 +303,12 @@ const watchIdle = (server: Http.Server | Https.Server, versions: BothVersions): 
   }
 }
 
+/**
+ * An idle connection stays open for so much longer than its client is told, milliseconds: a client that is late, or whose
+ * request is on its way, must not find it closed.
+ */
+const KEEP_ALIVE_BUFFER_MS = 5000
+
 const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
   const resolved: ResolvedOptions = {
     port: DEFAULT_PORT,
@@ -367,6 +373,7 @@ const createServer = (options: ResolvedOptions): Http.Server => {
           ALPNProtocols: ALPN_PROTOCOLS
         })
   server.maxConnections = options.maxConnections
+  server.keepAliveTimeoutBuffer = KEEP_ALIVE_BUFFER_MS
   server.on("clientError", answerMalformed)
   // without its TLS nothing can be said on it
   server.on("tlsClientError", (_error: Error, socket: Socket) => socket.destroy())

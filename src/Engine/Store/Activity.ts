@@ -51,3 +51,11 @@ export type RunActivity =
       readonly createdAt: number
       readonly endedAt: number
     })
+
+/** A worker has a run for the first time. It is told to those who look at everything, and is no part of a run's history. */
+export interface RunTaken extends OfRun {
+  readonly _tag: "RunTaken"
+  readonly at: number
+}
+
+export type Seen = RunActivity | RunTaken

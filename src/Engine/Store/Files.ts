@@ -3,6 +3,7 @@
  * user's. Whoever owns a file reads it, whatever its mode says.
  */
 import { chmodSync, closeSync, openSync, statSync } from "node:fs"
+import path from "node:path"
 import { StoreError } from "../../Errors.ts"
 
 /** Read and written by their owner only. */
@@ -20,6 +21,15 @@ export const makeFile = (filename: string, mode: number): void => {
   closeSync(file)
   // whatever the process takes from the mode of what it makes
   chmodSync(filename, mode)
+}
+
+/** Throws a `StoreError` for the name of a folder, which is what it is when only a place was thought of. */
+export const refuseFolder = (filename: string): void => {
+  if (statSync(filename, { throwIfNoEntry: false })?.isDirectory() !== true) return
+  throw new StoreError(
+    `"${filename}" is a folder: name the file of the database, such as "${path.join(filename, "ironflow.db")}"`,
+    { code: "STORE_UNAVAILABLE" }
+  )
 }
 
 /**

@@ -6,6 +6,7 @@ import { makeIdGenerator } from "../../Ids.ts"
 import type { RunHistory } from "../../Protocol/History.ts"
 import { Registry } from "../Registry.ts"
 import { jobEvent, readJournal, readOpenSteps } from "./Leases.ts"
+import { refuseFolder } from "./Files.ts"
 import { migrations } from "./Migrations.ts"
 import { loadRegistrations } from "./Registrations.ts"
 import { type Row, statuses, Transaction } from "./Transaction.ts"
@@ -51,6 +52,7 @@ export const readHistories = ({ environment, filename, runId }: HistoryQuery): A
   if (!existsSync(filename)) {
     throw new StoreError(`There is no database "${filename}"`, { code: "STORE_UNAVAILABLE" })
   }
+  refuseFolder(filename)
   let db: DatabaseSync | undefined
   try {
     db = new DatabaseSync(filename, { readOnly: true, timeout: 5000 })

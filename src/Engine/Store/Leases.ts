@@ -242,6 +242,15 @@ const claimRow = (
     key
   )
   if (demand.leaseMs !== undefined) tx.markDue(now + demand.leaseMs)
+  if (tx.observed && row.started_at === null) {
+    tx.changes.activity.push({
+      _tag: "RunTaken",
+      runId: String(row.id),
+      functionId: fn.registration.id,
+      environment: fn.environment,
+      at: now
+    })
+  }
   if (losses > 0) tx.markDue(tx.suspects.hold(key, demand.workerId, losses, now))
   taker.credit--
   const job: Job = {

@@ -18,7 +18,7 @@ import { makeIdGenerator } from "../../Ids.ts"
 import type { TurnReport } from "../../Protocol/Worker.ts"
 import { Registry } from "../Registry.ts"
 import * as Access from "./AccessRows.ts"
-import type { RunActivity } from "./Activity.ts"
+import type { Seen } from "./Activity.ts"
 import { ClockJumps } from "./ClockJumps.ts"
 import { moveWithClock, readClock, setBackBetweenStarts, shortenLeases, storeClock } from "./ClockRows.ts"
 import * as ConfigRows from "./ConfigRows.ts"
@@ -40,7 +40,7 @@ import {
   recoverLeases,
   releaseWorker
 } from "./Leases.ts"
-import { checkFiles, DEFAULT_MODE, makeFile } from "./Files.ts"
+import { checkFiles, DEFAULT_MODE, makeFile, refuseFolder } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
 import * as GroupDeadLetters from "./GroupDeadLetters.ts"
 import * as GroupInspection from "./GroupInspection.ts"
@@ -129,7 +129,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     const longLists = Semaphore.makeUnsafe(1)
     /** Those who look on, and whether at whole runs only. */
     let stateObservers = 0
-    const observers = new Map<(activity: ReadonlyArray<RunActivity>) => void, boolean>()
+    const observers = new Map<(activity: ReadonlyArray<Seen>) => void, boolean>()
     /** Why nothing is read or written any more, or why that does not work at the moment. */
     let lost: StoreError | undefined
     let outage: { readonly error: StoreError; readonly changes: unknown } | undefined
@@ -325,7 +325,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
             )
           }),
       observe: (listener, { runsOnly = false } = {}) => {
-        const observer = (activity: ReadonlyArray<RunActivity>) => {
+        const observer = (activity: ReadonlyArray<Seen>) => {
           if (activity.length > 0) listener(activity)
         }
         observers.set(observer, runsOnly)
@@ -708,6 +708,7 @@ const open = ({ check = false, fileMode = DEFAULT_MODE, filename }: SqliteOption
     })
   }
   const isFile = filename !== ":memory:"
+  if (isFile) refuseFolder(filename)
   const warnings = isFile ? checkFiles(filename, fileMode) : []
   const lock = isFile ? acquireLock(filename, fileMode, now) : undefined
   let db: DatabaseSync | undefined

@@ -57,7 +57,7 @@ import type {
   PolicyRecord,
   RoleRecord
 } from "./AccessRecords.ts"
-import type { RunActivity } from "./Activity.ts"
+import type { Seen } from "./Activity.ts"
 import type { GroupSetup, GroupStore } from "./GroupStore.ts"
 import type { ProjectionChange, ProjectionStore } from "./ProjectionStore.ts"
 import type { HeldBack } from "./Schedules.ts"
@@ -277,7 +277,7 @@ export interface Changes {
   /** Ids of the runs that completed, failed or were cancelled. */
   readonly ended: ReadonlyArray<string>
   /** What happened to runs; empty while nobody observes. */
-  readonly activity: ReadonlyArray<RunActivity>
+  readonly activity: ReadonlyArray<Seen>
   /** What happened to keys, in the order of their revisions. */
   readonly kv: ReadonlyArray<KvChange>
   /** Buckets that were deleted. */
@@ -647,7 +647,7 @@ export interface StoreService {
    * happens to their steps is told only if somebody else looks at that.
    */
   readonly observe: (
-    listener: (activity: ReadonlyArray<RunActivity>) => void,
+    listener: (activity: ReadonlyArray<Seen>) => void,
     options?: { readonly runsOnly?: boolean }
   ) => () => void
 

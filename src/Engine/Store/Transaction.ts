@@ -10,7 +10,7 @@ import { type Culprit, Damage, type DamagedKind } from "./Damage.ts"
 import { Buckets } from "./KvBuckets.ts"
 import { record } from "./Recording.ts"
 import type { AccessChange } from "./AccessRecords.ts"
-import type { RunActivity } from "./Activity.ts"
+import type { RunActivity, Seen } from "./Activity.ts"
 import { Suspects } from "./Suspects.ts"
 import type { ProjectionChange } from "./ProjectionStore.ts"
 import { type Changes, type ConfigChange, type KvChange, noCounts } from "./Store.ts"
@@ -75,7 +75,7 @@ class PendingChanges implements Changes {
   readonly counts = noCounts()
   readonly notices: Array<{ readonly workerId: string; readonly notice: Notice }> = []
   readonly ended: Array<string> = []
-  readonly activity: Array<RunActivity> = []
+  readonly activity: Array<Seen> = []
   readonly kv: Array<KvChange> = []
   readonly kvDeleted: Array<number> = []
   readonly warnings: Array<string> = []

@@ -5,7 +5,7 @@
  * {@link SystemEvents.announce} is the one place where an area of the engine says that something has happened;
  * {@link SystemEvents.announceNewest} says what something is now, of which nobody needs to know what it was before.
  */
-import type { RunActivity } from "../Store/Activity.ts"
+import type { RunActivity, Seen } from "../Store/Activity.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { decodeJson, isObject } from "../../Json.ts"
 import { plainResult } from "../../Result.ts"
@@ -153,9 +153,10 @@ export class SystemEvents {
   }
 
   /** Announces what happened to runs. */
-  announceRuns(activity: ReadonlyArray<RunActivity>): void {
+  announceRuns(activity: ReadonlyArray<Seen>): void {
     const now = this.#now()
     for (const one of activity) {
+      if (one._tag === "RunTaken") continue
       const outcome = "outcome" in one && one.outcome._tag === "Success" ? one.outcome.value : undefined
       this.#remember(one.environment, now, one, 256 + (outcome?.length ?? 0))
     }

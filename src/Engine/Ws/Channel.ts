@@ -12,6 +12,7 @@ import {
   Frames,
   MAX_CALLS,
   MAX_FRAME_BYTES,
+  NOT_TAKEN,
   readFrame
 } from "../../Protocol/Http/Channel.ts"
 import type { Visitor } from "../Http/Gate.ts"
@@ -66,6 +67,7 @@ const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: Cha
   const calls = new Map<string, Fiber.Fiber<Reply>>()
   let closing = false
   let isKeyEnded = false
+  let hasLeft = false
   const frames = new Frames((frame) => {
     if (socket.readyState !== socket.OPEN) return
     if (socket.bufferedAmount > MAX_BUFFERED_BYTES) return socket.terminate()
@@ -75,9 +77,10 @@ const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: Cha
   const leaveWhenDone = (): void => {
     if (!closing || calls.size > 0) return
     closing = false
+    hasLeft = true
     frames.flush()
-    if (isKeyEnded) closeFor(socket, POLICY_VIOLATION, "the API key does not work any more")
-    else socket.close(GOING_AWAY, "the server stops")
+    if (isKeyEnded) closeFor(socket, POLICY_VIOLATION, `the API key does not work any more: ${NOT_TAKEN}`)
+    else socket.close(GOING_AWAY, `the server stops: ${NOT_TAKEN}`)
   }
   const respond = (id: string, { status, text = "" }: Reply): void =>
     frames.add(encodeMessage(`${id} ${status}`, text))
@@ -126,6 +129,7 @@ const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: Cha
     for (const fiber of calls.values()) fiber.interruptUnsafe()
   })
   return (data, isBinary) => {
+    if (hasLeft) return
     let wellFormed = !isBinary
     if (wellFormed) {
       wellFormed =

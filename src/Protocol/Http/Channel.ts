@@ -24,6 +24,9 @@ export const CHANNEL_HEADER = "x-ironflow-channel"
 /** The method of a message that takes a call back. */
 export const CANCEL = "CANCEL"
 
+/** A server that closes the channel with this reason has answered each call that it took: it takes none of the others. */
+export const NOT_TAKEN = "what has no answer was not taken"
+
 /** Most calls without an answer on one connection; the engine answers more with 429. */
 export const MAX_CALLS = 10_000
 

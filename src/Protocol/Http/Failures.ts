@@ -17,6 +17,7 @@ import {
   RunNotFoundError,
   type SerializedError,
   serializeError,
+  SignatureError,
   StepNotFoundError,
   StoreError,
   StreamNotFoundError,
@@ -24,7 +25,8 @@ import {
   UnauthenticatedError,
   UnauthorizedError,
   ValidationError,
-  VersionConflictError
+  VersionConflictError,
+  withStatus
 } from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import type { Dialect } from "./Endpoints.ts"
@@ -119,7 +121,7 @@ const kindOf = (error: IronflowError): Kind => {
   if (error instanceof InvalidStateError) return kinds.state
   if (error instanceof StoreError || error instanceof ConnectionError) return kinds.unavailable
   if (error instanceof TimeoutError) return kinds.timeout
-  if (error instanceof UnauthenticatedError) return kinds.unauthenticated
+  if (error instanceof UnauthenticatedError || error instanceof SignatureError) return kinds.unauthenticated
   if (error instanceof UnauthorizedError) return kinds.unauthorized
   if (error instanceof EnterpriseRequiredError) return kinds.enterprise
   return kinds.unknown
@@ -160,17 +162,20 @@ const DETAIL = "ironflow.v1.ErrorDetail"
 
 /**
  * The error of a response that is not 2xx, from any Ironflow server: the same class and fields where it is ours, else by
- * its status and code. `text` is the body, `what` the call that failed (`emit "order.placed"`). Never throws.
+ * its status and code. `text` is the body, `what` the call that failed (`emit "order.placed"`), `by` the program that says
+ * it has answered. Never throws.
  */
-export const readFailure = (status: number, text: string, what: string): IronflowError => {
+export const readFailure = (status: number, text: string, what: string, by?: string): IronflowError => {
   const body = safeJsonParse(text)
   const stored = isObject(body) ? serializedIn(body) : undefined
   if (stored !== undefined) {
     const error = deserializeError(stored)
-    if (isIronflowError(error)) return error
+    if (isIronflowError(error)) return withStatus(error, status)
   }
-  const said = isObject(body) ? (textOf(body.message) ?? textOf(body.error) ?? textOf(body.code)) : undefined
-  const message = said ?? textSaid(status, text, what)
+  const message = isOfSomethingElse(status, text)
+    ? somethingElse(status, text, what, by)
+    : ((isObject(body) ? (textOf(body.message) ?? textOf(body.error) ?? textOf(body.code)) : undefined) ??
+      (text.trim() === "" ? `${what} failed with status ${status}` : text.slice(0, 1000)))
   switch (status) {
     case 401:
       return new UnauthenticatedError(message)
@@ -195,15 +200,33 @@ export const readFailure = (status: number, text: string, what: string): Ironflo
   }
 }
 
+/** Whether the error in the answer was made by an Ironflow server: those are JSON, with a code or the error's text. */
+export const isOfServer = (status: number, text: string): boolean => {
+  const body = safeJsonParse(text)
+  if (!isObject(body) || (typeof body.code !== "string" && typeof body.error !== "string")) return false
+  // what web frameworks say of a path that they do not know
+  return !("statusCode" in body || "status" in body || (status === 404 && body.error === "Not Found"))
+}
+
+/** Whether something else has answered in place of an Ironflow server: with a page, or with a 404 of its own. */
+const isOfSomethingElse = (status: number, text: string): boolean =>
+  isMarkup(text) || (status === 404 && !isOfServer(status, text))
+
 /** Whether the text is a page, in HTML or XML: no Ironflow server answers so. */
 export const isMarkup = (text: string): boolean => text.trimStart().startsWith("<")
 
-const textSaid = (status: number, text: string, what: string): string => {
-  if (text.trim() === "") return `${what} failed with status ${status}`
-  if (!isMarkup(text)) return text.slice(0, 1000)
+/** How much is shown of what something else says. */
+const SHOWN = 200
+
+const somethingElse = (status: number, text: string, what: string, by: string | undefined): string => {
+  const said = text.trim()
   return (
-    `${what} failed with status ${status}: a page of something else, such as a gateway, came in place of an answer of ` +
-    `the Ironflow server. It begins with ${JSON.stringify(text.trimStart().slice(0, 100))}`
+    `${what} failed with status ${status}: something else` +
+    `${by === undefined ? ", such as a gateway," : ` (${by})`} has answered in place of an Ironflow server. ` +
+    (said === ""
+      ? "The answer is empty"
+      : `It ${said.length > SHOWN ? "begins with" : "says"} ${JSON.stringify(said.slice(0, SHOWN))}`) +
+    ". Check the server URL"
   )
 }
 

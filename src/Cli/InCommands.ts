@@ -1,0 +1,14 @@
+/** Texts of the engine name methods of the client; here they are commands. */
+
+const commands: ReadonlyArray<readonly [method: RegExp, command: (runId: string) => string]> = [
+  [/\bresumeRun\b/g, (runId) => `\`ironflow runs resume ${runId}\``],
+  [/\bretryRun\b/g, (runId) => `\`ironflow runs retry ${runId}\``],
+  [/\bcancelRun\b/g, (runId) => `\`ironflow runs cancel ${runId}\``],
+  [/\bpatchStep\b/g, () => "`ironflow runs patch`"],
+  [/\bgetRunSteps\b/g, (runId) => `\`ironflow runs steps ${runId}\``],
+  [/\bdeleteFunction\b/g, () => "`ironflow functions delete`"]
+]
+
+/** What is said of a run, with the commands that steer it. */
+export const inCommands = (text: string, runId: string): string =>
+  commands.reduce((said, [method, command]) => said.replace(method, () => command(runId)), text)

@@ -1,0 +1,9 @@
+/** Calls that the server surely did not receive: making one again cannot make it twice. */
+import type { ConnectionError } from "../Errors.ts"
+import { isObject } from "../Json.ts"
+
+/** The details of the error of such a call. */
+export const NOT_RECEIVED = { received: false } as const
+
+export const isSurelyNotReceived = ({ details }: ConnectionError): boolean =>
+  isObject(details) && details.received === NOT_RECEIVED.received

@@ -1,0 +1,165 @@
+/** docs/errors.md against the errors themselves: what it says of class, code, status and retrying is so. */
+import fs from "node:fs"
+import path from "node:path"
+import { describe, expect, it } from "vitest"
+import { failureOf } from "../src/Client/HttpFailures.ts"
+import * as Errors from "../src/Errors.ts"
+import { failureResponse } from "../src/Protocol/Http/Failures.ts"
+
+const { IronflowError } = Errors
+
+interface Row {
+  readonly codes: Array<string>
+  readonly classes: Array<string>
+  readonly statuses: Array<string>
+  readonly retried: string | undefined
+}
+
+const words = (cell = ""): Array<string> => [...cell.matchAll(/`(\w+)`/g)].map(([, word]) => word!)
+
+const text = fs.readFileSync(path.join(import.meta.dirname, "../docs/errors.md"), "utf8")
+
+/** Rows of the tables whose first heading is Code, by their headings. */
+const tables = text
+  .split("\n\n")
+  .filter((block) => /^\| Code /.test(block))
+  .map((block): Array<Row> => {
+    const [headings = [], , ...rows] = block
+      .trim()
+      .split("\n")
+      .map((line) =>
+        line
+          .split("|")
+          .slice(1, -1)
+          .map((cell) => cell.trim())
+      )
+    const at = (row: Array<string>, heading: string) => row[headings.indexOf(heading)]
+    return rows.map((row) => ({
+      codes: words(at(row, "Code")),
+      classes: words(at(row, "Class")),
+      statuses: at(row, "Status")?.match(/\d\w\w/g) ?? [],
+      retried: at(row, "Retried")
+    }))
+  })
+const [main = [], network = []] = tables
+
+/** One of each class. */
+const samples: ReadonlyArray<Errors.IronflowError> = [
+  new Errors.ConnectionError("gone"),
+  new Errors.SubscriptionError("broken"),
+  new Errors.TimeoutError("late", 5),
+  new Errors.WaitTimeoutError("approval", "order.approved", 5),
+  new Errors.FunctionTimeoutError("f", 5),
+  new Errors.ValidationError("bad"),
+  new Errors.SchemaValidationError("bad"),
+  new Errors.LimitExceededError("It", 2, 1, "bytes"),
+  new Errors.SignatureError("forged"),
+  new Errors.FunctionNotFoundError("f"),
+  new Errors.RunNotFoundError("run_1"),
+  new Errors.ProjectionNotFoundError("p"),
+  new Errors.ProjectionBehindError("p", 1, 2, 5, "It is slow"),
+  new Errors.StepNotFoundError("run_1", "run_1:a:0"),
+  new Errors.StepError("failed", { stepId: "run_1:a:0", stepName: "a", retryable: false }),
+  new Errors.NonRetryableError("no"),
+  new Errors.RetryAfterError("later", "5s"),
+  new Errors.NotConfiguredError(),
+  new Errors.InvokeError("f", "run_2", "it failed"),
+  new Errors.InvokeTimeoutError("f", "run_2", 5),
+  new Errors.StepTimeoutError("a", "5s"),
+  new Errors.StepAbortedError("a", "a sibling failed"),
+  new Errors.NestedStepError("b", "a"),
+  new Errors.NondeterminismError("it was a sleep"),
+  new Errors.InvalidStateError("not now"),
+  new Errors.VersionConflictError("order-1", 3, 4),
+  new Errors.StreamNotFoundError("order-1"),
+  new Errors.StoreError("refused"),
+  new Errors.StoreError("held", { code: "STORE_LOCKED" }),
+  new Errors.StoreError("damaged", { code: "STORE_CORRUPT" }),
+  new Errors.StoreError("full", { code: "STORE_UNAVAILABLE", retryable: true }),
+  new Errors.RunFailedError("run_1", undefined),
+  new Errors.RunCancelledError("run_1"),
+  new Errors.UnauthenticatedError(),
+  new Errors.EnterpriseRequiredError(),
+  new Errors.UnauthorizedError(),
+  new Errors.RevisionConflictError("b", "k", 3, 4),
+  new Errors.KeyNotFoundError("b", "k"),
+  new Errors.BucketNotFoundError("b"),
+  new Errors.BucketExistsError("b"),
+  new Errors.RevisionGoneError("b", 3),
+  new Errors.ConsumerGroupNotFoundError("g", "default"),
+  new Errors.ConsumerGroupExistsError("g", "default", "order.*"),
+  new Errors.ConfigNotFoundError("c")
+]
+
+const isOfClass = (name: string) => (error: Errors.IronflowError) => error.constructor.name === name
+
+describe("docs/errors.md", () => {
+  it("has every class of ours, and every one of them is tried here", () => {
+    const classes = Object.entries(Errors)
+      .filter(([, value]) => typeof value === "function" && value.prototype instanceof IronflowError)
+      .map(([name]) => name)
+
+    expect(classes.filter((name) => !main.some((row) => row.classes.includes(name)))).toEqual([])
+    expect(classes.filter((name) => !samples.some(isOfClass(name)))).toEqual([])
+  })
+
+  const own = main.filter(({ classes }) => classes.length > 0 && !classes.includes("IronflowError"))
+  it.each(own.flatMap((row) => row.codes.map((code) => [code, row] as const)))(
+    "says the class, the status and the facts of %s",
+    (code, { classes, retried, statuses }) => {
+      const errors = samples.filter(
+        (error) => error.code === code && classes.some((name) => isOfClass(name)(error))
+      )
+      // codes that one class has beside its own are made where they are raised
+      if (
+        classes.every((name) => ["ValidationError", "SubscriptionError", "NonRetryableError"].includes(name))
+      )
+        return
+
+      expect(errors.length).toBeGreaterThan(0)
+      for (const error of errors) {
+        expect(error.status).toBe(statuses[0] === undefined ? undefined : Number(statuses[0]))
+        expect(error.retryable).toBe(retried === "yes")
+        if (code.endsWith("NOT_FOUND") || statuses[0]?.match(/409|41\d/))
+          expect(error.details).toBeTypeOf("object")
+      }
+    }
+  )
+
+  it.each(samples.map((error) => [`${error.name} ${error.code}`, error] as const))(
+    "says what comes of %s on its way over HTTP",
+    (_, error) => {
+      for (const dialect of ["connect", "rest"] as const) {
+        const { body, status } = failureResponse(error, dialect)
+        const come = failureOf({ status, text: JSON.stringify(body) }, "the call")
+
+        expect(come.constructor).toBe(error.constructor)
+        expect([come.code, come.status]).toEqual([error.code, status])
+        // what a class says of itself is what goes over the wire
+        if (error.status !== undefined) expect(status).toBe(error.status)
+        expect(come.details).toEqual(JSON.parse(JSON.stringify(error.details ?? null)) ?? undefined)
+      }
+    }
+  )
+
+  const made = [...main.filter(({ classes }) => classes.includes("IronflowError")), ...network]
+  /** Made by the client, of answers that say less. */
+  const ofClient = new Set(["NOT_FOUND", "CONFLICT", "PRECONDITION_FAILED", "RATE_LIMITED", "SERVER_ERROR"])
+  const ofNobody = new Set(["UNIMPLEMENTED", "INVALID_RESPONSE"])
+  it.each(
+    made
+      .filter(({ statuses }) => statuses.length > 0)
+      .flatMap((row) =>
+        row.codes.map((code, index) => [code, row.statuses[index] ?? row.statuses[0]!] as const)
+      )
+      .filter(([code]) => !ofNobody.has(code))
+  )("says with which status %s comes: %s", (code, documented) => {
+    const status = Number(documented.replace("xx", "00"))
+    const answer = ofClient.has(code)
+      ? { status, body: { error: "as the server says" } }
+      : failureResponse(new IronflowError("as our engine says", { code }), "rest")
+    const error = failureOf({ status: answer.status, text: JSON.stringify(answer.body) }, "the call")
+
+    expect([error.code, error.status]).toEqual([code, status])
+  })
+})
