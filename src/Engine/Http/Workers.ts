@@ -116,7 +116,7 @@ export class Workers {
     const { registration, instance, jobs, limits, line, number, process, push, renews, transport } =
       announcement
     const { workerId } = registration
-    return this.#one(
+    const announced = this.#one(
       Effect.gen({ self: this }, function* () {
         const numbered = JSON.stringify([workerId, instance])
         const last = number === undefined ? undefined : this.#registrations.get(numbered)
@@ -185,6 +185,7 @@ export class Workers {
         return { worker, lost }
       })
     )
+    return Effect.andThen(this.#letSpeak(workerId, instance), announced)
   }
 
   /** Registers an existing worker, or the same one again: its leases stay. `stream` is that of one that does not poll. */
@@ -197,7 +198,7 @@ export class Workers {
     ValidationError | StoreError
   > {
     const { workerId } = registration
-    return this.#one(
+    const enlisted = this.#one(
       Effect.gen({ self: this }, function* () {
         const earlier = this.#workers.get(workerId)
         yield* checkEnvironment(workerId, earlier, registration.environment)
@@ -221,6 +222,7 @@ export class Workers {
         return { worker, engine }
       })
     )
+    return Effect.andThen(this.#letSpeak(workerId), enlisted)
   }
 
   /** Ends the session of a worker that goes; its leases are given back. */
@@ -291,9 +293,26 @@ export class Workers {
     return Effect.uninterruptible(this.#registering.withPermits(1)(registering))
   }
 
+  /**
+   * Another instance comes with the id of a worker that seems to be connected. It may be the same worker, started again after its
+   * machine was cut off: the connected one has until it counts as dead to say that it is there.
+   */
+  #letSpeak(workerId: string, instance?: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const earlier = this.#workers.get(workerId)
+      if (!(earlier instanceof TurnWorker) || earlier.instance === instance) return Effect.void
+      if (!earlier.present || earlier.processEnded) return Effect.void
+      // a timer may be early by a part of a millisecond
+      const leftMs = Math.max(0, Math.ceil(earlier.deadline - this.#now())) + 1
+      return Effect.asVoid(Effect.timeoutOption(earlier.awaitWord, leftMs))
+    })
+  }
+
   /** Another worker has come with the id of one that is known. */
   #makeWay(earlier: TurnWorker | LegacyWorker): Effect.Effect<void, ValidationError> {
-    if (earlier instanceof TurnWorker ? earlier.processEnded : earlier.silent) return this.#end(earlier, true)
+    const isDead =
+      earlier instanceof TurnWorker ? earlier.processEnded || this.#now() >= earlier.deadline : earlier.silent
+    if (isDead) return this.#end(earlier, true)
     if (earlier instanceof TurnWorker && !earlier.present) {
       return Effect.andThen(
         Effect.logWarning(
