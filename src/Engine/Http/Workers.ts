@@ -170,7 +170,7 @@ export class Workers {
             line,
             ...(push === undefined ? {} : { push }),
             fork: this.#fork,
-            onDead: (dead) => this.#end(dead, true),
+            onDead: (dead) => this.#bury(dead),
             onStale: () => this.#engine.countStale("staleReports")
           },
           same
@@ -328,6 +328,11 @@ export class Workers {
           "Give this one another id, or stop the other first"
       )
     )
+  }
+
+  /** Ends the session of a worker that is dead. Not in the middle of a registration: it may be of one that comes in its place. */
+  #bury(dead: TurnWorker): Effect.Effect<void> {
+    return this.#one(Effect.suspend(() => (dead.ended ? Effect.void : this.#end(dead, true))))
   }
 
   /** Ends the session of a worker that may go on with its turns: the leases stay. */
