@@ -113,7 +113,7 @@ export class FaultyNetwork implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.cut()
+    this.heal()
     this.#server.close()
     await once(this.#server, "close")
   }

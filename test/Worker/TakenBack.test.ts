@@ -64,8 +64,12 @@ const shipping = () => {
 }
 
 describe.each(transports)("a run that is taken from a worker over %s", (_, create) => {
-  const start = async (serverUrl: string, functions: ReadonlyArray<RunnableFunction>): Promise<Worker> => {
-    const worker = create({ serverUrl, functions, logger: false, reconnectDelay: 50 })
+  const start = async (
+    serverUrl: string,
+    functions: ReadonlyArray<RunnableFunction>,
+    more: Partial<ServerWorkerConfig> = {}
+  ): Promise<Worker> => {
+    const worker = create({ serverUrl, functions, logger: false, reconnectDelay: 50, ...more })
     const stopped = worker.start()
     await worker.ready()
     cleanups.push(async () => {
@@ -117,6 +121,26 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
       assert.isAtLeast(begun[1]!, ended[0]!)
       assert.isBelow(begun[1]! - at, TERM_MS + 1000)
     })
+  })
+
+  it("goes to another of its id, which gets in when the first one counts as dead", async () => {
+    const place = await openRemote(create, {}, { leaseTerm: TERM_MS })
+    cleanups.push(async () => place[Symbol.asyncDispose]())
+    const network = await FaultyNetwork.before(place.url)
+    cleanups.push(async () => network[Symbol.asyncDispose]())
+    const { begun, ended, fn, isAtWork } = shipping()
+    await start(network.url, [fn], { workerId: "north" })
+    await place.client.emit("order.placed", {})
+    await isAtWork
+
+    network.impersonate(() => undefined)
+    const at = performance.now()
+    await start(place.url, [fn], { workerId: "north" })
+    await vi.waitFor(() => assert.lengthOf(begun, 2), { interval: 2, timeout: 20_000 })
+
+    assert.isAtLeast(begun[1]!, ended[0]!)
+    // a worker that is handed its own run once more, just before it counts as dead, costs a second
+    assert.isBelow(begun[1]! - at, TERM_MS + 2500)
   })
 
   it("waits no shorter when the engine is started again meanwhile", { timeout: 30_000 }, async () => {

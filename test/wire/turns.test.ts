@@ -75,7 +75,11 @@ describe("registration", () => {
     const stranger = new RawTurnWorker(here.ironflow.url, { instance: "instance-2" })
 
     const again = await here.worker.register()
-    const refused = await stranger.register()
+    let isOver = false
+    const refusal = stranger.register().finally(() => (isOver = true))
+    // it is asked whether it is there
+    while (!isOver) await here.worker.poll({ waitMs: 100 })
+    const refused = await refusal
 
     assert.strictEqual(again.status, 200)
     assert.notStrictEqual(here.worker.session, first)

@@ -98,6 +98,8 @@ export class TurnWorker {
   #holding: ReadonlySet<string>
   #heardAt = 0
   #heardSinceTick = true
+  /** Somebody waits to hear of it. */
+  #word: Deferred.Deferred<void> | undefined
   #batch: Batch | undefined
   #answerScheduled = false
   #unreachable = false
@@ -142,6 +144,14 @@ export class TurnWorker {
     const { process } = this.#options
     return process !== undefined && hasEnded(process)
   }
+
+  /** Ends when something is heard of it, or its connection closes, or its session is over. One that polls is asked for it. */
+  readonly awaitWord: Effect.Effect<void> = Effect.suspend(() => {
+    if (this.#ended) return Effect.void
+    const word = (this.#word ??= Deferred.makeUnsafe<void>())
+    this.#answerPoll()
+    return Deferred.await(word)
+  })
 
   /** When it counts as dead unless something is heard of it, by its clock. */
   get deadline(): number {
@@ -349,7 +359,7 @@ export class TurnWorker {
           `The runs of worker ${this.workerId} could not be taken back; their leases run out by themselves`,
           error
         )
-      )
+      ).pipe(Effect.ensuring(Effect.sync(() => this.#saidSomething())))
     })
   }
 
@@ -357,6 +367,7 @@ export class TurnWorker {
   replace(): void {
     this.#stop()
     this.#engine.detach()
+    this.#saidSomething()
   }
 
   #stop(): void {
@@ -408,6 +419,7 @@ export class TurnWorker {
     this.#vigil = undefined
     this.#heardAt = this.#options.now()
     this.#heardSinceTick = true
+    this.#saidSomething()
     if (line !== this.#line || this.#unreachable) {
       this.#line = line
       this.#unreachable = false
@@ -424,12 +436,19 @@ export class TurnWorker {
     line.once("close", onClose)
   }
 
+  #saidSomething(): void {
+    if (this.#word === undefined) return
+    Deferred.doneUnsafe(this.#word, Exit.void)
+    this.#word = undefined
+  }
+
   /**
    * The connection that the worker was last seen on is closed: one that lives comes back on another, and has until its
    * leases end. One whose process has ended does not.
    */
   #gone(line: Duplex): void {
     if (this.#ended || this.#line !== line) return
+    this.#saidSomething()
     this.#unreachable = true
     this.#engine.setReachable(false)
     if (this.#options.process === undefined) return

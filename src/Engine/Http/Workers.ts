@@ -118,7 +118,7 @@ export class Workers {
     const { registration, instance, jobs, limits, line, number, process, push, renews, seals, transport } =
       announcement
     const { workerId } = registration
-    return this.#one(
+    const announced = this.#one(
       Effect.gen({ self: this }, function* () {
         const numbered = JSON.stringify([workerId, instance])
         const last = number === undefined ? undefined : this.#registrations.get(numbered)
@@ -173,7 +173,7 @@ export class Workers {
             line,
             ...(push === undefined ? {} : { push }),
             fork: this.#fork,
-            onDead: (dead) => this.#end(dead, true),
+            onDead: (dead) => this.#bury(dead),
             onStale: () => this.#engine.countStale("staleReports")
           },
           same
@@ -188,6 +188,7 @@ export class Workers {
         return { worker, lost }
       })
     )
+    return Effect.andThen(this.#letSpeak(workerId, instance), announced)
   }
 
   /** Registers an existing worker, or the same one again: its leases stay. `stream` is that of one that does not poll. */
@@ -200,7 +201,7 @@ export class Workers {
     ValidationError | StoreError
   > {
     const { workerId } = registration
-    return this.#one(
+    const enlisted = this.#one(
       Effect.gen({ self: this }, function* () {
         const earlier = this.#workers.get(workerId)
         yield* checkEnvironment(workerId, earlier, registration.environment)
@@ -224,6 +225,7 @@ export class Workers {
         return { worker, engine }
       })
     )
+    return Effect.andThen(this.#letSpeak(workerId), enlisted)
   }
 
   /** Ends the session of a worker that goes; its leases are given back. */
@@ -294,9 +296,26 @@ export class Workers {
     return Effect.uninterruptible(this.#registering.withPermits(1)(registering))
   }
 
+  /**
+   * Another instance comes with the id of a worker that seems to be connected. It may be the same worker, started again after its
+   * machine was cut off: the connected one has until it counts as dead to say that it is there.
+   */
+  #letSpeak(workerId: string, instance?: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const earlier = this.#workers.get(workerId)
+      if (!(earlier instanceof TurnWorker) || earlier.instance === instance) return Effect.void
+      if (!earlier.present || earlier.processEnded) return Effect.void
+      // a timer may be early by a part of a millisecond
+      const leftMs = Math.max(0, Math.ceil(earlier.deadline - this.#now())) + 1
+      return Effect.asVoid(Effect.timeoutOption(earlier.awaitWord, leftMs))
+    })
+  }
+
   /** Another worker has come with the id of one that is known. */
   #makeWay(earlier: TurnWorker | LegacyWorker): Effect.Effect<void, ValidationError> {
-    if (earlier instanceof TurnWorker ? earlier.processEnded : earlier.silent) return this.#end(earlier, true)
+    const isDead =
+      earlier instanceof TurnWorker ? earlier.processEnded || this.#now() >= earlier.deadline : earlier.silent
+    if (isDead) return this.#end(earlier, true)
     if (earlier instanceof TurnWorker && !earlier.present) {
       return Effect.andThen(
         Effect.logWarning(
@@ -312,6 +331,11 @@ export class Workers {
           "Give this one another id, or stop the other first"
       )
     )
+  }
+
+  /** Ends the session of a worker that is dead. Not in the middle of a registration: it may be of one that comes in its place. */
+  #bury(dead: TurnWorker): Effect.Effect<void> {
+    return this.#one(Effect.suspend(() => (dead.ended ? Effect.void : this.#end(dead, true))))
   }
 
   /** Ends the session of a worker that may go on with its turns: the leases stay. */
