@@ -1,4 +1,5 @@
 /** Small Promise tools for users. */
+import { longestTimerMs } from "./Duration.ts"
 
 /** A promise together with what settles it. */
 export interface Deferred<T> {
@@ -24,6 +25,3 @@ export const sleep = async (ms: number): Promise<void> => {
     await new Promise<void>((resolve) => setTimeout(resolve, Math.min(left, longestTimerMs)))
   }
 }
-
-/** A timer that is set for longer fires at once. */
-const longestTimerMs = 2 ** 31 - 1

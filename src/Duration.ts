@@ -5,6 +5,9 @@ import { show } from "./Show.ts"
 /** Milliseconds, or a number with a unit: `ms`, `s`, `m`, `h` or `d`. */
 export type Duration = string | number
 
+/** A timer of the process that is set for longer fires at once. */
+export const longestTimerMs = 2 ** 31 - 1
+
 const units = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 
 const grammar = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/

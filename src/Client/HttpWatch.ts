@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 import type { IncomingMessage } from "node:http"
 import type { WebSocket } from "ws"
 import { calculateBackoff } from "../Backoff.ts"
+import { longestTimerMs } from "../Duration.ts"
 import { ConnectionError, type IronflowError } from "../Errors.ts"
 import { isObject, numberOf, safeJsonParse } from "../Json.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
@@ -160,7 +161,7 @@ const listen = (
   // a connection that is gone without a word is found out by the silence; only real time tells
   const feed = (ms: number): void => {
     clearTimeout(watchdog?.timer)
-    watchdog = { ms, timer: setTimeout(() => socket.terminate(), ms) }
+    watchdog = { ms, timer: setTimeout(() => socket.terminate(), Math.min(ms, longestTimerMs)) }
     watchdog.timer.unref()
   }
   socket.on("open", () => hear({ _tag: "Open" }))

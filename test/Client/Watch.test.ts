@@ -96,6 +96,17 @@ it("a connection that has fallen silent is given up, one that is pinged is not",
   expect(performance.now() - began).toBeGreaterThan((pings + 3) * pingMs)
 })
 
+it("a connection that is pinged once in a year is not given up at once", async () => {
+  play = (socket) => {
+    socket.send(JSON.stringify({ type: "watching", revision: 4, ping_ms: 365 * 24 * 3_600_000 }))
+    socket.once("pong", () => update(socket, 5)).ping()
+  }
+  await using watcher = client.kv().bucket("b").watch()
+
+  expect((await take(watcher, 1)).map(({ revision }) => revision)).toEqual([5])
+  expect(asked.length).toBe(1)
+})
+
 it("an error that the server sends ends the watch", async () => {
   play = (socket) => socket.send(JSON.stringify({ type: "error", status: 404, error: "Bucket not found: b" }))
 

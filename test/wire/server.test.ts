@@ -55,9 +55,17 @@ describe("listening", () => {
     { port: 1.5 },
     { port: 70_000 },
     { maxBodyBytes: 0 },
-    { bodyTimeoutMs: Number.NaN }
+    { bodyTimeoutMs: Number.NaN },
+    // more than a timer can take
+    { bodyTimeoutMs: 2 ** 31 }
   ])("with %j is refused", async (options) => {
     assert.strictEqual((await failureOf(start(options))).code, "VALIDATION_ERROR")
+  })
+
+  it("gives slow requests an hour if it is told so", async () => {
+    await using ironflow = await start({ bodyTimeoutMs: 3_600_000 })
+
+    assert.strictEqual((await fetch(`http://127.0.0.1:${ironflow.port}/health`)).status, 200)
   })
 
   it("with a certificate speaks HTTPS", async () => {

@@ -82,7 +82,7 @@ export interface HttpServerOptions {
   readonly maxReportBytes?: number
   /** Bytes of all headers of a request; 16 KiB by default. */
   readonly maxHeaderBytes?: number
-  /** Milliseconds in which the headers, and then the body, have to arrive; 30000 by default. */
+  /** Milliseconds in which the headers, and then the body, have to arrive; 30000 by default, an hour at most. */
   readonly bodyTimeoutMs?: number
   /** Connections at once; more are closed. 10000 by default. */
   readonly maxConnections?: number
@@ -98,6 +98,9 @@ type ResolvedOptions = Required<Omit<HttpServerOptions, "tls" | "leaseTerm">> &
 
 const MIN_LEASE_MS = 3000
 const MAX_LEASE_MS = 3_600_000
+const MAX_BODY_TIMEOUT_MS = 3_600_000
+/** In which a request has to arrive as a whole, as Node.js has it by default. */
+const REQUEST_TIMEOUT_MS = 300_000
 
 /** The engine's HTTP server, listening. */
 export class HttpServerEngine extends Context.Service<
@@ -344,6 +347,11 @@ const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
       throw new ValidationError(`\`${name}\` must be a positive integer, got ${show(resolved[name])}`)
     }
   }
+  if (resolved.bodyTimeoutMs > MAX_BODY_TIMEOUT_MS) {
+    throw new ValidationError(
+      `\`bodyTimeoutMs\` must be at most ${MAX_BODY_TIMEOUT_MS}, an hour, got ${resolved.bodyTimeoutMs}`
+    )
+  }
   return resolved
 }
 
@@ -359,6 +367,7 @@ const createServer = (options: ResolvedOptions): Http.Server => {
   const limits: Http.ServerOptions = {
     maxHeaderSize: options.maxHeaderBytes,
     headersTimeout: options.bodyTimeoutMs,
+    requestTimeout: Math.max(REQUEST_TIMEOUT_MS, 2 * options.bodyTimeoutMs),
     connectionsCheckingInterval: Math.min(5000, options.bodyTimeoutMs)
   }
   const { tls } = options
