@@ -17,7 +17,7 @@ export class Counted {
   seen: Int32Array | undefined
 }
 
-/** Characters in which neither limit can be passed: a name takes six, with its value, and a value two. */
+/** Characters in which neither limit can be passed: a name takes five with its value, and a value two. */
 const SHORT = 5 * jsonNames
 
 /**

@@ -27,12 +27,10 @@ import {
   type ClientApi,
   type EffectKind,
   type EmitOptions,
-  type FunctionInfo,
   isTerminal,
   type PublishOptions,
   type Run,
-  type WaitForRunOptions,
-  type WorkerInfo
+  type WaitForRunOptions
 } from "./Client.ts"
 import { makeEmitSync } from "./EmitSync.ts"
 import * as Answers from "./HttpAnswers.ts"
@@ -44,6 +42,12 @@ import { callPages } from "./HttpPages.ts"
 export const make = (connection: Connection): ClientApi<EffectKind> => {
   const calls = makeCalls(connection)
   const { call, withoutEndpoint } = calls
+
+  /** All at once, as every server answers it; where that is too much for ours, in pages. */
+  const listed = <A>(it: Omit<Call<Array<A>>, "orElse" | "query">) =>
+    Effect.catch(call(it), (error) =>
+      error.code === "LIMIT_EXCEEDED" ? callPages(calls, it) : Effect.fail(error)
+    )
 
   /** The answer is a run. */
   const runCall = (
@@ -312,7 +316,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
           )
       ),
     listFunctions: () =>
-      callPages<FunctionInfo>(calls, {
+      listed({
         endpoint: endpoints.restFunctions,
         what: "listFunctions()",
         repeatable: true,
@@ -339,7 +343,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
           )
       ),
     listWorkers: () =>
-      callPages<WorkerInfo>(calls, {
+      listed({
         endpoint: endpoints.restWorkers,
         what: "listWorkers()",
         repeatable: true,

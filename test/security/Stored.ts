@@ -13,7 +13,7 @@ export class Stored implements Disposable {
     return Number(Object.values(this.#db.prepare("PRAGMA data_version").get() ?? {})[0])
   }
 
-  /** Every row as text under its table, but for what says when a key was used last. */
+  /** Every row as text under its table, but for when a key was used last, and what the engine notes of its clock by itself. */
   rows(): ReadonlyArray<string> {
     const tables = this.#db
       .prepare(
@@ -24,6 +24,7 @@ export class Stored implements Disposable {
       this.#db
         .prepare(`SELECT * FROM "${String(name)}"`)
         .all()
+        .filter((row) => name !== "meta" || row.name !== "clock")
         .map(({ last_used_at: _, ...row }) => `${String(name)} ${JSON.stringify(row, asText)}`)
     )
   }

@@ -41,15 +41,8 @@ const refused = ({ body, status }: Answer, reason: RegExp): void => {
 }
 
 describe.each(tooMuch)("too many %s", (_name, json, reason) => {
-  /** A request whose body is JSON text. */
-  const post = async (url: string, path: string, body: string, method = "POST"): Promise<Answer> => {
-    const response = await fetch(url + path, {
-      method,
-      headers: { "content-type": "application/json" },
-      body
-    })
-    return { status: response.status, body: await response.json() } as Answer
-  }
+  const post = (url: string, path: string, body: string, method = "POST"): Promise<Answer> =>
+    send(url, method, path, body)
 
   it("are refused in the body of a call, of a worker and in a value of a key", async () => {
     const { url } = await serve()
@@ -345,9 +338,9 @@ describe("a registration", () => {
     assert.strictEqual(again.status, 200)
   })
 
-  it("is listed in pages, which no list of workers or functions outgrows", async () => {
+  it("is listed in pages, which no list of workers or functions outgrows", { timeout: 60_000 }, async () => {
     const { url } = await serve()
-    for (let i = 0; i < 24; i++) {
+    for (let i = 0; i < 92; i++) {
       const fns = functions(900).map((fn) => ({ ...fn, id: `${fn.id}-${i % 4}-${"x".repeat(200)}` }))
       const small = fns.map((fn) => ({ ...fn, retry: { ...fn.retry } }))
       assert.strictEqual((await register(url, small, `worker-${String(i).padStart(2, "0")}`)).status, 200)
@@ -359,7 +352,7 @@ describe("a registration", () => {
       return JSON.parse(text)
     }
     for (const [list, many] of [
-      ["workers", 24],
+      ["workers", 92],
       ["functions", 3600]
     ] as const) {
       const ids: Array<string> = []
@@ -371,8 +364,9 @@ describe("a registration", () => {
       assert.lengthOf(new Set(ids), many)
       assert.lengthOf(ids, many)
     }
+    refused(await send(url, "GET", "/api/v1/workers"), /list of all workers \(ask for it in pages/)
     await using client = createClient({ serverUrl: url })
-    assert.lengthOf(await client.listWorkers(), 24)
+    assert.lengthOf(await client.listWorkers(), 92)
     assert.lengthOf(await client.listFunctions(), 3600)
   })
 })
