@@ -32,7 +32,12 @@ export class EventWaits {
 
   /** The handler makes another call in the branch, having seen this many outcomes. */
   leaveBehind(outcomes: number): void {
-    for (const wait of this.#unseen) if (wait.madeAfter < outcomes && !wait.delivered) wait.leftBehind = true
+    for (let i = this.#unseen.length - 1; i >= 0; i--) {
+      const wait = this.#unseen[i]
+      // and so are all before it
+      if (wait === undefined || wait.leftBehind) return
+      if (wait.madeAfter < outcomes) wait.leftBehind = true
+    }
   }
 
   /** The handler is given the outcome; `silently` says that it may have stopped waiting without a word. */

@@ -279,6 +279,25 @@ it("tells public addresses from others", () => {
 })
 
 describe("an endpoint", () => {
+  it("keeps errors in results from turn to turn", async () => {
+    const engine = await startWith()
+    const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
+      const settled = await step.run("settle", () =>
+        Promise.allSettled([Promise.reject(new RangeError("no"))])
+      )
+      await step.sleep("another turn", 5)
+      return settled.map((one) => one.status === "rejected" && [one.reason instanceof RangeError, one.reason])
+    })
+    const server = await listen(serve({ functions: [order], signingKey: SIGNING_KEY, logger: false }))
+    cleanups.push(server.close)
+    await register(engine, server.url)
+
+    const { output } = await ended(engine, await place(engine))
+
+    expect(output[0][0]).toBe(true)
+    expect(output[0][1]).toBeInstanceOf(RangeError)
+  })
+
   it("that is away loses nothing: its runs wait, explain says why, and they go on", async () => {
     const engine = await startWith()
     const order = createFunction(

@@ -312,9 +312,9 @@ const inexpressible = (job: Job, hasBetter: boolean): TurnOp | undefined => {
   const stranger =
     job.event.data !== "null" && !isJsonObject(job.event.data)
       ? "the data of its event"
-      : job.journal.find(({ outcome }) => {
-          const value = outcome._tag === "Success" ? outcome.value : undefined
-          return value !== undefined && value !== "null" && !isJsonObject(value)
+      : job.journal.find(({ kind, outcome }) => {
+          const value = outcome._tag === "Success" ? encodeOutput(kind, outcome.value) : "null"
+          return value !== "null" && !isJsonObject(value)
         })?.name
   if (stranger === undefined) return undefined
   if (hasBetter) return RELEASE
