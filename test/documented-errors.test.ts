@@ -22,7 +22,7 @@ const text = fs.readFileSync(path.join(import.meta.dirname, "../docs/errors.md")
 /** Rows of the tables whose first heading is Code, by their headings. */
 const tables = text
   .split("\n\n")
-  .filter((block) => /^\| Code /.test(block))
+  .filter((block) => block.startsWith("| Code "))
   .map((block): Array<Row> => {
     const [headings = [], , ...rows] = block
       .trim()

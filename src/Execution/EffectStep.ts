@@ -109,19 +109,24 @@ const thrownBy = (cause: Cause.Cause<unknown>, what: string): unknown => {
     return new IronflowError(`${what} was interrupted from within`, { code: "INTERRUPTED", retryable: true })
   }
   const error = Cause.squash(cause)
-  if (error instanceof Error) addFrames(error, cause)
+  addFrames(error, cause)
   return error
 }
 
 /** Effects have named places of their own (`Effect.fn`, `Effect.withSpan`), which the stack of the error knows nothing of. */
-const addFrames = (error: Error, cause: Cause.Cause<unknown>): void => {
-  const stack = typeof error.stack === "string" ? error.stack : `${error.name}: ${error.message}`
-  const frames = Cause.prettyErrors(cause)
-    .slice(0, 1)
-    .flatMap((pretty) => pretty.stack?.split("\n") ?? [])
-    .filter((line) => /^\s+at /.test(line) && !stack.includes(line))
-  // a frozen error keeps the stack that it has
-  if (frames.length > 0) Reflect.set(error, "stack", [stack, ...frames].join("\n"))
+const addFrames = (error: unknown, cause: Cause.Cause<unknown>): void => {
+  try {
+    if (!(error instanceof Error)) return
+    const stack = typeof error.stack === "string" ? error.stack : `${error.name}: ${error.message}`
+    const frames = Cause.prettyErrors(cause)
+      .slice(0, 1)
+      .flatMap((pretty) => pretty.stack?.split("\n") ?? [])
+      .filter((line) => /^\s+at /.test(line) && !stack.includes(line))
+    // a frozen error keeps the stack that it has
+    if (frames.length > 0) Reflect.set(error, "stack", [stack, ...frames].join("\n"))
+  } catch {
+    // and so does one that throws when it is looked at
+  }
 }
 
 /** A failure that fits the step's `error` schema, as that stores it. */

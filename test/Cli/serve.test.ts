@@ -162,7 +162,7 @@ describe.concurrent("runs", () => {
     const steps = await run("runs", "steps", runId)
     assert.match(
       steps.stdout,
-      /^STEP +KIND +STATUS +ATTEMPT +TOOK +RESULT\nsend +run +failed +1 +\w+ +the gate is shut\n$/
+      /^STEP +KIND +STATUS +ATTEMPT +TOOK +RESULT\nsend +run +failed +1 +\w+ +NonRetryableError: the gate is shut\n$/
     )
 
     terminal.write("gate", "")

@@ -32,7 +32,7 @@ describe("help", () => {
       "streams",
       "secrets"
     ]) {
-      assert.match(stdout, new RegExp(`^  ${name} `, "m"))
+      assert.match(stdout, new RegExp(`^  ${name}[ ,]`, "m"))
     }
   })
 
