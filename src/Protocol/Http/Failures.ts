@@ -90,6 +90,7 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
   ["STALE_REGISTRATION", kinds.conflict],
   ["TOO_MANY_CALLS", kinds.tooMany],
   ["CLOSING", kinds.unavailable],
+  ["SERVER_BUSY", kinds.unavailable],
   ["STORE_CORRUPT", kinds.damaged],
   ["BUCKET_NOT_FOUND", kinds.notFound],
   ["KEY_NOT_FOUND", kinds.notFound],
