@@ -16,7 +16,7 @@ import type { Changes, KvChange, KvChangePage, StoreService } from "./Store/Stor
 const PAGE = 256
 /** Changes, and bytes of their values, that are put aside for one watcher. */
 const ASIDE = 1024
-const ASIDE_BYTES = 4 * 1024 * 1024
+const ASIDE_BYTES = 256 * 1024
 
 export interface FeedOptions<E> {
   /** Reads on after a revision; `undefined` for the end. */
@@ -54,7 +54,7 @@ export class KvFeed {
           (watcher) => Effect.catch(follow(watcher, queue, options), (error) => Queue.fail(queue, error)),
           (watcher) => Effect.sync(() => this.#watchers.delete(watcher))
         ),
-      { bufferSize: 16, strategy: "suspend" }
+      { bufferSize: 1, strategy: "suspend" }
     )
   }
 }

@@ -24,8 +24,10 @@ import type { StreamCall } from "../../Protocol/TurnStream.ts"
 import { show } from "../../Show.ts"
 import type { EngineService } from "../Engine.ts"
 import type { Visitor } from "../Http/Gate.ts"
+import type { Arrival, Intake } from "../Http/Intake.ts"
 import { checked } from "../Http/Route.ts"
 import { TurnStream } from "../Http/TurnStream.ts"
+import type { Line, Unread } from "../Http/Unread.ts"
 import type { Workers } from "../Http/Workers.ts"
 import { Envelopes, envelope, END_OF_STREAM } from "./Envelopes.ts"
 import { LegacyStream } from "./LegacyStream.ts"
@@ -35,6 +37,8 @@ export interface ConnectServerOptions {
   readonly workers: Workers
   /** Bytes of one message of a worker. */
   readonly maxMessageBytes: number
+  readonly intake: Intake
+  readonly unread: Unread
   /** Runs an effect in the background, as long as the server lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
 }
@@ -44,6 +48,9 @@ const MAX_CALLS = 256
 
 /** What may wait to be read by a worker, bytes, beside one push: more says that it does not read. */
 const MAX_UNREAD = 64 * 1024 * 1024
+
+/** Messages, and what waits to be read, of so many bytes take no share of what there is for all. */
+const SMALL = 64 * 1024
 
 const CONTENT_TYPE = "application/connect+proto"
 
@@ -95,11 +102,16 @@ class ConnectStream {
   readonly #visitor: Visitor
   readonly #environment: string | undefined
   readonly #envelopes: Envelopes
+  /** A message that is not whole and is large. */
+  #arrival: Arrival | undefined
+  readonly #unread: Line
   #peer: TurnStream | LegacyStream | undefined
   #registering = false
   /** Messages that came before the registration was answered. */
   #early: Array<Data> = []
   #calls = 0
+  /** Why nothing is read. */
+  readonly #holds = new Set<"calls" | "room">()
   #ended = false
   #goingAway = false
 
@@ -130,12 +142,18 @@ class ConnectStream {
     })
     stream.once("close", stopWatching)
     this.#envelopes = new Envelopes(options.maxMessageBytes)
+    this.#unread = options.unread.line(() => stream.destroy())
     stream.on("error", () => stream.close())
     stream.on("data", (chunk: Buffer) => this.#read(chunk))
-    stream.on("drain", () => this.#pump())
+    stream.on("drain", () => {
+      this.#unread.set(0)
+      this.#pump()
+    })
     stream.on("end", () => this.#end())
     stream.once("close", () => {
       this.#ended = true
+      this.#arrival?.end()
+      this.#unread.set(0)
       if (this.#peer instanceof LegacyStream) this.#peer.closed()
     })
     stream.respond({ ":status": 200, "content-type": CONTENT_TYPE })
@@ -156,11 +174,35 @@ class ConnectStream {
     // nothing that a worker sends gets further than this: at worst it ends its stream
     try {
       for (const payload of this.#envelopes.read(chunk)) this.#received(decode(workerMessage, payload))
+      this.#share(this.#envelopes.held)
     } catch (error) {
       if (isIronflowError(error)) return this.#end(error)
       this.#end(bug())
       this.#options.fork(Effect.logError("A message of a worker failed because of a bug", error))
     }
+  }
+
+  #share(held: number): void {
+    if (held <= SMALL) {
+      this.#arrival?.end()
+      this.#arrival = undefined
+      return
+    }
+    this.#arrival ??= this.#options.intake.begin(this.#stream.session ?? this.#stream, {
+      pause: () => this.#hold("room"),
+      resume: () => this.#release("room"),
+      refuse: (error) => this.#end(error)
+    })
+    this.#arrival.hold(held)
+  }
+
+  #hold(why: "calls" | "room"): void {
+    this.#holds.add(why)
+    this.#stream.pause()
+  }
+
+  #release(why: "calls" | "room"): void {
+    if (this.#holds.delete(why) && this.#holds.size === 0) this.#stream.resume()
   }
 
   #received(message: Data): void {
@@ -246,7 +288,7 @@ class ConnectStream {
 
   /** Runs what a message asks for. Too many of them, and no more is read. */
   #run(effect: Effect.Effect<void, IronflowError>, isRegistration = false): void {
-    if (++this.#calls === MAX_CALLS) this.#stream.pause()
+    if (++this.#calls === MAX_CALLS) this.#hold("calls")
     this.#options.fork(
       Effect.matchCauseEffect(effect, {
         onSuccess: () => Effect.sync(() => this.#done()),
@@ -267,7 +309,7 @@ class ConnectStream {
   }
 
   #done(): void {
-    if (this.#calls-- === MAX_CALLS) this.#stream.resume()
+    if (this.#calls-- === MAX_CALLS) this.#release("calls")
     if (this.#goingAway && this.#calls === 0) this.#end()
   }
 
@@ -288,6 +330,8 @@ class ConnectStream {
     if (this.#ended) return
     if (this.#stream.writableLength > MAX_UNREAD) return void this.#stream.destroy()
     this.#stream.write(envelope(0, encode(engineMessage, message)))
+    const unread = this.#stream.writableLength
+    if (unread > SMALL) this.#unread.set(unread)
   }
 
   #end(error?: IronflowError): void {

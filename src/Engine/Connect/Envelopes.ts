@@ -1,6 +1,7 @@
 /** The envelopes of ConnectRPC: one byte of flags, four of length, the message. */
 import { IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { MESSAGE_DAMAGED } from "../../Protocol/Seal.ts"
+import { Gathered } from "../Http/Gathered.ts"
 
 const COMPRESSED = 1
 export const END_OF_STREAM = 2
@@ -17,23 +18,31 @@ export const envelope = (flags: number, payload: Buffer): Buffer => {
 /** Puts the chunks of a stream together. */
 export class Envelopes {
   readonly #maxBytes: number
-  #chunks: Array<Buffer> = []
-  #length = 0
+  #rest = new Gathered()
+  /** Bytes that are needed before there is more to see. */
+  #needed = HEAD_BYTES
 
   /** `maxBytes` is what one message may have. */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes
   }
 
+  /** Bytes of a message that is not whole. */
+  get held(): number {
+    return this.#rest.length
+  }
+
   /** The messages that are complete with this chunk. Throws an `IronflowError` for what is none. */
   read(chunk: Buffer): ReadonlyArray<Buffer> {
-    this.#chunks.push(chunk)
-    this.#length += chunk.length
+    this.#rest.add(chunk)
+    if (this.#rest.length < this.#needed) return []
+    const all = this.#rest.bytes
     const messages: Array<Buffer> = []
-    while (this.#length >= HEAD_BYTES) {
-      const head = this.#chunks[0]!.length >= HEAD_BYTES ? this.#chunks[0]! : this.#join()
-      const flags = head.readUInt8(0)
-      const length = head.readUInt32BE(1)
+    let at = 0
+    this.#needed = HEAD_BYTES
+    while (all.length - at >= HEAD_BYTES) {
+      const flags = all.readUInt8(at)
+      const length = all.readUInt32BE(at + 1)
       if ((flags & COMPRESSED) !== 0) {
         throw new IronflowError("Compressed messages are not read: send them as they are", {
           code: "BODY_UNSUPPORTED"
@@ -44,17 +53,15 @@ export class Envelopes {
       if (length > this.#maxBytes) {
         throw new LimitExceededError("The message of the worker", length, this.#maxBytes, "bytes")
       }
-      if (this.#length < HEAD_BYTES + length) break
-      const all = this.#join()
-      messages.push(all.subarray(HEAD_BYTES, HEAD_BYTES + length))
-      this.#chunks = all.length > HEAD_BYTES + length ? [all.subarray(HEAD_BYTES + length)] : []
-      this.#length -= HEAD_BYTES + length
+      if (all.length - at < HEAD_BYTES + length) {
+        this.#needed = HEAD_BYTES + length
+        break
+      }
+      at += HEAD_BYTES + length
+      messages.push(all.subarray(at - length, at))
     }
+    this.#rest = new Gathered()
+    if (at < all.length) this.#rest.add(all.subarray(at))
     return messages
-  }
-
-  #join(): Buffer {
-    if (this.#chunks.length > 1) this.#chunks = [Buffer.concat(this.#chunks)]
-    return this.#chunks[0]!
   }
 }

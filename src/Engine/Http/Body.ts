@@ -5,6 +5,8 @@ import * as Effect from "effect/Effect"
 import { IronflowError, isIronflowError, toError, ValidationError } from "../../Errors.ts"
 import { checkShape } from "../../JsonShape.ts"
 import { readSealed } from "../../Protocol/Seal.ts"
+import { Gathered } from "./Gathered.ts"
+import type { Arrival, Intake } from "./Intake.ts"
 
 export interface BodyLimits {
   readonly maxBytes: number
@@ -13,22 +15,33 @@ export interface BodyLimits {
   readonly mayBeSealed?: boolean
 }
 
+/** Where there is room for a body. */
+export interface Room {
+  readonly intake: Intake
+  /** What comes on the same connection shares this. */
+  readonly line: object
+  /** Gets what has to be ended when the body is not needed any more; a small body that came at once takes no room. */
+  readonly onArrival: (arrival: Arrival) => void
+}
+
 /** The body as JSON; `{}` when it is empty. */
 export const readJson = (
   request: IncomingMessage,
-  limits: BodyLimits
+  limits: BodyLimits,
+  room: Room
 ): Effect.Effect<unknown, IronflowError> =>
-  Effect.flatMap(readBytes(request, limits), (bytes) => parse(bytes, limits))
+  Effect.flatMap(readBytes(request, limits, room), (bytes) => parse(bytes, limits))
 
 /** The body as it was sent. */
 export const readBytes = (
   request: IncomingMessage,
-  limits: BodyLimits
+  limits: BodyLimits,
+  room: Room
 ): Effect.Effect<Buffer, IronflowError> =>
   Effect.suspend(() => {
     const refused = refuse(request, limits.maxBytes)
     if (refused !== undefined) return Effect.fail(refused)
-    return Effect.timeoutOrElse(collect(request, limits.maxBytes), {
+    return Effect.timeoutOrElse(collect(request, limits.maxBytes, room), {
       duration: limits.timeoutMs,
       orElse: () => Effect.fail(tooSlow(limits.timeoutMs))
     })
@@ -46,25 +59,53 @@ const refuse = (request: IncomingMessage, maxBytes: number): IronflowError | und
   return announced > maxBytes ? tooLarge(`${announced} bytes`, maxBytes) : undefined
 }
 
-const collect = (request: IncomingMessage, maxBytes: number): Effect.Effect<Buffer, IronflowError> =>
+/** Bodies of so many bytes need no room when they come at once. */
+const SMALL = 64 * 1024
+
+const collect = (
+  request: IncomingMessage,
+  maxBytes: number,
+  { intake, line, onArrival }: Room
+): Effect.Effect<Buffer, IronflowError> =>
   Effect.callback((resume) => {
-    const chunks: Array<Buffer> = []
-    let size = 0
+    const announced = Number(request.headers["content-length"] ?? Number.NaN)
+    const body = new Gathered()
+    let arrival: Arrival | undefined
+    const begin = (): Arrival => {
+      const begun = intake.begin(line, {
+        pause: () => request.pause(),
+        resume: () => request.resume(),
+        refuse: (error) => {
+          stop()
+          request.pause()
+          resume(Effect.fail(error))
+        }
+      })
+      onArrival(begun)
+      return begun
+    }
     const onData = (chunk: Buffer) => {
-      size += chunk.length
+      const size = body.length + chunk.length
       if (size > maxBytes) {
         stop()
+        arrival?.end()
         request.pause()
         return resume(Effect.fail(tooLarge(`more than ${maxBytes} bytes`, maxBytes)))
       }
-      chunks.push(chunk)
+      body.add(chunk)
+      if (arrival === undefined && announced === size && size <= SMALL) return
+      arrival ??= begin()
+      arrival.hold(body.length)
     }
     const onEnd = () => {
       stop()
-      resume(Effect.succeed(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size)))
+      const begin = () => resume(Effect.succeed(body.bytes))
+      if (arrival === undefined) begin()
+      else arrival.isWhole(begin)
     }
     const onError = (error: Error) => {
       stop()
+      arrival?.end()
       resume(
         Effect.fail(
           new ValidationError(`The body ended before it was complete: ${error.message}`, { cause: error })
@@ -79,7 +120,10 @@ const collect = (request: IncomingMessage, maxBytes: number): Effect.Effect<Buff
     request.on("data", onData)
     request.on("end", onEnd)
     request.on("error", onError)
-    return Effect.sync(stop)
+    return Effect.sync(() => {
+      stop()
+      arrival?.end()
+    })
   })
 
 const parse = (bytes: Buffer, limits: BodyLimits): Effect.Effect<unknown, IronflowError> =>

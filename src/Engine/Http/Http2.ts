@@ -8,12 +8,15 @@ import type * as Http from "node:http"
 import * as Https from "node:https"
 import type { Socket } from "node:net"
 import { TLSSocket } from "node:tls"
+import type { Pipelines } from "./Pipeline.ts"
 
 export interface Http2Options {
   /** Bytes of all headers of a request. */
   readonly maxHeaderBytes: number
   /** Milliseconds in which a connection has to begin. */
   readonly timeoutMs: number
+  /** Gets the connections of HTTP/1.1. */
+  readonly pipelines: Pipelines
   /** Takes a stream, or leaves it to the server, as a request. */
   readonly take: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => boolean
 }
@@ -24,8 +27,11 @@ const MAX_STREAMS = 128
 /** Megabytes that one connection may hold: a run with a long history is large. */
 const MAX_SESSION_MEGABYTES = 128
 
-/** Bytes that may come without being taken, of a stream and of a connection. */
+/** Bytes that may come without being taken, of a connection. */
 const WINDOW_BYTES = 1024 * 1024
+
+/** The same of a stream: Node keeps them outside of what is counted. */
+const STREAM_WINDOW_BYTES = 64 * 1024
 
 /** What ALPN calls the two. */
 export const ALPN_PROTOCOLS = ["h2", "http/1.1"]
@@ -41,7 +47,7 @@ export class BothVersions {
   readonly #sockets = new WeakSet<Socket>()
 
   /** Takes over the connections of `server`, which has to be new. */
-  constructor(server: Http.Server, { maxHeaderBytes, take, timeoutMs }: Http2Options) {
+  constructor(server: Http.Server, { maxHeaderBytes, pipelines, take, timeoutMs }: Http2Options) {
     this.#server = server
     this.#timeoutMs = timeoutMs
     this.#http2 = Http2.createServer({
@@ -49,7 +55,7 @@ export class BothVersions {
       settings: {
         maxConcurrentStreams: MAX_STREAMS,
         maxHeaderListSize: maxHeaderBytes,
-        initialWindowSize: WINDOW_BYTES,
+        initialWindowSize: STREAM_WINDOW_BYTES,
         enablePush: false
       }
     })
@@ -72,6 +78,7 @@ export class BothVersions {
     server.removeAllListeners(event)
     const asHttp1 = (socket: Socket): void => {
       for (const listener of http1) Reflect.apply(listener, server, [socket])
+      pipelines.take(socket)
     }
     server.on(event, (socket: Socket) => {
       // whoever has the connection hears of it too; this listener stays when nobody has it

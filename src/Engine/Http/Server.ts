@@ -8,8 +8,9 @@
  */
 import * as Http from "node:http"
 import * as Https from "node:https"
-import type { ServerHttp2Stream } from "node:http2"
+import { constants, type ServerHttp2Stream } from "node:http2"
 import type { Socket } from "node:net"
+import { TLSSocket } from "node:tls"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import * as Cause from "effect/Cause"
@@ -36,7 +37,7 @@ import { defectResponse, type FailureResponse, failureResponse } from "../../Pro
 import { show } from "../../Show.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
 import { Engine } from "../Engine.ts"
-import { type BodyLimits, parseJson, readBytes, readJson } from "./Body.ts"
+import { type BodyLimits, parseJson, readBytes, readJson, type Room } from "./Body.ts"
 import { clientRoutes } from "./ClientRoutes.ts"
 import { ALPN_PROTOCOLS, BothVersions } from "./Http2.ts"
 import {
@@ -48,9 +49,12 @@ import {
   isLoopback,
   type Visitor
 } from "./Gate.ts"
+import { type Arrival, Intake } from "./Intake.ts"
 import { lastWords } from "./LastWords.ts"
 import * as Metrics from "./Metrics.ts"
+import { Pipelines } from "./Pipeline.ts"
 import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
+import { noRoom, Unread, UNREAD_MS } from "./Unread.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
 import { ConnectServer } from "../Connect/ConnectServer.ts"
@@ -144,6 +148,8 @@ export const make = (
     const run = Effect.runForkWith(yield* Effect.context<never>())
     const closing = yield* Deferred.make<void>()
     const after = yield* Alarm.makeAfter
+    const intake = new Intake(clock, after)
+    const unread = new Unread(clock)
     const leaving = new Set<() => void>()
     const onClosing = (listener: () => void): (() => void) => {
       leaving.add(listener)
@@ -174,6 +180,7 @@ export const make = (
       Fiber.runIn(run(Effect.logError(`${what} because of a bug`, cause)), scope)
     }
     const upgrades = new Upgrades({
+      flow: { intake, unread, after, timeoutMs: resolved.bodyTimeoutMs },
       gate,
       onBug,
       routes: [
@@ -196,15 +203,19 @@ export const make = (
 
     const { host, port, tls } = resolved
     const server = createServer(resolved)
+    const pipelines = new Pipelines(server)
     const streams = new ConnectServer({
       engine,
       workers,
       maxMessageBytes: maxStreamBytes,
+      intake,
+      unread,
       fork: (effect) => Fiber.runIn(run(effect), scope)
     })
     const versions = new BothVersions(server, {
       maxHeaderBytes: resolved.maxHeaderBytes,
       timeoutMs: resolved.bodyTimeoutMs,
+      pipelines,
       take: (stream, headers) => {
         if (headers[":path"] !== CONNECT_PATH || headers[":method"] !== "POST") return false
         try {
@@ -235,16 +246,25 @@ export const make = (
     )
     yield* listening.serve(
       Effect.flatMap(HttpServerRequest, (asked) => {
-        // one of HTTP/2 has all of it that is used here
-        const request = NodeHttpServerRequest.toIncomingMessage(asked) as Http.IncomingMessage
+        // those of HTTP/2 have all of it that is used here
+        const request = NodeHttpServerRequest.toIncomingMessage(asked) as HttpRequest
+        const response = NodeHttpServerRequest.toServerResponse(asked) as Http.ServerResponse
         // a client that hangs up waits for nothing; what must not stop half way says so itself
-        return Effect.map(Effect.interruptible(app.answer(overHttp(request))), (reply) =>
-          respond(reply, request, gate.corsHeaders(request))
+        return Effect.map(
+          Effect.interruptible(app.answer(overHttp(request, response, intake))),
+          (answered) => {
+            const hasRoom = unread.hasRoomFor(answered.text?.length ?? 0)
+            const reply = hasRoom ? answered : app.refuse(request.url ?? "/", noRoom())
+            whileUnread(unread, request, response, reply.text?.length ?? 0)
+            return respond(reply, request, gate.corsHeaders(request))
+          }
         )
       })
     )
     // in place of the listener that comes with the line above: ours refuses before it upgrades, and sees the bare sockets
-    server.removeAllListeners("upgrade").on("upgrade", upgrades.upgrade)
+    server.removeAllListeners("upgrade").on("upgrade", (request, socket, head) => {
+      upgrades.upgrade(request, socket, Buffer.concat([head, pipelines.leave(socket)]))
+    })
     // so does this one, which says "continue" when the body is read its own way, and never to us: Node says it at once
     server.removeAllListeners("checkContinue")
     yield* workers.watch
@@ -384,9 +404,16 @@ const createServer = (options: ResolvedOptions): Http.Server => {
   server.maxConnections = options.maxConnections
   server.keepAliveTimeoutBuffer = KEEP_ALIVE_BUFFER_MS
   server.on("clientError", answerMalformed)
+  server.on("timeout", cut)
   // without its TLS nothing can be said on it
   server.on("tlsClientError", (_error: Error, socket: Socket) => socket.destroy())
   return server
+}
+
+/** Ends a connection that leaves unread what it was told, if there is such, so that the system keeps nothing of it either. */
+const cut = (socket: Socket): void => {
+  if (socket.writableLength > 0 && !(socket instanceof TLSSocket)) socket.resetAndDestroy()
+  else socket.destroy()
 }
 
 /** Something that is no HTTP request, or whose headers are too large or too slow. */
@@ -423,6 +450,9 @@ const listenError = (error: ServeError, host: string, port: number): IronflowErr
 // Requests
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** A request of HTTP/1.1, or one of HTTP/2 with its stream. */
+type HttpRequest = Http.IncomingMessage & { readonly stream?: ServerHttp2Stream }
+
 /** A request by whatever it travels. */
 interface Asked {
   readonly method: string
@@ -433,6 +463,8 @@ interface Asked {
   readonly visitor?: Visitor
   readonly readJson: (limits: BodyLimits) => Effect.Effect<unknown, IronflowError>
   readonly readBytes: (limits: BodyLimits) => Effect.Effect<Buffer, IronflowError>
+  /** Nobody wants the body, or not any more. */
+  readonly release: () => void
 }
 
 interface App {
@@ -496,13 +528,19 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
         : reply
     }
     // whoever may be anybody has nothing to say that were worth the reading
-    if (isPublic || method === "GET" || method === "DELETE") return call(undefined)
+    if (isPublic || method === "GET" || method === "DELETE") {
+      asked.release()
+      return call(undefined)
+    }
     const limits = route.fromWorker ? worker : client
     return Effect.flatMap(route.reads === "json" ? asked.readJson(limits) : asked.readBytes(limits), (body) =>
       Effect.flatten(
         checked(() => {
           if (visitor !== undefined) checkWhole(visitor, rule, variables, body)
-          return call(body)
+          const answered = call(body)
+          // it may wait for long, and has read what it was told
+          if (rule !== "public" && rule.waits === true) asked.release()
+          return answered
         })
       )
     )
@@ -604,13 +642,57 @@ const replyToFailure = (
 
 const replyTo = ({ body, status }: FailureResponse): Reply => json(body, status)
 
-const overHttp = (request: Http.IncomingMessage): Asked => ({
-  method: request.method ?? "GET",
-  url: request.url ?? "/",
-  request,
-  readJson: (limits) => readJson(request, limits),
-  readBytes: (limits) => readBytes(request, limits)
-})
+const overHttp = (request: HttpRequest, response: Http.ServerResponse, intake: Intake): Asked => {
+  let arrival: Arrival | undefined
+  const release = (): void => arrival?.end()
+  const room: Room = {
+    intake,
+    line: request.stream?.session ?? request.socket,
+    onArrival: (begun) => {
+      arrival = begun
+      response.once("close", release)
+    }
+  }
+  return {
+    method: request.method ?? "GET",
+    url: request.url ?? "/",
+    request,
+    readJson: (limits) => readJson(request, limits, room),
+    readBytes: (limits) => readBytes(request, limits, room),
+    release: () => {
+      release()
+      // what nobody takes of a stream of HTTP/2 stays in memory until it ends
+      if (arrival === undefined && request.stream !== undefined) request.resume()
+    }
+  }
+}
+
+/** Sees to it that an answer is read: within a time, and within the memory that there is for all. */
+const whileUnread = (
+  unread: Unread,
+  { complete, socket, stream }: HttpRequest,
+  response: Http.ServerResponse,
+  length: number
+): void => {
+  if (stream === undefined) {
+    // Node puts it off as long as something leaves, and sets another limit afterwards
+    socket.setTimeout(UNREAD_MS)
+    if (length <= SMALL_ANSWER) return
+  } else {
+    stream.setTimeout(UNREAD_MS, () => cutSession(stream))
+    // whatever is left of the body
+    if (!complete) response.once("finish", () => stream.close())
+  }
+  const line = unread.line(() => (stream === undefined ? cut(socket) : cutSession(stream)))
+  line.set(length)
+  response.once("close", () => line.set(0))
+}
+
+/** A connection of HTTP/1.1 has one answer at a time: such a small one is not worth counting. */
+const SMALL_ANSWER = 64 * 1024
+
+const cutSession = ({ session }: ServerHttp2Stream): void =>
+  session?.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM)
 
 /** What a channel carries has arrived whole, and is within its limits, which are narrower. */
 const overChannel = ({ body, method, request, url, visitor }: ChannelCall): Asked => ({
@@ -619,7 +701,8 @@ const overChannel = ({ body, method, request, url, visitor }: ChannelCall): Aske
   request,
   visitor,
   readJson: (limits) => parseJson(body, limits),
-  readBytes: () => Effect.sync(() => Buffer.from(body))
+  readBytes: () => Effect.sync(() => Buffer.from(body)),
+  release: () => undefined
 })
 
 const hasBody = ({ headers }: Http.IncomingMessage): boolean =>

@@ -24,6 +24,7 @@ import { show } from "../../Show.ts"
 import { TurnStream } from "../Http/TurnStream.ts"
 import type { Workers } from "../Http/Workers.ts"
 import { unknownWorker } from "../Http/Workers.ts"
+import type { Flow } from "../Ws/Flow.ts"
 import { closeFor, type Hear, POLICY_VIOLATION, type SocketCall, type SocketRoute } from "../Ws/Upgrades.ts"
 
 /** Calls of one worker that wait for their answer; a worker of ours makes a handful. */
@@ -35,6 +36,7 @@ const MAX_UNREAD = 64 * 1024 * 1024
 /** The push side of a connection that the other side reads. */
 interface Connection {
   readonly socket: WebSocket
+  readonly flow: Flow
   readonly stream: TurnStream
   readonly pushes: Queue.Queue<JsonFragment, Cause.Done>
   calls: number
@@ -64,6 +66,7 @@ export const make = (
             if (connection === undefined) return
             if (message._tag === "Exit") connection.calls--
             send(connection.socket, encodeFromServer(message))
+            connection.flow.sent()
           }),
         end: (clientId) => Effect.sync(() => connections.get(clientId)?.socket.close()),
         clientIds: Effect.sync(() => new Set(connections.keys())),
@@ -137,7 +140,7 @@ export const make = (
         // what is being answered goes first
         end: () => void setImmediate(() => socket.close())
       })
-      const connection: Connection = { socket, stream, pushes, calls: 0, isSealed: false }
+      const connection: Connection = { socket, flow: call.flow, stream, pushes, calls: 0, isSealed: false }
       connections.set(id, connection)
       const stopWatching = visitor.caller.watch((ended) => {
         if (!ended) checkStill(socket, stream)
@@ -161,6 +164,8 @@ export const make = (
     return {
       path: WORKER_RPC_PATH,
       maxFrameBytes,
+      // it renews its leases while a long history is on its way
+      maxUnreadBytes: MAX_UNREAD,
       check: ({ visitor }) => visitor.caller.checkAction("worker:run"),
       open
     }

@@ -103,6 +103,9 @@ export const listKeys = (
   return { keys, ...(rows.length < limit ? {} : { nextCursor: String(rows.at(-1)?.key) }) }
 }
 
+/** A page of changes ends with the one with which it has so many bytes of values: all of it is in memory at once. */
+const PAGE_BYTES = 256 * 1024
+
 /**
  * What is kept of the changes after a revision, in order: the latest of each key, and earlier ones in the history. `after`
  * is `undefined` for the end.
@@ -122,18 +125,17 @@ export const readChanges = (
   // whoever begins at 0 knows of no keys that could have gone
   if (after > 0 && after < bucket.dropped) return new RevisionGoneError(name, after)
   const now = tx.now()
-  const rows = tx.all(
+  let bytes = 0
+  const { isCut, rows } = tx.allUntil(
     `SELECT ${ENTRY} FROM kv_entries
      WHERE bucket = ?1 AND revision > ?2 AND (operation <> ${PUT} OR due_at IS NULL OR due_at > ?3)
      UNION ALL
      SELECT ${ENTRY} FROM kv_history WHERE bucket = ?1 AND revision > ?2 AND (expires_at IS NULL OR expires_at > ?3)
      ORDER BY revision LIMIT ?4`,
-    key,
-    after,
-    now,
-    limit
+    [key, after, now, limit],
+    (row) => (bytes += bytesOf(row.value).byteLength) >= PAGE_BYTES
   )
-  const atEnd = rows.length < limit
+  const atEnd = !isCut && rows.length < limit
   return {
     bucket: key,
     changes: rows.map((row) => ({ ...toEntry(row, null), bucket: key })),

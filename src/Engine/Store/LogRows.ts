@@ -19,13 +19,20 @@ export const readLog = (tx: Transaction, query: LogQuery): LogPage => {
   const entries: Array<LogEntry> = []
   let position = after
   let count = 0
+  let length = 0
   tx.each(forward, [after, limit], (row) => {
     position = Number(row[POSITION])
     count++
-    if (row[ENVIRONMENT] !== environment || (kind !== undefined && row[KIND] !== LogKind[kind])) return
-    if (accepts(String(row[NAME]))) entries.push(entryOf(row))
+    if (row[ENVIRONMENT] !== environment || (kind !== undefined && row[KIND] !== LogKind[kind])) return true
+    if (!accepts(String(row[NAME]))) return true
+    const entry = entryOf(row)
+    entries.push(entry)
+    length += entry.data.length
+    return length < PAGE_LENGTH
   })
-  const page = { entries, position, atEnd: count < limit }
+  const isCut = length >= PAGE_LENGTH
+  const page = { entries, position, atEnd: !isCut && count < limit }
+  if (isCut) return page
   if (kind === undefined || patterns === undefined || page.atEnd || entries.length * SPARSE > count)
     return page
 
@@ -41,6 +48,9 @@ export const readLog = (tx: Transaction, query: LogQuery): LogPage => {
  */
 const forward = `SELECT ${COLUMNS}, environment FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
 const backward = `SELECT ${COLUMNS}, environment FROM events NOT INDEXED WHERE position < ? ORDER BY position DESC LIMIT ?`
+
+/** A page ends with the entry with which it has data of so many characters: all of a page is in memory at once. */
+const PAGE_LENGTH = 2 * 1024 * 1024
 
 /** So many rows for each that fits are worth asking the index where the next ones are. */
 const SPARSE = 4
@@ -136,11 +146,21 @@ const readNames = (
   limit: number
 ): LogPage => {
   const entries: Array<LogEntry> = []
+  let length = 0
   if (names.length > 0) {
     const values = names.flatMap((name) => [environment, LogKind[kind], name, after])
-    tx.each(byNames(names.length), [...values, limit], (row) => entries.push(entryOf(row)))
+    tx.each(byNames(names.length), [...values, limit], (row) => {
+      const entry = entryOf(row)
+      entries.push(entry)
+      length += entry.data.length
+      return length < PAGE_LENGTH
+    })
   }
-  return { entries, position: entries.at(-1)?.position ?? after, atEnd: entries.length < limit }
+  return {
+    entries,
+    position: entries.at(-1)?.position ?? after,
+    atEnd: entries.length < limit && length < PAGE_LENGTH
+  }
 }
 
 /** Names that are looked at to find out which fit, and those of them that one statement merges, which takes time for each. */

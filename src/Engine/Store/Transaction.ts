@@ -234,14 +234,28 @@ export class Transaction {
     return this.#statement(sql).all(...values) as Array<Row>
   }
 
+  /** The first rows, up to the one with which `isEnough`. */
+  allUntil(
+    sql: string,
+    values: ReadonlyArray<SQLInputValue>,
+    isEnough: (row: Row) => boolean
+  ): { readonly rows: Array<Row>; readonly isCut: boolean } {
+    const rows: Array<Row> = []
+    for (const row of this.#statement(sql).iterate(...values) as Iterable<Row>) {
+      rows.push(row)
+      if (isEnough(row)) return { rows, isCut: true }
+    }
+    return { rows, isCut: false }
+  }
+
   /**
    * Visits rows as arrays of columns, one after the other. For pages of thousands of rows: an object for each takes twice as
-   * long. `visit` must not run the same statement.
+   * long. `visit` must not run the same statement; when it returns `false` no more are visited.
    */
   each(
     sql: string,
     values: ReadonlyArray<SQLInputValue>,
-    visit: (row: ReadonlyArray<SQLInputValue>) => void
+    visit: (row: ReadonlyArray<SQLInputValue>) => boolean | void
   ): void {
     let statement = this.#arrayStatements.get(sql)
     if (statement === undefined) {
@@ -251,7 +265,7 @@ export class Transaction {
     }
     // the declared type does not know of `setReturnArrays`
     const rows = statement.iterate(...values) as Iterable<unknown> as Iterable<ReadonlyArray<SQLInputValue>>
-    for (const row of rows) visit(row)
+    for (const row of rows) if (visit(row) === false) return
   }
 
   /**

@@ -13,10 +13,12 @@ import {
   MAX_CALLS,
   MAX_FRAME_BYTES,
   NOT_TAKEN,
-  readFrame
+  readMessage
 } from "../../Protocol/Http/Channel.ts"
 import type { Visitor } from "../Http/Gate.ts"
 import type { Reply } from "../Http/Route.ts"
+import { hasTime } from "../Http/Turn.ts"
+import { LINE_UNREAD_BYTES, noRoom } from "../Http/Unread.ts"
 import {
   closeFor,
   GOING_AWAY,
@@ -51,6 +53,9 @@ export interface ChannelOptions {
 /** Answers that the client does not read gather here, until it is too much. */
 const MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 
+/** Of so many calls that read the answers are waited for a turn: they may be large, and are there only then. */
+const GETS_A_TURN = 16
+
 /** How long calls that were taken before their key ended may go on, milliseconds; those that wait end with the key. */
 const LAST_ANSWERS_MS = 30_000
 
@@ -63,27 +68,28 @@ export const channelRoute = (options: ChannelOptions): SocketRoute => ({
   open: (socket, call) => serve(socket, call, options)
 })
 
-const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: ChannelOptions): Hear => {
+const serve = (socket: WebSocket, { flow, request, visitor }: SocketCall, options: ChannelOptions): Hear => {
   const calls = new Map<string, Fiber.Fiber<Reply>>()
   let closing = false
   let isKeyEnded = false
   let hasLeft = false
-  const frames = new Frames((frame) => {
+  const outgoing = new Frames((frame) => {
     if (socket.readyState !== socket.OPEN) return
     if (socket.bufferedAmount > MAX_BUFFERED_BYTES) return socket.terminate()
     socket.send(frame)
+    flow.sent()
     leaveWhenDone()
   })
   const leaveWhenDone = (): void => {
     if (!closing || calls.size > 0) return
     closing = false
     hasLeft = true
-    frames.flush()
+    outgoing.flush()
     if (isKeyEnded) closeFor(socket, POLICY_VIOLATION, `the API key does not work any more: ${NOT_TAKEN}`)
     else socket.close(GOING_AWAY, `the server stops: ${NOT_TAKEN}`)
   }
   const respond = (id: string, { status, text = "" }: Reply): void =>
-    frames.add(encodeMessage(`${id} ${status}`, text))
+    outgoing.add(encodeMessage(`${id} ${status}`, text))
 
   const take = (words: ReadonlyArray<string>, body: string): boolean => {
     const [id, method, url] = words
@@ -103,8 +109,9 @@ const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: Cha
     fiber.addObserver((exit) => {
       calls.delete(id)
       // a call that was taken back has nobody who waits for its answer
-      if (Exit.isSuccess(exit)) respond(id, exit.value)
-      else leaveWhenDone()
+      if (!Exit.isSuccess(exit)) return leaveWhenDone()
+      const hasRoom = flow.hasRoomFor(exit.value.text?.length ?? 0)
+      respond(id, hasRoom ? exit.value : options.refuse(call, noRoom()))
     })
     return true
   }
@@ -128,16 +135,45 @@ const serve = (socket: WebSocket, { request, visitor }: SocketCall, options: Cha
     clearTimeout(lateness)
     for (const fiber of calls.values()) fiber.interruptUnsafe()
   })
-  return (data, isBinary) => {
-    if (hasLeft) return
-    let wellFormed = !isBinary
-    if (wellFormed) {
-      wellFormed =
-        readFrame(String(data), (words, text) => {
-          wellFormed &&= take(words, text)
-        }) && wellFormed
+
+  /** Frames whose messages were not all taken, and where the first of them goes on. */
+  const frames: Array<string> = []
+  let at = 0
+  let gets = 0
+  const malformed = (): void => {
+    frames.length = 0
+    socket.close(PROTOCOL_ERROR, "a frame is not well formed")
+  }
+  /** Takes messages as there is time, and as their answers are read. */
+  const takeAll = (): void => {
+    for (let frame = frames[0]; frame !== undefined; frame = frames[0]) {
+      if (at >= frame.length) {
+        frames.shift()
+        at = 0
+        continue
+      }
+      if (hasLeft || socket.readyState !== socket.OPEN) return
+      if (flow.isUnread || outgoing.length > LINE_UNREAD_BYTES) {
+        outgoing.flush()
+        flow.hold(takeAll)
+        if (flow.isUnread) return flow.whenRead(takeAll)
+      }
+      if (!hasTime() || gets === GETS_A_TURN) {
+        gets = 0
+        flow.hold(takeAll)
+        return void setImmediate(takeAll)
+      }
+      const message = readMessage(frame, at)
+      if (message === undefined || !take(message.words, message.text)) return malformed()
+      if (message.words[1] === "GET") gets++
+      at = message.end
     }
-    if (!wellFormed) socket.close(PROTOCOL_ERROR, "a frame is not well formed")
+    flow.release(takeAll)
+  }
+  return (data, isBinary) => {
+    if (isBinary) return malformed()
+    // the one before is being taken
+    if (frames.push(String(data)) === 1) takeAll()
   }
 }
 

@@ -28,8 +28,8 @@ export const subscriptionRoute = (
 ): SocketRoute => ({
   path: sockets.subscriptions,
   check: ({ visitor }) => visitor.caller.checkAction("subscription:read"),
-  open: (socket, { environment, visitor }) => {
-    const wire = wireOf(socket)
+  open: (socket, { environment, flow, visitor }) => {
+    const wire = wireOf(socket, (bytes) => flow.weigh(bytes))
     const checkAgain = engine.subscribe(environment, wire, {
       check: (pattern) => {
         visitor.caller.checkAlive()

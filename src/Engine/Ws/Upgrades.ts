@@ -12,6 +12,7 @@ import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts
 import type { Gate, Visitor } from "../Http/Gate.ts"
 import { lastWords } from "../Http/LastWords.ts"
 import { matchPath } from "../Http/Route.ts"
+import { Flow, type FlowOptions } from "./Flow.ts"
 
 /** A request for a WebSocket that has been accepted. */
 export interface SocketCall {
@@ -25,19 +26,23 @@ export interface SocketCall {
   readonly variables: { readonly [name: string]: string }
   readonly query: URLSearchParams
   readonly request: IncomingMessage
+  /** What comes and goes on the socket. */
+  readonly flow: Flow
 }
 
 export interface SocketRoute {
   readonly path: (typeof sockets)[SocketName]
   /** Bytes of one frame from the client; a larger one closes the connection with 1009. 1 MiB by default. */
   readonly maxFrameBytes?: number
+  /** Bytes that may wait to be read before nothing more is taken from the client; 1 MiB by default. */
+  readonly maxUnreadBytes?: number
   /** The route itself closes its sockets when the server stops, and when their key ends. */
   readonly leavesByItself?: boolean
   /**
    * Throws an `IronflowError` to refuse the request before the upgrade. It is asked again when what the key may do has changed,
    * and the socket is closed when it throws then.
    */
-  readonly check?: (call: SocketCall) => void
+  readonly check?: (call: Omit<SocketCall, "flow">) => void
   /**
    * Takes the open socket, and returns what takes its frames; without that nobody looks at them. A frame for which it throws
    * is the last one of its connection, which is told why.
@@ -54,6 +59,7 @@ export interface UpgradeOptions {
   readonly routes: ReadonlyArray<SocketRoute>
   /** Takes what was thrown because of a bug; `what` says where, as the start of a sentence. */
   readonly onBug: (what: string, cause: unknown) => void
+  readonly flow: FlowOptions
 }
 
 /** The code of a close frame that says: the server stops, come back later. */
@@ -82,12 +88,14 @@ interface Entrance {
 export class Upgrades {
   readonly #gate: Gate
   readonly #onBug: UpgradeOptions["onBug"]
+  readonly #flow: FlowOptions
   readonly #entrances: ReadonlyArray<Entrance>
   /** Those that have not answered the last ping. */
   #silent = new Set<WebSocket>()
 
-  constructor({ gate, onBug, routes }: UpgradeOptions) {
+  constructor({ flow, gate, onBug, routes }: UpgradeOptions) {
     this.#gate = gate
+    this.#flow = flow
     this.#onBug = onBug
     this.#entrances = routes.map((route) => ({
       route,
@@ -115,8 +123,9 @@ export class Upgrades {
         webSocket.on("pong", () => this.#silent.delete(webSocket))
         webSocket.on("close", () => this.#silent.delete(webSocket))
         webSocket.once("close", closeWithKey(webSocket, call, route))
+        const flow = new Flow(webSocket, socket, this.#flow, route.maxUnreadBytes)
         this.#guard(webSocket, route, () => {
-          const hear = route.open(webSocket, call)
+          const hear = route.open(webSocket, { ...call, flow })
           if (hear === undefined) return
           webSocket.on("message", (frame, isBinary) =>
             // a socket gives one buffer unless it was told otherwise
@@ -176,7 +185,7 @@ export class Upgrades {
     }
   }
 
-  #find(request: IncomingMessage): { readonly entrance: Entrance; readonly call: SocketCall } {
+  #find(request: IncomingMessage): { readonly entrance: Entrance; readonly call: Omit<SocketCall, "flow"> } {
     const url = request.url ?? "/"
     const mark = url.indexOf("?")
     const path = (mark === -1 ? url : url.slice(0, mark)).replace(/^\/{2,}/, "/")
@@ -199,7 +208,7 @@ export class Upgrades {
 /** Closes the socket as soon as its key ends, or may not have it any more; returns the way to stop that. */
 const closeWithKey = (
   socket: WebSocket,
-  call: SocketCall,
+  call: Omit<SocketCall, "flow">,
   { check, leavesByItself = false }: SocketRoute
 ): (() => void) =>
   call.visitor.caller.watch((ended) => {

@@ -16,6 +16,7 @@ import { sockets } from "../../Protocol/Http/Endpoints.ts"
 import { failureResponse } from "../../Protocol/Http/Failures.ts"
 import type { EngineService } from "../Engine.ts"
 import type { KvChange } from "../Store/Store.ts"
+import type { Flow } from "./Flow.ts"
 import type { SocketCall, SocketRoute } from "./Upgrades.ts"
 
 /** The watch ended with an error, which the frame before said. */
@@ -45,6 +46,7 @@ export const watchRoutes = (
       serve(
         fork,
         socket,
+        call.flow,
         engine.storedKeys(call.environment, bucket).watch({
           filter: call.query.get("key") ?? undefined,
           from: readFrom(call),
@@ -65,6 +67,7 @@ export const watchRoutes = (
       serve(
         fork,
         socket,
+        call.flow,
         engine.config(call.environment).watch(call.variables.name ?? "", {
           onOpen: hello(socket, call),
           ...(from === undefined ? {} : { fromRevision: from })
@@ -82,7 +85,7 @@ export const watchRoutes = (
   }
 ]
 
-const readFrom = ({ query }: SocketCall): number | undefined => {
+const readFrom = ({ query }: Pick<SocketCall, "query">): number | undefined => {
   const text = query.get("revision")
   if (text === null || text === "" || text === "now") return undefined
   if (!/^\d{1,16}$/.test(text)) {
@@ -114,12 +117,13 @@ const keyFrame = (bucket: string, { key, value, revision, operation, createdAt }
 const serve = <A>(
   fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>,
   socket: WebSocket,
+  flow: Flow,
   changes: Stream.Stream<A, IronflowError>,
   encode: (change: A) => object
 ): void => {
   let alive = true
   socket.on("pong", () => (alive = true))
-  const watching = Stream.runForEach(changes, (change) => send(socket, encode(change))).pipe(
+  const watching = Stream.runForEach(changes, (change) => send(socket, flow, encode(change))).pipe(
     Effect.catch((error) => (error === slow ? Effect.void : refuse(socket, error)))
   )
   const pinging = Effect.forever(
@@ -138,10 +142,11 @@ const serve = <A>(
 
 const slow = new ValidationError("The watcher does not read")
 
-const send = (socket: WebSocket, frame: object): Effect.Effect<void, IronflowError> =>
+const send = (socket: WebSocket, flow: Flow, frame: object): Effect.Effect<void, IronflowError> =>
   Effect.callback<void>((resume) => {
     // an error closes the socket, and that ends the watch
     socket.send(JSON.stringify(frame), () => resume(Effect.void))
+    flow.sent()
   }).pipe(
     Effect.timeoutOrElse({
       duration: SEND_MS,

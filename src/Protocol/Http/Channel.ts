@@ -41,19 +41,34 @@ export const MAX_FRAME_BYTES = 3 * (MAX_TEXT + FRAME_TEXT) + 64 * 1024
 
 export const encodeMessage = (words: string, text: string): string => `${words} ${text.length}\n${text}`
 
+export interface Message {
+  readonly words: ReadonlyArray<string>
+  readonly text: string
+  /** Where the next one begins. */
+  readonly end: number
+}
+
+/** The message that begins at `at` of a frame: the words before the length, and the text; `undefined` when there is none. */
+export const readMessage = (frame: string, at: number): Message | undefined => {
+  const start = frame.indexOf("\n", at)
+  if (start === -1) return undefined
+  const words = frame.slice(at, start).split(" ")
+  const length = Number(words.pop())
+  const end = start + 1 + length
+  if (!Number.isSafeInteger(length) || length < 0 || end > frame.length) return undefined
+  return { words, text: frame.slice(start + 1, end), end }
+}
+
 /** Calls `each` with the words before the length, and the text, of every message. Returns whether the frame was well formed. */
 export const readFrame = (
   frame: string,
   each: (words: ReadonlyArray<string>, text: string) => void
 ): boolean => {
   for (let at = 0; at < frame.length;) {
-    const end = frame.indexOf("\n", at)
-    if (end === -1) return false
-    const words = frame.slice(at, end).split(" ")
-    const length = Number(words.pop())
-    if (!Number.isSafeInteger(length) || length < 0 || end + 1 + length > frame.length) return false
-    each(words, frame.slice(end + 1, end + 1 + length))
-    at = end + 1 + length
+    const message = readMessage(frame, at)
+    if (message === undefined) return false
+    each(message.words, message.text)
+    at = message.end
   }
   return true
 }
@@ -67,6 +82,11 @@ export class Frames {
 
   constructor(send: (frame: string) => void) {
     this.#send = send
+  }
+
+  /** What waits, in UTF-16 code units. */
+  get length(): number {
+    return this.#length
   }
 
   add(message: string): void {

@@ -93,6 +93,7 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
   ["TOO_MANY_CALLS", kinds.tooMany],
   ["CLOSING", kinds.unavailable],
   ["MESSAGE_DAMAGED", kinds.unavailable],
+  ["SERVER_BUSY", kinds.unavailable],
   ["STORE_CORRUPT", kinds.damaged],
   ["BUCKET_NOT_FOUND", kinds.notFound],
   ["KEY_NOT_FOUND", kinds.notFound],

@@ -5,11 +5,11 @@
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import fs from "node:fs"
-import http from "node:http"
 import path from "node:path"
 import process from "node:process"
 import { setTimeout as delay } from "node:timers/promises"
 import { createClient, createFunction, createWorker } from "@ironflow/node"
+import { Vitals } from "./Vitals.ts"
 import type { Bounds, FromWatcher, Report, WatcherOptions } from "./Watched.ts"
 
 const options = JSON.parse(process.argv[2] ?? "") as WatcherOptions
@@ -30,25 +30,19 @@ class Watched {
   healthMs = 0
   rssMb = 0
   loopMs = 0
-  readonly #waits: Array<{ readonly at: number; readonly waited: number }> = []
+  readonly #vitals: Vitals
 
   constructor(name: string, args: ReadonlyArray<string>, env: NodeJS.ProcessEnv) {
     this.name = name
     this.#bounds = bounds
     this.#loopFile = path.join(folder, `${name}.loop`)
     const loop = path.join(import.meta.dirname, "loop.ts")
-    // the young generation that Node gives itself depends on the memory of the machine: more than 100 MB on a large one
     this.child = spawn(
       process.execPath,
-      [
-        "--max-semi-space-size=16",
-        "--disable-warning=ExperimentalWarning",
-        `--import=${loop}`,
-        "--conditions=@ironflow/source",
-        ...args
-      ],
+      ["--disable-warning=ExperimentalWarning", `--import=${loop}`, "--conditions=@ironflow/source", ...args],
       { cwd: folder, stdio: ["ignore", "pipe", "pipe"], env: { ...env, FUZZ_LOOP_FILE: this.#loopFile } }
     )
+    this.#vitals = new Vitals(this.child.pid ?? 0)
     const hear = (chunk: Buffer): void => {
       this.output = (this.output + String(chunk)).slice(-200_000)
       if (this.output.includes("because of a bug"))
@@ -71,44 +65,18 @@ class Watched {
     }
   }
 
-  /** How long it has waited for a processor in the last so many milliseconds: that is the machine's fault. */
-  #starved(lastMs: number): number {
-    const now = performance.now()
-    const waited = read(`/proc/${this.child.pid}/schedstat`, (text) => Number(text.split(" ")[1]) / 1e6)
-    this.#waits.push({ at: now, waited })
-    while (this.#waits.length > 2 && now - (this.#waits[1]?.at ?? now) > 60_000) this.#waits.shift()
-    const before = this.#waits.findLast(({ at }) => at <= now - lastMs) ?? this.#waits[0]
-    return waited - (before?.waited ?? waited)
-  }
-
   async look(url: string): Promise<void> {
-    this.#starved(0)
-    const begun = performance.now()
-    // a delay of this process would look like one of the other
-    let last = begun
-    let own = 0
-    const ticks = setInterval(() => {
-      own += Math.max(0, performance.now() - last - 30)
-      last = performance.now()
-    }, 10)
-    const answer = await health(url, bounds.healthMs * 10).finally(() => clearInterval(ticks))
-    const all = performance.now() - begun
-    const took = all - own - this.#starved(all)
-    this.healthMs = Math.max(this.healthMs, took)
+    const { answer, rssMb, tookMs } = await this.#vitals.look(url, bounds.healthMs * 10)
+    this.healthMs = Math.max(this.healthMs, tookMs)
     if (answer !== 200)
-      return this.broken(`answers its health check with ${answer}, after ${Math.round(took)} ms`)
-    if (took > this.#bounds.healthMs) this.broken(`took ${Math.round(took)} ms for its health check`)
-
-    const rssMb = read(
-      `/proc/${this.child.pid}/status`,
-      (text) => Number(/VmRSS:\s+(\d+)/.exec(text)?.[1] ?? 0) / 1024
-    )
+      return this.broken(`answers its health check with ${answer}, after ${Math.round(tookMs)} ms`)
+    if (tookMs > this.#bounds.healthMs) this.broken(`took ${Math.round(tookMs)} ms for its health check`)
     this.rssMb = Math.max(this.rssMb, rssMb)
     if (rssMb > this.#bounds.rssMb) this.broken(`has ${Math.round(rssMb)} MB in memory`)
     const bytes = fs.existsSync(this.#loopFile) ? fs.readFileSync(this.#loopFile) : Buffer.alloc(8)
     const delayMs = bytes.length === 8 ? bytes.readDoubleLE() : 0
     // it says what was longest in a quarter of a second, which ended up to another quarter ago
-    const loopMs = delayMs - this.#starved(delayMs + 600)
+    const loopMs = delayMs - this.#vitals.starved(delayMs + 600)
     this.loopMs = Math.max(this.loopMs, loopMs)
     if (loopMs > this.#bounds.loopMs) this.broken(`did nothing else for ${Math.round(loopMs)} ms`)
   }
@@ -121,26 +89,6 @@ class Watched {
     }
   }
 }
-
-/** 0 when the process or the whole of `/proc` is not there. */
-const read = (file: string, get: (text: string) => number): number => {
-  try {
-    return get(fs.readFileSync(file, "utf8"))
-  } catch {
-    return 0
-  }
-}
-
-/** On a connection of its own, as a stranger asks. */
-const health = (url: string, timeout: number): Promise<number | string> =>
-  new Promise((resolve) => {
-    const request = http.get(`${url}/health`, { agent: false, timeout }, (response) => {
-      response.resume().once("end", () => resolve(response.statusCode ?? 0))
-      response.once("error", (error) => resolve(error.message))
-    })
-    request.once("timeout", () => request.destroy(new Error(`nothing for ${timeout} ms`)))
-    request.once("error", (error) => resolve(error.message))
-  })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Life

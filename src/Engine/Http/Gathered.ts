@@ -1,0 +1,48 @@
+/**
+ * Bytes that come in pieces, as one. Small pieces are copied together as they come: one may be of a single byte, and as an object of
+ * its own it would cost a hundred times as much.
+ */
+const BLOCK = 64 * 1024
+const SMALL = 4 * 1024
+
+export class Gathered {
+  readonly #blocks: Array<Buffer> = []
+  /** What is written to, which is the last block. */
+  #open: Buffer | undefined
+  #used = 0
+  #length = 0
+
+  get length(): number {
+    return this.#length
+  }
+
+  add(piece: Buffer): void {
+    this.#length += piece.length
+    // most come in one piece, which needs no copy
+    if (piece.length > SMALL || this.#length === piece.length) {
+      this.#close()
+      this.#blocks.push(piece)
+      return
+    }
+    if (this.#open === undefined || this.#used + piece.length > BLOCK) {
+      this.#close()
+      this.#open = Buffer.allocUnsafeSlow(BLOCK)
+      this.#used = 0
+      this.#blocks.push(this.#open)
+    }
+    this.#used += piece.copy(this.#open, this.#used)
+  }
+
+  /** All of it. */
+  get bytes(): Buffer {
+    this.#close()
+    if (this.#blocks.length !== 1) this.#blocks.splice(0, Infinity, Buffer.concat(this.#blocks, this.#length))
+    return this.#blocks[0]!
+  }
+
+  #close(): void {
+    if (this.#open === undefined) return
+    this.#blocks[this.#blocks.length - 1] = this.#open.subarray(0, this.#used)
+    this.#open = undefined
+  }
+}

@@ -1,0 +1,116 @@
+/** A real `ironflow serve` for one test, and a process that looks at it and works with it meanwhile. */
+import { type ChildProcess, fork } from "node:child_process"
+import fs from "node:fs"
+import path from "node:path"
+import { assert } from "vitest"
+import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
+import { RawSocket } from "../wire/RawSocket.ts"
+
+/** The worst that was seen. */
+export interface Seen {
+  readonly healthMs: number
+  readonly rssMb: number
+  /** Calls of a client that nobody presses. */
+  readonly calls: number
+  readonly callMs: number
+  readonly problems: ReadonlyArray<string>
+}
+
+export class Pressed implements AsyncDisposable {
+  readonly port: number
+  readonly url: string
+  readonly server: Running
+  readonly #terminal: Terminal
+  readonly #witness: ChildProcess
+  readonly #sockets: Array<RawSocket> = []
+
+  private constructor(port: number, server: Running, terminal: Terminal, witness: ChildProcess) {
+    this.port = port
+    this.url = `http://127.0.0.1:${port}`
+    this.server = server
+    this.#terminal = terminal
+    this.#witness = witness
+  }
+
+  static async start(): Promise<Pressed> {
+    const terminal = new Terminal()
+    const port = await freePort()
+    const server = terminal.start(["serve", "--port", String(port)])
+    await server.until(`Ironflow listens at http://127.0.0.1:${port}`)
+    const witness = fork(
+      path.join(import.meta.dirname, "witness.ts"),
+      [`http://127.0.0.1:${port}`, String(server.pid)],
+      { execArgv: ["--conditions=@ironflow/source", "--disable-warning=ExperimentalWarning"] }
+    )
+    await new Promise((resolve) => witness.once("message", resolve))
+    return new Pressed(port, server, terminal, witness)
+  }
+
+  /** A connection that reads nothing of what comes. */
+  async deaf(): Promise<RawSocket> {
+    const socket = await this.connect()
+    socket.socket.pause()
+    return socket
+  }
+
+  async connect(): Promise<RawSocket> {
+    const socket = await RawSocket.open(this.port)
+    this.#sockets.push(socket)
+    return socket
+  }
+
+  /** Many of them at once. */
+  many(count: number, open: () => Promise<RawSocket> = () => this.connect()): Promise<Array<RawSocket>> {
+    return Promise.all(Array.from({ length: count }, open))
+  }
+
+  /** Whether the server still has the other end of a connection, which hears of its end only when it reads. */
+  has({ socket }: RawSocket): boolean {
+    const end = (port = 0): string => `:${port.toString(16).toUpperCase().padStart(4, "0")} `
+    return fs
+      .readFileSync("/proc/net/tcp", "utf8")
+      .split("\n")
+      .some(
+        (line) =>
+          line.includes(`${end(this.port)}`) &&
+          line.indexOf(end(this.port)) < line.indexOf(end(socket.localPort))
+      )
+  }
+
+  /** Waits until somebody has looked at the server so many times more. */
+  async meanwhile(looks = 40): Promise<void> {
+    let left = looks
+    await new Promise<void>((resolve) => {
+      const look = (): void => {
+        if (--left > 0) return
+        this.#witness.off("message", look)
+        resolve()
+      }
+      this.#witness.on("message", look)
+    })
+  }
+
+  /** What was seen until now; fails unless the server is quick and small, and its client has been served. */
+  async withstood(): Promise<Seen> {
+    const seen = await new Promise<Seen>((resolve) => {
+      this.#witness.on("message", (message) => {
+        if (typeof message === "object") resolve(message as Seen)
+      })
+      this.#witness.send("end")
+    })
+    const shown = JSON.stringify(seen)
+    assert.deepStrictEqual(seen.problems, [], shown)
+    assert.isAtMost(seen.healthMs, 1000, shown)
+    assert.isAtMost(seen.rssMb, 300, shown)
+    assert.isAbove(seen.calls, 0, shown)
+    assert.isAtMost(seen.callMs, 5000, shown)
+    assert.notInclude(this.server.output(), "because of a bug")
+    return seen
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets) socket[Symbol.dispose]()
+    this.#witness.kill("SIGKILL")
+    await this.#terminal[Symbol.asyncDispose]()
+  }
+}

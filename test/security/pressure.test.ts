@@ -1,0 +1,280 @@
+/**
+ * Whoever sends more than can be worked on, or reads nothing of what comes, costs the server bounded time and memory: another
+ * process looks at a real one meanwhile, and goes on as its client.
+ */
+import http2 from "node:http2"
+import { assert, describe, it } from "vitest"
+import { send } from "../wire/RawClient.ts"
+import type { RawSocket } from "../wire/RawSocket.ts"
+import { hpack, http2Frame, PREFACE } from "./Http2Frames.ts"
+import { Pressed } from "./Pressed.ts"
+
+const MB = 1024 * 1024
+
+/** Sends, and does not wait until it is taken. */
+const push = (socket: RawSocket, bytes: Uint8Array | string): void => void socket.socket.write(bytes)
+
+const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`
+
+const half = (length: number): string =>
+  "POST /ironflow.v1.IronflowService/Trigger HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n" +
+  `Content-Length: ${length}\r\n\r\n`
+
+describe("requests on one connection", () => {
+  it("whose large answers nobody reads hold up nobody else", async () => {
+    await using pressed = await Pressed.start()
+    const socket = await pressed.deaf()
+    push(socket, get("/openapi.json").repeat(1000))
+
+    await pressed.meanwhile()
+    await pressed.withstood()
+  }, 60_000)
+
+  it("that come by the thousand on each of many are worked on a few at a time", async () => {
+    await using pressed = await Pressed.start()
+    for (const socket of await pressed.many(20, () => pressed.deaf()))
+      push(socket, get("/health").repeat(5000))
+
+    await pressed.meanwhile()
+    await pressed.withstood()
+  }, 60_000)
+
+  it("are all answered, in order, when somebody reads", async () => {
+    await using pressed = await Pressed.start()
+    const socket = await pressed.connect()
+    const bodies = Array.from({ length: 200 }, (_, i) => JSON.stringify({ event: `order.n${i}`, data: {} }))
+    push(socket, bodies.map((body, i) => half(body.length) + body + get(`/nothing/${i}`)).join(""))
+    push(socket, "GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+
+    const text = await socket.all()
+    assert.lengthOf(text.match(/HTTP\/1\.1 200 OK/g) ?? [], 201)
+    assert.deepStrictEqual(
+      [...text.matchAll(/"error":"There is nothing at GET \/nothing\/(\d+)"/g)].map(([, i]) => Number(i)),
+      bodies.map((_, i) => i)
+    )
+  }, 60_000)
+
+  it("whose answers were asked for and not read end with the connection after half a minute", async () => {
+    await using pressed = await Pressed.start()
+    const socket = await pressed.deaf()
+    push(socket, get("/openapi.json").repeat(1000))
+
+    while (pressed.has(socket)) await pressed.meanwhile(1)
+    await pressed.withstood()
+  }, 90_000)
+})
+
+describe("bodies that are half sent", () => {
+  it("take a share of memory that is bounded for all of them", async () => {
+    await using pressed = await Pressed.start()
+    const body = Buffer.alloc(4 * MB - 1000, 32)
+    for (const socket of await pressed.many(100)) {
+      push(socket, half(4 * MB))
+      push(socket, body)
+    }
+
+    await pressed.meanwhile(150)
+    await pressed.withstood()
+  }, 60_000)
+
+  it("over HTTP/2 take no more", async () => {
+    await using pressed = await Pressed.start()
+    const sessions = Array.from({ length: 4 }, () => http2.connect(pressed.url))
+    const body = Buffer.alloc(4 * MB - 1000, 32)
+    for (const session of sessions) {
+      session.on("error", () => undefined)
+      for (let i = 0; i < 100; i++) {
+        const stream = session.request({
+          ":method": "POST",
+          ":path": "/ironflow.v1.IronflowService/Trigger",
+          "content-type": "application/json"
+        })
+        stream.on("error", () => undefined)
+        stream.write(body)
+      }
+    }
+
+    await pressed.meanwhile(150)
+    for (const session of sessions) session.destroy()
+    await pressed.withstood()
+  }, 60_000)
+
+  it("in chunks of one byte take no more than their bytes", async () => {
+    await using pressed = await Pressed.start()
+    const chunks = "1\r\n \r\n".repeat(300_000)
+    for (const socket of await pressed.many(5)) {
+      push(
+        socket,
+        "POST /ironflow.v1.IronflowService/Trigger HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n" +
+          "Transfer-Encoding: chunked\r\n\r\n"
+      )
+      for (let i = 0; i < 10; i++) push(socket, chunks)
+    }
+
+    await pressed.meanwhile(20)
+    await pressed.withstood()
+  }, 60_000)
+})
+
+describe("bodies that come whole", () => {
+  it("at the same time are taken as there is room", async () => {
+    await using pressed = await Pressed.start()
+    const text = JSON.stringify({ event: "order.placed", data: { note: "x".repeat(MB - 5000) } })
+    const statuses = await Promise.all(
+      Array.from({ length: 100 }, async () => {
+        const { status } = await send(pressed.url, "POST", "/ironflow.v1.IronflowService/Trigger", text)
+        return status
+      })
+    )
+
+    assert.deepStrictEqual(new Set(statuses), new Set([200]))
+    await pressed.withstood()
+  }, 60_000)
+})
+
+describe("HTTP/2", () => {
+  const request = (stream: number, path = "/health"): Buffer =>
+    http2Frame(
+      1,
+      5,
+      stream,
+      hpack([
+        [":method", "GET"],
+        [":path", path],
+        [":scheme", "http"],
+        [":authority", "127.0.0.1"]
+      ])
+    )
+  const begin = Buffer.concat([PREFACE, http2Frame(4, 0, 0, Buffer.alloc(0))])
+  /** A window of nothing for each stream. */
+  const closed = Buffer.concat([PREFACE, http2Frame(4, 0, 0, Buffer.from([0, 4, 0, 0, 0, 0]))])
+
+  it("ends a connection whose requests are taken back by the thousand", async () => {
+    await using pressed = await Pressed.start()
+    for (const socket of await pressed.many(10)) {
+      push(socket, begin)
+      const frames = Array.from({ length: 20_000 }, (_, i) =>
+        Buffer.concat([request(2 * i + 1), http2Frame(3, 0, 2 * i + 1, Buffer.from([0, 0, 0, 8]))])
+      )
+      push(socket, Buffer.concat(frames))
+    }
+
+    await pressed.meanwhile()
+    await pressed.withstood()
+  }, 60_000)
+
+  it("keeps few answers for whoever has no window for them", async () => {
+    await using pressed = await Pressed.start()
+    for (const socket of await pressed.many(10)) {
+      push(socket, closed)
+      push(socket, Buffer.concat(Array.from({ length: 100 }, (_, i) => request(2 * i + 1, "/openapi.json"))))
+    }
+
+    await pressed.meanwhile(100)
+    await pressed.withstood()
+  }, 60_000)
+
+  it.each([
+    ["pings", http2Frame(6, 0, 0, Buffer.alloc(8))],
+    ["settings", http2Frame(4, 0, 0, Buffer.from([0, 4, 0, 0, 255, 255]))],
+    ["priorities", http2Frame(2, 0, 1, Buffer.from([0, 0, 0, 3, 1]))],
+    ["empty continuations", Buffer.concat([http2Frame(9, 0, 1, Buffer.alloc(0))])]
+  ])(
+    "stands a flood of %s",
+    async (kind, frame) => {
+      await using pressed = await Pressed.start()
+      for (const socket of await pressed.many(10)) {
+        push(socket, begin)
+        if (kind === "empty continuations") push(socket, http2Frame(1, 0, 1, hpack([[":method", "GET"]])))
+        push(socket, Buffer.concat(Array.from({ length: 100_000 }, () => frame)))
+      }
+
+      await pressed.meanwhile()
+      await pressed.withstood()
+    },
+    60_000
+  )
+})
+
+describe("a WebSocket", () => {
+  const upgrade = (path: string): string =>
+    `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+  /** A frame of a client, masked with nothing. */
+  const frame = (opcode: number, payload: Buffer, length = payload.length): Buffer => {
+    const size = Buffer.alloc(length < 126 ? 1 : length < 65_536 ? 3 : 9)
+    size[0] = 128 + (length < 126 ? length : length < 65_536 ? 126 : 127)
+    if (size.length === 3) size.writeUInt16BE(length, 1)
+    if (size.length === 9) size.writeBigUInt64BE(BigInt(length), 1)
+    return Buffer.concat([Buffer.from([128 + opcode]), size, Buffer.alloc(4), payload])
+  }
+  const text = (message: string): Buffer => frame(1, Buffer.from(message))
+
+  it.each([
+    ["/ws", "pings", frame(9, Buffer.alloc(100, 65))],
+    ["/ws", "frames that are refused", text('{"type":"unsubscribe","subscriptionId":"none"}')],
+    ["/ws", "subscriptions", text('{"type":"subscribe","subscription":{"pattern":"events:a"}}')],
+    ["/api/v1/channel", "pings", frame(9, Buffer.alloc(100, 65))],
+    ["/api/v1/channel", "calls in frames", text("1 GET /health 0\n")]
+  ])(
+    "at %s that gets a flood of %s and is not read holds up nobody else",
+    async (path, _what, one) => {
+      await using pressed = await Pressed.start()
+      const flood = Buffer.concat(Array.from({ length: 50_000 }, () => one))
+      for (const socket of await pressed.many(10, () => pressed.deaf())) {
+        push(socket, upgrade(path))
+        push(socket, flood)
+      }
+
+      await pressed.meanwhile()
+      await pressed.withstood()
+    },
+    60_000
+  )
+
+  it("takes the calls of one large frame as there is time, and as their answers are read", async () => {
+    await using pressed = await Pressed.start()
+    const calls = Array.from({ length: 20_000 }, (_, i) => `${i} GET /openapi.json 0\n`).join("")
+    for (const socket of await pressed.many(10, () => pressed.deaf())) {
+      push(socket, upgrade("/api/v1/channel"))
+      push(socket, text(calls))
+    }
+
+    await pressed.meanwhile()
+    await pressed.withstood()
+  }, 60_000)
+
+  it("with half of a large frame takes a share of memory that is bounded for all of them", async () => {
+    await using pressed = await Pressed.start()
+    const part = Buffer.alloc(12 * MB, 32)
+    for (const socket of await pressed.many(40)) {
+      push(socket, upgrade("/rpc/worker"))
+      push(socket, frame(1, part, 14 * MB))
+    }
+
+    await pressed.meanwhile(150)
+    await pressed.withstood()
+  }, 60_000)
+
+  it("of a subscriber or a watcher that reads nothing costs what the docs say", async () => {
+    await using pressed = await Pressed.start()
+    const { url } = pressed
+    await send(url, "POST", "/api/v1/kv/buckets", { name: "carts" })
+    for (const socket of await pressed.many(10, () => pressed.deaf())) {
+      push(socket, upgrade("/ws"))
+      push(socket, text('{"type":"subscribe","subscription":{"pattern":"events:order.*"}}'))
+    }
+    for (const socket of await pressed.many(10, () => pressed.deaf())) {
+      push(socket, upgrade("/api/v1/kv/buckets/carts/watch"))
+    }
+    const note = "x".repeat(MB - 5000)
+    for (let i = 0; i < 30; i++) {
+      const put = await send(url, "PUT", `/api/v1/kv/buckets/carts/keys/${i}`, JSON.stringify(note))
+      assert.strictEqual(put.status, 200, put.text)
+      const body = { event: "order.placed", data: { note } }
+      await send(url, "POST", "/ironflow.v1.IronflowService/Trigger", body)
+    }
+
+    await pressed.withstood()
+  }, 60_000)
+})
