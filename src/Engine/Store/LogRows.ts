@@ -2,7 +2,7 @@
 import type { SQLInputValue } from "node:sqlite"
 import { compilePattern, isPattern } from "../../Pattern.ts"
 import { LogKind } from "./Events.ts"
-import type { LogBackQuery, LogEntry, LogEntryKind, LogPage, LogQuery } from "./Store.ts"
+import type { LogBackPage, LogBackQuery, LogEntry, LogEntryKind, LogPage, LogQuery } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
 export const COLUMNS =
@@ -48,6 +48,7 @@ export const readLog = (tx: Transaction, query: LogQuery): LogPage => {
  */
 const forward = `SELECT ${COLUMNS}, environment FROM events NOT INDEXED WHERE position > ? ORDER BY position LIMIT ?`
 const backward = `SELECT ${COLUMNS}, environment FROM events NOT INDEXED WHERE position < ? ORDER BY position DESC LIMIT ?`
+const backwardByName = `SELECT ${COLUMNS}, environment FROM events WHERE environment = ? AND kind = ? AND name = ? AND position < ? ORDER BY position DESC LIMIT ?`
 
 /** A page ends with the entry with which it has data of so many characters: all of a page is in memory at once. */
 const PAGE_LENGTH = 2 * 1024 * 1024
@@ -56,31 +57,31 @@ const PAGE_LENGTH = 2 * 1024 * 1024
 const SPARSE = 4
 
 /** Reads the log backwards, newest first. */
-export const readLogBack = (tx: Transaction, query: LogBackQuery): LogPage => {
+export const readLogBack = (tx: Transaction, query: LogBackQuery): LogBackPage => {
   const environment = tx.findEnvironment(query.environment)
-  if (environment === undefined) return { entries: [], position: 0, atEnd: true }
-  const { kind, limit } = query
-  const name = nameOf(query)
-  const rows =
-    kind !== undefined && name !== undefined
-      ? tx.all(
-          `SELECT ${COLUMNS}, environment FROM events WHERE environment = ? AND kind = ? AND name = ? AND position < ? ORDER BY position DESC LIMIT ?`,
-          environment,
-          LogKind[kind],
-          name,
-          query.before,
-          limit
-        )
-      : tx.all(backward, query.before, limit)
+  if (environment === undefined) return { entries: [], position: 0, atEnd: true, rows: 0 }
+  const { before, kind, limit } = query
+  const name = kind === undefined ? undefined : nameOf(query)
   const accepts = query.patterns === undefined ? () => true : anyOf(query.patterns)
-  return {
-    entries: rows
-      .filter((row) => row.environment === environment)
-      .map(toEntry)
-      .filter((entry) => (kind === undefined || entry.kind === kind) && accepts(entry.name)),
-    position: Number(rows.at(-1)?.position ?? 0),
-    atEnd: rows.length < limit
-  }
+  const entries: Array<LogEntry> = []
+  let position = before
+  let count = 0
+  let length = 0
+  const [rows, values] =
+    kind !== undefined && name !== undefined
+      ? ([backwardByName, [environment, LogKind[kind], name, before, limit]] as const)
+      : ([backward, [before, limit]] as const)
+  tx.each(rows, [...values], (row) => {
+    position = Number(row[POSITION])
+    count++
+    if (row[ENVIRONMENT] !== environment || (kind !== undefined && row[KIND] !== LogKind[kind])) return true
+    if (!accepts(String(row[NAME]))) return true
+    const entry = entryOf(row)
+    entries.push(entry)
+    length += entry.data.length
+    return length < PAGE_LENGTH
+  })
+  return { entries, position, atEnd: length < PAGE_LENGTH && count < limit, rows: count }
 }
 
 /** Rows of a kind after a position whose names fit a pattern, counted name by name, which the index makes cheap. */

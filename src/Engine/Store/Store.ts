@@ -337,6 +337,11 @@ export interface LogBackQuery extends Omit<LogQuery, "after"> {
   readonly before: number
 }
 
+export interface LogBackPage extends LogPage {
+  /** How many rows were looked at. */
+  readonly rows: number
+}
+
 export interface LogEntry {
   readonly position: number
   readonly kind: LogEntryKind
@@ -714,7 +719,7 @@ export interface StoreService {
   /** Position of the newest row of the log, whatever its environment; 0 when it is empty. */
   readonly endOfLog: () => Effect.Effect<number, StoreError>
   /** Reads the log backwards. `position` is where the next call begins. */
-  readonly readLogBack: (query: LogBackQuery) => Effect.Effect<LogPage, StoreError>
+  readonly readLogBack: (query: LogBackQuery) => Effect.Effect<LogBackPage, StoreError>
 
   /** Topics that hold messages or have held some, by name. */
   readonly listTopics: (environment: string) => Effect.Effect<ReadonlyArray<TopicRow>, StoreError>

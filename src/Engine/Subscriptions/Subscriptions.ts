@@ -205,7 +205,7 @@ export class Subscriptions {
     return Effect.gen(function* () {
       let before = end + 1
       let found = 0
-      for (let rows = 0; rows < REPLAY_ROWS; rows += PAGE) {
+      for (let rows = 0; rows < REPLAY_ROWS;) {
         const page = yield* store.readLogBack({
           environment,
           before,
@@ -222,6 +222,7 @@ export class Subscriptions {
         }
         if (page.atEnd) return 0
         before = page.position
+        rows += page.rows
         // long logs are read in turns with everybody else
         yield* Effect.yieldNow
       }
