@@ -25,9 +25,13 @@ import type { EventDefinition, IronflowEvent } from "../Event.ts"
 import type { EffectFunction, RunInfo } from "../Function.ts"
 import { decodeJson } from "../Json.ts"
 import { checkName } from "../Limits.ts"
+import { checkKeys } from "../OptionKeys.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
 import { createSecretsClient } from "../Secrets.ts"
 import {
+  effectRunKeys,
+  invokeKeys,
+  waitKeys,
   type AnyBranch,
   type EffectEventFilter,
   type EffectInvokeOptions,
@@ -379,6 +383,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
         name,
         (checked, receive, callersContext) => {
           if (!Effect.isEffect(effect)) throw new ValidationError(`Step "${checked}" needs an effect to run`)
+          checkKeys(options, effectRunKeys, `Step "${checked}"`)
           const timeout =
             options.timeout === undefined
               ? undefined
@@ -414,6 +419,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
             throw new ValidationError(`Step "${checked}" needs a function from its transaction to an effect`)
           }
           checkTransactions(turn, checked)
+          checkKeys(options, effectRunKeys, `Step "${checked}"`)
           const timeout =
             options.timeout === undefined
               ? undefined
@@ -473,8 +479,9 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
       return ask(
         "step name",
         name,
-        (checked, receive) => ({
-          call: waitCall(
+        (checked, receive) => {
+          checkKeys(filter, waitKeys, `Step "${checked}"`)
+          const call = waitCall(
             scope,
             checked,
             {
@@ -487,7 +494,8 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
             },
             receive
           )
-        }),
+          return { call }
+        },
         (value): Effect.Effect<IronflowEvent<T>, ValidationError> => {
           const event = readEvent(turn, value)
           return definition?.schema === undefined
@@ -506,6 +514,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
         "id of the invoked function",
         idOf(target),
         (functionId, receive) => {
+          checkKeys(options, invokeKeys, `Step "${functionId}"`)
           const timeoutMs =
             options?.timeout === undefined
               ? defaultInvokeMs

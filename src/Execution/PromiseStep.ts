@@ -7,19 +7,23 @@ import type { IronflowEvent } from "../Event.ts"
 import type { IronflowFunction, RunInfo } from "../Function.ts"
 import { decodeJson } from "../Json.ts"
 import { checkName } from "../Limits.ts"
+import { checkKeys } from "../OptionKeys.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
 import { createSecretsClient } from "../Secrets.ts"
 import { validate } from "../StandardSchema.ts"
-import type {
-  EventFilter,
-  Invokable,
-  InvokeOptions,
-  ParallelOptions,
-  StepClient,
-  StepRunContext,
-  StepRunOptions,
-  Tx,
-  TxResult
+import {
+  invokeKeys,
+  runKeys,
+  waitKeys,
+  type EventFilter,
+  type Invokable,
+  type InvokeOptions,
+  type ParallelOptions,
+  type StepClient,
+  type StepRunContext,
+  type StepRunOptions,
+  type Tx,
+  type TxResult
 } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
 import { type BranchExit, runBranches } from "./Branches.ts"
@@ -216,6 +220,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         "step name",
         name,
         (checked, receive) => {
+          checkKeys(options, runKeys, `Step "${checked}"`)
           const timeout =
             options?.timeout === undefined
               ? undefined
@@ -245,6 +250,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         name,
         (checked, receive) => {
           checkTransactions(turn, checked)
+          checkKeys(options, runKeys, `Step "${checked}"`)
           const timeout =
             options?.timeout === undefined
               ? undefined
@@ -290,8 +296,9 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         waitForEvent,
         "step name",
         name,
-        (checked, receive) =>
-          waitCall(
+        (checked, receive) => {
+          checkKeys(filter, waitKeys, `Step "${checked}"`)
+          return waitCall(
             scope,
             checked,
             {
@@ -303,7 +310,8 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
                   : positiveDuration(filter.timeout, `timeout of step "${checked}"`)
             },
             receive
-          ),
+          )
+        },
         (value) => {
           const event = readEvent(turn, value)
           return definition?.schema === undefined
@@ -326,6 +334,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         "id of the invoked function",
         idOf(target),
         (functionId, receive) => {
+          checkKeys(options, invokeKeys, `Step "${functionId}"`)
           const timeoutMs =
             options?.timeout === undefined
               ? defaultInvokeMs
