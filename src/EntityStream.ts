@@ -6,7 +6,6 @@ import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { checkEventName } from "./Event.ts"
 import { byteLength, encodeJson, isObject } from "./Json.ts"
 import { checkIdempotencyKey, checkName, checkSize, eventBytes, writeBytes, writesAtOnce } from "./Limits.ts"
-import type { Keys } from "./OptionKeys.ts"
 import { show } from "./Show.ts"
 
 /** What an append expects of its stream: a version, or that there is none yet, or that there is one. */
@@ -39,12 +38,6 @@ export interface AppendAllInput {
   /** 1 to 1000 events, 4 MiB in all. */
   readonly events: ReadonlyArray<StreamEventInput>
 }
-
-export const appendInputKeys = { name: true, data: true, entityType: true } satisfies Keys<AppendEventInput>
-export const appendAllInputKeys = {
-  entityType: true,
-  events: [{ name: true, data: true, version: true, metadata: true } satisfies Keys<StreamEventInput>]
-} satisfies Keys<AppendAllInput>
 
 /** What an append expects of the stream, and what makes it safe to repeat. */
 export interface AppendConditions {

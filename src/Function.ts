@@ -276,7 +276,8 @@ const retentions: ReadonlyArray<string> = [
 /** A configuration as it comes from code that the compiler may not have seen. */
 type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
 
-function checkConfig(config: unknown): asserts config is FunctionConfig {
+/** Checks what is known, and lets pass what is not. Throws `ValidationError`. */
+export function checkConfig(config: unknown): asserts config is FunctionConfig {
   if (!isObject(config))
     throw new ValidationError("A function needs a configuration such as { id, triggers }")
   const unchecked: Unchecked = config

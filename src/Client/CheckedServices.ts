@@ -2,10 +2,10 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import { appendAllInputKeys, appendInputKeys } from "../EntityStream.ts"
 import { ValidationError } from "../Errors.ts"
 import { checkKeys, type Keys, type Known } from "../OptionKeys.ts"
-import { type BufferConfig, subscribeKeys } from "../Protocol/Subscriptions.ts"
+import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
+import type { BufferConfig } from "../Protocol/Subscriptions.ts"
 import { ApiKeys, type ApiKeysApi } from "./ApiKeys.ts"
 import { type CallOptions, Client, type ClientApi, type EffectKind } from "./Client.ts"
 import { Config, type ConfigApi, type ConfigService } from "./Config.ts"
@@ -19,7 +19,7 @@ import { Roles, type RolesApi } from "./Roles.ts"
 import { Secrets, type SecretsApi } from "./Secrets.ts"
 import type { ClientServices } from "./Services.ts"
 import { type EffectStreamKind, Streams, type StreamsApi } from "./Streams.ts"
-import { type StreamOptions, Subscriptions } from "./Subscriptions.ts"
+import { Subscriptions } from "./Subscriptions.ts"
 
 /** The members of an argument that are objects of options: data may have any keys. */
 type OptionsIn<P> = 0 extends 1 & P
@@ -238,7 +238,22 @@ const secretsKeys: MethodKeys<SecretsApi<EffectKind>> = {
   delete: byId
 }
 const subscriptionsKeys: MethodKeys<Subscriptions["Service"]> = {
-  stream: [null, { ...subscribeKeys, eventDefinitions: true } satisfies Keys<StreamOptions>]
+  // not `subscribeKeys`: bundles of a client would get all that is beside it
+  stream: [
+    null,
+    {
+      replay: true,
+      includeMetadata: true,
+      filter: true,
+      consumerGroup: true,
+      ackMode: true,
+      ackWait: true,
+      backpressure: true,
+      buffer,
+      namespace: true,
+      eventDefinitions: true
+    }
+  ]
 }
 
 /** The same services, whose methods look at the keys of their options first. */

@@ -1,9 +1,7 @@
 /** What the body of a `step.tx` collects: writes that are carried out together with the step, or not at all. */
 import {
   type AppendAllInput,
-  appendAllInputKeys,
   type AppendEventInput,
-  appendInputKeys,
   checkAppend,
   checkAppendOne,
   checkStreamEvent,
@@ -15,6 +13,7 @@ import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
 import { encodeKeyValue, toCarried } from "../KvValue.ts"
 import { writeBytes, writesAtOnce } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
+import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
 import type { TxWrite } from "../Protocol/Worker.ts"
 import type {
   Tx,

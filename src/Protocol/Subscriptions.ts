@@ -4,7 +4,6 @@
  */
 
 import type { Duration } from "../Duration.ts"
-import type { Keys } from "../OptionKeys.ts"
 
 export type AckMode = "auto" | "manual"
 export type AckType = "ack" | "nak" | "term"
@@ -63,18 +62,6 @@ export interface SubscribeOptions {
   /** Groups of one name in different namespaces are different; `default` by default. */
   readonly namespace?: string
 }
-
-export const subscribeKeys = {
-  replay: true,
-  includeMetadata: true,
-  filter: true,
-  consumerGroup: true,
-  ackMode: true,
-  ackWait: true,
-  backpressure: true,
-  buffer: { maxBytes: true } satisfies Keys<BufferConfig>,
-  namespace: true
-} satisfies Keys<SubscribeOptions>
 
 export interface WSSubscribeRequest {
   readonly type: "subscribe"
