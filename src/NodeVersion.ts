@@ -1,10 +1,7 @@
 /** Which Node.js the engine and the command need. */
 
-/**
- * What `@effect/platform-node` and `undici` ask for. Types are stripped without a flag from 22.18 on, and before 22.16 SQLite
- * lacks what the engine calls.
- */
-const OLDEST = [22, 19] as const
+/** The first whose SQLite takes parameters by number (`?1`); `@effect/platform-node` and `undici` ask for 22.19. */
+const OLDEST = [22, 20] as const
 
 /** What is wrong with the Node.js that this runs on, if anything. Other runtimes say what they have when it is asked for. */
 export const nodeProblem = (): string | undefined => {
