@@ -1,5 +1,6 @@
 import { mkdirSync, rmSync } from "node:fs"
 import { readdir, readFile, writeFile } from "node:fs/promises"
+import { isBuiltin } from "node:module"
 import path from "node:path"
 import { defineConfig, type Options } from "tsup"
 
@@ -19,6 +20,24 @@ const celOnFirstUse: Plugin = {
       contents: `export const cel = () => require("${celLibrary}")`
     }))
 }
+
+/**
+ * WebSockets are inside of the package: bundlers that make ECMAScript modules cannot carry what `ws`, which is CommonJS, asks
+ * Node.js for, warn of the packages that could speed it up, and Bun puts another one in its place.
+ */
+const webSocketsInside: Plugin = {
+  name: "web-sockets-inside",
+  setup: (build) =>
+    build.onLoad({ filter: /\/node_modules\/ws\/lib\/.*\.js$/ }, async ({ path: file }) => ({
+      contents: (await readFile(file, "utf8")).replace(
+        /\brequire\('([^'.][^']*)'\)/g,
+        (_call, name: string) => (isBuiltin(name) ? `process.getBuiltinModule('${name}')` : notHere)
+      )
+    }))
+}
+
+/** In place of `require` for what it may do without: it looks whether that throws. */
+const notHere = "(() => { throw new Error('not here') })()"
 
 /**
  * What `src/core.ts` needs at once becomes one file, what a client needs besides another, and the rest of `src/index.ts` a
@@ -130,14 +149,14 @@ const shared: Options = {
   // `node:sqlite` exists only under its full name.
   removeNodeProtocol: false,
   dts: false,
-  noExternal: [celLibrary],
-  esbuildPlugins: [celOnFirstUse]
+  noExternal: [celLibrary, "ws"],
+  esbuildPlugins: [celOnFirstUse, webSocketsInside]
 }
 
 export default defineConfig([
   {
     ...shared,
-    esbuildPlugins: [celOnFirstUse, fewFiles],
+    esbuildPlugins: [celOnFirstUse, webSocketsInside, fewFiles],
     plugins: [bareImports],
     entry: {
       index: "src/index.ts",

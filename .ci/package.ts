@@ -1,7 +1,7 @@
 /**
  * Looks at the packed package as its users get it: `node .ci/package.ts <tarball>`.
  *
- * Installs it into an empty project, type-checks and runs a program against it, serves, works and emits with its command,
+ * Installs it and `@ironflow/core` into an empty project, type-checks and runs a program against it, serves, works and emits with its command,
  * bundles a client, imports every entry point, and prints
  * what each costs to import and how large it is when bundled. Fails when an entry loads what it must not, or costs far
  * more than its budget.
@@ -13,6 +13,7 @@ import os from "node:os"
 import path from "node:path"
 import { gzipSync } from "node:zlib"
 import { build } from "esbuild"
+import { packCore } from "./pack.ts"
 
 /**
  * What importing an entry may add to the start of Node, in milliseconds, and what our own code may weigh, minified and
@@ -108,7 +109,7 @@ const loadedBy = (entry: string): ReadonlyArray<string> =>
   )
 
 write("package.json", JSON.stringify({ name: "consumer", private: true, type: "module" }))
-run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", "--silent", tarball])
+run("npm", ["install", "--prefer-offline", "--no-audit", "--no-fund", "--silent", tarball, packCore(tarball)])
 
 const installed = path.join(project, "node_modules", name)
 for (const file of fs.readdirSync(installed, { recursive: true, encoding: "utf8" })) {
@@ -132,12 +133,28 @@ for (const runId of runIds) console.log((await engine.client.waitForRun(runId)).
 await engine.close()
 `
 )
+write(
+  "core.ts",
+  `import * as core from "@ironflow/core"
+import { defineEvent, NonRetryableError, parseDuration } from "@ironflow/core"
+import { RUN_STATUS } from "@ironflow/core/protocol"
+import * as node from "${name}"
+import * as same from "${name}/core"
+
+const error: Error = new NonRetryableError("no")
+console.log(error instanceof node.NonRetryableError, new node.IronflowError("yes") instanceof core.IronflowError)
+const names = Object.keys(same) as Array<keyof typeof same>
+console.log(names.every((name) => core[name] === same[name]), names.length === Object.keys(core).length)
+console.log(parseDuration("5m"), RUN_STATUS.COMPLETED, typeof defineEvent)
+`
+)
 run(path.join(repository, "node_modules/.bin/tsc"), [
   ...["--noEmit", "--strict", "--skipLibCheck", "--target", "es2023", "--module", "nodenext"],
   ...["--lib", "es2023,esnext.disposable", "--types", "node"],
-  ...["--typeRoots", path.join(repository, "node_modules/@types"), "consumer.ts"]
+  ...["--typeRoots", path.join(repository, "node_modules/@types"), "consumer.ts", "core.ts"]
 ])
 assert.equal(run(process.execPath, ["consumer.ts"]), "hello packed package\n")
+assert.equal(run(process.execPath, ["core.ts"]), "true true\ntrue true\n300000 completed function\n")
 
 /** Starts a program of the package and waits until it has printed what `ready` matches. */
 const start = async (

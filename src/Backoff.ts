@@ -2,6 +2,7 @@
 import { DEFAULT_RETRY } from "./Constants.ts"
 import { parseDuration } from "./Duration.ts"
 import { retryAfterOf, ValidationError } from "./Errors.ts"
+import type { Keys } from "./OptionKeys.ts"
 import { show } from "./Show.ts"
 
 /** How often and when a failed step, or a run that failed outside its steps, is tried again. */
@@ -17,6 +18,14 @@ export interface RetryConfig {
   /** The share of each delay that chance may take off, from 0 to 1, so that not all try again at once; 0 by default. */
   readonly jitter?: number
 }
+
+export const retryKeys = {
+  maxAttempts: true,
+  initialDelayMs: true,
+  backoffFactor: true,
+  maxDelayMs: true,
+  jitter: true
+} satisfies Keys<RetryConfig>
 
 /** A retry policy with nothing left open; without `jitter` chance takes nothing off. */
 export type RetryPolicy = Required<Omit<RetryConfig, "jitter">> & Pick<RetryConfig, "jitter">

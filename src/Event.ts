@@ -7,6 +7,7 @@
 import type * as Schema from "effect/Schema"
 import { ValidationError } from "./Errors.ts"
 import { checkName } from "./Limits.ts"
+import { checkKeys, type Keys } from "./OptionKeys.ts"
 import { isPattern } from "./Pattern.ts"
 import { show } from "./Show.ts"
 
@@ -58,12 +59,24 @@ export interface EventDefinitionOptions {
 export const defineEvent = (options: EventDefinitionOptions): EventDefinition => {
   const { name, version, upcast } = options
   check(name, version, upcast)
+  checkKeys(
+    options,
+    { name: true, version: true, upcast: true } satisfies Keys<EventDefinitionOptions>,
+    `Event "${name}"`
+  )
   return { name, version, ...(upcast === undefined ? {} : { upcast }) }
 }
 
 /** An event whose data has a schema. */
 export interface TypedEvent<T> extends EventDefinition<T> {
   readonly schema: Schema.Codec<T, unknown>
+}
+
+export interface TypedEventOptions<T> {
+  readonly data: Schema.Codec<T, unknown>
+  /** 1 by default. */
+  readonly version?: number
+  readonly upcast?: UpcasterFn
 }
 
 /**
@@ -75,17 +88,14 @@ export interface TypedEvent<T> extends EventDefinition<T> {
  * })
  * ```
  */
-export const define = <T>(
-  name: string,
-  options: {
-    readonly data: Schema.Codec<T, unknown>
-    /** 1 by default. */
-    readonly version?: number
-    readonly upcast?: UpcasterFn
-  }
-): TypedEvent<T> => {
+export const define = <T>(name: string, options: TypedEventOptions<T>): TypedEvent<T> => {
   const { data: schema, version = 1, upcast } = options
   check(name, version, upcast)
+  checkKeys(
+    options,
+    { data: true, version: true, upcast: true } satisfies Keys<TypedEventOptions<T>>,
+    `Event "${name}"`
+  )
   if (typeof schema !== "function" && (typeof schema !== "object" || schema === null)) {
     throw new ValidationError(`Event "${name}": \`data\` must be a schema, got ${show(schema)}`)
   }

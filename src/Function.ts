@@ -6,7 +6,7 @@
  */
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { resolveRetry, type RetryConfig } from "./Backoff.ts"
+import { resolveRetry, type RetryConfig, retryKeys } from "./Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "./Constants.ts"
 import { type Duration, positiveDuration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
@@ -15,12 +15,13 @@ import { isObject } from "./Json.ts"
 import { checkName, descriptionLength, listLength, nameLength } from "./Limits.ts"
 import { encodeMetadata } from "./Metadata.ts"
 import type { Logger } from "./Logger.ts"
+import { checkKeys, type Keys } from "./OptionKeys.ts"
 import { isPath } from "./Path.ts"
 import type { SecretsClient } from "./Secrets.ts"
 import { show } from "./Show.ts"
 import { type AnySchema, isSchema, type SchemaOutput, type StandardSchemaV1 } from "./StandardSchema.ts"
 import type { Step, StepClient } from "./Step.ts"
-import { checkTrigger, type Trigger } from "./Trigger.ts"
+import { checkTrigger, type Trigger, triggerKeys } from "./Trigger.ts"
 
 /** How a function prefers to be run: by a worker that pulls, or by a request to its `serve()` handler. */
 export type ExecutionMode = "push" | "pull"
@@ -65,6 +66,24 @@ export interface FunctionConfig<S extends AnySchema = AnySchema> {
   /** Anything JSON can carry. `requires` restricts the workers that may run the function to those with equal labels. */
   readonly metadata?: Record<string, unknown>
 }
+
+const functionKeys = {
+  id: true,
+  name: true,
+  description: true,
+  triggers: [triggerKeys],
+  retry: retryKeys,
+  timeout: true,
+  concurrency: { limit: true, key: true } satisfies Keys<ConcurrencyConfig>,
+  mode: true,
+  actorKey: true,
+  schema: true,
+  secrets: true,
+  stepTimeout: true,
+  recording: true,
+  recordingRetention: true,
+  metadata: true
+} satisfies Keys<FunctionConfig>
 
 /** The run that a handler is in. */
 export interface RunInfo {
@@ -111,6 +130,7 @@ export const createFunction = <S extends AnySchema = NoSchema, R = unknown>(
   handler: FunctionHandler<SchemaOutput<S>, R>
 ): IronflowFunction<SchemaOutput<S>, R> => {
   checkConfig(config)
+  checkKeys(config, functionKeys, `Function "${config.id}"`)
   if (typeof handler !== "function") {
     throw new ValidationError(
       `Function "${config.id}": the handler must be a function, got ${typeof handler}`
@@ -210,6 +230,12 @@ export const make = <const Sources extends ReadonlyArray<TriggerSource>, A, E, R
     definitions: sources.filter(isDefinition)
   } as EffectFunction["config"]
   checkConfig(resolved)
+  checkKeys(
+    // definitions among the triggers are no options, and those that `make` has found are its own
+    { ...resolved, triggers: sources.filter((source) => !isDefinition(source)), definitions: undefined },
+    functionKeys,
+    `Function "${resolved.id}"`
+  )
   if (typeof program !== "function") {
     throw new ValidationError(
       `Function "${resolved.id}": the handler must be a function that returns an Effect, got ${typeof program}`
@@ -251,7 +277,8 @@ const retentions: ReadonlyArray<string> = [
 /** A configuration as it comes from code that the compiler may not have seen. */
 type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
 
-function checkConfig(config: unknown): asserts config is FunctionConfig {
+/** Checks what is known, and lets pass what is not. Throws `ValidationError`. */
+export function checkConfig(config: unknown): asserts config is FunctionConfig {
   if (!isObject(config))
     throw new ValidationError("A function needs a configuration such as { id, triggers }")
   const unchecked: Unchecked = config

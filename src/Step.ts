@@ -20,7 +20,7 @@ import type * as EffectDuration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as HKT from "effect/HKT"
-import type { RetryConfig } from "./Backoff.ts"
+import { type RetryConfig, retryKeys } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
 import type { AppendAllInput, AppendEventInput, ExpectedVersion } from "./EntityStream.ts"
 import type {
@@ -34,6 +34,7 @@ import type {
   WaitTimeoutError
 } from "./Errors.ts"
 import type { EventDefinition, IronflowEvent } from "./Event.ts"
+import type { Keys } from "./OptionKeys.ts"
 import type { TxWriteResult } from "./Protocol/Worker.ts"
 
 /** What the body of a step is told about its own execution. */
@@ -56,6 +57,14 @@ export interface StepRunOptions {
   readonly retry?: RetryConfig
 }
 
+/** Of the options of `run` and `tx`, on both faces. */
+export const runKeys = { timeout: true, retry: retryKeys } satisfies Keys<StepRunOptions>
+export const effectRunKeys = {
+  ...runKeys,
+  success: true,
+  error: true
+} satisfies Keys<EffectRunOptions<never, never>>
+
 /** Which event to wait for. */
 export interface EventFilter {
   /** Event name, or a pattern such as `order.*`. */
@@ -69,10 +78,14 @@ export interface EventFilter {
   readonly timeout?: Duration
 }
 
+export const waitKeys = { event: true, match: true, timeout: true } satisfies Keys<EventFilter>
+
 export interface InvokeOptions {
   /** How long to wait for the child's result; `"30s"` by default. The child keeps running afterwards. */
   readonly timeout?: Duration
 }
+
+export const invokeKeys = { timeout: true } satisfies Keys<InvokeOptions>
 
 export interface ParallelOptions {
   /** Branches that may run at once; all of them by default. */
@@ -83,6 +96,8 @@ export interface ParallelOptions {
    */
   readonly onError?: "failFast" | "allSettled"
 }
+
+export const parallelKeys = { concurrency: true, onError: true } satisfies Keys<ParallelOptions>
 
 /** True when the options let failures into the result. */
 export type MaySettle<O> = "onError" extends keyof O

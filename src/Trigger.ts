@@ -2,6 +2,7 @@
 import { ValidationError } from "./Errors.ts"
 import { checkEventName } from "./Event.ts"
 import { compileExpression, evaluateExpression, type Evaluation } from "./Expression.ts"
+import type { Keys } from "./OptionKeys.ts"
 import { type Overlap, overlaps } from "./Overlap.ts"
 import { checkPattern, matchesPattern } from "./Pattern.ts"
 import { nextFire, parseSchedule } from "./Schedule.ts"
@@ -20,6 +21,14 @@ export interface Trigger {
   /** What a fire of `cron` does while the run of the fire before has not ended; `"allow"` by default. */
   readonly overlap?: Overlap
 }
+
+export const triggerKeys = {
+  event: true,
+  expression: true,
+  cron: true,
+  timezone: true,
+  overlap: true
+} satisfies Keys<Trigger>
 
 /** The event that is matched against triggers, as plain data. */
 export interface TriggerEvent {

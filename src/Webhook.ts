@@ -2,6 +2,7 @@
 import { ValidationError } from "./Errors.ts"
 import { isObject } from "./Json.ts"
 import { checkName } from "./Limits.ts"
+import { checkKeys, type Keys } from "./OptionKeys.ts"
 
 /** A webhook's request as it came. */
 export interface WebhookRequest {
@@ -79,5 +80,10 @@ export const createWebhook = <Payload = any>(config: WebhookConfig<Payload>): Ir
       )
     }
   }
+  checkKeys(
+    config,
+    { id: true, verify: true, transform: true, challenge: true, parse: true } satisfies Keys<WebhookConfig>,
+    `Webhook "${id}"`
+  )
   return { config }
 }

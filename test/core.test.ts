@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import * as core from "@ironflow/core"
 
@@ -87,5 +88,33 @@ describe("@ironflow/core", () => {
     const { NonRetryableError } = await import("../src/Errors.ts")
 
     assert.strictEqual(core.NonRetryableError, NonRetryableError)
+  })
+})
+
+describe("the package @ironflow/core", () => {
+  const read = (file: string): string => readFileSync(new URL(`../${file}`, import.meta.url), "utf8")
+  const own = JSON.parse(read("package.json"))
+  const thin = JSON.parse(read("packages/core/package.json"))
+
+  it("belongs to the version of @ironflow/node beside it", () => {
+    assert.strictEqual(thin.name, "@ironflow/core")
+    assert.strictEqual(thin.version, own.version)
+    assert.deepStrictEqual(thin.peerDependencies, { [own.name]: own.version })
+    assert.deepStrictEqual(thin.engines, own.engines)
+  })
+
+  it("has nothing of its own: what it exports is what @ironflow/node exports", () => {
+    const entries = Object.entries<Record<string, string>>(thin.exports).filter(
+      ([, to]) => typeof to === "object"
+    )
+    for (const [entry, { default: code, types }] of entries) {
+      const source = `export * from "${own.name}/core${entry.slice(1)}"\n`
+      assert.deepStrictEqual(
+        [read(`packages/core/${code}`), read(`packages/core/${types}`)],
+        [source, source]
+      )
+      assert.property(own.exports, `./core${entry.slice(1)}`)
+    }
+    assert.lengthOf(entries, 2)
   })
 })

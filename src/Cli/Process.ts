@@ -1,21 +1,12 @@
 /** The process that the command runs in: its Node, its warnings, and the signals that end it. */
 import * as Effect from "effect/Effect"
 import { IronflowError } from "../Errors.ts"
-
-/** The oldest Node that has what the command needs. */
-const OLDEST = [22, 19] as const
+import { nodeProblem } from "../NodeVersion.ts"
 
 /** Fails with a usage error on a Node that is too old. */
 export const checkNode: Effect.Effect<void, IronflowError> = Effect.suspend(() => {
-  const [major = 0, minor = 0] = process.versions.node.split(".").map(Number)
-  return major > OLDEST[0] || (major === OLDEST[0] && minor >= OLDEST[1])
-    ? Effect.void
-    : Effect.fail(
-        new IronflowError(
-          `This is Node.js ${process.versions.node}, and ironflow needs ${OLDEST.join(".")} or later: install a newer one`,
-          { code: "USAGE" }
-        )
-      )
+  const problem = nodeProblem()
+  return problem === undefined ? Effect.void : Effect.fail(new IronflowError(problem, { code: "USAGE" }))
 })
 
 /** Older versions of Node warn that their SQLite is experimental. It is known, and nobody here can do anything about it. */

@@ -95,7 +95,8 @@ export class Channel {
     this.#seen++
     if (path === undefined || this.#closed || this.#line !== undefined || this.#opening !== undefined) return
     if (this.#seen < CALLS_BEFORE || this.#now() < this.#notBefore) return
-    void this.#open(path)
+    // what cannot be opened goes by HTTP
+    this.#open(path).catch(() => undefined)
   }
 
   /** How to send a request, if it can go this way now. It fails with `late` when there is no answer in `timeoutMs`. */
@@ -178,9 +179,13 @@ export class Channel {
       }
     })
     this.#opening = webSocket
-    webSocket.once("upgrade", ({ socket }) => {
+    webSocket.once("upgrade", (response) => {
       this.#opening = undefined
-      this.#use(webSocket, socket)
+      // not every runtime shows the socket below: an idle channel would keep its process, so calls stay with HTTP
+      const socket: Socket | null = response.socket
+      if (socket !== null) return this.#use(webSocket, socket)
+      this.#notBefore = Number.POSITIVE_INFINITY
+      webSocket.terminate()
     })
     // what fails here goes by HTTP, which says what is wrong
     webSocket.on("error", () => undefined)

@@ -3,9 +3,10 @@ import { DEFAULT_TIMEOUTS } from "../Constants.ts"
 import { getServerUrl, isEnvironmentNamed, resolveApiKey, resolveEnvironment } from "../Environment.ts"
 import { ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
+import type { Keys } from "../OptionKeys.ts"
 import { ENVIRONMENT_HEADER } from "../Protocol/Http/Endpoints.ts"
 import { show } from "../Show.ts"
-import { type ClientRetryConfig, resolveClientRetry, type ResolvedRetry } from "./Retry.ts"
+import { type ClientRetryConfig, clientRetryKeys, resolveClientRetry, type ResolvedRetry } from "./Retry.ts"
 
 export interface ServerOptions {
   /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
@@ -19,6 +20,14 @@ export interface ServerOptions {
   /** When calls that do no harm when made twice, or were surely not received, are made again; three times in all by default. */
   readonly retry?: ClientRetryConfig | undefined
 }
+
+export const serverKeys = {
+  serverUrl: true,
+  apiKey: true,
+  environment: true,
+  timeout: true,
+  retry: clientRetryKeys
+} satisfies Keys<ServerOptions>
 
 export interface ResolvedServer {
   /** Without a slash at its end. */

@@ -11,8 +11,10 @@ import * as Effect from "effect/Effect"
 import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import type { ValidationError } from "../Errors.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { make as makeAccess } from "./AccessHttp.ts"
 import { ApiKeys } from "./ApiKeys.ts"
+import { checkedServices } from "./CheckedServices.ts"
 import { Client } from "./Client.ts"
 import { Config } from "./Config.ts"
 import * as ConfigHttp from "./ConfigHttp.ts"
@@ -20,7 +22,7 @@ import { ConsumerGroups } from "./ConsumerGroups.ts"
 import * as ConsumerGroupsHttp from "./ConsumerGroupsHttp.ts"
 import { make } from "./Http.ts"
 import { checked } from "./HttpCalls.ts"
-import { resolveServer, type ServerOptions } from "./HttpConfig.ts"
+import { resolveServer, serverKeys, type ServerOptions } from "./HttpConfig.ts"
 import { type Connection, make as connect } from "./HttpConnection.ts"
 import { Kv } from "./Kv.ts"
 import * as KvHttp from "./KvHttp.ts"
@@ -38,6 +40,8 @@ import { type ReadingOptions, Streams } from "./Streams.ts"
 import * as StreamsHttp from "./StreamsHttp.ts"
 
 export interface ClientOptions extends ServerOptions, ReadingOptions {}
+
+const clientKeys = { ...serverKeys, eventDefinitions: true } satisfies Keys<ClientOptions>
 import { dialSocket } from "./SubscriptionSocket.ts"
 import { make as makeSubscriptions, Subscriptions } from "./Subscriptions.ts"
 
@@ -47,8 +51,13 @@ export const layer = (
 ): Layer.Layer<ClientServices, ValidationError, HttpClient.HttpClient> =>
   Layer.effectContext(
     Effect.suspend(() => {
-      const server = checked(() => resolveServer(options, "Client.layerHttp"))
-      return Effect.map(Effect.flatMap(server, connect), (connection) => servicesOver(connection, options))
+      const server = checked(() => {
+        checkKeys(options, clientKeys, "Client.layerHttp")
+        return resolveServer(options, "Client.layerHttp")
+      })
+      return Effect.map(Effect.flatMap(server, connect), (connection) =>
+        checkedServices(servicesOver(connection, options))
+      )
     })
   )
 

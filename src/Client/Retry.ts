@@ -1,6 +1,7 @@
 /** When calls over HTTP are made again, and who hears of it. */
 import { DEFAULT_CLIENT_RETRY } from "../Constants.ts"
 import { ValidationError } from "../Errors.ts"
+import type { Keys } from "../OptionKeys.ts"
 import { show } from "../Show.ts"
 
 /**
@@ -21,6 +22,15 @@ export interface ClientRetryConfig {
   /** Called before each wait. What it throws fails the call. */
   readonly onRetry?: (event: RetryEvent) => void
 }
+
+export const clientRetryKeys = {
+  maxAttempts: true,
+  initialDelayMs: true,
+  backoffFactor: true,
+  maxDelayMs: true,
+  connectionDelayMs: true,
+  onRetry: true
+} satisfies Keys<ClientRetryConfig>
 
 /** Where a call stands. */
 export interface RetryInfo {

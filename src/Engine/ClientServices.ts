@@ -7,6 +7,7 @@ import { Config } from "../Client/Config.ts"
 import { ConsumerGroups } from "../Client/ConsumerGroups.ts"
 import { Kv } from "../Client/Kv.ts"
 import { ApiKeys } from "../Client/ApiKeys.ts"
+import { checkedServices } from "../Client/CheckedServices.ts"
 import { Orgs } from "../Client/Orgs.ts"
 import { Policies } from "../Client/Policies.ts"
 import { Roles } from "../Client/Roles.ts"
@@ -29,7 +30,7 @@ export const servicesIn = (
   options: ReadingOptions = {}
 ): Context.Context<ClientServices> => {
   const { apiKeys, orgs, policies, roles } = engine.manageAccess(environment)
-  return Context.make(Client, clientIn(engine, environment)).pipe(
+  const services = Context.make(Client, clientIn(engine, environment)).pipe(
     Context.add(Streams, engine.streams(environment, options)),
     Context.add(Kv, engine.kv(environment)),
     Context.add(Config, engine.config(environment)),
@@ -43,6 +44,7 @@ export const servicesIn = (
     Context.add(Roles, roles),
     Context.add(Secrets, SecretsClient.make(engine.secrets(environment)))
   )
+  return checkedServices(services)
 }
 
 /** The client of the engine with outputs as their readers see them: over a wire the other end does that. */

@@ -24,10 +24,14 @@ import {
 import type { EventDefinition, IronflowEvent } from "../Event.ts"
 import type { EffectFunction, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
+import { checkKeys } from "../OptionKeys.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
 import { decodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
 import {
+  effectRunKeys,
+  invokeKeys,
+  waitKeys,
   type AnyBranch,
   type EffectEventFilter,
   type EffectInvokeOptions,
@@ -399,6 +403,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
         name,
         (checked, receive, callersContext) => {
           if (!Effect.isEffect(effect)) throw new ValidationError(`Step "${checked}" needs an effect to run`)
+          checkKeys(options, effectRunKeys, `Step "${checked}"`)
           const timeout =
             options.timeout === undefined
               ? undefined
@@ -434,6 +439,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
             throw new ValidationError(`Step "${checked}" needs a function from its transaction to an effect`)
           }
           checkTransactions(turn, checked)
+          checkKeys(options, effectRunKeys, `Step "${checked}"`)
           const timeout =
             options.timeout === undefined
               ? undefined
@@ -493,8 +499,9 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
       return ask(
         "step name",
         name,
-        (checked, receive) => ({
-          call: waitCall(
+        (checked, receive) => {
+          checkKeys(filter, waitKeys, `Step "${checked}"`)
+          const call = waitCall(
             turn,
             scope,
             checked,
@@ -508,7 +515,8 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
             },
             receive
           )
-        }),
+          return { call }
+        },
         (value): Effect.Effect<IronflowEvent<T>, ValidationError> => {
           const event = readEvent(turn, value)
           return definition?.schema === undefined
@@ -527,6 +535,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
         "id of the invoked function",
         idOf(target),
         (functionId, receive) => {
+          checkKeys(options, invokeKeys, `Step "${functionId}"`)
           const timeoutMs =
             options?.timeout === undefined
               ? defaultInvokeMs

@@ -6,20 +6,24 @@ import { deserializeError, toError, ValidationError } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
 import type { IronflowFunction, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
+import { checkKeys } from "../OptionKeys.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
 import { decodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
 import { validate } from "../StandardSchema.ts"
-import type {
-  EventFilter,
-  Invokable,
-  InvokeOptions,
-  ParallelOptions,
-  StepClient,
-  StepRunContext,
-  StepRunOptions,
-  Tx,
-  TxResult
+import {
+  invokeKeys,
+  runKeys,
+  waitKeys,
+  type EventFilter,
+  type Invokable,
+  type InvokeOptions,
+  type ParallelOptions,
+  type StepClient,
+  type StepRunContext,
+  type StepRunOptions,
+  type Tx,
+  type TxResult
 } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
 import { type BranchExit, runBranches } from "./Branches.ts"
@@ -246,6 +250,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         "step name",
         name,
         (checked, receive) => {
+          checkKeys(options, runKeys, `Step "${checked}"`)
           const timeout =
             options?.timeout === undefined
               ? undefined
@@ -275,6 +280,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         name,
         (checked, receive) => {
           checkTransactions(turn, checked)
+          checkKeys(options, runKeys, `Step "${checked}"`)
           const timeout =
             options?.timeout === undefined
               ? undefined
@@ -321,8 +327,9 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         waitForEvent,
         "step name",
         name,
-        (checked, receive) =>
-          (call = waitCall(
+        (checked, receive) => {
+          checkKeys(filter, waitKeys, `Step "${checked}"`)
+          call = waitCall(
             turn,
             scope,
             checked,
@@ -335,7 +342,9 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
                   : positiveDuration(filter.timeout, `timeout of step "${checked}"`)
             },
             receive
-          )),
+          )
+          return call
+        },
         (value) => {
           const event = readEvent(turn, value)
           return definition?.schema === undefined
@@ -360,6 +369,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         "id of the invoked function",
         idOf(target),
         (functionId, receive) => {
+          checkKeys(options, invokeKeys, `Step "${functionId}"`)
           const timeoutMs =
             options?.timeout === undefined
               ? defaultInvokeMs

@@ -15,12 +15,13 @@ import type { IronflowEvent } from "../Event.ts"
 import { compileExpression } from "../Expression.ts"
 import { encodeJson, isObject } from "../Json.ts"
 import { checkName, checkSize, messageBytes, stepResultBytes } from "../Limits.ts"
+import { checkKeys } from "../OptionKeys.ts"
 import { isPath } from "../Path.ts"
 import { checkPattern } from "../Pattern.ts"
 import type { Outcome, StepKind, TxOutcome } from "../Protocol/Worker.ts"
 import { decodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
-import type { Invokable, ParallelOptions } from "../Step.ts"
+import { type Invokable, parallelKeys, type ParallelOptions } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
 import type { StepTimeout } from "./FunctionPlan.ts"
 import type { Scope } from "./Scope.ts"
@@ -217,6 +218,7 @@ export const checkParallel = (
   if (!Array.isArray(branches)) {
     throw new ValidationError(`"${name}" needs an array, one element a branch, got ${typeof branches}`)
   }
+  checkKeys(options, parallelKeys, `Step "${name}"`)
   const { concurrency, onError } = options ?? {}
   if (concurrency !== undefined && (!Number.isSafeInteger(concurrency) || concurrency < 1)) {
     throw new ValidationError(

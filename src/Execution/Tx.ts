@@ -12,9 +12,21 @@ import { InvalidStateError, IronflowError, LimitExceededError, ValidationError }
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
 import { encodeKeyValue, toCarried } from "../KvValue.ts"
 import { writeBytes, writesAtOnce } from "../Limits.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
+import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
 import type { TxWrite } from "../Protocol/Worker.ts"
-import type { Tx, TxAppendAllOptions, TxAppendOptions, TxEmitOptions, TxKvBucket } from "../Step.ts"
+import type {
+  Tx,
+  TxAppendAllOptions,
+  TxAppendOptions,
+  TxDeleteKeyOptions,
+  TxEmitOptions,
+  TxKvBucket
+} from "../Step.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
+
+const eventKeys = { version: true, metadata: true } satisfies Keys<TxEmitOptions>
+const appendAllKeys = { expectedVersion: true } satisfies Keys<TxAppendAllOptions>
 
 export class TxCollector implements Tx {
   readonly #stepName: string
@@ -29,13 +41,24 @@ export class TxCollector implements Tx {
   }
 
   readonly streams = {
-    append: (entityId: string, input: AppendEventInput, options?: TxAppendOptions): void =>
-      this.#append(checkAppendOne(entityId, input, options)),
-    appendAll: (entityId: string, input: AppendAllInput, options?: TxAppendAllOptions): void =>
+    append: (entityId: string, input: AppendEventInput, options?: TxAppendOptions): void => {
+      checkKeys(input, appendInputKeys, this.#call("streams.append"))
+      checkKeys(
+        options,
+        { ...eventKeys, ...appendAllKeys } satisfies Keys<TxAppendOptions>,
+        this.#call("streams.append")
+      )
+      this.#append(checkAppendOne(entityId, input, options))
+    },
+    appendAll: (entityId: string, input: AppendAllInput, options?: TxAppendAllOptions): void => {
+      checkKeys(input, appendAllInputKeys, this.#call("streams.appendAll"))
+      checkKeys(options, appendAllKeys, this.#call("streams.appendAll"))
       this.#append(checkAppend(entityId, input, options))
+    }
   }
 
   emit(name: string, data?: unknown, options: TxEmitOptions = {}): void {
+    checkKeys(options, eventKeys, this.#call("emit"))
     const event = checkStreamEvent({ ...options, name, data })
     this.#add({ _tag: "emit", ...event }, 1, sizeOf(event))
   }
@@ -45,14 +68,21 @@ export class TxCollector implements Tx {
       put: (key, value) => this.#write(bucket, key, { value }),
       create: (key, value) => this.#write(bucket, key, { value }, 0),
       update: (key, value, revision) => this.#write(bucket, key, { value }, checkRevision(revision)),
-      delete: (key, options) =>
+      delete: (key, options) => {
+        checkKeys(options, { revision: true } satisfies Keys<TxDeleteKeyOptions>, this.#call("kv.delete"))
         this.#write(
           bucket,
           key,
           undefined,
           options?.revision === undefined ? undefined : checkRevision(options.revision)
         )
+      }
     }
+  }
+
+  /** A call of the body, for messages. */
+  #call(name: string): string {
+    return `${name}() of step "${this.#stepName}"`
   }
 
   #write(

@@ -11,6 +11,7 @@ import type { EventDefinition, EventEntity } from "../Event.ts"
 import { isObject } from "../Json.ts"
 import { checkName, listLength } from "../Limits.ts"
 import type { Logger } from "../Logger.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { isPath } from "../Path.ts"
 import { checkPattern } from "../Pattern.ts"
 import { show } from "../Show.ts"
@@ -105,6 +106,17 @@ export interface ExternalProjectionConfig<E = any> extends CommonConfig {
 
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export type ProjectionConfig<S = any, E = any> = ManagedProjectionConfig<S, E> | ExternalProjectionConfig<E>
+
+const projectionKeys = {
+  name: true,
+  events: true,
+  maxRetries: true,
+  batchSize: true,
+  mode: true,
+  initialState: true,
+  handler: true,
+  partitionKey: true
+} satisfies Keys<ProjectionConfig>
 
 /** A checked configuration with nothing left open. */
 export interface ResolvedProjectionConfig {
@@ -310,6 +322,7 @@ const resolve = (config: unknown): ResolvedProjectionConfig => {
   }
   const name = checkProjectionName(config.name)
   const label = `Projection "${name}"`
+  checkKeys(config, projectionKeys, label)
   const events = checkProjectionEvents(config.events, label)
   const { handler, initialState, mode: given, maxRetries = 3, batchSize = 100, partitionKey } = config
   if (given !== undefined && given !== "managed" && given !== "external") {

@@ -11,9 +11,10 @@ import { Roles, type RolesApi, rolesMethods } from "../Client/Roles.ts"
 import { Secrets, type SecretsApi, secretsMethods } from "../Client/Secrets.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { AsyncIterableKind, ReadingOptions, StreamsApi } from "../Client/Streams.ts"
-import type { ServerOptions } from "../Client/HttpConfig.ts"
+import { serverKeys, type ServerOptions } from "../Client/HttpConfig.ts"
 import type { ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { ConfigClient } from "./Config.ts"
 import { connectionOf, type EngineHandle } from "./Connection.ts"
 import { KVClient } from "./Kv.ts"
@@ -36,6 +37,17 @@ export interface EngineClientConfig extends ReadingOptions {
 }
 
 export type IronflowClientConfig = ServerClientConfig | EngineClientConfig
+
+const serverClientKeys = {
+  ...serverKeys,
+  engine: true,
+  eventDefinitions: true
+} satisfies Keys<ServerClientConfig>
+const engineClientKeys = {
+  engine: true,
+  environment: true,
+  eventDefinitions: true
+} satisfies Keys<EngineClientConfig>
 
 /**
  * Talks to an engine or server. Every method rejects with our error classes; one that takes options takes a `signal` among them,
@@ -68,7 +80,9 @@ export class IronflowClient implements AsyncDisposable {
 
   /** Throws `ValidationError` when the configuration is not acceptable. */
   constructor(config: IronflowClientConfig = {}) {
-    const { layer, onClose } = config?.engine === undefined ? elsewhere(config ?? {}) : inProcess(config)
+    const isElsewhere = config?.engine === undefined
+    checkKeys(config, isElsewhere ? serverClientKeys : engineClientKeys, "createClient()")
+    const { layer, onClose } = isElsewhere ? elsewhere(config ?? {}) : inProcess(config)
     this.#rim = { runtime: ManagedRuntime.make(layer), what: "client", isClosed: false }
     this.#forget = onClose(() => this.close())
     this.pushEndpoints = promisify<

@@ -8,9 +8,10 @@ import {
   type ConfigWatchEvent,
   type ConfigWatchOptions
 } from "../Client/Config.ts"
-import type { ServerOptions } from "../Client/HttpConfig.ts"
+import { serverKeys, type ServerOptions } from "../Client/HttpConfig.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ValidationError } from "../Errors.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
 import { type OnError, openRim, reporting } from "./AreaClient.ts"
 import { promisify, type Rim } from "./Promisify.ts"
@@ -39,6 +40,7 @@ export class ConfigClient implements AsyncDisposable {
    * another. Throws `ValidationError` when the configuration is not acceptable.
    */
   constructor(config: ConfigClientConfig = {}, rim?: ClientRim) {
+    checkKeys(config, { ...serverKeys, onError: true } satisfies Keys<ConfigClientConfig>, "ConfigClient")
     this.#rim = rim ?? openRim(config, "ConfigClient", "configuration client")
     this.#isShared = rim !== undefined
     const methods = promisify<ConfigApi<PromiseKind>, ConfigApi<EffectKind>, ClientServices, ValidationError>(

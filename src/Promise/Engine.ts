@@ -19,9 +19,10 @@ import { ValidationError } from "../Errors.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import { checkName } from "../Limits.ts"
 import { resolveLogger } from "../Logger.ts"
+import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
-import { resolveWorkerOptions, type WorkerOptions } from "../Worker/Options.ts"
+import { resolveWorkerOptions, workerKeys, type WorkerOptions } from "../Worker/Options.ts"
 import { createClient, type IronflowClient } from "./Client.ts"
 import type { EngineConnection, EngineHandle } from "./Connection.ts"
 import { layerLogger } from "./EngineLogs.ts"
@@ -75,6 +76,23 @@ export interface PushConfig {
   readonly maxResponseBytes?: number
 }
 
+const engineKeys = {
+  ...workerKeys,
+  filename: true,
+  masterKey: true,
+  keepRuns: true,
+  keepMessages: true,
+  maxTopicBytes: true,
+  listen: true,
+  push: {
+    signingKey: true,
+    allowPrivateNetworks: true,
+    timeout: true,
+    maxConcurrent: true,
+    maxResponseBytes: true
+  } satisfies Keys<PushConfig>
+} satisfies Keys<StartEngineOptions>
+
 /** Secrets go in, and come out in handlers only. */
 export interface EngineSecrets {
   /** Stores a secret or replaces its value. Rejects with code `MASTER_KEY_MISSING` when the engine has no master key. */
@@ -108,20 +126,14 @@ export interface IronflowEngine extends EngineHandle, AsyncDisposable {
  * used: `STORE_LOCKED` when another engine has it open, `STORE_CORRUPT`, `STORE_UNAVAILABLE`.
  */
 export const startEngine = async (options: StartEngineOptions = {}): Promise<IronflowEngine> => {
+  checkKeys(options, engineKeys, "startEngine()", options.logger)
   const environment = checkName("environment", resolveEnvironment(options.environment))
   const filename = checkName("filename of the database", options.filename ?? "ironflow.db")
-  const {
-    filename: _,
-    masterKey: __,
-    keepRuns: ___,
-    listen: ____,
-    keepMessages: _____,
-    maxTopicBytes: ______,
-    push: _______,
-    functions,
-    ...workerOptions
-  } = options
-  const workerConfig = { ...workerOptions, environment, functions: functions ?? [] }
+  const workerConfig = {
+    ...knownOf(options, workerKeys),
+    environment,
+    functions: options.functions ?? []
+  }
   // before anything is opened, and also when there is nothing for a worker to do
   resolveWorkerOptions(workerConfig)
   const logs = layerLogger(resolveLogger(options.logger, "[ironflow]"))
@@ -194,7 +206,7 @@ export const startEngine = async (options: StartEngineOptions = {}): Promise<Iro
     close,
     [Symbol.asyncDispose]: close
   }
-  if (functions === undefined && options.projections === undefined) return engine
+  if (options.functions === undefined && options.projections === undefined) return engine
   try {
     const worker = engine.createWorker(workerConfig)
     // What start() rejects with before the worker is ready, ready() rejects with too; afterwards it does not reject.

@@ -1,7 +1,7 @@
 /** The key-value store of the Promise face. */
 import * as Effect from "effect/Effect"
 import type { EffectKind, PromiseKind } from "../Client/Client.ts"
-import type { ServerOptions } from "../Client/HttpConfig.ts"
+import { serverKeys, type ServerOptions } from "../Client/HttpConfig.ts"
 import {
   Kv,
   type KvApi,
@@ -14,6 +14,7 @@ import {
 } from "../Client/Kv.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ValidationError } from "../Errors.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
 import { type OnError, openRim, reporting } from "./AreaClient.ts"
 import { promisify, type Rim } from "./Promisify.ts"
@@ -23,6 +24,8 @@ export interface KVClientConfig extends ServerOptions {
   /** Called with every error before the call rejects with it, which waits for it. What it throws is ignored. */
   readonly onError?: OnError
 }
+
+const kvClientKeys = { ...serverKeys, onError: true } satisfies Keys<KVClientConfig>
 
 type ClientRim = Rim<ClientServices, ValidationError>
 
@@ -40,6 +43,7 @@ export class KVClient implements AsyncDisposable {
    * Throws `ValidationError` when the configuration is not acceptable.
    */
   constructor(config: KVClientConfig = {}, rim?: ClientRim) {
+    checkKeys(config, kvClientKeys, "KVClient")
     this.#rim = rim ?? openRim(config, "KVClient", "key-value client")
     this.#isShared = rim !== undefined
     this.#onError = config.onError
@@ -92,6 +96,7 @@ export class KVBucketHandle implements AsyncDisposable {
   /** The keys of a bucket on the server that the configuration names. Throws `ValidationError`. */
   constructor(bucketName: string, config: KVClientConfig = {}, rim?: ClientRim) {
     this.name = bucketName
+    checkKeys(config, kvClientKeys, "KVBucketHandle")
     this.#rim = rim ?? openRim(config, "KVBucketHandle", "key-value client")
     this.#isShared = rim !== undefined
     let made: KvBucket | undefined

@@ -1,11 +1,12 @@
 /** The streaming worker of the Promise face. */
 import * as Effect from "effect/Effect"
 import { ValidationError } from "../Errors.ts"
+import { checkKeys } from "../OptionKeys.ts"
 import { connectLoaded, packagesMissing } from "../Worker/ConnectOption.ts"
 import { resolveWorkerOptions } from "../Worker/Options.ts"
 import type { PollingOptions } from "../Worker/ServerLink.ts"
 import type { Streams } from "../Worker/StreamSession.ts"
-import { connectBy, PromiseWorker, type ServerWorkerConfig, type Worker } from "./Worker.ts"
+import { connectBy, PromiseWorker, serverWorkerKeys, type ServerWorkerConfig, type Worker } from "./Worker.ts"
 
 const caller = "createStreamingWorker()"
 
@@ -26,6 +27,7 @@ export const createStreamingWorker = (config: StreamingWorkerConfig): Worker => 
       "createStreamingWorker(): a worker for an engine in this process needs no stream; use createWorker()"
     )
   }
+  checkKeys(config, serverWorkerKeys, "Worker", config?.logger)
   const connected = connectBy(config ?? {}, caller, (options) => Effect.map(load, (layer) => layer(options)))
   resolveWorkerOptions(connected.options)
   return new PromiseWorker(connected)

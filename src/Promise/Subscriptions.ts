@@ -11,6 +11,8 @@ import type { Body } from "../Client/Delivery.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
 import { IronflowError, SubscriptionError, ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
+import { subscribeKeys } from "../Protocol/SubscribeKeys.ts"
 import type { SubscribeOptions } from "../Protocol/Subscriptions.ts"
 import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
@@ -37,6 +39,19 @@ export interface SubscriptionClientConfig {
   /** Brings the data of user events to the latest version. */
   readonly eventDefinitions?: EventDefinitionRegistry
 }
+
+const clientKeys = {
+  serverUrl: true,
+  engine: true,
+  apiKey: true,
+  environment: true,
+  autoReconnect: true,
+  reconnectDelay: true,
+  maxReconnectDelay: true,
+  reconnectBackoff: true,
+  connectionTimeout: true,
+  eventDefinitions: true
+} satisfies Keys<SubscriptionClientConfig>
 
 /** A subscription that is active. */
 export interface Subscription {
@@ -67,6 +82,13 @@ export interface AckableSubscription extends Subscription, AckHandle {}
 
 export type SubscribeCallbacksAndOptions = SubscribeOptions & SubscriptionCallbacks
 
+const callbackKeys = {
+  ...subscribeKeys,
+  onEvent: true,
+  onError: true,
+  onStateChange: true
+} satisfies Keys<SubscribeCallbacksAndOptions>
+
 /** An event of {@link SubscriptionClient.stream}. */
 export interface StreamedEvent extends SubscriptionEvent {
   /**
@@ -95,6 +117,7 @@ export class SubscriptionClient implements Disposable {
 
   /** Throws `ValidationError` when the configuration is not acceptable. */
   constructor(config: SubscriptionClientConfig) {
+    checkKeys(config, clientKeys, "createSubscriptionClient()")
     const options = {
       autoReconnect: config.autoReconnect ?? true,
       reconnectDelay: positive("reconnectDelay", config.reconnectDelay ?? 1000),
@@ -163,6 +186,7 @@ export class SubscriptionClient implements Disposable {
     options: SubscribeCallbacksAndOptions = {}
   ): Promise<Subscription | AckableSubscription> {
     if (this.#closed) throw closed()
+    checkKeys(options, callbackKeys, "subscribe()")
     const session = this.#loaded
     if (session === undefined) {
       throw new SubscriptionError(
@@ -187,6 +211,7 @@ export class SubscriptionClient implements Disposable {
     pattern: string,
     options: SubscribeOptions = {}
   ): AsyncGenerator<StreamedEvent, void, undefined> {
+    checkKeys(options, subscribeKeys, "stream()")
     await this.connect()
     const events: Array<{ readonly event: SubscriptionEvent; readonly body: Body }> = []
     let current: Body | undefined

@@ -8,6 +8,7 @@ import type { KVWatchEvent } from "../Client/Kv.ts"
 import { createDeferred } from "../Deferred.ts"
 import { toError } from "../Errors.ts"
 import type { Rim } from "./Promisify.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
 
 /** What a watch calls. An error ends the watch; an error that `onUpdate` throws or rejects with does so too. */
 export interface WatchCallbacks<A> {
@@ -17,6 +18,8 @@ export interface WatchCallbacks<A> {
   /** Called once, when the watch has ended for whatever reason. */
   readonly onClose?: () => void
 }
+
+const callbackKeys = { onUpdate: true, onError: true, onClose: true } satisfies Keys<WatchCallbacks<never>>
 
 /** A watch that stands, or is about to. It can be iterated over once, unless it has callbacks. */
 export interface Watcher<A> extends AsyncIterable<A>, AsyncDisposable {
@@ -39,6 +42,7 @@ export const startWatch = <A, E, R, ER>(
   callbacks?: WatchCallbacks<A>,
   ahead = AHEAD
 ): Watcher<A> => {
+  checkKeys(callbacks, callbackKeys, "watch()")
   const { promise: ready, reject, resolve } = createDeferred<void>()
   // who does not wait for it hears of the error where the changes come
   ready.catch(() => undefined)

@@ -8,10 +8,11 @@ import * as Layer from "effect/Layer"
 import { createDeferred, type Deferred } from "../Deferred.ts"
 import { IronflowError, ValidationError } from "../Errors.ts"
 import type { EffectFunction, IronflowFunction } from "../Function.ts"
+import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
 import type { EffectProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
-import { resolveWorkerOptions, type WorkerOptions } from "../Worker/Options.ts"
+import { resolveWorkerOptions, workerKeys, type WorkerOptions } from "../Worker/Options.ts"
 import { type PollingOptions, resolvePollingOptions } from "../Worker/ServerLink.ts"
 import type { WorkerService } from "../Worker/Worker.ts"
 import { connectionOf, type EngineHandle } from "./Connection.ts"
@@ -48,11 +49,23 @@ export interface ConnectionConfig {
   readonly transport?: "polling" | "streaming" | undefined
 }
 
+export const serverWorkerKeys = {
+  ...workerKeys,
+  engine: true,
+  serverUrl: true,
+  apiKey: true,
+  heartbeatInterval: true,
+  reconnectDelay: true,
+  transport: true
+} satisfies Keys<ServerWorkerConfig>
+
 /** A worker for an engine in this process. */
 export interface EngineWorkerConfig extends RunnableOptions {
   /** The engine to work for: what `startEngine()` resolves to. */
   readonly engine: EngineHandle
 }
+
+const engineWorkerKeys = { ...workerKeys, engine: true } satisfies Keys<EngineWorkerConfig>
 
 export type WorkerConfig = ServerWorkerConfig | EngineWorkerConfig
 
@@ -92,7 +105,9 @@ export interface Worker {
  * `engine` of this process. Throws `ValidationError` when the configuration is not acceptable.
  */
 export const createWorker = (config: WorkerConfig): Worker => {
-  const connected = config?.engine === undefined ? overHttp(config ?? {}) : inProcess(config)
+  const isElsewhere = config?.engine === undefined
+  checkKeys(config, isElsewhere ? serverWorkerKeys : engineWorkerKeys, "Worker", config?.logger)
+  const connected = isElsewhere ? overHttp(config ?? {}) : inProcess(config)
   resolveWorkerOptions(connected.options)
   return new PromiseWorker(connected)
 }
@@ -110,7 +125,10 @@ export interface Connected {
 const inProcess = (config: EngineWorkerConfig): Connected => {
   const connection = connectionOf("createWorker()", config.engine)
   return {
-    options: { ...config, environment: config.environment ?? connection.environment },
+    options: {
+      ...knownOf<RunnableOptions>(config, workerKeys),
+      environment: config.environment ?? connection.environment
+    },
     transport: connection.transport,
     onClose: (close) => connection.onClose("worker", close)
   }
@@ -143,7 +161,10 @@ export const connectBy = (
   )
   const transport = Layer.unwrap(load({ ...options, serverUrl: server.url, apiKey: server.apiKey }))
   return {
-    options: server.namesEnvironment ? { ...config, environment: server.environment } : config,
+    options: {
+      ...knownOf<RunnableOptions>(config, workerKeys),
+      ...(server.namesEnvironment ? { environment: server.environment } : {})
+    },
     transport: Layer.unwrap(
       Effect.map(connections, ([channel, fetch]) => Layer.provide(transport, [fetch.layer, channel.layer]))
     ),

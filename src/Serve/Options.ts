@@ -6,6 +6,7 @@ import { ValidationError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { IronflowWebhook } from "../Webhook.ts"
@@ -69,6 +70,23 @@ export interface ServeOptions<
   readonly webhooks?: ReadonlyArray<IronflowWebhook> | undefined
 }
 
+const serveKeys = {
+  functions: true,
+  projections: true,
+  webhooks: true,
+  signingKey: true,
+  skipVerification: true,
+  maxRequestAge: true,
+  logger: true,
+  environment: true,
+  eventDefinitions: true,
+  serverUrl: true,
+  apiKey: true,
+  turnBudget: true,
+  maxBodyBytes: true,
+  webhookTimeout: true
+} satisfies Keys<ServeOptions>
+
 export interface ResolvedServeOptions {
   readonly functions: ReadonlyMap<string, AnyFunction>
   readonly webhooks: ReadonlyMap<string, IronflowWebhook>
@@ -88,6 +106,7 @@ export interface ResolvedServeOptions {
 
 /** Checks the options, fills in defaults, and warns of what is probably not meant. Throws `ValidationError`. */
 export const resolveServeOptions = (options: ServeOptions): ResolvedServeOptions => {
+  checkKeys(options, serveKeys, "serve()", options.logger)
   const { maxBodyBytes = 16 * 1024 * 1024, projections = [], webhooks = [] } = options
   if (!Number.isSafeInteger(maxBodyBytes) || maxBodyBytes <= 0) {
     throw new ValidationError(

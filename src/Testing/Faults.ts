@@ -4,7 +4,9 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as HttpClientError from "effect/http/HttpClientError"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
+import { checked } from "../Client/HttpCalls.ts"
 import { ConnectionError, ValidationError } from "../Errors.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
 
@@ -21,20 +23,24 @@ export interface FaultOptions {
   readonly delayMs?: number
 }
 
+const faultKeys = {
+  every: true,
+  chance: true,
+  seed: true,
+  lose: true,
+  delayMs: true
+} satisfies Keys<FaultOptions>
+
 type Through = <A, E, R, E2>(
   request: Effect.Effect<A, E, R>,
   lost: (which: string) => E2
 ) => Effect.Effect<A, E | E2, R>
 
 /** Requests of one transport go through here, one after the other. */
-const makeFaults = ({
-  chance = 0,
-  delayMs = 0,
-  every,
-  lose = "before",
-  seed: given
-}: FaultOptions): Effect.Effect<Through, ValidationError> =>
+const makeFaults = (options: FaultOptions): Effect.Effect<Through, ValidationError> =>
   Effect.gen(function* () {
+    yield* checked(() => checkKeys(options, faultKeys, "faults"))
+    const { chance = 0, delayMs = 0, every, lose = "before", seed: given } = options
     if (every !== undefined && !(Number.isInteger(every) && every >= 2)) {
       return yield* Effect.fail(
         new ValidationError(`\`every\` of faults must be an integer from 2 up, got ${show(every)}`)

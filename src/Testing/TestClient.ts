@@ -22,6 +22,7 @@ import { startTurn, type TurnEnd, type TurnHandle } from "../Execution/Turn.ts"
 import type { EffectFunction, IronflowFunction } from "../Function.ts"
 import { decodeJson, encodeJson } from "../Json.ts"
 import { createNoopLogger } from "../Logger.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { matchesPattern } from "../Pattern.ts"
 import { checkEntityId } from "../EntityStream.ts"
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
@@ -95,6 +96,7 @@ export interface TestClient {
 
 /** A client that executes functions by itself, for unit tests. Stand-ins, events, streams and keys stay from one `emit` to the next. */
 export const createTestClient = (config: TestClientConfig): TestClient => {
+  checkKeys(config, { functions: true } satisfies Keys<TestClientConfig>, "createTestClient()")
   const functions: unknown = config?.functions
   if (!Array.isArray(functions)) {
     throw new ValidationError(

@@ -7,6 +7,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { isTerminal, type Run } from "../Client/Client.ts"
+import { checked as checkedBy } from "../Client/HttpCalls.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions } from "../Client/Streams.ts"
 import { type Duration, positiveDuration } from "../Duration.ts"
@@ -26,11 +27,13 @@ import {
 import { CurrentTurnProbe } from "../Execution/TurnProbe.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import { isObject } from "../Json.ts"
+import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
 import type { AnyProjection, ProjectionRequirements } from "../Projection/Projection.ts"
 import type { RunHistory } from "../Protocol/History.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
+import { workerKeys } from "../Worker/Options.ts"
 import * as Worker from "../Worker/Worker.ts"
 import { replayingEveryStep } from "./EveryStep.ts"
 import { type RepeatedSteps, repeating } from "./RepeatedSteps.ts"
@@ -49,6 +52,14 @@ export interface TestEngineOptions<
   /** Runs the code of every step twice, and says which result counts. */
   readonly repeatSteps?: RepeatedSteps
 }
+
+const testEngineKeys = {
+  ...workerKeys,
+  startAt: true,
+  masterKey: true,
+  replayEveryStep: true,
+  repeatSteps: true
+} satisfies Keys<TestEngineOptions>
 
 export interface RunToEndOptions {
   /** How much virtual time may pass at most; 365 days by default. */
@@ -125,8 +136,9 @@ export const makeVirtual = <
   FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]> | Scope.Scope
 > =>
   Effect.gen(function* () {
+    yield* checkedBy(() => checkKeys(options, testEngineKeys, "The test engine", options.logger))
     const { functions, masterKey, projections, repeatSteps, replayEveryStep, startAt, ...workerOptions } =
-      options
+      knownOf(options, testEngineKeys)
     const start = startAt === undefined ? defaultStart : new Date(startAt).getTime()
     if (Number.isNaN(start)) {
       return yield* Effect.fail(new ValidationError(`\`startAt\` must be a date, got ${show(startAt)}`))
@@ -216,8 +228,10 @@ export const makeVirtual = <
       Effect.flatMap(self, (value) =>
         divergence === undefined ? Effect.succeed(value) : Effect.fail(divergence)
       )
-    const latest = ({ within = "365d" }: RunToEndOptions = {}) =>
-      manual.clock.currentTimeMillisUnsafe() + positiveDuration(within, "`within`")
+    const latest = (options: RunToEndOptions = {}) => {
+      checkKeys(options, { within: true } satisfies Keys<RunToEndOptions>, "The test engine")
+      return manual.clock.currentTimeMillisUnsafe() + positiveDuration(options.within ?? "365d", "`within`")
+    }
 
     const runToEnd: TestEngineService["runToEnd"] = (runId, options) =>
       Effect.gen(function* () {

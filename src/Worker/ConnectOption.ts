@@ -17,7 +17,10 @@ const transport = "connect"
 const entry: string = "@ironflow/node/worker-streaming"
 
 const load: Effect.Effect<Streams, ValidationError> = Effect.flatMap(
-  Effect.tryPromise({ try: () => import(/* @vite-ignore */ entry), catch: packagesMissing }),
+  Effect.tryPromise({
+    try: () => import(/* webpackIgnore: true */ /* turbopackIgnore: true */ /* @vite-ignore */ entry),
+    catch: packagesMissing
+  }),
   ({ loadConnectStreams }) =>
     // it is an entry of this package, of the same version
     Effect.tryPromise({ try: loadConnectStreams as () => Promise<Streams>, catch: packagesMissing })

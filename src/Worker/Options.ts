@@ -5,6 +5,7 @@ import { ValidationError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
 import type { AnyProjection, IronflowProjection } from "../Projection/Projection.ts"
 import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
@@ -33,6 +34,18 @@ export interface WorkerOptions<
   readonly drainTimeout?: Duration
 }
 
+export const workerKeys = {
+  functions: true,
+  projections: true,
+  maxConcurrentJobs: true,
+  labels: true,
+  environment: true,
+  eventDefinitions: true,
+  logger: true,
+  workerId: true,
+  drainTimeout: true
+} satisfies Keys<WorkerOptions>
+
 export interface ResolvedWorkerOptions {
   readonly functions: ReadonlyMap<string, AnyFunction>
   readonly projections: ReadonlyArray<AnyProjection>
@@ -50,6 +63,7 @@ export interface ResolvedWorkerOptions {
 export const resolveWorkerOptions = (
   options: WorkerOptions<ReadonlyArray<AnyFunction>, ReadonlyArray<AnyProjection>>
 ): ResolvedWorkerOptions => {
+  checkKeys(options, workerKeys, "Worker", options.logger)
   const { maxConcurrentJobs = 10 } = options
   if (!Number.isInteger(maxConcurrentJobs) || maxConcurrentJobs < 1) {
     throw new ValidationError(

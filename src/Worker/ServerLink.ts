@@ -13,6 +13,7 @@ import {
   ValidationError
 } from "../Errors.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
+import { checkKeys, type Keys } from "../OptionKeys.ts"
 import type { AccessError, WorkerHandlers, WorkerRegistration } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
 import type { Outage } from "./Outage.ts"
@@ -31,6 +32,14 @@ export interface PollingOptions {
   readonly logger?: Logger | false | undefined
 }
 
+export const pollingKeys = {
+  serverUrl: true,
+  apiKey: true,
+  heartbeatInterval: true,
+  reconnectDelay: true,
+  logger: true
+} satisfies Keys<PollingOptions>
+
 export interface ResolvedPollingOptions {
   readonly server: ResolvedServer
   readonly heartbeatMs: number
@@ -43,18 +52,21 @@ export const resolvePollingOptions = (
   options: PollingOptions,
   environment: string | undefined,
   caller: string
-): ResolvedPollingOptions => ({
-  server: resolveServer({ serverUrl: options.serverUrl, apiKey: options.apiKey, environment }, caller),
-  heartbeatMs: milliseconds(
-    options.heartbeatInterval ?? DEFAULT_WORKER.HEARTBEAT_INTERVAL_MS,
-    `${caller}: \`heartbeatInterval\``
-  ),
-  reconnectMs: milliseconds(
-    options.reconnectDelay ?? DEFAULT_WORKER.RECONNECT_DELAY_MS,
-    `${caller}: \`reconnectDelay\``
-  ),
-  logger: resolveLogger(options.logger, "[ironflow-worker]")
-})
+): ResolvedPollingOptions => {
+  checkKeys(options, pollingKeys, caller, options.logger)
+  return {
+    server: resolveServer({ serverUrl: options.serverUrl, apiKey: options.apiKey, environment }, caller),
+    heartbeatMs: milliseconds(
+      options.heartbeatInterval ?? DEFAULT_WORKER.HEARTBEAT_INTERVAL_MS,
+      `${caller}: \`heartbeatInterval\``
+    ),
+    reconnectMs: milliseconds(
+      options.reconnectDelay ?? DEFAULT_WORKER.RECONNECT_DELAY_MS,
+      `${caller}: \`reconnectDelay\``
+    ),
+    logger: resolveLogger(options.logger, "[ironflow-worker]")
+  }
+}
 
 /** The environment that a worker was told to work for; an API key that is bound to one decides when it was told none. */
 export const named = ({ environment, namesEnvironment }: WorkerRegistration): string | undefined =>

@@ -5,7 +5,7 @@ import * as http from "node:http"
 import type { AddressInfo } from "node:net"
 import path from "node:path"
 import { afterEach, assert, describe, it, vi } from "vitest"
-import { type WebSocket, WebSocketServer } from "ws"
+import { WebSocket, WebSocketServer } from "ws"
 import { createClient, type IronflowClient } from "../../src/Promise/Client.ts"
 import { start as startEngine } from "../wire/Ironflow.ts"
 import { EngineServer } from "./EngineServer.ts"
@@ -54,6 +54,29 @@ const answerAll = (socket: WebSocket): void => {
 }
 
 describe("a client's channel", () => {
+  it("is left alone, and calls go by HTTP, where the runtime does not show its socket", async () => {
+    const emit = WebSocket.prototype.emit
+    // what Bun puts in the place of `ws` does this
+    const emitted = vi.spyOn(WebSocket.prototype, "emit").mockImplementation(function (
+      this: WebSocket,
+      name: string | symbol,
+      ...args: Array<unknown>
+    ) {
+      return emit.apply(this, name === "upgrade" ? [name, { socket: null }] : [name, ...args])
+    })
+    cleanups.push(() => emitted.mockRestore())
+    const { client, requests, sockets } = await scripted(answerAll)
+
+    for (let i = 0; i < 4; i++) await client.health()
+    await vi.waitFor(() => assert.isTrue(emitted.mock.calls.some(([name]) => name === "close")), {
+      timeout: 5000
+    })
+    for (let i = 0; i < 4; i++) await client.health()
+
+    assert.strictEqual(requests(), 8)
+    assert.strictEqual(sockets.clients.size, 0)
+  })
+
   it("takes over from HTTP after some calls", async () => {
     const { client, requests, sockets } = await scripted(answerAll)
     await untilOpen(client, sockets)

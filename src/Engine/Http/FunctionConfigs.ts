@@ -1,8 +1,8 @@
-/** Functions that come over the wire: what `createFunction` does not accept, the engine does not either. */
+/** Functions that come over the wire: what `createFunction` does not accept, the engine does not either, but for keys that nobody knows. */
 import { resolveRetry } from "../../Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
 import { checkEndpointUrl } from "../Push/Settings.ts"
-import { createFunction } from "../../Function.ts"
+import { checkConfig } from "../../Function.ts"
 import type { RegisterFunctionRequest } from "../../Protocol/Http/Schemas.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import { checkLength, nameLength } from "../../Limits.ts"
@@ -14,7 +14,7 @@ export const checkRegistration = (registration: FunctionRegistration): FunctionR
   const { timeoutMs, codeHash: _, endpointUrl, ...config } = registration
   if (endpointUrl !== undefined) checkEndpointUrl(endpointUrl)
   checkLength(`The code hash of function "${registration.id}"`, registration.codeHash, nameLength)
-  createFunction({ ...config, timeout: timeoutMs }, () => undefined)
+  checkConfig({ ...config, timeout: timeoutMs })
   return registration
 }
 

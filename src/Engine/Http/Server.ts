@@ -26,6 +26,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { DEFAULT_ENVIRONMENT, DEFAULT_PORT } from "../../Constants.ts"
 import { type Duration, formatDuration, positiveDuration } from "../../Duration.ts"
+import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { CONNECT_PATH } from "../../Protocol/Connect/Messages.ts"
 import { IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
 import * as Alarm from "../../Execution/Alarm.ts"
@@ -96,6 +97,21 @@ export interface HttpServerOptions {
    */
   readonly leaseTerm?: Duration
 }
+
+const serverKeys = {
+  port: true,
+  host: true,
+  tls: { cert: true, key: true } satisfies Keys<NonNullable<HttpServerOptions["tls"]>>,
+  insecure: true,
+  corsOrigins: true,
+  allowedHosts: true,
+  maxBodyBytes: true,
+  maxReportBytes: true,
+  maxHeaderBytes: true,
+  bodyTimeoutMs: true,
+  maxConnections: true,
+  leaseTerm: true
+} satisfies Keys<HttpServerOptions>
 
 type ResolvedOptions = Required<Omit<HttpServerOptions, "tls" | "leaseTerm">> &
   Pick<HttpServerOptions, "tls"> & { readonly leaseTerm: number }
@@ -333,6 +349,7 @@ const watchIdle = (server: Http.Server | Https.Server, versions: BothVersions): 
 const KEEP_ALIVE_BUFFER_MS = 5000
 
 const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
+  checkKeys(options, serverKeys, "The HTTP server")
   const resolved: ResolvedOptions = {
     port: DEFAULT_PORT,
     host: "127.0.0.1",

@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Redacted from "effect/Redacted"
 import { readEnvironmentVariable } from "../../Environment.ts"
 import { ValidationError } from "../../Errors.ts"
+import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { show } from "../../Show.ts"
 
 export interface PushSettings {
@@ -18,12 +19,21 @@ export interface PushSettings {
   readonly maxConcurrent: number
 }
 
+const settingKeys = {
+  signingKey: true,
+  allowPrivateNetworks: true,
+  timeoutMs: true,
+  maxResponseBytes: true,
+  maxConcurrent: true
+} satisfies Keys<PushSettings>
+
 export const PushSettings = Context.Reference<PushSettings>("@ironflow/node/PushSettings", {
   defaultValue: () => makeSettings()
 })
 
 /** The settings with what is given. */
 export const makeSettings = (given: Partial<PushSettings> = {}): PushSettings => {
+  checkKeys(given, settingKeys, "push")
   const key = readEnvironmentVariable("IRONFLOW_SIGNING_KEY")
   const settings = {
     signingKey: key === undefined ? undefined : Redacted.make(key),

@@ -1,6 +1,5 @@
 /** Histories of runs: read by the engine that has the database open, and beside it without taking its lock. */
 import { existsSync } from "node:fs"
-import { DatabaseSync } from "node:sqlite"
 import { RunNotFoundError, StoreError } from "../../Errors.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import type { RunHistory } from "../../Protocol/History.ts"
@@ -8,6 +7,7 @@ import { Registry } from "../Registry.ts"
 import { jobEvent, readJournal, readOpenSteps } from "./Leases.ts"
 import { refuseFolder } from "./Files.ts"
 import { migrations } from "./Migrations.ts"
+import { DatabaseSync } from "./NodeSqlite.ts"
 import { loadRegistrations } from "./Registrations.ts"
 import { type Row, statuses, Transaction } from "./Transaction.ts"
 

@@ -4,9 +4,9 @@
  */
 import { existsSync, realpathSync } from "node:fs"
 import { hostname } from "node:os"
-import { DatabaseSync } from "node:sqlite"
 import { StoreError } from "../../Errors.ts"
 import { makeFile } from "./Files.ts"
+import { DatabaseSync } from "./NodeSqlite.ts"
 
 /** Takes the lock of `filename`, a file with the mode when it has to be made, or throws a `StoreError` with code `STORE_LOCKED` that names the holder. */
 export const acquireLock = (

@@ -4,11 +4,12 @@
  * finds another one there writes nothing any more. It also shows at the next start that the last stop was not a clean one.
  */
 import { existsSync, realpathSync, statSync } from "node:fs"
-import { DatabaseSync, type StatementSync } from "node:sqlite"
+import type { StatementSync } from "node:sqlite"
 import { pathToFileURL } from "node:url"
 import { StoreError } from "../../Errors.ts"
 import { safeJsonParse } from "../../Json.ts"
 import { isHeld } from "./Lock.ts"
+import { DatabaseSync } from "./NodeSqlite.ts"
 
 const OWNER = "owner"
 

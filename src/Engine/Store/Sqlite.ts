@@ -11,10 +11,10 @@ import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import { DatabaseSync } from "node:sqlite"
 import { IronflowError, StoreError } from "../../Errors.ts"
 import { together } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
+import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import type { TurnReport } from "../../Protocol/Worker.ts"
 import { Registry } from "../Registry.ts"
 import * as Access from "./AccessRows.ts"
@@ -48,6 +48,7 @@ import * as Groups from "./GroupRows.ts"
 import { readLog, readLogBack } from "./LogRows.ts"
 import { forgiveRun, type Found, lookAtNewest, mend } from "./Mending.ts"
 import { migrations } from "./Migrations.ts"
+import { DatabaseSync } from "./NodeSqlite.ts"
 import { checkLastOwner, type LastStop, Ownership } from "./Ownership.ts"
 import { readProjectionChanges } from "./ProjectionChanges.ts"
 import * as Projections from "./ProjectionInspection.ts"
@@ -656,8 +657,12 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
   })
 
 /** {@link Store} on SQLite. */
-export const layer = (options: SqliteOptions): Layer.Layer<Store, StoreError> =>
-  Layer.effect(Store, make(options))
+export const layer = (options: SqliteOptions): Layer.Layer<Store, StoreError> => {
+  checkKeys(options, sqliteKeys, "The SQLite store")
+  return Layer.effect(Store, make(options))
+}
+
+const sqliteKeys = { filename: true, fileMode: true, check: true } satisfies Keys<SqliteOptions>
 
 /** An error of ours as a value, so that refusing one command does not roll back the group that it is in. */
 class Refusal {

@@ -1,0 +1,1 @@
+export * from "@ironflow/node/core/protocol"
