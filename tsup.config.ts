@@ -196,7 +196,8 @@ export default defineConfig([
         // A worker shares this package and Effect with the user's code, so it comes from the build above.
         setup: (build) =>
           build.onResolve({ filter: /\/WorkerProcess\.ts$/ }, () => ({
-            path: "./cli-worker.js",
+            // from the chunks of the command, which have a folder of their own
+            path: "../cli-worker.js",
             external: true
           }))
       }

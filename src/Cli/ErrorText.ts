@@ -62,7 +62,7 @@ const thrownBy = (error: ToldError): ToldError =>
   stepOf(error) !== undefined && error.cause !== undefined ? error.cause : error
 
 /** The folder with the code of this package. */
-const own = import.meta.url.replace(/(\/Cli)?\/[^/]*$/, "/")
+const own = import.meta.url.replace(/(\/cli)?\/[^/]*$/i, "/")
 
 const isInternal = (frame: string): boolean =>
   frame.includes("node:") ||
