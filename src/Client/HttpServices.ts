@@ -22,7 +22,7 @@ import { ConsumerGroups } from "./ConsumerGroups.ts"
 import * as ConsumerGroupsHttp from "./ConsumerGroupsHttp.ts"
 import { make } from "./Http.ts"
 import { checked } from "./HttpCalls.ts"
-import { resolveServer, serverKeys, type ServerOptions } from "./HttpConfig.ts"
+import { resolveServer, type ResolvedServer, serverKeys, type ServerOptions } from "./HttpConfig.ts"
 import { type Connection, make as connect } from "./HttpConnection.ts"
 import { Kv } from "./Kv.ts"
 import * as KvHttp from "./KvHttp.ts"
@@ -39,26 +39,34 @@ import type { ClientServices } from "./Services.ts"
 import { type ReadingOptions, Streams } from "./Streams.ts"
 import * as StreamsHttp from "./StreamsHttp.ts"
 
+import { dialSocket } from "./SubscriptionSocket.ts"
+import { make as makeSubscriptions, Subscriptions } from "./Subscriptions.ts"
+
 export interface ClientOptions extends ServerOptions, ReadingOptions {}
 
 const clientKeys = { ...serverKeys, eventDefinitions: true } satisfies Keys<ClientOptions>
-import { dialSocket } from "./SubscriptionSocket.ts"
-import { make as makeSubscriptions, Subscriptions } from "./Subscriptions.ts"
 
 /** The client of the server that the options name. Fails with `ValidationError` when they are not acceptable. */
 export const layer = (
   options: ClientOptions = {}
 ): Layer.Layer<ClientServices, ValidationError, HttpClient.HttpClient> =>
-  Layer.effectContext(
+  Layer.unwrap(
     Effect.suspend(() => {
       const server = checked(() => {
         checkKeys(options, clientKeys, "Client.layerHttp")
         return resolveServer(options, "Client.layerHttp")
       })
-      return Effect.map(Effect.flatMap(server, connect), (connection) =>
-        checkedServices(servicesOver(connection, options))
-      )
+      return Effect.map(server, (it) => layerOf(it, options))
     })
+  )
+
+/** The client of a server. */
+export const layerOf = (
+  server: ResolvedServer,
+  options: ReadingOptions
+): Layer.Layer<ClientServices, never, HttpClient.HttpClient> =>
+  Layer.effectContext(
+    Effect.map(connect(server), (connection) => checkedServices(servicesOver(connection, options)))
   )
 
 const servicesOver = (connection: Connection, options: ReadingOptions): Context.Context<ClientServices> => {

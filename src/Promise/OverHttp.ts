@@ -12,8 +12,7 @@ export const overHttp = (
   caller: string
 ): Layer.Layer<ClientServices, ValidationError> => {
   const { eventDefinitions } = config
-  const { apiKey, environment, namesEnvironment, retry, timeoutMs, url } = resolveServer(config, caller)
-  const named = namesEnvironment ? environment : undefined
+  const server = resolveServer(config, caller)
   // Loaded with the first call: whoever imports the main entry for something else need not pay for HTTP.
   const load = Effect.promise(() =>
     Promise.all([
@@ -24,17 +23,7 @@ export const overHttp = (
   )
   return Layer.unwrap(
     Effect.map(load, ([http, channel, fetch]) =>
-      Layer.provide(
-        http.layer({
-          serverUrl: url,
-          apiKey,
-          environment: named,
-          timeout: timeoutMs,
-          retry,
-          eventDefinitions
-        }),
-        [fetch.layer, channel.layer]
-      )
+      Layer.provide(http.layerOf(server, { eventDefinitions }), [fetch.layer, channel.layer])
     )
   )
 }

@@ -202,7 +202,7 @@ describe("a file that is not acceptable", () => {
     [
       "that is a folder",
       "STORE_UNAVAILABLE",
-      /Check that the folder exists/,
+      /is a folder: name the file of the database/,
       (path) => {
         mkdirSync(join(path, "orders.db"))
         return join(path, "orders.db")
