@@ -3,26 +3,37 @@ import { IronflowError, LimitExceededError, ValidationError } from "../../Errors
 import { MESSAGE_DAMAGED } from "../../Protocol/Seal.ts"
 
 const COMPRESSED = 1
-export const END_OF_STREAM = 2
+const END_OF_STREAM = 2
 
 const HEAD_BYTES = 5
 
-export const envelope = (flags: number, payload: Buffer): Buffer => {
+export const envelope = (flags: number, payload: Uint8Array): Buffer => {
   const head = Buffer.alloc(HEAD_BYTES)
   head.writeUInt8(flags)
   head.writeUInt32BE(payload.length, 1)
   return Buffer.concat([head, payload])
 }
 
+/** What a stream ends with: nothing, or the body of a failure in the dialect of ConnectRPC. */
+export const endOfStream = (failure?: { readonly [key: string]: unknown }): Buffer =>
+  envelope(END_OF_STREAM, Buffer.from(JSON.stringify(failure === undefined ? {} : { error: failure })))
+
 /** Puts the chunks of a stream together. */
 export class Envelopes {
   readonly #maxBytes: number
+  readonly #what: string
   #chunks: Array<Buffer> = []
   #length = 0
 
-  /** `maxBytes` is what one message may have. */
-  constructor(maxBytes: number) {
+  /** `maxBytes` is what one message may have, and `what` names it. */
+  constructor(maxBytes: number, what: string) {
     this.#maxBytes = maxBytes
+    this.#what = what
+  }
+
+  /** Whether there is nothing of a message that is not complete. */
+  get isEmpty(): boolean {
+    return this.#length === 0
   }
 
   /** The messages that are complete with this chunk. Throws an `IronflowError` for what is none. */
@@ -42,7 +53,7 @@ export class Envelopes {
       if (flags !== 0)
         throw new ValidationError(`${flags} is no flag of a message`, { code: MESSAGE_DAMAGED })
       if (length > this.#maxBytes) {
-        throw new LimitExceededError("The message of the worker", length, this.#maxBytes, "bytes")
+        throw new LimitExceededError(this.#what, length, this.#maxBytes, "bytes")
       }
       if (this.#length < HEAD_BYTES + length) break
       const all = this.#join()

@@ -31,7 +31,7 @@ import * as Alarm from "../../Execution/Alarm.ts"
 import { stepResultBytes } from "../../Limits.ts"
 import { CHANNEL_HEADER, CHANNEL_PATH } from "../../Protocol/Http/Channel.ts"
 import { type Access, readEngine } from "../../Protocol/Http/Access.ts"
-import { descriptions as described, type Dialect } from "../../Protocol/Http/Endpoints.ts"
+import { descriptions as described, type Dialect, endpoints } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { show } from "../../Show.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
@@ -54,6 +54,15 @@ import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
 import { ConnectServer } from "../Connect/ConnectServer.ts"
+import {
+  asksForStream,
+  beginStream,
+  endedStream,
+  isPlainCall,
+  readMessage,
+  unsupportedType
+} from "../Connect/EventStream.ts"
+import { subscribeRoutes } from "../Connect/SubscribeRoutes.ts"
 import * as WorkerRpcServer from "../Rpc/WorkerRpcServer.ts"
 import { type ChannelCall, channelRoute } from "../Ws/Channel.ts"
 import { subscriptionRoute } from "../Ws/SubscriptionRoute.ts"
@@ -152,6 +161,7 @@ export const make = (
     const app = makeApp(resolved, gate, [
       ...descriptions(Metrics.make(engine, () => workers.openPolls)),
       ...workerRoutes(engine, workers, resolved.maxReportBytes),
+      ...subscribeRoutes(engine, onClosing),
       ...clientRoutes(engine, {
         startedAt: clock.currentTimeMillisUnsafe(),
         closing: Deferred.await(closing),
@@ -235,9 +245,13 @@ export const make = (
         // one of HTTP/2 has all of it that is used here
         const request = NodeHttpServerRequest.toIncomingMessage(asked) as Http.IncomingMessage
         // a client that hangs up waits for nothing; what must not stop half way says so itself
-        return Effect.map(Effect.interruptible(app.answer(overHttp(request))), (reply) =>
-          respond(reply, request, gate.corsHeaders(request))
-        )
+        return Effect.map(Effect.interruptible(app.answer(overHttp(request))), (reply) => {
+          if (reply.body !== undefined) {
+            const response = NodeHttpServerRequest.toServerResponse(asked) as Http.ServerResponse
+            response.once("pipe", () => beginStream(request, response))
+          }
+          return respond(reply, request, gate.corsHeaders(request))
+        })
       })
     )
     // in place of the listener that comes with the line above: ours refuses before it upgrades, and sees the bare sockets
@@ -489,7 +503,7 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
     // whoever may be anybody has nothing to say that were worth the reading
     if (isPublic || method === "GET" || method === "DELETE") return call(undefined)
     const limits = route.fromWorker ? worker : client
-    return Effect.flatMap(route.reads === "json" ? asked.readJson(limits) : asked.readBytes(limits), (body) =>
+    return Effect.flatMap(readBody(asked, route.reads, limits), (body) =>
       Effect.flatten(
         checked(() => {
           if (visitor !== undefined) checkWhole(visitor, rule, variables, body)
@@ -497,6 +511,18 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
         })
       )
     )
+  }
+
+  /** Whether the failure of a call is said as the end of a stream: not to the page of somebody else, which is to hear nothing. */
+  const hearsOfStream = (request: Http.IncomingMessage, path: string): boolean => {
+    if (!streamPaths.has(path) || !asksForStream(request)) return false
+    try {
+      gate.checkOrigin(request)
+      return true
+    } catch (error) {
+      if (isIronflowError(error)) return false
+      throw error
+    }
   }
 
   return {
@@ -509,11 +535,35 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
       return Effect.catchCause(
         Effect.flatten(checked(() => answer(asked, path, mark === -1 ? "" : url.slice(mark + 1)))),
         // the query of a request may hold a key
-        (cause) => replyToFailure(cause, dialectOf(path), `${method} ${path}`)
+        (cause) =>
+          replyToFailure(
+            cause,
+            dialectOf(path),
+            `${method} ${path}`,
+            hearsOfStream(asked.request, path) ? endedStream : replyTo
+          )
       )
     }
   }
 }
+
+const readBody = (
+  { readBytes, readJson, request }: Asked,
+  reads: Route["reads"],
+  limits: BodyLimits
+): Effect.Effect<unknown, IronflowError> => {
+  if (reads === "bytes") return readBytes(limits)
+  if (reads === "json") return readJson(limits)
+  if (asksForStream(request))
+    return Effect.flatMap(readBytes(limits), (body) => checked(() => readMessage(body)))
+  // who may not ask hears of that, and not of how to ask
+  return isPlainCall(request) ? readJson(limits) : Effect.fail(unsupportedType(request))
+}
+
+/** Paths of calls that are answered with a stream. */
+const streamPaths: ReadonlySet<string> = new Set(
+  Object.values(endpoints).flatMap((endpoint) => ("streams" in endpoint ? [endpoint.path] : []))
+)
 
 /** What describes the server itself. */
 const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<Route> => {
@@ -562,7 +612,7 @@ const refuseStream = (stream: ServerHttp2Stream, { body, status }: FailureRespon
 const dialectOf = (path: string): Dialect => (path.startsWith("/ironflow.v1.") ? "connect" : "rest")
 
 const respond = (
-  { status, text, type = "application/json", headers }: Reply,
+  { body, status, text, type = "application/json", headers }: Reply,
   request: Http.IncomingMessage,
   corsHeaders: { readonly [name: string]: string } | undefined
 ): HttpServerResponse.HttpServerResponse => {
@@ -573,6 +623,9 @@ const respond = (
     // what is left of a body that was not read would be taken for the next request
     ...(request.complete || !hasBody(request) ? {} : { connection: "close" })
   }
+  if (body !== undefined) {
+    return HttpServerResponse.raw(body, { status, contentType: type, headers: all })
+  }
   return text === undefined
     ? HttpServerResponse.empty({ status, headers: all })
     : HttpServerResponse.text(text, { status, contentType: type, headers: all })
@@ -581,16 +634,14 @@ const respond = (
 const replyToFailure = (
   cause: Cause.Cause<IronflowError>,
   dialect: Dialect,
-  what: string
+  what: string,
+  reply: (failure: FailureResponse) => Reply
 ): Effect.Effect<Reply> => {
   // the client has hung up
   if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
   const error = Cause.squash(cause)
-  if (isIronflowError(error)) return Effect.succeed(replyTo(failureResponse(error, dialect)))
-  return Effect.as(
-    Effect.logError(`${what} failed because of a bug`, cause),
-    replyTo(defectResponse(dialect))
-  )
+  if (isIronflowError(error)) return Effect.succeed(reply(failureResponse(error, dialect)))
+  return Effect.as(Effect.logError(`${what} failed because of a bug`, cause), reply(defectResponse(dialect)))
 }
 
 const replyTo = ({ body, status }: FailureResponse): Reply => json(body, status)
