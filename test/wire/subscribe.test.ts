@@ -136,6 +136,36 @@ describe.each([
   }, 60_000)
 })
 
+it("the filters of all streams of a connection have a limit together, which those that are over leave", async () => {
+  const session = http2.connect(server.url)
+  const subscribe = async (i: number) => {
+    const filter = `event.data.i == ${i} && event.name != "${"x".repeat(4000)}"`
+    const body = envelope(Buffer.from(JSON.stringify({ pattern: "events:a", options: { filter } })))
+    const stream = session.request({
+      ":method": "POST",
+      ":path": "/ironflow.v1.PubSubService/Subscribe",
+      "content-type": STREAM
+    })
+    stream.end(body)
+    await once(stream, "response")
+    return stream
+  }
+  const streams: Array<http2.ClientHttp2Stream> = []
+  for (let i = 0; i < 16; i++) streams.push(await subscribe(i))
+  const [refused] = await once(await subscribe(16), "data")
+  const [first] = streams
+  first!.close()
+  await once(first!, "close")
+  assert.match(String(refused), /All filters of a connection together.*65536/)
+  await vi.waitFor(async () => {
+    const stream = await subscribe(0)
+    await emit("a", { i: 0 })
+    const [said] = await once(stream, "data")
+    assert.include(String(said), '"topic":"a"')
+  })
+  session.destroy()
+})
+
 it("events come over TLS by both versions of HTTP", async () => {
   await using secure = await start({ tls: makeCertificate() })
   using one = await stall(false, { pattern: "events:order.*" }, secure.url)

@@ -9,20 +9,25 @@ import { guardOf } from "../Access/SubscriptionGuard.ts"
 import type { EngineService } from "../Engine.ts"
 import { type Call, checked, type Reply, type Route, route } from "../Http/Route.ts"
 import { asksForStream, EventStream, unsupportedType } from "./EventStream.ts"
+import { FilterRoom } from "./FilterRoom.ts"
 
 export const subscribeRoutes = (
   engine: EngineService,
   /** Calls `listener` when the server is about to stop; returns the way to stop that. */
   onClosing: (listener: () => void) => () => void
 ): ReadonlyArray<Route> => {
+  const filters = new FilterRoom()
+
   /** `checkCall` throws when the call may not be made any more. */
   const open = (
-    { caller, environment }: Call,
+    { caller, environment, request }: Call,
     pattern: string,
-    options: { readonly [name: string]: unknown },
+    options: { readonly filter?: string; readonly [name: string]: unknown },
     checkCall: () => void
   ): Reply => {
+    const giveBack = filters.take(request, options.filter?.length ?? 0)
     const stream = new EventStream()
+    stream.onClose(giveBack)
     const { tongue, wire } = stream
     const checkAgain = engine.subscribe(environment, wire, {
       tongue,
@@ -85,6 +90,7 @@ const joinRequest = lenient(Schemas.JoinConsumerGroupRequest, "JoinConsumerGroup
 const readOptions = ({
   ackMode,
   backpressure,
+  filter = "",
   ...options
 }: NonNullable<ReturnType<typeof subscribeRequest>["options"]>) => {
   const acks = decodeWord(ackModeWords, ackMode) ?? "auto"
@@ -97,6 +103,7 @@ const readOptions = ({
   return {
     ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== "")),
     ackMode: acks,
+    ...(filter === "" ? {} : { filter }),
     ...(mode === undefined ? {} : { backpressure: mode })
   }
 }
