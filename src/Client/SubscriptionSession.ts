@@ -4,6 +4,7 @@
  */
 import { calculateBackoff } from "../Backoff.ts"
 import { ConnectionError, IronflowError, isRetryable, SubscriptionError, toError } from "../Errors.ts"
+import type { EventEntity } from "../Event.ts"
 import type { Alarm } from "../Execution/Alarm.ts"
 import { isObject, numberOf, safeJsonParse, textOf } from "../Json.ts"
 import {
@@ -30,6 +31,10 @@ export interface SubscriptionEvent<T = any> {
   /** With `includeMetadata`. */
   readonly meta?: EventMetadata
   readonly eventId?: string
+  /** With an `entity:` pattern: the stream and its version, and what else the event was appended with. */
+  readonly entity?: EventEntity
+  readonly version?: number
+  readonly metadata?: Record<string, unknown>
 }
 
 export interface SubscriptionErrorInfo {
@@ -578,7 +583,7 @@ export class SubscriptionSession {
     delivery: Delivery | undefined
   ): void {
     if (!subscription.isActive || delivery?.isLost === true) return
-    const { data, eventId, meta, topic, version } = message
+    const { data, entity, eventId, meta, metadata, topic, version } = message
     const { callbacks } = subscription
     const body = delivery === undefined ? free : this.#bodyOf(subscription, delivery)
     const onError = (error: unknown): void => {
@@ -602,7 +607,11 @@ export class SubscriptionSession {
             : data,
         // the server's word for it
         ...(isObject(meta) ? { meta: meta as unknown as EventMetadata } : {}),
-        ...(typeof eventId === "string" ? { eventId } : {})
+        ...(typeof eventId === "string" ? { eventId } : {}),
+        ...(isObject(entity)
+          ? { entity: entity as unknown as EventEntity, version: numberOf(version) || 1 }
+          : {}),
+        ...(isObject(metadata) ? { metadata } : {})
       }
       subscription.lastEvent = event
       if (callbacks.onBody !== undefined) return callbacks.onBody(event, body)

@@ -65,7 +65,7 @@ import {
   type StoreService
 } from "./Store/Store.ts"
 import * as EngineStreams from "./Streams.ts"
-import type { Guard } from "./Subscriptions/Connection.ts"
+import type { ConnectionOptions } from "./Subscriptions/Connection.ts"
 import { announceConfig, announceStates } from "./Subscriptions/StateEvents.ts"
 import { Subscriptions } from "./Subscriptions/Subscriptions.ts"
 import { SystemEvents } from "./Subscriptions/SystemEvents.ts"
@@ -153,10 +153,10 @@ export interface EngineService {
   /** Calls `listener` with what happens to runs, as it is committed; returns the way to stop that. */
   readonly observe: (listener: (activity: ReadonlyArray<Seen>) => void) => () => void
   /**
-   * Serves a subscription client at the other end of the wire. `guard` says what it may do, everything by default; what is
-   * returned asks it again about every subscription, and throws what it throws.
+   * Serves a subscription client at the other end of the wire. What is returned asks the guard again about every subscription,
+   * and throws what it throws.
    */
-  readonly subscribe: (environment: string, wire: Wire, guard?: Guard) => () => void
+  readonly subscribe: (environment: string, wire: Wire, options?: ConnectionOptions) => () => void
   /** The one place where an area says that something has happened: see `Subscriptions/SystemEvents.ts`. */
   readonly announce: SystemEvents["announce"]
   /** What has happened since the engine was started, and what is there now. */
@@ -429,7 +429,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
             }
           )
         ),
-      subscribe: (environment, wire, guard) => subscriptions.connect(environment, wire, guard),
+      subscribe: (environment, wire, options) => subscriptions.connect(environment, wire, options),
       announce: (environment, topic, data, length) => system.announce(environment, topic, data, length),
       findFunction: store.findFunction,
       applyReports: (reports, environment) => dispatch.applyReports(reports, environment),

@@ -4,6 +4,7 @@
  */
 
 import type { Duration } from "../Duration.ts"
+import type { EventEntity } from "../Event.ts"
 
 export type AckMode = "auto" | "manual"
 export type AckType = "ack" | "nak" | "term"
@@ -143,6 +144,9 @@ export interface WSEventMessage {
   readonly version?: number
   /** Ours: 2 and more for a redelivery. */
   readonly attempt?: number
+  /** Ours, with an `entity:` pattern. For existing clients `data` is the whole event then. */
+  readonly entity?: EventEntity
+  readonly metadata?: Record<string, unknown>
 }
 
 export interface WSSubscriptionError {

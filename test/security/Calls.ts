@@ -100,6 +100,17 @@ export const callsFor = ({
     listTopics: { body: {}, may: ["topic:read", "topic:*"] },
     getTopicStats: { body: { topic: "news" }, may: ["topic:read", "topic:news"] },
     publishEmit: { body: order, may: emits },
+    // how they are asked for with success is in `matrix.test.ts`: these are read, and told that they are no requests for a stream
+    subscribe: {
+      body: { pattern: "events:order.*" },
+      may: ["subscription:read", "subscription:events:order.*"],
+      answers: 415
+    },
+    joinConsumerGroup: {
+      body: { groupName: group.name },
+      may: group_("subscription:read"),
+      answers: 415
+    },
     createConsumerGroup: {
       body: { ...group, maxInflight: 5, buffer: { maxBytes: 2048 } },
       may: group_("subscription:manage")

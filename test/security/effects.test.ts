@@ -11,6 +11,7 @@ import { afterEach, assert, beforeEach, describe, it, vi } from "vitest"
 import { access } from "../../src/Protocol/Http/Access.ts"
 import { change } from "../Engine/Store/Damaged.ts"
 import { temporaryDatabase } from "../wire/Ironflow.ts"
+import { RawEvents } from "../wire/RawEvents.ts"
 import { RawStream, REGISTERED } from "../wire/RawStream.ts"
 import { registrationOf } from "../wire/RawTurnWorker.ts"
 import { Keys, type PolicyOf } from "./Keys.ts"
@@ -95,6 +96,31 @@ const subscribes =
     socket.terminate()
     return JSON.stringify(frames.filter(({ type }) => type === "event")).includes(MARK)
   }
+
+/** The same over a stream of ConnectRPC, which is over where it is refused, and by way of a group that is there. */
+const streams =
+  (asked: { readonly pattern: string } | { readonly group: string }, happen: () => Promise<unknown>): Way =>
+  async (key) => {
+    const options = { headers: { authorization: `Bearer ${key}` } }
+    const { url } = keys.server
+    using events =
+      "pattern" in asked
+        ? await RawEvents.open(url, asked, options)
+        : await joins(asked.group, (message) =>
+            RawEvents.open(url, message, { ...options, method: "JoinConsumerGroup" })
+          )
+    await happen()
+    await keys.ok(keys.send("POST", "/api/v1/config/last", { a: 1 }))
+    await keys.ok(keys.rpc("IronflowService/Trigger", { event: "last.one", data: {} }))
+    const seen = (): string => JSON.stringify(events.events)
+    await vi.waitFor(() => assert.isTrue(events.isClosed || [MARK, "last"].some((it) => seen().includes(it))))
+    return seen().includes(MARK)
+  }
+
+const joins = async <A>(pattern: string, join: (message: object) => Promise<A>): Promise<A> => {
+  await keys.send("POST", "/api/v1/consumer-groups", { name: "joined", pattern })
+  return join({ groupName: "joined" })
+}
 
 interface Fn {
   readonly id: string
@@ -317,6 +343,9 @@ const effects: ReadonlyArray<Effect> = [
       ),
       "all events": subscribes("system.>", () =>
         keys.ok(keys.send("POST", "/api/v1/config/prod-db", { MARK, again: true }))
+      ),
+      "a stream of all events": streams({ pattern: "system.>" }, () =>
+        keys.ok(keys.send("POST", "/api/v1/config/prod-db", { MARK, again: true }))
       )
     }
   },
@@ -363,6 +392,10 @@ const effects: ReadonlyArray<Effect> = [
       "a subscription": subscribes("events:salary.*", salary),
       "a wider subscription": subscribes("events:>", salary),
       "a subscription to an entity": subscribes("entity:person.p-1.>", salary),
+      "a stream": streams({ pattern: "events:salary.*" }, salary),
+      "a wider stream": streams({ pattern: "events:>" }, salary),
+      "a stream of an entity": streams({ pattern: "entity:person.p-1.>" }, salary),
+      "joining a group": streams({ group: "events:>" }, salary),
       "creating a group": does("POST", "/api/v1/consumer-groups", { name: "g", pattern: "events:salary.*" }),
       "a group that is there": async (key) => {
         await keys.send("POST", "/api/v1/consumer-groups", { name: "there", pattern: "events:>" })
@@ -418,6 +451,8 @@ const effects: ReadonlyArray<Effect> = [
       "the list of events": get("/api/v1/events?name=salary.*"),
       "a subscription to the entity": subscribes("entity:person.p-1.>", again),
       "a subscription to its events": subscribes("events:salary.*", again),
+      "a stream": streams({ pattern: "events:>" }, again),
+      "joining a group": streams({ group: "events:>" }, again),
       "a member of a group": async (key) => {
         const { frames, socket } = await keys.socket("/ws", key)
         const subscription = { pattern: "events:salary.*", options: { consumerGroup: "g" } }

@@ -19,6 +19,7 @@ import {
 } from "../../src/Protocol/Http/Endpoints.ts"
 import { temporaryDatabase } from "../wire/Ironflow.ts"
 import { RawSocket } from "../wire/RawSocket.ts"
+import { RawEvents } from "../wire/RawEvents.ts"
 import { RawStream } from "../wire/RawStream.ts"
 import { registrationOf } from "../wire/RawTurnWorker.ts"
 import { type Call, callsFor, endpointNames, pathFor } from "./Calls.ts"
@@ -452,6 +453,93 @@ describe("the stream of a ConnectRPC worker", () => {
     await stream.closed()
 
     assert.strictEqual(stream.end?.error?.code, "unauthenticated")
+  })
+})
+
+/** A request for each call that is answered with a stream, and what it asks for. */
+const streamed = {
+  subscribe: {
+    message: { pattern: "events:order.*" },
+    method: "Subscribe",
+    resource: "subscription:events:order.*"
+  },
+  joinConsumerGroup: {
+    message: { groupName: "readers" },
+    method: "JoinConsumerGroup",
+    resource: "group:readers"
+  }
+} as const
+
+it("every call that is answered with a stream is asked for one here", () => {
+  const names = endpointNames.filter((name) => "streams" in endpoints[name])
+
+  assert.sameMembers(names, Object.keys(streamed))
+})
+
+describe.each(Object.values(streamed))("a stream of $method", ({ message, method, resource }) => {
+  const open = (headers: Record<string, string>) =>
+    RawEvents.open(keys.server.url, message, { headers, method })
+  const refused = async (headers: Record<string, string>): Promise<string | undefined> => {
+    using events = await open(headers)
+    return await events.over()
+  }
+  const by = (key: string) => ({ authorization: `Bearer ${key}` })
+  beforeAll(async () => {
+    const group = { name: "readers", pattern: "events:order.*" }
+    await keys.send("POST", "/api/v1/consumer-groups", group)
+  })
+
+  it("is refused to everybody who may not have it, and nothing is changed", async () => {
+    const [elsewhere, missing, denied, deniedEvents] = [
+      await doors.elsewhere(),
+      await doors.without("subscription:read"),
+      await doors.denied("subscription:read", resource),
+      await doors.denied("subscription:read", "subscription:events:order.paid")
+    ]
+    const before = stored.rows()
+
+    assert.deepStrictEqual(
+      [
+        await refused({}),
+        await refused(by("ifk_wrong")),
+        await refused({ ...by(elsewhere), "x-ironflow-environment": "default" }),
+        await refused(by(missing)),
+        await refused(by(denied)),
+        await refused(by(deniedEvents))
+      ],
+      [
+        "unauthenticated",
+        "unauthenticated",
+        "permission_denied",
+        "permission_denied",
+        "permission_denied",
+        "permission_denied"
+      ]
+    )
+    assert.deepStrictEqual(stored.rows(), before)
+  })
+
+  it("ends when its key ends", async () => {
+    const { id, key } = await keys.makeKey({ role_ids: ["role_admin"] })
+    using events = await open(by(key))
+    await keys.ok(keys.send("DELETE", `/api/v1/apikeys/${id}`))
+
+    assert.strictEqual(await events.over(), "unauthenticated")
+  })
+
+  it("ends with the policy that allowed it, and stays when something else changes", async () => {
+    const role = await keys.makeRole()
+    const policy = await keys.makePolicy({ actions: "subscription:read" })
+    await keys.assign(role, policy)
+    const { key } = await keys.makeKey({ role_ids: [role] })
+    using events = await open(by(key))
+    await keys.makeRole({ actions: "run:read" })
+    await keys.ok(keys.rpc("IronflowService/Trigger", { event: "order.placed", data: {} }))
+    await events.take(1)
+
+    await keys.remove(role, policy)
+
+    assert.strictEqual(await events.over(), "permission_denied")
   })
 })
 

@@ -29,7 +29,7 @@ import { checked } from "../Http/Route.ts"
 import { TurnStream } from "../Http/TurnStream.ts"
 import type { Line, Unread } from "../Http/Unread.ts"
 import type { Workers } from "../Http/Workers.ts"
-import { Envelopes, envelope, END_OF_STREAM } from "./Envelopes.ts"
+import { endOfStream, Envelopes, envelope } from "./Envelopes.ts"
 import { LegacyStream } from "./LegacyStream.ts"
 
 export interface ConnectServerOptions {
@@ -141,7 +141,7 @@ class ConnectStream {
       }
     })
     stream.once("close", stopWatching)
-    this.#envelopes = new Envelopes(options.maxMessageBytes)
+    this.#envelopes = new Envelopes(options.maxMessageBytes, "The message of the worker")
     this.#unread = options.unread.line(() => stream.destroy())
     stream.on("error", () => stream.close())
     stream.on("data", (chunk: Buffer) => this.#read(chunk))
@@ -351,17 +351,11 @@ const read = (what: string, text: unknown, about?: string): unknown =>
     : undefined
 
 const endWith = (stream: ServerHttp2Stream, error?: IronflowError): void => {
-  stream.end(endOfStream(error))
+  stream.end(endOfStream(error === undefined ? undefined : failureResponse(error, "connect").body))
   // the other side may go on for ever with what nobody reads
   stream.resume()
   if (error !== undefined) stream.once("finish", () => stream.close())
 }
-
-const endOfStream = (error?: IronflowError): Buffer =>
-  envelope(
-    END_OF_STREAM,
-    Buffer.from(JSON.stringify(error === undefined ? {} : { error: failureResponse(error, "connect").body }))
-  )
 
 const calls: ReadonlySet<string> = new Set<StreamCall>(["report", "room", "late", "leave"])
 const isStreamCall = (call: string): call is StreamCall => calls.has(call)

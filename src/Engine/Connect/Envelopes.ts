@@ -4,27 +4,38 @@ import { MESSAGE_DAMAGED } from "../../Protocol/Seal.ts"
 import { Gathered } from "../Http/Gathered.ts"
 
 const COMPRESSED = 1
-export const END_OF_STREAM = 2
+const END_OF_STREAM = 2
 
 const HEAD_BYTES = 5
 
-export const envelope = (flags: number, payload: Buffer): Buffer => {
+export const envelope = (flags: number, payload: Uint8Array): Buffer => {
   const head = Buffer.alloc(HEAD_BYTES)
   head.writeUInt8(flags)
   head.writeUInt32BE(payload.length, 1)
   return Buffer.concat([head, payload])
 }
 
+/** What a stream ends with: nothing, or the body of a failure in the dialect of ConnectRPC. */
+export const endOfStream = (failure?: { readonly [key: string]: unknown }): Buffer =>
+  envelope(END_OF_STREAM, Buffer.from(JSON.stringify(failure === undefined ? {} : { error: failure })))
+
 /** Puts the chunks of a stream together. */
 export class Envelopes {
   readonly #maxBytes: number
+  readonly #what: string
   #rest = new Gathered()
   /** Bytes that are needed before there is more to see. */
   #needed = HEAD_BYTES
 
-  /** `maxBytes` is what one message may have. */
-  constructor(maxBytes: number) {
+  /** `maxBytes` is what one message may have, and `what` names it. */
+  constructor(maxBytes: number, what: string) {
     this.#maxBytes = maxBytes
+    this.#what = what
+  }
+
+  /** Whether there is nothing of a message that is not complete. */
+  get isEmpty(): boolean {
+    return this.#rest.length === 0
   }
 
   /** Bytes of a message that is not whole. */
@@ -51,7 +62,7 @@ export class Envelopes {
       if (flags !== 0)
         throw new ValidationError(`${flags} is no flag of a message`, { code: MESSAGE_DAMAGED })
       if (length > this.#maxBytes) {
-        throw new LimitExceededError("The message of the worker", length, this.#maxBytes, "bytes")
+        throw new LimitExceededError(this.#what, length, this.#maxBytes, "bytes")
       }
       if (all.length - at < HEAD_BYTES + length) {
         this.#needed = HEAD_BYTES + length

@@ -1,5 +1,6 @@
 /** What the server answers to which request. */
 import type { IncomingMessage } from "node:http"
+import type { Readable } from "node:stream"
 import * as Effect from "effect/Effect"
 import { type IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
 import { type Access, access } from "../../Protocol/Http/Access.ts"
@@ -21,10 +22,11 @@ export interface Call {
   readonly request: IncomingMessage
 }
 
-/** A response: JSON text, or another text with its type; no text is 204. */
+/** A response: JSON text, or another text with its type, or a body that is sent as it comes; with neither it is 204. */
 export interface Reply {
   readonly status: number
   readonly text?: string
+  readonly body?: Readable
   readonly type?: string
   readonly headers?: { readonly [name: string]: string }
 }
@@ -35,8 +37,8 @@ export interface Route {
   readonly access: Access
   /** Whether workers call it: the body may be as large as reports are, and sealed. */
   readonly fromWorker: boolean
-  /** How `Call.body` comes: as JSON, or as the `Buffer` that was sent. */
-  readonly reads: "json" | "bytes"
+  /** How `Call.body` comes: as JSON, as the `Buffer` that was sent, or as the JSON of the message of a request for a stream. */
+  readonly reads: "json" | "bytes" | "message"
   readonly answer: (call: Call) => Effect.Effect<Reply, IronflowError>
 }
 

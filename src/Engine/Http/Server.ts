@@ -33,7 +33,7 @@ import * as Alarm from "../../Execution/Alarm.ts"
 import { stepResultBytes } from "../../Limits.ts"
 import { CHANNEL_HEADER, CHANNEL_PATH } from "../../Protocol/Http/Channel.ts"
 import { type Access, readEngine } from "../../Protocol/Http/Access.ts"
-import { descriptions as described, type Dialect } from "../../Protocol/Http/Endpoints.ts"
+import { descriptions as described, type Dialect, endpoints } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { show } from "../../Show.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
@@ -59,6 +59,15 @@ import { noRoom, Unread, UNREAD_MS } from "./Unread.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
 import { ConnectServer } from "../Connect/ConnectServer.ts"
+import {
+  asksForStream,
+  beginStream,
+  endedStream,
+  isPlainCall,
+  readMessage,
+  unsupportedType
+} from "../Connect/EventStream.ts"
+import { subscribeRoutes } from "../Connect/SubscribeRoutes.ts"
 import * as WorkerRpcServer from "../Rpc/WorkerRpcServer.ts"
 import { type ChannelCall, channelRoute } from "../Ws/Channel.ts"
 import { subscriptionRoute } from "../Ws/SubscriptionRoute.ts"
@@ -177,6 +186,7 @@ export const make = (
     const app = makeApp(resolved, gate, [
       ...descriptions(Metrics.make(engine, () => workers.openPolls)),
       ...workerRoutes(engine, workers, resolved.maxReportBytes),
+      ...subscribeRoutes(engine, onClosing),
       ...clientRoutes(engine, {
         startedAt: clock.currentTimeMillisUnsafe(),
         closing: Deferred.await(closing),
@@ -271,7 +281,8 @@ export const make = (
           (answered) => {
             const hasRoom = unread.hasRoomFor(answered.text?.length ?? 0)
             const reply = hasRoom ? answered : app.refuse(request.url ?? "/", noRoom())
-            whileUnread(unread, request, response, reply.text?.length ?? 0)
+            if (reply.body !== undefined) response.once("pipe", () => beginStream(request, response))
+            else whileUnread(unread, request, response, reply.text?.length ?? 0)
             return respond(reply, request, gate.corsHeaders(request))
           }
         )
@@ -550,7 +561,7 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
       return call(undefined)
     }
     const limits = route.fromWorker ? worker : client
-    return Effect.flatMap(route.reads === "json" ? asked.readJson(limits) : asked.readBytes(limits), (body) =>
+    return Effect.flatMap(readBody(asked, route.reads, limits), (body) =>
       Effect.flatten(
         checked(() => {
           if (visitor !== undefined) checkWhole(visitor, rule, variables, body)
@@ -563,6 +574,18 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
     )
   }
 
+  /** Whether the failure of a call is said as the end of a stream: not to the page of somebody else, which is to hear nothing. */
+  const hearsOfStream = (request: Http.IncomingMessage, path: string): boolean => {
+    if (!streamPaths.has(path) || !asksForStream(request)) return false
+    try {
+      gate.checkOrigin(request)
+      return true
+    } catch (error) {
+      if (isIronflowError(error)) return false
+      throw error
+    }
+  }
+
   return {
     refuse: (url, error) => replyTo(failureResponse(error, dialectOf(url))),
     answer: (asked) => {
@@ -573,11 +596,35 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
       return Effect.catchCause(
         Effect.flatten(checked(() => answer(asked, path, mark === -1 ? "" : url.slice(mark + 1)))),
         // the query of a request may hold a key
-        (cause) => replyToFailure(cause, dialectOf(path), `${method} ${path}`)
+        (cause) =>
+          replyToFailure(
+            cause,
+            dialectOf(path),
+            `${method} ${path}`,
+            hearsOfStream(asked.request, path) ? endedStream : replyTo
+          )
       )
     }
   }
 }
+
+const readBody = (
+  { readBytes, readJson, request }: Asked,
+  reads: Route["reads"],
+  limits: BodyLimits
+): Effect.Effect<unknown, IronflowError> => {
+  if (reads === "bytes") return readBytes(limits)
+  if (reads === "json") return readJson(limits)
+  if (asksForStream(request))
+    return Effect.flatMap(readBytes(limits), (body) => checked(() => readMessage(body)))
+  // who may not ask hears of that, and not of how to ask
+  return isPlainCall(request) ? readJson(limits) : Effect.fail(unsupportedType(request))
+}
+
+/** Paths of calls that are answered with a stream. */
+const streamPaths: ReadonlySet<string> = new Set(
+  Object.values(endpoints).flatMap((endpoint) => ("streams" in endpoint ? [endpoint.path] : []))
+)
 
 /** What describes the server itself. */
 const descriptions = (metrics: ReturnType<typeof Metrics.make>): ReadonlyArray<Route> => {
@@ -626,7 +673,7 @@ const refuseStream = (stream: ServerHttp2Stream, { body, status }: FailureRespon
 const dialectOf = (path: string): Dialect => (path.startsWith("/ironflow.v1.") ? "connect" : "rest")
 
 const respond = (
-  { status, text, type = "application/json", headers }: Reply,
+  { body, status, text, type = "application/json", headers }: Reply,
   request: Http.IncomingMessage,
   corsHeaders: { readonly [name: string]: string } | undefined
 ): HttpServerResponse.HttpServerResponse => {
@@ -637,6 +684,9 @@ const respond = (
     // what is left of a body that was not read would be taken for the next request
     ...(request.complete || !hasBody(request) ? {} : { connection: "close" })
   }
+  if (body !== undefined) {
+    return HttpServerResponse.raw(body, { status, contentType: type, headers: all })
+  }
   return text === undefined
     ? HttpServerResponse.empty({ status, headers: all })
     : HttpServerResponse.text(text, { status, contentType: type, headers: all })
@@ -645,16 +695,14 @@ const respond = (
 const replyToFailure = (
   cause: Cause.Cause<IronflowError>,
   dialect: Dialect,
-  what: string
+  what: string,
+  reply: (failure: FailureResponse) => Reply
 ): Effect.Effect<Reply> => {
   // the client has hung up
   if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
   const error = Cause.squash(cause)
-  if (isIronflowError(error)) return Effect.succeed(replyTo(failureResponse(error, dialect)))
-  return Effect.as(
-    Effect.logError(`${what} failed because of a bug`, cause),
-    replyTo(defectResponse(dialect))
-  )
+  if (isIronflowError(error)) return Effect.succeed(reply(failureResponse(error, dialect)))
+  return Effect.as(Effect.logError(`${what} failed because of a bug`, cause), reply(defectResponse(dialect)))
 }
 
 const replyTo = ({ body, status }: FailureResponse): Reply => json(body, status)

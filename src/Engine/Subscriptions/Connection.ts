@@ -20,7 +20,7 @@ import {
   type WSServerMessage
 } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
-import { accepts, type Item, type Shape } from "./Feed.ts"
+import { accepts, type Form, type Item, type Shape } from "./Feed.ts"
 import { makeFilter } from "./Filter.ts"
 import { Member } from "./Group.ts"
 import { ackModes, backpressureModes, oneOf, readAckWait, readBuffer, readCapacity } from "./Settings.ts"
@@ -61,11 +61,24 @@ export interface Guard {
   readonly checkGroup: (pattern: string) => void
 }
 
+export interface ConnectionOptions {
+  /** Says what the other end may do; everything without it. */
+  readonly guard?: Guard
+  readonly tongue?: Tongue
+}
+
+/** Another language than that of `/ws`. What cannot be said in it is left out. */
+export interface Tongue extends Form {
+  /** `error` is what the message is about, if it is about one. */
+  readonly say: (message: WSServerMessage, error?: IronflowError) => void
+}
+
 export class Connection implements Outlet {
   readonly environment: string
   readonly #hub: Subscriptions
   readonly #wire: Wire
   readonly #guard: Guard | undefined
+  readonly #tongue: Tongue | undefined
   readonly #id: string
   readonly #onEnd: () => void
   readonly #byPattern = new Map<string, Subscribed | "pending">()
@@ -78,7 +91,7 @@ export class Connection implements Outlet {
     hub: Subscriptions,
     environment: string,
     wire: Wire,
-    guard: Guard | undefined,
+    { guard, tongue }: ConnectionOptions,
     id: string,
     onEnd: () => void
   ) {
@@ -86,6 +99,7 @@ export class Connection implements Outlet {
     this.environment = environment
     this.#wire = wire
     this.#guard = guard
+    this.#tongue = tongue
     this.#id = id
     this.#onEnd = onEnd
     wire.onText = (text) => {
@@ -180,8 +194,9 @@ export class Connection implements Outlet {
     this.#end()
   }
 
-  #say(message: WSServerMessage): void {
+  #say(message: WSServerMessage, error?: IronflowError): void {
     if (this.isClosed) return
+    if (this.#tongue !== undefined) return this.#tongue.say(message, error)
     if (this.#wire.backlog > MAX_BACKLOG) {
       this.#wire.close(POLICY_VIOLATION, "answers are not read")
       return this.#end()
@@ -223,10 +238,13 @@ export class Connection implements Outlet {
   #subscribe(input: unknown): void {
     const given = isObject(input) && typeof input.pattern === "string" ? input.pattern : ""
     const refuse = (error: IronflowError): void =>
-      this.#say({
-        type: "subscription_result",
-        results: [{ pattern: given, status: "error", code: codeOf(error), message: error.message }]
-      })
+      this.#say(
+        {
+          type: "subscription_result",
+          results: [{ pattern: given, status: "error", code: codeOf(error), message: error.message }]
+        },
+        error
+      )
     let request: Request
     try {
       request = this.#readRequest(input)
@@ -489,7 +507,8 @@ export class Connection implements Outlet {
         : { filter: makeFilter(filter as string, `subscription to "${text}"`, this.#hub.run) }),
       ...(resumes
         ? { writePosition: (position: number) => (system ? `${epoch}.${position}` : String(position)) }
-        : {})
+        : {}),
+      ...(this.#tongue === undefined ? {} : { form: this.#tongue })
     }
     const after = resumes ? this.#readPosition(resume.after, system) : undefined
     return {

@@ -6,6 +6,8 @@
 import * as Effect from "effect/Effect"
 import type { StoreError } from "../../Errors.ts"
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
+import { isObject } from "../../Json.ts"
+import type { JsonText } from "../../Protocol/Worker.ts"
 import { eventView } from "../Registry.ts"
 import type { LogEntry } from "../Store/Store.ts"
 import type { Filter } from "./Filter.ts"
@@ -37,6 +39,23 @@ export interface Shape {
   readonly includeMetadata: boolean
   /** How to write positions, for clients that resume. */
   readonly writePosition?: (position: number) => string
+  /** For connections that speak another language than that of `/ws`. */
+  readonly form?: Form
+}
+
+/** How a delivery is told. */
+export interface Told {
+  /** 2 and more for a redelivery. */
+  readonly attempt?: number
+  /** Stands in for the id of the item. */
+  readonly eventId?: string
+}
+
+/** The language of a connection, which tells the same as the frames of `/ws` in another way. */
+export interface Form {
+  /** No other form has it; what is encoded in one is shared by all connections that speak it. */
+  readonly name: string
+  readonly encode: (shape: Shape, item: Item, told: Required<Told>) => string
 }
 
 export interface Listener {
@@ -80,14 +99,15 @@ export class Feed {
 
   /** Hands out from now on what fits; returns the way to stop that. */
   join(shape: Shape, listener: Listener): () => void {
-    const { filter, includeMetadata, subscriptionId, target, writePosition } = shape
+    const { filter, form, includeMetadata, subscriptionId, target, writePosition } = shape
     const key = JSON.stringify([
       subscriptionId,
       target.kind,
       target.names,
       filter?.text,
       includeMetadata,
-      writePosition !== undefined
+      writePosition !== undefined,
+      form?.name
     ])
     let channel = this.#channels.get(key)
     if (channel === undefined) {
@@ -211,20 +231,52 @@ export const hasGap = ({ gap, stateGap }: ItemPage, { target }: Shape): boolean 
 export const accepts = (shape: Shape, item: Item): boolean =>
   fits(shape.target, item.kind, item.name) && passes(shape, item)
 
-/** The frame of an item; `eventId` stands in for the item's own id, `attempt` tells a redelivery. */
+/** The frame of an item. */
 export const encodeItem = (
-  { includeMetadata, subscriptionId, writePosition }: Omit<Shape, "target">,
+  shape: Shape,
   item: Item,
-  { attempt, eventId = item.id }: { readonly attempt?: number; readonly eventId?: string } = {}
-): string =>
-  `{"type":"event","subscriptionId":${JSON.stringify(subscriptionId)},"topic":${JSON.stringify(item.name)},"data":${item.data}` +
-  (includeMetadata
-    ? `,"meta":{"timestamp":"${new Date(item.timestamp).toISOString()}","sequence":${item.position}}`
-    : "") +
-  `,"eventId":${JSON.stringify(eventId)}` +
-  (writePosition === undefined
-    ? ""
-    : `,"position":${JSON.stringify(writePosition(item.position))}` +
-      (item.kind === "event" ? `,"version":${item.version}` : "") +
-      (attempt === undefined || attempt === 1 ? "" : `,"attempt":${attempt}`)) +
-  "}"
+  { attempt = 1, eventId = item.id }: Told = {}
+): string => {
+  const { form, includeMetadata, subscriptionId, target, writePosition } = shape
+  if (form !== undefined) return form.encode(shape, item, { attempt, eventId })
+  const isWhole = target.fitsEntity !== undefined
+  // an existing client looks into `data` only
+  const data = isWhole && writePosition === undefined ? wholeEvent(item) : item.data
+  return (
+    `{"type":"event","subscriptionId":${JSON.stringify(subscriptionId)},"topic":${JSON.stringify(item.name)},"data":${data}` +
+    (includeMetadata
+      ? `,"meta":{"timestamp":"${new Date(item.timestamp).toISOString()}","sequence":${item.position}}`
+      : "") +
+    `,"eventId":${JSON.stringify(eventId)}` +
+    (writePosition === undefined
+      ? ""
+      : `,"position":${JSON.stringify(writePosition(item.position))}` +
+        (item.kind === "event" ? `,"version":${item.version}` : "") +
+        (attempt === 1 ? "" : `,"attempt":${attempt}`) +
+        (isWhole ? `,"entity":${JSON.stringify(item.entity)}` : "") +
+        (isWhole && item.metadata !== undefined ? `,"metadata":${item.metadata}` : "")) +
+    "}"
+  )
+}
+
+/**
+ * An event of an entity as existing clients get it as `data`: the whole event, with the fields of its own data beside it as far
+ * as they are called something else.
+ */
+export const wholeEvent = (item: Item): JsonText => {
+  const event = eventView(item)
+  const { data } = event
+  const own = isObject(data) ? Object.entries(data).filter(([name]) => !eventFields.has(name)) : []
+  return `{${own.map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)},`).join("")}${event.toText().slice(1)}`
+}
+
+const eventFields: ReadonlySet<string> = new Set([
+  "id",
+  "name",
+  "version",
+  "data",
+  "metadata",
+  "source",
+  "entity",
+  "timestamp"
+])

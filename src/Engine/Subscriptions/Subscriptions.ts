@@ -8,7 +8,7 @@ import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import type { Wire } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { Connection, type Guard } from "./Connection.ts"
+import { Connection, type ConnectionOptions } from "./Connection.ts"
 import { Feed, type Item, type ItemPage, type Shape } from "./Feed.ts"
 import { Group, type Member } from "./Group.ts"
 import type { SystemEvents } from "./SystemEvents.ts"
@@ -59,15 +59,15 @@ export class Subscriptions {
   }
 
   /**
-   * Serves the other end of the wire until one of them closes it. `guard` says what the other end may do, everything by
-   * default; what is returned asks it again about every subscription, and throws what it throws.
+   * Serves the other end of the wire until one of them closes it. What is returned asks the guard again about every subscription,
+   * and throws what it throws.
    */
-  connect(environment: string, wire: Wire, guard?: Guard): () => void {
+  connect(environment: string, wire: Wire, options: ConnectionOptions = {}): () => void {
     const connection = new Connection(
       this,
       environment,
       wire,
-      guard,
+      options,
       `${this.system.epoch}.${++this.#connectionCount}`,
       () => this.#connections.delete(connection)
     )

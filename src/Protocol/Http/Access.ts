@@ -87,6 +87,9 @@ export const access: { readonly [Name in EndpointName]: Access } = {
     subject: { from: "body", kind: "group", members: ["name"], in: "group" }
   },
   deleteConsumerGroup: groupInBody("subscription:manage"),
+  // what the pattern reaches is asked besides, as on `/ws`
+  subscribe: inBody("subscription:read", "subscription", "pattern"),
+  joinConsumerGroup: inBody("subscription:read", "group", "groupName", "group_name"),
   restListConsumerGroups: each("subscription:read", "group"),
   restCreateConsumerGroup: groupInBody("subscription:manage"),
   restGetConsumerGroup: groupInPath("subscription:read"),

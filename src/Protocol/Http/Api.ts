@@ -56,6 +56,23 @@ const connect = <const Name extends Connect, Request extends Schema.Top, Respons
   success: Response
 ) => HttpApiEndpoint.post(name, endpoints[name].path, { payload, success, error: connectErrors })
 
+const inEnvelope = HttpApiSchema.asJson({ contentType: "application/connect+json" })
+
+/** A call that is answered with a stream: what is described of each body is the JSON in its envelopes. */
+const stream = <const Name extends Connect, Request extends Schema.Top, Response extends Schema.Top>(
+  name: Name,
+  payload: Request,
+  success: Response
+) =>
+  HttpApiEndpoint.post(name, endpoints[name].path, {
+    payload: payload.pipe(inEnvelope),
+    success: success.pipe(inEnvelope),
+    error: connectErrors
+  }).annotate(
+    OpenApi.Description,
+    "One envelope of ConnectRPC asks, and the answer is a stream of them: flags in one byte, the length in four, and the JSON. The last one has flag 2, and `{}` or `{ error: { code, message } }`"
+  )
+
 const id = { id: Schema.String }
 const name = { name: Schema.String }
 const error = restErrors
@@ -92,7 +109,9 @@ export class PubSubService extends HttpApiGroup.make("PubSubService").add(
   connect("getConsumerGroup", Schemas.ConsumerGroupRequest, Schemas.ConnectConsumerGroup),
   connect("listConsumerGroups", Schemas.ListConsumerGroupsRequest, Schemas.ConnectConsumerGroupsResponse),
   connect("updateConsumerGroup", Schemas.ConnectUpdateConsumerGroupRequest, Schemas.ConnectConsumerGroup),
-  connect("deleteConsumerGroup", Schemas.ConsumerGroupRequest, Schemas.Empty)
+  connect("deleteConsumerGroup", Schemas.ConsumerGroupRequest, Schemas.Empty),
+  stream("subscribe", Schemas.SubscribeRequest, Schemas.SubscribedEvent),
+  stream("joinConsumerGroup", Schemas.JoinConsumerGroupRequest, Schemas.SubscribedEvent)
 ) {}
 
 const optionalText = Schema.optionalKey(Schema.String)

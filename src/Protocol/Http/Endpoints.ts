@@ -18,10 +18,13 @@ export interface Endpoint {
   /** With `:name` for what varies, `:name*` at the end for all that is left, slashes included. */
   readonly path: string
   readonly dialect: Dialect
+  /** Answered with the envelopes of ConnectRPC, one for each message; so are errors, with status 200. */
+  readonly streams?: true
 }
 
 const connect = <const Path extends string>(path: Path) =>
   ({ method: "POST", path: `/ironflow.v1.${path}`, dialect: "connect" }) as const
+const stream = <const Path extends string>(path: Path) => ({ ...connect(path), streams: true }) as const
 const rest = <const M extends Method, const Path extends string>(method: M, path: Path) =>
   ({ method, path, dialect: "rest" }) as const
 
@@ -53,6 +56,10 @@ export const endpoints = {
   listConsumerGroups: connect("PubSubService/ListConsumerGroups"),
   updateConsumerGroup: connect("PubSubService/UpdateConsumerGroup"),
   deleteConsumerGroup: connect("PubSubService/DeleteConsumerGroup"),
+  /** Answered with a stream of events, as `/ws` brings them. */
+  subscribe: stream("PubSubService/Subscribe"),
+  /** The same for a member of a group that is there. */
+  joinConsumerGroup: stream("PubSubService/JoinConsumerGroup"),
 
   appendEvent: connect("EntityStreamService/AppendEvent"),
   /** Several events of one entity at once. */

@@ -99,6 +99,7 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
   ["KEY_NOT_FOUND", kinds.notFound],
   ["CONFIG_NOT_FOUND", kinds.notFound],
   ["CONSUMER_GROUP_NOT_FOUND", kinds.notFound],
+  ["CONSUMER_GROUP_DELETED", kinds.notFound],
   ["CONSUMER_GROUP_EXISTS", kinds.exists],
   ["BUCKET_EXISTS", kinds.exists],
   ["REVISION_CONFLICT", kinds.precondition],

@@ -127,6 +127,44 @@ export const CreateConsumerGroupRequest = Schema.Struct({
 /** `null` takes a setting away. */
 export const UpdateConsumerGroupRequest = Schema.Struct({ filter: optional(text), ...groupSettings })
 export const PauseConsumerGroupRequest = Schema.Struct({ by: optional(text), reason: optional(text) })
+/** `ackMode` and `backpressure` in any spelling of an enum. */
+export const SubscribeRequest = Schema.Struct({
+  pattern: text,
+  options: optional(
+    Schema.Struct({
+      replay: optional(Schema.Int),
+      includeMetadata: optional(Schema.Boolean),
+      filter: optional(text),
+      namespace: optional(text),
+      consumerGroup: optional(text),
+      ackMode: optional(json),
+      backpressure: optional(json)
+    })
+  )
+})
+export const JoinConsumerGroupRequest = Schema.Struct({
+  groupName: text,
+  namespace: optional(text),
+  consumerId: optional(text),
+  clientId: optional(text)
+})
+/** `sequence` is a 64-bit integer: digits in a string. */
+export const SubscribedEvent = Schema.Struct({
+  subscriptionId: text,
+  eventId: text,
+  topic: text,
+  data: jsonObject,
+  metadata: optional(
+    Schema.Struct({
+      timestamp: text,
+      source: optional(text),
+      namespace: text,
+      custom: optional(jsonObject)
+    })
+  ),
+  sequence: text,
+  deliveryAttempt: Schema.Int
+})
 export const ConsumerGroupRequest = Schema.Struct({
   name: text,
   namespace: optional(text),
