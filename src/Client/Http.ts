@@ -31,6 +31,7 @@ import {
   isTerminal,
   type PublishOptions,
   type Run,
+  type TopicInfo,
   type WaitForRunOptions,
   type WorkerInfo
 } from "./Client.ts"
@@ -190,7 +191,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
     emitSync: makeEmitSync({ emit, waitForRun }),
     publish,
     listTopics: () =>
-      call({
+      callPages<TopicInfo>(calls, {
         endpoint: endpoints.listTopics,
         body: "{}",
         what: "listTopics()",

@@ -135,7 +135,11 @@ export const make = (
     const engine = yield* Engine
     yield* Effect.mapError(engine.putBootstrapKey, (error): ValidationError | IronflowError => error)
     yield* checked(() => checkHost(resolved, engine.access.required))
-    const gate = new Gate(engine.access, { ...resolved, exposed: !isLoopback(resolved.host) })
+    const gate = new Gate(engine.access, {
+      ...resolved,
+      exposed: !isLoopback(resolved.host),
+      checkEnvironment: engine.checkEnvironment
+    })
     const clock = yield* Clock.Clock
     const scope = yield* Scope.Scope
     const run = Effect.runForkWith(yield* Effect.context<never>())

@@ -1,5 +1,6 @@
 /** Reading runs: their steps, and the situation of one. */
 import type { FunctionInfo, RunStep } from "../../Client/Client.ts"
+import type { RegisteredFunction } from "../Registry.ts"
 import { findRun, problemWithEvent, runError, runOf } from "./RunRows.ts"
 import { heldBackBy } from "./Schedules.ts"
 import { readKind } from "./StepKinds.ts"
@@ -133,18 +134,17 @@ const waitOf = (tx: Transaction, runId: string, row: Row): RunSituation["waits"]
   }
 }
 
-export const listFunctions = (tx: Transaction, environment: string): Array<FunctionInfo> =>
-  tx.registry.list(environment).map((fn) => {
-    const row = tx.get("SELECT version, created_at, updated_at FROM functions WHERE key = ?", fn.key)
-    return {
-      id: fn.registration.id,
-      name: fn.registration.name,
-      triggers: fn.registration.triggers,
-      version: Number(row?.version),
-      codeHash: fn.registration.codeHash,
-      createdAt: iso(row?.created_at),
-      updatedAt: iso(row?.updated_at)
-    }
-  })
+export const infoOf = (tx: Transaction, { key, registration }: RegisteredFunction): FunctionInfo => {
+  const row = tx.get("SELECT version, created_at, updated_at FROM functions WHERE key = ?", key)
+  return {
+    id: registration.id,
+    name: registration.name,
+    triggers: registration.triggers,
+    version: Number(row?.version),
+    codeHash: registration.codeHash,
+    createdAt: iso(row?.created_at),
+    updatedAt: iso(row?.updated_at)
+  }
+}
 
 const iso = (value: unknown): string => new Date(Number(value)).toISOString()

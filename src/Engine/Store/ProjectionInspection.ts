@@ -4,19 +4,39 @@ import { countAfter, readLog, toEntry } from "./LogRows.ts"
 import { eventsOf, findProjection, markProjection, resetProjection } from "./ProjectionRows.ts"
 import { shownEpoch, stateRow, statusOf, toState } from "./ProjectionStateRows.ts"
 import type { ProjectionInfo, ProjectionState, StoredDeadLetter } from "./ProjectionStore.ts"
+import { ALL, type ListPage } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 import { parseStored } from "./StoredJson.ts"
 
 export const getProjection = (tx: Transaction, environment: string, name: string): ProjectionInfo =>
   toInfo(tx, findProjection(tx, environment, name))
 
-export const listProjections = (tx: Transaction, environment: string): Array<ProjectionInfo> => {
+/** Lag that is counted in one read of a list: some milliseconds. */
+const COUNTED = 100_000
+
+/** By name; fewer than asked for when those before have much to catch up, whose count takes as long. */
+export const listProjections = (
+  tx: Transaction,
+  environment: string,
+  { after, limit }: ListPage = ALL
+): Array<ProjectionInfo> => {
   const key = tx.findEnvironment(environment)
-  return key === undefined
-    ? []
-    : tx
-        .all("SELECT * FROM projections WHERE environment = ? ORDER BY name", key)
-        .map((row) => toInfo(tx, row))
+  if (key === undefined) return []
+  const rows = tx.all(
+    "SELECT * FROM projections WHERE environment = ? AND name > ? ORDER BY name LIMIT ?",
+    key,
+    after,
+    limit
+  )
+  const infos: Array<ProjectionInfo> = []
+  let counted = 0
+  for (const row of rows) {
+    if (counted > COUNTED) break
+    const info = toInfo(tx, row)
+    counted += info.lag
+    infos.push(info)
+  }
+  return infos
 }
 
 export const getProjectionState = (

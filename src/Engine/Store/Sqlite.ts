@@ -12,10 +12,12 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { DatabaseSync } from "node:sqlite"
+import type { FunctionInfo } from "../../Client/Client.ts"
 import { IronflowError, StoreError } from "../../Errors.ts"
 import { together } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import type { TurnReport } from "../../Protocol/Worker.ts"
+import { nextTurn, polite } from "../Polite.ts"
 import { Registry } from "../Registry.ts"
 import * as Access from "./AccessRows.ts"
 import type { Seen } from "./Activity.ts"
@@ -44,6 +46,7 @@ import { checkFiles, DEFAULT_MODE, makeFile, refuseFolder } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
 import * as GroupDeadLetters from "./GroupDeadLetters.ts"
 import * as GroupInspection from "./GroupInspection.ts"
+import type { GroupInfo } from "./GroupStore.ts"
 import * as Groups from "./GroupRows.ts"
 import { readLog, readLogBack } from "./LogRows.ts"
 import { forgiveRun, type Found, lookAtNewest, mend } from "./Mending.ts"
@@ -58,7 +61,7 @@ import { listRunsAround } from "./DamagedRunList.ts"
 import { listRuns } from "./RunList.ts"
 import { eventNameOf, findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
-import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
+import { deleteSecret, findSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
 import { findUnsound } from "./Soundness.ts"
 import * as Steering from "./Steering.ts"
 import { readStreamHistory } from "./StreamHistory.ts"
@@ -84,6 +87,9 @@ export interface SqliteOptions {
 
 /** Most commands in one transaction. */
 const GROUP = 512
+
+/** Functions that are looked at in one turn of the event loop. */
+const FUNCTIONS = 1000
 
 /** How often the time is stored while there is something to write, milliseconds. */
 const STORE_CLOCK_MS = 10_000
@@ -356,7 +362,24 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         steer(`delete function "${functionId}"`, () => deleteFunction(tx, environment, functionId)),
       findFunction: (environment, functionId) => tx.registry.get(environment, functionId)?.registration,
       pushFunctions: () => tx.registry.pushed(),
-      listFunctions: (environment) => read("list functions", () => Inspection.listFunctions(tx, environment)),
+      listFunctions: (environment) =>
+        Effect.gen(function* () {
+          const functions = tx.registry.list(environment)
+          const infos: Array<FunctionInfo> = []
+          for (let i = 0; i < functions.length; i += FUNCTIONS) {
+            if (i > 0) yield* nextTurn
+            const part = functions.slice(i, i + FUNCTIONS)
+            infos.push(...(yield* read("list functions", () => part.map((fn) => Inspection.infoOf(tx, fn)))))
+          }
+          return infos
+        }),
+      getFunction: (environment, functionId) =>
+        read(`read function "${functionId}"`, () => {
+          const fn = tx.registry.get(environment, functionId)
+          return fn === undefined || fn.deleted === true ? undefined : Inspection.infoOf(tx, fn)
+        }),
+      checkEnvironment: (environment) => tx.checkEnvironment(environment),
+      countFunctions: (environment) => tx.registry.list(environment).length,
       appendEvent: (event) => write(`store event "${event.name}"`, () => appendEvent(tx, event)),
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => appendMessage(tx, message)),
@@ -384,11 +407,22 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           () => readApart("read the log", () => endOfLogByName(tx))
         ),
       readLogBack: (query) => read("read the log", () => readLogBack(tx, query)),
-      listTopics: (environment) => read("list topics", () => Topics.listTopics(tx, environment)),
+      listTopics: (environment, page) => read("list topics", () => Topics.listTopics(tx, environment, page)),
       getTopic: (environment, topic) =>
-        read(`read topic "${topic}"`, () => Topics.getTopic(tx, environment, topic)),
-      deleteOldMessages: (limits, limit) =>
-        write("delete old messages", () => Topics.deleteOldMessages(tx, limits, limit)),
+        Effect.gen(function* () {
+          const what = `read topic "${topic}"`
+          const state = yield* read(what, () => Topics.getTopic(tx, environment, topic))
+          let part = yield* read(what, () => Topics.lagOf(tx, environment, topic, 0))
+          let { lag } = part
+          while (part.next !== undefined) {
+            const after = part.next
+            part = yield* polite(read(what, () => Topics.lagOf(tx, environment, topic, after)))
+            lag = Math.max(lag, part.lag)
+          }
+          return { ...state, lag }
+        }),
+      deleteOldMessages: (limits, limit, after) =>
+        write("delete old messages", () => Topics.deleteOldMessages(tx, limits, limit, after)),
       openGroup: (group) => write(`open group "${group.name}"`, () => Groups.openGroup(tx, group)),
       reopenGroup: (group) => write(`open group "${group.name}"`, () => Groups.reopenGroup(tx, group)),
       claimDeliveries: (demand) =>
@@ -498,11 +532,14 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         write(`store secret "${name}"`, () => putSecret(tx, environment, name, sealed)),
       deleteSecret: (environment, name) =>
         write(`delete secret "${name}"`, () => deleteSecret(tx, environment, name)),
-      listSecrets: (environment) => read("list secrets", () => listSecrets(tx, environment)),
+      listSecrets: (environment, page) => read("list secrets", () => listSecrets(tx, environment, page)),
+      findSecret: (environment, name) =>
+        read(`read secret "${name}"`, () => findSecret(tx, environment, name)),
       readSecrets: (environment, names) => read("read secrets", () => readSecrets(tx, environment, names)),
       createKvBucket: (environment, bucket) =>
         change(`create bucket "${bucket.name}"`, () => KvBuckets.createBucket(tx, environment, bucket)),
-      listKvBuckets: (environment) => read("list buckets", () => KvBuckets.listBuckets(tx, environment)),
+      listKvBuckets: (environment, page) =>
+        read("list buckets", () => KvBuckets.listBuckets(tx, environment, page)),
       readKvBucket: (environment, name) =>
         look(`read bucket "${name}"`, () => KvBuckets.readBucket(tx, environment, name)),
       deleteKvBucket: (environment, name) =>
@@ -556,7 +593,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         saveTokenless: (save) => steer(`save projection "${save.name}"`, () => saveTokenless(tx, save)),
         get: (environment, name) =>
           inspect(`read projection "${name}"`, () => Projections.getProjection(tx, environment, name)),
-        list: (environment) => read("list projections", () => Projections.listProjections(tx, environment)),
+        list: (environment, page) =>
+          read("list projections", () => Projections.listProjections(tx, environment, page)),
         getState: (environment, name, partition) =>
           inspect(`read the state of projection "${name}"`, () =>
             Projections.getProjectionState(tx, environment, name, partition)
@@ -595,7 +633,18 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           steer(`create consumer group "${group.name}"`, () => GroupInspection.createGroup(tx, group)),
         get: (group) =>
           inspect(`read consumer group "${group.name}"`, () => GroupInspection.getGroup(tx, group)),
-        list: (query) => read("list consumer groups", () => GroupInspection.listGroups(tx, query)),
+        list: (query) =>
+          Effect.gen(function* () {
+            const what = "list consumer groups"
+            const { keys, ...page } = yield* read(what, () => GroupInspection.listGroups(tx, query))
+            const groups: Array<GroupInfo> = []
+            for (const key of keys) {
+              if (groups.length > 0) yield* nextTurn
+              const info = yield* read(what, () => GroupInspection.findInfo(tx, key))
+              if (info !== undefined) groups.push(info)
+            }
+            return { groups, ...page }
+          }),
         update: (group, change) =>
           steer(`update consumer group "${group.name}"`, () =>
             GroupInspection.updateGroup(tx, group, change)
@@ -651,7 +700,19 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
             ": the log of the engine says what. `ironflow serve --check` reads the whole file"
         }
       },
-      countStuckRuns: (holders) => read("count stuck runs", () => countStuckRuns(tx, holders))
+      countStuckRuns: (holders) =>
+        Effect.gen(function* () {
+          let from: number | undefined = 0
+          let stuck = 0
+          while (from !== undefined) {
+            const begin: number = from
+            const { count, next } = yield* read("count stuck runs", () => countStuckRuns(tx, holders, begin))
+            stuck += count
+            from = next
+            if (from !== undefined) yield* nextTurn
+          }
+          return stuck
+        })
     })
   })
 

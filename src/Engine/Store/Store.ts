@@ -379,11 +379,26 @@ export interface TopicState {
   readonly lag: number
 }
 
+/** A part of a list by name: what comes after a name. */
+export interface ListPage {
+  readonly after: string
+  /** At most so many; -1 for all. */
+  readonly limit: number
+}
+
+export const ALL: ListPage = { after: "", limit: -1 }
+
 export interface MessageLimits {
   /** Messages from before are deleted; epoch milliseconds. */
   readonly storedBefore: number
   /** Bytes of the data of one topic. */
   readonly topicBytes: number
+}
+
+export interface MessagesDeleted {
+  readonly deleted: number
+  /** Environment and name of the topic to go on after; absent at the end. */
+  readonly after?: readonly [environment: number, topic: string]
 }
 
 export interface NewGroup {
@@ -675,6 +690,14 @@ export interface StoreService {
     readonly registration: FunctionRegistration
   }>
   readonly listFunctions: (environment: string) => Effect.Effect<Array<FunctionInfo>, StoreError>
+  /** `undefined` when there is none, or none any more. */
+  readonly getFunction: (
+    environment: string,
+    functionId: string
+  ) => Effect.Effect<FunctionInfo | undefined, StoreError>
+  readonly countFunctions: (environment: string) => number
+  /** Throws `LimitExceededError` when there is no such environment, and no room for another. */
+  readonly checkEnvironment: (environment: string) => void
 
   /** Stores an event, starts the runs that it triggers and fires the waits that it satisfies. */
   readonly appendEvent: (event: NewEvent) => Effect.Effect<AppendedEvent, StoreError>
@@ -717,11 +740,18 @@ export interface StoreService {
   readonly readLogBack: (query: LogBackQuery) => Effect.Effect<LogPage, StoreError>
 
   /** Topics that hold messages or have held some, by name. */
-  readonly listTopics: (environment: string) => Effect.Effect<ReadonlyArray<TopicRow>, StoreError>
+  readonly listTopics: (
+    environment: string,
+    page?: ListPage
+  ) => Effect.Effect<ReadonlyArray<TopicRow>, StoreError>
   /** What is known of a topic; one that has never held a message has zeros. */
   readonly getTopic: (environment: string, topic: string) => Effect.Effect<TopicState, StoreError>
-  /** Deletes messages that are too old, or too many for their topic, at most `limit`; returns how many. */
-  readonly deleteOldMessages: (limits: MessageLimits, limit: number) => Effect.Effect<number, StoreError>
+  /** Deletes messages that are too old, or too many for their topic, at most `limit`, of some topics after the one given. */
+  readonly deleteOldMessages: (
+    limits: MessageLimits,
+    limit: number,
+    after?: MessagesDeleted["after"]
+  ) => Effect.Effect<MessagesDeleted, StoreError>
 
   /** Finds the consumer group or begins one at the end of the log. */
   readonly openGroup: (group: NewGroup) => Effect.Effect<GroupState, StoreError>
@@ -848,7 +878,11 @@ export interface StoreService {
   /** Says whether there was one. */
   readonly deleteSecret: (environment: string, name: string) => Effect.Effect<boolean, StoreError>
   /** By name. */
-  readonly listSecrets: (environment: string) => Effect.Effect<Array<SecretInfo>, StoreError>
+  readonly listSecrets: (environment: string, page?: ListPage) => Effect.Effect<Array<SecretInfo>, StoreError>
+  readonly findSecret: (
+    environment: string,
+    name: string
+  ) => Effect.Effect<SecretInfo | undefined, StoreError>
   /** Those of `names` that are stored. */
   readonly readSecrets: (
     environment: string,
@@ -859,7 +893,10 @@ export interface StoreService {
     bucket: NewKvBucket
   ) => Effect.Effect<KvBucketRow, BucketExistsError | StoreError>
   /** By name. */
-  readonly listKvBuckets: (environment: string) => Effect.Effect<Array<KvBucketRow>, StoreError>
+  readonly listKvBuckets: (
+    environment: string,
+    page?: ListPage
+  ) => Effect.Effect<Array<KvBucketRow>, StoreError>
   readonly readKvBucket: (
     environment: string,
     name: string

@@ -324,7 +324,7 @@ export class Connection implements Outlet {
           after,
           { ...request, ackMode, backpressure: request.backpressure ?? "buffer" },
           this,
-          hub.feedFor(environment, shape.target),
+          () => hub.feedFor(environment, shape.target),
           hub.reader(environment, shape.target.source)
         )
         this.#remember(subscriber, shape.target)
