@@ -89,7 +89,7 @@ export interface EngineService {
     giveUp: EngineClient.GiveUp
   ) => Effect.Effect<Run | undefined, IronflowError>
   /** Entity streams of one environment. */
-  readonly streams: (environment: string, options?: ReadingOptions) => StreamsService
+  readonly streams: (environment: string, options?: EngineStreams.EngineReadingOptions) => StreamsService
   /** Events of an entity with the runs that they started. Fails with `StreamNotFoundError`. */
   readonly entityHistory: (
     environment: string,

@@ -56,7 +56,7 @@ export const allPages = <A, E>(
   })
 
 /** Characters of a list that is asked for without a limit: what gathers in memory, and is sent in one piece. */
-const UNPAGED_LENGTH = 16 * 1024 * 1024
+export const UNPAGED_LENGTH = 16 * 1024 * 1024
 
 /**
  * All items as the inside of a JSON list, and how many they are: page after page, each encoded in its own turn of the event

@@ -147,6 +147,41 @@ describe("very many names", () => {
   })
 })
 
+describe("what is long by its data", () => {
+  const streams = "/ironflow.v1.EntityStreamService"
+
+  it("is read of a stream in parts, and refused for one answer", async () => {
+    const { close, url } = await start()
+    cleanups.push(close)
+    await using client = createClient({ serverUrl: url })
+    const note = "n".repeat(900_000)
+    for (let i = 1; i <= 20; i++) {
+      await client.streams.append("o-1", { name: "order.noted", data: { i, note }, entityType: "order" })
+    }
+
+    for (const limit of [0, 20]) {
+      const refused = await send(url, "POST", `${streams}/ReadStream`, { entity_id: "o-1", limit })
+      assert.strictEqual(refused.status, 400)
+      assert.match(refused.text, /stream \\"o-1\\" \(read it in pages.*limit is 16777216 characters/)
+    }
+    const part = await send(url, "POST", `${streams}/ReadStream`, { entity_id: "o-1", limit: 5 })
+    assert.lengthOf(part.body.events, 5)
+
+    const versions = async (options?: object) =>
+      (await client.streams.read("o-1", options)).events.map(({ entityVersion }) => entityVersion)
+    const all = Array.from({ length: 20 }, (_, i) => i + 1)
+    assert.deepStrictEqual(await versions(), all)
+    assert.deepStrictEqual(await versions({ limit: 19 }), all.slice(0, 19))
+    assert.deepStrictEqual(await versions({ direction: "backward" }), all.toReversed())
+    assert.deepStrictEqual(await versions({ fromVersion: 3, limit: 18 }), all.slice(2))
+
+    const history = await send(url, "POST", `${streams}/GetEntityHistory`, { entity_id: "o-1" })
+    assert.strictEqual(history.status, 200)
+    assert.isBelow(history.text.length, 4 * 1024 * 1024)
+    assert.strictEqual(history.body.nextCursor, String(history.body.entries.length + 1))
+  }, 30_000)
+})
+
 describe("environments", () => {
   it("are 10,000, and one that is there goes on", async () => {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), "ironflow-lists-"))

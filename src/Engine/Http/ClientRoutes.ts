@@ -45,7 +45,7 @@ import { secretRoutes } from "./SecretRoutes.ts"
 import { streamRoutes } from "./StreamRoutes.ts"
 
 /** Most events in one `TriggerBatch`. */
-const BATCH_EVENTS = 1000
+export const BATCH_EVENTS = 1000
 
 type Api = ClientApi<EffectKind>
 

@@ -313,16 +313,21 @@ const watchIdle = (server: Http.Server | Https.Server, versions: BothVersions): 
  */
 const KEEP_ALIVE_BUFFER_MS = 5000
 
+/** What the server takes, unless the options say otherwise. */
+export const defaults = {
+  maxBodyBytes: stepResultBytes + 256 * 1024,
+  maxReportBytes: 4 * stepResultBytes,
+  maxHeaderBytes: 16 * 1024,
+  bodyTimeoutMs: 30_000,
+  maxConnections: 10_000
+}
+
 const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
   const resolved: ResolvedOptions = {
     port: DEFAULT_PORT,
     host: "127.0.0.1",
     insecure: false,
-    maxBodyBytes: stepResultBytes + 256 * 1024,
-    maxReportBytes: 4 * stepResultBytes,
-    maxHeaderBytes: 16 * 1024,
-    bodyTimeoutMs: 30_000,
-    maxConnections: 10_000,
+    ...defaults,
     ...options,
     corsOrigins: checkCorsOrigins(options.corsOrigins ?? []),
     allowedHosts: checkAllowedHosts(options.allowedHosts ?? []),

@@ -1,6 +1,6 @@
 /** Looking at projections, and steering them. */
 import { endOfLog } from "./Events.ts"
-import { countAfter, readLog, toEntry } from "./LogRows.ts"
+import { countAfter, readLog, toEntry, whileRoom } from "./LogRows.ts"
 import { eventsOf, findProjection, markProjection, resetProjection } from "./ProjectionRows.ts"
 import { shownEpoch, stateRow, statusOf, toState } from "./ProjectionStateRows.ts"
 import type { ProjectionInfo, ProjectionState, StoredDeadLetter } from "./ProjectionStore.ts"
@@ -139,21 +139,27 @@ export const listDeadLetters = (
   after: number,
   limit: number
 ): Array<StoredDeadLetter> =>
-  tx
-    .all(
-      "SELECT e.*, d.error, d.attempts, d.at, d.retrying FROM dead_letters d JOIN events e ON e.position = d.position WHERE d.projection = ? AND d.position > ? ORDER BY d.position LIMIT ?",
+  whileRoom(
+    tx.all(
+      "SELECT d.projection, d.position FROM dead_letters d JOIN events e ON e.position = d.position WHERE d.projection = ? AND d.position > ? ORDER BY d.position LIMIT ?",
       findProjection(tx, environment, name).key!,
       after,
       limit
-    )
-    .map((row) => ({
-      position: Number(row.position),
-      event: toEntry(row),
-      error: parseStored(String(row.error)),
-      attempts: Number(row.attempts),
-      at: Number(row.at),
-      retrying: row.retrying === 1
-    }))
+    ),
+    ({ position, projection }) =>
+      tx.get(
+        "SELECT e.*, d.error, d.attempts, d.at, d.retrying FROM dead_letters d JOIN events e ON e.position = d.position WHERE d.projection = ? AND d.position = ?",
+        projection!,
+        position!
+      )
+  ).map((row) => ({
+    position: Number(row.position),
+    event: toEntry(row),
+    error: parseStored(String(row.error)),
+    attempts: Number(row.attempts),
+    at: Number(row.at),
+    retrying: row.retrying === 1
+  }))
 
 export const retryDeadLetters = (
   tx: Transaction,

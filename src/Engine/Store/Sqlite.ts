@@ -13,7 +13,7 @@ import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { DatabaseSync } from "node:sqlite"
 import type { FunctionInfo } from "../../Client/Client.ts"
-import { IronflowError, StoreError } from "../../Errors.ts"
+import { IronflowError, LimitExceededError, StoreError } from "../../Errors.ts"
 import { together } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import type { TurnReport } from "../../Protocol/Worker.ts"
@@ -387,7 +387,28 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         change(`append to stream "${append.entityId}"`, () =>
           Streams.appendToStream(tx, environment, append)
         ),
-      readStream: (query) => read(`read stream "${query.entityId}"`, () => Streams.readStream(tx, query)),
+      readStream: ({ most = Number.POSITIVE_INFINITY, ...query }) =>
+        Effect.gen(function* () {
+          const what = `read stream "${query.entityId}"`
+          const { events, totalCount, ...first } = yield* read(what, () => Streams.readStream(tx, query))
+          let { length, next } = first
+          while (next !== undefined) {
+            if (length > most) {
+              const stream = `What is read of stream "${query.entityId}" (read it in pages: fewer events with \`limit\`, and on from \`fromVersion\`)`
+              return yield* Effect.fail(new LimitExceededError(stream, length, most, "characters"))
+            }
+            yield* nextTurn
+            // what is appended meanwhile is not read
+            const all = query.backward ? 0 : totalCount - next + 1
+            const left = query.limit === 0 ? all : query.limit - events.length
+            const rest = { ...query, fromVersion: next, limit: left }
+            const part = yield* read(what, () => Streams.readStream(tx, rest))
+            for (const event of part.events) events.push(event)
+            length += part.length
+            next = part.next
+          }
+          return { events, totalCount }
+        }),
       getStream: (environment, entityId) =>
         inspect(`read stream "${entityId}"`, () => Streams.getStream(tx, environment, entityId)),
       readStreamHistory: (query) =>

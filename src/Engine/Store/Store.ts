@@ -113,6 +113,8 @@ export interface ReadStreamQuery {
   /** 0 for all. */
   readonly limit: number
   readonly backward: boolean
+  /** Fails with `LimitExceededError` for more characters of data. */
+  readonly most?: number
 }
 
 /** An event of a stream; `timestamp` is epoch milliseconds. */
@@ -709,7 +711,7 @@ export interface StoreService {
     environment: string,
     append: StreamAppend
   ) => Effect.Effect<AppendedToStream, VersionConflictError | InvalidStateError | StoreError>
-  readonly readStream: (query: ReadStreamQuery) => Effect.Effect<StreamRows, StoreError>
+  readonly readStream: (query: ReadStreamQuery) => Effect.Effect<StreamRows, LimitExceededError | StoreError>
   /** Fails with `StreamNotFoundError`. */
   readonly getStream: (environment: string, entityId: string) => Effect.Effect<StreamRow, SteerError>
   /**

@@ -33,10 +33,10 @@ export interface EventAccess {
 }
 
 /** Events that are remembered in each environment, and characters of all their data. */
-const REMEMBERED = 1000
+export const REMEMBERED = 1000
 const REMEMBERED_LENGTH = 8 * 1024 * 1024
 /** Characters of the data of all environments together. */
-const REMEMBERED_IN_ALL = 16 * 1024 * 1024
+export const REMEMBERED_IN_ALL = 16 * 1024 * 1024
 /** Environments of which something is remembered, besides those to which somebody listens. */
 const ENVIRONMENTS = 10_000
 
