@@ -31,6 +31,7 @@ import {
   isTerminal,
   type PublishOptions,
   type Run,
+  type RunStep,
   type TopicInfo,
   type WaitForRunOptions,
   type WorkerInfo
@@ -224,16 +225,26 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
             read: Answers.readRuns
           })
       ),
-    getRunSteps: (runId) =>
-      call({
-        endpoint: endpoints.getRunSteps,
-        body: JSON.stringify({ runId }),
+    getRunSteps: (runId) => {
+      const steps = {
         what: `getRunSteps(${quote(runId)})`,
         repeatable: true,
         notFound: () => new RunNotFoundError(runId),
-        orElse: withoutEndpoint(`getRunSteps(${quote(runId)})`, "getRun says in which status the run is"),
         read: Answers.readSteps
-      }),
+      }
+      return Effect.catchIf(
+        call({
+          ...steps,
+          endpoint: endpoints.getRunSteps,
+          body: JSON.stringify({ runId }),
+          orElse: withoutEndpoint(`getRunSteps(${quote(runId)})`, "getRun says in which status the run is")
+        }),
+        // too much for one answer
+        ({ code }) => code === "LIMIT_EXCEEDED",
+        () =>
+          callPages<RunStep>(calls, { ...steps, endpoint: endpoints.restRunSteps, variables: { id: runId } })
+      )
+    },
     getRunAudit: (runId) =>
       withId(runId, () =>
         call({

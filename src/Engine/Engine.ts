@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import type { ClientApi, EffectKind, Run, TopicInfo } from "../Client/Client.ts"
+import type { ClientApi, EffectKind, Run, RunStep, TopicInfo } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions, ReadStreamOptions, StreamsService } from "../Client/Streams.ts"
 import { resolveEnvironment } from "../Environment.ts"
@@ -75,6 +75,12 @@ import * as Timers from "./Timers.ts"
 export interface EngineService {
   /** The client's methods for one environment. */
   readonly client: (environment: string) => ClientApi<EffectKind>
+  /** A part of the steps of a run. */
+  readonly stepsPage: (
+    environment: string,
+    runId: string,
+    page: PageQuery
+  ) => Effect.Effect<Page<RunStep>, IronflowError>
   /** A part of the topics of one environment. */
   readonly topicsPage: (environment: string, page: PageQuery) => Effect.Effect<Page<TopicInfo>, StoreError>
   /** A part of the buckets of one environment. */
@@ -366,6 +372,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       manageAccess: (environment, caller) => Management.make({ store, access }, environment, caller),
       putBootstrapKey: putBootstrapKey(store),
       client: (environment) => clientOf(environment).api,
+      stepsPage: (environment, runId, page) => clientOf(environment).stepsPage(runId, page),
       topicsPage: (environment, page) => clientOf(environment).topicsPage(page),
       bucketsPage: (environment, page) => EngineKv.listBuckets(kv, environment, page),
       awaitEnd: (environment, runId, giveUp) => clientOf(environment).awaitEnd(runId, giveUp),

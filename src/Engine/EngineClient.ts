@@ -11,6 +11,7 @@ import {
   type PublishOptions,
   type Run,
   type RunStatus,
+  type RunStep,
   type TopicInfo
 } from "../Client/Client.ts"
 import { makeEmitSync } from "../Client/EmitSync.ts"
@@ -41,6 +42,8 @@ export interface EngineClient {
   readonly api: ClientApi<EffectKind>
   /** The run once it has ended; `undefined` when it had not when `giveUp` called its listener. */
   readonly awaitEnd: (runId: string, giveUp: GiveUp) => Effect.Effect<Run | undefined, IronflowError>
+  /** A part of what `getRunSteps` returns. */
+  readonly stepsPage: (runId: string, page: PageQuery) => Effect.Effect<Page<RunStep>, IronflowError>
   /** A part of what `listTopics` returns. */
   readonly topicsPage: (page: PageQuery) => Effect.Effect<Page<TopicInfo>, StoreError>
 }
@@ -227,6 +230,16 @@ export const make = (
     return onRun(runId, waitForRun(runId, timeout))
   }
 
+  const stepsPage: EngineClient["stepsPage"] = (runId, { after, limit }) => {
+    if (!/^\d{0,9}$/.test(after)) {
+      return Effect.fail(new ValidationError("The cursor is not one that this engine has given"))
+    }
+    return Effect.map(
+      onRun(runId, polite(store.readRunSteps(environment, runId, { from: Number(after), limit }))),
+      ({ next, steps }) => ({ items: steps, ...(next === undefined ? {} : { nextCursor: String(next) }) })
+    )
+  }
+
   const topicsPage: EngineClient["topicsPage"] = inSlices(TOPICS, (page) =>
     Effect.map(store.listTopics(environment, page), (topics) =>
       pageByName(
@@ -328,7 +341,7 @@ export const make = (
     getCapabilities: () => polite(Effect.succeed(capabilities)),
     health: () => Effect.map(polite(Effect.void), () => store.health().status)
   }
-  return { api, topicsPage, awaitEnd: (runId, giveUp) => onRun(runId, awaitEnd(runId, giveUp)) }
+  return { api, stepsPage, topicsPage, awaitEnd: (runId, giveUp) => onRun(runId, awaitEnd(runId, giveUp)) }
 }
 
 /** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */

@@ -92,6 +92,16 @@ export const clientRoutes = (
   const resume = (api: Api, request: RunIdFields & { readonly id: string }, call: Call) =>
     Effect.flatMap(resumeRun(api, request, call), answerSteered(call))
 
+  const answerSteps = (call: Call, id: string, all: (steps: string) => string) =>
+    pagedReply("steps", call.query, {
+      all,
+      read: (page) =>
+        Effect.map(engine.stepsPage(call.environment, id, page), ({ items, ...next }) => ({
+          items: items.map((step) => withoutEvent(call, step)),
+          ...next
+        }))
+    })
+
   const listRuns = (api: Api, request: ReturnType<typeof readListRuns>, call: Call) =>
     Effect.gen(function* () {
       const { damaged = [], ...page } = yield* api.listRuns(request)
@@ -193,15 +203,11 @@ export const clientRoutes = (
         )
       )
     ),
-    reading("getRunSteps", readRunId("GetRunSteps", Schemas.RunIdRequest), (api, { id }, call) =>
-      Effect.map(api.getRunSteps(id), (steps) =>
-        json(steps.length === 0 ? {} : { steps: steps.map((step) => withoutEvent(call, step)) })
-      )
+    reading("getRunSteps", readRunId("GetRunSteps", Schemas.RunIdRequest), (_, { id }, call) =>
+      answerSteps(call, id, (steps) => (steps === "" ? "{}" : `{"steps":[${steps}]}`))
     ),
-    asking("restRunSteps", (api, call) =>
-      Effect.map(api.getRunSteps(variable(call, "id")), (steps) =>
-        json({ steps: steps.map((step) => withoutEvent(call, step)) })
-      )
+    route("restRunSteps", (call) =>
+      answerSteps(call, variable(call, "id"), (steps) => `{"steps":[${steps}]}`)
     ),
     asking("runAudit", (api, call) =>
       Effect.map(api.getRunAudit(variable(call, "id")), (events) =>

@@ -12,7 +12,7 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { DatabaseSync } from "node:sqlite"
-import type { FunctionInfo } from "../../Client/Client.ts"
+import type { FunctionInfo, RunStep } from "../../Client/Client.ts"
 import { IronflowError, LimitExceededError, StoreError } from "../../Errors.ts"
 import { together } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
@@ -68,7 +68,7 @@ import { readStreamHistory } from "./StreamHistory.ts"
 import { Snapshot } from "./Snapshot.ts"
 import * as Streams from "./StreamRows.ts"
 import { countStuckRuns } from "./Stuck.ts"
-import { type Changes, Store, type StoreService } from "./Store.ts"
+import { type Changes, type ReadStreamQuery, type RunSteps, Store, type StoreService } from "./Store.ts"
 import { isDamage, isUnavailable, storeError } from "./SqliteErrors.ts"
 import { fireDue, nextDueAt as findNextDue, upkeep } from "./Timers.ts"
 import { handOut, registerTokenless, saveTokenless } from "./TokenlessProjections.ts"
@@ -312,6 +312,9 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       Groups.recoverDeliveries(tx)
     })
 
+    const stepsOf: StoreService["readRunSteps"] = (environment, runId, part) =>
+      inspect(`read the steps of run ${runId}`, () => Inspection.getRunSteps(tx, environment, runId, part))
+
     return Store.of({
       onCommit: (listener) => {
         listeners.add(listener)
@@ -389,25 +392,28 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         ),
       readStream: ({ most = Number.POSITIVE_INFINITY, ...query }) =>
         Effect.gen(function* () {
-          const what = `read stream "${query.entityId}"`
-          const { events, totalCount, ...first } = yield* read(what, () => Streams.readStream(tx, query))
-          let { length, next } = first
-          while (next !== undefined) {
-            if (length > most) {
-              const stream = `What is read of stream "${query.entityId}" (read it in pages: fewer events with \`limit\`, and on from \`fromVersion\`)`
-              return yield* Effect.fail(new LimitExceededError(stream, length, most, "characters"))
-            }
+          const part = (query: ReadStreamQuery) =>
+            read(`read stream "${query.entityId}"`, () => Streams.readStream(tx, query))
+          let { length, next, ...all } = yield* part(query)
+          while (next !== undefined && length <= most) {
             yield* nextTurn
             // what is appended meanwhile is not read
-            const all = query.backward ? 0 : totalCount - next + 1
-            const left = query.limit === 0 ? all : query.limit - events.length
-            const rest = { ...query, fromVersion: next, limit: left }
-            const part = yield* read(what, () => Streams.readStream(tx, rest))
-            for (const event of part.events) events.push(event)
-            length += part.length
-            next = part.next
+            const rest: number = query.backward ? 0 : all.totalCount - next + 1
+            const limit = query.limit === 0 ? rest : query.limit - all.events.length
+            const found = yield* part({ ...query, fromVersion: next, limit })
+            for (const event of found.events) all.events.push(event)
+            length += found.length
+            next = found.next
           }
-          return { events, totalCount }
+          if (length <= most) return all
+          return yield* Effect.fail(
+            new LimitExceededError(
+              `What is read of stream "${query.entityId}" (read it in pages: fewer events with \`limit\`, and on from \`fromVersion\`)`,
+              length,
+              most,
+              "characters"
+            )
+          )
         }),
       getStream: (environment, entityId) =>
         inspect(`read stream "${entityId}"`, () => Streams.getStream(tx, environment, entityId)),
@@ -518,7 +524,18 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           () => refusable(readApart("list runs", () => refusal(() => listRunsAround(tx, query))))
         ),
       getRunSteps: (environment, runId) =>
-        inspect(`read the steps of run ${runId}`, () => Inspection.getRunSteps(tx, environment, runId)),
+        Effect.gen(function* () {
+          const steps: Array<RunStep> = []
+          let from: number | undefined = 0
+          while (from !== undefined) {
+            if (from > 0) yield* nextTurn
+            const part: RunSteps = yield* stepsOf(environment, runId, { from, limit: -1 })
+            for (const step of part.steps) steps.push(step)
+            from = part.next
+          }
+          return steps
+        }),
+      readRunSteps: stepsOf,
       getRecording: (environment, runId) =>
         inspect(`read the record of run ${runId}`, () => readRecording(tx, environment, runId)),
       deleteExpiredRecordings: (limit) =>

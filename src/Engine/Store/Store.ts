@@ -397,6 +397,12 @@ export interface MessageLimits {
   readonly topicBytes: number
 }
 
+export interface RunSteps {
+  readonly steps: ReadonlyArray<RunStep>
+  /** Where to go on; absent at the end. */
+  readonly next?: number
+}
+
 export interface MessagesDeleted {
   readonly deleted: number
   /** Environment and name of the topic to go on after; absent at the end. */
@@ -848,6 +854,12 @@ export interface StoreService {
   readonly getEventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
   readonly listRuns: (query: ListRunsQuery) => Effect.Effect<ListRunsResult, SteerError>
   readonly getRunSteps: (environment: string, runId: string) => Effect.Effect<Array<RunStep>, SteerError>
+  /** A part of the steps. */
+  readonly readRunSteps: (
+    environment: string,
+    runId: string,
+    part: { readonly from: number; readonly limit: number }
+  ) => Effect.Effect<RunSteps, SteerError>
   /** What was recorded of a run, oldest first. */
   readonly getRecording: (environment: string, runId: string) => Effect.Effect<Array<AuditEvent>, SteerError>
   /** Deletes records whose time has passed, at most `limit`; returns how many. */

@@ -177,7 +177,7 @@ export const readStream = (
   const events: Array<StreamEventRow> = []
   let next = backward && fromVersion === 0 ? state.version : fromVersion
   let length = 0
-  let rows = 16
+  let rows = 4
   while (length < SLICE_LENGTH && events.length < SLICE_EVENTS) {
     const asked = Math.min(rows, most - events.length)
     const found = tx.all(sql, environment, entityId, next, asked)
