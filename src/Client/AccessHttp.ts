@@ -85,15 +85,21 @@ export const make = (connection: Connection): AccessClients => {
     orgId?: string
   ) =>
     Effect.flatMap(
-      checked(() => (orgId === undefined ? {} : { org_id: checkId(method, orgId) })),
-      (query) =>
-        callPages<A>(calls, {
+      checked(() => new URLSearchParams(orgId === undefined ? {} : { org_id: checkId(method, orgId) })),
+      (query) => {
+        const it = {
           endpoint,
-          query,
           what: `${method}()`,
           repeatable: true,
-          read: (answer) => listOf(read)(isObject(answer) ? answer[list] : answer)
-        })
+          read: (answer: unknown) => listOf(read)(isObject(answer) ? answer[list] : answer)
+        }
+        return Effect.catchIf(
+          call<Array<A>>({ ...it, query: query.size === 0 ? "" : `?${query}` }),
+          // too much for one answer; pages come by id
+          ({ code }) => code === "LIMIT_EXCEEDED",
+          () => callPages<A>(calls, { ...it, query: Object.fromEntries(query) })
+        )
+      }
     )
 
   /** The id of the key that this client has made as the first one of the server, and goes on with. */

@@ -394,18 +394,20 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         Effect.gen(function* () {
           const part = (query: ReadStreamQuery) =>
             read(`read stream "${query.entityId}"`, () => Streams.readStream(tx, query))
-          let { length, next, ...all } = yield* part(query)
+          const first = yield* part(query)
+          const { events, totalCount } = first
+          let { length, next } = first
           while (next !== undefined && length <= most) {
             yield* nextTurn
             // what is appended meanwhile is not read
-            const rest: number = query.backward ? 0 : all.totalCount - next + 1
-            const limit = query.limit === 0 ? rest : query.limit - all.events.length
+            const rest: number = query.backward ? 0 : totalCount - next + 1
+            const limit = query.limit === 0 ? rest : query.limit - events.length
             const found = yield* part({ ...query, fromVersion: next, limit })
-            for (const event of found.events) all.events.push(event)
+            for (const event of found.events) events.push(event)
             length += found.length
             next = found.next
           }
-          if (length <= most) return all
+          if (length <= most) return { events, totalCount }
           return yield* Effect.fail(
             new LimitExceededError(
               `What is read of stream "${query.entityId}" (read it in pages: fewer events with \`limit\`, and on from \`fromVersion\`)`,
