@@ -54,6 +54,8 @@ export const registrationBytes = 1024 * 1024
 /** Functions of one environment, deleted ones included that still have runs, and all of them as they are registered. */
 export const functionsOfEnvironment = 10_000
 export const functionsOfEnvironmentBytes = 64 * 1024 * 1024
+/** Environments that are stored. */
+export const environments = 10_000
 /** What all connected workers and push endpoints have registered together. */
 export const connectedBytes = 64 * 1024 * 1024
 /** Triggers or secrets of one function. */

@@ -8,6 +8,7 @@ import type { ApiKeysApi } from "./ApiKeys.ts"
 import type { EffectKind } from "./Client.ts"
 import { checked, done, makeCalls, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
+import { callPages } from "./HttpPages.ts"
 import type { OrgsApi } from "./Orgs.ts"
 import type { PoliciesApi } from "./Policies.ts"
 import type { RolesApi } from "./Roles.ts"
@@ -23,7 +24,8 @@ export interface AccessClients {
 
 /** The methods over a connection. */
 export const make = (connection: Connection): AccessClients => {
-  const { call } = makeCalls(connection)
+  const calls = makeCalls(connection)
+  const { call } = calls
 
   /** Asks for something, or does something to it. */
   const on = <A>(
@@ -78,12 +80,26 @@ export const make = (connection: Connection): AccessClients => {
   const listing = <A>(
     endpoint: Endpoint,
     method: string,
+    list: "api_keys" | "orgs" | "roles" | "policies" | "secrets",
     read: (answer: unknown) => A | undefined,
     orgId?: string
   ) =>
     Effect.flatMap(
-      checked(() => (orgId === undefined ? "" : `?org_id=${encodeURIComponent(checkId(method, orgId))}`)),
-      (query) => call({ endpoint, query, what: `${method}()`, repeatable: true, read: listOf(read) })
+      checked(() => new URLSearchParams(orgId === undefined ? {} : { org_id: checkId(method, orgId) })),
+      (query) => {
+        const it = {
+          endpoint,
+          what: `${method}()`,
+          repeatable: true,
+          read: (answer: unknown) => listOf(read)(isObject(answer) ? answer[list] : answer)
+        }
+        return Effect.catchIf(
+          call<Array<A>>({ ...it, query: query.size === 0 ? "" : `?${query}` }),
+          // too much for one answer; pages come by id
+          ({ code }) => code === "LIMIT_EXCEEDED",
+          () => callPages<A>(calls, { ...it, query: Object.fromEntries(query) })
+        )
+      }
     )
 
   /** The id of the key that this client has made as the first one of the server, and goes on with. */
@@ -103,7 +119,7 @@ export const make = (connection: Connection): AccessClients => {
             // nobody without a key makes another than the first, and that is the one for all environments
             connection.server.apiKey === undefined && env_id === "*" ? goOnWith(id, secret) : Effect.void
         ),
-      list: () => listing(endpoints.listApiKeys, "apiKeys.list", readApiKey),
+      list: () => listing(endpoints.listApiKeys, "apiKeys.list", "api_keys", readApiKey),
       get: (id) => on(endpoints.getApiKey, "apiKeys.get", apiKey, id, readApiKey),
       rotate: (id, { overlap } = {}) =>
         Effect.tap(
@@ -124,14 +140,14 @@ export const make = (connection: Connection): AccessClients => {
     },
     orgs: {
       create: (input) => creating(endpoints.createOrg, "orgs.create", input, readOrg),
-      list: () => listing(endpoints.listOrgs, "orgs.list", readOrg),
+      list: () => listing(endpoints.listOrgs, "orgs.list", "orgs", readOrg),
       get: (id) => on(endpoints.getOrg, "orgs.get", org, id, readOrg),
       update: updating(endpoints.updateOrg, "orgs.update", org, readOrg),
       delete: deleting(endpoints.deleteOrg, "orgs.delete", org)
     },
     roles: {
       create: (input) => creating(endpoints.createRole, "roles.create", input, readRole),
-      list: (orgId) => listing(endpoints.listRoles, "roles.list", readRole, orgId),
+      list: (orgId) => listing(endpoints.listRoles, "roles.list", "roles", readRole, orgId),
       get: (id) => on(endpoints.getRole, "roles.get", role, id, readRole),
       update: updating(endpoints.updateRole, "roles.update", role, readRole),
       delete: deleting(endpoints.deleteRole, "roles.delete", role),
@@ -151,7 +167,7 @@ export const make = (connection: Connection): AccessClients => {
     },
     policies: {
       create: (input) => creating(endpoints.createPolicy, "policies.create", input, readPolicy),
-      list: (orgId) => listing(endpoints.listPolicies, "policies.list", readPolicy, orgId),
+      list: (orgId) => listing(endpoints.listPolicies, "policies.list", "policies", readPolicy, orgId),
       get: (id) => on(endpoints.getPolicy, "policies.get", policy, id, readPolicy),
       update: updating(endpoints.updatePolicy, "policies.update", policy, readPolicy),
       delete: deleting(endpoints.deletePolicy, "policies.delete", policy)
@@ -159,7 +175,7 @@ export const make = (connection: Connection): AccessClients => {
     secrets: {
       set: (name, value) => creating(endpoints.setSecret, "secrets.set", { name, value }, readSecret),
       get: (name) => on(endpoints.getSecret, "secrets.get", secret, name, readSecret),
-      list: () => listing(endpoints.listSecrets, "secrets.list", readSecret),
+      list: () => listing(endpoints.listSecrets, "secrets.list", "secrets", readSecret),
       delete: deleting(endpoints.deleteSecret, "secrets.delete", secret)
     }
   }

@@ -30,6 +30,8 @@ import {
   isTerminal,
   type PublishOptions,
   type Run,
+  type RunStep,
+  type TopicInfo,
   type WaitForRunOptions
 } from "./Client.ts"
 import { makeEmitSync } from "./EmitSync.ts"
@@ -194,7 +196,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
     emitSync: makeEmitSync({ emit, waitForRun }),
     publish,
     listTopics: () =>
-      call({
+      callPages<TopicInfo>(calls, {
         endpoint: endpoints.listTopics,
         body: "{}",
         what: "listTopics()",
@@ -227,16 +229,26 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
             read: Answers.readRuns
           })
       ),
-    getRunSteps: (runId) =>
-      call({
-        endpoint: endpoints.getRunSteps,
-        body: JSON.stringify({ runId }),
+    getRunSteps: (runId) => {
+      const steps = {
         what: `getRunSteps(${quote(runId)})`,
         repeatable: true,
         notFound: () => new RunNotFoundError(runId),
-        orElse: withoutEndpoint(`getRunSteps(${quote(runId)})`, "getRun says in which status the run is"),
         read: Answers.readSteps
-      }),
+      }
+      return Effect.catchIf(
+        call({
+          ...steps,
+          endpoint: endpoints.getRunSteps,
+          body: JSON.stringify({ runId }),
+          orElse: withoutEndpoint(`getRunSteps(${quote(runId)})`, "getRun says in which status the run is")
+        }),
+        // too much for one answer
+        ({ code }) => code === "LIMIT_EXCEEDED",
+        () =>
+          callPages<RunStep>(calls, { ...steps, endpoint: endpoints.restRunSteps, variables: { id: runId } })
+      )
+    },
     getRunAudit: (runId) =>
       withId(runId, () =>
         call({

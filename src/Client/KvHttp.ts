@@ -33,7 +33,8 @@ import type {
 } from "./Kv.ts"
 
 export const make = (connection: Connection): KvService => {
-  const { call } = makeCalls(connection)
+  const calls = makeCalls(connection)
+  const { call } = calls
   const named = <A>(name: string, use: (name: string) => Effect.Effect<A, IronflowError>) =>
     Effect.flatMap(
       checked(() => checkBucketName(name)),
@@ -54,7 +55,7 @@ export const make = (connection: Connection): KvService => {
           })
       ),
     listBuckets: () =>
-      call<Array<KVBucketInfo>>({
+      callPages<KVBucketInfo>(calls, {
         endpoint: endpoints.listBuckets,
         what: "listBuckets()",
         repeatable: true,

@@ -16,6 +16,7 @@ import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import { show } from "../Show.ts"
 import type { EffectKind } from "./Client.ts"
 import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
+import { callPages } from "./HttpPages.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { ChangesPage, ReadChanges } from "./ProjectionUpdates.ts"
 import {
@@ -58,7 +59,8 @@ export const makeReadChanges = (connection: Connection): ReadChanges => {
 
 /** The methods over a connection. */
 export const make = (connection: Connection): ProjectionsApi<EffectKind> => {
-  const { call, withoutEndpoint } = makeCalls(connection)
+  const calls = makeCalls(connection)
+  const { call, withoutEndpoint } = calls
 
   const about = <A>(
     endpoint: Endpoint,
@@ -142,7 +144,7 @@ export const make = (connection: Connection): ProjectionsApi<EffectKind> => {
         })
       }),
     list: () =>
-      call({
+      callPages<ProjectionStatusInfo>(calls, {
         endpoint: endpoints.listProjections,
         what: "projections.list()",
         repeatable: true,

@@ -18,10 +18,20 @@ import { checked, makeCalls, object, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
 import * as Answers from "./StreamAnswers.ts"
 import { eventsOver, nullIfMissing } from "./StreamPages.ts"
-import { checkCount, checkList, checkRead, upcastEvents } from "./StreamReading.ts"
-import type { ReadingOptions, StreamInfo, StreamsService } from "./Streams.ts"
+import { checkCount, checkList, checkRead, pageAfter, upcastEvents } from "./StreamReading.ts"
+import type {
+  ReadingOptions,
+  ReadStreamOptions,
+  ReadStreamResult,
+  StreamEvent,
+  StreamInfo,
+  StreamsService
+} from "./Streams.ts"
 
 /** The methods over a connection. */
+/** Events that are asked for at once, of streams that are too long for one answer. */
+const PART = 100
+
 export const make = (connection: Connection, { eventDefinitions }: ReadingOptions = {}): StreamsService => {
   const { call, withoutEndpoint } = makeCalls(connection)
 
@@ -71,7 +81,35 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
           onSuccess: () => then
         })
 
-  const read: StreamsService["read"] = (entityId, options) =>
+  const read: StreamsService["read"] = (entityId, options = {}) =>
+    Effect.catchIf(
+      readAtOnce(entityId, options),
+      ({ code }) => code === "LIMIT_EXCEEDED" && options.limit !== 1,
+      () => readInParts(entityId, options)
+    )
+
+  /** What is too much for one answer. */
+  const readInParts = (entityId: string, options: ReadStreamOptions) =>
+    Effect.gen(function* () {
+      const { limit = 0 } = options
+      const events: Array<StreamEvent> = []
+      let totalCount = 0
+      let page: ReadStreamOptions | undefined = {
+        ...options,
+        limit: limit === 0 ? PART : Math.ceil(limit / 2)
+      }
+      while (page !== undefined) {
+        const part: ReadStreamResult = yield* read(entityId, page)
+        events.push(...part.events)
+        totalCount = part.totalCount
+        const left: number = limit === 0 ? PART : Math.min(limit - events.length, page.limit ?? PART)
+        const next = pageAfter(page, part)
+        page = next === undefined || left <= 0 ? undefined : { ...next, limit: left }
+      }
+      return { events, totalCount }
+    })
+
+  const readAtOnce: StreamsService["read"] = (entityId, options) =>
     Effect.flatMap(
       checked(() => ({ id: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, fromVersion, id, limit }) =>

@@ -67,7 +67,7 @@ export interface EngineConsumerGroups extends ConsumerGroupsApi<EffectKind> {
   ) => Effect.Effect<ConsumerGroup, IronflowError>
 }
 
-/** Groups in one read, which others wait for: each has its lag counted. */
+/** Groups on one page. Each is read in its own turn of the event loop: its lag is counted. */
 export const PAGE = 50
 
 export const make = (

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import type { ClientApi, EffectKind, Run } from "../Client/Client.ts"
+import type { ClientApi, EffectKind, Run, RunStep, TopicInfo } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions, ReadStreamOptions, StreamsService } from "../Client/Streams.ts"
 import { resolveEnvironment } from "../Environment.ts"
@@ -39,7 +39,7 @@ import { checkTrigger } from "../Trigger.ts"
 import { type Access, type Caller, make as makeAccess, putBootstrapKey } from "./Access/Access.ts"
 import * as Management from "./Access/Management.ts"
 import { servicesIn } from "./ClientServices.ts"
-import type { KvService } from "../Client/Kv.ts"
+import type { KVBucketInfo, KvService } from "../Client/Kv.ts"
 import { Dispatch, type RemoteSession, type RemoteWorkerOptions, registrationLength } from "./Dispatch.ts"
 import { checkRegistration as checkedRegistration } from "./Http/FunctionConfigs.ts"
 import { type EndpointInfo, PushEndpoints } from "./Push/Endpoints.ts"
@@ -50,6 +50,7 @@ import * as EngineConfig from "./EngineConfig.ts"
 import * as EngineKv from "./EngineKv.ts"
 import { KvFeed } from "./KvFeed.ts"
 import { RunEndings } from "./RunEndings.ts"
+import type { Page, PageQuery } from "./Pages.ts"
 import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
 import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
@@ -74,6 +75,19 @@ import * as Timers from "./Timers.ts"
 export interface EngineService {
   /** The client's methods for one environment. */
   readonly client: (environment: string) => ClientApi<EffectKind>
+  /** A part of the steps of a run. */
+  readonly stepsPage: (
+    environment: string,
+    runId: string,
+    page: PageQuery
+  ) => Effect.Effect<Page<RunStep>, IronflowError>
+  /** A part of the topics of one environment. */
+  readonly topicsPage: (environment: string, page: PageQuery) => Effect.Effect<Page<TopicInfo>, StoreError>
+  /** A part of the buckets of one environment. */
+  readonly bucketsPage: (
+    environment: string,
+    page: PageQuery
+  ) => Effect.Effect<Page<KVBucketInfo>, StoreError>
   /** A run once it has ended; `undefined` when it had not when `giveUp` called its listener. */
   readonly awaitEnd: (
     environment: string,
@@ -81,7 +95,7 @@ export interface EngineService {
     giveUp: EngineClient.GiveUp
   ) => Effect.Effect<Run | undefined, IronflowError>
   /** Entity streams of one environment. */
-  readonly streams: (environment: string, options?: ReadingOptions) => StreamsService
+  readonly streams: (environment: string, options?: EngineStreams.EngineReadingOptions) => StreamsService
   /** Events of an entity with the runs that they started. Fails with `StreamNotFoundError`. */
   readonly entityHistory: (
     environment: string,
@@ -132,6 +146,11 @@ export interface EngineService {
     environment: string,
     functions: ReadonlyArray<FunctionRegistration>
   ) => Effect.Effect<void, ValidationError | StoreError>
+  /** A function as lists show it. */
+  readonly getFunction: StoreService["getFunction"]
+  readonly countFunctions: StoreService["countFunctions"]
+  /** Throws `LimitExceededError` when there is no such environment, and no room for another. */
+  readonly checkEnvironment: (environment: string) => void
   /** A function as it was last registered. */
   readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
   /** Handlers elsewhere that are called for the turns of their functions. */
@@ -353,6 +372,9 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       manageAccess: (environment, caller) => Management.make({ store, access }, environment, caller),
       putBootstrapKey: putBootstrapKey(store),
       client: (environment) => clientOf(environment).api,
+      stepsPage: (environment, runId, page) => clientOf(environment).stepsPage(runId, page),
+      topicsPage: (environment, page) => clientOf(environment).topicsPage(page),
+      bucketsPage: (environment, page) => EngineKv.listBuckets(kv, environment, page),
       awaitEnd: (environment, runId, giveUp) => clientOf(environment).awaitEnd(runId, giveUp),
       entityHistory: (environment, entityId, options) =>
         EngineStreams.readHistory(store, environment, entityId, options),
@@ -432,6 +454,9 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       subscribe: (environment, wire, options) => subscriptions.connect(environment, wire, options),
       announce: (environment, topic, data, length) => system.announce(environment, topic, data, length),
       findFunction: store.findFunction,
+      getFunction: store.getFunction,
+      countFunctions: store.countFunctions,
+      checkEnvironment: store.checkEnvironment,
       applyReports: (reports, environment) => dispatch.applyReports(reports, environment),
       extendLeases: store.extendLeases,
       countStale: (what) => void counts[what]++,

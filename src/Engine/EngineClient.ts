@@ -10,10 +10,18 @@ import {
   isTerminal,
   type PublishOptions,
   type Run,
-  type RunStatus
+  type RunStatus,
+  type RunStep,
+  type TopicInfo
 } from "../Client/Client.ts"
 import { makeEmitSync } from "../Client/EmitSync.ts"
-import { InvalidStateError, type IronflowError, TimeoutError, ValidationError } from "../Errors.ts"
+import {
+  InvalidStateError,
+  type IronflowError,
+  type StoreError,
+  TimeoutError,
+  ValidationError
+} from "../Errors.ts"
 import { checkEventName, checkEventVersion } from "../Event.ts"
 import type { After } from "../Execution/Alarm.ts"
 import { encodeJson } from "../Json.ts"
@@ -23,6 +31,7 @@ import { show } from "../Show.ts"
 import { capabilities } from "./Capabilities.ts"
 import type { Dispatch } from "./Dispatch.ts"
 import { explain } from "./Explain.ts"
+import { allPages, inSlices, LIST_PAGE, type Page, type PageQuery, pageByName } from "./Pages.ts"
 import { polite } from "./Polite.ts"
 import type { RunEndings } from "./RunEndings.ts"
 import { statuses } from "./Store/Transaction.ts"
@@ -33,7 +42,14 @@ export interface EngineClient {
   readonly api: ClientApi<EffectKind>
   /** The run once it has ended; `undefined` when it had not when `giveUp` called its listener. */
   readonly awaitEnd: (runId: string, giveUp: GiveUp) => Effect.Effect<Run | undefined, IronflowError>
+  /** A part of what `getRunSteps` returns. */
+  readonly stepsPage: (runId: string, page: PageQuery) => Effect.Effect<Page<RunStep>, IronflowError>
+  /** A part of what `listTopics` returns. */
+  readonly topicsPage: (page: PageQuery) => Effect.Effect<Page<TopicInfo>, StoreError>
 }
+
+/** Topics that are looked at in one turn of the event loop: each is compared with all subscriptions. */
+const TOPICS = 100
 
 /** Calls its listener when nobody should wait any longer. Returns what forgets that. */
 export type GiveUp = (listener: () => void) => () => void
@@ -214,21 +230,37 @@ export const make = (
     return onRun(runId, waitForRun(runId, timeout))
   }
 
-  const api: ClientApi<EffectKind> = {
-    emit,
-    trigger: emit,
-    emitSync: makeEmitSync({ emit, waitForRun: waitFor }),
-    publish,
-    listTopics: () =>
-      Effect.map(polite(store.listTopics(environment)), (topics) =>
+  const stepsPage: EngineClient["stepsPage"] = (runId, { after, limit }) => {
+    if (!/^\d{0,9}$/.test(after)) {
+      return Effect.fail(new ValidationError("The cursor is not one that this engine has given"))
+    }
+    return Effect.map(
+      onRun(runId, polite(store.readRunSteps(environment, runId, { from: Number(after), limit }))),
+      ({ next, steps }) => ({ items: steps, ...(next === undefined ? {} : { nextCursor: String(next) }) })
+    )
+  }
+
+  const topicsPage: EngineClient["topicsPage"] = inSlices(TOPICS, (page) =>
+    Effect.map(store.listTopics(environment, page), (topics) =>
+      pageByName(
         topics.map(({ firstMessageAt, lastMessageAt, messageCount, name }) => ({
           name,
           messageCount,
           consumerCount: subscriptions.consumersOf(environment, name),
           ...(firstMessageAt === undefined ? {} : { firstMessageAt: new Date(firstMessageAt).toISOString() }),
           ...(lastMessageAt === undefined ? {} : { lastMessageAt: new Date(lastMessageAt).toISOString() })
-        }))
-      ),
+        })),
+        page
+      )
+    )
+  )
+
+  const api: ClientApi<EffectKind> = {
+    emit,
+    trigger: emit,
+    emitSync: makeEmitSync({ emit, waitForRun: waitFor }),
+    publish,
+    listTopics: () => allPages((after) => topicsPage({ after, limit: LIST_PAGE })),
     getTopicStats: (topic) =>
       Effect.flatMap(
         checked(() => Limits.checkName("topic", topic)),
@@ -309,7 +341,7 @@ export const make = (
     getCapabilities: () => polite(Effect.succeed(capabilities)),
     health: () => Effect.map(polite(Effect.void), () => store.health().status)
   }
-  return { api, awaitEnd: (runId, giveUp) => onRun(runId, awaitEnd(runId, giveUp)) }
+  return { api, stepsPage, topicsPage, awaitEnd: (runId, giveUp) => onRun(runId, awaitEnd(runId, giveUp)) }
 }
 
 /** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */

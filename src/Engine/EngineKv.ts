@@ -11,14 +11,20 @@ import type {
   KVWrite
 } from "../Client/Kv.ts"
 import { checked } from "../Client/HttpCalls.ts"
-import { BucketNotFoundError, type IronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
+import {
+  BucketNotFoundError,
+  type IronflowError,
+  LimitExceededError,
+  type StoreError,
+  ValidationError
+} from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { checkBucketName, checkKey, checkRevision, compileFilter } from "../KvKeys.ts"
 import { decodeValue, encodeKeyValue, type StoredValue } from "../KvValue.ts"
 import * as Limits from "../Limits.ts"
 import { show } from "../Show.ts"
 import type { KvFeed } from "./KvFeed.ts"
-import { allPages, type PageQuery } from "./Pages.ts"
+import { allPages, type Page, type PageQuery, pageByName } from "./Pages.ts"
 import { prompt } from "./Polite.ts"
 import type {
   KvBucketRow,
@@ -32,6 +38,8 @@ import type {
 
 /** Keys that are looked at in one page at most. */
 export const KEYS_PAGE = 1000
+/** Buckets that are looked at in one page at most: what has expired in each is counted. */
+export const BUCKETS_PAGE = 250
 /** A long filter takes long for a long key, as the product of both: characters of filters that one page may cost. */
 const FILTERING = 50_000
 
@@ -53,12 +61,20 @@ export const make = (engine: KvEngine, environment: string): KvService => {
         checked(() => checkBucket(config)),
         (bucket) => Effect.map(store.createKvBucket(environment, bucket), toInfo)
       ),
-    listBuckets: () => Effect.map(store.listKvBuckets(environment), (buckets) => buckets.map(toInfo)),
+    listBuckets: () => allPages((after) => listBuckets(engine, environment, { after, limit: BUCKETS_PAGE })),
     getBucketInfo: (name) => named(name, (name) => Effect.map(store.readKvBucket(environment, name), toInfo)),
     deleteBucket: (name) => named(name, (name) => store.deleteKvBucket(environment, name)),
     bucket: (name) => makeBucket(engine, environment, name)
   }
 }
+
+/** A part of the buckets, by name. */
+export const listBuckets = (
+  { store }: KvEngine,
+  environment: string,
+  page: PageQuery
+): Effect.Effect<Page<KVBucketInfo>, StoreError> =>
+  Effect.map(store.listKvBuckets(environment, page), (buckets) => pageByName(buckets.map(toInfo), page))
 
 const makeBucket = (engine: KvEngine, environment: string, name: string): KvBucket => {
   const stored = storedKeys(engine, environment, name)

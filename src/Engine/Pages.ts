@@ -11,6 +11,34 @@ export interface Page<A> {
   readonly nextCursor?: string
 }
 
+/** Items on one page of a list, at most. */
+export const LIST_PAGE = 1000
+
+/** A page of items by name. */
+export const pageByName = <A extends { readonly name: string }>(
+  items: ReadonlyArray<A>,
+  { limit }: PageQuery
+): Page<A> => {
+  const last = items.at(-1)?.name
+  return { items, ...(items.length < limit || last === undefined ? {} : { nextCursor: last }) }
+}
+
+/** A page that is read in slices, each in its own turn of the event loop: of lists whose items take long to look at. */
+export const inSlices =
+  <A, E>(slice: number, read: (page: PageQuery) => Effect.Effect<Page<A>, E>) =>
+  ({ after, limit }: PageQuery): Effect.Effect<Page<A>, E> =>
+    Effect.gen(function* () {
+      const items: Array<A> = []
+      let next: string | undefined = after
+      while (next !== undefined && items.length < limit) {
+        if (items.length > 0) yield* nextTurn
+        const part: Page<A> = yield* read({ after: next, limit: Math.min(slice, limit - items.length) })
+        items.push(...part.items)
+        next = part.nextCursor
+      }
+      return { items, ...(next === undefined ? {} : { nextCursor: next }) }
+    })
+
 /** Reads page after page, each in its own turn of the event loop. */
 export const allPages = <A, E>(
   read: (after: string) => Effect.Effect<Page<A>, E>
@@ -28,7 +56,7 @@ export const allPages = <A, E>(
   })
 
 /** Characters of a list that is asked for without a limit: what gathers in memory, and is sent in one piece. */
-const UNPAGED_LENGTH = 16 * 1024 * 1024
+export const UNPAGED_LENGTH = 16 * 1024 * 1024
 
 /**
  * All items as the inside of a JSON list, and how many they are: page after page, each encoded in its own turn of the event
@@ -74,13 +102,14 @@ const ITEMS_A_TURN = 100
 
 /**
  * The answer to a request for a list that is in memory: a page of it by id, or without a `limit` all of it in its order. `encode`
- * makes an item. Fails as {@link allAsJson} does.
+ * makes an item, and `all` what is around all of them. Fails as {@link allAsJson} does.
  */
 export const listReply = <A extends { readonly id: string }>(
   name: string,
   items: ReadonlyArray<A>,
   page: PageQuery | undefined,
-  encode: (item: A) => unknown
+  encode: (item: A) => unknown = (item) => item,
+  all: (items: string) => string = (text) => `{"${name}":[${text}]}`
 ): Effect.Effect<Reply, LimitExceededError> => {
   if (page === undefined) {
     return Effect.map(
@@ -94,7 +123,7 @@ export const listReply = <A extends { readonly id: string }>(
           }
         })
       ),
-      ({ text }) => ({ status: 200, text: `{"${name}":[${text}]}` })
+      ({ text }) => ({ status: 200, text: all(text) })
     )
   }
   const left = items.filter(({ id }) => id > page.after).sort((one, other) => (one.id < other.id ? -1 : 1))

@@ -19,6 +19,7 @@ import {
   IronflowError,
   ProjectionBehindError,
   type SerializedError,
+  type StoreError,
   ValidationError
 } from "../Errors.ts"
 import { decodeJson } from "../Json.ts"
@@ -42,6 +43,7 @@ import type {
   ProjectionSaved
 } from "../Protocol/Projections.ts"
 import { show } from "../Show.ts"
+import { allPages, inSlices, LIST_PAGE, type Page, type PageQuery } from "./Pages.ts"
 import { polite } from "./Polite.ts"
 import { Signals } from "./Signals.ts"
 import {
@@ -60,6 +62,9 @@ const LOG = ""
 /** Rows of the log that are looked at between two turns of the event loop, at most. */
 const PAGE_ROWS = 250
 
+/** Projections that are looked at in one turn of the event loop, at most. */
+const PAGE_PROJECTIONS = 100
+
 /** Bytes of events in one batch, unless it is a single one. */
 const BATCH_BYTES = 4 * 1024 * 1024
 
@@ -74,6 +79,10 @@ export interface ProjectionsService {
   /** For a worker of this process. */
   readonly feed: (environment: string, workerId: string) => ProjectionFeed
   readonly client: (environment: string) => ProjectionsApi<EffectKind>
+  /** A part of what `list` of the client returns. */
+  readonly listPage: (
+    environment: string
+  ) => (page: PageQuery) => Effect.Effect<Page<ProjectionStatusInfo>, StoreError>
   /** Which states of a projection have changed since a cursor. */
   readonly changes: (
     environment: string
@@ -274,6 +283,14 @@ export const make = (store: StoreService): ProjectionsService => {
       return yield* new ProjectionBehindError(name, position, target, timeoutMs, explain(info))
     })
 
+  const listPage = (environment: string) =>
+    inSlices(PAGE_PROJECTIONS, (page) =>
+      Effect.map(projections.list(environment, page), (infos): Page<ProjectionStatusInfo> => {
+        const last = infos.at(-1)?.name
+        return { items: infos.map(toStatus), ...(last === undefined ? {} : { nextCursor: last }) }
+      })
+    )
+
   const client = (environment: string): ProjectionsApi<EffectKind> => {
     const waitFor = (
       name: string,
@@ -337,7 +354,7 @@ export const make = (store: StoreService): ProjectionsService => {
             return result
           })
         ),
-      list: () => Effect.map(polite(projections.list(environment)), (infos) => infos.map(toStatus)),
+      list: () => allPages((after) => listPage(environment)({ after, limit: LIST_PAGE })),
       status: (name) => steer(name, () => polite(projections.get(environment, name))),
       waitForCatchup: (name, options) =>
         named(name, () =>
@@ -421,6 +438,7 @@ export const make = (store: StoreService): ProjectionsService => {
     saveTokenless: projections.saveTokenless,
     findEvent: projections.findEvent,
     client,
+    listPage,
     changes: (environment) => (name, query) =>
       Effect.flatMap(
         checked(() => checkProjectionName(name)),

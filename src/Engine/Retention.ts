@@ -36,12 +36,16 @@ export const make = (
     const sweepMessages = Effect.gen(function* () {
       const now = store.settledNow()
       const storedBefore = now - Duration.toMillis(age)
-      while ((yield* store.deleteOldMessages({ storedBefore, topicBytes }, BATCH)) === BATCH) {
+      let { after } = yield* store.deleteOldMessages({ storedBefore, topicBytes }, BATCH)
+      while (after !== undefined) {
         yield* Effect.sleep(10)
+        ;({ after } = yield* store.deleteOldMessages({ storedBefore, topicBytes }, BATCH, after))
       }
       const groups = activeGroups()
       if (groups.length > 0) yield* store.touchGroups(groups)
-      yield* store.deleteAbandonedGroups(now - GROUP_RETENTION_MS, BATCH)
+      while ((yield* store.deleteAbandonedGroups(now - GROUP_RETENTION_MS, BATCH)) === BATCH) {
+        yield* Effect.sleep(10)
+      }
     })
     const keepMs = Duration.toMillis(yield* RunRetention)
     const sweep = Effect.gen(function* () {

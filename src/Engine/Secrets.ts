@@ -11,6 +11,7 @@ import { IronflowError, type StoreError, ValidationError } from "../Errors.ts"
 import * as Limits from "../Limits.ts"
 import type { SecretInfo } from "../Client/Secrets.ts"
 import { show } from "../Show.ts"
+import { allPages, LIST_PAGE, type Page, type PageQuery, pageByName } from "./Pages.ts"
 import type { StoreService } from "./Store/Store.ts"
 
 /** The master key's text: 32 bytes as base64 or hex. `IRONFLOW_MASTER_KEY` by default. */
@@ -32,6 +33,8 @@ export interface SecretsService {
     value: string
   ) => Effect.Effect<void, ValidationError | IronflowError | StoreError>
   readonly list: Effect.Effect<Array<SecretInfo>, StoreError>
+  readonly listPage: (page: PageQuery) => Effect.Effect<Page<SecretInfo>, StoreError>
+  readonly find: (name: string) => Effect.Effect<SecretInfo | undefined, StoreError>
   /** Says whether there was one. */
   readonly delete: (name: string) => Effect.Effect<boolean, StoreError>
 }
@@ -54,6 +57,8 @@ export class Secrets {
     environment: string,
     onChange: (name: string, action: "created" | "updated" | "deleted") => void = () => undefined
   ): SecretsService {
+    const listPage: SecretsService["listPage"] = (page) =>
+      Effect.map(this.#store.listSecrets(environment, page), (secrets) => pageByName(secrets, page))
     return {
       set: (name, value) =>
         Effect.suspend((): Effect.Effect<void, IronflowError> => {
@@ -65,7 +70,9 @@ export class Secrets {
             (action) => onChange(name, action)
           )
         }),
-      list: this.#store.listSecrets(environment),
+      list: allPages((after) => listPage({ after, limit: LIST_PAGE })),
+      listPage,
+      find: (name) => this.#store.findSecret(environment, name),
       delete: (name) =>
         Effect.tap(this.#store.deleteSecret(environment, name), (was) =>
           Effect.sync(() => was && onChange(name, "deleted"))

@@ -8,10 +8,9 @@ import type { SecretsService } from "./Secrets.ts"
 
 export const make = (secrets: SecretsService): SecretsApi<EffectKind> => {
   const get = (name: string): Effect.Effect<SecretInfo, IronflowError> =>
-    Effect.flatMap(secrets.list, (all) => {
-      const found = all.find((secret) => secret.name === name)
-      return found === undefined ? Effect.fail(notFound(name)) : Effect.succeed(found)
-    })
+    Effect.flatMap(secrets.find(name), (found) =>
+      found === undefined ? Effect.fail(notFound(name)) : Effect.succeed(found)
+    )
   return {
     set: (name, value) => Effect.andThen(secrets.set(name, value), get(name)),
     get,

@@ -28,10 +28,15 @@ import type {
   StreamRow
 } from "./Store/Store.ts"
 
+export interface EngineReadingOptions extends ReadingOptions {
+  /** Reading at once fails with `LimitExceededError` for more characters of data. */
+  readonly most?: number
+}
+
 export const make = (
   { dispatch, store }: { readonly store: StoreService; readonly dispatch: Dispatch },
   environment: string,
-  { eventDefinitions }: ReadingOptions = {}
+  { eventDefinitions, most }: EngineReadingOptions = {}
 ): StreamsService => {
   const append = (check: () => StreamAppend): Effect.Effect<AppendedToStream, IronflowError> =>
     Effect.flatMap(checked(check), (request) => {
@@ -54,7 +59,14 @@ export const make = (
       checked(() => ({ entityId: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, ...query }) =>
         Effect.map(
-          polite(store.readStream({ environment, ...query, backward: direction === "backward" })),
+          polite(
+            store.readStream({
+              environment,
+              ...query,
+              backward: direction === "backward",
+              ...(most === undefined ? {} : { most })
+            })
+          ),
           ({ events, totalCount }) =>
             upcastEvents({ events: events.map(toEvent), totalCount }, eventDefinitions)
         )

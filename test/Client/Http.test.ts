@@ -254,7 +254,7 @@ describe("the client of a server", () => {
     {
       name: "listFunctions",
       call: (client) => client.listFunctions(),
-      line: "GET /api/v1/functions",
+      line: "GET /api/v1/functions?limit=1000",
       reply: {
         body: {
           functions: [
@@ -292,7 +292,7 @@ describe("the client of a server", () => {
     {
       name: "listWorkers",
       call: (client) => client.listWorkers(),
-      line: "GET /api/v1/workers",
+      line: "GET /api/v1/workers?limit=1000",
       reply: {
         body: {
           workers: [
@@ -324,7 +324,7 @@ describe("the client of a server", () => {
     {
       name: "listWorkers without any",
       call: (client) => client.listWorkers(),
-      line: "GET /api/v1/workers",
+      line: "GET /api/v1/workers?limit=1000",
       reply: { body: {} },
       result: []
     },

@@ -9,6 +9,7 @@ import { isObject } from "../../Json.ts"
 import type { EndpointName } from "../../Protocol/Http/Endpoints.ts"
 import type { Management } from "../Access/Management.ts"
 import type { EngineService } from "../Engine.ts"
+import { LIST_PAGE, listReply, readPageQuery } from "../Pages.ts"
 import { type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
 
 /** Entries of the access log in one answer. */
@@ -26,13 +27,31 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         answer === undefined ? noContent : json(answer, status)
       )
     )
+  /** A list that is sent bare, or in pages. */
+  const listing = (
+    name: EndpointName,
+    list: string,
+    ask: (
+      manage: Management,
+      call: Call
+    ) => Effect.Effect<ReadonlyArray<{ readonly id: string }>, IronflowError>
+  ): Route =>
+    route(name, (call) =>
+      Effect.flatMap(
+        checked(() => readPageQuery(call.query, LIST_PAGE)),
+        (page) =>
+          Effect.flatMap(ask(engine.manageAccess(call.environment, call.caller), call), (items) =>
+            listReply(list, items, page, undefined, (text) => `[${text}]`)
+          )
+      )
+    )
   const id = (call: Call): string => variable(call, "id")
   const org = (call: Call): string | undefined => call.query.get("org_id") || undefined
   // the methods check what is in a body, whoever sends it
   const body = <A>(call: Call): A => call.body as A
 
   return [
-    answering("listApiKeys", ({ apiKeys }) => apiKeys.list()),
+    listing("listApiKeys", "api_keys", ({ apiKeys }) => apiKeys.list()),
     answering("createApiKey", ({ apiKeys }, call) => apiKeys.create(body<CreateAPIKeyInput>(call)), 201),
     answering("getApiKey", ({ apiKeys }, call) => apiKeys.get(id(call))),
     answering("rotateApiKey", ({ apiKeys }, call) =>
@@ -51,18 +70,18 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       )
     ),
 
-    answering("listOrgs", ({ orgs }) => orgs.list()),
+    listing("listOrgs", "orgs", ({ orgs }) => orgs.list()),
     answering("createOrg", ({ orgs }, call) => orgs.create(body<CreateOrgInput>(call)), 201),
     answering("getOrg", ({ orgs }, call) => orgs.get(id(call))),
     answering("updateOrg", ({ orgs }, call) => orgs.update(id(call), body<UpdateOrgInput>(call))),
     answering("deleteOrg", ({ orgs }, call) => orgs.delete(id(call))),
 
-    answering("listRoles", ({ roles }, call) => roles.list(org(call))),
+    listing("listRoles", "roles", ({ roles }, call) => roles.list(org(call))),
     answering("createRole", ({ roles }, call) => roles.create(body<CreateRoleInput>(call)), 201),
     answering("getRole", ({ roles }, call) => roles.get(id(call))),
     answering("updateRole", ({ roles }, call) => roles.update(id(call), body<UpdateRoleInput>(call))),
     answering("deleteRole", ({ roles }, call) => roles.delete(id(call))),
-    answering("listRolePolicies", ({ roles, policies }, call) =>
+    listing("listRolePolicies", "policies", ({ roles, policies }, call) =>
       Effect.flatMap(roles.get(id(call)), ({ policy_ids = [] }) =>
         Effect.forEach(
           policy_ids.filter(
@@ -80,7 +99,7 @@ export const accessRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     ),
     answering("removePolicy", ({ roles }, call) => roles.removePolicy(id(call), variable(call, "policyId"))),
 
-    answering("listPolicies", ({ policies }, call) => policies.list(org(call))),
+    listing("listPolicies", "policies", ({ policies }, call) => policies.list(org(call))),
     answering("createPolicy", ({ policies }, call) => policies.create(body<CreatePolicyInput>(call)), 201),
     answering("getPolicy", ({ policies }, call) => policies.get(id(call))),
     answering("updatePolicy", ({ policies }, call) =>

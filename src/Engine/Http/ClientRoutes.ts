@@ -30,9 +30,10 @@ import { mayHaveEvent } from "../Access/WorkerAccess.ts"
 import { capabilities } from "../Capabilities.ts"
 import type { EngineService } from "../Engine.ts"
 import type { GiveUp, ReceivedEmitOptions } from "../EngineClient.ts"
-import { listReply, readPageQuery } from "../Pages.ts"
+import { LIST_PAGE, listReply, readPageQuery } from "../Pages.ts"
 import { listEvents } from "./EventList.ts"
 import { checkRegistering, toRegistration } from "./FunctionConfigs.ts"
+import { pagedReply, seen } from "./PagedReply.ts"
 import { projectionRoutes } from "./ProjectionRoutes.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
 import { consumerGroupRoutes } from "./ConsumerGroupRoutes.ts"
@@ -44,7 +45,7 @@ import { secretRoutes } from "./SecretRoutes.ts"
 import { streamRoutes } from "./StreamRoutes.ts"
 
 /** Most events in one `TriggerBatch`. */
-const BATCH_EVENTS = 1000
+export const BATCH_EVENTS = 1000
 
 type Api = ClientApi<EffectKind>
 
@@ -79,12 +80,27 @@ export const clientRoutes = (
     answer: (api: Api, call: Call) => Effect.Effect<Reply, IronflowError>
   ): Route => route(name, (call) => answer(engine.client(call.environment), call))
 
+  const findFunction = (id: string, { environment }: Call): Effect.Effect<FunctionInfo, IronflowError> =>
+    Effect.flatMap(engine.getFunction(environment, id), (found) =>
+      found === undefined ? Effect.fail(new FunctionNotFoundError(id)) : Effect.succeed(found)
+    )
+
   const withoutDenied = withoutDeniedIn(engine)
   /** Whoever may do something to a run need not be allowed to read it. */
   const answerSteered = (call: Call) => (run: Run) =>
     Effect.map(withoutDenied(call, [readable(call, run)]), ([shown = run]) => answerRun(shown))
   const resume = (api: Api, request: RunIdFields & { readonly id: string }, call: Call) =>
     Effect.flatMap(resumeRun(api, request, call), answerSteered(call))
+
+  const answerSteps = (call: Call, id: string, all: (steps: string) => string) =>
+    pagedReply("steps", call.query, {
+      all,
+      read: (page) =>
+        Effect.map(engine.stepsPage(call.environment, id, page), ({ items, ...next }) => ({
+          items: items.map((step) => withoutEvent(call, step)),
+          ...next
+        }))
+    })
 
   const listRuns = (api: Api, request: ReturnType<typeof readListRuns>, call: Call) =>
     Effect.gen(function* () {
@@ -133,14 +149,14 @@ export const clientRoutes = (
         ({ eventId, sequence }) => json({ eventId, sequence: String(sequence) })
       )
     ),
-    asking("listTopics", (api, call) =>
-      Effect.map(api.listTopics(), (all) => {
-        const topics = all.filter(({ name }) => call.shows(name))
-        return json(
-          topics.length === 0
-            ? {}
-            : { topics: topics.map((topic) => ({ ...topic, messageCount: String(topic.messageCount) })) }
-        )
+    route("listTopics", (call) =>
+      pagedReply("topics", call.query, {
+        all: (topics) => (topics === "" ? "{}" : `{"topics":[${topics}]}`),
+        read: (page) =>
+          seen(call, engine.topicsPage(call.environment, page), (topic) => ({
+            ...topic,
+            messageCount: String(topic.messageCount)
+          }))
       })
     ),
     reading("getTopicStats", lenient(Schemas.TopicStatsRequest, "GetTopicStats"), (api, { topic }) =>
@@ -187,15 +203,11 @@ export const clientRoutes = (
         )
       )
     ),
-    reading("getRunSteps", readRunId("GetRunSteps", Schemas.RunIdRequest), (api, { id }, call) =>
-      Effect.map(api.getRunSteps(id), (steps) =>
-        json(steps.length === 0 ? {} : { steps: steps.map((step) => withoutEvent(call, step)) })
-      )
+    reading("getRunSteps", readRunId("GetRunSteps", Schemas.RunIdRequest), (_, { id }, call) =>
+      answerSteps(call, id, (steps) => (steps === "" ? "{}" : `{"steps":[${steps}]}`))
     ),
-    asking("restRunSteps", (api, call) =>
-      Effect.map(api.getRunSteps(variable(call, "id")), (steps) =>
-        json({ steps: steps.map((step) => withoutEvent(call, step)) })
-      )
+    route("restRunSteps", (call) =>
+      answerSteps(call, variable(call, "id"), (steps) => `{"steps":[${steps}]}`)
     ),
     asking("runAudit", (api, call) =>
       Effect.map(api.getRunAudit(variable(call, "id")), (events) =>
@@ -214,7 +226,7 @@ export const clientRoutes = (
     reading(
       "registerFunction",
       lenient(Schemas.RegisterFunctionRequest, "RegisterFunction"),
-      (api, request, call) =>
+      (_, request, call) =>
         Effect.gen(function* () {
           const registration = yield* checked(() => {
             const registration = toRegistration(request)
@@ -223,12 +235,12 @@ export const clientRoutes = (
           })
           const created = engine.findFunction(call.environment, registration.id) === undefined
           yield* engine.registerFunctions(call.environment, [registration])
-          const fn = yield* findFunction(api, registration.id)
+          const fn = yield* findFunction(registration.id, call)
           return json({ function: fn, ...(created ? { created } : {}) })
         })
     ),
-    reading("getFunction", lenient(Schemas.GetFunctionRequest, "GetFunction"), (api, { id }) =>
-      Effect.map(findFunction(api, id), (fn) => json(fn))
+    reading("getFunction", lenient(Schemas.GetFunctionRequest, "GetFunction"), (_, { id }, call) =>
+      Effect.map(findFunction(id, call), (fn) => json(fn))
     ),
     asking("listFunctions", (api, call) =>
       Effect.flatMap(api.listFunctions(), (all) => {
@@ -284,13 +296,17 @@ export const clientRoutes = (
           )
       )
     ),
-    asking("info", (api) =>
-      Effect.map(api.listFunctions(), (functions) => {
+    route("info", (call) =>
+      Effect.sync(() => {
         const { activeJobs, workers } = engine.metrics()
         return json({
           version: SDK_VERSION,
           startedAt: new Date(startedAt).toISOString(),
-          ...nonZero({ functionCount: functions.length, activeRuns: activeJobs, connectedWorkers: workers })
+          ...nonZero({
+            functionCount: engine.countFunctions(call.environment),
+            activeRuns: activeJobs,
+            connectedWorkers: workers
+          })
         })
       })
     ),
@@ -322,9 +338,6 @@ export const clientRoutes = (
     ...accessRoutes(engine)
   ]
 }
-
-/** Functions or workers on one page, at most. */
-const LIST_PAGE = 1000
 
 const nonEmpty = (text: string | undefined): string | undefined => (text === "" ? undefined : text)
 
@@ -594,14 +607,4 @@ const patchStep = (
     const steps = yield* api.getRunSteps(runId)
     const step = steps.find(({ id }) => id === stepId)
     return step ?? (yield* new StepNotFoundError(runId, stepId))
-  })
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Functions
-// ---------------------------------------------------------------------------------------------------------------------
-
-const findFunction = (api: Api, id: string): Effect.Effect<FunctionInfo, IronflowError> =>
-  Effect.flatMap(api.listFunctions(), (functions) => {
-    const found = functions.find((fn) => fn.id === id)
-    return found === undefined ? Effect.fail(new FunctionNotFoundError(id)) : Effect.succeed(found)
   })

@@ -32,6 +32,8 @@ export interface GateOptions {
   readonly corsOrigins: ReadonlyArray<string>
   /** Names under which pages may ask, besides those of loopback and addresses; with a port for this one only. */
   readonly allowedHosts: ReadonlyArray<string>
+  /** Throws `LimitExceededError` for one more environment than there may be. */
+  readonly checkEnvironment: (environment: string) => void
 }
 
 /** Somebody who has come in, and the environment that the call is for. */
@@ -117,6 +119,7 @@ export class Gate {
     const bound = caller.key?.environment
     if (named === undefined) return { caller, environment: bound ?? DEFAULT_ENVIRONMENT }
     const environment = checkName("environment in the header X-Ironflow-Environment", named)
+    this.#options.checkEnvironment(environment)
     if (bound !== undefined && environment !== bound) {
       throw new UnauthorizedError(
         `The API key "${caller.key?.name}" is bound to environment "${bound}", and the request names "${environment}". ` +

@@ -16,9 +16,10 @@ import * as Limits from "../../Limits.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import type { EngineService } from "../Engine.ts"
-import { checkDistinct, KEYS_PAGE } from "../EngineKv.ts"
+import { BUCKETS_PAGE, checkDistinct, KEYS_PAGE } from "../EngineKv.ts"
 import { allAsJson, readPageQuery } from "../Pages.ts"
 import type { KvEntryRow, KvWriteRow } from "../Store/Store.ts"
+import { pagedReply, seen } from "./PagedReply.ts"
 import { type Call, checked, json, noContent, type Reply, type Route, route, variable } from "./Route.ts"
 
 export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
@@ -33,9 +34,10 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       )
     ),
     route("listBuckets", (call) =>
-      Effect.map(kvOf(call).listBuckets(), (all) => {
-        const buckets = all.filter(({ name }) => call.shows(name))
-        return json({ buckets, count: buckets.length })
+      pagedReply("buckets", call.query, {
+        all: (buckets, count) => `{"buckets":[${buckets}],"count":${count}}`,
+        most: BUCKETS_PAGE,
+        read: (page) => seen(call, engine.bucketsPage(call.environment, page))
       })
     ),
     route("getBucket", (call) =>

@@ -10,6 +10,7 @@ import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import { mayHaveEvent } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
+import { pagedReply, seen } from "./PagedReply.ts"
 import { projectionOwnerRoutes } from "./ProjectionOwnerRoutes.ts"
 import { projectionRunnerRoutes } from "./ProjectionRunnerRoutes.ts"
 import {
@@ -44,10 +45,11 @@ export const projectionRoutes = (
 
   return [
     route("listProjections", (call) =>
-      Effect.map(apiOf(call).list(), (infos) => {
-        const items = infos.filter(({ name }) => call.shows(name)).map(encodeProjectionStatus)
-        // pages expect an object around the list, servers a bare one
-        return json(isFromPage(call) ? { projections: items } : items)
+      pagedReply("projections", call.query, {
+        // pages in browsers expect an object around the list, servers a bare one
+        all: (items) => (isFromPage(call) ? `{"projections":[${items}]}` : `[${items}]`),
+        read: (page) =>
+          seen(call, engine.projections.listPage(call.environment)(page), encodeProjectionStatus)
       })
     ),
     route("restGetProjection", (call) => get(apiOf(call), call)),
@@ -155,9 +157,10 @@ const connectRoutes = (engine: EngineService, closing: Effect.Effect<void>): Rea
     })
   return [
     route("connectListProjections", (call) =>
-      Effect.map(apiOf(call).list(), (infos) =>
-        json({ projections: infos.filter(({ name }) => call.shows(name)).map(connectStatus) })
-      )
+      pagedReply("projections", call.query, {
+        all: (items) => `{"projections":[${items}]}`,
+        read: (page) => seen(call, engine.projections.listPage(call.environment)(page), connectStatus)
+      })
     ),
     route("getProjectionStatus", (call) => named(call, (name) => apiOf(call).status(name))),
     route("connectResumeProjection", (call) => named(call, (name) => apiOf(call).resume(name))),

@@ -5,6 +5,7 @@ import { isObject } from "../../Json.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
 import { permitted } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
+import { LIST_PAGE, listReply, readPageQuery } from "../Pages.ts"
 import { checkRegistering } from "./FunctionConfigs.ts"
 import { boundTo, type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
 import { checkReport } from "./TurnReports.ts"
@@ -42,13 +43,22 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
     })
   ),
   route("listPushEndpoints", (call) =>
-    Effect.sync(() =>
-      json({
-        endpoints: engine.push
-          .list(call.environment)
-          .map((endpoint) => ({ ...endpoint, functionIds: endpoint.functionIds.filter(call.shows) }))
-          .filter(({ functionIds }) => functionIds.length > 0)
-      })
+    Effect.flatMap(
+      checked(() => readPageQuery(call.query, LIST_PAGE)),
+      (page) =>
+        listReply(
+          "endpoints",
+          engine.push
+            .list(call.environment)
+            .map((endpoint) => ({
+              ...endpoint,
+              id: endpoint.url,
+              functionIds: endpoint.functionIds.filter(call.shows)
+            }))
+            .filter(({ functionIds }) => functionIds.length > 0),
+          page,
+          ({ id: _, ...endpoint }) => endpoint
+        )
     )
   ),
   route("removePushEndpoint", (call) =>

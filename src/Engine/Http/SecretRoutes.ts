@@ -6,6 +6,7 @@ import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import type { EngineService } from "../Engine.ts"
 import * as SecretsClient from "../SecretsClient.ts"
+import { pagedReply, seen } from "./PagedReply.ts"
 import { type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
 
 export const secretRoutes = (engine: EngineService): ReadonlyArray<Route> => {
@@ -18,9 +19,10 @@ export const secretRoutes = (engine: EngineService): ReadonlyArray<Route> => {
 
   return [
     route("listSecrets", (call) =>
-      Effect.map(secretsOf(call).list(), (secrets) =>
-        json(secrets.filter(({ name }) => call.shows(name)).map(encode))
-      )
+      pagedReply("secrets", call.query, {
+        all: (secrets) => `[${secrets}]`,
+        read: (page) => seen(call, engine.secrets(call.environment).listPage(page), encode)
+      })
     ),
     route("setSecret", (call) => set(call, () => setRequest(call.body))),
     route("updateSecret", (call) =>

@@ -167,7 +167,11 @@ export const make = (
     const engine = yield* Engine
     yield* Effect.mapError(engine.putBootstrapKey, (error): ValidationError | IronflowError => error)
     yield* checked(() => checkHost(resolved, engine.access.required))
-    const gate = new Gate(engine.access, { ...resolved, exposed: !isLoopback(resolved.host) })
+    const gate = new Gate(engine.access, {
+      ...resolved,
+      exposed: !isLoopback(resolved.host),
+      checkEnvironment: engine.checkEnvironment
+    })
     const clock = yield* Clock.Clock
     const scope = yield* Scope.Scope
     const run = Effect.runForkWith(yield* Effect.context<never>())
@@ -359,17 +363,22 @@ const watchIdle = (server: Http.Server | Https.Server, versions: BothVersions): 
  */
 const KEEP_ALIVE_BUFFER_MS = 5000
 
+/** What the server takes, unless the options say otherwise. */
+export const defaults = {
+  maxBodyBytes: stepResultBytes + 256 * 1024,
+  maxReportBytes: 4 * stepResultBytes,
+  maxHeaderBytes: 16 * 1024,
+  bodyTimeoutMs: 30_000,
+  maxConnections: 10_000
+}
+
 const resolveOptions = (options: HttpServerOptions): ResolvedOptions => {
   checkKeys(options, serverKeys, "The HTTP server")
   const resolved: ResolvedOptions = {
     port: DEFAULT_PORT,
     host: "127.0.0.1",
     insecure: false,
-    maxBodyBytes: stepResultBytes + 256 * 1024,
-    maxReportBytes: 4 * stepResultBytes,
-    maxHeaderBytes: 16 * 1024,
-    bodyTimeoutMs: 30_000,
-    maxConnections: 10_000,
+    ...defaults,
     ...options,
     corsOrigins: checkCorsOrigins(options.corsOrigins ?? []),
     allowedHosts: checkAllowedHosts(options.allowedHosts ?? []),

@@ -16,6 +16,7 @@ import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { mayHaveEvent } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
 import type { EntityHistory } from "../Streams.ts"
+import { UNPAGED_LENGTH } from "../Pages.ts"
 import { type Call, checked, json, type Reply, type Route, route, variable } from "./Route.ts"
 
 export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
@@ -27,7 +28,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
     route(name, (call) =>
       Effect.flatMap(
         checked(() => read(call.body)),
-        (request) => answer(engine.streams(call.environment), request, call)
+        (request) => answer(engine.streams(call.environment, { most: UNPAGED_LENGTH }), request, call)
       )
     )
 
@@ -91,7 +92,11 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         checked(() => readEntityHistory(call.body)),
         ({ entityId, options }) =>
           Effect.gen(function* () {
-            const mayHave = yield* readableIn(engine.streams(call.environment), entityId, call)
+            const mayHave = yield* readableIn(
+              engine.streams(call.environment, { most: UNPAGED_LENGTH }),
+              entityId,
+              call
+            )
             const page = yield* engine.entityHistory(call.environment, entityId, options)
             const entries = page.entries
               .filter(({ event }) => mayHave(event))
@@ -120,8 +125,12 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       Effect.flatMap(
         checked(() => listStreamsQuery(Object.fromEntries(call.query))),
         (query) =>
-          Effect.map(shown(call, engine.streams(call.environment).listStreams(nonZero(query))), (list) =>
-            json(list)
+          Effect.map(
+            shown(
+              call,
+              engine.streams(call.environment, { most: UNPAGED_LENGTH }).listStreams(nonZero(query))
+            ),
+            (list) => json(list)
           )
       )
     ),
@@ -147,7 +156,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
 /** The whole history of an entity. Unlike reading, it is about a stream that exists. */
 const history = (engine: EngineService, call: Call): Effect.Effect<Reply, IronflowError> => {
   const entityId = variable(call, "id")
-  const streams = engine.streams(call.environment)
+  const streams = engine.streams(call.environment, { most: UNPAGED_LENGTH })
   return Effect.gen(function* () {
     const mayHave = yield* readableIn(streams, entityId, call)
     const { events, totalCount } = yield* streams.read(entityId)

@@ -22,10 +22,10 @@ import type { Row, Transaction } from "./Transaction.ts"
 import { parseStored } from "./StoredJson.ts"
 
 /** Most keys, organizations, roles and policies each. */
-const MOST = 10_000
+export const MOST = 10_000
 
 /** Entries of the access log that are kept. */
-const LOGGED = 10_000
+export const LOGGED = 10_000
 
 const BOOTSTRAP = "key_bootstrap"
 

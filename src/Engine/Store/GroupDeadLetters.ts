@@ -1,7 +1,7 @@
 /** What consumer groups have given up: kept until somebody has it tried again. */
 import { findGroup } from "./GroupInspection.ts"
 import type { GroupChoice, GroupDeadLetter } from "./GroupStore.ts"
-import { toEntry } from "./LogRows.ts"
+import { toEntry, whileRoom } from "./LogRows.ts"
 import type { Transaction } from "./Transaction.ts"
 
 /** Those whose event is still there, by position. */
@@ -11,21 +11,28 @@ export const listDeadLetters = (
   after: number,
   limit: number
 ): Array<GroupDeadLetter> =>
-  tx
-    .all(
-      `SELECT e.*, d.reason, d.attempts, d.at FROM group_dead_letters d JOIN events e ON e.position = d.position
+  whileRoom(
+    tx.all(
+      `SELECT d.consumer_group, d.position FROM group_dead_letters d JOIN events e ON e.position = d.position
        WHERE d.consumer_group = ? AND d.position > ? ORDER BY d.position LIMIT ?`,
       findGroup(tx, group).key!,
       after,
       limit
-    )
-    .map((row) => ({
-      position: Number(row.position),
-      event: toEntry(row),
-      ...(row.reason === null ? {} : { reason: String(row.reason) }),
-      attempts: Number(row.attempts),
-      at: Number(row.at)
-    }))
+    ),
+    ({ consumer_group, position }) =>
+      tx.get(
+        `SELECT e.*, d.reason, d.attempts, d.at FROM group_dead_letters d JOIN events e ON e.position = d.position
+         WHERE d.consumer_group = ? AND d.position = ?`,
+        consumer_group!,
+        position!
+      )
+  ).map((row) => ({
+    position: Number(row.position),
+    event: toEntry(row),
+    ...(row.reason === null ? {} : { reason: String(row.reason) }),
+    attempts: Number(row.attempts),
+    at: Number(row.at)
+  }))
 
 /** Has one handed out again, or all of them, as if they had not failed before; returns how many. */
 export const retryDeadLetters = (

@@ -8,7 +8,6 @@ import type {
   GroupChoice,
   GroupDefinition,
   GroupInfo,
-  GroupPage,
   GroupSetup,
   ListGroupsQuery
 } from "./GroupStore.ts"
@@ -32,9 +31,13 @@ export const createGroup = (tx: Transaction, group: GroupDefinition): GroupInfo 
 
 export const getGroup = (tx: Transaction, group: GroupChoice): GroupInfo => toInfo(tx, findGroup(tx, group))
 
-export const listGroups = (tx: Transaction, query: ListGroupsQuery): GroupPage => {
+/** Keys of the groups on a page: each is looked at by itself, which takes as long as its lag is. */
+export const listGroups = (
+  tx: Transaction,
+  query: ListGroupsQuery
+): { readonly keys: ReadonlyArray<number>; readonly next?: number; readonly totalCount: number } => {
   const environment = tx.findEnvironment(query.environment)
-  if (environment === undefined) return { groups: [], totalCount: 0 }
+  if (environment === undefined) return { keys: [], totalCount: 0 }
   const { isPaused, name, namespace } = query
   const where = [
     "environment = ?",
@@ -47,18 +50,26 @@ export const listGroups = (tx: Transaction, query: ListGroupsQuery): GroupPage =
     ...(namespace === undefined ? [] : [namespace]),
     ...(name === undefined ? [] : [name])
   ]
-  const rows = tx.all(
-    `SELECT * FROM consumer_groups WHERE ${where} AND key > ? ORDER BY key LIMIT ?`,
-    ...values,
-    query.after,
-    query.limit
-  )
-  const last = rows.at(-1)
+  const keys = tx
+    .all(
+      `SELECT key FROM consumer_groups WHERE ${where} AND key > ? ORDER BY key LIMIT ?`,
+      ...values,
+      query.after,
+      query.limit
+    )
+    .map(({ key }) => Number(key))
+  const last = keys.at(-1)
   return {
-    groups: rows.map((row) => toInfo(tx, row)),
-    ...(last === undefined || rows.length < query.limit ? {} : { next: Number(last.key) }),
+    keys,
+    ...(last === undefined || keys.length < query.limit ? {} : { next: last }),
     totalCount: Number(tx.get(`SELECT count(*) AS n FROM consumer_groups WHERE ${where}`, ...values)?.n)
   }
+}
+
+/** `undefined` when it was deleted meanwhile. */
+export const findInfo = (tx: Transaction, key: number): GroupInfo | undefined => {
+  const row = tx.get("SELECT * FROM consumer_groups WHERE key = ?", key)
+  return row === undefined ? undefined : toInfo(tx, row)
 }
 
 export const updateGroup = (tx: Transaction, group: GroupChoice, change: GroupChange): GroupInfo => {

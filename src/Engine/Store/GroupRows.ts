@@ -24,7 +24,7 @@ import type { Row, Transaction } from "./Transaction.ts"
 import { parseStored } from "./StoredJson.ts"
 
 /** What a group keeps of what it has given up. */
-const MAX_DEAD_LETTERS = 1000
+export const MAX_DEAD_LETTERS = 1000
 
 /** Why a delivery has failed whose holder did not settle it. */
 const TIMED_OUT = "It was neither acked nor said to be in progress in time"

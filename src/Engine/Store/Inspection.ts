@@ -1,45 +1,77 @@
 /** Reading runs: their steps, and the situation of one. */
 import type { FunctionInfo, RunStep } from "../../Client/Client.ts"
+import type { RegisteredFunction } from "../Registry.ts"
 import { findRun, problemWithEvent, runError, runOf } from "./RunRows.ts"
 import { heldBackBy } from "./Schedules.ts"
 import { readKind } from "./StepKinds.ts"
-import type { RunSituation } from "./Store.ts"
+import type { RunSituation, RunSteps } from "./Store.ts"
 import { readLease } from "./Stuck.ts"
 import { SUSPECT_FROM } from "./Suspects.ts"
 import { type Row, RUN_ITSELF, type Transaction, WaitKind } from "./Transaction.ts"
 import { parseStored, storedOutput } from "./StoredJson.ts"
 
-export const getRunSteps = (tx: Transaction, environment: string, runId: string): Array<RunStep> => {
+/** Bytes of results that are read at once, besides the last one. */
+const SLICE_BYTES = 1024 * 1024
+
+/** Steps of a run from a place on, finished ones first: `limit` of them, -1 for all, or fewer when they are long. */
+export const getRunSteps = (
+  tx: Transaction,
+  environment: string,
+  runId: string,
+  { from, limit }: { readonly from: number; readonly limit: number }
+): RunSteps => {
   const run = findRun(tx, environment, runId)
-  const finished = tx
-    .all("SELECT * FROM steps WHERE run = ? AND kind <> 'parallel' ORDER BY seq", run.key!)
-    .map((row): RunStep => {
-      return {
-        id: `${runId}:${row.step_key}`,
-        name: String(row.name),
-        kind: readKind(row.kind).kind,
-        status: Number(row.failed) === 0 ? "completed" : "failed",
-        attempt: Number(row.attempt),
-        ...(Number(row.failed) === 0 && row.value !== null ? storedOutput(String(row.value)) : {}),
-        ...(Number(row.failed) === 0 ? {} : { error: runError(row.value) }),
-        startedAt: iso(row.started_at),
-        endedAt: iso(row.ended_at)
-      }
-    })
-  const open = tx
-    .all(`SELECT * FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`, run.key!)
-    .map((row): RunStep => ({
-      id: `${runId}:${row.step_key}`,
-      name: String(row.name),
-      kind: String(row.step_kind),
-      status: "waiting",
-      attempt: Number(row.failures) + 1,
-      ...(Number(row.kind) === WaitKind.retry && row.value !== null ? { error: runError(row.value) } : {}),
-      startedAt: iso(row.created_at),
-      ...(row.due_at === null ? {} : { dueAt: iso(row.due_at) })
-    }))
-  return [...finished, ...open]
+  const finished = tx.all(
+    "SELECT step_key, octet_length(value) AS bytes FROM steps WHERE run = ? AND kind <> 'parallel' ORDER BY seq",
+    run.key!
+  )
+  const open = tx.all(
+    `SELECT * FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`,
+    run.key!
+  )
+  const steps: Array<RunStep> = []
+  const count = finished.length + open.length
+  let bytes = 0
+  let at = from
+  while (at < count && steps.length !== limit && bytes < SLICE_BYTES) {
+    const key = finished[at]
+    if (key === undefined) steps.push(openStep(runId, open[at - finished.length]!))
+    else {
+      bytes += Number(key.bytes)
+      steps.push(
+        finishedStep(
+          runId,
+          tx.get("SELECT * FROM steps WHERE run = ? AND step_key = ?", run.key!, key.step_key!)!
+        )
+      )
+    }
+    at++
+  }
+  return { steps, ...(at < count ? { next: at } : {}) }
 }
+
+const finishedStep = (runId: string, row: Row): RunStep => ({
+  id: `${runId}:${row.step_key}`,
+  name: String(row.name),
+  kind: readKind(row.kind).kind,
+  status: Number(row.failed) === 0 ? "completed" : "failed",
+  attempt: Number(row.attempt),
+  ...(Number(row.failed) === 0 && row.value !== null ? storedOutput(String(row.value)) : {}),
+  ...(Number(row.failed) === 0 ? {} : { error: runError(row.value) }),
+  startedAt: iso(row.started_at),
+  endedAt: iso(row.ended_at)
+})
+
+const openStep = (runId: string, row: Row): RunStep => ({
+  id: `${runId}:${row.step_key}`,
+  name: String(row.name),
+  kind: String(row.step_kind),
+  status: "waiting",
+  attempt: Number(row.failures) + 1,
+  ...(Number(row.kind) === WaitKind.retry && row.value !== null ? { error: runError(row.value) } : {}),
+  startedAt: iso(row.created_at),
+  ...(row.due_at === null ? {} : { dueAt: iso(row.due_at) })
+})
 
 const kindNames = {
   [WaitKind.sleep]: "sleep",
@@ -133,18 +165,17 @@ const waitOf = (tx: Transaction, runId: string, row: Row): RunSituation["waits"]
   }
 }
 
-export const listFunctions = (tx: Transaction, environment: string): Array<FunctionInfo> =>
-  tx.registry.list(environment).map((fn) => {
-    const row = tx.get("SELECT version, created_at, updated_at FROM functions WHERE key = ?", fn.key)
-    return {
-      id: fn.registration.id,
-      name: fn.registration.name,
-      triggers: fn.registration.triggers,
-      version: Number(row?.version),
-      codeHash: fn.registration.codeHash,
-      createdAt: iso(row?.created_at),
-      updatedAt: iso(row?.updated_at)
-    }
-  })
+export const infoOf = (tx: Transaction, { key, registration }: RegisteredFunction): FunctionInfo => {
+  const row = tx.get("SELECT version, created_at, updated_at FROM functions WHERE key = ?", key)
+  return {
+    id: registration.id,
+    name: registration.name,
+    triggers: registration.triggers,
+    version: Number(row?.version),
+    codeHash: registration.codeHash,
+    createdAt: iso(row?.created_at),
+    updatedAt: iso(row?.updated_at)
+  }
+}
 
 const iso = (value: unknown): string => new Date(Number(value)).toISOString()

@@ -6,7 +6,7 @@
  */
 import { BucketExistsError, BucketNotFoundError } from "../../Errors.ts"
 import { PUT } from "./KvOperations.ts"
-import type { KvBucketRow, NewKvBucket } from "./Store.ts"
+import { ALL, type KvBucketRow, type ListPage, type NewKvBucket } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
 /** The highest revision of any bucket that was deleted: one made anew goes on after it, so that no old revision fits. */
@@ -153,11 +153,20 @@ export const createBucket = (
     : new BucketExistsError(bucket.name)
 
 /** Those whose name a user can give, by name. */
-export const listBuckets = (tx: Transaction, environment: string): Array<KvBucketRow> => {
+export const listBuckets = (
+  tx: Transaction,
+  environment: string,
+  { after, limit }: ListPage = ALL
+): Array<KvBucketRow> => {
   const key = tx.findEnvironment(environment)
   if (key === undefined) return []
   return tx
-    .all("SELECT * FROM kv_buckets WHERE environment = ? AND name NOT LIKE '$%' ORDER BY name", key)
+    .all(
+      "SELECT * FROM kv_buckets WHERE environment = ? AND name > ? AND name NOT LIKE '$%' ORDER BY name LIMIT ?",
+      key,
+      after,
+      limit
+    )
     .map((row) => toBucketRow(tx, toBucket(row)))
 }
 

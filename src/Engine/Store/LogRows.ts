@@ -84,6 +84,26 @@ export const readLogBack = (tx: Transaction, query: LogBackQuery): LogBackPage =
   return { entries, position, atEnd: length < PAGE_LENGTH && count < limit, rows: count }
 }
 
+/** Characters of events on one page, besides the last one. */
+const EVENTS_LENGTH = 4 * 1024 * 1024
+
+/** The rows of events with these keys, as far as there is room for them on one page, and one at least. */
+export const whileRoom = (
+  keys: ReadonlyArray<Row>,
+  read: (key: Row) => Row | undefined
+): ReadonlyArray<Row> => {
+  const rows: Array<Row> = []
+  let length = 0
+  for (const key of keys) {
+    const row = read(key)
+    if (row === undefined) continue
+    rows.push(row)
+    length += String(row.data).length + String(row.metadata ?? "").length
+    if (length > EVENTS_LENGTH) break
+  }
+  return rows
+}
+
 /** Rows of a kind after a position whose names fit a pattern, counted name by name, which the index makes cheap. */
 export const countAfter = (
   tx: Transaction,

@@ -1,22 +1,42 @@
 /** Looking at projections, and steering them. */
 import { endOfLog } from "./Events.ts"
-import { countAfter, readLog, toEntry } from "./LogRows.ts"
+import { countAfter, readLog, toEntry, whileRoom } from "./LogRows.ts"
 import { eventsOf, findProjection, markProjection, resetProjection } from "./ProjectionRows.ts"
 import { shownEpoch, stateRow, statusOf, toState } from "./ProjectionStateRows.ts"
 import type { ProjectionInfo, ProjectionState, StoredDeadLetter } from "./ProjectionStore.ts"
+import { ALL, type ListPage } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 import { parseStored } from "./StoredJson.ts"
 
 export const getProjection = (tx: Transaction, environment: string, name: string): ProjectionInfo =>
   toInfo(tx, findProjection(tx, environment, name))
 
-export const listProjections = (tx: Transaction, environment: string): Array<ProjectionInfo> => {
+/** Lag that is counted in one read of a list: some milliseconds. */
+const COUNTED = 100_000
+
+/** By name; fewer than asked for when those before have much to catch up, whose count takes as long. */
+export const listProjections = (
+  tx: Transaction,
+  environment: string,
+  { after, limit }: ListPage = ALL
+): Array<ProjectionInfo> => {
   const key = tx.findEnvironment(environment)
-  return key === undefined
-    ? []
-    : tx
-        .all("SELECT * FROM projections WHERE environment = ? ORDER BY name", key)
-        .map((row) => toInfo(tx, row))
+  if (key === undefined) return []
+  const rows = tx.all(
+    "SELECT * FROM projections WHERE environment = ? AND name > ? ORDER BY name LIMIT ?",
+    key,
+    after,
+    limit
+  )
+  const infos: Array<ProjectionInfo> = []
+  let counted = 0
+  for (const row of rows) {
+    if (counted > COUNTED) break
+    const info = toInfo(tx, row)
+    counted += info.lag
+    infos.push(info)
+  }
+  return infos
 }
 
 export const getProjectionState = (
@@ -119,21 +139,27 @@ export const listDeadLetters = (
   after: number,
   limit: number
 ): Array<StoredDeadLetter> =>
-  tx
-    .all(
-      "SELECT e.*, d.error, d.attempts, d.at, d.retrying FROM dead_letters d JOIN events e ON e.position = d.position WHERE d.projection = ? AND d.position > ? ORDER BY d.position LIMIT ?",
+  whileRoom(
+    tx.all(
+      "SELECT d.projection, d.position FROM dead_letters d JOIN events e ON e.position = d.position WHERE d.projection = ? AND d.position > ? ORDER BY d.position LIMIT ?",
       findProjection(tx, environment, name).key!,
       after,
       limit
-    )
-    .map((row) => ({
-      position: Number(row.position),
-      event: toEntry(row),
-      error: parseStored(String(row.error)),
-      attempts: Number(row.attempts),
-      at: Number(row.at),
-      retrying: row.retrying === 1
-    }))
+    ),
+    ({ position, projection }) =>
+      tx.get(
+        "SELECT e.*, d.error, d.attempts, d.at, d.retrying FROM dead_letters d JOIN events e ON e.position = d.position WHERE d.projection = ? AND d.position = ?",
+        projection!,
+        position!
+      )
+  ).map((row) => ({
+    position: Number(row.position),
+    event: toEntry(row),
+    error: parseStored(String(row.error)),
+    attempts: Number(row.attempts),
+    at: Number(row.at),
+    retrying: row.retrying === 1
+  }))
 
 export const retryDeadLetters = (
   tx: Transaction,

@@ -10,6 +10,7 @@ import type {
   ProjectionSaved
 } from "../../Protocol/Projections.ts"
 import type { JsonText } from "../../Protocol/Worker.ts"
+import type { ListPage } from "./Store.ts"
 
 /** The right to a projection, as its owner shows it. */
 export interface ProjectionToken {
@@ -189,8 +190,8 @@ export interface ProjectionStore {
   readonly saveTokenless: (save: TokenlessSave) => Effect.Effect<ProjectionSaved, Steering>
 
   readonly get: (environment: string, name: string) => Effect.Effect<ProjectionInfo, Steering>
-  /** By name. */
-  readonly list: (environment: string) => Effect.Effect<Array<ProjectionInfo>, StoreError>
+  /** By name; fewer than asked for, but not none, when counting their lag takes long. */
+  readonly list: (environment: string, page?: ListPage) => Effect.Effect<Array<ProjectionInfo>, StoreError>
   /** `undefined` when nothing was saved for the partition yet. */
   readonly getState: (
     environment: string,

@@ -1,7 +1,7 @@
 /** Secrets as the database keeps them: sealed. What is inside is known to `Engine/Secrets.ts` only. */
 import type { SecretInfo } from "../../Client/Secrets.ts"
-import type { SealedSecret } from "./Store.ts"
-import type { Transaction } from "./Transaction.ts"
+import { ALL, type ListPage, type SealedSecret } from "./Store.ts"
+import type { Row, Transaction } from "./Transaction.ts"
 
 export const putSecret = (
   tx: Transaction,
@@ -29,17 +29,41 @@ export const deleteSecret = (tx: Transaction, environment: string, name: string)
   return key !== undefined && tx.run("DELETE FROM secrets WHERE environment = ? AND name = ?", key, name) > 0
 }
 
-export const listSecrets = (tx: Transaction, environment: string): Array<SecretInfo> => {
+export const listSecrets = (
+  tx: Transaction,
+  environment: string,
+  { after, limit }: ListPage = ALL
+): Array<SecretInfo> => {
   const key = tx.findEnvironment(environment)
   if (key === undefined) return []
   return tx
-    .all("SELECT name, created_at, updated_at FROM secrets WHERE environment = ? ORDER BY name", key)
-    .map((row) => ({
-      name: String(row.name),
-      createdAt: new Date(Number(row.created_at)).toISOString(),
-      updatedAt: new Date(Number(row.updated_at)).toISOString()
-    }))
+    .all(
+      "SELECT name, created_at, updated_at FROM secrets WHERE environment = ? AND name > ? ORDER BY name LIMIT ?",
+      key,
+      after,
+      limit
+    )
+    .map(toInfo)
 }
+
+export const findSecret = (tx: Transaction, environment: string, name: string): SecretInfo | undefined => {
+  const key = tx.findEnvironment(environment)
+  const row =
+    key === undefined
+      ? undefined
+      : tx.get(
+          "SELECT name, created_at, updated_at FROM secrets WHERE environment = ? AND name = ?",
+          key,
+          name
+        )
+  return row === undefined ? undefined : toInfo(row)
+}
+
+const toInfo = (row: Row): SecretInfo => ({
+  name: String(row.name),
+  createdAt: new Date(Number(row.created_at)).toISOString(),
+  updatedAt: new Date(Number(row.updated_at)).toISOString()
+})
 
 export const readSecrets = (
   tx: Transaction,

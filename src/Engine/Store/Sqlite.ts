@@ -11,11 +11,13 @@ import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import { IronflowError, StoreError } from "../../Errors.ts"
+import type { FunctionInfo, RunStep } from "../../Client/Client.ts"
+import { IronflowError, LimitExceededError, StoreError } from "../../Errors.ts"
 import { together } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import type { TurnReport } from "../../Protocol/Worker.ts"
+import { nextTurn, polite } from "../Polite.ts"
 import { Registry } from "../Registry.ts"
 import * as Access from "./AccessRows.ts"
 import type { Seen } from "./Activity.ts"
@@ -44,6 +46,7 @@ import { checkFiles, DEFAULT_MODE, makeFile, refuseFolder } from "./Files.ts"
 import { acquireLock } from "./Lock.ts"
 import * as GroupDeadLetters from "./GroupDeadLetters.ts"
 import * as GroupInspection from "./GroupInspection.ts"
+import type { GroupInfo } from "./GroupStore.ts"
 import * as Groups from "./GroupRows.ts"
 import { readLog, readLogBack } from "./LogRows.ts"
 import { forgiveRun, type Found, lookAtNewest, mend } from "./Mending.ts"
@@ -59,14 +62,14 @@ import { listRunsAround } from "./DamagedRunList.ts"
 import { listRuns } from "./RunList.ts"
 import { eventNameOf, findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
-import { deleteSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
+import { deleteSecret, findSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
 import { findUnsound } from "./Soundness.ts"
 import * as Steering from "./Steering.ts"
 import { readStreamHistory } from "./StreamHistory.ts"
 import { Snapshot } from "./Snapshot.ts"
 import * as Streams from "./StreamRows.ts"
 import { countStuckRuns } from "./Stuck.ts"
-import { type Changes, Store, type StoreService } from "./Store.ts"
+import { type Changes, type ReadStreamQuery, type RunSteps, Store, type StoreService } from "./Store.ts"
 import { isDamage, isUnavailable, storeError } from "./SqliteErrors.ts"
 import { fireDue, nextDueAt as findNextDue, upkeep } from "./Timers.ts"
 import { handOut, registerTokenless, saveTokenless } from "./TokenlessProjections.ts"
@@ -85,6 +88,9 @@ export interface SqliteOptions {
 
 /** Most commands in one transaction. */
 const GROUP = 512
+
+/** Functions that are looked at in one turn of the event loop. */
+const FUNCTIONS = 1000
 
 /** How often the time is stored while there is something to write, milliseconds. */
 const STORE_CLOCK_MS = 10_000
@@ -307,6 +313,9 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       Groups.recoverDeliveries(tx)
     })
 
+    const stepsOf: StoreService["readRunSteps"] = (environment, runId, part) =>
+      inspect(`read the steps of run ${runId}`, () => Inspection.getRunSteps(tx, environment, runId, part))
+
     return Store.of({
       onCommit: (listener) => {
         listeners.add(listener)
@@ -357,7 +366,24 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         steer(`delete function "${functionId}"`, () => deleteFunction(tx, environment, functionId)),
       findFunction: (environment, functionId) => tx.registry.get(environment, functionId)?.registration,
       pushFunctions: () => tx.registry.pushed(),
-      listFunctions: (environment) => read("list functions", () => Inspection.listFunctions(tx, environment)),
+      listFunctions: (environment) =>
+        Effect.gen(function* () {
+          const functions = tx.registry.list(environment)
+          const infos: Array<FunctionInfo> = []
+          for (let i = 0; i < functions.length; i += FUNCTIONS) {
+            if (i > 0) yield* nextTurn
+            const part = functions.slice(i, i + FUNCTIONS)
+            infos.push(...(yield* read("list functions", () => part.map((fn) => Inspection.infoOf(tx, fn)))))
+          }
+          return infos
+        }),
+      getFunction: (environment, functionId) =>
+        read(`read function "${functionId}"`, () => {
+          const fn = tx.registry.get(environment, functionId)
+          return fn === undefined || fn.deleted === true ? undefined : Inspection.infoOf(tx, fn)
+        }),
+      checkEnvironment: (environment) => tx.checkEnvironment(environment),
+      countFunctions: (environment) => tx.registry.list(environment).length,
       appendEvent: (event) => write(`store event "${event.name}"`, () => appendEvent(tx, event)),
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => appendMessage(tx, message)),
@@ -365,7 +391,33 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         change(`append to stream "${append.entityId}"`, () =>
           Streams.appendToStream(tx, environment, append)
         ),
-      readStream: (query) => read(`read stream "${query.entityId}"`, () => Streams.readStream(tx, query)),
+      readStream: ({ most = Number.POSITIVE_INFINITY, ...query }) =>
+        Effect.gen(function* () {
+          const part = (query: ReadStreamQuery) =>
+            read(`read stream "${query.entityId}"`, () => Streams.readStream(tx, query))
+          const first = yield* part(query)
+          const { events, totalCount } = first
+          let { length, next } = first
+          while (next !== undefined && length <= most) {
+            yield* nextTurn
+            // what is appended meanwhile is not read
+            const rest: number = query.backward ? 0 : totalCount - next + 1
+            const limit = query.limit === 0 ? rest : query.limit - events.length
+            const found = yield* part({ ...query, fromVersion: next, limit })
+            for (const event of found.events) events.push(event)
+            length += found.length
+            next = found.next
+          }
+          if (length <= most) return { events, totalCount }
+          return yield* Effect.fail(
+            new LimitExceededError(
+              `What is read of stream "${query.entityId}" (read it in pages: fewer events with \`limit\`, and on from \`fromVersion\`)`,
+              length,
+              most,
+              "characters"
+            )
+          )
+        }),
       getStream: (environment, entityId) =>
         inspect(`read stream "${entityId}"`, () => Streams.getStream(tx, environment, entityId)),
       readStreamHistory: (query) =>
@@ -385,11 +437,22 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           () => readApart("read the log", () => endOfLogByName(tx))
         ),
       readLogBack: (query) => read("read the log", () => readLogBack(tx, query)),
-      listTopics: (environment) => read("list topics", () => Topics.listTopics(tx, environment)),
+      listTopics: (environment, page) => read("list topics", () => Topics.listTopics(tx, environment, page)),
       getTopic: (environment, topic) =>
-        read(`read topic "${topic}"`, () => Topics.getTopic(tx, environment, topic)),
-      deleteOldMessages: (limits, limit) =>
-        write("delete old messages", () => Topics.deleteOldMessages(tx, limits, limit)),
+        Effect.gen(function* () {
+          const what = `read topic "${topic}"`
+          const state = yield* read(what, () => Topics.getTopic(tx, environment, topic))
+          let part = yield* read(what, () => Topics.lagOf(tx, environment, topic, 0))
+          let { lag } = part
+          while (part.next !== undefined) {
+            const after = part.next
+            part = yield* polite(read(what, () => Topics.lagOf(tx, environment, topic, after)))
+            lag = Math.max(lag, part.lag)
+          }
+          return { ...state, lag }
+        }),
+      deleteOldMessages: (limits, limit, after) =>
+        write("delete old messages", () => Topics.deleteOldMessages(tx, limits, limit, after)),
       openGroup: (group) => write(`open group "${group.name}"`, () => Groups.openGroup(tx, group)),
       reopenGroup: (group) => write(`open group "${group.name}"`, () => Groups.reopenGroup(tx, group)),
       claimDeliveries: (demand) =>
@@ -464,7 +527,18 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           () => refusable(readApart("list runs", () => refusal(() => listRunsAround(tx, query))))
         ),
       getRunSteps: (environment, runId) =>
-        inspect(`read the steps of run ${runId}`, () => Inspection.getRunSteps(tx, environment, runId)),
+        Effect.gen(function* () {
+          const steps: Array<RunStep> = []
+          let from: number | undefined = 0
+          while (from !== undefined) {
+            if (from > 0) yield* nextTurn
+            const part: RunSteps = yield* stepsOf(environment, runId, { from, limit: -1 })
+            for (const step of part.steps) steps.push(step)
+            from = part.next
+          }
+          return steps
+        }),
+      readRunSteps: stepsOf,
       getRecording: (environment, runId) =>
         inspect(`read the record of run ${runId}`, () => readRecording(tx, environment, runId)),
       deleteExpiredRecordings: (limit) =>
@@ -499,11 +573,14 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         write(`store secret "${name}"`, () => putSecret(tx, environment, name, sealed)),
       deleteSecret: (environment, name) =>
         write(`delete secret "${name}"`, () => deleteSecret(tx, environment, name)),
-      listSecrets: (environment) => read("list secrets", () => listSecrets(tx, environment)),
+      listSecrets: (environment, page) => read("list secrets", () => listSecrets(tx, environment, page)),
+      findSecret: (environment, name) =>
+        read(`read secret "${name}"`, () => findSecret(tx, environment, name)),
       readSecrets: (environment, names) => read("read secrets", () => readSecrets(tx, environment, names)),
       createKvBucket: (environment, bucket) =>
         change(`create bucket "${bucket.name}"`, () => KvBuckets.createBucket(tx, environment, bucket)),
-      listKvBuckets: (environment) => read("list buckets", () => KvBuckets.listBuckets(tx, environment)),
+      listKvBuckets: (environment, page) =>
+        read("list buckets", () => KvBuckets.listBuckets(tx, environment, page)),
       readKvBucket: (environment, name) =>
         look(`read bucket "${name}"`, () => KvBuckets.readBucket(tx, environment, name)),
       deleteKvBucket: (environment, name) =>
@@ -557,7 +634,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         saveTokenless: (save) => steer(`save projection "${save.name}"`, () => saveTokenless(tx, save)),
         get: (environment, name) =>
           inspect(`read projection "${name}"`, () => Projections.getProjection(tx, environment, name)),
-        list: (environment) => read("list projections", () => Projections.listProjections(tx, environment)),
+        list: (environment, page) =>
+          read("list projections", () => Projections.listProjections(tx, environment, page)),
         getState: (environment, name, partition) =>
           inspect(`read the state of projection "${name}"`, () =>
             Projections.getProjectionState(tx, environment, name, partition)
@@ -596,7 +674,18 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           steer(`create consumer group "${group.name}"`, () => GroupInspection.createGroup(tx, group)),
         get: (group) =>
           inspect(`read consumer group "${group.name}"`, () => GroupInspection.getGroup(tx, group)),
-        list: (query) => read("list consumer groups", () => GroupInspection.listGroups(tx, query)),
+        list: (query) =>
+          Effect.gen(function* () {
+            const what = "list consumer groups"
+            const { keys, ...page } = yield* read(what, () => GroupInspection.listGroups(tx, query))
+            const groups: Array<GroupInfo> = []
+            for (const key of keys) {
+              if (groups.length > 0) yield* nextTurn
+              const info = yield* read(what, () => GroupInspection.findInfo(tx, key))
+              if (info !== undefined) groups.push(info)
+            }
+            return { groups, ...page }
+          }),
         update: (group, change) =>
           steer(`update consumer group "${group.name}"`, () =>
             GroupInspection.updateGroup(tx, group, change)
@@ -652,7 +741,19 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
             ": the log of the engine says what. `ironflow serve --check` reads the whole file"
         }
       },
-      countStuckRuns: (holders) => read("count stuck runs", () => countStuckRuns(tx, holders))
+      countStuckRuns: (holders) =>
+        Effect.gen(function* () {
+          let from: number | undefined = 0
+          let stuck = 0
+          while (from !== undefined) {
+            const begin: number = from
+            const { count, next } = yield* read("count stuck runs", () => countStuckRuns(tx, holders, begin))
+            stuck += count
+            from = next
+            if (from !== undefined) yield* nextTurn
+          }
+          return stuck
+        })
     })
   })
 

@@ -113,6 +113,8 @@ export interface ReadStreamQuery {
   /** 0 for all. */
   readonly limit: number
   readonly backward: boolean
+  /** Fails with `LimitExceededError` for more characters of data. */
+  readonly most?: number
 }
 
 /** An event of a stream; `timestamp` is epoch milliseconds. */
@@ -384,11 +386,32 @@ export interface TopicState {
   readonly lag: number
 }
 
+/** A part of a list by name: what comes after a name. */
+export interface ListPage {
+  readonly after: string
+  /** At most so many; -1 for all. */
+  readonly limit: number
+}
+
+export const ALL: ListPage = { after: "", limit: -1 }
+
 export interface MessageLimits {
   /** Messages from before are deleted; epoch milliseconds. */
   readonly storedBefore: number
   /** Bytes of the data of one topic. */
   readonly topicBytes: number
+}
+
+export interface RunSteps {
+  readonly steps: ReadonlyArray<RunStep>
+  /** Where to go on; absent at the end. */
+  readonly next?: number
+}
+
+export interface MessagesDeleted {
+  readonly deleted: number
+  /** Environment and name of the topic to go on after; absent at the end. */
+  readonly after?: readonly [environment: number, topic: string]
 }
 
 export interface NewGroup {
@@ -680,6 +703,14 @@ export interface StoreService {
     readonly registration: FunctionRegistration
   }>
   readonly listFunctions: (environment: string) => Effect.Effect<Array<FunctionInfo>, StoreError>
+  /** `undefined` when there is none, or none any more. */
+  readonly getFunction: (
+    environment: string,
+    functionId: string
+  ) => Effect.Effect<FunctionInfo | undefined, StoreError>
+  readonly countFunctions: (environment: string) => number
+  /** Throws `LimitExceededError` when there is no such environment, and no room for another. */
+  readonly checkEnvironment: (environment: string) => void
 
   /** Stores an event, starts the runs that it triggers and fires the waits that it satisfies. */
   readonly appendEvent: (event: NewEvent) => Effect.Effect<AppendedEvent, StoreError>
@@ -691,7 +722,7 @@ export interface StoreService {
     environment: string,
     append: StreamAppend
   ) => Effect.Effect<AppendedToStream, VersionConflictError | InvalidStateError | StoreError>
-  readonly readStream: (query: ReadStreamQuery) => Effect.Effect<StreamRows, StoreError>
+  readonly readStream: (query: ReadStreamQuery) => Effect.Effect<StreamRows, LimitExceededError | StoreError>
   /** Fails with `StreamNotFoundError`. */
   readonly getStream: (environment: string, entityId: string) => Effect.Effect<StreamRow, SteerError>
   /**
@@ -722,11 +753,18 @@ export interface StoreService {
   readonly readLogBack: (query: LogBackQuery) => Effect.Effect<LogBackPage, StoreError>
 
   /** Topics that hold messages or have held some, by name. */
-  readonly listTopics: (environment: string) => Effect.Effect<ReadonlyArray<TopicRow>, StoreError>
+  readonly listTopics: (
+    environment: string,
+    page?: ListPage
+  ) => Effect.Effect<ReadonlyArray<TopicRow>, StoreError>
   /** What is known of a topic; one that has never held a message has zeros. */
   readonly getTopic: (environment: string, topic: string) => Effect.Effect<TopicState, StoreError>
-  /** Deletes messages that are too old, or too many for their topic, at most `limit`; returns how many. */
-  readonly deleteOldMessages: (limits: MessageLimits, limit: number) => Effect.Effect<number, StoreError>
+  /** Deletes messages that are too old, or too many for their topic, at most `limit`, of some topics after the one given. */
+  readonly deleteOldMessages: (
+    limits: MessageLimits,
+    limit: number,
+    after?: MessagesDeleted["after"]
+  ) => Effect.Effect<MessagesDeleted, StoreError>
 
   /** Finds the consumer group or begins one at the end of the log. */
   readonly openGroup: (group: NewGroup) => Effect.Effect<GroupState, StoreError>
@@ -821,6 +859,12 @@ export interface StoreService {
   readonly getEventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
   readonly listRuns: (query: ListRunsQuery) => Effect.Effect<ListRunsResult, SteerError>
   readonly getRunSteps: (environment: string, runId: string) => Effect.Effect<Array<RunStep>, SteerError>
+  /** A part of the steps. */
+  readonly readRunSteps: (
+    environment: string,
+    runId: string,
+    part: { readonly from: number; readonly limit: number }
+  ) => Effect.Effect<RunSteps, SteerError>
   /** What was recorded of a run, oldest first. */
   readonly getRecording: (environment: string, runId: string) => Effect.Effect<Array<AuditEvent>, SteerError>
   /** Deletes records whose time has passed, at most `limit`; returns how many. */
@@ -853,7 +897,11 @@ export interface StoreService {
   /** Says whether there was one. */
   readonly deleteSecret: (environment: string, name: string) => Effect.Effect<boolean, StoreError>
   /** By name. */
-  readonly listSecrets: (environment: string) => Effect.Effect<Array<SecretInfo>, StoreError>
+  readonly listSecrets: (environment: string, page?: ListPage) => Effect.Effect<Array<SecretInfo>, StoreError>
+  readonly findSecret: (
+    environment: string,
+    name: string
+  ) => Effect.Effect<SecretInfo | undefined, StoreError>
   /** Those of `names` that are stored. */
   readonly readSecrets: (
     environment: string,
@@ -864,7 +912,10 @@ export interface StoreService {
     bucket: NewKvBucket
   ) => Effect.Effect<KvBucketRow, BucketExistsError | StoreError>
   /** By name. */
-  readonly listKvBuckets: (environment: string) => Effect.Effect<Array<KvBucketRow>, StoreError>
+  readonly listKvBuckets: (
+    environment: string,
+    page?: ListPage
+  ) => Effect.Effect<Array<KvBucketRow>, StoreError>
   readonly readKvBucket: (
     environment: string,
     name: string

@@ -16,7 +16,8 @@ const MOST_ROWS = 10_000
 /** A page of the history; `nextVersion` is the version that the next page begins with. Throws `StreamNotFoundError`. */
 export const readStreamHistory = (tx: Transaction, query: ReadStreamQuery): StreamHistoryPage => {
   const info = getStream(tx, query.environment, query.entityId)
-  const { events } = readStream(tx, { ...query, limit: query.limit + 1 })
+  // the page may end before its limit
+  const { events, ...rest } = readStream(tx, { ...query, limit: query.limit + 1 })
   const entries: Array<StreamHistoryEntry> = []
   let rows = 0
   for (const event of events.slice(0, query.limit)) {
@@ -25,8 +26,8 @@ export const readStreamHistory = (tx: Transaction, query: ReadStreamQuery): Stre
     rows += runs.reduce((sum, { steps }) => sum + steps.length, runs.length)
     if (rows >= MOST_ROWS) break
   }
-  const next = events[entries.length]
-  return { info, entries, ...(next === undefined ? {} : { nextVersion: next.entityVersion }) }
+  const next = events[entries.length]?.entityVersion ?? rest.next
+  return { info, entries, ...(next === undefined ? {} : { nextVersion: next }) }
 }
 
 /** The runs that the event at a position of the log has started. */

@@ -16,8 +16,7 @@ import type {
   ReadStreamQuery,
   SnapshotRow,
   StreamEventRow,
-  StreamRow,
-  StreamRows
+  StreamRow
 } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
@@ -152,28 +151,49 @@ export const storeAppend = (
 }
 
 /** Events of a stream in the order asked for; nothing for a stream that does not exist. */
-export const readStream = (tx: Transaction, query: ReadStreamQuery): StreamRows => {
+/** Characters of events that are read at once, unless one alone has more, and how many they are. */
+const SLICE_LENGTH = 1024 * 1024
+const SLICE_EVENTS = 2000
+
+/** Reads a part of what is asked for; `next` is the version to go on with, absent when that is all. */
+export const readStream = (
+  tx: Transaction,
+  query: ReadStreamQuery
+): {
+  readonly events: Array<StreamEventRow>
+  readonly totalCount: number
+  readonly length: number
+  readonly next?: number
+} => {
   const { backward, entityId, fromVersion, limit } = query
   const environment = tx.findEnvironment(query.environment)
   const state = environment === undefined ? undefined : readState(tx, environment, entityId)
-  if (environment === undefined || state === undefined) return { events: [], totalCount: 0 }
+  if (environment === undefined || state === undefined) return { events: [], totalCount: 0, length: 0 }
   const columns = "id, name, version, data, metadata, source, timestamp, entity_version, position"
-  const rows = backward
-    ? tx.all(
-        `SELECT ${columns} FROM events WHERE environment = ? AND entity_id = ? AND entity_version <= ? ORDER BY entity_version DESC LIMIT ?`,
-        environment,
-        entityId,
-        fromVersion === 0 ? state.version : fromVersion,
-        limit === 0 ? -1 : limit
-      )
-    : tx.all(
-        `SELECT ${columns} FROM events WHERE environment = ? AND entity_id = ? AND entity_version >= ? ORDER BY entity_version LIMIT ?`,
-        environment,
-        entityId,
-        fromVersion,
-        limit === 0 ? -1 : limit
-      )
-  return { events: rows.map(streamEvent), totalCount: state.version }
+  const most = limit === 0 ? Number.MAX_SAFE_INTEGER : limit
+  const sql = backward
+    ? `SELECT ${columns} FROM events WHERE environment = ? AND entity_id = ? AND entity_version <= ? ORDER BY entity_version DESC LIMIT ?`
+    : `SELECT ${columns} FROM events WHERE environment = ? AND entity_id = ? AND entity_version >= ? ORDER BY entity_version LIMIT ?`
+  const events: Array<StreamEventRow> = []
+  let next = backward && fromVersion === 0 ? state.version : fromVersion
+  let length = 0
+  let rows = 4
+  while (length < SLICE_LENGTH && events.length < SLICE_EVENTS) {
+    const asked = Math.min(rows, most - events.length)
+    const found = tx.all(sql, environment, entityId, next, asked)
+    for (const row of found) {
+      const event = streamEvent(row)
+      events.push(event)
+      length += event.data.length + (event.metadata?.length ?? 0)
+      next = event.entityVersion + (backward ? -1 : 1)
+    }
+    const isAll = found.length < asked || events.length >= most || next < 1 || next > state.version
+    if (isAll) return { events, totalCount: state.version, length }
+    // as many as there is room for when they are like those before
+    const room = Math.floor(((SLICE_LENGTH - length) * events.length) / (length + 1))
+    rows = Math.max(1, Math.min(room, SLICE_EVENTS - events.length))
+  }
+  return { events, totalCount: state.version, length, next }
 }
 
 const streamEvent = (row: Row): StreamEventRow => ({

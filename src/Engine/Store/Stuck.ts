@@ -53,20 +53,43 @@ export const whyStuck = (lease: Lease, holders: Holders | undefined, now: number
     : undefined
 }
 
-/** Unfinished runs that nothing will ever move. */
-export const countStuckRuns = (tx: Transaction, holders?: Holders): number => {
+/** Runs that are looked at in one slice: some milliseconds. */
+const SLICE = 5000
+
+/**
+ * Unfinished runs that nothing will ever move, of those in one slice from a key on; `next` is where to go on, absent at the end.
+ * A run is as it was when its slice was read.
+ */
+export const countStuckRuns = (
+  tx: Transaction,
+  holders: Holders | undefined,
+  from: number
+): { readonly count: number; readonly next?: number } => {
+  const next = tx.get(
+    `SELECT key FROM runs WHERE ended_at IS NULL AND key >= ? ORDER BY key LIMIT 1 OFFSET ${SLICE}`,
+    from
+  )?.key
+  const end = next ?? Number.MAX_SAFE_INTEGER
   const unleased = tx.get(
-    `SELECT count(*) AS stuck FROM runs r WHERE r.ended_at IS NULL AND r.lease IS NULL AND r.ready_at IS NULL
-     AND r.status <> ${Status.paused}
-     AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)`
+    `SELECT count(*) AS stuck FROM runs r WHERE r.ended_at IS NULL AND r.key >= ? AND r.key < ?
+     AND r.lease IS NULL AND r.ready_at IS NULL AND r.status <> ${Status.paused}
+     AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)`,
+    from,
+    end
   )
   const now = tx.now()
   const leased = tx
     .all(
-      "SELECT function, status, worker, lease, lease_until, updated_at FROM runs WHERE ended_at IS NULL AND lease IS NOT NULL"
+      `SELECT function, status, worker, lease, lease_until, updated_at FROM runs
+       WHERE ended_at IS NULL AND key >= ? AND key < ? AND lease IS NOT NULL`,
+      from,
+      end
     )
     .filter((row) => whyStuck(readLease(tx, row), holders, now) !== undefined)
-  return Number(unleased?.stuck) + leased.length
+  return {
+    count: Number(unleased?.stuck) + leased.length,
+    ...(next === undefined ? {} : { next: Number(next) })
+  }
 }
 
 /** The lease in a row of `runs` that has one. */

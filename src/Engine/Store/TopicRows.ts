@@ -1,6 +1,14 @@
 /** Topics: how much they hold, and what of it is deleted. The messages themselves are rows of the log. */
 import { matchesPattern } from "../../Pattern.ts"
-import type { MessageLimits, NewMessage, TopicRow, TopicState } from "./Store.ts"
+import {
+  ALL,
+  type ListPage,
+  type MessageLimits,
+  type MessagesDeleted,
+  type NewMessage,
+  type TopicRow,
+  type TopicState
+} from "./Store.ts"
 import type { Transaction } from "./Transaction.ts"
 
 /** A message was stored. */
@@ -20,7 +28,12 @@ export const countMessage = (
   )
 }
 
-export const listTopics = (tx: Transaction, environment: string): ReadonlyArray<TopicRow> => {
+/** By name. */
+export const listTopics = (
+  tx: Transaction,
+  environment: string,
+  { after, limit }: ListPage = ALL
+): ReadonlyArray<TopicRow> => {
   const key = tx.findEnvironment(environment)
   if (key === undefined) return []
   return tx
@@ -28,8 +41,10 @@ export const listTopics = (tx: Transaction, environment: string): ReadonlyArray<
       `SELECT t.name, t.message_count,
          (SELECT timestamp FROM events WHERE environment = t.environment AND kind = 1 AND name = t.name ORDER BY position LIMIT 1) AS first_at,
          (SELECT timestamp FROM events WHERE environment = t.environment AND kind = 1 AND name = t.name ORDER BY position DESC LIMIT 1) AS last_at
-       FROM topics t WHERE t.environment = ? ORDER BY t.name`,
-      key
+       FROM topics t WHERE t.environment = ? AND t.name > ? ORDER BY t.name LIMIT ?`,
+      key,
+      after,
+      limit
     )
     .map((row) => ({
       name: String(row.name),
@@ -39,7 +54,8 @@ export const listTopics = (tx: Transaction, environment: string): ReadonlyArray<
     }))
 }
 
-export const getTopic = (tx: Transaction, environment: string, topic: string): TopicState => {
+/** What is known of a topic but its lag. */
+export const getTopic = (tx: Transaction, environment: string, topic: string): Omit<TopicState, "lag"> => {
   const key = tx.findEnvironment(environment)
   const row =
     key === undefined
@@ -51,50 +67,80 @@ export const getTopic = (tx: Transaction, environment: string, topic: string): T
           key,
           topic
         )
-  if (key === undefined || row === undefined) return { messageCount: 0, firstSeq: 0, lastSeq: 0, lag: 0 }
+  if (row === undefined) return { messageCount: 0, firstSeq: 0, lastSeq: 0 }
   return {
     messageCount: Number(row.message_count),
     firstSeq: Number(row.first_position ?? 0),
-    lastSeq: Number(row.last_position),
-    lag: lagOf(tx, key, topic)
+    lastSeq: Number(row.last_position)
   }
 }
 
-/** Counts what the group furthest behind has not finished: as many index entries as the lag is long. */
-const lagOf = (tx: Transaction, environment: number, topic: string): number => {
-  const groups = tx
-    .all(
-      "SELECT key, names, cursor FROM consumer_groups WHERE environment = ? AND (kind = 1 OR kind IS NULL)",
-      environment
-    )
-    .filter((group) => matchesPattern(String(group.names), topic))
-  return Math.max(
-    0,
-    ...groups.map((group) =>
-      Number(
-        tx.get(
-          `SELECT (SELECT count(*) FROM events WHERE environment = ?1 AND kind = 1 AND name = ?2 AND position > ?3)
-             + (SELECT count(*) FROM deliveries d JOIN events e ON e.position = d.position
-                WHERE d.consumer_group = ?4 AND e.environment = ?1 AND e.kind = 1 AND e.name = ?2) AS lag`,
-          environment,
-          topic,
-          group.cursor!,
-          group.key!
-        )?.lag
-      )
-    )
+/** Groups that are looked at in one slice, and those of them whose lag is counted: some milliseconds. */
+const GROUPS = 1000
+const COUNTED_GROUPS = 4
+
+/**
+ * What the group that is furthest behind has not finished, of the groups in one slice after a key; `next` is the key to go on
+ * after, absent at the end. As many index entries are counted as the lags are long.
+ */
+export const lagOf = (
+  tx: Transaction,
+  environment: string,
+  topic: string,
+  after: number
+): { readonly lag: number; readonly next?: number } => {
+  const key = tx.findEnvironment(environment)
+  if (key === undefined) return { lag: 0 }
+  const groups = tx.all(
+    "SELECT key, environment, kind, names, cursor FROM consumer_groups WHERE key > ? ORDER BY key LIMIT ?",
+    after,
+    GROUPS
   )
+  let lag = 0
+  let counted = 0
+  for (const group of groups) {
+    const isOfTopic =
+      group.environment === key && group.kind !== 0 && matchesPattern(String(group.names), topic)
+    if (!isOfTopic) continue
+    const row = tx.get(
+      `SELECT (SELECT count(*) FROM events WHERE environment = ?1 AND kind = 1 AND name = ?2 AND position > ?3)
+         + (SELECT count(*) FROM deliveries d JOIN events e ON e.position = d.position
+            WHERE d.consumer_group = ?4 AND e.environment = ?1 AND e.kind = 1 AND e.name = ?2) AS lag`,
+      key,
+      topic,
+      group.cursor!,
+      group.key!
+    )
+    lag = Math.max(lag, Number(row?.lag))
+    if (++counted === COUNTED_GROUPS) return { lag, next: Number(group.key) }
+  }
+  return { lag, ...(groups.length < GROUPS ? {} : { next: Number(groups.at(-1)!.key) }) }
 }
+
+/** Topics that are looked at in one transaction. */
+const SWEPT = 200
 
 /**
  * Deletes messages that were stored before a time, oldest first, and the oldest of topics that hold too much; at most
- * `limit` of them. The newest row of the log stays whatever it is, so that its position is not given again.
+ * `limit` of them, of some topics after the one given. The newest row of the log stays whatever it is, so that its position is
+ * not given again.
  */
-export const deleteOldMessages = (tx: Transaction, limits: MessageLimits, limit: number): number => {
+export const deleteOldMessages = (
+  tx: Transaction,
+  limits: MessageLimits,
+  limit: number,
+  [environment, name]: NonNullable<MessagesDeleted["after"]> = [0, ""]
+): MessagesDeleted => {
   let left = limit
-  const topics = tx.all("SELECT environment, name, bytes FROM topics WHERE message_count > 0")
+  let after: MessagesDeleted["after"] = [environment, name]
+  const topics = tx.all(
+    `SELECT environment, name, bytes FROM topics WHERE (environment, name) > (?, ?) AND message_count > 0
+     ORDER BY environment, name LIMIT ?`,
+    environment,
+    name,
+    SWEPT
+  )
   for (const topic of topics) {
-    if (left === 0) break
     let excess = Number(topic.bytes) - limits.topicBytes
     const oldest = tx.all(
       `SELECT position, timestamp, octet_length(data) AS bytes FROM events
@@ -116,6 +162,9 @@ export const deleteOldMessages = (tx: Transaction, limits: MessageLimits, limit:
       excess -= Number(bytes)
       left--
     }
+    // the rest of this one is left for the next call
+    if (left === 0) return { deleted: limit, after }
+    after = [Number(topic.environment), String(topic.name)]
   }
-  return limit - left
+  return { deleted: limit - left, ...(topics.length < SWEPT ? {} : { after }) }
 }

@@ -3,7 +3,9 @@
  * the commit will mean for others.
  */
 import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
+import { LimitExceededError } from "../../Errors.ts"
 import type { IdGenerator } from "../../Ids.ts"
+import * as Limits from "../../Limits.ts"
 import type { Notice } from "../../Protocol/Worker.ts"
 import type { Registry } from "../Registry.ts"
 import { type Culprit, Damage, type DamagedKind } from "./Damage.ts"
@@ -336,6 +338,17 @@ export class Transaction {
       row === undefined ? this.insert("INSERT INTO environments (name) VALUES (?)", name) : Number(row.key)
     this.afterCommit(() => this.#rememberEnvironment(name, key))
     return key
+  }
+
+  /** Throws `LimitExceededError` when it does not exist, and there is no room for another. */
+  checkEnvironment(name: string): void {
+    if (this.#environments.has(name) || this.#environments.size < Limits.environments) return
+    throw new LimitExceededError(
+      `The list of environments with "${name.slice(0, 64)}" (use one that is there)`,
+      this.#environments.size + 1,
+      Limits.environments,
+      "environments"
+    )
   }
 
   /** The key of an environment if it exists. */

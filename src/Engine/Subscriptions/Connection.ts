@@ -30,7 +30,7 @@ import type { EventAccess } from "./SystemEvents.ts"
 import { checkGroupTarget, readTarget, type Target } from "./Target.ts"
 
 /** Bytes of answers that a client may leave unread before it is disconnected. */
-const MAX_BACKLOG = 16 * 1024 * 1024
+export const MAX_BACKLOG = 16 * 1024 * 1024
 const POLICY_VIOLATION = 1008
 const GOING_AWAY = 1001
 const INTERNAL_ERROR = 1011
@@ -342,7 +342,7 @@ export class Connection implements Outlet {
           after,
           { ...request, ackMode, backpressure: request.backpressure ?? "buffer" },
           this,
-          hub.feedFor(environment, shape.target),
+          () => hub.feedFor(environment, shape.target),
           hub.reader(environment, shape.target.source)
         )
         this.#remember(subscriber, shape.target)

@@ -75,6 +75,7 @@ export class Feed {
   position: number
   readonly #read: (after: number) => Effect.Effect<ItemPage, StoreError>
   readonly #run: (effect: Effect.Effect<void>) => void
+  readonly #onIdle: () => void
   readonly #channels = new Map<string, Channel>()
   /** The channels that a name fits, for names that have come. */
   readonly #byName = new Map<string, ReadonlyArray<Channel>>()
@@ -86,11 +87,13 @@ export class Feed {
   constructor(
     position: number,
     read: (after: number) => Effect.Effect<ItemPage, StoreError>,
-    run: (effect: Effect.Effect<void>) => void
+    run: (effect: Effect.Effect<void>) => void,
+    onIdle: () => void
   ) {
     this.position = position
     this.#read = read
     this.#run = run
+    this.#onIdle = onIdle
   }
 
   get isIdle(): boolean {
@@ -120,6 +123,7 @@ export class Feed {
       if (!listeners.delete(listener) || listeners.size > 0) return
       this.#channels.delete(key)
       this.#byName.clear()
+      if (this.#channels.size === 0) this.#onIdle()
     }
   }
 

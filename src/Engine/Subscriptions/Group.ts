@@ -24,7 +24,7 @@ export class Group implements Listener {
   readonly #run: (effect: Effect.Effect<void>) => void
   readonly #at: (epochMs: number, f: () => void) => () => void
   readonly #now: () => number
-  readonly #feed: Feed
+  readonly #feed: () => Feed
   readonly #shape: Shape
   readonly #onRetire: () => void
   #setup: GroupSetup
@@ -43,7 +43,7 @@ export class Group implements Listener {
   constructor(
     { key, name, setup }: { readonly key: number; readonly name: string; readonly setup: GroupSetup },
     shape: Shape,
-    feed: Feed,
+    feed: () => Feed,
     engine: {
       readonly store: StoreService
       readonly run: (effect: Effect.Effect<void>) => void
@@ -108,7 +108,7 @@ export class Group implements Listener {
   #join(): () => void {
     const { filter: _, ...shape } = this.#shape
     const { filter } = this.#setup
-    return this.#feed.join(
+    return this.#feed().join(
       filter === undefined
         ? shape
         : { ...shape, filter: makeFilter(filter, `consumer group "${this.name}"`, this.#run) },

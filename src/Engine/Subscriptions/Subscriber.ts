@@ -86,7 +86,7 @@ export class Subscriber implements Subscribed, Listener {
     readonly backpressure: BackpressureMode
   }
   readonly #outlet: Outlet
-  readonly #feed: Feed
+  readonly #feed: () => Feed
   readonly #read: (after: number) => Effect.Effect<ItemPage, StoreError>
   readonly #inFlight = new Map<string, Delivery>()
   readonly #limit: number
@@ -108,7 +108,7 @@ export class Subscriber implements Subscribed, Listener {
       readonly buffer?: BufferConfig
     },
     outlet: Outlet,
-    feed: Feed,
+    feed: () => Feed,
     read: (after: number) => Effect.Effect<ItemPage, StoreError>
   ) {
     this.id = shape.subscriptionId
@@ -296,10 +296,11 @@ export class Subscriber implements Subscribed, Listener {
 
   /** Becomes live if nothing was handed out that this subscription has not seen. */
   #join(): boolean {
-    if (this.#feed.isIdle) this.#feed.position = this.#cursor
-    if (this.#cursor < this.#feed.position) return false
-    this.#leave = this.#feed.join(this.#shape, this)
-    this.#feed.wake()
+    const feed = this.#feed()
+    if (feed.isIdle) feed.position = this.#cursor
+    if (this.#cursor < feed.position) return false
+    this.#leave = feed.join(this.#shape, this)
+    feed.wake()
     return true
   }
 }

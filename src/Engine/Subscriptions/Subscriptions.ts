@@ -104,14 +104,17 @@ export class Subscriptions {
     return source === "log" ? this.#head : this.system.end
   }
 
+  /** For whoever joins it at once: it is forgotten when the last one leaves. */
   feedFor(environment: string, target: Target): Feed {
     const key = JSON.stringify([target.source, environment])
-    let feed = this.#feeds.get(key)
-    if (feed === undefined) {
-      feed = new Feed(this.endOf(target), this.reader(environment, target.source), this.run)
-      this.#feeds.set(key, feed)
-      if (target.source === "system") this.system.listen(environment, feed.wake.bind(feed))
-    }
+    const known = this.#feeds.get(key)
+    if (known !== undefined) return known
+    const feed = new Feed(this.endOf(target), this.reader(environment, target.source), this.run, () => {
+      this.#feeds.delete(key)
+      stop?.()
+    })
+    this.#feeds.set(key, feed)
+    const stop = target.source === "system" ? this.system.listen(environment, () => feed.wake()) : undefined
     return feed
   }
 
@@ -316,7 +319,7 @@ export class Subscriptions {
         const made = new Group(
           { key: state.key, name: group.name, setup: state },
           shape,
-          this.feedFor(environment, shape.target),
+          () => this.feedFor(environment, shape.target),
           {
             store: this.store,
             run: this.run,

@@ -33,10 +33,12 @@ export interface EventAccess {
 }
 
 /** Events that are remembered in each environment, and characters of all their data. */
-const REMEMBERED = 1000
+export const REMEMBERED = 1000
 const REMEMBERED_LENGTH = 8 * 1024 * 1024
 /** Characters of the data of all environments together. */
-const REMEMBERED_IN_ALL = 16 * 1024 * 1024
+export const REMEMBERED_IN_ALL = 16 * 1024 * 1024
+/** Environments of which something is remembered, besides those to which somebody listens. */
+const ENVIRONMENTS = 10_000
 
 interface Memory {
   events: Array<SystemEvent>
@@ -58,6 +60,8 @@ export class SystemEvents {
   /** Characters of all that is remembered. */
   #length = 0
   #sequence = 0
+  /** The newest sequence when an environment was forgotten altogether. */
+  #forgotten = 0
   /** Since when the newest of everything is announced; `undefined` while nobody listens to that. */
   #newestSince: number | undefined
 
@@ -135,14 +139,14 @@ export class SystemEvents {
 
   /** The sequence after which everything is remembered. */
   knownAfter(environment: string): number {
-    return this.#memories.get(environment)?.forgotten ?? 0
+    return this.#memories.get(environment)?.forgotten ?? this.#forgotten
   }
 
   /** The same for what is announced as the newest. */
   newestKnownAfter(environment: string): number {
     return Math.max(
       this.#newestSince ?? this.#sequence,
-      this.#memories.get(environment)?.newestForgotten ?? 0
+      this.#memories.get(environment)?.newestForgotten ?? this.#forgotten
     )
   }
 
@@ -189,16 +193,28 @@ export class SystemEvents {
     }
   }
 
+  /** Forgets half of the environments, the oldest first, but for those to which somebody listens. */
+  #forgetEnvironments(): void {
+    this.#forgotten = this.#sequence
+    for (const [environment, { length, listeners, newestLength }] of this.#memories) {
+      if (this.#memories.size <= ENVIRONMENTS / 2) return
+      if (listeners.size > 0) continue
+      this.#length -= length + newestLength
+      this.#memories.delete(environment)
+    }
+  }
+
   #memory(environment: string): Memory {
     let memory = this.#memories.get(environment)
     if (memory === undefined) {
+      if (this.#memories.size >= ENVIRONMENTS) this.#forgetEnvironments()
       memory = {
         events: [],
         length: 0,
-        forgotten: 0,
+        forgotten: this.#forgotten,
         newest: new Map(),
         newestLength: 0,
-        newestForgotten: 0,
+        newestForgotten: this.#forgotten,
         listeners: new Set()
       }
       this.#memories.set(environment, memory)

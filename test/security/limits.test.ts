@@ -1,0 +1,75 @@
+/** The limits that `SECURITY.md` states are those of the code. */
+import fs from "node:fs"
+import { assert, it } from "vitest"
+import { BUCKETS_PAGE, KEYS_PAGE } from "../../src/Engine/EngineKv.ts"
+import { BATCH_EVENTS } from "../../src/Engine/Http/ClientRoutes.ts"
+import { defaults } from "../../src/Engine/Http/Server.ts"
+import { LIST_PAGE, UNPAGED_LENGTH } from "../../src/Engine/Pages.ts"
+import { makeSettings } from "../../src/Engine/Push/Settings.ts"
+import { LOGGED, MOST } from "../../src/Engine/Store/AccessRows.ts"
+import { MAX_DEAD_LETTERS } from "../../src/Engine/Store/GroupRows.ts"
+import { MAX_BACKLOG } from "../../src/Engine/Subscriptions/Connection.ts"
+import { REMEMBERED, REMEMBERED_IN_ALL } from "../../src/Engine/Subscriptions/SystemEvents.ts"
+import {
+  FEW_STEPS,
+  MAX_BYTES,
+  MAX_FEW_STEPS,
+  MAX_SHARED_STEPS,
+  MAX_STEPS
+} from "../../src/ExpressionBudget.ts"
+import * as Limits from "../../src/Limits.ts"
+import { MAX_FILTERS, MAX_FRAME, MAX_SUBSCRIPTIONS } from "../../src/Protocol/Subscriptions.ts"
+
+const KiB = 1024
+const MiB = 1024 * 1024
+const count = (n: number): string => (n < 10_000 ? String(n) : n.toLocaleString("en-US"))
+const same = (...values: ReadonlyArray<number>): number => {
+  assert.lengthOf(new Set(values), 1)
+  return values[0]!
+}
+
+const stated: Readonly<Record<string, string>> = {
+  "body of a client's request": `${defaults.maxBodyBytes / MiB} MiB`,
+  "body of a worker's request, answer of a push endpoint": `${same(defaults.maxReportBytes, makeSettings().maxResponseBytes) / MiB} MiB`,
+  "headers of a request": `${defaults.maxHeaderBytes / KiB} KiB`,
+  "time for the headers, and for the body": `${defaults.bodyTimeoutMs / 1000} s`,
+  connections: count(defaults.maxConnections),
+  "frame of a subscription": `${MAX_FRAME / KiB} Ki characters`,
+  "nesting of JSON": `${Limits.jsonDepth} levels`,
+  "values in a message": count(Limits.jsonValues),
+  "different names of members in a message": count(Limits.jsonNames),
+  "name, id": `${Limits.nameLength} characters`,
+  "key, idempotency key": `${Limits.keyLength} characters`,
+  expression: `${Limits.expressionLength} characters`,
+  "one expression": `${count(MAX_STEPS)} steps, ${MAX_BYTES / 1e6} MB`,
+  "all expressions for one event": `${count(MAX_SHARED_STEPS)} steps, then ${count(FEW_STEPS)} each and ${count(MAX_FEW_STEPS)} together`,
+  "events in a batch": count(BATCH_EVENTS),
+  "events of an append, writes of a transaction": count(Limits.writesAtOnce),
+  "data of an event or a message, value of a key": `${same(Limits.eventBytes, Limits.messageBytes, Limits.kvValueBytes) / MiB} MiB`,
+  "metadata, labels": `${Limits.entries} members, ${Limits.metadataBytes / KiB} KiB`,
+  "value of a secret": `${Limits.secretLength / KiB} Ki characters`,
+  "changes in a write of keys, revisions of a key": `${Limits.kvWrites}, ${Limits.kvHistory}`,
+  "one function": `${Limits.functionBytes / KiB} KiB`,
+  "functions of a worker or endpoint": `${Limits.functionsAtOnce}, ${Limits.registrationBytes / MiB} MiB`,
+  "all that connected workers and endpoints have registered": `${Limits.connectedBytes / MiB} MiB`,
+  "functions of an environment": `${count(Limits.functionsOfEnvironment)}, ${Limits.functionsOfEnvironmentBytes / MiB} MiB`,
+  environments: count(Limits.environments),
+  "keys, organizations, roles, policies": `${count(MOST)} each`,
+  "entries of the access log": count(LOGGED),
+  "dead letters of a consumer group": count(MAX_DEAD_LETTERS),
+  "subscriptions of a connection, and characters of their filters": `${MAX_SUBSCRIPTIONS}, ${MAX_FILTERS / KiB} Ki`,
+  "answers that a subscriber leaves unread": `${MAX_BACKLOG / MiB} MiB`,
+  "system events that are remembered": `${REMEMBERED} an environment, ${REMEMBERED_IN_ALL / MiB} Mi characters of all`,
+  "list without a `limit`": `${UNPAGED_LENGTH / MiB} Mi characters`,
+  "items on a page of a list": count(Math.max(LIST_PAGE, KEYS_PAGE, BUCKETS_PAGE, Limits.runsAtOnce))
+}
+
+it("the limits that are stated are those of the code", () => {
+  const text = fs.readFileSync(new URL("../../SECURITY.md", import.meta.url), "utf8")
+  const rows = [...text.matchAll(/^\| ([^|]+?) +\| ([^|]+?) +\|$/gm)].map(([, what, most]) => [what, most])
+
+  assert.deepStrictEqual(
+    Object.fromEntries(rows.slice(1).filter(([what]) => !what?.startsWith("--"))),
+    stated
+  )
+})
