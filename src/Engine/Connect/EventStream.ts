@@ -25,6 +25,8 @@ const GRACE_MS = 1000
 /** After what silence of a connection its client is asked whether it is there, milliseconds: by TCP, which the protocol leaves it to. */
 const KEEP_ALIVE_MS = 30_000
 
+const MAX_LISTENERS = 30
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Request and answer
 // ---------------------------------------------------------------------------------------------------------------------
@@ -69,12 +71,16 @@ export const endedStream = ({ body }: FailureResponse): Reply => ({
   body: Readable.from([endOfStream(body)], { objectMode: false })
 })
 
-/** Sends the head of an answer before there is an event, and finds out when the other end is gone without a word. */
+/** Has the head of an answer sent before there is an event, and notices when the other end is gone without a word. */
 export const beginStream = ({ socket }: IncomingMessage, response: ServerResponse): void => {
-  response.flushHeaders()
-  // it may be quiet for as long as nothing happens
-  response.setTimeout(0)
-  socket.setKeepAlive(true, KEEP_ALIVE_MS)
+  // what is piped into it listens a dozen times
+  response.setMaxListeners(MAX_LISTENERS)
+  response.once("pipe", () => {
+    response.flushHeaders()
+    // it may be quiet for as long as nothing happens
+    response.setTimeout(0)
+    socket.setKeepAlive(true, KEEP_ALIVE_MS)
+  })
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

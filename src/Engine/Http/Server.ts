@@ -248,7 +248,7 @@ export const make = (
         return Effect.map(Effect.interruptible(app.answer(overHttp(request))), (reply) => {
           if (reply.body !== undefined) {
             const response = NodeHttpServerRequest.toServerResponse(asked) as Http.ServerResponse
-            response.once("pipe", () => beginStream(request, response))
+            beginStream(request, response)
           }
           return respond(reply, request, gate.corsHeaders(request))
         })
