@@ -33,11 +33,6 @@ export class Envelopes {
     this.#what = what
   }
 
-  /** Whether there is nothing of a message that is not complete. */
-  get isEmpty(): boolean {
-    return this.#rest.length === 0
-  }
-
   /** Bytes of a message that is not whole. */
   get held(): number {
     return this.#rest.length

@@ -11,19 +11,25 @@ import { IronflowError, ValidationError } from "../../Errors.ts"
 import { safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonShape.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
-import { MAX_FRAME, type Wire, type WSServerMessage } from "../../Protocol/Subscriptions.ts"
+import { MAX_BUFFER, MAX_FRAME, type Wire, type WSServerMessage } from "../../Protocol/Subscriptions.ts"
 import type { Reply } from "../Http/Route.ts"
+import type { Unread } from "../Http/Unread.ts"
 import type { Tongue } from "../Subscriptions/Connection.ts"
 import { wholeEvent } from "../Subscriptions/Feed.ts"
 import { endOfStream, envelope, Envelopes } from "./Envelopes.ts"
 
 const CONTENT_TYPE = "application/connect+json"
 
+/** So little that waits to be read does not count. */
+const SMALL = 64 * 1024
+
 /** How long a client may take to read what it has not, when its stream is over, milliseconds. */
 const GRACE_MS = 1000
 
 /** After what silence of a connection its client is asked whether it is there, milliseconds: by TCP, which the protocol leaves it to. */
 const KEEP_ALIVE_MS = 30_000
+
+const MAX_LISTENERS = 30
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Request and answer
@@ -51,7 +57,7 @@ export const unsupportedType = ({ headers }: Pick<IncomingMessage, "headers">): 
 export const readMessage = (body: Buffer): unknown => {
   const envelopes = new Envelopes(MAX_FRAME, "The request")
   const [message, second] = envelopes.read(body)
-  if (message === undefined || second !== undefined || !envelopes.isEmpty) {
+  if (message === undefined || second !== undefined || envelopes.held > 0) {
     throw new ValidationError(
       "The body of a request for a stream is one message in an envelope: a byte of flags, its length in four bytes, and JSON"
     )
@@ -69,12 +75,16 @@ export const endedStream = ({ body }: FailureResponse): Reply => ({
   body: Readable.from([endOfStream(body)], { objectMode: false })
 })
 
-/** Sends the head of an answer before there is an event, and finds out when the other end is gone without a word. */
+/** Has the head of an answer sent before there is an event, and notices when the other end is gone without a word. */
 export const beginStream = ({ socket }: IncomingMessage, response: ServerResponse): void => {
-  response.flushHeaders()
-  // it may be quiet for as long as nothing happens
-  response.setTimeout(0)
-  socket.setKeepAlive(true, KEEP_ALIVE_MS)
+  // what is piped into it listens a dozen times
+  response.setMaxListeners(MAX_LISTENERS)
+  response.once("pipe", () => {
+    response.flushHeaders()
+    // it may be quiet for as long as nothing happens
+    response.setTimeout(0)
+    socket.setKeepAlive(true, KEEP_ALIVE_MS)
+  })
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -89,15 +99,24 @@ export class EventStream {
   readonly wire: Wire
   readonly tongue: Tongue
 
-  constructor() {
+  constructor(unread: Unread) {
     const out = this.#out
+    const line = unread.line(() => out.destroy())
+    /** What waits to be read counts as the most that anybody lets wait, when there is hardly memory for it. */
+    const weigh = (): number => {
+      const bytes = out.writableLength + out.readableLength
+      line.set(bytes > SMALL ? bytes : 0)
+      return bytes > 0 && unread.isPressed ? Math.max(bytes, MAX_BUFFER) : bytes
+    }
     const wire: Wire = {
       send: (frame) => {
-        if (!this.#isOver) out.write(envelope(0, typeof frame === "string" ? Buffer.from(frame) : frame))
+        if (this.#isOver) return
+        out.write(envelope(0, typeof frame === "string" ? Buffer.from(frame) : frame))
+        weigh()
       },
       close: (code) => this.#endWith(code === GOING_AWAY ? failureResponse(stops(), "connect") : bug()),
       get backlog() {
-        return out.writableLength + out.readableLength
+        return weigh()
       },
       // it has nothing more to say
       pause: () => undefined,
@@ -108,11 +127,15 @@ export class EventStream {
     }
     this.wire = wire
     this.tongue = { name: "connect", encode, say: (message, error) => this.#say(message, error) }
-    out.on("drain", () => wire.onDrain())
+    out.on("drain", () => {
+      weigh()
+      wire.onDrain()
+    })
     // `close` follows: its client has gone
     out.on("error", () => undefined)
     out.once("close", () => {
       this.#isOver = true
+      line.set(0)
       wire.onClose(GOING_AWAY, "the stream is closed")
     })
   }

@@ -7,12 +7,14 @@ import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { show } from "../../Show.ts"
 import { guardOf } from "../Access/SubscriptionGuard.ts"
 import type { EngineService } from "../Engine.ts"
+import type { Unread } from "../Http/Unread.ts"
 import { type Call, checked, type Reply, type Route, route } from "../Http/Route.ts"
 import { asksForStream, EventStream, unsupportedType } from "./EventStream.ts"
 import { FilterRoom } from "./FilterRoom.ts"
 
 export const subscribeRoutes = (
   engine: EngineService,
+  unread: Unread,
   /** Calls `listener` when the server is about to stop; returns the way to stop that. */
   onClosing: (listener: () => void) => () => void
 ): ReadonlyArray<Route> => {
@@ -26,7 +28,7 @@ export const subscribeRoutes = (
     checkCall: () => void
   ): Reply => {
     const giveBack = filters.take(request, options.filter?.length ?? 0)
-    const stream = new EventStream()
+    const stream = new EventStream(unread)
     stream.onClose(giveBack)
     const { tongue, wire } = stream
     const checkAgain = engine.subscribe(environment, wire, {

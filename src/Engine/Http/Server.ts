@@ -190,7 +190,7 @@ export const make = (
     const app = makeApp(resolved, gate, [
       ...descriptions(Metrics.make(engine, () => workers.openPolls)),
       ...workerRoutes(engine, workers, resolved.maxReportBytes),
-      ...subscribeRoutes(engine, onClosing),
+      ...subscribeRoutes(engine, unread, onClosing),
       ...clientRoutes(engine, {
         startedAt: clock.currentTimeMillisUnsafe(),
         closing: Deferred.await(closing),
@@ -285,8 +285,9 @@ export const make = (
           (answered) => {
             const hasRoom = unread.hasRoomFor(answered.text?.length ?? 0)
             const reply = hasRoom ? answered : app.refuse(request.url ?? "/", noRoom())
-            if (reply.body !== undefined) response.once("pipe", () => beginStream(request, response))
-            else whileUnread(unread, request, response, reply.text?.length ?? 0)
+            whileUnread(unread, request, response, reply.text?.length ?? 0)
+            // after that: it has another limit
+            if (reply.body !== undefined) beginStream(request, response)
             return respond(reply, request, gate.corsHeaders(request))
           }
         )
