@@ -155,10 +155,14 @@ export const makeVirtual = <
           })
       )
     )
-    const time = VirtualTime.make(manual, engine, Context.get(built, Store), isProjecting)
+    let replays = 0
+    const time = VirtualTime.make(manual, engine, Context.get(built, Store), isProjecting, () => replays > 0)
 
     const known = new Map<string, AnyFunction>()
-    let divergence: NondeterminismError | undefined
+    /** The first of each run. */
+    const divergences = new Map<string, NondeterminismError>()
+    /** Those that no call has failed with yet. */
+    const untold = new Set<NondeterminismError>()
     const direct = WorkerTransport.of({
       open: (registration, handlers) =>
         Effect.map(engine.connectWorker(registration, handlers), (session) => {
@@ -173,11 +177,16 @@ export const makeVirtual = <
     })
     const transport =
       replayEveryStep === true
-        ? replayingEveryStep(
-            direct,
-            (id) => known.get(id),
-            (error) => (divergence ??= error)
-          )
+        ? replayingEveryStep(direct, {
+            functionOf: (id) => known.get(id),
+            begins: () => void replays++,
+            ends: () => void replays--,
+            diverged: (runId, error) => {
+              if (divergences.has(runId)) return
+              divergences.set(runId, error)
+              untold.add(error)
+            }
+          })
         : direct
     const startWorker: TestEngineService["startWorker"] = (given) =>
       Effect.suspend(() => {
@@ -211,10 +220,27 @@ export const makeVirtual = <
       manual.clock
     )
     const client = clientIn(engine, environment)
-    /** What a replay has found comes before everything else. */
+    const tell = (error: NondeterminismError): Effect.Effect<never, NondeterminismError> => {
+      untold.delete(error)
+      return Effect.fail(error)
+    }
+    /** What a replay has found of any run comes before everything else, once. */
     const checked = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, E | NondeterminismError> =>
-      Effect.flatMap(self, (value) =>
-        divergence === undefined ? Effect.succeed(value) : Effect.fail(divergence)
+      Effect.flatMap(self, (value) => {
+        const [error] = untold
+        return error === undefined ? Effect.succeed(value) : tell(error)
+      })
+    /** Fails with what a replay has found of the run, or of one that it has invoked. */
+    const checkRun = (runId: string): Effect.Effect<void, IronflowError> =>
+      Effect.forEach(
+        divergences,
+        Effect.fnUntraced(function* ([diverged, error]) {
+          for (let at: string | undefined = diverged; at !== undefined;) {
+            if (at === runId) return yield* tell(error)
+            at = (yield* client.getRun(at)).parentRunId
+          }
+        }),
+        { discard: true }
       )
     const latest = ({ within = "365d" }: RunToEndOptions = {}) =>
       manual.clock.currentTimeMillisUnsafe() + positiveDuration(within, "`within`")
@@ -223,7 +249,8 @@ export const makeVirtual = <
       Effect.gen(function* () {
         const limit = latest(options)
         while (true) {
-          yield* checked(time.settle)
+          yield* time.settle
+          yield* checkRun(runId)
           const run = yield* client.getRun(runId)
           if (isTerminal(run.status)) return run
           if (run.status !== "paused" && (yield* time.advanceToNext(limit))) continue

@@ -105,12 +105,16 @@ export interface VirtualTime {
   readonly advanceToNext: (latest: number) => Effect.Effect<boolean, IronflowError>
 }
 
-/** `isProjecting` says whether projections are at work, which the engine's metrics do not show. */
+/**
+ * `isProjecting` says whether projections are at work, which the engine's metrics do not show, and `isReplaying` whether
+ * what has happened is still looked into.
+ */
 export const make = (
   manual: ManualClock,
   engine: EngineService,
   store: StoreService,
-  isProjecting: Effect.Effect<boolean, IronflowError>
+  isProjecting: Effect.Effect<boolean, IronflowError>,
+  isReplaying: () => boolean
 ): VirtualTime => {
   const now = () => manual.clock.currentTimeMillisUnsafe()
 
@@ -118,7 +122,7 @@ export const make = (
     let commits = engine.metrics().commits
     for (
       let quiet = 0, waitedMs = 0;
-      quiet < quietRounds || (waitedMs < patienceMs && (yield* isBusy));
+      quiet < quietRounds || isReplaying() || (waitedMs < patienceMs && (yield* isBusy));
       quiet++
     ) {
       if (quiet < quietRounds) yield* round
