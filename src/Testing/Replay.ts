@@ -12,6 +12,7 @@ import { createNoopLogger } from "../Logger.ts"
 import type { JournalEntry, OpenStep, StepKind, TurnOp } from "../Protocol/Worker.ts"
 import type { RunHistory } from "../Protocol/History.ts"
 import { makeClock } from "./VirtualTime.ts"
+import { clearImmediate, clearTimeout, setImmediate, setTimeout } from "../RealTimers.ts"
 
 /** A step by its id within the run. */
 export interface StepName {
@@ -64,11 +65,15 @@ const silent: Alarm = { at: () => () => undefined }
  */
 export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Replayed> =>
   Effect.gen(function* () {
-    const manual = makeClock(yield* Clock.currentTimeMillis)
+    const now = yield* Clock.currentTimeMillis
+    // what had passed by then, had passed for the run
+    const manual = makeClock(history.createdAt)
     const context = Context.add(yield* Effect.context<never>(), Clock.Clock, manual.clock)
     return yield* Effect.callback<Replayed>((resume) => {
       const asked = new Map<string, Asked>()
       let end: TurnEnd | undefined
+      /** Sleeps until a time that is over, which the run may have found over too: that leaves no record. */
+      const untils: Array<{ readonly at: number; readonly pass: () => void }> = []
       let wantsNew = false
       let movements = 0
       let outcomes = 0
@@ -85,8 +90,11 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
           report: (op, onAck) => {
             movements++
             // what only an engine could answer is not answered
-            if (asksEngine(op)) wantsNew = true
-            else onAck?.(undefined)
+            if (!asksEngine(op)) return onAck?.(undefined)
+            wantsNew = true
+            if (op._tag === "Sleep" && "at" in op.due && op.due.at <= now) {
+              untils.push({ at: op.due.at, pass: () => onAck?.({ _tag: "Success", value: undefined }) })
+            }
           },
           mayBegin: () => {
             movements++
@@ -133,11 +141,18 @@ export const replay = (fn: AnyFunction, history: RunHistory): Effect.Effect<Repl
         }
         waited++
         const wakesAt = manual.nextWake()
-        if (Number.isFinite(wakesAt)) {
-          Effect.runSync(manual.passTo(wakesAt))
-          rest = 0
-          next = setImmediate(look)
-        } else next = setTimeout(look, 1)
+        const [until] = untils.sort((a, b) => a.at - b.at)
+        if (until === undefined && !Number.isFinite(wakesAt)) {
+          next = setTimeout(look, 1)
+          return
+        }
+        if (until !== undefined && until.at <= wakesAt) {
+          untils.shift()
+          until.pass()
+        }
+        Effect.runSync(manual.passTo(Math.min(until?.at ?? wakesAt, wakesAt)))
+        rest = 0
+        next = setImmediate(look)
       }
       next = setImmediate(look)
       return Effect.sync(() => {

@@ -209,7 +209,7 @@ const effects: Record<string, Effect.Effect<unknown, unknown, Step.Step>> = {
     run("fast", 5)
   ).pipe(after),
   "race that ends the run": Effect.race(run("slow", 200), run("fast", 2)),
-  "race of a step and a sleep": Effect.race(never("stuck"), Step.sleep("limit", "1h")).pipe(
+  "race of a step and a sleep": Effect.race(never("stuck"), Step.sleep("limit", "2m")).pipe(
     after,
     Effect.tap(Step.sleep("cool-off", "1h"))
   ),
@@ -246,21 +246,21 @@ const effects: Record<string, Effect.Effect<unknown, unknown, Step.Step>> = {
     run("one", 3).pipe(Effect.andThen(run("two", 3)), Effect.andThen(run("three", 300))),
     run("fast", 20)
   ).pipe(after),
-  timeout: Effect.exit(Effect.timeout(never("stuck"), "1 hour")).pipe(
+  timeout: Effect.exit(Effect.timeout(never("stuck"), "2 minutes")).pipe(
     after,
     Effect.map(({ _tag }) => _tag)
   ),
-  "timeout that does not pass": Effect.timeout(run("charge", 2), "1 hour").pipe(after),
-  timeoutOption: Effect.timeoutOption(never("stuck"), "1 hour").pipe(
+  "timeout that does not pass": Effect.timeout(run("charge", 2), "2 minutes").pipe(after),
+  timeoutOption: Effect.timeoutOption(never("stuck"), "2 minutes").pipe(
     after,
     Effect.tap(Step.sleep("cool-off", "1h")),
     Effect.map(({ _tag }) => _tag)
   ),
-  "timeoutOption that ends the run": Effect.timeoutOption(never("stuck"), "1 hour").pipe(
+  "timeoutOption that ends the run": Effect.timeoutOption(never("stuck"), "2 minutes").pipe(
     Effect.map(({ _tag }) => _tag)
   ),
   timeoutOrElse: Effect.timeoutOrElse(never("stuck"), {
-    duration: "20 minutes",
+    duration: "2 minutes",
     orElse: () => Step.run("fallback", Effect.succeed("fallback"))
   }).pipe(after),
   "interruption of a wait": Effect.gen(function* () {
@@ -313,7 +313,7 @@ const child = createFunction({ id: "child", triggers: [{ event: "child.wanted" }
 })
 
 /** With replays after every step it ends as without, and every history on the way is that of the function. */
-const check = async (fn: Functions[number]) => {
+const check = async (fn: Functions[number], fails?: string) => {
   const ended = []
   for (const replayEveryStep of [false, true]) {
     await using engine = await createTestEngine({ functions: [fn, child], replayEveryStep })
@@ -328,14 +328,21 @@ const check = async (fn: Functions[number]) => {
     const { error, output, status } = await engine.runToEnd(runId)
     const history = await engine.history(runId)
     expect(await verify(history, [fn]), JSON.stringify(history)).toBeUndefined()
-    ended.push({ status, output, error: error?.message })
+    expect({ status, error: error?.message }).toEqual(
+      fails === undefined
+        ? { status: "completed", error: undefined }
+        : { status: "failed", error: expect.stringContaining(fails) }
+    )
+    ended.push(output)
   }
   expect(ended[1]).toEqual(ended[0])
 }
 
 describe("a correct handler is not accused: promises", () => {
   for (const [shape, handler] of Object.entries(promises)) {
-    test(shape, () => check(createFunction(order, handler)))
+    test(shape, () =>
+      check(createFunction(order, handler), shape.startsWith("a run that fails") ? "out of stock" : undefined)
+    )
   }
 })
 
@@ -356,6 +363,45 @@ const accused = async (fn: Functions[number]) => {
   if (!(error instanceof NondeterminismError)) throw new Error(`nothing was found, but ${String(error)}`)
   return error
 }
+
+describe("a time that has passed by the replay", () => {
+  const at = (hour: number) => new Date(Date.UTC(2020, 0, 1, hour))
+  const next = (first: string) => (first === "late" ? "escalate" : "after")
+  const functions: Record<string, Functions[number]> = {
+    promise: createFunction(order, async ({ step }) => {
+      const first = await Promise.race([
+        step.waitForEvent("note", { event: "order.noted" }).then(({ name }) => name),
+        step.sleepUntil("limit", at(5)).then(() => "late")
+      ])
+      await step.sleepUntil("had passed", at(1))
+      await step.run(next(first), () => 1)
+    }),
+    effect: IronflowFunction.make(
+      order,
+      Effect.fnUntraced(function* () {
+        const first = yield* Effect.race(
+          Effect.map(Step.waitForEvent("note", { event: "order.noted" }), ({ name }) => name),
+          Effect.as(Step.sleepUntil("limit", at(5)), "late")
+        )
+        yield* Step.sleepUntil("had passed", at(1))
+        yield* Step.run(next(first), Effect.succeed(1))
+      })
+    )
+  }
+  for (const [face, fn] of Object.entries(functions)) {
+    test(`had not when something else won, or had before it was asked for (${face})`, async () => {
+      await using engine = await createTestEngine({ functions: [fn], startAt: at(0), replayEveryStep: true })
+      const { runIds } = await engine.client.emit("order.placed", {})
+      await engine.advance("2h")
+      await engine.client.emit("order.noted", {})
+      await engine.runUntilIdle()
+      const history = await engine.history(runIds[0] ?? "")
+
+      expect(history.journal.map(({ name }) => name)).toEqual(["note", "after"])
+      expect(await verify(history, [fn])).toBeUndefined()
+    })
+  }
+})
 
 describe("what really differs is found in a race as well", () => {
   const fast = (step: Parameters<FunctionHandler>[0]["step"]) => step.run("fast", () => 1)
