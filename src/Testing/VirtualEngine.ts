@@ -1,9 +1,11 @@
 /** An engine in memory and its workers, on virtual time. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as EffectDuration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { isTerminal, type Run } from "../Client/Client.ts"
@@ -14,6 +16,7 @@ import { resolveEnvironment } from "../Environment.ts"
 import * as Engine from "../Engine/Engine.ts"
 import { clientIn, servicesIn, wireTo } from "../Engine/ClientServices.ts"
 import { MasterKey, type SecretsService } from "../Engine/Secrets.ts"
+import { RunRetention } from "../Engine/Retention.ts"
 import * as Sqlite from "../Engine/Store/Sqlite.ts"
 import { Store } from "../Engine/Store/Store.ts"
 import {
@@ -33,7 +36,9 @@ import { WorkerTransport } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
 import * as Worker from "../Worker/Worker.ts"
 import { replayingEveryStep } from "./EveryStep.ts"
+import * as RealTime from "./RealTime.ts"
 import { type RepeatedSteps, repeating } from "./RepeatedSteps.ts"
+import { testClock } from "./TestClock.ts"
 import * as VirtualTime from "./VirtualTime.ts"
 
 export interface TestEngineOptions<
@@ -83,9 +88,18 @@ export interface TestEngineService {
   ) => Effect.Effect<
     Worker.WorkerService,
     IronflowError,
-    FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]> | Scope.Scope
+    HandlerRequirements<Functions, Projections> | Scope.Scope
   >
 }
+
+/** What handlers need beyond what the engine of a test provides. */
+export type HandlerRequirements<
+  Functions extends ReadonlyArray<AnyFunction>,
+  Projections extends ReadonlyArray<AnyProjection>
+> = Exclude<
+  FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]>,
+  ClientServices
+>
 
 /** The engine of a test, and its time. */
 export class TestEngine extends Context.Service<TestEngine, TestEngineService>()(
@@ -122,9 +136,10 @@ export const makeVirtual = <
 ): Effect.Effect<
   Context.Context<TestEngine | TestConnection | ClientServices>,
   IronflowError,
-  FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]> | Scope.Scope
+  HandlerRequirements<Functions, Projections> | Scope.Scope
 > =>
   Effect.gen(function* () {
+    yield* RealTime.ensureReal("The engine of a test")
     const { functions, masterKey, projections, repeatSteps, replayEveryStep, startAt, ...workerOptions } =
       options
     const start = startAt === undefined ? defaultStart : new Date(startAt).getTime()
@@ -137,7 +152,9 @@ export const makeVirtual = <
     const built = yield* Layer.build(
       Engine.layer.pipe(
         Layer.provideMerge(store),
-        Layer.provide(Layer.succeed(MasterKey, Redacted.make(masterKey ?? testKey)))
+        Layer.provide(Layer.succeed(MasterKey, Redacted.make(masterKey ?? testKey))),
+        // a test that lets a year pass looks at what has ended on the way
+        Layer.provide(Layer.succeed(RunRetention, EffectDuration.infinity))
       )
     ).pipe(onManualTime)
     const engine = Context.get(built, Engine.Engine)
@@ -188,6 +205,10 @@ export const makeVirtual = <
             }
           })
         : direct
+    const services = onClock(
+      servicesIn(engine, environment, { eventDefinitions: options.eventDefinitions }),
+      manual.clock
+    )
     const startWorker: TestEngineService["startWorker"] = (given) =>
       Effect.suspend(() => {
         for (const fn of given.functions) known.set(fn.config.id, fn)
@@ -200,6 +221,7 @@ export const makeVirtual = <
             )
           ),
           Effect.provideService(WorkerTransport, transport),
+          Effect.provideContext(services),
           Effect.provideService(
             CurrentTurnProbe,
             repeatSteps === undefined ? undefined : repeating(repeatSteps)
@@ -215,10 +237,6 @@ export const makeVirtual = <
       })
     }
 
-    const services = onClock(
-      servicesIn(engine, environment, { eventDefinitions: options.eventDefinitions }),
-      manual.clock
-    )
     const client = clientIn(engine, environment)
     const tell = (error: NondeterminismError): Effect.Effect<never, NondeterminismError> => {
       untold.delete(error)
@@ -242,6 +260,7 @@ export const makeVirtual = <
         }),
         { discard: true }
       )
+    const advance = (ms: number) => onManualTime(checked(time.advance(ms)))
     const latest = ({ within = "365d" }: RunToEndOptions = {}) =>
       manual.clock.currentTimeMillisUnsafe() + positiveDuration(within, "`within`")
 
@@ -289,25 +308,29 @@ export const makeVirtual = <
         (pass) => Effect.ignore(Effect.andThen(time.settle, pass))
       )
     })
-    return Context.add(
+    return Context.merge(
       Context.add(services, TestConnection, connection),
-      TestEngine,
-      TestEngine.of({
-        now: Effect.map(time.now, (ms) => new Date(ms)),
-        advance: (duration) =>
-          Effect.suspend(() =>
-            checked(time.advance(positiveDuration(duration, "duration of advance()")))
-          ).pipe(onManualTime),
-        settle: checked(time.settle),
-        history: (runId) => Context.get(built, Store).getHistory(environment, runId),
-        runToEnd,
-        runUntilIdle,
-        countStuckRuns: engine.countStuckRuns,
-        secrets: engine.secrets(environment),
-        startWorker
-      })
+      Context.make(
+        TestEngine,
+        TestEngine.of({
+          now: Effect.map(time.now, (ms) => new Date(ms)),
+          advance: (duration) =>
+            Effect.suspend(() => advance(positiveDuration(duration, "duration of advance()"))),
+          settle: checked(time.settle),
+          history: (runId) => Context.get(built, Store).getHistory(environment, runId),
+          runToEnd,
+          runUntilIdle,
+          countStuckRuns: engine.countStuckRuns,
+          secrets: engine.secrets(environment),
+          startWorker
+        })
+      ).pipe(
+        // the test is on the engine's time, whichever clock it was on before
+        Context.add(Clock.Clock, testClock(manual.testsClock, yield* Clock.Clock, advance)),
+        Context.add(Scheduler.Scheduler, RealTime.scheduler)
+      )
     )
-  })
+  }).pipe(Effect.provideService(Scheduler.Scheduler, RealTime.scheduler))
 
 /** The services, with every method on this clock whatever the clock of the caller. */
 const onClock = <R>(services: Context.Context<R>, clock: Clock.Clock): Context.Context<R> =>
