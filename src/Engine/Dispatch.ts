@@ -22,6 +22,7 @@ import type { Secrets } from "./Secrets.ts"
 import type { Claim, Demand, StoreService } from "./Store/Store.ts"
 import type { Holder } from "./Store/Stuck.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
+import { queueMicrotask } from "../RealTimers.ts"
 
 /** How often it is looked whose the database is while turns of this process run, milliseconds. */
 const OWNER_LOOK_MS = 500

@@ -3,6 +3,7 @@
  * happening what it looks for.
  */
 import * as Effect from "effect/Effect"
+import { clearImmediate, setImmediate } from "../RealTimers.ts"
 
 /** Reads that may follow each other within one turn of the event loop. */
 const IN_A_ROW = 64

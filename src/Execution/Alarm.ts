@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import { Heap, type Ranked } from "./Heap.ts"
+import { setImmediate } from "../RealTimers.ts"
 
 export interface Alarm {
   /**

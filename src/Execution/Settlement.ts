@@ -7,6 +7,7 @@
  * the journal gets.
  */
 import { Heap } from "./Heap.ts"
+import { queueMicrotask, setImmediate } from "../RealTimers.ts"
 
 /** An outcome on its way to the handler. */
 export interface Settling {

@@ -638,6 +638,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     this.#life++
     this.#outcomes++
     this.#shown = undefined
+    this.host.probe?.delivers?.()
     if (call.kind === "waitForEvent") {
       call.scope.waits?.deliver(call, outcome, this.#options.losesSilently)
       this.#shown = call

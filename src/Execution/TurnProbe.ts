@@ -6,6 +6,8 @@ import type { StepCall, StepCode } from "./StepCall.ts"
 export interface TurnProbe {
   /** Called with every step call, before it is answered. */
   readonly asked?: (call: StepCall) => void
+  /** Called before the handler is given an outcome. */
+  readonly delivers?: () => void
   /** Called in place of beginning a step's code; it begins the code, or ends the attempt itself. */
   readonly begin?: (attempt: Attempt, code: StepCode) => void
 }

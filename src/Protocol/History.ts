@@ -17,6 +17,3 @@ export interface RunHistory extends Pick<
   /** The run's status when it was read. */
   readonly status: string
 }
-
-export const isEnded = ({ status }: RunHistory): boolean =>
-  status === "completed" || status === "failed" || status === "cancelled"

@@ -29,12 +29,17 @@ interface Followed {
   readonly fired: Map<string, Outcome>
 }
 
-/** The transport, for workers of these functions; `diverged` is told of the first divergence of each replay. */
-export const replayingEveryStep = (
-  transport: Transport,
-  functionOf: (id: string) => AnyFunction | undefined,
-  diverged: (error: NondeterminismError) => void
-): Transport => ({
+export interface Replays {
+  readonly functionOf: (id: string) => AnyFunction | undefined
+  /** Replays begin and end. */
+  readonly begins: () => void
+  readonly ends: () => void
+  /** Told of the first divergence of each replay. */
+  readonly diverged: (runId: string, error: NondeterminismError) => void
+}
+
+/** The transport, for workers of these functions. */
+export const replayingEveryStep = (transport: Transport, replays: Replays): Transport => ({
   open: (registration, handlers) =>
     Effect.gen(function* () {
       const turns = new Map<string, Followed>()
@@ -67,7 +72,11 @@ export const replayingEveryStep = (
               if (turn === undefined || ack?._tag !== "Accepted") return Effect.void
               const recorded = report.ops.filter((op, n) => record(turn, op, ack.outcomes[n])).length > 0
               return recorded
-                ? Effect.provideContext(check(turn, report.ops.at(-1), functionOf, diverged), context)
+                ? Effect.acquireUseRelease(
+                    Effect.sync(replays.begins),
+                    () => Effect.provideContext(check(turn, report.ops.at(-1), replays), context),
+                    () => Effect.sync(replays.ends)
+                  )
                 : Effect.void
             })
           )
@@ -78,8 +87,7 @@ export const replayingEveryStep = (
 const check = (
   { job, journal, open }: Followed,
   last: TurnOp | undefined,
-  functionOf: (id: string) => AnyFunction | undefined,
-  diverged: (error: NondeterminismError) => void
+  { diverged, functionOf }: Replays
 ): Effect.Effect<void> => {
   const fn = functionOf(job.functionId)
   // a handler whose run rolls back is stopped on the way
@@ -93,10 +101,11 @@ const check = (
   }
   return Effect.map(replay(fn, history), ({ divergence, end }) => {
     if (divergence !== undefined) {
-      return diverged(new NondeterminismError(divergence.message, { details: divergence }))
+      return diverged(job.runId, new NondeterminismError(divergence.message, { details: divergence }))
     }
     if (!completed || end?._tag !== "Completed" || isSame(end.output, last.output)) return
     diverged(
+      job.runId,
       new NondeterminismError(
         `Run ${job.runId} of function "${job.functionId}" returned ${last.output ?? "nothing"}, and ${end.output ?? "nothing"} when it ran ` +
           "again from its recorded steps: what it returns depends on something that no step recorded",

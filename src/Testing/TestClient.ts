@@ -32,6 +32,7 @@ import type { Job, JournalEntry, OpenStep, Outcome, StepKind, TurnOp } from "../
 import { decodeResult, encodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
 import type { Tx } from "../Step.ts"
+import * as RealTime from "./RealTime.ts"
 import { readWrites, type TestWrite, TxMemory } from "./TxMemory.ts"
 
 export interface TestClientConfig {
@@ -203,6 +204,7 @@ class TestExecution {
     return Effect.runPromise(
       Effect.scoped(
         Effect.gen({ self: this }, function* () {
+          yield* RealTime.ensureReal("emit() of createTestClient()")
           const clock = yield* Clock.Clock
           const alarm = yield* Alarm.make
           const context = yield* Effect.context<never>()
@@ -236,7 +238,8 @@ class TestExecution {
             if (end._tag !== "Retrying") return this.#result(end)
           }
         })
-      )
+      ),
+      { scheduler: RealTime.scheduler }
     )
   }
 

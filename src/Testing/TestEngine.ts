@@ -3,6 +3,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -19,6 +20,7 @@ import type { RunnableFunction, RunnableProjection } from "../Promise/Worker.ts"
 import type { RunHistory } from "../Protocol/History.ts"
 import { WorkerTransport } from "../Protocol/Worker.ts"
 import type { WorkerOptions } from "../Worker/Options.ts"
+import * as RealTime from "./RealTime.ts"
 import {
   makeVirtual,
   type RunToEndOptions,
@@ -77,9 +79,11 @@ export const openTestEngine = async (
   store?: Layer.Layer<Store, IronflowError>
 ): Promise<IronflowTestEngine> => {
   const runtime = ManagedRuntime.make(Layer.effectContext(makeVirtual(config, store)))
-  const exit = await runtime.runPromiseExit(Effect.all([TestEngine, TestConnection]))
+  const exit = await runtime.runPromiseExit(Effect.all([TestEngine, TestConnection]), {
+    scheduler: RealTime.scheduler
+  })
   if (Exit.isFailure(exit)) {
-    await runtime.dispose()
+    await onRealTime(runtime.disposeEffect)
     throw toError(Cause.squash(exit.cause))
   }
   const [engine, { clock, environment, passMinute, services, transport, wire, workerClock }] = exit.value
@@ -90,10 +94,10 @@ export const openTestEngine = async (
   const connection: EngineConnection = {
     environment,
     client: (environment, reading) =>
-      Layer.succeedContext(Context.add(services(environment, reading), Clock.Clock, clock)),
+      Layer.succeedContext(inRealTurns(Context.add(services(environment, reading), Clock.Clock, clock))),
     wire,
     transport: Layer.succeedContext(
-      Context.add(Context.make(WorkerTransport, transport), Clock.Clock, workerClock)
+      inRealTurns(Context.add(Context.make(WorkerTransport, transport), Clock.Clock, workerClock))
     ),
     onClose: (who, close) => {
       const closers = who === "worker" ? workers : clients
@@ -108,9 +112,9 @@ export const openTestEngine = async (
     // they wait for their turns as long as their `drainTimeout` says, which is virtual time too
     while (workers.size > 0 && !isDrained) await runtime.runPromise(passMinute)
     await drained
-    for (const scope of scopes) await Effect.runPromise(Scope.close(scope, Exit.void))
+    for (const scope of scopes) await onRealTime(Scope.close(scope, Exit.void))
     await Promise.all(Array.from(clients, (close) => close()))
-    await runtime.dispose()
+    await onRealTime(runtime.disposeEffect)
   }
   let closing: Promise<void> | undefined
   const close = (): Promise<void> => (closing ??= closeAll())
@@ -136,7 +140,7 @@ export const openTestEngine = async (
       return {
         stop: async () => {
           scopes.delete(scope)
-          await Effect.runPromise(Effect.andThen(worker.stop, Scope.close(scope, Exit.void)))
+          await onRealTime(Effect.andThen(worker.stop, Scope.close(scope, Exit.void)))
         }
       }
     },
@@ -144,3 +148,10 @@ export const openTestEngine = async (
     [Symbol.asyncDispose]: close
   }
 }
+
+const onRealTime = <A, E>(effect: Effect.Effect<A, E>): Promise<A> =>
+  Effect.runPromise(effect, { scheduler: RealTime.scheduler })
+
+/** Fibers with this context take turns by the real event loop. */
+const inRealTurns = <R>(context: Context.Context<R>): Context.Context<R> =>
+  Context.add(context, Scheduler.Scheduler, RealTime.scheduler)

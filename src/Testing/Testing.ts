@@ -8,7 +8,8 @@
  *   const client = yield* Client.Client
  *   const engine = yield* Testing.TestEngine
  *   const { runIds } = yield* client.emit("order.placed", { orderId: "o-1" })
- *   yield* engine.advance("7d")
+ *   yield* TestClock.adjust("7 days")
+ *   return yield* engine.runToEnd(runIds[0])
  * }).pipe(Effect.provide(Test))
  * ```
  */
@@ -18,9 +19,14 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { ClientServices } from "../Client/Services.ts"
 import type { IronflowError } from "../Errors.ts"
-import type { AnyFunction, FunctionRequirements } from "../Function.ts"
-import type { AnyProjection, ProjectionRequirements } from "../Projection/Projection.ts"
-import { makeVirtual, type TestEngine, type TestEngineOptions } from "./VirtualEngine.ts"
+import type { AnyFunction } from "../Function.ts"
+import type { AnyProjection } from "../Projection/Projection.ts"
+import {
+  type HandlerRequirements,
+  makeVirtual,
+  type TestEngine,
+  type TestEngineOptions
+} from "./VirtualEngine.ts"
 
 export type { RepeatedSteps } from "./RepeatedSteps.ts"
 export type { RunHistory } from "../Protocol/History.ts"
@@ -43,7 +49,10 @@ export {
 } from "./VirtualEngine.ts"
 export { verifyEffect as verify } from "./Verify.ts"
 
-/** An engine in memory with a worker for the functions and projections, and a client of it; all on virtual time. */
+/**
+ * An engine in memory with a worker for the functions and projections, and a client of it; all on virtual time. What it
+ * provides is there for handlers too. Its time is that of `TestClock`.
+ */
 export const make: <
   const Functions extends ReadonlyArray<AnyFunction> = [],
   const Projections extends ReadonlyArray<AnyProjection> = []
@@ -52,7 +61,7 @@ export const make: <
 ) => Effect.Effect<
   Context.Context<TestEngine | ClientServices>,
   IronflowError,
-  FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]> | Scope.Scope
+  HandlerRequirements<Functions, Projections> | Scope.Scope
 > = makeVirtual
 
 /** {@link make} as a layer. */
@@ -61,8 +70,5 @@ export const layer = <
   const Projections extends ReadonlyArray<AnyProjection> = []
 >(
   options: TestEngineOptions<Functions, Projections> = {}
-): Layer.Layer<
-  TestEngine | ClientServices,
-  IronflowError,
-  FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]>
-> => Layer.effectContext(make(options))
+): Layer.Layer<TestEngine | ClientServices, IronflowError, HandlerRequirements<Functions, Projections>> =>
+  Layer.effectContext(make(options))

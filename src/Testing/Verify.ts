@@ -4,6 +4,7 @@ import { FunctionNotFoundError, IronflowError } from "../Errors.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import type { RunnableFunction } from "../Promise/Worker.ts"
 import type { RunHistory } from "../Protocol/History.ts"
+import * as RealTime from "./RealTime.ts"
 import { type Divergence, missingService, replay } from "./Replay.ts"
 
 /**
@@ -30,6 +31,7 @@ export const verifyUntyped = (
   Effect.gen(function* () {
     const fn = functions.find(({ config }) => config.id === history.functionId)
     if (fn === undefined) return yield* Effect.fail(new FunctionNotFoundError(history.functionId))
+    yield* RealTime.ensureReal("verify()")
     const replayed = yield* replay(fn, history)
     const service = missingService(replayed)
     if (service === undefined) return replayed.divergence
@@ -50,4 +52,5 @@ export const verifyUntyped = (
 export const verify = async (
   history: RunHistory,
   functions: ReadonlyArray<RunnableFunction>
-): Promise<Divergence | undefined> => Effect.runPromise(verifyUntyped(history, functions))
+): Promise<Divergence | undefined> =>
+  Effect.runPromise(verifyUntyped(history, functions), { scheduler: RealTime.scheduler })

@@ -1,9 +1,11 @@
 /** An engine in memory and its workers, on virtual time. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as EffectDuration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { isTerminal, type Run } from "../Client/Client.ts"
@@ -15,6 +17,7 @@ import { resolveEnvironment } from "../Environment.ts"
 import * as Engine from "../Engine/Engine.ts"
 import { clientIn, servicesIn, wireTo } from "../Engine/ClientServices.ts"
 import { MasterKey, type SecretsService } from "../Engine/Secrets.ts"
+import { RunRetention } from "../Engine/Retention.ts"
 import * as Sqlite from "../Engine/Store/Sqlite.ts"
 import { Store } from "../Engine/Store/Store.ts"
 import {
@@ -36,7 +39,9 @@ import { show } from "../Show.ts"
 import { workerKeys } from "../Worker/Options.ts"
 import * as Worker from "../Worker/Worker.ts"
 import { replayingEveryStep } from "./EveryStep.ts"
+import * as RealTime from "./RealTime.ts"
 import { type RepeatedSteps, repeating } from "./RepeatedSteps.ts"
+import { testClock } from "./TestClock.ts"
 import * as VirtualTime from "./VirtualTime.ts"
 
 export interface TestEngineOptions<
@@ -94,9 +99,18 @@ export interface TestEngineService {
   ) => Effect.Effect<
     Worker.WorkerService,
     IronflowError,
-    FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]> | Scope.Scope
+    HandlerRequirements<Functions, Projections> | Scope.Scope
   >
 }
+
+/** What handlers need beyond what the engine of a test provides. */
+export type HandlerRequirements<
+  Functions extends ReadonlyArray<AnyFunction>,
+  Projections extends ReadonlyArray<AnyProjection>
+> = Exclude<
+  FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]>,
+  ClientServices
+>
 
 /** The engine of a test, and its time. */
 export class TestEngine extends Context.Service<TestEngine, TestEngineService>()(
@@ -133,9 +147,10 @@ export const makeVirtual = <
 ): Effect.Effect<
   Context.Context<TestEngine | TestConnection | ClientServices>,
   IronflowError,
-  FunctionRequirements<Functions[number]> | ProjectionRequirements<Projections[number]> | Scope.Scope
+  HandlerRequirements<Functions, Projections> | Scope.Scope
 > =>
   Effect.gen(function* () {
+    yield* RealTime.ensureReal("The engine of a test")
     yield* checkedBy(() => checkKeys(options, testEngineKeys, "The test engine", options.logger))
     const { functions, masterKey, projections, repeatSteps, replayEveryStep, startAt, ...workerOptions } =
       knownOf(options, testEngineKeys)
@@ -149,7 +164,9 @@ export const makeVirtual = <
     const built = yield* Layer.build(
       Engine.layer.pipe(
         Layer.provideMerge(store),
-        Layer.provide(Layer.succeed(MasterKey, Redacted.make(masterKey ?? testKey)))
+        Layer.provide(Layer.succeed(MasterKey, Redacted.make(masterKey ?? testKey))),
+        // a test that lets a year pass looks at what has ended on the way
+        Layer.provide(Layer.succeed(RunRetention, EffectDuration.infinity))
       )
     ).pipe(onManualTime)
     const engine = Context.get(built, Engine.Engine)
@@ -167,10 +184,14 @@ export const makeVirtual = <
           })
       )
     )
-    const time = VirtualTime.make(manual, engine, Context.get(built, Store), isProjecting)
+    let replays = 0
+    const time = VirtualTime.make(manual, engine, Context.get(built, Store), isProjecting, () => replays > 0)
 
     const known = new Map<string, AnyFunction>()
-    let divergence: NondeterminismError | undefined
+    /** The first of each run. */
+    const divergences = new Map<string, NondeterminismError>()
+    /** Those that no call has failed with yet. */
+    const untold = new Set<NondeterminismError>()
     const direct = WorkerTransport.of({
       open: (registration, handlers) =>
         Effect.map(engine.connectWorker(registration, handlers), (session) => {
@@ -185,12 +206,21 @@ export const makeVirtual = <
     })
     const transport =
       replayEveryStep === true
-        ? replayingEveryStep(
-            direct,
-            (id) => known.get(id),
-            (error) => (divergence ??= error)
-          )
+        ? replayingEveryStep(direct, {
+            functionOf: (id) => known.get(id),
+            begins: () => void replays++,
+            ends: () => void replays--,
+            diverged: (runId, error) => {
+              if (divergences.has(runId)) return
+              divergences.set(runId, error)
+              untold.add(error)
+            }
+          })
         : direct
+    const services = onClock(
+      servicesIn(engine, environment, { eventDefinitions: options.eventDefinitions }),
+      manual.clock
+    )
     const startWorker: TestEngineService["startWorker"] = (given) =>
       Effect.suspend(() => {
         for (const fn of given.functions) known.set(fn.config.id, fn)
@@ -203,6 +233,7 @@ export const makeVirtual = <
             )
           ),
           Effect.provideService(WorkerTransport, transport),
+          Effect.provideContext(services),
           Effect.provideService(
             CurrentTurnProbe,
             repeatSteps === undefined ? undefined : repeating(repeatSteps)
@@ -218,16 +249,30 @@ export const makeVirtual = <
       })
     }
 
-    const services = onClock(
-      servicesIn(engine, environment, { eventDefinitions: options.eventDefinitions }),
-      manual.clock
-    )
     const client = clientIn(engine, environment)
-    /** What a replay has found comes before everything else. */
+    const tell = (error: NondeterminismError): Effect.Effect<never, NondeterminismError> => {
+      untold.delete(error)
+      return Effect.fail(error)
+    }
+    /** What a replay has found of any run comes before everything else, once. */
     const checked = <A, E>(self: Effect.Effect<A, E>): Effect.Effect<A, E | NondeterminismError> =>
-      Effect.flatMap(self, (value) =>
-        divergence === undefined ? Effect.succeed(value) : Effect.fail(divergence)
+      Effect.flatMap(self, (value) => {
+        const [error] = untold
+        return error === undefined ? Effect.succeed(value) : tell(error)
+      })
+    /** Fails with what a replay has found of the run, or of one that it has invoked. */
+    const checkRun = (runId: string): Effect.Effect<void, IronflowError> =>
+      Effect.forEach(
+        divergences,
+        Effect.fnUntraced(function* ([diverged, error]) {
+          for (let at: string | undefined = diverged; at !== undefined;) {
+            if (at === runId) return yield* tell(error)
+            at = (yield* client.getRun(at)).parentRunId
+          }
+        }),
+        { discard: true }
       )
+    const advance = (ms: number) => onManualTime(checked(time.advance(ms)))
     const latest = (options: RunToEndOptions = {}) => {
       checkKeys(options, { within: true } satisfies Keys<RunToEndOptions>, "The test engine")
       return manual.clock.currentTimeMillisUnsafe() + positiveDuration(options.within ?? "365d", "`within`")
@@ -237,7 +282,8 @@ export const makeVirtual = <
       Effect.gen(function* () {
         const limit = latest(options)
         while (true) {
-          yield* checked(time.settle)
+          yield* time.settle
+          yield* checkRun(runId)
           const run = yield* client.getRun(runId)
           if (isTerminal(run.status)) return run
           if (run.status !== "paused" && (yield* time.advanceToNext(limit))) continue
@@ -276,25 +322,29 @@ export const makeVirtual = <
         (pass) => Effect.ignore(Effect.andThen(time.settle, pass))
       )
     })
-    return Context.add(
+    return Context.merge(
       Context.add(services, TestConnection, connection),
-      TestEngine,
-      TestEngine.of({
-        now: Effect.map(time.now, (ms) => new Date(ms)),
-        advance: (duration) =>
-          Effect.suspend(() =>
-            checked(time.advance(positiveDuration(duration, "duration of advance()")))
-          ).pipe(onManualTime),
-        settle: checked(time.settle),
-        history: (runId) => Context.get(built, Store).getHistory(environment, runId),
-        runToEnd,
-        runUntilIdle,
-        countStuckRuns: engine.countStuckRuns,
-        secrets: engine.secrets(environment),
-        startWorker
-      })
+      Context.make(
+        TestEngine,
+        TestEngine.of({
+          now: Effect.map(time.now, (ms) => new Date(ms)),
+          advance: (duration) =>
+            Effect.suspend(() => advance(positiveDuration(duration, "duration of advance()"))),
+          settle: checked(time.settle),
+          history: (runId) => Context.get(built, Store).getHistory(environment, runId),
+          runToEnd,
+          runUntilIdle,
+          countStuckRuns: engine.countStuckRuns,
+          secrets: engine.secrets(environment),
+          startWorker
+        })
+      ).pipe(
+        // the test is on the engine's time, whichever clock it was on before
+        Context.add(Clock.Clock, testClock(manual.testsClock, yield* Clock.Clock, advance)),
+        Context.add(Scheduler.Scheduler, RealTime.scheduler)
+      )
     )
-  })
+  }).pipe(Effect.provideService(Scheduler.Scheduler, RealTime.scheduler))
 
 /** The services, with every method on this clock whatever the clock of the caller. */
 const onClock = <R>(services: Context.Context<R>, clock: Clock.Clock): Context.Context<R> =>

@@ -10,29 +10,20 @@ import * as Effect from "effect/Effect"
 import type { EngineService } from "../Engine/Engine.ts"
 import type { StoreService } from "../Engine/Store/Store.ts"
 import type { IronflowError, StoreError } from "../Errors.ts"
+import * as RealTime from "./RealTime.ts"
 
 /** More rounds of the event loop than any turn takes between two commits. */
 const quietRounds = 40
 /** Real milliseconds that code at work is given for its next sign of life. */
 const patienceMs = 250
 
-/** One round of the event loop, promise continuations included. */
-export const round: Effect.Effect<void> = Effect.callback((resume) => {
-  const immediate = setImmediate(() => resume(Effect.void))
-  return Effect.sync(() => clearImmediate(immediate))
-})
-
-/** Real time: what a step's code waits for outside of the engine does not follow the test's clock. */
-const realMillisecond: Effect.Effect<void> = Effect.callback((resume) => {
-  const timer = setTimeout(() => resume(Effect.void), 1)
-  return Effect.sync(() => clearTimeout(timer))
-})
-
 /** A clock of a test that knows what sleeps on it. */
 export interface ManualClock {
   readonly clock: Clock.Clock
   /** The same time for workers, whose sleepers are known apart: they sleep for code at work and for what they try again. */
   readonly workerClock: Clock.Clock
+  /** The same time for the test itself, for which time stops wherever something of it wakes. */
+  readonly testsClock: Clock.Clock
   /**
    * Shows this time, epoch milliseconds, and wakes who has slept until then, the earliest first. Whoever goes back to sleep
    * does so from here: who looks again every hour looks once.
@@ -42,6 +33,8 @@ export interface ManualClock {
   readonly nextWake: () => number
   /** The same of workers alone. */
   readonly nextWorkerWake: () => number
+  /** The same of the test alone. */
+  readonly nextTestWake: () => number
 }
 
 interface Sleeper {
@@ -71,12 +64,14 @@ export const makeClock = (startAt: number): ManualClock => {
   })
   const others = new Set<Sleeper>()
   const workers = new Set<Sleeper>()
-  const all = [others, workers]
+  const tests = new Set<Sleeper>()
+  const all = [others, workers, tests]
   const next = (sleepers: Set<Sleeper>): number =>
     Array.from(sleepers).reduce((first, { wakesAt }) => Math.min(first, wakesAt), Number.POSITIVE_INFINITY)
   return {
     clock: clockOver(others),
     workerClock: clockOver(workers),
+    testsClock: clockOver(tests),
     passTo: (time) =>
       Effect.sync(() => {
         now = Math.max(now, Math.ceil(time))
@@ -90,7 +85,8 @@ export const makeClock = (startAt: number): ManualClock => {
         }
       }),
     nextWake: () => Math.min(...all.map(next)),
-    nextWorkerWake: () => next(workers)
+    nextWorkerWake: () => next(workers),
+    nextTestWake: () => next(tests)
   }
 }
 
@@ -105,12 +101,16 @@ export interface VirtualTime {
   readonly advanceToNext: (latest: number) => Effect.Effect<boolean, IronflowError>
 }
 
-/** `isProjecting` says whether projections are at work, which the engine's metrics do not show. */
+/**
+ * `isProjecting` says whether projections are at work, which the engine's metrics do not show, and `isReplaying` whether
+ * what has happened is still looked into.
+ */
 export const make = (
   manual: ManualClock,
   engine: EngineService,
   store: StoreService,
-  isProjecting: Effect.Effect<boolean, IronflowError>
+  isProjecting: Effect.Effect<boolean, IronflowError>,
+  isReplaying: () => boolean
 ): VirtualTime => {
   const now = () => manual.clock.currentTimeMillisUnsafe()
 
@@ -118,12 +118,12 @@ export const make = (
     let commits = engine.metrics().commits
     for (
       let quiet = 0, waitedMs = 0;
-      quiet < quietRounds || (waitedMs < patienceMs && (yield* isBusy));
+      quiet < quietRounds || isReplaying() || (waitedMs < patienceMs && (yield* isBusy));
       quiet++
     ) {
-      if (quiet < quietRounds) yield* round
+      if (quiet < quietRounds) yield* RealTime.round
       else {
-        yield* realMillisecond
+        yield* RealTime.millisecond
         waitedMs++
       }
       const current = engine.metrics().commits
@@ -138,7 +138,12 @@ export const make = (
 
   const nextDue: Effect.Effect<number, StoreError> = Effect.map(store.fireDue(), ({ nextDueAt }) =>
     // a time limit of code at work, or what it sleeps for itself
-    Math.min(nextDueAt, engine.metrics().activeJobs > 0 ? manual.nextWake() : manual.nextWorkerWake())
+    Math.min(
+      nextDueAt,
+      engine.metrics().activeJobs > 0
+        ? manual.nextWake()
+        : Math.min(manual.nextWorkerWake(), manual.nextTestWake())
+    )
   )
 
   const passTo = (time: number): Effect.Effect<void, IronflowError> =>

@@ -3,6 +3,7 @@
  * other, would leave no time to renew the leases, though each of them alone is short enough.
  */
 import type { Touch } from "../Protocol/Worker.ts"
+import { nextTick, queueMicrotask, setImmediate } from "../RealTimers.ts"
 
 /** How long steps may begin in one turn of the event loop, milliseconds. */
 const BUSY_MS = 25
@@ -49,7 +50,7 @@ export class Pace {
     }
   }
 
-  readonly #hasBegun = (): void => process.nextTick(this.#goOn)
+  readonly #hasBegun = (): void => nextTick(this.#goOn)
 
   readonly #goOn = (): void => {
     this.#halt = undefined

@@ -23,6 +23,7 @@ import {
   type TurnReport,
   type WorkerSession
 } from "../Protocol/Worker.ts"
+import { setImmediate } from "../RealTimers.ts"
 
 /** Called with the outcome of an op after the commit. */
 export type OnAck = (outcome: Outcome | undefined) => void

@@ -254,7 +254,7 @@ describe("the client of a server", () => {
     {
       name: "listFunctions",
       call: (client) => client.listFunctions(),
-      line: "GET /api/v1/functions?limit=1000",
+      line: "GET /api/v1/functions",
       reply: {
         body: {
           functions: [
@@ -292,7 +292,7 @@ describe("the client of a server", () => {
     {
       name: "listWorkers",
       call: (client) => client.listWorkers(),
-      line: "GET /api/v1/workers?limit=1000",
+      line: "GET /api/v1/workers",
       reply: {
         body: {
           workers: [
@@ -324,7 +324,7 @@ describe("the client of a server", () => {
     {
       name: "listWorkers without any",
       call: (client) => client.listWorkers(),
-      line: "GET /api/v1/workers?limit=1000",
+      line: "GET /api/v1/workers",
       reply: { body: {} },
       result: []
     },

@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { expect, test } from "vitest"
+import { describe, expect, test } from "vitest"
 
 const source = `import assert from "node:assert/strict"
 import { describe, it } from "node:test"
@@ -35,28 +35,74 @@ describe("order", () => {
 })
 `
 
-test("works in node:test, whose process ends by itself", { timeout: 60_000 }, async () => {
+/** What node:test says of files, the main one `order.test.mts`. */
+const run = async (files: Readonly<Record<string, string>>) => {
   const folder = mkdtempSync(join(import.meta.dirname, "../.examples-"))
   try {
-    const file = join(folder, "order.test.mts")
-    writeFileSync(file, source)
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text)
     // this process is a test of another runner, and what that has set is not for a runner of its own
     const { NODE_OPTIONS: _, NODE_TEST_CONTEXT: __, ...env } = process.env
-    const { code, said } = await new Promise<{ code: unknown; said: string }>((resolve) =>
+    return await new Promise<{ code: unknown; said: string }>((resolve) =>
       execFile(
         process.execPath,
-        ["--conditions=@ironflow/source", "--test", "--test-reporter=tap", file],
+        ["--conditions=@ironflow/source", "--test", "--test-reporter=tap", join(folder, "order.test.mts")],
         { env, timeout: 50_000 },
         (error, stdout, stderr) => resolve({ code: error === null ? 0 : error.code, said: stdout + stderr })
       )
     )
-
-    expect(said).toMatch(/^ +ok 1 - charges$/m)
-    expect(said).toMatch(/^ +ok 2 - charges after a week$/m)
-    expect(said).toMatch(/^ +not ok 3 - fails where an assertion does not hold$/m)
-    expect(said).toMatch(/^# pass 2$/m)
-    expect(code).toBe(1)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
+}
+
+test("works in node:test, whose process ends by itself", { timeout: 60_000 }, async () => {
+  const { code, said } = await run({ "order.test.mts": source })
+
+  expect(said).toMatch(/^ +ok 1 - charges$/m)
+  expect(said).toMatch(/^ +ok 2 - charges after a week$/m)
+  expect(said).toMatch(/^ +not ok 3 - fails where an assertion does not hold$/m)
+  expect(said).toMatch(/^# pass 2$/m)
+  expect(code).toBe(1)
+})
+
+describe("with all timers of node:test mocked", () => {
+  const mocking = 'import { mock } from "node:test"\nmock.timers.enable()\n'
+
+  test("before each test, it works", { timeout: 60_000 }, async () => {
+    const { said } = await run({
+      "order.test.mts": source
+        .replace("import { describe, it }", "import { afterEach, beforeEach, describe, it, mock }")
+        .replace(
+          'describe("order", () => {',
+          "beforeEach(() => mock.timers.enable())\nafterEach(() => mock.timers.reset())\n$&"
+        )
+    })
+    expect(said).toMatch(/^ +ok 1 - charges$/m)
+    expect(said).toMatch(/^ +ok 2 - charges after a week$/m)
+    expect(said).toMatch(/^# pass 2$/m)
+  })
+
+  test("before the kit is loaded, it works", { timeout: 60_000 }, async () => {
+    const { said } = await run({
+      "mocked.mts": mocking,
+      "order.test.mts": `import "./mocked.mts"\n${source}`
+    })
+    expect(said).toMatch(/^# pass 2$/m)
+  })
+
+  test(
+    "and the modules of Node with them before the kit is loaded, it says why not and what to do",
+    {
+      timeout: 60_000
+    },
+    async () => {
+      const { said } = await run({
+        "mocked.mts": `${mocking}import { syncBuiltinESMExports } from "node:module"\nsyncBuiltinESMExports()\n`,
+        "order.test.mts": `import "./mocked.mts"\n${source}`
+      })
+      expect(said).toMatch(/^ +not ok 1 - charges$/m)
+      expect(said).toMatch(/^ +not ok 2 - charges after a week$/m)
+      expect(said).toContain("had replaced setImmediate, setTimeout before @ironflow/node was loaded")
+    }
+  )
 })

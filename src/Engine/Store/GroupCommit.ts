@@ -8,6 +8,7 @@
 import type { DatabaseSync } from "node:sqlite"
 import { MAX_SHARED_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import { endTransaction } from "./Snapshot.ts"
+import { setImmediate } from "../../RealTimers.ts"
 
 interface Command {
   readonly run: () => unknown

@@ -3,6 +3,7 @@
  * which costs more than most reads do.
  */
 import type { DatabaseSync } from "node:sqlite"
+import { setImmediate } from "../../RealTimers.ts"
 
 export class Snapshot {
   readonly #db

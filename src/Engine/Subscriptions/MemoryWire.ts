@@ -1,5 +1,6 @@
 /** Two ends of a connection inside the process. Frames arrive in other turns of the event loop, like those of a socket. */
 import type { Wire } from "../../Protocol/Subscriptions.ts"
+import { setImmediate } from "../../RealTimers.ts"
 
 /** Frames that are handed over before others get a turn. */
 const BURST = 256

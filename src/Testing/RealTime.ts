@@ -1,0 +1,70 @@
+/** Real time for what the test kits do behind a test that has fake timers. */
+import * as Effect from "effect/Effect"
+import * as Scheduler from "effect/Scheduler"
+import { randomBytes } from "node:crypto"
+import { IronflowError } from "../Errors.ts"
+import {
+  clearImmediate,
+  clearTimeout,
+  nextTick,
+  queueMicrotask,
+  setImmediate,
+  setTimeout
+} from "../RealTimers.ts"
+
+/** Lets fibers take turns by the real event loop. */
+export const scheduler: Scheduler.Scheduler = new Scheduler.MixedScheduler("async", (run) => {
+  const immediate = setImmediate(run)
+  return () => clearImmediate(immediate)
+})
+
+/** One round of the event loop, promise continuations included. */
+export const round: Effect.Effect<void> = Effect.callback((resume) => {
+  const immediate = setImmediate(() => resume(Effect.void))
+  return Effect.sync(() => clearImmediate(immediate))
+})
+
+/** What a step's code waits for outside of the engine does not follow the test's clock. */
+export const millisecond: Effect.Effect<void> = Effect.callback((resume) => {
+  const timer = setTimeout(() => resume(Effect.void), 1)
+  return Effect.sync(() => clearTimeout(timer))
+})
+
+/** Rounds of the event loop, each of which lasts a millisecond, in which real functions call back. */
+const patience = 100
+
+let areReal = false
+
+/** Fails with code `TIMERS_FAKED` when the timers had been faked before they were loaded: everything would wait for ever. */
+export const ensureReal = (who: string): Effect.Effect<void, IronflowError> =>
+  Effect.suspend(() => (areReal ? Effect.void : check(who)))
+
+const check = (who: string): Effect.Effect<void, IronflowError> =>
+  Effect.callback((resume) => {
+    const silent = new Set(["setImmediate", "setTimeout", "queueMicrotask", "process.nextTick"])
+    setImmediate(() => silent.delete("setImmediate"))
+    setTimeout(() => silent.delete("setTimeout"), 1)
+    queueMicrotask(() => silent.delete("queueMicrotask"))
+    nextTick(() => silent.delete("process.nextTick"))
+    const millisecond = new Int32Array(new SharedArrayBuffer(4))
+    // work of another thread comes back through the event loop, which nobody fakes
+    const look = (rounds: number): void =>
+      randomBytes(1, () => {
+        if (silent.size === 0) {
+          areReal = true
+          return resume(Effect.void)
+        }
+        if (rounds > patience) return resume(Effect.fail(faked(who, [...silent])))
+        Atomics.wait(millisecond, 0, 0, 1)
+        look(rounds + 1)
+      })
+    look(0)
+  })
+
+const faked = (who: string, silent: ReadonlyArray<string>): IronflowError =>
+  new IronflowError(
+    `${who} would wait for ever: fake timers had replaced ${silent.join(", ")} before @ironflow/node was loaded. ` +
+      "Load @ironflow/node/test first and fake timers after that, or leave these real: `toFake` of vi.useFakeTimers(), " +
+      "`doNotFake` of jest.useFakeTimers(), `apis` of mock.timers.enable()",
+    { code: "TIMERS_FAKED", details: { faked: silent } }
+  )
