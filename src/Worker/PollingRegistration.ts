@@ -16,6 +16,7 @@ export const registrationOf = (
   { nextRegistration, registration }: ServerLink,
   instance: string,
   jobs: ReadonlyArray<string>,
+  since?: string,
   self = identityOf()
 ): Turns.RegisterTurnsRequest => ({
   worker_id: registration.workerId,
@@ -29,7 +30,8 @@ export const registrationOf = (
   ...(self === undefined ? {} : { process: self }),
   instance,
   jobs,
-  number: nextRegistration()
+  number: nextRegistration(),
+  ...(since === undefined ? {} : { since })
 })
 
 /** Registers the worker, with the turns in flight that it wants to keep. */
@@ -37,7 +39,8 @@ export const register = (
   link: ServerLink,
   instance: string,
   jobs: ReadonlyArray<string>,
-  timeoutMs = link.options.server.timeoutMs
+  timeoutMs = link.options.server.timeoutMs,
+  since?: string
 ): Effect.Effect<Registered, IronflowError> => {
   const { connection, registration } = link
   const what = `The registration of worker ${registration.workerId}`

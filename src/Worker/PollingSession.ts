@@ -35,7 +35,7 @@ export class PollingSession extends TurnSession {
     jobs: ReadonlyArray<string>,
     timeoutMs: number
   ): Effect.Effect<Registered, IronflowError> {
-    return register(this.link, this.instance, jobs, timeoutMs)
+    return register(this.link, this.instance, jobs, timeoutMs, this.since)
   }
 
   protected tellRoom(): void {
@@ -49,7 +49,7 @@ export class PollingSession extends TurnSession {
 
   protected sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError> {
     return Effect.suspend(() =>
-      Effect.map(
+      Effect.flatMap(
         Effect.mapError(
           this.#post(
             Turns.reportsPath,

@@ -61,6 +61,8 @@ export abstract class TurnSession implements WorkerSession {
   protected seen = 0
   protected isRefused = false
   #connected: Deferred.Deferred<void> | undefined
+  /** Of the first registration: see `RegisterTurnsRequest`. */
+  protected readonly since: string | undefined
 
   #asked = 0
   #withdrawn = 0
@@ -102,6 +104,7 @@ export abstract class TurnSession implements WorkerSession {
   protected abstract register(
     jobs: ReadonlyArray<string>,
     timeoutMs: number
+    this.since = terms.since
   ): Effect.Effect<Registered, IronflowError>
   /** Sends a batch once. Fails with code `WORKER_UNKNOWN` when the session is over. */
   protected abstract sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError>

@@ -710,13 +710,13 @@ describe("after a restart of the engine", () => {
     using database = temporaryDatabase()
     const before = await start({ filename: database.filename })
     const worker = new RawTurnWorker(before.url)
-    await worker.register()
+    const { since } = (await worker.register()).body
     const { jobId, runId } = await firstJob(before, worker)
     await before.close()
 
     await using after = await start({ filename: database.filename })
     const moved = new RawTurnWorker(after.url)
-    await moved.register([])
+    await moved.register([], after.url, { since })
     const { body } = await moved.poll({ asked: 1 })
 
     assert.strictEqual(body.deliveries[0].job.runId, runId)

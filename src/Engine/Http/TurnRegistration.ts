@@ -68,13 +68,14 @@ export const registerTurns = (
       presenceMs: leaseMs,
       waitMs: Math.min(MAX_POLL_MS, Math.floor(leaseMs / 3)),
       maxBodyBytes,
-      lost
+      lost,
+      ...(worker.since === undefined ? {} : { since: worker.since })
     }
     return { worker, registration: announced.registration, response }
   })
 
 const readAnnouncement = (
-  { capabilities, registration, instance, jobs = [], number, process }: RegisterRequest,
+  { capabilities, registration, instance, jobs = [], number, process, since }: RegisterRequest,
   { caller, environment, isSealed, workerId }: Origin
 ) => {
   const seals = capabilities?.seals === true
@@ -104,6 +105,7 @@ const readAnnouncement = (
     renews: capabilities?.renewals === true,
     seals,
     process,
-    ...(number === undefined ? {} : { number })
+    ...(number === undefined ? {} : { number }),
+    ...(since === undefined ? {} : { since })
   }
 }

@@ -19,7 +19,8 @@ import {
 } from "../../Protocol/Http/Turns.ts"
 import { damaged } from "../../Protocol/Seal.ts"
 import type { RoomRequest } from "../../Protocol/TurnStream.ts"
-import type { TurnAck } from "../../Protocol/Worker.ts"
+import type { JsonText, TurnAck } from "../../Protocol/Worker.ts"
+import type { Adoption } from "../Store/Store.ts"
 import { hasEnded } from "../../Worker/ProcessIdentity.ts"
 import type { RemoteSession } from "../Dispatch.ts"
 import type { Deliveries } from "./Deliveries.ts"
@@ -86,6 +87,7 @@ export class TurnWorker {
   readonly #engine: RemoteSession
   readonly #deliveries: Deliveries
   #asked = 0
+  #since: string | undefined
   #withdrawn = 0
   #poll: Poll | undefined
   /** The connection that the worker was last seen on. */
@@ -124,6 +126,11 @@ export class TurnWorker {
 
   /** Whether it has the function. */
   runs(functionId: string): boolean {
+  /** The ids of the jobs of this instance sort after this. Absent before they are known. */
+  get since(): string | undefined {
+    return this.#since
+  }
+
     return this.#options.functionIds.has(functionId)
   }
 
@@ -281,7 +288,11 @@ export class TurnWorker {
    * The worker is registered: it is told to drop what it is at and does not hold any more, and is done with what it was to drop
    * and is not at. Ends when the engine knows.
    */
-  adopted(lost: ReadonlyArray<string>, earlier: TurnWorker | undefined): Effect.Effect<void, StoreError> {
+  adopted(
+    { left, lost, since }: Omit<Adoption, "notices">,
+    earlier: TurnWorker | undefined
+  ): Effect.Effect<void, StoreError> {
+    this.#since = since
     const { dropping } = this.#deliveries
     for (const jobId of lost) dropping.set(jobId, 0)
     const before = earlier === undefined ? [] : [...earlier.#deliveries.dropping.keys()]
@@ -297,6 +308,8 @@ export class TurnWorker {
         ? Effect.void
         : Effect.map(this.#engine.extend(holding), (gone) => {
             for (const jobId of gone) {
+    // what it was told of another worker's job says nothing of that worker
+    for (const jobId of left) dropping.delete(jobId)
               const reason = "its lease has run out, or the run has ended"
               this.#deliveries.handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
             }

@@ -34,6 +34,10 @@
  *   comes again, because somebody between the two sent it twice, is answered as it was; one that comes after a later one is
  *   refused with `STALE_REGISTRATION` (409). Neither has an effect: it would end the session of the worker, and hand the turns
  *   that it was given since then to others. Without numbers every registration counts.
+ * - **What an instance has never held is not its own.** Under its id there may be jobs of another worker, which lives behind a network
+ *   that is cut. The answer to the first registration says `since`, and all later ones repeat it, so that an engine which was restarted
+ *   knows it too: a job that the worker does not name goes to others at once when its id sorts after `since`, and when its lease is
+ *   over otherwise.
  * - **What is damaged is not believed.** A worker that says `seals` among its capabilities seals everything that it sends
  *   (`Protocol/Seal.ts`), its registrations too. What comes with another sum than it says, or without any, has no effect:
  *   `MESSAGE_DAMAGED` (503, to be sent again), and a stream ends. A bit that was turned over in the jobs of a registration would
@@ -108,6 +112,8 @@ export interface RegisterTurnsRequest {
 }
 
 /** Tells a process from every other one. */
+  /** As the answer to the first registration of this instance has it, in all later ones. */
+  readonly since?: string
 export interface ProcessIdentity {
   /** The machine since its start, and the namespace in which `pid` counts. */
   readonly host: string
@@ -138,6 +144,8 @@ export interface Room {
   readonly withdrawn?: number
 }
 
+  /** The ids of the jobs that this instance is given sort after this. Engines of earlier versions do not say it. */
+  readonly since?: string
 /** A request that may extend leases. */
 export interface Renewal {
   /** Job ids of the turns that the worker is at. Absent when none is to be extended. */
