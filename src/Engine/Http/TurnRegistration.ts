@@ -62,7 +62,7 @@ export const registerTurns = (
     })
     const { leaseMs } = workers
     const response: RegisterTurnsResponse = {
-      capabilities: { turns: TURNS_VERSION, renewals: true },
+      capabilities: { turns: TURNS_VERSION, renewals: true, ...(worker.seals ? { seals: true } : {}) },
       session: worker.session,
       leaseMs,
       presenceMs: leaseMs,

@@ -17,7 +17,7 @@ import {
   type ReportsRequest,
   type Room
 } from "../../Protocol/Http/Turns.ts"
-import { damaged } from "../../Protocol/Seal.ts"
+import { damaged, seal } from "../../Protocol/Seal.ts"
 import type { RoomRequest } from "../../Protocol/TurnStream.ts"
 import type { JsonText, TurnAck } from "../../Protocol/Worker.ts"
 import type { Adoption } from "../Store/Store.ts"
@@ -159,7 +159,17 @@ export class TurnWorker {
 
   /** Throws an `IronflowError` for a message without a seal of a worker that seals. */
   checkSeal(isSealed: boolean): void {
-    if (this.#options.seals && !isSealed) throw damaged()
+  /** Whether messages between it and the engine are sealed. */
+  get seals(): boolean {
+    return this.#options.seals
+  }
+
+    if (this.seals && !isSealed) throw damaged()
+  }
+
+  /** An answer as this worker is to get it. */
+  sealed(answer: JsonText, about?: string): JsonText {
+    return this.seals ? seal(answer, about) : answer
   }
 
   /** Whether the session is over. */

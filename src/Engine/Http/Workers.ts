@@ -117,8 +117,20 @@ export class Workers {
     { readonly worker: TurnWorker; readonly lost: ReadonlyArray<string> },
     ValidationError | StoreError | IronflowError
   > {
-    const { registration, instance, jobs, limits, line, number, process, push, renews, seals, transport } =
-      announcement
+    const {
+      registration,
+      instance,
+      jobs,
+      limits,
+      line,
+      number,
+      process,
+      push,
+      renews,
+      seals,
+      since,
+      transport
+    } = announcement
     const { workerId } = registration
     return this.#one(
       Effect.gen({ self: this }, function* () {

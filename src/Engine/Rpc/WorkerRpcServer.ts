@@ -38,7 +38,7 @@ interface Connection {
   readonly stream: TurnStream
   readonly pushes: Queue.Queue<JsonFragment, Cause.Done>
   calls: number
-  /** Whether what came last has a seal. */
+  /** Whether what came last has a seal; what is said to a worker that seals has one too. */
   isSealed: boolean
 }
 
@@ -63,7 +63,7 @@ export const make = (
             const connection = connections.get(clientId)
             if (connection === undefined) return
             if (message._tag === "Exit") connection.calls--
-            send(connection.socket, encodeFromServer(message))
+            send(connection.socket, encodeFromServer(message, connection.isSealed))
           }),
         end: (clientId) => Effect.sync(() => connections.get(clientId)?.socket.close()),
         clientIds: Effect.sync(() => new Set(connections.keys())),

@@ -42,6 +42,9 @@
  *   (`Protocol/Seal.ts`), its registrations too. What comes with another sum than it says, or without any, has no effect:
  *   `MESSAGE_DAMAGED` (503, to be sent again), and a stream ends. A bit that was turned over in the jobs of a registration would
  *   give their runs to others while they are worked on. Of workers without seals whatever makes sense is believed.
+ *   An engine that says `seals` in its answer to the registration seals what it answers such a worker and pushes to it. The worker
+ *   asks again instead of believing another `leaseMs` or running a job with other data: a request is sent once more, and a stream
+ *   is given up.
  *
  * Values stay JSON text (`JsonText`) inside these messages. Fields that are `undefined` are absent; in arrays they are
  * `null`.
@@ -124,7 +127,12 @@ export interface ProcessIdentity {
 
 export interface RegisterTurnsResponse {
   /** `renewals`: leases are extended by `holding` only. Engines without it extend all of them by whatever they hear. */
-  readonly capabilities: { readonly turns: number; readonly renewals?: boolean }
+  readonly capabilities: {
+    readonly turns: number
+    readonly renewals?: boolean
+    /** What the engine answers and pushes is sealed, beginning with this, except for the answers to requests that failed. */
+    readonly seals?: boolean
+  }
   readonly session: string
   /** How long a lease holds without a renewal. */
   readonly leaseMs: number
