@@ -44,8 +44,8 @@ export const register = (
 ): Effect.Effect<Registered, IronflowError> => {
   const { connection, registration } = link
   const what = `The registration of worker ${registration.workerId}`
-  const request = registrationOf(link, instance, jobs)
-  return Effect.flatMap(
+  const request = registrationOf(link, instance, jobs, since)
+  const answered = Effect.flatMap(
     connection.send({
       method: "POST",
       path: Turns.registerPath(registration.workerId),

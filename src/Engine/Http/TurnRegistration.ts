@@ -91,6 +91,9 @@ const readAnnouncement = (
       `Register: \`registration.workerId\` is "${registration.workerId}" and the path says "${workerId}"`
     )
   }
+  // a worker that names its environment beside the registration means the same one; a key that is bound decides by itself
+  const isOther = environment !== undefined && environment !== registration.environment
+  if (seals && isOther && caller?.key?.environment === undefined) throw damaged()
   checkFunctionCount(registration.functions)
   const checkedRegistration: WorkerRegistration = {
     ...registration,
