@@ -24,7 +24,7 @@ import type { Holder } from "./Store/Stuck.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 
 /** How often it is looked whose the database is while turns of this process run, milliseconds. */
-const OWNER_LOOK_MS = 500
+export const OWNER_LOOK_MS = 500
 
 /** A connected worker. */
 interface Connected {
@@ -481,6 +481,7 @@ export class Dispatch {
         tell(worker, { _tag: "LeaseLost", jobId, reason: error.message })
         turns++
       }
+      worker.handlers.onConnected?.(false)
     }
     if (turns === 0) return
     const what = turns === 1 ? "1 turn that was" : `${turns} turns that were`

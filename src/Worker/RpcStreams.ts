@@ -21,8 +21,8 @@ import { damaged, isSealed as hasSeal, mustBeSealed, readSealed } from "../Proto
 import type { CallFailure } from "../Protocol/TurnStream.ts"
 import { encodeFromClient, RPC_TRANSPORT, WORKER_RPC_PATH, workerRpcs } from "../Protocol/WorkerRpc.ts"
 import { show } from "../Show.ts"
-import type { ServerLink } from "./ServerLink.ts"
 import { readRegistered } from "./PollingRegistration.ts"
+import type { ServerLink } from "./ServerLink.ts"
 import type { OpenStream, Streams } from "./StreamSession.ts"
 import { sessionOver } from "./TurnSession.ts"
 

@@ -61,6 +61,8 @@ export abstract class TurnSession implements WorkerSession {
   protected readonly link: ServerLink
   protected readonly instance: string
   protected terms: Turns.RegisterTurnsResponse
+  /** Of the first registration: see `RegisterTurnsRequest`. */
+  protected readonly since: string | undefined
   /** Absent while the worker is being registered again. */
   protected session: string | undefined
   /** Number of the last delivery received. */
@@ -102,22 +104,22 @@ export abstract class TurnSession implements WorkerSession {
     this.projections = makeFeed(link.connection, link.registration.workerId, link.options.logger)
     this.instance = instance
     this.terms = terms
+    this.since = terms.since
     this.session = terms.session
     this.#heldSince = sentAt
     this.#renewedAt = sentAt
-  }
-
-  /** Registers the worker anew, with the turns that it wants to keep; fails when that takes longer than `timeoutMs`. */
     this.#admittedAt = sentAt
   }
 
   /** Whether what the engine says is sealed. */
   protected get seals(): boolean {
     return this.terms.capabilities.seals === true
+  }
+
+  /** Registers the worker anew, with the turns that it wants to keep; fails when that takes longer than `timeoutMs`. */
   protected abstract register(
     jobs: ReadonlyArray<string>,
     timeoutMs: number
-    this.since = terms.since
   ): Effect.Effect<Registered, IronflowError>
   /** Sends a batch once. Fails with code `WORKER_UNKNOWN` when the session is over. */
   protected abstract sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError>
@@ -315,9 +317,9 @@ export abstract class TurnSession implements WorkerSession {
 
   /** The engine has answered. */
   protected answered(): void {
+    this.#admittedAt = monotonicMs(this.link.clock)
     this.link.outage.over()
     this.link.handlers.onConnected?.(true)
-    this.#admittedAt = monotonicMs(this.link.clock)
   }
 
   /** What a server says that is going to stop. */

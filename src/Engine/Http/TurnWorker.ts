@@ -15,7 +15,8 @@ import {
   type ProcessIdentity,
   type Renewal,
   type ReportsRequest,
-  type Room
+  type Room,
+  WORKER_UNKNOWN
 } from "../../Protocol/Http/Turns.ts"
 import { damaged, seal } from "../../Protocol/Seal.ts"
 import type { RoomRequest } from "../../Protocol/TurnStream.ts"
@@ -86,8 +87,8 @@ export class TurnWorker {
   readonly #options: TurnWorkerOptions
   readonly #engine: RemoteSession
   readonly #deliveries: Deliveries
-  #asked = 0
   #since: string | undefined
+  #asked = 0
   #withdrawn = 0
   #poll: Poll | undefined
   /** The connection that the worker was last seen on. */
@@ -106,6 +107,7 @@ export class TurnWorker {
   /** Whether a worker with a stream has been told that the server stops. */
   #farewell = false
   #closing = false
+  #abandoned = false
   #ended = false
 
   /** `earlier` is a session of the same instance that this one replaces. */
@@ -124,13 +126,13 @@ export class TurnWorker {
     this.#arrived(options.line)
   }
 
-  /** Whether it has the function. */
-  runs(functionId: string): boolean {
   /** The ids of the jobs of this instance sort after this. Absent before they are known. */
   get since(): string | undefined {
     return this.#since
   }
 
+  /** Whether it has the function. */
+  runs(functionId: string): boolean {
     return this.#options.functionIds.has(functionId)
   }
 
@@ -157,13 +159,13 @@ export class TurnWorker {
     return (this.#poll === undefined || renews ? this.#heardAt : now()) + leaseMs
   }
 
-  /** Throws an `IronflowError` for a message without a seal of a worker that seals. */
-  checkSeal(isSealed: boolean): void {
   /** Whether messages between it and the engine are sealed. */
   get seals(): boolean {
     return this.#options.seals
   }
 
+  /** Throws an `IronflowError` for a message without a seal of a worker that seals. */
+  checkSeal(isSealed: boolean): void {
     if (this.seals && !isSealed) throw damaged()
   }
 
@@ -194,18 +196,20 @@ export class TurnWorker {
   }
 
   /** The worker says how much room it has, and what it is at. Ends when its leases are extended. */
-  room(request: RoomRequest): Effect.Effect<void, StoreError> {
-    return Effect.suspend(() => {
+  room(request: RoomRequest): Effect.Effect<void, IronflowError> {
+    return Effect.suspend((): Effect.Effect<void, IronflowError> => {
+      if (this.#abandoned) return this.#notHere
       this.#makeRoom(request)
       return this.#renew(request)
     })
   }
 
   /** Answers with the JSON of a `PollResponse`. */
-  poll(request: PollRequest, line: Duplex): Effect.Effect<string, StoreError> {
-    return Effect.suspend(() => {
+  poll(request: PollRequest, line: Duplex): Effect.Effect<string, IronflowError> {
+    return Effect.suspend((): Effect.Effect<string, IronflowError> => {
       this.#arrived(line)
       this.#deliveries.received(request.seen)
+      if (this.#abandoned) return this.#deliveries.isEmpty ? this.#notHere : this.#wait(request)
       this.#makeRoom(request)
       return Effect.andThen(this.#renew(request), this.#wait(request))
     })
@@ -304,6 +308,8 @@ export class TurnWorker {
   ): Effect.Effect<void, StoreError> {
     this.#since = since
     const { dropping } = this.#deliveries
+    // what it was told of another worker's job says nothing of that worker
+    for (const jobId of left) dropping.delete(jobId)
     for (const jobId of lost) dropping.set(jobId, 0)
     const before = earlier === undefined ? [] : [...earlier.#deliveries.dropping.keys()]
     return this.#dropped(before.filter((jobId) => !this.#holding.has(jobId)))
@@ -318,8 +324,6 @@ export class TurnWorker {
         ? Effect.void
         : Effect.map(this.#engine.extend(holding), (gone) => {
             for (const jobId of gone) {
-    // what it was told of another worker's job says nothing of that worker
-    for (const jobId of left) dropping.delete(jobId)
               const reason = "its lease has run out, or the run has ended"
               this.#deliveries.handlers.onNotice({ _tag: "LeaseLost", jobId, reason })
             }
@@ -355,6 +359,17 @@ export class TurnWorker {
     this.#closing = true
     this.#options.push?.wake()
     this.#answerPoll()
+  }
+
+  /** Another engine has the database: what there is to tell is told, and then that the worker is not known here. */
+  abandon(): void {
+    this.#abandoned = true
+    this.goAway()
+  }
+
+  get #notHere(): Effect.Effect<never, IronflowError> {
+    const text = `Worker "${this.workerId}" is not known here: another engine has taken over the database of this one`
+    return Effect.fail(new IronflowError(text, { code: WORKER_UNKNOWN, retryable: true }))
   }
 
   /** Ends the session; `lost` says that the worker died. What was never sent to it is not lost. */

@@ -154,7 +154,7 @@ export const workerRoutes = (
           const request = yield* checked(() => pollRequest(call.body))
           const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
           yield* checked(() => worker.checkSeal(isSealed(call.body)))
-          return { status: 200, text: yield* worker.poll(request, call.request.socket) }
+          return { status: 200, text: worker.sealed(yield* worker.poll(request, call.request.socket)) }
         }),
       forWorkers
     ),

@@ -220,6 +220,8 @@ export class Workers {
           leaseMs: LEGACY_LEASE_MS,
           ...(limits === undefined ? {} : { limits })
         })
+        // what is held under its id may be another worker's
+        if (!same) yield* Effect.tapError(engine.adopt([]), () => Effect.sync(engine.detach))
         const worker = new LegacyWorker({
           workerId,
           environment: registration.environment,
@@ -232,8 +234,6 @@ export class Workers {
         return { worker, engine }
       })
     )
-        // what is held under its id may be another worker's
-        if (!same) yield* Effect.tapError(engine.adopt([]), () => Effect.sync(engine.detach))
   }
 
   /** Ends the session of a worker that goes; its leases are given back. */
@@ -257,6 +257,17 @@ export class Workers {
   /** Lets every poll go, because the server is going to stop. */
   goAway(): void {
     for (const worker of this.#workers.values()) if (worker instanceof TurnWorker) worker.goAway()
+  }
+
+  /** Another engine has the database: nobody is connected here any more, and whoever asks hears so. */
+  abandon(): void {
+    for (const worker of this.#workers.values()) {
+      if (worker instanceof TurnWorker) worker.abandon()
+      else {
+        this.#workers.delete(worker.workerId)
+        worker.replace()
+      }
+    }
   }
 
   /** Keeps the leases of those who show life, and gives up the others, until the scope ends. */

@@ -311,7 +311,10 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         listeners.add(listener)
         return () => void listeners.delete(listener)
       },
-      onLost: (listener) => void lossListeners.push(listener),
+      onLost: (listener) => {
+        if (lost === undefined) lossListeners.push(listener)
+        else listener(lost)
+      },
       ...(ownership === undefined
         ? {}
         : {
@@ -817,6 +820,6 @@ const lastId = (db: DatabaseSync): string | undefined => {
   } catch (error) {
     if (!isDamage(error)) throw error
     // the end of the log is damaged, which `lookAtNewest` says: new ids go by the clock alone
+    return undefined
   }
 }
-    return undefined

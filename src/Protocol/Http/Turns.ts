@@ -112,11 +112,11 @@ export interface RegisterTurnsRequest {
   readonly jobs: ReadonlyArray<string>
   /** 1, and one more for every registration of the instance, those that failed included. Workers of earlier versions send none. */
   readonly number?: number
+  /** As the answer to the first registration of this instance has it, in all later ones. */
+  readonly since?: string
 }
 
 /** Tells a process from every other one. */
-  /** As the answer to the first registration of this instance has it, in all later ones. */
-  readonly since?: string
 export interface ProcessIdentity {
   /** The machine since its start, and the namespace in which `pid` counts. */
   readonly host: string
@@ -144,6 +144,8 @@ export interface RegisterTurnsResponse {
   readonly maxBodyBytes: number
   /** Those of `jobs` that the worker does not hold any more: their turns are to be dropped. */
   readonly lost: ReadonlyArray<string>
+  /** The ids of the jobs that this instance is given sort after this. Engines of earlier versions do not say it. */
+  readonly since?: string
 }
 
 /** How many jobs the worker takes, as totals since the session began. Absent totals are as they were. */
@@ -152,8 +154,6 @@ export interface Room {
   readonly withdrawn?: number
 }
 
-  /** The ids of the jobs that this instance is given sort after this. Engines of earlier versions do not say it. */
-  readonly since?: string
 /** A request that may extend leases. */
 export interface Renewal {
   /** Job ids of the turns that the worker is at. Absent when none is to be extended. */
