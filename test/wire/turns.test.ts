@@ -57,8 +57,9 @@ describe("registration", () => {
   it("answers a worker that speaks turns with a session and what it has to know", async () => {
     await using here = await shop()
 
-    const { session, ...rest } = here.registered.body
+    const { session, since, ...rest } = here.registered.body
     assert.match(session, /^ses_\w+$/)
+    assert.match(since, /^job_\w+$/)
     assert.deepStrictEqual(rest, {
       capabilities: { turns: 1, renewals: true },
       leaseMs: 15_000,
