@@ -51,7 +51,10 @@ const layer = ({
     Layer.provide(layerLogger(resolveLogger(undefined, "[ironflow]")))
   )
 
-/** Runs `use` beside an engine that listens, which stops when it ends. */
+/**
+ * Runs `use` beside an engine that listens, which stops when it ends. Fails with `STORE_LOCKED` when another engine has taken the
+ * database over: this one does nothing any more, and whoever supervises the process is to know.
+ */
 export const withLocalEngine = <A, E, R>(
   options: LocalEngineOptions,
   use: (local: {
@@ -62,5 +65,5 @@ export const withLocalEngine = <A, E, R>(
   Effect.gen(function* () {
     const engine = yield* Engine
     const server = yield* Server.HttpServerEngine
-    return yield* use({ engine, server })
+    return yield* Effect.raceFirst(use({ engine, server }), engine.lost)
   }).pipe(Effect.provide(layer(options)))

@@ -19,13 +19,13 @@ import {
 import type { WorkerLimits } from "./Access/WorkerAccess.ts"
 import type { LiveWorker } from "./Explain.ts"
 import type { Secrets } from "./Secrets.ts"
-import type { Claim, Demand, StoreService } from "./Store/Store.ts"
+import type { Adoption, Claim, Demand, StoreService } from "./Store/Store.ts"
 import type { Holder } from "./Store/Stuck.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"
 import { queueMicrotask } from "../RealTimers.ts"
 
 /** How often it is looked whose the database is while turns of this process run, milliseconds. */
-const OWNER_LOOK_MS = 500
+export const OWNER_LOOK_MS = 500
 
 /** A connected worker. */
 interface Connected {
@@ -77,14 +77,11 @@ export interface RemoteSession extends WorkerSession {
    * Returns those of `jobIds` that it does not have.
    */
   readonly extend: (jobIds?: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, StoreError>
-  /**
-   * Keeps turns of an earlier session; returns those of `jobIds` that the worker does not hold any more. What was leased before
-   * `ownSince` may be held by another worker of its id, and is left to run out.
-   */
+  /** Keeps turns of an earlier session: see `StoreService.adoptLeases`. */
   readonly adopt: (
     jobIds: ReadonlyArray<string>,
-    ownSince?: number
-  ) => Effect.Effect<ReadonlyArray<string>, StoreError>
+    since?: string
+  ) => Effect.Effect<Omit<Adoption, "notices">, StoreError>
   /** The worker is done with these jobs, which it was told to drop. */
   readonly dropped: (jobIds: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
   /** Ends the session; `lost` says that the worker died, which counts as a loss of its runs. */
@@ -165,15 +162,16 @@ export class Dispatch {
             return [...unknown, ...gone]
           })
         }),
-      adopt: (jobIds, ownSince) =>
+      adopt: (jobIds, since) =>
         Effect.map(
-          this.#store.adoptLeases(workerId, jobIds, leaseMs, worker.functionIds, ownSince),
-          ({ left, lost, notices }) => {
+          this.#store.adoptLeases(workerId, jobIds, leaseMs, worker.functionIds, since),
+          ({ notices, ...adoption }) => {
+            const { left, lost } = adoption
             worker.left = new Set(left)
             for (const jobId of jobIds) worker.active.add(jobId)
             for (const jobId of lost) worker.active.delete(jobId)
             for (const notice of notices) tell(worker, notice)
-            return lost
+            return adoption
           }
         ),
       dropped: (jobIds) => this.#store.endRevoked(jobIds),
@@ -285,6 +283,8 @@ export class Dispatch {
     const worker = this.#workers.get(workerId)
     if (worker === undefined) return
     const { jobId } = notice
+    // about a turn of another worker that had its id
+    if (worker.left.has(jobId)) return
     const early = this.#opening.get(jobId) ?? this.#early.get(jobId)?.notices
     if (early !== undefined) early.push(notice)
     else if (this.#claiming && !worker.active.has(jobId))
@@ -482,6 +482,7 @@ export class Dispatch {
         tell(worker, { _tag: "LeaseLost", jobId, reason: error.message })
         turns++
       }
+      worker.handlers.onConnected?.(false)
     }
     if (turns === 0) return
     const what = turns === 1 ? "1 turn that was" : `${turns} turns that were`

@@ -184,6 +184,10 @@ export interface EngineService {
   readonly countStuckRuns: Effect.Effect<number, StoreError>
   /** How the database is. */
   readonly health: () => StoreHealth
+  /** Fails when another engine is found to have taken the database over. */
+  readonly lost: Effect.Effect<never, StoreError>
+  /** Looks whether that has happened, without writing. */
+  readonly checkOwner: Effect.Effect<void>
 }
 
 /** Push endpoints: registered by their URL, they are called until they are removed. */
@@ -468,7 +472,10 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
         ...dispatch.load
       }),
       countStuckRuns: Effect.suspend(() => store.countStuckRuns((workerId) => dispatch.holder(workerId))),
-      health: store.health
+      health: store.health,
+      lost: Effect.callback((resume) => store.onLost((error) => resume(Effect.fail(error)))),
+      // `lost` says it; one that cannot be read now is looked at again
+      checkOwner: Effect.ignore(store.checkOwner ?? Effect.void)
     })
   }
 )

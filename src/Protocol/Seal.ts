@@ -7,8 +7,9 @@
  * same message with a member more.
  */
 import { crc32 } from "node:zlib"
-import { IronflowError } from "../Errors.ts"
-import { isObject } from "../Json.ts"
+import * as Effect from "effect/Effect"
+import { IronflowError, isIronflowError } from "../Errors.ts"
+import { isObject, safeJsonParse } from "../Json.ts"
 
 /** Code of the error for a message that has not come as it was sent. It may be sent again. */
 export const MESSAGE_DAMAGED = "MESSAGE_DAMAGED"
@@ -41,6 +42,34 @@ export const readSealed = <A>(text: string, parse: (text: string) => A, about = 
   }
   // there is a seal, and it is damaged itself
   if (message === undefined ? text.includes(MEMBER) : isSealed(message)) throw damaged()
+  return message
+}
+
+/**
+ * The value of a JSON text that may be sealed, and has to be if `seals`; `undefined` for one that is none. Fails with
+ * `MESSAGE_DAMAGED`.
+ */
+export const parseSealed = (
+  text: string,
+  seals: boolean,
+  about?: string
+): Effect.Effect<unknown, IronflowError> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(
+        mustBeSealed(
+          readSealed(text, (text) => safeJsonParse(text), about),
+          seals
+        )
+      )
+    } catch (error) {
+      return isIronflowError(error) ? Effect.fail(error) : Effect.die(error)
+    }
+  })
+
+/** Throws `MESSAGE_DAMAGED` for a message that was read by {@link readSealed} and has no seal, if it has to have one. */
+export const mustBeSealed = (message: unknown, seals: boolean): unknown => {
+  if (seals && !isSealed(message)) throw damaged()
   return message
 }
 

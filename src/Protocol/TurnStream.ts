@@ -15,8 +15,9 @@
 import type { PollResponse, RegisterTurnsResponse, Renewal, Room } from "./Http/Turns.ts"
 
 /**
- * What a worker calls: `report` (`ReportsRequest` to `ReportsResponse`), `room` ({@link RoomRequest} to nothing), `late`
- * (`LateRequest` to nothing), `leave` (a session, to nothing: the worker goes, and every lease is given back).
+ * What a worker calls: `report` (`ReportsRequest` to `ReportsResponse`), `room` ({@link RoomRequest}), `late`
+ * (`LateRequest`), `leave` (a session: the worker goes, and every lease is given back). The answers to the last three say no more
+ * than that it is done.
  */
 export type StreamCall = "report" | "room" | "late" | "leave"
 

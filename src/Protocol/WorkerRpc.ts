@@ -38,11 +38,11 @@ export const workerRpcs = RpcGroup.make(
     success: unchecked<ReportsResponse>(),
     error: failure
   }),
-  Rpc.make("room", { payload: unchecked<RoomRequest>(), success: unchecked<null>(), error: failure }),
-  Rpc.make("late", { payload: unchecked<LateRequest>(), success: unchecked<null>(), error: failure }),
+  Rpc.make("room", { payload: unchecked<RoomRequest>(), success: unchecked<unknown>(), error: failure }),
+  Rpc.make("late", { payload: unchecked<LateRequest>(), success: unchecked<unknown>(), error: failure }),
   Rpc.make("leave", {
     payload: unchecked<{ readonly session: string }>(),
-    success: unchecked<null>(),
+    success: unchecked<unknown>(),
     error: failure
   })
 )
@@ -55,8 +55,11 @@ export const encodeFromClient = (message: FromClientEncoded): string =>
       : JSON.stringify(message)
   )
 
-/** The frame of a message to a worker. */
-export const encodeFromServer = (message: FromServerEncoded): string => {
+/** The frame of a message to a worker, sealed if the worker seals. */
+export const encodeFromServer = (message: FromServerEncoded, seals: boolean): string =>
+  seals ? seal(textFromServer(message)) : textFromServer(message)
+
+const textFromServer = (message: FromServerEncoded): string => {
   if (message._tag === "Chunk") return encodeWithFragments({ ...message })
   if (message._tag !== "Exit" || message.exit._tag !== "Success") return JSON.stringify(message)
   const { exit, ...rest } = message

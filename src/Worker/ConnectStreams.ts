@@ -20,7 +20,7 @@ import {
   ValidationError
 } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import { callSealedWith } from "../Protocol/Connect/Messages.ts"
+import { answerSealedWith, callSealedWith } from "../Protocol/Connect/Messages.ts"
 import {
   type EngineMessage,
   type WorkerMessage,
@@ -28,10 +28,11 @@ import {
   WorkerService
 } from "../Protocol/Connect/worker_pb.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
-import { seal } from "../Protocol/Seal.ts"
+import { damaged, mustBeSealed, readSealed, seal } from "../Protocol/Seal.ts"
 import type { CallFailure, StreamCall } from "../Protocol/TurnStream.ts"
 import type { JsonText } from "../Protocol/Worker.ts"
 import { Http2Session } from "./Http2Session.ts"
+import { readRegistered } from "./PollingRegistration.ts"
 import type { ServerLink } from "./ServerLink.ts"
 import type { StreamEvents, Streams } from "./StreamSession.ts"
 import { sessionOver } from "./TurnSession.ts"
@@ -58,6 +59,7 @@ class ConnectStream {
   readonly #registered = Deferred.makeUnsafe<unknown, IronflowError>()
   readonly #calls = new Map<number, Deferred.Deferred<unknown, IronflowError>>()
   #lastCall = 0
+  #seals = false
   #over: ConnectionError | undefined
 
   constructor(link: ServerLink, events: StreamEvents) {
@@ -140,22 +142,38 @@ class ConnectStream {
     }
   }
 
+  /** Throws an `IronflowError` for a message that was damaged on its way: the stream is lost. */
   #received({ payload }: EngineMessage): void {
     switch (payload.case) {
-      case "registered":
-        return void Deferred.doneUnsafe(this.#registered, Exit.succeed(safeJsonParse(payload.value.turns)))
+      case "registered": {
+        const registered = readSealed(payload.value.turns, (text) => safeJsonParse<unknown>(text))
+        this.#seals = readRegistered(registered)?.capabilities.seals === true
+        mustBeSealed(registered, this.#seals)
+        return void Deferred.doneUnsafe(this.#registered, Exit.succeed(registered))
+      }
       case "turnPush":
-        return this.#events.onPush(safeJsonParse(payload.value.body))
+        return this.#events.onPush(this.#readText(payload.value.body))
       case "turnAnswer": {
         const { body, failure, id } = payload.value
+        const value =
+          failure === ""
+            ? Exit.succeed(this.#readText(body, answerSealedWith(id, "body")))
+            : Exit.fail(readCallFailure(this.#readText(failure, answerSealedWith(id, "failure"))))
         const answer = this.#calls.get(id)
-        if (answer === undefined) return
-        Deferred.doneUnsafe(
-          answer,
-          failure === "" ? Exit.succeed(safeJsonParse(body)) : Exit.fail(readCallFailure(failure))
-        )
+        if (answer !== undefined) Deferred.doneUnsafe(answer, value)
+        return
       }
+      default:
+        // what it says cannot be known, and is missed
+        if (this.#seals) throw damaged()
     }
+  }
+
+  #readText(text: JsonText, about?: string): unknown {
+    return mustBeSealed(
+      readSealed(text, (text) => safeJsonParse(text), about),
+      this.#seals
+    )
   }
 
   #failed(error: unknown): void {
@@ -207,8 +225,7 @@ const refusalOf = (code: Code, message: string): IronflowError | undefined => {
   }
 }
 
-const readCallFailure = (text: string): IronflowError => {
-  const failure = safeJsonParse(text)
+const readCallFailure = (failure: unknown): IronflowError => {
   if (!isObject(failure)) return new ConnectionError("The Ironflow server failed, and does not say why")
   // what our engine fails with
   const { body, status } = failure as unknown as CallFailure

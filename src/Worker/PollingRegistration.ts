@@ -2,9 +2,9 @@
 import * as Effect from "effect/Effect"
 import { isFromOurEngine, isFromServer, notOfServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import type { IronflowError } from "../Errors.ts"
-import { isObject, numberOf, safeJsonParse } from "../Json.ts"
+import { isObject, numberOf } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
-import { seal } from "../Protocol/Seal.ts"
+import { damaged, isSealed, MESSAGE_DAMAGED, parseSealed, seal } from "../Protocol/Seal.ts"
 import { identityOf } from "./ProcessIdentity.ts"
 import { isAccessError, isSuccess, type ServerLink } from "./ServerLink.ts"
 
@@ -16,6 +16,7 @@ export const registrationOf = (
   { nextRegistration, registration }: ServerLink,
   instance: string,
   jobs: ReadonlyArray<string>,
+  since?: string,
   self = identityOf()
 ): Turns.RegisterTurnsRequest => ({
   worker_id: registration.workerId,
@@ -29,7 +30,8 @@ export const registrationOf = (
   ...(self === undefined ? {} : { process: self }),
   instance,
   jobs,
-  number: nextRegistration()
+  number: nextRegistration(),
+  ...(since === undefined ? {} : { since })
 })
 
 /** Registers the worker, with the turns in flight that it wants to keep. */
@@ -37,12 +39,13 @@ export const register = (
   link: ServerLink,
   instance: string,
   jobs: ReadonlyArray<string>,
-  timeoutMs = link.options.server.timeoutMs
+  timeoutMs = link.options.server.timeoutMs,
+  since?: string
 ): Effect.Effect<Registered, IronflowError> => {
   const { connection, registration } = link
   const what = `The registration of worker ${registration.workerId}`
-  const request = registrationOf(link, instance, jobs)
-  return Effect.flatMap(
+  const request = registrationOf(link, instance, jobs, since)
+  const answered = Effect.flatMap(
     connection.send({
       method: "POST",
       path: Turns.registerPath(registration.workerId),
@@ -52,11 +55,12 @@ export const register = (
     }),
     (answer): Effect.Effect<Registered, IronflowError> => {
       if (isSuccess(answer)) {
-        const body = safeJsonParse(answer.text)
-        // existing servers answer with JSON, or with nothing; a page is of something in between, such as a portal that wants a login
-        return isObject(body) || answer.text === ""
-          ? Effect.succeed(readRegistered(body))
-          : Effect.fail(notOfServer(answer, what))
+        return Effect.flatMap(parseSealed(answer.text, false), (body) =>
+          // existing servers answer with JSON, or with nothing; a page is of something in between, such as a portal that wants a login
+          isObject(body) || answer.text === ""
+            ? checkedRegistered(body)
+            : Effect.fail(notOfServer(answer, what))
+        )
       }
       const error = serverFailureOf(answer, what)
       // a server that wants its functions registered one by one first may say no to this request in any words
@@ -67,6 +71,20 @@ export const register = (
         : Effect.fail(error)
     }
   )
+  return Effect.tapError(answered, ({ code }) =>
+    Effect.sync(() => {
+      // what opened the channel may be what was damaged: the next one is opened anew
+      if (code === MESSAGE_DAMAGED) connection.goOnWith(connection.server.apiKey)
+    })
+  )
+}
+
+/** {@link readRegistered} of an answer that is sealed if it says so. */
+export const checkedRegistered = (body: unknown): Effect.Effect<Registered, IronflowError> => {
+  const registered = readRegistered(body)
+  return registered?.capabilities.seals === true && !isSealed(body)
+    ? Effect.fail(damaged())
+    : Effect.succeed(registered)
 }
 
 /** Reads the answer to a registration. */

@@ -3,9 +3,9 @@ import * as Effect from "effect/Effect"
 import type { Answer } from "../Client/HttpConnection.ts"
 import { invalidResponse, isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
 import { ConnectionError, type IronflowError } from "../Errors.ts"
-import { isObject, safeJsonParse } from "../Json.ts"
+import { isObject } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
-import { seal } from "../Protocol/Seal.ts"
+import { parseSealed, seal } from "../Protocol/Seal.ts"
 import { register, type Registered } from "./PollingRegistration.ts"
 import { asConnectionError, isSuccess, monotonicMs } from "./ServerLink.ts"
 import { type Batch, farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
@@ -35,7 +35,7 @@ export class PollingSession extends TurnSession {
     jobs: ReadonlyArray<string>,
     timeoutMs: number
   ): Effect.Effect<Registered, IronflowError> {
-    return register(this.link, this.instance, jobs, timeoutMs)
+    return register(this.link, this.instance, jobs, timeoutMs, this.since)
   }
 
   protected tellRoom(): void {
@@ -49,7 +49,7 @@ export class PollingSession extends TurnSession {
 
   protected sendBatch(session: string, batch: Batch): Effect.Effect<unknown, IronflowError> {
     return Effect.suspend(() =>
-      Effect.map(
+      Effect.flatMap(
         Effect.mapError(
           this.#post(
             Turns.reportsPath,
@@ -60,7 +60,7 @@ export class PollingSession extends TurnSession {
           ),
           (error) => (error._tag === "TimeoutError" ? asConnectionError(error) : error)
         ),
-        safeJsonParse
+        (text) => parseSealed(text, this.seals)
       )
     )
   }
@@ -154,16 +154,17 @@ export class PollingSession extends TurnSession {
   }
 
   #received(text: string, sentAt: number, renewal: string, what: string): Effect.Effect<void, IronflowError> {
-    const response = safeJsonParse<Turns.PollResponse>(text)
-    if (!isObject(response) || !Array.isArray(response.deliveries)) {
-      const { url } = this.link.connection.server
-      return Effect.fail(invalidResponse(url, what, "it has no deliveries", text))
-    }
-    this.held(sentAt, renewal)
-    this.deliver(response.deliveries as Turns.PollResponse["deliveries"])
-    if (response.closing === true) return Effect.fail(this.closing)
-    this.answered()
-    return Effect.void
+    return Effect.flatMap(parseSealed(text, this.seals), (response): Effect.Effect<void, IronflowError> => {
+      if (!isObject(response) || !Array.isArray(response.deliveries)) {
+        const { url } = this.link.connection.server
+        return Effect.fail(invalidResponse(url, what, "it has no deliveries", text))
+      }
+      this.held(sentAt, renewal)
+      this.deliver(response.deliveries as Turns.PollResponse["deliveries"])
+      if (response.closing === true) return Effect.fail(this.closing)
+      this.answered()
+      return Effect.void
+    })
   }
 }
 

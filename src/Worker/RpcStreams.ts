@@ -13,13 +13,15 @@ import * as RpcSerialization from "effect/rpc/RpcSerialization"
 import type * as Scope from "effect/Scope"
 import { environmentHeader } from "../Client/HttpConfig.ts"
 import { serverFailureOf } from "../Client/HttpFailures.ts"
-import { ConnectionError, type IronflowError } from "../Errors.ts"
+import { ConnectionError, type IronflowError, isIronflowError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { readFailure } from "../Protocol/Http/Failures.ts"
 import { JsonFragment } from "../Protocol/JsonFragment.ts"
+import { damaged, isSealed as hasSeal, mustBeSealed, readSealed } from "../Protocol/Seal.ts"
 import type { CallFailure } from "../Protocol/TurnStream.ts"
 import { encodeFromClient, RPC_TRANSPORT, WORKER_RPC_PATH, workerRpcs } from "../Protocol/WorkerRpc.ts"
 import { show } from "../Show.ts"
+import { readRegistered } from "./PollingRegistration.ts"
 import type { ServerLink } from "./ServerLink.ts"
 import type { OpenStream, Streams } from "./StreamSession.ts"
 import { sessionOver } from "./TurnSession.ts"
@@ -36,6 +38,8 @@ export const rpcStreams: Streams = {
       const socket = yield* connect(link)
       const run = Effect.runForkWith(yield* Effect.context<never>())
       const lost = Deferred.makeUnsafe<never, ConnectionError>()
+      // an engine that seals does so from its first message on
+      let isSealed = false
 
       const protocol = yield* RpcClient.Protocol.make((write, clientIds) => {
         // what makes no sense to effect/rpc ends the stream, and with it all that waits for an answer
@@ -51,8 +55,9 @@ export const rpcStreams: Streams = {
           }
         }
         socket.on("message", (data: Buffer) => {
-          const message = safeJsonParse(data.toString())
+          const message = readFrame(data.toString(), isSealed)
           if (!isObject(message) || typeof message._tag !== "string") return socket.terminate()
+          isSealed = hasSeal(message)
           // an engine of ours sends what effect/rpc says
           tell(message as unknown as FromServerEncoded)
         })
@@ -123,8 +128,23 @@ export const rpcStreams: Streams = {
           return Effect.mapError(client[call](new JsonFragment(body)), failing(what))
         }
       }
-      return { stream, registered: isObject(first) ? first.registered : undefined }
+      const registered = isObject(first) ? first.registered : undefined
+      if (readRegistered(registered)?.capabilities.seals === true && !isSealed) return yield* damaged()
+      return { stream, registered }
     })
+}
+
+/** The value of a frame; `undefined` for one that was damaged on its way, or is none. */
+const readFrame = (text: string, seals: boolean): unknown => {
+  try {
+    return mustBeSealed(
+      readSealed(text, (text) => safeJsonParse(text)),
+      seals
+    )
+  } catch (error) {
+    if (isIronflowError(error)) return undefined
+    throw error
+  }
 }
 
 const brokenOff = (reason: ConnectionError): RpcClientError.RpcClientError =>

@@ -67,7 +67,8 @@ export const openStream = (
   events: {
     readonly onPush: (push: unknown, current: Current) => void
     readonly onLost: (current: Current) => void
-  }
+  },
+  since?: string
 ): Effect.Effect<Current, IronflowError> =>
   Effect.suspend(() => {
     const { registration, options } = link
@@ -77,7 +78,7 @@ export const openStream = (
     let lost: ConnectionError | undefined
     const waiting: Array<unknown> = []
     const what = `The registration of worker ${registration.workerId}`
-    const opening = streams.open(link, JSON.stringify(registrationOf(link, instance, jobs)), {
+    const opening = streams.open(link, JSON.stringify(registrationOf(link, instance, jobs, since)), {
       onPush: (push) => {
         if (current === undefined) waiting.push(push)
         else events.onPush(push, current)
@@ -181,10 +182,12 @@ export class StreamSession extends TurnSession {
     jobs: ReadonlyArray<string>,
     timeoutMs: number
   ): Effect.Effect<Registered, IronflowError> {
-    const opening = openStream(this.link, this.#streams, this.instance, jobs, timeoutMs, {
-      onPush: (push, current) => this.#pushed(push, current),
-      onLost: (current) => this.onLost(current)
-    })
+    const events = {
+      onPush: (push: unknown, current: Current) => this.#pushed(push, current),
+      onLost: (current: Current) => this.onLost(current)
+    }
+    const { instance, link, since } = this
+    const opening = openStream(link, this.#streams, instance, jobs, timeoutMs, events, since)
     return Effect.andThen(
       this.#closeCurrent,
       Effect.map(opening, (current) => {

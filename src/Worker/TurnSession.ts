@@ -32,6 +32,12 @@ import { asConnectionError, isAccessError, monotonicMs, type ServerLink } from "
 /** How long a worker that leaves waits for the server to hear of it, milliseconds. */
 export const farewellTimeoutMs = 2000
 
+/**
+ * A key that the engine took so short a time ago may have been damaged on its way when it is refused, milliseconds: it is tried once
+ * more, and not again for as long.
+ */
+const keyWorkedMs = 60_000
+
 /** What a request holds beside its reports. */
 const envelopeBytes = 1024
 
@@ -55,12 +61,17 @@ export abstract class TurnSession implements WorkerSession {
   protected readonly link: ServerLink
   protected readonly instance: string
   protected terms: Turns.RegisterTurnsResponse
+  /** Of the first registration: see `RegisterTurnsRequest`. */
+  protected readonly since: string | undefined
   /** Absent while the worker is being registered again. */
   protected session: string | undefined
   /** Number of the last delivery received. */
   protected seen = 0
   protected isRefused = false
   #connected: Deferred.Deferred<void> | undefined
+  /** When the engine last took the key of the worker, and when it was tried once more after it did not. */
+  #admittedAt: number
+  #doubtedAt = Number.NEGATIVE_INFINITY
 
   #asked = 0
   #withdrawn = 0
@@ -93,9 +104,16 @@ export abstract class TurnSession implements WorkerSession {
     this.projections = makeFeed(link.connection, link.registration.workerId, link.options.logger)
     this.instance = instance
     this.terms = terms
+    this.since = terms.since
     this.session = terms.session
     this.#heldSince = sentAt
     this.#renewedAt = sentAt
+    this.#admittedAt = sentAt
+  }
+
+  /** Whether what the engine says is sealed. */
+  protected get seals(): boolean {
+    return this.terms.capabilities.seals === true
   }
 
   /** Registers the worker anew, with the turns that it wants to keep; fails when that takes longer than `timeoutMs`. */
@@ -299,6 +317,7 @@ export abstract class TurnSession implements WorkerSession {
 
   /** The engine has answered. */
   protected answered(): void {
+    this.#admittedAt = monotonicMs(this.link.clock)
     this.link.outage.over()
     this.link.handlers.onConnected?.(true)
   }
@@ -551,8 +570,17 @@ export abstract class TurnSession implements WorkerSession {
       return true
     }
     if (!isAccessError(error)) return false
-    this.refuse(error)
-    // waits for ever, like everything of a worker that is refused
+    if (this.#isDoubtful()) this.registerAgain(session, asConnectionError(error))
+    // what is sent again waits for ever, like everything of a worker that is refused
+    else this.refuse(error)
+    return true
+  }
+
+  /** Whether a refusal of the key, or of what it may do, is to be heard twice. */
+  #isDoubtful(): boolean {
+    const now = monotonicMs(this.link.clock)
+    if (now - this.#admittedAt > keyWorkedMs || now - this.#doubtedAt <= keyWorkedMs) return false
+    this.#doubtedAt = now
     return true
   }
 
@@ -590,7 +618,7 @@ export abstract class TurnSession implements WorkerSession {
           return Effect.andThen(Effect.sleep(this.failed(error)), attempt)
         },
         onFailure: (error) =>
-          isAccessError(error)
+          isAccessError(error) && !this.#isDoubtful()
             ? Effect.sync(() => this.refuse(error))
             : Effect.andThen(Effect.sleep(this.failed(error)), attempt)
       })

@@ -99,7 +99,7 @@ export const make = <
     const fork = Effect.runForkWith(context)
 
     let refused: AccessError | undefined
-    // a transport in this process has nothing to say about it
+    // a transport in this process says it only when that is over
     let isConnected = true
     const connection = yield* Effect.acquireRelease(Scope.make(), Scope.close)
     const alarm = yield* Scope.provide(Alarm.make, connection)

@@ -1,5 +1,7 @@
 /** `serve`, `worker` and the commands that look at them and steer, as processes of their own. */
 import { randomBytes } from "node:crypto"
+import { rmSync } from "node:fs"
+import path from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { freePort, type Running, Terminal, waitForRun } from "./Terminal.ts"
 
@@ -382,5 +384,23 @@ describe("worker", () => {
     late.signal("SIGTERM")
     assert.strictEqual((await worker.ended).code, 0)
     assert.strictEqual((await late.ended).code, 0)
+  })
+})
+
+describe("serve whose database another engine takes over", () => {
+  it("ends by itself with an error that says so, while it has nothing to do", async () => {
+    const args = ["serve", "--port", "0", "--data", "taken.db"]
+    const first = terminal.start(args)
+    await first.until("Ironflow listens at")
+    rmSync(path.join(terminal.folder, "taken.db.lock"))
+
+    const second = terminal.start(args)
+    await second.until("Ironflow listens at")
+    const { code, stderr } = await first.ended
+
+    assert.strictEqual(code, 1)
+    assert.match(stderr, /^Error: Database "taken\.db" was taken over by another engine: this one stops/m)
+    second.signal("SIGTERM")
+    assert.strictEqual((await second.ended).code, 0)
   })
 })

@@ -12,6 +12,24 @@ import { createDeferred } from "../../src/Deferred.ts"
 
 const leaseMs = 5000
 
+/** Ways to connect a worker. */
+const transports = [
+  [
+    "polling",
+    (serverUrl: string, fn: RunnableFunction) => createWorker({ serverUrl, functions: [fn], logger: false })
+  ],
+  [
+    "rpc",
+    (serverUrl: string, fn: RunnableFunction) =>
+      createWorker({ serverUrl, functions: [fn], logger: false, transport: "streaming" })
+  ],
+  [
+    "ConnectRPC",
+    (serverUrl: string, fn: RunnableFunction) =>
+      createStreamingWorker({ serverUrl, functions: [fn], logger: false })
+  ]
+] as const
+
 let folder: string
 let filename: string
 let said: Array<string>
@@ -96,22 +114,7 @@ describe("an engine whose database was taken over", () => {
     }
   )
 
-  it.each([
-    [
-      "polling",
-      (serverUrl: string, fn: RunnableFunction) => createWorker({ serverUrl, functions: [fn], logger: false })
-    ],
-    [
-      "rpc",
-      (serverUrl: string, fn: RunnableFunction) =>
-        createWorker({ serverUrl, functions: [fn], logger: false, transport: "streaming" })
-    ],
-    [
-      "ConnectRPC",
-      (serverUrl: string, fn: RunnableFunction) =>
-        createStreamingWorker({ serverUrl, functions: [fn], logger: false })
-    ]
-  ])("tells its workers, which abort what they run: over %s", async (_, create) => {
+  it.each(transports)("tells its workers, which abort what they run: over %s", async (_, create) => {
     const { begun, inPromises, stopped } = makeStep()
     const first = await startEngine({ filename, logger, listen: { port: 0, leaseTerm: leaseMs } })
     const worker = create(first.url!, inPromises)
@@ -126,6 +129,49 @@ describe("an engine whose database was taken over", () => {
 
     assert.strictEqual(codeOf(reason), "LEASE_LOST")
     assert.match(String(reason), /was taken over by another engine/)
+    await worker.stop()
+    await working
+    await first.close()
+  })
+
+  it.each(transports)(
+    "shows to its workers that they are not connected any more, though there is nothing to do: over %s",
+    async (_, create) => {
+      const first = await startEngine({ filename, logger, listen: { port: 0, leaseTerm: leaseMs } })
+      const worker = create(first.url!, makeStep().inPromises)
+      const working = worker.start()
+      await worker.ready()
+      const before = worker.connection
+      rmSync(`${filename}.lock`)
+
+      await using _second = await startEngine({ filename, logger: false })
+      await vi.waitFor(() => assert.strictEqual(worker.connection, "disconnected"), { timeout: leaseMs / 2 })
+
+      assert.strictEqual(before, "connected")
+      assert.strictEqual(await first.client.health(), "down")
+      await worker.stop()
+      await working
+      await first.close()
+    }
+  )
+
+  it("shows that to the workers in its process, and stays closed with STORE_LOCKED", async () => {
+    const { begun, inPromises } = makeStep()
+    const first = await startEngine({ filename, logger })
+    const worker = first.createWorker({ functions: [inPromises], logger: false })
+    const working = worker.start()
+    await worker.ready()
+    await first.client.emit("order.placed", {})
+    await begun
+    const before = worker.connection
+    rmSync(`${filename}.lock`)
+
+    await using _second = await startEngine({ filename, logger: false })
+    await vi.waitFor(() => assert.strictEqual(worker.connection, "disconnected"), { timeout: leaseMs / 2 })
+    const error: unknown = await first.client.emit("order.placed", {}).catch((error: unknown) => error)
+
+    assert.strictEqual(before, "connected")
+    assert.strictEqual(codeOf(error), "STORE_LOCKED")
     await worker.stop()
     await working
     await first.close()

@@ -17,7 +17,7 @@ const session = (report: RemoteSession["report"]): RemoteSession => ({
   setReachable: () => undefined,
   take: () => Effect.succeed([]),
   extend: () => Effect.succeed([]),
-  adopt: () => Effect.succeed([]),
+  adopt: () => Effect.succeed({ lost: [], left: [], since: "job_0" }),
   dropped: () => Effect.void,
   close: () => Effect.void,
   detach: () => undefined
@@ -149,7 +149,7 @@ describe("a worker that is told to drop a job", () => {
         deliveries.handlers.onNotice(cancelled)
         it.replace()
         const after = worker("ses_2", engine, it, { jobs })
-        yield* after.adopted(jobs, it)
+        yield* after.adopted({ lost: jobs, left: [], since: "job_0" }, it)
         assert.deepStrictEqual(dropped, jobs.length === 0 ? ["job_1"] : [])
 
         yield* after.room({ session: "ses_2", seen: 0, holding: [] })

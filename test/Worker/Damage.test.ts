@@ -1,110 +1,14 @@
 /** What a worker sends is damaged on its way, a bit at a time: nobody else is given what it is at. */
-import { once } from "node:events"
 import { mkdtempSync, rmSync } from "node:fs"
-import net from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import process from "node:process"
 import { createFunction } from "@ironflow/node"
 import { startEngine } from "@ironflow/node/engine"
-import { assert, it, vi } from "vitest"
+import { afterEach, assert, it, vi } from "vitest"
 import { createDeferred } from "../../src/Deferred.ts"
+import { DamagingWire, type Flip } from "./DamagingWire.ts"
 import { starts, type Transport } from "./Starts.ts"
-
-/** Turns over the lowest bit of the byte that stands `at` bytes behind the end of `text`. */
-interface Flip {
-  readonly text: string
-  readonly at: number
-}
-
-/** A wire that turns over one bit in what goes to the engine. */
-class Wire implements AsyncDisposable {
-  readonly #server: net.Server
-  readonly #sockets = new Set<net.Socket>()
-  #flip: Flip | undefined
-  #isShut = false
-  flipped = createDeferred<void>()
-
-  private constructor(target: number) {
-    this.#server = net.createServer((worker) => {
-      if (this.#isShut) return void worker.destroy()
-      const engine = net.connect(target, "127.0.0.1")
-      for (const socket of [worker, engine]) {
-        this.#sockets.add(socket)
-        socket.setNoDelay(true)
-        socket.on("error", () => undefined)
-        socket.on("close", () => {
-          this.#sockets.delete(socket)
-          worker.destroy()
-          engine.destroy()
-        })
-      }
-      worker.on("data", (chunk) => engine.write(this.#damage(chunk)))
-      engine.pipe(worker)
-    })
-  }
-
-  static async before(url: string): Promise<Wire> {
-    const wire = new Wire(Number(new URL(url).port))
-    wire.#server.listen(0, "127.0.0.1")
-    await once(wire.#server, "listening")
-    return wire
-  }
-
-  get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as net.AddressInfo).port}`
-  }
-
-  /** Does so once, where the text comes next. */
-  damage(flip: Flip): void {
-    this.flipped = createDeferred<void>()
-    this.#flip = flip
-  }
-
-  /** Lets nobody through any more. */
-  shut(): void {
-    this.#isShut = true
-    this.cut()
-  }
-
-  open(): void {
-    this.#isShut = false
-  }
-
-  cut(): void {
-    for (const socket of this.#sockets) socket.resetAndDestroy()
-  }
-
-  #damage(chunk: Buffer): Buffer {
-    const flip = this.#flip
-    if (flip === undefined) return chunk
-    const { start, text } = unmasked(chunk)
-    const found = text.indexOf(flip.text)
-    if (found === -1) return chunk
-    this.#flip = undefined
-    const bytes = Buffer.from(chunk)
-    bytes[start + found + flip.text.length + flip.at]! ^= 1
-    this.flipped.resolve()
-    return bytes
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.cut()
-    this.#server.close()
-    await once(this.#server, "close")
-  }
-}
-
-/** What a chunk says, and where that starts in it: frames of WebSockets hide it under a mask. */
-const unmasked = (chunk: Buffer): { readonly start: number; readonly text: string } => {
-  const isTextFrame = chunk[0] === 0x81 && (chunk[1]! & 0x80) !== 0
-  if (!isTextFrame) return { start: 0, text: chunk.toString("latin1") }
-  const length = chunk[1]! & 0x7f
-  const start = (length === 126 ? 4 : length === 127 ? 10 : 2) + 4
-  const mask = chunk.subarray(start - 4, start)
-  const bytes = Buffer.from(chunk.subarray(start).map((byte, i) => byte ^ mask[i % 4]!))
-  return { start, text: bytes.toString("latin1") }
-}
 
 const transports: ReadonlyArray<Transport> = ["HTTP", "its channel", "rpc", "ConnectRPC"]
 const streams = transports.slice(2)
@@ -140,7 +44,7 @@ it.each(cases)(
       })
     let engine = await open(0)
     const url = engine.url!
-    await using wire = await Wire.before(url)
+    await using wire = await DamagingWire.before(url)
     const began: Array<string> = []
     const finish = createDeferred<void>()
     const orders = (worker: string) =>
@@ -180,5 +84,98 @@ it.each(cases)(
     await idle.stop()
     await engine.close()
     rmSync(folder, { recursive: true, force: true })
+  }
+)
+
+/** What an engine says to a worker that is damaged on its way, and what the worker makes of it. */
+const downs = (Object.keys(starts) as ReadonlyArray<Transport>).map((name) => ({ name, start: starts[name] }))
+
+it.each(downs)(
+  "a worker over $name runs no job whose data was damaged on its way to it, and runs it when it comes again",
+  { timeout: 30_000 },
+  async ({ start }) => {
+    await using engine = await startEngine({
+      filename: ":memory:",
+      logger: false,
+      listen: { port: 0, leaseTerm: "3s" }
+    })
+    await using wire = await DamagingWire.before(engine.url!)
+    const order = createFunction({ id: "charge-order", triggers: [{ event: "order.placed" }] }, ({ event }) =>
+      Promise.resolve(event.data)
+    )
+    const worker = await start(wire.url, "shop", [order])
+    wire.damage({ text: '"data":"{\\"amount\\":', at: 0, to: "worker" })
+
+    const { runIds } = await engine.client.emit("order.placed", { amount: 4 })
+    await wire.flipped.promise
+    const run = await engine.client.waitForRun(runIds[0]!)
+
+    assert.deepInclude(run, { status: "completed", output: { amount: 4 } })
+    await worker.stop()
+  }
+)
+
+it.each(downs)(
+  "a worker over $name believes in no longer lease when its term was damaged on its way to it",
+  { timeout: 30_000 },
+  async ({ start }) => {
+    await using engine = await startEngine({
+      filename: ":memory:",
+      logger: false,
+      listen: { port: 0, leaseTerm: "3s" }
+    })
+    await using wire = await DamagingWire.before(engine.url!)
+    const said: Array<string> = []
+    const orders = (worker: string) =>
+      createFunction({ id: "charge-order", triggers: [{ event: "order.placed" }] }, ({ step }) =>
+        step.run("charge", ({ signal }) => {
+          said.push(`${worker} begins`)
+          return new Promise((_, reject) =>
+            signal.addEventListener("abort", () => {
+              said.push(`${worker} stops`)
+              reject(signal.reason as Error)
+            })
+          )
+        })
+      )
+    // seven seconds
+    wire.damage({ text: '"leaseMs":', at: 0, mask: 4, to: "worker" })
+    const cut = await start(wire.url, "cut", [orders("cut")])
+    await engine.client.emit("order.placed", {})
+    await vi.waitFor(() => assert.deepStrictEqual(said, ["cut begins"]), { timeout: 10_000 })
+    const other = await start(engine.url!, "other", [orders("other")])
+
+    wire.shut()
+    await vi.waitFor(() => assert.include(said, "other begins"), { timeout: 10_000 })
+
+    assert.deepStrictEqual(said, ["cut begins", "cut stops", "other begins"])
+    wire.open()
+    await cut.stop()
+    await other.stop()
+  }
+)
+
+afterEach(() => void vi.unstubAllEnvs())
+
+it.each(["HTTP", "its channel", "rpc"] as const)(
+  "a worker over %s whose key was damaged on its way goes on, since the same key is taken a moment later",
+  { timeout: 30_000 },
+  async (name) => {
+    await using engine = await startEngine({ filename: ":memory:", logger: false, listen: { port: 0 } })
+    vi.stubEnv("IRONFLOW_API_KEY", (await engine.client.apiKeys.create({ name: "operator" })).secret)
+    await using wire = await DamagingWire.before(engine.url!)
+    const order = createFunction({ id: "charge-order", triggers: [{ event: "order.placed" }] }, () =>
+      Promise.resolve("charged")
+    )
+    const worker = await starts[name](wire.url, "shop", [order])
+    wire.damage({ text: "Bearer ", at: 12 })
+    wire.cut()
+    await wire.flipped.promise
+
+    const { runIds } = await engine.client.emit("order.placed", {})
+    const run = await engine.client.waitForRun(runIds[0]!)
+
+    assert.deepInclude(run, { status: "completed", output: "charged" })
+    await worker.stop()
   }
 )

@@ -660,12 +660,16 @@ describe("a polling worker", () => {
     Effect.gen(function* () {
       const { close, engine, refusals } = yield* session()
       const poll = yield* engine.poll()
-      poll.answer(401, { error: "the key was revoked" })
-      yield* engine.until(() => refusals.length > 0)
+      const answer = { status: 401, body: { error: "the key was revoked" } }
+      engine.answer = () => answer
+      poll.answer(answer.status, answer.body)
+      yield* passing(() => refusals.length > 0)
 
       assert.instanceOf(refusals[0], UnauthenticatedError)
       yield* TestClock.adjust("1 minute")
       assert.strictEqual(engine.of("poll").length, 1)
+      // at first, and once more after the poll was refused
+      assert.strictEqual(engine.of("register").length, 2)
       yield* close
       assert.strictEqual(engine.of("w-1").length, 0)
     })

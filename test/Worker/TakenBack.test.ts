@@ -90,6 +90,8 @@ describe.each(transports)("a run that is taken from a worker over %s", (_, creat
     const [runId] = (await place.client.emit("order.placed", {})).runIds
     await work.isAtWork
     await start(place.url, [work.fn])
+    // a worker that is cut off would wait for its engine before it stops
+    cleanups.push(() => Promise.resolve(network.heal()))
     return { ...work, place, network, runId: runId!, client: place.client }
   }
 

@@ -57,8 +57,9 @@ describe("registration", () => {
   it("answers a worker that speaks turns with a session and what it has to know", async () => {
     await using here = await shop()
 
-    const { session, ...rest } = here.registered.body
+    const { session, since, ...rest } = here.registered.body
     assert.match(session, /^ses_\w+$/)
+    assert.match(since, /^job_\w+$/)
     assert.deepStrictEqual(rest, {
       capabilities: { turns: 1, renewals: true },
       leaseMs: 15_000,
@@ -714,13 +715,13 @@ describe("after a restart of the engine", () => {
     using database = temporaryDatabase()
     const before = await start({ filename: database.filename })
     const worker = new RawTurnWorker(before.url)
-    await worker.register()
+    const { since } = (await worker.register()).body
     const { jobId, runId } = await firstJob(before, worker)
     await before.close()
 
     await using after = await start({ filename: database.filename })
     const moved = new RawTurnWorker(after.url)
-    await moved.register([])
+    await moved.register([], after.url, { since })
     const { body } = await moved.poll({ asked: 1 })
 
     assert.strictEqual(body.deliveries[0].job.runId, runId)

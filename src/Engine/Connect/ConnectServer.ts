@@ -11,6 +11,7 @@ import { IronflowError, isIronflowError, UnauthenticatedError, ValidationError }
 import { isObject, safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonShape.ts"
 import {
+  answerSealedWith,
   callSealedWith,
   CONNECT_TRANSPORT,
   engineMessage,
@@ -241,7 +242,7 @@ class ConnectStream {
         })
         const registration = yield* checked(() => read("the registration", register.turns))
         const response = yield* turns.register(registration, isSealed(registration))
-        this.#write({ registered: { workerId: register.workerId, turns: response } })
+        this.#write({ registered: { workerId: register.workerId, turns: turns.sealed(response) } })
         this.#peer = turns
         this.#pump()
       } else {
@@ -276,11 +277,14 @@ class ConnectStream {
         : Effect.fail(new ValidationError(`There is no call ${show(call)}`))
     this.#run(
       Effect.matchCause(answered, {
-        onSuccess: (text) => this.#write({ turnAnswer: { id, body: text } }),
+        onSuccess: (text) => {
+          this.#write({ turnAnswer: { id, body: turns.sealed(text, answerSealedWith(Number(id), "body")) } })
+        },
         onFailure: (cause) => {
           const error = Cause.squash(cause)
           const failure = isIronflowError(error) ? failureResponse(error, "rest") : defectResponse("rest")
-          this.#write({ turnAnswer: { id, failure: JSON.stringify(failure) } })
+          const text = turns.sealed(JSON.stringify(failure), answerSealedWith(Number(id), "failure"))
+          this.#write({ turnAnswer: { id, failure: text } })
         }
       })
     )
@@ -322,7 +326,7 @@ class ConnectStream {
     const peer = this.#peer
     if (!(peer instanceof TurnStream)) return
     while (!this.#ended && !this.#stream.writableNeedDrain && peer.hasMore) {
-      this.#write({ turnPush: { body: peer.take() } })
+      this.#write({ turnPush: { body: peer.sealed(peer.take()) } })
     }
   }
 

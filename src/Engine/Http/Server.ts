@@ -37,6 +37,7 @@ import { descriptions as described, type Dialect, endpoints } from "../../Protoc
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { show } from "../../Show.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
+import { OWNER_LOOK_MS } from "../Dispatch.ts"
 import { Engine } from "../Engine.ts"
 import { type BodyLimits, parseJson, readBytes, readJson, type Room } from "./Body.ts"
 import { clientRoutes } from "./ClientRoutes.ts"
@@ -300,6 +301,9 @@ export const make = (
     // so does this one, which says "continue" when the body is read its own way, and never to us: Node says it at once
     server.removeAllListeners("checkContinue")
     yield* workers.watch
+    // an engine that has nothing to write would not notice
+    yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(OWNER_LOOK_MS), engine.checkOwner)))
+    yield* Effect.forkScoped(Effect.catch(engine.lost, () => Effect.sync(() => workers.abandon())))
     yield* Effect.forkScoped(upgrades.watch)
     // first: those who wait for something are told to look elsewhere
     yield* Effect.addFinalizer(() =>

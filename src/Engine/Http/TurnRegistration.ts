@@ -62,19 +62,20 @@ export const registerTurns = (
     })
     const { leaseMs } = workers
     const response: RegisterTurnsResponse = {
-      capabilities: { turns: TURNS_VERSION, renewals: true },
+      capabilities: { turns: TURNS_VERSION, renewals: true, ...(worker.seals ? { seals: true } : {}) },
       session: worker.session,
       leaseMs,
       presenceMs: leaseMs,
       waitMs: Math.min(MAX_POLL_MS, Math.floor(leaseMs / 3)),
       maxBodyBytes,
-      lost
+      lost,
+      ...(worker.since === undefined ? {} : { since: worker.since })
     }
     return { worker, registration: announced.registration, response }
   })
 
 const readAnnouncement = (
-  { capabilities, registration, instance, jobs = [], number, process }: RegisterRequest,
+  { capabilities, registration, instance, jobs = [], number, process, since }: RegisterRequest,
   { caller, environment, isSealed, workerId }: Origin
 ) => {
   const seals = capabilities?.seals === true
@@ -90,6 +91,9 @@ const readAnnouncement = (
       `Register: \`registration.workerId\` is "${registration.workerId}" and the path says "${workerId}"`
     )
   }
+  // a worker that names its environment beside the registration means the same one; a key that is bound decides by itself
+  const isOther = environment !== undefined && environment !== registration.environment
+  if (seals && isOther && caller?.key?.environment === undefined) throw damaged()
   checkFunctionCount(registration.functions)
   const checkedRegistration: WorkerRegistration = {
     ...registration,
@@ -104,6 +108,7 @@ const readAnnouncement = (
     renews: capabilities?.renewals === true,
     seals,
     process,
-    ...(number === undefined ? {} : { number })
+    ...(number === undefined ? {} : { number }),
+    ...(since === undefined ? {} : { since })
   }
 }

@@ -41,8 +41,8 @@ const roomRequest = lenient(Schemas.RoomRequest, "Room")
 const lateRequest = lenient(Schemas.LateRequest, "Late")
 const leaveRequest = lenient(Schemas.LeaveRequest, "Leave")
 
-/** The JSON of an answer that says nothing. */
-const NOTHING = "null"
+/** The JSON of an answer that says nothing else. */
+const DONE = '{"ok":true}'
 
 export class TurnStream {
   readonly #workers: Workers
@@ -101,6 +101,11 @@ export class TurnStream {
     this.#worker?.checkSeal(isSealed)
   }
 
+  /** What is said to the worker, as it is to get it over a carrier that does not seal its frames. */
+  sealed(text: JsonText, about?: string): JsonText {
+    return this.#worker?.sealed(text, about) ?? text
+  }
+
   /** Whether there is something to push. */
   get hasMore(): boolean {
     return this.#worker?.hasMore ?? false
@@ -108,7 +113,7 @@ export class TurnStream {
 
   /** The JSON of a `PollResponse` with what has not been pushed yet. */
   take(): JsonText {
-    return this.#worker?.takeNew() ?? NOTHING
+    return this.#worker?.takeNew() ?? DONE
   }
 
   /** Answers a call with JSON. */
@@ -136,17 +141,17 @@ export class TurnStream {
         case "room":
           return Effect.flatMap(
             checked(() => roomRequest(body)),
-            (request) => Effect.as(worker.room(request), NOTHING)
+            (request) => Effect.as(worker.room(request), DONE)
           )
         case "late":
           return Effect.flatMap(
             checked(() => lateRequest(body)),
-            (request) => Effect.as(worker.late(request), NOTHING)
+            (request) => Effect.as(worker.late(request), DONE)
           )
         case "leave":
           return Effect.flatMap(
             checked(() => leaveRequest(body)),
-            ({ session }) => Effect.as(this.#workers.dismiss(worker.workerId, session), NOTHING)
+            ({ session }) => Effect.as(this.#workers.dismiss(worker.workerId, session), DONE)
           )
       }
     })

@@ -15,11 +15,13 @@ import {
   type ProcessIdentity,
   type Renewal,
   type ReportsRequest,
-  type Room
+  type Room,
+  WORKER_UNKNOWN
 } from "../../Protocol/Http/Turns.ts"
-import { damaged } from "../../Protocol/Seal.ts"
+import { damaged, seal } from "../../Protocol/Seal.ts"
 import type { RoomRequest } from "../../Protocol/TurnStream.ts"
-import type { TurnAck } from "../../Protocol/Worker.ts"
+import type { JsonText, TurnAck } from "../../Protocol/Worker.ts"
+import type { Adoption } from "../Store/Store.ts"
 import { hasEnded } from "../../Worker/ProcessIdentity.ts"
 import type { RemoteSession } from "../Dispatch.ts"
 import type { Deliveries } from "./Deliveries.ts"
@@ -85,6 +87,7 @@ export class TurnWorker {
   readonly #options: TurnWorkerOptions
   readonly #engine: RemoteSession
   readonly #deliveries: Deliveries
+  #since: string | undefined
   #asked = 0
   #withdrawn = 0
   #poll: Poll | undefined
@@ -106,6 +109,7 @@ export class TurnWorker {
   /** Whether a worker with a stream has been told that the server stops. */
   #farewell = false
   #closing = false
+  #abandoned = false
   #ended = false
 
   /** `earlier` is a session of the same instance that this one replaces. */
@@ -122,6 +126,11 @@ export class TurnWorker {
     if (earlier !== undefined) this.#batch = earlier.#batch
     options.deliveries.onMore(() => this.#answerSoon())
     this.#arrived(options.line)
+  }
+
+  /** The ids of the jobs of this instance sort after this. Absent before they are known. */
+  get since(): string | undefined {
+    return this.#since
   }
 
   /** Whether it has the function. */
@@ -160,9 +169,19 @@ export class TurnWorker {
     return (this.#poll === undefined || renews ? this.#heardAt : now()) + leaseMs
   }
 
+  /** Whether messages between it and the engine are sealed. */
+  get seals(): boolean {
+    return this.#options.seals
+  }
+
   /** Throws an `IronflowError` for a message without a seal of a worker that seals. */
   checkSeal(isSealed: boolean): void {
-    if (this.#options.seals && !isSealed) throw damaged()
+    if (this.seals && !isSealed) throw damaged()
+  }
+
+  /** An answer as this worker is to get it. */
+  sealed(answer: JsonText, about?: string): JsonText {
+    return this.seals ? seal(answer, about) : answer
   }
 
   /** Whether the session is over. */
@@ -187,18 +206,20 @@ export class TurnWorker {
   }
 
   /** The worker says how much room it has, and what it is at. Ends when its leases are extended. */
-  room(request: RoomRequest): Effect.Effect<void, StoreError> {
-    return Effect.suspend(() => {
+  room(request: RoomRequest): Effect.Effect<void, IronflowError> {
+    return Effect.suspend((): Effect.Effect<void, IronflowError> => {
+      if (this.#abandoned) return this.#notHere
       this.#makeRoom(request)
       return this.#renew(request)
     })
   }
 
   /** Answers with the JSON of a `PollResponse`. */
-  poll(request: PollRequest, line: Duplex): Effect.Effect<string, StoreError> {
-    return Effect.suspend(() => {
+  poll(request: PollRequest, line: Duplex): Effect.Effect<string, IronflowError> {
+    return Effect.suspend((): Effect.Effect<string, IronflowError> => {
       this.#arrived(line)
       this.#deliveries.received(request.seen)
+      if (this.#abandoned) return this.#deliveries.isEmpty ? this.#notHere : this.#wait(request)
       this.#makeRoom(request)
       return Effect.andThen(this.#renew(request), this.#wait(request))
     })
@@ -291,8 +312,14 @@ export class TurnWorker {
    * The worker is registered: it is told to drop what it is at and does not hold any more, and is done with what it was to drop
    * and is not at. Ends when the engine knows.
    */
-  adopted(lost: ReadonlyArray<string>, earlier: TurnWorker | undefined): Effect.Effect<void, StoreError> {
+  adopted(
+    { left, lost, since }: Omit<Adoption, "notices">,
+    earlier: TurnWorker | undefined
+  ): Effect.Effect<void, StoreError> {
+    this.#since = since
     const { dropping } = this.#deliveries
+    // what it was told of another worker's job says nothing of that worker
+    for (const jobId of left) dropping.delete(jobId)
     for (const jobId of lost) dropping.set(jobId, 0)
     const before = earlier === undefined ? [] : [...earlier.#deliveries.dropping.keys()]
     return this.#dropped(before.filter((jobId) => !this.#holding.has(jobId)))
@@ -342,6 +369,17 @@ export class TurnWorker {
     this.#closing = true
     this.#options.push?.wake()
     this.#answerPoll()
+  }
+
+  /** Another engine has the database: what there is to tell is told, and then that the worker is not known here. */
+  abandon(): void {
+    this.#abandoned = true
+    this.goAway()
+  }
+
+  get #notHere(): Effect.Effect<never, IronflowError> {
+    const text = `Worker "${this.workerId}" is not known here: another engine has taken over the database of this one`
+    return Effect.fail(new IronflowError(text, { code: WORKER_UNKNOWN, retryable: true }))
   }
 
   /** Ends the session; `lost` says that the worker died. What was never sent to it is not lost. */

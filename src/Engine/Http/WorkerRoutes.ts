@@ -61,7 +61,7 @@ export const workerRoutes = (
               maxBodyBytes,
               caller: call.caller
             }),
-            ({ response }) => json(response)
+            ({ response, worker }): Reply => ({ status: 200, text: worker.sealed(JSON.stringify(response)) })
           )
         : yield* registerLegacy(call, workerId, request)
     })
@@ -154,7 +154,7 @@ export const workerRoutes = (
           const request = yield* checked(() => pollRequest(call.body))
           const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
           yield* checked(() => worker.checkSeal(isSealed(call.body)))
-          return { status: 200, text: yield* worker.poll(request, call.request.socket) }
+          return { status: 200, text: worker.sealed(yield* worker.poll(request, call.request.socket)) }
         }),
       forWorkers
     ),
@@ -166,7 +166,8 @@ export const workerRoutes = (
           const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
           yield* checked(() => worker.checkSeal(isSealed(call.body)))
           const { answered, reports } = permitted(call.caller, worker.environment, request.reports)
-          return json({ acks: answered(yield* worker.report({ ...request, reports })) })
+          const acks = answered(yield* worker.report({ ...request, reports }))
+          return { status: 200, text: worker.sealed(JSON.stringify({ acks })) }
         }),
       forWorkers
     ),

@@ -29,6 +29,8 @@ export interface Announcement {
   readonly process: ProcessIdentity | undefined
   /** Which registration of the instance it is; absent for workers that do not count them. */
   readonly number?: number
+  /** What it was told of its own jobs: see `RegisterTurnsRequest`. */
+  readonly since?: string
   readonly line: Duplex
   readonly transport: string
   /** Absent for a worker that polls. */
@@ -115,8 +117,20 @@ export class Workers {
     { readonly worker: TurnWorker; readonly lost: ReadonlyArray<string> },
     ValidationError | StoreError | IronflowError
   > {
-    const { registration, instance, jobs, limits, line, number, process, push, renews, seals, transport } =
-      announcement
+    const {
+      registration,
+      instance,
+      jobs,
+      limits,
+      line,
+      number,
+      process,
+      push,
+      renews,
+      seals,
+      since,
+      transport
+    } = announcement
     const { workerId } = registration
     const announced = this.#one(
       Effect.gen({ self: this }, function* () {
@@ -138,13 +152,6 @@ export class Workers {
         const same = earlier instanceof TurnWorker && earlier.instance === instance ? earlier : undefined
         if (same !== undefined) same.replace()
         else if (earlier !== undefined) yield* this.#makeWay(earlier)
-        const ownSince =
-          same !== undefined
-            ? Number.NEGATIVE_INFINITY
-            : earlier !== undefined
-              ? Number.POSITIVE_INFINITY
-              : // an engine before this one may have known another worker of this id
-                (registration.startedAt ?? Number.NEGATIVE_INFINITY)
         // its session has ended, whether or not the new one comes to be
         this.#workers.delete(workerId)
         const deliveries = new Deliveries()
@@ -179,8 +186,8 @@ export class Workers {
           same
         )
         this.#workers.set(workerId, worker)
-        const lost = yield* Effect.tapError(
-          Effect.tap(engine.adopt(jobs, ownSince), (lost) => worker.adopted(lost, same)),
+        const { lost } = yield* Effect.tapError(
+          Effect.tap(engine.adopt(jobs, same?.since ?? since), (adoption) => worker.adopted(adoption, same)),
           // it may be at its turns, and comes again
           () => Effect.sync(() => this.#forget(worker))
         )
@@ -205,7 +212,8 @@ export class Workers {
       Effect.gen({ self: this }, function* () {
         const earlier = this.#workers.get(workerId)
         yield* checkEnvironment(workerId, earlier, registration.environment)
-        if (earlier instanceof LegacyWorker) earlier.replace()
+        const same = earlier instanceof LegacyWorker
+        if (same) earlier.replace()
         else if (earlier !== undefined) yield* this.#makeWay(earlier)
         this.#workers.delete(workerId)
         const engine = yield* this.#engine.connectRemoteWorker(registration, stream ?? deaf, {
@@ -213,6 +221,8 @@ export class Workers {
           leaseMs: LEGACY_LEASE_MS,
           ...(limits === undefined ? {} : { limits })
         })
+        // what is held under its id may be another worker's
+        if (!same) yield* Effect.tapError(engine.adopt([]), () => Effect.sync(engine.detach))
         const worker = new LegacyWorker({
           workerId,
           environment: registration.environment,
@@ -249,6 +259,17 @@ export class Workers {
   /** Lets every poll go, because the server is going to stop. */
   goAway(): void {
     for (const worker of this.#workers.values()) if (worker instanceof TurnWorker) worker.goAway()
+  }
+
+  /** Another engine has the database: nobody is connected here any more, and whoever asks hears so. */
+  abandon(): void {
+    for (const worker of this.#workers.values()) {
+      if (worker instanceof TurnWorker) worker.abandon()
+      else {
+        this.#workers.delete(worker.workerId)
+        worker.replace()
+      }
+    }
   }
 
   /** Keeps the leases of those who show life, and gives up the others, until the scope ends. */

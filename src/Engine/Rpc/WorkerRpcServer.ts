@@ -40,7 +40,7 @@ interface Connection {
   readonly stream: TurnStream
   readonly pushes: Queue.Queue<JsonFragment, Cause.Done>
   calls: number
-  /** Whether what came last has a seal. */
+  /** Whether what came last has a seal; what is said to a worker that seals has one too. */
   isSealed: boolean
 }
 
@@ -65,7 +65,7 @@ export const make = (
             const connection = connections.get(clientId)
             if (connection === undefined) return
             if (message._tag === "Exit") connection.calls--
-            send(connection.socket, encodeFromServer(message))
+            send(connection.socket, encodeFromServer(message, connection.isSealed))
             connection.flow.sent()
           }),
         end: (clientId) => Effect.sync(() => connections.get(clientId)?.socket.close()),

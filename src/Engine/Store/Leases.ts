@@ -8,7 +8,7 @@ import { entityOfRow } from "./Events.ts"
 import { checkEvent, endRun, functionIdOf, invocationEventId } from "./RunRows.ts"
 import type { Adoption, Claim, Demand } from "./Store.ts"
 import { type Holder, readLease, whyStuck } from "./Stuck.ts"
-import { isRevoked, revoked } from "./RevokedLeases.ts"
+import { isRevoked, jobOf, revoked } from "./RevokedLeases.ts"
 import { readKind } from "./StepKinds.ts"
 import { SUSPECT_FROM } from "./Suspects.ts"
 import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
@@ -476,7 +476,8 @@ export const endRevoked = (tx: Transaction, jobIds: ReadonlyArray<string>): void
 
 /**
  * Lets a worker go on with the turns `jobIds` that it still holds, and takes its other runs back without counting a loss.
- * Those that were leased before `ownSince` are left alone: another worker of this id may be at them.
+ * It knows of no other jobs than those which were made after `since`, its first registration: older ones are left alone, because
+ * another worker of this id may be at them. Without `since` it is new.
  * What has fired for the turns that it keeps, and which of them are to be paused, is told again: the notices of an engine
  * that is gone went with it. Actors of other functions than `functionIds` are not bound to it any more.
  */
@@ -486,20 +487,19 @@ export const adoptLeases = (
   jobIds: ReadonlyArray<string>,
   leaseMs: number,
   functionIds: ReadonlySet<string>,
-  ownSince: number = Number.NEGATIVE_INFINITY
+  since: string = tx.ids.job()
 ): Adoption => {
   const lost = new Set(jobIds)
   const left: Array<string> = []
   const notices: Array<Notice> = []
   const until = tx.now() + leaseMs
   const adopt = (row: Row): void => {
-    const jobId = String(row.lease)
+    const jobId = jobOf(row)
     const key = Number(row.key)
-    if (isRevoked(row)) return
-    if (!lost.delete(jobId)) {
-      // what has changed the row since then makes the lease only younger
-      if (Number(row.updated_at) >= ownSince) return releaseRun(tx, key)
-      left.push(jobId)
+    const isNamed = !isRevoked(row) && lost.delete(jobId)
+    if (!isNamed) {
+      if (jobId < since) left.push(jobId)
+      else if (!isRevoked(row)) releaseRun(tx, key)
       return
     }
     const losses = suspicion(tx, row)
@@ -523,7 +523,7 @@ export const adoptLeases = (
   for (const row of heldBy(tx, workerId)) tx.apart("run", Number(row.key), () => adopt(row))
   if (lost.size < jobIds.length) tx.markDue(until)
   freeActors(tx, workerId, functionIds)
-  return { lost: [...lost], left, notices }
+  return { lost: [...lost], left, notices, since }
 }
 
 /** The runs that a worker holds. */
@@ -531,7 +531,7 @@ const heldBy = (tx: Transaction, workerId: string): Array<Row> =>
   tx.among(
     "run",
     ["SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL", workerId],
-    `SELECT key, function, lease, worker, pause, losses, loss_seq, updated_at FROM runs WHERE worker = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
+    `SELECT key, function, lease, worker, pause, losses, loss_seq FROM runs WHERE worker = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
     workerId
   )
 
@@ -542,11 +542,11 @@ export const releaseWorker = (
   lost: boolean,
   left: ReadonlySet<string> = new Set()
 ): number => {
-  const held = heldBy(tx, workerId)
+  const held = heldBy(tx, workerId).filter((row) => !left.has(jobOf(row)))
   for (const row of held) {
     if (isRevoked(row)) tx.apart("run", Number(row.key), () => endRevokedLease(tx, Number(row.key)))
   }
-  const rows = held.filter((row) => !isRevoked(row) && !left.has(String(row.lease)))
+  const rows = held.filter((row) => !isRevoked(row))
   if (lost) loseRuns(tx, rows, () => `worker ${workerId} is gone`)
   else for (const row of rows) tx.apart("run", Number(row.key), () => releaseRun(tx, Number(row.key)))
   freeActors(tx, workerId)

@@ -19,6 +19,10 @@ export const revoked = (jobId: string): string => `${MARK}${jobId}`
 /** Whether the lease in a row of `runs` is a revoked one. */
 export const isRevoked = ({ lease }: Row): boolean => lease != null && String(lease).startsWith(MARK)
 
+/** The job of the lease in a row of `runs`, revoked or not. */
+export const jobOf = (row: Row): string =>
+  isRevoked(row) ? String(row.lease).slice(MARK.length) : String(row.lease)
+
 /** The job that holds a run; `undefined` when none does. */
 export const holdingJob = (row: Row): string | undefined =>
   row.lease == null || isRevoked(row) ? undefined : String(row.lease)

@@ -321,7 +321,10 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         listeners.add(listener)
         return () => void listeners.delete(listener)
       },
-      onLost: (listener) => void lossListeners.push(listener),
+      onLost: (listener) => {
+        if (lost === undefined) lossListeners.push(listener)
+        else listener(lost)
+      },
       ...(ownership === undefined
         ? {}
         : {
@@ -481,9 +484,9 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       },
       extendLeases: (jobIds, leaseMs, holder) =>
         write("extend leases", () => extendLeases(tx, jobIds, leaseMs, holder)),
-      adoptLeases: (workerId, jobIds, leaseMs, functionIds, ownSince) =>
+      adoptLeases: (workerId, jobIds, leaseMs, functionIds, since) =>
         write(`keep the turns of worker ${workerId}`, () =>
-          adoptLeases(tx, workerId, jobIds, leaseMs, functionIds, ownSince)
+          adoptLeases(tx, workerId, jobIds, leaseMs, functionIds, since)
         ),
       releaseWorker: (workerId, lost, left) =>
         write(`release worker ${workerId}`, () => releaseWorker(tx, workerId, lost, left)),
@@ -911,14 +914,18 @@ const migrate = (db: DatabaseSync): void => {
   }
 }
 
-/** The id of the last entry of the log. */
+/** The last id of those that new ids are compared with: of the log, and of jobs that are held. */
 const lastId = (db: DatabaseSync): string | undefined => {
-  let last
   try {
-    last = db.prepare("SELECT id FROM events ORDER BY position DESC LIMIT 1").get()
+    const event = db.prepare("SELECT id FROM events ORDER BY position DESC LIMIT 1").get()?.id
+    const job = db.prepare("SELECT max(ltrim(lease, '~')) AS id FROM runs WHERE lease IS NOT NULL").get()?.id
+    const [last] = [event, job]
+      .flatMap((id) => (id == null ? [] : [String(id)]))
+      .toSorted((a, b) => (a.replace(/^.*_/, "") > b.replace(/^.*_/, "") ? -1 : 1))
+    return last
   } catch (error) {
     if (!isDamage(error)) throw error
     // the end of the log is damaged, which `lookAtNewest` says: new ids go by the clock alone
+    return undefined
   }
-  return last === undefined ? undefined : String(last.id)
 }

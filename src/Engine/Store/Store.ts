@@ -229,8 +229,11 @@ export interface Claim {
 
 export interface Adoption {
   readonly lost: ReadonlyArray<string>
+  /** Jobs that another worker of its id may be at. */
   readonly left: ReadonlyArray<string>
   readonly notices: ReadonlyArray<Notice>
+  /** The ids of its own jobs sort after this. */
+  readonly since: string
 }
 
 /** How often something happened, for metrics. */
@@ -817,15 +820,15 @@ export interface StoreService {
   /**
    * A worker outside this process comes back with its turns `jobIds`: those that it still holds are extended, and
    * `notices` repeats what has fired for them; it loses the rest, which counts as no loss of the runs. `lost` are those
-   * of `jobIds` that it does not hold. Actors of functions that it does not have go to other workers. What was leased before
-   * `ownSince`, epoch milliseconds, may be held by another worker of this id: it is `left` to run out.
+   * of `jobIds` that it does not hold. Actors of functions that it does not have go to other workers. Other jobs whose ids do not
+   * sort after `since`, as an earlier adoption has said it, may be held by another worker of this id: they are `left` to run out.
    */
   readonly adoptLeases: (
     workerId: string,
     jobIds: ReadonlyArray<string>,
     leaseMs: number,
     functionIds: ReadonlySet<string>,
-    ownSince?: number
+    since?: string
   ) => Effect.Effect<Adoption, StoreError>
   /**
    * Ends the leases of a worker that is gone, but not those of the jobs `left`. `lost` says that it died: that counts as a loss of

@@ -10,6 +10,8 @@ export const CONNECT_PATH = "/ironflow.v1.WorkerService/Connect"
 
 /** What a call is sealed with beside its body. */
 export const callSealedWith = (id: number, call: string): string => `${id} ${call} `
+/** What the answer to a call is sealed with beside its text. */
+export const answerSealedWith = (id: number, what: "body" | "failure"): string => callSealedWith(id, what)
 
 /** What engines that exchange turns over ConnectRPC name among their transports. */
 export const CONNECT_TRANSPORT = "connect"

@@ -753,7 +753,7 @@ const WorkerRegistration = Schema.Struct({
   pauses: optional(Schema.Boolean)
 })
 
-/** `capabilities`, `registration`, `instance`, `jobs` and `number` come from workers that speak turns (`Turns.ts`). */
+/** `capabilities`, `registration`, `instance`, `jobs`, `number` and `since` come from workers that speak turns (`Turns.ts`). */
 export const RegisterWorkerRequest = Schema.Struct({
   workerId: optional(text),
   hostname: optional(text),
@@ -772,7 +772,8 @@ export const RegisterWorkerRequest = Schema.Struct({
   process: optional(Schema.Struct({ host: text, pid: Schema.Int, startedAt: text })),
   instance: optional(text),
   jobs: optional(Schema.Array(text)),
-  number: optional(Schema.Int)
+  number: optional(Schema.Int),
+  since: optional(text)
 })
 
 export const HeartbeatRequest = Schema.Struct({

@@ -34,10 +34,17 @@
  *   comes again, because somebody between the two sent it twice, is answered as it was; one that comes after a later one is
  *   refused with `STALE_REGISTRATION` (409). Neither has an effect: it would end the session of the worker, and hand the turns
  *   that it was given since then to others. Without numbers every registration counts.
+ * - **What an instance has never held is not its own.** Under its id there may be jobs of another worker, which lives behind a network
+ *   that is cut. The answer to the first registration says `since`, and all later ones repeat it, so that an engine which was restarted
+ *   knows it too: a job that the worker does not name goes to others at once when its id sorts after `since`, and when its lease is
+ *   over otherwise.
  * - **What is damaged is not believed.** A worker that says `seals` among its capabilities seals everything that it sends
  *   (`Protocol/Seal.ts`), its registrations too. What comes with another sum than it says, or without any, has no effect:
  *   `MESSAGE_DAMAGED` (503, to be sent again), and a stream ends. A bit that was turned over in the jobs of a registration would
  *   give their runs to others while they are worked on. Of workers without seals whatever makes sense is believed.
+ *   An engine that says `seals` in its answer to the registration seals what it answers such a worker and pushes to it. The worker
+ *   asks again instead of believing another `leaseMs` or running a job with other data: a request is sent once more, and a stream
+ *   is given up.
  *
  * Values stay JSON text (`JsonText`) inside these messages. Fields that are `undefined` are absent; in arrays they are
  * `null`.
@@ -105,6 +112,8 @@ export interface RegisterTurnsRequest {
   readonly jobs: ReadonlyArray<string>
   /** 1, and one more for every registration of the instance, those that failed included. Workers of earlier versions send none. */
   readonly number?: number
+  /** As the answer to the first registration of this instance has it, in all later ones. */
+  readonly since?: string
 }
 
 /** Tells a process from every other one. */
@@ -118,7 +127,12 @@ export interface ProcessIdentity {
 
 export interface RegisterTurnsResponse {
   /** `renewals`: leases are extended by `holding` only. Engines without it extend all of them by whatever they hear. */
-  readonly capabilities: { readonly turns: number; readonly renewals?: boolean }
+  readonly capabilities: {
+    readonly turns: number
+    readonly renewals?: boolean
+    /** What the engine answers and pushes is sealed, beginning with this, except for the answers to requests that failed. */
+    readonly seals?: boolean
+  }
   readonly session: string
   /** How long a lease holds without a renewal. */
   readonly leaseMs: number
@@ -130,6 +144,8 @@ export interface RegisterTurnsResponse {
   readonly maxBodyBytes: number
   /** Those of `jobs` that the worker does not hold any more: their turns are to be dropped. */
   readonly lost: ReadonlyArray<string>
+  /** The ids of the jobs that this instance is given sort after this. Engines of earlier versions do not say it. */
+  readonly since?: string
 }
 
 /** How many jobs the worker takes, as totals since the session began. Absent totals are as they were. */

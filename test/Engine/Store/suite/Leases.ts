@@ -241,7 +241,8 @@ export const leasesSuite = (test: ShopTest): void => {
         "worker-1",
         [kept!.jobId, "job_gone"],
         1000,
-        new Set(["charge"])
+        new Set(["charge"]),
+        "job_0"
       )
 
       assert.deepStrictEqual(lost, ["job_gone"])

@@ -211,15 +211,30 @@ export const revokedLeasesSuite = (test: ShopTest): void => {
     })
   })
 
-  test("a worker that comes back leaves alone what another one of its id may be at", function* (shop) {
-    const job = yield* begun(shop)
+  for (const [what, takeBack] of [["held", () => Effect.void], ...Object.entries(ways)] as const) {
+    test(`a worker that is new leaves alone what another one of its id may be at: a run that is ${what}`, function* (shop) {
+      const job = yield* begun(shop)
 
-    const { left, lost } = yield* shop.store.adoptLeases("worker-1", [], 2000, new Set(["charge"]), 1000)
-    assert.deepStrictEqual([left, lost], [[job.jobId], []])
-    yield* shop.store.releaseWorker("worker-1", false, new Set(left))
-    assert.deepStrictEqual(yield* shop.claim(another), [])
-    yield* shop.pass(1000)
+      const { left, lost, since } = yield* shop.store.adoptLeases("worker-1", [], 2000, new Set(["charge"]))
+      assert.deepStrictEqual([left, lost], [[job.jobId], []])
+      yield* takeBack(shop, job)
+      yield* shop.store.adoptLeases("worker-1", [], 2000, new Set(["charge"]), since)
+      yield* shop.store.releaseWorker("worker-1", false, new Set(left))
+      assert.deepStrictEqual(yield* shop.claim(another), [])
+      yield* shop.pass(1000)
 
+      assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
+    })
+  }
+
+  test("a worker that comes back gives up at once what it was given since it was new, and does not name", function* (shop) {
+    yield* shop.register(handles("charge"))
+    const { since } = yield* shop.store.adoptLeases("worker-1", [], 2000, new Set(["charge"]))
+    const job = yield* shop.start("order.placed", {}, { leaseMs: 2000 })
+
+    const { left } = yield* shop.store.adoptLeases("worker-1", [], 2000, new Set(["charge"]), since)
+
+    assert.deepStrictEqual(left, [])
     assert.strictEqual((yield* shop.claimOne(another)).runId, job.runId)
   })
 }

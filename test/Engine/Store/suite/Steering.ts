@@ -153,7 +153,10 @@ export const steeringSuite = (test: ShopTest): void => {
       ["dies", (shop: Shop) => shop.store.releaseWorker("worker-1", true)],
       ["leaves", (shop: Shop) => shop.store.releaseWorker("worker-1", false)],
       ["falls silent", (shop: Shop) => shop.pass(1000)],
-      ["comes back without it", (shop: Shop) => shop.store.adoptLeases("worker-1", [], 1000, new Set())]
+      [
+        "comes back without it",
+        (shop: Shop) => shop.store.adoptLeases("worker-1", [], 1000, new Set(), "job_0")
+      ]
     ] as const) {
       test(`a run that is to be paused is paused when its worker ${how}, and goes on when it is resumed`, function* (shop) {
         yield* shop.register(handles("charge"))
