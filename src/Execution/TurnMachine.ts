@@ -329,7 +329,10 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       this.#attempts.delete(attempt)
       attempt.abandon(new StepAbortedError(call.name, "the handler does not wait for it any more"))
     }
-    if (this.#waiting.delete(call.key) || call.failures > 0) this.#reportWithdrawn(call)
+    const isOpen = this.#waiting.delete(call.key) || call.failures > 0
+    // a later turn would take it for one whose time had passed when it was asked for
+    const staysKnown = !isCode(call.work) && call.work._tag === "Sleep" && "at" in call.work.due
+    if (isOpen && !staysKnown) this.#reportWithdrawn(call)
     this.settlement.pump()
   }
 

@@ -403,6 +403,30 @@ describe("a time that has passed by the replay", () => {
   }
 })
 
+test("an Effect.race that a sleepUntil has lost is lost in the turns after its time as well", async () => {
+  const fn = IronflowFunction.make(
+    order,
+    Effect.fnUntraced(function* () {
+      const first = yield* Effect.race(
+        Effect.map(Step.waitForEvent("note", { event: "order.noted" }), ({ name }) => name),
+        Effect.as(Step.sleepUntil("limit", "2030-01-01T05:00:00Z"), "late")
+      )
+      yield* Step.sleep("cool-off", "10h")
+      yield* Step.sleep("once more", "10h")
+      return first
+    })
+  )
+  await using engine = await createTestEngine({ functions: [fn], replayEveryStep: true })
+  const { runIds } = await engine.client.emit("order.placed", {})
+  await engine.advance("2h")
+  await engine.client.emit("order.noted", {})
+
+  expect(await engine.runToEnd(runIds[0] ?? "")).toMatchObject({
+    output: "order.noted",
+    endedAt: "2030-01-01T22:00:00.000Z"
+  })
+})
+
 describe("what really differs is found in a race as well", () => {
   const fast = (step: Parameters<FunctionHandler>[0]["step"]) => step.run("fast", () => 1)
   const slow = (step: Parameters<FunctionHandler>[0]["step"]) => step.run("slow", () => runsIn(50))
