@@ -141,7 +141,7 @@ describe.each(transports)("a worker over %s on a bad network", (_, create) => {
       const large = "x".repeat(256 * 1024)
       const named = (id: string) =>
         createFunction({ id, triggers: [{ event: `${id}.wanted` }] }, async ({ step }) => {
-          await step.run("work", async () => ran.set(id, (ran.get(id) ?? 0) + 1))
+          await step.run("work", async () => void ran.set(id, (ran.get(id) ?? 0) + 1))
         })
       await using it = await open([named("slow")], { maxConcurrentJobs: 100, heartbeatInterval: 20_000 })
       const quick = it.place.createWorker({ functions: [named("quick")] })
