@@ -7,6 +7,13 @@ import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
 import { RawSocket } from "../wire/RawSocket.ts"
 
 /** The worst that was seen. */
+/**
+ * What a server that gives way goes past by far: it was silent for 8 seconds and more, and took 600 MB and more. A quiet machine
+ * sees less than one second and 300 MB; here others have the processors too.
+ */
+const MOST_MS = 3000
+const MOST_MB = 400
+
 export interface Seen {
   readonly healthMs: number
   readonly rssMb: number
@@ -100,10 +107,10 @@ export class Pressed implements AsyncDisposable {
     })
     const shown = JSON.stringify(seen)
     assert.deepStrictEqual(seen.problems, [], shown)
-    assert.isAtMost(seen.healthMs, 1000, shown)
-    assert.isAtMost(seen.rssMb, 300, shown)
+    assert.isAtMost(seen.healthMs, MOST_MS, shown)
+    assert.isAtMost(seen.rssMb, MOST_MB, shown)
     assert.isAbove(seen.calls, 0, shown)
-    assert.isAtMost(seen.callMs, 5000, shown)
+    assert.isAtMost(seen.callMs, 5 * MOST_MS, shown)
     assert.notInclude(this.server.output(), "because of a bug")
     return seen
   }

@@ -162,6 +162,8 @@ const deep = "[".repeat(10_000) + "]".repeat(10_000)
 const MiB = 1024 * 1024
 /** Twelve bodies of 4.4 MB at once are held as they came, as a whole and as text: half of this. */
 const RSS_MB = 350
+/** A quiet machine sees less than a second; here others have the processors too. */
+const MOST_MS = 3000
 
 /** JSON of an object, with text of JSON in the place of `"@"`. */
 const withJson = (value: object, json: string): string => JSON.stringify(value).replace('"@"', json)
@@ -580,7 +582,7 @@ describe.each(["with keys", "without keys"] as const)("a server %s", (mode) => {
     watcher = await Watcher.start({
       folder,
       ...(mode === "with keys" ? { bootstrapKey: BOOTSTRAP } : {}),
-      bounds: { healthMs: 1000, loopMs: 1000, rssMb: RSS_MB, runMs: 10_000 }
+      bounds: { healthMs: MOST_MS, loopMs: MOST_MS, rssMb: RSS_MB, runMs: 10_000 }
     })
     const open = {
       url: watcher.url,
@@ -616,7 +618,7 @@ describe.each(["with keys", "without keys"] as const)("a server %s", (mode) => {
     if (watcher.broken !== undefined) assert.fail(watcher.broken)
     assert.isAbove(report?.runs ?? 0, 0)
     assert.isBelow(report?.server.rssMb ?? 1000, RSS_MB)
-    assert.isBelow(report?.server.healthMs ?? 10_000, 1000)
+    assert.isBelow(report?.server.healthMs ?? 10_000, MOST_MS)
   }, 60_000)
 })
 
