@@ -6,7 +6,6 @@ import { assert } from "vitest"
 import { freePort, type Running, Terminal } from "../Cli/Terminal.ts"
 import { RawSocket } from "../wire/RawSocket.ts"
 
-/** The worst that was seen. */
 /**
  * What a server that gives way goes past by far: it was silent for 8 seconds and more, and took 600 MB and more. A quiet machine
  * sees less than one second and 300 MB; here others have the processors too.
@@ -14,6 +13,7 @@ import { RawSocket } from "../wire/RawSocket.ts"
 const MOST_MS = 3000
 const MOST_MB = 400
 
+/** The worst that was seen. */
 export interface Seen {
   readonly healthMs: number
   readonly rssMb: number
