@@ -30,7 +30,7 @@ export interface Running {
   readonly pid: number
   /** Everything that it has printed so far. */
   readonly output: () => string
-  /** Waits until it has printed this `times` times; fails when it ends before, or after 15 seconds. */
+  /** Waits until it has printed this `times` times; fails when it ends before, or after 45 seconds. */
   readonly until: (text: string | RegExp, times?: number) => Promise<string>
   readonly signal: (signal: NodeJS.Signals) => void
   /** Reads no more of what it prints on standard output, as `head` does when it has enough. */
@@ -148,7 +148,7 @@ const follow = (child: ChildProcess, args: ReadonlyArray<string>): Running => {
           if (found >= times) settle(() => resolve(output()))
           else if (exited) settle(() => reject(missing("ended")))
         }
-        const limit = setTimeout(() => settle(() => reject(missing("took 15 seconds"))), 15_000)
+        const limit = setTimeout(() => settle(() => reject(missing("took 45 seconds"))), 45_000)
         watchers.add(check)
         check()
       })
