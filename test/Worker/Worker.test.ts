@@ -73,6 +73,7 @@ describe("Worker", () => {
       assert.deepStrictEqual(registration, {
         workerId: worker.workerId,
         environment: "staging",
+        namesEnvironment: true,
         maxConcurrentJobs: 10,
         pauses: true,
         labels: { region: "north" },
