@@ -127,7 +127,7 @@ export const checkStreamEvent = (event: StreamEventInput): NewStreamEvent => {
   if (!Number.isSafeInteger(version) || version < 1) {
     throw new ValidationError(`The version of ${what} must be an integer from 1 up, got ${show(version)}`)
   }
-  const metadata = encodeMetadata(`The metadata of ${what}`, event.metadata)
+  const metadata = encodeMetadata(`The metadata of ${what}`, event.metadata ?? undefined)
   const data = encodeJson(event.data, `Data of ${what}`) ?? "{}"
   return {
     name,

@@ -4,7 +4,7 @@
 import { isUtf8 } from "node:buffer"
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { encodeJson, safeJsonParse } from "./Json.ts"
-import { kvValueBytes } from "./Limits.ts"
+import { hasHalfCharacter, kvValueBytes } from "./Limits.ts"
 
 /** `raw`: somebody wrote bytes without saying what they are, as existing clients do with texts. */
 export type ValueType = "json" | "text" | "bytes" | "raw"
@@ -16,7 +16,9 @@ export interface StoredValue {
 
 /** The value as bytes. `what` names it in the `ValidationError` or `LimitExceededError` that it throws. */
 export const encodeValue = (value: unknown, what: string): StoredValue => {
-  if (typeof value === "string") return { type: "text", bytes: Buffer.from(value) }
+  // UTF-8 has nothing for half a character, and JSON an escape
+  if (typeof value === "string" && !hasHalfCharacter(value))
+    return { type: "text", bytes: Buffer.from(value) }
   if (value instanceof Uint8Array) return { type: "bytes", bytes: value }
   const text = encodeJson(value, what)
   if (text === undefined) {

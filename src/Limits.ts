@@ -65,10 +65,21 @@ export const entries = 256
 /** All labels of a worker, and the metadata of an event, a function or a consumer group, as JSON text. */
 export const metadataBytes = 64 * 1024
 
-const controlCharacter = /\p{Cc}/u
+const controlOrHalfCharacter = /[\p{Cc}\p{Cs}]/u
+
+/** Half of a pair of surrogates: UTF-8 has nothing for it, so neither the database nor a URL can carry it. */
+export const hasHalfCharacter = (text: string): boolean => /\p{Cs}/u.test(text)
+
+/** Throws `ValidationError` for a text with half a character, which would come back as another one. */
+export const checkWhole = (what: string, text: string): string => {
+  if (!hasHalfCharacter(text)) return text
+  throw new ValidationError(
+    `${what} ${JSON.stringify(text.slice(0, 64))} must not contain half a character (a surrogate without the other one)`
+  )
+}
 
 /**
- * Returns `name` if it can be a name: a string that is not blank, has at most 256 characters and no control characters.
+ * Returns `name` if it can be a name: a string that is not blank, has at most 256 characters, all of them whole, and no control characters.
  * `kind` says what is being named (`step name`). Throws `ValidationError` or `LimitExceededError`.
  */
 export const checkName = (kind: string, name: unknown): string => {
@@ -84,18 +95,19 @@ export const checkName = (kind: string, name: unknown): string => {
     )
   }
   if (name.trim() === "") throw new ValidationError(`The ${kind} must not be empty or blank`)
-  if (controlCharacter.test(name)) {
+  if (controlOrHalfCharacter.test(name)) {
+    checkWhole(`The ${kind}`, name)
     throw new ValidationError(`The ${kind} ${JSON.stringify(name)} must not contain control characters`)
   }
   return name
 }
 
-/** Returns `key` if it can be an idempotency key: a string of 1 to 1024 characters. Throws `ValidationError`. */
+/** Returns `key` if it can be an idempotency key: a string of 1 to 1024 whole characters. Throws `ValidationError`. */
 export const checkIdempotencyKey = (key: unknown): string => {
   if (typeof key !== "string" || key === "" || key.length > keyLength) {
     throw new ValidationError(`An idempotency key must be a string of 1 to ${keyLength} characters`)
   }
-  return key
+  return checkWhole("The idempotency key", key)
 }
 
 /** Returns `limit` if `listRuns` takes it. Throws `ValidationError`. */

@@ -26,7 +26,7 @@ const steps = (bad: unknown) => [
   createFunction({ id: "invokes", triggers: [{ event: "invokes" }] }, async ({ step }) =>
     step.invoke("publishes", { bad })
   ),
-  createFunction({ id: "invokes later", triggers: [{ event: "invokes later" }] }, async ({ step }) =>
+  createFunction({ id: "invokes-later", triggers: [{ event: "invokes-later" }] }, async ({ step }) =>
     step.invokeAsync("publishes", { bad })
   ),
   createFunction({ id: "emits", triggers: [{ event: "emits" }] }, async ({ step }) =>
@@ -38,13 +38,13 @@ const steps = (bad: unknown) => [
   createFunction({ id: "puts", triggers: [{ event: "puts" }] }, async ({ step }) =>
     step.tx("tx", (tx) => tx.kv("sessions").put("k", { bad }))
   ),
-  IronflowFunction.make({ id: "publishes (Effect)", triggers: [{ event: "publishes (Effect)" }] }, () =>
+  IronflowFunction.make({ id: "publishes-effect", triggers: [{ event: "publishes-effect" }] }, () =>
     Step.publish("topic", { bad })
   ),
-  IronflowFunction.make({ id: "invokes (Effect)", triggers: [{ event: "invokes (Effect)" }] }, () =>
+  IronflowFunction.make({ id: "invokes-effect", triggers: [{ event: "invokes-effect" }] }, () =>
     Step.invoke("publishes", { bad })
   ),
-  IronflowFunction.make({ id: "emits (Effect)", triggers: [{ event: "emits (Effect)" }] }, () =>
+  IronflowFunction.make({ id: "emits-effect", triggers: [{ event: "emits-effect" }] }, () =>
     Step.tx("tx", (tx) => tx.emit("order.paid", { bad }))
   )
 ]

@@ -7,6 +7,7 @@ import {
   type IronflowError
 } from "../Errors.ts"
 import { encodeJson, isObject, numberOf } from "../Json.ts"
+import { encodeMetadata } from "../Metadata.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import {
   ackModeWords,
@@ -129,18 +130,22 @@ export const make = (connection: Connection): ConsumerGroupsApi<EffectKind> => {
 
   const api: ConsumerGroupsApi<EffectKind> = {
     create: (config) =>
-      ask(
-        endpoints.createConsumerGroup,
-        `consumerGroups.create(${quote(config?.name)})`,
-        {
-          ...fieldsOf(config ?? {}),
-          ...defined({ name: config?.name, pattern: config?.pattern, namespace: config?.namespace })
-        },
-        {
-          conflict: () =>
-            new ConsumerGroupExistsError(config.name, config.namespace ?? "default", config.pattern),
-          read: readGroup
-        }
+      Effect.flatMap(
+        checked(() => fieldsOf(config ?? {})),
+        (fields) =>
+          ask(
+            endpoints.createConsumerGroup,
+            `consumerGroups.create(${quote(config?.name)})`,
+            {
+              ...fields,
+              ...defined({ name: config?.name, pattern: config?.pattern, namespace: config?.namespace })
+            },
+            {
+              conflict: () =>
+                new ConsumerGroupExistsError(config.name, config.namespace ?? "default", config.pattern),
+              read: readGroup
+            }
+          )
       ),
     get: (name, options) => {
       const { choice, notFound, what } = about("get", name, options)
@@ -158,7 +163,11 @@ export const make = (connection: Connection): ConsumerGroupsApi<EffectKind> => {
           cursor = next
         }
       }),
-    update: (name, settings, options) => change("update", name, options, fieldsOf(settings)),
+    update: (name, settings, options) =>
+      Effect.flatMap(
+        checked(() => fieldsOf(settings)),
+        (fields) => change("update", name, options, fields)
+      ),
     pause: (name, options = {}) =>
       change(
         "pause",
@@ -204,10 +213,11 @@ export const make = (connection: Connection): ConsumerGroupsApi<EffectKind> => {
   return api
 }
 
-/** The settings under their names in `PubSubService`. What is `null` is named in the mask and has no value. */
+/** The settings, whose metadata is checked, under their names in `PubSubService`. What is `null` is named in the mask and has no value. */
 const fieldsOf = (settings: ConsumerGroupConfig | ConsumerGroupUpdate | object) => {
   const { ackMode, backpressure, filter, ...rest } = settings as ConsumerGroupUpdate
   const { buffer, maxInflight, maxRedeliveries, metadata, redeliverDelayMs } = rest
+  encodeMetadata("The metadata of a consumer group", metadata ?? undefined)
   return defined({
     filterExpr: filter,
     ackMode: ackMode == null ? ackMode : encodeWord(ackModeWords, String(ackMode)),

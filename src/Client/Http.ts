@@ -80,7 +80,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
             ? {}
             : { version: String(checkEventVersion(name, options.version)) }),
           ...idempotencyKey(options.idempotencyKey),
-          metadata: encodeMetadata(`The metadata of ${what}`, options.metadata)
+          metadata: encodeMetadata(`The metadata of ${what}`, options.metadata ?? undefined)
         })
       }),
       (body) =>
@@ -98,7 +98,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
       checked(() =>
         object({
           topic: JSON.stringify(topic),
-          data: encodeJson(data ?? {}, `message for topic ${quote(topic)}`) ?? "{}",
+          data: encodeJson(data, `message for topic ${quote(topic)}`) ?? "{}",
           ...idempotencyKey(options.idempotencyKey)
         })
       ),

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import { calculateBackoff } from "../Backoff.ts"
 import { ConnectionError, type IronflowError, type TimeoutError, ValidationError } from "../Errors.ts"
 import { safeJsonParse } from "../Json.ts"
+import { checkWhole } from "../Limits.ts"
 import { type Endpoint, pathOf } from "../Protocol/Http/Endpoints.ts"
 import { show } from "../Show.ts"
 import type { Answer, Connection, Request } from "./HttpConnection.ts"
@@ -64,10 +65,19 @@ export interface Calls {
 export const makeCalls = (connection: Connection): Calls => {
   const { url } = connection.server
 
-  const call = <A>(it: Call<A>): Effect.Effect<A, IronflowError> => {
+  const call = <A>(it: Call<A>): Effect.Effect<A, IronflowError> =>
+    Effect.flatMap(
+      checked(() => {
+        for (const [name, text] of Object.entries(it.variables ?? {})) checkWhole(`The ${name}`, text)
+        return pathOf(it.endpoint, it.variables)
+      }),
+      (path) => callAt(path, it)
+    )
+
+  const callAt = <A>(path: string, it: Call<A>): Effect.Effect<A, IronflowError> => {
     const request: Request = {
       method: it.endpoint.method,
-      path: pathOf(it.endpoint, it.variables) + (it.query ?? ""),
+      path: path + (it.query ?? ""),
       what: it.what,
       ...(it.body === undefined ? {} : { body: it.body }),
       ...(it.contentType === undefined ? {} : { contentType: it.contentType }),

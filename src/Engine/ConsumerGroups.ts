@@ -223,7 +223,7 @@ const readDefinition = (environment: string, config: ConsumerGroupConfig): Group
     names: target.names,
     ...(target.kind === undefined ? {} : { kind: target.kind }),
     ...(filter === undefined ? {} : { filter: readFilter(filter) }),
-    ...(metadata === undefined ? {} : { metadata: readMetadata(metadata) }),
+    ...(metadata == null ? {} : { metadata: readMetadata(metadata) }),
     // `null` was refused
     settings: settings as GroupDefinition["settings"]
   }

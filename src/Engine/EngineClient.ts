@@ -80,14 +80,14 @@ export const make = (
         checkEventName(name)
         const what = `event "${name}"`
         const version = checkEventVersion(name, options.version ?? 1)
-        const metadata = encodeMetadata(`The metadata of ${what}`, options.metadata)
+        const metadata = encodeMetadata(`The metadata of ${what}`, options.metadata ?? undefined)
         return {
           environment,
           name,
           version,
           data: Limits.checkSize(
             `Data of ${what}`,
-            encodeJson(data ?? (data === null ? null : {}), `data of ${what}`) ?? "{}",
+            encodeJson(data, `data of ${what}`) ?? "{}",
             Limits.eventBytes
           ),
           ...(metadata === undefined ? {} : { metadata }),
@@ -108,7 +108,7 @@ export const make = (
               Effect.forEach(
                 conflicting
                   ? [
-                      `Idempotency key "${options.idempotencyKey}" was used before with other data: event ${eventId} stands`
+                      `Idempotency key "${options.idempotencyKey}" was used before with other data or another version: event ${eventId} stands`
                     ]
                   : warnings.map((warning) => `Event "${name}" ${eventId}: ${warning}`),
                 (message) => Effect.logWarning(message)
@@ -127,7 +127,7 @@ export const make = (
         topic: Limits.checkName("topic", topic),
         data: Limits.checkSize(
           `Message for topic "${topic}"`,
-          encodeJson(data ?? {}, `message for topic "${topic}"`) ?? "{}",
+          encodeJson(data, `message for topic "${topic}"`) ?? "{}",
           Limits.messageBytes
         ),
         ...idempotencyKey(options.idempotencyKey)

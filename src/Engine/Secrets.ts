@@ -132,6 +132,12 @@ const checkSecret = (name: string, value: string): ValidationError | undefined =
       `The value of secret "${name}" has ${value.length} characters, and ${Limits.secretLength} are allowed`
     )
   }
+  // a message of its own: the value is nobody's to see
+  if (Limits.hasHalfCharacter(value)) {
+    return new ValidationError(
+      `The value of secret "${name}" must not contain half a character (a surrogate without the other one)`
+    )
+  }
   return undefined
 }
 

@@ -195,8 +195,8 @@ export const invokedId = (target: string | Invokable): string =>
 
 export const publishCall = (scope: Scope, topic: string, data: unknown, receive: Receive): StepCall => {
   const what = `Message for topic "${topic}"`
-  // A message is an object on the wire; a signal without content is an empty one.
-  const text = checkSize(what, encodeJson(data ?? {}, what) ?? "{}", messageBytes)
+  // a signal without content is an empty object
+  const text = checkSize(what, encodeJson(data, what) ?? "{}", messageBytes)
   const stepKey = scope.keys.next(publishName(topic))
   return engineCall(
     scope,

@@ -20,11 +20,11 @@ import type { Attempt } from "../Execution/Attempt.ts"
 import type { StepCode } from "../Execution/StepCall.ts"
 import { startTurn, type TurnEnd, type TurnHandle } from "../Execution/Turn.ts"
 import type { EffectFunction, IronflowFunction } from "../Function.ts"
-import { decodeJson, encodeJson } from "../Json.ts"
+import { decodeJson } from "../Json.ts"
 import { createNoopLogger } from "../Logger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { matchesPattern } from "../Pattern.ts"
-import { checkEntityId } from "../EntityStream.ts"
+import { checkEntityId, checkStreamEvent, type NewStreamEvent } from "../EntityStream.ts"
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
 import { TxCollector } from "../Execution/Tx.ts"
 import { checkName } from "../Limits.ts"
@@ -121,7 +121,7 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       standIns.memory.setKey(checkBucketName(bucket), checkKey(key), checkRevision(revision)),
     mockInvoke: (functionId, fn) =>
       void standIns.invokes.set(functionId, checkStandIn("mockInvoke", functionId, fn)),
-    sendEvent: (name, data) => void standIns.events.push({ name, data }),
+    sendEvent: (name, data) => void standIns.events.push(checkStreamEvent({ name, data })),
     emit: async (eventName, data) => {
       const fn = config.functions.find(({ config }) =>
         config.triggers.some(({ event }) => event === eventName)
@@ -131,7 +131,7 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
           `No function is registered for event "${eventName}": give createTestClient() one with the trigger { event: "${eventName}" }`
         )
       }
-      return new TestExecution(fn, standIns).run(eventName, data)
+      return new TestExecution(fn, standIns).run(checkStreamEvent({ name: eventName, data }))
     }
   }
 }
@@ -140,7 +140,7 @@ interface StandIns {
   readonly steps: Map<string, () => unknown>
   readonly txs: Map<string, (tx: Tx) => unknown>
   readonly invokes: Map<string, (input: unknown) => unknown>
-  readonly events: Array<{ readonly name: string; readonly data: unknown }>
+  readonly events: Array<NewStreamEvent>
   readonly memory: TxMemory
   runs: number
 }
@@ -200,7 +200,7 @@ class TestExecution {
     this.#standIns = standIns
   }
 
-  run(eventName: string, data: unknown): Promise<TestRun> {
+  run({ data, name }: NewStreamEvent): Promise<TestRun> {
     return Effect.runPromise(
       Effect.scoped(
         Effect.gen({ self: this }, function* () {
@@ -213,9 +213,9 @@ class TestExecution {
           const id = ++this.#standIns.runs
           const event = {
             id: `test-evt-${id}`,
-            name: eventName,
+            name,
             version: 1,
-            data: encodeJson(data ?? {}, `data of event "${eventName}"`) ?? "{}",
+            data,
             timestamp: now
           }
           for (let attempt = 1; ; attempt++) {
@@ -380,7 +380,7 @@ class TestExecution {
     const { data, name } = event
     const timestamp = new Date(this.#now()).toISOString()
     return success(
-      { id: `test-evt-${++this.#standIns.runs}`, name, version: 1, data: data ?? {}, timestamp },
+      { id: `test-evt-${++this.#standIns.runs}`, name, version: 1, data: decodeJson(data), timestamp },
       `event "${name}"`
     )
   }

@@ -133,7 +133,7 @@ describe("the client of a server", () => {
       name: "publish",
       call: (client) => client.publish("orders", null),
       line: "POST /ironflow.v1.PubSubService/Publish",
-      sent: { topic: "orders", data: {} },
+      sent: { topic: "orders", data: null },
       reply: { body: { eventId: "msg_1", sequence: "42" } },
       result: { eventId: "msg_1", sequence: 42 }
     },

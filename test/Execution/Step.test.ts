@@ -685,7 +685,7 @@ describe("waits and children", () => {
         () =>
         async ({ step }) =>
           step.publish("ping", undefined),
-      effect: () => () => Step.publish("ping", null)
+      effect: () => () => Step.publish("ping", undefined)
     },
     async ({ engine, fn }) => {
       await engine.turn(fn)

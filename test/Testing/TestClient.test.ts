@@ -164,3 +164,55 @@ test("a function with an Effect handler", async () => {
 
   expect(await t.emit("order.placed", {})).toMatchObject({ status: "completed", output: "R-1" })
 })
+
+describe("data of an event", () => {
+  const unsendable = [
+    ["a Map", new Map([["a", 1]]), "$ is a Map"],
+    ["an error", { e: new Error("gone") }, "$.e is an error"],
+    ["a BigInt", [1n], "$[0] is a BigInt"]
+  ] as const
+
+  test.each(unsendable)(
+    "that is %s is refused when it is sent, as emit refuses it",
+    async (_, data, problem) => {
+      let ran = false
+      const t = createTestClient({ functions: [createFunction(order, async () => void (ran = true))] })
+
+      expect(() => t.sendEvent("order.paid", data)).toThrow(
+        `Data of event "order.paid" cannot be stored: ${problem}`
+      )
+      await expect(t.emit("order.placed", data)).rejects.toThrow(
+        `Data of event "order.placed" cannot be stored: ${problem}`
+      )
+      expect(ran).toBe(false)
+    }
+  )
+
+  test("of a name that no event can have is refused when it is sent", () => {
+    const t = createTestClient({ functions: [] })
+
+    expect(() => t.sendEvent(" ", {})).toThrow("The event name must not be empty")
+  })
+
+  test("is what it was when it was sent, null stays null, and nothing is an empty object", async () => {
+    const t = createTestClient({
+      functions: [
+        createFunction(order, async ({ event, step }) => {
+          const received = [event.data]
+          for (let i = 0; i < 3; i++) {
+            received.push((await step.waitForEvent(`w${i}`, { event: "order.paid" })).data)
+          }
+          return received
+        })
+      ]
+    })
+    const data = { amount: 1 }
+    t.sendEvent("order.paid", data)
+    t.sendEvent("order.paid", null)
+    t.sendEvent("order.paid", undefined)
+    data.amount = 2
+
+    expect((await t.emit("order.placed", null)).output).toEqual([null, { amount: 1 }, null, {}])
+    expect((await t.emit("order.placed", undefined)).status).toBe("failed")
+  })
+})

@@ -25,26 +25,24 @@ const ANY_NAME = "*"
  * the event comes from.
  */
 export const appendEvent = (tx: Transaction, input: NewEvent, firing?: RegisteredFunction): AppendedEvent => {
+  const { idempotencyKey } = input
+  if (idempotencyKey === undefined) return storeEvent(tx, input, firing)
   const environment = tx.environment(input.environment)
-  const print = input.idempotencyKey === undefined ? "" : fingerprint(input.name, input.data)
+  const print = fingerprint([], [input])
   const scope = input.webhook === undefined ? `emit ${input.name}` : `webhook ${input.webhook} ${input.name}`
-  if (input.idempotencyKey !== undefined) {
-    type Emitted = { eventId: string; position: number; runIds: Array<string> }
-    const earlier =
-      recall<Emitted>(tx, environment, scope, input.idempotencyKey, print) ??
-      (input.webhook === undefined
-        ? undefined
-        : recallUnscoped<Emitted>(tx, environment, input.idempotencyKey, print))
-    if (earlier !== undefined) {
-      return { ...earlier.result, duplicate: true, conflicting: earlier.conflicting, warnings: [] }
-    }
+  type Emitted = { eventId: string; position: number; runIds: Array<string> }
+  const earlier =
+    recall<Emitted>(tx, environment, scope, idempotencyKey, print) ??
+    (input.webhook === undefined
+      ? undefined
+      : recallUnscoped<Emitted>(tx, environment, idempotencyKey, print))
+  if (earlier !== undefined) {
+    return { ...earlier.result, duplicate: true, conflicting: earlier.conflicting, warnings: [] }
   }
 
   const stored = storeEvent(tx, input, firing)
-  if (input.idempotencyKey !== undefined) {
-    const { eventId, position, runIds } = stored
-    remember(tx, environment, scope, input.idempotencyKey, print, { eventId, position, runIds })
-  }
+  const { eventId, position, runIds } = stored
+  remember(tx, environment, scope, idempotencyKey, print, { eventId, position, runIds })
   return stored
 }
 
@@ -78,18 +76,23 @@ export const storeEvent = (
 
 export const appendMessage = (tx: Transaction, input: NewMessage): AppendedMessage => {
   const environment = tx.environment(input.environment)
-  const print = input.idempotencyKey === undefined ? "" : fingerprint(input.topic, input.data)
-  const scope = `publish ${input.topic}`
-  if (input.idempotencyKey !== undefined) {
-    const earlier = recall<{ eventId: string; sequence: number }>(
-      tx,
-      environment,
-      scope,
-      input.idempotencyKey,
-      print
-    )
-    if (earlier !== undefined) return { ...earlier.result, duplicate: true, conflicting: earlier.conflicting }
-  }
+  const { data, idempotencyKey, topic } = input
+  if (idempotencyKey === undefined) return { ...storeMessage(tx, environment, input), ...fresh }
+  const print = fingerprint([], [{ name: topic, data }])
+  const scope = `publish ${topic}`
+  const earlier = recall<StoredMessage>(tx, environment, scope, idempotencyKey, print)
+  if (earlier !== undefined) return { ...earlier.result, duplicate: true, conflicting: earlier.conflicting }
+
+  const stored = storeMessage(tx, environment, input)
+  remember(tx, environment, scope, idempotencyKey, print, stored)
+  return { ...stored, ...fresh }
+}
+
+const fresh = { duplicate: false, conflicting: false }
+
+type StoredMessage = Pick<AppendedMessage, "eventId" | "sequence">
+
+const storeMessage = (tx: Transaction, environment: number, input: NewMessage): StoredMessage => {
   const { id, position } = insertLogRow(tx, environment, LogKind.message, {
     name: input.topic,
     version: 1,
@@ -97,11 +100,7 @@ export const appendMessage = (tx: Transaction, input: NewMessage): AppendedMessa
     ...(input.idempotencyKey === undefined ? {} : { idempotencyKey: input.idempotencyKey })
   })
   countMessage(tx, environment, input, position)
-  const result = { eventId: id, sequence: position }
-  if (input.idempotencyKey !== undefined) {
-    remember(tx, environment, scope, input.idempotencyKey, print, result)
-  }
-  return { ...result, duplicate: false, conflicting: false }
+  return { eventId: id, sequence: position }
 }
 
 /** The position of the newest row of the log; 0 when it is empty. */

@@ -3,6 +3,7 @@
  * what that is about: the name of the event, the topic, the webhook and its event, the entity.
  */
 import { createHash } from "node:crypto"
+import { isObject } from "../../Json.ts"
 import type { Transaction } from "./Transaction.ts"
 import { parseStored } from "./StoredJson.ts"
 
@@ -15,16 +16,48 @@ export interface Remembered<A> {
   readonly conflicting: boolean
 }
 
-/** A short stand-in for what a call was about, to notice when a key is used again for something else. */
-export const fingerprint = (...parts: ReadonlyArray<string>): string =>
+/** What a call is about, in short, to notice when a key is used again for something else. */
+export interface Fingerprint {
+  readonly current: string
+  /** As keys from before data was told from data regardless of the order of its members, and version from version, have it. */
+  readonly earlier: string
+}
+
+/** What a key may be used for again: its data is JSON text. */
+export interface Described {
+  readonly name: string
+  readonly version?: number
+  readonly data: string
+}
+
+/** `about` is what the things have in common. */
+export const fingerprint = (about: ReadonlyArray<string>, things: ReadonlyArray<Described>): Fingerprint => ({
+  current: hash([
+    about,
+    things.map(({ data, name, version }) => [name, version ?? 1, ordered(JSON.parse(data))])
+  ]),
+  earlier: hash([...about, ...things.flatMap(({ data, name }) => [name, data])])
+})
+
+const hash = (parts: unknown): string =>
   createHash("sha256").update(JSON.stringify(parts)).digest("base64").slice(0, 22)
+
+/** JSON text of the value that is the same in whatever order its members came. */
+const ordered = (value: unknown): string => {
+  if (Array.isArray(value)) return `[${value.map(ordered).join(",")}]`
+  if (!isObject(value)) return JSON.stringify(value)
+  return `{${Object.keys(value)
+    .sort()
+    .map((key) => `${JSON.stringify(key)}:${ordered(value[key])}`)
+    .join(",")}}`
+}
 
 export const recall = <A>(
   tx: Transaction,
   environment: number,
   scope: string,
   key: string,
-  print: string
+  print: Fingerprint
 ): Remembered<A> | undefined => {
   const row = tx.get(
     "SELECT fingerprint, result FROM idempotency WHERE environment = ? AND operation = ? AND key = ? AND expires_at > ?",
@@ -35,7 +68,10 @@ export const recall = <A>(
   )
   if (row === undefined) return undefined
   // written by `remember` below: the caller's scope decides the type
-  return { result: parseStored(String(row.result)) as A, conflicting: row.fingerprint !== print }
+  return {
+    result: parseStored(String(row.result)) as A,
+    conflicting: row.fingerprint !== print.current && row.fingerprint !== print.earlier
+  }
 }
 
 /** Where a migration has put keys from when it was not stored which webhook an event had come by. */
@@ -46,7 +82,7 @@ export const recallUnscoped = <A>(
   tx: Transaction,
   environment: number,
   key: string,
-  print: string
+  print: Fingerprint
 ): Remembered<A> | undefined => {
   const earlier = recall<A>(tx, environment, UNSCOPED, key, print)
   return earlier?.conflicting === true ? undefined : earlier
@@ -57,7 +93,7 @@ export const remember = (
   environment: number,
   scope: string,
   key: string,
-  print: string,
+  print: Fingerprint,
   result: unknown
 ): void => {
   tx.run(
@@ -65,7 +101,7 @@ export const remember = (
     environment,
     scope,
     key,
-    print,
+    print.current,
     JSON.stringify(result),
     tx.now() + WINDOW_MS
   )

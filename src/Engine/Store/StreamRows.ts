@@ -33,16 +33,19 @@ export const appendToStream = (
   append: StreamAppend
 ): AppendedToStream | AppendRefusal => {
   const environment = tx.environment(environmentName)
-  const { idempotencyKey, entityId } = append
+  const { idempotencyKey, entityId, entityType, events } = append
   const operation = `append ${entityId}`
-  const print = idempotencyKey === undefined ? "" : printOf(append)
-  if (idempotencyKey !== undefined) {
+  const keyed =
+    idempotencyKey === undefined
+      ? undefined
+      : { key: idempotencyKey, print: fingerprint([entityType], events) }
+  if (keyed !== undefined) {
     const earlier = recall<Pick<AppendedToStream, "entityVersion" | "position" | "events">>(
       tx,
       environment,
       operation,
-      idempotencyKey,
-      print
+      keyed.key,
+      keyed.print
     )
     if (earlier !== undefined) {
       return { ...earlier.result, duplicate: true, conflicting: earlier.conflicting, warnings: [] }
@@ -52,15 +55,12 @@ export const appendToStream = (
   const refused = refusalOf(state, append)
   if (refused !== undefined) return refused
   const appended = storeAppend(tx, environmentName, append, state)
-  if (idempotencyKey !== undefined) {
+  if (keyed !== undefined) {
     const { entityVersion, position, events } = appended
-    remember(tx, environment, operation, idempotencyKey, print, { entityVersion, position, events })
+    remember(tx, environment, operation, keyed.key, keyed.print, { entityVersion, position, events })
   }
   return appended
 }
-
-const printOf = ({ entityType, events }: StreamAppend): string =>
-  fingerprint(entityType, ...events.flatMap(({ name, data }) => [name, data]))
 
 export const readState = (
   tx: Transaction,

@@ -2,11 +2,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/testing/TestClock"
-import { randomBytes } from "node:crypto"
+import { createHash, randomBytes } from "node:crypto"
 import { existsSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync, writeSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import { fingerprint } from "../../../src/Engine/Store/Idempotency.ts"
 import { migrations } from "../../../src/Engine/Store/Migrations.ts"
 import { engineProcess } from "./EngineProcess.ts"
 import { folder, newFile, problem, visit } from "./OnFile.ts"
@@ -35,7 +34,11 @@ describe("a database file", () => {
     () =>
       Effect.gen(function* () {
         const filename = yield* newFile
-        const print = (name: string) => fingerprint(name, "{}")
+        const print = (name: string) =>
+          createHash("sha256")
+            .update(JSON.stringify([name, "{}"]))
+            .digest("base64")
+            .slice(0, 22)
         const before = migrations.findIndex((text) => text.includes("operation: also what it is about"))
         const other = yield* newFile
         yield* visit(other, () => Effect.void)
@@ -61,23 +64,27 @@ describe("a database file", () => {
             const emits = [
               yield* shop.emit("order.placed", {}, key),
               yield* shop.emit("order.placed", {}, { ...key, webhook: "shop" }),
+              yield* shop.emit("order.placed", { a: 1 }, key),
               yield* shop.emit("order.paid", {}, key),
               yield* shop.emit("order.paid", {}, { ...key, webhook: "shop" })
             ]
             assert.deepStrictEqual(
-              emits.map(({ duplicate, eventId }) => [duplicate, eventId === "evt_1"]),
+              emits.map(({ conflicting, duplicate, eventId }) => [
+                duplicate,
+                eventId === "evt_1",
+                conflicting
+              ]),
               [
-                [true, true],
-                [true, true],
-                [false, false],
-                [false, false]
+                [true, true, false],
+                [true, true, false],
+                [true, true, true],
+                [false, false, false],
+                [false, false, false]
               ]
             )
             const message = { environment, data: "{}", ...key }
-            assert.strictEqual(
-              (yield* shop.store.appendMessage({ ...message, topic: "news" })).eventId,
-              "msg_1"
-            )
+            const again = yield* shop.store.appendMessage({ ...message, topic: "news" })
+            assert.deepStrictEqual([again.eventId, again.conflicting], ["msg_1", false])
             assert.isFalse((yield* shop.store.appendMessage({ ...message, topic: "weather" })).duplicate)
             yield* TestClock.adjust(60_000)
             assert.isFalse((yield* shop.emit("order.placed", {}, key)).duplicate)
