@@ -142,8 +142,10 @@ describe("a channel", () => {
 
   it("is closed by an id that is in use", async () => {
     const { message, socket } = await open()
+    const runId = await startRun()
 
-    socket.send(message(1, "POST", register, { id: "ship" }) + message(1, "GET", "/health"))
+    // it waits, however long the server takes to come to the next
+    socket.send(message(1, "GET", `/api/v1/runs/${runId}/wait?timeout=30000`) + message(1, "GET", "/health"))
 
     assert.strictEqual((await once(socket, "close"))[0], 1002)
   })
