@@ -3,8 +3,11 @@
  * tells the server that somebody works on it.
  */
 
-/** What has the event: nobody yet; a body; the ack that follows it; nobody any more, when the acks are the user's. */
-export type Phase = "waiting" | "running" | "acking" | "left"
+/**
+ * What has the event: nobody yet; a body; the ack that follows it; nobody any more, when the acks are the user's, which the server
+ * is still to be told (`done`) or was told (`left`).
+ */
+export type Phase = "waiting" | "running" | "acking" | "done" | "left"
 
 export class Delivery {
   readonly eventId: string
@@ -15,9 +18,12 @@ export class Delivery {
   isSettled = false
   /** When it was left or last said to be in progress, epoch milliseconds. */
   leftAt = 0
+  /** Since when the server lets it be here for the `ackWait`, if not for longer: epoch milliseconds. */
+  heldSince: number
 
-  constructor(eventId: string) {
+  constructor(eventId: string, heldSince: number) {
     this.eventId = eventId
+    this.heldSince = heldSince
   }
 }
 

@@ -2,7 +2,7 @@
  * A client's end of `/ws`: it keeps a connection, brings its subscriptions over to the next one, and knows how far each has
  * come. Both faces are made of it.
  */
-import { calculateBackoff } from "../Backoff.ts"
+import { askedDelayMs, calculateBackoff } from "../Backoff.ts"
 import { ConnectionError, IronflowError, isRetryable, SubscriptionError, toError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
 import type { Alarm } from "../Execution/Alarm.ts"
@@ -12,6 +12,7 @@ import {
   type AckType,
   type EventMetadata,
   MAX_FAILURE,
+  MAX_REDELIVER_MS,
   STREAM_CAPACITY,
   type SubscribeOptions,
   type Wire,
@@ -270,10 +271,12 @@ export class SubscriptionSession {
         )
       )
     }
+    const delivery = subscription.deliveries.get(eventId)
+    // its time begins with this, and not with the end of the body
+    if (delivery?.phase === "done") delivery.phase = "left"
     return this.#ask(
       (requestId) => ({ type: "in_progress", subscriptionId: subscription.id, eventId, requestId }),
       () => {
-        const delivery = subscription.deliveries.get(eventId)
         if (delivery !== undefined) delivery.leftAt = this.#now()
       }
     )
@@ -567,7 +570,7 @@ export class SubscriptionSession {
         if (before.phase === "acking") return this.#ackItself(subscription, before)
         if (!before.isLost) return
       }
-      delivery = new Delivery(eventId)
+      delivery = new Delivery(eventId, this.#now())
       subscription.deliveries.set(eventId, delivery)
       this.#keep(subscription)
     }
@@ -615,7 +618,7 @@ export class SubscriptionSession {
       }
       subscription.lastEvent = event
       if (callbacks.onBody !== undefined) return callbacks.onBody(event, body)
-      body.take()
+      if (!body.take()) return
       const result = callbacks.onEvent?.(event)
       if (isThenable(result)) return void Promise.resolve(result).then(body.done, onError)
     } catch (error) {
@@ -627,7 +630,7 @@ export class SubscriptionSession {
   #bodyOf(subscription: SessionSubscription, delivery: Delivery): Body {
     const end = (failure?: { readonly error: unknown }): void => {
       if (!subscription.acksItself || delivery.isSettled) {
-        delivery.phase = "left"
+        delivery.phase = "done"
         delivery.leftAt = this.#now()
         if (delivery.isSettled || delivery.isLost) release(subscription, delivery)
         return
@@ -639,12 +642,18 @@ export class SubscriptionSession {
       // servers that do not listen have no place for what is given up
       const ackType = subscription.ackWaitMs !== undefined && !isRetryable(error) ? "term" : "nak"
       const reason = toError(error).message.slice(0, MAX_FAILURE)
-      this.#settle(subscription, delivery.eventId, ackType, { reason }).catch((problem) =>
-        this.#tellUnsettled(subscription, problem)
-      )
+      const asked = ackType === "nak" ? askedDelayMs(error, this.#now()) : undefined
+      this.#settle(subscription, delivery.eventId, ackType, {
+        reason,
+        // what is no delay is none that was asked for
+        ...(asked === undefined || Number.isNaN(asked)
+          ? {}
+          : { redeliverDelay: Math.min(asked, MAX_REDELIVER_MS) })
+      }).catch((problem) => this.#tellUnsettled(subscription, problem))
     }
     return {
       take: () => {
+        if (this.#isLate(subscription, delivery)) this.#dropLate(subscription)
         if (delivery.isLost) return false
         delivery.phase = "running"
         return true
@@ -676,22 +685,72 @@ export class SubscriptionSession {
   #keep(subscription: SessionSubscription): void {
     const { ackWaitMs, deliveries } = subscription
     if (ackWaitMs === undefined || subscription.cancelKeeping !== undefined) return
-    subscription.cancelKeeping = this.#alarm.at(this.#now() + ackWaitMs / 3, () => {
+    subscription.cancelKeeping = this.#alarm.at(this.#now() + Math.floor(ackWaitMs / 3), () => {
       subscription.cancelKeeping = undefined
+      this.#dropLate(subscription)
       const left = [...deliveries.values()].filter(({ phase }) => phase === "left")
       if (left.length < deliveries.size || this.#paused) {
-        const except = left.map(({ eventId }) => eventId)
-        this.#send({
-          type: "in_progress",
-          subscriptionId: subscription.id,
-          ...(except.length === 0 ? {} : { except })
-        })
+        this.#extend(
+          subscription,
+          left.map(({ eventId }) => eventId)
+        )
         this.#keep(subscription)
       }
       // those are with somebody else by now
       const before = this.#now() - 2 * ackWaitMs
       for (const delivery of left) if (delivery.leftAt < before) release(subscription, delivery)
     })
+  }
+
+  /** Begins the `ackWait` anew of all that is held but `except`. */
+  #extend(subscription: SessionSubscription, except: ReadonlyArray<string>): void {
+    const now = this.#now()
+    const extended = [...subscription.deliveries.values()].filter(({ phase }) => phase !== "left")
+    const done = (): void => {
+      for (const delivery of extended) delivery.heldSince = now
+    }
+    // a body that has ended since the last time leaves its event with a whole `ackWait`
+    for (const delivery of extended) if (delivery.phase === "done") delivery.phase = "left"
+    // nothing is heard meanwhile, not even the answer
+    if (this.#paused) done()
+    this.#ask(
+      (requestId) => ({
+        type: "in_progress",
+        subscriptionId: subscription.id,
+        ...(except.length === 0 ? {} : { except }),
+        requestId
+      }),
+      done
+    ).catch((problem) => this.#tellUnsettled(subscription, problem))
+  }
+
+  /** Whether it has waited so long, unheard by the server, that it is with somebody else for all that is known. */
+  #isLate({ ackWaitMs }: SessionSubscription, { heldSince, phase }: Delivery): boolean {
+    return phase === "waiting" && ackWaitMs !== undefined && this.#now() - heldSince >= ackWaitMs
+  }
+
+  #dropLate(subscription: SessionSubscription): void {
+    const { ackWaitMs, deliveries, id, pattern } = subscription
+    const late = [...deliveries.values()].filter((delivery) => this.#isLate(subscription, delivery))
+    if (late.length === 0) return
+    for (const delivery of late) {
+      delivery.isLost = true
+      // should it be held after all, its time runs out
+      delivery.phase = "left"
+      delivery.leftAt = this.#now()
+    }
+    this.#report(
+      {
+        code: "NOT_HELD",
+        message:
+          `Events of "${pattern}" that waited here were let go, and come again to somebody: ${late.length}. ` +
+          `The server was not reached for the ${ackWaitMs} ms of their ackWait: ` +
+          "this process was frozen or busy, or the connection stood still",
+        subscriptionId: id,
+        retrying: true
+      },
+      subscription
+    )
   }
 
   #stopKeeping(subscription: SessionSubscription): void {

@@ -121,6 +121,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
           })
         )
         yield* attempt(() => it.connect())
+        const log = Effect.runForkWith(yield* Effect.context<never>())
         let waiting = 0
         const subscription = yield* attempt(() =>
           it.subscribe(pattern, options, {
@@ -129,7 +130,11 @@ export const make = (source: Source): Subscriptions["Service"] => ({
               if (++waiting >= FULL) it.pause()
             },
             onError: ({ code, message, retrying }) => {
-              if (retrying !== false) return
+              if (retrying !== false) {
+                // the rest is about single events that fail, or nothing that is lost
+                if (code === "NOT_HELD") log(Effect.logWarning(message))
+                return
+              }
               Effect.runFork(Queue.fail(queue, new SubscriptionError(message, { code, retryable: false })))
             }
           })

@@ -38,7 +38,7 @@ import { readTurnJob } from "./TurnRequests.ts"
 import { runTurn, type TurnSurroundings } from "./PushTurn.ts"
 import { isSigned, SIGNATURE_HEADER } from "./Signature.ts"
 import { BufferedTurn, ExistingTurn, ReportedTurn, type TurnSession } from "./TurnSessions.ts"
-import { receive, webhookBytes, webhookIn } from "./Webhooks.ts"
+import { checkMethod, receive, webhookBytes, webhookIn } from "./Webhooks.ts"
 
 export type { ServeRequest, ServeResponse } from "./Http.ts"
 export type { HandlerOptions, ServeOptions } from "./Options.ts"
@@ -150,7 +150,11 @@ class Handler {
         })
       )
     }
-    return Effect.flatMap(readBody(request, Math.min(webhookBytes, maxBodyBytes)), (bytes) =>
+    const read = Effect.andThen(
+      checkMethod(id, request.method),
+      readBody(request, Math.min(webhookBytes, maxBodyBytes))
+    )
+    return Effect.flatMap(read, (bytes) =>
       Effect.map(receive(webhook, request, bytes, this.#connection, webhookTimeoutMs), (received) => {
         switch (received._tag) {
           case "Answered":

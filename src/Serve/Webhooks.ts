@@ -15,6 +15,15 @@ import { readPayload } from "./WebhookPayload.ts"
 /** The largest body of a webhook's request: what is more would make no event. */
 export const webhookBytes = eventBytes
 
+/** What a webhook is asked by: all but `POST` is for its `challenge`. */
+const methods: ReadonlySet<string> = new Set(["POST", "GET", "HEAD"])
+
+/** Fails when no webhook is asked so, whatever it is made of. */
+export const checkMethod = (id: string, method = "POST"): Effect.Effect<void, IronflowError> =>
+  methods.has(method)
+    ? Effect.void
+    : Effect.fail(failure(`Webhook "${id}" takes POST, not ${show(method, 32)}`, "METHOD_NOT_ALLOWED", 405))
+
 /** Name of the webhook that the URL is for, `undefined` when it is for none. */
 export const webhookIn = (url: string): string | undefined => {
   const path = url.replace(/[?#].*$/s, "")
@@ -54,6 +63,7 @@ export const receive = (
       body: Buffer.from(bytes).toString("utf8"),
       bytes
     }
+    let doing = "challenge"
     const received = yield* Effect.gen(function* () {
       const answer = yield* asked("VERIFY_FAILED", 401, async () => {
         const answer = await config.challenge?.(request)
@@ -67,11 +77,14 @@ export const receive = (
           failure(`${what} takes POST: its \`challenge\` does not answer this`, "METHOD_NOT_ALLOWED", 405)
         )
       }
+      doing = "verify"
       yield* asked("VERIFY_FAILED", 401, async () => void (await config.verify(request)))
+      doing = config.parse === undefined ? "transform" : "parse"
       return yield* asked("TRANSFORM_FAILED", 400, async () => {
         const payload = await (config.parse === undefined
           ? readPayload(request, what)
           : config.parse(request))
+        doing = "transform"
         const result = await config.transform(payload, request)
         if (isResponse(result)) return readResponse(result)
         const events = checkEvents(result, what)
@@ -83,7 +96,7 @@ export const receive = (
         orElse: () =>
           Effect.fail(
             failure(
-              `${what}: its verification took longer than ${timeoutMs} ms. Send it again`,
+              `${what}: its \`${doing}\` was not done ${timeoutMs} ms after the request came. Send it again`,
               "WEBHOOK_TIMEOUT",
               503
             )

@@ -4,6 +4,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import { Client } from "../../src/Client/Client.ts"
@@ -11,6 +12,7 @@ import { ConsumerGroups } from "../../src/Client/ConsumerGroups.ts"
 import {
   attempt,
   type Delivered,
+  make,
   openSession,
   type StreamOptions,
   Subscriptions
@@ -18,7 +20,7 @@ import {
 import * as Engine from "../../src/Engine/Engine.ts"
 import * as Sqlite from "../../src/Engine/Store/Sqlite.ts"
 import { makeWires } from "../../src/Engine/Subscriptions/MemoryWire.ts"
-import { NonRetryableError } from "../../src/Errors.ts"
+import { NonRetryableError, RetryAfterError } from "../../src/Errors.ts"
 import type { SubscribeOptions, Wire } from "../../src/Protocol/Subscriptions.ts"
 
 const live = Engine.layerClientIn("default").pipe(
@@ -321,8 +323,120 @@ it.effect("with acks of its own a member has the ackWait after the body, and lon
     assert.deepInclude(yield* group, { inFlight: 2, givenUp: 0 })
     yield* pass(82)
     assert.deepStrictEqual(seen.slice(0, 3), [1, 2, 1])
+    const other = recorder()
+    yield* member((event) => Effect.sync(() => other.hear(event)))
     const { code } = yield* Effect.flip(Effect.andThen(pass(20), held[1]!.inProgress))
     assert.strictEqual(code, "NOT_HELD")
+    assert.deepStrictEqual(other.seen.toSorted(), [1, 2])
+  }).pipe(Effect.provide(live))
+)
+
+it.effect("with acks of its own a member has the whole ackWait after a body, whenever that ends", () =>
+  Effect.gen(function* () {
+    yield* begin({ redeliverDelayMs: 0 })
+    const { hear, seen } = recorder()
+    const held: Array<Delivered> = []
+    yield* member(
+      (event) =>
+        Effect.sync(() => {
+          hear(event)
+          held.push(event)
+        }).pipe(Effect.andThen(Effect.sleep(6000))),
+      { ackMode: "manual", ackWait: "10s" }
+    )
+    const other = recorder()
+    yield* member((event) => Effect.sync(() => other.hear(event)))
+    yield* publish(1)
+    const holder = seen.length === 1 ? seen : other.seen
+    assert.deepStrictEqual(holder, [1])
+
+    // the body ends after 6 s
+    yield* pass(6 + 9)
+    assert.deepStrictEqual([seen, other.seen], [[1], []])
+    yield* held[0]!.ack
+    yield* pass(30)
+    assert.deepStrictEqual([seen, other.seen], [[1], []])
+
+    // what is never acked comes again
+    yield* publish(2, 3)
+    yield* pass(6 + 10 + 10)
+    assert.deepStrictEqual(other.seen.toSorted(), [2, 3])
+    assert.deepInclude(yield* group, { inFlight: 0, givenUp: 0 })
+  }).pipe(Effect.provide(live))
+)
+
+it.effect(
+  "a member whose word does not reach the server lets go what waited for its ackWait, and says so once",
+  () =>
+    Effect.gen(function* () {
+      yield* begin()
+      const engine = yield* Engine.Engine
+      let isStill = false
+      const { stream } = make({
+        wire: () => {
+          const [ours, theirs] = makeWires()
+          engine.subscribe("default", theirs)
+          const send = ours.send.bind(ours)
+          return Object.assign(ours, { send: (frame: string) => (isStill ? undefined : send(frame)) })
+        }
+      })
+      const gate = yield* Deferred.make<void>()
+      const { hear, seen } = recorder()
+      const lines: Array<string> = []
+      const logger = Logger.make(({ logLevel, message }) => void lines.push(`${logLevel} ${String(message)}`))
+      const body = (event: Delivered) =>
+        Effect.andThen(
+          Effect.sync(() => hear(event)),
+          Deferred.await(gate)
+        )
+      yield* Effect.forkChild(
+        Stream.runForEach(stream("topic:news", { consumerGroup: "printers", ackWait: "10s" }), body)
+      ).pipe(Effect.provide(Logger.layer([logger])))
+      yield* turns
+      yield* publish(1, 2, 3, 4)
+      const other = recorder()
+      yield* member((event) => Effect.sync(() => other.hear(event)))
+      yield* pass(35)
+      assert.deepStrictEqual([seen, other.seen, lines], [[1], [], []])
+
+      isStill = true
+      yield* pass(15)
+      assert.deepStrictEqual(other.seen.toSorted(), [1, 2, 3, 4])
+      isStill = false
+      yield* Deferred.succeed(gate, undefined)
+      yield* turns
+
+      assert.deepStrictEqual(seen, [1])
+      const letGo = lines.filter((line) => line.includes("let go"))
+      assert.lengthOf(letGo, 1)
+      assert.match(letGo[0]!, /^Warn.*"topic:news" that waited here were let go.*: 3\. .*10000 ms/)
+      yield* publish(5, 6)
+      assert.deepStrictEqual([...seen, ...other.seen.slice(4)].toSorted(), [1, 5, 6])
+      assert.deepInclude(yield* group, { inFlight: 0, retrying: 0, givenUp: 0 })
+    }).pipe(Effect.provide(live))
+)
+
+it.effect.each<readonly [string, unknown, number]>([
+  ["is honoured", new RetryAfterError("busy", "700ms"), 700],
+  ["wins when it is longer", new RetryAfterError("busy", "20s"), 20_000],
+  ["is honoured on any error", Object.assign(new Error("busy"), { retryAfter: "2" }), 2000],
+  ["is a day at most", new RetryAfterError("busy", "3d"), 86_400_000],
+  ["counts as none when it is no delay", Object.assign(new Error("busy"), { retryAfter: "soon" }), 5000]
+])("a delay that an error asks for in a group %s", ([, error, delayMs]) =>
+  Effect.gen(function* () {
+    yield* begin()
+    yield* member(() => Effect.fail(error))
+    yield* publish(1)
+    const { hear, seen } = recorder()
+    yield* member((event) => Effect.sync(() => hear(event)))
+    assert.deepInclude(yield* group, { retrying: 1 })
+
+    yield* TestClock.adjust(delayMs - 1)
+    yield* turns
+    assert.deepStrictEqual(seen, [])
+    yield* TestClock.adjust(1)
+    yield* turns
+    assert.deepStrictEqual(seen, [1])
   }).pipe(Effect.provide(live))
 )
 
@@ -453,7 +567,7 @@ it.effect("a delay that is set stays the same", () =>
 )
 
 it.effect(
-  "an event that cannot be handled is a dead letter at once, and is retried when somebody says so",
+  "an event that cannot be handled is a dead letter at once, and given up no more when somebody has it retried",
   () =>
     Effect.gen(function* () {
       yield* begin()
@@ -488,7 +602,7 @@ it.effect(
       assert.strictEqual(yield* groups.retryDeadLetters("printers"), 1)
       yield* turns
       assert.deepStrictEqual(seen, [2, 1])
-      assert.deepInclude(yield* group, { givenUp: 2, deadLetters: 0 })
+      assert.deepInclude(yield* group, { givenUp: 0, deadLetters: 0 })
       assert.strictEqual(yield* groups.retryDeadLetters("printers"), 0)
     }).pipe(Effect.provide(live))
 )

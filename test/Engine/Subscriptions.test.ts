@@ -69,36 +69,44 @@ it.effect("a replay comes first, without a gap and without an event twice", () =
   }).pipe(Effect.provide(live))
 )
 
-it.effect("an event without an ack comes again after 30 seconds, and a nak brings it after its delay", () =>
-  Effect.gen(function* () {
-    const client = yield* Client
-    for (const group of [{}, { consumerGroup: "packers" }]) {
-      const { stream } = yield* Subscriptions
-      let count = 0
-      const acked = yield* Effect.forkChild(
-        stream("events:order.*", { ackMode: "manual", ...group }).pipe(
-          Stream.tap((event) => {
-            count++
-            return count === 1 ? Effect.void : count === 2 ? event.nak(1000) : event.ack
-          }),
-          Stream.take(3),
-          Stream.runDrain
+it.effect(
+  "an event without an ack comes again 30 to 40 seconds after its body, and a nak brings it after its delay",
+  () =>
+    Effect.gen(function* () {
+      const client = yield* Client
+      for (const group of [{}, { consumerGroup: "packers" }]) {
+        const { stream } = yield* Subscriptions
+        let count = 0
+        const acked = yield* Effect.forkChild(
+          stream("events:order.*", { ackMode: "manual", ...group }).pipe(
+            Stream.tap((event) => {
+              count++
+              return count === 1 ? Effect.void : count === 2 ? event.nak(1000) : event.ack
+            }),
+            Stream.take(3),
+            Stream.runDrain
+          )
         )
-      )
-      yield* turns
-      yield* client.emit("order.placed", {})
-      yield* turns
-      assert.strictEqual(count, 1)
-      yield* TestClock.adjust(30_000)
-      yield* turns
-      assert.strictEqual(count, 2)
-      yield* TestClock.adjust(999)
-      yield* turns
-      assert.strictEqual(count, 2)
-      yield* TestClock.adjust(1)
-      yield* Fiber.join(acked)
-    }
-  }).pipe(Effect.provide(live))
+        yield* turns
+        yield* client.emit("order.placed", {})
+        yield* turns
+        assert.strictEqual(count, 1)
+        // what the client says is heard in between
+        for (let third = 0; third < 3; third++) {
+          yield* TestClock.adjust(10_000)
+          yield* turns
+        }
+        assert.strictEqual(count, 1)
+        yield* TestClock.adjust(10_000)
+        yield* turns
+        assert.strictEqual(count, 2)
+        yield* TestClock.adjust(999)
+        yield* turns
+        assert.strictEqual(count, 2)
+        yield* TestClock.adjust(1)
+        yield* Fiber.join(acked)
+      }
+    }).pipe(Effect.provide(live))
 )
 
 it.effect("system events are announced and replayed", () =>

@@ -3,7 +3,8 @@ import {
   type ConsumerGroupConfig,
   createClient,
   createSubscriptionClient,
-  NonRetryableError
+  NonRetryableError,
+  RetryAfterError
 } from "@ironflow/node"
 import { expect, test, vi } from "vitest"
 import { createDeferred } from "../../src/Deferred.ts"
@@ -137,6 +138,23 @@ test("a handler that throws or rejects gets the event again, until it is a dead 
   expect(await printers.groups.retryDeadLetters("printers", { namespace: "default" })).toBe(2)
   await isEmpty(printers, { deadLetters: 0 })
   expect(seen.slice(7).toSorted()).toEqual([1, 2, 3])
+})
+
+test("a handler that says when to try again gets the event then, whatever the group says", async () => {
+  await using printers = await begin({ redeliverDelayMs: 3_600_000 })
+  const [member] = printers.members
+  await member!.connect()
+  let attempts = 0
+  await member!.subscribe("topic:news", {
+    consumerGroup: "printers",
+    onEvent: () => {
+      if (++attempts === 1) throw new RetryAfterError("The printer warms up", 50)
+    }
+  })
+  await printers.publish(1)
+
+  await vi.waitFor(() => expect(attempts).toBe(2), 5000)
+  await isEmpty(printers, { givenUp: 0 })
 })
 
 test("a handler that is at work when the connection is lost is not started again, and its event is done", async () => {

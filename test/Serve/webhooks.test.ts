@@ -268,18 +268,47 @@ describe("a webhook's request", () => {
     expect(JSON.stringify(down.body)).not.toContain(new URL(gone.url).port)
   })
 
-  it("is to be sent again when its verification hangs", async () => {
-    await using server = await recording()
-    const handler = handlerOf({ verify: () => new Promise(() => undefined) }, server.url, {
-      webhookTimeout: "50ms"
-    })
+  it.each(["challenge", "verify", "parse", "transform"])(
+    "is to be sent again when `%s` hangs, which is what is named",
+    async (name) => {
+      await using server = await recording()
+      const handler = handlerOf({ [name]: () => new Promise(() => undefined) }, server.url, {
+        webhookTimeout: "50ms"
+      })
 
-    expect(await post(handler, "{}")).toMatchObject({
-      status: 503,
-      body: { error: { code: "WEBHOOK_TIMEOUT" } }
-    })
-    expect(server.received).toEqual([])
-  })
+      expect(await post(handler, "{}")).toMatchObject({
+        status: 503,
+        body: {
+          error: {
+            code: "WEBHOOK_TIMEOUT",
+            message: `Webhook "shop": its \`${name}\` was not done 50 ms after the request came. Send it again`
+          }
+        }
+      })
+      expect(server.received).toEqual([])
+    }
+  )
+
+  it.each(["PUT", "PATCH", "DELETE", "OPTIONS"])(
+    "by %s is refused before anything is asked, over Fetch and over Node.js",
+    async (method) => {
+      await using server = await recording()
+      const never = vi.fn()
+      const handler = handlerOf({ challenge: never, verify: never, transform: never }, server.url)
+      const node = await listen(handler)
+
+      for (const ask of [handler, fetch]) {
+        const post = new Request(`${node.url}/webhooks/shop`, { method: "POST", body: "{}" })
+        const response: Response = await ask(new Request(post, { method }))
+        expect([response.status, response.headers.get("allow")]).toEqual([405, "POST"])
+        expect(await response.json()).toMatchObject({ error: { code: "METHOD_NOT_ALLOWED" } })
+      }
+
+      await node.close()
+      expect(never).not.toHaveBeenCalled()
+      expect(server.received).toEqual([])
+    }
+  )
 
   it("is refused when it is larger than an event may be", async () => {
     await using server = await recording()

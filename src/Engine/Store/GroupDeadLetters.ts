@@ -51,6 +51,7 @@ export const retryDeadLetters = (
   )
   if (count === 0) return 0
   tx.run(`DELETE ${which}`, key, position ?? null)
+  tx.run("UPDATE consumer_groups SET given_up = max(given_up - ?, 0) WHERE key = ?", count, key)
   tx.changes.groups.push(key)
   return count
 }
