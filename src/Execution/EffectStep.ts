@@ -502,7 +502,6 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
         (checked, receive) => {
           checkKeys(filter, waitKeys, `Step "${checked}"`)
           const call = waitCall(
-            turn,
             scope,
             checked,
             {
