@@ -134,6 +134,8 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #shown: StepCall | undefined = undefined
   /** Calls that stay pending for good in this turn. */
   #shelved = 0
+  /** Sleeps that are no steps and have not ended. */
+  #sleeps = 0
   /** Counts signs of life. */
   #life = 0
   #probing = false
@@ -861,6 +863,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     const open = [...this.#waiting.keys()]
     this.#suspended = true
     this.#warnOfUnasked(false)
+    this.#warnOfSleeps()
     this.#finish({ _tag: "Suspend", open }, { _tag: "Suspended", open })
   }
 
@@ -977,6 +980,21 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       `Run ${runId} of function "${this.plan.functionId}" ${completed ? "completed" : "waits"} without having asked for recorded steps: ` +
         `${shown}. Steps were renamed, removed or swapped since they were recorded` +
         `${completed ? "" : ", or the handler waits for something outside of steps"}; \`ironflow verify\` compares code and runs`
+    )
+  }
+
+  /** The handler begins or ends a sleep that is no step. */
+  sleepsOutsideOfSteps(change: 1 | -1): void {
+    this.#sleeps += change
+  }
+
+  #warnOfSleeps(): void {
+    if (this.#sleeps === 0 || this.plan.toldOfSleeps) return
+    this.plan.toldOfSleeps = true
+    this.host.logger.warn(
+      `Run ${this.job.runId} of function "${this.plan.functionId}" waits for steps while its handler sleeps outside of steps ` +
+        "(`Effect.sleep`, `Effect.timeout`, `Effect.delay` and their like). Such a sleep is not durable: it ends with the turn, and " +
+        "begins anew in the next one. Use the `timeout` of the wait, race it with `Step.sleep`, or put what takes time into a step"
     )
   }
 
