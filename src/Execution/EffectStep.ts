@@ -1,5 +1,6 @@
 /** Steps and turns of Effect handlers: effects over the turn's calls. A suspended step's fiber does not resume. */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as EffectDuration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -47,6 +48,7 @@ import {
 } from "../Step.ts"
 import type { Attempt, AttemptExit } from "./Attempt.ts"
 import { type BranchExit, runBranches } from "./Branches.ts"
+import { handlerClock } from "./HandlerClock.ts"
 import type { Scope } from "./Scope.ts"
 import type { StepCall } from "./StepCall.ts"
 import {
@@ -88,7 +90,11 @@ export const startEffectHandler = (
       return createSecretsClient(turn.job.secrets)
     }
   }
-  const fiber = Effect.runForkWith(withSteps(turn.host.context, effectSteps(turn, turn.root)))(
+  const clock = handlerClock(Context.get(turn.host.context, Clock.Clock), (change) =>
+    turn.sleepsOutsideOfSteps(change)
+  )
+  const services = Context.add(turn.host.context, Clock.Clock, clock)
+  const fiber = Effect.runForkWith(withSteps(services, effectSteps(turn, turn.root)))(
     // what the handler acquires belongs to this turn, and not to the worker
     Effect.scoped(Effect.suspend(() => fn.program(context)))
   )
@@ -502,7 +508,6 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
         (checked, receive) => {
           checkKeys(filter, waitKeys, `Step "${checked}"`)
           const call = waitCall(
-            turn,
             scope,
             checked,
             {

@@ -7,9 +7,11 @@
  * call in the same branch), made no call when the event was handed to it, and has not looked at the promise since.
  */
 import type { Outcome } from "../Protocol/Worker.ts"
-import type { StepCall, StepOp } from "./StepCall.ts"
+import { isCode, type StepCall, type StepOp, type StepWork } from "./StepCall.ts"
 
 export type WaitOp = Extract<StepOp, { readonly _tag: "WaitForEvent" }>
+
+export const isWait = (work: StepWork): work is WaitOp => !isCode(work) && work._tag === "WaitForEvent"
 
 interface Wait {
   readonly call: StepCall
@@ -55,11 +57,11 @@ export class EventWaits {
     if (wait?.delivered === true) this.#forgetUpTo(wait)
   }
 
-  /** The keys of the waits for the same whose outcome is in the journal, and whose event the handler has not seen. */
-  unseen(event: string, match: string | undefined): ReadonlyArray<string> {
+  /** The waits before this one for the same whose event the handler has not seen. Some have none yet. */
+  unseenBefore(call: StepCall, { event, match }: WaitOp): ReadonlyArray<StepCall> {
     return this.#unseen
-      .filter(({ call, op }) => call.settling !== undefined && op.event === event && op.match === match)
-      .map(({ call }) => call.key)
+      .filter((wait) => wait.call !== call && wait.op.event === event && wait.op.match === match)
+      .map((wait) => wait.call)
   }
 
   #find(call: StepCall): Wait | undefined {

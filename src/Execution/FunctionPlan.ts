@@ -19,6 +19,8 @@ export interface FunctionPlan {
   readonly callSites: Map<string, string>
   /** Recorded steps that runs were seen not to ask for, by run: said once, and not in each of their turns. */
   readonly unasked: Map<string, string>
+  /** Whether it has been said that the handler's own sleeps are not durable. */
+  toldOfSleeps: boolean
 }
 
 /** A handler that makes up step names without end must not fill the memory. */
@@ -41,7 +43,8 @@ export const functionPlan = (fn: AnyFunction): FunctionPlan => {
           ? undefined
           : resolveStepTimeout(stepTimeout, `stepTimeout of function "${id}"`),
       callSites: new Map(),
-      unasked: new Map()
+      unasked: new Map(),
+      toldOfSleeps: false
     }
     plans.set(fn, plan)
   }

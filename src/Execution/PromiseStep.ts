@@ -330,7 +330,6 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         (checked, receive) => {
           checkKeys(filter, waitKeys, `Step "${checked}"`)
           call = waitCall(
-            turn,
             scope,
             checked,
             {

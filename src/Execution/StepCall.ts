@@ -35,6 +35,8 @@ export class StepCall {
   failures = 0
   settling: Settling | undefined = undefined
   attempt: Attempt | undefined = undefined
+  /** Of a wait for an event: those before it for the same whose event the handler had not seen when it made this call. */
+  unseen: ReadonlyArray<StepCall> | undefined = undefined
   /** The handler does not wait for it any more. */
   withdrawn = false
 

@@ -102,20 +102,13 @@ export interface WaitArguments {
   readonly timeoutMs: number
 }
 
-export const waitCall = (
-  turn: TurnMachine,
-  scope: Scope,
-  name: string,
-  wait: WaitArguments,
-  receive: Receive
-): StepCall => {
+export const waitCall = (scope: Scope, name: string, wait: WaitArguments, receive: Receive): StepCall => {
   const event = checkPattern(
     typeof wait.event === "string" ? wait.event.trim() : wait.event,
     `event that step "${name}" waits for`
   )
   const match = checkMatch(name, wait.match)
   const { timeoutMs } = wait
-  const unseen = turn.unseenWaits(scope, event, match)
   const stepKey = scope.keys.next(escapeName(name))
   return engineCall(
     scope,
@@ -127,7 +120,6 @@ export const waitCall = (
       scope: scope.keys.scope.slice(0, -1),
       event,
       ...(match === undefined ? {} : { match }),
-      ...(unseen.length === 0 ? {} : { unseen }),
       timeout: { afterMs: timeoutMs },
       timeoutMs
     },

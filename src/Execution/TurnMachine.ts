@@ -47,7 +47,7 @@ import {
   type StepTimeout,
   tellOfUnasked
 } from "./FunctionPlan.ts"
-import { EventWaits } from "./EventWaits.ts"
+import { EventWaits, isWait, type WaitOp } from "./EventWaits.ts"
 import type { TurnToken } from "./Nesting.ts"
 import { BranchGroup, isStopped, isWithin, Scope } from "./Scope.ts"
 import { afterEventLoopTurns, Settlement } from "./Settlement.ts"
@@ -134,6 +134,8 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #shown: StepCall | undefined = undefined
   /** Calls that stay pending for good in this turn. */
   #shelved = 0
+  /** Sleeps that are no steps and have not ended. */
+  #sleeps = 0
   /** Counts signs of life. */
   #life = 0
   #probing = false
@@ -229,7 +231,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     }
     this.#life++
     this.goesOn(call.scope)
-    if (!isCode(call.work) && call.work._tag === "WaitForEvent") {
+    if (isWait(call.work)) {
       call.scope.waits ??= new EventWaits()
       call.scope.waits.add(call, call.work, this.#outcomes)
     }
@@ -286,12 +288,6 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     if (this.#shown === undefined) return
     this.#shown.scope.waits?.see(this.#shown)
     this.#shown = undefined
-  }
-
-  /** The waits before this call that do not decide what it looks back to. */
-  unseenWaits(scope: Scope, event: string, match: string | undefined): ReadonlyArray<string> {
-    this.#actsUponShown()
-    return scope.waits?.unseen(event, match) ?? []
   }
 
   /** The journal's entry, once. */
@@ -355,6 +351,8 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
 
   #begin(call: StepCall): void {
     const caughtUp = this.settlement.isCaughtUp
+    // Before it is held back: what the handler sees until it starts, it had not seen at the call.
+    if (isWait(call.work)) call.unseen = call.scope.waits?.unseenBefore(call, call.work)
     if (isCode(call.work)) {
       if (caughtUp && this.#gateIsOpen && this.#beginsCode) this.#startCode(call, call.work)
       else this.#heldCode.push(call)
@@ -399,8 +397,9 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   }
 
   #startOp(call: StepCall): void {
-    const op = call.work
-    if (isCode(op)) return
+    const { work } = call
+    if (isCode(work)) return
+    const op = isWait(work) ? lookingBack(call, work) : work
     this.#live = true
     if (this.host.defers?.(op) === true) {
       this.#deferred++
@@ -864,6 +863,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     const open = [...this.#waiting.keys()]
     this.#suspended = true
     this.#warnOfUnasked(false)
+    this.#warnOfSleeps()
     this.#finish({ _tag: "Suspend", open }, { _tag: "Suspended", open })
   }
 
@@ -980,6 +980,21 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       `Run ${runId} of function "${this.plan.functionId}" ${completed ? "completed" : "waits"} without having asked for recorded steps: ` +
         `${shown}. Steps were renamed, removed or swapped since they were recorded` +
         `${completed ? "" : ", or the handler waits for something outside of steps"}; \`ironflow verify\` compares code and runs`
+    )
+  }
+
+  /** The handler begins or ends a sleep that is no step. */
+  sleepsOutsideOfSteps(change: 1 | -1): void {
+    this.#sleeps += change
+  }
+
+  #warnOfSleeps(): void {
+    if (this.#sleeps === 0 || this.plan.toldOfSleeps) return
+    this.plan.toldOfSleeps = true
+    this.host.logger.warn(
+      `Run ${this.job.runId} of function "${this.plan.functionId}" waits for steps while its handler sleeps outside of steps ` +
+        "(`Effect.sleep`, `Effect.timeout`, `Effect.delay` and their like). Such a sleep is not durable: it ends with the turn, and " +
+        "begins anew in the next one. Use the `timeout` of the wait, race it with `Step.sleep`, or put what takes time into a step"
     )
   }
 
@@ -1209,6 +1224,13 @@ const notAnswered: Outcome = {
     code: "STEP_NOT_ANSWERED",
     retryable: false
   }
+}
+
+/** The wait as it is reported: it leaves out of its look-back what by now is in the journal, and was not seen at the call. */
+const lookingBack = (call: StepCall, op: WaitOp): WaitOp => {
+  const unseen = call.unseen?.filter(({ settling }) => settling !== undefined).map(({ key }) => key)
+  call.unseen = undefined
+  return unseen === undefined || unseen.length === 0 ? op : { ...op, unseen }
 }
 
 const serializeFailure = (error: unknown, encoded: unknown): SerializedError => {

@@ -1,5 +1,6 @@
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import { NonRetryableError, StepError } from "../../src/Errors.ts"
 import { createFunction } from "../../src/Function.ts"
 import * as Step from "../../src/Step.ts"
@@ -473,6 +474,84 @@ describe("replay", () => {
       assert.strictEqual(engine.output, 2)
       assert.deepStrictEqual(log, ["first", "flaky 1", "flaky 2"])
       assert.strictEqual(engine.turns.length, 3)
+    }
+  )
+})
+
+describe("a wait that is held back in a replay while an open one for the same gets its event", () => {
+  const paid = { event: "paid", timeout: "30d" }
+  const payment = (n: number) =>
+    success({ id: `evt_${n}`, name: "paid", version: 1, data: { n }, timestamp: 0 })
+
+  only(
+    "looks back to that event when the open one has lost a race",
+    (probe) =>
+      createFunction({ id: "order", triggers: [] }, async ({ step }) => {
+        const soon = await Promise.race([step.waitForEvent("soon", paid), step.sleep("patience", "1h")])
+        const late = step.waitForEvent("late", paid)
+        if (probe.engine.turns.length === 2) probe.engine.fire("soon:0", payment(1))
+        return [soon, (await late).data.n]
+      }),
+    async ({ engine, fn }) => {
+      await engine.turn(fn)
+      await engine.advance(3_600_000)
+      await engine.turn(fn)
+
+      assert.deepStrictEqual(engine.keys, ["patience:0", "soon:0"])
+      assert.deepStrictEqual(
+        engine.ops("WaitForEvent").map(({ stepKey, unseen }) => [stepKey, unseen]),
+        [
+          ["soon:0", undefined],
+          ["late:0", ["soon:0"]]
+        ]
+      )
+      engine.fire("late:0", payment(1))
+      await engine.turn(fn)
+      assert.deepStrictEqual(engine.output, [null, 1])
+    }
+  )
+
+  both(
+    "shares that event with it when both are awaited",
+    {
+      promise:
+        (probe) =>
+        async ({ step }) => {
+          const one = step.waitForEvent("one", paid)
+          await step.sleep("rest", "1h")
+          const two = step.waitForEvent("two", paid)
+          if (probe.engine.turns.length === 2) probe.engine.fire("one:0", payment(1))
+          const both = await Promise.all([one, two])
+          return [...both, await step.waitForEvent("three", paid)].map(({ data }) => data.n)
+        },
+      effect: (probe) => () =>
+        Effect.gen(function* () {
+          const one = yield* Effect.forkChild(Step.waitForEvent("one", paid), { startImmediately: true })
+          yield* Step.sleep("rest", "1h")
+          const two = yield* Effect.forkChild(Step.waitForEvent("two", paid), { startImmediately: true })
+          if (probe.engine.turns.length === 2) probe.engine.fire("one:0", payment(1))
+          const both = [yield* Fiber.join(one), yield* Fiber.join(two)]
+          return [...both, yield* Step.waitForEvent("three", paid)].map(({ data }) => data.n)
+        })
+    },
+    async ({ engine, fn }) => {
+      await engine.turn(fn)
+      await engine.advance(3_600_000)
+      await engine.turn(fn)
+      engine.fire("two:0", payment(1))
+      await engine.turn(fn)
+
+      assert.deepStrictEqual(
+        engine.ops("WaitForEvent").map(({ stepKey, unseen }) => [stepKey, unseen]),
+        [
+          ["one:0", undefined],
+          ["two:0", ["one:0"]],
+          ["three:0", undefined]
+        ]
+      )
+      engine.fire("three:0", payment(2))
+      await engine.turn(fn)
+      assert.deepStrictEqual(engine.output, [1, 1, 2])
     }
   )
 })
