@@ -18,8 +18,10 @@
 import * as Context from "effect/Context"
 import type * as EffectDuration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import type * as Schema from "effect/Schema"
 import type * as HKT from "effect/HKT"
+import { type CalledFrom, calledFrom } from "./CallSite.ts"
 import { type RetryConfig, retryKeys } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
 import type { AppendAllInput, AppendEventInput, ExpectedVersion } from "./EntityStream.ts"
@@ -34,8 +36,9 @@ import type {
   WaitTimeoutError
 } from "./Errors.ts"
 import type { EventDefinition, IronflowEvent } from "./Event.ts"
+import { publishName } from "./Execution/StepId.ts"
 import type { Keys } from "./OptionKeys.ts"
-import type { TxWriteResult } from "./Protocol/Worker.ts"
+import type { StepKind, TxWriteResult } from "./Protocol/Worker.ts"
 
 /** What the body of a step is told about its own execution. */
 export interface StepRunContext {
@@ -455,6 +458,15 @@ export interface StepService {
 /** The service behind this module's functions. Every Effect handler, and every branch of `parallel`, runs with one. */
 export class Step extends Context.Service<Step, StepService>()("@ironflow/node/Step") {}
 
+/** Tells the steps of the handler that is running where the user's code calls one of them. */
+const call = (kind: StepKind, target: unknown, entry: Function): void => {
+  const fiber = Fiber.getCurrent()
+  if (fiber === undefined) return
+  const steps: (StepService & CalledFrom) | undefined = Context.getOrUndefined(fiber.context, Step)
+  const name = typeof target === "string" ? target : (target as Partial<Invokable> | undefined)?.config?.id
+  if (typeof name === "string") steps?.[calledFrom]?.(kind, name, entry)
+}
+
 /**
  * Runs an effect once and stores its result. A failing effect runs again by the retry policy; when that is exhausted,
  * or the error says it is not retryable, the call fails with `StepError`, or with the error itself when it matches
@@ -464,8 +476,10 @@ export const run = <A, E, R, F = never>(
   name: string,
   effect: Effect.Effect<A, E, R>,
   options?: EffectRunOptions<A, F>
-): Effect.Effect<A, NoInfer<F> | StepError | StepCallError, Exclude<R, StepAttempt> | Step> =>
-  Step.use((step) => step.run(name, effect, options))
+): Effect.Effect<A, NoInfer<F> | StepError | StepCallError, Exclude<R, StepAttempt> | Step> => {
+  call("run", name, run)
+  return Step.use((step) => step.run(name, effect, options))
+}
 
 /**
  * Runs an effect and carries out the writes that it collects with `tx`, in one transaction with the step's own result: all or
@@ -480,7 +494,10 @@ export const tx = <A, E, R, F = never>(
   TxResult<A>,
   NoInfer<F> | StepError | StepCallError | IronflowError,
   Exclude<R, StepAttempt> | Step
-> => Step.use((step) => step.tx(name, body, options))
+> => {
+  call("tx", name, tx)
+  return Step.use((step) => step.tx(name, body, options))
+}
 
 /** Waits durably for a duration. */
 export const sleep = (name: string, duration: StepDuration): Effect.Effect<void, StepCallError, Step> =>
@@ -495,8 +512,10 @@ export const sleepUntil = (name: string, until: Date | string): Effect.Effect<vo
 export const waitForEvent = <T = any>(
   name: string,
   filter: EffectEventFilter<T>
-): Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError, Step> =>
-  Step.use((step) => step.waitForEvent(name, filter))
+): Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError, Step> => {
+  call("waitForEvent", name, waitForEvent)
+  return Step.use((step) => step.waitForEvent(name, filter))
+}
 
 /** Starts a run of another function, given by id or as itself, and waits durably for its result. */
 export const invoke: {
@@ -510,9 +529,15 @@ export const invoke: {
     input?: unknown,
     options?: EffectInvokeOptions
   ): Effect.Effect<unknown, InvokeError | InvokeTimeoutError | StepCallError, Step>
-} = (fn: string | Invokable, input?: unknown, options?: EffectInvokeOptions) =>
+} = (fn: string | Invokable, input?: unknown, options?: EffectInvokeOptions) => {
+  call("invoke", fn, invoke)
   // the implementation looks at the id only; the overloads above carry the types
-  Step.use((step) => step.invoke(fn as string, input, options)) as Effect.Effect<never, InvokeError, Step>
+  return Step.use((step) => step.invoke(fn as string, input, options)) as Effect.Effect<
+    never,
+    InvokeError,
+    Step
+  >
+}
 
 /** Starts a run of another function and goes on. */
 export const invokeAsync: {
@@ -524,7 +549,10 @@ export const invokeAsync: {
     functionId: string,
     input?: unknown
   ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
-} = (fn: string | Invokable, input?: unknown) => Step.use((step) => step.invokeAsync(fn as string, input))
+} = (fn: string | Invokable, input?: unknown) => {
+  call("invokeAsync", fn, invokeAsync)
+  return Step.use((step) => step.invokeAsync(fn as string, input))
+}
 
 /** Runs branches at the same time, each with a scope of step names of its own; results are in branch order. */
 export const parallel = <const B extends ReadonlyArray<AnyBranch>, const O extends ParallelOptions = {}>(
@@ -560,5 +588,11 @@ export const compensate = <A, E, R>(
 export const publish = (
   topic: string,
   data: unknown
-): Effect.Effect<{ readonly eventId: string; readonly sequence: number }, StepError | StepCallError, Step> =>
-  Step.use((step) => step.publish(topic, data))
+): Effect.Effect<
+  { readonly eventId: string; readonly sequence: number },
+  StepError | StepCallError,
+  Step
+> => {
+  call("publish", typeof topic === "string" ? publishName(topic) : topic, publish)
+  return Step.use((step) => step.publish(topic, data))
+}

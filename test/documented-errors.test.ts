@@ -2,7 +2,7 @@
 import fs from "node:fs"
 import path from "node:path"
 import { describe, expect, it } from "vitest"
-import { failureOf } from "../src/Client/HttpFailures.ts"
+import { failureOf, invalidResponse } from "../src/Client/HttpFailures.ts"
 import * as Errors from "../src/Errors.ts"
 import { failureResponse } from "../src/Protocol/Http/Failures.ts"
 
@@ -146,6 +146,16 @@ describe("docs/errors.md", () => {
   /** Made by the client, of answers that say less. */
   const ofClient = new Set(["NOT_FOUND", "CONFLICT", "PRECONDITION_FAILED", "RATE_LIMITED", "SERVER_ERROR"])
   const ofNobody = new Set(["UNIMPLEMENTED", "INVALID_RESPONSE"])
+  it("gives INVALID_RESPONSE the status that comes with it, which is none when the answer was one of success", () => {
+    const row = network.find(({ codes }) => codes.includes("INVALID_RESPONSE"))
+    const ofSomethingElse = failureOf({ status: 404, text: "<html>nothing here</html>" }, "the call")
+    const unreadable = invalidResponse("http://127.0.0.1", "the call", "it is not JSON", "<html>")
+
+    expect([ofSomethingElse.code, unreadable.code]).toEqual(["INVALID_RESPONSE", "INVALID_RESPONSE"])
+    expect([ofSomethingElse.status, unreadable.status]).toEqual([404, undefined])
+    expect(row?.statuses).toEqual(["404"])
+  })
+
   it.each(
     made
       .filter(({ statuses }) => statuses.length > 0)

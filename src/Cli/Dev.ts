@@ -19,6 +19,7 @@ import { keepWorker } from "./DevWorker.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import { jsonOf, lineOf } from "./Live.ts"
 import { port } from "./Serve.ts"
+import { checkFile } from "./UserFile.ts"
 import { watchCode } from "./Watch.ts"
 import { file } from "./Worker.ts"
 import type { WorkerInfo } from "./WorkerProcess.ts"
@@ -107,12 +108,7 @@ const prepare = (input: {
 }): Effect.Effect<string, IronflowError> =>
   Effect.try({
     try: () => {
-      if (!existsSync(input.file)) {
-        throw new IronflowError(
-          `There is no file ${input.file} (${path.resolve(input.file)}): name the file that exports your functions`,
-          { code: "MODULE_NOT_FOUND" }
-        )
-      }
+      checkFile(input.file)
       refuseFolder(input.data)
       const folder = path.dirname(path.resolve(input.data))
       if (!existsSync(folder)) mkdirSync(folder, { recursive: true })

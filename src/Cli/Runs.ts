@@ -8,7 +8,8 @@ import * as Flag from "effect/cli/Flag"
 import type { ListRunsOptions, Run, RunStep } from "../Client/Client.ts"
 import { isObject } from "../Json.ts"
 import { readData } from "./Emit.ts"
-import { errorLine, placeLines, thrownLine, type ToldError } from "./ErrorText.ts"
+import type { ToldError } from "../ToldError.ts"
+import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
 import { inCommands } from "./InCommands.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
 import { ask } from "./Server.ts"
@@ -113,7 +114,7 @@ const why = Command.make(
       const facts = Object.entries(details)
       const failure = isObject(error) ? (error as unknown as ToldError) : undefined
       const message = [
-        inCommands(explanation.message, runId),
+        oneLine(inCommands(explanation.message, runId), 2000),
         ...(failure === undefined ? [] : placeLines(failure).map((place) => `    ${place}`))
       ].join("\n")
       return facts.length === 0
@@ -246,7 +247,8 @@ const printRun = (run: Run) =>
       run: run.id,
       function: run.functionId,
       status: run.status,
-      attempt: `${run.attempt} of ${run.maxAttempts}`,
+      // steps are tried again by themselves: this is about the function, and of interest once it began anew
+      attempt: run.attempt > 1 ? `${run.attempt} of ${run.maxAttempts}` : undefined,
       event: run.eventId,
       parent: run.parentRunId,
       worker: run.workerId,

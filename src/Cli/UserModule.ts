@@ -4,7 +4,7 @@
  * Node itself removes the types. What it leaves to do is done by hooks: `./orders.js` finds `orders.ts`, as TypeScript
  * wants it to be written, and a file with `import` and `export` is an ES module whatever the `package.json` near it says.
  */
-import { existsSync, readFileSync } from "node:fs"
+import { readFileSync } from "node:fs"
 import { registerHooks } from "node:module"
 import path from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
@@ -12,6 +12,7 @@ import { IronflowError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
 import { isObject } from "../Json.ts"
 import type { AnyProjection } from "../Projection/Projection.ts"
+import { checkFile } from "./UserFile.ts"
 
 /** What a worker runs of a file. */
 export interface Definitions {
@@ -25,7 +26,7 @@ export interface Definitions {
  */
 export const loadDefinitions = async (file: string): Promise<Definitions> => {
   const absolute = path.resolve(file)
-  if (!existsSync(absolute)) throw notFound(file, absolute)
+  checkFile(file)
   const sources = new Sources()
   sources.follow()
   let exports: { readonly [name: string]: unknown }
@@ -47,12 +48,6 @@ export const loadDefinitions = async (file: string): Promise<Definitions> => {
     { code: "NO_FUNCTIONS" }
   )
 }
-
-/** Fails as {@link loadDefinitions} does when there is no such file. */
-export const notFound = (file: string, absolute: string): IronflowError =>
-  new IronflowError(`There is no file ${file} (${absolute}): name the file that exports your functions`, {
-    code: "MODULE_NOT_FOUND"
-  })
 
 /** By its shape: the file may have its own copy of this package. */
 const isFunctionDefinition = (value: unknown): value is AnyFunction =>

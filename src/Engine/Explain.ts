@@ -1,6 +1,7 @@
 /** Why a run is where it is: the one reason that counts now, from what the database and the live workers say. */
 import type { Explanation } from "../Client/Client.ts"
 import { formatDuration } from "../Duration.ts"
+import { stepOf, tell, thrownBy, type ToldError } from "../ToldError.ts"
 import { acceptsLabels } from "./Registry.ts"
 import type { RunSituation } from "./Store/Store.ts"
 import { type Holder, type Lease, whyStuck } from "./Store/Stuck.ts"
@@ -71,8 +72,8 @@ const reasonOf = (situation: RunSituation, workers: ReadonlyArray<LiveWorker>, n
     case "failed":
       return {
         code: "FAILED",
-        message: `It failed at ${run.endedAt}: ${run.error?.message}`,
-        details: { endedAt: run.endedAt, error: run.error }
+        message: `It failed at ${run.endedAt}${run.error === undefined ? "" : `: ${tell(run.error)}`}`,
+        details: { endedAt: run.endedAt, ...(run.error === undefined ? {} : failureOf(run.error)) }
       }
     case "cancelled":
       return {
@@ -292,10 +293,16 @@ const waitingReason = ({ run, waits }: RunSituation, now: number): Reason => {
     case "run-retry":
       return {
         code: "WAITING_FOR_RETRY",
-        message: `The run is tried again at ${at}${run.error === undefined ? "" : `, after: ${run.error.message}`}.`,
+        message: `The run is tried again at ${at}${run.error === undefined ? "" : `, after: ${tell(run.error)}`}.`,
         details: { ...details, attempt: run.attempt, error: run.error?.message }
       }
   }
+}
+
+/** The step that failed, if it was one, the name of what was thrown, and all of it. */
+const failureOf = (error: ToldError) => {
+  const step = stepOf(error)
+  return { ...(step === undefined ? {} : { step }), thrown: thrownBy(error).name ?? "Error", error }
 }
 
 const iso = (at: number): string => new Date(at).toISOString()

@@ -11,7 +11,6 @@ import * as Schema from "effect/Schema"
 import { positiveDuration } from "../Duration.ts"
 import { decodeFromJson, encodeToJson } from "../EffectSchema.ts"
 import {
-  deserializeError,
   encodedFailure,
   InvalidStateError,
   type InvokeError,
@@ -67,9 +66,12 @@ import {
   sleepUntilCall,
   stepCode,
   stepError,
+  storedError,
   txCall,
   waitCall
 } from "./StepCalls.ts"
+import { rememberCallSite } from "./FunctionPlan.ts"
+import { type CalledFrom, calledFrom } from "../CallSite.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { checkTransactions, TxCollector } from "./Tx.ts"
 
@@ -321,9 +323,9 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
           })
     )
 
-  const stored = <E extends Error>(error: SerializedError): Effect.Effect<never, E> =>
+  const stored = <E extends Error>(error: SerializedError, call: StepCall): Effect.Effect<never, E> =>
     // The engine stores the error of its kind of step, which comes back as its class.
-    Effect.fail(deserializeError(error) as E)
+    Effect.fail(storedError(turn, call, error) as E)
 
   const failedStep = (error: SerializedError, call: StepCall) => Effect.fail(stepError(turn, call, error))
 
@@ -401,7 +403,8 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
     )
 
   // The interface gives every call the types of its arguments; what is below is the same for all of them.
-  const service: { readonly [K in keyof StepService]: unknown } = {
+  const service: { readonly [K in keyof StepService]: unknown } & CalledFrom = {
+    [calledFrom]: (kind, name, entry) => rememberCallSite(turn.plan, kind, name, entry),
     run: <A, E, R, F>(name: string, effect: Effect.Effect<A, E, R>, options: EffectRunOptions<A, F> = {}) => {
       const { error: errorSchema, success } = options
       return ask(

@@ -1,5 +1,6 @@
 /** What every turn of a function needs of its configuration, worked out once. */
 import { resolveRetry, type RetryPolicy } from "../Backoff.ts"
+import { callSite } from "../CallSite.ts"
 import { type Duration, formatDuration, positiveDuration } from "../Duration.ts"
 import { type AnyFunction, functionTimeout } from "../Function.ts"
 import type { StepKind } from "../Protocol/Worker.ts"
@@ -64,6 +65,10 @@ export const rememberCallSite = (plan: FunctionPlan, kind: StepKind, name: strin
   plan.callSites.set(key, callSite(entry))
 }
 
+/** Where the step is called; empty when it is not known. */
+export const callSiteOf = (plan: FunctionPlan, kind: StepKind, name: string): string =>
+  plan.callSites.get(`${kind}:${name}`) ?? ""
+
 /** Whether it is news that the run has not asked for these steps. One that has ended is forgotten. */
 export const tellOfUnasked = (
   { unasked }: FunctionPlan,
@@ -78,12 +83,4 @@ export const tellOfUnasked = (
     unasked.set(runId, steps)
   }
   return isNew
-}
-
-/** The line of the user's code that called `entry`; empty when it is not on the stack. */
-export const callSite = (entry: Function): string => {
-  const holder: { stack?: string } = {}
-  Error.captureStackTrace(holder, entry)
-  const line = holder.stack?.split("\n").find((text) => text.startsWith("    at ") && !text.includes("node:"))
-  return line === undefined ? "" : line.slice("    at ".length)
 }

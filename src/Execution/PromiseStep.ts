@@ -2,7 +2,7 @@
 import { AsyncResource } from "node:async_hooks"
 import { positiveDuration } from "../Duration.ts"
 import { asStandard } from "../EffectSchema.ts"
-import { deserializeError, toError, ValidationError } from "../Errors.ts"
+import { toError, ValidationError } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
 import type { IronflowFunction, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
@@ -47,6 +47,7 @@ import {
   sleepUntilCall,
   stepCode,
   stepError,
+  storedError,
   txCall,
   waitCall
 } from "./StepCalls.ts"
@@ -215,7 +216,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       const call = makeCall(checked, (outcome) => {
         if (call === undefined) return
         if (outcome._tag === "Failure") {
-          fail(wrapFailure ? stepError(turn, call, outcome.error) : deserializeError(outcome.error))
+          fail(wrapFailure ? stepError(turn, call, outcome.error) : storedError(turn, call, outcome.error))
           return
         }
         let value: unknown

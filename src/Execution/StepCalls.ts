@@ -3,6 +3,7 @@
  * got a key, so that nothing is recorded.
  */
 import { resolveRetry, type RetryConfig } from "../Backoff.ts"
+import { withCallSite } from "../CallSite.ts"
 import {
   deserializeError,
   messageOf,
@@ -23,7 +24,7 @@ import { decodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
 import { type Invokable, parallelKeys, type ParallelOptions } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
-import type { StepTimeout } from "./FunctionPlan.ts"
+import { callSiteOf, type StepTimeout } from "./FunctionPlan.ts"
 import type { Scope } from "./Scope.ts"
 import { StepCall, type StepCode, type StepOp } from "./StepCall.ts"
 import { escapeName, publishName, stepId } from "./StepId.ts"
@@ -229,13 +230,17 @@ export const checkParallel = (
 // Reading outcomes
 // -----------------------------------------------------------------------------
 
+/** The error of a step as it was stored. Where it knows no place in the user's code, that of the step's call is the nearest. */
+export const storedError = (turn: TurnMachine, call: StepCall, stored: SerializedError): Error => {
+  const error = deserializeError(stored)
+  error.stack = withCallSite(error.stack ?? "", callSiteOf(turn.plan, call.kind, call.name))
+  return error
+}
+
 /** The error that a failed step rejects with. */
 export const stepError = (turn: TurnMachine, call: StepCall, error: SerializedError): StepError => {
   const thrown = withoutEncoding(error)
-  const cause = deserializeError(thrown)
-  const site = turn.plan.callSites.get(`${call.kind}:${call.name}`) ?? ""
-  // something was thrown that is no error, and knows no place: that of the step is the nearest
-  if (site !== "" && !/^\s+at /m.test(thrown.stack ?? "")) cause.stack = `${cause.stack}\n    at ${site}`
+  const cause = storedError(turn, call, thrown)
   return new StepError(messageOf(thrown), {
     stepId: stepId(turn.job.runId, call.key),
     stepName: call.name,

@@ -9,6 +9,7 @@
 import * as Context from "effect/Context"
 import * as Random from "effect/Random"
 import { askedDelayMs, retryDelayMs, type RetryPolicy } from "../Backoff.ts"
+import { callSite, withCallSite } from "../CallSite.ts"
 import {
   encodedFailure,
   deserializeError,
@@ -41,8 +42,8 @@ import { show } from "../Show.ts"
 import { Attempt, type AttemptExit, type AttemptOwner, isAbortFailure } from "./Attempt.ts"
 import { type Compensation, Compensations } from "./Compensation.ts"
 import {
-  callSite,
   type FunctionPlan,
+  callSiteOf,
   rememberCallSite,
   type StepTimeout,
   tellOfUnasked
@@ -257,6 +258,8 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       const { entry: found, rank } = recorded
       if (found.kind !== call.kind && found.anyKind !== true) this.#pause(call, found.kind, entry)
       else {
+        // a step that failed in an earlier turn, perhaps in another process
+        if (found.outcome._tag === "Failure") rememberCallSite(this.plan, call.kind, call.name, entry)
         const deliver = () => this.#deliver(call, found.outcome)
         // Branches come to their ends before the verdict on them.
         call.settling = this.settlement.ask(rank, deliver, found.kind === "parallel")
@@ -529,7 +532,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
       this.#shelveStopped(call)
       return
     }
-    const stored = serializeFailure(error, encoded)
+    const stored = serializeFailure(error, encoded, callSiteOf(this.plan, call.kind, call.name))
     const failures = attempt.number
     if (!isRetryable(error) || failures >= work.retry.maxAttempts) {
       this.#recordStep(attempt, { _tag: "Failure", error: stored })
@@ -1082,7 +1085,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
 
   #pause(call: StepCall, recorded: StepKind, entry: Function): void {
     const site = callSite(entry)
-    const recordedSite = this.plan.callSites.get(`${recorded}:${call.name}`) ?? ""
+    const recordedSite = callSiteOf(this.plan, recorded, call.name)
     const at = (place: string) => (place === "" ? "" : ` (${place})`)
     const code = "NONDETERMINISM"
     const message =
@@ -1233,7 +1236,10 @@ const lookingBack = (call: StepCall, op: WaitOp): WaitOp => {
   return unseen === undefined || unseen.length === 0 ? op : { ...op, unseen }
 }
 
-const serializeFailure = (error: unknown, encoded: unknown): SerializedError => {
-  const stored = serializeError(error)
+const serializeFailure = (error: unknown, encoded: unknown, site: string): SerializedError => {
+  const thrown = serializeError(error)
+  const stack = withCallSite(thrown.stack ?? `${thrown.name}: ${thrown.message}`, site)
+  // a value that is no error has no place of its own, and no stack without the line of its step
+  const stored = thrown.stack === undefined && site === "" ? thrown : { ...thrown, stack }
   return encoded === undefined ? stored : { ...stored, data: { ...stored.data, [encodedFailure]: encoded } }
 }

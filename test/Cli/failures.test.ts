@@ -4,7 +4,7 @@ import { freePort, type Running, Terminal } from "./Terminal.ts"
 
 const FUNCTIONS = `
 import { createFunction, NonRetryableError } from "@ironflow/node"
-import { Data, Effect } from "effect"
+import { Data, Effect, Schema } from "effect"
 import { IronflowFunction, Step } from "@ironflow/node/effect"
 
 const once = { maxAttempts: 1 }
@@ -39,7 +39,52 @@ export const outside = IronflowFunction.make(
   { id: "outside", triggers: [{ event: "outside.wanted" }], retry: once },
   () => refuse(Object.assign(new Error("made elsewhere"), { stack: "Error: made elsewhere" }))
 )
+const inEffect = <A, E>(id: string, program: () => Effect.Effect<A, E, Step.Step>) =>
+  IronflowFunction.make({ id, triggers: [{ event: id + ".wanted" }], retry: once }, program)
+export const effectText = inEffect("effect-text", Effect.fnUntraced(function* () {
+  yield* Step.run("say", Effect.fail("declined"))
+}))
+export const effectObject = inEffect("effect-object", Effect.fnUntraced(function* () {
+  yield* Step.run("tell", Effect.fail({ _tag: "NoFunds", missing: 3 }))
+}))
+export const effectSchema = inEffect("effect-schema", Effect.fnUntraced(function* () {
+  yield* Step.run("read", Schema.decodeUnknownEffect(Schema.Struct({ a: Schema.Number }))({ a: "x" }))
+}))
+export const effectMap = inEffect("effect-map", Effect.fnUntraced(function* () {
+  yield* Step.run("count", Effect.succeed(new Map()))
+}))
+export const effectInvoke = inEffect("effect-invoke", Effect.fnUntraced(function* () {
+  yield* Step.invoke("child", {})
+}))
+export const child = createFunction({ id: "child", triggers: [], retry: once }, async () => {
+  throw new TypeError("no such child")
+})
+const on = (id: string, handler: Parameters<typeof createFunction>[1]) =>
+  createFunction({ id, triggers: [{ event: id + ".wanted" }], retry: once }, handler)
+export const map = on("map", async ({ step }) => {
+  await step.run("count them", async () => new Map() as never)
+})
+export const invoke = on("invoke", async ({ step }) => {
+  await step.invoke("child", { by: "promise" })
+})
+const deep = async () => {
+  throw new RangeError("too deep")
+}
+export const wrapped = on("wrapped", async ({ step }) => {
+  try {
+    await step.run("dig", deep)
+  } catch (error) {
+    throw new Error("the dig failed", { cause: error })
+  }
+})
 `
+
+/** Where in the file the text stands. */
+const place = (text: string): string => {
+  const line = FUNCTIONS.split("\n").findIndex((one) => one.includes(text)) + 1
+  assert.isAbove(line, 0, text)
+  return `(functions.ts:${line}:`
+}
 
 let terminal: Terminal
 let dev: Running
@@ -66,27 +111,94 @@ describe.each([
     'step "charge" failed: Declined {"reason":"no funds"}',
     ["at functions.ts:23:17", "at pay (functions.ts:28:"]
   ],
-  ["outside", "made elsewhere", ["at refuse (functions.ts:36:9)"]]
+  ["outside", "made elsewhere", ["at refuse (functions.ts:36:9)"]],
+  ["effect-text", 'step "say" failed: declined', [`at Object.<anonymous> ${place('Step.run("say"')}`]],
+  [
+    "effect-object",
+    'step "tell" failed: {"_tag":"NoFunds","missing":3}',
+    [`at Object.<anonymous> ${place('Step.run("tell"')}`]
+  ],
+  [
+    "effect-schema",
+    'step "read" failed: SchemaError: Expected number at ["a"]',
+    [`at Object.<anonymous> ${place('Step.run("read"')}`]
+  ],
+  [
+    "effect-map",
+    'step "count" failed: ValidationError: Result of step "count" cannot be stored',
+    [`at Object.<anonymous> ${place('Step.run("count"')}`]
+  ],
+  [
+    "effect-invoke",
+    "InvokeError: Invoked function 'child'",
+    [`at Object.<anonymous> ${place('Step.invoke("child"')}`]
+  ],
+  [
+    "map",
+    'step "count them" failed: ValidationError: Result of step "count them" cannot be stored',
+    [`at Object.handler ${place('"count them"')}`]
+  ],
+  ["invoke", "InvokeError: Invoked function 'child'", [`at Object.handler ${place('by: "promise"')}`]],
+  [
+    "wrapped",
+    "the dig failed",
+    [`at Object.handler ${place('"the dig failed"')}`, `at deep ${place('"too deep"')}`]
+  ]
 ])("a run of %s that failed", (id, message, places) => {
-  it("is shown by emit --wait, runs get and dev with its message and the lines of the user", async () => {
+  it("is shown by emit --wait, runs get, runs why and dev with its message and the lines of the user", async () => {
     const emitted = await terminal.run(["emit", `${id}.wanted`, "--wait"], { env })
     const runId = /run_\w+/.exec(emitted.stdout)![0]
     const got = await terminal.run(["runs", "get", runId], { env })
+    const why = await terminal.run(["runs", "why", runId], { env })
     await dev.until(`${runId}  ${id}  failed`)
     const told = dev.output().slice(dev.output().indexOf(runId))
 
     assert.strictEqual(emitted.code, 1)
-    for (const text of [emitted.stdout, got.stdout, told]) {
+    for (const text of [emitted.stdout, got.stdout, why.stdout, told]) {
       assert.include(text, message)
-      assert.notMatch(text, /node:|node_modules|src\/Execution|\\n/)
+      assert.notMatch(text, /node:|node_modules|src\/Execution|\\n|^ +at \[/m)
     }
     for (const place of places) {
       assert.include(emitted.stdout, `\n    ${place}`)
       assert.include(got.stdout, `\n          ${place}`)
-      // a value that is no error knows its place only when the run has failed
-      if (id !== "no-error") assert.include(told, `\n            ${place}`)
+      assert.include(why.stdout, `\n    ${place}`)
+      assert.include(told, `\n            ${place}`)
     }
   })
+})
+
+it("a step's error that is the cause of another is shown once, with the step and its own lines", async () => {
+  const { stdout } = await terminal.run(["emit", "wrapped.wanted", "--wait"], { env })
+
+  const [, failed] = stdout.split("the dig failed\n")
+  const lines = failed!
+    .trimEnd()
+    .split("\n")
+    .map((line) => line.trim().replace(/:\d+\)$/, ":"))
+  assert.deepStrictEqual(lines, [
+    `at Object.handler ${place('"the dig failed"')}`,
+    'caused by step "dig" failed: RangeError: too deep',
+    `at deep ${place('"too deep"')}`
+  ])
+})
+
+it("runs why names the step and the error to programs, too", async () => {
+  const { stdout } = await terminal.run(["emit", "handler.wanted", "--wait"], { env })
+  const outside = await terminal.run(["runs", "why", /run_\w+/.exec(stdout)![0], "--json"], { env })
+  const emitted = await terminal.run(["emit", "step.wanted", "--wait"], { env })
+  const inStep = await terminal.run(["runs", "why", /run_\w+/.exec(emitted.stdout)![0], "--json"], { env })
+
+  assert.deepInclude(JSON.parse(inStep.stdout).details, { step: "charge", thrown: "NonRetryableError" })
+  const { details } = JSON.parse(outside.stdout)
+  assert.strictEqual(details.thrown, "SyntaxError")
+  assert.notProperty(details, "step")
+})
+
+it("runs get says nothing of attempts of a run that was not tried again itself", async () => {
+  const { stdout } = await terminal.run(["emit", "step.wanted", "--wait"], { env })
+  const got = await terminal.run(["runs", "get", /run_\w+/.exec(stdout)![0]], { env })
+
+  assert.notMatch(got.stdout, /^attempt/m)
 })
 
 it("a cause is shown with the error", async () => {

@@ -80,6 +80,8 @@ describe("a wrong use ends with 2 and one line", () => {
     [["worker", "good.ts", "--concurrency", "0"], "--concurrency must be an integer of at least 1"],
     [["worker", "nowhere.ts"], "There is no file nowhere.ts"],
     [["dev", "nowhere.ts"], "There is no file nowhere.ts"],
+    [["worker", "node_modules"], "node_modules is a folder: name the file"],
+    [["dev", "node_modules"], "node_modules is a folder: name the file"],
     [
       ["worker", "empty.ts"],
       "empty.ts exports no functions (only price). It must export what createFunction()"

@@ -78,6 +78,13 @@ interface Case {
 }
 
 const error = { message: "no stock", code: "ERROR" }
+const stepFailed = {
+  message: "no stock",
+  code: "STEP_FAILED",
+  name: "StepError",
+  details: { stepId: "run_1:reserve:0", stepName: "reserve" },
+  cause: { message: "no stock", code: "ERROR", name: "TypeError" }
+}
 const limited = handles("charge", { concurrency: { limit: 2, key: "event.data.customer" } })
 
 const cases: ReadonlyArray<Case> = [
@@ -128,7 +135,14 @@ const cases: ReadonlyArray<Case> = [
     situation: situation("failed", { run: { endedAt: at(5), error } }),
     code: "FAILED",
     message: `It failed at ${at(5)}: no stock`,
-    details: { endedAt: at(5), error }
+    details: { endedAt: at(5), thrown: "Error", error }
+  },
+  {
+    title: "a run whose step failed",
+    situation: situation("failed", { run: { endedAt: at(5), error: stepFailed } }),
+    code: "FAILED",
+    message: `It failed at ${at(5)}: step "reserve" failed: TypeError: no stock`,
+    details: { endedAt: at(5), step: "reserve", thrown: "TypeError", error: stepFailed }
   },
   {
     title: "a cancelled run",

@@ -370,7 +370,9 @@ export class Workers {
       if (this.#workers.get(worker.workerId) === worker) this.#workers.delete(worker.workerId)
       return Effect.andThen(
         lost
-          ? Effect.logWarning(`Worker ${worker.workerId} is gone: its runs go to other workers`)
+          ? Effect.logWarning(
+              `Worker ${worker.workerId} is gone: its runs go on as soon as a worker has their functions`
+            )
           : Effect.void,
         worker.end(lost)
       )
