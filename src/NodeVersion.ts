@@ -11,3 +11,13 @@ export const nodeProblem = (): string | undefined => {
   if (isNew || bun !== undefined || deno !== undefined) return undefined
   return `This is Node.js ${node}, and ironflow needs ${OLDEST.join(".")} or later: install a newer one`
 }
+
+/** Why this runtime cannot carry an engine that listens, or the command, if it cannot; `what` is the one that is asked for. */
+export const runtimeProblem = (what: string, instead: string): string | undefined => {
+  const { bun } = process.versions
+  if (bun === undefined) return undefined
+  return (
+    `This is Bun ${bun}, and ${what} needs Node.js: on Bun an engine that listens loses the WebSockets of its clients and ` +
+    `workers in the middle of calls. ${instead}`
+  )
+}

@@ -40,6 +40,9 @@ import { createTestClient, createTestEngine } from "../src/test.ts"
 // oxlint-disable-next-line typescript/no-explicit-any -- every option here is wrong on purpose
 const wrong = (options: object): any => options
 
+/** Options that are null where the compiler has not seen it. */
+const none: any = null // oxlint-disable-line typescript/no-explicit-any
+
 const triggers = [{ event: "order.placed" }]
 const handler = async (): Promise<void> => undefined
 const silent = { logger: false } as const
@@ -255,6 +258,28 @@ describe("a misspelled option", () => {
         try {
           assert.strictEqual(await messageOf(() => call(engine.client)), message)
           assert.strictEqual(await messageOf(() => call(remote)), message)
+        } finally {
+          await remote.close()
+        }
+      })
+    }
+
+    const nothing: ReadonlyArray<readonly [(client: ReturnType<typeof createClient>) => unknown, string]> = [
+      [(it) => it.emit("a", {}, none), "emit() got null for an object"],
+      [(it) => it.publish("a", {}, none), "publish() got null for an object"],
+      [(it) => it.listRuns(none), "listRuns() got null for an object"],
+      [(it) => it.waitForRun("run_1", none), "waitForRun() got null for an object"],
+      [(it) => it.streams.read("o-1", none), "streams.read() got null for an object"],
+      [(it) => it.streams.append("o-1", none), "streams.append() got null for an object"],
+      [(it) => it.kv().bucket("a").delete("k", none), "kv.bucket.delete() got null for an object"],
+      [(it) => it.projections.get("a", none), "projections.get() got null for an object"]
+    ]
+    for (const [call, message] of nothing) {
+      it(`that is null is refused in the process and over HTTP: ${message}`, async () => {
+        const remote = createClient({ serverUrl: engine.url })
+        try {
+          assert.include(await messageOf(() => call(engine.client)), message)
+          assert.include(await messageOf(() => call(remote)), message)
         } finally {
           await remote.close()
         }

@@ -1,10 +1,15 @@
 /** The process that the command runs in: its Node, its warnings, and the signals that end it. */
 import * as Effect from "effect/Effect"
 import { IronflowError } from "../Errors.ts"
-import { nodeProblem } from "../NodeVersion.ts"
+import { nodeProblem, runtimeProblem } from "../NodeVersion.ts"
 
-/** Fails with a usage error on a Node that is too old. */
+/** Fails with a usage error on a Node that is too old, and where there is none. */
 export const checkNode: Effect.Effect<void, IronflowError> = Effect.suspend(() => {
+  const noNode = runtimeProblem(
+    "the ironflow command",
+    "Run it with Node.js: `npx ironflow`, or `bunx ironflow` without `--bun` where Node.js is installed"
+  )
+  if (noNode !== undefined) return Effect.fail(new IronflowError(noNode, { code: "NODE_NEEDED" }))
   const problem = nodeProblem()
   return problem === undefined ? Effect.void : Effect.fail(new IronflowError(problem, { code: "USAGE" }))
 })

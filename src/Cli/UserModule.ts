@@ -5,7 +5,7 @@
  * wants it to be written, and a file with `import` and `export` is an ES module whatever the `package.json` near it says.
  */
 import { readFileSync } from "node:fs"
-import { registerHooks } from "node:module"
+import Module from "node:module"
 import path from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
 import { IronflowError } from "../Errors.ts"
@@ -70,7 +70,8 @@ class Sources {
   readonly #files: Array<string> = []
 
   follow(): void {
-    registerHooks({
+    // a runtime that has no hooks loads TypeScript in its own way; an import of the name would not even load this file there
+    Module.registerHooks?.({
       resolve: (specifier, context, next) => {
         try {
           return next(specifier, context)

@@ -297,6 +297,15 @@ interface ArgumentKeys {
   readonly [method: string]: ReadonlyArray<Known | readonly [Known] | null>
 }
 
+const notOptions = (method: string, known: Known | readonly [Known]): ValidationError =>
+  new ValidationError(
+    Array.isArray(known)
+      ? `${method} needs a list, got null`
+      : `${method} got null for an object that may have ${Object.keys(known)
+          .map((key) => `\`${key}\``)
+          .join(", ")}: leave it out, or give it as an object`
+  )
+
 type Method = (...args: Array<unknown>) => unknown
 
 const checking = <S extends object>(
@@ -311,7 +320,9 @@ const checking = <S extends object>(
     checked[name] = (...args) => {
       try {
         for (const [i, known] of keys.entries()) {
-          if (known !== null) checkKeys(args[i], known, `${what}${name}()`)
+          if (known === null) continue
+          if (args[i] === null) throw notOptions(`${what}${name}()`, known)
+          checkKeys(args[i], known, `${what}${name}()`)
         }
       } catch (error) {
         if (error instanceof ValidationError) return fail(error)

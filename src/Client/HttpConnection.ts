@@ -14,6 +14,7 @@ import { Channels } from "./Channel.ts"
 import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
 import { inTime, lookAgain } from "./InTime.ts"
 import { NOT_RECEIVED } from "./NotReceived.ts"
+import { causesOf, mayNeedTls, speaksPlainly } from "./TlsMismatch.ts"
 
 export interface Request {
   readonly method: Method
@@ -104,7 +105,9 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
           const isStale = performance.now() - heardAt >= STALE_MS
           const answer = isStale ? Effect.andThen(lookAgain, sent) : sent
           return inTime(
-            Effect.mapError(answer, (error) => connectionError(server, what, error)),
+            Effect.mapError(answer, (error) =>
+              connectionError(server, what, error, heardAt !== Number.POSITIVE_INFINITY)
+            ),
             timeoutMs,
             () => Effect.fail(late())
           )
@@ -115,12 +118,20 @@ export const make = (server: ResolvedServer): Effect.Effect<Connection, never, H
 const answerOf = (status: number, text: string, by: string | undefined): Answer =>
   status < 400 || by === undefined ? { status, text } : { status, text, by: by.slice(0, 100) }
 
-const connectionError = (server: ResolvedServer, what: string, error: HttpClientError): ConnectionError =>
-  new ConnectionError(`${what} failed: the Ironflow server at ${server.url} ${reasonOf(server, error)}`, {
-    // the error itself holds the request, and that the API key
-    cause: error.cause,
-    ...(isBeforeSending(error) ? { details: NOT_RECEIVED } : {})
-  })
+const connectionError = (
+  server: ResolvedServer,
+  what: string,
+  error: HttpClientError,
+  hasAnswered: boolean
+): ConnectionError =>
+  new ConnectionError(
+    `${what} failed: the Ironflow server at ${server.url} ${reasonOf(server, error, hasAnswered)}`,
+    {
+      // the error itself holds the request, and that the API key
+      cause: error.cause,
+      ...(isBeforeSending(error) ? { details: NOT_RECEIVED } : {})
+    }
+  )
 
 /** Whether there never was a connection. One that broke later may have carried the request. */
 const isBeforeSending = (error: HttpClientError): boolean => {
@@ -131,8 +142,13 @@ const isBeforeSending = (error: HttpClientError): boolean => {
   return false
 }
 
-const reasonOf = (server: ResolvedServer, error: HttpClientError): string => {
+const reasonOf = (server: ResolvedServer, error: HttpClientError, hasAnswered: boolean): string => {
   const code = codeOf(error)
+  const plain = speaksPlainly(server.url, error)
+  if (plain !== undefined) return plain
+  if (code?.startsWith("HPE_") === true) {
+    return `gives an answer that is not HTTP (${code})${mayNeedTls(server.url)}`
+  }
   switch (code) {
     case "ECONNREFUSED":
       return `refuses connections. Start it there, or set \`serverUrl\` or ${ENV_VARS.SERVER_URL} to where it is`
@@ -145,7 +161,10 @@ const reasonOf = (server: ResolvedServer, error: HttpClientError): string => {
     case "ECONNRESET":
     case "EPIPE":
     case "UND_ERR_SOCKET":
-      return "closed the connection before it had answered. It may have been stopped; the request may have been carried out"
+      return (
+        "closed the connection before it had answered. It may have been stopped; the request may have been carried out" +
+        (hasAnswered ? "" : mayNeedTls(server.url))
+      )
     case "ETIMEDOUT":
     case "EHOSTUNREACH":
     case "ENETUNREACH":
@@ -153,14 +172,6 @@ const reasonOf = (server: ResolvedServer, error: HttpClientError): string => {
       return `cannot be reached over the network (${code})`
     default:
       return `could not be asked: ${deepest(error).message}${code === undefined ? "" : ` (${code})`}`
-  }
-}
-
-/** Where the cause of a failed request says what it is: `fetch` wraps it, and one for several addresses wraps those. */
-const causesOf = function* (error: unknown): Generator<Error> {
-  for (let cause = error, depth = 0; cause instanceof Error && depth < 8; depth++) {
-    yield cause
-    cause = cause.cause ?? (cause instanceof AggregateError ? cause.errors[0] : undefined)
   }
 }
 

@@ -14,6 +14,7 @@ import { readFailure } from "../Protocol/Http/Failures.ts"
 import { wireOf } from "../Protocol/WebSocketWire.ts"
 import type { ResolvedServer } from "./HttpConfig.ts"
 import type { Dial } from "./SubscriptionSession.ts"
+import { speaksPlainly } from "./TlsMismatch.ts"
 
 /** Opens connections to a server. */
 export const dialSocket =
@@ -31,8 +32,7 @@ export const dialSocket =
     const fail = (error: unknown): void =>
       failed(
         new ConnectionError(
-          `The Ironflow server at ${url} accepts no subscriptions: ${toError(error).message || "the connection was refused"}. ` +
-            "Start it there, or set `serverUrl` to where it is",
+          `The Ironflow server at ${url} accepts no subscriptions: ${reasonOf(url, error)}`,
           { cause: error }
         )
       )
@@ -59,6 +59,15 @@ export const dialSocket =
     }, fail)
     return () => hangUp()
   }
+
+const reasonOf = (url: string, error: unknown): string => {
+  const plain = speaksPlainly(url, error)
+  if (plain !== undefined) return `it ${plain}`
+  return (
+    `${toError(error).message || "the connection was refused"}. ` +
+    "Start it there, or set `serverUrl` to where it is"
+  )
+}
 
 /** Ends a connection whose other end is gone without a word: a subscription on it would wait for ever. */
 const watch = (socket: WebSocket): void => {

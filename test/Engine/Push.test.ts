@@ -92,6 +92,21 @@ const register = async (engine: IronflowEngine, url: string): Promise<void> => {
   if (response.status !== 200) throw new Error(await response.text())
 }
 
+/** Registers one function with its endpoint, as those do that have a handler of another package. */
+const registerFunction = async (engine: IronflowEngine, url: string, id: string, event: string) => {
+  const response = await fetch(`${engine.url}/ironflow.v1.IronflowService/RegisterFunction`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({
+      id,
+      triggers: [{ event }],
+      endpointUrl: url,
+      preferredMode: "EXECUTION_MODE_PUSH"
+    })
+  })
+  if (response.status !== 200) throw new Error(await response.text())
+}
+
 describe("registering", () => {
   it("signs the exact bytes that it sends, and says for which environment", async () => {
     const seen: Array<{ readonly body: string; readonly headers: http.IncomingHttpHeaders }> = []
@@ -607,22 +622,8 @@ describe("an endpoint", () => {
       )
     })
     const engine = await startWith()
-    for (const [id, event] of [
-      ["order", "order.placed"],
-      ["charge", "charge.asked"]
-    ]) {
-      const registered = await fetch(`${engine.url}/ironflow.v1.IronflowService/RegisterFunction`, {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: JSON.stringify({
-          id,
-          triggers: [{ event }],
-          endpointUrl: server.url,
-          preferredMode: "EXECUTION_MODE_PUSH"
-        })
-      })
-      expect(registered.status).toBe(200)
-    }
+    await registerFunction(engine, server.url, "order", "order.placed")
+    await registerFunction(engine, server.url, "charge", "charge.asked")
 
     expect(await ended(engine, await place(engine))).toMatchObject({ status: "completed", output: "handled" })
 
@@ -641,6 +642,162 @@ describe("an endpoint", () => {
       cause: expect.stringContaining("Declined")
     })
   })
+
+  it.each<readonly [string, (response: http.ServerResponse) => unknown]>([
+    [
+      "500 and an error",
+      (response) => response.writeHead(500).end('{"error":{"message":"Cannot read properties of undefined"}}')
+    ],
+    ["500 and a page", (response) => response.writeHead(500).end("<html>oops</html>")],
+    ["404", (response) => response.writeHead(404).end('{"message":"no such function"}')],
+    ["405", (response) => response.writeHead(405).end()],
+    ["422", (response) => response.writeHead(422).end("{}")],
+    ["200 and something else", (response) => response.end("{}")]
+  ])("of another package that answers the question what it is with %s is called", async (_what, answer) => {
+    let questions = 0
+    const server = await endpoint((_request, response, body) => {
+      const { event, type } = JSON.parse(body)
+      if (type === "describe") {
+        questions++
+        return answer(response)
+      }
+      return response.end(JSON.stringify({ status: "completed", steps: [], result: event.data.orderId }))
+    })
+    const engine = await startWith()
+    await registerFunction(engine, server.url, "order", "order.placed")
+
+    for (let runs = 0; runs < 4; runs++) {
+      expect(await ended(engine, await place(engine))).toMatchObject({ output: "o-1", attempt: 1 })
+    }
+    const known = questions
+    expect(await ended(engine, await place(engine))).toMatchObject({ output: "o-1", attempt: 1 })
+    // it has run segments, and is not asked any more
+    expect(questions).toBe(known)
+  })
+
+  it.each([500, 404])(
+    "of this package that answers %i for a moment is asked again, and gets whole turns",
+    async (status) => {
+      const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) =>
+        step.parallel("both", [() => step.run("one", () => 1), () => step.run("two", () => 2)])
+      )
+      const handler = serve({ functions: [order], logger: false, skipVerification: true })
+      const failed = vi.fn()
+      const asked: Array<string> = []
+      let isWell = false
+      const server = await endpoint(async (_request, response, body) => {
+        if (!isWell) {
+          failed()
+          return response.writeHead(status).end("Back in a moment")
+        }
+        asked.push(JSON.parse(body).type)
+        const answer = await handler(new Request("http://app/api/ironflow", { method: "POST", body }))
+        return response.writeHead(answer.status).end(await answer.text())
+      })
+      const engine = await startWith()
+      await registerFunction(engine, server.url, "order", "order.placed")
+      await vi.waitFor(() => expect(failed).toHaveBeenCalled())
+      isWell = true
+
+      expect(await ended(engine, await place(engine))).toMatchObject({ output: [1, 2], attempt: 1 })
+      expect(await ended(engine, await place(engine))).toMatchObject({ output: [1, 2], attempt: 1 })
+      expect(asked).toEqual(["describe", "turn", "turn"])
+    }
+  )
+
+  it("of this package that gets a segment for its silence goes on with whole turns when it has said what it is", async () => {
+    const ran: Array<string> = []
+    const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) => {
+      await step.run("charge", () => void ran.push("charge"))
+      await step.sleep("settle", 10)
+      await step.run("ship", () => void ran.push("ship"))
+      await step.sleep("rest", 10)
+      return "done"
+    })
+    const handler = serve({ functions: [order], logger: false, skipVerification: true })
+    const asked: Array<string> = []
+    const server = await endpoint(async (_request, response, body) => {
+      const type = JSON.parse(body).type ?? "segment"
+      asked.push(type)
+      if (type === "describe" && !asked.includes("segment")) return response.writeHead(500).end("{}")
+      const answer = await handler(new Request("http://app/api/ironflow", { method: "POST", body }))
+      return response.writeHead(answer.status).end(await answer.text())
+    })
+    const engine = await startWith()
+    await registerFunction(engine, server.url, "order", "order.placed")
+
+    expect(await ended(engine, await place(engine))).toMatchObject({ output: "done", attempt: 1 })
+    expect(ran).toEqual(["charge", "ship"])
+    expect(asked.filter((type) => type !== "describe")).toEqual(["segment", "turn", "turn"])
+  })
+
+  it("that may be of this package is not sent what only whole turns can tell, nor does the run end for it", async () => {
+    const order = createFunction({ id: "order", triggers: [{ event: "order.placed" }] }, async ({ step }) =>
+      step.waitForEvent("paid", { event: "order.paid", timeout: 100 }).catch(() => "too late")
+    )
+    const handler = serve({ functions: [order], logger: false, skipVerification: true })
+    const failed = vi.fn()
+    const waits = vi.fn()
+    let isWell = true
+    const segments: Array<unknown> = []
+    const server = await endpoint(async (_request, response, body) => {
+      if (JSON.parse(body).type === undefined) segments.push(body)
+      if (!isWell) {
+        failed()
+        return response.writeHead(500).end("{}")
+      }
+      const answer = await handler(new Request("http://app/api/ironflow", { method: "POST", body }))
+      const text = await answer.text()
+      if (text.includes("order.paid")) {
+        isWell = false
+        waits()
+      }
+      return response.writeHead(answer.status).end(text)
+    })
+    const folder = mkdtempSync(join(tmpdir(), "ironflow-push-"))
+    cleanups.push(() => rmSync(folder, { recursive: true, force: true }))
+    const first = await startWith({}, join(folder, "orders.db"))
+    await registerFunction(first, server.url, "order", "order.placed")
+    const runId = await place(first)
+    await vi.waitFor(() => expect(waits).toHaveBeenCalled(), 10_000)
+    await first.close()
+    failed.mockClear()
+
+    const second = await startWith({}, join(folder, "orders.db"))
+    // its probe, and before the turn of the wait that is over
+    await vi.waitFor(() => expect(failed.mock.calls.length).toBeGreaterThanOrEqual(3), 10_000)
+    isWell = true
+
+    expect(await ended(second, runId)).toMatchObject({ status: "completed", output: "too late", attempt: 1 })
+    expect(segments).toEqual([])
+  })
+
+  it.each([0, 3])(
+    "that has only 404 to say, after %i runs, is tried at growing intervals, and its run waits unharmed",
+    async (runs) => {
+      const at: Array<number> = []
+      let isThere = true
+      const server = await endpoint((_request, response, body) => {
+        const isTurn = JSON.parse(body).type === undefined
+        if (isThere && isTurn) return response.end(JSON.stringify({ status: "completed", steps: [] }))
+        if (isTurn) at.push(performance.now())
+        return response.writeHead(404).end("<html>")
+      })
+      const engine = await startWith()
+      await registerFunction(engine, server.url, "order", "order.placed")
+      for (let i = 0; i < runs; i++) await ended(engine, await place(engine))
+      isThere = false
+      const runId = await place(engine)
+
+      await vi.waitFor(() => expect(at.length).toBeGreaterThanOrEqual(4), 10_000)
+      const [first = 0, second = 0, third = 0, fourth = 0] = at
+      expect(second - first).toBeGreaterThan(200)
+      expect(third - second).toBeGreaterThan(400)
+      expect(fourth - third).toBeGreaterThan(900)
+      await explained(engine, runId, "ENDPOINT_UNAVAILABLE")
+      expect(await engine.client.getRun(runId)).toMatchObject({ attempt: 1 })
+    }
+  )
 
   it("is called no more when it is removed, and its runs wait for another", async () => {
     const server = await endpoint(speaking((_job, response) => complete(response)))

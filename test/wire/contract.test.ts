@@ -112,7 +112,15 @@ describe("an error", () => {
   it.each([
     [401, '{"code":"unauthenticated","message":"no key"}', UnauthenticatedError, "no key"],
     [403, '{"error":"no"}', UnauthorizedError, "no"],
-    [503, "", ConnectionError, "emit failed with status 503: emit failed with status 503"],
+    [503, "", ConnectionError, "emit failed with status 503"],
+    [503, '{"error":"busy"}', ConnectionError, "emit failed with status 503: busy"],
+    [
+      502,
+      "<html>",
+      ConnectionError,
+      "emit failed with status 502: something else, such as a gateway, has answered in place of an Ironflow server. " +
+        'It says "<html>". Check the server URL'
+    ],
     [404, '{"error":"bucket not found","code":"NOT_FOUND"}', IronflowError, "bucket not found"],
     [
       500,

@@ -29,6 +29,7 @@ import { type Duration, formatDuration, positiveDuration } from "../../Duration.
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { CONNECT_PATH } from "../../Protocol/Connect/Messages.ts"
 import { IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
+import { runtimeProblem } from "../../NodeVersion.ts"
 import * as Alarm from "../../Execution/Alarm.ts"
 import { stepResultBytes } from "../../Limits.ts"
 import { CHANNEL_HEADER, CHANNEL_PATH } from "../../Protocol/Http/Channel.ts"
@@ -153,7 +154,7 @@ const SHUTDOWN_MS = 1000
  * Serves the engine in context for the lifetime of the layer.
  *
  * Fails with `ValidationError` for options that are not acceptable, and with an `IronflowError` of code `PORT_IN_USE` or
- * `LISTEN_FAILED` when it cannot listen.
+ * `LISTEN_FAILED` when it cannot listen, `NODE_NEEDED` on a runtime that cannot carry it.
  */
 export const layer = (
   options: HttpServerOptions = {}
@@ -165,6 +166,11 @@ export const make = (
 ): Effect.Effect<HttpServerEngine["Service"], ValidationError | IronflowError, Engine | Scope.Scope> =>
   Effect.gen(function* () {
     const resolved = yield* checked(() => resolveOptions(options))
+    const problem = runtimeProblem(
+      "an engine that listens",
+      "Run it on Node.js, and whatever talks to it where you like; an engine inside the process, without `listen`, runs on Bun too"
+    )
+    if (problem !== undefined) return yield* Effect.fail(new IronflowError(problem, { code: "NODE_NEEDED" }))
     const engine = yield* Engine
     yield* Effect.mapError(engine.putBootstrapKey, (error): ValidationError | IronflowError => error)
     yield* checked(() => checkHost(resolved, engine.access.required))

@@ -52,6 +52,8 @@ export interface Described {
   /** Whether it is one of this package, which runs whole turns; `undefined` when its answer is no description. */
   readonly turns: boolean | undefined
   readonly functions: ReadonlyArray<FunctionRegistration>
+  /** What it answered, when that is no description and may also come from one of this package that is not well. */
+  readonly doubt?: string
 }
 
 export interface EndpointOptions {
@@ -95,6 +97,12 @@ export class Endpoint {
   #speaksTurns: boolean | undefined
   #problem: string | undefined = "it has not been asked yet"
   #probing: Fiber.Fiber<void> | undefined
+  /** The wait before the next attempt to reach it. */
+  #probeMs = FIRST_PROBE_MS
+  /** Whether it is taken for one of another package without being known as one. */
+  #isInDoubt = false
+  /** Whether it has answered a turn in the protocol of other packages. */
+  #ranSegment = false
   #codes = ""
   #hasLeft = false
 
@@ -145,11 +153,13 @@ export class Endpoint {
     })
   }
 
-  /** It has just answered. */
-  answered(turns: boolean): void {
+  /** It has just answered; `undefined` when it is not known yet whether it runs turns. */
+  answered(turns: boolean | undefined): void {
     this.#probing?.interruptUnsafe()
     this.#probing = undefined
     this.#speaksTurns = turns
+    this.#isInDoubt = turns === undefined
+    if (turns === true) this.#probeMs = FIRST_PROBE_MS
     this.#problem = undefined
     this.#session?.setReachable(true)
   }
@@ -232,12 +242,14 @@ export class Endpoint {
             : []
           return Effect.succeed({ turns, functions })
         }
-        // one that does not know the question says so; anything else it may say of every turn too
+        const unknown = { turns: undefined, functions: [] }
         const problem =
           unavailability(answer, body) ??
           (answer.status >= 500 ? `it answered ${answer.status}${reasonIn(body)}` : undefined)
-        return problem === undefined
-          ? Effect.succeed({ turns: undefined, functions: [] })
+        if (problem === undefined) return Effect.succeed(unknown)
+        // one that does not know the question may fail over it, or have no function of no name
+        return [404, 405, 500].includes(answer.status) && codeIn(body) !== "BODY_CONSUMED"
+          ? Effect.succeed({ ...unknown, doubt: problem })
           : Effect.fail(unavailable(problem))
       }
     )
@@ -257,8 +269,11 @@ export class Endpoint {
       this.#problem = problem
       this.#session?.setReachable(false, this.#whyNot)
       if (!isNew) return Effect.void
-      this.#probe(FIRST_PROBE_MS)
-      return Effect.logWarning(`${this.#whyNot}. Its runs wait, and it is tried again`)
+      const isFirst = this.#probeMs === FIRST_PROBE_MS
+      this.#probe(this.#probeMs)
+      return isFirst
+        ? Effect.logWarning(`${this.#whyNot}. Its runs wait, and it is tried again`)
+        : Effect.void
     })
   }
 
@@ -271,7 +286,11 @@ export class Endpoint {
           Effect.suspend(() => {
             this.#probing = undefined
             this.answered(turns)
-            return delayMs > 0 ? Effect.logInfo(`The endpoint ${this.url} is available again`) : Effect.void
+            // only a turn shows whether one of another package is there
+            if (turns !== true) this.#probeMs = again
+            return delayMs > 0 && turns !== undefined
+              ? Effect.logInfo(`The endpoint ${this.url} is available again`)
+              : Effect.void
           }),
         onFailure: (error) =>
           Effect.suspend(() => {
@@ -287,18 +306,24 @@ export class Endpoint {
     )
   }
 
-  /** Whether it runs whole turns. One that is known to do so is another one now only when it says so itself. */
-  readonly #ask: Effect.Effect<boolean, PostError | IronflowError> = Effect.suspend(() =>
-    Effect.flatMap(this.describe, ({ turns }) =>
-      turns === undefined && this.#speaksTurns === true
-        ? Effect.fail(
-            unavailable(
-              "its answer is no description, which it had given before. " +
-                "If another handler is there for good, remove the endpoint and register that one"
-            )
-          )
-        : Effect.succeed(turns ?? false)
-    )
+  /**
+   * Whether it runs whole turns; `undefined` when its answer may come from one of this package that is not well. One that is
+   * known to run turns is another one now only when it says so itself.
+   */
+  readonly #ask: Effect.Effect<boolean | undefined, PostError | IronflowError> = Effect.suspend(() =>
+    Effect.flatMap(this.describe, ({ doubt, turns }) => {
+      if (turns !== undefined) return Effect.succeed(turns)
+      if (this.#speaksTurns !== true) {
+        return Effect.succeed(doubt === undefined || this.#ranSegment ? false : undefined)
+      }
+      return Effect.fail(
+        unavailable(
+          doubt ??
+            "its answer is no description, which it had given before. " +
+              "If another handler is there for good, remove the endpoint and register that one"
+        )
+      )
+    })
   )
 
   #post(body: string, timeoutMs: number, hangUp?: Effect.Effect<void>): Effect.Effect<PostAnswer, PostError> {
@@ -378,29 +403,57 @@ export class Endpoint {
   }
 
   #run(turn: TurnInFlight): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (!this.#isInDoubt) return this.#send(turn, this.#speaksTurns === true)
+      return Effect.matchEffect(this.#ask, {
+        onSuccess: (turns) =>
+          Effect.suspend(() => {
+            if (turn.isGivenUp) return this.#giveBack(turn)
+            this.answered(turns)
+            return this.#send(turn, turns === true)
+          }),
+        onFailure: (error) => (turn.isGivenUp ? this.#giveBack(turn) : this.#putOff(turn.job, error.message))
+      })
+    })
+  }
+
+  /** `turns` says whether as a whole turn, or as a segment for a handler of another package. */
+  #send(turn: TurnInFlight, turns: boolean): Effect.Effect<void> {
     const { clock, settings } = this.#options
     const { job } = turn
     return Effect.suspend(() => {
       const nowMs = clock.currentTimeMillisUnsafe()
-      const refused = this.#speaksTurns === true ? undefined : unusable(job, () => false, untoldToHandlers)
-      if (refused !== undefined) return this.#report(job, [refused])
+      const refused = turns ? undefined : unusable(job, () => false, untoldToHandlers)
+      if (refused !== undefined) {
+        // one of ours that is not well can go on with it later
+        return this.#isInDoubt ? this.#putOff(job, NOT_KNOWN) : this.#report(job, [refused])
+      }
       const request: TurnRequest = { type: "turn", sent_at: nowMs, job }
-      const body = this.#speaksTurns === true ? JSON.stringify(request) : encodePushRequest(job, nowMs)
+      const body = turns ? JSON.stringify(request) : encodePushRequest(job, nowMs)
       return Effect.matchEffect(this.#post(body, settings.timeoutMs, Deferred.await(turn.hangUp)), {
         onSuccess: (answer) =>
           Effect.andThen(
-            this.#answered(job, answer),
+            this.#answered(job, answer, turns),
             Effect.suspend(() => (turn.isGivenUp ? this.#dropped(job) : Effect.void))
           ),
         onFailure: (error) => {
-          if (turn.isGivenUp)
-            return this.#hasLeft ? this.#report(job, [{ _tag: "Release" }]) : this.#dropped(job)
+          if (turn.isGivenUp) return this.#giveBack(turn)
           return error.reason === "reached"
             ? this.#lost(job, error.message)
-            : Effect.andThen(this.#unavailable(error.message), this.#report(job, [{ _tag: "Release" }]))
+            : this.#putOff(job, error.message)
         }
       })
     })
+  }
+
+  /** The turn that was given up is with nobody. */
+  #giveBack({ job }: TurnInFlight): Effect.Effect<void> {
+    return this.#hasLeft ? this.#report(job, [{ _tag: "Release" }]) : this.#dropped(job)
+  }
+
+  /** The turn goes back unharmed, and comes again when the endpoint can be reached. */
+  #putOff(job: Job, problem: string): Effect.Effect<void> {
+    return Effect.andThen(this.#unavailable(problem), this.#report(job, [{ _tag: "Release" }]))
   }
 
   /** The handler is not at the turn any more that was taken back. */
@@ -412,17 +465,17 @@ export class Endpoint {
     )
   }
 
-  #answered(job: Job, answer: PostAnswer): Effect.Effect<void> {
+  #answered(job: Job, answer: PostAnswer, turns: boolean): Effect.Effect<void> {
     const body = bodyOf(answer)
     const problem = unavailability(answer, body)
-    if (problem !== undefined) {
-      return Effect.andThen(this.#unavailable(problem), this.#report(job, [{ _tag: "Release" }]))
-    }
+    if (problem !== undefined) return this.#putOff(job, problem)
+    this.#probeMs = FIRST_PROBE_MS
     if (answer.status !== 200) return this.#lost(job, `it answered ${answer.status}${reasonIn(body)}`)
     return Effect.suspend(() => {
       let ops: ReadonlyArray<TurnOp>
       try {
-        ops = this.#readOps(job, body)
+        ops = this.#readOps(job, body, turns)
+        if (!turns) this.#ranSegment = true
       } catch (error) {
         if (!isIronflowError(error)) {
           return Effect.andThen(
@@ -446,9 +499,9 @@ export class Endpoint {
     })
   }
 
-  #readOps(job: Job, body: unknown): ReadonlyArray<TurnOp> {
+  #readOps(job: Job, body: unknown, turns: boolean): ReadonlyArray<TurnOp> {
     if (isIronflowError(body)) throw body
-    if (this.#speaksTurns !== true) {
+    if (!turns) {
       const { clock, environment, findFunction } = this.#options
       const retry = findFunction(environment, job.functionId)?.retry
       return readPushResponse(
@@ -494,6 +547,10 @@ export class Endpoint {
   }
 }
 
+const NOT_KNOWN =
+  "it does not say what it is, and only a handler of this package can go on with a run that waits for it. " +
+  "One of another package answers `describe` with 400, or a turn of another run"
+
 const unavailable = (problem: string): IronflowError =>
   new IronflowError(problem, { code: "ENDPOINT_UNAVAILABLE", retryable: true })
 
@@ -513,9 +570,12 @@ const bodyOf = ({ text }: PostAnswer): unknown => {
   }
 }
 
+const codeIn = (body: unknown): unknown =>
+  isObject(body) && isObject(body.error) ? body.error.code : undefined
+
 /** Why an endpoint that gives this answer takes no turns now; `undefined` when it may. */
 const unavailability = ({ status }: PostAnswer, body: unknown): string | undefined => {
-  const code = isObject(body) && isObject(body.error) ? body.error.code : undefined
+  const code = codeIn(body)
   if (code === "FUNCTION_NOT_FOUND") return undefined
   const isProblem =
     code === "BODY_CONSUMED" ||

@@ -105,21 +105,19 @@ export class PushEndpoints {
         try: () => checkEndpointUrl(text),
         catch: (error) => error as ValidationError
       })
-      const { functions, turns } = yield* Effect.mapError(
+      const away = (problem: string): IronflowError =>
+        new IronflowError(`The endpoint ${url} cannot be registered: ${problem}`, {
+          code: "ENDPOINT_UNAVAILABLE",
+          status: 502
+        })
+      const { doubt, functions, turns } = yield* Effect.mapError(
         this.#endpoint(environment, url).describe,
         (error) =>
-          error instanceof IronflowError
-            ? new IronflowError(`The endpoint ${url} cannot be registered: ${error.message}`, {
-                code: "ENDPOINT_UNAVAILABLE",
-                status: 502
-              })
-            : error.reason === "refused"
-              ? new ValidationError(`The endpoint cannot be registered: ${error.message}`)
-              : new IronflowError(`The endpoint ${url} cannot be registered: ${error.message}`, {
-                  code: "ENDPOINT_UNAVAILABLE",
-                  status: 502
-                })
+          !(error instanceof IronflowError) && error.reason === "refused"
+            ? new ValidationError(`The endpoint cannot be registered: ${error.message}`)
+            : away(error.message)
       )
+      if (doubt !== undefined) return yield* Effect.fail(away(doubt))
       if (turns !== true) {
         return yield* Effect.fail(
           new ValidationError(

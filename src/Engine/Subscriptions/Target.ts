@@ -28,6 +28,7 @@ export const readTarget = (pattern: unknown): Target => {
   if (pattern.startsWith("topic:")) return target("log", pattern.slice("topic:".length), "message")
   if (pattern.startsWith("entity:")) {
     const path = checkPattern(pattern.slice("entity:".length), "pattern of the subscription")
+    checkReach(path)
     return { ...target("log", ">", "event"), fitsEntity: compilePattern(path) }
   }
   if (/^system(\.|$)/.test(pattern)) {
@@ -61,6 +62,16 @@ export const checkGroupTarget = (target: Target): Target => {
     )
   }
   return target
+}
+
+/** Throws `ValidationError` for a path that no `<type>.<id>.<name>` can match, since it has too few tokens. */
+const checkReach = (path: string): void => {
+  const tokens = path.split(".")
+  if (tokens.length >= 3 || tokens.at(-1) === ">") return
+  const meant = tokens.length === 2 ? `${path}.>` : `<type>.${path}.>" or "entity:${path}.>`
+  throw new ValidationError(
+    `The pattern "entity:${path}" can match no event: it stands for type, id and name of the event. Did you mean "entity:${meant}"?`
+  )
 }
 
 const target = (source: Target["source"], names: string, kind?: LogEntryKind): Target => {

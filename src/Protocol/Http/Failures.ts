@@ -174,10 +174,11 @@ export const readFailure = (status: number, text: string, what: string, by?: str
     const error = deserializeError(stored)
     if (isIronflowError(error)) return withStatus(error, status)
   }
+  const head = `${what} failed with status ${status}`
   const message = isOfSomethingElse(status, text)
     ? somethingElse(status, text, what, by)
     : ((isObject(body) ? (textOf(body.message) ?? textOf(body.error) ?? textOf(body.code)) : undefined) ??
-      (text.trim() === "" ? `${what} failed with status ${status}` : text.slice(0, 1000)))
+      (text.trim() === "" ? head : text.slice(0, 1000)))
   switch (status) {
     case 401:
       return new UnauthenticatedError(message)
@@ -189,7 +190,7 @@ export const readFailure = (status: number, text: string, what: string, by?: str
     case 502:
     case 503:
     case 504:
-      return new ConnectionError(`${what} failed with status ${status}: ${message}`, { status })
+      return new ConnectionError(message.startsWith(head) ? message : `${head}: ${message}`, { status })
     default: {
       const code = isObject(body) ? textOf(body.code) : undefined
       return new IronflowError(message, {

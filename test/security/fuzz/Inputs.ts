@@ -495,6 +495,7 @@ const subscriptionFrames: ReadonlyArray<unknown> = [
   subscribe({}, "system.>"),
   subscribe({}, "topic:news"),
   subscribe({}, "entity:order:o-1"),
+  subscribe({}, "entity:order.o-1.>"),
   { type: "subscribe", subscription: { pattern: "events:order.*", resume: { after: "1" } } },
   { type: "unsubscribe", subscriptionId: "1" },
   { type: "ack", eventId: "evt_1", ackType: "nak", redeliverDelay: 10, subscriptionId: "1", requestId: 1 }

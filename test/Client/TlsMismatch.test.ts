@@ -1,0 +1,66 @@
+/** A server URL with `https:` for a port of plain HTTP, and with `http:` for one of TLS. */
+import { createServer as createTls } from "node:https"
+import type { AddressInfo } from "node:net"
+import { createClient, createSubscriptionClient } from "@ironflow/node"
+import { assert, describe, it } from "vitest"
+import { ConnectionError } from "../../src/Errors.ts"
+import { makeCertificate } from "../wire/Certificate.ts"
+import { ScriptedServer } from "./ScriptedServer.ts"
+
+const failureOf = async (serverUrl: string): Promise<Error> => {
+  const client = createClient({ serverUrl, retry: { maxAttempts: 1 } })
+  try {
+    await client.getRun("run_1")
+  } catch (error) {
+    assert.instanceOf(error, ConnectionError)
+    return error
+  } finally {
+    await client.close()
+  }
+  return assert.fail("there was an answer")
+}
+
+describe("a server URL", () => {
+  it("with https: for a port that speaks plain HTTP is named with the one to write", async () => {
+    await using server = await ScriptedServer.start(() => ({}))
+    const url = server.url.replace("http:", "https:")
+
+    const { message } = await failureOf(url)
+
+    assert.strictEqual(
+      message,
+      `getRun("run_1") failed: the Ironflow server at ${url} speaks HTTP without TLS there: write ${server.url} in \`serverUrl\` or IRONFLOW_SERVER_URL`
+    )
+  })
+
+  it("with https: for a port that speaks plain HTTP is named to subscribers too", async () => {
+    await using server = await ScriptedServer.start(() => ({}))
+    const url = server.url.replace("http:", "https:")
+    const client = createSubscriptionClient({ serverUrl: url, autoReconnect: false })
+    try {
+      const error = await client.connect().then(
+        () => undefined,
+        (error: unknown) => error
+      )
+      assert.include(String(error), `speaks HTTP without TLS there: write ${server.url}`)
+    } finally {
+      client.close()
+    }
+  })
+
+  it("with http: for a port that speaks TLS is followed by the one to try", async () => {
+    const server = createTls(makeCertificate())
+    await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve))
+    const { port } = server.address() as AddressInfo
+    try {
+      const { message } = await failureOf(`http://127.0.0.1:${port}`)
+
+      assert.match(
+        message,
+        new RegExp(`closed the connection.*If it speaks TLS there, write https://127\\.0\\.0\\.1:${port}$`)
+      )
+    } finally {
+      server.close()
+    }
+  })
+})
