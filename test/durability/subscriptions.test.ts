@@ -62,16 +62,16 @@ describe("subscribers in a storm", () => {
    * The first event that somebody of a name got and acked, and where the log says which: no strike has made it unsure until when
    * the connection held it.
    */
+  /** What was acked soonest: the connection was hardly struck between. */
   const ackedBy = (lines: ReadonlyArray<ClientLine>, name: string) => {
-    const acks = lines.flatMap((line, told) =>
-      line.who.startsWith(name) && line.t === "told" && line.how === "ack" ? [{ told, at: line.at }] : []
-    )
-    const { told } = acks.reduce((one, other) => (other.at < one.at ? other : one))
-    const ack = lines[told]!
-    const got = lines
-      .slice(0, told)
-      .findLast((line) => line.t === "got" && line.who === ack.who && "id" in ack && line.id === ack.id)!
-    return { got, told, at: ack.at }
+    const acks = lines.flatMap((ack, told) => {
+      if (!ack.who.startsWith(name) || ack.t !== "told" || ack.how !== "ack") return []
+      const got = lines
+        .slice(0, told)
+        .findLast((line) => line.t === "got" && line.who === ack.who && line.id === ack.id)
+      return got === undefined ? [] : [{ got, told, at: ack.at }]
+    })
+    return acks.reduce((one, other) => (other.at - other.got.at < one.at - one.got.at ? other : one))
   }
   const again = (lines: ReadonlyArray<ClientLine>, name: string) => {
     const { at, got, told } = ackedBy(lines, name)
