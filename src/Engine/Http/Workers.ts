@@ -84,6 +84,16 @@ export class Workers {
 
   readonly #now = (): number => Number(this.#clock.monotonicTimeNanosUnsafe()) / 1e6
 
+  // What a worker is given for as long as it lives is made outside of `announce` and `enlist`: a function made in there
+  // would hold all that they hold, the worker before this one too, and so every one there ever was.
+  readonly #onDead = (dead: TurnWorker): Effect.Effect<void> => this.#bury(dead)
+  readonly #onStale = (): void => this.#engine.countStale("staleReports")
+  readonly #wallClock = (): number => this.#clock.currentTimeMillisUnsafe()
+  readonly #runsTurnsIn =
+    (environment: string) =>
+    (functionId: string): boolean =>
+      this.runsTurns(environment, functionId)
+
   /**
    * The worker with this session; a worker that is not known registers again. `environment` is that of the call, if its
    * key decides it: workers of another one are not known there.
@@ -180,8 +190,8 @@ export class Workers {
             line,
             ...(push === undefined ? {} : { push }),
             fork: this.#fork,
-            onDead: (dead) => this.#bury(dead),
-            onStale: () => this.#engine.countStale("staleReports")
+            onDead: this.#onDead,
+            onStale: this.#onStale
           },
           same
         )
@@ -227,8 +237,8 @@ export class Workers {
           workerId,
           environment: registration.environment,
           engine,
-          hasBetter: (functionId) => this.runsTurns(registration.environment, functionId),
-          now: () => this.#clock.currentTimeMillisUnsafe(),
+          hasBetter: this.#runsTurnsIn(registration.environment),
+          now: this.#wallClock,
           ...(stream === undefined ? {} : { onEnd: stream.onEnd })
         })
         this.#workers.set(workerId, worker)
