@@ -82,7 +82,7 @@ const countOf = { Completed: "completed", Failed: "failed", Cancelled: "cancelle
 
 const end = (happening: Happening): string =>
   `UPDATE runs SET ${moves[happening].set}, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL,
-     pause = NULL, ended_at = ?, updated_at = ? WHERE key = ? AND ${moves[happening].where}`
+     pause = NULL, ended_at = ?, updated_at = ? WHERE key = ? AND ${moves[happening].where} RETURNING created_at`
 const ENDS = {
   completed: end("completed"),
   failed: end("failed"),
@@ -115,7 +115,7 @@ export const endRun = (
   const now = tx.now()
   tx.forgetLease(run.key)
   tx.suspects.release(run.key)
-  const changed = tx.run(
+  const ended = tx.get(
     ENDS[happening],
     ending._tag === "Completed" ? (ending.output ?? null) : null,
     ending._tag === "Completed" ? null : JSON.stringify(ending.error),
@@ -123,7 +123,7 @@ export const endRun = (
     now,
     run.key
   )
-  mustMove(tx, run.key, happening, changed)
+  mustMove(tx, run.key, happening, ended)
   if (run.mayHaveWaits !== false) tx.run("DELETE FROM waits WHERE run = ?", run.key)
   tx.changes.counts[countOf[ending._tag]]++
   tx.markEnded(run.id)
@@ -137,7 +137,7 @@ export const endRun = (
       ending._tag === "Completed"
         ? { _tag: "Success", value: ending.output }
         : { _tag: "Failure", error: ending.error },
-    createdAt: Number(tx.get("SELECT created_at FROM runs WHERE key = ?", run.key)?.created_at ?? now),
+    createdAt: Number(ended?.created_at ?? now),
     endedAt: now
   }))
   tx.markRoom(run.function)
