@@ -13,6 +13,7 @@ import { Buckets } from "./KvBuckets.ts"
 import { record } from "./Recording.ts"
 import type { AccessChange } from "./AccessRecords.ts"
 import type { RunActivity, Seen } from "./Activity.ts"
+import type { Ask, Program, Row, Statement } from "./Program.ts"
 import { Suspects } from "./Suspects.ts"
 import type { ProjectionChange } from "./ProjectionStore.ts"
 import { type Changes, type ConfigChange, type KvChange, noCounts } from "./Store.ts"
@@ -46,7 +47,7 @@ export const WaitKind = { sleep: 1, event: 2, child: 3, retry: 4, runRetry: 5 } 
 /** The step key of the wait that stands for the run itself. */
 export const RUN_ITSELF = ""
 
-export type Row = Record<string, SQLInputValue>
+export type { Row } from "./Program.ts"
 
 /** The numbers that order journal entries come from blocks; `meta` remembers where the next block starts. */
 const SEQ_BLOCK = 1_000_000_000
@@ -230,6 +231,44 @@ export class Transaction {
   /** The next number in the order of journal entries and fired waits. */
   nextSeq(): number {
     return ++this.#seq
+  }
+
+  /** Runs a program at once. */
+  perform<A>(program: Program<A>): A {
+    let step = program.next()
+    while (step.done !== true) {
+      let found: unknown
+      try {
+        found = this.#answer(step.value)
+      } catch (error) {
+        step = program.throw(error)
+        continue
+      }
+      step = program.next(found)
+    }
+    return step.value
+  }
+
+  #answer({ kind, statement, values }: Ask): unknown {
+    const text = statement.isSound ? this.#sound(statement) : statement.text
+    switch (kind) {
+      case "get":
+        return this.get(text, ...values)
+      case "all":
+        return this.all(text, ...values)
+      case "insert":
+        return this.insert(text, ...values)
+      case "write":
+      case "count":
+        return this.run(text, ...values)
+    }
+  }
+
+  /** The text of a statement without what is damaged. */
+  #sound({ text }: Statement): string {
+    return text.replaceAll(/ ?@sound\((\w+), ([\w.]+)\)/g, (_, kind: DamagedKind, column: string) =>
+      this.damage.except(kind, column)
+    )
   }
 
   all(sql: string, ...values: ReadonlyArray<SQLInputValue>): Array<Row> {
