@@ -1,6 +1,6 @@
 /** Secrets as the database keeps them: sealed. What is inside is known to `Secrets.ts` only. */
 import type { SecretInfo } from "../../Client/Secrets.ts"
-import { all, count, get, inEnvironment, type Row, statement, write } from "../Store/Program.ts"
+import { affected, all, get, inEnvironment, type Row, statement, write } from "../Store/Program.ts"
 import { ALL, type ListPage, type SealedSecret } from "../Store/Store.ts"
 import type { Transaction } from "../Store/Transaction.ts"
 
@@ -43,7 +43,7 @@ export const deleteSecret = inEnvironment(
   "deleteSecret",
   function* (tx: Transaction, environment: string, name: string) {
     const key = tx.findEnvironment(environment)
-    return key !== undefined && (yield* count(remove, key, name)) > 0
+    return key !== undefined && (yield* affected(remove, key, name)) > 0
   },
   (_, name) => `delete secret "${name}"`
 )

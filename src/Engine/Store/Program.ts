@@ -7,6 +7,7 @@
  * on an open connection, within a transaction on a pooled one, or in a thread of its own.
  */
 import type { IronflowError } from "../../Errors.ts"
+import type { DamagedKind } from "./Damage.ts"
 import type { Transaction } from "./Transaction.ts"
 
 /** What a column holds. */
@@ -41,6 +42,20 @@ export const statement = (
   return made
 }
 
+/**
+ * A statement whose text is put together, out of few parts so that there are few of them: the same one for the same text.
+ * `name` is that of all of them.
+ */
+export const variant = (name: string, text: string): Statement => {
+  const known = variants.get(text)
+  if (known !== undefined) return known
+  const made: Statement = { name, text, isSound: text.includes("@sound(") }
+  variants.set(text, made)
+  return made
+}
+
+const variants = new Map<string, Statement>()
+
 /** Every statement there is, of the modules that were loaded. */
 export const allStatements = (): Iterable<Statement> => statements.values()
 
@@ -48,11 +63,13 @@ export const allStatements = (): Iterable<Statement> => statements.values()
 export interface Ask {
   /**
    * `get` the first row, `all` rows; `write` without an answer, so that it may be put off and done together with others;
-   * `count` the rows that are changed; `insert` a row and give its key.
+   * `affected` to write and count the rows; `insert` a row and give its key; `visit` rows one by one.
    */
-  readonly kind: "get" | "all" | "write" | "count" | "insert"
+  readonly kind: "get" | "all" | "write" | "affected" | "insert" | "visit"
   readonly statement: Statement
   readonly values: ReadonlyArray<Value>
+  /** For `visit`: is given a row as its columns; `false` when it wants no more. */
+  readonly visitor?: (row: ReadonlyArray<Value>) => boolean | void
 }
 
 /** What runs: it gives statements, is given what they found, and ends with a value. */
@@ -74,13 +91,65 @@ export function* write(statement: Statement, ...values: ReadonlyArray<Value>): P
 }
 
 /** Runs a statement, and says how many rows it has changed. */
-export function* count(statement: Statement, ...values: ReadonlyArray<Value>): Program<number> {
-  return (yield { kind: "count", statement, values }) as number
+export function* affected(statement: Statement, ...values: ReadonlyArray<Value>): Program<number> {
+  return (yield { kind: "affected", statement, values }) as number
 }
 
 /** Inserts a row and gives its integer key. */
 export function* insert(statement: Statement, ...values: ReadonlyArray<Value>): Program<number> {
   return (yield { kind: "insert", statement, values }) as number
+}
+
+/**
+ * Looks at rows one after the other, each as its columns, until `visitor` returns `false`. For pages of thousands of rows: an
+ * object for each takes twice as long.
+ */
+export function* visit(
+  statement: Statement,
+  values: ReadonlyArray<Value>,
+  visitor: (row: ReadonlyArray<Value>) => boolean | void
+): Program<void> {
+  yield { kind: "visit", statement, values, visitor }
+}
+
+/** Runs a program for each of a list, in its order, and gives what they returned. */
+export function* forEach<A, B>(
+  list: Iterable<A>,
+  run: (item: A, index: number) => Program<B>
+): Program<Array<B>> {
+  const results: Array<B> = []
+  let index = 0
+  for (const item of list) results.push(yield* run(item, index++))
+  return results
+}
+
+/**
+ * Does what concerns one of many: an error is put down to that one, and the transaction is done again without it. A page
+ * that is damaged spoils the transaction in which it is read, so that nothing can be put right before it is rolled back.
+ */
+export function* apart<A>(tx: Transaction, kind: DamagedKind, key: number, program: Program<A>): Program<A> {
+  try {
+    return yield* program
+  } catch (error) {
+    tx.blame({ error, kind, keys: { certain: key } })
+    throw error
+  }
+}
+
+/** Reads a list over many: an error is put down to those among `keys`, a query that reads an index alone, that are damaged. */
+export function* among(
+  tx: Transaction,
+  kind: DamagedKind,
+  keys: readonly [Statement, ...ReadonlyArray<Value>],
+  statement: Statement,
+  ...values: ReadonlyArray<Value>
+): Program<ReadonlyArray<Row>> {
+  try {
+    return yield* all(statement, ...values)
+  } catch (error) {
+    tx.blame({ error, kind, keys: { statement: keys[0], values: keys.slice(1) as ReadonlyArray<Value> } })
+    throw error
+  }
 }
 
 /** A program with its arguments: what `Store.write` and `Store.read` take. */

@@ -2,7 +2,7 @@
  * What a command of the SQLite store works with: the database, the time, ids, the order of things, and the list of what
  * the commit will mean for others.
  */
-import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
+import type { DatabaseSync, StatementSync } from "node:sqlite"
 import { LimitExceededError } from "../../Errors.ts"
 import type { IdGenerator } from "../../Ids.ts"
 import * as Limits from "../../Limits.ts"
@@ -13,7 +13,7 @@ import { Buckets } from "./KvBuckets.ts"
 import { record } from "./Recording.ts"
 import type { AccessChange } from "./AccessRecords.ts"
 import type { RunActivity, Seen } from "./Activity.ts"
-import type { Ask, Program, Row, Statement } from "./Program.ts"
+import type { Ask, Program, Row, Statement, Value } from "./Program.ts"
 import { Suspects } from "./Suspects.ts"
 import type { ProjectionChange } from "./ProjectionStore.ts"
 import { type Changes, type ConfigChange, type KvChange, noCounts } from "./Store.ts"
@@ -63,7 +63,7 @@ export const asMoment = (epochMs: number): number => Math.max(-LAST_MOMENT, Math
  * SQLite takes integers that JavaScript does not read back: such a row would make every command fail that comes across it,
  * so the command that would write it fails instead.
  */
-const checkNumbers = (values: ReadonlyArray<SQLInputValue>): void => {
+const checkNumbers = (values: ReadonlyArray<Value>): void => {
   for (const value of values) {
     if (
       typeof value === "number" &&
@@ -249,7 +249,7 @@ export class Transaction {
     return step.value
   }
 
-  #answer({ kind, statement, values }: Ask): unknown {
+  #answer({ kind, statement, values, visitor }: Ask): unknown {
     const text = statement.isSound ? this.#sound(statement) : statement.text
     switch (kind) {
       case "get":
@@ -259,8 +259,10 @@ export class Transaction {
       case "insert":
         return this.insert(text, ...values)
       case "write":
-      case "count":
+      case "affected":
         return this.run(text, ...values)
+      case "visit":
+        return visitor === undefined ? undefined : this.each(text, values, visitor)
     }
   }
 
@@ -271,22 +273,8 @@ export class Transaction {
     )
   }
 
-  all(sql: string, ...values: ReadonlyArray<SQLInputValue>): Array<Row> {
+  all(sql: string, ...values: ReadonlyArray<Value>): Array<Row> {
     return this.#statement(sql).all(...values) as Array<Row>
-  }
-
-  /** The first rows, up to the one with which `isEnough`. */
-  allUntil(
-    sql: string,
-    values: ReadonlyArray<SQLInputValue>,
-    isEnough: (row: Row) => boolean
-  ): { readonly rows: Array<Row>; readonly isCut: boolean } {
-    const rows: Array<Row> = []
-    for (const row of this.#statement(sql).iterate(...values) as Iterable<Row>) {
-      rows.push(row)
-      if (isEnough(row)) return { rows, isCut: true }
-    }
-    return { rows, isCut: false }
   }
 
   /**
@@ -295,8 +283,8 @@ export class Transaction {
    */
   each(
     sql: string,
-    values: ReadonlyArray<SQLInputValue>,
-    visit: (row: ReadonlyArray<SQLInputValue>) => boolean | void
+    values: ReadonlyArray<Value>,
+    visit: (row: ReadonlyArray<Value>) => boolean | void
   ): void {
     let statement = this.#arrayStatements.get(sql)
     if (statement === undefined) {
@@ -305,46 +293,8 @@ export class Transaction {
       this.#arrayStatements.set(sql, statement)
     }
     // the declared type does not know of `setReturnArrays`
-    const rows = statement.iterate(...values) as Iterable<unknown> as Iterable<ReadonlyArray<SQLInputValue>>
+    const rows = statement.iterate(...values) as Iterable<unknown> as Iterable<ReadonlyArray<Value>>
     for (const row of rows) if (visit(row) === false) return
-  }
-
-  /**
-   * Does what concerns one of many: an error is put down to that one, and the transaction is done again without it. A page
-   * that is damaged spoils the transaction in which it is read, so that nothing can be put right before it is rolled back.
-   */
-  apart<A>(kind: DamagedKind, key: number, run: () => A): A {
-    try {
-      return run()
-    } catch (error) {
-      this.blame({ error, kind, keys: () => [key], certain: true })
-      throw error
-    }
-  }
-
-  /** Reads a list over many: an error is put down to those among `keys`, a query that reads an index alone, that are damaged. */
-  among(
-    kind: DamagedKind,
-    keys: readonly [sql: string, ...values: ReadonlyArray<SQLInputValue>],
-    sql: string,
-    ...values: ReadonlyArray<SQLInputValue>
-  ): Array<Row> {
-    try {
-      return this.all(sql, ...values)
-    } catch (error) {
-      const [listKeys, ...parameters] = keys
-      this.blame({
-        error,
-        kind,
-        keys: (db) =>
-          db
-            .prepare(listKeys)
-            .all(...parameters)
-            .map((row) => Number(row.key)),
-        certain: false
-      })
-      throw error
-    }
   }
 
   /** Says where an error comes from; the innermost knows best. */
@@ -352,18 +302,18 @@ export class Transaction {
     if (this.culprit?.error !== culprit.error) this.culprit = culprit
   }
 
-  get(sql: string, ...values: ReadonlyArray<SQLInputValue>): Row | undefined {
+  get(sql: string, ...values: ReadonlyArray<Value>): Row | undefined {
     return this.#statement(sql).get(...values) as Row | undefined
   }
 
   /** Runs a statement and returns the number of rows that it changed. */
-  run(sql: string, ...values: ReadonlyArray<SQLInputValue>): number {
+  run(sql: string, ...values: ReadonlyArray<Value>): number {
     checkNumbers(values)
     return Number(this.#statement(sql).run(...values).changes)
   }
 
   /** Inserts a row and returns its integer key. */
-  insert(sql: string, ...values: ReadonlyArray<SQLInputValue>): number {
+  insert(sql: string, ...values: ReadonlyArray<Value>): number {
     checkNumbers(values)
     return Number(this.#statement(sql).run(...values).lastInsertRowid)
   }
