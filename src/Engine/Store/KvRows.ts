@@ -126,14 +126,21 @@ export const readChanges = (
   if (after > 0 && after < bucket.dropped) return new RevisionGoneError(name, after)
   const now = tx.now()
   let bytes = 0
-  const { isCut, rows } = tx.allUntil(
+  const rows: Array<Row> = []
+  let isCut = false
+  tx.each(
     `SELECT ${ENTRY} FROM kv_entries
      WHERE bucket = ?1 AND revision > ?2 AND (operation <> ${PUT} OR due_at IS NULL OR due_at > ?3)
      UNION ALL
      SELECT ${ENTRY} FROM kv_history WHERE bucket = ?1 AND revision > ?2 AND (expires_at IS NULL OR expires_at > ?3)
      ORDER BY revision LIMIT ?4`,
     [key, after, now, limit],
-    (row) => (bytes += bytesOf(row.value).byteLength) >= PAGE_BYTES
+    ([name = null, revision = null, operation = null, type = null, value = null, createdAt = null]) => {
+      rows.push({ key: name, revision, operation, type, value, created_at: createdAt })
+      bytes += bytesOf(value).byteLength
+      isCut = bytes >= PAGE_BYTES
+      return !isCut
+    }
   )
   const atEnd = !isCut && rows.length < limit
   return {

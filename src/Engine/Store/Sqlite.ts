@@ -62,7 +62,6 @@ import { listRunsAround } from "./DamagedRunList.ts"
 import { listRuns } from "./RunList.ts"
 import { eventNameOf, findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
-import { deleteSecret, findSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
 import { findUnsound } from "./Soundness.ts"
 import * as Steering from "./Steering.ts"
 import { readStreamHistory } from "./StreamHistory.ts"
@@ -237,21 +236,21 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       })
     )
 
-    const write = <A>(what: string, run: () => A): Effect.Effect<A, StoreError> =>
+    const write = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
       Effect.callback((resume) => {
         writer.submit(
           () => together(run),
           (value) => resume(Effect.succeed(value)),
-          (cause) => resume(Effect.fail(storeError(`Cannot ${what}`, cause)))
+          (cause) => resume(Effect.fail(cannot(what, cause)))
         )
       })
-    const failedRead = (what: string, cause: unknown): StoreError => {
+    const failedRead = (what: string | (() => string), cause: unknown): StoreError => {
       // a damaged page spoils the view for others who read in this turn
       snapshot.giveUp()
       if (isDamage(cause)) tx.damage.wasFound = true
-      return storeError(`Cannot ${what}`, cause)
+      return cannot(what, cause)
     }
-    const read = <A>(what: string, run: () => A): Effect.Effect<A, StoreError> =>
+    const read = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
       Effect.try({
         try: () => {
           if (lost !== undefined) throw lost
@@ -317,6 +316,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       inspect(`read the steps of run ${runId}`, () => Inspection.getRunSteps(tx, environment, runId, part))
 
     return Store.of({
+      write: (call) => answered(write(call.what, () => tx.perform(call.run(tx)))),
+      read: (call) => answered(read(call.what, () => tx.perform(call.run(tx)))),
       onCommit: (listener) => {
         listeners.add(listener)
         return () => void listeners.delete(listener)
@@ -572,14 +573,6 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         steerRun(`patch step ${stepId}`, environment, stepId.slice(0, Math.max(0, stepId.indexOf(":"))), () =>
           Steering.patchStep(tx, environment, stepId, output, reason)
         ),
-      putSecret: (environment, name, sealed) =>
-        write(`store secret "${name}"`, () => putSecret(tx, environment, name, sealed)),
-      deleteSecret: (environment, name) =>
-        write(`delete secret "${name}"`, () => deleteSecret(tx, environment, name)),
-      listSecrets: (environment, page) => read("list secrets", () => listSecrets(tx, environment, page)),
-      findSecret: (environment, name) =>
-        read(`read secret "${name}"`, () => findSecret(tx, environment, name)),
-      readSecrets: (environment, names) => read("read secrets", () => readSecrets(tx, environment, names)),
       createKvBucket: (environment, bucket) =>
         change(`create bucket "${bucket.name}"`, () => KvBuckets.createBucket(tx, environment, bucket)),
       listKvBuckets: (environment, page) =>
@@ -784,6 +777,10 @@ const refusal = <A>(run: () => A): A | Refusal => {
     throw error
   }
 }
+
+/** The message is put together when something fails, and not before. */
+const cannot = (what: string | (() => string), cause: unknown): StoreError =>
+  storeError(`Cannot ${typeof what === "string" ? what : what()}`, cause)
 
 const clockWasSet = (ms: number): string => {
   const by = `${Math.round(Math.abs(ms) / 1000)} s`

@@ -2,7 +2,7 @@
  * What a command of the SQLite store works with: the database, the time, ids, the order of things, and the list of what
  * the commit will mean for others.
  */
-import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
+import type { DatabaseSync, StatementSync } from "node:sqlite"
 import { LimitExceededError } from "../../Errors.ts"
 import type { IdGenerator } from "../../Ids.ts"
 import * as Limits from "../../Limits.ts"
@@ -14,6 +14,7 @@ import { Buckets } from "./KvBuckets.ts"
 import { record } from "./Recording.ts"
 import type { AccessChange } from "./AccessRecords.ts"
 import type { RunActivity, Seen } from "./Activity.ts"
+import type { Ask, Program, Row, Statement, Value } from "./Program.ts"
 import { Suspects } from "./Suspects.ts"
 import type { ProjectionChange } from "./ProjectionStore.ts"
 import { type Changes, type ConfigChange, type KvChange, noCounts } from "./Store.ts"
@@ -24,7 +25,7 @@ export const WaitKind = { sleep: 1, event: 2, child: 3, retry: 4, runRetry: 5 } 
 /** The step key of the wait that stands for the run itself. */
 export const RUN_ITSELF = ""
 
-export type Row = Record<string, SQLInputValue>
+export type { Row } from "./Program.ts"
 
 /** The numbers that order journal entries come from blocks; `meta` remembers where the next block starts. */
 const SEQ_BLOCK = 1_000_000_000
@@ -40,7 +41,7 @@ export const asMoment = (epochMs: number): number => Math.max(-LAST_MOMENT, Math
  * SQLite takes integers that JavaScript does not read back: such a row would make every command fail that comes across it,
  * so the command that would write it fails instead.
  */
-const checkNumbers = (values: ReadonlyArray<SQLInputValue>): void => {
+const checkNumbers = (values: ReadonlyArray<Value>): void => {
   for (const value of values) {
     if (
       typeof value === "number" &&
@@ -211,22 +212,48 @@ export class Transaction {
     return ++this.#seq
   }
 
-  all(sql: string, ...values: ReadonlyArray<SQLInputValue>): Array<Row> {
-    return this.#statement(sql).all(...values) as Array<Row>
+  /** Runs a program at once. */
+  perform<A>(program: Program<A>): A {
+    let step = program.next()
+    while (step.done !== true) {
+      let found: unknown
+      try {
+        found = this.#answer(step.value)
+      } catch (error) {
+        step = program.throw(error)
+        continue
+      }
+      step = program.next(found)
+    }
+    return step.value
   }
 
-  /** The first rows, up to the one with which `isEnough`. */
-  allUntil(
-    sql: string,
-    values: ReadonlyArray<SQLInputValue>,
-    isEnough: (row: Row) => boolean
-  ): { readonly rows: Array<Row>; readonly isCut: boolean } {
-    const rows: Array<Row> = []
-    for (const row of this.#statement(sql).iterate(...values) as Iterable<Row>) {
-      rows.push(row)
-      if (isEnough(row)) return { rows, isCut: true }
+  #answer({ kind, statement, values, visitor }: Ask): unknown {
+    const text = statement.isSound ? this.#sound(statement) : statement.text
+    switch (kind) {
+      case "get":
+        return this.get(text, ...values)
+      case "all":
+        return this.all(text, ...values)
+      case "insert":
+        return this.insert(text, ...values)
+      case "write":
+      case "affected":
+        return this.run(text, ...values)
+      case "visit":
+        return visitor === undefined ? undefined : this.each(text, values, visitor)
     }
-    return { rows, isCut: false }
+  }
+
+  /** The text of a statement without what is damaged. */
+  #sound({ text }: Statement): string {
+    return text.replaceAll(/ ?@sound\((\w+), ([\w.]+)\)/g, (_, kind: DamagedKind, column: string) =>
+      this.damage.except(kind, column)
+    )
+  }
+
+  all(sql: string, ...values: ReadonlyArray<Value>): Array<Row> {
+    return this.#statement(sql).all(...values) as Array<Row>
   }
 
   /**
@@ -235,8 +262,8 @@ export class Transaction {
    */
   each(
     sql: string,
-    values: ReadonlyArray<SQLInputValue>,
-    visit: (row: ReadonlyArray<SQLInputValue>) => boolean | void
+    values: ReadonlyArray<Value>,
+    visit: (row: ReadonlyArray<Value>) => boolean | void
   ): void {
     let statement = this.#arrayStatements.get(sql)
     if (statement === undefined) {
@@ -245,46 +272,8 @@ export class Transaction {
       this.#arrayStatements.set(sql, statement)
     }
     // the declared type does not know of `setReturnArrays`
-    const rows = statement.iterate(...values) as Iterable<unknown> as Iterable<ReadonlyArray<SQLInputValue>>
+    const rows = statement.iterate(...values) as Iterable<unknown> as Iterable<ReadonlyArray<Value>>
     for (const row of rows) if (visit(row) === false) return
-  }
-
-  /**
-   * Does what concerns one of many: an error is put down to that one, and the transaction is done again without it. A page
-   * that is damaged spoils the transaction in which it is read, so that nothing can be put right before it is rolled back.
-   */
-  apart<A>(kind: DamagedKind, key: number, run: () => A): A {
-    try {
-      return run()
-    } catch (error) {
-      this.blame({ error, kind, keys: () => [key], certain: true })
-      throw error
-    }
-  }
-
-  /** Reads a list over many: an error is put down to those among `keys`, a query that reads an index alone, that are damaged. */
-  among(
-    kind: DamagedKind,
-    keys: readonly [sql: string, ...values: ReadonlyArray<SQLInputValue>],
-    sql: string,
-    ...values: ReadonlyArray<SQLInputValue>
-  ): Array<Row> {
-    try {
-      return this.all(sql, ...values)
-    } catch (error) {
-      const [listKeys, ...parameters] = keys
-      this.blame({
-        error,
-        kind,
-        keys: (db) =>
-          db
-            .prepare(listKeys)
-            .all(...parameters)
-            .map((row) => Number(row.key)),
-        certain: false
-      })
-      throw error
-    }
   }
 
   /** Says where an error comes from; the innermost knows best. */
@@ -292,18 +281,18 @@ export class Transaction {
     if (this.culprit?.error !== culprit.error) this.culprit = culprit
   }
 
-  get(sql: string, ...values: ReadonlyArray<SQLInputValue>): Row | undefined {
+  get(sql: string, ...values: ReadonlyArray<Value>): Row | undefined {
     return this.#statement(sql).get(...values) as Row | undefined
   }
 
   /** Runs a statement and returns the number of rows that it changed. */
-  run(sql: string, ...values: ReadonlyArray<SQLInputValue>): number {
+  run(sql: string, ...values: ReadonlyArray<Value>): number {
     checkNumbers(values)
     return Number(this.#statement(sql).run(...values).changes)
   }
 
   /** Inserts a row and returns its integer key. */
-  insert(sql: string, ...values: ReadonlyArray<SQLInputValue>): number {
+  insert(sql: string, ...values: ReadonlyArray<Value>): number {
     checkNumbers(values)
     return Number(this.#statement(sql).run(...values).lastInsertRowid)
   }
