@@ -43,7 +43,12 @@ export const mend = (tx: Transaction, error: unknown): ReadonlyArray<Found> => {
       const problem = problemOf(tx, culprit.kind, key)
       const why = problem ?? (certain ? whyOf(error) : undefined)
       if (why === undefined || !tx.damage.note(culprit.kind, key, why)) continue
-      found.push({ kind: culprit.kind, key, id: culprit.kind === "run" ? runIdOf(tx, key) : undefined, why })
+      found.push({
+        kind: culprit.kind,
+        key,
+        id: culprit.kind === "run" ? tx.perform(runIdOf(key)) : undefined,
+        why
+      })
     }
   }
   return found
@@ -77,13 +82,13 @@ const look = (tx: Transaction, kind: DamagedKind, key: number): void => {
     case "run": {
       const row = tx.get(`${RUNS_WITH_EVENTS} WHERE r.key = ?`, key)
       if (row === undefined) throw new StoreError("its row is missing", { code: "STORE_CORRUPT" })
-      readRun(tx, row)
+      tx.perform(readRun(tx, row))
       tx.get("SELECT * FROM events WHERE position = ?", row.event!)
       jobEvent(row)
-      for (const { outcome } of readJournal(tx, key)) {
+      for (const { outcome } of tx.perform(readJournal(key))) {
         if (outcome._tag === "Success") decodeStored(outcome.value)
       }
-      readOpenSteps(tx, key)
+      tx.perform(readOpenSteps(key))
       for (const wait of tx.all("SELECT * FROM waits WHERE run = ?", key)) readOutcome({ failed: 0, ...wait })
       return
     }

@@ -165,7 +165,7 @@ export class Transaction {
 
   /** What a transaction writes once for all its commands, before it commits. */
   committing(): void {
-    this.buckets.save(this)
+    this.perform(this.buckets.save())
   }
 
   /** The database is as it was before the transaction, and so is what is remembered of it. */
@@ -374,7 +374,7 @@ export class Transaction {
     if (!this.observed && !this.registry.hasRecorded) return
     const told = activity()
     if (this.observed) this.changes.activity.push(told)
-    if (this.registry.hasRecorded) record(this, told)
+    if (this.registry.hasRecorded) this.perform(record(this, told))
   }
 
   /** Something happened to a run as a whole. */
@@ -382,7 +382,7 @@ export class Transaction {
     if (!this.runsObserved || this.observed) return this.tell(activity)
     const told = activity()
     this.changes.activity.push(told)
-    if (this.registry.hasRecorded) record(this, told)
+    if (this.registry.hasRecorded) this.perform(record(this, told))
   }
 
   #rememberEnvironment(name: string, key: number): void {
