@@ -36,11 +36,11 @@ export function* setConfig(
     return new LimitExceededError(`Configuration "${name}"`, bytes.byteLength, kvValueBytes, "bytes")
   }
   return revisionOf(
-    telling(tx, environment, function* () {
-      return yield* writeEntries(tx, environment, CONFIG_BUCKET, [
-        { key: name, value: { type: "json", bytes } }
-      ])
-    })
+    yield* telling(
+      tx,
+      environment,
+      writeEntries(tx, environment, CONFIG_BUCKET, [{ key: name, value: { type: "json", bytes } }])
+    )
   )
 }
 
@@ -92,15 +92,14 @@ export function* listConfigs(
 
 /** Deleting what is not there does nothing. */
 export function* deleteConfig(tx: Transaction, environment: string, name: string): Program<void> {
-  return void telling(tx, environment, function* () {
-    return yield* writeEntries(tx, environment, CONFIG_BUCKET, [{ key: name }])
-  })
+  // without the bucket there is nothing to delete, and nothing else refuses to
+  yield* telling(tx, environment, writeEntries(tx, environment, CONFIG_BUCKET, [{ key: name }]))
 }
 
 /** Tells of the configurations that `write` changes. */
-const telling = <A>(tx: Transaction, environment: string, write: () => A): A => {
+function* telling<A>(tx: Transaction, environment: string, write: Program<A>): Program<A> {
   const before = tx.changes.kv.length
-  const written = write()
+  const written = yield* write
   for (const { createdAt, key, operation, revision, value } of tx.changes.kv.slice(before)) {
     tx.changes.configs.push({
       environment,

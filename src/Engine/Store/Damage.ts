@@ -20,6 +20,8 @@ export interface Culprit {
   readonly kind: DamagedKind
   readonly keys:
     { readonly certain: number } | { readonly statement: Statement; readonly values: ReadonlyArray<Value> }
+  /** It is known that it is one of these. */
+  readonly isCertain?: boolean
 }
 
 export class Damage {

@@ -2,7 +2,7 @@
 import { all, among, apart, forEach, get, insert, statement, type Program } from "./Program.ts"
 import type { EventEntity } from "../../Event.ts"
 import { compilePattern, matchesPattern } from "../../Pattern.ts"
-import { evaluateExpression } from "../../Expression.ts"
+import { evaluateExpression, type Evaluation } from "../../Expression.ts"
 import { readPath } from "../../Path.ts"
 import { type EventView, eventView, type RegisteredFunction } from "../Registry.ts"
 import { fingerprint, recall, recallUnscoped, remember } from "./Idempotency.ts"
@@ -156,7 +156,7 @@ export function* findEvent(
   environment: number,
   filter: WaitFilter,
   after: number,
-  trigger: () => EventView
+  trigger: () => Program<EventView>
 ): Program<{ readonly view: EventView; readonly position: number } | undefined> {
   const accepts = filter.pattern ? compilePattern(filter.event) : undefined
   let position = after
@@ -169,7 +169,7 @@ export function* findEvent(
       position = Number(row.position)
       if (accepts !== undefined && !accepts(String(row.name))) continue
       const view = viewOfRow(row)
-      if (matches(tx, filter.match, view, trigger)) return { view, position }
+      if (yield* matches(tx, filter.match, view, trigger)) return { view, position }
     }
     if (rows.length < 200) return undefined
   }
@@ -206,15 +206,18 @@ export const matchValue = (root: EventView, path: string): string | undefined =>
   return value === undefined ? undefined : JSON.stringify(value)
 }
 
-const matches = (
+function* matches(
   tx: Transaction,
   match: EventMatch | undefined,
   view: EventView,
-  trigger: () => EventView
-): boolean => {
+  trigger: () => Program<EventView>
+): Program<boolean> {
   if (match === undefined) return true
   if (match._tag === "Path") return matchValue(view, match.path) === match.value
-  const { error, exceeded, matched } = evaluateExpression(match.text, { event: view, trigger: trigger() })
+  const { error, exceeded, matched } = evaluateExpression(match.text, {
+    event: view,
+    trigger: yield* trigger()
+  })
   if (exceeded === true) {
     tx.changes.warnings.push(`Event "${view.name}" ${view.id}: match of a wait: ${error}`)
   }
@@ -318,10 +321,7 @@ function* satisfyWaits(
         value
       )
       for (const row of rows) {
-        if (acceptsName(row, view))
-          yield* apartOf(tx, row, function* () {
-            return yield* deliver(tx, row, view, position)
-          })
+        if (acceptsName(row, view)) yield* apartOf(tx, row, deliver(tx, row, view, position))
       }
     }
     const rest = yield* among(
@@ -335,29 +335,30 @@ function* satisfyWaits(
     for (const row of rest) {
       if (!acceptsName(row, view)) continue
       if (row.expression !== null) {
-        const verdict = yield* apartOf(tx, row, function* () {
-          return evaluateExpression(String(row.expression), {
-            event: view,
-            trigger: yield* triggerView(Number(row.run))
-          })
-        })
+        const verdict = yield* apartOf(tx, row, fits(row, view))
         if (verdict.error !== undefined) {
           const problem = `match of wait "${row.step_key}": ${verdict.error}`
           problems.set(problem, (problems.get(problem) ?? 0) + 1)
         }
         if (!verdict.matched) continue
       }
-      yield* apartOf(tx, row, function* () {
-        return yield* deliver(tx, row, view, position)
-      })
+      yield* apartOf(tx, row, deliver(tx, row, view, position))
     }
   }
   return [...problems].map(([problem, waits]) => (waits === 1 ? problem : `${problem} (${waits} waits)`))
 }
 
 /** The run that waits is not the one that the event is of. */
-function* apartOf<A>(tx: Transaction, wait: Row, run: () => A): Program<A> {
-  return yield* apart(tx, "run", Number(wait.run), run())
+function* apartOf<A>(tx: Transaction, wait: Row, program: Program<A>): Program<A> {
+  return yield* apart(tx, "run", Number(wait.run), program)
+}
+
+/** Evaluates the expression of a wait. */
+function* fits(wait: Row, view: EventView): Program<Evaluation> {
+  return evaluateExpression(String(wait.expression), {
+    event: view,
+    trigger: yield* triggerView(Number(wait.run))
+  })
 }
 
 const NEXT_PATH = statement(

@@ -24,12 +24,11 @@ export function* listDeadLetters(
   after: number,
   limit: number
 ): Program<Array<GroupDeadLetter>> {
-  return whileRoom(
-    yield* all(LIST_DEAD_LETTERS, (yield* findGroup(tx, group)).key!, after, limit),
-    function* ({ consumer_group, position }) {
-      return yield* get(LIST_DEAD_LETTERS_2, consumer_group!, position!)
-    }
-  ).map((row) => ({
+  const keys = yield* all(LIST_DEAD_LETTERS, (yield* findGroup(tx, group)).key!, after, limit)
+  const rows = yield* whileRoom(keys, ({ consumer_group, position }) =>
+    get(LIST_DEAD_LETTERS_2, consumer_group!, position!)
+  )
+  return rows.map((row) => ({
     position: Number(row.position),
     event: toEntry(row),
     ...(row.reason === null ? {} : { reason: String(row.reason) }),

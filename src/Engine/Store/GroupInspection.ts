@@ -164,7 +164,7 @@ const ROWS_OF_2 = statement(
   "SELECT * FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? AND pattern = ?"
 )
 
-function* rowsOf(environment: number, group: GroupChoice): Program<Array<Row>> {
+function* rowsOf(environment: number, group: GroupChoice): Program<ReadonlyArray<Row>> {
   return group.pattern === undefined
     ? yield* all(ROWS_OF, environment, group.namespace, group.name, NAMED + 1)
     : yield* all(ROWS_OF_2, environment, group.namespace, group.name, group.pattern)
@@ -195,19 +195,14 @@ function* toInfo(row: Row): Program<GroupInfo> {
   const position = Number(row.cursor)
   const names = [String(row.names)]
   const kinds = kindsOf(row)
-  const lag = kinds.reduce(function* (sum, kind) {
-    return sum + (yield* countAfter(environment, kind, names, position))
-  }, 0)
+  let lag = 0
+  for (const kind of kinds) lag += yield* countAfter(environment, kind, names, position)
   const newest =
     lag > 0
       ? undefined
       : yield* get(
           TO_INFO,
-          Math.max(
-            ...(yield* forEach(kinds, function* (kind) {
-              return yield* newestOf(environment, kind, names)
-            }))
-          )
+          Math.max(...(yield* forEach(kinds, (kind) => newestOf(environment, kind, names))))
         )
   const out = yield* get(TO_INFO_2, key)
   return {

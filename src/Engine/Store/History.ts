@@ -52,11 +52,22 @@ export interface HistoryQuery {
 
 const READ_HISTORIES = statement("History.readHistories", `${RUNS} AND r.ended_at IS NULL ORDER BY r.key`)
 
+function* readOpenHistories(
+  tx: Transaction,
+  environment: string,
+  runId: string | undefined
+): Program<Array<RunHistory>> {
+  if (runId !== undefined) return [yield* readHistory(tx, environment, runId)]
+  const key = tx.findEnvironment(environment)
+  if (key === undefined) return []
+  return yield* forEach(yield* all(READ_HISTORIES, key), (row) => historyOf(tx, environment, row))
+}
+
 /**
  * Histories from a database file, which is only read: an engine may have it open. Throws `StoreError` when it cannot be
  * read, `RunNotFoundError` when the run is not there.
  */
-export function* readHistories({ environment, filename, runId }: HistoryQuery): Program<Array<RunHistory>> {
+export const readHistories = ({ environment, filename, runId }: HistoryQuery): Array<RunHistory> => {
   if (!existsSync(filename)) {
     throw new StoreError(`There is no database "${filename}"`, { code: "STORE_UNAVAILABLE" })
   }
@@ -83,13 +94,8 @@ export function* readHistories({ environment, filename, runId }: HistoryQuery): 
         () => 0
       )
     })
-    yield* loadRegistrations(tx)
-    if (runId !== undefined) return [yield* readHistory(tx, environment, runId)]
-    const key = tx.findEnvironment(environment)
-    if (key === undefined) return []
-    return yield* forEach(yield* all(READ_HISTORIES, key), function* (row) {
-      return yield* historyOf(tx, environment, row)
-    })
+    tx.perform(loadRegistrations(tx))
+    return tx.perform(readOpenHistories(tx, environment, runId))
   } catch (cause) {
     if (cause instanceof StoreError || cause instanceof RunNotFoundError) throw cause
     const reason = cause instanceof Error ? cause.message : String(cause)

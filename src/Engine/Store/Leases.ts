@@ -4,14 +4,14 @@ import {
   all,
   among,
   apart,
-  filter,
   get,
   statement,
   type Program,
+  type Statement,
+  type Value,
   variant,
   write
 } from "./Program.ts"
-import type { DatabaseSync, SQLInputValue } from "node:sqlite"
 import { LimitExceededError, serializeError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
 import type { Job, JobEvent, JournalEntry, Notice, OpenStep, StepKind } from "../../Protocol/Worker.ts"
@@ -116,14 +116,14 @@ function* claimWhere(
   takers: ReadonlyArray<Taker>,
   claims: Array<Claim>,
   condition: string,
-  values: ReadonlyArray<SQLInputValue>,
+  values: ReadonlyArray<Value>,
   limit = Number.POSITIVE_INFINITY
 ): Program<Claimed> {
   const atMost = claims.length + limit
-  let apart = false
+  let areApart = false
   while (true) {
     const wanted = Math.min(creditOf(takers), atMost - claims.length)
-    if (wanted === 0) return apart ? "some are held back" : "not all"
+    if (wanted === 0) return areApart ? "some are held back" : "not all"
     const actors = fn.registration.actorKey === undefined ? undefined : withRoom(takers)
     const rows = yield* among(
       tx,
@@ -131,7 +131,7 @@ function* claimWhere(
       [variant("Leases.claimWhere", READY_KEYS), fn.key],
       variant(
         "Leases.claimWhere",
-        `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${condition} @sound(run, r.key) ${actors === undefined ? "" : ACTOR_HAS_ROOM} ${apart ? NO_SUSPECTS : ""} ORDER BY r.ready_at LIMIT ?`
+        `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${condition} @sound(run, r.key) ${actors === undefined ? "" : ACTOR_HAS_ROOM} ${areApart ? NO_SUSPECTS : ""} ORDER BY r.ready_at LIMIT ?`
       ),
       fn.key,
       ...values,
@@ -146,13 +146,13 @@ function* claimWhere(
     }
     const claimed = claims.length - before
     // others may stand behind suspects that are tried apart from those that are out
-    if (heldBack && !apart) {
-      apart = true
+    if (heldBack && !areApart) {
+      areApart = true
       continue
     }
     // rows of one actor may have been bound to a worker that had no room for all of them: others come after these
     if (actors !== undefined && rows.length === wanted && claimed > 0) continue
-    if (apart) return "some are held back"
+    if (areApart) return "some are held back"
     return rows.length < wanted && claimed === rows.length ? "all" : "not all"
   }
 }
@@ -462,47 +462,52 @@ export function* extendLeases(
   holder?: Holder
 ): Program<ReadonlyArray<string>> {
   const until = tx.now() + leaseMs
-  const sound = tx.damage.except("run", "key")
-  return yield* filter(jobIds, function* (jobId) {
+  const gone: Array<string> = []
+  for (const jobId of jobIds) {
     try {
-      // nobody names a revoked lease but by mistake
-      if (isRevoked({ lease: jobId })) return true
-      return (
-        !(holder !== undefined && (yield* isStuck(tx, jobId, holder))) &&
-        (yield* affected(
-          variant(
-            "Leases.extendLeases",
-            `UPDATE runs SET lease_until = ?, lease_ms = ? WHERE lease = ? AND lease_until IS NOT NULL${sound}`
-          ),
-          until,
-          leaseMs,
-          jobId
-        )) === 0 &&
-        // one that cannot run out is not gone
-        (yield* amongLeased(
-          tx,
-          `SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL${sound}`,
-          jobId
-        )) === undefined
-      )
+      if (yield* isGone(tx, jobId, until, leaseMs, holder)) gone.push(jobId)
     } catch (error) {
       // it costs the others their leases otherwise
-      const keys = (db: DatabaseSync) =>
-        db
-          .prepare("SELECT key FROM runs WHERE lease = ? AND lease_until IS NOT NULL")
-          .all(jobId)
-          .map((row) => Number(row.key))
-      tx.blame({ error, kind: "run", keys, certain: true })
+      tx.blame({ error, kind: "run", keys: { statement: OF_JOB, values: [jobId] }, isCertain: true })
       throw error
     }
-  })
+  }
+  return gone
+}
+
+const OF_JOB = statement("Leases.ofJob", "SELECT key FROM runs WHERE lease = ? AND lease_until IS NOT NULL")
+
+const EXTEND = statement(
+  "Leases.extend",
+  "UPDATE runs SET lease_until = ?, lease_ms = ? WHERE lease = ? AND lease_until IS NOT NULL @sound(run, key)"
+)
+
+const IS_LEASED = statement(
+  "Leases.isLeased",
+  "SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)"
+)
+
+/** Extends a lease, unless nothing moves on it; says whether it is gone. */
+function* isGone(
+  tx: Transaction,
+  jobId: string,
+  until: number,
+  leaseMs: number,
+  holder: Holder | undefined
+): Program<boolean> {
+  // nobody names a revoked lease but by mistake
+  if (isRevoked({ lease: jobId })) return true
+  if (holder !== undefined && (yield* isStuck(tx, jobId, holder))) return false
+  if ((yield* affected(EXTEND, until, leaseMs, jobId)) > 0) return false
+  // one that cannot run out is not gone
+  return (yield* amongLeased(tx, IS_LEASED, jobId)) === undefined
 }
 
 const AMONG_LEASED = statement("Leases.amongLeased", "SELECT key FROM runs WHERE lease IS NOT NULL")
 
 /** The row of a job that may be held by a worker in the process: those leases have no index, and all that are held are read. */
-function* amongLeased(tx: Transaction, sql: string, jobId: string): Program<Row | undefined> {
-  return (yield* among(tx, "run", [AMONG_LEASED], variant("Leases.amongLeased", sql), jobId))[0]
+function* amongLeased(tx: Transaction, one: Statement, jobId: string): Program<Row | undefined> {
+  return (yield* among(tx, "run", [AMONG_LEASED], one, jobId))[0]
 }
 
 const IS_STUCK = statement(
@@ -592,7 +597,7 @@ const HELD_BY_2 = statement(
 )
 
 /** The runs that a worker holds. */
-function* heldBy(tx: Transaction, workerId: string): Program<Array<Row>> {
+function* heldBy(tx: Transaction, workerId: string): Program<ReadonlyArray<Row>> {
   return yield* among(tx, "run", [HELD_BY, workerId], HELD_BY_2, workerId)
 }
 
@@ -690,13 +695,14 @@ export function* expireLeases(tx: Transaction, limit: number): Program<number> {
   return due.length
 }
 
+const LEASED = statement(
+  "Leases.leased",
+  "SELECT key, function, worker, losses FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)"
+)
+
 /** Takes a run back whose turn was lost while its worker lives; says whether it held the lease. `why` continues "last: ". */
 export function* loseLease(tx: Transaction, jobId: string, why: string): Program<boolean> {
-  const row = yield* amongLeased(
-    tx,
-    `SELECT key, function, worker, losses FROM runs WHERE lease = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
-    jobId
-  )
+  const row = yield* amongLeased(tx, LEASED, jobId)
   if (row === undefined) return false
   yield* loseRuns(tx, [row], () => why)
   return true

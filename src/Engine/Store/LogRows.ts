@@ -1,6 +1,5 @@
 /** Reading the log from a position on, for all that follows it, and back from its end. */
-import { get, statement, type Program, variant, visit } from "./Program.ts"
-import type { SQLInputValue } from "node:sqlite"
+import { get, statement, type Program, type Value, variant, visit } from "./Program.ts"
 import { compilePattern, isPattern } from "../../Pattern.ts"
 import { LogKind } from "./Events.ts"
 import type { LogBackPage, LogBackQuery, LogEntry, LogEntryKind, LogPage, LogQuery } from "./Store.ts"
@@ -90,14 +89,14 @@ export function* readLogBack(tx: Transaction, query: LogBackQuery): Program<LogB
 const EVENTS_LENGTH = 4 * 1024 * 1024
 
 /** The rows of events with these keys, as far as there is room for them on one page, and one at least. */
-export const whileRoom = (
+export function* whileRoom(
   keys: ReadonlyArray<Row>,
-  read: (key: Row) => Row | undefined
-): ReadonlyArray<Row> => {
+  read: (key: Row) => Program<Row | undefined>
+): Program<ReadonlyArray<Row>> {
   const rows: Array<Row> = []
   let length = 0
   for (const key of keys) {
-    const row = read(key)
+    const row = yield* read(key)
     if (row === undefined) continue
     rows.push(row)
     length += String(row.data).length + String(row.metadata ?? "").length
@@ -151,7 +150,10 @@ function* fittingNames(
   patterns: ReadonlyArray<string>
 ): Program<ReadonlySet<string>> {
   const fitting = new Set<string>()
-  for (const { fits, name } of yield* namesInLog(environment, kind, patterns)) if (fits) fitting.add(name)
+  yield* namesInLog(environment, kind, patterns, (name, fits) => {
+    if (fits) fitting.add(name)
+    return true
+  })
   return fitting
 }
 
@@ -193,11 +195,14 @@ function* namesThatFit(
 ): Program<ReadonlyArray<string> | undefined> {
   const fitting = new Set<string>()
   let looks = 0
-  for (const name of yield* namesInLog(environment, kind, patterns)) {
-    if (looks++ === LOOKS || fitting.size > FITTING_NAMES) return undefined
-    if (name.fits) fitting.add(name.name)
+  let tooMany = false
+  const look = (name: string, fits: boolean): boolean => {
+    tooMany = looks++ === LOOKS || fitting.size > FITTING_NAMES
+    if (!tooMany && fits) fitting.add(name)
+    return !tooMany
   }
-  return fitting.size > FITTING_NAMES ? undefined : [...fitting]
+  yield* namesInLog(environment, kind, patterns, look)
+  return tooMany || fitting.size > FITTING_NAMES ? undefined : [...fitting]
 }
 
 const NAMES_IN_LOG = statement(
@@ -207,21 +212,22 @@ const NAMES_IN_LOG = statement(
 
 /**
  * Names that are asked for, and those in the log that begin as the patterns do, which fit or not: the index leads from each to
- * the next. A name may come twice.
+ * the next. A name may come twice. It ends when `look` wants no more.
  */
 function* namesInLog(
   environment: number,
   kind: LogEntryKind,
-  patterns: ReadonlyArray<string>
-): Program<Generator<{ readonly name: string; readonly fits: boolean }>> {
+  patterns: ReadonlyArray<string>,
+  look: (name: string, fits: boolean) => boolean
+): Program<void> {
   const accepts = anyOf(patterns)
-  for (const name of patterns) if (!isPattern(name)) yield { name, fits: true }
+  for (const name of patterns) if (!isPattern(name) && !look(name, true)) return
   for (const prefix of new Set(patterns.filter(isPattern).map(prefixOf))) {
     for (let name = prefix; ;) {
       const row = yield* get(NAMES_IN_LOG, environment, LogKind[kind], name)
       if (row === undefined || !String(row.name).startsWith(prefix)) break
       name = String(row.name)
-      yield { name, fits: accepts(name) }
+      if (!look(name, accepts(name))) return
     }
   }
 }
@@ -284,7 +290,7 @@ const entryOf = ([
   entityId,
   entityType,
   entityVersion
-]: ReadonlyArray<SQLInputValue>): LogEntry => {
+]: ReadonlyArray<Value>): LogEntry => {
   const entry: Writable<LogEntry> = {
     position: Number(position),
     kind: kind === LogKind.event ? "event" : "message",

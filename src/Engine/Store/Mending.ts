@@ -28,7 +28,7 @@ export const mend = (tx: Transaction, error: unknown): ReadonlyArray<Found> => {
   const { culprit } = tx
   tx.culprit = undefined
   if (culprit === undefined || culprit.error !== error || isUnavailable(error)) return []
-  const certain = "certain" in culprit.keys
+  const certain = "certain" in culprit.keys || culprit.isCertain === true
   if (!certain && !isDamage(error)) return []
   let keys: ReadonlyArray<number>
   try {

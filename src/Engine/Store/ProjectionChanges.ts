@@ -5,7 +5,7 @@ import { readCursor } from "../../Projection/Cursor.ts"
 import { findProjection } from "./ProjectionRows.ts"
 import { cursorOf, shownEpoch, standing, stateRow, toState } from "./ProjectionStateRows.ts"
 import type { ProjectionChangePage, ProjectionChangeQuery, ProjectionState } from "./ProjectionStore.ts"
-import type { Row, Transaction } from "./Transaction.ts"
+import type { Row } from "./Transaction.ts"
 
 /** Rows of states that are looked at at once, and bytes of the states that are read. */
 const ROWS = 1000

@@ -175,12 +175,11 @@ export function* listDeadLetters(
   after: number,
   limit: number
 ): Program<Array<StoredDeadLetter>> {
-  return whileRoom(
-    yield* all(LIST_DEAD_LETTERS, (yield* findProjection(environment, name)).key!, after, limit),
-    function* ({ position, projection }) {
-      return yield* get(LIST_DEAD_LETTERS_2, projection!, position!)
-    }
-  ).map((row) => ({
+  const keys = yield* all(LIST_DEAD_LETTERS, (yield* findProjection(environment, name)).key!, after, limit)
+  const rows = yield* whileRoom(keys, ({ position, projection }) =>
+    get(LIST_DEAD_LETTERS_2, projection!, position!)
+  )
+  return rows.map((row) => ({
     position: Number(row.position),
     event: toEntry(row),
     error: parseStored(String(row.error)),

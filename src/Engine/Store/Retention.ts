@@ -1,5 +1,5 @@
 /** What is not kept for ever: runs that ended long ago, with their steps. The log and entity streams stay. */
-import { all, among, apart, forEach, get, statement, type Program, variant, write } from "./Program.ts"
+import { all, among, apart, get, statement, type Program, write } from "./Program.ts"
 import type { DeletedRuns } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
@@ -47,34 +47,41 @@ export function* deleteEndedRuns(
   return { deleted, after: last }
 }
 
+const DELETE_STEPS = statement("Retention.deleteSteps", "DELETE FROM steps WHERE run = ?")
+
+const DELETE_SUPERSEDED = statement(
+  "Retention.deleteSuperseded",
+  "DELETE FROM superseded_steps WHERE run = ?"
+)
+
 const DELETE_RUN = statement("Retention.deleteRun", "DELETE FROM runs WHERE key = ?")
 
 function* deleteRun(key: number): Program<void> {
-  for (const table of ["steps", "superseded_steps"])
-    yield* write(variant("Retention.deleteRun", `DELETE FROM ${table} WHERE run = ?`), key)
+  yield* write(DELETE_STEPS, key)
+  yield* write(DELETE_SUPERSEDED, key)
   yield* write(DELETE_RUN, key)
 }
 
-const PAGE = statement("Retention.page", `${OLD} key > ? ORDER BY key LIMIT ?`)
+const OLD_AFTER = statement("Retention.oldAfter", `${OLD} key > ? ORDER BY key LIMIT ${PAGE}`)
 
-const PAGE_2 = statement("Retention.page.2", `${OLD} key = ?`)
+const OLD_ONE = statement("Retention.oldOne", `${OLD} key = ?`)
+
+/** The `+` makes SQLite read the index of ids, which has all keys, and not the rows. */
+const KEYS_AFTER = statement(
+  "Retention.keysAfter",
+  `SELECT key, id FROM runs WHERE +key > ? @sound(run, key) ORDER BY +key LIMIT ${PAGE}`
+)
 
 /** The runs after `last`, in order; around those that are damaged they are read one by one. */
-function* page(tx: Transaction, last: number): Program<Array<Row>> {
-  // the `+` makes SQLite read the index of ids, which has all keys, and not the rows
-  const keys = `SELECT key, id FROM runs WHERE +key > ?${tx.damage.except("run", "key")} ORDER BY +key LIMIT ${PAGE}`
+function* page(tx: Transaction, last: number): Program<ReadonlyArray<Row>> {
   if (tx.damage.except("run", "key") === "")
-    return yield* among(tx, "run", [variant("Retention.page", keys), last], PAGE, last, PAGE)
-  return (yield* forEach(yield* all(variant("Retention.page", keys), last), function* ({ key }) {
-    return yield* apart(
-      tx,
-      "run",
-      Number(key),
-      (function* () {
-        return yield* all(PAGE_2, key!)
-      })()
-    )
-  })).flat()
+    return yield* among(tx, "run", [KEYS_AFTER, last], OLD_AFTER, last)
+  const rows: Array<Row> = []
+  for (const { key } of yield* all(KEYS_AFTER, last)) {
+    const row = yield* apart(tx, "run", Number(key), get(OLD_ONE, key!))
+    if (row !== undefined) rows.push(row)
+  }
+  return rows
 }
 
 const HAS_OPEN_PARENT = statement(

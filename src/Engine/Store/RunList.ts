@@ -23,18 +23,18 @@ const PAGE_LENGTH = 16 * 1024 * 1024
  * Lists runs. `read` looks at the database, each time as it is then: the count is of each run as it was when its slice was
  * read, and of none that came later. What takes more than one slice is done for one caller at a time.
  */
-export function* listRuns<E>(
+export const listRuns = <E>(
   tx: Transaction,
   query: ListRunsQuery,
-  read: <A>(look: () => A) => Effect.Effect<A, E>,
+  read: <A>(look: () => Program<A>) => Effect.Effect<A, E>,
   turns: Semaphore.Semaphore
-): Program<Effect.Effect<ListRunsResult, E>> {
-  return Effect.gen(function* () {
-    const walk = yield* read(() => begin(tx, query))
-    if (walk === undefined) return { runs: [], totalCount: 0 }
-    const go = read(function* () {
-      return yield* walk.go()
+): Effect.Effect<ListRunsResult, E> =>
+  Effect.gen(function* () {
+    const walk = yield* read(function* () {
+      return begin(tx, query)
     })
+    if (walk === undefined) return { runs: [], totalCount: 0 }
+    const go = read(() => walk.go())
     if (!(yield* go)) {
       yield* turns.withPermits(1)(
         Effect.gen(function* () {
@@ -45,7 +45,6 @@ export function* listRuns<E>(
     }
     return walk.result
   })
-}
 
 const begin = (tx: Transaction, query: ListRunsQuery): Walk | undefined => {
   const filter = filterOf(tx, query)

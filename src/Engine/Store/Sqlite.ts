@@ -550,7 +550,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         read(`read run ${runId}`, () => tx.perform(eventNameOf(tx, environment, runId))),
       listRuns: (query) =>
         Effect.catchIf(
-          tx.perform(listRuns(tx, query, (look) => inspect("list runs", look), longLists)),
+          listRuns(tx, query, (look) => inspect("list runs", () => tx.perform(look())), longLists),
           (error) => isDamage(error),
           () => refusable(readApart("list runs", () => refusal(() => tx.perform(listRunsAround(tx, query)))))
         ),

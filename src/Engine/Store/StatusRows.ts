@@ -6,7 +6,7 @@ import { get, statement, type Program } from "./Program.ts"
 import { StoreError } from "../../Errors.ts"
 import { type RunStatus, runStatuses } from "../../RunStatus.ts"
 import { type Happening, nextStatus, refusal, statusesBefore, transitions } from "../Runs/Transitions.ts"
-import type { Row, Transaction } from "./Transaction.ts"
+import type { Row } from "./Transaction.ts"
 
 /** How statuses are stored. The numbers are part of the database. */
 export const Status = {

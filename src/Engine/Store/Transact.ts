@@ -15,7 +15,7 @@ export function* transact(
   value: string | undefined,
   writes: ReadonlyArray<TxWrite>
 ): Program<Outcome> {
-  const refused = yield* new Preview(tx, environment).refusalOf(writes)
+  const refused = yield* new Preview(environment).refusalOf(writes)
   if (refused !== undefined) return refusal(refused)
   const keys = yield* planKeys(tx, environment, writes)
   if (keys instanceof IronflowError) return refusal(keys)
@@ -116,12 +116,10 @@ function* carryOut(
 
 /** Goes through the events without writing: each one sees what those before it would have left. */
 class Preview {
-  readonly #tx: Transaction
   readonly #environment: number
   readonly #streams = new Map<string, StreamState | undefined>()
 
-  constructor(tx: Transaction, environment: number) {
-    this.#tx = tx
+  constructor(environment: number) {
     this.#environment = environment
   }
 

@@ -369,9 +369,19 @@ export class Transaction {
     this.changes.ended.push(runId)
   }
 
+  /** Whether anything is to be told of steps. */
+  get isToldOfSteps(): boolean {
+    return this.observed || this.registry.hasRecorded
+  }
+
+  /** Whether anything is to be told of runs as a whole. */
+  get isToldOfRuns(): boolean {
+    return this.runsObserved || this.isToldOfSteps
+  }
+
   /** Something happened in a run; nothing is put together while nobody looks on. */
   tell(activity: () => RunActivity): void {
-    if (!this.observed && !this.registry.hasRecorded) return
+    if (!this.isToldOfSteps) return
     const told = activity()
     if (this.observed) this.changes.activity.push(told)
     if (this.registry.hasRecorded) this.perform(record(this, told))

@@ -1,6 +1,6 @@
 /** Reports of turns: each op is one change of the run that the turn holds. */
+import type { EventView } from "../Registry.ts"
 import { affected, forEach, get, statement, type Program, variant, write } from "./Program.ts"
-import type { DatabaseSync } from "node:sqlite"
 import { FunctionNotFoundError, serializeError, ValidationError } from "../../Errors.ts"
 import { compileExpression } from "../../Expression.ts"
 import { isPath } from "../../Path.ts"
@@ -38,7 +38,7 @@ import {
   readOutcome,
   settleFiredWaits,
   settleWait,
-  stepEnded
+  tellStepEnded
 } from "./Waits.ts"
 import { holdingJob, keepRevoked, revoked } from "./RevokedLeases.ts"
 import { isDamage } from "./SqliteErrors.ts"
@@ -74,18 +74,18 @@ function* applyApart(
     }
     return yield* applyReport(tx, report, known, environment, callsBack)
   } catch (error) {
-    const keys = (db: DatabaseSync) =>
-      known !== undefined
-        ? [known.key]
-        : db
-            .prepare("SELECT key FROM runs WHERE id = ?")
-            .all(report.runId)
-            .map((row) => Number(row.key))
     // otherwise it may be the report that is not acceptable
-    tx.blame({ error, kind: "run", keys, certain: isDamage(error) })
+    const isCertain = isDamage(error)
+    if (known !== undefined)
+      tx.blame({ error, kind: "run", keys: { statement: RUN_BY_KEY, values: [known.key] }, isCertain })
+    else tx.blame({ error, kind: "run", keys: { statement: RUN_BY_ID, values: [report.runId] }, isCertain })
     throw error
   }
 }
+
+const RUN_BY_KEY = statement("Turns.runByKey", "SELECT key FROM runs WHERE key = ?")
+
+const RUN_BY_ID = statement("Turns.runById", "SELECT key FROM runs WHERE id = ?")
 
 /** What a worker is told whose report cannot be stored: it would send it again for ever otherwise, and others with it. */
 export const refusedForDamage = ({ runId }: TurnReport, why: string): TurnAck => ({
@@ -461,16 +461,16 @@ const PAUSE_ROW_2 = statement("Turns.pauseRow.2", "SELECT id, function, environm
 export function* pauseRow(tx: Transaction, run: number, pause: Pause): Program<void> {
   const row = yield* get(PAUSE_ROW, run)
   const wasCompensating = row !== undefined && isCompensating(row)
-  tx.tellOfRun(function* () {
+  if (tx.isToldOfRuns) {
     const paused = yield* get(PAUSE_ROW_2, run)
-    return {
+    tx.tellOfRun(() => ({
       _tag: "RunPaused",
       runId: String(paused?.id),
       functionId: functionIdOf(tx, Number(paused?.function)),
       environment: tx.environmentName(Number(paused?.environment)),
       message: pause.message
-    }
-  })
+    }))
+  }
   const changed = yield* affected(
     variant("Turns.pauseRow", PAUSE),
     JSON.stringify({ ...pause, ...(wasCompensating ? { wasCompensating } : {}) }),
@@ -512,9 +512,7 @@ function* insertStep(
   )
   if (inserted === 0) return
   if (!tx.suspects.isEmpty) yield* clear(tx, run.key)
-  tx.tell(function* () {
-    return yield* stepEnded(tx, run.key, step.stepKey)
-  })
+  yield* tellStepEnded(tx, run.key, step.stepKey)
 }
 
 /** Journals a step that the engine itself has just carried out. */
@@ -640,8 +638,8 @@ function* openEventWait(
   const mistake = mistakeIn(op)
   const pattern = isPattern(op.event)
   const identity = JSON.stringify([op.scope, op.event, op.match ?? null])
-  let trigger: ReturnType<typeof triggerView> | undefined
-  function* triggerOnce() {
+  let trigger: EventView | undefined
+  function* triggerOnce(): Program<EventView> {
     return (trigger ??= yield* triggerView(run.key))
   }
 

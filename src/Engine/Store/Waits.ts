@@ -6,7 +6,6 @@
  */
 import { affected, all, get, statement, type Program, write } from "./Program.ts"
 import type { Notice, Outcome } from "../../Protocol/Worker.ts"
-import type { RunActivity } from "./Activity.ts"
 import { holdingJob } from "./RevokedLeases.ts"
 import { moves } from "./StatusRows.ts"
 import { RUN_ITSELF, type Transaction, WaitKind } from "./Transaction.ts"
@@ -83,9 +82,7 @@ export function* settleWait(tx: Transaction, run: number, stepKey: string): Prog
   yield* write(SETTLE_WAIT_2, run, stepKey)
   if (settled === 0) return
   if (!tx.suspects.isEmpty) yield* clear(tx, run)
-  tx.tell(function* () {
-    return yield* stepEnded(tx, run, stepKey)
-  })
+  yield* tellStepEnded(tx, run, stepKey)
 }
 
 const CLEAR = statement("Waits.clear", "UPDATE runs SET losses = 0 WHERE key = ?")
@@ -103,10 +100,11 @@ const STEP_ENDED = statement(
      FROM steps s JOIN runs r ON r.key = s.run WHERE s.run = ? AND s.step_key = ?`
 )
 
-/** A step that has just entered the journal. */
-export function* stepEnded(tx: Transaction, run: number, stepKey: string): Program<RunActivity> {
+/** Tells of a step that has just entered the journal. */
+export function* tellStepEnded(tx: Transaction, run: number, stepKey: string): Program<void> {
+  if (!tx.isToldOfSteps) return
   const row = yield* get(STEP_ENDED, run, stepKey)
-  return {
+  tx.tell(() => ({
     _tag: "StepEnded",
     runId: String(row?.id),
     functionId: tx.registry.byKey(Number(row?.function))?.registration.id ?? String(row?.function),
@@ -117,7 +115,7 @@ export function* stepEnded(tx: Transaction, run: number, stepKey: string): Progr
     attempt: Number(row?.attempt),
     startedAt: Number(row?.started_at),
     endedAt: Number(row?.ended_at)
-  }
+  }))
 }
 
 const SETTLE_FIRED_WAITS = statement(
