@@ -1,5 +1,5 @@
 /** The log: events start runs and satisfy waits in the transaction that stores them; messages do neither. */
-import { all, among, apart, forEach, get, insert, statement, type Program } from "./Program.ts"
+import { all, among, apart, get, insert, statement, type Program } from "./Program.ts"
 import type { EventEntity } from "../../Event.ts"
 import { compilePattern, matchesPattern } from "../../Pattern.ts"
 import { evaluateExpression, type Evaluation } from "../../Expression.ts"
@@ -74,9 +74,9 @@ export function* storeEvent(
     ...(input.entity === undefined ? {} : { entity: input.entity })
   })
   const matched = tx.registry.match(input.environment, view, firing)
-  const runIds = yield* forEach(matched.functions, function* (fn) {
-    return (yield* createRun(tx, { environment, fn, event: position, view })).id
-  })
+  const runIds: Array<string> = []
+  for (const fn of matched.functions)
+    runIds.push((yield* createRun(tx, { environment, fn, event: position, view })).id)
   const warnings = [...matched.warnings, ...(yield* satisfyWaits(tx, environment, position, view))]
   return { eventId: id, position, runIds, duplicate: false, conflicting: false, warnings }
 }

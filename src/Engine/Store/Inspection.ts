@@ -130,9 +130,7 @@ export function* getSituation(tx: Transaction, environment: string, runId: strin
     waits:
       damage !== undefined
         ? []
-        : yield* forEach(yield* all(GET_SITUATION_4, row.key!), function* (wait) {
-            return yield* waitOf(runId, wait)
-          }),
+        : yield* forEach(yield* all(GET_SITUATION_4, row.key!), (wait) => waitOf(runId, wait)),
     ...(row.lease === null
       ? {}
       : {

@@ -183,9 +183,7 @@ export function* listBuckets(
 ): Program<Array<KvBucketRow>> {
   const key = tx.findEnvironment(environment)
   if (key === undefined) return []
-  return yield* forEach(yield* all(LIST_BUCKETS, key, after, limit), function* (row) {
-    return yield* toBucketRow(tx, toBucket(row))
-  })
+  return yield* forEach(yield* all(LIST_BUCKETS, key, after, limit), (row) => toBucketRow(tx, toBucket(row)))
 }
 
 export function* readBucket(

@@ -86,9 +86,7 @@ export function* planWrites(
   const bucket = yield* findBucket(tx, environment, name)
   if (bucket === undefined) return new BucketNotFoundError(name)
 
-  const present = yield* forEach(writes, function* ({ key }) {
-    return yield* findPresent(tx, bucket, key)
-  })
+  const present = yield* forEach(writes, ({ key }) => findPresent(tx, bucket, key))
   for (const [i, write] of writes.entries()) {
     const refusal = refuse(bucket, write, present[i])
     if (refusal !== undefined) return refusal
@@ -99,9 +97,7 @@ export function* planWrites(
 /** Returns the revisions of the keys. */
 export function* carryOutPlan(tx: Transaction, { bucket, present, writes }: KvPlan): Program<Array<number>> {
   tx.buckets.touch(bucket)
-  return yield* forEach(writes, function* (write, i) {
-    return yield* apply(tx, bucket, write, present[i])
-  })
+  return yield* forEach(writes, (write, i) => apply(tx, bucket, write, present[i]))
 }
 
 const refuse = (bucket: Bucket, write: KvWriteRow, present: Present | undefined): KvRefusal | undefined => {

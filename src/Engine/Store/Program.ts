@@ -59,58 +59,105 @@ const variants = new Map<string, Statement>()
 /** Every statement there is, of the modules that were loaded. */
 export const allStatements = (): Iterable<Statement> => statements.values()
 
-/** What a program asks of the database that it runs on. */
-export interface Ask {
-  /**
-   * `get` the first row, `all` rows; `write` without an answer, so that it may be put off and done together with others;
-   * `affected` to write and count the rows; `insert` a row and give its key; `visit` rows one by one.
-   */
+/**
+ * What a program asks of the database that it runs on: `get` the first row, `all` rows; `write` without an answer, so that it
+ * may be put off and done together with others; `affected` to write and count the rows; `insert` a row and give its key;
+ * `visit` rows one by one.
+ *
+ * It is yielded, unless the driver answers at once: then nothing is suspended, which would cost as much as each of the
+ * generators that are open.
+ */
+export class Ask<A = unknown> implements Iterator<Ask, A, unknown> {
   readonly kind: "get" | "all" | "write" | "affected" | "insert" | "visit"
   readonly statement: Statement
   readonly values: ReadonlyArray<Value>
   /** For `visit`: is given a row as its columns; `false` when it wants no more. */
-  readonly visitor?: (row: ReadonlyArray<Value>) => boolean | void
+  readonly visitor: ((row: ReadonlyArray<Value>) => boolean | void) | undefined
+  // It is its own result: every run asks some ten times.
+  done = false
+  value: unknown = undefined
+  wasAsked = false
+
+  constructor(
+    kind: Ask["kind"],
+    statement: Statement,
+    values: ReadonlyArray<Value>,
+    visitor?: (row: ReadonlyArray<Value>) => boolean | void
+  ) {
+    this.kind = kind
+    this.statement = statement
+    this.values = values
+    this.visitor = visitor
+  }
+
+  [Symbol.iterator](): this {
+    return this
+  }
+
+  next(found?: unknown): IteratorResult<Ask, A> {
+    if (answerAtOnce !== undefined) {
+      this.done = true
+      this.value = answerAtOnce(this)
+    } else if (this.wasAsked) {
+      this.done = true
+      this.value = found
+    } else {
+      this.wasAsked = true
+      this.value = this
+    }
+    return this as IteratorResult<Ask, A>
+  }
+}
+
+/** The driver that answers at once what is asked now, if it is one. */
+let answerAtOnce: ((ask: Ask) => unknown) | undefined
+
+/** Runs a program whose driver has every answer at once. */
+export const runAtOnce = <A>(program: Program<A>, answer: (ask: Ask) => unknown): A => {
+  const before = answerAtOnce
+  answerAtOnce = answer
+  try {
+    const { done, value } = program[Symbol.iterator]().next()
+    if (done !== true)
+      throw new Error(`A program asked "${value.statement.name}" and was not answered at once`)
+    return value
+  } finally {
+    answerAtOnce = before
+  }
 }
 
 /** What runs: it gives statements, is given what they found, and ends with a value. */
-export type Program<A> = Generator<Ask, A, unknown>
+export type Program<A> = Iterable<Ask, A, unknown>
 
 /** The first row that a statement finds. */
-export function* get(statement: Statement, ...values: ReadonlyArray<Value>): Program<Row | undefined> {
-  return (yield { kind: "get", statement, values }) as Row | undefined
-}
+export const get = (statement: Statement, ...values: ReadonlyArray<Value>): Program<Row | undefined> =>
+  new Ask("get", statement, values)
 
 /** The rows that a statement finds. */
-export function* all(statement: Statement, ...values: ReadonlyArray<Value>): Program<ReadonlyArray<Row>> {
-  return (yield { kind: "all", statement, values }) as ReadonlyArray<Row>
-}
+export const all = (statement: Statement, ...values: ReadonlyArray<Value>): Program<ReadonlyArray<Row>> =>
+  new Ask("all", statement, values)
 
 /** Runs a statement whose count nobody asks for. It is done before the next one that could see it, or the commit. */
-export function* write(statement: Statement, ...values: ReadonlyArray<Value>): Program<void> {
-  yield { kind: "write", statement, values }
-}
+export const write = (statement: Statement, ...values: ReadonlyArray<Value>): Program<void> =>
+  new Ask("write", statement, values)
 
 /** Runs a statement, and says how many rows it has changed. */
-export function* affected(statement: Statement, ...values: ReadonlyArray<Value>): Program<number> {
-  return (yield { kind: "affected", statement, values }) as number
-}
+export const affected = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
+  new Ask("affected", statement, values)
 
 /** Inserts a row and gives its integer key. */
-export function* insert(statement: Statement, ...values: ReadonlyArray<Value>): Program<number> {
-  return (yield { kind: "insert", statement, values }) as number
-}
+export const insert = (statement: Statement, ...values: ReadonlyArray<Value>): Program<number> =>
+  new Ask("insert", statement, values)
 
 /**
  * Looks at rows one after the other, each as its columns, until `visitor` returns `false`. For pages of thousands of rows: an
  * object for each takes twice as long.
  */
-export function* visit(
+export const visit = (
   statement: Statement,
   values: ReadonlyArray<Value>,
   visitor: (row: ReadonlyArray<Value>) => boolean | void
-): Program<void> {
-  yield { kind: "visit", statement, values, visitor }
-}
+): Program<void> => new Ask("visit", statement, values, visitor)
 
 /** Runs a program for each of a list, in its order, and gives what they returned. */
 export function* forEach<A, B>(

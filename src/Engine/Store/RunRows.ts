@@ -205,9 +205,9 @@ const AWAITED_CHILDREN_2 = statement(
 
 /** The children that a run waits for; those that are rolling back go on with that. */
 function* awaitedChildren(run: number): Program<ReadonlyArray<Row>> {
-  return (yield* forEach(yield* all(AWAITED_CHILDREN, run), function* ({ child }) {
-    return yield* get(AWAITED_CHILDREN_2, child!)
-  })).filter((row): row is Row => row !== undefined && !isCompensating(row))
+  return (yield* forEach(yield* all(AWAITED_CHILDREN, run), ({ child }) =>
+    get(AWAITED_CHILDREN_2, child!)
+  )).filter((row): row is Row => row !== undefined && !isCompensating(row))
 }
 
 function* cancelAlone(tx: Transaction, row: Row, reason: string): Program<void> {

@@ -20,9 +20,7 @@ export function* transact(
   const keys = yield* planKeys(tx, environment, writes)
   if (keys instanceof IronflowError) return refusal(keys)
   const revisions = yield* carryOutKeys(tx, keys)
-  const results = yield* forEach(writes, function* (write) {
-    return yield* carryOut(tx, environment, write, revisions)
-  })
+  const results = yield* forEach(writes, (write) => carryOut(tx, environment, write, revisions))
   return {
     _tag: "Success",
     value: `{${value === undefined ? "" : `"value":${value},`}"writes":${JSON.stringify(results)}}`

@@ -14,7 +14,7 @@ import { Buckets } from "./KvBuckets.ts"
 import { record } from "./Recording.ts"
 import type { AccessChange } from "./AccessRecords.ts"
 import type { RunActivity, Seen } from "./Activity.ts"
-import type { Ask, Program, Row, Statement, Value } from "./Program.ts"
+import { type Ask, type Program, type Row, runAtOnce, type Statement, type Value } from "./Program.ts"
 import { Suspects } from "./Suspects.ts"
 import type { ProjectionChange } from "./ProjectionStore.ts"
 import { type Changes, type ConfigChange, type KvChange, noCounts } from "./Store.ts"
@@ -116,6 +116,7 @@ export class Transaction {
   readonly #leased = new Map<number, { readonly jobId: string; readonly run: LeasedRun }>()
   readonly #byJob = new Map<string, LeasedRun>()
   readonly #newlyLeased = new Map<number, { readonly jobId: string; readonly run: LeasedRun }>()
+  readonly #preparedOf = new Map<Statement, StatementSync>()
   readonly #statements = new Map<string, StatementSync>()
   readonly #arrayStatements = new Map<string, StatementSync>()
   readonly #environments = new Map<string, number>()
@@ -214,35 +215,39 @@ export class Transaction {
 
   /** Runs a program at once. */
   perform<A>(program: Program<A>): A {
-    let step = program.next()
-    while (step.done !== true) {
-      let found: unknown
-      try {
-        found = this.#answer(step.value)
-      } catch (error) {
-        step = program.throw(error)
-        continue
-      }
-      step = program.next(found)
-    }
-    return step.value
+    return runAtOnce(program, this.#answer)
   }
 
-  #answer({ kind, statement, values, visitor }: Ask): unknown {
-    const text = statement.isSound ? this.#sound(statement) : statement.text
+  readonly #answer = ({ kind, statement, values, visitor }: Ask): unknown => {
     switch (kind) {
       case "get":
-        return this.get(text, ...values)
+        return this.#prepared(statement).get(...values)
       case "all":
-        return this.all(text, ...values)
+        return this.#prepared(statement).all(...values)
       case "insert":
-        return this.insert(text, ...values)
+        checkNumbers(values)
+        return Number(this.#prepared(statement).run(...values).lastInsertRowid)
       case "write":
       case "affected":
-        return this.run(text, ...values)
+        checkNumbers(values)
+        return Number(this.#prepared(statement).run(...values).changes)
       case "visit":
-        return visitor === undefined ? undefined : this.each(text, values, visitor)
+        return visitor === undefined ? undefined : this.each(this.#textOf(statement), values, visitor)
     }
+  }
+
+  #prepared(statement: Statement): StatementSync {
+    if (statement.isSound && this.damage.count > 0) return this.#statement(this.#textOf(statement))
+    let prepared = this.#preparedOf.get(statement)
+    if (prepared === undefined) {
+      prepared = this.db.prepare(this.#textOf(statement))
+      this.#preparedOf.set(statement, prepared)
+    }
+    return prepared
+  }
+
+  #textOf(statement: Statement): string {
+    return statement.isSound ? this.#sound(statement) : statement.text
   }
 
   /** The text of a statement without what is damaged. */

@@ -1,6 +1,6 @@
 /** Reports of turns: each op is one change of the run that the turn holds. */
 import type { EventView } from "../Registry.ts"
-import { affected, forEach, get, statement, type Program, variant, write } from "./Program.ts"
+import { affected, get, statement, type Program, variant, write } from "./Program.ts"
 import { FunctionNotFoundError, serializeError, ValidationError } from "../../Errors.ts"
 import { compileExpression } from "../../Expression.ts"
 import { isPath } from "../../Path.ts"
@@ -51,9 +51,9 @@ export function* applyReports(
   environment?: string,
   callsBack = false
 ): Program<ReadonlyArray<TurnAck>> {
-  return yield* forEach(reports, function* (report) {
-    return yield* applyApart(tx, report, environment, callsBack)
-  })
+  const acks: Array<TurnAck> = []
+  for (const report of reports) acks.push(yield* applyApart(tx, report, environment, callsBack))
+  return acks
 }
 
 const APPLY_APART = statement("Turns.applyApart", "SELECT key FROM runs WHERE id = ?")
@@ -189,10 +189,14 @@ const refusedAsImpossible = (tx: Transaction, run: LeasedRun, report: TurnReport
   }
 }
 
-function* applyOps(tx: Transaction, run: LeasedRun, report: TurnReport) {
-  return yield* forEach(report.ops, function* (op) {
-    return yield* applyOp(tx, run, op)
-  })
+function* applyOps(
+  tx: Transaction,
+  run: LeasedRun,
+  report: TurnReport
+): Program<ReadonlyArray<Outcome | undefined>> {
+  const outcomes: Array<Outcome | undefined> = []
+  for (const op of report.ops) outcomes.push(yield* applyOp(tx, run, op))
+  return outcomes
 }
 
 /** Whether the environment has this key, if one is asked for. */
