@@ -2,7 +2,13 @@
  * API keys, organizations, roles and policies: few rows, which the engine holds in memory. Every change tells what it
  * changed, so that the engine knows it before the caller does, and is written to the access log in the same transaction.
  */
-import { InvalidStateError, IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
+import {
+  InvalidStateError,
+  IronflowError,
+  LimitExceededError,
+  UnauthorizedError,
+  ValidationError
+} from "../../Errors.ts"
 import { listLength } from "../../Limits.ts"
 import { keyNeeded } from "../Access/Access.ts"
 import * as BuiltIn from "../Access/BuiltIn.ts"
@@ -190,8 +196,19 @@ export const rotateApiKey = (
   return key
 }
 
-export const deleteApiKey = (tx: Transaction, id: string, by: string): void => {
+export const deleteApiKey = (
+  tx: Transaction,
+  id: string,
+  by: string,
+  { mayOpen = true }: { readonly mayOpen?: boolean } = {}
+): void => {
   const { name } = findKey(tx, id)
+  if (!mayOpen && count(tx, "api_keys") === 1) {
+    throw new UnauthorizedError(
+      `The API key "${name}" is the last one: without it everybody who reaches the engine might do everything, so it is deleted only ` +
+        "with a key that may do everything itself, in all environments and without an end"
+    )
+  }
   tx.run("DELETE FROM api_keys WHERE id = ?", id)
   tx.changes.access.push({ _tag: "KeyDeleted", id })
   log(tx, by, "apikey:delete", id, { name })

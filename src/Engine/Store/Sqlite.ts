@@ -521,6 +521,11 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         inspect(`read run ${runId}`, () =>
           hasEnded(tx, environment, runId) ? readRun(tx, findRun(tx, environment, runId)) : undefined
         ),
+      environmentOfRun: (runId) =>
+        read(`read run ${runId}`, () => {
+          const row = tx.get("SELECT environment FROM runs WHERE id = ?", runId)
+          return row === undefined ? undefined : tx.environmentName(Number(row.environment))
+        }),
       getEventName: (environment, runId) =>
         read(`read run ${runId}`, () => eventNameOf(tx, environment, runId)),
       listRuns: (query) =>
@@ -710,7 +715,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       createApiKey: (key, by) => steer("store an API key", () => Access.createApiKey(tx, key, by)),
       rotateApiKey: (id, secret, by) =>
         steer(`rotate API key ${id}`, () => Access.rotateApiKey(tx, id, secret, by)),
-      deleteApiKey: (id, by) => steer(`delete API key ${id}`, () => Access.deleteApiKey(tx, id, by)),
+      deleteApiKey: (id, by, options) =>
+        steer(`delete API key ${id}`, () => Access.deleteApiKey(tx, id, by, options)),
       putBootstrapKey: (hash) => write("store the bootstrap key", () => Access.putBootstrapKey(tx, hash)),
       touchApiKeys: (uses) => write("note the use of API keys", () => Access.touchApiKeys(tx, uses)),
       createOrg: (name, by) => steer("store an organization", () => Access.createOrg(tx, name, by)),
