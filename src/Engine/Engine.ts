@@ -359,6 +359,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       store,
       settings: yield* PushSettings,
       clock,
+      after,
       fork: (effect) => Fiber.runIn(runFork(effect), scope),
       connect: connectRemote,
       registerFunctions,

@@ -3,7 +3,7 @@
  * nothing of that.
  */
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
-import { Keys } from "./Keys.ts"
+import { Keys, type PolicyOf } from "./Keys.ts"
 
 let keys: Keys
 beforeEach(async () => {
@@ -16,7 +16,7 @@ const staging = { environment: "staging" }
 const inProduction = 'request.environment == "production"'
 
 /** A key of all environments, with more than it has in `production`. */
-const spanning = async (...policies: Parameters<Keys["makeRole"]>): Promise<string> =>
+const spanning = async (...policies: ReadonlyArray<PolicyOf>): Promise<string> =>
   (await keys.makeKey({ env_id: "*", role_ids: [await keys.makeRole(...policies)] })).key
 
 /** An existing worker in `production` with a job for it. */
