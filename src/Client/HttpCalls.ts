@@ -124,7 +124,7 @@ export const makeCalls = (connection: Connection): Calls => {
 }
 
 /** What {@link Call.read} gets for an answer that is not JSON. */
-export const notJson = Symbol("not JSON")
+const notJson = Symbol("not JSON")
 
 /** What {@link Call.read} returns when nothing of the answer matters. */
 export const done = Symbol("done")

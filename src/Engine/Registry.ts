@@ -208,7 +208,7 @@ const lengthOf = (registration: FunctionRegistration | undefined): number =>
   registration === undefined ? 0 : JSON.stringify(registration).length
 
 /** Whether the engine calls an endpoint for the function's turns. */
-export const isPushed = ({ endpointUrl, mode }: FunctionRegistration): boolean =>
+const isPushed = ({ endpointUrl, mode }: FunctionRegistration): boolean =>
   mode === "push" && endpointUrl !== undefined
 
 /** The concurrency key of a run: the JSON of the value at the function's path, `""` for one limit over all runs. */

@@ -267,7 +267,7 @@ const refuseNested = (callersContext: Context.Context<never>, name: unknown): vo
 }
 
 /** The steps of a handler, or of a branch, of a turn. */
-export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
+const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
   /** `makeCall` returns nothing when there is nothing to wait for. */
   const ask = <A, E>(
     kind: string,

@@ -198,7 +198,7 @@ const newTx =
   (attempt: Attempt): [Tx, StepRunContext] => [(attempt.tx = new TxCollector(name)), attempt.context]
 
 /** The steps of a handler, or of a branch, of a turn. */
-export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
+const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
   /** Makes a call whose outcome is JSON, and whose failure is the stored error or what `toFailure` makes of it. */
   const ask = <T>(
     entry: Function,

@@ -20,7 +20,6 @@ import { checkKeys } from "../OptionKeys.ts"
 import { isPath } from "../Path.ts"
 import { checkPattern } from "../Pattern.ts"
 import type { Outcome, StepKind, TxOutcome } from "../Protocol/Worker.ts"
-import { decodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
 import { type Invokable, parallelKeys, type ParallelOptions } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
@@ -272,10 +271,4 @@ export const readEvent = (turn: TurnMachine, value: unknown): IronflowEvent => {
 /** An event in the outcome of a wait, which the engine wrote. */
 interface StoredEvent extends Omit<IronflowEvent, "timestamp"> {
   readonly timestamp: string | number
-}
-
-/** The value of a successful outcome; a failed one throws what `toError` makes of it. */
-export const readOutcome = (outcome: Outcome, toError: (error: SerializedError) => Error): unknown => {
-  if (outcome._tag === "Failure") throw toError(outcome.error)
-  return decodeResult(outcome.value)
 }

@@ -95,7 +95,7 @@ export interface WSAckRequest {
 }
 
 /** Ours, for servers that tell an `ackWait`: what the subscription holds is being worked on, and begins its `ackWait` anew. */
-export interface WSInProgressRequest {
+interface WSInProgressRequest {
   readonly type: "in_progress"
   readonly subscriptionId: string
   /** Only this event; else all that it holds. */

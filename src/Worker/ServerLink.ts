@@ -32,7 +32,7 @@ export interface PollingOptions {
   readonly logger?: Logger | false | undefined
 }
 
-export const pollingKeys = {
+const pollingKeys = {
   serverUrl: true,
   apiKey: true,
   heartbeatInterval: true,

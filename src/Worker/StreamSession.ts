@@ -58,7 +58,7 @@ interface Current {
 }
 
 /** Opens a stream and registers the worker on it. */
-export const openStream = (
+const openStream = (
   link: ServerLink,
   streams: Streams,
   instance: string,

@@ -62,7 +62,7 @@ export const until = async (condition: () => boolean, what: string): Promise<voi
   throw new Error(`never came to be: ${what}`)
 }
 
-export const loopTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+const loopTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 /** Long enough for everything that could happen by itself to have happened. */
 export const settle = async (): Promise<void> => {

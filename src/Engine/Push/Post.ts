@@ -52,7 +52,7 @@ const lookupPublic: LookupFunction = (hostname, options, callback) => {
 }
 
 /** How long the other side is waited for when a request is given up, milliseconds. */
-export const HANG_UP_MS = 30_000
+const HANG_UP_MS = 30_000
 
 /**
  * Sends it. A request that is given up, because it takes too long or somebody wants it, ends when the other side has closed the

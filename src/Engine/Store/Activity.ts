@@ -53,7 +53,7 @@ export type RunActivity =
     })
 
 /** A worker has a run for the first time. It is told to those who look at everything, and is no part of a run's history. */
-export interface RunTaken extends OfRun {
+interface RunTaken extends OfRun {
   readonly _tag: "RunTaken"
   readonly at: number
 }

@@ -19,7 +19,7 @@ import type { KvOperation, KvWriteRow } from "./Store.ts"
 import type { Transaction } from "./Transaction.ts"
 
 /** How long a marker is kept, milliseconds: a watcher that was away for longer has to begin again. */
-export const MARKER_MS = 24 * 60 * 60 * 1000
+const MARKER_MS = 24 * 60 * 60 * 1000
 
 const nothing = new Uint8Array()
 

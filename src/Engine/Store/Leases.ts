@@ -18,7 +18,7 @@ import { delayRun, makeReady, readOutcome } from "./Waits.ts"
 import { parseStored } from "./StoredJson.ts"
 
 /** After this many losses of a run without a new journal entry somebody has to look at it (guarantee G5). */
-export const LOSSES_UNTIL_PAUSE = 10
+const LOSSES_UNTIL_PAUSE = 10
 
 /** The longest lease that there was before their lengths were stored, milliseconds. */
 export const LONGEST_LEASE_MS = 90_000

@@ -125,7 +125,7 @@ export interface StreamEventRow {
 }
 
 /** `totalCount` counts all events of the stream. */
-export interface StreamRows {
+interface StreamRows {
   readonly events: ReadonlyArray<StreamEventRow>
   readonly totalCount: number
 }
@@ -502,7 +502,7 @@ export interface Extension {
   readonly except?: ReadonlyArray<number>
 }
 
-export interface Fired {
+interface Fired {
   /** How many timers and leases were due. */
   readonly count: number
   /** When the next one is due, epoch milliseconds; `Infinity` when nothing is. */
@@ -653,10 +653,10 @@ export interface ConfigRow {
 }
 
 /** Where a run may be steered from the outside. */
-export type SteerError = RunNotFoundError | StepNotFoundError | ValidationError | IronflowError | StoreError
+type SteerError = RunNotFoundError | StepNotFoundError | ValidationError | IronflowError | StoreError
 
 /** Codes of what is not there: `API_KEY_NOT_FOUND`, `ORG_NOT_FOUND`, `ROLE_NOT_FOUND`, `POLICY_NOT_FOUND`. */
-export type AccessError = ValidationError | IronflowError | StoreError
+type AccessError = ValidationError | IronflowError | StoreError
 
 export interface StoreService {
   /** Calls `listener` after every commit that changed something; returns the way to stop that. */

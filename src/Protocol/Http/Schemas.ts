@@ -428,7 +428,7 @@ export const Snapshot = Schema.Struct({
 // Runs
 // ---------------------------------------------------------------------------------------------------------------------
 
-export const RunError = Schema.Struct({
+const RunError = Schema.Struct({
   message: text,
   code: text,
   name: optional(text),
@@ -597,7 +597,7 @@ export const ListFunctionsResponse = Schema.Struct({
 })
 export const RestFunctionsResponse = Schema.Struct({ functions: Schema.Array(FunctionInfo) })
 
-export const WorkerInfo = Schema.Struct({
+const WorkerInfo = Schema.Struct({
   id: text,
   hostname: text,
   function_ids: Schema.Array(text),
