@@ -6,7 +6,8 @@ import { safeJsonParse } from "../Json.ts"
 import { checkWhole } from "../Limits.ts"
 import { type Endpoint, pathOf } from "../Protocol/Http/Endpoints.ts"
 import { show } from "../Show.ts"
-import type { Answer, Connection, Request } from "./HttpConnection.ts"
+import type { Connection } from "./HttpConnection.ts"
+import type { Answer, Request } from "./HttpExchange.ts"
 import {
   failureOf,
   invalidResponse,

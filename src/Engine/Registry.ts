@@ -6,10 +6,11 @@
 import type { EventEntity } from "../Event.ts"
 import { decodeJson } from "../Json.ts"
 import { readPath } from "../Path.ts"
-import type { FunctionRegistration, JsonText } from "../Protocol/Worker.ts"
+import type { FunctionRegistration } from "../Protocol/Worker.ts"
 import { matchesPattern } from "../Pattern.ts"
 import { LimitExceededError } from "../Errors.ts"
 import { nextEvent } from "../ExpressionBudget.ts"
+import type { JsonText } from "../Json.ts"
 import { functionsOfEnvironment, functionsOfEnvironmentBytes } from "../Limits.ts"
 import { matchTriggers } from "../Trigger.ts"
 

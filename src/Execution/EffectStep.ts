@@ -447,7 +447,7 @@ const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
           if (typeof body !== "function") {
             throw new ValidationError(`Step "${checked}" needs a function from its transaction to an effect`)
           }
-          checkTransactions(turn, checked)
+          checkTransactions(turn.job, checked)
           checkKeys(options, effectRunKeys, `Step "${checked}"`)
           const timeout =
             options.timeout === undefined

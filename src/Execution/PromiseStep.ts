@@ -280,7 +280,7 @@ const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         "step name",
         name,
         (checked, receive) => {
-          checkTransactions(turn, checked)
+          checkTransactions(turn.job, checked)
           checkKeys(options, runKeys, `Step "${checked}"`)
           const timeout =
             options?.timeout === undefined

@@ -7,9 +7,9 @@
  * whose token, generation or position is not the current one changes nothing and is counted.
  */
 import type * as Effect from "effect/Effect"
-import type { ConnectionError, SerializedError, ValidationError } from "../Errors.ts"
+import type { AccessError, ConnectionError, SerializedError, ValidationError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
-import type { AccessError, JsonText } from "./Worker.ts"
+import type { JsonText } from "../Json.ts"
 
 /** A projection as a worker registers it. */
 export interface ProjectionRegistration {

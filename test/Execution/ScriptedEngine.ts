@@ -17,9 +17,9 @@ import {
   type JournalEntry,
   type OpenStep,
   type Outcome,
-  type StepKind,
   type TurnOp
 } from "../../src/Protocol/Worker.ts"
+import type { StepKind } from "../../src/StepKind.ts"
 
 export interface Line {
   readonly level: string

@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import { type ConnectionError, IronflowError, type StoreError } from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
 import {
   MAX_WAIT_MS,
   type PollRequest,
@@ -20,7 +21,7 @@ import {
 } from "../../Protocol/Http/Turns.ts"
 import { damaged, seal } from "../../Protocol/Seal.ts"
 import type { RoomRequest } from "../../Protocol/TurnStream.ts"
-import type { JsonText, TurnAck } from "../../Protocol/Worker.ts"
+import type { TurnAck } from "../../Protocol/Worker.ts"
 import type { Adoption } from "../Store/Store.ts"
 import { hasEnded } from "../../Worker/ProcessIdentity.ts"
 import type { RemoteSession } from "../Dispatch.ts"

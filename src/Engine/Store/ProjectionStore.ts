@@ -1,6 +1,7 @@
 /** What a store does for projections: each operation one atomic change or one read, like those of `StoreService`. */
 import type * as Effect from "effect/Effect"
 import type { IronflowError, SerializedError, StoreError } from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
 import type {
   PartitionState,
   ProjectionLease,
@@ -9,7 +10,6 @@ import type {
   ProjectionSave,
   ProjectionSaved
 } from "../../Protocol/Projections.ts"
-import type { JsonText } from "../../Protocol/Worker.ts"
 import type { ListPage } from "./Store.ts"
 
 /** The right to a projection, as its owner shows it. */

@@ -1,8 +1,8 @@
 /** Steering runs from the outside: cancel, pause, resume, retry, patch. Every refusal comes before the first write. */
 import { InvalidStateError, type SerializedError, StepNotFoundError, ValidationError } from "../../Errors.ts"
-import type { JsonText } from "../../Protocol/Worker.ts"
 import type { Run } from "../../Client/Client.ts"
-import { compensationKey } from "../../Execution/StepId.ts"
+import { compensationKey } from "../../StepId.ts"
+import type { JsonText } from "../../Json.ts"
 import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
 import { cancelAwaited, cancelRow, findRun, isCompensating, type Pause, readRun } from "./RunRows.ts"
 import { patchedKind } from "./StepKinds.ts"

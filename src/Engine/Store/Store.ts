@@ -27,14 +27,8 @@ import type {
   VersionConflictError
 } from "../../Errors.ts"
 import type { EventEntity } from "../../Event.ts"
-import type {
-  FunctionRegistration,
-  Job,
-  JsonText,
-  Notice,
-  TurnAck,
-  TurnReport
-} from "../../Protocol/Worker.ts"
+import type { JsonText } from "../../Json.ts"
+import type { FunctionRegistration, Job, Notice, TurnAck, TurnReport } from "../../Protocol/Worker.ts"
 import type { RunStatus } from "../../RunStatus.ts"
 import type { StoredValue } from "../../KvValue.ts"
 import type { RunHistory } from "../../Protocol/History.ts"

@@ -2,12 +2,12 @@
 import type { DatabaseSync } from "node:sqlite"
 import { FunctionNotFoundError, serializeError, ValidationError } from "../../Errors.ts"
 import { compileExpression } from "../../Expression.ts"
+import type { JsonText } from "../../Json.ts"
 import { isPath } from "../../Path.ts"
 import { checkPattern, isPattern } from "../../Pattern.ts"
 import {
   type Due,
   endsTurn,
-  type JsonText,
   type Outcome,
   type TurnAck,
   type TurnOp,
