@@ -21,6 +21,10 @@ export interface ProjectionRegistration {
   readonly partitionKey?: string
 }
 
+/** `error` while an event that has failed is tried again; dead letters are counted apart. */
+export const projectionStatuses = ["active", "rebuilding", "paused", "error"] as const
+export type ProjectionStatus = (typeof projectionStatuses)[number]
+
 /** In place of a path: the partition is what a function of the worker returns. */
 export const PARTITION_FUNCTION = "(function)"
 

@@ -1,7 +1,8 @@
 /** States of projections as they are stored and shown, and what those who look on are told of them. */
 import { type Cursor, writeCursor } from "../../Projection/Cursor.ts"
 import { GLOBAL_PARTITION } from "../../Projection/Partition.ts"
-import type { ProjectionState, ProjectionStatus } from "./ProjectionStore.ts"
+import type { ProjectionStatus } from "../../Protocol/Projections.ts"
+import type { ProjectionState } from "./ProjectionStore.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 import { parseStored } from "./StoredJson.ts"
 

@@ -8,7 +8,8 @@ import type {
   ProjectionLogEvent,
   ProjectionRegistration,
   ProjectionSave,
-  ProjectionSaved
+  ProjectionSaved,
+  ProjectionStatus
 } from "../../Protocol/Projections.ts"
 import type { ListPage } from "./Store.ts"
 
@@ -32,8 +33,6 @@ export type ProjectionClaimed =
   | { readonly _tag: "Granted"; readonly lease: Omit<ProjectionLease, "leaseMs"> }
   /** `until` is absent while the owner is a worker in this process. */
   | { readonly _tag: "Busy"; readonly owner: string; readonly until?: number }
-
-export type ProjectionStatus = "active" | "rebuilding" | "paused" | "error"
 
 /** A projection and how it does. Times are epoch milliseconds. */
 export interface ProjectionInfo {

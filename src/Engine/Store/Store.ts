@@ -30,7 +30,7 @@ import type { EventEntity } from "../../Event.ts"
 import type { JsonText } from "../../Json.ts"
 import type { FunctionRegistration, Job, Notice, TurnAck, TurnReport } from "../../Protocol/Worker.ts"
 import type { RunStatus } from "../../RunStatus.ts"
-import type { StoredValue } from "../../KvValue.ts"
+import type { KvOperation, StoredValue } from "../../KvValue.ts"
 import type { RunHistory } from "../../Protocol/History.ts"
 import type {
   AccessChange,
@@ -584,8 +584,6 @@ export interface KvBucketRow extends NewKvBucket {
   /** Epoch milliseconds. */
   readonly createdAt: number
 }
-
-export type KvOperation = "put" | "delete" | "purge" | "expire"
 
 export interface KvEntryRow {
   readonly key: string

@@ -8,7 +8,9 @@ import * as Limits from "../../Limits.ts"
 import {
   ACK_WAIT_MS,
   type AckMode,
+  ackModes,
   type BackpressureMode,
+  backpressureModes,
   type BufferConfig,
   MAX_FAILURE,
   MAX_FILTERS,
@@ -23,7 +25,7 @@ import { show } from "../../Show.ts"
 import { accepts, type Form, type Item, type Shape } from "./Feed.ts"
 import { makeFilter } from "./Filter.ts"
 import { Member } from "./Group.ts"
-import { ackModes, backpressureModes, oneOf, readAckWait, readBuffer, readCapacity } from "./Settings.ts"
+import { oneOf, readAckWait, readBuffer, readCapacity } from "./Settings.ts"
 import { type Outlet, type Subscribed, Subscriber } from "./Subscriber.ts"
 import type { Subscriptions } from "./Subscriptions.ts"
 import type { EventAccess } from "./SystemEvents.ts"

@@ -4,6 +4,7 @@
  */
 import * as Schema from "effect/Schema"
 import { overlaps } from "../../Overlap.ts"
+import { stepStatuses } from "../../StepStatus.ts"
 
 const optional = Schema.optionalKey
 const text = Schema.String
@@ -362,7 +363,7 @@ export const EntityHistoryResponse = Schema.Struct({
                     id: text,
                     name: text,
                     kind: text,
-                    status: Schema.Literals(["completed", "failed", "waiting"]),
+                    status: Schema.Literals(stepStatuses),
                     attempt: Schema.Int,
                     startedAt: text,
                     endedAt: optional(text)
@@ -464,7 +465,7 @@ export const RunStep = Schema.Struct({
   id: text,
   name: text,
   kind: text,
-  status: Schema.Literals(["completed", "failed", "waiting"]),
+  status: Schema.Literals(stepStatuses),
   attempt: Schema.Int,
   output: optional(json),
   outputHasErrors,
