@@ -75,7 +75,24 @@ export interface Tongue extends Form {
   readonly say: (message: WSServerMessage, error?: IronflowError) => void
 }
 
-export class Connection implements Outlet {
+/**
+ * Serves the other end of the wire until one of them closes it. What is returned asks the guard again about every subscription,
+ * and throws what it throws.
+ */
+export const connect = (
+  hub: Subscriptions,
+  environment: string,
+  wire: Wire,
+  options: ConnectionOptions = {}
+): (() => void) => {
+  const connection = new Connection(hub, environment, wire, options, hub.nextConnectionId(), () =>
+    hub.left(connection)
+  )
+  hub.joined(connection)
+  return connection.checkAgain
+}
+
+class Connection implements Outlet {
   readonly environment: string
   readonly #hub: Subscriptions
   readonly #wire: Wire
