@@ -3,7 +3,7 @@ import { deserializeError, type SerializedError, serializeError } from "../Error
 import type { Outcome } from "../Protocol/Worker.ts"
 import { BranchGroup, Scope } from "./Scope.ts"
 import { StepCall } from "./StepCall.ts"
-import { branchScope, verdictKey } from "./StepId.ts"
+import { branchScope, verdictKey } from "../StepId.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 
 /** How a branch ended. `cause` is the failure in the words of the face that ran it. */

@@ -1,6 +1,6 @@
 /** What has to be undone, should the run fail for good, and in which order it was registered. */
 import type { StepCode } from "./StepCall.ts"
-import { compensationKey } from "./StepId.ts"
+import { compensationKey } from "../StepId.ts"
 
 export interface Compensation {
   /** Name of the step that it undoes. */

@@ -267,7 +267,7 @@ const refuseNested = (callersContext: Context.Context<never>, name: unknown): vo
 }
 
 /** The steps of a handler, or of a branch, of a turn. */
-export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
+const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
   /** `makeCall` returns nothing when there is nothing to wait for. */
   const ask = <A, E>(
     kind: string,
@@ -447,7 +447,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
           if (typeof body !== "function") {
             throw new ValidationError(`Step "${checked}" needs a function from its transaction to an effect`)
           }
-          checkTransactions(turn, checked)
+          checkTransactions(turn.job, checked)
           checkKeys(options, effectRunKeys, `Step "${checked}"`)
           const timeout =
             options.timeout === undefined

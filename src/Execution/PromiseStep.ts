@@ -198,7 +198,7 @@ const newTx =
   (attempt: Attempt): [Tx, StepRunContext] => [(attempt.tx = new TxCollector(name)), attempt.context]
 
 /** The steps of a handler, or of a branch, of a turn. */
-export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
+const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
   /** Makes a call whose outcome is JSON, and whose failure is the stored error or what `toFailure` makes of it. */
   const ask = <T>(
     entry: Function,
@@ -280,7 +280,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         "step name",
         name,
         (checked, receive) => {
-          checkTransactions(turn, checked)
+          checkTransactions(turn.job, checked)
           checkKeys(options, runKeys, `Step "${checked}"`)
           const timeout =
             options?.timeout === undefined

@@ -19,15 +19,15 @@ import { checkName, checkSize, messageBytes, stepResultBytes } from "../Limits.t
 import { checkKeys } from "../OptionKeys.ts"
 import { isPath } from "../Path.ts"
 import { checkPattern } from "../Pattern.ts"
-import type { Outcome, StepKind, TxOutcome } from "../Protocol/Worker.ts"
-import { decodeResult } from "../Result.ts"
+import type { Outcome, TxOutcome } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
 import { type Invokable, parallelKeys, type ParallelOptions } from "../Step.ts"
+import type { StepKind } from "../StepKind.ts"
 import type { Attempt } from "./Attempt.ts"
 import { callSiteOf, type StepTimeout } from "./FunctionPlan.ts"
 import type { Scope } from "./Scope.ts"
 import { StepCall, type StepCode, type StepOp } from "./StepCall.ts"
-import { escapeName, publishName, stepId } from "./StepId.ts"
+import { escapeName, publishName, stepId } from "../StepId.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 
 export type Receive = (outcome: Outcome) => void
@@ -272,10 +272,4 @@ export const readEvent = (turn: TurnMachine, value: unknown): IronflowEvent => {
 /** An event in the outcome of a wait, which the engine wrote. */
 interface StoredEvent extends Omit<IronflowEvent, "timestamp"> {
   readonly timestamp: string | number
-}
-
-/** The value of a successful outcome; a failed one throws what `toError` makes of it. */
-export const readOutcome = (outcome: Outcome, toError: (error: SerializedError) => Error): unknown => {
-  if (outcome._tag === "Failure") throw toError(outcome.error)
-  return decodeResult(outcome.value)
 }

@@ -24,21 +24,13 @@ import {
   StepTimeoutError,
   toError
 } from "../Errors.ts"
+import type { JsonText } from "../Json.ts"
 import { checkSize, stepResultBytes, stepsPerRun } from "../Limits.ts"
 import { type Logger, runLogger } from "../Logger.ts"
-import type {
-  Job,
-  JournalEntry,
-  JsonText,
-  Notice,
-  OpenStep,
-  Outcome,
-  StepKind,
-  TurnOp,
-  TxWrite
-} from "../Protocol/Worker.ts"
+import type { Job, JournalEntry, Notice, OpenStep, Outcome, TurnOp, TxWrite } from "../Protocol/Worker.ts"
 import { encodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
+import type { StepKind } from "../StepKind.ts"
 import { Attempt, type AttemptExit, type AttemptOwner, isAbortFailure } from "./Attempt.ts"
 import { type Compensation, Compensations } from "./Compensation.ts"
 import {
@@ -53,7 +45,7 @@ import type { TurnToken } from "./Nesting.ts"
 import { BranchGroup, isStopped, isWithin, Scope } from "./Scope.ts"
 import { afterEventLoopTurns, Settlement } from "./Settlement.ts"
 import { isCode, StepCall, type StepCode } from "./StepCall.ts"
-import { isAtRoot, stepId } from "./StepId.ts"
+import { isAtRoot, stepId } from "../StepId.ts"
 import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 
 /** How long code that was told to stop is awaited when it has no timeout of its own. */

@@ -10,7 +10,8 @@ import {
   StoreError,
   withoutEncoding
 } from "../../Errors.ts"
-import type { JsonText, Outcome } from "../../Protocol/Worker.ts"
+import type { JsonText } from "../../Json.ts"
+import type { Outcome } from "../../Protocol/Worker.ts"
 import { actorOf, concurrencyKey, type EventView, type RegisteredFunction } from "../Registry.ts"
 import { type Happening, initialStatus } from "../Runs/Transitions.ts"
 import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
