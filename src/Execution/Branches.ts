@@ -32,7 +32,7 @@ export const runBranches = (
   entry: Function
 ): (() => void) => {
   const { concurrency, count, failFast, name } = parallel
-  turn.goesOn(scope)
+  turn.steps.outcomes.goesOn(scope)
   const prefix = scope.keys.nextParallel(name)
   const startedAt = turn.host.clock.currentTimeMillisUnsafe()
   const group = new BranchGroup(scope)
@@ -71,7 +71,7 @@ export const runBranches = (
     if (failFast && failures.length > 0) {
       // A verdict that is recorded settles at its place in the journal.
       if (exit._tag === "Failure" && failures.length === 1 && !decided) {
-        turn.stop(group, `another branch of "${name}" has failed`, recordVerdict)
+        turn.steps.stop(group, `another branch of "${name}" has failed`, recordVerdict)
       }
     } else if (ended < count) {
       startMore()
@@ -83,17 +83,17 @@ export const runBranches = (
   const recordVerdict = (): void => {
     const [first] = failures
     if (cancelled || first === undefined) return
-    turn.record(verdict, { _tag: "Failure", error: serializeError(first.error) }, 1, startedAt)
+    turn.steps.outcomes.record(verdict, { _tag: "Failure", error: serializeError(first.error) }, 1, startedAt)
   }
 
-  const decided = failFast && turn.askRecorded(verdict, entry)
-  if (decided) turn.shut(group, `"${name}" has failed in an earlier turn`)
+  const decided = failFast && turn.steps.askRecorded(verdict, entry)
+  if (decided) turn.steps.shut(group, `"${name}" has failed in an earlier turn`)
   if (count === 0) parallel.succeed([])
   else startMore()
 
   return () => {
     cancelled = true
-    turn.withdraw(verdict)
+    turn.steps.withdraw(verdict)
   }
 }
 

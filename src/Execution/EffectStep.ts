@@ -96,7 +96,7 @@ export const startEffectHandler = (
     turn.sleepsOutsideOfSteps(change)
   )
   const services = Context.add(turn.host.context, Clock.Clock, clock)
-  const fiber = Effect.runForkWith(withSteps(services, effectSteps(turn, turn.root)))(
+  const fiber = Effect.runForkWith(withSteps(services, effectSteps(turn, turn.steps.root)))(
     // what the handler acquires belongs to this turn, and not to the worker
     Effect.scoped(Effect.suspend(() => fn.program(context)))
   )
@@ -310,9 +310,9 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
                 resume(Effect.void as Effect.Effect<A>)
                 return
               }
-              turn.ask(made.call, ask)
+              turn.steps.ask(made.call, ask)
               return Effect.suspend(() => {
-                turn.withdraw(made.call)
+                turn.steps.withdraw(made.call)
                 const running = made.code?.fiber
                 return running === undefined ? Effect.void : Effect.asVoid(Fiber.await(running))
               })

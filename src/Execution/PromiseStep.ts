@@ -67,7 +67,7 @@ export const startPromiseHandler = (
   const context = {
     event,
     run,
-    step: promiseSteps(turn, turn.root),
+    step: promiseSteps(turn, turn.steps.root),
     get logger() {
       return turn.logger
     },
@@ -234,7 +234,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       })
       // A time that has passed needs no step, and has no result.
       if (call === undefined) succeed(undefined as T)
-      else turn.ask(call, entry)
+      else turn.steps.ask(call, entry)
     }, onLook)
 
   const nothing = (): void => undefined

@@ -77,7 +77,7 @@ export const sleepUntilCall = (
 ): StepCall | undefined => {
   const at = parseTime(name, until)
   const stepKey = scope.keys.next(escapeName(name))
-  if (at <= turn.host.clock.currentTimeMillisUnsafe() && !turn.knows(stepKey)) return undefined
+  if (at <= turn.host.clock.currentTimeMillisUnsafe() && !turn.steps.journal.knows(stepKey)) return undefined
   return engineCall(scope, "sleep", { _tag: "Sleep", stepKey, name, due: { at } }, receive)
 }
 
