@@ -67,8 +67,12 @@ export const storedFailure = ({ encoded, error }: FailedExit, site: string): Ser
   const stack = withCallSite(thrown.stack ?? `${thrown.name}: ${thrown.message}`, site)
   // a value that is no error has no place of its own, and no stack without the line of its step
   const stored = thrown.stack === undefined && site === "" ? thrown : { ...thrown, stack }
-  return encoded === undefined ? stored : { ...stored, data: { ...stored.data, [encodedFailure]: encoded } }
+  return withEncoding(stored, encoded)
 }
+
+/** The error with a typed failure as its schema stores it. */
+export const withEncoding = (stored: SerializedError, encoded: unknown): SerializedError =>
+  encoded === undefined ? stored : { ...stored, data: { ...stored.data, [encodedFailure]: encoded } }
 
 /** The wait as it is reported: it leaves out of its look-back what by now is in the journal, and was not seen at the call. */
 export const lookingBack = (call: StepCall, op: WaitOp): WaitOp => {

@@ -24,6 +24,7 @@ import { judge, Quiet } from "./Quiet.ts"
 import { delayBeforeRetry } from "./RetryDelay.ts"
 import { BranchGroup, Scope } from "./Scope.ts"
 import type { StepCall, StepCode } from "./StepCall.ts"
+import { withEncoding } from "./StepReports.ts"
 import type { TurnEnd, TurnHandle, TurnHost } from "./TurnHost.ts"
 import { damagedEvent, damagedStep, nondeterminism, type TurnPause } from "./TurnPause.ts"
 import { TurnSignal } from "./TurnSignal.ts"
@@ -222,11 +223,11 @@ export class TurnMachine implements TurnHandle {
     this.#stepFailures.add(failure)
   }
 
-  /** The handler threw, or what it is given could not be made. */
-  failed(error: unknown): void {
+  /** The handler threw, or what it is given could not be made. `encoded` is a typed failure as its schema stores it. */
+  failed(error: unknown, encoded?: unknown): void {
     if (!this.#handlerEnds()) return
     const rebuilding = this.#isRebuilding
-    this.#closeHandler(() => (rebuilding ? this.#beginCompensations() : this.#conclude(error)))
+    this.#closeHandler(() => (rebuilding ? this.#beginCompensations() : this.#conclude(error, encoded)))
   }
 
   #handlerEnds(): boolean {
@@ -272,8 +273,8 @@ export class TurnMachine implements TurnHandle {
     this.#failNow(new LimitExceededError(what, calls, stepsPerRun, "steps"))
   }
 
-  #conclude(thrown: unknown): void {
-    const error = serializeError(thrown)
+  #conclude(thrown: unknown, encoded?: unknown): void {
+    const error = withEncoding(serializeError(thrown), encoded)
     const { attempt, runId } = this.job
     const { functionId, retry } = this.plan
     const verdict = handlerVerdict({
