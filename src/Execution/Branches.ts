@@ -1,6 +1,9 @@
 /** Runs the branches of a parallel call: how many at once, what a failure does to the others, and the verdict. */
-import { deserializeError, type SerializedError, serializeError } from "../Errors.ts"
+import { deserializeError, type SerializedError, serializeError, ValidationError } from "../Errors.ts"
+import { checkKeys } from "../OptionKeys.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
+import { show } from "../Show.ts"
+import { type mapKeys, parallelKeys, type ParallelOptions } from "../Step.ts"
 import { BranchGroup, Scope } from "./Scope.ts"
 import { StepCall } from "./StepCall.ts"
 import { branchScope, verdictKey } from "./StepId.ts"
@@ -114,4 +117,29 @@ const noCode = {
   begin: () => undefined,
   timeout: undefined,
   retry: { maxAttempts: 1, initialDelayMs: 0, backoffFactor: 1, maxDelayMs: 0 }
+}
+
+/** Options of `parallel` and `map`, with the defaults. */
+export const checkParallel = (
+  name: string,
+  branches: unknown,
+  options: ParallelOptions | undefined,
+  keys: typeof mapKeys | typeof parallelKeys = parallelKeys
+): { readonly concurrency: number; readonly failFast: boolean } => {
+  if (!Array.isArray(branches)) {
+    throw new ValidationError(`"${name}" needs an array, one element a branch, got ${typeof branches}`)
+  }
+  checkKeys(options, keys, `Step "${name}"`)
+  const { concurrency, onError } = options ?? {}
+  if (concurrency !== undefined && (!Number.isSafeInteger(concurrency) || concurrency < 1)) {
+    throw new ValidationError(
+      `\`concurrency\` of "${name}" must be an integer of at least 1, got ${show(concurrency)}`
+    )
+  }
+  if (onError !== undefined && onError !== "failFast" && onError !== "allSettled") {
+    throw new ValidationError(
+      `\`onError\` of "${name}" must be "failFast" or "allSettled", got ${show(onError)}`
+    )
+  }
+  return { concurrency: concurrency ?? Number.POSITIVE_INFINITY, failFast: onError !== "allSettled" }
 }

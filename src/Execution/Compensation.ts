@@ -1,6 +1,8 @@
 /** What has to be undone, should the run fail for good, and in which order it was registered. */
 import { IronflowError, serializeError } from "../Errors.ts"
 import type { TurnOp } from "../Protocol/Worker.ts"
+import type { Attempt } from "./Attempt.ts"
+import type { FunctionPlan } from "./FunctionPlan.ts"
 import type { Scope } from "./Scope.ts"
 import { StepCall, type StepCode } from "./StepCall.ts"
 import { compensationKey } from "./StepId.ts"
@@ -53,6 +55,12 @@ export class Compensations {
     })
     return planned.reverse()
   }
+}
+
+/** The code of a compensation: never without a timeout, since nothing else bounds it. */
+export const compensationCode = (plan: FunctionPlan, begin: (attempt: Attempt) => void): StepCode => {
+  const { retry, stepTimeout, timeoutMs } = plan
+  return { begin, timeout: stepTimeout ?? { ms: timeoutMs, text: `${timeoutMs}ms` }, retry }
 }
 
 /** What a compensation is called in the journal. */
