@@ -1,6 +1,6 @@
 /** Push endpoints of a server elsewhere. */
 import * as Effect from "effect/Effect"
-import { IronflowError } from "../Errors.ts"
+import { EndpointNotFoundError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
 import type { EffectKind } from "./Client.ts"
@@ -52,7 +52,7 @@ export const make = (connection: Connection): PushEndpointsApi<EffectKind> => {
           }),
           true
         ),
-        (error) => error instanceof IronflowError && error.code === "ENDPOINT_NOT_FOUND",
+        (error) => error instanceof EndpointNotFoundError,
         () => Effect.succeed(false)
       )
     }

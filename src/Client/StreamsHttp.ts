@@ -10,7 +10,12 @@ import {
   type NewStreamEvent,
   type StreamAppend
 } from "../EntityStream.ts"
-import { IronflowError, StreamNotFoundError, VersionConflictError } from "../Errors.ts"
+import {
+  type IronflowError,
+  SnapshotNotFoundError,
+  StreamNotFoundError,
+  VersionConflictError
+} from "../Errors.ts"
 import { encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
@@ -240,18 +245,16 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
               body: JSON.stringify({ entity_id: id, before_version: before }),
               what: `streams.getSnapshot(${quote(id)})`,
               repeatable: true,
-              notFound: () => noSnapshot,
+              notFound: () => new SnapshotNotFoundError(id),
               orElse: withoutEndpoint(`streams.getSnapshot(${quote(id)})`, "streams.read has every event"),
               read: Answers.readSnapshot
             }),
-            (error) => error.code === "SNAPSHOT_NOT_FOUND" || error instanceof StreamNotFoundError,
+            (error) => error instanceof SnapshotNotFoundError || error instanceof StreamNotFoundError,
             () => Effect.succeed(undefined)
           )
       )
   }
 }
-
-const noSnapshot = new IronflowError("There is no such snapshot", { code: "SNAPSHOT_NOT_FOUND" })
 
 /** Every field is always sent: a server reads one that is absent as its zero. */
 const appendBody = (

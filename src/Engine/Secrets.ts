@@ -7,7 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { readEnvironmentVariable } from "../Environment.ts"
-import { IronflowError, type StoreError, ValidationError } from "../Errors.ts"
+import { type IronflowError, MasterKeyError, type StoreError, ValidationError } from "../Errors.ts"
 import * as Limits from "../Limits.ts"
 import type { SecretInfo } from "../Client/Secrets.ts"
 import { show } from "../Show.ts"
@@ -97,7 +97,7 @@ export class Secrets {
         const value = unseal(key, text, `${environment}/${name}`)
         if (value === undefined) {
           return Effect.fail(
-            new IronflowError(
+            new MasterKeyError(
               `Secret "${name}" cannot be opened with this master key: it was stored under another one. ` +
                 "Set IRONFLOW_MASTER_KEY to that one, or store the secret again.",
               { code: "MASTER_KEY_WRONG" }
@@ -112,7 +112,7 @@ export class Secrets {
 }
 
 const keyMissing = (what: string): IronflowError =>
-  new IronflowError(
+  new MasterKeyError(
     `${what}: the engine has no master key. Set IRONFLOW_MASTER_KEY to 32 random bytes in base64, for example from ` +
       `\`node -p "require('node:crypto').randomBytes(32).toString('base64')"\`.`,
     { code: "MASTER_KEY_MISSING" }

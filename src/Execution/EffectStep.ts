@@ -12,9 +12,9 @@ import { positiveDuration } from "../Duration.ts"
 import { decodeFromJson, encodeToJson } from "../EffectSchema.ts"
 import {
   encodedFailure,
+  InterruptedError,
   InvalidStateError,
   type InvokeError,
-  IronflowError,
   NestedStepError,
   SchemaValidationError,
   type SerializedError,
@@ -118,7 +118,7 @@ const withSteps = (context: Context.Context<never>, steps: StepService): Context
 
 const thrownBy = (cause: Cause.Cause<unknown>, what: string): unknown => {
   if (Cause.hasInterruptsOnly(cause)) {
-    return new IronflowError(`${what} was interrupted from within`, { code: "INTERRUPTED", retryable: true })
+    return new InterruptedError(what)
   }
   const error = Cause.squash(cause)
   addFrames(error, cause)

@@ -11,10 +11,10 @@ import * as Random from "effect/Random"
 import { askedDelayMs, retryDelayMs, type RetryPolicy } from "../Backoff.ts"
 import { callSite, withCallSite } from "../CallSite.ts"
 import {
-  encodedFailure,
+  CompensationLostError,
   deserializeError,
+  encodedFailure,
   FunctionTimeoutError,
-  IronflowError,
   isRetryable,
   LimitExceededError,
   retryAfterOf,
@@ -22,7 +22,8 @@ import {
   serializeError,
   StepAbortedError,
   StepTimeoutError,
-  toError
+  toError,
+  TurnEndedError
 } from "../Errors.ts"
 import { checkSize, stepResultBytes, stepsPerRun } from "../Limits.ts"
 import { type Logger, runLogger } from "../Logger.ts"
@@ -1060,10 +1061,9 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
 
   /** A compensation that this turn did not register again cannot run. */
   #recordLost(key: string, name: string): void {
-    const error = new IronflowError(
+    const error = new CompensationLostError(
       `The compensation of step "${name}" could not be rebuilt: the handler did not register it in this turn. ` +
-        "Undo the step by hand, or deploy code that registers it",
-      { code: "COMPENSATION_LOST" }
+        "Undo the step by hand, or deploy code that registers it"
     )
     const now = this.host.clock.currentTimeMillisUnsafe()
     this.host.logger.error(`Run ${this.job.runId}: ${error.message}`)
@@ -1161,10 +1161,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
   #finish(op: TurnOp, end: TurnEnd): void {
     if (this.#phase === "over") return
     this.#stopAll(
-      () =>
-        new IronflowError(`The turn of run ${this.job.runId} has ended: ${end._tag.toLowerCase()}`, {
-          code: "TURN_ENDED"
-        })
+      () => new TurnEndedError(`The turn of run ${this.job.runId} has ended: ${end._tag.toLowerCase()}`)
     )
     this.host.report(op, () => this.#end(end))
   }
@@ -1222,7 +1219,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
 const notAnswered: Outcome = {
   _tag: "Failure",
   error: {
-    name: "IronflowError",
+    name: "ReportError",
     message: "The engine accepted the step and did not say what came of it",
     code: "STEP_NOT_ANSWERED",
     retryable: false

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Scheduler from "effect/Scheduler"
 import { randomBytes } from "node:crypto"
-import { IronflowError } from "../Errors.ts"
+import { type IronflowError, TimersFakedError } from "../Errors.ts"
 import {
   clearImmediate,
   clearTimeout,
@@ -62,9 +62,9 @@ const check = (who: string): Effect.Effect<void, IronflowError> =>
   })
 
 const faked = (who: string, silent: ReadonlyArray<string>): IronflowError =>
-  new IronflowError(
+  new TimersFakedError(
     `${who} would wait for ever: fake timers had replaced ${silent.join(", ")} before @ironflow/node was loaded. ` +
       "Load @ironflow/node/test first and fake timers after that, or leave these real: `toFake` of vi.useFakeTimers(), " +
       "`doNotFake` of jest.useFakeTimers(), `apis` of mock.timers.enable()",
-    { code: "TIMERS_FAKED", details: { faked: silent } }
+    { details: { faked: silent } }
   )

@@ -1,6 +1,6 @@
 /** Replays recorded runs against the code of today. */
 import * as Effect from "effect/Effect"
-import { FunctionNotFoundError, IronflowError } from "../Errors.ts"
+import { FunctionNotFoundError, type IronflowError, ServiceMissingError } from "../Errors.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import type { RunnableFunction } from "../Promise/Worker.ts"
 import type { RunHistory } from "../Protocol/History.ts"
@@ -36,11 +36,11 @@ export const verifyUntyped = (
     const service = missingService(replayed)
     if (service === undefined) return replayed.divergence
     return yield* Effect.fail(
-      new IronflowError(
+      new ServiceMissingError(
         `Run ${history.runId} of function "${history.functionId}" cannot be verified here: its handler needs the service "${service}" ` +
           "outside of its steps. Verify it where that is provided, with Testing.verify of @ironflow/node/effect in a test, or " +
           "provide the service inside of the handler",
-        { code: "SERVICE_MISSING", details: { functionId: history.functionId, service } }
+        { details: { functionId: history.functionId, service } }
       )
     )
   })

@@ -20,9 +20,14 @@ import type { PoliciesApi, Policy } from "../../Client/Policies.ts"
 import type { Role, RolesApi } from "../../Client/Roles.ts"
 import { positiveDuration } from "../../Duration.ts"
 import {
-  IronflowError,
+  ApiKeyNotFoundError,
+  type IronflowError,
   isIronflowError,
   LimitExceededError,
+  type NotFoundError,
+  OrgNotFoundError,
+  PolicyNotFoundError,
+  RoleNotFoundError,
   UnauthorizedError,
   ValidationError
 } from "../../Errors.ts"
@@ -90,9 +95,7 @@ export const make = (
   const findKey = (id: unknown): KeyRecord => {
     const key = access.keys.get(checkName("id of the API key", id))
     if (key !== undefined && visible(key)) return key
-    throw new IronflowError(`There is no API key ${show(id)}`, {
-      code: "API_KEY_NOT_FOUND"
-    })
+    throw new ApiKeyNotFoundError(String(id))
   }
 
   /** Nobody gives more than they may do themselves. */
@@ -143,7 +146,7 @@ export const make = (
             `The API key "${caller?.key?.name}" is bound to environment "${bound}" and makes keys for no other`
           )
         }
-        for (const id of read.roleIds ?? []) findIn(access.roles, id, "role", "ROLE_NOT_FOUND")
+        for (const id of read.roleIds ?? []) findIn(access.roles, id, "role", RoleNotFoundError)
         checkGiving(`make the key "${read.name}"`, access.rulesOf(read.roleIds ?? [DEVELOPER]))
         const endsAt = caller?.endsAt
         if (endsAt !== undefined && read.lifeMs !== undefined && access.now() + read.lifeMs > endsAt) {
@@ -228,7 +231,7 @@ export const make = (
       ),
     list: () =>
       Effect.sync(() => [...access.orgs.values()].filter(shows("org:read", "org")).map(toOrganization)),
-    get: (id) => checked(() => toOrganization(findIn(access.orgs, id, "organization", "ORG_NOT_FOUND"))),
+    get: (id) => checked(() => toOrganization(findIn(access.orgs, id, "organization", OrgNotFoundError))),
     update: (id, input) =>
       Effect.flatMap(
         checked(() => {
@@ -282,7 +285,7 @@ export const make = (
           .filter(shows("role:read", "role"))
           .map(toRole)
       ),
-    get: (id) => checked(() => toRole(findIn(access.roles, id, "role", "ROLE_NOT_FOUND"))),
+    get: (id) => checked(() => toRole(findIn(access.roles, id, "role", RoleNotFoundError))),
     update: (id, input) =>
       Effect.flatMap(
         checked(() => {
@@ -345,7 +348,7 @@ export const make = (
           .filter(shows("policy:read", "policy"))
           .map(toPolicy)
       ),
-    get: (id) => checked(() => toPolicy(findIn(access.policies, id, "policy", "POLICY_NOT_FOUND"))),
+    get: (id) => checked(() => toPolicy(findIn(access.policies, id, "policy", PolicyNotFoundError))),
     update: (id, input) =>
       Effect.flatMap(
         checked(() => {
@@ -507,10 +510,16 @@ const readPolicyChanges = (fields: Fields): PolicyChanges => ({
     : { condition: fields.condition === "" ? "" : readCondition(fields.condition) })
 })
 
-const findIn = <A>(records: ReadonlyMap<string, A>, id: unknown, what: string, code: string): A => {
-  const found = records.get(checkName(`id of the ${what}`, id))
+const findIn = <A>(
+  records: ReadonlyMap<string, A>,
+  id: unknown,
+  what: string,
+  NotFound: new (id: string) => NotFoundError
+): A => {
+  const name = checkName(`id of the ${what}`, id)
+  const found = records.get(name)
   if (found !== undefined) return found
-  throw new IronflowError(`There is no ${what} ${show(id)}`, { code })
+  throw new NotFound(name)
 }
 
 const ofOrg = <A extends { readonly orgId: string }>(

@@ -13,9 +13,10 @@ import type {
 import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
 import {
   FunctionNotFoundError,
-  IronflowError,
+  type IronflowError,
   StepNotFoundError,
   TimeoutError,
+  UnavailableError,
   ValidationError
 } from "../../Errors.ts"
 import { checkEventName } from "../../Event.ts"
@@ -430,9 +431,9 @@ const triggerSync = (
   })
 
 const goingAway = (eventId: string, runIds: ReadonlyArray<string>): IronflowError =>
-  new IronflowError(
+  new UnavailableError(
     `Event ${eventId} is stored, and the engine is about to stop: its runs (${runIds.join(", ")}) go on when it is back`,
-    { code: "CLOSING", retryable: true, details: { eventId, runIds } }
+    { code: "CLOSING", details: { eventId, runIds } }
   )
 
 // ---------------------------------------------------------------------------------------------------------------------

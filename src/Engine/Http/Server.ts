@@ -28,7 +28,14 @@ import { DEFAULT_ENVIRONMENT, DEFAULT_PORT } from "../../Constants.ts"
 import { type Duration, formatDuration, positiveDuration } from "../../Duration.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { CONNECT_PATH } from "../../Protocol/Connect/Messages.ts"
-import { IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
+import {
+  type IronflowError,
+  isIronflowError,
+  ListenError,
+  NodeVersionError,
+  RouteNotFoundError,
+  ValidationError
+} from "../../Errors.ts"
 import { runtimeProblem } from "../../NodeVersion.ts"
 import * as Alarm from "../../Execution/Alarm.ts"
 import { stepResultBytes } from "../../Limits.ts"
@@ -170,7 +177,8 @@ export const make = (
       "an engine that listens",
       "Run it on Node.js, and whatever talks to it where you like; an engine inside the process, without `listen`, runs on Bun too"
     )
-    if (problem !== undefined) return yield* Effect.fail(new IronflowError(problem, { code: "NODE_NEEDED" }))
+    if (problem !== undefined)
+      return yield* Effect.fail(new NodeVersionError(problem, { code: "NODE_NEEDED" }))
     const engine = yield* Engine
     yield* Effect.mapError(engine.putBootstrapKey, (error): ValidationError | IronflowError => error)
     yield* checked(() => checkHost(resolved, engine.access.required))
@@ -480,14 +488,14 @@ const listenError = (error: ServeError, host: string, port: number): IronflowErr
   const { cause } = error
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined
   if (code === "EADDRINUSE") {
-    return new IronflowError(
+    return new ListenError(
       `Port ${port} on ${host} is in use by another program, perhaps another Ironflow engine. ` +
         "Stop it, or choose another port with `port` (0 takes any that is free)",
       { code: "PORT_IN_USE", details: { host, port }, cause: error }
     )
   }
   const reason = cause instanceof Error ? cause.message : String(cause)
-  return new IronflowError(`The engine cannot listen on ${host}, port ${port}: ${reason}`, {
+  return new ListenError(`The engine cannot listen on ${host}, port ${port}: ${reason}`, {
     code: "LISTEN_FAILED",
     details: { host, port },
     cause: error
@@ -542,9 +550,7 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
     // without a key nobody learns what there is
     const visitor = isPublic ? undefined : (asked.visitor ?? gate.admit(request))
     if (found === undefined) {
-      return Effect.fail(
-        new IronflowError(`There is nothing at ${method} ${path.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
-      )
+      return Effect.fail(new RouteNotFoundError(`There is nothing at ${method} ${path.slice(0, 256)}`))
     }
     const { route, variables } = found
     // taking work is a GET

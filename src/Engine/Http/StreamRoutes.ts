@@ -8,7 +8,12 @@ import type {
   StreamInfo,
   StreamsService
 } from "../../Client/Streams.ts"
-import { IronflowError, StreamNotFoundError, ValidationError } from "../../Errors.ts"
+import {
+  type IronflowError,
+  SnapshotNotFoundError,
+  StreamNotFoundError,
+  ValidationError
+} from "../../Errors.ts"
 import type { EndpointName } from "../../Protocol/Http/Endpoints.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import { encodeStatus } from "../../Protocol/Http/RunJson.ts"
@@ -146,7 +151,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         streams.getSnapshot(request.entityId, { beforeVersion: request.beforeVersion ?? 0 }),
         (snapshot) =>
           snapshot === undefined
-            ? Effect.fail(noSnapshot(request.entityId))
+            ? Effect.fail(new SnapshotNotFoundError(request.entityId))
             : Effect.succeed(json({ ...snapshot, entityVersion: String(snapshot.entityVersion) }))
       )
     )
@@ -215,9 +220,6 @@ const shown = <
     const streams = page.streams.filter(({ entityId }) => call.shows(entityId))
     return { ...page, streams, totalCount: page.totalCount - (page.streams.length - streams.length) }
   })
-
-const noSnapshot = (entityId: string): IronflowError =>
-  new IronflowError(`There is no such snapshot of stream "${entityId}"`, { code: "SNAPSHOT_NOT_FOUND" })
 
 const listStreamsQuery = lenient(Schemas.ListStreamsRequest, "Streams")
 

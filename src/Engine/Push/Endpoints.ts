@@ -4,7 +4,13 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Semaphore from "effect/Semaphore"
-import { IronflowError, isIronflowError, type StoreError, ValidationError } from "../../Errors.ts"
+import {
+  EndpointUnavailableError,
+  IronflowError,
+  isIronflowError,
+  type StoreError,
+  ValidationError
+} from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { checkFunctionCount } from "../../Limits.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
@@ -106,8 +112,7 @@ export class PushEndpoints {
         catch: (error) => error as ValidationError
       })
       const away = (problem: string): IronflowError =>
-        new IronflowError(`The endpoint ${url} cannot be registered: ${problem}`, {
-          code: "ENDPOINT_UNAVAILABLE",
+        new EndpointUnavailableError(`The endpoint ${url} cannot be registered: ${problem}`, {
           status: 502
         })
       const { doubt, functions, turns } = yield* Effect.mapError(

@@ -2,7 +2,15 @@
  * API keys, organizations, roles and policies: few rows, which the engine holds in memory. Every change tells what it
  * changed, so that the engine knows it before the caller does, and is written to the access log in the same transaction.
  */
-import { InvalidStateError, IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
+import {
+  ApiKeyNotFoundError,
+  InvalidStateError,
+  LimitExceededError,
+  OrgNotFoundError,
+  PolicyNotFoundError,
+  RoleNotFoundError,
+  ValidationError
+} from "../../Errors.ts"
 import { listLength } from "../../Limits.ts"
 import { keyNeeded } from "../Access/Access.ts"
 import * as BuiltIn from "../Access/BuiltIn.ts"
@@ -222,7 +230,7 @@ const storeKey = (tx: Transaction, key: KeyRecord): void => {
 
 const findKey = (tx: Transaction, id: string): KeyRecord => {
   const row = tx.get("SELECT * FROM api_keys WHERE id = ?", id)
-  if (row === undefined) throw unknown("API key", id, "API_KEY_NOT_FOUND")
+  if (row === undefined) throw new ApiKeyNotFoundError(id)
   return toKey(row)
 }
 
@@ -270,7 +278,7 @@ const findOrg = (tx: Transaction, id: string): OrgRecord => {
   const builtIn = BuiltIn.orgs.find((org) => org.id === id)
   if (builtIn !== undefined) return builtIn
   const row = tx.get("SELECT * FROM orgs WHERE id = ?", id)
-  if (row === undefined) throw unknown("organization", id, "ORG_NOT_FOUND")
+  if (row === undefined) throw new OrgNotFoundError(id)
   return toOrg(row)
 }
 
@@ -369,7 +377,7 @@ const findRole = (tx: Transaction, id: string): RoleRecord => {
   const builtIn = BuiltIn.roles.find((role) => role.id === id)
   if (builtIn !== undefined) return builtIn
   const row = tx.get("SELECT * FROM roles WHERE id = ?", id)
-  if (row === undefined) throw unknown("role", id, "ROLE_NOT_FOUND")
+  if (row === undefined) throw new RoleNotFoundError(id)
   return toRole(
     row,
     tx
@@ -453,7 +461,7 @@ const findPolicy = (tx: Transaction, id: string): PolicyRecord => {
   const builtIn = BuiltIn.policies.find((policy) => policy.id === id)
   if (builtIn !== undefined) return builtIn
   const row = tx.get("SELECT * FROM policies WHERE id = ?", id)
-  if (row === undefined) throw unknown("policy", id, "POLICY_NOT_FOUND")
+  if (row === undefined) throw new PolicyNotFoundError(id)
   return toPolicy(row)
 }
 
@@ -472,9 +480,6 @@ const refuseBuiltIn = (what: string, id: string): void => {
   if (!BuiltIn.isBuiltIn(id)) return
   throw new InvalidStateError(`The ${what} ${id} is built in and stays as it is: make one of your own`)
 }
-
-const unknown = (what: string, id: string, code: string): IronflowError =>
-  new IronflowError(`There is no ${what} "${id.slice(0, 128)}"`, { code })
 
 const log = (
   tx: Transaction,
