@@ -19,12 +19,11 @@ export {
   ConnectionError,
   InvalidResponseError,
   NotConfiguredError,
-  type RateLimitedCode,
-  RateLimitedError,
   ServerError,
   SubscriptionError,
   TimeoutError,
   type UnavailableCode,
+  type UnsupportedCode,
   UnavailableError,
   UnsupportedError
 } from "./Errors/Connection.ts"
@@ -100,7 +99,6 @@ export {
   MessageDamagedError,
   type NodeVersionCode,
   NodeVersionError,
-  RouteNotFoundError,
   type StaleRequestCode,
   StaleRequestError,
   StoreError,

@@ -18,17 +18,18 @@ import type { EffectKind } from "./Client.ts"
 import { checked, done, makeCalls, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
+import type { Raw } from "./Named.ts"
 import type { OrgsApi } from "./Orgs.ts"
 import type { PoliciesApi } from "./Policies.ts"
 import type { RolesApi } from "./Roles.ts"
 import type { SecretsApi } from "./Secrets.ts"
 
 export interface AccessClients {
-  readonly apiKeys: ApiKeysApi<EffectKind>
-  readonly orgs: OrgsApi<EffectKind>
-  readonly roles: RolesApi<EffectKind>
-  readonly policies: PoliciesApi<EffectKind>
-  readonly secrets: SecretsApi<EffectKind>
+  readonly apiKeys: Raw<ApiKeysApi<EffectKind>>
+  readonly orgs: Raw<OrgsApi<EffectKind>>
+  readonly roles: Raw<RolesApi<EffectKind>>
+  readonly policies: Raw<PoliciesApi<EffectKind>>
+  readonly secrets: Raw<SecretsApi<EffectKind>>
 }
 
 /** The methods over a connection. */

@@ -4,13 +4,14 @@ import * as Effect from "effect/Effect"
 import { DEFAULT_TIMEOUTS } from "../Constants.ts"
 import { NoResultsError, RunCancelledError, RunFailedError, ValidationError } from "../Errors.ts"
 import { show } from "../Show.ts"
+import type { Raw } from "./Named.ts"
 import type { ClientApi, EffectKind, Run, TriggerSyncOptions, TriggerSyncResult } from "./Client.ts"
 
 export const makeEmitSync =
   ({
     emit,
     waitForRun
-  }: Pick<ClientApi<EffectKind>, "emit" | "waitForRun">): ClientApi<EffectKind>["emitSync"] =>
+  }: Pick<Raw<ClientApi<EffectKind>>, "emit" | "waitForRun">): Raw<ClientApi<EffectKind>>["emitSync"] =>
   (eventName, data, options = {}) =>
     Effect.gen(function* () {
       const { timeout = DEFAULT_TIMEOUTS.TRIGGER_SYNC, ...emitOptions } = options satisfies TriggerSyncOptions

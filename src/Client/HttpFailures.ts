@@ -4,8 +4,8 @@ import {
   InvalidResponseError,
   InvalidStateError,
   type IronflowError,
-  RateLimitedError,
   ServerError,
+  UnavailableError,
   UnsupportedError,
   ValidationError,
   withStatus
@@ -40,7 +40,9 @@ export const failureOf = (answer: Answer, what: string, notFound?: () => Ironflo
     case 412:
       return withCode(error, "PRECONDITION_FAILED")
     case 429:
-      return error.code === "UNKNOWN_ERROR" ? withStatus(new RateLimitedError(error.message), status) : error
+      return error.code === "UNKNOWN_ERROR"
+        ? withStatus(new UnavailableError(error.message, { code: "RATE_LIMITED" }), status)
+        : error
     default:
       return withCode(error, status >= 500 ? "SERVER_ERROR" : `HTTP_${status}`)
   }

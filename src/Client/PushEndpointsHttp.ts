@@ -5,11 +5,12 @@ import { isObject } from "../Json.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
 import type { EffectKind } from "./Client.ts"
 import { done, makeCalls, quote } from "./HttpCalls.ts"
+import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { PushEndpoint, PushEndpointsApi } from "./PushEndpoints.ts"
 
 /** The methods over a connection. */
-export const make = (connection: Connection): PushEndpointsApi<EffectKind> => {
+export const make = (connection: Connection): Raw<PushEndpointsApi<EffectKind>> => {
   const { call, withoutEndpoint } = makeCalls(connection)
   const instead = "Register the functions with it by its own means"
   return {

@@ -4,12 +4,13 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { type IronflowError, StreamNotFoundError } from "../Errors.ts"
 import { checked } from "./HttpCalls.ts"
+import type { Raw } from "./Named.ts"
 import { firstPage, pageAfter } from "./StreamReading.ts"
 import type { ReadStreamOptions, StreamInfo, StreamsService } from "./Streams.ts"
 
 /** The events of an entity stream as an Effect `Stream` over its pages. */
 export const eventsOver =
-  (read: StreamsService["read"]): StreamsService["events"] =>
+  (read: Raw<StreamsService>["read"]): Raw<StreamsService>["events"] =>
   (entityId, options) =>
     Stream.unwrap(
       Effect.map(

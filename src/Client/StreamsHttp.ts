@@ -20,6 +20,7 @@ import { encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
 import { checked, makeCalls, object, quote } from "./HttpCalls.ts"
+import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
 import * as Answers from "./StreamAnswers.ts"
 import { eventsOver, nullIfMissing } from "./StreamPages.ts"
@@ -37,7 +38,10 @@ import type {
 /** Events that are asked for at once, of streams that are too long for one answer. */
 const PART = 100
 
-export const make = (connection: Connection, { eventDefinitions }: ReadingOptions = {}): StreamsService => {
+export const make = (
+  connection: Connection,
+  { eventDefinitions }: ReadingOptions = {}
+): Raw<StreamsService> => {
   const { call, withoutEndpoint } = makeCalls(connection)
 
   const info = (entityId: string): Effect.Effect<StreamInfo, IronflowError> =>
@@ -86,7 +90,7 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
           onSuccess: () => then
         })
 
-  const read: StreamsService["read"] = (entityId, options = {}) =>
+  const read: Raw<StreamsService>["read"] = (entityId, options = {}) =>
     Effect.catchIf(
       readAtOnce(entityId, options),
       ({ code }) => code === "LIMIT_EXCEEDED" && options.limit !== 1,
@@ -114,7 +118,7 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
       return { events, totalCount }
     })
 
-  const readAtOnce: StreamsService["read"] = (entityId, options) =>
+  const readAtOnce: Raw<StreamsService>["read"] = (entityId, options) =>
     Effect.flatMap(
       checked(() => ({ id: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, fromVersion, id, limit }) =>

@@ -5,7 +5,6 @@ import {
   ConnectionError,
   InvalidResponseError,
   NotConfiguredError,
-  RateLimitedError,
   ServerError,
   SubscriptionError,
   TimeoutError,
@@ -77,7 +76,6 @@ import {
   ListenError,
   MessageDamagedError,
   NodeVersionError,
-  RouteNotFoundError,
   StaleRequestError,
   StoreError
 } from "./Engine.ts"
@@ -109,7 +107,6 @@ export const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, 
     SubscriptionError,
     NotConfiguredError,
     ServerError,
-    RateLimitedError,
     UnavailableError,
     UnsupportedError,
     InvalidResponseError,
@@ -165,7 +162,6 @@ export const classes: ReadonlyMap<string, IronflowErrorClass> = new Map<string, 
     StoreError,
     ListenError,
     NodeVersionError,
-    RouteNotFoundError,
     BodyError,
     MessageDamagedError,
     StaleRequestError,
@@ -213,8 +209,8 @@ export const codes: ReadonlyMap<
     NOT_CONFIGURED: [NotConfiguredError],
     SERVER_ERROR: [ServerError],
     INTERNAL_ERROR: [ServerError],
-    RATE_LIMITED: [RateLimitedError],
-    TOO_MANY_CALLS: [RateLimitedError],
+    RATE_LIMITED: [UnavailableError],
+    TOO_MANY_CALLS: [UnavailableError],
     CLOSING: [UnavailableError],
     SERVER_BUSY: [UnavailableError],
     UNIMPLEMENTED: [UnsupportedError],
@@ -263,7 +259,7 @@ export const codes: ReadonlyMap<
     STORE_LOCKED: [StoreError],
     STORE_CORRUPT: [StoreError],
     STORE_UNAVAILABLE: [StoreError],
-    ROUTE_NOT_FOUND: [RouteNotFoundError],
+    ROUTE_NOT_FOUND: [UnsupportedError],
     BODY_TOO_LARGE: [BodyError],
     BODY_TIMEOUT: [BodyError],
     BODY_UNSUPPORTED: [BodyError],
@@ -308,8 +304,7 @@ const statuses: ReadonlyArray<readonly [status: number, ReadonlyArray<IronflowEr
   ],
   [410, [RevisionGoneError]],
   [412, [RevisionConflictError]],
-  [429, [RateLimitedError]],
-  [503, [UnavailableError, MessageDamagedError]]
+  [503, [MessageDamagedError]]
 ]
 
 for (const [status, ofStatus] of statuses) {

@@ -52,26 +52,12 @@ export class ServerError extends IronflowError {
   }
 }
 
-export type RateLimitedCode = "RATE_LIMITED" | "TOO_MANY_CALLS"
+export type UnavailableCode = "CLOSING" | "SERVER_BUSY" | "RATE_LIMITED" | "TOO_MANY_CALLS"
 
-/** This client asks for more at once than the server takes. Wait, and ask again. */
-export class RateLimitedError extends IronflowError {
-  declare readonly _tag: "RateLimitedError"
-  declare readonly code: RateLimitedCode
-  constructor(
-    message: string,
-    options: Pick<IronflowErrorOptions, "details" | "cause"> & {
-      /** `RATE_LIMITED` by default. */
-      readonly code?: RateLimitedCode
-    } = {}
-  ) {
-    super(message, { ...options, code: options.code ?? "RATE_LIMITED", retryable: true })
-  }
-}
-
-export type UnavailableCode = "CLOSING" | "SERVER_BUSY"
-
-/** The engine is about to stop (`CLOSING`), or has no memory to spare (`SERVER_BUSY`). Ask again in a moment. */
+/**
+ * The server takes this not now: it is about to stop (`CLOSING`), has no memory to spare (`SERVER_BUSY`), or gets more from
+ * this client than it takes at once (`RATE_LIMITED`, `TOO_MANY_CALLS`). Ask again in a moment.
+ */
 export class UnavailableError extends IronflowError {
   declare readonly _tag: "UnavailableError"
   declare readonly code: UnavailableCode
@@ -83,11 +69,23 @@ export class UnavailableError extends IronflowError {
   }
 }
 
-/** The server is another one, or an older one, and cannot do this. The message names what it has instead. */
+export type UnsupportedCode = "UNIMPLEMENTED" | "ROUTE_NOT_FOUND"
+
+/**
+ * The server cannot do this: it is another Ironflow server or an older engine (`UNIMPLEMENTED`), or one of ours that has nothing
+ * at this path (`ROUTE_NOT_FOUND`).
+ */
 export class UnsupportedError extends IronflowError {
   declare readonly _tag: "UnsupportedError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause" | "status"> = {}) {
-    super(message, { ...options, code: "UNIMPLEMENTED" })
+  declare readonly code: UnsupportedCode
+  constructor(
+    message: string,
+    options: Pick<IronflowErrorOptions, "details" | "cause" | "status"> & {
+      /** `UNIMPLEMENTED` by default. */
+      readonly code?: UnsupportedCode
+    } = {}
+  ) {
+    super(message, { ...options, code: options.code ?? "UNIMPLEMENTED" })
   }
 }
 

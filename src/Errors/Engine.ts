@@ -46,14 +46,6 @@ export class NodeVersionError extends IronflowError {
   }
 }
 
-/** Our engine has nothing at the path of a request. */
-export class RouteNotFoundError extends NotFoundError {
-  declare readonly _tag: "RouteNotFoundError"
-  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause" | "status"> = {}) {
-    super(message, { ...options, code: "ROUTE_NOT_FOUND" })
-  }
-}
-
 export type BodyCode =
   "BODY_TOO_LARGE" | "BODY_TIMEOUT" | "BODY_UNSUPPORTED" | "BODY_CONSUMED" | "BODY_TRUNCATED" | "INVALID_JSON"
 

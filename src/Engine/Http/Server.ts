@@ -33,7 +33,7 @@ import {
   isIronflowError,
   ListenError,
   NodeVersionError,
-  RouteNotFoundError,
+  UnsupportedError,
   ValidationError
 } from "../../Errors.ts"
 import { runtimeProblem } from "../../NodeVersion.ts"
@@ -550,7 +550,11 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
     // without a key nobody learns what there is
     const visitor = isPublic ? undefined : (asked.visitor ?? gate.admit(request))
     if (found === undefined) {
-      return Effect.fail(new RouteNotFoundError(`There is nothing at ${method} ${path.slice(0, 256)}`))
+      return Effect.fail(
+        new UnsupportedError(`There is nothing at ${method} ${path.slice(0, 256)}`, {
+          code: "ROUTE_NOT_FOUND"
+        })
+      )
     }
     const { route, variables } = found
     // taking work is a GET
