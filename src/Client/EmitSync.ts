@@ -8,10 +8,13 @@ import type { Raw } from "./Named.ts"
 import type { ClientApi, EffectKind, Run, TriggerSyncOptions, TriggerSyncResult } from "./Client.ts"
 
 export const makeEmitSync =
-  ({
+  <E>({
     emit,
     waitForRun
-  }: Pick<Raw<ClientApi<EffectKind>>, "emit" | "waitForRun">): Raw<ClientApi<EffectKind>>["emitSync"] =>
+  }: Pick<Raw<ClientApi<EffectKind>, E>, "emit" | "waitForRun">): Raw<
+    ClientApi<EffectKind>,
+    E | NoResultsError | RunFailedError | RunCancelledError | ValidationError
+  >["emitSync"] =>
   (eventName, data, options = {}) =>
     Effect.gen(function* () {
       const { timeout = DEFAULT_TIMEOUTS.TRIGGER_SYNC, ...emitOptions } = options satisfies TriggerSyncOptions

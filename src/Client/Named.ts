@@ -9,17 +9,17 @@ import type * as Stream from "effect/Stream"
 import { IronflowError, ServerError } from "../Errors.ts"
 import type { ClientError } from "./Client.ts"
 
-/** A service as those make it who answer its calls. */
-export type Raw<S> = {
-  readonly [M in keyof S]: S[M] extends (...args: infer P) => infer R ? (...args: P) => RawResult<R> : S[M]
+/** A service as those make it who answer its calls: each of them may fail with any `E`. */
+export type Raw<S, E = IronflowError> = {
+  readonly [M in keyof S]: S[M] extends (...args: infer P) => infer R ? (...args: P) => RawResult<R, E> : S[M]
 }
 
-type RawResult<R> =
+type RawResult<R, E> =
   R extends Effect.Effect<infer A, infer _E, infer Q>
-    ? Effect.Effect<A, IronflowError, Q>
+    ? Effect.Effect<A, E, Q>
     : R extends Stream.Stream<infer A, infer _E, infer Q>
-      ? Stream.Stream<A, IronflowError, Q>
-      : Raw<R>
+      ? Stream.Stream<A, E, Q>
+      : Raw<R, E>
 
 type ErrorOf<R> =
   R extends Effect.Effect<infer _A, infer E, infer _R>

@@ -2,11 +2,13 @@
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../Client/Client.ts"
 import type { SecretInfo, SecretsApi } from "../Client/Secrets.ts"
-import { type IronflowError, SecretNotFoundError } from "../Errors.ts"
+import { SecretNotFoundError } from "../Errors.ts"
+import type { Raw } from "../Client/Named.ts"
+import type { EngineError } from "./EngineError.ts"
 import type { SecretsService } from "./Secrets.ts"
 
-export const make = (secrets: SecretsService): SecretsApi<EffectKind> => {
-  const get = (name: string): Effect.Effect<SecretInfo, IronflowError> =>
+export const make = (secrets: SecretsService): Raw<SecretsApi<EffectKind>, EngineError> => {
+  const get = (name: string): Effect.Effect<SecretInfo, EngineError> =>
     Effect.flatMap(secrets.find(name), (found) =>
       found === undefined ? Effect.fail(new SecretNotFoundError(name)) : Effect.succeed(found)
     )

@@ -21,16 +21,17 @@ import type { Role, RolesApi } from "../../Client/Roles.ts"
 import { positiveDuration } from "../../Duration.ts"
 import {
   ApiKeyNotFoundError,
-  type IronflowError,
-  isIronflowError,
   LimitExceededError,
   type NotFoundError,
   OrgNotFoundError,
   PolicyNotFoundError,
   RoleNotFoundError,
   UnauthorizedError,
-  ValidationError
+  ValidationError,
+  isIronflowError
 } from "../../Errors.ts"
+import type { Raw } from "../../Client/Named.ts"
+import type { EngineError } from "../EngineError.ts"
 import { isObject } from "../../Json.ts"
 import { checkName, listLength } from "../../Limits.ts"
 import {
@@ -56,12 +57,12 @@ import { DEFAULT_ORG, DEVELOPER, isBuiltIn } from "./BuiltIn.ts"
 import { excess } from "./Grants.ts"
 
 export interface Management {
-  readonly apiKeys: ApiKeysApi<EffectKind>
-  readonly orgs: OrgsApi<EffectKind>
-  readonly roles: RolesApi<EffectKind>
-  readonly policies: PoliciesApi<EffectKind>
+  readonly apiKeys: Raw<ApiKeysApi<EffectKind>, EngineError>
+  readonly orgs: Raw<OrgsApi<EffectKind>, EngineError>
+  readonly roles: Raw<RolesApi<EffectKind>, EngineError>
+  readonly policies: Raw<PoliciesApi<EffectKind>, EngineError>
   /** Newest first. */
-  readonly log: (limit: number) => Effect.Effect<ReadonlyArray<AccessLogEntry>, IronflowError>
+  readonly log: (limit: number) => Effect.Effect<ReadonlyArray<AccessLogEntry>, EngineError>
 }
 
 /** Longest life of a key, milliseconds: a hundred years, so that its end is a time that dates can say. */
@@ -175,7 +176,7 @@ export const make = (
       return withSecret(shown(key), secret)
     })
 
-  const apiKeys: ApiKeysApi<EffectKind> = {
+  const apiKeys: Raw<ApiKeysApi<EffectKind>, EngineError> = {
     create,
     list: () =>
       Effect.sync(() =>
@@ -220,7 +221,7 @@ export const make = (
       )
   }
 
-  const orgs: OrgsApi<EffectKind> = {
+  const orgs: Raw<OrgsApi<EffectKind>, EngineError> = {
     create: (input) =>
       Effect.flatMap(
         checked(() => {
@@ -255,7 +256,7 @@ export const make = (
 
   const rolePolicy =
     (
-      change: (roleId: string, policyId: string, by: string) => Effect.Effect<void, IronflowError>,
+      change: (roleId: string, policyId: string, by: string) => Effect.Effect<void, EngineError>,
       check: (roleId: string, policyId: string) => void
     ) =>
     (roleId: string, policyId: string) =>
@@ -269,7 +270,7 @@ export const make = (
         ([roleId, policyId]) => change(roleId, policyId, by)
       )
 
-  const roles: RolesApi<EffectKind> = {
+  const roles: Raw<RolesApi<EffectKind>, EngineError> = {
     create: (input) =>
       Effect.flatMap(
         checked(() => {
@@ -324,7 +325,7 @@ export const make = (
     })
   }
 
-  const policies: PoliciesApi<EffectKind> = {
+  const policies: Raw<PoliciesApi<EffectKind>, EngineError> = {
     create: (input) =>
       Effect.flatMap(
         checked(() => {
@@ -544,12 +545,13 @@ const widens = (before: PolicyRule, after: PolicyRule): boolean => {
 }
 
 /** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */
-const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
+const checked = <A>(check: () => A): Effect.Effect<A, EngineError> =>
   Effect.suspend(() => {
     try {
       return Effect.succeed(check())
     } catch (error) {
-      return isIronflowError(error) ? Effect.fail(error) : Effect.die(error)
+      // what is thrown here is an error of the engine
+      return isIronflowError(error) ? Effect.fail(error as EngineError) : Effect.die(error)
     }
   })
 

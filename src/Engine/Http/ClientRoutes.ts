@@ -11,6 +11,7 @@ import type {
   RunStep
 } from "../../Client/Client.ts"
 import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
+import type { Raw } from "../../Client/Named.ts"
 import {
   FunctionNotFoundError,
   type IronflowError,
@@ -48,7 +49,7 @@ import { streamRoutes } from "./StreamRoutes.ts"
 /** Most events in one `TriggerBatch`. */
 export const BATCH_EVENTS = 1000
 
-type Api = ClientApi<EffectKind>
+type Api = Raw<ClientApi<EffectKind>>
 
 export interface ServerState {
   /** When the server was started, epoch milliseconds. */

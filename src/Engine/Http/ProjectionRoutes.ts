@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { ProjectionsApi, ProjectionStatusInfo } from "../../Client/Projections.ts"
 import type { ChangesPage } from "../../Client/ProjectionUpdates.ts"
+import type { Raw } from "../../Client/Named.ts"
 import {
   EventNotFoundError,
   InvalidStateError,
@@ -37,7 +38,7 @@ const BATCH = 16
 /** States in one answer. */
 const MOST_STATES = 1000
 
-type Api = ProjectionsApi<EffectKind>
+type Api = Raw<ProjectionsApi<EffectKind>>
 
 /** `closing` succeeds when the server is about to stop: nobody should wait any longer. */
 export const projectionRoutes = (

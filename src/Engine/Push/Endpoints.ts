@@ -7,10 +7,11 @@ import * as Semaphore from "effect/Semaphore"
 import {
   EndpointUnavailableError,
   IronflowError,
-  isIronflowError,
   type StoreError,
-  ValidationError
+  ValidationError,
+  isIronflowError
 } from "../../Errors.ts"
+import type { EngineError } from "../EngineError.ts"
 import { isObject } from "../../Json.ts"
 import { checkFunctionCount } from "../../Limits.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
@@ -105,13 +106,13 @@ export class PushEndpoints {
     environment: string,
     text: string,
     check: (functions: ReadonlyArray<FunctionRegistration>) => void = () => undefined
-  ): Effect.Effect<ReadonlyArray<FunctionRegistration>, IronflowError> {
+  ): Effect.Effect<ReadonlyArray<FunctionRegistration>, EngineError> {
     return Effect.gen({ self: this }, function* () {
       const url = yield* Effect.try({
         try: () => checkEndpointUrl(text),
         catch: (error) => error as ValidationError
       })
-      const away = (problem: string): IronflowError =>
+      const away = (problem: string): EngineError =>
         new EndpointUnavailableError(`The endpoint ${url} cannot be registered: ${problem}`, {
           status: 502
         })
@@ -139,7 +140,8 @@ export class PushEndpoints {
           return registrations
         },
         catch: (error) => {
-          if (isIronflowError(error)) return error
+          // what `check` throws is an error of the engine
+          if (isIronflowError(error)) return error as EngineError
           throw error
         }
       })
