@@ -345,7 +345,7 @@ const projectionsFailures: Failures<ProjectionsService> = {
   deadLetters: projection,
   retryDeadLetter: { ...projection, InvalidStateError: true },
   retryDeadLetters: projection,
-  subscribe: { ...projection, InvalidStateError: true, SubscriptionError: true }
+  subscribe: { ...projection, InvalidStateError: true, SubscriptionError: true, ClosedError: true }
 }
 
 const ofGroup = { ConsumerGroupNotFoundError: true } as const
@@ -409,7 +409,9 @@ const secretsFailures: Failures<SecretsApi<EffectKind>> = {
   list: {},
   delete: { SecretNotFoundError: true }
 }
-const subscriptionsFailures: Failures<Subscriptions["Service"]> = { stream: { SubscriptionError: true } }
+const subscriptionsFailures: Failures<Subscriptions["Service"]> = {
+  stream: { SubscriptionError: true, ClosedError: true }
+}
 
 /** The services as those make them who answer their calls. */
 export interface RawServices {
@@ -528,7 +530,7 @@ const checking = <S extends object>(
   const checked: Record<string, Method> = {}
   for (const [name, keys] of Object.entries(methods)) {
     const method = (service as Record<string, Method>)[name]!
-    const named = naming(ofClient, failures[name]!)
+    const named = naming({ ...ofClient, ...failures[name] })
     const isStream = streams.has(name)
     checked[name] = (...args) => {
       try {

@@ -57,10 +57,10 @@ export const ofClient: Tags<ClientError> = {
 
 /** The error, if it is one of these; else what it says as a `ServerError`, with the error as its cause. */
 export const naming =
-  (...named: ReadonlyArray<{ readonly [tag: string]: true }>) =>
-  (error: IronflowError): IronflowError => {
-    const { _tag = "" } = error
-    if (named.some((tags) => Object.hasOwn(tags, _tag))) return error
+  <E extends IronflowError>(named: Tags<E>) =>
+  (error: IronflowError): E | ServerError => {
+    // the tag is that of the class
+    if (Object.hasOwn(named, error._tag ?? "")) return error as E
     const { code, details, message, retryable, status } = error
     return new ServerError(message, {
       code,

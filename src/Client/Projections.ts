@@ -14,6 +14,7 @@ import {
   type ValidationError
 } from "../Errors.ts"
 import type { ProjectionMode } from "../Projection/Projection.ts"
+import type { SubscribeError } from "./Subscriptions.ts"
 import type { CallOptions, ClientError, EffectKind, Kind, RunError } from "./Client.ts"
 
 /** `error` while an event that has failed is tried again; dead letters are counted apart. */
@@ -206,10 +207,7 @@ export interface ProjectionsService extends ProjectionsApi<EffectKind> {
   subscribe<S = any>(
     name: string,
     options?: ProjectionSubscribeOptions
-  ): Stream.Stream<
-    ProjectionStateResult<S>,
-    ProjectionNotFoundError | InvalidStateError | ValidationError | SubscriptionError | ClientError
-  >
+  ): Stream.Stream<ProjectionStateResult<S>, InvalidStateError | SubscribeError | ProjectionError>
 }
 
 /** Projections as an Effect service. `Engine.layerClient` provides it inside the engine's process. */

@@ -12,6 +12,7 @@ import type { ReadingOptions } from "../Client/Streams.ts"
 import { make as makeSubscriptions } from "../Client/Subscriptions.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
 import { withErrors } from "../Result.ts"
+import type { EngineError } from "./EngineError.ts"
 import type { EngineService } from "./Engine.ts"
 import * as SecretsClient from "./SecretsClient.ts"
 import { makeWires } from "./Subscriptions/MemoryWire.ts"
@@ -41,7 +42,10 @@ export const servicesIn = (
 }
 
 /** The client of the engine with outputs as their readers see them: over a wire the other end does that. */
-export const clientIn = (engine: EngineService, environment: string): Raw<ClientApi<EffectKind>> => {
+export const clientIn = (
+  engine: EngineService,
+  environment: string
+): Raw<ClientApi<EffectKind>, EngineError> => {
   const api = engine.client(environment)
   return {
     ...api,

@@ -10,7 +10,7 @@ import type * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { type IronflowError, TapeError, ValidationError } from "../Errors.ts"
+import { TapeError, ValidationError } from "../Errors.ts"
 import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
 
 /** Text as it is, bytes that are no text as `{ base64 }`. */
@@ -74,7 +74,7 @@ export interface PlayOptions {
 
 /**
  * Answers from the tape, each exchange once, the oldest first. A request that is not on it, or no more, dies with an
- * `IronflowError` of code `NOT_ON_TAPE`: the test is wrong then, and nothing can be tried again. Fails with
+ * `TapeError`: the test is wrong then, and nothing can be tried again. Fails with
  * `ValidationError` for what is no tape.
  */
 export const layerPlayingHttpClient = (
@@ -151,7 +151,7 @@ const refuseStreams =
         )
       : Effect.void
 
-const notOnTape = (asked: TapeRequest, exchanges: ReadonlyArray<TapeExchange>): IronflowError => {
+const notOnTape = (asked: TapeRequest, exchanges: ReadonlyArray<TapeExchange>): TapeError => {
   const same = exchanges.filter(({ request }) => isSame(request, asked)).length
   const bodies = exchanges.filter(
     ({ request }) => request.method === asked.method && request.path === asked.path

@@ -1,6 +1,6 @@
 /** Replays recorded runs against the code of today. */
 import * as Effect from "effect/Effect"
-import { FunctionNotFoundError, type IronflowError, ServiceMissingError } from "../Errors.ts"
+import { FunctionNotFoundError, ServiceMissingError, type TimersFakedError } from "../Errors.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import type { RunnableFunction } from "../Promise/Worker.ts"
 import type { RunHistory } from "../Protocol/History.ts"
@@ -19,7 +19,7 @@ export const verifyEffect = <const Functions extends ReadonlyArray<AnyFunction>>
   functions: Functions
 ): Effect.Effect<
   Divergence | undefined,
-  FunctionNotFoundError | IronflowError,
+  FunctionNotFoundError | ServiceMissingError | TimersFakedError,
   FunctionRequirements<Functions[number]>
 > => verifyUntyped(history, functions)
 
@@ -27,7 +27,7 @@ export const verifyEffect = <const Functions extends ReadonlyArray<AnyFunction>>
 export const verifyUntyped = (
   history: RunHistory,
   functions: ReadonlyArray<AnyFunction>
-): Effect.Effect<Divergence | undefined, FunctionNotFoundError | IronflowError> =>
+): Effect.Effect<Divergence | undefined, FunctionNotFoundError | ServiceMissingError | TimersFakedError> =>
   Effect.gen(function* () {
     const fn = functions.find(({ config }) => config.id === history.functionId)
     if (fn === undefined) return yield* Effect.fail(new FunctionNotFoundError(history.functionId))

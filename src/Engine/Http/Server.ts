@@ -30,6 +30,7 @@ import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { CONNECT_PATH } from "../../Protocol/Connect/Messages.ts"
 import {
   type IronflowError,
+  type StoreError,
   isIronflowError,
   ListenError,
   NodeVersionError,
@@ -63,7 +64,8 @@ import { type Arrival, Intake } from "./Intake.ts"
 import { lastWords } from "./LastWords.ts"
 import * as Metrics from "./Metrics.ts"
 import { Pipelines } from "./Pipeline.ts"
-import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
+import { checked } from "../../Client/HttpCalls.ts"
+import { json, type Reply, type Route, Routes } from "./Route.ts"
 import { noRoom, Unread, UNREAD_MS } from "./Unread.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
@@ -158,19 +160,19 @@ const IDLE_GRACE_MS = 100
 const SHUTDOWN_MS = 1000
 
 /**
- * Serves the engine in context for the lifetime of the layer.
- *
- * Fails with `ValidationError` for options that are not acceptable, and with an `IronflowError` of code `PORT_IN_USE` or
- * `LISTEN_FAILED` when it cannot listen, `NODE_NEEDED` on a runtime that cannot carry it.
+ * Why there is no server: options are not acceptable (`ValidationError`), it cannot listen (`ListenError`), the runtime cannot carry
+ * it (`NodeVersionError`), or the key in `IRONFLOW_BOOTSTRAP_KEY` cannot be stored (`StoreError`).
  */
+export type HttpServerError = ValidationError | ListenError | NodeVersionError | StoreError
+
+/** Serves the engine in context for the lifetime of the layer. */
 export const layer = (
   options: HttpServerOptions = {}
-): Layer.Layer<HttpServerEngine, ValidationError | IronflowError, Engine> =>
-  Layer.effect(HttpServerEngine, make(options))
+): Layer.Layer<HttpServerEngine, HttpServerError, Engine> => Layer.effect(HttpServerEngine, make(options))
 
 export const make = (
   options: HttpServerOptions
-): Effect.Effect<HttpServerEngine["Service"], ValidationError | IronflowError, Engine | Scope.Scope> =>
+): Effect.Effect<HttpServerEngine["Service"], HttpServerError, Engine | Scope.Scope> =>
   Effect.gen(function* () {
     const resolved = yield* checked(() => resolveOptions(options))
     const problem = runtimeProblem(
@@ -180,7 +182,7 @@ export const make = (
     if (problem !== undefined)
       return yield* Effect.fail(new NodeVersionError(problem, { code: "NODE_NEEDED" }))
     const engine = yield* Engine
-    yield* Effect.mapError(engine.putBootstrapKey, (error): ValidationError | IronflowError => error)
+    yield* engine.putBootstrapKey
     yield* checked(() => checkHost(resolved, engine.access.required))
     const gate = new Gate(engine.access, {
       ...resolved,
@@ -484,7 +486,7 @@ const answerMalformed = (error: Error & { readonly code?: string }, socket: Sock
   lastWords(socket, { status, body: { error: message, message, code: "BAD_REQUEST" } })
 }
 
-const listenError = (error: ServeError, host: string, port: number): IronflowError => {
+const listenError = (error: ServeError, host: string, port: number): ListenError => {
   const { cause } = error
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined
   if (code === "EADDRINUSE") {
