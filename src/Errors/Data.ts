@@ -214,7 +214,10 @@ export class ProjectionBehindError extends TimeoutError {
 export class ProjectionSaveRefusedError extends IronflowError {
   declare readonly _tag: "ProjectionSaveRefusedError"
   constructor(projection: string, reason: string) {
-    super(`The save of projection "${projection}" is refused: ${reason}`, { code: "PROJECTION_SAVE_REFUSED" })
+    super(`The save of projection "${projection}" is refused: ${reason}`, {
+      code: "PROJECTION_SAVE_REFUSED",
+      details: { projection, reason }
+    })
   }
 }
 
