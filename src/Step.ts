@@ -29,9 +29,9 @@ import type {
   InvalidStateError,
   InvokeError,
   InvokeTimeoutError,
-  IronflowError,
   NestedStepError,
   StepError,
+  UnsupportedError,
   ValidationError,
   WaitTimeoutError
 } from "./Errors.ts"
@@ -461,7 +461,7 @@ export interface StepService {
     options?: EffectRunOptions<A, F>
   ) => Effect.Effect<
     TxResult<A>,
-    NoInfer<F> | StepError | StepCallError | IronflowError,
+    NoInfer<F> | StepError | UnsupportedError | StepCallError,
     Exclude<R, StepAttempt>
   >
 
@@ -563,7 +563,7 @@ export const run = <A, E, R, F = never>(
 /**
  * Runs an effect and carries out the writes that it collects with `tx`, in one transaction with the step's own result: all or
  * none, and exactly once. A conflict fails the attempt, nothing having been written; by the retry policy the body
- * then runs again, and reads afresh. Fails with code `UNIMPLEMENTED`, before the body runs, on servers that cannot do it.
+ * then runs again, and reads afresh. Fails with `UnsupportedError`, before the body runs, on servers that cannot do it.
  */
 export const tx = <A, E, R, F = never>(
   name: string,
@@ -571,7 +571,7 @@ export const tx = <A, E, R, F = never>(
   options?: EffectRunOptions<A, F>
 ): Effect.Effect<
   TxResult<A>,
-  NoInfer<F> | StepError | StepCallError | IronflowError,
+  NoInfer<F> | StepError | UnsupportedError | StepCallError,
   Exclude<R, StepAttempt> | Step
 > => {
   call("tx", name, tx)
