@@ -24,8 +24,9 @@ interface StandardIssue {
   readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined
 }
 
-/** A schema of either kind whose output is `Output`. */
-export type AnySchema<Output = unknown> = StandardSchemaV1<unknown, Output> | Schema.Codec<Output, unknown>
+/** A schema of either kind that makes an `Output` of an `Input`. */
+export type AnySchema<Output = unknown, Input = unknown> =
+  StandardSchemaV1<Input, Output> | Schema.Codec<Output, Input>
 
 /** What a schema's validation returns. */
 export type SchemaOutput<S> = S extends {
@@ -34,6 +35,15 @@ export type SchemaOutput<S> = S extends {
   ? Output
   : S extends { readonly Type: infer Type }
     ? Type
+    : unknown
+
+/** What a schema takes: the form in which its data comes in. */
+export type SchemaInput<S> = S extends {
+  readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined }
+}
+  ? Input
+  : S extends { readonly Encoded: infer Encoded }
+    ? Encoded
     : unknown
 
 /** Whether the value is a schema of either kind. */

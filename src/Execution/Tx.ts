@@ -143,7 +143,7 @@ export class TxCollector implements Tx {
 }
 
 /** Throws unless the engine behind the turn can store the writes of a step together with the step. */
-export const checkTransactions = (job: Job, stepName: string): void => {
+export const checkTransactions = ({ job }: { readonly job: Job }, stepName: string): void => {
   if (job.transactions === true) return
   throw new IronflowError(
     `Step "${stepName}" is not possible: the server of this worker does not have \`step.tx\`, and nothing was done. It is an ` +

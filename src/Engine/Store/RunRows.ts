@@ -2,11 +2,10 @@
 import { all, apart, forEach, get, insert, statement, type Program, variant, write } from "./Program.ts"
 import type { Run, RunError } from "../../Client/Client.ts"
 import {
-  InvokeError,
+  invokeFailure,
   messageOf,
   RunNotFoundError,
   type SerializedError,
-  serializeError,
   StoreError,
   withoutEncoding
 } from "../../Errors.ts"
@@ -258,7 +257,7 @@ function* tellParent(
       ? { _tag: "Success", value: ending.output }
       : {
           _tag: "Failure",
-          error: serializeError(new InvokeError(functionId, run.id, messageOf(ending.error)))
+          error: invokeFailure(functionId, run.id, ending.error)
         }
   yield* apart(tx, "run", parent, fireWait(tx, parent, String(waiting.step_key), outcome))
 }

@@ -850,6 +850,8 @@ export interface StoreService {
   readonly getRun: (environment: string, runId: string) => Effect.Effect<Run, SteerError>
   /** The run if it has ended: cheaper than reading it to find that it has not. */
   readonly getEndedRun: (environment: string, runId: string) => Effect.Effect<Run | undefined, SteerError>
+  /** The environment of a run, whichever it is; `undefined` when there is no such run. */
+  readonly environmentOfRun: (runId: string) => Effect.Effect<string | undefined, StoreError>
   /** The name of the event that has started a run; `undefined` for one that was invoked, or is not there. */
   readonly getEventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
   readonly listRuns: (query: ListRunsQuery) => Effect.Effect<ListRunsResult, SteerError>
@@ -973,7 +975,12 @@ export interface StoreService {
   readonly createApiKey: (key: NewKey, by: string) => Effect.Effect<KeyRecord, AccessError>
   /** Gives the key another secret; the old one ends, at once or after a while. */
   readonly rotateApiKey: (id: string, secret: NewSecret, by: string) => Effect.Effect<KeyRecord, AccessError>
-  readonly deleteApiKey: (id: string, by: string) => Effect.Effect<void, AccessError>
+  /** `mayOpen`: whether it may be the last one, without which a server asks for no key. `true` by default. */
+  readonly deleteApiKey: (
+    id: string,
+    by: string,
+    options?: { readonly mayOpen?: boolean }
+  ) => Effect.Effect<void, AccessError>
   /** Makes the operator's own key stand, with the admin's role; once for each hash. */
   readonly putBootstrapKey: (hash: string) => Effect.Effect<void, StoreError>
   /** Notes when keys were last used. */
