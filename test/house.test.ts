@@ -12,10 +12,10 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["the test kit", /^Testing\//],
   ["the Promise API", /^Promise\//],
   ["the server", /^Engine\/(Http|Connect|Rpc|Ws)\//],
-  ["the engine", /^Engine\/(?!Registry|Polite|Pages)[^/]+$/],
+  ["the engine", /^Engine\/(?!Registry|Polite|Pages|Intake)[^/]+$/],
   ["its nouns", /^Engine\/(?!Http|Connect|Rpc|Ws|Store|Runs)[^/]+\//],
   ["the store", /^Engine\/Store\//],
-  ["what the rooms of the engine share", /^Engine\/(Registry\.ts|Polite\.ts|Pages\.ts|Runs\/)/],
+  ["what the rooms of the engine share", /^Engine\/(Registry\.ts|Polite\.ts|Pages\.ts|Intake\.ts|Runs\/)/],
   ["push handlers", /^Serve\//],
   ["workers", /^Worker\//],
   ["the client", /^Client\//],
@@ -45,7 +45,9 @@ const upward: ReadonlyArray<string> = [
   "Protocol/Http/GroupJson.ts -> Client/ConsumerGroups.ts",
   "Protocol/Http/ProjectionJson.ts -> Client/Projections.ts",
   "Protocol/Http/RunJson.ts -> Client/Client.ts",
-  "Step.ts -> Protocol/Worker.ts"
+  "Step.ts -> Protocol/Worker.ts",
+  // what may be invoked is a function, and a function is given steps
+  "Step.ts -> Function.ts"
 ]
 
 /** Folders that import each other, and what ends that. */
@@ -69,7 +71,9 @@ const circlesOfTypes: ReadonlyArray<RegExp> = [
   // a call has its attempt, which has its call; a branch has its calls, which have their branch
   /^Execution\/(Attempt|EventWaits|Scope|StepCall)\.ts$/,
   // what is asked of the engine is described with the engine
-  /^Engine\/(ClientServices|Engine)\.ts$/
+  /^Engine\/(ClientServices|Engine)\.ts$/,
+  // what may be invoked is a function, and a function is given steps
+  /^(Function|Step)\.ts$/
 ]
 
 /** Files of more than 500 lines, and why they are. */
@@ -99,8 +103,6 @@ const long: { readonly [file: string]: string } = {
   "Engine/Store/Store.ts": "the operations of every noun",
   "Engine/Store/Turns.ts": "the ops of a turn, and the ends of leases",
   "Engine/Subscriptions/Connection.ts": "subscribing and delivering",
-  "Execution/EffectStep.ts": "each step, once for Effect",
-  "Execution/TurnMachine.ts": "two or three machines in one: the turn, when it is quiet, how it closes",
   "Projection/Runner.ts": "managed and external projections",
   "Worker/TurnSession.ts": "a session's reports and its leases"
 }
