@@ -208,7 +208,7 @@ type Evaluate = (evaluator: Evaluator, node: unknown, context: unknown) => unkno
 // operators, functions and loops get their operands in different places
 type Handle = (...operands: Array<any>) => unknown
 
-export interface Node {
+interface Node {
   readonly op: string
   readonly args: unknown
   readonly input: string

@@ -68,7 +68,7 @@ export const actions = [
 export type Action = (typeof actions)[number]
 
 /** What actions are done to. */
-export const resourceKinds = [
+const resourceKinds = [
   "event",
   "topic",
   "run",

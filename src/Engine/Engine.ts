@@ -53,7 +53,7 @@ import { RunEndings } from "./RunEndings.ts"
 import type { Page, PageQuery } from "./Pages.ts"
 import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
-import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
+import { MasterKey, Secrets, type SecretsService } from "./Secrets/Secrets.ts"
 import type { Seen } from "./Store/Activity.ts"
 import {
   addCounts,
@@ -66,7 +66,7 @@ import {
   type StoreService
 } from "./Store/Store.ts"
 import * as EngineStreams from "./Streams.ts"
-import type { ConnectionOptions } from "./Subscriptions/Connection.ts"
+import { connect, type ConnectionOptions } from "./Subscriptions/Connection.ts"
 import { announceConfig, announceStates } from "./Subscriptions/StateEvents.ts"
 import { Subscriptions } from "./Subscriptions/Subscriptions.ts"
 import { SystemEvents } from "./Subscriptions/SystemEvents.ts"
@@ -459,7 +459,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
             }
           )
         ),
-      subscribe: (environment, wire, options) => subscriptions.connect(environment, wire, options),
+      subscribe: (environment, wire, options) => connect(subscriptions, environment, wire, options),
       announce: (environment, topic, data, length) => system.announce(environment, topic, data, length),
       findFunction: store.findFunction,
       getFunction: store.getFunction,

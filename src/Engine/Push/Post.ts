@@ -55,7 +55,7 @@ const lookupPublic: LookupFunction = (hostname, options, callback) => {
 }
 
 /** How long the other side is waited for when a request is given up, milliseconds. */
-export const HANG_UP_MS = 30_000
+const HANG_UP_MS = 30_000
 
 /** Answers of so many bytes need no room. */
 const SMALL = 64 * 1024
