@@ -370,12 +370,12 @@ export interface StepClient {
   >
 
   /** `parallel` with one branch an item. With `schema`, what each branch returns goes through it. */
-  map<T, A, const O extends ParallelOptions = {}>(
+  map<T, A, const M extends NonNullable<ParallelOptions["onError"]> = "failFast">(
     name: string,
     items: ReadonlyArray<T>,
     fn: (item: T, step: StepClient, index: number) => Promise<unknown>,
-    options: O & WithSchema<A>
-  ): Promise<MaySettle<O> extends true ? Array<A | Error> : Array<A>>
+    options: Omit<ParallelOptions, "onError"> & { readonly onError?: M } & WithSchema<A>
+  ): Promise<"allSettled" extends M ? Array<A | Error> : Array<A>>
   map<T, R, const O extends ParallelOptions = {}>(
     name: string,
     items: ReadonlyArray<T>,
