@@ -271,6 +271,7 @@ export { createSecretsClient, type SecretsClient } from "./Secrets.ts"
 export {
   type AnySchema,
   parseAndValidate,
+  type SchemaInput,
   type SchemaOutput,
   type StandardSchemaV1,
   validate
@@ -288,8 +289,10 @@ export type {
   TxDeleteKeyOptions,
   TxEmitOptions,
   TxKvBucket,
-  TxResult
+  TxResult,
+  WithSchema
 } from "./Step.ts"
+export type { NotStorable, Stored } from "./Stored.ts"
 export type { TxWriteResult } from "./Protocol/Worker.ts"
 export type { Overlap } from "./Overlap.ts"
 export type { Trigger } from "./Trigger.ts"
