@@ -7,9 +7,8 @@
  * `catchTag("TimeoutError")` and `instanceof TimeoutError` agree; `name` and `code` tell them apart.
  */
 import * as Data from "effect/Data"
-import type { Duration } from "./Duration.ts"
 import { isEmptied, isError } from "./Emptied.ts"
-import type { ExpectedVersion } from "./EntityStream.ts"
+import type { ExpectedVersion } from "./ExpectedVersion.ts"
 
 export interface IronflowErrorOptions {
   /** What it is, in upper snake case; `UNKNOWN_ERROR` by default. */
@@ -277,10 +276,10 @@ export class NonRetryableError extends IronflowError {
  */
 export class RetryAfterError extends IronflowError {
   declare readonly _tag: "RetryAfterError"
-  readonly retryAfter: Duration | Date
+  readonly retryAfter: string | number | Date
   constructor(
     message: string,
-    retryAfter: Duration | Date,
+    retryAfter: string | number | Date,
     options: Omit<IronflowErrorOptions, "retryable"> = {}
   ) {
     super(message, { ...options, code: options.code ?? "RETRY_AFTER", retryable: true })
@@ -527,6 +526,9 @@ export class UnauthorizedError extends IronflowError {
     super(message, { code: "UNAUTHORIZED" })
   }
 }
+
+/** Why an engine will have nothing to do with a worker: its API key is missing or wrong, or does not allow it. */
+export type AccessError = UnauthenticatedError | UnauthorizedError
 
 /** A key is not at the revision that a write expects. Read it again and decide anew. */
 export class RevisionConflictError extends IronflowError {

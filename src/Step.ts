@@ -24,7 +24,7 @@ import type * as HKT from "effect/HKT"
 import { type CalledFrom, calledFrom } from "./CallSite.ts"
 import { type RetryConfig, retryKeys } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
-import type { AppendAllInput, AppendEventInput, ExpectedVersion } from "./EntityStream.ts"
+import type { AppendAllInput, AppendEventInput } from "./EntityStream.ts"
 import type {
   InvalidStateError,
   InvokeError,
@@ -37,11 +37,13 @@ import type {
 } from "./Errors.ts"
 import type { EventDefinition, IronflowEvent } from "./Event.ts"
 import type { IronflowFunction } from "./Function.ts"
-import { publishName } from "./Execution/StepId.ts"
+import { publishName } from "./StepId.ts"
+import type { ExpectedVersion } from "./ExpectedVersion.ts"
 import type { Keys } from "./OptionKeys.ts"
+import type { TxWriteResult } from "./Protocol/Worker.ts"
 import type { AnySchema } from "./StandardSchema.ts"
+import type { StepKind } from "./StepKind.ts"
 import type { Storable, StorableResult, Stored } from "./Stored.ts"
-import type { StepKind, TxWriteResult } from "./Protocol/Worker.ts"
 
 /** What the body of a step is told about its own execution. */
 export interface StepRunContext {

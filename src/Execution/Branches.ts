@@ -6,7 +6,7 @@ import { show } from "../Show.ts"
 import { type mapKeys, parallelKeys, type ParallelOptions } from "../Step.ts"
 import { BranchGroup, Scope } from "./Scope.ts"
 import { StepCall } from "./StepCall.ts"
-import { branchScope, verdictKey } from "./StepId.ts"
+import { branchScope, verdictKey } from "../StepId.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 
 /** How a branch ended. `cause` is the failure in the words of the face that ran it. */

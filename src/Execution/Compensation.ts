@@ -5,7 +5,7 @@ import type { Attempt } from "./Attempt.ts"
 import type { FunctionPlan } from "./FunctionPlan.ts"
 import type { Scope } from "./Scope.ts"
 import { StepCall, type StepCode } from "./StepCall.ts"
-import { compensationKey } from "./StepId.ts"
+import { compensationKey } from "../StepId.ts"
 import { stepDone } from "./StepReports.ts"
 
 export interface Compensation {

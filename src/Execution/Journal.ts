@@ -3,7 +3,7 @@
  * handler; what is left when the turn is over was never asked for.
  */
 import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts"
-import { isAtRoot } from "./StepId.ts"
+import { isAtRoot } from "../StepId.ts"
 
 /** An entry and its place in the journal. */
 export interface Recorded {

@@ -6,7 +6,7 @@ import { isObject } from "../Json.ts"
 import type { TxOutcome } from "../Protocol/Worker.ts"
 import { callSiteOf } from "./FunctionPlan.ts"
 import type { StepCall } from "./StepCall.ts"
-import { stepId } from "./StepId.ts"
+import { stepId } from "../StepId.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 
 /** The error of a step as it was stored. Where it knows no place in the user's code, that of the step's call is the nearest. */

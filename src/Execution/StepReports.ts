@@ -1,7 +1,8 @@
 /** What a turn reports of its steps. */
 import { withCallSite } from "../CallSite.ts"
 import { encodedFailure, type SerializedError, serializeError } from "../Errors.ts"
-import type { JsonText, Outcome, TurnOp, TxWrite } from "../Protocol/Worker.ts"
+import type { Outcome, TurnOp, TxWrite } from "../Protocol/Worker.ts"
+import type { JsonText } from "../Json.ts"
 import { checkSize, stepResultBytes } from "../Limits.ts"
 import { encodeResult } from "../Result.ts"
 import type { Attempt, AttemptExit } from "./Attempt.ts"

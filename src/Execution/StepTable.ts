@@ -12,14 +12,15 @@ import { checkName, checkSize, messageBytes, stepResultBytes } from "../Limits.t
 import { checkKeys, type Known } from "../OptionKeys.ts"
 import { isPath } from "../Path.ts"
 import { checkPattern } from "../Pattern.ts"
-import type { Outcome, StepKind, TxOutcome } from "../Protocol/Worker.ts"
+import type { Outcome, TxOutcome } from "../Protocol/Worker.ts"
+import type { StepKind } from "../StepKind.ts"
 import { show } from "../Show.ts"
 import { type Invokable, type StepClient, type StepService, waitKeys } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
 import type { StepTimeout } from "./FunctionPlan.ts"
 import type { Scope } from "./Scope.ts"
 import { StepCall, type StepOp } from "./StepCall.ts"
-import { escapeName, publishName } from "./StepId.ts"
+import { escapeName, publishName } from "../StepId.ts"
 import { readEvent, readTx, stepError, storedError } from "./StepOutcomes.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { checkTransactions } from "./Tx.ts"
@@ -42,7 +43,7 @@ export interface Place {
   readonly scope: Scope
 }
 
-export type Receive = (outcome: Outcome) => void
+type Receive = (outcome: Outcome) => void
 
 export interface StepRow<Given, Result> {
   /** What the call names, in messages. */
@@ -78,8 +79,8 @@ export interface GivenFilter {
   readonly timeout?: unknown
 }
 
-export const defaultWaitMs = 7 * 86_400_000
-export const defaultInvokeMs = 30_000
+const defaultWaitMs = 7 * 86_400_000
+const defaultInvokeMs = 30_000
 
 const row = <Given, Result>(definition: StepRow<Given, Result>): StepRow<Given, Result> => definition
 

@@ -1,7 +1,8 @@
 /** Why a turn ends with its run paused, where somebody has to look at it: nothing has failed, and nothing is undone. */
 import { callSite } from "../CallSite.ts"
 import { toError } from "../Errors.ts"
-import type { Job, StepKind } from "../Protocol/Worker.ts"
+import type { Job } from "../Protocol/Worker.ts"
+import type { StepKind } from "../StepKind.ts"
 import { callSiteOf, type FunctionPlan } from "./FunctionPlan.ts"
 import type { StepCall } from "./StepCall.ts"
 

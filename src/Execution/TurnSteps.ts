@@ -7,16 +7,9 @@
  */
 import { deserializeError, StepAbortedError } from "../Errors.ts"
 import { stepsPerRun } from "../Limits.ts"
-import type {
-  Job,
-  JsonText,
-  Notice,
-  OpenStep,
-  Outcome,
-  StepKind,
-  TurnOp,
-  TxWrite
-} from "../Protocol/Worker.ts"
+import type { Job, Notice, OpenStep, Outcome, TurnOp, TxWrite } from "../Protocol/Worker.ts"
+import type { JsonText } from "../Json.ts"
+import type { StepKind } from "../StepKind.ts"
 import type { Attempt, AttemptExit } from "./Attempt.ts"
 import { Closings, type ClosingsOwner } from "./Closings.ts"
 import { isWait } from "./EventWaits.ts"
@@ -30,7 +23,7 @@ import { type RunningOwner, RunningSteps } from "./RunningSteps.ts"
 import { BranchGroup, isStopped, Scope } from "./Scope.ts"
 import { afterEventLoopTurns } from "./Settlement.ts"
 import { isCode, type StepCall } from "./StepCall.ts"
-import { stepId } from "./StepId.ts"
+import { stepId } from "../StepId.ts"
 import {
   encodedExit,
   type FailedExit,
