@@ -28,7 +28,8 @@ import {
   type SchemaOutput,
   type StandardSchemaV1
 } from "./StandardSchema.ts"
-import type { Step, StepClient } from "./Step.ts"
+import type { Declared, Step, StepClient, StorableEffect } from "./Step.ts"
+import type { StorableResult } from "./Stored.ts"
 import { checkTrigger, type Trigger, triggerKeys } from "./Trigger.ts"
 
 /** How a function prefers to be run: by a worker that pulls, or by a request to its `serve()` handler. */
@@ -143,7 +144,7 @@ export type CreateFunctionConfig<S extends AnySchema = AnySchema> = FunctionConf
  */
 export const createFunction = <S extends AnySchema = NoSchema, R = unknown>(
   config: FunctionConfig<S>,
-  handler: FunctionHandler<SchemaOutput<S>, R>
+  handler: FunctionHandler<SchemaOutput<S>, R> & StorableResult<R>
 ): IronflowFunction<SchemaOutput<S>, R, SchemaInput<S>> => {
   checkConfig(config)
   checkKeys(config, functionKeys, `Function "${config.id}"`)
@@ -254,14 +255,16 @@ export type FunctionRequirements<F> = F extends {
  */
 export const make = <
   const Sources extends ReadonlyArray<TriggerSource>,
-  A extends ([S] extends [never] ? unknown : S),
+  A extends Declared<S>,
   E,
   R,
   S = never,
   F = never
 >(
   config: EffectFunctionConfig<Sources, S, F>,
-  program: (context: EffectFunctionContext<TriggerData<Sources>>) => Effect.Effect<A, E, R>
+  program: (
+    context: EffectFunctionContext<TriggerData<Sources>>
+  ) => Effect.Effect<A, E, R> & StorableEffect<A, S>
 ): EffectFunction<A, E, Exclude<R, GivenToHandlers>, TriggerData<Sources>, S, F> => {
   if (!isObject(config))
     throw new ValidationError("A function needs a configuration such as { id, triggers }")

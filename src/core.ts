@@ -320,6 +320,7 @@ export { createSecretsClient, type SecretsClient } from "./Secrets.ts"
 export {
   type AnySchema,
   parseAndValidate,
+  type SchemaInput,
   type SchemaOutput,
   type StandardSchemaV1,
   validate
@@ -337,8 +338,10 @@ export type {
   TxDeleteKeyOptions,
   TxEmitOptions,
   TxKvBucket,
-  TxResult
+  TxResult,
+  WithSchema
 } from "./Step.ts"
+export type { NotStorable, Stored } from "./Stored.ts"
 export type { TxWriteResult } from "./Protocol/Worker.ts"
 export type { Overlap } from "./Overlap.ts"
 export type { ProjectionStatus } from "./Protocol/Projections.ts"
