@@ -24,7 +24,7 @@ import {
 } from "../Errors.ts"
 import { encodeInput } from "../EventData.ts"
 import type { EventDefinition, IronflowEvent } from "../Event.ts"
-import type { EffectFunction, EffectFunctionDeclarations, RunInfo } from "../Function.ts"
+import type { EffectFunction, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { checkKeys } from "../OptionKeys.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
@@ -55,6 +55,7 @@ import type { StepCall } from "./StepCall.ts"
 import {
   checkParallel,
   compensationCode,
+  declarationsOf,
   defaultInvokeMs,
   defaultWaitMs,
   invokeAsyncCall,
@@ -663,13 +664,6 @@ const stepTimeout = (duration: StepDuration, what: string) => {
 
 const idOf = (target: string | Invokable): unknown =>
   typeof target === "string" ? target : invokedId(target)
-
-/** What an invoked function says of its result and its failures. */
-const declarationsOf = (target: string | Invokable): EffectFunctionDeclarations<unknown, unknown> =>
-  typeof target === "object" && target !== null && "program" in target
-    ? // a function with a program is what `IronflowFunction.make` returned, which has checked them
-      (target.config as EffectFunctionDeclarations<unknown, unknown>)
-    : {}
 
 const branchExit = (exit: Exit.Exit<unknown, unknown>, name: string): BranchExit =>
   Exit.isSuccess(exit)

@@ -12,7 +12,7 @@ import type { Outcome } from "../Protocol/Worker.ts"
 import { decodeResult, encodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
 import { show } from "../Show.ts"
-import { type AnySchema, isSchema, validate } from "../StandardSchema.ts"
+import { isSchema, validate } from "../StandardSchema.ts"
 import {
   invokeKeys,
   mapKeys,
@@ -39,6 +39,7 @@ import type { StepCall } from "./StepCall.ts"
 import {
   checkParallel,
   compensationCode,
+  declarationsOf,
   defaultInvokeMs,
   defaultWaitMs,
   invokeAsyncCall,
@@ -212,8 +213,8 @@ interface Decoder {
 }
 
 /** `undefined` without a schema. Throws `ValidationError` for what is none; `what` begins the message of what does not fit. */
-const decoderOf = (options: Partial<WithSchema<unknown>> | undefined, what: string): Decoder | undefined => {
-  const schema: AnySchema | undefined = options?.schema
+const decoderOf = (options: { readonly schema?: unknown } | undefined, what: string): Decoder | undefined => {
+  const schema = options?.schema
   if (schema === undefined) return undefined
   if (!isSchema(schema)) {
     throw new ValidationError(
@@ -416,7 +417,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         (functionId, receive) => {
           checkKeys(options, invokeKeys, `Step "${functionId}"`)
           decoder = decoderOf(
-            options,
+            { schema: options?.schema ?? declarationsOf(target).success },
             `Result of function "${functionId}", which function "${turn.plan.functionId}" has invoked,`
           )
           const timeoutMs =

@@ -14,6 +14,7 @@ import {
 } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
 import { compileExpression } from "../Expression.ts"
+import type { EffectFunctionDeclarations } from "../Function.ts"
 import { encodeJson, isObject } from "../Json.ts"
 import { checkName, checkSize, messageBytes, stepResultBytes } from "../Limits.ts"
 import { checkKeys } from "../OptionKeys.ts"
@@ -185,6 +186,13 @@ export const invokedId = (target: string | Invokable): string =>
     "id of the invoked function",
     isObject(target) && isObject(target.config) ? target.config.id : target
   )
+
+/** What an invoked function says of its result and its failures. */
+export const declarationsOf = (target: string | Invokable): EffectFunctionDeclarations<unknown, unknown> =>
+  typeof target === "object" && target !== null && "program" in target
+    ? // a function with a program is what `IronflowFunction.make` returned, which has checked them
+      (target.config as EffectFunctionDeclarations<unknown, unknown>)
+    : {}
 
 export const publishCall = (scope: Scope, topic: string, data: unknown, receive: Receive): StepCall => {
   const what = `Message for topic "${topic}"`
