@@ -42,7 +42,8 @@ export interface ConcurrencyConfig {
   readonly key?: string
 }
 
-export type RecordingRetention = "7d" | "30d" | "90d" | "forever"
+const retentions = ["7d", "30d", "90d", "forever"] as const
+export type RecordingRetention = (typeof retentions)[number]
 
 /** What `S` stands for when there is no schema: nothing is known about the data. */
 // oxlint-disable-next-line typescript/no-explicit-any -- README examples read `event.data.x` without a schema
@@ -319,13 +320,6 @@ export const functionTimeout = (fn: AnyFunction): number => fn.config.timeout ??
 // Checks
 // ---------------------------------------------------------------------------------------------------------------------
 
-const retentions: ReadonlyArray<string> = [
-  "7d",
-  "30d",
-  "90d",
-  "forever"
-] satisfies ReadonlyArray<RecordingRetention>
-
 /** A configuration as it comes from code that the compiler may not have seen. */
 type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
 
@@ -421,7 +415,7 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
   recordingRetention: must(
     "recordingRetention",
     `one of ${retentions.map((word) => `"${word}"`).join(", ")}`,
-    (value) => typeof value === "string" && retentions.includes(value)
+    (value) => typeof value === "string" && (retentions as ReadonlyArray<string>).includes(value)
   ),
   metadata: (metadata, label) => {
     encodeMetadata(`${label}: \`metadata\``, metadata)

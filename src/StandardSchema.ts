@@ -19,7 +19,7 @@ export interface StandardSchemaV1<Input = unknown, Output = Input> {
 export type StandardResult<Output> =
   { readonly value: Output; readonly issues?: undefined } | { readonly issues: ReadonlyArray<StandardIssue> }
 
-export interface StandardIssue {
+interface StandardIssue {
   readonly message: string
   readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined
 }
@@ -50,7 +50,7 @@ export type SchemaInput<S> = S extends {
 export const isSchema = (value: unknown): value is AnySchema =>
   isStandardSchema(value) || isEffectSchema(value)
 
-export const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
+const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
   if ((typeof value !== "object" || value === null) && typeof value !== "function") return false
   const standard: unknown = (value as { readonly "~standard"?: unknown })["~standard"]
   return (

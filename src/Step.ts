@@ -24,24 +24,26 @@ import type * as HKT from "effect/HKT"
 import { type CalledFrom, calledFrom } from "./CallSite.ts"
 import { type RetryConfig, retryKeys } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
-import type { AppendAllInput, AppendEventInput, ExpectedVersion } from "./EntityStream.ts"
+import type { AppendAllInput, AppendEventInput } from "./EntityStream.ts"
 import type {
   InvalidStateError,
   InvokeError,
   InvokeTimeoutError,
-  IronflowError,
   NestedStepError,
   StepError,
+  UnsupportedError,
   ValidationError,
   WaitTimeoutError
 } from "./Errors.ts"
 import type { EventDefinition, IronflowEvent } from "./Event.ts"
 import type { IronflowFunction } from "./Function.ts"
-import { publishName } from "./Execution/StepId.ts"
+import { publishName } from "./StepId.ts"
+import type { ExpectedVersion } from "./ExpectedVersion.ts"
 import type { Keys } from "./OptionKeys.ts"
+import type { TxWriteResult } from "./Protocol/Worker.ts"
 import type { AnySchema } from "./StandardSchema.ts"
+import type { StepKind } from "./StepKind.ts"
 import type { Storable, StorableResult, Stored } from "./Stored.ts"
-import type { StepKind, TxWriteResult } from "./Protocol/Worker.ts"
 
 /** What the body of a step is told about its own execution. */
 export interface StepRunContext {
@@ -473,7 +475,7 @@ export interface StepService {
     options?: EffectRunOptions<S, F>
   ) => Effect.Effect<
     TxResult<Decoded<NoInfer<S>, Stored<A>>>,
-    NoInfer<F> | StepError | StepCallError | IronflowError,
+    NoInfer<F> | StepError | UnsupportedError | StepCallError,
     Exclude<R, StepAttempt>
   >
 
@@ -582,7 +584,7 @@ export const run = <A extends Declared<S>, E, R, S = never, F = never>(
 /**
  * Runs an effect and carries out the writes that it collects with `tx`, in one transaction with the step's own result: all or
  * none, and exactly once. A conflict fails the attempt, nothing having been written; by the retry policy the body
- * then runs again, and reads afresh. Fails with code `UNIMPLEMENTED`, before the body runs, on servers that cannot do it.
+ * then runs again, and reads afresh. Fails with `UnsupportedError`, before the body runs, on servers that cannot do it.
  */
 export const tx = <A extends Declared<S>, E, R, S = never, F = never>(
   name: string,
@@ -590,7 +592,7 @@ export const tx = <A extends Declared<S>, E, R, S = never, F = never>(
   options?: EffectRunOptions<S, F>
 ): Effect.Effect<
   TxResult<Decoded<NoInfer<S>, Stored<A>>>,
-  NoInfer<F> | StepError | StepCallError | IronflowError,
+  NoInfer<F> | StepError | UnsupportedError | StepCallError,
   Exclude<R, StepAttempt> | Step
 > => {
   call("tx", name, tx)

@@ -8,13 +8,13 @@ import {
   sizeOf,
   type StreamAppend
 } from "../EntityStream.ts"
-import { InvalidStateError, IronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
+import { InvalidStateError, LimitExceededError, UnsupportedError, ValidationError } from "../Errors.ts"
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
 import { encodeKeyValue, toCarried } from "../KvValue.ts"
 import { writeBytes, writesAtOnce } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
-import type { TxWrite } from "../Protocol/Worker.ts"
+import type { Job, TxWrite } from "../Protocol/Worker.ts"
 import type {
   Tx,
   TxAppendAllOptions,
@@ -23,7 +23,6 @@ import type {
   TxEmitOptions,
   TxKvBucket
 } from "../Step.ts"
-import type { TurnMachine } from "./TurnMachine.ts"
 
 const eventKeys = { version: true, metadata: true } satisfies Keys<TxEmitOptions>
 const appendAllKeys = { expectedVersion: true } satisfies Keys<TxAppendAllOptions>
@@ -144,11 +143,10 @@ export class TxCollector implements Tx {
 }
 
 /** Throws unless the engine behind the turn can store the writes of a step together with the step. */
-export const checkTransactions = (turn: TurnMachine, stepName: string): void => {
-  if (turn.job.transactions === true) return
-  throw new IronflowError(
+export const checkTransactions = ({ job }: { readonly job: Job }, stepName: string): void => {
+  if (job.transactions === true) return
+  throw new UnsupportedError(
     `Step "${stepName}" is not possible: the server of this worker does not have \`step.tx\`, and nothing was done. It is an ` +
-      "older engine than this package, or another Ironflow server. Write with `step.run` and an idempotency key instead",
-    { code: "UNIMPLEMENTED" }
+      "older engine than this package, or another Ironflow server. Write with `step.run` and an idempotency key instead"
   )
 }
