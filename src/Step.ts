@@ -29,9 +29,9 @@ import type {
   InvalidStateError,
   InvokeError,
   InvokeTimeoutError,
-  IronflowError,
   NestedStepError,
   StepError,
+  UnsupportedError,
   ValidationError,
   WaitTimeoutError
 } from "./Errors.ts"
@@ -475,7 +475,7 @@ export interface StepService {
     options?: EffectRunOptions<S, F>
   ) => Effect.Effect<
     TxResult<Decoded<NoInfer<S>, Stored<A>>>,
-    NoInfer<F> | StepError | StepCallError | IronflowError,
+    NoInfer<F> | StepError | UnsupportedError | StepCallError,
     Exclude<R, StepAttempt>
   >
 
@@ -584,7 +584,7 @@ export const run = <A extends Declared<S>, E, R, S = never, F = never>(
 /**
  * Runs an effect and carries out the writes that it collects with `tx`, in one transaction with the step's own result: all or
  * none, and exactly once. A conflict fails the attempt, nothing having been written; by the retry policy the body
- * then runs again, and reads afresh. Fails with code `UNIMPLEMENTED`, before the body runs, on servers that cannot do it.
+ * then runs again, and reads afresh. Fails with `UnsupportedError`, before the body runs, on servers that cannot do it.
  */
 export const tx = <A extends Declared<S>, E, R, S = never, F = never>(
   name: string,
@@ -592,7 +592,7 @@ export const tx = <A extends Declared<S>, E, R, S = never, F = never>(
   options?: EffectRunOptions<S, F>
 ): Effect.Effect<
   TxResult<Decoded<NoInfer<S>, Stored<A>>>,
-  NoInfer<F> | StepError | StepCallError | IronflowError,
+  NoInfer<F> | StepError | UnsupportedError | StepCallError,
   Exclude<R, StepAttempt> | Step
 > => {
   call("tx", name, tx)

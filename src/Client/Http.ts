@@ -34,6 +34,7 @@ import type {
   TopicInfo,
   WaitForRunOptions
 } from "./Client.ts"
+import type { Raw } from "./Named.ts"
 import { makeEmitSync } from "./EmitSync.ts"
 import * as Answers from "./HttpAnswers.ts"
 import { type Call, checked, done, makeCalls, object, quote } from "./HttpCalls.ts"
@@ -41,7 +42,7 @@ import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 
 /** The methods over a connection. */
-export const make = (connection: Connection): ClientApi<EffectKind> => {
+export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const calls = makeCalls(connection)
   const { call, withoutEndpoint } = calls
 

@@ -6,7 +6,7 @@
  */
 import {
   FunctionTimeoutError,
-  IronflowError,
+  TurnEndedError,
   LimitExceededError,
   type SerializedError,
   serializeError,
@@ -361,10 +361,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
   #finish(op: TurnOp, end: TurnEnd): void {
     if (this.#phase === "over") return
     this.#stopAll(
-      () =>
-        new IronflowError(`The turn of run ${this.job.runId} has ended: ${end._tag.toLowerCase()}`, {
-          code: "TURN_ENDED"
-        })
+      () => new TurnEndedError(`The turn of run ${this.job.runId} has ended: ${end._tag.toLowerCase()}`)
     )
     this.host.report(op, () => this.#end(end))
   }

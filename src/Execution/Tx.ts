@@ -8,7 +8,7 @@ import {
   sizeOf,
   type StreamAppend
 } from "../EntityStream.ts"
-import { InvalidStateError, IronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
+import { InvalidStateError, LimitExceededError, UnsupportedError, ValidationError } from "../Errors.ts"
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
 import { encodeKeyValue, toCarried } from "../KvValue.ts"
 import { writeBytes, writesAtOnce } from "../Limits.ts"
@@ -145,9 +145,8 @@ export class TxCollector implements Tx {
 /** Throws unless the engine behind the turn can store the writes of a step together with the step. */
 export const checkTransactions = ({ job }: { readonly job: Job }, stepName: string): void => {
   if (job.transactions === true) return
-  throw new IronflowError(
+  throw new UnsupportedError(
     `Step "${stepName}" is not possible: the server of this worker does not have \`step.tx\`, and nothing was done. It is an ` +
-      "older engine than this package, or another Ironflow server. Write with `step.run` and an idempotency key instead",
-    { code: "UNIMPLEMENTED" }
+      "older engine than this package, or another Ironflow server. Write with `step.run` and an idempotency key instead"
   )
 }

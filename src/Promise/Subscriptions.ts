@@ -9,7 +9,7 @@ import type {
 } from "../Client/SubscriptionSession.ts"
 import type { Body } from "../Client/Delivery.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
-import { IronflowError, SubscriptionError, ValidationError } from "../Errors.ts"
+import { ClosedError, SubscriptionError, ValidationError } from "../Errors.ts"
 import { checkName } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { subscribeKeys } from "../Protocol/SubscribeKeys.ts"
@@ -329,8 +329,7 @@ const positive = (name: string, value: number): number => {
   )
 }
 
-const closed = (): IronflowError =>
-  new IronflowError("The subscription client has been closed. Create a new one to go on", { code: "CLOSED" })
+const closed = (): ClosedError => new ClosedError("subscription client")
 
 /** Why an event has failed whose loop was left: leaving a loop by `break` and by throwing look the same to a stream. */
 const leftLoop = (): Error =>
