@@ -47,6 +47,7 @@ export {
   CompensationLostError,
   InterruptedError,
   InvokeError,
+  type InvokeErrorOptions,
   InvokeTimeoutError,
   NestedStepError,
   NondeterminismError,
@@ -56,7 +57,8 @@ export {
   StepError,
   type StepErrorOptions,
   StepTimeoutError,
-  WaitTimeoutError
+  WaitTimeoutError,
+  withFailure
 } from "./Errors/Steps.ts"
 export {
   BucketExistsError,
@@ -76,6 +78,7 @@ export {
   VersionConflictError
 } from "./Errors/Data.ts"
 export {
+  type AccessError,
   ApiKeyNotFoundError,
   EnterpriseRequiredError,
   MasterKeyError,
@@ -127,6 +130,7 @@ export {
   deserializeError,
   encodedFailure,
   errorOfCode,
+  invokeFailure,
   isRetryable,
   messageOf,
   retryAfterOf,

@@ -19,13 +19,14 @@ export interface StandardSchemaV1<Input = unknown, Output = Input> {
 export type StandardResult<Output> =
   { readonly value: Output; readonly issues?: undefined } | { readonly issues: ReadonlyArray<StandardIssue> }
 
-export interface StandardIssue {
+interface StandardIssue {
   readonly message: string
   readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined
 }
 
-/** A schema of either kind whose output is `Output`. */
-export type AnySchema<Output = unknown> = StandardSchemaV1<unknown, Output> | Schema.Codec<Output, unknown>
+/** A schema of either kind that makes an `Output` of an `Input`. */
+export type AnySchema<Output = unknown, Input = unknown> =
+  StandardSchemaV1<Input, Output> | Schema.Codec<Output, Input>
 
 /** What a schema's validation returns. */
 export type SchemaOutput<S> = S extends {
@@ -36,11 +37,20 @@ export type SchemaOutput<S> = S extends {
     ? Type
     : unknown
 
+/** What a schema takes: the form in which its data comes in. */
+export type SchemaInput<S> = S extends {
+  readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined }
+}
+  ? Input
+  : S extends { readonly Encoded: infer Encoded }
+    ? Encoded
+    : unknown
+
 /** Whether the value is a schema of either kind. */
 export const isSchema = (value: unknown): value is AnySchema =>
   isStandardSchema(value) || isEffectSchema(value)
 
-export const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
+const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
   if ((typeof value !== "object" || value === null) && typeof value !== "function") return false
   const standard: unknown = (value as { readonly "~standard"?: unknown })["~standard"]
   return (

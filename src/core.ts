@@ -22,10 +22,8 @@ export type {
   PublishResult,
   Run,
   RunError,
-  RunStatus,
   RunStep,
   ServerCapabilities,
-  StepStatus,
   TriggerResult,
   TriggerSyncOptions,
   TriggerSyncResult,
@@ -75,7 +73,6 @@ export type {
   ListDeadLettersOptions,
   PauseProjectionOptions,
   ProjectionStateResult,
-  ProjectionStatus,
   ProjectionStatusInfo,
   ProjectionSubscribeOptions,
   RebuildProjectionOptions
@@ -344,7 +341,9 @@ export type {
 } from "./Step.ts"
 export type { TxWriteResult } from "./Protocol/Worker.ts"
 export type { Overlap } from "./Overlap.ts"
+export type { ProjectionStatus } from "./Protocol/Projections.ts"
 export type { Trigger } from "./Trigger.ts"
+export type { RunStatus } from "./RunStatus.ts"
 export {
   createEventDefinitionRegistry,
   createUpcasterRegistry,
@@ -364,6 +363,7 @@ export type {
   YieldInfo
 } from "./Protocol/Push.ts"
 export type { HandlerContext, HandlerOptions } from "./Serve/Options.ts"
+export type { StepStatus } from "./StepStatus.ts"
 export type {
   IronflowWebhook,
   WebhookConfig,

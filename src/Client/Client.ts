@@ -28,6 +28,8 @@ import {
   type ValidationError
 } from "../Errors.ts"
 import type { Overlap } from "../Overlap.ts"
+import type { RunStatus } from "../RunStatus.ts"
+import type { StepStatus } from "../StepStatus.ts"
 
 /** The Effect reading of an API: failures are in the type. */
 export interface EffectKind extends HKT.TypeLambda {
@@ -152,13 +154,6 @@ export interface TopicStats {
   readonly lastSeq: number
 }
 
-export type RunStatus =
-  "pending" | "running" | "waiting" | "compensating" | "paused" | "completed" | "failed" | "cancelled"
-
-/** The statuses that a run never leaves by itself. */
-export const isTerminal = (status: RunStatus): status is "completed" | "failed" | "cancelled" =>
-  status === "completed" || status === "failed" || status === "cancelled"
-
 export interface RunError {
   readonly message: string
   readonly code: string
@@ -218,8 +213,6 @@ export interface ListRunsResult {
   /** Absent on the last page. */
   readonly nextCursor?: string
 }
-
-export type StepStatus = "completed" | "failed" | "waiting"
 
 /** A step of a run, in the order in which the handler saw the results; waiting ones come last. */
 export interface RunStep {

@@ -11,9 +11,7 @@ import { type InvalidStateError, type ProjectionNotFoundError } from "../Errors.
 import type { ProjectionMode } from "../Projection/Projection.ts"
 import type { SubscribeError } from "./Subscriptions.ts"
 import type { CallOptions, ClientError, EffectKind, Kind, RunError } from "./Client.ts"
-
-/** `error` while an event that has failed is tried again; dead letters are counted apart. */
-export type ProjectionStatus = "active" | "rebuilding" | "paused" | "error"
+import type { ProjectionStatus } from "../Protocol/Projections.ts"
 
 export interface CatchupOptions extends CallOptions {
   /**

@@ -12,7 +12,8 @@ import { type InvalidStateError, type StreamNotFoundError, type VersionConflictE
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
 
-export type { AppendAllInput, AppendEventInput, ExpectedVersion, StreamEventInput } from "../EntityStream.ts"
+export type { AppendAllInput, AppendEventInput, StreamEventInput } from "../EntityStream.ts"
+export type { ExpectedVersion } from "../ExpectedVersion.ts"
 
 /** The Effect reading of many results: a `Stream`. */
 export interface EffectStreamKind extends HKT.TypeLambda {

@@ -15,7 +15,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { type ClosedError, isIronflowError, SubscriptionError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
-import type { SubscribeOptions, Wire } from "../Protocol/Subscriptions.ts"
+import type { AckType, SubscribeOptions, Wire } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { ClientError } from "./Client.ts"
 import { naming, ofClient } from "./Named.ts"
@@ -141,7 +141,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
             }
           })
         )
-        const settle = (event: SubscriptionEvent, type: "ack" | "nak" | "term", delayMs?: number) =>
+        const settle = (event: SubscriptionEvent, type: AckType, delayMs?: number) =>
           attempt(() => it.settle(subscription, event.eventId ?? "", type, delayMs))
         const next: Effect.Effect<Delivered, SubscriptionError> = Effect.suspend(() => {
           current?.done()

@@ -26,6 +26,9 @@ export class UnauthorizedError extends IronflowError {
   }
 }
 
+/** Why an engine will have nothing to do with a worker: its API key is missing or wrong, or does not allow it. */
+export type AccessError = UnauthenticatedError | UnauthorizedError
+
 export type SignatureErrorCode =
   "SIGNATURE_INVALID" | "SIGNATURE_MISSING" | "SIGNATURE_EXPIRED" | "SIGNATURE_REPLAYED"
 

@@ -1,5 +1,5 @@
 /** Streams, keys, configurations, projections and consumer groups. */
-import type { ExpectedVersion } from "../EntityStream.ts"
+import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { type CauseOption, IronflowError, type IronflowErrorOptions, NotFoundError } from "./Base.ts"
 import { TimeoutError } from "./Connection.ts"
 

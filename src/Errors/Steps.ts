@@ -1,7 +1,7 @@
 /** What happens inside of a handler: steps fail, wait in vain, are stopped, or were called where they must not be. */
-import type { Duration } from "../Duration.ts"
 import { type CauseOption, IronflowError, type IronflowErrorOptions } from "./Base.ts"
 import { TimeoutError } from "./Connection.ts"
+import { define } from "./Reading.ts"
 
 export interface StepErrorOptions extends CauseOption {
   readonly stepId: string
@@ -41,10 +41,10 @@ export class NonRetryableError extends IronflowError {
  */
 export class RetryAfterError extends IronflowError {
   declare readonly _tag: "RetryAfterError"
-  readonly retryAfter: Duration | Date
+  readonly retryAfter: string | number | Date
   constructor(
     message: string,
-    retryAfter: Duration | Date,
+    retryAfter: string | number | Date,
     options: Omit<IronflowErrorOptions, "retryable"> = {}
   ) {
     super(message, { ...options, code: options.code ?? "RETRY_AFTER", retryable: true })
@@ -67,17 +67,26 @@ export class WaitTimeoutError extends TimeoutError {
   }
 }
 
-/** A function that a step invoked failed, or could not be invoked. */
-export class InvokeError extends IronflowError {
+export interface InvokeErrorOptions<E> extends CauseOption {
+  readonly failure?: E
+}
+
+/**
+ * A function that a step invoked failed, or could not be invoked. `cause` is the error of the function's run, as far as the server
+ * tells it; `E` is what the function declares to fail with.
+ */
+export class InvokeError<E = unknown> extends IronflowError {
   declare readonly _tag: "InvokeError"
   readonly functionId: string
   readonly childRunId: string | undefined
   readonly errorCause: string
+  /** What the function failed with, when an Effect handler has invoked it and the failure fits the declared schema. */
+  declare readonly failure?: E
   constructor(
     functionId: string,
     childRunId: string | undefined,
     errorCause: string,
-    options: CauseOption = {}
+    options: InvokeErrorOptions<E> = {}
   ) {
     super(
       `Invoked function '${functionId}'${childRunId ? ` (run ${childRunId})` : ""} failed: ${errorCause}`,
@@ -90,11 +99,18 @@ export class InvokeError extends IronflowError {
     this.functionId = functionId
     this.childRunId = childRunId
     this.errorCause = errorCause
+    if (options.failure !== undefined) withFailure(this, options.failure)
   }
 }
 
+/** Says what the function failed with, in the words of its schema. It is not stored with the error, which has it encoded. */
+export const withFailure = <E>(error: InvokeError, failure: E): InvokeError<E> => {
+  define(error, "failure", failure, false)
+  return error as InvokeError<E>
+}
+
 /** A function that a step invoked did not end in time. The child run goes on. */
-export class InvokeTimeoutError extends InvokeError {
+export class InvokeTimeoutError extends InvokeError<never> {
   readonly timeoutMs: number
   constructor(functionId: string, childRunId: string | undefined, timeoutMs: number) {
     super(functionId, childRunId, `timed out after ${timeoutMs}ms (the child run goes on)`)

@@ -3,6 +3,7 @@ import { isEmptied, isError } from "../Emptied.ts"
 import { IronflowError, type IronflowErrorOptions, isIronflowError } from "./Base.ts"
 import { classes, classNameOf, codes } from "./Classes.ts"
 import { ValidationError } from "./Validation.ts"
+import { InvokeError } from "./Steps.ts"
 import { define, isInstance, read } from "./Reading.ts"
 
 /**
@@ -83,7 +84,7 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
   }
 }
 
-/** A typed failure stands in the data of the stored error under this name. */
+/** A typed failure stands in the data of the stored error under this name. Only its schema can read it. */
 export const encodedFailure = "ironflow:failure"
 
 /** The error without what only its step's schema can read. */
@@ -91,6 +92,21 @@ export const withoutEncoding = (error: SerializedError): SerializedError => {
   if (error.data === undefined || !(encodedFailure in error.data)) return error
   const { [encodedFailure]: _, ...data } = error.data
   return { ...error, data }
+}
+
+/** How the run of an invoked function has failed, as the error of the step that invoked it. */
+export const invokeFailure = (
+  functionId: string,
+  childRunId: string,
+  error: SerializedError
+): SerializedError => {
+  const told = serializeError(new InvokeError(functionId, childRunId, messageOf(error)))
+  const failure = error.data?.[encodedFailure]
+  return {
+    ...told,
+    cause: withoutEncoding(error),
+    ...(failure === undefined ? {} : { data: { ...told.data, [encodedFailure]: failure } })
+  }
 }
 
 const maxSummaryLength = 512
@@ -126,7 +142,7 @@ const revive = (damaged: SerializedError | null | undefined, depth: number): Err
   if (error.name !== name) define(error, "name", name, false)
   const ours = isIronflowError(error)
   for (const [key, value] of Object.entries(stored.data ?? {})) {
-    if (key === "errors" && error instanceof AggregateError) continue
+    if ((key === "errors" && error instanceof AggregateError) || key === encodedFailure) continue
     if (!standardKeys.has(key) || (key === "code" && !ours)) define(error, key, value, true)
   }
   if (!ours) {

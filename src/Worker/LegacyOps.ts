@@ -11,9 +11,10 @@ import {
   serializeError,
   UnsupportedError
 } from "../Errors.ts"
-import { stepId } from "../Execution/StepId.ts"
+import { stepId } from "../StepId.ts"
+import type { JsonText } from "../Json.ts"
 import type { YieldInfo } from "../Protocol/Push.ts"
-import type { JsonText, Outcome, TurnAck, TurnOp, TurnReport } from "../Protocol/Worker.ts"
+import type { Outcome, TurnAck, TurnOp, TurnReport } from "../Protocol/Worker.ts"
 import { plainResult } from "../Result.ts"
 import { continuationKey } from "./LegacyJob.ts"
 import type { LegacyTurn } from "./LegacyTurn.ts"

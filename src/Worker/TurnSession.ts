@@ -8,6 +8,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { invalidResponse } from "../Client/HttpFailures.ts"
 import { lookAgain } from "../Client/InTime.ts"
+import type { AccessError } from "../Errors.ts"
 import {
   ConnectionError,
   type IronflowError,
@@ -19,7 +20,6 @@ import {
 import { byteLength, isObject } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
 import {
-  type AccessError,
   endsLease,
   endsTurn,
   type Job,

@@ -15,6 +15,7 @@ import {
   type StoreError,
   WorkerUnknownError
 } from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
 import {
   MAX_WAIT_MS,
   type PollRequest,
@@ -25,7 +26,7 @@ import {
 } from "../../Protocol/Http/Turns.ts"
 import { damaged, seal } from "../../Protocol/Seal.ts"
 import type { RoomRequest } from "../../Protocol/TurnStream.ts"
-import type { JsonText, TurnAck } from "../../Protocol/Worker.ts"
+import type { TurnAck } from "../../Protocol/Worker.ts"
 import type { Adoption } from "../Store/Store.ts"
 import { hasEnded } from "../../Worker/ProcessIdentity.ts"
 import type { RemoteSession } from "../Dispatch.ts"
@@ -34,7 +35,8 @@ import type { Deliveries } from "./Deliveries.ts"
 /** The waits between looks whether the process behind a closed connection has ended: 100 ms, doubling to a second. */
 const LOOKS = Schedule.min([Schedule.exponential(100), Schedule.spaced(1000)])
 
-interface Batch {
+/** The batch that came last, and what it was answered. */
+interface LastBatch {
   readonly number: number
   readonly answer: Deferred.Deferred<ReadonlyArray<TurnAck>, ConnectionError>
   /** Nothing was stored: the same number may be tried again, in the next session too. */
@@ -108,7 +110,7 @@ export class TurnWorker {
   #heardSinceTick = true
   /** Somebody waits to hear of it. */
   #word: Deferred.Deferred<void> | undefined
-  #batch: Batch | undefined
+  #batch: LastBatch | undefined
   #answerScheduled = false
   #unreachable = false
   /** Whether a worker with a stream has been told that the server stops. */
@@ -276,7 +278,7 @@ export class TurnWorker {
           )
         )
       }
-      const batch: Batch = { number: request.batch, answer: Deferred.makeUnsafe(), failed: false }
+      const batch: LastBatch = { number: request.batch, answer: Deferred.makeUnsafe(), failed: false }
       this.#batch = batch
       // on a fiber of its own: a worker that hangs up has not taken the batch back
       this.#options.fork(

@@ -7,15 +7,16 @@ import type {
   StoreError,
   ValidationError
 } from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
 import type {
   PartitionState,
   ProjectionLease,
   ProjectionLogEvent,
   ProjectionRegistration,
   ProjectionSave,
-  ProjectionSaved
+  ProjectionSaved,
+  ProjectionStatus
 } from "../../Protocol/Projections.ts"
-import type { JsonText } from "../../Protocol/Worker.ts"
 import type { ListPage } from "./Store.ts"
 
 /** The right to a projection, as its owner shows it. */
@@ -38,8 +39,6 @@ export type ProjectionClaimed =
   | { readonly _tag: "Granted"; readonly lease: Omit<ProjectionLease, "leaseMs"> }
   /** `until` is absent while the owner is a worker in this process. */
   | { readonly _tag: "Busy"; readonly owner: string; readonly until?: number }
-
-export type ProjectionStatus = "active" | "rebuilding" | "paused" | "error"
 
 /** A projection and how it does. Times are epoch milliseconds. */
 export interface ProjectionInfo {

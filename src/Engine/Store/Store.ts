@@ -7,16 +7,8 @@
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
-import type {
-  AuditEvent,
-  FunctionInfo,
-  ListRunsResult,
-  Run,
-  RunStatus,
-  RunStep
-} from "../../Client/Client.ts"
+import type { AuditEvent, FunctionInfo, ListRunsResult, Run, RunStep } from "../../Client/Client.ts"
 import type { StoredStreamEvent, StreamAppend } from "../../EntityStream.ts"
-import type { SecretInfo } from "../../Client/Secrets.ts"
 import type {
   BucketExistsError,
   BucketNotFoundError,
@@ -39,15 +31,10 @@ import type {
   VersionConflictError
 } from "../../Errors.ts"
 import type { EventEntity } from "../../Event.ts"
-import type {
-  FunctionRegistration,
-  Job,
-  JsonText,
-  Notice,
-  TurnAck,
-  TurnReport
-} from "../../Protocol/Worker.ts"
-import type { StoredValue } from "../../KvValue.ts"
+import type { JsonText } from "../../Json.ts"
+import type { FunctionRegistration, Job, Notice, TurnAck, TurnReport } from "../../Protocol/Worker.ts"
+import type { RunStatus } from "../../RunStatus.ts"
+import type { KvOperation, StoredValue } from "../../KvValue.ts"
 import type { RunHistory } from "../../Protocol/History.ts"
 import type {
   AccessChange,
@@ -65,6 +52,7 @@ import type {
 import type { Seen } from "./Activity.ts"
 import type { GroupSetup, GroupStore } from "./GroupStore.ts"
 import type { ProjectionChange, ProjectionStore } from "./ProjectionStore.ts"
+import type * as Program from "./Program.ts"
 import type { HeldBack } from "./Schedules.ts"
 import type { Holder, Holders, Lease } from "./Stuck.ts"
 
@@ -136,7 +124,7 @@ export interface StreamEventRow {
 }
 
 /** `totalCount` counts all events of the stream. */
-export interface StreamRows {
+interface StreamRows {
   readonly events: ReadonlyArray<StreamEventRow>
   readonly totalCount: number
 }
@@ -513,7 +501,7 @@ export interface Extension {
   readonly except?: ReadonlyArray<number>
 }
 
-export interface Fired {
+interface Fired {
   /** How many timers and leases were due. */
   readonly count: number
   /** When the next one is due, epoch milliseconds; `Infinity` when nothing is. */
@@ -602,8 +590,6 @@ export interface KvBucketRow extends NewKvBucket {
   readonly createdAt: number
 }
 
-export type KvOperation = "put" | "delete" | "purge" | "expire"
-
 export interface KvEntryRow {
   readonly key: string
   readonly revision: number
@@ -685,6 +671,12 @@ export type AccessError =
   | StoreError
 
 export interface StoreService {
+  /** Runs a program that writes, and answers after the commit. Fails with what the program refuses with. */
+  readonly write: <A>(
+    call: Program.Call<A>
+  ) => Effect.Effect<Program.Done<A>, Program.Refusal<A> | StoreError>
+  /** Runs a program that only reads. */
+  readonly read: <A>(call: Program.Call<A>) => Effect.Effect<Program.Done<A>, Program.Refusal<A> | StoreError>
   /** Calls `listener` after every commit that changed something; returns the way to stop that. */
   readonly onCommit: (listener: (changes: Changes) => void) => () => void
 
@@ -881,6 +873,8 @@ export interface StoreService {
   readonly getRun: (environment: string, runId: string) => Effect.Effect<Run, ReadRunError>
   /** The run if it has ended: cheaper than reading it to find that it has not. */
   readonly getEndedRun: (environment: string, runId: string) => Effect.Effect<Run | undefined, ReadRunError>
+  /** The environment of a run, whichever it is; `undefined` when there is no such run. */
+  readonly environmentOfRun: (runId: string) => Effect.Effect<string | undefined, StoreError>
   /** The name of the event that has started a run; `undefined` for one that was invoked, or is not there. */
   readonly getEventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
   readonly listRuns: (query: ListRunsQuery) => Effect.Effect<ListRunsResult, ReadRunError>
@@ -917,25 +911,6 @@ export interface StoreService {
     output: JsonText,
     reason: string
   ) => Effect.Effect<void, SteerError>
-  /** Stores a sealed secret or replaces it. */
-  readonly putSecret: (
-    environment: string,
-    name: string,
-    sealed: string
-  ) => Effect.Effect<"created" | "updated", StoreError>
-  /** Says whether there was one. */
-  readonly deleteSecret: (environment: string, name: string) => Effect.Effect<boolean, StoreError>
-  /** By name. */
-  readonly listSecrets: (environment: string, page?: ListPage) => Effect.Effect<Array<SecretInfo>, StoreError>
-  readonly findSecret: (
-    environment: string,
-    name: string
-  ) => Effect.Effect<SecretInfo | undefined, StoreError>
-  /** Those of `names` that are stored. */
-  readonly readSecrets: (
-    environment: string,
-    names: ReadonlyArray<string>
-  ) => Effect.Effect<Array<SealedSecret>, StoreError>
   readonly createKvBucket: (
     environment: string,
     bucket: NewKvBucket
@@ -1026,7 +1001,12 @@ export interface StoreService {
   readonly createApiKey: (key: NewKey, by: string) => Effect.Effect<KeyRecord, AccessError>
   /** Gives the key another secret; the old one ends, at once or after a while. */
   readonly rotateApiKey: (id: string, secret: NewSecret, by: string) => Effect.Effect<KeyRecord, AccessError>
-  readonly deleteApiKey: (id: string, by: string) => Effect.Effect<void, AccessError>
+  /** `mayOpen`: whether it may be the last one, without which a server asks for no key. `true` by default. */
+  readonly deleteApiKey: (
+    id: string,
+    by: string,
+    options?: { readonly mayOpen?: boolean }
+  ) => Effect.Effect<void, AccessError>
   /** Makes the operator's own key stand, with the admin's role; once for each hash. */
   readonly putBootstrapKey: (hash: string) => Effect.Effect<void, StoreError>
   /** Notes when keys were last used. */

@@ -1,10 +1,10 @@
 /** The client's methods for secrets, over those of the engine. */
 import * as Effect from "effect/Effect"
-import type { EffectKind } from "../Client/Client.ts"
-import type { SecretInfo, SecretsApi } from "../Client/Secrets.ts"
-import { SecretNotFoundError } from "../Errors.ts"
-import type { Raw } from "../Client/Named.ts"
-import type { EngineError } from "./EngineError.ts"
+import type { EffectKind } from "../../Client/Client.ts"
+import type { SecretInfo, SecretsApi } from "../../Client/Secrets.ts"
+import { SecretNotFoundError } from "../../Errors.ts"
+import type { Raw } from "../../Client/Named.ts"
+import type { EngineError } from "../EngineError.ts"
 import type { SecretsService } from "./Secrets.ts"
 
 export const make = (secrets: SecretsService): Raw<SecretsApi<EffectKind>, EngineError> => {
