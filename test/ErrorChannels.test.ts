@@ -7,7 +7,7 @@ import type * as Stream from "effect/Stream"
 import { expectTypeOf } from "vitest"
 import type { CallOptions } from "../src/Client/Client.ts"
 import type * as Api from "../src/effect.ts"
-import { Client, Kv, Step } from "../src/effect.ts"
+import { type Client, type Kv, Step } from "../src/effect.ts"
 import * as Errors from "../src/Errors.ts"
 
 type IsAny<T> = 0 extends 1 & T ? true : false

@@ -7,25 +7,25 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
-import {
-  type ConnectionError,
-  type EnterpriseRequiredError,
-  type FunctionNotFoundError,
-  type InvalidResponseError,
-  type InvalidStateError,
-  type NoResultsError,
-  type RunCancelledError,
-  type RunFailedError,
-  type RunNotFoundError,
-  type ServerError,
-  type StepNotFoundError,
-  type StoreError,
-  type TimeoutError,
-  type UnauthenticatedError,
-  type UnauthorizedError,
-  type UnavailableError,
-  type UnsupportedError,
-  type ValidationError
+import type {
+  ConnectionError,
+  EnterpriseRequiredError,
+  FunctionNotFoundError,
+  InvalidResponseError,
+  InvalidStateError,
+  NoResultsError,
+  RunCancelledError,
+  RunFailedError,
+  RunNotFoundError,
+  ServerError,
+  StepNotFoundError,
+  StoreError,
+  TimeoutError,
+  UnauthenticatedError,
+  UnauthorizedError,
+  UnavailableError,
+  UnsupportedError,
+  ValidationError
 } from "../Errors.ts"
 import type { Overlap } from "../Overlap.ts"
 import type { RunStatus } from "../RunStatus.ts"

@@ -7,7 +7,7 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
-import { type ConfigNotFoundError, type RevisionGoneError, type ValidationError } from "../Errors.ts"
+import type { ConfigNotFoundError, RevisionGoneError, ValidationError } from "../Errors.ts"
 import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
 
 export interface ConfigResponse {

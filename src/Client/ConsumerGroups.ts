@@ -6,10 +6,10 @@
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
-import {
-  type ConsumerGroupExistsError,
-  type ConsumerGroupNotFoundError,
-  type InvalidStateError
+import type {
+  ConsumerGroupExistsError,
+  ConsumerGroupNotFoundError,
+  InvalidStateError
 } from "../Errors.ts"
 import type { AckMode, GroupSettings } from "../Protocol/Subscriptions.ts"
 import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"

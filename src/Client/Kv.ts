@@ -7,13 +7,13 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
-import {
-  type BucketExistsError,
-  type BucketNotFoundError,
-  type KeyNotFoundError,
-  type RevisionConflictError,
-  type RevisionGoneError,
-  type ValidationError
+import type {
+  BucketExistsError,
+  BucketNotFoundError,
+  KeyNotFoundError,
+  RevisionConflictError,
+  RevisionGoneError,
+  ValidationError
 } from "../Errors.ts"
 import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
 import type { KvOperation } from "../KvValue.ts"

@@ -7,7 +7,7 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
-import { type InvalidStateError, type ProjectionNotFoundError } from "../Errors.ts"
+import type { InvalidStateError, ProjectionNotFoundError } from "../Errors.ts"
 import type { ProjectionMode } from "../Projection/Projection.ts"
 import type { SubscribeError } from "./Subscriptions.ts"
 import type { CallOptions, ClientError, EffectKind, Kind, RunError } from "./Client.ts"

@@ -8,7 +8,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
 import type { AppendAllInput, AppendConditions, AppendEventInput } from "../EntityStream.ts"
-import { type InvalidStateError, type StreamNotFoundError, type VersionConflictError } from "../Errors.ts"
+import type { InvalidStateError, StreamNotFoundError, VersionConflictError } from "../Errors.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
 

@@ -9,7 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { EngineService } from "../Engine/Engine.ts"
 import type { StoreService } from "../Engine/Store/Store.ts"
-import { type StoreError } from "../Errors.ts"
+import type { StoreError } from "../Errors.ts"
 import type { TestError } from "./TestError.ts"
 import * as RealTime from "./RealTime.ts"
 

@@ -1,37 +1,38 @@
 /** What the operations of the engine inside the process may fail with. Those of the client's services name fewer each. */
+import type { ConnectionError, TimeoutError } from "./Connection.ts"
+import type { InvalidStateError, ValidationError } from "./Validation.ts"
 import type {
-  ApiKeyNotFoundError,
-  BucketExistsError,
-  BucketNotFoundError,
-  ConfigNotFoundError,
-  ConnectionError,
-  ConsumerGroupExistsError,
-  ConsumerGroupNotFoundError,
-  EndpointUnavailableError,
   FunctionNotFoundError,
-  InvalidStateError,
-  KeyNotFoundError,
-  MasterKeyError,
   NoResultsError,
-  OrgNotFoundError,
-  PolicyNotFoundError,
-  ProjectionNotFoundError,
-  RevisionConflictError,
-  RevisionGoneError,
-  RoleNotFoundError,
   RunCancelledError,
   RunFailedError,
   RunNotFoundError,
-  SecretNotFoundError,
-  StepNotFoundError,
-  StoreError,
+  StepNotFoundError
+} from "./Runs.ts"
+import type {
+  BucketExistsError,
+  BucketNotFoundError,
+  ConfigNotFoundError,
+  ConsumerGroupExistsError,
+  ConsumerGroupNotFoundError,
+  KeyNotFoundError,
+  ProjectionNotFoundError,
+  RevisionConflictError,
+  RevisionGoneError,
   StreamNotFoundError,
-  TimeoutError,
-  UnauthenticatedError,
-  UnauthorizedError,
-  ValidationError,
   VersionConflictError
-} from "../Errors.ts"
+} from "./Data.ts"
+import type {
+  ApiKeyNotFoundError,
+  MasterKeyError,
+  OrgNotFoundError,
+  PolicyNotFoundError,
+  RoleNotFoundError,
+  SecretNotFoundError,
+  UnauthenticatedError,
+  UnauthorizedError
+} from "./Access.ts"
+import type { EndpointUnavailableError, StoreError } from "./Engine.ts"
 
 /** What was asked for is not there. */
 export type MissingError =
