@@ -6,11 +6,7 @@
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
-import type {
-  ConsumerGroupExistsError,
-  ConsumerGroupNotFoundError,
-  InvalidStateError
-} from "../Errors.ts"
+import type { ConsumerGroupExistsError, ConsumerGroupNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { AckMode, GroupSettings } from "../Protocol/Subscriptions.ts"
 import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
 
