@@ -70,7 +70,7 @@ export abstract class NotFoundError extends IronflowError {}
 export const isIronflowError = (error: unknown): error is IronflowError => isInstance(error, IronflowError)
 
 /** A user's subclass is named after its class. */
-export const nameClass = (Class: Function): void => {
+const nameClass = (Class: Function): void => {
   const prototype = Class.prototype as object
   if (!Object.hasOwn(prototype, "name")) define(prototype, "name", Class.name, false)
 }

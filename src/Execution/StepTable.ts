@@ -43,7 +43,7 @@ export interface Place {
   readonly scope: Scope
 }
 
-export type Receive = (outcome: Outcome) => void
+type Receive = (outcome: Outcome) => void
 
 export interface StepRow<Given, Result> {
   /** What the call names, in messages. */
@@ -79,8 +79,8 @@ export interface GivenFilter {
   readonly timeout?: unknown
 }
 
-export const defaultWaitMs = 7 * 86_400_000
-export const defaultInvokeMs = 30_000
+const defaultWaitMs = 7 * 86_400_000
+const defaultInvokeMs = 30_000
 
 const row = <Given, Result>(definition: StepRow<Given, Result>): StepRow<Given, Result> => definition
 

@@ -651,17 +651,16 @@ export interface ConfigRow {
 
 /** Where a run may be steered from the outside. */
 /** What a command about a run is refused with. */
-export type SteerError =
-  RunNotFoundError | StepNotFoundError | InvalidStateError | ValidationError | StoreError
+type SteerError = RunNotFoundError | StepNotFoundError | InvalidStateError | ValidationError | StoreError
 
 /** What reading a run, or runs, fails with. */
-export type ReadRunError = RunNotFoundError | ValidationError | StoreError
+type ReadRunError = RunNotFoundError | ValidationError | StoreError
 
 /** What reading about a stream fails with. */
-export type StreamError = StreamNotFoundError | ValidationError | StoreError
+type StreamError = StreamNotFoundError | ValidationError | StoreError
 
 /** What a change of keys, organizations, roles and policies is refused with. */
-export type AccessError =
+type AccessError =
   | ApiKeyNotFoundError
   | OrgNotFoundError
   | RoleNotFoundError
