@@ -13,9 +13,14 @@ import type {
   TopicInfo
 } from "../Client/Client.ts"
 import { makeEmitSync } from "../Client/EmitSync.ts"
-import { InvalidStateError, type StoreError, TimeoutError, ValidationError } from "../Errors.ts"
+import {
+  type EngineError,
+  InvalidStateError,
+  type StoreError,
+  TimeoutError,
+  ValidationError
+} from "../Errors.ts"
 import type { Raw } from "../Client/Named.ts"
-import type { EngineError } from "./EngineError.ts"
 import { checkEventName, checkEventVersion } from "../Event.ts"
 import type { After } from "../Execution/Alarm.ts"
 import { encodeJson } from "../Json.ts"
