@@ -8,7 +8,7 @@ import { checkKeys, type Keys, type Known } from "../OptionKeys.ts"
 import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
 import type { BufferConfig } from "../Protocol/Subscriptions.ts"
 import { ApiKeys, type ApiKeysApi } from "./ApiKeys.ts"
-import { type CallOptions, Client, type ClientApi, type EffectKind } from "./Client.ts"
+import { type CallOptions, Client, type ClientApi, type PromiseKind } from "./Client.ts"
 import { typedStreams } from "./EntityStreams.ts"
 import { Config, type ConfigApi, type ConfigService } from "./Config.ts"
 import { ConsumerGroups, type ConsumerGroupsApi } from "./ConsumerGroups.ts"
@@ -20,7 +20,7 @@ import { PushEndpoints, type PushEndpointsApi } from "./PushEndpoints.ts"
 import { Roles, type RolesApi } from "./Roles.ts"
 import { Secrets, type SecretsApi } from "./Secrets.ts"
 import type { ClientServices } from "./Services.ts"
-import { type EffectStreamKind, Streams, type UntypedStreamsApi } from "./Streams.ts"
+import { type AsyncIterableKind, Streams, type UntypedStreamsApi } from "./Streams.ts"
 import { Subscriptions } from "./Subscriptions.ts"
 
 /** The members of an argument that are objects of options: data may have any keys. */
@@ -52,12 +52,13 @@ type MethodKeys<Api> = {
     : never
 }
 
+// as the Promise face has them, whose signals come along
 const call = { signal: true } satisfies Keys<CallOptions>
 const byId = [null, call] as const
 
 const emit = { ...call, version: true, idempotencyKey: true, metadata: true } as const
 
-const clientKeys: MethodKeys<ClientApi<EffectKind>> = {
+const clientKeys: MethodKeys<ClientApi<PromiseKind>> = {
   emit: [null, null, emit],
   trigger: [null, null, emit],
   emitSync: [null, null, { ...emit, timeout: true }],
@@ -85,7 +86,7 @@ const clientKeys: MethodKeys<ClientApi<EffectKind>> = {
 const append = { ...call, expectedVersion: true, idempotencyKey: true } as const
 const read = { ...call, fromVersion: true, direction: true } as const
 
-const streamsKeys: MethodKeys<Omit<UntypedStreamsApi<EffectKind, EffectStreamKind>, "events">> = {
+const streamsKeys: MethodKeys<Omit<UntypedStreamsApi<PromiseKind, AsyncIterableKind>, "events">> = {
   append: [null, appendInputKeys, { ...append, version: true, metadata: true }],
   appendAll: [null, appendAllInputKeys, append],
   read: [null, { ...read, limit: true }],
@@ -95,11 +96,11 @@ const streamsKeys: MethodKeys<Omit<UntypedStreamsApi<EffectKind, EffectStreamKin
   createSnapshot: [null, { entityType: true, entityVersion: true, state: true }, call],
   getSnapshot: [null, { ...call, beforeVersion: true }]
 }
-const eventsKeys: MethodKeys<Pick<UntypedStreamsApi<EffectKind, EffectStreamKind>, "events">> = {
+const eventsKeys: MethodKeys<Pick<UntypedStreamsApi<PromiseKind, AsyncIterableKind>, "events">> = {
   events: [null, { ...read, pageSize: true }]
 }
 
-const kvKeys: MethodKeys<KvApi<EffectKind>> = {
+const kvKeys: MethodKeys<KvApi<PromiseKind>> = {
   createBucket: [
     {
       name: true,
@@ -115,7 +116,7 @@ const kvKeys: MethodKeys<KvApi<EffectKind>> = {
   getBucketInfo: byId,
   deleteBucket: byId
 }
-const bucketKeys: MethodKeys<KvBucketApi<EffectKind>> = {
+const bucketKeys: MethodKeys<KvBucketApi<PromiseKind>> = {
   get: byId,
   put: [null, null, call],
   create: [null, null, call],
@@ -130,7 +131,7 @@ const bucketWatchKeys: MethodKeys<Pick<KvBucket, "watch">> = {
   watch: [{ key: true, fromRevision: true, onOpen: true }]
 }
 
-const configKeys: MethodKeys<ConfigApi<EffectKind>> = {
+const configKeys: MethodKeys<ConfigApi<PromiseKind>> = {
   set: [null, null, call],
   get: byId,
   patch: [null, null, call],
@@ -143,7 +144,7 @@ const configWatchKeys: MethodKeys<Pick<ConfigService, "watch">> = {
 
 const catchup = { ...call, after: true, timeout: true } as const
 
-const projectionsKeys: MethodKeys<ProjectionsApi<EffectKind>> = {
+const projectionsKeys: MethodKeys<ProjectionsApi<PromiseKind>> = {
   get: [null, { ...catchup, partition: true }],
   list: [call],
   status: byId,
@@ -173,7 +174,7 @@ const settings = {
 } as const
 const group = { ...call, namespace: true, pattern: true } as const
 
-const consumerGroupsKeys: MethodKeys<ConsumerGroupsApi<EffectKind>> = {
+const consumerGroupsKeys: MethodKeys<ConsumerGroupsApi<PromiseKind>> = {
   create: [{ ...settings, name: true, pattern: true, namespace: true }, call],
   get: [null, group],
   list: [{ ...call, namespace: true, name: true, status: true }],
@@ -186,13 +187,13 @@ const consumerGroupsKeys: MethodKeys<ConsumerGroupsApi<EffectKind>> = {
   delete: [null, group]
 }
 
-const pushEndpointsKeys: MethodKeys<PushEndpointsApi<EffectKind>> = {
+const pushEndpointsKeys: MethodKeys<PushEndpointsApi<PromiseKind>> = {
   register: byId,
   list: [call],
   remove: byId
 }
 
-const apiKeysKeys: MethodKeys<ApiKeysApi<EffectKind>> = {
+const apiKeysKeys: MethodKeys<ApiKeysApi<PromiseKind>> = {
   create: [
     {
       name: true,
@@ -210,14 +211,14 @@ const apiKeysKeys: MethodKeys<ApiKeysApi<EffectKind>> = {
   rotate: [null, { ...call, overlap: true }],
   delete: byId
 }
-const orgsKeys: MethodKeys<OrgsApi<EffectKind>> = {
+const orgsKeys: MethodKeys<OrgsApi<PromiseKind>> = {
   create: [{ name: true }, call],
   list: [call],
   get: byId,
   update: [null, { name: true }, call],
   delete: byId
 }
-const rolesKeys: MethodKeys<RolesApi<EffectKind>> = {
+const rolesKeys: MethodKeys<RolesApi<PromiseKind>> = {
   create: [{ name: true, org_id: true }, call],
   list: byId,
   get: byId,
@@ -227,14 +228,14 @@ const rolesKeys: MethodKeys<RolesApi<EffectKind>> = {
   removePolicy: [null, null, call]
 }
 const policy = { name: true, effect: true, actions: true, resources: true, condition: true } as const
-const policiesKeys: MethodKeys<PoliciesApi<EffectKind>> = {
+const policiesKeys: MethodKeys<PoliciesApi<PromiseKind>> = {
   create: [{ ...policy, org_id: true }, call],
   list: byId,
   get: byId,
   update: [null, policy, call],
   delete: byId
 }
-const secretsKeys: MethodKeys<SecretsApi<EffectKind>> = {
+const secretsKeys: MethodKeys<SecretsApi<PromiseKind>> = {
   set: [null, null, call],
   get: byId,
   list: [call],

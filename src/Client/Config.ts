@@ -13,7 +13,7 @@ import type {
   RevisionGoneError,
   ValidationError
 } from "../Errors.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
 
 export interface ConfigResponse {
   readonly name: string
@@ -60,19 +60,19 @@ export interface ConfigApi<F extends HKT.TypeLambda> {
   set(
     name: string,
     data: object,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, ConfigSetResult, ValidationError | LimitExceededError | ClientError>
-  get(name: string, options?: CallOptions): Kind<F, ConfigResponse, ConfigNotFoundError | ClientError>
+  get(name: string, ...options: CallArgs<F>): Kind<F, ConfigResponse, ConfigNotFoundError | ClientError>
   /** Replaces the members of a configuration that `data` names and keeps the others. Two patches at once both count. */
   patch(
     name: string,
     data: object,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, ConfigSetResult, ConfigNotFoundError | ValidationError | LimitExceededError | ClientError>
   /** By name. */
-  list(options?: CallOptions): Kind<F, Array<ConfigEntry>, ClientError>
+  list(...options: CallArgs<F>): Kind<F, Array<ConfigEntry>, ClientError>
   /** Deletes a configuration. Deleting what is not there does nothing. */
-  delete(name: string, options?: CallOptions): Kind<F, void, ValidationError | ClientError>
+  delete(name: string, ...options: CallArgs<F>): Kind<F, void, ValidationError | ClientError>
 }
 
 /** Every method of {@link ConfigApi} by name. */

@@ -19,7 +19,7 @@ import type {
 } from "../Errors.ts"
 import type { KVBucketOptions } from "../KvValue.ts"
 import type { AnySchema, SchemaInput, SchemaOutput } from "../StandardSchema.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options } from "./Client.ts"
 
 export interface KVBucketConfig {
   /** Letters, digits and `_ - . :`, at most 256, beginning with a letter or digit. */
@@ -133,7 +133,7 @@ export interface KVWatchOptions {
   readonly onOpen?: (revision: number) => void
 }
 
-export interface DeleteKeyOptions extends CallOptions {
+export interface DeleteKeyOptions {
   /** Deletes the key only if it is at this revision. */
   readonly revision?: number
 }
@@ -146,43 +146,46 @@ type WriteError = ValidationError | LimitExceededError | BucketNotFoundError | C
  */
 export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unknown, E = never> {
   /** Fails with `KeyNotFoundError` when the key has no value: never put, deleted, or expired. */
-  get(key: string, options?: CallOptions): Kind<F, KVEntry<Out>, E | KeyNotFoundError | WriteError>
+  get(key: string, ...options: CallArgs<F>): Kind<F, KVEntry<Out>, E | KeyNotFoundError | WriteError>
   /**
    * Writes a value whatever is there: any JSON value, or a `Uint8Array`. Durable when it returns. Fails with
    * `LimitExceededError` when the value or the bucket would be too large.
    */
-  put(key: string, value: In, options?: CallOptions): Kind<F, KVPutResult, E | WriteError>
+  put(key: string, value: In, ...options: CallArgs<F>): Kind<F, KVPutResult, E | WriteError>
   /** Writes only if the key does not exist, else fails with `RevisionConflictError`. */
   create(
     key: string,
     value: In,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, KVPutResult, E | RevisionConflictError | WriteError>
   /** Writes only if the key is at `revision`, else fails with `RevisionConflictError`. */
   update(
     key: string,
     value: In,
     revision: number,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, KVPutResult, E | RevisionConflictError | WriteError>
   /** Deletes the value; its history stays for a day. Deleting what is not there does nothing. */
-  delete(key: string, options?: DeleteKeyOptions): Kind<F, void, RevisionConflictError | WriteError>
+  delete(
+    key: string,
+    options?: Options<F, DeleteKeyOptions>
+  ): Kind<F, void, RevisionConflictError | WriteError>
   /** Deletes the key and its history. */
-  purge(key: string, options?: CallOptions): Kind<F, void, WriteError>
+  purge(key: string, ...options: CallArgs<F>): Kind<F, void, WriteError>
   /**
    * The keys that have a value, in order. In `filter` tokens are separated by dots: `*` stands for one token or, inside a
    * token, for any part of it (`user-*`), `>` at the end for one or more tokens.
    */
-  listKeys(filter?: string, options?: CallOptions): Kind<F, Array<string>, WriteError>
+  listKeys(filter?: string, ...options: CallArgs<F>): Kind<F, Array<string>, WriteError>
   /** The revisions of a key that are kept, oldest first; as many as the bucket's `history` says. */
   history(
     key: string,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, Array<KVHistoryEntry<Out>>, E | KeyNotFoundError | WriteError>
   /** Makes several changes, of up to 100 different keys, all or none. */
   write(
     writes: ReadonlyArray<KVWrite<In>>,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, KVWriteResult, E | RevisionConflictError | WriteError>
 }
 
@@ -204,13 +207,16 @@ export interface KvApi<F extends HKT.TypeLambda> {
   /** Fails with `BucketExistsError` when there is one of this name. */
   createBucket(
     config: KVBucketConfig,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, KVBucketInfo, BucketExistsError | ValidationError | ClientError>
   /** By name. */
-  listBuckets(options?: CallOptions): Kind<F, Array<KVBucketInfo>, ClientError>
-  getBucketInfo(name: string, options?: CallOptions): Kind<F, KVBucketInfo, BucketNotFoundError | ClientError>
+  listBuckets(...options: CallArgs<F>): Kind<F, Array<KVBucketInfo>, ClientError>
+  getBucketInfo(
+    name: string,
+    ...options: CallArgs<F>
+  ): Kind<F, KVBucketInfo, BucketNotFoundError | ClientError>
   /** Deletes a bucket with all its keys. */
-  deleteBucket(name: string, options?: CallOptions): Kind<F, void, BucketNotFoundError | ClientError>
+  deleteBucket(name: string, ...options: CallArgs<F>): Kind<F, void, BucketNotFoundError | ClientError>
 }
 
 /** Every method of {@link KvApi} by name. */

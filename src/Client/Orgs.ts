@@ -2,7 +2,7 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { ValidationError } from "../Errors.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
 
 /** Times are ISO strings. */
 export interface Organization {
@@ -22,17 +22,17 @@ export interface UpdateOrgInput {
 
 /** The methods, in the reading `F`. */
 export interface OrgsApi<F extends HKT.TypeLambda> {
-  create(input: CreateOrgInput, options?: CallOptions): Kind<F, Organization, ValidationError | ClientError>
-  list(options?: CallOptions): Kind<F, Array<Organization>, ClientError>
+  create(input: CreateOrgInput, ...options: CallArgs<F>): Kind<F, Organization, ValidationError | ClientError>
+  list(...options: CallArgs<F>): Kind<F, Array<Organization>, ClientError>
   /** Fails with code `ORG_NOT_FOUND`, as do those below. */
-  get(id: string, options?: CallOptions): Kind<F, Organization, ClientError>
+  get(id: string, ...options: CallArgs<F>): Kind<F, Organization, ClientError>
   update(
     id: string,
     input: UpdateOrgInput,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, Organization, ValidationError | ClientError>
   /** Fails with `INVALID_STATE` while it has roles or policies. */
-  delete(id: string, options?: CallOptions): Kind<F, void, ClientError>
+  delete(id: string, ...options: CallArgs<F>): Kind<F, void, ClientError>
 }
 
 export const orgsMethods = ["create", "list", "get", "update", "delete"] as const satisfies ReadonlyArray<

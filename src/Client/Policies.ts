@@ -3,7 +3,7 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { ValidationError } from "../Errors.ts"
 import type { PolicyEffect } from "../Policy.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
 
 export type { PolicyEffect } from "../Policy.ts"
 
@@ -44,19 +44,19 @@ export interface UpdatePolicyInput {
 
 /** The methods, in the reading `F`. */
 export interface PoliciesApi<F extends HKT.TypeLambda> {
-  create(input: CreatePolicyInput, options?: CallOptions): Kind<F, Policy, ValidationError | ClientError>
+  create(input: CreatePolicyInput, ...options: CallArgs<F>): Kind<F, Policy, ValidationError | ClientError>
   /** Those of the organization, all without one. */
-  list(orgId?: string, options?: CallOptions): Kind<F, Array<Policy>, ClientError>
+  list(orgId?: string, ...options: CallArgs<F>): Kind<F, Array<Policy>, ClientError>
   /** Fails with code `POLICY_NOT_FOUND`, as do those below. */
-  get(id: string, options?: CallOptions): Kind<F, Policy, ClientError>
+  get(id: string, ...options: CallArgs<F>): Kind<F, Policy, ClientError>
   /** Takes effect at once for all keys that it is about. */
   update(
     id: string,
     input: UpdatePolicyInput,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, Policy, ValidationError | ClientError>
   /** Fails with `INVALID_STATE` while roles have it. */
-  delete(id: string, options?: CallOptions): Kind<F, void, ClientError>
+  delete(id: string, ...options: CallArgs<F>): Kind<F, void, ClientError>
 }
 
 export const policiesMethods = ["create", "list", "get", "update", "delete"] as const satisfies ReadonlyArray<

@@ -2,7 +2,7 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type { ValidationError } from "../Errors.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
 
 export interface Role {
   readonly id: string
@@ -28,26 +28,26 @@ export interface UpdateRoleInput {
 
 /** The methods, in the reading `F`. */
 export interface RolesApi<F extends HKT.TypeLambda> {
-  create(input: CreateRoleInput, options?: CallOptions): Kind<F, Role, ValidationError | ClientError>
+  create(input: CreateRoleInput, ...options: CallArgs<F>): Kind<F, Role, ValidationError | ClientError>
   /** Those of the organization, all without one. */
-  list(orgId?: string, options?: CallOptions): Kind<F, Array<Role>, ClientError>
+  list(orgId?: string, ...options: CallArgs<F>): Kind<F, Array<Role>, ClientError>
   /** Fails with code `ROLE_NOT_FOUND`, as do those below. */
-  get(id: string, options?: CallOptions): Kind<F, Role, ClientError>
+  get(id: string, ...options: CallArgs<F>): Kind<F, Role, ClientError>
   update(
     id: string,
     input: UpdateRoleInput,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, Role, ValidationError | ClientError>
   /** Fails with `INVALID_STATE` while keys have it. */
-  delete(id: string, options?: CallOptions): Kind<F, void, ClientError>
+  delete(id: string, ...options: CallArgs<F>): Kind<F, void, ClientError>
   /** Takes effect at once for all keys that have the role. */
   assignPolicy(
     roleId: string,
     policyId: string,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, void, ValidationError | ClientError>
   /** One that is not assigned is no failure. */
-  removePolicy(roleId: string, policyId: string, options?: CallOptions): Kind<F, void, ClientError>
+  removePolicy(roleId: string, policyId: string, ...options: CallArgs<F>): Kind<F, void, ClientError>
 }
 
 export const rolesMethods = [

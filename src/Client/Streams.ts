@@ -19,7 +19,7 @@ import type {
 import type { EventData, EventInput, TypedEvent } from "../Event.ts"
 import type { AnySchema } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options } from "./Client.ts"
 
 export type { AppendAllInput, AppendEventInput, ExpectedVersion, StreamEventInput } from "../EntityStream.ts"
 
@@ -33,13 +33,13 @@ export interface AsyncIterableKind extends HKT.TypeLambda {
   readonly type: AsyncIterable<this["Target"]>
 }
 
-export interface AppendOptions extends CallOptions, AppendConditions {
+export interface AppendOptions extends AppendConditions {
   /** Schema version of the event; 1 by default. */
   readonly version?: number
   readonly metadata?: Record<string, unknown>
 }
 
-export interface AppendAllOptions extends CallOptions, AppendConditions {}
+export interface AppendAllOptions extends AppendConditions {}
 
 export interface AppendResult {
   /** The version of the stream after the append: the place of the event in it, from 1 up. */
@@ -58,7 +58,7 @@ export interface AppendAllResult {
   readonly events: Array<AppendResult>
 }
 
-export interface ReadStreamOptions extends CallOptions {
+export interface ReadStreamOptions {
   /** From this version on, itself included. Without it, or with 0: from the first event, or backwards from the last. */
   readonly fromVersion?: number
   /** At most so many events; all by default, or with 0. */
@@ -88,7 +88,7 @@ export interface ReadStreamResult {
   readonly totalCount: number
 }
 
-export interface StreamEventsOptions extends CallOptions {
+export interface StreamEventsOptions {
   /** From this version on, itself included; from the first event, or backwards from the last, by default. */
   readonly fromVersion?: number
   /** `"forward"` by default: the oldest first. */
@@ -108,7 +108,7 @@ export interface StreamInfo {
   readonly updatedAt: string
 }
 
-export interface ListStreamsOptions extends CallOptions {
+export interface ListStreamsOptions {
   readonly entityType?: string
   /** 50 by default, 1000 at most. */
   readonly limit?: number
@@ -144,7 +144,7 @@ export interface CreateSnapshotResult {
   readonly snapshotId: string
 }
 
-export interface GetSnapshotOptions extends CallOptions {
+export interface GetSnapshotOptions {
   /** The newest snapshot below this version; the newest of all by default, or with 0. */
   readonly beforeVersion?: number
 }
@@ -175,29 +175,37 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
   append(
     entityId: string,
     input: AppendEventInput,
-    options?: AppendOptions
+    options?: Options<F, AppendOptions>
   ): Kind<F, AppendResult, AppendError>
   /** Appends several events to the stream of an entity at once: all or none, one version after the other. */
   appendAll(
     entityId: string,
     input: AppendAllInput,
-    options?: AppendAllOptions
+    options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendAllResult, AppendError>
   /** Reads events of a stream. A stream that does not exist has none. */
   read(
     entityId: string,
-    options?: ReadStreamOptions
+    options?: Options<F, ReadStreamOptions>
   ): Kind<F, ReadStreamResult, ValidationError | ClientError>
   /** The events of a stream one after the other, however many: they are read in pages. */
-  events(entityId: string, options?: StreamEventsOptions): Kind<S, StreamEvent, ValidationError | ClientError>
+  events(
+    entityId: string,
+    options?: Options<F, StreamEventsOptions>
+  ): Kind<S, StreamEvent, ValidationError | ClientError>
   /** `StreamNotFoundError` when nothing was ever appended to the stream. */
   getInfo(
     entityId: string,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, StreamInfo, StreamNotFoundError | ValidationError | ClientError>
   /** As `getInfo`, but `null` when nothing was ever appended to the stream. */
-  findInfo(entityId: string, options?: CallOptions): Kind<F, StreamInfo | null, ValidationError | ClientError>
-  listStreams(options?: ListStreamsOptions): Kind<F, ListStreamsResult, ValidationError | ClientError>
+  findInfo(
+    entityId: string,
+    ...options: CallArgs<F>
+  ): Kind<F, StreamInfo | null, ValidationError | ClientError>
+  listStreams(
+    options?: Options<F, ListStreamsOptions>
+  ): Kind<F, ListStreamsResult, ValidationError | ClientError>
   /**
    * Keeps the state of an entity at a version, so that it need not be computed from the first event again. Another one for
    * the same version replaces it.
@@ -205,12 +213,12 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
   createSnapshot(
     entityId: string,
     input: CreateSnapshotInput,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, CreateSnapshotResult, StreamNotFoundError | InvalidStateError | ValidationError | ClientError>
   /** The newest snapshot of an entity, or `undefined` when there is none. */
   getSnapshot(
     entityId: string,
-    options?: GetSnapshotOptions
+    options?: Options<F, GetSnapshotOptions>
   ): Kind<F, StreamSnapshot | undefined, ValidationError | ClientError>
 }
 
@@ -254,18 +262,18 @@ export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLa
   append(
     entityId: string,
     event: NewEntityEvent<D>,
-    options?: AppendAllOptions
+    options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendResult, StreamSchemaError | AppendError>
   /** Appends several events at once: all or none, one version after the other. */
   appendAll(
     entityId: string,
     events: ReadonlyArray<NewEntityEvent<D>>,
-    options?: AppendAllOptions
+    options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendAllResult, StreamSchemaError | AppendError>
   /** Reads events of a stream. A stream that does not exist has none. */
-  read(entityId: string, options?: ReadStreamOptions): Kind<F, ReadEntityResult<D>, ReadError>
+  read(entityId: string, options?: Options<F, ReadStreamOptions>): Kind<F, ReadEntityResult<D>, ReadError>
   /** The events of a stream one after the other, however many: they are read in pages. */
-  events(entityId: string, options?: StreamEventsOptions): Kind<S, EntityEvent<D>, ReadError>
+  events(entityId: string, options?: Options<F, StreamEventsOptions>): Kind<S, EntityEvent<D>, ReadError>
 }
 
 /** What an entity is after the event of a version. */
@@ -275,7 +283,7 @@ export interface EntityState<State> {
   readonly entityVersion: number
 }
 
-export interface EntityStateOptions extends CallOptions {
+export interface EntityStateOptions {
   /** Whether to begin with the newest snapshot, where the definition has a `snapshot`; `true` by default. */
   readonly fromSnapshot?: boolean
 }
@@ -283,7 +291,7 @@ export interface EntityStateOptions extends CallOptions {
 /** What is there besides when the definition has an `evolve`. */
 export interface EntityStatesApi<F extends HKT.TypeLambda, State> {
   /** The state of an entity: its events folded by `evolve`, from the newest snapshot on if there are some. */
-  state(entityId: string, options?: EntityStateOptions): Kind<F, EntityState<State>, ReadError>
+  state(entityId: string, options?: Options<F, EntityStateOptions>): Kind<F, EntityState<State>, ReadError>
 }
 
 /** What is there besides when the definition has a `snapshot`. */
@@ -292,7 +300,7 @@ export interface EntitySnapshotsApi<F extends HKT.TypeLambda, State> {
   createSnapshot(
     entityId: string,
     snapshot: EntityState<State>,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<
     F,
     CreateSnapshotResult,
@@ -301,7 +309,7 @@ export interface EntitySnapshotsApi<F extends HKT.TypeLambda, State> {
   /** The newest snapshot of an entity, or `undefined` when there is none. */
   getSnapshot(
     entityId: string,
-    options?: GetSnapshotOptions
+    options?: Options<F, GetSnapshotOptions>
   ): Kind<F, StreamSnapshot<State> | undefined, ReadError>
 }
 
