@@ -1,20 +1,21 @@
 /** An `AbortSignal` is how the Promise face ends a call; an Effect is interrupted, and its services know of no signal. */
-import type {
-  ApiKeys,
-  Client,
-  Config,
-  ConsumerGroups,
-  Kv,
-  Orgs,
-  Policies,
-  Projections,
-  Roles,
-  Secrets,
-  Streams
-} from "@ironflow/node/effect"
-import { Engine, Store, type Subscriptions } from "@ironflow/node/effect"
 import { createClient, type IronflowClient, type KVBucketHandle } from "@ironflow/node"
-import { Client as Clients, Kv as Keys } from "@ironflow/node/effect"
+import {
+  type ApiKeys,
+  Client,
+  type Config,
+  type ConsumerGroups,
+  Engine,
+  Kv,
+  type Orgs,
+  type Policies,
+  type Projections,
+  type Roles,
+  type Secrets,
+  Store,
+  type Streams,
+  type Subscriptions
+} from "@ironflow/node/effect"
 import { startEngine } from "@ironflow/node/engine"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -47,10 +48,10 @@ describe("a signal", () => {
       | WithSignal<Policies.Policies["Service"]>
       | WithSignal<Roles.Roles["Service"]>
       | WithSignal<Secrets.Secrets["Service"]>
-    expectTypeOf<Services>().toEqualTypeOf<never>()
+    expectTypeOf<Services>().toBeNever()
     expectTypeOf<Parameters<Client.Client["Service"]["getRun"]>["length"]>().toEqualTypeOf<1>()
-    expectTypeOf<Parameters<Client.Client["Service"]["waitForRun"]>>().toEqualTypeOf<
-      [runId: string, options?: Client.WaitForRunOptions]
+    expectTypeOf<Parameters<Client.Client["Service"]["waitForRun"]>[1]>().toEqualTypeOf<
+      Client.WaitForRunOptions | undefined
     >()
   })
 
@@ -88,12 +89,12 @@ describe("a signal", () => {
 describe("an Effect", () => {
   it("is ended by interrupting it", () =>
     Effect.gen(function* () {
-      const client = yield* Clients.Client
+      const client = yield* Client.Client
       // @ts-expect-error -- interrupt the fiber instead
       void (() => client.getRun("run_1", { signal: AbortSignal.abort() }))
       // @ts-expect-error -- interrupt the fiber instead
       void (() => client.waitForRun("run_1", { signal: AbortSignal.abort() }))
-      const kv = yield* Keys.Kv
+      const kv = yield* Kv.Kv
       // @ts-expect-error -- interrupt the fiber instead
       void (() => kv.bucket("b").get("k", { signal: AbortSignal.abort() }))
 
