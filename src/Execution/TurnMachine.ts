@@ -190,7 +190,7 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
 
   /** The handler's logger. */
   get logger(): Logger {
-    return runLogger(this.job.runId, () => !this.#live && this.#isBehind)
+    return runLogger(this.job.runId, () => !this.#live && this.#isBehind, this.host.handlerLogger)
   }
 
   /** Whether an earlier turn came further than this one. */

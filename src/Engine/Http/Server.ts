@@ -24,6 +24,7 @@ import { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import { withLogLevel } from "../../EffectLogger.ts"
 import { DEFAULT_ENVIRONMENT, DEFAULT_PORT } from "../../Constants.ts"
 import { type Duration, formatDuration, positiveDuration } from "../../Duration.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
@@ -159,7 +160,7 @@ const SHUTDOWN_MS = 1000
 export const layer = (
   options: HttpServerOptions = {}
 ): Layer.Layer<HttpServerEngine, ValidationError | IronflowError, Engine> =>
-  Layer.effect(HttpServerEngine, make(options))
+  Layer.effect(HttpServerEngine, withLogLevel(make(options)))
 
 export const make = (
   options: HttpServerOptions
