@@ -3,7 +3,7 @@ import { createClient, type IronflowClient, type KVBucketHandle } from "@ironflo
 import {
   type ApiKeys,
   Client,
-  type Config,
+  type IronflowConfig,
   type ConsumerGroups,
   Engine,
   Kv,
@@ -42,7 +42,7 @@ describe("a signal", () => {
       | WithSignal<ConsumerGroups.ConsumerGroups["Service"]>
       | WithSignal<Kv.Kv["Service"]>
       | WithSignal<Kv.KvBucket>
-      | WithSignal<Config.Config["Service"]>
+      | WithSignal<IronflowConfig.Config["Service"]>
       | WithSignal<ApiKeys.ApiKeys["Service"]>
       | WithSignal<Orgs.Orgs["Service"]>
       | WithSignal<Policies.Policies["Service"]>
