@@ -19,7 +19,7 @@ import type {
 import type { EventData, EventInput, TypedEvent } from "../Event.ts"
 import type { AnySchema } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
-import type { CallArgs, ClientError, EffectKind, Kind, Options } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
 
 export type { AppendAllInput, AppendEventInput, ExpectedVersion, StreamEventInput } from "../EntityStream.ts"
 
@@ -68,7 +68,8 @@ export interface ReadStreamOptions {
 }
 
 /** An event of a stream. */
-export interface StreamEvent<Data = unknown, Name extends string = string> {
+// oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
+export interface StreamEvent<Data = any, Name extends string = string> {
   readonly id: string
   readonly name: Name
   readonly data: Data
@@ -82,8 +83,9 @@ export interface StreamEvent<Data = unknown, Name extends string = string> {
   readonly metadata?: Record<string, unknown>
 }
 
-export interface ReadStreamResult {
-  readonly events: Array<StreamEvent>
+// oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
+export interface ReadStreamResult<Data = any> {
+  readonly events: Array<StreamEvent<Data>>
   /** Events in the stream, read or not; 0 when there is no such stream. */
   readonly totalCount: number
 }
@@ -160,6 +162,10 @@ export interface StreamSnapshot<State = unknown> {
   readonly createdAt: string
 }
 
+/** Data of which nothing is known: `any` on the Promise face, as documented. */
+// oxlint-disable-next-line typescript/no-explicit-any -- the Promise face is documented so
+type UnknownData<F extends HKT.TypeLambda> = F extends PromiseKind ? any : unknown
+
 /** What may go wrong in an append. */
 export type AppendError = VersionConflictError | InvalidStateError | ValidationError | ClientError
 
@@ -187,12 +193,12 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
   read(
     entityId: string,
     options?: Options<F, ReadStreamOptions>
-  ): Kind<F, ReadStreamResult, ValidationError | ClientError>
+  ): Kind<F, ReadStreamResult<UnknownData<F>>, ValidationError | ClientError>
   /** The events of a stream one after the other, however many: they are read in pages. */
   events(
     entityId: string,
     options?: Options<F, StreamEventsOptions>
-  ): Kind<S, StreamEvent, ValidationError | ClientError>
+  ): Kind<S, StreamEvent<UnknownData<F>>, ValidationError | ClientError>
   /** `StreamNotFoundError` when nothing was ever appended to the stream. */
   getInfo(
     entityId: string,
