@@ -5,6 +5,7 @@
 import type * as Schema from "effect/Schema"
 import { SchemaValidationError, toError, ValidationError } from "./Errors.ts"
 import { decodeJson } from "./Json.ts"
+import { show } from "./Show.ts"
 
 /** The part of the Standard Schema interface that is used here. */
 export interface StandardSchemaV1<Input = unknown, Output = Input> {
@@ -53,6 +54,14 @@ export type SchemaJson<S> = S extends { readonly Encoded: infer Encoded; readonl
 /** Whether the value is a schema of either kind. */
 export const isSchema = (value: unknown): value is AnySchema =>
   isStandardSchema(value) || isEffectSchema(value)
+
+/** Returns the schema if it is one. Throws `ValidationError`, in which `what` names whose it is. */
+export const checkSchema = (schema: unknown, what: string): AnySchema => {
+  if (isSchema(schema)) return schema
+  throw new ValidationError(
+    `${what} must be a schema, got ${show(schema)}: give a Standard Schema (Zod, Valibot, ArkType) or an Effect schema`
+  )
+}
 
 export const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
   if ((typeof value !== "object" || value === null) && typeof value !== "function") return false

@@ -11,7 +11,7 @@ import {
   type StreamAppend,
   type StreamEventInput
 } from "../EntityStream.ts"
-import { checkSchema, jsonCarrier, keyCarrier } from "../DataCodec.ts"
+import { jsonCarrier, keyCarrier } from "../DataCodec.ts"
 import { codecOf } from "../EffectSchema.ts"
 import {
   InvalidStateError,
@@ -27,7 +27,7 @@ import { writeBytes, writesAtOnce } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
 import type { TxWrite } from "../Protocol/Worker.ts"
-import type { AnySchema, SchemaInput } from "../StandardSchema.ts"
+import { type AnySchema, checkSchema, type SchemaInput } from "../StandardSchema.ts"
 import type {
   PlainKind,
   Tx,
