@@ -15,7 +15,7 @@ import { show } from "./Show.ts"
 import {
   type AnySchema,
   isSchema,
-  type SchemaInput,
+  type SchemaGiven,
   type SchemaJson,
   type SchemaOutput
 } from "./StandardSchema.ts"
@@ -180,7 +180,7 @@ export type EventData<D> = D extends { readonly schema: infer S extends AnySchem
 
 /** Data of an event that a definition describes, as it is emitted: what its schema takes in. */
 export type EventInput<D> = D extends { readonly schema: infer S extends AnySchema }
-  ? SchemaInput<S>
+  ? SchemaGiven<S>
   : D extends EventDefinition<infer T>
     ? T
     : never

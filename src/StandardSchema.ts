@@ -20,13 +20,14 @@ export interface StandardSchemaV1<Input = unknown, Output = Input> {
 export type StandardResult<Output> =
   { readonly value: Output; readonly issues?: undefined } | { readonly issues: ReadonlyArray<StandardIssue> }
 
-export interface StandardIssue {
+interface StandardIssue {
   readonly message: string
   readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined
 }
 
-/** A schema of either kind whose output is `Output`. */
-export type AnySchema<Output = unknown> = StandardSchemaV1<unknown, Output> | Schema.Codec<Output, unknown>
+/** A schema of either kind that makes an `Output` of an `Input`. */
+export type AnySchema<Output = unknown, Input = unknown> =
+  StandardSchemaV1<Input, Output> | Schema.Codec<Output, Input>
 
 /** What a schema's validation returns. */
 export type SchemaOutput<S> = S extends {
@@ -37,8 +38,17 @@ export type SchemaOutput<S> = S extends {
     ? Type
     : unknown
 
+/** What a schema takes: the form in which its data comes in. */
+export type SchemaInput<S> = S extends {
+  readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined }
+}
+  ? Input
+  : S extends { readonly Encoded: infer Encoded }
+    ? Encoded
+    : unknown
+
 /** What is given to a schema: what a Standard Schema takes in; of an Effect schema the decoded value, which it encodes. */
-export type SchemaInput<S> = S extends { readonly Type: infer Type; readonly ast: unknown }
+export type SchemaGiven<S> = S extends { readonly Type: infer Type; readonly ast: unknown }
   ? Type
   : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
     ? Input

@@ -21,7 +21,7 @@ import * as Redacted from "effect/Redacted"
 import * as References from "effect/References"
 import { afterEach, assert, describe, it, vi } from "vitest"
 import { HttpServerEngine } from "../src/Engine/Http/Server.ts"
-import { MasterKey } from "../src/Engine/Secrets.ts"
+import { MasterKey } from "../src/Engine/Secrets/Secrets.ts"
 import { Secrets } from "../src/Client/Secrets.ts"
 
 const bootstrapKey = "k".repeat(40)

@@ -9,16 +9,27 @@ import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type {
   ConnectionError,
+  EnterpriseRequiredError,
   FunctionNotFoundError,
+  InvalidResponseError,
   InvalidStateError,
-  IronflowError,
+  NoResultsError,
   RunCancelledError,
   RunFailedError,
   RunNotFoundError,
+  ServerError,
+  StepNotFoundError,
+  StoreError,
   TimeoutError,
+  UnauthenticatedError,
+  UnauthorizedError,
+  UnavailableError,
+  UnsupportedError,
   ValidationError
 } from "../Errors.ts"
 import type { Overlap } from "../Overlap.ts"
+import type { RunStatus } from "../RunStatus.ts"
+import type { StepStatus } from "../StepStatus.ts"
 
 /** The Effect reading of an API: failures are in the type. */
 export interface EffectKind extends HKT.TypeLambda {
@@ -33,8 +44,31 @@ export interface PromiseKind extends HKT.TypeLambda {
 /** A result of type `A` that may fail with `E`, in the reading `F`. */
 export type Kind<F extends HKT.TypeLambda, A, E> = HKT.Kind<F, never, never, E, A>
 
-/** What may go wrong in any call: the connection, or an answer of the engine that has no class of its own. */
-export type ClientError = ConnectionError | TimeoutError | IronflowError
+/** The server does not do this for this key: it wants another one, or none that it knows, or a licence. */
+export type AccessError = UnauthenticatedError | UnauthorizedError | EnterpriseRequiredError
+
+/** The server cannot be asked now, or takes too long. What has this error may be asked again, and may have been done. */
+export type UnreachableError = ConnectionError | TimeoutError | UnavailableError
+
+/**
+ * What the server answers is about itself: its database cannot be read or written (`StoreError`), it cannot do what was asked
+ * (`UnsupportedError`), it is no Ironflow server (`InvalidResponseError`), or it has failed or says something that this version does
+ * not know (`ServerError`).
+ */
+export type AnswerError = StoreError | UnsupportedError | InvalidResponseError | ServerError
+
+/**
+ * What may go wrong in any call, besides what the call itself names. `ValidationError` is what the call was given: an argument, or an
+ * option that there is not.
+ */
+export type ClientError = ValidationError | AccessError | UnreachableError | AnswerError
+
+/** What may go wrong when a run is told what to do: there is none of this id, or its state does not allow that. */
+export type SteerError = RunNotFoundError | InvalidStateError | ClientError
+
+/** What may go wrong in `emitSync`: the event starts no run, or one that fails, is cancelled, or takes too long. */
+export type EmitSyncError =
+  NoResultsError | RunNotFoundError | RunFailedError | RunCancelledError | ClientError
 
 /** Options of every call on the Promise face. An Effect has none: interrupting it ends the call. */
 export interface CallOptions {
@@ -127,13 +161,6 @@ export interface TopicStats {
   readonly lastSeq: number
 }
 
-export type RunStatus =
-  "pending" | "running" | "waiting" | "compensating" | "paused" | "completed" | "failed" | "cancelled"
-
-/** The statuses that a run never leaves by itself. */
-export const isTerminal = (status: RunStatus): status is "completed" | "failed" | "cancelled" =>
-  status === "completed" || status === "failed" || status === "cancelled"
-
 export interface RunError {
   readonly message: string
   readonly code: string
@@ -193,8 +220,6 @@ export interface ListRunsResult {
   /** Absent on the last page. */
   readonly nextCursor?: string
 }
-
-export type StepStatus = "completed" | "failed" | "waiting"
 
 /** A step of a run, in the order in which the handler saw the results; waiting ones come last. */
 export interface RunStep {
@@ -279,43 +304,35 @@ export interface WorkerInfo {
 /** The client's methods, in the reading `F`. */
 export interface ClientApi<F extends HKT.TypeLambda> {
   /** Stores an event and starts one run for every function whose trigger matches; durable when it returns. */
-  emit(
-    eventName: string,
-    data: unknown,
-    options?: Options<F, EmitOptions>
-  ): Kind<F, EmitResult, ValidationError | ClientError>
+  emit(eventName: string, data: unknown, options?: Options<F, EmitOptions>): Kind<F, EmitResult, ClientError>
   /** @deprecated Use `emit`. */
   trigger(
     eventName: string,
     data: unknown,
     options?: Options<F, EmitOptions>
-  ): Kind<F, EmitResult, ValidationError | ClientError>
+  ): Kind<F, EmitResult, ClientError>
   /**
    * Emits an event and waits for the first run that it starts. Fails with `RunFailedError` or `RunCancelledError` when that is
-   * how the run ends, with `TimeoutError` when it takes longer than `timeout`, and with code `NO_RESULTS` when no function has
-   * a trigger that matches.
+   * how the run ends, with `TimeoutError` when it takes longer than `timeout`, and with `NoResultsError` when no function
+   * has a trigger that matches.
    */
   emitSync(
     eventName: string,
     data: unknown,
     options?: Options<F, TriggerSyncOptions>
-  ): Kind<
-    F,
-    TriggerSyncResult,
-    ValidationError | RunNotFoundError | RunFailedError | RunCancelledError | ClientError
-  >
+  ): Kind<F, TriggerSyncResult, EmitSyncError>
   /** Publishes a message to a topic. Starts no function. */
   publish(
     topic: string,
     data: unknown,
     options?: Options<F, PublishOptions>
-  ): Kind<F, PublishResult, ValidationError | ClientError>
+  ): Kind<F, PublishResult, ClientError>
   /** Topics that hold messages or have held some, by name. */
   listTopics(...options: CallArgs<F>): Kind<F, Array<TopicInfo>, ClientError>
   /** What a topic holds and how far its consumers are; zeros for a topic without messages. */
-  getTopicStats(topic: string, ...options: CallArgs<F>): Kind<F, TopicStats, ValidationError | ClientError>
+  getTopicStats(topic: string, ...options: CallArgs<F>): Kind<F, TopicStats, ClientError>
   getRun(runId: string, ...options: CallArgs<F>): Kind<F, Run, RunNotFoundError | ClientError>
-  listRuns(options?: Options<F, ListRunsOptions>): Kind<F, ListRunsResult, ValidationError | ClientError>
+  listRuns(options?: Options<F, ListRunsOptions>): Kind<F, ListRunsResult, ClientError>
   /** The steps of a run: finished ones in order, then waiting ones. */
   getRunSteps(runId: string, ...options: CallArgs<F>): Kind<F, Array<RunStep>, RunNotFoundError | ClientError>
   /**
@@ -332,16 +349,12 @@ export interface ClientApi<F extends HKT.TypeLambda> {
   waitForRun(
     runId: string,
     options?: Options<F, WaitForRunOptions>
-  ): Kind<F, Run, RunNotFoundError | TimeoutError | ClientError>
+  ): Kind<F, Run, RunNotFoundError | ClientError>
   /**
    * Cancels a run and the children it waits for. A run that has ended already stays as it is and is returned; one that
    * is compensating refuses with `INVALID_STATE`.
    */
-  cancelRun(
-    runId: string,
-    reason?: string,
-    ...options: CallArgs<F>
-  ): Kind<F, Run, RunNotFoundError | ClientError>
+  cancelRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, SteerError>
   /**
    * Runs a failed or cancelled run again: completed steps keep their results, from `fromStep` (a name or step id) on
    * they run again.
@@ -350,26 +363,22 @@ export interface ClientApi<F extends HKT.TypeLambda> {
     runId: string,
     fromStep?: string,
     ...options: CallArgs<F>
-  ): Kind<F, Run, RunNotFoundError | ClientError>
+  ): Kind<F, Run, StepNotFoundError | SteerError>
   /** Continues a paused run, or retries a failed one. */
   resumeRun(
     runId: string,
     fromStep?: string,
     ...options: CallArgs<F>
-  ): Kind<F, Run, RunNotFoundError | ClientError>
+  ): Kind<F, Run, StepNotFoundError | SteerError>
   /** Keeps a run from being dispatched until `resumeRun`; a turn in flight is called back. */
-  pauseRun(
-    runId: string,
-    reason?: string,
-    ...options: CallArgs<F>
-  ): Kind<F, Run, RunNotFoundError | ClientError>
+  pauseRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, SteerError>
   /** Replaces the output of a step that has finished, or finishes one that has not. */
   patchStep(
     stepId: string,
     output: unknown,
     reason?: string,
     ...options: CallArgs<F>
-  ): Kind<F, void, RunNotFoundError | ValidationError | ClientError>
+  ): Kind<F, void, StepNotFoundError | SteerError>
   listFunctions(...options: CallArgs<F>): Kind<F, Array<FunctionInfo>, ClientError>
   /**
    * Forgets a function that is no longer in anybody's code: no event, schedule or invocation starts it any more. Its runs

@@ -23,17 +23,18 @@ import { checkIdempotencyKey, checkName, checkRunsLimit } from "../Limits.ts"
 import { encodeMetadata } from "../Metadata.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
-import {
-  type ClientApi,
-  type EffectKind,
-  type EmitOptions,
-  isTerminal,
-  type PublishOptions,
-  type Run,
-  type RunStep,
-  type TopicInfo,
-  type WaitForRunOptions
+import { isTerminal } from "../RunStatus.ts"
+import type {
+  ClientApi,
+  EffectKind,
+  EmitOptions,
+  PublishOptions,
+  Run,
+  RunStep,
+  TopicInfo,
+  WaitForRunOptions
 } from "./Client.ts"
+import type { Raw } from "./Named.ts"
 import { makeEmitSync } from "./EmitSync.ts"
 import * as Answers from "./HttpAnswers.ts"
 import { type Call, checked, done, makeCalls, object, quote } from "./HttpCalls.ts"
@@ -41,7 +42,7 @@ import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 
 /** The methods over a connection. */
-export const make = (connection: Connection): ClientApi<EffectKind> => {
+export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const calls = makeCalls(connection)
   const { call, withoutEndpoint } = calls
 

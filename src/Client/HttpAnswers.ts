@@ -14,18 +14,18 @@ import type {
   PublishResult,
   Run,
   RunError,
-  RunStatus,
   RunStep,
   ServerCapabilities,
-  StepStatus,
   TopicInfo,
   TopicStats,
   WorkerInfo
 } from "./Client.ts"
 import { isObject, numberOf } from "../Json.ts"
 import { decodeRunStatus } from "../Protocol/Http/RunJson.ts"
+import type { RunStatus } from "../RunStatus.ts"
 import { revive } from "../Result.ts"
 import { overlaps } from "../Overlap.ts"
+import type { StepStatus } from "../StepStatus.ts"
 
 export type Fields = { readonly [name: string]: unknown }
 

@@ -13,7 +13,6 @@ import type {
   InvalidStateError,
   StreamNotFoundError,
   StreamSchemaError,
-  ValidationError,
   VersionConflictError
 } from "../Errors.ts"
 import type { EventData, EventInput, TypedEvent } from "../Event.ts"
@@ -21,7 +20,8 @@ import type { AnySchema } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
 
-export type { AppendAllInput, AppendEventInput, ExpectedVersion, StreamEventInput } from "../EntityStream.ts"
+export type { AppendAllInput, AppendEventInput, StreamEventInput } from "../EntityStream.ts"
+export type { ExpectedVersion } from "../ExpectedVersion.ts"
 
 /** The Effect reading of many results: a `Stream`. */
 export interface EffectStreamKind extends HKT.TypeLambda {
@@ -167,7 +167,7 @@ export interface StreamSnapshot<State = unknown> {
 type UnknownData<F extends HKT.TypeLambda> = F extends PromiseKind ? any : unknown
 
 /** What may go wrong in an append. */
-export type AppendError = VersionConflictError | InvalidStateError | ValidationError | ClientError
+export type AppendError = VersionConflictError | InvalidStateError | ClientError
 
 /**
  * The methods of `client.streams` for events of which nothing is known, in the reading `F`, and for many results in the
@@ -193,25 +193,17 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
   read(
     entityId: string,
     options?: Options<F, ReadStreamOptions>
-  ): Kind<F, ReadStreamResult<UnknownData<F>>, ValidationError | ClientError>
+  ): Kind<F, ReadStreamResult<UnknownData<F>>, ClientError>
   /** The events of a stream one after the other, however many: they are read in pages. */
   events(
     entityId: string,
     options?: Options<F, StreamEventsOptions>
-  ): Kind<S, StreamEvent<UnknownData<F>>, ValidationError | ClientError>
+  ): Kind<S, StreamEvent<UnknownData<F>>, ClientError>
   /** `StreamNotFoundError` when nothing was ever appended to the stream. */
-  getInfo(
-    entityId: string,
-    ...options: CallArgs<F>
-  ): Kind<F, StreamInfo, StreamNotFoundError | ValidationError | ClientError>
+  getInfo(entityId: string, ...options: CallArgs<F>): Kind<F, StreamInfo, StreamNotFoundError | ClientError>
   /** As `getInfo`, but `null` when nothing was ever appended to the stream. */
-  findInfo(
-    entityId: string,
-    ...options: CallArgs<F>
-  ): Kind<F, StreamInfo | null, ValidationError | ClientError>
-  listStreams(
-    options?: Options<F, ListStreamsOptions>
-  ): Kind<F, ListStreamsResult, ValidationError | ClientError>
+  findInfo(entityId: string, ...options: CallArgs<F>): Kind<F, StreamInfo | null, ClientError>
+  listStreams(options?: Options<F, ListStreamsOptions>): Kind<F, ListStreamsResult, ClientError>
   /**
    * Keeps the state of an entity at a version, so that it need not be computed from the first event again. Another one for
    * the same version replaces it.
@@ -220,12 +212,12 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
     entityId: string,
     input: CreateSnapshotInput,
     ...options: CallArgs<F>
-  ): Kind<F, CreateSnapshotResult, StreamNotFoundError | InvalidStateError | ValidationError | ClientError>
+  ): Kind<F, CreateSnapshotResult, StreamNotFoundError | InvalidStateError | ClientError>
   /** The newest snapshot of an entity, or `undefined` when there is none. */
   getSnapshot(
     entityId: string,
     options?: Options<F, GetSnapshotOptions>
-  ): Kind<F, StreamSnapshot | undefined, ValidationError | ClientError>
+  ): Kind<F, StreamSnapshot | undefined, ClientError>
 }
 
 /** The methods of `client.streams`, in the readings `F` and `S`. */
@@ -260,7 +252,7 @@ export interface ReadEntityResult<D extends TypedEvent> {
   readonly totalCount: number
 }
 
-type ReadError = StreamSchemaError | ValidationError | ClientError
+type ReadError = StreamSchemaError | ClientError
 
 /** The streams of the entities of one definition. */
 export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda, D extends TypedEvent> {
@@ -307,11 +299,7 @@ export interface EntitySnapshotsApi<F extends HKT.TypeLambda, State> {
     entityId: string,
     snapshot: EntityState<State>,
     ...options: CallArgs<F>
-  ): Kind<
-    F,
-    CreateSnapshotResult,
-    StreamSchemaError | StreamNotFoundError | InvalidStateError | ValidationError | ClientError
-  >
+  ): Kind<F, CreateSnapshotResult, StreamSchemaError | StreamNotFoundError | InvalidStateError | ClientError>
   /** The newest snapshot of an entity, or `undefined` when there is none. */
   getSnapshot(
     entityId: string,

@@ -3,7 +3,7 @@
  * come. Both faces are made of it.
  */
 import { askedDelayMs, calculateBackoff } from "../Backoff.ts"
-import { ConnectionError, IronflowError, isRetryable, SubscriptionError, toError } from "../Errors.ts"
+import { ClosedError, ConnectionError, isRetryable, SubscriptionError, toError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
 import type { Alarm } from "../Execution/Alarm.ts"
 import { isObject, numberOf, safeJsonParse, textOf } from "../Json.ts"
@@ -800,5 +800,4 @@ const errorInfo = (message: { readonly [name: string]: unknown }): SubscriptionE
   ...(typeof message.retrying === "boolean" ? { retrying: message.retrying } : {})
 })
 
-const closed = (): IronflowError =>
-  new IronflowError("The subscription client has been closed. Create a new one to go on", { code: "CLOSED" })
+const closed = (): ClosedError => new ClosedError("subscription client")

@@ -13,10 +13,12 @@ import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { SubscriptionError, type ConnectionError, type IronflowError, isIronflowError } from "../Errors.ts"
+import { type ClosedError, isIronflowError, SubscriptionError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
-import type { SubscribeOptions, Wire } from "../Protocol/Subscriptions.ts"
+import type { AckType, SubscribeOptions, Wire } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
+import type { ClientError } from "./Client.ts"
+import { naming, ofClient } from "./Named.ts"
 import type { Body } from "./Delivery.ts"
 import {
   type Dial,
@@ -25,15 +27,18 @@ import {
   SubscriptionSession
 } from "./SubscriptionSession.ts"
 
+/** What may go wrong with a subscription: it is refused or breaks, or the client has been closed. */
+export type SubscribeError = SubscriptionError | ClosedError | ClientError
+
 /** An event with its acks, for `ackMode: "manual"`, or to settle it before the stream does. */
 export interface Delivered extends SubscriptionEvent {
   /** Succeeds when it is stored. Fails with code `NOT_HELD` when somebody else has the event by now. */
-  readonly ack: Effect.Effect<void, IronflowError>
+  readonly ack: Effect.Effect<void, SubscribeError>
   /** The event comes again, after `delayMs` milliseconds, or when its group says (after 5 seconds at first). */
-  readonly nak: (delayMs?: number) => Effect.Effect<void, IronflowError>
-  readonly term: Effect.Effect<void, IronflowError>
+  readonly nak: (delayMs?: number) => Effect.Effect<void, SubscribeError>
+  readonly term: Effect.Effect<void, SubscribeError>
   /** The event is held for another `ackWait`. While the stream has not asked for the next one, that is so by itself. */
-  readonly inProgress: Effect.Effect<void, IronflowError>
+  readonly inProgress: Effect.Effect<void, SubscribeError>
 }
 
 export interface StreamOptions extends SubscribeOptions {
@@ -48,10 +53,7 @@ export class Subscriptions extends Context.Service<
      * when the next one is asked for, or the stream ends well; when it fails, the event has failed. Streams that take several at
      * once, such as by `Stream.mapEffect` with `concurrency` or `Stream.buffer`, need `manual`.
      */
-    readonly stream: (
-      pattern: string,
-      options?: StreamOptions
-    ) => Stream.Stream<Delivered, SubscriptionError | ConnectionError | IronflowError>
+    readonly stream: (pattern: string, options?: StreamOptions) => Stream.Stream<Delivered, SubscribeError>
   }
 >()("@ironflow/node/Subscriptions") {}
 
@@ -139,7 +141,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
             }
           })
         )
-        const settle = (event: SubscriptionEvent, type: "ack" | "nak" | "term", delayMs?: number) =>
+        const settle = (event: SubscriptionEvent, type: AckType, delayMs?: number) =>
           attempt(() => it.settle(subscription, event.eventId ?? "", type, delayMs))
         const next: Effect.Effect<Delivered, SubscriptionError> = Effect.suspend(() => {
           current?.done()
@@ -163,7 +165,9 @@ export const make = (source: Source): Subscriptions["Service"] => ({
 })
 
 /** What the session answers, with errors of ours as failures. */
-export const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, IronflowError> =>
+export const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, SubscribeError> =>
   Effect.catch(Effect.tryPromise({ try: run, catch: (error) => error }), (error) =>
-    isIronflowError(error) ? Effect.fail(error) : Effect.die(error)
+    isIronflowError(error) ? Effect.fail(named(error)) : Effect.die(error)
   )
+
+const named = naming<SubscribeError>({ ...ofClient, SubscriptionError: true, ClosedError: true })

@@ -17,13 +17,9 @@ import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions, ReadStreamOptions, UntypedStreams } from "../Client/Streams.ts"
 import { withLogLevel } from "../EffectLogger.ts"
 import { resolveEnvironment } from "../Environment.ts"
-import {
-  ConnectionError,
-  type IronflowError,
-  LimitExceededError,
-  type StoreError,
-  ValidationError
-} from "../Errors.ts"
+import { ConnectionError, LimitExceededError, type StoreError, ValidationError } from "../Errors.ts"
+import type { Raw } from "../Client/Named.ts"
+import type { EngineError } from "./EngineError.ts"
 import * as Limits from "../Limits.ts"
 import type { TurnUpdate } from "../Protocol/Push.ts"
 import {
@@ -64,7 +60,7 @@ import { RunEndings } from "./RunEndings.ts"
 import type { Page, PageQuery } from "./Pages.ts"
 import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
-import { MasterKey, masterKeyIn, Secrets, type SecretsService } from "./Secrets.ts"
+import { MasterKey, masterKeyIn, Secrets, type SecretsService } from "./Secrets/Secrets.ts"
 import type { Seen } from "./Store/Activity.ts"
 import {
   addCounts,
@@ -77,7 +73,7 @@ import {
   type StoreService
 } from "./Store/Store.ts"
 import * as EngineStreams from "./Streams.ts"
-import type { ConnectionOptions } from "./Subscriptions/Connection.ts"
+import { connect, type ConnectionOptions } from "./Subscriptions/Connection.ts"
 import { announceConfig, announceStates } from "./Subscriptions/StateEvents.ts"
 import { Subscriptions } from "./Subscriptions/Subscriptions.ts"
 import { SystemEvents } from "./Subscriptions/SystemEvents.ts"
@@ -85,13 +81,13 @@ import * as Timers from "./Timers.ts"
 
 export interface EngineService {
   /** The client's methods for one environment. */
-  readonly client: (environment: string) => ClientApi<EffectKind>
+  readonly client: (environment: string) => Raw<ClientApi<EffectKind>, EngineError>
   /** A part of the steps of a run. */
   readonly stepsPage: (
     environment: string,
     runId: string,
     page: PageQuery
-  ) => Effect.Effect<Page<RunStep>, IronflowError>
+  ) => Effect.Effect<Page<RunStep>, EngineError>
   /** A part of the topics of one environment. */
   readonly topicsPage: (environment: string, page: PageQuery) => Effect.Effect<Page<TopicInfo>, StoreError>
   /** A part of the buckets of one environment. */
@@ -104,15 +100,18 @@ export interface EngineService {
     environment: string,
     runId: string,
     giveUp: EngineClient.GiveUp
-  ) => Effect.Effect<Run | undefined, IronflowError>
+  ) => Effect.Effect<Run | undefined, EngineError>
   /** Entity streams of one environment. */
-  readonly streams: (environment: string, options?: EngineStreams.EngineReadingOptions) => UntypedStreams
+  readonly streams: (
+    environment: string,
+    options?: EngineStreams.EngineReadingOptions
+  ) => Raw<UntypedStreams, EngineError>
   /** Events of an entity with the runs that they started. Fails with `StreamNotFoundError`. */
   readonly entityHistory: (
     environment: string,
     entityId: string,
     options: ReadStreamOptions
-  ) => Effect.Effect<EngineStreams.EntityHistory, IronflowError>
+  ) => Effect.Effect<EngineStreams.EntityHistory, EngineError>
   /**
    * Registers a worker of this process and its functions; the worker gets runs until the scope ends. Fails with
    * `ValidationError` when a worker with this id is connected already or a trigger is not acceptable.
@@ -131,13 +130,15 @@ export interface EngineService {
     options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
   /** The key-value store of one environment. */
-  readonly kv: (environment: string) => UntypedKv
+  readonly kv: (environment: string) => Raw<UntypedKv, EngineError>
   /** The keys of a bucket with their values as they are stored. */
   readonly storedKeys: (environment: string, bucket: string) => EngineKv.StoredKeys
   /** The configurations of one environment. */
   readonly config: (environment: string) => EngineConfig.EngineConfigService
   /** The name of the event that has started a run; `undefined` for one that was invoked. */
   readonly eventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
+  /** The environment of a run, whichever it is; `undefined` when there is no such run. */
+  readonly environmentOfRun: (runId: string) => Effect.Effect<string | undefined, StoreError>
   /** A page of the log of events and messages, newest first. */
   readonly readLogBack: (query: LogBackQuery) => Effect.Effect<LogPage, StoreError>
   /** What workers and clients ask about projections. */
@@ -212,7 +213,7 @@ export interface PushService {
     url: string,
     /** Throws an `IronflowError` for functions that are not to be registered. */
     check?: (functions: ReadonlyArray<FunctionRegistration>) => void
-  ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, IronflowError>
+  ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, EngineError>
   readonly list: (environment: string) => ReadonlyArray<EndpointInfo>
   /** Calls the endpoint no more; says whether it was there. */
   readonly remove: (environment: string, url: string) => Effect.Effect<boolean, ValidationError | StoreError>
@@ -368,6 +369,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       store,
       settings: yield* providedOr(PushSettings, (variables) => makeSettings({}, variables)),
       clock,
+      after,
       fork: (effect) => Fiber.runIn(runFork(effect), scope),
       connect: connectRemote,
       registerFunctions,
@@ -450,6 +452,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
       config: (environment) => EngineConfig.make(kv, environment),
       eventName: store.getEventName,
+      environmentOfRun: store.environmentOfRun,
       readLogBack: store.readLogBack,
       projections,
       consumerGroups: (environment) => ConsumerGroups.make({ store, subscriptions }, environment),
@@ -466,7 +469,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
             }
           )
         ),
-      subscribe: (environment, wire, options) => subscriptions.connect(environment, wire, options),
+      subscribe: (environment, wire, options) => connect(subscriptions, environment, wire, options),
       announce: (environment, topic, data, length) => system.announce(environment, topic, data, length),
       findFunction: store.findFunction,
       getFunction: store.getFunction,

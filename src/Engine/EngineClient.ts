@@ -3,30 +3,25 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import {
-  type ClientApi,
-  type EffectKind,
-  type EmitOptions,
-  isTerminal,
-  type PublishOptions,
-  type Run,
-  type RunStatus,
-  type RunStep,
-  type TopicInfo
+import type {
+  ClientApi,
+  EffectKind,
+  EmitOptions,
+  PublishOptions,
+  Run,
+  RunStep,
+  TopicInfo
 } from "../Client/Client.ts"
 import { makeEmitSync } from "../Client/EmitSync.ts"
-import {
-  InvalidStateError,
-  type IronflowError,
-  type StoreError,
-  TimeoutError,
-  ValidationError
-} from "../Errors.ts"
+import { InvalidStateError, type StoreError, TimeoutError, ValidationError } from "../Errors.ts"
+import type { Raw } from "../Client/Named.ts"
+import type { EngineError } from "./EngineError.ts"
 import { checkEventName, checkEventVersion } from "../Event.ts"
 import type { After } from "../Execution/Alarm.ts"
 import { encodeJson } from "../Json.ts"
 import * as Limits from "../Limits.ts"
 import { encodeMetadata } from "../Metadata.ts"
+import { isRunStatus, isTerminal, runStatuses } from "../RunStatus.ts"
 import { show } from "../Show.ts"
 import { capabilities } from "./Capabilities.ts"
 import type { Dispatch } from "./Dispatch.ts"
@@ -34,16 +29,15 @@ import { explain } from "./Explain.ts"
 import { allPages, inSlices, LIST_PAGE, type Page, type PageQuery, pageByName } from "./Pages.ts"
 import { polite } from "./Polite.ts"
 import type { RunEndings } from "./RunEndings.ts"
-import { statuses } from "./Store/Transaction.ts"
 import type { StoreService } from "./Store/Store.ts"
 import type { Subscriptions } from "./Subscriptions/Subscriptions.ts"
 
 export interface EngineClient {
-  readonly api: ClientApi<EffectKind>
+  readonly api: Raw<ClientApi<EffectKind>, EngineError>
   /** The run once it has ended; `undefined` when it had not when `giveUp` called its listener. */
-  readonly awaitEnd: (runId: string, giveUp: GiveUp) => Effect.Effect<Run | undefined, IronflowError>
+  readonly awaitEnd: (runId: string, giveUp: GiveUp) => Effect.Effect<Run | undefined, EngineError>
   /** A part of what `getRunSteps` returns. */
-  readonly stepsPage: (runId: string, page: PageQuery) => Effect.Effect<Page<RunStep>, IronflowError>
+  readonly stepsPage: (runId: string, page: PageQuery) => Effect.Effect<Page<RunStep>, EngineError>
   /** A part of what `listTopics` returns. */
   readonly topicsPage: (page: PageQuery) => Effect.Effect<Page<TopicInfo>, StoreError>
 }
@@ -170,7 +164,7 @@ export const make = (
       operation
     )
 
-  const awaitEnd = (runId: string, giveUp: GiveUp): Effect.Effect<Run | undefined, IronflowError> =>
+  const awaitEnd = (runId: string, giveUp: GiveUp): Effect.Effect<Run | undefined, EngineError> =>
     Effect.suspend(() => {
       let isLate = false
       let wake = (): void => undefined
@@ -178,7 +172,7 @@ export const make = (
         isLate = true
         wake()
       })
-      const look: Effect.Effect<Run | undefined, IronflowError> = Effect.suspend(() => {
+      const look: Effect.Effect<Run | undefined, EngineError> = Effect.suspend(() => {
         const woken = Deferred.makeUnsafe<void>()
         wake = () => void Deferred.doneUnsafe(woken, Exit.void)
         // listen first, then look: the run may end in between
@@ -202,13 +196,13 @@ export const make = (
       return Effect.ensuring(look, Effect.sync(stay))
     })
 
-  const waitForRun = (runId: string, timeoutMs: number | undefined): Effect.Effect<Run, IronflowError> =>
+  const waitForRun = (runId: string, timeoutMs: number | undefined): Effect.Effect<Run, EngineError> =>
     Effect.flatMap(
       awaitEnd(runId, timeoutMs === undefined ? never : (listener) => after(timeoutMs, listener)),
       (run) => (run === undefined ? stillRunning(runId, timeoutMs ?? 0) : Effect.succeed(run))
     )
 
-  const stillRunning = (runId: string, timeoutMs: number): Effect.Effect<never, IronflowError> =>
+  const stillRunning = (runId: string, timeoutMs: number): Effect.Effect<never, EngineError> =>
     Effect.flatMap(store.getSituation(environment, runId), (situation) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) =>
         Effect.fail(
@@ -220,7 +214,7 @@ export const make = (
       )
     )
 
-  const waitFor: ClientApi<EffectKind>["waitForRun"] = (runId, options = {}) => {
+  const waitFor: Raw<ClientApi<EffectKind>, EngineError>["waitForRun"] = (runId, options = {}) => {
     const { timeout } = options
     if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
       return Effect.fail(
@@ -255,7 +249,7 @@ export const make = (
     )
   )
 
-  const api: ClientApi<EffectKind> = {
+  const api: Raw<ClientApi<EffectKind>, EngineError> = {
     emit,
     trigger: emit,
     emitSync: makeEmitSync({ emit, waitForRun: waitFor }),
@@ -276,9 +270,9 @@ export const make = (
       Effect.flatMap(
         checked(() => {
           const limit = Limits.checkRunsLimit(options.limit ?? 50)
-          if (options.status !== undefined && !isStatus(options.status)) {
+          if (options.status !== undefined && !isRunStatus(options.status)) {
             throw new ValidationError(
-              `${show(options.status)} is not a run status: use one of ${statuses.join(", ")}`
+              `${show(options.status)} is not a run status: use one of ${runStatuses.join(", ")}`
             )
           }
           return {
@@ -326,7 +320,7 @@ export const make = (
     deleteFunction: (functionId) =>
       Effect.flatMap(
         checked(() => Limits.checkName("function id", functionId)),
-        (id) => {
+        (id): Effect.Effect<void, EngineError> => {
           const holder = dispatch.workers(environment).find(({ functionIds }) => functionIds.has(id))
           return holder === undefined
             ? store.deleteFunction(environment, id)
@@ -356,5 +350,3 @@ const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
 
 const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } =>
   key === undefined ? {} : { idempotencyKey: Limits.checkIdempotencyKey(key) }
-
-const isStatus = (text: string): text is RunStatus => (statuses as ReadonlyArray<string>).includes(text)

@@ -3,10 +3,12 @@ import type * as Clock from "effect/Clock"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { resolveServer, type ResolvedServer } from "../Client/HttpConfig.ts"
-import type { Answer, Connection } from "../Client/HttpConnection.ts"
+import type { Connection } from "../Client/HttpConnection.ts"
+import type { Answer } from "../Client/HttpExchange.ts"
 import { DEFAULT_WORKER } from "../Constants.ts"
 import type { Variables } from "../Environment.ts"
 import {
+  type AccessError,
   ConnectionError,
   type IronflowError,
   UnauthenticatedError,
@@ -15,7 +17,7 @@ import {
 } from "../Errors.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
-import type { AccessError, WorkerHandlers, WorkerRegistration } from "../Protocol/Worker.ts"
+import type { WorkerHandlers, WorkerRegistration } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
 import type { Outage } from "./Outage.ts"
 
@@ -33,7 +35,7 @@ export interface PollingOptions {
   readonly logger?: Logger | false | undefined
 }
 
-export const pollingKeys = {
+const pollingKeys = {
   serverUrl: true,
   apiKey: true,
   heartbeatInterval: true,

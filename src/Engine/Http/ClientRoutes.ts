@@ -11,11 +11,13 @@ import type {
   RunStep
 } from "../../Client/Client.ts"
 import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
+import type { Raw } from "../../Client/Named.ts"
 import {
   FunctionNotFoundError,
-  IronflowError,
+  type IronflowError,
   StepNotFoundError,
   TimeoutError,
+  UnavailableError,
   ValidationError
 } from "../../Errors.ts"
 import { checkEventName } from "../../Event.ts"
@@ -23,6 +25,7 @@ import { isObject } from "../../Json.ts"
 import type { EndpointName } from "../../Protocol/Http/Endpoints.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import { decodeRunStatus, encodeRun } from "../../Protocol/Http/RunJson.ts"
+import { runStatuses } from "../../RunStatus.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
@@ -47,7 +50,7 @@ import { streamRoutes } from "./StreamRoutes.ts"
 /** Most events in one `TriggerBatch`. */
 export const BATCH_EVENTS = 1000
 
-type Api = ClientApi<EffectKind>
+type Api = Raw<ClientApi<EffectKind>>
 
 export interface ServerState {
   /** When the server was started, epoch milliseconds. */
@@ -430,9 +433,9 @@ const triggerSync = (
   })
 
 const goingAway = (eventId: string, runIds: ReadonlyArray<string>): IronflowError =>
-  new IronflowError(
+  new UnavailableError(
     `Event ${eventId} is stored, and the engine is about to stop: its runs (${runIds.join(", ")}) go on when it is back`,
-    { code: "CLOSING", retryable: true, details: { eventId, runIds } }
+    { code: "CLOSING", details: { eventId, runIds } }
   )
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -569,7 +572,7 @@ const readStatus = (text: string) => {
   const status = decodeRunStatus(text)
   if (status !== undefined) return status
   throw new ValidationError(
-    `ListRuns: "${text.slice(0, 64)}" is not a run status: use pending, running, waiting, compensating, paused, completed, failed or cancelled`
+    `ListRuns: "${text.slice(0, 64)}" is not a run status: use ${runStatuses.slice(0, -1).join(", ")} or ${runStatuses.at(-1)}`
   )
 }
 
