@@ -24,7 +24,7 @@ import type * as HKT from "effect/HKT"
 import { type CalledFrom, calledFrom } from "./CallSite.ts"
 import { type RetryConfig, retryKeys } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
-import type { AppendAllInput, AppendEventInput } from "./EntityStream.ts"
+import type { AppendAllInput, AppendEventInput, NewEntityEvent } from "./EntityStream.ts"
 import type {
   InvalidStateError,
   InvokeError,
@@ -35,7 +35,6 @@ import type {
   ValidationError,
   WaitTimeoutError
 } from "./Errors.ts"
-import type { NewEntityEvent } from "./Client/Streams.ts"
 import type { AnyEntity } from "./Entity.ts"
 import type { EventDefinition, IronflowEvent, TypedEvent } from "./Event.ts"
 import type { IronflowFunction } from "./Function.ts"

@@ -8,19 +8,33 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
 import type { AnyEntity } from "../Entity.ts"
-import type { AppendAllInput, AppendConditions, AppendEventInput } from "../EntityStream.ts"
+import type {
+  AppendAllInput,
+  AppendConditions,
+  AppendEventInput,
+  EntityEvent,
+  NewEntityEvent,
+  StreamEvent
+} from "../EntityStream.ts"
 import type {
   InvalidStateError,
   StreamNotFoundError,
   StreamSchemaError,
   VersionConflictError
 } from "../Errors.ts"
-import type { EventData, EventInput, TypedEvent } from "../Event.ts"
+import type { TypedEvent } from "../Event.ts"
 import type { AnySchema } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
 
-export type { AppendAllInput, AppendEventInput, StreamEventInput } from "../EntityStream.ts"
+export type {
+  AppendAllInput,
+  AppendEventInput,
+  EntityEvent,
+  NewEntityEvent,
+  StreamEvent,
+  StreamEventInput
+} from "../EntityStream.ts"
 export type { ExpectedVersion } from "../ExpectedVersion.ts"
 
 /** The Effect reading of many results: a `Stream`. */
@@ -65,22 +79,6 @@ export interface ReadStreamOptions {
   readonly limit?: number
   /** `"forward"` by default: the oldest first. */
   readonly direction?: "forward" | "backward"
-}
-
-/** An event of a stream. */
-// oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
-export interface StreamEvent<Data = any, Name extends string = string> {
-  readonly id: string
-  readonly name: Name
-  readonly data: Data
-  /** Its place in the stream, from 1 up. */
-  readonly entityVersion: number
-  /** The schema version that it was appended with, also when `data` has been upcast to a later one. */
-  readonly version: number
-  /** ISO string. */
-  readonly timestamp: string
-  readonly source?: string
-  readonly metadata?: Record<string, unknown>
 }
 
 // oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
@@ -231,20 +229,6 @@ export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> 
    */
   of<N extends AnyEntity>(entity: N): EntityStreams<F, S, N>
 }
-
-/** An event as it is appended to the stream of an entity. */
-export type NewEntityEvent<D extends TypedEvent> = D extends TypedEvent
-  ? {
-      readonly name: D["name"]
-      readonly data: EventInput<D>
-      readonly metadata?: Record<string, unknown>
-    }
-  : never
-
-/** An event of the stream of an entity; of several a union, which `name` tells apart. */
-export type EntityEvent<D extends TypedEvent> = D extends TypedEvent
-  ? StreamEvent<EventData<D>, D["name"]>
-  : never
 
 export interface ReadEntityResult<D extends TypedEvent> {
   readonly events: Array<EntityEvent<D>>
