@@ -68,6 +68,7 @@ export {
   ConsumerGroupNotFoundError,
   EventNotFoundError,
   KeyNotFoundError,
+  KeySchemaError,
   ProjectionBehindError,
   ProjectionNotFoundError,
   ProjectionSaveRefusedError,
@@ -75,6 +76,7 @@ export {
   RevisionGoneError,
   SnapshotNotFoundError,
   StreamNotFoundError,
+  StreamSchemaError,
   VersionConflictError
 } from "./Errors/Data.ts"
 export {

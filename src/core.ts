@@ -52,10 +52,19 @@ export type {
   AppendResult,
   CreateSnapshotInput,
   CreateSnapshotResult,
+  EntityEvent,
+  EntitySnapshotsApi,
+  EntityState,
+  EntityStateOptions,
+  EntityStatesApi,
+  EntityStreams,
+  EntityStreamsApi,
   ExpectedVersion,
   GetSnapshotOptions,
   ListStreamsOptions,
   ListStreamsResult,
+  NewEntityEvent,
+  ReadEntityResult,
   ReadStreamOptions,
   ReadStreamResult,
   StreamEvent,
@@ -112,10 +121,14 @@ export type {
 export type {
   KVBucketConfig,
   KVBucketInfo,
+  KVBucketOptions,
   KVEntry,
+  KVHistoryEntry,
   KVListBucketsResult,
   KVListKeysResult,
+  KVPut,
   KVPutResult,
+  KVRemoval,
   KVWatchEvent,
   KVWatchOptions,
   KVWrite,
@@ -155,6 +168,15 @@ export {
 } from "./Constants.ts"
 export { createDeferred, type Deferred, sleep } from "./Deferred.ts"
 export { type Duration, formatDuration, parseDuration } from "./Duration.ts"
+export {
+  type AnyEntity,
+  define as defineEntity,
+  type EntityDefinition,
+  type EventsOf,
+  type EvolvingEntity,
+  type SnapshotEntity,
+  type StateOf
+} from "./Entity.ts"
 export { getServerUrl } from "./Environment.ts"
 export {
   ApiKeyNotFoundError,
@@ -187,6 +209,7 @@ export {
   isIronflowError,
   isRetryable,
   KeyNotFoundError,
+  KeySchemaError,
   LeaseLostError,
   LimitExceededError,
   type ListenCode,
@@ -237,6 +260,7 @@ export {
   StoreError,
   type StoreErrorCode,
   StreamNotFoundError,
+  StreamSchemaError,
   SubscriptionError,
   TapeError,
   TestSuspendedError,
@@ -271,6 +295,7 @@ export {
   type EventDefinitionOptions,
   type EventEntity,
   type IronflowEvent,
+  type TypedEvent,
   type UpcasterFn
 } from "./Event.ts"
 export type {
@@ -320,6 +345,7 @@ export { createSecretsClient, type SecretsClient } from "./Secrets.ts"
 export {
   type AnySchema,
   parseAndValidate,
+  type SchemaGiven,
   type SchemaInput,
   type SchemaOutput,
   type StandardSchemaV1,
@@ -337,6 +363,7 @@ export type {
   TxAppendOptions,
   TxDeleteKeyOptions,
   TxEmitOptions,
+  TxEntityStreams,
   TxKvBucket,
   TxResult,
   WithSchema

@@ -10,10 +10,12 @@ import { checkKeys, type Keys, type Known } from "../OptionKeys.ts"
 import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
 import type { BufferConfig } from "../Protocol/Subscriptions.ts"
 import { ApiKeys, type ApiKeysApi } from "./ApiKeys.ts"
-import { type CallOptions, Client, type ClientApi, type EffectKind } from "./Client.ts"
+import { type CallOptions, Client, type ClientApi, type EffectKind, type PromiseKind } from "./Client.ts"
+import { typedKv } from "./TypedBucket.ts"
+import { typedStreams } from "./EntityStreams.ts"
 import { Config, type ConfigApi, type ConfigService } from "./Config.ts"
 import { ConsumerGroups, type ConsumerGroupsApi } from "./ConsumerGroups.ts"
-import { Kv, type KvApi, type KvBucket, type KvBucketApi, type KvService } from "./Kv.ts"
+import { Kv, type KvApi, type KvBucket, type KvBucketApi, type UntypedKv } from "./Kv.ts"
 import { naming, ofClient, type Raw } from "./Named.ts"
 import { Orgs, type OrgsApi } from "./Orgs.ts"
 import { Policies, type PoliciesApi } from "./Policies.ts"
@@ -23,7 +25,7 @@ import { Roles, type RolesApi } from "./Roles.ts"
 import { Secrets, type SecretsApi } from "./Secrets.ts"
 import * as Failures from "./ServiceFailures.ts"
 import type { ClientServices } from "./Services.ts"
-import { type EffectStreamKind, Streams, type StreamsApi, type StreamsService } from "./Streams.ts"
+import { type AsyncIterableKind, Streams, type UntypedStreams, type UntypedStreamsApi } from "./Streams.ts"
 import { Subscriptions } from "./Subscriptions.ts"
 
 /** The members of an argument that are objects of options: data may have any keys. */
@@ -55,12 +57,13 @@ type MethodKeys<Api> = {
     : never
 }
 
+// as the Promise face has them, whose signals come along
 const call = { signal: true } satisfies Keys<CallOptions>
 const byId = [null, call] as const
 
 const emit = { ...call, version: true, idempotencyKey: true, metadata: true } as const
 
-const clientKeys: MethodKeys<ClientApi<EffectKind>> = {
+const clientKeys: MethodKeys<ClientApi<PromiseKind>> = {
   emit: [null, null, emit],
   trigger: [null, null, emit],
   emitSync: [null, null, { ...emit, timeout: true }],
@@ -88,7 +91,7 @@ const clientKeys: MethodKeys<ClientApi<EffectKind>> = {
 const append = { ...call, expectedVersion: true, idempotencyKey: true } as const
 const read = { ...call, fromVersion: true, direction: true } as const
 
-const streamsKeys: MethodKeys<Omit<StreamsApi<EffectKind, EffectStreamKind>, "events">> = {
+const streamsKeys: MethodKeys<Omit<UntypedStreamsApi<PromiseKind, AsyncIterableKind>, "events">> = {
   append: [null, appendInputKeys, { ...append, version: true, metadata: true }],
   appendAll: [null, appendAllInputKeys, append],
   read: [null, { ...read, limit: true }],
@@ -98,11 +101,11 @@ const streamsKeys: MethodKeys<Omit<StreamsApi<EffectKind, EffectStreamKind>, "ev
   createSnapshot: [null, { entityType: true, entityVersion: true, state: true }, call],
   getSnapshot: [null, { ...call, beforeVersion: true }]
 }
-const eventsKeys: MethodKeys<Pick<StreamsApi<EffectKind, EffectStreamKind>, "events">> = {
+const eventsKeys: MethodKeys<Pick<UntypedStreamsApi<PromiseKind, AsyncIterableKind>, "events">> = {
   events: [null, { ...read, pageSize: true }]
 }
 
-const kvKeys: MethodKeys<KvApi<EffectKind>> = {
+const kvKeys: MethodKeys<KvApi<PromiseKind>> = {
   createBucket: [
     {
       name: true,
@@ -118,7 +121,7 @@ const kvKeys: MethodKeys<KvApi<EffectKind>> = {
   getBucketInfo: byId,
   deleteBucket: byId
 }
-const bucketKeys: MethodKeys<KvBucketApi<EffectKind>> = {
+const bucketKeys: MethodKeys<KvBucketApi<PromiseKind>> = {
   get: byId,
   put: [null, null, call],
   create: [null, null, call],
@@ -133,7 +136,7 @@ const bucketWatchKeys: MethodKeys<Pick<KvBucket, "watch">> = {
   watch: [{ key: true, fromRevision: true, onOpen: true }]
 }
 
-const configKeys: MethodKeys<ConfigApi<EffectKind>> = {
+const configKeys: MethodKeys<ConfigApi<PromiseKind>> = {
   set: [null, null, call],
   get: byId,
   patch: [null, null, call],
@@ -146,7 +149,7 @@ const configWatchKeys: MethodKeys<Pick<ConfigService, "watch">> = {
 
 const catchup = { ...call, after: true, timeout: true } as const
 
-const projectionsKeys: MethodKeys<ProjectionsApi<EffectKind>> = {
+const projectionsKeys: MethodKeys<ProjectionsApi<PromiseKind>> = {
   get: [null, { ...catchup, partition: true }],
   list: [call],
   status: byId,
@@ -176,7 +179,7 @@ const settings = {
 } as const
 const group = { ...call, namespace: true, pattern: true } as const
 
-const consumerGroupsKeys: MethodKeys<ConsumerGroupsApi<EffectKind>> = {
+const consumerGroupsKeys: MethodKeys<ConsumerGroupsApi<PromiseKind>> = {
   create: [{ ...settings, name: true, pattern: true, namespace: true }, call],
   get: [null, group],
   list: [{ ...call, namespace: true, name: true, status: true }],
@@ -189,13 +192,13 @@ const consumerGroupsKeys: MethodKeys<ConsumerGroupsApi<EffectKind>> = {
   delete: [null, group]
 }
 
-const pushEndpointsKeys: MethodKeys<PushEndpointsApi<EffectKind>> = {
+const pushEndpointsKeys: MethodKeys<PushEndpointsApi<PromiseKind>> = {
   register: byId,
   list: [call],
   remove: byId
 }
 
-const apiKeysKeys: MethodKeys<ApiKeysApi<EffectKind>> = {
+const apiKeysKeys: MethodKeys<ApiKeysApi<PromiseKind>> = {
   create: [
     {
       name: true,
@@ -213,14 +216,14 @@ const apiKeysKeys: MethodKeys<ApiKeysApi<EffectKind>> = {
   rotate: [null, { ...call, overlap: true }],
   delete: byId
 }
-const orgsKeys: MethodKeys<OrgsApi<EffectKind>> = {
+const orgsKeys: MethodKeys<OrgsApi<PromiseKind>> = {
   create: [{ name: true }, call],
   list: [call],
   get: byId,
   update: [null, { name: true }, call],
   delete: byId
 }
-const rolesKeys: MethodKeys<RolesApi<EffectKind>> = {
+const rolesKeys: MethodKeys<RolesApi<PromiseKind>> = {
   create: [{ name: true, org_id: true }, call],
   list: byId,
   get: byId,
@@ -230,14 +233,14 @@ const rolesKeys: MethodKeys<RolesApi<EffectKind>> = {
   removePolicy: [null, null, call]
 }
 const policy = { name: true, effect: true, actions: true, resources: true, condition: true } as const
-const policiesKeys: MethodKeys<PoliciesApi<EffectKind>> = {
+const policiesKeys: MethodKeys<PoliciesApi<PromiseKind>> = {
   create: [{ ...policy, org_id: true }, call],
   list: byId,
   get: byId,
   update: [null, policy, call],
   delete: byId
 }
-const secretsKeys: MethodKeys<SecretsApi<EffectKind>> = {
+const secretsKeys: MethodKeys<SecretsApi<PromiseKind>> = {
   set: [null, null, call],
   get: byId,
   list: [call],
@@ -265,8 +268,8 @@ const subscriptionsKeys: MethodKeys<Subscriptions["Service"]> = {
 /** The services as those make them who answer their calls. */
 export interface RawServices {
   readonly client: Raw<ClientApi<EffectKind>>
-  readonly streams: Raw<StreamsService>
-  readonly kv: Raw<KvService>
+  readonly streams: Raw<UntypedStreams>
+  readonly kv: Raw<UntypedKv>
   readonly config: Raw<ConfigService>
   readonly projections: Raw<ProjectionsService>
   readonly pushEndpoints: Raw<PushEndpointsApi<EffectKind>>
@@ -287,23 +290,28 @@ export const checkedServices = (raw: RawServices): Context.Context<ClientService
   ).pipe(
     Context.add(
       Streams,
-      checking<StreamsService>(
-        "streams.",
-        raw.streams,
-        { ...streamsKeys, ...eventsKeys },
-        Failures.streamsFailures
+      typedStreams(
+        checking<UntypedStreams>(
+          "streams.",
+          raw.streams,
+          { ...streamsKeys, ...eventsKeys },
+          Failures.streamsFailures
+        )
       )
     ),
-    Context.add(Kv, {
-      ...checking<KvApi<EffectKind>>("kv.", raw.kv, kvKeys, Failures.kvFailures),
-      bucket: (name) =>
-        checking<KvBucket>(
-          "kv.bucket.",
-          raw.kv.bucket(name),
-          { ...bucketKeys, ...bucketWatchKeys },
-          Failures.bucketFailures
-        )
-    }),
+    Context.add(
+      Kv,
+      typedKv({
+        ...checking<KvApi<EffectKind>>("kv.", raw.kv, kvKeys, Failures.kvFailures),
+        bucket: (name) =>
+          checking<KvBucket>(
+            "kv.bucket.",
+            raw.kv.bucket(name),
+            { ...bucketKeys, ...bucketWatchKeys },
+            Failures.bucketFailures
+          )
+      })
+    ),
     Context.add(
       Config,
       checking<ConfigService>(

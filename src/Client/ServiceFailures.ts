@@ -11,7 +11,7 @@ import type { ProjectionsService } from "./Projections.ts"
 import type { PushEndpointsApi } from "./PushEndpoints.ts"
 import type { RolesApi } from "./Roles.ts"
 import type { SecretsApi } from "./Secrets.ts"
-import type { StreamsService } from "./Streams.ts"
+import type { UntypedStreams } from "./Streams.ts"
 import type { Subscriptions } from "./Subscriptions.ts"
 
 const run = { RunNotFoundError: true } as const
@@ -43,7 +43,7 @@ export const clientFailures: Failures<ClientApi<EffectKind>> = {
 }
 
 const appended = { VersionConflictError: true, InvalidStateError: true } as const
-export const streamsFailures: Failures<StreamsService> = {
+export const streamsFailures: Failures<UntypedStreams> = {
   append: appended,
   appendAll: appended,
   read: {},

@@ -404,7 +404,8 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
           : {
               refine: (event: IronflowEvent) =>
                 Effect.map(
-                  decode(schema, event.data, `Data of event "${event.name}"`),
+                  // what `define` returns has an Effect schema
+                  decode(schema as Schema.Codec<T, unknown>, event.data, `Data of event "${event.name}"`),
                   (data): IronflowEvent<T> => ({ ...event, data })
                 )
             })
