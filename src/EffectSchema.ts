@@ -15,9 +15,11 @@ import * as SchemaParser from "effect/SchemaParser"
 import { isPlainJson } from "./Json.ts"
 import {
   type AnySchema,
-  isEffectSchema,
+  encodeData,
+  isStandardSchema,
   type StandardResult,
-  type StandardSchemaV1
+  type StandardSchemaV1,
+  validateData
 } from "./StandardSchema.ts"
 
 /**
@@ -25,11 +27,22 @@ import {
  * that of `Schema.toStandardSchemaV1` it throws what a schema dies of, instead of calling that an issue with the data.
  */
 export const asStandard = <Output>(schema: AnySchema<Output>): StandardSchemaV1<unknown, Output> => {
-  if (!isEffectSchema(schema)) return schema
-  let standard = wrapped.get(schema)
-  if (standard === undefined) wrapped.set(schema, (standard = wrap(schema)))
+  if (isStandardSchema(schema)) return schema as StandardSchemaV1<unknown, Output>
+  let standard = decoding.get(schema)
+  if (standard === undefined) decoding.set(schema, (standard = decodingBy(schema)))
   // It was made from this very schema.
   return standard as StandardSchemaV1<unknown, Output>
+}
+
+/**
+ * The data as it is stored: as an Effect schema encodes it, and as it was given where a Standard Schema takes it. Throws, or rejects
+ * when the schema is asynchronous, with `SchemaValidationError`.
+ */
+export const encodeBySchema = (schema: AnySchema, data: unknown, what: string): unknown => {
+  if (isStandardSchema(schema)) return encodeData(schema, data, what)
+  let encoder = encoding.get(schema)
+  if (encoder === undefined) encoding.set(schema, (encoder = encodingBy(schema)))
+  return validateData(encoder, data, what)
 }
 
 type Codec<A> = Schema.Codec<A, unknown>
@@ -58,18 +71,38 @@ const inJson = <A>(schema: Codec<A>): Codec<A> => {
 
 const codecs = new WeakMap<object, Codec<unknown>>()
 
-const wrapped = new WeakMap<object, StandardSchemaV1>()
+const decoding = new WeakMap<object, StandardSchemaV1>()
+const encoding = new WeakMap<object, StandardSchemaV1>()
 
-const wrap = (schema: Schema.Codec<unknown, unknown>): StandardSchemaV1 => {
+const decodingBy = (schema: Codec<unknown>): StandardSchemaV1 => {
   const decode = SchemaParser.decodeUnknownEffect(schema)
   const decodeJsonForm = (value: unknown) => SchemaParser.decodeUnknownEffect(inJson(schema))(value)
-  const validate = (value: unknown): StandardResult<unknown> | Promise<StandardResult<unknown>> => {
-    const decoded = Effect.catch(decode(value, { errors: "all" }), (issue) =>
+  return standardOf((value) =>
+    Effect.catch(decode(value, { errors: "all" }), (issue) =>
       Effect.catch(decodeJsonForm(value), () => Effect.fail(issue))
     )
+  )
+}
+
+const encodingBy = (schema: Codec<unknown>): StandardSchemaV1 => {
+  const encode = SchemaParser.encodeUnknownEffect(schema)
+  const encodeJsonForm = (value: unknown) => SchemaParser.encodeUnknownEffect(inJson(schema))(value)
+  return standardOf((value) =>
+    Effect.flatMap(encode(value, { errors: "all" }), (encoded) =>
+      isPlainJson(encoded)
+        ? Effect.succeed(encoded)
+        : // what has no form in JSON is stored as JSON.stringify writes it
+          Effect.catch(encodeJsonForm(value), () => Effect.succeed(encoded))
+    )
+  )
+}
+
+/** Answers at once when the transformations do; what a schema dies of is thrown. */
+const standardOf = (run: (value: unknown) => Effect.Effect<unknown, SchemaIssue.Issue>): StandardSchemaV1 => {
+  const validate = (value: unknown): StandardResult<unknown> | Promise<StandardResult<unknown>> => {
     const fiber = Effect.runFork(
-      Effect.match(decoded, {
-        onSuccess: (decoded): StandardResult<unknown> => ({ value: decoded }),
+      Effect.match(run(value), {
+        onSuccess: (result): StandardResult<unknown> => ({ value: result }),
         onFailure: (issue): StandardResult<unknown> => formatIssue(issue)
       })
     )

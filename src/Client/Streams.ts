@@ -7,17 +7,32 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
-import type { AppendAllInput, AppendConditions, AppendEventInput } from "../EntityStream.ts"
+import type {
+  AppendAllInput,
+  AppendConditions,
+  AppendEventInput,
+  DefinedAppendAllInput,
+  DefinedAppendInput
+} from "../EntityStream.ts"
 import type {
   InvalidStateError,
   StreamNotFoundError,
   ValidationError,
   VersionConflictError
 } from "../Errors.ts"
+import type { EventDefinition } from "../Event.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
 
-export type { AppendAllInput, AppendEventInput, ExpectedVersion, StreamEventInput } from "../EntityStream.ts"
+export type {
+  AppendAllInput,
+  AppendEventInput,
+  DefinedAppendAllInput,
+  DefinedAppendInput,
+  DefinedStreamEvent,
+  ExpectedVersion,
+  StreamEventInput
+} from "../EntityStream.ts"
 
 /** The Effect reading of many results: a `Stream`. */
 export interface EffectStreamKind extends HKT.TypeLambda {
@@ -165,17 +180,18 @@ export type AppendError = VersionConflictError | InvalidStateError | ValidationE
 export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> {
   /**
    * Appends an event to the stream of an entity; durable when it returns. `VersionConflictError` when the stream is not at
-   * `expectedVersion`, `InvalidStateError` when the entity is of another type.
+   * `expectedVersion`, `InvalidStateError` when the entity is of another type. A definition (`event` in place of `name`) types the
+   * data, and its schema checks and encodes it.
    */
-  append(
+  append<D extends EventDefinition = never>(
     entityId: string,
-    input: AppendEventInput,
+    input: AppendEventInput | DefinedAppendInput<D>,
     options?: AppendOptions
   ): Kind<F, AppendResult, AppendError>
   /** Appends several events to the stream of an entity at once: all or none, one version after the other. */
-  appendAll(
+  appendAll<const L extends ReadonlyArray<unknown> = ReadonlyArray<unknown>>(
     entityId: string,
-    input: AppendAllInput,
+    input: DefinedAppendAllInput<L>,
     options?: AppendAllOptions
   ): Kind<F, AppendAllResult, AppendError>
   /** Reads events of a stream. A stream that does not exist has none. */
@@ -222,6 +238,20 @@ export const streamMethods = [
 ] as const satisfies ReadonlyArray<keyof StreamsApi<EffectKind, EffectStreamKind>>
 
 export type StreamsService = StreamsApi<EffectKind, EffectStreamKind>
+
+/** Appends of events by their names, with data as it is stored: what a server is asked. */
+export interface NamedAppends {
+  append(
+    entityId: string,
+    input: AppendEventInput,
+    options?: AppendOptions
+  ): Kind<EffectKind, AppendResult, AppendError>
+  appendAll(
+    entityId: string,
+    input: AppendAllInput,
+    options?: AppendAllOptions
+  ): Kind<EffectKind, AppendAllResult, AppendError>
+}
 
 /** Entity streams as an Effect service. */
 export class Streams extends Context.Service<Streams, StreamsService>()("@ironflow/node/Streams") {}

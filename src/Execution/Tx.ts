@@ -1,19 +1,25 @@
 /** What the body of a `step.tx` collects: writes that are carried out together with the step, or not at all. */
+import { encodeBySchema } from "../EffectSchema.ts"
 import {
   type AppendAllInput,
   type AppendEventInput,
   checkAppend,
   checkAppendOne,
   checkStreamEvent,
+  type DefinedAppendInput,
+  type GivenAppendAllInput,
   sizeOf,
-  type StreamAppend
+  type StreamAppend,
+  type StreamEventInput
 } from "../EntityStream.ts"
 import { InvalidStateError, IronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
+import { type EventRef, isEventDefinition } from "../Event.ts"
+import { encodedNow, type GivenEvent, isDefined, type Named } from "../EventEncoding.ts"
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
 import { encodeKeyValue, toCarried } from "../KvValue.ts"
 import { writeBytes, writesAtOnce } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
-import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
+import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
 import type { TxWrite } from "../Protocol/Worker.ts"
 import type {
   Tx,
@@ -41,26 +47,40 @@ export class TxCollector implements Tx {
   }
 
   readonly streams = {
-    append: (entityId: string, input: AppendEventInput, options?: TxAppendOptions): void => {
-      checkKeys(input, appendInputKeys, this.#call("streams.append"))
+    append: (
+      entityId: string,
+      input: AppendEventInput | DefinedAppendInput,
+      options?: TxAppendOptions
+    ): void => {
+      checkAppendKeys(input, this.#call("streams.append"))
       checkKeys(
         options,
         { ...eventKeys, ...appendAllKeys } satisfies Keys<TxAppendOptions>,
         this.#call("streams.append")
       )
-      this.#append(checkAppendOne(entityId, input, options))
+      if (!isDefined(input)) return this.#append(checkAppendOne(entityId, input, options))
+      const { version, ...named } = encodedNow({ ...input, version: options?.version }, encodeBySchema)
+      this.#append(
+        checkAppendOne(entityId, named, { ...options, ...(version === undefined ? {} : { version }) })
+      )
     },
-    appendAll: (entityId: string, input: AppendAllInput, options?: TxAppendAllOptions): void => {
-      checkKeys(input, appendAllInputKeys, this.#call("streams.appendAll"))
+    appendAll: (entityId: string, input: GivenAppendAllInput, options?: TxAppendAllOptions): void => {
+      checkAppendAllKeys(input, this.#call("streams.appendAll"))
       checkKeys(options, appendAllKeys, this.#call("streams.appendAll"))
-      this.#append(checkAppend(entityId, input, options))
+      const events = Array.isArray(input?.events)
+        ? input.events.map((event) => encodedNow(event, encodeBySchema))
+        : input?.events
+      this.#append(checkAppend(entityId, { ...input, events } as AppendAllInput, options))
     }
   }
 
-  emit(name: string, data?: unknown, options: TxEmitOptions = {}): void {
+  emit(event: EventRef, data?: unknown, options: TxEmitOptions = {}): void {
     checkKeys(options, eventKeys, this.#call("emit"))
-    const event = checkStreamEvent({ ...options, name, data })
-    this.#add({ _tag: "emit", ...event }, 1, sizeOf(event))
+    const given = isEventDefinition(event) ? { ...options, event, data } : { ...options, name: event, data }
+    const named: Named<GivenEvent> = encodedNow<GivenEvent>(given, encodeBySchema)
+    // without a version it has none, which the check takes for 1
+    const checked = checkStreamEvent(named as StreamEventInput)
+    this.#add({ _tag: "emit", ...checked }, 1, sizeOf(checked))
   }
 
   kv(bucket: string): TxKvBucket {
