@@ -55,7 +55,12 @@ const definedTriggerKeys = { event: true, expression: true } satisfies Keys<Defi
 export type KnownTriggers<Sources extends ReadonlyArray<TriggerSource>> = {
   readonly [I in keyof Sources]: Sources[I] extends EventDefinition
     ? unknown
-    : { readonly [Key in Exclude<keyof Sources[I], keyof Trigger>]?: "a trigger has no such option" }
+    : { readonly [Key in Exclude<keyof Sources[I], keyof Trigger>]?: NoSuchTriggerOption }
+}
+
+/** What a key has to be that a trigger does not have: there is nothing that is this. */
+export interface NoSuchTriggerOption {
+  readonly "a trigger has no option of this name": never
 }
 
 /** The event that a source lets through. Of one that is no definition the data is `Data`, and the name may be any: see `invoke`. */
