@@ -14,12 +14,12 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { SubscriptionError, type ConnectionError, type IronflowError, isIronflowError } from "../Errors.ts"
-import type { EventDefinition } from "../Event.ts"
+import { type EventDefinition, subscribedPattern } from "../Event.ts"
 import * as Alarm from "../Execution/Alarm.ts"
 import type { SubscribeOptions, Wire } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { Body } from "./Delivery.ts"
-import { decoderOf, patternOf, type SubscribedData } from "./Subscribed.ts"
+import { decoderOf, type SubscribedData } from "./Subscribed.ts"
 import {
   type Dial,
   type SessionOptions,
@@ -129,7 +129,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
         let waiting = 0
         const decode = yield* Effect.promise(() => decoderOf(pattern))
         const subscription = yield* attempt(() =>
-          it.subscribe(patternOf(pattern), options, {
+          it.subscribe(subscribedPattern(pattern), options, {
             decode,
             onBody: (event, body) => {
               Queue.offerUnsafe(queue, { event, body })
