@@ -23,7 +23,6 @@ export type {
   PublishResult,
   Run,
   RunError,
-  RunStatus,
   RunStep,
   ServerCapabilities,
   StepStatus,
@@ -310,6 +309,7 @@ export type {
 export type { TxWriteResult } from "./Protocol/Worker.ts"
 export type { Overlap } from "./Overlap.ts"
 export type { Trigger } from "./Trigger.ts"
+export type { RunStatus } from "./RunStatus.ts"
 export {
   createEventDefinitionRegistry,
   createUpcasterRegistry,

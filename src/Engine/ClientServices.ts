@@ -20,7 +20,7 @@ import { make as makeSubscriptions, Subscriptions } from "../Client/Subscription
 import type { Wire } from "../Protocol/Subscriptions.ts"
 import { withErrors } from "../Result.ts"
 import type { EngineService } from "./Engine.ts"
-import * as SecretsClient from "./SecretsClient.ts"
+import * as SecretsClient from "./Secrets/SecretsClient.ts"
 import { makeWires } from "./Subscriptions/MemoryWire.ts"
 
 /** The services for one environment. */

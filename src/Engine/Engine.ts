@@ -53,7 +53,7 @@ import { RunEndings } from "./RunEndings.ts"
 import type { Page, PageQuery } from "./Pages.ts"
 import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
-import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
+import { MasterKey, Secrets, type SecretsService } from "./Secrets/Secrets.ts"
 import type { Seen } from "./Store/Activity.ts"
 import {
   addCounts,

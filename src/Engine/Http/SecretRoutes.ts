@@ -5,7 +5,7 @@ import type { SecretInfo, SecretsApi } from "../../Client/Secrets.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import type { EngineService } from "../Engine.ts"
-import * as SecretsClient from "../SecretsClient.ts"
+import * as SecretsClient from "../Secrets/SecretsClient.ts"
 import { pagedReply, seen } from "./PagedReply.ts"
 import { type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
 

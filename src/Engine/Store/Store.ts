@@ -7,16 +7,8 @@
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
-import type {
-  AuditEvent,
-  FunctionInfo,
-  ListRunsResult,
-  Run,
-  RunStatus,
-  RunStep
-} from "../../Client/Client.ts"
+import type { AuditEvent, FunctionInfo, ListRunsResult, Run, RunStep } from "../../Client/Client.ts"
 import type { StoredStreamEvent, StreamAppend } from "../../EntityStream.ts"
-import type { SecretInfo } from "../../Client/Secrets.ts"
 import type {
   BucketExistsError,
   BucketNotFoundError,
@@ -42,6 +34,7 @@ import type {
   TurnAck,
   TurnReport
 } from "../../Protocol/Worker.ts"
+import type { RunStatus } from "../../RunStatus.ts"
 import type { StoredValue } from "../../KvValue.ts"
 import type { RunHistory } from "../../Protocol/History.ts"
 import type {
@@ -60,6 +53,7 @@ import type {
 import type { Seen } from "./Activity.ts"
 import type { GroupSetup, GroupStore } from "./GroupStore.ts"
 import type { ProjectionChange, ProjectionStore } from "./ProjectionStore.ts"
+import type * as Program from "./Program.ts"
 import type { HeldBack } from "./Schedules.ts"
 import type { Holder, Holders, Lease } from "./Stuck.ts"
 
@@ -665,6 +659,12 @@ export type SteerError = RunNotFoundError | StepNotFoundError | ValidationError 
 export type AccessError = ValidationError | IronflowError | StoreError
 
 export interface StoreService {
+  /** Runs a program that writes, and answers after the commit. Fails with what the program refuses with. */
+  readonly write: <A>(
+    call: Program.Call<A>
+  ) => Effect.Effect<Program.Done<A>, Program.Refusal<A> | StoreError>
+  /** Runs a program that only reads. */
+  readonly read: <A>(call: Program.Call<A>) => Effect.Effect<Program.Done<A>, Program.Refusal<A> | StoreError>
   /** Calls `listener` after every commit that changed something; returns the way to stop that. */
   readonly onCommit: (listener: (changes: Changes) => void) => () => void
 
@@ -895,25 +895,6 @@ export interface StoreService {
     output: JsonText,
     reason: string
   ) => Effect.Effect<void, SteerError>
-  /** Stores a sealed secret or replaces it. */
-  readonly putSecret: (
-    environment: string,
-    name: string,
-    sealed: string
-  ) => Effect.Effect<"created" | "updated", StoreError>
-  /** Says whether there was one. */
-  readonly deleteSecret: (environment: string, name: string) => Effect.Effect<boolean, StoreError>
-  /** By name. */
-  readonly listSecrets: (environment: string, page?: ListPage) => Effect.Effect<Array<SecretInfo>, StoreError>
-  readonly findSecret: (
-    environment: string,
-    name: string
-  ) => Effect.Effect<SecretInfo | undefined, StoreError>
-  /** Those of `names` that are stored. */
-  readonly readSecrets: (
-    environment: string,
-    names: ReadonlyArray<string>
-  ) => Effect.Effect<Array<SealedSecret>, StoreError>
   readonly createKvBucket: (
     environment: string,
     bucket: NewKvBucket

@@ -1,9 +1,9 @@
 /** The client's methods for secrets, over those of the engine. */
 import * as Effect from "effect/Effect"
-import type { EffectKind } from "../Client/Client.ts"
-import type { SecretInfo, SecretsApi } from "../Client/Secrets.ts"
-import { IronflowError } from "../Errors.ts"
-import { show } from "../Show.ts"
+import type { EffectKind } from "../../Client/Client.ts"
+import type { SecretInfo, SecretsApi } from "../../Client/Secrets.ts"
+import { IronflowError } from "../../Errors.ts"
+import { show } from "../../Show.ts"
 import type { SecretsService } from "./Secrets.ts"
 
 export const make = (secrets: SecretsService): SecretsApi<EffectKind> => {

@@ -6,13 +6,14 @@ import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import { readEnvironmentVariable } from "../Environment.ts"
-import { IronflowError, type StoreError, ValidationError } from "../Errors.ts"
-import * as Limits from "../Limits.ts"
-import type { SecretInfo } from "../Client/Secrets.ts"
-import { show } from "../Show.ts"
-import { allPages, LIST_PAGE, type Page, type PageQuery, pageByName } from "./Pages.ts"
-import type { StoreService } from "./Store/Store.ts"
+import { readEnvironmentVariable } from "../../Environment.ts"
+import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
+import * as Limits from "../../Limits.ts"
+import type { SecretInfo } from "../../Client/Secrets.ts"
+import { show } from "../../Show.ts"
+import { allPages, LIST_PAGE, type Page, type PageQuery, pageByName } from "../Pages.ts"
+import * as Rows from "./SecretRows.ts"
+import type { StoreService } from "../Store/Store.ts"
 
 /** The master key's text: 32 bytes as base64 or hex. `IRONFLOW_MASTER_KEY` by default. */
 export const MasterKey = Context.Reference<Redacted.Redacted<string> | undefined>(
@@ -58,7 +59,9 @@ export class Secrets {
     onChange: (name: string, action: "created" | "updated" | "deleted") => void = () => undefined
   ): SecretsService {
     const listPage: SecretsService["listPage"] = (page) =>
-      Effect.map(this.#store.listSecrets(environment, page), (secrets) => pageByName(secrets, page))
+      Effect.map(this.#store.read(Rows.listSecrets(environment, page)), (secrets) =>
+        pageByName(secrets, page)
+      )
     return {
       set: (name, value) =>
         Effect.suspend((): Effect.Effect<void, IronflowError> => {
@@ -66,15 +69,17 @@ export class Secrets {
           if (invalid !== undefined) return Effect.fail(invalid)
           if (this.#key === undefined) return Effect.fail(keyMissing(`Secret "${name}" cannot be stored`))
           return Effect.map(
-            this.#store.putSecret(environment, name, seal(this.#key, value, `${environment}/${name}`)),
+            this.#store.write(
+              Rows.putSecret(environment, name, seal(this.#key, value, `${environment}/${name}`))
+            ),
             (action) => onChange(name, action)
           )
         }),
       list: allPages((after) => listPage({ after, limit: LIST_PAGE })),
       listPage,
-      find: (name) => this.#store.findSecret(environment, name),
+      find: (name) => this.#store.read(Rows.findSecret(environment, name)),
       delete: (name) =>
-        Effect.tap(this.#store.deleteSecret(environment, name), (was) =>
+        Effect.tap(this.#store.write(Rows.deleteSecret(environment, name)), (was) =>
           Effect.sync(() => was && onChange(name, "deleted"))
         )
     }
@@ -88,7 +93,7 @@ export class Secrets {
     environment: string,
     names: ReadonlyArray<string>
   ): Effect.Effect<{ readonly [name: string]: string }, IronflowError | StoreError> {
-    return Effect.flatMap(this.#store.readSecrets(environment, names), (sealed) => {
+    return Effect.flatMap(this.#store.read(Rows.readSecrets(environment, names)), (sealed) => {
       const key = this.#key
       if (sealed.length === 0) return Effect.succeed({})
       if (key === undefined) return Effect.fail(keyMissing(`Secret "${sealed[0]?.name}" cannot be opened`))
