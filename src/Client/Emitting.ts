@@ -117,7 +117,7 @@ const problemOf = (events: unknown): ValidationError | undefined => {
     return new ValidationError("emitMany() needs an array of at least one event, such as [{ event, data }]")
   }
   if (events.length > writesAtOnce) {
-    return new LimitExceededError("emitMany()", events.length, writesAtOnce, "events")
+    return new LimitExceededError("A batch of events", events.length, writesAtOnce, "events")
   }
   const at = events.findIndex((event) => !isObject(event) || event.event === undefined)
   return at < 0

@@ -279,6 +279,23 @@ describe.each([
     expect((await clientOf().listRuns()).totalCount).toBe(totalCount + 4)
   })
 
+  test("refuses more than a transaction may hold", async () => {
+    const { totalCount } = await clientOf().listRuns()
+    const event = { event: OrderPlaced, data: { orderId: "o-1" } }
+    const large = { event: OrderPlaced, data: { orderId: "x".repeat(1_000_000) } }
+
+    const errors = [
+      await errorOf(clientOf().emitMany(Array.from({ length: 1001 }, () => event))),
+      await errorOf(clientOf().emitMany(Array.from({ length: 5 }, () => large)))
+    ]
+
+    expect(errors).toMatchObject([
+      { code: "LIMIT_EXCEEDED", message: expect.stringContaining("1001 events") },
+      { code: "LIMIT_EXCEEDED", message: expect.stringContaining("bytes") }
+    ])
+    expect((await clientOf().listRuns()).totalCount).toBe(totalCount)
+  })
+
   test("appends to streams by definition", async () => {
     const { streams } = clientOf()
     const entityId = id("o-8")
