@@ -1,10 +1,12 @@
 /** The data of events as handlers get it. */
-import { asStandard } from "./EffectSchema.ts"
+import { asStandard, encodeNow } from "./EffectSchema.ts"
 import { SchemaValidationError } from "./Errors.ts"
 import type { EventDefinition } from "./Event.ts"
 import type { AnyFunction } from "./Function.ts"
+import { isObject } from "./Json.ts"
 import { matchesPattern } from "./Pattern.ts"
-import { type AnySchema, validateData } from "./StandardSchema.ts"
+import { type AnySchema, isEffectSchema, validateData } from "./StandardSchema.ts"
+import type { Invokable } from "./Step.ts"
 import { cronEventName } from "./Trigger.ts"
 
 /** An event's name and data as the handler gets them. */
@@ -68,4 +70,18 @@ const firstThatFits = (
   } catch (error) {
     return next(error)
   }
+}
+
+/**
+ * The input of a function that is invoked as it is sent: encoded by the event definition by which the function will decode it.
+ * Of a function that is known by its id, and of an async one, the input goes as it is. Throws `SchemaValidationError`.
+ */
+export const encodeInput = (target: string | Invokable, input: unknown): unknown => {
+  if (typeof target !== "object" || target === null || !("program" in target)) return input
+  const { definitions, id }: { readonly definitions?: unknown; readonly id?: unknown } = target.config
+  const definition: unknown =
+    Array.isArray(definitions) && definitions.length === 1 ? definitions[0] : undefined
+  return isObject(definition) && isEffectSchema(definition.schema)
+    ? encodeNow(definition.schema, input, `Input of invoked function "${String(id)}"`)
+    : input
 }

@@ -5,21 +5,35 @@
  * `Step` module, whose failures and requirements stay in its type. Both check the configuration at once.
  */
 import type * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { resolveRetry, type RetryConfig, retryKeys } from "./Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "./Constants.ts"
 import { type Duration, positiveDuration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
-import { type EventDefinition, type EventOf, type IronflowEvent, isEventDefinition } from "./Event.ts"
+import {
+  type EventDefinition,
+  type EventJson,
+  type EventOf,
+  type IronflowEvent,
+  isEventDefinition
+} from "./Event.ts"
 import { isObject } from "./Json.ts"
 import { checkName, descriptionLength, listLength, nameLength } from "./Limits.ts"
 import { encodeMetadata } from "./Metadata.ts"
 import type { Logger } from "./Logger.ts"
-import { checkKeys, type Keys } from "./OptionKeys.ts"
+import { checkKeys, type Keys, type Known } from "./OptionKeys.ts"
 import { isPath } from "./Path.ts"
 import type { SecretsClient } from "./Secrets.ts"
 import { show } from "./Show.ts"
-import { type AnySchema, isSchema, type SchemaOutput, type StandardSchemaV1 } from "./StandardSchema.ts"
+import {
+  type AnySchema,
+  isEffectSchema,
+  isSchema,
+  type SchemaJson,
+  type SchemaOutput,
+  type StandardSchemaV1
+} from "./StandardSchema.ts"
 import type { Step, StepClient } from "./Step.ts"
 import { checkTrigger, type Trigger, triggerKeys } from "./Trigger.ts"
 
@@ -33,7 +47,8 @@ export interface ConcurrencyConfig {
   readonly key?: string
 }
 
-export type RecordingRetention = "7d" | "30d" | "90d" | "forever"
+const retentions = ["7d", "30d", "90d", "forever"] as const
+export type RecordingRetention = (typeof retentions)[number]
 
 /** What `S` stands for when there is no schema: nothing is known about the data. */
 // oxlint-disable-next-line typescript/no-explicit-any -- README examples read `event.data.x` without a schema
@@ -131,6 +146,10 @@ const functionKeys = {
   metadata: true
 } satisfies Keys<FunctionConfig>
 
+const effectFunctionKeys = { ...functionKeys, success: true, error: true } satisfies Keys<
+  FunctionConfig & EffectFunctionDeclarations<never, never>
+>
+
 /** The run that a handler is in. */
 export interface RunInfo {
   readonly id: string
@@ -158,17 +177,35 @@ export interface FunctionContext<T = any, E = IronflowEvent<T>> {
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export type FunctionHandler<T = any, R = unknown> = (context: FunctionContext<T>) => R | Promise<R>
 
-/** A function with an async handler. `T` is the data of its events, `R` what it returns. */
+/**
+ * A function with an async handler. `T` is the data of its events as the handler gets it, `R` what it returns, `I` the data as
+ * its schema takes it, which is what invoking it takes.
+ */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
-export interface IronflowFunction<T = any, R = any> {
-  readonly config: DefinedConfig
+export interface IronflowFunction<T = any, R = any, I = any> {
+  readonly config: DefinedConfig<AnySchema<T, I>>
   readonly handler: FunctionHandler<T, R>
 }
 
 export type CreateFunctionConfig<S extends AnySchema = AnySchema> = FunctionConfig<S>
 
+/** The data that a function is invoked with, as it is stored: by its schema, else by the definitions among its triggers. */
+export type InvokedWith<Sources extends ReadonlyArray<TriggerSource>, S> = 0 extends 1 & SchemaOutput<S>
+  ? [Sources[number]] extends [never]
+    ? // oxlint-disable-next-line typescript/no-explicit-any -- nothing is known about the data
+      any
+    : StoredBy<Sources[number]>
+  : SchemaJson<S>
+
+type StoredBy<Source> = Source extends EventDefinition
+  ? EventJson<Source>
+  : Source extends { readonly event: infer D extends EventDefinition }
+    ? EventJson<D>
+    : // oxlint-disable-next-line typescript/no-explicit-any -- a plain trigger says nothing about the data
+      any
+
 /** A configuration that was checked: its triggers by name, and the definitions that were among them. */
-export interface DefinedConfig extends FunctionConfig {
+export interface DefinedConfig<S extends AnySchema = AnySchema> extends FunctionConfig<S> {
   readonly definitions?: ReadonlyArray<EventDefinition>
 }
 
@@ -185,15 +222,20 @@ export const createFunction = <
   handler: (
     context: FunctionContext<TriggerEvents<Sources, S>["data"], TriggerEvents<Sources, S>>
   ) => R | Promise<R>
-): IronflowFunction<TriggerEvents<Sources, S>["data"], R> => {
-  const resolved = resolveTriggers(config)
+): IronflowFunction<TriggerEvents<Sources, S>["data"], R, InvokedWith<Sources, S>> => {
+  const resolved = resolveTriggers(config, functionKeys)
   if (typeof handler !== "function") {
     throw new ValidationError(
       `Function "${resolved.id}": the handler must be a function, got ${typeof handler}`
     )
   }
-  // what the events are, and not only their data, is between the triggers and the handler
-  return { config: resolved, handler: handler as FunctionHandler<TriggerEvents<Sources, S>["data"], R> }
+  // what the events are, and not only their data, is between the triggers and the handler; what a schema takes and returns is what
+  // makes it one
+  return { config: resolved, handler } as IronflowFunction<
+    TriggerEvents<Sources, S>["data"],
+    R,
+    InvokedWith<Sources, S>
+  >
 }
 
 /** The singleton of the documentation. */
@@ -206,9 +248,22 @@ export const ironflow = { createFunction } as const
 /** Data of the events that the sources let through; unknown in advance (`any`) where one of them is no definition. */
 export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = TriggerEvents<Sources>["data"]
 
+/** What a function says of its result and its failures, by which whoever invokes it gets them typed. */
+export interface EffectFunctionDeclarations<S, F> {
+  /** How the result is stored: encoded for storage, decoded for who invokes the function. Without it the result must be JSON. */
+  readonly success?: Schema.Codec<S, unknown>
+  /** Failures that match are stored encoded, and stand decoded in `failure` of the `InvokeError` of who invokes the function. */
+  readonly error?: Schema.Codec<F, unknown>
+}
+
 export interface EffectFunctionConfig<
-  Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<TriggerSource>
-> extends Omit<FunctionConfig, "triggers" | "schema"> {
+  Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<TriggerSource>,
+  // oxlint-disable-next-line typescript/no-explicit-any -- a schema of anything
+  S = any,
+  // oxlint-disable-next-line typescript/no-explicit-any -- a schema of anything
+  F = any
+>
+  extends Omit<FunctionConfig, "triggers" | "schema">, EffectFunctionDeclarations<S, F> {
   /** What starts runs. Definitions with a schema validate the data and type it. */
   readonly triggers: Sources
 }
@@ -223,14 +278,16 @@ export interface EffectFunctionContext<T, E = IronflowEvent<T>> {
 
 /**
  * A function with an Effect handler: `A` is what it returns, `E` what it fails with, `R` what it needs besides steps,
- * `T` the data of its events.
+ * `T` the data of its events, `S` its result as its `success` schema has it, `F` the failures of its `error` schema; the last
+ * two are `never` where there is no such schema.
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
-export interface EffectFunction<A = any, E = any, R = any, T = any> {
-  readonly config: FunctionConfig & {
-    /** The definitions among the triggers. */
-    readonly definitions: ReadonlyArray<EventDefinition>
-  }
+export interface EffectFunction<A = any, E = any, R = any, T = any, S = any, F = any> {
+  readonly config: FunctionConfig &
+    EffectFunctionDeclarations<S, F> & {
+      /** The definitions among the triggers. */
+      readonly definitions: ReadonlyArray<EventDefinition>
+    }
   readonly program: (context: EffectFunctionContext<T>) => Effect.Effect<A, E, R | GivenToHandlers>
 }
 
@@ -262,13 +319,30 @@ export type FunctionRequirements<F> = F extends {
  *
  * Throws `ValidationError` naming the function and the field when the configuration is not acceptable.
  */
-export const make = <const Sources extends ReadonlyArray<TriggerSource>, A, E, R>(
-  config: EffectFunctionConfig<Sources> & { readonly triggers: KnownTriggers<Sources> },
+export const make = <
+  const Sources extends ReadonlyArray<TriggerSource>,
+  A extends ([S] extends [never] ? unknown : S),
+  E,
+  R,
+  S = never,
+  F = never
+>(
+  config: EffectFunctionConfig<Sources, S, F> & { readonly triggers: KnownTriggers<Sources> },
   program: (
     context: EffectFunctionContext<TriggerData<Sources>, TriggerEvents<Sources>>
   ) => Effect.Effect<A, E, R>
-): EffectFunction<A, E, Exclude<R, GivenToHandlers>, TriggerData<Sources>> => {
-  const resolved = { definitions: [], ...resolveTriggers(config) }
+): EffectFunction<A, E, Exclude<R, GivenToHandlers>, TriggerData<Sources>, S, F> => {
+  const resolved = {
+    definitions: [],
+    ...resolveTriggers(config, effectFunctionKeys)
+  } as EffectFunction["config"]
+  for (const field of ["success", "error"] as const) {
+    if (resolved[field] !== undefined && !isEffectSchema(resolved[field])) {
+      throw new ValidationError(
+        `Function "${resolved.id}": \`${field}\` must be an Effect schema, got ${show(resolved[field])}`
+      )
+    }
+  }
   if (typeof program !== "function") {
     throw new ValidationError(
       `Function "${resolved.id}": the handler must be a function that returns an Effect, got ${typeof program}`
@@ -285,7 +359,7 @@ export const make = <const Sources extends ReadonlyArray<TriggerSource>, A, E, R
 export const isEffectFunction = (fn: AnyFunction): fn is EffectFunction => "program" in fn
 
 /** The configuration, checked, with the names of the definitions among its triggers. */
-const resolveTriggers = (config: unknown): DefinedConfig => {
+const resolveTriggers = (config: unknown, keys: Known): DefinedConfig => {
   if (!isObject(config))
     throw new ValidationError("A function needs a configuration such as { id, triggers }")
   // what is no list goes on to the check, which says what is wrong with it
@@ -296,7 +370,7 @@ const resolveTriggers = (config: unknown): DefinedConfig => {
   checkConfig(resolved)
   const label = `Function "${resolved.id}"`
   const isPlain = (source: unknown) => definitionOf(source) === undefined
-  checkKeys({ ...config, triggers: sources.filter(isPlain) }, functionKeys, label)
+  checkKeys({ ...config, triggers: sources.filter(isPlain) }, keys, label)
   for (const source of sources) {
     if (!isPlain(source) && !isEventDefinition(source))
       checkKeys(source, definedTriggerKeys, `${label}: triggers`)
@@ -337,13 +411,6 @@ export const functionTimeout = (fn: AnyFunction): number => fn.config.timeout ??
 // ---------------------------------------------------------------------------------------------------------------------
 // Checks
 // ---------------------------------------------------------------------------------------------------------------------
-
-const retentions: ReadonlyArray<string> = [
-  "7d",
-  "30d",
-  "90d",
-  "forever"
-] satisfies ReadonlyArray<RecordingRetention>
 
 /** A configuration as it comes from code that the compiler may not have seen. */
 type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
@@ -440,7 +507,7 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
   recordingRetention: must(
     "recordingRetention",
     `one of ${retentions.map((word) => `"${word}"`).join(", ")}`,
-    (value) => typeof value === "string" && retentions.includes(value)
+    (value) => typeof value === "string" && (retentions as ReadonlyArray<string>).includes(value)
   ),
   metadata: (metadata, label) => {
     encodeMetadata(`${label}: \`metadata\``, metadata)

@@ -9,6 +9,9 @@ import { hasHalfCharacter, kvValueBytes } from "./Limits.ts"
 /** `raw`: somebody wrote bytes without saying what they are, as existing clients do with texts. */
 export type ValueType = "json" | "text" | "bytes" | "raw"
 
+/** What can happen to a key. */
+export type KvOperation = "put" | "delete" | "purge" | "expire"
+
 export interface StoredValue {
   readonly type: ValueType
   readonly bytes: Uint8Array

@@ -13,7 +13,8 @@ export interface Logger {
 }
 
 /** From talkative to silent. */
-export type LogLevel = "debug" | "info" | "warn" | "error" | "silent"
+const levels = ["debug", "info", "warn", "error", "silent"] as const
+export type LogLevel = (typeof levels)[number]
 
 export interface LoggerConfig {
   /** The lowest level that is shown; `IRONFLOW_LOG_LEVEL` by default, else `info`. */
@@ -21,8 +22,6 @@ export interface LoggerConfig {
   /** In front of each line; `[ironflow]` by default. */
   readonly prefix?: string
 }
-
-const levels: ReadonlyArray<LogLevel> = ["debug", "info", "warn", "error", "silent"]
 
 type LineLevel = Exclude<LogLevel, "silent">
 

@@ -19,13 +19,14 @@ export interface StandardSchemaV1<Input = unknown, Output = Input> {
 export type StandardResult<Output> =
   { readonly value: Output; readonly issues?: undefined } | { readonly issues: ReadonlyArray<StandardIssue> }
 
-export interface StandardIssue {
+interface StandardIssue {
   readonly message: string
   readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined
 }
 
-/** A schema of either kind whose output is `Output`. */
-export type AnySchema<Output = unknown> = StandardSchemaV1<unknown, Output> | Schema.Codec<Output, unknown>
+/** A schema of either kind that makes an `Output` of an `Input`. */
+export type AnySchema<Output = unknown, Input = unknown> =
+  StandardSchemaV1<Input, Output> | Schema.Codec<Output, Input>
 
 /** What a schema's validation returns. */
 export type SchemaOutput<S> = S extends {

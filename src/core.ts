@@ -25,7 +25,6 @@ export type {
   RunError,
   RunStep,
   ServerCapabilities,
-  StepStatus,
   TriggerResult,
   TriggerSyncOptions,
   TriggerSyncResult,
@@ -78,7 +77,6 @@ export type {
   ListDeadLettersOptions,
   PauseProjectionOptions,
   ProjectionStateResult,
-  ProjectionStatus,
   ProjectionStatusInfo,
   ProjectionSubscribeOptions,
   RebuildProjectionOptions
@@ -308,6 +306,7 @@ export type {
 } from "./Step.ts"
 export type { TxWriteResult } from "./Protocol/Worker.ts"
 export type { Overlap } from "./Overlap.ts"
+export type { ProjectionStatus } from "./Protocol/Projections.ts"
 export type { Trigger } from "./Trigger.ts"
 export type { RunStatus } from "./RunStatus.ts"
 export {
@@ -329,6 +328,7 @@ export type {
   YieldInfo
 } from "./Protocol/Push.ts"
 export type { HandlerContext, HandlerOptions } from "./Serve/Options.ts"
+export type { StepStatus } from "./StepStatus.ts"
 export type {
   DefinedWebhookEvent,
   IronflowWebhook,

@@ -12,7 +12,7 @@ import { verifyUntyped } from "../Testing/Verify.ts"
 import { ironflow } from "./Ironflow.ts"
 import { oneLine, print } from "./Output.ts"
 
-export const data = Flag.String("data").pipe(
+const data = Flag.String("data").pipe(
   Flag.withMetavar("FILE"),
   Flag.withDescription(
     "The database file, ironflow.db by default; it is only read, and an engine may have it open"
@@ -21,7 +21,7 @@ export const data = Flag.String("data").pipe(
 )
 
 /** Histories from the file, in the environment that the flags name. */
-export const histories = (filename: string, runId: string | undefined) =>
+const histories = (filename: string, runId: string | undefined) =>
   Effect.flatMap(ironflow, ({ environment }) =>
     Effect.tryPromise({
       try: async () => {

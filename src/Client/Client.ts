@@ -21,6 +21,7 @@ import type {
 import type { AnyEvents, DataFor, EventRef } from "../Event.ts"
 import type { Overlap } from "../Overlap.ts"
 import type { RunStatus } from "../RunStatus.ts"
+import type { StepStatus } from "../StepStatus.ts"
 
 /** The Effect reading of an API: failures are in the type. */
 export interface EffectKind extends HKT.TypeLambda {
@@ -187,8 +188,6 @@ export interface ListRunsResult {
   /** Absent on the last page. */
   readonly nextCursor?: string
 }
-
-export type StepStatus = "completed" | "failed" | "waiting"
 
 /** A step of a run, in the order in which the handler saw the results; waiting ones come last. */
 export interface RunStep {

@@ -36,7 +36,7 @@ export interface NamedEmit extends Omit<EmitOptions, "signal"> {
 type Emitted<A> = Kind<EffectKind, A, ValidationError | ClientError>
 
 /** Emitting by name, with data as it is stored: what a server is asked. */
-export interface NamedEmits {
+interface NamedEmits {
   emit(name: string, data: unknown, options?: EmitOptions): Emitted<EmitResult>
   emitMany(events: ReadonlyArray<NamedEmit>, options?: CallOptions): Emitted<Array<EmitResult>>
 }
@@ -51,7 +51,7 @@ const encoderOf = ({ schema }: EventDefinition): Encode | Promise<Encode> =>
     : import("../EffectSchema.ts").then(({ encodeBySchema }) => encodeBySchema)
 
 /** The event by its name, with its data encoded; as it is when it was given by its name. */
-export const named = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
+const named = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
   // what has no name either is refused with all other names that are none
   isDefined(given)
     ? fromValidation(() => {

@@ -2,7 +2,7 @@
 import { ConnectionError, InvalidStateError, IronflowError, ValidationError, withStatus } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { isMarkup, isOfServer, readFailure } from "../Protocol/Http/Failures.ts"
-import type { Answer } from "./HttpConnection.ts"
+import type { Answer } from "./HttpExchange.ts"
 
 /**
  * The error of an answer that is not 2xx. Errors of our engine come back as they were; those of other servers are told by

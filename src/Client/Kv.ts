@@ -17,6 +17,7 @@ import type {
   ValidationError
 } from "../Errors.ts"
 import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { KvOperation } from "../KvValue.ts"
 
 export interface KVBucketConfig {
   /** Letters, digits and `_ - . :`, at most 256, beginning with a letter or digit. */
@@ -98,7 +99,7 @@ export interface KVWatchEvent {
   /** `undefined` unless the operation is `put`. */
   readonly value?: any
   readonly revision: number
-  readonly operation: "put" | "delete" | "purge" | "expire"
+  readonly operation: KvOperation
 }
 
 export interface KVWatchOptions {

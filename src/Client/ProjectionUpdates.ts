@@ -22,13 +22,13 @@ import { checkPattern } from "../Pattern.ts"
 import { type Cursor, readCursor, writeCursor } from "../Projection/Cursor.ts"
 import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
 import { checkProjectionName } from "../Projection/Projection.ts"
+import type { ProjectionStatus } from "../Protocol/Projections.ts"
 import type { EffectKind } from "./Client.ts"
 import { checked } from "./HttpCalls.ts"
 import type {
   ProjectionsApi,
   ProjectionsService,
   ProjectionStateResult,
-  ProjectionStatus,
   ProjectionSubscribeOptions
 } from "./Projections.ts"
 import type { SubscriptionSession } from "./SubscriptionSession.ts"

@@ -16,9 +16,7 @@ import type {
 } from "../Errors.ts"
 import type { ProjectionMode } from "../Projection/Projection.ts"
 import type { CallOptions, ClientError, EffectKind, Kind, RunError } from "./Client.ts"
-
-/** `error` while an event that has failed is tried again; dead letters are counted apart. */
-export type ProjectionStatus = "active" | "rebuilding" | "paused" | "error"
+import type { ProjectionStatus } from "../Protocol/Projections.ts"
 
 export interface CatchupOptions extends CallOptions {
   /**

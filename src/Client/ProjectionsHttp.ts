@@ -13,6 +13,7 @@ import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
 import { checkProjectionName } from "../Projection/Projection.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
+import { type ProjectionStatus, projectionStatuses } from "../Protocol/Projections.ts"
 import { show } from "../Show.ts"
 import type { EffectKind } from "./Client.ts"
 import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
@@ -26,7 +27,6 @@ import {
   type DeadLetter,
   type ProjectionsApi,
   type ProjectionStateResult,
-  type ProjectionStatus,
   type ProjectionStatusInfo
 } from "./Projections.ts"
 
@@ -213,16 +213,9 @@ const numberIn = (of: Fields, name: string): number => {
   return Number.isFinite(value) ? value : 0
 }
 
-const statuses: ReadonlyArray<string> = [
-  "active",
-  "rebuilding",
-  "paused",
-  "error"
-] satisfies ReadonlyArray<ProjectionStatus>
-
 const statusIn = (of: Fields): ProjectionStatus => {
   const value = textIn(of, "status")
-  return value !== undefined && statuses.includes(value) ? (value as ProjectionStatus) : "active"
+  return projectionStatuses.find((status) => status === value) ?? "active"
 }
 
 /** Whether the answer to a change says all that a status does. */

@@ -30,9 +30,9 @@ export type {
   DefinedAppendAllInput,
   DefinedAppendInput,
   DefinedStreamEvent,
-  ExpectedVersion,
   StreamEventInput
 } from "../EntityStream.ts"
+export type { ExpectedVersion } from "../ExpectedVersion.ts"
 
 /** The Effect reading of many results: a `Stream`. */
 export interface EffectStreamKind extends HKT.TypeLambda {

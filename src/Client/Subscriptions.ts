@@ -16,7 +16,7 @@ import * as Stream from "effect/Stream"
 import { SubscriptionError, type ConnectionError, type IronflowError, isIronflowError } from "../Errors.ts"
 import { type EventDefinition, subscribedPattern } from "../Event.ts"
 import * as Alarm from "../Execution/Alarm.ts"
-import type { SubscribeOptions, Wire } from "../Protocol/Subscriptions.ts"
+import type { AckType, SubscribeOptions, Wire } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { Body } from "./Delivery.ts"
 import { decoderOf, type SubscribedData } from "./Subscribed.ts"
@@ -145,7 +145,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
             }
           })
         )
-        const settle = (event: SubscriptionEvent, type: "ack" | "nak" | "term", delayMs?: number) =>
+        const settle = (event: SubscriptionEvent, type: AckType, delayMs?: number) =>
           attempt(() => it.settle(subscription, event.eventId ?? "", type, delayMs))
         const next: Effect.Effect<Delivered, SubscriptionError> = Effect.suspend(() => {
           current?.done()

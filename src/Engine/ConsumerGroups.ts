@@ -50,7 +50,7 @@ export interface ConsumerGroupPage {
 }
 
 /** A change of settings, status or both at once. */
-export interface ConsumerGroupChange {
+interface ConsumerGroupChange {
   readonly settings?: ConsumerGroupUpdate
   readonly status?: ConsumerGroupStatus
 }

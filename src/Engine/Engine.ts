@@ -66,7 +66,7 @@ import {
   type StoreService
 } from "./Store/Store.ts"
 import * as EngineStreams from "./Streams.ts"
-import type { ConnectionOptions } from "./Subscriptions/Connection.ts"
+import { connect, type ConnectionOptions } from "./Subscriptions/Connection.ts"
 import { announceConfig, announceStates } from "./Subscriptions/StateEvents.ts"
 import { Subscriptions } from "./Subscriptions/Subscriptions.ts"
 import { SystemEvents } from "./Subscriptions/SystemEvents.ts"
@@ -127,6 +127,8 @@ export interface EngineService {
   readonly config: (environment: string) => EngineConfig.EngineConfigService
   /** The name of the event that has started a run; `undefined` for one that was invoked. */
   readonly eventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
+  /** The environment of a run, whichever it is; `undefined` when there is no such run. */
+  readonly environmentOfRun: (runId: string) => Effect.Effect<string | undefined, StoreError>
   /** A page of the log of events and messages, newest first. */
   readonly readLogBack: (query: LogBackQuery) => Effect.Effect<LogPage, StoreError>
   /** What workers and clients ask about projections. */
@@ -357,6 +359,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       store,
       settings: yield* PushSettings,
       clock,
+      after,
       fork: (effect) => Fiber.runIn(runFork(effect), scope),
       connect: connectRemote,
       registerFunctions,
@@ -439,6 +442,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
       config: (environment) => EngineConfig.make(kv, environment),
       eventName: store.getEventName,
+      environmentOfRun: store.environmentOfRun,
       readLogBack: store.readLogBack,
       projections,
       consumerGroups: (environment) => ConsumerGroups.make({ store, subscriptions }, environment),
@@ -455,7 +459,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
             }
           )
         ),
-      subscribe: (environment, wire, options) => subscriptions.connect(environment, wire, options),
+      subscribe: (environment, wire, options) => connect(subscriptions, environment, wire, options),
       announce: (environment, topic, data, length) => system.announce(environment, topic, data, length),
       findFunction: store.findFunction,
       getFunction: store.getFunction,

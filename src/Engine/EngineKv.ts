@@ -268,7 +268,7 @@ const checkValue = (key: string, value: unknown): StoredValue => {
 // Output
 // ---------------------------------------------------------------------------------------------------------------------
 
-export const toInfo = (row: KvBucketRow): KVBucketInfo => ({
+const toInfo = (row: KvBucketRow): KVBucketInfo => ({
   name: row.name,
   ...(row.description === undefined ? {} : { description: row.description }),
   ...(row.ttlMs === undefined ? {} : { ttl_seconds: row.ttlMs / 1000 }),

@@ -2,8 +2,9 @@
 import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import type { SerializedError } from "../Errors.ts"
+import type { JsonText } from "../Json.ts"
 import type { Logger } from "../Logger.ts"
-import type { JsonText, Notice, Outcome, TurnOp } from "../Protocol/Worker.ts"
+import type { Notice, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import type { Alarm } from "./Alarm.ts"
 import type { TurnProbe } from "./TurnProbe.ts"
 

@@ -20,7 +20,7 @@ import { encodeKeyValue, toCarried } from "../KvValue.ts"
 import { writeBytes, writesAtOnce } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
-import type { TxWrite } from "../Protocol/Worker.ts"
+import type { Job, TxWrite } from "../Protocol/Worker.ts"
 import type {
   Tx,
   TxAppendAllOptions,
@@ -29,7 +29,6 @@ import type {
   TxEmitOptions,
   TxKvBucket
 } from "../Step.ts"
-import type { TurnMachine } from "./TurnMachine.ts"
 
 const eventKeys = { version: true, metadata: true } satisfies Keys<TxEmitOptions>
 const appendAllKeys = { expectedVersion: true } satisfies Keys<TxAppendAllOptions>
@@ -164,8 +163,8 @@ export class TxCollector implements Tx {
 }
 
 /** Throws unless the engine behind the turn can store the writes of a step together with the step. */
-export const checkTransactions = (turn: TurnMachine, stepName: string): void => {
-  if (turn.job.transactions === true) return
+export const checkTransactions = ({ job }: { readonly job: Job }, stepName: string): void => {
+  if (job.transactions === true) return
   throw new IronflowError(
     `Step "${stepName}" is not possible: the server of this worker does not have \`step.tx\`, and nothing was done. It is an ` +
       "older engine than this package, or another Ironflow server. Write with `step.run` and an idempotency key instead",

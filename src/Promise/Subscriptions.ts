@@ -15,7 +15,7 @@ import { type EventDefinition, subscribedPattern } from "../Event.ts"
 import { checkName } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { subscribeKeys } from "../Protocol/SubscribeKeys.ts"
-import type { SubscribeOptions } from "../Protocol/Subscriptions.ts"
+import type { AckType, SubscribeOptions } from "../Protocol/Subscriptions.ts"
 import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { connectionOf, type EngineHandle } from "./Connection.ts"
@@ -243,7 +243,7 @@ export class SubscriptionClient implements Disposable {
       },
       onStateChange: () => wake()
     })
-    const settle = (event: SubscriptionEvent, type: "ack" | "nak" | "term", delay?: number) =>
+    const settle = (event: SubscriptionEvent, type: AckType, delay?: number) =>
       session.settle(subscription, event.eventId ?? "", type, delay)
     try {
       while (true) {

@@ -32,7 +32,7 @@ export interface ServerWorkerConfig extends RunnableOptions, ConnectionConfig {
 }
 
 /** How a worker reaches its server. */
-export interface ConnectionConfig {
+interface ConnectionConfig {
   /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
   /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
@@ -60,7 +60,7 @@ export const serverWorkerKeys = {
 } satisfies Keys<ServerWorkerConfig>
 
 /** A worker for an engine in this process. */
-export interface EngineWorkerConfig extends RunnableOptions {
+interface EngineWorkerConfig extends RunnableOptions {
   /** The engine to work for: what `startEngine()` resolves to. */
   readonly engine: EngineHandle
 }

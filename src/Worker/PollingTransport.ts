@@ -19,9 +19,8 @@ import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import { Channels } from "../Client/Channel.ts"
 import { type Connection, make as connect } from "../Client/HttpConnection.ts"
-import { type IronflowError, ValidationError } from "../Errors.ts"
+import { type AccessError, type IronflowError, ValidationError } from "../Errors.ts"
 import {
-  type AccessError,
   type WorkerHandlers,
   type WorkerRegistration,
   type WorkerSession,

@@ -111,7 +111,8 @@ export class Outbox {
   }
 }
 
-interface Batch {
+/** What is sent in one go. */
+interface Sending {
   readonly outboxes: ReadonlyArray<Outbox>
   readonly acks: ReadonlyArray<ReadonlyArray<OnAck | undefined>>
   readonly reports: ReadonlyArray<TurnReport>
@@ -182,7 +183,7 @@ export class Reporter {
     )
   }
 
-  #send(batch: Batch, sending: Effect.Effect<ReadonlyArray<TurnAck>, unknown>): void {
+  #send(batch: Sending, sending: Effect.Effect<ReadonlyArray<TurnAck>, unknown>): void {
     const fiber = this.#options.fork(sending)
     this.#inFlight = fiber
     fiber.addObserver((exit) => {
@@ -199,7 +200,7 @@ export class Reporter {
     })
   }
 
-  #take(): Batch {
+  #take(): Sending {
     const all = this.#waiting
     const outboxes = all.length > maxTurnsPerBatch ? all.slice(0, maxTurnsPerBatch) : all
     this.#waiting = all.length > maxTurnsPerBatch ? all.slice(maxTurnsPerBatch) : []
@@ -218,7 +219,7 @@ export class Reporter {
     return { outboxes: taken, acks, reports }
   }
 
-  #settle(batch: Batch, answers: ReadonlyArray<TurnAck>): void {
+  #settle(batch: Sending, answers: ReadonlyArray<TurnAck>): void {
     this.#outage = false
     for (let i = 0; i < batch.outboxes.length; i++) {
       const outbox = batch.outboxes[i]!
@@ -253,7 +254,7 @@ export class Reporter {
   }
 
   /** Only a defect ends here: whatever the connection does is tried again. */
-  #giveUp(batch: Batch, cause: Cause.Cause<unknown>): void {
+  #giveUp(batch: Sending, cause: Cause.Cause<unknown>): void {
     const error = Cause.squash(cause)
     this.#options.logger.error(
       "A report could not be sent because of a bug in the transport; its turns end here and their leases lapse",

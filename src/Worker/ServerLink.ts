@@ -3,9 +3,11 @@ import type * as Clock from "effect/Clock"
 import type * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { resolveServer, type ResolvedServer } from "../Client/HttpConfig.ts"
-import type { Answer, Connection } from "../Client/HttpConnection.ts"
+import type { Connection } from "../Client/HttpConnection.ts"
+import type { Answer } from "../Client/HttpExchange.ts"
 import { DEFAULT_WORKER } from "../Constants.ts"
 import {
+  type AccessError,
   ConnectionError,
   type IronflowError,
   UnauthenticatedError,
@@ -14,7 +16,7 @@ import {
 } from "../Errors.ts"
 import { type Logger, resolveLogger } from "../Logger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
-import type { AccessError, WorkerHandlers, WorkerRegistration } from "../Protocol/Worker.ts"
+import type { WorkerHandlers, WorkerRegistration } from "../Protocol/Worker.ts"
 import { show } from "../Show.ts"
 import type { Outage } from "./Outage.ts"
 
@@ -32,7 +34,7 @@ export interface PollingOptions {
   readonly logger?: Logger | false | undefined
 }
 
-export const pollingKeys = {
+const pollingKeys = {
   serverUrl: true,
   apiKey: true,
   heartbeatInterval: true,

@@ -10,11 +10,10 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { Channels } from "../Client/Channel.ts"
 import { isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
-import type { IronflowError, ValidationError } from "../Errors.ts"
+import type { AccessError, IronflowError, ValidationError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
 import {
-  type AccessError,
   type WorkerHandlers,
   type WorkerRegistration,
   type WorkerSession,

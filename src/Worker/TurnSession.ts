@@ -8,11 +8,11 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { invalidResponse } from "../Client/HttpFailures.ts"
 import { lookAgain } from "../Client/InTime.ts"
+import type { AccessError } from "../Errors.ts"
 import { ConnectionError, IronflowError, LimitExceededError, serializeError } from "../Errors.ts"
 import { byteLength, isObject } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
 import {
-  type AccessError,
   endsLease,
   endsTurn,
   type Job,

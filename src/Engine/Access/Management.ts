@@ -47,7 +47,7 @@ import type {
 } from "../Store/AccessRecords.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { type Access, type Caller, hashOf } from "./Access.ts"
-import { DEFAULT_ORG, DEVELOPER, isBuiltIn } from "./BuiltIn.ts"
+import { DEFAULT_ORG, DEVELOPER, everything, isBuiltIn } from "./BuiltIn.ts"
 import { excess } from "./Grants.ts"
 
 export interface Management {
@@ -105,6 +105,11 @@ export const make = (
         "Use a key that may do all of that"
     )
   }
+
+  /** Whether the caller loses nothing to somebody who may do everything, everywhere and for ever. */
+  const mayEverything = (): boolean =>
+    caller?.key === undefined ||
+    (bound === undefined && caller.endsAt === undefined && excess(caller.rules, everything) === undefined)
 
   /** The roles as they would be with other policies, where a key of the roles would hear of it. */
   const checkRoles = (
@@ -213,7 +218,7 @@ export const make = (
     delete: (id) =>
       Effect.flatMap(
         checked(() => findKey(id)),
-        () => store.deleteApiKey(id, by)
+        () => store.deleteApiKey(id, by, { mayOpen: mayEverything() })
       )
   }
 

@@ -21,7 +21,7 @@ import { type Data, decode, encode } from "../../Protocol/Connect/Wire.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { isSealed, readSealed } from "../../Protocol/Seal.ts"
-import type { StreamCall } from "../../Protocol/TurnStream.ts"
+import { type StreamCall, streamCalls } from "../../Protocol/TurnStream.ts"
 import { show } from "../../Show.ts"
 import type { EngineService } from "../Engine.ts"
 import type { Visitor } from "../Http/Gate.ts"
@@ -361,5 +361,5 @@ const endWith = (stream: ServerHttp2Stream, error?: IronflowError): void => {
   if (error !== undefined) stream.once("finish", () => stream.close())
 }
 
-const calls: ReadonlySet<string> = new Set<StreamCall>(["report", "room", "late", "leave"])
+const calls: ReadonlySet<string> = new Set(streamCalls)
 const isStreamCall = (call: string): call is StreamCall => calls.has(call)

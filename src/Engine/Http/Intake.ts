@@ -7,10 +7,10 @@ import { IronflowError } from "../../Errors.ts"
 import type { After } from "../../Execution/Alarm.ts"
 
 /** Bytes of all of them. */
-export const INTAKE_BYTES = 24 * 1024 * 1024
+const INTAKE_BYTES = 24 * 1024 * 1024
 
 /** Bytes of those of one connection. */
-export const LINE_BYTES = 16 * 1024 * 1024
+const LINE_BYTES = 16 * 1024 * 1024
 
 /**
  * Bytes of those that are whole and worked on at once: what is made of them is several times as large. One may be larger; the

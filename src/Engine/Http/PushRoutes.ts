@@ -7,7 +7,17 @@ import { permitted } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
 import { LIST_PAGE, listReply, readPageQuery } from "../Pages.ts"
 import { checkRegistering } from "./FunctionConfigs.ts"
-import { boundTo, type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
+import {
+  boundTo,
+  type Call,
+  checked,
+  environmentOfRun,
+  json,
+  noContent,
+  type Route,
+  route,
+  variable
+} from "./Route.ts"
 import { checkReport } from "./TurnReports.ts"
 
 /** `closing` succeeds when the server is about to stop: nobody should wait any longer. */
@@ -18,7 +28,8 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
       Effect.gen(function* () {
         const jobId = variable(call, "jobId")
         const read = yield* checked(() => readUpdate(call, jobId))
-        const { answered, reports } = permitted(call.caller, call.environment, [
+        const environment = yield* environmentOfRun(engine, call, read.runId, "*")
+        const { answered, reports } = permitted(call.caller, environment, [
           { jobId, runId: read.runId, ops: read.ops }
         ])
         const update = { ...read, ops: reports[0]?.ops ?? [] }

@@ -58,6 +58,7 @@ import * as Metrics from "./Metrics.ts"
 import { Pipelines } from "./Pipeline.ts"
 import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
 import { noRoom, Unread, UNREAD_MS } from "./Unread.ts"
+import { Waiting } from "./Waiting.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
 import { ConnectServer } from "../Connect/ConnectServer.ts"
@@ -290,9 +291,9 @@ export const make = (
         return Effect.map(
           Effect.interruptible(app.answer(overHttp(request, response, intake))),
           (answered) => {
-            const hasRoom = unread.hasRoomFor(answered.text?.length ?? 0)
+            const hasRoom = unread.hasRoomFor(bytesOf(answered))
             const reply = hasRoom ? answered : app.refuse(request.url ?? "/", noRoom())
-            whileUnread(unread, request, response, reply.text?.length ?? 0)
+            whileUnread(unread, request, response, bytesOf(reply))
             // after that: it has another limit
             if (reply.body !== undefined) beginStream(request, response)
             return respond(reply, request, gate.corsHeaders(request))
@@ -507,6 +508,8 @@ interface Asked {
   /** With its query. */
   readonly url: string
   readonly request: Http.IncomingMessage
+  /** What all that comes on the same connection shares. */
+  readonly line: object
   /** Who sends it, if that is known already. */
   readonly visitor?: Visitor
   readonly readJson: (limits: BodyLimits) => Effect.Effect<unknown, IronflowError>
@@ -523,6 +526,7 @@ interface App {
 
 const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>): App => {
   const routes = new Routes(all)
+  const waiting = new Waiting()
   const client = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
   const worker = {
     maxBytes: Math.max(options.maxReportBytes, options.maxBodyBytes),
@@ -569,9 +573,12 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
         }
       })
       return visitor !== undefined && rule !== "public" && rule.waits === true
-        ? Effect.raceFirst(
-            reply,
-            visitor.caller.until(() => checkWhole(visitor, rule, variables, body))
+        ? waiting.on(
+            asked.line,
+            Effect.raceFirst(
+              reply,
+              visitor.caller.until(() => checkWhole(visitor, rule, variables, body))
+            )
           )
         : reply
     }
@@ -730,9 +737,10 @@ const replyTo = ({ body, status }: FailureResponse): Reply => json(body, status)
 const overHttp = (request: HttpRequest, response: Http.ServerResponse, intake: Intake): Asked => {
   let arrival: Arrival | undefined
   const release = (): void => arrival?.end()
+  const line = request.stream?.session ?? request.socket
   const room: Room = {
     intake,
-    line: request.stream?.session ?? request.socket,
+    line,
     onArrival: (begun) => {
       arrival = begun
       response.once("close", release)
@@ -742,6 +750,7 @@ const overHttp = (request: HttpRequest, response: Http.ServerResponse, intake: I
     method: request.method ?? "GET",
     url: request.url ?? "/",
     request,
+    line,
     readJson: (limits) => readJson(request, limits, room),
     readBytes: (limits) => readBytes(request, limits, room),
     release: () => {
@@ -751,6 +760,10 @@ const overHttp = (request: HttpRequest, response: Http.ServerResponse, intake: I
     }
   }
 }
+
+/** What an answer takes until it is read. Characters that are not of Latin-1 take several bytes. */
+const bytesOf = ({ text = "" }: Reply): number =>
+  text.length > SMALL_ANSWER ? Buffer.byteLength(text) : text.length
 
 /** Sees to it that an answer is read: within a time, and within the memory that there is for all. */
 const whileUnread = (
@@ -784,6 +797,7 @@ const overChannel = ({ body, method, request, url, visitor }: ChannelCall): Aske
   method,
   url,
   request,
+  line: request.socket,
   visitor,
   readJson: (limits) => parseJson(body, limits),
   readBytes: () => Effect.sync(() => Buffer.from(body)),

@@ -9,6 +9,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import { type ConnectionError, IronflowError, type StoreError } from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
 import {
   MAX_WAIT_MS,
   type PollRequest,
@@ -20,7 +21,7 @@ import {
 } from "../../Protocol/Http/Turns.ts"
 import { damaged, seal } from "../../Protocol/Seal.ts"
 import type { RoomRequest } from "../../Protocol/TurnStream.ts"
-import type { JsonText, TurnAck } from "../../Protocol/Worker.ts"
+import type { TurnAck } from "../../Protocol/Worker.ts"
 import type { Adoption } from "../Store/Store.ts"
 import { hasEnded } from "../../Worker/ProcessIdentity.ts"
 import type { RemoteSession } from "../Dispatch.ts"
@@ -29,7 +30,8 @@ import type { Deliveries } from "./Deliveries.ts"
 /** The waits between looks whether the process behind a closed connection has ended: 100 ms, doubling to a second. */
 const LOOKS = Schedule.min([Schedule.exponential(100), Schedule.spaced(1000)])
 
-interface Batch {
+/** The batch that came last, and what it was answered. */
+interface LastBatch {
   readonly number: number
   readonly answer: Deferred.Deferred<ReadonlyArray<TurnAck>, ConnectionError>
   /** Nothing was stored: the same number may be tried again, in the next session too. */
@@ -103,7 +105,7 @@ export class TurnWorker {
   #heardSinceTick = true
   /** Somebody waits to hear of it. */
   #word: Deferred.Deferred<void> | undefined
-  #batch: Batch | undefined
+  #batch: LastBatch | undefined
   #answerScheduled = false
   #unreachable = false
   /** Whether a worker with a stream has been told that the server stops. */
@@ -271,7 +273,7 @@ export class TurnWorker {
           )
         )
       }
-      const batch: Batch = { number: request.batch, answer: Deferred.makeUnsafe(), failed: false }
+      const batch: LastBatch = { number: request.batch, answer: Deferred.makeUnsafe(), failed: false }
       this.#batch = batch
       // on a fiber of its own: a worker that hangs up has not taken the batch back
       this.#options.fork(

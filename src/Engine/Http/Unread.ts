@@ -6,7 +6,7 @@ import type * as Clock from "effect/Clock"
 import { IronflowError } from "../../Errors.ts"
 
 /** Bytes of all answers that wait to be read. */
-export const UNREAD_BYTES = 64 * 1024 * 1024
+const UNREAD_BYTES = 64 * 1024 * 1024
 
 /** How long a client that does not read at all keeps its connection, milliseconds. */
 export const UNREAD_MS = 30_000

@@ -120,6 +120,12 @@ export class Workers {
     return environment === undefined || worker.environment === environment ? worker : undefined
   }
 
+  /** The environment of a worker that is known; `environment` as above. */
+  environmentOf(workerId: string, environment?: string): string | undefined {
+    const found = this.#workers.get(workerId)?.environment
+    return environment === undefined || found === environment ? found : undefined
+  }
+
   /** Registers a worker that speaks turns, or the same one again; says which turns it does not hold any more. */
   announce(
     announcement: Announcement

@@ -6,10 +6,12 @@ import type * as Fiber from "effect/Fiber"
 import * as Semaphore from "effect/Semaphore"
 import { IronflowError, isIronflowError, type StoreError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
+import type { After } from "../../Execution/Alarm.ts"
 import { checkFunctionCount } from "../../Limits.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
 import type { FunctionRegistration, Notice, TurnAck } from "../../Protocol/Worker.ts"
 import type { StoreService } from "../Store/Store.ts"
+import { Intake } from "../Http/Intake.ts"
 import { Endpoint, type EndpointOptions } from "./Endpoint.ts"
 import { checkEndpointUrl, type PushSettings } from "./Settings.ts"
 
@@ -27,6 +29,7 @@ export interface PushEndpointsOptions {
   readonly store: StoreService
   readonly settings: PushSettings
   readonly clock: Clock.Clock
+  readonly after: After
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly connect: EndpointOptions["connect"]
   readonly registerFunctions: (
@@ -48,11 +51,13 @@ export interface PushEndpointsOptions {
 export class PushEndpoints {
   readonly #options: PushEndpointsOptions
   readonly #endpoints = new Map<string, Endpoint>()
+  readonly #intake: Intake
   /** One change at a time. */
   readonly #changing = Semaphore.makeUnsafe(1)
 
   constructor(options: PushEndpointsOptions) {
     this.#options = options
+    this.#intake = new Intake(options.clock, options.after)
   }
 
   /** Opens endpoints that functions have been registered for, and closes those that no function is left for. */
@@ -235,6 +240,7 @@ export class PushEndpoints {
       workerId: `push-${createHash("sha256").update(keyOf(environment, url)).digest("hex").slice(0, 16)}`,
       settings,
       clock,
+      intake: this.#intake,
       fork,
       connect,
       extendLeases: store.extendLeases,

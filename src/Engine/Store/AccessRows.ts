@@ -3,7 +3,13 @@
  * changed, so that the engine knows it before the caller does, and is written to the access log in the same transaction.
  */
 import { affected, all, get, insert, statement, type Program, variant, write } from "./Program.ts"
-import { InvalidStateError, IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
+import {
+  InvalidStateError,
+  IronflowError,
+  LimitExceededError,
+  UnauthorizedError,
+  ValidationError
+} from "../../Errors.ts"
 import { listLength } from "../../Limits.ts"
 import { keyNeeded } from "../Access/Access.ts"
 import * as BuiltIn from "../Access/BuiltIn.ts"
@@ -219,8 +225,19 @@ export function* rotateApiKey(
 
 const DELETE_API_KEY = statement("AccessRows.deleteApiKey", "DELETE FROM api_keys WHERE id = ?")
 
-export function* deleteApiKey(tx: Transaction, id: string, by: string): Program<void> {
+export function* deleteApiKey(
+  tx: Transaction,
+  id: string,
+  by: string,
+  { mayOpen = true }: { readonly mayOpen?: boolean } = {}
+): Program<void> {
   const { name } = yield* findKey(id)
+  if (!mayOpen && (yield* count("api_keys")) === 1) {
+    throw new UnauthorizedError(
+      `The API key "${name}" is the last one: without it everybody who reaches the engine might do everything, so it is deleted only ` +
+        "with a key that may do everything itself, in all environments and without an end"
+    )
+  }
   yield* write(DELETE_API_KEY, id)
   tx.changes.access.push({ _tag: "KeyDeleted", id })
   yield* log(tx, by, "apikey:delete", id, { name })

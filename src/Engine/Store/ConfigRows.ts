@@ -22,7 +22,7 @@ import { parseStored } from "./StoredJson.ts"
 const NO_BUCKET = 0
 
 /** Bucket names of users begin with a letter or a digit. */
-export const CONFIG_BUCKET = "$config"
+const CONFIG_BUCKET = "$config"
 
 export function* setConfig(
   tx: Transaction,

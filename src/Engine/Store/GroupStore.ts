@@ -95,7 +95,7 @@ export interface GroupDeadLetter {
   readonly at: number
 }
 
-export interface GroupPage {
+interface GroupPage {
   readonly groups: ReadonlyArray<GroupInfo>
   /** After what to go on; absent at the end. */
   readonly next?: number

@@ -13,14 +13,14 @@ import {
   RevisionConflictError,
   withoutStack
 } from "../../Errors.ts"
-import type { StoredValue } from "../../KvValue.ts"
+import type { KvOperation, StoredValue } from "../../KvValue.ts"
 import { type Bucket, findBucket, readExpired } from "./KvBuckets.ts"
 import { operations, PUT, types } from "./KvOperations.ts"
-import type { KvOperation, KvWriteRow } from "./Store.ts"
+import type { KvWriteRow } from "./Store.ts"
 import type { Transaction } from "./Transaction.ts"
 
 /** How long a marker is kept, milliseconds: a watcher that was away for longer has to begin again. */
-export const MARKER_MS = 24 * 60 * 60 * 1000
+const MARKER_MS = 24 * 60 * 60 * 1000
 
 const nothing = new Uint8Array()
 

@@ -14,7 +14,8 @@ import {
 } from "./Program.ts"
 import { LimitExceededError, serializeError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
-import type { Job, JobEvent, JournalEntry, Notice, OpenStep, StepKind } from "../../Protocol/Worker.ts"
+import type { Job, JobEvent, JournalEntry, Notice, OpenStep } from "../../Protocol/Worker.ts"
+import type { StepKind } from "../../StepKind.ts"
 import { acceptsLabels, type RegisteredFunction } from "../Registry.ts"
 import { entityOfRow } from "./Events.ts"
 import { checkEvent, endRun, functionIdOf, invocationEventId } from "./RunRows.ts"
@@ -30,7 +31,7 @@ import { delayRun, makeReady, readOutcome } from "./Waits.ts"
 import { parseStored } from "./StoredJson.ts"
 
 /** After this many losses of a run without a new journal entry somebody has to look at it (guarantee G5). */
-export const LOSSES_UNTIL_PAUSE = 10
+const LOSSES_UNTIL_PAUSE = 10
 
 /** The longest lease that there was before their lengths were stored, milliseconds. */
 export const LONGEST_LEASE_MS = 90_000

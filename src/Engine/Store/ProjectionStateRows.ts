@@ -2,7 +2,8 @@
 import { forEach, get, statement, type Program } from "./Program.ts"
 import { type Cursor, writeCursor } from "../../Projection/Cursor.ts"
 import { GLOBAL_PARTITION } from "../../Projection/Partition.ts"
-import type { ProjectionState, ProjectionStatus } from "./ProjectionStore.ts"
+import type { ProjectionStatus } from "../../Protocol/Projections.ts"
+import type { ProjectionState } from "./ProjectionStore.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 import { parseStored } from "./StoredJson.ts"
 

@@ -1,15 +1,16 @@
 /** What a store does for projections: each operation one atomic change or one read, like those of `StoreService`. */
 import type * as Effect from "effect/Effect"
 import type { IronflowError, SerializedError, StoreError } from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
 import type {
   PartitionState,
   ProjectionLease,
   ProjectionLogEvent,
   ProjectionRegistration,
   ProjectionSave,
-  ProjectionSaved
+  ProjectionSaved,
+  ProjectionStatus
 } from "../../Protocol/Projections.ts"
-import type { JsonText } from "../../Protocol/Worker.ts"
 import type { ListPage } from "./Store.ts"
 
 /** The right to a projection, as its owner shows it. */
@@ -32,8 +33,6 @@ export type ProjectionClaimed =
   | { readonly _tag: "Granted"; readonly lease: Omit<ProjectionLease, "leaseMs"> }
   /** `until` is absent while the owner is a worker in this process. */
   | { readonly _tag: "Busy"; readonly owner: string; readonly until?: number }
-
-export type ProjectionStatus = "active" | "rebuilding" | "paused" | "error"
 
 /** A projection and how it does. Times are epoch milliseconds. */
 export interface ProjectionInfo {

@@ -32,7 +32,7 @@ export const holdingJob = (row: Row): string | undefined =>
  * When a run whose lease is taken away may be handed out again if nothing is heard of its worker, epoch milliseconds: when the term
  * is over for which the worker may go on. `undefined` when it may be at once.
  */
-export const handOutFrom = ({ lease, lease_until }: Row, now: number): number | undefined =>
+const handOutFrom = ({ lease, lease_until }: Row, now: number): number | undefined =>
   lease == null || lease_until == null || Number(lease_until) <= now ? undefined : Number(lease_until)
 
 const KEEP_REVOKED = statement(

@@ -2,15 +2,15 @@
 import { all, apart, forEach, get, insert, statement, type Program, variant, write } from "./Program.ts"
 import type { Run, RunError } from "../../Client/Client.ts"
 import {
-  InvokeError,
+  invokeFailure,
   messageOf,
   RunNotFoundError,
   type SerializedError,
-  serializeError,
   StoreError,
   withoutEncoding
 } from "../../Errors.ts"
-import type { JsonText, Outcome } from "../../Protocol/Worker.ts"
+import type { JsonText } from "../../Json.ts"
+import type { Outcome } from "../../Protocol/Worker.ts"
 import { actorOf, concurrencyKey, type EventView, type RegisteredFunction } from "../Registry.ts"
 import { type Happening, initialStatus } from "../Runs/Transitions.ts"
 import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
@@ -257,7 +257,7 @@ function* tellParent(
       ? { _tag: "Success", value: ending.output }
       : {
           _tag: "Failure",
-          error: serializeError(new InvokeError(functionId, run.id, messageOf(ending.error)))
+          error: invokeFailure(functionId, run.id, ending.error)
         }
   yield* apart(tx, "run", parent, fireWait(tx, parent, String(waiting.step_key), outcome))
 }

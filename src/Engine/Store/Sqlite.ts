@@ -17,7 +17,7 @@ import { together } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import type { TurnReport } from "../../Protocol/Worker.ts"
-import { nextTurn, polite } from "../Polite.ts"
+import { gathered, nextTurn, onePage, polite } from "../Polite.ts"
 import { Registry } from "../Registry.ts"
 import * as Access from "./AccessRows.ts"
 import type { Seen } from "./Activity.ts"
@@ -405,33 +405,36 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         change(`append to stream "${append.entityId}"`, () =>
           tx.perform(Streams.appendToStream(tx, environment, append))
         ),
-      readStream: ({ most = Number.POSITIVE_INFINITY, ...query }) =>
-        Effect.gen(function* () {
-          const part = (query: ReadStreamQuery) =>
-            read(`read stream "${query.entityId}"`, () => tx.perform(Streams.readStream(tx, query)))
-          const first = yield* part(query)
-          const { events, totalCount } = first
-          let { length, next } = first
-          while (next !== undefined && length <= most) {
-            yield* nextTurn
-            // what is appended meanwhile is not read
-            const rest: number = query.backward ? 0 : totalCount - next + 1
-            const limit = query.limit === 0 ? rest : query.limit - events.length
-            const found = yield* part({ ...query, fromVersion: next, limit })
-            for (const event of found.events) events.push(event)
-            length += found.length
-            next = found.next
-          }
-          if (length <= most) return { events, totalCount }
-          return yield* Effect.fail(
-            new LimitExceededError(
-              `What is read of stream "${query.entityId}" (read it in pages: fewer events with \`limit\`, and on from \`fromVersion\`)`,
-              length,
-              most,
-              "characters"
+      readStream: ({ most = Number.POSITIVE_INFINITY, ...query }) => {
+        const part = (query: ReadStreamQuery) =>
+          read(`read stream "${query.entityId}"`, () => tx.perform(Streams.readStream(tx, query)))
+        const gather = (pages: number) =>
+          Effect.gen(function* () {
+            const first = yield* pages === 1 ? part(query) : onePage(part(query))
+            const { events, totalCount } = first
+            let { length, next } = first
+            while (next !== undefined && length <= most) {
+              if (pages === 1) return undefined
+              // what is appended meanwhile is not read
+              const rest: number = query.backward ? 0 : totalCount - next + 1
+              const limit = query.limit === 0 ? rest : query.limit - events.length
+              const found = yield* onePage(part({ ...query, fromVersion: next, limit }))
+              for (const event of found.events) events.push(event)
+              length += found.length
+              next = found.next
+            }
+            if (length <= most) return { events, totalCount }
+            return yield* Effect.fail(
+              new LimitExceededError(
+                `What is read of stream "${query.entityId}" (read it in pages: fewer events with \`limit\`, and on from \`fromVersion\`)`,
+                length,
+                most,
+                "characters"
+              )
             )
-          )
-        }),
+          })
+        return gathered(gather)
+      },
       getStream: (environment, entityId) =>
         inspect(`read stream "${entityId}"`, () => tx.perform(Streams.getStream(tx, environment, entityId))),
       readStreamHistory: (query) =>
@@ -548,6 +551,11 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
             ? tx.perform(readRun(tx, tx.perform(findRun(tx, environment, runId))))
             : undefined
         ),
+      environmentOfRun: (runId) =>
+        read(`read run ${runId}`, () => {
+          const row = tx.get("SELECT environment FROM runs WHERE id = ?", runId)
+          return row === undefined ? undefined : tx.environmentName(Number(row.environment))
+        }),
       getEventName: (environment, runId) =>
         read(`read run ${runId}`, () => tx.perform(eventNameOf(tx, environment, runId))),
       listRuns: (query) =>
@@ -767,8 +775,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         steer("store an API key", () => tx.perform(Access.createApiKey(tx, key, by))),
       rotateApiKey: (id, secret, by) =>
         steer(`rotate API key ${id}`, () => tx.perform(Access.rotateApiKey(tx, id, secret, by))),
-      deleteApiKey: (id, by) =>
-        steer(`delete API key ${id}`, () => tx.perform(Access.deleteApiKey(tx, id, by))),
+      deleteApiKey: (id, by, options) =>
+        steer(`delete API key ${id}`, () => tx.perform(Access.deleteApiKey(tx, id, by, options))),
       putBootstrapKey: (hash) =>
         write("store the bootstrap key", () => tx.perform(Access.putBootstrapKey(tx, hash))),
       touchApiKeys: (uses) => write("note the use of API keys", () => tx.perform(Access.touchApiKeys(uses))),

@@ -1,9 +1,9 @@
 /** Steering runs from the outside: cancel, pause, resume, retry, patch. Every refusal comes before the first write. */
 import { affected, all, forEach, get, statement, type Program, variant, write } from "./Program.ts"
 import { InvalidStateError, type SerializedError, StepNotFoundError, ValidationError } from "../../Errors.ts"
-import type { JsonText } from "../../Protocol/Worker.ts"
 import type { Run } from "../../Client/Client.ts"
-import { compensationKey } from "../../Execution/StepId.ts"
+import { compensationKey } from "../../StepId.ts"
+import type { JsonText } from "../../Json.ts"
 import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
 import { cancelAwaited, cancelRow, findRun, isCompensating, type Pause, readRun } from "./RunRows.ts"
 import { patchedKind } from "./StepKinds.ts"

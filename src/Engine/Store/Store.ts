@@ -26,16 +26,10 @@ import type {
   VersionConflictError
 } from "../../Errors.ts"
 import type { EventEntity } from "../../Event.ts"
-import type {
-  FunctionRegistration,
-  Job,
-  JsonText,
-  Notice,
-  TurnAck,
-  TurnReport
-} from "../../Protocol/Worker.ts"
+import type { JsonText } from "../../Json.ts"
+import type { FunctionRegistration, Job, Notice, TurnAck, TurnReport } from "../../Protocol/Worker.ts"
 import type { RunStatus } from "../../RunStatus.ts"
-import type { StoredValue } from "../../KvValue.ts"
+import type { KvOperation, StoredValue } from "../../KvValue.ts"
 import type { RunHistory } from "../../Protocol/History.ts"
 import type {
   AccessChange,
@@ -125,7 +119,7 @@ export interface StreamEventRow {
 }
 
 /** `totalCount` counts all events of the stream. */
-export interface StreamRows {
+interface StreamRows {
   readonly events: ReadonlyArray<StreamEventRow>
   readonly totalCount: number
 }
@@ -502,7 +496,7 @@ export interface Extension {
   readonly except?: ReadonlyArray<number>
 }
 
-export interface Fired {
+interface Fired {
   /** How many timers and leases were due. */
   readonly count: number
   /** When the next one is due, epoch milliseconds; `Infinity` when nothing is. */
@@ -591,8 +585,6 @@ export interface KvBucketRow extends NewKvBucket {
   readonly createdAt: number
 }
 
-export type KvOperation = "put" | "delete" | "purge" | "expire"
-
 export interface KvEntryRow {
   readonly key: string
   readonly revision: number
@@ -653,10 +645,10 @@ export interface ConfigRow {
 }
 
 /** Where a run may be steered from the outside. */
-export type SteerError = RunNotFoundError | StepNotFoundError | ValidationError | IronflowError | StoreError
+type SteerError = RunNotFoundError | StepNotFoundError | ValidationError | IronflowError | StoreError
 
 /** Codes of what is not there: `API_KEY_NOT_FOUND`, `ORG_NOT_FOUND`, `ROLE_NOT_FOUND`, `POLICY_NOT_FOUND`. */
-export type AccessError = ValidationError | IronflowError | StoreError
+type AccessError = ValidationError | IronflowError | StoreError
 
 export interface StoreService {
   /** Runs a program that writes, and answers after the commit. Fails with what the program refuses with. */
@@ -862,6 +854,8 @@ export interface StoreService {
   readonly getRun: (environment: string, runId: string) => Effect.Effect<Run, SteerError>
   /** The run if it has ended: cheaper than reading it to find that it has not. */
   readonly getEndedRun: (environment: string, runId: string) => Effect.Effect<Run | undefined, SteerError>
+  /** The environment of a run, whichever it is; `undefined` when there is no such run. */
+  readonly environmentOfRun: (runId: string) => Effect.Effect<string | undefined, StoreError>
   /** The name of the event that has started a run; `undefined` for one that was invoked, or is not there. */
   readonly getEventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
   readonly listRuns: (query: ListRunsQuery) => Effect.Effect<ListRunsResult, SteerError>
@@ -985,7 +979,12 @@ export interface StoreService {
   readonly createApiKey: (key: NewKey, by: string) => Effect.Effect<KeyRecord, AccessError>
   /** Gives the key another secret; the old one ends, at once or after a while. */
   readonly rotateApiKey: (id: string, secret: NewSecret, by: string) => Effect.Effect<KeyRecord, AccessError>
-  readonly deleteApiKey: (id: string, by: string) => Effect.Effect<void, AccessError>
+  /** `mayOpen`: whether it may be the last one, without which a server asks for no key. `true` by default. */
+  readonly deleteApiKey: (
+    id: string,
+    by: string,
+    options?: { readonly mayOpen?: boolean }
+  ) => Effect.Effect<void, AccessError>
   /** Makes the operator's own key stand, with the admin's role; once for each hash. */
   readonly putBootstrapKey: (hash: string) => Effect.Effect<void, StoreError>
   /** Notes when keys were last used. */

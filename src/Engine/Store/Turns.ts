@@ -3,12 +3,12 @@ import type { EventView } from "../Registry.ts"
 import { affected, get, statement, type Program, variant, write } from "./Program.ts"
 import { FunctionNotFoundError, serializeError, ValidationError } from "../../Errors.ts"
 import { compileExpression } from "../../Expression.ts"
+import type { JsonText } from "../../Json.ts"
 import { isPath } from "../../Path.ts"
 import { checkPattern, isPattern } from "../../Pattern.ts"
 import {
   type Due,
   endsTurn,
-  type JsonText,
   type Outcome,
   type TurnAck,
   type TurnOp,

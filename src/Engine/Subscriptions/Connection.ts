@@ -8,7 +8,9 @@ import * as Limits from "../../Limits.ts"
 import {
   ACK_WAIT_MS,
   type AckMode,
+  ackModes,
   type BackpressureMode,
+  backpressureModes,
   type BufferConfig,
   MAX_FAILURE,
   MAX_FILTERS,
@@ -23,7 +25,7 @@ import { show } from "../../Show.ts"
 import { accepts, type Form, type Item, type Shape } from "./Feed.ts"
 import { makeFilter } from "./Filter.ts"
 import { Member } from "./Group.ts"
-import { ackModes, backpressureModes, oneOf, readAckWait, readBuffer, readCapacity } from "./Settings.ts"
+import { oneOf, readAckWait, readBuffer, readCapacity } from "./Settings.ts"
 import { type Outlet, type Subscribed, Subscriber } from "./Subscriber.ts"
 import type { Subscriptions } from "./Subscriptions.ts"
 import type { EventAccess } from "./SystemEvents.ts"
@@ -73,7 +75,24 @@ export interface Tongue extends Form {
   readonly say: (message: WSServerMessage, error?: IronflowError) => void
 }
 
-export class Connection implements Outlet {
+/**
+ * Serves the other end of the wire until one of them closes it. What is returned asks the guard again about every subscription,
+ * and throws what it throws.
+ */
+export const connect = (
+  hub: Subscriptions,
+  environment: string,
+  wire: Wire,
+  options: ConnectionOptions = {}
+): (() => void) => {
+  const connection = new Connection(hub, environment, wire, options, hub.nextConnectionId(), () =>
+    hub.left(connection)
+  )
+  hub.joined(connection)
+  return connection.checkAgain
+}
+
+class Connection implements Outlet {
   readonly environment: string
   readonly #hub: Subscriptions
   readonly #wire: Wire
