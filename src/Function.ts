@@ -11,13 +11,7 @@ import { resolveRetry, type RetryConfig, retryKeys } from "./Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "./Constants.ts"
 import { type Duration, positiveDuration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
-import {
-  type EventDefinition,
-  type EventJson,
-  type EventOf,
-  type IronflowEvent,
-  isEventDefinition
-} from "./Event.ts"
+import { type EventDefinition, type IronflowEvent, isEventDefinition } from "./Event.ts"
 import { isObject } from "./Json.ts"
 import { checkName, descriptionLength, listLength, nameLength } from "./Limits.ts"
 import { encodeMetadata } from "./Metadata.ts"
@@ -26,16 +20,30 @@ import { checkKeys, type Keys, type Known } from "./OptionKeys.ts"
 import { isPath } from "./Path.ts"
 import type { SecretsClient } from "./Secrets.ts"
 import { show } from "./Show.ts"
-import {
-  type AnySchema,
-  isEffectSchema,
-  isSchema,
-  type SchemaJson,
-  type SchemaOutput,
-  type StandardSchemaV1
-} from "./StandardSchema.ts"
+import { type AnySchema, isEffectSchema, isSchema, type StandardSchemaV1 } from "./StandardSchema.ts"
 import type { Step, StepClient } from "./Step.ts"
-import { checkTrigger, type Trigger, triggerKeys } from "./Trigger.ts"
+import {
+  checkTrigger,
+  definedTriggerKeys,
+  definitionOf,
+  type InvokedWith,
+  type KnownTriggers,
+  toTrigger,
+  type Trigger,
+  type TriggerEvents,
+  triggerKeys,
+  type TriggerSource
+} from "./Trigger.ts"
+
+export type {
+  DefinedTrigger,
+  InvokedWith,
+  KnownTriggers,
+  NoSuchTriggerOption,
+  TriggeredBy,
+  TriggerEvents,
+  TriggerSource
+} from "./Trigger.ts"
 
 /** How a function prefers to be run: by a worker that pulls, or by a request to its `serve()` handler. */
 export type ExecutionMode = "push" | "pull"
@@ -53,46 +61,6 @@ export type RecordingRetention = (typeof retentions)[number]
 /** What `S` stands for when there is no schema: nothing is known about the data. */
 // oxlint-disable-next-line typescript/no-explicit-any -- README examples read `event.data.x` without a schema
 export type NoSchema = StandardSchemaV1<any, any>
-
-/** What starts runs: a trigger, a definition, whose events do, or a definition with an expression. */
-export type TriggerSource = Trigger | DefinedTrigger | EventDefinition
-
-/** A trigger by the definition of an event, which checks and types its data. */
-export interface DefinedTrigger<D extends EventDefinition = EventDefinition> {
-  readonly event: D
-  /** CEL over `event`, with the data as it is stored; the event starts a run only when it is true. */
-  readonly expression?: string
-}
-
-const definedTriggerKeys = { event: true, expression: true } satisfies Keys<DefinedTrigger>
-
-/** Refuses keys that a trigger does not have: the compiler does not, where it infers what is written. */
-export type KnownTriggers<Sources extends ReadonlyArray<TriggerSource>> = {
-  readonly [I in keyof Sources]: Sources[I] extends EventDefinition
-    ? unknown
-    : { readonly [Key in Exclude<keyof Sources[I], keyof Trigger>]?: NoSuchTriggerOption }
-}
-
-/** What a key has to be that a trigger does not have: there is nothing that is this. */
-export interface NoSuchTriggerOption {
-  readonly "a trigger has no option of this name": never
-}
-
-/** The event that a source lets through. Of one that is no definition the data is `Data`, and the name may be any: see `invoke`. */
-export type TriggeredBy<Source, Data> = Source extends EventDefinition
-  ? EventOf<Source>
-  : Source extends { readonly event: infer D extends EventDefinition }
-    ? EventOf<D>
-    : IronflowEvent<Data>
-
-/** The event that a handler gets; of several definitions a union, which `name` tells apart. */
-export type TriggerEvents<Sources extends ReadonlyArray<TriggerSource>, S = NoSchema> = [
-  Sources[number]
-] extends [never]
-  ? IronflowEvent<SchemaOutput<S>>
-  : | TriggeredBy<Sources[number], SchemaOutput<S>>
-    // an invoked run has data by the function's own schema, if there is one
-    | (0 extends 1 & SchemaOutput<S> ? never : IronflowEvent<SchemaOutput<S>>)
 
 export interface FunctionConfig<
   S extends AnySchema = AnySchema,
@@ -189,21 +157,6 @@ export interface IronflowFunction<T = any, R = any, I = any> {
 
 export type CreateFunctionConfig<S extends AnySchema = AnySchema> = FunctionConfig<S>
 
-/** The data that a function is invoked with, as it is stored: by its schema, else by the definitions among its triggers. */
-export type InvokedWith<Sources extends ReadonlyArray<TriggerSource>, S> = 0 extends 1 & SchemaOutput<S>
-  ? [Sources[number]] extends [never]
-    ? // oxlint-disable-next-line typescript/no-explicit-any -- nothing is known about the data
-      any
-    : StoredBy<Sources[number]>
-  : SchemaJson<S>
-
-type StoredBy<Source> = Source extends EventDefinition
-  ? EventJson<Source>
-  : Source extends { readonly event: infer D extends EventDefinition }
-    ? EventJson<D>
-    : // oxlint-disable-next-line typescript/no-explicit-any -- a plain trigger says nothing about the data
-      any
-
 /** A configuration that was checked: its triggers by name, and the definitions that were among them. */
 export interface DefinedConfig<S extends AnySchema = AnySchema> extends FunctionConfig<S> {
   readonly definitions?: ReadonlyArray<EventDefinition>
@@ -246,7 +199,10 @@ export const ironflow = { createFunction } as const
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** Data of the events that the sources let through; unknown in advance (`any`) where one of them is no definition. */
-export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = TriggerEvents<Sources>["data"]
+export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = TriggerEvents<
+  Sources,
+  NoSchema
+>["data"]
 
 /** What a function says of its result and its failures, by which whoever invokes it gets them typed. */
 export interface EffectFunctionDeclarations<S, F> {
@@ -329,7 +285,7 @@ export const make = <
 >(
   config: EffectFunctionConfig<Sources, S, F> & { readonly triggers: KnownTriggers<Sources> },
   program: (
-    context: EffectFunctionContext<TriggerData<Sources>, TriggerEvents<Sources>>
+    context: EffectFunctionContext<TriggerData<Sources>, TriggerEvents<Sources, NoSchema>>
   ) => Effect.Effect<A, E, R>
 ): EffectFunction<A, E, Exclude<R, GivenToHandlers>, TriggerData<Sources>, S, F> => {
   const resolved = {
@@ -385,20 +341,6 @@ const resolveTriggers = (config: unknown, keys: Known): DefinedConfig => {
     )
   }
   return resolved
-}
-
-/** The definition that a source is, or names its event by. */
-const definitionOf = (source: unknown): EventDefinition | undefined => {
-  if (isEventDefinition(source)) return source
-  return isObject(source) && isEventDefinition(source.event) ? source.event : undefined
-}
-
-const toTrigger = (source: unknown): unknown => {
-  const definition = definitionOf(source)
-  if (definition === undefined) return source
-  return isEventDefinition(source)
-    ? { event: definition.name }
-    : { ...(source as object), event: definition.name }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
