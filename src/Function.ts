@@ -21,7 +21,8 @@ import { isPath } from "./Path.ts"
 import type { SecretsClient } from "./Secrets.ts"
 import { show } from "./Show.ts"
 import { type AnySchema, isEffectSchema, isSchema, type StandardSchemaV1 } from "./StandardSchema.ts"
-import type { Step, StepClient } from "./Step.ts"
+import type { Declared, Step, StepClient, StorableEffect } from "./Step.ts"
+import type { StorableResult } from "./Stored.ts"
 import {
   checkTrigger,
   definedTriggerKeys,
@@ -172,9 +173,10 @@ export const createFunction = <
   const Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<Trigger>
 >(
   config: FunctionConfig<S, Sources> & { readonly triggers: KnownTriggers<Sources> },
-  handler: (
+  handler: ((
     context: FunctionContext<TriggerEvents<Sources, S>["data"], TriggerEvents<Sources, S>>
-  ) => R | Promise<R>
+  ) => R | Promise<R>) &
+    StorableResult<R>
 ): IronflowFunction<TriggerEvents<Sources, S>["data"], R, InvokedWith<Sources, S>> => {
   const resolved = resolveTriggers(config, functionKeys)
   if (typeof handler !== "function") {
@@ -277,7 +279,7 @@ export type FunctionRequirements<F> = F extends {
  */
 export const make = <
   const Sources extends ReadonlyArray<TriggerSource>,
-  A extends ([S] extends [never] ? unknown : S),
+  A extends Declared<S>,
   E,
   R,
   S = never,
@@ -286,7 +288,7 @@ export const make = <
   config: EffectFunctionConfig<Sources, S, F> & { readonly triggers: KnownTriggers<Sources> },
   program: (
     context: EffectFunctionContext<TriggerData<Sources>, TriggerEvents<Sources, NoSchema>>
-  ) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E, R> & StorableEffect<A, S>
 ): EffectFunction<A, E, Exclude<R, GivenToHandlers>, TriggerData<Sources>, S, F> => {
   const resolved = {
     definitions: [],

@@ -6,7 +6,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { resolveEnvironment } from "../Environment.ts"
-import { FunctionNotFoundError, IronflowError, toError } from "../Errors.ts"
+import { FunctionNotFoundError, NondeterminismError, ServiceMissingError, toError } from "../Errors.ts"
 import type { Divergence } from "../Testing/Replay.ts"
 import { verifyUntyped } from "../Testing/Verify.ts"
 import { ironflow } from "./Ironflow.ts"
@@ -83,17 +83,14 @@ export const verify = Command.make(
     )
     if (divergences.length > 0) {
       return yield* Effect.fail(
-        new IronflowError(`${file} cannot go on with ${divergences.length} of ${runs(verified)}`, {
-          code: "NONDETERMINISM"
-        })
+        new NondeterminismError(`${file} cannot go on with ${divergences.length} of ${runs(verified)}`)
       )
     }
     if (needServices.length > 0) {
       return yield* Effect.fail(
-        new IronflowError(
+        new ServiceMissingError(
           `${runs(needServices.length)} could not be verified: this command has no services for Effect handlers. ` +
-            "Testing.verify in a test of your own takes them from its layers",
-          { code: "SERVICE_MISSING" }
+            "Testing.verify in a test of your own takes them from its layers"
         )
       )
     }

@@ -1,8 +1,11 @@
-/** The services of a client, which refuse options that are misspelled: one place for both faces, wherever the calls go. */
+/**
+ * The services of a client, which refuse options that are misspelled, and fail with nothing but what their methods name: one
+ * place for both faces, wherever the calls go.
+ */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import { ValidationError } from "../Errors.ts"
+import { type IronflowError, ValidationError } from "../Errors.ts"
 import { checkKeys, type Keys, type Known } from "../OptionKeys.ts"
 import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
 import type { BufferConfig } from "../Protocol/Subscriptions.ts"
@@ -10,7 +13,8 @@ import { ApiKeys, type ApiKeysApi } from "./ApiKeys.ts"
 import { type CallOptions, Client, type ClientApi, type EffectKind } from "./Client.ts"
 import { Config, type ConfigApi, type ConfigService } from "./Config.ts"
 import { ConsumerGroups, type ConsumerGroupsApi } from "./ConsumerGroups.ts"
-import { Kv, type KvApi, type KvBucket, type KvBucketApi } from "./Kv.ts"
+import { Kv, type KvApi, type KvBucket, type KvBucketApi, type KvService } from "./Kv.ts"
+import { type Failures, naming, ofClient, type Raw } from "./Named.ts"
 import { Orgs, type OrgsApi } from "./Orgs.ts"
 import { Policies, type PoliciesApi } from "./Policies.ts"
 import { Projections, type ProjectionsApi, type ProjectionsService } from "./Projections.ts"
@@ -18,7 +22,7 @@ import { PushEndpoints, type PushEndpointsApi } from "./PushEndpoints.ts"
 import { Roles, type RolesApi } from "./Roles.ts"
 import { Secrets, type SecretsApi } from "./Secrets.ts"
 import type { ClientServices } from "./Services.ts"
-import { type EffectStreamKind, Streams, type StreamsApi } from "./Streams.ts"
+import { type EffectStreamKind, Streams, type StreamsApi, type StreamsService } from "./Streams.ts"
 import { Subscriptions } from "./Subscriptions.ts"
 
 /** The members of an argument that are objects of options: data may have any keys. */
@@ -261,41 +265,248 @@ const subscriptionsKeys: MethodKeys<Subscriptions["Service"]> = {
   ]
 }
 
-/** The same services, whose methods look at the keys of their options first. */
-export const checkedServices = (
-  services: Context.Context<ClientServices>
-): Context.Context<ClientServices> => {
-  const effects = <S extends object>(what: string, service: S, keys: ArgumentKeys): S =>
-    checking(what, service, keys, Effect.fail)
-  const streams = <S extends object>(what: string, service: S, keys: ArgumentKeys): S =>
-    checking(what, service, keys, Stream.fail)
-  const of = <I extends ClientServices, S>(key: Context.Key<I, S>): S => Context.get(services, key)
+const run = { RunNotFoundError: true } as const
+const steered = { ...run, InvalidStateError: true } as const
 
-  const kv = effects("kv.", of(Kv), kvKeys)
-  const bucket = (name: string): KvBucket =>
-    streams("kv.bucket.", effects("kv.bucket.", of(Kv).bucket(name), bucketKeys), bucketWatchKeys)
-  return Context.make(Client, effects("", of(Client), clientKeys)).pipe(
-    Context.add(Streams, streams("streams.", effects("streams.", of(Streams), streamsKeys), eventsKeys)),
-    Context.add(Kv, { ...kv, bucket }),
-    Context.add(Config, streams("config.", effects("config.", of(Config), configKeys), configWatchKeys)),
+const clientFailures: Failures<ClientApi<EffectKind>> = {
+  emit: {},
+  trigger: {},
+  emitMany: {},
+  emitSync: { NoResultsError: true, RunNotFoundError: true, RunFailedError: true, RunCancelledError: true },
+  publish: {},
+  listTopics: {},
+  getTopicStats: {},
+  getRun: run,
+  listRuns: {},
+  getRunSteps: run,
+  getRunAudit: run,
+  explain: run,
+  waitForRun: run,
+  cancelRun: steered,
+  retryRun: { ...steered, StepNotFoundError: true },
+  resumeRun: { ...steered, StepNotFoundError: true },
+  pauseRun: steered,
+  patchStep: { ...steered, StepNotFoundError: true },
+  listFunctions: {},
+  deleteFunction: { FunctionNotFoundError: true, InvalidStateError: true },
+  listWorkers: {},
+  getCapabilities: {},
+  health: {}
+}
+
+const appended = { VersionConflictError: true, InvalidStateError: true } as const
+const streamsFailures: Failures<StreamsService> = {
+  append: appended,
+  appendAll: appended,
+  read: {},
+  events: {},
+  getInfo: { StreamNotFoundError: true },
+  findInfo: {},
+  listStreams: {},
+  createSnapshot: { StreamNotFoundError: true, InvalidStateError: true },
+  getSnapshot: {}
+}
+
+const inBucket = { BucketNotFoundError: true } as const
+const conditional = { ...inBucket, RevisionConflictError: true } as const
+const kvFailures: Failures<KvApi<EffectKind>> = {
+  createBucket: { BucketExistsError: true },
+  listBuckets: {},
+  getBucketInfo: inBucket,
+  deleteBucket: inBucket
+}
+const bucketFailures: Failures<Omit<KvBucket, "name">> = {
+  get: { ...inBucket, KeyNotFoundError: true },
+  put: inBucket,
+  create: conditional,
+  update: conditional,
+  delete: conditional,
+  purge: inBucket,
+  listKeys: inBucket,
+  history: { ...inBucket, KeyNotFoundError: true },
+  write: conditional,
+  watch: { ...inBucket, RevisionGoneError: true }
+}
+
+const configFailures: Failures<ConfigService> = {
+  set: {},
+  get: { ConfigNotFoundError: true },
+  patch: { ConfigNotFoundError: true },
+  list: {},
+  delete: {},
+  watch: { RevisionGoneError: true }
+}
+
+const projection = { ProjectionNotFoundError: true } as const
+const projectionsFailures: Failures<ProjectionsService> = {
+  get: projection,
+  list: {},
+  status: projection,
+  waitForCatchup: projection,
+  rebuild: projection,
+  pause: projection,
+  resume: projection,
+  delete: projection,
+  deadLetters: projection,
+  retryDeadLetter: { ...projection, InvalidStateError: true },
+  retryDeadLetters: projection,
+  subscribe: { ...projection, InvalidStateError: true, SubscriptionError: true, ClosedError: true }
+}
+
+const ofGroup = { ConsumerGroupNotFoundError: true } as const
+const consumerGroupsFailures: Failures<ConsumerGroupsApi<EffectKind>> = {
+  create: { ConsumerGroupExistsError: true },
+  get: ofGroup,
+  list: {},
+  update: ofGroup,
+  pause: ofGroup,
+  resume: ofGroup,
+  deadLetters: ofGroup,
+  retryDeadLetter: { ...ofGroup, InvalidStateError: true },
+  retryDeadLetters: ofGroup,
+  delete: ofGroup
+}
+
+const pushEndpointsFailures: Failures<PushEndpointsApi<EffectKind>> = {
+  register: { EndpointUnavailableError: true },
+  list: {},
+  remove: {}
+}
+
+const ofKey = { ApiKeyNotFoundError: true } as const
+const apiKeysFailures: Failures<ApiKeysApi<EffectKind>> = {
+  create: { RoleNotFoundError: true },
+  list: {},
+  get: ofKey,
+  rotate: ofKey,
+  delete: ofKey
+}
+const ofOrg = { OrgNotFoundError: true } as const
+const orgsFailures: Failures<OrgsApi<EffectKind>> = {
+  create: {},
+  list: {},
+  get: ofOrg,
+  update: { ...ofOrg, InvalidStateError: true },
+  delete: { ...ofOrg, InvalidStateError: true }
+}
+const ofRole = { RoleNotFoundError: true } as const
+const changedRole = { ...ofRole, InvalidStateError: true } as const
+const rolesFailures: Failures<RolesApi<EffectKind>> = {
+  create: ofOrg,
+  list: {},
+  get: ofRole,
+  update: changedRole,
+  delete: changedRole,
+  assignPolicy: { ...changedRole, PolicyNotFoundError: true },
+  removePolicy: changedRole
+}
+const ofPolicy = { PolicyNotFoundError: true } as const
+const policiesFailures: Failures<PoliciesApi<EffectKind>> = {
+  create: ofOrg,
+  list: {},
+  get: ofPolicy,
+  update: { ...ofPolicy, InvalidStateError: true },
+  delete: { ...ofPolicy, InvalidStateError: true }
+}
+const secretsFailures: Failures<SecretsApi<EffectKind>> = {
+  set: { MasterKeyError: true },
+  get: { SecretNotFoundError: true },
+  list: {},
+  delete: { SecretNotFoundError: true }
+}
+const subscriptionsFailures: Failures<Subscriptions["Service"]> = {
+  stream: { SubscriptionError: true, ClosedError: true }
+}
+
+/** The services as those make them who answer their calls. */
+export interface RawServices {
+  readonly client: Raw<ClientApi<EffectKind>>
+  readonly streams: Raw<StreamsService>
+  readonly kv: Raw<KvService>
+  readonly config: Raw<ConfigService>
+  readonly projections: Raw<ProjectionsService>
+  readonly pushEndpoints: Raw<PushEndpointsApi<EffectKind>>
+  readonly subscriptions: Raw<Subscriptions["Service"]>
+  readonly consumerGroups: Raw<ConsumerGroupsApi<EffectKind>>
+  readonly apiKeys: Raw<ApiKeysApi<EffectKind>>
+  readonly orgs: Raw<OrgsApi<EffectKind>>
+  readonly policies: Raw<PoliciesApi<EffectKind>>
+  readonly roles: Raw<RolesApi<EffectKind>>
+  readonly secrets: Raw<SecretsApi<EffectKind>>
+}
+
+/** The same services, whose methods look at the keys of their options first and fail with what they name. */
+export const checkedServices = (raw: RawServices): Context.Context<ClientServices> =>
+  Context.make(Client, checking<ClientApi<EffectKind>>("", raw.client, clientKeys, clientFailures)).pipe(
+    Context.add(
+      Streams,
+      checking<StreamsService>("streams.", raw.streams, { ...streamsKeys, ...eventsKeys }, streamsFailures)
+    ),
+    Context.add(Kv, {
+      ...checking<KvApi<EffectKind>>("kv.", raw.kv, kvKeys, kvFailures),
+      bucket: (name) =>
+        checking<KvBucket>(
+          "kv.bucket.",
+          raw.kv.bucket(name),
+          { ...bucketKeys, ...bucketWatchKeys },
+          bucketFailures
+        )
+    }),
+    Context.add(
+      Config,
+      checking<ConfigService>("config.", raw.config, { ...configKeys, ...configWatchKeys }, configFailures)
+    ),
     Context.add(
       Projections,
-      streams(
+      checking<ProjectionsService>(
         "projections.",
-        effects("projections.", of(Projections), projectionsKeys),
-        projectionUpdatesKeys
+        raw.projections,
+        { ...projectionsKeys, ...projectionUpdatesKeys },
+        projectionsFailures
       )
     ),
-    Context.add(PushEndpoints, effects("pushEndpoints.", of(PushEndpoints), pushEndpointsKeys)),
-    Context.add(Subscriptions, streams("subscriptions.", of(Subscriptions), subscriptionsKeys)),
-    Context.add(ConsumerGroups, effects("consumerGroups.", of(ConsumerGroups), consumerGroupsKeys)),
-    Context.add(ApiKeys, effects("apiKeys.", of(ApiKeys), apiKeysKeys)),
-    Context.add(Orgs, effects("orgs.", of(Orgs), orgsKeys)),
-    Context.add(Policies, effects("policies.", of(Policies), policiesKeys)),
-    Context.add(Roles, effects("roles.", of(Roles), rolesKeys)),
-    Context.add(Secrets, effects("secrets.", of(Secrets), secretsKeys))
+    Context.add(
+      PushEndpoints,
+      checking<PushEndpointsApi<EffectKind>>(
+        "pushEndpoints.",
+        raw.pushEndpoints,
+        pushEndpointsKeys,
+        pushEndpointsFailures
+      )
+    ),
+    Context.add(
+      Subscriptions,
+      checking<Subscriptions["Service"]>(
+        "subscriptions.",
+        raw.subscriptions,
+        subscriptionsKeys,
+        subscriptionsFailures
+      )
+    ),
+    Context.add(
+      ConsumerGroups,
+      checking<ConsumerGroupsApi<EffectKind>>(
+        "consumerGroups.",
+        raw.consumerGroups,
+        consumerGroupsKeys,
+        consumerGroupsFailures
+      )
+    ),
+    Context.add(
+      ApiKeys,
+      checking<ApiKeysApi<EffectKind>>("apiKeys.", raw.apiKeys, apiKeysKeys, apiKeysFailures)
+    ),
+    Context.add(Orgs, checking<OrgsApi<EffectKind>>("orgs.", raw.orgs, orgsKeys, orgsFailures)),
+    Context.add(
+      Policies,
+      checking<PoliciesApi<EffectKind>>("policies.", raw.policies, policiesKeys, policiesFailures)
+    ),
+    Context.add(Roles, checking<RolesApi<EffectKind>>("roles.", raw.roles, rolesKeys, rolesFailures)),
+    Context.add(
+      Secrets,
+      checking<SecretsApi<EffectKind>>("secrets.", raw.secrets, secretsKeys, secretsFailures)
+    )
   )
-}
 
 interface ArgumentKeys {
   readonly [method: string]: ReadonlyArray<Known | readonly [Known] | Check | null>
@@ -312,17 +523,22 @@ const notOptions = (method: string, known: Known | readonly [Known] | Check): Va
             .join(", ")}: leave it out, or give it as an object`
   )
 
+/** Methods that return a `Stream`; the others return an `Effect`. */
+const streams: ReadonlySet<string> = new Set(["events", "watch", "subscribe", "stream"])
+
 type Method = (...args: Array<unknown>) => unknown
 
 const checking = <S extends object>(
   what: string,
-  service: S,
+  service: object,
   methods: ArgumentKeys,
-  fail: (error: ValidationError) => unknown
+  failures: { readonly [method: string]: { readonly [tag: string]: true } }
 ): S => {
   const checked: Record<string, Method> = {}
   for (const [name, keys] of Object.entries(methods)) {
-    const method = (service as unknown as Record<string, Method>)[name]!
+    const method = (service as Record<string, Method>)[name]!
+    const named = naming({ ...ofClient, ...failures[name] })
+    const isStream = streams.has(name)
     checked[name] = (...args) => {
       try {
         for (const [i, known] of keys.entries()) {
@@ -332,12 +548,16 @@ const checking = <S extends object>(
           else checkKeys(args[i], known, `${what}${name}()`)
         }
       } catch (error) {
-        if (error instanceof ValidationError) return fail(error)
+        if (error instanceof ValidationError) return isStream ? Stream.fail(error) : Effect.fail(error)
         throw error
       }
-      return method.apply(service, args)
+      const result = method.apply(service, args)
+      // every method of a `Raw` service returns one of the two
+      return isStream
+        ? Stream.mapError(result as Stream.Stream<unknown, IronflowError>, named)
+        : Effect.mapError(result as Effect.Effect<unknown, IronflowError>, named)
     }
   }
-  // each member that `methods` names takes and returns what it did
+  // each member that `methods` names takes and returns what it did, and fails with what `failures` says of it
   return { ...service, ...checked } as S
 }

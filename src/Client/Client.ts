@@ -9,13 +9,22 @@ import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type {
   ConnectionError,
+  EnterpriseRequiredError,
   FunctionNotFoundError,
+  InvalidResponseError,
   InvalidStateError,
-  IronflowError,
+  NoResultsError,
   RunCancelledError,
   RunFailedError,
   RunNotFoundError,
+  ServerError,
+  StepNotFoundError,
+  StoreError,
   TimeoutError,
+  UnauthenticatedError,
+  UnauthorizedError,
+  UnavailableError,
+  UnsupportedError,
   ValidationError
 } from "../Errors.ts"
 import type { AnyEvents, DataFor, EventRef } from "../Event.ts"
@@ -36,8 +45,31 @@ export interface PromiseKind extends HKT.TypeLambda {
 /** A result of type `A` that may fail with `E`, in the reading `F`. */
 export type Kind<F extends HKT.TypeLambda, A, E> = HKT.Kind<F, never, never, E, A>
 
-/** What may go wrong in any call: the connection, or an answer of the engine that has no class of its own. */
-export type ClientError = ConnectionError | TimeoutError | IronflowError
+/** The server does not do this for this key: it wants another one, or none that it knows, or a licence. */
+export type AccessError = UnauthenticatedError | UnauthorizedError | EnterpriseRequiredError
+
+/** The server cannot be asked now, or takes too long. What has this error may be asked again, and may have been done. */
+export type UnreachableError = ConnectionError | TimeoutError | UnavailableError
+
+/**
+ * What the server answers is about itself: its database cannot be read or written (`StoreError`), it cannot do what was asked
+ * (`UnsupportedError`), it is no Ironflow server (`InvalidResponseError`), or it has failed or says something that this version does
+ * not know (`ServerError`).
+ */
+export type AnswerError = StoreError | UnsupportedError | InvalidResponseError | ServerError
+
+/**
+ * What may go wrong in any call, besides what the call itself names. `ValidationError` is what the call was given: an argument, or an
+ * option that there is not.
+ */
+export type ClientError = ValidationError | AccessError | UnreachableError | AnswerError
+
+/** What may go wrong when a run is told what to do: there is none of this id, or its state does not allow that. */
+export type SteerError = RunNotFoundError | InvalidStateError | ClientError
+
+/** What may go wrong in `emitSync`: the event starts no run, or one that fails, is cancelled, or takes too long. */
+export type EmitSyncError =
+  NoResultsError | RunNotFoundError | RunFailedError | RunCancelledError | ClientError
 
 export interface CallOptions {
   /** Aborts the call; the promise rejects with the signal's reason. */
@@ -280,27 +312,23 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
     event: E,
     data: DataFor<E, Events>,
     options?: EmitOptions
-  ): Kind<F, EmitResult, ValidationError | ClientError>
+  ): Kind<F, EmitResult, ClientError>
   /** @deprecated Use `emit`. */
   trigger<const E extends EventRef<Events>>(
     event: E,
     data: DataFor<E, Events>,
     options?: EmitOptions
-  ): Kind<F, EmitResult, ValidationError | ClientError>
+  ): Kind<F, EmitResult, ClientError>
   /**
    * Emits an event and waits for the first run that it starts. Fails with `RunFailedError` or `RunCancelledError` when that is
-   * how the run ends, with `TimeoutError` when it takes longer than `timeout`, and with code `NO_RESULTS` when no function has
-   * a trigger that matches.
+   * how the run ends, with `TimeoutError` when it takes longer than `timeout`, and with `NoResultsError` when no function
+   * has a trigger that matches.
    */
   emitSync<const E extends EventRef<Events>>(
     event: E,
     data: DataFor<E, Events>,
     options?: TriggerSyncOptions
-  ): Kind<
-    F,
-    TriggerSyncResult,
-    ValidationError | RunNotFoundError | RunFailedError | RunCancelledError | ClientError
-  >
+  ): Kind<F, TriggerSyncResult, EmitSyncError>
   /**
    * Emits 1 to 1000 events in their order, in one transaction: all or none. Returns a result for each. Other Ironflow servers store
    * them one after the other.
@@ -308,7 +336,7 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
   emitMany<const L extends ReadonlyArray<unknown>>(
     events: { readonly [I in keyof L]: EmitManyEvent<L[I], Events> },
     options?: CallOptions
-  ): Kind<F, Array<EmitResult>, ValidationError | ClientError>
+  ): Kind<F, Array<EmitResult>, ClientError>
 }
 
 /** The client's methods, in the reading `F`. `Events` has the data of events by their names. */
@@ -317,17 +345,13 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   Events
 > {
   /** Publishes a message to a topic. Starts no function. */
-  publish(
-    topic: string,
-    data: unknown,
-    options?: PublishOptions
-  ): Kind<F, PublishResult, ValidationError | ClientError>
+  publish(topic: string, data: unknown, options?: PublishOptions): Kind<F, PublishResult, ClientError>
   /** Topics that hold messages or have held some, by name. */
   listTopics(options?: CallOptions): Kind<F, Array<TopicInfo>, ClientError>
   /** What a topic holds and how far its consumers are; zeros for a topic without messages. */
-  getTopicStats(topic: string, options?: CallOptions): Kind<F, TopicStats, ValidationError | ClientError>
+  getTopicStats(topic: string, options?: CallOptions): Kind<F, TopicStats, ClientError>
   getRun(runId: string, options?: CallOptions): Kind<F, Run, RunNotFoundError | ClientError>
-  listRuns(options?: ListRunsOptions): Kind<F, ListRunsResult, ValidationError | ClientError>
+  listRuns(options?: ListRunsOptions): Kind<F, ListRunsResult, ClientError>
   /** The steps of a run: finished ones in order, then waiting ones. */
   getRunSteps(runId: string, options?: CallOptions): Kind<F, Array<RunStep>, RunNotFoundError | ClientError>
   /**
@@ -341,19 +365,12 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   /** Why a run is where it is. */
   explain(runId: string, options?: CallOptions): Kind<F, Explanation, RunNotFoundError | ClientError>
   /** Waits until a run has completed, failed or been cancelled, and returns it. */
-  waitForRun(
-    runId: string,
-    options?: WaitForRunOptions
-  ): Kind<F, Run, RunNotFoundError | TimeoutError | ClientError>
+  waitForRun(runId: string, options?: WaitForRunOptions): Kind<F, Run, RunNotFoundError | ClientError>
   /**
    * Cancels a run and the children it waits for. A run that has ended already stays as it is and is returned; one that
    * is compensating refuses with `INVALID_STATE`.
    */
-  cancelRun(
-    runId: string,
-    reason?: string,
-    options?: CallOptions
-  ): Kind<F, Run, RunNotFoundError | ClientError>
+  cancelRun(runId: string, reason?: string, options?: CallOptions): Kind<F, Run, SteerError>
   /**
    * Runs a failed or cancelled run again: completed steps keep their results, from `fromStep` (a name or step id) on
    * they run again.
@@ -362,26 +379,22 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
     runId: string,
     fromStep?: string,
     options?: CallOptions
-  ): Kind<F, Run, RunNotFoundError | ClientError>
+  ): Kind<F, Run, StepNotFoundError | SteerError>
   /** Continues a paused run, or retries a failed one. */
   resumeRun(
     runId: string,
     fromStep?: string,
     options?: CallOptions
-  ): Kind<F, Run, RunNotFoundError | ClientError>
+  ): Kind<F, Run, StepNotFoundError | SteerError>
   /** Keeps a run from being dispatched until `resumeRun`; a turn in flight is called back. */
-  pauseRun(
-    runId: string,
-    reason?: string,
-    options?: CallOptions
-  ): Kind<F, Run, RunNotFoundError | ClientError>
+  pauseRun(runId: string, reason?: string, options?: CallOptions): Kind<F, Run, SteerError>
   /** Replaces the output of a step that has finished, or finishes one that has not. */
   patchStep(
     stepId: string,
     output: unknown,
     reason?: string,
     options?: CallOptions
-  ): Kind<F, void, RunNotFoundError | ValidationError | ClientError>
+  ): Kind<F, void, StepNotFoundError | SteerError>
   listFunctions(options?: CallOptions): Kind<F, Array<FunctionInfo>, ClientError>
   /**
    * Forgets a function that is no longer in anybody's code: no event, schedule or invocation starts it any more. Its runs

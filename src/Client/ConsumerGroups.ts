@@ -6,12 +6,7 @@
  */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
-import type {
-  ConsumerGroupExistsError,
-  ConsumerGroupNotFoundError,
-  InvalidStateError,
-  ValidationError
-} from "../Errors.ts"
+import type { ConsumerGroupExistsError, ConsumerGroupNotFoundError, InvalidStateError } from "../Errors.ts"
 import type { AckMode, GroupSettings } from "../Protocol/Subscriptions.ts"
 import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
 
@@ -140,7 +135,8 @@ export interface ListConsumerGroupsOptions extends CallOptions {
 }
 
 /** `ValidationError` has code `CONSUMER_GROUP_AMBIGUOUS` when the name stands for several patterns. */
-type NotFound = ConsumerGroupNotFoundError | ValidationError | ClientError
+/** What may go wrong with one consumer group: there is none of this name. */
+export type ConsumerGroupError = ConsumerGroupNotFoundError | ClientError
 
 /** The methods about consumer groups, in the reading `F`. */
 export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
@@ -148,10 +144,10 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
   create(
     config: ConsumerGroupConfig,
     options?: CallOptions
-  ): Kind<F, ConsumerGroup, ConsumerGroupExistsError | ValidationError | ClientError>
-  get(name: string, options?: ConsumerGroupOptions): Kind<F, ConsumerGroup, NotFound>
+  ): Kind<F, ConsumerGroup, ConsumerGroupExistsError | ClientError>
+  get(name: string, options?: ConsumerGroupOptions): Kind<F, ConsumerGroup, ConsumerGroupError>
   /** In the order in which they came into being. */
-  list(options?: ListConsumerGroupsOptions): Kind<F, Array<ConsumerGroup>, ValidationError | ClientError>
+  list(options?: ListConsumerGroupsOptions): Kind<F, Array<ConsumerGroup>, ClientError>
   /**
    * Changes settings, for members that are connected as well; `ackMode` for those that join from now on. A new filter is for
    * what has not been handed out yet. The group is kept until it is deleted, from then on.
@@ -160,29 +156,29 @@ export interface ConsumerGroupsApi<F extends HKT.TypeLambda> {
     name: string,
     change: ConsumerGroupUpdate,
     options?: ConsumerGroupOptions
-  ): Kind<F, ConsumerGroup, NotFound>
+  ): Kind<F, ConsumerGroup, ConsumerGroupError>
   /** Hands out nothing more, also after a restart; what members hold they may still settle. */
-  pause(name: string, options?: PauseConsumerGroupOptions): Kind<F, ConsumerGroup, NotFound>
+  pause(name: string, options?: PauseConsumerGroupOptions): Kind<F, ConsumerGroup, ConsumerGroupError>
   /** Goes on where it was. */
-  resume(name: string, options?: ConsumerGroupOptions): Kind<F, ConsumerGroup, NotFound>
+  resume(name: string, options?: ConsumerGroupOptions): Kind<F, ConsumerGroup, ConsumerGroupError>
   /** What it has given up, in the order of the log. */
   deadLetters(
     name: string,
     options?: ListConsumerGroupDeadLettersOptions
-  ): Kind<F, Array<ConsumerGroupDeadLetter>, NotFound>
+  ): Kind<F, Array<ConsumerGroupDeadLetter>, ConsumerGroupError>
   /** Hands a dead letter out again, as if it had never failed. `INVALID_STATE` when there is no such dead letter. */
   retryDeadLetter(
     name: string,
     position: number,
     options?: ConsumerGroupOptions
-  ): Kind<F, void, InvalidStateError | NotFound>
+  ): Kind<F, void, InvalidStateError | ConsumerGroupError>
   /** The same for all of them; returns how many there are. */
-  retryDeadLetters(name: string, options?: ConsumerGroupOptions): Kind<F, number, NotFound>
+  retryDeadLetters(name: string, options?: ConsumerGroupOptions): Kind<F, number, ConsumerGroupError>
   /**
    * Deletes the group with all that it has handed out. Members hear `CONSUMER_GROUP_DELETED`, and their subscriptions end; who
    * subscribes afterwards begins another group at the end of the log.
    */
-  delete(name: string, options?: ConsumerGroupOptions): Kind<F, void, NotFound>
+  delete(name: string, options?: ConsumerGroupOptions): Kind<F, void, ConsumerGroupError>
 }
 
 /** Every method of {@link ConsumerGroupsApi} by name; what the Promise face is derived from. */

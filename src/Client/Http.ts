@@ -35,6 +35,7 @@ import type {
   TopicInfo,
   WaitForRunOptions
 } from "./Client.ts"
+import type { Raw } from "./Named.ts"
 import { makeEmitSync } from "./EmitSync.ts"
 import { emitsOf, type NamedEmit } from "./Emitting.ts"
 import * as Answers from "./HttpAnswers.ts"
@@ -54,7 +55,7 @@ const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: Nam
 }
 
 /** The methods over a connection. */
-export const make = (connection: Connection): ClientApi<EffectKind> => {
+export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const calls = makeCalls(connection)
   const { call, withoutEndpoint } = calls
 

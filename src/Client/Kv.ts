@@ -11,7 +11,6 @@ import type {
   BucketExistsError,
   BucketNotFoundError,
   KeyNotFoundError,
-  LimitExceededError,
   RevisionConflictError,
   RevisionGoneError,
   ValidationError
@@ -119,46 +118,46 @@ export interface DeleteKeyOptions extends CallOptions {
   readonly revision?: number
 }
 
-type WriteError = ValidationError | LimitExceededError | BucketNotFoundError | ClientError
+/** What may go wrong with the keys of a bucket: there is no such bucket. */
+export type KvBucketError = BucketNotFoundError | ClientError
+
+/** What may go wrong when a key is read: it has no value. */
+export type KvReadError = KeyNotFoundError | KvBucketError
+
+/** What may go wrong when a key is written under a condition: it is at another revision. */
+export type KvConflictError = RevisionConflictError | KvBucketError
 
 /** The keys of one bucket, in the reading `F`. */
 export interface KvBucketApi<F extends HKT.TypeLambda> {
   /** Fails with `KeyNotFoundError` when the key has no value: never put, deleted, or expired. */
-  get(key: string, options?: CallOptions): Kind<F, KVEntry, KeyNotFoundError | WriteError>
+  get(key: string, options?: CallOptions): Kind<F, KVEntry, KvReadError>
   /**
    * Writes a value whatever is there: any JSON value, or a `Uint8Array`. Durable when it returns. Fails with
    * `LimitExceededError` when the value or the bucket would be too large.
    */
-  put(key: string, value: unknown, options?: CallOptions): Kind<F, KVPutResult, WriteError>
+  put(key: string, value: unknown, options?: CallOptions): Kind<F, KVPutResult, KvBucketError>
   /** Writes only if the key does not exist, else fails with `RevisionConflictError`. */
-  create(
-    key: string,
-    value: unknown,
-    options?: CallOptions
-  ): Kind<F, KVPutResult, RevisionConflictError | WriteError>
+  create(key: string, value: unknown, options?: CallOptions): Kind<F, KVPutResult, KvConflictError>
   /** Writes only if the key is at `revision`, else fails with `RevisionConflictError`. */
   update(
     key: string,
     value: unknown,
     revision: number,
     options?: CallOptions
-  ): Kind<F, KVPutResult, RevisionConflictError | WriteError>
+  ): Kind<F, KVPutResult, KvConflictError>
   /** Deletes the value; its history stays for a day. Deleting what is not there does nothing. */
-  delete(key: string, options?: DeleteKeyOptions): Kind<F, void, RevisionConflictError | WriteError>
+  delete(key: string, options?: DeleteKeyOptions): Kind<F, void, KvConflictError>
   /** Deletes the key and its history. */
-  purge(key: string, options?: CallOptions): Kind<F, void, WriteError>
+  purge(key: string, options?: CallOptions): Kind<F, void, KvBucketError>
   /**
    * The keys that have a value, in order. In `filter` tokens are separated by dots: `*` stands for one token or, inside a
    * token, for any part of it (`user-*`), `>` at the end for one or more tokens.
    */
-  listKeys(filter?: string, options?: CallOptions): Kind<F, Array<string>, WriteError>
+  listKeys(filter?: string, options?: CallOptions): Kind<F, Array<string>, KvBucketError>
   /** The revisions of a key that are kept, oldest first; as many as the bucket's `history` says. */
-  history(key: string, options?: CallOptions): Kind<F, Array<KVEntry>, KeyNotFoundError | WriteError>
+  history(key: string, options?: CallOptions): Kind<F, Array<KVEntry>, KvReadError>
   /** Makes several changes, of up to 100 different keys, all or none. */
-  write(
-    writes: ReadonlyArray<KVWrite>,
-    options?: CallOptions
-  ): Kind<F, KVWriteResult, RevisionConflictError | WriteError>
+  write(writes: ReadonlyArray<KVWrite>, options?: CallOptions): Kind<F, KVWriteResult, KvConflictError>
 }
 
 /** Every method of {@link KvBucketApi} by name. */
@@ -180,12 +179,12 @@ export interface KvApi<F extends HKT.TypeLambda> {
   createBucket(
     config: KVBucketConfig,
     options?: CallOptions
-  ): Kind<F, KVBucketInfo, BucketExistsError | ValidationError | ClientError>
+  ): Kind<F, KVBucketInfo, BucketExistsError | ClientError>
   /** By name. */
   listBuckets(options?: CallOptions): Kind<F, Array<KVBucketInfo>, ClientError>
-  getBucketInfo(name: string, options?: CallOptions): Kind<F, KVBucketInfo, BucketNotFoundError | ClientError>
+  getBucketInfo(name: string, options?: CallOptions): Kind<F, KVBucketInfo, KvBucketError>
   /** Deletes a bucket with all its keys. */
-  deleteBucket(name: string, options?: CallOptions): Kind<F, void, BucketNotFoundError | ClientError>
+  deleteBucket(name: string, options?: CallOptions): Kind<F, void, KvBucketError>
 }
 
 /** Every method of {@link KvApi} by name. */
@@ -206,7 +205,7 @@ export interface KvBucket extends KvBucketApi<EffectKind> {
    */
   watch(
     options?: KVWatchOptions
-  ): Stream.Stream<KVWatchEvent, ValidationError | BucketNotFoundError | RevisionGoneError | ClientError>
+  ): Stream.Stream<KVWatchEvent, ValidationError | RevisionGoneError | KvBucketError>
 }
 
 export interface KvService extends KvApi<EffectKind> {

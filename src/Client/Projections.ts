@@ -7,14 +7,9 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
-import type {
-  InvalidStateError,
-  ProjectionBehindError,
-  ProjectionNotFoundError,
-  SubscriptionError,
-  ValidationError
-} from "../Errors.ts"
+import type { InvalidStateError, ProjectionNotFoundError } from "../Errors.ts"
 import type { ProjectionMode } from "../Projection/Projection.ts"
+import type { SubscribeError } from "./Subscriptions.ts"
 import type { CallOptions, ClientError, EffectKind, Kind, RunError } from "./Client.ts"
 import type { ProjectionStatus } from "../Protocol/Projections.ts"
 
@@ -136,7 +131,8 @@ export interface Catchup {
   readonly lastEventSeq: number
 }
 
-type NotFound = ProjectionNotFoundError | ValidationError | ClientError
+/** What may go wrong with one projection: no worker has registered it. */
+export type ProjectionError = ProjectionNotFoundError | ClientError
 
 /** The methods about projections, in the reading `F`. */
 export interface ProjectionsApi<F extends HKT.TypeLambda> {
@@ -145,27 +141,27 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
   get<S = any>(
     name: string,
     options?: GetProjectionOptions
-  ): Kind<F, ProjectionStateResult<S>, ProjectionBehindError | NotFound>
+  ): Kind<F, ProjectionStateResult<S>, ProjectionError>
   list(options?: CallOptions): Kind<F, Array<ProjectionStatusInfo>, ClientError>
-  status(name: string, options?: CallOptions): Kind<F, ProjectionStatusInfo, NotFound>
+  status(name: string, options?: CallOptions): Kind<F, ProjectionStatusInfo, ProjectionError>
   /** Waits until everything up to `after` is projected. */
   waitForCatchup(
     name: string,
     options: CatchupOptions & { readonly after: number | undefined }
-  ): Kind<F, Catchup, ProjectionBehindError | NotFound>
+  ): Kind<F, Catchup, ProjectionError>
   /**
    * Forgets position and dead letters, and projects everything again from the beginning of the log, while the worker goes on.
    * Until that is done, `get` returns the state from before; with `after`, it waits. An external projection is called again
    * for every event.
    */
-  rebuild(name: string, options?: RebuildProjectionOptions): Kind<F, ProjectionStatusInfo, NotFound>
+  rebuild(name: string, options?: RebuildProjectionOptions): Kind<F, ProjectionStatusInfo, ProjectionError>
   /** No more events are handed out; what the worker has in hand is still saved. */
-  pause(name: string, options?: PauseProjectionOptions): Kind<F, ProjectionStatusInfo, NotFound>
-  resume(name: string, options?: CallOptions): Kind<F, ProjectionStatusInfo, NotFound>
+  pause(name: string, options?: PauseProjectionOptions): Kind<F, ProjectionStatusInfo, ProjectionError>
+  resume(name: string, options?: CallOptions): Kind<F, ProjectionStatusInfo, ProjectionError>
   /** Deletes the projection and its states. A worker that still runs it begins anew. */
-  delete(name: string, options?: CallOptions): Kind<F, void, NotFound>
+  delete(name: string, options?: CallOptions): Kind<F, void, ProjectionError>
   /** Oldest first. */
-  deadLetters(name: string, options?: ListDeadLettersOptions): Kind<F, Array<DeadLetter>, NotFound>
+  deadLetters(name: string, options?: ListDeadLettersOptions): Kind<F, Array<DeadLetter>, ProjectionError>
   /**
    * Has a dead letter tried once more. A managed projection folds its event into the state as it is then, as if it had come
    * just now; where the order matters, `rebuild` instead. `INVALID_STATE` when there is no such dead letter.
@@ -174,9 +170,9 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
     name: string,
     position: number,
     options?: CallOptions
-  ): Kind<F, void, InvalidStateError | NotFound>
+  ): Kind<F, void, InvalidStateError | ProjectionError>
   /** The same for all of them; returns how many there are. */
-  retryDeadLetters(name: string, options?: CallOptions): Kind<F, number, NotFound>
+  retryDeadLetters(name: string, options?: CallOptions): Kind<F, number, ProjectionError>
 }
 
 /** Every method of {@link ProjectionsApi} by name; what the Promise face is derived from. */
@@ -204,10 +200,7 @@ export interface ProjectionsService extends ProjectionsApi<EffectKind> {
   subscribe<S = any>(
     name: string,
     options?: ProjectionSubscribeOptions
-  ): Stream.Stream<
-    ProjectionStateResult<S>,
-    ProjectionNotFoundError | InvalidStateError | ValidationError | SubscriptionError | ClientError
-  >
+  ): Stream.Stream<ProjectionStateResult<S>, InvalidStateError | SubscribeError | ProjectionError>
 }
 
 /** Projections as an Effect service. `Engine.layerClient` provides it inside the engine's process. */

@@ -18,6 +18,7 @@ import { show } from "../Show.ts"
 import type { EffectKind } from "./Client.ts"
 import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
 import { callPages } from "./HttpPages.ts"
+import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { ChangesPage, ReadChanges } from "./ProjectionUpdates.ts"
 import {
@@ -58,7 +59,7 @@ export const makeReadChanges = (connection: Connection): ReadChanges => {
 }
 
 /** The methods over a connection. */
-export const make = (connection: Connection): ProjectionsApi<EffectKind> => {
+export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> => {
   const calls = makeCalls(connection)
   const { call, withoutEndpoint } = calls
 

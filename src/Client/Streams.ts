@@ -5,6 +5,7 @@
  * An appended event is an event of the one log: it starts functions and satisfies waits in the transaction that stores it.
  */
 import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
 import type {
@@ -14,12 +15,7 @@ import type {
   DefinedAppendAllInput,
   DefinedAppendInput
 } from "../EntityStream.ts"
-import type {
-  InvalidStateError,
-  StreamNotFoundError,
-  ValidationError,
-  VersionConflictError
-} from "../Errors.ts"
+import type { InvalidStateError, StreamNotFoundError, VersionConflictError } from "../Errors.ts"
 import type { EventDefinition } from "../Event.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
@@ -174,7 +170,7 @@ export interface StreamSnapshot {
 }
 
 /** What may go wrong in an append. */
-export type AppendError = VersionConflictError | InvalidStateError | ValidationError | ClientError
+export type AppendError = VersionConflictError | InvalidStateError | ClientError
 
 /** The methods of `client.streams`, in the reading `F`, and for many results in the reading `S`. */
 export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> {
@@ -195,20 +191,14 @@ export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> 
     options?: AppendAllOptions
   ): Kind<F, AppendAllResult, AppendError>
   /** Reads events of a stream. A stream that does not exist has none. */
-  read(
-    entityId: string,
-    options?: ReadStreamOptions
-  ): Kind<F, ReadStreamResult, ValidationError | ClientError>
+  read(entityId: string, options?: ReadStreamOptions): Kind<F, ReadStreamResult, ClientError>
   /** The events of a stream one after the other, however many: they are read in pages. */
-  events(entityId: string, options?: StreamEventsOptions): Kind<S, StreamEvent, ValidationError | ClientError>
+  events(entityId: string, options?: StreamEventsOptions): Kind<S, StreamEvent, ClientError>
   /** `StreamNotFoundError` when nothing was ever appended to the stream. */
-  getInfo(
-    entityId: string,
-    options?: CallOptions
-  ): Kind<F, StreamInfo, StreamNotFoundError | ValidationError | ClientError>
+  getInfo(entityId: string, options?: CallOptions): Kind<F, StreamInfo, StreamNotFoundError | ClientError>
   /** As `getInfo`, but `null` when nothing was ever appended to the stream. */
-  findInfo(entityId: string, options?: CallOptions): Kind<F, StreamInfo | null, ValidationError | ClientError>
-  listStreams(options?: ListStreamsOptions): Kind<F, ListStreamsResult, ValidationError | ClientError>
+  findInfo(entityId: string, options?: CallOptions): Kind<F, StreamInfo | null, ClientError>
+  listStreams(options?: ListStreamsOptions): Kind<F, ListStreamsResult, ClientError>
   /**
    * Keeps the state of an entity at a version, so that it need not be computed from the first event again. Another one for
    * the same version replaces it.
@@ -217,12 +207,12 @@ export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> 
     entityId: string,
     input: CreateSnapshotInput,
     options?: CallOptions
-  ): Kind<F, CreateSnapshotResult, StreamNotFoundError | InvalidStateError | ValidationError | ClientError>
+  ): Kind<F, CreateSnapshotResult, StreamNotFoundError | InvalidStateError | ClientError>
   /** The newest snapshot of an entity, or `undefined` when there is none. */
   getSnapshot(
     entityId: string,
     options?: GetSnapshotOptions
-  ): Kind<F, StreamSnapshot | undefined, ValidationError | ClientError>
+  ): Kind<F, StreamSnapshot | undefined, ClientError>
 }
 
 /** The methods with one result by name; what the Promise face is derived from. */
@@ -240,17 +230,13 @@ export const streamMethods = [
 export type StreamsService = StreamsApi<EffectKind, EffectStreamKind>
 
 /** Appends of events by their names, with data as it is stored: what a server is asked. */
-export interface NamedAppends {
-  append(
-    entityId: string,
-    input: AppendEventInput,
-    options?: AppendOptions
-  ): Kind<EffectKind, AppendResult, AppendError>
+export interface NamedAppends<E> {
+  append(entityId: string, input: AppendEventInput, options?: AppendOptions): Effect.Effect<AppendResult, E>
   appendAll(
     entityId: string,
     input: AppendAllInput,
     options?: AppendAllOptions
-  ): Kind<EffectKind, AppendAllResult, AppendError>
+  ): Effect.Effect<AppendAllResult, E>
 }
 
 /** Entity streams as an Effect service. */

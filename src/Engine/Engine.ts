@@ -14,13 +14,9 @@ import type { ClientApi, EffectKind, Run, RunStep, TopicInfo } from "../Client/C
 import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions, ReadStreamOptions, StreamsService } from "../Client/Streams.ts"
 import { resolveEnvironment } from "../Environment.ts"
-import {
-  ConnectionError,
-  type IronflowError,
-  LimitExceededError,
-  type StoreError,
-  ValidationError
-} from "../Errors.ts"
+import { ConnectionError, LimitExceededError, type StoreError, ValidationError } from "../Errors.ts"
+import type { Raw } from "../Client/Named.ts"
+import type { EngineError } from "./EngineError.ts"
 import * as Limits from "../Limits.ts"
 import type { TurnUpdate } from "../Protocol/Push.ts"
 import {
@@ -74,13 +70,13 @@ import * as Timers from "./Timers.ts"
 
 export interface EngineService {
   /** The client's methods for one environment. */
-  readonly client: (environment: string) => ClientApi<EffectKind>
+  readonly client: (environment: string) => Raw<ClientApi<EffectKind>, EngineError>
   /** A part of the steps of a run. */
   readonly stepsPage: (
     environment: string,
     runId: string,
     page: PageQuery
-  ) => Effect.Effect<Page<RunStep>, IronflowError>
+  ) => Effect.Effect<Page<RunStep>, EngineError>
   /** A part of the topics of one environment. */
   readonly topicsPage: (environment: string, page: PageQuery) => Effect.Effect<Page<TopicInfo>, StoreError>
   /** A part of the buckets of one environment. */
@@ -93,15 +89,18 @@ export interface EngineService {
     environment: string,
     runId: string,
     giveUp: EngineClient.GiveUp
-  ) => Effect.Effect<Run | undefined, IronflowError>
+  ) => Effect.Effect<Run | undefined, EngineError>
   /** Entity streams of one environment. */
-  readonly streams: (environment: string, options?: EngineStreams.EngineReadingOptions) => StreamsService
+  readonly streams: (
+    environment: string,
+    options?: EngineStreams.EngineReadingOptions
+  ) => Raw<StreamsService, EngineError>
   /** Events of an entity with the runs that they started. Fails with `StreamNotFoundError`. */
   readonly entityHistory: (
     environment: string,
     entityId: string,
     options: ReadStreamOptions
-  ) => Effect.Effect<EngineStreams.EntityHistory, IronflowError>
+  ) => Effect.Effect<EngineStreams.EntityHistory, EngineError>
   /**
    * Registers a worker of this process and its functions; the worker gets runs until the scope ends. Fails with
    * `ValidationError` when a worker with this id is connected already or a trigger is not acceptable.
@@ -120,7 +119,7 @@ export interface EngineService {
     options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
   /** The key-value store of one environment. */
-  readonly kv: (environment: string) => KvService
+  readonly kv: (environment: string) => Raw<KvService, EngineError>
   /** The keys of a bucket with their values as they are stored. */
   readonly storedKeys: (environment: string, bucket: string) => EngineKv.StoredKeys
   /** The configurations of one environment. */
@@ -203,7 +202,7 @@ export interface PushService {
     url: string,
     /** Throws an `IronflowError` for functions that are not to be registered. */
     check?: (functions: ReadonlyArray<FunctionRegistration>) => void
-  ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, IronflowError>
+  ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, EngineError>
   readonly list: (environment: string) => ReadonlyArray<EndpointInfo>
   /** Calls the endpoint no more; says whether it was there. */
   readonly remove: (environment: string, url: string) => Effect.Effect<boolean, ValidationError | StoreError>

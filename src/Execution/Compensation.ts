@@ -1,5 +1,5 @@
 /** What has to be undone, should the run fail for good, and in which order it was registered. */
-import { IronflowError, serializeError } from "../Errors.ts"
+import { CompensationLostError, serializeError } from "../Errors.ts"
 import type { TurnOp } from "../Protocol/Worker.ts"
 import type { Attempt } from "./Attempt.ts"
 import type { FunctionPlan } from "./FunctionPlan.ts"
@@ -18,7 +18,7 @@ export interface Compensation {
 
 export class Compensations {
   readonly #registered: Array<Compensation> = []
-  readonly #counts = new Map<string, number>()
+  #counts: Map<string, number> | undefined = undefined
 
   get size(): number {
     return this.#registered.length
@@ -30,8 +30,9 @@ export class Compensations {
   }
 
   register(name: string, code: StepCode): void {
-    const n = this.#counts.get(name) ?? 0
-    this.#counts.set(name, n + 1)
+    const counts = (this.#counts ??= new Map())
+    const n = counts.get(name) ?? 0
+    counts.set(name, n + 1)
     this.#registered.push({ name, key: compensationKey(name, n), code })
   }
 
@@ -93,10 +94,9 @@ export const lostCompensation = (
   now: number
 ): { readonly op: TurnOp; readonly message: string } => {
   const { key, name } = compensation
-  const error = new IronflowError(
+  const error = new CompensationLostError(
     `The compensation of step "${name}" could not be rebuilt: the handler did not register it in this turn. ` +
-      "Undo the step by hand, or deploy code that registers it",
-    { code: "COMPENSATION_LOST" }
+      "Undo the step by hand, or deploy code that registers it"
   )
   const outcome = { _tag: "Failure", error: serializeError(error, { stack: false }) } as const
   const execution = { attempt: 0, startedAt: now, endedAt: now }

@@ -6,7 +6,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import { decodeFromJson, encodeToJson } from "../EffectSchema.ts"
-import { IronflowError, SchemaValidationError } from "../Errors.ts"
+import { InterruptedError, SchemaValidationError } from "../Errors.ts"
 import { type EffectRunOptions, Step, StepAttempt, type StepService } from "../Step.ts"
 import type { Attempt, AttemptExit } from "./Attempt.ts"
 import { nestedSteps } from "./NestedSteps.ts"
@@ -21,7 +21,7 @@ export const withSteps = (context: Context.Context<never>, steps: StepService): 
 /** What an effect has failed with, as a promise would reject with it; `what` is the effect in messages. */
 export const thrownBy = (cause: Cause.Cause<unknown>, what: string): unknown => {
   if (Cause.hasInterruptsOnly(cause)) {
-    return new IronflowError(`${what} was interrupted from within`, { code: "INTERRUPTED", retryable: true })
+    return new InterruptedError(what)
   }
   const error = Cause.squash(cause)
   addFrames(error, cause)

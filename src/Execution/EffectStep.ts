@@ -21,7 +21,7 @@ import {
 } from "../Errors.ts"
 import type { EventDefinition, IronflowEvent } from "../Event.ts"
 import { fromValidation } from "../EventEncoding.ts"
-import type { EffectFunction, EffectFunctionDeclarations, RunInfo } from "../Function.ts"
+import type { EffectFunction, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { decodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
@@ -59,6 +59,7 @@ import { refuseNested } from "./NestedSteps.ts"
 import type { Scope } from "./Scope.ts"
 import type { StepCall } from "./StepCall.ts"
 import {
+  declarationsOf,
   definitionOf,
   type Face,
   failureOf,
@@ -302,13 +303,6 @@ const stepOf = (turn: TurnMachine, name: string): string =>
   `step "${name}" of function "${turn.plan.functionId}"`
 const invokedBy = (turn: TurnMachine, id: string): string =>
   `function "${id}", which function "${turn.plan.functionId}" has invoked,`
-
-/** What an invoked function says of its result and its failures. */
-const declarationsOf = (target: string | Invokable): EffectFunctionDeclarations<unknown, unknown> =>
-  typeof target === "object" && target !== null && "program" in target
-    ? // a function with a program is what `IronflowFunction.make` returned, which has checked them
-      (target.config as EffectFunctionDeclarations<unknown, unknown>)
-    : {}
 
 /** A failure that was stored by the step's schema comes back as it was. */
 const typedFailure = (

@@ -86,7 +86,7 @@ export const lookingBack = (call: StepCall, op: WaitOp): WaitOp => {
 export const notAnswered: Outcome = {
   _tag: "Failure",
   error: {
-    name: "IronflowError",
+    name: "ReportError",
     message: "The engine accepted the step and did not say what came of it",
     code: "STEP_NOT_ANSWERED",
     retryable: false

@@ -7,6 +7,7 @@ import { type SerializedError, ValidationError } from "../Errors.ts"
 import type { EventDefinition, IronflowEvent } from "../Event.ts"
 import { encodeInput } from "../EventData.ts"
 import { compileExpression } from "../Expression.ts"
+import type { EffectFunctionDeclarations } from "../Function.ts"
 import { encodeJson, isObject } from "../Json.ts"
 import { checkName, checkSize, messageBytes, stepResultBytes } from "../Limits.ts"
 import { checkKeys, type Known } from "../OptionKeys.ts"
@@ -43,7 +44,7 @@ export interface Place {
   readonly scope: Scope
 }
 
-export type Receive = (outcome: Outcome) => void
+type Receive = (outcome: Outcome) => void
 
 export interface StepRow<Given, Result> {
   /** What the call names, in messages. */
@@ -79,8 +80,8 @@ export interface GivenFilter {
   readonly timeout?: unknown
 }
 
-export const defaultWaitMs = 7 * 86_400_000
-export const defaultInvokeMs = 30_000
+const defaultWaitMs = 7 * 86_400_000
+const defaultInvokeMs = 30_000
 
 const row = <Given, Result>(definition: StepRow<Given, Result>): StepRow<Given, Result> => definition
 
@@ -227,6 +228,13 @@ export const failureOf = (
 /** The event definition that a wait was given in place of a name. */
 export const definitionOf = <T = unknown>(event: unknown): EventDefinition<T> | undefined =>
   typeof event === "object" && event !== null && "name" in event ? (event as EventDefinition<T>) : undefined
+
+/** What an invoked function says of its result and its failures. */
+export const declarationsOf = (target: string | Invokable): EffectFunctionDeclarations<unknown, unknown> =>
+  typeof target === "object" && target !== null && "program" in target
+    ? // a function with a program is what `IronflowFunction.make` returned, which has checked them
+      (target.config as EffectFunctionDeclarations<unknown, unknown>)
+    : {}
 
 /** The id of what `invoke` was given. */
 export const invokedId = (target: string | Invokable): unknown =>

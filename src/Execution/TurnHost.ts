@@ -50,7 +50,7 @@ export type TurnEnd =
   /** Something outside steps failed; the engine starts another turn after the delay. */
   | { readonly _tag: "Retrying"; readonly error: SerializedError }
   | { readonly _tag: "Suspended"; readonly open: ReadonlyArray<string> }
-  | { readonly _tag: "Paused"; readonly code: string; readonly message: string }
+  | { readonly _tag: "Paused"; readonly code: "NONDETERMINISM" | "STORE_CORRUPT"; readonly message: string }
   /** `TurnHandle.abort` was called. */
   | { readonly _tag: "Aborted"; readonly reason: Error }
 

@@ -12,7 +12,7 @@ import {
   type StreamAppend,
   type StreamEventInput
 } from "../EntityStream.ts"
-import { InvalidStateError, IronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
+import { InvalidStateError, LimitExceededError, UnsupportedError, ValidationError } from "../Errors.ts"
 import { type EventRef, isEventDefinition } from "../Event.ts"
 import { encodedNow, type GivenEvent, isDefined, type Named } from "../EventEncoding.ts"
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
@@ -165,9 +165,8 @@ export class TxCollector implements Tx {
 /** Throws unless the engine behind the turn can store the writes of a step together with the step. */
 export const checkTransactions = ({ job }: { readonly job: Job }, stepName: string): void => {
   if (job.transactions === true) return
-  throw new IronflowError(
+  throw new UnsupportedError(
     `Step "${stepName}" is not possible: the server of this worker does not have \`step.tx\`, and nothing was done. It is an ` +
-      "older engine than this package, or another Ironflow server. Write with `step.run` and an idempotency key instead",
-    { code: "UNIMPLEMENTED" }
+      "older engine than this package, or another Ironflow server. Write with `step.run` and an idempotency key instead"
   )
 }

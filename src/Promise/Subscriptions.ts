@@ -10,7 +10,7 @@ import type {
 import type { Body } from "../Client/Delivery.ts"
 import type { SubscribedData } from "../Client/Subscribed.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
-import { IronflowError, SubscriptionError, ValidationError } from "../Errors.ts"
+import { ClosedError, SubscriptionError, ValidationError } from "../Errors.ts"
 import { type EventDefinition, subscribedPattern } from "../Event.ts"
 import { checkName } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
@@ -351,8 +351,7 @@ const positive = (name: string, value: number): number => {
   )
 }
 
-const closed = (): IronflowError =>
-  new IronflowError("The subscription client has been closed. Create a new one to go on", { code: "CLOSED" })
+const closed = (): ClosedError => new ClosedError("subscription client")
 
 /** Why an event has failed whose loop was left: leaving a loop by `break` and by throwing look the same to a stream. */
 const leftLoop = (): Error =>

@@ -6,7 +6,13 @@ import type * as Fiber from "effect/Fiber"
 import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import { createDeferred, type Deferred } from "../Deferred.ts"
-import { IronflowError, ValidationError } from "../Errors.ts"
+import {
+  IronflowError,
+  RegistrationError,
+  ValidationError,
+  WorkerAlreadyRunningError,
+  WorkerStoppedError
+} from "../Errors.ts"
 import type { EffectFunction, IronflowFunction } from "../Function.ts"
 import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
 import type { EffectProjection, IronflowProjection } from "../Projection/Projection.ts"
@@ -276,25 +282,27 @@ export class PromiseWorker implements Worker {
 }
 
 const notFresh = (state: "running" | "stopped"): IronflowError =>
-  new IronflowError(
+  new WorkerAlreadyRunningError(
     state === "running"
       ? "The worker has been started already: call start() once"
-      : "The worker has been stopped and cannot be started again: create a new one",
-    { code: "WORKER_ALREADY_RUNNING" }
+      : "The worker has been stopped and cannot be started again: create a new one"
   )
 
 const stoppedBeforeReady = (): IronflowError =>
-  new IronflowError("The worker was stopped before it had been registered", { code: "WORKER_STOPPED" })
+  new WorkerStoppedError("The worker was stopped before it had been registered")
 
 const asStartError = (error: Error): Error => {
   if (error instanceof ValidationError && error.code !== "PACKAGES_MISSING") {
-    return new IronflowError(`The engine does not accept the functions of this worker: ${error.message}`, {
-      code: "FUNCTION_REGISTRATION_FAILED",
-      cause: error
-    })
+    return new RegistrationError(
+      `The engine does not accept the functions of this worker: ${error.message}`,
+      {
+        code: "FUNCTION_REGISTRATION_FAILED",
+        cause: error
+      }
+    )
   }
   if (error instanceof IronflowError && error.code === "CONNECTION_LOST") {
-    return new IronflowError(`The worker could not be registered with the engine: ${error.message}`, {
+    return new RegistrationError(`The worker could not be registered with the engine: ${error.message}`, {
       code: "REGISTRATION_FAILED",
       cause: error
     })

@@ -3,7 +3,7 @@ import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import { IronflowError, RunCancelledError } from "../Errors.ts"
+import { RunCancelledError, TurnAbortedError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
 import { startTurn, type TurnEnd, type TurnHandle } from "../Execution/Turn.ts"
 import type { AnyFunction } from "../Function.ts"
@@ -101,7 +101,7 @@ export const runTurn = (
           outbox.close()
           reporter.stop()
           turn.abort(
-            new IronflowError(
+            new TurnAbortedError(
               `The request for a turn of run ${job.runId} was broken off: the run goes on from its last reported step`,
               { code: "REQUEST_ABORTED", retryable: true, details: { runId: job.runId } }
             )

@@ -10,9 +10,11 @@ import {
   deserializeError,
   InvokeError,
   messageOf,
-  IronflowError,
+  NondeterminismError,
   NonRetryableError,
   serializeError,
+  StoreError,
+  TestSuspendedError,
   ValidationError
 } from "../Errors.ts"
 import { encodeBySchema } from "../EffectSchema.ts"
@@ -464,11 +466,12 @@ class TestExecution {
       case "Aborted":
         throw end.reason
       case "Paused":
-        throw new IronflowError(end.message, { code: end.code })
+        throw end.code === "NONDETERMINISM"
+          ? new NondeterminismError(end.message)
+          : new StoreError(end.message, { code: "STORE_CORRUPT" })
       case "Suspended":
-        throw new IronflowError(
-          `The run of function "${this.#fn.config.id}" was suspended on ${end.open.join(", ")}, which nothing in this test answers`,
-          { code: "TEST_SUSPENDED" }
+        throw new TestSuspendedError(
+          `The run of function "${this.#fn.config.id}" was suspended on ${end.open.join(", ")}, which nothing in this test answers`
         )
     }
   }

@@ -13,7 +13,15 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
-import { type ConnectionError, IronflowError, RunCancelledError, ValidationError } from "../Errors.ts"
+import {
+  type ConnectionError,
+  type IronflowError,
+  LeaseLostError,
+  ReportError,
+  RunCancelledError,
+  TurnBrokenError,
+  ValidationError
+} from "../Errors.ts"
 import type { Logger } from "../Logger.ts"
 import {
   endsTurn,
@@ -249,7 +257,7 @@ export class Reporter {
     } catch (cause) {
       const message = `The turn of run ${outbox.runId} broke when its report was acknowledged: ${String(cause)}`
       this.#options.logger.error(message)
-      outbox.pause(new IronflowError(message, { code: "TURN_BROKEN", cause }))
+      outbox.pause(new TurnBrokenError(message, { cause }))
     }
   }
 
@@ -262,7 +270,7 @@ export class Reporter {
     )
     for (const outbox of batch.outboxes) {
       outbox.refuse(
-        new IronflowError(`The report of run ${outbox.runId} could not be sent: ${String(error)}`, {
+        new ReportError(`The report of run ${outbox.runId} could not be sent: ${String(error)}`, {
           code: "REPORT_FAILED",
           cause: error
         })
@@ -294,7 +302,7 @@ export class Reporter {
 }
 
 const unanswered = (runId: string): IronflowError =>
-  new IronflowError(`The engine's answer has no place for the report of run ${runId}`, {
+  new ReportError(`The engine's answer has no place for the report of run ${runId}`, {
     code: "REPORT_FAILED"
   })
 
@@ -312,7 +320,6 @@ const refusal = (runId: string, refused: Extract<TurnAck, { readonly _tag: "Refu
 
 /** The run belongs to somebody else now, or has ended. */
 export const leaseLost = (runId: string, reason: string): IronflowError =>
-  new IronflowError(`The lease on run ${runId} is lost: ${reason}`, {
-    code: "LEASE_LOST",
+  new LeaseLostError(`The lease on run ${runId} is lost: ${reason}`, {
     details: { runId }
   })

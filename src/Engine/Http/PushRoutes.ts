@@ -1,6 +1,6 @@
 /** What push handlers report over HTTP while their turns live, and how endpoints are registered. */
 import * as Effect from "effect/Effect"
-import { IronflowError, ValidationError } from "../../Errors.ts"
+import { EndpointNotFoundError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
 import { permitted } from "../Access/WorkerAccess.ts"
@@ -85,12 +85,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
         return url
       })
       if (yield* engine.push.remove(call.environment, url)) return noContent
-      return yield* Effect.fail(
-        new IronflowError(`There is no endpoint "${url}" in this environment`, {
-          code: "ENDPOINT_NOT_FOUND",
-          status: 404
-        })
-      )
+      return yield* Effect.fail(new EndpointNotFoundError(url))
     })
   )
 ]

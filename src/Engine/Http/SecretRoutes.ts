@@ -1,4 +1,5 @@
 /** Managing secrets over HTTP: values come in, names and times go out. */
+import type { Raw } from "../../Client/Named.ts"
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { SecretInfo, SecretsApi } from "../../Client/Secrets.ts"
@@ -10,7 +11,7 @@ import { pagedReply, seen } from "./PagedReply.ts"
 import { type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
 
 export const secretRoutes = (engine: EngineService): ReadonlyArray<Route> => {
-  const secretsOf = (call: Call): SecretsApi<EffectKind> =>
+  const secretsOf = (call: Call): Raw<SecretsApi<EffectKind>> =>
     SecretsClient.make(engine.secrets(call.environment))
   const set = (call: Call, read: () => { readonly name: string; readonly value: string }) =>
     Effect.flatMap(checked(read), ({ name, value }) =>

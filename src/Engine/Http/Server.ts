@@ -28,7 +28,15 @@ import { DEFAULT_ENVIRONMENT, DEFAULT_PORT } from "../../Constants.ts"
 import { type Duration, formatDuration, positiveDuration } from "../../Duration.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { CONNECT_PATH } from "../../Protocol/Connect/Messages.ts"
-import { IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
+import {
+  type IronflowError,
+  type StoreError,
+  isIronflowError,
+  ListenError,
+  NodeVersionError,
+  UnsupportedError,
+  ValidationError
+} from "../../Errors.ts"
 import { runtimeProblem } from "../../NodeVersion.ts"
 import * as Alarm from "../../Execution/Alarm.ts"
 import { stepResultBytes } from "../../Limits.ts"
@@ -52,11 +60,12 @@ import {
   isLoopback,
   type Visitor
 } from "./Gate.ts"
-import { type Arrival, Intake } from "./Intake.ts"
+import { type Arrival, Intake } from "../Intake.ts"
 import { lastWords } from "./LastWords.ts"
 import * as Metrics from "./Metrics.ts"
 import { Pipelines } from "./Pipeline.ts"
-import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
+import { checked } from "../../Client/HttpCalls.ts"
+import { json, type Reply, type Route, Routes } from "./Route.ts"
 import { noRoom, Unread, UNREAD_MS } from "./Unread.ts"
 import { Waiting } from "./Waiting.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
@@ -152,28 +161,29 @@ const IDLE_GRACE_MS = 100
 const SHUTDOWN_MS = 1000
 
 /**
- * Serves the engine in context for the lifetime of the layer.
- *
- * Fails with `ValidationError` for options that are not acceptable, and with an `IronflowError` of code `PORT_IN_USE` or
- * `LISTEN_FAILED` when it cannot listen, `NODE_NEEDED` on a runtime that cannot carry it.
+ * Why there is no server: options are not acceptable (`ValidationError`), it cannot listen (`ListenError`), the runtime cannot carry
+ * it (`NodeVersionError`), or the key in `IRONFLOW_BOOTSTRAP_KEY` cannot be stored (`StoreError`).
  */
+export type HttpServerError = ValidationError | ListenError | NodeVersionError | StoreError
+
+/** Serves the engine in context for the lifetime of the layer. */
 export const layer = (
   options: HttpServerOptions = {}
-): Layer.Layer<HttpServerEngine, ValidationError | IronflowError, Engine> =>
-  Layer.effect(HttpServerEngine, make(options))
+): Layer.Layer<HttpServerEngine, HttpServerError, Engine> => Layer.effect(HttpServerEngine, make(options))
 
 export const make = (
   options: HttpServerOptions
-): Effect.Effect<HttpServerEngine["Service"], ValidationError | IronflowError, Engine | Scope.Scope> =>
+): Effect.Effect<HttpServerEngine["Service"], HttpServerError, Engine | Scope.Scope> =>
   Effect.gen(function* () {
     const resolved = yield* checked(() => resolveOptions(options))
     const problem = runtimeProblem(
       "an engine that listens",
       "Run it on Node.js, and whatever talks to it where you like; an engine inside the process, without `listen`, runs on Bun too"
     )
-    if (problem !== undefined) return yield* Effect.fail(new IronflowError(problem, { code: "NODE_NEEDED" }))
+    if (problem !== undefined)
+      return yield* Effect.fail(new NodeVersionError(problem, { code: "NODE_NEEDED" }))
     const engine = yield* Engine
-    yield* Effect.mapError(engine.putBootstrapKey, (error): ValidationError | IronflowError => error)
+    yield* engine.putBootstrapKey
     yield* checked(() => checkHost(resolved, engine.access.required))
     const gate = new Gate(engine.access, {
       ...resolved,
@@ -477,18 +487,18 @@ const answerMalformed = (error: Error & { readonly code?: string }, socket: Sock
   lastWords(socket, { status, body: { error: message, message, code: "BAD_REQUEST" } })
 }
 
-const listenError = (error: ServeError, host: string, port: number): IronflowError => {
+const listenError = (error: ServeError, host: string, port: number): ListenError => {
   const { cause } = error
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined
   if (code === "EADDRINUSE") {
-    return new IronflowError(
+    return new ListenError(
       `Port ${port} on ${host} is in use by another program, perhaps another Ironflow engine. ` +
         "Stop it, or choose another port with `port` (0 takes any that is free)",
       { code: "PORT_IN_USE", details: { host, port }, cause: error }
     )
   }
   const reason = cause instanceof Error ? cause.message : String(cause)
-  return new IronflowError(`The engine cannot listen on ${host}, port ${port}: ${reason}`, {
+  return new ListenError(`The engine cannot listen on ${host}, port ${port}: ${reason}`, {
     code: "LISTEN_FAILED",
     details: { host, port },
     cause: error
@@ -547,7 +557,9 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
     const visitor = isPublic ? undefined : (asked.visitor ?? gate.admit(request))
     if (found === undefined) {
       return Effect.fail(
-        new IronflowError(`There is nothing at ${method} ${path.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
+        new UnsupportedError(`There is nothing at ${method} ${path.slice(0, 256)}`, {
+          code: "ROUTE_NOT_FOUND"
+        })
       )
     }
     const { route, variables } = found

@@ -8,7 +8,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
-import { type ConnectionError, IronflowError, type StoreError } from "../../Errors.ts"
+import {
+  type ConnectionError,
+  type IronflowError,
+  StaleRequestError,
+  type StoreError,
+  WorkerUnknownError
+} from "../../Errors.ts"
 import type { JsonText } from "../../Json.ts"
 import {
   MAX_WAIT_MS,
@@ -16,8 +22,7 @@ import {
   type ProcessIdentity,
   type Renewal,
   type ReportsRequest,
-  type Room,
-  WORKER_UNKNOWN
+  type Room
 } from "../../Protocol/Http/Turns.ts"
 import { damaged, seal } from "../../Protocol/Seal.ts"
 import type { RoomRequest } from "../../Protocol/TurnStream.ts"
@@ -257,7 +262,7 @@ export class TurnWorker {
 
   /** Applies a batch of reports, or finds the answer that it was given before. */
   report(request: ReportsRequest): Effect.Effect<ReadonlyArray<TurnAck>, IronflowError> {
-    return Effect.suspend(() => {
+    return Effect.suspend((): Effect.Effect<ReadonlyArray<TurnAck>, IronflowError> => {
       this.#makeRoom(request)
       const last = this.#batch
       if (last !== undefined && request.batch === last.number && !last.failed) {
@@ -266,7 +271,7 @@ export class TurnWorker {
       if (last !== undefined && request.batch < last.number) {
         this.#options.onStale()
         return Effect.fail(
-          new IronflowError(
+          new StaleRequestError(
             `Batch ${request.batch} of worker ${this.workerId} comes after batch ${last.number}: ` +
               "numbers grow, and one batch is sent at a time",
             { code: "STALE_BATCH" }
@@ -381,7 +386,7 @@ export class TurnWorker {
 
   get #notHere(): Effect.Effect<never, IronflowError> {
     const text = `Worker "${this.workerId}" is not known here: another engine has taken over the database of this one`
-    return Effect.fail(new IronflowError(text, { code: WORKER_UNKNOWN, retryable: true }))
+    return Effect.fail(new WorkerUnknownError(text))
   }
 
   /** Ends the session; `lost` says that the worker died. What was never sent to it is not lost. */

@@ -1,6 +1,6 @@
 /** What workers ask over HTTP: the turns of ours, and the jobs of existing ones. */
 import * as Effect from "effect/Effect"
-import { InvalidStateError, IronflowError, ValidationError } from "../../Errors.ts"
+import { InvalidStateError, type IronflowError, StaleRequestError, ValidationError } from "../../Errors.ts"
 import { checkName } from "../../Limits.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
@@ -238,7 +238,7 @@ const jobOf = (call: Call): Pick<Job, "jobId" | "runId"> => {
   const id = variable(call, "jobId")
   const job = readJobId(id)
   if (job !== undefined) return job
-  throw new IronflowError(`Job "${id.slice(0, 128)}" was not handed out by this engine`, {
+  throw new StaleRequestError(`Job "${id.slice(0, 128)}" was not handed out by this engine`, {
     code: "STALE_EXECUTION"
   })
 }
@@ -247,13 +247,15 @@ const answerAck = (ack: TurnAck): Effect.Effect<Reply, IronflowError> => {
   if (ack._tag === "Accepted") return Effect.succeed(json({}))
   switch (ack.reason) {
     case "LEASE_LOST":
-      return Effect.fail(new IronflowError(ack.message, { code: "STALE_EXECUTION" }))
+      return Effect.fail(new StaleRequestError(ack.message, { code: "STALE_EXECUTION" }))
     case "CANCELLED":
-      return Effect.fail(new IronflowError(ack.message, { code: "RUN_NOT_RUNNING" }))
+      return Effect.fail(new StaleRequestError(ack.message, { code: "RUN_NOT_RUNNING" }))
     case "LIMIT":
       return Effect.fail(new InvalidStateError(ack.message))
   }
 }
 
 const stale = (jobId: string): Effect.Effect<never, IronflowError> =>
-  Effect.fail(new IronflowError(`Job ${jobId} is not leased any more: drop it`, { code: "STALE_EXECUTION" }))
+  Effect.fail(
+    new StaleRequestError(`Job ${jobId} is not leased any more: drop it`, { code: "STALE_EXECUTION" })
+  )

@@ -11,7 +11,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
-import { IronflowError, isIronflowError, type StoreError, type ValidationError } from "../../Errors.ts"
+import {
+  EndpointUnavailableError,
+  type IronflowError,
+  isIronflowError,
+  type StoreError,
+  type ValidationError
+} from "../../Errors.ts"
 import { isObject, numberOf, safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonShape.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
@@ -34,7 +40,7 @@ import { failTooLarge } from "../Http/LegacyJobs.ts"
 import { unusable } from "../Http/LegacyWorker.ts"
 import { checkReport } from "../Http/TurnReports.ts"
 import { encodePushRequest, readPushResponse, untoldToHandlers } from "./ExistingHandlers.ts"
-import type { Intake } from "../Http/Intake.ts"
+import type { Intake } from "../Intake.ts"
 import { post, type PostAnswer, type PostError } from "./Post.ts"
 import type { PushSettings } from "./Settings.ts"
 
@@ -573,7 +579,7 @@ const NOT_KNOWN =
   "One of another package answers `describe` with 400, or a turn of another run"
 
 const unavailable = (problem: string): IronflowError =>
-  new IronflowError(problem, { code: "ENDPOINT_UNAVAILABLE", retryable: true })
+  new EndpointUnavailableError(problem, { retryable: true })
 
 const wake = (turn: TurnInFlight): void => {
   if (turn.waiting === undefined) return

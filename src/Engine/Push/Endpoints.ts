@@ -4,14 +4,21 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Semaphore from "effect/Semaphore"
-import { IronflowError, isIronflowError, type StoreError, ValidationError } from "../../Errors.ts"
+import {
+  EndpointUnavailableError,
+  IronflowError,
+  type StoreError,
+  ValidationError,
+  isIronflowError
+} from "../../Errors.ts"
+import type { EngineError } from "../EngineError.ts"
 import { isObject } from "../../Json.ts"
 import type { After } from "../../Execution/Alarm.ts"
 import { checkFunctionCount } from "../../Limits.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
 import type { FunctionRegistration, Notice, TurnAck } from "../../Protocol/Worker.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { Intake } from "../Http/Intake.ts"
+import { Intake } from "../Intake.ts"
 import { Endpoint, type EndpointOptions } from "./Endpoint.ts"
 import { checkEndpointUrl, type PushSettings } from "./Settings.ts"
 
@@ -104,15 +111,14 @@ export class PushEndpoints {
     environment: string,
     text: string,
     check: (functions: ReadonlyArray<FunctionRegistration>) => void = () => undefined
-  ): Effect.Effect<ReadonlyArray<FunctionRegistration>, IronflowError> {
+  ): Effect.Effect<ReadonlyArray<FunctionRegistration>, EngineError> {
     return Effect.gen({ self: this }, function* () {
       const url = yield* Effect.try({
         try: () => checkEndpointUrl(text),
         catch: (error) => error as ValidationError
       })
-      const away = (problem: string): IronflowError =>
-        new IronflowError(`The endpoint ${url} cannot be registered: ${problem}`, {
-          code: "ENDPOINT_UNAVAILABLE",
+      const away = (problem: string): EngineError =>
+        new EndpointUnavailableError(`The endpoint ${url} cannot be registered: ${problem}`, {
           status: 502
         })
       const { doubt, functions, turns } = yield* Effect.mapError(
@@ -139,7 +145,8 @@ export class PushEndpoints {
           return registrations
         },
         catch: (error) => {
-          if (isIronflowError(error)) return error
+          // what `check` throws is an error of the engine
+          if (isIronflowError(error)) return error as EngineError
           throw error
         }
       })

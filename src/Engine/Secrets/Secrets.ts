@@ -7,7 +7,8 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { readEnvironmentVariable } from "../../Environment.ts"
-import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
+import { MasterKeyError, type StoreError, ValidationError } from "../../Errors.ts"
+import type { EngineError } from "../EngineError.ts"
 import * as Limits from "../../Limits.ts"
 import type { SecretInfo } from "../../Client/Secrets.ts"
 import { show } from "../../Show.ts"
@@ -32,7 +33,7 @@ export interface SecretsService {
   readonly set: (
     name: string,
     value: string
-  ) => Effect.Effect<void, ValidationError | IronflowError | StoreError>
+  ) => Effect.Effect<void, ValidationError | EngineError | StoreError>
   readonly list: Effect.Effect<Array<SecretInfo>, StoreError>
   readonly listPage: (page: PageQuery) => Effect.Effect<Page<SecretInfo>, StoreError>
   readonly find: (name: string) => Effect.Effect<SecretInfo | undefined, StoreError>
@@ -64,7 +65,7 @@ export class Secrets {
       )
     return {
       set: (name, value) =>
-        Effect.suspend((): Effect.Effect<void, IronflowError> => {
+        Effect.suspend((): Effect.Effect<void, EngineError> => {
           const invalid = checkSecret(name, value)
           if (invalid !== undefined) return Effect.fail(invalid)
           if (this.#key === undefined) return Effect.fail(keyMissing(`Secret "${name}" cannot be stored`))
@@ -92,7 +93,7 @@ export class Secrets {
   open(
     environment: string,
     names: ReadonlyArray<string>
-  ): Effect.Effect<{ readonly [name: string]: string }, IronflowError | StoreError> {
+  ): Effect.Effect<{ readonly [name: string]: string }, EngineError | StoreError> {
     return Effect.flatMap(this.#store.read(Rows.readSecrets(environment, names)), (sealed) => {
       const key = this.#key
       if (sealed.length === 0) return Effect.succeed({})
@@ -102,7 +103,7 @@ export class Secrets {
         const value = unseal(key, text, `${environment}/${name}`)
         if (value === undefined) {
           return Effect.fail(
-            new IronflowError(
+            new MasterKeyError(
               `Secret "${name}" cannot be opened with this master key: it was stored under another one. ` +
                 "Set IRONFLOW_MASTER_KEY to that one, or store the secret again.",
               { code: "MASTER_KEY_WRONG" }
@@ -116,8 +117,8 @@ export class Secrets {
   }
 }
 
-const keyMissing = (what: string): IronflowError =>
-  new IronflowError(
+const keyMissing = (what: string): EngineError =>
+  new MasterKeyError(
     `${what}: the engine has no master key. Set IRONFLOW_MASTER_KEY to 32 random bytes in base64, for example from ` +
       `\`node -p "require('node:crypto').randomBytes(32).toString('base64')"\`.`,
     { code: "MASTER_KEY_MISSING" }

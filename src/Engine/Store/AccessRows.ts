@@ -4,9 +4,12 @@
  */
 import { affected, all, get, insert, statement, type Program, variant, write } from "./Program.ts"
 import {
+  ApiKeyNotFoundError,
   InvalidStateError,
-  IronflowError,
   LimitExceededError,
+  OrgNotFoundError,
+  PolicyNotFoundError,
+  RoleNotFoundError,
   UnauthorizedError,
   ValidationError
 } from "../../Errors.ts"
@@ -279,7 +282,7 @@ const FIND_KEY = statement("AccessRows.findKey", "SELECT * FROM api_keys WHERE i
 
 function* findKey(id: string): Program<KeyRecord> {
   const row = yield* get(FIND_KEY, id)
-  if (row === undefined) throw unknown("API key", id, "API_KEY_NOT_FOUND")
+  if (row === undefined) throw new ApiKeyNotFoundError(id)
   return toKey(row)
 }
 
@@ -347,7 +350,7 @@ function* findOrg(id: string): Program<OrgRecord> {
   const builtIn = BuiltIn.orgs.find((org) => org.id === id)
   if (builtIn !== undefined) return builtIn
   const row = yield* get(FIND_ORG, id)
-  if (row === undefined) throw unknown("organization", id, "ORG_NOT_FOUND")
+  if (row === undefined) throw new OrgNotFoundError(id)
   return toOrg(row)
 }
 
@@ -475,7 +478,7 @@ function* findRole(id: string): Program<RoleRecord> {
   const builtIn = BuiltIn.roles.find((role) => role.id === id)
   if (builtIn !== undefined) return builtIn
   const row = yield* get(FIND_ROLE, id)
-  if (row === undefined) throw unknown("role", id, "ROLE_NOT_FOUND")
+  if (row === undefined) throw new RoleNotFoundError(id)
   return toRole(
     row,
     (yield* all(FIND_ROLE_2, id)).map(({ policy }) => String(policy))
@@ -576,7 +579,7 @@ function* findPolicy(id: string): Program<PolicyRecord> {
   const builtIn = BuiltIn.policies.find((policy) => policy.id === id)
   if (builtIn !== undefined) return builtIn
   const row = yield* get(FIND_POLICY, id)
-  if (row === undefined) throw unknown("policy", id, "POLICY_NOT_FOUND")
+  if (row === undefined) throw new PolicyNotFoundError(id)
   return toPolicy(row)
 }
 
@@ -597,9 +600,6 @@ const refuseBuiltIn = (what: string, id: string): void => {
   if (!BuiltIn.isBuiltIn(id)) return
   throw new InvalidStateError(`The ${what} ${id} is built in and stays as it is: make one of your own`)
 }
-
-const unknown = (what: string, id: string, code: string): IronflowError =>
-  new IronflowError(`There is no ${what} "${id.slice(0, 128)}"`, { code })
 
 const LOG = statement(
   "AccessRows.log",

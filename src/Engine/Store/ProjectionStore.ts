@@ -1,6 +1,12 @@
 /** What a store does for projections: each operation one atomic change or one read, like those of `StoreService`. */
 import type * as Effect from "effect/Effect"
-import type { IronflowError, SerializedError, StoreError } from "../../Errors.ts"
+import type {
+  InvalidStateError,
+  ProjectionNotFoundError,
+  SerializedError,
+  StoreError,
+  ValidationError
+} from "../../Errors.ts"
 import type { JsonText } from "../../Json.ts"
 import type {
   PartitionState,
@@ -151,7 +157,7 @@ export interface TokenlessSave {
 }
 
 /** `ProjectionNotFoundError`, and what else a command is refused with. */
-type Steering = IronflowError | StoreError
+type Steering = ProjectionNotFoundError | InvalidStateError | ValidationError | StoreError
 
 export interface ProjectionStore {
   /** Adds a projection or replaces what it projects. `InvalidStateError` when the mode is another than before. */

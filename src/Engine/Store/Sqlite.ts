@@ -12,7 +12,7 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { FunctionInfo, RunStep } from "../../Client/Client.ts"
-import { IronflowError, LimitExceededError, StoreError } from "../../Errors.ts"
+import { IronflowError, LimitExceededError, StoreError, type ValidationError } from "../../Errors.ts"
 import { together } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
@@ -54,6 +54,7 @@ import { migrations } from "./Migrations.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 import { checkLastOwner, type LastStop, Ownership } from "./Ownership.ts"
 import { readProjectionChanges } from "./ProjectionChanges.ts"
+import type { Program } from "./Program.ts"
 import * as Projections from "./ProjectionInspection.ts"
 import * as Owners from "./ProjectionRows.ts"
 import { deleteExpiredRecordings, readRecording } from "./Recording.ts"
@@ -269,9 +270,12 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         catch: (cause) => failedRead(what, cause)
       })
     /** For commands that refuse with an error of ours, which they do before they write anything. */
-    const refusable = <A, E>(self: Effect.Effect<A | Refusal, E>): Effect.Effect<A, E | IronflowError> =>
+    const refusable = <A, E, R extends IronflowError>(
+      self: Effect.Effect<A | Refusal, E>
+    ): Effect.Effect<A, E | R> =>
       Effect.flatMap(self, (result) =>
-        result instanceof Refusal ? Effect.fail(result.error) : Effect.succeed(result)
+        // each command names in `StoreService` what it throws
+        result instanceof Refusal ? Effect.fail(result.error as R) : Effect.succeed(result)
       )
     /** For commands that return what refuses them. */
     const answered = <A, E>(
@@ -285,10 +289,21 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       )
     const change = <A>(what: string, run: () => A) => answered(write(what, run))
     const look = <A>(what: string, run: () => A) => answered(read(what, run))
-    const steer = <A>(what: string, run: () => A) => refusable(write(what, () => refusal(run)))
-    const inspect = <A>(what: string, run: () => A) => refusable(read(what, () => refusal(run)))
+    const steer = <A, R extends IronflowError>(
+      what: string,
+      run: () => A
+    ): Effect.Effect<A, StoreError | R> => refusable(write(what, () => refusal(run)))
+    const inspect = <A, R extends IronflowError>(
+      what: string,
+      run: () => A
+    ): Effect.Effect<A, StoreError | R> => refusable(read(what, () => refusal(run)))
 
-    const steerRun = <A>(what: string, environment: string, runId: string, run: () => A) =>
+    const steerRun = <A, R extends IronflowError>(
+      what: string,
+      environment: string,
+      runId: string,
+      run: () => A
+    ): Effect.Effect<A, StoreError | R> =>
       steer(what, () => {
         const result = run()
         forgiveRun(tx, environment, runId)
@@ -560,9 +575,15 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         read(`read run ${runId}`, () => tx.perform(eventNameOf(tx, environment, runId))),
       listRuns: (query) =>
         Effect.catchIf(
-          listRuns(tx, query, (look) => inspect("list runs", () => tx.perform(look())), longLists),
+          listRuns(
+            tx,
+            query,
+            <A>(look: () => Program<A>) => inspect<A, ValidationError>("list runs", () => tx.perform(look())),
+            longLists
+          ),
           (error) => isDamage(error),
-          () => refusable(readApart("list runs", () => refusal(() => tx.perform(listRunsAround(tx, query)))))
+          (): ReturnType<StoreService["listRuns"]> =>
+            refusable(readApart("list runs", () => refusal(() => tx.perform(listRunsAround(tx, query)))))
         ),
       getRunSteps: (environment, runId) =>
         Effect.gen(function* () {

@@ -1,7 +1,13 @@
 /** One connection of a subscription client: what it says, what it has subscribed to, and what it is told. */
 import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
-import { IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
+import {
+  type IronflowError,
+  isIronflowError,
+  LimitExceededError,
+  SubscriptionError,
+  ValidationError
+} from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonShape.ts"
 import * as Limits from "../../Limits.ts"
@@ -270,9 +276,9 @@ class Connection implements Outlet {
       this.#guard?.check(request.pattern)
       if (request.group !== undefined) this.#guard?.checkGroup(request.pattern)
       if (this.#byPattern.has(request.pattern)) {
-        throw new IronflowError(
+        throw new SubscriptionError(
           `This connection has subscribed to "${request.pattern}" already: unsubscribe first, or use another connection`,
-          { code: "ALREADY_SUBSCRIBED" }
+          { code: "ALREADY_SUBSCRIBED", retryable: false }
         )
       }
       if (this.#byPattern.size >= MAX_SUBSCRIPTIONS) {

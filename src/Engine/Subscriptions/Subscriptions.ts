@@ -3,7 +3,7 @@ import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { Alarm } from "../../Execution/Alarm.ts"
-import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
+import { type IronflowError, type StoreError, SubscriptionError, ValidationError } from "../../Errors.ts"
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
 import { show } from "../../Show.ts"
 import type { StoreService } from "../Store/Store.ts"
@@ -346,7 +346,7 @@ export class Subscriptions {
 const DELETED = "CONSUMER_GROUP_DELETED"
 
 const deletedMeanwhile = (name: string): IronflowError =>
-  new IronflowError(
+  new SubscriptionError(
     `Consumer group "${name}" was deleted while this client was away: subscribe again to begin another one at the end of the log`,
-    { code: DELETED }
+    { code: DELETED, retryable: false }
   )

@@ -3,8 +3,8 @@
  * so much memory for it. Whoever needs more waits unread until others are done, or have been sent away because they take too long.
  */
 import type * as Clock from "effect/Clock"
-import { IronflowError } from "../../Errors.ts"
-import type { After } from "../../Execution/Alarm.ts"
+import { type IronflowError, UnavailableError } from "../Errors.ts"
+import type { After } from "../Execution/Alarm.ts"
 
 /** Bytes of all of them. */
 const INTAKE_BYTES = 24 * 1024 * 1024
@@ -196,7 +196,7 @@ export class Arrival {
 }
 
 const busy = (): IronflowError =>
-  new IronflowError(
+  new UnavailableError(
     "The engine is busy with what others send, and this took too long to come: send it again in a moment",
-    { code: "SERVER_BUSY", retryable: true }
+    { code: "SERVER_BUSY" }
   )
