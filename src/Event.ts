@@ -14,7 +14,7 @@ import { isPattern } from "./Pattern.ts"
 import { show } from "./Show.ts"
 import {
   type AnySchema,
-  isSchema,
+  checkSchema,
   type SchemaInput,
   type SchemaJson,
   type SchemaOutput
@@ -118,7 +118,7 @@ export function defineEvent(options: EventDefinitionOptions | TypedEventOptions)
   const version = options.version ?? (schema === undefined ? undefined : 1)
   checkDefinition(name, version, upcast)
   checkKeys(options, optionKeys, `Event "${name}"`)
-  if (schema !== undefined) checkSchema(name, "schema", schema)
+  if (schema !== undefined) checkSchema(schema, `Event "${name}": \`schema\``)
   return {
     name,
     version,
@@ -159,7 +159,7 @@ export const define = <const Name extends string, S extends Schema.Codec<unknown
     { data: true, version: true, upcast: true } satisfies Keys<DefineOptions<S>>,
     `Event "${name}"`
   )
-  checkSchema(name, "data", schema)
+  checkSchema(schema, `Event "${name}": \`data\``)
   return { name, version, schema, ...(upcast === undefined ? {} : { upcast }) }
 }
 
@@ -225,13 +225,6 @@ export type DataFor<E, Events extends object = AnyEvents> = [E] extends [never]
       ? Events[E]
       : unknown
     : EventInput<E>
-
-const checkSchema = (name: string, field: string, schema: unknown): void => {
-  if (isSchema(schema)) return
-  throw new ValidationError(
-    `Event "${name}": \`${field}\` must be a schema (Zod, Valibot, ArkType or Effect), got ${show(schema)}`
-  )
-}
 
 function checkDefinition(
   name: string,

@@ -4,7 +4,8 @@
  */
 import type * as Schema from "effect/Schema"
 import { SchemaValidationError, toError, ValidationError } from "./Errors.ts"
-import { decodeJson, encodeJson } from "./Json.ts"
+import { decodeJson } from "./Json.ts"
+import { show } from "./Show.ts"
 
 /** The part of the Standard Schema interface that is used here. */
 export interface StandardSchemaV1<Input = unknown, Output = Input> {
@@ -38,28 +39,32 @@ export type SchemaOutput<S> = S extends {
     : unknown
 
 /** What is given to a schema: what a Standard Schema takes in; of an Effect schema the decoded value, which it encodes. */
-export type SchemaInput<S> = S extends {
-  readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined }
-}
-  ? Input
-  : S extends { readonly Type: infer Type }
-    ? Type
+export type SchemaInput<S> = S extends { readonly Type: infer Type; readonly ast: unknown }
+  ? Type
+  : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
+    ? Input
     : unknown
 
 /** The value as it is stored: what a Standard Schema takes in, and an Effect schema encodes to. */
-export type SchemaJson<S> = S extends {
-  readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined }
-}
-  ? Input
-  : S extends { readonly Encoded: infer Encoded }
-    ? Encoded
+export type SchemaJson<S> = S extends { readonly Encoded: infer Encoded; readonly ast: unknown }
+  ? Encoded
+  : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
+    ? Input
     : unknown
 
 /** Whether the value is a schema of either kind. */
 export const isSchema = (value: unknown): value is AnySchema =>
   isStandardSchema(value) || isEffectSchema(value)
 
-export const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
+/** Returns the schema if it is one. Throws `ValidationError`, in which `what` names whose it is. */
+export const checkSchema = (schema: unknown, what: string): AnySchema => {
+  if (isSchema(schema)) return schema
+  throw new ValidationError(
+    `${what} must be a schema, got ${show(schema)}: give a Standard Schema (Zod, Valibot, ArkType) or an Effect schema`
+  )
+}
+
+const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
   if ((typeof value !== "object" || value === null) && typeof value !== "function") return false
   const standard: unknown = (value as { readonly "~standard"?: unknown })["~standard"]
   return (
@@ -68,6 +73,10 @@ export const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
     typeof (standard as { readonly validate?: unknown }).validate === "function"
   )
 }
+
+/** Whether the value was made by Effect, also if it is a Standard Schema by now: it can write what it reads. */
+export const canEncode = (value: AnySchema): value is Schema.Codec<unknown, unknown> =>
+  typeof (value as { readonly ast?: unknown }).ast === "object"
 
 /** Whether the value is an Effect schema as it is: not one from `Schema.toStandardSchemaV1`. */
 export const isEffectSchema = (value: unknown): value is Schema.Codec<unknown, unknown> =>
@@ -95,31 +104,8 @@ export const validateData = <S extends StandardSchemaV1>(
     : accept<S>(result, what)
 }
 
-/**
- * The data as it is stored, after a look at whether the schema will take it from there: a Standard Schema has no way back from
- * what it returns, so that what is stored is what it takes in. `undefined` is stored as `{}`. Throws, or rejects when the schema
- * is asynchronous, as {@link validateData} does; and `ValidationError` for what JSON cannot carry.
- */
-export const encodeData = (schema: StandardSchemaV1, data: unknown, what: string): unknown => {
-  const stored = decodeJson(encodeJson(data, what) ?? "{}")
-  const refuse = (error: unknown): never => {
-    throw error instanceof SchemaValidationError && fits(schema, data)
-      ? new SchemaValidationError(
-          `${error.message}. It fits before it is JSON, which has no dates and nothing undefined in it: ` +
-            "give it as text, and let the schema convert that, or take a schema that encodes (an Effect schema)",
-          { validationErrors: error.validationErrors }
-        )
-      : error
-  }
-  try {
-    const result = validateData(schema, stored, what)
-    return result instanceof Promise ? result.then(() => stored, refuse) : stored
-  } catch (error) {
-    return refuse(error)
-  }
-}
-
-const fits = (schema: StandardSchemaV1, value: unknown): boolean => {
+/** Whether the schema says at once that the value fits. */
+export const fits = (schema: StandardSchemaV1, value: unknown): boolean => {
   try {
     const result = startValidation(schema, value, "")
     // what takes its time is not worth the wait: this is only for the message

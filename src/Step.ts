@@ -24,7 +24,12 @@ import type * as HKT from "effect/HKT"
 import { type CalledFrom, calledFrom } from "./CallSite.ts"
 import { type RetryConfig, retryKeys } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
-import type { AppendEventInput, DefinedAppendAllInput, DefinedAppendInput } from "./EntityStream.ts"
+import type {
+  AppendEventInput,
+  DefinedAppendAllInput,
+  DefinedAppendInput,
+  NewEntityEvent
+} from "./EntityStream.ts"
 import type {
   InvalidStateError,
   InvokeError,
@@ -35,13 +40,15 @@ import type {
   ValidationError,
   WaitTimeoutError
 } from "./Errors.ts"
-import type { EventDefinition, EventOf, EventRef, DataFor, IronflowEvent } from "./Event.ts"
+import type { AnyEntity } from "./Entity.ts"
+import type { EventDefinition, EventOf, EventRef, DataFor, IronflowEvent, TypedEvent } from "./Event.ts"
 import type { IronflowFunction } from "./Function.ts"
 import { publishName } from "./StepId.ts"
 import type { ExpectedVersion } from "./ExpectedVersion.ts"
+import type { KVBucketOptions } from "./KvValue.ts"
 import type { Keys } from "./OptionKeys.ts"
 import type { TxWriteResult } from "./Protocol/Worker.ts"
-import type { AnySchema } from "./StandardSchema.ts"
+import type { AnySchema, SchemaInput } from "./StandardSchema.ts"
 import type { StepKind } from "./StepKind.ts"
 import type { Storable, StorableResult, Stored } from "./Stored.ts"
 
@@ -217,15 +224,15 @@ export interface TxEmitOptions {
  * Changes of the keys of a bucket, in the reading `F`. Each key can be written once in a transaction. A bucket that does not
  * exist, and a value or bucket that would be larger than the bucket allows, fail the step when the transaction is carried out.
  */
-export interface TxKvBucketApi<F extends HKT.TypeLambda> {
+export interface TxKvBucketApi<F extends HKT.TypeLambda, In = unknown> {
   /** Writes a value whatever is there: any JSON value, or a `Uint8Array`. */
-  put(key: string, value: unknown): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+  put(key: string, value: In): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /** Writes only if the key does not exist. */
-  create(key: string, value: unknown): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+  create(key: string, value: In): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /** Writes only if the key is at `revision`. */
   update(
     key: string,
-    value: unknown,
+    value: In,
     revision: number
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /** Deletes the value; with `revision` only if the key is at it. */
@@ -237,6 +244,22 @@ export interface TxKvBucketApi<F extends HKT.TypeLambda> {
 
 export interface TxDeleteKeyOptions {
   readonly revision?: number
+}
+
+/** Appends to the streams of the entities of one definition, in the reading `F`. */
+export interface TxEntityStreams<F extends HKT.TypeLambda, D extends TypedEvent> {
+  /** Appends an event. */
+  append(
+    entityId: string,
+    event: NewEntityEvent<D>,
+    options?: TxAppendAllOptions
+  ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+  /** Appends several events. */
+  appendAll(
+    entityId: string,
+    events: ReadonlyArray<NewEntityEvent<D>>,
+    options?: TxAppendAllOptions
+  ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
 }
 
 /**
@@ -258,6 +281,11 @@ export interface TxApi<F extends HKT.TypeLambda> {
       input: DefinedAppendAllInput<L>,
       options?: TxAppendAllOptions
     ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+    /**
+     * The streams of the entities that `defineEntity` describes: events are typed and encoded by their definitions, and one that
+     * does not fit is a `StreamSchemaError` at once. The schemas have to answer without waiting.
+     */
+    of<N extends AnyEntity>(entity: N): TxEntityStreams<F, N["events"][number]>
   }
   /** Emits an event, by name or definition: it starts runs and satisfies waits as any other. */
   emit<const E extends EventRef>(
@@ -265,8 +293,14 @@ export interface TxApi<F extends HKT.TypeLambda> {
     data?: DataFor<E>,
     options?: TxEmitOptions
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
-  /** The keys of a bucket. */
-  kv(bucket: string): TxKvBucketApi<F>
+  /**
+   * The keys of a bucket. With a schema the values are typed and encoded; one that does not fit is a `KeySchemaError` at once.
+   * The schema has to answer without waiting.
+   */
+  kv<S extends AnySchema | undefined = undefined>(
+    bucket: string,
+    options?: KVBucketOptions<S>
+  ): TxKvBucketApi<F, SchemaInput<S>>
 }
 
 /** The plain reading: a call returns its result, and throws what would be its failure. */
@@ -280,7 +314,7 @@ interface EffectKind extends HKT.TypeLambda {
 
 export interface Tx extends TxApi<PlainKind> {}
 export interface EffectTx extends TxApi<EffectKind> {}
-export interface TxKvBucket extends TxKvBucketApi<PlainKind> {}
+export interface TxKvBucket<In = unknown> extends TxKvBucketApi<PlainKind, In> {}
 
 /** The result of a `step.tx`: what its body returned, and what came of its writes, in their order. */
 export interface TxResult<T> {

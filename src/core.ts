@@ -56,10 +56,19 @@ export type {
   DefinedAppendAllInput,
   DefinedAppendInput,
   DefinedStreamEvent,
+  EntityEvent,
+  EntitySnapshotsApi,
+  EntityState,
+  EntityStateOptions,
+  EntityStatesApi,
+  EntityStreams,
+  EntityStreamsApi,
   ExpectedVersion,
   GetSnapshotOptions,
   ListStreamsOptions,
   ListStreamsResult,
+  NewEntityEvent,
+  ReadEntityResult,
   ReadStreamOptions,
   ReadStreamResult,
   StreamEvent,
@@ -116,10 +125,14 @@ export type {
 export type {
   KVBucketConfig,
   KVBucketInfo,
+  KVBucketOptions,
   KVEntry,
+  KVHistoryEntry,
   KVListBucketsResult,
   KVListKeysResult,
+  KVPut,
   KVPutResult,
+  KVRemoval,
   KVWatchEvent,
   KVWatchOptions,
   KVWrite,
@@ -159,6 +172,15 @@ export {
 } from "./Constants.ts"
 export { createDeferred, type Deferred, sleep } from "./Deferred.ts"
 export { type Duration, formatDuration, parseDuration } from "./Duration.ts"
+export {
+  type AnyEntity,
+  define as defineEntity,
+  type EntityDefinition,
+  type EventsOf,
+  type EvolvingEntity,
+  type SnapshotEntity,
+  type StateOf
+} from "./Entity.ts"
 export { getServerUrl } from "./Environment.ts"
 export {
   ApiKeyNotFoundError,
@@ -191,6 +213,7 @@ export {
   isIronflowError,
   isRetryable,
   KeyNotFoundError,
+  KeySchemaError,
   LeaseLostError,
   LimitExceededError,
   type ListenCode,
@@ -241,6 +264,7 @@ export {
   StoreError,
   type StoreErrorCode,
   StreamNotFoundError,
+  StreamSchemaError,
   SubscriptionError,
   TapeError,
   TestSuspendedError,
@@ -353,6 +377,7 @@ export type {
   TxAppendOptions,
   TxDeleteKeyOptions,
   TxEmitOptions,
+  TxEntityStreams,
   TxKvBucket,
   TxResult,
   WithSchema

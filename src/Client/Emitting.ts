@@ -1,10 +1,11 @@
 /** Emitting and appending by definition, over what knows events by their names: data is encoded before anything is sent. */
 import * as Effect from "effect/Effect"
+import { jsonCarrier, standardCodec } from "../DataCodec.ts"
 import type { AppendAllInput, GivenAppendAllInput } from "../EntityStream.ts"
 import { LimitExceededError, ValidationError } from "../Errors.ts"
 import { type EventDefinition, isEventDefinition } from "../Event.ts"
 import {
-  type Encode,
+  type CodecOf,
   encodeEvent,
   fromValidation,
   type GivenEvent,
@@ -14,13 +15,13 @@ import {
 import { isObject } from "../Json.ts"
 import { writesAtOnce } from "../Limits.ts"
 import { show } from "../Show.ts"
-import { encodeData, isStandardSchema } from "../StandardSchema.ts"
-import type { CallOptions, EffectKind, EmitApi, EmitManyEvent, EmitOptions, EmitResult } from "./Client.ts"
+import { canEncode, type StandardSchemaV1 } from "../StandardSchema.ts"
+import type { EffectKind, EmitApi, EmitManyEvent, EmitOptions, EmitResult } from "./Client.ts"
 import type { Raw } from "./Named.ts"
 import type { NamedAppends, StreamsService } from "./Streams.ts"
 
 /** An event of `emitMany` by its name, with its data as it is stored. */
-export interface NamedEmit extends Omit<EmitOptions, "signal"> {
+export interface NamedEmit extends EmitOptions {
   readonly name: string
   readonly data: unknown
 }
@@ -28,27 +29,25 @@ export interface NamedEmit extends Omit<EmitOptions, "signal"> {
 /** Emitting by name, with data as it is stored: what a server is asked. */
 interface NamedEmits<E> {
   emit(name: string, data: unknown, options?: EmitOptions): Effect.Effect<EmitResult, E>
-  emitMany(events: ReadonlyArray<NamedEmit>, options?: CallOptions): Effect.Effect<Array<EmitResult>, E>
+  emitMany(events: ReadonlyArray<NamedEmit>): Effect.Effect<Array<EmitResult>, E>
 }
 
-/**
- * How the schema writes data. Effect's parser is loaded with the first Effect schema: programs without one do without it.
- */
-const encoderOf = ({ schema }: EventDefinition): Encode | Promise<Encode> =>
-  schema === undefined || isStandardSchema(schema)
-    ? // the schema that it is given is the one that was just looked at
-      (standard, data, what) => (isStandardSchema(standard) ? encodeData(standard, data, what) : data)
-    : import("../EffectSchema.ts").then(({ encodeBySchema }) => encodeBySchema)
+/** The codec of the schema. Effect's parser is loaded with the first Effect schema: programs without one do without it. */
+const codecOfEvent = ({ schema }: EventDefinition): CodecOf | Promise<CodecOf> =>
+  schema !== undefined && canEncode(schema)
+    ? import("../EffectSchema.ts").then(({ jsonCodec }) => jsonCodec)
+    : // the schema that it is given is the one that was just looked at
+      (standard) => standardCodec(standard as StandardSchemaV1, jsonCarrier)
 
 /** The event by its name, with its data encoded; as it is when it was given by its name. */
 const named = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
   // what has no name either is refused with all other names that are none
   isDefined(given)
     ? fromValidation(() => {
-        const encoder = encoderOf(given.event)
-        return encoder instanceof Promise
-          ? encoder.then((encode) => encodeEvent(given, encode))
-          : encodeEvent(given, encoder)
+        const codecOf = codecOfEvent(given.event)
+        return codecOf instanceof Promise
+          ? codecOf.then((loaded) => encodeEvent(given, loaded))
+          : encodeEvent(given, codecOf)
       })
     : Effect.succeed(given as Given & Named<Given>)
 
@@ -66,7 +65,7 @@ export const emitsOf = <E>({
   return {
     emit: emitGiven,
     trigger: emitGiven,
-    emitMany: (events, options) =>
+    emitMany: (events) =>
       Effect.suspend(() => {
         const problem = problemOf(events)
         return problem === undefined
@@ -75,7 +74,7 @@ export const emitsOf = <E>({
               Effect.forEach(events as ReadonlyArray<EmitManyEvent>, ({ event, ...rest }) =>
                 named<NamedEmit & GivenEvent>(givenBy(event, rest))
               ),
-              (all) => emitMany(all, options)
+              emitMany
             )
           : Effect.fail(problem)
       })

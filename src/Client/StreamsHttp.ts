@@ -33,7 +33,7 @@ import type {
   ReadStreamResult,
   StreamEvent,
   StreamInfo,
-  StreamsService
+  UntypedStreams
 } from "./Streams.ts"
 
 /** The methods over a connection. */
@@ -43,7 +43,7 @@ const PART = 100
 export const make = (
   connection: Connection,
   { eventDefinitions }: ReadingOptions = {}
-): Raw<StreamsService> => {
+): Raw<UntypedStreams> => {
   const { call, withoutEndpoint } = makeCalls(connection)
 
   const info = (entityId: string): Effect.Effect<StreamInfo, IronflowError> =>
@@ -92,7 +92,7 @@ export const make = (
           onSuccess: () => then
         })
 
-  const read: Raw<StreamsService>["read"] = (entityId, options = {}) =>
+  const read: Raw<UntypedStreams>["read"] = (entityId, options = {}) =>
     Effect.catchIf(
       readAtOnce(entityId, options),
       ({ code }) => code === "LIMIT_EXCEEDED" && options.limit !== 1,
@@ -120,7 +120,7 @@ export const make = (
       return { events, totalCount }
     })
 
-  const readAtOnce: Raw<StreamsService>["read"] = (entityId, options) =>
+  const readAtOnce: Raw<UntypedStreams>["read"] = (entityId, options) =>
     Effect.flatMap(
       checked(() => ({ id: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, fromVersion, id, limit }) =>

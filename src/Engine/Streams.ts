@@ -12,12 +12,11 @@ import type {
   StreamEvent,
   StreamInfo,
   StreamSnapshot,
-  StreamsService
+  UntypedStreams
 } from "../Client/Streams.ts"
 import { checkAppend, checkAppendOne, checkEntityId, type StreamAppend } from "../EntityStream.ts"
-import { ValidationError } from "../Errors.ts"
+import { type EngineError, ValidationError } from "../Errors.ts"
 import type { Raw } from "../Client/Named.ts"
-import type { EngineError } from "./EngineError.ts"
 import { decodeJson, encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
 import { polite } from "./Polite.ts"
@@ -41,7 +40,7 @@ export const make = (
   { dispatch, store }: { readonly store: StoreService; readonly dispatch: Dispatch },
   environment: string,
   { eventDefinitions, most }: EngineReadingOptions = {}
-): Raw<StreamsService, EngineError> => {
+): Raw<UntypedStreams, EngineError> => {
   const append = (check: () => StreamAppend): Effect.Effect<AppendedToStream, EngineError> =>
     Effect.flatMap(checked(check), (request) => {
       dispatch.pokeSoon()
@@ -58,7 +57,7 @@ export const make = (
       )
     })
 
-  const read: Raw<StreamsService, EngineError>["read"] = (entityId, options) =>
+  const read: Raw<UntypedStreams, EngineError>["read"] = (entityId, options) =>
     Effect.flatMap(
       checked(() => ({ entityId: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, ...query }) =>
@@ -173,7 +172,7 @@ export const readHistory = (
 
 /** Checks a snapshot, and encodes its state. Throws `ValidationError`, or `LimitExceededError` when it is too large. */
 const checkSnapshot: (
-  ...args: Parameters<Raw<StreamsService, EngineError>["createSnapshot"]>
+  ...args: Parameters<Raw<UntypedStreams, EngineError>["createSnapshot"]>
 ) => Omit<SnapshotRow, "snapshotId" | "createdAt"> = (entityId, input) => {
   const id = checkEntityId(entityId)
   const what = `Snapshot of stream "${id}"`

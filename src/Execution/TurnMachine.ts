@@ -107,7 +107,7 @@ export class TurnMachine implements TurnHandle, StepsOwner, QuietOwner {
 
   /** The handler's logger. */
   get logger(): Logger {
-    return runLogger(this.job.runId, () => this.steps.isReplaying)
+    return runLogger(this.job.runId, () => this.steps.isReplaying, this.host.handlerLogger)
   }
 
   onTurnEnd(callback: () => void | Promise<void>): void {
