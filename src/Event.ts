@@ -14,8 +14,8 @@ import { isPattern } from "./Pattern.ts"
 import { show } from "./Show.ts"
 import {
   type AnySchema,
-  isSchema,
-  type SchemaGiven,
+  checkSchema,
+  type SchemaInput,
   type SchemaJson,
   type SchemaOutput
 } from "./StandardSchema.ts"
@@ -118,7 +118,7 @@ export function defineEvent(options: EventDefinitionOptions | TypedEventOptions)
   const version = options.version ?? (schema === undefined ? undefined : 1)
   checkDefinition(name, version, upcast)
   checkKeys(options, optionKeys, `Event "${name}"`)
-  if (schema !== undefined) checkSchema(name, "schema", schema)
+  if (schema !== undefined) checkSchema(schema, `Event "${name}": \`schema\``)
   return {
     name,
     version,
@@ -159,7 +159,7 @@ export const define = <const Name extends string, S extends Schema.Codec<unknown
     { data: true, version: true, upcast: true } satisfies Keys<DefineOptions<S>>,
     `Event "${name}"`
   )
-  checkSchema(name, "data", schema)
+  checkSchema(schema, `Event "${name}": \`data\``)
   return { name, version, schema, ...(upcast === undefined ? {} : { upcast }) }
 }
 
@@ -171,6 +171,10 @@ export const isEventDefinition = (value: unknown): value is EventDefinition =>
 export const eventNameOf = (event: string | EventDefinition): string =>
   isEventDefinition(event) ? event.name : event
 
+/** The pattern by which one subscribes to the events of a definition. */
+export const subscribedPattern = (pattern: string | EventDefinition): string =>
+  isEventDefinition(pattern) ? `events:${pattern.name}` : pattern
+
 /** Data of an event that a definition describes, as handlers get it: what its schema makes of what is stored. */
 export type EventData<D> = D extends { readonly schema: infer S extends AnySchema }
   ? SchemaOutput<S>
@@ -180,10 +184,15 @@ export type EventData<D> = D extends { readonly schema: infer S extends AnySchem
 
 /** Data of an event that a definition describes, as it is emitted: what its schema takes in. */
 export type EventInput<D> = D extends { readonly schema: infer S extends AnySchema }
-  ? SchemaGiven<S>
+  ? SchemaInput<S>
   : D extends EventDefinition<infer T>
     ? T
     : never
+
+/** Data of an event that a definition describes, as it is stored: what a Standard Schema takes in, an Effect schema encodes to. */
+export type EventJson<D> = D extends { readonly schema: infer S extends AnySchema }
+  ? SchemaJson<S>
+  : EventInput<D>
 
 /** The event that a definition describes as handlers get it; of several definitions a union, which `name` tells apart. */
 export type EventOf<D> = D extends { readonly name: infer Name extends string }
@@ -197,9 +206,7 @@ export type EventOf<D> = D extends { readonly name: infer Name extends string }
  * A name alone brings no schema along, so that nothing encodes and decodes here: the data is what is stored, with dates as text.
  */
 export type EventMap<D extends EventDefinition> = {
-  readonly [E in D as E["name"]]: E extends { readonly schema: infer S extends AnySchema }
-    ? SchemaJson<S>
-    : EventInput<E>
+  readonly [E in D as E["name"]]: EventJson<E>
 }
 
 /** Data of events by their names, where none are known: any name may have any data. */
@@ -211,18 +218,13 @@ export interface AnyEvents {
 export type EventRef<Events extends object = AnyEvents> = (keyof Events & string) | EventDefinition
 
 /** The data that goes with the event `E`: by the map for a name, by its schema for a definition. */
-export type DataFor<E, Events extends object = AnyEvents> = E extends string
-  ? E extends keyof Events
-    ? Events[E]
-    : unknown
-  : EventInput<E>
-
-const checkSchema = (name: string, field: string, schema: unknown): void => {
-  if (isSchema(schema)) return
-  throw new ValidationError(
-    `Event "${name}": \`${field}\` must be a schema (Zod, Valibot, ArkType or Effect), got ${show(schema)}`
-  )
-}
+export type DataFor<E, Events extends object = AnyEvents> = [E] extends [never]
+  ? unknown
+  : E extends string
+    ? E extends keyof Events
+      ? Events[E]
+      : unknown
+    : EventInput<E>
 
 function checkDefinition(
   name: string,

@@ -38,17 +38,8 @@ export type SchemaOutput<S> = S extends {
     ? Type
     : unknown
 
-/** What a schema takes: the form in which its data comes in. */
-export type SchemaInput<S> = S extends {
-  readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined }
-}
-  ? Input
-  : S extends { readonly Encoded: infer Encoded }
-    ? Encoded
-    : unknown
-
 /** What is given to a schema: what a Standard Schema takes in; of an Effect schema the decoded value, which it encodes. */
-export type SchemaGiven<S> = S extends { readonly Type: infer Type; readonly ast: unknown }
+export type SchemaInput<S> = S extends { readonly Type: infer Type; readonly ast: unknown }
   ? Type
   : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
     ? Input
@@ -111,6 +102,18 @@ export const validateData = <S extends StandardSchemaV1>(
         }
       )
     : accept<S>(result, what)
+}
+
+/** Whether the schema says at once that the value fits. */
+export const fits = (schema: StandardSchemaV1, value: unknown): boolean => {
+  try {
+    const result = startValidation(schema, value, "")
+    // what takes its time is not worth the wait: this is only for the message
+    return !(result instanceof Promise) && result.issues === undefined
+  } catch {
+    // a schema that throws does not say that it fits
+    return false
+  }
 }
 
 /**

@@ -11,6 +11,7 @@ export type {
   AuditEvent,
   CallOptions,
   DamagedRun,
+  EmitManyEvent,
   EmitOptions,
   EmitResult,
   Explanation,
@@ -52,6 +53,9 @@ export type {
   AppendResult,
   CreateSnapshotInput,
   CreateSnapshotResult,
+  DefinedAppendAllInput,
+  DefinedAppendInput,
+  DefinedStreamEvent,
   EntityEvent,
   EntitySnapshotsApi,
   EntityState,
@@ -289,25 +293,35 @@ export {
   WorkerUnknownError
 } from "./Errors.ts"
 export {
+  type AnyEvents,
+  type DataFor,
   defineEvent,
   type EventData,
   type EventDefinition,
   type EventDefinitionOptions,
   type EventEntity,
+  type EventInput,
+  type EventMap,
+  type EventOf,
+  type EventRef,
   type IronflowEvent,
   type TypedEvent,
+  type TypedEventOptions,
   type UpcasterFn
 } from "./Event.ts"
 export type {
   ConcurrencyConfig,
   CreateFunctionConfig,
+  DefinedTrigger,
   ExecutionMode,
   FunctionConfig,
   FunctionContext,
   FunctionHandler,
   IronflowFunction,
   RecordingRetention,
-  RunInfo
+  RunInfo,
+  TriggerEvents,
+  TriggerSource
 } from "./Function.ts"
 export {
   type Branded,
@@ -339,13 +353,13 @@ export type {
   ProjectionConfig,
   ProjectionContext,
   ProjectionEvent,
-  ProjectionMode
+  ProjectionMode,
+  SourceEvents
 } from "./Projection/Projection.ts"
 export { createSecretsClient, type SecretsClient } from "./Secrets.ts"
 export {
   type AnySchema,
   parseAndValidate,
-  type SchemaGiven,
   type SchemaInput,
   type SchemaOutput,
   type StandardSchemaV1,
@@ -395,6 +409,7 @@ export type {
 export type { HandlerContext, HandlerOptions } from "./Serve/Options.ts"
 export type { StepStatus } from "./StepStatus.ts"
 export type {
+  DefinedWebhookEvent,
   IronflowWebhook,
   WebhookConfig,
   WebhookEvent,

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { type IronflowError, ValidationError } from "../Errors.ts"
 import { checkKeys, type Keys, type Known } from "../OptionKeys.ts"
-import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
+import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
 import type { BufferConfig } from "../Protocol/Subscriptions.ts"
 import { ApiKeys, type ApiKeysApi } from "./ApiKeys.ts"
 import { type CallOptions, Client, type ClientApi, type EffectKind, type PromiseKind } from "./Client.ts"
@@ -53,9 +53,12 @@ type ArgumentKeysOf<P> =
 
 type MethodKeys<Api> = {
   readonly [M in keyof Api]: Api[M] extends (...args: infer P) => unknown
-    ? { readonly [I in keyof P]-?: ArgumentKeysOf<P[I]> }
+    ? { readonly [I in keyof P]-?: ArgumentKeysOf<P[I]> | Check }
     : never
 }
+
+/** Looks at an argument whose keys depend on what is in it. */
+type Check = (argument: unknown, what: string) => void
 
 // as the Promise face has them, whose signals come along
 const call = { signal: true } satisfies Keys<CallOptions>
@@ -67,6 +70,7 @@ const clientKeys: MethodKeys<ClientApi<PromiseKind>> = {
   emit: [null, null, emit],
   trigger: [null, null, emit],
   emitSync: [null, null, { ...emit, timeout: true }],
+  emitMany: [[{ event: true, data: true, version: true, idempotencyKey: true, metadata: true }], call],
   publish: [null, null, { ...call, idempotencyKey: true }],
   listTopics: [call],
   getTopicStats: byId,
@@ -92,8 +96,8 @@ const append = { ...call, expectedVersion: true, idempotencyKey: true } as const
 const read = { ...call, fromVersion: true, direction: true } as const
 
 const streamsKeys: MethodKeys<Omit<UntypedStreamsApi<PromiseKind, AsyncIterableKind>, "events">> = {
-  append: [null, appendInputKeys, { ...append, version: true, metadata: true }],
-  appendAll: [null, appendAllInputKeys, append],
+  append: [null, checkAppendKeys, { ...append, version: true, metadata: true }],
+  appendAll: [null, checkAppendAllKeys, append],
   read: [null, { ...read, limit: true }],
   getInfo: byId,
   findInfo: byId,
@@ -377,16 +381,18 @@ export const checkedServices = (raw: RawServices): Context.Context<ClientService
   )
 
 interface ArgumentKeys {
-  readonly [method: string]: ReadonlyArray<Known | readonly [Known] | null>
+  readonly [method: string]: ReadonlyArray<Known | readonly [Known] | Check | null>
 }
 
-const notOptions = (method: string, known: Known | readonly [Known]): ValidationError =>
+const notOptions = (method: string, known: Known | readonly [Known] | Check): ValidationError =>
   new ValidationError(
-    Array.isArray(known)
-      ? `${method} needs a list, got null`
-      : `${method} got null for an object that may have ${Object.keys(known)
-          .map((key) => `\`${key}\``)
-          .join(", ")}: leave it out, or give it as an object`
+    typeof known === "function"
+      ? `${method} got null for an object that says what to append`
+      : Array.isArray(known)
+        ? `${method} needs a list, got null`
+        : `${method} got null for an object that may have ${Object.keys(known)
+            .map((key) => `\`${key}\``)
+            .join(", ")}: leave it out, or give it as an object`
   )
 
 /** Methods that return a `Stream`; the others return an `Effect`. */
@@ -410,7 +416,8 @@ const checking = <S extends object>(
         for (const [i, known] of keys.entries()) {
           if (known === null) continue
           if (args[i] === null) throw notOptions(`${what}${name}()`, known)
-          checkKeys(args[i], known, `${what}${name}()`)
+          if (typeof known === "function") known(args[i], `${what}${name}()`)
+          else checkKeys(args[i], known, `${what}${name}()`)
         }
       } catch (error) {
         if (error instanceof ValidationError) return isStream ? Stream.fail(error) : Effect.fail(error)

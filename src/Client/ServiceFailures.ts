@@ -20,6 +20,7 @@ const steered = { ...run, InvalidStateError: true } as const
 export const clientFailures: Failures<ClientApi<EffectKind>> = {
   emit: {},
   trigger: {},
+  emitMany: {},
   emitSync: { NoResultsError: true, RunNotFoundError: true, RunFailedError: true, RunCancelledError: true },
   publish: {},
   listTopics: {},

@@ -5,6 +5,7 @@
  * An appended event is an event of the one log: it starts functions and satisfies waits in the transaction that stores it.
  */
 import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
 import type { AnyEntity } from "../Entity.ts"
@@ -12,6 +13,8 @@ import type {
   AppendAllInput,
   AppendConditions,
   AppendEventInput,
+  DefinedAppendAllInput,
+  DefinedAppendInput,
   EntityEvent,
   NewEntityEvent,
   StreamEvent
@@ -22,7 +25,7 @@ import type {
   StreamSchemaError,
   VersionConflictError
 } from "../Errors.ts"
-import type { TypedEvent } from "../Event.ts"
+import type { EventDefinition, TypedEvent } from "../Event.ts"
 import type { AnySchema } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
@@ -30,6 +33,9 @@ import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } fr
 export type {
   AppendAllInput,
   AppendEventInput,
+  DefinedAppendAllInput,
+  DefinedAppendInput,
+  DefinedStreamEvent,
   EntityEvent,
   NewEntityEvent,
   StreamEvent,
@@ -174,17 +180,18 @@ export type AppendError = VersionConflictError | InvalidStateError | ClientError
 export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> {
   /**
    * Appends an event to the stream of an entity; durable when it returns. `VersionConflictError` when the stream is not at
-   * `expectedVersion`, `InvalidStateError` when the entity is of another type.
+   * `expectedVersion`, `InvalidStateError` when the entity is of another type. A definition (`event` in place of `name`) types the
+   * data, and its schema checks and encodes it.
    */
-  append(
+  append<D extends EventDefinition = never>(
     entityId: string,
-    input: AppendEventInput,
+    input: AppendEventInput | DefinedAppendInput<D>,
     options?: Options<F, AppendOptions>
   ): Kind<F, AppendResult, AppendError>
   /** Appends several events to the stream of an entity at once: all or none, one version after the other. */
-  appendAll(
+  appendAll<const L extends ReadonlyArray<unknown> = ReadonlyArray<unknown>>(
     entityId: string,
-    input: AppendAllInput,
+    input: DefinedAppendAllInput<L>,
     options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendAllResult, AppendError>
   /** Reads events of a stream. A stream that does not exist has none. */
@@ -316,6 +323,16 @@ export const streamMethods = [
 
 export type StreamsService = StreamsApi<EffectKind, EffectStreamKind>
 export type UntypedStreams = UntypedStreamsApi<EffectKind, EffectStreamKind>
+
+/** Appends of events by their names, with data as it is stored: what a server is asked. */
+export interface NamedAppends<E> {
+  append(entityId: string, input: AppendEventInput, options?: AppendOptions): Effect.Effect<AppendResult, E>
+  appendAll(
+    entityId: string,
+    input: AppendAllInput,
+    options?: AppendAllOptions
+  ): Effect.Effect<AppendAllResult, E>
+}
 
 /** Entity streams as an Effect service. */
 export class Streams extends Context.Service<Streams, StreamsService>()("@ironflow/node/Streams") {}

@@ -25,7 +25,9 @@ import type { Connection } from "./HttpConnection.ts"
 import * as Answers from "./StreamAnswers.ts"
 import { eventsOver, nullIfMissing } from "./StreamPages.ts"
 import { checkCount, checkList, checkRead, pageAfter, upcastEvents } from "./StreamReading.ts"
+import { appendsOf } from "./Emitting.ts"
 import type {
+  NamedAppends,
   ReadingOptions,
   ReadStreamOptions,
   ReadStreamResult,
@@ -137,7 +139,7 @@ export const make = (
         )
     )
 
-  return {
+  const appends: NamedAppends<IronflowError> = {
     append: (entityId, input, options = {}) =>
       Effect.flatMap(
         checked(() => checkAppendOne(entityId, input, options)),
@@ -179,7 +181,11 @@ export const make = (
             )
           )
         }
-      ),
+      )
+  }
+
+  return {
+    ...appendsOf(appends),
     read,
     events: eventsOver(read),
     getInfo: (entityId) =>

@@ -24,7 +24,7 @@ import type { Seen } from "./Activity.ts"
 import { ClockJumps } from "./ClockJumps.ts"
 import { moveWithClock, readClock, setBackBetweenStarts, shortenLeases, storeClock } from "./ClockRows.ts"
 import * as ConfigRows from "./ConfigRows.ts"
-import { appendEvent, appendMessage, endOfLog, endOfLogByName } from "./Events.ts"
+import { appendEvent, appendEvents, appendMessage, endOfLog, endOfLogByName } from "./Events.ts"
 import { GroupCommit } from "./GroupCommit.ts"
 import { readHistory } from "./History.ts"
 import { forgetExpired } from "./Idempotency.ts"
@@ -414,6 +414,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       checkEnvironment: (environment) => tx.checkEnvironment(environment),
       countFunctions: (environment) => tx.registry.list(environment).length,
       appendEvent: (event) => write(`store event "${event.name}"`, () => tx.perform(appendEvent(tx, event))),
+      appendEvents: (events) =>
+        write(`store ${events.length} events`, () => tx.perform(appendEvents(tx, events))),
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => tx.perform(appendMessage(tx, message))),
       appendToStream: (environment, append) =>
