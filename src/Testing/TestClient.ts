@@ -69,7 +69,7 @@ export interface TestRun {
   /** Names of the steps whose compensations were executed, in that order. */
   readonly compensationsRan: Array<string>
   /** The output of the first step of this name; `undefined` when there is none. */
-  stepOutput(name: string): any
+  stepOutput(name: string): unknown
 }
 
 export interface TestClient {
