@@ -227,4 +227,24 @@ describe("the judge of storms", () => {
     const { figures } = judgeStorm({ ...again(sound, begin, begin.mono + 1, 1), processes: frozen })
     assert.strictEqual(figures.maxOverlap, 0)
   })
+
+  it("does not hold it against a handler that it throws when its process wakes up and the run is at others", () => {
+    const thrown = sound.lines.findLast((line) => line.t === "throw")
+    if (thrown?.t !== "throw") return assert.fail("no handler threw")
+    const late = { ...thrown, attempt: 0, mono: thrown.mono + 1 }
+    const lines = sound.lines.flatMap((line) => (line === thrown ? [line, late] : [line]))
+    assert.include(
+      judgeStorm({ ...sound, lines }).violations.map(({ law }) => law),
+      "attempts count failures and nothing else"
+    )
+    const processes = sound.processes.map((process) =>
+      process.by === late.by
+        ? { ...process, frozen: [{ at: late.mono - sound.plan.leaseMs - 1, until: late.mono - 0.1 }] }
+        : process
+    )
+    assert.notInclude(
+      judgeStorm({ ...sound, lines, processes }).violations.map(({ law }) => law),
+      "attempts count failures and nothing else"
+    )
+  })
 })

@@ -2,6 +2,7 @@
  * The judge of a storm: the laws of the shop's checker as far as they hold where several processes work at once, and those
  * that only a storm can break, liveness as strictly as safety. It shares no code with the engine.
  */
+import type { Line } from "../SideLog.ts"
 import { judge, type Law } from "../Checker.ts"
 import { limits } from "../Expectations.ts"
 import { type Execution, groupBy, readExecutions, readTables, type RunRow } from "../Records.ts"
@@ -83,7 +84,7 @@ export const judgeStorm = (evidence: StormEvidence): StormVerdict => {
     {
       plan: { seed: plan.seed, items: evidence.items, fates: [] },
       database: evidence.database,
-      lines: evidence.lines,
+      lines: evidence.lines.filter((line) => !isOfALostTurn(line, evidence)),
       acks: evidence.acks,
       snapshots: [],
       kills: 0,
@@ -221,6 +222,20 @@ interface Overlap {
 }
 
 type Span = readonly [from: number, to: number]
+
+/**
+ * Whether a handler threw when its process woke up from a sleep that was longer than its lease: the run had gone to others,
+ * who may have counted further attempts meanwhile. Its report is refused, but it writes down what it has done.
+ */
+const isOfALostTurn = (line: Line, { plan, processes }: StormEvidence): boolean =>
+  line.t === "throw" &&
+  processes.some(
+    ({ by, frozen }) =>
+      by === line.by &&
+      frozen.some(
+        ({ at, until }) => until - at >= plan.leaseMs && line.mono >= until && line.mono < until + THAW_MS
+      )
+  )
 
 /** When a body really ran: not while its process was frozen, nor after it was dead. */
 const spansOf = (
