@@ -12,12 +12,15 @@ import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
+import { type Carrier, type DataCodec, standardCodec } from "./DataCodec.ts"
 import { isPlainJson } from "./Json.ts"
 import {
   type AnySchema,
+  canEncode,
   isEffectSchema,
   type StandardResult,
-  type StandardSchemaV1
+  type StandardSchemaV1,
+  validateData
 } from "./StandardSchema.ts"
 
 /**
@@ -31,6 +34,30 @@ export const asStandard = <Output>(schema: AnySchema<Output>): StandardSchemaV1<
   // It was made from this very schema.
   return standard as StandardSchemaV1<unknown, Output>
 }
+
+/** The codec of a schema, whether or not it has been made a Standard Schema. */
+export const effectCodec = (
+  schema: Schema.Codec<unknown, unknown>,
+  { carries }: Pick<Carrier, "carries">
+): DataCodec => {
+  const decoder = wrap(schema)
+  const encode = SchemaParser.encodeUnknownEffect(schema)
+  const encoder = standard((value) =>
+    Effect.flatMap(encode(value, { errors: "all" }), (encoded) =>
+      carries(encoded)
+        ? Effect.succeed(encoded)
+        : Effect.catch(SchemaParser.encodeUnknownEffect(inJson(schema))(value), () => Effect.succeed(encoded))
+    )
+  )
+  return {
+    encode: (value, what) => validateData(encoder, value, what),
+    decode: (kept, what) => validateData(decoder, kept, what)
+  }
+}
+
+/** The codec of a schema of either kind. */
+export const codecOf = (schema: AnySchema, carrier: Carrier): DataCodec =>
+  canEncode(schema) ? effectCodec(schema, carrier) : standardCodec(schema, carrier)
 
 type Codec<A> = Schema.Codec<A, unknown>
 
@@ -63,13 +90,18 @@ const wrapped = new WeakMap<object, StandardSchemaV1>()
 const wrap = (schema: Schema.Codec<unknown, unknown>): StandardSchemaV1 => {
   const decode = SchemaParser.decodeUnknownEffect(schema)
   const decodeJsonForm = (value: unknown) => SchemaParser.decodeUnknownEffect(inJson(schema))(value)
-  const validate = (value: unknown): StandardResult<unknown> | Promise<StandardResult<unknown>> => {
-    const decoded = Effect.catch(decode(value, { errors: "all" }), (issue) =>
+  return standard((value) =>
+    Effect.catch(decode(value, { errors: "all" }), (issue) =>
       Effect.catch(decodeJsonForm(value), () => Effect.fail(issue))
     )
+  )
+}
+
+const standard = (parse: (value: unknown) => Effect.Effect<unknown, SchemaIssue.Issue>): StandardSchemaV1 => {
+  const validate = (value: unknown): StandardResult<unknown> | Promise<StandardResult<unknown>> => {
     const fiber = Effect.runFork(
-      Effect.match(decoded, {
-        onSuccess: (decoded): StandardResult<unknown> => ({ value: decoded }),
+      Effect.match(parse(value), {
+        onSuccess: (parsed): StandardResult<unknown> => ({ value: parsed }),
         onFailure: (issue): StandardResult<unknown> => formatIssue(issue)
       })
     )

@@ -36,6 +36,13 @@ export type SchemaOutput<S> = S extends {
     ? Type
     : unknown
 
+/** What is handed to a schema to be written: what a Standard Schema takes, and what an Effect schema encodes. */
+export type SchemaInput<S> = S extends { readonly ast: unknown; readonly Type: infer Type }
+  ? Type
+  : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
+    ? Input
+    : unknown
+
 /** Whether the value is a schema of either kind. */
 export const isSchema = (value: unknown): value is AnySchema =>
   isStandardSchema(value) || isEffectSchema(value)
@@ -49,6 +56,10 @@ export const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
     typeof (standard as { readonly validate?: unknown }).validate === "function"
   )
 }
+
+/** Whether the value was made by Effect, also if it is a Standard Schema by now: it can write what it reads. */
+export const canEncode = (value: AnySchema): value is Schema.Codec<unknown, unknown> =>
+  typeof (value as { readonly ast?: unknown }).ast === "object"
 
 /** Whether the value is an Effect schema as it is: not one from `Schema.toStandardSchemaV1`. */
 export const isEffectSchema = (value: unknown): value is Schema.Codec<unknown, unknown> =>

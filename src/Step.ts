@@ -37,8 +37,10 @@ import type {
 } from "./Errors.ts"
 import type { EventDefinition, IronflowEvent } from "./Event.ts"
 import { publishName } from "./Execution/StepId.ts"
+import type { KVBucketOptions } from "./KvValue.ts"
 import type { Keys } from "./OptionKeys.ts"
 import type { StepKind, TxWriteResult } from "./Protocol/Worker.ts"
+import type { AnySchema, SchemaInput } from "./StandardSchema.ts"
 
 /** What the body of a step is told about its own execution. */
 export interface StepRunContext {
@@ -164,15 +166,15 @@ export interface TxEmitOptions {
  * Changes of the keys of a bucket, in the reading `F`. Each key can be written once in a transaction. A bucket that does not
  * exist, and a value or bucket that would be larger than the bucket allows, fail the step when the transaction is carried out.
  */
-export interface TxKvBucketApi<F extends HKT.TypeLambda> {
+export interface TxKvBucketApi<F extends HKT.TypeLambda, In = unknown> {
   /** Writes a value whatever is there: any JSON value, or a `Uint8Array`. */
-  put(key: string, value: unknown): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+  put(key: string, value: In): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /** Writes only if the key does not exist. */
-  create(key: string, value: unknown): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+  create(key: string, value: In): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /** Writes only if the key is at `revision`. */
   update(
     key: string,
-    value: unknown,
+    value: In,
     revision: number
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /** Deletes the value; with `revision` only if the key is at it. */
@@ -212,8 +214,14 @@ export interface TxApi<F extends HKT.TypeLambda> {
     data?: unknown,
     options?: TxEmitOptions
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
-  /** The keys of a bucket. */
-  kv(bucket: string): TxKvBucketApi<F>
+  /**
+   * The keys of a bucket. With a schema the values are typed and encoded; one that does not fit is a `KeySchemaError` at once.
+   * The schema has to answer without waiting.
+   */
+  kv<S extends AnySchema | undefined = undefined>(
+    bucket: string,
+    options?: KVBucketOptions<S>
+  ): TxKvBucketApi<F, SchemaInput<S>>
 }
 
 /** The plain reading: a call returns its result, and throws what would be its failure. */
@@ -227,7 +235,7 @@ interface EffectKind extends HKT.TypeLambda {
 
 export interface Tx extends TxApi<PlainKind> {}
 export interface EffectTx extends TxApi<EffectKind> {}
-export interface TxKvBucket extends TxKvBucketApi<PlainKind> {}
+export interface TxKvBucket<In = unknown> extends TxKvBucketApi<PlainKind, In> {}
 
 /** The result of a `step.tx`: what its body returned, and what came of its writes, in their order. */
 export interface TxResult<T> {

@@ -115,10 +115,14 @@ export type {
 export type {
   KVBucketConfig,
   KVBucketInfo,
+  KVBucketOptions,
   KVEntry,
+  KVHistoryEntry,
   KVListBucketsResult,
   KVListKeysResult,
+  KVPut,
   KVPutResult,
+  KVRemoval,
   KVWatchEvent,
   KVWatchOptions,
   KVWrite,
@@ -180,6 +184,7 @@ export {
   isIronflowError,
   isRetryable,
   KeyNotFoundError,
+  KeySchemaError,
   LimitExceededError,
   NestedStepError,
   NondeterminismError,
@@ -205,6 +210,7 @@ export {
   StoreError,
   type StoreErrorCode,
   StreamNotFoundError,
+  StreamSchemaError,
   SubscriptionError,
   TimeoutError,
   toError,
@@ -271,6 +277,7 @@ export { createSecretsClient, type SecretsClient } from "./Secrets.ts"
 export {
   type AnySchema,
   parseAndValidate,
+  type SchemaInput,
   type SchemaOutput,
   type StandardSchemaV1,
   validate

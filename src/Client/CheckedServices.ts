@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { ValidationError } from "../Errors.ts"
+import { bucketOptionKeys } from "../KvValue.ts"
 import { checkKeys, type Keys, type Known } from "../OptionKeys.ts"
 import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
 import type { BufferConfig } from "../Protocol/Subscriptions.ts"
@@ -10,7 +11,7 @@ import { ApiKeys, type ApiKeysApi } from "./ApiKeys.ts"
 import { type CallOptions, Client, type ClientApi, type EffectKind } from "./Client.ts"
 import { Config, type ConfigApi, type ConfigService } from "./Config.ts"
 import { ConsumerGroups, type ConsumerGroupsApi } from "./ConsumerGroups.ts"
-import { Kv, type KvApi, type KvBucket, type KvBucketApi } from "./Kv.ts"
+import { Kv, type KvApi, type KvBucket, type KvBucketApi, type KvService } from "./Kv.ts"
 import { Orgs, type OrgsApi } from "./Orgs.ts"
 import { Policies, type PoliciesApi } from "./Policies.ts"
 import { Projections, type ProjectionsApi, type ProjectionsService } from "./Projections.ts"
@@ -268,8 +269,11 @@ export const checkedServices = (
   const of = <I extends ClientServices, S>(key: Context.Key<I, S>): S => Context.get(services, key)
 
   const kv = effects("kv.", of(Kv), kvKeys)
-  const bucket = (name: string): KvBucket =>
-    streams("kv.bucket.", effects("kv.bucket.", of(Kv).bucket(name), bucketKeys), bucketWatchKeys)
+  const bucket: KvService["bucket"] = (name, options) => {
+    checkKeys(options, bucketOptionKeys, "kv.bucket()")
+    const typed = of(Kv).bucket(name, options)
+    return streams("kv.bucket.", effects("kv.bucket.", typed, bucketKeys), bucketWatchKeys)
+  }
   return Context.make(Client, effects("", of(Client), clientKeys)).pipe(
     Context.add(Streams, streams("streams.", effects("streams.", of(Streams), streamsKeys), eventsKeys)),
     Context.add(Kv, { ...kv, bucket }),

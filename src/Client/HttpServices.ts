@@ -38,9 +38,9 @@ import { Secrets } from "./Secrets.ts"
 import type { ClientServices } from "./Services.ts"
 import { type ReadingOptions, Streams } from "./Streams.ts"
 import * as StreamsHttp from "./StreamsHttp.ts"
-
 import { dialSocket } from "./SubscriptionSocket.ts"
 import { make as makeSubscriptions, Subscriptions } from "./Subscriptions.ts"
+import { typedKv } from "./TypedBucket.ts"
 
 export interface ClientOptions extends ServerOptions, ReadingOptions {}
 
@@ -73,7 +73,7 @@ const servicesOver = (connection: Connection, options: ReadingOptions): Context.
   const { apiKeys, orgs, policies, roles, secrets } = makeAccess(connection)
   return Context.make(Client, make(connection)).pipe(
     Context.add(Streams, StreamsHttp.make(connection, options)),
-    Context.add(Kv, KvHttp.make(connection)),
+    Context.add(Kv, typedKv(KvHttp.make(connection))),
     Context.add(Config, ConfigHttp.make(connection)),
     Context.add(
       Projections,

@@ -11,11 +11,14 @@ import type {
   BucketExistsError,
   BucketNotFoundError,
   KeyNotFoundError,
+  KeySchemaError,
   LimitExceededError,
   RevisionConflictError,
   RevisionGoneError,
   ValidationError
 } from "../Errors.ts"
+import type { KVBucketOptions } from "../KvValue.ts"
+import type { AnySchema, SchemaInput, SchemaOutput } from "../StandardSchema.ts"
 import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
 
 export interface KVBucketConfig {
@@ -50,10 +53,10 @@ export interface KVBucketInfo {
 }
 
 /** A key as one of its writes left it. */
-export interface KVEntry {
+export interface KVEntry<Value = unknown> {
   readonly key: string
-  /** What was put: any JSON value, or a `Uint8Array`. `undefined` in the history where the key was deleted. */
-  readonly value: any
+  /** What was put: any JSON value, or a `Uint8Array`. In a bucket with a schema: as the schema reads it. */
+  readonly value: Value
   readonly revision: number
   /** When this revision was written, ISO string. */
   readonly created_at: string
@@ -61,6 +64,10 @@ export interface KVEntry {
   /** From when on the key cannot be read, ISO string. */
   readonly expires_at?: string
 }
+
+/** A revision of a key: a value, or that it was deleted. */
+export type KVHistoryEntry<Value = unknown> =
+  (KVEntry<Value> & { readonly operation: "put" }) | (KVEntry<undefined> & { readonly operation: "delete" })
 
 export interface KVPutResult {
   /** For a later `update`. */
@@ -78,12 +85,12 @@ export interface KVListBucketsResult {
 }
 
 /** One of the changes of {@link KvBucketApi.write}. */
-export type KVWrite =
-  | { readonly op: "put"; readonly key: string; readonly value: unknown }
+export type KVWrite<Value = unknown> =
+  | { readonly op: "put"; readonly key: string; readonly value: Value }
   /** Only if the key does not exist. */
-  | { readonly op: "create"; readonly key: string; readonly value: unknown }
+  | { readonly op: "create"; readonly key: string; readonly value: Value }
   /** Only if the key is at this revision. */
-  | { readonly op: "update"; readonly key: string; readonly value: unknown; readonly revision: number }
+  | { readonly op: "update"; readonly key: string; readonly value: Value; readonly revision: number }
   /** Only if the key is at this revision, when one is given. */
   | { readonly op: "delete"; readonly key: string; readonly revision?: number }
 
@@ -92,14 +99,27 @@ export interface KVWriteResult {
   readonly revisions: Array<number>
 }
 
-export interface KVWatchEvent {
+/** A change of a key: a value that was put, or how it went away. */
+export type KVWatchEvent<Value = unknown> = KVPut<Value> | KVRemoval
+
+export interface KVPut<Value = unknown> {
   readonly bucket: string
   readonly key: string
-  /** `undefined` unless the operation is `put`. */
-  readonly value?: any
+  /** In a bucket with a schema: as the schema reads it. */
+  readonly value: Value
   readonly revision: number
-  readonly operation: "put" | "delete" | "purge" | "expire"
+  readonly operation: "put"
 }
+
+export interface KVRemoval {
+  readonly bucket: string
+  readonly key: string
+  readonly value?: undefined
+  readonly revision: number
+  readonly operation: "delete" | "purge" | "expire"
+}
+
+export type { KVBucketOptions } from "../KvValue.ts"
 
 export interface KVWatchOptions {
   /** A key or a filter as `listKeys` takes it; all keys by default. */
@@ -120,28 +140,31 @@ export interface DeleteKeyOptions extends CallOptions {
 
 type WriteError = ValidationError | LimitExceededError | BucketNotFoundError | ClientError
 
-/** The keys of one bucket, in the reading `F`. */
-export interface KvBucketApi<F extends HKT.TypeLambda> {
+/**
+ * The keys of one bucket, in the reading `F`. `In` is what is written, `Out` what is read, and `E` what fails when one of
+ * them does not fit the bucket's schema.
+ */
+export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unknown, E = never> {
   /** Fails with `KeyNotFoundError` when the key has no value: never put, deleted, or expired. */
-  get(key: string, options?: CallOptions): Kind<F, KVEntry, KeyNotFoundError | WriteError>
+  get(key: string, options?: CallOptions): Kind<F, KVEntry<Out>, E | KeyNotFoundError | WriteError>
   /**
    * Writes a value whatever is there: any JSON value, or a `Uint8Array`. Durable when it returns. Fails with
    * `LimitExceededError` when the value or the bucket would be too large.
    */
-  put(key: string, value: unknown, options?: CallOptions): Kind<F, KVPutResult, WriteError>
+  put(key: string, value: In, options?: CallOptions): Kind<F, KVPutResult, E | WriteError>
   /** Writes only if the key does not exist, else fails with `RevisionConflictError`. */
   create(
     key: string,
-    value: unknown,
+    value: In,
     options?: CallOptions
-  ): Kind<F, KVPutResult, RevisionConflictError | WriteError>
+  ): Kind<F, KVPutResult, E | RevisionConflictError | WriteError>
   /** Writes only if the key is at `revision`, else fails with `RevisionConflictError`. */
   update(
     key: string,
-    value: unknown,
+    value: In,
     revision: number,
     options?: CallOptions
-  ): Kind<F, KVPutResult, RevisionConflictError | WriteError>
+  ): Kind<F, KVPutResult, E | RevisionConflictError | WriteError>
   /** Deletes the value; its history stays for a day. Deleting what is not there does nothing. */
   delete(key: string, options?: DeleteKeyOptions): Kind<F, void, RevisionConflictError | WriteError>
   /** Deletes the key and its history. */
@@ -152,12 +175,15 @@ export interface KvBucketApi<F extends HKT.TypeLambda> {
    */
   listKeys(filter?: string, options?: CallOptions): Kind<F, Array<string>, WriteError>
   /** The revisions of a key that are kept, oldest first; as many as the bucket's `history` says. */
-  history(key: string, options?: CallOptions): Kind<F, Array<KVEntry>, KeyNotFoundError | WriteError>
+  history(
+    key: string,
+    options?: CallOptions
+  ): Kind<F, Array<KVHistoryEntry<Out>>, E | KeyNotFoundError | WriteError>
   /** Makes several changes, of up to 100 different keys, all or none. */
   write(
-    writes: ReadonlyArray<KVWrite>,
+    writes: ReadonlyArray<KVWrite<In>>,
     options?: CallOptions
-  ): Kind<F, KVWriteResult, RevisionConflictError | WriteError>
+  ): Kind<F, KVWriteResult, E | RevisionConflictError | WriteError>
 }
 
 /** Every method of {@link KvBucketApi} by name. */
@@ -195,21 +221,41 @@ export const kvMethods = [
   "deleteBucket"
 ] as const satisfies ReadonlyArray<keyof KvApi<EffectKind>>
 
-export interface KvBucket extends KvBucketApi<EffectKind> {
+export interface KvBucket<In = unknown, Out = unknown, E = never> extends KvBucketApi<
+  EffectKind,
+  In,
+  Out,
+  E
+> {
   readonly name: string
   /**
    * Every change of the keys that fit `options.key`, in the order of their revisions. Over HTTP it goes on after a lost
    * connection where it was. Whoever falls far behind sees the latest change of each key, and earlier ones as far as the
    * bucket's history keeps them. Fails with `RevisionGoneError` when deletions after `fromRevision` are forgotten (after a
-   * day), and with `BucketNotFoundError` when the bucket is deleted.
+   * day), and with `BucketNotFoundError` when the bucket is deleted. A value that does not fit the schema ends it, too: the
+   * error's `revision` is where another watch goes on.
    */
   watch(
     options?: KVWatchOptions
-  ): Stream.Stream<KVWatchEvent, ValidationError | BucketNotFoundError | RevisionGoneError | ClientError>
+  ): Stream.Stream<
+    KVWatchEvent<Out>,
+    E | ValidationError | BucketNotFoundError | RevisionGoneError | ClientError
+  >
 }
 
 export interface KvService extends KvApi<EffectKind> {
-  /** The keys of a bucket. Says nothing about whether it exists: calls do. */
+  /**
+   * The keys of a bucket. Says nothing about whether it exists: calls do. With a schema its values are typed, encoded and
+   * decoded, and calls fail with `KeySchemaError` when one does not fit.
+   */
+  bucket<S extends AnySchema | undefined = undefined>(
+    name: string,
+    options?: KVBucketOptions<S>
+  ): KvBucket<SchemaInput<S>, SchemaOutput<S>, S extends undefined ? never : KeySchemaError>
+}
+
+/** The key-value store where nothing is known of values: what `typedKv` makes the service of. */
+export interface UntypedKv extends KvApi<EffectKind> {
   bucket(name: string): KvBucket
 }
 

@@ -21,6 +21,7 @@ import type { Wire } from "../Protocol/Subscriptions.ts"
 import { withErrors } from "../Result.ts"
 import type { EngineService } from "./Engine.ts"
 import * as SecretsClient from "./SecretsClient.ts"
+import { typedKv } from "../Client/TypedBucket.ts"
 import { makeWires } from "./Subscriptions/MemoryWire.ts"
 
 /** The services for one environment. */
@@ -32,7 +33,7 @@ export const servicesIn = (
   const { apiKeys, orgs, policies, roles } = engine.manageAccess(environment)
   const services = Context.make(Client, clientIn(engine, environment)).pipe(
     Context.add(Streams, engine.streams(environment, options)),
-    Context.add(Kv, engine.kv(environment)),
+    Context.add(Kv, typedKv(engine.kv(environment))),
     Context.add(Config, engine.config(environment)),
     Context.add(Projections, projectionsIn(engine, environment)),
     Context.add(PushEndpoints, pushEndpointsIn(engine, environment)),

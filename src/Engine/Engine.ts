@@ -39,7 +39,7 @@ import { checkTrigger } from "../Trigger.ts"
 import { type Access, type Caller, make as makeAccess, putBootstrapKey } from "./Access/Access.ts"
 import * as Management from "./Access/Management.ts"
 import { servicesIn } from "./ClientServices.ts"
-import type { KVBucketInfo, KvService } from "../Client/Kv.ts"
+import type { KVBucketInfo, UntypedKv } from "../Client/Kv.ts"
 import { Dispatch, type RemoteSession, type RemoteWorkerOptions, registrationLength } from "./Dispatch.ts"
 import { checkRegistration as checkedRegistration } from "./Http/FunctionConfigs.ts"
 import { type EndpointInfo, PushEndpoints } from "./Push/Endpoints.ts"
@@ -120,7 +120,7 @@ export interface EngineService {
     options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
   /** The key-value store of one environment. */
-  readonly kv: (environment: string) => KvService
+  readonly kv: (environment: string) => UntypedKv
   /** The keys of a bucket with their values as they are stored. */
   readonly storedKeys: (environment: string, bucket: string) => EngineKv.StoredKeys
   /** The configurations of one environment. */

@@ -4,10 +4,10 @@ import * as Stream from "effect/Stream"
 import type {
   KVBucketConfig,
   KVBucketInfo,
-  KVEntry,
+  KVHistoryEntry,
   KvBucket,
-  KvService,
   KVWatchEvent,
+  UntypedKv,
   KVWrite
 } from "../Client/Kv.ts"
 import { checked } from "../Client/HttpCalls.ts"
@@ -48,7 +48,7 @@ export interface KvEngine {
   readonly feed: KvFeed
 }
 
-export const make = (engine: KvEngine, environment: string): KvService => {
+export const make = (engine: KvEngine, environment: string): UntypedKv => {
   const { store } = engine
   const named = <A>(name: string, use: (name: string) => Effect.Effect<A, IronflowError>) =>
     Effect.flatMap(
@@ -281,19 +281,21 @@ export const toInfo = (row: KvBucketRow): KVBucketInfo => ({
   created_at: new Date(row.createdAt).toISOString()
 })
 
-const toKVEntry = (row: KvEntryRow): KVEntry => ({
+const toKVEntry = (row: KvEntryRow): KVHistoryEntry => ({
   key: row.key,
-  value: row.operation === "put" ? decodeValue(row.value) : undefined,
+  ...(row.operation === "put"
+    ? { value: decodeValue(row.value), operation: "put" }
+    : { value: undefined, operation: "delete" }),
   revision: row.revision,
   created_at: new Date(row.createdAt).toISOString(),
-  operation: row.operation === "put" ? "put" : "delete",
   ...(row.expiresAt === undefined ? {} : { expires_at: new Date(row.expiresAt).toISOString() })
 })
 
 const toWatchEvent = (bucket: string, change: KvChange): KVWatchEvent => ({
   bucket,
   key: change.key,
-  ...(change.operation === "put" ? { value: decodeValue(change.value) } : {}),
-  revision: change.revision,
-  operation: change.operation
+  ...(change.operation === "put"
+    ? { value: decodeValue(change.value), operation: change.operation }
+    : { operation: change.operation }),
+  revision: change.revision
 })

@@ -8,13 +8,23 @@ import {
   sizeOf,
   type StreamAppend
 } from "../EntityStream.ts"
-import { InvalidStateError, IronflowError, LimitExceededError, ValidationError } from "../Errors.ts"
+import { checkSchema, keyCarrier } from "../DataCodec.ts"
+import { codecOf } from "../EffectSchema.ts"
+import {
+  InvalidStateError,
+  IronflowError,
+  KeySchemaError,
+  LimitExceededError,
+  SchemaValidationError,
+  ValidationError
+} from "../Errors.ts"
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
-import { encodeKeyValue, toCarried } from "../KvValue.ts"
+import { bucketOptionKeys, encodeKeyValue, type KVBucketOptions, toCarried } from "../KvValue.ts"
 import { writeBytes, writesAtOnce } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
 import type { TxWrite } from "../Protocol/Worker.ts"
+import type { AnySchema, SchemaInput } from "../StandardSchema.ts"
 import type {
   Tx,
   TxAppendAllOptions,
@@ -63,11 +73,19 @@ export class TxCollector implements Tx {
     this.#add({ _tag: "emit", ...event }, 1, sizeOf(event))
   }
 
-  kv(bucket: string): TxKvBucket {
+  kv<S extends AnySchema | undefined = undefined>(
+    bucket: string,
+    options?: KVBucketOptions<S>
+  ): TxKvBucket<SchemaInput<S>> {
+    checkKeys(options, bucketOptionKeys, this.#call("kv"))
+    const encode =
+      options?.schema === undefined
+        ? (_key: string, value: unknown) => ({ value })
+        : keyEncoder(bucket, options.schema)
     return {
-      put: (key, value) => this.#write(bucket, key, { value }),
-      create: (key, value) => this.#write(bucket, key, { value }, 0),
-      update: (key, value, revision) => this.#write(bucket, key, { value }, checkRevision(revision)),
+      put: (key, value) => this.#write(bucket, key, encode(key, value)),
+      create: (key, value) => this.#write(bucket, key, encode(key, value), 0),
+      update: (key, value, revision) => this.#write(bucket, key, encode(key, value), checkRevision(revision)),
       delete: (key, options) => {
         checkKeys(options, { revision: true } satisfies Keys<TxDeleteKeyOptions>, this.#call("kv.delete"))
         this.#write(
@@ -141,6 +159,36 @@ export class TxCollector implements Tx {
     this.#bytes = allBytes
     this.#writes.push(write)
   }
+}
+
+/** What the schema of a bucket makes of a value. Throws `KeySchemaError` for one that does not fit. */
+const keyEncoder = (bucket: string, given: AnySchema) => {
+  const schema = checkSchema(given, `\`schema\` of bucket "${bucket}"`)
+  const codec = codecOf(schema, keyCarrier)
+  return (key: string, value: unknown): { readonly value: unknown } => ({
+    value: atOnce(
+      () => codec.encode(value, `The value of key "${key}"`),
+      (problems, cause) => new KeySchemaError(bucket, key, undefined, problems, { cause })
+    )
+  })
+}
+
+/** What a codec returns. Throws what `misfit` makes of data that does not fit, and when the codec does not answer at once. */
+const atOnce = (
+  run: () => unknown,
+  misfit: (problems: ReadonlyArray<string>, cause: unknown) => ValidationError
+): unknown => {
+  try {
+    const result = run()
+    if (!(result instanceof Promise)) return result
+    // its outcome is of no use to anybody, and must not become an unhandled rejection
+    result.catch(() => undefined)
+  } catch (error) {
+    throw error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
+  }
+  throw new ValidationError(
+    "The schema validates asynchronously, which is not possible in a transaction: validate before `step.tx`"
+  )
 }
 
 /** Throws unless the engine behind the turn can store the writes of a step together with the step. */

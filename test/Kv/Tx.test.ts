@@ -1,12 +1,14 @@
 /** Keys in `step.tx`: both faces, in the engine's process and in a worker that speaks HTTP. */
 import * as Effect from "effect/Effect"
 import { afterEach, assert, describe, it } from "vitest"
+import { z } from "zod"
 import { IronflowFunction, Step } from "@ironflow/node/effect"
 import { type IronflowEngine, startEngine } from "../../src/engine.ts"
 import type { RunnableFunction } from "../../src/Promise/Worker.ts"
 import { createClient, createFunction, createWorker, type IronflowClient } from "../../src/index.ts"
 
 const retry = { maxAttempts: 3, initialDelayMs: 5 }
+const Stock = z.object({ left: z.number() })
 const triggers = [{ event: "sale.wanted" }]
 const sold = (left: number) => ({ name: "item.sold", data: { left }, entityType: "item" })
 
@@ -18,9 +20,13 @@ const faces: Readonly<Record<string, (clientOf: () => IronflowClient) => Runnabl
         "sell",
         async (tx, { attempt }) => {
           const { item, mistakes, bucket = "stock" } = event.data
-          const entry = await clientOf().kv().bucket("stock").get(item)
+          const entry = await clientOf().kv().bucket("stock", { schema: Stock }).get(item)
           const left = entry.value.left - 1
-          tx.kv(bucket).update(item, { left }, entry.revision + (attempt <= mistakes ? 1 : 0))
+          tx.kv(bucket, { schema: Stock }).update(
+            item,
+            { left },
+            entry.revision + (attempt <= mistakes ? 1 : 0)
+          )
           tx.kv("receipts").create(`${item}.json`, { left })
           tx.kv("receipts").put(`${item}.bytes`, Uint8Array.of(0, 255, left))
           tx.kv("receipts").put(`${item}.text`, "sold")
@@ -38,9 +44,13 @@ const faces: Readonly<Record<string, (clientOf: () => IronflowClient) => Runnabl
         Effect.fnUntraced(function* (tx) {
           const { item, mistakes, bucket = "stock" } = event.data
           const { attempt } = yield* Step.StepAttempt
-          const entry = yield* Effect.promise(() => clientOf().kv().bucket("stock").get(item))
+          const entry = yield* Effect.promise(() =>
+            clientOf().kv().bucket("stock", { schema: Stock }).get(item)
+          )
           const left = entry.value.left - 1
-          yield* tx.kv(bucket).update(item, { left }, entry.revision + (attempt <= mistakes ? 1 : 0))
+          yield* tx
+            .kv(bucket, { schema: Stock })
+            .update(item, { left }, entry.revision + (attempt <= mistakes ? 1 : 0))
           yield* tx.kv("receipts").create(`${item}.json`, { left })
           yield* tx.kv("receipts").put(`${item}.bytes`, Uint8Array.of(0, 255, left))
           yield* tx.kv("receipts").put(`${item}.text`, "sold")

@@ -1,0 +1,58 @@
+/**
+ * Data on its way to where it is kept and back, as a schema says: values of keys, events of entities.
+ *
+ * An Effect schema encodes what goes out (`effectCodec` in `EffectSchema.ts`). Other schemas only read, so what goes out is
+ * what they will be given again: it is checked in the form in which it is kept, where a `Date` is a text.
+ */
+import { ValidationError } from "./Errors.ts"
+import { decodeJson, encodeJson, isPlainJson } from "./Json.ts"
+import { decodeValue, encodeValue } from "./KvValue.ts"
+import { show } from "./Show.ts"
+import { type AnySchema, isSchema, type StandardSchemaV1, validateData } from "./StandardSchema.ts"
+
+/**
+ * Both directions answer at once, unless the schema is asynchronous. They throw, or reject with, `SchemaValidationError` for
+ * what does not fit, and `ValidationError` for what cannot be kept; `what` names the data in them.
+ */
+export interface DataCodec {
+  readonly encode: (value: unknown, what: string) => unknown
+  readonly decode: (kept: unknown, what: string) => unknown
+}
+
+/** How data is kept. */
+export interface Carrier {
+  /** Whether what an Effect schema writes is kept as it is, and not in the form that Effect has for it in JSON. */
+  readonly carries: (encoded: unknown) => boolean
+  /** The value as it will be read. Throws `ValidationError` when it cannot be kept. */
+  readonly kept: (value: unknown, what: string) => unknown
+}
+
+/** Events and states: JSON. */
+export const jsonCarrier: Carrier = {
+  carries: isPlainJson,
+  kept: (value, what) => decodeJson(encodeJson(value, what))
+}
+
+/** Values of keys: JSON or bytes. */
+export const keyCarrier: Carrier = {
+  carries: (encoded) => encoded instanceof Uint8Array || isPlainJson(encoded),
+  kept: (value, what) => decodeValue(encodeValue(value, what))
+}
+
+/** The codec of a schema that only reads. */
+export const standardCodec = (schema: StandardSchemaV1, { kept }: Carrier): DataCodec => ({
+  encode: (value, what) => {
+    const it = kept(value, what)
+    const checked = validateData(schema, it, what)
+    return checked instanceof Promise ? checked.then(() => it) : it
+  },
+  decode: (value, what) => validateData(schema, value, what)
+})
+
+/** Returns the schema if it is one. Throws `ValidationError`, in which `what` names whose it is. */
+export const checkSchema = (schema: unknown, what: string): AnySchema => {
+  if (isSchema(schema)) return schema
+  throw new ValidationError(
+    `${what} must be a schema, got ${show(schema)}: give a Standard Schema (Zod, Valibot, ArkType) or an Effect schema`
+  )
+}
