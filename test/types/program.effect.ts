@@ -136,10 +136,11 @@ const processOrder = IronflowFunction.make(
           events: [{ name: "order.booked", data: {} }]
         })
         yield* tx.emit("order.done", { orderId })
-        yield* tx.kv("stock").put("item", { left: stock })
-        yield* tx.kv("stock").create("receipt", receipt.id)
-        yield* tx.kv("stock").update("count", 1, 4)
-        yield* tx.kv("stock").delete("old", { revision: 2 })
+        const left = tx.kv("stock", { schema: Schema.Struct({ left: Schema.Number }) })
+        yield* left.put("pen", { left: stock })
+        yield* left.create("ink", { left: 1 })
+        yield* left.update("paper", { left: 2 }, 4)
+        yield* left.delete("chalk", { revision: 2 })
         return amount
       })
     )
@@ -302,11 +303,11 @@ export const useStreams = Effect.gen(function* () {
 export const useKeys = Effect.gen(function* () {
   const kv = yield* Kv.Kv
   yield* kv.createBucket({ name: "sessions", ttlSeconds: 3600 })
-  const sessions = kv.bucket("sessions")
+  const sessions = kv.bucket("sessions", { schema: Session })
   const { revision } = yield* sessions.put("user-123", { token: "abc", role: "admin" })
   yield* sessions.create("user-456", { token: "def", role: "customer" })
   const entry = yield* sessions.get("user-123")
-  yield* sessions.update("user-123", { token: "xyz", role: "admin" }, entry.revision)
+  yield* sessions.update("user-123", { ...entry.value, token: "xyz" }, entry.revision)
   yield* sessions.write([{ op: "delete", key: "user-456" }])
   const history = yield* sessions.history("user-123")
   const keys = yield* sessions.listKeys("user-*")

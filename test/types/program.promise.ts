@@ -159,10 +159,11 @@ const processOrder = createFunction(
       )
       tx.streams.appendAll(orderId, { entityType: "order", events: [{ name: "order.booked", data: {} }] })
       tx.emit("order.done", { orderId }, { version: 2, metadata: { from: run.id } })
-      tx.kv("stock").put("item", { left: stock })
-      tx.kv("stock").create("receipt", receipt)
-      tx.kv("stock").update("count", 1, 4)
-      tx.kv("stock").delete("old", { revision: 2 })
+      const left = tx.kv("stock", { schema: z.object({ left: z.number() }) })
+      left.put("pen", { left: stock })
+      left.create("ink", { left: 1 })
+      left.update("paper", { left: 2 }, 4)
+      left.delete("chalk", { revision: 2 })
       return amount
     })
     if (!credit) throw new NonRetryableError(`${customerId} has no credit`)
@@ -386,13 +387,12 @@ export const useKeys = async (client: IronflowClient): Promise<void> => {
   })
   const buckets = await kv.listBuckets()
   const { values } = await kv.getBucketInfo("sessions")
-  const sessions = kv.bucket("sessions")
+  const sessions = kv.bucket("sessions", { schema: Session })
   const { revision } = await sessions.put("user-123", { token: "abc", role: "admin" })
   await sessions.create("user-456", { token: "def", role: "customer" })
   try {
     const entry = await sessions.get("user-123")
-    const session = Session.parse(entry.value)
-    await sessions.update("user-123", { ...session, token: "xyz" }, entry.revision)
+    await sessions.update("user-123", { ...entry.value, token: "xyz" }, entry.revision)
   } catch (error) {
     if (error instanceof RevisionConflictError) console.log(error.expected, error.actual)
     else if (!(error instanceof KeyNotFoundError)) throw error
@@ -406,14 +406,14 @@ export const useKeys = async (client: IronflowClient): Promise<void> => {
   const watcher = sessions.watch("user-*", { fromRevision: revision })
   await watcher.ready
   for await (const change of watcher) {
-    console.log(change.key, change.operation, Session.parse(change.value))
+    console.log(change.key, change.operation === "put" ? change.value.role : change.operation)
     break
   }
   await sessions.watch({ onUpdate: ({ key }) => console.log(key), onError: console.error }).stop()
   await sessions.delete("user-123", { revision })
   await sessions.purge("user-123")
   await kv.deleteBucket("sessions")
-  console.log(buckets[0]?.name, values, Session.parse(oldest?.value), keys)
+  console.log(buckets[0]?.name, values, oldest?.value?.token, keys)
   await sessions.close()
   await kv.close()
 }
