@@ -13,6 +13,7 @@ import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
 import { type Carrier, type DataCodec, standardCodec } from "./DataCodec.ts"
+import { SchemaValidationError, toError } from "./Errors.ts"
 import { isPlainJson } from "./Json.ts"
 import {
   type AnySchema,
@@ -75,6 +76,25 @@ export const decodeFromJson = <A>(schema: Codec<A>, value: unknown) =>
   Effect.catch(Schema.decodeUnknownEffect(schema)(value), (error) =>
     Effect.catch(Schema.decodeUnknownEffect(inJson(schema))(value), () => Effect.fail(error))
   )
+
+/**
+ * The value as the schema writes it, for JSON, from code that cannot wait. A value that already is as the schema writes it stays.
+ * Throws `SchemaValidationError` whose message starts with `what`.
+ */
+export const encodeNow = (schema: Codec<unknown>, value: unknown, what: string): unknown => {
+  const encoded = Effect.catch(encodeToJson(schema, value), (error) =>
+    Effect.matchEffect(decodeFromJson(schema, value), {
+      onSuccess: () => Effect.succeed(value),
+      onFailure: () => Effect.fail(error)
+    })
+  )
+  const exit = Effect.runSyncExit(encoded)
+  if (Exit.isSuccess(exit)) return exit.value
+  const error = Cause.squash(exit.cause)
+  throw new SchemaValidationError(`${what} does not fit its schema: ${toError(error).message}`, {
+    cause: error
+  })
+}
 
 const inJson = <A>(schema: Codec<A>): Codec<A> => {
   let codec = codecs.get(schema)

@@ -296,17 +296,26 @@ export class NotConfiguredError extends IronflowError {
   }
 }
 
-/** A function that a step invoked failed, or could not be invoked. */
-export class InvokeError extends IronflowError {
+export interface InvokeErrorOptions<E> extends CauseOption {
+  readonly failure?: E
+}
+
+/**
+ * A function that a step invoked failed, or could not be invoked. `cause` is the error of the function's run, as far as the server
+ * tells it; `E` is what the function declares to fail with.
+ */
+export class InvokeError<E = unknown> extends IronflowError {
   declare readonly _tag: "InvokeError"
   readonly functionId: string
   readonly childRunId: string | undefined
   readonly errorCause: string
+  /** What the function failed with, when an Effect handler has invoked it and the failure fits the declared schema. */
+  declare readonly failure?: E
   constructor(
     functionId: string,
     childRunId: string | undefined,
     errorCause: string,
-    options: CauseOption = {}
+    options: InvokeErrorOptions<E> = {}
   ) {
     super(
       `Invoked function '${functionId}'${childRunId ? ` (run ${childRunId})` : ""} failed: ${errorCause}`,
@@ -319,11 +328,18 @@ export class InvokeError extends IronflowError {
     this.functionId = functionId
     this.childRunId = childRunId
     this.errorCause = errorCause
+    if (options.failure !== undefined) withFailure(this, options.failure)
   }
 }
 
+/** Says what the function failed with, in the words of its schema. It is not stored with the error, which has it encoded. */
+export const withFailure = <E>(error: InvokeError, failure: E): InvokeError<E> => {
+  define(error, "failure", failure, false)
+  return error as InvokeError<E>
+}
+
 /** A function that a step invoked did not end in time. The child run goes on. */
-export class InvokeTimeoutError extends InvokeError {
+export class InvokeTimeoutError extends InvokeError<never> {
   readonly timeoutMs: number
   constructor(functionId: string, childRunId: string | undefined, timeoutMs: number) {
     super(functionId, childRunId, `timed out after ${timeoutMs}ms (the child run goes on)`)
@@ -805,7 +821,7 @@ const serialize = (thrown: unknown, withStack: boolean, depth: number): Serializ
   }
 }
 
-/** A typed failure stands in the data of the stored error under this name. */
+/** A typed failure stands in the data of the stored error under this name. Only its schema can read it. */
 export const encodedFailure = "ironflow:failure"
 
 /** The error without what only its step's schema can read. */
@@ -813,6 +829,21 @@ export const withoutEncoding = (error: SerializedError): SerializedError => {
   if (error.data === undefined || !(encodedFailure in error.data)) return error
   const { [encodedFailure]: _, ...data } = error.data
   return { ...error, data }
+}
+
+/** How the run of an invoked function has failed, as the error of the step that invoked it. */
+export const invokeFailure = (
+  functionId: string,
+  childRunId: string,
+  error: SerializedError
+): SerializedError => {
+  const told = serializeError(new InvokeError(functionId, childRunId, messageOf(error)))
+  const failure = error.data?.[encodedFailure]
+  return {
+    ...told,
+    cause: withoutEncoding(error),
+    ...(failure === undefined ? {} : { data: { ...told.data, [encodedFailure]: failure } })
+  }
 }
 
 const maxSummaryLength = 512
@@ -848,7 +879,7 @@ const revive = (damaged: SerializedError | null | undefined, depth: number): Err
   if (error.name !== name) define(error, "name", name, false)
   const ours = isIronflowError(error)
   for (const [key, value] of Object.entries(stored.data ?? {})) {
-    if (key === "errors" && error instanceof AggregateError) continue
+    if ((key === "errors" && error instanceof AggregateError) || key === encodedFailure) continue
     if (!standardKeys.has(key) || (key === "code" && !ours)) define(error, key, value, true)
   }
   if (!ours) {

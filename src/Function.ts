@@ -5,6 +5,7 @@
  * `Step` module, whose failures and requirements stay in its type. Both check the configuration at once.
  */
 import type * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { resolveRetry, type RetryConfig, retryKeys } from "./Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "./Constants.ts"
@@ -19,7 +20,14 @@ import { checkKeys, type Keys } from "./OptionKeys.ts"
 import { isPath } from "./Path.ts"
 import type { SecretsClient } from "./Secrets.ts"
 import { show } from "./Show.ts"
-import { type AnySchema, isSchema, type SchemaOutput, type StandardSchemaV1 } from "./StandardSchema.ts"
+import {
+  type AnySchema,
+  isEffectSchema,
+  isSchema,
+  type SchemaJson,
+  type SchemaOutput,
+  type StandardSchemaV1
+} from "./StandardSchema.ts"
 import type { Step, StepClient } from "./Step.ts"
 import { checkTrigger, type Trigger, triggerKeys } from "./Trigger.ts"
 
@@ -85,6 +93,10 @@ const functionKeys = {
   metadata: true
 } satisfies Keys<FunctionConfig>
 
+const effectFunctionKeys = { ...functionKeys, success: true, error: true } satisfies Keys<
+  FunctionConfig & EffectFunctionDeclarations<never, never>
+>
+
 /** The run that a handler is in. */
 export interface RunInfo {
   readonly id: string
@@ -112,10 +124,13 @@ export interface FunctionContext<T = any> {
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export type FunctionHandler<T = any, R = unknown> = (context: FunctionContext<T>) => R | Promise<R>
 
-/** A function with an async handler. `T` is the data of its events, `R` what it returns. */
+/**
+ * A function with an async handler. `T` is the data of its events as the handler gets it, `R` what it returns, `I` the data as
+ * its schema takes it, which is what invoking it takes.
+ */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
-export interface IronflowFunction<T = any, R = any> {
-  readonly config: FunctionConfig
+export interface IronflowFunction<T = any, R = any, I = any> {
+  readonly config: FunctionConfig<AnySchema<T, I>>
   readonly handler: FunctionHandler<T, R>
 }
 
@@ -128,7 +143,7 @@ export type CreateFunctionConfig<S extends AnySchema = AnySchema> = FunctionConf
 export const createFunction = <S extends AnySchema = NoSchema, R = unknown>(
   config: FunctionConfig<S>,
   handler: FunctionHandler<SchemaOutput<S>, R>
-): IronflowFunction<SchemaOutput<S>, R> => {
+): IronflowFunction<SchemaOutput<S>, R, SchemaJson<S>> => {
   checkConfig(config)
   checkKeys(config, functionKeys, `Function "${config.id}"`)
   if (typeof handler !== "function") {
@@ -136,7 +151,12 @@ export const createFunction = <S extends AnySchema = NoSchema, R = unknown>(
       `Function "${config.id}": the handler must be a function, got ${typeof handler}`
     )
   }
-  return { config, handler }
+  // What a schema takes and returns is what makes it one.
+  return { config: config as FunctionConfig<AnySchema>, handler } as IronflowFunction<
+    SchemaOutput<S>,
+    R,
+    SchemaJson<S>
+  >
 }
 
 /** The singleton of the documentation. */
@@ -160,9 +180,22 @@ export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = [Sources
   : // oxlint-disable-next-line typescript/no-explicit-any -- a plain trigger says nothing about the data
     any
 
+/** What a function says of its result and its failures, by which whoever invokes it gets them typed. */
+export interface EffectFunctionDeclarations<S, F> {
+  /** How the result is stored: encoded for storage, decoded for who invokes the function. Without it the result must be JSON. */
+  readonly success?: Schema.Codec<S, unknown>
+  /** Failures that match are stored encoded, and stand decoded in `failure` of the `InvokeError` of who invokes the function. */
+  readonly error?: Schema.Codec<F, unknown>
+}
+
 export interface EffectFunctionConfig<
-  Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<TriggerSource>
-> extends Omit<FunctionConfig, "triggers" | "schema"> {
+  Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<TriggerSource>,
+  // oxlint-disable-next-line typescript/no-explicit-any -- a schema of anything
+  S = any,
+  // oxlint-disable-next-line typescript/no-explicit-any -- a schema of anything
+  F = any
+>
+  extends Omit<FunctionConfig, "triggers" | "schema">, EffectFunctionDeclarations<S, F> {
   /** What starts runs. Definitions with a schema validate the data and type it. */
   readonly triggers: Sources
 }
@@ -177,14 +210,16 @@ export interface EffectFunctionContext<T> {
 
 /**
  * A function with an Effect handler: `A` is what it returns, `E` what it fails with, `R` what it needs besides steps,
- * `T` the data of its events.
+ * `T` the data of its events, `S` its result as its `success` schema has it, `F` the failures of its `error` schema; the last
+ * two are `never` where there is no such schema.
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
-export interface EffectFunction<A = any, E = any, R = any, T = any> {
-  readonly config: FunctionConfig & {
-    /** The definitions among the triggers. */
-    readonly definitions: ReadonlyArray<EventDefinition>
-  }
+export interface EffectFunction<A = any, E = any, R = any, T = any, S = any, F = any> {
+  readonly config: FunctionConfig &
+    EffectFunctionDeclarations<S, F> & {
+      /** The definitions among the triggers. */
+      readonly definitions: ReadonlyArray<EventDefinition>
+    }
   readonly program: (context: EffectFunctionContext<T>) => Effect.Effect<A, E, R | GivenToHandlers>
 }
 
@@ -216,10 +251,17 @@ export type FunctionRequirements<F> = F extends {
  *
  * Throws `ValidationError` naming the function and the field when the configuration is not acceptable.
  */
-export const make = <const Sources extends ReadonlyArray<TriggerSource>, A, E, R>(
-  config: EffectFunctionConfig<Sources>,
+export const make = <
+  const Sources extends ReadonlyArray<TriggerSource>,
+  A extends ([S] extends [never] ? unknown : S),
+  E,
+  R,
+  S = never,
+  F = never
+>(
+  config: EffectFunctionConfig<Sources, S, F>,
   program: (context: EffectFunctionContext<TriggerData<Sources>>) => Effect.Effect<A, E, R>
-): EffectFunction<A, E, Exclude<R, GivenToHandlers>, TriggerData<Sources>> => {
+): EffectFunction<A, E, Exclude<R, GivenToHandlers>, TriggerData<Sources>, S, F> => {
   if (!isObject(config))
     throw new ValidationError("A function needs a configuration such as { id, triggers }")
   const sources: ReadonlyArray<TriggerSource> = Array.isArray(config.triggers) ? config.triggers : []
@@ -233,9 +275,16 @@ export const make = <const Sources extends ReadonlyArray<TriggerSource>, A, E, R
   checkKeys(
     // definitions among the triggers are no options, and those that `make` has found are its own
     { ...resolved, triggers: sources.filter((source) => !isDefinition(source)), definitions: undefined },
-    functionKeys,
+    effectFunctionKeys,
     `Function "${resolved.id}"`
   )
+  for (const field of ["success", "error"] as const) {
+    if (resolved[field] !== undefined && !isEffectSchema(resolved[field])) {
+      throw new ValidationError(
+        `Function "${resolved.id}": \`${field}\` must be an Effect schema, got ${show(resolved[field])}`
+      )
+    }
+  }
   if (typeof program !== "function") {
     throw new ValidationError(
       `Function "${resolved.id}": the handler must be a function that returns an Effect, got ${typeof program}`

@@ -24,8 +24,9 @@ export interface StandardIssue {
   readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined
 }
 
-/** A schema of either kind whose output is `Output`. */
-export type AnySchema<Output = unknown> = StandardSchemaV1<unknown, Output> | Schema.Codec<Output, unknown>
+/** A schema of either kind that makes an `Output` of an `Input`. */
+export type AnySchema<Output = unknown, Input = unknown> =
+  StandardSchemaV1<Input, Output> | Schema.Codec<Output, Input>
 
 /** What a schema's validation returns. */
 export type SchemaOutput<S> = S extends {
@@ -36,9 +37,16 @@ export type SchemaOutput<S> = S extends {
     ? Type
     : unknown
 
-/** What is handed to a schema to be written: what a Standard Schema takes, and what an Effect schema encodes. */
-export type SchemaInput<S> = S extends { readonly ast: unknown; readonly Type: infer Type }
+/** What is given to a schema: what a Standard Schema takes in; of an Effect schema the decoded value, which it encodes. */
+export type SchemaInput<S> = S extends { readonly Type: infer Type; readonly ast: unknown }
   ? Type
+  : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
+    ? Input
+    : unknown
+
+/** The value as it is stored: what a Standard Schema takes in, and an Effect schema encodes to. */
+export type SchemaJson<S> = S extends { readonly Encoded: infer Encoded; readonly ast: unknown }
+  ? Encoded
   : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
     ? Input
     : unknown

@@ -36,9 +36,11 @@ import type {
   WaitTimeoutError
 } from "./Errors.ts"
 import type { EventDefinition, IronflowEvent } from "./Event.ts"
+import type { IronflowFunction } from "./Function.ts"
 import { publishName } from "./Execution/StepId.ts"
 import type { KVBucketOptions } from "./KvValue.ts"
 import type { Keys } from "./OptionKeys.ts"
+import type { StorableResult, Stored } from "./Stored.ts"
 import type { StepKind, TxWriteResult } from "./Protocol/Worker.ts"
 import type { AnySchema, SchemaInput } from "./StandardSchema.ts"
 
@@ -62,10 +64,24 @@ export interface StepRunOptions {
   readonly retry?: RetryConfig
 }
 
-/** Of the options of `run` and `tx`, on both faces. */
-export const runKeys = { timeout: true, retry: retryKeys } satisfies Keys<StepRunOptions>
+/** What gives back more than JSON has: dates, bigints, maps, instances of classes. */
+export interface WithSchema<A> {
+  /**
+   * The result as it was stored goes through this schema, in the first execution and in every replay, and what the schema returns is
+   * the result: with `z.object({ at: z.coerce.date() })` a `Date` again. Any Standard Schema (Zod, Valibot, ArkType) that answers at
+   * once, or an Effect schema, which decodes. A result that does not fit fails the step with `SchemaValidationError` as
+   * the cause, and is not tried again.
+   */
+  readonly schema: AnySchema<A>
+}
+
+/** Of the options of `run` and `tx`. */
+export const runKeys = { timeout: true, retry: retryKeys, schema: true } satisfies Keys<
+  StepRunOptions & WithSchema<unknown>
+>
 export const effectRunKeys = {
-  ...runKeys,
+  timeout: true,
+  retry: retryKeys,
   success: true,
   error: true
 } satisfies Keys<EffectRunOptions<never, never>>
@@ -90,7 +106,10 @@ export interface InvokeOptions {
   readonly timeout?: Duration
 }
 
-export const invokeKeys = { timeout: true } satisfies Keys<InvokeOptions>
+export const invokeKeys = { timeout: true, schema: true } satisfies Keys<InvokeOptions & WithSchema<unknown>>
+export const effectInvokeKeys = { timeout: true, success: true, error: true } satisfies Keys<
+  EffectInvokeOptions<never, never>
+>
 
 export interface ParallelOptions {
   /** Branches that may run at once; all of them by default. */
@@ -103,6 +122,7 @@ export interface ParallelOptions {
 }
 
 export const parallelKeys = { concurrency: true, onError: true } satisfies Keys<ParallelOptions>
+export const mapKeys = { ...parallelKeys, schema: true } satisfies Keys<ParallelOptions & WithSchema<unknown>>
 
 /** True when the options let failures into the result. */
 export type MaySettle<O> = "onError" extends keyof O
@@ -119,21 +139,41 @@ export type Invokable =
       readonly program: (context: never) => Effect.Effect<unknown, unknown, unknown>
     }
 
-/** What a function returns. */
+/**
+ * What `invoke` gives back of a function: its result after storage ({@link Stored}), or as its `success` schema decodes it
+ * where the function declares one.
+ */
 export type InvokeOutput<F> = F extends {
   readonly program: (context: never) => Effect.Effect<infer A, unknown, unknown>
 }
-  ? A
+  ? Decoded<DeclaredBy<F, "success">, Stored<A>>
   : F extends { readonly handler: (context: never) => infer R }
-    ? Awaited<R>
+    ? Stored<Awaited<R>>
     : unknown
 
-/** What a function takes as its event's data. */
+/**
+ * What `invoke` takes for a function: what its schema takes (Promise), or the data of its event definition, which is encoded
+ * on the way (Effect). Anything where the function has neither.
+ */
 export type InvokeInput<F> = F extends { readonly program: (context: infer C) => unknown }
   ? EventDataOf<C>
-  : F extends { readonly handler: (context: infer C) => unknown }
-    ? EventDataOf<C>
+  : F extends IronflowFunction<infer _Data, infer _Result, infer Input>
+    ? Input
     : unknown
+
+/** What a function is declared to fail with, by its `error` schema; `never` where it declares nothing. */
+export type InvokeFailure<F> = DeclaredBy<F, "error">
+
+type DeclaredBy<F, Field extends "success" | "error"> = F extends {
+  readonly config: { readonly [K in Field]?: infer S }
+}
+  ? Exclude<S, undefined> extends Schema.Codec<infer A, unknown>
+    ? A
+    : never
+  : never
+
+/** What a schema says, or `Else` where there is none. */
+type Decoded<A, Else> = [A] extends [never] ? Else : A
 
 type EventDataOf<C> = C extends { readonly event: { readonly data: infer D } } ? D : unknown
 
@@ -246,10 +286,20 @@ export interface TxResult<T> {
 /** The steps of a Promise handler. Failures reject; a suspended step's promise stays pending. */
 export interface StepClient {
   /**
-   * Runs `fn` once and stores its result. A failing `fn` runs again by the retry policy; when that is exhausted, or the
+   * Runs `fn` once and stores its result as JSON, which is what comes back: a `Date` is a string, see {@link Stored}. With
+   * `schema` that is decoded. A failing `fn` runs again by the retry policy; when that is exhausted, or the
    * error says it is not retryable, the call rejects with `StepError` (its `cause` is the error).
    */
-  run<T>(name: string, fn: (context: StepRunContext) => T | Promise<T>, options?: StepRunOptions): Promise<T>
+  run<A, T = unknown>(
+    name: string,
+    fn: ((context: StepRunContext) => T | Promise<T>) & StorableResult<T>,
+    options: StepRunOptions & WithSchema<A>
+  ): Promise<A>
+  run<T>(
+    name: string,
+    fn: ((context: StepRunContext) => T | Promise<T>) & StorableResult<T>,
+    options?: StepRunOptions
+  ): Promise<Stored<T>>
 
   /**
    * Runs `fn` and carries out the writes that it collects with `tx`, in one transaction with the step's own result: all or
@@ -257,11 +307,16 @@ export interface StepClient {
    * then runs again, and reads afresh. When that is exhausted, the call rejects with `StepError` (its `cause` is the
    * `VersionConflictError`). Rejects with code `UNIMPLEMENTED`, before `fn` runs, on servers that cannot do it.
    */
+  tx<A, T = unknown>(
+    name: string,
+    fn: ((tx: Tx, context: StepRunContext) => T | Promise<T>) & StorableResult<T>,
+    options: StepRunOptions & WithSchema<A>
+  ): Promise<TxResult<A>>
   tx<T>(
     name: string,
-    fn: (tx: Tx, context: StepRunContext) => T | Promise<T>,
+    fn: ((tx: Tx, context: StepRunContext) => T | Promise<T>) & StorableResult<T>,
     options?: StepRunOptions
-  ): Promise<TxResult<T>>
+  ): Promise<TxResult<Stored<T>>>
 
   /** Waits durably for a duration such as `"7d"`, or milliseconds. */
   sleep(name: string, duration: Duration): Promise<void>
@@ -278,10 +333,17 @@ export interface StepClient {
   ): Promise<IronflowEvent<T>>
 
   /**
-   * Starts a run of another function and waits durably for its result. Rejects with `InvokeError` when it failed, with
+   * Starts a run of another function and waits durably for its result, which comes back as it was stored, or as `schema` decodes
+   * it. Rejects with `InvokeError` when it failed (its `cause` is the function's error), with
    * `InvokeTimeoutError` when it took longer than `timeout`.
    */
+  invoke<F extends Invokable, A>(
+    fn: F,
+    input: InvokeInput<F>,
+    options: InvokeOptions & WithSchema<A>
+  ): Promise<A>
   invoke<F extends Invokable>(fn: F, input: InvokeInput<F>, options?: InvokeOptions): Promise<InvokeOutput<F>>
+  invoke<A>(functionId: string, input: unknown, options: InvokeOptions & WithSchema<A>): Promise<A>
   // oxlint-disable-next-line typescript/no-explicit-any -- the result of a function known by its id only
   invoke<T = any>(functionId: string, input?: unknown, options?: InvokeOptions): Promise<T>
 
@@ -290,7 +352,8 @@ export interface StepClient {
   invokeAsync(functionId: string, input?: unknown): Promise<{ runId: string }>
 
   /**
-   * Runs branches at the same time, each with a step client of its own, and returns their results in order.
+   * Runs branches at the same time, each with a step client of its own, and returns their results in order. What is stored
+   * is the results of the steps in them: what a branch makes of those stays what it is.
    * Names of `parallel` and `map` calls should be unique where they are made.
    */
   parallel<T extends ReadonlyArray<unknown>, const O extends ParallelOptions = {}>(
@@ -303,7 +366,13 @@ export interface StepClient {
       : { -readonly [K in keyof T]: T[K] }
   >
 
-  /** `parallel` with one branch an item. */
+  /** `parallel` with one branch an item. With `schema`, what each branch returns goes through it. */
+  map<T, A, const O extends ParallelOptions = {}>(
+    name: string,
+    items: ReadonlyArray<T>,
+    fn: (item: T, step: StepClient, index: number) => Promise<unknown>,
+    options: O & WithSchema<A>
+  ): Promise<MaySettle<O> extends true ? Array<A | Error> : Array<A>>
   map<T, R, const O extends ParallelOptions = {}>(
     name: string,
     items: ReadonlyArray<T>,
@@ -354,9 +423,13 @@ export interface EffectEventFilter<T> {
   readonly timeout?: StepDuration
 }
 
-export interface EffectInvokeOptions {
+export interface EffectInvokeOptions<A = never, E = never> {
   /** How long to wait for the child's result; 30 seconds by default. The child keeps running afterwards. */
   readonly timeout?: StepDuration
+  /** Decodes the result, in place of the function's own `success` schema. */
+  readonly success?: Schema.Codec<A, unknown>
+  /** Decodes what the function failed with into `failure` of the `InvokeError`, in place of the function's own `error` schema. */
+  readonly error?: Schema.Codec<E, unknown>
 }
 
 /** An effect whose kind of result does not matter here. */
@@ -408,16 +481,19 @@ export interface StepService {
   ) => Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError>
 
   readonly invoke: {
-    <F extends Invokable>(
+    <F extends Invokable, A = never, E = never>(
       fn: F,
       input: InvokeInput<F>,
-      options?: EffectInvokeOptions
-    ): Effect.Effect<InvokeOutput<F>, InvokeError | InvokeTimeoutError | StepCallError>
-    (
+      options?: EffectInvokeOptions<A, E>
+    ): Effect.Effect<
+      Decoded<A, InvokeOutput<F>>,
+      InvokeError<Decoded<E, InvokeFailure<F>>> | InvokeTimeoutError | StepCallError
+    >
+    <A = never, E = never>(
       functionId: string,
       input?: unknown,
-      options?: EffectInvokeOptions
-    ): Effect.Effect<unknown, InvokeError | InvokeTimeoutError | StepCallError>
+      options?: EffectInvokeOptions<A, E>
+    ): Effect.Effect<Decoded<A, unknown>, InvokeError<E> | InvokeTimeoutError | StepCallError>
   }
 
   readonly invokeAsync: {
@@ -525,26 +601,33 @@ export const waitForEvent = <T = any>(
   return Step.use((step) => step.waitForEvent(name, filter))
 }
 
-/** Starts a run of another function, given by id or as itself, and waits durably for its result. */
+/**
+ * Starts a run of another function, given by id or as itself, and waits durably for its result. The `InvokeError` of a function
+ * that has failed has in `failure` what the function failed with, typed, when that fits the function's `error` schema.
+ */
 export const invoke: {
-  <F extends Invokable>(
+  <F extends Invokable, A = never, E = never>(
     fn: F,
     input: InvokeInput<F>,
-    options?: EffectInvokeOptions
-  ): Effect.Effect<InvokeOutput<F>, InvokeError | InvokeTimeoutError | StepCallError, Step>
-  (
-    functionId: string,
-    input?: unknown,
-    options?: EffectInvokeOptions
-  ): Effect.Effect<unknown, InvokeError | InvokeTimeoutError | StepCallError, Step>
-} = (fn: string | Invokable, input?: unknown, options?: EffectInvokeOptions) => {
-  call("invoke", fn, invoke)
-  // the implementation looks at the id only; the overloads above carry the types
-  return Step.use((step) => step.invoke(fn as string, input, options)) as Effect.Effect<
-    never,
-    InvokeError,
+    options?: EffectInvokeOptions<A, E>
+  ): Effect.Effect<
+    Decoded<A, InvokeOutput<F>>,
+    InvokeError<Decoded<E, InvokeFailure<F>>> | InvokeTimeoutError | StepCallError,
     Step
   >
+  <A = never, E = never>(
+    functionId: string,
+    input?: unknown,
+    options?: EffectInvokeOptions<A, E>
+  ): Effect.Effect<Decoded<A, unknown>, InvokeError<E> | InvokeTimeoutError | StepCallError, Step>
+} = (
+  fn: string | Invokable,
+  input?: unknown,
+  // oxlint-disable-next-line typescript/no-explicit-any -- the overloads above carry the types
+  options?: EffectInvokeOptions<any, any>
+): Effect.Effect<never, never, Step> => {
+  call("invoke", fn, invoke)
+  return Step.use((step) => step.invoke(fn as string, input, options)) as Effect.Effect<never, never, Step>
 }
 
 /** Starts a run of another function and goes on. */

@@ -13,24 +13,26 @@ import { decodeFromJson, encodeToJson } from "../EffectSchema.ts"
 import {
   encodedFailure,
   InvalidStateError,
-  type InvokeError,
+  InvokeError,
   IronflowError,
   NestedStepError,
   SchemaValidationError,
   type SerializedError,
   ValidationError,
-  type WaitTimeoutError
+  type WaitTimeoutError,
+  withFailure
 } from "../Errors.ts"
+import { encodeInput } from "../EventData.ts"
 import type { EventDefinition, IronflowEvent } from "../Event.ts"
-import type { EffectFunction, RunInfo } from "../Function.ts"
+import type { EffectFunction, EffectFunctionDeclarations, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { checkKeys } from "../OptionKeys.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
 import { decodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
 import {
+  effectInvokeKeys,
   effectRunKeys,
-  invokeKeys,
   waitKeys,
   type AnyBranch,
   type EffectEventFilter,
@@ -98,13 +100,20 @@ export const startEffectHandler = (
   const services = Context.add(turn.host.context, Clock.Clock, clock)
   const fiber = Effect.runForkWith(withSteps(services, effectSteps(turn, turn.root)))(
     // what the handler acquires belongs to this turn, and not to the worker
-    Effect.scoped(Effect.suspend(() => fn.program(context)))
+    Effect.scoped(
+      Effect.suspend(() => encoded(`function "${turn.plan.functionId}"`, fn.program(context), fn.config))
+    )
   )
   fiber.addObserver((exit) => {
     // The end of a turn interrupts its handler.
     if (turn.isOver) return
-    if (Exit.isSuccess(exit)) turn.succeeded(exit.value)
-    else turn.failed(thrownBy(exit.cause, `The handler of function "${turn.plan.functionId}"`))
+    if (Exit.isSuccess(exit)) {
+      turn.succeeded(exit.value)
+      return
+    }
+    const error = thrownBy(exit.cause, `The handler of function "${turn.plan.functionId}"`)
+    if (TypedFailure.is(error)) turn.failed(error.error, error.encoded)
+    else turn.failed(error)
   })
   return () => fiber.interruptUnsafe()
 }
@@ -175,18 +184,18 @@ const decode = <A>(schema: Schema.Codec<A, unknown>, value: unknown, what: strin
       new SchemaValidationError(`${what} does not fit its schema: ${error.message}`, { cause: error })
   )
 
-/** The effect with its result, and those of its failures that fit, as the schemas store them. */
-const encoded = <A, E, R, F>(
-  name: string,
+/** The effect with its result, and those of its failures that fit, as the schemas store them. `of` is whose they are. */
+const encoded = <A, E, R, S, F>(
+  of: string,
   effect: Effect.Effect<A, E, R>,
-  { error, success }: EffectRunOptions<A, F>
+  { error, success }: Pick<EffectRunOptions<S, F>, "success" | "error">
 ): Effect.Effect<unknown, unknown, R> => {
   let program: Effect.Effect<unknown, unknown, R> = effect
   if (error !== undefined) {
     const fits = Schema.is(error)
     program = Effect.catch(program, (failure) =>
       fits(failure)
-        ? Effect.flatMap(encode(error, failure, `Failure of step "${name}"`), (stored) =>
+        ? Effect.flatMap(encode(error, failure, `Failure of ${of}`), (stored) =>
             Effect.fail(new TypedFailure(failure, stored))
           )
         : Effect.fail(failure)
@@ -194,7 +203,7 @@ const encoded = <A, E, R, F>(
   }
   return success === undefined
     ? program
-    : Effect.flatMap(program, (value) => encode(success, value, `Result of step "${name}"`))
+    : Effect.flatMap(program, (value) => encode(success, value, `Result of ${of}`))
 }
 
 /** How an effect runs as the code of a step: in its caller's context, but without steps. */
@@ -323,6 +332,9 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
           })
     )
 
+  /** A step in messages. */
+  const stepOf = (name: string): string => `step "${name}" of function "${turn.plan.functionId}"`
+
   const stored = <E extends Error>(error: SerializedError, call: StepCall): Effect.Effect<never, E> =>
     // The engine stores the error of its kind of step, which comes back as its class.
     Effect.fail(storedError(turn, call, error) as E)
@@ -336,12 +348,34 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
       schema === undefined || error.data === undefined || !(encodedFailure in error.data)
         ? failedStep(error, call)
         : Effect.flatMap(
-            decode(schema, error.data[encodedFailure], `Failure of step "${name}"`),
+            decode(schema, error.data[encodedFailure], `Failure of ${stepOf(name)}`),
             (failure) => {
               turn.stepFailedWith(failure)
               return Effect.fail(failure)
             }
           )
+
+  /** The error of an invocation, with what the function failed with if that fits. */
+  const failedInvocation = (
+    error: SerializedError,
+    call: StepCall,
+    schema: Schema.Codec<unknown, unknown> | undefined
+  ): Effect.Effect<never, unknown> => {
+    const told = storedError(turn, call, error)
+    if (schema === undefined || !(told instanceof InvokeError)) return Effect.fail(told)
+    const fail = (failure: unknown) => Effect.fail(withFailure(told, failure))
+    if (error.data !== undefined && encodedFailure in error.data) {
+      const what = `Failure of function "${call.name}", which function "${turn.plan.functionId}" has invoked,`
+      return Effect.flatMap(decode(schema, error.data[encodedFailure], what), fail)
+    }
+    // The function has another schema or none, or a stand-in failed in its place: the fields of its error may fit.
+    const fields = error.cause?.data
+    if (fields === undefined) return Effect.fail(told)
+    return Effect.matchEffect(decodeFromJson(schema, fields), {
+      onSuccess: fail,
+      onFailure: () => Effect.fail(told)
+    })
+  }
 
   const asIs = <A>(value: unknown): Effect.Effect<A> => Effect.succeed(value as A)
 
@@ -417,7 +451,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
             options.timeout === undefined
               ? undefined
               : stepTimeout(options.timeout, `timeout of step "${checked}"`)
-          const program = encoded(checked, effect, options)
+          const program = encoded(stepOf(checked), effect, options)
           const code = new EffectCode(checked, callersContext, () => program)
           return {
             call: runCall(
@@ -429,7 +463,8 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
             code
           }
         },
-        (value) => (success === undefined ? asIs(value) : decode(success, value, `Result of step "${name}"`)),
+        (value) =>
+          success === undefined ? asIs(value) : decode(success, value, `Result of ${stepOf(name)}`),
         typedFailure(name, errorSchema)
       )
     },
@@ -455,7 +490,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
               : stepTimeout(options.timeout, `timeout of step "${checked}"`)
           const code = new EffectCode(checked, callersContext, (attempt) => {
             const collector = (attempt.tx = new TxCollector(checked))
-            return encoded(checked, body(effectTx(collector)), options)
+            return encoded(stepOf(checked), body(effectTx(collector)), options)
           })
           return {
             call: txCall(
@@ -470,7 +505,9 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
         (stored) => {
           const { value, writes } = readTx(stored)
           return Effect.map(
-            success === undefined ? asIs<unknown>(value) : decode(success, value, `Result of step "${name}"`),
+            success === undefined
+              ? asIs<unknown>(value)
+              : decode(success, value, `Result of ${stepOf(name)}`),
             (decoded) => ({ value: decoded, writes })
           )
         },
@@ -538,27 +575,43 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
       )
     },
 
-    invoke: (target: string | Invokable, input?: unknown, options?: EffectInvokeOptions) =>
-      ask(
+    invoke: (
+      target: string | Invokable,
+      input?: unknown,
+      options: EffectInvokeOptions<unknown, unknown> = {}
+    ) => {
+      const declared = declarationsOf(target)
+      const { error: errorSchema = declared.error, success = declared.success } = options
+      return ask(
         "id of the invoked function",
         idOf(target),
         (functionId, receive) => {
-          checkKeys(options, invokeKeys, `Step "${functionId}"`)
+          checkKeys(options, effectInvokeKeys, `Step "${functionId}"`)
           const timeoutMs =
-            options?.timeout === undefined
+            options.timeout === undefined
               ? defaultInvokeMs
               : durationMs(options.timeout, `timeout of invoked function "${functionId}"`)
-          return { call: invokeCall(scope, functionId, input, timeoutMs, receive) }
+          return { call: invokeCall(scope, functionId, encodeInput(target, input), timeoutMs, receive) }
         },
-        asIs,
-        stored<InvokeError>
-      ),
+        (value, { name }) =>
+          success === undefined
+            ? asIs<unknown>(value)
+            : decode(
+                success,
+                value,
+                `Result of function "${name}", which function "${turn.plan.functionId}" has invoked,`
+              ),
+        (error, call) => failedInvocation(error, call, errorSchema)
+      )
+    },
 
     invokeAsync: (target: string | Invokable, input?: unknown) =>
       ask(
         "id of the invoked function",
         idOf(target),
-        (functionId, receive) => ({ call: invokeAsyncCall(scope, functionId, input, receive) }),
+        (functionId, receive) => ({
+          call: invokeAsyncCall(scope, functionId, encodeInput(target, input), receive)
+        }),
         asIs,
         stored<InvokeError>
       ),
@@ -610,6 +663,13 @@ const stepTimeout = (duration: StepDuration, what: string) => {
 
 const idOf = (target: string | Invokable): unknown =>
   typeof target === "string" ? target : invokedId(target)
+
+/** What an invoked function says of its result and its failures. */
+const declarationsOf = (target: string | Invokable): EffectFunctionDeclarations<unknown, unknown> =>
+  typeof target === "object" && target !== null && "program" in target
+    ? // a function with a program is what `IronflowFunction.make` returned, which has checked them
+      (target.config as EffectFunctionDeclarations<unknown, unknown>)
+    : {}
 
 const branchExit = (exit: Exit.Exit<unknown, unknown>, name: string): BranchExit =>
   Exit.isSuccess(exit)

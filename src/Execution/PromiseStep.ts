@@ -2,17 +2,21 @@
 import { AsyncResource } from "node:async_hooks"
 import { positiveDuration } from "../Duration.ts"
 import { asStandard } from "../EffectSchema.ts"
-import { toError, ValidationError } from "../Errors.ts"
+import { encodeInput } from "../EventData.ts"
+import { serializeError, toError, ValidationError } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
 import type { IronflowFunction, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { checkKeys } from "../OptionKeys.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
-import { decodeResult } from "../Result.ts"
+import { decodeResult, encodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
-import { validate } from "../StandardSchema.ts"
+import { show } from "../Show.ts"
+import { type AnySchema, isSchema, validate } from "../StandardSchema.ts"
 import {
   invokeKeys,
+  mapKeys,
+  parallelKeys,
   runKeys,
   waitKeys,
   type EventFilter,
@@ -23,7 +27,8 @@ import {
   type StepRunContext,
   type StepRunOptions,
   type Tx,
-  type TxResult
+  type TxResult,
+  type WithSchema
 } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
 import { type BranchExit, runBranches } from "./Branches.ts"
@@ -169,7 +174,8 @@ const runsCode = <Arguments extends ReadonlyArray<unknown>>(
   turn: TurnMachine,
   name: string,
   fn: (...args: Arguments) => unknown,
-  argumentsFor: (attempt: Attempt) => Arguments
+  argumentsFor: (attempt: Attempt) => Arguments,
+  decoder?: Decoder
 ) => {
   if (typeof fn !== "function") {
     throw new ValidationError(
@@ -183,11 +189,39 @@ const runsCode = <Arguments extends ReadonlyArray<unknown>>(
       insideStep(turn.token, name, () =>
         follow(
           () => fn(...argumentsFor(attempt)),
-          (value) => attempt.succeed(value),
+          (value) => {
+            try {
+              decoder?.check(value)
+            } catch (error) {
+              attempt.fail(error)
+              return
+            }
+            attempt.succeed(value)
+          },
           (error) => attempt.fail(error)
         )
       )
     )
+}
+
+/** What the `schema` of a call makes of results as they were stored. */
+interface Decoder {
+  readonly decode: (stored: unknown) => unknown
+  /** Throws when the result, once it is stored, would not fit: before it is. */
+  readonly check: (result: unknown) => void
+}
+
+/** `undefined` without a schema. Throws `ValidationError` for what is none; `what` begins the message of what does not fit. */
+const decoderOf = (options: Partial<WithSchema<unknown>> | undefined, what: string): Decoder | undefined => {
+  const schema: AnySchema | undefined = options?.schema
+  if (schema === undefined) return undefined
+  if (!isSchema(schema)) {
+    throw new ValidationError(
+      `${what}: \`schema\` must be a Standard Schema (Zod, Valibot, ArkType) or an Effect schema, got ${show(schema)}`
+    )
+  }
+  const decode = (stored: unknown): unknown => validate(asStandard(schema), stored, what)
+  return { decode, check: (result) => void decode(decodeResult(encodeResult(result, what))) }
 }
 
 const ownContext = (attempt: Attempt): [StepRunContext] => [attempt.context]
@@ -229,7 +263,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
         try {
           succeed(read(value, call))
         } catch (error) {
-          fail(toError(error))
+          fail(wrapFailure ? stepError(turn, call, serializeError(error)) : toError(error))
         }
       })
       // A time that has passed needs no step, and has no result.
@@ -237,63 +271,73 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       else turn.ask(call, entry)
     }, onLook)
 
+  /** A result in messages. */
+  const resultOf = (name: string): string => `Result of step "${name}" of function "${turn.plan.functionId}"`
+
+  const timeoutOf = (name: string, options: StepRunOptions | undefined) =>
+    options?.timeout === undefined
+      ? undefined
+      : resolveStepTimeout(options.timeout, `timeout of step "${name}"`)
+
   const nothing = (): void => undefined
   const asIs = <T>(value: unknown): T => value as T
 
   const client: StepClient = {
-    run: function run<T>(
+    run: function run(
       name: string,
-      fn: (context: StepRunContext) => T | Promise<T>,
-      options?: StepRunOptions
-    ): Promise<T> {
-      return ask<T>(
+      fn: (context: StepRunContext) => unknown,
+      options?: StepRunOptions & Partial<WithSchema<unknown>>
+    ) {
+      let decoder: Decoder | undefined
+      return ask(
         run,
         "step name",
         name,
         (checked, receive) => {
           checkKeys(options, runKeys, `Step "${checked}"`)
-          const timeout =
-            options?.timeout === undefined
-              ? undefined
-              : resolveStepTimeout(options.timeout, `timeout of step "${checked}"`)
-          const code = stepCode(
-            turn,
+          decoder = decoderOf(options, resultOf(checked))
+          const begin = runsCode(turn, checked, fn, ownContext, decoder)
+          return runCall(
+            scope,
             checked,
-            runsCode(turn, checked, fn, ownContext),
-            timeout,
-            options?.retry
+            stepCode(turn, checked, begin, timeoutOf(checked, options), options?.retry),
+            receive
           )
-          return runCall(scope, checked, code, receive)
         },
-        asIs,
+        (stored) => (decoder === undefined ? stored : decoder.decode(stored)),
         true
       )
-    },
+    } as StepClient["run"],
 
-    tx: function tx<T>(
+    tx: function tx(
       name: string,
-      fn: (tx: Tx, context: StepRunContext) => T | Promise<T>,
-      options?: StepRunOptions
-    ): Promise<TxResult<T>> {
-      return ask<TxResult<T>>(
+      fn: (tx: Tx, context: StepRunContext) => unknown,
+      options?: StepRunOptions & Partial<WithSchema<unknown>>
+    ) {
+      let decoder: Decoder | undefined
+      return ask<TxResult<unknown>>(
         tx,
         "step name",
         name,
         (checked, receive) => {
           checkTransactions(turn, checked)
           checkKeys(options, runKeys, `Step "${checked}"`)
-          const timeout =
-            options?.timeout === undefined
-              ? undefined
-              : resolveStepTimeout(options.timeout, `timeout of step "${checked}"`)
-          const begin = runsCode(turn, checked, fn, newTx(checked))
-          return txCall(scope, checked, stepCode(turn, checked, begin, timeout, options?.retry), receive)
+          decoder = decoderOf(options, resultOf(checked))
+          const begin = runsCode(turn, checked, fn, newTx(checked), decoder)
+          return txCall(
+            scope,
+            checked,
+            stepCode(turn, checked, begin, timeoutOf(checked, options), options?.retry),
+            receive
+          )
         },
-        // JSON of what the body returned is what it stands for
-        (stored) => readTx(stored) as TxResult<T>,
+        (stored) => {
+          const { value, writes } = readTx(stored)
+          return { value: decoder === undefined ? value : decoder.decode(value), writes }
+        },
         true
       )
-    },
+    } as StepClient["tx"],
 
     sleep: function sleep(name, duration) {
       return ask(
@@ -359,55 +403,60 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       )
     },
 
-    invoke: function invoke<T>(
+    invoke: function invoke(
       target: string | Invokable,
       input?: unknown,
-      options?: InvokeOptions
-    ): Promise<T> {
-      return ask<T>(
+      options?: InvokeOptions & Partial<WithSchema<unknown>>
+    ) {
+      let decoder: Decoder | undefined
+      return ask(
         invoke,
         "id of the invoked function",
         idOf(target),
         (functionId, receive) => {
           checkKeys(options, invokeKeys, `Step "${functionId}"`)
+          decoder = decoderOf(
+            options,
+            `Result of function "${functionId}", which function "${turn.plan.functionId}" has invoked,`
+          )
           const timeoutMs =
             options?.timeout === undefined
               ? defaultInvokeMs
               : positiveDuration(options.timeout, `timeout of invoked function "${functionId}"`)
-          return invokeCall(scope, functionId, input, timeoutMs, receive)
+          return invokeCall(scope, functionId, encodeInput(target, input), timeoutMs, receive)
         },
-        asIs
+        (stored) => (decoder === undefined ? stored : decoder.decode(stored))
       )
-    },
+    } as StepClient["invoke"],
 
     invokeAsync: function invokeAsync(target: string | Invokable, input?: unknown) {
       return ask<{ runId: string }>(
         invokeAsync,
         "id of the invoked function",
         idOf(target),
-        (functionId, receive) => invokeAsyncCall(scope, functionId, input, receive),
+        (functionId, receive) => invokeAsyncCall(scope, functionId, encodeInput(target, input), receive),
         asIs
       )
     },
 
     parallel: function parallel(name: string, branches: unknown, options?: ParallelOptions) {
       // The interface types the branches, one by one; here each is a function of a step client.
-      return branchesOf(parallel, name, branches as ReadonlyArray<Branch>, options)
+      return branchesOf(parallel, name, branches as ReadonlyArray<Branch>, options, parallelKeys)
     } as StepClient["parallel"],
 
-    map: function map<T, R>(
+    map: function map<T>(
       name: string,
       items: ReadonlyArray<T>,
-      fn: (item: T, step: StepClient, index: number) => Promise<R>,
-      options?: ParallelOptions
+      fn: (item: T, step: StepClient, index: number) => Promise<unknown>,
+      options?: ParallelOptions & Partial<WithSchema<unknown>>
     ) {
       // What is neither a list nor a function is refused where branches are checked.
       const branches = Array.isArray(items)
         ? items.map((item: T, index) =>
-            typeof fn === "function" ? (step: StepClient) => fn(item, step, index) : fn
+            typeof fn === "function" ? (branchStep: StepClient) => fn(item, branchStep, index) : fn
           )
         : items
-      return branchesOf(map, name, branches as ReadonlyArray<Branch>, options)
+      return branchesOf(map, name, branches as ReadonlyArray<Branch>, options, mapKeys)
     } as StepClient["map"],
 
     compensate: (stepName, fn) => {
@@ -439,13 +488,17 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
     entry: Function,
     name: string,
     branches: ReadonlyArray<Branch>,
-    options: ParallelOptions | undefined
+    options: (ParallelOptions & Partial<WithSchema<unknown>>) | undefined,
+    keys: typeof mapKeys | typeof parallelKeys
   ): Promise<Array<unknown>> =>
     settledBy((succeed, fail) => {
       const checked = checkName("name of the parallel call", name)
       const nested = nestedStep(turn.token, checked)
       if (nested !== undefined) throw nested
-      const { concurrency, failFast } = checkParallel(checked, branches, options)
+      const { concurrency, failFast } = checkParallel(checked, branches, options, keys)
+      const decoders = branches.map((_, index) =>
+        decoderOf(options, `Result ${index} of "${checked}" of function "${turn.plan.functionId}"`)
+      )
       const notFunction = branches.findIndex((branch) => typeof branch !== "function")
       if (notFunction >= 0) {
         throw new ValidationError(
@@ -463,7 +516,7 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
           begin: (index, branchScope, end) =>
             follow(
               () => branches[index]?.(promiseSteps(turn, branchScope)),
-              (value) => end({ _tag: "Success", value }),
+              (value) => end(decoded(value, decoders[index])),
               (error) => end({ _tag: "Failure", error })
             ),
           succeed: (exits) => succeed(exits.map(valueOrError)),
@@ -477,6 +530,14 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
 }
 
 type Branch = (step: StepClient) => unknown
+
+const decoded = (value: unknown, decoder: Decoder | undefined): BranchExit => {
+  try {
+    return { _tag: "Success", value: decoder === undefined ? value : decoder.decode(value) }
+  } catch (error) {
+    return { _tag: "Failure", error }
+  }
+}
 
 const valueOrError = (exit: BranchExit): unknown =>
   exit._tag === "Success" ? exit.value : toError(exit.error)

@@ -22,7 +22,7 @@ import { checkPattern } from "../Pattern.ts"
 import type { Outcome, StepKind, TxOutcome } from "../Protocol/Worker.ts"
 import { decodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
-import { type Invokable, parallelKeys, type ParallelOptions } from "../Step.ts"
+import { type Invokable, type mapKeys, parallelKeys, type ParallelOptions } from "../Step.ts"
 import type { Attempt } from "./Attempt.ts"
 import { callSiteOf, type StepTimeout } from "./FunctionPlan.ts"
 import type { Scope } from "./Scope.ts"
@@ -148,7 +148,7 @@ export const invokeCall = (
   timeoutMs: number,
   receive: Receive
 ): StepCall => {
-  const text = encodeInput(functionId, input)
+  const text = inputText(functionId, input)
   const stepKey = scope.keys.next(escapeName(functionId))
   return engineCall(
     scope,
@@ -164,7 +164,7 @@ export const invokeAsyncCall = (
   input: unknown,
   receive: Receive
 ): StepCall => {
-  const text = encodeInput(functionId, input)
+  const text = inputText(functionId, input)
   const stepKey = scope.keys.next(escapeName(functionId))
   return engineCall(
     scope,
@@ -174,7 +174,7 @@ export const invokeAsyncCall = (
   )
 }
 
-const encodeInput = (functionId: string, input: unknown): string | undefined => {
+const inputText = (functionId: string, input: unknown): string | undefined => {
   const what = `Input of invoked function "${functionId}"`
   return checkSize(what, encodeJson(input, what), stepResultBytes)
 }
@@ -206,12 +206,13 @@ const engineCall = (scope: Scope, kind: StepKind, op: StepOp, receive: Receive):
 export const checkParallel = (
   name: string,
   branches: unknown,
-  options: ParallelOptions | undefined
+  options: ParallelOptions | undefined,
+  keys: typeof mapKeys | typeof parallelKeys = parallelKeys
 ): { readonly concurrency: number; readonly failFast: boolean } => {
   if (!Array.isArray(branches)) {
     throw new ValidationError(`"${name}" needs an array, one element a branch, got ${typeof branches}`)
   }
-  checkKeys(options, parallelKeys, `Step "${name}"`)
+  checkKeys(options, keys, `Step "${name}"`)
   const { concurrency, onError } = options ?? {}
   if (concurrency !== undefined && (!Number.isSafeInteger(concurrency) || concurrency < 1)) {
     throw new ValidationError(

@@ -900,11 +900,11 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     this.#stepFailures.add(failure)
   }
 
-  /** The handler threw, or what it is given could not be made. */
-  failed(error: unknown): void {
+  /** The handler threw, or what it is given could not be made. `encoded` is a typed failure as its schema stores it. */
+  failed(error: unknown, encoded?: unknown): void {
     if (!this.#handlerEnds()) return
     const rebuilding = this.#isRebuilding
-    this.#closeHandler(() => (rebuilding ? this.#beginCompensations() : this.#conclude(error)))
+    this.#closeHandler(() => (rebuilding ? this.#beginCompensations() : this.#conclude(error, encoded)))
   }
 
   #handlerEnds(): boolean {
@@ -950,8 +950,8 @@ export class TurnMachine implements TurnHandle, AttemptOwner {
     this.#failNow(new FunctionTimeoutError(this.plan.functionId, this.plan.timeoutMs))
   }
 
-  #conclude(thrown: unknown): void {
-    const error = serializeError(thrown)
+  #conclude(thrown: unknown, encoded?: unknown): void {
+    const error = withEncoding(serializeError(thrown), encoded)
     const { attempt } = this.job
     const { retry } = this.plan
     const isFinal = !isRetryable(thrown) || this.#stepFailures?.has(thrown) === true
@@ -1241,5 +1241,8 @@ const serializeFailure = (error: unknown, encoded: unknown, site: string): Seria
   const stack = withCallSite(thrown.stack ?? `${thrown.name}: ${thrown.message}`, site)
   // a value that is no error has no place of its own, and no stack without the line of its step
   const stored = thrown.stack === undefined && site === "" ? thrown : { ...thrown, stack }
-  return encoded === undefined ? stored : { ...stored, data: { ...stored.data, [encodedFailure]: encoded } }
+  return withEncoding(stored, encoded)
 }
+
+const withEncoding = (stored: SerializedError, encoded: unknown): SerializedError =>
+  encoded === undefined ? stored : { ...stored, data: { ...stored.data, [encodedFailure]: encoded } }

@@ -391,6 +391,7 @@ describe("values", () => {
         () =>
         async ({ step }) => {
           const stock = new Map<string, number>()
+          // @ts-expect-error -- a Map cannot be stored
           return [await step.run("count", () => stock.set("book", 1))]
         },
       effect: () => () =>

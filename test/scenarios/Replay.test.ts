@@ -390,7 +390,7 @@ describe("replay", () => {
         promise:
           (stage) =>
           async ({ step }) => {
-            await step.run("look", () => stage.does("look", value))
+            await step.run("look", () => stage.does<unknown>("look", value))
           },
         effect: (stage) => () =>
           Step.run(

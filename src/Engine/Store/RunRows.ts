@@ -1,11 +1,10 @@
 /** Rows of runs: how they come to be, how they end, and how they are read. */
 import type { Run, RunError } from "../../Client/Client.ts"
 import {
-  InvokeError,
+  invokeFailure,
   messageOf,
   RunNotFoundError,
   type SerializedError,
-  serializeError,
   StoreError,
   withoutEncoding
 } from "../../Errors.ts"
@@ -221,7 +220,7 @@ const tellParent = (
       ? { _tag: "Success", value: ending.output }
       : {
           _tag: "Failure",
-          error: serializeError(new InvokeError(functionId, run.id, messageOf(ending.error)))
+          error: invokeFailure(functionId, run.id, ending.error)
         }
   tx.apart("run", parent, () => fireWait(tx, parent, String(waiting.step_key), outcome))
 }
