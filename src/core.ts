@@ -22,7 +22,6 @@ export type {
   PublishResult,
   Run,
   RunError,
-  RunStatus,
   RunStep,
   ServerCapabilities,
   StepStatus,
@@ -300,6 +299,7 @@ export type {
 export type { TxWriteResult } from "./Protocol/Worker.ts"
 export type { Overlap } from "./Overlap.ts"
 export type { Trigger } from "./Trigger.ts"
+export type { RunStatus } from "./RunStatus.ts"
 export {
   createEventDefinitionRegistry,
   createUpcasterRegistry,

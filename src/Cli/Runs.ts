@@ -9,6 +9,7 @@ import type { ListRunsOptions, Run, RunStep } from "../Client/Client.ts"
 import { isObject } from "../Json.ts"
 import { readData } from "./Emit.ts"
 import type { ToldError } from "../ToldError.ts"
+import { runStatuses } from "../RunStatus.ts"
 import { errorLine, placeLines, thrownLine } from "./ErrorText.ts"
 import { inCommands } from "./InCommands.ts"
 import { between, fields, oneLine, print, shown, table } from "./Output.ts"
@@ -31,17 +32,6 @@ const fromStep = Flag.String("from-step").pipe(
   Flag.optional
 )
 
-const statuses = [
-  "pending",
-  "running",
-  "waiting",
-  "compensating",
-  "paused",
-  "completed",
-  "failed",
-  "cancelled"
-] as const
-
 const list = Command.make(
   "list",
   {
@@ -50,7 +40,7 @@ const list = Command.make(
       Flag.withDescription("Only runs of this function"),
       Flag.optional
     ),
-    status: Flag.Literals("status", statuses).pipe(
+    status: Flag.Literals("status", runStatuses).pipe(
       Flag.withMetavar("STATUS"),
       Flag.withDescription("Only runs in this status"),
       Flag.optional

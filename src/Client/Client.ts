@@ -19,6 +19,7 @@ import type {
   ValidationError
 } from "../Errors.ts"
 import type { Overlap } from "../Overlap.ts"
+import type { RunStatus } from "../RunStatus.ts"
 
 /** The Effect reading of an API: failures are in the type. */
 export interface EffectKind extends HKT.TypeLambda {
@@ -119,13 +120,6 @@ export interface TopicStats {
   /** Position of the newest message; 0 when there has been none. */
   readonly lastSeq: number
 }
-
-export type RunStatus =
-  "pending" | "running" | "waiting" | "compensating" | "paused" | "completed" | "failed" | "cancelled"
-
-/** The statuses that a run never leaves by itself. */
-export const isTerminal = (status: RunStatus): status is "completed" | "failed" | "cancelled" =>
-  status === "completed" || status === "failed" || status === "cancelled"
 
 export interface RunError {
   readonly message: string

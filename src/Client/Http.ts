@@ -23,16 +23,16 @@ import { checkIdempotencyKey, checkName, checkRunsLimit } from "../Limits.ts"
 import { encodeMetadata } from "../Metadata.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
-import {
-  type ClientApi,
-  type EffectKind,
-  type EmitOptions,
-  isTerminal,
-  type PublishOptions,
-  type Run,
-  type RunStep,
-  type TopicInfo,
-  type WaitForRunOptions
+import { isTerminal } from "../RunStatus.ts"
+import type {
+  ClientApi,
+  EffectKind,
+  EmitOptions,
+  PublishOptions,
+  Run,
+  RunStep,
+  TopicInfo,
+  WaitForRunOptions
 } from "./Client.ts"
 import { makeEmitSync } from "./EmitSync.ts"
 import * as Answers from "./HttpAnswers.ts"

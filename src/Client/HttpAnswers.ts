@@ -14,7 +14,6 @@ import type {
   PublishResult,
   Run,
   RunError,
-  RunStatus,
   RunStep,
   ServerCapabilities,
   StepStatus,
@@ -24,6 +23,7 @@ import type {
 } from "./Client.ts"
 import { isObject, numberOf } from "../Json.ts"
 import { decodeRunStatus } from "../Protocol/Http/RunJson.ts"
+import type { RunStatus } from "../RunStatus.ts"
 import { revive } from "../Result.ts"
 import { overlaps } from "../Overlap.ts"
 

@@ -3,16 +3,14 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import {
-  type ClientApi,
-  type EffectKind,
-  type EmitOptions,
-  isTerminal,
-  type PublishOptions,
-  type Run,
-  type RunStatus,
-  type RunStep,
-  type TopicInfo
+import type {
+  ClientApi,
+  EffectKind,
+  EmitOptions,
+  PublishOptions,
+  Run,
+  RunStep,
+  TopicInfo
 } from "../Client/Client.ts"
 import { makeEmitSync } from "../Client/EmitSync.ts"
 import {
@@ -27,6 +25,7 @@ import type { After } from "../Execution/Alarm.ts"
 import { encodeJson } from "../Json.ts"
 import * as Limits from "../Limits.ts"
 import { encodeMetadata } from "../Metadata.ts"
+import { isRunStatus, isTerminal, runStatuses } from "../RunStatus.ts"
 import { show } from "../Show.ts"
 import { capabilities } from "./Capabilities.ts"
 import type { Dispatch } from "./Dispatch.ts"
@@ -34,7 +33,6 @@ import { explain } from "./Explain.ts"
 import { allPages, inSlices, LIST_PAGE, type Page, type PageQuery, pageByName } from "./Pages.ts"
 import { polite } from "./Polite.ts"
 import type { RunEndings } from "./RunEndings.ts"
-import { statuses } from "./Store/Transaction.ts"
 import type { StoreService } from "./Store/Store.ts"
 import type { Subscriptions } from "./Subscriptions/Subscriptions.ts"
 
@@ -276,9 +274,9 @@ export const make = (
       Effect.flatMap(
         checked(() => {
           const limit = Limits.checkRunsLimit(options.limit ?? 50)
-          if (options.status !== undefined && !isStatus(options.status)) {
+          if (options.status !== undefined && !isRunStatus(options.status)) {
             throw new ValidationError(
-              `${show(options.status)} is not a run status: use one of ${statuses.join(", ")}`
+              `${show(options.status)} is not a run status: use one of ${runStatuses.join(", ")}`
             )
           }
           return {
@@ -356,5 +354,3 @@ const checked = <A>(check: () => A): Effect.Effect<A, ValidationError> =>
 
 const idempotencyKey = (key: string | undefined): { readonly idempotencyKey?: string } =>
   key === undefined ? {} : { idempotencyKey: Limits.checkIdempotencyKey(key) }
-
-const isStatus = (text: string): text is RunStatus => (statuses as ReadonlyArray<string>).includes(text)

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import type { Run, RunStatus } from "../../src/Client/Client.ts"
+import type { Run } from "../../src/Client/Client.ts"
+import type { RunStatus } from "../../src/RunStatus.ts"
 import { explain, type LiveWorker } from "../../src/Engine/Explain.ts"
 import type { RunSituation } from "../../src/Engine/Store/Store.ts"
 import type { Lease } from "../../src/Engine/Store/Stuck.ts"

@@ -23,6 +23,7 @@ import { isObject } from "../../Json.ts"
 import type { EndpointName } from "../../Protocol/Http/Endpoints.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import { decodeRunStatus, encodeRun } from "../../Protocol/Http/RunJson.ts"
+import { runStatuses } from "../../RunStatus.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { MAX_WAIT_MS } from "../../Protocol/Http/Turns.ts"
 import { SDK_VERSION } from "../../Worker/Version.ts"
@@ -569,7 +570,7 @@ const readStatus = (text: string) => {
   const status = decodeRunStatus(text)
   if (status !== undefined) return status
   throw new ValidationError(
-    `ListRuns: "${text.slice(0, 64)}" is not a run status: use pending, running, waiting, compensating, paused, completed, failed or cancelled`
+    `ListRuns: "${text.slice(0, 64)}" is not a run status: use ${runStatuses.slice(0, -1).join(", ")} or ${runStatuses.at(-1)}`
   )
 }
 

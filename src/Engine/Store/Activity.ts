@@ -1,5 +1,5 @@
 /** What happens to runs, told to those who look on as it is committed. Times are epoch milliseconds. */
-import type { RunStatus } from "../../Client/Client.ts"
+import type { RunStatus } from "../../RunStatus.ts"
 import type { Outcome, SerializedError } from "../../Protocol/Worker.ts"
 
 interface OfRun {

@@ -9,7 +9,8 @@ import { refuseFolder } from "./Files.ts"
 import { migrations } from "./Migrations.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 import { loadRegistrations } from "./Registrations.ts"
-import { type Row, statuses, Transaction } from "./Transaction.ts"
+import { statusIn } from "./StatusRows.ts"
+import { type Row, Transaction } from "./Transaction.ts"
 
 const RUNS = `SELECT r.*, e.id AS e_id, e.name AS e_name, e.version AS e_version, e.data AS e_data, e.metadata AS e_metadata,
   e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp
@@ -27,7 +28,7 @@ const historyOf = (tx: Transaction, environment: string, row: Row): RunHistory =
   runId: String(row.id),
   functionId: tx.registry.byKey(Number(row.function))?.registration.id ?? String(row.function),
   environment,
-  status: statuses[Number(row.status)] ?? "",
+  status: statusIn(row) ?? "",
   attempt: Number(row.attempt),
   generation: Number(row.generation),
   event: jobEvent(row),

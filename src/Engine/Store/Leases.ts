@@ -11,7 +11,8 @@ import { type Holder, readLease, whyStuck } from "./Stuck.ts"
 import { isRevoked, jobOf, revoked } from "./RevokedLeases.ts"
 import { readKind } from "./StepKinds.ts"
 import { SUSPECT_FROM } from "./Suspects.ts"
-import { type Row, RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
+import { moves, mustMove, statusIn } from "./StatusRows.ts"
+import { type Row, RUN_ITSELF, type Transaction, WaitKind } from "./Transaction.ts"
 import { endLease, endRevokedLease, isOf, pauseRow } from "./Turns.ts"
 import { delayRun, makeReady, readOutcome } from "./Waits.ts"
 import { parseStored } from "./StoredJson.ts"
@@ -193,6 +194,10 @@ const claimLimited = (
   return false
 }
 
+const CLAIM = `UPDATE runs SET ${moves.claimed.set}, lease = ?, worker = ?, lease_until = ?, lease_ms = ?, ready_at = NULL,
+     started_at = coalesce(started_at, ?), updated_at = ?
+   WHERE key = ? AND ${moves.claimed.where}`
+
 /** Hands a run out if a worker may have it; says `false` of a suspect that none may have now. */
 const claimRow = (
   tx: Transaction,
@@ -221,7 +226,8 @@ const claimRow = (
         function: fn.key,
         parent: row.parent === null ? null : Number(row.parent)
       },
-      { _tag: "Failed", error: serializeError(excess) }
+      { _tag: "Failed", error: serializeError(excess) },
+      "outgrown"
     )
     return true
   }
@@ -229,10 +235,8 @@ const claimRow = (
   const { demand } = taker
   const now = tx.now()
   const jobId = tx.ids.job()
-  tx.run(
-    `UPDATE runs SET status = CASE status WHEN ${Status.compensating} THEN status ELSE ${Status.running} END,
-       lease = ?, worker = ?, lease_until = ?, lease_ms = ?, ready_at = NULL, started_at = coalesce(started_at, ?), updated_at = ?
-     WHERE key = ?`,
+  const changed = tx.run(
+    CLAIM,
     jobId,
     demand.workerId,
     demand.leaseMs === undefined ? null : now + demand.leaseMs,
@@ -241,6 +245,7 @@ const claimRow = (
     now,
     key
   )
+  mustMove(tx, key, "claimed", changed)
   if (demand.leaseMs !== undefined) tx.markDue(now + demand.leaseMs)
   if (tx.observed && row.started_at === null) {
     tx.changes.activity.push({
@@ -266,7 +271,7 @@ const claimRow = (
     lingerMs: Number(row.linger_ms),
     createdAt: Number(row.created_at),
     transactions: true,
-    ...(Number(row.status) === Status.compensating
+    ...(statusIn(row) === "compensating"
       ? {
           compensating: readRollback(tx, key)
         }
@@ -278,7 +283,7 @@ const claimRow = (
       id: job.runId,
       environment: Number(row.environment),
       function: fn.key,
-      status: Status.running,
+      status: "running",
       event: Number(row.event),
       parent: row.parent === null ? null : Number(row.parent),
       mayHaveWaits: row.started_at !== null
@@ -625,7 +630,7 @@ export const loseLease = (tx: Transaction, jobId: string, why: string): boolean 
 const lossDelayMs = (losses: number): number => (losses <= 1 ? 0 : Math.min(1000 * 2 ** (losses - 2), 60_000))
 
 const releaseRun = (tx: Transaction, run: number): void => {
-  endLease(tx, run)
+  endLease(tx, run, "released")
   makeReady(tx, run)
 }
 
@@ -652,13 +657,13 @@ const loseRun = (
   why: string,
   { blamed, spread }: { readonly blamed: boolean; readonly spread: boolean }
 ): void => {
-  endLease(tx, run)
+  endLease(tx, run, "leaseLost")
   const row = tx.get("SELECT status, losses, loss_seq FROM runs WHERE key = ?", run)
   const last = lastSeq(tx, run)
   const losses = last > Number(row?.loss_seq) ? 1 : Number(row?.losses) + 1
   tx.run("UPDATE runs SET losses = ?, loss_seq = ? WHERE key = ?", losses, last, run)
   // as somebody had asked for
-  if (Number(row?.status) === Status.paused) return
+  if (statusIn(row) === "paused") return
   if (losses >= LOSSES_UNTIL_PAUSE && blamed) {
     return pauseRow(tx, run, {
       code: "LOST_REPEATEDLY",

@@ -9,7 +9,8 @@ import { ValidationError } from "../../Errors.ts"
 import { nextTurn } from "../Polite.ts"
 import { readRun, RUNS_WITH_EVENTS } from "./RunRows.ts"
 import type { ListRunsQuery } from "./Store.ts"
-import { type Row, statuses, type Transaction } from "./Transaction.ts"
+import { listOf, Status } from "./StatusRows.ts"
+import type { Row, Transaction } from "./Transaction.ts"
 
 /** Runs that are looked at in one slice: some milliseconds. */
 const SLICE = 10_000
@@ -72,11 +73,11 @@ export const filterOf = (
   // the partial indexes hold few rows: completed runs are found by going back through all
   let among = ""
   if (status !== undefined) {
-    const number = statuses.indexOf(status)
+    const number = Status[status]
     conditions.push("r.status = ?")
     values.push(number)
     if (status === "failed" || status === "cancelled") {
-      among = `AND r.status = ${number} AND r.status IN (6, 7)`
+      among = `AND r.status = ${number} AND r.status IN (${listOf(["failed", "cancelled"])})`
     } else if (status !== "completed") among = "AND r.ended_at IS NULL"
   }
   return { where: conditions.join(" AND "), values, among }

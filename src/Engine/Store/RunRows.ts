@@ -10,8 +10,10 @@ import {
 } from "../../Errors.ts"
 import type { JsonText, Outcome } from "../../Protocol/Worker.ts"
 import { actorOf, concurrencyKey, type EventView, type RegisteredFunction } from "../Registry.ts"
+import { type Happening, initialStatus } from "../Runs/Transitions.ts"
 import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
-import { type Row, Status, statuses, type Transaction } from "./Transaction.ts"
+import { moves, mustMove, Status, statusIn } from "./StatusRows.ts"
+import type { Row, Transaction } from "./Transaction.ts"
 import { fireWait } from "./Waits.ts"
 import { decodeStored, parseStored, storedOutput } from "./StoredJson.ts"
 
@@ -35,7 +37,7 @@ export const createRun = (
   const { registration } = input.fn
   const key = tx.insert(
     `INSERT INTO runs (id, environment, function, status, event, input, ready_at, concurrency_key, actor, parent, parent_step, created_at, updated_at)
-     VALUES (?, ?, ?, ${Status.pending}, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+     VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     id,
     input.environment,
     input.fn.key,
@@ -71,11 +73,21 @@ export interface Pause {
 
 /** Whether the run is rolling back, or was when it was paused: then it must not be cancelled half way. */
 export const isCompensating = (row: Row): boolean =>
-  Number(row.status) === Status.compensating ||
+  statusIn(row) === "compensating" ||
   // a paused run has its reason, written by `pauseRow`
-  (Number(row.status) === Status.paused && (parseStored(String(row.pause)) as Pause).wasCompensating === true)
+  (statusIn(row) === "paused" && (parseStored(String(row.pause)) as Pause).wasCompensating === true)
 
 const countOf = { Completed: "completed", Failed: "failed", Cancelled: "cancelled" } as const
+
+const end = (happening: Happening): string =>
+  `UPDATE runs SET ${moves[happening].set}, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL,
+     pause = NULL, ended_at = ?, updated_at = ? WHERE key = ? AND ${moves[happening].where} RETURNING created_at`
+const ENDS = {
+  completed: end("completed"),
+  failed: end("failed"),
+  cancelled: end("cancelled"),
+  outgrown: end("outgrown")
+}
 
 /** How a run ends. */
 export type Ending =
@@ -96,27 +108,21 @@ export const endRun = (
     readonly parent: number | null
     readonly mayHaveWaits?: boolean
   },
-  ending: Ending
+  ending: Ending,
+  happening: keyof typeof ENDS = countOf[ending._tag]
 ): void => {
   const now = tx.now()
   tx.forgetLease(run.key)
   tx.suspects.release(run.key)
-  const status =
-    ending._tag === "Completed"
-      ? Status.completed
-      : ending._tag === "Failed"
-        ? Status.failed
-        : Status.cancelled
   const ended = tx.get(
-    `UPDATE runs SET status = ?, output = ?, error = ?, lease = NULL, lease_until = NULL, ready_at = NULL, pause = NULL, ended_at = ?, updated_at = ? WHERE key = ?
-     RETURNING created_at`,
-    status,
+    ENDS[happening],
     ending._tag === "Completed" ? (ending.output ?? null) : null,
     ending._tag === "Completed" ? null : JSON.stringify(ending.error),
     now,
     now,
     run.key
   )
+  mustMove(tx, run.key, happening, ended)
   if (run.mayHaveWaits !== false) tx.run("DELETE FROM waits WHERE run = ?", run.key)
   tx.changes.counts[countOf[ending._tag]]++
   tx.markEnded(run.id)
@@ -336,7 +342,7 @@ export const runOf = (tx: Transaction, row: Row): Run => {
     id: String(row.id),
     functionId: fn?.registration.id ?? String(row.function),
     eventId: row.input === null ? String(row.e_id) : invocationEventId(String(row.id)),
-    status: statuses[Number(row.status)]!,
+    status: statusIn(row)!,
     attempt: Number(row.attempt),
     maxAttempts: fn?.registration.retry.maxAttempts ?? 1,
     ...Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined)),

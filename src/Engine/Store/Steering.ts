@@ -6,10 +6,26 @@ import { compensationKey } from "../../Execution/StepId.ts"
 import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
 import { cancelAwaited, cancelRow, findRun, isCompensating, type Pause, readRun } from "./RunRows.ts"
 import { patchedKind } from "./StepKinds.ts"
-import { type Row, RUN_ITSELF, Status, statuses, type Transaction } from "./Transaction.ts"
+import { type Happening, nextStatus } from "../Runs/Transitions.ts"
+import { moves, mustMove, statusIn } from "./StatusRows.ts"
+import { type Row, RUN_ITSELF, type Transaction } from "./Transaction.ts"
 import { endLease, pauseRow } from "./Turns.ts"
 import { makeReady } from "./Waits.ts"
 import { parseStored } from "./StoredJson.ts"
+
+const ASK_FOR_PAUSE = `UPDATE runs SET pause = ? WHERE key = ? AND ${moves.pauseAsked.where}`
+const WITHDRAW_PAUSE = `UPDATE runs SET pause = NULL WHERE key = ? AND ${moves.pauseWithdrawn.where}`
+const resume = (happening: "resumed" | "rollbackResumed"): string =>
+  `UPDATE runs SET ${moves[happening].set}, pause = NULL, losses = 0, updated_at = ? WHERE key = ? AND ${moves[happening].where}`
+const RESUMES = { resumed: resume("resumed"), rollbackResumed: resume("rollbackResumed") }
+const RETRY = `UPDATE runs SET ${moves.retried.set}, attempt = 1, generation = generation + ?, error = NULL, output = NULL,
+     compensations = NULL, losses = 0, ended_at = NULL, updated_at = ? WHERE key = ? AND ${moves.retried.where}`
+
+/** Whether this can happen to the run as it is. */
+const may = (row: Row, happening: Happening): boolean => {
+  const status = statusIn(row)
+  return status !== undefined && nextStatus(status, happening) !== undefined
+}
 
 export const cancelRun = (tx: Transaction, environment: string, runId: string, reason: string): Run => {
   const row = findRun(tx, environment, runId)
@@ -18,7 +34,7 @@ export const cancelRun = (tx: Transaction, environment: string, runId: string, r
       `Run ${runId} is rolling back and cannot be cancelled: its compensations would be left half done. Wait until it has failed.`
     )
   }
-  if (row.ended_at === null) cancelRow(tx, row, reason)
+  if (may(row, "cancelled")) cancelRow(tx, row, reason)
   return reread(tx, environment, runId)
 }
 
@@ -31,7 +47,7 @@ export const pauseRun = (tx: Transaction, environment: string, runId: string, re
     const jobId = holdingJob(row)
     if (jobId !== undefined) {
       tx.forgetLease(Number(row.key))
-      tx.run("UPDATE runs SET pause = ? WHERE key = ?", JSON.stringify(pause), row.key!)
+      mustMove(tx, Number(row.key), "pauseAsked", tx.run(ASK_FOR_PAUSE, JSON.stringify(pause), row.key!))
       tx.notify(String(row.worker), { _tag: "Paused", jobId })
     } else pauseRow(tx, Number(row.key), pause)
   }
@@ -41,9 +57,7 @@ export const pauseRun = (tx: Transaction, environment: string, runId: string, re
 export const resumeRun = (tx: Transaction, environment: string, runId: string, fromStep?: string): Run => {
   const row = findRun(tx, environment, runId)
   const key = Number(row.key)
-  const status = Number(row.status)
-  if (status === Status.failed || status === Status.cancelled)
-    return retryRun(tx, environment, runId, fromStep)
+  if (may(row, "retried")) return retryRun(tx, environment, runId, fromStep)
   if (fromStep !== undefined && row.pause !== null && isCompensating(row)) {
     throw new InvalidStateError(
       `Run ${runId} is rolling back and cannot be resumed from a step: its compensations would be left half done. ` +
@@ -54,7 +68,7 @@ export const resumeRun = (tx: Transaction, environment: string, runId: string, f
   if (jobId !== undefined && row.pause !== null) {
     if (fromStep === undefined) {
       // a turn that has gone too far to hear of it ends, and another one goes on
-      tx.run("UPDATE runs SET pause = NULL WHERE key = ?", key)
+      mustMove(tx, key, "pauseWithdrawn", tx.run(WITHDRAW_PAUSE, key))
       tx.notify(String(row.worker), { _tag: "Resumed", jobId })
       return reread(tx, environment, runId)
     }
@@ -63,21 +77,17 @@ export const resumeRun = (tx: Transaction, environment: string, runId: string, f
     callBack(tx, row, jobId, "the run goes on from an earlier step")
     return resumeRun(tx, environment, runId, fromStep)
   }
-  if (status !== Status.paused) {
+  if (!may(row, "resumed")) {
     throw new InvalidStateError(
-      `Run ${runId} is ${statuses[status]} and cannot be resumed: only a paused or a failed run can.`
+      `Run ${runId} is ${statusIn(row)} and cannot be resumed: only a paused or a failed run can.`
     )
   }
   const from = fromStep === undefined ? undefined : findStep(tx, row, fromStep)
   if (from !== undefined) beginAnew(tx, row, from, "resumed from a step")
   // written by `pauseRow`
   const pause = parseStored(String(row.pause)) as Pause
-  tx.run(
-    "UPDATE runs SET status = ?, pause = NULL, losses = 0, updated_at = ? WHERE key = ?",
-    pause.wasCompensating === true ? Status.compensating : Status.waiting,
-    tx.now(),
-    key
-  )
+  const happening = pause.wasCompensating === true ? "rollbackResumed" : "resumed"
+  mustMove(tx, key, happening, tx.run(RESUMES[happening], tx.now(), key))
   tx.tellOfRun(() => ({
     _tag: "RunResumed",
     ...about(tx, row),
@@ -90,11 +100,11 @@ export const resumeRun = (tx: Transaction, environment: string, runId: string, f
 export const retryRun = (tx: Transaction, environment: string, runId: string, fromStep?: string): Run => {
   const row = findRun(tx, environment, runId)
   const key = Number(row.key)
-  const status = Number(row.status)
-  if (status !== Status.failed && status !== Status.cancelled) {
+  if (!may(row, "retried")) {
+    const status = statusIn(row)
     throw new InvalidStateError(
-      `Run ${runId} is ${statuses[status]} and cannot be retried: only a failed or cancelled run can. ` +
-        (status === Status.paused ? "Resume it instead." : "Emit its event again for a new run.")
+      `Run ${runId} is ${status} and cannot be retried: only a failed or cancelled run can. ` +
+        (status === "paused" ? "Resume it instead." : "Emit its event again for a new run.")
     )
   }
   const from = fromStep === undefined ? undefined : findStep(tx, row, fromStep)
@@ -106,13 +116,7 @@ export const retryRun = (tx: Transaction, environment: string, runId: string, fr
   if (row.compensations !== null) supersedeRollback(tx, key, undone)
   supersedeFailure(tx, row)
   if (from !== undefined) beginAnew(tx, row, from, "retried from a step")
-  tx.run(
-    `UPDATE runs SET status = ${Status.waiting}, attempt = 1, generation = generation + ?, error = NULL, output = NULL,
-       compensations = NULL, losses = 0, ended_at = NULL, updated_at = ? WHERE key = ?`,
-    wasUndone === undefined ? 0 : 1,
-    tx.now(),
-    key
-  )
+  mustMove(tx, key, "retried", tx.run(RETRY, wasUndone === undefined ? 0 : 1, tx.now(), key))
   tx.tellOfRun(() => ({
     _tag: "RunRetried",
     ...about(tx, row),
@@ -183,7 +187,7 @@ export const patchStep = (
 /** Revokes the lease of a live turn, and tells it. */
 const callBack = (tx: Transaction, row: Row, jobId: string, reason: string): void => {
   tx.notify(String(row.worker), { _tag: "LeaseLost", jobId, reason })
-  endLease(tx, Number(row.key))
+  endLease(tx, Number(row.key), "calledBack")
   keepRevoked(tx, row)
 }
 
@@ -198,7 +202,7 @@ const reread = (tx: Transaction, environment: string, runId: string): Run =>
   readRun(tx, findRun(tx, environment, runId))
 
 const ended = (row: Row, verb: string): InvalidStateError =>
-  new InvalidStateError(`Run ${row.id} has ${statuses[Number(row.status)]} and cannot be ${verb}`)
+  new InvalidStateError(`Run ${row.id} has ${statusIn(row)} and cannot be ${verb}`)
 
 /** The place in the journal of a step given by name, step id or step id without the run id; after all of it for an open one. */
 const findStep = (tx: Transaction, run: Row, wanted: string): number => {

@@ -7,14 +7,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
-import type {
-  AuditEvent,
-  FunctionInfo,
-  ListRunsResult,
-  Run,
-  RunStatus,
-  RunStep
-} from "../../Client/Client.ts"
+import type { AuditEvent, FunctionInfo, ListRunsResult, Run, RunStep } from "../../Client/Client.ts"
 import type { StoredStreamEvent, StreamAppend } from "../../EntityStream.ts"
 import type { SecretInfo } from "../../Client/Secrets.ts"
 import type {
@@ -42,6 +35,7 @@ import type {
   TurnAck,
   TurnReport
 } from "../../Protocol/Worker.ts"
+import type { RunStatus } from "../../RunStatus.ts"
 import type { StoredValue } from "../../KvValue.ts"
 import type { RunHistory } from "../../Protocol/History.ts"
 import type {

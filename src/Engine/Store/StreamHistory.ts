@@ -1,4 +1,5 @@
 /** The history of an entity with what each of its events has started: runs, and their steps. */
+import { statusIn } from "./StatusRows.ts"
 import { readKind } from "./StepKinds.ts"
 import type {
   ReadStreamQuery,
@@ -8,7 +9,7 @@ import type {
   StreamHistoryPage
 } from "./Store.ts"
 import { getStream, readStream } from "./StreamRows.ts"
-import { type Row, RUN_ITSELF, statuses, type Transaction } from "./Transaction.ts"
+import { type Row, RUN_ITSELF, type Transaction } from "./Transaction.ts"
 
 /** Runs and steps after which a page ends, whatever its limit says. */
 const MOST_ROWS = 10_000
@@ -44,7 +45,7 @@ const runsOf = (tx: Transaction, position: number): Array<StartedRun> =>
     .map((row) => ({
       id: String(row.id),
       functionId: String(row.fn),
-      status: statuses[Number(row.status)]!,
+      status: statusIn(row)!,
       attempt: Number(row.attempt),
       createdAt: Number(row.created_at),
       ...timeOf("startedAt", row.started_at),

@@ -8,7 +8,8 @@
 import { formatDuration } from "../../Duration.ts"
 import { functionIdOf } from "./RunRows.ts"
 import { isRevoked } from "./RevokedLeases.ts"
-import { type Row, Status, type Transaction } from "./Transaction.ts"
+import { Status, statusIn } from "./StatusRows.ts"
+import type { Row, Transaction } from "./Transaction.ts"
 
 /** What an engine knows of a worker that is connected to it. */
 export interface Holder {
@@ -99,7 +100,7 @@ export const readLease = (tx: Transaction, row: Row): Lease => ({
   // written with the lease; what writes it again while the lease is held makes it only younger
   since: Number(row.updated_at),
   until: row.lease_until === null ? undefined : Number(row.lease_until),
-  isRollback: Number(row.status) === Status.compensating,
+  isRollback: statusIn(row) === "compensating",
   ...(isRevoked(row) ? { isRevoked: true } : {})
 })
 

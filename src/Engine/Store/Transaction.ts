@@ -7,6 +7,7 @@ import { LimitExceededError } from "../../Errors.ts"
 import type { IdGenerator } from "../../Ids.ts"
 import * as Limits from "../../Limits.ts"
 import type { Notice } from "../../Protocol/Worker.ts"
+import type { RunStatus } from "../../RunStatus.ts"
 import type { Registry } from "../Registry.ts"
 import { type Culprit, Damage, type DamagedKind } from "./Damage.ts"
 import { Buckets } from "./KvBuckets.ts"
@@ -16,29 +17,6 @@ import type { RunActivity, Seen } from "./Activity.ts"
 import { Suspects } from "./Suspects.ts"
 import type { ProjectionChange } from "./ProjectionStore.ts"
 import { type Changes, type ConfigChange, type KvChange, noCounts } from "./Store.ts"
-
-/** How run states are stored; the order is part of the database. */
-export const statuses = [
-  "pending",
-  "running",
-  "waiting",
-  "compensating",
-  "paused",
-  "completed",
-  "failed",
-  "cancelled"
-] as const
-
-export const Status = {
-  pending: 0,
-  running: 1,
-  waiting: 2,
-  compensating: 3,
-  paused: 4,
-  completed: 5,
-  failed: 6,
-  cancelled: 7
-} as const
 
 /** How the kinds of waits are stored; the order is part of the database. `runRetry` waits for a whole run. */
 export const WaitKind = { sleep: 1, event: 2, child: 3, retry: 4, runRetry: 5 } as const
@@ -97,7 +75,8 @@ export interface LeasedRun {
   readonly id: string
   readonly environment: number
   readonly function: number
-  readonly status: number
+  /** `undefined` when what is stored is none. */
+  readonly status: RunStatus | undefined
   readonly event: number
   readonly parent: number | null
   /** Whether it may have rows in `waits`. */

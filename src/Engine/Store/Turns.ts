@@ -25,15 +25,9 @@ import {
   waitRoots
 } from "./Events.ts"
 import { createRun, endRun, functionIdOf, isCompensating, type Pause } from "./RunRows.ts"
-import {
-  asMoment,
-  type LeasedRun,
-  type Row,
-  RUN_ITSELF,
-  Status,
-  type Transaction,
-  WaitKind
-} from "./Transaction.ts"
+import { asMoment, type LeasedRun, type Row, RUN_ITSELF, type Transaction, WaitKind } from "./Transaction.ts"
+import { type Happening, nextStatus, refusal, type TurnEnding } from "../Runs/Transitions.ts"
+import { moves, mustMove, Status, statusIn } from "./StatusRows.ts"
 import { transact } from "./Transact.ts"
 import {
   clear,
@@ -105,7 +99,9 @@ const applyReport = (
   callsBack: boolean
 ): TurnAck => {
   if (known !== undefined && known.id === report.runId && isOf(tx, known.environment, environment)) {
-    return { _tag: "Accepted", outcomes: report.ops.map((op) => applyOp(tx, known, op)) }
+    return (
+      refusedAsImpossible(tx, known, report) ?? { _tag: "Accepted", outcomes: applyOps(tx, known, report) }
+    )
   }
   const row = tx.get(
     "SELECT key, environment, function, status, event, parent, lease, worker, lease_until, pause FROM runs WHERE id = ?",
@@ -118,7 +114,7 @@ const applyReport = (
     tx.changes.counts.staleReports++
     // whatever it is answered, the turn is over
     if (isKnown && isEnd && row.lease === revoked(report.jobId)) endRevokedLease(tx, Number(row.key))
-    return isKnown && Number(row.status) === Status.cancelled
+    return isKnown && statusIn(row) === "cancelled"
       ? { _tag: "Refused", reason: "CANCELLED", message: `Run ${report.runId} was cancelled` }
       : {
           _tag: "Refused",
@@ -131,16 +127,56 @@ const applyReport = (
     id: report.runId,
     environment: Number(row.environment),
     function: Number(row.function),
-    status: Number(row.status),
+    status: statusIn(row),
     event: Number(row.event),
     parent: row.parent === null ? null : Number(row.parent),
     mayHaveWaits: true
   }
-  const outcomes = report.ops.map((op) => applyOp(tx, run, op))
+  const refused = refusedAsImpossible(tx, run, report)
+  if (refused !== undefined) return refused
+  const outcomes = applyOps(tx, run, report)
   // with the turn the lease has ended, and with the lease a pause that was asked for has begun
   if (row.pause === null || isEnd) return { _tag: "Accepted", outcomes }
   return callsBack ? callBackPaused(tx, run, row, report) : { _tag: "Accepted", outcomes, paused: true }
 }
+
+/** What an op makes of the run, if it makes anything of it. */
+const happeningIn = (op: TurnOp): Happening | undefined => {
+  switch (op._tag) {
+    case "Complete":
+      return "completed"
+    case "Fail":
+      return "failed"
+    case "Compensate":
+      return "compensationBegan"
+    case "RetryRun":
+      return "attemptFailed"
+    case "Suspend":
+      return "suspended"
+    case "Pause":
+      return "stopped"
+    case "Release":
+      return "released"
+  }
+}
+
+/** A worker that reports what cannot happen to its run (that it has completed, while it rolls back) changes nothing. */
+const refusedAsImpossible = (tx: Transaction, run: LeasedRun, report: TurnReport): TurnAck | undefined => {
+  let { status } = run
+  for (const op of report.ops) {
+    const happening = happeningIn(op)
+    if (happening === undefined) continue
+    const next = status === undefined ? undefined : nextStatus(status, happening)
+    if (next === undefined) {
+      tx.changes.counts.staleReports++
+      return { _tag: "Refused", reason: "LEASE_LOST", message: refusal(run.id, status, happening) }
+    }
+    status = next
+  }
+}
+
+const applyOps = (tx: Transaction, run: LeasedRun, report: TurnReport) =>
+  report.ops.map((op) => applyOp(tx, run, op))
 
 /** Whether the environment has this key, if one is asked for. */
 export const isOf = (tx: Transaction, key: number, environment: string | undefined): boolean =>
@@ -149,7 +185,7 @@ export const isOf = (tx: Transaction, key: number, environment: string | undefin
 /** The worker would go on whatever it is told but a refusal: what it has reported is stored, and it loses the lease. */
 const callBackPaused = (tx: Transaction, run: LeasedRun, row: Row, report: TurnReport): TurnAck => {
   tx.notify(String(row.worker), { _tag: "LeaseLost", jobId: report.jobId, reason: "the run was paused" })
-  endLease(tx, run.key)
+  endLease(tx, run.key, "calledBack")
   keepRevoked(tx, row)
   return {
     _tag: "Refused",
@@ -283,22 +319,21 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
     case "Compensate":
       tx.forgetLease(run.key)
       tx.run("DELETE FROM waits WHERE run = ?", run.key)
-      tx.run(
-        `UPDATE runs SET status = ${Status.compensating}, error = ?, compensations = ?, updated_at = ? WHERE key = ?`,
-        JSON.stringify(op.error),
-        JSON.stringify(op.compensations),
-        tx.now(),
-        run.key
+      mustMove(
+        tx,
+        run.key,
+        "compensationBegan",
+        tx.run(COMPENSATE, JSON.stringify(op.error), JSON.stringify(op.compensations), tx.now(), run.key)
       )
       return undefined
     case "RetryRun": {
       // while the run is compensating, its error is the verdict
       tx.run(
-        `UPDATE runs SET attempt = attempt + 1, error = CASE status WHEN ${Status.compensating} THEN error ELSE ? END WHERE key = ?`,
+        `UPDATE runs SET attempt = attempt + 1, error = CASE WHEN status = ${Status.compensating} THEN error ELSE ? END WHERE key = ?`,
         JSON.stringify(op.error),
         run.key
       )
-      endLease(tx, run.key)
+      endLease(tx, run.key, "attemptFailed")
       const dueAt = dueTime(op.due, tx.now())
       delayRun(tx, run.key, dueAt)
       tx.tellOfRun(() => ({
@@ -320,41 +355,45 @@ const applyOp = (tx: Transaction, run: LeasedRun, op: TurnOp): Outcome | undefin
         JSON.stringify(op.open),
         run.key
       )
-      endLease(tx, run.key)
+      endLease(tx, run.key, "suspended")
       // something fired that the worker had not heard of yet, or nothing is left that could wake the run; an attempt that
       // may start and that the handler does not wait for would wake it again and again
       if (Number(open?.fired) > 0 || Number(open?.pending) === 0) makeReady(tx, run.key)
       return undefined
     }
     case "Pause":
-      endLease(tx, run.key)
-      pauseRow(tx, run.key, { code: op.code, message: op.message, details: op.details })
+      // its reason counts more than that of a pause which was asked for
+      endLease(tx, run.key, "stopped", { code: op.code, message: op.message, details: op.details })
       return undefined
     case "Release":
-      endLease(tx, run.key)
+      endLease(tx, run.key, "released")
       makeReady(tx, run.key)
       return undefined
   }
 }
 
+const COMPENSATE = `UPDATE runs SET ${moves.compensationBegan.set}, error = ?, compensations = ?, updated_at = ?
+   WHERE key = ? AND ${moves.compensationBegan.where}`
+
+// every ending of a turn does the same to the status
+const END_LEASE = `UPDATE runs SET ${moves.suspended.set}, lease = NULL, lease_until = NULL, updated_at = ?
+   WHERE key = ? AND ${moves.suspended.where} RETURNING function, pause`
+
 /**
  * Takes a run back from its worker: what fired enters the journal, and the run waits. A run that was compensating goes on
- * compensating, and a pause that was asked for begins.
+ * compensating, and `pause` begins, or one that was asked for.
  */
-export const endLease = (tx: Transaction, run: number): void => {
+export const endLease = (tx: Transaction, run: number, ending: TurnEnding, pause?: Pause): void => {
   tx.forgetLease(run)
   tx.suspects.release(run)
   settleFiredWaits(tx, run)
-  const row = tx.get(
-    `UPDATE runs SET status = CASE status WHEN ${Status.compensating} THEN status ELSE ${Status.waiting} END,
-       lease = NULL, lease_until = NULL, updated_at = ? WHERE key = ? RETURNING function, pause`,
-    tx.now(),
-    run
-  )
+  const row = tx.get(END_LEASE, tx.now(), run)
+  mustMove(tx, run, ending, row)
   // there may be room under a concurrency limit now
   tx.markRoom(Number(row?.function))
+  if (pause !== undefined) pauseRow(tx, run, pause)
   // written by `pauseRun`
-  if (row?.pause != null) pauseRow(tx, run, parseStored(String(row.pause)) as Pause)
+  else if (row?.pause != null) pauseRow(tx, run, parseStored(String(row.pause)) as Pause)
 }
 
 /** The worker whose lease of the run was revoked is done with it, or its time is over. */
@@ -364,6 +403,9 @@ export const endRevokedLease = (tx: Transaction, run: number): void => {
   // unless it has ended, or is paused
   makeReady(tx, run)
 }
+
+const PAUSE = `UPDATE runs SET ${moves.paused.set}, pause = ?, ready_at = NULL, updated_at = ?
+   WHERE key = ? AND ${moves.paused.where}`
 
 export const pauseRow = (tx: Transaction, run: number, pause: Pause): void => {
   const row = tx.get("SELECT status, pause FROM runs WHERE key = ?", run)
@@ -378,12 +420,13 @@ export const pauseRow = (tx: Transaction, run: number, pause: Pause): void => {
       message: pause.message
     }
   })
-  tx.run(
-    `UPDATE runs SET status = ${Status.paused}, pause = ?, ready_at = NULL, updated_at = ? WHERE key = ?`,
+  const changed = tx.run(
+    PAUSE,
     JSON.stringify({ ...pause, ...(wasCompensating ? { wasCompensating } : {}) }),
     tx.now(),
     run
   )
+  mustMove(tx, run, "paused", changed)
 }
 
 const dueTime = (due: Due, now: number): number => asMoment("at" in due ? due.at : now + due.afterMs)

@@ -7,7 +7,8 @@
 import type { Notice, Outcome } from "../../Protocol/Worker.ts"
 import type { RunActivity } from "./Activity.ts"
 import { holdingJob } from "./RevokedLeases.ts"
-import { RUN_ITSELF, Status, type Transaction, WaitKind } from "./Transaction.ts"
+import { moves } from "./StatusRows.ts"
+import { RUN_ITSELF, type Transaction, WaitKind } from "./Transaction.ts"
 import { parseStored } from "./StoredJson.ts"
 
 /** Reads the outcome columns of a row of `waits` or `steps`. */
@@ -127,7 +128,7 @@ export const makeReady = (tx: Transaction, run: number): void => {
   const now = tx.now()
   const changed = tx.run(
     `UPDATE runs SET ready_at = ?, updated_at = ? WHERE key = ? AND ready_at IS NULL AND lease IS NULL
-     AND status IN (${Status.waiting}, ${Status.compensating}, ${Status.pending})
+     AND ${moves.claimed.where}
      AND NOT EXISTS (SELECT 1 FROM waits WHERE run = ? AND step_key = '${RUN_ITSELF}')`,
     now,
     now,

@@ -1,5 +1,6 @@
 /** Runs as they travel: lower camel case, statuses as enum names, absent instead of empty. */
-import type { Run, RunError, RunStatus } from "../../Client/Client.ts"
+import type { Run, RunError } from "../../Client/Client.ts"
+import { isRunStatus, type RunStatus } from "../../RunStatus.ts"
 
 /** A run on the wire. */
 export interface WireRun extends Omit<Run, "status" | "error"> {
@@ -46,5 +47,5 @@ export const decodeRunStatus = (text: string): RunStatus | undefined => {
   const word = text.toLowerCase().replace(/^run_status_/, "")
   // servers with a state for it: the run could be claimed, and no worker has room
   if (word === "waiting_for_capacity") return "pending"
-  return Object.hasOwn(wireNames, word) ? (word as RunStatus) : undefined
+  return isRunStatus(word) ? word : undefined
 }

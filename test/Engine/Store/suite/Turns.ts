@@ -85,6 +85,30 @@ export const turnsSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* snapshot(shop, job.runId), before)
     })
 
+    test("a report of what cannot happen to the run is refused and changes nothing", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start()
+      const before = yield* snapshot(shop, job.runId)
+
+      assert.strictEqual(yield* shop.refused(job, done("charge:0"), complete(), suspend()), "LEASE_LOST")
+      assert.deepStrictEqual(yield* snapshot(shop, job.runId), before)
+
+      yield* shop.report(job, compensate("charge"))
+      const rollback = yield* snapshot(shop, job.runId)
+      const [ack] = yield* shop.store.applyReports([
+        { jobId: job.jobId, runId: job.runId, ops: [done("charge:0"), complete()] }
+      ])
+      assert.deepStrictEqual(ack, {
+        _tag: "Refused",
+        reason: "LEASE_LOST",
+        message: `Run ${job.runId} is compensating and cannot complete`
+      })
+      assert.deepStrictEqual(yield* snapshot(shop, job.runId), rollback)
+
+      yield* shop.report(job, fail("no stock"))
+      assert.strictEqual(yield* shop.status(job.runId), "failed")
+    })
+
     test("a report of a run that has ended, or that nobody knows, is refused", function* (shop) {
       yield* shop.register(handles("charge"))
       const job = yield* shop.start()

@@ -1,0 +1,20 @@
+/** The statuses of runs: this list is the only one. How they are stored and how they travel is derived from it. */
+export const runStatuses = [
+  "pending",
+  "running",
+  "waiting",
+  "compensating",
+  "paused",
+  "completed",
+  "failed",
+  "cancelled"
+] as const
+
+export type RunStatus = (typeof runStatuses)[number]
+
+/** The statuses that a run never leaves by itself. */
+export const isTerminal = (status: RunStatus): status is "completed" | "failed" | "cancelled" =>
+  status === "completed" || status === "failed" || status === "cancelled"
+
+export const isRunStatus = (text: string): text is RunStatus =>
+  (runStatuses as ReadonlyArray<string>).includes(text)
