@@ -30,7 +30,8 @@ export interface Carrier {
 /** Events and states: JSON. */
 export const jsonCarrier: Carrier = {
   carries: isPlainJson,
-  kept: (value, what) => decodeJson(encodeJson(value, what))
+  // nothing is kept as an empty object
+  kept: (value, what) => decodeJson(encodeJson(value, what) ?? "{}")
 }
 
 /** Values of keys: JSON or bytes. */

@@ -35,7 +35,9 @@ import type {
   ValidationError,
   WaitTimeoutError
 } from "./Errors.ts"
-import type { EventDefinition, IronflowEvent } from "./Event.ts"
+import type { NewEntityEvent } from "./Client/Streams.ts"
+import type { AnyEntity } from "./Entity.ts"
+import type { EventDefinition, IronflowEvent, TypedEvent } from "./Event.ts"
 import type { IronflowFunction } from "./Function.ts"
 import { publishName } from "./Execution/StepId.ts"
 import type { KVBucketOptions } from "./KvValue.ts"
@@ -228,6 +230,22 @@ export interface TxDeleteKeyOptions {
   readonly revision?: number
 }
 
+/** Appends to the streams of the entities of one definition, in the reading `F`. */
+export interface TxEntityStreams<F extends HKT.TypeLambda, D extends TypedEvent> {
+  /** Appends an event. */
+  append(
+    entityId: string,
+    event: NewEntityEvent<D>,
+    options?: TxAppendAllOptions
+  ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+  /** Appends several events. */
+  appendAll(
+    entityId: string,
+    events: ReadonlyArray<NewEntityEvent<D>>,
+    options?: TxAppendAllOptions
+  ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+}
+
 /**
  * What the body of a `step.tx` writes with, in the reading `F`. A call only notes the write: all of them are carried out,
  * in order and in one transaction with the step's own result, when the body has returned. What is not acceptable is a
@@ -247,6 +265,11 @@ export interface TxApi<F extends HKT.TypeLambda> {
       input: AppendAllInput,
       options?: TxAppendAllOptions
     ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
+    /**
+     * The streams of the entities that `defineEntity` describes: events are typed and encoded by their definitions, and one that
+     * does not fit is a `StreamSchemaError` at once. The schemas have to answer without waiting.
+     */
+    of<N extends AnyEntity>(entity: N): TxEntityStreams<F, N["events"][number]>
   }
   /** Emits an event: it starts runs and satisfies waits as any other. */
   emit(

@@ -53,10 +53,19 @@ export type {
   AppendResult,
   CreateSnapshotInput,
   CreateSnapshotResult,
+  EntityEvent,
+  EntitySnapshotsApi,
+  EntityState,
+  EntityStateOptions,
+  EntityStatesApi,
+  EntityStreams,
+  EntityStreamsApi,
   ExpectedVersion,
   GetSnapshotOptions,
   ListStreamsOptions,
   ListStreamsResult,
+  NewEntityEvent,
+  ReadEntityResult,
   ReadStreamOptions,
   ReadStreamResult,
   StreamEvent,
@@ -161,6 +170,15 @@ export {
 } from "./Constants.ts"
 export { createDeferred, type Deferred, sleep } from "./Deferred.ts"
 export { type Duration, formatDuration, parseDuration } from "./Duration.ts"
+export {
+  type AnyEntity,
+  define as defineEntity,
+  type EntityDefinition,
+  type EventsOf,
+  type EvolvingEntity,
+  type SnapshotEntity,
+  type StateOf
+} from "./Entity.ts"
 export { getServerUrl } from "./Environment.ts"
 export {
   BucketExistsError,
@@ -227,6 +245,7 @@ export {
   type EventDefinitionOptions,
   type EventEntity,
   type IronflowEvent,
+  type TypedEvent,
   type UpcasterFn
 } from "./Event.ts"
 export type {
@@ -293,6 +312,7 @@ export type {
   TxAppendOptions,
   TxDeleteKeyOptions,
   TxEmitOptions,
+  TxEntityStreams,
   TxKvBucket,
   TxResult
 } from "./Step.ts"

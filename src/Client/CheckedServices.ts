@@ -9,6 +9,7 @@ import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
 import type { BufferConfig } from "../Protocol/Subscriptions.ts"
 import { ApiKeys, type ApiKeysApi } from "./ApiKeys.ts"
 import { type CallOptions, Client, type ClientApi, type EffectKind } from "./Client.ts"
+import { typedStreams } from "./EntityStreams.ts"
 import { Config, type ConfigApi, type ConfigService } from "./Config.ts"
 import { ConsumerGroups, type ConsumerGroupsApi } from "./ConsumerGroups.ts"
 import { Kv, type KvApi, type KvBucket, type KvBucketApi, type KvService } from "./Kv.ts"
@@ -19,7 +20,7 @@ import { PushEndpoints, type PushEndpointsApi } from "./PushEndpoints.ts"
 import { Roles, type RolesApi } from "./Roles.ts"
 import { Secrets, type SecretsApi } from "./Secrets.ts"
 import type { ClientServices } from "./Services.ts"
-import { type EffectStreamKind, Streams, type StreamsApi } from "./Streams.ts"
+import { type EffectStreamKind, Streams, type UntypedStreamsApi } from "./Streams.ts"
 import { Subscriptions } from "./Subscriptions.ts"
 
 /** The members of an argument that are objects of options: data may have any keys. */
@@ -84,7 +85,7 @@ const clientKeys: MethodKeys<ClientApi<EffectKind>> = {
 const append = { ...call, expectedVersion: true, idempotencyKey: true } as const
 const read = { ...call, fromVersion: true, direction: true } as const
 
-const streamsKeys: MethodKeys<Omit<StreamsApi<EffectKind, EffectStreamKind>, "events">> = {
+const streamsKeys: MethodKeys<Omit<UntypedStreamsApi<EffectKind, EffectStreamKind>, "events">> = {
   append: [null, appendInputKeys, { ...append, version: true, metadata: true }],
   appendAll: [null, appendAllInputKeys, append],
   read: [null, { ...read, limit: true }],
@@ -94,7 +95,7 @@ const streamsKeys: MethodKeys<Omit<StreamsApi<EffectKind, EffectStreamKind>, "ev
   createSnapshot: [null, { entityType: true, entityVersion: true, state: true }, call],
   getSnapshot: [null, { ...call, beforeVersion: true }]
 }
-const eventsKeys: MethodKeys<Pick<StreamsApi<EffectKind, EffectStreamKind>, "events">> = {
+const eventsKeys: MethodKeys<Pick<UntypedStreamsApi<EffectKind, EffectStreamKind>, "events">> = {
   events: [null, { ...read, pageSize: true }]
 }
 
@@ -275,7 +276,10 @@ export const checkedServices = (
     return streams("kv.bucket.", effects("kv.bucket.", typed, bucketKeys), bucketWatchKeys)
   }
   return Context.make(Client, effects("", of(Client), clientKeys)).pipe(
-    Context.add(Streams, streams("streams.", effects("streams.", of(Streams), streamsKeys), eventsKeys)),
+    Context.add(
+      Streams,
+      typedStreams(streams("streams.", effects("streams.", of(Streams), streamsKeys), eventsKeys))
+    ),
     Context.add(Kv, { ...kv, bucket }),
     Context.add(Config, streams("config.", effects("config.", of(Config), configKeys), configWatchKeys)),
     Context.add(

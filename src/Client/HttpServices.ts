@@ -24,6 +24,7 @@ import { make } from "./Http.ts"
 import { checked } from "./HttpCalls.ts"
 import { resolveServer, type ResolvedServer, serverKeys, type ServerOptions } from "./HttpConfig.ts"
 import { type Connection, make as connect } from "./HttpConnection.ts"
+import { typedStreams } from "./EntityStreams.ts"
 import { Kv } from "./Kv.ts"
 import * as KvHttp from "./KvHttp.ts"
 import { Projections } from "./Projections.ts"
@@ -72,7 +73,7 @@ export const layerOf = (
 const servicesOver = (connection: Connection, options: ReadingOptions): Context.Context<ClientServices> => {
   const { apiKeys, orgs, policies, roles, secrets } = makeAccess(connection)
   return Context.make(Client, make(connection)).pipe(
-    Context.add(Streams, StreamsHttp.make(connection, options)),
+    Context.add(Streams, typedStreams(StreamsHttp.make(connection, options))),
     Context.add(Kv, typedKv(KvHttp.make(connection))),
     Context.add(Config, ConfigHttp.make(connection)),
     Context.add(

@@ -5,11 +5,11 @@ import * as Stream from "effect/Stream"
 import { type IronflowError, StreamNotFoundError } from "../Errors.ts"
 import { checked } from "./HttpCalls.ts"
 import { firstPage, pageAfter } from "./StreamReading.ts"
-import type { ReadStreamOptions, StreamInfo, StreamsService } from "./Streams.ts"
+import type { ReadStreamOptions, StreamInfo, UntypedStreams } from "./Streams.ts"
 
 /** The events of an entity stream as an Effect `Stream` over its pages. */
 export const eventsOver =
-  (read: StreamsService["read"]): StreamsService["events"] =>
+  (read: UntypedStreams["read"]): UntypedStreams["events"] =>
   (entityId, options) =>
     Stream.unwrap(
       Effect.map(

@@ -7,13 +7,17 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
+import type { AnyEntity } from "../Entity.ts"
 import type { AppendAllInput, AppendConditions, AppendEventInput } from "../EntityStream.ts"
 import type {
   InvalidStateError,
   StreamNotFoundError,
+  StreamSchemaError,
   ValidationError,
   VersionConflictError
 } from "../Errors.ts"
+import type { EventData, EventInput, TypedEvent } from "../Event.ts"
+import type { AnySchema } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
 
@@ -64,11 +68,10 @@ export interface ReadStreamOptions extends CallOptions {
 }
 
 /** An event of a stream. */
-export interface StreamEvent {
+export interface StreamEvent<Data = unknown, Name extends string = string> {
   readonly id: string
-  readonly name: string
-  // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
-  readonly data: any
+  readonly name: Name
+  readonly data: Data
   /** Its place in the stream, from 1 up. */
   readonly entityVersion: number
   /** The schema version that it was appended with, also when `data` has been upcast to a later one. */
@@ -147,13 +150,12 @@ export interface GetSnapshotOptions extends CallOptions {
 }
 
 /** The state of an entity after the event of a version. */
-export interface StreamSnapshot {
+export interface StreamSnapshot<State = unknown> {
   readonly snapshotId: string
   readonly entityId: string
   readonly entityType: string
   readonly entityVersion: number
-  // oxlint-disable-next-line typescript/no-explicit-any -- whoever made it knows what it is
-  readonly state: any
+  readonly state: State
   /** ISO string. */
   readonly createdAt: string
 }
@@ -161,8 +163,11 @@ export interface StreamSnapshot {
 /** What may go wrong in an append. */
 export type AppendError = VersionConflictError | InvalidStateError | ValidationError | ClientError
 
-/** The methods of `client.streams`, in the reading `F`, and for many results in the reading `S`. */
-export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> {
+/**
+ * The methods of `client.streams` for events of which nothing is known, in the reading `F`, and for many results in the
+ * reading `S`.
+ */
+export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> {
   /**
    * Appends an event to the stream of an entity; durable when it returns. `VersionConflictError` when the stream is not at
    * `expectedVersion`, `InvalidStateError` when the entity is of another type.
@@ -209,6 +214,108 @@ export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> 
   ): Kind<F, StreamSnapshot | undefined, ValidationError | ClientError>
 }
 
+/** The methods of `client.streams`, in the readings `F` and `S`. */
+export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> extends UntypedStreamsApi<
+  F,
+  S
+> {
+  /**
+   * The streams of the entities that `defineEntity` describes: events are typed, encoded and decoded by their definitions, and
+   * fail with `StreamSchemaError` when they do not fit.
+   */
+  of<N extends AnyEntity>(entity: N): EntityStreams<F, S, N>
+}
+
+/** An event as it is appended to the stream of an entity. */
+export type NewEntityEvent<D extends TypedEvent> = D extends TypedEvent
+  ? {
+      readonly name: D["name"]
+      readonly data: EventInput<D>
+      readonly metadata?: Record<string, unknown>
+    }
+  : never
+
+/** An event of the stream of an entity; of several a union, which `name` tells apart. */
+export type EntityEvent<D extends TypedEvent> = D extends TypedEvent
+  ? StreamEvent<EventData<D>, D["name"]>
+  : never
+
+export interface ReadEntityResult<D extends TypedEvent> {
+  readonly events: Array<EntityEvent<D>>
+  /** Events in the stream, read or not; 0 when there is no such stream. */
+  readonly totalCount: number
+}
+
+type ReadError = StreamSchemaError | ValidationError | ClientError
+
+/** The streams of the entities of one definition. */
+export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda, D extends TypedEvent> {
+  /** Appends an event; see {@link StreamsApi}`.append`. Entity type and version are those of the definitions. */
+  append(
+    entityId: string,
+    event: NewEntityEvent<D>,
+    options?: AppendAllOptions
+  ): Kind<F, AppendResult, StreamSchemaError | AppendError>
+  /** Appends several events at once: all or none, one version after the other. */
+  appendAll(
+    entityId: string,
+    events: ReadonlyArray<NewEntityEvent<D>>,
+    options?: AppendAllOptions
+  ): Kind<F, AppendAllResult, StreamSchemaError | AppendError>
+  /** Reads events of a stream. A stream that does not exist has none. */
+  read(entityId: string, options?: ReadStreamOptions): Kind<F, ReadEntityResult<D>, ReadError>
+  /** The events of a stream one after the other, however many: they are read in pages. */
+  events(entityId: string, options?: StreamEventsOptions): Kind<S, EntityEvent<D>, ReadError>
+}
+
+/** What an entity is after the event of a version. */
+export interface EntityState<State> {
+  readonly state: State
+  /** Of the newest event in the state, for the `expectedVersion` of an append; 0 when there is no stream yet. */
+  readonly entityVersion: number
+}
+
+export interface EntityStateOptions extends CallOptions {
+  /** Whether to begin with the newest snapshot, where the definition has a `snapshot`; `true` by default. */
+  readonly fromSnapshot?: boolean
+}
+
+/** What is there besides when the definition has an `evolve`. */
+export interface EntityStatesApi<F extends HKT.TypeLambda, State> {
+  /** The state of an entity: its events folded by `evolve`, from the newest snapshot on if there are some. */
+  state(entityId: string, options?: EntityStateOptions): Kind<F, EntityState<State>, ReadError>
+}
+
+/** What is there besides when the definition has a `snapshot`. */
+export interface EntitySnapshotsApi<F extends HKT.TypeLambda, State> {
+  /** Keeps a state, so that `state` need not begin with the first event. Another one for the same version replaces it. */
+  createSnapshot(
+    entityId: string,
+    snapshot: EntityState<State>,
+    options?: CallOptions
+  ): Kind<
+    F,
+    CreateSnapshotResult,
+    StreamSchemaError | StreamNotFoundError | InvalidStateError | ValidationError | ClientError
+  >
+  /** The newest snapshot of an entity, or `undefined` when there is none. */
+  getSnapshot(
+    entityId: string,
+    options?: GetSnapshotOptions
+  ): Kind<F, StreamSnapshot<State> | undefined, ReadError>
+}
+
+/** What `streams.of(entity)` returns. */
+export type EntityStreams<
+  F extends HKT.TypeLambda,
+  S extends HKT.TypeLambda,
+  N extends AnyEntity
+> = EntityStreamsApi<F, S, N["events"][number]> &
+  (N extends { readonly evolve: (state: never, event: never) => infer State }
+    ? EntityStatesApi<F, State> &
+        (N extends { readonly snapshot: AnySchema } ? EntitySnapshotsApi<F, State> : unknown)
+    : unknown)
+
 /** The methods with one result by name; what the Promise face is derived from. */
 export const streamMethods = [
   "append",
@@ -219,9 +326,10 @@ export const streamMethods = [
   "listStreams",
   "createSnapshot",
   "getSnapshot"
-] as const satisfies ReadonlyArray<keyof StreamsApi<EffectKind, EffectStreamKind>>
+] as const satisfies ReadonlyArray<keyof UntypedStreamsApi<EffectKind, EffectStreamKind>>
 
 export type StreamsService = StreamsApi<EffectKind, EffectStreamKind>
+export type UntypedStreams = UntypedStreamsApi<EffectKind, EffectStreamKind>
 
 /** Entity streams as an Effect service. */
 export class Streams extends Context.Service<Streams, StreamsService>()("@ironflow/node/Streams") {}

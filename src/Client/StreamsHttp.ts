@@ -25,14 +25,14 @@ import type {
   ReadStreamResult,
   StreamEvent,
   StreamInfo,
-  StreamsService
+  UntypedStreams
 } from "./Streams.ts"
 
 /** The methods over a connection. */
 /** Events that are asked for at once, of streams that are too long for one answer. */
 const PART = 100
 
-export const make = (connection: Connection, { eventDefinitions }: ReadingOptions = {}): StreamsService => {
+export const make = (connection: Connection, { eventDefinitions }: ReadingOptions = {}): UntypedStreams => {
   const { call, withoutEndpoint } = makeCalls(connection)
 
   const info = (entityId: string): Effect.Effect<StreamInfo, IronflowError> =>
@@ -81,7 +81,7 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
           onSuccess: () => then
         })
 
-  const read: StreamsService["read"] = (entityId, options = {}) =>
+  const read: UntypedStreams["read"] = (entityId, options = {}) =>
     Effect.catchIf(
       readAtOnce(entityId, options),
       ({ code }) => code === "LIMIT_EXCEEDED" && options.limit !== 1,
@@ -109,7 +109,7 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
       return { events, totalCount }
     })
 
-  const readAtOnce: StreamsService["read"] = (entityId, options) =>
+  const readAtOnce: UntypedStreams["read"] = (entityId, options) =>
     Effect.flatMap(
       checked(() => ({ id: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, fromVersion, id, limit }) =>

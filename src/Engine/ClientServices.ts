@@ -5,6 +5,7 @@ import { Client, type ClientApi, type EffectKind } from "../Client/Client.ts"
 import { type PushEndpointsApi, PushEndpoints } from "../Client/PushEndpoints.ts"
 import { Config } from "../Client/Config.ts"
 import { ConsumerGroups } from "../Client/ConsumerGroups.ts"
+import { typedStreams } from "../Client/EntityStreams.ts"
 import { Kv } from "../Client/Kv.ts"
 import { ApiKeys } from "../Client/ApiKeys.ts"
 import { checkedServices } from "../Client/CheckedServices.ts"
@@ -32,7 +33,7 @@ export const servicesIn = (
 ): Context.Context<ClientServices> => {
   const { apiKeys, orgs, policies, roles } = engine.manageAccess(environment)
   const services = Context.make(Client, clientIn(engine, environment)).pipe(
-    Context.add(Streams, engine.streams(environment, options)),
+    Context.add(Streams, typedStreams(engine.streams(environment, options))),
     Context.add(Kv, typedKv(engine.kv(environment))),
     Context.add(Config, engine.config(environment)),
     Context.add(Projections, projectionsIn(engine, environment)),

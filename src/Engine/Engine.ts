@@ -12,7 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import type { ClientApi, EffectKind, Run, RunStep, TopicInfo } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
-import type { ReadingOptions, ReadStreamOptions, StreamsService } from "../Client/Streams.ts"
+import type { ReadingOptions, ReadStreamOptions, UntypedStreams } from "../Client/Streams.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import {
   ConnectionError,
@@ -95,7 +95,7 @@ export interface EngineService {
     giveUp: EngineClient.GiveUp
   ) => Effect.Effect<Run | undefined, IronflowError>
   /** Entity streams of one environment. */
-  readonly streams: (environment: string, options?: EngineStreams.EngineReadingOptions) => StreamsService
+  readonly streams: (environment: string, options?: EngineStreams.EngineReadingOptions) => UntypedStreams
   /** Events of an entity with the runs that they started. Fails with `StreamNotFoundError`. */
   readonly entityHistory: (
     environment: string,

@@ -10,7 +10,7 @@ import type {
   StreamEvent,
   StreamInfo,
   StreamSnapshot,
-  StreamsService
+  UntypedStreams
 } from "../Client/Streams.ts"
 import { checkAppend, checkAppendOne, checkEntityId, type StreamAppend } from "../EntityStream.ts"
 import { type IronflowError, ValidationError } from "../Errors.ts"
@@ -37,7 +37,7 @@ export const make = (
   { dispatch, store }: { readonly store: StoreService; readonly dispatch: Dispatch },
   environment: string,
   { eventDefinitions, most }: EngineReadingOptions = {}
-): StreamsService => {
+): UntypedStreams => {
   const append = (check: () => StreamAppend): Effect.Effect<AppendedToStream, IronflowError> =>
     Effect.flatMap(checked(check), (request) => {
       dispatch.pokeSoon()
@@ -54,7 +54,7 @@ export const make = (
       )
     })
 
-  const read: StreamsService["read"] = (entityId, options) =>
+  const read: UntypedStreams["read"] = (entityId, options) =>
     Effect.flatMap(
       checked(() => ({ entityId: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, ...query }) =>
@@ -165,7 +165,7 @@ export const readHistory = (
 
 /** Checks a snapshot, and encodes its state. Throws `ValidationError`, or `LimitExceededError` when it is too large. */
 const checkSnapshot: (
-  ...args: Parameters<StreamsService["createSnapshot"]>
+  ...args: Parameters<UntypedStreams["createSnapshot"]>
 ) => Omit<SnapshotRow, "snapshotId" | "createdAt"> = (entityId, input) => {
   const id = checkEntityId(entityId)
   const what = `Snapshot of stream "${id}"`

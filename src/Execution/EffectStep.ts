@@ -567,7 +567,12 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
           return definition?.schema === undefined
             ? Effect.succeed(event)
             : Effect.map(
-                decode(definition.schema, event.data, `Data of event "${event.name}"`),
+                // what `define` returns has an Effect schema
+                decode(
+                  definition.schema as Schema.Codec<T, unknown>,
+                  event.data,
+                  `Data of event "${event.name}"`
+                ),
                 (data): IronflowEvent<T> => ({ ...event, data })
               )
         },
@@ -711,7 +716,14 @@ const effectTx = (collector: TxCollector): EffectTx => {
   return {
     streams: {
       append: (...args) => collect(() => collector.streams.append(...args)),
-      appendAll: (...args) => collect(() => collector.streams.appendAll(...args))
+      appendAll: (...args) => collect(() => collector.streams.appendAll(...args)),
+      of: (entity) => {
+        const streams = collector.streams.of(entity)
+        return {
+          append: (...args) => collect(() => streams.append(...args)),
+          appendAll: (...args) => collect(() => streams.appendAll(...args))
+        }
+      }
     },
     emit: (...args) => collect(() => collector.emit(...args)),
     kv: (bucket, options) => {

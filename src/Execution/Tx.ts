@@ -1,4 +1,6 @@
 /** What the body of a `step.tx` collects: writes that are carried out together with the step, or not at all. */
+import type { AnyEntity } from "../Entity.ts"
+import { definitionOfGiven, type GivenEvent, misfitToAppend, toAppend } from "../EntityCodec.ts"
 import {
   type AppendAllInput,
   type AppendEventInput,
@@ -6,9 +8,10 @@ import {
   checkAppendOne,
   checkStreamEvent,
   sizeOf,
-  type StreamAppend
+  type StreamAppend,
+  type StreamEventInput
 } from "../EntityStream.ts"
-import { checkSchema, keyCarrier } from "../DataCodec.ts"
+import { checkSchema, jsonCarrier, keyCarrier } from "../DataCodec.ts"
 import { codecOf } from "../EffectSchema.ts"
 import {
   InvalidStateError,
@@ -26,11 +29,13 @@ import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
 import type { TxWrite } from "../Protocol/Worker.ts"
 import type { AnySchema, SchemaInput } from "../StandardSchema.ts"
 import type {
+  PlainKind,
   Tx,
   TxAppendAllOptions,
   TxAppendOptions,
   TxDeleteKeyOptions,
   TxEmitOptions,
+  TxEntityStreams,
   TxKvBucket
 } from "../Step.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
@@ -64,6 +69,24 @@ export class TxCollector implements Tx {
       checkKeys(input, appendAllInputKeys, this.#call("streams.appendAll"))
       checkKeys(options, appendAllKeys, this.#call("streams.appendAll"))
       this.#append(checkAppend(entityId, input, options))
+    },
+    of: <N extends AnyEntity>(entity: N): TxEntityStreams<PlainKind, N["events"][number]> => {
+      const appendAll = (
+        method: string,
+        entityId: string,
+        events: ReadonlyArray<GivenEvent>,
+        options?: TxAppendAllOptions
+      ): void => {
+        checkKeys(options, appendAllKeys, this.#call(`streams.of(...).${method}`))
+        const encoded = Array.isArray(events)
+          ? (events as ReadonlyArray<GivenEvent>).map((event) => encodeEvent(entity, entityId, event))
+          : events
+        this.#append(checkAppend(entityId, { entityType: entity.type, events: encoded }, options))
+      }
+      return {
+        append: (entityId, event, options) => appendAll("append", entityId, [event], options),
+        appendAll: (entityId, events, options) => appendAll("appendAll", entityId, events, options)
+      }
     }
   }
 
@@ -171,6 +194,17 @@ const keyEncoder = (bucket: string, given: AnySchema) => {
       (problems, cause) => new KeySchemaError(bucket, key, undefined, problems, { cause })
     )
   })
+}
+
+/** What the definition of an entity makes of an event to append. Throws `StreamSchemaError` for one that does not fit. */
+const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEvent): StreamEventInput => {
+  const definition = definitionOfGiven(entity, entityId, event)
+  const { name, schema } = definition
+  const data = atOnce(
+    () => codecOf(schema, jsonCarrier).encode(event.data, `Data of event "${name}" for entity "${entityId}"`),
+    misfitToAppend(entityId, name)
+  )
+  return toAppend(definition, event, data)
 }
 
 /** What a codec returns. Throws what `misfit` makes of data that does not fit, and when the codec does not answer at once. */

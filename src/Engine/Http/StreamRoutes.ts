@@ -6,7 +6,7 @@ import type {
   ReadStreamOptions,
   StreamEvent,
   StreamInfo,
-  StreamsService
+  UntypedStreams
 } from "../../Client/Streams.ts"
 import { IronflowError, StreamNotFoundError, ValidationError } from "../../Errors.ts"
 import type { EndpointName } from "../../Protocol/Http/Endpoints.ts"
@@ -23,7 +23,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const reading = <A>(
     name: EndpointName,
     read: (body: unknown) => A,
-    answer: (streams: StreamsService, request: A, call: Call) => Effect.Effect<Reply, IronflowError>
+    answer: (streams: UntypedStreams, request: A, call: Call) => Effect.Effect<Reply, IronflowError>
   ): Route =>
     route(name, (call) =>
       Effect.flatMap(
@@ -187,7 +187,7 @@ const appending = <A>(
 
 /** Which events of an entity the caller gets, who may read the stream: not those that no subscription would bring. */
 const readableIn = (
-  streams: StreamsService,
+  streams: UntypedStreams,
   entityId: string,
   { caller, environment }: Call
 ): Effect.Effect<(event: StreamEvent) => boolean, IronflowError> => {
