@@ -18,7 +18,8 @@ import { isPlainJson } from "./Json.ts"
 import {
   type AnySchema,
   canEncode,
-  isEffectSchema,
+  encodeData,
+  isStandardSchema,
   type StandardResult,
   type StandardSchemaV1,
   validateData
@@ -29,9 +30,9 @@ import {
  * that of `Schema.toStandardSchemaV1` it throws what a schema dies of, instead of calling that an issue with the data.
  */
 export const asStandard = <Output>(schema: AnySchema<Output>): StandardSchemaV1<unknown, Output> => {
-  if (!isEffectSchema(schema)) return schema
-  let standard = wrapped.get(schema)
-  if (standard === undefined) wrapped.set(schema, (standard = wrap(schema)))
+  if (isStandardSchema(schema)) return schema as StandardSchemaV1<unknown, Output>
+  let standard = decoding.get(schema)
+  if (standard === undefined) decoding.set(schema, (standard = decodingBy(schema)))
   // It was made from this very schema.
   return standard as StandardSchemaV1<unknown, Output>
 }
@@ -41,9 +42,9 @@ export const effectCodec = (
   schema: Schema.Codec<unknown, unknown>,
   { carries }: Pick<Carrier, "carries">
 ): DataCodec => {
-  const decoder = wrap(schema)
+  const decoder = decodingBy(schema)
   const encode = SchemaParser.encodeUnknownEffect(schema)
-  const encoder = standard((value) =>
+  const encoder = standardOf((value) =>
     Effect.flatMap(encode(value, { errors: "all" }), (encoded) =>
       carries(encoded)
         ? Effect.succeed(encoded)
@@ -59,6 +60,17 @@ export const effectCodec = (
 /** The codec of a schema of either kind. */
 export const codecOf = (schema: AnySchema, carrier: Carrier): DataCodec =>
   canEncode(schema) ? effectCodec(schema, carrier) : standardCodec(schema, carrier)
+
+/**
+ * The data as it is stored: as an Effect schema encodes it, and as it was given where a Standard Schema takes it. Throws, or rejects
+ * when the schema is asynchronous, with `SchemaValidationError`.
+ */
+export const encodeBySchema = (schema: AnySchema, data: unknown, what: string): unknown => {
+  if (!canEncode(schema)) return encodeData(schema, data, what)
+  let encoder = encoding.get(schema)
+  if (encoder === undefined) encoding.set(schema, (encoder = encodingBy(schema)))
+  return validateData(encoder, data, what)
+}
 
 type Codec<A> = Schema.Codec<A, unknown>
 
@@ -105,23 +117,38 @@ const inJson = <A>(schema: Codec<A>): Codec<A> => {
 
 const codecs = new WeakMap<object, Codec<unknown>>()
 
-const wrapped = new WeakMap<object, StandardSchemaV1>()
+const decoding = new WeakMap<object, StandardSchemaV1>()
+const encoding = new WeakMap<object, StandardSchemaV1>()
 
-const wrap = (schema: Schema.Codec<unknown, unknown>): StandardSchemaV1 => {
+const decodingBy = (schema: Codec<unknown>): StandardSchemaV1 => {
   const decode = SchemaParser.decodeUnknownEffect(schema)
   const decodeJsonForm = (value: unknown) => SchemaParser.decodeUnknownEffect(inJson(schema))(value)
-  return standard((value) =>
+  return standardOf((value) =>
     Effect.catch(decode(value, { errors: "all" }), (issue) =>
       Effect.catch(decodeJsonForm(value), () => Effect.fail(issue))
     )
   )
 }
 
-const standard = (parse: (value: unknown) => Effect.Effect<unknown, SchemaIssue.Issue>): StandardSchemaV1 => {
+const encodingBy = (schema: Codec<unknown>): StandardSchemaV1 => {
+  const encode = SchemaParser.encodeUnknownEffect(schema)
+  const encodeJsonForm = (value: unknown) => SchemaParser.encodeUnknownEffect(inJson(schema))(value)
+  return standardOf((value) =>
+    Effect.flatMap(encode(value, { errors: "all" }), (encoded) =>
+      isPlainJson(encoded)
+        ? Effect.succeed(encoded)
+        : // what has no form in JSON is stored as JSON.stringify writes it
+          Effect.catch(encodeJsonForm(value), () => Effect.succeed(encoded))
+    )
+  )
+}
+
+/** Answers at once when the transformations do; what a schema dies of is thrown. */
+const standardOf = (run: (value: unknown) => Effect.Effect<unknown, SchemaIssue.Issue>): StandardSchemaV1 => {
   const validate = (value: unknown): StandardResult<unknown> | Promise<StandardResult<unknown>> => {
     const fiber = Effect.runFork(
-      Effect.match(parse(value), {
-        onSuccess: (parsed): StandardResult<unknown> => ({ value: parsed }),
+      Effect.match(run(value), {
+        onSuccess: (result): StandardResult<unknown> => ({ value: result }),
         onFailure: (issue): StandardResult<unknown> => formatIssue(issue)
       })
     )

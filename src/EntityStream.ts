@@ -3,7 +3,7 @@
  * whichever way it goes there: over HTTP, in the engine's process, or with a step.
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
-import { checkEventName } from "./Event.ts"
+import { checkEventName, type EventDefinition, type EventInput } from "./Event.ts"
 import { byteLength, encodeJson, isObject } from "./Json.ts"
 import { checkIdempotencyKey, checkName, checkSize, eventBytes, writeBytes, writesAtOnce } from "./Limits.ts"
 import { encodeMetadata } from "./Metadata.ts"
@@ -22,6 +22,14 @@ export interface AppendEventInput {
   readonly entityType: string
 }
 
+/** An event to append to the stream of an entity, by its definition, which checks, encodes and types the data. */
+export interface DefinedAppendInput<D extends EventDefinition = EventDefinition> {
+  readonly event: D
+  readonly data: EventInput<D>
+  /** What the entity is, such as `order`. The first append decides it for good. */
+  readonly entityType: string
+}
+
 /** One of several events to append at once. */
 export interface StreamEventInput {
   readonly name: string
@@ -32,12 +40,36 @@ export interface StreamEventInput {
   readonly metadata?: Record<string, unknown>
 }
 
+/** One of several events to append at once, by its definition, which checks, encodes and types the data. */
+export interface DefinedStreamEvent<D = EventDefinition> {
+  readonly event: D extends EventDefinition ? D : EventDefinition
+  readonly data: EventInput<D>
+  readonly metadata?: Record<string, unknown>
+}
+
 /** Events to append to the stream of an entity at once: all of them or none. */
 export interface AppendAllInput {
   /** What the entity is, such as `order`. The first append decides it for good. */
   readonly entityType: string
   /** 1 to 1000 events, 4 MiB in all. */
   readonly events: ReadonlyArray<StreamEventInput>
+}
+
+/** An append of several events, each by its name or by its definition, before either is told apart. */
+export interface GivenAppendAllInput {
+  readonly entityType: string
+  readonly events: ReadonlyArray<
+    | StreamEventInput
+    | { readonly event: EventDefinition; readonly data: unknown; readonly metadata?: Record<string, unknown> }
+  >
+}
+
+/** The same with events that may be given by their definitions, which `L` lists. */
+export interface DefinedAppendAllInput<L extends ReadonlyArray<unknown> = ReadonlyArray<EventDefinition>> {
+  /** What the entity is, such as `order`. The first append decides it for good. */
+  readonly entityType: string
+  /** 1 to 1000 events, 4 MiB in all. */
+  readonly events: { readonly [I in keyof L]: StreamEventInput | DefinedStreamEvent<L[I]> }
 }
 
 /** What an append expects of the stream, and what makes it safe to repeat. */

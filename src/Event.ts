@@ -211,11 +211,13 @@ export interface AnyEvents {
 export type EventRef<Events extends object = AnyEvents> = (keyof Events & string) | EventDefinition
 
 /** The data that goes with the event `E`: by the map for a name, by its schema for a definition. */
-export type DataFor<E, Events extends object = AnyEvents> = E extends string
-  ? E extends keyof Events
-    ? Events[E]
-    : unknown
-  : EventInput<E>
+export type DataFor<E, Events extends object = AnyEvents> = [E] extends [never]
+  ? unknown
+  : E extends string
+    ? E extends keyof Events
+      ? Events[E]
+      : unknown
+    : EventInput<E>
 
 const checkSchema = (name: string, field: string, schema: unknown): void => {
   if (isSchema(schema)) return

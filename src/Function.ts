@@ -11,7 +11,13 @@ import { resolveRetry, type RetryConfig, retryKeys } from "./Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "./Constants.ts"
 import { type Duration, positiveDuration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
-import type { EventDefinition, IronflowEvent } from "./Event.ts"
+import {
+  type EventDefinition,
+  type EventInput,
+  type EventOf,
+  type IronflowEvent,
+  isEventDefinition
+} from "./Event.ts"
 import { isObject } from "./Json.ts"
 import { checkName, descriptionLength, listLength, nameLength } from "./Limits.ts"
 import { encodeMetadata } from "./Metadata.ts"
@@ -24,7 +30,7 @@ import {
   type AnySchema,
   isEffectSchema,
   isSchema,
-  type SchemaJson,
+  type SchemaInput,
   type SchemaOutput,
   type StandardSchemaV1
 } from "./StandardSchema.ts"
@@ -47,14 +53,72 @@ export type RecordingRetention = "7d" | "30d" | "90d" | "forever"
 // oxlint-disable-next-line typescript/no-explicit-any -- README examples read `event.data.x` without a schema
 export type NoSchema = StandardSchemaV1<any, any>
 
-export interface FunctionConfig<S extends AnySchema = AnySchema> {
+/** What starts runs: a trigger, a definition, whose events do, or a definition with an expression. */
+export type TriggerSource = Trigger | DefinedTrigger | EventDefinition
+
+/** A trigger by the definition of an event, which checks and types its data. */
+export interface DefinedTrigger<D extends EventDefinition = EventDefinition> {
+  readonly event: D
+  /** CEL over `event`, with the data as it is stored; the event starts a run only when it is true. */
+  readonly expression?: string
+}
+
+const definedTriggerKeys = { event: true, expression: true } satisfies Keys<DefinedTrigger>
+
+/** Refuses keys that a trigger does not have: the compiler does not, where it infers what is written. */
+export type KnownTriggers<Sources extends ReadonlyArray<TriggerSource>> = {
+  readonly [I in keyof Sources]: Sources[I] extends EventDefinition
+    ? unknown
+    : { readonly [Key in Exclude<keyof Sources[I], keyof Trigger>]?: "a trigger has no such option" }
+}
+
+/** The event that a source lets through. Of one that is no definition the data is `Data`, and the name may be any: see `invoke`. */
+export type TriggeredBy<Source, Data> = Source extends EventDefinition
+  ? EventOf<Source>
+  : Source extends { readonly event: infer D extends EventDefinition }
+    ? EventOf<D>
+    : IronflowEvent<Data>
+
+/** The event that a handler gets; of several definitions a union, which `name` tells apart. */
+export type TriggerEvents<Sources extends ReadonlyArray<TriggerSource>, S = NoSchema> = [
+  Sources[number]
+] extends [never]
+  ? IronflowEvent<SchemaOutput<S>>
+  : | TriggeredBy<Sources[number], SchemaOutput<S>>
+    // an invoked run has data by the function's own schema, if there is one
+    | (0 extends 1 & SchemaOutput<S> ? never : IronflowEvent<SchemaOutput<S>>)
+
+/**
+ * What invoking a function takes: what its own schema does, else the data of one of its events as it is emitted. Anything where
+ * a trigger is no definition.
+ */
+export type FunctionInput<Sources extends ReadonlyArray<TriggerSource>, S> = 0 extends 1 & SchemaOutput<S>
+  ? [Sources[number]] extends [never]
+    ? SchemaInput<S>
+    : InputBy<Sources[number]>
+  : SchemaInput<S>
+
+type InputBy<Source> = Source extends EventDefinition
+  ? EventInput<Source>
+  : Source extends { readonly event: infer D extends EventDefinition }
+    ? EventInput<D>
+    : // oxlint-disable-next-line typescript/no-explicit-any -- a plain trigger says nothing about the data
+      any
+
+export interface FunctionConfig<
+  S extends AnySchema = AnySchema,
+  Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<Trigger>
+> {
   /** Unique within an environment. No white space, no `*` or `>`. */
   readonly id: string
   /** For people; the id by default. */
   readonly name?: string
   readonly description?: string
-  /** What starts runs. An empty list is for functions that are only invoked. */
-  readonly triggers: ReadonlyArray<Trigger>
+  /**
+   * What starts runs: events by name or pattern, definitions of events, which check and type the data, and schedules. An empty list is
+   * for functions that are only invoked.
+   */
+  readonly triggers: Sources
   /** For failed steps, and for what fails outside of steps. */
   readonly retry?: RetryConfig
   /** Milliseconds that one turn of the handler may take, suspensions not counted; 600000 (10 minutes) by default. */
@@ -63,7 +127,7 @@ export interface FunctionConfig<S extends AnySchema = AnySchema> {
   readonly mode?: ExecutionMode
   /** Dotted path; runs with the same value go to the same worker while that one lives. */
   readonly actorKey?: string
-  /** Validates the event's data before the handler runs, and types it. */
+  /** Validates the event's data before the handler runs, and types it; data of events that triggers define is theirs to check. */
   readonly schema?: S
   /** Names of the secrets that the handler reads. */
   readonly secrets?: ReadonlyArray<string>
@@ -108,8 +172,8 @@ export interface RunInfo {
 
 /** What an async handler is given. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
-export interface FunctionContext<T = any> {
-  readonly event: IronflowEvent<T>
+export interface FunctionContext<T = any, E = IronflowEvent<T>> {
+  readonly event: E
   readonly step: StepClient
   readonly run: RunInfo
   /** Silent while recorded steps are replayed, so that each line appears once. */
@@ -130,33 +194,39 @@ export type FunctionHandler<T = any, R = unknown> = (context: FunctionContext<T>
  */
 // oxlint-disable-next-line typescript/no-explicit-any -- lists of functions hold functions of every type
 export interface IronflowFunction<T = any, R = any, I = any> {
-  readonly config: FunctionConfig<AnySchema<T, I>>
+  readonly config: DefinedConfig<AnySchema<T, I>>
   readonly handler: FunctionHandler<T, R>
 }
 
 export type CreateFunctionConfig<S extends AnySchema = AnySchema> = FunctionConfig<S>
 
+/** A configuration that was checked: its triggers by name, and the definitions that were among them. */
+export interface DefinedConfig<S extends AnySchema = AnySchema> extends FunctionConfig<S> {
+  readonly definitions?: ReadonlyArray<EventDefinition>
+}
+
 /**
  * Defines a function with an async handler. Throws `ValidationError` naming the function and the field when the
  * configuration is not acceptable.
  */
-export const createFunction = <S extends AnySchema = NoSchema, R = unknown>(
-  config: FunctionConfig<S>,
-  handler: FunctionHandler<SchemaOutput<S>, R>
-): IronflowFunction<SchemaOutput<S>, R, SchemaJson<S>> => {
-  checkConfig(config)
-  checkKeys(config, functionKeys, `Function "${config.id}"`)
+export const createFunction = <
+  S extends AnySchema = NoSchema,
+  R = unknown,
+  const Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<Trigger>
+>(
+  config: FunctionConfig<S, Sources> & { readonly triggers: KnownTriggers<Sources> },
+  handler: (
+    context: FunctionContext<TriggerEvents<Sources, S>["data"], TriggerEvents<Sources, S>>
+  ) => R | Promise<R>
+): IronflowFunction<TriggerEvents<Sources, S>["data"], R, FunctionInput<Sources, S>> => {
+  const resolved = resolveTriggers(config, functionKeys)
   if (typeof handler !== "function") {
     throw new ValidationError(
-      `Function "${config.id}": the handler must be a function, got ${typeof handler}`
+      `Function "${resolved.id}": the handler must be a function, got ${typeof handler}`
     )
   }
-  // What a schema takes and returns is what makes it one.
-  return { config: config as FunctionConfig<AnySchema>, handler } as IronflowFunction<
-    SchemaOutput<S>,
-    R,
-    SchemaJson<S>
-  >
+  // what the events are, and what the schema takes, is between the configuration and the handler
+  return { config: resolved, handler } as IronflowFunction
 }
 
 /** The singleton of the documentation. */
@@ -166,19 +236,8 @@ export const ironflow = { createFunction } as const
 // The Effect face
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** A trigger, or an event definition, which triggers by its name and types the data. */
-export type TriggerSource = Trigger | EventDefinition
-
 /** Data of the events that the sources let through; unknown in advance (`any`) where one of them is no definition. */
-export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = [Sources[number]] extends [
-  EventDefinition<infer T>
-]
-  ? [Sources[number]] extends [never]
-    ? // oxlint-disable-next-line typescript/no-explicit-any -- the input of a function that is only invoked
-      any
-    : T
-  : // oxlint-disable-next-line typescript/no-explicit-any -- a plain trigger says nothing about the data
-    any
+export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = TriggerEvents<Sources>["data"]
 
 /** What a function says of its result and its failures, by which whoever invokes it gets them typed. */
 export interface EffectFunctionDeclarations<S, F> {
@@ -201,8 +260,8 @@ export interface EffectFunctionConfig<
 }
 
 /** What an Effect handler is given; steps are in the `Step` module. */
-export interface EffectFunctionContext<T> {
-  readonly event: IronflowEvent<T>
+export interface EffectFunctionContext<T, E = IronflowEvent<T>> {
+  readonly event: E
   readonly run: RunInfo
   readonly logger: Logger
   readonly secrets: SecretsClient
@@ -259,25 +318,15 @@ export const make = <
   S = never,
   F = never
 >(
-  config: EffectFunctionConfig<Sources, S, F>,
-  program: (context: EffectFunctionContext<TriggerData<Sources>>) => Effect.Effect<A, E, R>
+  config: EffectFunctionConfig<Sources, S, F> & { readonly triggers: KnownTriggers<Sources> },
+  program: (
+    context: EffectFunctionContext<TriggerData<Sources>, TriggerEvents<Sources>>
+  ) => Effect.Effect<A, E, R>
 ): EffectFunction<A, E, Exclude<R, GivenToHandlers>, TriggerData<Sources>, S, F> => {
-  if (!isObject(config))
-    throw new ValidationError("A function needs a configuration such as { id, triggers }")
-  const sources: ReadonlyArray<TriggerSource> = Array.isArray(config.triggers) ? config.triggers : []
   const resolved = {
-    ...config,
-    // Anything else goes on to the check, which says what is wrong with it.
-    triggers: Array.isArray(config.triggers) ? sources.map(toTrigger) : config.triggers,
-    definitions: sources.filter(isDefinition)
-  } as EffectFunction["config"]
-  checkConfig(resolved)
-  checkKeys(
-    // definitions among the triggers are no options, and those that `make` has found are its own
-    { ...resolved, triggers: sources.filter((source) => !isDefinition(source)), definitions: undefined },
-    effectFunctionKeys,
-    `Function "${resolved.id}"`
-  )
+    definitions: [],
+    ...(resolveTriggers(config, effectFunctionKeys) as DefinedConfig & EffectFunctionDeclarations<S, F>)
+  }
   for (const field of ["success", "error"] as const) {
     if (resolved[field] !== undefined && !isEffectSchema(resolved[field])) {
       throw new ValidationError(
@@ -300,10 +349,51 @@ export const make = <
 /** Whether the function has an Effect handler. */
 export const isEffectFunction = (fn: AnyFunction): fn is EffectFunction => "program" in fn
 
-const isDefinition = (source: TriggerSource): source is EventDefinition =>
-  isObject(source) && typeof (source as { readonly name?: unknown }).name === "string" && !("cron" in source)
+/** The configuration, checked, with the names of the definitions among its triggers. */
+const resolveTriggers = (
+  config: unknown,
+  keys: typeof functionKeys | typeof effectFunctionKeys
+): DefinedConfig => {
+  if (!isObject(config))
+    throw new ValidationError("A function needs a configuration such as { id, triggers }")
+  // what is no list goes on to the check, which says what is wrong with it
+  const sources: ReadonlyArray<unknown> = Array.isArray(config.triggers) ? config.triggers : []
+  const definitions = sources.flatMap((source) => definitionOf(source) ?? [])
+  const resolved: unknown =
+    definitions.length === 0 ? config : { ...config, triggers: sources.map(toTrigger), definitions }
+  checkConfig(resolved)
+  const label = `Function "${resolved.id}"`
+  const isPlain = (source: unknown) => definitionOf(source) === undefined
+  checkKeys({ ...config, triggers: sources.filter(isPlain) }, keys, label)
+  for (const source of sources) {
+    if (!isPlain(source) && !isEventDefinition(source))
+      checkKeys(source, definedTriggerKeys, `${label}: triggers`)
+  }
+  const twice = definitions.find(({ name }, i) =>
+    definitions.slice(0, i).some((other) => other.name === name)
+  )
+  if (twice !== undefined && new Set(definitions.filter(({ name }) => name === twice.name)).size > 1) {
+    throw new ValidationError(
+      `${label}: \`triggers\` has two definitions of event "${twice.name}": give the latest version, and the others as ` +
+        "`eventDefinitions` to the worker, which brings events to the latest"
+    )
+  }
+  return resolved
+}
 
-const toTrigger = (source: TriggerSource): Trigger => (isDefinition(source) ? { event: source.name } : source)
+/** The definition that a source is, or names its event by. */
+const definitionOf = (source: unknown): EventDefinition | undefined => {
+  if (isEventDefinition(source)) return source
+  return isObject(source) && isEventDefinition(source.event) ? source.event : undefined
+}
+
+const toTrigger = (source: unknown): unknown => {
+  const definition = definitionOf(source)
+  if (definition === undefined) return source
+  return isEventDefinition(source)
+    ? { event: definition.name }
+    : { ...(source as object), event: definition.name }
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What workers and engines ask of a function

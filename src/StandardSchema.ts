@@ -4,7 +4,7 @@
  */
 import type * as Schema from "effect/Schema"
 import { SchemaValidationError, toError, ValidationError } from "./Errors.ts"
-import { decodeJson } from "./Json.ts"
+import { decodeJson, encodeJson } from "./Json.ts"
 
 /** The part of the Standard Schema interface that is used here. */
 export interface StandardSchemaV1<Input = unknown, Output = Input> {
@@ -93,6 +93,41 @@ export const validateData = <S extends StandardSchemaV1>(
         }
       )
     : accept<S>(result, what)
+}
+
+/**
+ * The data as it is stored, after a look at whether the schema will take it from there: a Standard Schema has no way back from
+ * what it returns, so that what is stored is what it takes in. `undefined` is stored as `{}`. Throws, or rejects when the schema
+ * is asynchronous, as {@link validateData} does; and `ValidationError` for what JSON cannot carry.
+ */
+export const encodeData = (schema: StandardSchemaV1, data: unknown, what: string): unknown => {
+  const stored = decodeJson(encodeJson(data, what) ?? "{}")
+  const refuse = (error: unknown): never => {
+    throw error instanceof SchemaValidationError && fits(schema, data)
+      ? new SchemaValidationError(
+          `${error.message}. It fits before it is JSON, which has no dates and nothing undefined in it: ` +
+            "give it as text, and let the schema convert that, or take a schema that encodes (an Effect schema)",
+          { validationErrors: error.validationErrors }
+        )
+      : error
+  }
+  try {
+    const result = validateData(schema, stored, what)
+    return result instanceof Promise ? result.then(() => stored, refuse) : stored
+  } catch (error) {
+    return refuse(error)
+  }
+}
+
+const fits = (schema: StandardSchemaV1, value: unknown): boolean => {
+  try {
+    const result = startValidation(schema, value, "")
+    // what takes its time is not worth the wait: this is only for the message
+    return !(result instanceof Promise) && result.issues === undefined
+  } catch {
+    // a schema that throws does not say that it fits
+    return false
+  }
 }
 
 /**

@@ -24,7 +24,12 @@ import type * as HKT from "effect/HKT"
 import { type CalledFrom, calledFrom } from "./CallSite.ts"
 import { type RetryConfig, retryKeys } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
-import type { AppendAllInput, AppendEventInput, ExpectedVersion } from "./EntityStream.ts"
+import type {
+  AppendEventInput,
+  DefinedAppendAllInput,
+  DefinedAppendInput,
+  ExpectedVersion
+} from "./EntityStream.ts"
 import type {
   InvalidStateError,
   InvokeError,
@@ -37,7 +42,7 @@ import type {
 } from "./Errors.ts"
 import type { NewEntityEvent } from "./Client/Streams.ts"
 import type { AnyEntity } from "./Entity.ts"
-import type { EventDefinition, IronflowEvent, TypedEvent } from "./Event.ts"
+import type { EventDefinition, EventOf, EventRef, DataFor, IronflowEvent, TypedEvent } from "./Event.ts"
 import type { IronflowFunction } from "./Function.ts"
 import { publishName } from "./Execution/StepId.ts"
 import type { KVBucketOptions } from "./KvValue.ts"
@@ -88,10 +93,10 @@ export const effectRunKeys = {
   error: true
 } satisfies Keys<EffectRunOptions<never, never>>
 
-/** Which event to wait for. */
-export interface EventFilter {
-  /** Event name, or a pattern such as `order.*`. */
-  readonly event: string
+/** Which event to wait for: by name or pattern, or by a definition, which decodes and types its data. */
+export interface EventFilter<E extends string | EventDefinition = string> {
+  /** Event name, a pattern such as `order.*`, or a definition. */
+  readonly event: E
   /**
    * A dotted path (`data.requestId`) whose values in the awaited and the triggering event must be equal, or a CEL
    * expression over `event` (the candidate) and `trigger`.
@@ -254,15 +259,15 @@ export interface TxEntityStreams<F extends HKT.TypeLambda, D extends TypedEvent>
 export interface TxApi<F extends HKT.TypeLambda> {
   readonly streams: {
     /** Appends an event to the stream of an entity. */
-    append(
+    append<D extends EventDefinition = never>(
       entityId: string,
-      input: AppendEventInput,
+      input: AppendEventInput | DefinedAppendInput<D>,
       options?: TxAppendOptions
     ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
     /** Appends several events. */
-    appendAll(
+    appendAll<const L extends ReadonlyArray<unknown> = ReadonlyArray<unknown>>(
       entityId: string,
-      input: AppendAllInput,
+      input: DefinedAppendAllInput<L>,
       options?: TxAppendAllOptions
     ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
     /**
@@ -271,10 +276,10 @@ export interface TxApi<F extends HKT.TypeLambda> {
      */
     of<N extends AnyEntity>(entity: N): TxEntityStreams<F, N["events"][number]>
   }
-  /** Emits an event: it starts runs and satisfies waits as any other. */
-  emit(
-    name: string,
-    data?: unknown,
+  /** Emits an event, by name or definition: it starts runs and satisfies waits as any other. */
+  emit<const E extends EventRef>(
+    event: E,
+    data?: DataFor<E>,
     options?: TxEmitOptions
   ): HKT.Kind<F, never, never, ValidationError | InvalidStateError, void>
   /**
@@ -347,13 +352,13 @@ export interface StepClient {
   /** Waits durably for a point in time; one that has passed returns at once. */
   sleepUntil(name: string, until: Date | string): Promise<void>
 
-  /** Waits durably for an event. Rejects with `WaitTimeoutError` when none came in time. */
+  /**
+   * Waits durably for an event. Rejects with `WaitTimeoutError` when none came in time, and with `SchemaValidationError` when the data of
+   * the one that came does not fit the definition's schema.
+   */
+  waitForEvent<D extends EventDefinition>(name: string, filter: EventFilter<D>): Promise<EventOf<D>>
   // oxlint-disable-next-line typescript/no-explicit-any -- the README reads `approval.data.approved` without a type
   waitForEvent<T = any>(name: string, filter: EventFilter): Promise<IronflowEvent<T>>
-  waitForEvent<T>(
-    name: string,
-    filter: Omit<EventFilter, "event"> & { readonly event: EventDefinition<T> }
-  ): Promise<IronflowEvent<T>>
 
   /**
    * Starts a run of another function and waits durably for its result, which comes back as it was stored, or as `schema` decodes
@@ -437,9 +442,9 @@ export interface EffectRunOptions<A, F> {
   readonly error?: Schema.Codec<F, unknown>
 }
 
-export interface EffectEventFilter<T> {
-  /** Event name, pattern, or a definition, which types the result. */
-  readonly event: string | EventDefinition<T>
+export interface EffectEventFilter<E extends string | EventDefinition> {
+  /** Event name, pattern, or a definition, which decodes the data and types it. */
+  readonly event: E
   /** See {@link EventFilter.match}. */
   readonly match?: string
   /** How long to wait; 7 days by default. */
@@ -497,11 +502,17 @@ export interface StepService {
 
   readonly sleepUntil: (name: string, until: Date | string) => Effect.Effect<void, StepCallError>
 
-  // oxlint-disable-next-line typescript/no-explicit-any -- data of an event known by its name only
-  readonly waitForEvent: <T = any>(
-    name: string,
-    filter: EffectEventFilter<T>
-  ) => Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError>
+  readonly waitForEvent: {
+    <D extends EventDefinition>(
+      name: string,
+      filter: EffectEventFilter<D>
+    ): Effect.Effect<EventOf<D>, WaitTimeoutError | StepCallError>
+    // oxlint-disable-next-line typescript/no-explicit-any -- data of an event known by its name only
+    <T = any>(
+      name: string,
+      filter: EffectEventFilter<string>
+    ): Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError>
+  }
 
   readonly invoke: {
     <A = never, E = never>(
@@ -615,13 +626,24 @@ export const sleepUntil = (name: string, until: Date | string): Effect.Effect<vo
   Step.use((step) => step.sleepUntil(name, until))
 
 /** Waits durably for an event, by name or by definition; a definition types the result. */
-// oxlint-disable-next-line typescript/no-explicit-any -- data of an event known by its name only
-export const waitForEvent = <T = any>(
-  name: string,
-  filter: EffectEventFilter<T>
-): Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError, Step> => {
+export const waitForEvent: {
+  <D extends EventDefinition>(
+    name: string,
+    filter: EffectEventFilter<D>
+  ): Effect.Effect<EventOf<D>, WaitTimeoutError | StepCallError, Step>
+  // oxlint-disable-next-line typescript/no-explicit-any -- data of an event known by its name only
+  <T = any>(
+    name: string,
+    filter: EffectEventFilter<string>
+  ): Effect.Effect<IronflowEvent<T>, WaitTimeoutError | StepCallError, Step>
+} = (name: string, filter: EffectEventFilter<string | EventDefinition>) => {
   call("waitForEvent", name, waitForEvent)
-  return Step.use((step) => step.waitForEvent(name, filter))
+  // the overloads above carry the types
+  return Step.use((step) => step.waitForEvent(name, filter as EffectEventFilter<string>)) as Effect.Effect<
+    never,
+    WaitTimeoutError | StepCallError,
+    Step
+  >
 }
 
 /**

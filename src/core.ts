@@ -11,6 +11,7 @@ export type {
   AuditEvent,
   CallOptions,
   DamagedRun,
+  EmitManyEvent,
   EmitOptions,
   EmitResult,
   Explanation,
@@ -53,6 +54,9 @@ export type {
   AppendResult,
   CreateSnapshotInput,
   CreateSnapshotResult,
+  DefinedAppendAllInput,
+  DefinedAppendInput,
+  DefinedStreamEvent,
   EntityEvent,
   EntitySnapshotsApi,
   EntityState,
@@ -239,25 +243,35 @@ export {
   WaitTimeoutError
 } from "./Errors.ts"
 export {
+  type AnyEvents,
+  type DataFor,
   defineEvent,
   type EventData,
   type EventDefinition,
   type EventDefinitionOptions,
   type EventEntity,
+  type EventInput,
+  type EventMap,
+  type EventOf,
+  type EventRef,
   type IronflowEvent,
   type TypedEvent,
+  type TypedEventOptions,
   type UpcasterFn
 } from "./Event.ts"
 export type {
   ConcurrencyConfig,
   CreateFunctionConfig,
+  DefinedTrigger,
   ExecutionMode,
   FunctionConfig,
   FunctionContext,
   FunctionHandler,
   IronflowFunction,
   RecordingRetention,
-  RunInfo
+  RunInfo,
+  TriggerEvents,
+  TriggerSource
 } from "./Function.ts"
 export {
   type Branded,
@@ -289,7 +303,8 @@ export type {
   ProjectionConfig,
   ProjectionContext,
   ProjectionEvent,
-  ProjectionMode
+  ProjectionMode,
+  SourceEvents
 } from "./Projection/Projection.ts"
 export { createSecretsClient, type SecretsClient } from "./Secrets.ts"
 export {
@@ -340,6 +355,7 @@ export type {
 } from "./Protocol/Push.ts"
 export type { HandlerContext, HandlerOptions } from "./Serve/Options.ts"
 export type {
+  DefinedWebhookEvent,
   IronflowWebhook,
   WebhookConfig,
   WebhookEvent,

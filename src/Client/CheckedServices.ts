@@ -5,7 +5,7 @@ import * as Stream from "effect/Stream"
 import { ValidationError } from "../Errors.ts"
 import { bucketOptionKeys } from "../KvValue.ts"
 import { checkKeys, type Keys, type Known } from "../OptionKeys.ts"
-import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
+import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
 import type { BufferConfig } from "../Protocol/Subscriptions.ts"
 import { ApiKeys, type ApiKeysApi } from "./ApiKeys.ts"
 import { type CallOptions, Client, type ClientApi, type EffectKind } from "./Client.ts"
@@ -48,9 +48,12 @@ type ArgumentKeysOf<P> =
 
 type MethodKeys<Api> = {
   readonly [M in keyof Api]: Api[M] extends (...args: infer P) => unknown
-    ? { readonly [I in keyof P]-?: ArgumentKeysOf<P[I]> }
+    ? { readonly [I in keyof P]-?: ArgumentKeysOf<P[I]> | Check }
     : never
 }
+
+/** Looks at an argument whose keys depend on what is in it. */
+type Check = (argument: unknown, what: string) => void
 
 const call = { signal: true } satisfies Keys<CallOptions>
 const byId = [null, call] as const
@@ -61,6 +64,7 @@ const clientKeys: MethodKeys<ClientApi<EffectKind>> = {
   emit: [null, null, emit],
   trigger: [null, null, emit],
   emitSync: [null, null, { ...emit, timeout: true }],
+  emitMany: [[{ event: true, data: true, version: true, idempotencyKey: true, metadata: true }], call],
   publish: [null, null, { ...call, idempotencyKey: true }],
   listTopics: [call],
   getTopicStats: byId,
@@ -86,8 +90,8 @@ const append = { ...call, expectedVersion: true, idempotencyKey: true } as const
 const read = { ...call, fromVersion: true, direction: true } as const
 
 const streamsKeys: MethodKeys<Omit<UntypedStreamsApi<EffectKind, EffectStreamKind>, "events">> = {
-  append: [null, appendInputKeys, { ...append, version: true, metadata: true }],
-  appendAll: [null, appendAllInputKeys, append],
+  append: [null, checkAppendKeys, { ...append, version: true, metadata: true }],
+  appendAll: [null, checkAppendAllKeys, append],
   read: [null, { ...read, limit: true }],
   getInfo: byId,
   findInfo: byId,
@@ -302,16 +306,18 @@ export const checkedServices = (
 }
 
 interface ArgumentKeys {
-  readonly [method: string]: ReadonlyArray<Known | readonly [Known] | null>
+  readonly [method: string]: ReadonlyArray<Known | readonly [Known] | Check | null>
 }
 
-const notOptions = (method: string, known: Known | readonly [Known]): ValidationError =>
+const notOptions = (method: string, known: Known | readonly [Known] | Check): ValidationError =>
   new ValidationError(
-    Array.isArray(known)
-      ? `${method} needs a list, got null`
-      : `${method} got null for an object that may have ${Object.keys(known)
-          .map((key) => `\`${key}\``)
-          .join(", ")}: leave it out, or give it as an object`
+    typeof known === "function"
+      ? `${method} got null for an object that says what to append`
+      : Array.isArray(known)
+        ? `${method} needs a list, got null`
+        : `${method} got null for an object that may have ${Object.keys(known)
+            .map((key) => `\`${key}\``)
+            .join(", ")}: leave it out, or give it as an object`
   )
 
 type Method = (...args: Array<unknown>) => unknown
@@ -330,7 +336,8 @@ const checking = <S extends object>(
         for (const [i, known] of keys.entries()) {
           if (known === null) continue
           if (args[i] === null) throw notOptions(`${what}${name}()`, known)
-          checkKeys(args[i], known, `${what}${name}()`)
+          if (typeof known === "function") known(args[i], `${what}${name}()`)
+          else checkKeys(args[i], known, `${what}${name}()`)
         }
       } catch (error) {
         if (error instanceof ValidationError) return fail(error)

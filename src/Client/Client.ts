@@ -18,6 +18,7 @@ import type {
   TimeoutError,
   ValidationError
 } from "../Errors.ts"
+import type { AnyEvents, DataFor, EventRef } from "../Event.ts"
 import type { Overlap } from "../Overlap.ts"
 import type { RunStatus } from "../RunStatus.ts"
 
@@ -43,7 +44,7 @@ export interface CallOptions {
 }
 
 export interface EmitOptions extends CallOptions {
-  /** Schema version of the event; 1 by default. */
+  /** Schema version of the event; that of its definition by default, else 1. */
   readonly version?: number
   /** Emitting an event of this name again with the same key within 24 hours returns the first result and creates nothing. */
   readonly idempotencyKey?: string
@@ -56,6 +57,15 @@ export interface EmitResult {
   readonly eventId: string
   /** Position of the event in the log, for reads that wait until it is projected; absent on servers that do not say. */
   readonly position?: number
+}
+
+/** One of several events to emit at once, by its name or by its definition. */
+export interface EmitManyEvent<E = string, Events extends object = AnyEvents> extends Omit<
+  EmitOptions,
+  "signal"
+> {
+  readonly event: E extends EventRef<Events> ? E : EventRef<Events>
+  readonly data: DataFor<E, Events>
 }
 
 /** @deprecated Another name of {@link EmitResult}. */
@@ -263,18 +273,22 @@ export interface WorkerInfo {
   readonly registeredAt: string
 }
 
-/** The client's methods, in the reading `F`. */
-export interface ClientApi<F extends HKT.TypeLambda> {
-  /** Stores an event and starts one run for every function whose trigger matches; durable when it returns. */
-  emit(
-    eventName: string,
-    data: unknown,
+/** The methods that emit events, in the reading `F`, with the data of events whose names are in `Events`. */
+export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEvents> {
+  /**
+   * Stores an event and starts one run for every function whose trigger matches; durable when it returns. A definition in place of
+   * the name types the data, and its schema checks and encodes it: `SchemaValidationError` names what does not fit, and nothing is
+   * sent.
+   */
+  emit<const E extends EventRef<Events>>(
+    event: E,
+    data: DataFor<E, Events>,
     options?: EmitOptions
   ): Kind<F, EmitResult, ValidationError | ClientError>
   /** @deprecated Use `emit`. */
-  trigger(
-    eventName: string,
-    data: unknown,
+  trigger<const E extends EventRef<Events>>(
+    event: E,
+    data: DataFor<E, Events>,
     options?: EmitOptions
   ): Kind<F, EmitResult, ValidationError | ClientError>
   /**
@@ -282,15 +296,30 @@ export interface ClientApi<F extends HKT.TypeLambda> {
    * how the run ends, with `TimeoutError` when it takes longer than `timeout`, and with code `NO_RESULTS` when no function has
    * a trigger that matches.
    */
-  emitSync(
-    eventName: string,
-    data: unknown,
+  emitSync<const E extends EventRef<Events>>(
+    event: E,
+    data: DataFor<E, Events>,
     options?: TriggerSyncOptions
   ): Kind<
     F,
     TriggerSyncResult,
     ValidationError | RunNotFoundError | RunFailedError | RunCancelledError | ClientError
   >
+  /**
+   * Emits 1 to 1000 events in their order, in one transaction: all or none. Returns a result for each. Other Ironflow servers store
+   * them one after the other.
+   */
+  emitMany<const L extends ReadonlyArray<unknown>>(
+    events: { readonly [I in keyof L]: EmitManyEvent<L[I], Events> },
+    options?: CallOptions
+  ): Kind<F, Array<EmitResult>, ValidationError | ClientError>
+}
+
+/** The client's methods, in the reading `F`. `Events` has the data of events by their names. */
+export interface ClientApi<F extends HKT.TypeLambda, Events extends object = AnyEvents> extends EmitApi<
+  F,
+  Events
+> {
   /** Publishes a message to a topic. Starts no function. */
   publish(
     topic: string,
@@ -382,6 +411,7 @@ export const clientMethods = [
   "emit",
   "trigger",
   "emitSync",
+  "emitMany",
   "publish",
   "listTopics",
   "getTopicStats",
@@ -405,3 +435,19 @@ export const clientMethods = [
 
 /** The client as an Effect service. `Engine.layerClient` provides it inside the engine's process. */
 export class Client extends Context.Service<Client, ClientApi<EffectKind>>()("@ironflow/node/Client") {}
+
+/**
+ * The client, typed by a map of events for those who want to write names as strings:
+ *
+ * ```ts
+ * const client = yield* Client.withEvents<{ "order.placed": { readonly orderId: string } }>()
+ * yield* client.emit("order.placed", { orderId: "o-1" })
+ * ```
+ */
+export const withEvents = <Events extends object>(): Effect.Effect<
+  ClientApi<EffectKind, Events>,
+  never,
+  Client
+> =>
+  // the map is a matter of types alone
+  Client as unknown as Effect.Effect<ClientApi<EffectKind, Events>, never, Client>

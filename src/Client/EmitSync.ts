@@ -3,6 +3,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { DEFAULT_TIMEOUTS } from "../Constants.ts"
 import { IronflowError, RunCancelledError, RunFailedError, ValidationError } from "../Errors.ts"
+import { eventNameOf } from "../Event.ts"
 import { show } from "../Show.ts"
 import type { ClientApi, EffectKind, Run, TriggerSyncOptions, TriggerSyncResult } from "./Client.ts"
 
@@ -11,7 +12,7 @@ export const makeEmitSync =
     emit,
     waitForRun
   }: Pick<ClientApi<EffectKind>, "emit" | "waitForRun">): ClientApi<EffectKind>["emitSync"] =>
-  (eventName, data, options = {}) =>
+  (event, data, options = {}) =>
     Effect.gen(function* () {
       const { timeout = DEFAULT_TIMEOUTS.TRIGGER_SYNC, ...emitOptions } = options satisfies TriggerSyncOptions
       if (typeof timeout !== "number" || !Number.isFinite(timeout) || timeout < 0) {
@@ -20,11 +21,11 @@ export const makeEmitSync =
         )
       }
       const startedAt = yield* Clock.currentTimeMillis
-      const { eventId, runIds } = yield* emit(eventName, data, emitOptions)
+      const { eventId, runIds } = yield* emit(event, data, emitOptions)
       const [runId] = runIds
       if (runId === undefined) {
         return yield* new IronflowError(
-          `Event "${eventName}" ${eventId} is stored and started no run: no function has a trigger that matches it`,
+          `Event "${eventNameOf(event)}" ${eventId} is stored and started no run: no function has a trigger that matches it`,
           { code: "NO_RESULTS", details: { eventId } }
         )
       }

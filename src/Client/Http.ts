@@ -35,10 +35,22 @@ import type {
   WaitForRunOptions
 } from "./Client.ts"
 import { makeEmitSync } from "./EmitSync.ts"
+import { emitsOf, type NamedEmit } from "./Emitting.ts"
 import * as Answers from "./HttpAnswers.ts"
 import { type Call, checked, done, makeCalls, object, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
+
+const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: NamedEmit): string => {
+  const what = `event ${quote(name)}`
+  return object({
+    event: JSON.stringify(name),
+    data: encodeJson(data, `data of ${what}`) ?? "{}",
+    ...(version === undefined ? {} : { version: String(checkEventVersion(name, version)) }),
+    ...idempotencyKey(key),
+    metadata: encodeMetadata(`The metadata of ${what}`, metadata ?? undefined)
+  })
+}
 
 /** The methods over a connection. */
 export const make = (connection: Connection): ClientApi<EffectKind> => {
@@ -71,18 +83,7 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
 
   const emit = (name: string, data: unknown, options: EmitOptions = {}) =>
     Effect.flatMap(
-      checked(() => {
-        const what = `event ${quote(name)}`
-        return object({
-          event: JSON.stringify(name),
-          data: encodeJson(data, `data of ${what}`) ?? "{}",
-          ...(options.version === undefined
-            ? {}
-            : { version: String(checkEventVersion(name, options.version)) }),
-          ...idempotencyKey(options.idempotencyKey),
-          metadata: encodeMetadata(`The metadata of ${what}`, options.metadata ?? undefined)
-        })
-      }),
+      checked(() => triggerBody({ ...options, name, data })),
       (body) =>
         call({
           endpoint: endpoints.trigger,
@@ -92,6 +93,24 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
           read: Answers.readEmitted
         })
     )
+
+  const emitMany = (events: ReadonlyArray<NamedEmit>) =>
+    Effect.flatMap(
+      checked(() => `{"events":[${events.map(triggerBody).join(",")}]}`),
+      (body) =>
+        call({
+          endpoint: endpoints.triggerBatch,
+          body,
+          what: "emitMany()",
+          repeatable: events.every(({ idempotencyKey }) => idempotencyKey !== undefined),
+          read: (answer) => {
+            const results = Answers.readManyEmitted(answer)
+            return results.length === events.length ? results : undefined
+          }
+        })
+    )
+
+  const emits = emitsOf({ emit, emitMany })
 
   const publish = (topic: string, data: unknown, options: PublishOptions = {}) =>
     Effect.flatMap(
@@ -191,9 +210,8 @@ export const make = (connection: Connection): ClientApi<EffectKind> => {
     )
 
   return {
-    emit,
-    trigger: emit,
-    emitSync: makeEmitSync({ emit, waitForRun }),
+    ...emits,
+    emitSync: makeEmitSync({ emit: emits.emit, waitForRun }),
     publish,
     listTopics: () =>
       callPages<TopicInfo>(calls, {

@@ -8,7 +8,13 @@ import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
 import type { AnyEntity } from "../Entity.ts"
-import type { AppendAllInput, AppendConditions, AppendEventInput } from "../EntityStream.ts"
+import type {
+  AppendAllInput,
+  AppendConditions,
+  AppendEventInput,
+  DefinedAppendAllInput,
+  DefinedAppendInput
+} from "../EntityStream.ts"
 import type {
   InvalidStateError,
   StreamNotFoundError,
@@ -16,12 +22,20 @@ import type {
   ValidationError,
   VersionConflictError
 } from "../Errors.ts"
-import type { EventData, EventInput, TypedEvent } from "../Event.ts"
+import type { EventData, EventDefinition, EventInput, TypedEvent } from "../Event.ts"
 import type { AnySchema } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
 
-export type { AppendAllInput, AppendEventInput, ExpectedVersion, StreamEventInput } from "../EntityStream.ts"
+export type {
+  AppendAllInput,
+  AppendEventInput,
+  DefinedAppendAllInput,
+  DefinedAppendInput,
+  DefinedStreamEvent,
+  ExpectedVersion,
+  StreamEventInput
+} from "../EntityStream.ts"
 
 /** The Effect reading of many results: a `Stream`. */
 export interface EffectStreamKind extends HKT.TypeLambda {
@@ -170,17 +184,18 @@ export type AppendError = VersionConflictError | InvalidStateError | ValidationE
 export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> {
   /**
    * Appends an event to the stream of an entity; durable when it returns. `VersionConflictError` when the stream is not at
-   * `expectedVersion`, `InvalidStateError` when the entity is of another type.
+   * `expectedVersion`, `InvalidStateError` when the entity is of another type. A definition (`event` in place of `name`) types the
+   * data, and its schema checks and encodes it.
    */
-  append(
+  append<D extends EventDefinition = never>(
     entityId: string,
-    input: AppendEventInput,
+    input: AppendEventInput | DefinedAppendInput<D>,
     options?: AppendOptions
   ): Kind<F, AppendResult, AppendError>
   /** Appends several events to the stream of an entity at once: all or none, one version after the other. */
-  appendAll(
+  appendAll<const L extends ReadonlyArray<unknown> = ReadonlyArray<unknown>>(
     entityId: string,
-    input: AppendAllInput,
+    input: DefinedAppendAllInput<L>,
     options?: AppendAllOptions
   ): Kind<F, AppendAllResult, AppendError>
   /** Reads events of a stream. A stream that does not exist has none. */
@@ -330,6 +345,20 @@ export const streamMethods = [
 
 export type StreamsService = StreamsApi<EffectKind, EffectStreamKind>
 export type UntypedStreams = UntypedStreamsApi<EffectKind, EffectStreamKind>
+
+/** Appends of events by their names, with data as it is stored: what a server is asked. */
+export interface NamedAppends {
+  append(
+    entityId: string,
+    input: AppendEventInput,
+    options?: AppendOptions
+  ): Kind<EffectKind, AppendResult, AppendError>
+  appendAll(
+    entityId: string,
+    input: AppendAllInput,
+    options?: AppendAllOptions
+  ): Kind<EffectKind, AppendAllResult, AppendError>
+}
 
 /** Entity streams as an Effect service. */
 export class Streams extends Context.Service<Streams, StreamsService>()("@ironflow/node/Streams") {}

@@ -19,7 +19,9 @@ import type { Connection } from "./HttpConnection.ts"
 import * as Answers from "./StreamAnswers.ts"
 import { eventsOver, nullIfMissing } from "./StreamPages.ts"
 import { checkCount, checkList, checkRead, pageAfter, upcastEvents } from "./StreamReading.ts"
+import { appendsOf } from "./Emitting.ts"
 import type {
+  NamedAppends,
   ReadingOptions,
   ReadStreamOptions,
   ReadStreamResult,
@@ -128,7 +130,7 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
         )
     )
 
-  return {
+  const appends: NamedAppends = {
     append: (entityId, input, options = {}) =>
       Effect.flatMap(
         checked(() => checkAppendOne(entityId, input, options)),
@@ -170,7 +172,11 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
             )
           )
         }
-      ),
+      )
+  }
+
+  return {
+    ...appendsOf(appends),
     read,
     events: eventsOver(read),
     getInfo: (entityId) =>

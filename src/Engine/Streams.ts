@@ -1,10 +1,12 @@
 /** Entity streams against the engine in the same process: checked input, then one operation of the store. */
 import * as Effect from "effect/Effect"
+import { appendsOf } from "../Client/Emitting.ts"
 import { checked } from "../Client/HttpCalls.ts"
 import { eventsOver, nullIfMissing } from "../Client/StreamPages.ts"
 import { checkCount, checkList, checkRead, upcastEvents } from "../Client/StreamReading.ts"
 import type {
   AppendAllOptions,
+  NamedAppends,
   ReadingOptions,
   ReadStreamOptions,
   StreamEvent,
@@ -72,7 +74,7 @@ export const make = (
         )
     )
 
-  return {
+  const appends: NamedAppends = {
     append: (entityId, input, options = {}) =>
       Effect.map(
         append(() => checkAppendOne(entityId, input, options)),
@@ -86,7 +88,11 @@ export const make = (
       Effect.map(
         append(() => checkAppend(entityId, input, options)),
         ({ entityVersion, events, position }) => ({ entityVersion, position, events: [...events] })
-      ),
+      )
+  }
+
+  return {
+    ...appendsOf(appends),
     read,
     events: eventsOver(read),
     getInfo: (entityId) =>

@@ -9,7 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { positiveDuration } from "../Duration.ts"
-import { decodeFromJson, encodeToJson } from "../EffectSchema.ts"
+import { asStandard, decodeFromJson, encodeToJson } from "../EffectSchema.ts"
 import {
   encodedFailure,
   InvalidStateError,
@@ -23,13 +23,15 @@ import {
   withFailure
 } from "../Errors.ts"
 import { encodeInput } from "../EventData.ts"
-import type { EventDefinition, IronflowEvent } from "../Event.ts"
+import { type EventDefinition, eventNameOf, type IronflowEvent, isEventDefinition } from "../Event.ts"
 import type { EffectFunction, EffectFunctionDeclarations, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { checkKeys } from "../OptionKeys.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
 import { decodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
+import { fromValidation } from "../EventEncoding.ts"
+import { validateData } from "../StandardSchema.ts"
 import {
   effectInvokeKeys,
   effectRunKeys,
@@ -183,6 +185,19 @@ const decode = <A>(schema: Schema.Codec<A, unknown>, value: unknown, what: strin
     (error) =>
       new SchemaValidationError(`${what} does not fit its schema: ${error.message}`, { cause: error })
   )
+
+/** The event with its data as the definition's schema decodes it. */
+const decodeEvent = (
+  definition: EventDefinition | undefined,
+  event: IronflowEvent
+): Effect.Effect<IronflowEvent, ValidationError> => {
+  if (definition?.schema === undefined) return Effect.succeed(event)
+  const standard = asStandard(definition.schema)
+  return Effect.map(
+    fromValidation(() => validateData(standard, event.data, `Data of event "${event.name}"`)),
+    (data) => ({ ...event, data })
+  )
+}
 
 /** The effect with its result, and those of its failures that fit, as the schemas store them. `of` is whose they are. */
 const encoded = <A, E, R, S, F>(
@@ -539,9 +554,8 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
         stored
       ),
 
-    waitForEvent: <T>(name: string, filter: EffectEventFilter<T>) => {
-      const definition: EventDefinition<T> | undefined =
-        typeof filter?.event === "object" && filter.event !== null ? filter.event : undefined
+    waitForEvent: (name: string, filter: EffectEventFilter<string | EventDefinition>) => {
+      const definition = isEventDefinition(filter?.event) ? filter.event : undefined
       return ask(
         "step name",
         name,
@@ -551,7 +565,7 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
             scope,
             checked,
             {
-              event: definition?.name ?? filter?.event,
+              event: filter === undefined ? undefined : eventNameOf(filter.event),
               match: filter?.match,
               timeoutMs:
                 filter?.timeout === undefined
@@ -562,20 +576,8 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
           )
           return { call }
         },
-        (value): Effect.Effect<IronflowEvent<T>, ValidationError> => {
-          const event = readEvent(turn, value)
-          return definition?.schema === undefined
-            ? Effect.succeed(event)
-            : Effect.map(
-                // what `define` returns has an Effect schema
-                decode(
-                  definition.schema as Schema.Codec<T, unknown>,
-                  event.data,
-                  `Data of event "${event.name}"`
-                ),
-                (data): IronflowEvent<T> => ({ ...event, data })
-              )
-        },
+        (value): Effect.Effect<IronflowEvent, ValidationError> =>
+          decodeEvent(definition, readEvent(turn, value)),
         stored<WaitTimeoutError>
       )
     },

@@ -1,18 +1,25 @@
 /** What the body of a `step.tx` collects: writes that are carried out together with the step, or not at all. */
 import type { AnyEntity } from "../Entity.ts"
-import { definitionOfGiven, type GivenEvent, misfitToAppend, toAppend } from "../EntityCodec.ts"
+import {
+  definitionOfGiven,
+  type GivenEvent as GivenEntityEvent,
+  misfitToAppend,
+  toAppend
+} from "../EntityCodec.ts"
 import {
   type AppendAllInput,
   type AppendEventInput,
   checkAppend,
   checkAppendOne,
   checkStreamEvent,
+  type DefinedAppendInput,
+  type GivenAppendAllInput,
   sizeOf,
   type StreamAppend,
   type StreamEventInput
 } from "../EntityStream.ts"
 import { checkSchema, jsonCarrier, keyCarrier } from "../DataCodec.ts"
-import { codecOf } from "../EffectSchema.ts"
+import { codecOf, encodeBySchema } from "../EffectSchema.ts"
 import {
   InvalidStateError,
   IronflowError,
@@ -21,11 +28,13 @@ import {
   SchemaValidationError,
   ValidationError
 } from "../Errors.ts"
+import { type EventRef, isEventDefinition } from "../Event.ts"
+import { encodedNow, type GivenEvent, isDefined, type Named } from "../EventEncoding.ts"
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
 import { bucketOptionKeys, encodeKeyValue, type KVBucketOptions, toCarried } from "../KvValue.ts"
 import { writeBytes, writesAtOnce } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
-import { appendAllInputKeys, appendInputKeys } from "../Protocol/AppendKeys.ts"
+import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
 import type { TxWrite } from "../Protocol/Worker.ts"
 import type { AnySchema, SchemaInput } from "../StandardSchema.ts"
 import type {
@@ -56,30 +65,41 @@ export class TxCollector implements Tx {
   }
 
   readonly streams = {
-    append: (entityId: string, input: AppendEventInput, options?: TxAppendOptions): void => {
-      checkKeys(input, appendInputKeys, this.#call("streams.append"))
+    append: (
+      entityId: string,
+      input: AppendEventInput | DefinedAppendInput,
+      options?: TxAppendOptions
+    ): void => {
+      checkAppendKeys(input, this.#call("streams.append"))
       checkKeys(
         options,
         { ...eventKeys, ...appendAllKeys } satisfies Keys<TxAppendOptions>,
         this.#call("streams.append")
       )
-      this.#append(checkAppendOne(entityId, input, options))
+      if (!isDefined(input)) return this.#append(checkAppendOne(entityId, input, options))
+      const { version, ...named } = encodedNow({ ...input, version: options?.version }, encodeBySchema)
+      this.#append(
+        checkAppendOne(entityId, named, { ...options, ...(version === undefined ? {} : { version }) })
+      )
     },
-    appendAll: (entityId: string, input: AppendAllInput, options?: TxAppendAllOptions): void => {
-      checkKeys(input, appendAllInputKeys, this.#call("streams.appendAll"))
+    appendAll: (entityId: string, input: GivenAppendAllInput, options?: TxAppendAllOptions): void => {
+      checkAppendAllKeys(input, this.#call("streams.appendAll"))
       checkKeys(options, appendAllKeys, this.#call("streams.appendAll"))
-      this.#append(checkAppend(entityId, input, options))
+      const events = Array.isArray(input?.events)
+        ? input.events.map((event) => encodedNow(event, encodeBySchema))
+        : input?.events
+      this.#append(checkAppend(entityId, { ...input, events } as AppendAllInput, options))
     },
     of: <N extends AnyEntity>(entity: N): TxEntityStreams<PlainKind, N["events"][number]> => {
       const appendAll = (
         method: string,
         entityId: string,
-        events: ReadonlyArray<GivenEvent>,
+        events: ReadonlyArray<GivenEntityEvent>,
         options?: TxAppendAllOptions
       ): void => {
         checkKeys(options, appendAllKeys, this.#call(`streams.of(...).${method}`))
         const encoded = Array.isArray(events)
-          ? (events as ReadonlyArray<GivenEvent>).map((event) => encodeEvent(entity, entityId, event))
+          ? (events as ReadonlyArray<GivenEntityEvent>).map((event) => encodeEvent(entity, entityId, event))
           : events
         this.#append(checkAppend(entityId, { entityType: entity.type, events: encoded }, options))
       }
@@ -90,10 +110,13 @@ export class TxCollector implements Tx {
     }
   }
 
-  emit(name: string, data?: unknown, options: TxEmitOptions = {}): void {
+  emit(event: EventRef, data?: unknown, options: TxEmitOptions = {}): void {
     checkKeys(options, eventKeys, this.#call("emit"))
-    const event = checkStreamEvent({ ...options, name, data })
-    this.#add({ _tag: "emit", ...event }, 1, sizeOf(event))
+    const given = isEventDefinition(event) ? { ...options, event, data } : { ...options, name: event, data }
+    const named: Named<GivenEvent> = encodedNow<GivenEvent>(given, encodeBySchema)
+    // without a version it has none, which the check takes for 1
+    const checked = checkStreamEvent(named as StreamEventInput)
+    this.#add({ _tag: "emit", ...checked }, 1, sizeOf(checked))
   }
 
   kv<S extends AnySchema | undefined = undefined>(
@@ -197,7 +220,7 @@ const keyEncoder = (bucket: string, given: AnySchema) => {
 }
 
 /** What the definition of an entity makes of an event to append. Throws `StreamSchemaError` for one that does not fit. */
-const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEvent): StreamEventInput => {
+const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEntityEvent): StreamEventInput => {
   const definition = definitionOfGiven(entity, entityId, event)
   const { name, schema } = definition
   const data = atOnce(

@@ -15,6 +15,15 @@ import {
   serializeError,
   ValidationError
 } from "../Errors.ts"
+import { encodeBySchema } from "../EffectSchema.ts"
+import {
+  type DataFor,
+  type EventDefinition,
+  eventNameOf,
+  type EventRef,
+  isEventDefinition
+} from "../Event.ts"
+import { encodedNow, type GivenEvent } from "../EventEncoding.ts"
 import * as Alarm from "../Execution/Alarm.ts"
 import type { Attempt } from "../Execution/Attempt.ts"
 import type { StepCode } from "../Execution/StepCall.ts"
@@ -87,12 +96,12 @@ export interface TestClient {
   /** `fn` answers `step.invoke` and `step.invokeAsync` of this function, given their input. */
   mockInvoke(functionId: string, fn: (input: any) => unknown): void
   /** The oldest event that was sent and not received yet answers a `step.waitForEvent` for its name. */
-  sendEvent(eventName: string, data: unknown): void
+  sendEvent<const E extends EventRef>(event: E, data: DataFor<E>): void
   /**
    * Runs the first function with a trigger of exactly this event, to its end. Rejects when there is none; a run that
    * fails resolves with status `failed`.
    */
-  emit(eventName: string, data: unknown): Promise<TestRun>
+  emit<const E extends EventRef>(event: E, data: DataFor<E>): Promise<TestRun>
 }
 
 /** A client that executes functions by itself, for unit tests. Stand-ins, events, streams and keys stay from one `emit` to the next. */
@@ -121,8 +130,9 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       standIns.memory.setKey(checkBucketName(bucket), checkKey(key), checkRevision(revision)),
     mockInvoke: (functionId, fn) =>
       void standIns.invokes.set(functionId, checkStandIn("mockInvoke", functionId, fn)),
-    sendEvent: (name, data) => void standIns.events.push(checkStreamEvent({ name, data })),
-    emit: async (eventName, data) => {
+    sendEvent: (event, data) => void standIns.events.push(eventOf(event, data)),
+    emit: async (given, data) => {
+      const eventName = eventNameOf(given)
       const fn = config.functions.find(({ config }) =>
         config.triggers.some(({ event }) => event === eventName)
       )
@@ -131,9 +141,15 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
           `No function is registered for event "${eventName}": give createTestClient() one with the trigger { event: "${eventName}" }`
         )
       }
-      return new TestExecution(fn, standIns).run(checkStreamEvent({ name: eventName, data }))
+      return new TestExecution(fn, standIns).run(eventOf(given, data))
     }
   }
+}
+
+const eventOf = (event: string | EventDefinition, data: unknown): NewStreamEvent => {
+  const given = isEventDefinition(event) ? { event, data } : { name: event, data }
+  const { version, ...named } = encodedNow<GivenEvent>(given, encodeBySchema)
+  return checkStreamEvent({ ...named, ...(version === undefined ? {} : { version }) })
 }
 
 interface StandIns {
@@ -200,7 +216,7 @@ class TestExecution {
     this.#standIns = standIns
   }
 
-  run({ data, name }: NewStreamEvent): Promise<TestRun> {
+  run({ data, name, version }: NewStreamEvent): Promise<TestRun> {
     return Effect.runPromise(
       Effect.scoped(
         Effect.gen({ self: this }, function* () {
@@ -214,7 +230,7 @@ class TestExecution {
           const event = {
             id: `test-evt-${id}`,
             name,
-            version: 1,
+            version,
             data,
             timestamp: now
           }
@@ -377,10 +393,10 @@ class TestExecution {
         )
       )
     }
-    const { data, name } = event
+    const { data, name, version } = event
     const timestamp = new Date(this.#now()).toISOString()
     return success(
-      { id: `test-evt-${++this.#standIns.runs}`, name, version: 1, data: decodeJson(data), timestamp },
+      { id: `test-evt-${++this.#standIns.runs}`, name, version, data: decodeJson(data), timestamp },
       `event "${name}"`
     )
   }

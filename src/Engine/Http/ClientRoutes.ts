@@ -139,10 +139,18 @@ export const clientRoutes = (
       )
     ),
     reading("triggerBatch", readBatch, (api, events) =>
-      Effect.map(
-        Effect.forEach(events, (event) => emit(api, event), { concurrency: "unbounded" }),
-        (results) => json(results.length === 0 ? {} : { results: results.map(emitted) })
-      )
+      events.length === 0
+        ? Effect.succeed(json({}))
+        : Effect.map(
+            api.emitMany(
+              events.map((request) => ({
+                event: request.event,
+                data: request.data,
+                ...emitOptions(request)
+              }))
+            ),
+            (results) => json({ results: results.map(emitted) })
+          )
     ),
     reading("publish", lenient(Schemas.PublishRequest, "Publish"), (api, request) =>
       Effect.map(

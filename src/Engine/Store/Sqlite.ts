@@ -388,6 +388,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       checkEnvironment: (environment) => tx.checkEnvironment(environment),
       countFunctions: (environment) => tx.registry.list(environment).length,
       appendEvent: (event) => write(`store event "${event.name}"`, () => appendEvent(tx, event)),
+      appendEvents: (events) =>
+        write(`store ${events.length} events`, () => events.map((event) => appendEvent(tx, event))),
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => appendMessage(tx, message)),
       appendToStream: (environment, append) =>

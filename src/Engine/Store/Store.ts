@@ -711,6 +711,10 @@ export interface StoreService {
 
   /** Stores an event, starts the runs that it triggers and fires the waits that it satisfies. */
   readonly appendEvent: (event: NewEvent) => Effect.Effect<AppendedEvent, StoreError>
+  /** Stores events in their order as `appendEvent` does, all or none. */
+  readonly appendEvents: (
+    events: ReadonlyArray<NewEvent>
+  ) => Effect.Effect<ReadonlyArray<AppendedEvent>, StoreError>
   /**
    * Stores events of a stream as `appendEvent` does, all or none. Fails with `VersionConflictError` when the stream is not
    * as expected, with `InvalidStateError` when it is of another entity type; then nothing has changed.

@@ -1,0 +1,128 @@
+/** Emitting and appending by definition, over what knows events by their names: data is encoded before anything is sent. */
+import * as Effect from "effect/Effect"
+import type { AppendAllInput, GivenAppendAllInput } from "../EntityStream.ts"
+import { LimitExceededError, ValidationError } from "../Errors.ts"
+import { type EventDefinition, isEventDefinition } from "../Event.ts"
+import {
+  type Encode,
+  encodeEvent,
+  fromValidation,
+  type GivenEvent,
+  isDefined,
+  type Named
+} from "../EventEncoding.ts"
+import { isObject } from "../Json.ts"
+import { writesAtOnce } from "../Limits.ts"
+import { show } from "../Show.ts"
+import { encodeData, isStandardSchema } from "../StandardSchema.ts"
+import type {
+  CallOptions,
+  ClientError,
+  EffectKind,
+  EmitApi,
+  EmitManyEvent,
+  EmitOptions,
+  EmitResult,
+  Kind
+} from "./Client.ts"
+import type { NamedAppends, StreamsService } from "./Streams.ts"
+
+/** An event of `emitMany` by its name, with its data as it is stored. */
+export interface NamedEmit extends Omit<EmitOptions, "signal"> {
+  readonly name: string
+  readonly data: unknown
+}
+
+type Emitted<A> = Kind<EffectKind, A, ValidationError | ClientError>
+
+/** Emitting by name, with data as it is stored: what a server is asked. */
+export interface NamedEmits {
+  emit(name: string, data: unknown, options?: EmitOptions): Emitted<EmitResult>
+  emitMany(events: ReadonlyArray<NamedEmit>, options?: CallOptions): Emitted<Array<EmitResult>>
+}
+
+/**
+ * How the schema writes data. Effect's parser is loaded with the first Effect schema: programs without one do without it.
+ */
+const encoderOf = ({ schema }: EventDefinition): Encode | Promise<Encode> =>
+  schema === undefined || isStandardSchema(schema)
+    ? // the schema that it is given is the one that was just looked at
+      (standard, data, what) => (isStandardSchema(standard) ? encodeData(standard, data, what) : data)
+    : import("../EffectSchema.ts").then(({ encodeBySchema }) => encodeBySchema)
+
+/** The event by its name, with its data encoded; as it is when it was given by its name. */
+export const named = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
+  // what has no name either is refused with all other names that are none
+  isDefined(given)
+    ? fromValidation(() => {
+        const encoder = encoderOf(given.event)
+        return encoder instanceof Promise
+          ? encoder.then((encode) => encodeEvent(given, encode))
+          : encodeEvent(given, encoder)
+      })
+    : Effect.succeed(given as Given & Named<Given>)
+
+/** What emits by name or definition. */
+export const emitsOf = ({ emit, emitMany }: NamedEmits): Omit<EmitApi<EffectKind>, "emitSync"> => {
+  const emitGiven = (event: string | EventDefinition, data: unknown, options: EmitOptions = {}) =>
+    isEventDefinition(event)
+      ? Effect.flatMap(named({ event, data, version: options.version }), ({ data, name, version }) =>
+          emit(name, data, { ...options, ...(version === undefined ? {} : { version }) })
+        )
+      : emit(event, data, options)
+  return {
+    emit: emitGiven,
+    trigger: emitGiven,
+    emitMany: (events, options) =>
+      Effect.suspend(() => {
+        const problem = problemOf(events)
+        return problem === undefined
+          ? Effect.flatMap(
+              // which definition goes with which data is between the event and its data
+              Effect.forEach(events as ReadonlyArray<EmitManyEvent>, ({ event, ...rest }) =>
+                named<NamedEmit & GivenEvent>(givenBy(event, rest))
+              ),
+              (all) => emitMany(all, options)
+            )
+          : Effect.fail(problem)
+      })
+  }
+}
+
+/** What appends by name or definition. */
+export const appendsOf = ({
+  append,
+  appendAll
+}: NamedAppends): Pick<StreamsService, "append" | "appendAll"> => ({
+  append: (entityId, input, options = {}) =>
+    isDefined(input)
+      ? Effect.flatMap(named({ ...input, version: options.version }), ({ version, ...event }) =>
+          append(entityId, event, { ...options, ...(version === undefined ? {} : { version }) })
+        )
+      : append(entityId, input, options),
+  appendAll: (entityId, input: GivenAppendAllInput, options) =>
+    Array.isArray(input?.events) && input.events.some(isDefined)
+      ? Effect.flatMap(Effect.forEach(input.events, named), (events) =>
+          // each of them by its name now
+          appendAll(entityId, { ...input, events } as AppendAllInput, options)
+        )
+      : appendAll(entityId, input as AppendAllInput, options)
+})
+
+const givenBy = (event: string | EventDefinition, rest: Omit<NamedEmit, "name">): NamedEmit & GivenEvent =>
+  isEventDefinition(event) ? { ...rest, event, name: event.name } : { ...rest, name: event }
+
+const problemOf = (events: unknown): ValidationError | undefined => {
+  if (!Array.isArray(events) || events.length === 0) {
+    return new ValidationError("emitMany() needs an array of at least one event, such as [{ event, data }]")
+  }
+  if (events.length > writesAtOnce) {
+    return new LimitExceededError("emitMany()", events.length, writesAtOnce, "events")
+  }
+  const at = events.findIndex((event) => !isObject(event) || event.event === undefined)
+  return at < 0
+    ? undefined
+    : new ValidationError(
+        `emitMany(): events[${at}] must be an object such as { event: "order.placed", data }, got ${show(events[at])}`
+      )
+}
