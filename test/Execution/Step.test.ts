@@ -1161,7 +1161,10 @@ describe("the effect face", () => {
     async ({ engine, fn }) => {
       await engine.turn(fn)
       assert.strictEqual(engine.error?.name, "StepError")
-      assert.include(engine.error?.message, 'Result of step "charge" does not fit its schema')
+      assert.include(
+        engine.error?.message,
+        'Result of step "charge" of function "order" does not fit its schema'
+      )
       assert.deepStrictEqual(engine.tags, ["StepDone", "Fail"])
     }
   )
