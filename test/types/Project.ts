@@ -95,6 +95,18 @@ export const makeProject = (files: Readonly<Record<string, string>>): Project =>
   const show = (source: SourceFile, node: Node): string =>
     `${source.getLineAndCharacterOfPosition(node.getStart(source)).line + 1}: ${node.getText(source).replaceAll(/\s+/g, " ")}`
 
+  /** The compiler cannot tell of some tuples what they are, and of nothing that is asked along with them. */
+  const anysAmong = (nodes: ReadonlyArray<Node>): ReadonlyArray<Node> => {
+    try {
+      const types = checker.getTypeAtLocation(nodes)
+      return nodes.filter((_, i) => ((types[i]?.flags ?? 0) & TypeFlags.Any) !== 0)
+    } catch (error) {
+      const half = Math.ceil(nodes.length / 2)
+      if (nodes.length > 1) return [...anysAmong(nodes.slice(0, half)), ...anysAmong(nodes.slice(half))]
+      if (error instanceof Error && error.message.includes("TupleType")) return []
+      throw error
+    }
+  }
   /** The member that a name stands for in `x.name`, `{ name } = x` or `{ name: y } = x`. */
   const memberOf = (name: Node): CompilerSymbol | undefined => {
     if (isPropertyAccessExpression(name.parent)) {
@@ -105,7 +117,11 @@ export const makeProject = (files: Readonly<Record<string, string>>): Project =>
     const type = checker.getTypeAtLocation(name.parent.parent)
     return type === undefined ? undefined : checker.getPropertyOfType(type, name.getText())
   }
-  const nameOf = (member: CompilerSymbol): string => `${member.getParent()?.name}.${member.name}`
+  const nameOf = (member: CompilerSymbol): string => {
+    // a module is named by its path, in quotes
+    const parent = /^(?:.*\/)?(?<name>[^/"]+)"?$/.exec(member.getParent()?.name ?? "")?.groups?.name
+    return `${parent}.${member.name}`
+  }
 
   return {
     pathOf,
@@ -125,10 +141,7 @@ export const makeProject = (files: Readonly<Record<string, string>>): Project =>
       const expressions = nodesOf(source, isWithoutValues).filter(
         (node) => isExpression(node) && !(isBindingElement(node.parent) && node.parent.propertyName === node)
       )
-      const types = checker.getTypeAtLocation(expressions)
-      return expressions
-        .filter((_, i) => ((types[i]?.flags ?? 0) & TypeFlags.Any) !== 0)
-        .map((node) => show(source, node))
+      return anysAmong(expressions).map((node) => show(source, node))
     },
     casts: (file) => {
       const source = sourceOf(file)

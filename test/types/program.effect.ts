@@ -9,6 +9,7 @@ import {
   Config,
   ConsumerGroups,
   Engine,
+  Entity,
   Errors,
   Event,
   IronflowFunction,
@@ -61,9 +62,16 @@ const OrderApproved = Event.define("order.approved", {
 })
 const InvoiceWanted = Event.define("invoice.wanted", { data: Schema.Struct({ orderId: Schema.String }) })
 const ItemAdded = Event.define("item.added", {
-  data: Schema.Struct({ sku: Schema.String, qty: Schema.Number }),
+  data: Schema.Struct({ sku: Schema.String, qty: Schema.Number, at: Schema.DateFromString }),
   version: 2,
   upcast: (data) => data
+})
+const Cart = Entity.define({
+  type: "cart",
+  events: [ItemAdded, OrderApproved],
+  initialState: () => ({ qty: 0 }),
+  evolve: (cart, event) => (event.name === "item.added" ? { qty: cart.qty + event.data.qty } : cart),
+  snapshot: Schema.Struct({ qty: Schema.Number })
 })
 
 export const definitions = Upcaster.createEventDefinitionRegistry()
@@ -135,7 +143,8 @@ const processOrder = IronflowFunction.make(
           entityType: "order",
           events: [{ name: "order.booked", data: {} }]
         })
-        yield* tx.emit("order.done", { orderId })
+        yield* tx.emit(OrderApproved, { orderId, by: approval.data.by })
+        yield* tx.streams.of(Cart).append("cart-1", { name: "order.approved", data: approval.data })
         const left = tx.kv("stock", { schema: Schema.Struct({ left: Schema.Number }) })
         yield* left.put("pen", { left: stock })
         yield* left.create("ink", { left: 1 })
@@ -194,6 +203,15 @@ const Functions = Worker.layer({
   maxConcurrentJobs: 20
 })
 
+export const drained = Effect.gen(function* () {
+  const worker = yield* Worker.make({ functions: [processOrder], projections: [orderTotals] })
+  yield* worker.ready
+  yield* Effect.log(worker.workerId, yield* worker.activeJobs, yield* worker.isConnected)
+  yield* worker.drain
+  yield* worker.stop
+  yield* worker.awaitStopped
+})
+
 const EngineLive = Engine.layer.pipe(Layer.provide(Store.layerSqlite({ filename: "orders.db" })))
 
 export const Main = Functions.pipe(
@@ -221,10 +239,11 @@ export const useClient = Effect.gen(function* () {
   const client = yield* Client.Client
   const logger = Logger.createLogger({ level: "info" })
   const { runIds } = yield* client.emit(
-    "order.placed",
+    OrderPlaced,
     { orderId: "o-1", amount: 1, customerId: "c-1" },
-    { version: 1, idempotencyKey: "o-1", metadata: { source: "web" } }
+    { idempotencyKey: "o-1", metadata: { source: "web" } }
   )
+  yield* client.emitMany([{ event: OrderApproved, data: { orderId: "o-1", by: "Ada" } }])
   const [runId = ""] = runIds
   yield* client.trigger("order.placed", { orderId: "o-2" })
   const { output } = yield* client.emitSync("order.placed", { orderId: "o-3" }, { timeout: 1000 })
@@ -256,23 +275,25 @@ export const useClient = Effect.gen(function* () {
     lag: (yield* client.getTopicStats("news")).lag,
     sequence
   })
-}).pipe(
-  Effect.catchTags({
-    RunNotFoundError: (error) => Effect.log(error.runId),
-    ValidationError: (error) => Effect.log(error.message),
-    TimeoutError: (error) => Effect.log(error.message),
-    ConnectionError: (error) => Effect.log(error.message)
-  })
-)
+})
 
 export const useStreams = Effect.gen(function* () {
   const streams = yield* Streams.Streams
+  const carts = streams.of(Cart)
+  yield* carts.append("cart-1", { name: "item.added", data: { sku: "ABC", qty: 2, at: new Date() } })
+  yield* carts.appendAll("cart-1", [{ name: "order.approved", data: { orderId: "o-1", by: "Ada" } }])
+  const { state, entityVersion } = yield* carts.state("cart-1")
+  yield* carts.createSnapshot("cart-1", { state, entityVersion })
+  const kept = yield* carts.getSnapshot("cart-1")
+  const [addedFirst] = (yield* carts.read("cart-1")).events
+  if (addedFirst?.name === "item.added") yield* Effect.log(addedFirst.data.at.getTime(), kept?.state.qty)
+  yield* Stream.runDrain(carts.events("cart-1"))
   const info = yield* streams.getInfo("order-123")
   const found = yield* streams.findInfo("order-123")
   yield* streams.append(
     "order-123",
-    { name: "item.added", data: { sku: "ABC", qty: 2 }, entityType: "order" },
-    { expectedVersion: info.version, idempotencyKey: "k", version: 2 }
+    { event: ItemAdded, data: { sku: "ABC", qty: 2, at: new Date() }, entityType: "order" },
+    { expectedVersion: info.version, idempotencyKey: "k" }
   )
   yield* streams.appendAll(
     "order-123",
@@ -295,10 +316,7 @@ export const useStreams = Effect.gen(function* () {
     first: events[0]?.name,
     id: snapshot?.snapshotId
   }
-}).pipe(
-  Effect.catchTag("VersionConflictError", (error) => Effect.succeed(error.actualVersion)),
-  Effect.catchTag("StreamNotFoundError", () => Effect.succeed(0))
-)
+})
 
 export const useKeys = Effect.gen(function* () {
   const kv = yield* Kv.Kv
@@ -318,10 +336,7 @@ export const useKeys = Effect.gen(function* () {
   const { values } = yield* kv.getBucketInfo("sessions")
   yield* kv.deleteBucket("sessions")
   return { keys, values, change, buckets: buckets.length, history: history.length, name: sessions.name }
-}).pipe(
-  Effect.catchTag("KeyNotFoundError", () => Effect.succeed(undefined)),
-  Effect.catchTag("RevisionConflictError", (error) => Effect.succeed(error.actual))
-)
+})
 
 export const useConfigurations = Effect.gen(function* () {
   const config = yield* Config.Config
@@ -396,7 +411,7 @@ export const useProjections = Effect.gen(function* () {
   yield* projections.rebuild("order-totals")
   yield* projections.delete("order-totals")
   return { total: state.total, all: all.length, lag, first, retried }
-}).pipe(Effect.catchTag("ProjectionNotFoundError", () => Effect.succeed(undefined)))
+})
 
 export const useOperations = Effect.gen(function* () {
   const groups = yield* ConsumerGroups.ConsumerGroups
@@ -416,16 +431,16 @@ export const useOperations = Effect.gen(function* () {
   const [endpoint] = yield* endpoints.list()
   const wasThere = yield* endpoints.remove("https://example.com/api/ironflow")
   return { message, all: all.length, retried, registered, url: endpoint?.url, wasThere }
-}).pipe(Effect.catchTag("ConsumerGroupNotFoundError", () => Effect.succeed("Nobody has joined it yet.")))
+})
 
 export const subscribe = Effect.flatMap(Subscriptions.Subscriptions, ({ stream }) =>
-  Stream.runForEach(stream("events:order.*", { consumerGroup: "audit", ackMode: "manual" }), (event) =>
+  Stream.runForEach(stream(OrderPlaced, { consumerGroup: "audit", ackMode: "manual" }), (event) =>
     Effect.gen(function* () {
       yield* event.inProgress
       yield* event.nak(5000)
       yield* event.term
       yield* event.ack
-      yield* Effect.log(event.topic)
+      yield* Effect.log(event.topic, event.data.amount)
     })
   )
 )
@@ -440,7 +455,7 @@ const PaymentsTest = Layer.succeed(Payments, {
 export const inTest = Effect.gen(function* () {
   const client = yield* Client.Client
   const engine = yield* Testing.TestEngine
-  const { runIds } = yield* client.emit("order.placed", { orderId: "o-1", amount: 1, customerId: "c-1" })
+  const { runIds } = yield* client.emit(OrderPlaced, { orderId: "o-1", amount: 1, customerId: "c-1" })
   const [runId = ""] = runIds
   yield* TestClock.adjust("365 days")
   yield* engine.advance("7d")
@@ -452,7 +467,10 @@ export const inTest = Effect.gen(function* () {
   const history = yield* engine.history(runId)
   const divergence = yield* Testing.verify(history, [processOrder])
   return { run, divergence, worker, stuck: yield* engine.countStuckRuns, now: yield* engine.now }
-}).pipe(Effect.provide(Testing.layer({ functions: [processOrder, makeInvoice] })), Effect.provide(PaymentsTest))
+}).pipe(
+  Effect.provide(Testing.layer({ functions: [processOrder, makeInvoice] })),
+  Effect.provide(PaymentsTest)
+)
 
 const tape = Testing.makeTape()
 export const Doubles = Layer.mergeAll(

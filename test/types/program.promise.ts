@@ -12,6 +12,8 @@ import {
   createSubscriptionClient,
   createWebhook,
   createWorker,
+  defineEntity,
+  type EventMap,
   ironflow,
   type IronflowClient,
   isIronflowError,
@@ -40,7 +42,6 @@ import { z } from "zod"
 // -- what the shop knows -------------------------------------------------------------------------------------------------
 
 const Order = z.object({ orderId: z.string(), amount: z.number(), customerId: z.string() })
-const Approval = z.object({ orderId: z.string(), approved: z.boolean(), by: z.string() })
 const Receipt = z.object({ id: z.string(), paidAt: z.string() })
 const Session = z.object({ token: z.string(), role: z.enum(["admin", "customer"]) })
 const Settings = z.object({ theme: z.string(), locale: z.string() })
@@ -48,6 +49,28 @@ const Totals = z.object({ total: z.number(), count: z.number() })
 const Charge = z.object({ id: z.string(), type: z.string(), data: z.object({ amount: z.number() }) })
 
 type Totals = z.infer<typeof Totals>
+
+const OrderPlaced = defineEvent({ name: "order.placed", schema: Order })
+const OrderCancelled = defineEvent({ name: "order.cancelled", schema: z.object({ reason: z.string() }) })
+const OrderApproved = defineEvent({
+  name: "order.approved",
+  schema: z.object({ orderId: z.string(), approved: z.boolean(), by: z.string() })
+})
+const ItemAdded = defineEvent({
+  name: "item.added",
+  version: 2,
+  schema: z.object({ sku: z.string(), qty: z.number(), at: z.iso.datetime().optional() }),
+  upcast: (data) => data
+})
+type Events = EventMap<typeof OrderPlaced | typeof OrderCancelled>
+
+const Cart = defineEntity({
+  type: "cart",
+  events: [ItemAdded, OrderCancelled],
+  initialState: () => ({ qty: 0 }),
+  evolve: (cart, event) => (event.name === "item.added" ? { qty: cart.qty + event.data.qty } : { qty: 0 }),
+  snapshot: z.object({ qty: z.number() })
+})
 
 const charge = async (customerId: string, amount: number): Promise<z.infer<typeof Receipt>> => ({
   id: `${customerId}-${amount}`,
@@ -99,11 +122,7 @@ const processOrder = createFunction(
     id: "process-order",
     name: "Process order",
     description: "Charges and ships",
-    triggers: [
-      { event: "order.placed" },
-      { event: "order.retried", expression: "event.data.amount > 5" },
-      { cron: "0 */6 * * *", event: "order.swept", timezone: "Europe/Berlin", overlap: "skip" }
-    ],
+    triggers: [OrderPlaced, { event: "order.retried", expression: "event.data.amount > 5" }],
     retry: { maxAttempts: 5, initialDelayMs: 2000, backoffFactor: 3, maxDelayMs: 60_000 },
     timeout: 300_000,
     concurrency: { limit: 10, key: "event.data.customerId" },
@@ -157,6 +176,9 @@ const processOrder = createFunction(
         { name: "order.paid", data: { amount }, entityType: "order" },
         { expectedVersion: 1 }
       )
+      tx.streams
+        .of(Cart)
+        .append(`cart of ${customerId}`, { name: "order.cancelled", data: { reason: "paid" } })
       tx.streams.appendAll(orderId, { entityType: "order", events: [{ name: "order.booked", data: {} }] })
       tx.emit("order.done", { orderId }, { version: 2, metadata: { from: run.id } })
       const left = tx.kv("stock", { schema: z.object({ left: z.number() }) })
@@ -182,11 +204,15 @@ const processOrder = createFunction(
 )
 
 export const waits = createFunction(
-  { id: "approval", triggers: [{ event: "order.placed" }], schema: Order },
-  async ({ step }) => {
+  {
+    id: "approval",
+    triggers: [OrderPlaced, { event: OrderCancelled, expression: 'event.data.reason != ""' }]
+  },
+  async ({ event, step }) => {
+    if (event.name === "order.cancelled") return { approvedBy: event.data.reason }
     try {
-      const approval = await step.waitForEvent<z.infer<typeof Approval>>("approval", {
-        event: "order.approved",
+      const approval = await step.waitForEvent("approval", {
+        event: OrderApproved,
         match: "data.orderId",
         timeout: "48h"
       })
@@ -201,6 +227,19 @@ export const waits = createFunction(
   }
 )
 
+export const sweep = createFunction(
+  {
+    id: "sweep",
+    triggers: [{ cron: "0 */6 * * *", event: "order.swept", timezone: "Europe/Berlin", overlap: "skip" }]
+  },
+  async ({ step }) => {
+    const swept = await step.run("sweep", async () => ({ at: new Date() }), {
+      schema: z.object({ at: z.coerce.date() })
+    })
+    return swept.at.getTime()
+  }
+)
+
 export const sameAgain = ironflow.createFunction(
   { id: "same", triggers: [{ event: patterns.userEvent("order.placed") }] },
   async ({ run }) => run.functionId
@@ -208,23 +247,23 @@ export const sameAgain = ironflow.createFunction(
 
 // -- projections and webhooks --------------------------------------------------------------------------------------------
 
-const orderTotals = createProjection<Totals, { amount: number }>({
+const orderTotals = createProjection({
   name: "order-totals",
-  events: ["order.placed", "order.cancelled"],
+  events: [OrderPlaced, OrderCancelled],
   initialState: () => ({ total: 0, count: 0 }),
-  partitionKey: (event) => `${event.data.amount > 100}`,
+  partitionKey: (event) => event.name,
   handler: (state, event, ctx) => ({
-    total: state.total + (event.name === "order.placed" ? event.data.amount : -event.data.amount),
+    total: state.total + (event.name === "order.placed" ? event.data.amount : event.data.reason.length),
     count: state.count + ctx.attempt
   }),
   maxRetries: 5,
   batchSize: 50
 })
 
-const notifier = createProjection<{ email: string }>({
+const notifier = createProjection({
   name: "notifier",
-  events: ["order.completed"],
-  handler: async (event, ctx) => ctx.logger.info(`to ${event.data.email}`, { id: ctx.event.id })
+  events: [OrderApproved],
+  handler: async (event, ctx) => ctx.logger.info(`to ${event.data.by}`, { id: ctx.event.id })
 })
 
 const stripe = createWebhook<z.infer<typeof Charge>>({
@@ -233,11 +272,10 @@ const stripe = createWebhook<z.infer<typeof Charge>>({
     if (request.headers["stripe-signature"] === undefined) throw new Error("no signature")
   },
   parse: (request) => Charge.parse(Object.fromEntries(new URLSearchParams(request.body))),
-  transform: (payload) => ({
-    name: `stripe.${payload.type}`,
-    data: payload.data,
-    idempotencyKey: payload.id
-  })
+  transform: (payload) => [
+    { name: `stripe.${payload.type}`, data: payload.data, idempotencyKey: payload.id },
+    { event: OrderCancelled, data: { reason: payload.type } }
+  ]
 })
 
 export const routes = {
@@ -279,16 +317,20 @@ export const work = async (): Promise<void> => {
 // -- the client ----------------------------------------------------------------------------------------------------------
 
 export const useClient = async (): Promise<void> => {
-  const client = createClient({ serverUrl: "http://localhost:9123", apiKey: "key", timeout: 10_000 })
+  const client = createClient<Events>({ serverUrl: "http://localhost:9123", apiKey: "key", timeout: 10_000 })
   const emitted = await client.emit(
-    "order.placed",
+    OrderPlaced,
     { orderId: "o-1", amount: 1, customerId: "c-1" },
     { version: 2, idempotencyKey: "o-1", metadata: { source: "web" } }
   )
-  const [runId = ""] = (await client.trigger("order.placed", { orderId: "o-2" })).runIds
+  const [runId = ""] = (await client.trigger("order.cancelled", { reason: "late" })).runIds
+  const many = await client.emitMany([
+    { event: OrderApproved, data: { orderId: "o-1", approved: true, by: "Ada" }, idempotencyKey: "o-1" },
+    { event: "order.cancelled", data: { reason: "too late" } }
+  ])
   const { durationMs, output } = await client.emitSync(
     "order.placed",
-    { orderId: "o-3" },
+    { orderId: "o-3", amount: 3, customerId: "c-1" },
     { timeout: 1000, signal: AbortSignal.timeout(2000) }
   )
   const { runs, totalCount, nextCursor } = await client.listRuns({
@@ -305,6 +347,7 @@ export const useClient = async (): Promise<void> => {
   console.log(
     emitted.eventId,
     emitted.position,
+    many.length,
     durationMs,
     Receipt.parse(output),
     runs.length,
@@ -346,14 +389,23 @@ export const useClient = async (): Promise<void> => {
 }
 
 export const useStreams = async ({ streams }: IronflowClient): Promise<number> => {
-  const added = z.object({ sku: z.string(), qty: z.number() })
+  const carts = streams.of(Cart)
+  await carts.append("cart-1", { name: "item.added", data: { sku: "ABC", qty: 2 } }, { expectedVersion: 0 })
+  await carts.appendAll("cart-1", [{ name: "order.cancelled", data: { reason: "late" } }])
+  const { state, entityVersion } = await carts.state("cart-1")
+  await carts.createSnapshot("cart-1", { state, entityVersion })
+  const kept = await carts.getSnapshot("cart-1")
+  const [first] = (await carts.read("cart-1")).events
+  if (first?.name === "item.added") console.log(first.data.sku, kept?.state.qty)
+  for await (const event of carts.events("cart-1")) console.log(event.name)
+
   const info = await streams.getInfo("order-123")
   const found = await streams.findInfo("order-123")
   try {
     await streams.append(
       "order-123",
-      { name: "item.added", data: { sku: "ABC", qty: 2 }, entityType: "order" },
-      { expectedVersion: info.version, idempotencyKey: "k", version: 1, metadata: {} }
+      { event: ItemAdded, data: { sku: "ABC", qty: 2 }, entityType: "order" },
+      { expectedVersion: info.version, idempotencyKey: "k", metadata: {} }
     )
   } catch (error) {
     if (!(error instanceof VersionConflictError)) throw error
@@ -361,12 +413,12 @@ export const useStreams = async ({ streams }: IronflowClient): Promise<number> =
   }
   await streams.appendAll(
     "order-123",
-    { entityType: "order", events: [{ name: "item.added", data: { sku: "ABC", qty: 2 } }] },
+    { entityType: "order", events: [{ event: ItemAdded, data: { sku: "ABC", qty: 2 } }] },
     { expectedVersion: "STREAM_EXISTS" }
   )
   const { events, totalCount } = await streams.read("order-123", { direction: "backward", limit: 10 })
-  let qty = events.reduce((sum, event) => sum + added.parse(event.data).qty, totalCount)
-  for await (const event of streams.events("order-123", { pageSize: 500 })) qty += added.parse(event.data).qty
+  let qty = events.reduce((sum, event) => sum + event.entityVersion, totalCount)
+  for await (const event of streams.events("order-123", { pageSize: 500 })) qty += event.entityVersion
   const page = await streams.listStreams({ entityType: "order", limit: 100, offset: 0 })
   await streams.createSnapshot("order-123", { entityType: "order", entityVersion: 3, state: { qty } })
   const snapshot = await streams.getSnapshot("order-123", { beforeVersion: 10 })
@@ -542,8 +594,8 @@ export const subscribe = async (engine: IronflowEngine): Promise<void> => {
   const forget = client.onConnectionChange((state) => console.log(state, client.connectionState))
   const forgetErrors = client.onError((error) => console.error(error.code, error.message))
 
-  const plain: Subscription = await client.subscribe("events:order.*", {
-    onEvent: (event) => console.log(event.topic, Order.parse(event.data)),
+  const plain: Subscription = await client.subscribe(OrderPlaced, {
+    onEvent: (event) => console.log(event.topic, event.data.amount),
     onError: (error) => console.error(error.message),
     replay: 100,
     includeMetadata: true
@@ -604,8 +656,8 @@ export const testAlone = async (): Promise<void> => {
   }))
   t.setStream("o-1", { entityType: "order", version: 3 })
   t.setKey("stock", "item", 4)
-  t.sendEvent("order.approved", { approved: true })
-  const run = await t.emit("order.placed", { orderId: "o-1", amount: 3, customerId: "c-1" })
+  t.sendEvent(OrderApproved, { orderId: "o-1", approved: true, by: "Ada" })
+  const run = await t.emit(OrderPlaced, { orderId: "o-1", amount: 3, customerId: "c-1" })
   console.log(
     run.status,
     Receipt.parse(run.output),

@@ -47,6 +47,30 @@ const faces: Readonly<Record<string, Face>> = {
     },
     // what handles are made of, and what the user has said
     internal: ["EngineHandle.connection", "KVBucketHandle.name"]
+  },
+  effect: {
+    types: {
+      client: `Effect.Client.Client["Service"]`,
+      pushEndpoints: `Effect.Client.PushEndpoints["Service"]`,
+      streams: `Effect.Streams.Streams["Service"]`,
+      kv: `Effect.Kv.Kv["Service"]`,
+      bucket: "Effect.Kv.KvBucket",
+      config: `Effect.Config.Config["Service"]`,
+      projections: `Effect.Projections.Projections["Service"]`,
+      apiKeys: `Effect.ApiKeys.ApiKeys["Service"]`,
+      orgs: `Effect.Orgs.Orgs["Service"]`,
+      roles: `Effect.Roles.Roles["Service"]`,
+      policies: `Effect.Policies.Policies["Service"]`,
+      secrets: `Effect.Secrets.Secrets["Service"]`,
+      consumerGroups: `Effect.ConsumerGroups.ConsumerGroups["Service"]`,
+      subscriptions: `Effect.Subscriptions.Subscriptions["Service"]`,
+      context: "Effect.IronflowFunction.EffectFunctionContext<string>",
+      step: `Effect.Step.Step["Service"]`,
+      tx: "Effect.Step.EffectTx",
+      worker: `Effect.Worker.Worker["Service"]`,
+      testEngine: `Effect.Testing.TestEngine["Service"]`
+    },
+    internal: []
   }
 }
 
@@ -58,6 +82,10 @@ const surfaceOf = (face: Face): string =>
     'import type * as Kit from "@ironflow/node/test"',
     ...Object.entries(face.types).map(([name, type]) => `export declare const ${name}: ${type}`)
   ].join("\n")
+
+/** The members of a module are called as functions of it: `Step.run` is that of the service `Step`. */
+const isUsed = (member: string, uses: ReadonlySet<string>): boolean =>
+  uses.has(member) || uses.has(member.replace(/^StepService\./, "Step."))
 
 const project = makeProject(
   Object.fromEntries(
@@ -80,14 +108,14 @@ describe.each(Object.entries(faces))("the program of the %s face", (name, face) 
     )
     const uses = project.uses(`${name}.ts`)
 
-    expect(members.filter((member) => !uses.has(member) && !face.internal.includes(member))).toEqual([])
+    expect(members.filter((member) => !isUsed(member, uses) && !face.internal.includes(member))).toEqual([])
   })
 
   test("has no cast", () => {
     expect(project.casts(`${name}.ts`)).toEqual([])
   })
 
-  test.skip("has no value whose type is any", () => {
+  test("has no value whose type is any", () => {
     expect(project.anys(`${name}.ts`)).toEqual([])
   })
 })
