@@ -175,18 +175,18 @@ export interface IronflowProjection<S = any, E = any> {
  * `ValidationError` naming the projection and the field when the configuration is not acceptable.
  */
 export function createProjection<
-  S,
-  // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
-  E = any,
-  const Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>
->(config: ManagedProjectionConfig<S, E, Sources>): IronflowProjection<S, SourceEvents<Sources, E>["data"]>
-export function createProjection<
   // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
   E = any,
   const Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>
 >(
   config: ExternalProjectionConfig<E, Sources>
 ): IronflowProjection<undefined, SourceEvents<Sources, E>["data"]>
+export function createProjection<
+  S,
+  // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
+  E = any,
+  const Sources extends ReadonlyArray<EventSource> = ReadonlyArray<string>
+>(config: ManagedProjectionConfig<S, E, Sources>): IronflowProjection<S, SourceEvents<Sources, E>["data"]>
 export function createProjection(config: GivenConfig): IronflowProjection {
   const { definitions, resolved } = resolveSources(config)
   return {
@@ -278,12 +278,12 @@ export type ProjectionRequirements<P> = P extends {
  *
  * Throws `ValidationError` naming the projection and the field when the configuration is not acceptable.
  */
-export function make<const Sources extends ReadonlyArray<EventSource>, S, E = never, R = never>(
-  config: ManagedEffectConfig<Sources, S, E, R>
-): EffectProjection<S, E, R>
 export function make<const Sources extends ReadonlyArray<EventSource>, E = never, R = never>(
   config: ExternalEffectConfig<Sources, E, R>
 ): EffectProjection<undefined, E, R>
+export function make<const Sources extends ReadonlyArray<EventSource>, S, E = never, R = never>(
+  config: ManagedEffectConfig<Sources, S, E, R>
+): EffectProjection<S, E, R>
 export function make(
   config:
     | ManagedEffectConfig<ReadonlyArray<EventSource>, unknown, unknown, unknown>

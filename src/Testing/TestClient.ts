@@ -40,7 +40,7 @@ import { checkName } from "../Limits.ts"
 import type { Job, JournalEntry, OpenStep, Outcome, StepKind, TurnOp } from "../Protocol/Worker.ts"
 import { decodeResult, encodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
-import type { Tx } from "../Step.ts"
+import type { Invokable, InvokeInput, Tx } from "../Step.ts"
 import * as RealTime from "./RealTime.ts"
 import { readWrites, type TestWrite, TxMemory } from "./TxMemory.ts"
 
@@ -93,8 +93,9 @@ export interface TestClient {
    * limits here.
    */
   setKey(bucket: string, key: string, revision: number): void
-  /** `fn` answers `step.invoke` and `step.invokeAsync` of this function, given their input. */
+  /** `fn` answers `step.invoke` and `step.invokeAsync` of this function, by id or as itself, given their input. */
   mockInvoke(functionId: string, fn: (input: any) => unknown): void
+  mockInvoke<F extends Invokable>(target: F, fn: (input: InvokeInput<F>) => unknown): void
   /** The oldest event that was sent and not received yet answers a `step.waitForEvent` for its name. */
   sendEvent<const E extends EventRef>(event: E, data: DataFor<E>): void
   /**
@@ -128,8 +129,11 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
       standIns.memory.setStream(checkEntityId(entityId), checkStream(entityId, stream)),
     setKey: (bucket, key, revision) =>
       standIns.memory.setKey(checkBucketName(bucket), checkKey(key), checkRevision(revision)),
-    mockInvoke: (functionId, fn) =>
-      void standIns.invokes.set(functionId, checkStandIn("mockInvoke", functionId, fn)),
+    // the overloads carry the types
+    mockInvoke: (target: string | Invokable, fn: (input: any) => unknown) => {
+      const functionId = typeof target === "string" ? target : target.config.id
+      standIns.invokes.set(functionId, checkStandIn("mockInvoke", functionId, fn))
+    },
     sendEvent: (event, data) => void standIns.events.push(eventOf(event, data)),
     emit: async (given, data) => {
       const eventName = eventNameOf(given)

@@ -1,5 +1,5 @@
 /** A user's program: what the compiler finds wrong with it, and the types that it sees. */
-import { execFileSync } from "node:child_process"
+import { spawnSync } from "node:child_process"
 import fs from "node:fs"
 import path from "node:path"
 import process from "node:process"
@@ -49,8 +49,6 @@ export interface Project extends Disposable {
   readonly uses: (file: string) => ReadonlySet<string>
   /** Members of the type that a variable of the file has, by name, as {@link uses} has them. */
   readonly members: (file: string, variable: string) => ReadonlyArray<string>
-  /** How often the compiler filled in type parameters to check all of the files. */
-  readonly instantiations: () => number
 }
 
 /** Options of a project as `tsc --init` makes it, and this package's manual asks for. */
@@ -68,12 +66,17 @@ const compilerOptions = {
   noEmit: true
 }
 
+interface Folder extends Disposable {
+  readonly folder: string
+  /** Its tsconfig.json. */
+  readonly config: string
+}
+
 /** Writes files, by name and content, to a new folder inside the repository: that is where packages are found. */
-export const makeProject = (files: Readonly<Record<string, string>>): Project => {
+const writeProject = (files: Readonly<Record<string, string>>): Folder => {
   const folder = fs.mkdtempSync(path.join(repository, "test", ".examples-"))
-  const pathOf = (file: string): string => path.join(folder, file)
-  const config = pathOf("tsconfig.json")
-  for (const [file, content] of Object.entries(files)) fs.writeFileSync(pathOf(file), content)
+  const config = path.join(folder, "tsconfig.json")
+  for (const [file, content] of Object.entries(files)) fs.writeFileSync(path.join(folder, file), content)
   fs.writeFileSync(
     config,
     JSON.stringify({
@@ -81,7 +84,30 @@ export const makeProject = (files: Readonly<Record<string, string>>): Project =>
       files: Object.keys(files)
     })
   )
+  return { folder, config, [Symbol.dispose]: () => fs.rmSync(folder, { recursive: true, force: true }) }
+}
 
+/**
+ * How often the compiler fills in type parameters to check a program: the same number on every machine. Throws what is wrong with
+ * the program.
+ */
+export const countInstantiations = (program: string): number => {
+  using project = writeProject({ "program.ts": program })
+  const { status, stdout } = spawnSync(
+    process.execPath,
+    // checkers that run side by side would share the files out as they come
+    [tsc, "-p", project.config, "--singleThreaded", "--extendedDiagnostics"],
+    { encoding: "utf8" }
+  )
+  if (status !== 0) throw new Error(stdout)
+  return Number(/^Instantiations:\s+(\d+)$/m.exec(stdout)?.[1])
+}
+
+/** A program of these files, by name and content. */
+export const makeProject = (files: Readonly<Record<string, string>>): Project => {
+  const written = writeProject(files)
+  const { config, folder } = written
+  const pathOf = (file: string): string => path.join(folder, file)
   const api = new API({ cwd: folder })
   const project = api.updateSnapshot({ openProjects: [config] }).getProject(config)
   if (project === undefined) throw new Error(`The compiler does not open ${config}`)
@@ -180,18 +206,9 @@ export const makeProject = (files: Readonly<Record<string, string>>): Project =>
           .map(nameOf)
       )
     },
-    instantiations: () => {
-      const said = execFileSync(
-        process.execPath,
-        // checkers that run side by side share the files out as they come
-        [tsc, "-p", config, "--singleThreaded", "--extendedDiagnostics"],
-        { encoding: "utf8" }
-      )
-      return Number(/^Instantiations:\s+(\d+)$/m.exec(said)?.[1])
-    },
     [Symbol.dispose]: () => {
       api.close()
-      fs.rmSync(folder, { recursive: true, force: true })
+      written[Symbol.dispose]()
     }
   }
 }

@@ -612,7 +612,7 @@ export const subscribe = async (engine: IronflowEngine): Promise<void> => {
     }
   })
   for await (const event of client.stream("topic:news", { replay: 1 })) {
-    console.log(event.topic, z.object({ title: z.string() }).parse(event.data))
+    console.log(event.topic, event.eventId)
     break
   }
   console.log(plain.id, plain.pattern, plain.connectionState, plain.lastEvent?.topic, client.isConnected)
@@ -651,9 +651,7 @@ export const testAlone = async (): Promise<void> => {
   const t = createTestClient({ functions: [processOrder] })
   t.mockStep("charge", () => ({ id: "r-1", paidAt: "now" }))
   t.mockTx("book", (tx) => tx.emit("order.done", {}))
-  t.mockInvoke("make-invoice", (input) => ({
-    number: z.object({ orderId: z.string() }).parse(input).orderId
-  }))
+  t.mockInvoke(makeInvoice, ({ orderId }) => ({ number: orderId }))
   t.setStream("o-1", { entityType: "order", version: 3 })
   t.setKey("stock", "item", 4)
   t.sendEvent(OrderApproved, { orderId: "o-1", approved: true, by: "Ada" })

@@ -13,7 +13,7 @@ import { type Complaint, makeProject } from "./Project.ts"
 /** What is written of a complaint. The reasons behind these lines are about parts of parts. */
 const shownLines = 4
 /** Whoever has to scroll sideways has stopped reading. */
-const longestLine = 350
+const longestLine = 450
 
 const files = ["wrong.promise.ts.txt", "wrong.effect.ts.txt"]
 const heading = /^\/\/ \d+\. /
