@@ -34,7 +34,11 @@ import {
   Worker,
   WorkerTransport
 } from "@ironflow/node/effect"
-import { Context, Effect, Layer, Schema, Stream } from "effect"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import { FetchHttpClient } from "effect/http"
 import { TestClock } from "effect/testing"
 
