@@ -28,7 +28,8 @@ import * as Alarm from "../Execution/Alarm.ts"
 import type { Attempt } from "../Execution/Attempt.ts"
 import type { StepCode } from "../Execution/StepCall.ts"
 import { startTurn, type TurnEnd, type TurnHandle } from "../Execution/Turn.ts"
-import type { EffectFunction, IronflowFunction } from "../Function.ts"
+import { validateEvent } from "../EventData.ts"
+import type { AnyFunction, EffectFunction, IronflowFunction } from "../Function.ts"
 import { decodeJson } from "../Json.ts"
 import { createNoopLogger } from "../Logger.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
@@ -40,7 +41,7 @@ import { checkName } from "../Limits.ts"
 import type { Job, JournalEntry, OpenStep, Outcome, StepKind, TurnOp } from "../Protocol/Worker.ts"
 import { decodeResult, encodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
-import type { Invokable, InvokeInput, Tx } from "../Step.ts"
+import type { Tx } from "../Step.ts"
 import * as RealTime from "./RealTime.ts"
 import { readWrites, type TestWrite, TxMemory } from "./TxMemory.ts"
 
@@ -81,6 +82,14 @@ export interface TestRun {
   stepOutput(name: string): unknown
 }
 
+/** The data of the event that a function's handler gets. */
+export type HandledData<F> = F extends
+  { readonly handler: (context: infer C) => unknown } | { readonly program: (context: infer C) => unknown }
+  ? C extends { readonly event: { readonly data: infer T } }
+    ? T
+    : unknown
+  : unknown
+
 export interface TestClient {
   /** `fn` runs in place of the code of `step.run(name, ...)`, in every branch. The latest one for a name counts. */
   mockStep(name: string, fn: () => unknown): void
@@ -93,9 +102,12 @@ export interface TestClient {
    * limits here.
    */
   setKey(bucket: string, key: string, revision: number): void
-  /** `fn` answers `step.invoke` and `step.invokeAsync` of this function, by id or as itself, given their input. */
+  /**
+   * `fn` answers `step.invoke` and `step.invokeAsync` of a function. It is given their input as that travels, or, when the function
+   * itself is given in place of its id, as the function's handler would get it; its schema has to answer at once.
+   */
   mockInvoke(functionId: string, fn: (input: any) => unknown): void
-  mockInvoke<F extends Invokable>(target: F, fn: (input: InvokeInput<F>) => unknown): void
+  mockInvoke<F extends AnyFunction>(target: F, fn: (data: HandledData<F>) => unknown): void
   /** The oldest event that was sent and not received yet answers a `step.waitForEvent` for its name. */
   sendEvent<const E extends EventRef>(event: E, data: DataFor<E>): void
   /**
@@ -103,6 +115,17 @@ export interface TestClient {
    * fails resolves with status `failed`.
    */
   emit<const E extends EventRef>(event: E, data: DataFor<E>): Promise<TestRun>
+}
+
+/** The input of an invoked function as its handler gets it. */
+const handledBy = (fn: AnyFunction, input: unknown): unknown => {
+  const handled = validateEvent(fn, "ironflow.invoke", input)
+  if (handled instanceof Promise) {
+    throw new ValidationError(
+      `mockInvoke(): the schema of function "${fn.config.id}" does not answer at once; give the id in place of the function`
+    )
+  }
+  return handled.data
 }
 
 /** A client that executes functions by itself, for unit tests. Stand-ins, events, streams and keys stay from one `emit` to the next. */
@@ -130,9 +153,13 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
     setKey: (bucket, key, revision) =>
       standIns.memory.setKey(checkBucketName(bucket), checkKey(key), checkRevision(revision)),
     // the overloads carry the types
-    mockInvoke: (target: string | Invokable, fn: (input: any) => unknown) => {
+    mockInvoke: (target: string | AnyFunction, fn: (input: any) => unknown) => {
       const functionId = typeof target === "string" ? target : target.config.id
-      standIns.invokes.set(functionId, checkStandIn("mockInvoke", functionId, fn))
+      const standIn = checkStandIn("mockInvoke", functionId, fn)
+      standIns.invokes.set(
+        functionId,
+        typeof target === "string" ? standIn : (input) => standIn(handledBy(target, input))
+      )
     },
     sendEvent: (event, data) => void standIns.events.push(eventOf(event, data)),
     emit: async (given, data) => {

@@ -243,6 +243,8 @@ test("an async function is invoked with what its Effect schema encodes, as an ev
 
   t.mockInvoke("remind", (input) => void inputs.push(input))
   await t.emit("order.placed", {})
+  t.mockInvoke(remind, ({ at }) => void inputs.push(at.getTime()))
+  await t.emit("order.placed", {})
 
-  expect(inputs).toEqual([{ at: "1970-01-01T00:00:00.000Z" }])
+  expect(inputs).toEqual([{ at: "1970-01-01T00:00:00.000Z" }, 0])
 })
