@@ -1,5 +1,5 @@
 /** Where in the user's own code something was called, as the lines of stacks say it. */
-import type { StepKind } from "./Protocol/Worker.ts"
+import type { StepKind } from "./StepKind.ts"
 
 /**
  * Under this key the steps of an Effect handler are told where one is called: the user's code is on the stack when it makes

@@ -4,11 +4,9 @@
  * An Effect schema encodes what goes out (`effectCodec` in `EffectSchema.ts`). Other schemas only read, so what goes out is
  * what they will be given again: it is checked in the form in which it is kept, where a `Date` is a text.
  */
-import { ValidationError } from "./Errors.ts"
 import { decodeJson, encodeJson, isPlainJson } from "./Json.ts"
 import { decodeValue, encodeValue } from "./KvValue.ts"
-import { show } from "./Show.ts"
-import { type AnySchema, isSchema, type StandardSchemaV1, validateData } from "./StandardSchema.ts"
+import { type StandardSchemaV1, validateData } from "./StandardSchema.ts"
 
 /**
  * Both directions answer at once, unless the schema is asynchronous. They throw, or reject with, `SchemaValidationError` for
@@ -49,11 +47,3 @@ export const standardCodec = (schema: StandardSchemaV1, { kept }: Carrier): Data
   },
   decode: (value, what) => validateData(schema, value, what)
 })
-
-/** Returns the schema if it is one. Throws `ValidationError`, in which `what` names whose it is. */
-export const checkSchema = (schema: unknown, what: string): AnySchema => {
-  if (isSchema(schema)) return schema
-  throw new ValidationError(
-    `${what} must be a schema, got ${show(schema)}: give a Standard Schema (Zod, Valibot, ArkType) or an Effect schema`
-  )
-}

@@ -7,12 +7,11 @@
 import { ValidationError } from "./Errors.ts"
 import type { EntityEvent } from "./Client/Streams.ts"
 import { isEventDefinition, type TypedEvent } from "./Event.ts"
-import { checkSchema } from "./DataCodec.ts"
 import { isObject } from "./Json.ts"
 import { checkName } from "./Limits.ts"
 import { checkKeys, type Keys } from "./OptionKeys.ts"
 import { show } from "./Show.ts"
-import type { AnySchema } from "./StandardSchema.ts"
+import { type AnySchema, checkSchema } from "./StandardSchema.ts"
 
 /** An entity whose events are known. */
 export interface EntityDefinition<D extends TypedEvent = TypedEvent> {

@@ -4,13 +4,11 @@
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { checkEventName, type EventDefinition, type EventInput } from "./Event.ts"
+import type { ExpectedVersion } from "./ExpectedVersion.ts"
 import { byteLength, encodeJson, isObject } from "./Json.ts"
 import { checkIdempotencyKey, checkName, checkSize, eventBytes, writeBytes, writesAtOnce } from "./Limits.ts"
 import { encodeMetadata } from "./Metadata.ts"
 import { show } from "./Show.ts"
-
-/** What an append expects of its stream: a version, or that there is none yet, or that there is one. */
-export type ExpectedVersion = number | "NO_STREAM" | "STREAM_EXISTS"
 
 /** An event to append to the stream of an entity. */
 export interface AppendEventInput {

@@ -15,8 +15,8 @@ import { show } from "./Show.ts"
 import {
   type AnySchema,
   isSchema,
+  type SchemaGiven,
   type SchemaInput,
-  type SchemaJson,
   type SchemaOutput
 } from "./StandardSchema.ts"
 
@@ -180,7 +180,7 @@ export type EventData<D> = D extends { readonly schema: infer S extends AnySchem
 
 /** Data of an event that a definition describes, as it is emitted: what its schema takes in. */
 export type EventInput<D> = D extends { readonly schema: infer S extends AnySchema }
-  ? SchemaInput<S>
+  ? SchemaGiven<S>
   : D extends EventDefinition<infer T>
     ? T
     : never
@@ -198,7 +198,7 @@ export type EventOf<D> = D extends { readonly name: infer Name extends string }
  */
 export type EventMap<D extends EventDefinition> = {
   readonly [E in D as E["name"]]: E extends { readonly schema: infer S extends AnySchema }
-    ? SchemaJson<S>
+    ? SchemaInput<S>
     : EventInput<E>
 }
 

@@ -10,6 +10,7 @@
  * An evaluation is synchronous and none begins inside another: one pair of counters is enough.
  */
 import type { Environment } from "@marcbachmann/cel-js"
+import { setImmediate } from "./RealTimers.ts"
 
 /** About 10 ms: to evaluate one node costs one step, and so does what takes as long, about 30 ns. */
 export const MAX_STEPS = 300_000
@@ -93,6 +94,36 @@ export const nextEvent = (): void => {
   added += EVENT_STEPS
 }
 
+/**
+ * What one asker may spend in a turn of the event loop, who asks once for each of any number of things, such as the items of a list:
+ * as {@link together} says, and enough for simple expressions however many they are.
+ */
+export class TurnBudget {
+  #spent = 0
+  #added = 0
+  #hasBegun = false
+
+  evaluate<A>(evaluate: () => A): A {
+    if (sharedFrom !== undefined) return evaluate()
+    if (!this.#hasBegun) {
+      this.#hasBegun = true
+      setImmediate(() => {
+        this.#hasBegun = false
+        this.#spent = this.#added = 0
+      })
+    }
+    const before = stepsTaken()
+    sharedFrom = before - this.#spent
+    added = this.#added += EVENT_STEPS
+    try {
+      return evaluate()
+    } finally {
+      sharedFrom = undefined
+      this.#spent += stepsTaken() - before
+    }
+  }
+}
+
 /** How many steps the next evaluation may take. */
 const stepsLeft = (): number => {
   if (sharedFrom === undefined) return MAX_STEPS
@@ -172,7 +203,7 @@ type Evaluate = (evaluator: Evaluator, node: unknown, context: unknown) => unkno
 // operators, functions and loops get their operands in different places
 type Handle = (...operands: Array<any>) => unknown
 
-export interface Node {
+interface Node {
   readonly op: string
   readonly args: unknown
   readonly input: string

@@ -30,7 +30,7 @@ import {
   type AnySchema,
   isEffectSchema,
   isSchema,
-  type SchemaInput,
+  type SchemaGiven,
   type SchemaOutput,
   type StandardSchemaV1
 } from "./StandardSchema.ts"
@@ -47,7 +47,8 @@ export interface ConcurrencyConfig {
   readonly key?: string
 }
 
-export type RecordingRetention = "7d" | "30d" | "90d" | "forever"
+const retentions = ["7d", "30d", "90d", "forever"] as const
+export type RecordingRetention = (typeof retentions)[number]
 
 /** What `S` stands for when there is no schema: nothing is known about the data. */
 // oxlint-disable-next-line typescript/no-explicit-any -- README examples read `event.data.x` without a schema
@@ -94,9 +95,9 @@ export type TriggerEvents<Sources extends ReadonlyArray<TriggerSource>, S = NoSc
  */
 export type FunctionInput<Sources extends ReadonlyArray<TriggerSource>, S> = 0 extends 1 & SchemaOutput<S>
   ? [Sources[number]] extends [never]
-    ? SchemaInput<S>
+    ? SchemaGiven<S>
     : InputBy<Sources[number]>
-  : SchemaInput<S>
+  : SchemaGiven<S>
 
 type InputBy<Source> = Source extends EventDefinition
   ? EventInput<Source>
@@ -406,13 +407,6 @@ export const functionTimeout = (fn: AnyFunction): number => fn.config.timeout ??
 // Checks
 // ---------------------------------------------------------------------------------------------------------------------
 
-const retentions: ReadonlyArray<string> = [
-  "7d",
-  "30d",
-  "90d",
-  "forever"
-] satisfies ReadonlyArray<RecordingRetention>
-
 /** A configuration as it comes from code that the compiler may not have seen. */
 type Unchecked = { readonly [K in keyof FunctionConfig]?: unknown }
 
@@ -508,7 +502,7 @@ const checks: { readonly [K in keyof FunctionConfig]?: Check } = {
   recordingRetention: must(
     "recordingRetention",
     `one of ${retentions.map((word) => `"${word}"`).join(", ")}`,
-    (value) => typeof value === "string" && retentions.includes(value)
+    (value) => typeof value === "string" && (retentions as ReadonlyArray<string>).includes(value)
   ),
   metadata: (metadata, label) => {
     encodeMetadata(`${label}: \`metadata\``, metadata)

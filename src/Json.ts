@@ -4,6 +4,9 @@ import { IronflowError, LimitExceededError, toError, ValidationError } from "./E
 import { checkShape } from "./JsonShape.ts"
 import { jsonDepth } from "./Limits.ts"
 
+/** A value as JSON text. Absent (`undefined`) when the value was `undefined`. */
+export type JsonText = string
+
 /**
  * The value as JSON text; `undefined` for `undefined`.
  *

@@ -23,6 +23,9 @@ export const bucketOptionKeys = { schema: true } satisfies Keys<KVBucketOptions>
 /** `raw`: somebody wrote bytes without saying what they are, as existing clients do with texts. */
 export type ValueType = "json" | "text" | "bytes" | "raw"
 
+/** What can happen to a key. */
+export type KvOperation = "put" | "delete" | "purge" | "expire"
+
 export interface StoredValue {
   readonly type: ValueType
   readonly bytes: Uint8Array

@@ -49,6 +49,8 @@ export const descriptionLength = 4096
 export const functionBytes = 256 * 1024
 /** Functions of one worker or push endpoint. */
 export const functionsAtOnce = 1000
+/** Cron triggers of all functions of one worker or push endpoint: when each fires next takes half a millisecond to tell. */
+export const cronsAtOnce = 1000
 /** All functions of one worker or push endpoint, as they are registered. */
 export const registrationBytes = 1024 * 1024
 /** Functions of one environment, deleted ones included that still have runs, and all of them as they are registered. */
@@ -125,10 +127,21 @@ export const checkEntries = <A extends object>(what: string, value: A): A => {
   return value
 }
 
-/** Throws `LimitExceededError` for more functions than one worker or push endpoint may have. */
-export const checkFunctionCount = ({ length }: ReadonlyArray<unknown>): void => {
+/** Throws `LimitExceededError` for more functions, or more of them by cron, than one worker or push endpoint may have. */
+export const checkFunctionCount = (functions: ReadonlyArray<unknown>): void => {
+  const { length } = functions
   if (length > functionsAtOnce) {
     throw new LimitExceededError("The list of functions of one worker", length, functionsAtOnce, "functions")
+  }
+  let crons = 0
+  for (const fn of functions) {
+    // whether they are triggers is checked one by one
+    const triggers: unknown = Object(fn).triggers
+    if (!Array.isArray(triggers)) continue
+    for (const trigger of triggers) if (Object(trigger).cron !== undefined) crons++
+  }
+  if (crons > cronsAtOnce) {
+    throw new LimitExceededError("The list of cron triggers of one worker", crons, cronsAtOnce, "triggers")
   }
 }
 

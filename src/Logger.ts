@@ -1,7 +1,7 @@
 /** Logging for people who run workers and handlers: one line a message, to the console unless they bring a logger. */
 import { serializeError, ValidationError } from "./Errors.ts"
 import { ENV_VARS } from "./Constants.ts"
-import { readEnvironmentVariable } from "./Environment.ts"
+import { readEnvironmentVariable, type Variables } from "./Environment.ts"
 import { show } from "./Show.ts"
 
 /** Where log lines go. `data` is shown as JSON. */
@@ -13,7 +13,8 @@ export interface Logger {
 }
 
 /** From talkative to silent. */
-export type LogLevel = "debug" | "info" | "warn" | "error" | "silent"
+const levels = ["debug", "info", "warn", "error", "silent"] as const
+export type LogLevel = (typeof levels)[number]
 
 export interface LoggerConfig {
   /** The lowest level that is shown; `IRONFLOW_LOG_LEVEL` by default, else `info`. */
@@ -21,8 +22,6 @@ export interface LoggerConfig {
   /** In front of each line; `[ironflow]` by default. */
   readonly prefix?: string
 }
-
-const levels: ReadonlyArray<LogLevel> = ["debug", "info", "warn", "error", "silent"]
 
 type LineLevel = Exclude<LogLevel, "silent">
 
@@ -74,8 +73,8 @@ export const runLogger = (runId: string, isReplaying: () => boolean, target?: Lo
 }
 
 /** What `IRONFLOW_LOG_LEVEL` says, in any case; else `info`. A word that is no level is said once. */
-export const levelFromEnvironment = (): LogLevel => {
-  const word = readEnvironmentVariable(ENV_VARS.LOG_LEVEL)
+export const levelFromEnvironment = (variables: Variables = readEnvironmentVariable): LogLevel => {
+  const word = variables(ENV_VARS.LOG_LEVEL)
   if (word === undefined) return "info"
   const level = levels.find((known) => known === word.toLowerCase())
   if (level !== undefined) return level

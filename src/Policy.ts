@@ -7,6 +7,7 @@
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { compileExpression, type Expression } from "./Expression.ts"
+import { TurnBudget } from "./ExpressionBudget.ts"
 import { listLength, nameLength } from "./Limits.ts"
 
 /** Everything that a key can be allowed to do. */
@@ -66,7 +67,7 @@ export const actions = [
 export type Action = (typeof actions)[number]
 
 /** What actions are done to. */
-export const resourceKinds = [
+const resourceKinds = [
   "event",
   "topic",
   "run",
@@ -249,6 +250,8 @@ export interface Denial {
 export class Permissions {
   readonly #rules: ReadonlyArray<PolicyRule>
   readonly #byAction = new Map<Action, Relevant>()
+  /** A list, or a batch, asks about each of its items at once. */
+  readonly #budget = new TurnBudget()
 
   constructor(rules: ReadonlyArray<PolicyRule>) {
     this.#rules = rules
@@ -343,7 +346,9 @@ export class Permissions {
         const { matched, error } =
           compiled === undefined
             ? { matched: false, error: "it is not an expression" }
-            : compiled.evaluate({ request: requestOf(action, resource, context) })
+            : this.#budget.evaluate(() =>
+                compiled.evaluate({ request: requestOf(action, resource, context) })
+              )
         // what was to be allowed or denied cannot be told: the safe answer is no
         if (error !== undefined) return { policy: policy.name, reason: "a condition failed", error }
         if (!matched) continue

@@ -13,7 +13,9 @@ export const runStatuses = [
 export type RunStatus = (typeof runStatuses)[number]
 
 /** The statuses that a run never leaves by itself. */
-export const isTerminal = (status: RunStatus): status is "completed" | "failed" | "cancelled" =>
+export type EndedStatus = Extract<RunStatus, "completed" | "failed" | "cancelled">
+
+export const isTerminal = (status: RunStatus): status is EndedStatus =>
   status === "completed" || status === "failed" || status === "cancelled"
 
 export const isRunStatus = (text: string): text is RunStatus =>

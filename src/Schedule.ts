@@ -75,6 +75,9 @@ export const nextFire = (schedule: Schedule, after: number): number => {
   }
 }
 
+/** Throws when the schedule never comes, whatever its zone is. */
+export const checkComes = (schedule: Schedule): void => void nextLocal(schedule, 0)
+
 /** The last fire after `after` and not after `until`, if there is one. */
 export const lastFire = (schedule: Schedule, after: number, until: number): number | undefined => {
   if (nextFire(schedule, after) > until) return undefined

@@ -5,6 +5,7 @@
 import type * as Schema from "effect/Schema"
 import { SchemaValidationError, toError, ValidationError } from "./Errors.ts"
 import { decodeJson, encodeJson } from "./Json.ts"
+import { show } from "./Show.ts"
 
 /** The part of the Standard Schema interface that is used here. */
 export interface StandardSchemaV1<Input = unknown, Output = Input> {
@@ -19,7 +20,7 @@ export interface StandardSchemaV1<Input = unknown, Output = Input> {
 export type StandardResult<Output> =
   { readonly value: Output; readonly issues?: undefined } | { readonly issues: ReadonlyArray<StandardIssue> }
 
-export interface StandardIssue {
+interface StandardIssue {
   readonly message: string
   readonly path?: ReadonlyArray<PropertyKey | { readonly key: PropertyKey }> | undefined
 }
@@ -37,16 +38,18 @@ export type SchemaOutput<S> = S extends {
     ? Type
     : unknown
 
-/** What is given to a schema: what a Standard Schema takes in; of an Effect schema the decoded value, which it encodes. */
-export type SchemaInput<S> = S extends { readonly Type: infer Type; readonly ast: unknown }
-  ? Type
-  : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
-    ? Input
+/** What a schema takes: the form in which its data comes in. */
+export type SchemaInput<S> = S extends {
+  readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined }
+}
+  ? Input
+  : S extends { readonly Encoded: infer Encoded }
+    ? Encoded
     : unknown
 
-/** The value as it is stored: what a Standard Schema takes in, and an Effect schema encodes to. */
-export type SchemaJson<S> = S extends { readonly Encoded: infer Encoded; readonly ast: unknown }
-  ? Encoded
+/** What is given to a schema: what a Standard Schema takes in; of an Effect schema the decoded value, which it encodes. */
+export type SchemaGiven<S> = S extends { readonly Type: infer Type; readonly ast: unknown }
+  ? Type
   : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
     ? Input
     : unknown
@@ -54,6 +57,14 @@ export type SchemaJson<S> = S extends { readonly Encoded: infer Encoded; readonl
 /** Whether the value is a schema of either kind. */
 export const isSchema = (value: unknown): value is AnySchema =>
   isStandardSchema(value) || isEffectSchema(value)
+
+/** Returns the schema if it is one. Throws `ValidationError`, in which `what` names whose it is. */
+export const checkSchema = (schema: unknown, what: string): AnySchema => {
+  if (isSchema(schema)) return schema
+  throw new ValidationError(
+    `${what} must be a schema, got ${show(schema)}: give a Standard Schema (Zod, Valibot, ArkType) or an Effect schema`
+  )
+}
 
 export const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
   if ((typeof value !== "object" || value === null) && typeof value !== "function") return false

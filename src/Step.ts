@@ -24,32 +24,29 @@ import type * as HKT from "effect/HKT"
 import { type CalledFrom, calledFrom } from "./CallSite.ts"
 import { type RetryConfig, retryKeys } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
-import type {
-  AppendEventInput,
-  DefinedAppendAllInput,
-  DefinedAppendInput,
-  ExpectedVersion
-} from "./EntityStream.ts"
+import type { AppendEventInput, DefinedAppendAllInput, DefinedAppendInput } from "./EntityStream.ts"
 import type {
   InvalidStateError,
   InvokeError,
   InvokeTimeoutError,
-  IronflowError,
   NestedStepError,
   StepError,
+  UnsupportedError,
   ValidationError,
   WaitTimeoutError
 } from "./Errors.ts"
 import type { NewEntityEvent } from "./Client/Streams.ts"
 import type { AnyEntity } from "./Entity.ts"
-import type { EventDefinition, EventOf, EventRef, DataFor, IronflowEvent, TypedEvent } from "./Event.ts"
+import type { DataFor, EventDefinition, EventOf, EventRef, IronflowEvent, TypedEvent } from "./Event.ts"
 import type { IronflowFunction } from "./Function.ts"
-import { publishName } from "./Execution/StepId.ts"
+import { publishName } from "./StepId.ts"
+import type { ExpectedVersion } from "./ExpectedVersion.ts"
 import type { KVBucketOptions } from "./KvValue.ts"
 import type { Keys } from "./OptionKeys.ts"
+import type { TxWriteResult } from "./Protocol/Worker.ts"
+import type { AnySchema, SchemaGiven } from "./StandardSchema.ts"
+import type { StepKind } from "./StepKind.ts"
 import type { StorableResult, Stored } from "./Stored.ts"
-import type { StepKind, TxWriteResult } from "./Protocol/Worker.ts"
-import type { AnySchema, SchemaInput } from "./StandardSchema.ts"
 
 /** What the body of a step is told about its own execution. */
 export interface StepRunContext {
@@ -289,7 +286,7 @@ export interface TxApi<F extends HKT.TypeLambda> {
   kv<S extends AnySchema | undefined = undefined>(
     bucket: string,
     options?: KVBucketOptions<S>
-  ): TxKvBucketApi<F, SchemaInput<S>>
+  ): TxKvBucketApi<F, SchemaGiven<S>>
 }
 
 /** The plain reading: a call returns its result, and throws what would be its failure. */
@@ -494,7 +491,7 @@ export interface StepService {
     options?: EffectRunOptions<A, F>
   ) => Effect.Effect<
     TxResult<A>,
-    NoInfer<F> | StepError | StepCallError | IronflowError,
+    NoInfer<F> | StepError | UnsupportedError | StepCallError,
     Exclude<R, StepAttempt>
   >
 
@@ -602,7 +599,7 @@ export const run = <A, E, R, F = never>(
 /**
  * Runs an effect and carries out the writes that it collects with `tx`, in one transaction with the step's own result: all or
  * none, and exactly once. A conflict fails the attempt, nothing having been written; by the retry policy the body
- * then runs again, and reads afresh. Fails with code `UNIMPLEMENTED`, before the body runs, on servers that cannot do it.
+ * then runs again, and reads afresh. Fails with `UnsupportedError`, before the body runs, on servers that cannot do it.
  */
 export const tx = <A, E, R, F = never>(
   name: string,
@@ -610,7 +607,7 @@ export const tx = <A, E, R, F = never>(
   options?: EffectRunOptions<A, F>
 ): Effect.Effect<
   TxResult<A>,
-  NoInfer<F> | StepError | StepCallError | IronflowError,
+  NoInfer<F> | StepError | UnsupportedError | StepCallError,
   Exclude<R, StepAttempt> | Step
 > => {
   call("tx", name, tx)

@@ -14,7 +14,7 @@ import type { IronflowError } from "./Errors.ts"
 declare const why: unique symbol
 
 /** Stands for a value that cannot be stored. `Why` says what to do. */
-export interface NotStorable<Why extends string> {
+interface NotStorable<Why extends string> {
   readonly [why]: Why
 }
 

@@ -5,7 +5,7 @@ import { compileExpression, evaluateExpression, type Evaluation } from "./Expres
 import type { Keys } from "./OptionKeys.ts"
 import { type Overlap, overlaps } from "./Overlap.ts"
 import { checkPattern, matchesPattern } from "./Pattern.ts"
-import { nextFire, parseSchedule } from "./Schedule.ts"
+import { checkComes, parseSchedule } from "./Schedule.ts"
 import { show } from "./Show.ts"
 
 /** An event trigger, a cron trigger, or a cron trigger whose fires are events of the given name. */
@@ -70,8 +70,7 @@ export const cronEventName = (functionId: string, trigger: Trigger): string =>
 const checkSchedule = (cron: string, timezone: string | undefined): void => {
   const schedule = parseSchedule(cron, timezone)
   try {
-    // whether it comes at all does not depend on when the search begins
-    nextFire(schedule, 0)
+    checkComes(schedule)
   } catch (cause) {
     throw new ValidationError(`"${cron}" never comes: no date fits its day and month`, { cause })
   }

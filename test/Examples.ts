@@ -18,7 +18,7 @@ export interface Examples extends Disposable {
   readonly run: (file: string) => Promise<Ending>
 }
 
-export interface Ending {
+interface Ending {
   readonly code: number
   readonly stdout: string
   readonly stderr: string

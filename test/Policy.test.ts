@@ -1,4 +1,5 @@
 import { assert, describe, it } from "vitest"
+import { MAX_SHARED_STEPS, MAX_STEPS, stepsTaken } from "../src/ExpressionBudget.ts"
 import {
   checkActions,
   checkResources,
@@ -101,5 +102,30 @@ describe("Permissions", () => {
 
     assert.isUndefined(denial(256))
     assert.deepStrictEqual(denial(4_000_000), { reason: "nothing allows it" })
+  })
+
+  it("takes so long together for all that is asked in a turn, and always enough for simple conditions", async () => {
+    const loop = (inner: string) => `[${Array(60).fill(1).join()}].all(x, ${inner})`
+    const heavy = new Permissions([
+      { ...allow, resources: "*", condition: loop(loop("request.name != 'x'")) }
+    ])
+    const simple = new Permissions([{ ...allow, resources: "*", condition: "request.name != 'x'" }])
+    const allowed = (permissions: Permissions, many: number): number => {
+      let count = 0
+      for (let i = 0; i < many; i++) {
+        if (permissions.denial("emit:event", `event:e-${i}`, context) === undefined) count++
+      }
+      return count
+    }
+
+    const before = stepsTaken()
+    const some = allowed(heavy, 2000)
+    assert.isAbove(some, 20)
+    assert.isBelow(stepsTaken() - before, MAX_SHARED_STEPS + 3 * MAX_STEPS + 2000 * 1000)
+    assert.isBelow(some, 1000)
+    // that of another key
+    assert.strictEqual(allowed(simple, 20_000), 20_000)
+    await new Promise((resolve) => setImmediate(resolve))
+    assert.strictEqual(allowed(heavy, 20), 20)
   })
 })

@@ -7,7 +7,8 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Config } from "../Client/Config.ts"
-import { IronflowError } from "../Errors.ts"
+import { CommandError } from "./CommandError.ts"
+
 import { isObject, safeJsonParse } from "../Json.ts"
 import { ironflow } from "./Ironflow.ts"
 import { oneLine, print, shown, table } from "./Output.ts"
@@ -26,7 +27,7 @@ const readData = (given: Option.Option<string>) =>
     return isObject(value)
       ? Effect.succeed(value)
       : Effect.fail(
-          new IronflowError(
+          new CommandError(
             `The data must be a JSON object, such as '{"theme":"dark"}', got ${oneLine(text, 64)}`,
             { code: "USAGE" }
           )

@@ -12,7 +12,7 @@ import { DEFAULT_PORT, DEFAULT_WORKER } from "../Constants.ts"
 import type { Seen } from "../Engine/Store/Activity.ts"
 import { readEnvironmentVariable, resolveEnvironment } from "../Environment.ts"
 import { refuseFolder } from "../Engine/Store/Files.ts"
-import { IronflowError } from "../Errors.ts"
+import { IronflowError, StoreError } from "../Errors.ts"
 import { SDK_VERSION } from "../Worker/Version.ts"
 import { followFunctions, type Gone } from "./DevFunctions.ts"
 import { keepWorker } from "./DevWorker.ts"
@@ -120,7 +120,7 @@ const prepare = (input: {
     catch: (cause) =>
       cause instanceof IronflowError
         ? cause
-        : new IronflowError(
+        : new StoreError(
             `The folder of ${input.data} cannot be used: ${cause instanceof Error ? cause.message : String(cause)}. ` +
               "Choose another place with --data",
             { code: "STORE_UNAVAILABLE", cause }

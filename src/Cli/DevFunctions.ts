@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type { ClientApi, EffectKind } from "../Client/Client.ts"
+import type { Raw } from "../Client/Named.ts"
 import type { IronflowError } from "../Errors.ts"
 
 export interface Gone {
@@ -14,7 +15,7 @@ export interface Gone {
 const kept: ReadonlySet<string> = new Set(["INVALID_STATE", "FUNCTION_NOT_FOUND"])
 
 /** Given the functions of each new worker, tells those that are gone. */
-export const followFunctions = (client: ClientApi<EffectKind>) => {
+export const followFunctions = (client: Raw<ClientApi<EffectKind>>) => {
   let before: ReadonlyArray<string> | undefined
   return Effect.fnUntraced(function* (ids: ReadonlyArray<string>): Effect.fn.Return<Gone, IronflowError> {
     const gone = before?.filter((id) => !ids.includes(id)) ?? []

@@ -7,7 +7,8 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import type { ClientApi, EffectKind, Run } from "../Client/Client.ts"
 import { positiveDuration } from "../Duration.ts"
-import { IronflowError, isIronflowError } from "../Errors.ts"
+import { type IronflowError, isIronflowError } from "../Errors.ts"
+import { CommandError } from "./CommandError.ts"
 import { ironflow } from "./Ironflow.ts"
 import { show } from "../Show.ts"
 import { inCommands } from "./InCommands.ts"
@@ -57,7 +58,7 @@ export const emit = Command.make(
     const { json } = yield* ironflow
     const timeout = yield* readTimeout(input.timeout)
     if (Option.isSome(input.data) && Option.isSome(input.dataFlag)) {
-      return yield* new IronflowError("The data is there twice, as an argument and as --data: give it once", {
+      return yield* new CommandError("The data is there twice, as an argument and as --data: give it once", {
         code: "USAGE"
       })
     }
@@ -156,14 +157,14 @@ const ended = (run: Run): string => {
 }
 
 const startedNothing = (event: string): IronflowError =>
-  new IronflowError(
+  new CommandError(
     `There is no run to wait for: no function has a trigger that matches ${show(event)}. ` +
       "`ironflow functions list` says which events start which functions",
     { code: "NO_RUN_STARTED" }
   )
 
 const notCompleted = (bad: ReadonlyArray<Run>, all: number): IronflowError =>
-  new IronflowError(
+  new CommandError(
     `${bad.length} of ${all} ${all === 1 ? "run" : "runs"} did not complete: ` +
       `${bad.map((run) => `${run.id} ${run.status}`).join(", ")}. \`ironflow runs get\` says more`,
     { code: "RUN_NOT_COMPLETED" }
@@ -189,7 +190,7 @@ export const readData = (argument: string): Effect.Effect<unknown, IronflowError
     Effect.try({
       try: (): unknown => JSON.parse(text),
       catch: (error) =>
-        new IronflowError(
+        new CommandError(
           `The data is not JSON (${error instanceof Error ? error.message : String(error)}): ` +
             `${text.trim() === "" ? "there is nothing" : `it begins with ${shown(text.slice(0, 40))}`}. ` +
             `Write it in single quotes, like '{"orderId":"o-1"}'`,

@@ -8,7 +8,7 @@ import { levelFromEnvironment } from "../Logger.ts"
 import { oneLine } from "./Output.ts"
 
 /** 1: it failed. 2: it was not used right, and has to be changed before it can work. */
-export type ExitCode = 0 | 1 | 2
+type ExitCode = 0 | 1 | 2
 
 export interface Failure {
   readonly code: string

@@ -1,18 +1,21 @@
 /** The process that the command runs in: its Node, its warnings, and the signals that end it. */
 import * as Effect from "effect/Effect"
-import { IronflowError } from "../Errors.ts"
+import { type IronflowError, NodeVersionError } from "../Errors.ts"
+import { CommandError } from "./CommandError.ts"
 import { nodeProblem, runtimeProblem } from "../NodeVersion.ts"
 
 /** Fails with a usage error on a Node that is too old, and where there is none. */
-export const checkNode: Effect.Effect<void, IronflowError> = Effect.suspend(() => {
-  const noNode = runtimeProblem(
-    "the ironflow command",
-    "Run it with Node.js: `npx ironflow`, or `bunx ironflow` without `--bun` where Node.js is installed"
-  )
-  if (noNode !== undefined) return Effect.fail(new IronflowError(noNode, { code: "NODE_NEEDED" }))
-  const problem = nodeProblem()
-  return problem === undefined ? Effect.void : Effect.fail(new IronflowError(problem, { code: "USAGE" }))
-})
+export const checkNode: Effect.Effect<void, IronflowError> = Effect.suspend(
+  (): Effect.Effect<void, IronflowError> => {
+    const noNode = runtimeProblem(
+      "the ironflow command",
+      "Run it with Node.js: `npx ironflow`, or `bunx ironflow` without `--bun` where Node.js is installed"
+    )
+    if (noNode !== undefined) return Effect.fail(new NodeVersionError(noNode, { code: "NODE_NEEDED" }))
+    const problem = nodeProblem()
+    return problem === undefined ? Effect.void : Effect.fail(new CommandError(problem, { code: "USAGE" }))
+  }
+)
 
 /** Older versions of Node warn that their SQLite is experimental. It is known, and nobody here can do anything about it. */
 export const silenceSqliteWarning = (): void => {

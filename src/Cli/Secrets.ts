@@ -4,7 +4,8 @@ import * as Redacted from "effect/Redacted"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Prompt from "effect/cli/Prompt"
-import { IronflowError } from "../Errors.ts"
+import { CommandError } from "./CommandError.ts"
+
 import { isObject, safeJsonParse } from "../Json.ts"
 import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
 import { print, table } from "./Output.ts"
@@ -41,7 +42,7 @@ const readValue = (name: string) =>
         const value = text.replace(/\r?\n$/, "")
         return value === ""
           ? Effect.fail(
-              new IronflowError(
+              new CommandError(
                 `There is no value for secret "${name}": write it to standard input, like \`ironflow secrets set ${name} < file\``,
                 { code: "USAGE" }
               )

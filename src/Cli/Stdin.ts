@@ -1,12 +1,13 @@
 /** Standard input, read to its end. */
 import { text } from "node:stream/consumers"
 import * as Effect from "effect/Effect"
-import { IronflowError } from "../Errors.ts"
+import type { IronflowError } from "../Errors.ts"
+import { CommandError } from "./CommandError.ts"
 
 export const readStdin: Effect.Effect<string, IronflowError> = Effect.tryPromise({
   try: () => text(process.stdin),
   catch: (cause) =>
-    new IronflowError(
+    new CommandError(
       `Standard input cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`,
       {
         code: "STDIN_UNREADABLE",

@@ -5,8 +5,9 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Streams, type StreamsService } from "../Client/Streams.ts"
-import { IronflowError } from "../Errors.ts"
-import type { ExpectedVersion } from "../EntityStream.ts"
+import type { IronflowError } from "../Errors.ts"
+import { CommandError } from "./CommandError.ts"
+import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { readData } from "./Emit.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { use } from "./Server.ts"
@@ -189,7 +190,7 @@ const readExpected = (
   return /^\d{1,15}$/.test(value)
     ? Effect.succeed(Number(value))
     : Effect.fail(
-        new IronflowError(
+        new CommandError(
           `--expected-version must be a number from 0 up, NO_STREAM or STREAM_EXISTS, got ${shown(value)}`,
           { code: "USAGE" }
         )

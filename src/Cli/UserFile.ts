@@ -1,7 +1,7 @@
 /** The file of the user's that a command is given, before anything is loaded of it. */
 import { statSync } from "node:fs"
 import path from "node:path"
-import { IronflowError } from "../Errors.ts"
+import { CommandError } from "./CommandError.ts"
 
 /** Throws an `IronflowError` of code `MODULE_NOT_FOUND` when there is no such file. */
 export const checkFile = (file: string): void => {
@@ -9,7 +9,7 @@ export const checkFile = (file: string): void => {
   const found = statSync(absolute, { throwIfNoEntry: false })
   if (found !== undefined && !found.isDirectory()) return
   const problem = found === undefined ? `There is no file ${file} (${absolute})` : `${file} is a folder`
-  throw new IronflowError(`${problem}: name the file that exports your functions`, {
+  throw new CommandError(`${problem}: name the file that exports your functions`, {
     code: "MODULE_NOT_FOUND"
   })
 }

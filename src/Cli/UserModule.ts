@@ -8,7 +8,8 @@ import { readFileSync } from "node:fs"
 import Module from "node:module"
 import path from "node:path"
 import { fileURLToPath, pathToFileURL } from "node:url"
-import { IronflowError } from "../Errors.ts"
+import type { IronflowError } from "../Errors.ts"
+import { CommandError } from "./CommandError.ts"
 import type { AnyFunction } from "../Function.ts"
 import { isObject } from "../Json.ts"
 import type { AnyProjection } from "../Projection/Projection.ts"
@@ -41,7 +42,7 @@ export const loadDefinitions = async (file: string): Promise<Definitions> => {
   if (functions.length + projections.length > 0) return { functions, projections }
   // what every CommonJS module has
   const names = Object.keys(exports).filter((name) => name !== "default" && name !== "module.exports")
-  throw new IronflowError(
+  throw new CommandError(
     `${file} exports no functions${names.length === 0 ? "" : ` (only ${names.join(", ")})`}. It must export what createFunction() or ` +
       'IronflowFunction.make() returned: `export const processOrder = createFunction({ id: "process-order", ... }, ...)`, ' +
       "or an array of such functions",
@@ -146,7 +147,7 @@ const TSX =
   'Do without them, or install tsx and run with NODE_OPTIONS="--import tsx"'
 
 const invalid = (message: string, cause: unknown): IronflowError =>
-  new IronflowError(message, { code: "MODULE_INVALID", cause })
+  new CommandError(message, { code: "MODULE_INVALID", cause })
 
 /** Where in the user's files the error came up, as `file:line`, if its stack says so. */
 const placeIn = (error: unknown): string | undefined => {

@@ -6,13 +6,13 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { resolveEnvironment } from "../Environment.ts"
-import { FunctionNotFoundError, IronflowError, toError } from "../Errors.ts"
+import { FunctionNotFoundError, NondeterminismError, ServiceMissingError, toError } from "../Errors.ts"
 import type { Divergence } from "../Testing/Replay.ts"
 import { verifyUntyped } from "../Testing/Verify.ts"
 import { ironflow } from "./Ironflow.ts"
 import { oneLine, print } from "./Output.ts"
 
-export const data = Flag.String("data").pipe(
+const data = Flag.String("data").pipe(
   Flag.withMetavar("FILE"),
   Flag.withDescription(
     "The database file, ironflow.db by default; it is only read, and an engine may have it open"
@@ -21,7 +21,7 @@ export const data = Flag.String("data").pipe(
 )
 
 /** Histories from the file, in the environment that the flags name. */
-export const histories = (filename: string, runId: string | undefined) =>
+const histories = (filename: string, runId: string | undefined) =>
   Effect.flatMap(ironflow, ({ environment }) =>
     Effect.tryPromise({
       try: async () => {
@@ -83,17 +83,14 @@ export const verify = Command.make(
     )
     if (divergences.length > 0) {
       return yield* Effect.fail(
-        new IronflowError(`${file} cannot go on with ${divergences.length} of ${runs(verified)}`, {
-          code: "NONDETERMINISM"
-        })
+        new NondeterminismError(`${file} cannot go on with ${divergences.length} of ${runs(verified)}`)
       )
     }
     if (needServices.length > 0) {
       return yield* Effect.fail(
-        new IronflowError(
+        new ServiceMissingError(
           `${runs(needServices.length)} could not be verified: this command has no services for Effect handlers. ` +
-            "Testing.verify in a test of your own takes them from its layers",
-          { code: "SERVICE_MISSING" }
+            "Testing.verify in a test of your own takes them from its layers"
         )
       )
     }

@@ -6,7 +6,8 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { DEFAULT_WORKER } from "../Constants.ts"
 import { getServerUrl } from "../Environment.ts"
-import { IronflowError } from "../Errors.ts"
+import type { IronflowError } from "../Errors.ts"
+import { CommandError } from "./CommandError.ts"
 import { ironflow, serverOptions } from "./Ironflow.ts"
 import type { WorkerInfo } from "./WorkerProcess.ts"
 
@@ -122,7 +123,7 @@ const readLabels = (
       const equals = text.indexOf("=")
       if (equals < 1) {
         return Effect.fail(
-          new IronflowError(`"${text}" is not a label: write it as NAME=VALUE, like --label pool=reports`, {
+          new CommandError(`"${text}" is not a label: write it as NAME=VALUE, like --label pool=reports`, {
             code: "USAGE"
           })
         )

@@ -1,6 +1,15 @@
 /** API keys, organizations, roles, policies and secrets of a server elsewhere: every method is a request. */
 import * as Effect from "effect/Effect"
-import { IronflowError, ValidationError } from "../Errors.ts"
+import {
+  ApiKeyNotFoundError,
+  type IronflowError,
+  type NotFoundError,
+  OrgNotFoundError,
+  PolicyNotFoundError,
+  RoleNotFoundError,
+  SecretNotFoundError,
+  ValidationError
+} from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { listOf, readApiKey, readNewKey, readOrg, readPolicy, readRole, readSecret } from "./AccessAnswers.ts"
@@ -9,17 +18,18 @@ import type { EffectKind } from "./Client.ts"
 import { checked, done, makeCalls, quote } from "./HttpCalls.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
+import type { Raw } from "./Named.ts"
 import type { OrgsApi } from "./Orgs.ts"
 import type { PoliciesApi } from "./Policies.ts"
 import type { RolesApi } from "./Roles.ts"
 import type { SecretsApi } from "./Secrets.ts"
 
 export interface AccessClients {
-  readonly apiKeys: ApiKeysApi<EffectKind>
-  readonly orgs: OrgsApi<EffectKind>
-  readonly roles: RolesApi<EffectKind>
-  readonly policies: PoliciesApi<EffectKind>
-  readonly secrets: SecretsApi<EffectKind>
+  readonly apiKeys: Raw<ApiKeysApi<EffectKind>>
+  readonly orgs: Raw<OrgsApi<EffectKind>>
+  readonly roles: Raw<RolesApi<EffectKind>>
+  readonly policies: Raw<PoliciesApi<EffectKind>>
+  readonly secrets: Raw<SecretsApi<EffectKind>>
 }
 
 /** The methods over a connection. */
@@ -48,7 +58,7 @@ export const make = (connection: Connection): AccessClients => {
           ...input,
           what: `${method}(${quote(id)})`,
           repeatable: endpoint.method === "GET",
-          notFound: () => new IronflowError(`There is no ${kind.name} ${quote(id)}`, { code: kind.notFound }),
+          notFound: () => new kind.NotFound(id),
           read
         })
     )
@@ -182,17 +192,16 @@ export const make = (connection: Connection): AccessClients => {
 }
 
 interface Kind {
-  readonly name: string
   readonly variable: "id" | "name"
-  /** The code of the error when there is none. */
-  readonly notFound: string
+  /** The error when there is none. */
+  readonly NotFound: new (id: string) => NotFoundError
 }
 
-const apiKey: Kind = { name: "API key", variable: "id", notFound: "API_KEY_NOT_FOUND" }
-const org: Kind = { name: "organization", variable: "id", notFound: "ORG_NOT_FOUND" }
-const role: Kind = { name: "role", variable: "id", notFound: "ROLE_NOT_FOUND" }
-const policy: Kind = { name: "policy", variable: "id", notFound: "POLICY_NOT_FOUND" }
-const secret: Kind = { name: "secret", variable: "name", notFound: "SECRET_NOT_FOUND" }
+const apiKey: Kind = { variable: "id", NotFound: ApiKeyNotFoundError }
+const org: Kind = { variable: "id", NotFound: OrgNotFoundError }
+const role: Kind = { variable: "id", NotFound: RoleNotFoundError }
+const policy: Kind = { variable: "id", NotFound: PolicyNotFoundError }
+const secret: Kind = { variable: "name", NotFound: SecretNotFoundError }
 
 const bodyOf = (method: string, input: unknown): object => {
   if (isObject(input)) return input

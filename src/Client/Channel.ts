@@ -22,7 +22,7 @@ import {
   readFrame
 } from "../Protocol/Http/Channel.ts"
 import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
-import type { Answer, Request } from "./HttpConnection.ts"
+import type { Answer, Request } from "./HttpExchange.ts"
 import { PARTS } from "./InTime.ts"
 import { NOT_RECEIVED } from "./NotReceived.ts"
 

@@ -1,18 +1,22 @@
-/** The services of a client, which refuse options that are misspelled: one place for both faces, wherever the calls go. */
+/**
+ * The services of a client, which refuse options that are misspelled, and fail with nothing but what their methods name: one
+ * place for both faces, wherever the calls go.
+ */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import { ValidationError } from "../Errors.ts"
-import { bucketOptionKeys } from "../KvValue.ts"
+import { type IronflowError, ValidationError } from "../Errors.ts"
 import { checkKeys, type Keys, type Known } from "../OptionKeys.ts"
 import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
 import type { BufferConfig } from "../Protocol/Subscriptions.ts"
 import { ApiKeys, type ApiKeysApi } from "./ApiKeys.ts"
-import { type CallOptions, Client, type ClientApi, type EffectKind } from "./Client.ts"
+import { type CallOptions, Client, type ClientApi, type EffectKind, type PromiseKind } from "./Client.ts"
+import { typedKv } from "./TypedBucket.ts"
 import { typedStreams } from "./EntityStreams.ts"
 import { Config, type ConfigApi, type ConfigService } from "./Config.ts"
 import { ConsumerGroups, type ConsumerGroupsApi } from "./ConsumerGroups.ts"
-import { Kv, type KvApi, type KvBucket, type KvBucketApi, type KvService } from "./Kv.ts"
+import { Kv, type KvApi, type KvBucket, type KvBucketApi, type UntypedKv } from "./Kv.ts"
+import { type Failures, naming, ofClient, type Raw } from "./Named.ts"
 import { Orgs, type OrgsApi } from "./Orgs.ts"
 import { Policies, type PoliciesApi } from "./Policies.ts"
 import { Projections, type ProjectionsApi, type ProjectionsService } from "./Projections.ts"
@@ -20,7 +24,7 @@ import { PushEndpoints, type PushEndpointsApi } from "./PushEndpoints.ts"
 import { Roles, type RolesApi } from "./Roles.ts"
 import { Secrets, type SecretsApi } from "./Secrets.ts"
 import type { ClientServices } from "./Services.ts"
-import { type EffectStreamKind, Streams, type UntypedStreamsApi } from "./Streams.ts"
+import { type AsyncIterableKind, Streams, type UntypedStreams, type UntypedStreamsApi } from "./Streams.ts"
 import { Subscriptions } from "./Subscriptions.ts"
 
 /** The members of an argument that are objects of options: data may have any keys. */
@@ -55,12 +59,13 @@ type MethodKeys<Api> = {
 /** Looks at an argument whose keys depend on what is in it. */
 type Check = (argument: unknown, what: string) => void
 
+// as the Promise face has them, whose signals come along
 const call = { signal: true } satisfies Keys<CallOptions>
 const byId = [null, call] as const
 
 const emit = { ...call, version: true, idempotencyKey: true, metadata: true } as const
 
-const clientKeys: MethodKeys<ClientApi<EffectKind>> = {
+const clientKeys: MethodKeys<ClientApi<PromiseKind>> = {
   emit: [null, null, emit],
   trigger: [null, null, emit],
   emitSync: [null, null, { ...emit, timeout: true }],
@@ -89,7 +94,7 @@ const clientKeys: MethodKeys<ClientApi<EffectKind>> = {
 const append = { ...call, expectedVersion: true, idempotencyKey: true } as const
 const read = { ...call, fromVersion: true, direction: true } as const
 
-const streamsKeys: MethodKeys<Omit<UntypedStreamsApi<EffectKind, EffectStreamKind>, "events">> = {
+const streamsKeys: MethodKeys<Omit<UntypedStreamsApi<PromiseKind, AsyncIterableKind>, "events">> = {
   append: [null, checkAppendKeys, { ...append, version: true, metadata: true }],
   appendAll: [null, checkAppendAllKeys, append],
   read: [null, { ...read, limit: true }],
@@ -99,11 +104,11 @@ const streamsKeys: MethodKeys<Omit<UntypedStreamsApi<EffectKind, EffectStreamKin
   createSnapshot: [null, { entityType: true, entityVersion: true, state: true }, call],
   getSnapshot: [null, { ...call, beforeVersion: true }]
 }
-const eventsKeys: MethodKeys<Pick<UntypedStreamsApi<EffectKind, EffectStreamKind>, "events">> = {
+const eventsKeys: MethodKeys<Pick<UntypedStreamsApi<PromiseKind, AsyncIterableKind>, "events">> = {
   events: [null, { ...read, pageSize: true }]
 }
 
-const kvKeys: MethodKeys<KvApi<EffectKind>> = {
+const kvKeys: MethodKeys<KvApi<PromiseKind>> = {
   createBucket: [
     {
       name: true,
@@ -119,7 +124,7 @@ const kvKeys: MethodKeys<KvApi<EffectKind>> = {
   getBucketInfo: byId,
   deleteBucket: byId
 }
-const bucketKeys: MethodKeys<KvBucketApi<EffectKind>> = {
+const bucketKeys: MethodKeys<KvBucketApi<PromiseKind>> = {
   get: byId,
   put: [null, null, call],
   create: [null, null, call],
@@ -134,7 +139,7 @@ const bucketWatchKeys: MethodKeys<Pick<KvBucket, "watch">> = {
   watch: [{ key: true, fromRevision: true, onOpen: true }]
 }
 
-const configKeys: MethodKeys<ConfigApi<EffectKind>> = {
+const configKeys: MethodKeys<ConfigApi<PromiseKind>> = {
   set: [null, null, call],
   get: byId,
   patch: [null, null, call],
@@ -147,7 +152,7 @@ const configWatchKeys: MethodKeys<Pick<ConfigService, "watch">> = {
 
 const catchup = { ...call, after: true, timeout: true } as const
 
-const projectionsKeys: MethodKeys<ProjectionsApi<EffectKind>> = {
+const projectionsKeys: MethodKeys<ProjectionsApi<PromiseKind>> = {
   get: [null, { ...catchup, partition: true }],
   list: [call],
   status: byId,
@@ -177,7 +182,7 @@ const settings = {
 } as const
 const group = { ...call, namespace: true, pattern: true } as const
 
-const consumerGroupsKeys: MethodKeys<ConsumerGroupsApi<EffectKind>> = {
+const consumerGroupsKeys: MethodKeys<ConsumerGroupsApi<PromiseKind>> = {
   create: [{ ...settings, name: true, pattern: true, namespace: true }, call],
   get: [null, group],
   list: [{ ...call, namespace: true, name: true, status: true }],
@@ -190,13 +195,13 @@ const consumerGroupsKeys: MethodKeys<ConsumerGroupsApi<EffectKind>> = {
   delete: [null, group]
 }
 
-const pushEndpointsKeys: MethodKeys<PushEndpointsApi<EffectKind>> = {
+const pushEndpointsKeys: MethodKeys<PushEndpointsApi<PromiseKind>> = {
   register: byId,
   list: [call],
   remove: byId
 }
 
-const apiKeysKeys: MethodKeys<ApiKeysApi<EffectKind>> = {
+const apiKeysKeys: MethodKeys<ApiKeysApi<PromiseKind>> = {
   create: [
     {
       name: true,
@@ -214,14 +219,14 @@ const apiKeysKeys: MethodKeys<ApiKeysApi<EffectKind>> = {
   rotate: [null, { ...call, overlap: true }],
   delete: byId
 }
-const orgsKeys: MethodKeys<OrgsApi<EffectKind>> = {
+const orgsKeys: MethodKeys<OrgsApi<PromiseKind>> = {
   create: [{ name: true }, call],
   list: [call],
   get: byId,
   update: [null, { name: true }, call],
   delete: byId
 }
-const rolesKeys: MethodKeys<RolesApi<EffectKind>> = {
+const rolesKeys: MethodKeys<RolesApi<PromiseKind>> = {
   create: [{ name: true, org_id: true }, call],
   list: byId,
   get: byId,
@@ -231,14 +236,14 @@ const rolesKeys: MethodKeys<RolesApi<EffectKind>> = {
   removePolicy: [null, null, call]
 }
 const policy = { name: true, effect: true, actions: true, resources: true, condition: true } as const
-const policiesKeys: MethodKeys<PoliciesApi<EffectKind>> = {
+const policiesKeys: MethodKeys<PoliciesApi<PromiseKind>> = {
   create: [{ ...policy, org_id: true }, call],
   list: byId,
   get: byId,
   update: [null, policy, call],
   delete: byId
 }
-const secretsKeys: MethodKeys<SecretsApi<EffectKind>> = {
+const secretsKeys: MethodKeys<SecretsApi<PromiseKind>> = {
   set: [null, null, call],
   get: byId,
   list: [call],
@@ -263,47 +268,253 @@ const subscriptionsKeys: MethodKeys<Subscriptions["Service"]> = {
   ]
 }
 
-/** The same services, whose methods look at the keys of their options first. */
-export const checkedServices = (
-  services: Context.Context<ClientServices>
-): Context.Context<ClientServices> => {
-  const effects = <S extends object>(what: string, service: S, keys: ArgumentKeys): S =>
-    checking(what, service, keys, Effect.fail)
-  const streams = <S extends object>(what: string, service: S, keys: ArgumentKeys): S =>
-    checking(what, service, keys, Stream.fail)
-  const of = <I extends ClientServices, S>(key: Context.Key<I, S>): S => Context.get(services, key)
+const run = { RunNotFoundError: true } as const
+const steered = { ...run, InvalidStateError: true } as const
 
-  const kv = effects("kv.", of(Kv), kvKeys)
-  const bucket: KvService["bucket"] = (name, options) => {
-    checkKeys(options, bucketOptionKeys, "kv.bucket()")
-    const typed = of(Kv).bucket(name, options)
-    return streams("kv.bucket.", effects("kv.bucket.", typed, bucketKeys), bucketWatchKeys)
-  }
-  return Context.make(Client, effects("", of(Client), clientKeys)).pipe(
+const clientFailures: Failures<ClientApi<EffectKind>> = {
+  emit: {},
+  trigger: {},
+  emitMany: {},
+  emitSync: { NoResultsError: true, RunNotFoundError: true, RunFailedError: true, RunCancelledError: true },
+  publish: {},
+  listTopics: {},
+  getTopicStats: {},
+  getRun: run,
+  listRuns: {},
+  getRunSteps: run,
+  getRunAudit: run,
+  explain: run,
+  waitForRun: run,
+  cancelRun: steered,
+  retryRun: { ...steered, StepNotFoundError: true },
+  resumeRun: { ...steered, StepNotFoundError: true },
+  pauseRun: steered,
+  patchStep: { ...steered, StepNotFoundError: true },
+  listFunctions: {},
+  deleteFunction: { FunctionNotFoundError: true, InvalidStateError: true },
+  listWorkers: {},
+  getCapabilities: {},
+  health: {}
+}
+
+const appended = { VersionConflictError: true, InvalidStateError: true } as const
+const streamsFailures: Failures<UntypedStreams> = {
+  append: appended,
+  appendAll: appended,
+  read: {},
+  events: {},
+  getInfo: { StreamNotFoundError: true },
+  findInfo: {},
+  listStreams: {},
+  createSnapshot: { StreamNotFoundError: true, InvalidStateError: true },
+  getSnapshot: {}
+}
+
+const inBucket = { BucketNotFoundError: true } as const
+const conditional = { ...inBucket, RevisionConflictError: true } as const
+const kvFailures: Failures<KvApi<EffectKind>> = {
+  createBucket: { BucketExistsError: true },
+  listBuckets: {},
+  getBucketInfo: inBucket,
+  deleteBucket: inBucket
+}
+const bucketFailures: Failures<Omit<KvBucket, "name">> = {
+  get: { ...inBucket, KeyNotFoundError: true },
+  put: inBucket,
+  create: conditional,
+  update: conditional,
+  delete: conditional,
+  purge: inBucket,
+  listKeys: inBucket,
+  history: { ...inBucket, KeyNotFoundError: true },
+  write: conditional,
+  watch: { ...inBucket, RevisionGoneError: true }
+}
+
+const configFailures: Failures<ConfigService> = {
+  set: {},
+  get: { ConfigNotFoundError: true },
+  patch: { ConfigNotFoundError: true },
+  list: {},
+  delete: {},
+  watch: { RevisionGoneError: true }
+}
+
+const projection = { ProjectionNotFoundError: true } as const
+const projectionsFailures: Failures<ProjectionsService> = {
+  get: projection,
+  list: {},
+  status: projection,
+  waitForCatchup: projection,
+  rebuild: projection,
+  pause: projection,
+  resume: projection,
+  delete: projection,
+  deadLetters: projection,
+  retryDeadLetter: { ...projection, InvalidStateError: true },
+  retryDeadLetters: projection,
+  subscribe: { ...projection, InvalidStateError: true, SubscriptionError: true, ClosedError: true }
+}
+
+const ofGroup = { ConsumerGroupNotFoundError: true } as const
+const consumerGroupsFailures: Failures<ConsumerGroupsApi<EffectKind>> = {
+  create: { ConsumerGroupExistsError: true },
+  get: ofGroup,
+  list: {},
+  update: ofGroup,
+  pause: ofGroup,
+  resume: ofGroup,
+  deadLetters: ofGroup,
+  retryDeadLetter: { ...ofGroup, InvalidStateError: true },
+  retryDeadLetters: ofGroup,
+  delete: ofGroup
+}
+
+const pushEndpointsFailures: Failures<PushEndpointsApi<EffectKind>> = {
+  register: { EndpointUnavailableError: true },
+  list: {},
+  remove: {}
+}
+
+const ofKey = { ApiKeyNotFoundError: true } as const
+const apiKeysFailures: Failures<ApiKeysApi<EffectKind>> = {
+  create: { RoleNotFoundError: true },
+  list: {},
+  get: ofKey,
+  rotate: ofKey,
+  delete: ofKey
+}
+const ofOrg = { OrgNotFoundError: true } as const
+const orgsFailures: Failures<OrgsApi<EffectKind>> = {
+  create: {},
+  list: {},
+  get: ofOrg,
+  update: { ...ofOrg, InvalidStateError: true },
+  delete: { ...ofOrg, InvalidStateError: true }
+}
+const ofRole = { RoleNotFoundError: true } as const
+const changedRole = { ...ofRole, InvalidStateError: true } as const
+const rolesFailures: Failures<RolesApi<EffectKind>> = {
+  create: ofOrg,
+  list: {},
+  get: ofRole,
+  update: changedRole,
+  delete: changedRole,
+  assignPolicy: { ...changedRole, PolicyNotFoundError: true },
+  removePolicy: changedRole
+}
+const ofPolicy = { PolicyNotFoundError: true } as const
+const policiesFailures: Failures<PoliciesApi<EffectKind>> = {
+  create: ofOrg,
+  list: {},
+  get: ofPolicy,
+  update: { ...ofPolicy, InvalidStateError: true },
+  delete: { ...ofPolicy, InvalidStateError: true }
+}
+const secretsFailures: Failures<SecretsApi<EffectKind>> = {
+  set: { MasterKeyError: true },
+  get: { SecretNotFoundError: true },
+  list: {},
+  delete: { SecretNotFoundError: true }
+}
+const subscriptionsFailures: Failures<Subscriptions["Service"]> = {
+  stream: { SubscriptionError: true, ClosedError: true }
+}
+
+/** The services as those make them who answer their calls. */
+export interface RawServices {
+  readonly client: Raw<ClientApi<EffectKind>>
+  readonly streams: Raw<UntypedStreams>
+  readonly kv: Raw<UntypedKv>
+  readonly config: Raw<ConfigService>
+  readonly projections: Raw<ProjectionsService>
+  readonly pushEndpoints: Raw<PushEndpointsApi<EffectKind>>
+  readonly subscriptions: Raw<Subscriptions["Service"]>
+  readonly consumerGroups: Raw<ConsumerGroupsApi<EffectKind>>
+  readonly apiKeys: Raw<ApiKeysApi<EffectKind>>
+  readonly orgs: Raw<OrgsApi<EffectKind>>
+  readonly policies: Raw<PoliciesApi<EffectKind>>
+  readonly roles: Raw<RolesApi<EffectKind>>
+  readonly secrets: Raw<SecretsApi<EffectKind>>
+}
+
+/** The same services, whose methods look at the keys of their options first and fail with what they name. */
+export const checkedServices = (raw: RawServices): Context.Context<ClientServices> =>
+  Context.make(Client, checking<ClientApi<EffectKind>>("", raw.client, clientKeys, clientFailures)).pipe(
     Context.add(
       Streams,
-      typedStreams(streams("streams.", effects("streams.", of(Streams), streamsKeys), eventsKeys))
-    ),
-    Context.add(Kv, { ...kv, bucket }),
-    Context.add(Config, streams("config.", effects("config.", of(Config), configKeys), configWatchKeys)),
-    Context.add(
-      Projections,
-      streams(
-        "projections.",
-        effects("projections.", of(Projections), projectionsKeys),
-        projectionUpdatesKeys
+      typedStreams(
+        checking<UntypedStreams>("streams.", raw.streams, { ...streamsKeys, ...eventsKeys }, streamsFailures)
       )
     ),
-    Context.add(PushEndpoints, effects("pushEndpoints.", of(PushEndpoints), pushEndpointsKeys)),
-    Context.add(Subscriptions, streams("subscriptions.", of(Subscriptions), subscriptionsKeys)),
-    Context.add(ConsumerGroups, effects("consumerGroups.", of(ConsumerGroups), consumerGroupsKeys)),
-    Context.add(ApiKeys, effects("apiKeys.", of(ApiKeys), apiKeysKeys)),
-    Context.add(Orgs, effects("orgs.", of(Orgs), orgsKeys)),
-    Context.add(Policies, effects("policies.", of(Policies), policiesKeys)),
-    Context.add(Roles, effects("roles.", of(Roles), rolesKeys)),
-    Context.add(Secrets, effects("secrets.", of(Secrets), secretsKeys))
+    Context.add(
+      Kv,
+      typedKv({
+        ...checking<KvApi<EffectKind>>("kv.", raw.kv, kvKeys, kvFailures),
+        bucket: (name) =>
+          checking<KvBucket>(
+            "kv.bucket.",
+            raw.kv.bucket(name),
+            { ...bucketKeys, ...bucketWatchKeys },
+            bucketFailures
+          )
+      })
+    ),
+    Context.add(
+      Config,
+      checking<ConfigService>("config.", raw.config, { ...configKeys, ...configWatchKeys }, configFailures)
+    ),
+    Context.add(
+      Projections,
+      checking<ProjectionsService>(
+        "projections.",
+        raw.projections,
+        { ...projectionsKeys, ...projectionUpdatesKeys },
+        projectionsFailures
+      )
+    ),
+    Context.add(
+      PushEndpoints,
+      checking<PushEndpointsApi<EffectKind>>(
+        "pushEndpoints.",
+        raw.pushEndpoints,
+        pushEndpointsKeys,
+        pushEndpointsFailures
+      )
+    ),
+    Context.add(
+      Subscriptions,
+      checking<Subscriptions["Service"]>(
+        "subscriptions.",
+        raw.subscriptions,
+        subscriptionsKeys,
+        subscriptionsFailures
+      )
+    ),
+    Context.add(
+      ConsumerGroups,
+      checking<ConsumerGroupsApi<EffectKind>>(
+        "consumerGroups.",
+        raw.consumerGroups,
+        consumerGroupsKeys,
+        consumerGroupsFailures
+      )
+    ),
+    Context.add(
+      ApiKeys,
+      checking<ApiKeysApi<EffectKind>>("apiKeys.", raw.apiKeys, apiKeysKeys, apiKeysFailures)
+    ),
+    Context.add(Orgs, checking<OrgsApi<EffectKind>>("orgs.", raw.orgs, orgsKeys, orgsFailures)),
+    Context.add(
+      Policies,
+      checking<PoliciesApi<EffectKind>>("policies.", raw.policies, policiesKeys, policiesFailures)
+    ),
+    Context.add(Roles, checking<RolesApi<EffectKind>>("roles.", raw.roles, rolesKeys, rolesFailures)),
+    Context.add(
+      Secrets,
+      checking<SecretsApi<EffectKind>>("secrets.", raw.secrets, secretsKeys, secretsFailures)
+    )
   )
-}
 
 interface ArgumentKeys {
   readonly [method: string]: ReadonlyArray<Known | readonly [Known] | Check | null>
@@ -320,17 +531,22 @@ const notOptions = (method: string, known: Known | readonly [Known] | Check): Va
             .join(", ")}: leave it out, or give it as an object`
   )
 
+/** Methods that return a `Stream`; the others return an `Effect`. */
+const streams: ReadonlySet<string> = new Set(["events", "watch", "subscribe", "stream"])
+
 type Method = (...args: Array<unknown>) => unknown
 
 const checking = <S extends object>(
   what: string,
-  service: S,
+  service: object,
   methods: ArgumentKeys,
-  fail: (error: ValidationError) => unknown
+  failures: { readonly [method: string]: { readonly [tag: string]: true } }
 ): S => {
   const checked: Record<string, Method> = {}
   for (const [name, keys] of Object.entries(methods)) {
-    const method = (service as unknown as Record<string, Method>)[name]!
+    const method = (service as Record<string, Method>)[name]!
+    const named = naming({ ...ofClient, ...failures[name] })
+    const isStream = streams.has(name)
     checked[name] = (...args) => {
       try {
         for (const [i, known] of keys.entries()) {
@@ -340,12 +556,16 @@ const checking = <S extends object>(
           else checkKeys(args[i], known, `${what}${name}()`)
         }
       } catch (error) {
-        if (error instanceof ValidationError) return fail(error)
+        if (error instanceof ValidationError) return isStream ? Stream.fail(error) : Effect.fail(error)
         throw error
       }
-      return method.apply(service, args)
+      const result = method.apply(service, args)
+      // every method of a `Raw` service returns one of the two
+      return isStream
+        ? Stream.mapError(result as Stream.Stream<unknown, IronflowError>, named)
+        : Effect.mapError(result as Effect.Effect<unknown, IronflowError>, named)
     }
   }
-  // each member that `methods` names takes and returns what it did
+  // each member that `methods` names takes and returns what it did, and fails with what `failures` says of it
   return { ...service, ...checked } as S
 }

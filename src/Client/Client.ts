@@ -9,18 +9,28 @@ import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type {
   ConnectionError,
+  EnterpriseRequiredError,
   FunctionNotFoundError,
+  InvalidResponseError,
   InvalidStateError,
-  IronflowError,
+  NoResultsError,
   RunCancelledError,
   RunFailedError,
   RunNotFoundError,
+  ServerError,
+  StepNotFoundError,
+  StoreError,
   TimeoutError,
+  UnauthenticatedError,
+  UnauthorizedError,
+  UnavailableError,
+  UnsupportedError,
   ValidationError
 } from "../Errors.ts"
 import type { AnyEvents, DataFor, EventRef } from "../Event.ts"
 import type { Overlap } from "../Overlap.ts"
 import type { RunStatus } from "../RunStatus.ts"
+import type { StepStatus } from "../StepStatus.ts"
 
 /** The Effect reading of an API: failures are in the type. */
 export interface EffectKind extends HKT.TypeLambda {
@@ -35,15 +45,45 @@ export interface PromiseKind extends HKT.TypeLambda {
 /** A result of type `A` that may fail with `E`, in the reading `F`. */
 export type Kind<F extends HKT.TypeLambda, A, E> = HKT.Kind<F, never, never, E, A>
 
-/** What may go wrong in any call: the connection, or an answer of the engine that has no class of its own. */
-export type ClientError = ConnectionError | TimeoutError | IronflowError
+/** The server does not do this for this key: it wants another one, or none that it knows, or a licence. */
+export type AccessError = UnauthenticatedError | UnauthorizedError | EnterpriseRequiredError
 
+/** The server cannot be asked now, or takes too long. What has this error may be asked again, and may have been done. */
+export type UnreachableError = ConnectionError | TimeoutError | UnavailableError
+
+/**
+ * What the server answers is about itself: its database cannot be read or written (`StoreError`), it cannot do what was asked
+ * (`UnsupportedError`), it is no Ironflow server (`InvalidResponseError`), or it has failed or says something that this version does
+ * not know (`ServerError`).
+ */
+export type AnswerError = StoreError | UnsupportedError | InvalidResponseError | ServerError
+
+/**
+ * What may go wrong in any call, besides what the call itself names. `ValidationError` is what the call was given: an argument, or an
+ * option that there is not.
+ */
+export type ClientError = ValidationError | AccessError | UnreachableError | AnswerError
+
+/** What may go wrong when a run is told what to do: there is none of this id, or its state does not allow that. */
+export type SteerError = RunNotFoundError | InvalidStateError | ClientError
+
+/** What may go wrong in `emitSync`: the event starts no run, or one that fails, is cancelled, or takes too long. */
+export type EmitSyncError =
+  NoResultsError | RunNotFoundError | RunFailedError | RunCancelledError | ClientError
+
+/** Options of every call on the Promise face. An Effect has none: interrupting it ends the call. */
 export interface CallOptions {
   /** Aborts the call; the promise rejects with the signal's reason. */
   readonly signal?: AbortSignal
 }
 
-export interface EmitOptions extends CallOptions {
+/** The last arguments of a call without options of its own. */
+export type CallArgs<F extends HKT.TypeLambda> = F extends PromiseKind ? [options?: CallOptions] : []
+
+/** Options of a call: its own, and on the Promise face those of every call. */
+export type Options<F extends HKT.TypeLambda, Own> = F extends PromiseKind ? Own & CallOptions : Own
+
+export interface EmitOptions {
   /** Schema version of the event; that of its definition by default, else 1. */
   readonly version?: number
   /** Emitting an event of this name again with the same key within 24 hours returns the first result and creates nothing. */
@@ -96,7 +136,7 @@ export interface ServerCapabilities {
   readonly version: string
 }
 
-export interface PublishOptions extends CallOptions {
+export interface PublishOptions {
   /** Publishing to this topic again with the same key within 24 hours returns the first result. */
   readonly idempotencyKey?: string
 }
@@ -164,7 +204,7 @@ export interface Run {
   readonly endedAt?: string
 }
 
-export interface ListRunsOptions extends CallOptions {
+export interface ListRunsOptions {
   readonly functionId?: string
   readonly status?: RunStatus
   /** 50 by default, 1000 at most. */
@@ -190,8 +230,6 @@ export interface ListRunsResult {
   /** Absent on the last page. */
   readonly nextCursor?: string
 }
-
-export type StepStatus = "completed" | "failed" | "waiting"
 
 /** A step of a run, in the order in which the handler saw the results; waiting ones come last. */
 export interface RunStep {
@@ -240,7 +278,7 @@ export interface Explanation {
   readonly details: { readonly [key: string]: unknown }
 }
 
-export interface WaitForRunOptions extends CallOptions {
+export interface WaitForRunOptions {
   /** Give up after this many milliseconds with a `TimeoutError`; the run goes on. No limit by default. */
   readonly timeout?: number
 }
@@ -283,36 +321,32 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
   emit<const E extends EventRef<Events>>(
     event: E,
     data: DataFor<E, Events>,
-    options?: EmitOptions
-  ): Kind<F, EmitResult, ValidationError | ClientError>
+    options?: Options<F, EmitOptions>
+  ): Kind<F, EmitResult, ClientError>
   /** @deprecated Use `emit`. */
   trigger<const E extends EventRef<Events>>(
     event: E,
     data: DataFor<E, Events>,
-    options?: EmitOptions
-  ): Kind<F, EmitResult, ValidationError | ClientError>
+    options?: Options<F, EmitOptions>
+  ): Kind<F, EmitResult, ClientError>
   /**
    * Emits an event and waits for the first run that it starts. Fails with `RunFailedError` or `RunCancelledError` when that is
-   * how the run ends, with `TimeoutError` when it takes longer than `timeout`, and with code `NO_RESULTS` when no function has
-   * a trigger that matches.
+   * how the run ends, with `TimeoutError` when it takes longer than `timeout`, and with `NoResultsError` when no function
+   * has a trigger that matches.
    */
   emitSync<const E extends EventRef<Events>>(
     event: E,
     data: DataFor<E, Events>,
-    options?: TriggerSyncOptions
-  ): Kind<
-    F,
-    TriggerSyncResult,
-    ValidationError | RunNotFoundError | RunFailedError | RunCancelledError | ClientError
-  >
+    options?: Options<F, TriggerSyncOptions>
+  ): Kind<F, TriggerSyncResult, EmitSyncError>
   /**
    * Emits 1 to 1000 events in their order, in one transaction: all or none. Returns a result for each. Other Ironflow servers store
    * them one after the other.
    */
   emitMany<const L extends ReadonlyArray<unknown>>(
     events: { readonly [I in keyof L]: EmitManyEvent<L[I], Events> },
-    options?: CallOptions
-  ): Kind<F, Array<EmitResult>, ValidationError | ClientError>
+    ...args: CallArgs<F>
+  ): Kind<F, Array<EmitResult>, ClientError>
 }
 
 /** The client's methods, in the reading `F`. `Events` has the data of events by their names. */
@@ -324,40 +358,36 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   publish(
     topic: string,
     data: unknown,
-    options?: PublishOptions
-  ): Kind<F, PublishResult, ValidationError | ClientError>
+    options?: Options<F, PublishOptions>
+  ): Kind<F, PublishResult, ClientError>
   /** Topics that hold messages or have held some, by name. */
-  listTopics(options?: CallOptions): Kind<F, Array<TopicInfo>, ClientError>
+  listTopics(...options: CallArgs<F>): Kind<F, Array<TopicInfo>, ClientError>
   /** What a topic holds and how far its consumers are; zeros for a topic without messages. */
-  getTopicStats(topic: string, options?: CallOptions): Kind<F, TopicStats, ValidationError | ClientError>
-  getRun(runId: string, options?: CallOptions): Kind<F, Run, RunNotFoundError | ClientError>
-  listRuns(options?: ListRunsOptions): Kind<F, ListRunsResult, ValidationError | ClientError>
+  getTopicStats(topic: string, ...options: CallArgs<F>): Kind<F, TopicStats, ClientError>
+  getRun(runId: string, ...options: CallArgs<F>): Kind<F, Run, RunNotFoundError | ClientError>
+  listRuns(options?: Options<F, ListRunsOptions>): Kind<F, ListRunsResult, ClientError>
   /** The steps of a run: finished ones in order, then waiting ones. */
-  getRunSteps(runId: string, options?: CallOptions): Kind<F, Array<RunStep>, RunNotFoundError | ClientError>
+  getRunSteps(runId: string, ...options: CallArgs<F>): Kind<F, Array<RunStep>, RunNotFoundError | ClientError>
   /**
    * What happened to a run, oldest first, if its function has `recording: true`; kept for its `recordingRetention`, also when
    * the run itself is deleted.
    */
   getRunAudit(
     runId: string,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, Array<AuditEvent>, RunNotFoundError | ClientError>
   /** Why a run is where it is. */
-  explain(runId: string, options?: CallOptions): Kind<F, Explanation, RunNotFoundError | ClientError>
+  explain(runId: string, ...options: CallArgs<F>): Kind<F, Explanation, RunNotFoundError | ClientError>
   /** Waits until a run has completed, failed or been cancelled, and returns it. */
   waitForRun(
     runId: string,
-    options?: WaitForRunOptions
-  ): Kind<F, Run, RunNotFoundError | TimeoutError | ClientError>
+    options?: Options<F, WaitForRunOptions>
+  ): Kind<F, Run, RunNotFoundError | ClientError>
   /**
    * Cancels a run and the children it waits for. A run that has ended already stays as it is and is returned; one that
    * is compensating refuses with `INVALID_STATE`.
    */
-  cancelRun(
-    runId: string,
-    reason?: string,
-    options?: CallOptions
-  ): Kind<F, Run, RunNotFoundError | ClientError>
+  cancelRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, SteerError>
   /**
    * Runs a failed or cancelled run again: completed steps keep their results, from `fromStep` (a name or step id) on
    * they run again.
@@ -365,28 +395,24 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
   retryRun(
     runId: string,
     fromStep?: string,
-    options?: CallOptions
-  ): Kind<F, Run, RunNotFoundError | ClientError>
+    ...options: CallArgs<F>
+  ): Kind<F, Run, StepNotFoundError | SteerError>
   /** Continues a paused run, or retries a failed one. */
   resumeRun(
     runId: string,
     fromStep?: string,
-    options?: CallOptions
-  ): Kind<F, Run, RunNotFoundError | ClientError>
+    ...options: CallArgs<F>
+  ): Kind<F, Run, StepNotFoundError | SteerError>
   /** Keeps a run from being dispatched until `resumeRun`; a turn in flight is called back. */
-  pauseRun(
-    runId: string,
-    reason?: string,
-    options?: CallOptions
-  ): Kind<F, Run, RunNotFoundError | ClientError>
+  pauseRun(runId: string, reason?: string, ...options: CallArgs<F>): Kind<F, Run, SteerError>
   /** Replaces the output of a step that has finished, or finishes one that has not. */
   patchStep(
     stepId: string,
     output: unknown,
     reason?: string,
-    options?: CallOptions
-  ): Kind<F, void, RunNotFoundError | ValidationError | ClientError>
-  listFunctions(options?: CallOptions): Kind<F, Array<FunctionInfo>, ClientError>
+    ...options: CallArgs<F>
+  ): Kind<F, void, StepNotFoundError | SteerError>
+  listFunctions(...options: CallArgs<F>): Kind<F, Array<FunctionInfo>, ClientError>
   /**
    * Forgets a function that is no longer in anybody's code: no event, schedule or invocation starts it any more. Its runs
    * stay; cancel those that have not ended. A worker that registers it brings it back, so that this fails with
@@ -394,16 +420,16 @@ export interface ClientApi<F extends HKT.TypeLambda, Events extends object = Any
    */
   deleteFunction(
     functionId: string,
-    options?: CallOptions
+    ...options: CallArgs<F>
   ): Kind<F, void, FunctionNotFoundError | InvalidStateError | ClientError>
-  listWorkers(options?: CallOptions): Kind<F, Array<WorkerInfo>, ClientError>
+  listWorkers(...options: CallArgs<F>): Kind<F, Array<WorkerInfo>, ClientError>
   /** What the server can do beyond what every Ironflow server can. */
-  getCapabilities(options?: CallOptions): Kind<F, ServerCapabilities, ClientError>
+  getCapabilities(...options: CallArgs<F>): Kind<F, ServerCapabilities, ClientError>
   /**
    * `"ok"` when the engine answers and its database is sound; `"degraded"` when something in the database is damaged or cannot be
    * written, and `"down"` when another engine has taken it over: the engine's log says what, and `GET /health` in short.
    */
-  health(options?: CallOptions): Kind<F, string, ClientError>
+  health(...options: CallArgs<F>): Kind<F, string, ClientError>
 }
 
 /** Every method of {@link ClientApi} by name; what the Promise face is derived from. */

@@ -1,8 +1,8 @@
 /** Codecs in the client: Effects of what they do, and Effect's parser loaded by whoever brings an Effect schema. */
 import * as Effect from "effect/Effect"
-import { type Carrier, checkSchema, type DataCodec, standardCodec } from "../DataCodec.ts"
+import { type Carrier, type DataCodec, standardCodec } from "../DataCodec.ts"
 import { SchemaValidationError, ValidationError } from "../Errors.ts"
-import { type AnySchema, canEncode } from "../StandardSchema.ts"
+import { type AnySchema, canEncode, checkSchema } from "../StandardSchema.ts"
 import { checked } from "./HttpCalls.ts"
 
 /** What a schema says of data that does not fit: the paths, and what it threw if it threw. */

@@ -14,11 +14,12 @@ import type {
   ConfigWatchEvent
 } from "./Config.ts"
 import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
+import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 import { watch } from "./HttpWatch.ts"
 
-export const make = (connection: Connection): ConfigService => {
+export const make = (connection: Connection): Raw<ConfigService> => {
   const calls = makeCalls(connection)
   const { call } = calls
   const nameOf = (name: string): string => checkName("name of a configuration", name)

@@ -29,13 +29,14 @@ import type {
 import { defined, each, field, filled, list, number, text } from "./HttpAnswers.ts"
 import { show } from "../Show.ts"
 import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
+import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
 
 /** Groups that are asked for at once; the server may send fewer. */
 const PAGE = 100
 
 /** The methods over a connection. */
-export const make = (connection: Connection): ConsumerGroupsApi<EffectKind> => {
+export const make = (connection: Connection): Raw<ConsumerGroupsApi<EffectKind>> => {
   const { call, withoutEndpoint } = makeCalls(connection)
 
   const ask = <A>(
@@ -128,7 +129,7 @@ export const make = (connection: Connection): ConsumerGroupsApi<EffectKind> => {
     })
   }
 
-  const api: ConsumerGroupsApi<EffectKind> = {
+  const api: Raw<ConsumerGroupsApi<EffectKind>> = {
     create: (config) =>
       Effect.flatMap(
         checked(() => fieldsOf(config ?? {})),

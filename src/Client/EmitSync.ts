@@ -2,16 +2,20 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { DEFAULT_TIMEOUTS } from "../Constants.ts"
-import { IronflowError, RunCancelledError, RunFailedError, ValidationError } from "../Errors.ts"
+import { NoResultsError, RunCancelledError, RunFailedError, ValidationError } from "../Errors.ts"
 import { eventNameOf } from "../Event.ts"
 import { show } from "../Show.ts"
+import type { Raw } from "./Named.ts"
 import type { ClientApi, EffectKind, Run, TriggerSyncOptions, TriggerSyncResult } from "./Client.ts"
 
 export const makeEmitSync =
-  ({
+  <E>({
     emit,
     waitForRun
-  }: Pick<ClientApi<EffectKind>, "emit" | "waitForRun">): ClientApi<EffectKind>["emitSync"] =>
+  }: Pick<Raw<ClientApi<EffectKind>, E>, "emit" | "waitForRun">): Raw<
+    ClientApi<EffectKind>,
+    E | NoResultsError | RunFailedError | RunCancelledError | ValidationError
+  >["emitSync"] =>
   (event, data, options = {}) =>
     Effect.gen(function* () {
       const { timeout = DEFAULT_TIMEOUTS.TRIGGER_SYNC, ...emitOptions } = options satisfies TriggerSyncOptions
@@ -24,10 +28,7 @@ export const makeEmitSync =
       const { eventId, runIds } = yield* emit(event, data, emitOptions)
       const [runId] = runIds
       if (runId === undefined) {
-        return yield* new IronflowError(
-          `Event "${eventNameOf(event)}" ${eventId} is stored and started no run: no function has a trigger that matches it`,
-          { code: "NO_RESULTS", details: { eventId } }
-        )
+        return yield* new NoResultsError(eventNameOf(event), eventId)
       }
       const elapsed = (yield* Clock.currentTimeMillis) - startedAt
       const run = yield* waitForRun(runId, { timeout: Math.max(0, timeout - elapsed) })

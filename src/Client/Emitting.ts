@@ -15,30 +15,20 @@ import { isObject } from "../Json.ts"
 import { writesAtOnce } from "../Limits.ts"
 import { show } from "../Show.ts"
 import { encodeData, isStandardSchema } from "../StandardSchema.ts"
-import type {
-  CallOptions,
-  ClientError,
-  EffectKind,
-  EmitApi,
-  EmitManyEvent,
-  EmitOptions,
-  EmitResult,
-  Kind
-} from "./Client.ts"
-import type { NamedAppends, StreamsService } from "./Streams.ts"
+import type { EffectKind, EmitApi, EmitManyEvent, EmitOptions, EmitResult } from "./Client.ts"
+import type { Raw } from "./Named.ts"
+import type { NamedAppends, UntypedStreams } from "./Streams.ts"
 
 /** An event of `emitMany` by its name, with its data as it is stored. */
-export interface NamedEmit extends Omit<EmitOptions, "signal"> {
+export interface NamedEmit extends EmitOptions {
   readonly name: string
   readonly data: unknown
 }
 
-type Emitted<A> = Kind<EffectKind, A, ValidationError | ClientError>
-
 /** Emitting by name, with data as it is stored: what a server is asked. */
-export interface NamedEmits {
-  emit(name: string, data: unknown, options?: EmitOptions): Emitted<EmitResult>
-  emitMany(events: ReadonlyArray<NamedEmit>, options?: CallOptions): Emitted<Array<EmitResult>>
+export interface NamedEmits<E> {
+  emit(name: string, data: unknown, options?: EmitOptions): Effect.Effect<EmitResult, E>
+  emitMany(events: ReadonlyArray<NamedEmit>): Effect.Effect<Array<EmitResult>, E>
 }
 
 /**
@@ -63,7 +53,10 @@ export const named = <Given extends GivenEvent>(given: Given): Effect.Effect<Nam
     : Effect.succeed(given as Given & Named<Given>)
 
 /** What emits by name or definition. */
-export const emitsOf = ({ emit, emitMany }: NamedEmits): Omit<EmitApi<EffectKind>, "emitSync"> => {
+export const emitsOf = <E>({
+  emit,
+  emitMany
+}: NamedEmits<E>): Raw<Omit<EmitApi<EffectKind>, "emitSync">, E | ValidationError> => {
   const emitGiven = (event: string | EventDefinition, data: unknown, options: EmitOptions = {}) =>
     isEventDefinition(event)
       ? Effect.flatMap(named({ event, data, version: options.version }), ({ data, name, version }) =>
@@ -73,7 +66,7 @@ export const emitsOf = ({ emit, emitMany }: NamedEmits): Omit<EmitApi<EffectKind
   return {
     emit: emitGiven,
     trigger: emitGiven,
-    emitMany: (events, options) =>
+    emitMany: (events) =>
       Effect.suspend(() => {
         const problem = problemOf(events)
         return problem === undefined
@@ -82,7 +75,7 @@ export const emitsOf = ({ emit, emitMany }: NamedEmits): Omit<EmitApi<EffectKind
               Effect.forEach(events as ReadonlyArray<EmitManyEvent>, ({ event, ...rest }) =>
                 named<NamedEmit & GivenEvent>(givenBy(event, rest))
               ),
-              (all) => emitMany(all, options)
+              (all) => emitMany(all)
             )
           : Effect.fail(problem)
       })
@@ -90,10 +83,10 @@ export const emitsOf = ({ emit, emitMany }: NamedEmits): Omit<EmitApi<EffectKind
 }
 
 /** What appends by name or definition. */
-export const appendsOf = ({
+export const appendsOf = <E>({
   append,
   appendAll
-}: NamedAppends): Pick<StreamsService, "append" | "appendAll"> => ({
+}: NamedAppends<E>): Raw<Pick<UntypedStreams, "append" | "appendAll">, E | ValidationError> => ({
   append: (entityId, input, options = {}) =>
     isDefined(input)
       ? Effect.flatMap(named({ ...input, version: options.version }), ({ version, ...event }) =>

@@ -15,7 +15,7 @@ import { StreamSchemaError, ValidationError } from "../Errors.ts"
 import type { TypedEvent } from "../Event.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { type ClientCodec, clientCodec } from "./Codec.ts"
-import type { EffectKind } from "./Client.ts"
+import type { EffectKind, Options, PromiseKind } from "./Client.ts"
 import { checked } from "./HttpCalls.ts"
 import type {
   AppendAllOptions,
@@ -45,7 +45,9 @@ type EventMethods = EntityStreamsApi<EffectKind, EffectStreamKind, TypedEvent>
 type StateMethods = EntityStatesApi<EffectKind, unknown> & EntitySnapshotsApi<EffectKind, unknown>
 type AllMethods = EventMethods & StateMethods
 
-const stateKeys = { signal: true, fromSnapshot: true } satisfies Keys<EntityStateOptions>
+const stateKeys = { signal: true, fromSnapshot: true } satisfies Keys<
+  Options<PromiseKind, EntityStateOptions>
+>
 
 const entityStreams = (streams: UntypedStreams, entity: AnyEntity): EventMethods => {
   const codecs = new Map<string, ClientCodec>()

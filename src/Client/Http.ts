@@ -34,6 +34,7 @@ import type {
   TopicInfo,
   WaitForRunOptions
 } from "./Client.ts"
+import type { Raw } from "./Named.ts"
 import { makeEmitSync } from "./EmitSync.ts"
 import { emitsOf, type NamedEmit } from "./Emitting.ts"
 import * as Answers from "./HttpAnswers.ts"
@@ -53,7 +54,7 @@ const triggerBody = ({ data, idempotencyKey: key, metadata, name, version }: Nam
 }
 
 /** The methods over a connection. */
-export const make = (connection: Connection): ClientApi<EffectKind> => {
+export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
   const calls = makeCalls(connection)
   const { call, withoutEndpoint } = calls
 

@@ -16,7 +16,6 @@ import type {
   RunError,
   RunStep,
   ServerCapabilities,
-  StepStatus,
   TopicInfo,
   TopicStats,
   WorkerInfo
@@ -26,6 +25,7 @@ import { decodeRunStatus } from "../Protocol/Http/RunJson.ts"
 import type { RunStatus } from "../RunStatus.ts"
 import { revive } from "../Result.ts"
 import { overlaps } from "../Overlap.ts"
+import type { StepStatus } from "../StepStatus.ts"
 
 export type Fields = { readonly [name: string]: unknown }
 

@@ -6,7 +6,8 @@ import { safeJsonParse } from "../Json.ts"
 import { checkWhole } from "../Limits.ts"
 import { type Endpoint, pathOf } from "../Protocol/Http/Endpoints.ts"
 import { show } from "../Show.ts"
-import type { Answer, Connection, Request } from "./HttpConnection.ts"
+import type { Connection } from "./HttpConnection.ts"
+import type { Answer, Request } from "./HttpExchange.ts"
 import {
   failureOf,
   invalidResponse,
@@ -124,7 +125,7 @@ export const makeCalls = (connection: Connection): Calls => {
 }
 
 /** What {@link Call.read} gets for an answer that is not JSON. */
-export const notJson = Symbol("not JSON")
+const notJson = Symbol("not JSON")
 
 /** What {@link Call.read} returns when nothing of the answer matters. */
 export const done = Symbol("done")

@@ -9,35 +9,12 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import { ENV_VARS } from "../Constants.ts"
 import { ConnectionError, TimeoutError } from "../Errors.ts"
 import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
-import type { Method } from "../Protocol/Http/Endpoints.ts"
 import { Channels } from "./Channel.ts"
 import { environmentHeader, type ResolvedServer } from "./HttpConfig.ts"
 import { inTime, lookAgain } from "./InTime.ts"
 import { NOT_RECEIVED } from "./NotReceived.ts"
+import type { Answer, Request } from "./HttpExchange.ts"
 import { causesOf, mayNeedTls, speaksPlainly } from "./TlsMismatch.ts"
-
-export interface Request {
-  readonly method: Method
-  /** Begins with a slash. */
-  readonly path: string
-  /** JSON text, or what `contentType` names. */
-  readonly body?: string | Uint8Array
-  /** `application/json` by default. */
-  readonly contentType?: string
-  /** What is being done, as the start of a sentence: `getRun("run_1")`. */
-  readonly what: string
-  /** Instead of the server's. */
-  readonly timeoutMs?: number
-  readonly headers?: { readonly [name: string]: string }
-}
-
-/** Whatever the status. */
-export interface Answer {
-  readonly status: number
-  readonly text: string
-  /** The program that says it has answered, when it is not a success. */
-  readonly by?: string
-}
 
 export interface Connection {
   readonly server: ResolvedServer

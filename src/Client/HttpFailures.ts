@@ -1,8 +1,18 @@
 /** What an answer that is not the expected one means: the error that the caller gets. */
-import { ConnectionError, InvalidStateError, IronflowError, ValidationError, withStatus } from "../Errors.ts"
+import {
+  ConnectionError,
+  InvalidResponseError,
+  InvalidStateError,
+  type IronflowError,
+  ServerError,
+  UnavailableError,
+  UnsupportedError,
+  ValidationError,
+  withStatus
+} from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { isMarkup, isOfServer, readFailure } from "../Protocol/Http/Failures.ts"
-import type { Answer } from "./HttpConnection.ts"
+import type { Answer } from "./HttpExchange.ts"
 
 /**
  * The error of an answer that is not 2xx. Errors of our engine come back as they were; those of other servers are told by
@@ -12,7 +22,7 @@ export const failureOf = (answer: Answer, what: string, notFound?: () => Ironflo
   const { status } = answer
   const error = readFailure(status, answer.text, what, answer.by)
   // what our engine says has its class already, and so have some statuses
-  if (error.constructor !== IronflowError || isFromOurEngine(answer)) return error
+  if (!(error instanceof ServerError) || isFromOurEngine(answer)) return error
   switch (status) {
     case 400:
     case 413:
@@ -24,13 +34,15 @@ export const failureOf = (answer: Answer, what: string, notFound?: () => Ironflo
     case 404:
       return isFromServer(answer)
         ? withStatus(notFound?.() ?? withCode(error, "NOT_FOUND"), status)
-        : withCode(error, "INVALID_RESPONSE")
+        : new InvalidResponseError(error.message, { status })
     case 409:
       return withCode(error, "CONFLICT")
     case 412:
       return withCode(error, "PRECONDITION_FAILED")
     case 429:
-      return withCode(error, "RATE_LIMITED")
+      return error.code === "UNKNOWN_ERROR"
+        ? withStatus(new UnavailableError(error.message, { code: "RATE_LIMITED" }), status)
+        : error
     default:
       return withCode(error, status >= 500 ? "SERVER_ERROR" : `HTTP_${status}`)
   }
@@ -42,10 +54,10 @@ const isState = ({ text }: Answer): boolean => {
 }
 
 /** The same with a code that tells more, unless the server gave one. */
-const withCode = (error: IronflowError, code: string): IronflowError =>
+const withCode = (error: ServerError, code: string): ServerError =>
   error.code !== "UNKNOWN_ERROR"
     ? error
-    : new IronflowError(error.message, {
+    : new ServerError(error.message, {
         code,
         retryable: error.retryable,
         ...(error.status === undefined ? {} : { status: error.status })
@@ -94,17 +106,21 @@ export const notOfServer = ({ status, text }: Answer, what: string): ConnectionE
   )
 
 /** The server cannot do what was asked of it, as it has said with `status`. */
-export const unsupported = (url: string, what: string, instead: string, status: number): IronflowError =>
-  new IronflowError(
+export const unsupported = (url: string, what: string, instead: string, status: number): UnsupportedError =>
+  new UnsupportedError(
     `${what} is not possible: the server at ${url} does not have it. It is an older engine than this package, or ` +
       `another Ironflow server. ${instead}`,
-    { code: "UNIMPLEMENTED", status }
+    { status }
   )
 
 /** A 2xx answer that makes no sense. */
-export const invalidResponse = (url: string, what: string, problem: string, text: string): IronflowError =>
-  new IronflowError(
+export const invalidResponse = (
+  url: string,
+  what: string,
+  problem: string,
+  text: string
+): InvalidResponseError =>
+  new InvalidResponseError(
     `${what} got an answer from ${url} that cannot be read: ${problem}. Is it an Ironflow server? ` +
-      `The answer begins with ${JSON.stringify(text.slice(0, 100))}`,
-    { code: "INVALID_RESPONSE" }
+      `The answer begins with ${JSON.stringify(text.slice(0, 100))}`
   )

@@ -12,14 +12,13 @@ import type {
   BucketNotFoundError,
   KeyNotFoundError,
   KeySchemaError,
-  LimitExceededError,
   RevisionConflictError,
   RevisionGoneError,
   ValidationError
 } from "../Errors.ts"
-import type { KVBucketOptions } from "../KvValue.ts"
-import type { AnySchema, SchemaInput, SchemaOutput } from "../StandardSchema.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { KVBucketOptions, KvOperation } from "../KvValue.ts"
+import type { AnySchema, SchemaGiven, SchemaOutput } from "../StandardSchema.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options } from "./Client.ts"
 
 export interface KVBucketConfig {
   /** Letters, digits and `_ - . :`, at most 256, beginning with a letter or digit. */
@@ -116,7 +115,7 @@ export interface KVRemoval {
   readonly key: string
   readonly value?: undefined
   readonly revision: number
-  readonly operation: "delete" | "purge" | "expire"
+  readonly operation: Exclude<KvOperation, "put">
 }
 
 export type { KVBucketOptions } from "../KvValue.ts"
@@ -133,12 +132,19 @@ export interface KVWatchOptions {
   readonly onOpen?: (revision: number) => void
 }
 
-export interface DeleteKeyOptions extends CallOptions {
+export interface DeleteKeyOptions {
   /** Deletes the key only if it is at this revision. */
   readonly revision?: number
 }
 
-type WriteError = ValidationError | LimitExceededError | BucketNotFoundError | ClientError
+/** What may go wrong with the keys of a bucket: there is no such bucket. */
+export type KvBucketError = BucketNotFoundError | ClientError
+
+/** What may go wrong when a key is read: it has no value. */
+export type KvReadError = KeyNotFoundError | KvBucketError
+
+/** What may go wrong when a key is written under a condition: it is at another revision. */
+export type KvConflictError = RevisionConflictError | KvBucketError
 
 /**
  * The keys of one bucket, in the reading `F`. `In` is what is written, `Out` what is read, and `E` what fails when one of
@@ -146,44 +152,37 @@ type WriteError = ValidationError | LimitExceededError | BucketNotFoundError | C
  */
 export interface KvBucketApi<F extends HKT.TypeLambda, In = unknown, Out = unknown, E = never> {
   /** Fails with `KeyNotFoundError` when the key has no value: never put, deleted, or expired. */
-  get(key: string, options?: CallOptions): Kind<F, KVEntry<Out>, E | KeyNotFoundError | WriteError>
+  get(key: string, ...options: CallArgs<F>): Kind<F, KVEntry<Out>, E | KvReadError>
   /**
    * Writes a value whatever is there: any JSON value, or a `Uint8Array`. Durable when it returns. Fails with
    * `LimitExceededError` when the value or the bucket would be too large.
    */
-  put(key: string, value: In, options?: CallOptions): Kind<F, KVPutResult, E | WriteError>
+  put(key: string, value: In, ...options: CallArgs<F>): Kind<F, KVPutResult, E | KvBucketError>
   /** Writes only if the key does not exist, else fails with `RevisionConflictError`. */
-  create(
-    key: string,
-    value: In,
-    options?: CallOptions
-  ): Kind<F, KVPutResult, E | RevisionConflictError | WriteError>
+  create(key: string, value: In, ...options: CallArgs<F>): Kind<F, KVPutResult, E | KvConflictError>
   /** Writes only if the key is at `revision`, else fails with `RevisionConflictError`. */
   update(
     key: string,
     value: In,
     revision: number,
-    options?: CallOptions
-  ): Kind<F, KVPutResult, E | RevisionConflictError | WriteError>
+    ...options: CallArgs<F>
+  ): Kind<F, KVPutResult, E | KvConflictError>
   /** Deletes the value; its history stays for a day. Deleting what is not there does nothing. */
-  delete(key: string, options?: DeleteKeyOptions): Kind<F, void, RevisionConflictError | WriteError>
+  delete(key: string, options?: Options<F, DeleteKeyOptions>): Kind<F, void, KvConflictError>
   /** Deletes the key and its history. */
-  purge(key: string, options?: CallOptions): Kind<F, void, WriteError>
+  purge(key: string, ...options: CallArgs<F>): Kind<F, void, KvBucketError>
   /**
    * The keys that have a value, in order. In `filter` tokens are separated by dots: `*` stands for one token or, inside a
    * token, for any part of it (`user-*`), `>` at the end for one or more tokens.
    */
-  listKeys(filter?: string, options?: CallOptions): Kind<F, Array<string>, WriteError>
+  listKeys(filter?: string, ...options: CallArgs<F>): Kind<F, Array<string>, KvBucketError>
   /** The revisions of a key that are kept, oldest first; as many as the bucket's `history` says. */
-  history(
-    key: string,
-    options?: CallOptions
-  ): Kind<F, Array<KVHistoryEntry<Out>>, E | KeyNotFoundError | WriteError>
+  history(key: string, ...options: CallArgs<F>): Kind<F, Array<KVHistoryEntry<Out>>, E | KvReadError>
   /** Makes several changes, of up to 100 different keys, all or none. */
   write(
     writes: ReadonlyArray<KVWrite<In>>,
-    options?: CallOptions
-  ): Kind<F, KVWriteResult, E | RevisionConflictError | WriteError>
+    ...options: CallArgs<F>
+  ): Kind<F, KVWriteResult, E | KvConflictError>
 }
 
 /** Every method of {@link KvBucketApi} by name. */
@@ -204,13 +203,13 @@ export interface KvApi<F extends HKT.TypeLambda> {
   /** Fails with `BucketExistsError` when there is one of this name. */
   createBucket(
     config: KVBucketConfig,
-    options?: CallOptions
-  ): Kind<F, KVBucketInfo, BucketExistsError | ValidationError | ClientError>
+    ...options: CallArgs<F>
+  ): Kind<F, KVBucketInfo, BucketExistsError | ClientError>
   /** By name. */
-  listBuckets(options?: CallOptions): Kind<F, Array<KVBucketInfo>, ClientError>
-  getBucketInfo(name: string, options?: CallOptions): Kind<F, KVBucketInfo, BucketNotFoundError | ClientError>
+  listBuckets(...options: CallArgs<F>): Kind<F, Array<KVBucketInfo>, ClientError>
+  getBucketInfo(name: string, ...options: CallArgs<F>): Kind<F, KVBucketInfo, KvBucketError>
   /** Deletes a bucket with all its keys. */
-  deleteBucket(name: string, options?: CallOptions): Kind<F, void, BucketNotFoundError | ClientError>
+  deleteBucket(name: string, ...options: CallArgs<F>): Kind<F, void, KvBucketError>
 }
 
 /** Every method of {@link KvApi} by name. */
@@ -237,10 +236,7 @@ export interface KvBucket<In = unknown, Out = unknown, E = never> extends KvBuck
    */
   watch(
     options?: KVWatchOptions
-  ): Stream.Stream<
-    KVWatchEvent<Out>,
-    E | ValidationError | BucketNotFoundError | RevisionGoneError | ClientError
-  >
+  ): Stream.Stream<KVWatchEvent<Out>, E | ValidationError | RevisionGoneError | KvBucketError>
 }
 
 export interface KvService extends KvApi<EffectKind> {
@@ -251,7 +247,7 @@ export interface KvService extends KvApi<EffectKind> {
   bucket<S extends AnySchema | undefined = undefined>(
     name: string,
     options?: KVBucketOptions<S>
-  ): KvBucket<SchemaInput<S>, SchemaOutput<S>, S extends undefined ? never : KeySchemaError>
+  ): KvBucket<SchemaGiven<S>, SchemaOutput<S>, S extends undefined ? never : KeySchemaError>
 }
 
 /** The key-value store where nothing is known of values: what `typedKv` makes the service of. */

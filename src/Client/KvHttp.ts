@@ -19,6 +19,7 @@ import { contentTypes, decodeValue, encodeValue, typeOfContent, writtenAs } from
 import { type Endpoint, endpoints, pathOf, sockets } from "../Protocol/Http/Endpoints.ts"
 import { show } from "../Show.ts"
 import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
+import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
 import { callPages } from "./HttpPages.ts"
 import { type Frame, watch } from "./HttpWatch.ts"
@@ -32,7 +33,7 @@ import type {
   UntypedKv
 } from "./Kv.ts"
 
-export const make = (connection: Connection): UntypedKv => {
+export const make = (connection: Connection): Raw<UntypedKv> => {
   const calls = makeCalls(connection)
   const { call } = calls
   const named = <A>(name: string, use: (name: string) => Effect.Effect<A, IronflowError>) =>
@@ -92,7 +93,7 @@ export const make = (connection: Connection): UntypedKv => {
   }
 }
 
-const makeBucket = (connection: Connection, name: string): KvBucket => {
+const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
   const calls = makeCalls(connection)
   const { call, withoutEndpoint } = calls
 

@@ -1,8 +1,8 @@
 /** Managing organizations: what roles and policies belong to. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
-import type { ValidationError } from "../Errors.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { InvalidStateError, OrgNotFoundError } from "../Errors.ts"
+import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
 
 /** Times are ISO strings. */
 export interface Organization {
@@ -20,19 +20,18 @@ export interface UpdateOrgInput {
   readonly name?: string
 }
 
+/** What may go wrong with one organization: there is none of this id, or it is built in or in use and stays as it is. */
+export type OrgError = OrgNotFoundError | InvalidStateError | ClientError
+
 /** The methods, in the reading `F`. */
 export interface OrgsApi<F extends HKT.TypeLambda> {
-  create(input: CreateOrgInput, options?: CallOptions): Kind<F, Organization, ValidationError | ClientError>
-  list(options?: CallOptions): Kind<F, Array<Organization>, ClientError>
-  /** Fails with code `ORG_NOT_FOUND`, as do those below. */
-  get(id: string, options?: CallOptions): Kind<F, Organization, ClientError>
-  update(
-    id: string,
-    input: UpdateOrgInput,
-    options?: CallOptions
-  ): Kind<F, Organization, ValidationError | ClientError>
+  create(input: CreateOrgInput, ...options: CallArgs<F>): Kind<F, Organization, ClientError>
+  list(...options: CallArgs<F>): Kind<F, Array<Organization>, ClientError>
+  /** Fails with `OrgNotFoundError`, as do those below. */
+  get(id: string, ...options: CallArgs<F>): Kind<F, Organization, OrgNotFoundError | ClientError>
+  update(id: string, input: UpdateOrgInput, ...options: CallArgs<F>): Kind<F, Organization, OrgError>
   /** Fails with `INVALID_STATE` while it has roles or policies. */
-  delete(id: string, options?: CallOptions): Kind<F, void, ClientError>
+  delete(id: string, ...options: CallArgs<F>): Kind<F, void, OrgError>
 }
 
 export const orgsMethods = ["create", "list", "get", "update", "delete"] as const satisfies ReadonlyArray<

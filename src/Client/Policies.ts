@@ -1,9 +1,9 @@
 /** Managing policies: which actions on which resources are allowed or denied. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
-import type { ValidationError } from "../Errors.ts"
 import type { PolicyEffect } from "../Policy.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { InvalidStateError, OrgNotFoundError, PolicyNotFoundError } from "../Errors.ts"
+import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
 
 export type { PolicyEffect } from "../Policy.ts"
 
@@ -42,21 +42,20 @@ export interface UpdatePolicyInput {
   readonly condition?: string
 }
 
+/** What may go wrong with one policy: there is none of this id, or it is built in or in use and stays as it is. */
+export type PolicyError = PolicyNotFoundError | InvalidStateError | ClientError
+
 /** The methods, in the reading `F`. */
 export interface PoliciesApi<F extends HKT.TypeLambda> {
-  create(input: CreatePolicyInput, options?: CallOptions): Kind<F, Policy, ValidationError | ClientError>
+  create(input: CreatePolicyInput, ...options: CallArgs<F>): Kind<F, Policy, OrgNotFoundError | ClientError>
   /** Those of the organization, all without one. */
-  list(orgId?: string, options?: CallOptions): Kind<F, Array<Policy>, ClientError>
-  /** Fails with code `POLICY_NOT_FOUND`, as do those below. */
-  get(id: string, options?: CallOptions): Kind<F, Policy, ClientError>
+  list(orgId?: string, ...options: CallArgs<F>): Kind<F, Array<Policy>, ClientError>
+  /** Fails with `PolicyNotFoundError`, as do those below. */
+  get(id: string, ...options: CallArgs<F>): Kind<F, Policy, PolicyNotFoundError | ClientError>
   /** Takes effect at once for all keys that it is about. */
-  update(
-    id: string,
-    input: UpdatePolicyInput,
-    options?: CallOptions
-  ): Kind<F, Policy, ValidationError | ClientError>
+  update(id: string, input: UpdatePolicyInput, ...options: CallArgs<F>): Kind<F, Policy, PolicyError>
   /** Fails with `INVALID_STATE` while roles have it. */
-  delete(id: string, options?: CallOptions): Kind<F, void, ClientError>
+  delete(id: string, ...options: CallArgs<F>): Kind<F, void, PolicyError>
 }
 
 export const policiesMethods = ["create", "list", "get", "update", "delete"] as const satisfies ReadonlyArray<

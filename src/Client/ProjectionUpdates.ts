@@ -22,15 +22,16 @@ import { checkPattern } from "../Pattern.ts"
 import { type Cursor, readCursor, writeCursor } from "../Projection/Cursor.ts"
 import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
 import { checkProjectionName } from "../Projection/Projection.ts"
+import type { ProjectionStatus } from "../Protocol/Projections.ts"
 import type { EffectKind } from "./Client.ts"
 import { checked } from "./HttpCalls.ts"
 import type {
   ProjectionsApi,
   ProjectionsService,
   ProjectionStateResult,
-  ProjectionStatus,
   ProjectionSubscribeOptions
 } from "./Projections.ts"
+import type { Raw } from "./Named.ts"
 import type { SubscriptionSession } from "./SubscriptionSession.ts"
 import { attempt, openSession, type Source } from "./Subscriptions.ts"
 
@@ -61,10 +62,10 @@ export type ReadChanges = (
 
 /** The methods of a server, and subscriptions made of its events and of what it says has changed. */
 export const withUpdates = (
-  api: ProjectionsApi<EffectKind>,
+  api: Raw<ProjectionsApi<EffectKind>>,
   source: Source,
   readChanges: ReadChanges
-): ProjectionsService => ({
+): Raw<ProjectionsService> => ({
   ...api,
   subscribe: (name, options = {}) =>
     Stream.unwrap(
@@ -100,7 +101,7 @@ interface Update {
 class Updates {
   readonly #name: string
   readonly #options: ProjectionSubscribeOptions
-  readonly #api: ProjectionsApi<EffectKind>
+  readonly #api: Raw<ProjectionsApi<EffectKind>>
   readonly #readChanges: ReadChanges
   /** By partition, those first that wait the longest. */
   readonly #waiting = new Map<string, Update>()
@@ -127,7 +128,7 @@ class Updates {
   constructor(
     name: string,
     options: ProjectionSubscribeOptions,
-    api: ProjectionsApi<EffectKind>,
+    api: Raw<ProjectionsApi<EffectKind>>,
     readChanges: ReadChanges
   ) {
     this.#name = name

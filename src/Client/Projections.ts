@@ -7,20 +7,13 @@
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
-import type {
-  InvalidStateError,
-  ProjectionBehindError,
-  ProjectionNotFoundError,
-  SubscriptionError,
-  ValidationError
-} from "../Errors.ts"
+import type { InvalidStateError, ProjectionNotFoundError } from "../Errors.ts"
 import type { ProjectionMode } from "../Projection/Projection.ts"
-import type { CallOptions, ClientError, EffectKind, Kind, RunError } from "./Client.ts"
+import type { SubscribeError } from "./Subscriptions.ts"
+import type { CallArgs, CallOptions, ClientError, EffectKind, Kind, Options, RunError } from "./Client.ts"
+import type { ProjectionStatus } from "../Protocol/Projections.ts"
 
-/** `error` while an event that has failed is tried again; dead letters are counted apart. */
-export type ProjectionStatus = "active" | "rebuilding" | "paused" | "error"
-
-export interface CatchupOptions extends CallOptions {
+export interface CatchupOptions {
   /**
    * A position in the log: `position` of what `emit` returned, `sequence` of a message. The call waits until everything up
    * to there is projected.
@@ -98,9 +91,10 @@ export interface ProjectionStatusInfo {
   readonly updatedAt: string
 }
 
-export interface RebuildProjectionOptions extends CallOptions {}
+/** Of a rebuild: nothing but the options of every call on the Promise face. */
+export type RebuildProjectionOptions = CallOptions
 
-export interface PauseProjectionOptions extends CallOptions {
+export interface PauseProjectionOptions {
   /** Who pauses it, for those who see it paused; "a client" by default. */
   readonly by?: string
   readonly reason?: string
@@ -125,7 +119,7 @@ export interface DeadLetter {
   readonly retrying: boolean
 }
 
-export interface ListDeadLettersOptions extends CallOptions {
+export interface ListDeadLettersOptions {
   /** 100 by default, 1000 at most. */
   readonly limit?: number
   /** Position after which to begin: that of the last one of the page before. */
@@ -137,7 +131,8 @@ export interface Catchup {
   readonly lastEventSeq: number
 }
 
-type NotFound = ProjectionNotFoundError | ValidationError | ClientError
+/** What may go wrong with one projection: no worker has registered it. */
+export type ProjectionError = ProjectionNotFoundError | ClientError
 
 /** The methods about projections, in the reading `F`. */
 export interface ProjectionsApi<F extends HKT.TypeLambda> {
@@ -145,28 +140,34 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
   // oxlint-disable-next-line typescript/no-explicit-any -- what the state is depends on the projection
   get<S = any>(
     name: string,
-    options?: GetProjectionOptions
-  ): Kind<F, ProjectionStateResult<S>, ProjectionBehindError | NotFound>
-  list(options?: CallOptions): Kind<F, Array<ProjectionStatusInfo>, ClientError>
-  status(name: string, options?: CallOptions): Kind<F, ProjectionStatusInfo, NotFound>
+    options?: Options<F, GetProjectionOptions>
+  ): Kind<F, ProjectionStateResult<S>, ProjectionError>
+  list(...options: CallArgs<F>): Kind<F, Array<ProjectionStatusInfo>, ClientError>
+  status(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
   /** Waits until everything up to `after` is projected. */
   waitForCatchup(
     name: string,
-    options: CatchupOptions & { readonly after: number | undefined }
-  ): Kind<F, Catchup, ProjectionBehindError | NotFound>
+    options: Options<F, CatchupOptions & { readonly after: number | undefined }>
+  ): Kind<F, Catchup, ProjectionError>
   /**
    * Forgets position and dead letters, and projects everything again from the beginning of the log, while the worker goes on.
    * Until that is done, `get` returns the state from before; with `after`, it waits. An external projection is called again
    * for every event.
    */
-  rebuild(name: string, options?: RebuildProjectionOptions): Kind<F, ProjectionStatusInfo, NotFound>
+  rebuild(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
   /** No more events are handed out; what the worker has in hand is still saved. */
-  pause(name: string, options?: PauseProjectionOptions): Kind<F, ProjectionStatusInfo, NotFound>
-  resume(name: string, options?: CallOptions): Kind<F, ProjectionStatusInfo, NotFound>
+  pause(
+    name: string,
+    options?: Options<F, PauseProjectionOptions>
+  ): Kind<F, ProjectionStatusInfo, ProjectionError>
+  resume(name: string, ...options: CallArgs<F>): Kind<F, ProjectionStatusInfo, ProjectionError>
   /** Deletes the projection and its states. A worker that still runs it begins anew. */
-  delete(name: string, options?: CallOptions): Kind<F, void, NotFound>
+  delete(name: string, ...options: CallArgs<F>): Kind<F, void, ProjectionError>
   /** Oldest first. */
-  deadLetters(name: string, options?: ListDeadLettersOptions): Kind<F, Array<DeadLetter>, NotFound>
+  deadLetters(
+    name: string,
+    options?: Options<F, ListDeadLettersOptions>
+  ): Kind<F, Array<DeadLetter>, ProjectionError>
   /**
    * Has a dead letter tried once more. A managed projection folds its event into the state as it is then, as if it had come
    * just now; where the order matters, `rebuild` instead. `INVALID_STATE` when there is no such dead letter.
@@ -174,10 +175,10 @@ export interface ProjectionsApi<F extends HKT.TypeLambda> {
   retryDeadLetter(
     name: string,
     position: number,
-    options?: CallOptions
-  ): Kind<F, void, InvalidStateError | NotFound>
+    ...options: CallArgs<F>
+  ): Kind<F, void, InvalidStateError | ProjectionError>
   /** The same for all of them; returns how many there are. */
-  retryDeadLetters(name: string, options?: CallOptions): Kind<F, number, NotFound>
+  retryDeadLetters(name: string, ...options: CallArgs<F>): Kind<F, number, ProjectionError>
 }
 
 /** Every method of {@link ProjectionsApi} by name; what the Promise face is derived from. */
@@ -205,10 +206,7 @@ export interface ProjectionsService extends ProjectionsApi<EffectKind> {
   subscribe<S = any>(
     name: string,
     options?: ProjectionSubscribeOptions
-  ): Stream.Stream<
-    ProjectionStateResult<S>,
-    ProjectionNotFoundError | InvalidStateError | ValidationError | SubscriptionError | ClientError
-  >
+  ): Stream.Stream<ProjectionStateResult<S>, InvalidStateError | SubscribeError | ProjectionError>
 }
 
 /** Projections as an Effect service. `Engine.layerClient` provides it inside the engine's process. */

@@ -13,10 +13,12 @@ import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
 import { checkProjectionName } from "../Projection/Projection.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
+import { type ProjectionStatus, projectionStatuses } from "../Protocol/Projections.ts"
 import { show } from "../Show.ts"
 import type { EffectKind } from "./Client.ts"
 import { type Call, checked, done, makeCalls, quote } from "./HttpCalls.ts"
 import { callPages } from "./HttpPages.ts"
+import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { ChangesPage, ReadChanges } from "./ProjectionUpdates.ts"
 import {
@@ -26,7 +28,6 @@ import {
   type DeadLetter,
   type ProjectionsApi,
   type ProjectionStateResult,
-  type ProjectionStatus,
   type ProjectionStatusInfo
 } from "./Projections.ts"
 
@@ -58,7 +59,7 @@ export const makeReadChanges = (connection: Connection): ReadChanges => {
 }
 
 /** The methods over a connection. */
-export const make = (connection: Connection): ProjectionsApi<EffectKind> => {
+export const make = (connection: Connection): Raw<ProjectionsApi<EffectKind>> => {
   const calls = makeCalls(connection)
   const { call, withoutEndpoint } = calls
 
@@ -213,16 +214,9 @@ const numberIn = (of: Fields, name: string): number => {
   return Number.isFinite(value) ? value : 0
 }
 
-const statuses: ReadonlyArray<string> = [
-  "active",
-  "rebuilding",
-  "paused",
-  "error"
-] satisfies ReadonlyArray<ProjectionStatus>
-
 const statusIn = (of: Fields): ProjectionStatus => {
   const value = textIn(of, "status")
-  return value !== undefined && statuses.includes(value) ? (value as ProjectionStatus) : "active"
+  return projectionStatuses.find((status) => status === value) ?? "active"
 }
 
 /** Whether the answer to a change says all that a status does. */

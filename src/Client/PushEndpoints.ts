@@ -1,8 +1,8 @@
 /** Push endpoints: handlers that a server calls for the turns of their functions. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
-import type { ValidationError } from "../Errors.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { EndpointUnavailableError } from "../Errors.ts"
+import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
 
 export interface PushEndpoint {
   readonly url: string
@@ -16,16 +16,16 @@ export interface PushEndpoint {
 export interface PushEndpointsApi<F extends HKT.TypeLambda> {
   /**
    * Has the server ask the handler at the URL for its functions, register them, and call it for their turns from then on.
-   * Resolves to their ids. Fails with `ValidationError` when the URL or a function is not acceptable, with code
-   * `ENDPOINT_UNAVAILABLE` when the handler does not answer as it should.
+   * Resolves to their ids. Fails with `ValidationError` when the URL or a function is not acceptable, with
+   * `EndpointUnavailableError` when the handler does not answer as it should.
    */
   readonly register: (
     url: string,
-    options?: CallOptions
-  ) => Kind<F, ReadonlyArray<string>, ClientError | ValidationError>
-  readonly list: (options?: CallOptions) => Kind<F, ReadonlyArray<PushEndpoint>, ClientError>
+    ...options: CallArgs<F>
+  ) => Kind<F, ReadonlyArray<string>, EndpointUnavailableError | ClientError>
+  readonly list: (...options: CallArgs<F>) => Kind<F, ReadonlyArray<PushEndpoint>, ClientError>
   /** Has the server call it no more: its functions stay, and their runs wait. Resolves to whether it was called. */
-  readonly remove: (url: string, options?: CallOptions) => Kind<F, boolean, ClientError | ValidationError>
+  readonly remove: (url: string, ...options: CallArgs<F>) => Kind<F, boolean, ClientError>
 }
 
 export const pushEndpointsMethods = ["register", "list", "remove"] as const satisfies ReadonlyArray<

@@ -1,15 +1,16 @@
 /** Push endpoints of a server elsewhere. */
 import * as Effect from "effect/Effect"
-import { IronflowError } from "../Errors.ts"
+import { EndpointNotFoundError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
 import type { EffectKind } from "./Client.ts"
 import { done, makeCalls, quote } from "./HttpCalls.ts"
+import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
 import type { PushEndpoint, PushEndpointsApi } from "./PushEndpoints.ts"
 
 /** The methods over a connection. */
-export const make = (connection: Connection): PushEndpointsApi<EffectKind> => {
+export const make = (connection: Connection): Raw<PushEndpointsApi<EffectKind>> => {
   const { call, withoutEndpoint } = makeCalls(connection)
   const instead = "Register the functions with it by its own means"
   return {
@@ -52,7 +53,7 @@ export const make = (connection: Connection): PushEndpointsApi<EffectKind> => {
           }),
           true
         ),
-        (error) => error instanceof IronflowError && error.code === "ENDPOINT_NOT_FOUND",
+        (error) => error instanceof EndpointNotFoundError,
         () => Effect.succeed(false)
       )
     }

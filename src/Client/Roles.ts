@@ -1,8 +1,13 @@
 /** Managing roles: what keys have, and policies are assigned to. */
 import * as Context from "effect/Context"
 import type * as HKT from "effect/HKT"
-import type { ValidationError } from "../Errors.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type {
+  InvalidStateError,
+  OrgNotFoundError,
+  PolicyNotFoundError,
+  RoleNotFoundError
+} from "../Errors.ts"
+import type { CallArgs, ClientError, EffectKind, Kind } from "./Client.ts"
 
 export interface Role {
   readonly id: string
@@ -26,28 +31,27 @@ export interface UpdateRoleInput {
   readonly name?: string
 }
 
+/** What may go wrong with one role: there is none of this id, or it is built in or in use and stays as it is. */
+export type RoleError = RoleNotFoundError | InvalidStateError | ClientError
+
 /** The methods, in the reading `F`. */
 export interface RolesApi<F extends HKT.TypeLambda> {
-  create(input: CreateRoleInput, options?: CallOptions): Kind<F, Role, ValidationError | ClientError>
+  create(input: CreateRoleInput, ...options: CallArgs<F>): Kind<F, Role, OrgNotFoundError | ClientError>
   /** Those of the organization, all without one. */
-  list(orgId?: string, options?: CallOptions): Kind<F, Array<Role>, ClientError>
-  /** Fails with code `ROLE_NOT_FOUND`, as do those below. */
-  get(id: string, options?: CallOptions): Kind<F, Role, ClientError>
-  update(
-    id: string,
-    input: UpdateRoleInput,
-    options?: CallOptions
-  ): Kind<F, Role, ValidationError | ClientError>
+  list(orgId?: string, ...options: CallArgs<F>): Kind<F, Array<Role>, ClientError>
+  /** Fails with `RoleNotFoundError`, as do those below. */
+  get(id: string, ...options: CallArgs<F>): Kind<F, Role, RoleNotFoundError | ClientError>
+  update(id: string, input: UpdateRoleInput, ...options: CallArgs<F>): Kind<F, Role, RoleError>
   /** Fails with `INVALID_STATE` while keys have it. */
-  delete(id: string, options?: CallOptions): Kind<F, void, ClientError>
+  delete(id: string, ...options: CallArgs<F>): Kind<F, void, RoleError>
   /** Takes effect at once for all keys that have the role. */
   assignPolicy(
     roleId: string,
     policyId: string,
-    options?: CallOptions
-  ): Kind<F, void, ValidationError | ClientError>
+    ...options: CallArgs<F>
+  ): Kind<F, void, RoleError | PolicyNotFoundError>
   /** One that is not assigned is no failure. */
-  removePolicy(roleId: string, policyId: string, options?: CallOptions): Kind<F, void, ClientError>
+  removePolicy(roleId: string, policyId: string, ...options: CallArgs<F>): Kind<F, void, RoleError>
 }
 
 export const rolesMethods = [

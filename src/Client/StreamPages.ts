@@ -2,14 +2,15 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { type IronflowError, StreamNotFoundError } from "../Errors.ts"
+import { StreamNotFoundError, type ValidationError } from "../Errors.ts"
 import { checked } from "./HttpCalls.ts"
+import type { Raw } from "./Named.ts"
 import { firstPage, pageAfter } from "./StreamReading.ts"
 import type { ReadStreamOptions, StreamInfo, UntypedStreams } from "./Streams.ts"
 
 /** The events of an entity stream as an Effect `Stream` over its pages. */
 export const eventsOver =
-  (read: UntypedStreams["read"]): UntypedStreams["events"] =>
+  <E>(read: Raw<UntypedStreams, E>["read"]): Raw<UntypedStreams, E | ValidationError>["events"] =>
   (entityId, options) =>
     Stream.unwrap(
       Effect.map(
@@ -24,9 +25,7 @@ export const eventsOver =
       )
     )
 
-export const nullIfMissing = (
-  info: Effect.Effect<StreamInfo, IronflowError>
-): Effect.Effect<StreamInfo | null, IronflowError> =>
+export const nullIfMissing = <E>(info: Effect.Effect<StreamInfo, E>): Effect.Effect<StreamInfo | null, E> =>
   Effect.catch(info, (error) =>
     error instanceof StreamNotFoundError ? Effect.succeed(null) : Effect.fail(error)
   )

@@ -19,13 +19,12 @@ import type {
   InvalidStateError,
   StreamNotFoundError,
   StreamSchemaError,
-  ValidationError,
   VersionConflictError
 } from "../Errors.ts"
 import type { EventData, EventDefinition, EventInput, TypedEvent } from "../Event.ts"
 import type { AnySchema } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
-import type { CallOptions, ClientError, EffectKind, Kind } from "./Client.ts"
+import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
 
 export type {
   AppendAllInput,
@@ -33,9 +32,9 @@ export type {
   DefinedAppendAllInput,
   DefinedAppendInput,
   DefinedStreamEvent,
-  ExpectedVersion,
   StreamEventInput
 } from "../EntityStream.ts"
+export type { ExpectedVersion } from "../ExpectedVersion.ts"
 
 /** The Effect reading of many results: a `Stream`. */
 export interface EffectStreamKind extends HKT.TypeLambda {
@@ -47,13 +46,13 @@ export interface AsyncIterableKind extends HKT.TypeLambda {
   readonly type: AsyncIterable<this["Target"]>
 }
 
-export interface AppendOptions extends CallOptions, AppendConditions {
+export interface AppendOptions extends AppendConditions {
   /** Schema version of the event; 1 by default. */
   readonly version?: number
   readonly metadata?: Record<string, unknown>
 }
 
-export interface AppendAllOptions extends CallOptions, AppendConditions {}
+export interface AppendAllOptions extends AppendConditions {}
 
 export interface AppendResult {
   /** The version of the stream after the append: the place of the event in it, from 1 up. */
@@ -72,7 +71,7 @@ export interface AppendAllResult {
   readonly events: Array<AppendResult>
 }
 
-export interface ReadStreamOptions extends CallOptions {
+export interface ReadStreamOptions {
   /** From this version on, itself included. Without it, or with 0: from the first event, or backwards from the last. */
   readonly fromVersion?: number
   /** At most so many events; all by default, or with 0. */
@@ -82,7 +81,8 @@ export interface ReadStreamOptions extends CallOptions {
 }
 
 /** An event of a stream. */
-export interface StreamEvent<Data = unknown, Name extends string = string> {
+// oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
+export interface StreamEvent<Data = any, Name extends string = string> {
   readonly id: string
   readonly name: Name
   readonly data: Data
@@ -96,13 +96,14 @@ export interface StreamEvent<Data = unknown, Name extends string = string> {
   readonly metadata?: Record<string, unknown>
 }
 
-export interface ReadStreamResult {
-  readonly events: Array<StreamEvent>
+// oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
+export interface ReadStreamResult<Data = any> {
+  readonly events: Array<StreamEvent<Data>>
   /** Events in the stream, read or not; 0 when there is no such stream. */
   readonly totalCount: number
 }
 
-export interface StreamEventsOptions extends CallOptions {
+export interface StreamEventsOptions {
   /** From this version on, itself included; from the first event, or backwards from the last, by default. */
   readonly fromVersion?: number
   /** `"forward"` by default: the oldest first. */
@@ -122,7 +123,7 @@ export interface StreamInfo {
   readonly updatedAt: string
 }
 
-export interface ListStreamsOptions extends CallOptions {
+export interface ListStreamsOptions {
   readonly entityType?: string
   /** 50 by default, 1000 at most. */
   readonly limit?: number
@@ -158,7 +159,7 @@ export interface CreateSnapshotResult {
   readonly snapshotId: string
 }
 
-export interface GetSnapshotOptions extends CallOptions {
+export interface GetSnapshotOptions {
   /** The newest snapshot below this version; the newest of all by default, or with 0. */
   readonly beforeVersion?: number
 }
@@ -174,8 +175,12 @@ export interface StreamSnapshot<State = unknown> {
   readonly createdAt: string
 }
 
+/** Data of which nothing is known: `any` on the Promise face, as documented. */
+// oxlint-disable-next-line typescript/no-explicit-any -- the Promise face is documented so
+type UnknownData<F extends HKT.TypeLambda> = F extends PromiseKind ? any : unknown
+
 /** What may go wrong in an append. */
-export type AppendError = VersionConflictError | InvalidStateError | ValidationError | ClientError
+export type AppendError = VersionConflictError | InvalidStateError | ClientError
 
 /**
  * The methods of `client.streams` for events of which nothing is known, in the reading `F`, and for many results in the
@@ -190,29 +195,29 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
   append<D extends EventDefinition = never>(
     entityId: string,
     input: AppendEventInput | DefinedAppendInput<D>,
-    options?: AppendOptions
+    options?: Options<F, AppendOptions>
   ): Kind<F, AppendResult, AppendError>
   /** Appends several events to the stream of an entity at once: all or none, one version after the other. */
   appendAll<const L extends ReadonlyArray<unknown> = ReadonlyArray<unknown>>(
     entityId: string,
     input: DefinedAppendAllInput<L>,
-    options?: AppendAllOptions
+    options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendAllResult, AppendError>
   /** Reads events of a stream. A stream that does not exist has none. */
   read(
     entityId: string,
-    options?: ReadStreamOptions
-  ): Kind<F, ReadStreamResult, ValidationError | ClientError>
+    options?: Options<F, ReadStreamOptions>
+  ): Kind<F, ReadStreamResult<UnknownData<F>>, ClientError>
   /** The events of a stream one after the other, however many: they are read in pages. */
-  events(entityId: string, options?: StreamEventsOptions): Kind<S, StreamEvent, ValidationError | ClientError>
-  /** `StreamNotFoundError` when nothing was ever appended to the stream. */
-  getInfo(
+  events(
     entityId: string,
-    options?: CallOptions
-  ): Kind<F, StreamInfo, StreamNotFoundError | ValidationError | ClientError>
+    options?: Options<F, StreamEventsOptions>
+  ): Kind<S, StreamEvent<UnknownData<F>>, ClientError>
+  /** `StreamNotFoundError` when nothing was ever appended to the stream. */
+  getInfo(entityId: string, ...options: CallArgs<F>): Kind<F, StreamInfo, StreamNotFoundError | ClientError>
   /** As `getInfo`, but `null` when nothing was ever appended to the stream. */
-  findInfo(entityId: string, options?: CallOptions): Kind<F, StreamInfo | null, ValidationError | ClientError>
-  listStreams(options?: ListStreamsOptions): Kind<F, ListStreamsResult, ValidationError | ClientError>
+  findInfo(entityId: string, ...options: CallArgs<F>): Kind<F, StreamInfo | null, ClientError>
+  listStreams(options?: Options<F, ListStreamsOptions>): Kind<F, ListStreamsResult, ClientError>
   /**
    * Keeps the state of an entity at a version, so that it need not be computed from the first event again. Another one for
    * the same version replaces it.
@@ -220,13 +225,13 @@ export interface UntypedStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeL
   createSnapshot(
     entityId: string,
     input: CreateSnapshotInput,
-    options?: CallOptions
-  ): Kind<F, CreateSnapshotResult, StreamNotFoundError | InvalidStateError | ValidationError | ClientError>
+    ...options: CallArgs<F>
+  ): Kind<F, CreateSnapshotResult, StreamNotFoundError | InvalidStateError | ClientError>
   /** The newest snapshot of an entity, or `undefined` when there is none. */
   getSnapshot(
     entityId: string,
-    options?: GetSnapshotOptions
-  ): Kind<F, StreamSnapshot | undefined, ValidationError | ClientError>
+    options?: Options<F, GetSnapshotOptions>
+  ): Kind<F, StreamSnapshot | undefined, ClientError>
 }
 
 /** The methods of `client.streams`, in the readings `F` and `S`. */
@@ -261,7 +266,7 @@ export interface ReadEntityResult<D extends TypedEvent> {
   readonly totalCount: number
 }
 
-type ReadError = StreamSchemaError | ValidationError | ClientError
+type ReadError = StreamSchemaError | ClientError
 
 /** The streams of the entities of one definition. */
 export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda, D extends TypedEvent> {
@@ -269,18 +274,18 @@ export interface EntityStreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLa
   append(
     entityId: string,
     event: NewEntityEvent<D>,
-    options?: AppendAllOptions
+    options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendResult, StreamSchemaError | AppendError>
   /** Appends several events at once: all or none, one version after the other. */
   appendAll(
     entityId: string,
     events: ReadonlyArray<NewEntityEvent<D>>,
-    options?: AppendAllOptions
+    options?: Options<F, AppendAllOptions>
   ): Kind<F, AppendAllResult, StreamSchemaError | AppendError>
   /** Reads events of a stream. A stream that does not exist has none. */
-  read(entityId: string, options?: ReadStreamOptions): Kind<F, ReadEntityResult<D>, ReadError>
+  read(entityId: string, options?: Options<F, ReadStreamOptions>): Kind<F, ReadEntityResult<D>, ReadError>
   /** The events of a stream one after the other, however many: they are read in pages. */
-  events(entityId: string, options?: StreamEventsOptions): Kind<S, EntityEvent<D>, ReadError>
+  events(entityId: string, options?: Options<F, StreamEventsOptions>): Kind<S, EntityEvent<D>, ReadError>
 }
 
 /** What an entity is after the event of a version. */
@@ -290,7 +295,7 @@ export interface EntityState<State> {
   readonly entityVersion: number
 }
 
-export interface EntityStateOptions extends CallOptions {
+export interface EntityStateOptions {
   /** Whether to begin with the newest snapshot, where the definition has a `snapshot`; `true` by default. */
   readonly fromSnapshot?: boolean
 }
@@ -298,7 +303,7 @@ export interface EntityStateOptions extends CallOptions {
 /** What is there besides when the definition has an `evolve`. */
 export interface EntityStatesApi<F extends HKT.TypeLambda, State> {
   /** The state of an entity: its events folded by `evolve`, from the newest snapshot on if there are some. */
-  state(entityId: string, options?: EntityStateOptions): Kind<F, EntityState<State>, ReadError>
+  state(entityId: string, options?: Options<F, EntityStateOptions>): Kind<F, EntityState<State>, ReadError>
 }
 
 /** What is there besides when the definition has a `snapshot`. */
@@ -307,16 +312,12 @@ export interface EntitySnapshotsApi<F extends HKT.TypeLambda, State> {
   createSnapshot(
     entityId: string,
     snapshot: EntityState<State>,
-    options?: CallOptions
-  ): Kind<
-    F,
-    CreateSnapshotResult,
-    StreamSchemaError | StreamNotFoundError | InvalidStateError | ValidationError | ClientError
-  >
+    ...options: CallArgs<F>
+  ): Kind<F, CreateSnapshotResult, StreamSchemaError | StreamNotFoundError | InvalidStateError | ClientError>
   /** The newest snapshot of an entity, or `undefined` when there is none. */
   getSnapshot(
     entityId: string,
-    options?: GetSnapshotOptions
+    options?: Options<F, GetSnapshotOptions>
   ): Kind<F, StreamSnapshot<State> | undefined, ReadError>
 }
 
@@ -347,17 +348,17 @@ export type StreamsService = StreamsApi<EffectKind, EffectStreamKind>
 export type UntypedStreams = UntypedStreamsApi<EffectKind, EffectStreamKind>
 
 /** Appends of events by their names, with data as it is stored: what a server is asked. */
-export interface NamedAppends {
+export interface NamedAppends<E> {
   append(
     entityId: string,
     input: AppendEventInput,
     options?: AppendOptions
-  ): Kind<EffectKind, AppendResult, AppendError>
+  ): Kind<EffectKind, AppendResult, E>
   appendAll(
     entityId: string,
     input: AppendAllInput,
     options?: AppendAllOptions
-  ): Kind<EffectKind, AppendAllResult, AppendError>
+  ): Kind<EffectKind, AppendAllResult, E>
 }
 
 /** Entity streams as an Effect service. */

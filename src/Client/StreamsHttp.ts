@@ -10,11 +10,17 @@ import {
   type NewStreamEvent,
   type StreamAppend
 } from "../EntityStream.ts"
-import { IronflowError, StreamNotFoundError, VersionConflictError } from "../Errors.ts"
+import {
+  type IronflowError,
+  SnapshotNotFoundError,
+  StreamNotFoundError,
+  VersionConflictError
+} from "../Errors.ts"
 import { encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
 import { checked, makeCalls, object, quote } from "./HttpCalls.ts"
+import type { Raw } from "./Named.ts"
 import type { Connection } from "./HttpConnection.ts"
 import * as Answers from "./StreamAnswers.ts"
 import { eventsOver, nullIfMissing } from "./StreamPages.ts"
@@ -34,7 +40,10 @@ import type {
 /** Events that are asked for at once, of streams that are too long for one answer. */
 const PART = 100
 
-export const make = (connection: Connection, { eventDefinitions }: ReadingOptions = {}): UntypedStreams => {
+export const make = (
+  connection: Connection,
+  { eventDefinitions }: ReadingOptions = {}
+): Raw<UntypedStreams> => {
   const { call, withoutEndpoint } = makeCalls(connection)
 
   const info = (entityId: string): Effect.Effect<StreamInfo, IronflowError> =>
@@ -83,7 +92,7 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
           onSuccess: () => then
         })
 
-  const read: UntypedStreams["read"] = (entityId, options = {}) =>
+  const read: Raw<UntypedStreams>["read"] = (entityId, options = {}) =>
     Effect.catchIf(
       readAtOnce(entityId, options),
       ({ code }) => code === "LIMIT_EXCEEDED" && options.limit !== 1,
@@ -111,7 +120,7 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
       return { events, totalCount }
     })
 
-  const readAtOnce: UntypedStreams["read"] = (entityId, options) =>
+  const readAtOnce: Raw<UntypedStreams>["read"] = (entityId, options) =>
     Effect.flatMap(
       checked(() => ({ id: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, fromVersion, id, limit }) =>
@@ -130,7 +139,7 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
         )
     )
 
-  const appends: NamedAppends = {
+  const appends: NamedAppends<IronflowError> = {
     append: (entityId, input, options = {}) =>
       Effect.flatMap(
         checked(() => checkAppendOne(entityId, input, options)),
@@ -246,18 +255,16 @@ export const make = (connection: Connection, { eventDefinitions }: ReadingOption
               body: JSON.stringify({ entity_id: id, before_version: before }),
               what: `streams.getSnapshot(${quote(id)})`,
               repeatable: true,
-              notFound: () => noSnapshot,
+              notFound: () => new SnapshotNotFoundError(id),
               orElse: withoutEndpoint(`streams.getSnapshot(${quote(id)})`, "streams.read has every event"),
               read: Answers.readSnapshot
             }),
-            (error) => error.code === "SNAPSHOT_NOT_FOUND" || error instanceof StreamNotFoundError,
+            (error) => error instanceof SnapshotNotFoundError || error instanceof StreamNotFoundError,
             () => Effect.succeed(undefined)
           )
       )
   }
 }
-
-const noSnapshot = new IronflowError("There is no such snapshot", { code: "SNAPSHOT_NOT_FOUND" })
 
 /** Every field is always sent: a server reads one that is absent as its zero. */
 const appendBody = (

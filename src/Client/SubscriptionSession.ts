@@ -4,8 +4,8 @@
  */
 import { askedDelayMs, calculateBackoff } from "../Backoff.ts"
 import {
+  ClosedError,
   ConnectionError,
-  IronflowError,
   isRetryable,
   SchemaValidationError,
   SubscriptionError,
@@ -811,5 +811,4 @@ const errorInfo = (message: { readonly [name: string]: unknown }): SubscriptionE
   ...(typeof message.retrying === "boolean" ? { retrying: message.retrying } : {})
 })
 
-const closed = (): IronflowError =>
-  new IronflowError("The subscription client has been closed. Create a new one to go on", { code: "CLOSED" })
+const closed = (): ClosedError => new ClosedError("subscription client")

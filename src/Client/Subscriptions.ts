@@ -13,11 +13,13 @@ import * as Exit from "effect/Exit"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { SubscriptionError, type ConnectionError, type IronflowError, isIronflowError } from "../Errors.ts"
+import { type ClosedError, isIronflowError, SubscriptionError } from "../Errors.ts"
 import type { EventDefinition } from "../Event.ts"
 import * as Alarm from "../Execution/Alarm.ts"
-import type { SubscribeOptions, Wire } from "../Protocol/Subscriptions.ts"
+import type { AckType, SubscribeOptions, Wire } from "../Protocol/Subscriptions.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
+import type { ClientError } from "./Client.ts"
+import { naming, ofClient } from "./Named.ts"
 import type { Body } from "./Delivery.ts"
 import { decoderOf, patternOf, type SubscribedData } from "./Subscribed.ts"
 import {
@@ -27,16 +29,19 @@ import {
   SubscriptionSession
 } from "./SubscriptionSession.ts"
 
+/** What may go wrong with a subscription: it is refused or breaks, or the client has been closed. */
+export type SubscribeError = SubscriptionError | ClosedError | ClientError
+
 /** An event with its acks, for `ackMode: "manual"`, or to settle it before the stream does. */
 // oxlint-disable-next-line typescript/no-explicit-any -- without a schema nothing is known about the data
 export interface Delivered<T = any> extends SubscriptionEvent<T> {
   /** Succeeds when it is stored. Fails with code `NOT_HELD` when somebody else has the event by now. */
-  readonly ack: Effect.Effect<void, IronflowError>
+  readonly ack: Effect.Effect<void, SubscribeError>
   /** The event comes again, after `delayMs` milliseconds, or when its group says (after 5 seconds at first). */
-  readonly nak: (delayMs?: number) => Effect.Effect<void, IronflowError>
-  readonly term: Effect.Effect<void, IronflowError>
+  readonly nak: (delayMs?: number) => Effect.Effect<void, SubscribeError>
+  readonly term: Effect.Effect<void, SubscribeError>
   /** The event is held for another `ackWait`. While the stream has not asked for the next one, that is so by itself. */
-  readonly inProgress: Effect.Effect<void, IronflowError>
+  readonly inProgress: Effect.Effect<void, SubscribeError>
 }
 
 export interface StreamOptions extends SubscribeOptions {
@@ -55,7 +60,7 @@ export class Subscriptions extends Context.Service<
     readonly stream: <const P extends string | EventDefinition>(
       pattern: P,
       options?: StreamOptions
-    ) => Stream.Stream<Delivered<SubscribedData<P>>, SubscriptionError | ConnectionError | IronflowError>
+    ) => Stream.Stream<Delivered<SubscribedData<P>>, SubscribeError>
   }
 >()("@ironflow/node/Subscriptions") {}
 
@@ -145,7 +150,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
             }
           })
         )
-        const settle = (event: SubscriptionEvent, type: "ack" | "nak" | "term", delayMs?: number) =>
+        const settle = (event: SubscriptionEvent, type: AckType, delayMs?: number) =>
           attempt(() => it.settle(subscription, event.eventId ?? "", type, delayMs))
         const next: Effect.Effect<Delivered, SubscriptionError> = Effect.suspend(() => {
           current?.done()
@@ -169,7 +174,9 @@ export const make = (source: Source): Subscriptions["Service"] => ({
 })
 
 /** What the session answers, with errors of ours as failures. */
-export const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, IronflowError> =>
+export const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, SubscribeError> =>
   Effect.catch(Effect.tryPromise({ try: run, catch: (error) => error }), (error) =>
-    isIronflowError(error) ? Effect.fail(error) : Effect.die(error)
+    isIronflowError(error) ? Effect.fail(named(error)) : Effect.die(error)
   )
+
+const named = naming<SubscribeError>({ ...ofClient, SubscriptionError: true, ClosedError: true })

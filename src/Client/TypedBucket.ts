@@ -3,6 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { keyCarrier } from "../DataCodec.ts"
 import { KeySchemaError, type ValidationError } from "../Errors.ts"
+import { bucketOptionKeys } from "../KvValue.ts"
+import { checkKeys } from "../OptionKeys.ts"
 import type { AnySchema } from "../StandardSchema.ts"
 import { clientCodec } from "./Codec.ts"
 import type { KvBucket, KVBucketOptions, KVEntry, KvService, KVWatchEvent, KVWrite, UntypedKv } from "./Kv.ts"
@@ -10,6 +12,7 @@ import type { KvBucket, KVBucketOptions, KVEntry, KvService, KVWatchEvent, KVWri
 /** The key-value store, whose buckets take schemas. */
 export const typedKv = (kv: UntypedKv): KvService => {
   const bucket = (name: string, options?: KVBucketOptions<AnySchema | undefined>): KvBucket => {
+    checkKeys(options, bucketOptionKeys, "kv.bucket()")
     const untyped = kv.bucket(name)
     return options?.schema === undefined ? untyped : typedBucket(untyped, options.schema)
   }

@@ -1,28 +1,20 @@
 /** The services of a client, against the engine in the same process. */
-import * as Context from "effect/Context"
+import type { Raw } from "../Client/Named.ts"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import { Client, type ClientApi, type EffectKind } from "../Client/Client.ts"
-import { type PushEndpointsApi, PushEndpoints } from "../Client/PushEndpoints.ts"
-import { Config } from "../Client/Config.ts"
-import { ConsumerGroups } from "../Client/ConsumerGroups.ts"
-import { typedStreams } from "../Client/EntityStreams.ts"
-import { Kv } from "../Client/Kv.ts"
-import { ApiKeys } from "../Client/ApiKeys.ts"
+import type { ClientApi, EffectKind } from "../Client/Client.ts"
+import type { PushEndpointsApi } from "../Client/PushEndpoints.ts"
 import { checkedServices } from "../Client/CheckedServices.ts"
-import { Orgs } from "../Client/Orgs.ts"
-import { Policies } from "../Client/Policies.ts"
-import { Roles } from "../Client/Roles.ts"
-import { Secrets } from "../Client/Secrets.ts"
-import { Projections, type ProjectionsService } from "../Client/Projections.ts"
+import type { ProjectionsService } from "../Client/Projections.ts"
 import { withUpdates } from "../Client/ProjectionUpdates.ts"
 import type { ClientServices } from "../Client/Services.ts"
-import { type ReadingOptions, Streams } from "../Client/Streams.ts"
-import { make as makeSubscriptions, Subscriptions } from "../Client/Subscriptions.ts"
+import type { ReadingOptions } from "../Client/Streams.ts"
+import { make as makeSubscriptions } from "../Client/Subscriptions.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
 import { withErrors } from "../Result.ts"
+import type { EngineError } from "./EngineError.ts"
 import type { EngineService } from "./Engine.ts"
-import * as SecretsClient from "./SecretsClient.ts"
-import { typedKv } from "../Client/TypedBucket.ts"
+import * as SecretsClient from "./Secrets/SecretsClient.ts"
 import { makeWires } from "./Subscriptions/MemoryWire.ts"
 
 /** The services for one environment. */
@@ -32,25 +24,28 @@ export const servicesIn = (
   options: ReadingOptions = {}
 ): Context.Context<ClientServices> => {
   const { apiKeys, orgs, policies, roles } = engine.manageAccess(environment)
-  const services = Context.make(Client, clientIn(engine, environment)).pipe(
-    Context.add(Streams, typedStreams(engine.streams(environment, options))),
-    Context.add(Kv, typedKv(engine.kv(environment))),
-    Context.add(Config, engine.config(environment)),
-    Context.add(Projections, projectionsIn(engine, environment)),
-    Context.add(PushEndpoints, pushEndpointsIn(engine, environment)),
-    Context.add(Subscriptions, makeSubscriptions({ wire: () => wireTo(engine, environment) })),
-    Context.add(ConsumerGroups, engine.consumerGroups(environment)),
-    Context.add(ApiKeys, apiKeys),
-    Context.add(Orgs, orgs),
-    Context.add(Policies, policies),
-    Context.add(Roles, roles),
-    Context.add(Secrets, SecretsClient.make(engine.secrets(environment)))
-  )
-  return checkedServices(services)
+  return checkedServices({
+    client: clientIn(engine, environment),
+    streams: engine.streams(environment, options),
+    kv: engine.kv(environment),
+    config: engine.config(environment),
+    projections: projectionsIn(engine, environment),
+    pushEndpoints: pushEndpointsIn(engine, environment),
+    subscriptions: makeSubscriptions({ wire: () => wireTo(engine, environment) }),
+    consumerGroups: engine.consumerGroups(environment),
+    apiKeys,
+    orgs,
+    policies,
+    roles,
+    secrets: SecretsClient.make(engine.secrets(environment))
+  })
 }
 
 /** The client of the engine with outputs as their readers see them: over a wire the other end does that. */
-export const clientIn = (engine: EngineService, environment: string): ClientApi<EffectKind> => {
+export const clientIn = (
+  engine: EngineService,
+  environment: string
+): Raw<ClientApi<EffectKind>, EngineError> => {
   const api = engine.client(environment)
   return {
     ...api,
@@ -67,7 +62,7 @@ export const clientIn = (engine: EngineService, environment: string): ClientApi<
   }
 }
 
-const projectionsIn = (engine: EngineService, environment: string): ProjectionsService =>
+const projectionsIn = (engine: EngineService, environment: string): Raw<ProjectionsService> =>
   withUpdates(
     engine.projections.client(environment),
     { wire: () => wireTo(engine, environment) },
@@ -81,7 +76,10 @@ export const wireTo = (engine: EngineService, environment: string): Wire => {
   return ours
 }
 
-const pushEndpointsIn = ({ push }: EngineService, environment: string): PushEndpointsApi<EffectKind> => ({
+const pushEndpointsIn = (
+  { push }: EngineService,
+  environment: string
+): Raw<PushEndpointsApi<EffectKind>> => ({
   register: (url) =>
     Effect.map(push.register(environment, url), (functions) => functions.map(({ id }) => id)),
   list: () => Effect.sync(() => push.list(environment)),

@@ -1,7 +1,7 @@
 /** Consumer groups for those who look after them: what the store knows of a group, and what the engine knows of its members. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import type { CallOptions, EffectKind } from "../Client/Client.ts"
+import type { EffectKind } from "../Client/Client.ts"
 import {
   type ConsumerGroup,
   type ConsumerGroupConfig,
@@ -15,13 +15,9 @@ import {
   MAX_REASON,
   type PauseConsumerGroupOptions
 } from "../Client/ConsumerGroups.ts"
-import {
-  InvalidStateError,
-  type IronflowError,
-  isIronflowError,
-  LimitExceededError,
-  ValidationError
-} from "../Errors.ts"
+import { InvalidStateError, LimitExceededError, ValidationError, isIronflowError } from "../Errors.ts"
+import type { Raw } from "../Client/Named.ts"
+import type { EngineError } from "./EngineError.ts"
 import { compileExpression } from "../Expression.ts"
 import { decodeJson, isObject } from "../Json.ts"
 import * as Limits from "../Limits.ts"
@@ -50,21 +46,21 @@ export interface ConsumerGroupPage {
 }
 
 /** A change of settings, status or both at once. */
-export interface ConsumerGroupChange {
+interface ConsumerGroupChange {
   readonly settings?: ConsumerGroupUpdate
   readonly status?: ConsumerGroupStatus
 }
 
-export interface EngineConsumerGroups extends ConsumerGroupsApi<EffectKind> {
+export interface EngineConsumerGroups extends Raw<ConsumerGroupsApi<EffectKind>, EngineError> {
   /** A part of the list, of at most {@link PAGE}. */
   readonly page: (
     options: ListConsumerGroupsOptions & { readonly cursor?: string; readonly limit: number }
-  ) => Effect.Effect<ConsumerGroupPage, IronflowError>
+  ) => Effect.Effect<ConsumerGroupPage, EngineError>
   readonly change: (
     name: string,
     change: ConsumerGroupChange,
     options?: PauseConsumerGroupOptions
-  ) => Effect.Effect<ConsumerGroup, IronflowError>
+  ) => Effect.Effect<ConsumerGroup, EngineError>
 }
 
 /** Groups on one page. Each is read in its own turn of the event loop: its lag is counted. */
@@ -76,9 +72,7 @@ export const make = (
 ): EngineConsumerGroups => {
   const { groups } = store
 
-  const seen = (
-    found: Effect.Effect<GroupInfo, IronflowError>
-  ): Effect.Effect<ConsumerGroup, IronflowError> =>
+  const seen = (found: Effect.Effect<GroupInfo, EngineError>): Effect.Effect<ConsumerGroup, EngineError> =>
     Effect.flatMap(found, (info) =>
       Effect.map(Clock.currentTimeMillis, (now) => toGroup(info, subscriptions.membersOf(info.key), now))
     )
@@ -127,7 +121,7 @@ export const make = (
   return {
     page,
     change,
-    create: (config, _options?: CallOptions) =>
+    create: (config) =>
       Effect.flatMap(
         checked(() => readDefinition(environment, config)),
         (definition) => seen(groups.create(definition))
@@ -201,12 +195,13 @@ export const make = (
   }
 }
 
-const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
+const checked = <A>(check: () => A): Effect.Effect<A, EngineError> =>
   Effect.suspend(() => {
     try {
       return Effect.succeed(check())
     } catch (error) {
-      return isIronflowError(error) ? Effect.fail(error) : Effect.die(error)
+      // what is thrown here is an error of the engine
+      return isIronflowError(error) ? Effect.fail(error as EngineError) : Effect.die(error)
     }
   })
 

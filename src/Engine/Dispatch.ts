@@ -18,7 +18,7 @@ import {
 } from "../Protocol/Worker.ts"
 import type { WorkerLimits } from "./Access/WorkerAccess.ts"
 import type { LiveWorker } from "./Explain.ts"
-import type { Secrets } from "./Secrets.ts"
+import type { Secrets } from "./Secrets/Secrets.ts"
 import type { Adoption, Claim, Demand, StoreService } from "./Store/Store.ts"
 import type { Holder } from "./Store/Stuck.ts"
 import { RETRY_MS, StoreOutage } from "./StoreOutage.ts"

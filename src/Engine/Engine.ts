@@ -5,22 +5,21 @@
  * serves others.
  */
 import * as Clock from "effect/Clock"
+import type { Config, ConfigError } from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import type { ClientApi, EffectKind, Run, RunStep, TopicInfo } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions, ReadStreamOptions, UntypedStreams } from "../Client/Streams.ts"
+import { withLogLevel } from "../EffectLogger.ts"
 import { resolveEnvironment } from "../Environment.ts"
-import {
-  ConnectionError,
-  type IronflowError,
-  LimitExceededError,
-  type StoreError,
-  ValidationError
-} from "../Errors.ts"
+import { ConnectionError, LimitExceededError, type StoreError, ValidationError } from "../Errors.ts"
+import type { Raw } from "../Client/Named.ts"
+import type { EngineError } from "./EngineError.ts"
 import * as Limits from "../Limits.ts"
 import type { TurnUpdate } from "../Protocol/Push.ts"
 import {
@@ -36,14 +35,22 @@ import {
 import * as Alarm from "../Execution/Alarm.ts"
 import type { Wire } from "../Protocol/Subscriptions.ts"
 import { checkTrigger } from "../Trigger.ts"
-import { type Access, type Caller, make as makeAccess, putBootstrapKey } from "./Access/Access.ts"
+import { currentVariables, providedOr } from "../Variables.ts"
+import {
+  type Access,
+  BootstrapKey,
+  bootstrapKeyIn,
+  type Caller,
+  make as makeAccess,
+  putBootstrapKey
+} from "./Access/Access.ts"
 import * as Management from "./Access/Management.ts"
 import { servicesIn } from "./ClientServices.ts"
 import type { KVBucketInfo, UntypedKv } from "../Client/Kv.ts"
 import { Dispatch, type RemoteSession, type RemoteWorkerOptions, registrationLength } from "./Dispatch.ts"
 import { checkRegistration as checkedRegistration } from "./Http/FunctionConfigs.ts"
 import { type EndpointInfo, PushEndpoints } from "./Push/Endpoints.ts"
-import { PushSettings } from "./Push/Settings.ts"
+import { makeSettings, PushSettings } from "./Push/Settings.ts"
 import * as ConsumerGroups from "./ConsumerGroups.ts"
 import * as EngineClient from "./EngineClient.ts"
 import * as EngineConfig from "./EngineConfig.ts"
@@ -53,7 +60,7 @@ import { RunEndings } from "./RunEndings.ts"
 import type { Page, PageQuery } from "./Pages.ts"
 import * as Projections from "./Projections.ts"
 import * as Retention from "./Retention.ts"
-import { MasterKey, Secrets, type SecretsService } from "./Secrets.ts"
+import { MasterKey, masterKeyIn, Secrets, type SecretsService } from "./Secrets/Secrets.ts"
 import type { Seen } from "./Store/Activity.ts"
 import {
   addCounts,
@@ -66,7 +73,7 @@ import {
   type StoreService
 } from "./Store/Store.ts"
 import * as EngineStreams from "./Streams.ts"
-import type { ConnectionOptions } from "./Subscriptions/Connection.ts"
+import { connect, type ConnectionOptions } from "./Subscriptions/Connection.ts"
 import { announceConfig, announceStates } from "./Subscriptions/StateEvents.ts"
 import { Subscriptions } from "./Subscriptions/Subscriptions.ts"
 import { SystemEvents } from "./Subscriptions/SystemEvents.ts"
@@ -74,13 +81,13 @@ import * as Timers from "./Timers.ts"
 
 export interface EngineService {
   /** The client's methods for one environment. */
-  readonly client: (environment: string) => ClientApi<EffectKind>
+  readonly client: (environment: string) => Raw<ClientApi<EffectKind>, EngineError>
   /** A part of the steps of a run. */
   readonly stepsPage: (
     environment: string,
     runId: string,
     page: PageQuery
-  ) => Effect.Effect<Page<RunStep>, IronflowError>
+  ) => Effect.Effect<Page<RunStep>, EngineError>
   /** A part of the topics of one environment. */
   readonly topicsPage: (environment: string, page: PageQuery) => Effect.Effect<Page<TopicInfo>, StoreError>
   /** A part of the buckets of one environment. */
@@ -93,15 +100,18 @@ export interface EngineService {
     environment: string,
     runId: string,
     giveUp: EngineClient.GiveUp
-  ) => Effect.Effect<Run | undefined, IronflowError>
+  ) => Effect.Effect<Run | undefined, EngineError>
   /** Entity streams of one environment. */
-  readonly streams: (environment: string, options?: EngineStreams.EngineReadingOptions) => UntypedStreams
+  readonly streams: (
+    environment: string,
+    options?: EngineStreams.EngineReadingOptions
+  ) => Raw<UntypedStreams, EngineError>
   /** Events of an entity with the runs that they started. Fails with `StreamNotFoundError`. */
   readonly entityHistory: (
     environment: string,
     entityId: string,
     options: ReadStreamOptions
-  ) => Effect.Effect<EngineStreams.EntityHistory, IronflowError>
+  ) => Effect.Effect<EngineStreams.EntityHistory, EngineError>
   /**
    * Registers a worker of this process and its functions; the worker gets runs until the scope ends. Fails with
    * `ValidationError` when a worker with this id is connected already or a trigger is not acceptable.
@@ -120,13 +130,15 @@ export interface EngineService {
     options: RemoteWorkerOptions
   ) => Effect.Effect<RemoteSession, ValidationError | StoreError>
   /** The key-value store of one environment. */
-  readonly kv: (environment: string) => UntypedKv
+  readonly kv: (environment: string) => Raw<UntypedKv, EngineError>
   /** The keys of a bucket with their values as they are stored. */
   readonly storedKeys: (environment: string, bucket: string) => EngineKv.StoredKeys
   /** The configurations of one environment. */
   readonly config: (environment: string) => EngineConfig.EngineConfigService
   /** The name of the event that has started a run; `undefined` for one that was invoked. */
   readonly eventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
+  /** The environment of a run, whichever it is; `undefined` when there is no such run. */
+  readonly environmentOfRun: (runId: string) => Effect.Effect<string | undefined, StoreError>
   /** A page of the log of events and messages, newest first. */
   readonly readLogBack: (query: LogBackQuery) => Effect.Effect<LogPage, StoreError>
   /** What workers and clients ask about projections. */
@@ -201,7 +213,7 @@ export interface PushService {
     url: string,
     /** Throws an `IronflowError` for functions that are not to be registered. */
     check?: (functions: ReadonlyArray<FunctionRegistration>) => void
-  ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, IronflowError>
+  ) => Effect.Effect<ReadonlyArray<FunctionRegistration>, EngineError>
   readonly list: (environment: string) => ReadonlyArray<EndpointInfo>
   /** Calls the endpoint no more; says whether it was there. */
   readonly remove: (environment: string, url: string) => Effect.Effect<boolean, ValidationError | StoreError>
@@ -355,8 +367,9 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       })
     const push = new PushEndpoints({
       store,
-      settings: yield* PushSettings,
+      settings: yield* providedOr(PushSettings, (variables) => makeSettings({}, variables)),
       clock,
+      after,
       fork: (effect) => Fiber.runIn(runFork(effect), scope),
       connect: connectRemote,
       registerFunctions,
@@ -374,7 +387,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
     return Engine.of({
       access,
       manageAccess: (environment, caller) => Management.make({ store, access }, environment, caller),
-      putBootstrapKey: putBootstrapKey(store),
+      putBootstrapKey: putBootstrapKey(store, yield* providedOr(BootstrapKey, bootstrapKeyIn)),
       client: (environment) => clientOf(environment).api,
       stepsPage: (environment, runId, page) => clientOf(environment).stepsPage(runId, page),
       topicsPage: (environment, page) => clientOf(environment).topicsPage(page),
@@ -439,6 +452,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       storedKeys: (environment, bucket) => EngineKv.storedKeys(kv, environment, bucket),
       config: (environment) => EngineConfig.make(kv, environment),
       eventName: store.getEventName,
+      environmentOfRun: store.environmentOfRun,
       readLogBack: store.readLogBack,
       projections,
       consumerGroups: (environment) => ConsumerGroups.make({ store, subscriptions }, environment),
@@ -455,7 +469,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
             }
           )
         ),
-      subscribe: (environment, wire, options) => subscriptions.connect(environment, wire, options),
+      subscribe: (environment, wire, options) => connect(subscriptions, environment, wire, options),
       announce: (environment, topic, data, length) => system.announce(environment, topic, data, length),
       findFunction: store.findFunction,
       getFunction: store.getFunction,
@@ -562,7 +576,7 @@ const checkFunctions = (
   })
 
 const makeSecrets = (store: StoreService): Effect.Effect<Secrets, ValidationError> =>
-  Effect.flatMap(MasterKey, (masterKey) => {
+  Effect.flatMap(providedOr(MasterKey, masterKeyIn), (masterKey) => {
     try {
       return Effect.succeed(new Secrets(store, masterKey))
     } catch (error) {
@@ -571,10 +585,44 @@ const makeSecrets = (store: StoreService): Effect.Effect<Secrets, ValidationErro
   })
 
 /**
- * The engine over the store in context. Fails with `ValidationError` when the master key is not one, with `StoreError` when the
+ * The engine over the store in context. It logs to Effect's loggers, from `IRONFLOW_LOG_LEVEL` on unless `References.MinimumLogLevel` is
+ * provided. `IRONFLOW_MASTER_KEY`, `IRONFLOW_BOOTSTRAP_KEY` and `IRONFLOW_SIGNING_KEY` come by way of the `ConfigProvider` in
+ * context. Fails with `ValidationError` when the master key is not one, with `StoreError` when the
  * store cannot be read.
  */
-export const layer: Layer.Layer<Engine, ValidationError | StoreError, Store> = Layer.effect(Engine, make)
+export const layer: Layer.Layer<Engine, ValidationError | StoreError, Store> = Layer.effect(
+  Engine,
+  withLogLevel(make)
+)
+
+/** The keys of an engine as `Config`s; by default the variables that {@link layer} names. */
+export interface EngineConfigOptions {
+  /** 32 bytes in base64 or hex that secrets are sealed with. */
+  readonly masterKey?: Config<Redacted.Redacted<string>>
+  /** An API key of your choice that the engine has from the beginning. */
+  readonly bootstrapKey?: Config<Redacted.Redacted<string>>
+  /** What requests to push endpoints are signed with. */
+  readonly signingKey?: Config<Redacted.Redacted<string>>
+}
+
+/** {@link layer} by `Config`s, for keys under names of your own: `Engine.layerConfig({ masterKey: Config.Redacted("SHOP_KEY") })`. */
+export const layerConfig = (
+  options: EngineConfigOptions = {}
+): Layer.Layer<Engine, ValidationError | StoreError | ConfigError, Store> =>
+  Layer.unwrap(
+    Effect.gen(function* () {
+      const { bootstrapKey, masterKey, signingKey } = options
+      const push = yield* providedOr(PushSettings, (variables) => makeSettings({}, variables))
+      const given = Layer.mergeAll(
+        masterKey === undefined ? Layer.empty : Layer.succeed(MasterKey, yield* masterKey),
+        bootstrapKey === undefined ? Layer.empty : Layer.succeed(BootstrapKey, yield* bootstrapKey),
+        signingKey === undefined
+          ? Layer.empty
+          : Layer.succeed(PushSettings, { ...push, signingKey: yield* signingKey })
+      )
+      return Layer.provide(layer, given)
+    })
+  )
 
 /** The client for the engine in context; `environment` is `IRONFLOW_ENV` or `default` unless given. */
 export const layerClientIn = (
@@ -582,7 +630,12 @@ export const layerClientIn = (
   options?: ReadingOptions
 ): Layer.Layer<ClientServices, never, Engine> =>
   Layer.effectContext(
-    Effect.map(Engine, (engine) => servicesIn(engine, resolveEnvironment(environment), options))
+    Effect.gen(function* () {
+      const engine = yield* Engine
+      // what a provider cannot say is not for each program to handle that asks for no setting
+      const variables = yield* Effect.orDie(currentVariables)
+      return servicesIn(engine, resolveEnvironment(environment, variables), options)
+    })
   )
 
 /** The client for the engine in context, in the environment `IRONFLOW_ENV` or `default`. */

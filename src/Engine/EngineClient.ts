@@ -15,15 +15,16 @@ import type {
 } from "../Client/Client.ts"
 import { makeEmitSync } from "../Client/EmitSync.ts"
 import { emitsOf, type NamedEmit } from "../Client/Emitting.ts"
+import type { Raw } from "../Client/Named.ts"
 import { sizeOf } from "../EntityStream.ts"
 import {
   InvalidStateError,
-  type IronflowError,
   LimitExceededError,
   type StoreError,
   TimeoutError,
   ValidationError
 } from "../Errors.ts"
+import type { EngineError } from "./EngineError.ts"
 import { checkEventName, checkEventVersion } from "../Event.ts"
 import type { After } from "../Execution/Alarm.ts"
 import { encodeJson } from "../Json.ts"
@@ -41,11 +42,11 @@ import type { AppendedEvent, NewEvent, StoreService } from "./Store/Store.ts"
 import type { Subscriptions } from "./Subscriptions/Subscriptions.ts"
 
 export interface EngineClient {
-  readonly api: ClientApi<EffectKind>
+  readonly api: Raw<ClientApi<EffectKind>, EngineError>
   /** The run once it has ended; `undefined` when it had not when `giveUp` called its listener. */
-  readonly awaitEnd: (runId: string, giveUp: GiveUp) => Effect.Effect<Run | undefined, IronflowError>
+  readonly awaitEnd: (runId: string, giveUp: GiveUp) => Effect.Effect<Run | undefined, EngineError>
   /** A part of what `getRunSteps` returns. */
-  readonly stepsPage: (runId: string, page: PageQuery) => Effect.Effect<Page<RunStep>, IronflowError>
+  readonly stepsPage: (runId: string, page: PageQuery) => Effect.Effect<Page<RunStep>, EngineError>
   /** A part of what `listTopics` returns. */
   readonly topicsPage: (page: PageQuery) => Effect.Effect<Page<TopicInfo>, StoreError>
 }
@@ -198,7 +199,7 @@ export const make = (
       operation
     )
 
-  const awaitEnd = (runId: string, giveUp: GiveUp): Effect.Effect<Run | undefined, IronflowError> =>
+  const awaitEnd = (runId: string, giveUp: GiveUp): Effect.Effect<Run | undefined, EngineError> =>
     Effect.suspend(() => {
       let isLate = false
       let wake = (): void => undefined
@@ -206,7 +207,7 @@ export const make = (
         isLate = true
         wake()
       })
-      const look: Effect.Effect<Run | undefined, IronflowError> = Effect.suspend(() => {
+      const look: Effect.Effect<Run | undefined, EngineError> = Effect.suspend(() => {
         const woken = Deferred.makeUnsafe<void>()
         wake = () => void Deferred.doneUnsafe(woken, Exit.void)
         // listen first, then look: the run may end in between
@@ -230,13 +231,13 @@ export const make = (
       return Effect.ensuring(look, Effect.sync(stay))
     })
 
-  const waitForRun = (runId: string, timeoutMs: number | undefined): Effect.Effect<Run, IronflowError> =>
+  const waitForRun = (runId: string, timeoutMs: number | undefined): Effect.Effect<Run, EngineError> =>
     Effect.flatMap(
       awaitEnd(runId, timeoutMs === undefined ? never : (listener) => after(timeoutMs, listener)),
       (run) => (run === undefined ? stillRunning(runId, timeoutMs ?? 0) : Effect.succeed(run))
     )
 
-  const stillRunning = (runId: string, timeoutMs: number): Effect.Effect<never, IronflowError> =>
+  const stillRunning = (runId: string, timeoutMs: number): Effect.Effect<never, EngineError> =>
     Effect.flatMap(store.getSituation(environment, runId), (situation) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) =>
         Effect.fail(
@@ -248,7 +249,7 @@ export const make = (
       )
     )
 
-  const waitFor: ClientApi<EffectKind>["waitForRun"] = (runId, options = {}) => {
+  const waitFor: Raw<ClientApi<EffectKind>, EngineError>["waitForRun"] = (runId, options = {}) => {
     const { timeout } = options
     if (timeout !== undefined && !(timeout >= 0 && Number.isFinite(timeout))) {
       return Effect.fail(
@@ -283,7 +284,7 @@ export const make = (
     )
   )
 
-  const api: ClientApi<EffectKind> = {
+  const api: Raw<ClientApi<EffectKind>, EngineError> = {
     ...emits,
     emitSync: makeEmitSync({ emit: emits.emit, waitForRun: waitFor }),
     publish,
@@ -353,7 +354,7 @@ export const make = (
     deleteFunction: (functionId) =>
       Effect.flatMap(
         checked(() => Limits.checkName("function id", functionId)),
-        (id) => {
+        (id): Effect.Effect<void, EngineError> => {
           const holder = dispatch.workers(environment).find(({ functionIds }) => functionIds.has(id))
           return holder === undefined
             ? store.deleteFunction(environment, id)

@@ -3,7 +3,9 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type { ConfigResponse, ConfigService, ConfigWatchEvent } from "../Client/Config.ts"
 import { checked } from "../Client/HttpCalls.ts"
-import { type IronflowError, ValidationError } from "../Errors.ts"
+import { ValidationError } from "../Errors.ts"
+import type { Raw } from "../Client/Named.ts"
+import type { EngineError } from "./EngineError.ts"
 import { encodeJson, isObject } from "../Json.ts"
 import { checkRevision } from "../KvKeys.ts"
 import { decodeValue } from "../KvValue.ts"
@@ -16,9 +18,9 @@ import type { ConfigRow, KvChange } from "./Store/Store.ts"
 /** Configurations that are read at once: each can have a megabyte. */
 export const CONFIGS_PAGE = 16
 
-export interface EngineConfigService extends ConfigService {
+export interface EngineConfigService extends Raw<ConfigService, EngineError> {
   /** A part of what `list` returns. */
-  readonly listPage: (query: PageQuery) => Effect.Effect<Page<ConfigResponse>, IronflowError>
+  readonly listPage: (query: PageQuery) => Effect.Effect<Page<ConfigResponse>, EngineError>
 }
 
 export const make = ({ store, feed }: KvEngine, environment: string): EngineConfigService => {
@@ -30,16 +32,12 @@ export const make = ({ store, feed }: KvEngine, environment: string): EngineConf
         ...(configs.length < limit || last === undefined ? {} : { nextCursor: last })
       }
     })
-  const named = <A>(name: string, use: (name: string) => Effect.Effect<A, IronflowError>) =>
+  const named = <A>(name: string, use: (name: string) => Effect.Effect<A, EngineError>) =>
     Effect.flatMap(
       checked(() => checkConfigName(name)),
       use
     )
-  const written = (
-    name: string,
-    data: object,
-    store: (data: string) => Effect.Effect<number, IronflowError>
-  ) =>
+  const written = (name: string, data: object, store: (data: string) => Effect.Effect<number, EngineError>) =>
     Effect.flatMap(
       checked(() => checkData(name, data)),
       (text) => Effect.map(store(text), (revision) => ({ name, revision }))
@@ -60,7 +58,7 @@ export const make = ({ store, feed }: KvEngine, environment: string): EngineConf
           }),
           () =>
             Stream.map(
-              feed.watch<IronflowError>({
+              feed.watch<EngineError>({
                 read: (after, limit) => store.readConfigChanges(environment, after, limit),
                 from: fromRevision,
                 accepts: (key) => key === name,

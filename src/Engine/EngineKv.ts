@@ -11,13 +11,9 @@ import type {
   KVWrite
 } from "../Client/Kv.ts"
 import { checked } from "../Client/HttpCalls.ts"
-import {
-  BucketNotFoundError,
-  type IronflowError,
-  LimitExceededError,
-  type StoreError,
-  ValidationError
-} from "../Errors.ts"
+import { BucketNotFoundError, LimitExceededError, type StoreError, ValidationError } from "../Errors.ts"
+import type { Raw } from "../Client/Named.ts"
+import type { EngineError } from "./EngineError.ts"
 import { isObject } from "../Json.ts"
 import { checkBucketName, checkKey, checkRevision, compileFilter } from "../KvKeys.ts"
 import { decodeValue, encodeKeyValue, type StoredValue } from "../KvValue.ts"
@@ -48,9 +44,9 @@ export interface KvEngine {
   readonly feed: KvFeed
 }
 
-export const make = (engine: KvEngine, environment: string): UntypedKv => {
+export const make = (engine: KvEngine, environment: string): Raw<UntypedKv, EngineError> => {
   const { store } = engine
-  const named = <A>(name: string, use: (name: string) => Effect.Effect<A, IronflowError>) =>
+  const named = <A>(name: string, use: (name: string) => Effect.Effect<A, EngineError>) =>
     Effect.flatMap(
       checked(() => checkBucketName(name)),
       use
@@ -76,7 +72,7 @@ export const listBuckets = (
 ): Effect.Effect<Page<KVBucketInfo>, StoreError> =>
   Effect.map(store.listKvBuckets(environment, page), (buckets) => pageByName(buckets.map(toInfo), page))
 
-const makeBucket = (engine: KvEngine, environment: string, name: string): KvBucket => {
+const makeBucket = (engine: KvEngine, environment: string, name: string): Raw<KvBucket, EngineError> => {
   const stored = storedKeys(engine, environment, name)
 
   const writeOne = (check: () => KvWriteRow) =>
@@ -124,15 +120,15 @@ const makeBucket = (engine: KvEngine, environment: string, name: string): KvBuck
 
 /** The keys of a bucket with their values as they are stored: what goes over the wire needs no decoding. */
 export interface StoredKeys {
-  readonly get: (key: string) => Effect.Effect<KvEntryRow, IronflowError>
-  readonly history: (key: string) => Effect.Effect<Array<KvEntryRow>, IronflowError>
-  readonly listKeys: (filter: string | undefined, page: PageQuery) => Effect.Effect<KvKeysPage, IronflowError>
-  readonly write: (writes: ReadonlyArray<KvWriteRow>) => Effect.Effect<Array<number>, IronflowError>
+  readonly get: (key: string) => Effect.Effect<KvEntryRow, EngineError>
+  readonly history: (key: string) => Effect.Effect<Array<KvEntryRow>, EngineError>
+  readonly listKeys: (filter: string | undefined, page: PageQuery) => Effect.Effect<KvKeysPage, EngineError>
+  readonly write: (writes: ReadonlyArray<KvWriteRow>) => Effect.Effect<Array<number>, EngineError>
   readonly watch: (options: {
     readonly filter: string | undefined
     readonly from: number | undefined
     readonly onOpen: ((revision: number) => void) | undefined
-  }) => Stream.Stream<KvChange, IronflowError>
+  }) => Stream.Stream<KvChange, EngineError>
 }
 
 export const storedKeys = ({ store, feed }: KvEngine, environment: string, name: string): StoredKeys => ({
@@ -170,7 +166,7 @@ export const storedKeys = ({ store, feed }: KvEngine, environment: string, name:
           return compileFilter(filter)
         }),
         (accepts) =>
-          feed.watch<IronflowError>({
+          feed.watch<EngineError>({
             read: (after, limit) => store.readKvChanges(environment, name, after, limit),
             from,
             accepts,
@@ -268,7 +264,7 @@ const checkValue = (key: string, value: unknown): StoredValue => {
 // Output
 // ---------------------------------------------------------------------------------------------------------------------
 
-export const toInfo = (row: KvBucketRow): KVBucketInfo => ({
+const toInfo = (row: KvBucketRow): KVBucketInfo => ({
   name: row.name,
   ...(row.description === undefined ? {} : { description: row.description }),
   ...(row.ttlMs === undefined ? {} : { ttl_seconds: row.ttlMs / 1000 }),

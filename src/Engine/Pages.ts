@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { LimitExceededError, ValidationError } from "../Errors.ts"
 import * as Limits from "../Limits.ts"
 import type { Reply } from "./Http/Route.ts"
-import { nextTurn } from "./Polite.ts"
+import { gathered, nextTurn, onePage } from "./Polite.ts"
 
 export interface Page<A> {
   readonly items: ReadonlyArray<A>
@@ -60,40 +60,42 @@ export const UNPAGED_LENGTH = 16 * 1024 * 1024
 
 /**
  * All items as the inside of a JSON list, and how many they are: page after page, each encoded in its own turn of the event
- * loop. Fails with `LimitExceededError` for what is too much at once; `what` names it.
+ * loop, and more than one page for one caller at a time. Fails with `LimitExceededError` for what is too much at once; `what` names it.
  */
 export const allAsJson = <A, E>(
   what: string,
   read: (after: string) => Effect.Effect<Page<A>, E>
 ): Effect.Effect<{ readonly text: string; readonly count: number }, E | LimitExceededError> =>
-  Effect.gen(function* () {
-    const pages: Array<string> = []
-    let count = 0
-    let length = 0
-    let after: string | undefined = ""
-    while (after !== undefined) {
-      const page: Page<A> = yield* read(after)
-      if (page.items.length > 0) {
-        const text = JSON.stringify(page.items).slice(1, -1)
-        count += page.items.length
-        length += text.length
-        if (length > UNPAGED_LENGTH) {
-          return yield* Effect.fail(
-            new LimitExceededError(
-              `The list of ${what} (ask for it in pages, with \`limit\`, and the \`nextCursor\` of one page as \`cursor\` of the next)`,
-              length,
-              UNPAGED_LENGTH,
-              "characters"
+  gathered((most) =>
+    Effect.gen(function* () {
+      const pages: Array<string> = []
+      let count = 0
+      let length = 0
+      let after: string | undefined = ""
+      for (let left = most; after !== undefined; left--) {
+        if (left === 0) return undefined
+        const page: Page<A> = yield* onePage(read(after))
+        if (page.items.length > 0) {
+          const text = JSON.stringify(page.items).slice(1, -1)
+          count += page.items.length
+          length += text.length
+          if (length > UNPAGED_LENGTH) {
+            return yield* Effect.fail(
+              new LimitExceededError(
+                `The list of ${what} (ask for it in pages, with \`limit\`, and the \`nextCursor\` of one page as \`cursor\` of the next)`,
+                length,
+                UNPAGED_LENGTH,
+                "characters"
+              )
             )
-          )
+          }
+          pages.push(text)
         }
-        pages.push(text)
+        after = page.nextCursor
       }
-      after = page.nextCursor
-      if (after !== undefined) yield* nextTurn
-    }
-    return { text: pages.join(","), count }
-  })
+      return { text: pages.join(","), count }
+    })
+  )
 
 /** Characters of a page of a list whose items may be long, besides its last item. */
 const PAGE_LENGTH = 1024 * 1024

@@ -22,6 +22,8 @@ import {
   type StoreError,
   ValidationError
 } from "../Errors.ts"
+import type { Raw } from "../Client/Named.ts"
+import type { EngineError } from "./EngineError.ts"
 import { decodeJson } from "../Json.ts"
 import * as Limits from "../Limits.ts"
 import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
@@ -78,7 +80,7 @@ const REMEMBERED = 10_000
 export interface ProjectionsService {
   /** For a worker of this process. */
   readonly feed: (environment: string, workerId: string) => ProjectionFeed
-  readonly client: (environment: string) => ProjectionsApi<EffectKind>
+  readonly client: (environment: string) => Raw<ProjectionsApi<EffectKind>, EngineError>
   /** A part of what `list` of the client returns. */
   readonly listPage: (
     environment: string
@@ -86,44 +88,38 @@ export interface ProjectionsService {
   /** Which states of a projection have changed since a cursor. */
   readonly changes: (
     environment: string
-  ) => (name: string, query: ChangesQuery) => Effect.Effect<ChangesPage, IronflowError>
+  ) => (name: string, query: ChangesQuery) => Effect.Effect<ChangesPage, EngineError>
   /** Waits for at most `waitMs` until another owner lets go. */
   readonly claim: (
     request: ProjectionClaimRequest,
     waitMs: number
-  ) => Effect.Effect<ProjectionClaim, IronflowError>
+  ) => Effect.Effect<ProjectionClaim, EngineError>
   /** Waits for at most `waitMs` until there is something; `undefined` when the claim is gone. */
   readonly read: (
     token: ProjectionToken,
     limit: number,
     waitMs: number
-  ) => Effect.Effect<ProjectionBatch | undefined, IronflowError>
+  ) => Effect.Effect<ProjectionBatch | undefined, EngineError>
   readonly states: (
     token: ProjectionToken,
     partitions: ReadonlyArray<string>
-  ) => Effect.Effect<ReadonlyArray<PartitionState> | undefined, IronflowError>
-  readonly save: (
-    token: ProjectionToken,
-    save: ProjectionSave
-  ) => Effect.Effect<ProjectionSaved, IronflowError>
-  readonly renew: (token: ProjectionToken, leaseMs: number) => Effect.Effect<boolean, IronflowError>
-  readonly release: (token: ProjectionToken) => Effect.Effect<void, IronflowError>
+  ) => Effect.Effect<ReadonlyArray<PartitionState> | undefined, EngineError>
+  readonly save: (token: ProjectionToken, save: ProjectionSave) => Effect.Effect<ProjectionSaved, EngineError>
+  readonly renew: (token: ProjectionToken, leaseMs: number) => Effect.Effect<boolean, EngineError>
+  readonly release: (token: ProjectionToken) => Effect.Effect<void, EngineError>
   /** For runners that cannot show a token. */
   readonly register: (
     environment: string,
     registration: ProjectionRegistration
-  ) => Effect.Effect<ProjectionInfo, IronflowError>
+  ) => Effect.Effect<ProjectionInfo, EngineError>
   readonly handOut: (
     environment: string,
     name: string,
     limit: number
-  ) => Effect.Effect<HandedOut, IronflowError>
-  readonly saveTokenless: (save: TokenlessSave) => Effect.Effect<ProjectionSaved, IronflowError>
+  ) => Effect.Effect<HandedOut, EngineError>
+  readonly saveTokenless: (save: TokenlessSave) => Effect.Effect<ProjectionSaved, EngineError>
   /** The position of an event in the log. */
-  readonly findEvent: (
-    environment: string,
-    eventId: string
-  ) => Effect.Effect<number | undefined, IronflowError>
+  readonly findEvent: (environment: string, eventId: string) => Effect.Effect<number | undefined, EngineError>
   /** Tells those who wait what a commit has changed. */
   readonly committed: (changes: Changes) => void
 }
@@ -169,7 +165,7 @@ export const make = (store: StoreService): ProjectionsService => {
   const claim = (
     request: ProjectionClaimRequest,
     waitMs: number
-  ): Effect.Effect<ProjectionClaim, IronflowError> =>
+  ): Effect.Effect<ProjectionClaim, EngineError> =>
     Effect.gen(function* () {
       const { environment, leaseMs, registration, workerId } = request
       yield* checked(() => checkRegistration(registration))
@@ -196,7 +192,7 @@ export const make = (store: StoreService): ProjectionsService => {
   const lookFor = (
     token: ProjectionToken,
     limit: number
-  ): Effect.Effect<{ readonly batch: ProjectionBatch | undefined } | undefined, IronflowError> =>
+  ): Effect.Effect<{ readonly batch: ProjectionBatch | undefined } | undefined, EngineError> =>
     Effect.gen(function* () {
       let found: ReadonlyArray<ProjectionLogEvent> = []
       let bytes = 0
@@ -242,7 +238,7 @@ export const make = (store: StoreService): ProjectionsService => {
     token: ProjectionToken,
     limit: number,
     waitMs: number
-  ): Effect.Effect<ProjectionBatch | undefined, IronflowError> =>
+  ): Effect.Effect<ProjectionBatch | undefined, EngineError> =>
     Effect.map(
       watch(
         [LOG, projectionKey(token.environment, token.name)],
@@ -262,7 +258,7 @@ export const make = (store: StoreService): ProjectionsService => {
     name: string,
     target: number,
     timeoutMs: number
-  ): Effect.Effect<number, IronflowError> =>
+  ): Effect.Effect<number, EngineError> =>
     Effect.gen(function* () {
       let position = 0
       const look = Effect.gen(function* () {
@@ -291,14 +287,14 @@ export const make = (store: StoreService): ProjectionsService => {
       })
     )
 
-  const client = (environment: string): ProjectionsApi<EffectKind> => {
+  const client = (environment: string): Raw<ProjectionsApi<EffectKind>, EngineError> => {
     const waitFor = (
       name: string,
       {
         after,
         timeout = CATCHUP_TIMEOUT_MS
       }: { readonly after?: number | undefined; readonly timeout?: number }
-    ): Effect.Effect<number | undefined, IronflowError> =>
+    ): Effect.Effect<number | undefined, EngineError> =>
       Effect.suspend(() => {
         if (after === undefined) return Effect.succeed(undefined)
         if (!Number.isSafeInteger(after) || after < 0) {
@@ -318,13 +314,13 @@ export const make = (store: StoreService): ProjectionsService => {
 
     const named = <A>(
       name: string,
-      then: (name: string) => Effect.Effect<A, IronflowError>
-    ): Effect.Effect<A, IronflowError> =>
+      then: (name: string) => Effect.Effect<A, EngineError>
+    ): Effect.Effect<A, EngineError> =>
       Effect.flatMap(
         checked(() => checkProjectionName(name)),
         then
       )
-    const steer = (name: string, then: (name: string) => Effect.Effect<ProjectionInfo, IronflowError>) =>
+    const steer = (name: string, then: (name: string) => Effect.Effect<ProjectionInfo, EngineError>) =>
       Effect.map(named(name, then), toStatus)
 
     return {
@@ -531,23 +527,24 @@ const bounded = (
 }
 
 /** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */
-const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
+const checked = <A>(check: () => A): Effect.Effect<A, EngineError> =>
   Effect.suspend(() => {
     try {
       return Effect.succeed(check())
     } catch (error) {
-      return error instanceof IronflowError ? Effect.fail(error) : Effect.die(error)
+      // what is thrown here is an error of the engine
+      return error instanceof IronflowError ? Effect.fail(error as EngineError) : Effect.die(error)
     }
   })
 
 /** A database that cannot be asked now is to workers what an engine is that cannot be reached. */
-const asReach = <A>(self: Effect.Effect<A, IronflowError>): Effect.Effect<A, ConnectionError> =>
+const asReach = <A>(self: Effect.Effect<A, EngineError>): Effect.Effect<A, ConnectionError> =>
   Effect.mapError(self, (error) =>
     error instanceof ConnectionError ? error : new ConnectionError(error.message, { cause: error })
   )
 
 const asFeed = <A>(
-  self: Effect.Effect<A, IronflowError>
+  self: Effect.Effect<A, EngineError>
 ): Effect.Effect<A, ConnectionError | ValidationError> =>
   Effect.mapError(self, (error) => {
     if (error instanceof ValidationError) return error

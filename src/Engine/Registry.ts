@@ -6,10 +6,11 @@
 import type { EventEntity } from "../Event.ts"
 import { decodeJson } from "../Json.ts"
 import { readPath } from "../Path.ts"
-import type { FunctionRegistration, JsonText } from "../Protocol/Worker.ts"
+import type { FunctionRegistration } from "../Protocol/Worker.ts"
 import { matchesPattern } from "../Pattern.ts"
 import { LimitExceededError } from "../Errors.ts"
 import { nextEvent } from "../ExpressionBudget.ts"
+import type { JsonText } from "../Json.ts"
 import { functionsOfEnvironment, functionsOfEnvironmentBytes } from "../Limits.ts"
 import { matchTriggers } from "../Trigger.ts"
 
@@ -208,7 +209,7 @@ const lengthOf = (registration: FunctionRegistration | undefined): number =>
   registration === undefined ? 0 : JSON.stringify(registration).length
 
 /** Whether the engine calls an endpoint for the function's turns. */
-export const isPushed = ({ endpointUrl, mode }: FunctionRegistration): boolean =>
+const isPushed = ({ endpointUrl, mode }: FunctionRegistration): boolean =>
   mode === "push" && endpointUrl !== undefined
 
 /** The concurrency key of a run: the JSON of the value at the function's path, `""` for one limit over all runs. */

@@ -15,7 +15,9 @@ import type {
   UntypedStreams
 } from "../Client/Streams.ts"
 import { checkAppend, checkAppendOne, checkEntityId, type StreamAppend } from "../EntityStream.ts"
-import { type IronflowError, ValidationError } from "../Errors.ts"
+import { ValidationError } from "../Errors.ts"
+import type { Raw } from "../Client/Named.ts"
+import type { EngineError } from "./EngineError.ts"
 import { decodeJson, encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
 import { polite } from "./Polite.ts"
@@ -39,8 +41,8 @@ export const make = (
   { dispatch, store }: { readonly store: StoreService; readonly dispatch: Dispatch },
   environment: string,
   { eventDefinitions, most }: EngineReadingOptions = {}
-): UntypedStreams => {
-  const append = (check: () => StreamAppend): Effect.Effect<AppendedToStream, IronflowError> =>
+): Raw<UntypedStreams, EngineError> => {
+  const append = (check: () => StreamAppend): Effect.Effect<AppendedToStream, EngineError> =>
     Effect.flatMap(checked(check), (request) => {
       dispatch.pokeSoon()
       return Effect.tap(store.appendToStream(environment, request), ({ conflicting, warnings }) =>
@@ -56,7 +58,7 @@ export const make = (
       )
     })
 
-  const read: UntypedStreams["read"] = (entityId, options) =>
+  const read: Raw<UntypedStreams, EngineError>["read"] = (entityId, options) =>
     Effect.flatMap(
       checked(() => ({ entityId: checkEntityId(entityId), ...checkRead(entityId, options) })),
       ({ direction, ...query }) =>
@@ -74,7 +76,7 @@ export const make = (
         )
     )
 
-  const appends: NamedAppends = {
+  const appends: NamedAppends<EngineError> = {
     append: (entityId, input, options = {}) =>
       Effect.map(
         append(() => checkAppendOne(entityId, input, options)),
@@ -146,7 +148,7 @@ export const readHistory = (
   environment: string,
   entityId: string,
   options: ReadStreamOptions
-): Effect.Effect<EntityHistory, IronflowError> =>
+): Effect.Effect<EntityHistory, EngineError> =>
   Effect.flatMap(
     checked(() => {
       const { direction, limit, ...query } = checkRead(entityId, options)
@@ -171,7 +173,7 @@ export const readHistory = (
 
 /** Checks a snapshot, and encodes its state. Throws `ValidationError`, or `LimitExceededError` when it is too large. */
 const checkSnapshot: (
-  ...args: Parameters<UntypedStreams["createSnapshot"]>
+  ...args: Parameters<Raw<UntypedStreams, EngineError>["createSnapshot"]>
 ) => Omit<SnapshotRow, "snapshotId" | "createdAt"> = (entityId, input) => {
   const id = checkEntityId(entityId)
   const what = `Snapshot of stream "${id}"`

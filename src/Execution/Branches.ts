@@ -1,9 +1,12 @@
 /** Runs the branches of a parallel call: how many at once, what a failure does to the others, and the verdict. */
-import { deserializeError, type SerializedError, serializeError } from "../Errors.ts"
+import { deserializeError, type SerializedError, serializeError, ValidationError } from "../Errors.ts"
+import { checkKeys } from "../OptionKeys.ts"
 import type { Outcome } from "../Protocol/Worker.ts"
+import { show } from "../Show.ts"
+import { type mapKeys, parallelKeys, type ParallelOptions } from "../Step.ts"
 import { BranchGroup, Scope } from "./Scope.ts"
 import { StepCall } from "./StepCall.ts"
-import { branchScope, verdictKey } from "./StepId.ts"
+import { branchScope, verdictKey } from "../StepId.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 
 /** How a branch ended. `cause` is the failure in the words of the face that ran it. */
@@ -32,7 +35,7 @@ export const runBranches = (
   entry: Function
 ): (() => void) => {
   const { concurrency, count, failFast, name } = parallel
-  turn.goesOn(scope)
+  turn.steps.outcomes.goesOn(scope)
   const prefix = scope.keys.nextParallel(name)
   const startedAt = turn.host.clock.currentTimeMillisUnsafe()
   const group = new BranchGroup(scope)
@@ -71,7 +74,7 @@ export const runBranches = (
     if (failFast && failures.length > 0) {
       // A verdict that is recorded settles at its place in the journal.
       if (exit._tag === "Failure" && failures.length === 1 && !decided) {
-        turn.stop(group, `another branch of "${name}" has failed`, recordVerdict)
+        turn.steps.stop(group, `another branch of "${name}" has failed`, recordVerdict)
       }
     } else if (ended < count) {
       startMore()
@@ -83,17 +86,17 @@ export const runBranches = (
   const recordVerdict = (): void => {
     const [first] = failures
     if (cancelled || first === undefined) return
-    turn.record(verdict, { _tag: "Failure", error: serializeError(first.error) }, 1, startedAt)
+    turn.steps.outcomes.record(verdict, { _tag: "Failure", error: serializeError(first.error) }, 1, startedAt)
   }
 
-  const decided = failFast && turn.askRecorded(verdict, entry)
-  if (decided) turn.shut(group, `"${name}" has failed in an earlier turn`)
+  const decided = failFast && turn.steps.askRecorded(verdict, entry)
+  if (decided) turn.steps.shut(group, `"${name}" has failed in an earlier turn`)
   if (count === 0) parallel.succeed([])
   else startMore()
 
   return () => {
     cancelled = true
-    turn.withdraw(verdict)
+    turn.steps.withdraw(verdict)
   }
 }
 
@@ -114,4 +117,29 @@ const noCode = {
   begin: () => undefined,
   timeout: undefined,
   retry: { maxAttempts: 1, initialDelayMs: 0, backoffFactor: 1, maxDelayMs: 0 }
+}
+
+/** Options of `parallel` and `map`, with the defaults. */
+export const checkParallel = (
+  name: string,
+  branches: unknown,
+  options: ParallelOptions | undefined,
+  keys: typeof mapKeys | typeof parallelKeys = parallelKeys
+): { readonly concurrency: number; readonly failFast: boolean } => {
+  if (!Array.isArray(branches)) {
+    throw new ValidationError(`"${name}" needs an array, one element a branch, got ${typeof branches}`)
+  }
+  checkKeys(options, keys, `Step "${name}"`)
+  const { concurrency, onError } = options ?? {}
+  if (concurrency !== undefined && (!Number.isSafeInteger(concurrency) || concurrency < 1)) {
+    throw new ValidationError(
+      `\`concurrency\` of "${name}" must be an integer of at least 1, got ${show(concurrency)}`
+    )
+  }
+  if (onError !== undefined && onError !== "failFast" && onError !== "allSettled") {
+    throw new ValidationError(
+      `\`onError\` of "${name}" must be "failFast" or "allSettled", got ${show(onError)}`
+    )
+  }
+  return { concurrency: concurrency ?? Number.POSITIVE_INFINITY, failFast: onError !== "allSettled" }
 }

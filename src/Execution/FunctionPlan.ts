@@ -3,7 +3,7 @@ import { resolveRetry, type RetryPolicy } from "../Backoff.ts"
 import { callSite } from "../CallSite.ts"
 import { type Duration, formatDuration, positiveDuration } from "../Duration.ts"
 import { type AnyFunction, functionTimeout } from "../Function.ts"
-import type { StepKind } from "../Protocol/Worker.ts"
+import type { StepKind } from "../StepKind.ts"
 
 /** Time for one attempt of a step: milliseconds, and as the user wrote it. */
 export interface StepTimeout {

@@ -1,63 +1,58 @@
 /** Steps and turns of async handlers: promises over the turn's calls. A suspended step's promise stays pending. */
 import { AsyncResource } from "node:async_hooks"
-import { positiveDuration } from "../Duration.ts"
+import { type Duration, positiveDuration } from "../Duration.ts"
 import { asStandard } from "../EffectSchema.ts"
-import { encodeInput } from "../EventData.ts"
 import { serializeError, toError, ValidationError } from "../Errors.ts"
 import type { IronflowEvent } from "../Event.ts"
 import type { IronflowFunction, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
-import { checkKeys } from "../OptionKeys.ts"
-import type { Outcome } from "../Protocol/Worker.ts"
-import { decodeResult, encodeResult } from "../Result.ts"
+import { decodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
-import { show } from "../Show.ts"
-import { type AnySchema, isSchema, validate } from "../StandardSchema.ts"
+import { validate } from "../StandardSchema.ts"
 import {
-  invokeKeys,
-  mapKeys,
-  parallelKeys,
-  runKeys,
-  waitKeys,
   type EventFilter,
   type Invokable,
+  invokeKeys,
   type InvokeOptions,
+  mapKeys,
+  parallelKeys,
   type ParallelOptions,
+  runKeys,
   type StepClient,
   type StepRunContext,
   type StepRunOptions,
   type Tx,
-  type TxResult,
   type WithSchema
 } from "../Step.ts"
-import type { Attempt } from "./Attempt.ts"
-import { type BranchExit, runBranches } from "./Branches.ts"
+import { type BranchExit, checkParallel, runBranches } from "./Branches.ts"
+import { compensationCode } from "./Compensation.ts"
 import { resolveStepTimeout } from "./FunctionPlan.ts"
-import { insideStep, nestedStep } from "./Nesting.ts"
+import { nestedStep } from "./Nesting.ts"
+import {
+  decodedBy,
+  type Decoder,
+  decoderOf,
+  discardResult,
+  follow,
+  newTx,
+  ownContext,
+  runsCode
+} from "./PromiseCode.ts"
 import type { Scope } from "./Scope.ts"
 import type { StepCall } from "./StepCall.ts"
+import { stepError } from "./StepOutcomes.ts"
+import { settledBy } from "./StepPromise.ts"
 import {
-  checkParallel,
-  compensationCode,
-  defaultInvokeMs,
-  defaultWaitMs,
-  invokeAsyncCall,
-  invokeCall,
+  definitionOf,
+  type Face,
+  failureOf,
+  groups,
   invokedId,
-  publishCall,
-  readEvent,
-  readTx,
-  runCall,
-  sleepCall,
-  sleepUntilCall,
-  stepCode,
-  stepError,
-  storedError,
-  txCall,
-  waitCall
-} from "./StepCalls.ts"
+  type Place,
+  type StepRow,
+  steps
+} from "./StepTable.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
-import { checkTransactions, TxCollector } from "./Tx.ts"
 
 /** The async context of no handler and no step body: what a turn was started from is none of its business. */
 const outside = new AsyncResource("ironflow.turn")
@@ -72,7 +67,7 @@ export const startPromiseHandler = (
   const context = {
     event,
     run,
-    step: promiseSteps(turn, turn.root),
+    step: promiseSteps(turn, turn.steps.root),
     get logger() {
       return turn.logger
     },
@@ -93,220 +88,149 @@ export const startPromiseHandler = (
   )
 }
 
-/** Calls user code that may return a value or a promise, throw or reject. */
-const follow = (
-  code: () => unknown,
-  succeed: (value: unknown) => void,
-  fail: (error: unknown) => void
-): void => {
-  let result: unknown
-  try {
-    result = code()
-    // looking for `then` may run code of the value
-    if (isThenable(result)) {
-      Promise.resolve(result).then(succeed, fail)
-      return
-    }
-  } catch (error) {
-    fail(error)
-    return
-  }
-  succeed(result)
+const face: Face = {
+  durationMs: (duration, what) => positiveDuration(duration as Duration, what),
+  timeout: (timeout, what) => resolveStepTimeout(timeout as Duration, what),
+  runKeys,
+  invokeKeys
 }
 
-const isThenable = (value: unknown): value is PromiseLike<unknown> =>
-  typeof value === "object" && value !== null && "then" in value && typeof value.then === "function"
+/** The name, checked. Throws `NestedStepError` inside the code of a step. */
+const checkCall = (turn: TurnMachine, naming: string, name: unknown): string => {
+  const checked = checkName(naming, name)
+  const nested = nestedStep(turn.token, checked)
+  if (nested !== undefined) throw nested
+  return checked
+}
 
-/**
- * A promise that `begin` settles later, or never. A rejection that comes later is the outcome of a step, which the
- * journal has: that the handler is not looking at the promise just then must not end the process.
- */
-const settledBy = <T>(
-  begin: (succeed: (value: T) => void, fail: (error: Error) => void) => void,
-  onLook?: () => void
+interface Asked<Given, Result> {
+  /** What the row needs beside the name. */
+  readonly given: (name: string) => Given
+  /** Makes the handler's own of the result. */
+  readonly refine?: (result: Result) => unknown
+  /** Somebody awaits the call's promise. */
+  readonly onLook?: (call: StepCall) => void
+}
+
+/** Makes the call of a row. `entry` is the function that the user's code called. */
+const ask = <Given, Result, T>(
+  place: Place,
+  entry: Function,
+  row: StepRow<Given, Result>,
+  name: unknown,
+  { given, onLook, refine }: Asked<Given, Result>
 ): Promise<T> => {
-  let resolve!: (value: T) => void
-  let reject!: (error: Error) => void
-  const executor = (onSuccess: (value: T) => void, onFailure: (error: Error) => void) => {
-    resolve = onSuccess
-    reject = onFailure
-  }
-  const promise = onLook === undefined ? new Promise(executor) : new WatchedPromise(executor, onLook)
-  try {
-    begin(resolve, (error) => {
-      promise.catch(() => undefined)
-      reject(error)
-    })
-  } catch (error) {
-    reject(toError(error))
-  }
-  return promise
-}
-
-/** A promise that tells when somebody awaits it, or hands it to the likes of `Promise.all`. */
-class WatchedPromise<T> extends Promise<T> {
-  readonly #onLook: () => void
-
-  /** What follows from it is as any promise. */
-  static override get [Symbol.species](): PromiseConstructor {
-    return Promise
-  }
-
-  constructor(
-    executor: (resolve: (value: T) => void, reject: (error: Error) => void) => void,
-    onLook: () => void
-  ) {
-    super(executor)
-    this.#onLook = onLook
-  }
-
-  // oxlint-disable-next-line unicorn/no-thenable -- it is a promise
-  override then<A = T, B = never>(
-    onSuccess?: ((value: T) => A | PromiseLike<A>) | null,
-    onFailure?: ((reason: unknown) => B | PromiseLike<B>) | null
-  ): Promise<A | B> {
-    this.#onLook()
-    return super.then(onSuccess, onFailure)
-  }
-}
-
-const runsCode = <Arguments extends ReadonlyArray<unknown>>(
-  turn: TurnMachine,
-  name: string,
-  fn: (...args: Arguments) => unknown,
-  argumentsFor: (attempt: Attempt) => Arguments,
-  decoder?: Decoder
-) => {
-  if (typeof fn !== "function") {
-    throw new ValidationError(
-      `Step "${name}" needs a function to run, got ${fn === null ? "null" : typeof fn}`
-    )
-  }
-  // The code may begin later than the call, and still sees the async context (a logger's, a tracer's) of the call.
-  const context = new AsyncResource("ironflow.step")
-  return (attempt: Attempt): void =>
-    context.runInAsyncScope(() =>
-      insideStep(turn.token, name, () =>
-        follow(
-          () => fn(...argumentsFor(attempt)),
-          (value) => {
-            try {
-              decoder?.check(value)
-            } catch (error) {
-              attempt.fail(error)
-              return
-            }
-            attempt.succeed(value)
-          },
-          (error) => attempt.fail(error)
-        )
-      )
-    )
-}
-
-/** What the `schema` of a call makes of results as they were stored. */
-interface Decoder {
-  readonly decode: (stored: unknown) => unknown
-  /** Throws when the result, once it is stored, would not fit: before it is. */
-  readonly check: (result: unknown) => void
-}
-
-/** `undefined` without a schema. Throws `ValidationError` for what is none; `what` begins the message of what does not fit. */
-const decoderOf = (options: Partial<WithSchema<unknown>> | undefined, what: string): Decoder | undefined => {
-  const schema: AnySchema | undefined = options?.schema
-  if (schema === undefined) return undefined
-  if (!isSchema(schema)) {
-    throw new ValidationError(
-      `${what}: \`schema\` must be a Standard Schema (Zod, Valibot, ArkType) or an Effect schema, got ${show(schema)}`
-    )
-  }
-  const decode = (stored: unknown): unknown => validate(asStandard(schema), stored, what)
-  return { decode, check: (result) => void decode(decodeResult(encodeResult(result, what))) }
-}
-
-const ownContext = (attempt: Attempt): [StepRunContext] => [attempt.context]
-
-/** Each attempt collects anew. */
-const newTx =
-  (name: string) =>
-  (attempt: Attempt): [Tx, StepRunContext] => [(attempt.tx = new TxCollector(name)), attempt.context]
-
-/** The steps of a handler, or of a branch, of a turn. */
-export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
-  /** Makes a call whose outcome is JSON, and whose failure is the stored error or what `toFailure` makes of it. */
-  const ask = <T>(
-    entry: Function,
-    kind: string,
-    name: unknown,
-    makeCall: (name: string, receive: (outcome: Outcome) => void) => StepCall | undefined,
-    read: (value: unknown, call: StepCall) => T,
-    wrapFailure = false,
-    onLook?: () => void
-  ): Promise<T> =>
-    settledBy<T>((succeed, fail) => {
-      const checked = checkName(kind, name)
-      const nested = nestedStep(turn.token, checked)
-      if (nested !== undefined) throw nested
-      const call = makeCall(checked, (outcome) => {
-        if (call === undefined) return
+  const { turn } = place
+  let call: StepCall | undefined
+  return settledBy<T>(
+    (succeed, fail) => {
+      const checked = checkCall(turn, row.naming, name)
+      const made = row.call(place, checked, given(checked), (outcome) => {
+        if (made === undefined) return
         if (outcome._tag === "Failure") {
-          fail(wrapFailure ? stepError(turn, call, outcome.error) : storedError(turn, call, outcome.error))
+          fail(failureOf(row, turn, made, outcome.error))
           return
         }
         let value: unknown
         try {
           value = decodeResult(outcome.value)
         } catch (error) {
-          turn.pauseForDamage(call, error)
+          turn.pauseForDamage(made, error)
           return
         }
         try {
-          succeed(read(value, call))
+          const result = row.read(turn, value)
+          // The interface gives every call the type of its result.
+          succeed((refine === undefined ? result : refine(result)) as T)
         } catch (error) {
-          fail(wrapFailure ? stepError(turn, call, serializeError(error)) : toError(error))
+          fail(row.wrapsFailures ? stepError(turn, made, serializeError(error)) : toError(error))
         }
       })
+      call = made
       // A time that has passed needs no step, and has no result.
-      if (call === undefined) succeed(undefined as T)
-      else turn.ask(call, entry)
-    }, onLook)
+      if (made === undefined) succeed(undefined as T)
+      else turn.steps.ask(made, entry)
+    },
+    onLook === undefined ? undefined : () => call !== undefined && onLook(call)
+  )
+}
 
-  /** A result in messages. */
-  const resultOf = (name: string): string => `Result of step "${name}" of function "${turn.plan.functionId}"`
+type Branch = (step: StepClient) => unknown
 
-  const timeoutOf = (name: string, options: StepRunOptions | undefined) =>
-    options?.timeout === undefined
-      ? undefined
-      : resolveStepTimeout(options.timeout, `timeout of step "${name}"`)
+/** Runs branches, each with steps of its own. */
+const askBranches = (
+  place: Place,
+  entry: Function,
+  name: string,
+  branches: ReadonlyArray<Branch>,
+  options: (ParallelOptions & Partial<WithSchema<unknown>>) | undefined,
+  keys: typeof mapKeys | typeof parallelKeys
+): Promise<Array<unknown>> =>
+  settledBy((succeed, fail) => {
+    const { scope, turn } = place
+    const checked = checkCall(turn, groups.parallel.naming, name)
+    const { concurrency, failFast } = checkParallel(checked, branches, options, keys)
+    const decoders = branches.map((_, index) =>
+      decoderOf(options, `Result ${index} of "${checked}" of function "${turn.plan.functionId}"`)
+    )
+    const notFunction = branches.findIndex((branch) => typeof branch !== "function")
+    if (notFunction >= 0) {
+      throw new ValidationError(
+        `Branch ${notFunction} of "${checked}" must be a function that takes a step client: (step) => step.run(...)`
+      )
+    }
+    const begin = (index: number, branchScope: Scope, end: (exit: BranchExit) => void): void =>
+      follow(
+        () => branches[index]?.(promiseSteps(turn, branchScope)),
+        (value) => end(branchExit(value, decoders[index])),
+        (error) => end({ _tag: "Failure", error })
+      )
+    const call = {
+      name: checked,
+      count: branches.length,
+      concurrency,
+      failFast,
+      begin,
+      succeed: (exits: ReadonlyArray<BranchExit>) => succeed(exits.map(valueOrError)),
+      fail: ({ error }: { readonly error: unknown }) => fail(error as Error)
+    }
+    runBranches(turn, scope, call, entry)
+  })
 
-  const nothing = (): void => undefined
-  const asIs = <T>(value: unknown): T => value as T
+const branchExit = (value: unknown, decoder: Decoder | undefined): BranchExit => {
+  try {
+    return { _tag: "Success", value: decodedBy(decoder, value) }
+  } catch (error) {
+    return { _tag: "Failure", error }
+  }
+}
 
-  const client: StepClient = {
+const valueOrError = (exit: BranchExit): unknown =>
+  exit._tag === "Success" ? exit.value : toError(exit.error)
+
+/**
+ * The steps of a handler, or of a branch, of a turn. Each call is a function with a name: that is how the place where it was called
+ * is found. The interface types what each is given and what it gives back.
+ */
+export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
+  const place: Place = { face, turn, scope }
+  const { functionId } = turn.plan
+  const resultOf = (name: string): string => `Result of step "${name}" of function "${functionId}"`
+
+  return {
     run: function run(
       name: string,
       fn: (context: StepRunContext) => unknown,
       options?: StepRunOptions & Partial<WithSchema<unknown>>
     ) {
       let decoder: Decoder | undefined
-      return ask(
-        run,
-        "step name",
-        name,
-        (checked, receive) => {
-          checkKeys(options, runKeys, `Step "${checked}"`)
+      return ask(place, run, steps.run, name, {
+        given: (checked) => {
           decoder = decoderOf(options, resultOf(checked))
-          const begin = runsCode(turn, checked, fn, ownContext, decoder)
-          return runCall(
-            scope,
-            checked,
-            stepCode(turn, checked, begin, timeoutOf(checked, options), options?.retry),
-            receive
-          )
+          return { begin: runsCode(turn, checked, fn, ownContext, decoder), options }
         },
-        (stored) => (decoder === undefined ? stored : decoder.decode(stored)),
-        true
-      )
+        refine: (value) => decodedBy(decoder, value)
+      })
     } as StepClient["run"],
 
     tx: function tx(
@@ -315,93 +239,41 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       options?: StepRunOptions & Partial<WithSchema<unknown>>
     ) {
       let decoder: Decoder | undefined
-      return ask<TxResult<unknown>>(
-        tx,
-        "step name",
-        name,
-        (checked, receive) => {
-          checkTransactions(turn, checked)
-          checkKeys(options, runKeys, `Step "${checked}"`)
+      return ask(place, tx, steps.tx, name, {
+        given: (checked) => {
           decoder = decoderOf(options, resultOf(checked))
-          const begin = runsCode(turn, checked, fn, newTx(checked), decoder)
-          return txCall(
-            scope,
-            checked,
-            stepCode(turn, checked, begin, timeoutOf(checked, options), options?.retry),
-            receive
-          )
+          return { begin: runsCode(turn, checked, fn, newTx(checked), decoder), options }
         },
-        (stored) => {
-          const { value, writes } = readTx(stored)
-          return { value: decoder === undefined ? value : decoder.decode(value), writes }
-        },
-        true
-      )
+        refine: ({ value, writes }) => ({ value: decodedBy(decoder, value), writes })
+      })
     } as StepClient["tx"],
 
     sleep: function sleep(name, duration) {
-      return ask(
-        sleep,
-        "step name",
-        name,
-        (checked, receive) => {
-          const ms = positiveDuration(duration, `duration of step "${checked}"`)
-          return sleepCall(scope, checked, ms, receive)
-        },
-        nothing
-      )
+      return ask(place, sleep, steps.sleep, name, { given: () => duration })
     },
 
     sleepUntil: function sleepUntil(name, until) {
-      return ask(
-        sleepUntil,
-        "step name",
-        name,
-        (checked, receive) => sleepUntilCall(turn, scope, checked, until, receive),
-        nothing
-      )
+      return ask(place, sleepUntil, steps.sleepUntil, name, { given: () => until })
     },
 
-    waitForEvent: function waitForEvent<T>(
+    waitForEvent: function waitForEvent(
       name: string,
       filter: Omit<EventFilter, "event"> & { readonly event: unknown }
     ) {
-      const definition = eventDefinition(filter?.event)
-      let call: StepCall | undefined
-      return ask<IronflowEvent<T>>(
-        waitForEvent,
-        "step name",
-        name,
-        (checked, receive) => {
-          checkKeys(filter, waitKeys, `Step "${checked}"`)
-          call = waitCall(
-            scope,
-            checked,
-            {
-              event: definition?.name ?? filter?.event,
-              match: filter?.match,
-              timeoutMs:
-                filter?.timeout === undefined
-                  ? defaultWaitMs
-                  : positiveDuration(filter.timeout, `timeout of step "${checked}"`)
-            },
-            receive
-          )
-          return call
-        },
-        (value) => {
-          const event = readEvent(turn, value)
-          return definition?.schema === undefined
-            ? event
-            : {
+      const schema = definitionOf(filter?.event)?.schema
+      return ask(place, waitForEvent, steps.waitForEvent, name, {
+        given: () => filter,
+        ...(schema === undefined
+          ? {}
+          : {
+              refine: (event: IronflowEvent) => ({
                 ...event,
-                data: validate(asStandard(definition.schema), event.data, `Data of event "${event.name}"`)
-              }
-        },
-        false,
-        () => call?.scope.waits?.see(call)
-      )
-    },
+                data: validate(asStandard(schema), event.data, `Data of event "${event.name}"`)
+              })
+            }),
+        onLook: (call) => call.scope.waits?.see(call)
+      })
+    } as StepClient["waitForEvent"],
 
     invoke: function invoke(
       target: string | Invokable,
@@ -409,39 +281,26 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       options?: InvokeOptions & Partial<WithSchema<unknown>>
     ) {
       let decoder: Decoder | undefined
-      return ask(
-        invoke,
-        "id of the invoked function",
-        idOf(target),
-        (functionId, receive) => {
-          checkKeys(options, invokeKeys, `Step "${functionId}"`)
+      return ask(place, invoke, steps.invoke, invokedId(target), {
+        given: (id) => {
           decoder = decoderOf(
             options,
-            `Result of function "${functionId}", which function "${turn.plan.functionId}" has invoked,`
+            `Result of function "${id}", which function "${functionId}" has invoked,`
           )
-          const timeoutMs =
-            options?.timeout === undefined
-              ? defaultInvokeMs
-              : positiveDuration(options.timeout, `timeout of invoked function "${functionId}"`)
-          return invokeCall(scope, functionId, encodeInput(target, input), timeoutMs, receive)
+          return { target, input, options }
         },
-        (stored) => (decoder === undefined ? stored : decoder.decode(stored))
-      )
+        refine: (value) => decodedBy(decoder, value)
+      })
     } as StepClient["invoke"],
 
     invokeAsync: function invokeAsync(target: string | Invokable, input?: unknown) {
-      return ask<{ runId: string }>(
-        invokeAsync,
-        "id of the invoked function",
-        idOf(target),
-        (functionId, receive) => invokeAsyncCall(scope, functionId, encodeInput(target, input), receive),
-        asIs
-      )
-    },
+      return ask(place, invokeAsync, steps.invokeAsync, invokedId(target), {
+        given: () => ({ target, input })
+      })
+    } as StepClient["invokeAsync"],
 
     parallel: function parallel(name: string, branches: unknown, options?: ParallelOptions) {
-      // The interface types the branches, one by one; here each is a function of a step client.
-      return branchesOf(parallel, name, branches as ReadonlyArray<Branch>, options, parallelKeys)
+      return askBranches(place, parallel, name, branches as ReadonlyArray<Branch>, options, parallelKeys)
     } as StepClient["parallel"],
 
     map: function map<T>(
@@ -453,106 +312,23 @@ export const promiseSteps = (turn: TurnMachine, scope: Scope): StepClient => {
       // What is neither a list nor a function is refused where branches are checked.
       const branches = Array.isArray(items)
         ? items.map((item: T, index) =>
-            typeof fn === "function" ? (branchStep: StepClient) => fn(item, branchStep, index) : fn
+            typeof fn === "function" ? (step: StepClient) => fn(item, step, index) : fn
           )
         : items
-      return branchesOf(map, name, branches as ReadonlyArray<Branch>, options, mapKeys)
+      return askBranches(place, map, name, branches as ReadonlyArray<Branch>, options, mapKeys)
     } as StepClient["map"],
 
     compensate: (stepName, fn) => {
-      const name = checkName("name of the compensated step", stepName)
-      const nested = nestedStep(turn.token, name)
-      if (nested !== undefined) throw nested
+      const name = checkCall(turn, groups.compensate.naming, stepName)
       if (typeof fn !== "function") {
         throw new ValidationError(`The compensation of step "${name}" must be a function, got ${typeof fn}`)
       }
-      turn.compensate(
-        name,
-        compensationCode(turn, runsCode(turn, `compensate:${name}`, discardResult(fn), ownContext))
-      )
+      const begin = runsCode(turn, `compensate:${name}`, discardResult(fn), ownContext)
+      turn.compensate(name, compensationCode(turn.plan, begin))
     },
 
     publish: function publish(topic, data) {
-      return ask<{ eventId: string; sequence: number }>(
-        publish,
-        "topic",
-        topic,
-        (checked, receive) => publishCall(scope, checked, data, receive),
-        asIs,
-        true
-      )
+      return ask(place, publish, steps.publish, topic, { given: () => data })
     }
   }
-
-  const branchesOf = (
-    entry: Function,
-    name: string,
-    branches: ReadonlyArray<Branch>,
-    options: (ParallelOptions & Partial<WithSchema<unknown>>) | undefined,
-    keys: typeof mapKeys | typeof parallelKeys
-  ): Promise<Array<unknown>> =>
-    settledBy((succeed, fail) => {
-      const checked = checkName("name of the parallel call", name)
-      const nested = nestedStep(turn.token, checked)
-      if (nested !== undefined) throw nested
-      const { concurrency, failFast } = checkParallel(checked, branches, options, keys)
-      const decoders = branches.map((_, index) =>
-        decoderOf(options, `Result ${index} of "${checked}" of function "${turn.plan.functionId}"`)
-      )
-      const notFunction = branches.findIndex((branch) => typeof branch !== "function")
-      if (notFunction >= 0) {
-        throw new ValidationError(
-          `Branch ${notFunction} of "${checked}" must be a function that takes a step client: (step) => step.run(...)`
-        )
-      }
-      runBranches(
-        turn,
-        scope,
-        {
-          name: checked,
-          count: branches.length,
-          concurrency,
-          failFast,
-          begin: (index, branchScope, end) =>
-            follow(
-              () => branches[index]?.(promiseSteps(turn, branchScope)),
-              (value) => end(decoded(value, decoders[index])),
-              (error) => end({ _tag: "Failure", error })
-            ),
-          succeed: (exits) => succeed(exits.map(valueOrError)),
-          fail: ({ error }) => fail(error as Error)
-        },
-        entry
-      )
-    })
-
-  return client
 }
-
-type Branch = (step: StepClient) => unknown
-
-const decoded = (value: unknown, decoder: Decoder | undefined): BranchExit => {
-  try {
-    return { _tag: "Success", value: decoder === undefined ? value : decoder.decode(value) }
-  } catch (error) {
-    return { _tag: "Failure", error }
-  }
-}
-
-const valueOrError = (exit: BranchExit): unknown =>
-  exit._tag === "Success" ? exit.value : toError(exit.error)
-
-/** What undoing returns is of no interest, and need not be something that JSON can carry. */
-const discardResult =
-  (fn: (context: StepRunContext) => unknown) =>
-  async (context: StepRunContext): Promise<void> => {
-    await fn(context)
-  }
-
-const idOf = (target: string | Invokable): unknown =>
-  typeof target === "string" ? target : invokedId(target)
-
-const eventDefinition = (event: unknown) =>
-  typeof event === "object" && event !== null && "name" in event
-    ? (event as { readonly name: unknown; readonly schema?: Parameters<typeof validate>[0] })
-    : undefined

@@ -1,6 +1,7 @@
 /** One step call of a handler in one turn. */
 import type { RetryPolicy } from "../Backoff.ts"
-import type { Outcome, StepKind, TurnOp } from "../Protocol/Worker.ts"
+import type { Outcome, TurnOp } from "../Protocol/Worker.ts"
+import type { StepKind } from "../StepKind.ts"
 import type { Attempt } from "./Attempt.ts"
 import type { StepTimeout } from "./FunctionPlan.ts"
 import type { Scope } from "./Scope.ts"

@@ -2,8 +2,9 @@
 import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import type { SerializedError } from "../Errors.ts"
+import type { JsonText } from "../Json.ts"
 import type { Logger } from "../Logger.ts"
-import type { JsonText, Notice, Outcome, TurnOp } from "../Protocol/Worker.ts"
+import type { Notice, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import type { Alarm } from "./Alarm.ts"
 import type { TurnProbe } from "./TurnProbe.ts"
 
@@ -17,6 +18,8 @@ export interface TurnHost {
   readonly alarm: Alarm
   /** The worker's logger. */
   readonly logger: Logger
+  /** Where the `logger` of handlers writes to; the console when absent. */
+  readonly handlerLogger?: Logger
   /** Services for Effect handlers. */
   readonly context: Context.Context<never>
   /**
@@ -49,7 +52,7 @@ export type TurnEnd =
   /** Something outside steps failed; the engine starts another turn after the delay. */
   | { readonly _tag: "Retrying"; readonly error: SerializedError }
   | { readonly _tag: "Suspended"; readonly open: ReadonlyArray<string> }
-  | { readonly _tag: "Paused"; readonly code: string; readonly message: string }
+  | { readonly _tag: "Paused"; readonly code: "NONDETERMINISM" | "STORE_CORRUPT"; readonly message: string }
   /** `TurnHandle.abort` was called. */
   | { readonly _tag: "Aborted"; readonly reason: Error }
 

@@ -18,14 +18,14 @@ import {
   type StreamAppend,
   type StreamEventInput
 } from "../EntityStream.ts"
-import { checkSchema, jsonCarrier, keyCarrier } from "../DataCodec.ts"
+import { jsonCarrier, keyCarrier } from "../DataCodec.ts"
 import { codecOf, encodeBySchema } from "../EffectSchema.ts"
 import {
   InvalidStateError,
-  IronflowError,
   KeySchemaError,
   LimitExceededError,
   SchemaValidationError,
+  UnsupportedError,
   ValidationError
 } from "../Errors.ts"
 import { type EventRef, isEventDefinition } from "../Event.ts"
@@ -35,8 +35,8 @@ import { bucketOptionKeys, encodeKeyValue, type KVBucketOptions, toCarried } fro
 import { writeBytes, writesAtOnce } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
-import type { TxWrite } from "../Protocol/Worker.ts"
-import type { AnySchema, SchemaInput } from "../StandardSchema.ts"
+import type { Job, TxWrite } from "../Protocol/Worker.ts"
+import { type AnySchema, checkSchema, type SchemaGiven } from "../StandardSchema.ts"
 import type {
   PlainKind,
   Tx,
@@ -47,7 +47,6 @@ import type {
   TxEntityStreams,
   TxKvBucket
 } from "../Step.ts"
-import type { TurnMachine } from "./TurnMachine.ts"
 
 const eventKeys = { version: true, metadata: true } satisfies Keys<TxEmitOptions>
 const appendAllKeys = { expectedVersion: true } satisfies Keys<TxAppendAllOptions>
@@ -122,7 +121,7 @@ export class TxCollector implements Tx {
   kv<S extends AnySchema | undefined = undefined>(
     bucket: string,
     options?: KVBucketOptions<S>
-  ): TxKvBucket<SchemaInput<S>> {
+  ): TxKvBucket<SchemaGiven<S>> {
     checkKeys(options, bucketOptionKeys, this.#call("kv"))
     const encode =
       options?.schema === undefined
@@ -249,11 +248,10 @@ const atOnce = (
 }
 
 /** Throws unless the engine behind the turn can store the writes of a step together with the step. */
-export const checkTransactions = (turn: TurnMachine, stepName: string): void => {
-  if (turn.job.transactions === true) return
-  throw new IronflowError(
+export const checkTransactions = ({ job }: { readonly job: Job }, stepName: string): void => {
+  if (job.transactions === true) return
+  throw new UnsupportedError(
     `Step "${stepName}" is not possible: the server of this worker does not have \`step.tx\`, and nothing was done. It is an ` +
-      "older engine than this package, or another Ironflow server. Write with `step.run` and an idempotency key instead",
-    { code: "UNIMPLEMENTED" }
+      "older engine than this package, or another Ironflow server. Write with `step.run` and an idempotency key instead"
   )
 }

@@ -10,6 +10,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { calculateBackoff } from "../Backoff.ts"
+import type { AccessError } from "../Errors.ts"
 import {
   ConnectionError,
   isRetryable,
@@ -31,7 +32,6 @@ import type {
   ProjectionSaved
 } from "../Protocol/Projections.ts"
 import { PARTITION_FUNCTION } from "../Protocol/Projections.ts"
-import type { AccessError } from "../Protocol/Worker.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { Failed, type Handling, makeHandling } from "./Handling.ts"
 import { GLOBAL_PARTITION } from "./Partition.ts"

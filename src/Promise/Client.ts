@@ -25,12 +25,12 @@ import { promisify, type Rim } from "./Promisify.ts"
 import { promiseStreams } from "./Streams.ts"
 
 /** A client of a server elsewhere. */
-export interface ServerClientConfig extends ServerOptions, ReadingOptions {
+interface ServerClientConfig extends ServerOptions, ReadingOptions {
   readonly engine?: undefined
 }
 
 /** A client of an engine in this process. */
-export interface EngineClientConfig extends ReadingOptions {
+interface EngineClientConfig extends ReadingOptions {
   /** The engine to talk to: what `startEngine()` resolves to. */
   readonly engine: EngineHandle
   /** The environment to work in; that of the engine by default. */

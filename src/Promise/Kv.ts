@@ -15,12 +15,10 @@ import {
   type KVWatchOptions
 } from "../Client/Kv.ts"
 import type { ClientServices } from "../Client/Services.ts"
-import { checkSchema } from "../DataCodec.ts"
 import type { ValidationError } from "../Errors.ts"
-import { bucketOptionKeys } from "../KvValue.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
-import type { AnySchema, SchemaInput, SchemaOutput } from "../StandardSchema.ts"
+import { type AnySchema, checkSchema, type SchemaGiven, type SchemaOutput } from "../StandardSchema.ts"
 import { type OnError, openRim, reporting } from "./AreaClient.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 import { type KVWatchCallbacks, type KVWatcher, startWatch } from "./Watcher.ts"
@@ -31,6 +29,8 @@ export interface KVClientConfig extends ServerOptions {
 }
 
 const kvClientKeys = { ...serverKeys, onError: true } satisfies Keys<KVClientConfig>
+
+const bucketOptionKeys = { schema: true } satisfies Keys<KVBucketOptions>
 
 type ClientRim = Rim<ClientServices, ValidationError>
 
@@ -80,9 +80,9 @@ export class KVClient implements AsyncDisposable {
   bucket<S extends AnySchema | undefined = undefined>(
     name: string,
     options?: KVBucketOptions<S>
-  ): KVBucketHandle<SchemaInput<S>, SchemaOutput<S>> {
+  ): KVBucketHandle<SchemaGiven<S>, SchemaOutput<S>> {
     checkKeys(options, bucketOptionKeys, "kv.bucket()")
-    return new KVBucketHandle<SchemaInput<S>, SchemaOutput<S>>(
+    return new KVBucketHandle<SchemaGiven<S>, SchemaOutput<S>>(
       name,
       this.#onError === undefined ? {} : { onError: this.#onError },
       this.#rim,

@@ -9,7 +9,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as ManagedRuntime from "effect/ManagedRuntime"
-import { IronflowError, toError } from "../Errors.ts"
+import { ClosedError, toError } from "../Errors.ts"
 
 /** The runtime that a Promise face runs on, and what the face is called in errors (`client`). */
 export interface Rim<R, ER> {
@@ -52,6 +52,8 @@ export const run = async <A, E, R, ER>(
   signal?: AbortSignal
 ): Promise<A> => {
   if (rim.isClosed) throw closed(rim.what)
+  // a call that ends without waiting would not notice
+  if (signal?.aborted) throw signal.reason
   const exit = await rim.runtime.runPromiseExit(effect, signal === undefined ? {} : { signal })
   if (Exit.isSuccess(exit)) return exit.value
   if (Cause.hasInterruptsOnly(exit.cause)) throw signal?.aborted ? signal.reason : closed(rim.what)
@@ -64,8 +66,7 @@ export const run = async <A, E, R, ER>(
 /** The error in a cause: the instance that the effect failed with or threw. */
 export const errorOf = (cause: Cause.Cause<unknown>): Error => toError(Cause.squash(cause))
 
-const closed = (what: string): IronflowError =>
-  new IronflowError(`The ${what} has been closed. Create a new one to go on`, { code: "CLOSED" })
+const closed = (what: string): ClosedError => new ClosedError(what)
 
 const signalAmong = (args: ReadonlyArray<unknown>): AbortSignal | undefined => {
   for (let i = args.length - 1; i >= 0; i--) {

@@ -10,12 +10,12 @@ import type {
 import type { Body } from "../Client/Delivery.ts"
 import { decoderOf, patternOf, type SubscribedData } from "../Client/Subscribed.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
-import { IronflowError, SubscriptionError, ValidationError } from "../Errors.ts"
+import { ClosedError, SubscriptionError, ValidationError } from "../Errors.ts"
 import type { EventDefinition } from "../Event.ts"
 import { checkName } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { subscribeKeys } from "../Protocol/SubscribeKeys.ts"
-import type { SubscribeOptions } from "../Protocol/Subscriptions.ts"
+import type { AckType, SubscribeOptions } from "../Protocol/Subscriptions.ts"
 import { show } from "../Show.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import { connectionOf, type EngineHandle } from "./Connection.ts"
@@ -243,7 +243,7 @@ export class SubscriptionClient implements Disposable {
       },
       onStateChange: () => wake()
     })
-    const settle = (event: SubscriptionEvent, type: "ack" | "nak" | "term", delay?: number) =>
+    const settle = (event: SubscriptionEvent, type: AckType, delay?: number) =>
       session.settle(subscription, event.eventId ?? "", type, delay)
     try {
       while (true) {
@@ -342,8 +342,7 @@ const positive = (name: string, value: number): number => {
   )
 }
 
-const closed = (): IronflowError =>
-  new IronflowError("The subscription client has been closed. Create a new one to go on", { code: "CLOSED" })
+const closed = (): ClosedError => new ClosedError("subscription client")
 
 /** Why an event has failed whose loop was left: leaving a loop by `break` and by throwing look the same to a stream. */
 const leftLoop = (): Error =>

@@ -6,8 +6,15 @@ import type * as Fiber from "effect/Fiber"
 import type * as HttpClient from "effect/http/HttpClient"
 import * as Layer from "effect/Layer"
 import { createDeferred, type Deferred } from "../Deferred.ts"
-import { IronflowError, ValidationError } from "../Errors.ts"
+import {
+  IronflowError,
+  RegistrationError,
+  ValidationError,
+  WorkerAlreadyRunningError,
+  WorkerStoppedError
+} from "../Errors.ts"
 import type { EffectFunction, IronflowFunction } from "../Function.ts"
+import { type Logger, resolveLogger } from "../Logger.ts"
 import { checkKeys, type Keys, knownOf } from "../OptionKeys.ts"
 import type { EffectProjection, IronflowProjection } from "../Projection/Projection.ts"
 import type { WorkerTransport } from "../Protocol/Worker.ts"
@@ -32,7 +39,7 @@ export interface ServerWorkerConfig extends RunnableOptions, ConnectionConfig {
 }
 
 /** How a worker reaches its server. */
-export interface ConnectionConfig {
+interface ConnectionConfig {
   /** `IRONFLOW_SERVER_URL` by default, else `http://localhost:9123`. */
   readonly serverUrl?: string | undefined
   /** Sent as a bearer token; `IRONFLOW_API_KEY` by default, else none. */
@@ -60,7 +67,7 @@ export const serverWorkerKeys = {
 } satisfies Keys<ServerWorkerConfig>
 
 /** A worker for an engine in this process. */
-export interface EngineWorkerConfig extends RunnableOptions {
+interface EngineWorkerConfig extends RunnableOptions {
   /** The engine to work for: what `startEngine()` resolves to. */
   readonly engine: EngineHandle
 }
@@ -127,7 +134,8 @@ const inProcess = (config: EngineWorkerConfig): Connected => {
   return {
     options: {
       ...knownOf<RunnableOptions>(config, workerKeys),
-      environment: config.environment ?? connection.environment
+      environment: config.environment ?? connection.environment,
+      logger: workerLogger(config.logger)
     },
     transport: connection.transport,
     onClose: (close) => connection.onClose("worker", close)
@@ -147,13 +155,18 @@ const overHttp = (config: ServerWorkerConfig): Connected => {
   return connectBy(config, "createWorker()", (options) => Effect.map(load, (layer) => layer(options)))
 }
 
+/** What an option says, else the console: the loggers of Effect are for the Effect face. */
+const workerLogger = (logger: Logger | false | undefined): Logger =>
+  resolveLogger(logger, "[ironflow-worker]")
+
 /** A worker for a server, over what `load` makes of the options. */
 export const connectBy = (
   config: ServerWorkerConfig,
   caller: string,
   load: (options: PollingOptions) => Effect.Effect<WorkerTransportLayer, ValidationError>
 ): Connected => {
-  const { apiKey, heartbeatInterval, logger, reconnectDelay, serverUrl } = config
+  const { apiKey, heartbeatInterval, reconnectDelay, serverUrl } = config
+  const logger = workerLogger(config.logger)
   const options = { serverUrl, apiKey, heartbeatInterval, reconnectDelay, logger }
   const { server } = resolvePollingOptions(options, config.environment, caller)
   const connections = Effect.promise(() =>
@@ -163,7 +176,8 @@ export const connectBy = (
   return {
     options: {
       ...knownOf<RunnableOptions>(config, workerKeys),
-      ...(server.namesEnvironment ? { environment: server.environment } : {})
+      ...(server.namesEnvironment ? { environment: server.environment } : {}),
+      logger
     },
     transport: Layer.unwrap(
       Effect.map(connections, ([channel, fetch]) => Layer.provide(transport, [fetch.layer, channel.layer]))
@@ -276,25 +290,27 @@ export class PromiseWorker implements Worker {
 }
 
 const notFresh = (state: "running" | "stopped"): IronflowError =>
-  new IronflowError(
+  new WorkerAlreadyRunningError(
     state === "running"
       ? "The worker has been started already: call start() once"
-      : "The worker has been stopped and cannot be started again: create a new one",
-    { code: "WORKER_ALREADY_RUNNING" }
+      : "The worker has been stopped and cannot be started again: create a new one"
   )
 
 const stoppedBeforeReady = (): IronflowError =>
-  new IronflowError("The worker was stopped before it had been registered", { code: "WORKER_STOPPED" })
+  new WorkerStoppedError("The worker was stopped before it had been registered")
 
 const asStartError = (error: Error): Error => {
   if (error instanceof ValidationError && error.code !== "PACKAGES_MISSING") {
-    return new IronflowError(`The engine does not accept the functions of this worker: ${error.message}`, {
-      code: "FUNCTION_REGISTRATION_FAILED",
-      cause: error
-    })
+    return new RegistrationError(
+      `The engine does not accept the functions of this worker: ${error.message}`,
+      {
+        code: "FUNCTION_REGISTRATION_FAILED",
+        cause: error
+      }
+    )
   }
   if (error instanceof IronflowError && error.code === "CONNECTION_LOST") {
-    return new IronflowError(`The worker could not be registered with the engine: ${error.message}`, {
+    return new RegistrationError(`The worker could not be registered with the engine: ${error.message}`, {
       code: "REGISTRATION_FAILED",
       cause: error
     })

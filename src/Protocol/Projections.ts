@@ -7,9 +7,9 @@
  * whose token, generation or position is not the current one changes nothing and is counted.
  */
 import type * as Effect from "effect/Effect"
-import type { ConnectionError, SerializedError, ValidationError } from "../Errors.ts"
+import type { AccessError, ConnectionError, SerializedError, ValidationError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
-import type { AccessError, JsonText } from "./Worker.ts"
+import type { JsonText } from "../Json.ts"
 
 /** A projection as a worker registers it. */
 export interface ProjectionRegistration {
@@ -20,6 +20,10 @@ export interface ProjectionRegistration {
   /** A dotted path; {@link PARTITION_FUNCTION} when only the worker knows. */
   readonly partitionKey?: string
 }
+
+/** `error` while an event that has failed is tried again; dead letters are counted apart. */
+export const projectionStatuses = ["active", "rebuilding", "paused", "error"] as const
+export type ProjectionStatus = (typeof projectionStatuses)[number]
 
 /** In place of a path: the partition is what a function of the worker returns. */
 export const PARTITION_FUNCTION = "(function)"

@@ -88,18 +88,22 @@ export interface PushRequest {
   readonly secrets?: Record<string, string>
 }
 
+export const completedStatuses = ["completed", "failed", "timed_out"] as const
+
 export interface CompletedStep {
   readonly id: string
   readonly name: string
-  readonly status: "completed" | "failed" | "timed_out"
+  readonly status: (typeof completedStatuses)[number]
   readonly output?: unknown
   /** A structured error is JSON text. */
   readonly error?: string
 }
 
+export const resumeTypes = ["sleep", "wait_for_event", "invoke_function", "invoke_function_async"] as const
+
 export interface ResumeContext {
   readonly step_id: string
-  readonly type: "sleep" | "wait_for_event" | "invoke_function" | "invoke_function_async"
+  readonly type: (typeof resumeTypes)[number]
   readonly data?: unknown
 }
 

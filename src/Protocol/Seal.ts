@@ -8,7 +8,7 @@
  */
 import { crc32 } from "node:zlib"
 import * as Effect from "effect/Effect"
-import { IronflowError, isIronflowError } from "../Errors.ts"
+import { type IronflowError, isIronflowError, MessageDamagedError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 
 /** Code of the error for a message that has not come as it was sent. It may be sent again. */
@@ -77,8 +77,7 @@ export const mustBeSealed = (message: unknown, seals: boolean): unknown => {
 export const isSealed = (message: unknown): boolean => isObject(message) && message.sum !== undefined
 
 export const damaged = (): IronflowError =>
-  new IronflowError(
+  new MessageDamagedError(
     "A message was damaged on its way: it has not come as it was sent, and has had no effect. Send it again; " +
-      "if this goes on, something between the two changes what it carries, which TLS would keep it from",
-    { code: MESSAGE_DAMAGED, retryable: true }
+      "if this goes on, something between the two changes what it carries, which TLS would keep it from"
   )

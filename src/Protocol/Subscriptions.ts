@@ -6,10 +6,12 @@
 import type { Duration } from "../Duration.ts"
 import type { EventEntity } from "../Event.ts"
 
-export type AckMode = "auto" | "manual"
+export const ackModes = ["auto", "manual"] as const
+export type AckMode = (typeof ackModes)[number]
 export type AckType = "ack" | "nak" | "term"
 /** What happens to events that a connection cannot take at once. */
-export type BackpressureMode = "buffer" | "drop" | "block"
+export const backpressureModes = ["buffer", "drop", "block"] as const
+export type BackpressureMode = (typeof backpressureModes)[number]
 
 /** How much may wait in the connection of a subscriber that does not keep up. */
 export interface BufferConfig {
@@ -95,7 +97,7 @@ export interface WSAckRequest {
 }
 
 /** Ours, for servers that tell an `ackWait`: what the subscription holds is being worked on, and begins its `ackWait` anew. */
-export interface WSInProgressRequest {
+interface WSInProgressRequest {
   readonly type: "in_progress"
   readonly subscriptionId: string
   /** Only this event; else all that it holds. */

@@ -19,7 +19,8 @@ import type { PollResponse, RegisterTurnsResponse, Renewal, Room } from "./Http/
  * (`LateRequest`), `leave` (a session: the worker goes, and every lease is given back). The answers to the last three say no more
  * than that it is done.
  */
-export type StreamCall = "report" | "room" | "late" | "leave"
+export const streamCalls = ["report", "room", "late", "leave"] as const
+export type StreamCall = (typeof streamCalls)[number]
 
 /** A sign of life, with how much room there is. */
 export interface RoomRequest extends Room, Renewal {

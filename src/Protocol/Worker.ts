@@ -15,27 +15,15 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { NewStreamEvent, StoredStreamEvent, StreamAppend } from "../EntityStream.ts"
-import type {
-  ConnectionError,
-  SerializedError,
-  UnauthenticatedError,
-  UnauthorizedError,
-  ValidationError
-} from "../Errors.ts"
+import type { AccessError, ConnectionError, SerializedError, ValidationError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
+import type { JsonText } from "../Json.ts"
 import type { CarriedValue } from "../KvValue.ts"
-
+import type { StepKind } from "../StepKind.ts"
 import type { ProjectionFeed } from "./Projections.ts"
 import type { Overlap } from "../Overlap.ts"
 
 export type { SerializedError } from "../Errors.ts"
-
-/** A value as JSON text. Absent (`undefined`) when the value was `undefined`. */
-export type JsonText = string
-
-/** What a step is. A step key that was recorded under one kind and is asked for under another is nondeterminism. */
-export type StepKind =
-  "run" | "sleep" | "waitForEvent" | "invoke" | "invokeAsync" | "publish" | "tx" | "parallel" | "compensate"
 
 /** How a step ended. */
 export type Outcome =
@@ -378,9 +366,6 @@ export interface WorkerRegistration {
   /** It knows the notices `Paused` and `Resumed`, and `paused` in an answer. */
   readonly pauses?: boolean
 }
-
-/** Why an engine will have nothing to do with a worker: its API key is missing or wrong, or does not allow it. */
-export type AccessError = UnauthenticatedError | UnauthorizedError
 
 /** What a transport calls when something arrives. None may throw. */
 export interface WorkerHandlers {

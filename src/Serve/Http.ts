@@ -1,5 +1,5 @@
 /** A request to a push handler and its response, whichever framework they belong to. */
-import { IronflowError } from "../Errors.ts"
+import { BodyError, type IronflowError } from "../Errors.ts"
 
 export interface ServeRequest {
   /** `POST` when left out. */
@@ -24,20 +24,20 @@ export interface ServeResponse {
 }
 
 export const bodyConsumed = (likely: string): IronflowError =>
-  new IronflowError(
+  new BodyError(
     `The body of the request was read before it came here, probably by ${likely}: its bytes are gone, and a signature is one of ` +
       "bytes. Mount the handler in front of the parser, or have the body handed over raw",
     { code: "BODY_CONSUMED", status: 500 }
   )
 
 export const bodyTooLarge = (maxBytes: number): IronflowError =>
-  new IronflowError(`The body of the request has more than ${maxBytes} bytes`, {
+  new BodyError(`The body of the request has more than ${maxBytes} bytes`, {
     code: "BODY_TOO_LARGE",
     status: 413
   })
 
 export const bodyTruncated = (cause: unknown): IronflowError =>
-  new IronflowError("The body of the request ended before it was complete", {
+  new BodyError("The body of the request ended before it was complete", {
     code: "BODY_TRUNCATED",
     status: 400,
     cause

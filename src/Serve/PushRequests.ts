@@ -1,7 +1,14 @@
 /** Reads the request of an existing server, and says what a turn has come to in the words of its response. */
 import { InvokeError, serializeError, TimeoutError, ValidationError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
-import type { CompletedStep, PushRequest, PushResponse, ResumeContext } from "../Protocol/Push.ts"
+import {
+  type CompletedStep,
+  completedStatuses,
+  type PushRequest,
+  type PushResponse,
+  type ResumeContext,
+  resumeTypes
+} from "../Protocol/Push.ts"
 import { failedId, type LegacyJob, readJob } from "../Worker/LegacyJob.ts"
 import { type LegacyEnd, outputField } from "../Worker/LegacyOps.ts"
 import type { LegacyTurn } from "../Worker/LegacyTurn.ts"
@@ -39,12 +46,12 @@ const eventRules = {
 const stepRules = {
   id: text,
   name: text,
-  status: oneOf("completed", "failed", "timed_out"),
+  status: oneOf(...completedStatuses),
   error: optional(text)
 }
 const resumeRules = {
   step_id: text,
-  type: oneOf("sleep", "wait_for_event", "invoke_function", "invoke_function_async")
+  type: oneOf(...resumeTypes)
 }
 
 /** The request, if it is one. Throws `ValidationError` that names every field that is not as it should be. */

@@ -3,7 +3,7 @@ import type * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import { IronflowError, RunCancelledError } from "../Errors.ts"
+import { RunCancelledError, TurnAbortedError } from "../Errors.ts"
 import * as Alarm from "../Execution/Alarm.ts"
 import { startTurn, type TurnEnd, type TurnHandle } from "../Execution/Turn.ts"
 import type { AnyFunction } from "../Function.ts"
@@ -19,6 +19,8 @@ export interface TurnSurroundings {
   /** Services of the functions. */
   readonly context: Context.Context<never>
   readonly logger: Logger
+  /** Where the `logger` of handlers writes to; the console when absent. */
+  readonly handlerLogger?: Logger
   readonly eventDefinitions: EventDefinitionRegistry | undefined
   readonly turnBudgetMs: number
 }
@@ -40,7 +42,7 @@ export const runTurn = (
   fn: AnyFunction,
   job: Job,
   session: TurnSession,
-  { clock, context, eventDefinitions, logger, turnBudgetMs }: TurnSurroundings
+  { clock, context, eventDefinitions, handlerLogger, logger, turnBudgetMs }: TurnSurroundings
 ): Effect.Effect<TurnEnd> =>
   Effect.scoped(
     Effect.gen(function* () {
@@ -76,6 +78,7 @@ export const runTurn = (
             alarm,
             context,
             logger,
+            ...(handlerLogger === undefined ? {} : { handlerLogger }),
             report: (op, onAck) => {
               outbox.report(op, onAck)
               if (!isProgress(op)) return
@@ -101,7 +104,7 @@ export const runTurn = (
           outbox.close()
           reporter.stop()
           turn.abort(
-            new IronflowError(
+            new TurnAbortedError(
               `The request for a turn of run ${job.runId} was broken off: the run goes on from its last reported step`,
               { code: "REQUEST_ABORTED", retryable: true, details: { runId: job.runId } }
             )

@@ -17,14 +17,21 @@ import * as HttpClient from "effect/http/HttpClient"
 import * as Random from "effect/Random"
 import { type Connection, make as connect } from "../Client/HttpConnection.ts"
 import {
+  BodyError,
   FunctionNotFoundError,
-  IronflowError,
+  type IronflowError,
   isIronflowError,
   SignatureError,
   toError,
-  ValidationError
+  TurnAbortedError,
+  ValidationError,
+  WebhookNotFoundError,
+  withStatus
 } from "../Errors.ts"
+import { currentLogger } from "../EffectLogger.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
+import type { Logger } from "../Logger.ts"
+import { currentVariables } from "../Variables.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { checkShape } from "../JsonShape.ts"
 import { type Description, PUSH_TURNS_VERSION, type TurnRequest } from "../Protocol/Push.ts"
@@ -50,23 +57,36 @@ export interface ServeService {
   readonly fetch: (request: Request) => Effect.Effect<Response>
 }
 
-/** Fails with `ValidationError` when the options are not acceptable. */
+/**
+ * It logs to Effect's loggers unless it is given one; what the options leave out is said by the environment variables, by way of the
+ * `ConfigProvider` in context. Fails with `ValidationError` when the options are not acceptable.
+ */
 export const make = <const Functions extends ReadonlyArray<AnyFunction>>(
   options: ServeOptions<Functions>
 ): Effect.Effect<ServeService, ValidationError, FunctionRequirements<Functions[number]>> =>
   Effect.gen(function* () {
+    const handlerLogger = options?.logger === undefined ? yield* currentLogger : undefined
+    const variables = yield* currentVariables
     const resolved = yield* Effect.suspend(() => {
       try {
-        return Effect.succeed(resolveServeOptions(options))
+        return Effect.succeed(
+          resolveServeOptions(
+            handlerLogger === undefined ? options : { ...options, logger: handlerLogger },
+            variables
+          )
+        )
       } catch (error) {
         return error instanceof ValidationError ? Effect.fail(error) : Effect.die(error)
       }
     })
-    return yield* makeResolved<FunctionRequirements<Functions[number]>>(resolved)
+    return yield* makeResolved<FunctionRequirements<Functions[number]>>(resolved, handlerLogger)
   })
 
-/** {@link make} with options that have been checked. */
-export const makeResolved = <R>(options: ResolvedServeOptions): Effect.Effect<ServeService, never, R> =>
+/** {@link make} with options that have been checked. The `logger` of handlers writes to `handlerLogger`, else to the console. */
+export const makeResolved = <R>(
+  options: ResolvedServeOptions,
+  handlerLogger?: Logger
+): Effect.Effect<ServeService, never, R> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const context = yield* Effect.context<R>()
@@ -75,6 +95,7 @@ export const makeResolved = <R>(options: ResolvedServeOptions): Effect.Effect<Se
       clock,
       context,
       logger: options.logger,
+      ...(handlerLogger === undefined ? {} : { handlerLogger }),
       eventDefinitions: options.eventDefinitions,
       turnBudgetMs: options.turnBudgetMs
     })
@@ -143,12 +164,7 @@ class Handler {
     const { environment, logger, maxBodyBytes, webhooks, webhookTimeoutMs } = this.#options
     const webhook = webhooks.get(id)
     if (webhook === undefined) {
-      return Effect.fail(
-        new IronflowError(`There is no webhook "${id.slice(0, 256)}" here`, {
-          code: "WEBHOOK_NOT_FOUND",
-          status: 404
-        })
-      )
+      return Effect.fail(new WebhookNotFoundError(id))
     }
     const read = Effect.andThen(
       checkMethod(id, request.method),
@@ -204,11 +220,10 @@ class Handler {
       const header = request.headers[SIGNATURE_HEADER]
       if (keys !== undefined && header === undefined) {
         return yield* Effect.fail(
-          new IronflowError(
+          new SignatureError(
             "The request has no X-Ironflow-Signature: set the signing key on the server too",
             {
-              code: "SIGNATURE_MISSING",
-              status: 401
+              code: "SIGNATURE_MISSING"
             }
           )
         )
@@ -226,11 +241,11 @@ class Handler {
             notJson
           ),
         catch: (cause) =>
-          new IronflowError(toError(cause).message, { code: "LIMIT_EXCEEDED", status: 400, cause })
+          withStatus(new ValidationError(toError(cause).message, { code: "LIMIT_EXCEEDED", cause }), 400)
       })
       return body === notJson
         ? yield* Effect.fail(
-            new IronflowError("The body of the request is not JSON", { code: "INVALID_JSON", status: 400 })
+            new BodyError("The body of the request is not JSON", { code: "INVALID_JSON", status: 400 })
           )
         : body
     })
@@ -240,10 +255,10 @@ class Handler {
     const { keys, maxRequestAgeMs } = this.#options
     if (keys === undefined || Math.abs(nowMs - sentAt) <= maxRequestAgeMs) return Effect.void
     return Effect.fail(
-      new IronflowError(
+      new SignatureError(
         `The request was signed ${Math.round(Math.abs(nowMs - sentAt) / 1000)} s ${nowMs > sentAt ? "ago" : "ahead of this clock"}, and ` +
           `${maxRequestAgeMs / 1000} s are allowed: compare the clocks, or it was recorded and sent again`,
-        { code: "SIGNATURE_EXPIRED", status: 401 }
+        { code: "SIGNATURE_EXPIRED" }
       )
     )
   }
@@ -276,9 +291,8 @@ class Handler {
     }
     if (this.#started.has(job.jobId)) {
       return Effect.fail(
-        new IronflowError(`The turn ${job.jobId} has been started before: the request was sent again`, {
-          code: "SIGNATURE_REPLAYED",
-          status: 401
+        new SignatureError(`The turn ${job.jobId} has been started before: the request was sent again`, {
+          code: "SIGNATURE_REPLAYED"
         })
       )
     }
@@ -325,7 +339,7 @@ class Handler {
       const response = session.response()
       if (response !== undefined) return Effect.succeed(response)
       return Effect.fail(
-        new IronflowError(`The turn of run ${job.runId} came to no end`, {
+        new TurnAbortedError(`The turn of run ${job.runId} came to no end`, {
           code: "TURN_ABORTED",
           status: 500,
           cause: end._tag === "Aborted" ? end.reason : undefined

@@ -1,8 +1,8 @@
 /** Requests of other services: verified, made events of, and handed to the server. */
 import * as Effect from "effect/Effect"
 import type { Connection } from "../Client/HttpConnection.ts"
-import { IronflowError, toError } from "../Errors.ts"
 import { encodeBySchema } from "../EffectSchema.ts"
+import { type IronflowError, toError, type WebhookCode, WebhookError } from "../Errors.ts"
 import { checkEventName } from "../Event.ts"
 import { encodeEvent, type GivenEvent, isDefined } from "../EventEncoding.ts"
 import { encodeJson, isObject } from "../Json.ts"
@@ -118,7 +118,11 @@ export const receive = (
   })
 
 /** What the code of a webhook makes of a request; when it throws, the sender is told so. */
-const asked = <A>(code: string, status: number, ask: () => Promise<A>): Effect.Effect<A, IronflowError> =>
+const asked = <A>(
+  code: WebhookCode,
+  status: number,
+  ask: () => Promise<A>
+): Effect.Effect<A, IronflowError> =>
   Effect.tryPromise({ try: ask, catch: (cause) => failure(toError(cause).message, code, status, cause) })
 
 const queryOf = (url: string): { readonly [name: string]: string } => {
@@ -250,5 +254,5 @@ const checkEvent = (event: unknown, what: string): NamedWebhookEvent => {
   }
 }
 
-const failure = (message: string, code: string, status: number, cause?: unknown): IronflowError =>
-  new IronflowError(message, { code, status, ...(cause === undefined ? {} : { cause }) })
+const failure = (message: string, code: WebhookCode, status: number, cause?: unknown): WebhookError =>
+  new WebhookError(message, { code, status, ...(cause === undefined ? {} : { cause }) })

@@ -5,17 +5,10 @@
 import * as Effect from "effect/Effect"
 import { NondeterminismError } from "../Errors.ts"
 import type { AnyFunction } from "../Function.ts"
-import type {
-  JsonText,
-  Job,
-  JournalEntry,
-  OpenStep,
-  Outcome,
-  StepKind,
-  TurnOp,
-  WorkerTransport
-} from "../Protocol/Worker.ts"
+import type { JsonText } from "../Json.ts"
+import type { Job, JournalEntry, OpenStep, Outcome, TurnOp, WorkerTransport } from "../Protocol/Worker.ts"
 import { hasErrors, plainResult } from "../Result.ts"
+import type { StepKind } from "../StepKind.ts"
 import { replay } from "./Replay.ts"
 
 type Transport = (typeof WorkerTransport)["Service"]

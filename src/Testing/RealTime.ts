@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Scheduler from "effect/Scheduler"
 import { randomBytes } from "node:crypto"
-import { IronflowError } from "../Errors.ts"
+import { TimersFakedError } from "../Errors.ts"
 import {
   clearImmediate,
   clearTimeout,
@@ -36,10 +36,10 @@ const patience = 100
 let areReal = false
 
 /** Fails with code `TIMERS_FAKED` when the timers had been faked before they were loaded: everything would wait for ever. */
-export const ensureReal = (who: string): Effect.Effect<void, IronflowError> =>
+export const ensureReal = (who: string): Effect.Effect<void, TimersFakedError> =>
   Effect.suspend(() => (areReal ? Effect.void : check(who)))
 
-const check = (who: string): Effect.Effect<void, IronflowError> =>
+const check = (who: string): Effect.Effect<void, TimersFakedError> =>
   Effect.callback((resume) => {
     const silent = new Set(["setImmediate", "setTimeout", "queueMicrotask", "process.nextTick"])
     setImmediate(() => silent.delete("setImmediate"))
@@ -61,10 +61,10 @@ const check = (who: string): Effect.Effect<void, IronflowError> =>
     look(0)
   })
 
-const faked = (who: string, silent: ReadonlyArray<string>): IronflowError =>
-  new IronflowError(
+const faked = (who: string, silent: ReadonlyArray<string>): TimersFakedError =>
+  new TimersFakedError(
     `${who} would wait for ever: fake timers had replaced ${silent.join(", ")} before @ironflow/node was loaded. ` +
       "Load @ironflow/node/test first and fake timers after that, or leave these real: `toFake` of vi.useFakeTimers(), " +
       "`doNotFake` of jest.useFakeTimers(), `apis` of mock.timers.enable()",
-    { code: "TIMERS_FAKED", details: { faked: silent } }
+    { details: { faked: silent } }
   )

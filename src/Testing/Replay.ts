@@ -9,10 +9,11 @@ import type { Alarm } from "../Execution/Alarm.ts"
 import { startTurn, type TurnEnd } from "../Execution/Turn.ts"
 import type { AnyFunction } from "../Function.ts"
 import { createNoopLogger } from "../Logger.ts"
-import type { JournalEntry, OpenStep, StepKind, TurnOp } from "../Protocol/Worker.ts"
+import type { JournalEntry, OpenStep, TurnOp } from "../Protocol/Worker.ts"
 import type { RunHistory } from "../Protocol/History.ts"
 import { makeClock } from "./VirtualTime.ts"
 import { clearImmediate, clearTimeout, setImmediate, setTimeout } from "../RealTimers.ts"
+import type { StepKind } from "../StepKind.ts"
 
 /** A step by its id within the run. */
 export interface StepName {

@@ -10,7 +10,7 @@ import type * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as HttpClientResponse from "effect/http/HttpClientResponse"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
-import { IronflowError, ValidationError } from "../Errors.ts"
+import { TapeError, ValidationError } from "../Errors.ts"
 import { CHANNEL_HEADER } from "../Protocol/Http/Channel.ts"
 
 /** Text as it is, bytes that are no text as `{ base64 }`. */
@@ -74,7 +74,7 @@ export interface PlayOptions {
 
 /**
  * Answers from the tape, each exchange once, the oldest first. A request that is not on it, or no more, dies with an
- * `IronflowError` of code `NOT_ON_TAPE`: the test is wrong then, and nothing can be tried again. Fails with
+ * `TapeError`: the test is wrong then, and nothing can be tried again. Fails with
  * `ValidationError` for what is no tape.
  */
 export const layerPlayingHttpClient = (
@@ -138,12 +138,7 @@ const read = (request: HttpClientRequest.HttpClientRequest): Effect.Effect<TapeR
         if (typeof body.body === "string") return Effect.succeed({ ...asked, body: body.body })
     }
     return Effect.die(
-      new IronflowError(
-        `${shown(asked)} has a body that a tape cannot hold: only text and bytes can be compared`,
-        {
-          code: "NOT_ON_TAPE"
-        }
-      )
+      new TapeError(`${shown(asked)} has a body that a tape cannot hold: only text and bytes can be compared`)
     )
   })
 
@@ -152,16 +147,11 @@ const refuseStreams =
   ({ headers }: HttpClientResponse.HttpClientResponse): Effect.Effect<void> =>
     /event-stream|ndjson/.test(headers["content-type"] ?? "")
       ? Effect.die(
-          new IronflowError(
-            `${shown(asked)} is answered by a stream, which has no end that a tape could hold`,
-            {
-              code: "NOT_ON_TAPE"
-            }
-          )
+          new TapeError(`${shown(asked)} is answered by a stream, which has no end that a tape could hold`)
         )
       : Effect.void
 
-const notOnTape = (asked: TapeRequest, exchanges: ReadonlyArray<TapeExchange>): IronflowError => {
+const notOnTape = (asked: TapeRequest, exchanges: ReadonlyArray<TapeExchange>): TapeError => {
   const same = exchanges.filter(({ request }) => isSame(request, asked)).length
   const bodies = exchanges.filter(
     ({ request }) => request.method === asked.method && request.path === asked.path
@@ -173,13 +163,9 @@ const notOnTape = (asked: TapeRequest, exchanges: ReadonlyArray<TapeExchange>): 
         ? `is on the tape with another body only (${bodies === 1 ? "once" : `${bodies} times`})`
         : "is not on the tape"
   const body = asked.body === undefined ? "" : ` Asked with: ${JSON.stringify(asked.body).slice(0, 200)}.`
-  return new IronflowError(
-    `${shown(asked)} ${why}.${body} Record the tape anew when what is asked has changed`,
-    {
-      code: "NOT_ON_TAPE",
-      details: asked
-    }
-  )
+  return new TapeError(`${shown(asked)} ${why}.${body} Record the tape anew when what is asked has changed`, {
+    details: asked
+  })
 }
 
 const shown = ({ method, path }: TapeRequest): string => `${method} ${path}`

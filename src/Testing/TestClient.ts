@@ -10,9 +10,11 @@ import {
   deserializeError,
   InvokeError,
   messageOf,
-  IronflowError,
+  NondeterminismError,
   NonRetryableError,
   serializeError,
+  StoreError,
+  TestSuspendedError,
   ValidationError
 } from "../Errors.ts"
 import { encodeBySchema } from "../EffectSchema.ts"
@@ -38,10 +40,11 @@ import { checkEntityId, checkStreamEvent, type NewStreamEvent } from "../EntityS
 import { checkBucketName, checkKey, checkRevision } from "../KvKeys.ts"
 import { TxCollector } from "../Execution/Tx.ts"
 import { checkName } from "../Limits.ts"
-import type { Job, JournalEntry, OpenStep, Outcome, StepKind, TurnOp } from "../Protocol/Worker.ts"
+import type { Job, JournalEntry, OpenStep, Outcome, TurnOp } from "../Protocol/Worker.ts"
 import { decodeResult, encodeResult } from "../Result.ts"
 import { show } from "../Show.ts"
 import type { Tx } from "../Step.ts"
+import type { StepKind } from "../StepKind.ts"
 import * as RealTime from "./RealTime.ts"
 import { readWrites, type TestWrite, TxMemory } from "./TxMemory.ts"
 
@@ -494,11 +497,12 @@ class TestExecution {
       case "Aborted":
         throw end.reason
       case "Paused":
-        throw new IronflowError(end.message, { code: end.code })
+        throw end.code === "NONDETERMINISM"
+          ? new NondeterminismError(end.message)
+          : new StoreError(end.message, { code: "STORE_CORRUPT" })
       case "Suspended":
-        throw new IronflowError(
-          `The run of function "${this.#fn.config.id}" was suspended on ${end.open.join(", ")}, which nothing in this test answers`,
-          { code: "TEST_SUSPENDED" }
+        throw new TestSuspendedError(
+          `The run of function "${this.#fn.config.id}" was suspended on ${end.open.join(", ")}, which nothing in this test answers`
         )
     }
   }

@@ -3,7 +3,8 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { TestClock } from "effect/testing/TestClock"
-import { type IronflowError, ValidationError } from "../Errors.ts"
+import { ValidationError } from "../Errors.ts"
+import type { TestError } from "./TestError.ts"
 import { show } from "../Show.ts"
 
 /**
@@ -14,7 +15,7 @@ import { show } from "../Show.ts"
 export const testClock = (
   clock: Clock.Clock,
   outer: Clock.Clock,
-  advance: (ms: number) => Effect.Effect<void, IronflowError>
+  advance: (ms: number) => Effect.Effect<void, TestError>
 ): TestClock => {
   const pass = (ms: number, asked: unknown): Effect.Effect<void> =>
     Number.isFinite(ms) && ms >= 0

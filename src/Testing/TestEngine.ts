@@ -10,7 +10,8 @@ import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 import type { Run } from "../Client/Client.ts"
 import type { Duration } from "../Duration.ts"
-import { type IronflowError, toError } from "../Errors.ts"
+import { type StoreError, type ValidationError, toError } from "../Errors.ts"
+import type { TestError } from "./TestError.ts"
 import { createClient, type IronflowClient } from "../Promise/Client.ts"
 import type { EngineConnection, EngineHandle } from "../Promise/Connection.ts"
 import type { Store } from "../Engine/Store/Store.ts"
@@ -76,7 +77,7 @@ export const createTestEngine = (config: TestEngineConfig = {}): Promise<Ironflo
 /** {@link createTestEngine} on a store that is there already. */
 export const openTestEngine = async (
   config: TestEngineConfig,
-  store?: Layer.Layer<Store, IronflowError>
+  store?: Layer.Layer<Store, StoreError | ValidationError>
 ): Promise<IronflowTestEngine> => {
   const runtime = ManagedRuntime.make(Layer.effectContext(makeVirtual(config, store)))
   const exit = await runtime.runPromiseExit(Effect.all([TestEngine, TestConnection]), {
@@ -87,7 +88,7 @@ export const openTestEngine = async (
     throw toError(Cause.squash(exit.cause))
   }
   const [engine, { clock, environment, passMinute, services, transport, wire, workerClock }] = exit.value
-  const rim: Rim<TestEngine, IronflowError> = { runtime, what: "test engine", isClosed: false }
+  const rim: Rim<TestEngine, TestError> = { runtime, what: "test engine", isClosed: false }
   const scopes = new Set<Scope.Closeable>()
   const workers = new Set<() => Promise<void>>()
   const clients = new Set<() => Promise<void>>()

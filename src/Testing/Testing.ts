@@ -18,7 +18,7 @@ import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { ClientServices } from "../Client/Services.ts"
-import type { IronflowError } from "../Errors.ts"
+import type { TestError } from "./TestError.ts"
 import type { AnyFunction } from "../Function.ts"
 import type { AnyProjection } from "../Projection/Projection.ts"
 import {
@@ -60,7 +60,7 @@ export const make: <
   options: TestEngineOptions<Functions, Projections>
 ) => Effect.Effect<
   Context.Context<TestEngine | ClientServices>,
-  IronflowError,
+  TestError,
   HandlerRequirements<Functions, Projections> | Scope.Scope
 > = makeVirtual
 
@@ -70,5 +70,5 @@ export const layer = <
   const Projections extends ReadonlyArray<AnyProjection> = []
 >(
   options: TestEngineOptions<Functions, Projections> = {}
-): Layer.Layer<TestEngine | ClientServices, IronflowError, HandlerRequirements<Functions, Projections>> =>
+): Layer.Layer<TestEngine | ClientServices, TestError, HandlerRequirements<Functions, Projections>> =>
   Layer.effectContext(make(options))

@@ -1,7 +1,8 @@
 /** What `step.tx` writes to in a test client, in memory: streams by type and version, and keys by revision. Nothing else is kept. */
-import type { ExpectedVersion, NewStreamEvent } from "../EntityStream.ts"
+import type { NewStreamEvent } from "../EntityStream.ts"
 import { refusalOf, type StreamState } from "../Engine/Store/StreamRows.ts"
 import { NonRetryableError, RevisionConflictError } from "../Errors.ts"
+import type { ExpectedVersion } from "../ExpectedVersion.ts"
 import { decodeJson } from "../Json.ts"
 import { decodeValue, fromCarried } from "../KvValue.ts"
 import type { TxKvWrite, TxWrite, TxWriteResult } from "../Protocol/Worker.ts"

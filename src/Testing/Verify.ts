@@ -1,6 +1,6 @@
 /** Replays recorded runs against the code of today. */
 import * as Effect from "effect/Effect"
-import { FunctionNotFoundError, IronflowError } from "../Errors.ts"
+import { FunctionNotFoundError, ServiceMissingError, type TimersFakedError } from "../Errors.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import type { RunnableFunction } from "../Promise/Worker.ts"
 import type { RunHistory } from "../Protocol/History.ts"
@@ -19,7 +19,7 @@ export const verifyEffect = <const Functions extends ReadonlyArray<AnyFunction>>
   functions: Functions
 ): Effect.Effect<
   Divergence | undefined,
-  FunctionNotFoundError | IronflowError,
+  FunctionNotFoundError | ServiceMissingError | TimersFakedError,
   FunctionRequirements<Functions[number]>
 > => verifyUntyped(history, functions)
 
@@ -27,7 +27,7 @@ export const verifyEffect = <const Functions extends ReadonlyArray<AnyFunction>>
 export const verifyUntyped = (
   history: RunHistory,
   functions: ReadonlyArray<AnyFunction>
-): Effect.Effect<Divergence | undefined, FunctionNotFoundError | IronflowError> =>
+): Effect.Effect<Divergence | undefined, FunctionNotFoundError | ServiceMissingError | TimersFakedError> =>
   Effect.gen(function* () {
     const fn = functions.find(({ config }) => config.id === history.functionId)
     if (fn === undefined) return yield* Effect.fail(new FunctionNotFoundError(history.functionId))
@@ -36,11 +36,11 @@ export const verifyUntyped = (
     const service = missingService(replayed)
     if (service === undefined) return replayed.divergence
     return yield* Effect.fail(
-      new IronflowError(
+      new ServiceMissingError(
         `Run ${history.runId} of function "${history.functionId}" cannot be verified here: its handler needs the service "${service}" ` +
           "outside of its steps. Verify it where that is provided, with Testing.verify of @ironflow/node/effect in a test, or " +
           "provide the service inside of the handler",
-        { code: "SERVICE_MISSING", details: { functionId: history.functionId, service } }
+        { details: { functionId: history.functionId, service } }
       )
     )
   })

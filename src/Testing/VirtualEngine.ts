@@ -16,17 +16,12 @@ import { type Duration, positiveDuration } from "../Duration.ts"
 import { resolveEnvironment } from "../Environment.ts"
 import * as Engine from "../Engine/Engine.ts"
 import { clientIn, servicesIn, wireTo } from "../Engine/ClientServices.ts"
-import { MasterKey, type SecretsService } from "../Engine/Secrets.ts"
+import { MasterKey, type SecretsService } from "../Engine/Secrets/Secrets.ts"
 import { RunRetention } from "../Engine/Retention.ts"
 import * as Sqlite from "../Engine/Store/Sqlite.ts"
 import { Store } from "../Engine/Store/Store.ts"
-import {
-  type IronflowError,
-  type NondeterminismError,
-  type StoreError,
-  TimeoutError,
-  ValidationError
-} from "../Errors.ts"
+import { type NondeterminismError, type StoreError, TimeoutError, ValidationError } from "../Errors.ts"
+import type { TestError } from "./TestError.ts"
 import { CurrentTurnProbe } from "../Execution/TurnProbe.ts"
 import type { AnyFunction, FunctionRequirements } from "../Function.ts"
 import { isObject } from "../Json.ts"
@@ -76,18 +71,18 @@ export interface TestEngineService {
   /** The time that the engine and its functions see. */
   readonly now: Effect.Effect<Date>
   /** Lets virtual time pass, from one due time to the next. Waits until nothing moves by itself any more. */
-  readonly advance: (duration: Duration) => Effect.Effect<void, IronflowError>
+  readonly advance: (duration: Duration) => Effect.Effect<void, TestError>
   /** Waits until nothing moves by itself any more, without letting time pass. */
-  readonly settle: Effect.Effect<void, IronflowError>
+  readonly settle: Effect.Effect<void, TestError>
   /**
    * Lets as much time pass as the run needs to end, and returns it. Fails with `TimeoutError` when nothing is due that
    * could move it, or not within the time allowed; the message says what it waits for.
    */
-  readonly runToEnd: (runId: string, options?: RunToEndOptions) => Effect.Effect<Run, IronflowError>
+  readonly runToEnd: (runId: string, options?: RunToEndOptions) => Effect.Effect<Run, TestError>
   /** Lets as much time pass as it takes until every run has ended or is paused. */
-  readonly runUntilIdle: (options?: RunToEndOptions) => Effect.Effect<void, IronflowError>
+  readonly runUntilIdle: (options?: RunToEndOptions) => Effect.Effect<void, TestError>
   /** What is recorded of a run: keep it as JSON, and give it to `verify` with changed functions. */
-  readonly history: (runId: string) => Effect.Effect<RunHistory, IronflowError>
+  readonly history: (runId: string) => Effect.Effect<RunHistory, TestError>
   /** Unfinished runs that nothing will ever move: there must be none. */
   readonly countStuckRuns: Effect.Effect<number, StoreError>
   readonly secrets: SecretsService
@@ -99,7 +94,7 @@ export interface TestEngineService {
     options: Worker.WorkerOptions<Functions, Projections>
   ) => Effect.Effect<
     Worker.WorkerService,
-    IronflowError,
+    TestError,
     HandlerRequirements<Functions, Projections> | Scope.Scope
   >
 }
@@ -144,10 +139,10 @@ export const makeVirtual = <
   const Projections extends ReadonlyArray<AnyProjection> = []
 >(
   options: TestEngineOptions<Functions, Projections>,
-  store: Layer.Layer<Store, IronflowError> = Sqlite.layer({ filename: ":memory:" })
+  store: Layer.Layer<Store, StoreError | ValidationError> = Sqlite.layer({ filename: ":memory:" })
 ): Effect.Effect<
   Context.Context<TestEngine | TestConnection | ClientServices>,
-  IronflowError,
+  TestError,
   HandlerRequirements<Functions, Projections> | Scope.Scope
 > =>
   Effect.gen(function* () {
@@ -262,7 +257,7 @@ export const makeVirtual = <
         return error === undefined ? Effect.succeed(value) : tell(error)
       })
     /** Fails with what a replay has found of the run, or of one that it has invoked. */
-    const checkRun = (runId: string): Effect.Effect<void, IronflowError> =>
+    const checkRun = (runId: string): Effect.Effect<void, TestError> =>
       Effect.forEach(
         divergences,
         Effect.fnUntraced(function* ([diverged, error]) {

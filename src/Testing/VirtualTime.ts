@@ -9,7 +9,8 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { EngineService } from "../Engine/Engine.ts"
 import type { StoreService } from "../Engine/Store/Store.ts"
-import type { IronflowError, StoreError } from "../Errors.ts"
+import type { StoreError } from "../Errors.ts"
+import type { TestError } from "./TestError.ts"
 import * as RealTime from "./RealTime.ts"
 
 /** More rounds of the event loop than any turn takes between two commits. */
@@ -94,11 +95,11 @@ export interface VirtualTime {
   /** The time, epoch milliseconds. */
   readonly now: Effect.Effect<number>
   /** Waits until nothing moves by itself any more, without letting time pass. */
-  readonly settle: Effect.Effect<void, IronflowError>
+  readonly settle: Effect.Effect<void, TestError>
   /** Lets time pass, from one due time to the next. */
-  readonly advance: (ms: number) => Effect.Effect<void, IronflowError>
+  readonly advance: (ms: number) => Effect.Effect<void, TestError>
   /** Lets time pass until the next thing is due, at most until `latest`; `false` when nothing is due until then. */
-  readonly advanceToNext: (latest: number) => Effect.Effect<boolean, IronflowError>
+  readonly advanceToNext: (latest: number) => Effect.Effect<boolean, TestError>
 }
 
 /**
@@ -109,12 +110,12 @@ export const make = (
   manual: ManualClock,
   engine: EngineService,
   store: StoreService,
-  isProjecting: Effect.Effect<boolean, IronflowError>,
+  isProjecting: Effect.Effect<boolean, TestError>,
   isReplaying: () => boolean
 ): VirtualTime => {
   const now = () => manual.clock.currentTimeMillisUnsafe()
 
-  const settle: Effect.Effect<void, IronflowError> = Effect.gen(function* () {
+  const settle: Effect.Effect<void, TestError> = Effect.gen(function* () {
     let commits = engine.metrics().commits
     for (
       let quiet = 0, waitedMs = 0;
@@ -146,8 +147,7 @@ export const make = (
     )
   )
 
-  const passTo = (time: number): Effect.Effect<void, IronflowError> =>
-    Effect.andThen(manual.passTo(time), settle)
+  const passTo = (time: number): Effect.Effect<void, TestError> => Effect.andThen(manual.passTo(time), settle)
 
   const advanceToNext = (latest: number) =>
     Effect.gen(function* () {

@@ -19,6 +19,7 @@ import {
   UnauthorizedError,
   ValidationError
 } from "../Errors.ts"
+import type { JsonText } from "../Json.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { answerSealedWith, callSealedWith } from "../Protocol/Connect/Messages.ts"
 import {
@@ -30,7 +31,6 @@ import {
 import { readFailure } from "../Protocol/Http/Failures.ts"
 import { damaged, mustBeSealed, readSealed, seal } from "../Protocol/Seal.ts"
 import type { CallFailure, StreamCall } from "../Protocol/TurnStream.ts"
-import type { JsonText } from "../Protocol/Worker.ts"
 import { Http2Session } from "./Http2Session.ts"
 import { readRegistered } from "./PollingRegistration.ts"
 import type { ServerLink } from "./ServerLink.ts"

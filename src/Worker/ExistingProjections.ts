@@ -14,7 +14,7 @@ import {
   isUnknownPath,
   notOfServer
 } from "../Client/HttpFailures.ts"
-import { type ConnectionError, ValidationError } from "../Errors.ts"
+import { type AccessError, type ConnectionError, ValidationError } from "../Errors.ts"
 import type { EventEntity } from "../Event.ts"
 import { isObject, numberOf, safeJsonParse, textOf } from "../Json.ts"
 import { GLOBAL_PARTITION } from "../Projection/Partition.ts"
@@ -25,7 +25,6 @@ import {
   type ProjectionLogEvent,
   type ProjectionSaved
 } from "../Protocol/Projections.ts"
-import type { AccessError } from "../Protocol/Worker.ts"
 import { asConnectionError, isAccessError, isSuccess } from "./ServerLink.ts"
 
 /** How long a poll that brought nothing is waited after, and how long at most. */

@@ -11,8 +11,9 @@
  * ```
  */
 import type { SerializedError } from "../Errors.ts"
+import type { JsonText } from "../Json.ts"
 import { isObject } from "../Json.ts"
-import type { Job, JournalEntry, JsonText, OpenStep, Outcome } from "../Protocol/Worker.ts"
+import type { Job, JournalEntry, OpenStep, Outcome } from "../Protocol/Worker.ts"
 import { fromForeign } from "../Result.ts"
 
 /** What is known of a step that was open at the end of an earlier turn. */

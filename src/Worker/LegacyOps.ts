@@ -4,10 +4,17 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { type ConnectionError, IronflowError, type SerializedError, serializeError } from "../Errors.ts"
-import { stepId } from "../Execution/StepId.ts"
+import {
+  type ConnectionError,
+  type IronflowError,
+  type SerializedError,
+  serializeError,
+  UnsupportedError
+} from "../Errors.ts"
+import { stepId } from "../StepId.ts"
+import type { JsonText } from "../Json.ts"
 import type { YieldInfo } from "../Protocol/Push.ts"
-import type { JsonText, Outcome, TurnAck, TurnOp, TurnReport } from "../Protocol/Worker.ts"
+import type { Outcome, TurnAck, TurnOp, TurnReport } from "../Protocol/Worker.ts"
 import { plainResult } from "../Result.ts"
 import { continuationKey } from "./LegacyJob.ts"
 import type { LegacyTurn } from "./LegacyTurn.ts"
@@ -153,6 +160,4 @@ export const outputField = <Name extends string>(
   output === undefined ? {} : ({ [name]: plainResult(output) } as { readonly [field in Name]?: unknown })
 
 const noTransactions = (stepName: string): IronflowError =>
-  new IronflowError(`The server cannot store the writes of step "${stepName}" together with the step`, {
-    code: "UNIMPLEMENTED"
-  })
+  new UnsupportedError(`The server cannot store the writes of step "${stepName}" together with the step`)

@@ -1,10 +1,11 @@
 /** `step.publish` where the server does not take it with the report of a turn: a request of its own. */
 import * as Effect from "effect/Effect"
 import { readPublished } from "../Client/HttpAnswers.ts"
-import type { Answer, Connection } from "../Client/HttpConnection.ts"
+import type { Connection } from "../Client/HttpConnection.ts"
+import type { Answer } from "../Client/HttpExchange.ts"
 import { failureOf } from "../Client/HttpFailures.ts"
 import { type ConnectionError, serializeError } from "../Errors.ts"
-import { stepId } from "../Execution/StepId.ts"
+import { stepId } from "../StepId.ts"
 import { decodeJson, safeJsonParse } from "../Json.ts"
 import { endpoints } from "../Protocol/Http/Endpoints.ts"
 import type { Outcome, TurnOp } from "../Protocol/Worker.ts"

@@ -14,20 +14,13 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { CODE_HASH_KEY } from "../Client/HttpAnswers.ts"
-import type { Answer } from "../Client/HttpConnection.ts"
+import type { Answer } from "../Client/HttpExchange.ts"
 import { isFromServer, isUnknownPath, serverFailureOf } from "../Client/HttpFailures.ts"
 import { DEFAULT_WORKER, TIMING } from "../Constants.ts"
-import { type ConnectionError, type IronflowError, ValidationError } from "../Errors.ts"
+import { type AccessError, type ConnectionError, type IronflowError, ValidationError } from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
-import type {
-  AccessError,
-  FunctionRegistration,
-  Outcome,
-  TurnAck,
-  TurnReport,
-  WorkerSession
-} from "../Protocol/Worker.ts"
+import type { FunctionRegistration, Outcome, TurnAck, TurnReport, WorkerSession } from "../Protocol/Worker.ts"
 import type { ProjectionFeed } from "../Protocol/Projections.ts"
 import { makeFeed } from "./ExistingProjections.ts"
 import { readJob } from "./LegacyJob.ts"

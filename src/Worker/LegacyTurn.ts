@@ -1,7 +1,7 @@
 /** What a turn reports, in the words of a server without turns: results of steps, and at the end one thing to wait for. */
 import { formatDuration, parseDuration } from "../Duration.ts"
 import type { SerializedError } from "../Errors.ts"
-import { stepId } from "../Execution/StepId.ts"
+import { stepId } from "../StepId.ts"
 import { decodeJson } from "../Json.ts"
 import { toForeign } from "../Result.ts"
 import type { StepResult, YieldInfo } from "../Protocol/Push.ts"

@@ -80,7 +80,7 @@ export const register = (
 }
 
 /** {@link readRegistered} of an answer that is sealed if it says so. */
-export const checkedRegistered = (body: unknown): Effect.Effect<Registered, IronflowError> => {
+const checkedRegistered = (body: unknown): Effect.Effect<Registered, IronflowError> => {
   const registered = readRegistered(body)
   return registered?.capabilities.seals === true && !isSealed(body)
     ? Effect.fail(damaged())

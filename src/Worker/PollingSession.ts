@@ -1,7 +1,7 @@
 /** The session of a worker that polls: one poll open, one batch of reports in flight beside it. */
 import * as Effect from "effect/Effect"
-import type { Answer } from "../Client/HttpConnection.ts"
 import { invalidResponse, isFromServer, serverFailureOf } from "../Client/HttpFailures.ts"
+import type { Answer } from "../Client/HttpExchange.ts"
 import { ConnectionError, type IronflowError } from "../Errors.ts"
 import { isObject } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"

@@ -1,6 +1,7 @@
 /** A worker's projections on an engine of this package, over HTTP: long polls, and saves beside them. */
 import * as Effect from "effect/Effect"
-import type { Answer, Connection } from "../Client/HttpConnection.ts"
+import type { Connection } from "../Client/HttpConnection.ts"
+import type { Answer } from "../Client/HttpExchange.ts"
 import {
   failureOf,
   invalidResponse,
@@ -9,7 +10,13 @@ import {
   notOfServer,
   unsupported
 } from "../Client/HttpFailures.ts"
-import { type ConnectionError, InvalidStateError, type IronflowError, ValidationError } from "../Errors.ts"
+import {
+  type AccessError,
+  type ConnectionError,
+  InvalidStateError,
+  type IronflowError,
+  ValidationError
+} from "../Errors.ts"
 import { isObject, safeJsonParse } from "../Json.ts"
 import type { Logger } from "../Logger.ts"
 import { type Endpoint, endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
@@ -21,7 +28,6 @@ import type {
   ProjectionLease,
   ProjectionSaved
 } from "../Protocol/Projections.ts"
-import type { AccessError } from "../Protocol/Worker.ts"
 import { asConnectionError, isAccessError, isSuccess } from "./ServerLink.ts"
 
 /** How long a request is waited for: longer than the engine lets one wait. */

@@ -13,7 +13,15 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
-import { type ConnectionError, IronflowError, RunCancelledError, ValidationError } from "../Errors.ts"
+import {
+  type ConnectionError,
+  type IronflowError,
+  LeaseLostError,
+  ReportError,
+  RunCancelledError,
+  TurnBrokenError,
+  ValidationError
+} from "../Errors.ts"
 import type { Logger } from "../Logger.ts"
 import {
   endsTurn,
@@ -111,7 +119,8 @@ export class Outbox {
   }
 }
 
-interface Batch {
+/** What is sent in one go. */
+interface Sending {
   readonly outboxes: ReadonlyArray<Outbox>
   readonly acks: ReadonlyArray<ReadonlyArray<OnAck | undefined>>
   readonly reports: ReadonlyArray<TurnReport>
@@ -182,7 +191,7 @@ export class Reporter {
     )
   }
 
-  #send(batch: Batch, sending: Effect.Effect<ReadonlyArray<TurnAck>, unknown>): void {
+  #send(batch: Sending, sending: Effect.Effect<ReadonlyArray<TurnAck>, unknown>): void {
     const fiber = this.#options.fork(sending)
     this.#inFlight = fiber
     fiber.addObserver((exit) => {
@@ -199,7 +208,7 @@ export class Reporter {
     })
   }
 
-  #take(): Batch {
+  #take(): Sending {
     const all = this.#waiting
     const outboxes = all.length > maxTurnsPerBatch ? all.slice(0, maxTurnsPerBatch) : all
     this.#waiting = all.length > maxTurnsPerBatch ? all.slice(maxTurnsPerBatch) : []
@@ -218,7 +227,7 @@ export class Reporter {
     return { outboxes: taken, acks, reports }
   }
 
-  #settle(batch: Batch, answers: ReadonlyArray<TurnAck>): void {
+  #settle(batch: Sending, answers: ReadonlyArray<TurnAck>): void {
     this.#outage = false
     for (let i = 0; i < batch.outboxes.length; i++) {
       const outbox = batch.outboxes[i]!
@@ -248,12 +257,12 @@ export class Reporter {
     } catch (cause) {
       const message = `The turn of run ${outbox.runId} broke when its report was acknowledged: ${String(cause)}`
       this.#options.logger.error(message)
-      outbox.pause(new IronflowError(message, { code: "TURN_BROKEN", cause }))
+      outbox.pause(new TurnBrokenError(message, { cause }))
     }
   }
 
   /** Only a defect ends here: whatever the connection does is tried again. */
-  #giveUp(batch: Batch, cause: Cause.Cause<unknown>): void {
+  #giveUp(batch: Sending, cause: Cause.Cause<unknown>): void {
     const error = Cause.squash(cause)
     this.#options.logger.error(
       "A report could not be sent because of a bug in the transport; its turns end here and their leases lapse",
@@ -261,7 +270,7 @@ export class Reporter {
     )
     for (const outbox of batch.outboxes) {
       outbox.refuse(
-        new IronflowError(`The report of run ${outbox.runId} could not be sent: ${String(error)}`, {
+        new ReportError(`The report of run ${outbox.runId} could not be sent: ${String(error)}`, {
           code: "REPORT_FAILED",
           cause: error
         })
@@ -293,7 +302,7 @@ export class Reporter {
 }
 
 const unanswered = (runId: string): IronflowError =>
-  new IronflowError(`The engine's answer has no place for the report of run ${runId}`, {
+  new ReportError(`The engine's answer has no place for the report of run ${runId}`, {
     code: "REPORT_FAILED"
   })
 
@@ -311,7 +320,6 @@ const refusal = (runId: string, refused: Extract<TurnAck, { readonly _tag: "Refu
 
 /** The run belongs to somebody else now, or has ended. */
 export const leaseLost = (runId: string, reason: string): IronflowError =>
-  new IronflowError(`The lease on run ${runId} is lost: ${reason}`, {
-    code: "LEASE_LOST",
+  new LeaseLostError(`The lease on run ${runId} is lost: ${reason}`, {
     details: { runId }
   })

@@ -9,10 +9,10 @@ import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { inTime } from "../Client/InTime.ts"
 import { ConnectionError, type IronflowError, TimeoutError } from "../Errors.ts"
+import type { JsonText } from "../Json.ts"
 import { isObject } from "../Json.ts"
 import type * as Turns from "../Protocol/Http/Turns.ts"
 import type { Push, StreamCall } from "../Protocol/TurnStream.ts"
-import type { JsonText } from "../Protocol/Worker.ts"
 import { readRegistered, type Registered, registrationOf } from "./PollingRegistration.ts"
 import { monotonicMs, type ServerLink } from "./ServerLink.ts"
 import { type Batch, farewellTimeoutMs, sessionOver, TurnSession } from "./TurnSession.ts"
@@ -58,7 +58,7 @@ interface Current {
 }
 
 /** Opens a stream and registers the worker on it. */
-export const openStream = (
+const openStream = (
   link: ServerLink,
   streams: Streams,
   instance: string,

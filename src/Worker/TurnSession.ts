@@ -8,11 +8,18 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { invalidResponse } from "../Client/HttpFailures.ts"
 import { lookAgain } from "../Client/InTime.ts"
-import { ConnectionError, IronflowError, LimitExceededError, serializeError } from "../Errors.ts"
+import {
+  type AccessError,
+  ConnectionError,
+  type IronflowError,
+  LimitExceededError,
+  ReportError,
+  serializeError,
+  WorkerUnknownError
+} from "../Errors.ts"
 import { byteLength, isObject } from "../Json.ts"
 import * as Turns from "../Protocol/Http/Turns.ts"
 import {
-  type AccessError,
   endsLease,
   endsTurn,
   type Job,
@@ -405,7 +412,7 @@ export abstract class TurnSession implements WorkerSession {
   #sendSafely(session: string, batch: Batch): Effect.Effect<unknown, IronflowError> {
     return Effect.catchDefect(this.sendBatch(session, batch), (defect) =>
       Effect.fail(
-        new IronflowError(
+        new ReportError(
           `${this.reportOf} could not be sent: ${defect instanceof Error ? defect.message : "a bug"}`,
           {
             code: "REPORT_FAILED",
@@ -716,4 +723,4 @@ export abstract class TurnSession implements WorkerSession {
 
 /** The session that a request belonged to does not exist any more. */
 export const sessionOver = (message: string, cause?: unknown): IronflowError =>
-  new IronflowError(message, { code: Turns.WORKER_UNKNOWN, retryable: true, cause })
+  new WorkerUnknownError(message, { cause })

@@ -1,6 +1,6 @@
 /** The turns that a worker has in flight: jobs become turns, notices find their turn, ended turns make room. */
 import * as Effect from "effect/Effect"
-import { FunctionNotFoundError, IronflowError, RunCancelledError, serializeError } from "../Errors.ts"
+import { FunctionNotFoundError, RunCancelledError, serializeError, WorkerStoppedError } from "../Errors.ts"
 import { startTurn } from "../Execution/Turn.ts"
 import type { TurnHandle, TurnHost } from "../Execution/TurnHost.ts"
 import type { AnyFunction } from "../Function.ts"
@@ -119,10 +119,10 @@ export class Turns {
       turn.outbox.release()
       this.#abort(
         jobId,
-        new IronflowError(
+        new WorkerStoppedError(
           `Worker ${workerId} was stopped during a turn of run ${turn.runId}: ` +
             "the run goes on from its last finished step as soon as a worker has room for it",
-          { code: "WORKER_STOPPED", retryable: true, details: { workerId, runId: turn.runId } }
+          { retryable: true, details: { workerId, runId: turn.runId } }
         )
       )
     }

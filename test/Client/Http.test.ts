@@ -388,17 +388,17 @@ describe("the client of a server", () => {
     [
       "409",
       { status: 409, body: { error: "version conflict" } },
-      { name: "IronflowError", code: "CONFLICT", retryable: false, message: /version conflict/ }
+      { name: "ServerError", code: "CONFLICT", retryable: false, message: /version conflict/ }
     ],
     [
       "412",
       { status: 412, body: { error: "revision" } },
-      { name: "IronflowError", code: "PRECONDITION_FAILED", retryable: false, message: /revision/ }
+      { name: "ServerError", code: "PRECONDITION_FAILED", retryable: false, message: /revision/ }
     ],
     [
       "429",
       { status: 429, body: { code: "resource_exhausted", message: "slow down" } },
-      { name: "IronflowError", code: "RATE_LIMITED", retryable: true, message: /slow down/ }
+      { name: "UnavailableError", code: "RATE_LIMITED", retryable: true, message: /slow down/ }
     ],
     [
       "403 with a page of something else",
@@ -414,7 +414,7 @@ describe("the client of a server", () => {
       "404 with a page of something else",
       { status: 404, body: "<html>no</html>" },
       {
-        name: "IronflowError",
+        name: "InvalidResponseError",
         code: "INVALID_RESPONSE",
         retryable: false,
         message: /status 404: something else.* has answered in place of an Ironflow server.*<html>no/
@@ -424,7 +424,7 @@ describe("the client of a server", () => {
       "404 with nothing of something else",
       { status: 404, body: "" },
       {
-        name: "IronflowError",
+        name: "InvalidResponseError",
         code: "INVALID_RESPONSE",
         retryable: false,
         message: /status 404: something else.* has answered in place of an Ironflow server.*is empty/
@@ -434,7 +434,7 @@ describe("the client of a server", () => {
       "404 with text of something else",
       { status: 404, body: "404 page not found" },
       {
-        name: "IronflowError",
+        name: "InvalidResponseError",
         code: "INVALID_RESPONSE",
         retryable: false,
         message:
@@ -445,7 +445,7 @@ describe("the client of a server", () => {
       "404 with the word of a framework of something else",
       { status: 404, body: { message: "Route GET:/x not found", error: "Not Found", statusCode: 404 } },
       {
-        name: "IronflowError",
+        name: "InvalidResponseError",
         code: "INVALID_RESPONSE",
         retryable: false,
         message: /status 404: something else.* has answered in place of an Ironflow server.*Route GET:/
@@ -455,7 +455,7 @@ describe("the client of a server", () => {
       "404 with the word of a gateway of something else",
       { status: 404, body: { message: "no Route matched with those values" } },
       {
-        name: "IronflowError",
+        name: "InvalidResponseError",
         code: "INVALID_RESPONSE",
         retryable: false,
         message: /status 404: something else.* has answered in place of an Ironflow server.*no Route matched/
@@ -464,12 +464,12 @@ describe("the client of a server", () => {
     [
       "500 with text",
       { status: 500, body: "Internal Server Error" },
-      { name: "IronflowError", code: "SERVER_ERROR", retryable: true, message: /^Internal Server Error$/ }
+      { name: "ServerError", code: "SERVER_ERROR", retryable: true, message: /^Internal Server Error$/ }
     ],
     [
       "500 without a body",
       { status: 500 },
-      { name: "IronflowError", code: "SERVER_ERROR", retryable: true, message: /cancelRun\("run_1"\).*500/ }
+      { name: "ServerError", code: "SERVER_ERROR", retryable: true, message: /cancelRun\("run_1"\).*500/ }
     ],
     [
       "503",
@@ -488,22 +488,22 @@ describe("the client of a server", () => {
               type: "ironflow.v1.ErrorDetail",
               value: "",
               debug: {
-                name: "StepNotFoundError",
-                message: "no such step",
-                code: "STEP_NOT_FOUND",
+                name: "RunNotFoundError",
+                message: "no such run",
+                code: "RUN_NOT_FOUND",
                 retryable: false
               }
             }
           ]
         }
       },
-      { name: "StepNotFoundError", code: "STEP_NOT_FOUND", retryable: false, message: /no such step/ }
+      { name: "RunNotFoundError", code: "RUN_NOT_FOUND", retryable: false, message: /no such run/ }
     ],
     [
       "a page in place of JSON",
       { status: 200, body: "<html>" },
       {
-        name: "IronflowError",
+        name: "InvalidResponseError",
         code: "INVALID_RESPONSE",
         retryable: false,
         message: /not JSON. Is it an Ironflow server\? .*"<html>"/
@@ -512,7 +512,7 @@ describe("the client of a server", () => {
     [
       "JSON that is no run",
       { status: 200, body: [] },
-      { name: "IronflowError", code: "INVALID_RESPONSE", retryable: false, message: /not in it/ }
+      { name: "InvalidResponseError", code: "INVALID_RESPONSE", retryable: false, message: /not in it/ }
     ]
   ])("an answer of %s rejects with an error that says what it is", async (_, reply, expected) => {
     await using it = await scripted(reply)

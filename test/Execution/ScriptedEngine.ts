@@ -17,9 +17,9 @@ import {
   type JournalEntry,
   type OpenStep,
   type Outcome,
-  type StepKind,
   type TurnOp
 } from "../../src/Protocol/Worker.ts"
+import type { StepKind } from "../../src/StepKind.ts"
 
 export interface Line {
   readonly level: string
@@ -62,7 +62,7 @@ export const until = async (condition: () => boolean, what: string): Promise<voi
   throw new Error(`never came to be: ${what}`)
 }
 
-export const loopTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+const loopTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 /** Long enough for everything that could happen by itself to have happened. */
 export const settle = async (): Promise<void> => {

@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import {
+  type AccessError,
   type ConnectionError,
   FunctionNotFoundError,
   IronflowError,
@@ -17,7 +18,7 @@ import {
 } from "../../src/Errors.ts"
 import { createDeferred } from "../../src/Deferred.ts"
 import { createFunction, make as makeFunction } from "../../src/Function.ts"
-import type { AccessError, WorkerTransport } from "../../src/Protocol/Worker.ts"
+import type { WorkerTransport } from "../../src/Protocol/Worker.ts"
 import * as Step from "../../src/Step.ts"
 import { createEventDefinitionRegistry } from "../../src/Upcaster.ts"
 import * as Worker from "../../src/Worker/Worker.ts"

@@ -30,7 +30,7 @@ export interface Evidence {
   readonly unfinished: string | undefined
 }
 
-export interface Snapshot {
+interface Snapshot {
   readonly database: string
   /** Lines of the side log at that time. */
   readonly lines: number

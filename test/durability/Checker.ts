@@ -20,7 +20,7 @@ import {
 } from "./Records.ts"
 import type { Line } from "./SideLog.ts"
 
-export interface Violation {
+interface Violation {
   readonly law: Law
   readonly complaint: string
 }

@@ -12,7 +12,7 @@ export interface Expectation {
   readonly compensations: ReadonlyArray<string>
 }
 
-export interface StepExpectation {
+interface StepExpectation {
   readonly failed?: boolean
   /** Executions that count. */
   readonly attempt?: number

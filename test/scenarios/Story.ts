@@ -13,7 +13,7 @@ import { Step } from "../../src/effect.ts"
 import type { StepRunContext } from "../../src/Step.ts"
 import { type SelfContained, World, type WorldOptions } from "./World.ts"
 
-export type Style = "promise" | "effect"
+type Style = "promise" | "effect"
 
 interface Held {
   readonly resolve: (value: unknown) => void
@@ -100,7 +100,7 @@ export interface Story extends Part {
   readonly world?: Omit<WorldOptions, "functions">
 }
 
-export interface Given {
+interface Given {
   readonly world: World
   readonly client: World["client"]
   readonly stage: Stage

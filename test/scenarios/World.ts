@@ -52,7 +52,7 @@ const quietRounds = 40
 const patience = 4000
 
 /** One round of the event loop, promise continuations included. */
-export const round: Effect.Effect<void> = Effect.callback((resume) => {
+const round: Effect.Effect<void> = Effect.callback((resume) => {
   const immediate = setImmediate(() => resume(Effect.void))
   return Effect.sync(() => clearImmediate(immediate))
 })

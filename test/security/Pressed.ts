@@ -39,10 +39,11 @@ export class Pressed implements AsyncDisposable {
     this.#witness = witness
   }
 
-  static async start(): Promise<Pressed> {
+  /** `flags` are further ones of `ironflow serve`. */
+  static async start(...flags: ReadonlyArray<string>): Promise<Pressed> {
     const terminal = new Terminal()
     const port = await freePort()
-    const server = terminal.start(["serve", "--port", String(port)])
+    const server = terminal.start(["serve", "--port", String(port), ...flags])
     await server.until(`Ironflow listens at http://127.0.0.1:${port}`)
     const witness = fork(
       path.join(import.meta.dirname, "witness.ts"),

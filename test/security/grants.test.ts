@@ -118,6 +118,42 @@ describe("a key makes keys", () => {
   })
 })
 
+describe("the last key, without which a server asks for none", () => {
+  /** Deletes all other keys with the key, and then itself. */
+  const deletesAll = async (input: object): Promise<number> => {
+    const { id, key } = await keys.makeKey({ env_id: "*", ...input })
+    for (const other of await keys.ok(keys.send("GET", "/api/v1/apikeys", undefined, { key }))) {
+      if (other.id !== id)
+        await keys.ok(keys.send("DELETE", `/api/v1/apikeys/${other.id}`, undefined, { key }))
+    }
+    return statusOf(key, "DELETE", `apikeys/${id}`)
+  }
+  const anybody = () => statusOf("", "GET", "secrets")
+
+  it("is not deleted by one that may not do what everybody could then", async () => {
+    const janitor = await keys.makeRole({ actions: "apikey:read, apikey:delete" })
+    assert.strictEqual(await deletesAll({ role_ids: [janitor] }), 403)
+    assert.strictEqual(await anybody(), 401)
+  })
+
+  it("is not deleted by one that ends", async () => {
+    assert.strictEqual(await deletesAll({ role_ids: ["role_admin"], expires_in: "1h" }), 403)
+    assert.strictEqual(await anybody(), 401)
+  })
+
+  it("is not deleted by one of a single environment", async () => {
+    const { id, key } = await keys.makeKey({ role_ids: ["role_admin"] })
+    await keys.ok(keys.send("DELETE", "/api/v1/apikeys/key_bootstrap"))
+    assert.strictEqual(await statusOf(key, "DELETE", `apikeys/${id}`), 403)
+    assert.strictEqual(await anybody(), 401)
+  })
+
+  it("is deleted by one that may do everything", async () => {
+    assert.strictEqual(await deletesAll({ role_ids: ["role_admin"] }), 204)
+    assert.strictEqual(await anybody(), 200)
+  })
+})
+
 describe("a key changes roles and policies", () => {
   it("but not so that somebody may do what it may not itself", async () => {
     const { key, roleId } = await manager({ actions: "emit:*", resources: "event:order.*" })

@@ -51,6 +51,7 @@ const stated: Readonly<Record<string, string>> = {
   "changes in a write of keys, revisions of a key": `${Limits.kvWrites}, ${Limits.kvHistory}`,
   "one function": `${Limits.functionBytes / KiB} KiB`,
   "functions of a worker or endpoint": `${Limits.functionsAtOnce}, ${Limits.registrationBytes / MiB} MiB`,
+  "cron triggers of a worker or endpoint": count(Limits.cronsAtOnce),
   "all that connected workers and endpoints have registered": `${Limits.connectedBytes / MiB} MiB`,
   "functions of an environment": `${count(Limits.functionsOfEnvironment)}, ${Limits.functionsOfEnvironmentBytes / MiB} MiB`,
   environments: count(Limits.environments),

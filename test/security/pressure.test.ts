@@ -2,8 +2,10 @@
  * Whoever sends more than can be worked on, or reads nothing of what comes, costs the server bounded time and memory: another
  * process looks at a real one meanwhile, and goes on as its client.
  */
+import { once } from "node:events"
 import http2 from "node:http2"
 import { assert, describe, it } from "vitest"
+import { listen } from "../Serve/Hosts.ts"
 import { send } from "../wire/RawClient.ts"
 import type { RawSocket } from "../wire/RawSocket.ts"
 import { hpack, http2Frame, PREFACE } from "./Http2Frames.ts"
@@ -277,4 +279,60 @@ describe("a WebSocket", () => {
 
     await pressed.withstood()
   }, 60_000)
+})
+
+describe("long lists", () => {
+  it("that many ask for at once are put together one after the other", async () => {
+    await using pressed = await Pressed.start()
+    const data = { note: "\u20ac".repeat(300_000) }
+    for (let i = 0; i < 40; i++) {
+      await send(pressed.url, "POST", "/ironflow.v1.IronflowService/Trigger", { event: "order.noted", data })
+    }
+    const session = http2.connect(pressed.url).on("error", () => undefined)
+    for (let i = 0; i < 64; i++) {
+      // nobody reads them either
+      session.request({ ":path": "/api/v1/events?limit=1000" }).on("error", () => undefined)
+    }
+
+    await pressed.meanwhile(20)
+    session.destroy()
+    await pressed.withstood()
+  }, 90_000)
+})
+
+describe("answers of push endpoints", () => {
+  it("take a share of memory that is bounded for all of them", async () => {
+    await using pressed = await Pressed.start("--allow-private-endpoints")
+    const piece = Buffer.alloc(MB, 32)
+    // it never comes to an end
+    const app = await listen((request, response) => {
+      request.resume()
+      response.on("error", () => undefined)
+      for (let i = 0; i < 15; i++) response.write(piece)
+    })
+    const register = { id: "ship", triggers: [{ event: "order.placed" }], preferredMode: "push" }
+    for (let i = 0; i < 4; i++) {
+      const endpoint = { ...register, id: `ship-${i}`, endpointUrl: `${app.url}/${i}` }
+      await send(pressed.url, "POST", "/ironflow.v1.IronflowService/RegisterFunction", endpoint)
+    }
+    const session = http2.connect(pressed.url).on("error", () => undefined)
+    const asked = Array.from({ length: 100 }, (_, i) =>
+      session
+        .request({ ":method": "POST", ":path": "/api/v1/push/endpoints", "content-type": "application/json" })
+        .on("error", () => undefined)
+        .end(JSON.stringify({ url: `${app.url}/asked-${i}` }))
+    )
+    for (let i = 0; i < 20; i++) {
+      await send(pressed.url, "POST", "/ironflow.v1.IronflowService/Trigger", {
+        event: "order.placed",
+        data: {}
+      })
+    }
+
+    await Promise.race(asked.map((stream) => once(stream, "close")))
+    await pressed.meanwhile(20)
+    session.destroy()
+    await app.close()
+    await pressed.withstood()
+  }, 90_000)
 })

@@ -294,6 +294,11 @@ describe("a registration", () => {
       functions(Limits.functionsAtOnce + 1),
       /list of functions .*limit is 1000 functions/
     ],
+    [
+      "of too many cron triggers",
+      functions(5, { triggers: Array.from({ length: 201 }, () => ({ cron: "0 0 29 2 *" })) }),
+      /list of cron triggers .*1005 triggers, and the limit is 1000 triggers/
+    ],
     ["with a long name", functions(1, { name: "n".repeat(300) }), /`name` must be a string of at most 256/],
     [
       "with a long description",

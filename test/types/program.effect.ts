@@ -6,15 +6,15 @@
 import {
   ApiKeys,
   Client,
-  Config,
   ConsumerGroups,
   Engine,
   Entity,
   Errors,
   Event,
+  IronflowConfig,
   IronflowFunction,
+  IronflowLogger,
   Kv,
-  Logger,
   Orgs,
   Policies,
   Projection,
@@ -241,7 +241,7 @@ export const otherTransports = [
 
 export const useClient = Effect.gen(function* () {
   const client = yield* Client.Client
-  const logger = Logger.createLogger({ level: "info" })
+  const logger = IronflowLogger.createLogger({ level: "info" })
   const { runIds } = yield* client.emit(
     OrderPlaced,
     { orderId: "o-1", amount: 1, customerId: "c-1" },
@@ -343,7 +343,7 @@ export const useKeys = Effect.gen(function* () {
 })
 
 export const useConfigurations = Effect.gen(function* () {
-  const config = yield* Config.Config
+  const config = yield* IronflowConfig.Config
   yield* config.set("app", { theme: "dark", locale: "en" })
   const { data } = yield* config.get("app")
   const settings = yield* Schema.decodeUnknownEffect(Settings)(data)

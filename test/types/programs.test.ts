@@ -55,7 +55,7 @@ const faces: Readonly<Record<string, Face>> = {
       streams: `Effect.Streams.Streams["Service"]`,
       kv: `Effect.Kv.Kv["Service"]`,
       bucket: "Effect.Kv.KvBucket",
-      config: `Effect.Config.Config["Service"]`,
+      config: `Effect.IronflowConfig.Config["Service"]`,
       projections: `Effect.Projections.Projections["Service"]`,
       apiKeys: `Effect.ApiKeys.ApiKeys["Service"]`,
       orgs: `Effect.Orgs.Orgs["Service"]`,

@@ -20,8 +20,13 @@ const allowing = (name: string, actions: string): PolicyRecord => ({
   ...builtIn
 })
 
+const admin = allowing("admin", "*")
+
+/** What allows everything. */
+export const everything: ReadonlyArray<PolicyRecord> = [admin]
+
 export const policies: ReadonlyArray<PolicyRecord> = [
-  allowing("admin", "*"),
+  admin,
   allowing(
     "developer",
     `emit:*, publish:*, run:*, function:*, worker:*, secret:*, topic:read, engine:read, ${data}`

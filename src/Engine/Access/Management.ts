@@ -20,12 +20,18 @@ import type { PoliciesApi, Policy } from "../../Client/Policies.ts"
 import type { Role, RolesApi } from "../../Client/Roles.ts"
 import { positiveDuration } from "../../Duration.ts"
 import {
-  IronflowError,
-  isIronflowError,
+  ApiKeyNotFoundError,
   LimitExceededError,
+  type NotFoundError,
+  OrgNotFoundError,
+  PolicyNotFoundError,
+  RoleNotFoundError,
   UnauthorizedError,
-  ValidationError
+  ValidationError,
+  isIronflowError
 } from "../../Errors.ts"
+import type { Raw } from "../../Client/Named.ts"
+import type { EngineError } from "../EngineError.ts"
 import { isObject } from "../../Json.ts"
 import { checkName, listLength } from "../../Limits.ts"
 import {
@@ -47,16 +53,16 @@ import type {
 } from "../Store/AccessRecords.ts"
 import type { StoreService } from "../Store/Store.ts"
 import { type Access, type Caller, hashOf } from "./Access.ts"
-import { DEFAULT_ORG, DEVELOPER, isBuiltIn } from "./BuiltIn.ts"
+import { DEFAULT_ORG, DEVELOPER, everything, isBuiltIn } from "./BuiltIn.ts"
 import { excess } from "./Grants.ts"
 
 export interface Management {
-  readonly apiKeys: ApiKeysApi<EffectKind>
-  readonly orgs: OrgsApi<EffectKind>
-  readonly roles: RolesApi<EffectKind>
-  readonly policies: PoliciesApi<EffectKind>
+  readonly apiKeys: Raw<ApiKeysApi<EffectKind>, EngineError>
+  readonly orgs: Raw<OrgsApi<EffectKind>, EngineError>
+  readonly roles: Raw<RolesApi<EffectKind>, EngineError>
+  readonly policies: Raw<PoliciesApi<EffectKind>, EngineError>
   /** Newest first. */
-  readonly log: (limit: number) => Effect.Effect<ReadonlyArray<AccessLogEntry>, IronflowError>
+  readonly log: (limit: number) => Effect.Effect<ReadonlyArray<AccessLogEntry>, EngineError>
 }
 
 /** Longest life of a key, milliseconds: a hundred years, so that its end is a time that dates can say. */
@@ -90,9 +96,7 @@ export const make = (
   const findKey = (id: unknown): KeyRecord => {
     const key = access.keys.get(checkName("id of the API key", id))
     if (key !== undefined && visible(key)) return key
-    throw new IronflowError(`There is no API key ${show(id)}`, {
-      code: "API_KEY_NOT_FOUND"
-    })
+    throw new ApiKeyNotFoundError(String(id))
   }
 
   /** Nobody gives more than they may do themselves. */
@@ -105,6 +109,11 @@ export const make = (
         "Use a key that may do all of that"
     )
   }
+
+  /** Whether the caller loses nothing to somebody who may do everything, everywhere and for ever. */
+  const mayEverything = (): boolean =>
+    caller?.key === undefined ||
+    (bound === undefined && caller.endsAt === undefined && excess(caller.rules, everything) === undefined)
 
   /** The roles as they would be with other policies, where a key of the roles would hear of it. */
   const checkRoles = (
@@ -143,7 +152,7 @@ export const make = (
             `The API key "${caller?.key?.name}" is bound to environment "${bound}" and makes keys for no other`
           )
         }
-        for (const id of read.roleIds ?? []) findIn(access.roles, id, "role", "ROLE_NOT_FOUND")
+        for (const id of read.roleIds ?? []) findIn(access.roles, id, "role", RoleNotFoundError)
         checkGiving(`make the key "${read.name}"`, access.rulesOf(read.roleIds ?? [DEVELOPER]))
         const endsAt = caller?.endsAt
         if (endsAt !== undefined && read.lifeMs !== undefined && access.now() + read.lifeMs > endsAt) {
@@ -172,7 +181,7 @@ export const make = (
       return withSecret(shown(key), secret)
     })
 
-  const apiKeys: ApiKeysApi<EffectKind> = {
+  const apiKeys: Raw<ApiKeysApi<EffectKind>, EngineError> = {
     create,
     list: () =>
       Effect.sync(() =>
@@ -213,11 +222,11 @@ export const make = (
     delete: (id) =>
       Effect.flatMap(
         checked(() => findKey(id)),
-        () => store.deleteApiKey(id, by)
+        () => store.deleteApiKey(id, by, { mayOpen: mayEverything() })
       )
   }
 
-  const orgs: OrgsApi<EffectKind> = {
+  const orgs: Raw<OrgsApi<EffectKind>, EngineError> = {
     create: (input) =>
       Effect.flatMap(
         checked(() => {
@@ -228,7 +237,7 @@ export const make = (
       ),
     list: () =>
       Effect.sync(() => [...access.orgs.values()].filter(shows("org:read", "org")).map(toOrganization)),
-    get: (id) => checked(() => toOrganization(findIn(access.orgs, id, "organization", "ORG_NOT_FOUND"))),
+    get: (id) => checked(() => toOrganization(findIn(access.orgs, id, "organization", OrgNotFoundError))),
     update: (id, input) =>
       Effect.flatMap(
         checked(() => {
@@ -252,7 +261,7 @@ export const make = (
 
   const rolePolicy =
     (
-      change: (roleId: string, policyId: string, by: string) => Effect.Effect<void, IronflowError>,
+      change: (roleId: string, policyId: string, by: string) => Effect.Effect<void, EngineError>,
       check: (roleId: string, policyId: string) => void
     ) =>
     (roleId: string, policyId: string) =>
@@ -266,7 +275,7 @@ export const make = (
         ([roleId, policyId]) => change(roleId, policyId, by)
       )
 
-  const roles: RolesApi<EffectKind> = {
+  const roles: Raw<RolesApi<EffectKind>, EngineError> = {
     create: (input) =>
       Effect.flatMap(
         checked(() => {
@@ -282,7 +291,7 @@ export const make = (
           .filter(shows("role:read", "role"))
           .map(toRole)
       ),
-    get: (id) => checked(() => toRole(findIn(access.roles, id, "role", "ROLE_NOT_FOUND"))),
+    get: (id) => checked(() => toRole(findIn(access.roles, id, "role", RoleNotFoundError))),
     update: (id, input) =>
       Effect.flatMap(
         checked(() => {
@@ -321,7 +330,7 @@ export const make = (
     })
   }
 
-  const policies: PoliciesApi<EffectKind> = {
+  const policies: Raw<PoliciesApi<EffectKind>, EngineError> = {
     create: (input) =>
       Effect.flatMap(
         checked(() => {
@@ -345,7 +354,7 @@ export const make = (
           .filter(shows("policy:read", "policy"))
           .map(toPolicy)
       ),
-    get: (id) => checked(() => toPolicy(findIn(access.policies, id, "policy", "POLICY_NOT_FOUND"))),
+    get: (id) => checked(() => toPolicy(findIn(access.policies, id, "policy", PolicyNotFoundError))),
     update: (id, input) =>
       Effect.flatMap(
         checked(() => {
@@ -507,10 +516,16 @@ const readPolicyChanges = (fields: Fields): PolicyChanges => ({
     : { condition: fields.condition === "" ? "" : readCondition(fields.condition) })
 })
 
-const findIn = <A>(records: ReadonlyMap<string, A>, id: unknown, what: string, code: string): A => {
-  const found = records.get(checkName(`id of the ${what}`, id))
+const findIn = <A>(
+  records: ReadonlyMap<string, A>,
+  id: unknown,
+  what: string,
+  NotFound: new (id: string) => NotFoundError
+): A => {
+  const name = checkName(`id of the ${what}`, id)
+  const found = records.get(name)
   if (found !== undefined) return found
-  throw new IronflowError(`There is no ${what} ${show(id)}`, { code })
+  throw new NotFound(name)
 }
 
 const ofOrg = <A extends { readonly orgId: string }>(
@@ -535,12 +550,13 @@ const widens = (before: PolicyRule, after: PolicyRule): boolean => {
 }
 
 /** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */
-const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
+const checked = <A>(check: () => A): Effect.Effect<A, EngineError> =>
   Effect.suspend(() => {
     try {
       return Effect.succeed(check())
     } catch (error) {
-      return isIronflowError(error) ? Effect.fail(error) : Effect.die(error)
+      // what is thrown here is an error of the engine
+      return isIronflowError(error) ? Effect.fail(error as EngineError) : Effect.die(error)
     }
   })
 

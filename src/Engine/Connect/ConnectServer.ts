@@ -7,7 +7,13 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Cause from "effect/Cause"
 import { DEFAULT_ENVIRONMENT } from "../../Constants.ts"
-import { IronflowError, isIronflowError, UnauthenticatedError, ValidationError } from "../../Errors.ts"
+import {
+  type IronflowError,
+  isIronflowError,
+  ServerError,
+  UnauthenticatedError,
+  ValidationError
+} from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonShape.ts"
 import {
@@ -21,7 +27,7 @@ import { type Data, decode, encode } from "../../Protocol/Connect/Wire.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import { isSealed, readSealed } from "../../Protocol/Seal.ts"
-import type { StreamCall } from "../../Protocol/TurnStream.ts"
+import { type StreamCall, streamCalls } from "../../Protocol/TurnStream.ts"
 import { show } from "../../Show.ts"
 import type { EngineService } from "../Engine.ts"
 import type { Visitor } from "../Http/Gate.ts"
@@ -345,8 +351,8 @@ class ConnectStream {
   }
 }
 
-const bug = (): IronflowError =>
-  new IronflowError("The engine failed because of a bug; its log has the details")
+const bug = (): ServerError =>
+  new ServerError("The engine failed because of a bug; its log has the details", { code: "INTERNAL_ERROR" })
 
 /** The value of a JSON text in a message. Throws an `IronflowError` for one that is damaged, or larger or deeper than a message may be. */
 const read = (what: string, text: unknown, about?: string): unknown =>
@@ -361,5 +367,5 @@ const endWith = (stream: ServerHttp2Stream, error?: IronflowError): void => {
   if (error !== undefined) stream.once("finish", () => stream.close())
 }
 
-const calls: ReadonlySet<string> = new Set<StreamCall>(["report", "room", "late", "leave"])
+const calls: ReadonlySet<string> = new Set(streamCalls)
 const isStreamCall = (call: string): call is StreamCall => calls.has(call)

@@ -1,5 +1,5 @@
 /** The envelopes of ConnectRPC: one byte of flags, four of length, the message. */
-import { IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
+import { BodyError, LimitExceededError, ValidationError } from "../../Errors.ts"
 import { MESSAGE_DAMAGED } from "../../Protocol/Seal.ts"
 import { Gathered } from "../Http/Gathered.ts"
 
@@ -50,7 +50,7 @@ export class Envelopes {
       const flags = all.readUInt8(at)
       const length = all.readUInt32BE(at + 1)
       if ((flags & COMPRESSED) !== 0) {
-        throw new IronflowError("Compressed messages are not read: send them as they are", {
+        throw new BodyError("Compressed messages are not read: send them as they are", {
           code: "BODY_UNSUPPORTED"
         })
       }

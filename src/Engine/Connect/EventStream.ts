@@ -7,7 +7,13 @@
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { PassThrough, Readable } from "node:stream"
 import { object } from "../../Client/HttpCalls.ts"
-import { IronflowError, ValidationError } from "../../Errors.ts"
+import {
+  BodyError,
+  type IronflowError,
+  SubscriptionError,
+  UnavailableError,
+  ValidationError
+} from "../../Errors.ts"
 import { safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonShape.ts"
 import { defectResponse, type FailureResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
@@ -47,7 +53,7 @@ const typeOf = (contentType: string | undefined): string =>
   (contentType ?? "").split(";", 1)[0]!.trim().toLowerCase()
 
 export const unsupportedType = ({ headers }: Pick<IncomingMessage, "headers">): IronflowError =>
-  new IronflowError(
+  new BodyError(
     `This call is answered with a stream, as "${CONTENT_TYPE}" only, and the request has the content type ` +
       `"${(headers["content-type"] ?? "").slice(0, 64)}": have the client send JSON (\`useBinaryFormat: false\`)`,
     { code: "BODY_UNSUPPORTED" }
@@ -192,14 +198,14 @@ export class EventStream {
 const GOING_AWAY = 1001
 
 const stops = (): IronflowError =>
-  new IronflowError("The engine stops: subscribe again", { code: "CLOSING", retryable: true })
+  new UnavailableError("The engine stops: subscribe again", { code: "CLOSING" })
 
 const bug = (): FailureResponse => defectResponse("connect")
 
 const failureOf = (code = "SUBSCRIPTION_ERROR", message = "", error?: IronflowError): FailureResponse =>
   code === "INTERNAL_ERROR" && error === undefined
     ? bug()
-    : failureResponse(error ?? new IronflowError(message, { code }), "connect")
+    : failureResponse(error ?? new SubscriptionError(message, { code, retryable: false }), "connect")
 
 /** An event as `PubSubService` has it. Its data is a `Struct`, which is an object: anything else is the `value` of one. */
 const encode: Tongue["encode"] = (

@@ -2,7 +2,7 @@
 import { isUtf8 } from "node:buffer"
 import type { IncomingMessage } from "node:http"
 import * as Effect from "effect/Effect"
-import { IronflowError, isIronflowError, toError, ValidationError } from "../../Errors.ts"
+import { BodyError, type IronflowError, isIronflowError, toError, ValidationError } from "../../Errors.ts"
 import { checkShape } from "../../JsonShape.ts"
 import { readSealed } from "../../Protocol/Seal.ts"
 import { Gathered } from "./Gathered.ts"
@@ -50,7 +50,7 @@ export const readBytes = (
 const refuse = (request: IncomingMessage, maxBytes: number): IronflowError | undefined => {
   const encoding = request.headers["content-encoding"]
   if (encoding !== undefined && encoding !== "identity") {
-    return new IronflowError(
+    return new BodyError(
       `The body has content encoding "${encoding.slice(0, 64)}": send it as it is, without compression`,
       { code: "BODY_UNSUPPORTED" }
     )
@@ -152,13 +152,13 @@ export const parseJson = (
   })
 
 const tooLarge = (size: string, maxBytes: number): IronflowError =>
-  new IronflowError(`The body is too large: ${size}, and the limit is ${maxBytes} bytes`, {
+  new BodyError(`The body is too large: ${size}, and the limit is ${maxBytes} bytes`, {
     code: "BODY_TOO_LARGE",
     details: { limit: maxBytes }
   })
 
 const tooSlow = (timeoutMs: number): IronflowError =>
-  new IronflowError(`The body did not arrive within ${timeoutMs}ms`, {
+  new BodyError(`The body did not arrive within ${timeoutMs}ms`, {
     code: "BODY_TIMEOUT",
     retryable: true
   })

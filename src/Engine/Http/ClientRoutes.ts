@@ -11,11 +11,13 @@ import type {
   RunStep
 } from "../../Client/Client.ts"
 import { DEFAULT_TIMEOUTS } from "../../Constants.ts"
+import type { Raw } from "../../Client/Named.ts"
 import {
   FunctionNotFoundError,
-  IronflowError,
+  type IronflowError,
   StepNotFoundError,
   TimeoutError,
+  UnavailableError,
   ValidationError
 } from "../../Errors.ts"
 import { checkEventName } from "../../Event.ts"
@@ -48,7 +50,7 @@ import { streamRoutes } from "./StreamRoutes.ts"
 /** Most events in one `TriggerBatch`. */
 export const BATCH_EVENTS = 1000
 
-type Api = ClientApi<EffectKind>
+type Api = Raw<ClientApi<EffectKind>>
 
 export interface ServerState {
   /** When the server was started, epoch milliseconds. */
@@ -145,7 +147,8 @@ export const clientRoutes = (
             api.emitMany(
               events.map((request) => ({
                 event: request.event,
-                data: request.data,
+                // a name goes with any data, which this reading of the API does not say
+                data: request.data as never,
                 ...emitOptions(request)
               }))
             ),
@@ -439,9 +442,9 @@ const triggerSync = (
   })
 
 const goingAway = (eventId: string, runIds: ReadonlyArray<string>): IronflowError =>
-  new IronflowError(
+  new UnavailableError(
     `Event ${eventId} is stored, and the engine is about to stop: its runs (${runIds.join(", ")}) go on when it is back`,
-    { code: "CLOSING", retryable: true, details: { eventId, runIds } }
+    { code: "CLOSING", details: { eventId, runIds } }
   )
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import { checkPattern } from "../../Pattern.ts"
 import { mayHaveEvent, mayHaveStream } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
 import { readPageQuery } from "../Pages.ts"
-import { polite } from "../Polite.ts"
+import { gathered, onePage } from "../Polite.ts"
 import type { LogEntry, LogPage } from "../Store/Store.ts"
 import { type Call, checked, type Reply } from "./Route.ts"
 
@@ -29,35 +29,39 @@ export const listEvents = (engine: EngineService, call: Call): Effect.Effect<Rep
       call.shows(`events:${name}`) &&
       mayHaveEvent(caller, environment, name, entity) &&
       (entity === undefined || mayHaveStream(caller, environment, entity.id))
-    const events: Array<string> = []
-    let length = 0
-    let position = before
-    let atEnd = false
-    for (let slice = 0; slice < SLICES && !atEnd && events.length < limit; slice++) {
-      const page: LogPage = yield* polite(
-        engine.readLogBack({
-          environment,
-          kind: "event",
-          before: position,
-          limit: SLICE,
-          ...(name === undefined ? {} : { patterns: [name] })
-        })
-      )
-      atEnd = page.atEnd
-      position = page.position
-      for (const entry of page.entries) {
-        if (!fits(entry)) continue
-        const isFull = events.length === limit || (length + entry.data.length > PAGE_LENGTH && length > 0)
-        if (isFull) {
-          atEnd = false
-          position = entry.position + 1
-          return reply(events, position)
+    return yield* gathered((most) => gather(most))
+
+    /** `undefined` when more than so many slices are needed. */
+    function gather(most: number): Effect.Effect<Reply | undefined, IronflowError> {
+      return Effect.gen(function* () {
+        const events: Array<string> = []
+        let length = 0
+        let position = before
+        let atEnd = false
+        for (let slice = 0; slice < SLICES && !atEnd && events.length < limit; slice++) {
+          if (slice === most) return undefined
+          const page: LogPage = yield* onePage(
+            engine.readLogBack({
+              environment,
+              kind: "event",
+              before: position,
+              limit: SLICE,
+              ...(name === undefined ? {} : { patterns: [name] })
+            })
+          )
+          atEnd = page.atEnd
+          position = page.position
+          for (const entry of page.entries) {
+            if (!fits(entry)) continue
+            const isFull = events.length === limit || (length + entry.data.length > PAGE_LENGTH && length > 0)
+            if (isFull) return reply(events, entry.position + 1)
+            events.push(encode(entry))
+            length += entry.data.length
+          }
         }
-        events.push(encode(entry))
-        length += entry.data.length
-      }
+        return reply(events, atEnd ? undefined : position)
+      })
     }
-    return reply(events, atEnd ? undefined : position)
   })
 
 const readQuery = (query: URLSearchParams) => {

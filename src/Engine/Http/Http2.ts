@@ -24,6 +24,12 @@ export interface Http2Options {
 /** Streams of one connection that may be open. */
 const MAX_STREAMS = 128
 
+/**
+ * Streams that may be open besides one of each connection, over all of them: each may wait for long, and takes some 40 KB then. Who
+ * has none is let in all the same.
+ */
+export const MORE_STREAMS = 4096
+
 /** Megabytes that one connection may hold: a run with a long history is large. */
 const MAX_SESSION_MEGABYTES = 128
 
@@ -45,6 +51,9 @@ export class BothVersions {
   readonly #timeoutMs: number
   readonly #sessions = new Set<ServerHttp2Session>()
   readonly #sockets = new WeakSet<Socket>()
+  /** Open streams by connection, and all but one of each. */
+  readonly #open = new WeakMap<object, number>()
+  #more = 0
 
   /** Takes over the connections of `server`, which has to be new. */
   constructor(server: Http.Server, { maxHeaderBytes, pipelines, take, timeoutMs }: Http2Options) {
@@ -70,6 +79,8 @@ export class BothVersions {
       const { stream } = request
       // its end, or that of the whole connection, has come along with it
       if (stream.closed || stream.destroyed) return
+      // clients send again what was refused like that
+      if (!this.#enter(stream)) return stream.close(Http2.constants.NGHTTP2_REFUSED_STREAM)
       if (!take(stream, request.headers)) server.emit("request", request, response)
     })
 
@@ -107,6 +118,22 @@ export class BothVersions {
   /** Ends the connections that are still open. */
   close(): void {
     for (const session of this.#sessions) session.destroy()
+  }
+
+  /** Counts a stream until it is closed; says whether there is room for it. */
+  #enter(stream: ServerHttp2Stream): boolean {
+    const { session } = stream
+    if (session === undefined) return false
+    const open = this.#open.get(session) ?? 0
+    if (open > 0 && this.#more >= MORE_STREAMS) return false
+    this.#open.set(session, open + 1)
+    if (open > 0) this.#more++
+    stream.once("close", () => {
+      const left = (this.#open.get(session) ?? 1) - 1
+      this.#open.set(session, left)
+      if (left > 0) this.#more--
+    })
+    return true
   }
 
   #asHttp2(socket: Socket): void {

@@ -3,14 +3,14 @@
  * so much memory for it. Whoever needs more waits unread until others are done, or have been sent away because they take too long.
  */
 import type * as Clock from "effect/Clock"
-import { IronflowError } from "../../Errors.ts"
+import { type IronflowError, UnavailableError } from "../../Errors.ts"
 import type { After } from "../../Execution/Alarm.ts"
 
 /** Bytes of all of them. */
-export const INTAKE_BYTES = 24 * 1024 * 1024
+const INTAKE_BYTES = 24 * 1024 * 1024
 
 /** Bytes of those of one connection. */
-export const LINE_BYTES = 16 * 1024 * 1024
+const LINE_BYTES = 16 * 1024 * 1024
 
 /**
  * Bytes of those that are whole and worked on at once: what is made of them is several times as large. One may be larger; the
@@ -196,7 +196,7 @@ export class Arrival {
 }
 
 const busy = (): IronflowError =>
-  new IronflowError(
+  new UnavailableError(
     "The engine is busy with what others send, and this took too long to come: send it again in a moment",
-    { code: "SERVER_BUSY", retryable: true }
+    { code: "SERVER_BUSY" }
   )

@@ -205,7 +205,7 @@ const checkValue = (key: string, value: StoredValue, counted = new Counted()): S
 
 const notJson: unknown = Symbol("not JSON")
 
-export const encodeEntry = (entry: KvEntryRow) => ({
+const encodeEntry = (entry: KvEntryRow) => ({
   key: entry.key,
   value: base64(entry.value.bytes),
   content_type: contentTypes[entry.value.type],

@@ -10,11 +10,13 @@
 import { type RetryPolicy, retryDelayMs } from "../../Backoff.ts"
 import { parseDuration } from "../../Duration.ts"
 import { type SerializedError, serializeError, ValidationError } from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
 import { encodeJson } from "../../Json.ts"
 import { hasErrors, plainResult } from "../../Result.ts"
 import { checkSize, stepResultBytes } from "../../Limits.ts"
 import type { JobUpdate, StepResult, Yield } from "../../Protocol/Http/Schemas.ts"
-import type { Job, JsonText, StepKind, TurnOp } from "../../Protocol/Worker.ts"
+import type { Job, TurnOp } from "../../Protocol/Worker.ts"
+import type { StepKind } from "../../StepKind.ts"
 
 type Update = typeof JobUpdate.Type
 type Step = typeof StepResult.Type

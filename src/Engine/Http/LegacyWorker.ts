@@ -4,7 +4,8 @@
  */
 import * as Effect from "effect/Effect"
 import type { ConnectionError, StoreError } from "../../Errors.ts"
-import type { Job, StepKind, TurnOp } from "../../Protocol/Worker.ts"
+import type { Job, TurnOp } from "../../Protocol/Worker.ts"
+import type { StepKind } from "../../StepKind.ts"
 import type { RemoteSession } from "../Dispatch.ts"
 import { inexpressible, untoldToWorkers } from "./LegacyJobs.ts"
 

@@ -6,7 +6,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { IronflowError, type SerializedError, ValidationError } from "../../Errors.ts"
+import { type IronflowError, type SerializedError, UnavailableError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import { checkShape, Counted } from "../../JsonShape.ts"
 import { checkName, checkSize, jsonDepth, listLength, projectionStateBytes } from "../../Limits.ts"
@@ -75,9 +75,8 @@ export const projectionOwnerRoutes = (
         closing,
         Effect.suspend(() =>
           Effect.fail(
-            new IronflowError("The engine is about to stop: ask again when it is back", {
-              code: "CLOSING",
-              retryable: true
+            new UnavailableError("The engine is about to stop: ask again when it is back", {
+              code: "CLOSING"
             })
           )
         )

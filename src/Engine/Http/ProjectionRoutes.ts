@@ -3,7 +3,14 @@ import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { ProjectionsApi, ProjectionStatusInfo } from "../../Client/Projections.ts"
 import type { ChangesPage } from "../../Client/ProjectionUpdates.ts"
-import { InvalidStateError, IronflowError, ProjectionBehindError, ValidationError } from "../../Errors.ts"
+import type { Raw } from "../../Client/Named.ts"
+import {
+  EventNotFoundError,
+  InvalidStateError,
+  type IronflowError,
+  ProjectionBehindError,
+  ValidationError
+} from "../../Errors.ts"
 import { encodeProjectionStatus } from "../../Protocol/Http/ProjectionJson.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
@@ -31,7 +38,7 @@ const BATCH = 16
 /** States in one answer. */
 const MOST_STATES = 1000
 
-type Api = ProjectionsApi<EffectKind>
+type Api = Raw<ProjectionsApi<EffectKind>>
 
 /** `closing` succeeds when the server is about to stop: nobody should wait any longer. */
 export const projectionRoutes = (
@@ -226,9 +233,7 @@ const waitForEvent = (engine: EngineService, call: Call, closing: Effect.Effect<
     const { eventId, projection, timeoutMs = MAX_WAIT_MS } = yield* checked(() => waitRequest(call.body))
     const position = yield* engine.projections.findEvent(call.environment, eventId)
     if (position === undefined) {
-      return yield* new IronflowError(`There is no event ${eventId.slice(0, 64)} in this environment`, {
-        code: "EVENT_NOT_FOUND"
-      })
+      return yield* new EventNotFoundError(eventId)
     }
     return yield* catchup(
       engine.projections.client(call.environment),

@@ -6,7 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import { object } from "../../Client/HttpCalls.ts"
-import { IronflowError, ValidationError } from "../../Errors.ts"
+import { type IronflowError, ProjectionSaveRefusedError, ValidationError } from "../../Errors.ts"
 import { encodeJson } from "../../Json.ts"
 import { checkSize, projectionStateBytes } from "../../Limits.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
@@ -157,11 +157,7 @@ const readSave = (body: unknown) => {
 const answer = (name: string, saved: ProjectionSaved): Effect.Effect<Reply, IronflowError> =>
   saved._tag === "Saved"
     ? Effect.succeed(json({ ok: true }))
-    : Effect.fail(
-        new IronflowError(`The save of projection "${name}" is refused: ${saved.reason}`, {
-          code: "PROJECTION_SAVE_REFUSED"
-        })
-      )
+    : Effect.fail(new ProjectionSaveRefusedError(name, saved.reason))
 
 /** Data goes out as it came in, without being parsed. */
 const encodeEvent = (event: ProjectionLogEvent): string =>

@@ -1,13 +1,23 @@
 /** What push handlers report over HTTP while their turns live, and how endpoints are registered. */
 import * as Effect from "effect/Effect"
-import { IronflowError, ValidationError } from "../../Errors.ts"
+import { EndpointNotFoundError, ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
 import { permitted } from "../Access/WorkerAccess.ts"
 import type { EngineService } from "../Engine.ts"
 import { LIST_PAGE, listReply, readPageQuery } from "../Pages.ts"
 import { checkRegistering } from "./FunctionConfigs.ts"
-import { boundTo, type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
+import {
+  boundTo,
+  type Call,
+  checked,
+  environmentOfRun,
+  json,
+  noContent,
+  type Route,
+  route,
+  variable
+} from "./Route.ts"
 import { checkReport } from "./TurnReports.ts"
 
 /** `closing` succeeds when the server is about to stop: nobody should wait any longer. */
@@ -18,7 +28,8 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
       Effect.gen(function* () {
         const jobId = variable(call, "jobId")
         const read = yield* checked(() => readUpdate(call, jobId))
-        const { answered, reports } = permitted(call.caller, call.environment, [
+        const environment = yield* environmentOfRun(engine, call, read.runId, "*")
+        const { answered, reports } = permitted(call.caller, environment, [
           { jobId, runId: read.runId, ops: read.ops }
         ])
         const update = { ...read, ops: reports[0]?.ops ?? [] }
@@ -74,12 +85,7 @@ export const pushRoutes = (engine: EngineService, closing: Effect.Effect<void>):
         return url
       })
       if (yield* engine.push.remove(call.environment, url)) return noContent
-      return yield* Effect.fail(
-        new IronflowError(`There is no endpoint "${url}" in this environment`, {
-          code: "ENDPOINT_NOT_FOUND",
-          status: 404
-        })
-      )
+      return yield* Effect.fail(new EndpointNotFoundError(url))
     })
   )
 ]

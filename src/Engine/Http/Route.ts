@@ -6,6 +6,7 @@ import { type IronflowError, isIronflowError, ValidationError } from "../../Erro
 import { type Access, access } from "../../Protocol/Http/Access.ts"
 import { type AnyEndpoint, type EndpointName, endpoints } from "../../Protocol/Http/Endpoints.ts"
 import type { Caller } from "../Access/Access.ts"
+import type { EngineService } from "../Engine.ts"
 
 /** A request that has been understood so far. */
 export interface Call {
@@ -70,6 +71,34 @@ export const checked = <A>(check: () => A): Effect.Effect<A, IronflowError> =>
 
 /** The environment that the key of the call decides, if there is one that does. */
 export const boundTo = (call: Call): string | undefined => call.caller?.key?.environment
+
+/**
+ * Throws `UnauthorizedError` when the call is about something in an environment where its caller may not do that. A key that spans
+ * environments was asked about the one that the call names, and workers and runs are known by ids alone.
+ */
+export const checkIn = ({ caller, environment }: Call, other: string, worker: string): void => {
+  if (other !== environment) caller?.check("worker:run", `worker:${worker}`, other)
+}
+
+/**
+ * The environment of a run that the call reports about, where policies are asked what it may do by that; that of the call for a
+ * run that is not known. Fails as {@link checkIn} throws.
+ */
+export const environmentOfRun = (
+  engine: Pick<EngineService, "environmentOfRun">,
+  call: Call,
+  runId: string,
+  worker: string
+): Effect.Effect<string, IronflowError> => {
+  const { caller, environment } = call
+  if (caller?.key === undefined || caller.key.environment !== undefined) return Effect.succeed(environment)
+  return Effect.flatMap(engine.environmentOfRun(runId), (found = environment) =>
+    checked(() => {
+      checkIn(call, found, worker)
+      return found
+    })
+  )
+}
 
 /** A variable of the path: the router has found them all. */
 export const variable = (call: Call, name: string): string => call.variables[name] ?? ""

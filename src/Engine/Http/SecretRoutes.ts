@@ -1,16 +1,17 @@
 /** Managing secrets over HTTP: values come in, names and times go out. */
+import type { Raw } from "../../Client/Named.ts"
 import * as Effect from "effect/Effect"
 import type { EffectKind } from "../../Client/Client.ts"
 import type { SecretInfo, SecretsApi } from "../../Client/Secrets.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import type { EngineService } from "../Engine.ts"
-import * as SecretsClient from "../SecretsClient.ts"
+import * as SecretsClient from "../Secrets/SecretsClient.ts"
 import { pagedReply, seen } from "./PagedReply.ts"
 import { type Call, checked, json, noContent, type Route, route, variable } from "./Route.ts"
 
 export const secretRoutes = (engine: EngineService): ReadonlyArray<Route> => {
-  const secretsOf = (call: Call): SecretsApi<EffectKind> =>
+  const secretsOf = (call: Call): Raw<SecretsApi<EffectKind>> =>
     SecretsClient.make(engine.secrets(call.environment))
   const set = (call: Call, read: () => { readonly name: string; readonly value: string }) =>
     Effect.flatMap(checked(read), ({ name, value }) =>

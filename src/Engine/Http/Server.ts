@@ -24,11 +24,20 @@ import { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import { withLogLevel } from "../../EffectLogger.ts"
 import { DEFAULT_ENVIRONMENT, DEFAULT_PORT } from "../../Constants.ts"
 import { type Duration, formatDuration, positiveDuration } from "../../Duration.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import { CONNECT_PATH } from "../../Protocol/Connect/Messages.ts"
-import { IronflowError, isIronflowError, ValidationError } from "../../Errors.ts"
+import {
+  type IronflowError,
+  type StoreError,
+  isIronflowError,
+  ListenError,
+  NodeVersionError,
+  UnsupportedError,
+  ValidationError
+} from "../../Errors.ts"
 import { runtimeProblem } from "../../NodeVersion.ts"
 import * as Alarm from "../../Execution/Alarm.ts"
 import { stepResultBytes } from "../../Limits.ts"
@@ -56,8 +65,10 @@ import { type Arrival, Intake } from "./Intake.ts"
 import { lastWords } from "./LastWords.ts"
 import * as Metrics from "./Metrics.ts"
 import { Pipelines } from "./Pipeline.ts"
-import { checked, json, type Reply, type Route, Routes } from "./Route.ts"
+import { checked } from "../../Client/HttpCalls.ts"
+import { json, type Reply, type Route, Routes } from "./Route.ts"
 import { noRoom, Unread, UNREAD_MS } from "./Unread.ts"
+import { Waiting } from "./Waiting.ts"
 import { workerRoutes } from "./WorkerRoutes.ts"
 import { Workers } from "./Workers.ts"
 import { ConnectServer } from "../Connect/ConnectServer.ts"
@@ -151,28 +162,30 @@ const IDLE_GRACE_MS = 100
 const SHUTDOWN_MS = 1000
 
 /**
- * Serves the engine in context for the lifetime of the layer.
- *
- * Fails with `ValidationError` for options that are not acceptable, and with an `IronflowError` of code `PORT_IN_USE` or
- * `LISTEN_FAILED` when it cannot listen, `NODE_NEEDED` on a runtime that cannot carry it.
+ * Why there is no server: options are not acceptable (`ValidationError`), it cannot listen (`ListenError`), the runtime cannot carry
+ * it (`NodeVersionError`), or the key in `IRONFLOW_BOOTSTRAP_KEY` cannot be stored (`StoreError`).
  */
+export type HttpServerError = ValidationError | ListenError | NodeVersionError | StoreError
+
+/** Serves the engine in context for the lifetime of the layer. */
 export const layer = (
   options: HttpServerOptions = {}
-): Layer.Layer<HttpServerEngine, ValidationError | IronflowError, Engine> =>
-  Layer.effect(HttpServerEngine, make(options))
+): Layer.Layer<HttpServerEngine, HttpServerError, Engine> =>
+  Layer.effect(HttpServerEngine, withLogLevel(make(options)))
 
 export const make = (
   options: HttpServerOptions
-): Effect.Effect<HttpServerEngine["Service"], ValidationError | IronflowError, Engine | Scope.Scope> =>
+): Effect.Effect<HttpServerEngine["Service"], HttpServerError, Engine | Scope.Scope> =>
   Effect.gen(function* () {
     const resolved = yield* checked(() => resolveOptions(options))
     const problem = runtimeProblem(
       "an engine that listens",
       "Run it on Node.js, and whatever talks to it where you like; an engine inside the process, without `listen`, runs on Bun too"
     )
-    if (problem !== undefined) return yield* Effect.fail(new IronflowError(problem, { code: "NODE_NEEDED" }))
+    if (problem !== undefined)
+      return yield* Effect.fail(new NodeVersionError(problem, { code: "NODE_NEEDED" }))
     const engine = yield* Engine
-    yield* Effect.mapError(engine.putBootstrapKey, (error): ValidationError | IronflowError => error)
+    yield* engine.putBootstrapKey
     yield* checked(() => checkHost(resolved, engine.access.required))
     const gate = new Gate(engine.access, {
       ...resolved,
@@ -290,9 +303,9 @@ export const make = (
         return Effect.map(
           Effect.interruptible(app.answer(overHttp(request, response, intake))),
           (answered) => {
-            const hasRoom = unread.hasRoomFor(answered.text?.length ?? 0)
+            const hasRoom = unread.hasRoomFor(bytesOf(answered))
             const reply = hasRoom ? answered : app.refuse(request.url ?? "/", noRoom())
-            whileUnread(unread, request, response, reply.text?.length ?? 0)
+            whileUnread(unread, request, response, bytesOf(reply))
             // after that: it has another limit
             if (reply.body !== undefined) beginStream(request, response)
             return respond(reply, request, gate.corsHeaders(request))
@@ -476,18 +489,18 @@ const answerMalformed = (error: Error & { readonly code?: string }, socket: Sock
   lastWords(socket, { status, body: { error: message, message, code: "BAD_REQUEST" } })
 }
 
-const listenError = (error: ServeError, host: string, port: number): IronflowError => {
+const listenError = (error: ServeError, host: string, port: number): ListenError => {
   const { cause } = error
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined
   if (code === "EADDRINUSE") {
-    return new IronflowError(
+    return new ListenError(
       `Port ${port} on ${host} is in use by another program, perhaps another Ironflow engine. ` +
         "Stop it, or choose another port with `port` (0 takes any that is free)",
       { code: "PORT_IN_USE", details: { host, port }, cause: error }
     )
   }
   const reason = cause instanceof Error ? cause.message : String(cause)
-  return new IronflowError(`The engine cannot listen on ${host}, port ${port}: ${reason}`, {
+  return new ListenError(`The engine cannot listen on ${host}, port ${port}: ${reason}`, {
     code: "LISTEN_FAILED",
     details: { host, port },
     cause: error
@@ -507,6 +520,8 @@ interface Asked {
   /** With its query. */
   readonly url: string
   readonly request: Http.IncomingMessage
+  /** What all that comes on the same connection shares. */
+  readonly line: object
   /** Who sends it, if that is known already. */
   readonly visitor?: Visitor
   readonly readJson: (limits: BodyLimits) => Effect.Effect<unknown, IronflowError>
@@ -523,6 +538,7 @@ interface App {
 
 const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>): App => {
   const routes = new Routes(all)
+  const waiting = new Waiting()
   const client = { maxBytes: options.maxBodyBytes, timeoutMs: options.bodyTimeoutMs }
   const worker = {
     maxBytes: Math.max(options.maxReportBytes, options.maxBodyBytes),
@@ -543,7 +559,9 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
     const visitor = isPublic ? undefined : (asked.visitor ?? gate.admit(request))
     if (found === undefined) {
       return Effect.fail(
-        new IronflowError(`There is nothing at ${method} ${path.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
+        new UnsupportedError(`There is nothing at ${method} ${path.slice(0, 256)}`, {
+          code: "ROUTE_NOT_FOUND"
+        })
       )
     }
     const { route, variables } = found
@@ -569,9 +587,12 @@ const makeApp = (options: ResolvedOptions, gate: Gate, all: ReadonlyArray<Route>
         }
       })
       return visitor !== undefined && rule !== "public" && rule.waits === true
-        ? Effect.raceFirst(
-            reply,
-            visitor.caller.until(() => checkWhole(visitor, rule, variables, body))
+        ? waiting.on(
+            asked.line,
+            Effect.raceFirst(
+              reply,
+              visitor.caller.until(() => checkWhole(visitor, rule, variables, body))
+            )
           )
         : reply
     }
@@ -730,9 +751,10 @@ const replyTo = ({ body, status }: FailureResponse): Reply => json(body, status)
 const overHttp = (request: HttpRequest, response: Http.ServerResponse, intake: Intake): Asked => {
   let arrival: Arrival | undefined
   const release = (): void => arrival?.end()
+  const line = request.stream?.session ?? request.socket
   const room: Room = {
     intake,
-    line: request.stream?.session ?? request.socket,
+    line,
     onArrival: (begun) => {
       arrival = begun
       response.once("close", release)
@@ -742,6 +764,7 @@ const overHttp = (request: HttpRequest, response: Http.ServerResponse, intake: I
     method: request.method ?? "GET",
     url: request.url ?? "/",
     request,
+    line,
     readJson: (limits) => readJson(request, limits, room),
     readBytes: (limits) => readBytes(request, limits, room),
     release: () => {
@@ -751,6 +774,10 @@ const overHttp = (request: HttpRequest, response: Http.ServerResponse, intake: I
     }
   }
 }
+
+/** What an answer takes until it is read. Characters that are not of Latin-1 take several bytes. */
+const bytesOf = ({ text = "" }: Reply): number =>
+  text.length > SMALL_ANSWER ? Buffer.byteLength(text) : text.length
 
 /** Sees to it that an answer is read: within a time, and within the memory that there is for all. */
 const whileUnread = (
@@ -784,6 +811,7 @@ const overChannel = ({ body, method, request, url, visitor }: ChannelCall): Aske
   method,
   url,
   request,
+  line: request.socket,
   visitor,
   readJson: (limits) => parseJson(body, limits),
   readBytes: () => Effect.sync(() => Buffer.from(body)),

@@ -8,7 +8,13 @@ import type {
   StreamInfo,
   UntypedStreams
 } from "../../Client/Streams.ts"
-import { IronflowError, StreamNotFoundError, ValidationError } from "../../Errors.ts"
+import type { Raw } from "../../Client/Named.ts"
+import {
+  type IronflowError,
+  SnapshotNotFoundError,
+  StreamNotFoundError,
+  ValidationError
+} from "../../Errors.ts"
 import type { EndpointName } from "../../Protocol/Http/Endpoints.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import { encodeStatus } from "../../Protocol/Http/RunJson.ts"
@@ -23,7 +29,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
   const reading = <A>(
     name: EndpointName,
     read: (body: unknown) => A,
-    answer: (streams: UntypedStreams, request: A, call: Call) => Effect.Effect<Reply, IronflowError>
+    answer: (streams: Raw<UntypedStreams>, request: A, call: Call) => Effect.Effect<Reply, IronflowError>
   ): Route =>
     route(name, (call) =>
       Effect.flatMap(
@@ -146,7 +152,7 @@ export const streamRoutes = (engine: EngineService): ReadonlyArray<Route> => {
         streams.getSnapshot(request.entityId, { beforeVersion: request.beforeVersion ?? 0 }),
         (snapshot) =>
           snapshot === undefined
-            ? Effect.fail(noSnapshot(request.entityId))
+            ? Effect.fail(new SnapshotNotFoundError(request.entityId))
             : Effect.succeed(json({ ...snapshot, entityVersion: String(snapshot.entityVersion) }))
       )
     )
@@ -187,7 +193,7 @@ const appending = <A>(
 
 /** Which events of an entity the caller gets, who may read the stream: not those that no subscription would bring. */
 const readableIn = (
-  streams: UntypedStreams,
+  streams: Raw<UntypedStreams>,
   entityId: string,
   { caller, environment }: Call
 ): Effect.Effect<(event: StreamEvent) => boolean, IronflowError> => {
@@ -215,9 +221,6 @@ const shown = <
     const streams = page.streams.filter(({ entityId }) => call.shows(entityId))
     return { ...page, streams, totalCount: page.totalCount - (page.streams.length - streams.length) }
   })
-
-const noSnapshot = (entityId: string): IronflowError =>
-  new IronflowError(`There is no such snapshot of stream "${entityId}"`, { code: "SNAPSHOT_NOT_FOUND" })
 
 const listStreamsQuery = lenient(Schemas.ListStreamsRequest, "Streams")
 

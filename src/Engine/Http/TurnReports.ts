@@ -19,23 +19,14 @@ import {
 } from "../../Limits.ts"
 import { encodeMetadata } from "../../Metadata.ts"
 import type { ReportsRequest, Room } from "../../Protocol/Http/Turns.ts"
-import { endsTurn, type StepKind, type TurnOp, type TurnReport, type TxWrite } from "../../Protocol/Worker.ts"
+import { endsTurn, type TurnOp, type TurnReport, type TxWrite } from "../../Protocol/Worker.ts"
 import { show } from "../../Show.ts"
+import { stepKinds } from "../../StepKind.ts"
 
 /** Says what a value must be when it is not that, else `undefined`. */
 type Rule = (value: unknown) => string | undefined
 
-const kinds: ReadonlySet<unknown> = new Set<StepKind>([
-  "run",
-  "sleep",
-  "waitForEvent",
-  "invoke",
-  "invokeAsync",
-  "publish",
-  "tx",
-  "parallel",
-  "compensate"
-])
+const kinds: ReadonlySet<unknown> = new Set(stepKinds)
 
 const text: Rule = (value) => (typeof value === "string" ? undefined : "a string")
 const number: Rule = (value) =>

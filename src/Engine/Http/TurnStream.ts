@@ -4,11 +4,12 @@
  */
 import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
-import { IronflowError } from "../../Errors.ts"
+import { type IronflowError, ValidationError } from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import * as Schemas from "../../Protocol/Http/Schemas.ts"
 import { TURNS_VERSION } from "../../Protocol/Http/Turns.ts"
-import type { JsonText, WorkerRegistration } from "../../Protocol/Worker.ts"
+import type { WorkerRegistration } from "../../Protocol/Worker.ts"
 import type { StreamCall } from "../../Protocol/TurnStream.ts"
 import type { Caller } from "../Access/Access.ts"
 import { checkWorker, permitted } from "../Access/WorkerAccess.ts"
@@ -62,15 +63,12 @@ export class TurnStream {
   register(body: unknown, isSealed: boolean): Effect.Effect<JsonText, IronflowError> {
     return Effect.gen({ self: this }, function* () {
       if (this.#worker !== undefined) {
-        return yield* new IronflowError("A stream has one registration, and this one has had it", {
-          code: "VALIDATION_ERROR"
-        })
+        return yield* new ValidationError("A stream has one registration, and this one has had it")
       }
       const request = yield* checked(() => registerRequest(body))
       if ((request.capabilities?.turns ?? 0) < TURNS_VERSION) {
-        return yield* new IronflowError(
-          `This engine speaks turns in version ${TURNS_VERSION}, and the worker does not: use the same version of the SDK`,
-          { code: "VALIDATION_ERROR" }
+        return yield* new ValidationError(
+          `This engine speaks turns in version ${TURNS_VERSION}, and the worker does not: use the same version of the SDK`
         )
       }
       const { caller, end, environment, line, maxBodyBytes, transport, wake } = this.#carrier

@@ -8,19 +8,25 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
-import { type ConnectionError, IronflowError, type StoreError } from "../../Errors.ts"
+import {
+  type ConnectionError,
+  type IronflowError,
+  StaleRequestError,
+  type StoreError,
+  WorkerUnknownError
+} from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
 import {
   MAX_WAIT_MS,
   type PollRequest,
   type ProcessIdentity,
   type Renewal,
   type ReportsRequest,
-  type Room,
-  WORKER_UNKNOWN
+  type Room
 } from "../../Protocol/Http/Turns.ts"
 import { damaged, seal } from "../../Protocol/Seal.ts"
 import type { RoomRequest } from "../../Protocol/TurnStream.ts"
-import type { JsonText, TurnAck } from "../../Protocol/Worker.ts"
+import type { TurnAck } from "../../Protocol/Worker.ts"
 import type { Adoption } from "../Store/Store.ts"
 import { hasEnded } from "../../Worker/ProcessIdentity.ts"
 import type { RemoteSession } from "../Dispatch.ts"
@@ -29,7 +35,8 @@ import type { Deliveries } from "./Deliveries.ts"
 /** The waits between looks whether the process behind a closed connection has ended: 100 ms, doubling to a second. */
 const LOOKS = Schedule.min([Schedule.exponential(100), Schedule.spaced(1000)])
 
-interface Batch {
+/** The batch that came last, and what it was answered. */
+interface LastBatch {
   readonly number: number
   readonly answer: Deferred.Deferred<ReadonlyArray<TurnAck>, ConnectionError>
   /** Nothing was stored: the same number may be tried again, in the next session too. */
@@ -103,7 +110,7 @@ export class TurnWorker {
   #heardSinceTick = true
   /** Somebody waits to hear of it. */
   #word: Deferred.Deferred<void> | undefined
-  #batch: Batch | undefined
+  #batch: LastBatch | undefined
   #answerScheduled = false
   #unreachable = false
   /** Whether a worker with a stream has been told that the server stops. */
@@ -255,7 +262,7 @@ export class TurnWorker {
 
   /** Applies a batch of reports, or finds the answer that it was given before. */
   report(request: ReportsRequest): Effect.Effect<ReadonlyArray<TurnAck>, IronflowError> {
-    return Effect.suspend(() => {
+    return Effect.suspend((): Effect.Effect<ReadonlyArray<TurnAck>, IronflowError> => {
       this.#makeRoom(request)
       const last = this.#batch
       if (last !== undefined && request.batch === last.number && !last.failed) {
@@ -264,14 +271,14 @@ export class TurnWorker {
       if (last !== undefined && request.batch < last.number) {
         this.#options.onStale()
         return Effect.fail(
-          new IronflowError(
+          new StaleRequestError(
             `Batch ${request.batch} of worker ${this.workerId} comes after batch ${last.number}: ` +
               "numbers grow, and one batch is sent at a time",
             { code: "STALE_BATCH" }
           )
         )
       }
-      const batch: Batch = { number: request.batch, answer: Deferred.makeUnsafe(), failed: false }
+      const batch: LastBatch = { number: request.batch, answer: Deferred.makeUnsafe(), failed: false }
       this.#batch = batch
       // on a fiber of its own: a worker that hangs up has not taken the batch back
       this.#options.fork(
@@ -379,7 +386,7 @@ export class TurnWorker {
 
   get #notHere(): Effect.Effect<never, IronflowError> {
     const text = `Worker "${this.workerId}" is not known here: another engine has taken over the database of this one`
-    return Effect.fail(new IronflowError(text, { code: WORKER_UNKNOWN, retryable: true }))
+    return Effect.fail(new WorkerUnknownError(text))
   }
 
   /** Ends the session; `lost` says that the worker died. What was never sent to it is not lost. */

@@ -3,10 +3,10 @@
  * left an answer unread for long is cut, and a large answer for which there is still no room is not given.
  */
 import type * as Clock from "effect/Clock"
-import { IronflowError } from "../../Errors.ts"
+import { type IronflowError, UnavailableError } from "../../Errors.ts"
 
 /** Bytes of all answers that wait to be read. */
-export const UNREAD_BYTES = 64 * 1024 * 1024
+const UNREAD_BYTES = 64 * 1024 * 1024
 
 /** How long a client that does not read at all keeps its connection, milliseconds. */
 export const UNREAD_MS = 30_000
@@ -87,7 +87,7 @@ export class Line {
 
 /** What is said instead. */
 export const noRoom = (): IronflowError =>
-  new IronflowError(
+  new UnavailableError(
     "The engine keeps more answers that others do not read than it has room for: ask again in a moment",
-    { code: "SERVER_BUSY", retryable: true }
+    { code: "SERVER_BUSY" }
   )

@@ -1,6 +1,6 @@
 /** What workers ask over HTTP: the turns of ours, and the jobs of existing ones. */
 import * as Effect from "effect/Effect"
-import { InvalidStateError, IronflowError, ValidationError } from "../../Errors.ts"
+import { InvalidStateError, type IronflowError, StaleRequestError, ValidationError } from "../../Errors.ts"
 import { checkName } from "../../Limits.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
@@ -17,6 +17,8 @@ import {
   boundTo,
   type Call,
   checked,
+  checkIn,
+  environmentOfRun,
   json,
   noContent,
   type Reply,
@@ -90,9 +92,23 @@ export const workerRoutes = (
       return json({ worker_id: workerId, status: "registered" })
     })
 
+  /** The existing worker that the call is about; `undefined` when it is not known in an environment of the caller. */
+  const legacyWorker = (call: Call) =>
+    checked(() => {
+      const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))
+      if (worker !== undefined) checkIn(call, worker.environment, worker.workerId)
+      return worker
+    })
+
+  /** The worker that the call is about, which speaks turns. */
+  const turnWorker = (call: Call, session: string) =>
+    Effect.tap(workers.turnWorker(variable(call, "id"), session, boundTo(call)), (worker) =>
+      checked(() => checkIn(call, worker.environment, worker.workerId))
+    )
+
   const takeJobs = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
-      const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))
+      const worker = yield* legacyWorker(call)
       if (worker === undefined) return yield* unknownWorker(variable(call, "id"))
       worker.seen()
       const available = yield* checked(() => readAvailable(call.query.get("available")))
@@ -118,17 +134,20 @@ export const workerRoutes = (
 
   const updateJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
-      workers.legacyWorker(variable(call, "id"), boundTo(call))?.seen()
+      const worker = yield* legacyWorker(call)
+      worker?.seen()
       const job = yield* readJob(call, "staleReports")
       const update = yield* checked(() => jobUpdate(call.body))
+      const environment = yield* environmentOfRun(engine, call, job.runId, variable(call, "id"))
       return yield* answerAck(
-        yield* applyUpdate(engine, call.environment, job, update, boundTo(call), call.caller)
+        yield* applyUpdate(engine, environment, job, update, boundTo(call), call.caller)
       )
     })
 
   const ackJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
       const job = yield* readJob(call, "staleRenewals")
+      yield* environmentOfRun(engine, call, job.runId, variable(call, "id"))
       const gone = yield* engine.extendLeases([job.jobId], LEGACY_LEASE_MS)
       if (gone.length === 0) return json({})
       engine.countStale("staleRenewals")
@@ -138,7 +157,7 @@ export const workerRoutes = (
   const heartbeat = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
       const request = yield* checked(() => heartbeatRequest(call.body))
-      const worker = workers.legacyWorker(variable(call, "id"), boundTo(call))
+      const worker = yield* legacyWorker(call)
       worker?.seen()
       const jobIds = (request.jobs ?? []).flatMap(({ jobId }) => readJobId(jobId)?.jobId ?? [])
       // also those of a worker that has yet to register with an engine that was restarted
@@ -152,7 +171,7 @@ export const workerRoutes = (
       (call) =>
         Effect.gen(function* () {
           const request = yield* checked(() => pollRequest(call.body))
-          const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
+          const worker = yield* turnWorker(call, request.session)
           yield* checked(() => worker.checkSeal(isSealed(call.body)))
           return { status: 200, text: worker.sealed(yield* worker.poll(request, call.request.socket)) }
         }),
@@ -163,7 +182,7 @@ export const workerRoutes = (
       (call) =>
         Effect.gen(function* () {
           const request = yield* checked(() => readReports(call.body))
-          const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
+          const worker = yield* turnWorker(call, request.session)
           yield* checked(() => worker.checkSeal(isSealed(call.body)))
           const { answered, reports } = permitted(call.caller, worker.environment, request.reports)
           const acks = answered(yield* worker.report({ ...request, reports }))
@@ -176,7 +195,7 @@ export const workerRoutes = (
       (call) =>
         Effect.gen(function* () {
           const request = yield* checked(() => lateRequest(call.body))
-          const worker = yield* workers.turnWorker(variable(call, "id"), request.session, boundTo(call))
+          const worker = yield* turnWorker(call, request.session)
           yield* checked(() => worker.checkSeal(isSealed(call.body)))
           yield* worker.late(request)
           return noContent
@@ -184,7 +203,14 @@ export const workerRoutes = (
       forWorkers
     ),
     route("deregisterWorker", (call) =>
-      Effect.as(workers.dismiss(variable(call, "id"), call.query.get("session"), boundTo(call)), noContent)
+      Effect.gen(function* () {
+        const id = variable(call, "id")
+        yield* checked(() => {
+          const environment = workers.environmentOf(id, boundTo(call))
+          if (environment !== undefined) checkIn(call, environment, id)
+        })
+        return yield* Effect.as(workers.dismiss(id, call.query.get("session"), boundTo(call)), noContent)
+      })
     ),
     route("registerWorker", register, forWorkers),
     route("takeJobs", takeJobs),
@@ -212,7 +238,7 @@ const jobOf = (call: Call): Pick<Job, "jobId" | "runId"> => {
   const id = variable(call, "jobId")
   const job = readJobId(id)
   if (job !== undefined) return job
-  throw new IronflowError(`Job "${id.slice(0, 128)}" was not handed out by this engine`, {
+  throw new StaleRequestError(`Job "${id.slice(0, 128)}" was not handed out by this engine`, {
     code: "STALE_EXECUTION"
   })
 }
@@ -221,13 +247,15 @@ const answerAck = (ack: TurnAck): Effect.Effect<Reply, IronflowError> => {
   if (ack._tag === "Accepted") return Effect.succeed(json({}))
   switch (ack.reason) {
     case "LEASE_LOST":
-      return Effect.fail(new IronflowError(ack.message, { code: "STALE_EXECUTION" }))
+      return Effect.fail(new StaleRequestError(ack.message, { code: "STALE_EXECUTION" }))
     case "CANCELLED":
-      return Effect.fail(new IronflowError(ack.message, { code: "RUN_NOT_RUNNING" }))
+      return Effect.fail(new StaleRequestError(ack.message, { code: "RUN_NOT_RUNNING" }))
     case "LIMIT":
       return Effect.fail(new InvalidStateError(ack.message))
   }
 }
 
 const stale = (jobId: string): Effect.Effect<never, IronflowError> =>
-  Effect.fail(new IronflowError(`Job ${jobId} is not leased any more: drop it`, { code: "STALE_EXECUTION" }))
+  Effect.fail(
+    new StaleRequestError(`Job ${jobId} is not leased any more: drop it`, { code: "STALE_EXECUTION" })
+  )

@@ -6,8 +6,14 @@ import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Duplex } from "node:stream"
-import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
-import { type ProcessIdentity, WORKER_UNKNOWN } from "../../Protocol/Http/Turns.ts"
+import {
+  type IronflowError,
+  StaleRequestError,
+  type StoreError,
+  ValidationError,
+  WorkerUnknownError
+} from "../../Errors.ts"
+import type { ProcessIdentity } from "../../Protocol/Http/Turns.ts"
 import type { FunctionRegistration, WorkerHandlers, WorkerRegistration } from "../../Protocol/Worker.ts"
 import type { WorkerLimits } from "../Access/WorkerAccess.ts"
 import type { RemoteSession } from "../Dispatch.ts"
@@ -120,6 +126,12 @@ export class Workers {
     return environment === undefined || worker.environment === environment ? worker : undefined
   }
 
+  /** The environment of a worker that is known; `environment` as above. */
+  environmentOf(workerId: string, environment?: string): string | undefined {
+    const found = this.#workers.get(workerId)?.environment
+    return environment === undefined || found === environment ? found : undefined
+  }
+
   /** Registers a worker that speaks turns, or the same one again; says which turns it does not hold any more. */
   announce(
     announcement: Announcement
@@ -152,7 +164,7 @@ export class Workers {
           const stands = current instanceof TurnWorker && current.session === last.session
           if (number === last.number && stands && push === undefined)
             return { worker: current, lost: last.lost }
-          return yield* new IronflowError(
+          return yield* new StaleRequestError(
             `Registration ${number} of worker "${workerId}" comes after registration ${last.number}: it is answered without effect`,
             { code: "STALE_REGISTRATION" }
           )
@@ -415,9 +427,8 @@ const checkEnvironment = (
 const deaf = { onJob: () => undefined, onNotice: () => undefined }
 
 export const unknownWorker = (workerId: string): IronflowError =>
-  new IronflowError(
-    `Worker "${workerId}" is not known here, because the engine was restarted or the worker was away for too long: register again`,
-    { code: WORKER_UNKNOWN, retryable: true }
+  new WorkerUnknownError(
+    `Worker "${workerId}" is not known here, because the engine was restarted or the worker was away for too long: register again`
   )
 
 /** The functions of a worker that names them by id only, as they are registered. */

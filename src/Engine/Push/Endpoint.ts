@@ -11,7 +11,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
-import { IronflowError, isIronflowError, type StoreError, type ValidationError } from "../../Errors.ts"
+import {
+  EndpointUnavailableError,
+  type IronflowError,
+  isIronflowError,
+  type StoreError,
+  type ValidationError
+} from "../../Errors.ts"
 import { isObject, numberOf, safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonShape.ts"
 import { ENVIRONMENT_HEADER } from "../../Protocol/Http/Endpoints.ts"
@@ -34,6 +40,7 @@ import { failTooLarge } from "../Http/LegacyJobs.ts"
 import { unusable } from "../Http/LegacyWorker.ts"
 import { checkReport } from "../Http/TurnReports.ts"
 import { encodePushRequest, readPushResponse, untoldToHandlers } from "./ExistingHandlers.ts"
+import type { Intake } from "../Http/Intake.ts"
 import { post, type PostAnswer, type PostError } from "./Post.ts"
 import type { PushSettings } from "./Settings.ts"
 
@@ -43,6 +50,9 @@ const LEASE_MS = 30_000
 const TICK_MS = LEASE_MS / 3
 /** How long a description may take, milliseconds. */
 const DESCRIBE_MS = 10_000
+
+/** Bytes of a description: several times what may be registered of it. */
+const DESCRIPTION_BYTES = 4 * 1024 * 1024
 /** Waits between attempts to reach an endpoint: doubling up to a second, then a fifth longer each time. */
 const FIRST_PROBE_MS = 250
 const LONGEST_PROBE_MS = 30_000
@@ -62,6 +72,8 @@ export interface EndpointOptions {
   readonly workerId: string
   readonly settings: PushSettings
   readonly clock: Clock.Clock
+  /** Where there is room for answers: of all endpoints. */
+  readonly intake: Intake
   /** Runs an effect in the background, as long as the engine lives. */
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly connect: (
@@ -228,8 +240,8 @@ export class Endpoint {
   readonly describe: Effect.Effect<Described, PostError | IronflowError> = Effect.suspend(() => {
     const { clock } = this.#options
     const request: DescribeRequest = { type: "describe", sent_at: clock.currentTimeMillisUnsafe() }
-    return Effect.flatMap(
-      this.#post(JSON.stringify(request), DESCRIBE_MS),
+    return this.#post(
+      { body: JSON.stringify(request), timeoutMs: DESCRIBE_MS, most: DESCRIPTION_BYTES },
       (answer): Effect.Effect<Described, IronflowError> => {
         const body = bodyOf(answer)
         if (isIronflowError(body))
@@ -326,21 +338,37 @@ export class Endpoint {
     })
   )
 
-  #post(body: string, timeoutMs: number, hangUp?: Effect.Effect<void>): Effect.Effect<PostAnswer, PostError> {
-    const { environment, settings, url } = this.#options
+  #post<A, E>(
+    {
+      body,
+      hangUp,
+      most = Number.POSITIVE_INFINITY,
+      timeoutMs
+    }: {
+      readonly body: string
+      readonly timeoutMs: number
+      readonly hangUp?: Effect.Effect<void>
+      /** Bytes of the answer. */
+      readonly most?: number
+    },
+    use: (answer: PostAnswer) => Effect.Effect<A, E>
+  ): Effect.Effect<A, E | PostError> {
+    const { environment, intake, settings, url } = this.#options
     const { allowPrivateNetworks, maxResponseBytes, signingKey } = settings
-    return post({
+    const request = {
       url,
       body,
       timeoutMs,
-      maxResponseBytes,
+      maxResponseBytes: Math.min(maxResponseBytes, most),
       allowPrivateNetworks,
+      intake,
       ...(hangUp === undefined ? {} : { hangUp }),
       headers: {
         [ENVIRONMENT_HEADER]: environment,
         ...(signingKey === undefined ? {} : { [SIGNATURE_HEADER]: sign(body, Redacted.value(signingKey)) })
       }
-    })
+    }
+    return post(request, use)
   }
 
   // -------------------------------------------------------------------------------------------------------------------
@@ -430,18 +458,17 @@ export class Endpoint {
       }
       const request: TurnRequest = { type: "turn", sent_at: nowMs, job }
       const body = turns ? JSON.stringify(request) : encodePushRequest(job, nowMs)
-      return Effect.matchEffect(this.#post(body, settings.timeoutMs, Deferred.await(turn.hangUp)), {
-        onSuccess: (answer) =>
+      const answered = this.#post(
+        { body, timeoutMs: settings.timeoutMs, hangUp: Deferred.await(turn.hangUp) },
+        (answer) =>
           Effect.andThen(
             this.#answered(job, answer, turns),
             Effect.suspend(() => (turn.isGivenUp ? this.#dropped(job) : Effect.void))
-          ),
-        onFailure: (error) => {
-          if (turn.isGivenUp) return this.#giveBack(turn)
-          return error.reason === "reached"
-            ? this.#lost(job, error.message)
-            : this.#putOff(job, error.message)
-        }
+          )
+      )
+      return Effect.catch(answered, (error) => {
+        if (turn.isGivenUp) return this.#giveBack(turn)
+        return error.reason === "reached" ? this.#lost(job, error.message) : this.#putOff(job, error.message)
       })
     })
   }
@@ -552,7 +579,7 @@ const NOT_KNOWN =
   "One of another package answers `describe` with 400, or a turn of another run"
 
 const unavailable = (problem: string): IronflowError =>
-  new IronflowError(problem, { code: "ENDPOINT_UNAVAILABLE", retryable: true })
+  new EndpointUnavailableError(problem, { retryable: true })
 
 const wake = (turn: TurnInFlight): void => {
   if (turn.waiting === undefined) return

@@ -4,12 +4,21 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Semaphore from "effect/Semaphore"
-import { IronflowError, isIronflowError, type StoreError, ValidationError } from "../../Errors.ts"
+import {
+  EndpointUnavailableError,
+  IronflowError,
+  type StoreError,
+  ValidationError,
+  isIronflowError
+} from "../../Errors.ts"
+import type { EngineError } from "../EngineError.ts"
 import { isObject } from "../../Json.ts"
+import type { After } from "../../Execution/Alarm.ts"
 import { checkFunctionCount } from "../../Limits.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
 import type { FunctionRegistration, Notice, TurnAck } from "../../Protocol/Worker.ts"
 import type { StoreService } from "../Store/Store.ts"
+import { Intake } from "../Http/Intake.ts"
 import { Endpoint, type EndpointOptions } from "./Endpoint.ts"
 import { checkEndpointUrl, type PushSettings } from "./Settings.ts"
 
@@ -27,6 +36,7 @@ export interface PushEndpointsOptions {
   readonly store: StoreService
   readonly settings: PushSettings
   readonly clock: Clock.Clock
+  readonly after: After
   readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   readonly connect: EndpointOptions["connect"]
   readonly registerFunctions: (
@@ -48,11 +58,13 @@ export interface PushEndpointsOptions {
 export class PushEndpoints {
   readonly #options: PushEndpointsOptions
   readonly #endpoints = new Map<string, Endpoint>()
+  readonly #intake: Intake
   /** One change at a time. */
   readonly #changing = Semaphore.makeUnsafe(1)
 
   constructor(options: PushEndpointsOptions) {
     this.#options = options
+    this.#intake = new Intake(options.clock, options.after)
   }
 
   /** Opens endpoints that functions have been registered for, and closes those that no function is left for. */
@@ -99,15 +111,14 @@ export class PushEndpoints {
     environment: string,
     text: string,
     check: (functions: ReadonlyArray<FunctionRegistration>) => void = () => undefined
-  ): Effect.Effect<ReadonlyArray<FunctionRegistration>, IronflowError> {
+  ): Effect.Effect<ReadonlyArray<FunctionRegistration>, EngineError> {
     return Effect.gen({ self: this }, function* () {
       const url = yield* Effect.try({
         try: () => checkEndpointUrl(text),
         catch: (error) => error as ValidationError
       })
-      const away = (problem: string): IronflowError =>
-        new IronflowError(`The endpoint ${url} cannot be registered: ${problem}`, {
-          code: "ENDPOINT_UNAVAILABLE",
+      const away = (problem: string): EngineError =>
+        new EndpointUnavailableError(`The endpoint ${url} cannot be registered: ${problem}`, {
           status: 502
         })
       const { doubt, functions, turns } = yield* Effect.mapError(
@@ -134,7 +145,8 @@ export class PushEndpoints {
           return registrations
         },
         catch: (error) => {
-          if (isIronflowError(error)) return error
+          // what `check` throws is an error of the engine
+          if (isIronflowError(error)) return error as EngineError
           throw error
         }
       })
@@ -235,6 +247,7 @@ export class PushEndpoints {
       workerId: `push-${createHash("sha256").update(keyOf(environment, url)).digest("hex").slice(0, 16)}`,
       settings,
       clock,
+      intake: this.#intake,
       fork,
       connect,
       extendLeases: store.extendLeases,

@@ -5,7 +5,8 @@
 import { isObject, textOf } from "../../Json.ts"
 import { lenient } from "../../Protocol/Http/Lenient.ts"
 import { JobUpdate } from "../../Protocol/Http/Schemas.ts"
-import type { Job, StepKind, TurnOp } from "../../Protocol/Worker.ts"
+import type { Job, TurnOp } from "../../Protocol/Worker.ts"
+import type { StepKind } from "../../StepKind.ts"
 import { type Attempts, encodeCompletedSteps, encodeEvent, readUpdate } from "../Http/LegacyJobs.ts"
 
 /** A handler that is told of a wait without its event waits again. */

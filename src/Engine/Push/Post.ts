@@ -1,6 +1,6 @@
 /**
  * One request to a push endpoint: bounded in time and size, without redirects, and to public addresses only unless told
- * otherwise. The address is checked where the connection is made, so that a name cannot point elsewhere in between.
+ * otherwise. There is so much memory for the answers of all endpoints; large ones wait for each other. The address is checked where the connection is made, so that a name cannot point elsewhere in between.
  */
 import * as Dns from "node:dns"
 import * as Http from "node:http"
@@ -8,6 +8,7 @@ import * as Https from "node:https"
 import { isIP, type LookupFunction } from "node:net"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import type { Arrival, Intake } from "../Http/Intake.ts"
 import { isPublicAddress } from "./PublicAddress.ts"
 
 export interface Post {
@@ -17,6 +18,8 @@ export interface Post {
   readonly timeoutMs: number
   readonly maxResponseBytes: number
   readonly allowPrivateNetworks: boolean
+  /** Where there is room for answers. */
+  readonly intake: Intake
   /** The request is given up when this ends. */
   readonly hangUp?: Effect.Effect<void>
 }
@@ -52,20 +55,28 @@ const lookupPublic: LookupFunction = (hostname, options, callback) => {
 }
 
 /** How long the other side is waited for when a request is given up, milliseconds. */
-export const HANG_UP_MS = 30_000
+const HANG_UP_MS = 30_000
+
+/** Answers of so many bytes need no room. */
+const SMALL = 64 * 1024
 
 /**
- * Sends it. A request that is given up, because it takes too long or somebody wants it, ends when the other side has closed the
+ * Sends it, and has the answer worked on by `use`, during which it keeps its room. A request that is given up, because it takes too long or somebody wants it, ends when the other side has closed the
  * connection too: then it knows. Interrupting it closes the connection and waits for nobody.
  */
-export const post = (it: Post): Effect.Effect<PostAnswer, PostError> =>
+export const post = <A, E>(
+  it: Post,
+  use: (answer: PostAnswer) => Effect.Effect<A, E>
+): Effect.Effect<A, E | PostError> =>
   Effect.suspend(() => {
     let hangUp: () => void = () => undefined
     let reason: string | undefined
+    let arrival: Arrival | undefined
     const sent = send(
       it,
       () => reason,
-      (close) => (hangUp = close)
+      (close) => (hangUp = close),
+      (begun) => (arrival = begun)
     )
     const tooLate = Effect.as(Effect.sleep(it.timeoutMs), `it did not answer within ${it.timeoutMs} ms`)
     const given = Effect.as(it.hangUp ?? Effect.never, "the engine gave the request up")
@@ -77,14 +88,18 @@ export const post = (it: Post): Effect.Effect<PostAnswer, PostError> =>
         Effect.fail(new PostError({ reason: "reached", message }))
       )
     })
-    return Effect.raceFirst(sent, givenUp)
+    return Effect.ensuring(
+      Effect.flatMap(Effect.raceFirst(sent, givenUp), use),
+      Effect.sync(() => arrival?.end())
+    )
   })
 
-/** `whyGivenUp` says why, once it is given up; `onHangUp` is told how. */
+/** `whyGivenUp` says why, once it is given up; `onHangUp` is told how; `onArrival` gets what has to be ended. */
 const send = (
   it: Post,
   whyGivenUp: () => string | undefined,
-  onHangUp: (hangUp: () => void) => void
+  onHangUp: (hangUp: () => void) => void,
+  onArrival: (arrival: Arrival) => void
 ): Effect.Effect<PostAnswer, PostError> =>
   Effect.callback<PostAnswer, PostError>((resume) => {
     const url = new URL(it.url)
@@ -127,17 +142,34 @@ const send = (
     request.on("response", (response) => {
       const chunks: Array<Buffer> = []
       let size = 0
+      let arrival: Arrival | undefined
+      const begin = (): Arrival => {
+        const begun = it.intake.begin(response, {
+          pause: () => response.pause(),
+          resume: () => response.resume(),
+          refuse: () =>
+            fail("reached", "the engine has no room for its answer, beside those of others that are large")
+        })
+        onArrival(begun)
+        return begun
+      }
       response.on("data", (chunk: Buffer) => {
         size += chunk.length
         if (size > it.maxResponseBytes)
-          fail("reached", `its answer has more than ${it.maxResponseBytes} bytes`)
-        else chunks.push(chunk)
+          return fail("reached", `its answer has more than ${it.maxResponseBytes} bytes`)
+        chunks.push(chunk)
+        if (size <= SMALL) return
+        arrival ??= begin()
+        arrival.hold(size)
       })
-      response.on("end", () =>
-        resume(
-          Effect.succeed({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString("utf8") })
-        )
-      )
+      response.on("end", () => {
+        const done = (): void =>
+          resume(
+            Effect.succeed({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString("utf8") })
+          )
+        if (arrival === undefined) done()
+        else arrival.isWhole(done)
+      })
       response.on("error", () => fail("reached", "it closed the connection in the middle of its answer"))
     })
     request.end(it.body)

@@ -2,7 +2,17 @@
  * API keys, organizations, roles and policies: few rows, which the engine holds in memory. Every change tells what it
  * changed, so that the engine knows it before the caller does, and is written to the access log in the same transaction.
  */
-import { InvalidStateError, IronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
+import { affected, all, get, insert, statement, type Program, variant, write } from "./Program.ts"
+import {
+  ApiKeyNotFoundError,
+  InvalidStateError,
+  LimitExceededError,
+  OrgNotFoundError,
+  PolicyNotFoundError,
+  RoleNotFoundError,
+  UnauthorizedError,
+  ValidationError
+} from "../../Errors.ts"
 import { listLength } from "../../Limits.ts"
 import { keyNeeded } from "../Access/Access.ts"
 import * as BuiltIn from "../Access/BuiltIn.ts"
@@ -33,25 +43,41 @@ const BOOTSTRAP = "key_bootstrap"
 // Reading
 // ---------------------------------------------------------------------------------------------------------------------
 
-export const readAccess = (tx: Transaction): AccessRecords => {
+const READ_ACCESS = statement(
+  "AccessRows.readAccess",
+  "SELECT role, policy FROM role_policies ORDER BY policy"
+)
+
+const READ_ACCESS_2 = statement("AccessRows.readAccess.2", "SELECT * FROM api_keys ORDER BY id")
+
+const READ_ACCESS_3 = statement("AccessRows.readAccess.3", "SELECT * FROM orgs ORDER BY id")
+
+const READ_ACCESS_4 = statement("AccessRows.readAccess.4", "SELECT * FROM roles ORDER BY id")
+
+const READ_ACCESS_5 = statement("AccessRows.readAccess.5", "SELECT * FROM policies ORDER BY id")
+
+export function* readAccess(): Program<AccessRecords> {
   const assigned = new Map<string, Array<string>>()
-  for (const { role, policy } of tx.all("SELECT role, policy FROM role_policies ORDER BY policy")) {
+  for (const { role, policy } of yield* all(READ_ACCESS)) {
     const policies = assigned.get(String(role))
     if (policies === undefined) assigned.set(String(role), [String(policy)])
     else policies.push(String(policy))
   }
   return {
-    keys: tx.all("SELECT * FROM api_keys ORDER BY id").map(toKey),
-    orgs: tx.all("SELECT * FROM orgs ORDER BY id").map(toOrg),
-    roles: tx
-      .all("SELECT * FROM roles ORDER BY id")
-      .map((row) => toRole(row, assigned.get(String(row.id)) ?? [])),
-    policies: tx.all("SELECT * FROM policies ORDER BY id").map(toPolicy)
+    keys: (yield* all(READ_ACCESS_2)).map(toKey),
+    orgs: (yield* all(READ_ACCESS_3)).map(toOrg),
+    roles: (yield* all(READ_ACCESS_4)).map((row) => toRole(row, assigned.get(String(row.id)) ?? [])),
+    policies: (yield* all(READ_ACCESS_5)).map(toPolicy)
   }
 }
 
-export const readAccessLog = (tx: Transaction, limit: number): Array<AccessLogEntry> =>
-  tx.all("SELECT * FROM access_log ORDER BY seq DESC LIMIT ?", limit).map((row) => ({
+const READ_ACCESS_LOG = statement(
+  "AccessRows.readAccessLog",
+  "SELECT * FROM access_log ORDER BY seq DESC LIMIT ?"
+)
+
+export function* readAccessLog(limit: number): Program<Array<AccessLogEntry>> {
+  return (yield* all(READ_ACCESS_LOG, limit)).map((row) => ({
     at: Number(row.at),
     by: String(row.who),
     action: String(row.action),
@@ -59,6 +85,7 @@ export const readAccessLog = (tx: Transaction, limit: number): Array<AccessLogEn
     // written by `log` below
     details: parseStored(String(row.details)) as { readonly [name: string]: unknown }
   }))
+}
 
 const toKey = (row: Row): KeyRecord => ({
   id: String(row.id),
@@ -107,8 +134,8 @@ const toPolicy = (row: Row): PolicyRecord => ({
 // Keys
 // ---------------------------------------------------------------------------------------------------------------------
 
-export const createApiKey = (tx: Transaction, input: NewKey, by: string): KeyRecord => {
-  const isFirst = count(tx, "api_keys") === 0
+export function* createApiKey(tx: Transaction, input: NewKey, by: string): Program<KeyRecord> {
+  const isFirst = (yield* count("api_keys")) === 0
   // two of them may have come at once
   if (input.byAnybody === true && !isFirst) throw keyNeeded()
   if (isFirst && input.lifeMs !== undefined) {
@@ -117,7 +144,7 @@ export const createApiKey = (tx: Transaction, input: NewKey, by: string): KeyRec
         "(`ironflow apikeys create admin`), and with it the one that expires"
     )
   }
-  checkRoom(tx, "api_keys", "API keys")
+  yield* checkRoom("api_keys", "API keys")
   const environment =
     input.byAnybody === true ? "*" : (input.environment ?? (isFirst ? "*" : input.callEnvironment))
   const roleIds = [
@@ -126,7 +153,7 @@ export const createApiKey = (tx: Transaction, input: NewKey, by: string): KeyRec
       ...(input.byAnybody === true ? [BuiltIn.ADMIN] : [])
     ])
   ]
-  for (const id of roleIds) findRole(tx, id)
+  for (const id of roleIds) yield* findRole(id)
   const createdAt = tx.now()
   const expiresAt = Math.min(
     input.endsBy ?? Number.POSITIVE_INFINITY,
@@ -142,16 +169,25 @@ export const createApiKey = (tx: Transaction, input: NewKey, by: string): KeyRec
     ...(environment === "*" ? {} : { environment }),
     ...(expiresAt === Number.POSITIVE_INFINITY ? {} : { expiresAt })
   }
-  storeKey(tx, key)
-  log(tx, by, "apikey:create", key.id, { name: key.name, environment, roles: roleIds })
+  yield* storeKey(tx, key)
+  yield* log(tx, by, "apikey:create", key.id, { name: key.name, environment, roles: roleIds })
   return key
 }
 
+const PUT_BOOTSTRAP_KEY = statement("AccessRows.putBootstrapKey", "SELECT * FROM api_keys WHERE id = ?")
+
+const PUT_BOOTSTRAP_KEY_2 = statement(
+  "AccessRows.putBootstrapKey.2",
+  "SELECT 1 FROM api_keys WHERE hash = ? AND id <> ?"
+)
+
+const PUT_BOOTSTRAP_KEY_3 = statement("AccessRows.putBootstrapKey.3", "DELETE FROM api_keys WHERE id = ?")
+
 /** Makes the key of the operator's choice stand, whatever there was under its id. */
-export const putBootstrapKey = (tx: Transaction, hash: string): void => {
-  const row = tx.get("SELECT * FROM api_keys WHERE id = ?", BOOTSTRAP)
+export function* putBootstrapKey(tx: Transaction, hash: string): Program<void> {
+  const row = yield* get(PUT_BOOTSTRAP_KEY, BOOTSTRAP)
   if (row !== undefined && row.hash === hash) return
-  if (tx.get("SELECT 1 FROM api_keys WHERE hash = ? AND id <> ?", hash, BOOTSTRAP) !== undefined) return
+  if ((yield* get(PUT_BOOTSTRAP_KEY_2, hash, BOOTSTRAP)) !== undefined) return
   const key: KeyRecord = {
     id: BOOTSTRAP,
     name: "bootstrap",
@@ -160,54 +196,76 @@ export const putBootstrapKey = (tx: Transaction, hash: string): void => {
     roleIds: [BuiltIn.ADMIN],
     createdAt: tx.now()
   }
-  tx.run("DELETE FROM api_keys WHERE id = ?", BOOTSTRAP)
-  storeKey(tx, key)
-  log(tx, "local", row === undefined ? "apikey:create" : "apikey:rotate", BOOTSTRAP, { name: key.name })
+  yield* write(PUT_BOOTSTRAP_KEY_3, BOOTSTRAP)
+  yield* storeKey(tx, key)
+  yield* log(tx, "local", row === undefined ? "apikey:create" : "apikey:rotate", BOOTSTRAP, {
+    name: key.name
+  })
 }
 
-export const rotateApiKey = (
+const ROTATE_API_KEY = statement(
+  "AccessRows.rotateApiKey",
+  "UPDATE api_keys SET hash = ?, prefix = ?, previous_hash = ?, previous_ends_at = ? WHERE id = ?"
+)
+
+export function* rotateApiKey(
   tx: Transaction,
   id: string,
   { hash, overlapMs, prefix }: NewSecret,
   by: string
-): KeyRecord => {
-  const { previous: _, ...before } = findKey(tx, id)
+): Program<KeyRecord> {
+  const { previous: _, ...before } = yield* findKey(id)
   const previous = overlapMs === undefined ? undefined : { hash: before.hash, endsAt: tx.now() + overlapMs }
   const key: KeyRecord = { ...before, hash, prefix, ...(previous === undefined ? {} : { previous }) }
-  tx.run(
-    "UPDATE api_keys SET hash = ?, prefix = ?, previous_hash = ?, previous_ends_at = ? WHERE id = ?",
-    hash,
-    prefix,
-    previous?.hash ?? null,
-    previous?.endsAt ?? null,
-    id
-  )
+  yield* write(ROTATE_API_KEY, hash, prefix, previous?.hash ?? null, previous?.endsAt ?? null, id)
   tx.changes.access.push({ _tag: "Key", key })
-  log(tx, by, "apikey:rotate", id, {
+  yield* log(tx, by, "apikey:rotate", id, {
     name: key.name,
     ...(previous === undefined ? {} : { overlapMs })
   })
   return key
 }
 
-export const deleteApiKey = (tx: Transaction, id: string, by: string): void => {
-  const { name } = findKey(tx, id)
-  tx.run("DELETE FROM api_keys WHERE id = ?", id)
+const DELETE_API_KEY = statement("AccessRows.deleteApiKey", "DELETE FROM api_keys WHERE id = ?")
+
+export function* deleteApiKey(
+  tx: Transaction,
+  id: string,
+  by: string,
+  { mayOpen = true }: { readonly mayOpen?: boolean } = {}
+): Program<void> {
+  const { name } = yield* findKey(id)
+  if (!mayOpen && (yield* count("api_keys")) === 1) {
+    throw new UnauthorizedError(
+      `The API key "${name}" is the last one: without it everybody who reaches the engine might do everything, so it is deleted only ` +
+        "with a key that may do everything itself, in all environments and without an end"
+    )
+  }
+  yield* write(DELETE_API_KEY, id)
   tx.changes.access.push({ _tag: "KeyDeleted", id })
-  log(tx, by, "apikey:delete", id, { name })
+  yield* log(tx, by, "apikey:delete", id, { name })
 }
+
+const TOUCH_API_KEYS = statement(
+  "AccessRows.touchApiKeys",
+  "UPDATE api_keys SET last_used_at = ? WHERE id = ?"
+)
 
 /** Notes when keys were last used; those that are gone are left out. */
-export const touchApiKeys = (
-  tx: Transaction,
+export function* touchApiKeys(
   uses: ReadonlyArray<{ readonly id: string; readonly at: number }>
-): void => {
-  for (const { id, at } of uses) tx.run("UPDATE api_keys SET last_used_at = ? WHERE id = ?", at, id)
+): Program<void> {
+  for (const { id, at } of uses) yield* write(TOUCH_API_KEYS, at, id)
 }
 
-const storeKey = (tx: Transaction, key: KeyRecord): void => {
-  tx.run(
-    `INSERT INTO api_keys (id, name, prefix, hash, environment, roles, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+const STORE_KEY = statement(
+  "AccessRows.storeKey",
+  `INSERT INTO api_keys (id, name, prefix, hash, environment, roles, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+)
+
+function* storeKey(tx: Transaction, key: KeyRecord): Program<void> {
+  yield* write(
+    STORE_KEY,
     key.id,
     key.name,
     key.prefix,
@@ -220,9 +278,11 @@ const storeKey = (tx: Transaction, key: KeyRecord): void => {
   tx.changes.access.push({ _tag: "Key", key })
 }
 
-const findKey = (tx: Transaction, id: string): KeyRecord => {
-  const row = tx.get("SELECT * FROM api_keys WHERE id = ?", id)
-  if (row === undefined) throw unknown("API key", id, "API_KEY_NOT_FOUND")
+const FIND_KEY = statement("AccessRows.findKey", "SELECT * FROM api_keys WHERE id = ?")
+
+function* findKey(id: string): Program<KeyRecord> {
+  const row = yield* get(FIND_KEY, id)
+  if (row === undefined) throw new ApiKeyNotFoundError(id)
   return toKey(row)
 }
 
@@ -230,47 +290,67 @@ const findKey = (tx: Transaction, id: string): KeyRecord => {
 // Organizations
 // ---------------------------------------------------------------------------------------------------------------------
 
-export const createOrg = (tx: Transaction, name: string, by: string): OrgRecord => {
-  checkRoom(tx, "orgs", "organizations")
+const CREATE_ORG = statement(
+  "AccessRows.createOrg",
+  "INSERT INTO orgs (id, name, created_at, updated_at) VALUES (?, ?, ?, ?)"
+)
+
+export function* createOrg(tx: Transaction, name: string, by: string): Program<OrgRecord> {
+  yield* checkRoom("orgs", "organizations")
   const now = tx.now()
   const org = { id: tx.ids.org(), name, createdAt: now, updatedAt: now }
-  tx.run("INSERT INTO orgs (id, name, created_at, updated_at) VALUES (?, ?, ?, ?)", org.id, name, now, now)
+  yield* write(CREATE_ORG, org.id, name, now, now)
   tx.changes.access.push({ _tag: "Org", org })
-  log(tx, by, "org:create", org.id, { name })
+  yield* log(tx, by, "org:create", org.id, { name })
   return org
 }
 
-export const updateOrg = (tx: Transaction, id: string, name: string | undefined, by: string): OrgRecord => {
+const UPDATE_ORG = statement("AccessRows.updateOrg", "UPDATE orgs SET name = ?, updated_at = ? WHERE id = ?")
+
+export function* updateOrg(
+  tx: Transaction,
+  id: string,
+  name: string | undefined,
+  by: string
+): Program<OrgRecord> {
   refuseBuiltIn("organization", id)
-  const before = findOrg(tx, id)
+  const before = yield* findOrg(id)
   if (name === undefined) return before
   const org = { ...before, name, updatedAt: tx.now() }
-  tx.run("UPDATE orgs SET name = ?, updated_at = ? WHERE id = ?", name, org.updatedAt, id)
+  yield* write(UPDATE_ORG, name, org.updatedAt, id)
   tx.changes.access.push({ _tag: "Org", org })
-  log(tx, by, "org:update", id, { name })
+  yield* log(tx, by, "org:update", id, { name })
   return org
 }
 
-export const deleteOrg = (tx: Transaction, id: string, by: string): void => {
+const DELETE_ORG = statement("AccessRows.deleteOrg", "SELECT count(*) AS n FROM roles WHERE org = ?")
+
+const DELETE_ORG_2 = statement("AccessRows.deleteOrg.2", "SELECT count(*) AS n FROM policies WHERE org = ?")
+
+const DELETE_ORG_3 = statement("AccessRows.deleteOrg.3", "DELETE FROM orgs WHERE id = ?")
+
+export function* deleteOrg(tx: Transaction, id: string, by: string): Program<void> {
   refuseBuiltIn("organization", id)
-  const { name } = findOrg(tx, id)
-  const roles = Number(tx.get("SELECT count(*) AS n FROM roles WHERE org = ?", id)?.n)
-  const policies = Number(tx.get("SELECT count(*) AS n FROM policies WHERE org = ?", id)?.n)
+  const { name } = yield* findOrg(id)
+  const roles = Number((yield* get(DELETE_ORG, id))?.n)
+  const policies = Number((yield* get(DELETE_ORG_2, id))?.n)
   if (roles + policies > 0) {
     throw new InvalidStateError(
       `Organization "${name}" (${id}) is in use: it has ${roles} roles and ${policies} policies. Delete these first`
     )
   }
-  tx.run("DELETE FROM orgs WHERE id = ?", id)
+  yield* write(DELETE_ORG_3, id)
   tx.changes.access.push({ _tag: "OrgDeleted", id })
-  log(tx, by, "org:delete", id, { name })
+  yield* log(tx, by, "org:delete", id, { name })
 }
 
-const findOrg = (tx: Transaction, id: string): OrgRecord => {
+const FIND_ORG = statement("AccessRows.findOrg", "SELECT * FROM orgs WHERE id = ?")
+
+function* findOrg(id: string): Program<OrgRecord> {
   const builtIn = BuiltIn.orgs.find((org) => org.id === id)
   if (builtIn !== undefined) return builtIn
-  const row = tx.get("SELECT * FROM orgs WHERE id = ?", id)
-  if (row === undefined) throw unknown("organization", id, "ORG_NOT_FOUND")
+  const row = yield* get(FIND_ORG, id)
+  if (row === undefined) throw new OrgNotFoundError(id)
   return toOrg(row)
 }
 
@@ -278,60 +358,77 @@ const findOrg = (tx: Transaction, id: string): OrgRecord => {
 // Roles
 // ---------------------------------------------------------------------------------------------------------------------
 
-export const createRole = (
+const CREATE_ROLE = statement(
+  "AccessRows.createRole",
+  "INSERT INTO roles (id, org, name, created_at) VALUES (?, ?, ?, ?)"
+)
+
+export function* createRole(
   tx: Transaction,
   input: Pick<RoleRecord, "name" | "orgId">,
   by: string
-): RoleRecord => {
-  checkRoom(tx, "roles", "roles")
-  findOrg(tx, input.orgId)
+): Program<RoleRecord> {
+  yield* checkRoom("roles", "roles")
+  yield* findOrg(input.orgId)
   const role: RoleRecord = { id: tx.ids.role(), ...input, policyIds: [], createdAt: tx.now() }
-  tx.run(
-    "INSERT INTO roles (id, org, name, created_at) VALUES (?, ?, ?, ?)",
-    role.id,
-    role.orgId,
-    role.name,
-    role.createdAt
-  )
+  yield* write(CREATE_ROLE, role.id, role.orgId, role.name, role.createdAt)
   tx.changes.access.push({ _tag: "Role", role })
-  log(tx, by, "role:create", role.id, { name: role.name })
+  yield* log(tx, by, "role:create", role.id, { name: role.name })
   return role
 }
 
-export const updateRole = (tx: Transaction, id: string, name: string | undefined, by: string): RoleRecord => {
+const UPDATE_ROLE = statement("AccessRows.updateRole", "UPDATE roles SET name = ? WHERE id = ?")
+
+export function* updateRole(
+  tx: Transaction,
+  id: string,
+  name: string | undefined,
+  by: string
+): Program<RoleRecord> {
   refuseBuiltIn("role", id)
-  const before = findRole(tx, id)
+  const before = yield* findRole(id)
   if (name === undefined) return before
   const role = { ...before, name }
-  tx.run("UPDATE roles SET name = ? WHERE id = ?", name, id)
+  yield* write(UPDATE_ROLE, name, id)
   tx.changes.access.push({ _tag: "Role", role })
-  log(tx, by, "role:update", id, { name })
+  yield* log(tx, by, "role:update", id, { name })
   return role
 }
 
-export const deleteRole = (tx: Transaction, id: string, by: string): void => {
+const DELETE_ROLE = statement(
+  "AccessRows.deleteRole",
+  "SELECT id FROM api_keys WHERE EXISTS (SELECT 1 FROM json_each(roles) WHERE value = ?) ORDER BY id LIMIT 3"
+)
+
+const DELETE_ROLE_2 = statement("AccessRows.deleteRole.2", "DELETE FROM role_policies WHERE role = ?")
+
+const DELETE_ROLE_3 = statement("AccessRows.deleteRole.3", "DELETE FROM roles WHERE id = ?")
+
+export function* deleteRole(tx: Transaction, id: string, by: string): Program<void> {
   refuseBuiltIn("role", id)
-  const { name } = findRole(tx, id)
-  const holders = tx.all(
-    "SELECT id FROM api_keys WHERE EXISTS (SELECT 1 FROM json_each(roles) WHERE value = ?) ORDER BY id LIMIT 3",
-    id
-  )
+  const { name } = yield* findRole(id)
+  const holders = yield* all(DELETE_ROLE, id)
   if (holders.length > 0) {
     throw new InvalidStateError(
       `Role "${name}" (${id}) is in use: API keys have it, such as ${holders.map((key) => String(key.id)).join(", ")}. ` +
         "Delete these first"
     )
   }
-  tx.run("DELETE FROM role_policies WHERE role = ?", id)
-  tx.run("DELETE FROM roles WHERE id = ?", id)
+  yield* write(DELETE_ROLE_2, id)
+  yield* write(DELETE_ROLE_3, id)
   tx.changes.access.push({ _tag: "RoleDeleted", id })
-  log(tx, by, "role:delete", id, { name })
+  yield* log(tx, by, "role:delete", id, { name })
 }
 
-export const assignPolicy = (tx: Transaction, roleId: string, policyId: string, by: string): void => {
+const ASSIGN_POLICY = statement(
+  "AccessRows.assignPolicy",
+  "INSERT INTO role_policies (role, policy) VALUES (?, ?)"
+)
+
+export function* assignPolicy(tx: Transaction, roleId: string, policyId: string, by: string): Program<void> {
   refuseBuiltIn("role", roleId)
-  const role = findRole(tx, roleId)
-  const policy = findPolicy(tx, policyId)
+  const role = yield* findRole(roleId)
+  const policy = yield* findPolicy(policyId)
   if (policy.orgId !== role.orgId && !BuiltIn.isBuiltIn(policyId)) {
     throw new ValidationError(
       `Policy "${policy.name}" belongs to organization ${policy.orgId} and role "${role.name}" to ${role.orgId}: assign one of the role's own organization, or a built-in one`
@@ -346,35 +443,45 @@ export const assignPolicy = (tx: Transaction, roleId: string, policyId: string, 
       "policies"
     )
   }
-  tx.run("INSERT INTO role_policies (role, policy) VALUES (?, ?)", roleId, policyId)
-  changedPolicies(tx, roleId)
-  log(tx, by, "role:assign", roleId, { policy: policyId })
+  yield* write(ASSIGN_POLICY, roleId, policyId)
+  yield* changedPolicies(tx, roleId)
+  yield* log(tx, by, "role:assign", roleId, { policy: policyId })
 }
+
+const REMOVE_POLICY = statement(
+  "AccessRows.removePolicy",
+  "DELETE FROM role_policies WHERE role = ? AND policy = ?"
+)
 
 /** One that is not assigned is left as it is. */
-export const removePolicy = (tx: Transaction, roleId: string, policyId: string, by: string): void => {
+export function* removePolicy(tx: Transaction, roleId: string, policyId: string, by: string): Program<void> {
   refuseBuiltIn("role", roleId)
-  findRole(tx, roleId)
-  findPolicy(tx, policyId)
-  if (tx.run("DELETE FROM role_policies WHERE role = ? AND policy = ?", roleId, policyId) === 0) return
-  changedPolicies(tx, roleId)
-  log(tx, by, "role:remove", roleId, { policy: policyId })
+  yield* findRole(roleId)
+  yield* findPolicy(policyId)
+  if ((yield* affected(REMOVE_POLICY, roleId, policyId)) === 0) return
+  yield* changedPolicies(tx, roleId)
+  yield* log(tx, by, "role:remove", roleId, { policy: policyId })
 }
 
-const changedPolicies = (tx: Transaction, roleId: string): void => {
-  tx.changes.access.push({ _tag: "Role", role: findRole(tx, roleId) })
+function* changedPolicies(tx: Transaction, roleId: string): Program<void> {
+  tx.changes.access.push({ _tag: "Role", role: yield* findRole(roleId) })
 }
 
-const findRole = (tx: Transaction, id: string): RoleRecord => {
+const FIND_ROLE = statement("AccessRows.findRole", "SELECT * FROM roles WHERE id = ?")
+
+const FIND_ROLE_2 = statement(
+  "AccessRows.findRole.2",
+  "SELECT policy FROM role_policies WHERE role = ? ORDER BY policy"
+)
+
+function* findRole(id: string): Program<RoleRecord> {
   const builtIn = BuiltIn.roles.find((role) => role.id === id)
   if (builtIn !== undefined) return builtIn
-  const row = tx.get("SELECT * FROM roles WHERE id = ?", id)
-  if (row === undefined) throw unknown("role", id, "ROLE_NOT_FOUND")
+  const row = yield* get(FIND_ROLE, id)
+  if (row === undefined) throw new RoleNotFoundError(id)
   return toRole(
     row,
-    tx
-      .all("SELECT policy FROM role_policies WHERE role = ? ORDER BY policy", id)
-      .map(({ policy }) => String(policy))
+    (yield* all(FIND_ROLE_2, id)).map(({ policy }) => String(policy))
   )
 }
 
@@ -382,14 +489,19 @@ const findRole = (tx: Transaction, id: string): RoleRecord => {
 // Policies
 // ---------------------------------------------------------------------------------------------------------------------
 
-export const createPolicy = (tx: Transaction, input: NewPolicy, by: string): PolicyRecord => {
-  checkRoom(tx, "policies", "policies")
-  findOrg(tx, input.orgId)
+const CREATE_POLICY = statement(
+  "AccessRows.createPolicy",
+  `INSERT INTO policies (id, org, name, effect, actions, resources, condition, created_at, updated_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+)
+
+export function* createPolicy(tx: Transaction, input: NewPolicy, by: string): Program<PolicyRecord> {
+  yield* checkRoom("policies", "policies")
+  yield* findOrg(input.orgId)
   const now = tx.now()
   const policy: PolicyRecord = { id: tx.ids.policy(), ...input, createdAt: now, updatedAt: now }
-  tx.run(
-    `INSERT INTO policies (id, org, name, effect, actions, resources, condition, created_at, updated_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  yield* write(
+    CREATE_POLICY,
     policy.id,
     policy.orgId,
     policy.name,
@@ -401,26 +513,31 @@ export const createPolicy = (tx: Transaction, input: NewPolicy, by: string): Pol
     now
   )
   tx.changes.access.push({ _tag: "Policy", policy })
-  log(tx, by, "policy:create", policy.id, { ...input })
+  yield* log(tx, by, "policy:create", policy.id, { ...input })
   return policy
 }
 
-export const updatePolicy = (
+const UPDATE_POLICY = statement(
+  "AccessRows.updatePolicy",
+  "UPDATE policies SET name = ?, effect = ?, actions = ?, resources = ?, condition = ?, updated_at = ? WHERE id = ?"
+)
+
+export function* updatePolicy(
   tx: Transaction,
   id: string,
   changes: PolicyChanges,
   by: string
-): PolicyRecord => {
+): Program<PolicyRecord> {
   refuseBuiltIn("policy", id)
-  const before = findPolicy(tx, id)
+  const before = yield* findPolicy(id)
   const { condition, ...rest } = { ...before, ...changes }
   const policy: PolicyRecord = {
     ...rest,
     ...(condition === undefined || condition === "" ? {} : { condition }),
     updatedAt: tx.now()
   }
-  tx.run(
-    "UPDATE policies SET name = ?, effect = ?, actions = ?, resources = ?, condition = ?, updated_at = ? WHERE id = ?",
+  yield* write(
+    UPDATE_POLICY,
     policy.name,
     policy.effect,
     policy.actions,
@@ -430,30 +547,39 @@ export const updatePolicy = (
     id
   )
   tx.changes.access.push({ _tag: "Policy", policy })
-  log(tx, by, "policy:update", id, { ...changes })
+  yield* log(tx, by, "policy:update", id, { ...changes })
   return policy
 }
 
-export const deletePolicy = (tx: Transaction, id: string, by: string): void => {
+const DELETE_POLICY = statement(
+  "AccessRows.deletePolicy",
+  "SELECT role FROM role_policies WHERE policy = ? ORDER BY role LIMIT 3"
+)
+
+const DELETE_POLICY_2 = statement("AccessRows.deletePolicy.2", "DELETE FROM policies WHERE id = ?")
+
+export function* deletePolicy(tx: Transaction, id: string, by: string): Program<void> {
   refuseBuiltIn("policy", id)
-  const { name } = findPolicy(tx, id)
-  const roles = tx.all("SELECT role FROM role_policies WHERE policy = ? ORDER BY role LIMIT 3", id)
+  const { name } = yield* findPolicy(id)
+  const roles = yield* all(DELETE_POLICY, id)
   if (roles.length > 0) {
     throw new InvalidStateError(
       `Policy "${name}" (${id}) is in use: it is assigned to roles, such as ${roles.map(({ role }) => String(role)).join(", ")}. ` +
         "Remove it from these first"
     )
   }
-  tx.run("DELETE FROM policies WHERE id = ?", id)
+  yield* write(DELETE_POLICY_2, id)
   tx.changes.access.push({ _tag: "PolicyDeleted", id })
-  log(tx, by, "policy:delete", id, { name })
+  yield* log(tx, by, "policy:delete", id, { name })
 }
 
-const findPolicy = (tx: Transaction, id: string): PolicyRecord => {
+const FIND_POLICY = statement("AccessRows.findPolicy", "SELECT * FROM policies WHERE id = ?")
+
+function* findPolicy(id: string): Program<PolicyRecord> {
   const builtIn = BuiltIn.policies.find((policy) => policy.id === id)
   if (builtIn !== undefined) return builtIn
-  const row = tx.get("SELECT * FROM policies WHERE id = ?", id)
-  if (row === undefined) throw unknown("policy", id, "POLICY_NOT_FOUND")
+  const row = yield* get(FIND_POLICY, id)
+  if (row === undefined) throw new PolicyNotFoundError(id)
   return toPolicy(row)
 }
 
@@ -461,11 +587,13 @@ const findPolicy = (tx: Transaction, id: string): PolicyRecord => {
 
 type Table = "api_keys" | "orgs" | "roles" | "policies"
 
-const count = (tx: Transaction, table: Table): number =>
-  Number(tx.get(`SELECT count(*) AS n FROM ${table}`)?.n)
+function* count(table: Table): Program<number> {
+  return Number((yield* get(variant("AccessRows.count", `SELECT count(*) AS n FROM ${table}`)))?.n)
+}
 
-const checkRoom = (tx: Transaction, table: Table, what: string): void => {
-  if (count(tx, table) >= MOST) throw new LimitExceededError(`The number of ${what}`, MOST + 1, MOST, what)
+function* checkRoom(table: Table, what: string): Program<void> {
+  if ((yield* count(table)) >= MOST)
+    throw new LimitExceededError(`The number of ${what}`, MOST + 1, MOST, what)
 }
 
 const refuseBuiltIn = (what: string, id: string): void => {
@@ -473,23 +601,20 @@ const refuseBuiltIn = (what: string, id: string): void => {
   throw new InvalidStateError(`The ${what} ${id} is built in and stays as it is: make one of your own`)
 }
 
-const unknown = (what: string, id: string, code: string): IronflowError =>
-  new IronflowError(`There is no ${what} "${id.slice(0, 128)}"`, { code })
+const LOG = statement(
+  "AccessRows.log",
+  "INSERT INTO access_log (at, who, action, subject, details) VALUES (?, ?, ?, ?, ?)"
+)
 
-const log = (
+const LOG_2 = statement("AccessRows.log.2", "DELETE FROM access_log WHERE seq <= ?")
+
+function* log(
   tx: Transaction,
   by: string,
   action: string,
   subject: string,
   details: { readonly [name: string]: unknown }
-): void => {
-  const seq = tx.insert(
-    "INSERT INTO access_log (at, who, action, subject, details) VALUES (?, ?, ?, ?, ?)",
-    tx.now(),
-    by,
-    action,
-    subject,
-    JSON.stringify(details)
-  )
-  tx.run("DELETE FROM access_log WHERE seq <= ?", seq - LOGGED)
+): Program<void> {
+  const seq = yield* insert(LOG, tx.now(), by, action, subject, JSON.stringify(details))
+  yield* write(LOG_2, seq - LOGGED)
 }

@@ -1,5 +1,5 @@
 /** What happens to runs, told to those who look on as it is committed. Times are epoch milliseconds. */
-import type { RunStatus } from "../../RunStatus.ts"
+import type { EndedStatus } from "../../RunStatus.ts"
 import type { Outcome, SerializedError } from "../../Protocol/Worker.ts"
 
 interface OfRun {
@@ -45,7 +45,7 @@ export type RunActivity =
   | (OfRun & { readonly _tag: "StepPatched"; readonly name: string; readonly reason: string })
   | (OfRun & {
       readonly _tag: "RunEnded"
-      readonly status: Extract<RunStatus, "completed" | "failed" | "cancelled">
+      readonly status: EndedStatus
       /** Its output, or why it failed or was cancelled. */
       readonly outcome: Outcome
       readonly createdAt: number
@@ -53,7 +53,7 @@ export type RunActivity =
     })
 
 /** A worker has a run for the first time. It is told to those who look at everything, and is no part of a run's history. */
-export interface RunTaken extends OfRun {
+interface RunTaken extends OfRun {
   readonly _tag: "RunTaken"
   readonly at: number
 }

@@ -2,6 +2,7 @@
  * Configurations as the database keeps them: keys of a bucket that users cannot name, so that revisions, watches and
  * limits are those of keys.
  */
+import { all, statement, type Program } from "./Program.ts"
 import {
   BucketNotFoundError,
   ConfigNotFoundError,
@@ -21,83 +22,84 @@ import { parseStored } from "./StoredJson.ts"
 const NO_BUCKET = 0
 
 /** Bucket names of users begin with a letter or a digit. */
-export const CONFIG_BUCKET = "$config"
+const CONFIG_BUCKET = "$config"
 
-export const setConfig = (
+export function* setConfig(
   tx: Transaction,
   environment: string,
   name: string,
   data: string
-): number | LimitExceededError => {
-  ensureBucket(tx, environment, { name: CONFIG_BUCKET, maxValueBytes: kvValueBytes, history: 1 })
+): Program<number | LimitExceededError> {
+  yield* ensureBucket(tx, environment, { name: CONFIG_BUCKET, maxValueBytes: kvValueBytes, history: 1 })
   const bytes = Buffer.from(data)
   if (bytes.byteLength > kvValueBytes) {
     return new LimitExceededError(`Configuration "${name}"`, bytes.byteLength, kvValueBytes, "bytes")
   }
   return revisionOf(
-    telling(tx, environment, () =>
+    yield* telling(
+      tx,
+      environment,
       writeEntries(tx, environment, CONFIG_BUCKET, [{ key: name, value: { type: "json", bytes } }])
     )
   )
 }
 
 /** Replaces the members that `patch`, JSON text of an object, has. */
-export const patchConfig = (
+export function* patchConfig(
   tx: Transaction,
   environment: string,
   name: string,
   patch: string
-): number | LimitExceededError | ConfigNotFoundError => {
-  const config = readConfig(tx, environment, name)
+): Program<number | LimitExceededError | ConfigNotFoundError> {
+  const config = yield* readConfig(tx, environment, name)
   if (!("data" in config)) return config
   // JSON.parse makes `__proto__` a member like any other, and so does a Map
   const members = new Map([...Object.entries(parseStored(config.data)), ...Object.entries(JSON.parse(patch))])
-  return setConfig(tx, environment, name, JSON.stringify(Object.fromEntries(members)))
+  return yield* setConfig(tx, environment, name, JSON.stringify(Object.fromEntries(members)))
 }
 
-export const readConfig = (
+export function* readConfig(
   tx: Transaction,
   environment: string,
   name: string
-): ConfigRow | ConfigNotFoundError => {
-  const entry = readEntry(tx, environment, CONFIG_BUCKET, name)
+): Program<ConfigRow | ConfigNotFoundError> {
+  const entry = yield* readEntry(tx, environment, CONFIG_BUCKET, name)
   return "value" in entry ? toConfig(entry) : new ConfigNotFoundError(name)
 }
 
+const LIST_CONFIGS = statement(
+  "ConfigRows.listConfigs",
+  `SELECT key, revision, value, created_at FROM kv_entries
+       WHERE bucket = ? AND key > ? AND operation = ${PUT} ORDER BY key LIMIT ?`
+)
+
 /** At most `limit` after a name, by name. */
-export const listConfigs = (
+export function* listConfigs(
   tx: Transaction,
   environment: string,
   after: string,
   limit: number
-): Array<ConfigRow> => {
-  const bucket = findBucket(tx, environment, CONFIG_BUCKET)
+): Program<Array<ConfigRow>> {
+  const bucket = yield* findBucket(tx, environment, CONFIG_BUCKET)
   if (bucket === undefined) return []
-  return tx
-    .all(
-      `SELECT key, revision, value, created_at FROM kv_entries
-       WHERE bucket = ? AND key > ? AND operation = ${PUT} ORDER BY key LIMIT ?`,
-      bucket.key,
-      after,
-      limit
-    )
-    .map((row) => ({
-      name: String(row.key),
-      data: Buffer.from(row.value as Uint8Array).toString(),
-      revision: Number(row.revision),
-      updatedAt: Number(row.created_at)
-    }))
+  return (yield* all(LIST_CONFIGS, bucket.key, after, limit)).map((row) => ({
+    name: String(row.key),
+    data: Buffer.from(row.value as Uint8Array).toString(),
+    revision: Number(row.revision),
+    updatedAt: Number(row.created_at)
+  }))
 }
 
 /** Deleting what is not there does nothing. */
-export const deleteConfig = (tx: Transaction, environment: string, name: string): void =>
+export function* deleteConfig(tx: Transaction, environment: string, name: string): Program<void> {
   // without the bucket there is nothing to delete, and nothing else refuses to
-  void telling(tx, environment, () => writeEntries(tx, environment, CONFIG_BUCKET, [{ key: name }]))
+  yield* telling(tx, environment, writeEntries(tx, environment, CONFIG_BUCKET, [{ key: name }]))
+}
 
 /** Tells of the configurations that `write` changes. */
-const telling = <A>(tx: Transaction, environment: string, write: () => A): A => {
+function* telling<A>(tx: Transaction, environment: string, write: Program<A>): Program<A> {
   const before = tx.changes.kv.length
-  const written = write()
+  const written = yield* write
   for (const { createdAt, key, operation, revision, value } of tx.changes.kv.slice(before)) {
     tx.changes.configs.push({
       environment,
@@ -117,13 +119,13 @@ const revisionOf = (written: Array<number> | KvRefusal): number => {
 }
 
 /** A watch may stand before there is any configuration. */
-export const readConfigChanges = (
+export function* readConfigChanges(
   tx: Transaction,
   environment: string,
   after: number | undefined,
   limit: number
-): KvChangePage | RevisionGoneError => {
-  const page = readChanges(tx, environment, CONFIG_BUCKET, after, limit)
+): Program<KvChangePage | RevisionGoneError> {
+  const page = yield* readChanges(tx, environment, CONFIG_BUCKET, after, limit)
   if (!(page instanceof BucketNotFoundError)) return page
   return { bucket: NO_BUCKET, changes: [], revision: after ?? 0, atEnd: true }
 }

@@ -6,17 +6,22 @@
  * found again, or what was damaged has been restored.
  */
 import type { DatabaseSync } from "node:sqlite"
+import type { Statement, Value } from "./Program.ts"
 
 /** What is left alone: a whole run, the schedules of a function, a stored key. */
 export type DamagedKind = "run" | "schedule" | "key"
 
-/** Where an error in the middle of many rows comes from: one of them that is known, or one of those that `sql` lists. */
+/**
+ * Where an error in the middle of many rows comes from: one of them that is known, or one of those that a statement lists,
+ * which reads an index alone and gives each as `key`.
+ */
 export interface Culprit {
   readonly error: unknown
   readonly kind: DamagedKind
-  readonly keys: (db: DatabaseSync) => ReadonlyArray<number>
-  /** It is known that it is this one. */
-  readonly certain: boolean
+  readonly keys:
+    { readonly certain: number } | { readonly statement: Statement; readonly values: ReadonlyArray<Value> }
+  /** It is known that it is one of these. */
+  readonly isCertain?: boolean
 }
 
 export class Damage {

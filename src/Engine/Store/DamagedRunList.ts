@@ -2,6 +2,7 @@
  * Pages of runs where the database is damaged: those that cannot be read are named and not left out. Reads all in one go, which
  * takes longer than `RunList.ts` and is done only when that has met damage.
  */
+import { all, get, statement, type Program, variant } from "./Program.ts"
 import type { DamagedRun, ListRunsResult, Run } from "../../Client/Client.ts"
 import { filterOf, readCursor, type RunFilter } from "./RunList.ts"
 import { readRun, runIdOf, RUNS_WITH_EVENTS } from "./RunRows.ts"
@@ -10,25 +11,25 @@ import type { ListRunsQuery } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
 /** Not within a transaction, which the first damaged page would spoil. */
-export const listRunsAround = (tx: Transaction, query: ListRunsQuery): ListRunsResult => {
+export function* listRunsAround(tx: Transaction, query: ListRunsQuery): Program<ListRunsResult> {
   const filter = filterOf(tx, query)
   if (filter === undefined) return { runs: [], totalCount: 0 }
   const before = query.cursor === undefined ? undefined : readCursor(query.cursor)
-  const { rows, totalCount } = findRunsAround(tx, { ...filter, before, limit: query.limit + 1 })
+  const { rows, totalCount } = yield* findRunsAround({ ...filter, before, limit: query.limit + 1 })
   const page = rows.slice(0, query.limit)
   const last = page.at(-1)
   const runs: Array<Run> = []
   const damaged: Array<DamagedRun> = []
   for (const found of page) {
     if (found.row === undefined) {
-      damaged.push(damagedRun(tx, found.key, found.error))
+      damaged.push(yield* damagedRun(found.key, found.error))
       continue
     }
     try {
-      runs.push(readRun(tx, found.row))
+      runs.push(yield* readRun(tx, found.row))
     } catch (error) {
       if (isUnavailable(error)) throw error
-      damaged.push(damagedRun(tx, found.key, error))
+      damaged.push(yield* damagedRun(found.key, error))
     }
   }
   return {
@@ -49,19 +50,26 @@ type FoundRun =
   | { readonly key: number; readonly row: Row }
   | { readonly key: number; readonly row?: undefined; readonly error: unknown }
 
+const FIND_RUNS_AROUND = statement(
+  "DamagedRunList.findRunsAround",
+  "SELECT key, id FROM runs ORDER BY +key DESC"
+)
+
 /**
  * Reads around what is damaged: what a query cannot read is halved until the damaged runs are alone. Whose they are
  * and what they match is not known; they are part of every list.
  */
-const findRunsAround = (
-  tx: Transaction,
-  { before, limit, values, where }: Search
-): { readonly rows: ReadonlyArray<FoundRun>; readonly totalCount: number } => {
+function* findRunsAround({
+  before,
+  limit,
+  values,
+  where
+}: Search): Program<{ readonly rows: ReadonlyArray<FoundRun>; readonly totalCount: number }> {
   // the index of ids has all the keys
-  const keys = tx.all("SELECT key, id FROM runs ORDER BY +key DESC").map(({ key }) => Number(key))
+  const keys = (yield* all(FIND_RUNS_AROUND)).map(({ key }) => Number(key))
   const rows: Array<FoundRun> = []
   let totalCount = 0
-  const visit = (from: number, to: number): void => {
+  function* visit(from: number, to: number): Program<void> {
     if (from >= to) return
     const first = keys[from]!
     const alone = to - from === 1
@@ -69,13 +77,19 @@ const findRunsAround = (
     const bounds = alone ? [first] : [first, keys[to - 1]!]
     try {
       const count = Number(
-        tx.get(`SELECT count(*) AS total FROM runs r WHERE ${where} AND ${range}`, ...values, ...bounds)
-          ?.total
+        (yield* get(
+          variant("DamagedRunList.visit", `SELECT count(*) AS total FROM runs r WHERE ${where} AND ${range}`),
+          ...values,
+          ...bounds
+        ))?.total
       )
       if (rows.length < limit && (before === undefined || keys[to - 1]! < before)) {
         const upTo = before === undefined ? "" : " AND r.key < ?"
-        for (const row of tx.all(
-          `${RUNS_WITH_EVENTS} WHERE ${where} AND ${range}${upTo} ORDER BY r.key DESC LIMIT ?`,
+        for (const row of yield* all(
+          variant(
+            "DamagedRunList.visit",
+            `${RUNS_WITH_EVENTS} WHERE ${where} AND ${range}${upTo} ORDER BY r.key DESC LIMIT ?`
+          ),
           ...values,
           ...bounds,
           ...(before === undefined ? [] : [before]),
@@ -93,15 +107,17 @@ const findRunsAround = (
         return
       }
       const middle = (from + to) >> 1
-      visit(from, middle)
-      visit(middle, to)
+      yield* visit(from, middle)
+      yield* visit(middle, to)
     }
   }
-  visit(0, keys.length)
+  yield* visit(0, keys.length)
   return { rows, totalCount }
 }
 
-const damagedRun = (tx: Transaction, key: number, error: unknown): DamagedRun => ({
-  id: runIdOf(tx, key) ?? `#${key}`,
-  message: storeError("Cannot read the run", error).message
-})
+function* damagedRun(key: number, error: unknown): Program<DamagedRun> {
+  return {
+    id: (yield* runIdOf(key)) ?? `#${key}`,
+    message: storeError("Cannot read the run", error).message
+  }
+}

@@ -1,4 +1,5 @@
 /** Looking at consumer groups, and steering them. */
+import { all, forEach, get, statement, type Program, variant, write } from "./Program.ts"
 import { ConsumerGroupExistsError, ConsumerGroupNotFoundError, ValidationError } from "../../Errors.ts"
 import { evaluateExpression } from "../../Expression.ts"
 import { endOfLog, LogKind, viewOfRow } from "./Events.ts"
@@ -15,27 +16,29 @@ import { countAfter, newestOf } from "./LogRows.ts"
 import type { LogEntryKind } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
-export const createGroup = (tx: Transaction, group: GroupDefinition): GroupInfo => {
+const CREATE_GROUP = statement(
+  "GroupInspection.createGroup",
+  "UPDATE consumer_groups SET configured = 1, settings = ?, metadata = ? WHERE key = ?"
+)
+
+export function* createGroup(tx: Transaction, group: GroupDefinition): Program<GroupInfo> {
   const environment = tx.environment(group.environment)
-  const [known] = rowsOf(tx, environment, group)
+  const [known] = yield* rowsOf(environment, group)
   if (known !== undefined) throw new ConsumerGroupExistsError(group.name, group.namespace, group.pattern)
-  const key = insertGroup(tx, environment, group, endOfLog(tx))
-  tx.run(
-    "UPDATE consumer_groups SET configured = 1, settings = ?, metadata = ? WHERE key = ?",
-    JSON.stringify(group.settings),
-    group.metadata ?? null,
-    key
-  )
-  return infoOf(tx, key)
+  const key = yield* insertGroup(tx, environment, group, yield* endOfLog())
+  yield* write(CREATE_GROUP, JSON.stringify(group.settings), group.metadata ?? null, key)
+  return yield* infoOf(key)
 }
 
-export const getGroup = (tx: Transaction, group: GroupChoice): GroupInfo => toInfo(tx, findGroup(tx, group))
+export function* getGroup(tx: Transaction, group: GroupChoice): Program<GroupInfo> {
+  return yield* toInfo(yield* findGroup(tx, group))
+}
 
 /** Keys of the groups on a page: each is looked at by itself, which takes as long as its lag is. */
-export const listGroups = (
+export function* listGroups(
   tx: Transaction,
   query: ListGroupsQuery
-): { readonly keys: ReadonlyArray<number>; readonly next?: number; readonly totalCount: number } => {
+): Program<{ readonly keys: ReadonlyArray<number>; readonly next?: number; readonly totalCount: number }> {
   const environment = tx.findEnvironment(query.environment)
   if (environment === undefined) return { keys: [], totalCount: 0 }
   const { isPaused, name, namespace } = query
@@ -50,38 +53,61 @@ export const listGroups = (
     ...(namespace === undefined ? [] : [namespace]),
     ...(name === undefined ? [] : [name])
   ]
-  const keys = tx
-    .all(
-      `SELECT key FROM consumer_groups WHERE ${where} AND key > ? ORDER BY key LIMIT ?`,
-      ...values,
-      query.after,
-      query.limit
-    )
-    .map(({ key }) => Number(key))
+  const keys = (yield* all(
+    variant(
+      "GroupInspection.listGroups",
+      `SELECT key FROM consumer_groups WHERE ${where} AND key > ? ORDER BY key LIMIT ?`
+    ),
+    ...values,
+    query.after,
+    query.limit
+  )).map(({ key }) => Number(key))
   const last = keys.at(-1)
   return {
     keys,
     ...(last === undefined || keys.length < query.limit ? {} : { next: last }),
-    totalCount: Number(tx.get(`SELECT count(*) AS n FROM consumer_groups WHERE ${where}`, ...values)?.n)
+    totalCount: Number(
+      (yield* get(
+        variant("GroupInspection.listGroups", `SELECT count(*) AS n FROM consumer_groups WHERE ${where}`),
+        ...values
+      ))?.n
+    )
   }
 }
 
+const FIND_INFO = statement("GroupInspection.findInfo", "SELECT * FROM consumer_groups WHERE key = ?")
+
 /** `undefined` when it was deleted meanwhile. */
-export const findInfo = (tx: Transaction, key: number): GroupInfo | undefined => {
-  const row = tx.get("SELECT * FROM consumer_groups WHERE key = ?", key)
-  return row === undefined ? undefined : toInfo(tx, row)
+export function* findInfo(key: number): Program<GroupInfo | undefined> {
+  const row = yield* get(FIND_INFO, key)
+  return row === undefined ? undefined : yield* toInfo(row)
 }
 
-export const updateGroup = (tx: Transaction, group: GroupChoice, change: GroupChange): GroupInfo => {
-  const row = findGroup(tx, group)
+const UPDATE_GROUP = statement(
+  "GroupInspection.updateGroup",
+  "UPDATE consumer_groups SET configured = 1, filter = ?, metadata = ?, settings = ?, updated_at = ? WHERE key = ?"
+)
+
+const UPDATE_GROUP_2 = statement(
+  "GroupInspection.updateGroup.2",
+  "UPDATE consumer_groups SET paused_at = NULL, paused_by = NULL, pause_reason = NULL, used_at = ?1, updated_at = ?1 WHERE key = ?2 AND paused_at IS NOT NULL"
+)
+
+const UPDATE_GROUP_3 = statement(
+  "GroupInspection.updateGroup.3",
+  "UPDATE consumer_groups SET paused_at = ?1, paused_by = ?2, pause_reason = ?3, updated_at = ?1 WHERE key = ?4 AND paused_at IS NULL"
+)
+
+export function* updateGroup(tx: Transaction, group: GroupChoice, change: GroupChange): Program<GroupInfo> {
+  const row = yield* findGroup(tx, group)
   const key = Number(row.key)
   const { filter, metadata, paused, settings } = change
   if (filter !== undefined || metadata !== undefined || settings !== undefined) {
     const changed = Object.entries({ ...setupOf(row).settings, ...settings }).filter(
       ([, value]) => value !== null
     )
-    tx.run(
-      "UPDATE consumer_groups SET configured = 1, filter = ?, metadata = ?, settings = ?, updated_at = ? WHERE key = ?",
+    yield* write(
+      UPDATE_GROUP,
       filter === undefined ? row.filter! : filter,
       metadata === undefined ? row.metadata! : metadata,
       JSON.stringify(Object.fromEntries(changed)),
@@ -90,29 +116,22 @@ export const updateGroup = (tx: Transaction, group: GroupChoice, change: GroupCh
     )
   }
   if (paused === null) {
-    tx.run(
-      "UPDATE consumer_groups SET paused_at = NULL, paused_by = NULL, pause_reason = NULL, used_at = ?1, updated_at = ?1 WHERE key = ?2 AND paused_at IS NOT NULL",
-      tx.now(),
-      key
-    )
+    yield* write(UPDATE_GROUP_2, tx.now(), key)
   } else if (paused !== undefined) {
-    tx.run(
-      "UPDATE consumer_groups SET paused_at = ?1, paused_by = ?2, pause_reason = ?3, updated_at = ?1 WHERE key = ?4 AND paused_at IS NULL",
-      tx.now(),
-      paused.by,
-      paused.reason ?? null,
-      key
-    )
+    yield* write(UPDATE_GROUP_3, tx.now(), paused.by, paused.reason ?? null, key)
   }
   tx.changes.groups.push(key)
-  return infoOf(tx, key)
+  return yield* infoOf(key)
 }
 
-export const deleteGroup = (tx: Transaction, group: GroupChoice): void =>
-  removeGroup(tx, Number(findGroup(tx, group).key))
+export function* deleteGroup(tx: Transaction, group: GroupChoice): Program<void> {
+  return yield* removeGroup(tx, Number((yield* findGroup(tx, group)).key))
+}
 
-export const getSetup = (tx: Transaction, key: number): GroupSetup | undefined => {
-  const row = tx.get("SELECT * FROM consumer_groups WHERE key = ?", key)
+const GET_SETUP = statement("GroupInspection.getSetup", "SELECT * FROM consumer_groups WHERE key = ?")
+
+export function* getSetup(key: number): Program<GroupSetup | undefined> {
+  const row = yield* get(GET_SETUP, key)
   return row === undefined ? undefined : setupOf(row)
 }
 
@@ -120,9 +139,9 @@ export const getSetup = (tx: Transaction, key: number): GroupSetup | undefined =
 const NAMED = 10
 
 /** The one group that is meant. Throws `ConsumerGroupNotFoundError` or `ValidationError`. */
-export const findGroup = (tx: Transaction, group: GroupChoice): Row => {
+export function* findGroup(tx: Transaction, group: GroupChoice): Program<Row> {
   const environment = tx.findEnvironment(group.environment)
-  const [row, ...more] = environment === undefined ? [] : rowsOf(tx, environment, group)
+  const [row, ...more] = environment === undefined ? [] : yield* rowsOf(environment, group)
   if (row === undefined) throw new ConsumerGroupNotFoundError(group.name, group.namespace, group.pattern)
   if (more.length === 0) return row
   const patterns = [row, ...more].map(({ pattern }) => String(pattern))
@@ -135,46 +154,57 @@ export const findGroup = (tx: Transaction, group: GroupChoice): Row => {
   )
 }
 
-const rowsOf = (tx: Transaction, environment: number, group: GroupChoice): Array<Row> =>
-  group.pattern === undefined
-    ? tx.all(
-        "SELECT * FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? ORDER BY pattern LIMIT ?",
-        environment,
-        group.namespace,
-        group.name,
-        NAMED + 1
-      )
-    : tx.all(
-        "SELECT * FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? AND pattern = ?",
-        environment,
-        group.namespace,
-        group.name,
-        group.pattern
-      )
+const ROWS_OF = statement(
+  "GroupInspection.rowsOf",
+  "SELECT * FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? ORDER BY pattern LIMIT ?"
+)
 
-const infoOf = (tx: Transaction, key: number): GroupInfo =>
-  // it was written by the same command
-  toInfo(tx, tx.get("SELECT * FROM consumer_groups WHERE key = ?", key)!)
+const ROWS_OF_2 = statement(
+  "GroupInspection.rowsOf.2",
+  "SELECT * FROM consumer_groups WHERE environment = ? AND namespace = ? AND name = ? AND pattern = ?"
+)
 
-const toInfo = (tx: Transaction, row: Row): GroupInfo => {
+function* rowsOf(environment: number, group: GroupChoice): Program<ReadonlyArray<Row>> {
+  return group.pattern === undefined
+    ? yield* all(ROWS_OF, environment, group.namespace, group.name, NAMED + 1)
+    : yield* all(ROWS_OF_2, environment, group.namespace, group.name, group.pattern)
+}
+
+const INFO_OF = statement("GroupInspection.infoOf", "SELECT * FROM consumer_groups WHERE key = ?")
+
+function* infoOf(key: number): Program<GroupInfo> {
+  return yield* toInfo((yield* get(INFO_OF, key))!)
+}
+
+const TO_INFO = statement("GroupInspection.toInfo", "SELECT * FROM events WHERE position = ?")
+
+const TO_INFO_2 = statement(
+  "GroupInspection.toInfo.2",
+  `SELECT count(holder) AS held, count(*) - count(holder) AS retrying, min(CASE WHEN holder IS NULL THEN due_at END) AS next
+     FROM deliveries WHERE consumer_group = ?`
+)
+
+const TO_INFO_3 = statement(
+  "GroupInspection.toInfo.3",
+  "SELECT count(*) AS n FROM group_dead_letters d JOIN events e ON e.position = d.position WHERE d.consumer_group = ?"
+)
+
+function* toInfo(row: Row): Program<GroupInfo> {
   const key = Number(row.key)
   const environment = Number(row.environment)
   const position = Number(row.cursor)
   const names = [String(row.names)]
   const kinds = kindsOf(row)
-  const lag = kinds.reduce((sum, kind) => sum + countAfter(tx, environment, kind, names, position), 0)
+  let lag = 0
+  for (const kind of kinds) lag += yield* countAfter(environment, kind, names, position)
   const newest =
     lag > 0
       ? undefined
-      : tx.get(
-          "SELECT * FROM events WHERE position = ?",
-          Math.max(...kinds.map((kind) => newestOf(tx, environment, kind, names)))
+      : yield* get(
+          TO_INFO,
+          Math.max(...(yield* forEach(kinds, (kind) => newestOf(environment, kind, names))))
         )
-  const out = tx.get(
-    `SELECT count(holder) AS held, count(*) - count(holder) AS retrying, min(CASE WHEN holder IS NULL THEN due_at END) AS next
-     FROM deliveries WHERE consumer_group = ?`,
-    key
-  )
+  const out = yield* get(TO_INFO_2, key)
   return {
     ...setupOf(row),
     key,
@@ -201,12 +231,7 @@ const toInfo = (tx: Transaction, row: Row): GroupInfo => {
     retrying: Number(out?.retrying),
     ...(out?.next == null ? {} : { nextRetryAt: Number(out.next) }),
     givenUp: Number(row.given_up),
-    deadLetters: Number(
-      tx.get(
-        "SELECT count(*) AS n FROM group_dead_letters d JOIN events e ON e.position = d.position WHERE d.consumer_group = ?",
-        key
-      )?.n
-    ),
+    deadLetters: Number((yield* get(TO_INFO_3, key))?.n),
     ...(row.paused_at === null
       ? {}
       : {

@@ -1,6 +1,11 @@
 /** What the store does for those who look after consumer groups. */
 import type * as Effect from "effect/Effect"
-import type { IronflowError, StoreError } from "../../Errors.ts"
+import type {
+  ConsumerGroupExistsError,
+  ConsumerGroupNotFoundError,
+  StoreError,
+  ValidationError
+} from "../../Errors.ts"
 import type { GroupSettings } from "../../Protocol/Subscriptions.ts"
 import type { LogEntry, LogEntryKind } from "./Store.ts"
 
@@ -95,7 +100,7 @@ export interface GroupDeadLetter {
   readonly at: number
 }
 
-export interface GroupPage {
+interface GroupPage {
   readonly groups: ReadonlyArray<GroupInfo>
   /** After what to go on; absent at the end. */
   readonly next?: number
@@ -106,11 +111,13 @@ export interface GroupPage {
  * `ConsumerGroupNotFoundError`, or `ValidationError` with code `CONSUMER_GROUP_AMBIGUOUS` when the name stands for several
  * patterns and none of them is named.
  */
-type Refusal = IronflowError | StoreError
+type Refusal = ConsumerGroupNotFoundError | ValidationError | StoreError
 
 export interface GroupStore {
   /** Begins where the log ends. Fails with `ConsumerGroupExistsError`. */
-  readonly create: (group: GroupDefinition) => Effect.Effect<GroupInfo, IronflowError | StoreError>
+  readonly create: (
+    group: GroupDefinition
+  ) => Effect.Effect<GroupInfo, ConsumerGroupExistsError | ValidationError | StoreError>
   readonly get: (group: GroupChoice) => Effect.Effect<GroupInfo, Refusal>
   /** In the order in which they came into being. */
   readonly list: (query: ListGroupsQuery) => Effect.Effect<GroupPage, StoreError>

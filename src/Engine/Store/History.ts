@@ -1,4 +1,5 @@
 /** Histories of runs: read by the engine that has the database open, and beside it without taking its lock. */
+import { all, forEach, get, statement, type Program } from "./Program.ts"
 import { existsSync } from "node:fs"
 import { RunNotFoundError, StoreError } from "../../Errors.ts"
 import { makeIdGenerator } from "../../Ids.ts"
@@ -16,26 +17,30 @@ const RUNS = `SELECT r.*, e.id AS e_id, e.name AS e_name, e.version AS e_version
   e.source AS e_source, e.idempotency_key AS e_key, e.timestamp AS e_timestamp
   FROM runs r LEFT JOIN events e ON e.position = r.event WHERE r.environment = ?`
 
+const READ_HISTORY = statement("History.readHistory", `${RUNS} AND r.id = ?`)
+
 /** The history of one run. Throws `RunNotFoundError`. */
-export const readHistory = (tx: Transaction, environment: string, runId: string): RunHistory => {
+export function* readHistory(tx: Transaction, environment: string, runId: string): Program<RunHistory> {
   const key = tx.findEnvironment(environment)
-  const row = key === undefined ? undefined : tx.get(`${RUNS} AND r.id = ?`, key, runId)
+  const row = key === undefined ? undefined : yield* get(READ_HISTORY, key, runId)
   if (row === undefined) throw new RunNotFoundError(runId)
-  return historyOf(tx, environment, row)
+  return yield* historyOf(tx, environment, row)
 }
 
-const historyOf = (tx: Transaction, environment: string, row: Row): RunHistory => ({
-  runId: String(row.id),
-  functionId: tx.registry.byKey(Number(row.function))?.registration.id ?? String(row.function),
-  environment,
-  status: statusIn(row) ?? "",
-  attempt: Number(row.attempt),
-  generation: Number(row.generation),
-  event: jobEvent(row),
-  journal: readJournal(tx, Number(row.key)),
-  open: readOpenSteps(tx, Number(row.key)),
-  createdAt: Number(row.created_at)
-})
+function* historyOf(tx: Transaction, environment: string, row: Row): Program<RunHistory> {
+  return {
+    runId: String(row.id),
+    functionId: tx.registry.byKey(Number(row.function))?.registration.id ?? String(row.function),
+    environment,
+    status: statusIn(row) ?? "",
+    attempt: Number(row.attempt),
+    generation: Number(row.generation),
+    event: jobEvent(row),
+    journal: yield* readJournal(Number(row.key)),
+    open: yield* readOpenSteps(Number(row.key)),
+    createdAt: Number(row.created_at)
+  }
+}
 
 export interface HistoryQuery {
   /** Path of the database file. */
@@ -43,6 +48,19 @@ export interface HistoryQuery {
   readonly environment: string
   /** One run, whatever its status; without it all that have not ended. */
   readonly runId?: string | undefined
+}
+
+const READ_HISTORIES = statement("History.readHistories", `${RUNS} AND r.ended_at IS NULL ORDER BY r.key`)
+
+function* readOpenHistories(
+  tx: Transaction,
+  environment: string,
+  runId: string | undefined
+): Program<Array<RunHistory>> {
+  if (runId !== undefined) return [yield* readHistory(tx, environment, runId)]
+  const key = tx.findEnvironment(environment)
+  if (key === undefined) return []
+  return yield* forEach(yield* all(READ_HISTORIES, key), (row) => historyOf(tx, environment, row))
 }
 
 /**
@@ -76,13 +94,8 @@ export const readHistories = ({ environment, filename, runId }: HistoryQuery): A
         () => 0
       )
     })
-    loadRegistrations(tx)
-    if (runId !== undefined) return [readHistory(tx, environment, runId)]
-    const key = tx.findEnvironment(environment)
-    if (key === undefined) return []
-    return tx
-      .all(`${RUNS} AND r.ended_at IS NULL ORDER BY r.key`, key)
-      .map((row) => historyOf(tx, environment, row))
+    tx.perform(loadRegistrations(tx))
+    return tx.perform(readOpenHistories(tx, environment, runId))
   } catch (cause) {
     if (cause instanceof StoreError || cause instanceof RunNotFoundError) throw cause
     const reason = cause instanceof Error ? cause.message : String(cause)

@@ -2,6 +2,7 @@
  * The same key within its window returns the first result (guarantee G14). A key belongs to an environment, an operation and
  * what that is about: the name of the event, the topic, the webhook and its event, the entity.
  */
+import { affected, get, statement, type Program, write } from "./Program.ts"
 import { createHash } from "node:crypto"
 import { isObject } from "../../Json.ts"
 import type { Transaction } from "./Transaction.ts"
@@ -52,20 +53,19 @@ const ordered = (value: unknown): string => {
     .join(",")}}`
 }
 
-export const recall = <A>(
+const RECALL = statement(
+  "Idempotency.recall",
+  "SELECT fingerprint, result FROM idempotency WHERE environment = ? AND operation = ? AND key = ? AND expires_at > ?"
+)
+
+export function* recall<A>(
   tx: Transaction,
   environment: number,
   scope: string,
   key: string,
   print: Fingerprint
-): Remembered<A> | undefined => {
-  const row = tx.get(
-    "SELECT fingerprint, result FROM idempotency WHERE environment = ? AND operation = ? AND key = ? AND expires_at > ?",
-    environment,
-    scope,
-    key,
-    tx.settledNow()
-  )
+): Program<Remembered<A> | undefined> {
+  const row = yield* get(RECALL, environment, scope, key, tx.settledNow())
   if (row === undefined) return undefined
   // written by `remember` below: the caller's scope decides the type
   return {
@@ -78,40 +78,39 @@ export const recall = <A>(
 const UNSCOPED = "webhook"
 
 /** The first result of a key from that time, if it was about the same. */
-export const recallUnscoped = <A>(
+export function* recallUnscoped<A>(
   tx: Transaction,
   environment: number,
   key: string,
   print: Fingerprint
-): Remembered<A> | undefined => {
-  const earlier = recall<A>(tx, environment, UNSCOPED, key, print)
+): Program<Remembered<A> | undefined> {
+  const earlier = yield* recall<A>(tx, environment, UNSCOPED, key, print)
   return earlier?.conflicting === true ? undefined : earlier
 }
 
-export const remember = (
+const REMEMBER = statement(
+  "Idempotency.remember",
+  "INSERT OR REPLACE INTO idempotency (environment, operation, key, fingerprint, result, expires_at) VALUES (?, ?, ?, ?, ?, ?)"
+)
+
+export function* remember(
   tx: Transaction,
   environment: number,
   scope: string,
   key: string,
   print: Fingerprint,
   result: unknown
-): void => {
-  tx.run(
-    "INSERT OR REPLACE INTO idempotency (environment, operation, key, fingerprint, result, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
-    environment,
-    scope,
-    key,
-    print.current,
-    JSON.stringify(result),
-    tx.now() + WINDOW_MS
-  )
+): Program<void> {
+  yield* write(REMEMBER, environment, scope, key, print.current, JSON.stringify(result), tx.now() + WINDOW_MS)
 }
 
+const FORGET_EXPIRED = statement(
+  "Idempotency.forgetExpired",
+  `DELETE FROM idempotency WHERE (environment, operation, key) IN
+     (SELECT environment, operation, key FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`
+)
+
 /** Forgets keys whose window has passed, at most `limit` of them. */
-export const forgetExpired = (tx: Transaction, limit: number): number =>
-  tx.run(
-    `DELETE FROM idempotency WHERE (environment, operation, key) IN
-     (SELECT environment, operation, key FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`,
-    tx.settledNow(),
-    limit
-  )
+export function* forgetExpired(tx: Transaction, limit: number): Program<number> {
+  return yield* affected(FORGET_EXPIRED, tx.settledNow(), limit)
+}

@@ -1,4 +1,5 @@
 /** Reading runs: their steps, and the situation of one. */
+import { all, forEach, get, statement, type Program } from "./Program.ts"
 import type { FunctionInfo, RunStep } from "../../Client/Client.ts"
 import type { RegisteredFunction } from "../Registry.ts"
 import { findRun, problemWithEvent, runError, runOf } from "./RunRows.ts"
@@ -13,22 +14,31 @@ import { parseStored, storedOutput } from "./StoredJson.ts"
 /** Bytes of results that are read at once, besides the last one. */
 const SLICE_BYTES = 1024 * 1024
 
+const GET_RUN_STEPS = statement(
+  "Inspection.getRunSteps",
+  "SELECT step_key, octet_length(value) AS bytes FROM steps WHERE run = ? AND kind <> 'parallel' ORDER BY seq"
+)
+
+const GET_RUN_STEPS_2 = statement(
+  "Inspection.getRunSteps.2",
+  `SELECT * FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`
+)
+
+const GET_RUN_STEPS_3 = statement(
+  "Inspection.getRunSteps.3",
+  "SELECT * FROM steps WHERE run = ? AND step_key = ?"
+)
+
 /** Steps of a run from a place on, finished ones first: `limit` of them, -1 for all, or fewer when they are long. */
-export const getRunSteps = (
+export function* getRunSteps(
   tx: Transaction,
   environment: string,
   runId: string,
   { from, limit }: { readonly from: number; readonly limit: number }
-): RunSteps => {
-  const run = findRun(tx, environment, runId)
-  const finished = tx.all(
-    "SELECT step_key, octet_length(value) AS bytes FROM steps WHERE run = ? AND kind <> 'parallel' ORDER BY seq",
-    run.key!
-  )
-  const open = tx.all(
-    `SELECT * FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`,
-    run.key!
-  )
+): Program<RunSteps> {
+  const run = yield* findRun(tx, environment, runId)
+  const finished = yield* all(GET_RUN_STEPS, run.key!)
+  const open = yield* all(GET_RUN_STEPS_2, run.key!)
   const steps: Array<RunStep> = []
   const count = finished.length + open.length
   let bytes = 0
@@ -38,12 +48,7 @@ export const getRunSteps = (
     if (key === undefined) steps.push(openStep(runId, open[at - finished.length]!))
     else {
       bytes += Number(key.bytes)
-      steps.push(
-        finishedStep(
-          runId,
-          tx.get("SELECT * FROM steps WHERE run = ? AND step_key = ?", run.key!, key.step_key!)!
-        )
-      )
+      steps.push(finishedStep(runId, (yield* get(GET_RUN_STEPS_3, run.key!, key.step_key!))!))
     }
     at++
   }
@@ -81,37 +86,42 @@ const kindNames = {
   [WaitKind.runRetry]: "run-retry"
 } as const
 
-export const getSituation = (tx: Transaction, environment: string, runId: string): RunSituation => {
-  const row = findRun(tx, environment, runId)
+const GET_SITUATION = statement(
+  "Inspection.getSituation",
+  "SELECT id FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL LIMIT 20"
+)
+
+const GET_SITUATION_2 = statement(
+  "Inspection.getSituation.2",
+  "SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL"
+)
+
+const GET_SITUATION_3 = statement(
+  "Inspection.getSituation.3",
+  "SELECT worker FROM actors WHERE function = ? AND actor = ?"
+)
+
+const GET_SITUATION_4 = statement(
+  "Inspection.getSituation.4",
+  "SELECT * FROM waits WHERE run = ? ORDER BY due_at"
+)
+
+export function* getSituation(tx: Transaction, environment: string, runId: string): Program<RunSituation> {
+  const row = yield* findRun(tx, environment, runId)
   const fn = tx.registry.byKey(Number(row.function))
   const holders =
     row.concurrency_key === null
       ? []
-      : tx
-          .all(
-            "SELECT id FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL LIMIT 20",
-            row.function!,
-            row.concurrency_key!
-          )
-          .map((holder) => String(holder.id))
+      : (yield* all(GET_SITUATION, row.function!, row.concurrency_key!)).map((holder) => String(holder.id))
   const held =
     row.concurrency_key === null
       ? 0
-      : Number(
-          tx.get(
-            "SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL",
-            row.function!,
-            row.concurrency_key!
-          )?.held
-        )
-  const bound =
-    row.actor === null
-      ? undefined
-      : tx.get("SELECT worker FROM actors WHERE function = ? AND actor = ?", row.function!, row.actor!)
+      : Number((yield* get(GET_SITUATION_2, row.function!, row.concurrency_key!))?.held)
+  const bound = row.actor === null ? undefined : yield* get(GET_SITUATION_3, row.function!, row.actor!)
   const damage = tx.damage.why("run", Number(row.key)) ?? problemWithEvent(row)
-  const heldBack = heldBackBy(tx, Number(row.function), runId)
+  const heldBack = yield* heldBackBy(Number(row.function), runId)
   return {
-    run: runOf(tx, row),
+    run: yield* runOf(tx, row),
     environment,
     ...(damage === undefined ? {} : { damage }),
     held,
@@ -120,14 +130,12 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
     waits:
       damage !== undefined
         ? []
-        : tx
-            .all("SELECT * FROM waits WHERE run = ? ORDER BY due_at", row.key!)
-            .map((wait) => waitOf(tx, runId, wait)),
+        : yield* forEach(yield* all(GET_SITUATION_4, row.key!), (wait) => waitOf(runId, wait)),
     ...(row.lease === null
       ? {}
       : {
           lease: readLease(tx, row),
-          ...(damage === undefined ? lastStep(tx, row) : {})
+          ...(damage === undefined ? yield* lastStep(row) : {})
         }),
     ...(row.ready_at === null ? {} : { readyAt: Number(row.ready_at) }),
     ...(Number(row.losses) < SUSPECT_FROM ? {} : { losses: Number(row.losses) }),
@@ -139,17 +147,21 @@ export const getSituation = (tx: Transaction, environment: string, runId: string
   }
 }
 
+const LAST_STEP = statement("Inspection.lastStep", "SELECT max(ended_at) AS at FROM steps WHERE run = ?")
+
 /** When a step of the run was reported last. */
-const lastStep = (tx: Transaction, { key }: Row): { readonly lastStepAt?: number } => {
-  const row = tx.get("SELECT max(ended_at) AS at FROM steps WHERE run = ?", key!)
+function* lastStep({ key }: Row): Program<{ readonly lastStepAt?: number }> {
+  const row = yield* get(LAST_STEP, key!)
   return row?.at == null ? {} : { lastStepAt: Number(row.at) }
 }
 
-const waitOf = (tx: Transaction, runId: string, row: Row): RunSituation["waits"][number] => {
+const WAIT_OF = statement("Inspection.waitOf", "SELECT id FROM runs WHERE key = ?")
+
+function* waitOf(runId: string, row: Row): Program<RunSituation["waits"][number]> {
   // written by this store from `WaitKind`
   const kind = Number(row.kind) as keyof typeof kindNames
   const match = row.match_path ?? row.expression
-  const child = row.child === null ? undefined : tx.get("SELECT id FROM runs WHERE key = ?", row.child!)
+  const child = row.child === null ? undefined : yield* get(WAIT_OF, row.child!)
   return {
     stepId: `${runId}:${row.step_key}`,
     name: String(row.name),
@@ -165,8 +177,13 @@ const waitOf = (tx: Transaction, runId: string, row: Row): RunSituation["waits"]
   }
 }
 
-export const infoOf = (tx: Transaction, { key, registration }: RegisteredFunction): FunctionInfo => {
-  const row = tx.get("SELECT version, created_at, updated_at FROM functions WHERE key = ?", key)
+const INFO_OF = statement(
+  "Inspection.infoOf",
+  "SELECT version, created_at, updated_at FROM functions WHERE key = ?"
+)
+
+export function* infoOf({ key, registration }: RegisteredFunction): Program<FunctionInfo> {
+  const row = yield* get(INFO_OF, key)
   return {
     id: registration.id,
     name: registration.name,

@@ -4,6 +4,7 @@
  * Every call names a bucket, and every write moves its revision: rows that were read stay in memory, and those that a
  * transaction has changed are written once, before it commits. When it is rolled back they are forgotten.
  */
+import { all, forEach, get, insert, statement, type Program, write } from "./Program.ts"
 import { BucketExistsError, BucketNotFoundError } from "../../Errors.ts"
 import { PUT } from "./KvOperations.ts"
 import { ALL, type KvBucketRow, type ListPage, type NewKvBucket } from "./Store.ts"
@@ -52,6 +53,11 @@ const toBucket = (row: Row): Bucket => ({
   values: Number(row.value_count)
 })
 
+const SAVE = statement(
+  "KvBuckets.save",
+  "UPDATE kv_buckets SET revision = ?, dropped = ?, bytes = ?, value_count = ? WHERE key = ?"
+)
+
 /** What is remembered of buckets. */
 export class Buckets {
   readonly #known = new Map<string, Bucket>()
@@ -78,16 +84,9 @@ export class Buckets {
   }
 
   /** Writes what the transaction has changed, before it commits. */
-  save(tx: Transaction): void {
+  *save(): Program<void> {
     for (const bucket of this.#changed) {
-      tx.run(
-        "UPDATE kv_buckets SET revision = ?, dropped = ?, bytes = ?, value_count = ? WHERE key = ?",
-        bucket.revision,
-        bucket.dropped,
-        bucket.bytes,
-        bucket.values,
-        bucket.key
-      )
+      yield* write(SAVE, bucket.revision, bucket.dropped, bucket.bytes, bucket.values, bucket.key)
     }
   }
 
@@ -101,33 +100,51 @@ export class Buckets {
   }
 }
 
-export const findBucket = (tx: Transaction, environment: string, name: string): Bucket | undefined => {
+const FIND_BUCKET = statement("KvBuckets.findBucket", "SELECT key FROM environments WHERE name = ?")
+
+const FIND_BUCKET_2 = statement(
+  "KvBuckets.findBucket.2",
+  "SELECT * FROM kv_buckets WHERE environment = ? AND name = ?"
+)
+
+export function* findBucket(tx: Transaction, environment: string, name: string): Program<Bucket | undefined> {
   const key =
     tx.findEnvironment(environment) ??
     // it may have come into being in this very transaction
-    tx.get("SELECT key FROM environments WHERE name = ?", environment)?.key
+    (yield* get(FIND_BUCKET, environment))?.key
   if (key === undefined) return undefined
   const known = tx.buckets.get(Number(key), name)
   if (known !== undefined) return known
-  const row = tx.get("SELECT * FROM kv_buckets WHERE environment = ? AND name = ?", key, name)
+  const row = yield* get(FIND_BUCKET_2, key, name)
   return row === undefined ? undefined : tx.buckets.remember(toBucket(row))
 }
 
+const BUCKET_OF_KEY = statement("KvBuckets.bucketOfKey", "SELECT * FROM kv_buckets WHERE key = ?")
+
 /** A bucket that is there, if only until its last key is deleted. */
-export const bucketOfKey = (tx: Transaction, key: number): Bucket => {
-  const bucket = toBucket(tx.get("SELECT * FROM kv_buckets WHERE key = ?", key)!)
+export function* bucketOfKey(tx: Transaction, key: number): Program<Bucket> {
+  const bucket = toBucket((yield* get(BUCKET_OF_KEY, key))!)
   if (bucket.name === "") return bucket
   return tx.buckets.get(bucket.environment, bucket.name) ?? tx.buckets.remember(bucket)
 }
 
+const ENSURE_BUCKET = statement("KvBuckets.ensureBucket", `SELECT value FROM meta WHERE name = '${FLOOR}'`)
+
+const ENSURE_BUCKET_2 = statement(
+  "KvBuckets.ensureBucket.2",
+  `INSERT INTO kv_buckets (environment, name, description, ttl_ms, max_value_bytes, max_bytes, history, revision, created_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+)
+
+const ENSURE_BUCKET_3 = statement("KvBuckets.ensureBucket.3", "SELECT * FROM kv_buckets WHERE key = ?")
+
 /** The bucket of this name, which comes into being when there is none. */
-export const ensureBucket = (tx: Transaction, environment: string, bucket: NewKvBucket): Bucket => {
-  const found = findBucket(tx, environment, bucket.name)
+export function* ensureBucket(tx: Transaction, environment: string, bucket: NewKvBucket): Program<Bucket> {
+  const found = yield* findBucket(tx, environment, bucket.name)
   if (found !== undefined) return found
-  const floor = tx.get(`SELECT value FROM meta WHERE name = '${FLOOR}'`)?.value ?? 0
-  const key = tx.insert(
-    `INSERT INTO kv_buckets (environment, name, description, ttl_ms, max_value_bytes, max_bytes, history, revision, created_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  const floor = (yield* get(ENSURE_BUCKET))?.value ?? 0
+  const key = yield* insert(
+    ENSURE_BUCKET_2,
     tx.environment(environment),
     bucket.name,
     bucket.description ?? null,
@@ -138,50 +155,49 @@ export const ensureBucket = (tx: Transaction, environment: string, bucket: NewKv
     floor,
     tx.now()
   )
-  const created = tx.buckets.remember(toBucket(tx.get("SELECT * FROM kv_buckets WHERE key = ?", key)!))
+  const created = tx.buckets.remember(toBucket((yield* get(ENSURE_BUCKET_3, key))!))
   tx.buckets.touch(created)
   return created
 }
 
-export const createBucket = (
+export function* createBucket(
   tx: Transaction,
   environment: string,
   bucket: NewKvBucket
-): KvBucketRow | BucketExistsError =>
-  findBucket(tx, environment, bucket.name) === undefined
-    ? toBucketRow(tx, ensureBucket(tx, environment, bucket))
+): Program<KvBucketRow | BucketExistsError> {
+  return (yield* findBucket(tx, environment, bucket.name)) === undefined
+    ? yield* toBucketRow(tx, yield* ensureBucket(tx, environment, bucket))
     : new BucketExistsError(bucket.name)
+}
+
+const LIST_BUCKETS = statement(
+  "KvBuckets.listBuckets",
+  "SELECT * FROM kv_buckets WHERE environment = ? AND name > ? AND name NOT LIKE '$%' ORDER BY name LIMIT ?"
+)
 
 /** Those whose name a user can give, by name. */
-export const listBuckets = (
+export function* listBuckets(
   tx: Transaction,
   environment: string,
   { after, limit }: ListPage = ALL
-): Array<KvBucketRow> => {
+): Program<Array<KvBucketRow>> {
   const key = tx.findEnvironment(environment)
   if (key === undefined) return []
-  return tx
-    .all(
-      "SELECT * FROM kv_buckets WHERE environment = ? AND name > ? AND name NOT LIKE '$%' ORDER BY name LIMIT ?",
-      key,
-      after,
-      limit
-    )
-    .map((row) => toBucketRow(tx, toBucket(row)))
+  return yield* forEach(yield* all(LIST_BUCKETS, key, after, limit), (row) => toBucketRow(tx, toBucket(row)))
 }
 
-export const readBucket = (
+export function* readBucket(
   tx: Transaction,
   environment: string,
   name: string
-): KvBucketRow | BucketNotFoundError => {
-  const bucket = findBucket(tx, environment, name)
-  return bucket === undefined ? new BucketNotFoundError(name) : toBucketRow(tx, bucket)
+): Program<KvBucketRow | BucketNotFoundError> {
+  const bucket = yield* findBucket(tx, environment, name)
+  return bucket === undefined ? new BucketNotFoundError(name) : yield* toBucketRow(tx, bucket)
 }
 
 /** Keys that have expired and are still there do not count. */
-const toBucketRow = (tx: Transaction, bucket: Bucket): KvBucketRow => {
-  const expired = readExpired(tx, bucket)
+function* toBucketRow(tx: Transaction, bucket: Bucket): Program<KvBucketRow> {
+  const expired = yield* readExpired(tx, bucket)
   return {
     name: bucket.name,
     ...(bucket.description === undefined ? {} : { description: bucket.description }),
@@ -196,35 +212,43 @@ const toBucketRow = (tx: Transaction, bucket: Bucket): KvBucketRow => {
   }
 }
 
+const READ_EXPIRED = statement(
+  "KvBuckets.readExpired",
+  `SELECT count(*) AS keys, coalesce(sum(length(CAST(key AS BLOB)) + length(value)), 0) AS bytes FROM kv_entries
+     WHERE due_at <= ? AND bucket = ? AND operation = ${PUT}`
+)
+
 /** What is counted in a bucket of keys that have expired and wait to be swept. */
-export const readExpired = (
+export function* readExpired(
   tx: Transaction,
   bucket: Bucket
-): { readonly values: number; readonly bytes: number } => {
+): Program<{ readonly values: number; readonly bytes: number }> {
   if (bucket.ttlMs === undefined) return { values: 0, bytes: 0 }
-  const row = tx.get(
-    `SELECT count(*) AS keys, coalesce(sum(length(CAST(key AS BLOB)) + length(value)), 0) AS bytes FROM kv_entries
-     WHERE due_at <= ? AND bucket = ? AND operation = ${PUT}`,
-    tx.now(),
-    bucket.key
-  )
+  const row = yield* get(READ_EXPIRED, tx.now(), bucket.key)
   return { values: Number(row?.keys), bytes: Number(row?.bytes) }
 }
 
+const DELETE_BUCKET = statement(
+  "KvBuckets.deleteBucket",
+  "UPDATE kv_buckets SET name = NULL, revision = ? WHERE key = ?"
+)
+
+const DELETE_BUCKET_2 = statement(
+  "KvBuckets.deleteBucket.2",
+  `INSERT INTO meta (name, value) VALUES ('${FLOOR}', ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)`
+)
+
 /** The name is free at once; the keys go in small batches, as what is due. */
-export const deleteBucket = (
+export function* deleteBucket(
   tx: Transaction,
   environment: string,
   name: string
-): BucketNotFoundError | undefined => {
-  const bucket = findBucket(tx, environment, name)
+): Program<BucketNotFoundError | undefined> {
+  const bucket = yield* findBucket(tx, environment, name)
   if (bucket === undefined) return new BucketNotFoundError(name)
   // what it has been through in this transaction is not saved yet, and its keys will go by their revisions
-  tx.run("UPDATE kv_buckets SET name = NULL, revision = ? WHERE key = ?", bucket.revision, bucket.key)
-  tx.run(
-    `INSERT INTO meta (name, value) VALUES ('${FLOOR}', ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)`,
-    bucket.revision
-  )
+  yield* write(DELETE_BUCKET, bucket.revision, bucket.key)
+  yield* write(DELETE_BUCKET_2, bucket.revision)
   tx.buckets.forget(bucket)
   tx.changes.kvDeleted.push(bucket.key)
   tx.markDue(tx.now())

@@ -1,8 +1,15 @@
-/** How operations and types of values are stored; the order is part of the database. */
-import type { ValueType } from "../../KvValue.ts"
-import type { KvOperation } from "./Store.ts"
+/** How operations and types of values are stored: by their numbers, which are part of the database. */
+import type { KvOperation, ValueType } from "../../KvValue.ts"
 
-export const operations = ["put", "delete", "purge", "expire"] as const satisfies ReadonlyArray<KvOperation>
-export const types = ["json", "text", "bytes", "raw"] as const satisfies ReadonlyArray<ValueType>
+const storedOperation = { put: 0, delete: 1, purge: 2, expire: 3 } as const satisfies {
+  readonly [O in KvOperation]: number
+}
+const storedType = { json: 0, text: 1, bytes: 2, raw: 3 } as const satisfies {
+  readonly [T in ValueType]: number
+}
 
-export const PUT = operations.indexOf("put")
+// the names in the order in which they stand here, which is that of the numbers
+export const operations = Object.keys(storedOperation) as ReadonlyArray<KvOperation>
+export const types = Object.keys(storedType) as ReadonlyArray<ValueType>
+
+export const PUT = storedOperation.put

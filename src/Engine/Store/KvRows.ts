@@ -5,6 +5,7 @@
  * after a day. `kv_history` has earlier revisions, as many as the bucket keeps. An expired key is told from a live one by
  * its time, whether or not it has been swept.
  */
+import { all, get, statement, type Program, visit } from "./Program.ts"
 import { BucketNotFoundError, KeyNotFoundError, RevisionGoneError, withoutStack } from "../../Errors.ts"
 import { findBucket } from "./KvBuckets.ts"
 import { operations, PUT, types } from "./KvOperations.ts"
@@ -30,70 +31,69 @@ const toEntry = (row: Row, expiresAt: Row[string] | undefined): KvEntryRow => ({
     : { expiresAt: Number(expiresAt) })
 })
 
-export const readEntry = (
+const READ_ENTRY = statement(
+  "KvRows.readEntry",
+  `SELECT revision, type, value, created_at, due_at FROM kv_entries
+     WHERE bucket = ? AND key = ? AND operation = ${PUT} AND (due_at IS NULL OR due_at > ?)`
+)
+
+export function* readEntry(
   tx: Transaction,
   environment: string,
   name: string,
   key: string
-): KvEntryRow | BucketNotFoundError | KeyNotFoundError => {
-  const bucket = findBucket(tx, environment, name)
+): Program<KvEntryRow | BucketNotFoundError | KeyNotFoundError> {
+  const bucket = yield* findBucket(tx, environment, name)
   if (bucket === undefined) return new BucketNotFoundError(name)
-  const row = tx.get(
-    // only what is not known: each column costs as much as looking the row up
-    `SELECT revision, type, value, created_at, due_at FROM kv_entries
-     WHERE bucket = ? AND key = ? AND operation = ${PUT} AND (due_at IS NULL OR due_at > ?)`,
-    bucket.key,
-    key,
-    tx.now()
-  )
+  const row = yield* get(READ_ENTRY, bucket.key, key, tx.now())
   return row === undefined
     ? withoutStack(() => new KeyNotFoundError(name, key))
     : toEntry({ ...row, key, operation: PUT }, row.due_at)
 }
 
+const READ_HISTORY = statement(
+  "KvRows.readHistory",
+  `SELECT ${ENTRY}, due_at FROM kv_entries WHERE bucket = ? AND key = ? AND (due_at IS NULL OR due_at > ?)`
+)
+
+const READ_HISTORY_2 = statement(
+  "KvRows.readHistory.2",
+  `SELECT ${ENTRY}, expires_at FROM kv_history
+     WHERE bucket = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY revision`
+)
+
 /** Oldest first. Nothing of an expired key can be read. */
-export const readHistory = (
+export function* readHistory(
   tx: Transaction,
   environment: string,
   name: string,
   key: string
-): Array<KvEntryRow> | BucketNotFoundError | KeyNotFoundError => {
-  const bucket = findBucket(tx, environment, name)
+): Program<Array<KvEntryRow> | BucketNotFoundError | KeyNotFoundError> {
+  const bucket = yield* findBucket(tx, environment, name)
   if (bucket === undefined) return new BucketNotFoundError(name)
   const now = tx.now()
-  const last = tx.get(
-    `SELECT ${ENTRY}, due_at FROM kv_entries WHERE bucket = ? AND key = ? AND (due_at IS NULL OR due_at > ?)`,
-    bucket.key,
-    key,
-    now
-  )
+  const last = yield* get(READ_HISTORY, bucket.key, key, now)
   if (last === undefined || Number(last.operation) > operations.indexOf("delete"))
     return new KeyNotFoundError(name, key)
-  const earlier = tx.all(
-    `SELECT ${ENTRY}, expires_at FROM kv_history
-     WHERE bucket = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY revision`,
-    bucket.key,
-    key,
-    now
-  )
+  const earlier = yield* all(READ_HISTORY_2, bucket.key, key, now)
   return [...earlier.map((row) => toEntry(row, row.expires_at)), toEntry(last, last.due_at)]
 }
 
+const LIST_KEYS = statement(
+  "KvRows.listKeys",
+  "SELECT key, operation, due_at FROM kv_entries WHERE bucket = ? AND key > ? ORDER BY key LIMIT ?"
+)
+
 /** Of the first `limit` keys after a key those that have a value and are accepted, in order. */
-export const listKeys = (
+export function* listKeys(
   tx: Transaction,
   environment: string,
   name: string,
   { accepts, after, limit }: KvKeysQuery
-): KvKeysPage | BucketNotFoundError => {
-  const bucket = findBucket(tx, environment, name)
+): Program<KvKeysPage | BucketNotFoundError> {
+  const bucket = yield* findBucket(tx, environment, name)
   if (bucket === undefined) return new BucketNotFoundError(name)
-  const rows = tx.all(
-    "SELECT key, operation, due_at FROM kv_entries WHERE bucket = ? AND key > ? ORDER BY key LIMIT ?",
-    bucket.key,
-    after,
-    limit
-  )
+  const rows = yield* all(LIST_KEYS, bucket.key, after, limit)
   const now = tx.now()
   const keys: Array<string> = []
   for (const row of rows) {
@@ -106,18 +106,27 @@ export const listKeys = (
 /** A page of changes ends with the one with which it has so many bytes of values: all of it is in memory at once. */
 const PAGE_BYTES = 256 * 1024
 
+const READ_CHANGES = statement(
+  "KvRows.readChanges",
+  `SELECT ${ENTRY} FROM kv_entries
+     WHERE bucket = ?1 AND revision > ?2 AND (operation <> ${PUT} OR due_at IS NULL OR due_at > ?3)
+     UNION ALL
+     SELECT ${ENTRY} FROM kv_history WHERE bucket = ?1 AND revision > ?2 AND (expires_at IS NULL OR expires_at > ?3)
+     ORDER BY revision LIMIT ?4`
+)
+
 /**
  * What is kept of the changes after a revision, in order: the latest of each key, and earlier ones in the history. `after`
  * is `undefined` for the end.
  */
-export const readChanges = (
+export function* readChanges(
   tx: Transaction,
   environment: string,
   name: string,
   after: number | undefined,
   limit: number
-): KvChangePage | BucketNotFoundError | RevisionGoneError => {
-  const bucket = findBucket(tx, environment, name)
+): Program<KvChangePage | BucketNotFoundError | RevisionGoneError> {
+  const bucket = yield* findBucket(tx, environment, name)
   if (bucket === undefined) return new BucketNotFoundError(name)
   const { key, revision: end } = bucket
   if (after === undefined || after >= end)
@@ -126,14 +135,17 @@ export const readChanges = (
   if (after > 0 && after < bucket.dropped) return new RevisionGoneError(name, after)
   const now = tx.now()
   let bytes = 0
-  const { isCut, rows } = tx.allUntil(
-    `SELECT ${ENTRY} FROM kv_entries
-     WHERE bucket = ?1 AND revision > ?2 AND (operation <> ${PUT} OR due_at IS NULL OR due_at > ?3)
-     UNION ALL
-     SELECT ${ENTRY} FROM kv_history WHERE bucket = ?1 AND revision > ?2 AND (expires_at IS NULL OR expires_at > ?3)
-     ORDER BY revision LIMIT ?4`,
+  const rows: Array<Row> = []
+  let isCut = false
+  yield* visit(
+    READ_CHANGES,
     [key, after, now, limit],
-    (row) => (bytes += bytesOf(row.value).byteLength) >= PAGE_BYTES
+    ([name = null, revision = null, operation = null, type = null, value = null, createdAt = null]) => {
+      rows.push({ key: name, revision, operation, type, value, created_at: createdAt })
+      bytes += bytesOf(value).byteLength
+      isCut = bytes >= PAGE_BYTES
+      return !isCut
+    }
   )
   const atEnd = !isCut && rows.length < limit
   return {

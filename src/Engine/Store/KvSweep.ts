@@ -1,4 +1,5 @@
 /** What is due of keys: values that expire, markers that are forgotten, and the keys of deleted buckets. */
+import { all, among, apart, get, statement, type Program, variant, write } from "./Program.ts"
 import { type Bucket, bucketOfKey } from "./KvBuckets.ts"
 import { PUT } from "./KvOperations.ts"
 import { expire, forget } from "./KvWrites.ts"
@@ -7,39 +8,40 @@ import type { Row, Transaction } from "./Transaction.ts"
 /** How often markers are looked at while the clock is not trusted with them, milliseconds. */
 const MARKERS_EVERY_MS = 60 * 60 * 1000
 
+const SWEEP = statement("KvSweep.sweep", "SELECT rowid AS key FROM kv_entries WHERE due_at <= ?")
+
+const SWEEP_2 = statement(
+  "KvSweep.sweep.2",
+  `SELECT rowid AS entry, bucket, key, revision, operation, length(value) AS bytes FROM kv_entries
+     WHERE due_at <= ? AND (operation = ${PUT} OR due_at <= ?) @sound(key, rowid) ORDER BY due_at LIMIT ?`
+)
+
 /** Turns expired keys into markers, drops old markers, and deletes the keys of deleted buckets; at most `limit`. */
-export const sweep = (tx: Transaction, limit: number): number => {
+export function* sweep(tx: Transaction, limit: number): Program<number> {
   const now = tx.now()
-  const rows = tx.among(
-    "key",
-    ["SELECT rowid AS key FROM kv_entries WHERE due_at <= ?", now],
-    `SELECT rowid AS entry, bucket, key, revision, operation, length(value) AS bytes FROM kv_entries
-     WHERE due_at <= ? AND (operation = ${PUT} OR due_at <= ?)${tx.damage.except("key", "rowid")} ORDER BY due_at LIMIT ?`,
-    now,
-    // a value that has expired is gone; its marker and its history stay until that is sure
-    tx.settledNow(),
-    limit
-  )
+  const rows = yield* among(tx, "key", [SWEEP, now], SWEEP_2, now, tx.settledNow(), limit)
   const buckets = new Map<number, Bucket>()
-  const bucketOf = (key: number): Bucket => {
+  function* bucketOf(key: number): Program<Bucket> {
     let bucket = buckets.get(key)
     if (bucket === undefined) {
-      bucket = bucketOfKey(tx, key)
+      bucket = yield* bucketOfKey(tx, key)
       tx.buckets.touch(bucket)
       buckets.set(key, bucket)
     }
     return bucket
   }
   for (const row of rows) {
-    tx.apart("key", Number(row.entry), () => sweepEntry(tx, bucketOf(Number(row.bucket)), row))
+    yield* apart(tx, "key", Number(row.entry), sweepEntry(tx, yield* bucketOf(Number(row.bucket)), row))
   }
-  return rows.length + dropBuckets(tx, limit - rows.length)
+  return rows.length + (yield* dropBuckets(limit - rows.length))
 }
 
-const sweepEntry = (tx: Transaction, bucket: Bucket, row: Row): void => {
+const SWEEP_ENTRY = statement("KvSweep.sweepEntry", "DELETE FROM kv_entries WHERE bucket = ? AND key = ?")
+
+function* sweepEntry(tx: Transaction, bucket: Bucket, row: Row): Program<void> {
   const key = String(row.key)
   if (Number(row.operation) === PUT) {
-    expire(tx, bucket, key, {
+    yield* expire(tx, bucket, key, {
       revision: Number(row.revision),
       operation: "put",
       alive: false,
@@ -48,32 +50,47 @@ const sweepEntry = (tx: Transaction, bucket: Bucket, row: Row): void => {
     })
     return
   }
-  if (bucket.history > 1) bucket.bytes -= forget(tx, bucket.key, key, 0)
-  tx.run("DELETE FROM kv_entries WHERE bucket = ? AND key = ?", bucket.key, key)
+  if (bucket.history > 1) bucket.bytes -= yield* forget(bucket.key, key, 0)
+  yield* write(SWEEP_ENTRY, bucket.key, key)
   bucket.dropped = Math.max(bucket.dropped, Number(row.revision))
 }
 
-const dropBuckets = (tx: Transaction, limit: number): number => {
-  const bucket = tx.get("SELECT key FROM kv_buckets WHERE name IS NULL LIMIT 1")?.key
+const DROP_BUCKETS = statement("KvSweep.dropBuckets", "SELECT key FROM kv_buckets WHERE name IS NULL LIMIT 1")
+
+const DROP_BUCKETS_2 = statement("KvSweep.dropBuckets.2", "DELETE FROM kv_buckets WHERE key = ?")
+
+function* dropBuckets(limit: number): Program<number> {
+  const bucket = (yield* get(DROP_BUCKETS))?.key
   if (bucket === undefined || limit <= 0) return 0
   let dropped = 0
   for (const table of ["kv_history", "kv_entries"]) {
-    const rows = tx.all(`SELECT revision FROM ${table} WHERE bucket = ? LIMIT ?`, bucket, limit - dropped)
+    const rows = yield* all(
+      variant("KvSweep.dropBuckets", `SELECT revision FROM ${table} WHERE bucket = ? LIMIT ?`),
+      bucket,
+      limit - dropped
+    )
     for (const row of rows)
-      tx.run(`DELETE FROM ${table} WHERE bucket = ? AND revision = ?`, bucket, row.revision!)
+      yield* write(
+        variant("KvSweep.dropBuckets", `DELETE FROM ${table} WHERE bucket = ? AND revision = ?`),
+        bucket,
+        row.revision!
+      )
     dropped += rows.length
   }
-  if (dropped < limit) tx.run("DELETE FROM kv_buckets WHERE key = ?", bucket)
+  if (dropped < limit) yield* write(DROP_BUCKETS_2, bucket)
   return dropped + 1
 }
 
 /** When the next key expires, a marker is dropped, or a deleted bucket has keys left. */
-export const nextSweepAt = (tx: Transaction): number => {
+export function* nextSweepAt(tx: Transaction): Program<number> {
   const now = tx.now()
   const isSettled = tx.settledNow() === now
-  const row = tx.get(
-    `SELECT (SELECT due_at FROM kv_entries WHERE due_at IS NOT NULL${isSettled ? "" : ` AND operation = ${PUT}`}${tx.damage.except("key", "rowid")} ORDER BY due_at LIMIT 1) AS entry,
+  const row = yield* get(
+    variant(
+      "KvSweep.nextSweepAt",
+      `SELECT (SELECT due_at FROM kv_entries WHERE due_at IS NOT NULL${isSettled ? "" : ` AND operation = ${PUT}`} @sound(key, rowid) ORDER BY due_at LIMIT 1) AS entry,
        (SELECT 1 FROM kv_buckets WHERE name IS NULL LIMIT 1) AS bucket`
+    )
   )
   if (row?.bucket !== null && row?.bucket !== undefined) return now
   return Math.min(

@@ -5,6 +5,7 @@
  * What is refused comes back as an error and not thrown, before anything has been written: these functions can be part of
  * a larger transaction.
  */
+import { all, forEach, get, statement, type Program, write } from "./Program.ts"
 import {
   BucketNotFoundError,
   IronflowError,
@@ -12,14 +13,14 @@ import {
   RevisionConflictError,
   withoutStack
 } from "../../Errors.ts"
-import type { StoredValue } from "../../KvValue.ts"
+import type { KvOperation, StoredValue } from "../../KvValue.ts"
 import { type Bucket, findBucket, readExpired } from "./KvBuckets.ts"
 import { operations, PUT, types } from "./KvOperations.ts"
-import type { KvOperation, KvWriteRow } from "./Store.ts"
+import type { KvWriteRow } from "./Store.ts"
 import type { Transaction } from "./Transaction.ts"
 
 /** How long a marker is kept, milliseconds: a watcher that was away for longer has to begin again. */
-export const MARKER_MS = 24 * 60 * 60 * 1000
+const MARKER_MS = 24 * 60 * 60 * 1000
 
 const nothing = new Uint8Array()
 
@@ -34,12 +35,13 @@ interface Present {
   readonly bytes: number
 }
 
-const findPresent = (tx: Transaction, bucket: Bucket, key: string): Present | undefined => {
-  const row = tx.get(
-    "SELECT revision, operation, length(value) AS bytes, due_at FROM kv_entries WHERE bucket = ? AND key = ?",
-    bucket.key,
-    key
-  )
+const FIND_PRESENT = statement(
+  "KvWrites.findPresent",
+  "SELECT revision, operation, length(value) AS bytes, due_at FROM kv_entries WHERE bucket = ? AND key = ?"
+)
+
+function* findPresent(tx: Transaction, bucket: Bucket, key: string): Program<Present | undefined> {
+  const row = yield* get(FIND_PRESENT, bucket.key, key)
   if (row === undefined) return undefined
   const counted = Number(row.operation) === PUT
   return {
@@ -57,14 +59,14 @@ export type KvRefusal = BucketNotFoundError | RevisionConflictError | LimitExcee
  * Makes changes of different keys, all or none, and returns their revisions; what refuses them comes back before anything
  * is written.
  */
-export const writeEntries = (
+export function* writeEntries(
   tx: Transaction,
   environment: string,
   name: string,
   writes: ReadonlyArray<KvWriteRow>
-): Array<number> | KvRefusal => {
-  const plan = planWrites(tx, environment, name, writes)
-  return plan instanceof IronflowError ? plan : carryOutPlan(tx, plan)
+): Program<Array<number> | KvRefusal> {
+  const plan = yield* planWrites(tx, environment, name, writes)
+  return plan instanceof IronflowError ? plan : yield* carryOutPlan(tx, plan)
 }
 
 /** Changes of different keys of a bucket that nothing speaks against, as long as nothing else writes to the bucket. */
@@ -75,27 +77,27 @@ export interface KvPlan {
 }
 
 /** Looks at what changes would meet, and writes nothing: a plan may be dropped. */
-export const planWrites = (
+export function* planWrites(
   tx: Transaction,
   environment: string,
   name: string,
   writes: ReadonlyArray<KvWriteRow>
-): KvPlan | KvRefusal => {
-  const bucket = findBucket(tx, environment, name)
+): Program<KvPlan | KvRefusal> {
+  const bucket = yield* findBucket(tx, environment, name)
   if (bucket === undefined) return new BucketNotFoundError(name)
 
-  const present = writes.map(({ key }) => findPresent(tx, bucket, key))
+  const present = yield* forEach(writes, ({ key }) => findPresent(tx, bucket, key))
   for (const [i, write] of writes.entries()) {
     const refusal = refuse(bucket, write, present[i])
     if (refusal !== undefined) return refusal
   }
-  return checkRoom(tx, bucket, writes, present) ?? { bucket, writes, present }
+  return (yield* checkRoom(tx, bucket, writes, present)) ?? { bucket, writes, present }
 }
 
 /** Returns the revisions of the keys. */
-export const carryOutPlan = (tx: Transaction, { bucket, present, writes }: KvPlan): Array<number> => {
+export function* carryOutPlan(tx: Transaction, { bucket, present, writes }: KvPlan): Program<Array<number>> {
   tx.buckets.touch(bucket)
-  return writes.map((write, i) => apply(tx, bucket, write, present[i]))
+  return yield* forEach(writes, (write, i) => apply(tx, bucket, write, present[i]))
 }
 
 const refuse = (bucket: Bucket, write: KvWriteRow, present: Present | undefined): KvRefusal | undefined => {
@@ -115,53 +117,62 @@ const refuse = (bucket: Bucket, write: KvWriteRow, present: Present | undefined)
     : undefined
 }
 
-const checkRoom = (
+function* checkRoom(
   tx: Transaction,
   bucket: Bucket,
   writes: ReadonlyArray<KvWriteRow>,
   present: ReadonlyArray<Present | undefined>
-): LimitExceededError | undefined => {
+): Program<LimitExceededError | undefined> {
   if (bucket.maxBytes === undefined || !writes.some(({ value }) => value !== undefined)) return undefined
   let after = bucket.bytes
   for (const [i, { key, value }] of writes.entries()) {
     if (value !== undefined) after += Buffer.byteLength(key) + value.bytes.byteLength
     // what is replaced goes where no history is kept; where one is, it may stay or make something older go
     if (bucket.history === 1) after -= present[i]?.bytes ?? 0
-    else after -= prunedBytes(tx, bucket, key, present[i])
+    else after -= yield* prunedBytes(bucket, key, present[i])
   }
   if (after <= bucket.maxBytes) return undefined
-  if (after - readExpired(tx, bucket).bytes <= bucket.maxBytes) return undefined
+  if (after - (yield* readExpired(tx, bucket)).bytes <= bucket.maxBytes) return undefined
   return new LimitExceededError(`Bucket "${bucket.name}" with this write`, after, bucket.maxBytes, "bytes")
 }
 
-/** Bytes of the history that a write of the key will drop. */
-const prunedBytes = (tx: Transaction, bucket: Bucket, key: string, present: Present | undefined): number => {
-  if (present === undefined) return 0
-  const row = tx.get(
-    `SELECT coalesce(sum(bytes), 0) AS bytes FROM (
+const PRUNED_BYTES = statement(
+  "KvWrites.prunedBytes",
+  `SELECT coalesce(sum(bytes), 0) AS bytes FROM (
        SELECT length(value) + length(CAST(key AS BLOB)) * (operation = ${PUT}) AS bytes FROM kv_history
-       WHERE bucket = ? AND key = ? ORDER BY revision DESC LIMIT -1 OFFSET ?)`,
-    bucket.key,
-    key,
-    bucket.history - 2
-  )
+       WHERE bucket = ? AND key = ? ORDER BY revision DESC LIMIT -1 OFFSET ?)`
+)
+
+/** Bytes of the history that a write of the key will drop. */
+function* prunedBytes(bucket: Bucket, key: string, present: Present | undefined): Program<number> {
+  if (present === undefined) return 0
+  const row = yield* get(PRUNED_BYTES, bucket.key, key, bucket.history - 2)
   return Number(row?.bytes)
 }
 
 /** Makes one change that nothing speaks against; returns its revision. */
-const apply = (tx: Transaction, bucket: Bucket, write: KvWriteRow, found: Present | undefined): number => {
+function* apply(
+  tx: Transaction,
+  bucket: Bucket,
+  write: KvWriteRow,
+  found: Present | undefined
+): Program<number> {
   const { key, value } = write
   // it has expired and was not swept yet: those who watch hear of both
   const present =
-    value !== undefined && found?.counted === true && !found.alive ? expire(tx, bucket, key, found) : found
+    value !== undefined && found?.counted === true && !found.alive
+      ? yield* expire(tx, bucket, key, found)
+      : found
   // deleting what is not there changes nothing
   if (value === undefined && (write.purge === true ? present === undefined : present?.alive !== true))
     return present?.revision ?? 0
-  if (value === undefined && write.purge === true) return leaveMarker(tx, bucket, key, present, "purge")
-  if (value === undefined && bucket.history === 1) return leaveMarker(tx, bucket, key, present, "delete")
+  if (value === undefined && write.purge === true)
+    return yield* leaveMarker(tx, bucket, key, present, "purge")
+  if (value === undefined && bucket.history === 1)
+    return yield* leaveMarker(tx, bucket, key, present, "delete")
 
   if (present !== undefined && bucket.history > 1 && isKept(present.operation))
-    remember(tx, bucket, key, present)
+    yield* remember(bucket, key, present)
   else bucket.bytes -= present?.bytes ?? 0
   if (present?.counted === true) bucket.values--
   const now = tx.now()
@@ -171,22 +182,32 @@ const apply = (tx: Transaction, bucket: Bucket, write: KvWriteRow, found: Presen
     bucket.bytes += Buffer.byteLength(key) + value.bytes.byteLength
   }
   const dueAt = value === undefined ? now + MARKER_MS : bucket.ttlMs === undefined ? null : now + bucket.ttlMs
-  store(tx, bucket.key, key, revision, value === undefined ? "delete" : "put", value, dueAt)
+  yield* store(tx, bucket.key, key, revision, value === undefined ? "delete" : "put", value, dueAt)
   return revision
 }
 
 /** How a key expired or was purged is told to those who watch, and is no part of its history. */
 const isKept = (operation: KvOperation): boolean => operation === "put" || operation === "delete"
 
-export const expire = (tx: Transaction, bucket: Bucket, key: string, present: Present): Present => ({
-  revision: leaveMarker(tx, bucket, key, present, "expire"),
-  operation: "expire",
-  alive: false,
-  counted: false,
-  bytes: 0
-})
+export function* expire(tx: Transaction, bucket: Bucket, key: string, present: Present): Program<Present> {
+  return {
+    revision: yield* leaveMarker(tx, bucket, key, present, "expire"),
+    operation: "expire",
+    alive: false,
+    counted: false,
+    bytes: 0
+  }
+}
 
-const store = (
+const STORE = statement(
+  "KvWrites.store",
+  `INSERT INTO kv_entries (bucket, key, revision, operation, type, value, created_at, due_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+     ON CONFLICT (bucket, key) DO UPDATE SET revision = excluded.revision, operation = excluded.operation,
+       type = excluded.type, value = excluded.value, created_at = excluded.created_at, due_at = excluded.due_at`
+)
+
+function* store(
   tx: Transaction,
   bucket: number,
   key: string,
@@ -194,13 +215,10 @@ const store = (
   operation: KvOperation,
   value: StoredValue | undefined,
   dueAt: number | null
-): void => {
+): Program<void> {
   const now = tx.now()
-  tx.run(
-    `INSERT INTO kv_entries (bucket, key, revision, operation, type, value, created_at, due_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-     ON CONFLICT (bucket, key) DO UPDATE SET revision = excluded.revision, operation = excluded.operation,
-       type = excluded.type, value = excluded.value, created_at = excluded.created_at, due_at = excluded.due_at`,
+  yield* write(
+    STORE,
     bucket,
     key,
     revision,
@@ -221,48 +239,53 @@ const store = (
   })
 }
 
-/** Moves what is at a key into its history, and drops what is older than the bucket keeps. */
-const remember = (tx: Transaction, bucket: Bucket, key: string, present: Present): void => {
-  tx.run(
-    `INSERT INTO kv_history (bucket, key, revision, operation, type, value, created_at, expires_at)
+const REMEMBER = statement(
+  "KvWrites.remember",
+  `INSERT INTO kv_history (bucket, key, revision, operation, type, value, created_at, expires_at)
      SELECT bucket, key, revision, operation, type, value, created_at, iif(operation = ${PUT}, due_at, NULL)
-     FROM kv_entries WHERE bucket = ? AND key = ? AND revision = ?`,
-    bucket.key,
-    key,
-    present.revision
-  )
-  bucket.bytes -= forget(tx, bucket.key, key, bucket.history - 1)
+     FROM kv_entries WHERE bucket = ? AND key = ? AND revision = ?`
+)
+
+/** Moves what is at a key into its history, and drops what is older than the bucket keeps. */
+function* remember(bucket: Bucket, key: string, present: Present): Program<void> {
+  yield* write(REMEMBER, bucket.key, key, present.revision)
+  bucket.bytes -= yield* forget(bucket.key, key, bucket.history - 1)
 }
 
+const FORGET = statement(
+  "KvWrites.forget",
+  `SELECT revision, operation, length(value) AS bytes FROM kv_history
+     WHERE bucket = ? AND key = ? ORDER BY revision DESC LIMIT -1 OFFSET ?`
+)
+
+const FORGET_2 = statement(
+  "KvWrites.forget.2",
+  "DELETE FROM kv_history WHERE bucket = ? AND key = ? AND revision = ?"
+)
+
 /** Drops the history of a key but for its newest `keep` entries; returns the bytes that they had. */
-export const forget = (tx: Transaction, bucket: number, key: string, keep: number): number => {
-  const rows = tx.all(
-    `SELECT revision, operation, length(value) AS bytes FROM kv_history
-     WHERE bucket = ? AND key = ? ORDER BY revision DESC LIMIT -1 OFFSET ?`,
-    bucket,
-    key,
-    keep
-  )
+export function* forget(bucket: number, key: string, keep: number): Program<number> {
+  const rows = yield* all(FORGET, bucket, key, keep)
   let bytes = 0
   for (const row of rows) {
-    tx.run("DELETE FROM kv_history WHERE bucket = ? AND key = ? AND revision = ?", bucket, key, row.revision!)
+    yield* write(FORGET_2, bucket, key, row.revision!)
     if (Number(row.operation) === PUT) bytes += Buffer.byteLength(key) + Number(row.bytes)
   }
   return bytes
 }
 
 /** Replaces a key with all its history by a marker of how it went away. */
-const leaveMarker = (
+function* leaveMarker(
   tx: Transaction,
   bucket: Bucket,
   key: string,
   present: Present | undefined,
   operation: "delete" | "purge" | "expire"
-): number => {
+): Program<number> {
   bucket.bytes -= present?.bytes ?? 0
-  if (bucket.history > 1) bucket.bytes -= forget(tx, bucket.key, key, 0)
+  if (bucket.history > 1) bucket.bytes -= yield* forget(bucket.key, key, 0)
   if (present?.counted === true) bucket.values--
   const revision = ++bucket.revision
-  store(tx, bucket.key, key, revision, operation, undefined, tx.now() + MARKER_MS)
+  yield* store(tx, bucket.key, key, revision, operation, undefined, tx.now() + MARKER_MS)
   return revision
 }

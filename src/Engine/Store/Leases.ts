@@ -1,8 +1,21 @@
 /** Leases: who may run a turn, and what happens when the holder is gone. */
-import type { DatabaseSync, SQLInputValue } from "node:sqlite"
+import {
+  affected,
+  all,
+  among,
+  apart,
+  get,
+  statement,
+  type Program,
+  type Statement,
+  type Value,
+  variant,
+  write
+} from "./Program.ts"
 import { LimitExceededError, serializeError } from "../../Errors.ts"
 import * as Limits from "../../Limits.ts"
-import type { Job, JobEvent, JournalEntry, Notice, OpenStep, StepKind } from "../../Protocol/Worker.ts"
+import type { Job, JobEvent, JournalEntry, Notice, OpenStep } from "../../Protocol/Worker.ts"
+import type { StepKind } from "../../StepKind.ts"
 import { acceptsLabels, type RegisteredFunction } from "../Registry.ts"
 import { entityOfRow } from "./Events.ts"
 import { checkEvent, endRun, functionIdOf, invocationEventId } from "./RunRows.ts"
@@ -18,7 +31,7 @@ import { delayRun, makeReady, readOutcome } from "./Waits.ts"
 import { parseStored } from "./StoredJson.ts"
 
 /** After this many losses of a run without a new journal entry somebody has to look at it (guarantee G5). */
-export const LOSSES_UNTIL_PAUSE = 10
+const LOSSES_UNTIL_PAUSE = 10
 
 /** The longest lease that there was before their lengths were stored, milliseconds. */
 export const LONGEST_LEASE_MS = 90_000
@@ -33,7 +46,7 @@ interface Taker {
  * Leases ready runs, oldest first within a function. Of several workers with room the one with the code that was
  * registered last is preferred, then the one with more room.
  */
-export const claimRuns = (tx: Transaction, demands: ReadonlyArray<Demand>): ReadonlyArray<Claim> => {
+export function* claimRuns(tx: Transaction, demands: ReadonlyArray<Demand>): Program<ReadonlyArray<Claim>> {
   const claims: Array<Claim> = []
   const takers = demands.map((demand): Taker => ({ demand, credit: demand.credit }))
   // a copy: functions leave the set and come back to it on the way
@@ -50,7 +63,7 @@ export const claimRuns = (tx: Transaction, demands: ReadonlyArray<Demand>): Read
     if (able.length === 0) continue
     tx.markCold(key)
     // to the end of the line: the next claim starts with another function, so that a busy one starves nobody
-    if (!claimFunction(tx, fn, able, claims)) tx.hot.add(key)
+    if (!(yield* claimFunction(tx, fn, able, claims))) tx.hot.add(key)
     if (takers.every((taker) => taker.credit === 0)) break
   }
   return claims
@@ -64,29 +77,32 @@ const CLAIM_COLUMNS = `r.key, r.id, r.environment, r.event, r.status, r.input, r
 const FROM_RUNS = "FROM runs r LEFT JOIN events e ON e.position = r.event"
 
 /** Hands out runs of one function; says whether none is left that could be claimed without being made ready again. */
-const claimFunction = (
+function* claimFunction(
   tx: Transaction,
   fn: RegisteredFunction,
   takers: ReadonlyArray<Taker>,
   claims: Array<Claim>
-): boolean => {
+): Program<boolean> {
   const { concurrency, actorKey } = fn.registration
   // the usual answer, for a fraction of what the question in full costs
-  if (noneReady(tx, fn)) return true
+  if (yield* noneReady(fn)) return true
   const none =
     concurrency === undefined
-      ? claimWhere(tx, fn, takers, claims, "", []) === "all"
-      : claimLimited(tx, fn, takers, claims, concurrency.limit)
+      ? (yield* claimWhere(tx, fn, takers, claims, "", [])) === "all"
+      : yield* claimLimited(tx, fn, takers, claims, concurrency.limit)
   if (actorKey === undefined) return none
   // what is ready may wait for the room of its actor's worker
-  return noneReady(tx, fn)
+  return yield* noneReady(fn)
 }
 
-const noneReady = (tx: Transaction, fn: RegisteredFunction): boolean =>
-  tx.get(
-    `SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL${tx.damage.except("run", "key")} LIMIT 1`,
-    fn.key
-  ) === undefined
+const NONE_READY = statement(
+  "Leases.noneReady",
+  `SELECT 1 FROM runs WHERE function = ? AND ready_at IS NOT NULL @sound(run, key) LIMIT 1`
+)
+
+function* noneReady(fn: RegisteredFunction): Program<boolean> {
+  return (yield* get(NONE_READY, fn.key)) === undefined
+}
 
 /** The keys of runs that are ready. */
 const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT NULL ORDER BY ready_at"
@@ -95,25 +111,29 @@ const READY_KEYS = "SELECT key FROM runs WHERE function = ? AND ready_at IS NOT 
 type Claimed = "all" | "not all" | "some are held back"
 
 /** Hands out ready runs that satisfy `condition`, at most `limit` of them. */
-const claimWhere = (
+function* claimWhere(
   tx: Transaction,
   fn: RegisteredFunction,
   takers: ReadonlyArray<Taker>,
   claims: Array<Claim>,
   condition: string,
-  values: ReadonlyArray<SQLInputValue>,
+  values: ReadonlyArray<Value>,
   limit = Number.POSITIVE_INFINITY
-): Claimed => {
+): Program<Claimed> {
   const atMost = claims.length + limit
-  let apart = false
+  let areApart = false
   while (true) {
     const wanted = Math.min(creditOf(takers), atMost - claims.length)
-    if (wanted === 0) return apart ? "some are held back" : "not all"
+    if (wanted === 0) return areApart ? "some are held back" : "not all"
     const actors = fn.registration.actorKey === undefined ? undefined : withRoom(takers)
-    const rows = tx.among(
+    const rows = yield* among(
+      tx,
       "run",
-      [READY_KEYS, fn.key],
-      `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${condition}${tx.damage.except("run", "r.key")} ${actors === undefined ? "" : ACTOR_HAS_ROOM} ${apart ? NO_SUSPECTS : ""} ORDER BY r.ready_at LIMIT ?`,
+      [variant("Leases.claimWhere", READY_KEYS), fn.key],
+      variant(
+        "Leases.claimWhere",
+        `SELECT ${CLAIM_COLUMNS} ${FROM_RUNS} WHERE r.function = ? AND r.ready_at IS NOT NULL ${condition} @sound(run, r.key) ${actors === undefined ? "" : ACTOR_HAS_ROOM} ${areApart ? NO_SUSPECTS : ""} ORDER BY r.ready_at LIMIT ?`
+      ),
       fn.key,
       ...values,
       ...(actors === undefined ? [] : [actors]),
@@ -122,18 +142,18 @@ const claimWhere = (
     const before = claims.length
     let heldBack = false
     for (const row of rows) {
-      const isOut = tx.apart("run", Number(row.key), () => claimRow(tx, fn, row, takers, claims))
+      const isOut = yield* apart(tx, "run", Number(row.key), claimRow(tx, fn, row, takers, claims))
       heldBack = !isOut || heldBack
     }
     const claimed = claims.length - before
     // others may stand behind suspects that are tried apart from those that are out
-    if (heldBack && !apart) {
-      apart = true
+    if (heldBack && !areApart) {
+      areApart = true
       continue
     }
     // rows of one actor may have been bound to a worker that had no room for all of them: others come after these
     if (actors !== undefined && rows.length === wanted && claimed > 0) continue
-    if (apart) return "some are held back"
+    if (areApart) return "some are held back"
     return rows.length < wanted && claimed === rows.length ? "all" : "not all"
   }
 }
@@ -152,42 +172,44 @@ const withRoom = (takers: ReadonlyArray<Taker>): string =>
 const creditOf = (takers: ReadonlyArray<Taker>): number =>
   takers.reduce((sum, taker) => sum + taker.credit, 0)
 
+const CLAIM_LIMITED = statement(
+  "Leases.claimLimited",
+  "SELECT concurrency_key FROM runs WHERE function = ? AND ready_at IS NOT NULL AND concurrency_key IS NOT NULL ORDER BY concurrency_key LIMIT 1"
+)
+
+const CLAIM_LIMITED_2 = statement(
+  "Leases.claimLimited.2",
+  "SELECT concurrency_key FROM runs WHERE function = ? AND ready_at IS NOT NULL AND concurrency_key > ? ORDER BY concurrency_key LIMIT 1"
+)
+
+const CLAIM_LIMITED_3 = statement(
+  "Leases.claimLimited.3",
+  `SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL @sound(run, key)`
+)
+
 /** Under a limit every key has its own room: goes from key to key by the index, and takes what there is room for. */
-const claimLimited = (
+function* claimLimited(
   tx: Transaction,
   fn: RegisteredFunction,
   takers: ReadonlyArray<Taker>,
   claims: Array<Claim>,
   limit: number
-): boolean => {
+): Program<boolean> {
   let after: string | undefined
   let heldBack = false
   while (takers.some((taker) => taker.credit > 0)) {
     const next =
-      after === undefined
-        ? tx.get(
-            "SELECT concurrency_key FROM runs WHERE function = ? AND ready_at IS NOT NULL AND concurrency_key IS NOT NULL ORDER BY concurrency_key LIMIT 1",
-            fn.key
-          )
-        : tx.get(
-            "SELECT concurrency_key FROM runs WHERE function = ? AND ready_at IS NOT NULL AND concurrency_key > ? ORDER BY concurrency_key LIMIT 1",
-            fn.key,
-            after
-          )
+      after === undefined ? yield* get(CLAIM_LIMITED, fn.key) : yield* get(CLAIM_LIMITED_2, fn.key, after)
     // runs from before the function had a limit have no key, and none applies to them
     if (next === undefined) {
-      const rest = claimWhere(tx, fn, takers, claims, "AND r.concurrency_key IS NULL", [])
+      const rest = yield* claimWhere(tx, fn, takers, claims, "AND r.concurrency_key IS NULL", [])
       return rest === "all" && !heldBack
     }
     after = String(next.concurrency_key)
-    const held = tx.get(
-      `SELECT count(*) AS held FROM runs WHERE function = ? AND concurrency_key = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
-      fn.key,
-      after
-    )
+    const held = yield* get(CLAIM_LIMITED_3, fn.key, after)
     const room = limit - Number(held?.held)
     if (room <= 0) continue
-    const claimed = claimWhere(tx, fn, takers, claims, "AND r.concurrency_key = ?", [after], room)
+    const claimed = yield* claimWhere(tx, fn, takers, claims, "AND r.concurrency_key = ?", [after], room)
     // the end of a lease of its own key is not what they wait for
     if (claimed === "some are held back") heldBack = true
   }
@@ -199,25 +221,25 @@ const CLAIM = `UPDATE runs SET ${moves.claimed.set}, lease = ?, worker = ?, leas
    WHERE key = ? AND ${moves.claimed.where}`
 
 /** Hands a run out if a worker may have it; says `false` of a suspect that none may have now. */
-const claimRow = (
+function* claimRow(
   tx: Transaction,
   fn: RegisteredFunction,
   row: Row,
   takers: ReadonlyArray<Taker>,
   claims: Array<Claim>
-): boolean => {
-  const losses = suspicion(tx, row)
+): Program<boolean> {
+  const losses = yield* suspicion(row)
   const able = losses === 0 ? takers : takers.filter(({ demand }) => mayTry(tx, demand, losses))
-  const taker = chooseTaker(tx, fn, row, able)
+  const taker = yield* chooseTaker(fn, row, able)
   if (taker === undefined) return losses === 0
   const key = Number(row.key)
-  const journal = row.started_at === null ? [] : readJournal(tx, key)
+  const journal = row.started_at === null ? [] : yield* readJournal(key)
   const excess =
     journal.length > Limits.stepsPerRun
       ? new LimitExceededError(`Run ${row.id}`, journal.length, Limits.stepsPerRun, "steps")
       : historyExcess(row, journal)
   if (excess !== undefined) {
-    endRun(
+    yield* endRun(
       tx,
       {
         key,
@@ -235,8 +257,8 @@ const claimRow = (
   const { demand } = taker
   const now = tx.now()
   const jobId = tx.ids.job()
-  const changed = tx.run(
-    CLAIM,
+  const changed = yield* affected(
+    variant("Leases.claimRow", CLAIM),
     jobId,
     demand.workerId,
     demand.leaseMs === undefined ? null : now + demand.leaseMs,
@@ -245,7 +267,7 @@ const claimRow = (
     now,
     key
   )
-  mustMove(tx, key, "claimed", changed)
+  yield* mustMove(key, "claimed", changed)
   if (demand.leaseMs !== undefined) tx.markDue(now + demand.leaseMs)
   if (tx.observed && row.started_at === null) {
     tx.changes.activity.push({
@@ -267,13 +289,13 @@ const claimRow = (
     generation: Number(row.generation),
     event: jobEvent(row),
     journal,
-    open: row.started_at === null ? [] : readOpenSteps(tx, key),
+    open: row.started_at === null ? [] : yield* readOpenSteps(key),
     lingerMs: Number(row.linger_ms),
     createdAt: Number(row.created_at),
     transactions: true,
     ...(statusIn(row) === "compensating"
       ? {
-          compensating: readRollback(tx, key)
+          compensating: yield* readRollback(key)
         }
       : {})
   }
@@ -293,47 +315,58 @@ const claimRow = (
   return true
 }
 
+const SUSPICION = statement("Leases.suspicion", "UPDATE runs SET losses = 0 WHERE key = ?")
+
 /** How often a suspect was lost; 0 for a run that is none. */
-const suspicion = (tx: Transaction, row: Row): number => {
+function* suspicion(row: Row): Program<number> {
   const losses = Number(row.losses)
   if (losses < SUSPECT_FROM) return 0
   // while it was in no turn, a wait may have brought it further
-  if (lastSeq(tx, Number(row.key)) <= Number(row.loss_seq)) return losses
-  tx.run("UPDATE runs SET losses = 0 WHERE key = ?", row.key!)
+  if ((yield* lastSeq(Number(row.key))) <= Number(row.loss_seq)) return losses
+  yield* write(SUSPICION, row.key!)
   return 0
 }
 
 const mayTry = (tx: Transaction, { capacity, credit, workerId }: Demand, losses: number): boolean =>
   tx.suspects.hasRoom(workerId, capacity ?? credit, losses, tx.now())
 
-const lastSeq = (tx: Transaction, run: number): number =>
-  Number(tx.get("SELECT max(seq) AS seq FROM steps WHERE run = ?", run)?.seq ?? 0)
+const LAST_SEQ = statement("Leases.lastSeq", "SELECT max(seq) AS seq FROM steps WHERE run = ?")
 
-const readRollback = (tx: Transaction, run: number): NonNullable<Job["compensating"]> => {
-  const row = tx.get("SELECT error, compensations FROM runs WHERE key = ?", run)
+function* lastSeq(run: number): Program<number> {
+  return Number((yield* get(LAST_SEQ, run))?.seq ?? 0)
+}
+
+const READ_ROLLBACK = statement("Leases.readRollback", "SELECT error, compensations FROM runs WHERE key = ?")
+
+function* readRollback(run: number): Program<NonNullable<Job["compensating"]>> {
+  const row = yield* get(READ_ROLLBACK, run)
   return { error: parseStored(String(row?.error)), compensations: parseStored(String(row?.compensations)) }
 }
 
+const CHOOSE_TAKER = statement(
+  "Leases.chooseTaker",
+  "SELECT worker FROM actors WHERE function = ? AND actor = ?"
+)
+
+const CHOOSE_TAKER_2 = statement(
+  "Leases.chooseTaker.2",
+  "INSERT INTO actors (function, actor, worker) VALUES (?, ?, ?)"
+)
+
 /** The worker for a run: the one of its actor while that lives, else the preferred one with room. */
-const chooseTaker = (
-  tx: Transaction,
+function* chooseTaker(
   fn: RegisteredFunction,
   row: Row,
   takers: ReadonlyArray<Taker>
-): Taker | undefined => {
+): Program<Taker | undefined> {
   if (row.actor === null) return preferred(fn, takers)
-  const bound = tx.get("SELECT worker FROM actors WHERE function = ? AND actor = ?", fn.key, row.actor!)
+  const bound = yield* get(CHOOSE_TAKER, fn.key, row.actor!)
   if (bound !== undefined) {
     return takers.find(({ credit, demand }) => credit > 0 && demand.workerId === bound.worker)
   }
   const taker = preferred(fn, takers)
   if (taker !== undefined) {
-    tx.run(
-      "INSERT INTO actors (function, actor, worker) VALUES (?, ?, ?)",
-      fn.key,
-      row.actor!,
-      taker.demand.workerId
-    )
+    yield* write(CHOOSE_TAKER_2, fn.key, row.actor!, taker.demand.workerId)
   }
   return taker
 }
@@ -381,14 +414,17 @@ export const jobEvent = (row: Row): JobEvent => {
       }
 }
 
-export const readJournal = (tx: Transaction, run: number): ReadonlyArray<JournalEntry> =>
-  tx.all("SELECT * FROM steps WHERE run = ? ORDER BY seq", run).map((row) => ({
+const READ_JOURNAL = statement("Leases.readJournal", "SELECT * FROM steps WHERE run = ? ORDER BY seq")
+
+export function* readJournal(run: number): Program<ReadonlyArray<JournalEntry>> {
+  return (yield* all(READ_JOURNAL, run)).map((row) => ({
     stepKey: String(row.step_key),
     name: String(row.name),
     ...readKind(row.kind),
     outcome: readOutcome(row),
     attempt: Number(row.attempt)
   }))
+}
 
 const historyExcess = (row: Row, journal: ReadonlyArray<JournalEntry>): LimitExceededError | undefined => {
   let bytes = 0
@@ -400,84 +436,110 @@ const historyExcess = (row: Row, journal: ReadonlyArray<JournalEntry>): LimitExc
     : undefined
 }
 
-export const readOpenSteps = (tx: Transaction, run: number): ReadonlyArray<OpenStep> =>
-  tx
-    .all(
-      `SELECT step_key, name, step_kind, failures, fired FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`,
-      run
-    )
-    .map((row) => ({
-      stepKey: String(row.step_key),
-      name: String(row.name),
-      // written by this store from a `StepKind`
-      kind: String(row.step_kind) as StepKind,
-      failures: Number(row.failures),
-      pending: row.fired === null
-    }))
+const READ_OPEN_STEPS = statement(
+  "Leases.readOpenSteps",
+  `SELECT step_key, name, step_kind, failures, fired FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}' ORDER BY created_at`
+)
+
+export function* readOpenSteps(run: number): Program<ReadonlyArray<OpenStep>> {
+  return (yield* all(READ_OPEN_STEPS, run)).map((row) => ({
+    stepKey: String(row.step_key),
+    name: String(row.name),
+    // written by this store from a `StepKind`
+    kind: String(row.step_kind) as StepKind,
+    failures: Number(row.failures),
+    pending: row.fired === null
+  }))
+}
 
 /**
  * Returns the jobs whose lease is gone. With a `holder`, the leases on which nothing moves any more are left to run out: their
  * runs go to others then.
  */
-export const extendLeases = (
+export function* extendLeases(
   tx: Transaction,
   jobIds: ReadonlyArray<string>,
   leaseMs: number,
   holder?: Holder
-): ReadonlyArray<string> => {
+): Program<ReadonlyArray<string>> {
   const until = tx.now() + leaseMs
-  const sound = tx.damage.except("run", "key")
-  return jobIds.filter((jobId) => {
+  const gone: Array<string> = []
+  for (const jobId of jobIds) {
     try {
-      // nobody names a revoked lease but by mistake
-      if (isRevoked({ lease: jobId })) return true
-      return (
-        !(holder !== undefined && isStuck(tx, jobId, holder)) &&
-        tx.run(
-          `UPDATE runs SET lease_until = ?, lease_ms = ? WHERE lease = ? AND lease_until IS NOT NULL${sound}`,
-          until,
-          leaseMs,
-          jobId
-        ) === 0 &&
-        // one that cannot run out is not gone
-        amongLeased(tx, `SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL${sound}`, jobId) ===
-          undefined
-      )
+      if (yield* isGone(tx, jobId, until, leaseMs, holder)) gone.push(jobId)
     } catch (error) {
       // it costs the others their leases otherwise
-      const keys = (db: DatabaseSync) =>
-        db
-          .prepare("SELECT key FROM runs WHERE lease = ? AND lease_until IS NOT NULL")
-          .all(jobId)
-          .map((row) => Number(row.key))
-      tx.blame({ error, kind: "run", keys, certain: true })
+      tx.blame({ error, kind: "run", keys: { statement: OF_JOB, values: [jobId] }, isCertain: true })
       throw error
     }
-  })
+  }
+  return gone
 }
 
-/** The row of a job that may be held by a worker in the process: those leases have no index, and all that are held are read. */
-const amongLeased = (tx: Transaction, sql: string, jobId: string): Row | undefined =>
-  tx.among("run", ["SELECT key FROM runs WHERE lease IS NOT NULL"], sql, jobId)[0]
+const OF_JOB = statement("Leases.ofJob", "SELECT key FROM runs WHERE lease = ? AND lease_until IS NOT NULL")
 
-const isStuck = (tx: Transaction, jobId: string, holder: Holder): boolean => {
-  const row = tx.get(
-    `SELECT function, status, worker, lease, lease_until, updated_at FROM runs WHERE lease = ? AND lease_until IS NOT NULL${tx.damage.except("run", "key")}`,
-    jobId
-  )
+const EXTEND = statement(
+  "Leases.extend",
+  "UPDATE runs SET lease_until = ?, lease_ms = ? WHERE lease = ? AND lease_until IS NOT NULL @sound(run, key)"
+)
+
+const IS_LEASED = statement(
+  "Leases.isLeased",
+  "SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)"
+)
+
+/** Extends a lease, unless nothing moves on it; says whether it is gone. */
+function* isGone(
+  tx: Transaction,
+  jobId: string,
+  until: number,
+  leaseMs: number,
+  holder: Holder | undefined
+): Program<boolean> {
+  // nobody names a revoked lease but by mistake
+  if (isRevoked({ lease: jobId })) return true
+  if (holder !== undefined && (yield* isStuck(tx, jobId, holder))) return false
+  if ((yield* affected(EXTEND, until, leaseMs, jobId)) > 0) return false
+  // one that cannot run out is not gone
+  return (yield* amongLeased(tx, IS_LEASED, jobId)) === undefined
+}
+
+const AMONG_LEASED = statement("Leases.amongLeased", "SELECT key FROM runs WHERE lease IS NOT NULL")
+
+/** The row of a job that may be held by a worker in the process: those leases have no index, and all that are held are read. */
+function* amongLeased(tx: Transaction, one: Statement, jobId: string): Program<Row | undefined> {
+  return (yield* among(tx, "run", [AMONG_LEASED], one, jobId))[0]
+}
+
+const IS_STUCK = statement(
+  "Leases.isStuck",
+  `SELECT function, status, worker, lease, lease_until, updated_at FROM runs WHERE lease = ? AND lease_until IS NOT NULL @sound(run, key)`
+)
+
+function* isStuck(tx: Transaction, jobId: string, holder: Holder): Program<boolean> {
+  const row = yield* get(IS_STUCK, jobId)
   return row !== undefined && whyStuck(readLease(tx, row), () => holder, tx.now()) !== undefined
 }
 
+const END_REVOKED = statement(
+  "Leases.endRevoked",
+  `SELECT key FROM runs WHERE lease = ? AND lease_until IS NOT NULL @sound(run, key)`
+)
+
 /** The workers of these jobs are done with them: the runs that they were taken from may be handed out. */
-export const endRevoked = (tx: Transaction, jobIds: ReadonlyArray<string>): void => {
+export function* endRevoked(tx: Transaction, jobIds: ReadonlyArray<string>): Program<void> {
   for (const jobId of jobIds) {
-    const row = tx.get(
-      `SELECT key FROM runs WHERE lease = ? AND lease_until IS NOT NULL${tx.damage.except("run", "key")}`,
-      revoked(jobId)
-    )
-    if (row !== undefined) tx.apart("run", Number(row.key), () => endRevokedLease(tx, Number(row.key)))
+    const row = yield* get(END_REVOKED, revoked(jobId))
+    if (row !== undefined) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
   }
 }
+
+const ADOPT = statement("Leases.adopt", "UPDATE runs SET lease_until = ?, lease_ms = ? WHERE key = ?")
+
+const ADOPT_2 = statement(
+  "Leases.adopt.2",
+  `SELECT step_key, kind, failures, failed, value FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`
+)
 
 /**
  * Lets a worker go on with the turns `jobIds` that it still holds, and takes its other runs back without counting a loss.
@@ -486,35 +548,32 @@ export const endRevoked = (tx: Transaction, jobIds: ReadonlyArray<string>): void
  * What has fired for the turns that it keeps, and which of them are to be paused, is told again: the notices of an engine
  * that is gone went with it. Actors of other functions than `functionIds` are not bound to it any more.
  */
-export const adoptLeases = (
+export function* adoptLeases(
   tx: Transaction,
   workerId: string,
   jobIds: ReadonlyArray<string>,
   leaseMs: number,
   functionIds: ReadonlySet<string>,
   since: string = tx.ids.job()
-): Adoption => {
+): Program<Adoption> {
   const lost = new Set(jobIds)
   const left: Array<string> = []
   const notices: Array<Notice> = []
   const until = tx.now() + leaseMs
-  const adopt = (row: Row): void => {
+  function* adopt(row: Row): Program<void> {
     const jobId = jobOf(row)
     const key = Number(row.key)
     const isNamed = !isRevoked(row) && lost.delete(jobId)
     if (!isNamed) {
       if (jobId < since) left.push(jobId)
-      else if (!isRevoked(row)) releaseRun(tx, key)
+      else if (!isRevoked(row)) yield* releaseRun(tx, key)
       return
     }
-    const losses = suspicion(tx, row)
+    const losses = yield* suspicion(row)
     if (losses > 0) tx.markDue(tx.suspects.hold(key, workerId, losses, tx.now()))
-    tx.run("UPDATE runs SET lease_until = ?, lease_ms = ? WHERE key = ?", until, leaseMs, key)
+    yield* write(ADOPT, until, leaseMs, key)
     if (row.pause !== null) notices.push({ _tag: "Paused", jobId })
-    for (const wait of tx.all(
-      `SELECT step_key, kind, failures, failed, value FROM waits WHERE run = ? AND fired IS NOT NULL ORDER BY fired`,
-      key
-    )) {
+    for (const wait of yield* all(ADOPT_2, key)) {
       notices.push({
         _tag: "Fired",
         jobId,
@@ -525,81 +584,104 @@ export const adoptLeases = (
       })
     }
   }
-  for (const row of heldBy(tx, workerId)) tx.apart("run", Number(row.key), () => adopt(row))
+  for (const row of yield* heldBy(tx, workerId)) yield* apart(tx, "run", Number(row.key), adopt(row))
   if (lost.size < jobIds.length) tx.markDue(until)
-  freeActors(tx, workerId, functionIds)
+  yield* freeActors(tx, workerId, functionIds)
   return { lost: [...lost], left, notices, since }
 }
 
+const HELD_BY = statement("Leases.heldBy", "SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL")
+
+const HELD_BY_2 = statement(
+  "Leases.heldBy.2",
+  `SELECT key, function, lease, worker, pause, losses, loss_seq FROM runs WHERE worker = ? AND lease IS NOT NULL @sound(run, key)`
+)
+
 /** The runs that a worker holds. */
-const heldBy = (tx: Transaction, workerId: string): Array<Row> =>
-  tx.among(
-    "run",
-    ["SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL", workerId],
-    `SELECT key, function, lease, worker, pause, losses, loss_seq FROM runs WHERE worker = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
-    workerId
-  )
+function* heldBy(tx: Transaction, workerId: string): Program<ReadonlyArray<Row>> {
+  return yield* among(tx, "run", [HELD_BY, workerId], HELD_BY_2, workerId)
+}
 
 /** Takes every run back from a worker but those of the jobs `left`; `lost` says that the worker died on them. */
-export const releaseWorker = (
+export function* releaseWorker(
   tx: Transaction,
   workerId: string,
   lost: boolean,
   left: ReadonlySet<string> = new Set()
-): number => {
-  const held = heldBy(tx, workerId).filter((row) => !left.has(jobOf(row)))
+): Program<number> {
+  const held = (yield* heldBy(tx, workerId)).filter((row) => !left.has(jobOf(row)))
   for (const row of held) {
-    if (isRevoked(row)) tx.apart("run", Number(row.key), () => endRevokedLease(tx, Number(row.key)))
+    if (isRevoked(row)) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
   }
   const rows = held.filter((row) => !isRevoked(row))
-  if (lost) loseRuns(tx, rows, () => `worker ${workerId} is gone`)
-  else for (const row of rows) tx.apart("run", Number(row.key), () => releaseRun(tx, Number(row.key)))
-  freeActors(tx, workerId)
+  if (lost) yield* loseRuns(tx, rows, () => `worker ${workerId} is gone`)
+  else for (const row of rows) yield* apart(tx, "run", Number(row.key), releaseRun(tx, Number(row.key)))
+  yield* freeActors(tx, workerId)
   return rows.length
 }
 
+const FREE_ACTORS = statement("Leases.freeActors", "SELECT DISTINCT function FROM actors WHERE worker = ?")
+
+const FREE_ACTORS_2 = statement("Leases.freeActors.2", "DELETE FROM actors WHERE worker = ? AND function = ?")
+
 /** Actors of a worker that does not live any more, or that has other functions than before, may go to others. */
-const freeActors = (tx: Transaction, workerId: string, functionIds?: ReadonlySet<string>): void => {
-  for (const row of tx.all("SELECT DISTINCT function FROM actors WHERE worker = ?", workerId)) {
+function* freeActors(tx: Transaction, workerId: string, functionIds?: ReadonlySet<string>): Program<void> {
+  for (const row of yield* all(FREE_ACTORS, workerId)) {
     const key = Number(row.function)
     if (functionIds?.has(functionIdOf(tx, key)) === true) continue
-    tx.run("DELETE FROM actors WHERE worker = ? AND function = ?", workerId, key)
+    yield* write(FREE_ACTORS_2, workerId, key)
     tx.markReady(key)
   }
 }
 
+const RECOVER_LEASES = statement("Leases.recoverLeases", "SELECT key FROM runs WHERE lease IS NOT NULL")
+
+const RECOVER_LEASES_2 = statement(
+  "Leases.recoverLeases.2",
+  `SELECT key, function, worker, losses FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL @sound(run, key)`
+)
+
+const RECOVER_LEASES_3 = statement("Leases.recoverLeases.3", "SELECT DISTINCT worker FROM actors")
+
+const RECOVER_LEASES_4 = statement(
+  "Leases.recoverLeases.4",
+  "SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL"
+)
+
+const RECOVER_LEASES_5 = statement(
+  "Leases.recoverLeases.5",
+  `SELECT 1 FROM runs WHERE worker = ? AND lease IS NOT NULL @sound(run, key) AND lease_until IS NOT NULL LIMIT 1`
+)
+
+const RECOVER_LEASES_6 = statement("Leases.recoverLeases.6", "DELETE FROM actors WHERE worker = ?")
+
 /** Takes back the runs whose worker lived in the process that had the database open before. */
-export const recoverLeases = (tx: Transaction): number => {
-  const rows = tx.among(
-    "run",
-    ["SELECT key FROM runs WHERE lease IS NOT NULL"],
-    `SELECT key, function, worker, losses FROM runs WHERE lease IS NOT NULL AND lease_until IS NULL${tx.damage.except("run", "key")}`
-  )
-  loseRuns(tx, rows, () => "the process that ran it ended")
-  for (const row of tx.all("SELECT DISTINCT worker FROM actors")) {
-    const [lives] = tx.among(
-      "run",
-      ["SELECT key FROM runs WHERE worker = ? AND lease IS NOT NULL", row.worker!],
-      `SELECT 1 FROM runs WHERE worker = ? AND lease IS NOT NULL${tx.damage.except("run", "key")} AND lease_until IS NOT NULL LIMIT 1`,
-      row.worker!
-    )
-    if (lives === undefined) tx.run("DELETE FROM actors WHERE worker = ?", row.worker!)
+export function* recoverLeases(tx: Transaction): Program<number> {
+  const rows = yield* among(tx, "run", [RECOVER_LEASES], RECOVER_LEASES_2)
+  yield* loseRuns(tx, rows, () => "the process that ran it ended")
+  for (const row of yield* all(RECOVER_LEASES_3)) {
+    const [lives] = yield* among(tx, "run", [RECOVER_LEASES_4, row.worker!], RECOVER_LEASES_5, row.worker!)
+    if (lives === undefined) yield* write(RECOVER_LEASES_6, row.worker!)
   }
   return rows.length
 }
 
+const EXPIRE_LEASES = statement(
+  "Leases.expireLeases",
+  "SELECT key FROM runs WHERE lease_until <= ? ORDER BY lease_until"
+)
+
+const EXPIRE_LEASES_2 = statement(
+  "Leases.expireLeases.2",
+  `SELECT key, function, lease, worker, losses FROM runs WHERE lease_until <= ? @sound(run, key) ORDER BY lease_until LIMIT ?`
+)
+
 /** Takes back the runs whose lease has run out, at most `limit` of them. */
-export const expireLeases = (tx: Transaction, limit: number): number => {
+export function* expireLeases(tx: Transaction, limit: number): Program<number> {
   const now = tx.now()
-  const due = tx.among(
-    "run",
-    ["SELECT key FROM runs WHERE lease_until <= ? ORDER BY lease_until", now],
-    `SELECT key, function, lease, worker, losses FROM runs WHERE lease_until <= ?${tx.damage.except("run", "key")} ORDER BY lease_until LIMIT ?`,
-    now,
-    limit
-  )
+  const due = yield* among(tx, "run", [EXPIRE_LEASES, now], EXPIRE_LEASES_2, now, limit)
   for (const row of due) {
-    if (isRevoked(row)) tx.apart("run", Number(row.key), () => endRevokedLease(tx, Number(row.key)))
+    if (isRevoked(row)) yield* apart(tx, "run", Number(row.key), endRevokedLease(tx, Number(row.key)))
   }
   const rows = due.filter((row) => !isRevoked(row))
   for (const row of rows) {
@@ -609,33 +691,34 @@ export const expireLeases = (tx: Transaction, limit: number): number => {
       reason: "the lease ran out"
     })
   }
-  loseRuns(tx, rows, ({ worker }) => `worker ${worker} let its lease run out`)
-  for (const workerId of new Set(rows.map((row) => String(row.worker)))) freeActors(tx, workerId)
+  yield* loseRuns(tx, rows, ({ worker }) => `worker ${worker} let its lease run out`)
+  for (const workerId of new Set(rows.map((row) => String(row.worker)))) yield* freeActors(tx, workerId)
   return due.length
 }
 
+const LEASED = statement(
+  "Leases.leased",
+  "SELECT key, function, worker, losses FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)"
+)
+
 /** Takes a run back whose turn was lost while its worker lives; says whether it held the lease. `why` continues "last: ". */
-export const loseLease = (tx: Transaction, jobId: string, why: string): boolean => {
-  const row = amongLeased(
-    tx,
-    `SELECT key, function, worker, losses FROM runs WHERE lease = ? AND lease IS NOT NULL${tx.damage.except("run", "key")}`,
-    jobId
-  )
+export function* loseLease(tx: Transaction, jobId: string, why: string): Program<boolean> {
+  const row = yield* amongLeased(tx, LEASED, jobId)
   if (row === undefined) return false
-  loseRuns(tx, [row], () => why)
+  yield* loseRuns(tx, [row], () => why)
   return true
 }
 
 /** The wait before a run that lost its worker is dispatched again, milliseconds: none the first time. */
 const lossDelayMs = (losses: number): number => (losses <= 1 ? 0 : Math.min(1000 * 2 ** (losses - 2), 60_000))
 
-const releaseRun = (tx: Transaction, run: number): void => {
-  endLease(tx, run, "released")
-  makeReady(tx, run)
+function* releaseRun(tx: Transaction, run: number): Program<void> {
+  yield* endLease(tx, run, "released")
+  yield* makeReady(tx, run)
 }
 
 /** Takes runs back that were lost at once. Of those of one worker it cannot be seen which is to blame. */
-const loseRuns = (tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) => string): void => {
+function* loseRuns(tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) => string): Program<void> {
   const now = tx.now()
   const tried = rows.filter(
     ({ key, losses }) => Number(losses) >= SUSPECT_FROM && !tx.suspects.isPastTrial(Number(key), now)
@@ -643,29 +726,36 @@ const loseRuns = (tx: Transaction, rows: ReadonlyArray<Row>, why: (row: Row) => 
   for (const row of rows) {
     const isWith = (other: Row): boolean => other !== row && other.worker === row.worker
     const company = { blamed: !tried.some(isWith), spread: rows.some(isWith) }
-    tx.apart("run", Number(row.key), () =>
+    yield* apart(
+      tx,
+      "run",
+      Number(row.key),
       loseRun(tx, Number(row.key), Number(row.function), why(row), company)
     )
   }
 }
 
+const LOSE_RUN = statement("Leases.loseRun", "SELECT status, losses, loss_seq FROM runs WHERE key = ?")
+
+const LOSE_RUN_2 = statement("Leases.loseRun.2", "UPDATE runs SET losses = ?, loss_seq = ? WHERE key = ?")
+
 /** `blamed`: nothing else may have been the reason. `spread`: others were lost with it, and need not come back with it. */
-const loseRun = (
+function* loseRun(
   tx: Transaction,
   run: number,
   fn: number,
   why: string,
   { blamed, spread }: { readonly blamed: boolean; readonly spread: boolean }
-): void => {
-  endLease(tx, run, "leaseLost")
-  const row = tx.get("SELECT status, losses, loss_seq FROM runs WHERE key = ?", run)
-  const last = lastSeq(tx, run)
+): Program<void> {
+  yield* endLease(tx, run, "leaseLost")
+  const row = yield* get(LOSE_RUN, run)
+  const last = yield* lastSeq(run)
   const losses = last > Number(row?.loss_seq) ? 1 : Number(row?.losses) + 1
-  tx.run("UPDATE runs SET losses = ?, loss_seq = ? WHERE key = ?", losses, last, run)
+  yield* write(LOSE_RUN_2, losses, last, run)
   // as somebody had asked for
   if (statusIn(row) === "paused") return
   if (losses >= LOSSES_UNTIL_PAUSE && blamed) {
-    return pauseRow(tx, run, {
+    return yield* pauseRow(tx, run, {
       code: "LOST_REPEATEDLY",
       message:
         `Its worker was lost ${losses} times without a step being completed in between (last: ${why}). ` +
@@ -674,16 +764,28 @@ const loseRun = (
     })
   }
   const delay = Math.round(lossDelayMs(losses) * (spread ? 1 + tx.random() / 2 : 1))
-  if (delay === 0) return makeReady(tx, run)
-  delayRun(tx, run, tx.now() + delay)
+  if (delay === 0) return yield* makeReady(tx, run)
+  yield* delayRun(tx, run, tx.now() + delay)
   tx.markReady(fn)
 }
 
+const MARK_LATE = statement(
+  "Leases.markLate",
+  "SELECT key, environment, linger_ms FROM runs WHERE id = ? AND ended_at IS NULL"
+)
+
+const MARK_LATE_2 = statement("Leases.markLate.2", "UPDATE runs SET linger_ms = ? WHERE key = ?")
+
 /** Dispatches a run again whose turn ended while its handler was still at work, with a longer linger. */
-export const markLate = (tx: Transaction, runId: string, lingerMs: number, environment?: string): void => {
-  const row = tx.get("SELECT key, environment, linger_ms FROM runs WHERE id = ? AND ended_at IS NULL", runId)
+export function* markLate(
+  tx: Transaction,
+  runId: string,
+  lingerMs: number,
+  environment?: string
+): Program<void> {
+  const row = yield* get(MARK_LATE, runId)
   if (row === undefined || !isOf(tx, Number(row.environment), environment)) return
   const longer = Math.min(5000, Math.max(50, lingerMs * 2, Number(row.linger_ms)))
-  tx.run("UPDATE runs SET linger_ms = ? WHERE key = ?", longer, row.key!)
-  makeReady(tx, Number(row.key))
+  yield* write(MARK_LATE_2, longer, row.key!)
+  yield* makeReady(tx, Number(row.key))
 }

@@ -1,5 +1,5 @@
 /** Reading the log from a position on, for all that follows it, and back from its end. */
-import type { SQLInputValue } from "node:sqlite"
+import { get, statement, type Program, type Value, variant, visit } from "./Program.ts"
 import { compilePattern, isPattern } from "../../Pattern.ts"
 import { LogKind } from "./Events.ts"
 import type { LogBackPage, LogBackQuery, LogEntry, LogEntryKind, LogPage, LogQuery } from "./Store.ts"
@@ -8,19 +8,20 @@ import type { Row, Transaction } from "./Transaction.ts"
 export const COLUMNS =
   "position, kind, id, name, version, data, metadata, source, timestamp, entity_id, entity_type, entity_version"
 
-export const readLog = (tx: Transaction, query: LogQuery): LogPage => {
+export function* readLog(tx: Transaction, query: LogQuery): Program<LogPage> {
   const environment = tx.findEnvironment(query.environment)
   if (environment === undefined) return { entries: [], position: query.after, atEnd: true }
   const { after, kind, limit, patterns } = query
   const names = kind === undefined ? undefined : namesOf(query)
-  if (kind !== undefined && names !== undefined) return readNames(tx, environment, kind, names, after, limit)
+  if (kind !== undefined && names !== undefined)
+    return yield* readNames(environment, kind, names, after, limit)
 
   const accepts = patterns === undefined ? () => true : anyOf(patterns)
   const entries: Array<LogEntry> = []
   let position = after
   let count = 0
   let length = 0
-  tx.each(forward, [after, limit], (row) => {
+  yield* visit(variant("LogRows.readLog", forward), [after, limit], (row) => {
     position = Number(row[POSITION])
     count++
     if (row[ENVIRONMENT] !== environment || (kind !== undefined && row[KIND] !== LogKind[kind])) return true
@@ -36,9 +37,9 @@ export const readLog = (tx: Transaction, query: LogQuery): LogPage => {
   if (kind === undefined || patterns === undefined || page.atEnd || entries.length * SPARSE > count)
     return page
 
-  const fitting = namesThatFit(tx, environment, kind, patterns)
+  const fitting = yield* namesThatFit(environment, kind, patterns)
   if (fitting === undefined) return page
-  const rest = readNames(tx, environment, kind, fitting, position, limit)
+  const rest = yield* readNames(environment, kind, fitting, position, limit)
   return { ...rest, entries: [...entries, ...rest.entries] }
 }
 
@@ -57,7 +58,7 @@ const PAGE_LENGTH = 2 * 1024 * 1024
 const SPARSE = 4
 
 /** Reads the log backwards, newest first. */
-export const readLogBack = (tx: Transaction, query: LogBackQuery): LogBackPage => {
+export function* readLogBack(tx: Transaction, query: LogBackQuery): Program<LogBackPage> {
   const environment = tx.findEnvironment(query.environment)
   if (environment === undefined) return { entries: [], position: 0, atEnd: true, rows: 0 }
   const { before, kind, limit } = query
@@ -71,7 +72,7 @@ export const readLogBack = (tx: Transaction, query: LogBackQuery): LogBackPage =
     kind !== undefined && name !== undefined
       ? ([backwardByName, [environment, LogKind[kind], name, before, limit]] as const)
       : ([backward, [before, limit]] as const)
-  tx.each(rows, [...values], (row) => {
+  yield* visit(variant("LogRows.readLogBack", rows), [...values], (row) => {
     position = Number(row[POSITION])
     count++
     if (row[ENVIRONMENT] !== environment || (kind !== undefined && row[KIND] !== LogKind[kind])) return true
@@ -88,14 +89,14 @@ export const readLogBack = (tx: Transaction, query: LogBackQuery): LogBackPage =
 const EVENTS_LENGTH = 4 * 1024 * 1024
 
 /** The rows of events with these keys, as far as there is room for them on one page, and one at least. */
-export const whileRoom = (
+export function* whileRoom(
   keys: ReadonlyArray<Row>,
-  read: (key: Row) => Row | undefined
-): ReadonlyArray<Row> => {
+  read: (key: Row) => Program<Row | undefined>
+): Program<ReadonlyArray<Row>> {
   const rows: Array<Row> = []
   let length = 0
   for (const key of keys) {
-    const row = read(key)
+    const row = yield* read(key)
     if (row === undefined) continue
     rows.push(row)
     length += String(row.data).length + String(row.metadata ?? "").length
@@ -104,73 +105,71 @@ export const whileRoom = (
   return rows
 }
 
+const COUNT_AFTER = statement(
+  "LogRows.countAfter",
+  "SELECT count(*) AS n FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?"
+)
+
 /** Rows of a kind after a position whose names fit a pattern, counted name by name, which the index makes cheap. */
-export const countAfter = (
-  tx: Transaction,
+export function* countAfter(
   environment: number,
   kind: LogEntryKind,
   patterns: ReadonlyArray<string>,
   position: number
-): number => {
+): Program<number> {
   let count = 0
-  for (const name of fittingNames(tx, environment, kind, patterns)) {
-    const found = tx.get(
-      "SELECT count(*) AS n FROM events WHERE environment = ? AND kind = ? AND name = ? AND position > ?",
-      environment,
-      LogKind[kind],
-      name,
-      position
-    )
+  for (const name of yield* fittingNames(environment, kind, patterns)) {
+    const found = yield* get(COUNT_AFTER, environment, LogKind[kind], name, position)
     count += Number(found?.n ?? 0)
   }
   return count
 }
 
+const NEWEST_OF = statement(
+  "LogRows.newestOf",
+  "SELECT max(position) AS position FROM events WHERE environment = ? AND kind = ? AND name = ?"
+)
+
 /** Position of the newest row of a kind whose name fits a pattern; 0 when there is none. */
-export const newestOf = (
-  tx: Transaction,
+export function* newestOf(
   environment: number,
   kind: LogEntryKind,
   patterns: ReadonlyArray<string>
-): number => {
+): Program<number> {
   let newest = 0
-  for (const name of fittingNames(tx, environment, kind, patterns)) {
-    const found = tx.get(
-      "SELECT max(position) AS position FROM events WHERE environment = ? AND kind = ? AND name = ?",
-      environment,
-      LogKind[kind],
-      name
-    )
+  for (const name of yield* fittingNames(environment, kind, patterns)) {
+    const found = yield* get(NEWEST_OF, environment, LogKind[kind], name)
     newest = Math.max(newest, Number(found?.position ?? 0))
   }
   return newest
 }
 
-const fittingNames = (
-  tx: Transaction,
+function* fittingNames(
   environment: number,
   kind: LogEntryKind,
   patterns: ReadonlyArray<string>
-): ReadonlySet<string> => {
+): Program<ReadonlySet<string>> {
   const fitting = new Set<string>()
-  for (const { fits, name } of namesInLog(tx, environment, kind, patterns)) if (fits) fitting.add(name)
+  yield* namesInLog(environment, kind, patterns, (name, fits) => {
+    if (fits) fitting.add(name)
+    return true
+  })
   return fitting
 }
 
 /** What follows of some names, found by the index: no row of another name is looked at. */
-const readNames = (
-  tx: Transaction,
+function* readNames(
   environment: number,
   kind: LogEntryKind,
   names: ReadonlyArray<string>,
   after: number,
   limit: number
-): LogPage => {
+): Program<LogPage> {
   const entries: Array<LogEntry> = []
   let length = 0
   if (names.length > 0) {
     const values = names.flatMap((name) => [environment, LogKind[kind], name, after])
-    tx.each(byNames(names.length), [...values, limit], (row) => {
+    yield* visit(variant("LogRows.readNames", byNames(names.length)), [...values, limit], (row) => {
       const entry = entryOf(row)
       entries.push(entry)
       length += entry.data.length
@@ -189,44 +188,46 @@ const LOOKS = 128
 const FITTING_NAMES = 32
 
 /** The names in the log that fit, if they are few and it is not too much to find out. */
-const namesThatFit = (
-  tx: Transaction,
+function* namesThatFit(
   environment: number,
   kind: LogEntryKind,
   patterns: ReadonlyArray<string>
-): ReadonlyArray<string> | undefined => {
+): Program<ReadonlyArray<string> | undefined> {
   const fitting = new Set<string>()
   let looks = 0
-  for (const name of namesInLog(tx, environment, kind, patterns)) {
-    if (looks++ === LOOKS || fitting.size > FITTING_NAMES) return undefined
-    if (name.fits) fitting.add(name.name)
+  let tooMany = false
+  const look = (name: string, fits: boolean): boolean => {
+    tooMany = looks++ === LOOKS || fitting.size > FITTING_NAMES
+    if (!tooMany && fits) fitting.add(name)
+    return !tooMany
   }
-  return fitting.size > FITTING_NAMES ? undefined : [...fitting]
+  yield* namesInLog(environment, kind, patterns, look)
+  return tooMany || fitting.size > FITTING_NAMES ? undefined : [...fitting]
 }
+
+const NAMES_IN_LOG = statement(
+  "LogRows.namesInLog",
+  "SELECT name FROM events WHERE environment = ? AND kind = ? AND name > ? ORDER BY name LIMIT 1"
+)
 
 /**
  * Names that are asked for, and those in the log that begin as the patterns do, which fit or not: the index leads from each to
- * the next. A name may come twice.
+ * the next. A name may come twice. It ends when `look` wants no more.
  */
 function* namesInLog(
-  tx: Transaction,
   environment: number,
   kind: LogEntryKind,
-  patterns: ReadonlyArray<string>
-): Generator<{ readonly name: string; readonly fits: boolean }> {
+  patterns: ReadonlyArray<string>,
+  look: (name: string, fits: boolean) => boolean
+): Program<void> {
   const accepts = anyOf(patterns)
-  for (const name of patterns) if (!isPattern(name)) yield { name, fits: true }
+  for (const name of patterns) if (!isPattern(name) && !look(name, true)) return
   for (const prefix of new Set(patterns.filter(isPattern).map(prefixOf))) {
     for (let name = prefix; ;) {
-      const row = tx.get(
-        "SELECT name FROM events WHERE environment = ? AND kind = ? AND name > ? ORDER BY name LIMIT 1",
-        environment,
-        LogKind[kind],
-        name
-      )
+      const row = yield* get(NAMES_IN_LOG, environment, LogKind[kind], name)
       if (row === undefined || !String(row.name).startsWith(prefix)) break
       name = String(row.name)
-      yield { name, fits: accepts(name) }
+      if (!look(name, accepts(name))) return
     }
   }
 }
@@ -289,7 +290,7 @@ const entryOf = ([
   entityId,
   entityType,
   entityVersion
-]: ReadonlyArray<SQLInputValue>): LogEntry => {
+]: ReadonlyArray<Value>): LogEntry => {
   const entry: Writable<LogEntry> = {
     position: Number(position),
     kind: kind === LogKind.event ? "event" : "message",

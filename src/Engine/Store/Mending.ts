@@ -1,7 +1,8 @@
 /** Finds out which of many rows an error comes from, so that the work on the others goes on without it. */
 import { StoreError } from "../../Errors.ts"
 import { jobEvent, readJournal, readOpenSteps } from "./Leases.ts"
-import type { DamagedKind } from "./Damage.ts"
+import type { Culprit, DamagedKind } from "./Damage.ts"
+import { all } from "./Program.ts"
 import { readRun, runIdOf, RUNS_WITH_EVENTS } from "./RunRows.ts"
 import { decodeStored } from "./StoredJson.ts"
 import { isDamage, isUnavailable } from "./SqliteErrors.ts"
@@ -27,10 +28,11 @@ export const mend = (tx: Transaction, error: unknown): ReadonlyArray<Found> => {
   const { culprit } = tx
   tx.culprit = undefined
   if (culprit === undefined || culprit.error !== error || isUnavailable(error)) return []
-  if (!culprit.certain && !isDamage(error)) return []
+  const certain = "certain" in culprit.keys || culprit.isCertain === true
+  if (!certain && !isDamage(error)) return []
   let keys: ReadonlyArray<number>
   try {
-    keys = culprit.keys(tx.db)
+    keys = keysOf(tx, culprit)
   } catch {
     // the index that would say which rows there are is damaged itself: `error` goes to whoever did the work
     return []
@@ -39,13 +41,23 @@ export const mend = (tx: Transaction, error: unknown): ReadonlyArray<Found> => {
   for (let i = 0; i < keys.length && found.length === 0; i += CHUNK) {
     for (const key of keys.slice(i, i + CHUNK)) {
       const problem = problemOf(tx, culprit.kind, key)
-      const why = problem ?? (culprit.certain ? whyOf(error) : undefined)
+      const why = problem ?? (certain ? whyOf(error) : undefined)
       if (why === undefined || !tx.damage.note(culprit.kind, key, why)) continue
-      found.push({ kind: culprit.kind, key, id: culprit.kind === "run" ? runIdOf(tx, key) : undefined, why })
+      found.push({
+        kind: culprit.kind,
+        key,
+        id: culprit.kind === "run" ? tx.perform(runIdOf(key)) : undefined,
+        why
+      })
     }
   }
   return found
 }
+
+const keysOf = (tx: Transaction, { keys }: Culprit): ReadonlyArray<number> =>
+  "certain" in keys
+    ? [keys.certain]
+    : tx.perform(all(keys.statement, ...keys.values)).map((row) => Number(row.key))
 
 /** Why the work on something fails that can be read. */
 const whyOf = (error: unknown): string =>
@@ -70,13 +82,13 @@ const look = (tx: Transaction, kind: DamagedKind, key: number): void => {
     case "run": {
       const row = tx.get(`${RUNS_WITH_EVENTS} WHERE r.key = ?`, key)
       if (row === undefined) throw new StoreError("its row is missing", { code: "STORE_CORRUPT" })
-      readRun(tx, row)
+      tx.perform(readRun(tx, row))
       tx.get("SELECT * FROM events WHERE position = ?", row.event!)
       jobEvent(row)
-      for (const { outcome } of readJournal(tx, key)) {
+      for (const { outcome } of tx.perform(readJournal(key))) {
         if (outcome._tag === "Success") decodeStored(outcome.value)
       }
-      readOpenSteps(tx, key)
+      tx.perform(readOpenSteps(key))
       for (const wait of tx.all("SELECT * FROM waits WHERE run = ?", key)) readOutcome({ failed: 0, ...wait })
       return
     }

@@ -1,11 +1,11 @@
 /** SQLite as Node.js has it, or the word that this one is too old: an import of `node:sqlite` would only say that there is none. */
 import type * as Sqlite from "node:sqlite"
-import { IronflowError } from "../../Errors.ts"
+import { NodeVersionError } from "../../Errors.ts"
 import { nodeProblem } from "../../NodeVersion.ts"
 
 const load = (): typeof Sqlite => {
   const problem = nodeProblem()
-  if (problem !== undefined) throw new IronflowError(problem, { code: "NODE_TOO_OLD" })
+  if (problem !== undefined) throw new NodeVersionError(problem, { code: "NODE_TOO_OLD" })
   return process.getBuiltinModule("node:sqlite")
 }
 

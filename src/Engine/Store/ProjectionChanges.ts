@@ -1,58 +1,63 @@
 /** Which states of a projection have changed since a cursor. */
+import { all, get, statement, type Program } from "./Program.ts"
 import { ValidationError } from "../../Errors.ts"
 import { readCursor } from "../../Projection/Cursor.ts"
 import { findProjection } from "./ProjectionRows.ts"
 import { cursorOf, shownEpoch, standing, stateRow, toState } from "./ProjectionStateRows.ts"
 import type { ProjectionChangePage, ProjectionChangeQuery, ProjectionState } from "./ProjectionStore.ts"
-import type { Row, Transaction } from "./Transaction.ts"
+import type { Row } from "./Transaction.ts"
 
 /** Rows of states that are looked at at once, and bytes of the states that are read. */
 const ROWS = 1000
 const BYTES = 4 * 1024 * 1024
 
-export const readProjectionChanges = (
-  tx: Transaction,
+const READ_PROJECTION_CHANGES = statement(
+  "ProjectionChanges.readProjectionChanges",
+  `SELECT key, partition_key FROM (
+       SELECT key, partition_key, revision FROM projection_states
+       WHERE projection = ? AND epoch = ? AND partition_key > ? ORDER BY partition_key LIMIT ?
+     ) WHERE revision > ? LIMIT ?`
+)
+
+const READ_PROJECTION_CHANGES_2 = statement(
+  "ProjectionChanges.readProjectionChanges.2",
+  "SELECT * FROM projection_states WHERE key = ?"
+)
+
+const READ_PROJECTION_CHANGES_3 = statement(
+  "ProjectionChanges.readProjectionChanges.3",
+  `SELECT partition_key FROM projection_states
+         WHERE projection = ? AND epoch = ? AND partition_key > ? ORDER BY partition_key LIMIT 1 OFFSET ?`
+)
+
+export function* readProjectionChanges(
   environment: string,
   name: string,
   { after, limit, partition, since }: ProjectionChangeQuery
-): ProjectionChangePage => {
-  const row = findProjection(tx, environment, name)
+): Program<ProjectionChangePage> {
+  const row = yield* findProjection(environment, name)
   const from = versionAfter(row, since)
   const page = { mode: row.mode === "managed" ? "managed" : "external", ...standing(row) } as const
   if (from === undefined) return { ...page, states: [] }
   if (partition !== undefined) {
-    const state = stateRow(tx, row, partition, shownEpoch(row))
+    const state = yield* stateRow(row, partition, shownEpoch(row))
     return { ...page, states: state === undefined || Number(state.revision) <= from ? [] : [toState(state)] }
   }
   const place = [row.key!, shownEpoch(row), after ?? ""] as const
   // the inner query ends with the outer one, and holds no state
-  const keys = tx.all(
-    `SELECT key, partition_key FROM (
-       SELECT key, partition_key, revision FROM projection_states
-       WHERE projection = ? AND epoch = ? AND partition_key > ? ORDER BY partition_key LIMIT ?
-     ) WHERE revision > ? LIMIT ?`,
-    ...place,
-    ROWS,
-    from,
-    limit
-  )
+  const keys = yield* all(READ_PROJECTION_CHANGES, ...place, ROWS, from, limit)
   const states: Array<ProjectionState> = []
   let bytes = 0
   for (const { key } of keys) {
     if (bytes >= BYTES) break
-    const state = toState(tx.get("SELECT * FROM projection_states WHERE key = ?", key!)!)
+    const state = toState((yield* get(READ_PROJECTION_CHANGES_2, key!))!)
     states.push(state)
     bytes += state.state.length
   }
   const isFull = keys.length === limit || states.length < keys.length
   const next = isFull
     ? states.at(-1)?.partition
-    : tx.get(
-        `SELECT partition_key FROM projection_states
-         WHERE projection = ? AND epoch = ? AND partition_key > ? ORDER BY partition_key LIMIT 1 OFFSET ?`,
-        ...place,
-        ROWS - 1
-      )?.partition_key
+    : (yield* get(READ_PROJECTION_CHANGES_3, ...place, ROWS - 1))?.partition_key
   return { ...page, states, ...(next === undefined ? {} : { next: String(next) }) }
 }
 

@@ -1,4 +1,5 @@
 /** Looking at projections, and steering them. */
+import { affected, all, get, statement, type Program, write } from "./Program.ts"
 import { endOfLog } from "./Events.ts"
 import { countAfter, readLog, toEntry, whileRoom } from "./LogRows.ts"
 import { eventsOf, findProjection, markProjection, resetProjection } from "./ProjectionRows.ts"
@@ -8,60 +9,60 @@ import { ALL, type ListPage } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 import { parseStored } from "./StoredJson.ts"
 
-export const getProjection = (tx: Transaction, environment: string, name: string): ProjectionInfo =>
-  toInfo(tx, findProjection(tx, environment, name))
+export function* getProjection(environment: string, name: string): Program<ProjectionInfo> {
+  return yield* toInfo(yield* findProjection(environment, name))
+}
 
 /** Lag that is counted in one read of a list: some milliseconds. */
 const COUNTED = 100_000
 
+const LIST_PROJECTIONS = statement(
+  "ProjectionInspection.listProjections",
+  "SELECT * FROM projections WHERE environment = ? AND name > ? ORDER BY name LIMIT ?"
+)
+
 /** By name; fewer than asked for when those before have much to catch up, whose count takes as long. */
-export const listProjections = (
+export function* listProjections(
   tx: Transaction,
   environment: string,
   { after, limit }: ListPage = ALL
-): Array<ProjectionInfo> => {
+): Program<Array<ProjectionInfo>> {
   const key = tx.findEnvironment(environment)
   if (key === undefined) return []
-  const rows = tx.all(
-    "SELECT * FROM projections WHERE environment = ? AND name > ? ORDER BY name LIMIT ?",
-    key,
-    after,
-    limit
-  )
+  const rows = yield* all(LIST_PROJECTIONS, key, after, limit)
   const infos: Array<ProjectionInfo> = []
   let counted = 0
   for (const row of rows) {
     if (counted > COUNTED) break
-    const info = toInfo(tx, row)
+    const info = yield* toInfo(row)
     counted += info.lag
     infos.push(info)
   }
   return infos
 }
 
-export const getProjectionState = (
-  tx: Transaction,
+export function* getProjectionState(
   environment: string,
   name: string,
   partition: string
-): ProjectionState | undefined => {
-  const projection = findProjection(tx, environment, name)
-  const row = stateRow(tx, projection, partition, shownEpoch(projection))
+): Program<ProjectionState | undefined> {
+  const projection = yield* findProjection(environment, name)
+  const row = yield* stateRow(projection, partition, shownEpoch(projection))
   return row === undefined ? undefined : toState(row)
 }
 
 /** Rows that are looked at before many are. */
 const FEW = 4
 
-export const isProjectionAt = (
+export function* isProjectionAt(
   tx: Transaction,
   environment: string,
   name: string,
   target: number,
   checked: number,
   limit: number
-) => {
-  const row = findProjection(tx, environment, name)
+) {
+  const row = yield* findProjection(environment, name)
   const position = Number(row.position)
   // whoever waits reads what is rebuilt, and not what was there before
   if (row.mode === "managed" && row.rebuild_to !== null) {
@@ -75,84 +76,110 @@ export const isProjectionAt = (
     patterns: eventsOf(row)
   } as const
   // most of those who ask are told no by one of the next few rows
-  const soon = readLog(tx, { ...from, limit: FEW })
+  const soon = yield* readLog(tx, { ...from, limit: FEW })
   const page =
-    soon.entries.length > 0 || soon.atEnd ? soon : readLog(tx, { ...from, after: soon.position, limit })
+    soon.entries.length > 0 || soon.atEnd
+      ? soon
+      : yield* readLog(tx, { ...from, after: soon.position, limit })
   const next = page.entries[0]?.position
   if (next !== undefined) return { reached: next > target, open: false, checked: next - 1, position }
   return {
     // a position that the log has not come to is nobody's yet
-    reached: page.position >= target || (page.atEnd && target <= endOfLog(tx)),
+    reached: page.position >= target || (page.atEnd && target <= (yield* endOfLog())),
     open: !page.atEnd && page.position < target,
     checked: page.position,
     position
   }
 }
 
-export const pauseProjection = (
+const PAUSE_PROJECTION = statement(
+  "ProjectionInspection.pauseProjection",
+  "UPDATE projections SET paused_at = ?, paused_by = ?, pause_reason = ? WHERE key = ? AND paused_at IS NULL"
+)
+
+export function* pauseProjection(
   tx: Transaction,
   environment: string,
   name: string,
   by: string,
   reason: string | undefined
-): ProjectionInfo => {
-  const row = findProjection(tx, environment, name)
-  tx.run(
-    "UPDATE projections SET paused_at = ?, paused_by = ?, pause_reason = ? WHERE key = ? AND paused_at IS NULL",
-    tx.now(),
-    by,
-    reason ?? null,
-    row.key!
-  )
+): Program<ProjectionInfo> {
+  const row = yield* findProjection(environment, name)
+  yield* write(PAUSE_PROJECTION, tx.now(), by, reason ?? null, row.key!)
   markProjection(tx, environment, name)
-  return getProjection(tx, environment, name)
+  return yield* getProjection(environment, name)
 }
 
-export const resumeProjection = (tx: Transaction, environment: string, name: string): ProjectionInfo => {
-  const row = findProjection(tx, environment, name)
-  tx.run(
-    "UPDATE projections SET paused_at = NULL, paused_by = NULL, pause_reason = NULL WHERE key = ?",
-    row.key!
-  )
-  markProjection(tx, environment, name)
-  return getProjection(tx, environment, name)
-}
+const RESUME_PROJECTION = statement(
+  "ProjectionInspection.resumeProjection",
+  "UPDATE projections SET paused_at = NULL, paused_by = NULL, pause_reason = NULL WHERE key = ?"
+)
 
-export const rebuildProjection = (tx: Transaction, environment: string, name: string): ProjectionInfo => {
-  resetProjection(tx, Number(findProjection(tx, environment, name).key))
-  markProjection(tx, environment, name)
-  return getProjection(tx, environment, name)
-}
-
-export const deleteProjection = (tx: Transaction, environment: string, name: string): void => {
-  const { key } = findProjection(tx, environment, name)
-  tx.run("DELETE FROM projection_states WHERE projection = ?", key!)
-  tx.run("DELETE FROM dead_letters WHERE projection = ?", key!)
-  tx.run("DELETE FROM projections WHERE key = ?", key!)
-  markProjection(tx, environment, name)
-}
-
-export const listDeadLetters = (
+export function* resumeProjection(
   tx: Transaction,
+  environment: string,
+  name: string
+): Program<ProjectionInfo> {
+  const row = yield* findProjection(environment, name)
+  yield* write(RESUME_PROJECTION, row.key!)
+  markProjection(tx, environment, name)
+  return yield* getProjection(environment, name)
+}
+
+export function* rebuildProjection(
+  tx: Transaction,
+  environment: string,
+  name: string
+): Program<ProjectionInfo> {
+  yield* resetProjection(tx, Number((yield* findProjection(environment, name)).key))
+  markProjection(tx, environment, name)
+  return yield* getProjection(environment, name)
+}
+
+const DELETE_PROJECTION = statement(
+  "ProjectionInspection.deleteProjection",
+  "DELETE FROM projection_states WHERE projection = ?"
+)
+
+const DELETE_PROJECTION_2 = statement(
+  "ProjectionInspection.deleteProjection.2",
+  "DELETE FROM dead_letters WHERE projection = ?"
+)
+
+const DELETE_PROJECTION_3 = statement(
+  "ProjectionInspection.deleteProjection.3",
+  "DELETE FROM projections WHERE key = ?"
+)
+
+export function* deleteProjection(tx: Transaction, environment: string, name: string): Program<void> {
+  const { key } = yield* findProjection(environment, name)
+  yield* write(DELETE_PROJECTION, key!)
+  yield* write(DELETE_PROJECTION_2, key!)
+  yield* write(DELETE_PROJECTION_3, key!)
+  markProjection(tx, environment, name)
+}
+
+const LIST_DEAD_LETTERS = statement(
+  "ProjectionInspection.listDeadLetters",
+  "SELECT d.projection, d.position FROM dead_letters d JOIN events e ON e.position = d.position WHERE d.projection = ? AND d.position > ? ORDER BY d.position LIMIT ?"
+)
+
+const LIST_DEAD_LETTERS_2 = statement(
+  "ProjectionInspection.listDeadLetters.2",
+  "SELECT e.*, d.error, d.attempts, d.at, d.retrying FROM dead_letters d JOIN events e ON e.position = d.position WHERE d.projection = ? AND d.position = ?"
+)
+
+export function* listDeadLetters(
   environment: string,
   name: string,
   after: number,
   limit: number
-): Array<StoredDeadLetter> =>
-  whileRoom(
-    tx.all(
-      "SELECT d.projection, d.position FROM dead_letters d JOIN events e ON e.position = d.position WHERE d.projection = ? AND d.position > ? ORDER BY d.position LIMIT ?",
-      findProjection(tx, environment, name).key!,
-      after,
-      limit
-    ),
-    ({ position, projection }) =>
-      tx.get(
-        "SELECT e.*, d.error, d.attempts, d.at, d.retrying FROM dead_letters d JOIN events e ON e.position = d.position WHERE d.projection = ? AND d.position = ?",
-        projection!,
-        position!
-      )
-  ).map((row) => ({
+): Program<Array<StoredDeadLetter>> {
+  const keys = yield* all(LIST_DEAD_LETTERS, (yield* findProjection(environment, name)).key!, after, limit)
+  const rows = yield* whileRoom(keys, ({ position, projection }) =>
+    get(LIST_DEAD_LETTERS_2, projection!, position!)
+  )
+  return rows.map((row) => ({
     position: Number(row.position),
     event: toEntry(row),
     error: parseStored(String(row.error)),
@@ -160,25 +187,41 @@ export const listDeadLetters = (
     at: Number(row.at),
     retrying: row.retrying === 1
   }))
+}
 
-export const retryDeadLetters = (
+const RETRY_DEAD_LETTERS = statement(
+  "ProjectionInspection.retryDeadLetters",
+  "UPDATE dead_letters SET retrying = 1 WHERE projection = ?"
+)
+
+const RETRY_DEAD_LETTERS_2 = statement(
+  "ProjectionInspection.retryDeadLetters.2",
+  "UPDATE dead_letters SET retrying = 1 WHERE projection = ? AND position = ?"
+)
+
+export function* retryDeadLetters(
   tx: Transaction,
   environment: string,
   name: string,
   position: number | undefined
-): number => {
-  const { key } = findProjection(tx, environment, name)
+): Program<number> {
+  const { key } = yield* findProjection(environment, name)
   const count =
     position === undefined
-      ? tx.run("UPDATE dead_letters SET retrying = 1 WHERE projection = ?", key!)
-      : tx.run("UPDATE dead_letters SET retrying = 1 WHERE projection = ? AND position = ?", key!, position)
+      ? yield* affected(RETRY_DEAD_LETTERS, key!)
+      : yield* affected(RETRY_DEAD_LETTERS_2, key!, position)
   if (count > 0) markProjection(tx, environment, name)
   return count
 }
 
-const toInfo = (tx: Transaction, row: Row): ProjectionInfo => {
-  const letters = tx.get("SELECT count(*) AS n FROM dead_letters WHERE projection = ?", row.key!)
-  const lag = countAfter(tx, Number(row.environment), "event", eventsOf(row), Number(row.position))
+const TO_INFO = statement(
+  "ProjectionInspection.toInfo",
+  "SELECT count(*) AS n FROM dead_letters WHERE projection = ?"
+)
+
+function* toInfo(row: Row): Program<ProjectionInfo> {
+  const letters = yield* get(TO_INFO, row.key!)
+  const lag = yield* countAfter(Number(row.environment), "event", eventsOf(row), Number(row.position))
   const isRebuilding = row.rebuild_to !== null
   return {
     name: String(row.name),
@@ -227,18 +270,24 @@ const toInfo = (tx: Transaction, row: Row): ProjectionInfo => {
   }
 }
 
+const FIND_EVENT = statement(
+  "ProjectionInspection.findEvent",
+  "SELECT position, id, environment FROM events WHERE position >= ? ORDER BY position LIMIT 1"
+)
+
 /** The position of an event. Ids are in the order of positions, so a search by halves finds it without an index. */
-export const findEvent = (tx: Transaction, environment: string, eventId: string): number | undefined => {
+export function* findEvent(
+  tx: Transaction,
+  environment: string,
+  eventId: string
+): Program<number | undefined> {
   const key = tx.findEnvironment(environment)
   const order = orderOf(eventId)
   let from = 1
-  let to = endOfLog(tx)
+  let to = yield* endOfLog()
   while (from <= to) {
     const middle = Math.floor((from + to) / 2)
-    const row = tx.get(
-      "SELECT position, id, environment FROM events WHERE position >= ? ORDER BY position LIMIT 1",
-      middle
-    )
+    const row = yield* get(FIND_EVENT, middle)
     if (row === undefined) return undefined
     if (row.id === eventId) return row.environment === key ? Number(row.position) : undefined
     if (orderOf(String(row.id)) < order) from = Number(row.position) + 1

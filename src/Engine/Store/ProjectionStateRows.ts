@@ -1,23 +1,25 @@
 /** States of projections as they are stored and shown, and what those who look on are told of them. */
+import { forEach, get, statement, type Program } from "./Program.ts"
 import { type Cursor, writeCursor } from "../../Projection/Cursor.ts"
 import { GLOBAL_PARTITION } from "../../Projection/Partition.ts"
-import type { ProjectionState, ProjectionStatus } from "./ProjectionStore.ts"
+import type { ProjectionStatus } from "../../Protocol/Projections.ts"
+import type { ProjectionState } from "./ProjectionStore.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 import { parseStored } from "./StoredJson.ts"
 
+const STATE_ROW = statement(
+  "ProjectionStateRows.stateRow",
+  "SELECT * FROM projection_states WHERE projection = ? AND epoch = ? AND partition_key = ?"
+)
+
 /** The state that is folded into. */
-export const stateRow = (
-  tx: Transaction,
+export function* stateRow(
   projection: Row,
   partition: string,
   epoch = projection.epoch!
-): Row | undefined =>
-  tx.get(
-    "SELECT * FROM projection_states WHERE projection = ? AND epoch = ? AND partition_key = ?",
-    projection.key!,
-    epoch,
-    partition
-  )
+): Program<Row | undefined> {
+  return yield* get(STATE_ROW, projection.key!, epoch, partition)
+}
 
 export const toState = (row: Row): ProjectionState => ({
   partition: String(row.partition_key),
@@ -53,18 +55,25 @@ export const cursorOf = (row: Row): Cursor => ({
   version: Number(row.version)
 })
 
+const TELL_STATES = statement("ProjectionStateRows.tellStates", "SELECT * FROM projections WHERE key = ?")
+
+const TELL_STATES_2 = statement(
+  "ProjectionStateRows.tellStates.2",
+  "SELECT name FROM events WHERE position = ?"
+)
+
 /**
  * Tells of the states that were saved since the row was read, if somebody looks on. Until a rebuild is done nothing that it saves
  * is shown; then the state of a projection without partitions is told, and of others that they are rebuilt.
  */
-export const tellStates = (
+export function* tellStates(
   tx: Transaction,
   environment: string,
   before: Row,
   saved: ReadonlyArray<string>
-): void => {
+): Program<void> {
   if (!tx.statesObserved) return
-  const row = tx.get("SELECT * FROM projections WHERE key = ?", before.key!)
+  const row = yield* get(TELL_STATES, before.key!)
   if (row === undefined || row.rebuild_to !== null) return
   const rebuilt = before.rebuild_to !== null
   const partitions = rebuilt && row.partition_key === null ? [GLOBAL_PARTITION] : saved
@@ -73,15 +82,15 @@ export const tellStates = (
     environment,
     name: String(row.name),
     ...standing(row),
-    states: partitions.flatMap((partition) => {
-      const state = stateRow(tx, row, partition)
+    states: (yield* forEach(partitions, function* (partition) {
+      const state = yield* stateRow(row, partition)
       if (state === undefined) return []
-      const event = tx.get("SELECT name FROM events WHERE position = ?", state.position!)
+      const event = yield* get(TELL_STATES_2, state.position!)
       return {
         ...toState(state),
         ...(event === undefined ? {} : { eventName: String(event.name) })
       }
-    }),
+    })).flat(),
     rebuilt
   })
 }

@@ -1,15 +1,22 @@
 /** What a store does for projections: each operation one atomic change or one read, like those of `StoreService`. */
 import type * as Effect from "effect/Effect"
-import type { IronflowError, SerializedError, StoreError } from "../../Errors.ts"
+import type {
+  InvalidStateError,
+  ProjectionNotFoundError,
+  SerializedError,
+  StoreError,
+  ValidationError
+} from "../../Errors.ts"
+import type { JsonText } from "../../Json.ts"
 import type {
   PartitionState,
   ProjectionLease,
   ProjectionLogEvent,
   ProjectionRegistration,
   ProjectionSave,
-  ProjectionSaved
+  ProjectionSaved,
+  ProjectionStatus
 } from "../../Protocol/Projections.ts"
-import type { JsonText } from "../../Protocol/Worker.ts"
 import type { ListPage } from "./Store.ts"
 
 /** The right to a projection, as its owner shows it. */
@@ -32,8 +39,6 @@ export type ProjectionClaimed =
   | { readonly _tag: "Granted"; readonly lease: Omit<ProjectionLease, "leaseMs"> }
   /** `until` is absent while the owner is a worker in this process. */
   | { readonly _tag: "Busy"; readonly owner: string; readonly until?: number }
-
-export type ProjectionStatus = "active" | "rebuilding" | "paused" | "error"
 
 /** A projection and how it does. Times are epoch milliseconds. */
 export interface ProjectionInfo {
@@ -152,7 +157,7 @@ export interface TokenlessSave {
 }
 
 /** `ProjectionNotFoundError`, and what else a command is refused with. */
-type Steering = IronflowError | StoreError
+type Steering = ProjectionNotFoundError | InvalidStateError | ValidationError | StoreError
 
 export interface ProjectionStore {
   /** Adds a projection or replaces what it projects. `InvalidStateError` when the mode is another than before. */

@@ -2,6 +2,7 @@
  * The audit record of functions that ask for one (`recording: true`): everything that happened to their runs, in order. It
  * outlives the runs, for as long as the function's `recordingRetention` says.
  */
+import { affected, all, get, statement, type Program, write } from "./Program.ts"
 import type { AuditEvent } from "../../Client/Client.ts"
 import { RunNotFoundError, type SerializedError } from "../../Errors.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
@@ -19,15 +20,22 @@ const retentionMs: { readonly [word: string]: number | undefined } = {
   forever: undefined
 }
 
+const RECORD = statement("Recording.record", "SELECT environment, function FROM runs WHERE id = ?")
+
+const RECORD_2 = statement(
+  "Recording.record.2",
+  "INSERT INTO recordings (run_id, seq, environment, at, activity, expires_at) VALUES (?, ?, ?, ?, ?, ?)"
+)
+
 /** Records the activity if the function of its run wants that. */
-export const record = (tx: Transaction, activity: RunActivity): void => {
-  const run = tx.get("SELECT environment, function FROM runs WHERE id = ?", activity.runId)
+export function* record(tx: Transaction, activity: RunActivity): Program<void> {
+  const run = yield* get(RECORD, activity.runId)
   const registration = tx.registry.byKey(Number(run?.function))?.registration
   if (run === undefined || registration?.recording !== true) return
   const now = tx.now()
   const keepMs = retentionMs[registration.recordingRetention ?? "30d"]
-  tx.run(
-    "INSERT INTO recordings (run_id, seq, environment, at, activity, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+  yield* write(
+    RECORD_2,
     activity.runId,
     tx.nextSeq(),
     run.environment!,
@@ -37,34 +45,42 @@ export const record = (tx: Transaction, activity: RunActivity): void => {
   )
 }
 
+const READ_RECORDING = statement(
+  "Recording.readRecording",
+  "SELECT at, activity FROM recordings WHERE run_id = ? AND environment = ? ORDER BY seq"
+)
+
 /** What was recorded of a run, oldest first; empty for a run that is not recorded. */
-export const readRecording = (tx: Transaction, environment: string, runId: string): Array<AuditEvent> => {
+export function* readRecording(
+  tx: Transaction,
+  environment: string,
+  runId: string
+): Program<Array<AuditEvent>> {
   const key = tx.findEnvironment(environment)
-  const rows =
-    key === undefined
-      ? []
-      : tx.all(
-          "SELECT at, activity FROM recordings WHERE run_id = ? AND environment = ? ORDER BY seq",
-          runId,
-          key
-        )
+  const rows = key === undefined ? [] : yield* all(READ_RECORDING, runId, key)
   // the record may outlive the run, but a run that never was is an error
-  if (rows.length === 0 && (key === undefined || !exists(tx, key, runId))) throw new RunNotFoundError(runId)
+  if (rows.length === 0 && (key === undefined || !(yield* exists(key, runId))))
+    throw new RunNotFoundError(runId)
   // written by `record`
   return rows.map((row) => auditEvent(Number(row.at), parseStored(String(row.activity)) as RunActivity))
 }
 
-const exists = (tx: Transaction, environment: number, runId: string): boolean =>
-  tx.get("SELECT 1 FROM runs WHERE id = ? AND environment = ?", runId, environment) !== undefined
+const EXISTS = statement("Recording.exists", "SELECT 1 FROM runs WHERE id = ? AND environment = ?")
+
+function* exists(environment: number, runId: string): Program<boolean> {
+  return (yield* get(EXISTS, runId, environment)) !== undefined
+}
+
+const DELETE_EXPIRED_RECORDINGS = statement(
+  "Recording.deleteExpiredRecordings",
+  `DELETE FROM recordings WHERE (run_id, seq) IN
+     (SELECT run_id, seq FROM recordings WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`
+)
 
 /** Deletes records whose time has passed, at most `limit` of them; returns how many. */
-export const deleteExpiredRecordings = (tx: Transaction, limit: number): number =>
-  tx.run(
-    `DELETE FROM recordings WHERE (run_id, seq) IN
-     (SELECT run_id, seq FROM recordings WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`,
-    tx.settledNow(),
-    limit
-  )
+export function* deleteExpiredRecordings(tx: Transaction, limit: number): Program<number> {
+  return yield* affected(DELETE_EXPIRED_RECORDINGS, tx.settledNow(), limit)
+}
 
 const auditEvent = (at: number, activity: RunActivity): AuditEvent => {
   const event = (type: string, details: { readonly [key: string]: unknown } = {}): AuditEvent => ({

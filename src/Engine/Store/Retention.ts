@@ -1,4 +1,5 @@
 /** What is not kept for ever: runs that ended long ago, with their steps. The log and entity streams stay. */
+import { all, among, apart, get, statement, type Program, write } from "./Program.ts"
 import type { DeletedRuns } from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
@@ -10,23 +11,25 @@ const OLD = "SELECT key, created_at, ended_at, parent FROM runs WHERE"
 /** Runs that are looked at in one transaction: others want to write too. */
 const MOST_LOOKED_AT = 5000
 
+const DELETE_ENDED_RUNS = statement("Retention.deleteEndedRuns", "SELECT max(key) AS key FROM runs")
+
 /**
  * Deletes runs that ended before `endedBefore` (epoch milliseconds), at most `limit` of them, oldest first. A run whose
  * parent is unfinished stays, and so does the newest run, so that its number is not given again. Begins after the run
  * numbered `after`, and says where to go on, if it has not come to the end.
  */
-export const deleteEndedRuns = (
+export function* deleteEndedRuns(
   tx: Transaction,
   endedBefore: number,
   limit: number,
   after = 0
-): DeletedRuns => {
-  const newest = Number(tx.get("SELECT max(key) AS key FROM runs")?.key ?? 0)
+): Program<DeletedRuns> {
+  const newest = Number((yield* get(DELETE_ENDED_RUNS))?.key ?? 0)
   let deleted = 0
   let last = after
   for (let lookedAt = 0; lookedAt < MOST_LOOKED_AT; lookedAt += PAGE) {
     // runs are numbered as they are created and end after that: the oldest are in front, and the first young one ends it
-    const rows = page(tx, last)
+    const rows = yield* page(tx, last)
     for (const row of rows) {
       if (deleted === limit) return { deleted, after: last }
       const key = Number(row.key)
@@ -34,8 +37,9 @@ export const deleteEndedRuns = (
       const isYoung = Number(row.created_at) >= endedBefore && Number(row.created_at) <= tx.now()
       if (isYoung || key === newest) return { deleted }
       last = key
-      if (row.ended_at === null || Number(row.ended_at) >= endedBefore || hasOpenParent(tx, row)) continue
-      tx.apart("run", key, () => deleteRun(tx, key))
+      if (row.ended_at === null || Number(row.ended_at) >= endedBefore || (yield* hasOpenParent(row)))
+        continue
+      yield* apart(tx, "run", key, deleteRun(key))
       deleted++
     }
     if (rows.length < PAGE) return { deleted }
@@ -43,22 +47,48 @@ export const deleteEndedRuns = (
   return { deleted, after: last }
 }
 
-const deleteRun = (tx: Transaction, key: number): void => {
-  for (const table of ["steps", "superseded_steps"]) tx.run(`DELETE FROM ${table} WHERE run = ?`, key)
-  tx.run("DELETE FROM runs WHERE key = ?", key)
+const DELETE_STEPS = statement("Retention.deleteSteps", "DELETE FROM steps WHERE run = ?")
+
+const DELETE_SUPERSEDED = statement(
+  "Retention.deleteSuperseded",
+  "DELETE FROM superseded_steps WHERE run = ?"
+)
+
+const DELETE_RUN = statement("Retention.deleteRun", "DELETE FROM runs WHERE key = ?")
+
+function* deleteRun(key: number): Program<void> {
+  yield* write(DELETE_STEPS, key)
+  yield* write(DELETE_SUPERSEDED, key)
+  yield* write(DELETE_RUN, key)
 }
+
+const OLD_AFTER = statement("Retention.oldAfter", `${OLD} key > ? ORDER BY key LIMIT ${PAGE}`)
+
+const OLD_ONE = statement("Retention.oldOne", `${OLD} key = ?`)
+
+/** The `+` makes SQLite read the index of ids, which has all keys, and not the rows. */
+const KEYS_AFTER = statement(
+  "Retention.keysAfter",
+  `SELECT key, id FROM runs WHERE +key > ? @sound(run, key) ORDER BY +key LIMIT ${PAGE}`
+)
 
 /** The runs after `last`, in order; around those that are damaged they are read one by one. */
-const page = (tx: Transaction, last: number): Array<Row> => {
-  // the `+` makes SQLite read the index of ids, which has all keys, and not the rows
-  const keys = `SELECT key, id FROM runs WHERE +key > ?${tx.damage.except("run", "key")} ORDER BY +key LIMIT ${PAGE}`
+function* page(tx: Transaction, last: number): Program<ReadonlyArray<Row>> {
   if (tx.damage.except("run", "key") === "")
-    return tx.among("run", [keys, last], `${OLD} key > ? ORDER BY key LIMIT ?`, last, PAGE)
-  return tx
-    .all(keys, last)
-    .flatMap(({ key }) => tx.apart("run", Number(key), () => tx.all(`${OLD} key = ?`, key!)))
+    return yield* among(tx, "run", [KEYS_AFTER, last], OLD_AFTER, last)
+  const rows: Array<Row> = []
+  for (const { key } of yield* all(KEYS_AFTER, last)) {
+    const row = yield* apart(tx, "run", Number(key), get(OLD_ONE, key!))
+    if (row !== undefined) rows.push(row)
+  }
+  return rows
 }
 
-const hasOpenParent = (tx: Transaction, run: Row): boolean =>
-  run.parent !== null &&
-  tx.get("SELECT 1 FROM runs WHERE key = ? AND ended_at IS NULL", run.parent!) !== undefined
+const HAS_OPEN_PARENT = statement(
+  "Retention.hasOpenParent",
+  "SELECT 1 FROM runs WHERE key = ? AND ended_at IS NULL"
+)
+
+function* hasOpenParent(run: Row): Program<boolean> {
+  return run.parent !== null && (yield* get(HAS_OPEN_PARENT, run.parent!)) !== undefined
+}

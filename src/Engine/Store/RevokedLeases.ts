@@ -8,6 +8,7 @@
  *
  * A worker in the process of the engine has been told before the next run is handed out: its leases are revoked by ending them.
  */
+import { statement, type Program, write } from "./Program.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
 /** Before the job id of a lease that is revoked; no job id begins with it. */
@@ -31,14 +32,19 @@ export const holdingJob = (row: Row): string | undefined =>
  * When a run whose lease is taken away may be handed out again if nothing is heard of its worker, epoch milliseconds: when the term
  * is over for which the worker may go on. `undefined` when it may be at once.
  */
-export const handOutFrom = ({ lease, lease_until }: Row, now: number): number | undefined =>
+const handOutFrom = ({ lease, lease_until }: Row, now: number): number | undefined =>
   lease == null || lease_until == null || Number(lease_until) <= now ? undefined : Number(lease_until)
 
+const KEEP_REVOKED = statement(
+  "RevokedLeases.keepRevoked",
+  "UPDATE runs SET lease = ?, lease_until = ? WHERE key = ?"
+)
+
 /** Keeps what was the lease of a run, as `row` has it, as a revoked one. The run itself has none any more. */
-export const keepRevoked = (tx: Transaction, row: Row): void => {
+export function* keepRevoked(tx: Transaction, row: Row): Program<void> {
   const until = handOutFrom(row, tx.now())
   if (until === undefined) return
   const lease = isRevoked(row) ? String(row.lease) : revoked(String(row.lease))
-  tx.run("UPDATE runs SET lease = ?, lease_until = ? WHERE key = ?", lease, until, row.key!)
+  yield* write(KEEP_REVOKED, lease, until, row.key!)
   tx.markDue(until)
 }

@@ -2,6 +2,7 @@
  * Pages of runs, newest first, and how many runs there are of a kind. Both go through all runs: no index knows of statuses and
  * functions, because every turn of every run would have to keep it. So it is done in slices, between which others go on.
  */
+import { all, get, type Program, variant } from "./Program.ts"
 import * as Effect from "effect/Effect"
 import type * as Semaphore from "effect/Semaphore"
 import type { ListRunsResult, Run } from "../../Client/Client.ts"
@@ -25,11 +26,13 @@ const PAGE_LENGTH = 16 * 1024 * 1024
 export const listRuns = <E>(
   tx: Transaction,
   query: ListRunsQuery,
-  read: <A>(look: () => A) => Effect.Effect<A, E>,
+  read: <A>(look: () => Program<A>) => Effect.Effect<A, E>,
   turns: Semaphore.Semaphore
 ): Effect.Effect<ListRunsResult, E> =>
   Effect.gen(function* () {
-    const walk = yield* read(() => begin(tx, query))
+    const walk = yield* read(function* () {
+      return begin(tx, query)
+    })
     if (walk === undefined) return { runs: [], totalCount: 0 }
     const go = read(() => walk.go())
     if (!(yield* go)) {
@@ -114,9 +117,9 @@ class Walk {
   }
 
   /** Does a slice, and says whether it was the last. */
-  go(): boolean {
-    if (this.#isFull || this.#paged <= this.#counted) this.#countOn()
-    this.#fill()
+  *go(): Program<boolean> {
+    if (this.#isFull || this.#paged <= this.#counted) yield* this.#countOn()
+    yield* this.#fill()
     return this.#isCounted && (this.#isFull || this.#paged <= this.#counted)
   }
 
@@ -128,20 +131,28 @@ class Walk {
     }
   }
 
-  #countOn(): void {
+  *#countOn(): Program<void> {
     if (this.#isCounted) return
-    const bound = Number(this.#tx.get(this.#bound, this.#counted)?.key ?? 0)
-    this.#total += Number(this.#tx.get(this.#count, ...this.#values, this.#counted, bound)?.total)
+    const bound = Number((yield* get(variant("RunList.countOn", this.#bound), this.#counted))?.key ?? 0)
+    this.#total += Number(
+      (yield* get(variant("RunList.countOn", this.#count), ...this.#values, this.#counted, bound))?.total
+    )
     this.#isCounted = bound === 0
     this.#counted = bound
   }
 
   /** Takes what fits from where the page ends to where is counted. */
-  #fill(): void {
+  *#fill(): Program<void> {
     let gathered = 0
     let rows = 16
     while (!this.#isFull && this.#paged > this.#counted && gathered < SLICE_LENGTH) {
-      const found = this.#tx.all(this.#page, ...this.#values, this.#paged, this.#counted, rows)
+      const found = yield* all(
+        variant("RunList.fill", this.#page),
+        ...this.#values,
+        this.#paged,
+        this.#counted,
+        rows
+      )
       for (const row of found) {
         if (this.#runs.length === this.#limit || this.#length > PAGE_LENGTH) {
           this.#isFull = true
@@ -150,7 +161,7 @@ class Walk {
         const length = lengthOf(row)
         gathered += length
         this.#length += length
-        this.#runs.push(readRun(this.#tx, row))
+        this.#runs.push(yield* readRun(this.#tx, row))
         this.#paged = this.#lastKey = Number(row.key)
       }
       if (found.length < rows) this.#paged = this.#counted

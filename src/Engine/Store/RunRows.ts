@@ -1,4 +1,5 @@
 /** Rows of runs: how they come to be, how they end, and how they are read. */
+import { all, apart, forEach, get, insert, statement, type Program, variant, write } from "./Program.ts"
 import type { Run, RunError } from "../../Client/Client.ts"
 import {
   invokeFailure,
@@ -8,7 +9,8 @@ import {
   StoreError,
   withoutEncoding
 } from "../../Errors.ts"
-import type { JsonText, Outcome } from "../../Protocol/Worker.ts"
+import type { JsonText } from "../../Json.ts"
+import type { Outcome } from "../../Protocol/Worker.ts"
 import { actorOf, concurrencyKey, type EventView, type RegisteredFunction } from "../Registry.ts"
 import { type Happening, initialStatus } from "../Runs/Transitions.ts"
 import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
@@ -17,8 +19,14 @@ import type { Row, Transaction } from "./Transaction.ts"
 import { fireWait } from "./Waits.ts"
 import { decodeStored, parseStored, storedOutput } from "./StoredJson.ts"
 
+const CREATE_RUN = statement(
+  "RunRows.createRun",
+  `INSERT INTO runs (id, environment, function, status, event, input, ready_at, concurrency_key, actor, parent, parent_step, created_at, updated_at)
+     VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+)
+
 /** Creates a run that can be claimed at once. */
-export const createRun = (
+export function* createRun(
   tx: Transaction,
   input: {
     readonly environment: number
@@ -31,13 +39,12 @@ export const createRun = (
     readonly data?: JsonText
     readonly parent?: { readonly run: number; readonly stepKey: string }
   }
-): { readonly id: string; readonly key: number } => {
+): Program<{ readonly id: string; readonly key: number }> {
   const now = tx.now()
   const id = input.id ?? tx.ids.run()
   const { registration } = input.fn
-  const key = tx.insert(
-    `INSERT INTO runs (id, environment, function, status, event, input, ready_at, concurrency_key, actor, parent, parent_step, created_at, updated_at)
-     VALUES (?, ?, ?, ${Status[initialStatus]}, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  const key = yield* insert(
+    CREATE_RUN,
     id,
     input.environment,
     input.fn.key,
@@ -95,10 +102,12 @@ export type Ending =
   | { readonly _tag: "Failed"; readonly error: SerializedError }
   | { readonly _tag: "Cancelled"; readonly error: SerializedError }
 
+const END_RUN = statement("RunRows.endRun", "DELETE FROM waits WHERE run = ?")
+
 /**
  * Ends a run: frees its lease, drops its waits, and tells the run that waits for it.
  */
-export const endRun = (
+export function* endRun(
   tx: Transaction,
   run: {
     readonly key: number
@@ -110,20 +119,20 @@ export const endRun = (
   },
   ending: Ending,
   happening: keyof typeof ENDS = countOf[ending._tag]
-): void => {
+): Program<void> {
   const now = tx.now()
   tx.forgetLease(run.key)
   tx.suspects.release(run.key)
-  const ended = tx.get(
-    ENDS[happening],
+  const ended = yield* get(
+    variant("RunRows.endRun", ENDS[happening]),
     ending._tag === "Completed" ? (ending.output ?? null) : null,
     ending._tag === "Completed" ? null : JSON.stringify(ending.error),
     now,
     now,
     run.key
   )
-  mustMove(tx, run.key, happening, ended)
-  if (run.mayHaveWaits !== false) tx.run("DELETE FROM waits WHERE run = ?", run.key)
+  yield* mustMove(run.key, happening, ended)
+  if (run.mayHaveWaits !== false) yield* write(END_RUN, run.key)
   tx.changes.counts[countOf[ending._tag]]++
   tx.markEnded(run.id)
   tx.tellOfRun(() => ({
@@ -141,7 +150,7 @@ export const endRun = (
   }))
   tx.markRoom(run.function)
   tx.markFreed(run.function)
-  if (run.parent !== null) tellParent(tx, run, ending)
+  if (run.parent !== null) yield* tellParent(tx, run, ending)
 }
 
 /** The id of the function with this key. */
@@ -149,13 +158,20 @@ export const functionIdOf = (tx: Transaction, key: number): string =>
   tx.registry.byKey(key)?.registration.id ?? String(key)
 
 /** Cancels an unfinished run and the children that it waits for, and tells their live turns. */
-export const cancelRow = (tx: Transaction, row: Row, reason: string): void => cancelAll(tx, [{ row, reason }])
+export function* cancelRow(tx: Transaction, row: Row, reason: string): Program<void> {
+  return yield* cancelAll(tx, [{ row, reason }])
+}
+
+const CANCEL_AWAITED = statement(
+  "RunRows.cancelAwaited",
+  "DELETE FROM waits WHERE run = ? AND child IS NOT NULL"
+)
 
 /** Takes out the waits of a run for its children, and with `reason` cancels those that have not ended. */
-export const cancelAwaited = (tx: Transaction, run: number, reason: string): void => {
-  const children = awaitedChildren(tx, run)
-  tx.run("DELETE FROM waits WHERE run = ? AND child IS NOT NULL", run)
-  cancelAll(
+export function* cancelAwaited(tx: Transaction, run: number, reason: string): Program<void> {
+  const children = yield* awaitedChildren(run)
+  yield* write(CANCEL_AWAITED, run)
+  yield* cancelAll(
     tx,
     children.map((row) => ({ row, reason }))
   )
@@ -166,28 +182,38 @@ interface ToCancel {
   readonly reason: string
 }
 
-const cancelAll = (tx: Transaction, runs: ReadonlyArray<ToCancel>): void => {
+function* cancelAll(tx: Transaction, runs: ReadonlyArray<ToCancel>): Program<void> {
   // a list and no recursion: a function that invokes itself makes chains of any length
   const left = [...runs]
   for (let next = left.pop(); next !== undefined; next = left.pop()) {
     const { id, key } = next.row
-    const children = awaitedChildren(tx, Number(key))
-    cancelAlone(tx, next.row, next.reason)
+    const children = yield* awaitedChildren(Number(key))
+    yield* cancelAlone(tx, next.row, next.reason)
     for (const row of children) left.push({ row, reason: `Parent run ${id} was cancelled` })
   }
 }
 
-/** The children that a run waits for; those that are rolling back go on with that. */
-const awaitedChildren = (tx: Transaction, run: number): ReadonlyArray<Row> =>
-  tx
-    .all("SELECT child FROM waits WHERE run = ? AND child IS NOT NULL AND fired IS NULL", run)
-    .map(({ child }) => tx.get("SELECT * FROM runs WHERE key = ? AND ended_at IS NULL", child!))
-    .filter((row): row is Row => row !== undefined && !isCompensating(row))
+const AWAITED_CHILDREN = statement(
+  "RunRows.awaitedChildren",
+  "SELECT child FROM waits WHERE run = ? AND child IS NOT NULL AND fired IS NULL"
+)
 
-const cancelAlone = (tx: Transaction, row: Row, reason: string): void => {
+const AWAITED_CHILDREN_2 = statement(
+  "RunRows.awaitedChildren.2",
+  "SELECT * FROM runs WHERE key = ? AND ended_at IS NULL"
+)
+
+/** The children that a run waits for; those that are rolling back go on with that. */
+function* awaitedChildren(run: number): Program<ReadonlyArray<Row>> {
+  return (yield* forEach(yield* all(AWAITED_CHILDREN, run), ({ child }) =>
+    get(AWAITED_CHILDREN_2, child!)
+  )).filter((row): row is Row => row !== undefined && !isCompensating(row))
+}
+
+function* cancelAlone(tx: Transaction, row: Row, reason: string): Program<void> {
   const jobId = holdingJob(row)
   if (jobId !== undefined) tx.notify(String(row.worker), { _tag: "Cancelled", jobId, reason })
-  endRun(
+  yield* endRun(
     tx,
     {
       key: Number(row.key),
@@ -207,15 +233,20 @@ const cancelAlone = (tx: Transaction, row: Row, reason: string): void => {
       }
     }
   )
-  keepRevoked(tx, row)
+  yield* keepRevoked(tx, row)
 }
 
-const tellParent = (
+const TELL_PARENT = statement(
+  "RunRows.tellParent",
+  "SELECT run, step_key FROM waits WHERE child = ? AND fired IS NULL"
+)
+
+function* tellParent(
   tx: Transaction,
   run: { readonly key: number; readonly id: string; readonly function: number },
   ending: Ending
-): void => {
-  const waiting = tx.get("SELECT run, step_key FROM waits WHERE child = ? AND fired IS NULL", run.key)
+): Program<void> {
+  const waiting = yield* get(TELL_PARENT, run.key)
   if (waiting === undefined) return
   const parent = Number(waiting.run)
   // it cannot be told, which must not keep the child from ending
@@ -228,7 +259,7 @@ const tellParent = (
           _tag: "Failure",
           error: invokeFailure(functionId, run.id, ending.error)
         }
-  tx.apart("run", parent, () => fireWait(tx, parent, String(waiting.step_key), outcome))
+  yield* apart(tx, "run", parent, fireWait(tx, parent, String(waiting.step_key), outcome))
 }
 
 /** Runs, each with the id and the data of its triggering event. */
@@ -253,34 +284,37 @@ export const problemWithEvent = (row: Row): string | undefined =>
     ? "the event that has started the run cannot be found, since the log is damaged"
     : undefined
 
+const FIND_RUN = statement("RunRows.findRun", `${RUNS_WITH_EVENTS} WHERE r.id = ? AND r.environment = ?`)
+
 /** The row of a run with its event, or a `RunNotFoundError`. */
-export const findRun = (tx: Transaction, environment: string, runId: string): Row => {
+export function* findRun(tx: Transaction, environment: string, runId: string): Program<Row> {
   const key = tx.findEnvironment(environment)
-  const row =
-    key === undefined
-      ? undefined
-      : tx.get(`${RUNS_WITH_EVENTS} WHERE r.id = ? AND r.environment = ?`, runId, key)
+  const row = key === undefined ? undefined : yield* get(FIND_RUN, runId, key)
   if (row === undefined) throw new RunNotFoundError(runId)
   return row
 }
 
+const EVENT_NAME_OF = statement(
+  "RunRows.eventNameOf",
+  "SELECT e.name FROM runs r JOIN events e ON e.position = r.event WHERE r.id = ? AND r.environment = ? AND r.input IS NULL"
+)
+
 /** The name of the event that has started a run; `undefined` for one that was invoked, or is not there. */
-export const eventNameOf = (tx: Transaction, environment: string, runId: string): string | undefined => {
-  const row = tx.get(
-    "SELECT e.name FROM runs r JOIN events e ON e.position = r.event WHERE r.id = ? AND r.environment = ? AND r.input IS NULL",
-    runId,
-    tx.findEnvironment(environment) ?? null
-  )
+export function* eventNameOf(
+  tx: Transaction,
+  environment: string,
+  runId: string
+): Program<string | undefined> {
+  const row = yield* get(EVENT_NAME_OF, runId, tx.findEnvironment(environment) ?? null)
   return text(row?.name)
 }
 
+const HAS_ENDED = statement("RunRows.hasEnded", "SELECT ended_at FROM runs WHERE id = ? AND environment = ?")
+
 /** Whether a run has ended; throws `RunNotFoundError` when there is none. */
-export const hasEnded = (tx: Transaction, environment: string, runId: string): boolean => {
+export function* hasEnded(tx: Transaction, environment: string, runId: string): Program<boolean> {
   const key = tx.findEnvironment(environment)
-  const row =
-    key === undefined
-      ? undefined
-      : tx.get("SELECT ended_at FROM runs WHERE id = ? AND environment = ?", runId, key)
+  const row = key === undefined ? undefined : yield* get(HAS_ENDED, runId, key)
   if (row === undefined) throw new RunNotFoundError(runId)
   return row.ended_at !== null
 }
@@ -318,13 +352,15 @@ const stackOf = (error: SerializedError): string | undefined => {
 }
 
 /** A row of {@link RUNS_WITH_EVENTS} as clients see it. */
-export const readRun = (tx: Transaction, row: Row): Run => {
+export function* readRun(tx: Transaction, row: Row): Program<Run> {
   checkEvent(row)
-  return runOf(tx, row)
+  return yield* runOf(tx, row)
 }
 
+const RUN_OF = statement("RunRows.runOf", "SELECT id FROM runs WHERE key = ?")
+
 /** The same, also of a run whose event is missing. */
-export const runOf = (tx: Transaction, row: Row): Run => {
+export function* runOf(tx: Transaction, row: Row): Program<Run> {
   const fn = tx.registry.byKey(Number(row.function))
   const optional = {
     input: decodeStored(text(row.input ?? row.e_data)),
@@ -332,8 +368,7 @@ export const runOf = (tx: Transaction, row: Row): Run => {
     error: row.error === null ? undefined : runError(row.error),
     workerId: text(row.worker),
     actorId: row.actor === null ? undefined : actorText(String(row.actor)),
-    parentRunId:
-      row.parent === null ? undefined : text(tx.get("SELECT id FROM runs WHERE key = ?", row.parent!)?.id),
+    parentRunId: row.parent === null ? undefined : text((yield* get(RUN_OF, row.parent!))?.id),
     pauseReason: row.pause === null ? undefined : (parseStored(String(row.pause)) as Pause).message,
     startedAt: iso(row.started_at),
     endedAt: iso(row.ended_at)
@@ -357,11 +392,13 @@ const actorText = (json: string): string => {
   return typeof value === "string" ? value : json
 }
 
+const RUN_ID_OF = statement("RunRows.runIdOf", "SELECT id FROM runs WHERE +key = ?")
+
 /** The id of a run whose row may be out of reach: it is in an index too. */
-export const runIdOf = (tx: Transaction, key: number): string | undefined => {
+export function* runIdOf(key: number): Program<string | undefined> {
   try {
     // without the `+` the row would be read and not the index
-    const row = tx.get("SELECT id FROM runs WHERE +key = ?", key)
+    const row = yield* get(RUN_ID_OF, key)
     return row === undefined ? undefined : String(row.id)
   } catch {
     // a name for the log: the index is damaged too

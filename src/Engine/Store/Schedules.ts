@@ -7,6 +7,7 @@
  * A schedule knows the run that it started last. With an `overlap` other than `"allow"` a fire that falls due before that run has ended
  * is left out, or waits for its end: then its event comes into the log when the run has ended.
  */
+import { affected, all, among, apart, get, statement, type Program, variant, write } from "./Program.ts"
 import type { FunctionRegistration } from "../../Protocol/Worker.ts"
 import type { Overlap } from "../../Overlap.ts"
 import { lastFire, nextFire, parseSchedule } from "../../Schedule.ts"
@@ -17,12 +18,28 @@ import type { Row, Transaction } from "./Transaction.ts"
 
 const UTC = "UTC"
 
+const PUT_SCHEDULES = statement(
+  "Schedules.putSchedules",
+  `INSERT INTO schedules (function, cron, timezone, event, next_at, overlap) VALUES (?, ?, ?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET event = excluded.event, overlap = excluded.overlap`
+)
+
+const PUT_SCHEDULES_2 = statement(
+  "Schedules.putSchedules.2",
+  "SELECT cron, timezone, queue FROM schedules WHERE function = ?"
+)
+
+const PUT_SCHEDULES_3 = statement(
+  "Schedules.putSchedules.3",
+  "DELETE FROM schedules WHERE function = ? AND cron = ? AND timezone = ?"
+)
+
 /** Adds the schedules of a function that are new and drops those that it has no more; a schedule that stays keeps its time. */
-export const putSchedules = (
+export function* putSchedules(
   tx: Transaction,
   functionKey: number,
   registration: FunctionRegistration
-): void => {
+): Program<void> {
   const now = tx.now()
   const kept = new Set<string>()
   for (const trigger of registration.triggers) {
@@ -30,9 +47,8 @@ export const putSchedules = (
     const timezone = trigger.timezone ?? UTC
     const nextAt = nextFire(parseSchedule(trigger.cron, timezone), now)
     kept.add(JSON.stringify([trigger.cron, timezone]))
-    tx.run(
-      `INSERT INTO schedules (function, cron, timezone, event, next_at, overlap) VALUES (?, ?, ?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET event = excluded.event, overlap = excluded.overlap`,
+    yield* write(
+      PUT_SCHEDULES,
       functionKey,
       trigger.cron,
       timezone,
@@ -42,18 +58,13 @@ export const putSchedules = (
     )
     tx.markDue(nextAt)
   }
-  for (const row of tx.all("SELECT cron, timezone, queue FROM schedules WHERE function = ?", functionKey)) {
+  for (const row of yield* all(PUT_SCHEDULES_2, functionKey)) {
     if (kept.has(JSON.stringify([row.cron, row.timezone]))) {
       // they may not have to wait any more
       if (row.queue !== null) tx.markDue(now)
       continue
     }
-    tx.run(
-      "DELETE FROM schedules WHERE function = ? AND cron = ? AND timezone = ?",
-      functionKey,
-      row.cron!,
-      row.timezone!
-    )
+    yield* write(PUT_SCHEDULES_3, functionKey, row.cron!, row.timezone!)
   }
 }
 
@@ -64,56 +75,78 @@ const HELD_BACK =
 /** The most fires of one schedule that wait for the end of a run. */
 const LONGEST_QUEUE = 1000
 
+const FIRE_SCHEDULES = statement(
+  "Schedules.fireSchedules",
+  "SELECT DISTINCT function AS key FROM schedules WHERE queue IS NOT NULL"
+)
+
+const FIRE_SCHEDULES_2 = statement(
+  "Schedules.fireSchedules.2",
+  "SELECT DISTINCT function AS key FROM schedules WHERE next_at <= ?"
+)
+
 /** Fires what is due, at most `limit` schedules of it, after what has waited and need not wait any more; returns how many there were. */
-export const fireSchedules = (tx: Transaction, limit: number): number => {
+export function* fireSchedules(tx: Transaction, limit: number): Program<number> {
   const now = tx.now()
   const but = tx.damage.except("schedule", "function")
-  const freed = tx.among(
+  const freed = yield* among(
+    tx,
     "schedule",
-    ["SELECT DISTINCT function AS key FROM schedules WHERE queue IS NOT NULL"],
-    `SELECT * FROM schedules WHERE queue IS NOT NULL AND NOT ${HELD_BACK}${but} LIMIT ?`,
+    [FIRE_SCHEDULES],
+    variant(
+      "Schedules.fireSchedules",
+      `SELECT * FROM schedules WHERE queue IS NOT NULL AND NOT ${HELD_BACK}${but} LIMIT ?`
+    ),
     limit
   )
-  for (const row of freed) tx.apart("schedule", Number(row.function), () => fireQueue(tx, row))
+  for (const row of freed) yield* apart(tx, "schedule", Number(row.function), fireQueue(tx, row))
   if (freed.length === limit) tx.markDue(now)
-  const due = tx.among(
+  const due = yield* among(
+    tx,
     "schedule",
-    ["SELECT DISTINCT function AS key FROM schedules WHERE next_at <= ?", now],
-    `SELECT *, ${HELD_BACK} AS held_back FROM schedules WHERE next_at <= ?${but} ORDER BY next_at LIMIT ?`,
+    [FIRE_SCHEDULES_2, now],
+    variant(
+      "Schedules.fireSchedules",
+      `SELECT *, ${HELD_BACK} AS held_back FROM schedules WHERE next_at <= ?${but} ORDER BY next_at LIMIT ?`
+    ),
     now,
     limit
   )
-  for (const row of due) tx.apart("schedule", Number(row.function), () => fallDue(tx, row))
+  for (const row of due) yield* apart(tx, "schedule", Number(row.function), fallDue(tx, row))
   return freed.length + due.length
 }
 
-const update = (tx: Transaction, row: Row, set: string, ...values: ReadonlyArray<string | number | null>) =>
-  tx.run(
-    `UPDATE schedules SET ${set} WHERE function = ? AND cron = ? AND timezone = ?`,
+function* update(row: Row, set: string, ...values: ReadonlyArray<string | number | null>) {
+  return yield* affected(
+    variant(
+      "Schedules.update",
+      `UPDATE schedules SET ${set} WHERE function = ? AND cron = ? AND timezone = ?`
+    ),
     ...values,
     row.function!,
     row.cron!,
     row.timezone!
   )
+}
 
-const fallDue = (tx: Transaction, row: Row): void => {
+function* fallDue(tx: Transaction, row: Row): Program<void> {
   const now = tx.now()
   const schedule = parseSchedule(String(row.cron), String(row.timezone))
   const dueAt = Number(row.next_at)
   const scheduledAt = lastFire(schedule, dueAt, now) ?? dueAt
-  update(tx, row, "next_at = ?", nextFire(schedule, now))
+  yield* update(row, "next_at = ?", nextFire(schedule, now))
   // none passes those that have waited
-  if (Number(row.held_back) === 0 && row.queue === null) fire(tx, row, scheduledAt)
-  else holdBack(tx, row, scheduledAt)
+  if (Number(row.held_back) === 0 && row.queue === null) yield* fire(tx, row, scheduledAt)
+  else yield* holdBack(tx, row, scheduledAt)
 }
 
-const holdBack = (tx: Transaction, row: Row, scheduledAt: number): void => {
+function* holdBack(tx: Transaction, row: Row, scheduledAt: number): Program<void> {
   const queue = readQueue(row)
   if (row.overlap !== "skip" && queue.length < LONGEST_QUEUE) {
-    update(tx, row, "queue = ?", JSON.stringify([...queue, scheduledAt]))
+    yield* update(row, "queue = ?", JSON.stringify([...queue, scheduledAt]))
     return
   }
-  update(tx, row, "skipped = skipped + 1")
+  yield* update(row, "skipped = skipped + 1")
   if (row.overlap === "skip") return
   const fn = tx.registry.byKey(Number(row.function))
   tx.changes.warnings.push(
@@ -123,22 +156,22 @@ const holdBack = (tx: Transaction, row: Row, scheduledAt: number): void => {
 }
 
 /** Fires what has waited, oldest first, up to what has to wait for the run of one of them. */
-const fireQueue = (tx: Transaction, row: Row): void => {
+function* fireQueue(tx: Transaction, row: Row): Program<void> {
   const queue = readQueue(row)
   const count = row.overlap === null ? queue.length : 1
   const rest = queue.slice(count)
-  update(tx, row, "queue = ?", rest.length === 0 ? null : JSON.stringify(rest))
-  for (const scheduledAt of queue.slice(0, count)) fire(tx, row, scheduledAt)
+  yield* update(row, "queue = ?", rest.length === 0 ? null : JSON.stringify(rest))
+  for (const scheduledAt of queue.slice(0, count)) yield* fire(tx, row, scheduledAt)
 }
 
 const readQueue = ({ queue }: Row): ReadonlyArray<number> =>
   // written by `holdBack`
   queue == null ? [] : (parseStored(queue) as ReadonlyArray<number>)
 
-const fire = (tx: Transaction, row: Row, scheduledAt: number): void => {
+function* fire(tx: Transaction, row: Row, scheduledAt: number): Program<void> {
   const fn = tx.registry.byKey(Number(row.function))
   if (fn === undefined) return
-  const { eventId, runIds, warnings } = appendEvent(
+  const { eventId, runIds, warnings } = yield* appendEvent(
     tx,
     {
       environment: fn.environment,
@@ -157,7 +190,7 @@ const fire = (tx: Transaction, row: Row, scheduledAt: number): void => {
     tx.changes.warnings.push(`Event "${row.event}" ${eventId}: ${warning}`)
   }
   // the function whose trigger it is comes first
-  update(tx, row, "run = ?, skipped = 0", runIds[0] ?? null)
+  yield* update(row, "run = ?, skipped = 0", runIds[0] ?? null)
 }
 
 /** What a run holds back of the schedule that has started it. */
@@ -171,13 +204,14 @@ export interface HeldBack {
   readonly queue: ReadonlyArray<number>
 }
 
+const HELD_BACK_BY = statement(
+  "Schedules.heldBackBy",
+  "SELECT * FROM schedules WHERE function = ? AND run = ? AND overlap IS NOT NULL"
+)
+
 /** The schedule whose fires wait for the end of the run, or are left out until then. */
-export const heldBackBy = (tx: Transaction, functionKey: number, runId: string): HeldBack | undefined => {
-  const row = tx.get(
-    "SELECT * FROM schedules WHERE function = ? AND run = ? AND overlap IS NOT NULL",
-    functionKey,
-    runId
-  )
+export function* heldBackBy(functionKey: number, runId: string): Program<HeldBack | undefined> {
+  const row = yield* get(HELD_BACK_BY, functionKey, runId)
   if (row === undefined) return undefined
   return {
     cron: String(row.cron),

@@ -12,12 +12,12 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { FunctionInfo, RunStep } from "../../Client/Client.ts"
-import { IronflowError, LimitExceededError, StoreError } from "../../Errors.ts"
+import { IronflowError, LimitExceededError, StoreError, type ValidationError } from "../../Errors.ts"
 import { together } from "../../ExpressionBudget.ts"
 import { makeIdGenerator } from "../../Ids.ts"
 import { checkKeys, type Keys } from "../../OptionKeys.ts"
 import type { TurnReport } from "../../Protocol/Worker.ts"
-import { nextTurn, polite } from "../Polite.ts"
+import { gathered, nextTurn, onePage, polite } from "../Polite.ts"
 import { Registry } from "../Registry.ts"
 import * as Access from "./AccessRows.ts"
 import type { Seen } from "./Activity.ts"
@@ -54,6 +54,7 @@ import { migrations } from "./Migrations.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 import { checkLastOwner, type LastStop, Ownership } from "./Ownership.ts"
 import { readProjectionChanges } from "./ProjectionChanges.ts"
+import type { Program } from "./Program.ts"
 import * as Projections from "./ProjectionInspection.ts"
 import * as Owners from "./ProjectionRows.ts"
 import { deleteExpiredRecordings, readRecording } from "./Recording.ts"
@@ -62,7 +63,6 @@ import { listRunsAround } from "./DamagedRunList.ts"
 import { listRuns } from "./RunList.ts"
 import { eventNameOf, findRun, hasEnded, readRun } from "./RunRows.ts"
 import { deleteEndedRuns } from "./Retention.ts"
-import { deleteSecret, findSecret, listSecrets, putSecret, readSecrets } from "./SecretRows.ts"
 import { findUnsound } from "./Soundness.ts"
 import * as Steering from "./Steering.ts"
 import { readStreamHistory } from "./StreamHistory.ts"
@@ -152,7 +152,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           // ids of events are ordered as they are in the log, also when the clock was set back in between
           ids: makeIdGenerator(now, (below) => Math.floor(random.nextDoubleUnsafe() * below), lastId(db))
         })
-        const last = readClock(tx)
+        const last = tx.perform(readClock())
         const jumps = new ClockJumps(now(), monotonicMs(), last)
         tx.settledNow = () => now() - jumps.aheadMs(monotonicMs())
         let clockStoredAt = Number.NEGATIVE_INFINITY
@@ -170,7 +170,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
             const jump = jumps.look(now(), monotonicMs())
             if (jump === 0) return undefined
             tell(clockWasSet(jump))
-            return () => moveWithClock(tx, jump)
+            return () => tx.perform(moveWithClock(tx, jump))
           },
           beginning: () => snapshot.giveUp(),
           begin: () => {
@@ -179,7 +179,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           },
           committing: () => {
             if (monotonicMs() - clockStoredAt >= STORE_CLOCK_MS) {
-              storeClock(tx)
+              tx.perform(storeClock(tx))
               tx.afterCommit(() => (clockStoredAt = monotonicMs()))
             }
             tx.committing()
@@ -207,7 +207,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           failed: (error) =>
             tell(`The clock was set, and what is stored could not be moved with it: ${String(error)}`)
         })
-        loadRegistrations(tx)
+        tx.perform(loadRegistrations(tx))
         if (isFile) lookAtNewest(tx)
         return { ownership, snapshot, tx, writer }
       },
@@ -223,7 +223,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         return Effect.catch(
           Effect.try({
             try: () => {
-              storeClock(tx)
+              tx.perform(storeClock(tx))
               ownership.release()
             },
             catch: (cause) => storeError("Cannot write to the database", cause)
@@ -237,21 +237,21 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       })
     )
 
-    const write = <A>(what: string, run: () => A): Effect.Effect<A, StoreError> =>
+    const write = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
       Effect.callback((resume) => {
         writer.submit(
           () => together(run),
           (value) => resume(Effect.succeed(value)),
-          (cause) => resume(Effect.fail(storeError(`Cannot ${what}`, cause)))
+          (cause) => resume(Effect.fail(cannot(what, cause)))
         )
       })
-    const failedRead = (what: string, cause: unknown): StoreError => {
+    const failedRead = (what: string | (() => string), cause: unknown): StoreError => {
       // a damaged page spoils the view for others who read in this turn
       snapshot.giveUp()
       if (isDamage(cause)) tx.damage.wasFound = true
-      return storeError(`Cannot ${what}`, cause)
+      return cannot(what, cause)
     }
-    const read = <A>(what: string, run: () => A): Effect.Effect<A, StoreError> =>
+    const read = <A>(what: string | (() => string), run: () => A): Effect.Effect<A, StoreError> =>
       Effect.try({
         try: () => {
           if (lost !== undefined) throw lost
@@ -270,9 +270,12 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         catch: (cause) => failedRead(what, cause)
       })
     /** For commands that refuse with an error of ours, which they do before they write anything. */
-    const refusable = <A, E>(self: Effect.Effect<A | Refusal, E>): Effect.Effect<A, E | IronflowError> =>
+    const refusable = <A, E, R extends IronflowError>(
+      self: Effect.Effect<A | Refusal, E>
+    ): Effect.Effect<A, E | R> =>
       Effect.flatMap(self, (result) =>
-        result instanceof Refusal ? Effect.fail(result.error) : Effect.succeed(result)
+        // each command names in `StoreService` what it throws
+        result instanceof Refusal ? Effect.fail(result.error as R) : Effect.succeed(result)
       )
     /** For commands that return what refuses them. */
     const answered = <A, E>(
@@ -286,10 +289,21 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       )
     const change = <A>(what: string, run: () => A) => answered(write(what, run))
     const look = <A>(what: string, run: () => A) => answered(read(what, run))
-    const steer = <A>(what: string, run: () => A) => refusable(write(what, () => refusal(run)))
-    const inspect = <A>(what: string, run: () => A) => refusable(read(what, () => refusal(run)))
+    const steer = <A, R extends IronflowError>(
+      what: string,
+      run: () => A
+    ): Effect.Effect<A, StoreError | R> => refusable(write(what, () => refusal(run)))
+    const inspect = <A, R extends IronflowError>(
+      what: string,
+      run: () => A
+    ): Effect.Effect<A, StoreError | R> => refusable(read(what, () => refusal(run)))
 
-    const steerRun = <A>(what: string, environment: string, runId: string, run: () => A) =>
+    const steerRun = <A, R extends IronflowError>(
+      what: string,
+      environment: string,
+      runId: string,
+      run: () => A
+    ): Effect.Effect<A, StoreError | R> =>
       steer(what, () => {
         const result = run()
         forgiveRun(tx, environment, runId)
@@ -299,24 +313,28 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
     if (lastStop?.mayLack === true) yield* Effect.logWarning(lastStop.message)
     else if (lastStop !== undefined) yield* Effect.logDebug(lastStop.message)
     for (const news of tx.damage.news) yield* Effect.logError(news)
-    const stored = readClock(tx)
+    const stored = tx.perform(readClock())
     const setBackBy = stored === undefined ? 0 : stored.at - now()
     if (setBackBy >= 1000) {
       yield* Effect.logWarning(clockWasSet(-setBackBy))
-      yield* write("move what is due with the clock", () => setBackBetweenStarts(tx, setBackBy))
+      yield* write("move what is due with the clock", () => tx.perform(setBackBetweenStarts(tx, setBackBy)))
     }
-    yield* write("take back leases", () => recoverLeases(tx))
-    yield* write("shorten leases", () => shortenLeases(tx))
+    yield* write("take back leases", () => tx.perform(recoverLeases(tx)))
+    yield* write("shorten leases", () => tx.perform(shortenLeases(tx)))
     yield* write("take back projections and messages", () => {
-      Owners.recoverProjections(tx)
+      tx.perform(Owners.recoverProjections(tx))
       // whoever held a message was connected to the engine that is gone
-      Groups.recoverDeliveries(tx)
+      tx.perform(Groups.recoverDeliveries(tx))
     })
 
     const stepsOf: StoreService["readRunSteps"] = (environment, runId, part) =>
-      inspect(`read the steps of run ${runId}`, () => Inspection.getRunSteps(tx, environment, runId, part))
+      inspect(`read the steps of run ${runId}`, () =>
+        tx.perform(Inspection.getRunSteps(tx, environment, runId, part))
+      )
 
     return Store.of({
+      write: (call) => answered(write(call.what, () => tx.perform(call.run(tx)))),
+      read: (call) => answered(read(call.what, () => tx.perform(call.run(tx)))),
       onCommit: (listener) => {
         listeners.add(listener)
         return () => void listeners.delete(listener)
@@ -364,9 +382,13 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       },
       checkRoom: (environment, functions) => tx.registry.checkRoom(environment, functions),
       registerFunctions: (environment, functions, startedAt) =>
-        write("register functions", () => registerFunctions(tx, environment, functions, startedAt)),
+        write("register functions", () =>
+          tx.perform(registerFunctions(tx, environment, functions, startedAt))
+        ),
       deleteFunction: (environment, functionId) =>
-        steer(`delete function "${functionId}"`, () => deleteFunction(tx, environment, functionId)),
+        steer(`delete function "${functionId}"`, () =>
+          tx.perform(deleteFunction(tx, environment, functionId))
+        ),
       findFunction: (environment, functionId) => tx.registry.get(environment, functionId)?.registration,
       pushFunctions: () => tx.registry.pushed(),
       listFunctions: (environment) =>
@@ -376,105 +398,122 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           for (let i = 0; i < functions.length; i += FUNCTIONS) {
             if (i > 0) yield* nextTurn
             const part = functions.slice(i, i + FUNCTIONS)
-            infos.push(...(yield* read("list functions", () => part.map((fn) => Inspection.infoOf(tx, fn)))))
+            infos.push(
+              ...(yield* read("list functions", () => part.map((fn) => tx.perform(Inspection.infoOf(fn)))))
+            )
           }
           return infos
         }),
       getFunction: (environment, functionId) =>
         read(`read function "${functionId}"`, () => {
           const fn = tx.registry.get(environment, functionId)
-          return fn === undefined || fn.deleted === true ? undefined : Inspection.infoOf(tx, fn)
+          return fn === undefined || fn.deleted === true ? undefined : tx.perform(Inspection.infoOf(fn))
         }),
       checkEnvironment: (environment) => tx.checkEnvironment(environment),
       countFunctions: (environment) => tx.registry.list(environment).length,
-      appendEvent: (event) => write(`store event "${event.name}"`, () => appendEvent(tx, event)),
+      appendEvent: (event) => write(`store event "${event.name}"`, () => tx.perform(appendEvent(tx, event))),
       appendEvents: (events) =>
-        write(`store ${events.length} events`, () => events.map((event) => appendEvent(tx, event))),
+        write(`store ${events.length} events`, () =>
+          events.map((event) => tx.perform(appendEvent(tx, event)))
+        ),
       appendMessage: (message) =>
-        write(`store a message of topic "${message.topic}"`, () => appendMessage(tx, message)),
+        write(`store a message of topic "${message.topic}"`, () => tx.perform(appendMessage(tx, message))),
       appendToStream: (environment, append) =>
         change(`append to stream "${append.entityId}"`, () =>
-          Streams.appendToStream(tx, environment, append)
+          tx.perform(Streams.appendToStream(tx, environment, append))
         ),
-      readStream: ({ most = Number.POSITIVE_INFINITY, ...query }) =>
-        Effect.gen(function* () {
-          const part = (query: ReadStreamQuery) =>
-            read(`read stream "${query.entityId}"`, () => Streams.readStream(tx, query))
-          const first = yield* part(query)
-          const { events, totalCount } = first
-          let { length, next } = first
-          while (next !== undefined && length <= most) {
-            yield* nextTurn
-            // what is appended meanwhile is not read
-            const rest: number = query.backward ? 0 : totalCount - next + 1
-            const limit = query.limit === 0 ? rest : query.limit - events.length
-            const found = yield* part({ ...query, fromVersion: next, limit })
-            for (const event of found.events) events.push(event)
-            length += found.length
-            next = found.next
-          }
-          if (length <= most) return { events, totalCount }
-          return yield* Effect.fail(
-            new LimitExceededError(
-              `What is read of stream "${query.entityId}" (read it in pages: fewer events with \`limit\`, and on from \`fromVersion\`)`,
-              length,
-              most,
-              "characters"
+      readStream: ({ most = Number.POSITIVE_INFINITY, ...query }) => {
+        const part = (query: ReadStreamQuery) =>
+          read(`read stream "${query.entityId}"`, () => tx.perform(Streams.readStream(tx, query)))
+        const gather = (pages: number) =>
+          Effect.gen(function* () {
+            const first = yield* pages === 1 ? part(query) : onePage(part(query))
+            const { events, totalCount } = first
+            let { length, next } = first
+            while (next !== undefined && length <= most) {
+              if (pages === 1) return undefined
+              // what is appended meanwhile is not read
+              const rest: number = query.backward ? 0 : totalCount - next + 1
+              const limit = query.limit === 0 ? rest : query.limit - events.length
+              const found = yield* onePage(part({ ...query, fromVersion: next, limit }))
+              for (const event of found.events) events.push(event)
+              length += found.length
+              next = found.next
+            }
+            if (length <= most) return { events, totalCount }
+            return yield* Effect.fail(
+              new LimitExceededError(
+                `What is read of stream "${query.entityId}" (read it in pages: fewer events with \`limit\`, and on from \`fromVersion\`)`,
+                length,
+                most,
+                "characters"
+              )
             )
-          )
-        }),
+          })
+        return gathered(gather)
+      },
       getStream: (environment, entityId) =>
-        inspect(`read stream "${entityId}"`, () => Streams.getStream(tx, environment, entityId)),
+        inspect(`read stream "${entityId}"`, () => tx.perform(Streams.getStream(tx, environment, entityId))),
       readStreamHistory: (query) =>
-        inspect(`read the history of stream "${query.entityId}"`, () => readStreamHistory(tx, query)),
-      listStreams: (query) => read("list streams", () => Streams.listStreams(tx, query)),
+        inspect(`read the history of stream "${query.entityId}"`, () =>
+          tx.perform(readStreamHistory(tx, query))
+        ),
+      listStreams: (query) => read("list streams", () => tx.perform(Streams.listStreams(tx, query))),
       putSnapshot: (snapshot) =>
-        steer(`store a snapshot of stream "${snapshot.entityId}"`, () => Streams.putSnapshot(tx, snapshot)),
+        steer(`store a snapshot of stream "${snapshot.entityId}"`, () =>
+          tx.perform(Streams.putSnapshot(tx, snapshot))
+        ),
       getSnapshot: (environment, entityId, beforeVersion) =>
         read(`read a snapshot of stream "${entityId}"`, () =>
-          Streams.getSnapshot(tx, environment, entityId, beforeVersion)
+          tx.perform(Streams.getSnapshot(tx, environment, entityId, beforeVersion))
         ),
-      readLog: (query) => read("read the log", () => readLog(tx, query)),
+      readLog: (query) => read("read the log", () => tx.perform(readLog(tx, query))),
       endOfLog: () =>
         Effect.catchIf(
-          read("read the log", () => endOfLog(tx)),
+          read("read the log", () => tx.perform(endOfLog())),
           isDamage,
-          () => readApart("read the log", () => endOfLogByName(tx))
+          () => readApart("read the log", () => tx.perform(endOfLogByName()))
         ),
-      readLogBack: (query) => read("read the log", () => readLogBack(tx, query)),
-      listTopics: (environment, page) => read("list topics", () => Topics.listTopics(tx, environment, page)),
+      readLogBack: (query) => read("read the log", () => tx.perform(readLogBack(tx, query))),
+      listTopics: (environment, page) =>
+        read("list topics", () => tx.perform(Topics.listTopics(tx, environment, page))),
       getTopic: (environment, topic) =>
         Effect.gen(function* () {
           const what = `read topic "${topic}"`
-          const state = yield* read(what, () => Topics.getTopic(tx, environment, topic))
-          let part = yield* read(what, () => Topics.lagOf(tx, environment, topic, 0))
+          const state = yield* read(what, () => tx.perform(Topics.getTopic(tx, environment, topic)))
+          let part = yield* read(what, () => tx.perform(Topics.lagOf(tx, environment, topic, 0)))
           let { lag } = part
           while (part.next !== undefined) {
             const after = part.next
-            part = yield* polite(read(what, () => Topics.lagOf(tx, environment, topic, after)))
+            part = yield* polite(read(what, () => tx.perform(Topics.lagOf(tx, environment, topic, after))))
             lag = Math.max(lag, part.lag)
           }
           return { ...state, lag }
         }),
       deleteOldMessages: (limits, limit, after) =>
-        write("delete old messages", () => Topics.deleteOldMessages(tx, limits, limit, after)),
-      openGroup: (group) => write(`open group "${group.name}"`, () => Groups.openGroup(tx, group)),
-      reopenGroup: (group) => write(`open group "${group.name}"`, () => Groups.reopenGroup(tx, group)),
+        write("delete old messages", () => tx.perform(Topics.deleteOldMessages(limits, limit, after))),
+      openGroup: (group) =>
+        write(`open group "${group.name}"`, () => tx.perform(Groups.openGroup(tx, group))),
+      reopenGroup: (group) =>
+        write(`open group "${group.name}"`, () => tx.perform(Groups.reopenGroup(tx, group))),
       claimDeliveries: (demand) =>
-        write("hand out messages of a group", () => Groups.claimDeliveries(tx, demand)),
+        write("hand out messages of a group", () => tx.perform(Groups.claimDeliveries(tx, demand))),
       settleDeliveries: (settlements) =>
-        write("settle deliveries", () => settlements.map((one) => Groups.settleDelivery(tx, one))),
+        write("settle deliveries", () =>
+          settlements.map((one) => tx.perform(Groups.settleDelivery(tx, one)))
+        ),
       extendDeliveries: (extension) =>
-        write("extend deliveries", () => Groups.extendDeliveries(tx, extension)),
-      releaseHolder: (holder) => write("give back deliveries", () => Groups.releaseHolder(tx, holder)),
-      touchGroups: (groups) => write("keep groups", () => Groups.touchGroups(tx, groups)),
+        write("extend deliveries", () => tx.perform(Groups.extendDeliveries(tx, extension))),
+      releaseHolder: (holder) =>
+        write("give back deliveries", () => tx.perform(Groups.releaseHolder(tx, holder))),
+      touchGroups: (groups) => write("keep groups", () => tx.perform(Groups.touchGroups(tx, groups))),
       deleteAbandonedGroups: (before, limit) =>
-        write("delete abandoned groups", () => Groups.deleteAbandonedGroups(tx, before, limit)),
+        write("delete abandoned groups", () => tx.perform(Groups.deleteAbandonedGroups(tx, before, limit))),
       mayHaveReady: () => tx.hot.size > 0,
-      claimRuns: (demands) => write("claim runs", () => claimRuns(tx, demands)),
+      claimRuns: (demands) => write("claim runs", () => tx.perform(claimRuns(tx, demands))),
       applyReports: (reports, environment, options) => {
         const apply = (some: ReadonlyArray<TurnReport>) =>
-          write("store reports", () => applyReports(tx, some, environment, options?.callsBack))
+          write("store reports", () => tx.perform(applyReports(tx, some, environment, options?.callsBack)))
         // damage that could not be put down to one run costs only those reports that meet it
         const applyAlone = (report: TurnReport) =>
           Effect.catchIf(apply([report]), isDamage, (error) =>
@@ -485,27 +524,29 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         )
       },
       extendLeases: (jobIds, leaseMs, holder) =>
-        write("extend leases", () => extendLeases(tx, jobIds, leaseMs, holder)),
+        write("extend leases", () => tx.perform(extendLeases(tx, jobIds, leaseMs, holder))),
       adoptLeases: (workerId, jobIds, leaseMs, functionIds, since) =>
         write(`keep the turns of worker ${workerId}`, () =>
-          adoptLeases(tx, workerId, jobIds, leaseMs, functionIds, since)
+          tx.perform(adoptLeases(tx, workerId, jobIds, leaseMs, functionIds, since))
         ),
       releaseWorker: (workerId, lost, left) =>
-        write(`release worker ${workerId}`, () => releaseWorker(tx, workerId, lost, left)),
-      endRevoked: (jobIds) => write("hand out what was taken back", () => endRevoked(tx, jobIds)),
-      loseLease: (jobId, why) => write(`take back job ${jobId}`, () => loseLease(tx, jobId, why)),
+        write(`release worker ${workerId}`, () => tx.perform(releaseWorker(tx, workerId, lost, left))),
+      endRevoked: (jobIds) => write("hand out what was taken back", () => tx.perform(endRevoked(tx, jobIds))),
+      loseLease: (jobId, why) => write(`take back job ${jobId}`, () => tx.perform(loseLease(tx, jobId, why))),
       markLate: (runId, lingerMs, environment) =>
-        write(`wake run ${runId}`, () => markLate(tx, runId, lingerMs, environment)),
+        write(`wake run ${runId}`, () => tx.perform(markLate(tx, runId, lingerMs, environment))),
       fireDue: () =>
         Effect.gen(function* () {
           // they are submitted together, and share a transaction
           const [fired, next] = yield* Effect.all(
             [
               Effect.all(
-                upkeep.map((what) => Effect.result(write("fire timers", () => fireDue(tx, what)))),
+                upkeep.map((what) =>
+                  Effect.result(write("fire timers", () => tx.perform(fireDue(tx, what))))
+                ),
                 { concurrency: "unbounded" }
               ),
-              Effect.result(write("fire timers", () => findNextDue(tx)))
+              Effect.result(write("fire timers", () => tx.perform(findNextDue(tx))))
             ],
             { concurrency: "unbounded" }
           )
@@ -518,18 +559,33 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           }
         }),
       getRun: (environment, runId) =>
-        inspect(`read run ${runId}`, () => readRun(tx, findRun(tx, environment, runId))),
+        inspect(`read run ${runId}`, () =>
+          tx.perform(readRun(tx, tx.perform(findRun(tx, environment, runId))))
+        ),
       getEndedRun: (environment, runId) =>
         inspect(`read run ${runId}`, () =>
-          hasEnded(tx, environment, runId) ? readRun(tx, findRun(tx, environment, runId)) : undefined
+          tx.perform(hasEnded(tx, environment, runId))
+            ? tx.perform(readRun(tx, tx.perform(findRun(tx, environment, runId))))
+            : undefined
         ),
+      environmentOfRun: (runId) =>
+        read(`read run ${runId}`, () => {
+          const row = tx.get("SELECT environment FROM runs WHERE id = ?", runId)
+          return row === undefined ? undefined : tx.environmentName(Number(row.environment))
+        }),
       getEventName: (environment, runId) =>
-        read(`read run ${runId}`, () => eventNameOf(tx, environment, runId)),
+        read(`read run ${runId}`, () => tx.perform(eventNameOf(tx, environment, runId))),
       listRuns: (query) =>
         Effect.catchIf(
-          listRuns(tx, query, (look) => inspect("list runs", look), longLists),
+          listRuns(
+            tx,
+            query,
+            <A>(look: () => Program<A>) => inspect<A, ValidationError>("list runs", () => tx.perform(look())),
+            longLists
+          ),
           (error) => isDamage(error),
-          () => refusable(readApart("list runs", () => refusal(() => listRunsAround(tx, query))))
+          (): ReturnType<StoreService["listRuns"]> =>
+            refusable(readApart("list runs", () => refusal(() => tx.perform(listRunsAround(tx, query)))))
         ),
       getRunSteps: (environment, runId) =>
         Effect.gen(function* () {
@@ -545,193 +601,234 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         }),
       readRunSteps: stepsOf,
       getRecording: (environment, runId) =>
-        inspect(`read the record of run ${runId}`, () => readRecording(tx, environment, runId)),
+        inspect(`read the record of run ${runId}`, () => tx.perform(readRecording(tx, environment, runId))),
       deleteExpiredRecordings: (limit) =>
-        write("delete old records", () => deleteExpiredRecordings(tx, limit)),
+        write("delete old records", () => tx.perform(deleteExpiredRecordings(tx, limit))),
       deleteExpiredIdempotencyKeys: (limit) =>
-        write("delete old idempotency keys", () => forgetExpired(tx, limit)),
+        write("delete old idempotency keys", () => tx.perform(forgetExpired(tx, limit))),
       getHistory: (environment, runId) =>
-        inspect(`read run ${runId}`, () => readHistory(tx, environment, runId)),
+        inspect(`read run ${runId}`, () => tx.perform(readHistory(tx, environment, runId))),
       getSituation: (environment, runId) =>
-        inspect(`read run ${runId}`, () => Inspection.getSituation(tx, environment, runId)),
+        inspect(`read run ${runId}`, () => tx.perform(Inspection.getSituation(tx, environment, runId))),
       cancelRun: (environment, runId, reason) =>
         steerRun(`cancel run ${runId}`, environment, runId, () =>
-          Steering.cancelRun(tx, environment, runId, reason)
+          tx.perform(Steering.cancelRun(tx, environment, runId, reason))
         ),
       pauseRun: (environment, runId, reason) =>
         steerRun(`pause run ${runId}`, environment, runId, () =>
-          Steering.pauseRun(tx, environment, runId, reason)
+          tx.perform(Steering.pauseRun(tx, environment, runId, reason))
         ),
       resumeRun: (environment, runId, fromStep) =>
         steerRun(`resume run ${runId}`, environment, runId, () =>
-          Steering.resumeRun(tx, environment, runId, fromStep)
+          tx.perform(Steering.resumeRun(tx, environment, runId, fromStep))
         ),
       retryRun: (environment, runId, fromStep) =>
         steerRun(`retry run ${runId}`, environment, runId, () =>
-          Steering.retryRun(tx, environment, runId, fromStep)
+          tx.perform(Steering.retryRun(tx, environment, runId, fromStep))
         ),
       patchStep: (environment, stepId, output, reason) =>
         steerRun(`patch step ${stepId}`, environment, stepId.slice(0, Math.max(0, stepId.indexOf(":"))), () =>
-          Steering.patchStep(tx, environment, stepId, output, reason)
+          tx.perform(Steering.patchStep(tx, environment, stepId, output, reason))
         ),
-      putSecret: (environment, name, sealed) =>
-        write(`store secret "${name}"`, () => putSecret(tx, environment, name, sealed)),
-      deleteSecret: (environment, name) =>
-        write(`delete secret "${name}"`, () => deleteSecret(tx, environment, name)),
-      listSecrets: (environment, page) => read("list secrets", () => listSecrets(tx, environment, page)),
-      findSecret: (environment, name) =>
-        read(`read secret "${name}"`, () => findSecret(tx, environment, name)),
-      readSecrets: (environment, names) => read("read secrets", () => readSecrets(tx, environment, names)),
       createKvBucket: (environment, bucket) =>
-        change(`create bucket "${bucket.name}"`, () => KvBuckets.createBucket(tx, environment, bucket)),
+        change(`create bucket "${bucket.name}"`, () =>
+          tx.perform(KvBuckets.createBucket(tx, environment, bucket))
+        ),
       listKvBuckets: (environment, page) =>
-        read("list buckets", () => KvBuckets.listBuckets(tx, environment, page)),
+        read("list buckets", () => tx.perform(KvBuckets.listBuckets(tx, environment, page))),
       readKvBucket: (environment, name) =>
-        look(`read bucket "${name}"`, () => KvBuckets.readBucket(tx, environment, name)),
+        look(`read bucket "${name}"`, () => tx.perform(KvBuckets.readBucket(tx, environment, name))),
       deleteKvBucket: (environment, name) =>
-        change(`delete bucket "${name}"`, () => KvBuckets.deleteBucket(tx, environment, name)),
+        change(`delete bucket "${name}"`, () => tx.perform(KvBuckets.deleteBucket(tx, environment, name))),
       writeKv: (environment, bucket, writes) =>
-        change(`write to bucket "${bucket}"`, () => writeEntries(tx, environment, bucket, writes)),
+        change(`write to bucket "${bucket}"`, () =>
+          tx.perform(writeEntries(tx, environment, bucket, writes))
+        ),
       readKv: (environment, bucket, key) =>
-        look(`read bucket "${bucket}"`, () => KvRows.readEntry(tx, environment, bucket, key)),
+        look(`read bucket "${bucket}"`, () => tx.perform(KvRows.readEntry(tx, environment, bucket, key))),
       readKvHistory: (environment, bucket, key) =>
-        look(`read bucket "${bucket}"`, () => KvRows.readHistory(tx, environment, bucket, key)),
+        look(`read bucket "${bucket}"`, () => tx.perform(KvRows.readHistory(tx, environment, bucket, key))),
       listKvKeys: (environment, bucket, query) =>
-        look(`list the keys of bucket "${bucket}"`, () => KvRows.listKeys(tx, environment, bucket, query)),
+        look(`list the keys of bucket "${bucket}"`, () =>
+          tx.perform(KvRows.listKeys(tx, environment, bucket, query))
+        ),
       readKvChanges: (environment, bucket, after, limit) =>
-        look(`read bucket "${bucket}"`, () => KvRows.readChanges(tx, environment, bucket, after, limit)),
+        look(`read bucket "${bucket}"`, () =>
+          tx.perform(KvRows.readChanges(tx, environment, bucket, after, limit))
+        ),
       setConfig: (environment, name, data) =>
-        change(`store configuration "${name}"`, () => ConfigRows.setConfig(tx, environment, name, data)),
+        change(`store configuration "${name}"`, () =>
+          tx.perform(ConfigRows.setConfig(tx, environment, name, data))
+        ),
       patchConfig: (environment, name, patch) =>
-        change(`store configuration "${name}"`, () => ConfigRows.patchConfig(tx, environment, name, patch)),
+        change(`store configuration "${name}"`, () =>
+          tx.perform(ConfigRows.patchConfig(tx, environment, name, patch))
+        ),
       readConfig: (environment, name) =>
-        look(`read configuration "${name}"`, () => ConfigRows.readConfig(tx, environment, name)),
+        look(`read configuration "${name}"`, () => tx.perform(ConfigRows.readConfig(tx, environment, name))),
       listConfigs: (environment, after, limit) =>
-        read("list configurations", () => ConfigRows.listConfigs(tx, environment, after, limit)),
+        read("list configurations", () => tx.perform(ConfigRows.listConfigs(tx, environment, after, limit))),
       deleteConfig: (environment, name) =>
-        change(`delete configuration "${name}"`, () => ConfigRows.deleteConfig(tx, environment, name)),
+        change(`delete configuration "${name}"`, () =>
+          tx.perform(ConfigRows.deleteConfig(tx, environment, name))
+        ),
       readConfigChanges: (environment, after, limit) =>
-        look("read configurations", () => ConfigRows.readConfigChanges(tx, environment, after, limit)),
+        look("read configurations", () =>
+          tx.perform(ConfigRows.readConfigChanges(tx, environment, after, limit))
+        ),
       projections: {
         register: (environment, registration) =>
           steer(`register projection "${registration.name}"`, () => {
-            registerTokenless(tx, environment, registration)
-            return Projections.getProjection(tx, environment, registration.name)
+            tx.perform(registerTokenless(tx, environment, registration))
+            return tx.perform(Projections.getProjection(environment, registration.name))
           }),
         claim: (request) =>
-          steer(`claim projection "${request.registration.name}"`, () => Owners.claimProjection(tx, request)),
+          steer(`claim projection "${request.registration.name}"`, () =>
+            tx.perform(Owners.claimProjection(tx, request))
+          ),
         renew: (token, leaseMs) =>
-          write(`keep projection "${token.name}"`, () => Owners.renewProjection(tx, token, leaseMs)),
+          write(`keep projection "${token.name}"`, () =>
+            tx.perform(Owners.renewProjection(tx, token, leaseMs))
+          ),
         release: (token) =>
-          write(`release projection "${token.name}"`, () => Owners.releaseProjection(tx, token)),
+          write(`release projection "${token.name}"`, () => tx.perform(Owners.releaseProjection(tx, token))),
         readPage: (token, after, limit) =>
           read(`read on for projection "${token.name}"`, () =>
-            Owners.readProjectionPage(tx, token, after, limit)
+            tx.perform(Owners.readProjectionPage(tx, token, after, limit))
           ),
         readStates: (token, partitions) =>
           read(`read the state of projection "${token.name}"`, () =>
-            Owners.readPartitions(tx, token, partitions)
+            tx.perform(Owners.readPartitions(tx, token, partitions))
           ),
         save: (token, save) =>
-          steer(`save projection "${token.name}"`, () => Owners.saveProjection(tx, token, save)),
+          steer(`save projection "${token.name}"`, () => tx.perform(Owners.saveProjection(tx, token, save))),
         handOut: (request) =>
-          steer(`hand out events of projection "${request.name}"`, () => handOut(tx, request)),
-        saveTokenless: (save) => steer(`save projection "${save.name}"`, () => saveTokenless(tx, save)),
+          steer(`hand out events of projection "${request.name}"`, () => tx.perform(handOut(tx, request))),
+        saveTokenless: (save) =>
+          steer(`save projection "${save.name}"`, () => tx.perform(saveTokenless(tx, save))),
         get: (environment, name) =>
-          inspect(`read projection "${name}"`, () => Projections.getProjection(tx, environment, name)),
+          inspect(`read projection "${name}"`, () =>
+            tx.perform(Projections.getProjection(environment, name))
+          ),
         list: (environment, page) =>
-          read("list projections", () => Projections.listProjections(tx, environment, page)),
+          read("list projections", () => tx.perform(Projections.listProjections(tx, environment, page))),
         getState: (environment, name, partition) =>
           inspect(`read the state of projection "${name}"`, () =>
-            Projections.getProjectionState(tx, environment, name, partition)
+            tx.perform(Projections.getProjectionState(environment, name, partition))
           ),
         readChanges: (environment, name, query) =>
           inspect(`read the changes of projection "${name}"`, () =>
-            readProjectionChanges(tx, environment, name, query)
+            tx.perform(readProjectionChanges(environment, name, query))
           ),
         isAt: (environment, name, target, checked, limit) =>
           inspect(`read projection "${name}"`, () =>
-            Projections.isProjectionAt(tx, environment, name, target, checked, limit)
+            tx.perform(Projections.isProjectionAt(tx, environment, name, target, checked, limit))
           ),
         findEvent: (environment, eventId) =>
-          read(`find event ${eventId}`, () => Projections.findEvent(tx, environment, eventId)),
+          read(`find event ${eventId}`, () => tx.perform(Projections.findEvent(tx, environment, eventId))),
         pause: (environment, name, by, reason) =>
           steer(`pause projection "${name}"`, () =>
-            Projections.pauseProjection(tx, environment, name, by, reason)
+            tx.perform(Projections.pauseProjection(tx, environment, name, by, reason))
           ),
         resume: (environment, name) =>
-          steer(`resume projection "${name}"`, () => Projections.resumeProjection(tx, environment, name)),
+          steer(`resume projection "${name}"`, () =>
+            tx.perform(Projections.resumeProjection(tx, environment, name))
+          ),
         rebuild: (environment, name) =>
-          steer(`rebuild projection "${name}"`, () => Projections.rebuildProjection(tx, environment, name)),
+          steer(`rebuild projection "${name}"`, () =>
+            tx.perform(Projections.rebuildProjection(tx, environment, name))
+          ),
         delete: (environment, name) =>
-          steer(`delete projection "${name}"`, () => Projections.deleteProjection(tx, environment, name)),
+          steer(`delete projection "${name}"`, () =>
+            tx.perform(Projections.deleteProjection(tx, environment, name))
+          ),
         listDeadLetters: (environment, name, after, limit) =>
           inspect(`list the dead letters of projection "${name}"`, () =>
-            Projections.listDeadLetters(tx, environment, name, after, limit)
+            tx.perform(Projections.listDeadLetters(environment, name, after, limit))
           ),
         retryDeadLetters: (environment, name, position) =>
           steer(`retry dead letters of projection "${name}"`, () =>
-            Projections.retryDeadLetters(tx, environment, name, position)
+            tx.perform(Projections.retryDeadLetters(tx, environment, name, position))
           )
       },
       groups: {
         create: (group) =>
-          steer(`create consumer group "${group.name}"`, () => GroupInspection.createGroup(tx, group)),
+          steer(`create consumer group "${group.name}"`, () =>
+            tx.perform(GroupInspection.createGroup(tx, group))
+          ),
         get: (group) =>
-          inspect(`read consumer group "${group.name}"`, () => GroupInspection.getGroup(tx, group)),
+          inspect(`read consumer group "${group.name}"`, () =>
+            tx.perform(GroupInspection.getGroup(tx, group))
+          ),
         list: (query) =>
           Effect.gen(function* () {
             const what = "list consumer groups"
-            const { keys, ...page } = yield* read(what, () => GroupInspection.listGroups(tx, query))
+            const { keys, ...page } = yield* read(what, () =>
+              tx.perform(GroupInspection.listGroups(tx, query))
+            )
             const groups: Array<GroupInfo> = []
             for (const key of keys) {
               if (groups.length > 0) yield* nextTurn
-              const info = yield* read(what, () => GroupInspection.findInfo(tx, key))
+              const info = yield* read(what, () => tx.perform(GroupInspection.findInfo(key)))
               if (info !== undefined) groups.push(info)
             }
             return { groups, ...page }
           }),
         update: (group, change) =>
           steer(`update consumer group "${group.name}"`, () =>
-            GroupInspection.updateGroup(tx, group, change)
+            tx.perform(GroupInspection.updateGroup(tx, group, change))
           ),
         delete: (group) =>
-          steer(`delete consumer group "${group.name}"`, () => GroupInspection.deleteGroup(tx, group)),
+          steer(`delete consumer group "${group.name}"`, () =>
+            tx.perform(GroupInspection.deleteGroup(tx, group))
+          ),
         listDeadLetters: (group, after, limit) =>
           inspect(`list the dead letters of consumer group "${group.name}"`, () =>
-            GroupDeadLetters.listDeadLetters(tx, group, after, limit)
+            tx.perform(GroupDeadLetters.listDeadLetters(tx, group, after, limit))
           ),
         retryDeadLetters: (group, position) =>
           steer(`retry dead letters of consumer group "${group.name}"`, () =>
-            GroupDeadLetters.retryDeadLetters(tx, group, position)
+            tx.perform(GroupDeadLetters.retryDeadLetters(tx, group, position))
           ),
-        setup: (key) => read("read a consumer group", () => GroupInspection.getSetup(tx, key))
+        setup: (key) => read("read a consumer group", () => tx.perform(GroupInspection.getSetup(key)))
       },
-      readAccess: () => read("read who may do what", () => Access.readAccess(tx)),
-      readAccessLog: (limit) => read("read the access log", () => Access.readAccessLog(tx, limit)),
-      createApiKey: (key, by) => steer("store an API key", () => Access.createApiKey(tx, key, by)),
+      readAccess: () => read("read who may do what", () => tx.perform(Access.readAccess())),
+      readAccessLog: (limit) => read("read the access log", () => tx.perform(Access.readAccessLog(limit))),
+      createApiKey: (key, by) =>
+        steer("store an API key", () => tx.perform(Access.createApiKey(tx, key, by))),
       rotateApiKey: (id, secret, by) =>
-        steer(`rotate API key ${id}`, () => Access.rotateApiKey(tx, id, secret, by)),
-      deleteApiKey: (id, by) => steer(`delete API key ${id}`, () => Access.deleteApiKey(tx, id, by)),
-      putBootstrapKey: (hash) => write("store the bootstrap key", () => Access.putBootstrapKey(tx, hash)),
-      touchApiKeys: (uses) => write("note the use of API keys", () => Access.touchApiKeys(tx, uses)),
-      createOrg: (name, by) => steer("store an organization", () => Access.createOrg(tx, name, by)),
+        steer(`rotate API key ${id}`, () => tx.perform(Access.rotateApiKey(tx, id, secret, by))),
+      deleteApiKey: (id, by, options) =>
+        steer(`delete API key ${id}`, () => tx.perform(Access.deleteApiKey(tx, id, by, options))),
+      putBootstrapKey: (hash) =>
+        write("store the bootstrap key", () => tx.perform(Access.putBootstrapKey(tx, hash))),
+      touchApiKeys: (uses) => write("note the use of API keys", () => tx.perform(Access.touchApiKeys(uses))),
+      createOrg: (name, by) =>
+        steer("store an organization", () => tx.perform(Access.createOrg(tx, name, by))),
       updateOrg: (id, name, by) =>
-        steer(`change organization ${id}`, () => Access.updateOrg(tx, id, name, by)),
-      deleteOrg: (id, by) => steer(`delete organization ${id}`, () => Access.deleteOrg(tx, id, by)),
-      createRole: (role, by) => steer("store a role", () => Access.createRole(tx, role, by)),
-      updateRole: (id, name, by) => steer(`change role ${id}`, () => Access.updateRole(tx, id, name, by)),
-      deleteRole: (id, by) => steer(`delete role ${id}`, () => Access.deleteRole(tx, id, by)),
+        steer(`change organization ${id}`, () => tx.perform(Access.updateOrg(tx, id, name, by))),
+      deleteOrg: (id, by) =>
+        steer(`delete organization ${id}`, () => tx.perform(Access.deleteOrg(tx, id, by))),
+      createRole: (role, by) => steer("store a role", () => tx.perform(Access.createRole(tx, role, by))),
+      updateRole: (id, name, by) =>
+        steer(`change role ${id}`, () => tx.perform(Access.updateRole(tx, id, name, by))),
+      deleteRole: (id, by) => steer(`delete role ${id}`, () => tx.perform(Access.deleteRole(tx, id, by))),
       assignPolicy: (roleId, policyId, by) =>
-        steer(`assign a policy to role ${roleId}`, () => Access.assignPolicy(tx, roleId, policyId, by)),
+        steer(`assign a policy to role ${roleId}`, () =>
+          tx.perform(Access.assignPolicy(tx, roleId, policyId, by))
+        ),
       removePolicy: (roleId, policyId, by) =>
-        steer(`remove a policy from role ${roleId}`, () => Access.removePolicy(tx, roleId, policyId, by)),
-      createPolicy: (policy, by) => steer("store a policy", () => Access.createPolicy(tx, policy, by)),
+        steer(`remove a policy from role ${roleId}`, () =>
+          tx.perform(Access.removePolicy(tx, roleId, policyId, by))
+        ),
+      createPolicy: (policy, by) =>
+        steer("store a policy", () => tx.perform(Access.createPolicy(tx, policy, by))),
       updatePolicy: (id, changes, by) =>
-        steer(`change policy ${id}`, () => Access.updatePolicy(tx, id, changes, by)),
-      deletePolicy: (id, by) => steer(`delete policy ${id}`, () => Access.deletePolicy(tx, id, by)),
+        steer(`change policy ${id}`, () => tx.perform(Access.updatePolicy(tx, id, changes, by))),
+      deletePolicy: (id, by) =>
+        steer(`delete policy ${id}`, () => tx.perform(Access.deletePolicy(tx, id, by))),
       deleteEndedRuns: (endedBefore, limit, after) =>
-        write("delete old runs", () => deleteEndedRuns(tx, endedBefore, limit, after)),
+        write("delete old runs", () => tx.perform(deleteEndedRuns(tx, endedBefore, limit, after))),
       settledNow: () => tx.settledNow(),
       health: () => {
         if (lost !== undefined) return { status: "down", message: lost.message }
@@ -752,7 +849,9 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           let stuck = 0
           while (from !== undefined) {
             const begin: number = from
-            const { count, next } = yield* read("count stuck runs", () => countStuckRuns(tx, holders, begin))
+            const { count, next } = yield* read("count stuck runs", () =>
+              tx.perform(countStuckRuns(tx, holders, begin))
+            )
             stuck += count
             from = next
             if (from !== undefined) yield* nextTurn
@@ -786,6 +885,10 @@ const refusal = <A>(run: () => A): A | Refusal => {
     throw error
   }
 }
+
+/** The message is put together when something fails, and not before. */
+const cannot = (what: string | (() => string), cause: unknown): StoreError =>
+  storeError(`Cannot ${typeof what === "string" ? what : what()}`, cause)
 
 const clockWasSet = (ms: number): string => {
   const by = `${Math.round(Math.abs(ms) / 1000)} s`

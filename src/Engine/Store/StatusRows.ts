@@ -2,10 +2,11 @@
  * The column `runs.status`: how statuses are stored, and the parts of the statements that write one. All are built here once, from
  * the table of transitions: a statement names the statuses that it may find, and one that finds another changes nothing.
  */
+import { get, statement, type Program } from "./Program.ts"
 import { StoreError } from "../../Errors.ts"
 import { type RunStatus, runStatuses } from "../../RunStatus.ts"
 import { type Happening, nextStatus, refusal, statusesBefore, transitions } from "../Runs/Transitions.ts"
-import type { Row, Transaction } from "./Transaction.ts"
+import type { Row } from "./Transaction.ts"
 
 /** How statuses are stored. The numbers are part of the database. */
 export const Status = {
@@ -63,18 +64,19 @@ export const moves = Object.fromEntries(
   (Object.keys(transitions) as ReadonlyArray<Happening>).map((happening) => [happening, move(happening)])
 ) as { readonly [H in Happening]: Move }
 
+const MUST_MOVE = statement("StatusRows.mustMove", "SELECT id, status FROM runs WHERE key = ?")
+
 /**
  * Throws when such a statement has changed no row: the run is not in the status that the code took it to be in. `changed` is the
  * number of rows, or the row of a `RETURNING`.
  */
-export const mustMove = (
-  tx: Transaction,
+export function* mustMove(
   run: number,
   happening: Happening,
   changed: number | Row | undefined
-): void => {
+): Program<void> {
   if (changed !== undefined && changed !== 0) return
-  const row = tx.get("SELECT id, status FROM runs WHERE key = ?", run)
+  const row = yield* get(MUST_MOVE, run)
   const status = statusIn(row)
   throw new StoreError(
     `${refusal(String(row?.id ?? `with the key ${run}`), status, happening)}. Nothing was written. ` +

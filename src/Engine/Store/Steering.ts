@@ -1,8 +1,9 @@
 /** Steering runs from the outside: cancel, pause, resume, retry, patch. Every refusal comes before the first write. */
+import { affected, all, forEach, get, statement, type Program, variant, write } from "./Program.ts"
 import { InvalidStateError, type SerializedError, StepNotFoundError, ValidationError } from "../../Errors.ts"
-import type { JsonText } from "../../Protocol/Worker.ts"
 import type { Run } from "../../Client/Client.ts"
-import { compensationKey } from "../../Execution/StepId.ts"
+import { compensationKey } from "../../StepId.ts"
+import type { JsonText } from "../../Json.ts"
 import { holdingJob, keepRevoked } from "./RevokedLeases.ts"
 import { cancelAwaited, cancelRow, findRun, isCompensating, type Pause, readRun } from "./RunRows.ts"
 import { patchedKind } from "./StepKinds.ts"
@@ -27,19 +28,24 @@ const may = (row: Row, happening: Happening): boolean => {
   return status !== undefined && nextStatus(status, happening) !== undefined
 }
 
-export const cancelRun = (tx: Transaction, environment: string, runId: string, reason: string): Run => {
-  const row = findRun(tx, environment, runId)
+export function* cancelRun(
+  tx: Transaction,
+  environment: string,
+  runId: string,
+  reason: string
+): Program<Run> {
+  const row = yield* findRun(tx, environment, runId)
   if (isCompensating(row)) {
     throw new InvalidStateError(
       `Run ${runId} is rolling back and cannot be cancelled: its compensations would be left half done. Wait until it has failed.`
     )
   }
-  if (may(row, "cancelled")) cancelRow(tx, row, reason)
-  return reread(tx, environment, runId)
+  if (may(row, "cancelled")) yield* cancelRow(tx, row, reason)
+  return yield* reread(tx, environment, runId)
 }
 
-export const pauseRun = (tx: Transaction, environment: string, runId: string, reason: string): Run => {
-  const row = findRun(tx, environment, runId)
+export function* pauseRun(tx: Transaction, environment: string, runId: string, reason: string): Program<Run> {
+  const row = yield* findRun(tx, environment, runId)
   if (row.ended_at !== null) throw ended(row, "paused")
   if (row.pause === null) {
     const pause: Pause = { code: "PAUSED", message: reason === "" ? "Paused by a client" : reason }
@@ -47,17 +53,26 @@ export const pauseRun = (tx: Transaction, environment: string, runId: string, re
     const jobId = holdingJob(row)
     if (jobId !== undefined) {
       tx.forgetLease(Number(row.key))
-      mustMove(tx, Number(row.key), "pauseAsked", tx.run(ASK_FOR_PAUSE, JSON.stringify(pause), row.key!))
+      yield* mustMove(
+        Number(row.key),
+        "pauseAsked",
+        yield* affected(variant("Steering.pauseRun", ASK_FOR_PAUSE), JSON.stringify(pause), row.key!)
+      )
       tx.notify(String(row.worker), { _tag: "Paused", jobId })
-    } else pauseRow(tx, Number(row.key), pause)
+    } else yield* pauseRow(tx, Number(row.key), pause)
   }
-  return reread(tx, environment, runId)
+  return yield* reread(tx, environment, runId)
 }
 
-export const resumeRun = (tx: Transaction, environment: string, runId: string, fromStep?: string): Run => {
-  const row = findRun(tx, environment, runId)
+export function* resumeRun(
+  tx: Transaction,
+  environment: string,
+  runId: string,
+  fromStep?: string
+): Program<Run> {
+  const row = yield* findRun(tx, environment, runId)
   const key = Number(row.key)
-  if (may(row, "retried")) return retryRun(tx, environment, runId, fromStep)
+  if (may(row, "retried")) return yield* retryRun(tx, environment, runId, fromStep)
   if (fromStep !== undefined && row.pause !== null && isCompensating(row)) {
     throw new InvalidStateError(
       `Run ${runId} is rolling back and cannot be resumed from a step: its compensations would be left half done. ` +
@@ -68,37 +83,55 @@ export const resumeRun = (tx: Transaction, environment: string, runId: string, f
   if (jobId !== undefined && row.pause !== null) {
     if (fromStep === undefined) {
       // a turn that has gone too far to hear of it ends, and another one goes on
-      mustMove(tx, key, "pauseWithdrawn", tx.run(WITHDRAW_PAUSE, key))
+      yield* mustMove(
+        key,
+        "pauseWithdrawn",
+        yield* affected(variant("Steering.resumeRun", WITHDRAW_PAUSE), key)
+      )
       tx.notify(String(row.worker), { _tag: "Resumed", jobId })
-      return reread(tx, environment, runId)
+      return yield* reread(tx, environment, runId)
     }
     // the live turn has gone past the step: it is called back, and with that the pause begins
-    findStep(tx, row, fromStep)
-    callBack(tx, row, jobId, "the run goes on from an earlier step")
-    return resumeRun(tx, environment, runId, fromStep)
+    yield* findStep(row, fromStep)
+    yield* callBack(tx, row, jobId, "the run goes on from an earlier step")
+    return yield* resumeRun(tx, environment, runId, fromStep)
   }
   if (!may(row, "resumed")) {
     throw new InvalidStateError(
       `Run ${runId} is ${statusIn(row)} and cannot be resumed: only a paused or a failed run can.`
     )
   }
-  const from = fromStep === undefined ? undefined : findStep(tx, row, fromStep)
-  if (from !== undefined) beginAnew(tx, row, from, "resumed from a step")
+  const from = fromStep === undefined ? undefined : yield* findStep(row, fromStep)
+  if (from !== undefined) yield* beginAnew(tx, row, from, "resumed from a step")
   // written by `pauseRow`
   const pause = parseStored(String(row.pause)) as Pause
   const happening = pause.wasCompensating === true ? "rollbackResumed" : "resumed"
-  mustMove(tx, key, happening, tx.run(RESUMES[happening], tx.now(), key))
+  yield* mustMove(
+    key,
+    happening,
+    yield* affected(variant("Steering.resumeRun", RESUMES[happening]), tx.now(), key)
+  )
   tx.tellOfRun(() => ({
     _tag: "RunResumed",
     ...about(tx, row),
     ...(fromStep === undefined ? {} : { fromStep })
   }))
-  makeReady(tx, key)
-  return reread(tx, environment, runId)
+  yield* makeReady(tx, key)
+  return yield* reread(tx, environment, runId)
 }
 
-export const retryRun = (tx: Transaction, environment: string, runId: string, fromStep?: string): Run => {
-  const row = findRun(tx, environment, runId)
+const RETRY_RUN = statement(
+  "Steering.retryRun",
+  "SELECT 1 FROM steps WHERE run = ? AND kind = 'compensate' AND failed = 0 LIMIT 1"
+)
+
+export function* retryRun(
+  tx: Transaction,
+  environment: string,
+  runId: string,
+  fromStep?: string
+): Program<Run> {
+  const row = yield* findRun(tx, environment, runId)
   const key = Number(row.key)
   if (!may(row, "retried")) {
     const status = statusIn(row)
@@ -107,32 +140,53 @@ export const retryRun = (tx: Transaction, environment: string, runId: string, fr
         (status === "paused" ? "Resume it instead." : "Emit its event again for a new run.")
     )
   }
-  const from = fromStep === undefined ? undefined : findStep(tx, row, fromStep)
-  const wasUndone = tx.get(
-    "SELECT 1 FROM steps WHERE run = ? AND kind = 'compensate' AND failed = 0 LIMIT 1",
-    key
+  const from = fromStep === undefined ? undefined : yield* findStep(row, fromStep)
+  const wasUndone = yield* get(RETRY_RUN, key)
+  const undone = yield* undoneSteps(row)
+  if (row.compensations !== null) yield* supersedeRollback(tx, key, undone)
+  yield* supersedeFailure(tx, row)
+  if (from !== undefined) yield* beginAnew(tx, row, from, "retried from a step")
+  yield* mustMove(
+    key,
+    "retried",
+    yield* affected(variant("Steering.retryRun", RETRY), wasUndone === undefined ? 0 : 1, tx.now(), key)
   )
-  const undone = undoneSteps(tx, row)
-  if (row.compensations !== null) supersedeRollback(tx, key, undone)
-  supersedeFailure(tx, row)
-  if (from !== undefined) beginAnew(tx, row, from, "retried from a step")
-  mustMove(tx, key, "retried", tx.run(RETRY, wasUndone === undefined ? 0 : 1, tx.now(), key))
   tx.tellOfRun(() => ({
     _tag: "RunRetried",
     ...about(tx, row),
     ...(fromStep === undefined ? {} : { fromStep })
   }))
-  makeReady(tx, key)
-  return reread(tx, environment, runId)
+  yield* makeReady(tx, key)
+  return yield* reread(tx, environment, runId)
 }
 
-export const patchStep = (
+const PATCH_STEP = statement("Steering.patchStep", "SELECT kind FROM steps WHERE run = ? AND step_key = ?")
+
+const PATCH_STEP_2 = statement(
+  "Steering.patchStep.2",
+  `SELECT name, step_kind, created_at FROM waits WHERE run = ? AND step_key = ? AND step_key <> '${RUN_ITSELF}'`
+)
+
+const PATCH_STEP_3 = statement(
+  "Steering.patchStep.3",
+  "UPDATE steps SET kind = ?, failed = 0, value = ? WHERE run = ? AND step_key = ?"
+)
+
+const PATCH_STEP_4 = statement("Steering.patchStep.4", "DELETE FROM waits WHERE run = ? AND step_key = ?")
+
+const PATCH_STEP_5 = statement(
+  "Steering.patchStep.5",
+  `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at)
+       VALUES (?, ?, ?, ?, ?, 0, ?, 1, ?, ?) ON CONFLICT DO UPDATE SET kind = excluded.kind, failed = 0, value = excluded.value`
+)
+
+export function* patchStep(
   tx: Transaction,
   environment: string,
   stepId: string,
   output: JsonText,
   reason: string
-): void => {
+): Program<void> {
   const colon = stepId.indexOf(":")
   if (colon <= 0) {
     throw new ValidationError(
@@ -141,35 +195,24 @@ export const patchStep = (
   }
   const runId = stepId.slice(0, colon)
   const stepKey = stepId.slice(colon + 1)
-  const row = findRun(tx, environment, runId)
+  const row = yield* findRun(tx, environment, runId)
   const key = Number(row.key)
-  const finished = tx.get("SELECT kind FROM steps WHERE run = ? AND step_key = ?", key, stepKey)
-  const open = tx.get(
-    `SELECT name, step_kind, created_at FROM waits WHERE run = ? AND step_key = ? AND step_key <> '${RUN_ITSELF}'`,
-    key,
-    stepKey
-  )
+  const finished = yield* get(PATCH_STEP, key, stepKey)
+  const open = yield* get(PATCH_STEP_2, key, stepKey)
   if (finished === undefined && (open === undefined || row.ended_at !== null))
     throw new StepNotFoundError(runId, stepId)
 
   const jobId = holdingJob(row)
   // the live turn has seen, or is about to see, another result
-  if (jobId !== undefined) callBack(tx, row, jobId, "a step was patched")
+  if (jobId !== undefined) yield* callBack(tx, row, jobId, "a step was patched")
   const now = tx.now()
   if (finished !== undefined) {
-    keepSuperseded(tx, key, "step_key = ?", stepKey, reason === "" ? "patched" : `patched: ${reason}`)
-    tx.run(
-      "UPDATE steps SET kind = ?, failed = 0, value = ? WHERE run = ? AND step_key = ?",
-      patchedKind(String(finished.kind)),
-      output,
-      key,
-      stepKey
-    )
+    yield* keepSuperseded(tx, key, "step_key = ?", stepKey, reason === "" ? "patched" : `patched: ${reason}`)
+    yield* write(PATCH_STEP_3, patchedKind(String(finished.kind)), output, key, stepKey)
   } else if (open !== undefined) {
-    tx.run("DELETE FROM waits WHERE run = ? AND step_key = ?", key, stepKey)
-    tx.run(
-      `INSERT INTO steps (run, step_key, seq, name, kind, failed, value, attempt, started_at, ended_at)
-       VALUES (?, ?, ?, ?, ?, 0, ?, 1, ?, ?) ON CONFLICT DO UPDATE SET kind = excluded.kind, failed = 0, value = excluded.value`,
+    yield* write(PATCH_STEP_4, key, stepKey)
+    yield* write(
+      PATCH_STEP_5,
       key,
       stepKey,
       tx.nextSeq(),
@@ -181,14 +224,14 @@ export const patchStep = (
     )
   }
   tx.tell(() => ({ _tag: "StepPatched", ...about(tx, row), name: stepKey, reason }))
-  makeReady(tx, key)
+  yield* makeReady(tx, key)
 }
 
 /** Revokes the lease of a live turn, and tells it. */
-const callBack = (tx: Transaction, row: Row, jobId: string, reason: string): void => {
+function* callBack(tx: Transaction, row: Row, jobId: string, reason: string): Program<void> {
   tx.notify(String(row.worker), { _tag: "LeaseLost", jobId, reason })
-  endLease(tx, Number(row.key), "calledBack")
-  keepRevoked(tx, row)
+  yield* endLease(tx, Number(row.key), "calledBack")
+  yield* keepRevoked(tx, row)
 }
 
 /** What an activity says of every run. */
@@ -198,20 +241,27 @@ const about = (tx: Transaction, row: Row) => ({
   environment: tx.environmentName(Number(row.environment))
 })
 
-const reread = (tx: Transaction, environment: string, runId: string): Run =>
-  readRun(tx, findRun(tx, environment, runId))
+function* reread(tx: Transaction, environment: string, runId: string): Program<Run> {
+  return yield* readRun(tx, yield* findRun(tx, environment, runId))
+}
 
 const ended = (row: Row, verb: string): InvalidStateError =>
   new InvalidStateError(`Run ${row.id} has ${statusIn(row)} and cannot be ${verb}`)
 
 /** The place in the journal of a step given by name, step id or step id without the run id; after all of it for an open one. */
-const findStep = (tx: Transaction, run: Row, wanted: string): number => {
+function* findStep(run: Row, wanted: string): Program<number> {
   const isWanted = "(step_key = ? OR name = ? OR ? = ? || ':' || step_key)"
   const values = [run.key!, wanted, wanted, wanted, run.id!] as const
-  const step = tx.get(`SELECT seq FROM steps WHERE run = ? AND ${isWanted} ORDER BY seq LIMIT 1`, ...values)
+  const step = yield* get(
+    variant("Steering.findStep", `SELECT seq FROM steps WHERE run = ? AND ${isWanted} ORDER BY seq LIMIT 1`),
+    ...values
+  )
   if (step !== undefined) return Number(step.seq)
-  const open = tx.get(
-    `SELECT 1 FROM waits WHERE run = ? AND ${isWanted} AND step_key <> '${RUN_ITSELF}' LIMIT 1`,
+  const open = yield* get(
+    variant(
+      "Steering.findStep",
+      `SELECT 1 FROM waits WHERE run = ? AND ${isWanted} AND step_key <> '${RUN_ITSELF}' LIMIT 1`
+    ),
     ...values
   )
   if (open === undefined) throw new StepNotFoundError(String(run.id), wanted)
@@ -219,29 +269,32 @@ const findStep = (tx: Transaction, run: Row, wanted: string): number => {
 }
 
 /** Takes journal entries out and keeps what they were. `condition` has one parameter, `value`. */
-const supersede = (
+function* supersede(
   tx: Transaction,
   run: number,
   condition: string,
   value: string | number,
   reason: string
-): void => {
-  keepSuperseded(tx, run, condition, value, reason)
-  tx.run(`DELETE FROM steps WHERE run = ? AND ${condition}`, run, value)
+): Program<void> {
+  yield* keepSuperseded(tx, run, condition, value, reason)
+  yield* write(variant("Steering.supersede", `DELETE FROM steps WHERE run = ? AND ${condition}`), run, value)
 }
 
-const keepSuperseded = (
+function* keepSuperseded(
   tx: Transaction,
   run: number,
   condition: string,
   value: string | number,
   reason: string
-): void => {
-  tx.run(
-    `INSERT INTO superseded_steps (run, step_key, superseded_at, reason, entry)
+): Program<void> {
+  yield* write(
+    variant(
+      "Steering.keepSuperseded",
+      `INSERT INTO superseded_steps (run, step_key, superseded_at, reason, entry)
      SELECT run, step_key, ?, ?, json_object('name', name, 'kind', kind, 'seq', seq, 'failed', failed, 'value', value,
        'attempt', attempt, 'started_at', started_at, 'ended_at', ended_at)
-     FROM steps WHERE run = ? AND ${condition}`,
+     FROM steps WHERE run = ? AND ${condition}`
+    ),
     tx.now(),
     reason,
     run,
@@ -249,61 +302,72 @@ const keepSuperseded = (
   )
 }
 
+const BEGIN_ANEW = statement(
+  "Steering.beginAnew",
+  `DELETE FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}'`
+)
+
 /**
  * Takes out the journal from `seq` on. What is open comes after all that is in the journal, so it begins anew too: waits and
  * delays before a next attempt with their whole time, invocations with a new child.
  */
-const beginAnew = (tx: Transaction, row: Row, seq: number, reason: string): void => {
+function* beginAnew(tx: Transaction, row: Row, seq: number, reason: string): Program<void> {
   const run = Number(row.key)
-  supersede(tx, run, "seq >= ?", seq, reason)
-  cancelAwaited(tx, run, `Parent run ${row.id} was ${reason}`)
-  tx.run(`DELETE FROM waits WHERE run = ? AND step_key <> '${RUN_ITSELF}'`, run)
+  yield* supersede(tx, run, "seq >= ?", seq, reason)
+  yield* cancelAwaited(tx, run, `Parent run ${row.id} was ${reason}`)
+  yield* write(BEGIN_ANEW, run)
 }
 
+const UNDONE_STEPS = statement(
+  "Steering.undoneSteps",
+  "SELECT 1 FROM steps WHERE run = ? AND step_key = ? AND failed = 0"
+)
+
+const UNDONE_STEPS_2 = statement(
+  "Steering.undoneSteps.2",
+  "SELECT step_key FROM steps WHERE run = ? AND name = ? AND failed = 0 AND kind <> 'compensate' ORDER BY seq"
+)
+
 /** The keys of the steps that a rollback has undone. */
-const undoneSteps = (tx: Transaction, row: Row): ReadonlyArray<string> => {
+function* undoneSteps(row: Row): Program<ReadonlyArray<string>> {
   if (row.compensations === null) return []
   // written by the report of the rollback: names of steps in the order in which their compensations were registered
   const registered = parseStored(String(row.compensations)) as ReadonlyArray<string>
-  return [...new Set(registered)].flatMap((name) => {
-    const undone = registered
-      .filter((other) => other === name)
-      .map((_, n) => {
-        const ran = tx.get(
-          "SELECT 1 FROM steps WHERE run = ? AND step_key = ? AND failed = 0",
-          row.key!,
-          compensationKey(name, n)
-        )
+  return (yield* forEach([...new Set(registered)], function* (name) {
+    const undone = yield* forEach(
+      registered.filter((other) => other === name),
+      function* (_, n) {
+        const ran = yield* get(UNDONE_STEPS, row.key!, compensationKey(name, n))
         return ran !== undefined
-      })
+      }
+    )
     if (!undone.includes(true)) return []
-    const steps = tx
-      .all(
-        "SELECT step_key FROM steps WHERE run = ? AND name = ? AND failed = 0 AND kind <> 'compensate' ORDER BY seq",
-        row.key!,
-        name
-      )
-      .map((step) => String(step.step_key))
+    const steps = (yield* all(UNDONE_STEPS_2, row.key!, name)).map((step) => String(step.step_key))
     // a compensation is registered when its step is done: of as many steps each has its own, in the same order
     return steps.length === undone.length ? steps.filter((_, n) => undone[n]) : steps
-  })
+  })).flat()
 }
 
 /** After a rollback the steps that were rolled back have to run again, and so may every compensation, failed or not. */
-const supersedeRollback = (tx: Transaction, run: number, undone: ReadonlyArray<string>): void => {
-  supersede(tx, run, "kind = ?", "compensate", "rolled back")
-  for (const stepKey of undone) supersede(tx, run, "step_key = ?", stepKey, "rolled back")
+function* supersedeRollback(tx: Transaction, run: number, undone: ReadonlyArray<string>): Program<void> {
+  yield* supersede(tx, run, "kind = ?", "compensate", "rolled back")
+  for (const stepKey of undone) yield* supersede(tx, run, "step_key = ?", stepKey, "rolled back")
 }
 
+const SUPERSEDE_FAILURE = statement(
+  "Steering.supersedeFailure",
+  "SELECT step_key, value FROM steps WHERE run = ? AND failed = 1"
+)
+
 /** Takes out the failures that ended the run: those that its error tells of. The handler had caught the others. */
-const supersedeFailure = (tx: Transaction, row: Row): void => {
+function* supersedeFailure(tx: Transaction, row: Row): Program<void> {
   if (row.error === null) return
   const run = Number(row.key)
   const told = tellings(row.error)
-  for (const step of tx.all("SELECT step_key, value FROM steps WHERE run = ? AND failed = 1", run)) {
+  for (const step of yield* all(SUPERSEDE_FAILURE, run)) {
     const id = `${row.id}:${step.step_key}`
     if (told.some((telling) => tellsOf(telling, id, tellings(step.value)))) {
-      supersede(tx, run, "step_key = ?", String(step.step_key), "retried")
+      yield* supersede(tx, run, "step_key = ?", String(step.step_key), "retried")
     }
   }
 }

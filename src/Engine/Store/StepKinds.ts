@@ -1,5 +1,5 @@
 /** How kinds of steps are stored: as they are, with a mark when somebody has patched the step. */
-import type { StepKind } from "../../Protocol/Worker.ts"
+import type { StepKind } from "../../StepKind.ts"
 
 /** A patched step is what somebody says it is: it answers a call of any kind. */
 const PATCHED = "patched:"

@@ -9,12 +9,16 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { AuditEvent, FunctionInfo, ListRunsResult, Run, RunStep } from "../../Client/Client.ts"
 import type { StoredStreamEvent, StreamAppend } from "../../EntityStream.ts"
-import type { SecretInfo } from "../../Client/Secrets.ts"
 import type {
   BucketExistsError,
   BucketNotFoundError,
   ConfigNotFoundError,
-  IronflowError,
+  FunctionNotFoundError,
+  ApiKeyNotFoundError,
+  OrgNotFoundError,
+  PolicyNotFoundError,
+  RoleNotFoundError,
+  StreamNotFoundError,
   KeyNotFoundError,
   LimitExceededError,
   InvalidStateError,
@@ -27,16 +31,10 @@ import type {
   VersionConflictError
 } from "../../Errors.ts"
 import type { EventEntity } from "../../Event.ts"
-import type {
-  FunctionRegistration,
-  Job,
-  JsonText,
-  Notice,
-  TurnAck,
-  TurnReport
-} from "../../Protocol/Worker.ts"
+import type { JsonText } from "../../Json.ts"
+import type { FunctionRegistration, Job, Notice, TurnAck, TurnReport } from "../../Protocol/Worker.ts"
 import type { RunStatus } from "../../RunStatus.ts"
-import type { StoredValue } from "../../KvValue.ts"
+import type { KvOperation, StoredValue } from "../../KvValue.ts"
 import type { RunHistory } from "../../Protocol/History.ts"
 import type {
   AccessChange,
@@ -54,6 +52,7 @@ import type {
 import type { Seen } from "./Activity.ts"
 import type { GroupSetup, GroupStore } from "./GroupStore.ts"
 import type { ProjectionChange, ProjectionStore } from "./ProjectionStore.ts"
+import type * as Program from "./Program.ts"
 import type { HeldBack } from "./Schedules.ts"
 import type { Holder, Holders, Lease } from "./Stuck.ts"
 
@@ -125,7 +124,7 @@ export interface StreamEventRow {
 }
 
 /** `totalCount` counts all events of the stream. */
-export interface StreamRows {
+interface StreamRows {
   readonly events: ReadonlyArray<StreamEventRow>
   readonly totalCount: number
 }
@@ -502,7 +501,7 @@ export interface Extension {
   readonly except?: ReadonlyArray<number>
 }
 
-export interface Fired {
+interface Fired {
   /** How many timers and leases were due. */
   readonly count: number
   /** When the next one is due, epoch milliseconds; `Infinity` when nothing is. */
@@ -591,8 +590,6 @@ export interface KvBucketRow extends NewKvBucket {
   readonly createdAt: number
 }
 
-export type KvOperation = "put" | "delete" | "purge" | "expire"
-
 export interface KvEntryRow {
   readonly key: string
   readonly revision: number
@@ -653,12 +650,32 @@ export interface ConfigRow {
 }
 
 /** Where a run may be steered from the outside. */
-export type SteerError = RunNotFoundError | StepNotFoundError | ValidationError | IronflowError | StoreError
+/** What a command about a run is refused with. */
+type SteerError = RunNotFoundError | StepNotFoundError | InvalidStateError | ValidationError | StoreError
 
-/** Codes of what is not there: `API_KEY_NOT_FOUND`, `ORG_NOT_FOUND`, `ROLE_NOT_FOUND`, `POLICY_NOT_FOUND`. */
-export type AccessError = ValidationError | IronflowError | StoreError
+/** What reading a run, or runs, fails with. */
+type ReadRunError = RunNotFoundError | ValidationError | StoreError
+
+/** What reading about a stream fails with. */
+type StreamError = StreamNotFoundError | ValidationError | StoreError
+
+/** What a change of keys, organizations, roles and policies is refused with. */
+type AccessError =
+  | ApiKeyNotFoundError
+  | OrgNotFoundError
+  | RoleNotFoundError
+  | PolicyNotFoundError
+  | InvalidStateError
+  | ValidationError
+  | StoreError
 
 export interface StoreService {
+  /** Runs a program that writes, and answers after the commit. Fails with what the program refuses with. */
+  readonly write: <A>(
+    call: Program.Call<A>
+  ) => Effect.Effect<Program.Done<A>, Program.Refusal<A> | StoreError>
+  /** Runs a program that only reads. */
+  readonly read: <A>(call: Program.Call<A>) => Effect.Effect<Program.Done<A>, Program.Refusal<A> | StoreError>
   /** Calls `listener` after every commit that changed something; returns the way to stop that. */
   readonly onCommit: (listener: (changes: Changes) => void) => () => void
 
@@ -691,7 +708,10 @@ export interface StoreService {
     startedAt?: number
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Nothing starts the function until it is registered again; its runs stay. Fails with `FunctionNotFoundError`. */
-  readonly deleteFunction: (environment: string, functionId: string) => Effect.Effect<void, IronflowError>
+  readonly deleteFunction: (
+    environment: string,
+    functionId: string
+  ) => Effect.Effect<void, FunctionNotFoundError | StoreError>
   /** A function as it was last registered, also one that was deleted since. */
   readonly findFunction: (environment: string, functionId: string) => FunctionRegistration | undefined
   /** Functions that are pushed to an endpoint, of every environment. */
@@ -725,18 +745,18 @@ export interface StoreService {
   ) => Effect.Effect<AppendedToStream, VersionConflictError | InvalidStateError | StoreError>
   readonly readStream: (query: ReadStreamQuery) => Effect.Effect<StreamRows, LimitExceededError | StoreError>
   /** Fails with `StreamNotFoundError`. */
-  readonly getStream: (environment: string, entityId: string) => Effect.Effect<StreamRow, SteerError>
+  readonly getStream: (environment: string, entityId: string) => Effect.Effect<StreamRow, StreamError>
   /**
    * Events of a stream with the runs that they started. A page may end before `limit`, which must not be 0. Fails with
    * `StreamNotFoundError`.
    */
-  readonly readStreamHistory: (query: ReadStreamQuery) => Effect.Effect<StreamHistoryPage, SteerError>
+  readonly readStreamHistory: (query: ReadStreamQuery) => Effect.Effect<StreamHistoryPage, StreamError>
   /** By entity id. `totalCount` counts all that the query is about. */
   readonly listStreams: (
     query: ListStreamsQuery
   ) => Effect.Effect<{ readonly streams: ReadonlyArray<StreamRow>; readonly totalCount: number }, StoreError>
   /** Returns the snapshot's id. Fails with `StreamNotFoundError`, or when the version or type is not the stream's. */
-  readonly putSnapshot: (snapshot: NewSnapshot) => Effect.Effect<string, SteerError>
+  readonly putSnapshot: (snapshot: NewSnapshot) => Effect.Effect<string, StreamError>
   /** The newest one below `beforeVersion`, which is 0 for the newest of all. */
   readonly getSnapshot: (
     environment: string,
@@ -853,28 +873,33 @@ export interface StoreService {
   /** Fires what is due: waits, retries, expired leases, expired keys. */
   readonly fireDue: () => Effect.Effect<Fired, StoreError>
 
-  readonly getRun: (environment: string, runId: string) => Effect.Effect<Run, SteerError>
+  readonly getRun: (environment: string, runId: string) => Effect.Effect<Run, ReadRunError>
   /** The run if it has ended: cheaper than reading it to find that it has not. */
-  readonly getEndedRun: (environment: string, runId: string) => Effect.Effect<Run | undefined, SteerError>
+  readonly getEndedRun: (environment: string, runId: string) => Effect.Effect<Run | undefined, ReadRunError>
+  /** The environment of a run, whichever it is; `undefined` when there is no such run. */
+  readonly environmentOfRun: (runId: string) => Effect.Effect<string | undefined, StoreError>
   /** The name of the event that has started a run; `undefined` for one that was invoked, or is not there. */
   readonly getEventName: (environment: string, runId: string) => Effect.Effect<string | undefined, StoreError>
-  readonly listRuns: (query: ListRunsQuery) => Effect.Effect<ListRunsResult, SteerError>
-  readonly getRunSteps: (environment: string, runId: string) => Effect.Effect<Array<RunStep>, SteerError>
+  readonly listRuns: (query: ListRunsQuery) => Effect.Effect<ListRunsResult, ReadRunError>
+  readonly getRunSteps: (environment: string, runId: string) => Effect.Effect<Array<RunStep>, ReadRunError>
   /** A part of the steps. */
   readonly readRunSteps: (
     environment: string,
     runId: string,
     part: { readonly from: number; readonly limit: number }
-  ) => Effect.Effect<RunSteps, SteerError>
+  ) => Effect.Effect<RunSteps, ReadRunError>
   /** What was recorded of a run, oldest first. */
-  readonly getRecording: (environment: string, runId: string) => Effect.Effect<Array<AuditEvent>, SteerError>
+  readonly getRecording: (
+    environment: string,
+    runId: string
+  ) => Effect.Effect<Array<AuditEvent>, ReadRunError>
   /** Deletes records whose time has passed, at most `limit`; returns how many. */
   readonly deleteExpiredRecordings: (limit: number) => Effect.Effect<number, StoreError>
   /** Deletes idempotency keys whose window has passed, at most `limit` of them; returns how many. */
   readonly deleteExpiredIdempotencyKeys: (limit: number) => Effect.Effect<number, StoreError>
   /** What is recorded of a run, as it would be replayed. */
-  readonly getHistory: (environment: string, runId: string) => Effect.Effect<RunHistory, SteerError>
-  readonly getSituation: (environment: string, runId: string) => Effect.Effect<RunSituation, SteerError>
+  readonly getHistory: (environment: string, runId: string) => Effect.Effect<RunHistory, ReadRunError>
+  readonly getSituation: (environment: string, runId: string) => Effect.Effect<RunSituation, ReadRunError>
   readonly cancelRun: (environment: string, runId: string, reason: string) => Effect.Effect<Run, SteerError>
   readonly pauseRun: (environment: string, runId: string, reason: string) => Effect.Effect<Run, SteerError>
   readonly resumeRun: (
@@ -889,25 +914,6 @@ export interface StoreService {
     output: JsonText,
     reason: string
   ) => Effect.Effect<void, SteerError>
-  /** Stores a sealed secret or replaces it. */
-  readonly putSecret: (
-    environment: string,
-    name: string,
-    sealed: string
-  ) => Effect.Effect<"created" | "updated", StoreError>
-  /** Says whether there was one. */
-  readonly deleteSecret: (environment: string, name: string) => Effect.Effect<boolean, StoreError>
-  /** By name. */
-  readonly listSecrets: (environment: string, page?: ListPage) => Effect.Effect<Array<SecretInfo>, StoreError>
-  readonly findSecret: (
-    environment: string,
-    name: string
-  ) => Effect.Effect<SecretInfo | undefined, StoreError>
-  /** Those of `names` that are stored. */
-  readonly readSecrets: (
-    environment: string,
-    names: ReadonlyArray<string>
-  ) => Effect.Effect<Array<SealedSecret>, StoreError>
   readonly createKvBucket: (
     environment: string,
     bucket: NewKvBucket
@@ -998,7 +1004,12 @@ export interface StoreService {
   readonly createApiKey: (key: NewKey, by: string) => Effect.Effect<KeyRecord, AccessError>
   /** Gives the key another secret; the old one ends, at once or after a while. */
   readonly rotateApiKey: (id: string, secret: NewSecret, by: string) => Effect.Effect<KeyRecord, AccessError>
-  readonly deleteApiKey: (id: string, by: string) => Effect.Effect<void, AccessError>
+  /** `mayOpen`: whether it may be the last one, without which a server asks for no key. `true` by default. */
+  readonly deleteApiKey: (
+    id: string,
+    by: string,
+    options?: { readonly mayOpen?: boolean }
+  ) => Effect.Effect<void, AccessError>
   /** Makes the operator's own key stand, with the admin's role; once for each hash. */
   readonly putBootstrapKey: (hash: string) => Effect.Effect<void, StoreError>
   /** Notes when keys were last used. */

@@ -1,4 +1,5 @@
 /** Entity streams: events of the log that belong to an entity, its version, and snapshots of its state. */
+import { affected, all, forEach, get, statement, type Program, variant, write } from "./Program.ts"
 import {
   InvalidStateError,
   StreamNotFoundError,
@@ -27,11 +28,11 @@ export interface StreamState {
 }
 
 /** Appends events to a stream, or finds what the same idempotency key has appended; returns what refuses it. */
-export const appendToStream = (
+export function* appendToStream(
   tx: Transaction,
   environmentName: string,
   append: StreamAppend
-): AppendedToStream | AppendRefusal => {
+): Program<AppendedToStream | AppendRefusal> {
   const environment = tx.environment(environmentName)
   const { idempotencyKey, entityId, entityType, events } = append
   const operation = `append ${entityId}`
@@ -40,7 +41,7 @@ export const appendToStream = (
       ? undefined
       : { key: idempotencyKey, print: fingerprint([entityType], events) }
   if (keyed !== undefined) {
-    const earlier = recall<Pick<AppendedToStream, "entityVersion" | "position" | "events">>(
+    const earlier = yield* recall<Pick<AppendedToStream, "entityVersion" | "position" | "events">>(
       tx,
       environment,
       operation,
@@ -51,27 +52,24 @@ export const appendToStream = (
       return { ...earlier.result, duplicate: true, conflicting: earlier.conflicting, warnings: [] }
     }
   }
-  const state = readState(tx, environment, entityId)
+  const state = yield* readState(environment, entityId)
   const refused = refusalOf(state, append)
   if (refused !== undefined) return refused
-  const appended = storeAppend(tx, environmentName, append, state)
+  const appended = yield* storeAppend(tx, environmentName, append, state)
   if (keyed !== undefined) {
     const { entityVersion, position, events } = appended
-    remember(tx, environment, operation, keyed.key, keyed.print, { entityVersion, position, events })
+    yield* remember(tx, environment, operation, keyed.key, keyed.print, { entityVersion, position, events })
   }
   return appended
 }
 
-export const readState = (
-  tx: Transaction,
-  environment: number,
-  entityId: string
-): StreamState | undefined => {
-  const row = tx.get(
-    "SELECT entity_type, version FROM streams WHERE environment = ? AND entity_id = ?",
-    environment,
-    entityId
-  )
+const READ_STATE = statement(
+  "StreamRows.readState",
+  "SELECT entity_type, version FROM streams WHERE environment = ? AND entity_id = ?"
+)
+
+export function* readState(environment: number, entityId: string): Program<StreamState | undefined> {
+  const row = yield* get(READ_STATE, environment, entityId)
   return row === undefined ? undefined : { entityType: String(row.entity_type), version: Number(row.version) }
 }
 
@@ -97,40 +95,35 @@ const wrongType = (entityId: string, actual: string, given: string): InvalidStat
     { details: { entityId, entityType: actual } }
   )
 
+const STORE_APPEND = statement(
+  "StreamRows.storeAppend",
+  "INSERT INTO streams (environment, entity_id, entity_type, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+
+const STORE_APPEND_2 = statement(
+  "StreamRows.storeAppend.2",
+  "UPDATE streams SET version = ?, updated_at = ? WHERE environment = ? AND entity_id = ? AND version = ?"
+)
+
 /** Stores an append that the stream takes. */
-export const storeAppend = (
+export function* storeAppend(
   tx: Transaction,
   environmentName: string,
   { entityId, entityType, events, idempotencyKey }: StreamAppend,
   state: StreamState | undefined
-): AppendedToStream => {
+): Program<AppendedToStream> {
   const environment = tx.environment(environmentName)
   const before = state?.version ?? 0
   const now = tx.now()
   const changed =
     state === undefined
-      ? tx.run(
-          "INSERT INTO streams (environment, entity_id, entity_type, version, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-          environment,
-          entityId,
-          entityType,
-          events.length,
-          now,
-          now
-        )
-      : tx.run(
-          "UPDATE streams SET version = ?, updated_at = ? WHERE environment = ? AND entity_id = ? AND version = ?",
-          before + events.length,
-          now,
-          environment,
-          entityId,
-          before
-        )
+      ? yield* affected(STORE_APPEND, environment, entityId, entityType, events.length, now, now)
+      : yield* affected(STORE_APPEND_2, before + events.length, now, environment, entityId, before)
   if (changed !== 1) throw new Error(`stream "${entityId}" was changed by somebody who is not its one writer`)
   const warnings: Array<string> = []
-  const appended = events.map((event, i) => {
+  const appended = yield* forEach(events, function* (event, i) {
     const entityVersion = before + i + 1
-    const stored = storeEvent(tx, {
+    const stored = yield* storeEvent(tx, {
       ...event,
       environment: environmentName,
       timestamp: now,
@@ -156,18 +149,18 @@ const SLICE_LENGTH = 1024 * 1024
 const SLICE_EVENTS = 2000
 
 /** Reads a part of what is asked for; `next` is the version to go on with, absent when that is all. */
-export const readStream = (
+export function* readStream(
   tx: Transaction,
   query: ReadStreamQuery
-): {
+): Program<{
   readonly events: Array<StreamEventRow>
   readonly totalCount: number
   readonly length: number
   readonly next?: number
-} => {
+}> {
   const { backward, entityId, fromVersion, limit } = query
   const environment = tx.findEnvironment(query.environment)
-  const state = environment === undefined ? undefined : readState(tx, environment, entityId)
+  const state = environment === undefined ? undefined : yield* readState(environment, entityId)
   if (environment === undefined || state === undefined) return { events: [], totalCount: 0, length: 0 }
   const columns = "id, name, version, data, metadata, source, timestamp, entity_version, position"
   const most = limit === 0 ? Number.MAX_SAFE_INTEGER : limit
@@ -180,7 +173,7 @@ export const readStream = (
   let rows = 4
   while (length < SLICE_LENGTH && events.length < SLICE_EVENTS) {
     const asked = Math.min(rows, most - events.length)
-    const found = tx.all(sql, environment, entityId, next, asked)
+    const found = yield* all(variant("StreamRows.readStream", sql), environment, entityId, next, asked)
     for (const row of found) {
       const event = streamEvent(row)
       events.push(event)
@@ -208,13 +201,15 @@ const streamEvent = (row: Row): StreamEventRow => ({
   position: Number(row.position)
 })
 
+const GET_STREAM = statement(
+  "StreamRows.getStream",
+  "SELECT * FROM streams WHERE environment = ? AND entity_id = ?"
+)
+
 /** Throws `StreamNotFoundError`. */
-export const getStream = (tx: Transaction, environmentName: string, entityId: string): StreamRow => {
+export function* getStream(tx: Transaction, environmentName: string, entityId: string): Program<StreamRow> {
   const environment = tx.findEnvironment(environmentName)
-  const row =
-    environment === undefined
-      ? undefined
-      : tx.get("SELECT * FROM streams WHERE environment = ? AND entity_id = ?", environment, entityId)
+  const row = environment === undefined ? undefined : yield* get(GET_STREAM, environment, entityId)
   if (row === undefined) throw new StreamNotFoundError(entityId)
   return streamRow(row)
 }
@@ -228,30 +223,41 @@ const streamRow = (row: Row): StreamRow => ({
 })
 
 /** By entity id. */
-export const listStreams = (
+export function* listStreams(
   tx: Transaction,
   { entityType, environment, limit, offset }: ListStreamsQuery
-): { readonly streams: Array<StreamRow>; readonly totalCount: number } => {
+): Program<{ readonly streams: Array<StreamRow>; readonly totalCount: number }> {
   const key = tx.findEnvironment(environment)
   if (key === undefined) return { streams: [], totalCount: 0 }
   const [where, values] =
     entityType === undefined
       ? (["environment = ?", [key]] as const)
       : (["environment = ? AND entity_type = ?", [key, entityType]] as const)
-  const rows = tx.all(
-    `SELECT * FROM streams WHERE ${where} ORDER BY entity_id LIMIT ? OFFSET ?`,
+  const rows = yield* all(
+    variant(
+      "StreamRows.listStreams",
+      `SELECT * FROM streams WHERE ${where} ORDER BY entity_id LIMIT ? OFFSET ?`
+    ),
     ...values,
     limit,
     offset
   )
-  const count = tx.get(`SELECT count(*) AS count FROM streams WHERE ${where}`, ...values)
+  const count = yield* get(
+    variant("StreamRows.listStreams", `SELECT count(*) AS count FROM streams WHERE ${where}`),
+    ...values
+  )
   return { streams: rows.map(streamRow), totalCount: Number(count?.count) }
 }
 
+const PUT_SNAPSHOT = statement(
+  "StreamRows.putSnapshot",
+  "INSERT OR REPLACE INTO snapshots (environment, entity_id, entity_version, id, state, created_at) VALUES (?, ?, ?, ?, ?, ?)"
+)
+
 /** Keeps the state of an entity at a version; one that is there for the same version is replaced. */
-export const putSnapshot = (tx: Transaction, input: NewSnapshot): string => {
+export function* putSnapshot(tx: Transaction, input: NewSnapshot): Program<string> {
   const { entityId, entityType, entityVersion, state } = input
-  const stream = getStream(tx, input.environment, entityId)
+  const stream = yield* getStream(tx, input.environment, entityId)
   if (stream.entityType !== entityType) throw wrongType(entityId, stream.entityType, entityType)
   if (entityVersion > stream.version) {
     throw new ValidationError(
@@ -259,30 +265,27 @@ export const putSnapshot = (tx: Transaction, input: NewSnapshot): string => {
     )
   }
   const id = tx.ids.snapshot()
-  tx.run(
-    "INSERT OR REPLACE INTO snapshots (environment, entity_id, entity_version, id, state, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-    tx.environment(input.environment),
-    entityId,
-    entityVersion,
-    id,
-    state,
-    tx.now()
-  )
+  yield* write(PUT_SNAPSHOT, tx.environment(input.environment), entityId, entityVersion, id, state, tx.now())
   return id
 }
 
+const GET_SNAPSHOT = statement(
+  "StreamRows.getSnapshot",
+  "SELECT * FROM snapshots WHERE environment = ? AND entity_id = ? AND entity_version < ? ORDER BY entity_version DESC LIMIT 1"
+)
+
 /** The newest snapshot below a version; the newest of all when `beforeVersion` is 0. */
-export const getSnapshot = (
+export function* getSnapshot(
   tx: Transaction,
   environmentName: string,
   entityId: string,
   beforeVersion: number
-): SnapshotRow | undefined => {
+): Program<SnapshotRow | undefined> {
   const environment = tx.findEnvironment(environmentName)
-  const state = environment === undefined ? undefined : readState(tx, environment, entityId)
+  const state = environment === undefined ? undefined : yield* readState(environment, entityId)
   if (environment === undefined || state === undefined) return undefined
-  const row = tx.get(
-    "SELECT * FROM snapshots WHERE environment = ? AND entity_id = ? AND entity_version < ? ORDER BY entity_version DESC LIMIT 1",
+  const row = yield* get(
+    GET_SNAPSHOT,
     environment,
     entityId,
     beforeVersion === 0 ? state.version + 1 : beforeVersion

@@ -5,6 +5,7 @@
  * A lease that is renewed proves that its worker lives, and not that the turn does. A step may take hours, so how long nothing
  * was reported says nothing; but a turn has a limit, the `timeout` of its function, and its worker ends it then.
  */
+import { all, get, statement, type Program } from "./Program.ts"
 import { formatDuration } from "../../Duration.ts"
 import { functionIdOf } from "./RunRows.ts"
 import { isRevoked } from "./RevokedLeases.ts"
@@ -57,36 +58,40 @@ export const whyStuck = (lease: Lease, holders: Holders | undefined, now: number
 /** Runs that are looked at in one slice: some milliseconds. */
 const SLICE = 5000
 
+const COUNT_STUCK_RUNS = statement(
+  "Stuck.countStuckRuns",
+  `SELECT key FROM runs WHERE ended_at IS NULL AND key >= ? ORDER BY key LIMIT 1 OFFSET ${SLICE}`
+)
+
+const COUNT_STUCK_RUNS_2 = statement(
+  "Stuck.countStuckRuns.2",
+  `SELECT count(*) AS stuck FROM runs r WHERE r.ended_at IS NULL AND r.key >= ? AND r.key < ?
+     AND r.lease IS NULL AND r.ready_at IS NULL AND r.status <> ${Status.paused}
+     AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)`
+)
+
+const COUNT_STUCK_RUNS_3 = statement(
+  "Stuck.countStuckRuns.3",
+  `SELECT function, status, worker, lease, lease_until, updated_at FROM runs
+       WHERE ended_at IS NULL AND key >= ? AND key < ? AND lease IS NOT NULL`
+)
+
 /**
  * Unfinished runs that nothing will ever move, of those in one slice from a key on; `next` is where to go on, absent at the end.
  * A run is as it was when its slice was read.
  */
-export const countStuckRuns = (
+export function* countStuckRuns(
   tx: Transaction,
   holders: Holders | undefined,
   from: number
-): { readonly count: number; readonly next?: number } => {
-  const next = tx.get(
-    `SELECT key FROM runs WHERE ended_at IS NULL AND key >= ? ORDER BY key LIMIT 1 OFFSET ${SLICE}`,
-    from
-  )?.key
+): Program<{ readonly count: number; readonly next?: number }> {
+  const next = (yield* get(COUNT_STUCK_RUNS, from))?.key
   const end = next ?? Number.MAX_SAFE_INTEGER
-  const unleased = tx.get(
-    `SELECT count(*) AS stuck FROM runs r WHERE r.ended_at IS NULL AND r.key >= ? AND r.key < ?
-     AND r.lease IS NULL AND r.ready_at IS NULL AND r.status <> ${Status.paused}
-     AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.run = r.key AND w.fired IS NULL AND w.due_at IS NOT NULL)`,
-    from,
-    end
-  )
+  const unleased = yield* get(COUNT_STUCK_RUNS_2, from, end)
   const now = tx.now()
-  const leased = tx
-    .all(
-      `SELECT function, status, worker, lease, lease_until, updated_at FROM runs
-       WHERE ended_at IS NULL AND key >= ? AND key < ? AND lease IS NOT NULL`,
-      from,
-      end
-    )
-    .filter((row) => whyStuck(readLease(tx, row), holders, now) !== undefined)
+  const leased = (yield* all(COUNT_STUCK_RUNS_3, from, end)).filter(
+    (row) => whyStuck(readLease(tx, row), holders, now) !== undefined
+  )
   return {
     count: Number(unleased?.stuck) + leased.length,
     ...(next === undefined ? {} : { next: Number(next) })

@@ -1,4 +1,5 @@
 /** What is due: sleeps, retries, timeouts of waits, expired leases, expired keys. */
+import { among, apart, get, statement, type Program, variant, write } from "./Program.ts"
 import { InvokeTimeoutError, serializeError, WaitTimeoutError } from "../../Errors.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import { nextSweepAt, sweep } from "./KvSweep.ts"
@@ -16,44 +17,48 @@ export const upkeep = ["waits", "leases", "schedules", "keys"] as const
 type Upkeep = (typeof upkeep)[number]
 
 /** Fires what is due of one kind; returns how many. */
-export const fireDue = (tx: Transaction, what: Upkeep): number => {
+export function* fireDue(tx: Transaction, what: Upkeep): Program<number> {
   switch (what) {
     case "waits":
-      return fireWaits(tx)
+      return yield* fireWaits(tx)
     case "leases":
       // others may join a suspect whose time alone is over
       if (tx.suspects.hasOver(tx.now())) tx.changes.ready = true
-      return expireLeases(tx, BATCH)
+      return yield* expireLeases(tx, BATCH)
     case "schedules":
-      return fireSchedules(tx, BATCH)
+      return yield* fireSchedules(tx, BATCH)
     case "keys":
-      return sweep(tx, BATCH)
+      return yield* sweep(tx, BATCH)
   }
 }
 
-const fireWaits = (tx: Transaction): number => {
+const FIRE_WAITS = statement("Timers.fireWaits", "SELECT DISTINCT run AS key FROM waits WHERE due_at <= ?")
+
+const FIRE_WAITS_2 = statement(
+  "Timers.fireWaits.2",
+  `SELECT * FROM waits WHERE due_at <= ? @sound(run, run) ORDER BY due_at LIMIT ?`
+)
+
+function* fireWaits(tx: Transaction): Program<number> {
   const now = tx.now()
-  const rows = tx.among(
-    "run",
-    ["SELECT DISTINCT run AS key FROM waits WHERE due_at <= ?", now],
-    `SELECT * FROM waits WHERE due_at <= ?${tx.damage.except("run", "run")} ORDER BY due_at LIMIT ?`,
-    now,
-    BATCH
-  )
-  for (const row of rows) tx.apart("run", Number(row.run), () => fire(tx, row))
+  const rows = yield* among(tx, "run", [FIRE_WAITS, now], FIRE_WAITS_2, now, BATCH)
+  for (const row of rows) yield* apart(tx, "run", Number(row.run), fire(tx, row))
   return rows.length
 }
 
 /** When something is due next, epoch milliseconds. What is left alone would be due for ever. */
-export const nextDueAt = (tx: Transaction): number => {
+export function* nextDueAt(tx: Transaction): Program<number> {
   const { damage } = tx
-  const row = tx.get(
-    `SELECT (SELECT due_at FROM waits WHERE due_at IS NOT NULL${damage.except("run", "run")} ORDER BY due_at LIMIT 1) AS wait,
+  const row = yield* get(
+    variant(
+      "Timers.nextDueAt",
+      `SELECT (SELECT due_at FROM waits WHERE due_at IS NOT NULL${damage.except("run", "run")} ORDER BY due_at LIMIT 1) AS wait,
        (SELECT lease_until FROM runs WHERE lease_until IS NOT NULL${damage.except("run", "key")} ORDER BY lease_until LIMIT 1) AS lease,
        (SELECT next_at FROM schedules WHERE next_at IS NOT NULL${damage.except("schedule", "function")} ORDER BY next_at LIMIT 1) AS schedule`
+    )
   )
   return Math.min(
-    nextSweepAt(tx),
+    yield* nextSweepAt(tx),
     tx.suspects.nextOverAt(tx.now()),
     row?.schedule == null ? Number.POSITIVE_INFINITY : Number(row.schedule),
     row?.wait == null ? Number.POSITIVE_INFINITY : Number(row.wait),
@@ -61,16 +66,20 @@ export const nextDueAt = (tx: Transaction): number => {
   )
 }
 
-const fire = (tx: Transaction, row: Row): void => {
+const FIRE = statement("Timers.fire", "SELECT id FROM runs WHERE key = ?")
+
+const FIRE_2 = statement("Timers.fire.2", "DELETE FROM waits WHERE run = ? AND step_key = ?")
+
+function* fire(tx: Transaction, row: Row): Program<void> {
   const run = Number(row.run)
   const stepKey = String(row.step_key)
   switch (Number(row.kind)) {
     case WaitKind.sleep:
-      return fireWait(tx, run, stepKey, { _tag: "Success", value: undefined })
+      return yield* fireWait(tx, run, stepKey, { _tag: "Success", value: undefined })
     case WaitKind.retry:
-      return fireWait(tx, run, stepKey, undefined)
+      return yield* fireWait(tx, run, stepKey, undefined)
     case WaitKind.event:
-      return fireWait(
+      return yield* fireWait(
         tx,
         run,
         stepKey,
@@ -79,8 +88,8 @@ const fire = (tx: Transaction, row: Row): void => {
         )
       )
     case WaitKind.child: {
-      const child = tx.get("SELECT id FROM runs WHERE key = ?", row.child!)
-      return fireWait(
+      const child = yield* get(FIRE, row.child!)
+      return yield* fireWait(
         tx,
         run,
         stepKey,
@@ -88,8 +97,8 @@ const fire = (tx: Transaction, row: Row): void => {
       )
     }
     case WaitKind.runRetry:
-      tx.run("DELETE FROM waits WHERE run = ? AND step_key = ?", run, RUN_ITSELF)
-      return makeReady(tx, run)
+      yield* write(FIRE_2, run, RUN_ITSELF)
+      return yield* makeReady(tx, run)
   }
 }
 

@@ -6,6 +6,7 @@
  * event was handed out since the last reset and is above the position that is stored for its partition: two such runners
  * fold the same events from the same states, and whoever saves first wins.
  */
+import { affected, get, statement, type Program, write } from "./Program.ts"
 import { GLOBAL_PARTITION, partitionAt } from "../../Projection/Partition.ts"
 import {
   PARTITION_FUNCTION,
@@ -33,26 +34,43 @@ import type { Row, Transaction } from "./Transaction.ts"
 /** The token of all that have none. */
 const NO_TOKEN = "none"
 
+const REGISTER_TOKENLESS = statement(
+  "TokenlessProjections.registerTokenless",
+  "SELECT owner FROM projections WHERE environment = ? AND name = ? AND token IS NOT NULL AND token <> ? AND (lease_until IS NULL OR lease_until > ?)"
+)
+
 /** Registers a projection for such a runner. While a worker with a token is the owner, what that one says stands. */
-export const registerTokenless = (
+export function* registerTokenless(
   tx: Transaction,
   environment: string,
   registration: ProjectionRegistration
-): void => {
-  const owner = tx.get(
-    "SELECT owner FROM projections WHERE environment = ? AND name = ? AND token IS NOT NULL AND token <> ? AND (lease_until IS NULL OR lease_until > ?)",
+): Program<void> {
+  const owner = yield* get(
+    REGISTER_TOKENLESS,
     tx.environment(environment),
     registration.name,
     NO_TOKEN,
     tx.now()
   )
-  if (owner === undefined) registerProjection(tx, environment, registration)
+  if (owner === undefined) yield* registerProjection(tx, environment, registration)
 }
 
 /** Rows of the log that one poll looks at, at most. */
 const ROWS = 5000
 
-export const handOut = (
+const HAND_OUT = statement(
+  "TokenlessProjections.handOut",
+  `UPDATE projections SET generation = generation + (token IS NULL OR token <> ?), token = ?, owner = ?, lease_until = ?
+     WHERE key = ? AND (token IS NULL OR token = ? OR lease_until <= ?)`
+)
+
+const HAND_OUT_2 = statement(
+  "TokenlessProjections.handOut.2",
+  `UPDATE projections SET position = ?, handed_out = max(handed_out, ?),
+         rebuild_to = CASE WHEN rebuild_to <= ? THEN NULL ELSE rebuild_to END WHERE key = ?`
+)
+
+export function* handOut(
   tx: Transaction,
   request: {
     readonly environment: string
@@ -60,14 +78,13 @@ export const handOut = (
     readonly limit: number
     readonly leaseMs: number
   }
-): HandedOut => {
+): Program<HandedOut> {
   const { environment, leaseMs, limit, name } = request
-  const row = findProjection(tx, environment, name)
+  const row = yield* findProjection(environment, name)
   const now = tx.now()
   const nothing = { events: [], position: Number(row.position) }
-  const taken = tx.run(
-    `UPDATE projections SET generation = generation + (token IS NULL OR token <> ?), token = ?, owner = ?, lease_until = ?
-     WHERE key = ? AND (token IS NULL OR token = ? OR lease_until <= ?)`,
+  const taken = yield* affected(
+    HAND_OUT,
     NO_TOKEN,
     NO_TOKEN,
     TOKENLESS,
@@ -78,12 +95,14 @@ export const handOut = (
   )
   if (taken === 0 || row.paused_at !== null) return nothing
 
-  const readOn = (after: number, rows: number) =>
-    readLog(tx, { environment, kind: "event", after, patterns: eventsOf(row), limit: rows })
+  function* readOn(after: number, rows: number) {
+    return yield* readLog(tx, { environment, kind: "event", after, patterns: eventsOf(row), limit: rows })
+  }
   let rows = row.partition_key === null ? limit : ROWS
-  let page = readOn(Number(row.position), rows)
+  let page = yield* readOn(Number(row.position), rows)
   // who is handed nothing waits a while before it asks again
-  while (page.entries.length === 0 && !page.atEnd && rows < ROWS) page = readOn(page.position, (rows = ROWS))
+  while (page.entries.length === 0 && !page.atEnd && rows < ROWS)
+    page = yield* readOn(page.position, (rows = ROWS))
   // what is done already in all partitions need not be looked at again
   let done = Number(row.position)
   let partition: string | undefined
@@ -91,7 +110,7 @@ export const handOut = (
   const positions = new Map<string, number>()
   for (const event of page.entries) {
     const its = partitionIn(row, event)
-    const stored = positions.get(its) ?? Number(stateRow(tx, row, its)?.position ?? 0)
+    const stored = positions.get(its) ?? Number((yield* stateRow(row, its))?.position ?? 0)
     positions.set(its, stored)
     if (row.mode === "managed" && event.position <= stored) {
       if (partition === undefined) done = event.position
@@ -103,58 +122,61 @@ export const handOut = (
     if (events.length >= limit) break
   }
   if (partition === undefined) {
-    done = row.rebuild_to !== null && page.atEnd ? Math.max(page.position, endOfLog(tx)) : page.position
+    done = row.rebuild_to !== null && page.atEnd ? Math.max(page.position, yield* endOfLog()) : page.position
   }
   const last = events.at(-1)?.position ?? 0
   if (done > Number(row.position) || last > Number(row.handed_out)) {
-    tx.run(
-      `UPDATE projections SET position = ?, handed_out = max(handed_out, ?),
-         rebuild_to = CASE WHEN rebuild_to <= ? THEN NULL ELSE rebuild_to END WHERE key = ?`,
-      done,
-      last,
-      done,
-      row.key!
-    )
+    yield* write(HAND_OUT_2, done, last, done, row.key!)
     markProjection(tx, environment, name)
-    tellStates(tx, environment, row, [])
+    yield* tellStates(tx, environment, row, [])
   }
-  const state = partition === undefined ? undefined : stateRow(tx, row, partition)
+  const state = partition === undefined ? undefined : yield* stateRow(row, partition)
   return { events, position: done, ...(state === undefined ? {} : { state: String(state.state) }) }
 }
 
-export const saveTokenless = (tx: Transaction, save: TokenlessSave): ProjectionSaved => {
+const SAVE_TOKENLESS = statement(
+  "TokenlessProjections.saveTokenless",
+  "SELECT * FROM events WHERE position = ? AND environment = ? AND kind = 0"
+)
+
+const SAVE_TOKENLESS_2 = statement(
+  "TokenlessProjections.saveTokenless.2",
+  `UPDATE projections SET position = ?, rebuild_to = CASE WHEN rebuild_to <= ? THEN NULL ELSE rebuild_to END,
+       version = version + 1, failing = NULL, failures = 0, updated_at = ? WHERE key = ?`
+)
+
+export function* saveTokenless(tx: Transaction, save: TokenlessSave): Program<ProjectionSaved> {
   const { environment, name, position, state } = save
-  const row = findProjection(tx, environment, name)
+  const row = yield* findProjection(environment, name)
   const target = { environment, name }
   if (row.token !== NO_TOKEN && row.token !== null) {
-    return refuse(tx, target, `the projection belongs to worker ${row.owner} now`)
+    return yield* refuse(tx, target, `the projection belongs to worker ${row.owner} now`)
   }
   if (position > Number(row.handed_out)) {
-    return refuse(tx, target, `position ${position} was not handed out since the projection was last reset`)
+    return yield* refuse(
+      tx,
+      target,
+      `position ${position} was not handed out since the projection was last reset`
+    )
   }
-  const found = tx.get(
-    "SELECT * FROM events WHERE position = ? AND environment = ? AND kind = 0",
-    position,
-    row.environment!
-  )
+  const found = yield* get(SAVE_TOKENLESS, position, row.environment!)
   if (found === undefined || !accepts(row, String(found.name))) {
-    return refuse(tx, target, `position ${position} is not that of an event of the projection`)
+    return yield* refuse(tx, target, `position ${position} is not that of an event of the projection`)
   }
   const event = toEntry(found)
   const now = tx.now()
   const partition = partitionIn(row, event)
   const stored =
-    row.mode === "external" ? Number(row.position) : Number(stateRow(tx, row, partition)?.position ?? 0)
+    row.mode === "external" ? Number(row.position) : Number((yield* stateRow(row, partition))?.position ?? 0)
   if (position <= Math.max(stored, Number(row.position))) {
-    return refuse(
+    return yield* refuse(
       tx,
       target,
       `position ${position} is done: the projection is at ${Math.max(stored, Number(row.position))}`
     )
   }
   if (row.mode === "managed") {
-    putState(
-      tx,
+    yield* putState(
       row,
       { partition, state: state ?? "{}", position, eventId: event.id, eventTime: event.timestamp },
       now
@@ -162,16 +184,9 @@ export const saveTokenless = (tx: Transaction, save: TokenlessSave): ProjectionS
   }
   // with partitions, the next poll finds out what is done in all of them
   const done = row.partition_key === null ? position : Number(row.position)
-  tx.run(
-    `UPDATE projections SET position = ?, rebuild_to = CASE WHEN rebuild_to <= ? THEN NULL ELSE rebuild_to END,
-       version = version + 1, failing = NULL, failures = 0, updated_at = ? WHERE key = ?`,
-    done,
-    done,
-    now,
-    row.key!
-  )
+  yield* write(SAVE_TOKENLESS_2, done, done, now, row.key!)
   markProjection(tx, environment, name)
-  tellStates(tx, environment, row, row.mode === "managed" ? [partition] : [])
+  yield* tellStates(tx, environment, row, row.mode === "managed" ? [partition] : [])
   return { _tag: "Saved" }
 }
 

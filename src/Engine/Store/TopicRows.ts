@@ -1,4 +1,5 @@
 /** Topics: how much they hold, and what of it is deleted. The messages themselves are rows of the log. */
+import { all, get, statement, type Program, write } from "./Program.ts"
 import { matchesPattern } from "../../Pattern.ts"
 import {
   ALL,
@@ -11,62 +12,60 @@ import {
 } from "./Store.ts"
 import type { Transaction } from "./Transaction.ts"
 
+const COUNT_MESSAGE = statement(
+  "TopicRows.countMessage",
+  `INSERT INTO topics (environment, name, message_count, bytes, last_position) VALUES (?, ?, 1, ?, ?)
+     ON CONFLICT DO UPDATE SET message_count = message_count + 1, bytes = bytes + excluded.bytes, last_position = excluded.last_position`
+)
+
 /** A message was stored. */
-export const countMessage = (
-  tx: Transaction,
+export function* countMessage(
   environment: number,
   message: Pick<NewMessage, "topic" | "data">,
   position: number
-): void => {
-  tx.run(
-    `INSERT INTO topics (environment, name, message_count, bytes, last_position) VALUES (?, ?, 1, ?, ?)
-     ON CONFLICT DO UPDATE SET message_count = message_count + 1, bytes = bytes + excluded.bytes, last_position = excluded.last_position`,
-    environment,
-    message.topic,
-    Buffer.byteLength(message.data),
-    position
-  )
+): Program<void> {
+  yield* write(COUNT_MESSAGE, environment, message.topic, Buffer.byteLength(message.data), position)
 }
 
+const LIST_TOPICS = statement(
+  "TopicRows.listTopics",
+  `SELECT t.name, t.message_count,
+         (SELECT timestamp FROM events WHERE environment = t.environment AND kind = 1 AND name = t.name ORDER BY position LIMIT 1) AS first_at,
+         (SELECT timestamp FROM events WHERE environment = t.environment AND kind = 1 AND name = t.name ORDER BY position DESC LIMIT 1) AS last_at
+       FROM topics t WHERE t.environment = ? AND t.name > ? ORDER BY t.name LIMIT ?`
+)
+
 /** By name. */
-export const listTopics = (
+export function* listTopics(
   tx: Transaction,
   environment: string,
   { after, limit }: ListPage = ALL
-): ReadonlyArray<TopicRow> => {
+): Program<ReadonlyArray<TopicRow>> {
   const key = tx.findEnvironment(environment)
   if (key === undefined) return []
-  return tx
-    .all(
-      `SELECT t.name, t.message_count,
-         (SELECT timestamp FROM events WHERE environment = t.environment AND kind = 1 AND name = t.name ORDER BY position LIMIT 1) AS first_at,
-         (SELECT timestamp FROM events WHERE environment = t.environment AND kind = 1 AND name = t.name ORDER BY position DESC LIMIT 1) AS last_at
-       FROM topics t WHERE t.environment = ? AND t.name > ? ORDER BY t.name LIMIT ?`,
-      key,
-      after,
-      limit
-    )
-    .map((row) => ({
-      name: String(row.name),
-      messageCount: Number(row.message_count),
-      ...(row.first_at === null ? {} : { firstMessageAt: Number(row.first_at) }),
-      ...(row.last_at === null ? {} : { lastMessageAt: Number(row.last_at) })
-    }))
+  return (yield* all(LIST_TOPICS, key, after, limit)).map((row) => ({
+    name: String(row.name),
+    messageCount: Number(row.message_count),
+    ...(row.first_at === null ? {} : { firstMessageAt: Number(row.first_at) }),
+    ...(row.last_at === null ? {} : { lastMessageAt: Number(row.last_at) })
+  }))
 }
 
-/** What is known of a topic but its lag. */
-export const getTopic = (tx: Transaction, environment: string, topic: string): Omit<TopicState, "lag"> => {
-  const key = tx.findEnvironment(environment)
-  const row =
-    key === undefined
-      ? undefined
-      : tx.get(
-          `SELECT message_count, last_position,
+const GET_TOPIC = statement(
+  "TopicRows.getTopic",
+  `SELECT message_count, last_position,
              (SELECT min(position) FROM events WHERE environment = ?1 AND kind = 1 AND name = ?2) AS first_position
-           FROM topics WHERE environment = ?1 AND name = ?2`,
-          key,
-          topic
-        )
+           FROM topics WHERE environment = ?1 AND name = ?2`
+)
+
+/** What is known of a topic but its lag. */
+export function* getTopic(
+  tx: Transaction,
+  environment: string,
+  topic: string
+): Program<Omit<TopicState, "lag">> {
+  const key = tx.findEnvironment(environment)
+  const row = key === undefined ? undefined : yield* get(GET_TOPIC, key, topic)
   if (row === undefined) return { messageCount: 0, firstSeq: 0, lastSeq: 0 }
   return {
     messageCount: Number(row.message_count),
@@ -79,38 +78,38 @@ export const getTopic = (tx: Transaction, environment: string, topic: string): O
 const GROUPS = 1000
 const COUNTED_GROUPS = 4
 
+const LAG_OF = statement(
+  "TopicRows.lagOf",
+  "SELECT key, environment, kind, names, cursor FROM consumer_groups WHERE key > ? ORDER BY key LIMIT ?"
+)
+
+const LAG_OF_2 = statement(
+  "TopicRows.lagOf.2",
+  `SELECT (SELECT count(*) FROM events WHERE environment = ?1 AND kind = 1 AND name = ?2 AND position > ?3)
+         + (SELECT count(*) FROM deliveries d JOIN events e ON e.position = d.position
+            WHERE d.consumer_group = ?4 AND e.environment = ?1 AND e.kind = 1 AND e.name = ?2) AS lag`
+)
+
 /**
  * What the group that is furthest behind has not finished, of the groups in one slice after a key; `next` is the key to go on
  * after, absent at the end. As many index entries are counted as the lags are long.
  */
-export const lagOf = (
+export function* lagOf(
   tx: Transaction,
   environment: string,
   topic: string,
   after: number
-): { readonly lag: number; readonly next?: number } => {
+): Program<{ readonly lag: number; readonly next?: number }> {
   const key = tx.findEnvironment(environment)
   if (key === undefined) return { lag: 0 }
-  const groups = tx.all(
-    "SELECT key, environment, kind, names, cursor FROM consumer_groups WHERE key > ? ORDER BY key LIMIT ?",
-    after,
-    GROUPS
-  )
+  const groups = yield* all(LAG_OF, after, GROUPS)
   let lag = 0
   let counted = 0
   for (const group of groups) {
     const isOfTopic =
       group.environment === key && group.kind !== 0 && matchesPattern(String(group.names), topic)
     if (!isOfTopic) continue
-    const row = tx.get(
-      `SELECT (SELECT count(*) FROM events WHERE environment = ?1 AND kind = 1 AND name = ?2 AND position > ?3)
-         + (SELECT count(*) FROM deliveries d JOIN events e ON e.position = d.position
-            WHERE d.consumer_group = ?4 AND e.environment = ?1 AND e.kind = 1 AND e.name = ?2) AS lag`,
-      key,
-      topic,
-      group.cursor!,
-      group.key!
-    )
+    const row = yield* get(LAG_OF_2, key, topic, group.cursor!, group.key!)
     lag = Math.max(lag, Number(row?.lag))
     if (++counted === COUNTED_GROUPS) return { lag, next: Number(group.key) }
   }
@@ -120,45 +119,49 @@ export const lagOf = (
 /** Topics that are looked at in one transaction. */
 const SWEPT = 200
 
+const DELETE_OLD_MESSAGES = statement(
+  "TopicRows.deleteOldMessages",
+  `SELECT environment, name, bytes FROM topics WHERE (environment, name) > (?, ?) AND message_count > 0
+     ORDER BY environment, name LIMIT ?`
+)
+
+const DELETE_OLD_MESSAGES_2 = statement(
+  "TopicRows.deleteOldMessages.2",
+  `SELECT position, timestamp, octet_length(data) AS bytes FROM events
+       WHERE environment = ? AND kind = 1 AND name = ? AND position < (SELECT max(position) FROM events)
+       ORDER BY position LIMIT ?`
+)
+
+const DELETE_OLD_MESSAGES_3 = statement(
+  "TopicRows.deleteOldMessages.3",
+  "DELETE FROM events WHERE position = ?"
+)
+
+const DELETE_OLD_MESSAGES_4 = statement(
+  "TopicRows.deleteOldMessages.4",
+  "UPDATE topics SET message_count = message_count - 1, bytes = bytes - ? WHERE environment = ? AND name = ?"
+)
+
 /**
  * Deletes messages that were stored before a time, oldest first, and the oldest of topics that hold too much; at most
  * `limit` of them, of some topics after the one given. The newest row of the log stays whatever it is, so that its position is
  * not given again.
  */
-export const deleteOldMessages = (
-  tx: Transaction,
+export function* deleteOldMessages(
   limits: MessageLimits,
   limit: number,
   [environment, name]: NonNullable<MessagesDeleted["after"]> = [0, ""]
-): MessagesDeleted => {
+): Program<MessagesDeleted> {
   let left = limit
   let after: MessagesDeleted["after"] = [environment, name]
-  const topics = tx.all(
-    `SELECT environment, name, bytes FROM topics WHERE (environment, name) > (?, ?) AND message_count > 0
-     ORDER BY environment, name LIMIT ?`,
-    environment,
-    name,
-    SWEPT
-  )
+  const topics = yield* all(DELETE_OLD_MESSAGES, environment, name, SWEPT)
   for (const topic of topics) {
     let excess = Number(topic.bytes) - limits.topicBytes
-    const oldest = tx.all(
-      `SELECT position, timestamp, octet_length(data) AS bytes FROM events
-       WHERE environment = ? AND kind = 1 AND name = ? AND position < (SELECT max(position) FROM events)
-       ORDER BY position LIMIT ?`,
-      topic.environment!,
-      topic.name!,
-      left
-    )
+    const oldest = yield* all(DELETE_OLD_MESSAGES_2, topic.environment!, topic.name!, left)
     for (const { position, timestamp, bytes } of oldest) {
       if (Number(timestamp) >= limits.storedBefore && excess <= 0) break
-      tx.run("DELETE FROM events WHERE position = ?", position!)
-      tx.run(
-        "UPDATE topics SET message_count = message_count - 1, bytes = bytes - ? WHERE environment = ? AND name = ?",
-        bytes!,
-        topic.environment!,
-        topic.name!
-      )
+      yield* write(DELETE_OLD_MESSAGES_3, position!)
+      yield* write(DELETE_OLD_MESSAGES_4, bytes!, topic.environment!, topic.name!)
       excess -= Number(bytes)
       left--
     }

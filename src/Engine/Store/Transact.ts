@@ -1,4 +1,5 @@
 /** What a `step.tx` writes: all of it in the transaction that stores the step, or nothing. */
+import { forEach, type Program } from "./Program.ts"
 import { IronflowError, serializeError } from "../../Errors.ts"
 import { fromCarried } from "../../KvValue.ts"
 import type { Outcome, TxKvWrite, TxWrite, TxWriteResult } from "../../Protocol/Worker.ts"
@@ -8,18 +9,18 @@ import { readState, refusalOf, storeAppend, type StreamState } from "./StreamRow
 import type { Transaction } from "./Transaction.ts"
 
 /** Carries out the writes, or says why one of them is refused; then nothing has changed. */
-export const transact = (
+export function* transact(
   tx: Transaction,
   environment: number,
   value: string | undefined,
   writes: ReadonlyArray<TxWrite>
-): Outcome => {
-  const refused = new Preview(tx, environment).refusalOf(writes)
+): Program<Outcome> {
+  const refused = yield* new Preview(environment).refusalOf(writes)
   if (refused !== undefined) return refusal(refused)
-  const keys = planKeys(tx, environment, writes)
+  const keys = yield* planKeys(tx, environment, writes)
   if (keys instanceof IronflowError) return refusal(keys)
-  const revisions = carryOutKeys(tx, keys)
-  const results = writes.map((write) => carryOut(tx, environment, write, revisions))
+  const revisions = yield* carryOutKeys(tx, keys)
+  const results = yield* forEach(writes, (write) => carryOut(tx, environment, write, revisions))
   return {
     _tag: "Success",
     value: `{${value === undefined ? "" : `"value":${value},`}"writes":${JSON.stringify(results)}}`
@@ -35,11 +36,11 @@ const refusal = (error: IronflowError): Outcome => ({
 type PlannedKeys = ReadonlyArray<readonly [writes: ReadonlyArray<TxKvWrite>, plan: KvPlan]>
 
 /** Looks into all the buckets before anything is written to one of them. */
-const planKeys = (
+function* planKeys(
   tx: Transaction,
   environment: number,
   writes: ReadonlyArray<TxWrite>
-): PlannedKeys | IronflowError => {
+): Program<PlannedKeys | IronflowError> {
   const byBucket = new Map<string, Array<TxKvWrite>>()
   for (const write of writes) {
     if (write._tag !== "kv") continue
@@ -54,7 +55,7 @@ const planKeys = (
       ...(value === undefined ? {} : { value: fromCarried(value) }),
       ...(expected === undefined ? {} : { expected })
     }))
-    const plan = planWrites(tx, tx.environmentName(environment), bucket, rows)
+    const plan = yield* planWrites(tx, tx.environmentName(environment), bucket, rows)
     if (plan instanceof IronflowError) return plan
     planned.push([changes, plan])
   }
@@ -62,29 +63,29 @@ const planKeys = (
 }
 
 /** Returns the revision of each. */
-const carryOutKeys = (tx: Transaction, planned: PlannedKeys): ReadonlyMap<TxKvWrite, number> => {
+function* carryOutKeys(tx: Transaction, planned: PlannedKeys): Program<ReadonlyMap<TxKvWrite, number>> {
   const revisions = new Map<TxKvWrite, number>()
   for (const [writes, plan] of planned) {
-    for (const [i, revision] of carryOutPlan(tx, plan).entries()) revisions.set(writes[i]!, revision)
+    for (const [i, revision] of (yield* carryOutPlan(tx, plan)).entries()) revisions.set(writes[i]!, revision)
   }
   return revisions
 }
 
-const carryOut = (
+function* carryOut(
   tx: Transaction,
   environment: number,
   write: TxWrite,
   revisions: ReadonlyMap<TxKvWrite, number>
-): TxWriteResult => {
+): Program<TxWriteResult> {
   const name = tx.environmentName(environment)
   switch (write._tag) {
     case "append": {
       const { _tag, ...append } = write
-      const { entityVersion, events, position, warnings } = storeAppend(
+      const { entityVersion, events, position, warnings } = yield* storeAppend(
         tx,
         name,
         append,
-        readState(tx, environment, append.entityId)
+        yield* readState(environment, append.entityId)
       )
       for (const warning of warnings) {
         tx.changes.warnings.push(`An event of stream "${append.entityId}": ${warning}`)
@@ -93,7 +94,7 @@ const carryOut = (
     }
     case "emit": {
       const { data, metadata, version } = write
-      const { eventId, position, runIds, warnings } = storeEvent(tx, {
+      const { eventId, position, runIds, warnings } = yield* storeEvent(tx, {
         environment: name,
         name: write.name,
         version,
@@ -113,30 +114,28 @@ const carryOut = (
 
 /** Goes through the events without writing: each one sees what those before it would have left. */
 class Preview {
-  readonly #tx: Transaction
   readonly #environment: number
   readonly #streams = new Map<string, StreamState | undefined>()
 
-  constructor(tx: Transaction, environment: number) {
-    this.#tx = tx
+  constructor(environment: number) {
     this.#environment = environment
   }
 
-  refusalOf(writes: ReadonlyArray<TxWrite>): IronflowError | undefined {
+  *refusalOf(writes: ReadonlyArray<TxWrite>): Program<IronflowError | undefined> {
     for (const write of writes) {
-      const refused = this.#refusalOfOne(write)
+      const refused = yield* this.#refusalOfOne(write)
       if (refused !== undefined) return refused
     }
     return undefined
   }
 
-  #refusalOfOne(write: TxWrite): IronflowError | undefined {
+  *#refusalOfOne(write: TxWrite): Program<IronflowError | undefined> {
     switch (write._tag) {
       case "append": {
         const { entityId, entityType, events } = write
         const state = this.#streams.has(entityId)
           ? this.#streams.get(entityId)
-          : readState(this.#tx, this.#environment, entityId)
+          : yield* readState(this.#environment, entityId)
         const refused = refusalOf(state, write)
         this.#streams.set(entityId, { entityType, version: (state?.version ?? 0) + events.length })
         return refused

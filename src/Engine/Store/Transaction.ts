@@ -2,7 +2,7 @@
  * What a command of the SQLite store works with: the database, the time, ids, the order of things, and the list of what
  * the commit will mean for others.
  */
-import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
+import type { DatabaseSync, StatementSync } from "node:sqlite"
 import { LimitExceededError } from "../../Errors.ts"
 import type { IdGenerator } from "../../Ids.ts"
 import * as Limits from "../../Limits.ts"
@@ -14,6 +14,7 @@ import { Buckets } from "./KvBuckets.ts"
 import { record } from "./Recording.ts"
 import type { AccessChange } from "./AccessRecords.ts"
 import type { RunActivity, Seen } from "./Activity.ts"
+import { type Ask, type Program, type Row, runAtOnce, type Statement, type Value } from "./Program.ts"
 import { Suspects } from "./Suspects.ts"
 import type { ProjectionChange } from "./ProjectionStore.ts"
 import { type Changes, type ConfigChange, type KvChange, noCounts } from "./Store.ts"
@@ -24,7 +25,7 @@ export const WaitKind = { sleep: 1, event: 2, child: 3, retry: 4, runRetry: 5 } 
 /** The step key of the wait that stands for the run itself. */
 export const RUN_ITSELF = ""
 
-export type Row = Record<string, SQLInputValue>
+export type { Row } from "./Program.ts"
 
 /** The numbers that order journal entries come from blocks; `meta` remembers where the next block starts. */
 const SEQ_BLOCK = 1_000_000_000
@@ -40,7 +41,7 @@ export const asMoment = (epochMs: number): number => Math.max(-LAST_MOMENT, Math
  * SQLite takes integers that JavaScript does not read back: such a row would make every command fail that comes across it,
  * so the command that would write it fails instead.
  */
-const checkNumbers = (values: ReadonlyArray<SQLInputValue>): void => {
+const checkNumbers = (values: ReadonlyArray<Value>): void => {
   for (const value of values) {
     if (
       typeof value === "number" &&
@@ -115,6 +116,7 @@ export class Transaction {
   readonly #leased = new Map<number, { readonly jobId: string; readonly run: LeasedRun }>()
   readonly #byJob = new Map<string, LeasedRun>()
   readonly #newlyLeased = new Map<number, { readonly jobId: string; readonly run: LeasedRun }>()
+  readonly #preparedOf = new Map<Statement, StatementSync>()
   readonly #statements = new Map<string, StatementSync>()
   readonly #arrayStatements = new Map<string, StatementSync>()
   readonly #environments = new Map<string, number>()
@@ -164,7 +166,7 @@ export class Transaction {
 
   /** What a transaction writes once for all its commands, before it commits. */
   committing(): void {
-    this.buckets.save(this)
+    this.perform(this.buckets.save())
   }
 
   /** The database is as it was before the transaction, and so is what is remembered of it. */
@@ -211,22 +213,52 @@ export class Transaction {
     return ++this.#seq
   }
 
-  all(sql: string, ...values: ReadonlyArray<SQLInputValue>): Array<Row> {
-    return this.#statement(sql).all(...values) as Array<Row>
+  /** Runs a program at once. */
+  perform<A>(program: Program<A>): A {
+    return runAtOnce(program, this.#answer)
   }
 
-  /** The first rows, up to the one with which `isEnough`. */
-  allUntil(
-    sql: string,
-    values: ReadonlyArray<SQLInputValue>,
-    isEnough: (row: Row) => boolean
-  ): { readonly rows: Array<Row>; readonly isCut: boolean } {
-    const rows: Array<Row> = []
-    for (const row of this.#statement(sql).iterate(...values) as Iterable<Row>) {
-      rows.push(row)
-      if (isEnough(row)) return { rows, isCut: true }
+  readonly #answer = ({ kind, statement, values, visitor }: Ask): unknown => {
+    switch (kind) {
+      case "get":
+        return this.#prepared(statement).get(...values)
+      case "all":
+        return this.#prepared(statement).all(...values)
+      case "insert":
+        checkNumbers(values)
+        return Number(this.#prepared(statement).run(...values).lastInsertRowid)
+      case "write":
+      case "affected":
+        checkNumbers(values)
+        return Number(this.#prepared(statement).run(...values).changes)
+      case "visit":
+        return visitor === undefined ? undefined : this.each(this.#textOf(statement), values, visitor)
     }
-    return { rows, isCut: false }
+  }
+
+  #prepared(statement: Statement): StatementSync {
+    if (statement.isSound && this.damage.count > 0) return this.#statement(this.#textOf(statement))
+    let prepared = this.#preparedOf.get(statement)
+    if (prepared === undefined) {
+      prepared = this.db.prepare(this.#textOf(statement))
+      this.#preparedOf.set(statement, prepared)
+    }
+    return prepared
+  }
+
+  #textOf(statement: Statement): string {
+    return statement.isSound ? this.#sound(statement) : statement.text
+  }
+
+  /** The text of a statement without what is damaged. */
+  #sound({ text }: Statement): string {
+    return text.replaceAll(/ ?@sound\((\w+), ([\w.]+)\)/g, (_, kind: DamagedKind, column: string) =>
+      this.damage.except(kind, column)
+    )
+  }
+
+  all(sql: string, ...values: ReadonlyArray<Value>): Array<Row> {
+    return this.#statement(sql).all(...values) as Array<Row>
   }
 
   /**
@@ -235,8 +267,8 @@ export class Transaction {
    */
   each(
     sql: string,
-    values: ReadonlyArray<SQLInputValue>,
-    visit: (row: ReadonlyArray<SQLInputValue>) => boolean | void
+    values: ReadonlyArray<Value>,
+    visit: (row: ReadonlyArray<Value>) => boolean | void
   ): void {
     let statement = this.#arrayStatements.get(sql)
     if (statement === undefined) {
@@ -245,46 +277,8 @@ export class Transaction {
       this.#arrayStatements.set(sql, statement)
     }
     // the declared type does not know of `setReturnArrays`
-    const rows = statement.iterate(...values) as Iterable<unknown> as Iterable<ReadonlyArray<SQLInputValue>>
+    const rows = statement.iterate(...values) as Iterable<unknown> as Iterable<ReadonlyArray<Value>>
     for (const row of rows) if (visit(row) === false) return
-  }
-
-  /**
-   * Does what concerns one of many: an error is put down to that one, and the transaction is done again without it. A page
-   * that is damaged spoils the transaction in which it is read, so that nothing can be put right before it is rolled back.
-   */
-  apart<A>(kind: DamagedKind, key: number, run: () => A): A {
-    try {
-      return run()
-    } catch (error) {
-      this.blame({ error, kind, keys: () => [key], certain: true })
-      throw error
-    }
-  }
-
-  /** Reads a list over many: an error is put down to those among `keys`, a query that reads an index alone, that are damaged. */
-  among(
-    kind: DamagedKind,
-    keys: readonly [sql: string, ...values: ReadonlyArray<SQLInputValue>],
-    sql: string,
-    ...values: ReadonlyArray<SQLInputValue>
-  ): Array<Row> {
-    try {
-      return this.all(sql, ...values)
-    } catch (error) {
-      const [listKeys, ...parameters] = keys
-      this.blame({
-        error,
-        kind,
-        keys: (db) =>
-          db
-            .prepare(listKeys)
-            .all(...parameters)
-            .map((row) => Number(row.key)),
-        certain: false
-      })
-      throw error
-    }
   }
 
   /** Says where an error comes from; the innermost knows best. */
@@ -292,18 +286,18 @@ export class Transaction {
     if (this.culprit?.error !== culprit.error) this.culprit = culprit
   }
 
-  get(sql: string, ...values: ReadonlyArray<SQLInputValue>): Row | undefined {
+  get(sql: string, ...values: ReadonlyArray<Value>): Row | undefined {
     return this.#statement(sql).get(...values) as Row | undefined
   }
 
   /** Runs a statement and returns the number of rows that it changed. */
-  run(sql: string, ...values: ReadonlyArray<SQLInputValue>): number {
+  run(sql: string, ...values: ReadonlyArray<Value>): number {
     checkNumbers(values)
     return Number(this.#statement(sql).run(...values).changes)
   }
 
   /** Inserts a row and returns its integer key. */
-  insert(sql: string, ...values: ReadonlyArray<SQLInputValue>): number {
+  insert(sql: string, ...values: ReadonlyArray<Value>): number {
     checkNumbers(values)
     return Number(this.#statement(sql).run(...values).lastInsertRowid)
   }
@@ -380,12 +374,22 @@ export class Transaction {
     this.changes.ended.push(runId)
   }
 
+  /** Whether anything is to be told of steps. */
+  get isToldOfSteps(): boolean {
+    return this.observed || this.registry.hasRecorded
+  }
+
+  /** Whether anything is to be told of runs as a whole. */
+  get isToldOfRuns(): boolean {
+    return this.runsObserved || this.isToldOfSteps
+  }
+
   /** Something happened in a run; nothing is put together while nobody looks on. */
   tell(activity: () => RunActivity): void {
-    if (!this.observed && !this.registry.hasRecorded) return
+    if (!this.isToldOfSteps) return
     const told = activity()
     if (this.observed) this.changes.activity.push(told)
-    if (this.registry.hasRecorded) record(this, told)
+    if (this.registry.hasRecorded) this.perform(record(this, told))
   }
 
   /** Something happened to a run as a whole. */
@@ -393,7 +397,7 @@ export class Transaction {
     if (!this.runsObserved || this.observed) return this.tell(activity)
     const told = activity()
     this.changes.activity.push(told)
-    if (this.registry.hasRecorded) record(this, told)
+    if (this.registry.hasRecorded) this.perform(record(this, told))
   }
 
   #rememberEnvironment(name: string, key: number): void {

@@ -1,14 +1,22 @@
 /** One connection of a subscription client: what it says, what it has subscribed to, and what it is told. */
 import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
-import { IronflowError, isIronflowError, LimitExceededError, ValidationError } from "../../Errors.ts"
+import {
+  type IronflowError,
+  isIronflowError,
+  LimitExceededError,
+  SubscriptionError,
+  ValidationError
+} from "../../Errors.ts"
 import { isObject, safeJsonParse } from "../../Json.ts"
 import { checkShape } from "../../JsonShape.ts"
 import * as Limits from "../../Limits.ts"
 import {
   ACK_WAIT_MS,
   type AckMode,
+  ackModes,
   type BackpressureMode,
+  backpressureModes,
   type BufferConfig,
   MAX_FAILURE,
   MAX_FILTERS,
@@ -23,7 +31,7 @@ import { show } from "../../Show.ts"
 import { accepts, type Form, type Item, type Shape } from "./Feed.ts"
 import { makeFilter } from "./Filter.ts"
 import { Member } from "./Group.ts"
-import { ackModes, backpressureModes, oneOf, readAckWait, readBuffer, readCapacity } from "./Settings.ts"
+import { oneOf, readAckWait, readBuffer, readCapacity } from "./Settings.ts"
 import { type Outlet, type Subscribed, Subscriber } from "./Subscriber.ts"
 import type { Subscriptions } from "./Subscriptions.ts"
 import type { EventAccess } from "./SystemEvents.ts"
@@ -73,7 +81,24 @@ export interface Tongue extends Form {
   readonly say: (message: WSServerMessage, error?: IronflowError) => void
 }
 
-export class Connection implements Outlet {
+/**
+ * Serves the other end of the wire until one of them closes it. What is returned asks the guard again about every subscription,
+ * and throws what it throws.
+ */
+export const connect = (
+  hub: Subscriptions,
+  environment: string,
+  wire: Wire,
+  options: ConnectionOptions = {}
+): (() => void) => {
+  const connection = new Connection(hub, environment, wire, options, hub.nextConnectionId(), () =>
+    hub.left(connection)
+  )
+  hub.joined(connection)
+  return connection.checkAgain
+}
+
+class Connection implements Outlet {
   readonly environment: string
   readonly #hub: Subscriptions
   readonly #wire: Wire
@@ -251,9 +276,9 @@ export class Connection implements Outlet {
       this.#guard?.check(request.pattern)
       if (request.group !== undefined) this.#guard?.checkGroup(request.pattern)
       if (this.#byPattern.has(request.pattern)) {
-        throw new IronflowError(
+        throw new SubscriptionError(
           `This connection has subscribed to "${request.pattern}" already: unsubscribe first, or use another connection`,
-          { code: "ALREADY_SUBSCRIBED" }
+          { code: "ALREADY_SUBSCRIBED", retryable: false }
         )
       }
       if (this.#byPattern.size >= MAX_SUBSCRIPTIONS) {

@@ -3,7 +3,7 @@ import { type Duration, positiveDuration } from "../../Duration.ts"
 import { ValidationError } from "../../Errors.ts"
 import { isObject } from "../../Json.ts"
 import {
-  type AckMode,
+  ackModes,
   type BackpressureMode,
   type BufferConfig,
   type GroupSettings,
@@ -21,12 +21,6 @@ import { show } from "../../Show.ts"
 import type { StoredSettings } from "../Store/GroupStore.ts"
 import type { Redelivery } from "../Store/Store.ts"
 
-export const ackModes: readonly [AckMode, ...Array<AckMode>] = ["auto", "manual"]
-export const backpressureModes: readonly [BackpressureMode, ...Array<BackpressureMode>] = [
-  "buffer",
-  "drop",
-  "block"
-]
 /** Events of a group are for somebody: none is dropped. */
 const groupModes: readonly [BackpressureMode, ...Array<BackpressureMode>] = ["buffer", "block"]
 

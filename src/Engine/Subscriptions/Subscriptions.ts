@@ -3,12 +3,10 @@ import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { Alarm } from "../../Execution/Alarm.ts"
-import { IronflowError, type StoreError, ValidationError } from "../../Errors.ts"
+import { type IronflowError, type StoreError, SubscriptionError, ValidationError } from "../../Errors.ts"
 import { MAX_STEPS, stepsTaken } from "../../ExpressionBudget.ts"
-import type { Wire } from "../../Protocol/Subscriptions.ts"
 import { show } from "../../Show.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { Connection, type ConnectionOptions } from "./Connection.ts"
 import { Feed, type Item, type ItemPage, type Shape } from "./Feed.ts"
 import { Group, type Member } from "./Group.ts"
 import type { SystemEvents } from "./SystemEvents.ts"
@@ -18,6 +16,15 @@ import type { Target } from "./Target.ts"
 const PAGE = 500
 /** Rows that are looked at to find the events of a replay. */
 const REPLAY_ROWS = 100_000
+
+/** The engine's end of a wire: a `Connection`. */
+export interface Connected {
+  readonly environment: string
+  /** Its subscriptions that get messages of a topic. */
+  readonly consumersOf: (topic: string) => number
+  /** The engine stops. */
+  readonly goAway: () => void
+}
 
 export class Subscriptions {
   readonly store: StoreService
@@ -31,7 +38,7 @@ export class Subscriptions {
   readonly #groups = new Map<string, Deferred.Deferred<Group, IronflowError>>()
   /** Those of them that are open, by key. */
   readonly #open = new Map<number, Group>()
-  readonly #connections = new Set<Connection>()
+  readonly #connections = new Set<Connected>()
   /** Position of the newest row of the log. */
   #head: number
   #systemCount = 0
@@ -58,21 +65,17 @@ export class Subscriptions {
     this.#head = options.head
   }
 
-  /**
-   * Serves the other end of the wire until one of them closes it. What is returned asks the guard again about every subscription,
-   * and throws what it throws.
-   */
-  connect(environment: string, wire: Wire, options: ConnectionOptions = {}): () => void {
-    const connection = new Connection(
-      this,
-      environment,
-      wire,
-      options,
-      `${this.system.epoch}.${++this.#connectionCount}`,
-      () => this.#connections.delete(connection)
-    )
+  /** What the next connection is called. */
+  nextConnectionId(): string {
+    return `${this.system.epoch}.${++this.#connectionCount}`
+  }
+
+  joined(connection: Connected): void {
     this.#connections.add(connection)
-    return connection.checkAgain
+  }
+
+  left(connection: Connected): void {
+    this.#connections.delete(connection)
   }
 
   /** The log goes up to here. */
@@ -343,7 +346,7 @@ export class Subscriptions {
 const DELETED = "CONSUMER_GROUP_DELETED"
 
 const deletedMeanwhile = (name: string): IronflowError =>
-  new IronflowError(
+  new SubscriptionError(
     `Consumer group "${name}" was deleted while this client was away: subscribe again to begin another one at the end of the log`,
-    { code: DELETED }
+    { code: DELETED, retryable: false }
   )

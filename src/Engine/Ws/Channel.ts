@@ -4,7 +4,7 @@ import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type { WebSocket } from "ws"
-import { IronflowError } from "../../Errors.ts"
+import { type IronflowError, UnavailableError } from "../../Errors.ts"
 import {
   CANCEL,
   CHANNEL_PATH,
@@ -178,10 +178,9 @@ const serve = (socket: WebSocket, { flow, request, visitor }: SocketCall, option
 }
 
 const tooMany = (): IronflowError =>
-  new IronflowError(
+  new UnavailableError(
     `More than ${MAX_CALLS} calls of this connection wait for an answer: wait for some of them`,
     {
-      code: "TOO_MANY_CALLS",
-      retryable: true
+      code: "TOO_MANY_CALLS"
     }
   )

@@ -6,7 +6,7 @@ import type { IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
 import { type WebSocket, WebSocketServer } from "ws"
-import { IronflowError, isIronflowError } from "../../Errors.ts"
+import { isIronflowError, UnsupportedError } from "../../Errors.ts"
 import type { SocketName, sockets } from "../../Protocol/Http/Endpoints.ts"
 import { defectResponse, failureResponse } from "../../Protocol/Http/Failures.ts"
 import type { Gate, Visitor } from "../Http/Gate.ts"
@@ -201,7 +201,7 @@ export class Upgrades {
         call: { environment: visitor.environment, visitor, variables, query, request }
       }
     }
-    throw new IronflowError(`There is no WebSocket at ${path.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
+    throw new UnsupportedError(`There is no WebSocket at ${path.slice(0, 256)}`, { code: "ROUTE_NOT_FOUND" })
   }
 }
 

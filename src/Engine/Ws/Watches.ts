@@ -20,9 +20,9 @@ import type { Flow } from "./Flow.ts"
 import type { SocketCall, SocketRoute } from "./Upgrades.ts"
 
 /** The watch ended with an error, which the frame before said. */
-export const FAILED = 4000
+const FAILED = 4000
 /** The watcher does not read. */
-export const TOO_SLOW = 4008
+const TOO_SLOW = 4008
 
 /** How long one frame may be on its way, milliseconds. */
 const SEND_MS = 30_000

@@ -78,7 +78,7 @@ const name = { name: Schema.String }
 const error = restErrors
 
 /** `IronflowService` of ConnectRPC, as JSON. */
-export class IronflowService extends HttpApiGroup.make("IronflowService").add(
+class IronflowService extends HttpApiGroup.make("IronflowService").add(
   connect("trigger", Schemas.TriggerRequest, Schemas.TriggerResponse),
   connect("emit", Schemas.TriggerRequest, Schemas.TriggerResponse),
   connect("triggerSync", Schemas.TriggerSyncRequest, Schemas.TriggerSyncResponse),
@@ -100,7 +100,7 @@ export class IronflowService extends HttpApiGroup.make("IronflowService").add(
 ) {}
 
 /** `PubSubService` of ConnectRPC, as JSON. */
-export class PubSubService extends HttpApiGroup.make("PubSubService").add(
+class PubSubService extends HttpApiGroup.make("PubSubService").add(
   connect("publish", Schemas.PublishRequest, Schemas.PublishResponse),
   connect("listTopics", Schemas.Empty, Schemas.ListTopicsResponse),
   connect("getTopicStats", Schemas.TopicStatsRequest, Schemas.TopicStatsResponse),
@@ -119,7 +119,7 @@ const optionalText = Schema.optionalKey(Schema.String)
 const groupQuery = { namespace: optionalText, pattern: optionalText }
 
 /** Consumer groups, for those who look after them. */
-export class ConsumerGroups extends HttpApiGroup.make("ConsumerGroups").add(
+class ConsumerGroups extends HttpApiGroup.make("ConsumerGroups").add(
   HttpApiEndpoint.get("restListConsumerGroups", endpoints.restListConsumerGroups.path, {
     query: {
       namespace: optionalText,
@@ -184,7 +184,7 @@ export class ConsumerGroups extends HttpApiGroup.make("ConsumerGroups").add(
 ) {}
 
 /** `EntityStreamService` of ConnectRPC, as JSON. */
-export class EntityStreamService extends HttpApiGroup.make("EntityStreamService").add(
+class EntityStreamService extends HttpApiGroup.make("EntityStreamService").add(
   connect("appendEvent", Schemas.AppendEventRequest, Schemas.AppendEventResponse),
   connect("appendEvents", Schemas.AppendEventsRequest, Schemas.AppendEventsResponse),
   connect("readStream", Schemas.ReadStreamRequest, Schemas.ReadStreamResponse),
@@ -210,7 +210,7 @@ export class EntityStreamService extends HttpApiGroup.make("EntityStreamService"
 ) {}
 
 /** `ProjectionService` of ConnectRPC, as JSON: what existing runners of projections call, and who looks after them. */
-export class ProjectionService extends HttpApiGroup.make("ProjectionService").add(
+class ProjectionService extends HttpApiGroup.make("ProjectionService").add(
   connect("registerProjection", Schemas.RegisterProjectionRequest, Schemas.RegisterProjectionResponse),
   connect("getProjection", Schemas.GetProjectionRequest, Schemas.GetProjectionResponse),
   connect("pollProjectionEvents", Schemas.PollProjectionEventsRequest, Schemas.PollProjectionEventsResponse),
@@ -228,7 +228,7 @@ export class ProjectionService extends HttpApiGroup.make("ProjectionService").ad
 const timeoutQuery = { timeout: Schema.optionalKey(Schema.String) }
 
 /** Projections, for their users and operators and for the workers that own them. */
-export class Projections extends HttpApiGroup.make("Projections").add(
+class Projections extends HttpApiGroup.make("Projections").add(
   HttpApiEndpoint.get("listProjections", endpoints.listProjections.path, {
     success: Schema.Array(Schemas.ProjectionStatusResponse),
     error
@@ -354,7 +354,7 @@ export class Projections extends HttpApiGroup.make("Projections").add(
 ) {}
 
 /** REST calls of clients. */
-export class Rest extends HttpApiGroup.make("Rest").add(
+class Rest extends HttpApiGroup.make("Rest").add(
   HttpApiEndpoint.get("restHealth", endpoints.restHealth.path, { success: Schemas.RestHealthResponse }),
   HttpApiEndpoint.get("restCapabilities", endpoints.restCapabilities.path, {
     success: Schemas.CapabilitiesResponse
@@ -464,7 +464,7 @@ const page = { limit: Schema.optionalKey(Schema.String), cursor: Schema.optional
 const keyErrors = [...error, restFailure.pipe(HttpApiSchema.status(412))] as const
 
 /** Buckets, keys and configurations. Bodies that are values are not described: they may be anything. */
-export class State extends HttpApiGroup.make("State").add(
+class State extends HttpApiGroup.make("State").add(
   HttpApiEndpoint.post("createBucket", endpoints.createBucket.path, {
     payload: Schemas.CreateBucketRequest,
     success: Schemas.Bucket.pipe(HttpApiSchema.status(201)),
@@ -548,7 +548,7 @@ export class State extends HttpApiGroup.make("State").add(
 ) {}
 
 /** Who may do what. */
-export class Access extends HttpApiGroup.make("Access").add(
+class Access extends HttpApiGroup.make("Access").add(
   HttpApiEndpoint.get("listApiKeys", endpoints.listApiKeys.path, {
     success: Schema.Array(Schemas.ApiKey),
     error
@@ -655,7 +655,7 @@ export class Access extends HttpApiGroup.make("Access").add(
 ) {}
 
 /** Calls of workers. */
-export class Workers extends HttpApiGroup.make("Workers").add(
+class Workers extends HttpApiGroup.make("Workers").add(
   HttpApiEndpoint.post("registerWorker", endpoints.registerWorker.path, {
     params: id,
     payload: Schemas.RegisterWorkerRequest,
@@ -711,7 +711,7 @@ export class Workers extends HttpApiGroup.make("Workers").add(
   })
 ) {}
 
-export class Api extends HttpApi.make("ironflow")
+class Api extends HttpApi.make("ironflow")
   .add(IronflowService)
   .add(PubSubService)
   .add(ConsumerGroups)

@@ -34,7 +34,7 @@ export const MAX_CALLS = 10_000
 export const MAX_TEXT = 1024 * 1024
 
 /** A frame holds no more than this and one message, in UTF-16 code units. */
-export const FRAME_TEXT = 256 * 1024
+const FRAME_TEXT = 256 * 1024
 
 /** Bytes that a frame of such messages may have. */
 export const MAX_FRAME_BYTES = 3 * (MAX_TEXT + FRAME_TEXT) + 64 * 1024

@@ -8,17 +8,15 @@ import {
   ConnectionError,
   deserializeError,
   EnterpriseRequiredError,
-  FunctionNotFoundError,
+  errorOfCode,
   InvalidStateError,
   IronflowError,
   isIronflowError,
-  LimitExceededError,
-  ProjectionNotFoundError,
-  RunNotFoundError,
+  NotFoundError,
   type SerializedError,
   serializeError,
+  ServerError,
   SignatureError,
-  StepNotFoundError,
   StoreError,
   StreamNotFoundError,
   TimeoutError,
@@ -76,15 +74,7 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
   ["BODY_UNSUPPORTED", kinds.unsupported],
   ["ROUTE_NOT_FOUND", kinds.unimplemented],
   ["WORKER_UNKNOWN", kinds.notFound],
-  ["SECRET_NOT_FOUND", kinds.notFound],
-  ["SNAPSHOT_NOT_FOUND", kinds.notFound],
-  ["EVENT_NOT_FOUND", kinds.notFound],
-  ["ENDPOINT_NOT_FOUND", kinds.notFound],
   ["ENDPOINT_UNAVAILABLE", kinds.unreachable],
-  ["API_KEY_NOT_FOUND", kinds.notFound],
-  ["ORG_NOT_FOUND", kinds.notFound],
-  ["ROLE_NOT_FOUND", kinds.notFound],
-  ["POLICY_NOT_FOUND", kinds.notFound],
   ["MASTER_KEY_MISSING", kinds.state],
   ["STALE_EXECUTION", kinds.conflict],
   ["RUN_NOT_RUNNING", kinds.conflict],
@@ -95,10 +85,6 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
   ["MESSAGE_DAMAGED", kinds.unavailable],
   ["SERVER_BUSY", kinds.unavailable],
   ["STORE_CORRUPT", kinds.damaged],
-  ["BUCKET_NOT_FOUND", kinds.notFound],
-  ["KEY_NOT_FOUND", kinds.notFound],
-  ["CONFIG_NOT_FOUND", kinds.notFound],
-  ["CONSUMER_GROUP_NOT_FOUND", kinds.notFound],
   ["CONSUMER_GROUP_DELETED", kinds.notFound],
   ["CONSUMER_GROUP_EXISTS", kinds.exists],
   ["BUCKET_EXISTS", kinds.exists],
@@ -110,15 +96,8 @@ const byCode: ReadonlyMap<string, Kind> = new Map([
 const kindOf = (error: IronflowError): Kind => {
   const named = byCode.get(error.code)
   if (named !== undefined) return named
-  if (error instanceof LimitExceededError || error instanceof ValidationError) return kinds.invalid
-  if (
-    error instanceof RunNotFoundError ||
-    error instanceof FunctionNotFoundError ||
-    error instanceof StepNotFoundError ||
-    error instanceof StreamNotFoundError ||
-    error instanceof ProjectionNotFoundError
-  )
-    return kinds.notFound
+  if (error instanceof ValidationError) return kinds.invalid
+  if (error instanceof NotFoundError) return kinds.notFound
   if (error instanceof VersionConflictError) return kinds.conflict
   if (error instanceof InvalidStateError) return kinds.state
   if (error instanceof StoreError || error instanceof ConnectionError) return kinds.unavailable
@@ -172,7 +151,11 @@ export const readFailure = (status: number, text: string, what: string, by?: str
   const stored = isObject(body) ? serializedIn(body) : undefined
   if (stored !== undefined) {
     const error = deserializeError(stored)
-    if (isIronflowError(error)) return withStatus(error, status)
+    const { code, message, retryable = false } = stored
+    // older engines send no class with some codes, and younger ones have classes that are not known here
+    return isIronflowError(error) && error.constructor !== IronflowError
+      ? withStatus(error, status)
+      : known(status, code, message, retryable, stored.data?.["details"])
   }
   const head = `${what} failed with status ${status}`
   const message = isOfSomethingElse(status, text)
@@ -193,14 +176,24 @@ export const readFailure = (status: number, text: string, what: string, by?: str
       return new ConnectionError(message.startsWith(head) ? message : `${head}: ${message}`, { status })
     default: {
       const code = isObject(body) ? textOf(body.code) : undefined
-      return new IronflowError(message, {
-        status,
-        // codes of ConnectRPC are in lower case; ours are not
-        code: code === undefined || code === code.toLowerCase() ? "UNKNOWN_ERROR" : code,
-        retryable: status === 429 || status >= 500
-      })
+      // codes of ConnectRPC are in lower case; ours are not
+      const ours = code === code?.toLowerCase() ? undefined : code
+      const details = isObject(body) ? body.details : undefined
+      return known(status, ours, message, status === 429 || status >= 500, details)
     }
   }
+}
+
+/** The error of a code as it is known here. */
+const known = (
+  status: number,
+  code = "UNKNOWN_ERROR",
+  message: string,
+  retryable: boolean,
+  details: unknown
+): IronflowError => {
+  const options = { status, retryable, ...(details === undefined ? {} : { details }) }
+  return errorOfCode(code, message, options) ?? new ServerError(message, { ...options, code })
 }
 
 /** Whether the error in the answer was made by an Ironflow server: those are JSON, with a code or the error's text. */

@@ -4,6 +4,7 @@
  */
 import * as Schema from "effect/Schema"
 import { overlaps } from "../../Overlap.ts"
+import { stepStatuses } from "../../StepStatus.ts"
 
 const optional = Schema.optionalKey
 const text = Schema.String
@@ -362,7 +363,7 @@ export const EntityHistoryResponse = Schema.Struct({
                     id: text,
                     name: text,
                     kind: text,
-                    status: Schema.Literals(["completed", "failed", "waiting"]),
+                    status: Schema.Literals(stepStatuses),
                     attempt: Schema.Int,
                     startedAt: text,
                     endedAt: optional(text)
@@ -428,7 +429,7 @@ export const Snapshot = Schema.Struct({
 // Runs
 // ---------------------------------------------------------------------------------------------------------------------
 
-export const RunError = Schema.Struct({
+const RunError = Schema.Struct({
   message: text,
   code: text,
   name: optional(text),
@@ -464,7 +465,7 @@ export const RunStep = Schema.Struct({
   id: text,
   name: text,
   kind: text,
-  status: Schema.Literals(["completed", "failed", "waiting"]),
+  status: Schema.Literals(stepStatuses),
   attempt: Schema.Int,
   output: optional(json),
   outputHasErrors,
@@ -597,7 +598,7 @@ export const ListFunctionsResponse = Schema.Struct({
 })
 export const RestFunctionsResponse = Schema.Struct({ functions: Schema.Array(FunctionInfo) })
 
-export const WorkerInfo = Schema.Struct({
+const WorkerInfo = Schema.Struct({
   id: text,
   hostname: text,
   function_ids: Schema.Array(text),

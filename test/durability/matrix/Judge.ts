@@ -16,7 +16,7 @@ export interface StormViolation {
   readonly complaint: string
 }
 
-export type StormLaw = keyof typeof laws
+type StormLaw = keyof typeof laws
 
 export interface StormFigures {
   readonly runs: number

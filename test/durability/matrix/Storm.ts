@@ -61,7 +61,7 @@ export interface StormSettings {
 }
 
 /** So soon after the storm each worker has to answer a bell, milliseconds. */
-export const BELL_MS = 10_000
+const BELL_MS = 10_000
 
 /** Waits for a condition, and says whether it came in time. */
 const until = async (condition: () => boolean, ms: number): Promise<boolean> => {

@@ -48,7 +48,7 @@ export interface BankEvidence {
   readonly snapshots: ReadonlyArray<{ readonly database: string; readonly told: number }>
 }
 
-export const accounts = ["acc-0", "acc-1", "acc-2"]
+const accounts = ["acc-0", "acc-1", "acc-2"]
 
 const PATIENCE = 60_000
 

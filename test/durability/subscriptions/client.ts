@@ -20,7 +20,7 @@ export interface HouseOptions {
 /** Milliseconds that all processes of the machine agree on. */
 export const monotonic = (): number => Number(process.hrtime.bigint()) / 1e6
 
-export type Settling = "ack" | "nak" | "term"
+type Settling = "ack" | "nak" | "term"
 
 interface Say {
   /** Its process has begun. */

@@ -8,7 +8,7 @@ import path from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
 import { Garbage } from "./Garbage.ts"
 import { inputOf, transportOf, type Transport } from "./Inputs.ts"
-import { type Answer, Problem, Target } from "./Target.ts"
+import { Problem, Target } from "./Target.ts"
 import { type Bounds, type Report, Watcher } from "./Watched.ts"
 
 export interface FuzzOptions {
@@ -124,5 +124,3 @@ export const fuzz = async ({
     broken: `${how}\n\nThe last inputs of seed ${seed}, which are sent again by\n  ${again}\n\n${record.join("\n")}`
   }
 }
-
-export type { Answer }

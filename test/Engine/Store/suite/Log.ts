@@ -1,6 +1,7 @@
 /** Reading on in the log: positions, kinds, names and patterns, environments. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { putSecret } from "../../../../src/Engine/Secrets/SecretRows.ts"
 import type { LogQuery } from "../../../../src/Engine/Store/Store.ts"
 import type { ShopTest } from "./Shop.ts"
 
@@ -142,7 +143,7 @@ export const logSuite = (test: ShopTest): void => {
       const stop = shop.store.onCommit(({ logEnd }) => void ends.push(logEnd))
 
       yield* shop.emit("order.placed")
-      yield* shop.store.putSecret("default", "token", "sealed")
+      yield* shop.store.write(putSecret("default", "token", "sealed"))
       stop()
 
       assert.deepStrictEqual(ends, [yield* shop.store.endOfLog(), 0])

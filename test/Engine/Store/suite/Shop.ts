@@ -14,7 +14,6 @@ import type {
   Job,
   Notice,
   Outcome,
-  StepKind,
   TurnOp
 } from "../../../../src/Protocol/Worker.ts"
 import {
@@ -24,6 +23,7 @@ import {
   Store,
   type StoreService
 } from "../../../../src/Engine/Store/Store.ts"
+import type { StepKind } from "../../../../src/StepKind.ts"
 
 export const environment = "default"
 

@@ -1,6 +1,7 @@
 /** What is kept beside runs, and for how long: ended runs, sealed secrets, cron schedules. */
 import { assert, describe } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Secrets from "../../../../src/Engine/Secrets/SecretRows.ts"
 import * as TestClock from "effect/testing/TestClock"
 import {
   complete,
@@ -204,24 +205,24 @@ export const upkeepSuite = (test: ShopTest): void => {
   describe("sealed secrets", () => {
     test("belong to their environment, are replaced by name and listed without their value", function* (shop) {
       const { store } = shop
-      yield* store.putSecret("default", "B", "sealed-b")
+      yield* store.write(Secrets.putSecret("default", "B", "sealed-b"))
       yield* shop.pass(1000)
-      yield* store.putSecret("default", "A", "sealed-a")
-      yield* store.putSecret("default", "B", "sealed-b2")
-      yield* store.putSecret("staging", "C", "sealed-c")
+      yield* store.write(Secrets.putSecret("default", "A", "sealed-a"))
+      yield* store.write(Secrets.putSecret("default", "B", "sealed-b2"))
+      yield* store.write(Secrets.putSecret("staging", "C", "sealed-c"))
 
-      assert.deepStrictEqual(yield* store.listSecrets("default"), [
+      assert.deepStrictEqual(yield* store.read(Secrets.listSecrets("default")), [
         { name: "A", createdAt: "1970-01-01T00:00:01.000Z", updatedAt: "1970-01-01T00:00:01.000Z" },
         { name: "B", createdAt: "1970-01-01T00:00:00.000Z", updatedAt: "1970-01-01T00:00:01.000Z" }
       ])
-      assert.deepStrictEqual(yield* store.readSecrets("default", ["C", "B", "A"]), [
+      assert.deepStrictEqual(yield* store.read(Secrets.readSecrets("default", ["C", "B", "A"])), [
         { name: "B", sealed: "sealed-b2" },
         { name: "A", sealed: "sealed-a" }
       ])
-      assert.strictEqual(yield* store.deleteSecret("default", "C"), false)
-      assert.strictEqual(yield* store.deleteSecret("staging", "C"), true)
-      assert.deepStrictEqual(yield* store.listSecrets("staging"), [])
-      assert.deepStrictEqual(yield* store.readSecrets("nowhere", ["A"]), [])
+      assert.strictEqual(yield* store.write(Secrets.deleteSecret("default", "C")), false)
+      assert.strictEqual(yield* store.write(Secrets.deleteSecret("staging", "C")), true)
+      assert.deepStrictEqual(yield* store.read(Secrets.listSecrets("staging")), [])
+      assert.deepStrictEqual(yield* store.read(Secrets.readSecrets("nowhere", ["A"])), [])
     })
   })
 

@@ -6,24 +6,28 @@ import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import { readEnvironmentVariable } from "../Environment.ts"
-import { IronflowError, type StoreError, ValidationError } from "../Errors.ts"
-import * as Limits from "../Limits.ts"
-import type { SecretInfo } from "../Client/Secrets.ts"
-import { show } from "../Show.ts"
-import { allPages, LIST_PAGE, type Page, type PageQuery, pageByName } from "./Pages.ts"
-import type { StoreService } from "./Store/Store.ts"
+import { readEnvironmentVariable, type Variables } from "../../Environment.ts"
+import { MasterKeyError, type StoreError, ValidationError } from "../../Errors.ts"
+import type { EngineError } from "../EngineError.ts"
+import * as Limits from "../../Limits.ts"
+import type { SecretInfo } from "../../Client/Secrets.ts"
+import { show } from "../../Show.ts"
+import { allPages, LIST_PAGE, type Page, type PageQuery, pageByName } from "../Pages.ts"
+import * as Rows from "./SecretRows.ts"
+import type { StoreService } from "../Store/Store.ts"
 
 /** The master key's text: 32 bytes as base64 or hex. `IRONFLOW_MASTER_KEY` by default. */
 export const MasterKey = Context.Reference<Redacted.Redacted<string> | undefined>(
   "@ironflow/node/MasterKey",
   {
-    defaultValue: () => {
-      const text = readEnvironmentVariable("IRONFLOW_MASTER_KEY")
-      return text === undefined ? undefined : Redacted.make(text)
-    }
+    defaultValue: () => masterKeyIn(readEnvironmentVariable)
   }
 )
+
+export const masterKeyIn = (variables: Variables): Redacted.Redacted<string> | undefined => {
+  const text = variables("IRONFLOW_MASTER_KEY")
+  return text === undefined ? undefined : Redacted.make(text)
+}
 
 /** Managing the secrets of one environment. Values go in and never come out here. */
 export interface SecretsService {
@@ -31,7 +35,7 @@ export interface SecretsService {
   readonly set: (
     name: string,
     value: string
-  ) => Effect.Effect<void, ValidationError | IronflowError | StoreError>
+  ) => Effect.Effect<void, ValidationError | EngineError | StoreError>
   readonly list: Effect.Effect<Array<SecretInfo>, StoreError>
   readonly listPage: (page: PageQuery) => Effect.Effect<Page<SecretInfo>, StoreError>
   readonly find: (name: string) => Effect.Effect<SecretInfo | undefined, StoreError>
@@ -58,23 +62,27 @@ export class Secrets {
     onChange: (name: string, action: "created" | "updated" | "deleted") => void = () => undefined
   ): SecretsService {
     const listPage: SecretsService["listPage"] = (page) =>
-      Effect.map(this.#store.listSecrets(environment, page), (secrets) => pageByName(secrets, page))
+      Effect.map(this.#store.read(Rows.listSecrets(environment, page)), (secrets) =>
+        pageByName(secrets, page)
+      )
     return {
       set: (name, value) =>
-        Effect.suspend((): Effect.Effect<void, IronflowError> => {
+        Effect.suspend((): Effect.Effect<void, EngineError> => {
           const invalid = checkSecret(name, value)
           if (invalid !== undefined) return Effect.fail(invalid)
           if (this.#key === undefined) return Effect.fail(keyMissing(`Secret "${name}" cannot be stored`))
           return Effect.map(
-            this.#store.putSecret(environment, name, seal(this.#key, value, `${environment}/${name}`)),
+            this.#store.write(
+              Rows.putSecret(environment, name, seal(this.#key, value, `${environment}/${name}`))
+            ),
             (action) => onChange(name, action)
           )
         }),
       list: allPages((after) => listPage({ after, limit: LIST_PAGE })),
       listPage,
-      find: (name) => this.#store.findSecret(environment, name),
+      find: (name) => this.#store.read(Rows.findSecret(environment, name)),
       delete: (name) =>
-        Effect.tap(this.#store.deleteSecret(environment, name), (was) =>
+        Effect.tap(this.#store.write(Rows.deleteSecret(environment, name)), (was) =>
           Effect.sync(() => was && onChange(name, "deleted"))
         )
     }
@@ -87,8 +95,8 @@ export class Secrets {
   open(
     environment: string,
     names: ReadonlyArray<string>
-  ): Effect.Effect<{ readonly [name: string]: string }, IronflowError | StoreError> {
-    return Effect.flatMap(this.#store.readSecrets(environment, names), (sealed) => {
+  ): Effect.Effect<{ readonly [name: string]: string }, EngineError | StoreError> {
+    return Effect.flatMap(this.#store.read(Rows.readSecrets(environment, names)), (sealed) => {
       const key = this.#key
       if (sealed.length === 0) return Effect.succeed({})
       if (key === undefined) return Effect.fail(keyMissing(`Secret "${sealed[0]?.name}" cannot be opened`))
@@ -97,7 +105,7 @@ export class Secrets {
         const value = unseal(key, text, `${environment}/${name}`)
         if (value === undefined) {
           return Effect.fail(
-            new IronflowError(
+            new MasterKeyError(
               `Secret "${name}" cannot be opened with this master key: it was stored under another one. ` +
                 "Set IRONFLOW_MASTER_KEY to that one, or store the secret again.",
               { code: "MASTER_KEY_WRONG" }
@@ -111,8 +119,8 @@ export class Secrets {
   }
 }
 
-const keyMissing = (what: string): IronflowError =>
-  new IronflowError(
+const keyMissing = (what: string): EngineError =>
+  new MasterKeyError(
     `${what}: the engine has no master key. Set IRONFLOW_MASTER_KEY to 32 random bytes in base64, for example from ` +
       `\`node -p "require('node:crypto').randomBytes(32).toString('base64')"\`.`,
     { code: "MASTER_KEY_MISSING" }

@@ -7,7 +7,7 @@ import {
   stepId,
   StepKeys,
   verdictKey
-} from "../../src/Execution/StepId.ts"
+} from "../src/StepId.ts"
 
 describe("step ids", () => {
   for (const [name, escaped] of [

@@ -1,0 +1,21 @@
+/** What only the command meets. */
+import { IronflowError } from "../Errors.ts"
+
+export type CommandErrorCode =
+  | "USAGE"
+  | "MODULE_NOT_FOUND"
+  | "MODULE_INVALID"
+  | "NO_FUNCTIONS"
+  | "STDIN_UNREADABLE"
+  | "NO_RUN_STARTED"
+  | "RUN_NOT_COMPLETED"
+
+/** The command was not used right, cannot load or read what it was given, or has not seen what it waited for. */
+export class CommandError extends IronflowError {
+  declare readonly _tag: "CommandError"
+  declare readonly code: CommandErrorCode
+  constructor(message: string, options: { readonly code: CommandErrorCode; readonly cause?: unknown }) {
+    super(message, options)
+  }
+}
+Object.defineProperty(CommandError.prototype, "_tag", { value: "CommandError" })

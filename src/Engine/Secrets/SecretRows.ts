@@ -1,0 +1,90 @@
+/** Secrets as the database keeps them: sealed. What is inside is known to `Secrets.ts` only. */
+import type { SecretInfo } from "../../Client/Secrets.ts"
+import { affected, all, get, inEnvironment, type Row, statement, write } from "../Store/Program.ts"
+import { ALL, type ListPage, type SealedSecret } from "../Store/Store.ts"
+import type { Transaction } from "../Store/Transaction.ts"
+
+const isThere = statement("secrets.isThere", "SELECT 1 FROM secrets WHERE environment = ? AND name = ?")
+
+const put = statement(
+  "secrets.put",
+  `INSERT INTO secrets (environment, name, sealed, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)
+   ON CONFLICT (environment, name) DO UPDATE SET sealed = excluded.sealed, updated_at = excluded.updated_at`
+)
+
+const remove = statement("secrets.delete", "DELETE FROM secrets WHERE environment = ? AND name = ?")
+
+const list = statement(
+  "secrets.list",
+  "SELECT name, created_at, updated_at FROM secrets WHERE environment = ? AND name > ? ORDER BY name LIMIT ?"
+)
+
+const find = statement(
+  "secrets.find",
+  "SELECT name, created_at, updated_at FROM secrets WHERE environment = ? AND name = ?"
+)
+
+const read = statement("secrets.read", "SELECT sealed FROM secrets WHERE environment = ? AND name = ?")
+
+/** Stores a secret, or replaces it. */
+export const putSecret = inEnvironment(
+  "putSecret",
+  function* (tx: Transaction, environment: string, name: string, sealed: string) {
+    const key = tx.environment(environment)
+    const known = (yield* get(isThere, key, name)) !== undefined
+    yield* write(put, key, name, sealed, tx.now())
+    return known ? ("updated" as const) : ("created" as const)
+  },
+  (_, name) => `store secret "${name}"`
+)
+
+/** Says whether there was one. */
+export const deleteSecret = inEnvironment(
+  "deleteSecret",
+  function* (tx: Transaction, environment: string, name: string) {
+    const key = tx.findEnvironment(environment)
+    return key !== undefined && (yield* affected(remove, key, name)) > 0
+  },
+  (_, name) => `delete secret "${name}"`
+)
+
+export const listSecrets = inEnvironment(
+  "listSecrets",
+  function* (tx: Transaction, environment: string, { after, limit }: ListPage = ALL) {
+    const key = tx.findEnvironment(environment)
+    return key === undefined ? [] : (yield* all(list, key, after, limit)).map(toInfo)
+  },
+  () => "list secrets"
+)
+
+export const findSecret = inEnvironment(
+  "findSecret",
+  function* (tx: Transaction, environment: string, name: string) {
+    const key = tx.findEnvironment(environment)
+    const row = key === undefined ? undefined : yield* get(find, key, name)
+    return row === undefined ? undefined : toInfo(row)
+  },
+  (_, name) => `read secret "${name}"`
+)
+
+/** Those of `names` that are stored, sealed. */
+export const readSecrets = inEnvironment(
+  "readSecrets",
+  function* (tx: Transaction, environment: string, names: ReadonlyArray<string>) {
+    const key = tx.findEnvironment(environment)
+    const found: Array<SealedSecret> = []
+    if (key === undefined) return found
+    for (const name of names) {
+      const row = yield* get(read, key, name)
+      if (row !== undefined) found.push({ name, sealed: String(row.sealed) })
+    }
+    return found
+  },
+  () => "read secrets"
+)
+
+const toInfo = (row: Row): SecretInfo => ({
+  name: String(row.name),
+  createdAt: new Date(Number(row.created_at)).toISOString(),
+  updatedAt: new Date(Number(row.updated_at)).toISOString()
+})

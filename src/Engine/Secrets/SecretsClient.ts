@@ -1,0 +1,24 @@
+/** The client's methods for secrets, over those of the engine. */
+import * as Effect from "effect/Effect"
+import type { EffectKind } from "../../Client/Client.ts"
+import type { SecretInfo, SecretsApi } from "../../Client/Secrets.ts"
+import { SecretNotFoundError } from "../../Errors.ts"
+import type { Raw } from "../../Client/Named.ts"
+import type { EngineError } from "../EngineError.ts"
+import type { SecretsService } from "./Secrets.ts"
+
+export const make = (secrets: SecretsService): Raw<SecretsApi<EffectKind>, EngineError> => {
+  const get = (name: string): Effect.Effect<SecretInfo, EngineError> =>
+    Effect.flatMap(secrets.find(name), (found) =>
+      found === undefined ? Effect.fail(new SecretNotFoundError(name)) : Effect.succeed(found)
+    )
+  return {
+    set: (name, value) => Effect.andThen(secrets.set(name, value), get(name)),
+    get,
+    list: () => secrets.list,
+    delete: (name) =>
+      Effect.flatMap(secrets.delete(name), (existed) =>
+        existed ? Effect.void : Effect.fail(new SecretNotFoundError(name))
+      )
+  }
+}

@@ -1,0 +1,110 @@
+/** The engine: its store, its process, and what is asked of it over a network. */
+import { IronflowError, type IronflowErrorOptions, NotFoundError } from "./Base.ts"
+
+export type StoreErrorCode = "STORE_ERROR" | "STORE_LOCKED" | "STORE_CORRUPT" | "STORE_UNAVAILABLE"
+
+/** The database cannot be read or written, is held by another engine, or is damaged. */
+export class StoreError extends IronflowError {
+  declare readonly _tag: "StoreError"
+  declare readonly code: StoreErrorCode
+  constructor(
+    message: string,
+    options: Pick<IronflowErrorOptions, "retryable" | "details" | "cause"> & {
+      /** `STORE_ERROR` by default. */
+      readonly code?: StoreErrorCode
+    } = {}
+  ) {
+    super(message, { ...options, code: options.code ?? "STORE_ERROR" })
+  }
+}
+
+export type ListenCode = "PORT_IN_USE" | "LISTEN_FAILED"
+
+/** The server cannot listen: the port is in use, or the system refuses it. */
+export class ListenError extends IronflowError {
+  declare readonly _tag: "ListenError"
+  declare readonly code: ListenCode
+  constructor(
+    message: string,
+    options: Pick<IronflowErrorOptions, "details" | "cause"> & { readonly code: ListenCode }
+  ) {
+    super(message, { ...options, code: options.code })
+  }
+}
+
+export type NodeVersionCode = "NODE_TOO_OLD" | "NODE_NEEDED"
+
+/** This Node.js is too old for the engine, or it is none: an engine that listens needs one. */
+export class NodeVersionError extends IronflowError {
+  declare readonly _tag: "NodeVersionError"
+  declare readonly code: NodeVersionCode
+  constructor(
+    message: string,
+    options: Pick<IronflowErrorOptions, "details" | "cause"> & { readonly code: NodeVersionCode }
+  ) {
+    super(message, { ...options, code: options.code })
+  }
+}
+
+export type BodyCode =
+  "BODY_TOO_LARGE" | "BODY_TIMEOUT" | "BODY_UNSUPPORTED" | "BODY_CONSUMED" | "BODY_TRUNCATED" | "INVALID_JSON"
+
+/** The body of a request is too large, too slow, compressed, incomplete, not JSON, or was read by somebody else. */
+export class BodyError extends IronflowError {
+  declare readonly _tag: "BodyError"
+  declare readonly code: BodyCode
+  constructor(
+    message: string,
+    options: Pick<IronflowErrorOptions, "details" | "cause" | "status" | "retryable"> & {
+      readonly code: BodyCode
+    }
+  ) {
+    super(message, { ...options, code: options.code })
+  }
+}
+
+/** What a worker sent, or the engine, was damaged on its way and had no effect. It is sent again. */
+export class MessageDamagedError extends IronflowError {
+  declare readonly _tag: "MessageDamagedError"
+  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+    super(message, { ...options, code: "MESSAGE_DAMAGED", retryable: true })
+  }
+}
+
+export type StaleRequestCode = "STALE_BATCH" | "STALE_REGISTRATION" | "STALE_EXECUTION" | "RUN_NOT_RUNNING"
+
+/** A request of a worker came twice or too late, and changed nothing. Workers handle it. */
+export class StaleRequestError extends IronflowError {
+  declare readonly _tag: "StaleRequestError"
+  declare readonly code: StaleRequestCode
+  constructor(
+    message: string,
+    options: Pick<IronflowErrorOptions, "details" | "cause"> & { readonly code: StaleRequestCode }
+  ) {
+    super(message, { ...options, code: options.code })
+  }
+}
+
+/** There is no push endpoint of this URL or id. */
+export class EndpointNotFoundError extends NotFoundError {
+  declare readonly _tag: "EndpointNotFoundError"
+  readonly url: string
+  constructor(url: string) {
+    super(`There is no endpoint "${url}" in this environment`, {
+      code: "ENDPOINT_NOT_FOUND",
+      details: { url }
+    })
+    this.url = url
+  }
+}
+
+/** A push endpoint does not answer, or not as one. */
+export class EndpointUnavailableError extends IronflowError {
+  declare readonly _tag: "EndpointUnavailableError"
+  constructor(
+    message: string,
+    options: Pick<IronflowErrorOptions, "details" | "cause" | "retryable" | "status"> = {}
+  ) {
+    super(message, { ...options, code: "ENDPOINT_UNAVAILABLE" })
+  }
+}

@@ -1,0 +1,24 @@
+/** Looks at values of others without ever throwing. */
+
+export const read = (value: unknown, key: string): unknown => {
+  if ((typeof value !== "object" || value === null) && typeof value !== "function") return undefined
+  try {
+    return (value as { readonly [key: string]: unknown })[key]
+  } catch {
+    // A getter or a proxy that throws says nothing.
+    return undefined
+  }
+}
+
+export const define = (target: object, key: string, value: unknown, enumerable: boolean): void => {
+  Object.defineProperty(target, key, { value, enumerable, writable: true, configurable: true })
+}
+
+export const isInstance = <A>(value: unknown, Class: abstract new (...args: never) => A): value is A => {
+  try {
+    return value instanceof Class
+  } catch {
+    // A revoked proxy, or one whose prototype trap throws.
+    return false
+  }
+}

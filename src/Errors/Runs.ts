@@ -1,0 +1,94 @@
+/** Functions and their runs. */
+import { type CauseOption, IronflowError, NotFoundError } from "./Base.ts"
+import { TimeoutError } from "./Connection.ts"
+
+/** No function of this id is registered. */
+export class FunctionNotFoundError extends NotFoundError {
+  declare readonly _tag: "FunctionNotFoundError"
+  readonly functionId: string
+  constructor(functionId: string, options: CauseOption = {}) {
+    super(`Function not found: ${functionId}`, {
+      ...options,
+      code: "FUNCTION_NOT_FOUND",
+      details: { functionId }
+    })
+    this.functionId = functionId
+  }
+}
+
+/** There is no run of this id in the environment. */
+export class RunNotFoundError extends NotFoundError {
+  declare readonly _tag: "RunNotFoundError"
+  readonly runId: string
+  constructor(runId: string, options: CauseOption = {}) {
+    super(`Run not found: ${runId}`, { ...options, code: "RUN_NOT_FOUND", details: { runId } })
+    this.runId = runId
+  }
+}
+
+/** The run has no step of this id. */
+export class StepNotFoundError extends NotFoundError {
+  declare readonly _tag: "StepNotFoundError"
+  readonly runId: string
+  readonly stepId: string
+  constructor(runId: string, stepId: string, options: CauseOption = {}) {
+    super(`Step not found: run ${runId} has no step "${stepId}"`, {
+      ...options,
+      code: "STEP_NOT_FOUND",
+      details: { runId, stepId }
+    })
+    this.runId = runId
+    this.stepId = stepId
+  }
+}
+
+/** One turn of a function took longer than the function's `timeout`. */
+export class FunctionTimeoutError extends TimeoutError {
+  readonly functionId: string
+  constructor(functionId: string, timeoutMs: number) {
+    super(
+      `Function "${functionId}" timed out: one turn of it ran longer than ${timeoutMs}ms. ` +
+        "Move long work into steps, or raise the function's `timeout`",
+      timeoutMs,
+      { code: "FUNCTION_TIMEOUT" }
+    )
+    this.functionId = functionId
+  }
+}
+
+/** A run that somebody waited for has failed. */
+export class RunFailedError extends IronflowError {
+  declare readonly _tag: "RunFailedError"
+  readonly runId: string
+  readonly output: unknown
+  constructor(runId: string, output: unknown, message = `Run failed: ${runId}`) {
+    super(message, { code: "RUN_FAILED" })
+    this.runId = runId
+    this.output = output
+  }
+}
+
+/** A run that somebody waited for was cancelled. */
+export class RunCancelledError extends IronflowError {
+  declare readonly _tag: "RunCancelledError"
+  readonly runId: string
+  constructor(runId: string) {
+    super(`Run cancelled: ${runId}`, { code: "RUN_CANCELLED" })
+    this.runId = runId
+  }
+}
+
+/** `emitSync` has stored an event that started no run: no function has a trigger that matches it. */
+export class NoResultsError extends NotFoundError {
+  declare readonly _tag: "NoResultsError"
+  readonly event: string
+  readonly eventId: string
+  constructor(event: string, eventId: string) {
+    super(
+      `Event "${event}" ${eventId} is stored and started no run: no function has a trigger that matches it`,
+      { code: "NO_RESULTS", details: { eventId } }
+    )
+    this.event = event
+    this.eventId = eventId
+  }
+}

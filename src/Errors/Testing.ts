@@ -1,0 +1,34 @@
+/** What only a test meets. */
+import { IronflowError, type IronflowErrorOptions } from "./Base.ts"
+
+/** Fake timers were there before the test kits were loaded, which would wait for ever. */
+export class TimersFakedError extends IronflowError {
+  declare readonly _tag: "TimersFakedError"
+  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+    super(message, { ...options, code: "TIMERS_FAKED" })
+  }
+}
+
+/** A tape has no answer to a request, or cannot hold it. */
+export class TapeError extends IronflowError {
+  declare readonly _tag: "TapeError"
+  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+    super(message, { ...options, code: "NOT_ON_TAPE" })
+  }
+}
+
+/** A run could not be verified: its Effect handler needs a service outside of its steps. */
+export class ServiceMissingError extends IronflowError {
+  declare readonly _tag: "ServiceMissingError"
+  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+    super(message, { ...options, code: "SERVICE_MISSING" })
+  }
+}
+
+/** A run was suspended on something that nothing in the test answers. */
+export class TestSuspendedError extends IronflowError {
+  declare readonly _tag: "TestSuspendedError"
+  constructor(message: string, options: Pick<IronflowErrorOptions, "details" | "cause"> = {}) {
+    super(message, { ...options, code: "TEST_SUSPENDED" })
+  }
+}

@@ -1,0 +1,150 @@
+/** How effects run: as the code of a step, and what their failures and schemas make of its outcome. */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Schema from "effect/Schema"
+import { decodeFromJson, encodeToJson } from "../EffectSchema.ts"
+import { InterruptedError, SchemaValidationError } from "../Errors.ts"
+import { type EffectRunOptions, Step, StepAttempt, type StepService } from "../Step.ts"
+import type { Attempt, AttemptExit } from "./Attempt.ts"
+import { nestedSteps } from "./NestedSteps.ts"
+
+/**
+ * A program's requirements are in the types up to the worker's layer; at run time they are in the context that the
+ * worker captured, so nothing is missing.
+ */
+export const withSteps = (context: Context.Context<never>, steps: StepService): Context.Context<unknown> =>
+  Context.add(context, Step, steps) as Context.Context<unknown>
+
+/** What an effect has failed with, as a promise would reject with it; `what` is the effect in messages. */
+export const thrownBy = (cause: Cause.Cause<unknown>, what: string): unknown => {
+  if (Cause.hasInterruptsOnly(cause)) {
+    return new InterruptedError(what)
+  }
+  const error = Cause.squash(cause)
+  addFrames(error, cause)
+  return error
+}
+
+/** Effects have named places of their own (`Effect.fn`, `Effect.withSpan`), which the stack of the error knows nothing of. */
+const addFrames = (error: unknown, cause: Cause.Cause<unknown>): void => {
+  try {
+    if (!(error instanceof Error)) return
+    const stack = typeof error.stack === "string" ? error.stack : `${error.name}: ${error.message}`
+    const frames = Cause.prettyErrors(cause)
+      .slice(0, 1)
+      .flatMap((pretty) => pretty.stack?.split("\n") ?? [])
+      .filter((line) => /^\s+at /.test(line) && !stack.includes(line))
+    // a frozen error keeps the stack that it has
+    if (frames.length > 0) Reflect.set(error, "stack", [stack, ...frames].join("\n"))
+  } catch {
+    // and so does one that throws when it is looked at
+  }
+}
+
+/** A failure that fits the step's `error` schema, as that stores it. */
+export class TypedFailure {
+  readonly error: unknown
+  readonly #encoded: unknown
+
+  constructor(error: unknown, encoded: unknown) {
+    this.error = error
+    this.#encoded = encoded
+  }
+
+  get encoded(): unknown {
+    return this.#encoded
+  }
+
+  /** Unlike `instanceof`, this runs no code of the value. */
+  static is(value: unknown): value is TypedFailure {
+    return typeof value === "object" && value !== null && #encoded in value
+  }
+}
+
+const encode = (schema: Schema.Codec<unknown, unknown>, value: unknown, what: string) =>
+  Effect.mapError(
+    encodeToJson(schema, value),
+    (error) =>
+      new SchemaValidationError(`${what} does not fit its schema: ${error.message}`, { cause: error })
+  )
+
+/** The value as the schema decodes it; `what` begins the message of what does not fit. */
+export const decode = <A>(schema: Schema.Codec<A, unknown>, value: unknown, what: string) =>
+  Effect.mapError(
+    decodeFromJson(schema, value),
+    (error) =>
+      new SchemaValidationError(`${what} does not fit its schema: ${error.message}`, { cause: error })
+  )
+
+/** {@link decode}, or the value itself where there is no schema. */
+export const decoded = (
+  schema: Schema.Codec<unknown, unknown> | undefined,
+  value: unknown,
+  what: string
+): Effect.Effect<unknown, SchemaValidationError> =>
+  schema === undefined ? Effect.succeed(value) : decode(schema, value, what)
+
+/** The effect with its result, and those of its failures that fit, as the schemas store them. `of` is whose they are. */
+export const encoded = <A, E, R, S, F>(
+  of: string,
+  effect: Effect.Effect<A, E, R>,
+  { error, success }: Pick<EffectRunOptions<S, F>, "success" | "error">
+): Effect.Effect<unknown, unknown, R> => {
+  let program: Effect.Effect<unknown, unknown, R> = effect
+  if (error !== undefined) {
+    const fits = Schema.is(error)
+    program = Effect.catch(program, (failure) =>
+      fits(failure)
+        ? Effect.flatMap(encode(error, failure, `Failure of ${of}`), (stored) =>
+            Effect.fail(new TypedFailure(failure, stored))
+          )
+        : Effect.fail(failure)
+    )
+  }
+  return success === undefined
+    ? program
+    : Effect.flatMap(program, (value) => encode(success, value, `Result of ${of}`))
+}
+
+/** The fiber of a step's code, once there is one. */
+export interface CodeFiber {
+  current: Fiber.Fiber<unknown, unknown> | undefined
+}
+
+/** An effect as the code of a step: it runs in its caller's context, but without steps. `fiber` is told of each attempt's. */
+export const effectCode = (
+  name: string,
+  callersContext: Context.Context<never>,
+  program: (attempt: Attempt) => Effect.Effect<unknown, unknown, unknown>,
+  fiber?: CodeFiber
+): ((attempt: Attempt) => void) => {
+  const context = withSteps(callersContext, nestedSteps(name))
+  return (attempt) => {
+    const running = Effect.runForkWith(Context.add(context, StepAttempt, attempt.context))(
+      Effect.suspend(() => program(attempt))
+    )
+    const exit = running.pollUnsafe()
+    if (exit !== undefined) {
+      attempt.end(attemptExit(name, attempt, exit))
+      return
+    }
+    if (fiber !== undefined) fiber.current = running
+    attempt.interrupt = () => running.interruptUnsafe()
+    running.addObserver((later) => attempt.end(attemptExit(name, attempt, later)))
+    if (attempt.abortReason !== undefined) running.interruptUnsafe()
+  }
+}
+
+const attemptExit = (name: string, attempt: Attempt, exit: Exit.Exit<unknown, unknown>): AttemptExit => {
+  if (Exit.isSuccess(exit)) return { _tag: "Success", value: exit.value }
+  if (attempt.abortReason !== undefined && Cause.hasInterruptsOnly(exit.cause)) {
+    return { _tag: "Failure", error: attempt.abortReason }
+  }
+  const error = thrownBy(exit.cause, `The effect of step "${name}"`)
+  return TypedFailure.is(error)
+    ? { _tag: "Failure", error: error.error, encoded: error.encoded }
+    : { _tag: "Failure", error }
+}

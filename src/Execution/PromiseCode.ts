@@ -1,0 +1,112 @@
+/** How async functions run: as the code of a step, as a handler, as a branch. */
+import { AsyncResource } from "node:async_hooks"
+import { asStandard } from "../EffectSchema.ts"
+import { ValidationError } from "../Errors.ts"
+import { decodeResult, encodeResult } from "../Result.ts"
+import { show } from "../Show.ts"
+import { type AnySchema, isSchema, validate } from "../StandardSchema.ts"
+import type { StepRunContext, Tx, WithSchema } from "../Step.ts"
+import type { Attempt } from "./Attempt.ts"
+import { insideStep } from "./Nesting.ts"
+import type { TurnMachine } from "./TurnMachine.ts"
+import { TxCollector } from "./Tx.ts"
+
+/** Calls user code that may return a value or a promise, throw or reject. */
+export const follow = (
+  code: () => unknown,
+  succeed: (value: unknown) => void,
+  fail: (error: unknown) => void
+): void => {
+  let result: unknown
+  try {
+    result = code()
+    // looking for `then` may run code of the value
+    if (isThenable(result)) {
+      Promise.resolve(result).then(succeed, fail)
+      return
+    }
+  } catch (error) {
+    fail(error)
+    return
+  }
+  succeed(result)
+}
+
+const isThenable = (value: unknown): value is PromiseLike<unknown> =>
+  typeof value === "object" && value !== null && "then" in value && typeof value.then === "function"
+
+/** Throws `ValidationError` when `fn` is no function. With a `decoder`, a result that will not fit it fails the attempt. */
+export const runsCode = <Arguments extends ReadonlyArray<unknown>>(
+  turn: TurnMachine,
+  name: string,
+  fn: (...args: Arguments) => unknown,
+  argumentsFor: (attempt: Attempt) => Arguments,
+  decoder?: Decoder
+): ((attempt: Attempt) => void) => {
+  if (typeof fn !== "function") {
+    throw new ValidationError(
+      `Step "${name}" needs a function to run, got ${fn === null ? "null" : typeof fn}`
+    )
+  }
+  // The code may begin later than the call, and still sees the async context (a logger's, a tracer's) of the call.
+  const context = new AsyncResource("ironflow.step")
+  return (attempt) =>
+    context.runInAsyncScope(() =>
+      insideStep(turn.token, name, () =>
+        follow(
+          () => fn(...argumentsFor(attempt)),
+          (value) => {
+            try {
+              decoder?.check(value)
+            } catch (error) {
+              attempt.fail(error)
+              return
+            }
+            attempt.succeed(value)
+          },
+          (error) => attempt.fail(error)
+        )
+      )
+    )
+}
+
+export const ownContext = (attempt: Attempt): [StepRunContext] => [attempt.context]
+
+/** Each attempt collects anew. */
+export const newTx =
+  (name: string) =>
+  (attempt: Attempt): [Tx, StepRunContext] => [(attempt.tx = new TxCollector(name)), attempt.context]
+
+/** What undoing returns is of no interest, and need not be something that JSON can carry. */
+export const discardResult =
+  (fn: (context: StepRunContext) => unknown) =>
+  async (context: StepRunContext): Promise<void> => {
+    await fn(context)
+  }
+
+/** What the `schema` of a call makes of results as they were stored. */
+export interface Decoder {
+  readonly decode: (stored: unknown) => unknown
+  /** Throws when the result, once it is stored, would not fit: before it is. */
+  readonly check: (result: unknown) => void
+}
+
+/** `undefined` without a schema. Throws `ValidationError` for what is none; `what` begins the message of what does not fit. */
+export const decoderOf = (
+  options: Partial<WithSchema<unknown>> | undefined,
+  what: string
+): Decoder | undefined => {
+  const schema: AnySchema | undefined = options?.schema
+  if (schema === undefined) return undefined
+  if (!isSchema(schema)) {
+    throw new ValidationError(
+      `${what}: \`schema\` must be a Standard Schema (Zod, Valibot, ArkType) or an Effect schema, got ${show(schema)}`
+    )
+  }
+  const decode = (stored: unknown): unknown => validate(asStandard(schema), stored, what)
+  return { decode, check: (result) => void decode(decodeResult(encodeResult(result, what))) }
+}
+
+/** The value as the decoder reads it. */
+export const decodedBy = (decoder: Decoder | undefined, value: unknown): unknown =>
+  decoder === undefined ? value : decoder.decode(value)

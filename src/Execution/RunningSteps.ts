@@ -1,0 +1,104 @@
+/** The executions of steps in this process: how they begin, are told to stop, and are given up. */
+import { StepAbortedError, StepTimeoutError } from "../Errors.ts"
+import { Attempt, type AttemptOwner } from "./Attempt.ts"
+import type { StepTimeout } from "./FunctionPlan.ts"
+import { type BranchGroup, isWithin } from "./Scope.ts"
+import type { StepCall, StepCode } from "./StepCall.ts"
+import type { TurnHost } from "./TurnHost.ts"
+
+/** How long code that was told to stop is awaited when it has no timeout of its own, milliseconds. */
+export const stopGraceMs = 5000
+
+export interface RunningOwner extends AttemptOwner {
+  /** The code did not end within {@link stopGraceMs} of being told to, and is not awaited any more. */
+  readonly gaveUp: (call: StepCall) => void
+}
+
+export class RunningSteps {
+  readonly #owner: RunningOwner
+  readonly #host: TurnHost
+  readonly #attempts = new Set<Attempt>()
+
+  constructor(owner: RunningOwner, host: TurnHost) {
+    this.#owner = owner
+    this.#host = host
+  }
+
+  get size(): number {
+    return this.#attempts.size
+  }
+
+  /** Names of the steps that run. */
+  get names(): ReadonlyArray<string> {
+    return Array.from(this.#attempts, ({ call }) => call.name)
+  }
+
+  has(group: BranchGroup): boolean {
+    for (const attempt of this.#attempts) if (isWithin(attempt.call.scope, group)) return true
+    return false
+  }
+
+  /** Begins the next attempt of a step, when the host's pace has room for it. */
+  start(call: StepCall, code: StepCode): void {
+    const { alarm, clock, mayBegin, pace } = this.#host
+    const now = clock.currentTimeMillisUnsafe()
+    const attempt = new Attempt(this.#owner, call, call.failures + 1, now)
+    call.attempt = attempt
+    this.#attempts.add(attempt)
+    const { timeout } = code
+    if (timeout !== undefined) {
+      attempt.cancelTimer = alarm.at(now + timeout.ms, () => timedOut(attempt, timeout))
+    }
+    if (pace === undefined) return this.#begin(attempt, code)
+    pace(() => {
+      // it may have ended while it waited
+      if (!this.#attempts.has(attempt)) return
+      if (attempt.abortReason !== undefined) attempt.fail(attempt.abortReason)
+      else if (mayBegin?.() !== false) this.#begin(attempt, code)
+    })
+  }
+
+  #begin(attempt: Attempt, code: StepCode): void {
+    const begin = this.#host.probe?.begin
+    if (begin === undefined) code.begin(attempt)
+    else begin(attempt, code)
+  }
+
+  /** The attempt has told its owner of its end. */
+  ended(attempt: Attempt): void {
+    this.#attempts.delete(attempt)
+  }
+
+  /** Tells the steps of the group to stop. They are awaited, but not for ever. */
+  stop(group: BranchGroup, why: string): void {
+    const now = this.#host.clock.currentTimeMillisUnsafe()
+    for (const attempt of this.#attempts) {
+      if (!isWithin(attempt.call.scope, group)) continue
+      const reason = new StepAbortedError(attempt.call.name, why)
+      attempt.cancelTimer ??= this.#host.alarm.at(now + stopGraceMs, () => this.#giveUp(attempt, reason))
+      attempt.abort(reason)
+    }
+  }
+
+  #giveUp(attempt: Attempt, reason: Error): void {
+    this.abandon(attempt, reason)
+    this.#owner.gaveUp(attempt.call)
+  }
+
+  /** Ends the attempt here, whatever its code does. */
+  abandon(attempt: Attempt, reason: Error): void {
+    this.#attempts.delete(attempt)
+    attempt.abandon(reason)
+  }
+
+  abandonAll(reason: () => Error): void {
+    for (const attempt of this.#attempts) attempt.abandon(reason())
+    this.#attempts.clear()
+  }
+}
+
+const timedOut = (attempt: Attempt, timeout: StepTimeout): void => {
+  const error = new StepTimeoutError(attempt.call.name, timeout.text)
+  attempt.end({ _tag: "Failure", error })
+  attempt.abandon(error)
+}

@@ -1,0 +1,54 @@
+/** What handlers see of the outcomes of their steps, on both faces. */
+import { withCallSite } from "../CallSite.ts"
+import { deserializeError, messageOf, type SerializedError, StepError, withoutEncoding } from "../Errors.ts"
+import type { IronflowEvent } from "../Event.ts"
+import { isObject } from "../Json.ts"
+import type { TxOutcome } from "../Protocol/Worker.ts"
+import { callSiteOf } from "./FunctionPlan.ts"
+import type { StepCall } from "./StepCall.ts"
+import { stepId } from "../StepId.ts"
+import type { TurnMachine } from "./TurnMachine.ts"
+
+/** The error of a step as it was stored. Where it knows no place in the user's code, that of the step's call is the nearest. */
+export const storedError = (turn: TurnMachine, call: StepCall, stored: SerializedError): Error => {
+  const error = deserializeError(stored)
+  error.stack = withCallSite(error.stack ?? "", callSiteOf(turn.plan, call.kind, call.name))
+  return error
+}
+
+/** The error that a failed step rejects with. */
+export const stepError = (turn: TurnMachine, call: StepCall, error: SerializedError): StepError => {
+  const thrown = withoutEncoding(error)
+  const cause = storedError(turn, call, thrown)
+  return new StepError(messageOf(thrown), {
+    stepId: stepId(turn.job.runId, call.key),
+    stepName: call.name,
+    retryable: false,
+    cause
+  })
+}
+
+/** The result of a `step.tx` as handlers see it. A patched one is its value alone, unless it looks like the real thing. */
+export const readTx = (stored: unknown): TxOutcome =>
+  isObject(stored) && Array.isArray(stored.writes)
+    ? // what the engine wrote
+      { value: stored.value, writes: stored.writes as TxOutcome["writes"] }
+    : { value: stored, writes: [] }
+
+/** The awaited event as handlers see it. */
+export const readEvent = (turn: TurnMachine, value: unknown): IronflowEvent => {
+  const { data, name, timestamp, version, ...rest } = value as StoredEvent
+  const { upcast } = turn.host
+  return {
+    ...rest,
+    name,
+    version,
+    data: upcast === undefined ? data : upcast(name, data, version),
+    timestamp: new Date(timestamp)
+  }
+}
+
+/** An event in the outcome of a wait, which the engine wrote. */
+interface StoredEvent extends Omit<IronflowEvent, "timestamp"> {
+  readonly timestamp: string | number
+}

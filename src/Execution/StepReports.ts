@@ -1,0 +1,94 @@
+/** What a turn reports of its steps. */
+import { withCallSite } from "../CallSite.ts"
+import { encodedFailure, type SerializedError, serializeError } from "../Errors.ts"
+import type { Outcome, TurnOp, TxWrite } from "../Protocol/Worker.ts"
+import type { JsonText } from "../Json.ts"
+import { checkSize, stepResultBytes } from "../Limits.ts"
+import { encodeResult } from "../Result.ts"
+import type { Attempt, AttemptExit } from "./Attempt.ts"
+import type { WaitOp } from "./EventWaits.ts"
+import type { StepCall } from "./StepCall.ts"
+
+/** The number of an execution, from 1 (0 for a step that never ran), and its times in epoch milliseconds. */
+export interface Execution {
+  readonly attempt: number
+  readonly startedAt: number
+  readonly endedAt: number
+}
+
+export const stepDone = (
+  { key, kind, name }: Pick<StepCall, "key" | "kind" | "name">,
+  outcome: Outcome,
+  execution: Execution
+): TurnOp => ({ _tag: "StepDone", stepKey: key, name, kind, outcome, ...execution })
+
+/** The code of a `step.tx` has ended, and its writes are to be carried out. */
+export const transact = (
+  { call, number, startedAt }: Attempt,
+  value: JsonText | undefined,
+  writes: ReadonlyArray<TxWrite>,
+  endedAt: number
+): TurnOp => ({
+  _tag: "Transact",
+  stepKey: call.key,
+  name: call.name,
+  value,
+  writes,
+  attempt: number,
+  startedAt,
+  endedAt
+})
+
+/** An attempt has failed, and there will be another one. */
+export const stepRetry = (
+  { failures, key, kind, name }: StepCall,
+  error: SerializedError,
+  afterMs: number
+): TurnOp => ({ _tag: "StepRetry", stepKey: key, name, kind, failures, error, due: { afterMs } })
+
+export type FailedExit = Extract<AttemptExit, { readonly _tag: "Failure" }>
+
+/** How the code of a step ended, with its result as it is stored: one that cannot be stored is a failure. */
+export const encodedExit = (
+  exit: AttemptExit,
+  stepName: string
+): { readonly _tag: "Success"; readonly value: JsonText | undefined } | FailedExit => {
+  if (exit._tag === "Failure") return exit
+  try {
+    const what = `Result of step "${stepName}"`
+    return { _tag: "Success", value: checkSize(what, encodeResult(exit.value, what), stepResultBytes) }
+  } catch (error) {
+    return { _tag: "Failure", error }
+  }
+}
+
+/** A failure as the journal has it. `site` is where the step was called. */
+export const storedFailure = ({ encoded, error }: FailedExit, site: string): SerializedError => {
+  const thrown = serializeError(error)
+  const stack = withCallSite(thrown.stack ?? `${thrown.name}: ${thrown.message}`, site)
+  // a value that is no error has no place of its own, and no stack without the line of its step
+  const stored = thrown.stack === undefined && site === "" ? thrown : { ...thrown, stack }
+  return withEncoding(stored, encoded)
+}
+
+/** The error with a typed failure as its schema stores it. */
+export const withEncoding = (stored: SerializedError, encoded: unknown): SerializedError =>
+  encoded === undefined ? stored : { ...stored, data: { ...stored.data, [encodedFailure]: encoded } }
+
+/** The wait as it is reported: it leaves out of its look-back what by now is in the journal, and was not seen at the call. */
+export const lookingBack = (call: StepCall, op: WaitOp): WaitOp => {
+  const unseen = call.unseen?.filter(({ settling }) => settling !== undefined).map(({ key }) => key)
+  call.unseen = undefined
+  return unseen === undefined || unseen.length === 0 ? op : { ...op, unseen }
+}
+
+/** The outcome of a step that the engine has accepted, until it says what came of it. */
+export const notAnswered: Outcome = {
+  _tag: "Failure",
+  error: {
+    name: "ReportError",
+    message: "The engine accepted the step and did not say what came of it",
+    code: "STEP_NOT_ANSWERED",
+    retryable: false
+  }
+}

@@ -1,0 +1,293 @@
+/**
+ * The steps that a handler can call, one row each, for both faces. A row checks what is given, makes the call, and reads
+ * its outcome. A face adds how its handlers wait, how they write durations, how code of theirs runs, and what their schemas do.
+ */
+import { resolveRetry, type RetryConfig } from "../Backoff.ts"
+import { type SerializedError, ValidationError } from "../Errors.ts"
+import type { EventDefinition, IronflowEvent } from "../Event.ts"
+import { encodeInput } from "../EventData.ts"
+import { compileExpression } from "../Expression.ts"
+import { encodeJson, isObject } from "../Json.ts"
+import { checkName, checkSize, messageBytes, stepResultBytes } from "../Limits.ts"
+import { checkKeys, type Known } from "../OptionKeys.ts"
+import { isPath } from "../Path.ts"
+import { checkPattern } from "../Pattern.ts"
+import type { Outcome, TxOutcome } from "../Protocol/Worker.ts"
+import type { StepKind } from "../StepKind.ts"
+import { show } from "../Show.ts"
+import { type Invokable, type StepClient, type StepService, waitKeys } from "../Step.ts"
+import type { Attempt } from "./Attempt.ts"
+import type { StepTimeout } from "./FunctionPlan.ts"
+import type { Scope } from "./Scope.ts"
+import { StepCall, type StepOp } from "./StepCall.ts"
+import { escapeName, publishName } from "../StepId.ts"
+import { readEvent, readTx, stepError, storedError } from "./StepOutcomes.ts"
+import type { TurnMachine } from "./TurnMachine.ts"
+import { checkTransactions } from "./Tx.ts"
+
+/** How one face writes what is the same step in both. */
+export interface Face {
+  /** Milliseconds of a duration. Throws `ValidationError`, with `what` as its subject, for what is none or is not positive. */
+  readonly durationMs: (duration: unknown, what: string) => number
+  /** The time for an attempt; as {@link durationMs}. */
+  readonly timeout: (timeout: unknown, what: string) => StepTimeout
+  /** Options of the steps that run code. */
+  readonly runKeys: Known
+  readonly invokeKeys: Known
+}
+
+/** Where a call is made: the face, the turn, and the handler's root or a branch of it. */
+export interface Place {
+  readonly face: Face
+  readonly turn: TurnMachine
+  readonly scope: Scope
+}
+
+type Receive = (outcome: Outcome) => void
+
+export interface StepRow<Given, Result> {
+  /** What the call names, in messages. */
+  readonly naming: string
+  /**
+   * Makes the call; `undefined` when there is nothing to wait for. What is wrong with what is given throws `ValidationError` before
+   * the call has got a key, so that nothing is recorded.
+   */
+  readonly call: (place: Place, name: string, given: Given, receive: Receive) => StepCall | undefined
+  /** The result as handlers see it, before a schema of theirs has. */
+  readonly read: (turn: TurnMachine, value: unknown) => Result
+  /** Whether the call fails with a `StepError` whose cause is the stored error, rather than with the stored error. */
+  readonly wrapsFailures: boolean
+}
+
+/** A step that runs code. */
+export interface GivenCode {
+  readonly begin: (attempt: Attempt) => void
+  readonly options: { readonly timeout?: unknown; readonly retry?: RetryConfig } | undefined
+}
+
+/** A step that runs another function. */
+export interface GivenInput {
+  readonly target: string | Invokable
+  readonly input: unknown
+  readonly options?: { readonly timeout?: unknown } | undefined
+}
+
+/** Which event to wait for. */
+export interface GivenFilter {
+  readonly event: unknown
+  readonly match?: unknown
+  readonly timeout?: unknown
+}
+
+const defaultWaitMs = 7 * 86_400_000
+const defaultInvokeMs = 30_000
+
+const row = <Given, Result>(definition: StepRow<Given, Result>): StepRow<Given, Result> => definition
+
+const nothing = (): void => undefined
+const asIs = (_: TurnMachine, value: unknown): unknown => value
+
+export const steps = {
+  run: row({
+    naming: "step name",
+    call: (place, name, given: GivenCode, receive) => codeCall(place, "run", name, given, receive),
+    read: asIs,
+    wrapsFailures: true
+  }),
+
+  tx: row({
+    naming: "step name",
+    call: (place, name, given: GivenCode, receive) => {
+      checkTransactions(place.turn, name)
+      return codeCall(place, "tx", name, given, receive)
+    },
+    read: (_, value): TxOutcome => readTx(value),
+    wrapsFailures: true
+  }),
+
+  sleep: row({
+    naming: "step name",
+    call: ({ face, scope }, name, duration: unknown, receive) => {
+      const afterMs = face.durationMs(duration, `duration of step "${name}"`)
+      const stepKey = scope.keys.next(escapeName(name))
+      return engineCall(scope, "sleep", { _tag: "Sleep", stepKey, name, due: { afterMs } }, receive)
+    },
+    read: nothing,
+    wrapsFailures: false
+  }),
+
+  sleepUntil: row({
+    naming: "step name",
+    call: ({ scope, turn }, name, until: unknown, receive) => {
+      const at = parseTime(name, until)
+      const stepKey = scope.keys.next(escapeName(name))
+      // a time that has passed, and that no turn has slept for
+      const { journal } = turn.steps
+      if (at <= turn.host.clock.currentTimeMillisUnsafe() && !journal.knows(stepKey)) return undefined
+      return engineCall(scope, "sleep", { _tag: "Sleep", stepKey, name, due: { at } }, receive)
+    },
+    read: nothing,
+    wrapsFailures: false
+  }),
+
+  waitForEvent: row({
+    naming: "step name",
+    call: ({ face, scope }, name, filter: GivenFilter, receive) => {
+      checkKeys(filter, waitKeys, `Step "${name}"`)
+      const timeoutMs =
+        filter?.timeout === undefined
+          ? defaultWaitMs
+          : face.durationMs(filter.timeout, `timeout of step "${name}"`)
+      const given = definitionOf(filter?.event)?.name ?? filter?.event
+      const event = checkPattern(
+        typeof given === "string" ? given.trim() : given,
+        `event that step "${name}" waits for`
+      )
+      const match = checkMatch(name, filter?.match)
+      const stepKey = scope.keys.next(escapeName(name))
+      const op: StepOp = {
+        _tag: "WaitForEvent",
+        stepKey,
+        name,
+        scope: scope.keys.scope.slice(0, -1),
+        event,
+        ...(match === undefined ? {} : { match }),
+        timeout: { afterMs: timeoutMs },
+        timeoutMs
+      }
+      return engineCall(scope, "waitForEvent", op, receive)
+    },
+    read: (turn, value): IronflowEvent => readEvent(turn, value),
+    wrapsFailures: false
+  }),
+
+  invoke: row({
+    naming: "id of the invoked function",
+    call: ({ face, scope }, functionId, { input, options, target }: GivenInput, receive) => {
+      checkKeys(options, face.invokeKeys, `Step "${functionId}"`)
+      const timeoutMs =
+        options?.timeout === undefined
+          ? defaultInvokeMs
+          : face.durationMs(options.timeout, `timeout of invoked function "${functionId}"`)
+      const text = inputText(functionId, encodeInput(target, input))
+      const stepKey = scope.keys.next(escapeName(functionId))
+      const op: StepOp = { _tag: "Invoke", stepKey, name: functionId, functionId, input: text, timeoutMs }
+      return engineCall(scope, "invoke", op, receive)
+    },
+    read: asIs,
+    wrapsFailures: false
+  }),
+
+  invokeAsync: row({
+    naming: "id of the invoked function",
+    call: ({ scope }, functionId, { input, target }: GivenInput, receive) => {
+      const text = inputText(functionId, encodeInput(target, input))
+      const stepKey = scope.keys.next(escapeName(functionId))
+      const op: StepOp = { _tag: "InvokeAsync", stepKey, name: functionId, functionId, input: text }
+      return engineCall(scope, "invokeAsync", op, receive)
+    },
+    read: asIs,
+    wrapsFailures: false
+  }),
+
+  publish: row({
+    naming: "topic",
+    call: ({ scope }, topic, data: unknown, receive) => {
+      const what = `Message for topic "${topic}"`
+      // a signal without content is an empty object
+      const text = checkSize(what, encodeJson(data, what) ?? "{}", messageBytes)
+      const stepKey = scope.keys.next(publishName(topic))
+      const op: StepOp = { _tag: "Publish", stepKey, name: `publish:${topic}`, topic, data: text }
+      return engineCall(scope, "publish", op, receive)
+    },
+    read: asIs,
+    wrapsFailures: true
+  })
+}
+
+/** What a handler calls beside steps: it has no outcome of its own in the journal. */
+export const groups = {
+  parallel: { naming: "name of the parallel call" },
+  map: { naming: "name of the parallel call" },
+  compensate: { naming: "name of the compensated step" }
+}
+
+/** All that a handler can call. It compiles when both faces have the same. */
+export const primitives: Record<keyof StepService & keyof StepClient, { readonly naming: string }> &
+  Record<keyof StepService | keyof StepClient, unknown> = { ...steps, ...groups }
+
+/** What a call of this row fails with. */
+export const failureOf = (
+  { wrapsFailures }: StepRow<never, unknown>,
+  turn: TurnMachine,
+  call: StepCall,
+  error: SerializedError
+): Error => (wrapsFailures ? stepError : storedError)(turn, call, error)
+
+/** The event definition that a wait was given in place of a name. */
+export const definitionOf = <T = unknown>(event: unknown): EventDefinition<T> | undefined =>
+  typeof event === "object" && event !== null && "name" in event ? (event as EventDefinition<T>) : undefined
+
+/** The id of what `invoke` was given. */
+export const invokedId = (target: string | Invokable): unknown =>
+  typeof target === "string"
+    ? target
+    : checkName(steps.invoke.naming, isObject(target) && isObject(target.config) ? target.config.id : target)
+
+const codeCall = (
+  { face, scope, turn }: Place,
+  kind: "run" | "tx",
+  name: string,
+  { begin, options }: GivenCode,
+  receive: Receive
+): StepCall => {
+  checkKeys(options, face.runKeys, `Step "${name}"`)
+  const { plan } = turn
+  const timeout =
+    options?.timeout === undefined
+      ? plan.stepTimeout
+      : face.timeout(options.timeout, `timeout of step "${name}"`)
+  const retry =
+    options?.retry === undefined
+      ? plan.retry
+      : resolveRetry(options.retry, `retry of step "${name}"`, plan.retry)
+  const code = { begin, timeout, retry }
+  return new StepCall(scope.keys.next(escapeName(name)), name, kind, scope, code, receive)
+}
+
+const engineCall = (scope: Scope, kind: StepKind, op: StepOp, receive: Receive): StepCall =>
+  new StepCall(op.stepKey, op.name, kind, scope, op, receive)
+
+const parseTime = (name: string, until: unknown): number => {
+  const at =
+    until instanceof Date
+      ? until.getTime()
+      : typeof until === "string" && /^[+-]?\d{4,6}-\d\d/.test(until)
+        ? Date.parse(until)
+        : Number.NaN
+  if (Number.isNaN(at)) {
+    throw new ValidationError(
+      `Step "${name}" cannot sleep until ${show(until)}: give a ` +
+        'valid Date or ISO 8601 text such as "2030-12-31T00:00:00Z"'
+    )
+  }
+  return at
+}
+
+const checkMatch = (name: string, match: unknown): string | undefined => {
+  if (match === undefined) return undefined
+  if (typeof match !== "string" || match.trim() === "") {
+    throw new ValidationError(
+      `\`match\` of step "${name}" must be a dotted path such as "data.requestId" or a CEL expression, got ` +
+        show(match)
+    )
+  }
+  const text = match.trim()
+  if (!isPath(text)) compileExpression(text, ["event", "trigger"])
+  return text
+}
+
+const inputText = (functionId: string, input: unknown): string | undefined => {
+  const what = `Input of invoked function "${functionId}"`
+  return checkSize(what, encodeJson(input, what), stepResultBytes)
+}

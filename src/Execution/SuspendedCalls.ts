@@ -1,0 +1,53 @@
+/** The calls of a turn that the engine will wake: sleeps, waits, child runs, and steps between two attempts. */
+import type { Outcomes } from "./Outcomes.ts"
+import { type BranchGroup, isWithin } from "./Scope.ts"
+import type { StepCall } from "./StepCall.ts"
+
+export class SuspendedCalls {
+  readonly #outcomes: Pick<Outcomes, "report">
+  readonly #calls = new Map<string, StepCall>()
+
+  constructor(outcomes: Pick<Outcomes, "report">) {
+    this.#outcomes = outcomes
+  }
+
+  get size(): number {
+    return this.#calls.size
+  }
+
+  /** Their step keys. */
+  get keys(): ReadonlyArray<string> {
+    return [...this.#calls.keys()]
+  }
+
+  add(call: StepCall): void {
+    this.#calls.set(call.key, call)
+  }
+
+  get(key: string): StepCall | undefined {
+    return this.#calls.get(key)
+  }
+
+  /** The call is suspended no longer; says whether it was. */
+  delete(key: string): boolean {
+    return this.#calls.delete(key)
+  }
+
+  /** The engine need not wake the call any more. */
+  withdraw(call: StepCall): void {
+    this.#calls.delete(call.key)
+    this.#outcomes.report({ _tag: "Withdraw", stepKey: call.key })
+  }
+
+  withdrawWithin(group: BranchGroup): void {
+    for (const call of this.#calls.values()) if (isWithin(call.scope, group)) this.withdraw(call)
+  }
+
+  withdrawAll(): void {
+    for (const call of this.#calls.values()) this.withdraw(call)
+  }
+
+  clear(): void {
+    this.#calls.clear()
+  }
+}

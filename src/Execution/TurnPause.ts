@@ -1,0 +1,79 @@
+/** Why a turn ends with its run paused, where somebody has to look at it: nothing has failed, and nothing is undone. */
+import { callSite } from "../CallSite.ts"
+import { toError } from "../Errors.ts"
+import type { Job } from "../Protocol/Worker.ts"
+import type { StepKind } from "../StepKind.ts"
+import { callSiteOf, type FunctionPlan } from "./FunctionPlan.ts"
+import type { StepCall } from "./StepCall.ts"
+
+export interface TurnPause {
+  readonly code: "NONDETERMINISM" | "STORE_CORRUPT"
+  readonly message: string
+  readonly details?: object
+}
+
+/** The step was recorded under another kind. `entry` is the function that the user's code called, to name the place. */
+export const nondeterminism = (
+  plan: FunctionPlan,
+  runId: string,
+  call: StepCall,
+  recorded: StepKind,
+  entry: Function
+): TurnPause => {
+  const site = callSite(entry)
+  const recordedSite = callSiteOf(plan, recorded, call.name)
+  const at = (place: string) => (place === "" ? "" : ` (${place})`)
+  return {
+    code: "NONDETERMINISM",
+    message:
+      `Function "${plan.functionId}", run ${runId}: step "${call.name}" (${call.key}) was recorded as ` +
+      `"${recorded}"${at(recordedSite)} and is now called as "${call.kind}"${at(site)}. The handler must call the same ` +
+      "steps in every turn. Roll the code back and resume the run, give the changed step a new name and patch or fork " +
+      "the run, or keep what depends on time, chance or the outside world inside steps",
+    details: {
+      stepKey: call.key,
+      stepName: call.name,
+      recordedKind: recorded,
+      calledKind: call.kind,
+      ...(recordedSite === "" ? {} : { recordedSite }),
+      ...(site === "" ? {} : { callSite: site })
+    }
+  }
+}
+
+/**
+ * What was recorded of a step cannot be read. To fail the run would undo what has been done right, because of a disk.
+ */
+export const damagedStep = (plan: FunctionPlan, job: Job, call: StepCall, error: unknown): TurnPause => ({
+  ...damage(
+    plan,
+    job,
+    `the recorded value of step "${call.name}" (${call.key})`,
+    error,
+    "Restore the database from a backup, or patch the step, and resume the run"
+  ),
+  details: { stepKey: call.key, stepName: call.name }
+})
+
+/** The same of the event that has started the run. */
+export const damagedEvent = (plan: FunctionPlan, job: Job, error: unknown): TurnPause =>
+  damage(
+    plan,
+    job,
+    `what is stored of event "${job.event.name}" (${job.event.id})`,
+    error,
+    "Restore the database from a backup, and resume the run"
+  )
+
+const damage = (
+  { functionId }: FunctionPlan,
+  { runId }: Job,
+  what: string,
+  error: unknown,
+  remedy: string
+): TurnPause => ({
+  code: "STORE_CORRUPT",
+  message:
+    `Function "${functionId}", run ${runId}: ${what} is damaged ` +
+    `in the database: ${toError(error).message}. ${remedy}`
+})

@@ -1,0 +1,492 @@
+/**
+ * The steps of one turn, from the call of the handler to the outcome that it is given.
+ *
+ * Step calls come in through {@link TurnSteps.ask}. What the journal has is settled from there; everything else begins once the
+ * handler has caught up with the journal, see `Gate`. There is no fiber, promise or timer per step here: the two faces add
+ * what they need. How the turn ends is the business of `TurnMachine`.
+ */
+import { deserializeError, StepAbortedError } from "../Errors.ts"
+import { stepsPerRun } from "../Limits.ts"
+import type { Job, Notice, OpenStep, Outcome, TurnOp, TxWrite } from "../Protocol/Worker.ts"
+import type { JsonText } from "../Json.ts"
+import type { StepKind } from "../StepKind.ts"
+import type { Attempt, AttemptExit } from "./Attempt.ts"
+import { Closings } from "./Closings.ts"
+import { isWait } from "./EventWaits.ts"
+import { callSiteOf, type FunctionPlan, rememberCallSite } from "./FunctionPlan.ts"
+import { Gate } from "./Gate.ts"
+import { Journal, type Recorded } from "./Journal.ts"
+import { Outcomes, type OutcomesOptions } from "./Outcomes.ts"
+import type { Activity } from "./Quiet.ts"
+import { delayBeforeRetry } from "./RetryDelay.ts"
+import { type RunningOwner, RunningSteps } from "./RunningSteps.ts"
+import { BranchGroup, isStopped, Scope } from "./Scope.ts"
+import { afterEventLoopTurns } from "./Settlement.ts"
+import { isCode, type StepCall } from "./StepCall.ts"
+import { stepId } from "../StepId.ts"
+import {
+  encodedExit,
+  type FailedExit,
+  lookingBack,
+  stepRetry,
+  storedFailure,
+  transact
+} from "./StepReports.ts"
+import { SuspendedCalls } from "./SuspendedCalls.ts"
+import type { TurnHost } from "./TurnHost.ts"
+import { gaveUpWarning } from "./TurnWarnings.ts"
+import { attemptVerdict } from "./Verdict.ts"
+
+export interface StepsOptions extends Omit<OutcomesOptions, "onDeliver"> {
+  /** The step was recorded under another kind. `entry` is the function that the user's code called. */
+  readonly onMismatch: (call: StepCall, recorded: StepKind, entry: Function) => void
+  /** The handler has made so many calls, more than a run may have. */
+  readonly onTooMany: (calls: number) => void
+  /** The handler makes a call after the turn has ended. */
+  readonly onLate: (call: StepCall) => void
+}
+
+type Phase =
+  /** Calls of the handler are answered. */
+  | "handler"
+  /** They stay pending, and compensations run. */
+  | "compensating"
+  | "over"
+
+export class TurnSteps implements RunningOwner {
+  readonly root: Scope
+  readonly rootGroup = new BranchGroup(undefined)
+  readonly journal: Journal
+  readonly outcomes: Outcomes
+  readonly running: RunningSteps
+  readonly suspended: SuspendedCalls
+  readonly #job: Job
+  readonly #plan: FunctionPlan
+  readonly #host: TurnHost
+  readonly #options: StepsOptions
+  readonly #gate: Gate
+  readonly #closings: Closings
+  #phase: Phase = "handler"
+  /** Whether something new has begun, rather than only replayed. */
+  #live = false
+  /** Counts signs of life. */
+  #life = 0
+  #calls = 0
+  /** Calls that stay pending for good in this turn. */
+  #shelved = 0
+  /** Steps whose outcomes are for another turn. */
+  #deferred = 0
+
+  constructor(plan: FunctionPlan, job: Job, host: TurnHost, options: StepsOptions) {
+    this.#plan = plan
+    this.#job = job
+    this.#host = host
+    this.#options = options
+    this.root = new Scope(this.rootGroup, "")
+    this.journal = new Journal(job)
+    this.outcomes = new Outcomes(job.journal, host, {
+      ...options,
+      onIdle: () => this.#idle(),
+      onDeliver: () => this.#life++
+    })
+    this.suspended = new SuspendedCalls(this.outcomes)
+    this.#gate = new Gate(this.outcomes)
+    this.running = new RunningSteps(this, host)
+    this.#closings = new Closings({
+      isSettled: () => this.outcomes.isSettled,
+      hasRunning: (group) => this.running.has(group),
+      life: () => this.#life,
+      whenDrained: (fn) => this.whenDrained(fn),
+      again: () => this.outcomes.pump()
+    })
+  }
+
+  // ---------------------------------------------------------------------------
+  // What the turn looks at
+  // ---------------------------------------------------------------------------
+
+  /** Whether an earlier turn came further than this one, and nothing new has begun. */
+  get isReplaying(): boolean {
+    return !this.#live && (this.outcomes.isReplaying || this.journal.isAhead)
+  }
+
+  /** Signs of life of the handler so far. */
+  get life(): number {
+    return this.#life
+  }
+
+  /** Whether something runs beside the handler, or is on its way to it. */
+  get isUnderWay(): boolean {
+    return this.running.size > 0 || !this.outcomes.isEmpty || this.outcomes.isReplaying
+  }
+
+  get activity(): Activity {
+    return {
+      running: this.running.size,
+      unacknowledged: this.outcomes.unacknowledged,
+      closings: this.#closings.size,
+      heldOps: this.#gate.heldOps,
+      heldCode: this.#gate.heldCode,
+      deferred: this.#deferred,
+      waiting: this.suspended.size,
+      shelved: this.#shelved,
+      isSettled: this.outcomes.isSettled,
+      isPausing: this.#gate.isPausing,
+      isWrappingUp: this.#gate.isWrappingUp
+    }
+  }
+
+  #idle(): void {
+    if (this.#phase === "over") return
+    this.#startHeld()
+    if (this.#closings.size > 0) this.#closings.check()
+    this.#options.onIdle()
+  }
+
+  /** Calls `fn` when all that follows from what has just happened has run, unless the turn is over then. */
+  whenDrained(fn: () => void): void {
+    afterEventLoopTurns(this.#options.turnsToDrain, () => {
+      if (this.#phase !== "over") fn()
+    })
+  }
+
+  idempotencyKey(call: StepCall): string {
+    const { generation, runId } = this.#job
+    return generation > 0 ? `${stepId(runId, call.key)}@${generation}` : stepId(runId, call.key)
+  }
+
+  // ---------------------------------------------------------------------------
+  // Calls
+  // ---------------------------------------------------------------------------
+
+  /** Makes a step call. `entry` is the function that the user's code called, to name the place. */
+  ask(call: StepCall, entry: Function): void {
+    if (this.#phase === "over") {
+      this.#options.onLate(call)
+      return
+    }
+    this.#life++
+    this.outcomes.goesOn(call.scope)
+    if (isWait(call.work)) this.outcomes.awaitEvent(call, call.work)
+    this.#host.probe?.asked?.(call)
+    if (this.#phase === "compensating") {
+      this.#shelve()
+      return
+    }
+    if (++this.#calls > stepsPerRun) {
+      this.#options.onTooMany(this.#calls)
+      return
+    }
+
+    const recorded = this.journal.take(call.key)
+    if (recorded !== undefined) {
+      this.#replay(call, recorded, entry)
+      return
+    }
+    const open = this.journal.reach(call.key)
+    if (open !== undefined && open.kind !== call.kind) {
+      this.#options.onMismatch(call, open.kind, entry)
+    } else if (isStopped(call.scope) || this.#job.compensating !== undefined) {
+      this.#shelve()
+    } else if (open === undefined || !this.#resume(call, open)) {
+      rememberCallSite(this.#plan, call.kind, call.name, entry)
+      this.#begin(call)
+    }
+  }
+
+  /** Makes the call only if the journal has it, and says whether it has. */
+  askRecorded(call: StepCall, entry: Function): boolean {
+    if (this.#phase === "over" || !this.journal.has(call.key)) return false
+    this.ask(call, entry)
+    return true
+  }
+
+  /** Goes on with a compensation, which the handler does not ask for, or begins it. */
+  startCompensation(call: StepCall): void {
+    const open = this.journal.open(call.key)
+    if (open === undefined || !this.#resume(call, open)) this.#begin(call)
+  }
+
+  /** The handler does something that is no step. */
+  acts(): void {
+    this.#life++
+    this.outcomes.actsUponShown()
+  }
+
+  #replay(call: StepCall, recorded: Recorded, entry: Function): void {
+    const found = recorded.entry
+    if (found.kind !== call.kind && found.anyKind !== true) {
+      this.#options.onMismatch(call, found.kind, entry)
+      return
+    }
+    // a step that failed in an earlier turn, perhaps in another process
+    if (found.outcome._tag === "Failure") rememberCallSite(this.#plan, call.kind, call.name, entry)
+    this.outcomes.replay(call, recorded)
+  }
+
+  /** Goes on with a step that was open before this turn; `false` when its next attempt has to begin. */
+  #resume(call: StepCall, open: OpenStep): boolean {
+    call.failures = open.failures
+    const fired = this.journal.firedEarly(call.key)
+    if (fired !== undefined) {
+      if (fired.outcome === undefined) return false
+      this.outcomes.settle(call, fired.outcome)
+      return true
+    }
+    if (isCode(call.work) && !open.pending) return false
+    this.suspended.add(call)
+    this.outcomes.pump()
+    return true
+  }
+
+  /** The handler does not wait for this call any more. */
+  withdraw(call: StepCall): void {
+    if (call.withdrawn || this.#phase === "over") return
+    call.withdrawn = true
+    this.#life++
+    this.outcomes.drop(call)
+    const { attempt } = call
+    if (attempt !== undefined) {
+      const reason = new StepAbortedError(call.name, "the handler does not wait for it any more")
+      this.running.abandon(attempt, reason)
+    }
+    const isOpen = this.suspended.delete(call.key) || call.failures > 0
+    // a later turn would take it for one whose time had passed when it was asked for
+    const staysKnown = !isCode(call.work) && call.work._tag === "Sleep" && "at" in call.work.due
+    if (isOpen && !staysKnown) this.suspended.withdraw(call)
+    this.outcomes.pump()
+  }
+
+  #shelve(): void {
+    this.#shelved++
+    this.outcomes.pump()
+  }
+
+  /** {@link #shelve} for code of a stopped group: a step between two attempts would be open for good. */
+  #shelveStopped(call: StepCall): void {
+    this.#shelved++
+    // The steps of a failing handler stay open: if the run is tried again, they go on.
+    if (call.failures > 0 && this.rootGroup.stopped === undefined) this.suspended.withdraw(call)
+    this.outcomes.pump()
+  }
+
+  // ---------------------------------------------------------------------------
+  // Beginning
+  // ---------------------------------------------------------------------------
+
+  #begin(call: StepCall): void {
+    const caughtUp = this.outcomes.isCaughtUp
+    // Before it is held back: what the handler sees until it starts, it had not seen at the call.
+    if (isWait(call.work)) call.unseen = call.scope.waits?.unseenBefore(call, call.work)
+    if (this.#gate.mayBegin(call)) this.#start(call)
+    else this.#gate.hold(call)
+    if (!caughtUp || !this.#gate.beginsCode) this.outcomes.pump()
+  }
+
+  #startHeld(): void {
+    const calls = this.#gate.take()
+    if (calls.length === 0) return
+    // Calls that were made before any of them had a result do not depend on each other's results: they begin together.
+    this.outcomes.together(() => {
+      for (const call of calls) {
+        if (call.withdrawn || this.#phase === "over") continue
+        if (isStopped(call.scope)) this.#shelveStopped(call)
+        else this.#start(call)
+      }
+    })
+  }
+
+  #start(call: StepCall): void {
+    const { work } = call
+    if (!isCode(work)) {
+      this.#startOp(call, isWait(work) ? lookingBack(call, work) : work)
+    } else if (this.#host.mayBegin?.() !== false) {
+      this.#live = true
+      this.running.start(call, work)
+    }
+  }
+
+  #startOp(call: StepCall, op: TurnOp): void {
+    this.#live = true
+    if (this.#defers(op)) return
+    if (op._tag === "Publish" || op._tag === "InvokeAsync") {
+      this.outcomes.request(call, op)
+    } else {
+      this.suspended.add(call)
+      this.outcomes.report(op, (outcome) => {
+        if (outcome !== undefined) this.#fired(call.key, outcome)
+      })
+    }
+  }
+
+  /** Reports the op, and says whether only another turn will know what comes of it. */
+  #defers(op: TurnOp): boolean {
+    if (this.#host.defers?.(op) !== true) return false
+    this.#deferred++
+    this.outcomes.report(op)
+    this.wrapUp()
+    return true
+  }
+
+  // ---------------------------------------------------------------------------
+  // Ends of attempts
+  // ---------------------------------------------------------------------------
+
+  attemptEnded(attempt: Attempt, exit: AttemptExit): void {
+    this.running.ended(attempt)
+    if (this.#phase === "over") return
+    this.#life++
+    const { call } = attempt
+    call.attempt = undefined
+    const writes = attempt.tx?.close()
+    const ended = encodedExit(exit, call.name)
+    if (ended._tag === "Failure") this.#attemptFailed(attempt, ended)
+    else if (writes === undefined) this.#recordAttempt(attempt, ended)
+    else this.#transact(attempt, ended.value, writes)
+  }
+
+  gaveUp(call: StepCall): void {
+    this.#life++
+    this.#host.logger.warn(gaveUpWarning(this.#job.runId, call.name))
+    this.#shelveStopped(call)
+  }
+
+  /** Reports the writes of a `step.tx` with its result. The handler sees it once they are stored. */
+  #transact(attempt: Attempt, value: JsonText | undefined, writes: ReadonlyArray<TxWrite>): void {
+    const { call } = attempt
+    const op = transact(attempt, value, writes, this.#host.clock.currentTimeMillisUnsafe())
+    if (this.#defers(op)) return
+    // Where it fails nothing was stored, so the attempt has no place in the journal: it has failed.
+    this.outcomes.request(call, op, (error) => {
+      this.#life++
+      if (call.withdrawn || this.#phase === "compensating") return
+      this.#attemptFailed(attempt, { _tag: "Failure", error: deserializeError(error) })
+    })
+    this.outcomes.pump()
+  }
+
+  #attemptFailed(attempt: Attempt, failed: FailedExit): void {
+    const { error } = failed
+    const { abortReason, call, number: failures } = attempt
+    const { scope, work } = call
+    if (!isCode(work)) return
+    const { retry } = work
+    const { maxAttempts } = retry
+    const verdict = attemptVerdict({ error, abortReason, failures, maxAttempts, isStopped: isStopped(scope) })
+    if (verdict === "stopped") {
+      this.#shelveStopped(call)
+      return
+    }
+    const stored = storedFailure(failed, callSiteOf(this.#plan, call.kind, call.name))
+    if (verdict === "failed") {
+      this.#recordAttempt(attempt, { _tag: "Failure", error: stored })
+      return
+    }
+    call.failures = failures
+    this.suspended.add(call)
+    const what = () => `Run ${this.#job.runId} of function "${this.#plan.functionId}": Step "${call.name}"`
+    this.outcomes.report(
+      stepRetry(call, stored, delayBeforeRetry(this.#host, { error, failures, retry, what }))
+    )
+    this.outcomes.pump()
+  }
+
+  #recordAttempt({ call, number, startedAt }: Attempt, outcome: Outcome): void {
+    this.outcomes.record(call, outcome, number, startedAt)
+  }
+
+  // ---------------------------------------------------------------------------
+  // Outcomes
+  // ---------------------------------------------------------------------------
+
+  notice(notice: Notice): void {
+    if (this.#phase === "over") return
+    if (notice._tag === "Paused" || notice._tag === "Resumed") {
+      this.#gate.isPausing = notice._tag === "Paused"
+      this.outcomes.pump()
+      return
+    }
+    if (notice._tag !== "Fired") return
+    const { failures, outcome, stepKey } = notice
+    if (outcome === undefined && failures !== undefined) {
+      // of an attempt that has begun long since
+      const waiting = this.suspended.get(stepKey) ?? this.journal.open(stepKey)
+      if (waiting !== undefined && waiting.failures !== failures) return
+    }
+    this.#fired(stepKey, outcome)
+  }
+
+  #fired(key: string, outcome: Outcome | undefined): void {
+    const call = this.suspended.get(key)
+    if (call === undefined) {
+      this.journal.fireEarly(key, outcome)
+      return
+    }
+    this.suspended.delete(key)
+    this.#life++
+    if (outcome !== undefined) {
+      this.outcomes.settle(call, outcome)
+    } else if (isStopped(call.scope)) {
+      this.#shelveStopped(call)
+    } else {
+      this.#gate.hold(call)
+      this.outcomes.pump()
+    }
+  }
+
+  // ---------------------------------------------------------------------------
+  // Stopping
+  // ---------------------------------------------------------------------------
+
+  /** Lets no code begin any more. */
+  wrapUp(): void {
+    if (this.#gate.isWrappingUp || this.#phase === "over") return
+    this.#gate.isWrappingUp = true
+    this.outcomes.pump()
+  }
+
+  /** Lets nothing new begin in the group; what is recorded still answers. */
+  shut(group: BranchGroup, why: string): void {
+    group.stopped = new StepAbortedError("parallel", why)
+  }
+
+  /**
+   * Shuts the group. Running steps are told to stop and awaited; `done` is called when they have
+   * ended and all that follows from that has run.
+   */
+  stop(group: BranchGroup, why: string, done: () => void): void {
+    if (this.#phase === "over") return
+    this.shut(group, why)
+    this.#life++
+    this.running.stop(group, why)
+    // As above: the steps of a failing handler stay open.
+    if (group !== this.rootGroup) this.suspended.withdrawWithin(group)
+    this.#closings.add(group, done)
+    this.outcomes.pump()
+  }
+
+  /** The handler has gone: nothing of it begins, or is awaited, or delivered any more. */
+  abandon(reason: Error): void {
+    this.rootGroup.stopped ??= new StepAbortedError("handler", reason.message, { cause: reason })
+    this.#closings.clear()
+    this.#gate.clear()
+    this.outcomes.clear()
+    this.running.abandonAll(() => reason)
+  }
+
+  /** From here on the calls of the handler stay pending. */
+  beginCompensations(): void {
+    this.#phase = "compensating"
+    this.suspended.clear()
+  }
+
+  /** The turn is over: calls are inert, and running code is told why. */
+  close(reason: () => Error): void {
+    this.#phase = "over"
+    this.outcomes.close()
+    this.#closings.clear()
+    this.#gate.clear()
+    this.suspended.clear()
+    this.running.abandonAll(reason)
+  }
+}

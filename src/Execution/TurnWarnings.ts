@@ -1,0 +1,65 @@
+/** What a turn says in the worker's log; `undefined` when there is nothing to say, or it has been said. */
+import { type FunctionPlan, tellOfUnasked } from "./FunctionPlan.ts"
+import { stopGraceMs } from "./RunningSteps.ts"
+
+/** The run of a turn, as messages name it. */
+export interface Subject {
+  readonly plan: FunctionPlan
+  readonly runId: string
+}
+
+const runOf = ({ plan, runId }: Subject): string => `Run ${runId} of function "${plan.functionId}"`
+
+/** A run cannot make a message longer than this many names. */
+const maxNames = 20
+
+const listed = (names: ReadonlyArray<string>): string =>
+  names
+    .slice(0, maxNames)
+    .map((name) => `"${name}"`)
+    .join(", ")
+
+/** Names what earlier turns have recorded and this one has not asked for, once a run in this process. */
+export const unaskedWarning = (
+  subject: Subject,
+  names: ReadonlyArray<string>,
+  completed: boolean
+): string | undefined => {
+  const { plan, runId } = subject
+  const shown = `${listed(names)}${names.length > maxNames ? ", ..." : ""}`
+  if (names.length === 0 || !tellOfUnasked(plan, runId, shown, completed)) return undefined
+  return (
+    `${runOf(subject)} ${completed ? "completed" : "waits"} without having asked for recorded steps: ` +
+    `${shown}. Steps were renamed, removed or swapped since they were recorded` +
+    `${completed ? "" : ", or the handler waits for something outside of steps"}; \`ironflow verify\` compares code and runs`
+  )
+}
+
+/** The handler sleeps outside of steps while the turn ends: said once a function. */
+export const sleepsWarning = (subject: Subject, sleeps: number): string | undefined => {
+  const { plan } = subject
+  if (sleeps === 0 || plan.toldOfSleeps) return undefined
+  plan.toldOfSleeps = true
+  return (
+    `${runOf(subject)} waits for steps while its handler sleeps outside of steps ` +
+    "(`Effect.sleep`, `Effect.timeout`, `Effect.delay` and their like). Such a sleep is not durable: it ends with the turn, and " +
+    "begins anew in the next one. Use the `timeout` of the wait, race it with `Step.sleep`, or put what takes time into a step"
+  )
+}
+
+/** The handler returned while these steps were running. */
+export const runningWarning = (subject: Subject, running: ReadonlyArray<string>): string | undefined =>
+  running.length === 0
+    ? undefined
+    : `${runOf(subject)} returned while steps were running: ` +
+      `${listed(running)}. They are aborted and not recorded; await them`
+
+/** The handler went on after its turn was judged quiet; `what` is the step that it called, or a word for its end. */
+export const lateWarning = (subject: Subject, what: string): string =>
+  `${runOf(subject)}: "${what}" came after the turn had been suspended, so ` +
+  "it was ignored, and the run will be resumed with more patience. Put what the handler awaited into a step"
+
+/** The code of a step did not stop when it was told to. */
+export const gaveUpWarning = (runId: string, stepName: string): string =>
+  `Run ${runId}: step "${stepName}" did not stop within ${stopGraceMs / 1000} s of being aborted; ` +
+  "its result is ignored. Make it listen to its `signal`"

@@ -1,0 +1,4 @@
+/** How a step of a run stands, as clients see it. */
+export const stepStatuses = ["completed", "failed", "waiting"] as const
+
+export type StepStatus = (typeof stepStatuses)[number]

@@ -1,0 +1,8 @@
+import type { NondeterminismError, TimersFakedError } from "../Errors.ts"
+import type { EngineError } from "../Engine/EngineError.ts"
+
+/**
+ * What the test kits fail with: what their engine fails with, a run that its replay found to go another way, or timers that were
+ * faked before they were loaded.
+ */
+export type TestError = EngineError | NondeterminismError | TimersFakedError

@@ -1,0 +1,69 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Gate, type Progress } from "../../src/Execution/Gate.ts"
+import { BranchGroup, Scope } from "../../src/Execution/Scope.ts"
+import { StepCall, type StepWork } from "../../src/Execution/StepCall.ts"
+
+const scope = new Scope(new BranchGroup(undefined), "")
+const call = (key: string, work: StepWork): StepCall =>
+  new StepCall(key, key, isSleep(work) ? "sleep" : "run", scope, work, () => undefined)
+const isSleep = (work: StepWork): boolean => "_tag" in work
+const sleep = call("nap", { _tag: "Sleep", stepKey: "nap", name: "nap", due: { afterMs: 1 } })
+const code = call("charge", {
+  begin: () => undefined,
+  timeout: undefined,
+  retry: { maxAttempts: 1, initialDelayMs: 0, backoffFactor: 1, maxDelayMs: 0 }
+})
+
+describe("Gate", () => {
+  for (const [when, given, begins] of [
+    ["the handler has caught up, and all is durable", {}, ["nap", "charge"]],
+    ["the handler has not caught up", { isCaughtUp: false }, []],
+    ["a report is not durable", { isDurable: false }, ["nap"]],
+    ["the handler has not seen an outcome", { isEmpty: false }, ["nap"]],
+    ["the turn wraps up", { isWrappingUp: true }, ["nap"]],
+    ["the run is to be paused", { isPausing: true }, []]
+  ] as ReadonlyArray<
+    [string, Partial<Progress> & { isPausing?: true; isWrappingUp?: true }, ReadonlyArray<string>]
+  >) {
+    const make = (): Gate => {
+      const gate = new Gate({ isCaughtUp: true, isEmpty: true, isDurable: true, ...given })
+      gate.isPausing = given.isPausing === true
+      gate.isWrappingUp = given.isWrappingUp === true
+      return gate
+    }
+
+    it(`when ${when}, there ${begins.length === 1 ? "begins" : "begin"} ${begins.join(" and ") || "no calls"}`, () => {
+      const gate = make()
+      assert.deepStrictEqual(
+        [sleep, code].filter((each) => gate.mayBegin(each)).map(({ key }) => key),
+        begins
+      )
+    })
+
+    it(`when ${when}, the same is true of what was held back`, () => {
+      const gate = make()
+      gate.hold(code)
+      gate.hold(sleep)
+
+      assert.deepStrictEqual(
+        gate.take().map(({ key }) => key),
+        begins
+      )
+      assert.deepStrictEqual(
+        [gate.heldOps, gate.heldCode],
+        [begins.includes("nap") ? 0 : 1, begins.includes("charge") ? 0 : 1]
+      )
+      if (begins.length === 2) assert.deepStrictEqual(gate.take(), [])
+    })
+  }
+
+  it("forgets what it holds when nobody wants it any more", () => {
+    const gate = new Gate({ isCaughtUp: true, isEmpty: true, isDurable: true })
+    gate.hold(code)
+    gate.hold(sleep)
+
+    gate.clear()
+
+    assert.deepStrictEqual([gate.heldOps, gate.heldCode, gate.take()], [0, 0, []])
+  })
+})

@@ -1,0 +1,73 @@
+import { assert, describe, it } from "@effect/vitest"
+import { NonRetryableError, StepAbortedError, ValidationError } from "../../src/Errors.ts"
+import {
+  attemptVerdict,
+  type FailedAttempt,
+  type FailedHandler,
+  handlerVerdict
+} from "../../src/Execution/Verdict.ts"
+
+const down = new Error("the service is down")
+const declined = new NonRetryableError("the card was declined")
+const told = new StepAbortedError("charge", "another branch has failed")
+
+describe("a failed attempt of a step", () => {
+  const failed: FailedAttempt = {
+    error: down,
+    abortReason: undefined,
+    failures: 1,
+    maxAttempts: 3,
+    isStopped: false
+  }
+  for (const [what, given, verdict] of [
+    ["is tried again", {}, "again"],
+    ["is tried again the last time that it may be", { failures: 2 }, "again"],
+    ["has failed when it was the last one", { failures: 3 }, "failed"],
+    ["has failed when it is the only one", { maxAttempts: 1 }, "failed"],
+    ["has failed when its error says so", { error: declined }, "failed"],
+    ["has failed when its value cannot be stored", { error: new ValidationError("too large") }, "failed"],
+    [
+      "has failed when what it threw is no error, and it was the last one",
+      { error: 7, failures: 3 },
+      "failed"
+    ],
+    ["is tried in another turn when its branch is stopped", { isStopped: true }, "stopped"],
+    ["has failed in a stopped branch when it was the last one", { isStopped: true, failures: 3 }, "failed"],
+    ["has failed in a stopped branch when its error says so", { isStopped: true, error: declined }, "failed"],
+    ["has no outcome when it failed of being told to stop", { abortReason: told, error: told }, "stopped"],
+    [
+      "has no outcome when it failed of being told to stop, the last one or not",
+      { abortReason: told, error: new Error("gave up", { cause: told }), failures: 3 },
+      "stopped"
+    ],
+    [
+      "has failed when it was told to stop, and failed of itself",
+      { abortReason: told, error: declined },
+      "failed"
+    ]
+  ] as ReadonlyArray<[string, Partial<FailedAttempt>, ReturnType<typeof attemptVerdict>]>) {
+    it(what, () => assert.strictEqual(attemptVerdict({ ...failed, ...given }), verdict))
+  }
+})
+
+describe("a failed handler", () => {
+  const failed: FailedHandler = {
+    error: down,
+    isStepFailure: false,
+    attempt: 1,
+    maxAttempts: 3,
+    compensations: 0
+  }
+  for (const [what, given, verdict] of [
+    ["is tried again", {}, "again"],
+    ["is tried again before anything is undone", { compensations: 2 }, "again"],
+    ["has failed when it was the last time", { attempt: 3 }, "failed"],
+    ["has failed when its error says so", { error: declined }, "failed"],
+    ["has failed when a step of it has", { isStepFailure: true }, "failed"],
+    ["is undone when it was the last time", { attempt: 3, compensations: 2 }, "compensate"],
+    ["is undone when its error says so", { error: declined, compensations: 1 }, "compensate"],
+    ["is undone when a step of it has failed", { isStepFailure: true, compensations: 1 }, "compensate"]
+  ] as ReadonlyArray<[string, Partial<FailedHandler>, ReturnType<typeof handlerVerdict>]>) {
+    it(what, () => assert.strictEqual(handlerVerdict({ ...failed, ...given }), verdict))
+  }
+})

@@ -1,0 +1,95 @@
+/** The source as a graph: which module imports which, by value, only for its types, or when it is needed. */
+import { readdirSync, readFileSync } from "node:fs"
+import path from "node:path"
+import { parseSync } from "oxc-parser"
+
+const root = path.join(import.meta.dirname, "..")
+
+/** How a module needs another: its types are gone at run time, and what is loaded later is loaded by somebody's call. */
+export type Need = "value" | "type" | "later"
+
+interface Import {
+  readonly from: string
+  readonly to: string
+  readonly need: Need
+}
+
+export interface Module {
+  /** Its path in `src`, such as `Engine/Engine.ts`. */
+  readonly path: string
+  readonly text: string
+  readonly imports: ReadonlyArray<Import>
+  /** Whether it exports values that it does not define. */
+  readonly passesOn: boolean
+}
+
+/** Every module in `src`. */
+export const readHouse = (): ReadonlyArray<Module> =>
+  readdirSync(path.join(root, "src"), { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".ts"))
+    .sort()
+    .map((file) => readModule(file, readFileSync(path.join(root, "src", file), "utf8")))
+
+const readModule = (file: string, text: string): Module => {
+  const { module, errors } = parseSync(file, text)
+  if (errors.length > 0) throw new Error(`${file}: ${errors[0]?.message}`)
+  const imports = new Map<string, Import>()
+  const add = (request: string, need: Need): void => {
+    if (!request.startsWith(".")) return
+    const to = path.posix.join(path.posix.dirname(file), request)
+    // a value is more than a type
+    if (need === "type" && imports.has(to)) return
+    imports.set(to, { from: file, to, need })
+  }
+  for (const { entries, moduleRequest } of module.staticImports) {
+    add(moduleRequest.value, entries.length > 0 && entries.every(({ isType }) => isType) ? "type" : "value")
+  }
+  const passedOn = module.staticExports.flatMap(({ entries }) => entries)
+  for (const { isType, moduleRequest } of passedOn) {
+    if (moduleRequest != null) add(moduleRequest.value, isType ? "type" : "value")
+  }
+  for (const { moduleRequest } of module.dynamicImports) {
+    const [, request] = /^["'](.*)["']$/.exec(text.slice(moduleRequest.start, moduleRequest.end)) ?? []
+    if (request !== undefined && !imports.has(request)) add(request, "later")
+  }
+  return {
+    path: file,
+    text,
+    imports: [...imports.values()],
+    passesOn: passedOn.some(({ isType, moduleRequest }) => moduleRequest != null && !isType)
+  }
+}
+
+/** The sets of modules that reach each other by these imports, largest first, each in the order of their paths. */
+export const circles = (
+  modules: ReadonlyArray<Module>,
+  needs: ReadonlyArray<Need>
+): ReadonlyArray<ReadonlyArray<string>> => {
+  const edges = new Map(
+    modules.map((module) => [
+      module.path,
+      module.imports.filter(({ need }) => needs.includes(need)).map(({ to }) => to)
+    ])
+  )
+  // Tarjan's algorithm
+  const index = new Map<string, number>()
+  const low = new Map<string, number>()
+  const stack: Array<string> = []
+  const found: Array<ReadonlyArray<string>> = []
+  const visit = (node: string): number => {
+    index.set(node, index.size)
+    low.set(node, index.get(node)!)
+    stack.push(node)
+    for (const next of edges.get(node) ?? []) {
+      if (!index.has(next)) low.set(node, Math.min(low.get(node)!, visit(next)))
+      else if (stack.includes(next)) low.set(node, Math.min(low.get(node)!, index.get(next)!))
+    }
+    if (low.get(node) === index.get(node)) {
+      const circle = stack.splice(stack.indexOf(node))
+      if (circle.length > 1) found.push(circle.sort())
+    }
+    return low.get(node)!
+  }
+  for (const node of edges.keys()) if (!index.has(node)) visit(node)
+  return found.sort((a, b) => b.length - a.length || (a[0]! < b[0]! ? -1 : 1))
+}

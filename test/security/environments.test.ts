@@ -1,0 +1,117 @@
+/**
+ * What a key that spans environments may do in one of them, whichever it names in a call: workers and runs are known by ids, which say
+ * nothing of that.
+ */
+import { afterEach, assert, beforeEach, describe, it } from "vitest"
+import { Keys, type PolicyOf } from "./Keys.ts"
+
+let keys: Keys
+beforeEach(async () => {
+  keys = await Keys.start()
+})
+afterEach(() => keys[Symbol.asyncDispose]())
+
+const production = { environment: "production" }
+const staging = { environment: "staging" }
+const inProduction = 'request.environment == "production"'
+
+/** A key of all environments, with more than it has in `production`. */
+const spanning = async (...policies: ReadonlyArray<PolicyOf>): Promise<string> =>
+  (await keys.makeKey({ env_id: "*", role_ids: [await keys.makeRole(...policies)] })).key
+
+/** An existing worker in `production` with a job for it. */
+const work = async (key: string) => {
+  const as = { key, ...production }
+  await keys.ok(
+    keys.rpc(
+      "IronflowService/RegisterFunction",
+      { id: "ship", triggers: [{ event: "order.placed" }] },
+      production
+    )
+  )
+  await keys.ok(keys.send("POST", "/api/v1/workers/w-1/register", { function_ids: ["ship"] }, as))
+  await keys.ok(
+    keys.rpc("IronflowService/Trigger", { event: "order.placed", data: { secret: 1 } }, production)
+  )
+}
+
+const take = (key: string, environment: object) =>
+  keys.send("GET", "/api/v1/workers/w-1/jobs", undefined, { key, ...environment })
+
+describe("what is denied in one environment", () => {
+  it("is not done by a report that names another one", async () => {
+    const key = await spanning(
+      { actions: "worker:run, emit:*, kv:*, subscription:read, publish:*" },
+      {
+        effect: "deny",
+        actions: "emit:*, kv:*, publish:*, subscription:read",
+        resources: "event:salary.*, bucket:vault, topic:salary, subscription:events:salary.*",
+        condition: inProduction
+      }
+    )
+    await keys.ok(keys.send("POST", "/api/v1/kv/buckets", { name: "vault" }, production))
+    const step = { stepKey: "s:0", name: "s", attempt: 1, startedAt: 0, endedAt: 0 }
+    const writes = [
+      { _tag: "Transact", ...step, writes: [{ _tag: "emit", name: "salary.paid", version: 1, data: "{}" }] },
+      {
+        _tag: "Transact",
+        ...step,
+        writes: [{ _tag: "kv", bucket: "vault", key: "k", value: { type: "json", data: "1" } }]
+      },
+      { _tag: "Publish", stepKey: "s:0", name: "s", topic: "salary", data: "{}" }
+    ]
+    for (const op of writes) {
+      await work(key)
+      const [jobId = "", runId] = (await keys.ok(take(key, production))).job_id.split("~")
+      const { ack } = await keys.ok(
+        keys.send("POST", `/api/v1/push/turns/${jobId}`, { runId, ops: [op] }, { key, ...staging })
+      )
+      assert.strictEqual(ack._tag, "Refused", JSON.stringify(op))
+      const run = await keys.ok(keys.rpc("IronflowService/GetRun", { id: runId }, production))
+      assert.strictEqual(run.status, "RUN_STATUS_PAUSED")
+    }
+    // the report of an existing worker
+    await work(key)
+    const { job_id: jobId } = await keys.ok(take(key, production))
+    const yielded = {
+      status: "yielded",
+      yield: { type: "wait_for_event", step_id: "w", name: "w", event_filter: { event: "salary.paid" } }
+    }
+    const path = `/api/v1/workers/w-1/jobs/${encodeURIComponent(jobId)}`
+    await keys.send("PUT", path, yielded, { key, ...staging })
+    const run = await keys.ok(keys.rpc("IronflowService/GetRun", { id: jobId.split("~")[1] }, production))
+    assert.notStrictEqual(run.status, "RUN_STATUS_WAITING")
+    assert.include(
+      (await keys.send("GET", "/api/v1/events?name=salary.paid", undefined, production)).text,
+      "[]"
+    )
+    assert.strictEqual(
+      (await keys.send("GET", "/api/v1/kv/buckets/vault/keys/k", undefined, production)).status,
+      404
+    )
+  })
+
+  it("is not had by asking as its worker from another one", async () => {
+    const worker = await spanning({ actions: "worker:run, subscription:read" })
+    const elsewhere = await spanning(
+      { actions: "worker:run, subscription:read" },
+      { effect: "deny", actions: "worker:run", condition: inProduction }
+    )
+    await work(worker)
+    assert.strictEqual((await take(elsewhere, production)).status, 403)
+    assert.strictEqual((await take(elsewhere, staging)).status, 403)
+    const gone = await keys.send("DELETE", "/api/v1/workers/w-1", undefined, { key: elsewhere, ...staging })
+    assert.strictEqual(gone.status, 403)
+    const { job_id: jobId } = await keys.ok(take(worker, staging))
+    const path = `/api/v1/workers/w-1/jobs/${encodeURIComponent(jobId)}`
+    for (const end of ["", "/ack"]) {
+      const answer = await keys.send(
+        "PUT",
+        path + end,
+        { status: "completed" },
+        { key: elsewhere, ...staging }
+      )
+      assert.strictEqual(answer.status, 403, end)
+    }
+  })
+})
