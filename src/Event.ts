@@ -171,6 +171,10 @@ export const isEventDefinition = (value: unknown): value is EventDefinition =>
 export const eventNameOf = (event: string | EventDefinition): string =>
   isEventDefinition(event) ? event.name : event
 
+/** The pattern by which one subscribes to the events of a definition. */
+export const subscribedPattern = (pattern: string | EventDefinition): string =>
+  isEventDefinition(pattern) ? `events:${pattern.name}` : pattern
+
 /** Data of an event that a definition describes, as handlers get it: what its schema makes of what is stored. */
 export type EventData<D> = D extends { readonly schema: infer S extends AnySchema }
   ? SchemaOutput<S>
@@ -184,6 +188,11 @@ export type EventInput<D> = D extends { readonly schema: infer S extends AnySche
   : D extends EventDefinition<infer T>
     ? T
     : never
+
+/** Data of an event that a definition describes, as it is stored: what a Standard Schema takes in, an Effect schema encodes to. */
+export type EventJson<D> = D extends { readonly schema: infer S extends AnySchema }
+  ? SchemaJson<S>
+  : EventInput<D>
 
 /** The event that a definition describes as handlers get it; of several definitions a union, which `name` tells apart. */
 export type EventOf<D> = D extends { readonly name: infer Name extends string }

@@ -10,7 +10,6 @@
  * An evaluation is synchronous and none begins inside another: one pair of counters is enough.
  */
 import type { Environment } from "@marcbachmann/cel-js"
-import { setImmediate } from "./RealTimers.ts"
 
 /** About 10 ms: to evaluate one node costs one step, and so does what takes as long, about 30 ns. */
 export const MAX_STEPS = 300_000
@@ -99,15 +98,21 @@ export const nextEvent = (): void => {
  * as {@link together} says, and enough for simple expressions however many they are.
  */
 export class TurnBudget {
+  readonly #inNextTurn: (f: () => void) => void
   #spent = 0
   #added = 0
   #hasBegun = false
+
+  /** `inNextTurn` calls a function in the next turn of the event loop. */
+  constructor(inNextTurn: (f: () => void) => void) {
+    this.#inNextTurn = inNextTurn
+  }
 
   evaluate<A>(evaluate: () => A): A {
     if (sharedFrom !== undefined) return evaluate()
     if (!this.#hasBegun) {
       this.#hasBegun = true
-      setImmediate(() => {
+      this.#inNextTurn(() => {
         this.#hasBegun = false
         this.#spent = this.#added = 0
       })

@@ -22,10 +22,13 @@ import { isObject } from "./Json.ts"
 import { checkName, descriptionLength, listLength, nameLength } from "./Limits.ts"
 import { encodeMetadata } from "./Metadata.ts"
 import type { Logger } from "./Logger.ts"
-import { checkKeys, type Keys } from "./OptionKeys.ts"
+import { checkKeys, type Keys, type Known } from "./OptionKeys.ts"
 import { isPath } from "./Path.ts"
 import type { SecretsClient } from "./Secrets.ts"
 import { show } from "./Show.ts"
+import { type AnySchema, isEffectSchema, isSchema, type StandardSchemaV1 } from "./StandardSchema.ts"
+import type { Declared, Step, StepClient, StorableEffect } from "./Step.ts"
+import type { StorableResult } from "./Stored.ts"
 import {
   type AnySchema,
   isEffectSchema,
@@ -216,7 +219,7 @@ export const createFunction = <
   const Sources extends ReadonlyArray<TriggerSource> = ReadonlyArray<Trigger>
 >(
   config: FunctionConfig<S, Sources> & { readonly triggers: KnownTriggers<Sources> },
-  handler: (
+  handler: ((
     context: FunctionContext<TriggerEvents<Sources, S>["data"], TriggerEvents<Sources, S>>
   ) => R | Promise<R>
 ): IronflowFunction<TriggerEvents<Sources, S>["data"], R, FunctionInput<Sources, S>> => {
@@ -238,7 +241,10 @@ export const ironflow = { createFunction } as const
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** Data of the events that the sources let through; unknown in advance (`any`) where one of them is no definition. */
-export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = TriggerEvents<Sources>["data"]
+export type TriggerData<Sources extends ReadonlyArray<TriggerSource>> = TriggerEvents<
+  Sources,
+  NoSchema
+>["data"]
 
 /** What a function says of its result and its failures, by which whoever invokes it gets them typed. */
 export interface EffectFunctionDeclarations<S, F> {
@@ -313,7 +319,7 @@ export type FunctionRequirements<F> = F extends {
  */
 export const make = <
   const Sources extends ReadonlyArray<TriggerSource>,
-  A extends ([S] extends [never] ? unknown : S),
+  A extends Declared<S>,
   E,
   R,
   S = never,
@@ -380,20 +386,6 @@ const resolveTriggers = (
     )
   }
   return resolved
-}
-
-/** The definition that a source is, or names its event by. */
-const definitionOf = (source: unknown): EventDefinition | undefined => {
-  if (isEventDefinition(source)) return source
-  return isObject(source) && isEventDefinition(source.event) ? source.event : undefined
-}
-
-const toTrigger = (source: unknown): unknown => {
-  const definition = definitionOf(source)
-  if (definition === undefined) return source
-  return isEventDefinition(source)
-    ? { event: definition.name }
-    : { ...(source as object), event: definition.name }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import { LimitExceededError, ValidationError } from "./Errors.ts"
 import { compileExpression, type Expression } from "./Expression.ts"
 import { TurnBudget } from "./ExpressionBudget.ts"
 import { listLength, nameLength } from "./Limits.ts"
+import { setImmediate } from "./RealTimers.ts"
 
 /** Everything that a key can be allowed to do. */
 export const actions = [
@@ -251,7 +252,7 @@ export class Permissions {
   readonly #rules: ReadonlyArray<PolicyRule>
   readonly #byAction = new Map<Action, Relevant>()
   /** A list, or a batch, asks about each of its items at once. */
-  readonly #budget = new TurnBudget()
+  readonly #budget = new TurnBudget((f) => void setImmediate(f))
 
   constructor(rules: ReadonlyArray<PolicyRule>) {
     this.#rules = rules

@@ -46,7 +46,7 @@ import type { Keys } from "./OptionKeys.ts"
 import type { TxWriteResult } from "./Protocol/Worker.ts"
 import type { AnySchema, SchemaGiven } from "./StandardSchema.ts"
 import type { StepKind } from "./StepKind.ts"
-import type { StorableResult, Stored } from "./Stored.ts"
+import type { Storable, StorableResult, Stored } from "./Stored.ts"
 
 /** What the body of a step is told about its own execution. */
 export interface StepRunContext {
@@ -175,6 +175,16 @@ type DeclaredBy<F, Field extends "success" | "error"> = F extends {
     ? A
     : never
   : never
+
+/** What a result has to be: what the `success` schema says, if there is one. */
+export type Declared<S> = [S] extends [never] ? unknown : S
+
+/** A part of the parameter's type, as {@link StorableResult} is: with a `success` schema anything that this encodes can be stored. */
+export type StorableEffect<A, S> = [S] extends [never]
+  ? [A] extends [Storable<A>]
+    ? unknown
+    : Effect.Effect<Storable<A>, unknown, unknown>
+  : unknown
 
 /** What a schema says, or `Else` where there is none. */
 type Decoded<A, Else> = [A] extends [never] ? Else : A
@@ -392,12 +402,12 @@ export interface StepClient {
   >
 
   /** `parallel` with one branch an item. With `schema`, what each branch returns goes through it. */
-  map<T, A, const O extends ParallelOptions = {}>(
+  map<T, A, const M extends NonNullable<ParallelOptions["onError"]> = "failFast">(
     name: string,
     items: ReadonlyArray<T>,
     fn: (item: T, step: StepClient, index: number) => Promise<unknown>,
-    options: O & WithSchema<A>
-  ): Promise<MaySettle<O> extends true ? Array<A | Error> : Array<A>>
+    options: Omit<ParallelOptions, "onError"> & { readonly onError?: M } & WithSchema<A>
+  ): Promise<"allSettled" extends M ? Array<A | Error> : Array<A>>
   map<T, R, const O extends ParallelOptions = {}>(
     name: string,
     items: ReadonlyArray<T>,
@@ -479,18 +489,22 @@ export type ParallelResult<B extends ReadonlyArray<AnyBranch>, O> =
 
 /** The steps of an Effect handler, in the scope (root or branch) that the calling fiber is in. */
 export interface StepService {
-  readonly run: <A, E, R, F = never>(
+  readonly run: <A extends Declared<S>, E, R, S = never, F = never>(
     name: string,
-    effect: Effect.Effect<A, E, R>,
-    options?: EffectRunOptions<A, F>
-  ) => Effect.Effect<A, NoInfer<F> | StepError | StepCallError, Exclude<R, StepAttempt>>
-
-  readonly tx: <A, E, R, F = never>(
-    name: string,
-    body: (tx: EffectTx) => Effect.Effect<A, E, R>,
-    options?: EffectRunOptions<A, F>
+    effect: Effect.Effect<A, E, R> & StorableEffect<A, S>,
+    options?: EffectRunOptions<S, F>
   ) => Effect.Effect<
-    TxResult<A>,
+    Decoded<NoInfer<S>, Stored<A>>,
+    NoInfer<F> | StepError | StepCallError,
+    Exclude<R, StepAttempt>
+  >
+
+  readonly tx: <A extends Declared<S>, E, R, S = never, F = never>(
+    name: string,
+    body: (tx: EffectTx) => Effect.Effect<A, E, R> & StorableEffect<A, S>,
+    options?: EffectRunOptions<S, F>
+  ) => Effect.Effect<
+    TxResult<Decoded<NoInfer<S>, Stored<A>>>,
     NoInfer<F> | StepError | UnsupportedError | StepCallError,
     Exclude<R, StepAttempt>
   >
@@ -522,8 +536,8 @@ export interface StepService {
       input: InvokeInput<F>,
       options?: EffectInvokeOptions<A, E>
     ): Effect.Effect<
-      Decoded<A, InvokeOutput<F>>,
-      InvokeError<Decoded<E, InvokeFailure<F>>> | InvokeTimeoutError | StepCallError
+      Decoded<NoInfer<A>, InvokeOutput<F>>,
+      InvokeError<Decoded<NoInfer<E>, InvokeFailure<F>>> | InvokeTimeoutError | StepCallError
     >
   }
 
@@ -587,11 +601,15 @@ const call = (kind: StepKind, target: unknown, entry: Function): void => {
  * or the error says it is not retryable, the call fails with `StepError`, or with the error itself when it matches
  * `options.error`.
  */
-export const run = <A, E, R, F = never>(
+export const run = <A extends Declared<S>, E, R, S = never, F = never>(
   name: string,
-  effect: Effect.Effect<A, E, R>,
-  options?: EffectRunOptions<A, F>
-): Effect.Effect<A, NoInfer<F> | StepError | StepCallError, Exclude<R, StepAttempt> | Step> => {
+  effect: Effect.Effect<A, E, R> & StorableEffect<A, S>,
+  options?: EffectRunOptions<S, F>
+): Effect.Effect<
+  Decoded<NoInfer<S>, Stored<A>>,
+  NoInfer<F> | StepError | StepCallError,
+  Exclude<R, StepAttempt> | Step
+> => {
   call("run", name, run)
   return Step.use((step) => step.run(name, effect, options))
 }
@@ -601,12 +619,12 @@ export const run = <A, E, R, F = never>(
  * none, and exactly once. A conflict fails the attempt, nothing having been written; by the retry policy the body
  * then runs again, and reads afresh. Fails with `UnsupportedError`, before the body runs, on servers that cannot do it.
  */
-export const tx = <A, E, R, F = never>(
+export const tx = <A extends Declared<S>, E, R, S = never, F = never>(
   name: string,
-  body: (tx: EffectTx) => Effect.Effect<A, E, R>,
-  options?: EffectRunOptions<A, F>
+  body: (tx: EffectTx) => Effect.Effect<A, E, R> & StorableEffect<A, S>,
+  options?: EffectRunOptions<S, F>
 ): Effect.Effect<
-  TxResult<A>,
+  TxResult<Decoded<NoInfer<S>, Stored<A>>>,
   NoInfer<F> | StepError | UnsupportedError | StepCallError,
   Exclude<R, StepAttempt> | Step
 > => {
@@ -658,8 +676,8 @@ export const invoke: {
     input: InvokeInput<F>,
     options?: EffectInvokeOptions<A, E>
   ): Effect.Effect<
-    Decoded<A, InvokeOutput<F>>,
-    InvokeError<Decoded<E, InvokeFailure<F>>> | InvokeTimeoutError | StepCallError,
+    Decoded<NoInfer<A>, InvokeOutput<F>>,
+    InvokeError<Decoded<NoInfer<E>, InvokeFailure<F>>> | InvokeTimeoutError | StepCallError,
     Step
   >
 } = (

@@ -380,8 +380,10 @@ export type {
   TxEmitOptions,
   TxEntityStreams,
   TxKvBucket,
-  TxResult
+  TxResult,
+  WithSchema
 } from "./Step.ts"
+export type { NotStorable, Stored } from "./Stored.ts"
 export type { TxWriteResult } from "./Protocol/Worker.ts"
 export type { Overlap } from "./Overlap.ts"
 export type { ProjectionStatus } from "./Protocol/Projections.ts"

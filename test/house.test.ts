@@ -12,10 +12,10 @@ const rooms: ReadonlyArray<readonly [room: string, modules: RegExp]> = [
   ["the test kit", /^Testing\//],
   ["the Promise API", /^Promise\//],
   ["the server", /^Engine\/(Http|Connect|Rpc|Ws)\//],
-  ["the engine", /^Engine\/(?!Registry|Polite)[^/]+$/],
-  ["its nouns", /^Engine\/(Access|Push|Subscriptions)\//],
+  ["the engine", /^Engine\/(?!Registry|Polite|Pages|Intake)[^/]+$/],
+  ["its nouns", /^Engine\/(?!Http|Connect|Rpc|Ws|Store|Runs)[^/]+\//],
   ["the store", /^Engine\/Store\//],
-  ["what the store goes by", /^Engine\/(Registry\.ts|Polite\.ts|Runs\/)/],
+  ["what the rooms of the engine share", /^Engine\/(Registry\.ts|Polite\.ts|Pages\.ts|Intake\.ts|Runs\/)/],
   ["push handlers", /^Serve\//],
   ["workers", /^Worker\//],
   ["the client", /^Client\//],
@@ -45,7 +45,9 @@ const upward: ReadonlyArray<string> = [
   "Protocol/Http/GroupJson.ts -> Client/ConsumerGroups.ts",
   "Protocol/Http/ProjectionJson.ts -> Client/Projections.ts",
   "Protocol/Http/RunJson.ts -> Client/Client.ts",
-  "Step.ts -> Protocol/Worker.ts"
+  "Step.ts -> Protocol/Worker.ts",
+  // what may be invoked is a function, and a function is given steps
+  "Step.ts -> Function.ts"
 ]
 
 /** Folders that import each other, and what ends that. */
@@ -56,39 +58,22 @@ const pairs: ReadonlyArray<string> = [
   "Engine <-> Engine/Push",
   "Engine/Access <-> Engine/Store",
   "Engine/Http <-> Engine/Push",
-  // `Registry.ts` and `Polite.ts` go below the store
-  "Engine <-> Engine/Store",
-  "Engine <-> Engine/Subscriptions",
   // the port goes to a folder that puts these together
   "Engine/Connect <-> Engine/Http",
   "Engine/Http <-> Engine/Rpc",
   "Engine/Http <-> Engine/Ws"
 ]
 
-/** Modules that reach each other by the types that they import. By value none do. */
-const circlesOfTypes: ReadonlyArray<ReadonlyArray<string>> = [
+/** Where modules reach each other by the types that they import. By value none do. */
+const circlesOfTypes: ReadonlyArray<RegExp> = [
   // a transaction knows what is done in one: the store's programs will be given what they need
-  [
-    "Engine/Store/Events.ts",
-    "Engine/Store/GroupStore.ts",
-    "Engine/Store/Idempotency.ts",
-    "Engine/Store/KvBuckets.ts",
-    "Engine/Store/ProjectionStore.ts",
-    "Engine/Store/Recording.ts",
-    "Engine/Store/RevokedLeases.ts",
-    "Engine/Store/RunRows.ts",
-    "Engine/Store/Schedules.ts",
-    "Engine/Store/StatusRows.ts",
-    "Engine/Store/Store.ts",
-    "Engine/Store/Stuck.ts",
-    "Engine/Store/TopicRows.ts",
-    "Engine/Store/Transaction.ts",
-    "Engine/Store/Waits.ts"
-  ],
+  /^Engine\/Store\//,
   // a call has its attempt, which has its call; a branch has its calls, which have their branch
-  ["Execution/Attempt.ts", "Execution/EventWaits.ts", "Execution/Scope.ts", "Execution/StepCall.ts"],
+  /^Execution\/(Attempt|EventWaits|Scope|StepCall)\.ts$/,
   // what is asked of the engine is described with the engine
-  ["Engine/ClientServices.ts", "Engine/Engine.ts"]
+  /^Engine\/(ClientServices|Engine)\.ts$/,
+  // what may be invoked is a function, and a function is given steps
+  /^(Function|Step)\.ts$/
 ]
 
 /** Files of more than 500 lines, and why they are. */
@@ -110,13 +95,14 @@ const long: { readonly [file: string]: string } = {
   "Engine/Http/TurnWorker.ts": "a worker's session and its batches",
   "Engine/Projections.ts": "owners, batches and inspection",
   "Engine/Push/Endpoint.ts": "sending a turn, and reading what comes back",
+  "Engine/Store/AccessRows.ts":
+    "keys, roles, policies and organisations: statements by name, and the programs",
+  "Engine/Store/ProjectionRows.ts": "owners, batches and dead letters: statements by name, and the programs",
   "Engine/Store/Leases.ts": "claims and the loss of leases",
   "Engine/Store/Sqlite.ts": "forwards each operation of the store by hand",
   "Engine/Store/Store.ts": "the operations of every noun",
   "Engine/Store/Turns.ts": "the ops of a turn, and the ends of leases",
   "Engine/Subscriptions/Connection.ts": "subscribing and delivering",
-  "Execution/EffectStep.ts": "each step, once for Effect",
-  "Execution/TurnMachine.ts": "two or three machines in one: the turn, when it is quiet, how it closes",
   "Projection/Runner.ts": "managed and external projections",
   "Worker/TurnSession.ts": "a session's reports and its leases"
 }
@@ -149,7 +135,11 @@ describe("the house", () => {
   })
 
   it("has no folders that import each other", () => {
-    const folder = (file: string): string => file.slice(0, Math.max(0, file.lastIndexOf("/")))
+    // files that are shared are as good as a folder of their own
+    const folder = (file: string): string =>
+      rooms[roomOf(file)]?.[0].includes("share") === true
+        ? ""
+        : file.slice(0, Math.max(0, file.lastIndexOf("/")))
     const between = new Set(
       house
         .flatMap(({ imports }) => imports)
@@ -171,7 +161,12 @@ describe("the house", () => {
   })
 
   it("has no modules that need each other's types", () => {
-    expect(circles(house, ["value", "type"])).toEqual(circlesOfTypes)
+    const found = circles(house, ["value", "type"])
+    const isIn = (circle: ReadonlyArray<string>, where: RegExp): boolean =>
+      circle.every((file) => where.test(file))
+
+    expect(found.filter((circle) => !circlesOfTypes.some((where) => isIn(circle, where)))).toEqual([])
+    expect(circlesOfTypes.filter((where) => !found.some((circle) => isIn(circle, where)))).toEqual([])
   })
 
   it("has no file of more than 500 lines without a reason", () => {
@@ -217,5 +212,13 @@ describe("the house", () => {
     )
 
     expect(writes).toEqual([])
+  })
+
+  it("writes the status of a run only over one that the table has", () => {
+    const templates = house.flatMap(({ text }) => [...text.matchAll(/`[^`]*\$\{(moves[^}]*)\.set\}[^`]*`/g)])
+    const blind = templates.filter(([sql, move]) => !sql.includes(`\${${move}.where}`)).map(([sql]) => sql)
+
+    expect(templates.length).toBeGreaterThan(5)
+    expect(blind).toEqual([])
   })
 })

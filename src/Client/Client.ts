@@ -100,10 +100,7 @@ export interface EmitResult {
 }
 
 /** One of several events to emit at once, by its name or by its definition. */
-export interface EmitManyEvent<E = string, Events extends object = AnyEvents> extends Omit<
-  EmitOptions,
-  "signal"
-> {
+export type EmitManyEvent<E = string, Events extends object = AnyEvents> = Omit<EmitOptions, "signal"> & {
   readonly event: E extends EventRef<Events> ? E : EventRef<Events>
   readonly data: DataFor<E, Events>
 }

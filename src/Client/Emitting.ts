@@ -41,7 +41,7 @@ const encoderOf = ({ schema }: EventDefinition): Encode | Promise<Encode> =>
     : import("../EffectSchema.ts").then(({ encodeBySchema }) => encodeBySchema)
 
 /** The event by its name, with its data encoded; as it is when it was given by its name. */
-export const named = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
+const named = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
   // what has no name either is refused with all other names that are none
   isDefined(given)
     ? fromValidation(() => {
@@ -110,7 +110,7 @@ const problemOf = (events: unknown): ValidationError | undefined => {
     return new ValidationError("emitMany() needs an array of at least one event, such as [{ event, data }]")
   }
   if (events.length > writesAtOnce) {
-    return new LimitExceededError("emitMany()", events.length, writesAtOnce, "events")
+    return new LimitExceededError("A batch of events", events.length, writesAtOnce, "events")
   }
   const at = events.findIndex((event) => !isObject(event) || event.event === undefined)
   return at < 0

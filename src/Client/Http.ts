@@ -12,14 +12,15 @@ import * as Effect from "effect/Effect"
 import {
   FunctionNotFoundError,
   type IronflowError,
+  LimitExceededError,
   RunNotFoundError,
   StepNotFoundError,
   TimeoutError,
   ValidationError
 } from "../Errors.ts"
 import { checkEventVersion } from "../Event.ts"
-import { encodeJson } from "../Json.ts"
-import { checkIdempotencyKey, checkName, checkRunsLimit } from "../Limits.ts"
+import { byteLength, encodeJson } from "../Json.ts"
+import { checkIdempotencyKey, checkName, checkRunsLimit, writeBytes } from "../Limits.ts"
 import { encodeMetadata } from "../Metadata.ts"
 import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
@@ -97,7 +98,12 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
 
   const emitMany = (events: ReadonlyArray<NamedEmit>) =>
     Effect.flatMap(
-      checked(() => `{"events":[${events.map(triggerBody).join(",")}]}`),
+      checked(() => {
+        const bodies = events.map(triggerBody)
+        const bytes = bodies.reduce((total, body) => total + byteLength(body), 0)
+        if (bytes > writeBytes) throw new LimitExceededError("A batch of events", bytes, writeBytes, "bytes")
+        return `{"events":[${bodies.join(",")}]}`
+      }),
       (body) =>
         call({
           endpoint: endpoints.triggerBatch,

@@ -6,10 +6,6 @@ import { isStandardSchema, validate } from "../StandardSchema.ts"
 // oxlint-disable-next-line typescript/no-explicit-any -- a pattern says nothing about the data
 export type SubscribedData<P> = P extends EventDefinition ? EventData<P> : any
 
-/** The pattern to subscribe to. */
-export const patternOf = (pattern: string | EventDefinition): string =>
-  isEventDefinition(pattern) ? `events:${pattern.name}` : pattern
-
 /** What decodes the data; `undefined` when it stays as it is. Effect's parser is loaded with the first Effect schema. */
 export const decoderOf = async (
   pattern: string | EventDefinition

@@ -21,7 +21,7 @@ import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { ClientError } from "./Client.ts"
 import { naming, ofClient } from "./Named.ts"
 import type { Body } from "./Delivery.ts"
-import { decoderOf, patternOf, type SubscribedData } from "./Subscribed.ts"
+import { decoderOf, type SubscribedData } from "./Subscribed.ts"
 import {
   type Dial,
   type SessionOptions,
@@ -134,7 +134,7 @@ export const make = (source: Source): Subscriptions["Service"] => ({
         let waiting = 0
         const decode = yield* Effect.promise(() => decoderOf(pattern))
         const subscription = yield* attempt(() =>
-          it.subscribe(patternOf(pattern), options, {
+          it.subscribe(subscribedPattern(pattern), options, {
             decode,
             onBody: (event, body) => {
               Queue.offerUnsafe(queue, { event, body })

@@ -117,7 +117,7 @@ export const make = (
         const events = given.map(newEvent)
         const bytes = events.reduce((total, event) => total + sizeOf(event), 0)
         if (events.length > 1 && bytes > Limits.writeBytes) {
-          throw new LimitExceededError("emitMany()", bytes, Limits.writeBytes, "bytes")
+          throw new LimitExceededError("A batch of events", bytes, Limits.writeBytes, "bytes")
         }
         return events
       }),

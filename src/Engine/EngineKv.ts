@@ -21,7 +21,7 @@ import * as Limits from "../Limits.ts"
 import { show } from "../Show.ts"
 import type { KvFeed } from "./KvFeed.ts"
 import { allPages, type Page, type PageQuery, pageByName } from "./Pages.ts"
-import { prompt } from "./Polite.ts"
+import { onePage, prompt } from "./Polite.ts"
 import type {
   KvBucketRow,
   KvChange,
@@ -140,7 +140,7 @@ export const storedKeys = ({ store, feed }: KvEngine, environment: string, name:
   history: (key) =>
     Effect.flatMap(
       checked(() => [checkBucketName(name), checkKey(key)] as const),
-      ([bucket, key]) => prompt(store.readKvHistory(environment, bucket, key))
+      ([bucket, key]) => onePage(store.readKvHistory(environment, bucket, key))
     ),
   listKeys: (filter, page) =>
     Effect.flatMap(

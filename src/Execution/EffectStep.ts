@@ -24,7 +24,6 @@ import type { EffectFunction, EffectFunctionDeclarations, RunInfo } from "../Fun
 import { checkName } from "../Limits.ts"
 import { decodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
-import { fromValidation } from "../EventEncoding.ts"
 import { validateData } from "../StandardSchema.ts"
 import {
   type AnyBranch,
@@ -306,13 +305,6 @@ const stepOf = (turn: TurnMachine, name: string): string =>
   `step "${name}" of function "${turn.plan.functionId}"`
 const invokedBy = (turn: TurnMachine, id: string): string =>
   `function "${id}", which function "${turn.plan.functionId}" has invoked,`
-
-/** What an invoked function says of its result and its failures. */
-const declarationsOf = (target: string | Invokable): EffectFunctionDeclarations<unknown, unknown> =>
-  typeof target === "object" && target !== null && "program" in target
-    ? // a function with a program is what `IronflowFunction.make` returned, which has checked them
-      (target.config as EffectFunctionDeclarations<unknown, unknown>)
-    : {}
 
 /** A failure that was stored by the step's schema comes back as it was. */
 const typedFailure = (

@@ -8,7 +8,7 @@ import type {
   SubscriptionSession
 } from "../Client/SubscriptionSession.ts"
 import type { Body } from "../Client/Delivery.ts"
-import { decoderOf, patternOf, type SubscribedData } from "../Client/Subscribed.ts"
+import type { SubscribedData } from "../Client/Subscribed.ts"
 import { resolveServer } from "../Client/HttpConfig.ts"
 import { ClosedError, SubscriptionError, ValidationError } from "../Errors.ts"
 import type { EventDefinition } from "../Event.ts"
@@ -198,13 +198,13 @@ export class SubscriptionClient implements Disposable {
     const session = this.#loaded
     if (session === undefined) {
       throw new SubscriptionError(
-        `"${patternOf(pattern)}" cannot be subscribed to: call connect() first, and wait for it`,
+        `"${subscribedPattern(pattern)}" cannot be subscribed to: call connect() first, and wait for it`,
         { code: "NOT_CONNECTED" }
       )
     }
     const { onError, onEvent, onStateChange, ...rest } = options
-    const decode = await decoderOf(pattern)
-    const subscription = await session.subscribe(patternOf(pattern), rest, {
+    const decode = await decoding(pattern)
+    const subscription = await session.subscribe(subscribedPattern(pattern), rest, {
       decode,
       ...(onEvent === undefined ? {} : { onEvent }),
       ...(onError === undefined ? {} : { onError }),
@@ -229,8 +229,8 @@ export class SubscriptionClient implements Disposable {
     let failure: SubscriptionErrorInfo | undefined
     let wake: () => void = () => undefined
     const session = await this.#session!
-    const decode = await decoderOf(pattern)
-    const subscription = await session.subscribe(patternOf(pattern), options, {
+    const decode = await decoding(pattern)
+    const subscription = await session.subscribe(subscribedPattern(pattern), options, {
       decode,
       onBody: (event, body) => {
         events.push({ event, body })
@@ -308,6 +308,15 @@ export class SubscriptionClient implements Disposable {
  */
 export const createSubscriptionClient = (config: SubscriptionClientConfig): SubscriptionClient =>
   new SubscriptionClient(config)
+
+/** What decodes the data; loaded like the session, with the first connection. */
+const decoding = async (
+  pattern: string | EventDefinition
+): Promise<((data: unknown) => unknown) | undefined> => {
+  if (typeof pattern === "string") return undefined
+  const { decoderOf } = await import("../Client/Subscribed.ts")
+  return decoderOf(pattern)
+}
 
 const handleOf = (
   session: SubscriptionSession,

@@ -64,6 +64,12 @@ export interface WithEvents<Events extends object> {
     handler: (context: EventContext<Events, N>) => R | Promise<R>
   ): IronflowFunction<Events[N], R>
   /** As `createProjection` of the package; its events are those of the map. */
+  createProjection<const N extends Name<Events>>(
+    config: Omit<ExternalProjectionConfig, "events" | "handler"> & {
+      readonly events: ReadonlyArray<N>
+      readonly handler: (event: Projected<Events, N>, ctx: ProjectionContext) => unknown
+    }
+  ): IronflowProjection<undefined, Events[N]>
   createProjection<S, const N extends Name<Events>>(
     config: Omit<ManagedProjectionConfig<S>, "events" | "handler" | "partitionKey"> & {
       readonly events: ReadonlyArray<N>
@@ -71,12 +77,6 @@ export interface WithEvents<Events extends object> {
       readonly partitionKey?: string | ((event: Projected<Events, N>) => string)
     }
   ): IronflowProjection<S, Events[N]>
-  createProjection<const N extends Name<Events>>(
-    config: Omit<ExternalProjectionConfig, "events" | "handler"> & {
-      readonly events: ReadonlyArray<N>
-      readonly handler: (event: Projected<Events, N>, ctx: ProjectionContext) => unknown
-    }
-  ): IronflowProjection<undefined, Events[N]>
 }
 
 /**

@@ -198,6 +198,18 @@ describe("a key changes roles and policies", () => {
   })
 })
 
+describe("more than can be compared", () => {
+  it("is not given", () => {
+    const patterns = (letter: string) =>
+      Array.from({ length: 200 }, (_, i) => `event:${`*${letter}`.repeat(100)}${i}`).join()
+    const rules = (letter: string): ReadonlyArray<PolicyRule> =>
+      [1, 2, 3].map((i) => ({ name: `p${i}`, effect: "allow", actions: "*", resources: patterns(letter) }))
+
+    assert.match(excess(rules("a"), rules("b")) ?? "", /^policy "p1" allows/)
+    assert.match(excess(rules("a"), rules("a").toReversed()) ?? "", /than can be compared/)
+  })
+})
+
 describe("what is more than one has", () => {
   const rule = (actions: string, resources = "*", more: Partial<PolicyRule> = {}): PolicyRule => ({
     name: "p",

@@ -320,6 +320,7 @@ describe("answers of push endpoints", () => {
       session
         .request({ ":method": "POST", ":path": "/api/v1/push/endpoints", "content-type": "application/json" })
         .on("error", () => undefined)
+        .resume()
         .end(JSON.stringify({ url: `${app.url}/asked-${i}` }))
     )
     for (let i = 0; i < 20; i++) {

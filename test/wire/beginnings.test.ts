@@ -210,6 +210,17 @@ describe("a connection that takes its time", () => {
     assert.match(answer, text === "" ? /^$/ : /^HTTP\/1\.1 408 /)
   })
 
+  it("is ended when it speaks HTTP/2 and asks for nothing, whatever else it says", async () => {
+    await using ironflow = await start({ bodyTimeoutMs: 300 })
+    using socket = await RawSocket.open(ironflow.port)
+    const answer = socket.all()
+    await socket.send(asHttp2)
+    const pings = setInterval(() => socket.socket.write(frame(6, 0, Buffer.from("is it on"))), 50)
+
+    assert.include(await answer, pong)
+    clearInterval(pings)
+  })
+
   it("is ended though a byte comes now and then", async () => {
     await using ironflow = await start({ bodyTimeoutMs: 300 })
     using socket = await RawSocket.open(ironflow.port)

@@ -16,6 +16,48 @@ export const excess = (
   const denies = mine.filter(({ effect }) => effect === "deny")
   if (denies.length === 0 && mine.some(isEverything)) return undefined
   const theirs = given.map(read)
+  const comparison = new Comparison()
+  try {
+    return compare(mine, theirs, denies, comparison)
+  } catch (error) {
+    if (error instanceof TooMuch) return "there is more in the policies than can be compared"
+    throw error
+  }
+}
+
+/** Characters of patterns that are compared with each other at most: some tenths of a second. */
+const MOST = 30_000_000
+
+class TooMuch extends Error {}
+
+/** Compares patterns, which may be thousands, each with each. */
+class Comparison {
+  #left = MOST
+
+  /** Whether the first pattern fits all that the second one fits. */
+  covers(wider: string, pattern: string): boolean {
+    this.#pay(wider, pattern)
+    return matchesGlob(wider, pattern)
+  }
+
+  overlaps(one: string, other: string): boolean {
+    this.#pay(one, other)
+    return overlapsGlob(one, other)
+  }
+
+  /** Without stars the first difference decides. */
+  #pay(one: string, other: string): void {
+    const cost = one.includes("*") ? one.length * other.length : one.length + other.length
+    if ((this.#left -= cost) < 0) throw new TooMuch()
+  }
+}
+
+const compare = (
+  mine: ReadonlyArray<Rule>,
+  theirs: ReadonlyArray<Rule>,
+  denies: ReadonlyArray<Rule>,
+  comparison: Comparison
+): string | undefined => {
   const allows = theirs.filter(({ effect }) => effect === "allow")
   for (const rule of allows) {
     for (const action of rule.actions) {
@@ -24,7 +66,7 @@ export const excess = (
           (allow) =>
             allow.effect === "allow" &&
             allow.actions.includes(action) &&
-            allow.resources.some((wider) => matchesGlob(wider, pattern)) &&
+            allow.resources.some((wider) => comparison.covers(wider, pattern)) &&
             isAtLeast(allow, rule)
         )
         if (!has) return `policy "${rule.name}" allows ${action} on ${pattern}${givenThat(rule)}`
@@ -36,7 +78,8 @@ export const excess = (
       for (const pattern of deny.resources) {
         const matters = allows.some(
           (allow) =>
-            allow.actions.includes(action) && allow.resources.some((other) => overlapsGlob(other, pattern))
+            allow.actions.includes(action) &&
+            allow.resources.some((other) => comparison.overlaps(other, pattern))
         )
         const stands =
           !matters ||
@@ -44,7 +87,7 @@ export const excess = (
             (other) =>
               other.effect === "deny" &&
               other.actions.includes(action) &&
-              other.resources.some((wider) => matchesGlob(wider, pattern)) &&
+              other.resources.some((wider) => comparison.covers(wider, pattern)) &&
               isAtLeast(other, deny)
           )
         if (!stands)

@@ -6,7 +6,7 @@ import { BodyError, type IronflowError, isIronflowError, toError, ValidationErro
 import { checkShape } from "../../JsonShape.ts"
 import { readSealed } from "../../Protocol/Seal.ts"
 import { Gathered } from "./Gathered.ts"
-import type { Arrival, Intake } from "./Intake.ts"
+import type { Arrival, Intake } from "../Intake.ts"
 
 export interface BodyLimits {
   readonly maxBytes: number

@@ -144,6 +144,7 @@ export const clientRoutes = (
       events.length === 0
         ? Effect.succeed(json({}))
         : Effect.map(
+            // the types of a raw client have lost which data goes with which name
             api.emitMany(
               events.map((request) => ({
                 event: request.event,

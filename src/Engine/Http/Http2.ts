@@ -30,6 +30,9 @@ const MAX_STREAMS = 128
  */
 export const MORE_STREAMS = 4096
 
+/** How long a connection may have no stream, milliseconds: whoever goes on later opens another one. */
+const IDLE_MS = 120_000
+
 /** Megabytes that one connection may hold: a run with a long history is large. */
 const MAX_SESSION_MEGABYTES = 128
 
@@ -54,6 +57,8 @@ export class BothVersions {
   /** Open streams by connection, and all but one of each. */
   readonly #open = new WeakMap<object, number>()
   #more = 0
+  /** What ends a connection that has no stream. */
+  readonly #idle = new WeakMap<object, NodeJS.Timeout>()
 
   /** Takes over the connections of `server`, which has to be new. */
   constructor(server: Http.Server, { maxHeaderBytes, pipelines, take, timeoutMs }: Http2Options) {
@@ -71,7 +76,11 @@ export class BothVersions {
     this.#http2.on("session", (session) => {
       this.#sessions.add(session)
       session.setLocalWindowSize(WINDOW_BYTES)
-      session.once("close", () => this.#sessions.delete(session))
+      this.#endLater(session, this.#timeoutMs)
+      session.once("close", () => {
+        this.#sessions.delete(session)
+        clearTimeout(this.#idle.get(session))
+      })
       // the connection is gone: its streams say so themselves
       session.on("error", () => session.destroy())
     })
@@ -120,6 +129,11 @@ export class BothVersions {
     for (const session of this.#sessions) session.destroy()
   }
 
+  /** Nothing comes by itself on a connection without streams, and it would be held for ever otherwise. */
+  #endLater(session: { readonly close: () => void }, ms: number): void {
+    this.#idle.set(session, setTimeout(() => session.close(), ms).unref())
+  }
+
   /** Counts a stream until it is closed; says whether there is room for it. */
   #enter(stream: ServerHttp2Stream): boolean {
     const { session } = stream
@@ -128,10 +142,12 @@ export class BothVersions {
     if (open > 0 && this.#more >= MORE_STREAMS) return false
     this.#open.set(session, open + 1)
     if (open > 0) this.#more++
+    clearTimeout(this.#idle.get(session))
     stream.once("close", () => {
       const left = (this.#open.get(session) ?? 1) - 1
       this.#open.set(session, left)
       if (left > 0) this.#more--
+      else if (!session.closed) this.#endLater(session, IDLE_MS)
     })
     return true
   }

@@ -6,7 +6,6 @@ import { type IronflowError, isIronflowError, ValidationError } from "../../Erro
 import { type Access, access } from "../../Protocol/Http/Access.ts"
 import { type AnyEndpoint, type EndpointName, endpoints } from "../../Protocol/Http/Endpoints.ts"
 import type { Caller } from "../Access/Access.ts"
-import type { EngineService } from "../Engine.ts"
 
 /** A request that has been understood so far. */
 export interface Call {
@@ -85,7 +84,9 @@ export const checkIn = ({ caller, environment }: Call, other: string, worker: st
  * run that is not known. Fails as {@link checkIn} throws.
  */
 export const environmentOfRun = (
-  engine: Pick<EngineService, "environmentOfRun">,
+  engine: {
+    readonly environmentOfRun: (runId: string) => Effect.Effect<string | undefined, IronflowError>
+  },
   call: Call,
   runId: string,
   worker: string

@@ -61,7 +61,7 @@ import {
   isLoopback,
   type Visitor
 } from "./Gate.ts"
-import { type Arrival, Intake } from "./Intake.ts"
+import { type Arrival, Intake } from "../Intake.ts"
 import { lastWords } from "./LastWords.ts"
 import * as Metrics from "./Metrics.ts"
 import { Pipelines } from "./Pipeline.ts"

@@ -40,7 +40,7 @@ import { failTooLarge } from "../Http/LegacyJobs.ts"
 import { unusable } from "../Http/LegacyWorker.ts"
 import { checkReport } from "../Http/TurnReports.ts"
 import { encodePushRequest, readPushResponse, untoldToHandlers } from "./ExistingHandlers.ts"
-import type { Intake } from "../Http/Intake.ts"
+import type { Intake } from "../Intake.ts"
 import { post, type PostAnswer, type PostError } from "./Post.ts"
 import type { PushSettings } from "./Settings.ts"
 

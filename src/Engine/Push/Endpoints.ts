@@ -18,7 +18,7 @@ import { checkFunctionCount } from "../../Limits.ts"
 import type { TurnUpdate } from "../../Protocol/Push.ts"
 import type { FunctionRegistration, Notice, TurnAck } from "../../Protocol/Worker.ts"
 import type { StoreService } from "../Store/Store.ts"
-import { Intake } from "../Http/Intake.ts"
+import { Intake } from "../Intake.ts"
 import { Endpoint, type EndpointOptions } from "./Endpoint.ts"
 import { checkEndpointUrl, type PushSettings } from "./Settings.ts"
 

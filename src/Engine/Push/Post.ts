@@ -8,7 +8,7 @@ import * as Https from "node:https"
 import { isIP, type LookupFunction } from "node:net"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import type { Arrival, Intake } from "../Http/Intake.ts"
+import type { Arrival, Intake } from "../Intake.ts"
 import { isPublicAddress } from "./PublicAddress.ts"
 
 export interface Post {

@@ -51,6 +51,16 @@ export function* appendEvent(
   return stored
 }
 
+/** Stores events in their order as {@link appendEvent} does. */
+export function* appendEvents(
+  tx: Transaction,
+  inputs: ReadonlyArray<NewEvent>
+): Program<ReadonlyArray<AppendedEvent>> {
+  const stored: Array<AppendedEvent> = []
+  for (const input of inputs) stored.push(yield* appendEvent(tx, input))
+  return stored
+}
+
 /**
  * Every event enters the log here, with the runs that it starts and the waits that it satisfies. Events that are stored
  * together may share a `timestamp`.

@@ -5,7 +5,7 @@
 import type { Duplex } from "node:stream"
 import type { WebSocket } from "ws"
 import type { After } from "../../Execution/Alarm.ts"
-import type { Arrival, Intake } from "../Http/Intake.ts"
+import type { Arrival, Intake } from "../Intake.ts"
 import { hasTime } from "../Http/Turn.ts"
 import { MAX_BUFFER } from "../../Protocol/Subscriptions.ts"
 import { type Line, LINE_UNREAD_BYTES, type Unread, UNREAD_MS } from "../Http/Unread.ts"

@@ -3,8 +3,8 @@
  * so much memory for it. Whoever needs more waits unread until others are done, or have been sent away because they take too long.
  */
 import type * as Clock from "effect/Clock"
-import { type IronflowError, UnavailableError } from "../../Errors.ts"
-import type { After } from "../../Execution/Alarm.ts"
+import { type IronflowError, UnavailableError } from "../Errors.ts"
+import type { After } from "../Execution/Alarm.ts"
 
 /** Bytes of all of them. */
 const INTAKE_BYTES = 24 * 1024 * 1024
