@@ -191,7 +191,7 @@ export type EventInput<D> = D extends { readonly schema: infer S extends AnySche
 
 /** Data of an event that a definition describes, as it is stored: what a Standard Schema takes in, an Effect schema encodes to. */
 export type EventJson<D> = D extends { readonly schema: infer S extends AnySchema }
-  ? SchemaJson<S>
+  ? SchemaInput<S>
   : EventInput<D>
 
 /** The event that a definition describes as handlers get it; of several definitions a union, which `name` tells apart. */
@@ -206,9 +206,7 @@ export type EventOf<D> = D extends { readonly name: infer Name extends string }
  * A name alone brings no schema along, so that nothing encodes and decodes here: the data is what is stored, with dates as text.
  */
 export type EventMap<D extends EventDefinition> = {
-  readonly [E in D as E["name"]]: E extends { readonly schema: infer S extends AnySchema }
-    ? SchemaInput<S>
-    : EventInput<E>
+  readonly [E in D as E["name"]]: EventJson<E>
 }
 
 /** Data of events by their names, where none are known: any name may have any data. */

@@ -5,7 +5,7 @@ import type { EventDefinition } from "./Event.ts"
 import type { AnyFunction } from "./Function.ts"
 import { isObject } from "./Json.ts"
 import { matchesPattern } from "./Pattern.ts"
-import { type AnySchema, canEncode, validateData } from "./StandardSchema.ts"
+import { type AnySchema, isEffectSchema, validateData } from "./StandardSchema.ts"
 import type { Invokable } from "./Step.ts"
 import { cronEventName } from "./Trigger.ts"
 
@@ -73,26 +73,15 @@ const firstThatFits = (
 }
 
 /**
- * The input of a function that is invoked as it is sent: encoded by the Effect schema by which the function will decode it, its own
- * or that of the first of its definitions that it fits. Of a function that is known by its id, and for other schemas, the
- * input goes as it is. Throws `SchemaValidationError`.
+ * The input of a function that is invoked as it is sent: encoded by the event definition by which the function will decode it.
+ * Of a function that is known by its id, and of an async one, the input goes as it is. Throws `SchemaValidationError`.
  */
 export const encodeInput = (target: string | Invokable, input: unknown): unknown => {
-  if (!isObject(target) || !isObject(target.config)) return input
-  const { definitions, id, schema, triggers } = target.config as Partial<AnyFunction["config"]>
-  const what = `Input of invoked function "${String(id)}"`
-  if (schema !== undefined) return canEncode(schema) ? encodeNow(schema, input, what) : input
-  let misfit: unknown
-  for (const { schema } of definitions ?? []) {
-    if (schema === undefined || !canEncode(schema)) return input
-    try {
-      return encodeNow(schema, input, what)
-    } catch (error) {
-      if (!(error instanceof SchemaValidationError)) throw error
-      misfit ??= error
-    }
-  }
-  // a function with other triggers takes other data, too
-  if (misfit === undefined || (triggers?.length ?? 0) > (definitions?.length ?? 0)) return input
-  throw misfit
+  if (typeof target !== "object" || target === null || !("program" in target)) return input
+  const { definitions, id }: { readonly definitions?: unknown; readonly id?: unknown } = target.config
+  const definition: unknown =
+    Array.isArray(definitions) && definitions.length === 1 ? definitions[0] : undefined
+  return isObject(definition) && isEffectSchema(definition.schema)
+    ? encodeNow(definition.schema, input, `Input of invoked function "${String(id)}"`)
+    : input
 }

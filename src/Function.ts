@@ -11,13 +11,7 @@ import { resolveRetry, type RetryConfig, retryKeys } from "./Backoff.ts"
 import { DEFAULT_TIMEOUTS } from "./Constants.ts"
 import { type Duration, positiveDuration } from "./Duration.ts"
 import { ValidationError } from "./Errors.ts"
-import {
-  type EventDefinition,
-  type EventInput,
-  type EventOf,
-  type IronflowEvent,
-  isEventDefinition
-} from "./Event.ts"
+import { type EventDefinition, type IronflowEvent, isEventDefinition } from "./Event.ts"
 import { isObject } from "./Json.ts"
 import { checkName, descriptionLength, listLength, nameLength } from "./Limits.ts"
 import { encodeMetadata } from "./Metadata.ts"
@@ -30,15 +24,27 @@ import { type AnySchema, isEffectSchema, isSchema, type StandardSchemaV1 } from 
 import type { Declared, Step, StepClient, StorableEffect } from "./Step.ts"
 import type { StorableResult } from "./Stored.ts"
 import {
-  type AnySchema,
-  isEffectSchema,
-  isSchema,
-  type SchemaGiven,
-  type SchemaOutput,
-  type StandardSchemaV1
-} from "./StandardSchema.ts"
-import type { Step, StepClient } from "./Step.ts"
-import { checkTrigger, type Trigger, triggerKeys } from "./Trigger.ts"
+  checkTrigger,
+  definedTriggerKeys,
+  definitionOf,
+  type InvokedWith,
+  type KnownTriggers,
+  toTrigger,
+  type Trigger,
+  type TriggerEvents,
+  triggerKeys,
+  type TriggerSource
+} from "./Trigger.ts"
+
+export type {
+  DefinedTrigger,
+  InvokedWith,
+  KnownTriggers,
+  NoSuchTriggerOption,
+  TriggeredBy,
+  TriggerEvents,
+  TriggerSource
+} from "./Trigger.ts"
 
 /** How a function prefers to be run: by a worker that pulls, or by a request to its `serve()` handler. */
 export type ExecutionMode = "push" | "pull"
@@ -56,58 +62,6 @@ export type RecordingRetention = (typeof retentions)[number]
 /** What `S` stands for when there is no schema: nothing is known about the data. */
 // oxlint-disable-next-line typescript/no-explicit-any -- README examples read `event.data.x` without a schema
 export type NoSchema = StandardSchemaV1<any, any>
-
-/** What starts runs: a trigger, a definition, whose events do, or a definition with an expression. */
-export type TriggerSource = Trigger | DefinedTrigger | EventDefinition
-
-/** A trigger by the definition of an event, which checks and types its data. */
-export interface DefinedTrigger<D extends EventDefinition = EventDefinition> {
-  readonly event: D
-  /** CEL over `event`, with the data as it is stored; the event starts a run only when it is true. */
-  readonly expression?: string
-}
-
-const definedTriggerKeys = { event: true, expression: true } satisfies Keys<DefinedTrigger>
-
-/** Refuses keys that a trigger does not have: the compiler does not, where it infers what is written. */
-export type KnownTriggers<Sources extends ReadonlyArray<TriggerSource>> = {
-  readonly [I in keyof Sources]: Sources[I] extends EventDefinition
-    ? unknown
-    : { readonly [Key in Exclude<keyof Sources[I], keyof Trigger>]?: "a trigger has no such option" }
-}
-
-/** The event that a source lets through. Of one that is no definition the data is `Data`, and the name may be any: see `invoke`. */
-export type TriggeredBy<Source, Data> = Source extends EventDefinition
-  ? EventOf<Source>
-  : Source extends { readonly event: infer D extends EventDefinition }
-    ? EventOf<D>
-    : IronflowEvent<Data>
-
-/** The event that a handler gets; of several definitions a union, which `name` tells apart. */
-export type TriggerEvents<Sources extends ReadonlyArray<TriggerSource>, S = NoSchema> = [
-  Sources[number]
-] extends [never]
-  ? IronflowEvent<SchemaOutput<S>>
-  : | TriggeredBy<Sources[number], SchemaOutput<S>>
-    // an invoked run has data by the function's own schema, if there is one
-    | (0 extends 1 & SchemaOutput<S> ? never : IronflowEvent<SchemaOutput<S>>)
-
-/**
- * What invoking a function takes: what its own schema does, else the data of one of its events as it is emitted. Anything where
- * a trigger is no definition.
- */
-export type FunctionInput<Sources extends ReadonlyArray<TriggerSource>, S> = 0 extends 1 & SchemaOutput<S>
-  ? [Sources[number]] extends [never]
-    ? SchemaGiven<S>
-    : InputBy<Sources[number]>
-  : SchemaGiven<S>
-
-type InputBy<Source> = Source extends EventDefinition
-  ? EventInput<Source>
-  : Source extends { readonly event: infer D extends EventDefinition }
-    ? EventInput<D>
-    : // oxlint-disable-next-line typescript/no-explicit-any -- a plain trigger says nothing about the data
-      any
 
 export interface FunctionConfig<
   S extends AnySchema = AnySchema,
@@ -221,16 +175,22 @@ export const createFunction = <
   config: FunctionConfig<S, Sources> & { readonly triggers: KnownTriggers<Sources> },
   handler: ((
     context: FunctionContext<TriggerEvents<Sources, S>["data"], TriggerEvents<Sources, S>>
-  ) => R | Promise<R>
-): IronflowFunction<TriggerEvents<Sources, S>["data"], R, FunctionInput<Sources, S>> => {
+  ) => R | Promise<R>) &
+    StorableResult<R>
+): IronflowFunction<TriggerEvents<Sources, S>["data"], R, InvokedWith<Sources, S>> => {
   const resolved = resolveTriggers(config, functionKeys)
   if (typeof handler !== "function") {
     throw new ValidationError(
       `Function "${resolved.id}": the handler must be a function, got ${typeof handler}`
     )
   }
-  // what the events are, and what the schema takes, is between the configuration and the handler
-  return { config: resolved, handler } as IronflowFunction
+  // what the events are, and not only their data, is between the triggers and the handler; what a schema takes and returns is what
+  // makes it one
+  return { config: resolved, handler } as IronflowFunction<
+    TriggerEvents<Sources, S>["data"],
+    R,
+    InvokedWith<Sources, S>
+  >
 }
 
 /** The singleton of the documentation. */
@@ -327,13 +287,13 @@ export const make = <
 >(
   config: EffectFunctionConfig<Sources, S, F> & { readonly triggers: KnownTriggers<Sources> },
   program: (
-    context: EffectFunctionContext<TriggerData<Sources>, TriggerEvents<Sources>>
-  ) => Effect.Effect<A, E, R>
+    context: EffectFunctionContext<TriggerData<Sources>, TriggerEvents<Sources, NoSchema>>
+  ) => Effect.Effect<A, E, R> & StorableEffect<A, S>
 ): EffectFunction<A, E, Exclude<R, GivenToHandlers>, TriggerData<Sources>, S, F> => {
   const resolved = {
     definitions: [],
-    ...(resolveTriggers(config, effectFunctionKeys) as DefinedConfig & EffectFunctionDeclarations<S, F>)
-  }
+    ...resolveTriggers(config, effectFunctionKeys)
+  } as EffectFunction["config"]
   for (const field of ["success", "error"] as const) {
     if (resolved[field] !== undefined && !isEffectSchema(resolved[field])) {
       throw new ValidationError(
@@ -357,10 +317,7 @@ export const make = <
 export const isEffectFunction = (fn: AnyFunction): fn is EffectFunction => "program" in fn
 
 /** The configuration, checked, with the names of the definitions among its triggers. */
-const resolveTriggers = (
-  config: unknown,
-  keys: typeof functionKeys | typeof effectFunctionKeys
-): DefinedConfig => {
+const resolveTriggers = (config: unknown, keys: Known): DefinedConfig => {
   if (!isObject(config))
     throw new ValidationError("A function needs a configuration such as { id, triggers }")
   // what is no list goes on to the check, which says what is wrong with it

@@ -5,7 +5,6 @@
  * An appended event is an event of the one log: it starts functions and satisfies waits in the transaction that stores it.
  */
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
 import type { AnyEntity } from "../Entity.ts"

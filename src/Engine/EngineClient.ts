@@ -15,7 +15,6 @@ import type {
 } from "../Client/Client.ts"
 import { makeEmitSync } from "../Client/EmitSync.ts"
 import { emitsOf, type NamedEmit } from "../Client/Emitting.ts"
-import type { Raw } from "../Client/Named.ts"
 import { sizeOf } from "../EntityStream.ts"
 import {
   InvalidStateError,
@@ -24,6 +23,7 @@ import {
   TimeoutError,
   ValidationError
 } from "../Errors.ts"
+import type { Raw } from "../Client/Named.ts"
 import type { EngineError } from "./EngineError.ts"
 import { checkEventName, checkEventVersion } from "../Event.ts"
 import type { After } from "../Execution/Alarm.ts"

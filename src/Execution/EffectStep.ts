@@ -19,8 +19,9 @@ import {
   ValidationError,
   withFailure
 } from "../Errors.ts"
-import { type EventDefinition, type IronflowEvent, isEventDefinition } from "../Event.ts"
-import type { EffectFunction, EffectFunctionDeclarations, RunInfo } from "../Function.ts"
+import type { EventDefinition, IronflowEvent } from "../Event.ts"
+import { fromValidation } from "../EventEncoding.ts"
+import type { EffectFunction, RunInfo } from "../Function.ts"
 import { checkName } from "../Limits.ts"
 import { decodeResult } from "../Result.ts"
 import { createSecretsClient } from "../Secrets.ts"
@@ -57,7 +58,17 @@ import { handlerClock } from "./HandlerClock.ts"
 import { refuseNested } from "./NestedSteps.ts"
 import type { Scope } from "./Scope.ts"
 import type { StepCall } from "./StepCall.ts"
-import { type Face, failureOf, groups, invokedId, type Place, type StepRow, steps } from "./StepTable.ts"
+import {
+  declarationsOf,
+  definitionOf,
+  type Face,
+  failureOf,
+  groups,
+  invokedId,
+  type Place,
+  type StepRow,
+  steps
+} from "./StepTable.ts"
 import { storedError } from "./StepOutcomes.ts"
 import type { TurnMachine } from "./TurnMachine.ts"
 import { TxCollector } from "./Tx.ts"
@@ -101,19 +112,6 @@ export const startEffectHandler = (
     else turn.failed(error)
   })
   return () => fiber.interruptUnsafe()
-}
-
-/** The event with its data as the definition's schema decodes it. */
-const decodeEvent = (
-  definition: EventDefinition | undefined,
-  event: IronflowEvent
-): Effect.Effect<IronflowEvent, ValidationError> => {
-  if (definition?.schema === undefined) return Effect.succeed(event)
-  const standard = asStandard(definition.schema)
-  return Effect.map(
-    fromValidation(() => validateData(standard, event.data, `Data of event "${event.name}"`)),
-    (data) => ({ ...event, data })
-  )
 }
 
 /** Milliseconds of a duration in our grammar or in Effect's. */
@@ -400,12 +398,20 @@ export const effectSteps = (turn: TurnMachine, scope: Scope): StepService => {
       ask(place, steps.sleepUntil, name, { given: () => until }),
 
     waitForEvent: (name: string, filter: EffectEventFilter<string | EventDefinition>) => {
-      const definition = isEventDefinition(filter?.event) ? filter.event : undefined
+      const schema = definitionOf(filter?.event)?.schema
       return ask(place, steps.waitForEvent, name, {
         given: () => filter,
-        ...(definition?.schema === undefined
+        ...(schema === undefined
           ? {}
-          : { refine: (event: IronflowEvent) => decodeEvent(definition, event) })
+          : {
+              refine: (event: IronflowEvent) =>
+                Effect.map(
+                  fromValidation(() =>
+                    validateData(asStandard(schema), event.data, `Data of event "${event.name}"`)
+                  ),
+                  (data): IronflowEvent => ({ ...event, data })
+                )
+            })
       })
     },
 

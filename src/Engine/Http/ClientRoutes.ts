@@ -148,7 +148,6 @@ export const clientRoutes = (
             api.emitMany(
               events.map((request) => ({
                 event: request.event,
-                // a name goes with any data, which this reading of the API does not say
                 data: request.data as never,
                 ...emitOptions(request)
               }))

@@ -413,9 +413,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       countFunctions: (environment) => tx.registry.list(environment).length,
       appendEvent: (event) => write(`store event "${event.name}"`, () => tx.perform(appendEvent(tx, event))),
       appendEvents: (events) =>
-        write(`store ${events.length} events`, () =>
-          events.map((event) => tx.perform(appendEvent(tx, event)))
-        ),
+        write(`store ${events.length} events`, () => tx.perform(appendEvents(tx, events))),
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => tx.perform(appendMessage(tx, message))),
       appendToStream: (environment, append) =>
