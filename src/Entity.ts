@@ -5,7 +5,7 @@
  * the state of an order.
  */
 import { ValidationError } from "./Errors.ts"
-import type { EntityEvent } from "./Client/Streams.ts"
+import type { EntityEvent } from "./EntityStream.ts"
 import { isEventDefinition, type TypedEvent } from "./Event.ts"
 import { isObject } from "./Json.ts"
 import { checkName } from "./Limits.ts"

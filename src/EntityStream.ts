@@ -3,7 +3,13 @@
  * whichever way it goes there: over HTTP, in the engine's process, or with a step.
  */
 import { LimitExceededError, ValidationError } from "./Errors.ts"
-import { checkEventName, type EventDefinition, type EventInput } from "./Event.ts"
+import {
+  checkEventName,
+  type EventData,
+  type EventDefinition,
+  type EventInput,
+  type TypedEvent
+} from "./Event.ts"
 import type { ExpectedVersion } from "./ExpectedVersion.ts"
 import { byteLength, encodeJson, isObject } from "./Json.ts"
 import { checkIdempotencyKey, checkName, checkSize, eventBytes, writeBytes, writesAtOnce } from "./Limits.ts"
@@ -69,6 +75,35 @@ export interface DefinedAppendAllInput<L extends ReadonlyArray<unknown> = Readon
   /** 1 to 1000 events, 4 MiB in all. */
   readonly events: { readonly [I in keyof L]: StreamEventInput | DefinedStreamEvent<L[I]> }
 }
+/** An event of a stream. */
+// oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
+export interface StreamEvent<Data = any, Name extends string = string> {
+  readonly id: string
+  readonly name: Name
+  readonly data: Data
+  /** Its place in the stream, from 1 up. */
+  readonly entityVersion: number
+  /** The schema version that it was appended with, also when `data` has been upcast to a later one. */
+  readonly version: number
+  /** ISO string. */
+  readonly timestamp: string
+  readonly source?: string
+  readonly metadata?: Record<string, unknown>
+}
+
+/** An event as it is appended to the stream of an entity. */
+export type NewEntityEvent<D extends TypedEvent> = D extends TypedEvent
+  ? {
+      readonly name: D["name"]
+      readonly data: EventInput<D>
+      readonly metadata?: Record<string, unknown>
+    }
+  : never
+
+/** An event of the stream of an entity; of several a union, which `name` tells apart. */
+export type EntityEvent<D extends TypedEvent> = D extends TypedEvent
+  ? StreamEvent<EventData<D>, D["name"]>
+  : never
 
 /** What an append expects of the stream, and what makes it safe to repeat. */
 export interface AppendConditions {

@@ -127,6 +127,7 @@ export {
   WorkerUnknownError
 } from "./Errors/Worker.ts"
 export { ServiceMissingError, TapeError, TestSuspendedError, TimersFakedError } from "./Errors/Testing.ts"
+export type { ConflictError, EngineError, MissingError, OutcomeError } from "./Errors/Unions.ts"
 export { withStatus } from "./Errors/Classes.ts"
 export {
   deserializeError,

@@ -24,7 +24,12 @@ import type * as HKT from "effect/HKT"
 import { type CalledFrom, calledFrom } from "./CallSite.ts"
 import { type RetryConfig, retryKeys } from "./Backoff.ts"
 import type { Duration } from "./Duration.ts"
-import type { AppendEventInput, DefinedAppendAllInput, DefinedAppendInput } from "./EntityStream.ts"
+import type {
+  AppendEventInput,
+  DefinedAppendAllInput,
+  DefinedAppendInput,
+  NewEntityEvent
+} from "./EntityStream.ts"
 import type {
   InvalidStateError,
   InvokeError,
@@ -35,7 +40,6 @@ import type {
   ValidationError,
   WaitTimeoutError
 } from "./Errors.ts"
-import type { NewEntityEvent } from "./Client/Streams.ts"
 import type { AnyEntity } from "./Entity.ts"
 import type { DataFor, EventDefinition, EventOf, EventRef, IronflowEvent, TypedEvent } from "./Event.ts"
 import type { IronflowFunction } from "./Function.ts"

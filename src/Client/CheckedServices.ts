@@ -16,13 +16,14 @@ import { typedStreams } from "./EntityStreams.ts"
 import { Config, type ConfigApi, type ConfigService } from "./Config.ts"
 import { ConsumerGroups, type ConsumerGroupsApi } from "./ConsumerGroups.ts"
 import { Kv, type KvApi, type KvBucket, type KvBucketApi, type UntypedKv } from "./Kv.ts"
-import { type Failures, naming, ofClient, type Raw } from "./Named.ts"
+import { naming, ofClient, type Raw } from "./Named.ts"
 import { Orgs, type OrgsApi } from "./Orgs.ts"
 import { Policies, type PoliciesApi } from "./Policies.ts"
 import { Projections, type ProjectionsApi, type ProjectionsService } from "./Projections.ts"
 import { PushEndpoints, type PushEndpointsApi } from "./PushEndpoints.ts"
 import { Roles, type RolesApi } from "./Roles.ts"
 import { Secrets, type SecretsApi } from "./Secrets.ts"
+import * as Failures from "./ServiceFailures.ts"
 import type { ClientServices } from "./Services.ts"
 import { type AsyncIterableKind, Streams, type UntypedStreams, type UntypedStreamsApi } from "./Streams.ts"
 import { Subscriptions } from "./Subscriptions.ts"
@@ -268,159 +269,6 @@ const subscriptionsKeys: MethodKeys<Subscriptions["Service"]> = {
   ]
 }
 
-const run = { RunNotFoundError: true } as const
-const steered = { ...run, InvalidStateError: true } as const
-
-const clientFailures: Failures<ClientApi<EffectKind>> = {
-  emit: {},
-  trigger: {},
-  emitMany: {},
-  emitSync: { NoResultsError: true, RunNotFoundError: true, RunFailedError: true, RunCancelledError: true },
-  publish: {},
-  listTopics: {},
-  getTopicStats: {},
-  getRun: run,
-  listRuns: {},
-  getRunSteps: run,
-  getRunAudit: run,
-  explain: run,
-  waitForRun: run,
-  cancelRun: steered,
-  retryRun: { ...steered, StepNotFoundError: true },
-  resumeRun: { ...steered, StepNotFoundError: true },
-  pauseRun: steered,
-  patchStep: { ...steered, StepNotFoundError: true },
-  listFunctions: {},
-  deleteFunction: { FunctionNotFoundError: true, InvalidStateError: true },
-  listWorkers: {},
-  getCapabilities: {},
-  health: {}
-}
-
-const appended = { VersionConflictError: true, InvalidStateError: true } as const
-const streamsFailures: Failures<UntypedStreams> = {
-  append: appended,
-  appendAll: appended,
-  read: {},
-  events: {},
-  getInfo: { StreamNotFoundError: true },
-  findInfo: {},
-  listStreams: {},
-  createSnapshot: { StreamNotFoundError: true, InvalidStateError: true },
-  getSnapshot: {}
-}
-
-const inBucket = { BucketNotFoundError: true } as const
-const conditional = { ...inBucket, RevisionConflictError: true } as const
-const kvFailures: Failures<KvApi<EffectKind>> = {
-  createBucket: { BucketExistsError: true },
-  listBuckets: {},
-  getBucketInfo: inBucket,
-  deleteBucket: inBucket
-}
-const bucketFailures: Failures<Omit<KvBucket, "name">> = {
-  get: { ...inBucket, KeyNotFoundError: true },
-  put: inBucket,
-  create: conditional,
-  update: conditional,
-  delete: conditional,
-  purge: inBucket,
-  listKeys: inBucket,
-  history: { ...inBucket, KeyNotFoundError: true },
-  write: conditional,
-  watch: { ...inBucket, RevisionGoneError: true }
-}
-
-const configFailures: Failures<ConfigService> = {
-  set: {},
-  get: { ConfigNotFoundError: true },
-  patch: { ConfigNotFoundError: true },
-  list: {},
-  delete: {},
-  watch: { RevisionGoneError: true }
-}
-
-const projection = { ProjectionNotFoundError: true } as const
-const projectionsFailures: Failures<ProjectionsService> = {
-  get: projection,
-  list: {},
-  status: projection,
-  waitForCatchup: projection,
-  rebuild: projection,
-  pause: projection,
-  resume: projection,
-  delete: projection,
-  deadLetters: projection,
-  retryDeadLetter: { ...projection, InvalidStateError: true },
-  retryDeadLetters: projection,
-  subscribe: { ...projection, InvalidStateError: true, SubscriptionError: true, ClosedError: true }
-}
-
-const ofGroup = { ConsumerGroupNotFoundError: true } as const
-const consumerGroupsFailures: Failures<ConsumerGroupsApi<EffectKind>> = {
-  create: { ConsumerGroupExistsError: true },
-  get: ofGroup,
-  list: {},
-  update: ofGroup,
-  pause: ofGroup,
-  resume: ofGroup,
-  deadLetters: ofGroup,
-  retryDeadLetter: { ...ofGroup, InvalidStateError: true },
-  retryDeadLetters: ofGroup,
-  delete: ofGroup
-}
-
-const pushEndpointsFailures: Failures<PushEndpointsApi<EffectKind>> = {
-  register: { EndpointUnavailableError: true },
-  list: {},
-  remove: {}
-}
-
-const ofKey = { ApiKeyNotFoundError: true } as const
-const apiKeysFailures: Failures<ApiKeysApi<EffectKind>> = {
-  create: { RoleNotFoundError: true },
-  list: {},
-  get: ofKey,
-  rotate: ofKey,
-  delete: ofKey
-}
-const ofOrg = { OrgNotFoundError: true } as const
-const orgsFailures: Failures<OrgsApi<EffectKind>> = {
-  create: {},
-  list: {},
-  get: ofOrg,
-  update: { ...ofOrg, InvalidStateError: true },
-  delete: { ...ofOrg, InvalidStateError: true }
-}
-const ofRole = { RoleNotFoundError: true } as const
-const changedRole = { ...ofRole, InvalidStateError: true } as const
-const rolesFailures: Failures<RolesApi<EffectKind>> = {
-  create: ofOrg,
-  list: {},
-  get: ofRole,
-  update: changedRole,
-  delete: changedRole,
-  assignPolicy: { ...changedRole, PolicyNotFoundError: true },
-  removePolicy: changedRole
-}
-const ofPolicy = { PolicyNotFoundError: true } as const
-const policiesFailures: Failures<PoliciesApi<EffectKind>> = {
-  create: ofOrg,
-  list: {},
-  get: ofPolicy,
-  update: { ...ofPolicy, InvalidStateError: true },
-  delete: { ...ofPolicy, InvalidStateError: true }
-}
-const secretsFailures: Failures<SecretsApi<EffectKind>> = {
-  set: { MasterKeyError: true },
-  get: { SecretNotFoundError: true },
-  list: {},
-  delete: { SecretNotFoundError: true }
-}
-const subscriptionsFailures: Failures<Subscriptions["Service"]> = {
-  stream: { SubscriptionError: true, ClosedError: true }
-}
-
 /** The services as those make them who answer their calls. */
 export interface RawServices {
   readonly client: Raw<ClientApi<EffectKind>>
@@ -440,29 +288,42 @@ export interface RawServices {
 
 /** The same services, whose methods look at the keys of their options first and fail with what they name. */
 export const checkedServices = (raw: RawServices): Context.Context<ClientServices> =>
-  Context.make(Client, checking<ClientApi<EffectKind>>("", raw.client, clientKeys, clientFailures)).pipe(
+  Context.make(
+    Client,
+    checking<ClientApi<EffectKind>>("", raw.client, clientKeys, Failures.clientFailures)
+  ).pipe(
     Context.add(
       Streams,
       typedStreams(
-        checking<UntypedStreams>("streams.", raw.streams, { ...streamsKeys, ...eventsKeys }, streamsFailures)
+        checking<UntypedStreams>(
+          "streams.",
+          raw.streams,
+          { ...streamsKeys, ...eventsKeys },
+          Failures.streamsFailures
+        )
       )
     ),
     Context.add(
       Kv,
       typedKv({
-        ...checking<KvApi<EffectKind>>("kv.", raw.kv, kvKeys, kvFailures),
+        ...checking<KvApi<EffectKind>>("kv.", raw.kv, kvKeys, Failures.kvFailures),
         bucket: (name) =>
           checking<KvBucket>(
             "kv.bucket.",
             raw.kv.bucket(name),
             { ...bucketKeys, ...bucketWatchKeys },
-            bucketFailures
+            Failures.bucketFailures
           )
       })
     ),
     Context.add(
       Config,
-      checking<ConfigService>("config.", raw.config, { ...configKeys, ...configWatchKeys }, configFailures)
+      checking<ConfigService>(
+        "config.",
+        raw.config,
+        { ...configKeys, ...configWatchKeys },
+        Failures.configFailures
+      )
     ),
     Context.add(
       Projections,
@@ -470,7 +331,7 @@ export const checkedServices = (raw: RawServices): Context.Context<ClientService
         "projections.",
         raw.projections,
         { ...projectionsKeys, ...projectionUpdatesKeys },
-        projectionsFailures
+        Failures.projectionsFailures
       )
     ),
     Context.add(
@@ -479,7 +340,7 @@ export const checkedServices = (raw: RawServices): Context.Context<ClientService
         "pushEndpoints.",
         raw.pushEndpoints,
         pushEndpointsKeys,
-        pushEndpointsFailures
+        Failures.pushEndpointsFailures
       )
     ),
     Context.add(
@@ -488,7 +349,7 @@ export const checkedServices = (raw: RawServices): Context.Context<ClientService
         "subscriptions.",
         raw.subscriptions,
         subscriptionsKeys,
-        subscriptionsFailures
+        Failures.subscriptionsFailures
       )
     ),
     Context.add(
@@ -497,22 +358,25 @@ export const checkedServices = (raw: RawServices): Context.Context<ClientService
         "consumerGroups.",
         raw.consumerGroups,
         consumerGroupsKeys,
-        consumerGroupsFailures
+        Failures.consumerGroupsFailures
       )
     ),
     Context.add(
       ApiKeys,
-      checking<ApiKeysApi<EffectKind>>("apiKeys.", raw.apiKeys, apiKeysKeys, apiKeysFailures)
+      checking<ApiKeysApi<EffectKind>>("apiKeys.", raw.apiKeys, apiKeysKeys, Failures.apiKeysFailures)
     ),
-    Context.add(Orgs, checking<OrgsApi<EffectKind>>("orgs.", raw.orgs, orgsKeys, orgsFailures)),
+    Context.add(Orgs, checking<OrgsApi<EffectKind>>("orgs.", raw.orgs, orgsKeys, Failures.orgsFailures)),
     Context.add(
       Policies,
-      checking<PoliciesApi<EffectKind>>("policies.", raw.policies, policiesKeys, policiesFailures)
+      checking<PoliciesApi<EffectKind>>("policies.", raw.policies, policiesKeys, Failures.policiesFailures)
     ),
-    Context.add(Roles, checking<RolesApi<EffectKind>>("roles.", raw.roles, rolesKeys, rolesFailures)),
+    Context.add(
+      Roles,
+      checking<RolesApi<EffectKind>>("roles.", raw.roles, rolesKeys, Failures.rolesFailures)
+    ),
     Context.add(
       Secrets,
-      checking<SecretsApi<EffectKind>>("secrets.", raw.secrets, secretsKeys, secretsFailures)
+      checking<SecretsApi<EffectKind>>("secrets.", raw.secrets, secretsKeys, Failures.secretsFailures)
     )
   )
 

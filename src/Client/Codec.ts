@@ -6,7 +6,7 @@ import { type AnySchema, canEncode, checkSchema } from "../StandardSchema.ts"
 import { checked } from "./HttpCalls.ts"
 
 /** What a schema says of data that does not fit: the paths, and what it threw if it threw. */
-export type Misfit = (problems: ReadonlyArray<string>, cause: unknown) => SchemaValidationError
+type Misfit = (problems: ReadonlyArray<string>, cause: unknown) => SchemaValidationError
 
 export interface ClientCodec {
   /** `what` names the data when it cannot be kept at all, and `misfit` makes the error of what does not fit. */
@@ -49,7 +49,7 @@ const fitting = (run: () => unknown, misfit: Misfit): Effect.Effect<unknown, Val
   )
 
 /** The error as `misfit` says it, if it is one of a schema. */
-export const misfitOf = (error: ValidationError, misfit: Misfit): ValidationError =>
+const misfitOf = (error: ValidationError, misfit: Misfit): ValidationError =>
   error instanceof SchemaValidationError ? misfit(error.validationErrors, error.cause) : error
 
 const refusal = (error: unknown): Effect.Effect<never, ValidationError> =>

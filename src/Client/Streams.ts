@@ -13,7 +13,10 @@ import type {
   AppendConditions,
   AppendEventInput,
   DefinedAppendAllInput,
-  DefinedAppendInput
+  DefinedAppendInput,
+  EntityEvent,
+  NewEntityEvent,
+  StreamEvent
 } from "../EntityStream.ts"
 import type {
   InvalidStateError,
@@ -21,7 +24,7 @@ import type {
   StreamSchemaError,
   VersionConflictError
 } from "../Errors.ts"
-import type { EventData, EventDefinition, EventInput, TypedEvent } from "../Event.ts"
+import type { EventDefinition, TypedEvent } from "../Event.ts"
 import type { AnySchema } from "../StandardSchema.ts"
 import type { EventDefinitionRegistry } from "../Upcaster.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options, PromiseKind } from "./Client.ts"
@@ -32,6 +35,9 @@ export type {
   DefinedAppendAllInput,
   DefinedAppendInput,
   DefinedStreamEvent,
+  EntityEvent,
+  NewEntityEvent,
+  StreamEvent,
   StreamEventInput
 } from "../EntityStream.ts"
 export type { ExpectedVersion } from "../ExpectedVersion.ts"
@@ -78,22 +84,6 @@ export interface ReadStreamOptions {
   readonly limit?: number
   /** `"forward"` by default: the oldest first. */
   readonly direction?: "forward" | "backward"
-}
-
-/** An event of a stream. */
-// oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
-export interface StreamEvent<Data = any, Name extends string = string> {
-  readonly id: string
-  readonly name: Name
-  readonly data: Data
-  /** Its place in the stream, from 1 up. */
-  readonly entityVersion: number
-  /** The schema version that it was appended with, also when `data` has been upcast to a later one. */
-  readonly version: number
-  /** ISO string. */
-  readonly timestamp: string
-  readonly source?: string
-  readonly metadata?: Record<string, unknown>
 }
 
 // oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
@@ -245,20 +235,6 @@ export interface StreamsApi<F extends HKT.TypeLambda, S extends HKT.TypeLambda> 
    */
   of<N extends AnyEntity>(entity: N): EntityStreams<F, S, N>
 }
-
-/** An event as it is appended to the stream of an entity. */
-export type NewEntityEvent<D extends TypedEvent> = D extends TypedEvent
-  ? {
-      readonly name: D["name"]
-      readonly data: EventInput<D>
-      readonly metadata?: Record<string, unknown>
-    }
-  : never
-
-/** An event of the stream of an entity; of several a union, which `name` tells apart. */
-export type EntityEvent<D extends TypedEvent> = D extends TypedEvent
-  ? StreamEvent<EventData<D>, D["name"]>
-  : never
 
 export interface ReadEntityResult<D extends TypedEvent> {
   readonly events: Array<EntityEvent<D>>

@@ -15,9 +15,14 @@ import {
   MAX_REASON,
   type PauseConsumerGroupOptions
 } from "../Client/ConsumerGroups.ts"
-import { InvalidStateError, LimitExceededError, ValidationError, isIronflowError } from "../Errors.ts"
+import {
+  type EngineError,
+  InvalidStateError,
+  isIronflowError,
+  LimitExceededError,
+  ValidationError
+} from "../Errors.ts"
 import type { Raw } from "../Client/Named.ts"
-import type { EngineError } from "./EngineError.ts"
 import { compileExpression } from "../Expression.ts"
 import { decodeJson, isObject } from "../Json.ts"
 import * as Limits from "../Limits.ts"

@@ -17,9 +17,14 @@ import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions, ReadStreamOptions, UntypedStreams } from "../Client/Streams.ts"
 import { withLogLevel } from "../EffectLogger.ts"
 import { resolveEnvironment } from "../Environment.ts"
-import { ConnectionError, LimitExceededError, type StoreError, ValidationError } from "../Errors.ts"
+import {
+  ConnectionError,
+  type EngineError,
+  LimitExceededError,
+  type StoreError,
+  ValidationError
+} from "../Errors.ts"
 import type { Raw } from "../Client/Named.ts"
-import type { EngineError } from "./EngineError.ts"
 import * as Limits from "../Limits.ts"
 import type { TurnUpdate } from "../Protocol/Push.ts"
 import {

@@ -17,6 +17,7 @@ import { makeEmitSync } from "../Client/EmitSync.ts"
 import { emitsOf, type NamedEmit } from "../Client/Emitting.ts"
 import { sizeOf } from "../EntityStream.ts"
 import {
+  type EngineError,
   InvalidStateError,
   LimitExceededError,
   type StoreError,
@@ -24,7 +25,6 @@ import {
   ValidationError
 } from "../Errors.ts"
 import type { Raw } from "../Client/Named.ts"
-import type { EngineError } from "./EngineError.ts"
 import { checkEventName, checkEventVersion } from "../Event.ts"
 import type { After } from "../Execution/Alarm.ts"
 import { encodeJson } from "../Json.ts"

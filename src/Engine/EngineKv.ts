@@ -11,9 +11,14 @@ import type {
   KVWrite
 } from "../Client/Kv.ts"
 import { checked } from "../Client/HttpCalls.ts"
-import { BucketNotFoundError, LimitExceededError, type StoreError, ValidationError } from "../Errors.ts"
+import {
+  BucketNotFoundError,
+  type EngineError,
+  LimitExceededError,
+  type StoreError,
+  ValidationError
+} from "../Errors.ts"
 import type { Raw } from "../Client/Named.ts"
-import type { EngineError } from "./EngineError.ts"
 import { isObject } from "../Json.ts"
 import { checkBucketName, checkKey, checkRevision, compileFilter } from "../KvKeys.ts"
 import { decodeValue, encodeKeyValue, type StoredValue } from "../KvValue.ts"

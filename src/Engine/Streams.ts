@@ -15,9 +15,8 @@ import type {
   UntypedStreams
 } from "../Client/Streams.ts"
 import { checkAppend, checkAppendOne, checkEntityId, type StreamAppend } from "../EntityStream.ts"
-import { ValidationError } from "../Errors.ts"
+import { type EngineError, ValidationError } from "../Errors.ts"
 import type { Raw } from "../Client/Named.ts"
-import type { EngineError } from "./EngineError.ts"
 import { decodeJson, encodeJson } from "../Json.ts"
 import { checkName, checkSize, snapshotBytes } from "../Limits.ts"
 import { polite } from "./Polite.ts"

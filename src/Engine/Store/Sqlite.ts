@@ -54,7 +54,6 @@ import { migrations } from "./Migrations.ts"
 import { DatabaseSync } from "./NodeSqlite.ts"
 import { checkLastOwner, type LastStop, Ownership } from "./Ownership.ts"
 import { readProjectionChanges } from "./ProjectionChanges.ts"
-import type { Program } from "./Program.ts"
 import * as Projections from "./ProjectionInspection.ts"
 import * as Owners from "./ProjectionRows.ts"
 import { deleteExpiredRecordings, readRecording } from "./Recording.ts"
@@ -297,6 +296,9 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
       what: string,
       run: () => A
     ): Effect.Effect<A, StoreError | R> => refusable(read(what, () => refusal(run)))
+
+    const inspectRuns: <A>(what: string, run: () => A) => Effect.Effect<A, StoreError | ValidationError> =
+      inspect
 
     const steerRun = <A, R extends IronflowError>(
       what: string,
@@ -575,12 +577,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         read(`read run ${runId}`, () => tx.perform(eventNameOf(tx, environment, runId))),
       listRuns: (query) =>
         Effect.catchIf(
-          listRuns(
-            tx,
-            query,
-            <A>(look: () => Program<A>) => inspect<A, ValidationError>("list runs", () => tx.perform(look())),
-            longLists
-          ),
+          listRuns(tx, query, (look) => inspectRuns("list runs", () => tx.perform(look())), longLists),
           (error) => isDamage(error),
           (): ReturnType<StoreService["listRuns"]> =>
             refusable(readApart("list runs", () => refusal(() => tx.perform(listRunsAround(tx, query)))))
