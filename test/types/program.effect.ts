@@ -279,7 +279,14 @@ export const useClient = Effect.gen(function* () {
     lag: (yield* client.getTopicStats("news")).lag,
     sequence
   })
-})
+}).pipe(
+  Effect.catchTags({
+    RunNotFoundError: (error) => Effect.log(error.runId),
+    ValidationError: (error) => Effect.log(error.message),
+    TimeoutError: (error) => Effect.log(error.message),
+    ConnectionError: (error) => Effect.log(error.message)
+  })
+)
 
 export const useStreams = Effect.gen(function* () {
   const streams = yield* Streams.Streams
@@ -320,7 +327,10 @@ export const useStreams = Effect.gen(function* () {
     first: events[0]?.name,
     id: snapshot?.snapshotId
   }
-})
+}).pipe(
+  Effect.catchTag("VersionConflictError", (error) => Effect.succeed(error.actualVersion)),
+  Effect.catchTag("StreamNotFoundError", () => Effect.succeed(0))
+)
 
 export const useKeys = Effect.gen(function* () {
   const kv = yield* Kv.Kv
@@ -340,7 +350,10 @@ export const useKeys = Effect.gen(function* () {
   const { values } = yield* kv.getBucketInfo("sessions")
   yield* kv.deleteBucket("sessions")
   return { keys, values, change, buckets: buckets.length, history: history.length, name: sessions.name }
-})
+}).pipe(
+  Effect.catchTag("KeyNotFoundError", () => Effect.succeed(undefined)),
+  Effect.catchTag("RevisionConflictError", (error) => Effect.succeed(error.actual))
+)
 
 export const useConfigurations = Effect.gen(function* () {
   const config = yield* IronflowConfig.Config
@@ -415,7 +428,7 @@ export const useProjections = Effect.gen(function* () {
   yield* projections.rebuild("order-totals")
   yield* projections.delete("order-totals")
   return { total: state.total, all: all.length, lag, first, retried }
-})
+}).pipe(Effect.catchTag("ProjectionNotFoundError", () => Effect.succeed(undefined)))
 
 export const useOperations = Effect.gen(function* () {
   const groups = yield* ConsumerGroups.ConsumerGroups
@@ -435,7 +448,7 @@ export const useOperations = Effect.gen(function* () {
   const [endpoint] = yield* endpoints.list()
   const wasThere = yield* endpoints.remove("https://example.com/api/ironflow")
   return { message, all: all.length, retried, registered, url: endpoint?.url, wasThere }
-})
+}).pipe(Effect.catchTag("ConsumerGroupNotFoundError", () => Effect.succeed("Nobody has joined it yet.")))
 
 export const subscribe = Effect.flatMap(Subscriptions.Subscriptions, ({ stream }) =>
   Stream.runForEach(stream(OrderPlaced, { consumerGroup: "audit", ackMode: "manual" }), (event) =>
