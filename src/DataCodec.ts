@@ -4,9 +4,10 @@
  * An Effect schema encodes what goes out (`effectCodec` in `EffectSchema.ts`). Other schemas only read, so what goes out is
  * what they will be given again: it is checked in the form in which it is kept, where a `Date` is a text.
  */
+import { SchemaValidationError } from "./Errors.ts"
 import { decodeJson, encodeJson, isPlainJson } from "./Json.ts"
 import { decodeValue, encodeValue } from "./KvValue.ts"
-import { type StandardSchemaV1, validateData } from "./StandardSchema.ts"
+import { fits, type StandardSchemaV1, validateData } from "./StandardSchema.ts"
 
 /**
  * Both directions answer at once, unless the schema is asynchronous. They throw, or reject with, `SchemaValidationError` for
@@ -42,8 +43,21 @@ export const keyCarrier: Carrier = {
 export const standardCodec = (schema: StandardSchemaV1, { kept }: Carrier): DataCodec => ({
   encode: (value, what) => {
     const it = kept(value, what)
-    const checked = validateData(schema, it, what)
-    return checked instanceof Promise ? checked.then(() => it) : it
+    const refuse = (error: unknown): never => {
+      throw error instanceof SchemaValidationError && fits(schema, value)
+        ? new SchemaValidationError(
+            `${error.message}. It fits before it is JSON, which has no dates and nothing undefined in it: ` +
+              "give it as text, and let the schema convert that, or take a schema that encodes (an Effect schema)",
+            { validationErrors: error.validationErrors }
+          )
+        : error
+    }
+    try {
+      const checked = validateData(schema, it, what)
+      return checked instanceof Promise ? checked.then(() => it, refuse) : it
+    } catch (error) {
+      return refuse(error)
+    }
   },
   decode: (value, what) => validateData(schema, value, what)
 })

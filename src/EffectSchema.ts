@@ -12,14 +12,12 @@ import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
-import { type Carrier, type DataCodec, standardCodec } from "./DataCodec.ts"
+import { type Carrier, type DataCodec, jsonCarrier, standardCodec } from "./DataCodec.ts"
 import { SchemaValidationError, toError } from "./Errors.ts"
 import { isPlainJson } from "./Json.ts"
 import {
   type AnySchema,
   canEncode,
-  encodeData,
-  isStandardSchema,
   type StandardResult,
   type StandardSchemaV1,
   validateData
@@ -27,49 +25,39 @@ import {
 
 /**
  * The schema as a Standard Schema, which an Effect schema becomes; it answers at once if its transformations do. Unlike
- * that of `Schema.toStandardSchemaV1` it throws what a schema dies of, instead of calling that an issue with the data.
+ * that of `Schema.toStandardSchemaV1`, whose place it takes too, it reads what {@link codecOf} writes, and throws what a schema
+ * dies of, instead of calling that an issue with the data.
  */
 export const asStandard = <Output>(schema: AnySchema<Output>): StandardSchemaV1<unknown, Output> => {
-  if (isStandardSchema(schema)) return schema as StandardSchemaV1<unknown, Output>
+  if (!canEncode(schema)) return schema as StandardSchemaV1<unknown, Output>
   let standard = decoding.get(schema)
   if (standard === undefined) decoding.set(schema, (standard = decodingBy(schema)))
   // It was made from this very schema.
   return standard as StandardSchemaV1<unknown, Output>
 }
 
-/** The codec of a schema, whether or not it has been made a Standard Schema. */
-export const effectCodec = (
-  schema: Schema.Codec<unknown, unknown>,
-  { carries }: Pick<Carrier, "carries">
-): DataCodec => {
-  const decoder = decodingBy(schema)
+/** The codec of a schema of either kind, whether or not an Effect schema has been made a Standard Schema. */
+export const codecOf = (schema: AnySchema, carrier: Carrier): DataCodec =>
+  canEncode(schema) ? effectCodec(schema, carrier) : standardCodec(schema, carrier)
+
+/** The codec of a schema of either kind for what is kept as JSON: data of events, states of entities. */
+export const jsonCodec = (schema: AnySchema): DataCodec => codecOf(schema, jsonCarrier)
+
+/** The codec of an Effect schema. What has no form in JSON either is kept as `JSON.stringify` writes it. */
+export const effectCodec = (schema: Codec<unknown>, { carries }: Pick<Carrier, "carries">): DataCodec => {
   const encode = SchemaParser.encodeUnknownEffect(schema)
+  const encodeJsonForm = (value: unknown) => SchemaParser.encodeUnknownEffect(inJson(schema))(value)
   const encoder = standardOf((value) =>
     Effect.flatMap(encode(value, { errors: "all" }), (encoded) =>
       carries(encoded)
         ? Effect.succeed(encoded)
-        : Effect.catch(SchemaParser.encodeUnknownEffect(inJson(schema))(value), () => Effect.succeed(encoded))
+        : Effect.catch(encodeJsonForm(value), () => Effect.succeed(encoded))
     )
   )
   return {
     encode: (value, what) => validateData(encoder, value, what),
-    decode: (kept, what) => validateData(decoder, kept, what)
+    decode: (kept, what) => validateData(asStandard(schema), kept, what)
   }
-}
-
-/** The codec of a schema of either kind. */
-export const codecOf = (schema: AnySchema, carrier: Carrier): DataCodec =>
-  canEncode(schema) ? effectCodec(schema, carrier) : standardCodec(schema, carrier)
-
-/**
- * The data as it is stored: as an Effect schema encodes it, and as it was given where a Standard Schema takes it. Throws, or rejects
- * when the schema is asynchronous, with `SchemaValidationError`.
- */
-export const encodeBySchema = (schema: AnySchema, data: unknown, what: string): unknown => {
-  if (!canEncode(schema)) return encodeData(schema, data, what)
-  let encoder = encoding.get(schema)
-  if (encoder === undefined) encoding.set(schema, (encoder = encodingBy(schema)))
-  return validateData(encoder, data, what)
 }
 
 type Codec<A> = Schema.Codec<A, unknown>
@@ -118,7 +106,6 @@ const inJson = <A>(schema: Codec<A>): Codec<A> => {
 const codecs = new WeakMap<object, Codec<unknown>>()
 
 const decoding = new WeakMap<object, StandardSchemaV1>()
-const encoding = new WeakMap<object, StandardSchemaV1>()
 
 const decodingBy = (schema: Codec<unknown>): StandardSchemaV1 => {
   const decode = SchemaParser.decodeUnknownEffect(schema)
@@ -126,19 +113,6 @@ const decodingBy = (schema: Codec<unknown>): StandardSchemaV1 => {
   return standardOf((value) =>
     Effect.catch(decode(value, { errors: "all" }), (issue) =>
       Effect.catch(decodeJsonForm(value), () => Effect.fail(issue))
-    )
-  )
-}
-
-const encodingBy = (schema: Codec<unknown>): StandardSchemaV1 => {
-  const encode = SchemaParser.encodeUnknownEffect(schema)
-  const encodeJsonForm = (value: unknown) => SchemaParser.encodeUnknownEffect(inJson(schema))(value)
-  return standardOf((value) =>
-    Effect.flatMap(encode(value, { errors: "all" }), (encoded) =>
-      isPlainJson(encoded)
-        ? Effect.succeed(encoded)
-        : // what has no form in JSON is stored as JSON.stringify writes it
-          Effect.catch(encodeJsonForm(value), () => Effect.succeed(encoded))
     )
   )
 }

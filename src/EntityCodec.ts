@@ -6,13 +6,13 @@ import type { TypedEvent } from "./Event.ts"
 import { checkKeys, type Keys } from "./OptionKeys.ts"
 
 /** An event to append, before its data is encoded. */
-export interface GivenEvent {
+export interface GivenEntityEvent {
   readonly name: string
   readonly data?: unknown
   readonly metadata?: Record<string, unknown>
 }
 
-const givenKeys = { name: true, data: true, metadata: true } satisfies Keys<GivenEvent>
+const givenKeys = { name: true, data: true, metadata: true } satisfies Keys<GivenEntityEvent>
 
 /** The definition of an event of the entity. Throws `StreamSchemaError` when it has none. */
 export const definitionOf = (
@@ -29,7 +29,11 @@ export const definitionOf = (
 }
 
 /** The definition of an event that is to be appended. Throws `ValidationError` for a misspelled field. */
-export const definitionOfGiven = (entity: AnyEntity, entityId: string, event: GivenEvent): TypedEvent => {
+export const definitionOfGiven = (
+  entity: AnyEntity,
+  entityId: string,
+  event: GivenEntityEvent
+): TypedEvent => {
   checkKeys(event, givenKeys, `An event of entity "${entityId}"`)
   return definitionOf(entity, entityId, event?.name)
 }
@@ -37,7 +41,7 @@ export const definitionOfGiven = (entity: AnyEntity, entityId: string, event: Gi
 /** The event as it is appended. */
 export const toAppend = (
   { name, version }: TypedEvent,
-  { metadata }: GivenEvent,
+  { metadata }: GivenEntityEvent,
   data: unknown
 ): StreamEventInput & { readonly version: number } => ({
   name,

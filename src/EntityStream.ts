@@ -75,6 +75,7 @@ export interface DefinedAppendAllInput<L extends ReadonlyArray<unknown> = Readon
   /** 1 to 1000 events, 4 MiB in all. */
   readonly events: { readonly [I in keyof L]: StreamEventInput | DefinedStreamEvent<L[I]> }
 }
+
 /** An event of a stream. */
 // oxlint-disable-next-line typescript/no-explicit-any -- as documented: without a definition nothing is known about the data
 export interface StreamEvent<Data = any, Name extends string = string> {

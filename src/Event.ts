@@ -14,9 +14,9 @@ import { isPattern } from "./Pattern.ts"
 import { show } from "./Show.ts"
 import {
   type AnySchema,
-  isSchema,
-  type SchemaGiven,
+  checkSchema,
   type SchemaInput,
+  type SchemaJson,
   type SchemaOutput
 } from "./StandardSchema.ts"
 
@@ -118,7 +118,7 @@ export function defineEvent(options: EventDefinitionOptions | TypedEventOptions)
   const version = options.version ?? (schema === undefined ? undefined : 1)
   checkDefinition(name, version, upcast)
   checkKeys(options, optionKeys, `Event "${name}"`)
-  if (schema !== undefined) checkSchema(name, "schema", schema)
+  if (schema !== undefined) checkSchema(schema, `Event "${name}": \`schema\``)
   return {
     name,
     version,
@@ -159,7 +159,7 @@ export const define = <const Name extends string, S extends Schema.Codec<unknown
     { data: true, version: true, upcast: true } satisfies Keys<DefineOptions<S>>,
     `Event "${name}"`
   )
-  checkSchema(name, "data", schema)
+  checkSchema(schema, `Event "${name}": \`data\``)
   return { name, version, schema, ...(upcast === undefined ? {} : { upcast }) }
 }
 
@@ -184,14 +184,14 @@ export type EventData<D> = D extends { readonly schema: infer S extends AnySchem
 
 /** Data of an event that a definition describes, as it is emitted: what its schema takes in. */
 export type EventInput<D> = D extends { readonly schema: infer S extends AnySchema }
-  ? SchemaGiven<S>
+  ? SchemaInput<S>
   : D extends EventDefinition<infer T>
     ? T
     : never
 
 /** Data of an event that a definition describes, as it is stored: what a Standard Schema takes in, an Effect schema encodes to. */
 export type EventJson<D> = D extends { readonly schema: infer S extends AnySchema }
-  ? SchemaInput<S>
+  ? SchemaJson<S>
   : EventInput<D>
 
 /** The event that a definition describes as handlers get it; of several definitions a union, which `name` tells apart. */
@@ -225,13 +225,6 @@ export type DataFor<E, Events extends object = AnyEvents> = [E] extends [never]
       ? Events[E]
       : unknown
     : EventInput<E>
-
-const checkSchema = (name: string, field: string, schema: unknown): void => {
-  if (isSchema(schema)) return
-  throw new ValidationError(
-    `Event "${name}": \`${field}\` must be a schema (Zod, Valibot, ArkType or Effect), got ${show(schema)}`
-  )
-}
 
 function checkDefinition(
   name: string,

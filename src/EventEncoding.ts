@@ -1,13 +1,14 @@
 /** Events on their way out: what a definition says of one that is given by it, and its data encoded by the schema. */
 import * as Effect from "effect/Effect"
+import type { DataCodec } from "./DataCodec.ts"
 import { SchemaValidationError, ValidationError } from "./Errors.ts"
 import { type EventDefinition, isEventDefinition } from "./Event.ts"
 import { isObject } from "./Json.ts"
 import { show } from "./Show.ts"
 import type { AnySchema } from "./StandardSchema.ts"
 
-/** How a schema writes data: `encodeBySchema`, or what does without Effect's parser. */
-export type Encode = (schema: AnySchema, data: unknown, what: string) => unknown
+/** The codec of a schema: `jsonCodec` of `EffectSchema.ts`, or what does without Effect's parser. */
+export type CodecOf = (schema: AnySchema) => Pick<DataCodec, "encode">
 
 /** An event that may be given by its definition, in place of its name. */
 export interface GivenEvent {
@@ -31,7 +32,7 @@ export const isDefined = (given: unknown): given is { readonly event: EventDefin
  */
 export const encodeEvent = <Given extends GivenEvent>(
   given: Given & { readonly event: EventDefinition },
-  encode: Encode
+  codecOf: CodecOf
 ): Named<Given> | Promise<Named<Given>> => {
   const { event: definition, ...rest } = given
   const { name, schema, version } = definition
@@ -44,7 +45,7 @@ export const encodeEvent = <Given extends GivenEvent>(
   const named = (data: unknown): Named<Given> => ({ ...rest, name, version, data })
   if (schema === undefined) return named(given.data)
   try {
-    const encoded = encode(schema, given.data, `Data of event "${name}"`)
+    const encoded = codecOf(schema).encode(given.data, `Data of event "${name}"`)
     return encoded instanceof Promise ? encoded.then(named, notSent) : named(encoded)
   } catch (error) {
     return notSent(error)
@@ -61,10 +62,10 @@ const notSent = (error: unknown): never => {
 }
 
 /** The event by its name, where nobody can wait: an asynchronous schema throws `ValidationError`. */
-export const encodedNow = <Given extends GivenEvent>(given: Given, encode: Encode): Named<Given> => {
+export const encodedNow = <Given extends GivenEvent>(given: Given, codecOf: CodecOf): Named<Given> => {
   // what has no name either is refused with all other names that are none
   if (!isDefined(given)) return given as Given & Named<Given>
-  const encoded = encodeEvent(given, encode)
+  const encoded = encodeEvent(given, codecOf)
   if (!(encoded instanceof Promise)) return encoded
   // its outcome is of no use to anybody, and must not become an unhandled rejection
   encoded.catch(() => undefined)

@@ -4,7 +4,7 @@
  */
 import type * as Schema from "effect/Schema"
 import { SchemaValidationError, toError, ValidationError } from "./Errors.ts"
-import { decodeJson, encodeJson } from "./Json.ts"
+import { decodeJson } from "./Json.ts"
 import { show } from "./Show.ts"
 
 /** The part of the Standard Schema interface that is used here. */
@@ -38,18 +38,16 @@ export type SchemaOutput<S> = S extends {
     ? Type
     : unknown
 
-/** What a schema takes: the form in which its data comes in. */
-export type SchemaInput<S> = S extends {
-  readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined }
-}
-  ? Input
-  : S extends { readonly Encoded: infer Encoded }
-    ? Encoded
+/** What is given to a schema: what a Standard Schema takes in; of an Effect schema the decoded value, which it encodes. */
+export type SchemaInput<S> = S extends { readonly Type: infer Type; readonly ast: unknown }
+  ? Type
+  : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
+    ? Input
     : unknown
 
-/** What is given to a schema: what a Standard Schema takes in; of an Effect schema the decoded value, which it encodes. */
-export type SchemaGiven<S> = S extends { readonly Type: infer Type; readonly ast: unknown }
-  ? Type
+/** The value as it is stored: what a Standard Schema takes in, and an Effect schema encodes to. */
+export type SchemaJson<S> = S extends { readonly Encoded: infer Encoded; readonly ast: unknown }
+  ? Encoded
   : S extends { readonly "~standard": { readonly types?: { readonly input: infer Input } | undefined } }
     ? Input
     : unknown
@@ -66,7 +64,7 @@ export const checkSchema = (schema: unknown, what: string): AnySchema => {
   )
 }
 
-export const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
+const isStandardSchema = (value: unknown): value is StandardSchemaV1 => {
   if ((typeof value !== "object" || value === null) && typeof value !== "function") return false
   const standard: unknown = (value as { readonly "~standard"?: unknown })["~standard"]
   return (
@@ -106,31 +104,8 @@ export const validateData = <S extends StandardSchemaV1>(
     : accept<S>(result, what)
 }
 
-/**
- * The data as it is stored, after a look at whether the schema will take it from there: a Standard Schema has no way back from
- * what it returns, so that what is stored is what it takes in. `undefined` is stored as `{}`. Throws, or rejects when the schema
- * is asynchronous, as {@link validateData} does; and `ValidationError` for what JSON cannot carry.
- */
-export const encodeData = (schema: StandardSchemaV1, data: unknown, what: string): unknown => {
-  const stored = decodeJson(encodeJson(data, what) ?? "{}")
-  const refuse = (error: unknown): never => {
-    throw error instanceof SchemaValidationError && fits(schema, data)
-      ? new SchemaValidationError(
-          `${error.message}. It fits before it is JSON, which has no dates and nothing undefined in it: ` +
-            "give it as text, and let the schema convert that, or take a schema that encodes (an Effect schema)",
-          { validationErrors: error.validationErrors }
-        )
-      : error
-  }
-  try {
-    const result = validateData(schema, stored, what)
-    return result instanceof Promise ? result.then(() => stored, refuse) : stored
-  } catch (error) {
-    return refuse(error)
-  }
-}
-
-const fits = (schema: StandardSchemaV1, value: unknown): boolean => {
+/** Whether the schema says at once that the value fits. */
+export const fits = (schema: StandardSchemaV1, value: unknown): boolean => {
   try {
     const result = startValidation(schema, value, "")
     // what takes its time is not worth the wait: this is only for the message

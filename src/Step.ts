@@ -41,14 +41,14 @@ import type {
   WaitTimeoutError
 } from "./Errors.ts"
 import type { AnyEntity } from "./Entity.ts"
-import type { DataFor, EventDefinition, EventOf, EventRef, IronflowEvent, TypedEvent } from "./Event.ts"
+import type { EventDefinition, EventOf, EventRef, DataFor, IronflowEvent, TypedEvent } from "./Event.ts"
 import type { IronflowFunction } from "./Function.ts"
 import { publishName } from "./StepId.ts"
 import type { ExpectedVersion } from "./ExpectedVersion.ts"
 import type { KVBucketOptions } from "./KvValue.ts"
 import type { Keys } from "./OptionKeys.ts"
 import type { TxWriteResult } from "./Protocol/Worker.ts"
-import type { AnySchema, SchemaGiven } from "./StandardSchema.ts"
+import type { AnySchema, SchemaInput } from "./StandardSchema.ts"
 import type { StepKind } from "./StepKind.ts"
 import type { Storable, StorableResult, Stored } from "./Stored.ts"
 
@@ -300,7 +300,7 @@ export interface TxApi<F extends HKT.TypeLambda> {
   kv<S extends AnySchema | undefined = undefined>(
     bucket: string,
     options?: KVBucketOptions<S>
-  ): TxKvBucketApi<F, SchemaGiven<S>>
+  ): TxKvBucketApi<F, SchemaInput<S>>
 }
 
 /** The plain reading: a call returns its result, and throws what would be its failure. */
@@ -534,7 +534,10 @@ export interface StepService {
       functionId: string,
       input?: unknown,
       options?: EffectInvokeOptions<A, E>
-    ): Effect.Effect<Decoded<A, unknown>, InvokeError<E> | InvokeTimeoutError | StepCallError>
+    ): Effect.Effect<
+      Decoded<NoInfer<A>, unknown>,
+      InvokeError<NoInfer<E>> | InvokeTimeoutError | StepCallError
+    >
     <F extends Invokable, A = never, E = never>(
       fn: F,
       input: InvokeInput<F>,
@@ -674,7 +677,11 @@ export const invoke: {
     functionId: string,
     input?: unknown,
     options?: EffectInvokeOptions<A, E>
-  ): Effect.Effect<Decoded<A, unknown>, InvokeError<E> | InvokeTimeoutError | StepCallError, Step>
+  ): Effect.Effect<
+    Decoded<NoInfer<A>, unknown>,
+    InvokeError<NoInfer<E>> | InvokeTimeoutError | StepCallError,
+    Step
+  >
   <F extends Invokable, A = never, E = never>(
     fn: F,
     input: InvokeInput<F>,

@@ -15,7 +15,7 @@ import { type Overlap, overlaps } from "./Overlap.ts"
 import { checkPattern, matchesPattern } from "./Pattern.ts"
 import { checkComes, parseSchedule } from "./Schedule.ts"
 import { show } from "./Show.ts"
-import type { SchemaInput, SchemaOutput } from "./StandardSchema.ts"
+import type { SchemaJson, SchemaOutput } from "./StandardSchema.ts"
 
 /** An event trigger, a cron trigger, or a cron trigger whose fires are events of the given name. */
 export interface Trigger {
@@ -83,7 +83,7 @@ export type InvokedWith<Sources extends ReadonlyArray<TriggerSource>, S> = 0 ext
     ? // oxlint-disable-next-line typescript/no-explicit-any -- nothing is known about the data
       any
     : StoredBy<Sources[number]>
-  : SchemaInput<S>
+  : SchemaJson<S>
 
 type StoredBy<Source> = Source extends EventDefinition
   ? EventJson<Source>

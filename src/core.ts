@@ -360,7 +360,6 @@ export { createSecretsClient, type SecretsClient } from "./Secrets.ts"
 export {
   type AnySchema,
   parseAndValidate,
-  type SchemaGiven,
   type SchemaInput,
   type SchemaOutput,
   type StandardSchemaV1,

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
 import { z } from "zod"
-import { asStandard, encodeBySchema } from "../src/EffectSchema.ts"
+import { asStandard, jsonCodec } from "../src/EffectSchema.ts"
 import { SchemaValidationError, ValidationError } from "../src/Errors.ts"
 import { type AnySchema, validateData } from "../src/StandardSchema.ts"
 
@@ -11,11 +11,15 @@ const Zod = z.object({ orderId: z.string() })
 const Native = Schema.Struct({ orderId: Schema.String })
 
 describe("asStandard", () => {
-  it("leaves a Standard Schema as it is, also one that was made from an Effect schema", () => {
-    const standard = Schema.toStandardSchemaV1(Native)
-
+  it("leaves a Standard Schema of another library as it is", () => {
     assert.strictEqual(asStandard(Zod), Zod)
-    assert.strictEqual(asStandard(standard), standard)
+  })
+
+  it("reads dates from JSON by an Effect schema that was made a Standard Schema", () => {
+    const at = "2026-01-02T03:04:05.000Z"
+    const standard = Schema.toStandardSchemaV1(Schema.Struct({ at: Schema.Date }))
+
+    assert.deepStrictEqual(validateData(asStandard(standard), { at }, "Data"), { at: new Date(at) })
   })
 
   it("wraps an Effect schema once", () => {
@@ -37,7 +41,7 @@ describe("asStandard", () => {
   })
 })
 
-describe("encodeBySchema", () => {
+describe("jsonCodec", () => {
   const at = new Date("2026-01-02T03:04:05.000Z")
   const Tagged = Schema.Union([
     Schema.TaggedStruct("Paid", { at: Schema.Date }),
@@ -47,6 +51,12 @@ describe("encodeBySchema", () => {
   it.each<readonly [what: string, schema: AnySchema, data: unknown, stored: unknown]>([
     ["a date in a schema of dates", Schema.Date, at, at.toISOString()],
     ["a date in a schema of texts", Schema.DateFromString, at, at.toISOString()],
+    [
+      "a date in one that was made a Standard Schema",
+      Schema.toStandardSchemaV1(Schema.Date),
+      at,
+      at.toISOString()
+    ],
     ["a bigint", Schema.BigInt, 7n, "7"],
     ["bytes", Schema.Uint8Array, new Uint8Array([1, 2]), "AQI="],
     ["a member of a union", Tagged, { _tag: "Paid", at }, { _tag: "Paid", at: at.toISOString() }],
@@ -56,7 +66,7 @@ describe("encodeBySchema", () => {
     ["what one has a default for", z.object({ qty: z.number().default(1) }), {}, {}],
     ["what one transforms", z.string().transform((text) => text.length), "abc", "abc"]
   ])("stores %s, so that it can be read again", (_, schema, data, stored) => {
-    const encoded = encodeBySchema(schema, data, "Data")
+    const encoded = jsonCodec(schema).encode(data, "Data")
 
     assert.deepStrictEqual(encoded, stored)
     const json: unknown = JSON.parse(JSON.stringify(encoded))
@@ -84,11 +94,11 @@ describe("encodeBySchema", () => {
     ],
     ["a Standard Schema, as JSON", z.object({ at: z.date() }), { at }, /at: .* It fits before it is JSON/]
   ])("refuses what does not fit %s, with the paths", (_, schema, data, message) => {
-    assert.throws(() => encodeBySchema(schema, data, "Data"), SchemaValidationError)
-    assert.throws(() => encodeBySchema(schema, data, "Data"), message)
+    assert.throws(() => jsonCodec(schema).encode(data, "Data"), SchemaValidationError)
+    assert.throws(() => jsonCodec(schema).encode(data, "Data"), message)
   })
 
   it("refuses what JSON cannot carry", () => {
-    assert.throws(() => encodeBySchema(z.any(), { count: 7n }, "Data"), ValidationError, "count")
+    assert.throws(() => jsonCodec(z.any()).encode({ count: 7n }, "Data"), ValidationError, "count")
   })
 })

@@ -100,7 +100,7 @@ export interface EmitResult {
 }
 
 /** One of several events to emit at once, by its name or by its definition. */
-export type EmitManyEvent<E = string, Events extends object = AnyEvents> = Omit<EmitOptions, "signal"> & {
+export type EmitManyEvent<E = string, Events extends object = AnyEvents> = EmitOptions & {
   readonly event: E extends EventRef<Events> ? E : EventRef<Events>
   readonly data: DataFor<E, Events>
 }
@@ -342,7 +342,7 @@ export interface EmitApi<F extends HKT.TypeLambda, Events extends object = AnyEv
    */
   emitMany<const L extends ReadonlyArray<unknown>>(
     events: { readonly [I in keyof L]: EmitManyEvent<L[I], Events> },
-    ...args: CallArgs<F>
+    ...options: CallArgs<F>
   ): Kind<F, Array<EmitResult>, ClientError>
 }
 

@@ -1,10 +1,11 @@
 /** Emitting and appending by definition, over what knows events by their names: data is encoded before anything is sent. */
 import * as Effect from "effect/Effect"
+import { jsonCarrier, standardCodec } from "../DataCodec.ts"
 import type { AppendAllInput, GivenAppendAllInput } from "../EntityStream.ts"
 import { LimitExceededError, ValidationError } from "../Errors.ts"
 import { type EventDefinition, isEventDefinition } from "../Event.ts"
 import {
-  type Encode,
+  type CodecOf,
   encodeEvent,
   fromValidation,
   type GivenEvent,
@@ -14,10 +15,10 @@ import {
 import { isObject } from "../Json.ts"
 import { writesAtOnce } from "../Limits.ts"
 import { show } from "../Show.ts"
-import { encodeData, isStandardSchema } from "../StandardSchema.ts"
+import { canEncode, type StandardSchemaV1 } from "../StandardSchema.ts"
 import type { EffectKind, EmitApi, EmitManyEvent, EmitOptions, EmitResult } from "./Client.ts"
 import type { Raw } from "./Named.ts"
-import type { NamedAppends, UntypedStreams } from "./Streams.ts"
+import type { NamedAppends, StreamsService } from "./Streams.ts"
 
 /** An event of `emitMany` by its name, with its data as it is stored. */
 export interface NamedEmit extends EmitOptions {
@@ -26,29 +27,27 @@ export interface NamedEmit extends EmitOptions {
 }
 
 /** Emitting by name, with data as it is stored: what a server is asked. */
-export interface NamedEmits<E> {
+interface NamedEmits<E> {
   emit(name: string, data: unknown, options?: EmitOptions): Effect.Effect<EmitResult, E>
   emitMany(events: ReadonlyArray<NamedEmit>): Effect.Effect<Array<EmitResult>, E>
 }
 
-/**
- * How the schema writes data. Effect's parser is loaded with the first Effect schema: programs without one do without it.
- */
-const encoderOf = ({ schema }: EventDefinition): Encode | Promise<Encode> =>
-  schema === undefined || isStandardSchema(schema)
-    ? // the schema that it is given is the one that was just looked at
-      (standard, data, what) => (isStandardSchema(standard) ? encodeData(standard, data, what) : data)
-    : import("../EffectSchema.ts").then(({ encodeBySchema }) => encodeBySchema)
+/** The codec of the schema. Effect's parser is loaded with the first Effect schema: programs without one do without it. */
+const codecOfEvent = ({ schema }: EventDefinition): CodecOf | Promise<CodecOf> =>
+  schema !== undefined && canEncode(schema)
+    ? import("../EffectSchema.ts").then(({ jsonCodec }) => jsonCodec)
+    : // the schema that it is given is the one that was just looked at
+      (standard) => standardCodec(standard as StandardSchemaV1, jsonCarrier)
 
 /** The event by its name, with its data encoded; as it is when it was given by its name. */
 const named = <Given extends GivenEvent>(given: Given): Effect.Effect<Named<Given>, ValidationError> =>
   // what has no name either is refused with all other names that are none
   isDefined(given)
     ? fromValidation(() => {
-        const encoder = encoderOf(given.event)
-        return encoder instanceof Promise
-          ? encoder.then((encode) => encodeEvent(given, encode))
-          : encodeEvent(given, encoder)
+        const codecOf = codecOfEvent(given.event)
+        return codecOf instanceof Promise
+          ? codecOf.then((loaded) => encodeEvent(given, loaded))
+          : encodeEvent(given, codecOf)
       })
     : Effect.succeed(given as Given & Named<Given>)
 
@@ -75,7 +74,7 @@ export const emitsOf = <E>({
               Effect.forEach(events as ReadonlyArray<EmitManyEvent>, ({ event, ...rest }) =>
                 named<NamedEmit & GivenEvent>(givenBy(event, rest))
               ),
-              (all) => emitMany(all)
+              emitMany
             )
           : Effect.fail(problem)
       })
@@ -86,7 +85,7 @@ export const emitsOf = <E>({
 export const appendsOf = <E>({
   append,
   appendAll
-}: NamedAppends<E>): Raw<Pick<UntypedStreams, "append" | "appendAll">, E | ValidationError> => ({
+}: NamedAppends<E>): Raw<Pick<StreamsService, "append" | "appendAll">, E | ValidationError> => ({
   append: (entityId, input, options = {}) =>
     isDefined(input)
       ? Effect.flatMap(named({ ...input, version: options.version }), ({ version, ...event }) =>

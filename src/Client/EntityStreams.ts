@@ -6,7 +6,7 @@ import type { AnyEntity } from "../Entity.ts"
 import {
   definitionOf,
   definitionOfGiven,
-  type GivenEvent,
+  type GivenEntityEvent,
   misfitRead,
   misfitToAppend,
   toAppend
@@ -59,7 +59,7 @@ const entityStreams = (streams: UntypedStreams, entity: AnyEntity): EventMethods
     return codec
   }
 
-  const encode = (entityId: string, event: GivenEvent) =>
+  const encode = (entityId: string, event: GivenEntityEvent) =>
     Effect.flatMap(
       checked(() => definitionOfGiven(entity, entityId, event)),
       (definition) =>
@@ -91,7 +91,7 @@ const entityStreams = (streams: UntypedStreams, entity: AnyEntity): EventMethods
       Effect.flatMap(
         Array.isArray(events)
           ? Effect.forEach(
-              events as ReadonlyArray<GivenEvent>,
+              events as ReadonlyArray<GivenEntityEvent>,
               (event): Effect.Effect<StreamEventInput, ValidationError> => encode(entityId, event)
             )
           : // what is no list is refused with those of which nothing is known

@@ -17,7 +17,7 @@ import type {
   ValidationError
 } from "../Errors.ts"
 import type { KVBucketOptions, KvOperation } from "../KvValue.ts"
-import type { AnySchema, SchemaGiven, SchemaOutput } from "../StandardSchema.ts"
+import type { AnySchema, SchemaInput, SchemaOutput } from "../StandardSchema.ts"
 import type { CallArgs, ClientError, EffectKind, Kind, Options } from "./Client.ts"
 
 export interface KVBucketConfig {
@@ -247,7 +247,7 @@ export interface KvService extends KvApi<EffectKind> {
   bucket<S extends AnySchema | undefined = undefined>(
     name: string,
     options?: KVBucketOptions<S>
-  ): KvBucket<SchemaGiven<S>, SchemaOutput<S>, S extends undefined ? never : KeySchemaError>
+  ): KvBucket<SchemaInput<S>, SchemaOutput<S>, S extends undefined ? never : KeySchemaError>
 }
 
 /** The key-value store where nothing is known of values: what `typedKv` makes the service of. */

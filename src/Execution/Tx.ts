@@ -1,11 +1,6 @@
 /** What the body of a `step.tx` collects: writes that are carried out together with the step, or not at all. */
 import type { AnyEntity } from "../Entity.ts"
-import {
-  definitionOfGiven,
-  type GivenEvent as GivenEntityEvent,
-  misfitToAppend,
-  toAppend
-} from "../EntityCodec.ts"
+import { definitionOfGiven, type GivenEntityEvent, misfitToAppend, toAppend } from "../EntityCodec.ts"
 import {
   type AppendAllInput,
   type AppendEventInput,
@@ -18,8 +13,8 @@ import {
   type StreamAppend,
   type StreamEventInput
 } from "../EntityStream.ts"
-import { jsonCarrier, keyCarrier } from "../DataCodec.ts"
-import { codecOf, encodeBySchema } from "../EffectSchema.ts"
+import { keyCarrier } from "../DataCodec.ts"
+import { codecOf, jsonCodec } from "../EffectSchema.ts"
 import {
   InvalidStateError,
   KeySchemaError,
@@ -36,7 +31,7 @@ import { writeBytes, writesAtOnce } from "../Limits.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { checkAppendAllKeys, checkAppendKeys } from "../Protocol/AppendKeys.ts"
 import type { Job, TxWrite } from "../Protocol/Worker.ts"
-import { type AnySchema, checkSchema, type SchemaGiven } from "../StandardSchema.ts"
+import { type AnySchema, checkSchema, type SchemaInput } from "../StandardSchema.ts"
 import type {
   PlainKind,
   Tx,
@@ -76,7 +71,7 @@ export class TxCollector implements Tx {
         this.#call("streams.append")
       )
       if (!isDefined(input)) return this.#append(checkAppendOne(entityId, input, options))
-      const { version, ...named } = encodedNow({ ...input, version: options?.version }, encodeBySchema)
+      const { version, ...named } = encodedNow({ ...input, version: options?.version }, jsonCodec)
       this.#append(
         checkAppendOne(entityId, named, { ...options, ...(version === undefined ? {} : { version }) })
       )
@@ -85,7 +80,7 @@ export class TxCollector implements Tx {
       checkAppendAllKeys(input, this.#call("streams.appendAll"))
       checkKeys(options, appendAllKeys, this.#call("streams.appendAll"))
       const events = Array.isArray(input?.events)
-        ? input.events.map((event) => encodedNow(event, encodeBySchema))
+        ? input.events.map((event) => encodedNow(event, jsonCodec))
         : input?.events
       this.#append(checkAppend(entityId, { ...input, events } as AppendAllInput, options))
     },
@@ -112,7 +107,7 @@ export class TxCollector implements Tx {
   emit(event: EventRef, data?: unknown, options: TxEmitOptions = {}): void {
     checkKeys(options, eventKeys, this.#call("emit"))
     const given = isEventDefinition(event) ? { ...options, event, data } : { ...options, name: event, data }
-    const named: Named<GivenEvent> = encodedNow<GivenEvent>(given, encodeBySchema)
+    const named: Named<GivenEvent> = encodedNow<GivenEvent>(given, jsonCodec)
     // without a version it has none, which the check takes for 1
     const checked = checkStreamEvent(named as StreamEventInput)
     this.#add({ _tag: "emit", ...checked }, 1, sizeOf(checked))
@@ -121,7 +116,7 @@ export class TxCollector implements Tx {
   kv<S extends AnySchema | undefined = undefined>(
     bucket: string,
     options?: KVBucketOptions<S>
-  ): TxKvBucket<SchemaGiven<S>> {
+  ): TxKvBucket<SchemaInput<S>> {
     checkKeys(options, bucketOptionKeys, this.#call("kv"))
     const encode =
       options?.schema === undefined
@@ -223,7 +218,7 @@ const encodeEvent = (entity: AnyEntity, entityId: string, event: GivenEntityEven
   const definition = definitionOfGiven(entity, entityId, event)
   const { name, schema } = definition
   const data = atOnce(
-    () => codecOf(schema, jsonCarrier).encode(event.data, `Data of event "${name}" for entity "${entityId}"`),
+    () => jsonCodec(schema).encode(event.data, `Data of event "${name}" for entity "${entityId}"`),
     misfitToAppend(entityId, name)
   )
   return toAppend(definition, event, data)

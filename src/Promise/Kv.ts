@@ -18,7 +18,7 @@ import type { ClientServices } from "../Client/Services.ts"
 import type { ValidationError } from "../Errors.ts"
 import { checkKeys, type Keys } from "../OptionKeys.ts"
 import { endpoints, pathOf } from "../Protocol/Http/Endpoints.ts"
-import { type AnySchema, checkSchema, type SchemaGiven, type SchemaOutput } from "../StandardSchema.ts"
+import { type AnySchema, checkSchema, type SchemaInput, type SchemaOutput } from "../StandardSchema.ts"
 import { type OnError, openRim, reporting } from "./AreaClient.ts"
 import { promisify, type Rim } from "./Promisify.ts"
 import { type KVWatchCallbacks, type KVWatcher, startWatch } from "./Watcher.ts"
@@ -80,9 +80,9 @@ export class KVClient implements AsyncDisposable {
   bucket<S extends AnySchema | undefined = undefined>(
     name: string,
     options?: KVBucketOptions<S>
-  ): KVBucketHandle<SchemaGiven<S>, SchemaOutput<S>> {
+  ): KVBucketHandle<SchemaInput<S>, SchemaOutput<S>> {
     checkKeys(options, bucketOptionKeys, "kv.bucket()")
-    return new KVBucketHandle<SchemaGiven<S>, SchemaOutput<S>>(
+    return new KVBucketHandle<SchemaInput<S>, SchemaOutput<S>>(
       name,
       this.#onError === undefined ? {} : { onError: this.#onError },
       this.#rim,

@@ -1,8 +1,8 @@
 /** Requests of other services: verified, made events of, and handed to the server. */
 import * as Effect from "effect/Effect"
 import type { Connection } from "../Client/HttpConnection.ts"
-import { encodeBySchema } from "../EffectSchema.ts"
 import { type IronflowError, toError, type WebhookCode, WebhookError } from "../Errors.ts"
+import { jsonCodec } from "../EffectSchema.ts"
 import { checkEventName } from "../Event.ts"
 import { encodeEvent, type GivenEvent, isDefined } from "../EventEncoding.ts"
 import { encodeJson, isObject } from "../Json.ts"
@@ -203,7 +203,7 @@ const encoded = async (result: unknown): Promise<unknown> => {
 }
 
 const encodedEvent = async (event: unknown): Promise<unknown> => {
-  if (isDefined(event)) return encodeEvent<GivenEvent>(event, encodeBySchema)
+  if (isDefined(event)) return encodeEvent<GivenEvent>(event, jsonCodec)
   // a version is that of a definition
   return isObject(event) ? { ...event, version: undefined } : event
 }

@@ -17,7 +17,7 @@ import {
   TestSuspendedError,
   ValidationError
 } from "../Errors.ts"
-import { encodeBySchema } from "../EffectSchema.ts"
+import { jsonCodec } from "../EffectSchema.ts"
 import {
   type DataFor,
   type EventDefinition,
@@ -182,7 +182,7 @@ export const createTestClient = (config: TestClientConfig): TestClient => {
 
 const eventOf = (event: string | EventDefinition, data: unknown): NewStreamEvent => {
   const given = isEventDefinition(event) ? { event, data } : { name: event, data }
-  const { version, ...named } = encodedNow<GivenEvent>(given, encodeBySchema)
+  const { version, ...named } = encodedNow<GivenEvent>(given, jsonCodec)
   return checkStreamEvent({ ...named, ...(version === undefined ? {} : { version }) })
 }
 

@@ -23,17 +23,15 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { assert, describe, expectTypeOf, it } from "vitest"
 
-/** The names of methods among whose arguments one has a `signal`. */
+/** The names of methods among whose arguments one has a `signal`; data, which may be anything, does not count. */
 type WithSignal<Api> = {
   [M in keyof Api]: Api[M] extends (...args: infer P) => unknown
-    ? true extends {
-        // data may be anything
-        [I in keyof P]-?: 0 extends 1 & P[I] ? false : "signal" extends keyof NonNullable<P[I]> ? true : false
-      }[number]
+    ? true extends { [I in keyof P]-?: HasSignal<NonNullable<P[I]>> }[number]
       ? M
       : never
     : never
 }[keyof Api]
+type HasSignal<Argument> = 0 extends 1 & Argument ? false : "signal" extends keyof Argument ? true : false
 
 describe("a signal", () => {
   it("is among the options of no Effect service", () => {
