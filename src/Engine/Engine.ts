@@ -163,10 +163,11 @@ export interface EngineService {
     reports: ReadonlyArray<TurnReport>,
     environment?: string
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
-  /** Extends leases; returns the job ids whose lease is gone. */
+  /** Extends leases, in the environment if one is given; returns the job ids whose lease is gone. */
   readonly extendLeases: (
     jobIds: ReadonlyArray<string>,
-    leaseMs: number
+    leaseMs: number,
+    environment?: string
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Counts what was refused before it came to the store. */
   readonly countStale: (what: "staleReports" | "staleRenewals") => void
@@ -465,7 +466,8 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       countFunctions: store.countFunctions,
       checkEnvironment: store.checkEnvironment,
       applyReports: (reports, environment) => dispatch.applyReports(reports, environment),
-      extendLeases: store.extendLeases,
+      extendLeases: (jobIds, leaseMs, environment) =>
+        store.extendLeases(jobIds, leaseMs, undefined, environment),
       countStale: (what) => void counts[what]++,
       observe: (listener) => store.observe(listener),
       metrics: () => ({

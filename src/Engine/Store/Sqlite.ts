@@ -519,8 +519,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           Effect.map(Effect.forEach(reports, applyAlone, { concurrency: "unbounded" }), (acks) => acks.flat())
         )
       },
-      extendLeases: (jobIds, leaseMs, holder) =>
-        write("extend leases", () => tx.perform(extendLeases(tx, jobIds, leaseMs, holder))),
+      extendLeases: (jobIds, leaseMs, holder, environment) =>
+        write("extend leases", () => tx.perform(extendLeases(tx, jobIds, leaseMs, holder, environment))),
       adoptLeases: (workerId, jobIds, leaseMs, functionIds, since) =>
         write(`keep the turns of worker ${workerId}`, () =>
           tx.perform(adoptLeases(tx, workerId, jobIds, leaseMs, functionIds, since))

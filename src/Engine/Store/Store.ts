@@ -824,13 +824,14 @@ export interface StoreService {
     options?: { readonly callsBack?: boolean }
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
   /**
-   * Extends leases; returns the job ids whose lease is gone. With a `holder`, those on which nothing moves any more are left
-   * to run out.
+   * Extends leases; returns the job ids whose lease is gone, or whose run is one of another environment than `environment`.
+   * With a `holder`, those on which nothing moves any more are left to run out.
    */
   readonly extendLeases: (
     jobIds: ReadonlyArray<string>,
     leaseMs: number,
-    holder?: Holder
+    holder?: Holder,
+    environment?: string
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /**
    * A worker outside this process comes back with its turns `jobIds`: those that it still holds are extended, and
