@@ -6,6 +6,7 @@ import { createClient, createFunction, type IronflowFunction } from "@ironflow/n
 import { afterEach, assert, describe, it, vi } from "vitest"
 import WebSocket from "ws"
 import * as Limits from "../../src/Limits.ts"
+import { endpoints } from "../../src/Protocol/Http/Endpoints.ts"
 import { listen, registerEndpoint } from "../Serve/Hosts.ts"
 import { type Answer, send } from "../wire/RawClient.ts"
 import { type Ironflow, start } from "../wire/Ironflow.ts"
@@ -160,6 +161,65 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
     await vi.waitFor(async () =>
       assert.strictEqual((await engine.client.explain(second.runIds[0] ?? "")).code, "ENDPOINT_UNAVAILABLE")
     )
+  })
+})
+
+describe("a number that is too large", () => {
+  const refusal = /cannot be stored: \$\.some\[1\]\.price is the number 1e999, which is too large/
+  const json = '{"some":[0,{"price":1e999}]}'
+  const readsNoBody = new Set<string>(["health", "subscribe", "joinConsumerGroup"])
+
+  it("is refused in the body of every call, with its path", async () => {
+    const { url } = await serve()
+    const wrong: Array<string> = []
+    let calls = 0
+    for (const [name, { method, path }] of Object.entries(endpoints)) {
+      if (readsNoBody.has(name) || !["POST", "PATCH"].includes(method)) continue
+      calls++
+      const { body, status } = await send(url, method, path.replaceAll(/:\w+\*?/g, "x"), json)
+      if (status !== 400 || !refusal.test(JSON.stringify(body))) wrong.push(`${name}: ${status}`)
+    }
+    assert.deepStrictEqual(wrong, [])
+    assert.isAbove(calls, 60)
+  })
+
+  it("is refused in values of keys, in reports, and in what comes over sockets", async () => {
+    const { url } = await serve()
+    await send(url, "POST", "/api/v1/kv/buckets", { name: "carts" })
+    const write = { op: "put", key: "c-1", content_type: "application/json" }
+    const value = Buffer.from(json).toString("base64")
+    refused(await send(url, "PUT", "/api/v1/kv/buckets/carts/keys/c-1", json), refusal)
+    refused(
+      await send(url, "POST", "/api/v1/kv/buckets/carts/write", { writes: [{ ...write, value }] }),
+      refusal
+    )
+    const worker = new RawTurnWorker(url)
+    await worker.register()
+    const step = { stepKey: "s:0", name: "s", attempt: 1, startedAt: 0, endedAt: 0 }
+    const emit = { _tag: "emit", name: "order.placed", version: 1, data: json }
+    for (const op of [
+      { _tag: "StepDone", ...step, kind: "run", outcome: { _tag: "Success", value: json } },
+      { _tag: "Transact", ...step, writes: [emit] },
+      { _tag: "Publish", stepKey: "s:0", name: "s", topic: "orders", data: json },
+      { _tag: "Invoke", stepKey: "s:0", name: "s", functionId: "ship", input: json }
+    ]) {
+      refused(await worker.report(1, [{ jobId: "job_1", runId: "run_1", ops: [op] }]), refusal)
+    }
+
+    for (const [path, frame] of [
+      ["/ws", json],
+      ["/api/v1/channel", `1 POST ${connect}/Trigger ${json.length}\n${json}`]
+    ] as const) {
+      const socket = new WebSocket(url.replace("http", "ws") + path)
+      cleanups.push(() => socket.terminate())
+      await new Promise((resolve) => socket.once("open", resolve))
+      socket.send(frame)
+      const answer = await new Promise((resolve) => {
+        socket.once("message", (frame) => resolve(String(frame)))
+        socket.once("close", (code, why) => resolve(`${code} ${String(why)}`))
+      })
+      assert.match(String(answer), refusal)
+    }
   })
 })
 
