@@ -62,6 +62,12 @@ export const environments = 10_000
 export const connectedBytes = 64 * 1024 * 1024
 /** Triggers or secrets of one function. */
 export const listLength = 256
+/** Policies of one role. */
+export const policiesOfRole = 256
+/** What all policies of a role say: characters of their actions, resources and conditions. */
+export const roleLength = 64 * 1024
+/** Roles of one key. */
+export const rolesOfKey = 16
 /** Labels of a worker; members of the metadata of an event, a function or a consumer group. */
 export const entries = 256
 /** All labels of a worker, and the metadata of an event, a function or a consumer group, as JSON text. */
