@@ -329,6 +329,83 @@ describe("what is said beside something", () => {
   })
 })
 
+describe("events that start many runs", () => {
+  const listeners = (url: string, many: number): Promise<Answer> =>
+    send(url, "POST", "/api/v1/workers/worker-1/register", {
+      worker_id: "worker-1",
+      hostname: "host-1",
+      function_ids: [],
+      capabilities: { turns: 1 },
+      registration: {
+        ...registrationOf("worker-1", []),
+        functions: registrationOf(
+          "worker-1",
+          Array.from({ length: many }, (_, i) => ({ id: `fn-${i}`, event: "order.placed" }))
+        ).functions
+      },
+      instance: "instance-1",
+      jobs: []
+    })
+  const counted = async (url: string): Promise<number> =>
+    (await send(url, "POST", `${connect}/ListRuns`, { limit: 1 })).body.totalCount ?? 0
+
+  it("are not stored together when they could start more than 10,000, and nothing of them is", async () => {
+    const { url } = await serve()
+    assert.strictEqual((await listeners(url, 1000)).status, 200)
+    const append = (many: number) =>
+      send(url, "POST", "/ironflow.v1.EntityStreamService/AppendEvents", {
+        entityId: "o-1",
+        entityType: "order",
+        events: Array.from({ length: many }, () => ({ eventName: "order.placed", data: {} }))
+      })
+
+    refused(await append(1000), /append to stream .*1000000 runs, and the limit is 10000 runs/)
+    refused(await append(11), /11000 runs, and the limit is 10000 runs/)
+    assert.strictEqual(await counted(url), 0)
+    assert.strictEqual((await append(2)).status, 200)
+    assert.strictEqual(await counted(url), 2000)
+  })
+
+  it("come in batches that could start 100,000, and each is stored by itself", async () => {
+    const { url } = await serve()
+    assert.strictEqual((await listeners(url, 1000)).status, 200)
+    const batch = (many: number) =>
+      send(url, "POST", `${connect}/TriggerBatch`, {
+        events: Array.from({ length: many }, () => ({ event: "order.placed", data: {} }))
+      })
+
+    refused(await batch(1000), /batch.*1000000 runs, and the limit is 100000 runs/)
+    assert.strictEqual(await counted(url), 0)
+    const { body, status } = await batch(3)
+    assert.strictEqual(status, 200)
+    assert.lengthOf(
+      body.results.flatMap(({ runIds }: { readonly runIds: ReadonlyArray<string> }) => runIds),
+      3000
+    )
+  })
+
+  it("are refused in a transaction of a step", async () => {
+    const quiet = Array.from({ length: 11 }, (_, i) =>
+      createFunction({ id: `fn-${i}`, triggers: [{ event: "order.placed" }] }, async () => undefined)
+    )
+    const order = createFunction(
+      { id: "order", triggers: [{ event: "go" }], retry: { maxAttempts: 1 } },
+      async ({ step }) =>
+        step.tx("place", (tx) => {
+          for (let i = 0; i < 1000; i++) tx.emit("order.placed", { i })
+        })
+    )
+    const engine = await startEngine({ filename: ":memory:", logger: false, functions: [order, ...quiet] })
+    cleanups.push(() => engine.close())
+
+    const { runIds } = await engine.client.emit("go", {})
+    const run = await engine.client.waitForRun(runIds[0] ?? "", { timeout: 30_000 })
+
+    assert.strictEqual(run.status, "failed")
+    assert.match(String(run.error?.message), /transaction.*11000 runs, and the limit is 10000 runs/)
+  })
+})
+
 describe("a registration", () => {
   const functions = (many: number, more: object = {}) =>
     registrationOf(

@@ -88,6 +88,8 @@ export interface SqliteOptions {
 
 /** Most commands in one transaction. */
 const GROUP = 512
+/** Runs that are started in one transaction; no command is cut. */
+const GROUP_RUNS = 1000
 
 /** Functions that are looked at in one turn of the event loop. */
 const FUNCTIONS = 1000
@@ -166,6 +168,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         const snapshot = new Snapshot(db)
         const writer = new GroupCommit(db, {
           max: GROUP,
+          isFull: () => tx.changes.counts.started >= GROUP_RUNS,
           first: () => {
             const jump = jumps.look(now(), monotonicMs())
             if (jump === 0) return undefined
@@ -411,6 +414,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         }),
       checkEnvironment: (environment) => tx.checkEnvironment(environment),
       countFunctions: (environment) => tx.registry.list(environment).length,
+      countListeners: (environment, name) => tx.registry.countListeners(environment, name),
       appendEvent: (event) => write(`store event "${event.name}"`, () => tx.perform(appendEvent(tx, event))),
       appendMessage: (message) =>
         write(`store a message of topic "${message.topic}"`, () => tx.perform(appendMessage(tx, message))),

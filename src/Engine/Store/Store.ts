@@ -727,6 +727,8 @@ export interface StoreService {
     functionId: string
   ) => Effect.Effect<FunctionInfo | undefined, StoreError>
   readonly countFunctions: (environment: string) => number
+  /** Functions that listen to events of the name. */
+  readonly countListeners: (environment: string, name: string) => number
   /** Throws `LimitExceededError` when there is no such environment, and no room for another. */
   readonly checkEnvironment: (environment: string) => void
 
@@ -734,12 +736,16 @@ export interface StoreService {
   readonly appendEvent: (event: NewEvent) => Effect.Effect<AppendedEvent, StoreError>
   /**
    * Stores events of a stream as `appendEvent` does, all or none. Fails with `VersionConflictError` when the stream is not
-   * as expected, with `InvalidStateError` when it is of another entity type; then nothing has changed.
+   * as expected, with `InvalidStateError` when it is of another entity type, and with `LimitExceededError` when it could start too
+   * many runs; then nothing has changed.
    */
   readonly appendToStream: (
     environment: string,
     append: StreamAppend
-  ) => Effect.Effect<AppendedToStream, VersionConflictError | InvalidStateError | StoreError>
+  ) => Effect.Effect<
+    AppendedToStream,
+    VersionConflictError | InvalidStateError | LimitExceededError | StoreError
+  >
   readonly readStream: (query: ReadStreamQuery) => Effect.Effect<StreamRows, LimitExceededError | StoreError>
   /** Fails with `StreamNotFoundError`. */
   readonly getStream: (environment: string, entityId: string) => Effect.Effect<StreamRow, StreamError>
