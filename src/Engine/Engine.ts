@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import type { ClientApi, EffectKind, Run, RunStep, TopicInfo } from "../Client/Client.ts"
+import type { AuditEvent, ClientApi, EffectKind, Run, RunStep, TopicInfo } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions, ReadStreamOptions, StreamsService } from "../Client/Streams.ts"
 import { resolveEnvironment } from "../Environment.ts"
@@ -77,6 +77,12 @@ export interface EngineService {
     runId: string,
     page: PageQuery
   ) => Effect.Effect<Page<RunStep>, EngineError>
+  /** A part of the record of a run. */
+  readonly auditPage: (
+    environment: string,
+    runId: string,
+    page: PageQuery
+  ) => Effect.Effect<Page<AuditEvent>, EngineError>
   /** A part of the topics of one environment. */
   readonly topicsPage: (environment: string, page: PageQuery) => Effect.Effect<Page<TopicInfo>, StoreError>
   /** A part of the buckets of one environment. */
@@ -381,6 +387,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       putBootstrapKey: putBootstrapKey(store),
       client: (environment) => clientOf(environment).api,
       stepsPage: (environment, runId, page) => clientOf(environment).stepsPage(runId, page),
+      auditPage: (environment, runId, page) => clientOf(environment).auditPage(runId, page),
       topicsPage: (environment, page) => clientOf(environment).topicsPage(page),
       bucketsPage: (environment, page) => EngineKv.listBuckets(kv, environment, page),
       awaitEnd: (environment, runId, giveUp) => clientOf(environment).awaitEnd(runId, giveUp),

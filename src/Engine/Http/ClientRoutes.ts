@@ -218,10 +218,16 @@ export const clientRoutes = (
     route("restRunSteps", (call) =>
       answerSteps(call, variable(call, "id"), (steps) => `{"steps":[${steps}]}`)
     ),
-    asking("runAudit", (api, call) =>
-      Effect.map(api.getRunAudit(variable(call, "id")), (events) =>
-        json({ events: events.map((event) => ({ ...event, details: withoutEvent(call, event.details) })) })
-      )
+    route("runAudit", (call) =>
+      pagedReply("events", call.query, {
+        what: `events of run ${variable(call, "id")}`,
+        all: (events) => `{"events":[${events}]}`,
+        read: (page) =>
+          Effect.map(engine.auditPage(call.environment, variable(call, "id"), page), ({ items, ...next }) => ({
+            items: items.map((event) => ({ ...event, details: withoutEvent(call, event.details) })),
+            ...next
+          }))
+      })
     ),
     asking("explainRun", (api, call) => Effect.map(api.explain(variable(call, "id")), (why) => json(why))),
     route("waitForRun", (call) => waitForRun(engine, call, giveUpAfter)),

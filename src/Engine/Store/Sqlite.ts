@@ -600,8 +600,10 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           return steps
         }),
       readRunSteps: stepsOf,
-      getRecording: (environment, runId) =>
-        inspect(`read the record of run ${runId}`, () => tx.perform(readRecording(tx, environment, runId))),
+      readRecording: (environment, runId, part) =>
+        inspect(`read the record of run ${runId}`, () =>
+          tx.perform(readRecording(tx, environment, runId, part))
+        ),
       deleteExpiredRecordings: (limit) =>
         write("delete old records", () => tx.perform(deleteExpiredRecordings(tx, limit))),
       deleteExpiredIdempotencyKeys: (limit) =>
@@ -646,8 +648,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         ),
       readKv: (environment, bucket, key) =>
         look(`read bucket "${bucket}"`, () => tx.perform(KvRows.readEntry(tx, environment, bucket, key))),
-      readKvHistory: (environment, bucket, key) =>
-        look(`read bucket "${bucket}"`, () => tx.perform(KvRows.readHistory(tx, environment, bucket, key))),
+      readKvHistory: (environment, bucket, query) =>
+        look(`read bucket "${bucket}"`, () => tx.perform(KvRows.readHistory(tx, environment, bucket, query))),
       listKvKeys: (environment, bucket, query) =>
         look(`list the keys of bucket "${bucket}"`, () =>
           tx.perform(KvRows.listKeys(tx, environment, bucket, query))

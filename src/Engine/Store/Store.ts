@@ -607,6 +607,25 @@ export interface KvChange extends Omit<KvEntryRow, "expiresAt"> {
   readonly bucket: number
 }
 
+export interface RecordingPage {
+  readonly events: Array<AuditEvent>
+  /** After what to go on; absent at the end. */
+  readonly next?: number
+}
+
+export interface KvHistoryQuery {
+  readonly key: string
+  /** Revisions after this one. */
+  readonly after: number
+  readonly limit: number
+}
+
+export interface KvHistoryPage {
+  readonly entries: Array<KvEntryRow>
+  /** The revision to go on after; absent at the end. */
+  readonly next?: number
+}
+
 export interface KvKeysQuery {
   /** Begins after this key; "" for the first. */
   readonly after: string
@@ -892,11 +911,12 @@ export interface StoreService {
     runId: string,
     part: { readonly from: number; readonly limit: number }
   ) => Effect.Effect<RunSteps, ReadRunError>
-  /** What was recorded of a run, oldest first. */
-  readonly getRecording: (
+  /** A part of what was recorded of a run, oldest first. It may have fewer events than `limit`. */
+  readonly readRecording: (
     environment: string,
-    runId: string
-  ) => Effect.Effect<Array<AuditEvent>, ReadRunError>
+    runId: string,
+    part: { readonly after: number; readonly limit?: number }
+  ) => Effect.Effect<RecordingPage, ReadRunError>
   /** Deletes records whose time has passed, at most `limit`; returns how many. */
   readonly deleteExpiredRecordings: (limit: number) => Effect.Effect<number, StoreError>
   /** Deletes idempotency keys whose window has passed, at most `limit` of them; returns how many. */
@@ -949,12 +969,12 @@ export interface StoreService {
     bucket: string,
     key: string
   ) => Effect.Effect<KvEntryRow, BucketNotFoundError | KeyNotFoundError | StoreError>
-  /** The revisions of a key that are kept, oldest first. */
+  /** A page of the revisions of a key that are kept, oldest first. It may end before its `limit`. */
   readonly readKvHistory: (
     environment: string,
     bucket: string,
-    key: string
-  ) => Effect.Effect<Array<KvEntryRow>, BucketNotFoundError | KeyNotFoundError | StoreError>
+    query: KvHistoryQuery
+  ) => Effect.Effect<KvHistoryPage, BucketNotFoundError | KeyNotFoundError | StoreError>
   /** A page of the keys that have a value, in order. */
   readonly listKvKeys: (
     environment: string,
