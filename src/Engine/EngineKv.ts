@@ -148,13 +148,10 @@ export const storedKeys = ({ store, feed }: KvEngine, environment: string, name:
     Effect.flatMap(
       checked(() => ({ bucket: checkBucketName(name), key: checkKey(key), after: readCursor(after) })),
       ({ bucket, ...query }) =>
-        Effect.map(
-          store.readKvHistory(environment, bucket, { ...query, limit }),
-          ({ entries, next }) => ({
-            items: entries,
-            ...(next === undefined ? {} : { nextCursor: String(next) })
-          })
-        )
+        Effect.map(store.readKvHistory(environment, bucket, { ...query, limit }), ({ entries, next }) => ({
+          items: entries,
+          ...(next === undefined ? {} : { nextCursor: String(next) })
+        }))
     ),
   listKeys: (filter, page) =>
     Effect.flatMap(

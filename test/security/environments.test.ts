@@ -127,10 +127,15 @@ describe("what is denied in one environment", () => {
     const [lease = ""] = jobId.split("~")
     const isHeld = async () => {
       // whoever has the job in hand is asked, without a change of the lease
-      const answer = await keys.send("PUT", `/api/v1/workers/w-1/jobs/${encodeURIComponent(jobId)}/ack`, undefined, {
-        key: worker,
-        ...production
-      })
+      const answer = await keys.send(
+        "PUT",
+        `/api/v1/workers/w-1/jobs/${encodeURIComponent(jobId)}/ack`,
+        undefined,
+        {
+          key: worker,
+          ...production
+        }
+      )
       return answer.status
     }
     assert.strictEqual(await isHeld(), 200)

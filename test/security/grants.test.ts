@@ -311,7 +311,12 @@ describe("what a role may say", () => {
 
   it("is compared as far as that takes no time, and not given when it takes more", () => {
     const actions = "emit:*, run:*, kv:*, config:*, stream:*, policy:*, role:*, apikey:*"
-    const many = (text: string, name: string) => ({ name, effect: "allow" as const, actions, resources: text })
+    const many = (text: string, name: string) => ({
+      name,
+      effect: "allow" as const,
+      actions,
+      resources: text
+    })
     // no pattern is long: what takes time is to look at so many rules for each of so many patterns and actions
     const own = [
       ...Array.from({ length: 255 }, (_, i) => many("event:a", `own-${i}`)).map((rule) => ({

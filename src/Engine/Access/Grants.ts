@@ -149,8 +149,4 @@ const dependsOnKey = (condition: string): boolean =>
   condition.replace(/\brequest\s*\.\s*(?:action|resource|name|environment|time)\b/g, "").includes("request")
 
 const givenThat = ({ condition, dependsOnKey }: Rule): string =>
-  condition === undefined
-    ? ""
-    : dependsOnKey
-      ? " by what the key is"
-      : " on a condition of its own"
+  condition === undefined ? "" : dependsOnKey ? " by what the key is" : " on a condition of its own"

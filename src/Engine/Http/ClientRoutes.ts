@@ -223,10 +223,13 @@ export const clientRoutes = (
         what: `events of run ${variable(call, "id")}`,
         all: (events) => `{"events":[${events}]}`,
         read: (page) =>
-          Effect.map(engine.auditPage(call.environment, variable(call, "id"), page), ({ items, ...next }) => ({
-            items: items.map((event) => ({ ...event, details: withoutEvent(call, event.details) })),
-            ...next
-          }))
+          Effect.map(
+            engine.auditPage(call.environment, variable(call, "id"), page),
+            ({ items, ...next }) => ({
+              items: items.map((event) => ({ ...event, details: withoutEvent(call, event.details) })),
+              ...next
+            })
+          )
       })
     ),
     asking("explainRun", (api, call) => Effect.map(api.explain(variable(call, "id")), (why) => json(why))),

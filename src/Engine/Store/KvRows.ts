@@ -93,7 +93,15 @@ export function* readHistory(
   yield* visit(
     READ_HISTORY_2,
     [bucket.key, key, after, now, limit],
-    ([, revision = null, operation = null, type = null, value = null, createdAt = null, expiresAt = null]) => {
+    ([
+      ,
+      revision = null,
+      operation = null,
+      type = null,
+      value = null,
+      createdAt = null,
+      expiresAt = null
+    ]) => {
       entries.push(toEntry({ key, revision, operation, type, value, created_at: createdAt }, expiresAt))
       bytes += bytesOf(value).byteLength
       return bytes < PAGE_BYTES

@@ -670,8 +670,7 @@ export interface ConfigRow {
 
 /** Where a run may be steered from the outside. */
 /** What a command about a run is refused with. */
-type SteerError =
-  RunNotFoundError | StepNotFoundError | InvalidStateError | ValidationError | StoreError
+type SteerError = RunNotFoundError | StepNotFoundError | InvalidStateError | ValidationError | StoreError
 
 /** What reading a run, or runs, fails with. */
 type ReadRunError = RunNotFoundError | ValidationError | StoreError

@@ -527,7 +527,9 @@ export const PatchStepRequest = Schema.Struct({
 })
 
 export const RunAuditResponse = Schema.Struct({
-  events: Schema.Array(Schema.Struct({ at: text, type: text, stepName: optional(text), details: jsonObject })),
+  events: Schema.Array(
+    Schema.Struct({ at: text, type: text, stepName: optional(text), details: jsonObject })
+  ),
   nextCursor: optional(text)
 })
 
