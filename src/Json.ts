@@ -1,7 +1,7 @@
 /** Values as JSON text: what is stored, sent, and handed back to a handler on replay. */
 import { isEmptied, isError } from "./Emptied.ts"
 import { IronflowError, LimitExceededError, toError, ValidationError } from "./Errors.ts"
-import { checkShape } from "./JsonShape.ts"
+import { checkAmount, memberPath } from "./JsonShape.ts"
 import { jsonDepth } from "./Limits.ts"
 
 /** A value as JSON text. Absent (`undefined`) when the value was `undefined`. */
@@ -41,7 +41,7 @@ export const encodeJson = (
     if (problem !== undefined) throw problemError(problem, value, what)
     const text: string | undefined = JSON.stringify(value)
     // how deep it is has been seen to
-    return text === undefined ? undefined : checkShape(what, text, Number.POSITIVE_INFINITY)
+    return text === undefined ? undefined : checkAmount(what, text, Number.POSITIVE_INFINITY)
   } catch (error) {
     if (error instanceof IronflowError) throw error
     throw new ValidationError(`${what} cannot be stored: reading it threw "${toError(error).message}"`, {
@@ -303,6 +303,3 @@ const locate = (root: unknown, problem: Problem): Located => {
   }
   return visit(root, "$", 0) ?? { path: "$", found: problem, value: root }
 }
-
-const memberPath = (path: string, key: string): string =>
-  /^[A-Za-z_$][\w$]*$/.test(key) ? `${path}.${key}` : `${path}[${JSON.stringify(key.slice(0, 64))}]`

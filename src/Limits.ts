@@ -10,6 +10,10 @@ export const stepResultBytes = 4 * 1024 * 1024
 export const messageBytes = 1024 * 1024
 /** Events in one append, and writes in one `step.tx`. */
 export const writesAtOnce = 1000
+/** Runs that one append, or one `step.tx`, may start: events times the functions that listen to them. All are stored together. */
+export const runsOfAppend = 10_000
+/** The same for a batch of events, each of which is stored by itself. */
+export const runsOfBatch = 100_000
 /** All data of one append of several events, or of one `step.tx`. */
 export const writeBytes = 4 * 1024 * 1024
 /** State in one snapshot of a stream. */
@@ -62,6 +66,12 @@ export const environments = 10_000
 export const connectedBytes = 64 * 1024 * 1024
 /** Triggers or secrets of one function. */
 export const listLength = 256
+/** Policies of one role. */
+export const policiesOfRole = 256
+/** What all policies of a role say: characters of their actions, resources and conditions. */
+export const roleLength = 64 * 1024
+/** Roles of one key. */
+export const rolesOfKey = 16
 /** Labels of a worker; members of the metadata of an event, a function or a consumer group. */
 export const entries = 256
 /** All labels of a worker, and the metadata of an event, a function or a consumer group, as JSON text. */

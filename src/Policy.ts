@@ -170,28 +170,28 @@ const readPatterns = (text: unknown, what: string, example: string): ReadonlyArr
 /** The patterns of a list that was checked when it was stored. */
 export const split = (text: string): ReadonlyArray<string> => text.split(",").map((pattern) => pattern.trim())
 
-/** Whether a text fits a pattern in which `*` stands for any characters, none included. */
+/**
+ * Whether a text fits a pattern in which `*` stands for any characters, none included. Each part between two stars is looked for after
+ * the one before it: that takes about as long as the text, whatever is in the pattern.
+ */
 export const matchesGlob = (pattern: string, text: string): boolean => {
-  let inPattern = 0
-  let inText = 0
-  let star = -1
-  let resumeAt = 0
-  while (inText < text.length) {
-    const wanted = pattern[inPattern]
-    if (wanted === "*") {
-      star = inPattern++
-      resumeAt = inText
-    } else if (wanted === text[inText]) {
-      inPattern++
-      inText++
-    } else if (star !== -1) {
-      // the last star takes one character more
-      inPattern = star + 1
-      inText = ++resumeAt
-    } else return false
+  const first = pattern.indexOf("*")
+  if (first === -1) return pattern === text
+  const last = pattern.lastIndexOf("*")
+  const end = text.length - (pattern.length - last - 1)
+  if (end < first || !text.startsWith(pattern.slice(0, first)) || !text.endsWith(pattern.slice(last + 1))) {
+    return false
   }
-  while (pattern[inPattern] === "*") inPattern++
-  return inPattern === pattern.length
+  let inText = first
+  for (let star = first; star !== last;) {
+    const next = pattern.indexOf("*", star + 1)
+    const part = pattern.slice(star + 1, next)
+    const found = text.indexOf(part, inText)
+    if (found === -1 || found + part.length > end) return false
+    inText = found + part.length
+    star = next
+  }
+  return true
 }
 
 /** Whether there is a text that fits both patterns. */
@@ -250,6 +250,7 @@ export interface Denial {
 /** The policies of one key, compiled; what they say about an action is worked out when it is first asked. */
 export class Permissions {
   readonly #rules: ReadonlyArray<PolicyRule>
+  #compiled: ReadonlyArray<CompiledPolicy> | undefined
   readonly #byAction = new Map<Action, Relevant>()
   /** A list, or a batch, asks about each of its items at once. */
   readonly #budget = new TurnBudget((f) => void setImmediate(f))
@@ -363,7 +364,8 @@ export class Permissions {
   #about(action: Action): Relevant {
     const known = this.#byAction.get(action)
     if (known !== undefined) return known
-    const policies = this.#rules.map(compile).filter(({ actionPatterns }) => fitsOne(actionPatterns, action))
+    const compiled = (this.#compiled ??= this.#rules.map(compile))
+    const policies = compiled.filter(({ actionPatterns }) => fitsOne(actionPatterns, action))
     const relevant = {
       policies,
       denies: policies.some(({ effect }) => effect === "deny"),

@@ -1,4 +1,4 @@
-import { LimitExceededError } from "@ironflow/node"
+import { LimitExceededError, ValidationError } from "@ironflow/node"
 import { assert, describe, it } from "vitest"
 import { checkShape, Counted } from "../src/JsonShape.ts"
 import { jsonNames, jsonValues } from "../src/Limits.ts"
@@ -76,5 +76,31 @@ describe("checkShape, where there is much", () => {
     assert.throws(() => {
       for (let i = 0; i < 10; i++) checkShape("the texts", text, 10, counted)
     }, LimitExceededError)
+  })
+})
+
+describe("checkShape, of a number that is too large", () => {
+  it.each([
+    ['{"data":{"price":1e999}}', "$.data.price"],
+    ['[{"unit price":[0,-1E+400]}]', '$[0]["unit price"][1]'],
+    [`{"a":${"9".repeat(309)}}`, "$.a"],
+    [`${"9".repeat(250)}.5e70`, "$"],
+    ['{"a":"1e999","b":1e0000309}', "$.b"]
+  ])("refuses %s with its path", (text, path) => {
+    const check = () => checkShape("the body", text)
+
+    assert.throws(check, ValidationError)
+    assert.throws(check, `The body cannot be stored: ${path} is the number `)
+  })
+
+  it.each([
+    '{"a":"1e999","\\"1e999":2}',
+    `{"a":"${"9".repeat(400)}"}`,
+    '{"a":1e308,"b":1.7976931348623157e308,"c":1e-999,"d":0e999}',
+    `{"a":${"9".repeat(308)},"b":0.${"9".repeat(400)}}`,
+    // none at all, which is for whoever parses it to say
+    '{"a":1e999'
+  ])("accepts %s", (text) => {
+    assert.strictEqual(checkShape("the body", text), text)
   })
 })

@@ -20,7 +20,15 @@ describe("matchesGlob", () => {
     ["*:read", "run:read", true],
     ["a*b*c", "a1b2b3c", true],
     ["a*b*c", "a1b2b3", false],
-    ["run", "run:read", false]
+    ["run", "run:read", false],
+    ["a*a", "a", false],
+    ["ab*ba", "aba", false],
+    ["a**b", "ab", true],
+    ["*ab", "aab", true],
+    ["*ab*b", "xabab", true],
+    ["*ab*ab", "xabxb", false],
+    ["", "", true],
+    ["", "a", false]
   ])("%s on %s is %s", (pattern, text, fits) => assert.strictEqual(matchesGlob(pattern, text), fits))
 
   it("does not take long over many stars", () => {

@@ -7,9 +7,10 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Config } from "../Client/Config.ts"
+import { checked } from "../Client/HttpCalls.ts"
 import { CommandError } from "./CommandError.ts"
-
 import { isObject, safeJsonParse } from "../Json.ts"
+import { checkShape } from "../JsonShape.ts"
 import { ironflow } from "./Ironflow.ts"
 import { oneLine, print, shown, table } from "./Output.ts"
 import { use } from "./Server.ts"
@@ -22,17 +23,20 @@ const data = Argument.String("data").pipe(
 )
 
 const readData = (given: Option.Option<string>) =>
-  Effect.flatMap(Option.isSome(given) ? Effect.succeed(given.value) : readStdin, (text) => {
-    const value = safeJsonParse(text)
-    return isObject(value)
-      ? Effect.succeed(value)
-      : Effect.fail(
-          new CommandError(
-            `The data must be a JSON object, such as '{"theme":"dark"}', got ${oneLine(text, 64)}`,
-            { code: "USAGE" }
-          )
-        )
-  })
+  Effect.flatMap(Option.isSome(given) ? Effect.succeed(given.value) : readStdin, (text) =>
+    Effect.flatMap(
+      checked(() => safeJsonParse(checkShape("the data", text))),
+      (value) =>
+        isObject(value)
+          ? Effect.succeed(value)
+          : Effect.fail(
+              new CommandError(
+                `The data must be a JSON object, such as '{"theme":"dark"}', got ${oneLine(text, 64)}`,
+                { code: "USAGE" }
+              )
+            )
+    )
+  )
 
 const set = Command.make(
   "set",

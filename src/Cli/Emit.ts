@@ -9,6 +9,7 @@ import type { ClientApi, EffectKind, Run } from "../Client/Client.ts"
 import { positiveDuration } from "../Duration.ts"
 import { type IronflowError, isIronflowError } from "../Errors.ts"
 import { CommandError } from "./CommandError.ts"
+import { checkShape } from "../JsonShape.ts"
 import { ironflow } from "./Ironflow.ts"
 import { show } from "../Show.ts"
 import { inCommands } from "./InCommands.ts"
@@ -188,13 +189,15 @@ const readTimeout = (text: Option.Option<string>): Effect.Effect<number | undefi
 export const readData = (argument: string): Effect.Effect<unknown, IronflowError> =>
   Effect.flatMap(argument === "-" ? readStdin : Effect.succeed(argument), (text) =>
     Effect.try({
-      try: (): unknown => JSON.parse(text),
+      try: (): unknown => JSON.parse(checkShape("the data", text)),
       catch: (error) =>
-        new CommandError(
-          `The data is not JSON (${error instanceof Error ? error.message : String(error)}): ` +
-            `${text.trim() === "" ? "there is nothing" : `it begins with ${shown(text.slice(0, 40))}`}. ` +
-            `Write it in single quotes, like '{"orderId":"o-1"}'`,
-          { code: "USAGE" }
-        )
+        isIronflowError(error)
+          ? error
+          : new CommandError(
+              `The data is not JSON (${error instanceof Error ? error.message : String(error)}): ` +
+                `${text.trim() === "" ? "there is nothing" : `it begins with ${shown(text.slice(0, 40))}`}. ` +
+                `Write it in single quotes, like '{"orderId":"o-1"}'`,
+              { code: "USAGE" }
+            )
     })
   )

@@ -7,7 +7,9 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { Kv, type KVBucketInfo, type KVEntry, type KvBucket } from "../Client/Kv.ts"
+import { checked } from "../Client/HttpCalls.ts"
 import { safeJsonParse } from "../Json.ts"
+import { checkShape } from "../JsonShape.ts"
 import { ironflow } from "./Ironflow.ts"
 import { fields, oneLine, print, shown, table } from "./Output.ts"
 import { use } from "./Server.ts"
@@ -133,7 +135,7 @@ const put = Command.make(
   },
   Effect.fnUntraced(function* ({ bucket, create, key, revision, value }) {
     const text = Option.isSome(value) ? value.value : (yield* readStdin).replace(/\r?\n$/, "")
-    const parsed = safeJsonParse<unknown>(text, text)
+    const parsed = yield* checked(() => safeJsonParse<unknown>(checkShape("the value", text), text))
     const result = yield* inBucket(bucket, (bucket) =>
       create
         ? bucket.create(key, parsed)

@@ -26,6 +26,7 @@ import { type Endpoint, endpoints } from "../Protocol/Http/Endpoints.ts"
 import { MAX_WAIT_MS } from "../Protocol/Http/Turns.ts"
 import { isTerminal } from "../RunStatus.ts"
 import type {
+  AuditEvent,
   ClientApi,
   EffectKind,
   EmitOptions,
@@ -276,7 +277,7 @@ export const make = (connection: Connection): Raw<ClientApi<EffectKind>> => {
     },
     getRunAudit: (runId) =>
       withId(runId, () =>
-        call({
+        callPages<AuditEvent>(calls, {
           endpoint: endpoints.runAudit,
           variables: { id: runId },
           what: `getRunAudit(${quote(runId)})`,

@@ -16,6 +16,7 @@ export const callPages = <A>(
     ...it
   }: Omit<Call<Array<A>>, "orElse" | "query"> & {
     readonly query?: { readonly [name: string]: string }
+    readonly orElse?: (status: number) => Effect.Effect<never, IronflowError>
   }
 ): Effect.Effect<Array<A>, IronflowError> =>
   Effect.gen(function* () {

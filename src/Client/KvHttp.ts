@@ -195,15 +195,23 @@ const makeBucket = (connection: Connection, name: string): Raw<KvBucket> => {
           })
       ),
     history: (key) =>
-      onKey(endpoints.keyHistory, "history", key, {
-        repeatable: true,
-        ours: true,
-        orElse: withoutEndpoint(`history(${quote(key)})`, "Read the key itself with `get`"),
-        read: (answer) =>
-          isObject(answer) && Array.isArray(answer.entries)
-            ? answer.entries.flatMap((entry) => readEntry(entry, key) ?? [])
-            : undefined
-      }),
+      Effect.flatMap(
+        checked(() => ({ bucket: checkBucketName(name), key: checkKey(key) })),
+        (variables) =>
+          callPages<KVHistoryEntry>(calls, {
+            endpoint: endpoints.keyHistory,
+            variables,
+            what: `history(${quote(key)}) in bucket ${quote(name)}`,
+            repeatable: true,
+            ours: true,
+            notFound: () => new KeyNotFoundError(name, key),
+            orElse: withoutEndpoint(`history(${quote(key)})`, "Read the key itself with `get`"),
+            read: (answer) =>
+              isObject(answer) && Array.isArray(answer.entries)
+                ? answer.entries.flatMap((entry) => readEntry(entry, key) ?? [])
+                : undefined
+          })
+      ),
     write: (writes) =>
       Effect.flatMap(
         checked(() => ({ bucket: checkBucketName(name), body: encodeWrites(writes) })),

@@ -12,7 +12,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
-import type { ClientApi, EffectKind, Run, RunStep, TopicInfo } from "../Client/Client.ts"
+import type { AuditEvent, ClientApi, EffectKind, Run, RunStep, TopicInfo } from "../Client/Client.ts"
 import type { ClientServices } from "../Client/Services.ts"
 import type { ReadingOptions, ReadStreamOptions, UntypedStreams } from "../Client/Streams.ts"
 import { withLogLevel } from "../EffectLogger.ts"
@@ -93,6 +93,12 @@ export interface EngineService {
     runId: string,
     page: PageQuery
   ) => Effect.Effect<Page<RunStep>, EngineError>
+  /** A part of the record of a run. */
+  readonly auditPage: (
+    environment: string,
+    runId: string,
+    page: PageQuery
+  ) => Effect.Effect<Page<AuditEvent>, EngineError>
   /** A part of the topics of one environment. */
   readonly topicsPage: (environment: string, page: PageQuery) => Effect.Effect<Page<TopicInfo>, StoreError>
   /** A part of the buckets of one environment. */
@@ -166,6 +172,7 @@ export interface EngineService {
   /** A function as lists show it. */
   readonly getFunction: StoreService["getFunction"]
   readonly countFunctions: StoreService["countFunctions"]
+  readonly countListeners: StoreService["countListeners"]
   /** Throws `LimitExceededError` when there is no such environment, and no room for another. */
   readonly checkEnvironment: (environment: string) => void
   /** A function as it was last registered. */
@@ -179,10 +186,11 @@ export interface EngineService {
     reports: ReadonlyArray<TurnReport>,
     environment?: string
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
-  /** Extends leases; returns the job ids whose lease is gone. */
+  /** Extends leases, in the environment if one is given; returns the job ids whose lease is gone. */
   readonly extendLeases: (
     jobIds: ReadonlyArray<string>,
-    leaseMs: number
+    leaseMs: number,
+    environment?: string
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Counts what was refused before it came to the store. */
   readonly countStale: (what: "staleReports" | "staleRenewals") => void
@@ -395,6 +403,7 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       putBootstrapKey: putBootstrapKey(store, yield* providedOr(BootstrapKey, bootstrapKeyIn)),
       client: (environment) => clientOf(environment).api,
       stepsPage: (environment, runId, page) => clientOf(environment).stepsPage(runId, page),
+      auditPage: (environment, runId, page) => clientOf(environment).auditPage(runId, page),
       topicsPage: (environment, page) => clientOf(environment).topicsPage(page),
       bucketsPage: (environment, page) => EngineKv.listBuckets(kv, environment, page),
       awaitEnd: (environment, runId, giveUp) => clientOf(environment).awaitEnd(runId, giveUp),
@@ -479,9 +488,11 @@ const make: Effect.Effect<EngineService, ValidationError | StoreError, Store | S
       findFunction: store.findFunction,
       getFunction: store.getFunction,
       countFunctions: store.countFunctions,
+      countListeners: store.countListeners,
       checkEnvironment: store.checkEnvironment,
       applyReports: (reports, environment) => dispatch.applyReports(reports, environment),
-      extendLeases: store.extendLeases,
+      extendLeases: (jobIds, leaseMs, environment) =>
+        store.extendLeases(jobIds, leaseMs, undefined, environment),
       countStale: (what) => void counts[what]++,
       observe: (listener) => store.observe(listener),
       metrics: () => ({

@@ -4,6 +4,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type {
+  AuditEvent,
   ClientApi,
   EffectKind,
   EmitOptions,
@@ -47,6 +48,8 @@ export interface EngineClient {
   readonly awaitEnd: (runId: string, giveUp: GiveUp) => Effect.Effect<Run | undefined, EngineError>
   /** A part of what `getRunSteps` returns. */
   readonly stepsPage: (runId: string, page: PageQuery) => Effect.Effect<Page<RunStep>, EngineError>
+  /** A part of what `getRunAudit` returns. */
+  readonly auditPage: (runId: string, page: PageQuery) => Effect.Effect<Page<AuditEvent>, EngineError>
   /** A part of what `listTopics` returns. */
   readonly topicsPage: (page: PageQuery) => Effect.Effect<Page<TopicInfo>, StoreError>
 }
@@ -269,6 +272,16 @@ export const make = (
     )
   }
 
+  const auditPage: EngineClient["auditPage"] = (runId, { after, limit }) => {
+    if (!/^\d{0,15}$/.test(after)) {
+      return Effect.fail(new ValidationError("The cursor is not one that this engine has given"))
+    }
+    return Effect.map(
+      onRun(runId, store.readRecording(environment, runId, { after: Number(after), limit })),
+      ({ events, next }) => ({ items: events, ...(next === undefined ? {} : { nextCursor: String(next) }) })
+    )
+  }
+
   const topicsPage: EngineClient["topicsPage"] = inSlices(TOPICS, (page) =>
     Effect.map(store.listTopics(environment, page), (topics) =>
       pageByName(
@@ -320,7 +333,7 @@ export const make = (
         (query) => polite(store.listRuns(query))
       ),
     getRunSteps: (runId) => onRun(runId, polite(store.getRunSteps(environment, runId))),
-    getRunAudit: (runId) => onRun(runId, polite(store.getRecording(environment, runId))),
+    getRunAudit: (runId) => polite(allPages((after) => auditPage(runId, { after, limit: LIST_PAGE }))),
     explain: (runId) =>
       Effect.flatMap(onRun(runId, polite(store.getSituation(environment, runId))), (situation) =>
         Effect.map(Clock.currentTimeMillis, (now) => explain(situation, dispatch.workers(environment), now))
@@ -369,7 +382,13 @@ export const make = (
     getCapabilities: () => polite(Effect.succeed(capabilities)),
     health: () => Effect.map(polite(Effect.void), () => store.health().status)
   }
-  return { api, stepsPage, topicsPage, awaitEnd: (runId, giveUp) => onRun(runId, awaitEnd(runId, giveUp)) }
+  return {
+    api,
+    stepsPage,
+    auditPage,
+    topicsPage,
+    awaitEnd: (runId, giveUp) => onRun(runId, awaitEnd(runId, giveUp))
+  }
 }
 
 /** Input that is not acceptable throws one of our errors: it becomes the failure of the call. */

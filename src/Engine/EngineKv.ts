@@ -26,7 +26,7 @@ import * as Limits from "../Limits.ts"
 import { show } from "../Show.ts"
 import type { KvFeed } from "./KvFeed.ts"
 import { allPages, type Page, type PageQuery, pageByName } from "./Pages.ts"
-import { onePage, prompt } from "./Polite.ts"
+import { prompt } from "./Polite.ts"
 import type {
   KvBucketRow,
   KvChange,
@@ -109,7 +109,13 @@ const makeBucket = (engine: KvEngine, environment: string, name: string): Raw<Kv
           ...next
         }))
       ),
-    history: (key) => Effect.map(stored.history(key), (entries) => entries.map(toKVEntry)),
+    history: (key) =>
+      allPages((after) =>
+        Effect.map(stored.history(key, { after, limit: Limits.kvHistory }), ({ items, ...next }) => ({
+          items: items.map(toKVEntry),
+          ...next
+        }))
+      ),
     write: (writes) =>
       Effect.flatMap(
         checked(() => checkWrites(writes)),
@@ -126,7 +132,8 @@ const makeBucket = (engine: KvEngine, environment: string, name: string): Raw<Kv
 /** The keys of a bucket with their values as they are stored: what goes over the wire needs no decoding. */
 export interface StoredKeys {
   readonly get: (key: string) => Effect.Effect<KvEntryRow, EngineError>
-  readonly history: (key: string) => Effect.Effect<Array<KvEntryRow>, EngineError>
+  /** Oldest first; the cursor is a revision. */
+  readonly history: (key: string, page: PageQuery) => Effect.Effect<Page<KvEntryRow>, EngineError>
   readonly listKeys: (filter: string | undefined, page: PageQuery) => Effect.Effect<KvKeysPage, EngineError>
   readonly write: (writes: ReadonlyArray<KvWriteRow>) => Effect.Effect<Array<number>, EngineError>
   readonly watch: (options: {
@@ -142,10 +149,14 @@ export const storedKeys = ({ store, feed }: KvEngine, environment: string, name:
       checked(() => [checkBucketName(name), checkKey(key)] as const),
       ([bucket, key]) => prompt(store.readKv(environment, bucket, key))
     ),
-  history: (key) =>
+  history: (key, { after, limit }) =>
     Effect.flatMap(
-      checked(() => [checkBucketName(name), checkKey(key)] as const),
-      ([bucket, key]) => onePage(store.readKvHistory(environment, bucket, key))
+      checked(() => ({ bucket: checkBucketName(name), key: checkKey(key), after: readCursor(after) })),
+      ({ bucket, ...query }) =>
+        Effect.map(store.readKvHistory(environment, bucket, { ...query, limit }), ({ entries, next }) => ({
+          items: entries,
+          ...(next === undefined ? {} : { nextCursor: String(next) })
+        }))
     ),
   listKeys: (filter, page) =>
     Effect.flatMap(
@@ -185,6 +196,14 @@ export const storedKeys = ({ store, feed }: KvEngine, environment: string, name:
 // ---------------------------------------------------------------------------------------------------------------------
 // Input
 // ---------------------------------------------------------------------------------------------------------------------
+
+const readCursor = (after: string): number => {
+  if (after === "") return 0
+  if (/^\d{1,15}$/.test(after)) return Number(after)
+  throw new ValidationError(
+    `The cursor of a history is that of the page before, and not ${JSON.stringify(after.slice(0, 64))}`
+  )
+}
 
 const checkBucket = (config: KVBucketConfig): NewKvBucket => {
   if (!isObject(config)) throw new ValidationError("A bucket needs a configuration with a `name`")

@@ -191,6 +191,11 @@ export class Registry {
     return { functions, warnings }
   }
 
+  /** Functions that listen to events of the name: so many runs does an event start at most. */
+  countListeners(environment: string, name: string): number {
+    return this.#candidatesFor(environment, name).length
+  }
+
   #candidatesFor(environment: string, name: string): ReadonlyArray<RegisteredFunction> {
     const key = `${environment}\n${name}`
     let candidates = this.#candidates.get(key)

@@ -114,4 +114,43 @@ describe("what is denied in one environment", () => {
       assert.strictEqual(answer.status, 403, end)
     }
   })
+
+  it("is no lease that a key of another one keeps, by whatever run it names", async () => {
+    const worker = await spanning({ actions: "worker:run, subscription:read" })
+    const elsewhere = await keys.keyThat({ actions: "worker:*" })
+    const some = await spanning(
+      { actions: "worker:*" },
+      { effect: "deny", actions: "worker:run", condition: inProduction }
+    )
+    await work(worker)
+    const { job_id: jobId } = await keys.ok(take(worker, production))
+    const [lease = ""] = jobId.split("~")
+    const isHeld = async () => {
+      // whoever has the job in hand is asked, without a change of the lease
+      const answer = await keys.send(
+        "PUT",
+        `/api/v1/workers/w-1/jobs/${encodeURIComponent(jobId)}/ack`,
+        undefined,
+        {
+          key: worker,
+          ...production
+        }
+      )
+      return answer.status
+    }
+    assert.strictEqual(await isHeld(), 200)
+
+    const ack = (id: string, as: object) =>
+      keys.send("PUT", `/api/v1/workers/w-9/jobs/${encodeURIComponent(id)}/ack`, undefined, as)
+    assert.strictEqual((await ack(jobId, { key: elsewhere })).status, 409)
+    assert.strictEqual((await ack(`${lease}~run_of_nobody`, { key: some, ...staging })).status, 409)
+    const progress = await keys.send(
+      "PUT",
+      `/api/v1/workers/w-9/jobs/${encodeURIComponent(jobId)}`,
+      { status: "progress" },
+      { key: elsewhere }
+    )
+    assert.notStrictEqual(progress.status, 200)
+    assert.strictEqual(await isHeld(), 200)
+  })
 })

@@ -2,6 +2,7 @@
 import { createClient, UnauthenticatedError } from "@ironflow/node"
 import { afterEach, assert, beforeEach, describe, it } from "vitest"
 import { excess } from "../../src/Engine/Access/Grants.ts"
+import { policiesOfRole } from "../../src/Limits.ts"
 import type { PolicyRule } from "../../src/Policy.ts"
 import { BOOTSTRAP, Keys, type PolicyOf } from "./Keys.ts"
 
@@ -260,6 +261,74 @@ describe("what is more than one has", () => {
     ]
   ])("%s", (_name, own, given, more) => {
     assert.strictEqual(excess(own, given) !== undefined, more)
+  })
+})
+
+describe("what a role may say", () => {
+  const limitOf = async (method: string, path: string, body: object): Promise<unknown> => {
+    const answer = await keys.send(method, `/api/v1/${path}`, body)
+    return answer.status < 300 ? answer.status : answer.body
+  }
+  const patterns = (many: number, length: number): string =>
+    Array.from({ length: many }, (_, i) => `bucket:${String(i).padStart(length - 7, "x")}`).join(",")
+  const long = { actions: "kv:read", resources: patterns(10, 400) }
+
+  it("has a limit, by assigning policies and by changing them", async () => {
+    const role = await keys.makeRole()
+    for (let i = 0; i < 16; i++) await keys.assign(role, await keys.makePolicy(long))
+    const small = await keys.makePolicy({ actions: "kv:read", resources: "bucket:a" })
+    await keys.assign(role, small)
+    const tooMuch = /policies of role .* together .*limit is 65536 characters/
+
+    const one = await keys.makePolicy(long)
+    assert.match(JSON.stringify(await limitOf("POST", `roles/${role}/policies`, { policy_id: one })), tooMuch)
+    for (const change of [
+      { resources: patterns(10, 400) },
+      { condition: `request.name != "${"n".repeat(4000)}"` }
+    ]) {
+      assert.match(JSON.stringify(await limitOf("PATCH", `policies/${small}`, change)), tooMuch)
+    }
+    const role_ = await keys.ok(keys.send("GET", `/api/v1/roles/${role}`))
+    assert.notInclude(JSON.stringify(role_), one)
+    assert.strictEqual(await limitOf("PATCH", `policies/${small}`, { resources: "bucket:b" }), 200)
+  })
+
+  it("is of 256 policies, and a key has 16 roles", async () => {
+    const role = await keys.makeRole()
+    for (let i = 0; i < policiesOfRole; i++) {
+      await keys.assign(role, await keys.makePolicy({ actions: "kv:read", resources: `bucket:${i}` }))
+    }
+    const one = await keys.makePolicy({ actions: "kv:read" })
+    assert.match(
+      JSON.stringify(await limitOf("POST", `roles/${role}/policies`, { policy_id: one })),
+      /257 policies, and the limit is 256 policies/
+    )
+    assert.match(
+      JSON.stringify(await limitOf("POST", "apikeys", { name: "k", role_ids: Array(17).fill(role) })),
+      /17 roles, and the limit is 16 roles/
+    )
+  })
+
+  it("is compared as far as that takes no time, and not given when it takes more", () => {
+    const actions = "emit:*, run:*, kv:*, config:*, stream:*, policy:*, role:*, apikey:*"
+    const many = (text: string, name: string) => ({
+      name,
+      effect: "allow" as const,
+      actions,
+      resources: text
+    })
+    // no pattern is long: what takes time is to look at so many rules for each of so many patterns and actions
+    const own = [
+      ...Array.from({ length: 255 }, (_, i) => many("event:a", `own-${i}`)).map((rule) => ({
+        ...rule,
+        actions: "worker:*, secret:*, org:*, function:*"
+      })),
+      many("*", "all")
+    ]
+    const given = Array.from({ length: 100 }, (_, i) => many(patterns(40, 9), `given-${i}`))
+
+    assert.match(excess(own, given) ?? "", /more in the policies than can be compared/)
+    assert.isUndefined(excess(own, given.slice(0, 2)))
   })
 })
 

@@ -6,9 +6,10 @@ import { createClient, createFunction, type IronflowFunction } from "@ironflow/n
 import { afterEach, assert, describe, it, vi } from "vitest"
 import WebSocket from "ws"
 import * as Limits from "../../src/Limits.ts"
+import { endpoints } from "../../src/Protocol/Http/Endpoints.ts"
 import { listen, registerEndpoint } from "../Serve/Hosts.ts"
 import { type Answer, send } from "../wire/RawClient.ts"
-import { type Ironflow, start } from "../wire/Ironflow.ts"
+import { type Ironflow, start, type StartOptions } from "../wire/Ironflow.ts"
 import { message, text } from "../wire/RawStream.ts"
 import { RawTurnWorker, registrationOf } from "../wire/RawTurnWorker.ts"
 
@@ -17,8 +18,8 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup()
 })
 
-const serve = async (): Promise<Ironflow> => {
-  const server = await start()
+const serve = async (options: StartOptions = {}): Promise<Ironflow> => {
+  const server = await start(options)
   cleanups.push(() => server.close())
   return server
 }
@@ -163,6 +164,65 @@ describe.each(tooMuch)("too many %s", (_name, json, reason) => {
   })
 })
 
+describe("a number that is too large", () => {
+  const refusal = /cannot be stored: \$\.some\[1\]\.price is the number 1e999, which is too large/
+  const json = '{"some":[0,{"price":1e999}]}'
+  const readsNoBody = new Set<string>(["health", "subscribe", "joinConsumerGroup"])
+
+  it("is refused in the body of every call, with its path", async () => {
+    const { url } = await serve()
+    const wrong: Array<string> = []
+    let calls = 0
+    for (const [name, { method, path }] of Object.entries(endpoints)) {
+      if (readsNoBody.has(name) || !["POST", "PATCH"].includes(method)) continue
+      calls++
+      const { body, status } = await send(url, method, path.replaceAll(/:\w+\*?/g, "x"), json)
+      if (status !== 400 || !refusal.test(JSON.stringify(body))) wrong.push(`${name}: ${status}`)
+    }
+    assert.deepStrictEqual(wrong, [])
+    assert.isAbove(calls, 60)
+  })
+
+  it("is refused in values of keys, in reports, and in what comes over sockets", async () => {
+    const { url } = await serve()
+    await send(url, "POST", "/api/v1/kv/buckets", { name: "carts" })
+    const write = { op: "put", key: "c-1", content_type: "application/json" }
+    const value = Buffer.from(json).toString("base64")
+    refused(await send(url, "PUT", "/api/v1/kv/buckets/carts/keys/c-1", json), refusal)
+    refused(
+      await send(url, "POST", "/api/v1/kv/buckets/carts/write", { writes: [{ ...write, value }] }),
+      refusal
+    )
+    const worker = new RawTurnWorker(url)
+    await worker.register()
+    const step = { stepKey: "s:0", name: "s", attempt: 1, startedAt: 0, endedAt: 0 }
+    const emit = { _tag: "emit", name: "order.placed", version: 1, data: json }
+    for (const op of [
+      { _tag: "StepDone", ...step, kind: "run", outcome: { _tag: "Success", value: json } },
+      { _tag: "Transact", ...step, writes: [emit] },
+      { _tag: "Publish", stepKey: "s:0", name: "s", topic: "orders", data: json },
+      { _tag: "Invoke", stepKey: "s:0", name: "s", functionId: "ship", input: json }
+    ]) {
+      refused(await worker.report(1, [{ jobId: "job_1", runId: "run_1", ops: [op] }]), refusal)
+    }
+
+    for (const [path, frame] of [
+      ["/ws", json],
+      ["/api/v1/channel", `1 POST ${connect}/Trigger ${json.length}\n${json}`]
+    ] as const) {
+      const socket = new WebSocket(url.replace("http", "ws") + path)
+      cleanups.push(() => socket.terminate())
+      await new Promise((resolve) => socket.once("open", resolve))
+      socket.send(frame)
+      const answer = await new Promise((resolve) => {
+        socket.once("message", (frame) => resolve(String(frame)))
+        socket.once("close", (code, why) => resolve(`${code} ${String(why)}`))
+      })
+      assert.match(String(answer), refusal)
+    }
+  })
+})
+
 describe("a message of a streaming worker", () => {
   const register = (...fields: ReadonlyArray<Buffer>): Buffer =>
     message(1, text(1, "worker-1"), text(2, "host-1"), ...fields)
@@ -269,6 +329,83 @@ describe("what is said beside something", () => {
   })
 })
 
+describe("events that start many runs", () => {
+  const listeners = (url: string, many: number): Promise<Answer> =>
+    send(url, "POST", "/api/v1/workers/worker-1/register", {
+      worker_id: "worker-1",
+      hostname: "host-1",
+      function_ids: [],
+      capabilities: { turns: 1 },
+      registration: {
+        ...registrationOf("worker-1", []),
+        functions: registrationOf(
+          "worker-1",
+          Array.from({ length: many }, (_, i) => ({ id: `fn-${i}`, event: "order.placed" }))
+        ).functions
+      },
+      instance: "instance-1",
+      jobs: []
+    })
+  const counted = async (url: string): Promise<number> =>
+    (await send(url, "POST", `${connect}/ListRuns`, { limit: 1 })).body.totalCount ?? 0
+
+  it("are not stored together when they could start more than 10,000, and nothing of them is", async () => {
+    const { url } = await serve()
+    assert.strictEqual((await listeners(url, 1000)).status, 200)
+    const append = (many: number) =>
+      send(url, "POST", "/ironflow.v1.EntityStreamService/AppendEvents", {
+        entityId: "o-1",
+        entityType: "order",
+        events: Array.from({ length: many }, () => ({ eventName: "order.placed", data: {} }))
+      })
+
+    refused(await append(1000), /append to stream .*1000000 runs, and the limit is 10000 runs/)
+    refused(await append(11), /11000 runs, and the limit is 10000 runs/)
+    assert.strictEqual(await counted(url), 0)
+    assert.strictEqual((await append(2)).status, 200)
+    assert.strictEqual(await counted(url), 2000)
+  })
+
+  it("come in batches that could start 100,000, and each is stored by itself", async () => {
+    const { url } = await serve()
+    assert.strictEqual((await listeners(url, 1000)).status, 200)
+    const batch = (many: number) =>
+      send(url, "POST", `${connect}/TriggerBatch`, {
+        events: Array.from({ length: many }, () => ({ event: "order.placed", data: {} }))
+      })
+
+    refused(await batch(1000), /batch.*1000000 runs, and the limit is 100000 runs/)
+    assert.strictEqual(await counted(url), 0)
+    const { body, status } = await batch(3)
+    assert.strictEqual(status, 200)
+    assert.lengthOf(
+      body.results.flatMap(({ runIds }: { readonly runIds: ReadonlyArray<string> }) => runIds),
+      3000
+    )
+  })
+
+  it("are refused in a transaction of a step", async () => {
+    const quiet = Array.from({ length: 11 }, (_, i) =>
+      createFunction({ id: `fn-${i}`, triggers: [{ event: "order.placed" }] }, async () => undefined)
+    )
+    const order = createFunction(
+      { id: "order", triggers: [{ event: "go" }], retry: { maxAttempts: 1 } },
+      async ({ step }) =>
+        step.tx("place", (tx) => {
+          for (let i = 0; i < 1000; i++) tx.emit("order.placed", { i })
+        })
+    )
+    const engine = await startEngine({ filename: ":memory:", logger: false, functions: [order, ...quiet] })
+    cleanups.push(() => engine.close())
+
+    const { runIds } = await engine.client.emit("go", {})
+    const run = await engine.client.waitForRun(runIds[0] ?? "", { timeout: 30_000 })
+
+    assert.strictEqual(run.status, "failed")
+    assert.match(String(run.error?.message), /transaction.*11000 runs, and the limit is 10000 runs/)
+  })
+})
+
 describe("a registration", () => {
   const functions = (many: number, more: object = {}) =>
     registrationOf(
@@ -343,8 +480,9 @@ describe("a registration", () => {
     assert.strictEqual(again.status, 200)
   })
 
-  it("is listed in pages, which no list of workers or functions outgrows", { timeout: 60_000 }, async () => {
-    const { url } = await serve()
+  it("is listed in pages, which no list of workers or functions outgrows", { timeout: 180_000 }, async () => {
+    // the workers say nothing more, and would be given up while the last ones are on their way
+    const { url } = await serve({ virtualTime: true })
     for (let i = 0; i < 92; i++) {
       const fns = functions(900).map((fn) => ({ ...fn, id: `${fn.id}-${i % 4}-${"x".repeat(200)}` }))
       const small = fns.map((fn) => ({ ...fn, retry: { ...fn.retry } }))

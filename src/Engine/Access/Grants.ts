@@ -6,18 +6,18 @@ import { type Action, actions, matchesGlob, overlapsGlob, type PolicyRule, split
 
 /**
  * `undefined` when whoever has the rules `given` can do nothing that somebody with the rules `own` could not; else what is
- * more, as the end of a sentence.
+ * more, as the end of a sentence. A `comparison` is for all that one call gives.
  */
 export const excess = (
   own: ReadonlyArray<PolicyRule>,
-  given: ReadonlyArray<PolicyRule>
+  given: ReadonlyArray<PolicyRule>,
+  comparison: Comparison = new Comparison()
 ): string | undefined => {
-  const mine = own.map(read)
-  const denies = mine.filter(({ effect }) => effect === "deny")
-  if (denies.length === 0 && mine.some(isEverything)) return undefined
-  const theirs = given.map(read)
-  const comparison = new Comparison()
   try {
+    const mine = own.map((rule) => read(rule, comparison))
+    const denies = mine.filter(({ effect }) => effect === "deny")
+    if (denies.length === 0 && mine.some(isEverything)) return undefined
+    const theirs = given.map((rule) => read(rule, comparison))
     return compare(mine, theirs, denies, comparison)
   } catch (error) {
     if (error instanceof TooMuch) return "there is more in the policies than can be compared"
@@ -28,11 +28,26 @@ export const excess = (
 /** Characters of patterns that are compared with each other at most: some tenths of a second. */
 const MOST = 30_000_000
 
+/** What it costs to compare a pattern with all actions, which are short. */
+const ACTION = 8 * actions.length
+
 class TooMuch extends Error {}
 
 /** Compares patterns, which may be thousands, each with each. */
-class Comparison {
+export class Comparison {
   #left = MOST
+
+  /** Whether the rule is about the action. */
+  has(rule: Rule, action: Action): boolean {
+    this.#spend(rule.actions.length + 1)
+    return rule.actions.includes(action)
+  }
+
+  /** The actions that fit one of the patterns. */
+  actionsOf(patterns: ReadonlyArray<string>): ReadonlyArray<Action> {
+    this.#spend(ACTION * patterns.length)
+    return actions.filter((action) => patterns.some((pattern) => matchesGlob(pattern, action)))
+  }
 
   /** Whether the first pattern fits all that the second one fits. */
   covers(wider: string, pattern: string): boolean {
@@ -47,8 +62,11 @@ class Comparison {
 
   /** Without stars the first difference decides. */
   #pay(one: string, other: string): void {
-    const cost = one.includes("*") ? one.length * other.length : one.length + other.length
-    if ((this.#left -= cost) < 0) throw new TooMuch()
+    this.#spend(one.includes("*") ? one.length * other.length : one.length + other.length)
+  }
+
+  #spend(characters: number): void {
+    if ((this.#left -= characters) < 0) throw new TooMuch()
   }
 }
 
@@ -65,7 +83,7 @@ const compare = (
         const has = mine.some(
           (allow) =>
             allow.effect === "allow" &&
-            allow.actions.includes(action) &&
+            comparison.has(allow, action) &&
             allow.resources.some((wider) => comparison.covers(wider, pattern)) &&
             isAtLeast(allow, rule)
         )
@@ -78,7 +96,7 @@ const compare = (
       for (const pattern of deny.resources) {
         const matters = allows.some(
           (allow) =>
-            allow.actions.includes(action) &&
+            comparison.has(allow, action) &&
             allow.resources.some((other) => comparison.overlaps(other, pattern))
         )
         const stands =
@@ -86,7 +104,7 @@ const compare = (
           theirs.some(
             (other) =>
               other.effect === "deny" &&
-              other.actions.includes(action) &&
+              comparison.has(other, action) &&
               other.resources.some((wider) => comparison.covers(wider, pattern)) &&
               isAtLeast(other, deny)
           )
@@ -99,17 +117,19 @@ const compare = (
 }
 
 interface Rule extends Pick<PolicyRule, "name" | "effect" | "condition"> {
+  /** Whether its condition may come out differently for another key. */
+  readonly dependsOnKey: boolean
   readonly actions: ReadonlyArray<Action>
   readonly resources: ReadonlyArray<string>
 }
 
-const read = (rule: PolicyRule): Rule => {
-  const patterns = split(rule.actions)
+const read = (rule: PolicyRule, comparison: Comparison): Rule => {
   return {
     name: rule.name,
     effect: rule.effect,
     ...(rule.condition === undefined ? {} : { condition: rule.condition }),
-    actions: actions.filter((action) => patterns.some((pattern) => matchesGlob(pattern, action))),
+    dependsOnKey: rule.condition !== undefined && dependsOnKey(rule.condition),
+    actions: comparison.actionsOf(split(rule.actions)),
     resources: split(rule.resources)
   }
 }
@@ -121,16 +141,12 @@ const isEverything = ({ actions: allowed, condition, effect, resources }: Rule):
   resources.some((pattern) => /^\*+$/.test(pattern))
 
 /** Whether the first rule applies wherever the second does, as far as their conditions are concerned. */
-const isAtLeast = ({ condition }: Rule, other: Rule): boolean =>
-  condition === undefined || (condition === other.condition && !dependsOnKey(condition))
+const isAtLeast = ({ condition, dependsOnKey }: Rule, other: Rule): boolean =>
+  condition === undefined || (!dependsOnKey && condition === other.condition)
 
 /** Whether a condition may come out differently for another key: all that is known not to are the other members of `request`. */
 const dependsOnKey = (condition: string): boolean =>
   condition.replace(/\brequest\s*\.\s*(?:action|resource|name|environment|time)\b/g, "").includes("request")
 
-const givenThat = ({ condition }: Rule): string =>
-  condition === undefined
-    ? ""
-    : dependsOnKey(condition)
-      ? " by what the key is"
-      : " on a condition of its own"
+const givenThat = ({ condition, dependsOnKey }: Rule): string =>
+  condition === undefined ? "" : dependsOnKey ? " by what the key is" : " on a condition of its own"

@@ -33,7 +33,7 @@ import {
 } from "../../Errors.ts"
 import type { Raw } from "../../Client/Named.ts"
 import { isObject } from "../../Json.ts"
-import { checkName, listLength } from "../../Limits.ts"
+import { checkName, rolesOfKey } from "../../Limits.ts"
 import {
   type Action,
   checkActions,
@@ -54,7 +54,7 @@ import type {
 import type { StoreService } from "../Store/Store.ts"
 import { type Access, type Caller, hashOf } from "./Access.ts"
 import { DEFAULT_ORG, DEVELOPER, everything, isBuiltIn } from "./BuiltIn.ts"
-import { excess } from "./Grants.ts"
+import { Comparison, excess } from "./Grants.ts"
 
 export interface Management {
   readonly apiKeys: Raw<ApiKeysApi<EffectKind>, EngineError>
@@ -100,9 +100,13 @@ export const make = (
   }
 
   /** Nobody gives more than they may do themselves. */
-  const checkGiving = (what: string, rules: ReadonlyArray<PolicyRule>): void => {
+  const checkGiving = (
+    what: string,
+    rules: ReadonlyArray<PolicyRule>,
+    comparison = new Comparison()
+  ): void => {
     if (caller?.key === undefined) return
-    const more = excess(caller.rules, rules)
+    const more = excess(caller.rules, rules, comparison)
     if (more === undefined) return
     throw new UnauthorizedError(
       `The API key "${caller.key.name}" may not ${what}, which could do more than it can itself: ${more}. ` +
@@ -120,9 +124,10 @@ export const make = (
     what: string,
     changed: (role: RoleRecord) => ReadonlyArray<PolicyRule> | undefined
   ): void => {
+    const comparison = new Comparison()
     for (const role of access.roles.values()) {
       const rules = changed(role)
-      if (rules !== undefined) checkGiving(what, rules)
+      if (rules !== undefined) checkGiving(what, rules, comparison)
     }
   }
 
@@ -485,8 +490,8 @@ const environmentOf = (id: unknown): string => {
 const readRoleIds = (ids: unknown): ReadonlyArray<string> => {
   if (!Array.isArray(ids))
     throw new ValidationError("`role_ids` of the API key must be a list of ids of roles")
-  if (ids.length > listLength) {
-    throw new LimitExceededError("The list of roles of the API key", ids.length, listLength, "roles")
+  if (ids.length > rolesOfKey) {
+    throw new LimitExceededError("The list of roles of the API key", ids.length, rolesOfKey, "roles")
   }
   return ids.map((id) => checkName("id of a role", id))
 }

@@ -234,7 +234,8 @@ export class LegacyStream {
   }
 
   #extend(jobIds: ReadonlyArray<string>): Effect.Effect<void, IronflowError> {
-    return Effect.map(this.#options.engine.extendLeases(jobIds, LEGACY_LEASE_MS), (gone) => {
+    const { engine, environment } = this.#options
+    return Effect.map(engine.extendLeases(jobIds, LEGACY_LEASE_MS, environment), (gone) => {
       for (const jobId of gone) this.#tellCancelled(jobId, "another worker has the run, or it has ended")
     })
   }

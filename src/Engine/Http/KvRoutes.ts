@@ -69,9 +69,16 @@ export const kvRoutes = (engine: EngineService): ReadonlyArray<Route> => {
       Effect.map(stored(call).get(variable(call, "key")), (entry) => json(encodeEntry(entry)))
     ),
     route("keyHistory", (call) =>
-      Effect.map(stored(call).history(variable(call, "key")), (entries) =>
-        json({ entries: entries.map(encodeEntry) })
-      )
+      pagedReply("entries", call.query, {
+        what: `revisions of key "${variable(call, "key")}"`,
+        all: (entries) => `{"entries":[${entries}]}`,
+        most: Limits.kvHistory,
+        read: (page) =>
+          Effect.map(stored(call).history(variable(call, "key"), page), ({ items, ...next }) => ({
+            items: items.map(encodeEntry),
+            ...next
+          }))
+      })
     ),
     route(
       "putKey",

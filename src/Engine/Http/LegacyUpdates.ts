@@ -34,7 +34,10 @@ export const applyUpdate = (
     )
     const { answered, reports } = permitted(caller, environment, [{ ...job, ops }])
     const [ack] = answered(yield* engine.applyReports(reports, boundTo))
-    if (update.status === "progress") yield* engine.extendLeases([job.jobId], LEGACY_LEASE_MS)
+    // a report that changed nothing says nothing of who holds the job
+    if (update.status === "progress" && ack?._tag === "Accepted") {
+      yield* engine.extendLeases([job.jobId], LEGACY_LEASE_MS, boundTo)
+    }
     return ack ?? (yield* new ConnectionError("The engine did not answer the update"))
   })
 

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { IronflowError } from "../../Errors.ts"
 import { allAsJson, LIST_PAGE, type Page, type PageQuery, readPageQuery } from "../Pages.ts"
+import { onePage } from "../Polite.ts"
 import { type Call, checked, json, type Reply } from "./Route.ts"
 
 /**
@@ -14,11 +15,14 @@ export const pagedReply = <A, E>(
   {
     all,
     most = LIST_PAGE,
-    read
+    read,
+    what = name
   }: {
     /** Around the items, which come as the inside of a JSON list. */
     readonly all: (items: string, count: number) => string
     readonly most?: number
+    /** What it is called when there is too much of it; its name otherwise. */
+    readonly what?: string
     /** Leaves out what may not be seen. */
     readonly read: (page: PageQuery) => Effect.Effect<Page<A>, E>
   }
@@ -28,10 +32,10 @@ export const pagedReply = <A, E>(
     (page): Effect.Effect<Reply, E | IronflowError> =>
       page === undefined
         ? Effect.map(
-            allAsJson(`all ${name}`, (after) => read({ after, limit: most })),
+            allAsJson(`all ${what}`, (after) => read({ after, limit: most })),
             ({ count, text }) => ({ status: 200, text: all(text, count) })
           )
-        : Effect.map(read(page), ({ items, ...next }) => json({ [name]: items, ...next }))
+        : onePage(Effect.map(read(page), ({ items, ...next }) => json({ [name]: items, ...next })))
   )
 
 /** A page without what the caller may not see, as it is sent. */

@@ -147,8 +147,8 @@ export const workerRoutes = (
   const ackJob = (call: Call): Effect.Effect<Reply, IronflowError> =>
     Effect.gen(function* () {
       const job = yield* readJob(call, "staleRenewals")
-      yield* environmentOfRun(engine, call, job.runId, variable(call, "id"))
-      const gone = yield* engine.extendLeases([job.jobId], LEGACY_LEASE_MS)
+      const environment = yield* environmentOfRun(engine, call, job.runId, variable(call, "id"))
+      const gone = yield* engine.extendLeases([job.jobId], LEGACY_LEASE_MS, leasesIn(call, environment))
       if (gone.length === 0) return json({})
       engine.countStale("staleRenewals")
       return yield* stale(job.jobId)
@@ -161,7 +161,10 @@ export const workerRoutes = (
       worker?.seen()
       const jobIds = (request.jobs ?? []).flatMap(({ jobId }) => readJobId(jobId)?.jobId ?? [])
       // also those of a worker that has yet to register with an engine that was restarted
-      if (jobIds.length > 0) yield* engine.extendLeases(jobIds, LEGACY_LEASE_MS)
+      if (jobIds.length > 0) {
+        const environment = worker?.environment ?? leasesIn(call, call.environment)
+        yield* engine.extendLeases(jobIds, LEGACY_LEASE_MS, environment)
+      }
       return worker === undefined ? yield* unknownWorker(variable(call, "id")) : json({})
     })
 
@@ -219,6 +222,13 @@ export const workerRoutes = (
     route("heartbeat", heartbeat)
   ]
 }
+
+/**
+ * Where the leases may be that the call extends: in the environment that its key was asked about. Without a key the call may not say
+ * which it means.
+ */
+const leasesIn = (call: Call, environment: string): string | undefined =>
+  call.caller?.key === undefined ? undefined : environment
 
 /** The environment that the request names or its key decides, if either does. */
 const environmentIn = (call: Call): string | undefined =>

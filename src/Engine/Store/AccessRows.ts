@@ -13,7 +13,7 @@ import {
   UnauthorizedError,
   ValidationError
 } from "../../Errors.ts"
-import { listLength } from "../../Limits.ts"
+import { policiesOfRole, roleLength } from "../../Limits.ts"
 import { keyNeeded } from "../Access/Access.ts"
 import * as BuiltIn from "../Access/BuiltIn.ts"
 import type {
@@ -446,15 +446,16 @@ export function* assignPolicy(tx: Transaction, roleId: string, policyId: string,
     )
   }
   if (role.policyIds.includes(policyId)) return
-  if (role.policyIds.length >= listLength) {
+  if (role.policyIds.length >= policiesOfRole) {
     throw new LimitExceededError(
       `The list of policies of role "${role.name}"`,
       role.policyIds.length + 1,
-      listLength,
+      policiesOfRole,
       "policies"
     )
   }
   yield* write(ASSIGN_POLICY, roleId, policyId)
+  yield* checkLengths(policyId)
   yield* changedPolicies(tx, roleId)
   yield* log(tx, by, "role:assign", roleId, { policy: policyId })
 }
@@ -557,6 +558,7 @@ export function* updatePolicy(
     policy.updatedAt,
     id
   )
+  if (lengthOf(policy) > lengthOf(before)) yield* checkLengths(id)
   tx.changes.access.push({ _tag: "Policy", policy })
   yield* log(tx, by, "policy:update", id, { ...changes })
   return policy
@@ -582,6 +584,28 @@ export function* deletePolicy(tx: Transaction, id: string, by: string): Program<
   yield* write(DELETE_POLICY_2, id)
   tx.changes.access.push({ _tag: "PolicyDeleted", id })
   yield* log(tx, by, "policy:delete", id, { name })
+}
+
+const lengthOf = ({ actions, condition = "", resources }: NewPolicy): number =>
+  actions.length + resources.length + condition.length
+
+const LONG_ROLES = statement(
+  "AccessRows.longRoles",
+  `SELECT r.name AS name, sum(length(p.actions) + length(p.resources) + coalesce(length(p.condition), 0)) AS size
+     FROM roles r JOIN role_policies a ON a.role = r.id JOIN policies p ON p.id = a.policy
+     WHERE r.id IN (SELECT role FROM role_policies WHERE policy = ?) GROUP BY r.id HAVING size > ? LIMIT 1`
+)
+
+/** Throws when a role with the policy says more than may be looked through for each call of its keys. */
+function* checkLengths(policyId: string): Program<void> {
+  const long = yield* get(LONG_ROLES, policyId, roleLength)
+  if (long === undefined) return
+  throw new LimitExceededError(
+    `The policies of role "${String(long.name)}" together`,
+    Number(long.size),
+    roleLength,
+    "characters"
+  )
 }
 
 const FIND_POLICY = statement("AccessRows.findPolicy", "SELECT * FROM policies WHERE id = ?")

@@ -20,6 +20,8 @@ interface Command {
 export interface GroupCommitOptions {
   /** Most commands in one transaction. */
   readonly max: number
+  /** Whether what was done since `begin` is enough for one transaction: other commands have the next one. */
+  readonly isFull?: () => boolean
   /** Called before every group: returns what has to be committed before it, if anything. */
   readonly first?: () => (() => void) | undefined
   /** Called with why that could not be committed. */
@@ -133,7 +135,8 @@ export class GroupCommit {
       const before = stepsTaken()
       for (let i = 0; i < group.length; i++) {
         group[i]!.result = group[i]!.run()
-        if (stepsTaken() - before > MAX_SHARED_STEPS) this.#queue.unshift(...group.splice(i + 1))
+        const isFull = stepsTaken() - before > MAX_SHARED_STEPS || this.#options.isFull?.() === true
+        if (isFull && i + 1 < group.length) this.#queue.unshift(...group.splice(i + 1))
       }
       this.#options.committing?.()
       this.#commit.run()

@@ -9,7 +9,14 @@ import { all, get, statement, type Program, visit } from "./Program.ts"
 import { BucketNotFoundError, KeyNotFoundError, RevisionGoneError, withoutStack } from "../../Errors.ts"
 import { findBucket } from "./KvBuckets.ts"
 import { operations, PUT, types } from "./KvOperations.ts"
-import type { KvChangePage, KvEntryRow, KvKeysPage, KvKeysQuery } from "./Store.ts"
+import type {
+  KvChangePage,
+  KvEntryRow,
+  KvHistoryPage,
+  KvHistoryQuery,
+  KvKeysPage,
+  KvKeysQuery
+} from "./Store.ts"
 import type { Row, Transaction } from "./Transaction.ts"
 
 const nothing = new Uint8Array()
@@ -51,32 +58,57 @@ export function* readEntry(
     : toEntry({ ...row, key, operation: PUT }, row.due_at)
 }
 
+/** A page of revisions or changes ends with the one with which it has so many bytes of values: all of it is in memory at once. */
+const PAGE_BYTES = 256 * 1024
+
 const READ_HISTORY = statement(
   "KvRows.readHistory",
-  `SELECT ${ENTRY}, due_at FROM kv_entries WHERE bucket = ? AND key = ? AND (due_at IS NULL OR due_at > ?)`
+  "SELECT operation FROM kv_entries WHERE bucket = ? AND key = ? AND (due_at IS NULL OR due_at > ?)"
 )
 
 const READ_HISTORY_2 = statement(
   "KvRows.readHistory.2",
   `SELECT ${ENTRY}, expires_at FROM kv_history
-     WHERE bucket = ? AND key = ? AND (expires_at IS NULL OR expires_at > ?) ORDER BY revision`
+     WHERE bucket = ?1 AND key = ?2 AND revision > ?3 AND (expires_at IS NULL OR expires_at > ?4)
+     UNION ALL
+     SELECT ${ENTRY}, due_at FROM kv_entries WHERE bucket = ?1 AND key = ?2 AND revision > ?3
+     ORDER BY revision LIMIT ?5`
 )
 
-/** Oldest first. Nothing of an expired key can be read. */
+/** Revisions of a key after one of them, oldest first. Nothing of an expired key can be read. */
 export function* readHistory(
   tx: Transaction,
   environment: string,
   name: string,
-  key: string
-): Program<Array<KvEntryRow> | BucketNotFoundError | KeyNotFoundError> {
+  { after, key, limit }: KvHistoryQuery
+): Program<KvHistoryPage | BucketNotFoundError | KeyNotFoundError> {
   const bucket = yield* findBucket(tx, environment, name)
   if (bucket === undefined) return new BucketNotFoundError(name)
   const now = tx.now()
   const last = yield* get(READ_HISTORY, bucket.key, key, now)
   if (last === undefined || Number(last.operation) > operations.indexOf("delete"))
     return new KeyNotFoundError(name, key)
-  const earlier = yield* all(READ_HISTORY_2, bucket.key, key, now)
-  return [...earlier.map((row) => toEntry(row, row.expires_at)), toEntry(last, last.due_at)]
+  const entries: Array<KvEntryRow> = []
+  let bytes = 0
+  yield* visit(
+    READ_HISTORY_2,
+    [bucket.key, key, after, now, limit],
+    ([
+      ,
+      revision = null,
+      operation = null,
+      type = null,
+      value = null,
+      createdAt = null,
+      expiresAt = null
+    ]) => {
+      entries.push(toEntry({ key, revision, operation, type, value, created_at: createdAt }, expiresAt))
+      bytes += bytesOf(value).byteLength
+      return bytes < PAGE_BYTES
+    }
+  )
+  const isWhole = bytes < PAGE_BYTES && entries.length < limit
+  return { entries, ...(isWhole ? {} : { next: entries.at(-1)!.revision }) }
 }
 
 const LIST_KEYS = statement(
@@ -102,9 +134,6 @@ export function* listKeys(
   }
   return { keys, ...(rows.length < limit ? {} : { nextCursor: String(rows.at(-1)?.key) }) }
 }
-
-/** A page of changes ends with the one with which it has so many bytes of values: all of it is in memory at once. */
-const PAGE_BYTES = 256 * 1024
 
 const READ_CHANGES = statement(
   "KvRows.readChanges",

@@ -453,20 +453,23 @@ export function* readOpenSteps(run: number): Program<ReadonlyArray<OpenStep>> {
 }
 
 /**
- * Returns the jobs whose lease is gone. With a `holder`, the leases on which nothing moves any more are left to run out: their
- * runs go to others then.
+ * Returns the jobs whose lease is gone, and those of runs of another environment than `environment`, if that is given. With a
+ * `holder`, the leases on which nothing moves any more are left to run out: their runs go to others then.
  */
 export function* extendLeases(
   tx: Transaction,
   jobIds: ReadonlyArray<string>,
   leaseMs: number,
-  holder?: Holder
+  holder?: Holder,
+  environment?: string
 ): Program<ReadonlyArray<string>> {
   const until = tx.now() + leaseMs
   const gone: Array<string> = []
+  const within = environment === undefined ? undefined : tx.findEnvironment(environment)
   for (const jobId of jobIds) {
     try {
-      if (yield* isGone(tx, jobId, until, leaseMs, holder)) gone.push(jobId)
+      if (environment !== undefined && !(yield* isWithin(tx, jobId, within))) gone.push(jobId)
+      else if (yield* isGone(tx, jobId, until, leaseMs, holder)) gone.push(jobId)
     } catch (error) {
       // it costs the others their leases otherwise
       tx.blame({ error, kind: "run", keys: { statement: OF_JOB, values: [jobId] }, isCertain: true })
@@ -488,6 +491,24 @@ const IS_LEASED = statement(
   "SELECT 1 FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)",
   { scans: "the runs that are leased, which workers have room for" }
 )
+
+const ENVIRONMENT_OF_JOB = statement(
+  "Leases.environmentOfJob",
+  "SELECT environment FROM runs WHERE lease = ? AND lease_until IS NOT NULL @sound(run, key)"
+)
+
+const ENVIRONMENT_OF_LEASED = statement(
+  "Leases.environmentOfLeased",
+  "SELECT environment FROM runs WHERE lease = ? AND lease IS NOT NULL @sound(run, key)"
+)
+
+/** Whether a job holds a run of the environment. */
+function* isWithin(tx: Transaction, jobId: string, environment: number | undefined): Program<boolean> {
+  if (environment === undefined) return false
+  const row =
+    (yield* get(ENVIRONMENT_OF_JOB, jobId)) ?? (yield* amongLeased(tx, ENVIRONMENT_OF_LEASED, jobId))
+  return row?.environment === environment
+}
 
 /** Extends a lease, unless nothing moves on it; says whether it is gone. */
 function* isGone(

@@ -2,11 +2,12 @@
  * The audit record of functions that ask for one (`recording: true`): everything that happened to their runs, in order. It
  * outlives the runs, for as long as the function's `recordingRetention` says.
  */
-import { affected, all, get, statement, type Program, write } from "./Program.ts"
+import { affected, get, statement, type Program, visit, write } from "./Program.ts"
 import type { AuditEvent } from "../../Client/Client.ts"
 import { RunNotFoundError, type SerializedError } from "../../Errors.ts"
 import type { Outcome } from "../../Protocol/Worker.ts"
 import type { RunActivity } from "./Activity.ts"
+import type { RecordingPage } from "./Store.ts"
 import type { Transaction } from "./Transaction.ts"
 import { parseStored, storedPlain } from "./StoredJson.ts"
 
@@ -47,22 +48,39 @@ export function* record(tx: Transaction, activity: RunActivity): Program<void> {
 
 const READ_RECORDING = statement(
   "Recording.readRecording",
-  "SELECT at, activity FROM recordings WHERE run_id = ? AND environment = ? ORDER BY seq"
+  "SELECT seq, at, activity FROM recordings WHERE run_id = ? AND seq > ? AND environment = ? ORDER BY seq LIMIT ?"
 )
 
-/** What was recorded of a run, oldest first; empty for a run that is not recorded. */
+/** A page ends with the event with which it has so many characters. */
+const PAGE_LENGTH = 1024 * 1024
+/** Events on a page at most. */
+const PAGE_EVENTS = 1000
+
+/** What was recorded of a run after the event `after`, oldest first; empty for a run that is not recorded. */
 export function* readRecording(
   tx: Transaction,
   environment: string,
-  runId: string
-): Program<Array<AuditEvent>> {
+  runId: string,
+  { after, limit = PAGE_EVENTS }: { readonly after: number; readonly limit?: number }
+): Program<RecordingPage> {
   const key = tx.findEnvironment(environment)
-  const rows = key === undefined ? [] : yield* all(READ_RECORDING, runId, key)
+  const events: Array<AuditEvent> = []
+  let length = 0
+  let last = after
+  const most = Math.min(limit, PAGE_EVENTS)
+  if (key !== undefined) {
+    yield* visit(READ_RECORDING, [runId, after, key, most], ([seq, at, activity]) => {
+      // written by `record`
+      events.push(auditEvent(Number(at), parseStored(String(activity)) as RunActivity))
+      last = Number(seq)
+      length += String(activity).length
+      return length < PAGE_LENGTH
+    })
+  }
   // the record may outlive the run, but a run that never was is an error
-  if (rows.length === 0 && (key === undefined || !(yield* exists(key, runId))))
+  if (events.length === 0 && (key === undefined || !(yield* exists(key, runId))) && after === 0)
     throw new RunNotFoundError(runId)
-  // written by `record`
-  return rows.map((row) => auditEvent(Number(row.at), parseStored(String(row.activity)) as RunActivity))
+  return { events, ...(length < PAGE_LENGTH && events.length < most ? {} : { next: last }) }
 }
 
 const EXISTS = statement("Recording.exists", "SELECT 1 FROM runs WHERE id = ? AND environment = ?")

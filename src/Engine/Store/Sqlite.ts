@@ -87,6 +87,8 @@ export interface SqliteOptions {
 
 /** Most commands in one transaction. */
 const GROUP = 512
+/** Runs that are started in one transaction; no command is cut. */
+const GROUP_RUNS = 1000
 
 /** Functions that are looked at in one turn of the event loop. */
 const FUNCTIONS = 1000
@@ -165,6 +167,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         const snapshot = new Snapshot(db)
         const writer = new GroupCommit(db, {
           max: GROUP,
+          isFull: () => tx.changes.counts.started >= GROUP_RUNS,
           first: () => {
             const jump = jumps.look(now(), monotonicMs())
             if (jump === 0) return undefined
@@ -413,6 +416,7 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         }),
       checkEnvironment: (environment) => tx.checkEnvironment(environment),
       countFunctions: (environment) => tx.registry.list(environment).length,
+      countListeners: (environment, name) => tx.registry.countListeners(environment, name),
       appendEvent: (event) => write(`store event "${event.name}"`, () => tx.perform(appendEvent(tx, event))),
       appendEvents: (events) =>
         write(`store ${events.length} events`, () => tx.perform(appendEvents(tx, events))),
@@ -523,8 +527,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           Effect.map(Effect.forEach(reports, applyAlone, { concurrency: "unbounded" }), (acks) => acks.flat())
         )
       },
-      extendLeases: (jobIds, leaseMs, holder) =>
-        write("extend leases", () => tx.perform(extendLeases(tx, jobIds, leaseMs, holder))),
+      extendLeases: (jobIds, leaseMs, holder, environment) =>
+        write("extend leases", () => tx.perform(extendLeases(tx, jobIds, leaseMs, holder, environment))),
       adoptLeases: (workerId, jobIds, leaseMs, functionIds, since) =>
         write(`keep the turns of worker ${workerId}`, () =>
           tx.perform(adoptLeases(tx, workerId, jobIds, leaseMs, functionIds, since))
@@ -595,8 +599,10 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
           return steps
         }),
       readRunSteps: stepsOf,
-      getRecording: (environment, runId) =>
-        inspect(`read the record of run ${runId}`, () => tx.perform(readRecording(tx, environment, runId))),
+      readRecording: (environment, runId, part) =>
+        inspect(`read the record of run ${runId}`, () =>
+          tx.perform(readRecording(tx, environment, runId, part))
+        ),
       deleteExpiredRecordings: (limit) =>
         write("delete old records", () => tx.perform(deleteExpiredRecordings(tx, limit))),
       deleteExpiredIdempotencyKeys: (limit) =>
@@ -641,8 +647,8 @@ export const make = (options: SqliteOptions): Effect.Effect<StoreService, StoreE
         ),
       readKv: (environment, bucket, key) =>
         look(`read bucket "${bucket}"`, () => tx.perform(KvRows.readEntry(tx, environment, bucket, key))),
-      readKvHistory: (environment, bucket, key) =>
-        look(`read bucket "${bucket}"`, () => tx.perform(KvRows.readHistory(tx, environment, bucket, key))),
+      readKvHistory: (environment, bucket, query) =>
+        look(`read bucket "${bucket}"`, () => tx.perform(KvRows.readHistory(tx, environment, bucket, query))),
       listKvKeys: (environment, bucket, query) =>
         look(`list the keys of bucket "${bucket}"`, () =>
           tx.perform(KvRows.listKeys(tx, environment, bucket, query))

@@ -607,6 +607,25 @@ export interface KvChange extends Omit<KvEntryRow, "expiresAt"> {
   readonly bucket: number
 }
 
+export interface RecordingPage {
+  readonly events: Array<AuditEvent>
+  /** After what to go on; absent at the end. */
+  readonly next?: number
+}
+
+export interface KvHistoryQuery {
+  readonly key: string
+  /** Revisions after this one. */
+  readonly after: number
+  readonly limit: number
+}
+
+export interface KvHistoryPage {
+  readonly entries: Array<KvEntryRow>
+  /** The revision to go on after; absent at the end. */
+  readonly next?: number
+}
+
 export interface KvKeysQuery {
   /** Begins after this key; "" for the first. */
   readonly after: string
@@ -726,6 +745,8 @@ export interface StoreService {
     functionId: string
   ) => Effect.Effect<FunctionInfo | undefined, StoreError>
   readonly countFunctions: (environment: string) => number
+  /** Functions that listen to events of the name. */
+  readonly countListeners: (environment: string, name: string) => number
   /** Throws `LimitExceededError` when there is no such environment, and no room for another. */
   readonly checkEnvironment: (environment: string) => void
 
@@ -737,12 +758,16 @@ export interface StoreService {
   ) => Effect.Effect<ReadonlyArray<AppendedEvent>, StoreError>
   /**
    * Stores events of a stream as `appendEvent` does, all or none. Fails with `VersionConflictError` when the stream is not
-   * as expected, with `InvalidStateError` when it is of another entity type; then nothing has changed.
+   * as expected, with `InvalidStateError` when it is of another entity type, and with `LimitExceededError` when it could start too
+   * many runs; then nothing has changed.
    */
   readonly appendToStream: (
     environment: string,
     append: StreamAppend
-  ) => Effect.Effect<AppendedToStream, VersionConflictError | InvalidStateError | StoreError>
+  ) => Effect.Effect<
+    AppendedToStream,
+    VersionConflictError | InvalidStateError | LimitExceededError | StoreError
+  >
   readonly readStream: (query: ReadStreamQuery) => Effect.Effect<StreamRows, LimitExceededError | StoreError>
   /** Fails with `StreamNotFoundError`. */
   readonly getStream: (environment: string, entityId: string) => Effect.Effect<StreamRow, StreamError>
@@ -827,13 +852,14 @@ export interface StoreService {
     options?: { readonly callsBack?: boolean }
   ) => Effect.Effect<ReadonlyArray<TurnAck>, StoreError>
   /**
-   * Extends leases; returns the job ids whose lease is gone. With a `holder`, those on which nothing moves any more are left
-   * to run out.
+   * Extends leases; returns the job ids whose lease is gone, or whose run is one of another environment than `environment`.
+   * With a `holder`, those on which nothing moves any more are left to run out.
    */
   readonly extendLeases: (
     jobIds: ReadonlyArray<string>,
     leaseMs: number,
-    holder?: Holder
+    holder?: Holder,
+    environment?: string
   ) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /**
    * A worker outside this process comes back with its turns `jobIds`: those that it still holds are extended, and
@@ -888,11 +914,12 @@ export interface StoreService {
     runId: string,
     part: { readonly from: number; readonly limit: number }
   ) => Effect.Effect<RunSteps, ReadRunError>
-  /** What was recorded of a run, oldest first. */
-  readonly getRecording: (
+  /** A part of what was recorded of a run, oldest first. It may have fewer events than `limit`. */
+  readonly readRecording: (
     environment: string,
-    runId: string
-  ) => Effect.Effect<Array<AuditEvent>, ReadRunError>
+    runId: string,
+    part: { readonly after: number; readonly limit?: number }
+  ) => Effect.Effect<RecordingPage, ReadRunError>
   /** Deletes records whose time has passed, at most `limit`; returns how many. */
   readonly deleteExpiredRecordings: (limit: number) => Effect.Effect<number, StoreError>
   /** Deletes idempotency keys whose window has passed, at most `limit` of them; returns how many. */
@@ -945,12 +972,12 @@ export interface StoreService {
     bucket: string,
     key: string
   ) => Effect.Effect<KvEntryRow, BucketNotFoundError | KeyNotFoundError | StoreError>
-  /** The revisions of a key that are kept, oldest first. */
+  /** A page of the revisions of a key that are kept, oldest first. It may end before its `limit`. */
   readonly readKvHistory: (
     environment: string,
     bucket: string,
-    key: string
-  ) => Effect.Effect<Array<KvEntryRow>, BucketNotFoundError | KeyNotFoundError | StoreError>
+    query: KvHistoryQuery
+  ) => Effect.Effect<KvHistoryPage, BucketNotFoundError | KeyNotFoundError | StoreError>
   /** A page of the keys that have a value, in order. */
   readonly listKvKeys: (
     environment: string,

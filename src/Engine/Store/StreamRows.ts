@@ -2,12 +2,14 @@
 import { affected, all, forEach, get, statement, type Program, variant, write } from "./Program.ts"
 import {
   InvalidStateError,
+  LimitExceededError,
   StreamNotFoundError,
   ValidationError,
   VersionConflictError,
   withoutStack
 } from "../../Errors.ts"
 import { isExpected, type StreamAppend } from "../../EntityStream.ts"
+import * as Limits from "../../Limits.ts"
 import { storeEvent } from "./Events.ts"
 import { fingerprint, recall, remember } from "./Idempotency.ts"
 import type {
@@ -32,7 +34,7 @@ export function* appendToStream(
   tx: Transaction,
   environmentName: string,
   append: StreamAppend
-): Program<AppendedToStream | AppendRefusal> {
+): Program<AppendedToStream | AppendRefusal | LimitExceededError> {
   const environment = tx.environment(environmentName)
   const { idempotencyKey, entityId, entityType, events } = append
   const operation = `append ${entityId}`
@@ -53,7 +55,8 @@ export function* appendToStream(
     }
   }
   const state = yield* readState(environment, entityId)
-  const refused = refusalOf(state, append)
+  const refused =
+    refusalOf(state, append) ?? tooManyRuns(tx, environmentName, `The append to stream "${entityId}"`, events)
   if (refused !== undefined) return refused
   const appended = yield* storeAppend(tx, environmentName, append, state)
   if (keyed !== undefined) {
@@ -86,6 +89,25 @@ export const refusalOf = (
   }
   return state !== undefined && state.entityType !== entityType
     ? wrongType(entityId, state.entityType, entityType)
+    : undefined
+}
+
+/** Why events are not stored together: with the runs that they start, which could stop everything else for long. */
+export const tooManyRuns = (
+  tx: Transaction,
+  environment: string,
+  what: string,
+  events: ReadonlyArray<{ readonly name: string }>
+): LimitExceededError | undefined => {
+  let runs = 0
+  for (const { name } of events) runs += tx.registry.countListeners(environment, name)
+  return runs > Limits.runsOfAppend && events.length > 1
+    ? new LimitExceededError(
+        `${what}, by the runs that its events may start,`,
+        runs,
+        Limits.runsOfAppend,
+        "runs"
+      )
     : undefined
 }
 

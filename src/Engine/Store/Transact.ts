@@ -5,7 +5,7 @@ import { fromCarried } from "../../KvValue.ts"
 import type { Outcome, TxKvWrite, TxWrite, TxWriteResult } from "../../Protocol/Worker.ts"
 import { storeEvent } from "./Events.ts"
 import { carryOutPlan, type KvPlan, planWrites } from "./KvWrites.ts"
-import { readState, refusalOf, storeAppend, type StreamState } from "./StreamRows.ts"
+import { readState, refusalOf, storeAppend, type StreamState, tooManyRuns } from "./StreamRows.ts"
 import type { Transaction } from "./Transaction.ts"
 
 /** Carries out the writes, or says why one of them is refused; then nothing has changed. */
@@ -15,7 +15,9 @@ export function* transact(
   value: string | undefined,
   writes: ReadonlyArray<TxWrite>
 ): Program<Outcome> {
-  const refused = yield* new Preview(environment).refusalOf(writes)
+  const refused =
+    (yield* new Preview(environment).refusalOf(writes)) ??
+    tooManyRuns(tx, tx.environmentName(environment), "The transaction", writes.flatMap(eventsOf))
   if (refused !== undefined) return refusal(refused)
   const keys = yield* planKeys(tx, environment, writes)
   if (keys instanceof IronflowError) return refusal(keys)
@@ -26,6 +28,9 @@ export function* transact(
     value: `{${value === undefined ? "" : `"value":${value},`}"writes":${JSON.stringify(results)}}`
   }
 }
+
+const eventsOf = (write: TxWrite): ReadonlyArray<{ readonly name: string }> =>
+  write._tag === "append" ? write.events : write._tag === "emit" ? [write] : []
 
 const refusal = (error: IronflowError): Outcome => ({
   _tag: "Failure",

@@ -73,6 +73,7 @@ const stream = <const Name extends Connect, Request extends Schema.Top, Response
     "One envelope of ConnectRPC asks, and the answer is a stream of them: flags in one byte, the length in four, and the JSON. The last one has flag 2, and `{}` or `{ error: { code, message } }`"
   )
 
+const page = { limit: Schema.optionalKey(Schema.String), cursor: Schema.optionalKey(Schema.String) }
 const id = { id: Schema.String }
 const name = { name: Schema.String }
 const error = restErrors
@@ -410,6 +411,7 @@ class Rest extends HttpApiGroup.make("Rest").add(
   }),
   HttpApiEndpoint.get("runAudit", endpoints.runAudit.path, {
     params: id,
+    query: page,
     success: Schemas.RunAuditResponse,
     error
   }),
@@ -460,7 +462,6 @@ const bucket = { bucket: Schema.String }
 /** The key is all that follows, slashes included. */
 const key = { ...bucket, key: Schema.String }
 const keyPath = "/api/v1/kv/buckets/:bucket/keys/:key"
-const page = { limit: Schema.optionalKey(Schema.String), cursor: Schema.optionalKey(Schema.String) }
 const keyErrors = [...error, restFailure.pipe(HttpApiSchema.status(412))] as const
 
 /** Buckets, keys and configurations. Bodies that are values are not described: they may be anything. */
@@ -509,6 +510,7 @@ class State extends HttpApiGroup.make("State").add(
   }),
   HttpApiEndpoint.get("keyHistory", "/api/v1/kv/buckets/:bucket/history/:key", {
     params: key,
+    query: page,
     success: Schemas.KeyHistoryResponse,
     error
   }),

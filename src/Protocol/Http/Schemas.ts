@@ -527,7 +527,10 @@ export const PatchStepRequest = Schema.Struct({
 })
 
 export const RunAuditResponse = Schema.Struct({
-  events: Schema.Array(Schema.Struct({ at: text, type: text, stepName: optional(text), details: jsonObject }))
+  events: Schema.Array(
+    Schema.Struct({ at: text, type: text, stepName: optional(text), details: jsonObject })
+  ),
+  nextCursor: optional(text)
 })
 
 export const Explanation = Schema.Struct({
@@ -924,7 +927,10 @@ export const KeyEntry = Schema.Struct({
   operation: Schema.Literals(["put", "delete"]),
   expires_at: optional(text)
 })
-export const KeyHistoryResponse = Schema.Struct({ entries: Schema.Array(KeyEntry) })
+export const KeyHistoryResponse = Schema.Struct({
+  entries: Schema.Array(KeyEntry),
+  nextCursor: optional(text)
+})
 export const RevisionResponse = Schema.Struct({ revision: Schema.Int })
 
 /** `value` is base64. */

@@ -46,6 +46,25 @@ describe("GroupCommit", () => {
     assert.deepStrictEqual([writer.commits, writer.commands], [1, 3])
   })
 
+  it("commands have the next transaction when those before them have done enough", async () => {
+    let done = 0
+    const writer = new GroupCommit(db, {
+      max: 10,
+      isFull: () => done >= 2,
+      begin: () => void (log.push("begin"), (done = 0)),
+      committed: () => void log.push("committed")
+    })
+    const doing = (name: string) => () => {
+      done++
+      return insert(name)()
+    }
+
+    await Promise.all(["a", "b", "c", "d", "e"].map((name) => submit(writer, doing(name))))
+
+    assert.deepStrictEqual(names(), ["a", "b", "c", "d", "e"])
+    assert.deepStrictEqual([writer.commits, writer.commands], [3, 5])
+  })
+
   it("listeners hear of a commit before its callers wake", async () => {
     const writer = make()
     writer.submit(

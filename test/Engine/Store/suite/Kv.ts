@@ -90,7 +90,10 @@ export const kvSuite = (test: ShopTest): void => {
       yield* TestClock.adjust(1)
 
       assert.strictEqual(yield* refused(read(store, "a")), "KeyNotFoundError")
-      assert.strictEqual(yield* refused(store.readKvHistory(environment, "carts", "a")), "KeyNotFoundError")
+      assert.strictEqual(
+        yield* refused(store.readKvHistory(environment, "carts", { key: "a", after: 0, limit: 64 })),
+        "KeyNotFoundError"
+      )
       assert.deepStrictEqual(yield* store.listKvKeys(environment, "carts", everything), { keys: [] })
       assert.deepStrictEqual(yield* changes(store, 0), [])
       assert.strictEqual((yield* store.readKvBucket(environment, "carts")).values, 0)

@@ -230,6 +230,23 @@ export const leasesSuite = (test: ShopTest): void => {
       assert.deepStrictEqual(yield* shop.store.extendLeases([job.jobId], 1000), [job.jobId])
     })
 
+    test("is extended in its own environment only", function* (shop) {
+      yield* shop.register(handles("charge"))
+      const job = yield* shop.start("order.placed", {}, { leaseMs: 1000 })
+      const extended = (environment: string) =>
+        shop.store.extendLeases([job.jobId], 2000, undefined, environment)
+
+      assert.deepStrictEqual(yield* extended("elsewhere"), [job.jobId])
+      yield* shop.pass(999)
+      assert.strictEqual(yield* shop.status(job.runId), "running")
+      assert.deepStrictEqual(yield* extended(job.environment), [])
+      yield* shop.pass(1999)
+      assert.strictEqual(yield* shop.status(job.runId), "running")
+      assert.deepStrictEqual(yield* extended("elsewhere"), [job.jobId])
+      yield* shop.pass(1)
+      assert.strictEqual(yield* shop.status(job.runId), "waiting")
+    })
+
     test("goes on when its worker comes back with it, and what has fired is told again", function* (shop) {
       yield* shop.register(handles("charge"))
       for (const n of [1, 2]) yield* shop.emit("order.placed", { n })

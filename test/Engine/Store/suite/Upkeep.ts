@@ -13,6 +13,7 @@ import {
   invoke,
   retryRun,
   retryStep,
+  type Shop,
   type ShopTest,
   sleep,
   success,
@@ -20,6 +21,9 @@ import {
 } from "./Shop.ts"
 
 const day = 24 * 60 * 60 * 1000
+
+const recordOf = (shop: Shop, runId: string) =>
+  Effect.map(shop.store.readRecording(environment, runId, { after: 0 }), ({ events }) => events)
 
 export const upkeepSuite = (test: ShopTest): void => {
   describe("retention", () => {
@@ -127,7 +131,7 @@ export const upkeepSuite = (test: ShopTest): void => {
       const last = yield* shop.claimOne()
       yield* shop.report(last, complete("done"))
 
-      const events = yield* shop.store.getRecording(environment, job.runId)
+      const events = yield* recordOf(shop, job.runId)
 
       assert.deepStrictEqual(types(events), [
         "run.started",
@@ -156,7 +160,7 @@ export const upkeepSuite = (test: ShopTest): void => {
       yield* shop.store.patchStep(environment, `${job.runId}:charge:0`, "2", "by hand")
       yield* shop.store.cancelRun(environment, job.runId, "no longer wanted")
 
-      const events = yield* shop.store.getRecording(environment, job.runId)
+      const events = yield* recordOf(shop, job.runId)
 
       assert.deepStrictEqual(types(events), [
         "run.started",
@@ -174,9 +178,28 @@ export const upkeepSuite = (test: ShopTest): void => {
       yield* shop.register(handles("charge", { recording: true }), handles("ship", { on: ["order.paid"] }))
       const { runIds } = yield* shop.emit("order.paid")
 
-      assert.deepStrictEqual(yield* shop.store.getRecording(environment, runIds[0]!), [])
-      const gone = yield* Effect.flip(shop.store.getRecording(environment, "run_none"))
+      assert.deepStrictEqual(yield* recordOf(shop, runIds[0]!), [])
+      const gone = yield* Effect.flip(recordOf(shop, "run_none"))
       assert.strictEqual(gone.code, "RUN_NOT_FOUND")
+    })
+
+    test("a record is read in pages, which end with what is large", function* (shop) {
+      yield* shop.register({ ...handles("charge"), recording: true })
+      const job = yield* shop.start()
+      for (const name of ["a:0", "b:0", "c:0"]) {
+        yield* shop.report(job, done(name, success("x".repeat(name === "b:0" ? 1_100_000 : 10))))
+      }
+      const page = (after: number, limit?: number) =>
+        shop.store.readRecording(environment, job.runId, { after, ...(limit === undefined ? {} : { limit }) })
+
+      const first = yield* page(0)
+      assert.strictEqual(first.events.length, 3)
+      const second = yield* page(first.next!)
+      assert.strictEqual(second.events.length, 1)
+      assert.isUndefined(second.next)
+      const one = yield* page(0, 1)
+      assert.strictEqual(one.events.length, 1)
+      assert.deepStrictEqual((yield* page(one.next!)).events, first.events.slice(1))
     })
 
     test("a record outlives its run, and goes when its retention has passed", function* (shop) {
@@ -192,12 +215,12 @@ export const upkeepSuite = (test: ShopTest): void => {
       const [charge, ship] = runIds as [string, string]
 
       assert.strictEqual(yield* shop.store.deleteExpiredRecordings(10), 0)
-      assert.strictEqual((yield* shop.store.getRecording(environment, charge)).length, 2)
+      assert.strictEqual((yield* recordOf(shop, charge)).length, 2)
 
       yield* shop.pass(50 * day)
       assert.strictEqual(yield* shop.store.deleteExpiredRecordings(10), 2)
-      assert.strictEqual((yield* shop.store.getRecording(environment, ship)).length, 2)
-      const gone = yield* Effect.flip(shop.store.getRecording(environment, charge))
+      assert.strictEqual((yield* recordOf(shop, ship)).length, 2)
+      const gone = yield* Effect.flip(recordOf(shop, charge))
       assert.strictEqual(gone.code, "RUN_NOT_FOUND")
     })
   })
