@@ -94,8 +94,7 @@ export interface ConsumerGroupDeadLetter {
     readonly id: string
     readonly name: string
     readonly version: number
-    // oxlint-disable-next-line typescript/no-explicit-any -- data of any event
-    readonly data: any
+    readonly data: unknown
     readonly timestamp: string
   }
   /** Why, as the member said that had it last; absent when it did not. */

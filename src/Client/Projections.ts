@@ -108,8 +108,7 @@ export interface DeadLetter {
     readonly id: string
     readonly name: string
     readonly version: number
-    // oxlint-disable-next-line typescript/no-explicit-any -- data of any event
-    readonly data: any
+    readonly data: unknown
     readonly timestamp: string
   }
   readonly error: RunError

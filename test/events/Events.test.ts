@@ -449,7 +449,8 @@ describe("an invoked function with definitions", () => {
     await using own = await startEngine({ filename: ":memory:", logger: false, functions: [calls, called] })
     const { runIds } = await own.client.emit("call.wanted", { at: shippedAt })
 
-    const { output } = await own.client.waitForRun(runIds[0]!)
+    const { output: returned } = await own.client.waitForRun(runIds[0]!)
+    const output = returned as { wrong: string }
 
     expect(output).toMatchObject({ placed: ["order.placed", "invoke"], shipped: ["order.shipped", true] })
     expect(output.wrong).toContain('What function "orders" is invoked with fits none of its events')

@@ -129,7 +129,8 @@ export function* endOfLog(): Program<number> {
 
 const END_OF_LOG_BY_NAME = statement(
   "Events.endOfLogByName",
-  "SELECT position, name FROM events ORDER BY +position DESC LIMIT 1"
+  "SELECT position, name FROM events ORDER BY +position DESC LIMIT 1",
+  { scans: "for a log whose end is damaged: the index of names is read in its place" }
 )
 
 /** The same when the last page of the log is damaged: names are indexed with their positions. Reads that whole index. */
