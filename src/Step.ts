@@ -376,19 +376,19 @@ export interface StepClient {
    * it. Rejects with `InvokeError` when it failed (its `cause` is the function's error), with
    * `InvokeTimeoutError` when it took longer than `timeout`.
    */
+  invoke<A>(functionId: string, input: unknown, options: InvokeOptions & WithSchema<A>): Promise<A>
+  // oxlint-disable-next-line typescript/no-explicit-any -- the result of a function known by its id only
+  invoke<T = any>(functionId: string, input?: unknown, options?: InvokeOptions): Promise<T>
   invoke<F extends Invokable, A>(
     fn: F,
     input: InvokeInput<F>,
     options: InvokeOptions & WithSchema<A>
   ): Promise<A>
   invoke<F extends Invokable>(fn: F, input: InvokeInput<F>, options?: InvokeOptions): Promise<InvokeOutput<F>>
-  invoke<A>(functionId: string, input: unknown, options: InvokeOptions & WithSchema<A>): Promise<A>
-  // oxlint-disable-next-line typescript/no-explicit-any -- the result of a function known by its id only
-  invoke<T = any>(functionId: string, input?: unknown, options?: InvokeOptions): Promise<T>
 
   /** Starts a run of another function and goes on. */
-  invokeAsync<F extends Invokable>(fn: F, input: InvokeInput<F>): Promise<{ runId: string }>
   invokeAsync(functionId: string, input?: unknown): Promise<{ runId: string }>
+  invokeAsync<F extends Invokable>(fn: F, input: InvokeInput<F>): Promise<{ runId: string }>
 
   /**
    * Runs branches at the same time, each with a step client of its own, and returns their results in order. What is stored
@@ -530,6 +530,11 @@ export interface StepService {
   }
 
   readonly invoke: {
+    <A = never, E = never>(
+      functionId: string,
+      input?: unknown,
+      options?: EffectInvokeOptions<A, E>
+    ): Effect.Effect<Decoded<A, unknown>, InvokeError<E> | InvokeTimeoutError | StepCallError>
     <F extends Invokable, A = never, E = never>(
       fn: F,
       input: InvokeInput<F>,
@@ -538,24 +543,16 @@ export interface StepService {
       Decoded<NoInfer<A>, InvokeOutput<F>>,
       InvokeError<Decoded<NoInfer<E>, InvokeFailure<F>>> | InvokeTimeoutError | StepCallError
     >
-    <A = never, E = never>(
-      functionId: string,
-      input?: unknown,
-      options?: EffectInvokeOptions<A, E>
-    ): Effect.Effect<
-      Decoded<NoInfer<A>, unknown>,
-      InvokeError<NoInfer<E>> | InvokeTimeoutError | StepCallError
-    >
   }
 
   readonly invokeAsync: {
-    <F extends Invokable>(
-      fn: F,
-      input: InvokeInput<F>
-    ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
     (
       functionId: string,
       input?: unknown
+    ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
+    <F extends Invokable>(
+      fn: F,
+      input: InvokeInput<F>
     ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError>
   }
 
@@ -673,6 +670,11 @@ export const waitForEvent: {
  * that has failed has in `failure` what the function failed with, typed, when that fits the function's `error` schema.
  */
 export const invoke: {
+  <A = never, E = never>(
+    functionId: string,
+    input?: unknown,
+    options?: EffectInvokeOptions<A, E>
+  ): Effect.Effect<Decoded<A, unknown>, InvokeError<E> | InvokeTimeoutError | StepCallError, Step>
   <F extends Invokable, A = never, E = never>(
     fn: F,
     input: InvokeInput<F>,
@@ -680,15 +682,6 @@ export const invoke: {
   ): Effect.Effect<
     Decoded<NoInfer<A>, InvokeOutput<F>>,
     InvokeError<Decoded<NoInfer<E>, InvokeFailure<F>>> | InvokeTimeoutError | StepCallError,
-    Step
-  >
-  <A = never, E = never>(
-    functionId: string,
-    input?: unknown,
-    options?: EffectInvokeOptions<A, E>
-  ): Effect.Effect<
-    Decoded<NoInfer<A>, unknown>,
-    InvokeError<NoInfer<E>> | InvokeTimeoutError | StepCallError,
     Step
   >
 } = (
@@ -703,13 +696,13 @@ export const invoke: {
 
 /** Starts a run of another function and goes on. */
 export const invokeAsync: {
-  <F extends Invokable>(
-    fn: F,
-    input: InvokeInput<F>
-  ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
   (
     functionId: string,
     input?: unknown
+  ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
+  <F extends Invokable>(
+    fn: F,
+    input: InvokeInput<F>
   ): Effect.Effect<{ readonly runId: string }, InvokeError | StepCallError, Step>
 } = (fn: string | Invokable, input?: unknown) => {
   call("invokeAsync", fn, invokeAsync)

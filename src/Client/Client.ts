@@ -121,7 +121,7 @@ export interface TriggerSyncResult extends EmitResult {
   readonly runId: string
   readonly functionId: string
   readonly status: RunStatus
-  readonly output?: any
+  readonly output?: unknown
   /** From the event to the end of the run. */
   readonly durationMs: number
 }
@@ -188,8 +188,8 @@ export interface Run {
   readonly attempt: number
   readonly maxAttempts: number
   /** Data of the triggering event. */
-  readonly input?: any
-  readonly output?: any
+  readonly input?: unknown
+  readonly output?: unknown
   readonly error?: RunError
   readonly workerId?: string
   readonly actorId?: string
@@ -236,7 +236,7 @@ export interface RunStep {
   readonly kind: string
   readonly status: StepStatus
   readonly attempt: number
-  readonly output?: any
+  readonly output?: unknown
   readonly error?: RunError
   readonly startedAt?: string
   readonly endedAt?: string

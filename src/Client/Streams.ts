@@ -5,6 +5,7 @@
  * An appended event is an event of the one log: it starts functions and satisfies waits in the transaction that stores it.
  */
 import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
 import type * as HKT from "effect/HKT"
 import type * as Stream from "effect/Stream"
 import type { AnyEntity } from "../Entity.ts"
@@ -325,16 +326,12 @@ export type UntypedStreams = UntypedStreamsApi<EffectKind, EffectStreamKind>
 
 /** Appends of events by their names, with data as it is stored: what a server is asked. */
 export interface NamedAppends<E> {
-  append(
-    entityId: string,
-    input: AppendEventInput,
-    options?: AppendOptions
-  ): Kind<EffectKind, AppendResult, E>
+  append(entityId: string, input: AppendEventInput, options?: AppendOptions): Effect.Effect<AppendResult, E>
   appendAll(
     entityId: string,
     input: AppendAllInput,
     options?: AppendAllOptions
-  ): Kind<EffectKind, AppendAllResult, E>
+  ): Effect.Effect<AppendAllResult, E>
 }
 
 /** Entity streams as an Effect service. */

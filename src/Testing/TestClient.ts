@@ -86,7 +86,7 @@ export interface TestRun {
 }
 
 /** The data of the event that a function's handler gets. */
-export type HandledData<F> = F extends
+type HandledData<F> = F extends
   { readonly handler: (context: infer C) => unknown } | { readonly program: (context: infer C) => unknown }
   ? C extends { readonly event: { readonly data: infer T } }
     ? T

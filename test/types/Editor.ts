@@ -6,7 +6,7 @@ import process from "node:process"
 import { pathToFileURL } from "node:url"
 import { tsc } from "./Declarations.ts"
 
-export interface Place {
+interface Place {
   /** From 0 up, both. */
   readonly line: number
   readonly character: number
